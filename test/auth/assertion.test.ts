@@ -85,7 +85,7 @@ describe("while the shared secret is rotated", () => {
 
   test("an assertion signed with either secret verifies against the JWKS of every node", async () => {
     const nodes = [
-      await start({ sharedSecret: before, sharedSecretPrevious: next }), // the new secret is accepted but not yet used to sign
+      await start({ sharedSecret: before, sharedSecretPrevious: next }), // next only verifies
       await start({ sharedSecret: next, sharedSecretPrevious: before }),
     ];
     for (const { assertions, now } of nodes) {

@@ -1,5 +1,5 @@
 /**
- * A node that decides for others and forwards nothing: a real `cardea run` with `services: authorize`, and another
+ * A node that only decides for other proxies: a real `cardea run` with `services: authorize`, and a reload of its
  * configuration.
  */
 import assert from "node:assert/strict";
@@ -19,7 +19,7 @@ const patience = { withinMs: 30_000 };
 const secret = (byte: number): string =>
   Buffer.from(Array.from({ length: 32 }, (_, i) => (i * 7 + byte) % 251)).toString("base64");
 
-test("an authorize node answers a trusted proxy from its own projection, by the configuration in force; receipts name it decision-only", async (t) => {
+test("an authorize node answers a trusted proxy from its own projection and current configuration; receipts name it decision-only", async (t) => {
   using folder = new TemporaryFolder("decisions");
   const [decisions = 0, grpc = 0, metrics = 0, broker = 0] = await freePorts(4);
   const file = join(folder.path, "cardea.yaml");
@@ -34,7 +34,7 @@ test("an authorize node answers a trusted proxy from its own projection, by the 
           address: `127.0.0.1:${decisions}`,
           grpc_address: `127.0.0.1:${grpc}`,
           trusted_proxies: ["127.0.0.1"],
-          keys: isPublic ? {} : { wiki: key }, // comes with the other configuration
+          keys: isPublic ? {} : { wiki: key }, // added by the second configuration
         },
         broker: { listen: `127.0.0.1:${broker}` },
         metrics_address: `127.0.0.1:${metrics}`,
@@ -61,7 +61,7 @@ test("an authorize node answers a trusted proxy from its own projection, by the 
   const child = await Child.start({ command: process.execPath, args, logFile });
   t.after(() => child.end("SIGTERM"));
   await waitFor(
-    "it to be ready",
+    "the process to be ready",
     async () => {
       assert.ok(child.running, child.log());
       return (await fetch(`http://127.0.0.1:${metrics}/readyz`)).ok;
@@ -69,7 +69,7 @@ test("an authorize node answers a trusted proxy from its own projection, by the 
     patience,
   );
   const started = await waitFor(
-    "the line that says what it listens on",
+    "the log line with its listeners",
     () =>
       child
         .log()
@@ -89,13 +89,13 @@ test("an authorize node answers a trusted proxy from its own projection, by the 
         decisions_grpc: `127.0.0.1:${grpc}`,
       },
     },
-    "not the address of a proxy that this process does not run",
+    "the address of the decision API, because this process runs no proxy",
   );
   const page = await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
   const labels = [...page.matchAll(/^cardea_\w+\{(?:[^}]*,)?(measure|what)=/gm)];
-  assert.deepEqual(labels, [], "no name holds several measures, and so several units");
+  assert.deepEqual(labels, [], "each metric holds one measure, so it has one unit");
   assert.match(page, /^cardea_replica_grants [1-9]/m);
-  const asked = async (host: string): Promise<number> => {
+  const forwardAuthStatus = async (host: string): Promise<number> => {
     const answer = await fetch(`http://127.0.0.1:${decisions}/forward-auth`, {
       headers: {
         "x-forwarded-method": "GET",
@@ -108,41 +108,42 @@ test("an authorize node answers a trusted proxy from its own projection, by the 
     await answer.arrayBuffer();
     return answer.status;
   };
-  assert.equal(await asked("app.example.com"), 200);
-  assert.equal(await asked("other.example.com"), 403);
+  assert.equal(await forwardAuthStatus("app.example.com"), 200);
+  assert.equal(await forwardAuthStatus("other.example.com"), 403);
   const envoy = new EnvoyClient(grpc, credentials.createInsecure());
   t.after(() => envoy.close());
   const http = { method: "GET", path: "/report", host: "app.example.com", scheme: "https" };
-  const checked = async (headers: Readonly<Record<string, string>> = {}): Promise<number> => {
+  const checkStatus = async (headers: Readonly<Record<string, string>> = {}): Promise<number> => {
     const source = { address: { socketAddress: { address: "203.0.113.9", portValue: 1 } } };
     const answer = await envoy.check({ source, request: { http: { ...http, headers } } });
     return answer.deniedResponse?.status.code ?? answer.status.code;
   };
   assert.equal(await envoy.health(), 1);
-  assert.equal(await checked(), 0);
-  const evaluated = async (): Promise<number> => {
+  assert.equal(await checkStatus(), 0);
+  const evaluationStatus = async (): Promise<number> => {
     const headers = { authorization: `Bearer ${key}` };
     return (await fetch(`http://127.0.0.1:${decisions}/access/v1/evaluation`, { method: "POST", headers })).status;
   };
-  assert.equal(await evaluated(), 401);
+  assert.equal(await evaluationStatus(), 401);
   write(false);
-  await waitFor("the other configuration", async () => (await asked("app.example.com")) === 401, patience);
-  assert.equal(await checked({ "sec-fetch-mode": "cors" }), 401);
-  assert.equal(await evaluated(), 400, "the key counts without a restart: now the question is what is missing");
+  await waitFor("the second configuration", async () => (await forwardAuthStatus("app.example.com")) === 401, patience);
+  assert.equal(await checkStatus({ "sec-fetch-mode": "cors" }), 401);
+  assert.equal(await evaluationStatus(), 400, "the key is accepted without a restart, so only the body is invalid");
   const measured = await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
   assert.match(measured, /cardea_served_decisions_total\{form="forward-auth",result="permit"\} \d+/);
-  const recorded = (): readonly { result: string; host: string; path: string }[] =>
+  const readRecords = (): readonly { result: string; host: string; path: string }[] =>
     readFileSync(join(folder.path, "data", "audit", "decisions.jsonl"), "utf8")
       .split("\n")
       .flatMap((line) => (line === "" ? [] : [JSON.parse(line)]));
   await waitFor(
     "the decisions to be recorded",
     async () =>
-      recorded().some(({ result }) => result === "permit") && recorded().some(({ result }) => result === "signin"),
+      readRecords().some(({ result }) => result === "permit") &&
+      readRecords().some(({ result }) => result === "signin"),
     patience,
   );
 
-  // Its callers' open streams are outside a receipt's promise, and the receipt says so, with its signature.
+  // A receipt does not cover the open streams of the node's callers, and the signed receipt says so.
   const clientOf = (role: "authenticate" | "operator"): BrokerClient => {
     const client = createBrokerClient({
       ...{ urls: [new URL(`http://127.0.0.1:${broker}`)], cluster: "cardea", role, name: "test" },

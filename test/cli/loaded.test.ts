@@ -1,4 +1,4 @@
-/** What a server loads: the libraries of services that it does not run stay on the disk. */
+/** A process loads only the libraries of the services that it runs. */
 import assert from "node:assert/strict";
 import { registerHooks } from "node:module";
 import { test } from "node:test";
@@ -13,7 +13,7 @@ registerHooks({
   },
 });
 
-const ofOthers = {
+const otherServices = {
   "a broker": /\/src\/broker\//,
   "the demo": /\/src\/dev\/|\/node_modules\/oidc-provider\//,
   "operators' commands": /\/src\/cli\/(commands|operator-client|policy-eval|snapshot)\.ts$/,
@@ -25,16 +25,17 @@ const ofOthers = {
   "the gateway to another process": /\/node_modules\/(@fastify\/http-proxy|ws)\//,
 };
 
-const seen = (pattern: RegExp): readonly string[] => loaded.filter((path) => pattern.test(path));
+const loadedMatching = (pattern: RegExp): readonly string[] => loaded.filter((path) => pattern.test(path));
 
-test("a process that is a proxy alone loads what all services need, and nothing of what it does not run", async () => {
+test("a process that is only a proxy loads no library of other services", async () => {
   await import("../../src/cli/commands/run.ts");
   await import("../../src/cli/build/services.ts");
   assert.ok(loaded.includes(`${root}src/proxy/proxy-server.ts`));
-  for (const [what, pattern] of Object.entries(ofOthers)) assert.deepEqual(seen(pattern).slice(0, 3), [], what);
+  for (const [what, pattern] of Object.entries(otherServices))
+    assert.deepEqual(loadedMatching(pattern).slice(0, 3), [], what);
 });
 
-test("what NATS, Postgres and revocation lists need is loaded when it is first asked for, and is there", async () => {
+test("the libraries for NATS, Postgres and revocation lists are loaded on first use", async () => {
   const { natsJetstream, natsTransport } = await import("../../src/replication/index.ts");
   const { postgresDriver } = await import("../../src/replication/log/postgres/driver.ts");
   const { certificateReader } = await import("../../src/config/index.ts");
@@ -43,16 +44,16 @@ test("what NATS, Postgres and revocation lists need is loaded when it is first a
   assert.equal(typeof postgresDriver().Client, "function");
   assert.equal(typeof certificateReader().X509Crl, "function");
   for (const what of ["NATS", "Postgres", "revocation lists"] as const)
-    assert.notEqual(seen(ofOthers[what]).length, 0, what);
+    assert.notEqual(loadedMatching(otherServices[what]).length, 0, what);
 });
 
-test("a Fastify without JSON schemas loads no compilers of them, and refuses a route that has one", async () => {
+test("a Fastify without JSON schemas loads no schema compiler, and refuses a route with a schema", async () => {
   const { withoutJsonSchemas } = await import("../../src/replication/index.ts");
   const { default: Fastify } = await import("fastify");
   const app = Fastify({ schemaController: withoutJsonSchemas });
   app.get("/without", async () => ({ well: true }));
   assert.deepEqual((await app.inject("/without")).json(), { well: true });
-  assert.deepEqual(seen(/\/node_modules\/@fastify\/(ajv-compiler|fast-json-stringify-compiler)\//), []);
+  assert.deepEqual(loadedMatching(/\/node_modules\/@fastify\/(ajv-compiler|fast-json-stringify-compiler)\//), []);
   await app.close();
   const other = Fastify({ schemaController: withoutJsonSchemas });
   other.post("/with", { schema: { body: { type: "object" } } }, async () => ({}));

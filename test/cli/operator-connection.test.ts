@@ -1,5 +1,5 @@
 /**
- * The command line on its way to the operator API: which authorities it trusts, and what it says when it cannot
+ * How the command line connects to the operator API: which authorities it trusts, and its messages when it cannot
  * connect.
  */
 import assert from "node:assert/strict";
@@ -34,7 +34,7 @@ function operatorServer(names: readonly string[]) {
   return { tls, server };
 }
 
-test("an authority of CERTIFICATE_AUTHORITY_FILE or of the configuration is trusted; without it the message says how to name it", async (t) => {
+test("an authority from CERTIFICATE_AUTHORITY_FILE or the configuration is trusted; otherwise the message names the setting", async (t) => {
   using folder = new TemporaryFolder("operator");
   const { tls, server } = operatorServer(["authenticate.localhost"]);
   const port = await listening(t, server);
@@ -80,7 +80,7 @@ test("an authority of CERTIFICATE_AUTHORITY_FILE or of the configuration is trus
   assert.match(unreadable.err, /CERTIFICATE_AUTHORITY_FILE: \/no\/file cannot be read/);
 });
 
-test("a server that cannot be reached is named with its address, the cause and the remedy", async (t) => {
+test("the message for an unreachable server names its address, the cause and the remedy", async (t) => {
   const closedPort = await freePort();
   const refused = await run(["groups", "list", "--url", `http://127.0.0.1:${closedPort}`], token);
   assert.equal(refused.code, 3);
@@ -102,7 +102,7 @@ test("a server that cannot be reached is named with its address, the cause and t
   assert.deepEqual([stream.code, stream.err.includes("ECONNREFUSED")], [3, true], stream.err);
 });
 
-test("every kind of cause has its words, and an unknown one shows its whole chain", () => {
+test("each known cause has its own message, and an unknown one shows its whole chain", () => {
   const url = new URL("https://auth.example.com");
   const failed = (code: string, message = "no", facts: object = {}): Error =>
     new TypeError("fetch failed", { cause: Object.assign(new Error(message), { code, ...facts }) });

@@ -1,6 +1,6 @@
 /**
- * The policy commands read a configuration that cannot run here: no certificates, secrets or identity provider are
- * needed.
+ * The policy commands accept a configuration that cannot run on this machine: certificates, secrets and identity
+ * provider are not needed.
  */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
@@ -9,7 +9,7 @@ import { test } from "node:test";
 import { TemporaryFolder } from "../support/child.ts";
 import { run } from "./support.ts";
 
-const unable = `services: [proxy]
+const unrunnable = `services: [proxy]
 authenticate_service_url: https://authenticate.pomerium.app
 certificate_file: /nowhere/cert.pem
 certificate_key_file: /nowhere/key.pem
@@ -31,16 +31,16 @@ function written(text: string): Readonly<{ path: string } & Disposable> {
   return { path, [Symbol.dispose]: () => folder[Symbol.dispose]() };
 }
 
-const asked = (email: string): object => ({
+const caseFor = (email: string): object => ({
   request: { method: "GET", url: "https://app.example.com/" },
   session: { id: "s", user_id: "u", claims: {} },
   user: { id: "u", email, name: "A" },
 });
 
-test("policy eval and policy lint answer from the policies alone, and say so", async () => {
-  using file = written(unable);
+test("policy eval and policy lint use only the policies of an invalid configuration, and say so", async () => {
+  using file = written(unrunnable);
   const cases = join(file.path, "..", "cases.jsonl");
-  writeFileSync(cases, ["a@example.com", "a@example.org"].map((email) => JSON.stringify(asked(email))).join("\n"));
+  writeFileSync(cases, ["a@example.com", "a@example.org"].map((email) => JSON.stringify(caseFor(email))).join("\n"));
   const evaluated = await run(["policy", "eval", "-c", file.path, "--input", cases]);
   assert.equal(evaluated.code, 0, evaluated.err);
   assert.match(evaluated.err, /the configuration is invalid; evaluating its policies only/);
@@ -53,10 +53,10 @@ test("policy eval and policy lint answer from the policies alone, and say so", a
   assert.equal(linted.code, 0, linted.err);
 });
 
-test("what is wrong in a policy or a client authority stays an error", async () => {
+test("a mistake in a policy or a client authority remains an error", async () => {
   for (const text of [
-    unable.replace("domain:", "dommain:"),
-    `${unable}downstream_mtls: {ca_file: /nowhere/ca.pem}\n`,
+    unrunnable.replace("domain:", "dommain:"),
+    `${unrunnable}downstream_mtls: {ca_file: /nowhere/ca.pem}\n`,
   ]) {
     using file = written(text);
     const { code, err } = await run(["policy", "lint", "-c", file.path]);

@@ -1,5 +1,6 @@
 /**
- * `shadow_policy` for those who write one: it is checked like any other, and `cardea policy …` asks it when told to.
+ * `shadow_policy` for policy authors: it is checked like any policy, and the `cardea policy` commands evaluate it with
+ * --shadow.
  */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
@@ -37,24 +38,24 @@ const ann = {
 };
 const onlyEng = { allow: { or: [{ groups: "eng" }] } };
 
-test("policy eval answers by the live policy, and by the shadow policy when told to", async () => {
+test("policy eval uses the live policy, or the shadow policy with --shadow", async () => {
   const config = configured(onlyEng);
   const one = {
     ...ann,
     groups: ["staff"],
     request: { method: "GET", url: "https://wiki.example.com/", headers: {}, ip: "192.0.2.1" },
   };
-  const ask = async (...args: string[]) =>
+  const evaluate = async (...args: string[]) =>
     JSON.parse((await run(["policy", "eval", "-c", config, "--input", write(one), ...args])).out) as {
       result: string;
       rule: string;
     };
-  assert.deepEqual([(await ask()).result, (await ask()).rule], ["permit", "policy.allow.or"]);
-  assert.equal((await ask("--shadow")).result, "deny");
+  assert.deepEqual([(await evaluate()).result, (await evaluate()).rule], ["permit", "policy.allow.or"]);
+  assert.equal((await evaluate("--shadow")).result, "deny");
   assert.equal((await run(["policy", "eval", "--policy", write(onlyEng), "--shadow"])).code, 2);
 });
 
-test("policy test runs its tables against it, and coverage counts its rules", async () => {
+test("policy test --shadow runs its tables against the shadow policy, and coverage counts its rules", async () => {
   const people = { ann: { ...ann, groups: ["eng"] } };
   const cases = [{ name: "engineers", as: "ann", url: "https://wiki.example.com/", expect: "permit" }];
   const table = write({ config: configured(onlyEng), people, cases });
@@ -64,7 +65,7 @@ test("policy test runs its tables against it, and coverage counts its rules", as
   assert.equal((JSON.parse(shadow.out) as { coverage: { percent: number } }).coverage.percent, 100);
 });
 
-test("policy lint looks at both", async () => {
+test("policy lint checks both policies", async () => {
   const { code, out } = await run([
     "policy",
     "lint",
@@ -75,7 +76,7 @@ test("policy lint looks at both", async () => {
   assert.match(out, /wiki: shadow_policy\.allow\.and: this allow rule can never be met/);
 });
 
-test("a mistake in it refuses the configuration, with its place and the nearest name", async () => {
+test("a mistake in a shadow policy refuses the configuration, with its position and the nearest name", async () => {
   const { code, err } = await run(["check", "-c", configured({ allow: { or: [{ emial: "a@x.example" }] } })]);
   assert.equal(code, 1);
   assert.match(err, /:\d+:\d+: .*shadow_policy.*emial.*email/);

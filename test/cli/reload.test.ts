@@ -1,4 +1,4 @@
-/** A running process and another configuration: real files, a real `cardea run`, and what is open on it. */
+/** A configuration reload in a running process: real files, a real `cardea run`, and open connections. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdirSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
@@ -32,7 +32,7 @@ async function startUpstream(t: TestContext): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-/** A folder as Kubernetes mounts one: names that lead through `..data` to the version that counts. */
+/** A folder as Kubernetes mounts one: file names are links through `..data` to the current version. */
 class Mounted {
   readonly path: string;
   #version = 0;
@@ -51,7 +51,7 @@ class Mounted {
   }
 }
 
-test("a changed configuration takes effect whole or not at all, and is told by hash", async (t) => {
+test("a changed configuration takes effect completely or not at all, and its hash is announced", async (t) => {
   using folder = new TemporaryFolder("reload");
   const upstream = await startUpstream(t);
   const [port = 0, metrics = 0, databroker = 0] = await freePorts(3);
@@ -96,12 +96,13 @@ test("a changed configuration takes effect whole or not at all, and is told by h
   t.after(() => child.end("SIGTERM"));
   const ready = async (): Promise<boolean> =>
     (await fetch(`http://127.0.0.1:${metrics}/readyz`).catch(() => undefined))?.ok === true;
-  await waitFor("it to be ready", ready, patience);
+  await waitFor("the process to be ready", ready, patience);
 
-  const measured = async (): Promise<string> => (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
-  const inForce = async (): Promise<string> => /cardea_config_info\{hash="(\w+)"\} 1/.exec(await measured())?.[1] ?? "";
+  const readMetrics = async (): Promise<string> => (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
+  const currentHash = async (): Promise<string> =>
+    /cardea_config_info\{hash="(\w+)"\} 1/.exec(await readMetrics())?.[1] ?? "";
   const reloads = async (result: string): Promise<number> =>
-    Number(new RegExp(`cardea_config_reloads_total\\{result="${result}"\\} (\\d+)`).exec(await measured())?.[1]);
+    Number(new RegExp(`cardea_config_reloads_total\\{result="${result}"\\} (\\d+)`).exec(await readMetrics())?.[1]);
   const status = async (name: string): Promise<number> => {
     const headers = { host: `${name}.localhost:${port}` };
     const req = get({ host: "127.0.0.1", port, path: "/", headers, agent: false });
@@ -111,7 +112,7 @@ test("a changed configuration takes effect whole or not at all, and is told by h
   };
   const logged = (text: string): Promise<string> =>
     waitFor(
-      `the log to say ${text}`,
+      `the log to contain ${text}`,
       () =>
         child
           .log()
@@ -125,29 +126,29 @@ test("a changed configuration takes effect whole or not at all, and is told by h
     await once(socket, "open");
     return socket;
   };
-  const hashes = [await inForce()];
+  const hashes = [await currentHash()];
   const another = (): Promise<string> =>
     waitFor(
       "another hash",
       async () => {
-        const hash = await inForce();
+        const hash = await currentHash();
         return hash !== hashes.at(-1) && hash;
       },
       patience,
     );
-  await waitFor("the first look at the files", async () => (await reloads("unchanged")) > 0, patience);
-  assert.doesNotMatch(child.log(), /a file has changed/, "none has");
+  await waitFor("the first check of the files", async () => (await reloads("unchanged")) > 0, patience);
+  assert.doesNotMatch(child.log(), /a file has changed/, "no file has changed");
   const live = await dial("app");
   const old = await dial("old");
   const closed = once(old, "close");
 
-  // A link that leads elsewhere.
+  // The link changes to a new version.
   swap(written([route("app"), route("new")]));
   hashes.push(await another());
   assert.deepEqual([await status("new"), await status("old")], [200, 404]);
   assert.equal((await closed)[0], 4404);
 
-  // Everything that is wrong is said, and nothing of it happens.
+  // An invalid configuration is refused with all problems, and no part of it takes effect.
   swap(
     written([
       { ...route("newer"), to: "nonsense://" },
@@ -157,28 +158,28 @@ test("a changed configuration takes effect whole or not at all, and is told by h
   const refusal = await logged("the new configuration is refused");
   assert.match(refusal, /nonsense/);
   assert.match(refusal, /colour/);
-  assert.deepEqual([await inForce(), await status("new"), await ready()], [hashes.at(-1), 200, true]);
-  assert.match(await measured(), /cardea_config_last_reload_success 0/);
+  assert.deepEqual([await currentHash(), await status("new"), await ready()], [hashes.at(-1), 200, true]);
+  assert.match(await readMetrics(), /cardea_config_last_reload_success 0/);
 
-  // What waits for the next start keeps its value; what stands beside it does not wait.
+  // Keys that need a restart keep their value; the others take effect.
   swap(written([route("app"), route("newest")], { address: "127.0.0.1:1", broker: { ...broker, lease: "7s" } }));
   hashes.push(await another());
   const waiting = JSON.parse(await logged("next start")) as { keys: string[] };
   assert.deepEqual(waiting.keys, ["address", "broker.lease"]);
   assert.deepEqual([await status("newest"), await status("new")], [200, 404]);
-  assert.match(await measured(), /cardea_config_last_reload_success 1/);
+  assert.match(await readMetrics(), /cardea_config_last_reload_success 1/);
 
-  // A file that it names.
+  // A file that the configuration names changes.
   writeFileSync(`${cookieSecretFile}.new`, secret(9), { mode: 0o600 });
   renameSync(`${cookieSecretFile}.new`, cookieSecretFile);
   hashes.push(await another());
 
-  // Asked for, with nothing new.
+  // A reload is requested without any change.
   const unchanged = await reloads("unchanged");
   child.signal("SIGHUP");
-  await waitFor("it to have looked", async () => (await reloads("unchanged")) > unchanged, patience);
+  await waitFor("the check", async () => (await reloads("unchanged")) > unchanged, patience);
 
-  // What is on a route that stood all the time has noticed nothing.
+  // A connection on a route that never changed is unaffected.
   live.send("still here");
   assert.equal(String((await once(live, "message"))[0]), "still here");
   live.close();
@@ -186,7 +187,7 @@ test("a changed configuration takes effect whole or not at all, and is told by h
   assert.equal((await child.end("SIGTERM"))?.code, 0);
   const exported = await run(["log", "export", "-c", mounted.path]);
   assert.equal(exported.code, 0, exported.err);
-  const activated = exported.out // a hash once more where its body comes along
+  const activated = exported.out // a hash appears again with its body
     .split("\n")
     .filter((line) => line.includes("ConfigurationActivated"))
     .map((line) => hashes.findIndex((hash) => line.includes(hash)));

@@ -1,6 +1,7 @@
 /**
- * A rolling restart: two proxies behind a balancer that asks `/readyz`, under load, and nobody notices. Everything is a
- * process of its own; the balancer is one of TCP, so that what a caller sees is what the proxies did.
+ * A rolling restart of two proxies behind a balancer that checks `/readyz`, under load: no request fails.
+ *
+ * Each proxy and broker is a real process. The balancer forwards TCP, so callers see exactly what the proxies did.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -18,10 +19,10 @@ import { waitFor } from "../support/wait-for.ts";
 
 const patience = { withinMs: 60_000 };
 const callers = 8;
-const askEveryMs = 100;
+const checkEveryMs = 100;
 const secret = Buffer.from(Array.from({ length: 32 }, (_, i) => i * 7 + 3)).toString("base64");
 
-/** New connections go to those that were ready when they were last asked, in turn. */
+/** Starts a balancer that gives new connections, in turn, to the members that were ready at the last check. */
 async function startBalancer(t: TestContext, members: readonly Member[]): Promise<number> {
   let ready: readonly Member[] = members;
   let turn = 0;
@@ -40,11 +41,11 @@ async function startBalancer(t: TestContext, members: readonly Member[]): Promis
     }
   });
   let stopped = false;
-  const asking = (async () => {
+  const checking = (async () => {
     while (!stopped) {
       const answers = await Promise.all(members.map(isReady));
       ready = members.filter((_, i) => answers[i]);
-      await delay(askEveryMs);
+      await delay(checkEveryMs);
     }
   })();
   server.listen(0, "127.0.0.1");
@@ -53,12 +54,12 @@ async function startBalancer(t: TestContext, members: readonly Member[]): Promis
     stopped = true;
     for (const socket of sockets) socket.destroy();
     server.close();
-    await asking;
+    await checking;
   });
   return (server.address() as AddressInfo).port;
 }
 
-test("a rolling restart of two proxies under load fails no request, and gives streams their time", async (t) => {
+test("during a rolling restart of two proxies under load no request fails, and streams get the drain time-out", async (t) => {
   using folder = new TemporaryFolder("rolling");
   const upstream = createServer((_req, res) => setTimeout(() => res.end("upstream"), 20));
   new WebSocketServer({ server: upstream }).on("connection", (socket) => socket.on("error", () => {}));
@@ -147,7 +148,7 @@ test("a rolling restart of two proxies under load fails no request, and gives st
     await once(stream, "open");
     const closed = once(stream, "close");
     const ended = proxy.child?.end("SIGTERM", { withinMs: 60_000 });
-    await waitFor("it to say that it is not ready", async () => !(await isReady(proxy)), patience);
+    await waitFor("the proxy to report that it is not ready", async () => !(await isReady(proxy)), patience);
     assert.equal(stream.readyState, WebSocket.OPEN);
     assert.equal((await closed)[0], 1001);
     assert.equal((await ended)?.code, 0);
@@ -156,8 +157,7 @@ test("a rolling restart of two proxies under load fails no request, and gives st
   stop = true;
   await Promise.all(load);
 
-  // A process that the machine did not let run permits nothing for a moment: that is promised, and not what is asked
-  // here.
+  // A process that the machine paused permits nothing for a moment. That is intended, and not what this test checks.
   const paused = proxies.some(({ child }) => child?.log().includes("did not run"));
   assert.deepEqual(
     failures.filter((failure) => !(paused && failure.startsWith("503 "))),

@@ -1,6 +1,6 @@
 /**
- * The log begins behind a snapshot, and every snapshot on the disk is damaged: nobody is served from less than what was
- * there, it is said where and what to do, once, and with the snapshots of another data folder it goes on. Everything is
+ * The log begins after a snapshot, and every snapshot on disk is damaged. The node serves nothing from incomplete state
+ * and logs the position and the remedy once. With snapshots copied from another data folder it continues. Everything is
  * real.
  */
 import assert from "node:assert/strict";
@@ -16,7 +16,7 @@ import { patience, startBrokerOf, untilTruncated, writeTruncating } from "./trun
 
 const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 
-test("with no whole snapshot of what the log has let go of, nothing is served, and place and remedy are named", async (t) => {
+test("without an intact snapshot of the truncated part of the log nothing is served, and the position and remedy are logged", async (t) => {
   using folder = new TemporaryFolder("snapshots-damaged");
   const [port = 0, metrics = 0] = await freePorts(2);
   const secrets = {
@@ -27,8 +27,8 @@ test("with no whole snapshot of what the log has let go of, nothing is served, a
   const parts = await startBrokerOf(configFile);
   const begins = await untilTruncated(parts);
   await parts.stop();
-  const [snapshots, elsewhere] = [join(folder.path, "data", "snapshots"), join(folder.path, "elsewhere")];
-  cpSync(snapshots, elsewhere, { recursive: true });
+  const [snapshots, copy] = [join(folder.path, "data", "snapshots"), join(folder.path, "elsewhere")];
+  cpSync(snapshots, copy, { recursive: true });
   const chunks = join(snapshots, "chunks");
   for (const name of readdirSync(chunks)) truncateSync(join(chunks, name), 3);
 
@@ -40,21 +40,23 @@ test("with no whole snapshot of what the log has let go of, nothing is served, a
   t.after(() => child.kill());
   const readiness = async (): Promise<string> =>
     (await fetch(`http://127.0.0.1:${metrics}/readyz`).catch(() => undefined))?.text() ?? "";
-  const said = new RegExp(
+  const reason = new RegExp(
     `the event log begins at ${begins}, and no snapshot leads there: .*Copy the snapshots of another`,
   );
-  await waitFor("it to say so", async () => said.test(await readiness()), patience);
+  await waitFor("the reason in /readyz", async () => reason.test(await readiness()), patience);
   const status = async (): Promise<number> => (await sendRequest({ port, host: `app.localhost:${port}` })).status;
   assert.equal(await status(), 503);
   const lines = (): string[] => child.log().split("\n");
   assert.ok(lines().some((line) => line.includes(join(chunks, "")) && /cannot be unpacked|is missing/.test(line)));
-  // It looks again several times a second all the while.
-  assert.equal(lines().filter((line) => said.test(line)).length, 1, "said once");
+  // The node retries several times a second all the while.
+  assert.equal(lines().filter((line) => reason.test(line)).length, 1, "logged once");
 
-  cpSync(elsewhere, snapshots, { recursive: true, force: true });
-  await waitFor("it to go on", async () => JSON.parse((await readiness()) || "{}").ready === true, patience).catch(
-    (cause) => Promise.reject(new Error(child.log().slice(-3_000), { cause })),
-  );
-  assert.equal(await status(), 503, "let through, to an upstream that is not there");
+  cpSync(copy, snapshots, { recursive: true, force: true });
+  await waitFor(
+    "the node to be ready",
+    async () => JSON.parse((await readiness()) || "{}").ready === true,
+    patience,
+  ).catch((cause) => Promise.reject(new Error(child.log().slice(-3_000), { cause })));
+  assert.equal(await status(), 503, "permitted, but the upstream does not exist");
   assert.equal((await child.end("SIGTERM", { withinMs: 60_000 })).code, 0);
 });

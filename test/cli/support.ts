@@ -1,9 +1,9 @@
-/** Runs a command line in this process, and keeps what it prints. */
+/** Runs a command line in this process and captures its output. */
 import { commandsFor, runCommandLine } from "../../src/cli/index.ts";
 
-export type Said = Readonly<{ code: number; out: string; err: string }>;
+export type CommandOutput = Readonly<{ code: number; out: string; err: string }>;
 
-export async function run(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Said> {
+export async function run(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<CommandOutput> {
   let [out, err] = ["", ""];
   const code = await runCommandLine(args, await commandsFor(args), {
     out: (text) => {

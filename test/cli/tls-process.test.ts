@@ -54,7 +54,7 @@ async function start(
   t.after(() => child.end("SIGTERM"));
   const ready = async (): Promise<boolean> =>
     (await fetch(`http://127.0.0.1:${metrics}/readyz`).catch(() => undefined))?.ok === true;
-  await waitFor("it to be ready", ready, patience).catch((error: unknown) => {
+  await waitFor("the process to be ready", ready, patience).catch((error: unknown) => {
     throw new Error(child.log(), { cause: error });
   });
   return child;
@@ -65,8 +65,8 @@ function dial(port: number, options: ConnectionOptions): TLSSocket {
   socket.on("error", () => {});
   return socket;
 }
-/** @returns the serial number that is shown */
-async function shown(port: number, ca: string): Promise<string> {
+/** @returns the serial number of the served certificate */
+async function servedSerial(port: number, ca: string): Promise<string> {
   const socket = dial(port, { ca });
   await once(socket, "secureConnect");
   const { serialNumber } = socket.getPeerCertificate();
@@ -79,7 +79,7 @@ async function status(socket: TLSSocket, port: number): Promise<number> {
   return Number(String(bytes).slice(9, 12));
 }
 
-test("certificates and revocations are taken from their files while it runs; what does not fit together is refused loudly", async (t) => {
+test("certificates and revocation lists are reloaded from their files at run time; a mismatched pair is refused with a log message", async (t) => {
   using folder = new TemporaryFolder("tls-process");
   const [tls = 0, http = 0] = await freePorts(2);
   const root = await Authority.root();
@@ -111,29 +111,29 @@ test("certificates and revocations are taken from their files while it runs; wha
       downstream_mtls: { ca_file: ca, crl_file: crl },
     },
   );
-  assert.equal(await shown(tls, root.pem), first.serial);
-  const kept = dial(tls, { ca: root.pem, cert: alice.cert, key: alice.key });
-  assert.equal(await status(kept, tls), 200);
+  assert.equal(await servedSerial(tls, root.pem), first.serial);
+  const existing = dial(tls, { ca: root.pem, cert: alice.cert, key: alice.key });
+  assert.equal(await status(existing, tls), 200);
 
   const redirected = await sendRequest(http, { host: `${host}:${http}`, path: "/a?b" });
   assert.deepEqual([redirected.status, redirected.headers.location], [301, `https://${host}:${tls}/a?b`]);
 
-  write(cert, second.cert); // and the key is still that of the first
-  await waitFor("it to be refused", () => child.log().includes("is not the key of this certificate"), patience);
-  assert.equal(await shown(tls, root.pem), first.serial);
-  assert.equal(await status(kept, tls), 200);
+  write(cert, second.cert); // the key is still that of the first
+  await waitFor("the pair to be refused", () => child.log().includes("is not the key of this certificate"), patience);
+  assert.equal(await servedSerial(tls, root.pem), first.serial);
+  assert.equal(await status(existing, tls), 200);
 
   write(key, second.key);
-  await waitFor("the second one", async () => (await shown(tls, root.pem)) === second.serial, patience);
-  assert.equal(await status(kept, tls), 200, "on the connection from before");
+  await waitFor("the second certificate", async () => (await servedSerial(tls, root.pem)) === second.serial, patience);
+  assert.equal(await status(existing, tls), 200, "on the existing connection");
 
   write(crl, await root.revoking([alice.serial]));
-  await waitFor("the revocation", async () => (await status(kept, tls)) === 495, patience);
-  kept.destroy();
+  await waitFor("the revocation", async () => (await status(existing, tls)) === 495, patience);
+  existing.destroy();
 });
 
 test("a certificate by ACME is ordered by HTTP-01 and served", {
-  skip: findPebble() === undefined ? "there is no pebble" : false,
+  skip: findPebble() === undefined ? "pebble is not installed" : false,
 }, async (t) => {
   using folder = new TemporaryFolder("acme-process");
   const [tls = 0, http = 0] = await freePorts(2);
@@ -151,16 +151,18 @@ test("a certificate by ACME is ordered by HTTP-01 and served", {
     },
   );
   const issuer = await pebble.issuer();
-  await waitFor("the certificate", async () => (await shown(tls, issuer)) !== "", patience).catch((error: unknown) => {
-    throw new Error(child.log(), { cause: error });
-  });
+  await waitFor("the certificate", async () => (await servedSerial(tls, issuer)) !== "", patience).catch(
+    (error: unknown) => {
+      throw new Error(child.log(), { cause: error });
+    },
+  );
   const socket = dial(tls, { ca: issuer });
   assert.equal(await status(socket, tls), 200);
   socket.destroy();
 });
 
-test("workers share the questions of an authority that asks by TLS-ALPN-01, and each serves what one of them was given", {
-  skip: findPebble() === undefined ? "there is no pebble" : false,
+test("workers share the TLS-ALPN-01 challenges of an authority, and each serves the certificate that one of them obtained", {
+  skip: findPebble() === undefined ? "pebble is not installed" : false,
 }, async (t) => {
   using folder = new TemporaryFolder("acme-workers");
   const [tls = 0, http = 0, broker = 0] = await freePorts(3);
@@ -178,10 +180,10 @@ test("workers share the questions of an authority that asks by TLS-ALPN-01, and 
     },
   );
   const issuer = await pebble.issuer();
-  // In turn, so each of the two answers every second one.
+  // Connections are distributed in turn, so each worker serves every second one.
   const eachServes = async (): Promise<boolean> => {
     const serials: string[] = [];
-    for (let i = 0; i < 4; i++) serials.push(await shown(tls, issuer).catch(() => ""));
+    for (let i = 0; i < 4; i++) serials.push(await servedSerial(tls, issuer).catch(() => ""));
     return serials.every((serial) => serial !== "" && serial === serials[0]);
   };
   await waitFor("the certificate", eachServes, patience).catch((error: unknown) => {

@@ -1,4 +1,4 @@
-/** A log in a file that has let go of its beginning: it goes on from snapshots alone. */
+/** A log in a file whose beginning was truncated, so that it can be restored only from snapshots. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { writeFileSync } from "node:fs";
@@ -20,8 +20,8 @@ export const patience = { withinMs: 90_000, everyMs: 200 };
 const quiet: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 /**
- * A broker that takes snapshots often and keeps nothing beyond two of them; ports of a listener and of metrics where a
- * test runs it whole.
+ * Writes the configuration of a broker that snapshots often and retains nothing before the last two snapshots. The
+ * ports matter only to a test that runs the whole process.
  */
 export function writeTruncating(
   folder: string,
@@ -67,11 +67,11 @@ export async function signIn(parts: DatabrokerParts): Promise<SessionId> {
   return sessionId;
 }
 
-/** @returns where the log begins then */
+/** @returns the position at which the log begins afterwards */
 export async function untilTruncated(parts: DatabrokerParts): Promise<number> {
   const base = async (): Promise<number> => (await parts.log?.base())?.position ?? 0;
   await waitFor(
-    "the log to begin behind a snapshot",
+    "the log to begin after a snapshot",
     async () => {
       for (let i = 0; i < 20; i++) await signIn(parts);
       return (await base()) > 0;

@@ -1,6 +1,6 @@
 /**
- * A worker that stands still: a receipt names it until it is fenced, and when it runs again it permits nothing that was
- * asked of it meanwhile, whoever asks. Everything is real; leases are short, so that the window is a few seconds.
+ * A paused worker: a receipt names it until it is fenced, and when it resumes it permits none of the requests that it
+ * received meanwhile, from any caller. Everything is real. Leases are short, so the window is a few seconds.
  */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
@@ -23,8 +23,8 @@ const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 const secret = Buffer.from(Array.from({ length: 32 }, (_, i) => i * 7 + 3)).toString("base64");
 const issuer = "http://idp.localhost:1";
 
-/** One kept connection; answers come in the order of what was asked. */
-class Kept {
+/** One kept-alive connection; statuses are in the order of the requests. */
+class KeptConnection {
   readonly statuses: number[] = [];
   readonly #socket: Socket;
   readonly #host: string;
@@ -37,7 +37,7 @@ class Kept {
       for (const [, status] of text.matchAll(/HTTP\/1\.1 (\d{3}) /g)) this.statuses.push(Number(status));
     });
   }
-  ask(path: string, cookie: string): void {
+  send(path: string, cookie: string): void {
     this.#socket.write(
       `GET ${path} HTTP/1.1\r\nHost: ${this.#host}\r\nAccept: application/json\r\nCookie: ${cookie}\r\n\r\n`,
     );
@@ -47,7 +47,7 @@ class Kept {
   }
 }
 
-test("a worker that is stopped is named by the receipt, then fenced, and permits nothing when it wakes before its next grant", async (t) => {
+test("a stopped worker is unconfirmed in the receipt, then fenced, and permits nothing between resuming and its next grant", async (t) => {
   using folder = new TemporaryFolder("paused");
   const arrived: string[] = [];
   const upstream = createServer((req, res) => {
@@ -79,7 +79,7 @@ test("a worker that is stopped is named by the receipt, then fenced, and permits
   };
   writeFileSync(configFile, JSON.stringify(written), { mode: 0o600 });
   const { child, bothServe } = await startWithWorkers(t, { folder, configFile, metrics });
-  await waitFor("both to be ready", bothServe, patience);
+  await waitFor("both workers to be ready", bothServe, patience);
   const started = child
     .log()
     .split("\n")
@@ -91,7 +91,7 @@ test("a worker that is stopped is named by the receipt, then fenced, and permits
 
   const config = loadConfigFile(configFile);
   const client = (role: Role) => {
-    const made = createBrokerClient({
+    const created = createBrokerClient({
       ...{
         urls: [new URL(`http://127.0.0.1:${broker}`)],
         cluster: config.broker.clusterName,
@@ -101,8 +101,8 @@ test("a worker that is stopped is named by the receipt, then fenced, and permits
       },
       ...{ secret: config.sharedSecret, clock: systemClock, randomBytes, logger: quiet },
     });
-    t.after(() => made.close());
-    return made;
+    t.after(() => created.close());
+    return created;
   };
   const operator = client("operator");
   const sessionFor = (user: string) => createSession(user, [], { config, client: client("authenticate"), issuer });
@@ -110,39 +110,39 @@ test("a worker that is stopped is named by the receipt, then fenced, and permits
   const statusOf = (receipt: Receipt, name: string) =>
     receipt.nodes.filter((one) => one.node === name).map((one) => one.status);
 
-  /** How many requests the worker to be stopped has answered. */
+  /** Number of requests that the worker to be stopped has answered. */
   const answeredThere = async (): Promise<number> => {
     const page = await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
     const samples = page.matchAll(/^cardea_proxy_requests_total\{worker="1",[^}]*\} (\d+)$/gm);
     return [...samples].reduce((sum, [, count]) => sum + Number(count), 0);
   };
-  const held: Record<"revoked" | "kept", Kept[]> = { revoked: [], kept: [] };
-  const elsewhere: Kept[] = [];
+  const held: Record<"revoked" | "kept", KeptConnection[]> = { revoked: [], kept: [] };
+  const elsewhere: KeptConnection[] = [];
   t.after(() => {
     for (const one of [...held.revoked, ...held.kept, ...elsewhere]) one.close();
   });
   for (let i = 0; i < 40 && (held.revoked.length < 2 || held.kept.length < 2 || elsewhere.length === 0); i++) {
-    const [before, one] = [await answeredThere(), new Kept(port, host)];
+    const [before, one] = [await answeredThere(), new KeptConnection(port, host)];
     const who = held.revoked.length < 2 ? "revoked" : "kept";
-    one.ask("/before", { revoked, kept }[who].cookie);
-    await waitFor("an answer", () => one.statuses.length === 1, patience);
+    one.send("/before", { revoked, kept }[who].cookie);
+    await waitFor("a response", () => one.statuses.length === 1, patience);
     assert.deepEqual(one.statuses.splice(0), [200]);
     ((await answeredThere()) > before ? held[who] : elsewhere).push(one);
   }
   const waiting = [...held.revoked, ...held.kept];
-  assert.ok(held.revoked.length === 2 && held.kept.length === 2 && elsewhere.length > 0, "each worker has some");
+  assert.ok(held.revoked.length === 2 && held.kept.length === 2 && elsewhere.length > 0, "each worker has connections");
 
   process.kill(pid, "SIGSTOP");
   t.after(() => {
     try {
       process.kill(pid, "SIGCONT");
     } catch {
-      // it has ended
+      // it has exited
     }
   });
-  for (const one of held.revoked) one.ask("/revoked", revoked.cookie);
-  for (const one of held.kept) one.ask("/kept", kept.cookie);
-  for (const one of elsewhere) one.ask("/other", kept.cookie);
+  for (const one of held.revoked) one.send("/revoked", revoked.cookie);
+  for (const one of held.kept) one.send("/kept", kept.cookie);
+  for (const one of elsewhere) one.send("/other", kept.cookie);
   await waitFor("the other worker to answer", () => elsewhere.every(({ statuses }) => statuses.length === 1), patience);
   for (const { statuses } of elsewhere) assert.deepEqual(statuses, [200]);
   assert.ok(waiting.every(({ statuses }) => statuses.length === 0));
@@ -163,27 +163,31 @@ test("a worker that is stopped is named by the receipt, then fenced, and permits
   assert.deepEqual(statusOf(late, node.replace(/1$/, "2")), ["applied"]);
 
   process.kill(pid, "SIGCONT");
-  await waitFor("what waited to be answered", () => waiting.every(({ statuses }) => statuses.length > 0), patience);
-  for (const { statuses } of waiting) assert.deepEqual(statuses, [503], "nothing is known yet, of anybody");
-  assert.equal(arrived.length, arrivedBefore, "nothing of it reached the upstream");
+  await waitFor(
+    "the waiting requests to be answered",
+    () => waiting.every(({ statuses }) => statuses.length > 0),
+    patience,
+  );
+  for (const { statuses } of waiting) assert.deepEqual(statuses, [503], "the worker has no lease yet");
+  assert.equal(arrived.length, arrivedBefore, "none of them reached the upstream");
   const [again] = held.kept;
   await waitFor(
-    "the one who was not revoked to be served there again",
+    "the session that was not revoked to be served again",
     async () => {
-      const asked = (again?.statuses.length ?? 0) + 1;
-      again?.ask("/after", kept.cookie);
-      await waitFor("an answer", () => again?.statuses.length === asked, patience);
+      const expected = (again?.statuses.length ?? 0) + 1;
+      again?.send("/after", kept.cookie);
+      await waitFor("a response", () => again?.statuses.length === expected, patience);
       return again?.statuses.at(-1) === 200;
     },
     patience,
   );
-  const [gone] = held.revoked;
-  gone?.ask("/gone", revoked.cookie);
-  await waitFor("an answer", () => gone?.statuses.length === 2, patience);
-  assert.equal(gone?.statuses.at(-1), 401);
+  const [revokedConnection] = held.revoked;
+  revokedConnection?.send("/gone", revoked.cookie);
+  await waitFor("a response", () => revokedConnection?.statuses.length === 2, patience);
+  assert.equal(revokedConnection?.statuses.at(-1), 401);
   assert.ok(!arrived.includes("/gone"));
   await waitFor(
-    "it to confirm",
+    "the worker to confirm",
     async () => {
       const receipt = await operator.receipt({ type: "link", link }, { wait: "all", timeoutMs: 1_000 });
       return statusOf(receipt, node)[0] === "applied";

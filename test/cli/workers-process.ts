@@ -1,4 +1,4 @@
-/** A process with two workers, as its configuration says, and what its metrics page shows. */
+/** Starts a process with two workers and reads its metrics page. */
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { Child, type TemporaryFolder } from "../support/child.ts";
@@ -8,22 +8,22 @@ const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 export async function startWithWorkers(
   t: TestContext,
   { folder, configFile, metrics }: Readonly<{ folder: TemporaryFolder; configFile: string; metrics: number }>,
-): Promise<Readonly<{ child: Child; measured: () => Promise<string>; bothServe: () => Promise<boolean> }>> {
+): Promise<Readonly<{ child: Child; readMetrics: () => Promise<string>; bothServe: () => Promise<boolean> }>> {
   const child = await Child.start({
     command: process.execPath,
     args: ["--no-warnings", mainFile, "run", "-c", configFile],
     logFile: join(folder.path, "log"),
   });
   t.after(() => child.kill());
-  /** @throws when the process has ended */
-  const measured = async (): Promise<string> => {
+  /** @throws if the process has exited */
+  const readMetrics = async (): Promise<string> => {
     if (!child.running) throw new Error(child.log().slice(-2_000));
     const page = await fetch(`http://127.0.0.1:${metrics}/metrics`).catch(() => undefined);
     return (await page?.text()) ?? "";
   };
   const bothServe = async (): Promise<boolean> => {
     const ready = await fetch(`http://127.0.0.1:${metrics}/readyz`).catch(() => undefined);
-    return (await measured()).includes("cardea_workers 2") && ready?.ok === true;
+    return (await readMetrics()).includes("cardea_workers 2") && ready?.ok === true;
   };
-  return { child, measured, bothServe };
+  return { child, readMetrics, bothServe };
 }

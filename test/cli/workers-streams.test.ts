@@ -1,7 +1,10 @@
 /**
- * Workers and what they have open: a change is applied in a worker when its streams of every kind are closed, and a
- * receipt waits for all of them. One real process with two workers; upstreams and callers are here, so that one clock
- * says what was sent when. Leases are as they come, W beyond a minute: whoever is applied has enforced it.
+ * Workers and their open streams: a worker has applied a change once its streams of every kind are closed, and a
+ * receipt waits for all workers.
+ *
+ * One real process runs two workers. Upstreams and callers run in this process, so one clock times every byte. Leases
+ * have their default length, and the window W is beyond a minute, so a status of "applied" means that the worker
+ * enforced the change.
  */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
@@ -30,17 +33,17 @@ const tickMs = 20;
 
 const kinds = ["websocket", "events", "answer", "grpc", "tcp", "udp"] as const;
 type Kind = (typeof kinds)[number];
-/** As the proxy counts them. */
+/** The label under which the proxy counts each kind. */
 const countedAs: Readonly<Record<Kind, string>> = {
   ...{ websocket: "websocket", events: "http", answer: "http", grpc: "http", tcp: "tcp", udp: "udp" },
 };
 
-/** A caller's end of a stream, and what its upstream has of it where bytes go that way too. */
-type Held = Readonly<{
+/** A caller's end of a stream, and what its upstream has received if the stream goes both ways. */
+type OpenStream = Readonly<{
   kind: Kind;
-  /** When the newest of what has come was sent; 0: nothing has. */
+  /** Send time of the newest received stamp; 0 means that none has arrived. */
   newest(): number;
-  newestThere(): number;
+  newestAtUpstream(): number;
   ended(): boolean;
   close(): void;
 }>;
@@ -50,7 +53,7 @@ type Services = Readonly<{
   grpcPort: number;
   tcpPort: number;
   udpPort: number;
-  /** The newest stamp that a caller of this name has sent and that has arrived. */
+  /** The newest stamp that has arrived, by the name of its caller. */
   arrived: ReadonlyMap<string, number>;
 }>;
 
@@ -58,7 +61,7 @@ async function startServices(t: TestContext): Promise<Services> {
   const http = await startUpstream();
   t.after(() => http.close());
   const arrived = new Map<string, number>();
-  /** What comes begins with its caller's name, and goes on with stamps. */
+  /** Reads a stream that begins with its caller's name and continues with stamps. */
   const listener = (): ((chunk: Buffer) => void) => {
     let name: string | undefined;
     return (chunk) => {
@@ -111,24 +114,24 @@ function grpcMessage(text: string): Buffer {
   return Buffer.concat([head, Buffer.from(text, "latin1")]);
 }
 
-function open(kind: Kind, port: number, { cookie }: Session, arrived: Services["arrived"]): Held {
+function open(kind: Kind, port: number, { cookie }: Session, arrived: Services["arrived"]): OpenStream {
   const name = randomUUID();
   return kind === "grpc" ? openGrpc(port, cookie, name, arrived) : openSocket(kind, port, { cookie, name, arrived });
 }
 
-const said = (name: string): string => `#${name}#${stamp()}`;
+const namedStamp = (name: string): string => `#${name}#${stamp()}`;
 
 function openSocket(
   kind: Exclude<Kind, "grpc">,
   port: number,
   { cookie, name, arrived }: Readonly<{ cookie: string; name: string; arrived: Services["arrived"] }>,
-): Held {
+): OpenStream {
   const handle = cookie.slice(cookie.indexOf("=") + 1);
   const authorization = `Authorization: Pomerium ${handle}\r\n`;
   const get = (path: string, more = ""): string =>
     `GET ${path} HTTP/1.1\r\nHost: app.localhost:${port}\r\nCookie: ${cookie}\r\n${more}\r\n`;
   const upgrade = (to: string): string => `Connection: Upgrade\r\nUpgrade: ${to}\r\n`;
-  const asked: Readonly<Record<typeof kind, string>> = {
+  const requests: Readonly<Record<typeof kind, string>> = {
     websocket: get(
       "/",
       `${upgrade("websocket")}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n`,
@@ -147,24 +150,24 @@ function openSocket(
   });
   const timer = setInterval(() => {
     if (!/^HTTP\/1\.1 (?:200|101) /.test(head)) return;
-    if (kind === "tcp") socket.write(said(name));
-    if (kind === "udp") socket.write(datagramCapsule(Buffer.from(said(name), "latin1")));
+    if (kind === "tcp") socket.write(namedStamp(name));
+    if (kind === "udp") socket.write(datagramCapsule(Buffer.from(namedStamp(name), "latin1")));
   }, tickMs);
   socket.on("close", () => {
     clearInterval(timer);
     ended = true;
   });
-  socket.write(asked[kind], "latin1");
+  socket.write(requests[kind], "latin1");
   return {
     kind,
     newest: () => newest,
-    newestThere: () => arrived.get(name) ?? 0,
+    newestAtUpstream: () => arrived.get(name) ?? 0,
     ended: () => ended,
     close: () => void socket.destroy(),
   };
 }
 
-/** Lines and WebSocket messages of the upstream are the time alone. */
+/** The newest time in lines or WebSocket messages of the upstream, which contain nothing else. */
 function newestTick(chunk: Buffer): number | undefined {
   const last = chunk
     .toString("latin1")
@@ -173,7 +176,7 @@ function newestTick(chunk: Buffer): number | undefined {
   return last === undefined ? undefined : Number(last);
 }
 
-function openGrpc(port: number, cookie: string, name: string, arrived: Services["arrived"]): Held {
+function openGrpc(port: number, cookie: string, name: string, arrived: Services["arrived"]): OpenStream {
   const session = connectHttp2(`http://127.0.0.1:${port}`);
   session.on("error", () => {});
   const request = session.request({
@@ -186,7 +189,7 @@ function openGrpc(port: number, cookie: string, name: string, arrived: Services[
   });
   request.on("error", () => {});
   const timer = setInterval(() => {
-    if (request.writable) request.write(grpcMessage(said(name)));
+    if (request.writable) request.write(grpcMessage(namedStamp(name)));
   }, tickMs);
   request.on("close", () => {
     clearInterval(timer);
@@ -195,13 +198,13 @@ function openGrpc(port: number, cookie: string, name: string, arrived: Services[
   return {
     kind: "grpc",
     newest: () => newest,
-    newestThere: () => arrived.get(name) ?? 0,
+    newestAtUpstream: () => arrived.get(name) ?? 0,
     ended: () => ended,
     close: () => session.destroy(),
   };
 }
 
-test("a receipt is complete when streams of every kind are closed in every worker, and the others' go on", async (t) => {
+test("a receipt is complete only when streams of every kind are closed in every worker, and other users' streams continue", async (t) => {
   using folder = new TemporaryFolder("workers-streams");
   const services = await startServices(t);
   const [port = 0, metrics = 0, broker = 0] = await freePorts(3);
@@ -223,32 +226,32 @@ test("a receipt is complete when streams of every kind are closed in every worke
     ],
   };
   writeFileSync(configFile, JSON.stringify(written), { mode: 0o600 });
-  const { measured, bothServe } = await startWithWorkers(t, { folder, configFile, metrics });
-  await waitFor("both to be ready", bothServe, patience);
+  const { readMetrics, bothServe } = await startWithWorkers(t, { folder, configFile, metrics });
+  await waitFor("both workers to be ready", bothServe, patience);
 
   const config = loadConfigFile(configFile);
   const client = (role: Role) => {
-    const made = createBrokerClient({
+    const created = createBrokerClient({
       ...{ urls: [new URL(`http://127.0.0.1:${broker}`)], cluster: config.broker.clusterName, role, name: "test" },
       ...{ tlsCa: null, secret: config.sharedSecret, clock: systemClock, randomBytes, logger: quiet },
     });
-    t.after(() => made.close());
-    return made;
+    t.after(() => created.close());
+    return created;
   };
   const operator = client("operator");
   const sessionFor = (user: string) =>
     createSession(user, [], { config, client: client("authenticate"), issuer, routes: ["app", "grpc", "tcp", "udp"] });
-  const [theirs, others] = [await sessionFor("alice"), await sessionFor("bob")];
+  const [revoked, others] = [await sessionFor("alice"), await sessionFor("bob")];
 
-  const held: Record<"theirs" | "others", Held[]> = { theirs: [], others: [] };
+  const held: Record<"revoked" | "others", OpenStream[]> = { revoked: [], others: [] };
   t.after(() => {
-    for (const one of [...held.theirs, ...held.others]) one.close();
+    for (const one of [...held.revoked, ...held.others]) one.close();
   });
-  const talks = ({ kind, newest, newestThere }: Held, since = 0): boolean =>
-    newest() > since && (!["grpc", "tcp", "udp"].includes(kind) || newestThere() > since);
-  /** How many of a kind each worker has open. */
+  const flows = ({ kind, newest, newestAtUpstream }: OpenStream, since = 0): boolean =>
+    newest() > since && (!["grpc", "tcp", "udp"].includes(kind) || newestAtUpstream() > since);
+  /** Number of open streams of a kind in each worker. */
   const openIn = async (kind: Kind): Promise<number[]> => {
-    const page = await measured();
+    const page = await readMetrics();
     return ["1", "2"].map((worker) =>
       Number(
         new RegExp(`^cardea_proxy_exchanges\\{worker="${worker}",kind="${countedAs[kind]}"\\} (\\d+)$`, "m").exec(
@@ -257,38 +260,41 @@ test("a receipt is complete when streams of every kind are closed in every worke
       ),
     );
   };
-  for (const who of ["theirs", "others"] as const)
+  for (const who of ["revoked", "others"] as const)
     for (const kind of kinds) {
       const before = await openIn(kind);
       for (let i = 0; i < 12; i++) {
-        const one = open(kind, port, who === "theirs" ? theirs : others, services.arrived);
+        const one = open(kind, port, who === "revoked" ? revoked : others, services.arrived);
         held[who].push(one);
-        await waitFor(`a ${kind} stream of ${who} to flow`, () => talks(one), patience);
+        await waitFor(`a ${kind} stream of ${who} to flow`, () => flows(one), patience);
         const now = await openIn(kind);
         if (now.every((count, worker) => count > (before[worker] ?? 0))) break;
-        assert.ok(i < 11, `one worker alone has ${who} of ${kind}: ${before} and ${now}`);
+        assert.ok(i < 11, `only one worker has ${who} of ${kind}: ${before} and ${now}`);
       }
     }
 
-  const asked = performance.now();
+  const requests = performance.now();
   const done = await operator.submit({
     ...{ commandId: randomUUID() as CommandId, actor: "operator:test" },
-    command: { type: "revokeSession", sessionId: theirs.id as never, reason: "operator" },
+    command: { type: "revokeSession", sessionId: revoked.id as never, reason: "operator" },
   });
   const link = done.type === "done" ? done.link : assert.fail(done.type);
   const receipt = await operator.receipt({ type: "link", link }, { wait: "all", timeoutMs: 30_000 });
   const completedAt = performance.now();
   assert.equal(receipt.complete, true);
-  const standings = receipt.nodes.map(({ node, status }) => `${node} ${status}`).sort();
-  assert.deepEqual(standings, ["node-w1 applied", "node-w2 applied"]);
-  t.diagnostic(`${held.theirs.length} streams, complete after ${Math.round(completedAt - asked)} ms`);
+  const statuses = receipt.nodes.map(({ node, status }) => `${node} ${status}`).sort();
+  assert.deepEqual(statuses, ["node-w1 applied", "node-w2 applied"]);
+  t.diagnostic(`${held.revoked.length} streams, complete after ${Math.round(completedAt - requests)} ms`);
 
-  await waitFor("all of theirs to end", () => held.theirs.every((one) => one.ended()), patience);
+  await waitFor("all revoked streams to end", () => held.revoked.every((one) => one.ended()), patience);
   const since = performance.now();
-  await waitFor("what others have to go on", () => held.others.every((one) => talks(one, since)), patience);
-  for (const { kind, newest, newestThere } of held.theirs) {
-    assert.ok(newest() < completedAt, `${kind}: came ${newest() - completedAt} ms after the receipt`);
-    assert.ok(newestThere() < completedAt, `${kind}: arrived ${newestThere() - completedAt} ms after the receipt`);
+  await waitFor("the streams of others to continue", () => held.others.every((one) => flows(one, since)), patience);
+  for (const { kind, newest, newestAtUpstream } of held.revoked) {
+    assert.ok(newest() < completedAt, `${kind}: received ${newest() - completedAt} ms after the receipt`);
+    assert.ok(
+      newestAtUpstream() < completedAt,
+      `${kind}: arrived ${newestAtUpstream() - completedAt} ms after the receipt`,
+    );
   }
   assert.ok(held.others.every((one) => !one.ended()));
 });

@@ -116,7 +116,7 @@ test("two tabs that start sign-in in a fresh browser both reach their page", opt
   ] as const) {
     await answerForm(tab, "bob");
     await tab.waitForLoadState();
-    if (tab.url().startsWith(world.idpUrl.href)) await answerForm(tab, "bob"); // the other tab's state cookie had replaced its own
+    if (tab.url().startsWith(world.idpUrl.href)) await answerForm(tab, "bob"); // the other tab replaced its cookie
     await tab.waitForURL(world.url("app", path));
     assert.match((await tab.textContent("body")) ?? "", /^hello bob/);
   }

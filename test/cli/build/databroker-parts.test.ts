@@ -9,7 +9,7 @@ import { TemporaryFolder } from "../../support/child.ts";
 
 const logger = { debug() {}, info() {}, warn() {}, error() {} };
 
-test("a proxy without NATS has no fan-out, so that it reads at the head instead of waiting for deliveries that nobody sends", async () => {
+test("a proxy without NATS has no fan-out, so it reads from the log at once instead of waiting for deliveries that never arrive", async () => {
   const parsed = parse(`${base}services: proxy\nbroker: {urls: ["http://127.0.0.1:5443"]}\n${goodRoute}`);
   if (!parsed.ok) return assert.fail(JSON.stringify(parsed.problems));
   const parts = await startDatabroker(parsed.config, { node: "proxy-1" as NodeId, logger, duties: [] });
@@ -17,7 +17,7 @@ test("a proxy without NATS has no fan-out, so that it reads at the head instead 
   await parts.stop();
 });
 
-test("a broker whose port is taken does not stay behind and lead where nobody can reach it: the log is free again", async () => {
+test("a broker whose port is in use stops and releases the log instead of leading unreachably", async () => {
   using folder = new TemporaryFolder("databroker-parts");
   const taken = createServer();
   await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));

@@ -1,4 +1,4 @@
-/** `cardea audit explain` looks for a decision where records are kept. */
+/** `cardea audit explain`: searches the audit records for a decision. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { findDecisions } from "../../../src/cli/commands/audit-explain.ts";
@@ -15,7 +15,7 @@ function sourceOf(...read: readonly RecordReading[]): Parameters<typeof findDeci
 
 const record = { kind: "decision", boot: "boot-1", seq: 7, node: "n", at: 1, requestId: "request-1" };
 
-test("finds a decision by its record's id and by its request's", async () => {
+test("finds a decision by its record id and by its request id", async () => {
   const source = sourceOf(
     { at: "1", value: record },
     { at: "2", value: { ...record, seq: 8, requestId: "request-2" } },
@@ -30,7 +30,7 @@ test("finds a decision by its record's id and by its request's", async () => {
   }
 });
 
-test("counts the messages of the audit stream that were refused, so that a wrong secret does not look like no such decision", async () => {
+test("counts refused messages of the audit stream, so a wrong secret is not mistaken for a missing decision", async () => {
   const unsigned = { at: "1", problem: "is refused: unsigned", refused: "unsigned" } as const;
   const { found, refused } = await findDecisions(
     "request-1",

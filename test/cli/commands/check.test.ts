@@ -31,12 +31,12 @@ function written(text: string): Readonly<{ path: string } & Disposable> {
   return { path, [Symbol.dispose]: () => folder[Symbol.dispose]() };
 }
 
-test("a configuration that is right is said to be valid", async () => {
+test("a correct configuration is reported as valid", async () => {
   using file = written(good);
   assert.deepEqual(await run(["check", "-c", file.path]), { code: 0, out: `${file.path}: valid\n`, err: "" });
 });
 
-test("what is wrong in a policy is said together with what is wrong around it, in the order of the file", async () => {
+test("problems of policies and of other keys are reported together, in the order of the file", async () => {
   using file = written(`nat: {}\n${good.replace("groups:", "gruops:")}    polcy: []\n`);
   const { code, out, err } = await run(["check", "-c", file.path]);
   assert.equal(code, 1);
@@ -55,7 +55,7 @@ test("what is wrong in a policy is said together with what is wrong around it, i
   );
 });
 
-test("the policy of a route that cannot be read is checked all the same, and --json has the same problems", async () => {
+test("the policy of a route that is otherwise invalid is still checked, and --json reports the same problems", async () => {
   using file = written(good.replace("to: http://127.0.0.1:9000", "to: 5").replace("groups:", "gruops:"));
   const { code, out } = await run(["check", "-c", file.path, "--json"]);
   assert.equal(code, 1);
@@ -66,7 +66,7 @@ test("the policy of a route that cannot be read is checked all the same, and --j
   );
 });
 
-test("without a file everything comes from environment variables", async () => {
+test("without a file all settings come from environment variables", async () => {
   const routes = "- {from: https://a.example.com, to: http://127.0.0.1:1, allow_public_unauthenticated_access: true}";
   const env = {
     SHARED_SECRET: secret("shared"),
@@ -84,7 +84,7 @@ test("without a file everything comes from environment variables", async () => {
   assert.match(broken.err, /^env ROUTES:1:\d+: error: routes\[0\]\.polcy: is not a known key/);
 });
 
-test("no file named is wrong use; a file that is not there is a problem", async () => {
+test("a missing argument is a usage error; a missing file is a problem", async () => {
   assert.equal((await run(["check"])).code, 2);
   assert.equal((await run(["check", "-c", "/nowhere/cardea.yaml"])).code, 1);
 });
@@ -96,7 +96,7 @@ test("errors and warnings are labelled and counted, and a warning alone leaves t
   assert.match(err, /:17:5: warning: routes\[1\]\.policy: is missing, so no one may use this route; /);
 });
 
-test("a mistyped key beside the right one is to be removed: what stands there already is no advice", async () => {
+test("for a mistyped key beside the correct one the advice is to remove it", async () => {
   using file = written(`${good}    polciy: { allow: { and: [groups: { has: ops }] } }\n`);
   const { err } = await run(["check", "-c", file.path]);
   assert.match(err, /routes\[0\]\.polciy: is not a known key; remove it: policy is written here already\n/);

@@ -1,4 +1,4 @@
-/** A real process keeps what its configuration says, without its secrets, and the command line shows it. */
+/** A real process stores its configuration without secrets, and the command line shows it. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ const patience = { withinMs: 60_000 };
 const secret = (byte: number): string =>
   Buffer.from(Array.from({ length: 32 }, (_, i) => (i * 7 + byte) % 251)).toString("base64");
 
-test("what a node runs is listed and shown by its hash, a reload adds another, and no secret is in any byte that is stored", async (t) => {
+test("the configuration of a node is listed and shown by its hash, a reload adds another one, and no stored byte contains a secret", async (t) => {
   using folder = new TemporaryFolder("config");
   const [port = 0, metrics = 0] = await freePorts(2);
   const file = join(folder.path, "cardea.yaml");
@@ -54,12 +54,12 @@ test("what a node runs is listed and shown by its hash, a reload adds another, a
 
   type Listed = Readonly<{ configHash: string; recordedAt: number | null; nodes: readonly string[] }>;
   const listed = async (count: number): Promise<readonly Listed[] | undefined> => {
-    const said = await run(["config", "list", "-c", file, "--json"]);
-    if (said.code !== 0) return undefined; // it is starting, or what it runs is not kept yet
-    const all = JSON.parse(said.out) as readonly Listed[];
+    const output = await run(["config", "list", "-c", file, "--json"]);
+    if (output.code !== 0) return undefined; // the process is starting, or has not stored its configuration yet
+    const all = JSON.parse(output.out) as readonly Listed[];
     return all.length >= count ? all : undefined;
   };
-  const [first] = await waitFor("the body", () => listed(1), patience);
+  const [first] = await waitFor("the stored configuration", () => listed(1), patience);
   assert.deepEqual(first?.nodes, ["node-1"]);
   const shown = await run(["config", "show", first?.configHash.slice(0, 12) ?? "", "-c", file]);
   assert.equal(shown.code, 0, shown.err);
@@ -68,16 +68,16 @@ test("what a node runs is listed and shown by its hash, a reload adds another, a
   assert.match(shown.out, /"X-Api-Key": "hmac-sha256:[\w-]{43}"/);
 
   write([route("first"), route("second")]);
-  // The node appends the second body and only then renews its lease with its hash.
+  // The node stores the second body first and only then renews its lease with the hash.
   const runsSecond = async (): Promise<readonly Listed[] | undefined> => {
     const all = await listed(2);
     return all?.[1]?.nodes.length === 1 ? all : undefined;
   };
-  const both = await waitFor("the node to run the second body", runsSecond, patience);
+  const both = await waitFor("the node to run the second configuration", runsSecond, patience);
   assert.deepEqual(
     both.map(({ nodes }) => nodes.length),
     [0, 1],
-    "what ran before is kept, and runs nowhere",
+    "the first configuration is still stored and runs on no node",
   );
   const table = await run(["config", "list", "-c", file]);
   assert.match(table.out, new RegExp(`^CONFIG +STORED +BYTES +NODES\n${first?.configHash.slice(0, 12)} `));

@@ -14,7 +14,7 @@ function start(args: readonly string[]) {
   return { child, lines: createInterface({ input: child.stdout }), exited: once(child, "exit") };
 }
 
-test("demo runs provider and app by themselves until it is told to stop", { timeout: 120_000 }, async () => {
+test("demo runs the provider and the app until it receives SIGTERM", { timeout: 120_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), "cardea-demo-"));
   const secret = join(folder, "secret");
   writeFileSync(secret, "a-secret-of-a-demonstration\n");
@@ -41,20 +41,20 @@ test("demo runs provider and app by themselves until it is told to stop", { time
 
 const wrong: readonly (readonly [string, readonly string[], number, RegExp])[] = [
   ["no secret", [], 2, /--client-secret-file/],
-  ["a secret that is not there", ["--client-secret-file", "/nowhere/secret"], 3, /\/nowhere\/secret cannot be read/],
+  ["a missing secret file", ["--client-secret-file", "/nowhere/secret"], 3, /\/nowhere\/secret cannot be read/],
   ["an empty secret", ["--client-secret-file", "/dev/null"], 3, /must hold a secret/],
   ["an issuer with a path", ["--issuer", "http://idp.localhost/x"], 2, /--issuer/],
   ["an alias without a host", ["--client-secret-file", program, "--host-aliases", "a.localhost"], 2, /name=host/],
 ];
-for (const [what, args, code, said] of wrong) {
-  test(`${what} is refused in one line`, { timeout: 120_000 }, async () => {
+for (const [what, args, code, message] of wrong) {
+  test(`${what} is refused with a one-line message`, { timeout: 120_000 }, async () => {
     const { child, exited } = start(args);
     let err = "";
     child.stderr.on("data", (chunk: Buffer) => {
       err += chunk.toString();
     });
     assert.deepEqual(await exited, [code, null]);
-    assert.match(err, said);
+    assert.match(err, message);
     assert.equal(err.trim().split("\n").length, 1, err);
   });
 }

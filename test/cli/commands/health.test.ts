@@ -17,7 +17,7 @@ async function serve(listener: RequestListener) {
   };
 }
 
-test("ready is 0, not ready is 1 with the reasons", async () => {
+test("exits 0 when ready, and 1 with the reasons when not", async () => {
   let ready = false;
   await using process = await serve((request, response) => {
     assert.equal(request.url, "/readyz");
@@ -31,10 +31,10 @@ test("ready is 0, not ready is 1 with the reasons", async () => {
   });
   ready = true;
   assert.equal((await run(["health", "--address", address])).code, 0);
-  assert.equal((await run(["health"], { METRICS_ADDRESS: `:${process.port}` })).code, 0, "listening everywhere");
+  assert.equal((await run(["health"], { METRICS_ADDRESS: `:${process.port}` })).code, 0, "a wildcard listen address");
 });
 
-test("--live asks whether the process lives, whatever it is ready for", async () => {
+test("--live checks only that the process is alive", async () => {
   await using process = await serve((request, response) => {
     response.writeHead(request.url === "/healthz" ? 200 : 503).end("OK\n");
   });
@@ -44,26 +44,26 @@ test("--live asks whether the process lives, whatever it is ready for", async ()
   assert.equal((await run(["health", "--url", `http://${address}/healthz`])).code, 0);
 });
 
-test("nobody there, or silence, is 1", async () => {
-  const nobody = await run(["health", "--address", `127.0.0.1:${await freePort()}`]);
-  assert.equal(nobody.code, 1);
-  assert.match(nobody.err, /does not answer: connect ECONNREFUSED/);
+test("exits 1 if nothing listens or the server does not answer", async () => {
+  const closed = await run(["health", "--address", `127.0.0.1:${await freePort()}`]);
+  assert.equal(closed.code, 1);
+  assert.match(closed.err, /does not answer: connect ECONNREFUSED/);
   await using silent = await serve(() => {});
   assert.equal((await run(["health", "--address", `127.0.0.1:${silent.port}`, "--timeout", "1s"])).code, 1);
 });
 
-test("a redirect is no health", async () => {
-  await using elsewhere = await serve((_request, response) => response.writeHead(302, { location: "/" }).end());
-  assert.equal((await run(["health", "--address", `127.0.0.1:${elsewhere.port}`])).code, 1);
+test("a redirect is not healthy", async () => {
+  await using redirecting = await serve((_request, response) => response.writeHead(302, { location: "/" }).end());
+  assert.equal((await run(["health", "--address", `127.0.0.1:${redirecting.port}`])).code, 1);
 });
 
-test("wrong use is 2", async () => {
+test("exits 2 on wrong usage", async () => {
   assert.equal((await run(["health", "--timeout", "soon"])).code, 2);
   assert.equal((await run(["health", "--url", "nonsense"])).code, 2);
   assert.equal((await run(["health", "now"])).code, 2);
 });
 
-test("the help of the whole program names health, too", async () => {
+test("the general help lists the health command", async () => {
   const { out } = await run(["--help"]);
   assert.match(out, /cardea health/);
   assert.match(out, /cardea run/);

@@ -1,4 +1,4 @@
-/** `cardea k8s`: what kubectl is handed, when a person is asked to sign in again, and what is forgotten. */
+/** `cardea k8s`: the credential that kubectl receives, when the user must sign in again, and what is cached. */
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { createServer, type IncomingHttpHeaders } from "node:http";
@@ -11,21 +11,21 @@ import { TemporaryFolder } from "../../support/child.ts";
 const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
 const tokenOf = (claims: object): string => `${part({ alg: "HS256" })}.${part(claims)}.c2ln`;
 
-/** A proxy's outside: it signs in whoever follows its link, and takes the token that it gave last. */
+/** A fake proxy: signs in any caller that follows its link, and accepts only the token that it issued last. */
 async function startProxy() {
-  const state = { taken: "", signIns: 0, api401: false, asked: [] as IncomingHttpHeaders[] };
+  const state = { accepted: "", signIns: 0, api401: false, requests: [] as IncomingHttpHeaders[] };
   const server = createServer((req, res) => {
     const url = new URL(req.url ?? "/", "http://proxy");
     if (url.pathname === "/.pomerium/api/v1/login") {
       const back = new URL(url.searchParams.get("pomerium_redirect_uri") ?? "");
       state.signIns++;
-      state.taken = tokenOf({ jti: `session-${state.signIns}` });
-      back.searchParams.set("pomerium_jwt", state.taken);
+      state.accepted = tokenOf({ jti: `session-${state.signIns}` });
+      back.searchParams.set("pomerium_jwt", state.accepted);
       res.end(back.href);
       return;
     }
-    state.asked.push(req.headers);
-    const known = req.headers.authorization === `Bearer Pomerium-${state.taken}`;
+    state.requests.push(req.headers);
+    const known = req.headers.authorization === `Bearer Pomerium-${state.accepted}`;
     if (!known) res.writeHead(401, { "x-pomerium-intercepted-response": "true" }).end();
     else res.writeHead(state.api401 ? 401 : 200).end("{}");
   });
@@ -46,7 +46,7 @@ async function startProxy() {
 
 type Proxy = Awaited<ReturnType<typeof startProxy>>;
 
-/** Whoever is told an address on the terminal goes there. */
+/** Runs the command and opens each address that it prints, as a user would. */
 async function k8s(proxy: Proxy, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
   let [out, err] = ["", ""];
   const all = ["k8s", ...args];
@@ -65,32 +65,32 @@ async function k8s(proxy: Proxy, args: readonly string[], env: Readonly<Record<s
   return { code, out, err };
 }
 
-test("a person signs in once, and kubectl is handed the credential and nothing else", async () => {
+test("the user signs in once, and kubectl receives the credential and nothing else", async () => {
   await using proxy = await startProxy();
   const first = await k8s(proxy, ["exec-credential", proxy.url, "--no-browser"]);
   assert.equal(first.code, 0, first.err);
   assert.deepEqual(JSON.parse(first.out), {
     apiVersion: "client.authentication.k8s.io/v1",
     kind: "ExecCredential",
-    status: { token: `Pomerium-${proxy.state.taken}` },
+    status: { token: `Pomerium-${proxy.state.accepted}` },
   });
   const again = await k8s(proxy, ["exec-credential", proxy.url, "--no-browser"]);
   assert.deepEqual([again.out, again.err, proxy.state.signIns], [first.out, "", 1]);
 });
 
-test("a session that is over is asked for anew; a 401 of the API server itself is not such a one", async () => {
+test("an expired session leads to a new sign-in; a 401 of the API server does not", async () => {
   await using proxy = await startProxy();
   await k8s(proxy, ["exec-credential", proxy.url, "--no-browser"]);
   proxy.state.api401 = true;
   await k8s(proxy, ["exec-credential", proxy.url, "--no-browser"]);
   assert.equal(proxy.state.signIns, 1);
-  proxy.state.taken = "revoked";
+  proxy.state.accepted = "revoked";
   const { out } = await k8s(proxy, ["exec-credential", proxy.url, "--no-browser"]);
   assert.equal(proxy.state.signIns, 2);
-  assert.equal(JSON.parse(out).status.token, `Pomerium-${proxy.state.taken}`);
+  assert.equal(JSON.parse(out).status.token, `Pomerium-${proxy.state.accepted}`);
 });
 
-test("kubectl's version of the form is answered, and a service account's token says when it ends", async () => {
+test("the answer has kubectl's version of the format, and a service account token states its expiry", async () => {
   await using proxy = await startProxy();
   const token = tokenOf({ exp: 1_900_000_000 });
   const { out } = await k8s(proxy, ["exec-credential", proxy.url, "--service-account", token], {
@@ -104,10 +104,10 @@ test("kubectl's version of the form is answered, and a service account's token s
     kind: "ExecCredential",
     status: { token: `Pomerium-${token}`, expirationTimestamp: "2030-03-17T17:46:40Z" },
   });
-  assert.equal(proxy.state.asked.length, 0);
+  assert.equal(proxy.state.requests.length, 0);
 });
 
-test("flush-credentials forgets one, or all", async () => {
+test("flush-credentials deletes one credential or all of them", async () => {
   await using proxy = await startProxy();
   await k8s(proxy, ["exec-credential", proxy.url, "--no-browser"]);
   assert.equal((await k8s(proxy, ["flush-credentials", "https://other.example"])).code, 0);

@@ -1,5 +1,6 @@
 /**
- * Receipts on the command line: watched, kept in a file, and checked by whoever has nothing but the file and the keys.
+ * Receipts on the command line: watched, saved to a file, and verified with nothing but the file and the published
+ * keys.
  */
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
@@ -19,13 +20,13 @@ import {
 import { secret, type World } from "../../auth/authenticate/support.ts";
 import { type OperatorWorld, startOperatorWorld } from "../../console/operator-support.ts";
 import { TemporaryFolder } from "../../support/child.ts";
-import { run, type Said } from "../support.ts";
+import { type CommandOutput, run } from "../support.ts";
 
 const keys = (of: Uint8Array = secret, cluster = "test") => receiptKeys({ cluster, secrets: [of] });
 
-type Desk = Readonly<{ world: World; cardea: (...args: readonly string[]) => Promise<Said>; folder: string }>;
+type Setup = Readonly<{ world: World; cardea: (...args: readonly string[]) => Promise<CommandOutput>; folder: string }>;
 
-async function startDesk(t: TestContext): Promise<Desk> {
+async function startSetup(t: TestContext): Promise<Setup> {
   const at: OperatorWorld = await startOperatorWorld(t, {
     plugins: [(app) => registerReceiptKeys(app, published)],
   });
@@ -57,36 +58,36 @@ async function signIn(world: World, count: number): Promise<readonly SessionId[]
   return ids;
 }
 
-test("sessions from a file are revoked, the signed receipt is kept, and checks out with the published keys", async (t) => {
-  const { world, cardea, folder } = await startDesk(t);
+test("sessions from a file are revoked, and the saved receipt verifies against the published keys", async (t) => {
+  const { world, cardea, folder } = await startSetup(t);
   const ids = await signIn(world, 5);
-  const [list, kept] = [join(folder, "list.txt"), join(folder, "receipt.jws")];
+  const [list, receiptFile] = [join(folder, "list.txt"), join(folder, "receipt.jws")];
   writeFileSync(list, `${ids.slice(0, 4).join("\n")}\n`);
-  const revoked = await cardea("sessions", "revoke", "--from", list, "--wait", "--output", kept);
+  const revoked = await cardea("sessions", "revoke", "--from", list, "--wait", "--output", receiptFile);
   assert.equal(revoked.code, 0, revoked.err);
   assert.match(
     revoked.out,
     /4 sessions revoked .*\n.*NODE[\s\S]*node-1 .*applied[\s\S]*complete .*no node permits another/,
   );
-  const standings = ids.map((id) => world.replica.projection.sessionStatus(id).status);
-  assert.deepEqual(standings, ["revoked", "revoked", "revoked", "revoked", "active"]);
+  const statuses = ids.map((id) => world.replica.projection.sessionStatus(id).status);
+  assert.deepEqual(statuses, ["revoked", "revoked", "revoked", "revoked", "active"]);
 
   const url = world.url("authenticate", receiptKeysPath);
-  const verified = await cardea("receipts", "verify", kept, "--jwks-url", url, "--sessions", list);
+  const verified = await cardea("receipts", "verify", receiptFile, "--jwks-url", url, "--sessions", list);
   assert.equal(verified.code, 0, verified.err);
   assert.match(verified.out, /^genuine: cluster test, broker broker-1, epoch 1/);
   assert.match(verified.out, /SessionRevoked: 4 sessions/);
   const saved = join(folder, "keys.json");
   assert.equal((await cardea("receipts", "keys", "--jwks-url", url, "--output", saved)).code, 0);
-  assert.equal((await cardea("receipts", "verify", kept, "--jwks", saved)).code, 0);
+  assert.equal((await cardea("receipts", "verify", receiptFile, "--jwks", saved)).code, 0);
   writeFileSync(list, `${ids.join("\n")}\n`);
-  const another = await cardea("receipts", "verify", kept, "--jwks", saved, "--sessions", list);
+  const another = await cardea("receipts", "verify", receiptFile, "--jwks", saved, "--sessions", list);
   assert.equal(another.code, 1);
   assert.match(another.err, /genuine, but for 4 sessions; the list names 5/);
 });
 
-test("one session, a filter, an id that nobody has: each is said as it is; two choices at once are wrong use", async (t) => {
-  const { world, cardea, folder } = await startDesk(t);
+test("revocation by id, by filter and of an unknown id is reported; conflicting selections are a usage error", async (t) => {
+  const { world, cardea, folder } = await startSetup(t);
   const [first = "", second = ""] = await signIn(world, 2);
   assert.match((await cardea("sessions", "revoke", first, "--wait")).out, /session .* revoked/);
   assert.match((await cardea("sessions", "revoke", first, "--wait")).out, /already revoked/);
@@ -108,15 +109,15 @@ test("one session, a filter, an id that nobody has: each is said as it is; two c
   assert.equal((await cardea("sessions", "revoke", "--from", join(folder, "none.txt"))).code, 3);
 });
 
-test("of more sessions than go into one batch each batch has a receipt, and together they are checked against the whole list", async (t) => {
-  const { world, cardea, folder } = await startDesk(t);
+test("more sessions than fit one batch give one receipt per batch, and all are verified together against the list", async (t) => {
+  const { world, cardea, folder } = await startSetup(t);
   const [first = "", second = "", other = ""] = await signIn(world, 3);
   const strangers = Array.from({ length: 9_999 }, () => randomUUID() as string);
-  const [list, kept] = [join(folder, "list.txt"), join(folder, "receipts.jws")];
+  const [list, receiptFile] = [join(folder, "list.txt"), join(folder, "receipts.jws")];
   writeFileSync(list, [first, ...strangers, second].join("\n"));
-  const revoked = await cardea("sessions", "revoke", "--from", list, "--wait", "--output", kept);
+  const revoked = await cardea("sessions", "revoke", "--from", list, "--wait", "--output", receiptFile);
   assert.equal(revoked.code, 0, revoked.err);
-  const receipts = readFileSync(kept, "utf8").trim().split("\n");
+  const receipts = readFileSync(receiptFile, "utf8").trim().split("\n");
   assert.equal(receipts.length, 2);
 
   const jwks = join(folder, "keys.json");
@@ -126,14 +127,14 @@ test("of more sessions than go into one batch each batch has a receipt, and toge
     writeFileSync(path, receipt);
     return path;
   });
-  const verify = async (ids: readonly string[], ...files: readonly string[]): Promise<Said> => {
+  const verify = async (ids: readonly string[], ...files: readonly string[]): Promise<CommandOutput> => {
     writeFileSync(list, ids.join("\n"));
     return cardea("receipts", "verify", ...files, "--jwks", jwks, "--sessions", list);
   };
-  for (const files of [[kept], each, [...each].reverse()]) {
-    const said = await verify([first, second], ...files);
-    assert.equal(said.code, 0, said.err);
-    assert.equal(said.out.match(/^genuine/gm)?.length, 2);
+  for (const files of [[receiptFile], each, [...each].reverse()]) {
+    const output = await verify([first, second], ...files);
+    assert.equal(output.code, 0, output.err);
+    assert.equal(output.out.match(/^genuine/gm)?.length, 2);
   }
   const [one = ""] = each;
   const wrong: readonly (readonly [readonly string[], readonly string[], RegExp])[] = [
@@ -143,23 +144,23 @@ test("of more sessions than go into one batch each batch has a receipt, and toge
     [[first, second], [...each, one], /for 3 sessions; the list names 2/],
   ];
   for (const [ids, files, words] of wrong) {
-    const said = await verify(ids, ...files);
-    assert.deepEqual([said.code, said.out], [1, ""]);
-    assert.match(said.err, words);
+    const output = await verify(ids, ...files);
+    assert.deepEqual([output.code, output.out], [1, ""]);
+    assert.match(output.err, words);
   }
   writeFileSync(one, `${receipts[0]?.slice(0, -8)}AAAAAAAA`);
   assert.match((await verify([first, second], ...each)).err, /bad-signature/);
 });
 
-test("of more sessions than go into one batch, a batch of which nobody is known keeps none of the others", async (t) => {
-  const { world, cardea, folder } = await startDesk(t);
+test("in several batches, a batch of unknown sessions does not stop the others", async (t) => {
+  const { world, cardea, folder } = await startSetup(t);
   const [real = "", other = ""] = await signIn(world, 2);
   const strangers = Array.from({ length: 10_000 }, () => randomUUID() as string);
   const list = join(folder, "list.txt");
   writeFileSync(list, [...strangers, real].join("\n"));
-  const said = await cardea("sessions", "revoke", "--from", list, "--wait");
-  assert.equal(said.code, 0, said.err);
-  assert.match(said.out, new RegExp(`^10001 sessions revoked; unknown here: ${strangers.slice(0, 3).join(", ")} `));
+  const output = await cardea("sessions", "revoke", "--from", list, "--wait");
+  assert.equal(output.code, 0, output.err);
+  assert.match(output.out, new RegExp(`^10001 sessions revoked; unknown here: ${strangers.slice(0, 3).join(", ")} `));
   assert.equal(world.replica.projection.sessionStatus(real as SessionId).status, "revoked");
   writeFileSync(list, [...strangers.slice(0, 9_999), other, "not a session id!".repeat(20)].join("\n"));
   const broken = await cardea("sessions", "revoke", "--from", list);
@@ -168,22 +169,22 @@ test("of more sessions than go into one batch, a batch of which nobody is known 
     broken.err,
     /answered 400: .*; 10000 sessions are already revoked \(receipt: cardea receipt \S+ --wait\)/,
   );
-  assert.equal(world.replica.projection.sessionStatus(other as SessionId).status, "revoked", "and it was said");
+  assert.equal(world.replica.projection.sessionStatus(other as SessionId).status, "revoked", "the message reports it");
 });
 
-test("a receipt that nobody may ask for like this is not asked for until the time is over", async (t) => {
-  const { world, cardea } = await startDesk(t);
+test("a receipt request that is refused is not retried until the time-out", async (t) => {
+  const { world, cardea } = await startSetup(t);
   await signIn(world, 1);
-  const env = { CARDEA_URL: world.url("authenticate"), CARDEA_TOKEN: "no token of ours" };
+  const env = { CARDEA_URL: world.url("authenticate"), CARDEA_TOKEN: "not-a-token" };
   const command = ["receipt", randomUUID(), "--wait", "--timeout", "120s"];
   const refused = await run(command, env);
   assert.equal(refused.code, 3);
   assert.match(refused.err, /answered 401/);
-  assert.ok((await cardea("receipt", randomUUID())).code === 1, "one that is not in the log has an answer");
+  assert.ok((await cardea("receipt", randomUUID())).code === 1, "an id that is not in the log is answered");
 });
 
-test("whatever takes something away can be waited for, shown and kept: users, their sessions, groups and members", async (t) => {
-  const { world, cardea, folder } = await startDesk(t);
+test("every removal can be awaited, shown and saved: users, their sessions, groups and members", async (t) => {
+  const { world, cardea, folder } = await startSetup(t);
   await signIn(world, 2);
   const jwks = join(folder, "keys.json");
   writeFileSync(jwks, JSON.stringify(published));
@@ -197,22 +198,22 @@ test("whatever takes something away can be waited for, shown and kept: users, th
     [["users", "erase", "ann"], /UserErased: 1 user[\s\S]*no node permits another request/],
   ];
   for (const [n, [args, words]] of changes.entries()) {
-    const kept = join(folder, `${n}.jws`);
-    const said = await cardea(...args, "--wait", "--output", kept);
-    assert.equal(said.code, 0, `${args.join(" ")}: ${said.err}`);
-    assert.match(said.out, /node-1 .*applied[\s\S]*complete /, args.join(" "));
-    const verified = await run(["receipts", "verify", kept, "--jwks", jwks]);
+    const receiptFile = join(folder, `${n}.jws`);
+    const output = await cardea(...args, "--wait", "--output", receiptFile);
+    assert.equal(output.code, 0, `${args.join(" ")}: ${output.err}`);
+    assert.match(output.out, /node-1 .*applied[\s\S]*complete /, args.join(" "));
+    const verified = await run(["receipts", "verify", receiptFile, "--jwks", jwks]);
     assert.equal(verified.code, 0, verified.err);
     assert.match(verified.out, words);
   }
   assert.equal((await cardea("groups", "delete", "eng")).code, 3);
 });
 
-test("with --json every change of a receipt is a line, and the last one is signed", async (t) => {
-  const { world, cardea } = await startDesk(t);
+test("with --json every change of a receipt is one line, and the last one is signed", async (t) => {
+  const { world, cardea } = await startSetup(t);
   const [id = ""] = await signIn(world, 1);
-  const said = await cardea("sessions", "revoke", id, "--wait", "--json");
-  const lines = said.out
+  const output = await cardea("sessions", "revoke", id, "--wait", "--json");
+  const lines = output.out
     .trim()
     .split("\n")
     .map((line) => JSON.parse(line) as { receipt: Receipt; commandId: string });
@@ -227,7 +228,7 @@ test("with --json every change of a receipt is a line, and the last one is signe
   assert.deepEqual([lost.code, lost.out], [1, "lost: this link is not in the log\n"]);
 });
 
-test("verify without a server: 0 genuine and complete, 1 refused or incomplete, 2 wrong use, 3 nothing to read", async () => {
+test("verify without a server exits 0 if genuine and complete, 1 if refused or incomplete, 2 on wrong usage, 3 if unreadable", async () => {
   using folder = new TemporaryFolder("verify");
   const file = (name: string, text: string): string => {
     const path = join(folder.path, name);
@@ -254,14 +255,14 @@ test("verify without a server: 0 genuine and complete, 1 refused or incomplete, 
   const json = JSON.parse((await verify(good, "--json")).out);
   assert.deepEqual([json.ok, json.statement.complete], [true, true]);
 
-  assert.doesNotMatch((await verify(good)).out, /durability/, "as one that was signed before this was said");
+  assert.doesNotMatch((await verify(good)).out, /durability/, "a receipt signed before receipts stated durability");
   const ofAsynchronous = stateReceipt(receipt, { ...of, durability: "asynchronous" });
   const bestEffort = await verify(await createReceiptSigner(secret)(ofAsynchronous));
   assert.match(bestEffort.out, /\n {2}durability asynchronous: best effort until a standby holds it.*\n/);
-  assert.equal(bestEffort.code, 0, "every node enforces it all the same");
+  assert.equal(bestEffort.code, 0, "every node enforces it nevertheless");
 
   const incomplete = await verify(await signed({ status: "incomplete", complete: false, nodes: [missing] }));
-  assert.equal(incomplete.code, 1, "genuine, and not complete");
+  assert.equal(incomplete.code, 1, "genuine but not complete");
   assert.match(incomplete.out, /genuine[\s\S]*silent; fenced at .*\nincomplete/);
 
   const refusals: readonly (readonly [string, string, RegExp])[] = [
@@ -271,23 +272,23 @@ test("verify without a server: 0 genuine and complete, 1 refused or incomplete, 
     ["not-a-receipt", "complete", /no signed receipt/],
   ];
   for (const [reason, jws, words] of refusals) {
-    const said = await verify(jws);
-    assert.equal(said.code, 1, reason);
-    assert.match(said.err, new RegExp(`^refused \\(${reason}\\): `));
-    assert.match(said.err, words);
+    const output = await verify(jws);
+    assert.equal(output.code, 1, reason);
+    assert.match(output.err, new RegExp(`^refused \\(${reason}\\): `));
+    assert.match(output.err, words);
     assert.equal(JSON.parse((await verify(jws, "--json")).out).reason, reason);
   }
   const staging = file("staging.json", JSON.stringify(await keys(secret, "staging")));
   const foreign = await run(["receipts", "verify", file("receipt.jws", good), "--jwks", staging]);
   assert.match(foreign.err, /refused \(another-cluster\): it is a receipt of cluster "test"/);
 
-  assert.equal((await run(["receipts", "verify", jwks])).code, 2, "whose keys?");
+  assert.equal((await run(["receipts", "verify", jwks])).code, 2, "no keys were named");
   assert.equal((await run(["receipts", "verify", jwks, "--jwks-url", "http://example.com/keys"])).code, 2);
   assert.equal((await run(["receipts", "verify", join(folder.path, "none"), "--jwks", jwks])).code, 3);
   assert.equal((await run(["receipts", "verify", jwks, "--jwks", file("x.json", "[]")])).code, 3);
 });
 
-test("the keys that follow from a configuration check the receipts of its cluster, with the previous secret's too", async () => {
+test("the keys derived from a configuration verify the receipts of its cluster, including those of the previous secret", async () => {
   using folder = new TemporaryFolder("keys");
   const path = join(folder.path, "cardea.yaml");
   const secretOf = (text: string): Uint8Array => createHash("sha256").update(text).digest();
@@ -319,12 +320,12 @@ routes:
   assert.equal(printed.code, 0, printed.err);
   const set = JSON.parse(printed.out);
   assert.deepEqual(set, await receiptKeys({ cluster: "prod", secrets: [newer, before] }));
-  const kept = join(folder.path, "kept.json");
-  assert.equal((await run(["receipts", "keys", "-c", path, "--output", kept])).code, 0);
-  assert.deepEqual(JSON.parse(readFileSync(kept, "utf8")), set);
+  const receiptFile = join(folder.path, "kept.json");
+  assert.equal((await run(["receipts", "keys", "-c", path, "--output", receiptFile])).code, 0);
+  assert.deepEqual(JSON.parse(readFileSync(receiptFile, "utf8")), set);
 });
 
-test("a receipt that is not complete says how to ask again for the same change; a complete or lost one does not", () => {
+test("an incomplete receipt prints how to check the same change again; a complete or lost one does not", () => {
   const link = { epoch: 1 as Epoch, position: 7 as never, hash: "a".repeat(64) as never };
   const node = { node: "n" as never, boot: "b" as never, region: "eu", role: "proxy" } as const;
   const open: Receipt = {

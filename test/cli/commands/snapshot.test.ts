@@ -54,7 +54,7 @@ const erasedId = parseUserId("erased-person");
 const configText = '{"region":"of the lost log"}';
 const configHash = createHash("sha256").update(configText).digest("hex") as ConfigHash;
 
-/** A log of some hundred events with two snapshots, taken by the real broker; nobody runs any more. */
+/** Creates a log of some hundred events with two snapshots, taken by a real broker that is then stopped. */
 before(async () => {
   writeConfig(configFile, { dataDir, store: join(folder.path, "log.db") });
   const loaded = loadConfig(configFile, { env: {} });
@@ -103,7 +103,7 @@ function sessionOf(user: string): CommandRequest["command"] {
   };
 }
 
-test("the snapshots on a disk are listed and whole, and the log's own events come to the same", async () => {
+test("the snapshots on disk are listed and intact, and replaying the log gives the same state", async () => {
   const listed = await run(["snapshot", "list", "--disk", "-c", configFile, "--json"]);
   assert.equal(listed.code, 0, listed.err);
   assert.equal(JSON.parse(listed.out).snapshots.length, 2);
@@ -112,28 +112,32 @@ test("the snapshots on a disk are listed and whole, and the log's own events com
   assert.match(verified.out, /^position \d+ \([0-9a-f]{12}\): whole\nposition/);
 });
 
-test("a log that is lost begins anew behind a snapshot, with the keys that were saved, but not of whom it knows as erased", async () => {
+test("a lost log is restored from a snapshot with the saved keys, except those of erased users", async () => {
   const keys = join(folder.path, "keys");
   assert.equal((await run(["snapshot", "keys", "-c", configFile, "-o", keys])).code, 0);
-  assert.equal((await run(["snapshot", "keys", "-c", configFile, "-o", keys])).code, 3, "never over another file");
+  assert.equal(
+    (await run(["snapshot", "keys", "-c", configFile, "-o", keys])).code,
+    3,
+    "an existing file is not overwritten",
+  );
   const again = join(folder.path, "again.yaml");
   writeConfig(again, { dataDir, store: join(folder.path, "again.db") });
   const restored = await run(["snapshot", "restore", "-c", again, "--keys", keys, "--json"]);
   assert.equal(restored.code, 0, restored.err);
-  const told = JSON.parse(restored.out);
+  const report = JSON.parse(restored.out);
   assert.match((await run(["log", "verify", "-c", again])).out, /0 events verified.*the log begins after/);
   const verified = await run(["snapshot", "verify", "-c", again, "--against-log"]);
-  assert.equal(verified.code, 3, "nothing is left to compare with: neither right nor wrong");
+  assert.equal(verified.code, 3, "nothing is left to compare with, so the result is neither right nor wrong");
   assert.match(
     verified.out,
     /^(position \d+ \([0-9a-f]{12}\): whole; not compared with the log: the log begins.*\n){2}$/,
   );
   assert.match(verified.err, /no snapshot could be compared/);
-  assert.equal((await run(["snapshot", "verify", "-c", again])).code, 0, "whole they are");
+  assert.equal((await run(["snapshot", "verify", "-c", again])).code, 0, "the snapshots are intact");
   const twice = await run(["snapshot", "restore", "-c", again, "--keys", keys]);
   assert.equal(twice.code, 3);
   assert.match(twice.err, /cannot restore the log/);
-  // The first broker opens a new epoch over it, and goes on from the snapshot.
+  // The first broker starts a new epoch and continues from the snapshot.
   const loaded = loadConfig(again, { env: {} });
   assert.ok(loaded.ok);
   const parts = await startDatabroker(loaded.config, { node: "broker-1" as NodeId, logger, duties: [] });
@@ -142,7 +146,7 @@ test("a log that is lost begins anew behind a snapshot, with the keys that were 
       const { leader } = await parts.forRole("operator").status();
       return leader ?? undefined;
     });
-    const [epoch, position] = String(told.link).split(".").map(Number);
+    const [epoch, position] = String(report.link).split(".").map(Number);
     assert.equal(status.epoch, (epoch ?? 0) + 1);
     assert.equal(status.head.position, (position ?? 0) + 1);
     const held = await parts.log?.keys([erasedId, parseUserId("person-1")]);
@@ -150,15 +154,19 @@ test("a log that is lost begins anew behind a snapshot, with the keys that were 
       held?.map(({ userId }) => userId),
       ["person-1"],
     );
-    const kept = await parts.forRole("operator").configuration(configHash);
-    assert.equal(kept && configTextOf(kept.body), configText, "what a decision was made by can still be read");
+    const storedConfig = await parts.forRole("operator").configuration(configHash);
+    assert.equal(
+      storedConfig && configTextOf(storedConfig.body),
+      configText,
+      "the configuration behind earlier decisions can still be read",
+    );
     await submit(parts, "authenticate", sessionOf("person-1"));
   } finally {
     await parts.stop();
   }
 });
 
-test("what a restore is not sure of, it refuses before it touches anything", async () => {
+test("a restore with unclear or invalid input is refused before anything is written", async () => {
   const store = join(folder.path, "untouched.db");
   const other = join(folder.path, "other.yaml");
   writeConfig(other, { dataDir, store });
@@ -176,17 +184,17 @@ test("what a restore is not sure of, it refuses before it touches anything", asy
   assert.equal(foreign.code, 3);
   assert.ok(!existsSync(store));
   const bad = await run(["snapshot", "list", "--disk", "-c", other]);
-  assert.equal(bad.code, 1, "signed by nobody of a cluster with this secret");
+  assert.equal(bad.code, 1, "not signed with this secret");
   assert.match(bad.err, /refused/);
 });
 
-test("a chunk that is cut short is found, and a restore takes the snapshot before it", async () => {
+test("a truncated chunk is detected, and a restore uses the previous snapshot", async () => {
   const manifests = readdirSync(join(snapshots, "manifests")).sort();
   const chunks = readdirSync(join(snapshots, "chunks"));
   const saved = new Map(chunks.map((name) => [name, readFileSync(join(snapshots, "chunks", name))]));
   const older = await run(["snapshot", "verify", "-c", configFile, "--json"]);
   assert.equal(older.code, 0);
-  // The largest holds people and sessions of one of them alone; that of the groups both may share.
+  // The largest chunk holds users and sessions of one snapshot only; the chunk of groups may be shared.
   const [cut = ""] = chunks.toSorted((a, b) => (saved.get(b)?.length ?? 0) - (saved.get(a)?.length ?? 0));
   truncateSync(join(snapshots, "chunks", cut), 10);
   const verdicts = JSON.parse((await run(["snapshot", "verify", "-c", configFile, "--json"])).out);
@@ -197,9 +205,9 @@ test("a chunk that is cut short is found, and a restore takes the snapshot befor
   assert.deepEqual(
     JSON.parse(compared.out).map(({ problem }: { problem: unknown }) => problem),
     verdicts.map(({ problem }: { problem: unknown }) => problem),
-    "the one that is whole is not blamed for its neighbour",
+    "the intact snapshot is reported as intact",
   );
-  assert.ok(existsSync(join(snapshots, "chunks", cut)), "whoever looks changes nothing");
+  assert.ok(existsSync(join(snapshots, "chunks", cut)), "verification changes nothing");
   const target = join(folder.path, "third.yaml");
   writeConfig(target, { dataDir, store: join(folder.path, "third.db") });
   const restored = await run(["snapshot", "restore", "-c", target, "--without-keys", "--json"]);

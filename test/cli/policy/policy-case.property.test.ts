@@ -1,4 +1,4 @@
-/** No case, however wrong, does more than say what is wrong with it; and what can be read is answered. */
+/** Every policy case, valid or not, is either evaluated or refused with its problems, and never throws otherwise. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compilePolicy, noRecords } from "../../../src/auth/index.ts";
@@ -8,7 +8,7 @@ import { documentId, type PolicyTarget } from "../../../src/cli/policy/policy-do
 import { certificateCheckerFor } from "../../../src/proxy/index.ts";
 import { fc } from "../../support/property.ts";
 
-/** `SEED=…` looks elsewhere; a failure prints the seed and path to replay it. */
+/** `SEED=…` explores other inputs; a failure prints the seed and path to replay it. */
 
 const place = { file: "policy.yaml", line: 1, column: 1 };
 const ppl = {
@@ -32,7 +32,7 @@ const ppl = {
 };
 const compiled = compilePolicy({ ppl, location: place }, documentId);
 assert(compiled.ok);
-const askedOf: PolicyTarget = {
+const target: PolicyTarget = {
   shadows: new Map(),
   policies: new Map([[documentId, compiled.policy]]),
   config: null,
@@ -45,10 +45,10 @@ const askedOf: PolicyTarget = {
 const defaults = { scheme: "https", authority: "app.example.com" } as const;
 const results = new Set(["permit", "deny", "signin", "device", "not_found"]);
 
-function answered(value: unknown): boolean {
+function isEvaluated(value: unknown): boolean {
   try {
     const one = readCase(value, defaults, () => {});
-    const { answer } = evaluatePolicy(askedOf, one, () => 0);
+    const { answer } = evaluatePolicy(target, one, () => 0);
     assert(results.has(answer.result));
     assert(Number.isInteger(answer.status) && answer.status >= 200 && answer.status < 600);
     assert.deepEqual(answer.reasons, answer.reasons.toSorted());
@@ -60,16 +60,16 @@ function answered(value: unknown): boolean {
   }
 }
 
-test("any JSON at all is answered or refused by name", () => {
+test("any JSON is evaluated or refused as a case error", () => {
   fc.assert(
     fc.property(fc.jsonValue(), (value) => {
-      answered(value);
+      isEvaluated(value);
     }),
     { numRuns: 2_000 },
   );
 });
 
-test("a case with anything in any place is answered or refused by name", () => {
+test("a case with arbitrary values in any field is evaluated or refused as a case error", () => {
   const any = fc.oneof(fc.jsonValue(), fc.string(), fc.constant(null));
   const sane = { method: "GET", url: "https://app.example.com/x", headers: {}, ip: "10.0.0.1" };
   const some = (value: fc.Arbitrary<unknown>, instead: unknown): fc.Arbitrary<unknown> =>
@@ -110,9 +110,9 @@ test("a case with anything in any place is answered or refused by name", () => {
   let count = 0;
   fc.assert(
     fc.property(value, (one) => {
-      if (answered(one)) count += 1;
+      if (isEvaluated(one)) count += 1;
     }),
     { numRuns: 3_000 },
   );
-  assert(count > 100, `${count} cases were answered: the rest says nothing`);
+  assert(count > 100, `only ${count} cases were valid, too few for the test to mean anything`);
 });

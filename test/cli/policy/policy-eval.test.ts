@@ -1,4 +1,4 @@
-/** `cardea policy eval`, as scripts use it: shapes, statuses, exit codes, and nothing but a file. */
+/** `cardea policy eval` for scripts: output format, statuses, exit codes, and no dependency but a file. */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -29,10 +29,10 @@ const alice = {
   session: { id: "s1", user_id: "alice-1", claims: { dept: ["eng"], realm: { roles: ["admin"] } } },
   user: { id: "alice-1", email: "alice@example.com", name: "Alice" },
 };
-const nobody = { session: null };
+const anonymous = { session: null };
 const page = { method: "GET", url: "https://app.example.com/wiki", headers: {}, ip: "192.0.2.1" };
 
-async function ask(policy: object, one: object, ...args: string[]): Promise<Answer> {
+async function evaluate(policy: object, one: object, ...args: string[]): Promise<Answer> {
   const { code, out, err } = await run([
     ...["policy", "eval", "--policy", write(policy), "--input", write({ request: page, ...one })],
     ...args,
@@ -41,18 +41,23 @@ async function ask(policy: object, one: object, ...args: string[]): Promise<Answ
   return JSON.parse(out) as Answer;
 }
 const brief = async (policy: object, one: object, ...args: string[]): Promise<string> => {
-  const { result, status, reasons } = await ask(policy, one, ...args);
+  const { result, status, reasons } = await evaluate(policy, one, ...args);
   return [result, status, ...reasons].join(" ");
 };
 const allow = (...criteria: object[]) => ({ allow: { and: criteria } });
 const signedIn = { authenticated_user: true };
 
-test("an answer has the id of its case, what it came from, and every fact it read", async () => {
+test("a result has the id of its case, the rule it follows from, and every fact it read", async () => {
   const policy = {
     allow: { or: [{ groups: "eng" }, { "claim/dept": "eng" }] },
     deny: { or: [{ groups: "contractors" }] },
   };
-  const answer = await ask(policy, { ...alice, id: { any: ["thing"] }, groups: ["all"], now: "2026-11-26T12:00:00Z" });
+  const answer = await evaluate(policy, {
+    ...alice,
+    id: { any: ["thing"] },
+    groups: ["all"],
+    now: "2026-11-26T12:00:00Z",
+  });
   assert.deepEqual(Object.keys(answer), ["id", "result", "status", "reasons", "rule", "trace", "read"]);
   assert.deepEqual(
     { ...answer, trace: [], read: [] },
@@ -75,96 +80,106 @@ const html = { ...page, headers: { Accept: "text/html,*/*;q=0.8" } };
 const json = { ...page, headers: { accept: "application/json" } };
 const cases: readonly (readonly [name: string, policy: object, one: object, expect: string])[] = [
   [
-    "nobody at a browser is sent to sign in",
+    "an anonymous browser is redirected to sign-in",
     allow(signedIn),
-    { ...nobody, request: html },
+    { ...anonymous, request: html },
     "signin 302 user-unauthenticated",
   ],
-  ["nobody that does not say is a browser", allow(signedIn), nobody, "signin 302 user-unauthenticated"],
   [
-    "nobody that wants JSON is told so",
+    "an anonymous caller without Accept counts as a browser",
     allow(signedIn),
-    { ...nobody, request: json },
+    anonymous,
+    "signin 302 user-unauthenticated",
+  ],
+  [
+    "an anonymous caller that accepts JSON gets 401",
+    allow(signedIn),
+    { ...anonymous, request: json },
     "signin 401 user-unauthenticated",
   ],
   [
-    "gRPC is never sent anywhere",
+    "gRPC is never redirected",
     allow(signedIn),
-    { ...nobody, request: { ...html, headers: { "content-type": "application/grpc" } } },
+    { ...anonymous, request: { ...html, headers: { "content-type": "application/grpc" } } },
     "signin 401 user-unauthenticated",
   ],
   [
-    "nor is whoever has a credential in a header",
+    "a caller with a credential in a header is never redirected",
     allow(signedIn),
-    { ...nobody, request: { ...html, headers: { authorization: "Bearer Pomerium-x" } } },
+    { ...anonymous, request: { ...html, headers: { authorization: "Bearer Pomerium-x" } } },
     "signin 401 user-unauthenticated",
   ],
   [
-    "nor in the query",
+    "a caller with a credential in the query is never redirected",
     allow(signedIn),
-    { ...nobody, request: { ...page, url: `${page.url}?pomerium_session=x` } },
+    { ...anonymous, request: { ...page, url: `${page.url}?pomerium_session=x` } },
     "signin 401 user-unauthenticated",
   ],
   [
-    "a session with an empty id is none",
+    "a session with an empty id does not count",
     allow(signedIn),
     { session: { id: "", user_id: "x", claims: {} } },
     "signin 302 user-unauthenticated",
   ],
   [
-    "a session of nobody in particular is one",
+    "a session with an empty user id counts as a session",
     allow(signedIn),
     { session: { id: "s", user_id: "" } },
     "deny 403 user-unauthorized",
   ],
   [
-    "a session that is over is none",
+    "an expired session does not count",
     allow(signedIn),
     { ...alice, session: { ...alice.session, expires_at: "2026-01-01T00:00:00Z" }, now: "2026-01-01T00:00:00Z" },
     "signin 302 user-unauthenticated",
   ],
   ["no rule allows", { deny: { or: [{ reject: 1 }] } }, alice, "deny 403"],
-  ["an empty policy allows nobody", {}, alice, "deny 403"],
-  ["who is refused is told why", allow({ email: "bob@example.com" }), alice, "deny 403 email-unauthorized"],
+  ["an empty policy permits nothing", {}, alice, "deny 403"],
+  ["a refusal states its reason", allow({ email: "bob@example.com" }), alice, "deny 403 email-unauthorized"],
   [
-    "deny wants nobody to be mallory",
+    "a deny by e-mail sends an anonymous caller to sign-in",
     { ...allow({ accept: 1 }), deny: { or: [{ email: "mallory@example.com" }] } },
-    nobody,
+    anonymous,
     "signin 302 accept user-unauthenticated",
   ],
   [
-    "the domain under deny: not",
+    "deny: not by domain refuses another domain",
     { ...allow({ accept: 1 }), deny: { not: [{ domain: "example.org" }] } },
     alice,
     "deny 403 domain-unauthorized",
   ],
   [
-    "nobody under deny: not",
+    "deny: not by domain sends an anonymous caller to sign-in",
     { ...allow({ accept: 1 }), deny: { not: [{ domain: "example.org" }] } },
-    nobody,
+    anonymous,
     "signin 302 accept user-unauthenticated",
   ],
   [
-    "a negative matcher makes nobody somebody",
+    "a negative matcher does not permit an anonymous caller",
     allow({ email: { not_in: ["x"] } }),
-    nobody,
+    anonymous,
     "signin 302 user-unauthenticated",
   ],
   [
-    "without a user record there is no address",
+    "without a user record the e-mail address is empty",
     allow({ email: { not: "x@y" } }),
     { session: alice.session },
     "permit 200 email-ok",
   ],
-  ["and no domain", allow({ domain: { not: "x" } }), { session: alice.session }, "deny 403 domain-unauthorized"],
   [
-    "the record of somebody else does not count",
+    "without a user record no domain matches",
+    allow({ domain: { not: "x" } }),
+    { session: alice.session },
+    "deny 403 domain-unauthorized",
+  ],
+  [
+    "the user record of another user does not count",
     allow({ email: "alice@example.com" }),
     { ...alice, user: { ...alice.user, id: "bob" } },
     "deny 403 email-unauthorized",
   ],
   ["claims are found by path", allow({ "claim/realm/roles": "admin" }), alice, "permit 200 claim-ok"],
-  ["or with dots", allow({ "claim/realm.roles": "admin" }), alice, "permit 200 claim-ok"],
+  ["claims are found with dots in the name", allow({ "claim/realm.roles": "admin" }), alice, "permit 200 claim-ok"],
   [
     "a single value is a list of one",
     allow({ "claim/a": { is: 1 } }),
@@ -172,53 +187,58 @@ const cases: readonly (readonly [name: string, policy: object, one: object, expe
     "permit 200 claim-ok",
   ],
   [
-    "no claims at all",
+    "null claims are an empty set",
     allow({ "claim/a": { exclude: "x" } }),
     { session: { id: "s", user_id: "u", claims: null } },
     "permit 200 claim-ok",
   ],
   [
-    "claims of the user win",
+    "claims of the user override those of the session",
     allow({ "claim/dept": "ops" }),
     { ...alice, user: { ...alice.user, claims: { dept: ["ops"] } } },
     "permit 200 claim-ok",
   ],
   [
-    "and go into those of the session",
+    "nested claims of the user are merged into those of the session",
     allow({ "claim/realm/roles": "admin" }, { "claim/realm/site": "x" }),
     { ...alice, user: { ...alice.user, claims: { realm: { site: "x" } } } },
     "permit 200 claim-ok",
   ],
-  ["a device is wanted", allow({ device: { type: "any" } }), alice, "device 302 device-unauthenticated"],
   [
-    "a device is wanted of a script",
+    "a required device is requested from a browser",
+    allow({ device: { type: "any" } }),
+    alice,
+    "device 302 device-unauthenticated",
+  ],
+  [
+    "a required device is a 401 for a script",
     allow({ device: { type: "any" } }),
     { ...alice, request: json },
     "device 401 device-unauthenticated",
   ],
   [
-    "a device that nobody approved",
+    "an unapproved device",
     allow({ device: { approved: true } }),
     { ...alice, session: { ...alice.session, device_credentials: [{ id: "d", type_id: "any" }] } },
     "deny 450 device-unauthorized",
   ],
   [
-    "a device that somebody approved",
+    "an approved device",
     allow({ device: { approved: true } }),
     { ...alice, session: { ...alice.session, device_credentials: [{ id: "d", type_id: "any", approved_by: "root" }] } },
     "permit 200 device-ok",
   ],
   [
-    "a moment",
+    "a date criterion uses the time of the case",
     allow({ date: { after: "2026-01-01" } }),
-    { ...nobody, now: "2025-12-31T23:00:00-02:00" },
+    { ...anonymous, now: "2025-12-31T23:00:00-02:00" },
     "permit 200 date-ok",
   ],
   [
     "a preflight",
     allow({ cors_preflight: 1 }),
     {
-      ...nobody,
+      ...anonymous,
       request: {
         ...page,
         method: "OPTIONS",
@@ -230,53 +250,53 @@ const cases: readonly (readonly [name: string, policy: object, one: object, expe
   [
     "a path is decoded and has no query",
     allow({ http_path: "/a b" }),
-    { ...nobody, request: { ...page, url: "https://x.example/a%20b?c=d#e" } },
+    { ...anonymous, request: { ...page, url: "https://x.example/a%20b?c=d#e" } },
     "permit 200 http-path-ok",
   ],
   [
-    "what a browser would send of é",
+    "é is encoded as a browser would",
     allow({ http_path: "/é" }),
-    { ...nobody, request: { ...page, url: "https://x.example/é" } },
+    { ...anonymous, request: { ...page, url: "https://x.example/é" } },
     "permit 200 http-path-ok",
   ],
   [
-    "what the proxy would not read",
+    "a path that the proxy refuses",
     allow({ accept: 1 }),
-    { ...nobody, request: { ...page, url: "https://x.example/a/../b" } },
+    { ...anonymous, request: { ...page, url: "https://x.example/a/../b" } },
     "deny 400 dot-segment",
   ],
   [
-    "robots are told to go away",
+    "robots.txt is answered by the proxy",
     allow({ http_method: "PUT" }),
-    { ...nobody, request: { ...page, url: "https://x.example/robots.txt" } },
+    { ...anonymous, request: { ...page, url: "https://x.example/robots.txt" } },
     "deny 200 http-method-unauthorized",
   ],
   [
-    "a key of SSH",
+    "an SSH login",
     allow({ ssh_username: "root" }),
-    { ...nobody, ssh: { username: "root" } },
+    { ...anonymous, ssh: { username: "root" } },
     "permit 200 ssh-username-ok",
   ],
   [
-    "a tool that is not for everybody",
+    "a tool that the policy does not permit",
     allow({ mcp_tool: "query" }),
     { ...alice, mcp: { method: "tools/call", tool_call: { name: "drop", arguments: {} } } },
     "deny 200 mcp-tool-no-match",
   ],
   [
-    "a record that the case brings along",
+    "a record that the case supplies",
     allow({ record: { type: "hr", field: "team", is: "blue" } }),
     { ...alice, records: { hr: { team: "blue" } } },
     "permit 200 record-ok",
   ],
   [
-    "a record that is known not to be there",
+    "a record that is known to be missing",
     allow({ record: { type: "hr", exists: false } }),
     { ...alice, records: { hr: null } },
     "permit 200 record-ok",
   ],
   [
-    "a record of which nothing is known",
+    "a record of an unknown data set",
     allow({ record: { type: "hr", exists: false } }),
     alice,
     "deny 503 record-unavailable",
@@ -343,10 +363,10 @@ leaf("alice", "root");
 leaf("below", "middle");
 leaf("mallory", "stranger");
 leaf("server", "root", "serverAuth");
-// A leaf that signs: it is no authority.
+// Signed by a leaf certificate, which is not an authority.
 leaf("forged", "alice");
 
-test("a certificate is valid when a chain leads to the authority that was named", async () => {
+test("a certificate is valid if its chain leads to the given authority", async () => {
   const policy = { allow: { or: [{ accept: 1 }] }, deny: { or: [{ invalid_client_certificate: true }] } };
   const shown = (name: string, intermediates = "", presented = true) => ({
     request: { ...page, client_certificate: { presented, leaf: presented ? read(`${name}.pem`) : "", intermediates } },
@@ -373,7 +393,7 @@ test("a certificate is valid when a chain leads to the authority that was named"
   );
 });
 
-test("without an authority a certificate that can be read counts", async () => {
+test("without an authority every readable certificate is valid", async () => {
   const policy = allow({ client_certificate: { san_email: "alice@example.com" } });
   const certificate = { presented: true, leaf: read("alice.pem"), intermediates: "" };
   assert.equal(
@@ -389,7 +409,7 @@ test("without an authority a certificate that can be read counts", async () => {
   );
 });
 
-test("a route's own authority judges a certificate, with all that downstream_mtls says", async () => {
+test("certificates are checked with the route's authority and every setting of downstream_mtls", async () => {
   leaf("site", "root", "clientAuth,serverAuth");
   const mtls = (settings: string, policy: string): string =>
     write(`authenticate_service_url: https://authenticate.example.com
@@ -480,14 +500,14 @@ const on = async (url: string, one: object, ...args: string[]): Promise<string> 
   return [result, status, ...reasons, rule].join(" ");
 };
 
-test("the route is the one that the URL matches, or the one that is named", async () => {
+test("the route is the one that matches the URL, or the named one", async () => {
   assert.equal(await on("https://app.example.com/api/x", alice), "deny 403 groups-unauthorized ");
   assert.equal(
     await on("https://app.example.com/api/x", { ...alice, groups: ["api"] }),
     "permit 200 groups-ok policy.allow.or",
   );
   assert.equal(await on("https://app.example.com/x", alice), "permit 200 user-ok shorthands");
-  assert.equal(await on("https://public.example.com/", nobody), "permit 200 accept shorthands");
+  assert.equal(await on("https://public.example.com/", anonymous), "permit 200 accept shorthands");
   for (const name of ["api", "The API"])
     assert.equal(await on("https://elsewhere.example/", alice, "--route", name), "deny 403 groups-unauthorized ");
   assert.equal(await on("/only/a/path", alice, "--route", "wiki"), "permit 200 user-ok shorthands");
@@ -495,7 +515,7 @@ test("the route is the one that the URL matches, or the one that is named", asyn
   assert.equal(await on("tcp+https://db.example.com:5433", alice), "not_found 404 route-not-found ");
 });
 
-test("what no route is at, and a route that is not there, are not found", async () => {
+test("a URL without a route and an unknown route name are not found", async () => {
   assert.equal(await on("https://elsewhere.example/", alice), "not_found 404 route-not-found ");
   assert.equal(await on("https://app.example.com/", alice, "--route", "wikki"), "not_found 404 route-not-found ");
   const { err } = await run([
@@ -511,7 +531,7 @@ test("what no route is at, and a route that is not there, are not found", async 
   assert.match(err, /no route is called "wikki"; did you mean "wiki"\?/);
 });
 
-test("an encoded slash is refused as the proxy refuses it, but where the route allows it", async () => {
+test("an encoded slash is refused as in the proxy, unless the route allows it", async () => {
   const refused = "deny 400 encoded-separator ";
   assert.equal(await on("https://app.example.com/files/a%2Fb", alice), "permit 200 user-ok shorthands");
   assert.equal(await on("https://app.example.com/files%2Fb", alice), refused);
@@ -523,13 +543,13 @@ test("an encoded slash is refused as the proxy refuses it, but where the route a
   );
 });
 
-test("paths of our own are answered before any policy", async () => {
-  assert.equal(await on("https://app.example.com/.pomerium/sign_out", nobody), "permit 200 pomerium-route ");
-  assert.equal(await on("https://app.example.com/.pomerium/user", nobody), "signin 302 user-unauthenticated ");
+test("reserved paths are answered before any policy", async () => {
+  assert.equal(await on("https://app.example.com/.pomerium/sign_out", anonymous), "permit 200 pomerium-route ");
+  assert.equal(await on("https://app.example.com/.pomerium/user", anonymous), "signin 302 user-unauthenticated ");
   assert.equal(await on("https://app.example.com/.pomerium/user", alice), "permit 200 pomerium-route ");
 });
 
-test("data sources of a configuration are read, and one that cannot be is named and answered with 503", async () => {
+test("data sources of a configuration are read; an unreadable one is named and leads to 503", async () => {
   const people = write("id,team\nalice@example.com,blue\n", "people.csv");
   const written = (source: string): string =>
     write(
@@ -538,18 +558,18 @@ test("data sources of a configuration are read, and one that cannot be is named 
         "policy: { allow: { or: [{ record: { type: hr, field: team, is: blue } }] } }",
       )}data_sources: [{ type: hr, file: ${source}, foreign_key: user.email }]\n`,
     );
-  const asked = async (source: string, one: object) => {
+  const evaluateWith = async (source: string, one: object) => {
     const input = write({ request: { ...page, url: "https://app.example.com/api" }, ...one });
     const { code, out, err } = await run(["policy", "eval", "-c", written(source), "--input", input]);
     assert.equal(code, 0, err);
     const { result, status, reasons, read } = JSON.parse(out) as Answer;
     return { brief: [result, status, ...reasons].join(" "), err, read };
   };
-  const found = await asked(people, alice);
+  const found = await evaluateWith(people, alice);
   assert.deepEqual([found.brief, found.err], ["permit 200 record-ok", ""]);
   assert(found.read.includes("record:hr"));
-  assert.equal((await asked(people, nobody)).brief, "signin 302 user-unauthenticated");
-  const missing = await asked(join(folder.path, "nowhere.csv"), alice);
+  assert.equal((await evaluateWith(people, anonymous)).brief, "signin 302 user-unauthenticated");
+  const missing = await evaluateWith(join(folder.path, "nowhere.csv"), alice);
   assert.deepEqual([missing.brief, missing.err], ["deny 503 record-unavailable", "data source hr: does not exist\n"]);
   const unnamed = write(readFileSync(written(people), "utf8").replace("type: hr, file", "type: hrr, file"));
   const { code, err } = await run([
@@ -566,7 +586,7 @@ test("data sources of a configuration are read, and one that cannot be is named 
 
 // --- use
 
-test("an invalid policy or configuration gives its problems and no answer, and exit 1", async () => {
+test("an invalid policy or configuration prints its problems and no result, and exits 1", async () => {
   const input = write({ request: page, session: null });
   const bad = write("- allow:\n    and:\n      - emial: a@b\n      - email: {stars_with: a}\n");
   const { code, out, err } = await run(["policy", "eval", "--policy", bad, "--input", input]);
@@ -577,9 +597,9 @@ test("an invalid policy or configuration gives its problems and no answer, and e
       "bad:4:17: error: [0].allow.and[1].email.stars_with: unknown operator `stars_with`; did you mean `starts_with`?\n",
   );
   for (const content of ["", "a: [", "just text", "allow: {xor: []}", "allow: []\ndeny: 5"]) {
-    const said = await run(["policy", "eval", "--policy", write(content), "--input", input]);
-    assert.deepEqual([said.code, said.out], [1, ""], content);
-    assert.match(said.err, /^\S+: .+\n/);
+    const output = await run(["policy", "eval", "--policy", write(content), "--input", input]);
+    assert.deepEqual([output.code, output.out], [1, ""], content);
+    assert.match(output.err, /^\S+: .+\n/);
   }
   const empty = write("");
   const nothing = await run(["policy", "eval", "--policy", empty, "--input", input]);
@@ -588,13 +608,13 @@ test("an invalid policy or configuration gives its problems and no answer, and e
     /^empty:1:1: error: \(document\): nothing is not a policy; write an object/,
   );
   const wrong = write(readFileSync(config, "utf8").replace("groups: api", "gruops: api"));
-  const said = await run(["policy", "eval", "-c", wrong, "--input", input]);
-  assert.deepEqual([said.code, said.out], [1, ""]);
-  assert.match(said.err, /unknown criterion `gruops`; did you mean `groups`\?/);
+  const output = await run(["policy", "eval", "-c", wrong, "--input", input]);
+  assert.deepEqual([output.code, output.out], [1, ""]);
+  assert.match(output.err, /unknown criterion `gruops`; did you mean `groups`\?/);
   assert.equal((await run(["policy", "eval", "--policy", join(folder.path, "nowhere"), "--input", input])).code, 1);
 });
 
-test("wrong use is exit 2, and so is a case that cannot be read", async () => {
+test("wrong usage and an invalid case exit 2", async () => {
   const policy = write(allow(signedIn));
   const bad = async (...args: string[]): Promise<void> => {
     const { code, out, err } = await run(["policy", "eval", ...args]);
@@ -623,7 +643,7 @@ test("wrong use is exit 2, and so is a case that cannot be read", async () => {
     await bad("--policy", policy, "--input", write(content));
 });
 
-test("many cases come on standard input, answered one by one; one that cannot be read is named and left out", () => {
+test("cases from standard input are evaluated one by one; an invalid one is reported and skipped", () => {
   const policy = write(allow(signedIn));
   const lines = [
     JSON.stringify({ id: 1, request: page, ...alice }),
@@ -654,14 +674,14 @@ test("many cases come on standard input, answered one by one; one that cannot be
   );
 });
 
-test("a byte order mark in front of the first case is none of it", async () => {
+test("a byte order mark before the first case is ignored", async () => {
   const line = JSON.stringify({ id: 1, request: page, session: null });
   const input = write(`\ufeff${line}\r\n${line}\r\n`);
   const { code, out, err } = await run(["policy", "eval", "--policy", write(allow(signedIn)), "--input", input]);
   assert.deepEqual([code, err, out.match(/"result":"signin"/g)?.length], [0, "", 2]);
 });
 
-test("a case that is nested too deeply is refused, the others are answered, and no name of a key changes more than its value", async () => {
+test("a case that is nested too deeply is refused, the others are evaluated, and key names such as __proto__ have no side effect", async () => {
   const deep = `{"id":1,"request":{"url":"/"},"session":{"id":"s","user_id":"u","claims":${'{"a":'.repeat(100_000)}1${"}".repeat(100_000)}}}`;
   const odd = `{"id":2,"request":{"url":"/"},"session":{"id":"s","user_id":"u","claims":{"__proto__":{"admin":"yes"},"constructor":{"prototype":{"admin":"yes"}}}}}`;
   const policy = write({ allow: { or: [{ "claim/admin": "yes" }] } });
@@ -673,7 +693,7 @@ test("a case that is nested too deeply is refused, the others are answered, and 
   assert.equal(Reflect.get({}, "admin"), undefined);
 });
 
-test("a path whose parameters hide another route or rule is refused, as the proxy refuses it", async () => {
+test("a path whose parameters hide another route or rule is refused, as in the proxy", async () => {
   const file = write({
     authenticate_service_url: "https://auth.example.com",
     routes: [
@@ -688,7 +708,7 @@ test("a path whose parameters hide another route or rule is refused, as the prox
     ],
   });
   const answerTo = async (path: string): Promise<string> => {
-    const input = write({ request: { ...page, url: `https://app.example.com${path}` }, ...nobody });
+    const input = write({ request: { ...page, url: `https://app.example.com${path}` }, ...anonymous });
     const { code, out, err } = await run(["policy", "eval", "-c", file, "--input", input]);
     assert.equal(code, 0, err);
     const { result, status, reasons } = JSON.parse(out) as Answer;

@@ -1,4 +1,4 @@
-/** A node offers what its configuration says where that is missing, and nowhere else. */
+/** Announcement of a configuration: a node sends its text only to a broker that lacks it. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
@@ -18,16 +18,16 @@ import { waitFor } from "../../support/wait-for.ts";
 
 type Warning = Readonly<{ message: string; fields: Readonly<Record<string, unknown>> }>;
 
-/** A broker that keeps bodies, unless it is told not to. */
-class Keeper {
+/** A fake broker that stores configuration bodies, unless a test disables that. */
+class FakeBroker {
   readonly bodies = new Map<ConfigHash, string>();
   readonly submitted: CommandRequest[] = [];
   readonly warnings: Warning[] = [];
-  looks = 0;
-  keeps: "bodies" | "nothing" = "bodies";
-  /** An older one does not know what it is asked. */
+  checks = 0;
+  stores: "bodies" | "nothing" = "bodies";
+  /** An older broker does not know the request. */
   version: "this" | "older" = "this";
-  /** So many submissions are refused first. */
+  /** Number of submissions to refuse first. */
   refusals = 0;
   readonly announce = announceConfigurations({
     node: "proxy-1" as NodeId,
@@ -46,14 +46,14 @@ class Keeper {
         if (
           command.type === "activateConfiguration" &&
           command.body !== undefined &&
-          this.keeps === "bodies" &&
+          this.stores === "bodies" &&
           this.version === "this"
         )
           this.bodies.set(command.configHash, configTextOf(parseConfigBody(command.body, command.configHash)));
         return { type: "done", commandId, link: {} as Link, changed: true };
       },
       holdsConfiguration: async (hash) => {
-        this.looks += 1;
+        this.checks += 1;
         if (this.version === "older") throw new BrokerUnavailableError("a broker answered 404");
         return this.bodies.has(hash);
       },
@@ -68,92 +68,98 @@ class Keeper {
 
 const own: Config = config(base + goodRoute);
 
-test("the hash first, then what it stands for, once, without a secret", async (t) => {
-  const keeper = new Keeper();
-  t.after(() => keeper.announce(null));
-  keeper.announce(own);
-  await waitFor("the body", () => keeper.bodies.get(own.hash));
-  await waitFor("it to be looked for again", () => keeper.looks >= 4);
-  assert.equal(keeper.submitted.length, 2);
-  assert.equal(keeper.offers, 1);
-  const text = keeper.bodies.get(own.hash) ?? "";
+test("the hash is announced first, then the text once, without secrets", async (t) => {
+  const broker = new FakeBroker();
+  t.after(() => broker.announce(null));
+  broker.announce(own);
+  await waitFor("the body", () => broker.bodies.get(own.hash));
+  await waitFor("the next checks", () => broker.checks >= 4);
+  assert.equal(broker.submitted.length, 2);
+  assert.equal(broker.offers, 1);
+  const text = broker.bodies.get(own.hash) ?? "";
   assert.match(text, /"authenticateServiceUrl":"https:\/\/authenticate\.example\.com\/"/);
   for (const secret of [sharedSecret, cookieSecret, "from-the-provider"]) assert.equal(text.includes(secret), false);
 });
 
-test("a refused activation is submitted again until the brokers take it", async (t) => {
-  const keeper = new Keeper();
-  t.after(() => keeper.announce(null));
-  keeper.refusals = 2;
-  keeper.announce(own);
-  await waitFor("the body", () => keeper.bodies.get(own.hash));
-  assert.equal(keeper.submitted.length, 4);
-  assert.equal(keeper.offers, 1);
+test("a refused activation is submitted again until the brokers accept it", async (t) => {
+  const broker = new FakeBroker();
+  t.after(() => broker.announce(null));
+  broker.refusals = 2;
+  broker.announce(own);
+  await waitFor("the body", () => broker.bodies.get(own.hash));
+  assert.equal(broker.submitted.length, 4);
+  assert.equal(broker.offers, 1);
 });
 
-test("a refused body is offered again at a later look", async (t) => {
-  const keeper = new Keeper();
-  t.after(() => keeper.announce(null));
-  keeper.announce(own);
-  await waitFor("the activation", () => keeper.submitted.length === 1 || undefined);
-  keeper.refusals = 1;
-  await waitFor("the body", () => keeper.bodies.get(own.hash));
-  assert.equal(keeper.offers, 2);
+test("a refused body is offered again at a later check", async (t) => {
+  const broker = new FakeBroker();
+  t.after(() => broker.announce(null));
+  broker.announce(own);
+  await waitFor("the activation", () => broker.submitted.length === 1 || undefined);
+  broker.refusals = 1;
+  await waitFor("the body", () => broker.bodies.get(own.hash));
+  assert.equal(broker.offers, 2);
 });
 
-test("what is kept already is not sent", async (t) => {
-  const keeper = new Keeper();
-  t.after(() => keeper.announce(null));
-  keeper.bodies.set(own.hash, "there");
-  keeper.announce(own);
-  await waitFor("it to be looked for", () => keeper.looks >= 3);
-  assert.equal(keeper.offers, 0);
+test("a body that the brokers already store is not sent", async (t) => {
+  const broker = new FakeBroker();
+  t.after(() => broker.announce(null));
+  broker.bodies.set(own.hash, "there");
+  broker.announce(own);
+  await waitFor("several checks", () => broker.checks >= 3);
+  assert.equal(broker.offers, 0);
 });
 
-test("a broker of an older version is not offered anything; the one that follows it is, and so is a log that lost it", async (t) => {
-  const keeper = new Keeper();
-  t.after(() => keeper.announce(null));
-  keeper.version = "older";
-  keeper.announce(own);
-  await waitFor("it to be looked for", () => keeper.looks >= 3);
-  assert.equal(keeper.offers, 0);
-  keeper.version = "this";
-  await waitFor("the body", () => keeper.bodies.get(own.hash));
-  keeper.bodies.clear(); // a backup was restored
-  await waitFor("the body again", () => keeper.bodies.get(own.hash));
-  assert.deepEqual(keeper.warnings, []);
+test("a broker of an older version is offered no body; its successor is, and so is a log that has lost the body", async (t) => {
+  const broker = new FakeBroker();
+  t.after(() => broker.announce(null));
+  broker.version = "older";
+  broker.announce(own);
+  await waitFor("several checks", () => broker.checks >= 3);
+  assert.equal(broker.offers, 0);
+  broker.version = "this";
+  await waitFor("the body", () => broker.bodies.get(own.hash));
+  broker.bodies.clear(); // a backup was restored
+  await waitFor("the body again", () => broker.bodies.get(own.hash));
+  assert.deepEqual(broker.warnings, []);
 });
 
-test("a body that is offered and not kept is told of, and does no harm", async (t) => {
-  const keeper = new Keeper();
-  t.after(() => keeper.announce(null));
-  keeper.keeps = "nothing";
-  keeper.announce(own);
-  const [warning] = await waitFor("a warning", () => (keeper.warnings.length > 0 ? keeper.warnings : undefined));
+test("a body that is offered and not stored causes a warning and nothing else", async (t) => {
+  const broker = new FakeBroker();
+  t.after(() => broker.announce(null));
+  broker.stores = "nothing";
+  broker.announce(own);
+  const [warning] = await waitFor("a warning", () => (broker.warnings.length > 0 ? broker.warnings : undefined));
   assert.match(warning?.message ?? "", /the brokers did not store the text of the configuration/);
 });
 
-test("one that is too long is told of with its remedy, and its hash is recorded", async (t) => {
-  const keeper = new Keeper();
-  t.after(() => keeper.announce(null));
+test("a body that is too long causes a warning with its remedy, and its hash is recorded", async (t) => {
+  const broker = new FakeBroker();
+  t.after(() => broker.announce(null));
   const long = config(`${base}${goodRoute}    description: ${randomBytes(600 * 1024).toString("base64")}\n`);
-  keeper.announce(long);
-  const [warning] = await waitFor("a warning", () => (keeper.warnings.length > 0 ? keeper.warnings : undefined));
+  broker.announce(long);
+  const [warning] = await waitFor("a warning", () => (broker.warnings.length > 0 ? broker.warnings : undefined));
   assert.equal(warning?.fields["code"], "ERR_EVENTS_CONFIG_BODY_TOO_LONG");
   assert.match(warning?.message ?? "", /bytes compressed, and at most 524288 are stored: move long lists/);
-  assert.equal(keeper.submitted.length, 1);
-  assert.equal(keeper.offers, 0);
+  assert.equal(broker.submitted.length, 1);
+  assert.equal(broker.offers, 0);
 });
 
-test("another configuration takes its place, and what the first said is kept too: decisions were made by it", async (t) => {
-  const keeper = new Keeper();
-  t.after(() => keeper.announce(null));
+test("a newer configuration replaces the first, whose text is stored as well because decisions were made by it", async (t) => {
+  const broker = new FakeBroker();
+  t.after(() => broker.announce(null));
   const next = config(`${base}region: elsewhere\n${goodRoute}`);
-  keeper.announce(own);
-  keeper.announce(next);
-  await waitFor("both bodies", () => keeper.bodies.has(next.hash) && keeper.bodies.has(own.hash));
-  await waitFor("it to be looked for again", () => keeper.looks >= 6);
-  assert.equal(keeper.offers, 2);
-  const told = keeper.submitted.map(({ command }) => command.type === "activateConfiguration" && command.configHash);
-  assert.deepEqual(told, [own.hash, own.hash, next.hash, next.hash], "the log hears last of the one in force");
+  broker.announce(own);
+  broker.announce(next);
+  await waitFor("both bodies", () => broker.bodies.has(next.hash) && broker.bodies.has(own.hash));
+  await waitFor("the next checks", () => broker.checks >= 6);
+  assert.equal(broker.offers, 2);
+  const announcedHashes = broker.submitted.map(
+    ({ command }) => command.type === "activateConfiguration" && command.configHash,
+  );
+  assert.deepEqual(
+    announcedHashes,
+    [own.hash, own.hash, next.hash, next.hash],
+    "the current configuration is announced last",
+  );
 });

@@ -1,6 +1,4 @@
-/**
- * The listener of metrics: what stands before them, and that whoever looks after processes is let through all the same.
- */
+/** The metrics listener: access control of the metrics, and health checks that need none. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { request as plainRequest } from "node:http";
@@ -55,14 +53,14 @@ function get(port: number, path: string, options: RequestOptions & { secure?: bo
 
 const basic = (text: string) => ({ headers: { authorization: `Basic ${Buffer.from(text).toString("base64")}` } });
 
-test("metrics come with what is made while they are read", async () => {
+test("metrics include what is computed while they are read", async () => {
   await using server = await serve({}, ["one 1\n", "two 2\n"]);
   const { status, text } = await get(server.port, "/metrics");
   assert.equal(status, 200);
   assert.ok(text.endsWith("one 1\ntwo 2\n"));
 });
 
-test("/readyz names the share of routes; asked for all routes, it is 503 while one is not served", async () => {
+test("/readyz reports the share of served routes; with ?routes=all it is 503 while one is not served", async () => {
   const readiness = { ready: true, reasons: [], routes: { total: 4, served: 3, share: 0.75 } };
   await using server = await serve({}, [], readiness);
   const plain = await get(server.port, "/readyz");
@@ -76,7 +74,7 @@ test("/readyz names the share of routes; asked for all routes, it is 503 while o
   assert.equal((await run(["health", ...address, "--all-routes"])).code, 1);
 });
 
-test("a password is asked for before metrics, and not before health", async () => {
+test("metrics require the password, and health checks do not", async () => {
   await using server = await serve({ basicAuth: "prometheus:let me in" }, ["one 1\n"]);
   assert.equal((await get(server.port, "/metrics")).status, 401);
   assert.equal((await get(server.port, "/metrics", basic("prometheus:guess"))).status, 401);
@@ -86,7 +84,7 @@ test("a password is asked for before metrics, and not before health", async () =
   assert.equal((await get(server.port, "/healthz")).status, 200);
 });
 
-test("with a client authority, metrics are for those with a certificate of it; health is asked over TLS", async () => {
+test("with a client authority, metrics require a certificate of it, and health checks only TLS", async () => {
   const tls = certificate(["localhost"]);
   const [scraper, stranger] = [certificate(["prometheus"]), certificate(["prometheus"])];
   await using server = await serve({ tls, clientCa: scraper.cert }, ["one 1\n"]);
@@ -101,17 +99,17 @@ test("with a client authority, metrics are for those with a certificate of it; h
   assert.equal((await run(["health", ...address])).code, 1);
 });
 
-test("no session of TLS is resumed where certificates are asked for, so the verdict is always of this handshake", async () => {
+test("TLS sessions are never resumed if certificates are requested, so each handshake is verified", async () => {
   const tls = certificate(["localhost"]);
   const scraper = certificate(["prometheus"]);
   await using server = await serve({ tls, clientCa: scraper.cert }, ["one 1\n"]);
   const common = { host: "127.0.0.1", port: server.port, ca: tls.cert, servername: "localhost" };
   for (const maxVersion of ["TLSv1.2", "TLSv1.3"] as const) {
     for (const shown of [{}, scraper]) {
-      const first = await ask({ ...common, ...shown, maxVersion }, "/healthz");
+      const first = await requestOverTls({ ...common, ...shown, maxVersion }, "/healthz");
       assert.match(first.text, / 200 /);
       for (const session of first.sessions) {
-        const again = await ask({ ...common, maxVersion, session }, "/metrics");
+        const again = await requestOverTls({ ...common, maxVersion, session }, "/metrics");
         assert.match(again.text, / 403 /);
         assert.equal(again.resumed, false);
       }
@@ -119,7 +117,7 @@ test("no session of TLS is resumed where certificates are asked for, so the verd
   }
 });
 
-async function ask(options: ConnectionOptions, path: string) {
+async function requestOverTls(options: ConnectionOptions, path: string) {
   const socket = connect(options);
   const sessions: Buffer[] = [];
   socket.on("session", (session: Buffer) => sessions.push(session));

@@ -1,6 +1,4 @@
-/**
- * Metrics of identity: headers above their bound, code exchanges, refreshes, and the age of what providers vouched for.
- */
+/** Metrics of identity: oversized headers, code exchanges, refreshes, and the age of the claims of providers. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Registry } from "prom-client";
@@ -10,7 +8,7 @@ import { identityCounts } from "../../../src/cli/process/identity-counts.ts";
 import { registerRefreshCounts } from "../../../src/cli/process/refresh-counts.ts";
 import type { MonotonicMs } from "../../../src/events/index.ts";
 
-const found = (outcome: OversizeIdentity["outcome"]): OversizeIdentity => ({
+const oversize = (outcome: OversizeIdentity["outcome"]): OversizeIdentity => ({
   ...{ outcome, routeId: "wiki", userId: "user-1" },
   ...{ bytes: 256_000, bytesMax: 16_384, groupsOmitted: 4_999 },
 });
@@ -23,8 +21,8 @@ test("every oversize identity is counted, and each outcome is logged once a minu
     logger: { warn: (fields, message) => void logged.push([fields, message ?? ""]) },
     now: () => nowMs as MonotonicMs,
   });
-  for (let i = 0; i < 100; i++) counts.onOversize(found("reduced"));
-  counts.onOversize(found("refused"));
+  for (let i = 0; i < 100; i++) counts.onOversize(oversize("reduced"));
+  counts.onOversize(oversize("refused"));
   assert.deepEqual(
     logged.map(([, message]) => message),
     [
@@ -34,7 +32,7 @@ test("every oversize identity is counted, and each outcome is logged once a minu
   );
   assert.ok("code" in (logged[1]?.[0] ?? {}));
   nowMs = 60_001;
-  counts.onOversize(found("reduced"));
+  counts.onOversize(oversize("reduced"));
   assert.equal(logged.length, 3);
   const metrics = await registry.metrics();
   assert.match(metrics, /cardea_identity_headers_oversize_total\{outcome="reduced"\} 101/);

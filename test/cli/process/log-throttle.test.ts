@@ -1,4 +1,6 @@
-/** An outage in the log: one line per cause and minute, without stacks, with a count of what was left out. */
+/**
+ * Log throttling during an outage: one line per cause and minute, without stacks, with a count of the omitted lines.
+ */
 import assert from "node:assert/strict";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,16 +15,16 @@ const refused = (port: number): Error =>
     cause: Object.assign(new Error(`connect ECONNREFUSED 127.0.0.1:${port}`), { code: "ECONNREFUSED" }),
   });
 
-test("the first line of a cause passes, then one a minute with the number of those left out", () => {
+test("the first line of a cause passes, then one per minute with the number of omitted lines", () => {
   const throttle = new LogThrottle<string>();
   assert.equal(throttle.admit("a", "1", 0), 0);
   for (let n = 2; n < 500; n++) assert.equal(throttle.admit("a", String(n), n), undefined);
   assert.equal(throttle.admit("b", "other", 500), 0);
   assert.deepEqual(throttle.due(59_999), []);
   assert.deepEqual(throttle.due(60_000), [{ line: "499", omitted: 498 }]);
-  assert.equal(throttle.admit("a", "500", 60_001), undefined, "another minute has begun");
+  assert.equal(throttle.admit("a", "500", 60_001), undefined, "the next minute has begun");
   assert.equal(throttle.admit("a", "501", 120_000), 1);
-  assert.deepEqual(throttle.due(300_000), [], "nothing was left out: the causes are forgotten");
+  assert.deepEqual(throttle.due(300_000), [], "nothing was omitted, so the causes are forgotten");
   assert.equal(throttle.omitted, 499);
 });
 
@@ -35,13 +37,13 @@ test("the memory of causes is bounded", () => {
   assert.ok(long.length <= 400);
 });
 
-test("a cause is the message, the innermost code and the names in the line; ids and numbers are not", () => {
+test("the cause consists of the message, the innermost code and the names in the line, not of ids and numbers", () => {
   const key = (fields: object, message = "an upstream failed"): string | undefined => causeKeyOf(40, fields, message);
   assert.equal(key({ err: refused(1), requestId: "one" }), key({ err: refused(2), requestId: "two" }));
   assert.notEqual(key({ err: refused(1) }), key({ err: Object.assign(new Error("x"), { code: "ETIMEDOUT" }) }));
   assert.notEqual(key({ routeId: "a", code: "E" }), key({ routeId: "b", code: "E" }));
   assert.notEqual(key({ code: "E" }), key({ code: "E" }, "another message"));
-  assert.equal(key({ position: 1 }), undefined, "no cause: never left out");
+  assert.equal(key({ position: 1 }), undefined, "no cause, so never omitted");
   assert.equal(key({ cause: "SIGHUP", problems: 2 }, "refused"), undefined, "each refused reload is logged");
   assert.equal(key({ error: "after 12 ms" }), key({ error: "after 13 ms" }));
 });

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { Registry } from "prom-client";
 import { createMeasureGauges, measureName } from "../../../src/cli/process/measure-gauges.ts";
 
-test("each measure has a name of its own, and a time is in seconds", async () => {
+test("each measure has its own metric name, and times are in seconds", async () => {
   for (const [measure, name] of [
     ["applied", "applied"],
     ["commitsWait", "commits_wait"],
@@ -20,5 +20,5 @@ test("each measure has a name of its own, and a time is in seconds", async () =>
   assert.match(page, /^cardea_region_lag\{region="west"\} 3$/m);
   assert.match(page, /^cardea_region_silent_seconds\{region="west"\} 1\.5$/m);
   gauges.reset();
-  assert.doesNotMatch(await registry.metrics(), /region="west"/, "a region that is gone leaves no sample");
+  assert.doesNotMatch(await registry.metrics(), /region="west"/, "a removed region leaves no sample");
 });

@@ -4,12 +4,12 @@ import { commonShare, readinessOf, readyForAll, routeShareOf } from "../../../sr
 
 const stale = { ready: false, reasons: ["no grant for 9000 ms"], graceMs: 60_000, draining: "serving" } as const;
 
-test("a fresh node is ready, and one that was never granted anything is not", () => {
+test("a node with a lease is ready, and one that never received a grant is not", () => {
   assert.equal(readinessOf({ ...stale, ready: true, reasons: [], overdueMs: -4_000 }).ready, true);
   assert.equal(readinessOf({ ...stale, overdueMs: Number.POSITIVE_INFINITY }).ready, false);
 });
 
-test("a lost control plane does not take a node out of its balancer while its routes serve, and says so", () => {
+test("a node that has lost the control plane stays ready while its routes serve, and states the reason", () => {
   const within = readinessOf({ ...stale, overdueMs: 4_000 });
   assert.equal(within.ready, true);
   assert.match(within.reasons.join(), /within stale_grace/);
@@ -23,7 +23,7 @@ test("a draining node is never ready", () => {
 
 const routes = [{ staleGraceMs: 0 }, { staleGraceMs: 0 }, { staleGraceMs: 60_000 }, { staleGraceMs: 10_000 }];
 
-test("the share counts the routes that the node decides now", () => {
+test("the share counts the routes that the node can decide now", () => {
   const served = (overdueMs: number): number => routeShareOf(overdueMs, routes).served;
   assert.deepEqual([-1, 0, 1, 10_001, 60_001, Number.POSITIVE_INFINITY].map(served), [4, 4, 2, 1, 0, 0]);
   assert.deepEqual(routeShareOf(1, routes), { total: 4, served: 2, share: 0.5 });
@@ -43,7 +43,7 @@ test("a node that answers 503 on its deny routes is ready, and not ready for all
   assert.equal(readyForAll(broker), broker);
 });
 
-test("workers serve together what each of them serves", () => {
+test("the share of workers together is the smallest of their shares", () => {
   assert.deepEqual(commonShare([routeShareOf(-1, routes), routeShareOf(20_000, routes)]), {
     total: 4,
     served: 1,

@@ -1,4 +1,4 @@
-/** Workers: processes that share a listener, and the databroker beside them. Everything is real. */
+/** Workers: processes that share a listener, and the databroker beside them. All processes are real. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
@@ -16,7 +16,7 @@ const mainFile = new URL("../../../src/main.ts", import.meta.url).pathname;
 const patience = { withinMs: 90_000 };
 const secret = Buffer.from(Array.from({ length: 32 }, (_, i) => i * 7 + 3)).toString("base64");
 
-test("metrics of several processes are one page, each family once, each sample with its process", () => {
+test("metrics of several processes are merged into one page, each family once, each sample with its worker", () => {
   const one = '# HELP a Some.\n# TYPE a counter\na 1\na{route="x {y}"} 2\n# TYPE b gauge\nb{} NaN\n';
   const other = "# HELP a Some.\n# TYPE a counter\na 3\n";
   assert.equal(
@@ -30,7 +30,7 @@ test("metrics of several processes are one page, each family once, each sample w
   );
 });
 
-test("workers with a databroker beside them need a way to it", async () => {
+test("workers beside a databroker need its listen address", async () => {
   using folder = new TemporaryFolder("workers");
   const config = join(folder.path, "cardea.yaml");
   const written = {
@@ -54,7 +54,7 @@ test("workers with a databroker beside them need a way to it", async () => {
   assert.equal((await run(["check", "-c", config])).code, 0);
 });
 
-test("workers share a port, are nodes of their own, reload together, and one that dies is started again", async (t) => {
+test("workers share a port, are separate nodes, reload together, and are restarted when they die", async (t) => {
   using folder = new TemporaryFolder("workers");
   const upstream = createServer((_req, res) => res.end("upstream"));
   upstream.listen(0, "127.0.0.1");
@@ -95,12 +95,12 @@ test("workers share a port, are nodes of their own, reload together, and one tha
   const args = ["--no-warnings", mainFile, "run", "-c", config];
   const child = await Child.start({ command: process.execPath, args, logFile });
   t.after(() => child.kill());
-  const said = async (path: string): Promise<Response | undefined> =>
+  const fetchFrom = async (path: string): Promise<Response | undefined> =>
     fetch(`http://127.0.0.1:${metrics}${path}`).catch(() => undefined);
-  const measured = async (): Promise<string> => (await (await said("/metrics"))?.text()) ?? "";
+  const readMetrics = async (): Promise<string> => (await (await fetchFrom("/metrics"))?.text()) ?? "";
   const ready = async (): Promise<boolean> => {
     if (!child.running) throw new Error(child.log().slice(-2_000));
-    return (await said("/readyz"))?.ok === true && (await measured()).includes("cardea_workers 2");
+    return (await fetchFrom("/readyz"))?.ok === true && (await readMetrics()).includes("cardea_workers 2");
   };
   const status = async (name: string): Promise<number> => {
     const headers = { host: `${name}.localhost:${port}` };
@@ -121,25 +121,27 @@ test("workers share a port, are nodes of their own, reload together, and one tha
     }
     return [...found.values()];
   };
-  await waitFor("both to be ready", ready, patience);
+  await waitFor("both workers to be ready", ready, patience);
 
-  // In turn, so each has answered half of them.
+  // Connections are distributed in turn, so each worker answers half of them.
   for (let i = 0; i < 20; i++) assert.equal(await status("app"), 200);
-  const page = await measured();
+  const page = await readMetrics();
   for (const worker of ["1", "2"]) {
     assert.match(page, new RegExp(`cardea_proxy_requests_total\\{worker="${worker}",[^}]*\\} [1-9]`));
     assert.match(page, new RegExp(`cardea_replica_grants\\{worker="${worker}"\\} [1-9]`));
   }
   assert.match(page, /cardea_broker_leading\{worker="databroker"/);
 
-  // Another configuration reaches each.
+  // A new configuration reaches both workers.
   write("app", "new");
   child.signal("SIGHUP");
   const hashes = async (): Promise<string[]> =>
-    [...(await measured()).matchAll(/cardea_config_info\{worker="\d",hash="(\w+)"\}/g)].map(([, hash]) => hash ?? "");
+    [...(await readMetrics()).matchAll(/cardea_config_info\{worker="\d",hash="(\w+)"\}/g)].map(
+      ([, hash]) => hash ?? "",
+    );
   const before = /cardea_config_info\{worker="1",hash="(\w+)"\}/.exec(page)?.[1];
   await waitFor(
-    "both to have it in force",
+    "both workers to apply it",
     async () => {
       const found = await hashes();
       return found.length === 2 && new Set(found).size === 1 && found[0] !== before;
@@ -148,23 +150,23 @@ test("workers share a port, are nodes of their own, reload together, and one tha
   );
   for (let i = 0; i < 4; i++) assert.equal(await status("new"), 200);
 
-  // One dies; the other goes on, and it comes back.
+  // One worker dies; the other one continues, and the first is restarted.
   const [first = 0] = pids();
   process.kill(first, "SIGSTOP");
-  const asked = Array.from({ length: 6 }, () => status("app"));
+  const pending = Array.from({ length: 6 }, () => status("app"));
   let answered = 0;
-  for (const each of asked) void each.then(() => answered++);
-  await waitFor("all but one to be answered, which was handed to it", () => answered === 5, patience);
+  for (const each of pending) void each.then(() => answered++);
+  await waitFor("all requests but the one of the stopped worker to be answered", () => answered === 5, patience);
   process.kill(first, "SIGKILL");
   assert.deepEqual(
-    await Promise.all(asked),
-    asked.map(() => 200),
-    "nobody is left with a worker that has ended",
+    await Promise.all(pending),
+    pending.map(() => 200),
+    "no caller is left with a worker that has exited",
   );
-  await waitFor("one to be left", async () => (await measured()).includes("cardea_workers 1"), patience);
+  await waitFor("one worker to remain", async () => (await readMetrics()).includes("cardea_workers 1"), patience);
   const meanwhile = new Map<number, number>();
   await waitFor(
-    "both to be ready again",
+    "both workers to be ready again",
     async () => {
       for (let i = 0; i < 4; i++) {
         const answer = await status("app");
@@ -174,10 +176,10 @@ test("workers share a port, are nodes of their own, reload together, and one tha
     },
     patience,
   );
-  assert.deepEqual([...meanwhile.keys()], [200], "a worker takes no connection before it may permit anything");
+  assert.deepEqual([...meanwhile.keys()], [200], "a worker accepts no connection before it has a lease");
   assert.equal(new Set([...pids(), first]).size, 3);
 
-  // All end together, and each was a node by its own name.
+  // All workers stop together, and each was a node with its own name.
   const last = pids();
   assert.equal((await child.end("SIGTERM", { withinMs: 60_000 })).code, 0);
   for (const pid of last) assert.throws(() => process.kill(pid, 0), /ESRCH/);
@@ -185,5 +187,9 @@ test("workers share a port, are nodes of their own, reload together, and one tha
   assert.equal(exported.code, 0, exported.err);
   const activated = exported.out.split("\n").filter((line) => line.includes("ConfigurationActivated"));
   for (const node of ["node-w1", "node-w2"])
-    assert.equal(activated.filter((line) => line.includes(`"${node}"`)).length, 2, `${node} said both`);
+    assert.equal(
+      activated.filter((line) => line.includes(`"${node}"`)).length,
+      2,
+      `${node} announced both configurations`,
+    );
 });

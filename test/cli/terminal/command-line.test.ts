@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { runCommandLine } from "../../../src/cli/index.ts";
 import { run } from "../support.ts";
 
-test("--help is an answer, for all commands, a family of them and each: standard output, exit 0", async () => {
+test("--help for all commands, a family or one command prints to standard output and exits 0", async () => {
   for (const [args, line] of [
     [["--help"], "cardea sessions revoke"],
     [["sessions", "--help"], "cardea sessions revoke"],
@@ -13,10 +13,10 @@ test("--help is an answer, for all commands, a family of them and each: standard
     assert.deepEqual([code, err], [0, ""], args.join(" "));
     assert.ok(out.includes(line), args.join(" "));
   }
-  assert.ok(!(await run(["sessions", "--help"])).out.includes("cardea groups"), "a family's own commands alone");
+  assert.ok(!(await run(["sessions", "--help"])).out.includes("cardea groups"), "only the family's own commands");
 });
 
-test("wrong use is said on standard error, exit 2", async () => {
+test("wrong usage is reported on standard error and exits 2", async () => {
   for (const args of [["nonsense"], ["sessions"], ["sessions", "list", "--nonsense"], ["sessions", "nonsense"]]) {
     const { code, out, err } = await run(args);
     assert.deepEqual([code, out], [2, ""], args.join(" "));
@@ -24,7 +24,7 @@ test("wrong use is said on standard error, exit 2", async () => {
   }
 });
 
-test("a data folder that another process lives in, or that cannot be used, is said in one line, exit 3", async () => {
+test("a data folder that is locked or unusable is reported in one line and exits 3", async () => {
   for (const code of ["ERR_REPLICATION_DATA_FOLDER_LOCKED", "ERR_REPLICATION_DATA_FOLDER_UNUSABLE"]) {
     const errors: string[] = [];
     const fails = Object.assign(new Error("the place: the remedy"), { code });
@@ -35,7 +35,7 @@ test("a data folder that another process lives in, or that cannot be used, is sa
   }
 });
 
-test("a mistyped command, subcommand or option is answered with the one that is meant; a wild one is not guessed", async () => {
+test("a mistyped command, subcommand or option gets a suggestion; an unrecognisable one does not", async () => {
   for (const [args, meant] of [
     [["sesions"], "did you mean cardea sessions?"],
     [["sesions", "revoke", "--user", "alice"], "did you mean cardea sessions revoke?"],

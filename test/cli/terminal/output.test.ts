@@ -1,5 +1,5 @@
 /**
- * The process's output: whole lines, asynchronous, bounded, dropped with a count, and working again after a failure.
+ * The output of a process: whole lines, asynchronous, bounded, dropped with a count, and recovering after a failure.
  */
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -37,7 +37,7 @@ function smallDisk(t: TestContext, size: string): string {
   return disk;
 }
 
-/** A pipe without a reader that reads. The writing end does not block, as Node sets standard output's. */
+/** A pipe whose reader does not read. The writing end is non-blocking, as Node sets standard output. */
 function stalledPipe(t: TestContext): Readonly<{ reader: number; writer: number }> {
   const folder = new TemporaryFolder("output-pipe");
   const pipe = join(folder.path, "pipe");
@@ -52,7 +52,7 @@ function stalledPipe(t: TestContext): Readonly<{ reader: number; writer: number 
   return { reader, writer };
 }
 
-test("lines of all logs arrive whole and each in its order, and close() writes what is queued", async () => {
+test("lines of all logs arrive whole and in order, and close() writes what is queued", async () => {
   using folder = new TemporaryFolder("output");
   const file = join(folder.path, "out");
   const output = openOutput({ fd: openSync(file, "a"), noticeOf });
@@ -80,7 +80,7 @@ test("lines of all logs arrive whole and each in its order, and close() writes w
   await assert.rejects(output.writeAll(Buffer.from("late\n")), /closed/);
 });
 
-test("a reader that stalls costs lines, which are counted; when it reads again, one line says how many", async (t) => {
+test("with a stalled reader lines are dropped and counted; when it reads again, one line reports how many", async (t) => {
   const { reader, writer } = stalledPipe(t);
   const output = openOutput({ fd: writer, noticeOf });
   const line = "x".repeat(1_000);
@@ -92,7 +92,7 @@ test("a reader that stalls costs lines, which are counted; when it reads again, 
 
   const bytes = Buffer.alloc(65_536);
   let text = "";
-  await waitFor("all that is queued to arrive", () => {
+  await waitFor("all queued lines to arrive", () => {
     try {
       text += bytes.subarray(0, readSync(reader, bytes)).toString();
     } catch {
@@ -117,7 +117,7 @@ test("closeNow() waits for the reader of a full pipe", async (t) => {
   const writer = openSync(pipe, constants.O_WRONLY | constants.O_NONBLOCK);
   t.after(() => closeSync(reader));
   const output = openOutput({ fd: writer, noticeOf });
-  const lines = Array.from({ length: 60 }, (_, i) => `line ${i} `.padEnd(2_000, "x")); // more than the pipe holds
+  const lines = Array.from({ length: 60 }, (_, i) => `line ${i} `.padEnd(2_000, "x")); // more than the pipe can hold
   for (const line of lines) output.writeLine(line);
   let filled: unknown;
   while (filled === undefined) {
@@ -148,7 +148,7 @@ test("a stalled pipe delays neither close() nor closeNow() beyond its bound", as
   await assert.rejects(batch, /closed before this was written/);
   const other = openOutput({ fd: writer, noticeOf });
   other.writeLine("x");
-  await other.close(); // gives up by itself
+  await other.close(); // gives up after its bound
   assert.deepEqual(other.stats(), { queuedBytes: 0, droppedLines: 0, leftOutLines: 0, failure: null });
 });
 
@@ -167,7 +167,7 @@ test("close() retries a failed write at once, however long its delay has become"
   closeSync(fd);
 });
 
-test("what libraries print to standard error blocks nothing and is bounded, also when its reader stalls", async (t) => {
+test("output of libraries to standard error is non-blocking and bounded, even if its reader stalls", async (t) => {
   const { writer } = stalledPipe(t);
   const logger = JSON.stringify(new URL("../../../src/cli/process/logger.ts", import.meta.url).pathname);
   const script = `const { openStandardOutput } = await import(${logger});
@@ -180,11 +180,11 @@ test("what libraries print to standard error blocks nothing and is bounded, also
   t.after(() => child.kill("SIGKILL"));
   let printed = "";
   child.stdout?.on("data", (bytes) => (printed += bytes));
-  await waitFor("the event loop to go on", () => printed !== "");
+  await waitFor("the event loop to continue", () => printed !== "");
   assert.equal(printed, "alive, 0 bytes kept by Node\n");
 });
 
-test("nothing to write is written at once", async () => {
+test("an empty write completes at once", async () => {
   using folder = new TemporaryFolder("output-nothing");
   const output = openOutput({ fd: openSync(join(folder.path, "out"), "a"), noticeOf });
   await output.writeAll(Buffer.alloc(0));
@@ -192,7 +192,7 @@ test("nothing to write is written at once", async () => {
 });
 
 test(
-  "a full disk is retried, and with room everything queued is written, the torn line first",
+  "writes to a full disk are retried; once there is room, everything queued is written, the torn line first",
   needsRoot,
   async (t) => {
     const disk = smallDisk(t, "64k");
@@ -206,7 +206,7 @@ test(
     await waitFor("the disk to be full", () => output.stats().failure === "ENOSPC");
     rmSync(filler);
     await batch;
-    await waitFor("all to be written", () => output.stats().queuedBytes === 0);
+    await waitFor("everything to be written", () => output.stats().queuedBytes === 0);
     assert.deepEqual(readFileSync(file, "utf8").split("\n"), [...lines, "a record", ""]);
     assert.equal(output.stats().failure, null);
     await output.close();
@@ -240,7 +240,9 @@ for (const destination of ["a file on a full disk", "a pipe with a stalled reade
         child.kill("SIGKILL");
         if (reader !== null) closeSync(reader);
       });
-      await waitFor("it to be ready", async () => (await get(metrics, "/readyz")).status === 200, { withinMs: 60_000 });
+      await waitFor("the process to be ready", async () => (await get(metrics, "/readyz")).status === 200, {
+        withinMs: 60_000,
+      });
 
       if (!pipe) assert.throws(() => writeFileSync(filler, Buffer.alloc(1_000_000)), { code: "ENOSPC" });
       const path = `/${"p".repeat(1_500)}`;
@@ -259,7 +261,7 @@ for (const destination of ["a file on a full disk", "a pipe with a stalled reade
       if (pipe) {
         await waitFor("the queue to be written", async () => working.test((await get(metrics, "/metrics")).body));
       } else {
-        // The disk has less room than the queue has bytes; an operator's rotation would make it.
+        // The disk has less room than the queue needs; log rotation would free it.
         await waitFor("the output to work", async () => {
           execFileSync("truncate", ["-s", "0", log]);
           return working.test((await get(metrics, "/metrics")).body);
