@@ -442,7 +442,7 @@ test("what has no effect is said, with what to do", () => {
     warnings(`${base}proxy_log_level: debug\nhealth_check_addr: ":1"\nautocert_email: a@b\n${goodRoute}`),
     [
       "c.yaml:11:1: proxy_log_level: has no effect: there is one log level; use log_level",
-      "c.yaml:12:1: health_check_addr: has no effect: there is no extra listener for health; ask /healthz and /readyz at metrics_address",
+      "c.yaml:12:1: health_check_addr: has no effect: there is no extra listener for health; use /healthz and /readyz at metrics_address",
       "c.yaml:13:1: autocert_email: has no effect without autocert; remove it",
     ],
   );

@@ -5,22 +5,22 @@
  */
 import { ignored, removed, unsupported } from "./keys.ts";
 
-const envoy = (what: string) => ignored(`${what}: Envoy's, and there is no Envoy here`);
+const envoy = (what: string) => ignored(`it configures Envoy's ${what}, and Cardea does not use Envoy`);
 const notYet = "not supported by this build yet";
 const decidesInProcess = "a proxy always decides in process";
 const off = ["false", ""] as const;
 
 const gone = "Pomerium once had this key";
-const noRedis = "sessions are kept in the log of the databroker, not in a cache or in Redis";
-const noGrpc = "services talk HTTP, not gRPC";
+const noRedis = "the databroker's log holds sessions, not a cache or Redis";
+const noGrpc = "services use HTTP, not gRPC";
 /** Keys of older Pomerium versions that protect nothing, each with the reason and the remedy. */
 const onceIgnored: Readonly<Record<string, readonly [why: string, remedy: string]>> = {
   forward_auth_url: [`${gone}; decisions for other proxies need none`, "remove it, and see docs/decisions.md"],
   forward_auth_internal_url: [`${gone}; decisions for other proxies need none`, "remove it, and see docs/decisions.md"],
   cookie_secure: [`${gone}; session cookies are always Secure`, "remove it"],
-  audit_key: [`${gone}; decision records are kept as audit says`, "remove it"],
-  refresh_cooldown: [`${gone}; refresh_interval says how often claims are asked for`, "remove it"],
-  cookie_refresh: [`${gone}; refresh_interval says how often claims are asked for`, "remove it"],
+  audit_key: [`${gone}; audit says where decision records are kept`, "remove it"],
+  refresh_cooldown: [`${gone}; refresh_interval says how often claims are refreshed`, "remove it"],
+  cookie_refresh: [`${gone}; refresh_interval says how often claims are refreshed`, "remove it"],
   ...Object.fromEntries(
     [
       "grpc_client_dns_roundrobin",
@@ -56,14 +56,14 @@ export const unusedGlobals = {
       harmless: ["reject_request", ""],
     },
   ),
-  merge_slashes: unsupported("paths are always made canonical before policy sees them", "write true or remove it", {
+  merge_slashes: unsupported("paths are always normalized before policy sees them", "write true or remove it", {
     harmless: ["true"],
   }),
-  normalize_path: unsupported("paths are always made canonical before policy sees them", "write true or remove it", {
+  normalize_path: unsupported("paths are always normalized before policy sees them", "write true or remove it", {
     harmless: ["true"],
   }),
   path_with_escaped_slashes_action: unsupported(
-    "paths with escaped slashes are refused, but where a route has allow_encoded_slashes",
+    "paths with escaped slashes are refused, except on routes with allow_encoded_slashes",
     "write reject_request or remove it, and allow_encoded_slashes: true on each route that needs them",
     {
       harmless: ["reject_request", ""],
@@ -71,8 +71,8 @@ export const unusedGlobals = {
   ),
 
   // --- services
-  grpc_address: ignored("services talk HTTP, not gRPC", { remedy: "use broker.listen" }),
-  grpc_client_timeout: ignored("services talk HTTP, not gRPC"),
+  grpc_address: ignored("services use HTTP, not gRPC", { remedy: "use broker.listen" }),
+  grpc_client_timeout: ignored("services use HTTP, not gRPC"),
   authenticate_callback_path: unsupported(
     "the callback path is fixed",
     "register /oauth2/callback with the identity provider",
@@ -105,18 +105,18 @@ export const unusedGlobals = {
   databroker_raft_bind_address: unsupported("brokers elect their leader through Postgres, not Raft", "remove it"),
 
   // --- upstreams
-  dns_refresh_rate: envoy("DNS settings"),
-  dns_failure_refresh_rate: envoy("DNS settings"),
-  dns_query_timeout: envoy("DNS settings"),
-  dns_query_tries: envoy("DNS settings"),
-  dns_udp_max_queries: envoy("DNS settings"),
-  dns_use_tcp: envoy("DNS settings"),
-  dns_resolvers: envoy("DNS settings"),
-  envoy_admin_address: envoy("the admin listener"),
-  envoy_admin_access_log_path: envoy("the admin listener"),
-  envoy_admin_profile_path: envoy("the admin listener"),
-  envoy_bind_config_source_address: envoy("upstream socket settings"),
-  envoy_bind_config_freebind: envoy("upstream socket settings"),
+  dns_refresh_rate: envoy("DNS lookups"),
+  dns_failure_refresh_rate: envoy("DNS lookups"),
+  dns_query_timeout: envoy("DNS lookups"),
+  dns_query_tries: envoy("DNS lookups"),
+  dns_udp_max_queries: envoy("DNS lookups"),
+  dns_use_tcp: envoy("DNS lookups"),
+  dns_resolvers: envoy("DNS lookups"),
+  envoy_admin_address: envoy("admin listener"),
+  envoy_admin_access_log_path: envoy("admin listener"),
+  envoy_admin_profile_path: envoy("admin listener"),
+  envoy_bind_config_source_address: envoy("upstream sockets"),
+  envoy_bind_config_freebind: envoy("upstream sockets"),
   envoy_dynamic_extensions: envoy("extensions"),
 
   // --- seeing what happens
@@ -124,9 +124,9 @@ export const unusedGlobals = {
   proxy_log_level: ignored("there is one log level", { remedy: "use log_level" }),
   debug_address: ignored("debugging pages are on metrics_address"),
   health_check_addr: ignored("there is no extra listener for health", {
-    remedy: "ask /healthz and /readyz at metrics_address",
+    remedy: "use /healthz and /readyz at metrics_address",
   }),
-  health_check_systemd_disabled: ignored("systemd is not told of health"),
+  health_check_systemd_disabled: ignored("systemd is not notified of health"),
 
   // --- features of Pomerium that mean nothing here, or not yet
   google_cloud_serverless_authentication_service_account: ignored(
@@ -145,13 +145,13 @@ export const unusedGlobals = {
   session_recording_concurrency: ignored("sessions are not recorded"),
   installation_id: ignored("nothing is reported to anyone"),
   auto_apply_changesets: ignored("a setting of Pomerium's hosted console"),
-  primary_color: ignored("pages have one look in this build"),
-  secondary_color: ignored("pages have one look in this build"),
-  darkmode_primary_color: ignored("pages have one look in this build"),
-  darkmode_secondary_color: ignored("pages have one look in this build"),
-  logo_url: ignored("pages have one look in this build"),
-  favicon_url: ignored("pages have one look in this build"),
-  error_message_first_paragraph: ignored("pages have one look in this build"),
+  primary_color: ignored("the look of pages cannot be changed in this build"),
+  secondary_color: ignored("the look of pages cannot be changed in this build"),
+  darkmode_primary_color: ignored("the look of pages cannot be changed in this build"),
+  darkmode_secondary_color: ignored("the look of pages cannot be changed in this build"),
+  logo_url: ignored("the look of pages cannot be changed in this build"),
+  favicon_url: ignored("the look of pages cannot be changed in this build"),
+  error_message_first_paragraph: ignored("the look of pages cannot be changed in this build"),
 
   // --- gone from Pomerium
   client_ca: removed("use downstream_mtls.ca"),
@@ -180,8 +180,8 @@ export const unusedGlobals = {
 };
 
 export const unusedRouteKeys = {
-  regex_priority_order: ignored("it orders routes that come from a databroker; those of a file are tried in its order"),
-  tls_downstream_server_name: ignored("a serving certificate is chosen by the name the client asks for"),
+  regex_priority_order: ignored("it orders routes of a databroker; routes of a file are tried in file order"),
+  tls_downstream_server_name: ignored("the name that the client requests selects the serving certificate"),
   enable_google_cloud_serverless_authentication: ignored(
     `Google serverless authentication is ${notYet}; the upstream will refuse`,
     { harmless: off },
@@ -207,7 +207,7 @@ export const unusedRouteKeys = {
       "track_timeout_budgets",
       "upstream_bind_config",
       "upstream_connection_options",
-    ].map((key) => [key, envoy("a setting of its upstream clusters")]),
+    ].map((key) => [key, envoy("upstream clusters")]),
   ),
   circuit_breakers: unsupported(
     "Envoy's own form of this setting is not read",

@@ -50,42 +50,48 @@ const bias = (): ValueType<number> =>
 
 /** Keys of a route, and also of the whole process as defaults for routes without them. */
 export const breakerKeys = {
-  max_connections: pomerium(count().optional(), "Connections at once. Absent: 1024."),
+  max_connections: pomerium(count().optional(), "Concurrent connections. Absent: 1024."),
   max_pending_requests: pomerium(count().optional(), "Requests that may wait for a connection. Absent: 1024."),
   max_requests: pomerium(
     count().optional(),
-    "Requests at once. Absent: 1024; upgrades and tunnels count only where it is written.",
+    "Concurrent requests. Absent: 1024; upgrades and tunnels count only if the key is set.",
   ),
-  max_retries: pomerium(count().optional(), "Retries at once that have no response yet. Absent: 3."),
+  max_retries: pomerium(count().optional(), "Concurrent retries without a response yet. Absent: 3."),
   max_connection_pools: pomerium(count().optional(), "Has no effect: there is one pool for each upstream."),
 };
 
 export const upstreamKeys = {
   load_balancing_policy: pomerium(
     enumValue(policies, otherNames).prefault("round_robin"),
-    "How requests are spread over `to`: in turn by weight, to the less busy of two, at random, or by the session (its address where there is none), which then stays with one upstream: `ring_hash`, `maglev`. See docs/upstreams.md.",
+    "How requests are distributed over `to`: in turn by weight, to the less busy of two, or at random. With `ring_hash` and `maglev` a session (or an address without one) stays with one upstream. See docs/upstreams.md.",
   ),
   least_request_lb_config: pomerium(
     z.strictObject({
-      choice_count: pomerium(integer({ min: 2, max: 1_000 }).prefault(2), "How many are drawn and compared."),
-      active_request_bias: pomerium(bias().prefault(1), "How much requests under way count where weights differ."),
+      choice_count: pomerium(integer({ min: 2, max: 1_000 }).prefault(2), "How many upstreams are drawn and compared."),
+      active_request_bias: pomerium(bias().prefault(1), "How much requests in progress count if weights differ."),
     }),
-    "Of `least_request`.",
+    "Settings of `least_request`.",
   ),
   ring_hash_lb_config: pomerium(
     z.strictObject({
-      minimum_ring_size: pomerium(integer({ min: 1, max: 1_048_576 }).prefault(1_024), "Points on the ring, at least."),
-      maximum_ring_size: pomerium(integer({ min: 1, max: 8_388_608 }).prefault(1_048_576), "And at most."),
+      minimum_ring_size: pomerium(
+        integer({ min: 1, max: 1_048_576 }).prefault(1_024),
+        "The smallest number of points on the ring.",
+      ),
+      maximum_ring_size: pomerium(
+        integer({ min: 1, max: 8_388_608 }).prefault(1_048_576),
+        "The largest number of points on the ring.",
+      ),
       hash_function: pomerium(
         enumValue(["XX_HASH", "MURMUR_HASH_2"]).optional(),
-        "Has no effect: positions on the ring are by SHA-256, the same on every node.",
+        "Has no effect: SHA-256 gives the positions on the ring, the same on every node.",
       ),
     }),
-    "Of `ring_hash`.",
+    "Settings of `ring_hash`.",
   ),
   maglev_lb_config: pomerium(
     z.strictObject({ table_size: pomerium(tablePrime().prefault(65_537), "Entries of the table; a prime number.") }),
-    "Of `maglev`.",
+    "Settings of `maglev`.",
   ),
   health_checks: pomerium(
     healthChecks().prefault([]),
@@ -97,14 +103,14 @@ export const upstreamKeys = {
   ),
   healthy_panic_threshold: pomerium(
     percent().prefault(50),
-    "When a smaller share of the upstreams is healthy, all are used as if they were; `0`: never.",
+    "If a smaller percentage of the upstreams is healthy, all are used as if they were; `0`: never.",
   ),
   outlier_detection: pomerium(
     z.strictObject({
       interval: pomerium(duration({ min: "1ms" }).prefault("10s"), "How often rates are compared and ejections end."),
       base_ejection_time: pomerium(
         duration({ min: "1ms" }).prefault("30s"),
-        "The first ejection; the n-th lasts n times as long.",
+        "The duration of the first ejection; the n-th lasts n times as long.",
       ),
       max_ejection_time: pomerium(duration({ min: "1ms" }).prefault("300s"), "The longest ejection."),
       max_ejection_time_jitter: pomerium(duration().prefault("0s"), "A random addition of up to this much."),
@@ -114,45 +120,48 @@ export const upstreamKeys = {
       ),
       max_ejection_percent: pomerium(
         whole().prefault(10),
-        "Of the upstreams; one may be ejected whatever it says, but for 0.",
+        "The largest share of the upstreams that may be ejected. Unless it is 0, one may always be ejected.",
       ),
       consecutive_5xx: pomerium(
         count().prefault(5),
-        "Answers of 500 and above in a row that eject; also failures to answer.",
+        "Consecutive responses of 500 and above, or failures to answer, that eject.",
       ),
-      enforcing_consecutive_5xx: pomerium(whole().prefault(100), "Chance that they do, per cent."),
+      enforcing_consecutive_5xx: pomerium(whole().prefault(100), "Chance that they eject, in percent."),
       consecutive_gateway_failure: pomerium(
         count().prefault(5),
-        "Answers 502, 503, 504 in a row, and failures to answer.",
+        "Consecutive responses of 502, 503 or 504, or failures to answer, that eject.",
       ),
-      enforcing_consecutive_gateway_failure: pomerium(whole().prefault(0), "Chance that they eject, per cent."),
+      enforcing_consecutive_gateway_failure: pomerium(whole().prefault(0), "Chance that they eject, in percent."),
       split_external_local_origin_errors: pomerium(
         booleanValue().prefault(false),
-        "Count failures to answer by themselves.",
+        "Count failures to answer separately.",
       ),
       consecutive_local_origin_failure: pomerium(
         count().prefault(5),
-        "Failures to answer in a row, when they are counted by themselves.",
+        "Consecutive failures to answer that eject, if they are counted separately.",
       ),
-      enforcing_consecutive_local_origin_failure: pomerium(whole().prefault(100), "Chance that they eject, per cent."),
+      enforcing_consecutive_local_origin_failure: pomerium(
+        whole().prefault(100),
+        "Chance that they eject, in percent.",
+      ),
       success_rate_minimum_hosts: pomerium(
         count().prefault(5),
-        "Upstreams with enough requests that are needed to compare rates.",
+        "How many upstreams need enough requests before rates are compared.",
       ),
-      success_rate_request_volume: pomerium(count().prefault(100), "Requests in an interval that are enough."),
+      success_rate_request_volume: pomerium(count().prefault(100), "How many requests in an interval are enough."),
       success_rate_stdev_factor: pomerium(
         count().prefault(1_900),
-        "Thousandths of the standard deviation below the mean that eject.",
+        "How far below the mean a success rate ejects, in thousandths of the standard deviation.",
       ),
-      enforcing_success_rate: pomerium(whole().prefault(100), "Chance that they do, per cent."),
+      enforcing_success_rate: pomerium(whole().prefault(100), "Chance that they eject, in percent."),
       enforcing_local_origin_success_rate: pomerium(whole().prefault(100), "The same for failures to answer."),
-      failure_percentage_threshold: pomerium(whole().prefault(85), "Failures that eject, per cent."),
+      failure_percentage_threshold: pomerium(whole().prefault(85), "The percentage of failures that ejects."),
       failure_percentage_minimum_hosts: pomerium(
         count().prefault(5),
-        "Upstreams with enough requests that are needed for that.",
+        "How many upstreams need enough requests for that.",
       ),
-      failure_percentage_request_volume: pomerium(count().prefault(50), "Requests in an interval that are enough."),
-      enforcing_failure_percentage: pomerium(whole().prefault(0), "Chance that they do, per cent."),
+      failure_percentage_request_volume: pomerium(count().prefault(50), "How many requests in an interval are enough."),
+      enforcing_failure_percentage: pomerium(whole().prefault(0), "Chance that they eject, in percent."),
       enforcing_failure_percentage_local_origin: pomerium(whole().prefault(0), "The same for failures to answer."),
       successful_active_health_check_uneject_host: pomerium(
         booleanValue().prefault(true),
