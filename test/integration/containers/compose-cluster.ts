@@ -1,9 +1,9 @@
 /**
- * Compose cluster: the cluster of docker-compose.yml under a name of its own, and a person at a browser without scripts
- * in front of it.
+ * Compose cluster: the cluster of docker-compose.yml under its own project name, and a person with a browser without
+ * scripts.
  *
- * Its one port is published on a free port of loopback; every connection to `*.localhost:8080` goes there. Its images
- * have a tag of their own, for somebody else may be building at the same time.
+ * Its one port is published on a free port of loopback. Every connection to `*.localhost:8080` goes there. Its images
+ * have their own tag, because another build may run at the same time.
  */
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -19,14 +19,14 @@ const configPath = "/etc/cardea/cardea.yaml";
 const hopsMax = 12;
 const requestTimeoutMs = 10_000;
 
-export type Said = Readonly<{ code: number | null; out: string; err: string }>;
-export type Stop = Readonly<{ url: URL; status: number; body: string }>;
+export type CommandOutput = Readonly<{ code: number | null; out: string; err: string }>;
+export type PageVisit = Readonly<{ url: URL; status: number; body: string }>;
 export type Person = Readonly<{
   /** Follows redirects. */
-  go(url: string): Promise<Stop>;
-  /** Goes there and, being asked who it is, answers. */
-  signIn(url: string, user: string): Promise<Stop>;
-  /** A live connection of the demo app. @returns once it ticks */
+  go(url: string): Promise<PageVisit>;
+  /** Opens the URL and signs in when the identity provider asks for it. */
+  signIn(url: string, user: string): Promise<PageVisit>;
+  /** Opens the live connection of the demo app. @returns once it ticks */
   openClock(url: string): Promise<Clock>;
 }>;
 /** `closed` settles with the close code. */
@@ -52,7 +52,7 @@ export class ComposeCluster {
     });
   }
 
-  /** @throws Error with what compose said when it is not healthy in time; nothing is left then */
+  /** @throws Error with the output of compose if the cluster is not healthy in time; everything is removed then */
   static async start(): Promise<ComposeCluster> {
     const cluster = new ComposeCluster(await freePort());
     reap({ type: "compose", project: cluster.#project, file: composeFile, images: cluster.#images });
@@ -68,24 +68,24 @@ export class ComposeCluster {
     throw new Error(`docker compose up ended with ${up.code}: ${up.err.slice(-4_000)}\n${logs}`);
   }
 
-  compose(...args: string[]): Promise<Said> {
+  compose(...args: string[]): Promise<CommandOutput> {
     const files = ["--file", composeFile, "--project-name", this.#project];
     const env = { CARDEA_PORT: String(this.#port), CARDEA_TAG: this.#tag };
     return run("docker", ["compose", "--progress", "quiet", ...files, ...args], env);
   }
 
   /** `cardea …` in the container of a service, with its configuration. */
-  cardea(service: string, ...args: string[]): Promise<Said> {
+  cardea(service: string, ...args: string[]): Promise<CommandOutput> {
     return this.compose("exec", "--no-TTY", service, "cardea", ...args, "-c", configPath);
   }
 
   async status(): Promise<Status> {
-    const said = await this.cardea("authenticate", "cluster", "status", "--json");
-    if (said.out === "") throw new Error(`cluster status: ${said.err}`);
-    return JSON.parse(said.out) as Status;
+    const output = await this.cardea("authenticate", "cluster", "status", "--json");
+    if (output.out === "") throw new Error(`cluster status: ${output.err}`);
+    return JSON.parse(output.out) as Status;
   }
 
-  /** The end of what every container has said. */
+  /** The last log lines of every container. */
   async logs(): Promise<string> {
     return (await this.compose("logs", "--no-color", "--tail", "25")).out.slice(-20_000);
   }
@@ -99,7 +99,7 @@ export class ComposeCluster {
 
   newPerson(): Person {
     const jar = new Map<string, Map<string, string>>();
-    const go = async (start: string, user: string | null): Promise<Stop> => {
+    const go = async (start: string, user: string | null): Promise<PageVisit> => {
       let url = new URL(start);
       let form: URLSearchParams | null = null;
       for (let hop = 0; hop < hopsMax; hop++) {
@@ -112,7 +112,7 @@ export class ComposeCluster {
           ...(form === null ? {} : { body: form.toString() }),
         });
         const body = await answer.body.text();
-        for (const line of [answer.headers["set-cookie"] ?? []].flat()) keep(jar, url.hostname, line);
+        for (const line of [answer.headers["set-cookie"] ?? []].flat()) storeCookie(jar, url.hostname, line);
         const { location } = answer.headers;
         if (typeof location === "string") {
           url = new URL(location, url);
@@ -145,7 +145,7 @@ function headersFor(url: URL, cookies: Cookies, form: URLSearchParams | null): R
   };
 }
 
-function keep(jar: Map<string, Map<string, string>>, host: string, line: string): void {
+function storeCookie(jar: Map<string, Map<string, string>>, host: string, line: string): void {
   const [pair = ""] = line.split(";", 1);
   const at = pair.indexOf("=");
   const cookies = jar.get(host) ?? new Map<string, string>();
@@ -171,21 +171,25 @@ async function openClock(url: URL, to: Readonly<{ port: number; cookies: Cookies
   return { ticks: () => ticks, closed, close: () => socket.close() };
 }
 
-function run(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Said> {
+function run(
+  command: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<CommandOutput> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd: root,
       env: { ...process.env, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
-    const said = { out: "", err: "" };
+    const output = { out: "", err: "" };
     child.stdout.on("data", (chunk: Buffer) => {
-      said.out += chunk.toString();
+      output.out += chunk.toString();
     });
     child.stderr.on("data", (chunk: Buffer) => {
-      said.err += chunk.toString();
+      output.err += chunk.toString();
     });
     child.once("error", reject);
-    child.once("close", (code) => resolve({ code, ...said }));
+    child.once("close", (code) => resolve({ code, ...output }));
   });
 }

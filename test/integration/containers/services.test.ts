@@ -1,3 +1,4 @@
+/** Tests that run on services in containers; they need a Docker engine. */
 import { describe, test } from "node:test";
 import { describePostgresEventLog } from "../../contract/postgres-event-log.ts";
 import { startNatsContainers, startPostgresContainer, whyNoEngine } from "../../support/containers.ts";
@@ -11,7 +12,7 @@ if (reason === undefined) {
   describeNatsFanout("the fan-out on NATS in containers", startNatsContainers);
 } else if (process.env["CI_CONTAINERS"] === "1") {
   test("CI_CONTAINERS=1 promises a Docker engine", () => {
-    throw new Error(`none answers: ${reason}`);
+    throw new Error(`no Docker engine answers: ${reason}`);
   });
 } else {
   describe("services in containers", { skip: `no Docker engine answers: ${reason}` }, () => {});

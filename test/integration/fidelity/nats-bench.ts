@@ -1,17 +1,18 @@
 /**
- * NATS bench: what a script of the fidelity tests may do to NATS, be it the simulator's model or a real server.
+ * NATS bench: the operations that fidelity scripts perform on NATS, either the simulator's model or a real server.
  *
- * What a connection has seen is one list in its own order: "connected", "disconnected", and the messages.
+ * The observations of a connection are one list in its own order: "connected", "disconnected", and the messages.
  */
 
 export type NatsBench = Readonly<{
-  /** Made and told: `seen` begins with "connected". `server`: which one it asks first. */
+  /** Resolves once connected: `seen` starts with "connected". `server`: the index of the server to try first. */
   connect: (options?: Readonly<{ server?: number; pausable?: true }>) => Promise<BenchConnection>;
   createStream: () => Promise<void>;
   deleteStream: () => Promise<void>;
   /**
-   * What the stream holds, oldest first.
-   * @param last waits for this many first: a server stores what is published without an answer a moment later
+   * The messages in the stream, oldest first.
+   * @param last waits for at least this many; a server stores messages published without an acknowledgement a moment
+   * later
    */
   streamed: (last?: number) => Promise<readonly string[]>;
   kill: (server: number) => Promise<void>;
@@ -26,14 +27,16 @@ export type BenchConnection = Readonly<{
   publish: (text: string) => void;
   /** "stored 3", "duplicate of 2", "refused, last is 7", "no answer". */
   publishToStream: (text: string, condition?: Readonly<{ id?: string; expectedLast?: number }>) => Promise<string>;
-  /** The server has taken everything that was published here, and everything that it had for us is here. */
+  /**
+   * Resolves once the server has everything published here, and every message it had for this connection has arrived.
+   */
   flush: () => Promise<void>;
-  /** Only of a pausable one. */
+  /** Only for a pausable connection. */
   pause: () => Promise<void>;
   resume: () => Promise<void>;
 }>;
 
 export type StartNatsBench = (options: Readonly<{ servers: 1 | 3 }>) => Promise<NatsBench>;
 
-/** A message as big as a batch: its number, and nothing that matters. */
+/** Size (bytes) of a message as large as a batch. */
 export const bigBytes = 64 * 1024;

@@ -1,8 +1,8 @@
-/** NATS listener: a process of its own that a test can pause. It prints a line for each thing that it sees. */
+/** NATS listener: a separate process that a test can pause. It prints one line for each observation. */
 import { connect } from "@nats-io/transport-node";
 
 const [url = "", subject = ""] = process.argv.slice(2);
-const say = (line: string): void => {
+const print = (line: string): void => {
   process.stdout.write(`${line}\n`);
 };
 const connection = await connect({
@@ -12,13 +12,13 @@ const connection = await connect({
   pingInterval: 2_000,
 });
 connection.subscribe(subject, {
-  callback: (error, message) => say(error === null ? message.string().trimEnd() : `error ${error.message}`),
+  callback: (error, message) => print(error === null ? message.string().trimEnd() : `error ${error.message}`),
 });
 await connection.flush();
-say("connected");
+print("connected");
 for await (const { type } of connection.status()) {
-  if (type === "disconnect") say("disconnected");
+  if (type === "disconnect") print("disconnected");
   if (type !== "reconnect") continue;
   await connection.flush();
-  say("connected");
+  print("connected");
 }

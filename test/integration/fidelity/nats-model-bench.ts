@@ -1,4 +1,4 @@
-/** NATS bench on the simulator's model: time passes only while somebody waits. */
+/** NATS bench on the simulator's model: time passes only while a script waits. */
 import assert from "node:assert/strict";
 import { type NatsClient, NatsModel } from "../../../chaos/sim/nats-model.ts";
 import type { Identity } from "../../../chaos/sim/process.ts";
@@ -15,30 +15,30 @@ export const startModelBench: StartNatsBench = async ({ servers }) => {
     world,
     servers: names.map((name) => ({ name, region: `region of ${name}` })),
     limits: { kernelMessages: 40, pendingMessagesMax: 16, writeDeadlineMs: 2_000 },
-    // A real server forgets ids after two minutes; no script takes so long there, and here each step may.
+    // A real server forgets ids after two minutes. Scripts on it never take that long, but the model's time may.
     ...{ dedupeMs: 86_400_000, streamEntriesMax: 10_000, mirrorEveryMs: 200 },
   });
   for (const name of names) world.process(name).start();
-  let made = 0;
+  let connections = 0;
 
   const until = async (what: string, isSo: () => boolean): Promise<void> => {
     const giveUpAt = world.now + waitMsMax;
     while (!isSo()) {
-      assert.ok(world.now < giveUpAt, `waited in vain for ${what}`);
+      assert.ok(world.now < giveUpAt, `timed out waiting for ${what}`);
       world.run(world.now + 20);
     }
   };
 
   async function connect({ server = 0 } = {}): Promise<BenchConnection> {
-    made += 1;
+    connections += 1;
     const seen: string[] = [];
-    let face: NatsClient<string> | undefined;
+    let natsClient: NatsClient<string> | undefined;
     const process = world.addProcess({
-      name: `client-${made}`,
+      name: `client-${connections}`,
       region: `region of nats-${server + 1}`,
       identity: client,
       start: (own) => {
-        face = model.client({
+        natsClient = model.client({
           process: own,
           onMessage: (message) => seen.push(message),
           onConnected: () => seen.push("connected"),
@@ -50,10 +50,10 @@ export const startModelBench: StartNatsBench = async ({ servers }) => {
     await until("a connection", () => seen.length > 0);
     return {
       seen: () => seen,
-      publish: (text) => face?.publish(text),
+      publish: (text) => natsClient?.publish(text),
       async publishToStream(text, condition = {}) {
         let answer: string | undefined;
-        face?.publishToStream(text, condition, (ack) => {
+        natsClient?.publishToStream(text, condition, (ack) => {
           if (ack === undefined || ack.type === "no-stream") answer = "no answer";
           else if (ack.type === "refused") answer = `refused, last is ${ack.lastSequence}`;
           else answer = `${ack.duplicate ? "duplicate of" : "stored"} ${ack.sequence}`;

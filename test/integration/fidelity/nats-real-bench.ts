@@ -1,4 +1,4 @@
-/** NATS bench on real servers, with small limits so that a slow consumer is soon one. */
+/** NATS bench on real servers, with small limits so that a slow consumer is soon reached. */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { jetstreamManager } from "@nats-io/jetstream";
@@ -62,7 +62,7 @@ export const startRealBench: StartNatsBench = async ({ servers }) => {
     return {
       seen: () => seen,
       publish(text) {
-        if (healthy) connection.publish(subject, text); // as the fan-out of the product does
+        if (healthy) connection.publish(subject, text); // like the product's fan-out
       },
       async publishToStream(text, { id, expectedLast } = {}) {
         const conditions = headers();
@@ -70,44 +70,44 @@ export const startRealBench: StartNatsBench = async ({ servers }) => {
         if (expectedLast !== undefined) conditions.set("Nats-Expected-Last-Sequence", `${expectedLast}`);
         try {
           const answer = await connection.request(subject, text, { headers: conditions, timeout: answerMs });
-          return tell(answer.json());
+          return describeAnswer(answer.json());
         } catch {
           return "no answer";
         }
       },
       flush: () => connection.flush(),
-      pause: () => Promise.reject(new Error("not a process of its own")),
-      resume: () => Promise.reject(new Error("not a process of its own")),
+      pause: () => Promise.reject(new Error("not a separate process")),
+      resume: () => Promise.reject(new Error("not a separate process")),
     };
   }
 
-  async function ofItsOwn(server: number): Promise<BenchConnection> {
+  async function inOwnProcess(server: number): Promise<BenchConnection> {
     const logFile = join(folder.path, `listener-${children.length}.log`);
     const args = [join(import.meta.dirname, "nats-listener.ts"), nats.node(server).url, subject];
     const child = await Child.start({ command: process.execPath, args, logFile });
     children.push(child);
     const seen = (): readonly string[] => child.log().split("\n").slice(0, -1);
     await waitFor("the listener", () => seen().includes("connected"));
-    const no = (): never => {
-      throw new Error("it only listens");
+    const unsupported = (): never => {
+      throw new Error("this client only listens");
     };
     return {
       seen,
-      publish: no,
-      publishToStream: no,
-      flush: no,
+      publish: unsupported,
+      publishToStream: unsupported,
+      flush: unsupported,
       pause: async () => child.pause(),
       resume: async () => child.resume(),
     };
   }
 
   const bench: NatsBench = {
-    connect: ({ server = 0, pausable } = {}) => (pausable === true ? ofItsOwn(server) : inProcess(server)),
+    connect: ({ server = 0, pausable } = {}) => (pausable === true ? inOwnProcess(server) : inProcess(server)),
     async createStream() {
       await waitFor("the stream", async () => {
         const { state } = await manager.streams.add({ name: stream, subjects: [subject], num_replicas: servers });
-        // A server removes a deleted stream's files on the side: a new one of its name has been seen to begin with what
-        // the old one held.
+        // A server removes the files of a deleted stream in the background. A new stream of its name may start with the
+        // content of the old one.
         if (state.last_seq === 0) return true;
         await manager.streams.delete(stream);
         return false;
@@ -117,16 +117,16 @@ export const startRealBench: StartNatsBench = async ({ servers }) => {
       await manager.streams.delete(stream);
     },
     async streamed(last = 0) {
-      const state = await waitFor("the stream to hold it all", async () => {
+      const state = await waitFor("the stream to have all messages", async () => {
         const info = await manager.streams.info(stream);
         return info.state.last_seq >= last && info.state;
       });
-      const found: string[] = [];
+      const messages: string[] = [];
       for (let seq = state.first_seq; seq <= state.last_seq && state.messages > 0; seq += 1) {
         const message = await manager.streams.getMessage(stream, { seq });
-        if (message !== null) found.push(new TextDecoder().decode(message.data).trimEnd());
+        if (message !== null) messages.push(new TextDecoder().decode(message.data).trimEnd());
       }
-      return found;
+      return messages;
     },
     kill: (server) => nats.node(server).kill(),
     start: (server) => nats.node(server).start(),
@@ -143,7 +143,7 @@ export const startRealBench: StartNatsBench = async ({ servers }) => {
   return bench;
 };
 
-function tell(answer: unknown): string {
+function describeAnswer(answer: unknown): string {
   const { seq, duplicate, error } = answer as {
     seq?: number;
     duplicate?: boolean;

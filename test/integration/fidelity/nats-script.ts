@@ -1,6 +1,7 @@
 /**
- * NATS script: a random story of relays that publish to a stream, and of who listens, told to a bench, and what was
- * answered and heard at each step. Told to two benches with one seed it must read the same.
+ * NATS script: a random sequence of stream publications and subscriptions, with the observations of each step.
+ *
+ * Two benches must give the same lines for the same seed.
  */
 import { streamOf } from "../../../chaos/sim/random.ts";
 import type { BenchConnection, NatsBench } from "./nats-bench.ts";
@@ -10,12 +11,12 @@ type Listener = { readonly connection: BenchConnection; heard: number };
 const connectionsMax = 4;
 
 /** @returns a line for each step */
-export async function tell(bench: NatsBench, seed: number, steps: number): Promise<readonly string[]> {
+export async function runScript(bench: NatsBench, seed: number, steps: number): Promise<readonly string[]> {
   const random = streamOf(seed, "script");
   const listeners: Listener[] = [{ connection: await bench.connect(), heard: 1 }];
   const lines: string[] = [];
   const ids: string[] = [];
-  /** What the stream's end is by the last answer; a relay that is behind goes by an older one. */
+  /** The end of the stream by its last answer. A relay that is behind uses an older one. */
   let [end, exists] = [0, false];
 
   for (let step = 0; step < steps; step += 1) {
@@ -49,7 +50,7 @@ export async function tell(bench: NatsBench, seed: number, steps: number): Promi
 
   async function join(): Promise<string> {
     listeners.push({ connection: await bench.connect(), heard: 1 });
-    return `a listener more, ${listeners.length}`;
+    return `one more listener, ${listeners.length} now`;
   }
 
   function core(connection: BenchConnection, text: string): string {
@@ -71,6 +72,6 @@ export async function tell(bench: NatsBench, seed: number, steps: number): Promi
     const answer = await connection.publishToStream(text, condition);
     const stored = /^stored (\d+)$/.exec(answer)?.[1];
     if (stored !== undefined) end = Number(stored);
-    return `relays ${text} as ${id ?? "nobody"}, behind ${of ?? "whatever is there"} → ${answer}`;
+    return `relays ${text} as ${id ?? "no id"}, after ${of ?? "any message"} → ${answer}`;
   }
 }

@@ -1,33 +1,30 @@
-/**
- * Postgres bench: what a script of the fidelity tests may do to a primary and its standby, be they the simulator's
- * model or real.
- */
+/** Postgres bench: the operations that fidelity scripts perform on a primary and its standby, simulated or real. */
 import type { EventLog } from "../../../src/replication/index.ts";
 
 export type ServerName = "primary" | "standby";
 
-export type LogTerms = Readonly<{ writeTimeoutMs?: number; servers?: readonly ServerName[] }>;
+export type OpenOptions = Readonly<{ writeTimeoutMs?: number; servers?: readonly ServerName[] }>;
 
 export type PostgresBench = Readonly<{
-  /** A way into the log; by default it knows both servers, the primary first. */
-  open: (terms?: LogTerms) => Promise<EventLog>;
-  /** Where the log ends for any session of that server: more than readers of the log are told. */
+  /** Opens the log. By default it knows both servers, the primary first. */
+  open: (options?: OpenOptions) => Promise<EventLog>;
+  /** The end of the log for any session of that server. Readers of the log may see less. */
   visibleHead: (server: ServerName) => Promise<number>;
-  /** The standby receives nothing any more: as if it were away. */
+  /** The standby stops receiving, as if it were unreachable. */
   standbyAway: () => Promise<void>;
-  /** It receives again; answered when commits can be acknowledged. */
+  /** The standby receives again. Resolves once commits can be acknowledged. */
   standbyBack: () => Promise<void>;
-  /** Until a commit of the primary waits for the standby. */
+  /** Resolves once a commit of the primary waits for the standby. */
   commitWaits: () => Promise<void>;
-  /** pg_cancel_backend on it. */
+  /** Cancels that wait with pg_cancel_backend. */
   cancelWait: () => Promise<void>;
-  /** How many standbys a commit waits for, from now on. */
+  /** Sets how many standbys a commit waits for. */
   setSynchronous: (standbys: 0 | 1) => Promise<void>;
   kill: (server: ServerName) => Promise<void>;
   start: (server: ServerName) => Promise<void>;
-  /** Waits for no standby of its own from then on. */
+  /** Promotes the standby. Its commits wait for no further standby. */
   promoteStandby: () => Promise<void>;
-  /** Until it is so: the model's time goes on meanwhile. */
+  /** Waits for a condition; on the model, time passes meanwhile. */
   until: (what: string, isSo: () => Promise<boolean>) => Promise<void>;
   dispose: () => Promise<void>;
 }>;

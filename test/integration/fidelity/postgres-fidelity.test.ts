@@ -1,9 +1,9 @@
 /**
- * Postgres fidelity: the same scripts against the simulator's model of a primary with its standby and against real
- * ones, asked through the model of the Postgres log and through the real one.
+ * Postgres fidelity: the same scripts against the simulator's model of a primary with a standby and against real
+ * servers.
  *
- * What a model does that no server does, or a server does that no model shows, would prove nothing of what exists. The
- * scripts follow one another on one pair of servers; the last one ends it.
+ * A difference would make proofs from the simulator worthless. The scripts run in order on one pair of servers, and the
+ * last one ends it.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -14,7 +14,7 @@ import { findPostgresBinaries } from "../../support/postgres.ts";
 import type { PostgresBench, StartPostgresBench } from "./postgres-bench.ts";
 import { startModelBench } from "./postgres-model-bench.ts";
 import { startRealBench } from "./postgres-real-bench.ts";
-import { tell } from "./postgres-script.ts";
+import { runScript } from "./postgres-script.ts";
 
 const worlds: readonly (readonly [name: string, start: StartPostgresBench, skip: string | false])[] = [
   ["the model", startModelBench, false],
@@ -29,7 +29,7 @@ for (const [name, start, skip] of worlds) {
   describe(`Postgres, ${name}`, { skip, timeout: 480_000 }, () => {
     let bench: PostgresBench;
     let log: EventLog;
-    /** Another process's way in. */
+    /** The log as another process opens it. */
     let other: EventLog;
     before(async () => {
       bench = await start();
@@ -37,7 +37,7 @@ for (const [name, start, skip] of worlds) {
     });
     after(() => bench.dispose());
 
-    /** A writer of a new epoch whose first commit is proved durable. */
+    /** A writer of a new epoch with a first commit that is confirmed as durable. */
     const aWriter = async (on = log): Promise<LogWriter> => {
       const writer = await LogWriter.open(on);
       assert.equal((await writer.appendEach(aSession())).type, "appended");
@@ -45,13 +45,13 @@ for (const [name, start, skip] of worlds) {
       return writer;
     };
 
-    test("a clean append is visible to everybody, and served once the next commit has told of it", async () => {
+    test("a clean append is visible to every session, and other readers get it after the next commit", async () => {
       const writer = await aWriter();
       const before = writer.head;
       assert.equal((await writer.appendEach(aSession(), aSession())).type, "appended");
       assert.equal(await bench.visibleHead("primary"), before.position + 2);
-      assert.deepEqual((await log.observe()).head, writer.head, "who was told of it serves it");
-      assert.deepEqual((await other.observe()).head, before, "others learn of it by the next commit");
+      assert.deepEqual((await log.observe()).head, writer.head, "the process that got the answer serves it");
+      assert.deepEqual((await other.observe()).head, before, "other processes see it after the next commit");
       assert.equal((await writer.beat()).type, "beaten");
       assert.deepEqual((await other.observe()).head, writer.head);
     });
@@ -61,14 +61,14 @@ for (const [name, start, skip] of worlds) {
       const writer = await aWriter(other);
       assert.deepEqual(await old.appendEach(aSession()), { type: "fenced", epoch: writer.epoch });
       assert.deepEqual(await old.beat(), { type: "fenced", epoch: writer.epoch });
-      const twin = { incarnation: anIncarnation() };
-      assert.deepEqual(await writer.append([{ events: [aSession()] }], twin), { type: "fenced", epoch: writer.epoch });
-      assert.deepEqual(await writer.beat(twin), { type: "fenced", epoch: writer.epoch });
+      const rival = { incarnation: anIncarnation() };
+      assert.deepEqual(await writer.append([{ events: [aSession()] }], rival), { type: "fenced", epoch: writer.epoch });
+      assert.deepEqual(await writer.beat(rival), { type: "fenced", epoch: writer.epoch });
       assert.deepEqual(await log.openEpoch(openEpochRequest(old.epoch)), { type: "overtaken", epoch: writer.epoch });
       assert.equal((await writer.beat()).type, "beaten");
     });
 
-    test("a batch or a beat behind another head is refused with the head that counts", async () => {
+    test("a batch or a beat after an outdated head is refused with the current head", async () => {
       const writer = await aWriter();
       const late = writer.fork();
       assert.equal((await writer.appendEach(aSession())).type, "appended");
@@ -76,7 +76,7 @@ for (const [name, start, skip] of worlds) {
       assert.deepEqual(await late.beat(), { type: "head-moved", head: writer.head });
     });
 
-    test("a command that was carried out is answered with what it made, and a stale version with the one that counts", async () => {
+    test("a repeated command is answered with its events, and an outdated version with the current one", async () => {
       const writer = await aWriter();
       const [commandId, session] = [aCommandId(), aSession()];
       assert.equal((await writer.append([{ commandId, events: [session] }])).type, "appended");
@@ -87,10 +87,10 @@ for (const [name, start, skip] of worlds) {
       const streams = [{ stream, expected: 0, next: 1 }];
       const stale = await writer.append([{ events: [session] }], { streams });
       assert.deepEqual(stale, { type: "version-conflict", streams: [{ stream, actual: 1 }] });
-      assert.equal(await bench.visibleHead("primary"), first, "nothing of either was written");
+      assert.equal(await bench.visibleHead("primary"), first, "neither of them wrote anything");
     });
 
-    test("while the standby is away a commit hangs and nobody sees it; it is answered when the standby is back", async () => {
+    test("without the standby a commit hangs unseen, and is acknowledged when the standby is back", async () => {
       const writer = await aWriter();
       const before = writer.head;
       await bench.standbyAway();
@@ -104,9 +104,9 @@ for (const [name, start, skip] of worlds) {
       assert.equal(await bench.visibleHead("primary"), before.position + 1);
     });
 
-    test("a writer behind a commit that hangs is told for certain that it wrote nothing, and so is one who opens an epoch", async () => {
+    test("behind a hanging commit, a write and the opening of an epoch fail as certainly not done", async () => {
       const writer = await aWriter();
-      // Waits for the head row for 60 % of it, and for the answer that it waited in vain for the rest.
+      // It waits 60 % of this time for the head row, and the rest for the answer that it waited in vain.
       const impatient = await bench.open({ writeTimeoutMs: 10_000 });
       await bench.standbyAway();
       const hanging = writer.appendEach(aSession());
@@ -126,7 +126,7 @@ for (const [name, start, skip] of worlds) {
       await bench.standbyBack();
     });
 
-    test("a cancelled wait is indeterminate and visible at once, and nobody is served it before a clean commit proves it", async () => {
+    test("a cancelled wait is indeterminate and visible at once, and is not served before a clean commit confirms it", async () => {
       const writer = await aWriter();
       const before = writer.head;
       const commandId = aCommandId();
@@ -143,25 +143,29 @@ for (const [name, start, skip] of worlds) {
       assert.deepEqual(await writer.beat(), { type: "head-moved", head: batch.last });
       await bench.standbyBack();
       const next = await aWriter(other);
-      assert.equal(next.opening.recorded.position, before.position + 2, "it stays in the log");
+      assert.equal(next.opening.recorded.position, before.position + 2, "the event stays in the log");
       assert.deepEqual(await other.findCommand(commandId), { first: before.position + 1, count: 1 });
     });
 
-    test("an epoch whose commit hangs is indeterminate, and fences the one before as soon as it is visible", async () => {
+    test("an epoch whose commit hangs is indeterminate, and fences the previous one once it is visible", async () => {
       const writer = await aWriter();
       const impatient = await bench.open({ writeTimeoutMs: 3_000 });
       await bench.standbyAway();
       const opening = impatient.openEpoch(openEpochRequest(writer.epoch));
       await bench.commitWaits();
       assert.equal((await opening).type, "indeterminate");
-      assert.equal((await other.observe()).epoch, writer.epoch, "the server goes on waiting, and nobody sees it");
-      await bench.cancelWait(); // and whoever had asked is gone: nobody is told when it is visible
+      assert.equal(
+        (await other.observe()).epoch,
+        writer.epoch,
+        "the server still waits, and no session sees the epoch",
+      );
+      await bench.cancelWait(); // the caller is gone, so nothing announces when the epoch is visible
       await bench.until("the epoch to be visible", async () => (await other.observe()).epoch === writer.epoch + 1);
       assert.deepEqual(await writer.beat(), { type: "fenced", epoch: writer.epoch + 1 });
       await bench.standbyBack();
     });
 
-    test("a write that was given up on is carried out all the same", async () => {
+    test("a write that timed out at the client is still carried out", async () => {
       const writer = (await aWriter()).fork(await bench.open({ writeTimeoutMs: 3_000 }));
       const before = writer.head;
       const commandId = aCommandId();
@@ -169,11 +173,11 @@ for (const [name, start, skip] of worlds) {
       assert.equal((await writer.append([{ commandId, events: [aSession()] }])).type, "indeterminate");
       assert.equal(await bench.visibleHead("primary"), before.position);
       await bench.standbyBack();
-      await bench.until("it to be visible", async () => (await bench.visibleHead("primary")) > before.position);
+      await bench.until("the write to be visible", async () => (await bench.visibleHead("primary")) > before.position);
       assert.equal((await writer.beat()).type, "head-moved");
     });
 
-    test("commits that wait are let go, and called clean, when standbys are waited for no longer", async () => {
+    test("waiting commits are released as clean when commits no longer wait for standbys", async () => {
       const writer = await aWriter();
       await bench.standbyAway();
       const hanging = writer.appendEach(aSession());
@@ -186,32 +190,32 @@ for (const [name, start, skip] of worlds) {
       assert.equal((await writer.beat()).type, "beaten");
     });
 
-    test("emptied names release a commit that hangs; it is asynchronous until the standby holds it, also when they are set again", async () => {
+    test("emptied names release a hanging commit, which stays asynchronous until the standby has it", async () => {
       const writer = await aWriter();
       const waited = writer.head;
       const isSynchronous = async (): Promise<boolean> => (await log.durabilityOf(writer.head)) === "synchronous";
-      await bench.until("a commit that waited to be synchronous", isSynchronous);
+      await bench.until("the first commit to be synchronous", isSynchronous);
       await bench.standbyAway();
       const hanging = writer.appendEach(aSession());
       await bench.commitWaits();
       await bench.setSynchronous(0);
       assert.equal((await hanging).type, "appended", "without a warning");
       assert.equal(await log.durabilityOf(writer.head), "asynchronous");
-      assert.equal(await log.durabilityOf(waited), "asynchronous", "no names, no rule");
+      assert.equal(await log.durabilityOf(waited), "asynchronous", "without names no rule says which standby has it");
       await bench.setSynchronous(1);
       assert.equal(await log.durabilityOf(writer.head), "asynchronous", "names alone prove nothing");
       await bench.standbyBack();
-      await bench.until("the standby to hold it", isSynchronous);
+      await bench.until("the standby to have it", isSynchronous);
       assert.equal((await writer.beat()).type, "beaten");
     });
 
-    test("a standby is never written to nor believed", async () => {
+    test("a standby is neither written to nor read from", async () => {
       await assert.rejects(bench.open({ servers: ["standby"] }), LogUnavailableError);
       const either = await bench.open({ servers: ["standby", "primary"] });
       assert.equal((await aWriter(either)).head.position, await bench.visibleHead("primary"));
     });
 
-    test("a crash makes a hanging commit visible, a promotion makes it never have been", async () => {
+    test("after a crash a hanging commit is visible; after a promotion it never happened", async () => {
       const writer = await aWriter();
       const before = writer.head;
       const commandId = aCommandId();
@@ -221,32 +225,37 @@ for (const [name, start, skip] of worlds) {
       await bench.kill("primary");
       assert.equal((await hanging).type, "indeterminate");
       await bench.start("primary");
-      assert.equal(await bench.visibleHead("primary"), before.position + 1, "never acknowledged, and visible");
-      assert.deepEqual((await other.observe()).head, before, "and not served");
+      assert.equal(
+        await bench.visibleHead("primary"),
+        before.position + 1,
+        "the commit is visible, although it was never acknowledged",
+      );
+      assert.deepEqual((await other.observe()).head, before, "but it is not served");
       assert.equal(await other.findCommand(commandId), undefined);
       const impatient = await bench.open({ writeTimeoutMs: 3_000, servers: ["primary"] });
       const onOld = await impatient.openEpoch(openEpochRequest(writer.epoch));
-      assert.equal(onOld.type, "indeterminate", "nothing is acknowledged without the standby");
+      assert.equal(onOld.type, "indeterminate", "the old primary acknowledges nothing without the standby");
 
       await bench.kill("primary");
       await bench.promoteStandby();
       assert.equal(await bench.visibleHead("standby"), before.position);
       const next = await aWriter(other);
       assert.equal(next.epoch, writer.epoch + 1);
-      assert.equal(next.opening.recorded.position, before.position + 1, "its place is taken by another");
+      assert.equal(next.opening.recorded.position, before.position + 1, "another event has its position");
       assert.equal(await other.findCommand(commandId), undefined);
       assert.deepEqual(await writer.beat(), { type: "fenced", epoch: next.epoch });
       assert.equal((await verifyLog(other)).type, "intact");
 
-      // The old primary comes back and knows of nothing: it can be read, shows its own past, and acknowledges nothing.
+      // The old primary returns without knowing of the promotion. It can be read, shows its own past, and acknowledges
+      // nothing.
       await bench.start("primary");
       const stale = await bench.open({ writeTimeoutMs: 3_000, servers: ["primary"] });
       const seen = await stale.observe();
-      assert.equal(seen.epoch, (writer.epoch + 1) as Epoch, "an epoch that nobody was told is open");
+      assert.equal(seen.epoch, (writer.epoch + 1) as Epoch, "an epoch whose opening was never acknowledged");
       assert.deepEqual(seen.head, before);
       assert.equal((await stale.openEpoch(openEpochRequest(seen.epoch))).type, "indeterminate");
       const confused = await bench.open({ writeTimeoutMs: 3_000 });
-      await bench.until("the right primary to be found", async () => {
+      await bench.until("the log to find the new primary", async () => {
         const { epoch } = await confused.observe();
         return (await confused.openEpoch(openEpochRequest(epoch))).type === "opened";
       });
@@ -256,25 +265,25 @@ for (const [name, start, skip] of worlds) {
   });
 }
 
-test("a random story of writers and accidents reads the same from the model and from real servers", {
+test("a random script of writers and faults gives the same results on the model and on real servers", {
   skip: findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false,
   timeout: 590_000,
 }, async () => {
   const seed = Number(process.env["SEED"] ?? 2);
-  const told: (readonly string[])[] = [];
+  const results: (readonly string[])[] = [];
   for (const start of [startModelBench, startRealBench]) {
     const bench = await start();
     try {
-      told.push(await tell(bench, seed, 80));
+      results.push(await runScript(bench, seed, 80));
     } finally {
       await bench.dispose();
     }
   }
-  const [ofModel = [], ofServers = []] = told;
+  const [ofModel = [], ofServers = []] = results;
   for (const [step, line] of ofModel.entries()) assert.equal(line, ofServers[step]);
-  for (const end of ["cancelled", "standby back", "let go", "crash", "emptied and set again"])
+  for (const end of ["cancelled", "standby back", "released", "crash", "emptied and set again"])
     assert.ok(
       ofModel.some((line) => line.includes(end)),
-      `the story has no: ${end}`,
+      `the script has no: ${end}`,
     );
 });

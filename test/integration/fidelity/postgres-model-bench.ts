@@ -1,4 +1,4 @@
-/** Postgres model bench: the simulator's model in the place of real servers. */
+/** Postgres bench on the simulator's model. */
 import { awaitedLog, Pump } from "../../../chaos/sim/awaited-log.ts";
 import { PostgresModel } from "../../../chaos/sim/postgres-model.ts";
 import { SimLog } from "../../../chaos/sim/sim-log.ts";
@@ -30,7 +30,7 @@ export async function startModelBench(seed = 1): Promise<PostgresBench> {
       if (await isSo()) return;
       await pump.pass(10);
     }
-    throw new Error(`simulated time went by in vain: ${what}`);
+    throw new Error(`simulated time passed without: ${what}`);
   };
   await until("the standby to stream", async () => primary.senders.has(standby));
 
@@ -38,7 +38,7 @@ export async function startModelBench(seed = 1): Promise<PostgresBench> {
     until,
     open: async ({ writeTimeoutMs = 30_000, servers = ["primary", "standby"] } = {}) => {
       const log = awaitedLog(pump, new SimLog(process, model, { writeTimeoutMs, connectTimeoutMs: 500, servers }));
-      await log.observe(); // a real one connects when it is opened
+      await log.observe(); // a real log connects when it is opened
       opened.push(log);
       return log;
     },

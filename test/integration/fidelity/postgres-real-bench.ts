@@ -1,10 +1,10 @@
-/** Postgres real bench: a primary and a streaming standby from the binaries of this machine. */
+/** Postgres bench on real servers: a primary and a streaming standby from local binaries. */
 import { type EventLog, openPostgresLog } from "../../../src/replication/index.ts";
 import { startPostgres } from "../../support/postgres.ts";
 import { withClient } from "../../support/postgres-client.ts";
 import { startStandby } from "../../support/postgres-standby.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import type { LogTerms, PostgresBench, ServerName } from "./postgres-bench.ts";
+import type { OpenOptions, PostgresBench, ServerName } from "./postgres-bench.ts";
 
 export async function startRealBench(): Promise<PostgresBench> {
   const primary = await startPostgres();
@@ -23,26 +23,26 @@ export async function startRealBench(): Promise<PostgresBench> {
   const until = async (what: string, isSo: () => Promise<boolean>): Promise<void> => {
     await waitFor(what, isSo, { withinMs: 30_000 });
   };
-  const streams = () =>
-    until("the standby to be waited for", async () => {
+  const untilSynchronous = () =>
+    until("the standby to be synchronous", async () => {
       const rows = await sql("primary", "select 1 from pg_stat_replication where sync_state in ('sync', 'quorum')");
       return rows.length === 1;
     });
   const waits = () => sql("primary", "select pid from pg_stat_activity where wait_event = 'SyncRep'");
 
   await configure("primary", "synchronous_standby_names = 'ANY 1 (*)'");
-  await streams();
+  await untilSynchronous();
   const [upstream] = await sql("standby", "select current_setting('primary_conninfo') as conninfo");
   const conninfo = String(upstream?.["conninfo"]).replaceAll("'", "''");
   const opened: EventLog[] = [];
   return {
     until,
-    open: async (terms = {}) => {
-      const { writeTimeoutMs = 30_000, servers = ["primary", "standby"] }: LogTerms = terms;
+    open: async (options = {}) => {
+      const { writeTimeoutMs = 30_000, servers = ["primary", "standby"] }: OpenOptions = options;
       const log = await openPostgresLog({
         connectionString: url(...servers),
         cluster: "fidelity",
-        connectTimeoutMs: 10_000, // a server that is gone refuses at once; one that is here may be slow
+        connectTimeoutMs: 10_000, // a stopped server refuses at once, but a running one may be slow
         writeTimeoutMs,
       });
       opened.push(log);
@@ -58,7 +58,7 @@ export async function startRealBench(): Promise<PostgresBench> {
     },
     standbyBack: async () => {
       await configure("standby", `primary_conninfo = '${conninfo}'`);
-      await streams();
+      await untilSynchronous();
       await until("no commit to wait", async () => (await waits()).length === 0);
     },
     commitWaits: () => until("a commit to wait", async () => (await waits()).length > 0),
@@ -80,7 +80,7 @@ export async function startRealBench(): Promise<PostgresBench> {
       else await standby.stop();
     },
     start: async (name) => {
-      if (name === "standby") throw new Error("a standby that was stopped is gone");
+      if (name === "standby") throw new Error("a stopped standby cannot be started again");
       await primary.start();
     },
     promoteStandby: () => standby.promote(),

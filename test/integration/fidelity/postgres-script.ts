@@ -1,6 +1,7 @@
 /**
- * Postgres script: a random story of writers and accidents, told to a bench, and what was answered and seen at each
- * step. Told to two benches with one seed it must read the same.
+ * Postgres script: a random sequence of writes and faults, with the answers and observations of each step.
+ *
+ * Two benches must give the same lines for the same seed.
  */
 import { streamOf } from "../../../chaos/sim/random.ts";
 import type { CommandId } from "../../../src/events/index.ts";
@@ -8,45 +9,45 @@ import type { EventLog } from "../../../src/replication/index.ts";
 import { aCommandId, anIncarnation, aSession, LogWriter, openEpoch } from "../../support/log-writer.ts";
 import type { PostgresBench } from "./postgres-bench.ts";
 
-type Teller = { readonly name: string; readonly log: EventLog; writer: LogWriter | undefined };
+type Client = { readonly name: string; readonly log: EventLog; writer: LogWriter | undefined };
 type Answer = Readonly<{ type: string }>;
 
 /** @returns a line for each step */
-export async function tell(bench: PostgresBench, seed: number, steps: number): Promise<readonly string[]> {
+export async function runScript(bench: PostgresBench, seed: number, steps: number): Promise<readonly string[]> {
   const random = streamOf(seed, "script");
-  const tellers: Teller[] = [];
-  for (const name of ["A", "B"]) tellers.push({ name, log: await bench.open(), writer: undefined });
+  const clients: Client[] = [];
+  for (const name of ["A", "B"]) clients.push({ name, log: await bench.open(), writer: undefined });
   const lines: string[] = [];
   const commands: CommandId[] = [];
 
   for (let step = 0; step < steps; step += 1) {
-    const teller = random.pick(tellers);
-    const { writer } = teller;
+    const client = random.pick(clients);
+    const { writer } = client;
     const draw = random.next();
     let line: string;
-    if (writer === undefined || draw < 0.1) line = await open(teller);
+    if (writer === undefined || draw < 0.1) line = await open(client);
     else if (draw < 0.45) line = await append(writer, "clean");
-    else if (draw < 0.6) line = tale(await writer.beat());
-    else if (draw < 0.66) line = tale(await writer.beat({ incarnation: anIncarnation() }));
+    else if (draw < 0.6) line = describeOutcome(await writer.beat());
+    else if (draw < 0.66) line = describeOutcome(await writer.beat({ incarnation: anIncarnation() }));
     else if (draw < 0.74) line = await append(writer, "repeated");
     else line = await hang(writer);
-    // One who was refused may say so again, or begins anew.
-    if (!/appended|beaten|opened/.test(line) && random.chance(0.6)) teller.writer = undefined;
+    // A refused writer may try again, or starts with a new epoch.
+    if (!/appended|beaten|opened/.test(line) && random.chance(0.6)) client.writer = undefined;
     const heads: number[] = [];
-    for (const { log } of tellers) heads.push((await log.observe()).head.position);
+    for (const { log } of clients) heads.push((await log.observe()).head.position);
     const last = commands.at(-1);
-    const found = last === undefined ? undefined : await random.pick(tellers).log.findCommand(last);
+    const found = last === undefined ? undefined : await random.pick(clients).log.findCommand(last);
     lines.push(
-      `${step} ${teller.name} ${line}; visible ${await bench.visibleHead("primary")}, served ${heads.join(" and ")}, last command ${found?.first ?? "unknown"}`,
+      `${step} ${client.name} ${line}; visible ${await bench.visibleHead("primary")}, served ${heads.join(" and ")}, last command ${found?.first ?? "unknown"}`,
     );
   }
   return lines;
 
-  async function open(teller: Teller): Promise<string> {
+  async function open(client: Client): Promise<string> {
     const incarnation = anIncarnation();
-    const outcome = await openEpoch(teller.log, { incarnation });
-    if (outcome.type === "opened") teller.writer = LogWriter.of(teller.log, incarnation, outcome);
-    return tale(outcome);
+    const outcome = await openEpoch(client.log, { incarnation });
+    if (outcome.type === "opened") client.writer = LogWriter.of(client.log, incarnation, outcome);
+    return describeOutcome(outcome);
   }
 
   async function append(writer: LogWriter, how: "clean" | "repeated"): Promise<string> {
@@ -54,10 +55,10 @@ export async function tell(bench: PostgresBench, seed: number, steps: number): P
     const commandId = repeated ?? aCommandId();
     const events = Array.from({ length: random.between(1, 3) }, () => aSession());
     if (repeated === undefined) commands.push(commandId);
-    return `append ${how} → ${tale(await writer.append([{ commandId, events }]))}`;
+    return `append ${how} → ${describeOutcome(await writer.append([{ commandId, events }]))}`;
   }
 
-  /** A commit that has to wait for its standby, and what becomes of that. */
+  /** A commit that has to wait for the standby, and how that wait ends. */
   async function hang(writer: LogWriter): Promise<string> {
     const alive = (await writer.beat()).type === "beaten";
     await bench.standbyAway();
@@ -68,9 +69,9 @@ export async function tell(bench: PostgresBench, seed: number, steps: number): P
     let end = "refused";
     if (alive) {
       await bench.commitWaits();
-      end = random.pick(["cancelled", "standby back", "let go", "crash", "emptied and set again"]);
+      end = random.pick(["cancelled", "standby back", "released", "crash", "emptied and set again"]);
       if (end === "cancelled") await bench.cancelWait();
-      else if (end === "let go") await bench.setSynchronous(0);
+      else if (end === "released") await bench.setSynchronous(0);
       else if (end === "emptied and set again") {
         await bench.setSynchronous(0);
         await answer;
@@ -82,18 +83,18 @@ export async function tell(bench: PostgresBench, seed: number, steps: number): P
     }
     if (end !== "standby back") await answer;
     const seen = await bench.visibleHead("primary");
-    const alone = end === "standby back" ? "not asked" : await tellers[0]?.log.durabilityOf(batch.last);
+    const durability = end === "standby back" ? "not checked" : await clients[0]?.log.durabilityOf(batch.last);
     await bench.setSynchronous(1);
     await bench.standbyBack();
-    const told = tale(await answer);
-    const log = tellers[1]?.log;
+    const result = describeOutcome(await answer);
+    const log = clients[1]?.log;
     if (log !== undefined && alive)
-      await bench.until("the standby to hold it", async () => (await log.durabilityOf(batch.last)) === "synchronous");
-    return `append, ${end} → ${told}, visible ${seen} and ${alone} while the standby was away`;
+      await bench.until("the standby to have it", async () => (await log.durabilityOf(batch.last)) === "synchronous");
+    return `append, ${end} → ${result}, visible ${seen} and ${durability} while the standby was away`;
   }
 }
 
-function tale(outcome: Answer): string {
+function describeOutcome(outcome: Answer): string {
   const { type, epoch, head, first, count } = outcome as Record<string, unknown> & { type: string };
   const at = (head as { position?: number } | undefined)?.position;
   const facts = { epoch, head: at, first, count };

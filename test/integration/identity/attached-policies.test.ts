@@ -1,9 +1,9 @@
-/** A route as a console writes it, through a whole process: attached policies decide, and say why and what to do. */
+/** Attached policies, as a console writes them, through a whole process: they decide, and explain a denial. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { echoOf, follow, startInstallation } from "./installation.ts";
 
-test("attached policies let in and keep out, and tell whoever is refused what their authors wrote", async (t) => {
+test("attached policies permit and deny, and the error page shows their explanation and remediation", async (t) => {
   const staff = {
     id: "6f1c",
     name: "Staff only",

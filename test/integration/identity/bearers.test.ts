@@ -38,7 +38,7 @@ const installation = shared((t) =>
         from: url("second"),
         to: upstream,
         idp_client_id: "second",
-        idp_client_secret: "the secret of second and nobody else",
+        idp_client_secret: "the client secret of second",
         bearer_token_format: "idp_identity_token",
         ...identified,
       },
@@ -52,14 +52,14 @@ async function tokensOf(at: Installation, user: string): Promise<Readonly<{ acce
   return { access: String(headers["x-access"]), id: String(headers["x-id"]) };
 }
 
-test("an access token of the provider is its owner, and policy decides about them; another token is nobody's", async () => {
+test("an access token of the provider identifies its owner for policy, and any other token is refused", async () => {
   const at = installation();
   const { access } = await tokensOf(at, "alice");
   const cli = at.visitor();
   const { headers } = echoOf(await cli.request(at.url("access"), bearing(access)));
   assert.equal(headers["x-email"], "alice@example.com");
   assert.equal(decodeJwt(String(headers["x-pomerium-jwt-assertion"])).sub, "alice");
-  // A credential is not the upstream's: with it, it could come back as alice.
+  // The upstream must not get the credential: with it, it could act as alice.
   assert.equal(headers.authorization, undefined);
 
   assert.equal((await cli.request(at.url("bob"), bearing(access))).status, 403);
@@ -69,28 +69,28 @@ test("an access token of the provider is its owner, and policy decides about the
     const answer = await cli.request(at.url("access"), bearing(wrong));
     assert.equal(answer.status, 403, wrong);
   }
-  // Without a token, people are asked to sign in as everywhere.
+  // Without a token, the route redirects to sign-in as usual.
   assert.equal((await at.visitor().request(at.url("access"))).status, 302);
 });
 
-test("the provider is asked about a token once, and every further request asks nobody", async () => {
+test("the provider is called once for a token, and not for further requests", async () => {
   const at = installation();
   const { access } = await tokensOf(at, "alice");
   const cli = at.visitor();
   echoOf(await cli.request(at.url("access"), bearing(access)));
-  const asked = at.provider.requestedPaths.filter((path) => path === "/me").length;
+  const lookups = at.provider.requestedPaths.filter((path) => path === "/me").length;
   at.provider.state.down = true;
   for (let i = 0; i < 5; i++) echoOf(await cli.request(at.url("access"), bearing(access)));
-  assert.equal(at.provider.requestedPaths.filter((path) => path === "/me").length, asked);
+  assert.equal(at.provider.requestedPaths.filter((path) => path === "/me").length, lookups);
   assert.match(await at.services.registry.metrics(), /cardea_bearer_tokens_looked_at_total\{result="accepted"\} [1-9]/);
-  // One that nobody has seen cannot be judged: it is neither let in nor called wrong.
+  // An unknown token cannot be checked now, so it is neither accepted nor refused.
   const unseen = await cli.request(at.url("access"), bearing("never-seen"));
   assert.equal(unseen.status, 503);
   at.provider.state.down = false;
   assert.equal((await cli.request(at.url("access"), bearing("never-seen"))).status, 403);
 });
 
-test("an identity token counts for the client that it was made for, and for no other", async () => {
+test("an identity token is accepted only for the client it was issued to", async () => {
   const at = installation();
   const { id, access } = await tokensOf(at, "alice");
   const cli = at.visitor();
@@ -101,13 +101,13 @@ test("an identity token counts for the client that it was made for, and for no o
   assert.equal((await cli.request(at.url("id"), bearing(`${head}.${body}.AAAA`))).status, 403);
 });
 
-test("where no format is set, a bearer token is between the caller and the upstream", async () => {
+test("without a token format, a bearer token is forwarded to the upstream unchecked", async () => {
   const at = installation();
   const { headers } = echoOf(await at.visitor().request(at.url("plain"), bearing("for-the-upstream")));
   assert.equal(headers.authorization, "Bearer for-the-upstream");
 });
 
-test("a token whose session was revoked opens nothing again, on any route", async () => {
+test("a token whose session was revoked is refused on every route", async () => {
   const at = installation();
   const { access } = await tokensOf(at, "alice");
   const cli = at.visitor();
@@ -117,7 +117,7 @@ test("a token whose session was revoked opens nothing again, on any route", asyn
   for (let i = 0; i < 3; i++) assert.equal((await cli.request(at.url("access"), bearing(access))).status, 403);
 });
 
-test("with audiences an access token must be signed and name one of them", async () => {
+test("with configured audiences an access token must be signed and name one of them", async () => {
   const at = installation();
   const { access, id } = await tokensOf(at, "alice");
   const cli = at.visitor();
@@ -126,14 +126,14 @@ test("with audiences an access token must be signed and name one of them", async
   const right = await at.provider.accessTokenFor("https://api.example.com", { email: "alice@example.com" });
   const { headers } = echoOf(await cli.request(at.url("audience"), bearing(right)));
   assert.equal(headers["x-email"], "alice@example.com");
-  // The same token where no audience is asked for is the provider's to judge, and it knows nothing of it.
+  // Without audiences the provider checks the same token, and does not know it.
   assert.equal((await cli.request(at.url("access"), bearing(right))).status, 403);
 });
 
-test("whoever asks about a request for somebody else is told the same of its bearer token", async () => {
+test("the decision API treats the bearer token of a forwarded request the same way", async () => {
   const at = installation();
   const { access } = await tokensOf(at, "alice");
-  const askFor = async (host: string, token: string) =>
+  const authRequest = async (host: string, token: string) =>
     at.visitor().request(`http://127.0.0.1:${at.sparePort}/auth-request`, {
       headers: {
         ...bearing(token).headers,
@@ -142,10 +142,10 @@ test("whoever asks about a request for somebody else is told the same of its bea
         "x-forwarded-for": "192.0.2.1",
       },
     });
-  const permitted = await askFor("access", access);
+  const permitted = await authRequest("access", access);
   assert.equal(permitted.status, 200);
   assert.equal(permitted.headers["x-email"], "alice@example.com");
-  assert.equal((await askFor("bob", access)).status, 403);
-  assert.equal((await askFor("access", "made-up")).status, 403);
-  assert.equal((await askFor("app", access)).status, 401);
+  assert.equal((await authRequest("bob", access)).status, 403);
+  assert.equal((await authRequest("access", "made-up")).status, 403);
+  assert.equal((await authRequest("app", access)).status, 401);
 });

@@ -1,5 +1,5 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: header templates look so
-/** Routes with a sign-in of their own, and the provider's tokens upstream. */
+/** Routes with their own OAuth client, and the provider's tokens sent to the upstream. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decodeJwt } from "jose";
@@ -7,7 +7,7 @@ import { echoOf, follow, shared, startInstallation } from "./installation.ts";
 import { revokeSession } from "./operator.ts";
 
 const everyone = { allow_any_authenticated_user: true, pass_identity_headers: true };
-const second = { idp_client_id: "second", idp_client_secret: "the secret of second and nobody else" };
+const second = { idp_client_id: "second", idp_client_secret: "the client secret of second" };
 const tokens = {
   set_request_headers: { Authorization: "Bearer ${pomerium.access_token}", "X-Id": "${pomerium.id_token}" },
 };
@@ -22,16 +22,16 @@ const installation = shared((t) =>
   })),
 );
 
-test("a route with a client of its own signs people in with that client", async () => {
+test("a route with its own client signs people in with that client", async () => {
   const at = installation();
   const visitor = at.visitor();
   const { hops, end } = await follow(visitor, at.url("own"));
-  const asked = hops.find(({ hostname, pathname }) => hostname === "idp.localhost" && pathname === "/auth");
-  assert.equal(asked?.searchParams.get("client_id"), "second");
+  const signIn = hops.find(({ hostname, pathname }) => hostname === "idp.localhost" && pathname === "/auth");
+  assert.equal(signIn?.searchParams.get("client_id"), "second");
   assert.equal(decodeJwt(String(echoOf(end).headers["x-id"])).aud, "second");
 });
 
-test("a session of one client is nobody's on a route of another, whichever way its cookie is brought", async () => {
+test("a session of one client is not valid on a route of another, however its handle is sent", async () => {
   const at = installation();
   const visitor = at.visitor();
   echoOf((await follow(visitor, at.url("app"))).end);
@@ -42,19 +42,19 @@ test("a session of one client is nobody's on a route of another, whichever way i
     ["app", "own"],
     ["own", "app"],
   ] as const) {
-    const stranger = at.visitor();
+    const otherBrowser = at.visitor();
     const authorization = `Pomerium ${cookieOf(from)}`;
-    const answer = await stranger.request(at.url(to), { headers: { authorization } });
+    const answer = await otherBrowser.request(at.url(to), { headers: { authorization } });
     assert.equal(answer.status, 401, `${from} at ${to}`);
   }
-  // Signed in with one, the person is led to the provider for the other: what authenticate holds does not do.
+  // A sign-in with one client does not count for the other: the person is sent to the provider again.
   const other = at.visitor();
   echoOf((await follow(other, at.url("app"))).end);
   const { hops } = await follow(other, at.url("own"));
   assert.ok(hops.some(({ hostname }) => hostname === "idp.localhost"));
 });
 
-test("on one host the cookie of one client opens no route of another, and the other's takes its place", async (t) => {
+test("on one host the cookie of one client is refused on a route of another, and is replaced at sign-in", async (t) => {
   const at = await startInstallation(t, ({ url, upstream }) => ({
     routes: [
       { from: url("app"), to: upstream, prefix: "/own", ...everyone, ...second },
@@ -70,7 +70,7 @@ test("on one host the cookie of one client opens no route of another, and the ot
   assert.equal((await visitor.request(at.url("app", "/plain"))).status, 302);
 });
 
-test("a terminal signs in with the route's client, and its handle is nobody's elsewhere", async () => {
+test("a terminal signs in with the route's client, and its handle is refused on other routes", async () => {
   const at = installation();
   const to = encodeURIComponent("http://localhost:1/done");
   const login = await at.visitor().request(at.url("own", `/.pomerium/api/v1/login?pomerium_redirect_uri=${to}`));
@@ -85,19 +85,19 @@ test("a terminal signs in with the route's client, and its handle is nobody's el
   assert.equal((await at.visitor().request(at.url("app"), { headers })).status, 401);
 });
 
-test("signing out of a route with a client of its own ends the session at that client", async () => {
+test("signing out of a route with its own client ends the session at that client", async () => {
   const at = installation();
   const visitor = at.visitor();
   echoOf((await follow(visitor, at.url("own"))).end);
   const { hops } = await follow(visitor, at.url("own", "/.pomerium/sign_out"));
-  const left = hops.find(
+  const endSession = hops.find(
     ({ hostname, pathname }) => hostname === "idp.localhost" && pathname.startsWith("/session/end"),
   );
-  assert.equal(left?.searchParams.get("client_id"), "second");
+  assert.equal(endSession?.searchParams.get("client_id"), "second");
   assert.equal((await visitor.request(at.url("own"))).status, 302);
 });
 
-test("the provider's tokens reach the upstream of routes that forward them, and nobody can bring their own", async () => {
+test("the provider's tokens reach the upstream of routes that forward them, and callers cannot replace them", async () => {
   const at = installation();
   const visitor = at.visitor();
   const { headers } = echoOf((await follow(visitor, at.url("app"))).end);
@@ -112,7 +112,7 @@ test("the provider's tokens reach the upstream of routes that forward them, and 
   assert.deepEqual([anonymous.authorization?.trim(), anonymous["x-id"]], ["Bearer", ""]);
 });
 
-test("a session's tokens go with the session", async () => {
+test("after a session is revoked, its cookie no longer forwards the provider's tokens", async () => {
   const at = installation();
   const visitor = at.visitor();
   const { headers } = echoOf((await follow(visitor, at.url("app"))).end);

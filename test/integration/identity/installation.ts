@@ -1,6 +1,8 @@
 /**
- * One process with everything in it, or a proxy apart from the rest, before a real identity provider and in front of a
- * real upstream that says what it was sent.
+ * Test installation: one process with every service, or a separate proxy, with a real identity provider and a real
+ * upstream.
+ *
+ * The upstream answers with the request that it received.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -23,13 +25,13 @@ export type Installation = Readonly<{
   services: Services;
   provider: TestProvider;
   port: number;
-  /** Another that is free, for whatever the configuration puts there. */
+  /** Another free port for the configuration of a test. */
   sparePort: number;
   url(host: string, path?: string): string;
   visitor(): Visitor;
-  /** Puts other routes in force. */
+  /** Activates the configuration with these changes. */
   activate(more: Readonly<Record<string, unknown>>): Promise<void>;
-  /** Lines that were logged, newest last. */
+  /** Logged lines, newest last. */
   logged: readonly Readonly<{ message: string; fields: Readonly<Record<string, unknown>> }>[];
 }>;
 
@@ -41,8 +43,8 @@ const secret = (byte: number): string =>
   Buffer.from(Array.from({ length: 32 }, (_, i) => (i * 7 + byte) % 251)).toString("base64");
 
 /**
- * @param parts what the configuration says beside what every one says
- * @param form `split`: the proxy is a process of its own as far as it can tell, and was given no client's secret
+ * @param parts the configuration beside the common part
+ * @param form `split`: the proxy runs apart from the other services, over the network, and without any client secret
  */
 export async function startInstallation(
   t: Pick<TestContext, "after">,
@@ -55,13 +57,13 @@ export async function startInstallation(
   const provider = await startProvider(
     t,
     ["cardea", "second"].map((id) => ({
-      ...{ id, secret: `the secret of ${id} and nobody else` },
+      ...{ id, secret: `the client secret of ${id}` },
       redirectUris: [url("authenticate", "/oauth2/callback")],
     })),
   );
   const upstream = createServer((req, res) => {
     res.setHeader("content-type", "application/json");
-    if (req.url === "/held") return void res.write("held"); // until somebody ends it
+    if (req.url === "/held") return void res.write("held"); // until the test ends it
     res.end(JSON.stringify({ url: req.url, headers: req.headers }));
   });
   upstream.listen(0, "127.0.0.1");
@@ -83,7 +85,7 @@ export async function startInstallation(
       idp_provider: "oidc",
       idp_provider_url: provider.issuer.href,
       idp_client_id: "cardea",
-      idp_client_secret: "the secret of cardea and nobody else",
+      idp_client_secret: "the client secret of cardea",
       idp_scopes: ["openid", "email", "profile", "groups", "offline_access"],
       drain_delay: "0s",
       drain_timeout: "1s",
@@ -101,9 +103,9 @@ export async function startInstallation(
         databroker_service_url: `http://127.0.0.1:${brokerPort}`,
       }),
     };
-    const kept = (key: string, value: unknown): unknown =>
+    const withoutClientSecret = (key: string, value: unknown): unknown =>
       of === "proxy" && key === "idp_client_secret" ? undefined : value;
-    writeFileSync(path, JSON.stringify(config, kept), { mode: 0o600 });
+    writeFileSync(path, JSON.stringify(config, withoutClientSecret), { mode: 0o600 });
     const { loaded, problems } = readConfiguration(path, { env: {} });
     if (loaded === undefined) throw new Error(problems.map(formatProblem).join("\n"));
     return loaded;
@@ -138,7 +140,7 @@ export async function startInstallation(
 }
 
 export type Echo = Readonly<{ url: string; headers: IncomingHttpHeaders }>;
-/** What the upstream was sent. @throws when the answer is not the upstream's */
+/** The request that the upstream received. @throws if the answer is not the upstream's */
 export function echoOf(answer: VisitorResponse): Echo {
   if (answer.status !== 200) throw new Error(`${answer.status} at ${answer.url.href}: ${answer.body.slice(0, 500)}`);
   return JSON.parse(answer.body) as Echo;
@@ -148,8 +150,8 @@ export const bearing = (token: string): VisitorRequest => ({
   headers: { authorization: `Bearer ${token}`, accept: "application/json" },
 });
 
-/** Asks again while nothing can be decided: a proxy apart from the rest may be behind what was done a moment ago. */
-export async function settled(ask: () => Promise<VisitorResponse>): Promise<VisitorResponse> {
+/** Retries while the answer is 503, because a separate proxy may not have the newest changes yet. */
+export async function retryUndecided(ask: () => Promise<VisitorResponse>): Promise<VisitorResponse> {
   for (const giveUpAt = performance.now() + undecidedMsMax; ; ) {
     const answer = await ask();
     if (answer.status !== 503 || performance.now() >= giveUpAt) return answer;
@@ -158,7 +160,7 @@ export async function settled(ask: () => Promise<VisitorResponse>): Promise<Visi
 }
 const undecidedMsMax = 20_000;
 
-/** Every redirect on the way, and where it ends. */
+/** Follows redirects. Returns every URL on the way, and the last answer. */
 export async function follow(
   visitor: Visitor,
   target: string,
@@ -166,7 +168,7 @@ export async function follow(
   const hops = [new URL(target)];
   for (let next: URL | null = new URL(target); ; ) {
     const to: URL = next;
-    const answer: VisitorResponse = await settled(() => visitor.request(to));
+    const answer: VisitorResponse = await retryUndecided(() => visitor.request(to));
     next = answer.location;
     if (next === null) return { hops, end: answer };
     hops.push(next);
@@ -176,16 +178,16 @@ export async function follow(
 
 /** One installation for all tests of a file. */
 export function shared(start: (t: Pick<TestContext, "after">) => Promise<Installation>): () => Installation {
-  const ends: (() => unknown)[] = [];
+  const cleanups: (() => unknown)[] = [];
   let started: Installation | undefined;
   before(async () => {
-    started = await start({ after: (end: unknown) => void ends.push(end as () => unknown) } as Pick<
+    started = await start({ after: (cleanup: unknown) => void cleanups.push(cleanup as () => unknown) } as Pick<
       TestContext,
       "after"
     >);
   });
   after(async () => {
-    for (const end of ends.reverse()) await end();
+    for (const cleanup of cleanups.reverse()) await cleanup();
   });
   return () => started ?? assert.fail("it did not start");
 }

@@ -1,4 +1,4 @@
-/** Tokens of issuers that are no identity provider: clusters, pipelines. */
+/** Tokens of issuers that are not an identity provider, such as clusters and pipelines. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, get, type IncomingMessage } from "node:http";
@@ -32,7 +32,7 @@ async function startIssuer(
   return { issuer, sign };
 }
 
-test("a pipeline's token is let in as the pipeline, and only from an issuer that the route names", async (t) => {
+test("a pipeline's token identifies the pipeline, and is accepted only from an issuer that the route names", async (t) => {
   const [pipeline, cluster] = [await startIssuer(t), await startIssuer(t)];
   const at = await startInstallation(t, ({ url, upstream }) => ({
     identity_providers: {
@@ -66,9 +66,9 @@ test("a pipeline's token is let in as the pipeline, and only from an issuer that
   assert.equal((await cli.request(at.url("both"), bearing(fromCluster))).status, 200);
   assert.equal((await cli.request(at.url("pipeline"), bearing(fromCluster))).status, 403);
   const cases: Readonly<Record<string, JWTPayload>> = {
-    "of another audience": { aud: "somebody-else" },
-    "that is over": { exp: Math.floor(Date.now() / 1_000) - 600 },
-    "of an issuer that nobody named": { iss: "http://issuer.localhost:1" },
+    "for another audience": { aud: "another-audience" },
+    "that has expired": { exp: Math.floor(Date.now() / 1_000) - 600 },
+    "from an issuer that is not configured": { iss: "http://issuer.localhost:1" },
     "of the other issuer, signed with the wrong key": { iss: cluster.issuer },
     "without a subject": { sub: "" },
   };
@@ -79,19 +79,19 @@ test("a pipeline's token is let in as the pipeline, and only from an issuer that
   }
 });
 
-/** An answer of the host `both` that has begun and does not end. */
+/** A streaming answer of the host `both` that does not end. */
 async function holdOpen(at: Installation, token: string): Promise<IncomingMessage> {
-  const held = get({
+  const request = get({
     ...{ host: "127.0.0.1", port: at.port, path: "/held", agent: false },
     headers: { host: `both.localhost:${at.port}`, authorization: `Bearer ${token}` },
   });
-  const [answer] = (await once(held, "response")) as [IncomingMessage];
-  held.on("error", () => {}); // a cut resets the connection: the answer's own error is what tests wait for
+  const [answer] = (await once(request, "response")) as [IncomingMessage];
+  request.on("error", () => {}); // a cut resets the connection; tests wait for the error of the answer
   await once(answer, "data");
   return answer;
 }
 
-test("an issuer that is taken out of a route's list is out for what is open, too", async (t) => {
+test("removing an issuer from a route also cuts open exchanges", async (t) => {
   const pipeline = await startIssuer(t);
   const routesOf = (at: Pick<Installation, "url">, upstream: string, format: string) => [
     { from: at.url("both"), to: upstream, bearer_token_format: format, ...identified },
@@ -110,13 +110,13 @@ test("an issuer that is taken out of a route's list is out for what is open, too
   const broken = once(await holdOpen(at, token), "error");
   await at.activate({ routes: routesOf(at, upstreamUrl, "default") });
   await broken;
-  await waitFor("the token to be the upstream's affair", async () => {
+  await waitFor("the token to be ignored by the proxy", async () => {
     const answer = await cli.request(at.url("both"), bearing(token));
     return answer.status === 302 || answer.status === 401;
   });
 });
 
-/** Other texts of the same token, which verify as it does. */
+/** Other encodings of the same token that also verify. */
 function otherTextsOf(token: string): Readonly<Record<string, string>> {
   const [head = "", body = "", signature = ""] = token.split(".");
   const bytes = Buffer.from(signature, "base64url");
@@ -127,13 +127,13 @@ function otherTextsOf(token: string): Readonly<Record<string, string>> {
   return {
     "with a space in its signature": `${head}.${body}.${signature.slice(0, 9)} ${signature.slice(9)}`,
     "with padding": `${head}.${body}.${signature}==`,
-    "with a bit set that says nothing": `${head}.${body}.${signature.slice(0, -1)}${last}`,
+    "with an unused bit set": `${head}.${body}.${signature.slice(0, -1)}${last}`,
     "with its signature mirrored on the curve": `${head}.${body}.${mirrored.toString("base64url")}`,
   };
 }
 const p256Order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
 
-test("a token whose session was revoked opens nothing again in another spelling, and an unrevoked one is let in as before", async (t) => {
+test("a token whose session was revoked is refused in every encoding, and another token is still accepted", async (t) => {
   const pipeline = await startIssuer(t);
   const at = await startInstallation(t, ({ url, upstream }) => ({
     identity_providers: { pipeline: { issuer: pipeline.issuer, audiences: ["cardea"] } },
@@ -150,7 +150,7 @@ test("a token whose session was revoked opens nothing again in another spelling,
   assert.equal((await cli.request(at.url("both"), bearing(await pipeline.sign({ jti: "another" })))).status, 200);
 });
 
-test("an audience that is taken from an issuer is out for what was let in before and for what is open, and the others stay", async (t) => {
+test("removing an audience from an issuer refuses accepted tokens and cuts open exchanges; other audiences stay", async (t) => {
   const pipeline = await startIssuer(t);
   const routes: object[] = [];
   const providers = (audiences: readonly string[]) => ({ pipeline: { issuer: pipeline.issuer, audiences } });
@@ -165,7 +165,10 @@ test("an audience that is taken from an issuer is out for what was let in before
   const ended = once(await holdOpen(at, old), "error");
   await at.activate({ identity_providers: providers(["cardea"]), routes });
   await ended;
-  await waitFor("the audience to be out", async () => (await cli.request(at.url("both"), bearing(old))).status === 403);
+  await waitFor(
+    "the audience to be refused",
+    async () => (await cli.request(at.url("both"), bearing(old))).status === 403,
+  );
   assert.equal((await cli.request(at.url("both"), bearing(kept))).status, 200);
   assert.equal(stays.destroyed, false);
   stays.destroy();

@@ -1,4 +1,4 @@
-/** Hosts that depend on each other, and one trace for a sign-in. */
+/** Sign-in across hosts that depend on each other, and one trace for each sign-in. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { startOtlpReceiver } from "../../support/otlp-receiver.ts";
@@ -6,7 +6,7 @@ import { waitFor } from "../../support/wait-for.ts";
 import { echoOf, follow, type Installation, startInstallation } from "./installation.ts";
 
 const everyone = { allow_any_authenticated_user: true, pass_identity_headers: true };
-const second = { idp_client_id: "second", idp_client_secret: "the secret of second and nobody else" };
+const second = { idp_client_id: "second", idp_client_secret: "the client secret of second" };
 
 const start = (t: TestContext): Promise<Installation> =>
   startInstallation(t, ({ url, upstream }) => ({
@@ -23,7 +23,7 @@ const start = (t: TestContext): Promise<Installation> =>
     ],
   }));
 
-test("whoever signs in to a route is led through the hosts that it depends on, and is known there", async (t) => {
+test("a sign-in to a route passes through the hosts it depends on, and signs in there too", async (t) => {
   const at = await start(t);
   const visitor = at.visitor();
   const { hops, end } = await follow(visitor, at.url("front", "/page?a=1"));
@@ -31,14 +31,14 @@ test("whoever signs in to a route is led through the hosts that it depends on, a
   const callbacks = hops.filter(({ pathname }) => pathname === "/.pomerium/callback/").map(({ hostname }) => hostname);
   assert.deepEqual(callbacks, ["front.localhost", "api.localhost", "own.localhost"]);
   for (const host of ["front", "api", "own"]) echoOf(await visitor.request(at.url(host)));
-  // Each host has a handle of its own: what one lets slip opens no other.
+  // Each host has its own handle: the cookie of one host is not valid on another.
   const cookie = visitor.cookieHeader(new URL(at.url("front")));
   assert.equal((await at.visitor().request(at.url("api"), { headers: { cookie } })).status, 302);
-  // Another host, that nobody depends on, knows nobody yet.
+  // A host that no route depends on is not signed in.
   assert.equal((await visitor.request(at.url("app"))).status, 302);
 });
 
-test("nobody is led through hosts by a link that this installation has not signed, nor to a host of no route", async (t) => {
+test("a sign-in link through other hosts is refused unless this installation signed it and its target is a route", async (t) => {
   const at = await start(t);
   const to = encodeURIComponent(at.url("front"));
   const hosts = encodeURIComponent(new URL(at.url("api")).host);
@@ -54,7 +54,7 @@ test("nobody is led through hosts by a link that this installation has not signe
   const elsewhere = new URL(through);
   elsewhere.searchParams.set("pomerium_redirect_uri", "https://evil.example.com/");
   assert.equal((await visitor.request(elsewhere)).status, 400);
-  // A callback that was made for one browser signs in no other.
+  // A callback made for one browser does not sign in another.
   const callback = hops.find(
     ({ hostname, pathname }) => hostname === "api.localhost" && pathname === "/.pomerium/callback/",
   );
@@ -77,12 +77,12 @@ test("a sign-in is one trace, from the first redirect to the last", async (t) =>
   const ours = hops.filter(({ pathname }) => /^\/\.pomerium\/(?:sign_in|callback\/)$/.test(pathname));
   assert.ok(ours.length >= 7);
   for (const { searchParams, href } of ours) assert.equal(searchParams.get("pomerium_traceparent"), traceparent, href);
-  // Nothing that only looks like one is carried on.
+  // A malformed trace context is not forwarded.
   const odd = await at.visitor().request(at.url("front"), { headers: { traceparent: "00-nonsense" } });
   assert.equal(odd.location?.searchParams.has("pomerium_traceparent"), false);
 });
 
-test("with a collector, every request of a sign-in is a span of one trace, below the one that sent the browser there", async (t) => {
+test("with a collector, every request of a sign-in is a span of one trace, a child of the request that redirected there", async (t) => {
   await using collector = await startOtlpReceiver();
   const at = await startInstallation(t, ({ url, upstream }) => ({
     otel_traces_exporter: "otlp",
@@ -93,22 +93,22 @@ test("with a collector, every request of a sign-in is a span of one trace, below
   }));
   const { hops, end } = await follow(at.visitor(), at.url("front"));
   assert.equal(end.status, 200);
-  const led = hops.filter(({ hostname }) => hostname !== "idp.localhost").slice(0, -1);
-  /** From the root, each below the one before. */
+  const requests = hops.filter(({ hostname }) => hostname !== "idp.localhost").slice(0, -1);
+  /** The paths of the spans from the root, each span a child of the one before. */
   const chain = (): readonly string[] => {
-    const found: string[] = [];
+    const paths: string[] = [];
     for (let parent = ""; ; ) {
       const next = collector.spans.find(
         ({ traceId, parentSpanId }) => (parentSpanId ?? "") === parent && (parent !== "" || traceId === rootTrace()),
       );
-      if (next === undefined) return found;
-      found.push(String(next.attributes["url.path"]));
+      if (next === undefined) return paths;
+      paths.push(String(next.attributes["url.path"]));
       parent = next.spanId;
     }
   };
-  /** Of the trace that passed through the authenticate host. */
+  /** The trace id of the sign-in, by its request to the authenticate host. */
   const rootTrace = (): string | undefined =>
     collector.spans.find(({ attributes }) => attributes["url.path"] === "/oauth2/callback")?.traceId;
-  const expected = led.map(({ pathname }) => pathname);
+  const expected = requests.map(({ pathname }) => pathname);
   await waitFor("one chain of spans", () => JSON.stringify(chain()) === JSON.stringify(expected));
 });

@@ -1,5 +1,5 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: header templates look so
-/** Tokens that say what was true once: a credential is no word about groups that were left since. */
+/** Old tokens: a valid credential does not restore groups that its owner has left since. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -28,7 +28,7 @@ const installation = shared((t) =>
   })),
 );
 
-test("a token from before somebody left a group does not put them back into it, and one from after they joined does", async () => {
+test("a token from before its owner left a group does not restore the membership; one from after joining adds it", async () => {
   const at = installation();
   const { person } = at.provider;
   const signIn = async () => {
@@ -39,12 +39,12 @@ test("a token from before somebody left a group does not put them back into it, 
   person.claims = { groups: ["staff"] };
   const before = await signIn();
   assert.equal((await before.visitor.navigate(at.url("staff"))).status, 200);
-  await sleep(1_100); // what tokens say of time are seconds
+  await sleep(1_100); // times in tokens have a resolution of 1 s
 
   person.claims = { groups: [] };
   const after = await signIn();
   assert.equal((await after.visitor.navigate(at.url("staff"))).status, 403);
-  assert.equal((await cli.request(at.url("id"), bearing(before.id))).status, 200, "it is a credential all the same");
+  assert.equal((await cli.request(at.url("id"), bearing(before.id))).status, 200, "it is still a valid credential");
   assert.equal((await after.visitor.navigate(at.url("staff"))).status, 403);
   await sleep(1_100);
 

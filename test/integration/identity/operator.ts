@@ -1,9 +1,9 @@
-/** What an operator does to an installation of a test, through the operator API and with a token of their own. */
+/** Test support: revokes sessions of a test installation through the operator API, with an operator token. */
 import { randomUUID } from "node:crypto";
 import { mintOperatorToken, operatorApiPrefix } from "../../../src/console/index.ts";
 import type { Installation } from "./installation.ts";
 
-/** Revokes a session, and waits until every node has. */
+/** Revokes a session, and waits until every node has applied it. */
 export async function revokeSession(at: Installation, sessionId: string): Promise<void> {
   const config = at.services.config();
   const token = await mintOperatorToken({

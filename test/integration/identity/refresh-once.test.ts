@@ -1,7 +1,8 @@
 /**
- * Refresh exactly once: two brokers on Postgres before a real provider that rotates refresh tokens and revokes a family
- * when one comes twice. The leader is killed in mid-call, stopped in mid-call, and answered later than it waits. What
- * is promised: no token arrives twice.
+ * Refresh exactly once: two brokers on Postgres, with a real provider that rotates refresh tokens.
+ *
+ * The provider revokes a token family when one of its tokens arrives twice. The leader is killed during a call, paused
+ * during a call, or answered after its time-out. No token may arrive twice.
  */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
@@ -41,7 +42,7 @@ import { type ClusterSetup, configOf } from "../cluster/cluster-config.ts";
 import { ClusterProcess } from "../cluster/cluster-process.ts";
 
 const redirectUri = new URL("http://authenticate.localhost/oauth2/callback");
-const clientSecret = "the secret of the cluster and nobody else";
+const clientSecret = "the client secret of the cluster";
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
 type Installation = Readonly<{
@@ -70,13 +71,13 @@ before(
       ...{ sharedSecret: randomBytes(32).toString("base64"), cookieSecret: randomBytes(32).toString("base64") },
       ...{ upstreamPort: 9, frontPort: 80, authenticatePort: 9, idpPort: Number(provider.issuer.port) },
     };
-    const places3 = [0, 1].map((n) => ({
+    const brokerPorts = [0, 1].map((n) => ({
       address: ports[n] ?? 0,
       metrics: ports[n + 2] ?? 0,
       broker: ports[n + 4] ?? 0,
     }));
-    const brokerUrls = places3.map(({ broker }) => `http://127.0.0.1:${broker}`);
-    const brokers = places3.map((each, n) => {
+    const brokerUrls = brokerPorts.map(({ broker }) => `http://127.0.0.1:${broker}`);
+    const brokers = brokerPorts.map((each, n) => {
       const name = `broker-${n + 1}`;
       const dataDir = join(folder.path, name);
       mkdirSync(dataDir, { mode: 0o700 });
@@ -122,14 +123,14 @@ function oidcOf(provider: TestProvider, refreshMsMax: number) {
   return createOidcClient({ ...settings, refreshMsMax }, local, () => Date.now());
 }
 
-/** A session with real tokens, as authenticate creates it at a sign-in. */
+/** Creates a session with real tokens, as authenticate does at a sign-in. */
 async function signIn(
   provider: TestProvider,
   by: Readonly<{ idpId: string; submit: (request: CommandRequest) => Promise<CommandResult> }>,
 ): Promise<SessionId> {
   const oidc = oidcOf(provider, 10_000);
   let secrets = { nonce: "", verifier: "" };
-  const begun = await oidc.begin(
+  const signInUrl = await oidc.begin(
     async (made) => {
       secrets = made;
       return "state-1";
@@ -137,7 +138,7 @@ async function signIn(
     { account: "current" },
   );
   const visitor = new Visitor();
-  const back = await visitor.navigate(begun, { until: redirectUri.origin });
+  const back = await visitor.navigate(signInUrl, { until: redirectUri.origin });
   await visitor.close();
   const { profile, tokens } = await oidc.finish(back.location?.search ?? "", { ...secrets, state: "state-1" });
   const sessionId = parseSessionId(randomUUID());
@@ -159,7 +160,7 @@ const onCluster = (): Promise<SessionId> =>
   signIn(at.provider, { idpId: idpsOf(at.config).id, submit: at.client.submit });
 const refreshTokenOf = async (sessionId: SessionId): Promise<string> =>
   (await at.client.tokens(sessionId))?.refreshToken ?? assert.fail("the session has ended");
-/** Until the session has another refresh token than this one. */
+/** Waits until the session has another refresh token than this one. */
 const refreshed = (sessionId: SessionId, before: string): Promise<string> =>
   waitFor(
     "the session to be refreshed",
@@ -172,7 +173,7 @@ const refreshed = (sessionId: SessionId, before: string): Promise<string> =>
 
 async function leader(): Promise<ClusterProcess> {
   return waitFor(
-    "a broker that leads",
+    "a broker to lead",
     async () => {
       for (const broker of at.brokers) {
         const leads = await broker.metric("cardea_broker_leading").catch(() => 0);
@@ -184,7 +185,7 @@ async function leader(): Promise<ClusterProcess> {
   );
 }
 
-/** Answers of the token endpoint wait until `release`, the provider having acted on them. */
+/** Delays the answers of the token endpoint until `release`. The provider has already acted on the requests. */
 function holdAnswers(provider: TestProvider) {
   const gate = Promise.withResolvers<void>();
   const held = { count: 0 };
@@ -210,13 +211,13 @@ function assertOnce(t: TestContext, { refreshTokenUses: presented, reuseDetected
   assert.equal(reuse.families, 0);
 }
 
-test("a leader that is killed in mid-call: no other leader sends its token, and the session continues", {
+test("when the leader is killed during a call, no other leader sends its token again, and the session continues", {
   timeout: 200_000,
 }, async (t) => {
   const session = await onCluster();
   await refreshed(session, await refreshTokenOf(session));
   const gate = holdAnswers(at.provider);
-  await waitFor("a call that is under way", () => gate.held.count > 0, { withinMs: 30_000 });
+  await waitFor("a call in flight", () => gate.held.count > 0, { withinMs: 30_000 });
   const killed = await leader();
   const inFlight = await refreshTokenOf(session);
   await killed.kill();
@@ -225,20 +226,20 @@ test("a leader that is killed in mid-call: no other leader sends its token, and 
   const other = await onCluster();
   await refreshed(other, await refreshed(other, await refreshTokenOf(other)));
   assertOnce(t, at.provider);
-  assert.equal(await refreshTokenOf(session), inFlight, "it keeps the tokens that it has");
+  assert.equal(await refreshTokenOf(session), inFlight, "the session keeps its tokens");
   await waitFor("the metric", async () => (await next.metric("cardea_sessions_in_refresh_grace")) === 1, {
     withinMs: 30_000,
   });
   await killed.start();
 });
 
-test("a leader that is stopped in mid-call and wakes deposed: the token is sent once, and its answer reaches the log", {
+test("when the leader is paused during a call and resumes deposed, the token is sent once, and its answer reaches the log", {
   timeout: 200_000,
 }, async (t) => {
   const session = await onCluster();
   const before = await refreshed(session, await refreshTokenOf(session));
   const gate = holdAnswers(at.provider);
-  await waitFor("a call that is under way", () => gate.held.count > 0, { withinMs: 30_000 });
+  await waitFor("a call in flight", () => gate.held.count > 0, { withinMs: 30_000 });
   const stopped = await leader();
   stopped.pause();
   await waitFor(
@@ -253,12 +254,12 @@ test("a leader that is stopped in mid-call and wakes deposed: the token is sent 
   );
   gate.release();
   stopped.resume();
-  const handedOver = await refreshed(session, before);
-  await refreshed(session, handedOver);
+  const nextToken = await refreshed(session, before);
+  await refreshed(session, nextToken);
   assertOnce(t, at.provider);
 });
 
-test("a provider that answers later than the leader waits gets no token twice, and signs no session out", async (t) => {
+test("a provider that answers after the leader's time-out gets no token twice, and no session is signed out", async (t) => {
   const provider = await startProvider(t, [{ id: "cluster", secret: clientSecret, redirectUris: [redirectUri.href] }], {
     refreshTokens: "rotated",
   });
@@ -290,7 +291,7 @@ test("a provider that answers later than the leader waits gets no token twice, a
   t.after(() => broker.stop());
   const databroker = broker.databroker("authenticate");
   const gate = holdAnswers(provider);
-  provider.state.hold = async () => {}; // signing in is not slow
+  provider.state.hold = async () => {}; // the sign-in is not delayed
   const session = await signIn(provider, { idpId: "demo", submit: databroker.submit });
   provider.state.hold = () => new Promise((resolve) => setTimeout(resolve, 600));
   await waitFor("an unknown outcome", () => memory.inGrace.size === 1);
