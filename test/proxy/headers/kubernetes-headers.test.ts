@@ -1,4 +1,4 @@
-/** Headers to an API server from a caller that tries to impersonate another person. */
+/** Headers for a Kubernetes API server, from a caller that tries to impersonate another user. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { impersonationLines, mayImpersonate } from "../../../src/proxy/headers/kubernetes.ts";
@@ -18,7 +18,7 @@ const groupsOf = (groups: readonly string[]): readonly string[] =>
     .slice(4)
     .filter((_, i) => i % 2 === 1);
 
-test("a group whose name would change on its way is dropped", () => {
+test("a group whose name would change in transit is dropped", () => {
   const tricks = [
     "\u0001system:masters",
     "\u007fSystem:masters",
@@ -34,20 +34,20 @@ test("a group whose name would change on its way is dropped", () => {
   ]);
 });
 
-test("an e-mail that would change on its way is refused", () => {
+test("an e-mail that would change in transit is refused", () => {
   for (const trick of ["\u0001system:admin", " system:admin", ` ${email}`, `${email}\u0000`, ""])
     assert.equal(mayImpersonate({ email: trick }), false, JSON.stringify(trick));
   assert.equal(mayImpersonate({ email }), true);
 });
 
-describe("the caller's own lines", () => {
+describe("the caller's own headers", () => {
   const compiled = compileHeaderRules(
     route({}),
     { jwtClaimsHeaders: {}, xffNumTrustedHops: 0, skipXffAppend: false },
     ownCookies("_pomerium"),
     rules,
   );
-  function told(sent: readonly string[]): readonly string[] {
+  function claims(sent: readonly string[]): readonly string[] {
     const rawHeaders = ["Host", "kube.example", ...sent];
     const canonical = canonicaliseRequest({ method: "GET", url: "/api", httpVersion: "1.1", rawHeaders });
     assert.ok(canonical.type === "canonical", JSON.stringify(canonical));
@@ -66,16 +66,16 @@ describe("the caller's own lines", () => {
     "Impersonate-Extra-scopes",
   ].concat(["X-Remote-User", "x-remote-group", "X.Remote.Extra-Scopes"]);
 
-  test("never identify it, in the head or in trailers", () => {
+  test("never identify the caller, in the head or in trailers", () => {
     const lines = names.flatMap((name) => [name, "mallory"]);
-    assert.ok(!told(lines).includes("mallory"), told(lines).join("\n"));
+    assert.ok(!claims(lines).includes("mallory"), claims(lines).join("\n"));
     assert.deepEqual(forwardedTrailers(compiled, { headers: {} }, lines), []);
   });
 
-  test("lose a token among the subprotocols of a WebSocket, and keep the subprotocols", () => {
+  test("lose a token among the subprotocols of a WebSocket, and keep the other subprotocols", () => {
     const bearer = "base64url.bearer.authorization.k8s.io.bWFsbG9yeQ";
     const protocols = (value: string): string | undefined => {
-      const lines = told(["Sec-WebSocket-Protocol", value]);
+      const lines = claims(["Sec-WebSocket-Protocol", value]);
       const at = lines.indexOf("Sec-WebSocket-Protocol");
       return at < 0 ? undefined : lines[at + 1];
     };

@@ -63,8 +63,8 @@ before(async () => {
   });
 });
 
-function start(who: number | object | null, args: readonly string[], env: Record<string, string> = {}) {
-  const user = typeof who === "number" ? { token: `Pomerium-s${who}` } : (who ?? {});
+function start(session: number | object | null, args: readonly string[], env: Record<string, string> = {}) {
+  const user = typeof session === "number" ? { token: `Pomerium-s${session}` } : (session ?? {});
   const base = kubectlEnvironment(folder.path, {
     ...{ server: `https://localhost:${rig.port}`, certificateAuthority: pair.cert, user },
   });
@@ -83,15 +83,15 @@ function start(who: number | object | null, args: readonly string[], env: Record
   return { child, ended, said: () => out };
 }
 
-describe("a person with kubectl", { skip: kubectl === undefined ? "there is no kubectl" : false }, () => {
-  test("is known to the API server by e-mail and groups", async () => {
+describe("a person with kubectl", { skip: kubectl === undefined ? "kubectl is not installed" : false }, () => {
+  test("is identified to the API server by e-mail and groups", async () => {
     const { code, out, err } = await start(1, ["auth", "whoami", "-o", "json"]).ended;
     assert.equal(code, 0, err);
     const { userInfo } = JSON.parse(out).status;
     assert.deepEqual(userInfo, { username: "user1@example.com", groups: ["eng", "system:authenticated"] });
   });
 
-  test("may do what the cluster's own rules say of that name", async () => {
+  test("may do what the cluster's own rules permit", async () => {
     const mine = await start(1, ["get", "pods"]).ended;
     assert.equal(mine.code, 0, mine.err);
     assert.match(mine.out, /^web\s/m);
@@ -110,13 +110,13 @@ describe("a person with kubectl", { skip: kubectl === undefined ? "there is no k
     });
   });
 
-  test("reads why in kubectl's own words, without a session and without a right", async () => {
+  test("sees the reason in kubectl's own error, without a session and without permission", async () => {
     const stranger = await start(null, ["get", "pods", "--token", "Pomerium-nobody"]).ended;
     assert.equal(stranger.code, 1);
     assert.match(stranger.err, /You must be logged in to the server/);
   });
 
-  test("gets its credential by kubectl itself, which runs cardea k8s exec-credential", async () => {
+  test("gets a credential through kubectl itself, which runs cardea k8s exec-credential", async () => {
     const credential = ["k8s", "exec-credential", `https://localhost:${rig.port}`, "--service-account", "e30.e30.c2ln"];
     const exec = {
       ...{ apiVersion: "client.authentication.k8s.io/v1", interactiveMode: "Never", command: process.execPath },
@@ -124,7 +124,7 @@ describe("a person with kubectl", { skip: kubectl === undefined ? "there is no k
     };
     const { code, err } = await start({ exec }, ["get", "pods"]).ended;
     assert.equal(code, 1);
-    assert.match(err, /You must be logged in to the server/); // the proxy has read it, and does not know it
+    assert.match(err, /You must be logged in to the server/); // the proxy has read the credential, and does not know it
     assert.doesNotMatch(err, /getting credentials/);
   });
 
@@ -143,21 +143,21 @@ describe("a person with kubectl", { skip: kubectl === undefined ? "there is no k
       assert.deepEqual([call?.protocol, call?.user.username], [protocol, "user1@example.com"]);
     });
 
-    test(`loses a program that runs over ${name} with the session`, async () => {
+    test(`loses a program that runs over ${name} when the session ends`, async () => {
       const session = name === "WebSocket" ? 11 : 12;
       await rig.apply(signedIn(session), groupChanged({ added: [session] }));
       const running = start(session, ["exec", "-i", "web", "--", "hold"], env);
-      await waitFor("the program", () => running.said().includes("ready"));
+      await waitFor("the program to be ready", () => running.said().includes("ready"));
       const before = api.running.size;
       assert.ok(before > 0);
       await rig.apply(sessionRevoked(session));
       const { code } = await running.ended;
-      if (name === "WebSocket") assert.notEqual(code, 0); // over SPDY, kubectl takes a connection that broke for an end
-      await waitFor("its end at the API server", () => api.running.size < before);
+      if (name === "WebSocket") assert.notEqual(code, 0); // over SPDY, kubectl takes a broken connection for a normal end
+      await waitFor("the program to end at the API server", () => api.running.size < before);
     });
   }
 
-  test("is not let into a program where the route takes no upgrades", async () => {
+  test("cannot run a program where the route does not permit upgrades", async () => {
     await using plain = await tlsRig([routeToApi(api.port, { allowWebsockets: false, allowUpgrades: [] })]);
     const { code, err } = await start(1, ["exec", "--server", `https://localhost:${plain.port}`, "web", "--", "hold"])
       .ended;
@@ -171,7 +171,7 @@ async function tlsRig(routes: readonly RouteConfig[]) {
   return { ...made, [Symbol.asyncDispose]: () => made.close() };
 }
 
-describe("the call to the API server", () => {
+describe("the request to the API server", () => {
   async function plainRig(parts: Partial<RouteConfig> = {}) {
     const upstream = await startUpstream();
     const host = { host: "app.localhost", from: new URL("http://app.localhost") };
@@ -181,7 +181,7 @@ describe("the call to the API server", () => {
     return { rig: made, upstream, seen };
   }
 
-  test("carries the proxy's token and the person's name, and nothing of the caller's for either", async () => {
+  test("carries the proxy's token and the user's name, and neither from the caller", async () => {
     const { rig: own, seen } = await plainRig();
     await own.apply(signedIn(1), groupChanged({ added: [1] }));
     const spoofed = {
@@ -199,7 +199,7 @@ describe("the call to the API server", () => {
     assert.deepEqual([...seen("cookie"), ...seen("x-pomerium-jwt-assertion")], []);
   });
 
-  test("is not made without a name, nor for a name that is Kubernetes' own", async () => {
+  test("is refused without a name, and for a name that Kubernetes reserves", async () => {
     const { rig: own, upstream } = await plainRig(publicAccess);
     await own.apply(signedIn(1, { email: "" }), signedIn(2, { email: "system:admin" }));
     for (const session of [undefined, 1, 2]) {
@@ -225,7 +225,7 @@ describe("the call to the API server", () => {
     assert.deepEqual(seen("authorization"), ["Bearer first-token"]);
     writeFileSync(`${file}.new`, "second-token\n");
     renameSync(`${file}.new`, file);
-    await waitFor("the new token", async () => {
+    await waitFor("the new token to be used", async () => {
       await own.request({ session: 1 });
       return seen("authorization")[0] === "Bearer second-token";
     });

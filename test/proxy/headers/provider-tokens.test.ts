@@ -19,59 +19,59 @@ const session = (n: number, refreshedAt = 0): ActiveSession =>
 const touched = (...streams: Stream[]) => ({ link: {} as Link, touched: new Set(streams), rebuilt: false });
 
 function start(options: { keptMax?: number; keptBytesMax?: number; askedMax?: number } = {}) {
-  const asked: SessionId[] = [];
+  const fetches: SessionId[] = [];
   const waiting: (() => void)[] = [];
   const state = { held: false, fails: false };
   const tokens = createProviderTokenSource({
     ...options,
     randomBytes,
     async fetch(id): Promise<ProviderTokens | undefined> {
-      asked.push(id);
+      fetches.push(id);
       if (state.held) await new Promise<void>((resolve) => waiting.push(resolve));
       if (state.fails) throw new Error("no broker");
       return { idToken: `id of ${id}`, accessToken: `access of ${id}`, refreshToken: "r", accessTokenExpiresAt: null };
     },
   });
-  return { tokens, asked, state, release: () => waiting.splice(0).map((resolve) => resolve()) };
+  return { tokens, asked: fetches, state, release: () => waiting.splice(0).map((resolve) => resolve()) };
 }
 
-test("they are fetched once, then cached, and fetched again after a refresh", async () => {
-  const { tokens, asked } = start();
+test("tokens are fetched once, then cached, and fetched again after a refresh", async () => {
+  const { tokens, asked: fetches } = start();
   const first = tokens.of(session(1));
   assert.ok(first instanceof Promise);
-  assert.equal(tokens.of(session(1)), first, "calls meanwhile wait for the same result");
+  assert.equal(tokens.of(session(1)), first, "concurrent calls wait for the same result");
   const expected = { idToken: `id of ${sessionId(1)}`, accessToken: `access of ${sessionId(1)}` };
   assert.deepEqual(await first, expected);
   assert.deepEqual(tokens.of(session(1)), expected);
-  assert.equal(asked.length, 1);
+  assert.equal(fetches.length, 1);
   assert.deepEqual(await tokens.of(session(1, 5)), expected);
-  assert.equal(asked.length, 2);
+  assert.equal(fetches.length, 2);
 });
 
 test("the cache is bounded in bytes", async () => {
-  const { tokens, asked } = start({ keptBytesMax: 2_000 });
+  const { tokens, asked: fetches } = start({ keptBytesMax: 2_000 });
   for (const n of [1, 2, 3, 4, 5, 6]) await tokens.of(session(n));
   assert.ok(!(tokens.of(session(6)) instanceof Promise));
   await tokens.of(session(1));
-  assert.equal(asked.length, 7, "the oldest had to go");
+  assert.equal(fetches.length, 7, "the oldest entry was dropped");
 });
 
-test("cached tokens are dropped with the session, with its person and when the projection is rebuilt", async () => {
-  const { tokens, asked } = start();
+test("cached tokens are dropped with the session, with its user, and when the projection is rebuilt", async () => {
+  const { tokens, asked: fetches } = start();
   const ways = [touched(sessionStream(sessionId(1))), touched(userStream(userId(1))), { ...touched(), rebuilt: true }];
   for (const [i, change] of ways.entries()) {
     await tokens.of(session(1));
     tokens.onChange(change);
     assert.ok(tokens.of(session(1)) instanceof Promise);
-    assert.equal(asked.length, i + 2);
+    assert.equal(fetches.length, i + 2);
     await tokens.of(session(1));
   }
   tokens.onChange(touched(sessionStream(sessionId(2)), userStream(userId(2))));
-  assert.ok(!(tokens.of(session(1)) instanceof Promise), "a change of another person drops nothing");
+  assert.ok(!(tokens.of(session(1)) instanceof Promise), "a change of another user drops nothing");
 });
 
 test("tokens that were fetched while the session changed are not cached", async () => {
-  const { tokens, asked, state, release } = start();
+  const { tokens, asked: fetches, state, release } = start();
   state.held = true;
   const early = tokens.of(session(1));
   tokens.onChange(touched(sessionStream(sessionId(1))));
@@ -79,7 +79,7 @@ test("tokens that were fetched while the session changed are not cached", async 
   await early;
   state.held = false;
   await tokens.of(session(1));
-  assert.equal(asked.length, 2);
+  assert.equal(fetches.length, 2);
 });
 
 test("the cache and the concurrent fetches are bounded, and a failure is not cached", async () => {

@@ -1,4 +1,4 @@
-/** Accepted connections share one read buffer: what happens when one is read within the read of another. */
+/** Shared read buffer of accepted connections: a read on one connection during a read on another. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
@@ -8,7 +8,7 @@ import { waitFor } from "../../support/wait-for.ts";
 
 type Handle = { onread(bytes: undefined): void; readonly bytesRead: number };
 
-/** An accepted socket, and the other end of it. */
+/** An accepted socket, and its peer. */
 async function accept(t: { after(cleanUp: () => void): void }): Promise<readonly [Socket, Socket]> {
   const server = createServer();
   server.listen(0, "127.0.0.1");
@@ -26,7 +26,7 @@ async function accept(t: { after(cleanUp: () => void): void }): Promise<readonly
   return [socket, client];
 }
 
-test("a reader sees what its own socket has read, and the stream gets copies after its end", async (t) => {
+test("a reader sees the bytes of its own socket, and the stream gets copies once the reader has released it", async (t) => {
   const [socket, client] = await accept(t);
   const read: string[] = [];
   const reading = DownstreamSocketReader.begin(socket, (bytes) => void read.push(bytes.toString()), assert.fail);
@@ -34,22 +34,22 @@ test("a reader sees what its own socket has read, and the stream gets copies aft
   await waitFor("the first bytes", () => read.length > 0, { everyMs: 1 });
   assert.deepEqual(read, ["one"]);
   reading?.release();
-  const passedOn: Buffer[] = [];
-  socket.on("data", (bytes: Buffer) => passedOn.push(bytes));
+  const forwarded: Buffer[] = [];
+  socket.on("data", (bytes: Buffer) => forwarded.push(bytes));
   for (const text of ["two", "three"]) {
     client.write(text);
-    await waitFor(text, () => Buffer.concat(passedOn).toString().endsWith(text), { everyMs: 1 });
+    await waitFor(text, () => Buffer.concat(forwarded).toString().endsWith(text), { everyMs: 1 });
   }
-  assert.equal(Buffer.concat(passedOn).toString(), "twothree", "the second read overwrote nothing that was passed on");
+  assert.equal(Buffer.concat(forwarded).toString(), "twothree", "the second read did not overwrite forwarded bytes");
 });
 
-test("a read within the read of another connection ends both before more of their bytes is used", async (t) => {
+test("a read during the read of another connection destroys both before more of their bytes are used", async (t) => {
   const [[outer, client], [inner]] = [await accept(t), await accept(t)];
   const overwritten: string[] = [];
   const handle = (inner as unknown as { _handle: Handle })._handle;
   DownstreamSocketReader.begin(
     inner,
-    () => assert.fail("its bytes are not looked at"),
+    () => assert.fail("its bytes were used"),
     () => void overwritten.push("inner"),
   );
   Object.defineProperty(handle, "bytesRead", { value: 5 }); // as if it had read five bytes

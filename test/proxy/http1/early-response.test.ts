@@ -1,4 +1,4 @@
-/** A draining node has responded to callers that are still sending: no reset takes the response from them. */
+/** Early responses of a draining node: callers that are still sending get them whole, without a reset. */
 import assert from "node:assert/strict";
 import { connect, createServer, type Socket } from "node:net";
 import { describe, type TestContext, test } from "node:test";
@@ -17,14 +17,14 @@ import {
 import { waitFor } from "../../support/wait-for.ts";
 import { publicAccess, type Rig, routeTo, startRig } from "../support.ts";
 
-// The kernels of both sides take it from an upstream, though its caller does not read.
+// The kernels of both sides buffer this much from an upstream, even though its caller does not read.
 const refusal = "x".repeat(60_000);
 const chunk = Buffer.alloc(65_536);
-const asked = (method: string): string[] => [
+const requests = (method: string): string[] => [
   ...[":method", method, ":scheme", "http", ":authority", "app.localhost", ":path", "/"],
 ];
 
-/** The upstream refuses bodies before it has read them, or says nothing. */
+/** Refuses bodies before it has read them, or does not answer. */
 async function startRigTo(t: TestContext, drainTimeoutMs: number, upstream: "refuses" | "silent"): Promise<Rig> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
@@ -51,10 +51,10 @@ async function startRigTo(t: TestContext, drainTimeoutMs: number, upstream: "ref
 /** Sends without end; reads and ends its side on request. */
 function startUpload(port: number): Readonly<{ socket: Socket; said: () => string; failed: () => unknown }> {
   const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true }).pause();
-  let said = "";
+  let received = "";
   let failed: unknown;
   socket.on("data", (more: Buffer) => {
-    said += more.toString("latin1");
+    received += more.toString("latin1");
   });
   socket.on("error", (error) => {
     failed = error;
@@ -62,43 +62,43 @@ function startUpload(port: number): Readonly<{ socket: Socket; said: () => strin
   socket.write(
     "POST / HTTP/1.1\r\nHost: app.localhost\r\nAccept: application/json\r\nContent-Length: 1000000000\r\n\r\n",
   );
-  const goOn = (): void => {
+  const sendMore = (): void => {
     if (socket.destroyed || socket.writableEnded) return;
-    socket.write(chunk, () => setImmediate(goOn));
+    socket.write(chunk, () => setImmediate(sendMore));
   };
-  goOn();
-  return { socket, said: () => said, failed: () => failed };
+  sendMore();
+  return { socket, said: () => received, failed: () => failed };
 }
 
 const underWay = (rig: Rig): number => rig.proxy.stats().inFlight.http;
 
-describe("a drain ends, and a caller that is still sending gets its whole response", () => {
-  test("after its upload was refused early", async (t) => {
+describe("a caller that is still sending gets its whole response although the node drains", () => {
+  test("after an early refusal of its upload", async (t) => {
     const rig = await startRigTo(t, 30_000, "refuses");
-    const { socket, said, failed } = startUpload(rig.port);
-    await waitFor("it to be answered", () => socket.bytesWritten > 1_000_000 && underWay(rig) === 0);
+    const { socket, said: received, failed } = startUpload(rig.port);
+    await waitFor("the response to be written", () => socket.bytesWritten > 1_000_000 && underWay(rig) === 0);
     const closed = rig.close();
-    await delay(300); // a node that does not wait is gone by then
+    await delay(300); // a node that does not wait would have closed by then
     socket.on("end", () => socket.end());
     socket.resume();
     await closed;
-    await waitFor("it to be gone", () => socket.destroyed);
-    assert.match(said(), /^HTTP\/1\.1 413 /);
-    assert.deepEqual([said().endsWith(`\r\n\r\n${refusal}`), failed()], [true, undefined]);
+    await waitFor("the connection to close", () => socket.destroyed);
+    assert.match(received(), /^HTTP\/1\.1 413 /);
+    assert.deepEqual([received().endsWith(`\r\n\r\n${refusal}`), failed()], [true, undefined]);
   });
 
-  test("after its upload was cut by its time-out", async (t) => {
+  test("after its upload was cut by its timeout", async (t) => {
     const rig = await startRigTo(t, 100, "silent");
-    const { socket, said } = startUpload(rig.port);
-    await waitFor("it to be under way", () => underWay(rig) === 1 && socket.bytesWritten > 1_000_000);
+    const { socket, said: received } = startUpload(rig.port);
+    await waitFor("the upload to be in progress", () => underWay(rig) === 1 && socket.bytesWritten > 1_000_000);
     const closed = rig.close();
-    await waitFor("it to be cut", () => underWay(rig) === 0);
+    await waitFor("the upload to be cut", () => underWay(rig) === 0);
     socket.on("end", () => socket.end());
     socket.resume();
     await closed;
-    await waitFor("it to be gone", () => socket.destroyed);
-    assert.match(said(), /^HTTP\/1\.1 503 /);
-    assert.equal(JSON.parse(said().slice(said().indexOf("\r\n\r\n"))).status, 503);
+    await waitFor("the connection to close", () => socket.destroyed);
+    assert.match(received(), /^HTTP\/1\.1 503 /);
+    assert.equal(JSON.parse(received().slice(received().indexOf("\r\n\r\n"))).status, 503);
   });
 
   test("over HTTP/2", async (t) => {
@@ -109,32 +109,32 @@ describe("a drain ends, and a caller that is still sending gets its whole respon
       failed = error;
     });
     const client = new RawHttp2(socket, [[0x4, 1_000_000]]);
-    client.send(windowUpdate(0, 1_000_000), headers(1, endHeaders, ...asked("POST")));
-    await waitFor("its answer to begin", () => client.stream(1).status === 413);
+    client.send(windowUpdate(0, 1_000_000), headers(1, endHeaders, ...requests("POST")));
+    await waitFor("the response to begin", () => client.stream(1).status === 413);
     socket.pause();
-    await waitFor("the rest of its answer to have left", () => underWay(rig) === 0);
-    for (let n = 0; n < 5; n++) client.send(data(1, 0, "x".repeat(10_000))); // as much as it may
+    await waitFor("the rest of the response to be sent", () => underWay(rig) === 0);
+    for (let n = 0; n < 5; n++) client.send(data(1, 0, "x".repeat(10_000))); // as much as the window permits
     const closed = rig.close();
     await delay(300);
     client.send(data(1, 0, "x".repeat(10_000)));
     socket.on("end", () => socket.end());
     socket.resume();
     await closed;
-    await waitFor("it to be gone", () => socket.destroyed);
+    await waitFor("the connection to close", () => socket.destroyed);
     assert.deepEqual([failed, client.goAway?.code, client.stream(1).bytes], [undefined, 0, refusal.length]);
   });
 });
 
-describe("a caller of HTTP/2 that does not end its side", () => {
+describe("an HTTP/2 caller that does not end its side", () => {
   const startClient = (rig: Rig): RawHttp2 => {
     const client = new RawHttp2(connect({ port: rig.port, host: "127.0.0.1", allowHalfOpen: true }));
-    client.send(headers(1, endHeaders | endStream, ...asked("GET")));
+    client.send(headers(1, endHeaders | endStream, ...requests("GET")));
     return client;
   };
-  /** A disconnected caller notices it by writing. */
+  /** Keeps writing, because only a write reveals that the connection is closed. */
   const gone = (client: RawHttp2): Promise<boolean> =>
     waitFor(
-      "it to be gone",
+      "the connection to close",
       () => {
         client.send(frame(frameTypes.ping, 0, 0, Buffer.alloc(8)));
         return client.closed;
@@ -142,20 +142,20 @@ describe("a caller of HTTP/2 that does not end its side", () => {
       { withinMs: 30_000 },
     );
 
-  test("delays no drain", async (t) => {
+  test("does not delay a drain", async (t) => {
     const rig = await startRigTo(t, 100, "refuses");
     const client = startClient(rig);
-    await waitFor("its answer to begin", () => client.stream(1).status === 413);
-    await rig.close(); // does not go on for ever
+    await waitFor("the response to begin", () => client.stream(1).status === 413);
+    await rig.close(); // must not wait forever
     await gone(client);
   });
 
-  test("is disconnected after the idle time-out", async (t) => {
+  test("is disconnected after the idle timeout", async (t) => {
     const rig = await startRigTo(t, 100, "silent");
     const client = startClient(rig);
-    await waitFor("it to be under way", () => underWay(rig) === 1);
+    await waitFor("the upload to be in progress", () => underWay(rig) === 1);
     client.send(reset(1, 8));
-    await waitFor("word that the connection ends", () => client.goAway !== undefined, { withinMs: 30_000 });
+    await waitFor("a GOAWAY", () => client.goAway !== undefined, { withinMs: 30_000 });
     await gone(client);
   });
 });

@@ -1,5 +1,5 @@
 /**
- * Upstreams that respond before they have read the request, and close: callers get the response, not the broken
+ * Upstreams that respond before they have read the request, and then close: callers get the response, not a broken
  * connection.
  */
 import assert from "node:assert/strict";
@@ -12,9 +12,9 @@ import { Authority } from "../../support/pki.ts";
 import { publicAccess, type Rig, routeTo, startRig } from "../support.ts";
 
 const bodyBytes = 20_000_000; // more than all buffers on the way hold
-const long = "x".repeat(20_000); // it is on its way before the connection is reset
+const long = "x".repeat(20_000); // still in transit when the connection is reset
 
-/** Answers whatever comes by refusing its body, and closes without having read it. */
+/** Refuses the body of every request, and closes without having read it. */
 async function startRefusing(t: TestContext, server: Server, answer: string): Promise<number> {
   server.on("error", () => {});
   server.on("tlsClientError", () => {});
@@ -43,44 +43,44 @@ async function rigTo(t: TestContext, port: number, ca: string | null = null): Pr
   return rig;
 }
 
-/** @returns the answer, its head and its body, to an upload that goes on until it is answered */
+/** Uploads until it gets a response. @returns the response, head and body */
 function upload(port: number, framing: string, piece: (chunk: Buffer) => Buffer): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect(port, "127.0.0.1");
     const chunk = piece(Buffer.alloc(65_536, "a"));
-    let said = "";
+    let response = "";
     let sent = 0;
-    const goOn = (): void => {
+    const sendMore = (): void => {
       while (sent < bodyBytes && !socket.destroyed) {
         sent += chunk.length;
-        if (!socket.write(chunk)) return void socket.once("drain", goOn);
+        if (!socket.write(chunk)) return void socket.once("drain", sendMore);
       }
     };
     socket.on("data", (more: Buffer) => {
-      said += more.toString("latin1");
-      const length = Number(/content-length: (\d+)/i.exec(said)?.[1] ?? Number.NaN);
-      if (said.length - said.indexOf("\r\n\r\n") - 4 >= length) socket.destroy();
+      response += more.toString("latin1");
+      const length = Number(/content-length: (\d+)/i.exec(response)?.[1] ?? Number.NaN);
+      if (response.length - response.indexOf("\r\n\r\n") - 4 >= length) socket.destroy();
     });
     socket.on("error", () => {});
-    socket.on("close", () => resolve(said));
+    socket.on("close", () => resolve(response));
     socket.write(`POST / HTTP/1.1\r\nHost: app.localhost\r\nAccept: application/json\r\n${framing}\r\n\r\n`);
-    goOn();
+    sendMore();
   });
 }
 const withLength = (port: number): Promise<string> =>
   upload(port, `Content-Length: ${bodyBytes + 1}`, (chunk) => chunk);
-const inChunks = (port: number): Promise<string> =>
+const chunked = (port: number): Promise<string> =>
   upload(port, "Transfer-Encoding: chunked", (chunk) =>
     Buffer.concat([Buffer.from(`${chunk.length.toString(16)}\r\n`), chunk, Buffer.from("\r\n")]),
   );
 
-describe("a response to a body that was not read arrives, although the connection has broken since", () => {
+describe("a response to a body that was not read arrives even though the connection has broken since", () => {
   for (const [what, body] of Object.entries({ short: "no", long })) {
-    test(`a ${what} one, whatever frames the request`, async (t) => {
+    test(`a ${what} one, with any framing of the request`, async (t) => {
       const { port } = await rigTo(t, await startRefusing(t, createServer(), refusal(body)));
-      for (const said of [await withLength(port), await inChunks(port)]) {
-        assert.match(said, /^HTTP\/1\.1 413 /);
-        assert.ok(said.endsWith(`\r\n\r\n${body}`));
+      for (const response of [await withLength(port), await chunked(port)]) {
+        assert.match(response, /^HTTP\/1\.1 413 /);
+        assert.ok(response.endsWith(`\r\n\r\n${body}`));
       }
     });
   }
@@ -92,11 +92,11 @@ describe("a response to a body that was not read arrives, although the connectio
       await startRefusing(t, createTlsServer({ cert, key }), refusal(long)),
       authority.pem,
     );
-    const said = await withLength(port);
-    assert.match(said, /^HTTP\/1\.1 413 /);
-    assert.ok(said.endsWith(long));
+    const response = await withLength(port);
+    assert.match(response, /^HTTP\/1\.1 413 /);
+    assert.ok(response.endsWith(long));
   });
-  test("to a caller of HTTP/2", async (t) => {
+  test("to an HTTP/2 caller", async (t) => {
     const { port } = await rigTo(t, await startRefusing(t, createServer(), refusal(long)));
     const session = connectHttp2(`http://127.0.0.1:${port}`);
     session.on("error", () => {});
@@ -121,11 +121,11 @@ describe("a response to a body that was not read arrives, although the connectio
   });
 });
 
-test("an upstream that closes without a response is 502, and half a response is not taken for the whole", async (t) => {
+test("an upstream that closes without a response is 502, and a partial response does not look complete", async (t) => {
   const silent = await rigTo(t, await startRefusing(t, createServer(), ""));
   assert.match(await withLength(silent.port), /^HTTP\/1\.1 502 /);
   const half = await rigTo(t, await startRefusing(t, createServer(), refusal(long).slice(0, 1_000)));
-  const said = await withLength(half.port);
-  assert.ok(said.length < long.length, "it was broken off");
-  assert.match(said, /^(?:HTTP\/1\.1 413 |$)/);
+  const response = await withLength(half.port);
+  assert.ok(response.length < long.length, "the response was cut off");
+  assert.match(response, /^(?:HTTP\/1\.1 413 |$)/);
 });

@@ -1,4 +1,4 @@
-/** Handle writer, on real sockets: what the kernel takes at once, what has to wait, and what fails. */
+/** Handle writer on real sockets: immediate writes, pending writes and failed ones. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
@@ -21,7 +21,7 @@ async function pair(t: TestContext): Promise<Pair> {
   return { ours, theirs };
 }
 
-/** Writes pieces until the kernel takes no more. */
+/** Writes pieces until the kernel accepts no more. */
 function fill(writing: HandleWriter, piece: string): number {
   let pieces = 0;
   for (; !writing.hasPending; pieces++) writing.write(piece);
@@ -39,9 +39,9 @@ async function textOf(socket: Socket): Promise<string> {
 }
 
 suite("the handle writer", () => {
-  test("a piece that the kernel takes at once arrives byte for byte and leaves nothing pending", async (t) => {
+  test("a piece that the kernel accepts at once arrives byte for byte and leaves nothing pending", async (t) => {
     const { ours, theirs } = await pair(t);
-    const writing = new HandleWriter(ours, () => assert.fail("nothing had to wait"));
+    const writing = new HandleWriter(ours, () => assert.fail("no write was pending"));
     let all = "";
     for (let code = 0; code < 256; code++) all += String.fromCharCode(code);
     writing.write(all);
@@ -50,7 +50,7 @@ suite("the handle writer", () => {
     assert.equal(await textOf(theirs), all);
   });
 
-  test("a piece that has to wait stays before all that follows it, and its departure is reported", async (t) => {
+  test("a pending piece precedes all later ones, and the drain is reported", async (t) => {
     const { ours, theirs } = await pair(t);
     let drains = 0;
     const writing = new HandleWriter(ours, () => drains++);
@@ -65,7 +65,7 @@ suite("the handle writer", () => {
     assert.equal(drains, 1);
   });
 
-  test("writes to the handle again once what waited has left", async (t) => {
+  test("writes go directly to the handle again once the pending ones have drained", async (t) => {
     const { ours, theirs } = await pair(t);
     const drained = Promise.withResolvers<void>();
     const writing = new HandleWriter(ours, drained.resolve);
@@ -96,7 +96,7 @@ suite("the handle writer", () => {
     assert.match(await received.catch(() => "12"), /^12$/);
   });
 
-  test("a reset by the peer is an error of the socket, as a stream reports it", async (t) => {
+  test("a reset by the peer is an error of the socket, as with a stream", async (t) => {
     const { ours, theirs } = await pair(t);
     const writing = new HandleWriter(ours, () => {});
     const broke = once(ours, "error") as Promise<[NodeJS.ErrnoException]>;
@@ -108,9 +108,9 @@ suite("the handle writer", () => {
     writing.write("never read");
   });
 
-  test("a connection that is destroyed while a piece waits does not report that it has left", async (t) => {
+  test("a connection that is destroyed with a pending piece reports no drain", async (t) => {
     const { ours } = await pair(t);
-    const writing = new HandleWriter(ours, () => assert.fail("it has not left"));
+    const writing = new HandleWriter(ours, () => assert.fail("it reported a drain"));
     fill(writing, "x".repeat(15_000));
     ours.destroy();
     await once(ours, "close");

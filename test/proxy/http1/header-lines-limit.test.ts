@@ -1,7 +1,7 @@
 /**
- * The limit of header lines is kept while a head is read: 31,000 lines cost no more than the lines up to the limit.
- * What is counted here is work (lines that the proxy looked at, bytes that a caller could send), not time.
- * bench/header-lines.ts has the time.
+ * The limit of header lines applies while a head is read: 31,000 lines cost no more than the lines up to the limit.
+ * These tests count work (lines that the proxy processed, bytes that a caller could send), not time.
+ * bench/header-lines.ts measures time.
  */
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -37,7 +37,7 @@ after(async () => {
   await upstream.close();
 });
 
-/** An upstream whose answer has more and more header lines, and no end. */
+/** An upstream whose response head grows without end. */
 async function startHostile(): Promise<typeof hostile> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
@@ -55,8 +55,8 @@ async function startHostile(): Promise<typeof hostile> {
 }
 
 /**
- * Feeds one message to the parser, in reads as a socket brings them.
- * @returns how many header lines reached the proxy's own code
+ * Feeds one message to the parser, in reads of a socket's size.
+ * @returns the number of header lines that reached the proxy's own code
  */
 function linesLookedAt(message: string): Readonly<{ looked: number; refused: number; heads: number }> {
   let [looked, refused, heads] = [0, 0, 0];
@@ -86,7 +86,7 @@ function linesLookedAt(message: string): Readonly<{ looked: number; refused: num
   return { looked, refused, heads };
 }
 
-test("of 31,000 header lines no more than the limit and one part are processed, in a head and in trailers", () => {
+test("of 31,000 header lines, no more than the limit and one read are processed, in a head and in trailers", () => {
   const head = linesLookedAt(`GET / HTTP/1.1\r\nHost: a\r\n${line.repeat(flood)}\r\n`);
   assert.deepEqual([head.refused, head.heads], [1, 0]);
   assert.ok(head.looked <= headerLinesMax + linesPerPart, `${head.looked} lines`);
@@ -95,10 +95,10 @@ test("of 31,000 header lines no more than the limit and one part are processed, 
   assert.deepEqual([trailers.refused, trailers.heads], [1, 1]);
   assert.ok(trailers.looked <= headerLinesMax + linesPerPart + 2, `${trailers.looked} lines`);
   const allowed = linesLookedAt(`GET / HTTP/1.1\r\nHost: a\r\n${line.repeat(headerLinesMax - 1)}\r\n`);
-  assert.deepEqual([allowed.refused, allowed.heads], [0, 1], "up to the limit it is a head");
+  assert.deepEqual([allowed.refused, allowed.heads], [0, 1], "a head up to the limit is accepted");
 });
 
-test("HTTP/1.1: a head is refused at the limit, though its end never arrives", async () => {
+test("HTTP/1.1: a head is refused at the limit, even if its end never arrives", async () => {
   const lines = headerLinesMax + linesPerPart;
   const sent = `GET / HTTP/1.1\r\nHost: app.localhost\r\n${line.repeat(lines)}`;
   const answer = await new Promise<string>((resolve) => {
@@ -116,7 +116,7 @@ test("HTTP/1.1: a head is refused at the limit, though its end never arrives", a
   assert.equal(upstream.seen.length, 0);
 });
 
-test("HTTP/2: a stream is reset at the limit, though the end of its head never comes, and reaches nothing of the proxy's own", async () => {
+test("HTTP/2: a stream is reset at the limit, even if the end of its head never arrives, and its lines reach none of the proxy's code", async () => {
   const records = rig.records.length;
   const client = new RawHttp2(connect(rig.port, "127.0.0.1"));
   const request = [":method", "GET", ":scheme", "http", ":authority", "app.localhost", ":path", "/"];
@@ -127,13 +127,13 @@ test("HTTP/2: a stream is reset at the limit, though the end of its head never c
   client.socket.destroy();
   const other = new RawHttp2(connect(rig.port, "127.0.0.1"));
   other.send(headers(1, endStream | endHeaders, ...request, ...fields.slice(0, 2_040)));
-  await waitFor("the answer", () => other.isOver(1));
-  assert.equal(other.stream(1).status, 431, "between both limits the strict reading refuses it");
+  await waitFor("the response", () => other.isOver(1));
+  assert.equal(other.stream(1).status, 431, "between the two limits, the stricter one refuses it");
   other.socket.destroy();
-  assert.equal(rig.records.length, records + 1, "only the second one was looked at");
+  assert.equal(rig.records.length, records + 1, "only the second request was decided");
   assert.equal(upstream.seen.length, 0);
 });
 
-test("an upstream whose head has no end is abandoned at the limit: 502", async () => {
+test("an upstream whose head does not end is abandoned at the limit: 502", async () => {
   assert.equal((await sendRequest(rig.port, { path: "/hostile" })).status, 502);
 });

@@ -1,4 +1,4 @@
-/** Outlet: responses that a caller has not acknowledged stay registered, within a bound for each connection. */
+/** Socket outlet: responses that a caller has not acknowledged stay registered, up to a limit for each connection. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
@@ -12,7 +12,7 @@ import { sessionId } from "../../events/support.ts";
 import { cannotReadQueues as skip } from "../../support/socket-queues.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
-/** Two ends of a connection, of which the caller's reads nothing. */
+/** Both ends of a connection. The caller's end reads nothing. */
 async function pair(t: TestContext): Promise<Readonly<{ ours: Socket; caller: Socket }>> {
   const server = createServer();
   server.listen(0, "127.0.0.1");
@@ -33,7 +33,7 @@ async function pair(t: TestContext): Promise<Readonly<{ ours: Socket; caller: So
 async function fill({ ours }: Awaited<ReturnType<typeof pair>>): Promise<void> {
   let last = -1;
   ours.write(Buffer.alloc(20_000_000));
-  await waitFor("the kernels to be full", () => {
+  await waitFor("the kernels' buffers to be full", () => {
     const before = last;
     last = unackedBytes(ours) ?? 0;
     return last > 0 && last === before;
@@ -49,13 +49,13 @@ function registry(): Exchanges {
   });
 }
 
-type Answered = Readonly<{ reads: readonly Stream[]; verdict: ReauthorizeOutcome["type"]; until?: UnixMs | null }>;
+type ResponseFacts = Readonly<{ reads: readonly Stream[]; verdict: ReauthorizeOutcome["type"]; until?: UnixMs | null }>;
 
-/** Some session's. */
+/** The fact key of session n. */
 const session = (n: number): Stream => sessionStream(sessionId(n));
 
-/** @param verdict of every later decision */
-function open(exchanges: Exchanges, { reads, verdict, until = null }: Answered): Exchange {
+/** @param verdict the result of every later decision */
+function open(exchanges: Exchanges, { reads, verdict, until = null }: ResponseFacts): Exchange {
   return exchanges.open({
     ...{ kind: "http", requestId: "", reads, until, openedAt: systemClock.monotonic(), graceMs: 0, lifetimeMs: 0 },
     redecide: () =>
@@ -63,20 +63,20 @@ function open(exchanges: Exchanges, { reads, verdict, until = null }: Answered):
   });
 }
 
-/** An answer that is complete at once. */
-function answer(exchanges: Exchanges, outlet: SocketOutlet, answered: Answered): void {
-  const exchange = open(exchanges, answered);
+/** Sends a response that is complete at once. */
+function respond(exchanges: Exchanges, outlet: SocketOutlet, facts: ResponseFacts): void {
+  const exchange = open(exchanges, facts);
   exchange.setOutlet(outlet);
   exchange.close();
 }
 
-const ofSession = (n: number, verdict: ReauthorizeOutcome["type"] = "permitted"): Answered => ({
+const ofSession = (n: number, verdict: ReauthorizeOutcome["type"] = "permitted"): ResponseFacts => ({
   reads: [session(n)],
   verdict,
 });
 
-/** Settles when a change of a session is enforced. */
-function changed(exchanges: Exchanges, n: number): Promise<void> {
+/** Resolves when a change of the session is enforced. */
+function enforceChange(exchanges: Exchanges, n: number): Promise<void> {
   return new Promise((resolve, reject) => {
     exchanges.redecideReaders(new Set([session(n)]), (failure) => (failure === null ? resolve() : reject(failure)));
   });
@@ -89,31 +89,31 @@ test("a caller that acknowledges none of too many responses loses its connection
   const exchanges = registry();
   let refused = 0;
   const outlet = new SocketOutlet(both.ours, () => refused++);
-  for (let n = 0; n < 4_096; n++) answer(exchanges, outlet, ofSession(n % 2));
+  for (let n = 0; n < 4_096; n++) respond(exchanges, outlet, ofSession(n % 2));
   assert.deepEqual([exchanges.undelivered, refused, both.ours.destroyed], [4_096, 0, false]);
 
-  answer(exchanges, outlet, ofSession(0));
+  respond(exchanges, outlet, ofSession(0));
   assert.deepEqual([exchanges.undelivered, refused, both.ours.destroyed], [4_096, 1, true]);
   exchanges.sweep();
-  assert.equal(exchanges.undelivered, 0, "what a reset discarded is not waited for");
+  assert.equal(exchanges.undelivered, 0, "responses that a reset discarded are not waited for");
 });
 
-test("responses leave the registry once their caller has them", { skip }, async (t) => {
+test("responses leave the registry once their caller has acknowledged them", { skip }, async (t) => {
   const both = await pair(t);
   await fill(both);
   const exchanges = registry();
   const outlet = new SocketOutlet(both.ours, () => {});
-  for (let n = 0; n < 3; n++) answer(exchanges, outlet, ofSession(n));
+  for (let n = 0; n < 3; n++) respond(exchanges, outlet, ofSession(n));
   exchanges.sweep();
   assert.equal(exchanges.undelivered, 3);
   both.caller.resume();
-  await waitFor("all to leave", () => {
+  await waitFor("all responses to leave", () => {
     exchanges.sweep();
     return exchanges.undelivered === 0;
   });
 });
 
-describe("a response replaces the one before it on its connection, if both read the same facts", { skip }, () => {
+describe("a response replaces the previous one on its connection if both read the same facts", { skip }, () => {
   async function unread(t: TestContext) {
     const both = await pair(t);
     guardSocket(both.ours);
@@ -121,56 +121,56 @@ describe("a response replaces the one before it on its connection, if both read 
     return { ...both, fill: () => fill(both), exchanges, outlet: new SocketOutlet(both.ours, () => {}) };
   }
 
-  test("a connection keeps one of them, and one of each caller", async (t) => {
+  test("a connection keeps one response per set of facts", async (t) => {
     const { fill, exchanges, outlet } = await unread(t);
     await fill();
-    for (let n = 0; n < 100; n++) answer(exchanges, outlet, ofSession(1));
+    for (let n = 0; n < 100; n++) respond(exchanges, outlet, ofSession(1));
     assert.equal(exchanges.undelivered, 1);
-    answer(exchanges, outlet, ofSession(2));
+    respond(exchanges, outlet, ofSession(2));
     assert.equal(exchanges.undelivered, 2);
   });
 
-  test("a change resets the connection when the older one is not delivered, whatever is decided on the newer", async (t) => {
+  test("a change resets the connection if the older response is not delivered, whatever the decision on the newer one", async (t) => {
     const { fill, exchanges, outlet, ours } = await unread(t);
     await fill();
-    answer(exchanges, outlet, ofSession(1, "refused"));
-    answer(exchanges, outlet, ofSession(1));
-    await changed(exchanges, 1);
+    respond(exchanges, outlet, ofSession(1, "refused"));
+    respond(exchanges, outlet, ofSession(1));
+    await enforceChange(exchanges, 1);
     assert.deepEqual([ours.destroyed, unackedBytes(ours)], [true, 0]);
   });
 
-  test("a change leaves the connection alone when the older one is delivered and the newer one permitted", async (t) => {
+  test("a change keeps the connection if the older response is delivered and the newer one permitted", async (t) => {
     const { fill, exchanges, outlet, ours } = await unread(t);
-    answer(exchanges, outlet, ofSession(1, "refused"));
+    respond(exchanges, outlet, ofSession(1, "refused"));
     await fill();
-    answer(exchanges, outlet, ofSession(1));
-    await changed(exchanges, 1);
+    respond(exchanges, outlet, ofSession(1));
+    await enforceChange(exchanges, 1);
     assert.deepEqual([ours.destroyed, exchanges.undelivered], [false, 1]);
   });
 
-  test("a change that is being enforced on the older one is not lost", async (t) => {
+  test("a change that is being enforced on the older response is not lost", async (t) => {
     const { fill, exchanges, outlet, ours } = await unread(t);
     await fill();
-    answer(exchanges, outlet, ofSession(1, "refused"));
-    const enforced = changed(exchanges, 1);
-    const again = changed(exchanges, 1);
-    answer(exchanges, outlet, ofSession(1));
+    respond(exchanges, outlet, ofSession(1, "refused"));
+    const enforced = enforceChange(exchanges, 1);
+    const again = enforceChange(exchanges, 1);
+    respond(exchanges, outlet, ofSession(1));
     await Promise.all([enforced, again]);
     assert.equal(ours.destroyed, true);
   });
 
-  test("the earlier expiry of the two ends the newer one", async (t) => {
+  test("the newer response expires at the earlier expiry of the two", async (t) => {
     const { fill, exchanges, outlet, ours } = await unread(t);
     await fill();
-    answer(exchanges, outlet, { ...ofSession(1), until: (Date.now() - 1) as UnixMs });
-    answer(exchanges, outlet, ofSession(1));
+    respond(exchanges, outlet, { ...ofSession(1), until: (Date.now() - 1) as UnixMs });
+    respond(exchanges, outlet, ofSession(1));
     exchanges.sweep();
-    await changed(exchanges, 2);
+    await enforceChange(exchanges, 2);
     assert.equal(ours.destroyed, true);
   });
 });
 
-describe("a request whose response arrived before it was sent in full", { skip }, () => {
+describe("a request whose response arrived before the request was sent in full", { skip }, () => {
   async function unsent(t: TestContext, verdict: ReauthorizeOutcome["type"]) {
     const both = await pair(t);
     guardSocket(both.ours);
@@ -183,13 +183,13 @@ describe("a request whose response arrived before it was sent in full", { skip }
     return { ...both, exchanges, exchange };
   }
 
-  test("its exchange stays until the rest is sent", async (t) => {
+  test("its exchange stays registered until the rest is sent", async (t) => {
     const { caller, exchanges, exchange } = await unsent(t, "permitted");
     exchange.close();
     exchanges.sweep();
     assert.equal(exchanges.undelivered, 1);
     caller.resume();
-    await waitFor("it to leave", () => {
+    await waitFor("the exchange to leave", () => {
       exchanges.sweep();
       return exchanges.undelivered === 0;
     });
@@ -199,7 +199,7 @@ describe("a request whose response arrived before it was sent in full", { skip }
     test(`a cut of an exchange that is ${state} resets the connection before the change is enforced`, async (t) => {
       const { ours, exchanges, exchange } = await unsent(t, "refused");
       if (state === "closed") exchange.close();
-      await changed(exchanges, 1);
+      await enforceChange(exchanges, 1);
       assert.deepEqual([ours.destroyed, exchange.cutReason], [true, "session-ended"]);
     });
 });

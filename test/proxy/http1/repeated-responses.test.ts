@@ -1,11 +1,11 @@
-/** Responses of one upstream connection: each is read as on a new connection, whatever came before it. */
+/** Responses on a reused upstream connection: each is read as on a new connection, whatever preceded it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fc } from "../../support/property.ts";
 import { responseOf, sendRequest, startUpstream } from "../upstream-by-hand.ts";
 
-/** What one upstream may say to one request, in one read or more. */
-type Said = Readonly<{ pieces: readonly string[]; method: "GET" | "HEAD" }>;
+/** One response of an upstream, in one read or more. */
+type ScriptedResponse = Readonly<{ pieces: readonly string[]; method: "GET" | "HEAD" }>;
 
 const plain = responseOf("ab");
 const whole = fc.constantFrom(
@@ -28,8 +28,8 @@ const whole = fc.constantFrom(
   plain.replace("Content-Length: 2", "Content-Length: 2\r\nContent-Length: 2"),
   plain.replace("Content-Length: 2\r\n", "Transfer-Encoding: chunked\r\n").replace(/ab$/, "2\r\nab\r\n0\r\n\r\n"),
 );
-/** Cut before its end: what comes a moment behind an answer would be taken for the next one. */
-const said: fc.Arbitrary<Said> = fc
+/** Cut before its end, because bytes shortly after a response would be read as the next one. */
+const scriptedResponse: fc.Arbitrary<ScriptedResponse> = fc
   .record({ text: whole, cutAt: fc.option(fc.nat(40), { freq: 4 }), isHead: fc.nat(9) })
   .map(({ text, cutAt, isHead }) =>
     isHead === 0
@@ -37,40 +37,40 @@ const said: fc.Arbitrary<Said> = fc
       : { pieces: cutAt === null || cutAt === 0 ? [text] : [text.slice(0, cutAt), text.slice(cutAt)], method: "GET" },
   );
 
-test("whatever an upstream sends, a kept connection reads what new ones read", { timeout: 240_000 }, async (t) => {
+test("a reused connection reads any response as a new connection does", { timeout: 240_000 }, async (t) => {
   await fc.assert(
-    fc.asyncProperty(fc.array(said, { minLength: 3, maxLength: 9 }), async (all) => {
-      const kept = await startUpstream(t);
+    fc.asyncProperty(fc.array(scriptedResponse, { minLength: 3, maxLength: 9 }), async (all) => {
+      const reused = await startUpstream(t);
       for (const { pieces, method } of all) {
         const fresh = await startUpstream(t);
         const seen: string[] = [];
-        for (const { pool, respondWith: answerWith } of [fresh, kept]) {
-          answerWith(...pieces);
+        for (const { pool, respondWith } of [fresh, reused]) {
+          respondWith(...pieces);
           seen.push(await sendRequest(pool, { method }).catch((error: Error) => `${error.name}: ${error.message}`));
         }
         assert.equal(seen[1], seen[0], JSON.stringify(pieces));
         fresh.close();
       }
-      kept.close();
+      reused.close();
     }),
     { numRuns: 60 },
   );
 });
 
-test("a body that looks like the response before it is a body", async (t) => {
-  const { pool, respondWith: answerWith, connections: opened } = await startUpstream(t);
-  answerWith(plain);
+test("a body that looks like the previous response is read as a body", async (t) => {
+  const { pool, respondWith, connections } = await startUpstream(t);
+  respondWith(plain);
   for (let n = 0; n < 3; n++) assert.equal(await sendRequest(pool), "200 ab");
-  answerWith(`HTTP/1.1 200 OK\r\nContent-Length: ${plain.length}\r\n\r\n`, plain);
+  respondWith(`HTTP/1.1 200 OK\r\nContent-Length: ${plain.length}\r\n\r\n`, plain);
   assert.equal(await sendRequest(pool), `200 ${plain}`);
-  assert.equal(opened(), 1);
+  assert.equal(connections(), 1);
 });
 
-test("a response to HEAD is its head alone, also if a body follows it", async (t) => {
-  const { pool, respondWith: answerWith, connections: opened } = await startUpstream(t);
-  answerWith(plain);
+test("a response to HEAD is its head alone, even if a body follows it", async (t) => {
+  const { pool, respondWith, connections } = await startUpstream(t);
+  respondWith(plain);
   for (let n = 0; n < 3; n++) assert.equal(await sendRequest(pool), "200 ab");
   assert.equal(await sendRequest(pool, { method: "HEAD" }), "200 ");
   assert.equal(await sendRequest(pool), "200 ab");
-  assert.equal(opened(), 2);
+  assert.equal(connections(), 2);
 });

@@ -1,4 +1,4 @@
-/** A pool of connections to an upstream of HTTP/1.1, on real sockets. */
+/** HTTP/1.1 connection pool of an upstream, on real sockets. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
@@ -12,7 +12,7 @@ import { HeaderLines } from "../../../src/proxy/message/header-lines.ts";
 import type { UpstreamCall, UpstreamHandler } from "../../../src/proxy/message/upstream-call.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
-/** Answers with what it was asked, in a thread of its own, so that it can close while nothing here is read. */
+/** Echoes each request, in its own thread, so that it can close while this thread reads nothing. */
 const upstreamCode = `
   const { createServer } = require("node:net");
   const { parentPort, workerData } = require("node:worker_threads");
@@ -48,7 +48,7 @@ const upstream = new Worker(upstreamCode, { eval: true, workerData: closed });
 const port: Promise<number> = once(upstream, "message").then(([said]) => said as number);
 after(() => upstream.terminate());
 
-/** Returns when all connections are closed on the other side, and nothing was read of that here. */
+/** Closes all connections on the other side, before anything of that is read here. Blocks until it is done. */
 function closeAll(how: "end" | "reset"): void {
   const before = Atomics.load(closed, 0);
   upstream.postMessage(how);
@@ -90,14 +90,14 @@ function ask(pool: Http1Pool, { method, path, body = "" }: Asked): Promise<strin
   });
 }
 
-/** In the timers' part of a turn, which comes before sockets are read, which comes before its end. */
+/** In the timers phase, which precedes socket reads, which precede the end of the turn. */
 function beforeReading<T>(run: () => Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     setTimeout(() => void run().then(resolve, reject), 1);
   });
 }
 
-describe("a kept connection breaks before anything of a call was written to it", () => {
+describe("a pooled connection breaks before a call has written anything to it", () => {
   for (const how of ["end", "reset"] as const)
     test(`any call is sent on another connection (${how})`, async (t) => {
       const pool = await startPool();
@@ -117,7 +117,7 @@ describe("a kept connection breaks before anything of a call was written to it",
       }
     });
 
-  test("several calls at once are, also if they have to wait for it", async (t) => {
+  test("several calls are, even if they have to wait for a connection", async (t) => {
     const pool = await startPool(2);
     t.after(() => pool.close());
     const paths = ["/1", "/2", "/3", "/4"];
@@ -133,7 +133,7 @@ describe("a kept connection breaks before anything of a call was written to it",
     assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
   });
 
-  test("a call that was aborted meanwhile is not sent at all", async (t) => {
+  test("a call that was aborted meanwhile is never sent", async (t) => {
     const pool = await startPool();
     t.after(() => pool.close());
     await ask(pool, { method: "GET", path: "/first" });
@@ -170,7 +170,7 @@ describe("calls that wait for the only connection", () => {
   const call = (pool: Http1Pool, maySend: () => boolean): UpstreamCall =>
     pool.call({ ...asked, headers: new HeaderLines(["host", "upstream"]) }, { ...silent, maySend });
 
-  test("however many of them are refused at once, the next one is sent", async (t) => {
+  test("after any number of them is refused at once, the next one is sent", async (t) => {
     const pool = await startPool(1);
     t.after(() => pool.close());
     const first = ask(pool, { method: "GET", path: "/first" });
@@ -186,7 +186,7 @@ describe("calls that wait for the only connection", () => {
     assert.deepEqual([refused, pool.busy, pool.waiting], [50_000, 0, 0]);
   });
 
-  test("aborted ones are released while it is busy", async (t) => {
+  test("aborted ones are released while the connection is busy", async (t) => {
     const pool = await startPool(1);
     t.after(() => pool.close());
     const begun = new Promise<void>((resolve) => {
@@ -204,7 +204,7 @@ describe("calls that wait for the only connection", () => {
     assert.equal(pool.waiting, 0);
     setFlagsFromString("--expose-gc");
     const collect = runInNewContext("gc") as () => void;
-    await waitFor("them to be collected", () => {
+    await waitFor("the aborted calls to be collected", () => {
       collect();
       return off.filter((one) => one.deref() !== undefined).length <= 1;
     });
@@ -225,13 +225,13 @@ describe("calls that wait for the only connection", () => {
 
 type Slow = Readonly<{
   pool: Http1Pool;
-  /** Time passes, and nothing of this process runs in it. */
+  /** Advances the clock without running anything else in this process. */
   stall(ms: number): void;
-  /** The loop gets to look at its timers. */
+  /** Lets the event loop run its timers. */
   look(): Promise<void>;
 }>;
 
-/** Says how long it keeps a connection; is silent on `/silent`. */
+/** Sends how long it keeps a connection. Does not answer `/silent`. */
 async function startSlow(
   t: TestContext,
   { connects = true, connectTimeoutMs = 600_000 }: Readonly<{ connects?: boolean; connectTimeoutMs?: number }> = {},
@@ -274,7 +274,7 @@ async function startSlow(
   };
 }
 
-/** @returns what became of a call that is not answered */
+/** @returns the outcome of a call that gets no response */
 function askInVain(
   pool: Http1Pool,
   idleTimeoutMs: number,
@@ -302,7 +302,7 @@ function askInVain(
 }
 
 suite("a process that is too busy to check the time often", () => {
-  test("abandons a silent upstream at its time-out, not sooner and not ten times later", async (t) => {
+  test("abandons a silent upstream at its timeout, not earlier and not much later", async (t) => {
     const { pool, stall, look } = await startSlow(t);
     const told = askInVain(pool, 30_000);
     await told.begun;
@@ -318,7 +318,7 @@ suite("a process that is too busy to check the time often", () => {
     assert.equal((told.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_IDLE");
   });
 
-  test("abandons an unreachable upstream at its time-out", async (t) => {
+  test("abandons an unreachable upstream at its timeout", async (t) => {
     const { pool, stall, look } = await startSlow(t, { connects: false, connectTimeoutMs: 10_000 });
     const told = askInVain(pool, 0);
     for (let looks = 0; looks < 10; looks++) {
@@ -351,7 +351,7 @@ suite("a process that is too busy to check the time often", () => {
     assert.equal((told.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_IDLE");
   });
 
-  test("does not use a kept connection that its upstream is about to end, and uses it before", async (t) => {
+  test("does not reuse a connection that its upstream is about to close, and reuses it before", async (t) => {
     const { pool, stall, look } = await startSlow(t);
     const asked = { method: "POST", path: "/a" };
     assert.equal(await ask(pool, asked), "1");

@@ -1,6 +1,6 @@
 /**
- * Responses that do not leave at once, on real sockets: what their connection does after them, and if it ends
- * meanwhile.
+ * Responses that are not sent at once, on real sockets: what their connection does after them, and what happens if it
+ * ends meanwhile.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -12,12 +12,12 @@ import { HeaderLines } from "../../../src/proxy/message/header-lines.ts";
 import { HeaderValueCheck } from "../../../src/proxy/message/header-values.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
-type Asked = Readonly<{ exchange: Downstream; socket: Socket; connection: Http1Connection }>;
+type StartedRequest = Readonly<{ exchange: Downstream; socket: Socket; connection: Http1Connection }>;
 
-/** More than any kernel takes at once. */
+/** More than any kernel accepts at once. */
 const body = Buffer.alloc(24_000_000, "b");
 
-async function startConnections(t: TestContext, onRequest: (asked: Asked) => void): Promise<Socket> {
+async function startConnections(t: TestContext, onRequest: (asked: StartedRequest) => void): Promise<Socket> {
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     const caller = { address: "127.0.0.1", certificate: null, skippedBytes: 0 };
     const owner = {
@@ -57,8 +57,8 @@ function answerWhole(exchange: Downstream): void {
 
 const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
 
-suite("a response that does not leave at once", () => {
-  test("arrives whole at a caller that ends its side in the turn in which the response was complete", async (t) => {
+suite("a response that is not sent at once", () => {
+  test("arrives whole at a caller that ends its side in the turn that completes the response", async (t) => {
     const caller = await startConnections(t, ({ exchange, socket }) => {
       socket.prependListener("end", () => answerWhole(exchange));
       caller.end();
@@ -67,37 +67,37 @@ suite("a response that does not leave at once", () => {
     let received = 0;
     caller.on("data", (bytes) => (received += bytes.length)).resume();
     await once(caller, "close");
-    assert.ok(received > body.length, `${received} bytes of an answer with a body of ${body.length}`);
+    assert.ok(received > body.length, `${received} bytes of a response with a body of ${body.length}`);
   });
 
   for (const [what, end] of [
-    ["cut", ({ exchange }: Asked) => exchange.cut("session-ended")],
-    ["reset by its caller", (_: Asked, caller: Socket) => caller.resetAndDestroy()],
+    ["cut", ({ exchange }: StartedRequest) => exchange.cut("session-ended")],
+    ["reset by its caller", (_: StartedRequest, caller: Socket) => caller.resetAndDestroy()],
   ] as const)
     test(`when it is ${what}, no request that waits after it starts`, async (t) => {
-      const begun: string[] = [];
+      const startedPaths: string[] = [];
       let closed = (): void => {};
       const isClosed = new Promise<void>((resolve) => (closed = resolve));
       const caller = await startConnections(t, (asked) => {
-        begun.push(asked.exchange.head.url);
-        if (begun.length > 1) return;
+        startedPaths.push(asked.exchange.head.url);
+        if (startedPaths.length > 1) return;
         answerWhole(asked.exchange);
         asked.socket.once("close", closed);
-        // By then the rest of the answer waits.
+        // By then the rest of the response is pending.
         setImmediate(() => setImmediate(() => end(asked, caller)));
       });
       caller.write(get("/1") + get("/2"));
       await isClosed;
-      assert.deepEqual(begun, ["/1"]);
+      assert.deepEqual(startedPaths, ["/1"]);
     });
 
   test("when it is cut before the turn ends, no request that waits after it starts", async (t) => {
-    const begun: string[] = [];
+    const startedPaths: string[] = [];
     let closed = (): void => {};
     const isClosed = new Promise<void>((resolve) => (closed = resolve));
     const caller = await startConnections(t, ({ exchange, socket }) => {
-      begun.push(exchange.head.url);
-      if (begun.length > 1) return;
+      startedPaths.push(exchange.head.url);
+      if (startedPaths.length > 1) return;
       socket.once("close", closed);
       exchange.writeHead(200, new HeaderLines(["content-length", "2"]), null);
       exchange.end(Buffer.from("ab"));
@@ -105,20 +105,20 @@ suite("a response that does not leave at once", () => {
     });
     caller.write(get("/1") + get("/2"));
     await isClosed;
-    assert.deepEqual(begun, ["/1"]);
+    assert.deepEqual(startedPaths, ["/1"]);
   });
 
   for (const blocked of [true, false])
-    test(`to a caller whose body is held back${blocked ? " and who reads nothing" : ""}: a reset is found out, and looking for it takes no memory`, async (t) => {
-      let begun = (_: Asked): void => {};
-      const asked = new Promise<Asked>((resolve) => (begun = resolve));
-      const caller = await startConnections(t, (one) => begun(one));
+    test(`to a caller whose body is paused${blocked ? " and that reads nothing" : ""}: a reset is detected, without a growing queue of probes`, async (t) => {
+      let startedPaths = (_: StartedRequest): void => {};
+      const asked = new Promise<StartedRequest>((resolve) => (startedPaths = resolve));
+      const caller = await startConnections(t, (request) => startedPaths(request));
       caller.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n123");
       const { exchange, socket, connection } = await asked;
       exchange.readBody({ onChunk: () => false, onBodyEnd() {}, onAbort() {} });
       exchange.writeHead(200, new HeaderLines([]), null);
       if (blocked) while (exchange.write(Buffer.alloc(60_000)));
-      await waitFor("its body to be held back", () => connection.readPaused);
+      await waitFor("the body to be paused", () => connection.readPaused);
       for (let n = 0; n < 1_000; n++) connection.sweep(0);
       const { length } = (
         socket as unknown as { _writableState: { getBuffer(): unknown[] } }

@@ -1,4 +1,4 @@
-/** HTTP/2 on either side: the same requests, decisions, headers and cuts as HTTP/1, and what only HTTP/2 has. */
+/** HTTP/2 on both sides: the same requests, decisions, headers and cuts as with HTTP/1, and what only HTTP/2 has. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import {
@@ -35,7 +35,7 @@ type Reply = Readonly<{
   hints: readonly (readonly string[])[];
 }>;
 
-/** Sends lines as they are given, pseudo-headers among them. */
+/** Sends header lines unchanged, pseudo-headers included. */
 function send(session: ClientHttp2Session, lines: readonly string[], body?: string | Buffer): Promise<Reply> {
   const stream = session.request(lines as never, { endStream: body === undefined });
   if (body !== undefined) stream.end(body);
@@ -106,19 +106,19 @@ describe("HTTP/2 from the caller", () => {
   test("a request is forwarded as HTTP/1.1 with the same headers, and its response returns", async () => {
     const answer = await send(session, get("/a?b=c", ...mine, "accept", "x/y", "te", "trailers"));
     assert.equal(answer.status, 200);
-    const heard = JSON.parse(answer.body) as { url: string; rawHeaders: string[] };
-    assert.equal(heard.url, "/a?b=c");
-    assert.ok(heard.rawHeaders.includes("x/y"));
-    assert.ok(heard.rawHeaders.some((line) => /^x-pomerium-jwt-assertion$/i.test(line)));
+    const received = JSON.parse(answer.body) as { url: string; rawHeaders: string[] };
+    assert.equal(received.url, "/a?b=c");
+    assert.ok(received.rawHeaders.includes("x/y"));
+    assert.ok(received.rawHeaders.some((line) => /^x-pomerium-jwt-assertion$/i.test(line)));
     assert.ok(
-      !heard.rawHeaders.some((line) => /^(te|connection|:)/i.test(line) && !/keep-alive/.test(line)),
+      !received.rawHeaders.some((line) => /^(te|connection|:)/i.test(line) && !/keep-alive/.test(line)),
       answer.body,
     );
     assert.ok(answer.headers.includes("x-request-id"));
     assert.ok(!answer.headers.includes("connection") && !answer.headers.includes("transfer-encoding"));
   });
 
-  test("an upstream that sends a name twice, in trailers too, ends only its own response", async () => {
+  test("an upstream that sends a header name twice, in trailers too, ends only its own response", async () => {
     const server = createNetServer((socket) => {
       socket.on("error", () => {});
       socket.once("data", () =>
@@ -144,7 +144,7 @@ describe("HTTP/2 from the caller", () => {
     }
   });
 
-  test("a body is forwarded with the length that was announced", async () => {
+  test("a body is forwarded with its announced length", async () => {
     const answer = await send(session, post("/", ...mine, "content-length", "5"), "hello");
     assert.match(answer.body, /"body":"hello"/);
     const chunked = await send(session, post("/", ...mine), "without a length");
@@ -155,13 +155,13 @@ describe("HTTP/2 from the caller", () => {
   });
 
   test("the flow-control window of a connection is bounded, like that of each stream", async () => {
-    await send(session, get("/", ...mine)); // an answer comes behind what a connection begins with
+    await send(session, get("/", ...mine)); // a response follows what a connection begins with
     const { remoteWindowSize = 0 } = session.state;
     assert.ok(remoteWindowSize > 1_000_000, `${remoteWindowSize}`); // less what was just sent
     assert.equal(session.remoteSettings.initialWindowSize, 262_144);
   });
 
-  test("cookies in several lines become one line, without the proxy's own", async () => {
+  test("several cookie lines become one, without the proxy's own cookie", async () => {
     const answer = await send(session, get("/", "cookie", "a=1", ...mine, "cookie", "b=2"));
     const { rawHeaders } = JSON.parse(answer.body) as { rawHeaders: string[] };
     assert.deepEqual(
@@ -170,7 +170,7 @@ describe("HTTP/2 from the caller", () => {
     );
   });
 
-  test("many at once on one connection, each with its own decision", async () => {
+  test("many requests at once on one connection, each with its own decision", async () => {
     const answers = await Promise.all(
       Array.from({ length: 200 }, (_, n) =>
         send(
@@ -185,7 +185,7 @@ describe("HTTP/2 from the caller", () => {
     });
   });
 
-  test("without a session: sent to sign in; reserved paths are answered here", async () => {
+  test("without a session: redirected to sign-in; reserved paths are handled by the proxy", async () => {
     const page = await send(session, get("/", "accept", "text/html"));
     assert.equal(page.status, 302);
     const reserved = await send(session, get("/.pomerium/"));
@@ -195,8 +195,8 @@ describe("HTTP/2 from the caller", () => {
   });
 
   const refused: Readonly<Record<string, string[]>> = {
-    "a Host that says something else": get("/", "host", "other.localhost", ...mine),
-    "a path that is none": get("*", ...mine),
+    "a different Host header": get("/", "host", "other.localhost", ...mine),
+    "an invalid path": get("*", ...mine),
     "dot segments": get("/a/../b", ...mine),
     "an encoded slash": get("/a%2fb", ...mine),
     "a name with an underscore": get("/", "x_pomerium_claim_email", "m", ...mine),
@@ -206,7 +206,7 @@ describe("HTTP/2 from the caller", () => {
     test(`${name}: refused`, async () => {
       const before = upstream.seen.length;
       const answer = await send(session, lines);
-      // What no HTTP/2 may carry is reset by nghttp2 itself.
+      // nghttp2 itself resets what HTTP/2 does not permit.
       const reset = answer.status === 0 && answer.rstCode === constants.NGHTTP2_PROTOCOL_ERROR;
       assert.ok(answer.status === 400 || reset, JSON.stringify(answer));
       assert.equal(upstream.seen.length, before);
@@ -218,7 +218,7 @@ describe("HTTP/2 from the caller", () => {
     assert.equal((await reply(stream)).status, 405);
   });
 
-  test("a caller that cancels its request cancels the upstream's", async () => {
+  test("a caller that cancels its request cancels the upstream's request", async () => {
     const slow = await startUpstream(() => {});
     const other = await startRig([routeTo(slow.port)]);
     await other.apply(signedIn(1));
@@ -228,7 +228,7 @@ describe("HTTP/2 from the caller", () => {
     await waitFor("the request to arrive", () => slow.seen.length === 1);
     assert.equal(other.proxy.stats().exchanges.http, 1);
     stream.close(constants.NGHTTP2_CANCEL);
-    await waitFor("it to be over", () => other.proxy.stats().exchanges.http === 0);
+    await waitFor("the exchange to end", () => other.proxy.stats().exchanges.http === 0);
     mySession.destroy();
     await other.close();
     await slow.close();
@@ -251,7 +251,7 @@ describe("HTTP/2 from the caller", () => {
       if (n % 50 === 0) await new Promise((resolve) => setImmediate(resolve));
     }
     await waitFor("the connection to end", () => gone);
-    assert.equal((await send(session, get("/", ...mine))).status, 200, "others are served");
+    assert.equal((await send(session, get("/", ...mine))).status, 200, "other callers are served");
   });
 
   test("draining: requests in progress are finished, then the connection ends", async () => {
@@ -268,7 +268,7 @@ describe("HTTP/2 from the caller", () => {
     const closed = other.close();
     assert.equal((await answer).body, "late");
     await closed;
-    await waitFor("the connection to have ended", () => mySession.closed || mySession.destroyed);
+    await waitFor("the connection to end", () => mySession.closed || mySession.destroyed);
     assert.ok(goaway);
     await slow.close();
   });
@@ -329,11 +329,11 @@ describe("HTTP/2 to the upstream", () => {
       post("/pkg.Service/Call", ...mine, "content-type", "application/grpc", "te", "trailers") as never,
     );
     const answered = reply(stream);
-    const heard: string[] = [];
-    stream.on("data", (chunk: Buffer) => heard.push(chunk.toString()));
+    const received: string[] = [];
+    stream.on("data", (chunk: Buffer) => received.push(chunk.toString()));
     for (const text of ["one", "two", "three"]) {
       stream.write(text);
-      await waitFor(`${text} to come back`, () => heard.join("").endsWith(text));
+      await waitFor(`${text} to be echoed`, () => received.join("").endsWith(text));
     }
     stream.end();
     const answer = await answered;
@@ -345,19 +345,19 @@ describe("HTTP/2 to the upstream", () => {
     assert.ok(raw.includes("x-pomerium-jwt-assertion"));
   });
 
-  test("the request of an HTTP/1.1 caller reaches it, too", async () => {
+  test("the request of an HTTP/1.1 caller reaches the upstream too", async () => {
     const answer = await rig.request({ method: "POST", session: 1, body: "hello", headers: { te: "trailers" } });
     assert.equal(answer.status, 200);
     assert.equal(answer.body, "hello");
   });
 
-  test("a GET that it refused unread is sent once more", async () => {
+  test("a GET that the upstream refused unprocessed is sent again once", async () => {
     const answer = await send(session, get("/refused", ...mine));
     assert.equal(answer.status, 200);
     assert.equal(seen.filter((raw) => raw.includes("/refused")).length, 2);
   });
 
-  test("an open gRPC stream that is denied ends with a gRPC status, and no other caller's stream ends", async () => {
+  test("an open gRPC stream that is denied ends with a gRPC status; no other caller's stream ends", async () => {
     await rig.apply(groupChanged({ added: [2] }));
     const lines = (n: number): string[] =>
       post("/forever", "cookie", cookieOf(n), "content-type", "application/grpc", "te", "trailers").with(
@@ -367,7 +367,7 @@ describe("HTTP/2 to the upstream", () => {
     const streams = [1, 2].map((n) => session.request(lines(n) as never));
     const answers = streams.map(reply);
     const begun = Promise.all(streams.map((stream) => once(stream, "response")));
-    await waitFor("both to be open", () => rig.proxy.stats().exchanges.http === 2);
+    await waitFor("both streams to be open", () => rig.proxy.stats().exchanges.http === 2);
     await begun;
     await rig.apply(groupChanged({ removed: [2] }));
     const cut = await answers[1];

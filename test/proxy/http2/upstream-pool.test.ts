@@ -1,4 +1,4 @@
-/** A pool of connections to an upstream of HTTP/2, on real sockets. */
+/** HTTP/2 connection pool of an upstream, on real sockets. */
 import assert from "node:assert/strict";
 import { createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import { type AddressInfo, createServer as createRawServer, type Server, type Socket } from "node:net";
@@ -12,11 +12,11 @@ import { waitFor } from "../../support/wait-for.ts";
 type Upstream = Readonly<{
   pool: Http2Pool;
   server: Http2Server;
-  /** Open ones, in the order in which they came. */
+  /** Open sessions, in the order in which they arrived. */
   sessions: readonly ServerHttp2Session[];
-  /** All that were ever opened. */
+  /** Number of sessions ever opened. */
   opened: () => number;
-  /** Not answered yet, by path. */
+  /** Requests without a response yet, by path. */
   held: ReadonlyMap<string, ServerHttp2Stream>;
   answer(path: string): void;
 }>;
@@ -98,26 +98,26 @@ function ask(pool: Http2Pool, path: string, refused?: UpstreamCall): Asked {
       refused,
     );
   });
-  answer.catch(() => {}); // who wants to know waits for it
+  answer.catch(() => {}); // the caller of this helper awaits it
   return { call: call as UpstreamCall, answer };
 }
 
-test("no more connections than allowed: calls beyond them wait in order, and go when there is room", async (t) => {
+test("with no more connections than allowed, further calls wait in order and are sent when there is room", async (t) => {
   const { pool, held, opened, answer } = await startUpstream(t, { connectionsMax: 2, streamsMax: 2 });
   const first = ask(pool, "/warm");
-  await waitFor("it to arrive", () => held.has("/warm"));
+  await waitFor("the request to arrive", () => held.has("/warm"));
   answer("/warm");
   await first.answer;
   const asked = [1, 2, 3, 4, 5, 6, 7].map((n) => ask(pool, `/${n}`));
-  await waitFor("as many as may to arrive", () => held.size === 4);
+  await waitFor("four requests to arrive", () => held.size === 4);
   assert.deepEqual([pool.busy, pool.waiting, pool.isFull], [7, 3, true]);
   void asked[5]?.call.abort();
   assert.deepEqual([pool.busy, pool.waiting], [6, 2]);
   answer("/1");
-  await waitFor("the fifth to arrive", () => held.has("/5"));
+  await waitFor("the fifth request to arrive", () => held.has("/5"));
   assert.deepEqual([held.has("/7"), pool.waiting], [false, 1]);
   answer("/2");
-  await waitFor("the seventh to arrive", () => held.has("/7"));
+  await waitFor("the seventh request to arrive", () => held.has("/7"));
   for (const path of ["/3", "/4", "/5", "/7"]) answer(path);
   await Promise.all(asked.filter((_, i) => i !== 5).map(({ answer: each }) => each));
   assert.deepEqual([opened(), pool.busy, pool.waiting, pool.isFull], [2, 0, 0, false]);
@@ -126,17 +126,17 @@ test("no more connections than allowed: calls beyond them wait in order, and go 
 test("a waiting call gets the next connection when one breaks, or fails if there is none", async (t) => {
   const { pool, held, sessions, server, answer } = await startUpstream(t, { connectionsMax: 1, streamsMax: 1 });
   const broken = ask(pool, "/broken");
-  await waitFor("it to arrive", () => held.has("/broken"));
+  await waitFor("the request to arrive", () => held.has("/broken"));
   const waits = ask(pool, "/waits");
   assert.equal(pool.waiting, 1);
   sessions[0]?.destroy();
   await assert.rejects(broken.answer);
-  await waitFor("the other one to arrive", () => held.has("/waits"));
+  await waitFor("the waiting request to arrive", () => held.has("/waits"));
   const inVain = ask(pool, "/in-vain");
   assert.equal(pool.waiting, 1);
   answer("/waits");
   assert.equal(await waits.answer, "2");
-  await waitFor("it to arrive", () => held.has("/in-vain"));
+  await waitFor("the request to arrive", () => held.has("/in-vain"));
   const last = ask(pool, "/last");
   server.close();
   sessions[0]?.destroy();
@@ -145,7 +145,7 @@ test("a waiting call gets the next connection when one breaks, or fails if there
   assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
 });
 
-test("a connection that has carried its maximum of calls takes no more, and ends after the last", async (t) => {
+test("a connection that has carried its maximum of calls accepts no more, and ends after the last one", async (t) => {
   const { pool, held, sessions, opened, answer } = await startUpstream(t, { connectionsMax: 10, callsMax: 3 });
   const long = ask(pool, "/long");
   for (const [path, connection] of [
@@ -164,42 +164,42 @@ test("a connection that has carried its maximum of calls takes no more, and ends
   assert.equal(await long.answer, "1");
   await waitFor("the first connection to end", () => sessions.length === 1);
   const sixth = ask(pool, "/6");
-  await waitFor("it to arrive", () => held.has("/6"));
+  await waitFor("the request to arrive", () => held.has("/6"));
   answer("/6");
   assert.equal(await sixth.answer, "2");
-  await waitFor("the second connection to end, on which nothing is left", () => sessions.length === 0);
+  await waitFor("the second connection to end, which has no calls left", () => sessions.length === 0);
   assert.equal(pool.busy, 0);
 });
 
 test("the flow-control window is bounded for a connection and for several of its streams", async (t) => {
   const { pool, held, sessions, answer } = await startUpstream(t, { connectionsMax: 1 });
   const asked = ask(pool, "/");
-  await waitFor("it to arrive", () => held.has("/"));
+  await waitFor("the request to arrive", () => held.has("/"));
   assert.equal(sessions[0]?.state.remoteWindowSize, 4 * 1_048_576);
   assert.equal(sessions[0]?.remoteSettings.initialWindowSize, 1_048_576);
   answer("/");
   await asked.answer;
 });
 
-test("many calls at once are spread over connections before any of these is ready", async (t) => {
+test("many calls at once are spread over connections that are not yet established", async (t) => {
   const { pool, held, opened, answer } = await startUpstream(t, { connectionsMax: 10, callsMax: 3 });
   const asked = [1, 2, 3, 4, 5, 6, 7].map((n) => ask(pool, `/${n}`));
   void asked[1]?.call.abort();
-  await waitFor("them to arrive", () => held.size === 6);
+  await waitFor("all requests to arrive", () => held.size === 6);
   assert.equal(opened(), 3);
   for (const path of [...held.keys()]) answer(path);
   await Promise.all(asked.filter((_, i) => i !== 1).map(({ answer: each }) => each));
 });
 
-test("a long stream on a connection that takes no calls does not prevent a new connection", async (t) => {
+test("a long stream on a connection that accepts no calls does not prevent a new connection", async (t) => {
   const { pool, held, sessions, answer } = await startUpstream(t, { connectionsMax: 1, streamsMax: 1 });
   const long = ask(pool, "/long");
-  await waitFor("it to arrive", () => held.has("/long"));
-  await waitFor("word of how many streams it takes", () => pool.isFull);
+  await waitFor("the request to arrive", () => held.has("/long"));
+  await waitFor("the stream limit of the upstream", () => pool.isFull);
   sessions[0]?.goaway(0);
-  await waitFor("word of its leaving", () => !pool.isFull);
+  await waitFor("the GOAWAY of the upstream", () => !pool.isFull);
   const next = ask(pool, "/next");
-  await waitFor("the next to arrive", () => held.has("/next"));
+  await waitFor("the next request to arrive", () => held.has("/next"));
   answer("/next");
   assert.equal(await next.answer, "2");
   answer("/long");
@@ -210,7 +210,7 @@ for (const [name, farewell] of [
   ["was idle for long", false],
   ["receives GOAWAY", true],
 ] as const)
-  test(`a connection that ${name} is gone, also where the upstream never ends its side`, async (t) => {
+  test(`a connection that ${name} is closed, even if the upstream never ends its side`, async (t) => {
     const sockets: Socket[] = [];
     let gone = false;
     const server = createRawServer({ allowHalfOpen: true }, (socket) => {
@@ -234,7 +234,7 @@ for (const [name, farewell] of [
     assert.equal(await ask(pool, "/").answer, "");
     const [socket] = sockets;
     await waitFor(
-      "it to be gone, which whoever writes learns",
+      "the connection to close, which only a write reveals",
       () => {
         if (socket?.readableEnded) socket.write(frame(frameTypes.ping, 0, 0, Buffer.alloc(8)));
         return gone;
@@ -244,14 +244,14 @@ for (const [name, farewell] of [
     assert.equal(pool.isFull, false);
   });
 
-test("a call that the only connection refused unread is sent on it again if there can be no other", async (t) => {
+test("a call that the only connection refused unprocessed is sent on it again if there can be no other", async (t) => {
   const { pool, held, opened, answer } = await startUpstream(t, { connectionsMax: 1 });
   const refused = ask(pool, "/refused");
-  await waitFor("it to arrive", () => held.has("/refused"));
+  await waitFor("the request to arrive", () => held.has("/refused"));
   held.get("/refused")?.close(7); // REFUSED_STREAM
   await assert.rejects(refused.answer);
   const again = ask(pool, "/again", refused.call);
-  await waitFor("it to arrive", () => held.has("/again"));
+  await waitFor("the request to arrive again", () => held.has("/again"));
   answer("/again");
   assert.equal(await again.answer, "1");
   assert.equal(opened(), 1);
