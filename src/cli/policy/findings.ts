@@ -24,21 +24,38 @@ type Criterion = CompiledConditional["criteria"][number];
 
 export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now: UnixMs): readonly Finding[] {
   const found: Finding[] = [];
-  const report = (
-    kind: Finding["kind"],
-    place: SourceLocation,
-    rule: string | null,
-    finding: string,
-    remedy: string,
-  ): void => {
+  const report: ReportFinding = (kind, place, rule, finding, remedy) => {
     const severity = kind === "public" || kind === "without-session" ? "note" : "warning";
     found.push({ kind, severity, at: formatLocation(place), route: route?.id ?? null, rule, finding, remedy });
   };
-  const known = new Map(policy.conditionals.map((conditional) => [conditional, constantOutcomeOf(conditional, now)]));
+  const outcomes: Outcomes = new Map(
+    policy.conditionals.map((conditional) => [conditional, constantOutcomeOf(conditional, now)]),
+  );
+  findIdleParts(policy, outcomes, { now, report });
+  const place = route?.location ?? policy.conditionals[0]?.place;
+  if (place !== undefined) findOpenOrClosed(policy, outcomes, { now, report, place });
+  return found;
+}
 
+type ReportFinding = (
+  kind: Finding["kind"],
+  place: SourceLocation,
+  rule: string | null,
+  finding: string,
+  remedy: string,
+) => void;
+/** The outcome of each conditional, if it is the same for every request; null: it depends on the request. */
+type Outcomes = ReadonlyMap<CompiledConditional, boolean | null>;
+
+/** Finds rules that nothing can meet, and criteria without effect. */
+function findIdleParts(
+  policy: RoutePolicy,
+  outcomes: Outcomes,
+  { now, report }: Readonly<{ now: UnixMs; report: ReportFinding }>,
+): void {
   for (const conditional of policy.conditionals) {
     const { place, rule, operator, criteria, action } = conditional;
-    if (known.get(conditional) === false)
+    if (outcomes.get(conditional) === false)
       report("never-met", place, rule, `this ${action} rule can never be met`, remedyForNeverMet(conditional, now));
     for (const criterion of criteria) {
       const always = alwaysMet(criterion, now);
@@ -56,12 +73,17 @@ export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now
     if (repeated !== undefined)
       report("no-effect", repeated.place, rule, `\`${repeated.name}\` repeats another criterion`, "remove it");
   }
+}
 
+/** Finds policies that no request, every request or a request without a session can meet. */
+function findOpenOrClosed(
+  policy: RoutePolicy,
+  outcomes: Outcomes,
+  { now, report, place }: Readonly<{ now: UnixMs; report: ReportFinding; place: SourceLocation }>,
+): void {
   const allows = policy.conditionals.filter(({ action }) => action === "allow");
   const denies = policy.conditionals.filter(({ action }) => action === "deny");
-  const place = route?.location ?? policy.conditionals[0]?.place;
-  if (place === undefined) return found;
-  const denied = denies.find((conditional) => known.get(conditional) === true);
+  const denied = denies.find((conditional) => outcomes.get(conditional) === true);
   if (denied !== undefined)
     report(
       "nobody",
@@ -70,7 +92,7 @@ export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now
       "this deny rule is always met, so no request gets in",
       "remove it, or the route",
     );
-  else if (allows.length > 0 && allows.every((conditional) => known.get(conditional) === false))
+  else if (allows.length > 0 && allows.every((conditional) => outcomes.get(conditional) === false))
     report(
       "nobody",
       place,
@@ -79,9 +101,9 @@ export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now
       "write a rule that a request can meet",
     );
   else {
-    const open = allows.find((conditional) => known.get(conditional) === true);
+    const open = allows.find((conditional) => outcomes.get(conditional) === true);
     const needsNoSession = (conditional: CompiledConditional): boolean =>
-      known.get(conditional) !== false && conditional.criteria.every(({ needsSession }) => !needsSession);
+      outcomes.get(conditional) !== false && conditional.criteria.every(({ needsSession }) => !needsSession);
     const unsigned = allows.find(
       (conditional) => isOpenWithoutSession(conditional, now) || needsNoSession(conditional),
     );
@@ -110,7 +132,6 @@ export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now
         "add `authenticated_user: true` if this is not intended",
       );
   }
-  return found;
 }
 
 /** An `or` needs only one criterion: one that needs no session is enough. */

@@ -143,12 +143,14 @@ function resolveNats(globals: Globals, { report, material }: From): Config["nats
   };
 }
 
+/** The URLs of the other brokers, and the key that names them. */
+type BrokerUrls = Readonly<{ urls: readonly URL[]; urlsKey: readonly string[] }>;
+
 function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["nats"] }>): Config["broker"] {
   const { report, failed } = from;
   const { broker } = globals;
   const material = from.material.under("broker");
   const runs = globals.services.has("databroker");
-  const allInOne = everyService.every((service) => globals.services.has(service));
   const fromPomerium = globals.databroker_internal_service_url ?? globals.databroker_service_url;
   const urls = broker.urls ?? globals.databroker_service_urls ?? (fromPomerium === undefined ? [] : [fromPomerium]);
   const urlsKey =
@@ -163,6 +165,57 @@ function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["n
   const homeUrls = broker.home_urls ?? [];
   if (homeUrls.length > 0) checkRegional(globals, { report, urls, runs });
 
+  checkPresence(globals, { report, failed, nats: from.nats, urls, urlsKey });
+  checkPlainHttp(globals, { report, urls, urlsKey });
+  checkTimes(globals, report);
+  const pair = material.pair(
+    broker.tls_cert_file === undefined
+      ? null
+      : material.fileText(broker.tls_cert_file, { at: ["tls_cert_file"], secrecy: "public" }),
+    broker.tls_key_file === undefined
+      ? null
+      : material.fileText(broker.tls_key_file, { at: ["tls_key_file"], secrecy: "secret" }),
+    ["tls_cert_file"],
+  );
+  const plain = listen === null || isLoopback(listen.host) || globals.grpc_insecure;
+  const tls = pair ?? (plain ? null : (from.certificates[0] ?? null));
+  const pairNamed = broker.tls_cert_file !== undefined || broker.tls_key_file !== undefined;
+  const certificateNamed =
+    globals.certificate !== undefined || globals.certificate_file !== undefined || globals.certificates !== undefined;
+  if (listen !== null && !plain && tls === null && !pairNamed && !certificateNamed) {
+    report.error(
+      ["broker", "listen"],
+      "is open to other machines and has no certificate",
+      "write broker.tls_cert_file and broker.tls_key_file, or bind it to loopback",
+    );
+  }
+  return {
+    ...configFields(globalKeys.broker.shape, broker),
+    urls,
+    homeUrls,
+    maxWindow: {
+      proxy: broker.max_window.proxy ?? null,
+      authorize: broker.max_window.authorize ?? null,
+      broker: broker.max_window.broker ?? null,
+    },
+    tlsCa:
+      material.authorities(material.textOrFile(broker, { key: "tls_ca", secrecy: "public" })) ??
+      from.certificateAuthority,
+    tls,
+  };
+}
+
+/** Reports settings that are missing, so that processes could not reach each other. */
+function checkPresence(
+  globals: Globals,
+  from: Pick<From, "report" | "failed"> & Readonly<{ nats: Config["nats"] }> & BrokerUrls,
+): void {
+  const { report, failed, urls, urlsKey } = from;
+  const { broker } = globals;
+  const runs = globals.services.has("databroker");
+  const allInOne = everyService.every((service) => globals.services.has(service));
+  const listen = broker.listen ?? null;
+  const homeUrls = broker.home_urls ?? [];
   if (!runs && urls.length === 0 && !failed.has("broker.urls")) {
     report.error(
       ["broker", "urls"],
@@ -226,9 +279,14 @@ function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["n
       "key",
     );
   }
+}
+
+/** Reports broker URLs with plain HTTP that leave this machine. */
+function checkPlainHttp(globals: Globals, { report, urls, urlsKey }: Pick<From, "report"> & BrokerUrls): void {
+  const { broker } = globals;
   const named = broker.urls !== undefined || globals.databroker_service_urls !== undefined;
   const reached = urls.map((url, i) => ({ url, at: named ? [...urlsKey, i] : urlsKey }));
-  for (const [i, url] of homeUrls.entries()) reached.push({ url, at: ["broker", "home_urls", i] });
+  for (const [i, url] of (broker.home_urls ?? []).entries()) reached.push({ url, at: ["broker", "home_urls", i] });
   if (broker.advertised_url !== undefined)
     reached.push({ url: broker.advertised_url, at: ["broker", "advertised_url"] });
   for (const { url, at } of reached) {
@@ -242,42 +300,6 @@ function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["n
         "use https, or grpc_insecure: true where something else encrypts the network",
       );
   }
-  checkTimes(globals, report);
-  const pair = material.pair(
-    broker.tls_cert_file === undefined
-      ? null
-      : material.fileText(broker.tls_cert_file, { at: ["tls_cert_file"], secrecy: "public" }),
-    broker.tls_key_file === undefined
-      ? null
-      : material.fileText(broker.tls_key_file, { at: ["tls_key_file"], secrecy: "secret" }),
-    ["tls_cert_file"],
-  );
-  const plain = listen === null || isLoopback(listen.host) || globals.grpc_insecure;
-  const tls = pair ?? (plain ? null : (from.certificates[0] ?? null));
-  const pairNamed = broker.tls_cert_file !== undefined || broker.tls_key_file !== undefined;
-  const certificateNamed =
-    globals.certificate !== undefined || globals.certificate_file !== undefined || globals.certificates !== undefined;
-  if (listen !== null && !plain && tls === null && !pairNamed && !certificateNamed) {
-    report.error(
-      ["broker", "listen"],
-      "is open to other machines and has no certificate",
-      "write broker.tls_cert_file and broker.tls_key_file, or bind it to loopback",
-    );
-  }
-  return {
-    ...configFields(globalKeys.broker.shape, broker),
-    urls,
-    homeUrls,
-    maxWindow: {
-      proxy: broker.max_window.proxy ?? null,
-      authorize: broker.max_window.authorize ?? null,
-      broker: broker.max_window.broker ?? null,
-    },
-    tlsCa:
-      material.authorities(material.textOrFile(broker, { key: "tls_ca", secrecy: "public" })) ??
-      from.certificateAuthority,
-    tls,
-  };
 }
 
 /** A regional broker calls the brokers of the leader's region (`broker.home_urls`), so it must not be one of them. */
