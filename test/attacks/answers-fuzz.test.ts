@@ -119,8 +119,8 @@ test("after any response of an upstream, the next caller is answered and no requ
   const seed = FUZZ_SEED === undefined ? {} : { seed: Number(FUZZ_SEED) };
   const path = FUZZ_PATH === undefined ? {} : { path: FUZZ_PATH };
   await fc.assert(
-    fc.asyncProperty(response, caller, async (what, kind) => {
-      next = what;
+    fc.asyncProperty(response, caller, async (reply, kind) => {
+      next = reply;
       await call(kind);
       await waitFor("the request to finish", () => {
         const { http, websocket } = rig.proxy.stats().inFlight;

@@ -51,9 +51,9 @@ async function startStalledCaller(t: TestContext): Promise<StalledCaller> {
   await waitFor(
     "the kernels to be full",
     () => {
-      const held = queuesAt(port, socket.localPort ?? 0).unacked ?? 0;
-      same = held > 0 && held === last ? same + 1 : 0;
-      last = held;
+      const heldBytes = queuesAt(port, socket.localPort ?? 0).unacked ?? 0;
+      same = heldBytes > 0 && heldBytes === last ? same + 1 : 0;
+      last = heldBytes;
       return same > 10;
     },
     { everyMs: 20, withinMs: 60_000 },
@@ -143,11 +143,11 @@ for (const transport of ["plain", "tls"] as const)
 
     const kinds = [0, 1, 8];
     const sockets = await Promise.all(kinds.map(caller));
-    const held = (socket: Socket): number => queuesAt(port, socket.localPort ?? 0).unacked ?? 0;
+    const heldBytes = (socket: Socket): number => queuesAt(port, socket.localPort ?? 0).unacked ?? 0;
     await waitUntilStable(
       "the kernels to be full",
-      () => sockets.map(held),
-      () => sockets.every((socket) => held(socket) > 0),
+      () => sockets.map(heldBytes),
+      () => sockets.every((socket) => heldBytes(socket) > 0),
     );
     child.stdin.write("expire\n");
     await once(lines, "line");
@@ -174,11 +174,15 @@ for (const transport of ["plain", "tls"] as const)
   });
 
 /** Settles once the numbers have stopped changing. */
-async function waitUntilStable(what: string, numbers: () => readonly number[], isEnough: () => boolean): Promise<void> {
+async function waitUntilStable(
+  description: string,
+  numbers: () => readonly number[],
+  isEnough: () => boolean,
+): Promise<void> {
   let last = "";
   let same = 0;
   await waitFor(
-    what,
+    description,
     () => {
       const now = numbers().join(" ");
       same = now === last && isEnough() ? same + 1 : 0;

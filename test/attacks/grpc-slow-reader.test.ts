@@ -67,7 +67,7 @@ type OpenStream = Readonly<{
   /** The relay's connection to the proxy. */
   relay: Socket;
   /** Bytes that have left the proxy for the caller, and bytes that the proxy's kernel still holds for it. */
-  queues: () => Readonly<{ left: number; held: number }>;
+  queues: () => Readonly<{ left: number; heldBytes: number }>;
   revoke: () => Promise<void>;
   ended: Promise<ServiceError>;
 }>;
@@ -107,19 +107,23 @@ async function openStream(t: TestContext, window: number | undefined): Promise<O
   const relay = relays[0] as Socket;
   const queues: OpenStream["queues"] = () => {
     const { localPort = 0 } = relay;
-    const held = queuesAt(rig.port, localPort).unacked ?? 0;
-    return { held, left: relay.bytesRead + queuesAt(localPort, rig.port).received };
+    const heldBytes = queuesAt(rig.port, localPort).unacked ?? 0;
+    return { heldBytes, left: relay.bytesRead + queuesAt(localPort, rig.port).received };
   };
   const revoke = async (): Promise<void> => void (await rig.apply(sessionRevoked(1)));
   return { call, relay, queues, revoke, ended };
 }
 
 /** Settles once both counts have stopped changing. */
-async function waitUntilStable(what: string, queues: OpenStream["queues"], isEnough: () => boolean): Promise<void> {
+async function waitUntilStable(
+  description: string,
+  queues: OpenStream["queues"],
+  isEnough: () => boolean,
+): Promise<void> {
   let last = "";
   let same = 0;
   await waitFor(
-    what,
+    description,
     () => {
       const now = JSON.stringify(queues());
       same = now === last && isEnough() ? same + 1 : 0;
@@ -144,11 +148,11 @@ test("after a cut, no message leaves for a caller whose process has stopped read
   const { call, relay, queues, revoke, ended } = await openStream(t, windowBytes);
   relay.pause();
   call.resume();
-  await waitUntilStable("the kernels to be full", queues, () => queues().held > 1_000);
+  await waitUntilStable("the kernels to be full", queues, () => queues().heldBytes > 1_000);
   const { left } = queues(); // taken now: after a reset, the kernel's table no longer lists received bytes
   await revoke();
-  const { held } = queues();
-  assert.ok(held <= controlBytesMax, `the kernel holds ${held} bytes when the cut is reported`);
+  const { heldBytes } = queues();
+  assert.ok(heldBytes <= controlBytesMax, `the kernel holds ${heldBytes} bytes when the cut is reported`);
   relay.resume();
   assert.notEqual((await ended).code, 0);
   assert.ok(queues().left <= left + controlBytesMax, `${queues().left - left} bytes arrived after the cut`);

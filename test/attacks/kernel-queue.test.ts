@@ -76,8 +76,8 @@ async function waitUntilHeld(socket: Socket, rig: Rig): Promise<void> {
  */
 async function assertNothingLeaves(socket: Socket, rig: Rig, session: number): Promise<void> {
   await rig.apply(sessionRevoked(session));
-  const held = heldBytesFor(socket, rig);
-  assert.ok(held <= controlBytesMax, `the kernel holds ${held} bytes when the cut is reported`);
+  const heldBytes = heldBytesFor(socket, rig);
+  assert.ok(heldBytes <= controlBytesMax, `the kernel holds ${heldBytes} bytes when the cut is reported`);
   const atReport = socket.bytesRead + queuesAt(socket.localPort ?? 0, rig.port).received;
   const isGone = queuesAt(rig.port, socket.localPort ?? 0).unacked === null;
   if (!isGone) {
@@ -183,9 +183,9 @@ for (const transport of transports)
       await waitFor(
         "the kernel to be full",
         () => {
-          const held = heldBytesFor(socket, rig);
-          same = held > 0 && held === last ? same + 1 : 0;
-          last = held;
+          const heldBytes = heldBytesFor(socket, rig);
+          same = heldBytes > 0 && heldBytes === last ? same + 1 : 0;
+          last = heldBytes;
           return same > 10;
         },
         { everyMs: 20, withinMs: 30_000 },
@@ -371,13 +371,13 @@ describe("a slow peer with its own upstream connection", { skip }, () => {
       socket.resume();
       pour(socket);
       await waitFor("the upstream connection", () => upstreams.length === 1);
-      const held = (): number => queuesAt(upstreams[0]?.remotePort ?? 0, port).unacked ?? 0;
-      await waitFor("the proxy's kernel to hold some of the upload", () => held() > 0, { withinMs: 30_000 });
+      const heldBytes = (): number => queuesAt(upstreams[0]?.remotePort ?? 0, port).unacked ?? 0;
+      await waitFor("the proxy's kernel to hold some of the upload", () => heldBytes() > 0, { withinMs: 30_000 });
 
       await rig.apply(sessionRevoked(1));
 
       // A FIN counts as one byte. It is sent if the upstream had just acknowledged everything.
-      assert.ok(held() <= 1, "the kernel holds no part of the upload when the cut is reported");
+      assert.ok(heldBytes() <= 1, "the kernel holds no part of the upload when the cut is reported");
       socket.destroy();
     });
 
@@ -385,13 +385,13 @@ describe("a slow peer with its own upstream connection", { skip }, () => {
    * While Node writes to an HTTP/2 connection it reads nothing from it, so only the kernel may hold the end of the
    * upload.
    */
-  async function fillKernel(held: () => number, sendPart: () => void): Promise<void> {
+  async function fillKernel(heldBytes: () => number, sendPart: () => void): Promise<void> {
     let last = 0;
     let same = 0;
     await waitFor(
       "the proxy's kernel to hold the end of the upload",
       () => {
-        const now = held();
+        const now = heldBytes();
         same = now > 1_000 && now === last ? same + 1 : 0;
         last = now;
         if (now === 0) sendPart();
@@ -414,16 +414,16 @@ describe("a slow peer with its own upstream connection", { skip }, () => {
         onRequest(socket, stream);
       });
     });
-    return { port, held: () => queuesAt(upstreams[0]?.remotePort ?? 0, port).unacked ?? 0 };
+    return { port, heldBytes: () => queuesAt(upstreams[0]?.remotePort ?? 0, port).unacked ?? 0 };
   }
 
-  for (const [what, ends] of [
+  for (const [variant, ends] of [
     ["whose caller has left", (caller: Socket) => caller.resetAndDestroy()],
     ["that the upstream has answered early", (_caller: Socket, answer: () => void) => answer()],
   ] as const)
-    test(`an upload over HTTP/2 ${what}`, async (t) => {
+    test(`an upload over HTTP/2 ${variant}`, async (t) => {
       let answer = (): void => {};
-      const { port, held } = await startUnreadingService(t, (upstream, stream) => {
+      const { port, heldBytes } = await startUnreadingService(t, (upstream, stream) => {
         answer = () => {
           upstream.write(headers(stream, endHeaders | endStream, ":status", "200"));
           upstream.write(reset(stream, 0));
@@ -434,13 +434,13 @@ describe("a slow peer with its own upstream connection", { skip }, () => {
       const head = `POST /up HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nContent-Length: 50000000\r\n\r\n`;
       const socket = await openStalled(t, rig, head);
       socket.resume();
-      await fillKernel(held, () => void socket.write(part));
+      await fillKernel(heldBytes, () => void socket.write(part));
       ends(socket, answer);
       await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.http === 0, { everyMs: 1 });
 
       await rig.apply(sessionRevoked(1));
 
-      assert.ok(held() <= 1, `the kernel holds ${held()} bytes of the upload when the cut is reported`);
+      assert.ok(heldBytes() <= 1, `the kernel holds ${heldBytes()} bytes of the upload when the cut is reported`);
     });
 });
 
@@ -458,11 +458,11 @@ describe("an orderly close", { skip }, () => {
     await upstream.close();
   });
 
-  for (const [what, ends] of [
+  for (const [variant, ends] of [
     ["that keeps its side open", false],
     ["that ends its side before it has read everything", true],
   ] as const)
-    test(`a slow caller ${what} receives the whole response of a connection that is to be closed`, async () => {
+    test(`a slow caller ${variant} receives the whole response of a connection that is to be closed`, async () => {
       const socket = connect({ port: rig.port, host: "127.0.0.1", allowHalfOpen: true });
       await once(socket, "connect");
       socket.pause();

@@ -320,12 +320,12 @@ test(
           reused = new CallerConnection(rig.port);
           let last: RequestSpec | undefined;
           let stripped = false;
-          for (const { change: what, again, requestSpec: drawnSpec } of steps) {
+          for (const { change: changeName, again, requestSpec: drawnSpec } of steps) {
             const one =
               last === undefined || again === 0 ? drawnSpec : again === 1 ? last : { ...drawnSpec, head: last.head };
             last = one;
-            await changes[what]?.(rig, upstream.port);
-            if (what.endsWith("Routes")) stripped = what === "strippedRoutes";
+            await changes[changeName]?.(rig, upstream.port);
+            if (changeName.endsWith("Routes")) stripped = changeName === "strippedRoutes";
             const outcomes: unknown[] = [];
             for (const way of ["kept", "fresh"] as const) {
               const [seenBefore, recordsBefore] = [upstream.seen.length, rig.records.length];
@@ -345,7 +345,7 @@ test(
                   assert.equal(answer.body, target, "a response to another request");
               }
             }
-            assert.deepEqual(outcomes[0], outcomes[1], `${textOf(one)} after ${what}`);
+            assert.deepEqual(outcomes[0], outcomes[1], `${textOf(one)} after ${changeName}`);
           }
         } finally {
           reused?.socket.destroy();
@@ -384,15 +384,19 @@ test("pipelined requests give the same results as each on its own connection", l
       reached += seen.length;
       for (const [i, answer] of together.entries()) {
         const [id] = valuesIn(answer.lines, "x-request-id");
-        const mine = seen.filter(({ lines }) => valuesIn(lines, "x-request-id")[0] === id);
+        const ownRequests = seen.filter(({ lines }) => valuesIn(lines, "x-request-id")[0] === id);
         const own = records.filter(({ requestId }) => requestId === id);
-        assert.deepEqual(comparable(answer, mine, own), alone[i], `${textOf(all[i] as RequestSpec)} as number ${i}`);
+        assert.deepEqual(
+          comparable(answer, ownRequests, own),
+          alone[i],
+          `${textOf(all[i] as RequestSpec)} as number ${i}`,
+        );
       }
       // Only requests after one that closes the connection go unanswered.
       if (together.length < all.length) {
         const last = together.at(-1);
-        const ends = last === undefined || valuesIn(last.lines, "connection").includes("close");
-        assert.ok(ends, `${together.length} of ${all.length}: ${all.map(textOf).join("\n--\n")}`);
+        const closes = last === undefined || valuesIn(last.lines, "connection").includes("close");
+        assert.ok(closes, `${together.length} of ${all.length}: ${all.map(textOf).join("\n--\n")}`);
       }
     }),
     { numRuns: 120, endOnFailure: true },

@@ -186,7 +186,7 @@ async function startNodeUpstream(): Promise<RecordingUpstream> {
         connection.bytes = "";
         return { connection, bytes };
       });
-      const found: StrictMessage[] = [];
+      const parsed: StrictMessage[] = [];
       for (const { connection, bytes } of fresh) {
         const { messages, problem } = readRequests(bytes);
         // A caller that aborts in the middle of a body makes the proxy close the upstream connection as well.
@@ -195,17 +195,17 @@ async function startNodeUpstream(): Promise<RecordingUpstream> {
           await waitFor("the aborted connection to close", () => connection.closed);
         }
         for (const message of messages) verifyRequest(message, permits);
-        found.push(...messages);
+        parsed.push(...messages);
       }
-      const ids = found.map(({ lines }) => valuesIn(lines, "x-request-id")[0] ?? "");
+      const ids = parsed.map(({ lines }) => valuesIn(lines, "x-request-id")[0] ?? "");
       assert.deepEqual(
         lenientlyRead.map(({ method, target, id }) => [method, target, id]).sort(),
-        found.map(({ method, target }, i) => [method, target, ids[i]]).sort(),
+        parsed.map(({ method, target }, i) => [method, target, ids[i]]).sort(),
         "the lenient server reads the same requests as the strict parser",
       );
       assert.equal(new Set(ids).size, ids.length, "no permit is used twice");
       const order = permits.map(({ requestId }) => requestId);
-      return found
+      return parsed
         .filter(({ complete }) => complete)
         .map((message) => ({
           ...message,

@@ -60,10 +60,10 @@ async function requestUntilHeld(socket: Socket, rig: Rig, requestOnce: () => voi
     "the proxy's kernel to hold the end of a response",
     () => {
       if (rig.proxy.stats().inFlight.http > 0) return false;
-      const held = heldBytesFor(socket, rig);
-      same = held > 1_000 && held === last ? same + 1 : 0;
-      last = held;
-      if (held === 0) {
+      const heldBytes = heldBytesFor(socket, rig);
+      same = heldBytes > 1_000 && heldBytes === last ? same + 1 : 0;
+      last = heldBytes;
+      if (heldBytes === 0) {
         requestCount++;
         requestOnce();
       }

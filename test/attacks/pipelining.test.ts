@@ -267,12 +267,12 @@ test("early bytes of an upgrade are not parsed as requests, even if its head had
 
   // Three TLS records in one write: TLS decrypts all of them before the parser receives the second.
   const plain = connect(rig.port, "127.0.0.1");
-  let held: Buffer[] | null = null;
+  let buffered: Buffer[] | null = null;
   const between = new Duplex({
     read() {},
     write(chunk: Buffer, _encoding, done) {
-      if (held === null) plain.write(chunk);
-      else held.push(chunk);
+      if (buffered === null) plain.write(chunk);
+      else buffered.push(chunk);
       done();
     },
   });
@@ -284,13 +284,13 @@ test("early bytes of an upgrade are not parsed as requests, even if its head had
     received += chunk.toString("latin1");
   });
   await once(client, "secureConnect");
-  held = [];
+  buffered = [];
   const send = (text: string): Promise<void> => new Promise((resolve) => client.write(text, () => resolve()));
   await send("POST / HTTP/1.1\r\nHost: nowhere.localhost\r\nContent-Length: 10\r\n\r\n12345");
   await send("67890");
   await send("GET / HTTP/1.1\r\nHost: app.localhost\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n");
-  plain.write(Buffer.concat(held.splice(0)));
-  held = null;
+  plain.write(Buffer.concat(buffered.splice(0)));
+  buffered = null;
   await waitFor("the handshake to arrive", () => upstreamReceived.endsWith("\r\n\r\n"));
   upstreamReceived = "";
   await send(get("/early"));

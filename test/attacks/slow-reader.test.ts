@@ -39,11 +39,11 @@ function queuesOf(socket: Socket, port: number): Readonly<{ unacked: number; rec
 }
 
 /** Waits until the measured number has stopped changing. */
-async function untilStable(what: string, measure: () => number): Promise<number> {
+async function untilStable(description: string, measure: () => number): Promise<number> {
   let before = -1;
   let same = 0;
   return waitFor(
-    what,
+    description,
     () => {
       const now = measure();
       same = now === before ? same + 1 : 0;
@@ -83,7 +83,7 @@ for (const transport of ["plain", "tls"] as const) {
 
     /** Bytes that were received but not yet decrypted count only once their TLS record is complete. */
     const slack = transport === "tls" ? 70_000 : 0;
-    async function openStalled(alpn: string, ask: (socket: Socket) => void): Promise<Socket> {
+    async function openStalled(alpn: string, sendRequest: (socket: Socket) => void): Promise<Socket> {
       const { port } = rig;
       const host = "127.0.0.1";
       const socket =
@@ -92,7 +92,7 @@ for (const transport of ["plain", "tls"] as const) {
           : connectTls({ port, host, rejectUnauthorized: false, ALPNProtocols: [alpn] });
       socket.on("error", () => {});
       await new Promise((resolve) => socket.once(transport === "plain" ? "connect" : "secureConnect", resolve));
-      ask(socket);
+      sendRequest(socket);
       socket.pause();
       await untilStable("the kernels to be full", () => {
         const { unacked, received } = queuesOf(socket, port);

@@ -1,5 +1,5 @@
 /**
- * Callers that are deliberately slow to request, to send and to read. Each loses its connection in the end, and no
+ * Callers that are deliberately slow to request, to send and to read. Each eventually loses its connection, and no
  * other caller does.
  */
 import assert from "node:assert/strict";

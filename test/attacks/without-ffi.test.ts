@@ -44,14 +44,14 @@ for (const transport of ["plain", "tls"] as const)
       return socket;
     }
 
-    const held = (socket: Socket): number | null => queuesAt(started.port, socket.localPort ?? 0).unacked;
+    const heldBytes = (socket: Socket): number | null => queuesAt(started.port, socket.localPort ?? 0).unacked;
     async function waitUntilFull(socket: Socket): Promise<void> {
       let last = -1;
       let same = 0;
       await waitFor(
         "the kernels to be full",
         () => {
-          const now = held(socket) ?? 0;
+          const now = heldBytes(socket) ?? 0;
           same = now > 0 && now === last ? same + 1 : 0;
           last = now;
           return same > 10;
@@ -71,7 +71,7 @@ for (const transport of ["plain", "tls"] as const)
       socket.write(`GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\n\r\n`);
       await waitUntilFull(socket);
       await revoke(1);
-      assert.equal(held(socket), null);
+      assert.equal(heldBytes(socket), null);
       socket.destroy();
     });
 
@@ -84,7 +84,7 @@ for (const transport of ["plain", "tls"] as const)
       socket.pause();
       await waitUntilFull(socket);
       await revoke(2);
-      assert.notEqual(held(socket), null, "the connection stays open");
+      assert.notEqual(heldBytes(socket), null, "the connection stays open");
       socket.resume();
       await waitFor("the stream to be reset", () => client.isOver(1), { withinMs: 60_000 });
       assert.equal(client.closed, false);

@@ -1,3 +1,7 @@
+/**
+ * The signed identity assertion: claims, caching, signing keys and their rotation, and the size limit of identity
+ * headers.
+ */
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
 import { describe, test } from "node:test";
@@ -60,9 +64,9 @@ function principal(parts: Partial<Principal> & { expiresAt?: number } = {}): Pri
 }
 async function issueWithinBound(
   assertions: Awaited<ReturnType<typeof start>>["assertions"],
-  ...asked: Parameters<typeof assertions.issue>
+  ...requested: Parameters<typeof assertions.issue>
 ): Promise<IdentityAssertion> {
-  const introduced = await assertions.issue(...asked);
+  const introduced = await assertions.issue(...requested);
   if (introduced.assertion === null) assert.fail(`${introduced.bytes} bytes exceed the bound`);
   return introduced;
 }
@@ -241,8 +245,8 @@ describe("a cached assertion", () => {
     const scopes = [scope, { ...scope, hostname: "other.example" }, { ...scope, rules }];
     const made = await Promise.all(scopes.map((each) => assertions.issue(alice, each)));
     for (const i of [0, 0, 1, 1, 2, 2, 0, 2, 1, 0]) {
-      const asked = scopes[i] ?? assert.fail();
-      assert.equal(assertions.issue(alice, asked), made[i]);
+      const requested = scopes[i] ?? assert.fail();
+      assert.equal(assertions.issue(alice, requested), made[i]);
     }
   });
   test("that could not be signed is signed again on the next request", async () => {
@@ -325,17 +329,17 @@ describe("identity headers above their bound", () => {
   }
 
   async function startBounded(parts: Partial<Options> = {}) {
-    const found: OversizeIdentity[] = [];
+    const oversized: OversizeIdentity[] = [];
     const started = await start({
       groupsOfPolicy: (routeId) => (routeId === "wiki" ? ["group-7", "Engineering", "not-mine"] : []),
-      onOversize: (oversize) => void found.push(oversize),
+      onOversize: (oversize) => void oversized.push(oversize),
       ...parts,
     });
-    return { ...started, found };
+    return { ...started, oversized };
   }
 
   test("5,000 groups are reduced to those that the route's policy names, and the assertion states how many it omits", async () => {
-    const { assertions, found } = await startBounded({
+    const { assertions, oversized } = await startBounded({
       claimsHeaders: { "x-groups": "groups", "x-omitted": "groups_omitted" },
     });
     const alice = principal({ groups: new Set(["g1" as GroupId, ...many]) });
@@ -349,7 +353,7 @@ describe("identity headers above their bound", () => {
     ]);
     assert.ok(bytesOf(introduced) <= 16_384);
     assert.deepEqual(
-      found.map(({ outcome, routeId, groupsOmitted }) => [outcome, routeId, groupsOmitted]),
+      oversized.map(({ outcome, routeId, groupsOmitted }) => [outcome, routeId, groupsOmitted]),
       [["reduced", "wiki", 4_999]],
     );
     assert.equal(
@@ -357,7 +361,7 @@ describe("identity headers above their bound", () => {
       introduced,
       "the reduced assertion is cached like any other",
     );
-    assert.equal(found.length, 1, "and is reported once");
+    assert.equal(oversized.length, 1, "and is reported once");
   });
 
   test("routes whose policies name other groups get assertions of their own", async () => {
@@ -386,14 +390,14 @@ describe("identity headers above their bound", () => {
   });
 
   test("an assertion that exceeds the bound although a filter names its groups is refused, and the refusal is cached", async () => {
-    const { assertions, found } = await startBounded();
+    const { assertions, oversized } = await startBounded();
     const alice = principal({ groups: new Set(many) });
     const filtered = { ...rules, groupsFilter: many };
     const refused = await assertions.issue(alice, { ...scope, rules: filtered });
     assert.equal(refused.assertion, null);
     assert.equal(assertions.issue(alice, { ...scope, rules: filtered }), refused);
     assert.deepEqual(
-      found.map(({ outcome }) => outcome),
+      oversized.map(({ outcome }) => outcome),
       ["refused"],
     );
     const few = { ...rules, groupsFilter: ["group-1"] };
@@ -404,11 +408,11 @@ describe("identity headers above their bound", () => {
   });
 
   test("a claim that is too long by itself is refused", async () => {
-    const { assertions, found } = await startBounded();
+    const { assertions, oversized } = await startBounded();
     const claims = { nickname: ["x".repeat(20_000)] };
     assert.equal((await assertions.issue(principal({ claims }), { ...scope, rules })).assertion, null);
     assert.deepEqual(
-      found.map(({ outcome }) => outcome),
+      oversized.map(({ outcome }) => outcome),
       ["refused"],
     );
   });
@@ -421,18 +425,18 @@ describe("identity headers above their bound", () => {
       const bytes = bytesOf(await issueWithinBound(free.assertions, alice, { ...scope, rules }));
       const exact = await startBounded({ signingKey: key, uuid: () => "same-length", bytesMax: bytes });
       await issueWithinBound(exact.assertions, alice, { ...scope, rules });
-      assert.deepEqual(exact.found, []);
+      assert.deepEqual(exact.oversized, []);
       const less = await startBounded({ signingKey: key, uuid: () => "same-length", bytesMax: bytes - 1 });
       await issueWithinBound(less.assertions, alice, { ...scope, rules });
       assert.deepEqual(
-        less.found.map(({ outcome }) => outcome),
+        less.oversized.map(({ outcome }) => outcome),
         ["reduced"],
       );
     }
   });
 
   test("only the headers that a route sends count", async () => {
-    const { assertions, found } = await startBounded();
+    const { assertions, oversized } = await startBounded();
     const alice = principal({ groups: new Set(many) });
     const carriers = { assertions: 0, claimHeaders: ["x-email"], impersonation: false };
     const none = { ...rules, carriers };
@@ -443,7 +447,7 @@ describe("identity headers above their bound", () => {
       "group-7",
     ]);
     assert.deepEqual(
-      found.map(({ outcome }) => outcome),
+      oversized.map(({ outcome }) => outcome),
       ["reduced"],
     );
   });

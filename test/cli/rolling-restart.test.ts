@@ -113,7 +113,7 @@ test("during a rolling restart of two proxies under load no request fails, and s
     idp_client_secret: "secret",
   });
   const proxies = [member("one", one, oneMetrics, proxied(one)), member("two", two, twoMetrics, proxied(two))];
-  const start = (of: Member): Promise<void> => startMember(of, join(folder.path, `${of.name}.log`));
+  const start = (node: Member): Promise<void> => startMember(node, join(folder.path, `${node.name}.log`));
   t.after(() => Promise.all([databroker, ...proxies].map(({ child }) => child?.kill())));
   await start(databroker);
   await Promise.all(proxies.map(start));

@@ -36,8 +36,8 @@ test("during a rotation of the secret a snapshot is taken with the current one, 
       () => logged.includes("the newest snapshot does not need shared_secret_previous") === isAnnounced,
       patience,
     );
-    const taken = logged.filter((message) => message === "took a snapshot").length;
-    assert.equal(taken, secrets.shared_secret === next ? 1 : 0);
+    const snapshotCount = logged.filter((message) => message === "took a snapshot").length;
+    assert.equal(snapshotCount, secrets.shared_secret === next ? 1 : 0);
     await parts.stop();
   }
 

@@ -56,9 +56,9 @@ test("the JWKS holds only public keys, is cacheable for a minute, has a strong v
     assert.equal(keys[0]?.["d"], undefined);
     const etag = String(answer.headers["etag"]);
     assert.match(etag, /^"[^"]+"$/);
-    for (const held of [etag, `"other", ${etag}`, `W/${etag}`, "*"]) {
-      const same = await visitor.request(url, { headers: { "if-none-match": held } });
-      assert.equal(same.status, 304, held);
+    for (const validator of [etag, `"other", ${etag}`, `W/${etag}`, "*"]) {
+      const same = await visitor.request(url, { headers: { "if-none-match": validator } });
+      assert.equal(same.status, 304, validator);
       assert.equal(same.body, "");
       assert.equal(same.headers["etag"], etag);
       assert.equal(same.headers["access-control-allow-origin"], "*");

@@ -15,18 +15,18 @@ test("a first visit ends on the requested page, signed in, with host-only cookie
   assert.equal(first.location?.searchParams.get("pomerium_redirect_uri"), world.url("app", "/x?b=2&a=1"));
   assert.equal(first.location?.searchParams.get("pomerium_seen"), null, "no credential was refused");
 
-  const there = await visitor.request(first.location ?? "");
-  assert.equal(there.status, 302);
-  assert.equal(there.headers["cache-control"], "no-store");
-  assert.equal(there.headers["referrer-policy"], "no-referrer");
-  const authorizationQuery = there.location?.searchParams;
-  assert.equal(there.location?.origin, world.idpUrl.origin);
+  const redirect = await visitor.request(first.location ?? "");
+  assert.equal(redirect.status, 302);
+  assert.equal(redirect.headers["cache-control"], "no-store");
+  assert.equal(redirect.headers["referrer-policy"], "no-referrer");
+  const authorizationQuery = redirect.location?.searchParams;
+  assert.equal(redirect.location?.origin, world.idpUrl.origin);
   assert.equal(authorizationQuery?.get("response_type"), "code");
   assert.equal(authorizationQuery?.get("code_challenge_method"), "S256");
   assert.equal(authorizationQuery?.get("redirect_uri"), world.url("authenticate", "/oauth2/callback"));
   assert.match(authorizationQuery?.get("nonce") ?? "", /^[\w-]{40,}$/);
 
-  const form = await visitor.navigate(there.location ?? "");
+  const form = await visitor.navigate(redirect.location ?? "");
   const back = await visitor.navigate(form.url, { form: { user: "alice", password: "x" } });
   assert.equal(back.status, 200, back.body);
   assert.equal(back.url.href, world.url("app", "/x?b=2&a=1"));
@@ -97,8 +97,8 @@ test("the cookie of one route is valid for no other route and not for the authen
   });
   assert.match(here.body, /You are not signed in/);
   const authenticate = visitor.cookie("authenticate.localhost", "_pomerium_authenticate") ?? "";
-  const there = await thief.request(world.url("app"), { headers: { cookie: `_pomerium=${authenticate}` } });
-  assert.equal(there.status, 302, "nor the other way round");
+  const redirect = await thief.request(world.url("app"), { headers: { cookie: `_pomerium=${authenticate}` } });
+  assert.equal(redirect.status, 302, "nor the other way round");
 });
 
 test("thirty tabs that start at once in a browser without a cookie all reach their page", async (t) => {

@@ -32,13 +32,16 @@ test("signing out on a route ends the session in the log, the tokens and the ses
   assert.equal(second.status, 302);
   assert.equal(statusOf(world, sessionId), "revoked", "revoked before the redirect to the provider");
   assert.equal(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined);
-  const there = second.location ?? assert.fail();
-  assert.equal(there.origin, world.idpUrl.origin);
-  assert.equal(decodeJwt(there.searchParams.get("id_token_hint") ?? "").sub, "alice");
-  assert.equal(there.searchParams.get("client_id"), "cardea");
-  assert.equal(there.searchParams.get("post_logout_redirect_uri"), world.url("authenticate", "/.pomerium/signed_out"));
+  const atProvider = second.location ?? assert.fail();
+  assert.equal(atProvider.origin, world.idpUrl.origin);
+  assert.equal(decodeJwt(atProvider.searchParams.get("id_token_hint") ?? "").sub, "alice");
+  assert.equal(atProvider.searchParams.get("client_id"), "cardea");
+  assert.equal(
+    atProvider.searchParams.get("post_logout_redirect_uri"),
+    world.url("authenticate", "/.pomerium/signed_out"),
+  );
 
-  const end = await visitor.navigate(there);
+  const end = await visitor.navigate(atProvider);
   assert.equal(end.url.href.split("?")[0], world.url("authenticate", "/.pomerium/signed_out"));
   assert.match(end.body, /You are signed out/);
   const outcome = await world.oidc.refresh(tokens);
@@ -236,8 +239,10 @@ test("a redirect address of a sign-out is followed only if enabled, and only to 
     const visitor = world.visitor();
     await signIn(world, visitor, "alice");
     const query = `?pomerium_redirect_uri=${encodeURIComponent(named)}`;
-    const there = await visitor.navigate(world.url("app", `/.pomerium/sign_out${query}`), { until: world.idpUrl.href });
-    return there.location?.searchParams.get("post_logout_redirect_uri");
+    const atProvider = await visitor.navigate(world.url("app", `/.pomerium/sign_out${query}`), {
+      until: world.idpUrl.href,
+    });
+    return atProvider.location?.searchParams.get("post_logout_redirect_uri");
   };
   const [enabled, disabled] = [await start(true), await start(false)];
   assert.equal(await redirectAfter(disabled, disabled.url("wiki", "/a")), usual);

@@ -54,7 +54,7 @@ class World {
   }
 }
 
-const why = (caller: ResolvedCaller): string =>
+const describeCaller = (caller: ResolvedCaller): string =>
   caller.type === "principal" ? "principal" : `${caller.type}: ${caller.why}`;
 const members = (change: { added?: number[]; removed?: number[] }): CardeaEvent => ({
   type: "GroupMembersChanged",
@@ -121,31 +121,34 @@ const anonymousCases: readonly (readonly [string, (world: World) => ResolvedCall
 for (const [name, act, expect] of anonymousCases) {
   test(`${name} is anonymous: ${expect}`, () => {
     const world = new World().given(created(1, 1));
-    assert.equal(why(world.resolve()), "principal");
-    assert.equal(why(act(world)), `anonymous: ${expect}`);
+    assert.equal(describeCaller(world.resolve()), "principal");
+    assert.equal(describeCaller(act(world)), `anonymous: ${expect}`);
   });
 }
 
 test("a session created after the revocation or the restore is valid", () => {
   const world = new World().given(created(1, 1), user("UserSuspended"), user("UserRestored"), created(2, 1));
-  assert.equal(why(world.resolve(2)), "principal");
+  assert.equal(describeCaller(world.resolve(2)), "principal");
   world.given(user("UserSessionsRevoked"), created(3, 1));
-  assert.equal(why(world.resolve(2)), "anonymous: session-revoked: operator");
-  assert.equal(why(world.resolve(3)), "principal");
+  assert.equal(describeCaller(world.resolve(2)), "anonymous: session-revoked: operator");
+  assert.equal(describeCaller(world.resolve(3)), "principal");
 });
 
 test("a handle that names no provider takes its session's provider", () => {
   const world = new World().given(created(1, 1));
-  assert.equal(why(world.resolve(1, 1, { handleIdp: "" })), "principal");
-  assert.equal(why(world.resolve(1, 1, { handleIdp: "", idpId: "other" })), "anonymous: identity-provider-differs");
+  assert.equal(describeCaller(world.resolve(1, 1, { handleIdp: "" })), "principal");
+  assert.equal(
+    describeCaller(world.resolve(1, 1, { handleIdp: "", idpId: "other" })),
+    "anonymous: identity-provider-differs",
+  );
 });
 
 test("personal data that cannot be decrypted yet means that the node is behind, and is tried again", () => {
   const world = new World().given(created(1, 1));
   world.hasKey = false;
-  assert.equal(why(world.resolve()), "behind: personal-data-not-open");
+  assert.equal(describeCaller(world.resolve()), "behind: personal-data-not-open");
   world.hasKey = true;
-  assert.equal(why(world.resolve()), "principal");
+  assert.equal(describeCaller(world.resolve()), "principal");
 });
 
 test("personal data is decrypted once per session, and the same principal is returned", () => {
@@ -182,9 +185,9 @@ test("a change of groups, user or claims creates a new principal at once", () =>
 
 test("a cached principal does not outlive the revocation of the session", () => {
   const world = new World().given(created(1, 1));
-  assert.equal(why(world.resolve()), "principal");
+  assert.equal(describeCaller(world.resolve()), "principal");
   world.given(revoked(1, 1));
-  assert.equal(why(world.resolve()), "anonymous: session-revoked: operator");
+  assert.equal(describeCaller(world.resolve()), "anonymous: session-revoked: operator");
 });
 
 test("decrypted personal data of a revoked session is dropped on its next request", () => {

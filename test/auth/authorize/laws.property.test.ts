@@ -60,7 +60,7 @@ const timed = fc.oneof(
 );
 const recorded = named(
   "record",
-  fc.tuple(fc.constantFrom(...recordTypes), recordTest).map(([type, of]) => ({ type, ...of })),
+  fc.tuple(fc.constantFrom(...recordTypes), recordTest).map(([type, input]) => ({ type, ...input })),
 );
 const anyCriterion = fc.oneof(
   {
@@ -99,10 +99,10 @@ const anyCriterion = fc.oneof(
   { weight: 2, arbitrary: timed },
   { weight: 3, arbitrary: recorded },
 );
-const conditionals = (of: fc.Arbitrary<object>): fc.Arbitrary<Conditionals> =>
-  fc.dictionary(fc.constantFrom("and", "or", "not", "nor"), fc.array(of, { maxLength: 4 }), { maxKeys: 3 });
-const policyOf = (of: fc.Arbitrary<object>): fc.Arbitrary<Policy> =>
-  fc.array(fc.dictionary(fc.constantFrom("allow", "deny"), conditionals(of), { maxKeys: 2 }), { maxLength: 3 });
+const conditionals = (input: fc.Arbitrary<object>): fc.Arbitrary<Conditionals> =>
+  fc.dictionary(fc.constantFrom("and", "or", "not", "nor"), fc.array(input, { maxLength: 4 }), { maxKeys: 3 });
+const policyOf = (input: fc.Arbitrary<object>): fc.Arbitrary<Policy> =>
+  fc.array(fc.dictionary(fc.constantFrom("allow", "deny"), conditionals(input), { maxKeys: 2 }), { maxLength: 3 });
 const anyPolicy = policyOf(anyCriterion);
 
 const device = fc.record({ id: word, typeId: fc.constantFrom("any", "key"), approvedBy: fc.option(word) });
@@ -172,14 +172,14 @@ function ask(policy: unknown, { who, what, at, data }: Situation): Decision {
     assert.notEqual(rule, null);
   return decision;
 }
-const permits = (policy: unknown, of: Situation): boolean => ask(policy, of).type === "permit";
+const permits = (policy: unknown, input: Situation): boolean => ask(policy, input).type === "permit";
 const runs = { numRuns: 600 };
 
 test("adding a deny rule never permits more, and a met deny permits nothing", () => {
   fc.assert(
-    fc.property(anyPolicy, conditionals(anyCriterion), situation, (policy, deny, of) => {
-      if (permits([...policy, { deny }], of)) assert(permits(policy, of));
-      assert(!permits([...policy, { deny: { or: [{ accept: 1 }] } }], of));
+    fc.property(anyPolicy, conditionals(anyCriterion), situation, (policy, deny, input) => {
+      if (permits([...policy, { deny }], input)) assert(permits(policy, input));
+      assert(!permits([...policy, { deny: { or: [{ accept: 1 }] } }], input));
     }),
     runs,
   );
@@ -187,7 +187,7 @@ test("adding a deny rule never permits more, and a met deny permits nothing", ()
 
 test("neither the order of rules and criteria nor duplicates change the decision or its reasons", () => {
   fc.assert(
-    fc.property(anyPolicy, situation, (policy, of) => {
+    fc.property(anyPolicy, situation, (policy, input) => {
       const turned = policy
         .map((rules) =>
           Object.fromEntries(
@@ -198,13 +198,13 @@ test("neither the order of rules and criteria nor duplicates change the decision
                 Object.fromEntries(
                   Object.entries(body)
                     .reverse()
-                    .map(([operator, of]) => [operator, [...of, ...of].reverse()]),
+                    .map(([operator, input]) => [operator, [...input, ...input].reverse()]),
                 ),
               ]),
           ),
         )
         .reverse();
-      assert.equal(summaryOf(ask(turned, of)), summaryOf(ask(policy, of)));
+      assert.equal(summaryOf(ask(turned, input)), summaryOf(ask(policy, input)));
     }),
     runs,
   );
@@ -212,10 +212,10 @@ test("neither the order of rules and criteria nor duplicates change the decision
 
 test("unknown never permits: what is permitted without a data set is permitted with any content of it", () => {
   fc.assert(
-    fc.property(policyOf(fc.oneof(recorded, anyCriterion)), situation, contents, (policy, of, data) => {
-      if (!permits(policy, { ...of, data: unread })) return;
-      assert(permits(policy, { ...of, data }));
-      assert(permits(policy, { ...of, data: [data[0], undefined] }));
+    fc.property(policyOf(fc.oneof(recorded, anyCriterion)), situation, contents, (policy, input, data) => {
+      if (!permits(policy, { ...input, data: unread })) return;
+      assert(permits(policy, { ...input, data }));
+      assert(permits(policy, { ...input, data: [data[0], undefined] }));
     }),
     { numRuns: 1_500 },
   );
@@ -223,8 +223,8 @@ test("unknown never permits: what is permitted without a data set is permitted w
 
 test("what is permitted to an anonymous caller is permitted to every user", () => {
   fc.assert(
-    fc.property(anyPolicy, situation, person, (policy, of, who) => {
-      if (permits(policy, { ...of, who: null })) assert(permits(policy, { ...of, who }));
+    fc.property(anyPolicy, situation, person, (policy, input, who) => {
+      if (permits(policy, { ...input, who: null })) assert(permits(policy, { ...input, who }));
     }),
     { numRuns: 1_500 },
   );
@@ -236,13 +236,13 @@ test("a decision is valid until exactly the time that it states", () => {
       policyOf(fc.oneof(timed, anyCriterion)),
       situation,
       fc.double({ min: 0, max: 1, noNaN: true }),
-      (policy, of, part) => {
-        const now = ask(policy, of);
+      (policy, input, part) => {
+        const now = ask(policy, input);
         const until = now.until ?? year[1];
-        assert(until > of.at || now.until === null);
-        const last = Math.max(of.at, until - 1);
-        for (const at of [last, of.at + Math.floor((last - of.at) * part)])
-          assert.equal(summaryOf(ask(policy, { ...of, at })), summaryOf(now), `at ${at}`);
+        assert(until > input.at || now.until === null);
+        const last = Math.max(input.at, until - 1);
+        for (const at of [last, input.at + Math.floor((last - input.at) * part)])
+          assert.equal(summaryOf(ask(policy, { ...input, at })), summaryOf(now), `at ${at}`);
       },
     ),
     { numRuns: 1_000 },

@@ -144,10 +144,10 @@ const anyCriterion = fc.oneof(
   { weight: 1, arbitrary: textMatcher.map((data) => ({ http_method: data })) },
   { weight: 6, arbitrary: sessionCriterion },
 );
-const conditionals = (of: fc.Arbitrary<Record<string, unknown>>) =>
-  fc.dictionary(fc.constantFrom("and", "or", "not", "nor"), fc.array(of, { maxLength: 5 }), { maxKeys: 3 });
-const policyOf = (of: fc.Arbitrary<Record<string, unknown>>): fc.Arbitrary<Policy> =>
-  fc.array(fc.dictionary(fc.constantFrom("allow", "deny"), conditionals(of), { maxKeys: 2 }), { maxLength: 3 });
+const conditionals = (element: fc.Arbitrary<Record<string, unknown>>) =>
+  fc.dictionary(fc.constantFrom("and", "or", "not", "nor"), fc.array(element, { maxLength: 5 }), { maxKeys: 3 });
+const policyOf = (element: fc.Arbitrary<Record<string, unknown>>): fc.Arbitrary<Policy> =>
+  fc.array(fc.dictionary(fc.constantFrom("allow", "deny"), conditionals(element), { maxKeys: 2 }), { maxLength: 3 });
 const anyPolicy = policyOf(anyCriterion);
 const person: fc.Arbitrary<Person> = fc.record({
   subject: word,

@@ -1,3 +1,4 @@
+/** `cardea check`: validation of a configuration file or of environment variables. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
@@ -6,7 +7,7 @@ import { test } from "node:test";
 import { TemporaryFolder } from "../../support/child.ts";
 import { run } from "../support.ts";
 
-const secret = (of: string): string => createHash("sha256").update(of).digest("base64");
+const secret = (label: string): string => createHash("sha256").update(label).digest("base64");
 const good = `services: [proxy]
 authenticate_service_url: https://authenticate.example.com
 idp_provider: oidc

@@ -1,3 +1,4 @@
+/** `cardea demo`: the demo identity provider and app as a process of their own. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

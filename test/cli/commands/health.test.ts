@@ -1,3 +1,4 @@
+/** `cardea health`: readiness and liveness checks for container platforms. */
 import assert from "node:assert/strict";
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";

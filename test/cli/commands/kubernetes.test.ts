@@ -25,8 +25,8 @@ async function startProxy() {
       return;
     }
     state.requests.push(req.headers);
-    const known = req.headers.authorization === `Bearer Pomerium-${state.accepted}`;
-    if (!known) res.writeHead(401, { "x-pomerium-intercepted-response": "true" }).end();
+    const isAccepted = req.headers.authorization === `Bearer Pomerium-${state.accepted}`;
+    if (!isAccepted) res.writeHead(401, { "x-pomerium-intercepted-response": "true" }).end();
     else res.writeHead(state.api401 ? 401 : 200).end("{}");
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -1,3 +1,4 @@
+/** `cardea snapshot`: list, verify, and restore of a lost log from a snapshot. */
 import assert from "node:assert/strict";
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
@@ -149,9 +150,9 @@ test("a lost log is restored from a snapshot with the saved keys, except those o
     const [epoch, position] = String(report.link).split(".").map(Number);
     assert.equal(status.epoch, (epoch ?? 0) + 1);
     assert.equal(status.head.position, (position ?? 0) + 1);
-    const held = await parts.log?.keys([erasedId, parseUserId("person-1")]);
+    const storedKeys = await parts.log?.keys([erasedId, parseUserId("person-1")]);
     assert.deepEqual(
-      held?.map(({ userId }) => userId),
+      storedKeys?.map(({ userId }) => userId),
       ["person-1"],
     );
     const storedConfig = await parts.forRole("operator").configuration(configHash);

@@ -445,12 +445,12 @@ routes:
     "allow_public_unauthenticated_access: true",
   );
   assert.equal(await shows(named, "alice"), "deny 495 invalid-client-certificate");
-  const mine = mtls(
+  const byPolicy = mtls(
     ", enforcement: policy",
     "policy: { allow: { or: [{ client_certificate: { san_email: alice@example.com } }] } }",
   );
-  assert.equal(await shows(mine, "alice"), "permit 200 client-certificate-ok");
-  assert.equal(await shows(mine, "mallory"), "deny 403 client-certificate-unauthorized");
+  assert.equal(await shows(byPolicy, "alice"), "permit 200 client-certificate-ok");
+  assert.equal(await shows(byPolicy, "mallory"), "deny 403 client-certificate-unauthorized");
 });
 
 // --- configurations
@@ -565,9 +565,9 @@ test("data sources of a configuration are read; an unreadable one is named and l
     const { result, status, reasons, read } = JSON.parse(out) as Answer;
     return { brief: [result, status, ...reasons].join(" "), err, read };
   };
-  const found = await evaluateWith(people, alice);
-  assert.deepEqual([found.brief, found.err], ["permit 200 record-ok", ""]);
-  assert(found.read.includes("record:hr"));
+  const matched = await evaluateWith(people, alice);
+  assert.deepEqual([matched.brief, matched.err], ["permit 200 record-ok", ""]);
+  assert(matched.read.includes("record:hr"));
   assert.equal((await evaluateWith(people, anonymous)).brief, "signin 302 user-unauthenticated");
   const missing = await evaluateWith(join(folder.path, "nowhere.csv"), alice);
   assert.deepEqual([missing.brief, missing.err], ["deny 503 record-unavailable", "data source hr: does not exist\n"]);

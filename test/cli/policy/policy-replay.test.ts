@@ -92,9 +92,9 @@ test("a route without an id is named by its name, and JSON has the id of the rec
 });
 
 test("a removed route loses access, and a newly public route gains it", async () => {
-  const gone = await replay({ from: "https://other.example.com" }, [{}]);
-  assert.equal(gone.code, 1);
-  assert.match(gone.out, /loses {2}u-ann.*\[route-not-found\]/);
+  const removed = await replay({ from: "https://other.example.com" }, [{}]);
+  assert.equal(removed.code, 1);
+  assert.match(removed.out, /loses {2}u-ann.*\[route-not-found\]/);
   const open = await replay({ allow_public_unauthenticated_access: true }, [
     { ...anonymous, result: "signin", status: 302 },
   ]);
@@ -155,13 +155,13 @@ test("decisions not made by policy, gaps and invalid lines are counted with thei
     ...[{}, { result: "unavailable", status: 503 }, { result: "signin", status: 401 }, gap, '{"kind":"dec', "{}"],
   ]);
   assert.equal(code, 0);
-  for (const why of [
+  for (const reason of [
     "policy did not decide it: unavailable",
     "the session had ended",
     "a gap in the file",
     "2 × {2}the line is not",
   ])
-    assert.match(out, new RegExp(why));
+    assert.match(out, new RegExp(reason));
 });
 
 test("rotated files are read too, compressed or not, and duplicate records count once", async () => {

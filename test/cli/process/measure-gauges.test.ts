@@ -1,3 +1,4 @@
+/** Gauges of named measures: metric names, units and removal. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Registry } from "prom-client";

@@ -1,3 +1,4 @@
+/** Readiness of a node and the share of routes that it serves. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { commonShare, readinessOf, readyForAll, routeShareOf } from "../../../src/cli/process/readiness.ts";
@@ -31,11 +32,11 @@ test("the share counts the routes that the node can decide now", () => {
 });
 
 test("a node that answers 503 on its deny routes is ready, and not ready for all routes", () => {
-  const found = { ready: true, reasons: ["within stale_grace"], routes: routeShareOf(1, routes) };
-  assert.deepEqual(readyForAll(found), {
+  const readiness = { ready: true, reasons: ["within stale_grace"], routes: routeShareOf(1, routes) };
+  assert.deepEqual(readyForAll(readiness), {
     ready: false,
     reasons: ["within stale_grace", "2 of 4 routes answer 503"],
-    routes: found.routes,
+    routes: readiness.routes,
   });
   const fresh = { ready: true, reasons: [], routes: routeShareOf(-1, routes) };
   assert.equal(readyForAll(fresh), fresh);

@@ -1,3 +1,4 @@
+/** The command line: help, usage errors, suggestions and exit codes. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { runCommandLine } from "../../../src/cli/index.ts";

@@ -1,3 +1,4 @@
+/** Local fetch: resolution of localhost names and configured host aliases. */
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import type { AddressInfo, LookupFunction } from "node:net";

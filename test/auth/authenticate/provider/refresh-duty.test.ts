@@ -95,8 +95,8 @@ test("a refused refresh revokes the session, with the reason in the log", async 
     if (runs.memory.inGrace.has(id)) id = await newest();
     return world.replica.projection.sessionStatus(id).status === "revoked";
   });
-  const standing = world.replica.projection.sessionStatus(id);
-  assert.equal(standing.status === "revoked" ? standing.reason : "", "refresh-refused");
+  const status = world.replica.projection.sessionStatus(id);
+  assert.equal(status.status === "revoked" ? status.reason : "", "refresh-refused");
   assert.equal((await visitor.request(world.url("app"))).status, 302);
 });
 
@@ -140,7 +140,7 @@ const done = (): "done" => "done";
 
 async function startBench(
   t: TestContext,
-  options: Readonly<{ sessions?: number; standing?: (id: SessionId) => string; session?: Partial<ActiveSession> }> = {},
+  options: Readonly<{ sessions?: number; status?: (id: SessionId) => string; session?: Partial<ActiveSession> }> = {},
 ): Promise<Bench> {
   const provider = await startOddProvider(t);
   let now = Date.now();
@@ -169,7 +169,7 @@ async function startBench(
   }
   const projection = {
     sessions: () => sessions.values(),
-    sessionStatus: (id: SessionId) => ({ status: options.standing?.(id) ?? "active" }),
+    sessionStatus: (id: SessionId) => ({ status: options.status?.(id) ?? "active" }),
   } as unknown as Projection;
   const memory = newRefreshMemory();
   const refresh = createRefresh({
@@ -573,7 +573,7 @@ test("sessions are refreshed concurrently, within a bound", async (t) => {
 
 test("sessions that are expired, revoked or without a refresh token are skipped", async (t) => {
   const over = await startBench(t, { session: { expiresAt: 1 as UnixMs } });
-  const denied = await startBench(t, { standing: () => "revoked" });
+  const denied = await startBench(t, { status: () => "revoked" });
   const bare = await startBench(t);
   const tokens = bare.vault.get("session-0" as SessionId) ?? assert.fail();
   bare.vault.set("session-0" as SessionId, { ...tokens, tokens: { ...tokens.tokens, refreshToken: null } });

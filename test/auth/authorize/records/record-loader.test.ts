@@ -42,13 +42,13 @@ function source(parts: Partial<DataSource>): DataSource {
 }
 
 /** Starts a loader for one source and collects its log lines and changes. */
-function startLoader(of: DataSource, clock: { now: number } = { now: 0 }) {
-  const sets = recordSetsOf([of]);
+function startLoader(dataSource: DataSource, clock: { now: number } = { now: 0 }) {
+  const sets = recordSetsOf([dataSource]);
   const logged: string[] = [];
   const changed: string[] = [];
   const log = (facts: object, message: string): void => void logged.push(`${message} ${JSON.stringify(facts)}`);
   const loader = startRecordLoader({
-    sources: [of],
+    sources: [dataSource],
     sets,
     fetch,
     monotonic: () => clock.now,
@@ -140,10 +140,12 @@ test("a URL is requested with its headers; an error status, an endless body and 
   });
   await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
   const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/hr?token=x`);
-  const of = source({ from: { type: "url", url }, headers: { authorization: "Bearer t" } });
-  const sets = recordSetsOf([of]);
+  const dataSource = source({ from: { type: "url", url }, headers: { authorization: "Bearer t" } });
+  const sets = recordSetsOf([dataSource]);
   const read = async (parts: Partial<DataSource> = {}): Promise<string | undefined> =>
-    (await readRecordsOnce({ sources: [{ ...of, ...parts }], sets, fetch }, new AbortController().signal)).get("hr");
+    (await readRecordsOnce({ sources: [{ ...dataSource, ...parts }], sets, fetch }, new AbortController().signal)).get(
+      "hr",
+    );
   assert.equal(await read(), undefined);
   assert.deepEqual([sets.get("hr")?.find("a"), authorizations], [{ id: "a" }, ["Bearer t"]]);
   for (const [change, parts, problem] of [
@@ -169,18 +171,18 @@ test("a URL is requested with its headers; an error status, an endless body and 
 });
 
 test("a reload does not make data younger: adopted data is cleared when it is too old", async () => {
-  const of = source({ maxAgeMs: 1_000 });
-  const before = recordSetsOf([of]).get("hr") ?? assert.fail();
+  const dataSource = source({ maxAgeMs: 1_000 });
+  const before = recordSetsOf([dataSource]).get("hr") ?? assert.fail();
   before.replace([{ id: "a" }]);
   before.readAt = 0;
-  const sets = recordSetsOf([of]);
+  const sets = recordSetsOf([dataSource]);
   const set = sets.get("hr") ?? assert.fail();
   set.adopt(before);
   const clock = { now: 900 };
   const log = { info() {}, warn() {} };
   const changed: string[] = [];
   const onChange = (type: string): void => void changed.push(type);
-  const loader = startRecordLoader({ sources: [of], sets, fetch, monotonic: () => clock.now, onChange, log });
+  const loader = startRecordLoader({ sources: [dataSource], sets, fetch, monotonic: () => clock.now, onChange, log });
   await loader.firstAttempts;
   assert.equal(set.known, true);
   clock.now = 1_001;
@@ -191,11 +193,11 @@ test("a reload does not make data younger: adopted data is cleared when it is to
 
 test("paths that are not files and content that is not text are refused, and no content is logged", async () => {
   const problem = async (parts: Partial<DataSource>): Promise<string | undefined> => {
-    const of = source(parts);
-    const sets = recordSetsOf([of]);
-    const found = await readRecordsOnce({ sources: [of], sets, fetch }, new AbortController().signal);
+    const dataSource = source(parts);
+    const sets = recordSetsOf([dataSource]);
+    const problems = await readRecordsOnce({ sources: [dataSource], sets, fetch }, new AbortController().signal);
     assert.equal(sets.get("hr")?.known, false);
-    return found.get("hr");
+    return problems.get("hr");
   };
   assert.equal(await problem({ from: { type: "file", path: "/dev/zero" } }), "is not a file");
   const path = join(folder.path, "bad.json");
