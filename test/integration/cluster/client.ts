@@ -239,7 +239,7 @@ async function upgrade(options: RequestOptions): Promise<LiveSocket> {
 function rejectIfEndless(ended: Promise<unknown>, reject: (error: Error) => void, what: string): void {
   const timer = setTimeout(() => reject(new Error(`${what} did not end within ${endWithinMs} ms`)), endWithinMs);
   timer.unref();
-  const done = (): void => clearTimeout(timer); // handled here, so that an unobserved rejection does not end the process
+  const done = (): void => clearTimeout(timer); // also handles an unobserved rejection
   ended.then(done, done);
 }
 

@@ -33,7 +33,7 @@ export const routeNames = ["app", "eng", "strict"] as const;
 
 export const shortMs = { lease: 2_000, renew: 500, beat: 100, takeover: 1_500, grace: 2_000 };
 const longestMs = `${shortMs.lease + shortMs.grace}ms`;
-/** Time after which a silent node's grants have expired: lease plus longest grace, with the default drift. */
+/** Milliseconds after which a silent node's grants have expired: its window, with the default drift. */
 export const fenceMs = (windowMs: number): number => (windowMs * 1.01) / 0.99 + 50;
 
 export const hostOf = (setup: Pick<ClusterSetup, "frontPort">, route: string): string =>

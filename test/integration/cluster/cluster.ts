@@ -238,7 +238,7 @@ async function build(
   const host = (route: string): string => hostOf(setup, route);
   const operator = createOperator({ config, authenticate, host: host("authenticate") });
   const brokerThat = async (isLeading: boolean): Promise<ClusterProcess> =>
-    waitFor("a broker that isLeading", async () => {
+    waitFor("a leader and a follower", async () => {
       const { leader } = await client("operator").status();
       return leader === null ? undefined : brokers.find(({ name }) => (name === leader.brokerId) === isLeading);
     });

@@ -313,7 +313,7 @@ test("forged and repeated renews, confirmations and goodbyes are refused and cou
   }
   await paused.ready();
 
-  // What a node itself has said, once more: its renew is genuineGrants once, and never again.
+  // Replays of a node's own messages: each renew is answered once.
   const name = "proxy-8";
   const ownSigner = enrolSigner({ cluster: setup.clusterName, secret: config.sharedSecret, role: "proxy", name });
   const at = await head();

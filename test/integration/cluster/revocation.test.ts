@@ -255,7 +255,7 @@ test("a proxy that is killed and restarted names the boot it replaces, so its re
   cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
 });
 
-test("on SIGTERM a proxy completes open requests, refuses new connections, and leaves the receipts when it ends", async () => {
+test("on SIGTERM a proxy completes open requests, refuses new connections, and is in no receipt once it has ended", async () => {
   const session = await cluster.session("alice");
   const other = await cluster.session("bob");
   const leaving = cluster.proxy(2);

@@ -107,7 +107,7 @@ test("events that no standby had are lost: revocations among them stay in force,
     reassertedEvents.map(({ event, stream }) => [event.type, stream]).sort(),
     [
       ["SessionRevoked", sessionStream(late.id as SessionId)],
-      ["SessionRevoked", sessionStream(suspended.id as SessionId)], // lost with the suspension; the suspension alone does not revoke it
+      ["SessionRevoked", sessionStream(suspended.id as SessionId)], // lost with the suspension
       ["UserSuspended", userStream(suspended.userId)],
     ].sort(),
     "each revocation is recorded once, though every node returned it",

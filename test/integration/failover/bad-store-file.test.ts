@@ -147,7 +147,7 @@ test("on a full disk commands are unavailable and decisions continue; with free 
   ).catch((cause: unknown) => assert.fail(new Error(lines.join("\n"), { cause })));
   const session = replica.projection.session("kept" as never);
   assert.equal(session?.status, "active", "the projection keeps what was applied");
-  await waitFor("the broker to be not ready", () => !broker.ready().ready);
+  await waitFor("the broker to report that it is not ready", () => !broker.ready().ready);
 
   rmSync(filler);
   const result = await waitFor(

@@ -3,7 +3,7 @@
  * strict does, under a cluster of real processes.
  *
  * Postgres answers the commit as if a standby had it. The receipt says asynchronous, and after a failover the
- * revocation is lost. A change whose receipt says synchronous is not.
+ * revocation is lost. A revocation whose receipt says synchronous is not lost.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

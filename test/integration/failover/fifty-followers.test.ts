@@ -27,7 +27,7 @@ const openNow = (): number =>
 
 before(
   async () => {
-    // Renews every 4 s: those of fifty nodes every second would overload a small machine.
+    // Renews every 4 s: fifty renews a second would overload a small machine.
     cluster = await startCluster({ timing: "default", regions: [], broker: { lease: "20s", renew: `${renewMs}ms` } });
     for (const { brokerUrl } of cluster.brokers)
       counters.push(

@@ -182,7 +182,7 @@ for (const [what, message, inject, repair] of faults) {
       });
       t.diagnostic(line.slice(0, 400));
       assert.ok(node.permits("kept"), "the node serves what it had applied");
-      await waitFor("the broker to be not ready", () => !member.broker.ready().ready);
+      await waitFor("the broker to report that it is not ready", () => !member.broker.ready().ready);
       await assert.rejects(openPostgresLog({ connectionString: database, cluster, connectTimeoutMs: 500 }), message);
     } finally {
       await repair();

@@ -58,13 +58,13 @@ export const nextBuild: readonly SourceChange[] = [
   },
   {
     file: "src/broker/commands/session/revoke-session.ts",
-    take: 'return changed([{ type: "SessionRevoked", sessionId,',
-    put: 'return changed([{ type: projection.level < 3 ? "SessionRevoked" : "SessionCut", sessionId,',
+    take: 'return recordChanges([{ type: "SessionRevoked", sessionId,',
+    put: 'return recordChanges([{ type: projection.level < 3 ? "SessionRevoked" : "SessionCut", sessionId,',
   },
   {
     file: "src/broker/commands/user/restore-user.ts",
-    take: 'return changed([{ type: "UserRestored", userId }]);',
-    put: 'return changed([{ type: projection.level < 3 ? "UserRestored" : "UserReadmitted", userId }]);',
+    take: 'return recordChanges([{ type: "UserRestored", userId }]);',
+    put: 'return recordChanges([{ type: projection.level < 3 ? "UserRestored" : "UserReadmitted", userId }]);',
   },
   {
     file: "src/broker/commands/user/suspend-user.ts",

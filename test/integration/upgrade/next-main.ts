@@ -13,7 +13,7 @@ registerHooks({
     let source = String(loaded.source);
     for (const { file, take, put } of changes) {
       if (source.split(take).length !== 2)
-        throw new Error(`next build: ${file} does not say ${JSON.stringify(take)} once`);
+        throw new Error(`next build: ${file} does not contain ${JSON.stringify(take)} exactly once`);
       source = source.replace(take, () => put);
       changed.add(file);
     }
