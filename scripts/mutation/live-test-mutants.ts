@@ -1,4 +1,4 @@
-/** Test mutants of the live cut: what is re-decided, cut and looked at again (test-mutants.ts). Pure data. */
+/** Test mutants of the live cut: new decisions, cuts and later checks of exchanges (test-mutants.ts). Pure data. */
 import type { TestMutant } from "./test-mutant.ts";
 
 const decideTest = "test/auth/authorize/decide.test.ts";

@@ -1,6 +1,6 @@
 /**
  * Region test mutants: rules of a regional broker, its copy of the log, and of followers, each with the test file that
- * misses it. Pure data; test-mutants.ts lists them with the others.
+ * fails without it. Pure data; test-mutants.ts lists them with the others.
  */
 import type { TestMutant } from "./test-mutant.ts";
 

@@ -1,5 +1,5 @@
 /**
- * Test mutants of the store: what shows that a lease is lost or that an event is durable (test-mutants.ts). Pure data.
+ * Test mutants of the store: the evidence for lost leases and for durable events (test-mutants.ts). Pure data.
  */
 import type { TestMutant } from "./test-mutant.ts";
 

@@ -1,6 +1,5 @@
 /**
- * Test mutants of what strangers and other members send: bytes, boots, claims, records and calls (test-mutants.ts).
- * Pure data.
+ * Test mutants of the wire: messages and boots of strangers and of other members (test-mutants.ts). Pure data.
  */
 import type { TestMutant } from "./test-mutant.ts";
 
