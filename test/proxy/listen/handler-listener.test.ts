@@ -1,4 +1,4 @@
-/** A host with one handler and no proxy: the same TLS and the same strictness, and nothing forwarded. */
+/** Handler listener: one host with one handler and no proxy, with the proxy's TLS and strictness. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect as connectHttp2 } from "node:http2";
@@ -53,14 +53,14 @@ after(async () => {
 });
 const portOf = (listener: HandlerListener | undefined): number => listener?.address.port ?? 0;
 
-test("the certificate of its name is shown, and both protocols are spoken", async () => {
+test("it presents the certificate of its name, and serves both protocols", async () => {
   const socket = connect({ port: portOf(tls), host: "127.0.0.1", servername: "sign-in.example", ca: root.pem });
   socket.write("GET /a?b HTTP/1.1\r\nHost: sign-in.example\r\nConnection: close\r\n\r\n");
   let text = "";
   socket.on("data", (bytes) => {
     text += String(bytes);
   });
-  await waitFor("the answer", () => text.endsWith("/a?b 127.0.0.1 https://sign-in.example") || socket.destroyed);
+  await waitFor("the response", () => text.endsWith("/a?b 127.0.0.1 https://sign-in.example") || socket.destroyed);
   assert.match(text, /^HTTP\/1\.1 200 /);
   socket.destroy();
   const session = connectHttp2(`https://127.0.0.1:${portOf(tls)}`, { ca: root.pem, servername: "sign-in.example" });
@@ -73,22 +73,22 @@ test("the certificate of its name is shown, and both protocols are spoken", asyn
   assert.deepEqual(statuses, [200, 421]);
 });
 
-test("behind a balancer the caller is who it says, and what cannot be read is refused", async () => {
+test("behind a balancer the caller is the address in the PROXY header, and a malformed header is refused", async () => {
   const from = "PROXY TCP4 192.0.2.9 10.0.0.1 1 80\r\n";
-  const say = (text: string): Promise<string> => sendRaw(portOf(plain), text, 20_000);
+  const send = (text: string): Promise<string> => sendRaw(portOf(plain), text, 20_000);
   const head = "HTTP/1.1\r\nHost: sign-in.example\r\nConnection: close\r\n";
-  assert.match(await say(`${from}GET / ${head}\r\n`), /192\.0\.2\.9/);
-  assert.match(await say(`${from}GET /healthz HTTP/1.1\r\nHost: 10.0.0.1\r\nConnection: close\r\n\r\n`), / 200 /);
-  assert.match(await say(`${from}GET /a%2fb ${head}\r\n`), /^HTTP\/1\.1 400 /);
+  assert.match(await send(`${from}GET / ${head}\r\n`), /192\.0\.2\.9/);
+  assert.match(await send(`${from}GET /healthz HTTP/1.1\r\nHost: 10.0.0.1\r\nConnection: close\r\n\r\n`), / 200 /);
+  assert.match(await send(`${from}GET /a%2fb ${head}\r\n`), /^HTTP\/1\.1 400 /);
   assert.match(
-    await say(`${from}GET / HTTP/1.1\r\nHost: sign-in.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n`),
+    await send(`${from}GET / HTTP/1.1\r\nHost: sign-in.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n`),
     /^HTTP\/1\.1 (?:400|200) /,
   );
-  assert.equal(await say(`GET / ${head}\r\n`), "");
+  assert.equal(await send(`GET / ${head}\r\n`), "");
   assert.ok(refused.includes("proxy-protocol-bad"));
 });
 
-test("it closes within its bound, whatever is open", async () => {
+test("it closes within its time limit, whatever is open", async () => {
   const socket = connect({ port: portOf(tls), host: "127.0.0.1", servername: "sign-in.example", ca: root.pem });
   socket.on("error", () => {});
   await once(socket, "secureConnect");
@@ -96,5 +96,5 @@ test("it closes within its bound, whatever is open", async () => {
   await once(socket, "data");
   await tls?.close();
   socket.resume();
-  await waitFor("the connection to be closed", () => socket.destroyed);
+  await waitFor("the connection to close", () => socket.destroyed);
 });

@@ -11,7 +11,7 @@ function reason(url: string, headers?: readonly string[]): string {
   return result.type === "refused" ? result.reason : `accepted as ${result.request.rawPath}`;
 }
 
-describe("a path that can be read in two ways is refused", () => {
+describe("a path with two readings is refused", () => {
   const refused: Readonly<Record<string, string>> = {
     "http://app.example/": "target-form",
     "*": "target-form",
@@ -43,8 +43,8 @@ describe("a path that can be read in two ways is refused", () => {
     "/a%c0%afb": "not-utf-8",
     "/a%e9": "not-utf-8",
   };
-  for (const [url, why] of Object.entries(refused)) {
-    test(`${JSON.stringify(url)}: ${why}`, () => assert.equal(reason(url), why));
+  for (const [url, expectedReason] of Object.entries(refused)) {
+    test(`${JSON.stringify(url)}: ${expectedReason}`, () => assert.equal(reason(url), expectedReason));
   }
   test("a target that is too long: 414", () => {
     const result = head(`/${"a".repeat(40_000)}`);
@@ -52,7 +52,7 @@ describe("a path that can be read in two ways is refused", () => {
   });
 });
 
-describe("a path has one form, and that one is routed, decided and forwarded", () => {
+describe("a path has one canonical form, which is routed, decided and forwarded", () => {
   const forms: readonly (readonly [url: string, rawPath: string, path: string])[] = [
     ["/", "/", "/"],
     ["/a/b", "/a/b", "/a/b"],
@@ -80,7 +80,7 @@ describe("a path has one form, and that one is routed, decided and forwarded", (
     });
   }
 
-  test("canonicalising a path again changes nothing, and no decoded form hides a separator or a dot segment", () => {
+  test("canonicalization is idempotent, and no decoded form hides a separator or a dot segment", () => {
     const piece = fc.oneof(
       fc.constantFrom(
         "/",
@@ -133,14 +133,15 @@ describe("headers", () => {
     [["Host", "a", "Transfer-Encoding", "gzip, chunked"], "transfer-encoding"],
     [["Host", "a", "Transfer-Encoding", "chunked", "Content-Length", "1"], "two-lengths"],
   ];
-  for (const [raw, why] of refused) test(`${JSON.stringify(raw)}: ${why}`, () => assert.equal(reason("/", raw), why));
+  for (const [raw, expectedReason] of refused)
+    test(`${JSON.stringify(raw)}: ${expectedReason}`, () => assert.equal(reason("/", raw), expectedReason));
 
   test("more than 1,000 lines: 431", () => {
     const raw = ["Host", "a", ...Array.from({ length: 1_000 }, (_, i) => [`X-${i}`, ""]).flat()];
     const result = head("/", raw);
     assert.equal(result.type === "refused" && result.status, 431);
   });
-  test("lines of one name are joined, cookies by semicolons", () => {
+  test("lines of one name are joined, and cookies are joined by semicolons", () => {
     const result = head("/", ["Host", "a", "X-A", "1", "x-a", "2", "Cookie", "a=1", "Cookie", "b=2"]);
     assert.ok(result.type === "canonical");
     assert.equal(result.request.headers["x-a"], "1, 2");
@@ -160,8 +161,8 @@ describe("headers", () => {
 
 describe("an absolute-form target repeats the connection and the Host header, or is refused", () => {
   const read = (scheme: "http" | "https" | undefined, url: string, host: string, httpVersion = "1.1") => {
-    const told = { method: "GET", url, httpVersion, rawHeaders: ["Host", host] };
-    const result = canonicaliseRequest(scheme === undefined ? told : { ...told, scheme });
+    const actual = { method: "GET", url, httpVersion, rawHeaders: ["Host", host] };
+    const result = canonicaliseRequest(scheme === undefined ? actual : { ...actual, scheme });
     return result.type === "canonical" ? result.request.rawPath + result.request.search : result.reason;
   };
   const rows: readonly (readonly [...Parameters<typeof read>, string])[] = [

@@ -1,6 +1,6 @@
 /**
- * Repeated requests: each request of a connection is decided and forwarded by itself, also when its bytes are those
- * of the one before.
+ * Repeated requests: each request of a connection is decided and forwarded on its own, even if its bytes equal those
+ * of the previous one.
  */
 import assert from "node:assert/strict";
 import { Agent, type IncomingHttpHeaders, request } from "node:http";
@@ -20,7 +20,7 @@ import {
 } from "../support.ts";
 
 describe("the same request bytes on one connection", () => {
-  /** @returns how to ask, always with the same head */
+  /** @returns a function that sends the same head on one connection */
   function oneConnection(rig: Rig): (session: number) => Promise<Readonly<{ status: number; seen: string[] }>> {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     let sockets = 0;
@@ -38,7 +38,7 @@ describe("the same request bytes on one connection", () => {
             text += chunk;
           });
           res.once("end", () => {
-            assert.equal(sockets, 1, "it was another connection");
+            assert.equal(sockets, 1, "the requests used several connections");
             const status = res.statusCode ?? 0;
             resolve({ status, seen: status === 200 ? JSON.parse(text).rawHeaders : [] });
           });
@@ -66,59 +66,59 @@ describe("the same request bytes on one connection", () => {
   test("each request has its own id, and a revoked session is refused at once", async (t) => {
     const { rig, close } = await start();
     t.after(close);
-    const ask = oneConnection(rig);
+    const send = oneConnection(rig);
     const ids = new Set<string | undefined>();
     for (let i = 0; i < 4; i++) {
-      const { status, seen } = await ask(1);
+      const { status, seen } = await send(1);
       assert.equal(status, 200);
       assert.deepEqual(valuesOf(seen, "cookie"), ["app=1"]);
       for (const id of valuesOf(seen, "x-request-id")) ids.add(id);
     }
     assert.equal(ids.size, 4);
     await rig.apply(sessionRevoked(1));
-    assert.equal((await ask(1)).status, 401);
-    assert.equal((await ask(2)).status, 200);
+    assert.equal((await send(1)).status, 401);
+    assert.equal((await send(2)).status, 200);
   });
 
-  test("a person who leaves the group is refused at once, and permitted again on return", async (t) => {
+  test("a person who leaves the group is denied at once, and permitted again after rejoining", async (t) => {
     const { rig, close } = await start();
     t.after(close);
-    const ask = oneConnection(rig);
+    const send = oneConnection(rig);
     for (const [change, status] of [
       ["added", 200],
       ["removed", 403],
       ["added", 200],
     ] as const) {
       await rig.apply(groupChanged({ [change]: [1] }));
-      assert.deepEqual([(await ask(1)).status, (await ask(1)).status], [status, status]);
+      assert.deepEqual([(await send(1)).status, (await send(1)).status], [status, status]);
     }
   });
 
-  test("the upstream receives the identity of this request, not of the one before it", async (t) => {
+  test("the upstream receives the identity of this request, not of the previous one", async (t) => {
     const { rig, close } = await start();
     t.after(close);
-    const ask = oneConnection(rig);
+    const send = oneConnection(rig);
     for (const session of [1, 1, 2, 2, 1]) {
-      const { seen } = await ask(session);
-      assert.equal(emailIn(seen), emailIn((await ask(session)).seen));
+      const { seen } = await send(session);
+      assert.equal(emailIn(seen), emailIn((await send(session)).seen));
       assert.match(emailIn(seen), new RegExp(`${session}`));
     }
     const renamed = signedIn(1, { email: "renamed-1@example.com" });
     assert.ok(renamed.type === "SessionCreated");
     const { sessionId, userId, profile } = renamed;
     await rig.apply({ type: "SessionRefreshed", sessionId, userId, profile, refreshedAt: 1 as UnixMs });
-    assert.equal(emailIn((await ask(1)).seen), "renamed-1@example.com");
+    assert.equal(emailIn((await send(1)).seen), "renamed-1@example.com");
   });
 
   test("a changed route applies to the next request", async (t) => {
     const { rig, close } = await start();
     t.after(close);
-    const ask = oneConnection(rig);
+    const send = oneConnection(rig);
     const [before] = rig.deps.config.routes;
     assert.ok(before !== undefined);
-    assert.deepEqual(valuesOf((await ask(1)).seen, "x-set"), []);
+    assert.deepEqual(valuesOf((await send(1)).seen, "x-set"), []);
     await rig.activate([{ ...before, setRequestHeaders: { "X-Set": "by the new one" } }]);
-    assert.deepEqual(valuesOf((await ask(1)).seen, "x-set"), ["by the new one"]);
-    assert.deepEqual(valuesOf((await ask(1)).seen, "x-set"), ["by the new one"]);
+    assert.deepEqual(valuesOf((await send(1)).seen, "x-set"), ["by the new one"]);
+    assert.deepEqual(valuesOf((await send(1)).seen, "x-set"), ["by the new one"]);
   });
 });

@@ -1,4 +1,4 @@
-/** The log of decisions in Pomerium's words: what is in a line, and what never is. */
+/** Authorize log: one line per decision in Pomerium's format, and what a line never contains. */
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import type { AuthorizeLogField, RouteConfig } from "../../../src/config/index.ts";
@@ -48,10 +48,10 @@ async function start(
   return { rig, lines, texts };
 }
 
-const who = ["request-id", "method", "path", "host", "ip", "session-id", "user", "email", "route-id"] as const;
+const session = ["request-id", "method", "path", "host", "ip", "session-id", "user", "email", "route-id"] as const;
 
-test("a decision is one line, with the answer of both sides and their reasons", async () => {
-  const { rig, lines } = await start(who);
+test("a decision is one line, with the results and reasons of allow and deny", async () => {
+  const { rig, lines } = await start(session);
   const host = "eng.localhost";
   await rig.request({ host, session: 1, path: "/a?secret=1" });
   await rig.request({ host, session: 2 });
@@ -103,7 +103,7 @@ test("a decision is one line, with the answer of both sides and their reasons", 
   assert.equal("session-id" in (anonymous ?? {}), false);
 });
 
-test("credentials are in no line, whichever field is asked for; a session handle in the query neither", async () => {
+test("no line contains a credential, whatever fields are configured, nor a session handle in the query", async () => {
   const { rig, texts } = await start([
     "query",
     "headers",
@@ -125,7 +125,7 @@ test("credentials are in no line, whichever field is asked for; a session handle
   assert.equal(line["headers.X-Team"], 'a"b');
 });
 
-test("groups that the assertion leaves out are counted, and a request that cannot be read is no decision", async () => {
+test("groups omitted from the assertion are counted, and a malformed request has no line", async () => {
   const { rig, lines } = await start(["removed-groups-count"]);
   await rig.request({ host: "eng.localhost", session: 1 });
   assert.equal(lines[0]?.["removed-groups-count"], 1);

@@ -1,4 +1,4 @@
-/** Traces: a caller's place in a trace is taken and handed on, and what is recorded arrives at a collector. */
+/** Traces: a caller's trace context is continued and forwarded, and spans arrive at a collector. */
 import assert from "node:assert/strict";
 import { createServer, type IncomingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -58,11 +58,11 @@ const sampled = {
   traceparent: `00-${caller.traceId}-${caller.spanId}-01`,
   tracestate: "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE",
 };
-const placeAt = (upstream: Upstream): readonly string[] =>
+const contextAt = (upstream: Upstream): readonly string[] =>
   ["traceparent", "tracestate"].map((name) => valuesOf(upstream.seen.at(-1)?.rawHeaders ?? [], name).join("|"));
 
 describe("with a collector", () => {
-  test("a caller's trace goes on: one span for the request, one within for the call, and the upstream hears of that one", async () => {
+  test("a caller's trace continues: a span for the request, a child span for the upstream call, whose context the upstream receives", async () => {
     await using collector = await startOtlpReceiver();
     const { rig, upstream } = await start(configFor(collector.url));
     await rig.request({ session: 1, path: "/a?secret=1", headers: { ...sampled, "user-agent": "test" } });
@@ -73,7 +73,7 @@ describe("with a collector", () => {
     assert.ok(server !== undefined && client !== undefined);
     assert.deepEqual([server.traceId, server.parentSpanId], [caller.traceId, caller.spanId]);
     assert.deepEqual([client.traceId, client.parentSpanId], [caller.traceId, server.spanId]);
-    assert.deepEqual(placeAt(upstream), [`00-${caller.traceId}-${client.spanId}-01`, sampled.tracestate]);
+    assert.deepEqual(contextAt(upstream), [`00-${caller.traceId}-${client.spanId}-01`, sampled.tracestate]);
     assert.equal(server.name, "GET the app");
     assert.equal(server.traceState, sampled.tracestate);
     const { "http.response.status_code": status, "url.path": path, "cardea.route.id": route } = server.attributes;
@@ -89,13 +89,13 @@ describe("with a collector", () => {
     assert.ok(server.durationMs >= client.durationMs);
   });
 
-  test("a trace begins here where a caller brings none, or one that cannot be read", async () => {
+  test("a trace starts here if the caller sends none, or a malformed one", async () => {
     await using collector = await startOtlpReceiver();
     const { rig, upstream } = await start(configFor(collector.url));
     await rig.request({ session: 1 });
-    const first = placeAt(upstream);
+    const first = contextAt(upstream);
     await rig.request({ session: 1, headers: { traceparent: "00-nonsense", tracestate: "a=b" } });
-    const second = placeAt(upstream);
+    const second = contextAt(upstream);
     await waitFor("four spans", () => collector.spans.length === 4);
     const roots = collector.spans.filter(({ kind }) => kind === 2);
     assert.deepEqual(
@@ -109,21 +109,21 @@ describe("with a collector", () => {
     }
   });
 
-  test("what is not sampled is not recorded, but its place is handed on all the same", async () => {
+  test("an unsampled request is not recorded, but its context is still forwarded", async () => {
     await using collector = await startOtlpReceiver();
     const { rig, upstream } = await start(configFor(collector.url, { share: 0 }));
     await rig.request({ session: 1, headers: { traceparent: `00-${caller.traceId}-${caller.spanId}-00` } });
-    const [unsampled = ""] = placeAt(upstream);
+    const [unsampled = ""] = contextAt(upstream);
     assert.match(unsampled, new RegExp(`^00-${caller.traceId}-[0-9a-f]{16}-00$`));
     assert.ok(!unsampled.includes(caller.spanId));
     await rig.request({ session: 1 });
-    assert.match(placeAt(upstream)[0] ?? "", /-00$/);
-    await rig.request({ session: 1, headers: sampled }); // this caller has decided for its own
-    await waitFor("the spans of one", () => collector.spans.length === 2);
+    assert.match(contextAt(upstream)[0] ?? "", /-00$/);
+    await rig.request({ session: 1, headers: sampled }); // a caller's own sampling decision counts
+    await waitFor("the two spans of that request", () => collector.spans.length === 2);
     assert.ok(collector.spans.every(({ traceId }) => traceId === caller.traceId));
   });
 
-  test("a refusal and an upstream that is away are in it, with the reason", async () => {
+  test("a denial and an unreachable upstream are recorded, with the reason", async () => {
     await using collector = await startOtlpReceiver();
     const { rig } = await start(configFor(collector.url));
     await rig.request({});
@@ -137,14 +137,14 @@ describe("with a collector", () => {
     assert.equal(collector.spans.find(({ kind }) => kind === 3)?.statusCode, 2);
   });
 
-  test("one that is away costs no request its answer", async () => {
+  test("an unreachable collector does not affect responses", async () => {
     const { rig } = await start(configFor("http://127.0.0.1:1"));
     for (let i = 0; i < 5; i++) assert.equal((await rig.request({ session: 1 })).status, 200);
   });
 });
 
-describe("other ways to a collector", () => {
-  test("protobuf over HTTP: a request that names the service, the route and no query", async () => {
+describe("other export protocols", () => {
+  test("protobuf over HTTP: the export names the service and the route, and no query", async () => {
     const bodies: Buffer[] = [];
     const headers: IncomingHttpHeaders[] = [];
     const server = createServer((req, res) => {
@@ -170,7 +170,7 @@ describe("other ways to a collector", () => {
     assert.ok(!text.includes("secret"));
   });
 
-  test("gRPC: the collector's method, with the headers as metadata", async () => {
+  test("gRPC: the collector's method, with the configured headers as metadata", async () => {
     const calls: Readonly<{ message: Buffer; metadata: Metadata }>[] = [];
     const server = new GrpcServer();
     const raw = (bytes: Buffer): Buffer => bytes;
@@ -206,21 +206,21 @@ describe("other ways to a collector", () => {
   });
 });
 
-test("without a collector a caller's trace passes through untouched", async () => {
+test("without a collector a caller's trace context is forwarded unchanged", async () => {
   const { rig, upstream } = await start(null);
   await rig.request({ session: 1, headers: sampled });
-  assert.deepEqual(placeAt(upstream), [sampled.traceparent, sampled.tracestate]);
+  assert.deepEqual(contextAt(upstream), [sampled.traceparent, sampled.tracestate]);
   await rig.request({ session: 1 });
-  assert.deepEqual(placeAt(upstream), ["", ""]);
+  assert.deepEqual(contextAt(upstream), ["", ""]);
 });
 
-test("a traceparent is read strictly", () => {
+test("a traceparent is parsed strictly", () => {
   const { traceparent } = sampled;
   assert.deepEqual(readTraceContext(traceparent, "a=b"), { ...caller, sampled: true, state: "a=b" });
   assert.equal(readTraceContext(traceparent.replace(/01$/, "00"), undefined)?.sampled, false);
   assert.equal(readTraceContext(`cc${traceparent.slice(2)}-what-comes-later`, undefined)?.traceId, caller.traceId);
   assert.equal(readTraceContext(traceparent, "x".repeat(600))?.state, null);
-  for (const wrong of [
+  for (const malformed of [
     undefined,
     "",
     traceparent.toUpperCase(),
@@ -230,5 +230,5 @@ test("a traceparent is read strictly", () => {
     `00-${caller.traceId}-${"0".repeat(16)}-01`,
     `00-${caller.traceId}-${caller.spanId}`,
   ])
-    assert.equal(readTraceContext(wrong, "a=b"), null, String(wrong));
+    assert.equal(readTraceContext(malformed, "a=b"), null, String(malformed));
 });

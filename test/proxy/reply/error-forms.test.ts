@@ -1,4 +1,4 @@
-/** Errors of the proxy's own, as each kind of caller gets them: real clients of gRPC and Kubernetes among them. */
+/** Errors of the proxy, in the format of each kind of caller. Real gRPC clients and a real browser are among them. */
 import assert from "node:assert/strict";
 import { connect } from "node:http2";
 import { after, before, describe, test } from "node:test";
@@ -34,7 +34,7 @@ async function start(routes: (port: number) => readonly RouteConfig[], config: P
   return { rig, upstream };
 }
 
-/** As the composition root has it, for callers whose sessions nothing revoked. */
+/** As in the composition root, for callers whose sessions nothing has revoked. */
 const loopOf: Rig["deps"]["signInLoopOf"] = (asked, cookieHeader) =>
   signInLoopOf(
     {
@@ -56,20 +56,20 @@ before(async () => {
   ]));
 });
 
-/** Status, and the request that meets it. */
+/** A status, and a request that gets it. */
 const failures: readonly (readonly [status: number, name: string, ask: Parameters<Rig["request"]>[0]])[] = [
-  [400, "a path in two readings", { path: "/a%2fb", session: 1 }],
+  [400, "a path with two readings", { path: "/a%2fb", session: 1 }],
   [403, "no right", { session: 2 }],
   [404, "no route", { host: "none.localhost" }],
   [414, "an address that is too long", { path: `/${"x".repeat(40_000)}`, session: 1 }],
   [417, "an expectation", { session: 1, headers: { expect: "wonders" } }],
-  [503, "an upstream that is away", { host: "gone.localhost" }],
+  [503, "an unreachable upstream", { host: "gone.localhost" }],
 ];
 
 describe("a program that prefers JSON", () => {
-  for (const [status, name, ask] of failures) {
+  for (const [status, name, options] of failures) {
     test(`${status}, ${name}`, async () => {
-      const answer = await rig.request({ ...ask, headers: { ...ask.headers, accept: "application/json" } });
+      const answer = await rig.request({ ...options, headers: { ...options.headers, accept: "application/json" } });
       assert.equal(answer.status, status);
       assert.equal(answer.headers["content-type"], "application/json");
       assert.equal(answer.headers["x-pomerium-intercepted-response"], "true");
@@ -82,7 +82,7 @@ describe("a program that prefers JSON", () => {
       }
     });
   }
-  test("401 without a session, in the shape of a denial", async () => {
+  test("401 without a session, with the fields of a denial", async () => {
     const answer = await rig.request({ headers: { accept: "application/json" } });
     assert.equal(answer.status, 401);
     assert.deepEqual(JSON.parse(answer.body), {
@@ -93,9 +93,9 @@ describe("a program that prefers JSON", () => {
 });
 
 describe("a browser", () => {
-  for (const [status, name, ask] of failures) {
+  for (const [status, name, options] of failures) {
     test(`${status}, ${name}: a page`, async () => {
-      const answer = await rig.request({ ...ask, headers: { ...ask.headers, accept: "text/html" } });
+      const answer = await rig.request({ ...options, headers: { ...options.headers, accept: "text/html" } });
       assert.equal(answer.status, status);
       assert.match(String(answer.headers["content-type"]), /^text\/html/);
       assert.equal(answer.headers["x-pomerium-intercepted-response"], "true");
@@ -107,14 +107,14 @@ describe("a browser", () => {
 describe("a browser without a session", () => {
   const navigation = { accept: "text/html", "sec-fetch-mode": "navigate" };
 
-  test("a form is not forwarded and not redirected: 401, and a page", async () => {
+  test("a form post is not forwarded and not redirected: 401 with a page", async () => {
     const answer = await rig.request({ method: "POST", headers: { ...navigation, "content-length": "0" } });
     assert.equal(answer.status, 401);
     assert.equal(answer.headers["location"], undefined);
     assert.match(answer.body, /what you sent was not forwarded/);
   });
 
-  test("an address too long for redirects is kept by a page: 401, with a script of this host alone", async () => {
+  test("an address too long for a redirect is kept by a page: 401, with a script from this host only", async () => {
     const path = `/orders?q=${"x".repeat(3_000)}`;
     const answer = await rig.request({ path, headers: navigation });
     assert.equal(answer.status, 401);
@@ -130,8 +130,8 @@ describe("a browser without a session", () => {
   });
 
   const executablePath = findChromium();
-  const options = { skip: executablePath === undefined ? "no Chromium on this machine" : false, timeout: 120_000 };
-  test("a form of a real browser ends in the page, and reloading it sends the form again", options, async (t) => {
+  const options = { skip: executablePath === undefined ? "Chromium is not installed" : false, timeout: 120_000 };
+  test("a form post from a real browser ends on the page, and a reload sends the form again", options, async (t) => {
     const args = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"];
     const chrome = await chromium.launch({ executablePath: executablePath ?? "", args });
     t.after(() => chrome.close());
@@ -162,22 +162,22 @@ describe("a browser without a session", () => {
     assert.equal(sent.body(), "amount=7");
   });
 
-  test("after three returns from sign-in it gets a page instead of a redirect, and a fresh start", async () => {
-    const ask = (cookie: string) => rig.request({ headers: { ...navigation, cookie } });
-    assert.equal((await ask("_pomerium_returns=2")).status, 302);
-    const missing = await ask("_pomerium_returns=3");
+  test("after three returns from sign-in a browser gets a page instead of a redirect, and starts over", async () => {
+    const visit = (cookie: string) => rig.request({ headers: { ...navigation, cookie } });
+    assert.equal((await visit("_pomerium_returns=2")).status, 302);
+    const missing = await visit("_pomerium_returns=3");
     assert.equal(missing.status, 401);
     assert.match(missing.body, /data-page="sign-in-loop"/);
     assert.match(missing.body, /Cookies are blocked/);
     assert.match(String(missing.headers["set-cookie"]), /^_pomerium_returns=; .*Max-Age=0/);
-    const refused = await ask("_pomerium_returns=3; _pomerium=unknown");
+    const refused = await visit("_pomerium_returns=3; _pomerium=unknown");
     assert.match(refused.body, /A clock is wrong/);
     assert.doesNotMatch(refused.body, /Cookies are blocked/);
   });
 });
 
-describe("what could not be read at all", () => {
-  test("400 is JSON with the request's id, and the connection ends", async () => {
+describe("a malformed request", () => {
+  test("400 is JSON with the request's id, and the connection closes", async () => {
     const answer = await rig.sendRaw("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n");
     const [head = "", body = ""] = answer.split("\r\n\r\n");
     assert.match(head, /^HTTP\/1\.1 400 Bad Request\r\n/);
@@ -187,7 +187,7 @@ describe("what could not be read at all", () => {
     assert.match(head, new RegExp(`content-length: ${body.length}(\r|$)`, "i"));
   });
 
-  test("431, mostly a browser with too many cookies, is a page", async () => {
+  test("431 is a page, because the caller is usually a browser with too many cookies", async () => {
     const cookies = Array.from({ length: 140 }, (_, i) => `c${i}=${"x".repeat(1_000)}`).join("; ");
     const answer = await rig.sendRaw(`GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookies}\r\n\r\n`);
     assert.match(answer, /^HTTP\/1\.1 431 Request Header Fields Too Large\r\n/);
@@ -196,7 +196,7 @@ describe("what could not be read at all", () => {
     assert.match(answer, /delete those of this site and try again/);
   });
 
-  test("408, a request that does not come to its end, is a page too", async () => {
+  test("408 for a request that never completes is a page too", async () => {
     const slow = await start((port) => [routeTo(port)], {
       timeouts: { readMs: 50, readLimit: "request", writeMs: 0, idleMs: 300_000 },
     });
@@ -205,7 +205,7 @@ describe("what could not be read at all", () => {
     assert.match(answer, /content-type: text\/html/i);
   });
 
-  test("a limit of 0 is none: what is slow or idle for longer than a look at the clock is not closed", async () => {
+  test("a timeout of 0 means no timeout: a slow or idle connection is not closed", async () => {
     const { rig: patient } = await start((port) => [routeTo(port)], {
       timeouts: { readMs: 0, readLimit: "request", writeMs: 0, idleMs: 0 },
     });
@@ -214,7 +214,7 @@ describe("what could not be read at all", () => {
   });
 });
 
-describe("kubectl and its like", () => {
+describe("kubectl", () => {
   const headers = { "user-agent": "kubectl/v1.32.3 (linux/amd64) kubernetes/32cc146", accept: "application/json, */*" };
   const reasons: Readonly<Record<number, string>> = {
     403: "Forbidden",
@@ -222,9 +222,9 @@ describe("kubectl and its like", () => {
     503: "ServiceUnavailable",
     417: "Forbidden",
   };
-  for (const [status, name, ask] of failures.filter(([status]) => status !== 400 && status !== 414)) {
+  for (const [status, name, options] of failures.filter(([status]) => status !== 400 && status !== 414)) {
     test(`${status}, ${name}: a Status object`, async () => {
-      const answer = await rig.request({ ...ask, headers: { ...ask.headers, ...headers } });
+      const answer = await rig.request({ ...options, headers: { ...options.headers, ...headers } });
       const { message, ...body } = JSON.parse(answer.body);
       assert.equal(answer.status, status);
       assert.equal(answer.headers["content-type"], "application/json");
@@ -233,7 +233,7 @@ describe("kubectl and its like", () => {
       assert.deepEqual(body, { ...expected, reason: reasons[status] });
     });
   }
-  test("401 without a session, and never a redirect", async () => {
+  test("401 without a session, never a redirect", async () => {
     const answer = await rig.request({ headers: { ...headers, accept: "*/*" } });
     assert.deepEqual([answer.status, JSON.parse(answer.body).reason], [401, "Unauthorized"]);
   });
@@ -274,7 +274,7 @@ describe("gRPC", () => {
     ["no session", 16, "Unauthenticated", "app.localhost", null],
     ["no right", 7, "Access denied", "app.localhost", 2],
     ["no route", 12, "Not found", "none.localhost", 1],
-    ["an upstream that is away", 14, "Service unavailable", "gone.localhost", null],
+    ["an unreachable upstream", 14, "Service unavailable", "gone.localhost", null],
   ] as const;
   for (const [name, code, details, host, session] of cases) {
     test(`${name} is status ${code} to a real client`, async () => {
@@ -283,13 +283,13 @@ describe("gRPC", () => {
     });
   }
 
-  test("no lease is UNAVAILABLE, which clients try again", async () => {
+  test("no lease is UNAVAILABLE, which clients retry", async () => {
     const { rig: own } = await start((port) => [routeTo(port)]);
     own.lease.overdueMs = 1e9;
     assert.equal((await say("app.localhost", 1, own))?.code, 14);
   });
 
-  test("its answer is a head alone, which ends the stream", async () => {
+  test("the response is a head without trailers, which ends the stream", async () => {
     const session = connect(`http://127.0.0.1:${rig.port}`);
     const stream = session.request({
       ":method": "POST",
@@ -319,7 +319,7 @@ describe("gRPC", () => {
     );
   });
 
-  test("gRPC-Web of a page of ours may read the status, one of somebody else's may not", async () => {
+  test("gRPC-Web from a page of a route may read the status; from any other page it may not", async () => {
     const headers = { "content-type": "application/grpc-web-text", "sec-fetch-mode": "cors" };
     const ours = await rig.request({ method: "POST", headers: { ...headers, origin: "http://app.localhost" } });
     assert.deepEqual(

@@ -13,7 +13,7 @@ type Sent = Readonly<{
   upgrade?: "websocket";
 }>;
 
-function asked(sent: Sent): ReplyFormat {
+function formatOf(sent: Sent): ReplyFormat {
   const rawHeaders = ["Host", "app.example", ...Object.entries(sent.headers ?? {}).flat()];
   const canonical = canonicaliseRequest({
     method: sent.method ?? "GET",
@@ -53,7 +53,7 @@ const callers: Readonly<Record<RequestKind, Sent>> = {
   plain: { headers: browser },
 };
 
-function form({ status, body, headers, signIn }: LocalReply): string {
+function summaryOf({ status, body, headers, signIn }: LocalReply): string {
   const kind = body.type === "html" ? "html" : body.contentType.replace(/^application\/|;.*/g, "");
   const extra = [
     signIn === null ? "" : "sign-in",
@@ -64,7 +64,7 @@ function form({ status, body, headers, signIn }: LocalReply): string {
   return [status, kind, ...extra].filter((part) => part !== "").join(" ");
 }
 
-/** The matrix of docs/architecture.md §7, cell by cell. */
+/** The table of docs/architecture.md §7, cell by cell. */
 const matrix: Readonly<Record<keyof typeof conditions, Readonly<Record<RequestKind, string>>>> = {
   "no session": {
     navigation: "302 text/plain sign-in",
@@ -100,13 +100,13 @@ const matrix: Readonly<Record<keyof typeof conditions, Readonly<Record<RequestKi
   },
 };
 
-describe("the answer matrix", () => {
+describe("the response to each condition and kind of caller", () => {
   for (const [name, condition] of Object.entries(conditions) as [keyof typeof conditions, Condition][]) {
     for (const [kind, sent] of Object.entries(callers) as [RequestKind, Sent][]) {
       test(`${name}, ${kind}: ${matrix[name][kind]}`, () => {
-        assert.equal(asked(sent).kind, kind);
-        const answer = localReplyFor(condition, asked(sent), facts);
-        assert.equal(form(answer), matrix[name][kind]);
+        assert.equal(formatOf(sent).kind, kind);
+        const answer = localReplyFor(condition, formatOf(sent), facts);
+        assert.equal(summaryOf(answer), matrix[name][kind]);
         assert.equal(answer.headers["x-pomerium-intercepted-response"], "true");
         assert.equal(answer.headers["cache-control"], "no-store");
         assert.equal(answer.headers["x-request-id"], "request-1");
@@ -115,7 +115,7 @@ describe("the answer matrix", () => {
   }
 });
 
-describe("a caller that is no browser is never redirected to sign-in", () => {
+describe("a caller that is not a browser is never redirected to sign-in", () => {
   const notRedirected: Readonly<Record<string, Sent>> = {
     "a session handle in Authorization": { headers: { ...browser, Authorization: "Pomerium abc" } },
     "a session handle as a bearer token": { headers: { ...browser, Authorization: "Bearer Pomerium-abc" } },
@@ -127,7 +127,7 @@ describe("a caller that is no browser is never redirected to sign-in", () => {
     "Accept: application/json": { headers: { Accept: "application/json" } },
     "Accept: application/json, */*": { headers: { Accept: "application/json, */*" } },
     "Accept: text/plain": { headers: { Accept: "text/plain" } },
-    "HTML liked less than JSON": { headers: { Accept: "text/html;q=0.5, application/json" } },
+    "HTML with lower quality than JSON": { headers: { Accept: "text/html;q=0.5, application/json" } },
     kubectl: { headers: { "User-Agent": "kubectl/v1.30 (linux/amd64) kubernetes/abc", Accept: "*/*" } },
     "same-origin fetch": { headers: { ...browser, "Sec-Fetch-Mode": "same-origin" } },
     "no-cors image": { headers: { Accept: "image/*", "Sec-Fetch-Mode": "no-cors" } },
@@ -135,7 +135,7 @@ describe("a caller that is no browser is never redirected to sign-in", () => {
   };
   for (const [name, sent] of Object.entries(notRedirected)) {
     test(name, () => {
-      const answer = localReplyFor(conditions["no session"], asked(sent), facts);
+      const answer = localReplyFor(conditions["no session"], formatOf(sent), facts);
       assert.equal(answer.status, 401);
       assert.equal(answer.signIn, null);
     });
@@ -149,81 +149,81 @@ describe("a caller that is no browser is never redirected to sign-in", () => {
     wget: { "User-Agent": "Wget/1.25.0", ...anything },
     "Python's requests": { "User-Agent": "python-requests/2.32", ...anything },
     Go: { "User-Agent": "Go-http-client/1.1" },
-    "a program that names no form of ours": { Accept: "image/png" },
-    "a program whose Accept cannot be read": { Accept: "nonsense" },
+    "a program that accepts none of our formats": { Accept: "image/png" },
+    "a program with a malformed Accept": { Accept: "nonsense" },
     "a program that wants text": { Accept: "text/plain" },
   };
   for (const [name, headers] of Object.entries(programs)) {
-    test(`${name}: 401, with the way in as text`, () => {
-      const answer = localReplyFor(conditions["no session"], asked({ headers }), facts);
-      assert.equal(form(answer), "401 text/plain");
+    test(`${name}: 401, with the way to sign in as text`, () => {
+      const answer = localReplyFor(conditions["no session"], formatOf({ headers }), facts);
+      assert.equal(summaryOf(answer), "401 text/plain");
       assert.equal(answer.headers["www-authenticate"], signInChallenge);
       assert.ok(answer.body.type === "text");
       assert.match(answer.body.text, /^Sign-in required: https:\/\/app\.example needs a credential/);
       assert.match(answer.body.text, /\$\(cardea token https:\/\/app\.example\)/);
     });
   }
-  test("a program whose credential is refused learns that, and HEAD and POST are answered alike", () => {
+  test("a program with a refused credential gets that reason; HEAD and POST get the same status as GET", () => {
     const headers = { "User-Agent": "git/2.47.3", ...anything, "X-Pomerium-Authorization": "abc" };
     for (const method of ["GET", "HEAD", "POST"]) {
-      const answer = localReplyFor(conditions["no session"], asked({ method, headers }), facts);
-      assert.equal(form(answer), "401 text/plain");
+      const answer = localReplyFor(conditions["no session"], formatOf({ method, headers }), facts);
+      assert.equal(summaryOf(answer), "401 text/plain");
       assert.ok(answer.body.type === "text");
       assert.match(answer.body.text, /expired, was revoked, or was made for another host/);
     }
   });
   const browsers: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-    "one that names HTML alone": { Accept: "text/html" },
-    "one that likes HTML best": { Accept: "text/html;q=0.9, application/json;q=0.8" },
-    "one that names XHTML": { Accept: "application/xhtml+xml, */*" },
+    "one that accepts only HTML": { Accept: "text/html" },
+    "one that prefers HTML": { Accept: "text/html;q=0.9, application/json;q=0.8" },
+    "one that accepts XHTML": { Accept: "application/xhtml+xml, */*" },
     "an old one that accepts anything": { "User-Agent": mozilla, ...anything },
     "an old one without Accept": { "User-Agent": mozilla },
-    "an old one that names images first": { "User-Agent": mozilla, Accept: "image/gif, image/jpeg, */*" },
+    "an old one that prefers images": { "User-Agent": mozilla, Accept: "image/gif, image/jpeg, */*" },
   };
   for (const [name, headers] of Object.entries(browsers)) {
     test(`a browser without Sec-Fetch-Mode, ${name}: sign-in`, () => {
-      assert.equal(localReplyFor(conditions["no session"], asked({ headers }), facts).signIn, "redirect");
+      assert.equal(localReplyFor(conditions["no session"], formatOf({ headers }), facts).signIn, "redirect");
     });
   }
 });
 
-describe("forms", () => {
-  test("CORS headers name an origin only when it is one of a route", () => {
+describe("formats", () => {
+  test("CORS headers name an origin only if it belongs to a route", () => {
     const sent = { headers: { "Sec-Fetch-Mode": "cors", Origin: "https://evil.example" } };
-    const answer = localReplyFor(conditions["no session"], asked(sent), facts);
+    const answer = localReplyFor(conditions["no session"], formatOf(sent), facts);
     assert.equal(answer.headers["access-control-allow-origin"], undefined);
-    const own = localReplyFor(conditions["no session"], asked(callers.fetch), facts);
-    assert.equal(own.headers["access-control-allow-origin"], "https://spa.example");
-    assert.equal(own.headers["access-control-allow-credentials"], "true");
-    assert.equal(own.headers["vary"], "Origin");
+    const ownOrigin = localReplyFor(conditions["no session"], formatOf(callers.fetch), facts);
+    assert.equal(ownOrigin.headers["access-control-allow-origin"], "https://spa.example");
+    assert.equal(ownOrigin.headers["access-control-allow-credentials"], "true");
+    assert.equal(ownOrigin.headers["vary"], "Origin");
   });
-  test("a denial in JSON is Pomerium's", () => {
-    const answer = localReplyFor(conditions["no right"], asked({ headers: { Accept: "application/json" } }), facts);
+  test("a denial in JSON has Pomerium's fields", () => {
+    const answer = localReplyFor(conditions["no right"], formatOf({ headers: { Accept: "application/json" } }), facts);
     assert.ok(answer.body.type === "text");
     assert.deepEqual(JSON.parse(answer.body.text), { error: "Access denied", request_id: "request-1" });
   });
-  test("a script of a page is told where its visitor may sign in; programs, and whoever is signed in, are not", () => {
-    const bodyOf = (condition: Condition, sent: Parameters<typeof asked>[0]): object => {
-      const { body } = localReplyFor(condition, asked(sent), facts);
+  test("a script of a page gets the sign-in address; programs and signed-in callers do not", () => {
+    const bodyOf = (condition: Condition, sent: Parameters<typeof formatOf>[0]): object => {
+      const { body } = localReplyFor(condition, formatOf(sent), facts);
       assert.ok(body.type === "text");
       return JSON.parse(body.text) as object;
     };
-    const nobody = { error: "Unauthenticated", request_id: "request-1" };
-    const there = { sign_in_url: new URL("/.pomerium/sign_in", facts.url ?? "").href };
-    assert.deepEqual(bodyOf(conditions["no session"], callers.fetch), { ...nobody, ...there });
+    const unauthenticated = { error: "Unauthenticated", request_id: "request-1" };
+    const signInAddress = { sign_in_url: new URL("/.pomerium/sign_in", facts.url ?? "").href };
+    assert.deepEqual(bodyOf(conditions["no session"], callers.fetch), { ...unauthenticated, ...signInAddress });
     const program = { headers: { Accept: "application/json" } };
-    assert.deepEqual(bodyOf(conditions["no session"], program), nobody);
+    assert.deepEqual(bodyOf(conditions["no session"], program), unauthenticated);
     assert.deepEqual(Object.keys(bodyOf(conditions["no right"], callers.fetch)), ["error", "request_id"]);
   });
-  test("kubectl gets a Status", () => {
+  test("kubectl gets a Status object", () => {
     const sent = { headers: { "User-Agent": "kubectl kubernetes/1" } };
-    const answer = localReplyFor(conditions["no right"], asked(sent), facts);
+    const answer = localReplyFor(conditions["no right"], formatOf(sent), facts);
     assert.ok(answer.body.type === "text");
     const { kind, status, reason, code } = JSON.parse(answer.body.text);
     assert.deepEqual([kind, status, reason, code], ["Status", "Failure", "Forbidden", 403]);
   });
-  test("robots.txt is answered with 200 where the caller would be refused, and with 503 where we do not know", () => {
-    const robots = asked({ url: "/robots.txt" });
+  test("robots.txt is 200 when the caller would be denied, and 503 when the decision is unknown", () => {
+    const robots = formatOf({ url: "/robots.txt" });
     for (const condition of [conditions["no session"], conditions["no right"]]) {
       const answer = localReplyFor(condition, robots, facts);
       assert.equal(answer.status, 200);
@@ -231,21 +231,21 @@ describe("forms", () => {
     }
     assert.equal(localReplyFor(conditions["unknown, no lease"], robots, facts).status, 503);
   });
-  test("a page of a denial says as whom, why, and where to go; a page about us names nobody", () => {
-    const denied = localReplyFor(conditions["no right"], asked(callers.plain), facts).body;
+  test("the page of a denial names the user, the reason and the next step; the page of an unknown decision names no user", () => {
+    const denied = localReplyFor(conditions["no right"], formatOf(callers.plain), facts).body;
     assert.ok(denied.type === "html" && denied.page.type === "error");
     assert.deepEqual(denied.page.user, facts.user);
     assert.deepEqual(denied.page.explain, facts.explain);
     assert.match(denied.page.signInUrl ?? "", /^\/\.pomerium\/sign_in\?pomerium_redirect_uri=https%3A%2F%2Fapp/);
-    const unknown = localReplyFor(conditions["unknown, behind"], asked(callers.plain), facts).body;
+    const unknown = localReplyFor(conditions["unknown, behind"], formatOf(callers.plain), facts).body;
     assert.ok(unknown.type === "html" && unknown.page.type === "error");
     assert.deepEqual([unknown.page.user, unknown.page.explain, unknown.page.retryUrl], [null, [], facts.url]);
   });
   for (const method of ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"]) {
-    test(`${method} without a session is 401 with a page that says how to send it again, never a redirect`, () => {
+    test(`${method} without a session is 401 with a page that explains how to send it again, never a redirect`, () => {
       for (const kind of ["navigation", "plain"] as const) {
-        const answer = localReplyFor(conditions["no session"], asked({ ...callers[kind], method }), facts);
-        assert.equal(form(answer), "401 html");
+        const answer = localReplyFor(conditions["no session"], formatOf({ ...callers[kind], method }), facts);
+        assert.equal(summaryOf(answer), "401 html");
         assert.ok(answer.body.type === "html" && answer.body.page.type === "error");
         assert.equal(answer.body.page.unsent, true);
         assert.equal(answer.body.page.signInUrl, "/.pomerium/sign_in");
@@ -253,25 +253,25 @@ describe("forms", () => {
       }
     });
   }
-  test("HEAD without a session is redirected as GET is", () => {
-    const answer = localReplyFor(conditions["no session"], asked({ ...callers.navigation, method: "HEAD" }), facts);
-    assert.equal(form(answer), matrix["no session"].navigation);
+  test("HEAD without a session is redirected like GET", () => {
+    const answer = localReplyFor(conditions["no session"], formatOf({ ...callers.navigation, method: "HEAD" }), facts);
+    assert.equal(summaryOf(answer), matrix["no session"].navigation);
   });
-  test("a browser that came back from sign-in too often gets a page, and may then try again", () => {
+  test("a browser that returned from sign-in too often gets a page, and may then try again", () => {
     const signInLoop = {
       sessionCookie: "missing",
       uncoveredBy: "example.org",
       setCookie: "_returns=; Max-Age=0",
     } as const;
-    const answer = localReplyFor(conditions["no session"], asked(callers.navigation), { ...facts, signInLoop });
-    assert.equal(form(answer), "401 html");
+    const answer = localReplyFor(conditions["no session"], formatOf(callers.navigation), { ...facts, signInLoop });
+    assert.equal(summaryOf(answer), "401 html");
     assert.ok(answer.body.type === "html" && answer.body.page.type === "sign-in-loop");
     assert.equal(answer.body.page.uncoveredBy, "example.org");
     assert.equal(answer.headers["set-cookie"], signInLoop.setCookie);
-    const script = localReplyFor(conditions["no session"], asked(callers.fetch), { ...facts, signInLoop });
-    assert.equal(form(script), matrix["no session"].fetch);
+    const script = localReplyFor(conditions["no session"], formatOf(callers.fetch), { ...facts, signInLoop });
+    assert.equal(summaryOf(script), matrix["no session"].fetch);
   });
-  test("other conditions have their status", () => {
+  test("every other condition has its status", () => {
     const statuses: readonly (readonly [Condition, number])[] = [
       [{ type: "no-route" }, 404],
       [{ type: "bad-request", status: 400 }, 400],
@@ -286,7 +286,7 @@ describe("forms", () => {
       [{ type: "no-right", status: 495, reasons: ["client-certificate-required"] }, 495],
     ];
     for (const [condition, status] of statuses) {
-      assert.equal(localReplyFor(condition, asked({}), facts).status, status, condition.type);
+      assert.equal(localReplyFor(condition, formatOf({}), facts).status, status, condition.type);
     }
   });
   test("gRPC statuses are those of docs/pomerium-behaviour.md §6.7", () => {
@@ -295,7 +295,7 @@ describe("forms", () => {
   });
 });
 
-test("Accept: quality first, then the more specific range, then the order in the header", () => {
+test("Accept: highest quality first, then the more specific range, then the order of the header", () => {
   const offers = ["text/html", "application/json"] as const;
   assert.equal(bestMatch("*/*", offers), "text/html");
   assert.equal(bestMatch("application/json, */*", offers), "application/json");
@@ -305,11 +305,11 @@ test("Accept: quality first, then the more specific range, then the order in the
   assert.equal(bestMatch("text/html;q=2", offers), undefined);
 });
 
-test("a method that is never passed on is answered with those that are", () => {
+test("405 lists the methods that are forwarded", () => {
   for (const caller of Object.values(callers)) {
-    const { status, headers } = localReplyFor({ type: "bad-request", status: 405 }, asked(caller), facts);
+    const { status, headers } = localReplyFor({ type: "bad-request", status: 405 }, formatOf(caller), facts);
     assert.deepEqual([status, headers["allow"]], [405, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"]);
   }
-  const { headers } = localReplyFor({ type: "bad-request", status: 400 }, asked({}), facts);
+  const { headers } = localReplyFor({ type: "bad-request", status: 400 }, formatOf({}), facts);
   assert.equal(headers["allow"], undefined);
 });

@@ -1,5 +1,5 @@
 /**
- * Who asks: what the lines of a head have shown before is not read again, and never stands in for what is known of its
+ * Caller identification: a handle is verified once per configuration, and its holder is looked up for each request.
  * holder now.
  */
 import assert from "node:assert/strict";
@@ -20,7 +20,7 @@ import { cookieOf, routeTo } from "../support.ts";
 
 const route = routeTo(0);
 
-function desk() {
+function createCounters() {
   const seen = { read: 0, verified: 0, resolved: 0 };
   const verify = (token: string): SessionHandle | "invalid" => {
     seen.verified++;
@@ -57,16 +57,16 @@ function desk() {
   return { seen, make };
 }
 
-function ask(
-  who: CallerIdentifier,
+function identify(
+  identifier: CallerIdentifier,
   lines: readonly [name: string, value: string],
   more: Readonly<{ hostname?: string; search?: string }> = {},
 ): CredentialHolder {
   const [name, value] = lines;
   const headers = { [name.toLowerCase()]: value };
-  const asking = who.identify({ headers, hostname: route.host, search: "", ...more }, route, "192.0.2.1");
-  assert.ok(typeof asking === "object" && !(asking instanceof Promise));
-  return asking;
+  const holder = identifier.identify({ headers, hostname: route.host, search: "", ...more }, route, "192.0.2.1");
+  assert.ok(typeof holder === "object" && !(holder instanceof Promise));
+  return holder;
 }
 
 for (const [where, lines, credentialInHeader] of [
@@ -74,32 +74,32 @@ for (const [where, lines, credentialInHeader] of [
   ["a header", ["Authorization", "Pomerium s1"], true],
 ] as const) {
   test(`the holder of a handle in ${where} is looked up each time`, () => {
-    const { seen, make } = desk();
-    const who = make();
-    const [first, again] = [ask(who, lines), ask(who, lines)];
+    const { seen, make } = createCounters();
+    const identifier = make();
+    const [first, again] = [identify(identifier, lines), identify(identifier, lines)];
     assert.deepEqual(again, first);
     assert.equal(first.credentialInHeader, credentialInHeader);
     assert.equal(first.handle?.sessionId, sessionId(1));
-    for (const asking of [first, again]) who.resolve(asking, route, 0 as UnixMs);
+    for (const holder of [first, again]) identifier.resolve(holder, route, 0 as UnixMs);
     assert.equal(seen.resolved, 2);
   });
 }
 
-test("a handle counts on no host that it was not made for", () => {
-  const who = desk().make();
-  assert.ok(ask(who, ["Cookie", cookieOf(1)]).handle);
-  assert.equal(ask(who, ["Cookie", cookieOf(1)], { hostname: "other.localhost" }).handle, undefined);
+test("a handle is valid only for the hosts in its audience", () => {
+  const identifier = createCounters().make();
+  assert.ok(identify(identifier, ["Cookie", cookieOf(1)]).handle);
+  assert.equal(identify(identifier, ["Cookie", cookieOf(1)], { hostname: "other.localhost" }).handle, undefined);
 });
 
 test("each configuration verifies a handle itself", () => {
-  const { seen, make } = desk();
-  for (const who of [make(), make()]) assert.ok(ask(who, ["Cookie", cookieOf(1)]).handle);
+  const { seen, make } = createCounters();
+  for (const identifier of [make(), make()]) assert.ok(identify(identifier, ["Cookie", cookieOf(1)]).handle);
   assert.equal(seen.verified, 2);
 });
 
-test("a handle in the query counts for its own request only", () => {
-  const who = desk().make();
-  assert.ok(ask(who, ["Accept", "*/*"], { search: "?pomerium_session=s1" }).handle);
-  assert.equal(ask(who, ["Accept", "*/*"]), anonymous);
-  assert.equal(ask(who, ["Cookie", "_pomerium=x"]).handle, undefined);
+test("a handle in the query is valid for its own request only", () => {
+  const identifier = createCounters().make();
+  assert.ok(identify(identifier, ["Accept", "*/*"], { search: "?pomerium_session=s1" }).handle);
+  assert.equal(identify(identifier, ["Accept", "*/*"]), anonymous);
+  assert.equal(identify(identifier, ["Cookie", "_pomerium=x"]).handle, undefined);
 });

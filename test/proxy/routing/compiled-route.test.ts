@@ -1,4 +1,4 @@
-/** Compiled routes: which routes of a new configuration must permit an exchange that an earlier one permitted. */
+/** Compiled routes: the routes of a new configuration that must permit an exchange which an earlier one permitted. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Config, parseConfig, type RouteConfig } from "../../../src/config/index.ts";
@@ -32,7 +32,7 @@ const plansOf = (config: Config) => compileRoutes(config, { chooserOf: () => () 
 
 const before = route(configOf([{ id: "own" }]), "own");
 
-test("a route that stands before the exchange's own must permit it too", () => {
+test("a route that precedes the exchange's own must permit it too", () => {
   const now = configOf([{ id: "door", path: "/" }, { id: "own" }]);
   const successors = plansOf(now).successorsOf(before, route(now, "door"));
   assert.deepEqual(
@@ -41,7 +41,7 @@ test("a route that stands before the exchange's own must permit it too", () => {
   );
 });
 
-test("the same route decides alone, also under another id", () => {
+test("the same route decides alone, even under another id", () => {
   const now = configOf([{ id: "renamed" }]);
   const successors = plansOf(now).successorsOf(before, route(now, "renamed"));
   assert.deepEqual(
@@ -50,7 +50,7 @@ test("the same route decides alone, also under another id", () => {
   );
 });
 
-test("no route permits an exchange whose own is gone, whatever stands there now", () => {
+test("no route permits an exchange whose own route is gone, whatever replaced it", () => {
   const now = configOf([{ id: "other", path: "/" }]);
   assert.deepEqual(plansOf(now).successorsOf(before, route(now, "other")), []);
   assert.deepEqual(plansOf(now).successorsOf(before, undefined), []);

@@ -1,4 +1,4 @@
-/** The index finds what going through the routes one by one would find. */
+/** Path index: finds the same route as a search through all routes in order. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { RE2JS } from "re2js";
@@ -7,7 +7,7 @@ import { compileRouteTable, literalStart, matchesWildcard } from "../../../src/p
 import { route } from "../../auth/authorize/support.ts";
 import { fc } from "../../support/property.ts";
 
-/** One by one, as the words of the configuration say it. */
+/** Checks a route as the configuration defines it, without the index. */
 function matchedSlowly(
   routes: readonly RouteConfig[],
   { hostname, port, path }: Readonly<{ hostname: string; port: number | null; path: string }>,
@@ -47,7 +47,7 @@ const match = fc.oneof(
 );
 const hosts = ["x.e", "y.x.e", "e", "*.e", "*.x.e", "y.*", "*", "a*.e", "ab.e"];
 
-test("routes are found as if they were asked one by one", () => {
+test("the index finds the same route as a search in order", () => {
   fc.assert(
     fc.property(
       fc.array(fc.record({ host: fc.constantFrom(...hosts), match, port: fc.constantFrom(null, null, 443, 8_443) }), {
@@ -72,7 +72,7 @@ test("routes are found as if they were asked one by one", () => {
   );
 });
 
-test("what an expression begins with is only what every match begins with", () => {
+test("the literal prefix of an expression is a prefix of every match", () => {
   const cases: Readonly<Record<string, string>> = {
     "/api/v1/.*": "/api/v1/",
     "^/api/v1": "/api/v1",

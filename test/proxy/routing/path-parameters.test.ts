@@ -1,7 +1,7 @@
 /**
- * Path parameters: `/area;a=b/admin` is `/area/admin` to Tomcat, Jetty and Spring. A path that another route or another
- * rule would judge once a server has removed `;…` is refused, by the proxy and at every decision API alike. Encoded
- * slashes follow the same rule on a route with `allow_encoded_slashes`, and are refused on any other.
+ * Path parameters: `/area;a=b/admin` is `/area/admin` to Tomcat, Jetty and Spring. A path that matches another route or
+ * another rule once a server has removed `;…` is refused, by the proxy and by every decision API alike. Encoded slashes
+ * follow the same rule on a route with `allow_encoded_slashes`, and are refused on any other.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -24,7 +24,7 @@ import {
   type Upstream,
 } from "../support.ts";
 
-/** A registry's answer to npm, and to all others what they asked for. */
+/** Answers npm as a registry does, and echoes the target of any other request. */
 function answer({ url }: IncomingMessage, res: ServerResponse): void {
   const tool = { name: "@acme/tool", "dist-tags": { latest: "1.2.3" } };
   const versions = { "1.2.3": { name: tool.name, version: "1.2.3", dist: { tarball: "http://localhost/tool.tgz" } } };
@@ -36,7 +36,7 @@ const key = "a-key-of-at-least-32-characters-0123456789";
 let rig: Rig;
 let upstream: Upstream;
 const started = new Started();
-let door: DecisionServer;
+let decisionPort: DecisionServer;
 let envoyClient: EnvoyClient;
 
 before(async () => {
@@ -53,8 +53,8 @@ before(async () => {
     routeTo(upstream.port, { ...publicAccess, host: "other.localhost" }),
     ...slashRoutes(upstream.port),
   ]);
-  door = await started.serve(() => rig.deps, { address: { host: "127.0.0.1", port: 0 }, keys: { wiki: key } });
-  envoyClient = started.clientOf(door);
+  decisionPort = await started.serve(() => rig.deps, { address: { host: "127.0.0.1", port: 0 }, keys: { wiki: key } });
+  envoyClient = started.clientOf(decisionPort);
 });
 after(async () => {
   await started.end();
@@ -68,7 +68,7 @@ const deny = (path: object): RouteConfig["policy"] => ({
   location: { file: "cardea.yaml", line: 1, column: 1 },
 });
 
-/** A host that takes encoded slashes on some of its routes, and `localhost` as a package registry has it. */
+/** A host with encoded slashes on some routes, and a package registry on `localhost`. */
 function slashRoutes(port: number): readonly RouteConfig[] {
   const to = (id: string, parts: Partial<RouteConfig>): RouteConfig =>
     routeTo(port, { ...publicAccess, ...slashes, id, ...parts });
@@ -88,9 +88,9 @@ function slashRoutes(port: number): readonly RouteConfig[] {
   ];
 }
 
-/** What the same path gets from the proxy, by forward-auth, by Envoy's HTTP and gRPC forms and by AuthZEN. */
+/** The statuses for one path from the proxy, forward-auth, Envoy's HTTP and gRPC forms, and AuthZEN. */
 async function statuses(path: string, host = "app.localhost"): Promise<readonly unknown[]> {
-  const port = door.address?.port ?? 0;
+  const port = decisionPort.address?.port ?? 0;
   const facts = { "x-forwarded-proto": "http", "x-forwarded-for": "203.0.113.9" };
   const described = { "x-forwarded-method": "GET", "x-forwarded-host": host, "x-forwarded-uri": path };
   const proxied = await sendRequest(rig.port, { path, host });
@@ -110,7 +110,7 @@ async function statuses(path: string, host = "app.localhost"): Promise<readonly 
   return [proxied.status, forwardAuth.status, envoy.status, grpc, decision];
 }
 
-test("path parameters that hide a stricter route are refused, and no upstream hears of them", async () => {
+test("path parameters that hide a stricter route are refused, and reach no upstream", async () => {
   for (const path of ["/area;a=b/admin/x", "/area;/admin", "/area%3Ba/admin", "/area;a%3Bb/admin"]) {
     const seen = upstream.seen.length;
     const [proxied, forwardAuth, envoy, grpc, authzen] = await statuses(path);
@@ -124,7 +124,7 @@ test("path parameters that hide a stricter route are refused, and no upstream he
   assert.match(await rig.metrics(), /reason="path-parameters"/);
 });
 
-test("path parameters that hide a path from a rule are refused alike", async () => {
+test("path parameters that hide a path from a rule are refused too", async () => {
   const seen = upstream.seen.length;
   const [proxied, forwardAuth, envoy, grpc, authzen] = await statuses("/private;x/y");
   assert.deepEqual([proxied, forwardAuth, envoy, grpc], [400, 403, 400, 400]);
@@ -132,7 +132,7 @@ test("path parameters that hide a path from a rule are refused alike", async () 
   assert.equal(upstream.seen.length, seen);
 });
 
-test("path parameters that change nothing reach the upstream as they came", async () => {
+test("path parameters that change nothing reach the upstream unchanged", async () => {
   for (const path of ["/cars;color=red/tires;v=2", "/x;jsessionid=1", "/other;a/area/admin"]) {
     assert.deepEqual(await statuses(path), [200, 200, 200, 200, true], path);
     assert.equal(upstream.seen.at(-1)?.url, path);
@@ -156,7 +156,7 @@ test("encoded slashes reach the upstream byte for byte on a route that allows th
   assert.equal(JSON.parse(body).url, "/public/a%2fb?c=%2F");
 });
 
-test("encoded slashes are refused where they could lead elsewhere, and no upstream hears of them", async () => {
+test("encoded slashes are refused where they could lead elsewhere, and reach no upstream", async () => {
   const paths = [
     ...["/strict/a%2Fb", "/nowhere%2Fx", "/public%2Fadmin", "/public%2Fadmin%2Fx", "/one/a%2Fb", "/api%2Fv4/x"],
     ...["/.pomerium%2Fuser", "/.pomerium/a%2Fb", "/%2Fpublic", "/public/%2Fadmin", "/public%2F%2Fx", "/public//a%2Fb"],
@@ -171,10 +171,10 @@ test("encoded slashes are refused where they could lead elsewhere, and no upstre
   }
   assert.equal((await sendRequest(rig.port, { host: "any.localhost", path: "/a%2Fb" })).status, 200);
   const signInHost = await sendRequest(rig.port, { host: "authenticate.localhost", path: "/a%2Fb" });
-  assert.equal(signInHost.status, 400, "a wildcard route never answers for the sign-in host");
+  assert.equal(signInHost.status, 400, "a wildcard route never serves the sign-in host");
 });
 
-test("encoded slashes hide no path from a rule, by any door", async () => {
+test("encoded slashes hide no path from a rule, in any API", async () => {
   const seen = upstream.seen.length;
   for (const path of ["/api/v4/projects/secret%2Fx", "/public%2Fadmin", "/strict/a%2Fb"]) {
     const [proxied, forwardAuth, envoy, grpc, authzen] = await statuses(path, slashes.host);
@@ -183,7 +183,7 @@ test("encoded slashes hide no path from a rule, by any door", async () => {
   }
   assert.equal(upstream.seen.length, seen);
   assert.deepEqual(rig.records.at(-1)?.reasons, ["encoded-separator"]);
-  assert.equal((await statuses("/api/v4/projects/secret/x", slashes.host))[0], 403, "the rule itself");
+  assert.equal((await statuses("/api/v4/projects/secret/x", slashes.host))[0], 403, "denied by the rule itself");
 });
 
 test("npm reads a scoped package through a route that allows encoded slashes", async () => {

@@ -1,5 +1,6 @@
 /**
- * Client certificates: who is let in by which enforcement, over both protocols, and nobody by an old session of TLS.
+ * Client certificates: the callers that each enforcement permits, over both protocols, and never by a resumed TLS
+ * session.
  */
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
@@ -63,18 +64,18 @@ async function startWith(
 function dial(port: number, shown: Pick<Issued, "cert" | "key"> | null, options: ConnectionOptions = {}): TLSSocket {
   const client = shown === null ? {} : { cert: shown.cert, key: shown.key };
   const socket = connect({ port, host: "127.0.0.1", servername: host, ca: root.pem, ...client, ...options });
-  socket.on("error", () => {}); // seen as an end
+  socket.on("error", () => {}); // seen as an end of the stream
   return socket;
 }
 
-/** What comes back over HTTP/1.1 until the connection is closed; empty when nothing does. */
+/** The bytes received over HTTP/1.1 until the connection closes; empty: none arrived. */
 async function answerOf(socket: TLSSocket, to = host, path = "/", head = ""): Promise<string> {
   let answer = "";
   socket.on("data", (bytes: Buffer) => {
     answer += bytes.toString("latin1");
   });
   socket.write(`GET ${path} HTTP/1.1\r\nHost: ${to}\r\nAccept: application/json\r\n${head}Connection: close\r\n\r\n`);
-  await waitFor("the connection to be closed", () => socket.destroyed, { withinMs: 20_000 });
+  await waitFor("the connection to close", () => socket.destroyed, { withinMs: 20_000 });
   return answer;
 }
 const statusOf = (answer: string): number => Number(answer.slice(9, 12));
@@ -90,13 +91,13 @@ const chain = (leaf: Issued, ...above: Authority[]): Pick<Issued, "cert" | "key"
   key: leaf.key,
 });
 
-describe("by default, every route refuses whoever has no valid certificate", () => {
+describe("by default, every route denies a caller without a valid certificate", () => {
   let rig: Rig;
   before(async () => {
     rig = await startWith({});
   });
 
-  test("a valid one passes, over both protocols", async () => {
+  test("a valid one is accepted, over both protocols", async () => {
     const alice = await root.issue(person());
     assert.equal(await get(rig, alice), 200);
     const session = connectHttp2(`https://127.0.0.1:${rig.port}`, { servername: host, ca: root.pem, ...alice });
@@ -104,7 +105,7 @@ describe("by default, every route refuses whoever has no valid certificate", () 
     session.destroy();
   });
 
-  test("none is 495 with the words of Pomerium, never sign-in, over both protocols", async () => {
+  test("without one a caller gets 495 with Pomerium's text, never sign-in, over both protocols", async () => {
     const answer = await answerOf(dial(rig.port, null));
     assert.match(answer, /^HTTP\/1\.1 495 /);
     assert.match(answer, /"error":"[^"]*certificate/i);
@@ -128,7 +129,7 @@ describe("by default, every route refuses whoever has no valid certificate", () 
       assert.deepEqual(rig.records.at(-1)?.reasons, ["invalid-client-certificate"]);
     });
 
-  test("one of an intermediate is too far down, unless the depth is raised", async () => {
+  test("one issued by an intermediate exceeds the default depth, unless max_verify_depth is raised", async () => {
     const between = await root.intermediate("between");
     const lower = await between.intermediate("lower");
     const near = chain(await between.issue(person()), between);
@@ -137,15 +138,15 @@ describe("by default, every route refuses whoever has no valid certificate", () 
     const bottomless = await startWith({ maxVerifyDepth: 0 });
     assert.deepEqual([await get(rig, near), await get(deeper, near), await get(deeper, far)], [495, 200, 495]);
     assert.equal(await get(bottomless, far), 200);
-    // The intermediate itself may be who is trusted.
+    // The intermediate itself may be the trusted authority.
     const only = await startWith({ ca: between.pem });
     assert.equal(await get(only, near), 200);
     assert.equal(await get(only, await root.issue(person())), 495);
   });
 
-  test("a leaf passes for no authority, and a name is no signature", async () => {
+  test("a leaf is not accepted as an authority, and a matching name does not replace a signature", async () => {
     const leaf = await root.issue(person({ name: "no authority" }));
-    const namesake = await Authority.root("one"); // the trusted authority's name, another key
+    const namesake = await Authority.root("one"); // the trusted authority's name with another key
     assert.equal(await get(rig, await namesake.issue(person())), 495);
     assert.equal(await get(rig, chain(await namesake.issue(person()), namesake)), 495);
     assert.equal(
@@ -155,13 +156,13 @@ describe("by default, every route refuses whoever has no valid certificate", () 
     assert.equal(await get(rig, leaf), 200);
   });
 
-  test("reserved paths answer without one", async () => {
+  test("reserved paths need none", async () => {
     assert.equal(await get(rig, null, host, "/healthz"), 200);
     assert.equal(await get(rig, null, host, "/.well-known/pomerium"), 200);
   });
 });
 
-test("policy: nobody is refused for the certificate alone, and the criteria tell", async () => {
+test("policy: no caller is denied for its certificate alone; policy criteria decide", async () => {
   const alice = await root.issue(person());
   const bob = await root.issue(person({ name: "bob", emails: ["bob@example.com"] }));
   const stranger = await other.issue(person());
@@ -190,7 +191,7 @@ test("policy: nobody is refused for the certificate alone, and the criteria tell
   assert.deepEqual(await statuses("guarded.localhost"), [200, 200, 495, 495]);
 });
 
-test("reject_connection: whoever has no valid certificate never gets to ask, reserved paths or not", async () => {
+test("reject_connection: a caller without a valid certificate cannot send a request, not even to a reserved path", async () => {
   const lines: unknown[] = [];
   const logger = {
     debug() {},
@@ -226,8 +227,8 @@ test("reject_connection: whoever has no valid certificate never gets to ask, res
   assert.match(await rig.registry.metrics(), /client-certificate-required/);
 });
 
-describe("revocation and names", () => {
-  test("a list counts for its own issuer, and only with its signature", async () => {
+describe("revocation lists and names", () => {
+  test("a revocation list applies to its own issuer's certificates, and only with that issuer's signature", async () => {
     const [good, bad, foreign] = [await root.issue(person()), await root.issue(person()), await other.issue(person())];
     const both = root.pem + other.pem;
     const rig = await startWith({ ca: both, crl: await root.revoking([bad.serial, foreign.serial]) });
@@ -242,7 +243,7 @@ describe("revocation and names", () => {
     const presented = readPresented(new X509Certificate(shown.cert), true);
     return new ClientTrust([root.pem], settings).judge(presented, Date.now()).valid;
   };
-  test("one of the names must match as a whole", async () => {
+  test("one of the names must match in full", async () => {
     const shown = await root.issue({
       ...{ usage: "client", hosts: ["a.example.com"], addresses: ["10.1.2.3", "2001:db8::1"] },
       ...{ emails: ["a@example.com"], uris: ["spiffe://example/a"] },
@@ -272,7 +273,7 @@ describe("revocation and names", () => {
   });
 });
 
-test("a route's own authority is the only one that counts there; others do not ask", async () => {
+test("a route's own authority is the only one for that route; routes without one request no certificate", async () => {
   const rig = await startWith({ ca: null }, [
     { clientCa: null },
     { host: "one.localhost", clientCa: root.pem },
@@ -293,14 +294,14 @@ test("a route's own authority is the only one that counts there; others do not a
 });
 
 for (const maxVersion of ["TLSv1.2", "TLSv1.3"] as const)
-  test(`a session of ${maxVersion} cannot be resumed, so no verdict outlives its handshake`, async () => {
+  test(`a ${maxVersion} session cannot be resumed, so no verdict outlives its handshake`, async () => {
     const rig = await startWith({});
     const alice = await root.issue(person());
     const first = dial(rig.port, alice, { maxVersion });
     const sessions: Buffer[] = [];
     first.on("session", (session) => sessions.push(session));
     assert.equal(statusOf(await answerOf(first)), 200);
-    assert.ok(maxVersion === "TLSv1.2" || sessions.length > 0, "the server hands out sessions, and takes none back");
+    assert.ok(maxVersion === "TLSv1.2" || sessions.length > 0, "the server issues session tickets, and accepts none");
     for (const session of sessions) {
       const again = dial(rig.port, null, { maxVersion, session });
       await once(again, "secureConnect");
@@ -309,7 +310,7 @@ for (const maxVersion of ["TLSv1.2", "TLSv1.3"] as const)
     }
   });
 
-test("the upstream is told of a valid certificate, and of no other", async () => {
+test("the upstream learns of a valid certificate, and of no other", async () => {
   const headers = {
     // biome-ignore-start lint/suspicious/noTemplateCurlyInString: templates of the configuration
     "x-fingerprint": "${pomerium.client_cert_fingerprint}",
@@ -329,7 +330,7 @@ test("the upstream is told of a valid certificate, and of no other", async () =>
   }
 });
 
-test("a certificate that is revoked while its connection is open counts no longer, and what it had opened is cut", async () => {
+test("a certificate that is revoked while its connection is open is no longer valid, and open exchanges are cut", async () => {
   const alice = await root.issue(person());
   const stream = await startUpstream((_req, res) => {
     res.writeHead(200);
@@ -353,7 +354,7 @@ test("a certificate that is revoked while its connection is open counts no longe
   const idle = dial(rig.port, alice);
   await once(idle, "secureConnect");
   await rig.activate(routes, { ...config, downstreamMtls: { ...mtls, crl: await root.revoking([alice.serial]) } });
-  await waitFor("the open answer to be cut", () => socket.destroyed);
-  assert.equal(statusOf(await answerOf(idle)), 495, "on the same connection, a handshake ago");
+  await waitFor("the open exchange to be cut", () => socket.destroyed);
+  assert.equal(statusOf(await answerOf(idle)), 495, "on the same connection, without a new handshake");
   assert.equal(await get(rig, alice), 495);
 });

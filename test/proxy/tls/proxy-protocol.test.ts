@@ -1,4 +1,4 @@
-/** The PROXY protocol in front of plain HTTP, HTTP/2 and TLS: who the caller is, and what is refused. */
+/** The PROXY protocol before plain HTTP, HTTP/2 and TLS: the caller's address, and malformed headers. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect as connectHttp2 } from "node:http2";
@@ -30,18 +30,18 @@ describe("a header", () => {
   for (const [name, bytes, address] of [
     ["version 1, IPv4", "PROXY TCP4 192.0.2.9 10.0.0.1 5000 80\r\n", "192.0.2.9"],
     ["version 1, IPv6", "PROXY TCP6 2001:DB8::9 ::1 5000 80\r\n", "2001:db8::9"],
-    ["version 1, not known", "PROXY UNKNOWN\r\n", null],
-    ["version 1, not known, with something behind", "PROXY UNKNOWN ff::1 ff::2 1 2\r\n", null],
+    ["version 1, UNKNOWN", "PROXY UNKNOWN\r\n", null],
+    ["version 1, UNKNOWN with addresses", "PROXY UNKNOWN ff::1 ff::2 1 2\r\n", null],
     ["version 2, IPv4", binary(), "192.0.2.9"],
     ["version 2, IPv6", binary({ family: 0x21, body: v6 }), "2001:db8::9"],
     ["version 2, IPv4 in IPv6", binary({ family: 0x21, body: mapped }), "192.0.2.9"],
-    ["version 2, with additions", binary({ body: [...v4, 4, 0, 2, 7, 7] }), "192.0.2.9"],
+    ["version 2, with TLVs", binary({ body: [...v4, 4, 0, 2, 7, 7] }), "192.0.2.9"],
     ["version 2, LOCAL", binary({ command: 0 }), null],
-    ["version 2, LOCAL, nothing more", binary({ command: 0, family: 0, body: [] }), null],
-    ["version 2, not said", binary({ family: 0, body: [] }), null],
+    ["version 2, LOCAL without a body", binary({ command: 0, family: 0, body: [] }), null],
+    ["version 2, unspecified family", binary({ family: 0, body: [] }), null],
     ["version 2, a Unix socket", binary({ family: 0x31, body: new Array(216).fill(0) }), null],
   ] as const)
-    test(`${name}: ${address}; cut short anywhere, it is waited for`, () => {
+    test(`${name}: ${address}; any prefix of it is incomplete, not an error`, () => {
       const whole = typeof bytes === "string" ? Buffer.from(bytes, "latin1") : bytes;
       const expected = { type: "header", bytes: whole.length, address };
       assert.deepEqual(readProxyHeader(whole), expected);
@@ -55,7 +55,7 @@ describe("a header", () => {
     ["TLS without one", Buffer.from([0x16, 3, 1])],
     ["an address of the other family", "PROXY TCP4 ::1 ::1 1 2\r\n"],
     ["no address", "PROXY TCP4 999.0.0.1 10.0.0.1 1 2\r\n"],
-    ["an impossible port", "PROXY TCP4 192.0.2.9 10.0.0.1 70000 80\r\n"],
+    ["a port out of range", "PROXY TCP4 192.0.2.9 10.0.0.1 70000 80\r\n"],
     ["two spaces", "PROXY TCP4  192.0.2.9 10.0.0.1 1 80\r\n"],
     ["another protocol", "PROXY UDP4 192.0.2.9 10.0.0.1 1 80\r\n"],
     ["a line that does not end", `PROXY UNKNOWN ${"x".repeat(100)}`],
@@ -63,14 +63,14 @@ describe("a header", () => {
     ["another command", binary({ command: 2 })],
     ["datagrams", binary({ family: 0x12 })],
     ["too short for its addresses", binary({ body: v4.slice(0, 11) })],
-    ["longer than anybody needs", binary({ length: 8_193 })],
+    ["above the length limit", binary({ length: 8_193 })],
   ] as const)
     test(`${name} is refused`, () =>
       assert.deepEqual(readProxyHeader(typeof bytes === "string" ? Buffer.from(bytes, "latin1") : bytes), {
         type: "bad",
       }));
 
-  test("of any bytes at all, it never takes more than its bound", () => {
+  test("any bytes at all: the parser never consumes more than its limit", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 64 }), fc.boolean(), fc.boolean(), (tail, text, first) => {
         const front = first ? (text ? Buffer.from("PROXY TCP4 ") : signature) : Buffer.alloc(0);
@@ -82,7 +82,7 @@ describe("a header", () => {
   });
 });
 
-describe("a listener that asks for it", () => {
+describe("a listener with use_proxy_protocol", () => {
   let [rig, tls, upstream]: [Rig?, Rig?, Upstream?] = [];
   let root: Authority;
   before(async () => {
@@ -111,12 +111,12 @@ describe("a listener that asks for it", () => {
     assert.ok(made !== undefined);
     return made;
   };
-  /** Until the connection is closed. */
+  /** Collects what arrives until the connection closes. */
   const raw = (text: string | Buffer): Promise<string> => of(rig).sendRaw(text, 20_000);
   const request = (host: string): string => `GET / HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
   const statusOf = (answer: string): string => answer.slice(9, 12);
 
-  test("takes the caller's address for policy, upstream and audit", async () => {
+  test("uses the caller's address for policy, upstream and audit", async () => {
     const from = (address: string) => `PROXY TCP4 ${address} 10.0.0.1 1 80\r\n`;
     const { records } = of(rig);
     assert.equal(statusOf(await raw(from("192.0.2.9") + request("office.localhost"))), "200");
@@ -126,7 +126,7 @@ describe("a listener that asks for it", () => {
     assert.equal(statusOf(await raw(Buffer.concat([binary(), Buffer.from(request("office.localhost"))]))), "200");
   });
 
-  test("takes the connection's own address where the balancer speaks for itself", async () => {
+  test("uses the connection's own address for LOCAL and UNKNOWN headers", async () => {
     const { records } = of(rig);
     const local = binary({ command: 0, family: 0, body: [] });
     assert.equal(statusOf(await raw(Buffer.concat([local, Buffer.from(request("app.localhost"))]))), "200");
@@ -134,14 +134,14 @@ describe("a listener that asks for it", () => {
     assert.equal(statusOf(await raw(`PROXY UNKNOWN\r\n${request("app.localhost")}`)), "200");
   });
 
-  test("closes what comes without one, without a word, and counts it", async () => {
+  test("closes a connection without a header, without a response, and counts it", async () => {
     const { registry } = of(rig);
     assert.equal(await raw(request("app.localhost")), "");
     assert.equal(await raw(`PROXY TCP4 nobody 10.0.0.1 1 80\r\n${request("app.localhost")}`), "");
     assert.match(await registry.metrics(), /proxy-protocol-bad/);
   });
 
-  test("takes it in pieces, with keep-alive and a second request behind", async () => {
+  test("accepts a header in pieces, then keep-alive with a second request", async () => {
     const socket = connect(of(rig).port, "127.0.0.1");
     const pieces = [..."PROXY TCP4 192.0.2.77 10.0.0.1 1 80\r\n"];
     for (const piece of pieces) await new Promise<void>((resolve) => socket.write(piece, () => resolve()));
@@ -154,7 +154,7 @@ describe("a listener that asks for it", () => {
     assert.equal(of(rig).records.at(-1)?.ip, "192.0.2.77");
   });
 
-  test("stands in front of HTTP/2 with prior knowledge, and of TLS with both protocols", async () => {
+  test("accepts a header before HTTP/2 with prior knowledge, and before TLS with both protocols", async () => {
     const front = (port: number): Socket => {
       const socket = connect(port, "127.0.0.1");
       socket.write("PROXY TCP6 2001:db8::7 ::1 1 443\r\n");
@@ -180,14 +180,14 @@ describe("a listener that asks for it", () => {
     assert.equal(of(tls).records.length, 2);
   });
 
-  test("lets go of connections that have not said it when it stops", async () => {
+  test("closes connections without a header when it stops", async () => {
     const one = await startRig([], { config: { useProxyProtocol: true } });
     const socket = connect(one.port, "127.0.0.1");
     await once(socket, "connect");
     socket.write("PROXY TC");
-    socket.on("error", () => {}); // a reset is as good
+    socket.on("error", () => {}); // a reset is fine too
     await one.close();
     socket.resume();
-    await waitFor("the connection to be closed", () => socket.destroyed);
+    await waitFor("the connection to close", () => socket.destroyed);
   });
 });

@@ -1,4 +1,4 @@
-/** The listener for plain HTTP: it redirects, answers ACME, and does nothing else. */
+/** Redirect listener: plain HTTP that redirects to HTTPS, answers ACME challenges, and does nothing else. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type RedirectListener, startRedirectListener } from "../../../src/proxy/tls/redirect-listener.ts";
@@ -30,7 +30,7 @@ for (const [host, path, location] of [
   ["odd.example", "/x", "https://odd.example:8443/x"],
   ["[2001:db8::1]:8080", "//evil.example/", "https://[2001:db8::1]//evil.example/"],
 ] as const)
-  test(`${host}${path} is sent to ${location}, and the connection closed`, async () => {
+  test(`${host}${path} is redirected to ${location}, and the connection closes`, async () => {
     for (const method of ["GET", "POST"]) {
       const answer = await sendRequest(redirect.address.port, { host, path, method });
       assert.equal(answer.status, 301);
@@ -40,7 +40,7 @@ for (const [host, path, location] of [
     }
   });
 
-test("what names no host, or nothing that could stand in an address, is 400", async () => {
+test("a request without a valid host or path is 400", async () => {
   for (const head of [
     "GET / HTTP/1.0\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
@@ -56,7 +56,7 @@ test("what names no host, or nothing that could stand in an address, is 400", as
   assert.ok(refused.includes("redirect-target"));
 });
 
-test("an ACME question that was asked for gets its answer, whatever the host; another one is redirected", async () => {
+test("a pending ACME challenge is answered on any host; any other is redirected", async () => {
   const path = "/.well-known/acme-challenge/tok_en-1";
   const answer = await sendRequest(redirect.address.port, { host: "10.0.0.1", path });
   assert.deepEqual([answer.status, answer.body], [200, "tok_en-1.print"]);
@@ -64,7 +64,7 @@ test("an ACME question that was asked for gets its answer, whatever the host; an
     assert.equal((await sendRequest(redirect.address.port, { path: other })).status, 301);
 });
 
-test("with use_proxy_protocol, it stands behind the same balancer", async () => {
+test("with use_proxy_protocol, it expects the same PROXY header", async () => {
   const request = "GET /x HTTP/1.1\r\nHost: app.example\r\n\r\n";
   assert.match(
     await sendRaw(proxied.address.port, `PROXY TCP4 192.0.2.9 10.0.0.1 1 80\r\n${request}`),

@@ -1,4 +1,4 @@
-/** TLS of the listener: which certificate a caller is shown, what it may speak, and how certificates are changed. */
+/** TLS of the listener: the certificate for each name, the permitted protocols, and certificate replacement. */
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
@@ -29,7 +29,7 @@ async function startTls(parts: NonNullable<Parameters<typeof startRig>[1]>["conf
   return rig;
 }
 
-test("without a certificate a self-signed one is shown, with a key that follows from the shared secret", async () => {
+test("without a certificate it presents a self-signed one, with a key derived from the shared secret", async () => {
   const [first, second] = [await startTls({ certificates: [] }), await startTls({ certificates: [] })];
   const other = await startTls({ certificates: [], sharedSecret: new Uint8Array(32).fill(8) });
   const keyOf = async ({ port }: Rig): Promise<string> => {
@@ -38,7 +38,7 @@ test("without a certificate a self-signed one is shown, with a key that follows 
     socket.destroy();
     assert.ok(shown !== undefined);
     assert.ok(shown.checkHost("authenticate.localhost"), shown.subjectAltName ?? "no names");
-    assert.ok(shown.verify(shown.publicKey), "it is signed by its own key");
+    assert.ok(shown.verify(shown.publicKey), "it is signed with its own key");
     assert.equal(shown.ca, false);
     return shown.publicKey.export({ type: "spki", format: "pem" }).toString();
   };
@@ -60,7 +60,7 @@ async function shown(port: number, options: ConnectionOptions): Promise<string> 
   return String(subject.CN);
 }
 
-/** @returns the code of what went wrong */
+/** @returns the code of the error */
 async function refusal(port: number, options: ConnectionOptions): Promise<string> {
   const socket = connect({ port, host: "127.0.0.1", ca: root.pem, checkServerIdentity: () => undefined, ...options });
   const [error] = (await once(socket, "error")) as [Error & { code: string }];
@@ -72,7 +72,7 @@ function get(socket: TLSSocket, host: string): Promise<string> {
   return once(socket, "data").then(([bytes]) => String(bytes).split("\r\n", 1)[0] ?? "");
 }
 
-describe("which certificate is shown", () => {
+describe("the presented certificate", () => {
   let rig: Rig;
   before(async () => {
     const certificates = [
@@ -96,17 +96,17 @@ describe("which certificate is shown", () => {
   ] as const)
     test(`${servername}: ${expected}`, async () => assert.equal(await shown(rig.port, { servername }), expected));
 
-  test("a caller that names nobody is shown the certificate of the address it came to", async () => {
+  test("a caller without SNI gets the certificate of the address that it connected to", async () => {
     assert.equal(await shown(rig.port, { servername: "" }), "address");
   });
 });
 
-test("a name without any certificate for it, and no address either, is shown the first", async () => {
+test("an unknown name at an address without a certificate gets the first one", async () => {
   const rig = await startTls({ certificates: [await root.issue({ name: "one", hosts: ["one.example"] })] });
   assert.equal(await shown(rig.port, { servername: "" }), "one");
 });
 
-test("of two certificates of one name the first counts, unless it is expired", async () => {
+test("of two certificates for one name the first is used, unless it has expired", async () => {
   const day = 86_400_000;
   const now = Date.now();
   const named = async (name: string, notAfter: Date) => {
@@ -120,14 +120,14 @@ test("of two certificates of one name the first counts, unless it is expired", a
   assert.equal(new CertificateIndex([expired], now).byName("b.example"), undefined);
 });
 
-describe("what may be spoken", () => {
+describe("the permitted protocols", () => {
   let pair: Issued;
   before(async () => {
     pair = await root.issue({ hosts: ["a.example"] });
   });
   const servername = "a.example";
 
-  test("HTTP/2 is preferred and HTTP/1.1 taken; without either in common there is no handshake", async () => {
+  test("HTTP/2 is preferred and HTTP/1.1 accepted; without either in common the handshake fails", async () => {
     const rig = await startTls({ certificates: [pair] });
     const both = await handshake(rig.port, { servername, ALPNProtocols: ["http/1.1", "h2"] });
     assert.equal(both.alpnProtocol, "h2");
@@ -152,7 +152,7 @@ describe("what may be spoken", () => {
     prefaced.destroy();
   });
 
-  test("codec_type http2: nothing but HTTP/2, over TLS and in plain", async () => {
+  test("codec_type http2: only HTTP/2, over TLS and in plaintext", async () => {
     for (const insecureServer of [false, true]) {
       const rig = await startTls({ certificates: [pair], codecType: "http2", insecureServer });
       const scheme = insecureServer ? "http" : "https";
@@ -168,7 +168,7 @@ describe("what may be spoken", () => {
     }
   });
 
-  test("nothing older than TLS 1.2, and of it only what is forward secret and authenticated", async () => {
+  test("nothing older than TLS 1.2, and with 1.2 only authenticated ciphers with forward secrecy", async () => {
     const rig = await startTls({ certificates: [pair] });
     const old = { servername, minVersion: "TLSv1", maxVersion: "TLSv1.1", ciphers: "ALL:@SECLEVEL=0" } as const;
     assert.match(await refusal(rig.port, old), /PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL/);
@@ -180,13 +180,13 @@ describe("what may be spoken", () => {
   });
 });
 
-describe("certificates are replaced while the proxy runs", () => {
+describe("replacement of certificates while the proxy runs", () => {
   const at = (port: number, parts: Partial<RouteConfig> = {}) => [
     routeTo(port, { ...publicAccess, host: "a.example", ...parts }),
   ];
   const servername = "a.example";
 
-  test("handshakes from then on meet the new one; connections that are open go on, at both protocols", async () => {
+  test("later handshakes get the new certificate; open connections continue, over both protocols", async () => {
     const upstream = await startUpstream();
     const [old, renewed] = [
       await root.issue({ name: "old", hosts: [servername] }),
@@ -206,7 +206,7 @@ describe("certificates are replaced while the proxy runs", () => {
     session.destroy();
   });
 
-  test("what cannot be used is refused as a whole, and the old one goes on", async () => {
+  test("an unusable certificate is refused with the whole configuration, and the old certificate stays", async () => {
     const upstream = await startUpstream();
     const [old, other] = [
       await root.issue({ name: "old", hosts: [servername] }),
@@ -226,11 +226,15 @@ describe("certificates are replaced while the proxy runs", () => {
       );
     assert.equal(await shown(rig.port, { servername }), "old");
     const socket = await handshake(rig.port, { servername });
-    assert.equal(await get(socket, servername), "HTTP/1.1 200 OK", "the routes of the configuration before stand too");
+    assert.equal(
+      await get(socket, servername),
+      "the routes of the previous configuration stay too",
+      "the routes of the configuration before stand too",
+    );
     socket.destroy();
   });
 
-  test("a session of TLS from before is not taken, so it cannot stand for a certificate that is gone", async () => {
+  test("an earlier TLS session cannot be resumed, so it cannot stand in for a removed certificate", async () => {
     const pair = await root.issue({ hosts: [servername] });
     const rig = await startTls({ certificates: [pair] });
     for (const maxVersion of ["TLSv1.2", "TLSv1.3"] as const) {

@@ -1,7 +1,7 @@
 /**
- * A throw in the events of an upgrade or a tunnel ends that one, and neither the process nor anybody else's. It is
- * injected where every one of them asks whether it may go on: when its upstream is there, when that has said yes, and
- * with bytes of either side.
+ * A throw in the event handlers of an upgrade or a tunnel ends that exchange only, not the process or any other
+ * exchange. The tests inject it wherever an exchange checks its lease: when the upstream connects, when the upstream
+ * accepts, and before bytes of either side are forwarded.
  */
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
@@ -17,13 +17,13 @@ import { cookieOf, type Rig, routeTo, signedIn, startRig } from "../support.ts";
 const kinds = ["upgrade", "tcp", "udp", "onward"] as const;
 type Kind = (typeof kinds)[number];
 
-/** How often an exchange asks, up to its first bytes each way; the first time is no event's. */
-const asksOf: Readonly<Record<Kind, number>> = { upgrade: 5, tcp: 4, udp: 4, onward: 5 };
+/** Lease checks of an exchange, up to its first bytes each way. The first one is not in an event handler. */
+const checksOf: Readonly<Record<Kind, number>> = { upgrade: 5, tcp: 4, udp: 4, onward: 5 };
 
 const cleanUps: (() => unknown)[] = [];
 let rig: Rig;
 const faults: string[] = [];
-/** The how manieth question of a splice throws; 0: none. */
+/** The number of the lease check in a splice that throws, counted down; 0: none. */
 let throwsAt = 0;
 
 async function listening(server: Server): Promise<number> {
@@ -57,24 +57,24 @@ const requests: Readonly<Record<Kind, string>> = {
   onward: "CONNECT onward.localhost:5432 HTTP/1.1\r\nHost: onward.localhost:5432\r\nAuthorization: Pomerium s1\r\n\r\n",
 };
 
-type Caller = Readonly<{ socket: Socket; heard: () => string; closed: () => boolean; say: (text: string) => void }>;
-/** Says hello once it is let through. */
+type Caller = Readonly<{ socket: Socket; received: () => string; closed: () => boolean; send: (text: string) => void }>;
+/** Sends hello once the exchange is accepted. */
 function call(kind: Kind): Caller {
   const socket = connect(rig.port, "127.0.0.1");
-  let heard = "";
+  let received = "";
   let closed = false;
-  const say = (text: string): void => void socket.write(kind === "udp" ? datagramCapsule(Buffer.from(text)) : text);
+  const send = (text: string): void => void socket.write(kind === "udp" ? datagramCapsule(Buffer.from(text)) : text);
   socket.on("error", () => {});
   socket.on("data", (chunk: Buffer) => {
-    const before = heard.includes("\r\n\r\n");
-    heard += chunk.toString("latin1");
-    if (!before && /^HTTP\/1\.1 (?:101|200) [\s\S]*\r\n\r\n/.test(heard)) say("hello");
+    const before = received.includes("\r\n\r\n");
+    received += chunk.toString("latin1");
+    if (!before && /^HTTP\/1\.1 (?:101|200) [\s\S]*\r\n\r\n/.test(received)) send("hello");
   });
   socket.on("close", () => {
     closed = true;
   });
   socket.write(requests[kind]);
-  return { socket, heard: () => heard, closed: () => closed, say };
+  return { socket, received: () => received, closed: () => closed, send };
 }
 
 before(async () => {
@@ -121,22 +121,22 @@ const open = (): number => Object.values(rig.proxy.stats().exchanges).reduce((al
 
 for (const kind of kinds)
   describe(kind, () => {
-    for (let n = 2; n <= asksOf[kind]; n++)
-      test(`a throw at its question ${n} ends it alone`, async () => {
+    for (let n = 2; n <= checksOf[kind]; n++)
+      test(`a throw in lease check ${n} ends only its own exchange`, async () => {
         throwsAt = 0;
         const bystander = call(kind);
-        await waitFor("the bystander's echo", () => bystander.heard().includes("hello"));
+        await waitFor("the bystander's echo", () => bystander.received().includes("hello"));
         faults.length = 0;
         throwsAt = n;
         const struck = call(kind);
         await waitFor("the throw", () => throwsAt === 0);
-        await waitFor("it to be over", () => struck.closed() || /^HTTP\/1\.1 50\d /.test(struck.heard()));
-        await waitFor("the bystander alone to be open", () => open() === 1);
+        await waitFor("the exchange to end", () => struck.closed() || /^HTTP\/1\.1 50\d /.test(struck.received()));
+        await waitFor("only the bystander to be open", () => open() === 1);
         assert.ok(faults.includes("an upgrade or a tunnel could not be carried on"), faults.join());
-        bystander.say("again");
-        await waitFor("its next echo", () => bystander.heard().includes("again"));
+        bystander.send("again");
+        await waitFor("the bystander's next echo", () => bystander.received().includes("again"));
         bystander.socket.destroy();
         struck.socket.destroy();
-        await waitFor("all to be over", () => open() === 0);
+        await waitFor("all exchanges to end", () => open() === 0);
       });
   });

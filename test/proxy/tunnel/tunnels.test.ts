@@ -1,4 +1,4 @@
-/** TCP and UDP routes on real sockets: who is led where, how ends and cuts travel, and what a hostile caller gets. */
+/** TCP and UDP routes on real sockets: access, ends and cuts in both directions, and hostile callers. */
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
@@ -58,7 +58,7 @@ async function rigFor(...routes: RouteConfig[]): Promise<Rig> {
   return rig;
 }
 
-/** Byte for byte what pomerium-cli (Go's net/http) sends. */
+/** The exact bytes that pomerium-cli (Go's net/http) sends. */
 const goConnect = (target: string, token: string | null): string =>
   `CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\nUser-Agent: Go-http-client/1.1\r\n${token === null ? "" : `Authorization: Pomerium ${token}\r\n`}\r\n`;
 const goConnectUdp = (target: string, token: string): string =>
@@ -77,7 +77,7 @@ async function dial(rig: Rig, request: string): Promise<Dialled> {
     ended = true;
   });
   socket.write(request, "latin1");
-  const end = await waitFor("an answer", () => {
+  const end = await waitFor("a response", () => {
     const at = seen.indexOf("\r\n\r\n");
     return at >= 0 ? at : ended ? -1 : undefined;
   });
@@ -89,28 +89,28 @@ async function dial(rig: Rig, request: string): Promise<Dialled> {
     status: Number(/^HTTP\/1\.1 (\d+)/.exec(head)?.[1] ?? 0),
     async read(bytes) {
       await waitFor(`${bytes} bytes`, () => seen.length >= bytes);
-      const taken = seen.subarray(0, bytes);
+      const piece = seen.subarray(0, bytes);
       seen = seen.subarray(bytes);
-      return taken;
+      return piece;
     },
   };
 }
 
-/** @returns whether it broke off: with a reset, and not with an orderly end */
+/** @returns whether the connection was reset rather than closed in an orderly way */
 function closed(socket: Socket): Promise<boolean> {
   return new Promise((resolve) => void socket.once("close", resolve));
 }
 
-test("the handle of a command line opens every tunnel and no HTTP route; that of another host opens nothing", async () => {
+test("a command-line handle opens every tunnel and no HTTP route; a handle of another host opens nothing", async () => {
   const db = await service(echo);
-  const behind = tunnelTo(db.port, "tcp", { at: "ssh.internal:22", host: "proxy.localhost" });
+  const sshRoute = tunnelTo(db.port, "tcp", { at: "ssh.internal:22", host: "proxy.localhost" });
   const udp = createSocket("udp4");
   udp.bind(0, "127.0.0.1");
   await once(udp, "listening");
   cleanUps.push(() => udp.close());
   const rig = await rigFor(
     tunnelTo(db.port, "tcp"),
-    { ...behind, tunnel: { kind: "tcp", targets: [{ host: "ssh.internal", port: 22 }], behindProxy: true } },
+    { ...sshRoute, tunnel: { kind: "tcp", targets: [{ host: "ssh.internal", port: 22 }], behindProxy: true } },
     tunnelTo(udp.address().port, "udp", { at: "dns.localhost:53" }),
     routeTo(db.port),
   );
@@ -131,7 +131,7 @@ test("the handle of a command line opens every tunnel and no HTTP route; that of
 });
 
 describe("a TCP route", () => {
-  test("leads whoever may, with the words of pomerium-cli, and counts what passed", async () => {
+  test("connects a permitted pomerium-cli, and counts and records the exchange", async () => {
     const db = await service(echo);
     const rig = await rigFor(tunnelTo(db.port, "tcp"));
     const tunnel = await dial(rig, goConnect("db.localhost:5432", "s1"));
@@ -146,10 +146,10 @@ describe("a TCP route", () => {
       [["permit", "db.localhost:5432", "CONNECT"]],
     );
     tunnel.socket.destroy();
-    await waitFor("it to be over", () => rig.proxy.stats().exchanges.tcp === 0);
+    await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.tcp === 0);
   });
 
-  test("what was sent behind the request, before the answer, arrives first", async () => {
+  test("bytes sent right after the request, before the response, arrive first", async () => {
     const db = await service(echo);
     const rig = await rigFor(tunnelTo(db.port, "tcp"));
     const tunnel = await dial(rig, `${goConnect("db.localhost:5432", "s1")}early`);
@@ -157,10 +157,10 @@ describe("a TCP route", () => {
     tunnel.socket.destroy();
   });
 
-  test("302 without a credential, 401 with a stale one, 403 without right, 503 when nobody is there", async () => {
+  test("302 without a credential, 401 with a stale one, 403 without permission, 503 when the target is unreachable", async () => {
     const db = await service(echo);
     const rig = await rigFor(tunnelTo(db.port, "tcp", engOnly));
-    // Old pomerium-cli takes a redirect alone for the word that somebody has to sign in; it never goes there.
+    // Old pomerium-cli needs a redirect to know that sign-in is required. It does not follow it.
     const stranger = await dial(rig, goConnect("db.localhost:5432", null));
     assert.equal(stranger.status, 302);
     assert.match(stranger.head, /\r\nlocation: http:\/\/authenticate\.localhost\/\.pomerium\/sign_in\?/i);
@@ -175,7 +175,7 @@ describe("a TCP route", () => {
     assert.equal((await dial(rig, goConnect("db.localhost:5432", "s1"))).status, 503);
   });
 
-  test("an end is carried through, in either direction, and the other direction goes on", async () => {
+  test("a half-close is forwarded in either direction, and the other direction stays open", async () => {
     const db = await service((socket) => {
       let all = "";
       socket.on("data", (chunk) => {
@@ -187,10 +187,10 @@ describe("a TCP route", () => {
     const tunnel = await dial(rig, goConnect("db.localhost:5432", "s1"));
     tunnel.socket.end("x".repeat(200_000));
     assert.equal((await tunnel.read(11)).toString(), "read 200000");
-    await waitFor("it to be over", () => rig.proxy.stats().exchanges.tcp === 0);
+    await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.tcp === 0);
   });
 
-  test("a side that broke off breaks the other off", async () => {
+  test("a reset on one side resets the other", async () => {
     const db = await service((socket) => socket.write("begun"));
     const rig = await rigFor(tunnelTo(db.port, "tcp"));
     const tunnel = await dial(rig, goConnect("db.localhost:5432", "s1"));
@@ -200,7 +200,7 @@ describe("a TCP route", () => {
     assert.equal(await failed, true);
   });
 
-  test("revoking the session cuts it, also when the caller does not read and much is waiting", async (t) => {
+  test("a revocation cuts it, even when the caller does not read and much data is buffered", async (t) => {
     const db = await service((socket) => {
       const more = (): void => {
         while (!socket.destroyed && socket.write(Buffer.alloc(65_536))) {}
@@ -216,19 +216,19 @@ describe("a TCP route", () => {
     socket.on("error", () => {});
     socket.write(goConnect("db.localhost:5432", "s1"));
     const another = await dial(rig, goConnect("other.localhost:1", "s2"));
-    await waitFor("both", () => rig.proxy.stats().exchanges.tcp === 2);
+    await waitFor("both tunnels to be open", () => rig.proxy.stats().exchanges.tcp === 2);
     socket.pause();
     const took = await rig.apply(sessionRevoked(1));
     t.diagnostic(`cut in ${took.toFixed(1)} ms`);
     assert.equal(rig.proxy.stats().exchanges.tcp <= 2, true);
-    await waitFor("the upstream's socket to be gone", () => db.sockets.some(({ destroyed }) => destroyed));
-    await waitFor("the exchange to be over", () => rig.proxy.stats().exchanges.tcp === 1);
-    assert.equal(another.socket.destroyed, false, "a stranger's tunnel goes on");
+    await waitFor("the upstream's socket to close", () => db.sockets.some(({ destroyed }) => destroyed));
+    await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.tcp === 1);
+    assert.equal(another.socket.destroyed, false, "another person's tunnel continues");
     another.socket.destroy();
     socket.destroy();
   });
 
-  test("its lifetime, its silence and the end of the lease end it", async () => {
+  test("ends at its lifetime, at its idle timeout, and when the lease expires", async () => {
     const db = await service(echo);
     const rig = await rigFor(
       tunnelTo(db.port, "tcp", { at: "short.localhost:1", maxStreamLifetimeMs: 300 }),
@@ -242,12 +242,12 @@ describe("a TCP route", () => {
     }
     const tunnel = await dial(rig, goConnect("deny.localhost:1", "s1"));
     rig.lease.overdueMs = 1;
-    tunnel.socket.write("not a byte more");
+    tunnel.socket.write("no byte of this is forwarded");
     assert.equal(await closed(tunnel.socket), true);
     assert.equal(db.sockets.at(-1)?.bytesRead, 0);
   });
 
-  test("over HTTP/2 a CONNECT is a stream of its own", async () => {
+  test("over HTTP/2, a CONNECT is a separate stream", async () => {
     const db = await service(echo);
     const rig = await rigFor(tunnelTo(db.port, "tcp"));
     const session = connectHttp2(`http://127.0.0.1:${rig.port}`);
@@ -268,11 +268,11 @@ describe("a TCP route", () => {
     session.destroy();
   });
 
-  test("200 MB pass each way with flat memory", async (t) => {
+  test("200 MB are forwarded each way with flat memory", async (t) => {
     const total = 200 * 1_048_576;
     setFlagsFromString("--expose-gc");
     const collect = runInNewContext("gc") as () => void;
-    /** What is held, and not what waits for the collector on a busy machine. */
+    /** Counts the memory in use, not garbage that a busy machine has not collected yet. */
     const held = (): number => {
       if (process.memoryUsage().arrayBuffers > 64 * 1_048_576) collect();
       return process.memoryUsage().arrayBuffers;
@@ -314,7 +314,7 @@ describe("a TCP route", () => {
     more();
     await once(socket, "close");
     assert.ok(received >= total);
-    // The caller's end closes before the kernels and the proxy have passed on the last of what it sent.
+    // The caller's end closes before the kernels and the proxy have forwarded the last bytes.
     await waitFor("the service to receive everything", () => db.sockets[0]?.readableEnded, { withinMs: 30_000 });
     assert.equal(db.sockets[0]?.bytesRead, total);
     t.diagnostic(`at most ${Math.round(most / 1_048_576)} MB in buffers, sender, proxy, service and reader together`);
@@ -322,25 +322,25 @@ describe("a TCP route", () => {
   });
 });
 
-test("an upstream that does not read holds the caller back", async (t) => {
+test("an upstream that does not read slows the caller down", async (t) => {
   const db = await service((socket) => socket.pause());
   const rig = await rigFor(tunnelTo(db.port, "tcp"));
   const tunnel = await dial(rig, goConnect("db.localhost:5432", "s1"));
   const block = Buffer.alloc(65_536);
-  let [taken, before] = [0, -1];
-  await waitFor("the caller to be held back", async () => {
-    before = taken;
-    while (taken < 268_435_456 && tunnel.socket.write(block, () => (taken += block.length))) {}
+  let [accepted, before] = [0, -1];
+  await waitFor("the caller to stall", async () => {
+    before = accepted;
+    while (accepted < 268_435_456 && tunnel.socket.write(block, () => (accepted += block.length))) {}
     await new Promise((resolve) => setTimeout(resolve, 200));
-    return taken === before && taken > 0;
+    return accepted === before && accepted > 0;
   });
-  t.diagnostic(`${Math.round(taken / 1_024)} KB were taken before that`);
-  assert.ok(taken < 64 * 1_048_576);
+  t.diagnostic(`${Math.round(accepted / 1_024)} KB were accepted before that`);
+  assert.ok(accepted < 64 * 1_048_576);
   db.sockets[0]?.destroy();
-  await waitFor("it to be over", () => rig.proxy.stats().exchanges.tcp === 0);
+  await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.tcp === 0);
 });
 
-describe("whatever no route names is connected nowhere", () => {
+describe("a target without a route", () => {
   for (const target of [
     "127.0.0.1:22",
     "169.254.169.254:80",
@@ -357,7 +357,7 @@ describe("whatever no route names is connected nowhere", () => {
       assert.equal(db.sockets.length, 0);
       assert.equal(rig.proxy.stats().exchanges.tcp, 0);
     });
-  test("not even to a host with an HTTP route, and no HTTP request reaches a tunnel", async () => {
+  test("is refused even on a host with an HTTP route, and no HTTP request reaches a tunnel", async () => {
     const db = await service(echo);
     const rig = await rigFor(tunnelTo(db.port, "tcp"), routeTo(db.port));
     assert.equal((await dial(rig, goConnect("app.localhost:80", "s1"))).status, 404);
@@ -365,7 +365,7 @@ describe("whatever no route names is connected nowhere", () => {
     assert.equal((await rig.request({ host: "db.localhost:5432", session: 1 })).status, 404);
     assert.equal(db.sockets.length, 0);
   });
-  test("a huge head is refused", async () => {
+  test("is refused with a huge head too", async () => {
     const rig = await rigFor(tunnelTo(1, "tcp"));
     const head = `CONNECT db.localhost:5432 HTTP/1.1\r\nHost: db.localhost:5432\r\nX: ${"x".repeat(200_000)}\r\n\r\n`;
     assert.equal((await dial(rig, head)).status, 431);
@@ -407,7 +407,7 @@ describe("a UDP route", () => {
       }
       assert.equal(rig.proxy.stats().exchanges.udp, 1);
       tunnel.socket.destroy();
-      await waitFor("it to be over", () => rig.proxy.stats().exchanges.udp === 0);
+      await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.udp === 0);
     }
   });
 
@@ -420,17 +420,17 @@ describe("a UDP route", () => {
     assert.equal(await cut, true);
   });
 
-  test("ends with the lease where its route denies without one", async () => {
+  test("ends with the lease on a deny route", async () => {
     const dns = await udpEcho();
     const route = tunnelTo(dns.port, "udp", { at: "dns.localhost:53", onStale: "deny", staleGraceMs: 0 });
     const rig = await rigFor(route);
     const tunnel = await dial(rig, goConnectUdp("dns.localhost:53", "s1"));
     const cut = closed(tunnel.socket);
     rig.lease.overdueMs = 1;
-    assert.equal(await cut, true, "also where nothing moves");
+    assert.equal(await cut, true, "even when idle");
   });
 
-  test("what is no capsule ends it; what is foreign is passed over", async () => {
+  test("ends at a malformed capsule, and ignores unknown capsule types", async () => {
     const dns = await udpEcho();
     const rig = await rigFor(tunnelTo(dns.port, "udp", { at: "dns.localhost:53" }));
     for (const bytes of [
@@ -452,7 +452,7 @@ describe("a UDP route", () => {
     tunnel.socket.destroy();
   });
 
-  test("leads nowhere that no route names", async () => {
+  test("refuses targets that it does not name", async () => {
     const dns = await udpEcho();
     const rig = await rigFor(tunnelTo(dns.port, "udp", { at: "dns.localhost:53" }));
     for (const target of ["127.0.0.1:53", "169.254.169.254:80", "dns.localhost:54"])
@@ -469,12 +469,12 @@ describe("a UDP route", () => {
       assert.equal((await dial(rig, request)).status, 400, path);
     }
     const old = goConnectUdp("dns.localhost:53", "s1").replace("HTTP/1.1", "HTTP/1.0");
-    assert.equal((await dial(rig, old)).status, 400, "HTTP/1.0 has no answer that says yes");
+    assert.equal((await dial(rig, old)).status, 400, "HTTP/1.0 cannot be upgraded");
     assert.equal(dns.heard.length, 0);
   });
 });
 
-test("capsules are read the same however they are cut into pieces", () => {
+test("capsules are parsed the same, however they are split", () => {
   const payloads = [0, 1, 61, 62, 63, 16_381, 16_383, 65_000].map((size) => Buffer.alloc(size, size % 251));
   const stream = Buffer.concat(payloads.map(datagramCapsule));
   for (const step of [1, 2, 3, 7, 1_000, stream.length]) {

@@ -1,5 +1,5 @@
 /**
- * Connections handed over to other protocols than WebSocket: who may, what the upstream is asked, and that they are
+ * Upgrades to protocols other than WebSocket: who may request them, what the upstream receives, and how they are cut.
  * cut.
  */
 import assert from "node:assert/strict";
@@ -19,7 +19,7 @@ after(async () => {
 
 type Spdy = Readonly<{ port: number; seen: IncomingMessage[]; ordinary: IncomingMessage[]; sockets: Set<Socket> }>;
 
-/** Takes what it is asked to change to, and then says everything back in capitals. */
+/** Accepts the requested protocol, then echoes everything in capitals. */
 async function startSpdy(answer = "SPDY/3.1"): Promise<Spdy> {
   const [seen, ordinary]: [IncomingMessage[], IncomingMessage[]] = [[], []];
   const sockets = new Set<Socket>();
@@ -70,36 +70,36 @@ async function start(upstream: Spdy, parts: Partial<RouteConfig>): Promise<Rig> 
   return rig;
 }
 
-function asking(
+function requestUpgrade(
   rig: Rig,
   lines: string,
   path = "/exec?command=sh",
   host = "app.localhost",
-): { socket: Socket; said: () => string } {
+): { socket: Socket; received: () => string } {
   const socket = connect(rig.port, "127.0.0.1");
-  let said = "";
+  let received = "";
   socket.on("data", (chunk) => {
-    said += chunk.toString("latin1");
+    received += chunk.toString("latin1");
   });
   socket.on("error", () => {});
   cleanUps.push(() => socket.destroy());
   socket.write(
     `POST ${path} HTTP/1.1\r\nHost: ${host}\r\nCookie: ${cookieOf(1)}\r\nAccept: application/json\r\n${lines}\r\n`,
   );
-  return { socket, said: () => said };
+  return { socket, received: () => received };
 }
 const spdy =
   "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n";
 
 describe("an upgrade to SPDY", () => {
-  test("is asked of the upstream as the caller asked it, and both sides talk", async () => {
+  test("is requested from the upstream as the caller requested it, and both sides can send", async () => {
     const upstream = await startSpdy();
     const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"] });
-    const { socket, said } = asking(rig, spdy);
+    const { socket, received } = requestUpgrade(rig, spdy);
     socket.write("hello");
-    await waitFor("the answer", () => said().endsWith("HELLO"));
-    assert.match(said(), /^HTTP\/1\.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY\/3\.1\r\n/);
-    assert.match(said(), /X-Stream-Protocol-Version: v4\r\n/);
+    await waitFor("the echo", () => received().endsWith("HELLO"));
+    assert.match(received(), /^HTTP\/1\.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY\/3\.1\r\n/);
+    assert.match(received(), /X-Stream-Protocol-Version: v4\r\n/);
     const [req] = upstream.seen;
     assert.deepEqual([req?.method, req?.url], ["POST", "/exec?command=sh"]);
     assert.deepEqual(valuesOf(req?.rawHeaders ?? [], "x-stream-protocol-version"), ["v4.channel.k8s.io"]);
@@ -108,72 +108,72 @@ describe("an upgrade to SPDY", () => {
     assert.equal(rig.proxy.stats().exchanges.websocket, 1);
   });
 
-  test("is cut when the right to it ends, and not a byte follows", async () => {
+  test("is cut when the permit ends, and not a byte follows", async () => {
     const upstream = await startSpdy();
     const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"] });
-    const { socket, said } = asking(rig, spdy);
-    await waitFor("it to be accepted", () => said().includes("101"));
-    const before = said();
+    const { socket, received } = requestUpgrade(rig, spdy);
+    await waitFor("the upgrade to be accepted", () => received().includes("101"));
+    const before = received();
     const reset = assert.rejects(once(socket, "close"), { code: "ECONNRESET" });
     await rig.apply(groupChanged({ removed: [1] }));
     await reset;
-    assert.equal(said(), before);
-    await waitFor("the upstream to be let go of", () => upstream.sockets.size === 0);
+    assert.equal(received(), before);
+    await waitFor("the upstream's connection to close", () => upstream.sockets.size === 0);
   });
 
-  test("what the upstream says instead is passed on", async () => {
+  test("gets the upstream's refusal", async () => {
     const upstream = await startSpdy();
     const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"] });
-    const { said } = asking(rig, spdy, "/no");
-    await waitFor("the answer", () => said().includes("403"));
-    assert.match(said(), /^HTTP\/1\.1 403 /);
+    const { received } = requestUpgrade(rig, spdy, "/no");
+    await waitFor("the response", () => received().includes("403"));
+    assert.match(received(), /^HTTP\/1\.1 403 /);
   });
 
-  test("what the upstream says instead, and never ends, ends with the route's idle time-out; so does what nobody reads", async () => {
+  test("ends at the route's idle timeout when the upstream's refusal stalls, or when the caller does not read it", async () => {
     const upstream = await startSpdy();
     const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"], idleTimeoutMs: 300 });
-    const { socket, said } = asking(rig, spdy, "/silent");
+    const { socket, received } = requestUpgrade(rig, spdy, "/silent");
     const reset = assert.rejects(once(socket, "close"), { code: "ECONNRESET" });
-    await waitFor("the beginning", () => said().endsWith("xxxxx"));
+    await waitFor("the first bytes", () => received().endsWith("xxxxx"));
     await reset;
-    const { socket: unread } = asking(rig, spdy, "/endless");
+    const { socket: unread } = requestUpgrade(rig, spdy, "/endless");
     unread.pause();
-    await waitFor("it to begin", () => upstream.sockets.size === 1);
-    await waitFor("both to be let go of", () => upstream.sockets.size === 0);
-    await waitFor("nothing to be open", () => rig.proxy.stats().exchanges.websocket === 0);
+    await waitFor("the upstream's response to begin", () => upstream.sockets.size === 1);
+    await waitFor("both upstream connections to close", () => upstream.sockets.size === 0);
+    await waitFor("all exchanges to end", () => rig.proxy.stats().exchanges.websocket === 0);
   });
 
-  test("a 101 to something else is 502", async () => {
+  test("with a 101 to another protocol is 502", async () => {
     const upstream = await startSpdy("other/1");
     const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"] });
-    const { said } = asking(rig, spdy);
-    await waitFor("the answer", () => said() !== "");
-    assert.match(said(), /^HTTP\/1\.1 502 /);
+    const { received } = requestUpgrade(rig, spdy);
+    await waitFor("the response", () => received() !== "");
+    assert.match(received(), /^HTTP\/1\.1 502 /);
   });
 
-  test("with a body is 400: the body would be taken for the other protocol", async () => {
+  test("with a body is 400, because the body would be read as the other protocol", async () => {
     const upstream = await startSpdy();
     const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"] });
-    const { said } = asking(rig, spdy.replace("Content-Length: 0", "Content-Length: 5"));
-    await waitFor("the answer", () => said() !== "");
-    assert.match(said(), /^HTTP\/1\.1 400 /);
+    const { received } = requestUpgrade(rig, spdy.replace("Content-Length: 0", "Content-Length: 5"));
+    await waitFor("the response", () => received() !== "");
+    assert.match(received(), /^HTTP\/1\.1 400 /);
     assert.equal(upstream.seen.length, 0);
   });
 
-  test("is 403 on a route that does not take it", async () => {
+  test("is 403 on a route that does not allow it", async () => {
     const upstream = await startSpdy();
     const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"] });
-    const { said } = asking(rig, spdy, "/", "plain.localhost");
-    await waitFor("the answer", () => said() !== "");
-    assert.match(said(), /^HTTP\/1\.1 403 [\s\S]*Upgrade not allowed/);
+    const { received } = requestUpgrade(rig, spdy, "/", "plain.localhost");
+    await waitFor("the response", () => received() !== "");
+    assert.match(received(), /^HTTP\/1\.1 403 [\s\S]*Upgrade not allowed/);
     assert.equal(upstream.seen.length + upstream.ordinary.length, 0);
   });
 
-  test("is an ordinary request where no route takes it (RFC 9110 §7.8)", async () => {
+  test("is an ordinary request if no route allows it (RFC 9110 §7.8)", async () => {
     const upstream = await startSpdy();
     const rig = await start(upstream, {});
-    const { said } = asking(rig, spdy);
-    await waitFor("the answer", () => said().endsWith("ordinary"));
+    const { received } = requestUpgrade(rig, spdy);
+    await waitFor("the response", () => received().endsWith("ordinary"));
     assert.deepEqual(
       upstream.ordinary.map(({ headers }) => headers.upgrade),
       [undefined],
@@ -181,7 +181,7 @@ describe("an upgrade to SPDY", () => {
   });
 });
 
-test("what may be written", () => {
+test("the options for upgrades, as an operator may write them", () => {
   const of = (lines: string, global = "") => {
     const route = config(`${base}${global}${goodRoute}${lines}`).routes[0];
     return [route?.allowWebsockets, route?.allowUpgrades];

@@ -19,7 +19,7 @@ function bigEndian(n: number): Buffer {
   return bytes;
 }
 
-test("boundaries are found whatever way the bytes are cut into chunks", () => {
+test("frame boundaries are found, however the bytes are split into chunks", () => {
   const anyFrame = fc
     .tuple(fc.oneof(fc.nat(300), fc.constantFrom(125, 126, 127, 65_535, 65_536, 70_000)), fc.boolean())
     .map(([payload, masked]) => frame(payload, { masked }));
@@ -49,7 +49,7 @@ test("boundaries are found whatever way the bytes are cut into chunks", () => {
   );
 });
 
-test("what is taken up to a boundary is exactly the rest of the frame that has begun", () => {
+test("up to a boundary, exactly the rest of the frame in progress is forwarded", () => {
   const first = frame(1_000);
   const boundaries = new FrameBoundaries();
   boundaries.take(first.subarray(0, 3));
@@ -59,7 +59,7 @@ test("what is taken up to a boundary is exactly the rest of the frame that has b
   assert.equal(boundaries.atBoundary, true);
 });
 
-test("a length that is no exact number never ends", () => {
+test("a length that is not an exact number never ends", () => {
   const boundaries = new FrameBoundaries();
   boundaries.take(Buffer.concat([Buffer.from([0x82, 127]), Buffer.alloc(8, 0xff), Buffer.alloc(10)]));
   assert.equal(boundaries.atBoundary, false);

@@ -1,5 +1,5 @@
 /**
- * WebSockets through a real proxy: who is let in, what the upstream is told, and that a slow side slows the other down.
+ * WebSockets through a real proxy: access, the headers that the upstream receives, and backpressure.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -55,7 +55,7 @@ function dial(
   return socket;
 }
 
-/** The status and body of an upgrade that was not granted. */
+/** The status and body of a refused upgrade. */
 async function refusal(
   socket: WebSocket,
 ): Promise<{ status: number; body: string; headers: IncomingMessage["headers"] }> {
@@ -71,7 +71,7 @@ async function refusal(
 describe("cookie_same_site: none", () => {
   const cookie = { name: "_pomerium", domain: null, httpOnly: true, expireMs: 50_000_000, sameSite: "none" as const };
 
-  test("lets no page of another site open a WebSocket with the session cookie, by the proxy or by forward-auth", async () => {
+  test("refuses a page of another site that opens a WebSocket with the session cookie, in the proxy and in forward-auth", async () => {
     const { rig, heard } = await start({}, undefined, { cookie });
     for (const origin of [
       "http://evil.example",
@@ -83,7 +83,7 @@ describe("cookie_same_site: none", () => {
       assert.equal(status, 403, origin);
     }
     assert.equal(heard.length, 0);
-    const { result, reasons } = rig.records.at(-1) ?? assert.fail("it is recorded");
+    const { result, reasons } = rig.records.at(-1) ?? assert.fail("there is no decision record");
     assert.deepEqual([result, reasons], ["deny", ["websocket-origin"]]);
     assert.match(await rig.metrics(), /cardea_proxy_refused_requests_total\{reason="websocket-origin"\} 4/);
     const decider = createRequestDecider(rig.deps, new ReachedHandles());
@@ -104,7 +104,7 @@ describe("cookie_same_site: none", () => {
     assert.equal(await judged("http://app.localhost"), "permit");
   });
 
-  test("lets in pages of a route, and callers that are no browser or bring another credential", async () => {
+  test("accepts pages of a route, and callers that are not a browser or send another credential", async () => {
     const { rig } = await start({}, undefined, { cookie });
     const withoutCookie = { cookie: "a=1", "x-pomerium-authorization": "s1", origin: "http://evil.example" };
     const allowed: Record<string, string>[] = [{ origin: "http://app.localhost" }, {}, withoutCookie];
@@ -115,7 +115,7 @@ describe("cookie_same_site: none", () => {
     }
   });
 
-  test("is what makes browsers send the cookie: with `lax` the origin is the browser's matter", async () => {
+  test("is the reason that browsers send the cookie; with `lax` the browser itself protects it", async () => {
     const { rig } = await start();
     const socket = dial(rig, { headers: { origin: "http://evil.example" } });
     await once(socket, "open");
@@ -123,8 +123,8 @@ describe("cookie_same_site: none", () => {
   });
 });
 
-describe("a WebSocket that is permitted", () => {
-  test("carries messages both ways, of every length, and closes with the code that a side gave", async () => {
+describe("a permitted WebSocket", () => {
+  test("carries messages of every length in both directions, and closes with the code that a side sent", async () => {
     const { rig } = await start();
     const socket = dial(rig, { protocols: ["chat"] });
     await once(socket, "open");
@@ -138,10 +138,10 @@ describe("a WebSocket that is permitted", () => {
     socket.close(4_000, "bye");
     const [code] = await once(socket, "close");
     assert.equal(code, 4_000);
-    await waitFor("the exchange to be over", () => rig.proxy.stats().exchanges.websocket === 0);
+    await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.websocket === 0);
   });
 
-  test("tells the upstream who is asking with the same headers as any request, and keeps our credentials", async () => {
+  test("sends the upstream the same identity headers as any request, and no credential of ours", async () => {
     const { rig, heard } = await start();
     const socket = dial(rig, {
       path: "/live?x=1&pomerium_session=s1",
@@ -173,11 +173,11 @@ describe("a WebSocket that is permitted", () => {
       ["permit"],
     );
     socket.terminate();
-    await waitFor("it to be over", () => rig.proxy.stats().inFlight.websocket === 0);
+    await waitFor("the exchange to end", () => rig.proxy.stats().inFlight.websocket === 0);
     assert.match(await rig.metrics(), /cardea_proxy_requests_total\{route="app\.localhost\/",status="1xx"\} 1/);
   });
 
-  test("may be asked for in absolute-form; the upstream is asked in origin-form", async () => {
+  test("may be requested in absolute-form; the upstream gets origin-form", async () => {
     const { rig, heard } = await start();
     const answer = await rig.sendRaw(
       `GET http://app.localhost/live?a=1 HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nConnection: Upgrade\r\n` +
@@ -187,7 +187,7 @@ describe("a WebSocket that is permitted", () => {
     assert.match(answer, /^HTTP\/1\.1 101 /);
     assert.equal(heard[0]?.url, "/live?a=1");
   });
-  test("carries what the caller sent right behind its handshake", async () => {
+  test("forwards what the caller sent right after its handshake", async () => {
     const { rig } = await start();
     const masked = Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]);
     const head = `GET /live HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`;
@@ -197,7 +197,7 @@ describe("a WebSocket that is permitted", () => {
   });
 });
 
-describe("a WebSocket that is not", () => {
+describe("a refused WebSocket", () => {
   test("without a session: 401 as JSON, never a redirect", async () => {
     const { rig, heard } = await start();
     const { status, body, headers } = await refusal(dial(rig, { headers: { cookie: "", accept: "text/html" } }));
@@ -206,7 +206,7 @@ describe("a WebSocket that is not", () => {
     assert.equal(headers["x-pomerium-intercepted-response"], "true");
     assert.equal(heard.length, 0);
   });
-  test("without the right: 403", async () => {
+  test("without permission: 403", async () => {
     const { rig } = await start(engOnly);
     assert.equal((await refusal(dial(rig))).status, 403);
   });
@@ -226,7 +226,7 @@ describe("a WebSocket that is not", () => {
     assert.equal((await refusal(dial(rig, { path: "/.pomerium/x" }))).status, 403);
     assert.equal((await refusal(dial(rig, { headers: { host: "authenticate.localhost" } }))).status, 403);
   });
-  test("with a handshake that is none: 400", async () => {
+  test("with an invalid handshake: 400", async () => {
     const { rig, heard } = await start();
     const head = (lines: string, method = "GET"): string =>
       `${method} /live HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${lines}\r\n`;
@@ -244,10 +244,10 @@ describe("a WebSocket that is not", () => {
     }
     assert.match(await rig.sendRaw(head(`${key}Sec-WebSocket-Version: 13\r\n`, "POST")), /^HTTP\/1\.1 400 /);
     const old = head(`${key}Sec-WebSocket-Version: 13\r\n`).replace("HTTP/1.1", "HTTP/1.0");
-    assert.match(await rig.sendRaw(old), /^HTTP\/1\.1 400 /, "HTTP/1.0 has no answer that says yes");
+    assert.match(await rig.sendRaw(old), /^HTTP\/1\.1 400 /, "HTTP/1.0 cannot be upgraded");
     assert.equal(heard.length, 0);
   });
-  test("another protocol than WebSocket is not upgraded to: the request goes on as an ordinary one", async () => {
+  test("an upgrade to another protocol is ignored: the request is an ordinary one", async () => {
     const { rig } = await start();
     const answer = await rig.request({
       session: 1,
@@ -258,8 +258,8 @@ describe("a WebSocket that is not", () => {
   });
 });
 
-describe("the upstream's answer to an upgrade", () => {
-  test("that is no 101 is passed on, status, headers and body", async () => {
+describe("an upstream's response to an upgrade", () => {
+  test("other than 101 is forwarded: status, headers and body", async () => {
     const upstream = await startUpstream((_req, res) => {
       res.writeHead(426, { "x-why": "not here", "set-cookie": "_pomerium=evil" }).end("no sockets");
     });
@@ -271,11 +271,11 @@ describe("the upstream's answer to an upgrade", () => {
       [status, body, headers["x-why"], headers["set-cookie"]],
       [426, "no sockets", "not here", undefined],
     );
-    await waitFor("the exchange to be over", () => rig.proxy.stats().exchanges.websocket === 0);
+    await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.websocket === 0);
   });
 
   const broken: Readonly<Record<string, (socket: Socket) => void>> = {
-    "a 101 that proves nothing": (socket) =>
+    "a 101 with an invalid Sec-WebSocket-Accept": (socket) =>
       socket.write(
         "HTTP/1.1 101 Ok\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: AAAA\r\n\r\n",
       ),
@@ -303,7 +303,7 @@ describe("the upstream's answer to an upgrade", () => {
     });
   }
 
-  test("that never comes keeps nobody after they have left", async () => {
+  test("that never arrives leaves no connection behind once the caller has disconnected", async () => {
     const server = createServer((socket) => void socket.on("error", () => {}));
     const sockets = new Set<Socket>();
     server.on("connection", (socket) => {
@@ -320,19 +320,19 @@ describe("the upstream's answer to an upgrade", () => {
     );
     await rig.apply(signedIn(1));
     const socket = dial(rig);
-    await waitFor("the upstream to hear of it", () => sockets.size === 1);
+    await waitFor("the upstream to be connected", () => sockets.size === 1);
     socket.terminate();
-    await waitFor("the upstream to be let go of", () => sockets.size === 0);
+    await waitFor("the upstream's connection to close", () => sockets.size === 0);
     assert.equal(rig.proxy.stats().exchanges.websocket, 0);
   });
 });
 
-describe("a slow side slows the other down", () => {
+describe("backpressure", () => {
   const chunk = Buffer.alloc(1_048_576, 1);
   const total = 200;
   const rss = (): number => process.memoryUsage().rss;
 
-  test("a caller that does not read: 200 MB do not pile up, and all of them arrive", async (t) => {
+  test("a caller that does not read: 200 MB are not buffered, and all of them arrive", async (t) => {
     let made = 0;
     const { rig } = await start({}, (socket) => {
       const more = (): void => {
@@ -347,7 +347,7 @@ describe("a slow side slows the other down", () => {
     const before = rss();
     socket.pause();
     const stalledAt = await still(() => made);
-    t.diagnostic(`${stalledAt} MB were made before everything stood still`);
+    t.diagnostic(`${stalledAt} MB were produced before the transfer stalled`);
     assert.ok(stalledAt < total / 4);
     assert.ok(rss() - before < 96 * 1_048_576, `${rss() - before} bytes grew`);
     let received = 0;
@@ -359,7 +359,7 @@ describe("a slow side slows the other down", () => {
     socket.terminate();
   });
 
-  test("an upstream that does not read: 200 MB do not pile up", async (t) => {
+  test("an upstream that does not read: 200 MB are not buffered", async (t) => {
     const { rig } = await start({}, (socket) => socket.pause());
     const socket = dial(rig);
     await once(socket, "open");
@@ -371,7 +371,7 @@ describe("a slow side slows the other down", () => {
     };
     more();
     const stalledAt = await still(() => sent);
-    t.diagnostic(`${stalledAt} MB were taken before everything stood still`);
+    t.diagnostic(`${stalledAt} MB were accepted before the transfer stalled`);
     assert.ok(stalledAt < total / 4);
     socket.terminate();
   });
@@ -380,7 +380,7 @@ describe("a slow side slows the other down", () => {
 async function still(value: () => number): Promise<number> {
   let last = -1;
   return waitFor(
-    "everything to stand still",
+    "the transfer to stall",
     () => {
       const now = value();
       const same = now === last && now > 0;

@@ -1,4 +1,4 @@
-/** Balancer: each policy by itself, by weight, with ineligible members, and which keys move when a member goes. */
+/** Balancer: each policy alone, with weights and ineligible members, and the keys that move when a member leaves. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
@@ -37,7 +37,7 @@ function counts(pick: ReturnType<typeof compileBalancer>, eligible: readonly boo
 }
 
 describe("round robin", () => {
-  test("takes turns by weight, and spreads the heavy one out", () => {
+  test("takes turns by weight, and spreads out the turns of a heavy member", () => {
     const pick = compileBalancer(balancing, members([3, 1]), randomOf(1));
     const turns = Array.from({ length: 8 }, () => pick(all(2), 0));
     assert.deepEqual(turns, [0, 0, 1, 0, 0, 0, 1, 0]);
@@ -54,7 +54,7 @@ describe("least request", () => {
   test("picks the less busy of two random members", () => {
     const pick = compileBalancer(config, members([1, 1, 1, 1], [9, 9, 0, 9]), randomOf(2));
     const [a = 0, b = 0, idle = 0, d = 0] = counts(pick, all(4), 4_000);
-    // It is drawn at least once of two times with chance 7/16, and then always taken.
+    // It is drawn in at least one of two draws with probability 7/16, and is then always chosen.
     assert.ok(idle > 1_600 && idle < 1_900, `${[a, b, idle, d]}`);
   });
   test("draws more members if the route says so", () => {
@@ -80,7 +80,7 @@ for (const policy of ["ring_hash", "maglev"] as const) {
     const config = { ...balancing, policy, tableSize: 5_003, ringSizeMin: 4_096 };
     const keys = Array.from({ length: 3_000 }, (_, i) => balancingKeyOf(routingKeyOf(`session-${i}`)));
 
-    test("a key stays where it is, on every node, and keys are spread by weight", () => {
+    test("a key maps to the same member on every node, and keys are spread by weight", () => {
       const [one, other] = [members([1, 1, 2]), members([1, 1, 2])].map((each) =>
         compileBalancer(config, each, randomOf(5)),
       );
@@ -92,7 +92,7 @@ for (const policy of ["ring_hash", "maglev"] as const) {
       const share = places.filter((member) => member === 2).length / keys.length;
       assert.ok(share > 0.4 && share < 0.6, String(share));
     });
-    test("when one goes, only its keys move, to all the others, and they come back", () => {
+    test("when a member leaves, only its keys move, to all others, and they return with it", () => {
       const pick = compileBalancer(config, members([1, 1, 1, 1]), randomOf(6));
       const before = keys.map((key) => pick(all(4), key));
       const without = keys.map((key) => pick([true, true, false, true], key));
@@ -107,7 +107,7 @@ for (const policy of ["ring_hash", "maglev"] as const) {
         before,
       );
     });
-    test("one more upstream takes its share and little else moves", () => {
+    test("a new member gets its share of the keys, and few others move", () => {
       const four = compileBalancer(config, members([1, 1, 1, 1]), randomOf(7));
       const five = compileBalancer(config, members([1, 1, 1, 1, 1]), randomOf(7));
       const moved = keys.filter((key) => four(all(4), key) !== five(all(5), key)).length / keys.length;
@@ -126,13 +126,13 @@ describe("panic", () => {
     });
   const picked = (one: Cluster, rounds: number) => new Set(Array.from({ length: rounds }, () => one.pick(0)));
 
-  test("half of them healthy is enough: only those are used", () => {
+  test("with half of the members healthy, only those are used", () => {
     const one = cluster(4, 50);
     one.setHealthy(0, false);
     one.setHealthy(1, false);
     assert.deepEqual(picked(one, 10), new Set([2, 3]));
   });
-  test("fewer are not: all are used", () => {
+  test("with fewer healthy members, all are used", () => {
     const one = cluster(4, 50);
     for (const member of [0, 1, 2]) one.setHealthy(member, false);
     assert.deepEqual(picked(one, 10).size, 4);

@@ -1,4 +1,4 @@
-/** Outlier detection for WebSockets and tunnels: what counts is whether they are established. */
+/** Outlier detection for WebSockets and tunnels: whether they can be established is what counts. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer as createHttpServer } from "node:http";
@@ -51,15 +51,15 @@ async function webSocket({ port }: Rig): Promise<number> {
 
 async function tunnel({ port }: Rig): Promise<number> {
   const socket = connect(port, "127.0.0.1");
-  let heard = "";
+  let received = "";
   socket.on("error", () => {});
   socket.on("data", (chunk) => {
-    heard += chunk;
+    received += chunk;
   });
   socket.write("CONNECT db.localhost:5432 HTTP/1.1\r\nHost: db.localhost:5432\r\n\r\n");
-  await waitFor("an answer", () => heard.includes("\r\n\r\n"));
+  await waitFor("a response", () => received.includes("\r\n\r\n"));
   socket.destroy();
-  return Number(heard.slice(9, 12));
+  return Number(received.slice(9, 12));
 }
 
 async function statusesOf(times: number, ask: () => Promise<number>): Promise<readonly number[]> {

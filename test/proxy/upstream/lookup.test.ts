@@ -1,4 +1,4 @@
-/** Which addresses of an upstream's name are connected to. */
+/** Addresses of an upstream's name: the one that is connected to, by dns_lookup_family. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -9,7 +9,7 @@ import { publicAccess, routeTo, startRig } from "../support.ts";
 
 const families: readonly LookupFamily[] = ["V4_PREFERRED", "V4_ONLY", "V6_ONLY", "AUTO", "ALL"];
 
-/** A system that knows three names, IPv6 first. */
+/** A resolver that knows three names, IPv6 addresses first. */
 const system: LookupFunction = (hostname, _options, callback) => {
   if (hostname === "six.example") return callback(null, [{ address: "2001:db8::6", family: 6 }]);
   if (hostname === "four.example") return callback(null, [{ address: "192.0.2.4", family: 4 }]);
@@ -30,7 +30,7 @@ async function found(hostname: string, family: LookupFamily, all: boolean): Prom
   );
 }
 
-suite("of a name with addresses of both families", () => {
+suite("a name with addresses of both families", () => {
   const expected: Readonly<Record<LookupFamily, string>> = {
     V4_PREFERRED: "192.0.2.1",
     V4_ONLY: "192.0.2.1",
@@ -45,7 +45,7 @@ suite("of a name with addresses of both families", () => {
     });
 });
 
-test("of a name with addresses of one family alone, what is merely preferred is that one", async () => {
+test("a name with addresses of one family: a mere preference uses that family", async () => {
   for (const family of ["V4_PREFERRED", "AUTO", "ALL"] as const) {
     assert.equal(await found("six.example", family, true), "2001:db8::6");
     assert.equal(await found("four.example", family, true), "192.0.2.4");
@@ -54,7 +54,7 @@ test("of a name with addresses of one family alone, what is merely preferred is 
   assert.equal(await found("four.example", "V6_ONLY", true), "ENOTFOUND");
 });
 
-test("an address is itself, localhost is loopback, and a name that is nowhere is an error", async () => {
+test("an address needs no lookup, localhost is loopback, and an unknown name is an error", async () => {
   for (const family of families) {
     assert.equal(await found("192.0.2.9", family, true), "192.0.2.9");
     assert.equal(await found("2001:db8::9", family, false), "2001:db8::9");
@@ -66,7 +66,7 @@ test("an address is itself, localhost is loopback, and a name that is nowhere is
   assert.equal(await found("app.localhost", "V6_ONLY", true), "::1");
 });
 
-suite("an upstream that listens on one family alone", () => {
+suite("an upstream that listens on one family only", () => {
   const server = createServer((_req, res) => res.end("here"));
   after(() => server.close());
   for (const [family, status] of [

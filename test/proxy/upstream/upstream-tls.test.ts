@@ -1,5 +1,5 @@
 /**
- * What an upstream's TLS may require: renegotiation, with OpenSSL's own server as the upstream, and a client
+ * TLS of upstreams: renegotiation, with OpenSSL's own server as the upstream, and client certificates.
  * certificate.
  */
 import assert from "node:assert/strict";
@@ -37,22 +37,22 @@ execFileSync(
   { stdio: "ignore" },
 );
 
-type OpensslServer = Readonly<{ port: number; process: ChildProcess; said: () => string }>;
+type OpensslServer = Readonly<{ port: number; process: ChildProcess; output: () => string }>;
 
-/** What is written to it is sent; a line `r` asks the client for a new handshake. */
+/** Sends what is written to its input. a line `r` requests a renegotiation. */
 async function startOpenssl(): Promise<OpensslServer> {
   const port = await freePort();
   const flags = ["-accept", `127.0.0.1:${port}`, "-cert", cert, "-key", key, "-tls1_2", "-crlf", "-naccept", "1"];
   const process = spawn("openssl", ["s_server", ...flags], { stdio: ["pipe", "pipe", "pipe"] });
-  let said = "";
+  let output = "";
   for (const stream of [process.stdout, process.stderr])
     stream.on("data", (chunk: Buffer) => {
-      said += chunk.toString("latin1");
+      output += chunk.toString("latin1");
     });
   process.stdin.on("error", () => {});
   cleanUps.push(() => void process.kill());
-  await waitFor("OpenSSL to listen", () => said.includes("ACCEPT"));
-  return { port, process, said: () => said };
+  await waitFor("OpenSSL to listen", () => output.includes("ACCEPT"));
+  return { port, process, output: () => output };
 }
 
 async function startProxyTo(port: number, allowRenegotiation: boolean): Promise<Rig> {
@@ -64,27 +64,27 @@ async function startProxyTo(port: number, allowRenegotiation: boolean): Promise<
   return rig;
 }
 
-describe("an upstream that asks for a new handshake within the connection", () => {
+describe("an upstream that requests a renegotiation", () => {
   async function renegotiate(allowed: boolean): Promise<ReceivedResponse> {
     const server = await startOpenssl();
     const rig = await startProxyTo(server.port, allowed);
-    const answered = rig.request({});
-    await waitFor("the request to arrive", () => server.said().includes("GET / HTTP/1.1"));
+    const response = rig.request({});
+    await waitFor("the request to arrive", () => server.output().includes("GET / HTTP/1.1"));
     server.process.stdin?.write("r\n");
-    await waitFor("the new handshake to be over", () => /SSL_do_handshake -> |no renegotiation/.test(server.said()));
+    await waitFor("the renegotiation to end", () => /SSL_do_handshake -> |no renegotiation/.test(server.output()));
     server.process.stdin?.write("HTTP/1.1 200 OK\nContent-Length: 2\n\nok");
     server.process.stdin?.end();
-    return answered;
+    return response;
   }
   test("is refused: 503", async () => assert.equal((await renegotiate(false)).status, 503));
-  test("gets it where the route says so", async () => {
+  test("succeeds if the route allows it", async () => {
     const answer = await renegotiate(true);
     assert.deepEqual([answer.status, answer.body], [200, "ok"]);
   });
 });
 
-describe("an upstream that asks for a certificate", () => {
-  /** Speaks both protocols, and refuses callers without a certificate of the authority. */
+describe("an upstream that requires a client certificate", () => {
+  /** Supports both protocols, and refuses callers without a certificate of the authority. */
   async function startAsking(clients: Authority, server: Issued): Promise<Readonly<{ port: number; met: string[] }>> {
     const met: string[] = [];
     const options = { ...server, ca: clients.pem, requestCert: true, rejectUnauthorized: true, allowHTTP1: true };
@@ -103,7 +103,7 @@ describe("an upstream that asks for a certificate", () => {
     return { port: (asking.address() as AddressInfo).port, met };
   }
 
-  test("receives the route's, for requests, gRPC and WebSockets; without one, or with a wrong one, it is 503", async () => {
+  test("gets the route's certificate for requests, gRPC and WebSockets; without one, or with a wrong one, the caller gets 503", async () => {
     const [clients, strangers, servers] = [await Authority.root(), await Authority.root(), await Authority.root()];
     const [ours, wrong] = [clients, strangers].map((authority) => authority.issue({ name: "proxy", usage: "client" }));
     const upstream = await startAsking(clients, await servers.issue({ hosts: ["upstream.localhost"] }));
@@ -178,7 +178,7 @@ test("every request to an h2:// upstream uses HTTP/2 over TLS; an upstream witho
   assert.equal((await rig.request({ host: "old.localhost" })).status, 503);
 });
 
-test("the name that a certificate must have is the upstream's own or the route's, an address too, whatever Host is sent", async () => {
+test("the certificate must be for the upstream's own name or the route's, which may be an address, whatever Host is sent", async () => {
   const authority = await Authority.root();
   const start = async (issued: Issued): Promise<number> => {
     const server = createSecureServer({ ...issued, allowHTTP1: true }, (_req, res) => void res.end("hello"));
@@ -217,11 +217,11 @@ test("the name that a certificate must have is the upstream's own or the route's
     assert.equal((await rig.request({ host, ...call })).body === "hello", expected === "hello", `gRPC ${i}`);
     const socket = new WebSocket(`ws://127.0.0.1:${rig.port}/`, { headers: { host } });
     socket.on("error", () => {});
-    const [said] = await Promise.race([
+    const [output] = await Promise.race([
       once(socket, "message"),
       once(socket, "unexpected-response").then(([, answer]) => [answer.statusCode]),
     ]);
     socket.terminate();
-    assert.equal(said === 503 ? said : String(said), expected, `WebSocket ${i}`);
+    assert.equal(output === 503 ? output : String(output), expected, `WebSocket ${i}`);
   }
 });
