@@ -5,10 +5,10 @@
  * reached, and of hosts that no certificate covers.
  */
 import { isIP } from "node:net";
-import type { HostPort, RouteConfig, TlsFiles } from "./config.ts";
+import type { RouteConfig, TlsFiles } from "./config.ts";
 import { readCertificate } from "./resolve/key-material.ts";
 import type { Path, ProblemReporter } from "./source/source-locations.ts";
-import { isLoopback } from "./values/network-values.ts";
+import { type HostPort, isLoopback } from "./values/network-values.ts";
 
 export type LocatedRoute = Readonly<{ route: RouteConfig; path: Path; hasOwnId: boolean }>;
 export type RouteSurroundings = Readonly<{

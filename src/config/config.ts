@@ -10,7 +10,11 @@
 import type { ConfigHash, NodeId } from "../events/index.ts";
 import type { ConfigFields } from "./schema/keys.ts";
 import type { globalKeys, routeKeys } from "./schema/schema.ts";
+import type { PolicySource, SourceLocation } from "./source/source-locations.ts";
+import type { ClaimLists, SubPolicyConfig, TokenIssuerConfig } from "./values/identity-values.ts";
 import type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
+import type { HostPort, Upstream } from "./values/network-values.ts";
+import type { SubjectNamePattern } from "./values/tls-values.ts";
 import type { BalancingConfig, BreakerConfig, OutlierConfig } from "./values/upstream-settings.ts";
 
 type BrokerKeys = (typeof globalKeys)["broker"]["shape"];
@@ -23,30 +27,7 @@ type ResponseKeys = (typeof routeKeys)["response"]["shape"];
 /** A limit for each role in which a process holds a lease. */
 export type PerNodeRole = Readonly<Record<"proxy" | "authorize" | "broker", number>>;
 
-export type Service = "authenticate" | "authorize" | "databroker" | "proxy";
-export type HostPort = Readonly<{ host: string; port: number }>;
 export type OnStale = RouteConfig["onStale"];
-
-/**
- * PPL as data, which src/auth/authorize compiles. `location` is its beginning in the file. `locations` covers every
- * value and key inside it, for `locationIn` (source/source-locations.ts); absent: the policy does not come from a file.
- */
-export type PolicySource = Readonly<{ ppl: unknown; location: SourceLocation; locations?: SourceLocationTree }>;
-/**
- * Lines and columns start at 1. Line 0: a source without lines, such as an environment variable or the command line.
- */
-export type SourceLocation = Readonly<{ file: string; line: number; column: number }>;
-/** Locations of a value, of its key (null: the value has no key), and of everything inside the value. */
-export type SourceLocationTree = Readonly<{
-  value: SourceLocation;
-  key: SourceLocation | null;
-  inner: ReadonlyMap<string | number, SourceLocationTree>;
-}>;
-/** A problem in the configuration, printed as `file:line:column: error: key: problem; remedy`, or `warning`. */
-export type Problem = SourceLocation &
-  Readonly<{ key: string; problem: string; remedy: string; severity: "error" | "warning" }>;
-
-export type Upstream = Readonly<{ url: URL; weight: number | null }>;
 
 export type TunnelConfig = Readonly<{
   kind: "tcp" | "udp";
@@ -64,34 +45,6 @@ export type BearerConfig = Readonly<
   /** Tokens of other issuers. `issuers`: their names. */
   | { format: "jwt"; issuers: readonly string[] }
 >;
-
-/** An issuer of tokens for callers that are not people: a cluster, a pipeline. */
-export type TokenIssuerConfig = Readonly<{
-  name: string;
-  /** The exact value of the `iss` claim. */
-  issuer: string;
-  /** Null: taken from the issuer's discovery document. */
-  jwksUrl: URL | null;
-  algorithms: readonly string[];
-  audiences: readonly string[];
-}>;
-
-/** Sufficient values, by claim name. */
-type ClaimLists = Readonly<Record<string, readonly (string | number | boolean)[]>>;
-
-/** A policy that a console attached to a route. */
-export type SubPolicyConfig = Readonly<{
-  id: string;
-  name: string;
-  /** Null: the policy has only lists. */
-  policy: PolicySource | null;
-  allowedUsers: readonly string[];
-  allowedDomains: readonly string[];
-  allowedIdpClaims: ClaimLists;
-  /** Shown to refused callers if the route shows error details; "": nothing. */
-  explanation: string;
-  remediation: string;
-}>;
 
 /** The requirements of a route on its callers: its policies and Pomerium's lists. */
 export type RouteAccess = Pick<
@@ -192,10 +145,6 @@ export type RouteConfig = Readonly<{
 }> &
   ConfigFields<typeof routeKeys>;
 
-export type SubjectNameType = "dns" | "email" | "ip_address" | "uri" | "user_principal_name";
-/** An RE2 expression that must match a whole name of this type. */
-export type SubjectNamePattern = Readonly<{ type: SubjectNameType; pattern: string }>;
-
 /** 0: no limit. */
 export type TimeoutConfig = Readonly<{
   readMs: number;
@@ -240,25 +189,6 @@ export type DecisionApiConfig = Readonly<{
   clientCa: string | null;
 }> &
   ConfigFields<DecisionApiKeys>;
-
-/** An external data set for the criterion `record`. */
-export type DataSource = Readonly<{
-  /** The record type that policies name. */
-  type: string;
-  from: Readonly<{ type: "file"; path: string } | { type: "url"; url: URL }>;
-  /** The property of a caller that selects a record. */
-  key: "user.id" | "user.email" | "request.ip" | "request.client_certificate.fingerprint";
-  /** Null: taken from the file name or the response. */
-  format: "json" | "csv" | null;
-  everyMs: number;
-  timeoutMs: number;
-  /** The maximum age of content that is still used; 0: unlimited. */
-  maxAgeMs: number;
-  bytesMax: number;
-  recordsMax: number;
-  /** Sent with each request; secret. */
-  headers: Readonly<Record<string, string>>;
-}>;
 
 /** Certificates from an ACME authority. */
 export type AutocertConfig = Readonly<{

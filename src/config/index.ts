@@ -6,25 +6,13 @@ export type {
   AutocertConfig,
   BearerConfig,
   Config,
-  DataSource,
   DecisionApiConfig,
   DownstreamMtls,
-  HostPort,
   OnStale,
-  PolicySource,
-  Problem,
   RouteConfig,
-  Service,
-  SourceLocation,
-  SourceLocationTree,
-  SubjectNamePattern,
-  SubjectNameType,
-  SubPolicyConfig,
   TlsFiles,
-  TokenIssuerConfig,
   TracingConfig,
   TunnelConfig,
-  Upstream,
 } from "./config.ts";
 export { type LoadOptions, type LoadResult, loadConfig, readKeyFile } from "./config-loader.ts";
 export { canonicalConfig, canonicalJson } from "./hash.ts";
@@ -35,14 +23,35 @@ export { certificateReader } from "./resolve/certificate-reader.ts";
 export { exampleSecret, type FileContent, type ReadFile } from "./resolve/key-material.ts";
 export type { GeneratedSecrets } from "./resolve/secrets.ts";
 export type { Environment, Overrides } from "./source/overrides.ts";
-export { formatPath, formatProblem, locationIn, locationOf, type Path } from "./source/source-locations.ts";
+export {
+  formatPath,
+  formatProblem,
+  locationIn,
+  locationOf,
+  type Path,
+  type PolicySource,
+  type Problem,
+  type SourceLocation,
+  type SourceLocationTree,
+} from "./source/source-locations.ts";
 export { readYaml, type YamlDocument } from "./source/yaml-document.ts";
+export type { DataSource } from "./values/data-values.ts";
 export type { RequestTemplate, ResourceTemplates, TemplatePart } from "./values/decision-values.ts";
 export { type HeaderPart, type HeaderTemplate, parseHeaderTemplate } from "./values/header-template.ts";
+export type { SubPolicyConfig, TokenIssuerConfig } from "./values/identity-values.ts";
 export type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
-export { formatDuration, isLoopback, parseDuration, parseHostPort, speaksHttp2 } from "./values/network-values.ts";
-export { everyService } from "./values/process-values.ts";
+export {
+  formatDuration,
+  type HostPort,
+  isLoopback,
+  parseDuration,
+  parseHostPort,
+  speaksHttp2,
+  type Upstream,
+} from "./values/network-values.ts";
+export { everyService, type Service } from "./values/process-values.ts";
 export { suggest } from "./values/suggest.ts";
+export type { SubjectNamePattern, SubjectNameType } from "./values/tls-values.ts";
 export type {
   BalancingConfig,
   BreakerConfig,

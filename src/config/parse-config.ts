@@ -11,7 +11,7 @@
 import { z } from "zod";
 import { parseNodeId } from "../events/index.ts";
 import { checkRoutes, type LocatedRoute } from "./check-routes.ts";
-import type { Config, PolicySource, Problem } from "./config.ts";
+import type { Config } from "./config.ts";
 import { hashConfig, type Unhashed } from "./hash.ts";
 import { policyPartsOf } from "./policy-parts.ts";
 import { resolveAutocert } from "./resolve/autocert.ts";
@@ -44,7 +44,7 @@ import {
   type Overrides,
 } from "./source/overrides.ts";
 import { type MisplacedKeyHint, readSection, type Section } from "./source/read-section.ts";
-import { locationOf, type Path, ProblemReporter } from "./source/source-locations.ts";
+import { locationOf, type Path, type PolicySource, type Problem, ProblemReporter } from "./source/source-locations.ts";
 import { readYaml } from "./source/yaml-document.ts";
 import { otherLogLevels } from "./values/log-fields.ts";
 import { formatValue, isPlainObject, type Shape, sectionShape } from "./values/value-type.ts";

@@ -7,9 +7,10 @@
  */
 
 import type { LocatedRoute } from "../check-routes.ts";
-import type { BearerConfig, RouteConfig, SubPolicyConfig } from "../config.ts";
+import type { BearerConfig, RouteConfig } from "../config.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
 import { readYaml } from "../source/yaml-document.ts";
+import type { SubPolicyConfig } from "../values/identity-values.ts";
 import type { RouteContext } from "./route.ts";
 
 /** The route's own client; null: the route uses the global client. */

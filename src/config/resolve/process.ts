@@ -3,10 +3,10 @@
  *
  * Pure. Refuses unknown flags. Warns of TLS without a certificate, and of plain HTTP that other machines can reach.
  */
-import type { Config, HostPort, TlsFiles } from "../config.ts";
+import type { Config, TlsFiles } from "../config.ts";
 import { type Globals, runtimeFlags } from "../schema/schema.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
-import { isLoopback } from "../values/network-values.ts";
+import { type HostPort, isLoopback } from "../values/network-values.ts";
 import { unknownKeyRemedy } from "../values/suggest.ts";
 import type { KeyMaterial } from "./key-material.ts";
 import { checkUpgrades } from "./upgrades.ts";

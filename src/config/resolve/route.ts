@@ -6,10 +6,11 @@
  */
 import { createHash } from "node:crypto";
 import { type ClaimValue, flattenClaims } from "../../events/index.ts";
-import type { Config, PolicySource, RouteAccess, RouteConfig, SubPolicyConfig } from "../config.ts";
+import type { Config, RouteAccess, RouteConfig } from "../config.ts";
 import { configFields } from "../schema/keys.ts";
 import { type Globals, type Route, routeKeys } from "../schema/schema.ts";
-import type { ProblemReporter } from "../source/source-locations.ts";
+import type { PolicySource, ProblemReporter } from "../source/source-locations.ts";
+import type { SubPolicyConfig } from "../values/identity-values.ts";
 import { isLoopback } from "../values/network-values.ts";
 import { formatValue } from "../values/value-type.ts";
 import { resolveBalancing } from "./balancing.ts";

@@ -5,7 +5,8 @@
  * Pure. `from` lists the names that callers may request, and `to` alone is the destination. So a tunnel leads only to
  * addresses that the file names.
  */
-import type { HostPort, RouteConfig } from "../config.ts";
+import type { RouteConfig } from "../config.ts";
+import type { HostPort } from "../values/network-values.ts";
 import { formatValue } from "../values/value-type.ts";
 import type { RouteContext, RouteOrigin } from "./route.ts";
 import { requireEncryption } from "./sign-in.ts";

@@ -9,10 +9,9 @@
  * - The command line takes precedence over the environment.
  */
 import type { z } from "zod";
-import type { Problem, SourceLocationTree } from "../config.ts";
 import { keyMeta } from "../schema/keys.ts";
 import { isPlainObject, sectionShape } from "../values/value-type.ts";
-import { type Path, sourceWithoutLines } from "./source-locations.ts";
+import { type Path, type Problem, type SourceLocationTree, sourceWithoutLines } from "./source-locations.ts";
 import { readYaml } from "./yaml-document.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;

@@ -5,7 +5,28 @@
  * - A path that does not exist gets the location of its nearest existing ancestor. So a missing key is reported at the
  *   mapping where it belongs.
  */
-import type { PolicySource, Problem, SourceLocation, SourceLocationTree } from "../config.ts";
+
+/**
+ * PPL as data, which src/auth/authorize compiles. `location` is its beginning in the file. `locations` covers every
+ * value and key inside it, for `locationIn` (source/source-locations.ts); absent: the policy does not come from a file.
+ */
+export type PolicySource = Readonly<{ ppl: unknown; location: SourceLocation; locations?: SourceLocationTree }>;
+
+/**
+ * Lines and columns start at 1. Line 0: a source without lines, such as an environment variable or the command line.
+ */
+export type SourceLocation = Readonly<{ file: string; line: number; column: number }>;
+
+/** Locations of a value, of its key (null: the value has no key), and of everything inside the value. */
+export type SourceLocationTree = Readonly<{
+  value: SourceLocation;
+  key: SourceLocation | null;
+  inner: ReadonlyMap<string | number, SourceLocationTree>;
+}>;
+
+/** A problem in the configuration, printed as `file:line:column: error: key: problem; remedy`, or `warning`. */
+export type Problem = SourceLocation &
+  Readonly<{ key: string; problem: string; remedy: string; severity: "error" | "warning" }>;
 
 export type Path = readonly (string | number)[];
 

@@ -13,7 +13,7 @@
  * locations must be kept, duplicate keys must be errors, and aliases must not grow without bound ("YAML bombs").
  */
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from "yaml";
-import type { Problem, SourceLocation, SourceLocationTree } from "../config.ts";
+import type { Problem, SourceLocation, SourceLocationTree } from "./source-locations.ts";
 
 const textLengthMax = 4 * 1024 * 1024;
 const depthMax = 64;

@@ -1,5 +1,4 @@
 /** Value type of external data sets: the source of each, how often it is read, and its bounds. Pure. */
-import type { DataSource } from "../config.ts";
 import { checkUrl, formatDuration, isLoopback, parseDuration } from "./network-values.ts";
 import { unknownKeyRemedy } from "./suggest.ts";
 import {
@@ -13,6 +12,25 @@ import {
   type ValueType,
   valueType,
 } from "./value-type.ts";
+
+/** An external data set for the criterion `record`. */
+export type DataSource = Readonly<{
+  /** The record type that policies name. */
+  type: string;
+  from: Readonly<{ type: "file"; path: string } | { type: "url"; url: URL }>;
+  /** The property of a caller that selects a record. */
+  key: "user.id" | "user.email" | "request.ip" | "request.client_certificate.fingerprint";
+  /** Null: taken from the file name or the response. */
+  format: "json" | "csv" | null;
+  everyMs: number;
+  timeoutMs: number;
+  /** The maximum age of content that is still used; 0: unlimited. */
+  maxAgeMs: number;
+  bytesMax: number;
+  recordsMax: number;
+  /** Sent with each request; secret. */
+  headers: Readonly<Record<string, string>>;
+}>;
 
 const keys = [
   "type",

@@ -2,7 +2,7 @@
  * Value types of identity keys: token issuers, hosts that share a sign-in, and policies that a console attached. Pure.
  */
 import { flattenClaims } from "../../events/index.ts";
-import type { SubPolicyConfig, TokenIssuerConfig } from "../config.ts";
+import type { PolicySource } from "../source/source-locations.ts";
 import { checkUrl, isLoopback } from "./network-values.ts";
 import { unknownKeyRemedy } from "./suggest.ts";
 import {
@@ -17,6 +17,34 @@ import {
   type ValueType,
   valueType,
 } from "./value-type.ts";
+
+/** An issuer of tokens for callers that are not people: a cluster, a pipeline. */
+export type TokenIssuerConfig = Readonly<{
+  name: string;
+  /** The exact value of the `iss` claim. */
+  issuer: string;
+  /** Null: taken from the issuer's discovery document. */
+  jwksUrl: URL | null;
+  algorithms: readonly string[];
+  audiences: readonly string[];
+}>;
+
+/** Sufficient values, by claim name. */
+export type ClaimLists = Readonly<Record<string, readonly (string | number | boolean)[]>>;
+
+/** A policy that a console attached to a route. */
+export type SubPolicyConfig = Readonly<{
+  id: string;
+  name: string;
+  /** Null: the policy has only lists. */
+  policy: PolicySource | null;
+  allowedUsers: readonly string[];
+  allowedDomains: readonly string[];
+  allowedIdpClaims: ClaimLists;
+  /** Shown to refused callers if the route shows error details; "": nothing. */
+  explanation: string;
+  remediation: string;
+}>;
 
 /**
  * Accepted signature algorithms. With a shared secret, or without a signature, a verifier could have made the token

@@ -5,7 +5,6 @@
  */
 import { isIP } from "node:net";
 import { RE2JS } from "re2js";
-import type { HostPort, Upstream } from "../config.ts";
 import {
   formatValue,
   isRefused,
@@ -17,6 +16,10 @@ import {
   type ValueType,
   valueType,
 } from "./value-type.ts";
+
+export type HostPort = Readonly<{ host: string; port: number }>;
+
+export type Upstream = Readonly<{ url: URL; weight: number | null }>;
 
 const durationUnitsMs: Readonly<Record<string, number>> = {
   ns: 1e-6,

@@ -1,5 +1,4 @@
 /** Value types of process keys: services, certificates and bearer token formats. Pure. */
-import type { Service } from "../config.ts";
 import {
   enumValue,
   formatValue,
@@ -11,6 +10,8 @@ import {
   type ValueType,
   valueType,
 } from "./value-type.ts";
+
+export type Service = "authenticate" | "authorize" | "databroker" | "proxy";
 
 export const everyService: readonly Service[] = ["authenticate", "authorize", "databroker", "proxy"];
 const spellings: Readonly<Record<string, readonly Service[]>> = {

@@ -1,6 +1,5 @@
 /** Value types of callers' certificates. Pure. */
 import { RE2JS } from "re2js";
-import type { SubjectNamePattern, SubjectNameType } from "../config.ts";
 import {
   formatValue,
   isPlainObject,
@@ -11,6 +10,11 @@ import {
   type ValueType,
   valueType,
 } from "./value-type.ts";
+
+export type SubjectNameType = "dns" | "email" | "ip_address" | "uri" | "user_principal_name";
+
+/** An RE2 expression that must match a whole name of this type. */
+export type SubjectNamePattern = Readonly<{ type: SubjectNameType; pattern: string }>;
 
 const types: readonly SubjectNameType[] = ["dns", "email", "ip_address", "uri", "user_principal_name"];
 
