@@ -1,7 +1,8 @@
 /**
- * Regions: a region that is cut off from the leader keeps its contract, restarts its nodes from what it has, and heals
- * without a stampede; no revocation is missed on the way. Leases are as they come: a window of 65 seconds, of which
- * this uses a part.
+ * Regions: a region that is cut off from the leader keeps its contract, restarts its nodes from its own data, and heals
+ * without a stampede.
+ *
+ * No revocation is missed on the way. Leases have their default window of 65 s, of which this uses a part.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -12,7 +13,7 @@ import { openSocket } from "../cluster/client.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
 import { startTwoRegions, type TwoRegions } from "./two-regions.ts";
 
-/** Renews come once a second; the rest is for a busy machine. */
+/** Latency (ms) of the WAN in each direction. */
 const lateMs = 40;
 let regions: TwoRegions;
 
@@ -26,29 +27,29 @@ after(() => regions?.stop());
 
 const measure = (of: ClusterProcess, name: string) => of.metric(`cardea_broker_${measureName(name)}`);
 
-test("a sign-in in the east is honoured in the west at once: its link is waited for", async (t) => {
+test("a session created in the east is permitted in the west at once, because the node waits for its link", async (t) => {
   const [proxy] = regions.west.proxies;
   assert.ok(proxy);
-  const took: number[] = [];
+  const tookMs: number[] = [];
   for (let i = 0; i < 5; i++) {
     const session = await regions.session(`user-${i}`);
-    const askedAt = performance.now();
+    const requestedAt = performance.now();
     const answer = await regions.get(proxy, "app", session);
-    took.push(Math.round(performance.now() - askedAt));
+    tookMs.push(Math.round(performance.now() - requestedAt));
     assert.equal(answer.permitted, true, `${answer.status} ${answer.body.slice(0, 200)}`);
   }
-  t.diagnostic(`with ${2 * lateMs} ms between the regions the first request took ${took.join(", ")} ms`);
+  t.diagnostic(`with ${2 * lateMs} ms between the regions the first request took ${tookMs.join(", ")} ms`);
 });
 
-test("a receipt waits for one region or for all, names the region's broker too, and open streams in the west are cut", async (t) => {
+test("a receipt for all regions names the regional broker too, and open streams in the west are cut", async (t) => {
   const session = await regions.session("alice");
   const [proxy] = regions.west.proxies;
   assert.ok(proxy);
   assert.equal((await regions.get(proxy, "app", session)).permitted, true);
   const socket = await openSocket({ port: proxy.ports.address, host: regions.host("app"), cookie: session.cookie });
-  const askedAt = performance.now();
+  const requestedAt = performance.now();
   const { receipt } = await regions.operator.revoke(session, { wait: "all" });
-  t.diagnostic(`revoked in both regions after ${Math.round(performance.now() - askedAt)} ms`);
+  t.diagnostic(`revoked in both regions after ${Math.round(performance.now() - requestedAt)} ms`);
   assert.equal(receipt?.complete, true, JSON.stringify(receipt?.nodes));
   assert.deepEqual([...new Set(receipt?.nodes.map((node) => node.region))].sort(), ["east", "west"]);
   assert.ok(receipt?.nodes.some(({ node, role }) => node === "broker-west" && role === "broker"));
@@ -56,7 +57,7 @@ test("a receipt waits for one region or for all, names the region's broker too, 
   assert.equal((await regions.get(proxy, "app", session)).permitted, false);
 });
 
-test("a receipt for one region is complete when its own nodes have applied, though the other is cut off; one for all is not, and names who is missing, until that heals", {
+test("during a cut, a receipt for one region completes with its own nodes; one for all names the missing nodes and completes after healing", {
   timeout: 220_000,
 }, async (t) => {
   const { proxy: eastern } = regions.east;
@@ -67,7 +68,7 @@ test("a receipt for one region is complete when its own nodes have applied, thou
     assert.equal((await regions.get(proxy, "app", session)).permitted, true, proxy.name);
   regions.wan.cut();
 
-  // A node of the region itself that has not applied it yet keeps its region's receipt open.
+  // A node of the region that has not applied the change keeps that region's receipt incomplete.
   eastern.pause();
   const change = await regions.operator.revoke(session, { wait: "region", timeoutMs: 500 });
   assert.equal(change.receipt?.complete, false, "proxy-east cannot have applied it");
@@ -80,14 +81,18 @@ test("a receipt for one region is complete when its own nodes have applied, thou
 
   const own = await regions.operator.receipt(change.link, { wait: "region", timeoutMs: 20_000 });
   assert.deepEqual([own.complete, own.wait, own.region], [true, "region", "east"], JSON.stringify(own.nodes));
-  const [ours, theirs] = [own.nodes.filter(({ region }) => region === "east"), missingIn(own)];
-  assert.ok(ours.length >= 2 && ours.every(({ status }) => status === "applied"), JSON.stringify(ours));
+  const [ownNodes, otherNodes] = [own.nodes.filter(({ region }) => region === "east"), missingIn(own)];
+  assert.ok(ownNodes.length >= 2 && ownNodes.every(({ status }) => status === "applied"), JSON.stringify(ownNodes));
   assert.deepEqual(
-    theirs.map(({ region }) => region).filter((region) => region !== "west"),
+    otherNodes.map(({ region }) => region).filter((region) => region !== "west"),
     [],
   );
-  assert.equal((await regions.get(eastern, "app", session)).permitted, false, "after its region's receipt");
-  assert.equal((await regions.get(first, "app", session)).permitted, true, "which promises nothing of the other");
+  assert.equal((await regions.get(eastern, "app", session)).permitted, false, "after the receipt of its region");
+  assert.equal(
+    (await regions.get(first, "app", session)).permitted,
+    true,
+    "a receipt for one region promises nothing about the other",
+  );
 
   const all = await regions.operator.receipt(change.link, { wait: "all", timeoutMs: 1_000 });
   assert.deepEqual([all.complete, all.status], [false, "incomplete"]);
@@ -99,7 +104,11 @@ test("a receipt for one region is complete when its own nodes have applied, thou
   }
   const west = { wait: "region", region: "west", timeoutMs: 500 } as const;
   const link = { type: "link", link: change.link } as const;
-  assert.equal((await regions.client("operator").receipt(link, west)).complete, false, "nor is that of the west alone");
+  assert.equal(
+    (await regions.client("operator").receipt(link, west)).complete,
+    false,
+    "the receipt for the west alone is incomplete too",
+  );
 
   regions.wan.heal();
   const healedAt = performance.now();
@@ -107,7 +116,11 @@ test("a receipt for one region is complete when its own nodes have applied, thou
   t.diagnostic(`complete for all ${Math.round(performance.now() - healedAt)} ms after healing`);
   assert.equal(healed.complete, true, JSON.stringify(healed.nodes));
   for (const proxy of [first, second])
-    assert.equal((await regions.get(proxy, "app", session)).permitted, false, `${proxy.name}, after it`);
+    assert.equal(
+      (await regions.get(proxy, "app", session)).permitted,
+      false,
+      `${proxy.name}, after the complete receipt`,
+    );
   const after = await regions.session("heidi");
   for (const proxy of [first, second])
     await waitFor("a fresh lease", async () => (await regions.get(proxy, "strict", after)).permitted, {
@@ -117,11 +130,11 @@ test("a receipt for one region is complete when its own nodes have applied, thou
 
 const missingIn = (receipt: Receipt | null) => receipt?.nodes.filter(({ status }) => status === "unconfirmed") ?? [];
 
-test("the region's lag is visible: in the status, on the command line, and as metrics", async () => {
+test("the lag of a region is visible in the status, on the command line and in the metrics", async () => {
   const status = await regions.status();
   assert.deepEqual([...new Set(status.nodes.map(({ region }) => region))].sort(), ["east", "west"]);
   assert.ok(status.nodes.some(({ node, role }) => node === "broker-west" && role === "broker"));
-  await waitFor("the command line to tell of one broker and two nodes of the west, without a lag", async () => {
+  await waitFor("the command line to show one broker and two nodes of the west without lag", async () => {
     const { out, err } = await regions.cardea("cluster", "status");
     assert.match(out, /broker-west/, err);
     assert.match(out, /^west +1 +2 +0/m);
@@ -129,24 +142,24 @@ test("the region's lag is visible: in the status, on the command line, and as me
   });
   const leading = regions.east.brokers[0] ?? assert.fail();
   await waitFor(
-    "the leader to count them",
+    "the leader to count the nodes of the west",
     async () => (await leading.metric("cardea_region_nodes", { region: "west" })) === 2,
   );
-  await waitFor("the region to be level", async () => (await measure(regions.west.broker, "regionLag")) === 0);
+  await waitFor("the region to catch up", async () => (await measure(regions.west.broker, "regionLag")) === 0);
   assert.ok((await measure(regions.west.broker, "homeSilentMs")) >= 0);
-  await waitFor("the mirror to be level", async () => (await measure(regions.west.broker, "mirrorLag")) === 0);
+  await waitFor("the mirror to catch up", async () => (await measure(regions.west.broker, "mirrorLag")) === 0);
 });
 
-test("a region that is cut off serves by its contract, restarts a node, and after healing has missed no revocation", {
+test("a cut-off region serves by its contract, restarts a node, and misses no revocation after healing", {
   timeout: 400_000,
 }, async (t) => {
   const { broker, proxies } = regions.west;
   const [first, second] = proxies;
   assert.ok(first && second);
-  const [kept, gone] = [await regions.session("bob", ["eng"]), await regions.session("carol")];
+  const [valid, revoked] = [await regions.session("bob", ["eng"]), await regions.session("carol")];
   for (const proxy of proxies) {
-    assert.equal((await regions.get(proxy, "eng", kept)).permitted, true);
-    assert.equal((await regions.get(proxy, "strict", gone)).permitted, true);
+    assert.equal((await regions.get(proxy, "eng", valid)).permitted, true);
+    assert.equal((await regions.get(proxy, "strict", revoked)).permitted, true);
   }
 
   const byAge = await measure(broker, "grantsByAge");
@@ -160,27 +173,31 @@ test("a region that is cut off serves by its contract, restarts a node, and afte
   );
   t.diagnostic(`grants by age ${sinceCut()}`);
 
-  // Restarted as by a crash, with nobody to ask but the region.
+  // A restart as after a crash, when only the regional broker is reachable.
   await first.kill();
   await first.launch();
   const again = await waitFor(
     "the restarted proxy to permit",
-    async () => (await regions.getNow(first, "eng", kept)).permitted && performance.now(),
+    async () => (await regions.getNow(first, "eng", valid)).permitted && performance.now(),
     { withinMs: 45_000 },
   );
   t.diagnostic(
     `a proxy killed and started in the cut-off region serves ${((again - cutAt) / 1_000).toFixed(1)} s after the cut`,
   );
   await waitFor(
-    "a route that denies when stale to do so",
-    async () => (await regions.getNow(first, "strict", kept)).status === 503,
+    "the route that denies when stale to deny",
+    async () => (await regions.getNow(first, "strict", valid)).status === 503,
     { withinMs: 15_000 },
   );
-  assert.equal((await regions.get(second, "app", gone)).permitted, true, "a route that serves when stale does");
+  assert.equal(
+    (await regions.get(second, "app", revoked)).permitted,
+    true,
+    "a route that serves when stale still serves",
+  );
 
-  // Revoked at home meanwhile: the receipt does not say that it is complete while the west may still permit.
-  const change = await regions.operator.revoke(gone);
-  const told = await waitFor("the east to have applied it", async () => {
+  // A revocation at home meanwhile: its receipt is incomplete while the west may still permit.
+  const change = await regions.operator.revoke(revoked);
+  const told = await waitFor("the east to apply it", async () => {
     const receipt = await regions.operator.receipt(change.link, { wait: "none" });
     assert.equal(receipt.complete, false);
     const east = receipt.nodes.filter(({ region }) => region === "east");
@@ -189,11 +206,11 @@ test("a region that is cut off serves by its contract, restarts a node, and afte
   const open = missingIn(told);
   assert.ok(
     open.some(({ node }) => node === "broker-west"),
-    "the broker that grants by age is named",
+    "the receipt names the broker that grants by age",
   );
   assert.ok(open.every(({ region }) => region === "west"));
 
-  const connections = regions.wan.brokers.map((wan) => wan.taken()).reduce((sum, each) => sum + each, 0);
+  const connections = regions.wan.brokers.map((wan) => wan.accepted()).reduce((sum, each) => sum + each, 0);
   const reads = await measure(broker, "homeReads");
   regions.wan.heal();
   const healedAt = performance.now();
@@ -201,13 +218,19 @@ test("a region that is cut off serves by its contract, restarts a node, and afte
   const completeMs = performance.now() - healedAt;
   assert.equal(receipt.complete, true, JSON.stringify(receipt.nodes));
   for (const proxy of proxies)
-    assert.equal((await regions.get(proxy, "app", gone)).permitted, false, `${proxy.name}, after a complete receipt`);
+    assert.equal(
+      (await regions.get(proxy, "app", revoked)).permitted,
+      false,
+      `${proxy.name}, after a complete receipt`,
+    );
   t.diagnostic(`healed: the revocation is enforced in the west after ${Math.round(completeMs)} ms`);
-  await waitFor("fresh leases", async () => (await regions.get(first, "strict", kept)).permitted, { withinMs: 20_000 });
-  const more = regions.wan.brokers.map((wan) => wan.taken()).reduce((sum, each) => sum + each, 0) - connections;
+  await waitFor("fresh leases", async () => (await regions.get(first, "strict", valid)).permitted, {
+    withinMs: 20_000,
+  });
+  const more = regions.wan.brokers.map((wan) => wan.accepted()).reduce((sum, each) => sum + each, 0) - connections;
   const newReads = (await measure(broker, "homeReads")) - reads;
   t.diagnostic(`for healing, ${more} connections and ${newReads} reads crossed between the regions`);
-  // One that waits at the head is asked again every second or so.
+  // A read that waits at the head is repeated about once a second.
   const healedS = (performance.now() - healedAt) / 1_000;
-  assert.ok(newReads <= 20 + healedS, "one process catches up for its region");
+  assert.ok(newReads <= 20 + healedS, "only the regional broker catches up over the WAN");
 });

@@ -1,8 +1,9 @@
 /**
- * A region and its snapshots: what retention has dropped from the log, at home and in the region's copy, a node of a
- * region that is cut off has from its region's broker, and serves from it. Partitions of 100 events, a snapshot every
- * 100, nothing kept for longer than a second. Leases are as they come: a window of 65 seconds, of which this uses a
- * part.
+ * A region and its snapshots: a node of a cut-off region gets what retention has dropped from its regional broker, and
+ * serves from it.
+ *
+ * Partitions have 100 events, snapshots are taken every 100, and retention is one second. Leases have their default
+ * window of 65 s, of which this uses a part.
  */
 import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
@@ -17,7 +18,7 @@ import { basePosition, shrinkPartitions } from "../cluster/small-partitions.ts";
 import { startTwoRegions, type TwoRegions } from "./two-regions.ts";
 
 let regions: TwoRegions;
-let [kept, revoked]: [Session | undefined, Session | undefined] = [undefined, undefined];
+let [valid, revoked]: [Session | undefined, Session | undefined] = [undefined, undefined];
 
 before(
   async () => {
@@ -30,12 +31,12 @@ before(
 );
 after(() => regions?.stop());
 
-/** Of a node, and of the broker of a region, which has a copy of its own. */
+/** The applied position of a node or of a regional broker, which has its own copy. */
 const applied = (of: ClusterProcess) => of.metric("cardea_replica_applied");
-const getNow = (proxy: ClusterProcess) => regions.getNow(proxy, "app", kept ?? assert.fail());
-const get = (proxy: ClusterProcess, session = kept) => regions.get(proxy, "app", session ?? assert.fail());
+const getNow = (proxy: ClusterProcess) => regions.getNow(proxy, "app", valid ?? assert.fail());
+const get = (proxy: ClusterProcess, session = valid) => regions.get(proxy, "app", session ?? assert.fail());
 
-/** The first position that the west's own broker still has events of. */
+/** The first position that the western broker still has events of. */
 async function regionBegins(): Promise<number> {
   const outcome = await regions.clientVia(regions.west.broker).read(genesis, { limit: 1, waitMs: 0 });
   return outcome.type === "truncated" ? outcome.first : 1;
@@ -46,8 +47,11 @@ function emptyDisk(proxy: ClusterProcess): void {
   mkdirSync(proxy.dataDir, { mode: 0o700 });
 }
 
-/** Who may, may, under a name that is legible; who was revoked in the part of the log that is gone may not. */
-async function serves(proxy: ClusterProcess): Promise<void> {
+/**
+ * The proxy permits a valid session and can read its profile. It denies the session that was revoked in the dropped
+ * part of the log.
+ */
+async function expectServing(proxy: ClusterProcess): Promise<void> {
   await waitFor(`${proxy.name} to permit`, async () => (await getNow(proxy)).permitted, { withinMs: 45_000 });
   const headers = JSON.parse((await get(proxy)).body) as Record<string, string>;
   assert.equal(decodeJwt(headers["x-pomerium-jwt-assertion"] ?? "")["email"], "kim@example.com");
@@ -55,57 +59,57 @@ async function serves(proxy: ClusterProcess): Promise<void> {
   assert.deepEqual(
     [permitted, status === 503],
     [false, false],
-    "refused for what is known of it, not for want of a lease",
+    "denied because it is revoked, not because the lease is missing",
   );
 }
 
-test("retention drops the early log at home, and the region's broker lets go of it too", {
+test("retention drops the early log at home, and the regional broker drops it too", {
   timeout: 220_000,
 }, async (t) => {
-  [kept, revoked] = [await regions.session("kim"), await regions.session("rev")];
+  [valid, revoked] = [await regions.session("kim"), await regions.session("rev")];
   const { receipt } = await regions.operator.revoke(revoked, { wait: "all", timeoutMs: 20_000 });
   assert.equal(receipt?.complete, true);
   const upTo = receipt?.link?.position ?? assert.fail();
   let filled = 0;
   await waitFor(
-    "the log to begin later, at home and in the west",
+    "the log to start later, at home and in the west",
     async () => {
       await Promise.all(Array.from({ length: 10 }, () => regions.session(`filler-${filled++ % 40}`)));
       return (await basePosition(regions.places)) >= upTo && (await regionBegins()) > upTo;
     },
     { withinMs: 90_000, everyMs: 100 },
   );
-  t.diagnostic(`${filled} sessions; the log begins behind ${await basePosition(regions.places)}`);
+  t.diagnostic(`${filled} sessions; the log begins after ${await basePosition(regions.places)}`);
   for (const { dataDir } of regions.west.proxies)
-    await waitFor("a copy on the node's disk", () => readdirSync(join(dataDir, "snapshots/manifests")).length > 0);
+    await waitFor("a snapshot on the node's disk", () => readdirSync(join(dataDir, "snapshots/manifests")).length > 0);
 });
 
-test("cut off from home, a node with an empty disk starts from its region's snapshot, and one with its own from that; both serve", {
+test("in a cut-off region, a node with an empty disk starts from the regional broker's snapshot, another from its own, and both serve", {
   timeout: 220_000,
 }, async (t) => {
   const { broker, proxies } = regions.west;
   const [empty, own] = proxies;
   assert.ok(empty && own);
-  const behind = (await regions.session("mia")).link.position;
+  const position = (await regions.session("mia")).link.position;
   for (const proxy of [broker, ...proxies])
-    await waitFor(`${proxy.name} to be level`, async () => (await applied(proxy)) >= behind);
+    await waitFor(`${proxy.name} to catch up`, async () => (await applied(proxy)) >= position);
   regions.wan.cut();
   const cutAt = performance.now();
   await Promise.all(proxies.map((proxy) => proxy.kill()));
   emptyDisk(empty);
   await Promise.all(proxies.map((proxy) => proxy.launch()));
   for (const proxy of proxies) {
-    await serves(proxy);
-    assert.ok((await applied(proxy)) >= behind, `${proxy.name} has what came behind the snapshot too`);
+    await expectServing(proxy);
+    assert.ok((await applied(proxy)) >= position, `${proxy.name} has the events after the snapshot too`);
     t.diagnostic(`${proxy.name} serves ${((performance.now() - cutAt) / 1_000).toFixed(1)} s after the cut`);
   }
   const loads = await empty.metric("cardea_replica_snapshots");
   assert.ok(loads >= 1, `an empty disk, and no snapshot was loaded\n${empty.log().slice(-3_000)}`);
-  const kepts = () => readdirSync(join(empty.dataDir, "snapshots/manifests"));
-  await waitFor("it to be kept for the next start", () => kepts().length > 0);
+  const stored = () => readdirSync(join(empty.dataDir, "snapshots/manifests"));
+  await waitFor("the snapshot to be stored for the next start", () => stored().length > 0);
 });
 
-test("the region's broker too starts from its own snapshot, and nodes from it; it grants nothing until home is there again", {
+test("a restarted regional broker starts from its own snapshot and grants nothing until home is reachable again", {
   timeout: 220_000,
 }, async () => {
   const { broker, proxies } = regions.west;
@@ -117,10 +121,10 @@ test("the region's broker too starts from its own snapshot, and nodes from it; i
   emptyDisk(proxy);
   await Promise.all([broker.launch(), proxy.launch()]);
   for (const process of [broker, proxy])
-    await waitFor(`${process.name} to be where it was`, async () => (await applied(process)) >= before, {
+    await waitFor(`${process.name} to reach its earlier position`, async () => (await applied(process)) >= before, {
       withinMs: 45_000,
     });
-  assert.equal((await getNow(proxy)).permitted, false, "no lease, so nobody");
+  assert.equal((await getNow(proxy)).permitted, false, "no node has a lease");
   regions.wan.heal();
-  for (const each of proxies) await serves(each);
+  for (const each of proxies) await expectServing(each);
 });

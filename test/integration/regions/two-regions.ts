@@ -1,7 +1,10 @@
 /**
- * Two regions: a real cluster on loopback. East is the home region, with Postgres, brokers, NATS and authenticate; west
- * has a broker of its own, a NATS server that is a leaf of the eastern one, and proxies. Whatever passes between them
- * passes over a WAN that is slow, and can be cut. West reaches nothing of east but its brokers and its NATS.
+ * Two regions: a real cluster on loopback.
+ *
+ * - East is the home region, with Postgres, brokers, NATS and authenticate.
+ * - West has its own broker, proxies, and a NATS server that is a leaf of the eastern one.
+ * - All traffic between them passes over a WAN that is slow and can be cut. West reaches only the brokers and NATS of
+ *   east.
  */
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
@@ -41,17 +44,17 @@ export type TwoRegions = Readonly<{
   east: Readonly<{ nats: NatsCluster; brokers: readonly ClusterProcess[]; proxy: ClusterProcess }>;
   west: Readonly<{ nats: NatsCluster; broker: ClusterProcess; proxies: readonly ClusterProcess[] }>;
   authenticate: ClusterProcess;
-  /** Everything between the regions at once. */
+  /** All links between the regions at once. */
   wan: Readonly<{ cut(): void; heal(): void; delay(ms: number): void; brokers: readonly Wan[]; nats: Wan }>;
   session(user: string, groups?: readonly string[]): Promise<Session>;
-  /** What a proxy decides, asked again while it says that it cannot just now; and what it answers at this moment. */
+  /** `get` repeats the request while the proxy cannot decide; `getNow` sends it once. */
   get(proxy: ClusterProcess, route: string, session?: Session): Promise<HttpReply>;
   getNow(proxy: ClusterProcess, route: string, session?: Session): Promise<HttpReply>;
   operator: ReturnType<typeof createOperator>;
   client(role: Role): BrokerClient;
-  /** In the role of a proxy, by way of one broker. */
+  /** A client in the role of a proxy, through one broker. */
   clientVia(broker: ClusterProcess): BrokerClient;
-  /** As the home region sees it. */
+  /** The cluster status in the home region. */
   status(): Promise<ClusterStatus>;
   cardea(...args: readonly string[]): Promise<CliResult>;
   host(route: string): string;
@@ -65,19 +68,19 @@ export type TwoRegionsOptions = Readonly<{
   lateMs?: number;
   /** Settings of the `broker` section of every process. */
   broker?: object;
-  /** Done to the empty database, before the first process. */
+  /** Runs on the empty database, before the first process starts. */
   prepare?: (places: ClusterSetup) => Promise<void>;
 }>;
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
 export async function startTwoRegions(options: TwoRegionsOptions): Promise<TwoRegions> {
-  const stops: (() => Promise<unknown>)[] = [];
+  const cleanups: (() => Promise<unknown>)[] = [];
   const stop = async (): Promise<void> => {
-    for (const one of stops.splice(0).reverse()) await one();
+    for (const one of cleanups.splice(0).reverse()) await one();
   };
   try {
-    return await build(options, stops, stop);
+    return await build(options, cleanups, stop);
   } catch (error) {
     await stop();
     throw error;
@@ -86,34 +89,38 @@ export async function startTwoRegions(options: TwoRegionsOptions): Promise<TwoRe
 
 async function build(
   { timing, brokers: brokerCount = 1, westProxies = 2, lateMs = 0, broker: more = {}, prepare }: TwoRegionsOptions,
-  stops: (() => Promise<unknown>)[],
+  cleanups: (() => Promise<unknown>)[],
   stop: () => Promise<void>,
 ): Promise<TwoRegions> {
   const folder = new TemporaryFolder("regions");
-  stops.push(async () => folder.remove());
+  cleanups.push(async () => folder.remove());
   const [leafPort = 0, frontPort = 0, idpPort = 0, ...free] = await freePorts(3 + 3 * (brokerCount + westProxies + 3));
-  const take = (): ProcessPorts => ({ address: free.pop() ?? 0, metrics: free.pop() ?? 0, broker: free.pop() ?? 0 });
+  const takePorts = (): ProcessPorts => ({
+    address: free.pop() ?? 0,
+    metrics: free.pop() ?? 0,
+    broker: free.pop() ?? 0,
+  });
   const leaf = `leafnodes { listen: "127.0.0.1:${leafPort}" }`;
   const [postgres, eastNats, upstream] = await Promise.all([
     startPostgres(),
     startNats({ domain: "east", config: leaf }),
     startUpstream(),
   ]);
-  stops.push(
+  cleanups.push(
     () => postgres.stop(),
     () => eastNats.stop(),
     () => upstream.close(),
   );
   const natsWan = await startWan(leafPort, { lateMs });
-  stops.push(() => natsWan.close());
+  cleanups.push(() => natsWan.close());
   const remote = `leafnodes { reconnect: 1, remotes: [{ url: "nats-leaf://127.0.0.1:${natsWan.port}" }] }`;
   const westNats = await startNats({ domain: "west", config: `${remote}\nping_interval: "1s"` });
-  stops.push(() => westNats.stop());
+  cleanups.push(() => westNats.stop());
 
   const ports = {
-    brokers: Array.from({ length: brokerCount }, take),
-    ...{ authenticate: take(), eastProxy: take(), westBroker: take() },
-    westProxies: Array.from({ length: westProxies }, take),
+    brokers: Array.from({ length: brokerCount }, takePorts),
+    ...{ authenticate: takePorts(), eastProxy: takePorts(), westBroker: takePorts() },
+    westProxies: Array.from({ length: westProxies }, takePorts),
   };
   const places: ClusterSetup = {
     clusterName: `test-${randomBytes(4).toString("hex")}`,
@@ -126,7 +133,7 @@ async function build(
   };
   await prepare?.(places);
   const brokerWans = await Promise.all(ports.brokers.map(({ broker }) => startWan(broker, { lateMs })));
-  for (const wan of brokerWans) stops.push(() => wan.close());
+  for (const wan of brokerWans) cleanups.push(() => wan.close());
 
   const url = (port: number): string => `http://127.0.0.1:${port}`;
   const eastern = { region: "east", nats: eastNats.urls, brokerUrls: ports.brokers.map(({ broker }) => url(broker)) };
@@ -143,7 +150,7 @@ async function build(
     const spec = { name, services, ports: own, ...at };
     const config = change(configOf(spec, places, { timing, dataDir, broker: more }) as Record<string, unknown>);
     const made = new ClusterProcess({ name, region: at.region, ports: own, folder: folder.path, dataDir, config });
-    stops.push(() => made.kill());
+    cleanups.push(() => made.kill());
     return made;
   };
   const brokers = ports.brokers.map((own, i) => newProcess(`broker-${i + 1}`, ["databroker"], own, eastern));
@@ -162,11 +169,11 @@ async function build(
   await Promise.all([authenticate, proxy, ...proxies].map((each) => each.start()));
 
   const front = await startRelay({ targets: [proxy.ports.address], port: frontPort });
-  stops.push(() => front.close());
+  cleanups.push(() => front.close());
 
   const config = loadConfigFile(authenticate.configFile);
   const clients = new Map<Role, BrokerClient>();
-  stops.push(() => Promise.all([...clients.values()].map((each) => each.close())));
+  cleanups.push(() => Promise.all([...clients.values()].map((each) => each.close())));
   const newClient = (role: Role, urls: readonly URL[]): BrokerClient =>
     createBrokerClient({
       ...{ role, urls, cluster: places.clusterName, name: "test", secret: config.sharedSecret },
@@ -179,7 +186,7 @@ async function build(
   };
   const clientVia = (at: ClusterProcess): BrokerClient => {
     const made = newClient("proxy", [new URL(at.brokerUrl)]);
-    stops.push(() => made.close());
+    cleanups.push(() => made.close());
     return made;
   };
   const host = (route: string): string => hostOf(places, route);

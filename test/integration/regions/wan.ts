@@ -1,30 +1,33 @@
 /**
- * WAN: the long way between two regions, as a TCP relay. What passes arrives late by the same time in either direction
- * and in order; a cut loses nothing and says nothing: what is under way waits, new connections are taken and lead
- * nowhere, as with a network that loses every packet. When it heals, what has waited arrives.
+ * WAN: a TCP relay that simulates the link between two regions.
+ *
+ * - Data arrives in order, with the same delay in each direction.
+ * - A cut loses nothing and shows nothing, like a network that drops every packet: data in flight waits, and new
+ *   connections are accepted but lead nowhere.
+ * - After healing, the waiting data arrives.
  */
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
 export type Wan = Readonly<{
   port: number;
-  /** In each direction. */
+  /** Sets the delay (ms) in each direction. */
   delay(ms: number): void;
   cut(): void;
   heal(): void;
-  /** Connections taken so far. */
-  taken(): number;
+  /** Connections accepted so far. */
+  accepted(): number;
   close(): Promise<void>;
 }>;
 
 type State = { lateMs: number; open: boolean };
 
 /** One direction of a connection. */
-class Lane {
+class Direction {
   readonly #from: Socket;
   readonly #to: Socket;
   readonly #state: State;
-  /** When the last bytes are due: what comes behind them waits at least as long. */
+  /** When the last bytes are due. Later bytes wait at least as long. */
   #dueAt = 0;
 
   constructor(from: Socket, to: Socket, state: State) {
@@ -51,13 +54,13 @@ class Lane {
 
 export async function startWan(to: number, options: Readonly<{ lateMs?: number; port?: number }> = {}): Promise<Wan> {
   const state: State = { lateMs: options.lateMs ?? 0, open: true };
-  const pairs = new Set<{ near: Socket; lanes: Lane[]; join: () => void }>();
-  let taken = 0;
+  const pairs = new Set<{ near: Socket; directions: Direction[]; join: () => void }>();
+  let accepted = 0;
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (near) => {
-    taken += 1;
-    const pair = { near, lanes: [] as Lane[], join };
+    accepted += 1;
+    const pair = { near, directions: [] as Direction[], join };
     function join(): void {
-      if (pair.lanes.length > 0) return;
+      if (pair.directions.length > 0) return;
       const far = connect({ port: to, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });
       const end = (): void => {
         near.destroy();
@@ -66,7 +69,7 @@ export async function startWan(to: number, options: Readonly<{ lateMs?: number; 
       near.on("close", end);
       far.on("close", end);
       far.on("error", end);
-      pair.lanes = [new Lane(near, far, state), new Lane(far, near, state)];
+      pair.directions = [new Direction(near, far, state), new Direction(far, near, state)];
     }
     pairs.add(pair);
     near.on("error", () => near.destroy());
@@ -76,7 +79,7 @@ export async function startWan(to: number, options: Readonly<{ lateMs?: number; 
   server.listen(options.port ?? 0, "127.0.0.1");
   await once(server, "listening");
   const flow = (): void => {
-    for (const { lanes } of pairs) for (const lane of lanes) lane.flow();
+    for (const { directions } of pairs) for (const direction of directions) direction.flow();
   };
   return {
     port: (server.address() as AddressInfo).port,
@@ -92,7 +95,7 @@ export async function startWan(to: number, options: Readonly<{ lateMs?: number; 
       for (const { join } of pairs) join();
       flow();
     },
-    taken: () => taken,
+    accepted: () => accepted,
     async close() {
       for (const { near } of pairs) near.destroy();
       server.close();

@@ -1,6 +1,7 @@
 /**
- * A region and its window: what the broker of a cut-off region may still grant ends with the lease that it holds, and a
- * broker that was started anew holds none. Leases are short: Δ is two seconds, the grace two more.
+ * A region and its window: a cut-off region's grants end with the lease of its broker, and a restarted broker has none.
+ *
+ * Leases are short: Δ is two seconds, the grace two more.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -24,8 +25,8 @@ after(() => regions?.stop());
 const measure = (of: ClusterProcess, name: string) => of.metric(`cardea_broker_${measureName(name)}`);
 const applied = (of: ClusterProcess) => measure(of, "applied");
 
-async function served(): Promise<void> {
-  const session = await regions.session("somebody");
+async function untilServing(): Promise<void> {
+  const session = await regions.session("frank");
   for (const proxy of regions.west.proxies)
     await waitFor(
       `${proxy.name} to permit on every route`,
@@ -36,7 +37,7 @@ async function served(): Promise<void> {
     );
 }
 
-test("after the window a cut-off region denies, on routes that serve when stale too; healed, it serves again", async (t) => {
+test("after the window a cut-off region denies on every route, and serves again after healing", async (t) => {
   const session = await regions.session("alice");
   const [proxy] = regions.west.proxies;
   assert.ok(proxy);
@@ -44,37 +45,39 @@ test("after the window a cut-off region denies, on routes that serve when stale 
   regions.wan.cut();
   const cutAt = performance.now();
   const { link, receipt: own } = await regions.operator.revoke(session, { wait: "region", timeoutMs: 20_000 });
-  assert.deepEqual([own?.complete, own?.region], [true, "east"], "its own region is not kept waiting by the other");
+  assert.deepEqual([own?.complete, own?.region], [true, "east"], "the receipt for the east does not wait for the west");
   const all = regions.operator.receipt(link, { wait: "all", timeoutMs: 30_000 });
   await waitFor("the region to deny", async () => (await regions.getNow(proxy, "app", session)).status === 503);
   t.diagnostic(`denied ${Math.round(performance.now() - cutAt)} ms after the cut, with a window of 4,000 ms`);
   const receipt = await all;
   t.diagnostic(`complete for all ${Math.round(performance.now() - cutAt)} ms after the cut`);
-  assert.equal(receipt.complete, true, "the region is fenced off");
+  assert.equal(receipt.complete, true, "the west is fenced");
   const west = receipt.nodes.filter(({ region }) => region === "west");
   assert.deepEqual(
     west.map(({ node, status }) => [node, status]).toSorted(),
     ["broker-west", "proxy-west-1", "proxy-west-2"].map((node) => [node, "fenced"]),
-    "and every one of it is named as such: none has applied it",
+    "every node of the west is reported as fenced, none as applied",
   );
   assert.equal((await regions.getNow(proxy, "app", session)).permitted, false);
   regions.wan.heal();
   const healedAt = performance.now();
-  await served();
+  await untilServing();
   t.diagnostic(`served again ${Math.round(performance.now() - healedAt)} ms after healing`);
-  assert.equal((await regions.get(proxy, "app", session)).permitted, false, "revoked while it was away");
+  assert.equal((await regions.get(proxy, "app", session)).permitted, false, "the session was revoked during the cut");
 });
 
-test("a regional broker started anew in a cut-off region serves what is on its disk, and grants nothing", async () => {
+test("a regional broker restarted in a cut-off region serves the log from its disk, and grants nothing", async () => {
   const { broker, proxies } = regions.west;
   const [proxy] = proxies;
   assert.ok(proxy);
-  await served();
+  await untilServing();
   const before = await applied(broker);
   regions.wan.cut();
   await broker.kill();
   await broker.launch();
-  await waitFor("the broker to be where it was", async () => (await applied(broker)) >= before, { withinMs: 30_000 });
+  await waitFor("the broker to reach its earlier position", async () => (await applied(broker)) >= before, {
+    withinMs: 30_000,
+  });
   assert.equal(await measure(broker, "grantsByAge"), 0);
   await proxy.kill();
   await proxy.launch();
@@ -87,13 +90,13 @@ test("a regional broker started anew in a cut-off region serves what is on its d
   assert.equal((await regions.getNow(proxy, "app", session)).permitted, false);
   assert.equal(await measure(broker, "grantsByAge"), 0);
   regions.wan.heal();
-  await served();
+  await untilServing();
 });
 
-test("what a regional broker missed it takes from the region's mirror of the replay buffer, with the home brokers out of reach", async (t) => {
+test("a regional broker catches up from its mirror of the replay buffer while the home brokers are unreachable", async (t) => {
   const { broker } = regions.west;
-  await served();
-  await waitFor("the mirror to be level", async () => (await measure(broker, "mirrorLag")) === 0);
+  await untilServing();
+  await waitFor("the mirror to catch up", async () => (await measure(broker, "mirrorLag")) === 0);
   await broker.kill();
   for (const wan of regions.wan.brokers) wan.cut();
   const session = await regions.session("dave");
@@ -103,22 +106,22 @@ test("what a regional broker missed it takes from the region's mirror of the rep
   await waitFor("the change from the mirror", async () => (await applied(broker)) >= change.link.position, {
     withinMs: 40_000,
   });
-  t.diagnostic(`there ${Math.round(performance.now() - startedAt)} ms after the start`);
+  t.diagnostic(`caught up ${Math.round(performance.now() - startedAt)} ms after the start`);
   for (const wan of regions.wan.brokers) wan.heal();
-  await served();
+  await untilServing();
 });
 
-test("a replay buffer that is made anew at home does not leave the mirror waiting for ever", async (t) => {
-  await served();
+test("the mirror follows a replay buffer that is created again at home", async (t) => {
+  await untilServing();
   const origin = `${regions.places.clusterName.toUpperCase()}_LOG`;
   const [east, west] = await Promise.all(
     [regions.east, regions.west].map(({ nats }) => connect({ servers: [...nats.urls] })),
   );
   assert.ok(east && west);
   try {
-    const [home, there] = await Promise.all([jetstreamManager(east), jetstreamManager(west)]);
+    const [home, leaf] = await Promise.all([jetstreamManager(east), jetstreamManager(west)]);
     await home.streams.delete(origin);
-    await waitFor("the stream again", async () => (await home.streams.info(origin)).config.name === origin, {
+    await waitFor("the new stream", async () => (await home.streams.info(origin)).config.name === origin, {
       withinMs: 30_000,
     });
     await regions.session("erin");
@@ -126,12 +129,12 @@ test("a replay buffer that is made anew at home does not leave the mirror waitin
     await waitFor(
       "the mirror to follow the new stream",
       async () => {
-        const [ours, mirrored] = [await home.streams.info(origin), await there.streams.info(`${origin}_WEST`)];
-        return mirrored.state.messages > 0 && ours.state.last_seq === mirrored.state.last_seq;
+        const [original, mirrored] = [await home.streams.info(origin), await leaf.streams.info(`${origin}_WEST`)];
+        return mirrored.state.messages > 0 && original.state.last_seq === mirrored.state.last_seq;
       },
       { withinMs: 60_000 },
     );
-    t.diagnostic(`level with the new stream after ${Math.round(performance.now() - deletedAt)} ms`);
+    t.diagnostic(`caught up with the new stream after ${Math.round(performance.now() - deletedAt)} ms`);
   } finally {
     await Promise.all([east.close(), west.close()]);
   }
