@@ -1,4 +1,4 @@
-/** Explaining a past decision: the record has to agree with the log, and what is shown is what the log holds. */
+/** Explanations of past decisions: the record must agree with the log, and the explanation shows the log's events. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { explainDecision } from "../../src/audit/index.ts";
@@ -36,7 +36,7 @@ const config = {
 } as const;
 const place = { session: 2, configuration: 3, put: 4, taken: 6 };
 
-/** A log in which somebody signed in, was put into a group and taken out again; 1 is the opening of the epoch. */
+/** A log in which a person signs in, joins a group and leaves it. Position 1 opens the epoch. */
 async function written(more: readonly CardeaEvent[] = []) {
   const log = createMemoryLog({ clock: systemClock });
   const writer = await LogWriter.open(log);
@@ -82,8 +82,8 @@ function denied(applied: Link, of: readonly FactTrace[]): DecisionRecord {
 const always = { mayContinue: () => true };
 
 for (const known of ["exact", "only as a bound"] as const)
-  test(`each fact is shown with the event that set it, whose position is known ${known}`, async () => {
-    const { writer, ask } = await written([members("added")]); // what comes after the decision is not its cause
+  test(`each fact is shown with the event that set it; its position is known ${known}`, async () => {
+    const { writer, ask } = await written([members("added")]); // a later event is not a cause of the decision
     const applied = (await readHistory(writer.log, { streams: [], upTo: 6 as Position, depth: 1 })).at;
     assert.ok(applied);
     const {
@@ -105,7 +105,7 @@ for (const known of ["exact", "only as a bound"] as const)
     assert.doesNotMatch(JSON.stringify(explained), /profile/);
   });
 
-test("a record from a place that the log does not hold is broken, and so is one whose events say something else", async () => {
+test("a record with an unknown link is broken, and so is one that contradicts its events", async () => {
   const { ask, writer } = await written();
   const forged = { ...writer.head, hash: "0".repeat(64) as Hash };
   const lost = await explainDecision(denied(forged, facts(true)), ask, always);
@@ -116,7 +116,7 @@ test("a record from a place that the log does not hold is broken, and so is one 
   assert.match((await explainDecision(denied(writer.head, wrong), ask, always)).broken[0] ?? "", /does not set it/);
 });
 
-test("a log that is damaged where it is looked at is said to be", async () => {
+test("damage in the part of the log that is read is reported", async () => {
   const { log, writer } = await written();
   const damaged = {
     base: () => log.base(),
@@ -129,7 +129,7 @@ test("a log that is damaged where it is looked at is said to be", async () => {
   assert.match(explained.broken[0] ?? "", /damaged at event 2/);
 });
 
-test("what retention has let go is not known, which is not the same as broken", async () => {
+test("events that retention has dropped are unknown, which differs from broken", async () => {
   const { log, writer, ask } = await written();
   const { epoch, incarnation } = writer;
   await log.retain({ epoch, incarnation, first: 5 as Position });
@@ -153,7 +153,7 @@ test("a record without a trace is explained as far as it goes: session, user and
   );
 });
 
-test("looking ends when it may not go on, and says how far it came", async () => {
+test("a cancelled search ends and reports how far it got", async () => {
   const { writer, ask, asked } = await written(Array.from({ length: 3 }, () => aSession()));
   const shallow = (request: HistoryRequest) => ask({ ...request, depth: 1 });
   const { open } = await explainDecision(denied(writer.head, facts(false)), shallow, {

@@ -1,4 +1,4 @@
-/** Feed: each watcher at its own pace, resumable, and told what it missed. */
+/** The feed of decision records: each watcher reads at its own pace, resumes by cursor, and learns what it missed. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type AuditRecord, createFeed, TooManyWatchersError } from "../../src/audit/index.ts";
@@ -14,7 +14,7 @@ function feedOf(count: number, keep = 100, keepBytes = 1_000_000) {
   return feed;
 }
 
-test("a watcher begins with the newest few, or with what comes next", async () => {
+test("a watcher starts with the newest records, or with the next one", async () => {
   const feed = feedOf(10);
   const some = feed.watch({ newest: 3 });
   assert.deepEqual(numbers(some.read(100)), [8, 9, 10]);
@@ -31,7 +31,7 @@ test("a watcher begins with the newest few, or with what comes next", async () =
   );
 });
 
-test("a watcher takes a few at a time and resumes behind a cursor without loss or repetition", () => {
+test("a watcher reads in portions and resumes after a cursor without loss or repetition", () => {
   const feed = feedOf(10);
   const first = feed.watch({ newest: 10 });
   const taken = first.read(4);
@@ -43,7 +43,7 @@ test("a watcher takes a few at a time and resumes behind a cursor without loss o
   assert.deepEqual(numbers(feed.watch({ after: cursor }).read(100)), [5, 6, 7, 8, 9, 10]);
 });
 
-test("a watcher that fell out of the ring is told so, once, and goes on with what there is", () => {
+test("a watcher that fell behind the ring learns it once, and continues with the oldest records left", () => {
   const feed = feedOf(0, 10);
   const slow = feed.watch({ newest: 0 });
   for (let i = 1; i <= 40; i++) feed.push(record(i));
@@ -63,7 +63,7 @@ test("an unknown cursor is a miss, not a silent fresh start", () => {
   assert.equal(stranger.read(100).missed, false);
 });
 
-test("cursors of two feeds never look alike, and given ones are kept", () => {
+test("cursors of two feeds never coincide, and a given feed id is kept", () => {
   const one = createFeed({ id: "one", entriesMax: 10, bytesMax: 1_000_000, watchersMax: 1 });
   one.push(record(1));
   one.push(record(2), { cursor: "stream.7.0", bytes: 100 });
@@ -76,7 +76,7 @@ test("cursors of two feeds never look alike, and given ones are kept", () => {
   );
 });
 
-test("what comes as a batch is entries like any others, whoever reads how many of them", () => {
+test("records of a batch are read like any others, in portions of any size", () => {
   const feed = feedOf(3);
   const slow = feed.watch({ newest: 3 });
   feed.pushBatch(batchOf(record(4), record(5), record(6)));
@@ -91,7 +91,7 @@ test("what comes as a batch is entries like any others, whoever reads how many o
   assert.deepEqual(numbers(slow.read(5)), [6, 7]);
 });
 
-test("a ring of batches keeps what it promises and not much more", () => {
+test("a ring of batches keeps its capacity and little more", () => {
   const feed = feedOf(0, 10);
   const slow = feed.watch({ newest: 0 });
   for (let i = 0; i < 20; i++) feed.pushBatch(batchOf(...[1, 2, 3, 4].map((n) => record(i * 4 + n))));
@@ -103,7 +103,7 @@ test("a ring of batches keeps what it promises and not much more", () => {
   );
 });
 
-test("watchers are bounded, and a closed one makes room and waits for nothing", async () => {
+test("watchers are bounded, and a closed one frees its slot and stops waiting", async () => {
   const feed = feedOf(0);
   const watchers = [1, 2, 3].map(() => feed.watch({ newest: 0 }));
   assert.throws(() => feed.watch({ newest: 0 }), TooManyWatchersError);
@@ -114,7 +114,7 @@ test("watchers are bounded, and a closed one makes room and waits for nothing", 
   feed.watch({ newest: 0 }).close();
 });
 
-test("a feed is bounded in bytes as well as in records, whether they come one by one or in batches", () => {
+test("a feed is bounded in bytes and in records, for single records and batches", () => {
   const large = (seq: number): AuditRecord => ({ kind: "decision", seq, ...decision(`/${"x".repeat(10_000)}`) });
   const feed = feedOf(0, 1_000, 100_000);
   const watcher = feed.watch({ newest: 0 });

@@ -1,4 +1,4 @@
-/** Audit to a file: the owner's alone, rotated from outside, no half line ever taken for a record. */
+/** The audit file: readable by its owner only, rotated from outside, and no partial line is ever read as a record. */
 import assert from "node:assert/strict";
 import { appendFile, chmod, mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -54,7 +54,7 @@ test("a renamed file is followed by a new one at the next batch, and a removed o
   await sink.close();
 });
 
-test("a file that was there is appended to, and what a crash left of a line spoils no record", async (t) => {
+test("an existing file is appended to, and a partial line left by a crash damages no record", async (t) => {
   const path = join(await folder(t), "audit.jsonl");
   await writeFile(path, `${JSON.stringify(record(1))}\n{"kind":"decision","seq":2,"pa`);
   const sink = createFileSink(path);
@@ -67,7 +67,7 @@ test("a file that was there is appended to, and what a crash left of a line spoi
   assert.ok(!(await readFile(path, "utf8")).includes("\n\n"), "no empty line where none was torn");
 });
 
-test("a disk that refuses for a while loses nothing", async (t) => {
+test("a disk that fails for a while loses no record", async (t) => {
   const at = await folder(t);
   const path = join(at, "inner", "audit.jsonl");
   await writeFile(join(at, "inner"), "a file where the folder should be");
@@ -81,7 +81,7 @@ test("a disk that refuses for a while loses nothing", async (t) => {
   assert.deepEqual(await numbersIn(path), [1, 2, 3, 4]);
 });
 
-test("what others wrote into the file is passed over when it is read", async (t) => {
+test("foreign lines in the file are skipped on reading", async (t) => {
   const path = join(await folder(t), "audit.jsonl");
   const sink = createFileSink(path);
   await sink.write(batchOf(record(1)));

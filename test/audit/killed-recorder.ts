@@ -1,7 +1,4 @@
-/**
- * A process that records decisions into a file and is killed by its test: `node killed-recorder.ts FOLDER BOOT
- * RECORDS`.
- */
+/** A process that records decisions into a file until its test kills it: `node killed-recorder.ts FOLDER BOOT RECORDS`. */
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createFileSink, createRecorder, openRecordNumbers, recordNumbersFile } from "../../src/audit/index.ts";
@@ -14,7 +11,7 @@ const sleep = (ms: number, signal?: AbortSignal): Promise<void> =>
   delay(ms, undefined, signal === undefined ? {} : { signal });
 const fail = (error: unknown): void => void process.stderr.write(`${String(error)}\n`);
 const file = createFileSink(join(folder, "audit.jsonl"));
-/** It takes the first 100 records and then stalls, as a full disk does. */
+/** A sink that accepts the first 100 records and then stalls, as on a full disk. */
 let taken = 0;
 const stalling = {
   ...file,
@@ -45,5 +42,5 @@ for (let i = 0; i < 100; i++) recorder.record(decision(`/${i}`, who));
 while (recorder.written() < 100) await delay(5);
 for (let i = 100; i < Number(records); i++) recorder.record(decision(`/${i}`, who));
 process.stdout.write("recorded\n");
-process.stdin.resume(); // until it is killed, or told to end
+process.stdin.resume(); // until it is killed or told to stop
 process.stdin.once("end", () => void recorder.close(100).then(() => process.exit(0)));

@@ -1,4 +1,4 @@
-/** Journal: lines as bytes, each exactly what its record says, for as long as somebody may ask for them. */
+/** The record buffer: lines as bytes, each exactly the JSON of its record, while a reader may request them. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setFlagsFromString } from "node:v8";
@@ -12,7 +12,7 @@ import { fc } from "../support/property.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { decision } from "./support.ts";
 
-test("the line of a record is the very text that JSON has for it, whatever its texts hold", () => {
+test("the line of a record equals its JSON, whatever its texts contain", () => {
   const text = fc.oneof(fc.string({ unit: "binary" }), fc.string({ unit: "grapheme" }), fc.webUrl());
   const rest = { sessionId: fc.option(text), userId: fc.option(text), routeId: fc.option(text) };
   const record = fc.record({
@@ -67,7 +67,7 @@ test("the line of a record is the very text that JSON has for it, whatever its t
   );
 });
 
-test("what was remembered of one record is never said of another, however alike they are", () => {
+test("cached parts of one record never appear in another, however similar", () => {
   const [some, others] = [["groups-ok"], ["groups-ok"]];
   const here = { ...genesis, hash: "here" };
   const record = fc.record({
@@ -110,7 +110,7 @@ test("what was remembered of one record is never said of another, however alike 
       const buffer = new RecordBuffer();
       let expected = "";
       for (const [i, own] of drawn.entries()) {
-        // All but one is as in the first record, so that most of these are remembered.
+        // All but one field equal those of the first record, so most are cached.
         const mixed = Object.entries(drawn[0] ?? own).map(([name, value], n) => [
           name,
           n === other ? Reflect.get(own, name) : value,
@@ -134,7 +134,7 @@ test("the record of an ordinary request is known to be ASCII", () => {
   assert.equal(lineOf(3, decision()).isAscii, true);
 });
 
-test("formatting a record does not keep it in memory", async () => {
+test("formatting a record does not retain it", async () => {
   setFlagsFromString("--expose-gc");
   const gc = runInNewContext("gc") as () => void;
   const lineOf = createLineFormatter();
@@ -157,7 +157,7 @@ function inOrder(record: object): DecisionRecord {
   return { ...first, ...(trace === undefined ? {} : { trace }), applied, configHash, overdueMs };
 }
 
-test("what was read once never changes, and numbers are found wherever reading begins", () => {
+test("lines that were read never change, and numbers are found from any start", () => {
   const buffer = new RecordBuffer();
   const lines = Array.from(
     { length: 3_000 },
@@ -179,7 +179,7 @@ test("what was read once never changes, and numbers are found wherever reading b
   assert.equal(buffer.read(3_001), undefined);
 });
 
-test("a line longer than a page has one of its own, and what is forgotten is not there any more", () => {
+test("a line longer than a page gets its own page, and dropped lines are gone", () => {
   const buffer = new RecordBuffer();
   const long = `${"x".repeat(2_000_000)}\n`;
   for (const text of ["a\n", long, "b\n"]) buffer.append({ text, isAscii: true });

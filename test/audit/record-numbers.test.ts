@@ -1,4 +1,4 @@
-/** Numbers of decision records: a tail that a killed process has lost shows after its restart. */
+/** The numbers of decision records: records lost by a killed process show after its restart. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -13,7 +13,7 @@ import { waitFor } from "../support/wait-for.ts";
 
 const boot = "boot-new" as BootId;
 
-/** A disk, and a clock that moves when the test says so. */
+/** A disk, and a clock that the test controls. */
 function world(before: NumbersMark | null = null) {
   const marks: NumbersMark[] = [];
   const state = { written: 0, disk: "works" as "works" | "fails" | "hangs", failures: 0 };
@@ -78,7 +78,7 @@ test("an idle process writes nothing, and one that records renews its mark once 
   assert.equal(marks.length, length);
 });
 
-test("a disk that fails or hangs delays nobody: numbers go on, and are counted as unreserved", async () => {
+test("a disk that fails or hangs delays no request: numbers continue and are counted as unreserved", async () => {
   for (const disk of ["fails", "hangs"] as const) {
     const { state, open, second, turns } = world();
     const numbers = await open();
@@ -95,7 +95,7 @@ test("a disk that fails or hangs delays nobody: numbers go on, and are counted a
   }
 });
 
-test("an end in order reserves nothing, so the next boot declares nothing; any other end is declared", async () => {
+test("after an orderly stop the next boot declares no loss; after any other end it does", async () => {
   const orderly = world();
   const numbers = await orderly.open();
   for (let number = 1; number <= 10; number++) numbers.use(number);
@@ -107,12 +107,12 @@ test("an end in order reserves nothing, so the next boot declares nothing; any o
   const lossy = world();
   const lost = await lossy.open();
   for (let number = 1; number <= 10; number++) lost.use(number);
-  lossy.state.written = 7; // what a sink had not taken when the process ended
+  lossy.state.written = 7; // the sink had not accepted the rest when the process ended
   await lost.close();
   assert.deepEqual((await world(lossy.marks.at(-1)).open()).ended, { boot, written: 7, used: 10, reserved: 10 });
 });
 
-test("kill -9 shows: the next boot's first record says which numbers the one before may have lost", async (t) => {
+test("after kill -9 the next boot's first record names the numbers that may be lost", async (t) => {
   const folder = new TemporaryFolder("record-numbers");
   t.after(() => folder.remove());
   const start = async (name: string, records: number) => {
@@ -129,7 +129,7 @@ test("kill -9 shows: the next boot's first record says which numbers the one bef
     readFileSync(join(folder.path, "audit.jsonl"), "utf8").split("\n").filter(Boolean).map(parseLine);
 
   const first = await start("boot-1", 500);
-  await waitFor("the mark to say what was used", async () => mark().used === 500 && mark().written === 100);
+  await waitFor("the mark to show the used numbers", async () => mark().used === 500 && mark().written === 100);
   first.kill("SIGKILL");
   await once(first, "exit");
   assert.equal(lines().length, 100, "400 records were lost, and nothing in the file says so");
@@ -147,7 +147,7 @@ test("kill -9 shows: the next boot's first record says which numbers the one bef
   assert.equal(mark().reserved, mark().used, "it ended in order");
 });
 
-test("a damaged mark is said, and does not keep the process from starting", async (t) => {
+test("a damaged mark is logged and does not prevent the start", async (t) => {
   const folder = new TemporaryFolder("record-numbers");
   t.after(() => folder.remove());
   const path = join(folder.path, "records-node-1");

@@ -1,4 +1,4 @@
-/** Record proofs: which messages of decision records are accepted, and that no input breaks the verifier. */
+/** Proofs of decision records: which messages are accepted, and that no input breaks the verifier. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, mock, test } from "node:test";
@@ -40,7 +40,7 @@ function outcome(message: ReceivedRecords, by = verifier()): string | number[] {
 }
 
 describe("a message of decision records", () => {
-  test("is accepted once, and only numbers that grow are shown", () => {
+  test("is accepted once, and only with increasing numbers", () => {
     const by = verifier();
     const first = messageOf([one(1), one(2)]);
     assert.deepEqual(outcome(first, by), [1, 2]);
@@ -64,7 +64,7 @@ describe("a message of decision records", () => {
     assert.deepEqual(outcome(messageOf([one(90_000_002)]), by), [90_000_002]);
   });
 
-  test("is bound to its time: signed after it was stored, long before, or before what the reader wants, it is refused", () => {
+  test("is bound to its time: signed after it was stored, long before, or before the requested range, it is refused", () => {
     assert.equal(outcome(messageOf([one(1)], { signedAtMs: now + 120_001 })), "far-ahead");
     assert.equal(outcome(messageOf([one(1)], { signedAtMs: now - 120_001 })), "outdated");
     assert.equal(outcome(messageOf([one(1)]), verifier([secret], now + 120_001)), "outdated");
@@ -73,12 +73,12 @@ describe("a message of decision records", () => {
     assert.equal(outcome(messageOf([ahead])), "far-ahead");
   });
 
-  test("is accepted under the previous secret while that is being replaced, and under no other", () => {
+  test("is accepted under the previous secret during a rotation, and under no other", () => {
     assert.deepEqual(outcome(messageOf([one(1)]), verifier([randomBytes(32), secret])), [1]);
     assert.equal(outcome(messageOf([one(1)]), verifier([randomBytes(32)])), "unsigned");
   });
 
-  test("size comes before headers, the tag before the signature, and the signature before any decoding", () => {
+  test("is checked for size before headers, tag before signature, and signature before any decoding", () => {
     const unread = (): never => assert.fail("headers were parsed");
     const large = new Uint8Array(recordMessageBytesMax + 1);
     assert.equal(outcome({ subject, bytes: large, overheadBytes: 10, header: unread, storedAtMs: now }), "too-large");
@@ -106,7 +106,7 @@ describe("a message of decision records", () => {
     }
   });
 
-  test("changed in any byte, it is refused", () => {
+  test("is refused with any byte changed", () => {
     const message = messageOf([one(1), one(2)]);
     for (let at = 0; at < message.bytes.length; at += 5) {
       const bytes = Uint8Array.from(message.bytes);
@@ -115,7 +115,7 @@ describe("a message of decision records", () => {
     }
   });
 
-  test("of any bytes under any headers never throws, whether a stranger or a member sent it", () => {
+  test("with any bytes and headers never makes the verifier throw, from a stranger or a member", () => {
     const by = verifier();
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), fc.string(), fc.string(), (bytes, proof, tag) => {
@@ -138,7 +138,7 @@ describe("a message of decision records", () => {
     );
   });
 
-  test("its message id is the same at each attempt, and no stranger can name it", () => {
+  test("keeps its message id across attempts, which no stranger can predict", () => {
     const message = { subject, first: 1, last: 2, bytes: Buffer.of() };
     assert.equal(recordMessageId(message, boot, secret), recordMessageId(message, boot, secret));
     assert.notEqual(recordMessageId(message, boot, secret), recordMessageId(message, boot, randomBytes(32)));

@@ -1,4 +1,4 @@
-/** Recorder: off the path, in order, and with every loss declared exactly. */
+/** The recorder of decisions: off the request path, in order, and with every loss declared exactly. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { AuditRecord } from "../../src/audit/index.ts";
@@ -51,7 +51,7 @@ test("a slow sink does not hold up the others", async () => {
   assert.equal(slow.written.length, 10);
 });
 
-test("a failing sink is offered the very same batch again, is reported once, and is caught up in order", async () => {
+test("a failing sink gets the same batch again, is reported once, and is caught up in order", async () => {
   const sink = testSink();
   sink.mode = "failing";
   const recorder = recorderOver([sink]);
@@ -77,7 +77,7 @@ test("a failing sink is offered the very same batch again, is reported once, and
   await recorder.close(1_000);
 });
 
-test("what a full queue loses is declared exactly, and what was in flight is not among it", async () => {
+test("the losses of a full queue are declared exactly, without the batch in flight", async () => {
   const sink = testSink();
   sink.mode = "stuck";
   const recorder = recorderOver([sink], { queueMax: 100 });
@@ -98,7 +98,7 @@ test("what a full queue loses is declared exactly, and what was in flight is not
   assert.equal(sink.written[at + 1]?.seq, last + 1);
 });
 
-test("over any course of a sink, every number is written or declared lost, exactly once and in order", async () => {
+test("whatever a sink does, every number is written or declared lost, exactly once and in order", async () => {
   const step = fc.oneof(
     fc.record({ type: fc.constant("record" as const), count: fc.integer({ min: 1, max: 60 }) }),
     fc.record({ type: fc.constant("mode" as const), mode: fc.constantFrom("good", "failing", "stuck") }),
@@ -145,7 +145,7 @@ test("closing flushes without waiting for the records to gather", async () => {
   assert.equal(sink.closed, 1, "closing twice is closing once");
 });
 
-test("closing on a sink that fails tries to the last, then says how many were lost", async () => {
+test("closing with a failing sink retries until its deadline, then reports the losses", async () => {
   const sink = testSink();
   sink.mode = "failing";
   const recorder = recorderOver([sink]);
@@ -159,7 +159,7 @@ test("closing on a sink that fails tries to the last, then says how many were lo
   assert.equal(recorder.stats().sinks[0]?.lost, 7);
 });
 
-test("closing on a sink that is stuck, also in closing, is bounded", async () => {
+test("closing with a stuck sink is bounded in time", async () => {
   const sink = { ...testSink(), write: () => new Promise<void>(() => {}), close: () => new Promise<void>(() => {}) };
   const recorder = recorderOver([sink]);
   recorder.record(decision());
@@ -168,7 +168,7 @@ test("closing on a sink that is stuck, also in closing, is bounded", async () =>
   assert.ok(performance.now() - before < 5_000);
 });
 
-test("what is recorded after the end is counted as lost and opens nothing again", async () => {
+test("a record after the close is counted as lost and reopens nothing", async () => {
   const sink = testSink();
   const recorder = recorderOver([sink]);
   recorder.record(decision());
@@ -180,7 +180,7 @@ test("what is recorded after the end is counted as lost and opens nothing again"
   assert.equal(recorder.stats().recorded, 2);
 });
 
-test("a queue is bounded in bytes as well as in records: the oldest are declared lost, and the rest is written", async () => {
+test("a queue is bounded in bytes and in records: the oldest are declared lost, and the rest is written", async () => {
   const sink = testSink();
   sink.mode = "failing";
   const recorder = recorderOver([sink], { queueMax: 100_000, queueBytesMax: 1_000_000 });

@@ -1,4 +1,4 @@
-/** What the tests of audit share: decisions, sinks that do as they are told, and a recorder over them. */
+/** Support for the tests of audit: decisions, scripted sinks, and a recorder over them. */
 import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import {
@@ -19,7 +19,7 @@ export const node = "node-1" as NodeId;
 export const boot = "boot-1" as BootId;
 export const secret = new Uint8Array(32).fill(9);
 
-/** Signs as a node of a cluster does that was enrolled under a secret. */
+/** Signs as a node that was enrolled under a secret. */
 export function signerOf(
   of: Readonly<{ cluster: string; node: string; boot: string; secret?: Uint8Array; role?: Role; rootOf?: Role }>,
 ): RecordSigner {
@@ -62,7 +62,7 @@ export function decision(path = "/", more: Partial<DecisionRecord> = {}): Decisi
   };
 }
 
-/** What a sink is given for these. */
+/** The batch that a sink gets for these records. */
 export function batchOf(...records: readonly AuditRecord[]): AuditBatch {
   const bytes = Buffer.from(records.map(toLine).join(""));
   return { first: records[0]?.seq ?? 0, last: records.at(-1)?.seq ?? 0, bytes };
@@ -80,7 +80,7 @@ export type TestSink = AuditSink & {
   readonly batches: (readonly AuditRecord[])[];
   mode: "good" | "failing" | "stuck";
   closed: number;
-  /** Lets a stuck write go on. */
+  /** Releases a stuck write. */
   release(): void;
 };
 
@@ -131,7 +131,7 @@ export function recorderOver(
   return { ...recorder, failures };
 }
 
-/** The numbers that a sink has been told of, each once: written ones, and those of gaps. */
+/** The numbers that a sink has received, each once: written ones, and those of gaps. */
 export function accountOf(
   records: readonly AuditRecord[],
 ): Readonly<{ decisions: number[]; gaps: [number, number][] }> {

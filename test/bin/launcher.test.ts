@@ -7,14 +7,14 @@ import { TemporaryFolder } from "../support/child.ts";
 
 const launcher = join(import.meta.dirname, "..", "..", "bin", "cardea.cjs");
 
-test("on a Node that is too old the command says so in one line, and how to get another", () => {
+test("on a Node that is too old the command prints one line with the remedy", () => {
   const { status, stdout, stderr } = runOnNode("20.19.2", {});
   assert.equal(status, 2);
   assert.equal(stdout, "");
   assert.match(stderr, /^cardea needs Node 26 or newer, and this is v20\.19\.2: in a checkout use `npm start`.*\n$/);
 });
 
-test("in an npm script that line names what is missing: the optional package that brings Node", () => {
+test("in an npm script that line names the missing optional package that provides Node", () => {
   using checkout = new Checkout();
   assert.match(
     checkout.startOnOldNode(),
@@ -22,32 +22,32 @@ test("in an npm script that line names what is missing: the optional package tha
   );
 });
 
-test("when npm has mislaid the Node that it brought, it is put back, and the line says to try again", () => {
+test("a Node that npm has misplaced is restored, and the line says to try again", () => {
   using checkout = new Checkout();
   checkout.bring(`#!/bin/sh\nexec "${process.execPath}" "$@"\n`);
   assert.match(checkout.startOnOldNode(), /mislaid .* run the same command again\n$/);
   assert.equal(spawnSync(join(checkout.path, "node_modules", ".bin", "node"), ["--version"]).status, 0);
 });
 
-test("when the Node that npm brought cannot run here, the line says what may be missing", () => {
+test("if the Node from npm cannot run here, the line names what may be missing", () => {
   using checkout = new Checkout();
   checkout.bring("#!/bin/sh\nexit 127\n");
   assert.match(checkout.startOnOldNode(), /does not run here.*libatomic1.*\n$/);
 });
 
-test("on the Node that npm brings the command runs", () => {
+test("on the Node from npm the command runs", () => {
   const { status, stdout } = spawnSync(process.execPath, [launcher, "--help"], { encoding: "utf8" });
   assert.equal(status, 0);
   assert.match(stdout, /cardea/);
 });
 
-/** A checkout that holds the command and no more. */
+/** A checkout that contains only the command. */
 class Checkout extends TemporaryFolder {
   constructor() {
     super("checkout");
     cpSync(dirname(launcher), join(this.path, "bin"), { recursive: true });
   }
-  /** Installs the package that brings Node, with this in its place, as npm 9 does: without linking the command. */
+  /** Installs the package that provides Node with this content, as npm 9 does: without linking the command. */
   bring(script: string): void {
     const name = process.platform === "darwin" && process.arch === "arm64" ? "node-bin" : "node";
     const folder = join(this.path, "node_modules", `${name}-${process.platform}-${process.arch}`, "bin");
@@ -66,7 +66,7 @@ class Checkout extends TemporaryFolder {
   }
 }
 
-/** An old Node is played by this one under a false version. */
+/** This Node under a false version stands in for an old one. */
 function runOnNode(version: string, env: Record<string, string>, command = launcher) {
   using folder = new TemporaryFolder("launcher");
   const disguise = join(folder.path, "disguise.cjs");

@@ -50,7 +50,7 @@ async function withBroker(
   }
 }
 
-/** Signs somebody in and revokes them. @returns the place of the revocation and its command */
+/** Creates and revokes a session. @returns the link and command of the revocation */
 async function revocation(broker: Broker): Promise<Readonly<{ link: Link; target: ReceiptTarget }>> {
   const id = `s-${aCommandId()}`;
   await broker.databroker("authenticate").submit(asked(createSession(id, "alice")));
@@ -62,7 +62,7 @@ const ask = (broker: Broker, target: ReceiptTarget, timeoutMs = 5_000, wait: "al
   broker.databroker("operator").receipt(target, { wait, timeoutMs });
 
 describe("receipts", () => {
-  test("with nobody to wait for, a receipt is complete at once, by command id and by link", async () => {
+  test("without any node to wait for, a receipt is complete at once, by command id and by link", async () => {
     await withBroker(async (broker) => {
       const { link, target } = await revocation(broker);
       for (const each of [target, { type: "link", link } as const]) {
@@ -72,7 +72,7 @@ describe("receipts", () => {
     });
   });
 
-  test("a node counts as applied by its confirmation, and the receipt that waits for it is answered then", async () => {
+  test("a node's confirmation counts as applied and completes the waiting receipt", async () => {
     await withBroker(async (broker) => {
       const node = new FakeNode("proxy-1");
       const port = broker.databroker("proxy");
@@ -98,7 +98,7 @@ describe("receipts", () => {
     });
   });
 
-  test("a silent node is fenced after its W and not before, and only then is the receipt complete", async () => {
+  test("a silent node is fenced after its W and not before; only then is the receipt complete", async () => {
     await withBroker(async (broker) => {
       const node = new FakeNode("proxy-1");
       node.windowMs = 500;
@@ -113,7 +113,7 @@ describe("receipts", () => {
     });
   });
 
-  test("time runs out: the receipt names who is missing, and for how long", async () => {
+  test("at its timeout a receipt names the missing node and the time until its fence", async () => {
     await withBroker(async (broker) => {
       const node = new FakeNode("proxy-1");
       node.windowMs = 4_000;
@@ -138,14 +138,14 @@ describe("receipts", () => {
       await leaving.goodbye(port);
       const next = new FakeNode("proxy-2", { boot: "new" });
       await next.lease(port, { replaces: restarted.boot, enforced: link });
-      // Complete as soon as both are gone: the new boot's first grant is of a head that holds the revocation already.
+      // Complete as soon as both are gone: the new boot's first grant names a head that holds the revocation.
       assert.equal((await waiting).complete, true);
       assert.deepEqual(
         (await ask(broker, target)).nodes.map(({ boot, status }) => [boot, status]),
         [["new", "applied"]],
       );
       await assert.rejects(leaving.lease(port), { code: "ERR_BROKER_LEASE_REFUSED" });
-      await restarted.lease(port); // it is alive after all, so receipts wait for it again
+      await restarted.lease(port); // it is alive, so receipts wait for it again
       assert.deepEqual(
         (await ask(broker, (await revocation(broker)).target, 0)).nodes.map(({ boot, status }) => [boot, status]),
         [
@@ -156,7 +156,7 @@ describe("receipts", () => {
     });
   });
 
-  test("what is not in the log is lost: a command nobody sent, a link of another history", async () => {
+  test("a receipt reports lost for an unknown command or a link of another history", async () => {
     await withBroker(async (broker) => {
       const { link } = await revocation(broker);
       const unknown = await ask(broker, { type: "command", commandId: aCommandId() }, 0);
@@ -168,7 +168,7 @@ describe("receipts", () => {
     });
   });
 
-  test("a revocation of what is revoked already has a receipt too", async () => {
+  test("a revocation of an already revoked session has a receipt too", async () => {
     await withBroker(async (broker) => {
       const node = new FakeNode("proxy-1");
       await node.lease(broker.databroker("proxy"));
@@ -185,7 +185,7 @@ describe("receipts", () => {
   });
 });
 
-describe("what is not authentic", () => {
+describe("messages that are not authentic", () => {
   const strangers: readonly (readonly [string, FakeNode])[] = [
     ["under another secret", new FakeNode("proxy-1", { secret: new Uint8Array(32).fill(1) })],
     ["of another cluster", new FakeNode("proxy-1", { cluster: "other" })],
@@ -200,7 +200,7 @@ describe("what is not authentic", () => {
     });
   }
 
-  test("a confirmation forged in another node's name, replayed, changed on the way, or of another history counts for nothing", async () => {
+  test("a confirmation that is forged, replayed, altered or of another history does not count", async () => {
     await withBroker(async (broker) => {
       const port = broker.databroker("proxy");
       const [honest, liar] = [new FakeNode("proxy-1"), new FakeNode("proxy-2")];
@@ -228,7 +228,7 @@ describe("what is not authentic", () => {
     });
   });
 
-  test("a confirmation passed off as a goodbye on its way lets nobody go", async () => {
+  test("a confirmation altered into a goodbye releases no boot", async () => {
     await withBroker(async (broker) => {
       const port = broker.databroker("proxy");
       const node = new FakeNode("proxy-1");
@@ -245,7 +245,7 @@ describe("what is not authentic", () => {
     });
   });
 
-  test("a place older than what the leader remembers is looked up in the log: a forged one is refused, a true one counts from the epoch on", async () => {
+  test("a position older than the leader's memory is looked up in the log: a forged link is refused, a true one counts", async () => {
     const store = createMemoryLog();
     const writer = await LogWriter.open(store);
     const old = writer.head;
@@ -278,7 +278,7 @@ describe("what is not authentic", () => {
     );
   });
 
-  test("a goodbye in another node's name lets nobody go", async () => {
+  test("a goodbye in another node's name releases no boot", async () => {
     await withBroker(async (broker) => {
       const port = broker.databroker("proxy");
       const [honest, liar] = [new FakeNode("proxy-1"), new FakeNode("proxy-2")];
@@ -290,7 +290,7 @@ describe("what is not authentic", () => {
     });
   });
 
-  test("a node that was found to have another projection is no longer applied in any receipt, until it shows the right one", async () => {
+  test("a node with a diverged projection counts as applied in no receipt until it reports the right digest", async () => {
     await withBroker(
       async (broker) => {
         const [node, port] = [new FakeNode("proxy-1"), broker.databroker("proxy")];
@@ -299,7 +299,7 @@ describe("what is not authentic", () => {
         const digest = (await broker.databroker("operator").status()).leader?.digest ?? assert.fail();
         await node.lease(port, { version: "1", enforced: before, applied: before, digest });
         const { link, target } = await revocation(broker);
-        await node.confirm(port, link); // and folded it into something else
+        await node.confirm(port, link); // and folded it differently
         const statusOf = async () => (await ask(broker, target, 0)).nodes[0];
         const said = { version: "1", applied: link, enforced: link };
         await assert.rejects(node.lease(port, { ...said, digest: "0".repeat(64) }), /projection differs/);
@@ -314,7 +314,7 @@ describe("what is not authentic", () => {
     );
   });
 
-  test("a node whose projection differs from ours at the same place gets no lease; one of another build is only named", async () => {
+  test("a node whose projection differs from the leader's at one link gets no lease; one of another build is only reported", async () => {
     await withBroker(
       async (broker) => {
         const { link } = await revocation(broker);
@@ -335,7 +335,7 @@ describe("what is not authentic", () => {
 });
 
 describe("grants", () => {
-  test("no grant without a clean beat: a beat that fails grants nobody, and the next renew is granted", async () => {
+  test("no grant without a clean beat: a failed beat grants no node, and the next renew is granted", async () => {
     const log = sharedLog();
     let failing = true;
     const fault = {
@@ -356,7 +356,7 @@ describe("grants", () => {
     );
   });
 
-  test("the row is in the table before the grant is out, and leaves it with the goodbye", async () => {
+  test("the row is stored before the grant is sent, and removed by the goodbye", async () => {
     await withBroker(async (broker, log) => {
       const node = new FakeNode("proxy-1");
       const port = broker.databroker("proxy");
@@ -366,11 +366,11 @@ describe("grants", () => {
         [[node.boot, grant.windowMs]],
       );
       await node.goodbye(port);
-      await waitFor("the row to leave", async () => (await log.lessees()).length === 0);
+      await waitFor("the row to be removed", async () => (await log.lessees()).length === 0);
     });
   });
 
-  test("a node that has seen a later epoch makes the leader open one above it before it grants anything", async () => {
+  test("a node that has seen a later epoch makes the leader open one above it before any grant", async () => {
     await withBroker(async (broker, log) => {
       const { link } = await revocation(broker);
       const node = new FakeNode("proxy-1");
@@ -418,7 +418,7 @@ describe("grants", () => {
     );
   });
 
-  test("in a process that has the log to itself there is no beat and no row", async () => {
+  test("in a process with an exclusive log there is no beat and no row", async () => {
     const log = createMemoryLog();
     await withBroker(
       async (broker) => {
@@ -435,7 +435,7 @@ describe("grants", () => {
     );
   });
 
-  test("a node in the leader's own process is not forgotten when the epoch is opened again, though it has no row", async () => {
+  test("a node in the leader's own process is remembered when the epoch is reopened, though it has no row", async () => {
     const log = createMemoryLog();
     await withBroker(
       async (broker) => {
@@ -460,7 +460,7 @@ describe("grants", () => {
           }
         }
       },
-      // The epochs spoken of are in no log: without a node in another process, nothing is held for them.
+      // These epochs are in no log: without a node in another process, nothing is held for them.
       { log, lease: { ...short, remoteWindowMaxMs: 0 } },
     );
   });

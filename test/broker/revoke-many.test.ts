@@ -1,4 +1,4 @@
-/** Ten thousand sessions at once: one command, one batch, one receipt, whatever the log. */
+/** Revoking ten thousand sessions: one command, one batch, one receipt, with every log. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -53,7 +53,7 @@ const logs: readonly (readonly [string, (folder: string) => Promise<EventLog>])[
 ];
 
 for (const [where, open] of logs) {
-  test(`${many} sessions are revoked by one batch of a log ${where}, in force on a node, and one receipt lists them`, async () => {
+  test(`${many} sessions are revoked by one batch of a log ${where}; a node enforces it, and one receipt lists them`, async () => {
     using folder = new TemporaryFolder("revoke-many");
     const inner = await open(folder.path);
     const { log, batches } = watched(inner);
@@ -91,8 +91,8 @@ for (const [where, open] of logs) {
   });
 }
 
-describe("revoking some of which others are gone", () => {
-  test("what is revoked, unknown or named twice is passed over; all unknown is not found, none is invalid", async () => {
+describe("revoking sessions of which some are gone", () => {
+  test("revoked, unknown and repeated ids are skipped; only unknown ids are not-found, and no id is invalid", async () => {
     const log = createMemoryLog();
     const broker = brokerOn(log);
     const operator = broker.databroker("operator");
@@ -103,16 +103,16 @@ describe("revoking some of which others are gone", () => {
       for (const id of ["a", "b", "c"])
         await broker.databroker("authenticate").submit(asked(createSession(id, `user-${id}`)));
       await operator.submit(asked({ type: "revokeSession", sessionId: session("a"), reason: "operator" }));
-      const done = await revokeAll("a", "b", "b", "nobody");
+      const done = await revokeAll("a", "b", "b", "unknown");
       assert.equal(done.type === "done" && done.changed, true);
       const projection = await folded(log);
       assert.deepEqual(
-        ["a", "b", "c", "nobody"].map((id) => projection.sessionStatus(session(id)).status),
+        ["a", "b", "c", "unknown"].map((id) => projection.sessionStatus(session(id)).status),
         ["revoked", "revoked", "active", "unknown"],
       );
       const again = await revokeAll("a", "b");
       assert.equal(again.type === "done" && again.changed, false);
-      const unknown = await revokeAll("nobody", "no-one");
+      const unknown = await revokeAll("unknown", "no-one");
       assert.equal(unknown.type === "refused" && unknown.code, "not-found");
       const none = await revokeAll();
       assert.equal(none.type === "refused" && none.code, "invalid");

@@ -1,5 +1,5 @@
 /**
- * What tests of the broker share: commands, a log that can be told to fail, brokers on one log, and nodes that speak
+ * Support for the tests of the broker: commands, a log with failures on demand, brokers on one log, nodes that send
  * envelopes.
  */
 import { randomBytes, randomUUID } from "node:crypto";
@@ -117,7 +117,7 @@ export function wrapLog(log: EventLog, parts: Partial<EventLog>): EventLog {
   };
 }
 
-/** A log whose every answer, and every question, can be held back: what a stopped process sees of the world. */
+/** A log whose calls and answers can be held back, as a stopped process sees it. */
 export function gatedLog(log: EventLog) {
   let gate: Promise<void> = Promise.resolve();
   let open: () => void = () => {};
@@ -152,7 +152,7 @@ export function gatedLog(log: EventLog) {
   };
 }
 
-/** A memory log that several brokers may share. */
+/** A memory log that several brokers share. */
 export function sharedLog(log: EventLog = createMemoryLog()): EventLog {
   return wrapLog(log, { exclusive: false });
 }
@@ -176,7 +176,7 @@ export function brokerOn(log: EventLog, parts: Partial<BrokerOptions> = {}): Bro
   });
 }
 
-/** Everything in a log, folded. */
+/** The projection of a whole log. */
 export async function folded(log: EventLog): Promise<Projection> {
   const projection = new Projection();
   for (;;) {
@@ -186,7 +186,7 @@ export async function folded(log: EventLog): Promise<Projection> {
   }
 }
 
-/** Speaks as a node does, and tells the truth only when it is told to. */
+/** Sends a node's messages; each claim is chosen by the test. */
 export class FakeNode {
   readonly node: NodeId;
   readonly boot: BootId;
@@ -198,7 +198,7 @@ export class FakeNode {
   enforced: Link = genesis;
   nonce = 0;
 
-  /** @param options.boot instead of the one that commits to this node's key */
+  /** @param options.boot replaces the boot that commits to this node's key */
   constructor(name: string, options: Readonly<{ boot?: string; secret?: Uint8Array; cluster?: string }> = {}) {
     this.node = name as NodeId;
     const identity = { cluster: options.cluster ?? cluster, role: "proxy", name: this.node } as const;

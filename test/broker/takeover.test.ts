@@ -71,7 +71,7 @@ async function member(name: string, log: EventLog, parts: Partial<BrokerOptions>
   };
 }
 
-/** Brokers that tell each other nothing, as over a network that is cut between them. */
+/** Brokers without gossip, as over a cut network. */
 const apart = (): Pick<BrokerOptions, "leaderClient"> => ({
   leaderClient: {
     ...createLeaderClient({ cluster, secret, clock: systemClock, tlsCa: null, allowPlaintext: false }),
@@ -79,7 +79,7 @@ const apart = (): Pick<BrokerOptions, "leaderClient"> => ({
   },
 });
 
-/** A log that can be put back to what it was after so many of its writes, as from a backup. */
+/** A log that can be restored to its state after a number of writes, as from a backup. */
 function restorableLog() {
   let store = createMemoryLog();
   const done: ((log: EventLog) => Promise<unknown>)[] = [];
@@ -116,16 +116,16 @@ function restorableLog() {
   };
 }
 
-const leads = (one: Member) => waitFor("it leads", () => one.broker.leading());
+const leads = (one: Member) => waitFor("the broker to lead", () => one.broker.leading());
 
 describe("two brokers on one log", () => {
-  test("one leads; commands, leases, receipts and the status of the other go through it", async () => {
+  test("one leads; the other forwards commands, leases, receipts and status to it", async () => {
     const log = sharedLog();
     const a = await member("a", log);
     await leads(a);
     const b = await member("b", log);
     try {
-      await waitFor("b follows", () => b.broker.ready().ready);
+      await waitFor("b to follow", () => b.broker.ready().ready);
       const created = await b.broker.databroker("authenticate").submit(asked(createSession("s1", "alice")));
       assert.equal(created.type, "done");
       const node = new FakeNode("proxy-1");
@@ -147,7 +147,7 @@ describe("two brokers on one log", () => {
       assert.equal(refused.type === "refused" && refused.code, "forbidden");
       assert.equal(b.broker.leading(), false);
 
-      // What was handed on once is not handed on again: two brokers that each believe in the other never play ball.
+      // A forwarded call is not forwarded again, so two brokers that take each other for the leader do not loop.
       const handing = createLeaderClient({ cluster, secret, clock: systemClock, tlsCa: null, allowPlaintext: false });
       const at = { url: b.server.url, caller: { role: "authenticate", name: "test" }, timeoutMs: 2_000 } as const;
       const handedOn = await handing.submit(at, asked(createSession("s2", "alice")));
@@ -163,7 +163,7 @@ describe("two brokers on one log", () => {
     }
   });
 
-  test("a leader that stands still is taken over; when it runs again it is fenced, and none of its answers is a success of its own", async (t) => {
+  test("a paused leader is replaced; when it runs again it is fenced, and reports no success of its own", async (t) => {
     const store = createMemoryLog();
     const shared = sharedLog(store);
     const gate = gatedLog(shared);
@@ -171,7 +171,7 @@ describe("two brokers on one log", () => {
     await leads(a);
     const b = await member("b", shared);
     try {
-      await waitFor("b follows", () => b.broker.ready().ready);
+      await waitFor("b to follow", () => b.broker.ready().ready);
       await a.broker.databroker("authenticate").submit(asked(createSession("s0", "alice")));
       const node = new FakeNode("proxy-1");
       node.windowMs = 2_000;
@@ -190,7 +190,7 @@ describe("two brokers on one log", () => {
       const revoked = await b.broker.databroker("operator").submit(asked(revoke("s0")));
       if (revoked.type !== "done") return assert.fail();
 
-      // The lessee of the old epoch is in the table: the new leader waits for it, or for its W.
+      // The old epoch's lessee is in the table: the new leader waits for it, or for its W.
       const target = { type: "link", link: revoked.link } as const;
       const early = await b.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 0 });
       assert.deepEqual([early.complete, early.nodes[0]?.status], [false, "unconfirmed"]);
@@ -200,7 +200,7 @@ describe("two brokers on one log", () => {
 
       gate.release();
       const results: CommandResult[] = await Promise.all(answers);
-      await waitFor("a has stepped down", () => !a.broker.leading());
+      await waitFor("a to step down", () => !a.broker.leading());
       const projection = await folded(store);
       for (const [index, result] of results.entries()) {
         if (result.type !== "done") {
@@ -219,7 +219,7 @@ describe("two brokers on one log", () => {
     }
   });
 
-  test("a deposed leader whose log answers nothing is told of the later epoch by its successor, over HTTP", async () => {
+  test("a deposed leader whose log does not answer learns of the later epoch from its successor over HTTP", async () => {
     const shared = sharedLog();
     const gate = gatedLog(shared);
     let heard = 0;
@@ -232,10 +232,10 @@ describe("two brokers on one log", () => {
     await leads(a);
     const b = await member("b", shared);
     try {
-      await waitFor("b follows", () => b.broker.ready().ready);
+      await waitFor("b to follow", () => b.broker.ready().ready);
       gate.hold();
       await leads(b);
-      await waitFor("a to have heard of it", () => heard === b.broker.metrics()["epoch"]);
+      await waitFor("a to learn of it", () => heard === b.broker.metrics()["epoch"]);
     } finally {
       gate.release();
       await b.stop();
@@ -243,14 +243,14 @@ describe("two brokers on one log", () => {
     }
   });
 
-  test("a deposed leader that does not know it yet confirms nothing that its successor wrote", async () => {
+  test("a deposed leader that does not know it yet confirms none of its successor's writes", async () => {
     const shared = sharedLog();
     const gate = gatedLog(shared);
     const a = await member("a", gate.log, { writeTimeoutMs: 60_000, ...apart() });
     await leads(a);
     const b = await member("b", shared, apart());
     try {
-      await waitFor("b follows", () => b.broker.ready().ready);
+      await waitFor("b to follow", () => b.broker.ready().ready);
       const node = new FakeNode("proxy-1");
       node.windowMs = 500;
       await node.lease(a.broker.databroker("proxy"));
@@ -262,7 +262,7 @@ describe("two brokers on one log", () => {
         const revoked = await b.broker.databroker("operator").submit(asked(revoke("s1")));
         if (revoked.type !== "done") return assert.fail();
         await new Promise((resolve) => setTimeout(resolve, fenceAfterMs(500, 0.01) + 100));
-        // To a, which still thinks it leads, the node fell silent long ago. To b it is alive and has confirmed nothing.
+        // For a, which still thinks it leads, the node fell silent long ago. For b it is alive and has confirmed nothing.
         assert.equal(a.broker.leading(), true);
         const asking = a.broker
           .databroker("operator")
@@ -287,7 +287,7 @@ describe("two brokers on one log", () => {
     }
   });
 
-  test("a deposed leader whose store takes no writes, but answers, concludes nothing from what it remembers", async () => {
+  test("a deposed leader whose store only answers reads concludes nothing from its memory", async () => {
     const shared = sharedLog();
     let cut = false;
     const refuse = async () => ({ type: "unavailable", cause: "read-only" }) as const;
@@ -299,7 +299,7 @@ describe("two brokers on one log", () => {
     await leads(a);
     const b = await member("b", shared, { takeoverMs: 400, ...apart() });
     try {
-      await waitFor("b follows", () => b.broker.ready().ready);
+      await waitFor("b to follow", () => b.broker.ready().ready);
       const suspend = { type: "suspendUser", userId: user("alice"), reason: "test" } as const;
       await a.broker.databroker("authenticate").submit(asked(createSession("s1", "alice")));
       assert.equal((await a.broker.databroker("operator").submit(asked(suspend))).type, "done");
@@ -312,7 +312,7 @@ describe("two brokers on one log", () => {
         "done",
       );
 
-      // As a remembers it alice is suspended, and s2 was never heard of.
+      // In a's memory alice is suspended and s2 does not exist.
       assert.equal(a.broker.leading(), true);
       for (const command of [suspend, revoke("s2")]) {
         const answer = await a.broker.databroker("operator").submit(asked(command));
@@ -324,7 +324,7 @@ describe("two brokers on one log", () => {
     }
   });
 
-  test("a log that was restored to an earlier state: what it lost is neither answered as done nor in a receipt, and its epoch is a later one", async () => {
+  test("after a restore, lost changes are neither answered as done nor in a receipt, and the new epoch is later", async () => {
     const restorable = restorableLog();
     const a = await member("a", restorable.log);
     try {
@@ -342,8 +342,8 @@ describe("two brokers on one log", () => {
       await node.lease(a.broker.databroker("proxy"));
 
       await restorable.restore(writes);
-      await waitFor("an epoch above it", async () => (await restorable.log.observe()).epoch > later.link.epoch);
-      await waitFor("a leads again", () => a.broker.leading());
+      await waitFor("a later epoch", async () => (await restorable.log.observe()).epoch > later.link.epoch);
+      await waitFor("a to lead again", () => a.broker.leading());
       for (const link of [first.link, later.link]) {
         const target = { type: "link", link } as const;
         const receipt = await a.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 0 });
@@ -369,21 +369,21 @@ describe("two brokers on one log", () => {
       assert.deepEqual(
         receipt.nodes.map(({ node: name, status }) => [name, status]),
         [["proxy-1", "unconfirmed"]],
-        "whoever was granted a lease since the backup may still decide, though the log has lost the row",
+        "a node granted a lease since the backup may still decide, though the log has lost its row",
       );
     } finally {
       await a.stop();
     }
   });
 
-  test("whoever takes over a restored log opens an epoch above all that it has folded: no epoch is opened twice", async () => {
+  test("a new leader of a restored log opens an epoch above all that it has folded: no epoch is opened twice", async () => {
     const restorable = restorableLog();
     const gate = gatedLog(restorable.log);
     const a = await member("a", gate.log, { writeTimeoutMs: 60_000, ...apart() });
     await leads(a);
     const b = await member("b", restorable.log, apart());
     try {
-      await waitFor("b follows", () => b.broker.ready().ready);
+      await waitFor("b to follow", () => b.broker.ready().ready);
       const writes = restorable.writes();
       const { head } = await restorable.log.observe();
       const later = { ...head, epoch: (head.epoch + 1) as Epoch };
@@ -404,7 +404,7 @@ describe("two brokers on one log", () => {
     }
   });
 
-  test("revocations that only the broker had read are in the log again after it was put back to before them", async () => {
+  test("revocations that only the broker had read return to the log after a restore to before them", async () => {
     const restorable = restorableLog();
     const a = await member("a", restorable.log);
     try {
@@ -420,17 +420,17 @@ describe("two brokers on one log", () => {
       assert.equal((await port.submit(asked(cut))).type, "done");
       await restorable.restore(writes);
       const standing = async (id: string) => (await folded(restorable.log)).sessionStatus(session(id)).status;
-      await waitFor("the revocation is there again", async () => (await standing("kept")) === "revoked");
-      await waitFor("so is the end of a session that was lost", async () => (await standing("lost")) === "revoked");
+      await waitFor("the revocation to return", async () => (await standing("kept")) === "revoked");
+      await waitFor("the end of a lost session to return", async () => (await standing("lost")) === "revoked");
       assert.equal(await standing("cut"), "active");
       await port.submit(create);
-      assert.equal(await standing("lost"), "revoked", "whoever repeats the sign-in does not bring it back");
+      assert.equal(await standing("lost"), "revoked", "a repeated sign-in does not bring it back");
     } finally {
       await a.stop();
     }
   });
 
-  test("somebody who leads the same epoch under another incarnation makes the leader open a later one", async () => {
+  test("another incarnation that leads the same epoch makes the leader open a later one", async () => {
     const fanout = createLocalFanout({ logger: quiet });
     const a = await member("a", sharedLog(), { fanout });
     try {
@@ -456,14 +456,14 @@ describe("two brokers on one log", () => {
     }
   });
 
-  test("a leader that stops cleanly hands over at once, and a command sent meanwhile is done", async () => {
+  test("a leader that stops cleanly is replaced at once, and a command sent meanwhile is executed", async () => {
     const log = sharedLog();
     const fanout = createLocalFanout({ logger: quiet });
     const a = await member("a", log, { takeoverMs: 20_000, fanout });
     await leads(a);
     const b = await member("b", log, { takeoverMs: 20_000, fanout });
     try {
-      await waitFor("b follows", () => b.broker.ready().ready);
+      await waitFor("b to follow", () => b.broker.ready().ready);
       const began = performance.now();
       const [result] = await Promise.all([
         b.broker.databroker("authenticate").submit(asked(createSession("s1", "alice"))),
@@ -478,11 +478,11 @@ describe("two brokers on one log", () => {
     }
   });
 
-  test("three candidates for a vacant seat: one gets it, and every epoch has one writer", async () => {
+  test("of three candidates for a vacant leadership one wins, and every epoch has one writer", async () => {
     const log = sharedLog();
     const members = await Promise.all(["a", "b", "c"].map((name) => member(name, log)));
     try {
-      await waitFor("one leads", () => members.filter(({ broker }) => broker.leading()).length === 1);
+      await waitFor("one to lead", () => members.filter(({ broker }) => broker.leading()).length === 1);
       await new Promise((resolve) => setTimeout(resolve, 300));
       assert.equal(members.filter(({ broker }) => broker.leading()).length, 1);
       const submitted = members.map(({ broker }, n) =>

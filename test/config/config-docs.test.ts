@@ -1,4 +1,4 @@
-/** What is generated from the schema is what stands in the repository, and is of use. */
+/** The documents generated from the schema: up to date and complete. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { suite, test } from "node:test";
@@ -12,7 +12,7 @@ import { sectionShape } from "../../src/config/values/value-type.ts";
 const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), "utf8");
 
 for (const { file, make } of generated) {
-  test(`${file} is what the schema says (else: node scripts/generate-config-docs.ts)`, () => {
+  test(`${file} matches the schema (else: node scripts/generate-config-docs.ts)`, () => {
     assert.equal(read(file), make());
   });
 }
@@ -26,7 +26,7 @@ test("every key is described", () => {
   assert.deepEqual([...all(globalShape), ...all(routeShape)], []);
 });
 
-test("every default is itself a good value", () => {
+test("every default is a valid value", () => {
   const check = (shape: Readonly<Record<string, z.ZodType>>): void => {
     for (const [key, schema] of Object.entries(shape)) {
       const section = sectionShape(schema);
@@ -46,7 +46,7 @@ suite("the JSON Schema", () => {
       assert.equal(result.success, true, result.success ? "" : z.prettifyError(result.error));
     });
   }
-  test("refuses a key that is not known", () => {
+  test("refuses an unknown key", () => {
     assert.equal(schema.safeParse({ adress: ":443" }).success, false);
     assert.equal(schema.safeParse({ routes: [{ form: "https://a" }] }).success, false);
   });

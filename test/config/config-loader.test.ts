@@ -1,4 +1,4 @@
-/** Reading from disk: the file, the files it names, generated secrets, and the file of `cardea dev`. */
+/** Reading a configuration from disk: the file, the files that it names, generated secrets, and the file of `cardea dev`. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import {
@@ -41,7 +41,7 @@ suite("the file", () => {
     const json = JSON.stringify({ address: "x" }, null, 2);
     assert.match(problemsOf(written("c.json", json))[0] ?? "", /^c\.json:/);
   });
-  test("that is not there", () => {
+  test("that does not exist", () => {
     assert.deepEqual(problemsOf(join(folder, "gone.yaml")), [
       "gone.yaml: (file): cannot be read: it does not exist; name the configuration file with -c",
     ]);
@@ -51,7 +51,7 @@ suite("the file", () => {
     execFileSync("mkfifo", [pipe]);
     for (const path of [pipe, "/dev/zero", folder]) {
       const file = written("special.yaml", `shared_secret_file: ${path}\n`);
-      // A pipe that nobody writes to would never let this return.
+      // Opening a pipe without a writer would never return.
       assert.match(problemsOf(file).join(), /shared_secret_file: .*cannot be read: it is (not a file|a folder)/);
     }
   });
@@ -63,13 +63,13 @@ suite("the file", () => {
       "c.toml: (file): is TOML, which is not supported; write it as YAML",
     ]);
   });
-  test("that everybody may read, with secrets in it", () => {
+  test("that every user may read, with secrets in it", () => {
     assert.match(
       problemsOf(written("open.yaml", base + goodRoute, 0o644)).join(),
       /^open\.yaml:4:1: shared_secret: every user of this machine can read/,
     );
   });
-  test("may be left out: then everything comes from the environment", () => {
+  test("may be omitted: then everything comes from the environment", () => {
     const lines = base
       .trim()
       .split("\n")
@@ -81,7 +81,7 @@ suite("the file", () => {
 });
 
 suite("the files it names", () => {
-  test("are read, and their mode is seen", () => {
+  test("are read, and their mode is checked", () => {
     const secret = written("secret", `${sharedSecret}\n`, 0o644);
     const path = written(
       "named.yaml",
@@ -91,7 +91,7 @@ suite("the files it names", () => {
       "named.yaml:4:21: shared_secret_file: every user of this machine can read secret; chmod 600 secret",
     ]);
   });
-  test("that are devices are not read for ever", () => {
+  test("that are devices are not read endlessly", () => {
     const path = written(
       "device.yaml",
       `${base.replace(/^shared_secret:.*$/m, "shared_secret_file: /dev/zero")}${goodRoute}`,
@@ -106,7 +106,7 @@ suite("generated secrets", () => {
   const secretsOf = (result: ReturnType<typeof load>) =>
     result.ok ? [result.config.sharedSecret, result.config.cookieSecret] : [];
 
-  test("are kept in the data folder, for us alone, and found again", () => {
+  test("are stored in the data folder, readable only by the process's user, and reused", () => {
     const dataDir = join(folder, "kept/deep");
     const first = load(dataDir);
     assert.equal(first.ok, true);
@@ -115,16 +115,16 @@ suite("generated secrets", () => {
     assert.deepEqual(secretsOf(load(dataDir)), secretsOf(first));
     assert.notDeepEqual(...(secretsOf(first) as [Uint8Array, Uint8Array]));
   });
-  test("are kept nowhere when only checking", () => {
+  test("are not stored when only checking", () => {
     const dataDir = join(folder, "checked");
     assert.equal(load(dataDir, { missingSecrets: "forget" }).ok, true);
     assert.throws(() => statSync(dataDir));
   });
-  test("are refused where they must be written down", () => {
+  test("are refused where they must be configured", () => {
     const result = load(join(folder, "refused"), { missingSecrets: "refuse" });
     assert.deepEqual(result.ok ? [] : result.problems.map(({ key }) => key), ["shared_secret", "cookie_secret"]);
   });
-  test("do not include the identity provider's unless asked for", () => {
+  test("do not include the identity provider's unless requested", () => {
     const text = withoutSecrets.replace(/^idp_client_secret:.*$/m, "#");
     const path = written("demo.yaml", text);
     const dataDir = join(folder, "demo");
@@ -145,7 +145,7 @@ suite("generated secrets", () => {
       /data_dir: generated secrets cannot be stored there: other users can read/,
     );
   });
-  test("that are damaged are not replaced in silence", () => {
+  test("that are damaged are not replaced silently", () => {
     const dataDir = join(folder, "damaged");
     mkdirSync(dataDir);
     writeFileSync(join(dataDir, "secrets.json"), "{", { mode: 0o600 });
@@ -162,7 +162,7 @@ suite("generated secrets", () => {
     assert.equal(load(dataDir).ok, false);
     assert.throws(() => statSync(join(folder, "elsewhere")));
   });
-  test("in a folder that cannot be made are a problem, not a crash", () => {
+  test("in a folder that cannot be created are a problem, not a crash", () => {
     const path = written("none.yaml", withoutSecrets);
     assert.match(
       problemsOf(path, { dataDir: join(path, "below") }).join(),
@@ -178,8 +178,8 @@ suite("the file of cardea dev", () => {
     missingSecrets: "forget",
     generate: ["shared_secret", "cookie_secret", "idp_client_secret"],
   } as const;
-  test("is read without a word", () => assert.deepEqual(problemsOf(path, dev), []));
-  test("moves to other ports whole", () => {
+  test("is read without a warning", () => assert.deepEqual(problemsOf(path, dev), []));
+  test("moves completely to other ports", () => {
     const result = loadConfig(path, {
       ...dev,
       overrides: { ports: { 8080: 9000, 8091: 9011, 8092: 9012, 8093: 9013 } },

@@ -1,4 +1,4 @@
-/** `data_sources`: what is taken, what is refused and where, and what of it is secret. */
+/** `data_sources`: accepted and refused values, and which of them are secret. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { canonicalConfig } from "../../src/config/hash.ts";
@@ -40,7 +40,7 @@ test("a data source has an origin, a key, a schedule and bounds", () => {
   ]);
 });
 
-test("the headers of a source are never in what is stored of a configuration", () => {
+test("the headers of a source are never stored with a configuration", () => {
   const written = config(withSources("  - { type: a, url: https://a.example/, headers: { Authorization: s3cr3t } }\n"));
   assert(!canonicalConfig(written).includes("s3cr3t"));
 });

@@ -1,4 +1,4 @@
-/** Decisions for others: what the keys become, and what is refused. */
+/** The keys of the decision API: their effect, and the refused values. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { canonicalConfig } from "../../src/config/hash.ts";
@@ -9,7 +9,7 @@ const file = (lines: string): string => `${base}decision_api:\n${lines}\n${goodR
 const key = "k3y-of-a-service-0123456789-abcdefgh";
 
 suite("decision_api", () => {
-  test("is off unless it has an address, and then open to nobody", () => {
+  test("is off unless it has an address, and then open to no caller", () => {
     assert.equal(config(`${base}${goodRoute}`).decisionApi, null);
     const text = file("  address: 127.0.0.1:9180");
     assert.deepEqual(config(text).decisionApi, {
@@ -18,7 +18,7 @@ suite("decision_api", () => {
     });
     assert.match(warnings(text).join("\n"), /accepts no caller/);
   });
-  test("names proxies and services; keys are not in the body that is shown", () => {
+  test("names proxies and services; keys are not in the displayed body", () => {
     const made = config(
       file(`  address: 127.0.0.1:9180\n  trusted_proxies: [10.0.0.0/8, "::1"]\n  keys: {wiki: ${key}}`),
     );
@@ -26,7 +26,7 @@ suite("decision_api", () => {
     assert.deepEqual(made.decisionApi?.keys, { wiki: key });
     assert.ok(!canonicalConfig(made).includes(key));
   });
-  test("speaks TLS where other machines reach it", () => {
+  test("requires TLS where other machines can reach it", () => {
     const pair = certificate(["localhost"]);
     const files = { "cert.pem": pair.cert, "key.pem": pair.key };
     const open = "  address: 0.0.0.0:9180\n  trusted_proxies: [10.0.0.7]";
@@ -37,7 +37,7 @@ suite("decision_api", () => {
     const secured = `${open}\n  certificate_file: cert.pem\n  certificate_key_file: key.pem`;
     assert.ok(config(file(secured), { files }).decisionApi?.tls);
   });
-  test("is asked over gRPC at an address of its own, also by certificates", () => {
+  test("serves gRPC at its own address, and accepts client certificates", () => {
     const pair = certificate(["localhost"]);
     const files = { "cert.pem": pair.cert, "key.pem": pair.key, "ca.pem": pair.cert };
     const lines = "  grpc_address: 0.0.0.0:9181\n  client_ca_file: ca.pem";
@@ -48,9 +48,9 @@ suite("decision_api", () => {
     const made = config(file(secured), { files }).decisionApi;
     assert.deepEqual([made?.address, made?.grpcAddress], [null, { host: "0.0.0.0", port: 9181 }]);
     assert.equal(made?.clientCa, pair.cert);
-    assert.deepEqual(warnings(file(secured), { files }), [], "whoever has a certificate may ask");
+    assert.deepEqual(warnings(file(secured), { files }), [], "a holder of a certificate may call");
   });
-  test("who may ask follows a reload; where they ask waits for the next start", () => {
+  test("the callers follow a reload; the address changes only at the next start", () => {
     const at = (lines: string) => config(file(`  address: 127.0.0.1:9180\n${lines}`));
     const running = at(`  keys: {wiki: ${key}}`);
     const other = key.toUpperCase();
@@ -64,7 +64,7 @@ suite("decision_api", () => {
     const off = reloadConfig(running, config(`${base}${goodRoute}`));
     assert.deepEqual([off.waiting, off.config.decisionApi], [["decision_api"], running.decisionApi]);
   });
-  test("says what other services' words are as requests; a host is never chosen by a question", () => {
+  test("maps other services' requests; a query never chooses a host", () => {
     const words = (text: string): string => `  address: 127.0.0.1:9180\n  resources: {todo: {update: "${text}"}}`;
     const made = config(file(words("PUT https://app.example.com/todos{/resource.status}/{id}?soft={action.soft}")));
     assert.deepEqual(made.decisionApi?.resources["todo"]?.["update"], {
@@ -92,13 +92,13 @@ suite("decision_api", () => {
       assert.match(errors(file(words(wrong))).join("\n"), /decision_api\.resources\.todo\.update: /, wrong);
     assert.ok(!parse(file("  address: 127.0.0.1:9180\n  resources: [todo]")).ok);
   });
-  test("people are listed only to keys that there are", () => {
+  test("people are listed only for configured keys", () => {
     const lines = `  address: 127.0.0.1:9180\n  keys: {wiki: ${key}}\n`;
     assert.deepEqual(config(file(`${lines}  lists_people: [wiki]`)).decisionApi?.listsPeople, ["wiki"]);
     for (const name of ["blog", "constructor"])
       assert.match(errors(file(`${lines}  lists_people: [${name}]`)).join("\n"), /no key is named/);
   });
-  test("refuses ranges that are none or everybody, and keys that are none", () => {
+  test("refuses ranges that are malformed or match all, and malformed keys", () => {
     const address = "  address: 127.0.0.1:9180\n";
     for (const range of ["proxy.example.com", "10.0.0.0/33", "10.0.0/8", "0.0.0.0/0", "::/0"])
       assert.ok(!parse(file(`${address}  trusted_proxies: ["${range}"]`)).ok, range);

@@ -1,5 +1,5 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: header templates look so
-/** Whatever is written, reading it answers; it never throws, and an answer of problems is never empty. */
+/** Reading any input returns a result: it never throws, and a failure always lists problems. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";

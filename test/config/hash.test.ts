@@ -1,4 +1,4 @@
-/** The configuration's hash: the same for what is the same, and telling nothing. */
+/** The configuration's hash: equal for equal configurations, and without revealing secrets. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { canonicalConfig, canonicalJson } from "../../src/config/index.ts";
@@ -13,7 +13,7 @@ suite("the hash is the same", () => {
     const [first = "", ...rest] = base.trim().split("\n");
     assert.equal(hash(`# a comment\n${rest.join("\n")}\n\n${first}\n${goodRoute}`), hash(text));
   });
-  test("for a default that is written out", () =>
+  test("for a default that is spelled out", () =>
     assert.equal(hash(`${base}region: default\nbroker: {lease: 5000ms}\n${goodRoute}`), hash(text)));
   test("for every node of a cluster", () =>
     assert.equal(hash(text, { NODE_NAME: "proxy-1" }), hash(text, { NODE_NAME: "proxy-2" })));

@@ -1,7 +1,4 @@
-/**
- * Who may ask on a route: clients, bearer tokens, hosts that depend on each other and attached policies, as they are
- * written.
- */
+/** Callers of a route: clients, bearer tokens, hosts that depend on each other, attached policies. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { base, config, errors, goodRoute, warnings } from "./support.ts";
@@ -104,7 +101,7 @@ suite("what contradicts itself is refused, with a place and a remedy", () => {
   }
 });
 
-test("what has no effect, or lets more in than it seems, is said", () => {
+test("a setting without effect, or one that admits more than it seems, is a warning", () => {
   const said = (text: string): string => warnings(text).join("\n");
   assert.match(
     said(`${base}${goodRoute}    identity_providers: [x]\n`),
@@ -136,7 +133,7 @@ test("what has no effect, or lets more in than it seems, is said", () => {
   );
 });
 
-test("a route says otherwise than the whole configuration, and inherits what it does not say", () => {
+test("a route overrides global settings and inherits the others", () => {
   const text = `${base}bearer_token_format: BEARER_TOKEN_FORMAT_IDP_ACCESS_TOKEN
 idp_access_token_allowed_audiences: [one]
 authorize_log_fields: [method, headers.X-Team, id-token]
@@ -155,7 +152,7 @@ ${twoHosts}    bearer_token_format: idp_identity_token
   assert.equal(config(`${base}${goodRoute}`).authorizeLogFields, null);
 });
 
-test("people that attached policies allow are among those of the route, and their rules are read from the source", () => {
+test("people that attached policies allow are admitted to the route; their rules come from the source", () => {
   const text = `${base}routes:
   - from: https://app.example.com
     to: http://a
@@ -186,7 +183,7 @@ test("a client's secret is in no canonical form of the configuration, and change
   assert.notEqual(written("first-secret").hash, written("other-secret").hash);
 });
 
-test("a host of no route in depends_on is a warning, also where only an unescaped pattern would match it", () => {
+test("an unknown host in depends_on is a warning, even if an unescaped pattern would match it", () => {
   const pattern = `  - from: "https://(*.example.org"\n    to: http://a\n    allow_any_authenticated_user: true\n`;
   for (const [text, words] of [
     [

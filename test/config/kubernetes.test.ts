@@ -1,4 +1,4 @@
-/** Routes to API servers of Kubernetes: what their keys become, and what would act for nobody or for anybody. */
+/** Routes to Kubernetes API servers: their keys, and refused settings that would impersonate no user or any user. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { base, config, errors, warnings } from "./support.ts";
@@ -14,13 +14,13 @@ ${more
 const token = "kubernetes_service_account_token: eyJhbGciOi.abc.def";
 
 suite("a route to an API server", () => {
-  test("has a token, and no time limits", () => {
+  test("has a token and no time-outs", () => {
     const [found] = config(route(token)).routes;
     assert.deepEqual(found?.kubernetes, { token: "eyJhbGciOi.abc.def", tokenFile: null });
     assert.deepEqual([found?.timeoutMs, found?.idleTimeoutMs], [0, 0]);
     assert.equal(config(route("name: x")).routes[0]?.kubernetes, null);
   });
-  test("may have it in a file; another token there is the same configuration", () => {
+  test("may have its token in a file; another token there is the same configuration", () => {
     const written = route("kubernetes_service_account_token_file: /token");
     const [one, other] = ["a.b.c\n", "d.e.f"].map((text) => config(written, { files: { "/token": text } }));
     assert.deepEqual(one?.routes[0]?.kubernetes, { token: "a.b.c", tokenFile: "/token" });
@@ -32,7 +32,7 @@ suite("a route to an API server", () => {
     ["a file that is not there", "kubernetes_service_account_token_file: /none", /\/none cannot be read/],
     ["no token", 'kubernetes_service_account_token: "two words"', /is not a token/],
     [
-      "a header that names somebody",
+      "a header that names a user",
       `${token}\nset_request_headers: {Impersonate-User: root}`,
       /for which user the API server acts/,
     ],
@@ -40,7 +40,7 @@ suite("a route to an API server", () => {
   ] as const;
   for (const [name, lines, problem] of refused)
     test(`is refused with ${name}`, () => assert.match(errors(route(lines)).join("\n"), problem));
-  test("is refused when everybody may in: nobody could be named", () => {
+  test("is refused with public access: no user could be named", () => {
     const open = route(`${token}\nallow_public_unauthenticated_access: true`).replace(/ {4}policy:.*\n/, "");
     assert.match(errors(open).join(), /allow_public_unauthenticated_access: would let anyone act/);
   });

@@ -1,4 +1,4 @@
-/** Access log, metrics and traces: what their keys become, and what is refused. */
+/** The keys of access log, metrics and traces: their effect, and the refused values. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { base, certificate, config, errors, goodRoute, parse, warnings } from "./support.ts";
@@ -6,19 +6,19 @@ import { base, certificate, config, errors, goodRoute, parse, warnings } from ".
 const file = (lines: string): string => `${base}${lines}\n${goodRoute}`;
 
 suite("the access log", () => {
-  test("has Pomerium's fields unless told otherwise", () => {
+  test("has Pomerium's fields by default", () => {
     assert.deepEqual(config(file("")).accessLogFields, [
       ...["upstream-cluster", "method", "authority", "path", "user-agent", "referer", "forwarded-for", "request-id"],
       ...["duration", "size", "response-code", "response-code-details"],
     ]);
   });
-  test("has those that are named, also in the environment; none is none", () => {
+  test("has the named fields, also from the environment; an empty list means none", () => {
     const named = config(file("access_log_fields: [path, headers.X-Own, trace-id, path]"));
     assert.deepEqual(named.accessLogFields, ["path", "headers.X-Own", "trace-id"]);
     assert.deepEqual(config(file(""), { env: { ACCESS_LOG_FIELDS: "path,ip" } }).accessLogFields, ["path", "ip"]);
     assert.deepEqual(config(file("access_log_fields: []")).accessLogFields, []);
   });
-  test("knows no other", () => {
+  test("refuses unknown fields", () => {
     assert.deepEqual(errors(file("access_log_fields: [path, methd]")), [
       'c.yaml:11:27: access_log_fields[1]: "methd" is not a field of the access log; did you mean method?',
     ]);
@@ -30,10 +30,10 @@ suite("metrics", () => {
   const files = { "cert.pem": pair.cert, "key.pem": pair.key, "ca.pem": pair.cert };
   const secured = "metrics_certificate_file: cert.pem\nmetrics_certificate_key_file: key.pem";
 
-  test("are open to this machine unless told otherwise", () => {
+  test("are open to this machine by default", () => {
     assert.deepEqual(config(file("")).metrics, { basicAuth: null, tls: null, clientCa: null });
   });
-  test("may have a password, a certificate, and an authority for their callers", () => {
+  test("may have a password, a certificate, and a certificate authority for callers", () => {
     const written = `metrics_basic_auth: cHJvbTpzZWNyZXQ=\n${secured}\nmetrics_client_ca_file: ca.pem\nmetrics_address: :9902`;
     const { metrics } = config(file(written), { files });
     assert.equal(metrics.basicAuth, "prom:secret");
@@ -44,7 +44,7 @@ suite("metrics", () => {
       [],
     );
   });
-  test("want a password that is one, TLS for client certificates, and a key for the certificate", () => {
+  test("require a valid password, TLS for client certificates, and a key for the certificate", () => {
     assert.match(
       errors(file("metrics_basic_auth: prom:secret"))[0] ?? "",
       /metrics_basic_auth: is not base64 of user:password/,
@@ -55,13 +55,13 @@ suite("metrics", () => {
     );
     assert.match(errors(file("metrics_certificate_file: cert.pem"), { files })[0] ?? "", /has no key beside it/);
   });
-  test("warn of a password that others can read on its way", () => {
+  test("warn of a password that travels in clear", () => {
     const [line = ""] = warnings(file("metrics_address: :9902\nmetrics_basic_auth: cHJvbTpzZWNyZXQ=")).filter((each) =>
       each.includes("metrics"),
     );
     assert.match(line, /metrics_basic_auth: the password crosses the network in plain HTTP; set metrics_certificate/);
   });
-  test("neither password nor key is in what the configuration is known by", () => {
+  test("neither password nor key is in the body of the configuration", () => {
     const one = parse(file("metrics_basic_auth: cHJvbTpzZWNyZXQ="));
     const other = parse(file("metrics_basic_auth: cHJvbTpvdGhlcg=="));
     assert.ok(one.ok && other.ok);
@@ -72,7 +72,7 @@ suite("metrics", () => {
 suite("traces", () => {
   const otlp = "otel_traces_exporter: otlp\n";
 
-  test("are not made unless told", () => {
+  test("are off by default", () => {
     assert.equal(config(file("")).tracing, null);
     assert.equal(config(file("otel_traces_exporter: none")).tracing, null);
     assert.match(
@@ -80,14 +80,14 @@ suite("traces", () => {
       /has no effect: no traces are exported; set otel_traces_exporter: otlp/,
     );
   });
-  test("go to the usual place, all of them, as the standard has it", () => {
+  test("go to the standard endpoint, with all requests sampled", () => {
     const { tracing } = config(file(otlp));
     assert.equal(tracing?.endpoint.href, "http://localhost:4318/v1/traces");
     const { protocol, timeoutMs, share, batch } = tracing ?? {};
     assert.deepEqual([protocol, timeoutMs, share], ["http/protobuf", 10_000, 1]);
     assert.deepEqual(batch, { delayMs: 5_000, timeoutMs: 30_000, spansMax: 512 });
   });
-  test("may be told everything, in the file or in the standard's variables", () => {
+  test("take every setting from the file or the standard variables", () => {
     const written = `${otlp}otel_exporter_otlp_headers: [Authorization=Bearer x=y]
 otel_exporter_otlp_timeout: 2000
 otel_traces_sampler_arg: 0.25
@@ -119,7 +119,7 @@ otel_log_level: debug`;
     });
   }
 
-  test("warn of a token in plain HTTP, and refuse what cannot be", () => {
+  test("warn of a token over plain HTTP, and refuse invalid settings", () => {
     const written = `${otlp}otel_exporter_otlp_endpoint: http://collector:4318\notel_exporter_otlp_headers: a=b`;
     assert.match(
       warnings(file(written)).join(),

@@ -18,7 +18,7 @@ const places = ["../shared/data/pomerium-configs", "../../shared/data/pomerium-c
 const folder = places.map((place) => join(root, place)).find((place) => existsSync(join(place, "manifest.json")));
 const page = readFileSync(join(root, "docs/pomerium-differences.md"), "utf8");
 
-/** Why a configuration may be refused: the words of the finding, and the heading of the page that says so. */
+/** Accepted reasons for a refusal: the text of the finding, and the heading of the page that documents it. */
 const reasons: readonly (readonly [words: RegExp, heading: string])[] = [
   [/Pomerium's own sign-in service/, "Hosted sign-in"],
   [/ssh (?:routes|upstreams) are not supported/, "SSH"],
@@ -45,7 +45,7 @@ test("each reason for a refusal has its heading in docs/pomerium-differences.md"
 });
 
 suite("Pomerium's documented configurations", { skip: folder === undefined && "the folder is not here" }, () => {
-  test("each is accepted, or refused for a listed reason; the counts are those of the page", (context) => {
+  test("each is accepted, or refused for a listed reason; the counts match the page", (context) => {
     using work = new TemporaryFolder("pomerium-configs");
     const { cert, key } = certificate(["*.example.com"]);
     const pem = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey.export({ type: "sec1", format: "pem" });

@@ -1,4 +1,4 @@
-/** Every key of Pomerium's is known, and what is not used here is never passed over in silence. */
+/** Pomerium's keys: every one is known, and an unused one is never ignored silently. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { suite, test } from "node:test";
@@ -7,7 +7,7 @@ import { keyMeta } from "../../src/config/schema/keys.ts";
 import { globalShape, routeShape, unusedGlobals, unusedRouteKeys } from "../../src/config/schema/schema.ts";
 import { base, cookieSecret, errors, goodRoute, parse, problems, sharedSecret, warnings } from "./support.ts";
 
-/** Pomerium 0.33, its global settings. */
+/** The global settings of Pomerium 0.33. */
 const globals =
   `address services insecure_server http_redirect_addr use_proxy_protocol codec_type timeout_read timeout_write timeout_idle
 default_upstream_timeout grpc_address grpc_insecure grpc_client_timeout authenticate_service_url authenticate_internal_service_url
@@ -33,7 +33,7 @@ ssh_address ssh_host_key_files ssh_host_keys ssh_user_ca_key ssh_user_ca_key_fil
 mcp_allowed_client_id_domains mcp_allowed_as_metadata_domains blob_storage session_recording_concurrency runtime_flags installation_id
 auto_apply_changesets primary_color secondary_color darkmode_primary_color darkmode_secondary_color logo_url favicon_url
 error_message_first_paragraph`.split(/\s+/);
-/** And those of its routes. */
+/** The route settings of Pomerium 0.33. */
 const routes =
   `from to redirect response prefix path regex regex_priority_order prefix_rewrite regex_rewrite_pattern regex_rewrite_substitution
 host_rewrite host_rewrite_header host_path_regex_rewrite_pattern host_path_regex_rewrite_substitution preserve_host_header
@@ -90,13 +90,13 @@ suite("a route's key that is not used is said to be so", () => {
   }
 });
 
-test("keys that Pomerium removed are errors, with what to do", () => {
+test("keys that Pomerium removed are errors with a remedy", () => {
   for (const key of removedGlobals) assert.equal(errors(`${base}${key}: x\n${goodRoute}`).length, 1, key);
   for (const key of ["allowed_groups", "set_authorization_header"])
     assert.equal(errors(`${base}${goodRoute}    ${key}: x\n`).length, 1, key);
 });
 
-test("a value that asks for what is done anyway is fine", () => {
+test("a value that requests the built-in behaviour is accepted", () => {
   const text = `${base}autocert: false
 codec_type: AUTO
 use_proxy_protocol: false
@@ -112,7 +112,7 @@ ${goodRoute}    load_balancing_policy: ROUND_ROBIN
   assert.deepEqual(problems(text), []);
 });
 
-test("HTTP/3 does no harm when it is not spoken", () => {
+test("HTTP/3 is accepted where it is not used", () => {
   assert.deepEqual(problems(`${base}codec_type: http3\n${goodRoute}`), [
     "warning c.yaml:11:1: codec_type: HTTP/3 is not served; callers speak HTTP/2 or HTTP/1.1; write auto",
   ]);
@@ -120,7 +120,7 @@ test("HTTP/3 does no harm when it is not spoken", () => {
     assert.deepEqual(problems(`${base}codec_type: ${codec}\n${goodRoute}`), []);
 });
 
-test("what would let people in is never a mere warning", () => {
+test("an unsupported key that would admit people is never just a warning", () => {
   const protecting = ["downstream_mtls", "metrics_basic_auth", "metrics_client_ca", "bearer_token_format", "client_ca"];
   for (const key of protecting)
     assert.notEqual(keyMeta(globalShape[key as keyof typeof globalShape]).status, "ignored", key);
@@ -144,7 +144,7 @@ test("a complete Pomerium configuration runs unchanged", () => {
   );
 });
 
-test("flags and keys that lead to pages: off unless they are written, and a picture is an address", () => {
+test("flags and keys for pages are off by default, and a picture is a URL", () => {
   const configOf = (text: string) => {
     const result = parse(text);
     assert.ok(result.ok, result.ok ? "" : result.problems.map(formatProblem).join("\n"));
@@ -166,7 +166,7 @@ test("flags and keys that lead to pages: off unless they are written, and a pict
     );
 });
 
-test("dns_lookup_family is Pomerium's, IPv4 first unless something else is written", () => {
+test("dns_lookup_family works as in Pomerium, with IPv4 first by default", () => {
   const familyOf = (text: string): string => {
     const result = parse(`${base}${text}${goodRoute}`);
     return result.ok ? result.config.dnsLookupFamily : "refused";

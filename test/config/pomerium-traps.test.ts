@@ -1,7 +1,4 @@
-/**
- * What a Pomerium configuration can say that would surprise here: silent traps are errors, harmless things are accepted
- * with a warning.
- */
+/** Pomerium settings with surprising effects: silent traps are errors, harmless ones are accepted with a warning. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { compilePolicies } from "../../src/auth/index.ts";
@@ -44,7 +41,7 @@ suite("a deny that can never fire is an error", () => {
       const found = policyProblems(`{allow: {and: [authenticated_user: true]}, deny: ${never}}`);
       assert.match(found[0] ?? "", /^error .*this `deny` can never fire: .*; write `accept: true` below `or`/);
     });
-  test("but not one that a request can meet, nor one beside no allow rule", () => {
+  test("but not one that a request can meet, nor one without an allow rule", () => {
     const allow = "allow: {and: [authenticated_user: true]}";
     for (const deny of [
       "{or: [{reject: true}, {email: {is: a@b.c}}]}",
@@ -57,7 +54,7 @@ suite("a deny that can never fire is an error", () => {
       );
     assert.match(policyProblems("{deny: {or: [reject: true]}}").join(), /^warning .*lets no one in/);
   });
-  test("an allow rule and a deny by `not` stay warnings: they let nobody in", () => {
+  test("an allow rule and a deny by `not` stay warnings: they admit no caller", () => {
     for (const policy of ["{allow: {and: [mcp_tool: x]}}", "{allow: {and: [accept: 1]}, deny: {not: [mcp_tool: x]}}"])
       assert.match(policyProblems(policy)[0] ?? "", /^warning .*no request can meet `mcp_tool` yet/);
   });
@@ -73,7 +70,7 @@ test("a claim name with capitals is an error, in a policy and in allowed_idp_cla
 
 suite("the sign-in host", () => {
   const signInRoute = route("    allow_any_authenticated_user: true\n", "https://authenticate.example.com");
-  test("a route on it is a warning that names what sign-in keeps", () => {
+  test("a route on it is a warning that names the reserved paths", () => {
     assert.match(warnings(base + signInRoute).join("\n"), /from: is the sign-in host, which keeps \/, /);
     assert.equal(errors(base + signInRoute).length, 0);
   });
@@ -113,12 +110,12 @@ suite("no identity provider is needed", () => {
       assert.deepEqual(errors(withoutSignIn + routes), []);
       assert.equal(config(withoutSignIn + routes).idp, null);
     });
-  test("and ACME orders no certificate for a sign-in host that is none", () => {
+  test("and ACME orders no certificate for a host without sign-in", () => {
     const text = withoutSignIn.replace("insecure_server: true\n", "autocert: true\n");
     for (const url of ["", "authenticate_service_url: https://authenticate.pomerium.app\n"])
       assert.deepEqual(config(text + url + publicRoute).autocert?.hosts, ["app.example.com"]);
   });
-  test("for a databroker alone, which says what it cannot refresh", () => {
+  test("for a databroker alone, with a warning about what it cannot refresh", () => {
     const text = `services: databroker\nshared_secret: ${sharedSecret}\nbroker: {listen: "127.0.0.1:5443"}\n`;
     assert.deepEqual(errors(text), []);
     assert.match(warnings(text).join("\n"), /idp_provider: is missing, so sessions are not refreshed/);
@@ -127,7 +124,7 @@ suite("no identity provider is needed", () => {
     "    policy: {deny: {or: [email: a@b.c]}, allow: {or: [accept: true]}}\n",
     "    allowed_domains: [a.com]\n",
   ])
-    test(`but where a route asks who it is: ${more.trim()}`, () => {
+    test(`but where a route requires an identity: ${more.trim()}`, () => {
       assert.equal(errors(withoutSignIn + route(more)).length, 1);
     });
 });
@@ -225,7 +222,7 @@ suite("accepted as it is meant", () => {
   });
 });
 
-test("a provider over plain HTTP is refused, and accepted where that is said on purpose", () => {
+test("a provider over plain HTTP is refused unless it is allowed explicitly", () => {
   const text = `${base}${goodRoute}`.replace("https://idp.example.com", "http://idp.internal:8080");
   assert.match(errors(text).join(), /idp_provider_url: is plain HTTP, which is allowed only for loopback/);
   assert.deepEqual(errors(`idp_allow_plain_http: true\n${text}`), []);
@@ -247,7 +244,7 @@ suite("messages that lead somewhere", () => {
   });
 });
 
-test("everything may stand in the environment", () => {
+test("every key may be set in the environment", () => {
   const env = {
     SHARED_SECRET: sharedSecret,
     COOKIE_SECRET: cookieSecret,

@@ -1,15 +1,15 @@
-/** Every problem has its place, its key and its remedy, and none hides another. Lines 1 to 10 are `base`. */
+/** Configuration problems: each has its location, key and remedy, and none hides another. Lines 1 to 10 are `base`. */
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: header templates look so
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { sessionMsMax } from "../../src/events/index.ts";
 import { base, config, errors, goodRoute, parse, problems, warnings } from "./support.ts";
 
-test("a small configuration is read without a word", () => {
+test("a small configuration is read without a warning", () => {
   assert.deepEqual(problems(base + goodRoute), []);
 });
 
-test("all problems of a file come at once, in the order of its lines", () => {
+test("all problems of a file are reported at once, in line order", () => {
   const text = `${base}timeout_read: 30
 adress: :443
 routes:
@@ -27,20 +27,20 @@ routes:
   ]);
 });
 
-test("no session may last longer than what is remembered of one that a failover had lost", () => {
+test("no session may outlive the memory of sessions lost in a failover", () => {
   const lasting = (ms: number) => errors(`${base}cookie_expire: ${ms}ms\n${goodRoute}`);
   const day = 24 * 3_600_000;
   assert.deepEqual(lasting(sessionMsMax - day), []);
   assert.match(lasting(sessionMsMax - day + 1).join(), /too long/);
 });
 
-test("a warning alone does not stop anything", () => {
+test("a warning alone does not refuse the file", () => {
   const result = parse(`${base}dns_use_tcp: true\n${goodRoute}`);
   assert.equal(result.ok, true);
   assert.deepEqual(result.ok ? result.warnings.map(({ line, severity }) => [line, severity]) : [], [[11, "warning"]]);
 });
 
-test("an administrator that is not called a group, an e-mail or a subject is an error", () => {
+test("an administrator that is not marked as group, e-mail or subject is an error", () => {
   const text = `${base}administrators: [group:ops, alice, email:a@example.com, sub:s1, "group", b@example.com]\n${goodRoute}`;
   const found = errors(text);
   assert.equal(found.length, 2, found.join("\n"));
@@ -54,7 +54,7 @@ test("an administrator that is not called a group, an e-mail or a subject is an 
   assert.match(old[0] ?? "", /in Pomerium before v0\.12 this key named .*; write group:a@/);
 });
 
-test("a bare e-mail beside administrators that say their kind is read as an e-mail, with a warning", () => {
+test("a bare e-mail beside marked administrators is read as an e-mail, with a warning", () => {
   const text = `${base}administrators: [group:ops, b@example.com]\n${goodRoute}`;
   assert.deepEqual(config(text).administrators, ["group:ops", "email:b@example.com"]);
   assert.match(warnings(text).join(), /administrators\[1\]: does not state its kind, .*; write email:b@example\.com/);
@@ -152,7 +152,7 @@ suite("what is written wrongly is named where it stands", () => {
   ];
   for (const [written, expected] of table) {
     test(written.replaceAll("\n", " "), () => {
-      // What `base` says already is taken out where a test says it again.
+      // A key of `base` is removed where the test sets it.
       const [key = ""] = written.split(":");
       const rest = base.replace(new RegExp(`^${key}:.*$`, "m"), "#");
       assert.deepEqual(errors(`${rest}${written}\n`), expected);
@@ -370,7 +370,7 @@ suite("the document itself", () => {
       'c.yaml:13:15: timeout_idle: "soon" is not a duration; write one such as 250ms, 30s or 1h30m',
     ]);
   });
-  test("an empty file misses what nobody can guess", () => {
+  test("an empty file lacks the keys without a default", () => {
     const keys = errors("").map((line) => line.split(": ")[1]);
     assert.deepEqual(keys.toSorted(), ["authenticate_service_url", "cookie_secret", "shared_secret"]);
   });
@@ -401,7 +401,7 @@ test("anchors, aliases and merge keys share what routes have in common", () => {
   );
 });
 
-test("a mistake inside merged content points at where it was written", () => {
+test("a mistake inside merged content points at its original location", () => {
   const text = `${base}routes:
   - &common
     from: https://a.example.com
@@ -437,7 +437,7 @@ routes:
   );
 });
 
-test("what has no effect is said, with what to do", () => {
+test("a setting without effect is a warning with a remedy", () => {
   assert.deepEqual(
     warnings(`${base}proxy_log_level: debug\nhealth_check_addr: ":1"\nautocert_email: a@b\n${goodRoute}`),
     [

@@ -1,5 +1,5 @@
 /**
- * No secret of a configuration is in its body: every key of the schema is looked at, so that a new one cannot be
+ * Redaction: no secret of a configuration is in its body. Every key of the schema is checked, so that a new one cannot be
  * forgotten.
  */
 import assert from "node:assert/strict";
@@ -32,12 +32,11 @@ const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
 const signingPem = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
 const bytes = (n: number): string =>
   Buffer.from(Array.from({ length: 32 }, (_, i) => (i * n + n) % 251)).toString("base64");
-/** What of a PEM is not in every other: the lines between its first and last. */
+/** The distinctive part of a PEM: the lines between its first and last. */
 const innards = (pem: string): readonly string[] => pem.trim().split("\n").slice(1, -1);
 
 /**
- * A key with something secret in it: its value as in the environment (for a route as in the file), and what must not be
- * seen.
+ * A key with a secret: its value as in the environment (for a route as in the file), and the text that must not appear.
  */
 type Plant = Readonly<{
   value: string;
@@ -134,7 +133,7 @@ const ofRoute: Readonly<Record<string, Plant>> = {
   },
 };
 
-/** A secret as it is, and as whoever keeps bytes might have written it. */
+/** A secret as text, and in the encodings in which bytes may be written. */
 function spellings(secret: string): readonly string[] {
   const all = [Buffer.from(secret), Buffer.from(secret, "base64")].flatMap((raw) =>
     (["base64", "base64url", "hex"] as const).map((form) => raw.toString(form)),
@@ -152,7 +151,7 @@ const bodyOf = (plant: Plant, env: Readonly<Record<string, string>>, text = base
   canonicalConfig(config(text, { env: { ...plant.env, ...env }, files: plant.files ?? {} }));
 
 suite("a secret is not in the body", () => {
-  test("every key that the schema marks is tried here", () => {
+  test("every key that the schema marks is tested here", () => {
     assert.deepEqual(Object.keys(plants).sort(), pathsOf(globals.filter(isMarked)));
     assert.deepEqual(Object.keys(ofRoute).sort(), pathsOf(ofRoutes.filter(isMarked)));
   });
@@ -185,7 +184,7 @@ suite("a secret is not in the body", () => {
     assert.ok(body.includes(innards(tls.cert)[3] ?? "?"), "the certificate itself is shown");
   });
 
-  test("what a URL brings along for whoever answers it", () => {
+  test("credentials in a URL", () => {
     const text = `${base}signout_redirect_url: https://www.example.com/bye?t=planted-signout#planted-hash\n${goodRoute}    logo_url: https://blob.example.com/wiki.svg?sig=planted-signature\n`;
     const body = canonicalConfig(config(text));
     assertHidden(body, ["planted-signout", "planted-hash", "planted-signature"]);
@@ -199,22 +198,22 @@ suite("secrets are compared by their digest", () => {
   const headers = (shared: string, one: string, two: string): readonly string[] =>
     digests(`${base.replace(sharedSecret, shared)}${goodRoute}    set_request_headers: {A: ${one}, B: ${two}}\n`);
 
-  test("the same secret twice has one digest, another one another", () => {
+  test("equal secrets have one digest, different ones different digests", () => {
     const same = headers(sharedSecret, "planted", "planted");
     const other = headers(sharedSecret, "planted", "different");
     assert.equal(new Set(same).size, same.length - 1);
     assert.equal(new Set(other).size, other.length);
   });
-  test("without shared_secret nobody can tell what a digest is of", () =>
+  test("without shared_secret a digest cannot be matched to its secret", () =>
     assert.equal(
       headers(sharedSecret, "planted", "planted").some((digest) => headers(bytes(13), "planted", "x").includes(digest)),
       false,
     ));
-  test("the secret that the digests follow from is a digest itself", () =>
+  test("the key of the digests appears as a digest itself", () =>
     assertHidden(canonicalConfig(config(base + goodRoute)), [sharedSecret, cookieSecret]));
 });
 
-/** Keys whose value anybody may see who may read the configuration, though it can be any text. */
+/** Keys with free text that every reader of the configuration may see. */
 const shown: ReadonlySet<string> = new Set([
   ...["certificate", "certificate_authority", "idp_client_id", "idp_scopes", "groups_from_claim", "administrators"],
   ...["programmatic_redirect_domain_whitelist", "cookie_domain", "allow_upgrades", "broker.tls_ca", "nats.servers"],
@@ -239,8 +238,7 @@ const shownOfRoutes: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Kinds that take whatever somebody writes: text, and lists and mappings of it. The others have a form, and say nothing
- * else.
+ * Kinds of free text, and lists and mappings of it. The other kinds have a fixed form.
  */
 const free = /^(?:secret text|text$|mapping of|list of)/;
 const formed = /^(?:list of (?:URL|services|field|\{file)|mapping of flag)/;
@@ -256,7 +254,7 @@ suite("a new key is not forgotten", () => {
       const secretFile = key.path.endsWith("_file") ? keys.find(({ path }) => `${path}_file` === key.path) : undefined;
       if (label === "file") {
         if (/key|secret|token|password|connection/.test(written))
-          test(`${key.path}: what is in the file is known to be secret`, () =>
+          test(`${key.path}: the file's content is known to be secret`, () =>
             assert.ok(isMarked(key) || (secretFile !== undefined && isMarked(secretFile)) || known.has(key.path)));
         continue;
       }
@@ -270,7 +268,7 @@ suite("a new key is not forgotten", () => {
     }
   }
 
-  test("nothing is named here that is no key", () => {
+  test("every name listed here is a key", () => {
     for (const [keys, known] of [
       [globals, shown],
       [ofRoutes, shownOfRoutes],
@@ -280,7 +278,7 @@ suite("a new key is not forgotten", () => {
         [],
       );
   });
-  test("a URL with a name and a password is not taken", () => {
+  test("a URL with a user name and a password is refused", () => {
     assert.equal(parse(`${base}idp_provider_url: https://u:planted@idp.example.com\n${goodRoute}`).ok, false);
     assert.equal(parse(base + goodRoute.replace("http://127", "http://u:planted@127")).ok, false);
   });

@@ -1,4 +1,4 @@
-/** A broker that serves a region: what it needs, what it does not, and what cannot be meant. */
+/** A broker that serves a region: required, optional and contradictory keys. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { base, errors, parse } from "./support.ts";
@@ -12,10 +12,10 @@ test("a regional broker needs no store", () => {
   assert.deepEqual(result.config.broker.homeUrls.map(String), ["https://b-1.east:5443/", "https://b-2.east:5443/"]);
 });
 
-test("a broker without home_urls needs one", () =>
+test("a broker without home_urls needs a store", () =>
   assert.ok(errors(region("beat: 200ms")).some((each) => each.includes("databroker_storage_connection_string"))));
 
-test("a broker of the region is none of the home region", () =>
+test("a broker of the region is not one of the home region", () =>
   assert.ok(
     errors(region(`home_urls: ["https://b-west:5443"]`)).some((each) =>
       /broker\.home_urls\[0\]: is a broker of this region too; write the brokers of the leader's region/.test(each),
@@ -34,7 +34,7 @@ test("plain HTTP to another machine is refused in home_urls too", () =>
     ),
   ));
 
-test("a mirror is either in a domain of its own or placed in the one that spans the regions", () =>
+test("a mirror is either in its own domain or in the one that spans the regions", () =>
   assert.ok(
     errors(
       region(

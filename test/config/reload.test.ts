@@ -1,4 +1,4 @@
-/** What a running process takes of a new configuration, and what it names as waiting for its next start. */
+/** Reloads: which changes a running process applies, and which wait for its next start. */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -59,10 +59,10 @@ suite("waits for the next start, named as it is written, and keeps its value", (
     test(what, () => {
       const { config: taken, waiting } = reload(next);
       assert.deepEqual(waiting, keys);
-      assert.equal(taken.hash, config(text).hash); // it is the hash of what is in force
+      assert.equal(taken.hash, config(text).hash); // the hash of the configuration in force
     });
   }
-  test("and what stands beside it is taken", () => {
+  test("and the changes beside it are applied", () => {
     const next = text.replace("127.0.0.1:8443", "127.0.0.1:8444").replace("app.example.com", "app2.example.com");
     const { config: taken } = reload(next);
     assert.equal(taken.hash, config(text.replace("app.example.com", "app2.example.com")).hash);
@@ -70,7 +70,7 @@ suite("waits for the next start, named as it is written, and keeps its value", (
   });
 });
 
-test("the decision API keeps its address and takes its keys", () => {
+test("the decision API keeps its address and applies new keys", () => {
   const api = (port: number, key: string) =>
     config(`${base}decision_api: {address: "127.0.0.1:${port}", keys: {todo: ${key}}}\n${goodRoute}`);
   const [one, other] = ["0123456789abcdefghijklmnopqrstuv", "vutsrqponmlkjihgfedcba9876543210"] as const;
@@ -90,7 +90,7 @@ test("every key that needs a restart names a field of the configuration", () => 
   }
 });
 
-test("a configuration names every file that it depends on, those too that cannot be read", () => {
+test("a configuration names every file that it depends on, including unreadable ones", () => {
   using folder = new TemporaryFolder("reload");
   const path = (name: string) => join(folder.path, name);
   writeFileSync(path("secret"), `${sharedSecret}\n`, { mode: 0o600 });

@@ -1,4 +1,4 @@
-/** What the tests of this room share: a small valid file, files that exist only here, and problems as lines. */
+/** Support for the tests of the configuration: a small valid file, in-memory files, and problems as lines. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -16,7 +16,7 @@ import {
 export const sharedSecret = Buffer.from(Array.from({ length: 32 }, (_, i) => i * 7 + 3)).toString("base64");
 export const cookieSecret = Buffer.from(Array.from({ length: 32 }, (_, i) => 250 - i * 5)).toString("base64");
 
-/** Ten lines that every file needs; what a test adds begins on line 11. */
+/** Ten lines that every file needs. A test's own lines start at line 11. */
 export const base = `authenticate_service_url: https://authenticate.example.com
 address: 127.0.0.1:8443
 insecure_server: true
@@ -28,7 +28,7 @@ idp_client_id: cardea
 idp_client_secret: from-the-provider
 
 `;
-/** A route that nothing is wrong with; six lines. */
+/** A valid route of six lines. */
 export const goodRoute = `routes:
   - from: https://app.example.com
     to: http://127.0.0.1:8091

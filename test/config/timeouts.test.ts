@@ -1,20 +1,20 @@
-/** Time-outs: what is bounded as a whole, what by silence alone, and which combinations get a warning. */
+/** Time-outs: which limit the whole exchange, which only its silence, and which combinations get a warning. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { base, config, goodRoute, warnings } from "./support.ts";
 
 const withTimeouts = (globals: string, route: string): string => `${base}${globals}${goodRoute}${route}`;
 
-describe("without a word about time-outs", () => {
-  test("30 s bound a head and the silence of a body, and an answer from the end of the request on", () => {
+describe("without any time-out in the file", () => {
+  test("30 s limit a head, the silence of a body, and the wait for a response after the request", () => {
     const { timeouts, routes } = config(withTimeouts("", ""));
     assert.deepEqual(timeouts, { readMs: 30_000, readLimit: "silence", writeMs: 0, idleMs: 300_000 });
     assert.deepEqual([routes[0]?.timeoutMs, routes[0]?.timeoutFrom], [30_000, "body-end"]);
   });
 });
 
-describe("what is written bounds the whole", () => {
-  test("timeout_read, and the time-out of a route or of all", () => {
+describe("a configured time-out limits the whole exchange", () => {
+  test("timeout_read, and the time-out of a route or of all routes", () => {
     const { timeouts } = config(withTimeouts("timeout_read: 30s\n", ""));
     assert.deepEqual([timeouts.readMs, timeouts.readLimit], [30_000, "request"]);
     for (const [globals, route] of [
@@ -27,7 +27,7 @@ describe("what is written bounds the whole", () => {
   });
 });
 
-describe("a time-out that another one makes pointless is a warning", () => {
+describe("a time-out made ineffective by another one is a warning", () => {
   const rows: readonly (readonly [globals: string, route: string, said: RegExp])[] = [
     ["timeout_read: 10s\n", "    timeout: 0s\n", /routes\[0\]\.timeout: allows for more than timeout_read/],
     ["timeout_read: 10s\n", "    timeout: 11s\n", /routes\[0\]\.timeout: allows for more than timeout_read/],
@@ -52,7 +52,7 @@ describe("a time-out that another one makes pointless is a warning", () => {
     ["timeout_read: 0s\n", "    timeout: 0s\n"],
     ["timeout_read: 10s\n", ""],
   ] as const)
-    test(`and this is none: ${globals}${route}`.replaceAll(/\s+/g, " ").trim(), () => {
+    test(`no warning: ${globals}${route}`.replaceAll(/\s+/g, " ").trim(), () => {
       assert.doesNotMatch(warnings(withTimeouts(globals, route)).join("\n"), /timeout/);
     });
 });

@@ -1,4 +1,4 @@
-/** Each unsafe combination is refused, or warned of where it can be right; beside each stands the safe one. */
+/** Unsafe combinations: each is refused, or a warning where it can be right. The safe variant is beside each. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { exampleSecret, windowLimits } from "../../src/config/index.ts";
@@ -15,7 +15,7 @@ import {
   warnings,
 } from "./support.ts";
 
-/** `base` with some keys in place of its own; what is added begins on line 11. */
+/** `base` with some keys replaced. Added lines start at line 11. */
 function withKeys(keys: Readonly<Record<string, string | null>>, more = goodRoute): string {
   let text = base;
   let added = "";
@@ -115,7 +115,7 @@ suite("where people sign in", () => {
       ],
     ],
   ]);
-  test("Google has a URL, scopes and parameters of its own", () => {
+  test("Google has its own URL, scopes and parameters", () => {
     const { idp } = config(
       withKeys({ idp_provider: "google", idp_provider_url: null, idp_request_params: "{prompt: login}" }),
     );
@@ -171,7 +171,7 @@ suite("secrets", () => {
       { files: { s: { ok: true, text: `${sharedSecret}\n`, mode: 0o644 } } },
     ],
     [
-      "a file of ours alone",
+      "a file that only the process's user may read",
       withKeys({ shared_secret: null, shared_secret_file: "s" }),
       [],
       { files: { s: sharedSecret } },
@@ -223,14 +223,14 @@ suite("secrets", () => {
     const files = { key: Buffer.from(published, "base64").toString() };
     assert.match(errors(withKeys({ signing_key_file: "key" }), { files }).join(), expected);
   });
-  test("over several processes every secret must be written down", () => {
+  test("with several processes every secret must be configured", () => {
     const text = withKeys({ shared_secret: null, services: "proxy", broker: '{urls: ["https://b.example.com"]}' });
     const generate = () => ({ ok: true as const, secrets: { shared_secret: sharedSecret } });
     assert.deepEqual(errors(text, { generate }), [
       `c.yaml:1:1: shared_secret: is missing, and every process needs the same one; ${remedy}`,
     ]);
   });
-  test("in one process those that are missing may be generated", () => {
+  test("in one process missing secrets may be generated", () => {
     const asked: string[] = [];
     const generate = (dataDir: string) => {
       asked.push(dataDir);
@@ -333,14 +333,14 @@ suite("the listener", () => {
     const [first] = config(withKeys({ insecure_server: null, ...base64 })).certificates;
     assert.deepEqual(first, { cert: pair.cert, key: pair.key });
   });
-  test("only a certificate of our own makes a promise of TLS for ever", () => {
+  test("only a configured certificate enables a permanent HSTS header", () => {
     const hsts = "Strict-Transport-Security";
     assert.equal(hsts in config(withKeys(tls), { files }).setResponseHeaders, true);
     assert.equal(hsts in config(withKeys({})).setResponseHeaders, false);
   });
 });
 
-test("a claim is never sent in a header that says how a request is read, or who signed it", () => {
+test("a claim is never sent in a header that controls framing or names the signer", () => {
   for (const name of ["Host", "Content-Length", "Cookie", "X-Pomerium-Jwt-Assertion"]) {
     assert.deepEqual(errors(withKeys({ jwt_claims_headers: `{${name}: email}` })), [
       `c.yaml:11:21: jwt_claims_headers: ${name.toLowerCase()} is a header that the proxy itself must set; use another header`,
@@ -552,7 +552,7 @@ suite("services over several processes", () => {
       ],
     ],
   ]);
-  test("leases that could not be renewed in time", () => {
+  test("leases that cannot be renewed in time", () => {
     assert.deepEqual(errors(withKeys({ broker: "{lease: 2s, renew: 900ms, beat: 950ms, takeover: 1s}" })), [
       "c.yaml:11:28: broker.renew: is more than a third of broker.lease, so one lost message would stop a node; renew more often, or lengthen broker.lease",
       "c.yaml:11:41: broker.beat: is longer than broker.renew, so grants would arrive late; beat more often",
@@ -564,7 +564,7 @@ suite("services over several processes", () => {
       "c.yaml:11:42: broker.max_window.broker: is shorter than broker.lease, so no node of this role could use its lease to the end; lengthen it, or shorten broker.lease",
     ]);
   });
-  test("a window limit below what the routes' grace needs is warned about; without one the limit follows from the routes", () => {
+  test("a window limit below the routes' grace is a warning; without one, the limit follows from the routes", () => {
     const patient = route(`${open}\nstale_grace: 5m`);
     assert.deepEqual(warnings(withKeys({ broker: "{lease: 5s, max_window: {proxy: 65s}}" }, patient)), [
       "c.yaml:11:41: broker.max_window.proxy: is shorter than broker.lease plus the largest stale_grace of the routes here, so proxies deny before that grace is over; lengthen it, or shorten stale_grace",
@@ -576,7 +576,7 @@ suite("services over several processes", () => {
     });
     assert.equal(windowLimits(config(withKeys({}))).proxy, 65_000);
   });
-  test("the databroker's certificate is its own, else the first that is served", () => {
+  test("the databroker uses its own certificate, else the first served one", () => {
     const pair = certificate(["b1.example.com"]);
     const files = { cert: pair.cert, key: pair.key };
     const keys = {
@@ -593,7 +593,7 @@ suite("services over several processes", () => {
 
 suite("routes", () => {
   const pub = "allow_public_unauthenticated_access: true";
-  const nobody = "is missing, so no one may use this route; write a policy, or one of the allow keys";
+  const noPolicy = "is missing, so no one may use this route; write a policy, or one of the allow keys";
   eachIs(problems, [
     [
       "public, with a list of people",
@@ -629,7 +629,7 @@ suite("routes", () => {
       withKeys({}, route(`${pub}\npolicy: {deny: {or: [{source_ip: 10.0.0.1}]}}`)),
       [],
     ],
-    ["for nobody", withKeys({}, route("name: x")), [`warning c.yaml:12:5: routes[0].policy: ${nobody}`]],
+    ["without a policy", withKeys({}, route("name: x")), [`warning c.yaml:12:5: routes[0].policy: ${noPolicy}`]],
     [
       "without an action",
       withKeys({}, `routes:\n  - from: https://app.example.com\n    ${open}\n`),
@@ -734,11 +734,11 @@ suite("routes", () => {
     ],
     ["an expression behind a prefix that may not cover it", two("prefix: /b\n", "regex: /b.*\n"), []],
   ]);
-  test("a route written twice is served once", () => {
+  test("a repeated route is served once", () => {
     const text = `${base}${goodRoute}${goodRoute.replace("routes:\n", "")}`;
     assert.equal(config(text).routes.length, 1);
   });
-  test("a route to the databroker is refused whatever order the keys stand in", () => {
+  test("a route to the databroker is refused in any order of keys", () => {
     const text = `${route(open).replace("127.0.0.1:8091", "127.0.0.1:5443")}${base}broker: {listen: "127.0.0.1:5443"}\n`;
     assert.match(errors(text).join(), /is the databroker/);
   });
@@ -824,7 +824,7 @@ suite("client certificates", () => {
       { files },
     ],
   ]);
-  test("the default is to deny on every route, within a depth of one", () => {
+  test("by default every route denies, within a depth of one", () => {
     const { downstreamMtls, routes } = config(mtls("ca_file: ca"), { files });
     assert.deepEqual(
       { ...downstreamMtls, ca: null },
@@ -839,7 +839,7 @@ suite("client certificates", () => {
       [false],
     );
   });
-  test("a route may have an authority of its own, and then only it asks", () => {
+  test("a route may have its own certificate authority; then only that route requests certificates", () => {
     const own = route(`${open}\ntls_downstream_client_ca_file: ca`);
     const both = `${own}${route(open, "https://authenticate.example.com").replace("routes:\n", "")}`;
     const { routes } = config(withKeys(tls, both), { files });
@@ -890,7 +890,7 @@ suite("certificates by ACME", () => {
       ["c.yaml:12:14: autocert_ca: the scheme http cannot be used here; use https"],
     ],
   ]);
-  test("hosts are those of routes and of sign-in, without wildcards, addresses and what a certificate is for", () => {
+  test("ACME orders certificates for the hosts of routes and sign-in, except wildcards, addresses and hosts that have one", () => {
     const routes = `${route(open)}${[
       "https://*.wild.example",
       "https://10.0.0.1",
@@ -908,7 +908,7 @@ suite("certificates by ACME", () => {
     const own = { certificate_file: "cert", certificate_key_file: "key" };
     assert.deepEqual(hosts(own), ["authenticate.example.com", "b.example", "db.example"]);
   });
-  test("Let's Encrypt is asked unless another authority is named; the data folder keeps what it gives", () => {
+  test("Let's Encrypt is used unless another authority is named; the data folder stores its certificates", () => {
     const made = (keys: Readonly<Record<string, string>>) => config(acme(keys)).autocert;
     assert.equal(made({})?.directory.href, "https://acme-v02.api.letsencrypt.org/directory");
     assert.match(made({ autocert_use_staging: "true" })?.directory.href ?? "", /staging/);

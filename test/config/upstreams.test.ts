@@ -1,4 +1,4 @@
-/** How a route uses its upstreams: what is refused, and where the problem is said to be. */
+/** The upstream settings of a route: accepted and refused values, and the location of each problem. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { base, config, errors, goodRoute, problems, warnings } from "./support.ts";
@@ -6,19 +6,19 @@ import { base, config, errors, goodRoute, problems, warnings } from "./support.t
 const route = (lines: string, global = "") => config(`${base}${global}${goodRoute}${lines}`).routes[0];
 const usual = "timeout: 1s, interval: 5s, unhealthy_threshold: 3, healthy_threshold: 1";
 
-test("policies are known by all of Envoy's and Pomerium's spellings", () => {
+test("load-balancing policies accept every spelling of Envoy and Pomerium", () => {
   for (const written of ["LEAST_REQUEST", "least_request", "LB_POLICY_LEAST_REQUEST"])
     assert.equal(route(`    load_balancing_policy: ${written}\n`)?.balancing.policy, "least_request");
   assert.equal(route("")?.balancing.policy, "round_robin");
 });
 
-test("the configuration of a policy that is not chosen has no effect, and that is said", () => {
+test("the settings of an unselected policy have no effect, which is a warning", () => {
   assert.deepEqual(warnings(`${base}${goodRoute}    ring_hash_lb_config: {minimum_ring_size: 64}\n`), [
     "c.yaml:17:5: routes[0].ring_hash_lb_config: has no effect with load_balancing_policy: round_robin; remove it",
   ]);
 });
 
-test("thresholds: the route's, then the global ones, then Envoy's", () => {
+test("thresholds come from the route, then the global settings, then Envoy's defaults", () => {
   assert.deepEqual(route("")?.circuitBreakers, {
     ...{ connections: 1_024, pending: 1_024, requests: 1_024, retries: 3, streams: 65_536 },
   });
@@ -31,13 +31,13 @@ test("thresholds: the route's, then the global ones, then Envoy's", () => {
   );
 });
 
-test("an empty outlier detection is one, none is none", () => {
+test("an empty outlier detection enables it; a missing one does not", () => {
   assert.equal(route("")?.outlierDetection, null);
   assert.equal(route("    outlier_detection: {}\n")?.outlierDetection?.consecutive5xx, 5);
   assert.equal(route("    outlier_detection: {consecutive_5xx: 12}\n")?.outlierDetection?.consecutive5xx, 12);
 });
 
-test("a panic threshold is a percentage, also as Envoy writes it", () => {
+test("a panic threshold is a percentage, also in Envoy's form", () => {
   const checks = `    health_checks: [{${usual}, tcp_health_check: {}}]\n`;
   for (const written of ["30", "{value: 30}", "30%"])
     assert.equal(route(`${checks}    healthy_panic_threshold: ${written}\n`)?.balancing.panicThreshold, 30);
@@ -108,7 +108,7 @@ suite("what is refused", () => {
     test(problem, () => assert.deepEqual(errors(`${base}${goodRoute}${lines}`), [`c.yaml:${problem}`]));
 });
 
-test("HTTP/2 is asked for by h2, with TLS, and by h2c, without; neither leads to a TCP service", () => {
+test("HTTP/2 is selected by h2 (with TLS) and h2c (without); neither is allowed for a TCP service", () => {
   for (const to of [
     "h2://a.internal",
     "H2://a.internal:8443/path",
@@ -126,7 +126,7 @@ test("HTTP/2 is asked for by h2, with TLS, and by h2c, without; neither leads to
   assert.match(errors(wrong).join(), /an upstream has a query/);
 });
 
-test("a TCP route leads to services or to other proxies, and never to both; a UDP route to services alone", () => {
+test("a TCP route leads to services or to other proxies, never both; a UDP route only to services", () => {
   const routeOf = (from: string, to: string, more = ""): string =>
     `${base}routes:\n  - from: ${from}\n    to: ${to}\n    allow_any_authenticated_user: true\n${more}`;
   const tcp = "tcp+https://db.example.com:5432";

@@ -1,4 +1,4 @@
-/** What operators read and change, over a real broker. */
+/** The operator API over a real broker: what operators read and change. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
@@ -8,7 +8,7 @@ import { BrokerUnavailableError } from "../../src/replication/index.ts";
 import { signIn, subjectId, type World } from "../auth/authenticate/support.ts";
 import { json, startOperatorWorld } from "./operator-support.ts";
 
-/** A person who signed in somewhere else. */
+/** Signs a person in at another node. */
 async function person(world: World, profile: Partial<Profile> & Pick<Profile, "subject">): Promise<string> {
   const now = Date.now();
   const full = { issuer: "https://other.example", email: "", emailVerified: true, name: "", claims: {}, ...profile };
@@ -34,7 +34,7 @@ async function person(world: World, profile: Partial<Profile> & Pick<Profile, "s
   return userId;
 }
 
-test("sessions, users, groups and nodes are listed with the names that people have", async (t) => {
+test("sessions, users, groups and nodes are listed with people's names", async (t) => {
   const at = await startOperatorWorld(t);
   const { world } = at;
   await signIn(world, world.visitor(), "alice");
@@ -53,7 +53,7 @@ test("sessions, users, groups and nodes are listed with the names that people ha
   assert.equal(first.email, "alice@example.com");
   for (const name of ["alice", "alice@example.com", alice])
     assert.equal(json(await at.get(`/sessions?user=${name}`)).sessions.length, 2, name);
-  assert.equal(json(await at.get("/sessions?user=nobody")).sessions.length, 0);
+  assert.equal(json(await at.get("/sessions?user=unknown")).sessions.length, 0);
   const limited = json(await at.get("/sessions?limit=2"));
   assert.equal(limited.sessions.length, 2);
   assert.equal(limited.more, true);
@@ -81,7 +81,7 @@ test("sessions, users, groups and nodes are listed with the names that people ha
   assert.equal(nodes[0].node, "node-1");
 });
 
-test("odd questions are answered with what is wrong with them", async (t) => {
+test("a malformed request is answered with its error", async (t) => {
   const at = await startOperatorWorld(t);
   for (const path of [
     "/sessions?status=odd",
@@ -102,7 +102,7 @@ test("odd questions are answered with what is wrong with them", async (t) => {
   assert.ok(json(await at.get("/nothing")).error);
   assert.equal((await at.post("/sessions/a%20b/revoke")).status, 400);
   assert.equal((await at.post(`/sessions/${randomUUID()}/revoke`)).status, 404);
-  assert.equal((await at.post("/users/nobody/suspend")).status, 404);
+  assert.equal((await at.post("/users/unknown/suspend")).status, 404);
   assert.equal((await at.post("/groups/eng/members", {})).status, 400);
   assert.equal((await at.post("/groups/eng/members", { add: "alice" })).status, 400);
   assert.equal((await at.post("/groups/eng/members", { add: [], extra: 1 })).status, 400);
@@ -125,7 +125,7 @@ test("odd questions are answered with what is wrong with them", async (t) => {
   );
 });
 
-test("revoking one session: refused at once, with a receipt that names the node", async (t) => {
+test("a revoked session is refused at once, and the receipt names the node", async (t) => {
   const at = await startOperatorWorld(t);
   const { world } = at;
   const [one, other] = [world.visitor(), world.visitor()];
@@ -153,7 +153,7 @@ test("revoking one session: refused at once, with a receipt that names the node"
   }
 });
 
-test("revoking a person's sessions, suspending, restoring, erasing", async (t) => {
+test("an operator revokes a person's sessions, suspends, restores and erases the person", async (t) => {
   const at = await startOperatorWorld(t);
   const { world } = at;
   const visitor = world.visitor();
@@ -175,7 +175,7 @@ test("revoking a person's sessions, suspending, restoring, erasing", async (t) =
   assert.equal((await at.post(`/users/${id}/restore`)).status, 410);
 });
 
-test("a repeated command id gets the first answer, and changes nothing twice", async (t) => {
+test("a repeated command id gets the first answer and changes nothing again", async (t) => {
   const at = await startOperatorWorld(t);
   await signIn(at.world, at.world.visitor(), "bob");
   const commandId = randomUUID();
@@ -187,7 +187,7 @@ test("a repeated command id gets the first answer, and changes nothing twice", a
   assert.equal((await at.post("/users/bob/suspend", { commandId: "not-a-uuid" })).status, 400);
 });
 
-test("groups: members come and go by any name that is theirs alone", async (t) => {
+test("group members are added and removed by any unambiguous name", async (t) => {
   const at = await startOperatorWorld(t);
   const { world } = at;
   const visitor = world.visitor();
@@ -200,17 +200,17 @@ test("groups: members come and go by any name that is theirs alone", async (t) =
   const slash = Buffer.from("/teams/red").toString("base64url");
   json(await at.post(`/groups/base64url:${slash}/members`, { add: ["bob"], wait: "all" }));
   assert.match((await visitor.request(world.url("app"))).body, /^hello bob of \/teams\/red,eng at/);
-  assert.equal((await at.post("/groups/eng/members", { add: ["bob", "nobody"] })).status, 404);
+  assert.equal((await at.post("/groups/eng/members", { add: ["bob", "unknown"] })).status, 404);
   assert.equal((await at.post("/groups/eng/members", { add: ["bob"], remove: ["bob"] })).status, 400);
 });
 
-test("somebody whom this node does not know yet is looked for again at the head of the log", async (t) => {
+test("a person that this node does not know yet is looked up again at the head of the log", async (t) => {
   let signsIn: () => Promise<unknown> = async () => undefined;
   const at = await startOperatorWorld(t, {
     operator: (inner) => ({
       ...inner,
       async status() {
-        await signsIn(); // between one look and the next
+        await signsIn(); // between the first lookup and the next
         return inner.status();
       },
     }),
@@ -218,10 +218,10 @@ test("somebody whom this node does not know yet is looked for again at the head 
   signsIn = () => person(at.world, { subject: "zoe", email: "zoe@example.com" });
   assert.equal((await at.post("/users/zoe@example.com/suspend")).status, 200);
   signsIn = async () => undefined;
-  assert.equal((await at.post("/users/nobody/suspend")).status, 404, "at the head nobody has that name");
+  assert.equal((await at.post("/users/unknown/suspend")).status, 404, "at the head no user has that name");
 });
 
-test("that nobody has a name is not said while it cannot be known: 503", async (t) => {
+test("a name is not reported as unknown while the node is behind the log: 503", async (t) => {
   let head: "unknown" | "ahead" = "unknown";
   const at = await startOperatorWorld(t, {
     operator: (inner) => ({
@@ -237,15 +237,15 @@ test("that nobody has a name is not said while it cannot be known: 503", async (
   });
   for (head of ["unknown", "ahead"] as const)
     for (const answer of [
-      await at.post("/users/nobody/suspend"),
-      await at.post("/groups/eng/members", { add: ["nobody"] }),
+      await at.post("/users/unknown/suspend"),
+      await at.post("/groups/eng/members", { add: ["unknown"] }),
     ]) {
       assert.deepEqual([answer.status, answer.headers["retry-after"]], [503, "1"], head);
-      assert.match(json(answer).error, /no user matches "nobody".*behind the log/);
+      assert.match(json(answer).error, /no user matches "unknown".*behind the log/);
     }
 });
 
-test("a name that several people have changes nothing, and says whom it could mean", async (t) => {
+test("an ambiguous name changes nothing, and the answer lists the people", async (t) => {
   const at = await startOperatorWorld(t);
   const one = await person(at.world, { subject: "eve-1", email: "eve@example.com" });
   const two = await person(at.world, { subject: "eve-2", email: "eve@example.com" });
@@ -259,7 +259,7 @@ test("a name that several people have changes nothing, and says whom it could me
   assert.equal((await at.post(`/users/${two}/suspend`)).status, 200);
 });
 
-test("nobody hides behind somebody else's user id: an id names its user whatever others call themselves", async (t) => {
+test("a user id always names its own user, whatever names other users have", async (t) => {
   const at = await startOperatorWorld(t);
   const target = await person(at.world, { subject: "target" });
   await person(at.world, { subject: target, email: target });
@@ -268,7 +268,7 @@ test("nobody hides behind somebody else's user id: an id names its user whatever
   assert.equal(at.world.replica.projection.user(target as never)?.status, "suspended");
 });
 
-test("an e-mail that nobody verified names no one where rights are given, and does where they are taken", async (t) => {
+test("an unverified e-mail names no user where rights are given, and does where they are taken", async (t) => {
   const at = await startOperatorWorld(t);
   const impostor = await person(at.world, { subject: "impostor", email: "carol@example.com", emailVerified: false });
   const added = await at.post("/groups/eng/members", { add: ["carol@example.com"] });
@@ -279,7 +279,7 @@ test("an e-mail that nobody verified names no one where rights are given, and do
   assert.equal(at.world.replica.projection.user(impostor as never)?.status, "suspended");
 });
 
-test("every use is logged with who and what, and no personal data is", async (t) => {
+test("every use is logged with caller and operation, and without personal data", async (t) => {
   const at = await startOperatorWorld(t);
   await signIn(at.world, at.world.visitor(), "bob");
   await at.get("/users");
@@ -295,7 +295,7 @@ test("every use is logged with who and what, and no personal data is", async (t)
   assert.ok(!at.logged.join().includes("bob@example.com"));
 });
 
-test("a broker that is away is a clear 503; a change that is done is never answered as a failure", async (t) => {
+test("an unreachable broker is a clear 503; a change that was made is never answered as a failure", async (t) => {
   let away: "submit" | "receipt" | "status" | null = null;
   const at = await startOperatorWorld(t, {
     operator: (inner) => {
@@ -325,7 +325,7 @@ test("a broker that is away is a clear 503; a change that is done is never answe
   assert.equal((await at.get(`/receipts/command:${json(done).commandId}`)).status, 503);
 });
 
-test("a failure of ours says nothing of our insides", async (t) => {
+test("an internal failure reveals no internals", async (t) => {
   const at = await startOperatorWorld(t, {
     operator: (inner) => ({ ...inner, status: () => Promise.reject(new TypeError("secret insides")) }),
   });

@@ -1,4 +1,4 @@
-/** Who may use the operator API, as a table; and what a token must be. */
+/** The callers of the operator API: which tokens and sessions are accepted. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decodeJwt, SignJWT, UnsecuredJWT } from "jose";
@@ -9,7 +9,7 @@ import { deriveKey, serviceTokenKey } from "../../src/replication/index.ts";
 import { secret, signIn } from "../auth/authenticate/support.ts";
 import { json, nowS, startOperatorWorld } from "./operator-support.ts";
 
-test("tokens: only a young one, of this cluster and this purpose, opens anything", async (t) => {
+test("only a recent token of this cluster and for this purpose is accepted", async (t) => {
   const at = await startOperatorWorld(t);
   const claims = { iss: "tester", jti: "t1", iat: nowS(), exp: nowS() + 60, aud: "cardea-operator:test" };
   const signed = (key: Uint8Array, more: object = {}, alg = "HS256"): Promise<string> =>
@@ -42,7 +42,7 @@ test("tokens: only a young one, of this cluster and this purpose, opens anything
   }
 });
 
-test("sessions: an administrator's, asked by our own page; every other is refused", async (t) => {
+test("only an administrator's session is accepted, from the proxy's own pages; every other is refused", async (t) => {
   const at = await startOperatorWorld(t);
   const { world } = at;
   const origin = new URL(world.url("authenticate")).origin;
@@ -53,12 +53,12 @@ test("sessions: an administrator's, asked by our own page; every other is refuse
   const reads: readonly (readonly [what: string, headers: Record<string, string>, status: number])[] = [
     ["a fetch of our own page", own, 200],
     ["typed into the address bar", { "sec-fetch-site": "none" }, 200],
-    ["an Origin of ours", { origin }, 200],
+    ["the proxy's own Origin", { origin }, 200],
     ["nothing that says who asked", {}, 403],
     ["a page of another site", { "sec-fetch-site": "cross-site" }, 403],
     ["a page of a sibling", { "sec-fetch-site": "same-site" }, 403],
-    ["an Origin of somebody else", { origin: "https://evil.example" }, 403],
-    ["an Origin of somebody else that claims to be ours", { origin: "https://evil.example", ...own }, 403],
+    ["a foreign Origin", { origin: "https://evil.example" }, 403],
+    ["a foreign Origin that claims to be same-origin", { origin: "https://evil.example", ...own }, 403],
     ["an opaque Origin", { origin: "null", "sec-fetch-site": "cross-site" }, 403],
     ["a bad token beside a good cookie", { ...own, authorization: "Bearer rubbish" }, 401],
   ];
@@ -67,7 +67,7 @@ test("sessions: an administrator's, asked by our own page; every other is refuse
     assert.equal(answer.status, status, what);
   }
   assert.equal((await bob.request(at.url("/sessions"), { headers: own })).status, 403, "no administrator");
-  assert.equal((await world.visitor().request(at.url("/sessions"), { headers: own })).status, 401, "nobody");
+  assert.equal((await world.visitor().request(at.url("/sessions"), { headers: own })).status, 401, "no session");
 
   const path = "/users/bob/sessions/revoke";
   const json = { "content-type": "application/json" };
@@ -89,7 +89,7 @@ test("sessions: an administrator's, asked by our own page; every other is refuse
   assert.equal(session?.userId !== undefined, true);
 });
 
-test("an administrator whose session is revoked, or who leaves the group, is one no longer", async (t) => {
+test("an administrator loses access when the session is revoked or the person leaves the group", async (t) => {
   const at = await startOperatorWorld(t);
   const { world } = at;
   const alice = world.visitor();
@@ -105,7 +105,7 @@ test("an administrator whose session is revoked, or who leaves the group, is one
   assert.equal(await ask(), 401);
 });
 
-test("a node that is behind says so to an administrator, and sends nobody away", async (t) => {
+test("a node that is behind answers an administrator with that, and not with a denial", async (t) => {
   let behind = false;
   const at = await startOperatorWorld(t, {
     world: { deps: (deps) => ({ ...deps, catchUp: async (link) => (behind ? "behind" : deps.catchUp(link)) }) },
@@ -134,7 +134,7 @@ test("administrators are named by group, by subject, or by an e-mail that the pr
     }) as unknown as Principal;
   const is = (names: readonly string[], who: Principal): boolean => isAdministrator(who, names);
   assert.ok(is(["a@example.com"], principal({})));
-  assert.ok(!is(["a@example.com"], principal({ emailVerified: false })), "anybody can claim an e-mail");
+  assert.ok(!is(["a@example.com"], principal({ emailVerified: false })), "an unverified e-mail can be claimed freely");
   assert.ok(is(["s1"], principal({ emailVerified: false })));
   assert.ok(is(["admins"], principal({}, ["admins"])));
   assert.ok(!is([], principal({}, ["admins"])));
@@ -153,13 +153,13 @@ test("administrators are named by group, by subject, or by an e-mail that the pr
   assert.ok(!is(["sub:s1"], namesake), "a group that is called like a person makes no member that person");
   assert.ok(!is(["email:a@example.com"], principal({ emailVerified: false })));
   for (const entry of ["group:", "email:", "sub:"])
-    assert.ok(!is([entry], principal({ email: "", subject: "" }, [""])), "a kind without a name names nobody");
-  assert.ok(!is([""], principal({ email: "", subject: "" })), "an empty name names nobody");
-  assert.ok(!is(["A"], principal({})), "a display name names nobody");
+    assert.ok(!is([entry], principal({ email: "", subject: "" }, [""])), "a kind without a name matches no user");
+  assert.ok(!is([""], principal({ email: "", subject: "" })), "an empty name matches no user");
+  assert.ok(!is(["A"], principal({})), "a display name matches no user");
   assert.ok(!is(["admins"], { groups: new Set(), profile: undefined } as unknown as Principal));
 });
 
-test("a token carries its name, its id and its end; odd names are not minted", async () => {
+test("a token carries its name, id and expiry; invalid names are refused", async () => {
   const options = { secret, cluster: "c", name: "ci@host.example", tokenId: "id-1", nowS: 1_000, ttlS: 60 };
   const token = await mintOperatorToken(options);
   assert.equal(decodeJwt(token).exp, 1_060);

@@ -1,4 +1,4 @@
-/** Configurations over the operator API: the beginning of a hash is enough, and what is not kept is said to be so. */
+/** Configurations over the operator API: found by a prefix of their hash; an unstored body is reported as such. */
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
 import { test } from "node:test";
@@ -26,7 +26,7 @@ const running = (status: ClusterStatus, node: string, configHash: string): Clust
   nodes: [...status.nodes.filter(({ node: other }) => other !== node), { node, configHash } as NodeStatus],
 });
 
-test("configurations are listed with who runs them, and shown by hash", async (t) => {
+test("configurations are listed with the nodes that run them, and shown by hash", async (t) => {
   const unkept = "f".repeat(64);
   const at = await startOperatorWorld(t, {
     operator: (inner) => ({
@@ -54,7 +54,7 @@ test("configurations are listed with who runs them, and shown by hash", async (t
     assert.equal((await at.get(`/configurations/${wrong}`)).status, 400);
 });
 
-test("what was changed in the store is not shown", async (t) => {
+test("a body that was altered in the store is not shown", async (t) => {
   const at = await startOperatorWorld(t, {
     operator: (inner) => ({
       ...inner,
@@ -67,7 +67,7 @@ test("what was changed in the store is not shown", async (t) => {
   assert.match(json(answer).error, /changed or is damaged/);
 });
 
-test("whoever is no operator is told nothing", async (t) => {
+test("a caller who is not an operator learns nothing", async (t) => {
   const at = await startOperatorWorld(t);
   const hash = await offered(at.world, known);
   for (const path of ["/configurations", `/configurations/${hash}`]) {

@@ -1,4 +1,4 @@
-/** Decisions as they fall: resumable, bounded, and only for as long as the operator may watch. */
+/** The live stream of decisions: resumable, bounded, and ended when the operator loses access. */
 import assert from "node:assert/strict";
 import { type ClientRequest, type IncomingMessage, request } from "node:http";
 import { type TestContext, test } from "node:test";
@@ -13,7 +13,7 @@ const record = (seq: number, path = "/"): AuditRecord => ({ kind: "decision", se
 type Watching = Readonly<{
   status(): number | undefined;
   text(): string;
-  /** Numbers of the records seen. */
+  /** Numbers of the records received. */
   seen(): number[];
   lastId(): string;
   ended(): boolean;
@@ -63,7 +63,7 @@ const bearer = async (at: OperatorWorld, parts = {}): Promise<Record<string, str
   authorization: `Bearer ${await at.token(parts)}`,
 });
 
-test("the newest decisions, then each as it falls, with a cursor to come back with", async (t) => {
+test("a stream starts with the newest decisions, sends each new one, and carries a cursor to resume", async (t) => {
   const at = await startOperatorWorld(t);
   const headers = await bearer(at);
   for (let i = 1; i <= 5; i++) at.feed.push(record(i));
@@ -77,27 +77,27 @@ test("the newest decisions, then each as it falls, with a cursor to come back wi
   at.feed.push(record(7));
   at.feed.push(record(8));
   const again = watch(t, at, "?last=1", { ...headers, "last-event-id": cursor });
-  await waitFor("what fell meanwhile", () => again.seen().length === 2);
+  await waitFor("the decisions since", () => again.seen().length === 2);
   assert.deepEqual(again.seen(), [7, 8]);
   const byQuery = watch(t, at, `?after=${cursor}`, headers);
   await waitFor("the same by query", () => byQuery.seen().length === 2);
   const next = watch(t, at, "", headers);
   await waitFor("an answer", () => next.status() === 200);
   at.feed.push(record(9));
-  await waitFor("only what is new", () => next.seen().length === 1);
+  await waitFor("only new decisions", () => next.seen().length === 1);
   assert.deepEqual(next.seen(), [9]);
   assert.ok(!next.text().includes("event: missed"));
 });
 
-test("a cursor that is not known any more is answered with an event that says so", async (t) => {
+test("a forgotten cursor is answered with an event that reports it", async (t) => {
   const at = await startOperatorWorld(t);
   for (let i = 1; i <= 3; i++) at.feed.push(record(i));
   const watching = watch(t, at, "", { ...(await bearer(at)), "last-event-id": "another-process-17" });
-  await waitFor("what there is", () => watching.seen().length === 3);
+  await waitFor("the stored decisions", () => watching.seen().length === 3);
   assert.match(watching.text(), /event: missed\ndata: \{\}\n\n/);
 });
 
-test("who may not watch is refused, and so is one watcher too many, until another has left", async (t) => {
+test("a caller without access is refused, and so is one watcher too many, until another leaves", async (t) => {
   const at = await startOperatorWorld(t, { feed: { watchersMax: 1 } });
   const headers = await bearer(at);
   const refused = watch(t, at, "", { authorization: "Bearer rubbish" });
@@ -115,7 +115,7 @@ test("who may not watch is refused, and so is one watcher too many, until anothe
   });
 });
 
-test("a watcher's view ends with their token", async (t) => {
+test("a stream ends when its token expires", async (t) => {
   const at = await startOperatorWorld(t);
   const watching = watch(t, at, "", await bearer(at, { ttlS: 3 }));
   await waitFor("an answer", () => watching.status() === 200);
@@ -124,7 +124,7 @@ test("a watcher's view ends with their token", async (t) => {
   await waitFor("the end", () => watching.ended());
 });
 
-test("a watcher's view ends when their session is revoked, and when they are an administrator no longer", async (t) => {
+test("a stream ends when its session is revoked, and when its user is no longer an administrator", async (t) => {
   const at = await startOperatorWorld(t);
   for (const path of ["/users/alice/sessions/revoke", "/groups/admins/members"]) {
     const alice = at.world.visitor();
@@ -141,7 +141,7 @@ test("a watcher's view ends when their session is revoked, and when they are an 
   }
 });
 
-test("a watcher who stops reading is cut off, and the others go on", async (t) => {
+test("a watcher that stops reading is cut off, and the others continue", async (t) => {
   const at = await startOperatorWorld(t, { sleepMsMax: 500, feed: { entriesMax: 20_000, watchersMax: 2 } });
   const headers = await bearer(at);
   const slow = watch(t, at, "", headers);
@@ -167,7 +167,7 @@ test("a watcher who stops reading is cut off, and the others go on", async (t) =
   assert.equal(quick.ended(), false);
 });
 
-test("a quiet stream is kept alive with comments, so that a dead connection is noticed", async (t) => {
+test("a quiet stream sends comments, so that a dead connection is noticed", async (t) => {
   const at = await startOperatorWorld(t, { sleepMsMax: 50 });
   const watching = watch(t, at, "", await bearer(at));
   await waitFor("signs of life", () => watching.text().split(": alive\n\n").length > 3);

@@ -1,6 +1,6 @@
 /**
- * The description of the operator API: generated, valid, and what the API serves, path by path, parameter by parameter,
- * error by error.
+ * The OpenAPI description of the operator API: generated, valid, and equal to what the API serves: paths, parameters,
+ * errors.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -38,7 +38,7 @@ const described = Object.entries(description.paths).flatMap(([path, methods]) =>
   Object.entries(methods).map(([method, operation]) => ({ method: method.toUpperCase(), path, operation })),
 );
 
-test(`${operatorApiFile} is what the table of operations says (else: npm run docs:operator-api)`, () => {
+test(`${operatorApiFile} matches the table of operations (else: npm run docs:operator-api)`, () => {
   assert.equal(text, operatorApiText());
   assert.deepEqual(
     described.map(({ method, path }) => `${method} ${path.replace(/\{(\w+)\}/g, ":$1")}`).sort(),
@@ -74,12 +74,12 @@ test("the API serves every path, checks every parameter and field, and answers w
       submit: (request) => away(() => inner.submit(request)),
       receipt: (target, options) => away(() => inner.receipt(target, options)),
       status: () => away(() => inner.status()),
-      takeSnapshot: async () => 7 as Position, // the broker of these tests keeps none
+      takeSnapshot: async () => 7 as Position, // the broker of these tests stores none
     }),
   });
   await signIn(at.world, at.world.visitor(), "bob");
   const values: Readonly<Record<string, string>> = {
-    ...{ user: "bob", group: "eng", id: "a-session-of-nobody", hash: "0123456789abcdef" },
+    ...{ user: "bob", group: "eng", id: "an-unknown-session", hash: "0123456789abcdef" },
     target: `link:${formatLink(at.world.replica.applied)}`,
   };
   const filled = (path: string): string =>
@@ -92,9 +92,12 @@ test("the API serves every path, checks every parameter and field, and answers w
     const ask = (query: string, body: object): ReturnType<typeof at.get> =>
       method === "GET" ? at.get(`${url}${query}`) : at.post(`${url}${query}`, body);
     for (const status of [401, 403, 500, 503]) assert.ok(status in operation.responses, `${name}: ${status}`);
-    const nobody = await at.visitor.request(at.url(url), { method, headers: { authorization: "Bearer none" } });
-    assert.equal(nobody.status, 401, name);
-    isError(nobody.body);
+    const unauthenticated = await at.visitor.request(at.url(url), {
+      method,
+      headers: { authorization: "Bearer none" },
+    });
+    assert.equal(unauthenticated.status, 401, name);
+    isError(unauthenticated.body);
 
     for (const parameter of operation.parameters.filter((each) => each.in === "query" && path !== "/decisions")) {
       if (parameter.schema["type"] === "string" && parameter.schema["enum"] === undefined) continue;
@@ -132,7 +135,7 @@ test("the API serves every path, checks every parameter and field, and answers w
 
   const bob = subjectId(at.world, "bob");
   assert.equal((await at.get("/configurations/0123456789abcdef")).status, 404);
-  assert.equal((await at.post("/users/nobody-of-this-name/suspend")).status, 404);
+  assert.equal((await at.post("/users/no-such-user/suspend")).status, 404);
   assert.equal((await at.post(`/users/${bob}/erase`)).status, 200);
   const erased = await at.post(`/users/${bob}/restore`);
   assert.deepEqual([erased.status, isError(erased.body).code], [refusalStatus.erased, "erased"]);

@@ -1,6 +1,4 @@
-/**
- * Receipts over the operator API: many sessions at once, progress as Server-Sent Events, and the keys for an auditor.
- */
+/** Receipts over the operator API: many sessions at once, progress as Server-Sent Events, and the keys for auditors. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
@@ -37,13 +35,13 @@ async function session(
 const revokedOf = (world: World, ids: readonly SessionId[]): readonly string[] =>
   ids.map((id) => world.replica.projection.sessionStatus(id).status);
 
-test("named sessions are revoked at once; those that are not there are named, and change nothing", async (t) => {
+test("named sessions are revoked at once; unknown ones are listed and change nothing", async (t) => {
   const at = await startOperatorWorld(t);
   const ids = [await session(at.world, { subject: "ann" }), await session(at.world, { subject: "ben" })];
   const kept = await session(at.world, { subject: "ann" });
-  const nobody = randomUUID();
-  const answer = json(await at.post("/sessions/revoke", { sessionIds: [...ids, nobody], wait: "all" }));
-  assert.deepEqual([answer.changed, answer.named, answer.unknown, answer.more], [true, 3, [nobody], false]);
+  const unknown = randomUUID();
+  const answer = json(await at.post("/sessions/revoke", { sessionIds: [...ids, unknown], wait: "all" }));
+  assert.deepEqual([answer.changed, answer.named, answer.unknown, answer.more], [true, 3, [unknown], false]);
   assert.match(answer.promise, /no node permits/);
   assert.equal(answer.receipt.complete, true);
   assert.deepEqual(revokedOf(at.world, [...ids, kept]), ["revoked", "revoked", "active"]);
@@ -54,7 +52,7 @@ test("named sessions are revoked at once; those that are not there are named, an
   assert.deepEqual(checked.statement.changes?.[0]?.ids, [...ids].sort());
 });
 
-test("a filter chooses among the live sessions: a group's, a provider's, those from before a time, or all", async (t) => {
+test("a filter selects live sessions: of a group, of a provider, from before a time, or all", async (t) => {
   const at = await startOperatorWorld(t);
   const { world } = at;
   const hourAgo = Date.now() - 3_600_000;
@@ -64,7 +62,7 @@ test("a filter chooses among the live sessions: a group's, a provider's, those f
   const elsewhere = await session(world, { subject: "dan", idpId: "other" });
   const all = [ofEng, ofSales, old, elsewhere];
   const chosen = async (filter: object): Promise<unknown> => json(await at.post("/sessions/revoke", { filter })).named;
-  assert.equal(await chosen({ group: "nobody" }), 0);
+  assert.equal(await chosen({ group: "empty" }), 0);
   assert.equal(await chosen({ group: "eng" }), 1);
   assert.deepEqual(revokedOf(world, all), ["revoked", "active", "active", "active"]);
   const before = new Date(hourAgo + 1_000).toISOString();
@@ -73,7 +71,7 @@ test("a filter chooses among the live sessions: a group's, a provider's, those f
   assert.equal(await chosen({ idpId: "other" }), 1);
   assert.deepEqual(revokedOf(world, all), ["revoked", "active", "revoked", "revoked"]);
   assert.equal(await chosen({ all: true }), 1);
-  assert.equal(await chosen({ all: true }), 0, "nobody is left");
+  assert.equal(await chosen({ all: true }), 0, "no session is left");
   for (const body of [
     {},
     { filter: {} },
@@ -87,7 +85,7 @@ test("a filter chooses among the live sessions: a group's, a provider's, those f
     assert.equal((await at.post("/sessions/revoke", body)).status, 400, JSON.stringify(body).slice(0, 80));
 });
 
-test("what was changed says no more than it does: who is removed from a group keeps what other rights give", async (t) => {
+test("a receipt claims no more than the change does: a person removed from a group keeps access by other rights", async (t) => {
   const at = await startOperatorWorld(t);
   await session(at.world, { subject: "ann", groups: ["eng"] });
   const user = userIdOf("https://other.example", "ann");
@@ -100,7 +98,7 @@ test("what was changed says no more than it does: who is removed from a group ke
   assert.match(restored.promise, /every node decides by the log up to this change/);
 });
 
-test("every change by which an operator takes something away comes with a signed receipt that says what it was, and no more", async (t) => {
+test("every change that removes access comes with a signed receipt that states exactly that change", async (t) => {
   const at = await startOperatorWorld(t);
   const user = userIdOf("https://other.example", "ann");
   const id = () => session(at.world, { subject: "ann", groups: ["eng", "ops"] });
@@ -135,7 +133,7 @@ test("every change by which an operator takes something away comes with a signed
   assert.equal((await at.post("/groups/base64url:AA/remove")).status, 400);
 });
 
-test("neither receipts, nor answers, nor what is logged or refused has a secret or a person's data in it", async (t) => {
+test("no receipt, answer, log line or refusal contains a secret or personal data", async (t) => {
   const at = await startOperatorWorld(t);
   const sentinels = ["dora.secret@example.com", "Dora Private", "claim-value-7", "access-token-7", "refresh-token-7"];
   const [email = "", name = "", claim = "", accessToken = "", refreshToken = ""] = sentinels;
@@ -181,7 +179,7 @@ test("neither receipts, nor answers, nor what is logged or refused has a secret 
     );
 });
 
-test("a receipt is streamed as it completes: progress first, then the receipt, signed", async (t) => {
+test("a receipt is streamed as it completes: progress first, then the signed receipt", async (t) => {
   let answers: Receipt[] = [];
   const at = await startOperatorWorld(t, {
     operator: (inner) => ({
@@ -213,7 +211,7 @@ test("a receipt is streamed as it completes: progress first, then the receipt, s
   assert.notEqual(last.signed, null);
 });
 
-test("the keys of receipts are on the authenticate host for anybody, and cached by what they are", async (t) => {
+test("the keys of receipts are public on the authenticate host, and cached with an ETag", async (t) => {
   const keys = await receiptKeys({ cluster: "test", secrets: [secret, new Uint8Array(32)] });
   const at = await startOperatorWorld(t, { plugins: [(app) => registerReceiptKeys(app, keys)] });
   const url = at.world.url("authenticate", receiptKeysPath);

@@ -1,8 +1,9 @@
 /**
- * An administrator whose session is revoked while something of theirs is under way: a complete receipt says that no
- * node permits another request or carries another byte on it, so a command whose body they held back is not carried
- * out, what they waited for is not told, and a node that can hear of no revocation, its lease being over, tells them
- * nothing more.
+ * An administrator whose session is revoked while one of their requests is in progress.
+ *
+ * A complete receipt says that no node permits another request or carries another byte of that session. So a command
+ * whose body was held back is not executed, an awaited answer is not sent, and a node without a lease, which can learn of
+ * no revocation, sends nothing more.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -16,7 +17,7 @@ import { signIn } from "../auth/authenticate/support.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { json, type OperatorWorld, startOperatorWorld } from "./operator-support.ts";
 
-/** What an administrator, signed in as themselves, asks: the head is sent, and whoever calls ends the body. */
+/** A request of a signed-in administrator: sends the head; the caller ends the body. */
 async function asking(
   t: TestContext,
   at: OperatorWorld,
@@ -49,15 +50,15 @@ async function answerTo(asked: ClientRequest): Promise<Readonly<{ status: number
 const loggedTimes = (at: OperatorWorld): number =>
   at.logged.filter((line) => line.startsWith("operator request")).length;
 
-test("a command whose body was held back until its caller was revoked is not carried out", async (t) => {
+test("a command whose body is held back until its caller is revoked is not executed", async (t) => {
   const at = await startOperatorWorld(t);
   const bob = at.world.visitor();
   await signIn(at.world, bob, "bob");
-  for (const path of ["/users/bob/suspend", "/users/nobody-yet/suspend", "/snapshots"]) {
+  for (const path of ["/users/bob/suspend", "/users/future-user/suspend", "/snapshots"]) {
     const before = loggedTimes(at);
     const asked = await asking(t, at, { method: "POST", path });
     asked.write("{");
-    await waitFor("the request to be let in", () => loggedTimes(at) === before + 1);
+    await waitFor("the request to be admitted", () => loggedTimes(at) === before + 1);
     const revoked = json(await at.post("/users/alice/sessions/revoke", { wait: "all" }));
     assert.equal(revoked.receipt.complete, true);
     asked.end("}");
@@ -67,7 +68,7 @@ test("a command whose body was held back until its caller was revoked is not car
   assert.equal(users.find(({ subject }: { subject: string }) => subject === "bob").status, "active");
 });
 
-test("what somebody waited for is not told to them once they are revoked; who revokes themselves is told that it is done", async (t) => {
+test("a revoked caller does not get the awaited answer; a caller who revoked themselves gets the confirmation", async (t) => {
   let waiting = 0;
   const complete = Promise.withResolvers<void>();
   const at = await startOperatorWorld(t, {
@@ -85,7 +86,7 @@ test("what somebody waited for is not told to them once they are revoked; who re
   const asked = await asking(t, at, { method: "GET", path: `/receipts/link:${link}?wait=region` });
   asked.end();
   const answered = answerTo(asked);
-  await waitFor("it to wait for the receipt", () => waiting === 1);
+  await waitFor("the request to wait for the receipt", () => waiting === 1);
   assert.equal(json(await at.post("/users/alice/sessions/revoke", { wait: "all" })).receipt.complete, true);
   complete.resolve();
   const answer = await answered;
@@ -99,7 +100,7 @@ test("what somebody waited for is not told to them once they are revoked; who re
   assert.equal(JSON.parse(told.body).changed, true);
 });
 
-test("a node whose lease is over tells a session's watchers nothing more, of decisions or of receipts", async (t) => {
+test("a node whose lease has expired sends no more decisions or receipts to a session's streams", async (t) => {
   const lease = { overdueMs: -1_000 };
   const step: { next: PromiseWithResolvers<void> } = { next: Promise.withResolvers() };
   const at = await startOperatorWorld(t, {
@@ -149,7 +150,7 @@ test("a node whose lease is over tells a session's watchers nothing more, of dec
     answer.on("close", () => {
       ended = true;
     });
-    await waitFor("something to be told", () => {
+    await waitFor("an event", () => {
       next();
       return text.includes("-1000");
     });

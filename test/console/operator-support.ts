@@ -1,4 +1,4 @@
-/** An operator API over the world of the sign-in tests: a real broker, real sessions, and tokens to ask with. */
+/** An operator API over the world of the sign-in tests: a real broker, real sessions, and tokens. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import type { TestContext } from "node:test";
@@ -22,11 +22,11 @@ export type OperatorWorld = Readonly<{
   world: World;
   feed: Feed;
   visitor: Visitor;
-  /** What was logged, as text. */
+  /** The log output. */
   logged: string[];
   administrators: string[];
   token(parts?: Partial<Parameters<typeof mintOperatorToken>[0]>): Promise<string>;
-  /** With a good token, unless the headers say otherwise. */
+  /** With a valid token, unless the headers replace it. */
   get(path: string, ask?: VisitorRequest): Promise<VisitorResponse>;
   post(path: string, body?: object, ask?: VisitorRequest): Promise<VisitorResponse>;
   url(path: string): string;
@@ -41,7 +41,7 @@ export async function startOperatorWorld(
     operator?: (inner: Databroker) => Databroker;
     feed?: Partial<Parameters<typeof createFeed>[0]>;
     plugins?: readonly ((app: FastifyInstance) => void)[];
-    /** No wait of the API is longer than this. */
+    /** The longest wait of the API. */
     sleepMsMax?: number;
   }> = {},
 ): Promise<OperatorWorld> {

@@ -1,4 +1,4 @@
-/** Pages: what they tell, and that no text put into them can become markup. */
+/** The HTML pages: their content, and that no text in them can become markup. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { denialJson, type ErrorPage, handlerErrorJson, type Page, pageHeaders } from "../../src/auth/index.ts";
@@ -24,7 +24,7 @@ const denial: ErrorPage = {
   signOutUrl: "/.pomerium/sign_out",
 };
 
-test("a denial says who you are, why, whom to ask, and names the request", () => {
+test("a denial shows the user, the reason, the contact and the request id", () => {
   const page = renderPage(denial);
   for (const part of [
     "Access denied",
@@ -46,13 +46,13 @@ test("a denial says who you are, why, whom to ask, and names the request", () =>
   }
 });
 
-test("a denial without a user offers sign-in and claims to know nobody", () => {
+test("a denial without a user offers sign-in and shows no user", () => {
   const page = renderPage({ ...denial, user: null });
   assert.ok(page.includes(">Sign in</a>"));
   assert.ok(!page.includes("You are signed in as"));
 });
 
-test("an outage offers to try again, says when, and does not send anybody to ask for access", () => {
+test("an outage offers a retry with a time, and no contact for access", () => {
   const page = renderPage({
     ...denial,
     status: 503,
@@ -69,13 +69,13 @@ test("an outage offers to try again, says when, and does not send anybody to ask
   assert.ok(!page.includes("for access"));
 });
 
-test("details are shown only when they were given", () => {
+test("details are shown only if given", () => {
   assert.ok(!renderPage(denial).includes("<details>"));
   const page = renderPage({ ...denial, details: [{ name: "allow[0]", value: "groups has eng: false" }] });
   assert.ok(page.includes("groups has eng: false"));
 });
 
-test("the user info page shows the session and the claims, and says when nobody is signed in", () => {
+test("the user info page shows session and claims, or that no user is signed in", () => {
   const page = renderPage({
     type: "user-info",
     at,
@@ -95,11 +95,11 @@ test("the user info page shows the session and the claims, and says when nobody 
   for (const part of ["(verified)", "s1", "(in 14 h 0 min)", "eng, admins", 'href="http://app.localhost:8080/"']) {
     assert.ok(page.includes(part), part);
   }
-  const nobody = renderPage({ type: "user-info", at, user: null, session: null, claims: null, groups: [] });
-  assert.ok(nobody.includes("You are not signed in"));
+  const signedOut = renderPage({ type: "user-info", at, user: null, session: null, claims: null, groups: [] });
+  assert.ok(signedOut.includes("You are not signed in"));
 });
 
-test("sign-out asks first, with a form that posts to the signed URL", () => {
+test("sign-out asks for confirmation, with a form that posts to the signed URL", () => {
   const page = renderPage({ type: "sign-out-confirm", action: "/.pomerium/sign_out?pomerium_signature=x&a=1" });
   assert.ok(page.includes('<form method="post" action="/.pomerium/sign_out?pomerium_signature=x&amp;a=1">'));
   assert.ok(
@@ -121,7 +121,7 @@ test("a failed sign-in quotes the identity provider and starts again", () => {
   for (const part of ["<q><bdi>access_denied</bdi></q>", "Sign in again", "r1"]) assert.ok(page.includes(part), part);
 });
 
-test("JSON twins have the keys that Pomerium's have", () => {
+test("the JSON forms have Pomerium's keys", () => {
   assert.deepEqual(JSON.parse(denialJson(denial, null)), { error: "Access denied", request_id: "0f3c9d52" });
   assert.deepEqual(JSON.parse(handlerErrorJson(denial)), {
     Status: 403,
@@ -138,13 +138,13 @@ test("pages run no script, load nothing from elsewhere and are not stored", () =
   assert.ok(!/<script|src=|@import|url\(/.test(renderPage(denial)));
 });
 
-test("a reason is told once, and an unknown word is not guessed at", () => {
+test("a reason is shown once, and an unknown reason is not interpreted", () => {
   assert.deepEqual(describeReasons(["groups-unauthorized", "groups-unauthorized", "groups-ok", "toString"]), [
     "You are not a member of a group that has access.",
   ]);
 });
 
-test("the template escapes text, numbers pass, markup of its own passes, nothing stays nothing", () => {
+test("the template escapes text, passes numbers and its own markup, and renders null as nothing", () => {
   assert.equal(
     html`<p a="${`"'<&>\``}">${1}${null}${false}${undefined}</p>`.markup,
     '<p a="&quot;&#39;&lt;&amp;&gt;&#96;">1</p>',
@@ -153,7 +153,7 @@ test("the template escapes text, numbers pass, markup of its own passes, nothing
   assert.equal(escapeHtml("\u0000\ud800\u009f\n"), "\ufffd\ufffd\ufffd\n");
 });
 
-test("an object that only looks like markup is not taken for markup", () => {
+test("an object that only resembles markup is escaped", () => {
   const forged = JSON.parse('{"markup":"<script>","made":true}');
   assert.throws(() => html`${forged}`);
 });
@@ -183,7 +183,7 @@ test("only paths of the same host and http(s) URLs are linked", () => {
   }
 });
 
-/** What a browser would build, without the data: the tags in order with their attribute names. */
+/** The structure that a browser would build: the tags in order, with their attribute names. */
 function skeleton(document: string): string {
   return document.replace(/="[^"]*"/g, '=""').replace(/>[^<]*/g, ">");
 }
@@ -199,7 +199,7 @@ const attacks = [
   "&lt;script&gt;",
   "\u2028\u202e$`{alert(1)}`",
 ];
-/** Never empty, so that which parts a page has depends on its shape alone. */
+/** Never empty, so that a page's parts depend only on its shape. */
 const text = fc.oneof(
   fc.constantFrom(...attacks),
   fc.string({ unit: "binary", minLength: 1, maxLength: 40 }),
@@ -286,7 +286,7 @@ test("no text in any field of any page changes its markup", () => {
   assert.equal(seen.size, 5);
 });
 
-test("a link that may not be followed is left out, wherever it stands", () => {
+test("an unsafe link is omitted everywhere", () => {
   const bad = "javascript:alert(1)";
   const all: Page[] = [
     { ...denial, signInUrl: bad, signOutUrl: bad, retryUrl: bad },

@@ -1,6 +1,7 @@
 /**
- * The pages in a real Chromium: signing in without scripts, the demo app's clock, an error page.
- * `SCREENSHOTS=<folder>` keeps pictures of them in light, dark and narrow.
+ * The pages in a real Chromium: sign-in without scripts, the demo app's clock, an error page.
+ *
+ * `SCREENSHOTS=<folder>` saves pictures of them in light, dark and narrow.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -28,7 +29,7 @@ before(async () => {
 });
 after(() => browser?.close());
 
-/** Fails the test when the page complains: a blocked script, a refused style, an exception. */
+/** Fails the test if the page reports an error: a blocked script, a refused style, an exception. */
 async function open(t: TestContext, context: BrowserContextOptions = {}): Promise<Page> {
   const opened = (await browser?.newContext(context)) ?? assert.fail("no browser");
   t.after(() => opened.close());
@@ -69,7 +70,7 @@ async function serve(t: TestContext, answer: (url: URL) => string): Promise<numb
   return address.port;
 }
 
-test("a person signs in without scripts: by a button, by the keyboard, and as somebody else", options, async (t) => {
+test("a person signs in without scripts: by a button, by the keyboard, and as another person", options, async (t) => {
   const clientPort = await serve(t, (url) => `<p id="code">${url.searchParams.has("code") ? "code" : "no code"}</p>`);
   const callback = `http://authenticate.localhost:${clientPort}/oauth2/callback`;
   const port = await freePort();
@@ -113,7 +114,7 @@ test("a person signs in without scripts: by a button, by the keyboard, and as so
   assert.equal(await page.locator("#code").textContent(), "no code");
 });
 
-test("an unknown name is announced to those who cannot see it", options, async (t) => {
+test("an unknown name is announced to screen readers", options, async (t) => {
   const clientPort = await serve(t, () => "");
   const callback = `http://authenticate.localhost:${clientPort}/oauth2/callback`;
   const port = await freePort();
@@ -144,7 +145,7 @@ test("an unknown name is announced to those who cannot see it", options, async (
   await picture(page, "sign-in-unknown");
 });
 
-test("the app shows who you are, its clock ticks, and a cut is told in plain words", options, async (t) => {
+test("the app shows the user and a ticking clock, and reports a cut", options, async (t) => {
   const { publicKey, privateKey } = await generateKeyPair("ES256");
   const jwk = { ...(await exportJWK(publicKey)), kid: "k1", alg: "ES256" };
   const keysPort = await serve(t, () => JSON.stringify({ keys: [jwk] }));
@@ -194,7 +195,7 @@ test("the app shows who you are, its clock ticks, and a cut is told in plain wor
   await page.locator('[data-clock="connected"]').waitFor();
 });
 
-test("the app is plain to a public visitor and to a forged assertion", options, async (t) => {
+test("the app handles a public visitor and a forged assertion", options, async (t) => {
   const app = await startDemoApp({
     listen: { host: "127.0.0.1", port: 0 },
     jwksUrl: new URL("http://app.localhost:1/jwks.json"),
@@ -210,7 +211,7 @@ test("the app is plain to a public visitor and to a forged assertion", options, 
   await picture(page, "app-refused");
 });
 
-test("an error page is one that a browser renders as it was meant, whatever stands in it", options, async (t) => {
+test("a browser renders an error page correctly, whatever its text", options, async (t) => {
   const attack = `"><img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`;
   const port = await serve(t, () =>
     renderPage({

@@ -1,4 +1,4 @@
-/** The demo app, started for real: what it believes, what it shows, and what it holds open. */
+/** The demo app as a real process: which assertions it accepts, what it shows, and what it holds open. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -31,7 +31,7 @@ async function start(t: TestContext): Promise<World> {
   t.after(() => void jwks.close());
   const address = jwks.address();
   if (address === null || typeof address === "string") throw new Error("no address");
-  // A name under .localhost that no resolver of this machine needs to know.
+  // A name under .localhost needs no resolver.
   const jwksUrl = new URL(`http://keys.app.localhost:${address.port}/.well-known/pomerium/jwks.json`);
   const app = await startDemoApp({
     listen: { host: "127.0.0.1", port: 0 },
@@ -80,7 +80,7 @@ test("an assertion that the proxy signed for this host is verified, and its keys
   assert.equal(world.keyFetches(), 1);
 });
 
-test("an assertion that is not for this host, not in time, not signed or not by the proxy is refused and says why", async (t) => {
+test("an assertion for another host, out of time, unsigned or by another signer is refused with the reason", async (t) => {
   const world = await start(t);
   const now = Math.floor(Date.now() / 1000);
   const { privateKey } = await generateKeyPair("ES256");
@@ -104,19 +104,19 @@ test("an assertion that is not for this host, not in time, not signed or not by 
   }
 });
 
-test("without a host there is no audience to check, so nothing is believed", async () => {
+test("without a host there is no audience to check, so no assertion is accepted", async () => {
   const keys = () => assert.fail("asked for a key");
   assert.equal((await verifyAssertion(["x.y.z"], "", keys)).type, "refused");
 });
 
-test("no assertion is a public visitor, and so is one that names nobody", async (t) => {
+test("a request without an assertion, or with one that names no user, is a public visitor", async (t) => {
   const world = await start(t);
   assert.equal((await seen(world, {})).assertion.type, "absent");
   const { assertion } = await seen(world, { "x-pomerium-jwt-assertion": await world.sign({ sub: "", email: "" }) });
   assert.deepEqual([assertion.type, assertion.subject], ["verified", null]);
 });
 
-test("keys that cannot be fetched make no assertion believed", async (t) => {
+test("without the keys no assertion is accepted", async (t) => {
   const world = await start(t);
   const app = await startDemoApp({
     listen: { host: "127.0.0.1", port: 0 },
@@ -128,7 +128,7 @@ test("keys that cannot be fetched make no assertion believed", async (t) => {
   assert.match((await seen({ ...world, app }, headers)).assertion.why ?? "", /could not be fetched/);
 });
 
-test("the page shows a tick and the claims, a refusal and why, or a public visitor", async (t) => {
+test("the page shows verified claims, a refusal with its reason, or a public visitor", async (t) => {
   const world = await start(t);
   const page = async (headers: Record<string, string>): Promise<string> =>
     (await fetch(world.app.url, { headers: { "x-forwarded-host": host, ...headers } })).text();
@@ -143,13 +143,13 @@ test("the page shows a tick and the claims, a refusal and why, or a public visit
   assert.match(await page({}), /data-verdict="absent"/);
 });
 
-test("the request is reported as received, header by header", async (t) => {
+test("the request is shown as received, header by header", async (t) => {
   const world = await start(t);
   const { headers } = await seen(world, { "x-case": "A" });
   assert.ok(headers.some(([name, value]) => name?.toLowerCase() === "x-case" && value === "A"));
 });
 
-test("the clock ticks, knows who is there, and says goodbye when the app ends", async (t) => {
+test("the clock ticks, knows its visitor, and closes properly when the app ends", async (t) => {
   const world = await start(t);
   const clock = new WebSocket(new URL("/clock", world.app.url), {
     headers: { "x-forwarded-host": host, "x-pomerium-jwt-assertion": await world.sign() },
@@ -168,7 +168,7 @@ test("the clock ticks, knows who is there, and says goodbye when the app ends", 
   assert.equal((await closed)[0], 1001);
 });
 
-test("the clock is refused to an assertion that is not believed, and to another path", async (t) => {
+test("the clock is refused for an invalid assertion and on another path", async (t) => {
   const world = await start(t);
   const refused = async (path: string, headers: Record<string, string>): Promise<number> => {
     const clock = new WebSocket(new URL(path, world.app.url), { headers });
@@ -181,7 +181,7 @@ test("the clock is refused to an assertion that is not believed, and to another 
   assert.equal(await refused("/elsewhere", {}), 404);
 });
 
-test("the echo streams: what was sent so far comes back before the rest is sent", async (t) => {
+test("the echo streams: the first part returns before the rest is sent", async (t) => {
   const world = await start(t);
   const sending = new TransformStream<Uint8Array, Uint8Array>();
   const writer = sending.writable.getWriter();
@@ -216,7 +216,7 @@ test("server-sent events tick until the reader leaves", async (t) => {
   assert.match(text, /^id: 1\nevent: tick\ndata: \{"now":"/);
 });
 
-test("small answers: health, slow within bounds, unknown paths", async (t) => {
+test("health, bounded slow answers and unknown paths are answered", async (t) => {
   const world = await start(t);
   const status = async (path: string, method = "GET"): Promise<number> =>
     (await fetch(new URL(path, world.app.url), { method })).status;
@@ -228,7 +228,7 @@ test("small answers: health, slow within bounds, unknown paths", async (t) => {
   assert.equal(await status("/", "POST"), 405);
 });
 
-test("an app that closes does not wait for those who never answer", async (t) => {
+test("an app that closes does not wait for silent clients", async (t) => {
   const world = await start(t);
   const open = fetch(new URL("/slow?ms=60000", world.app.url)).catch(() => "cut");
   await delay(20);
@@ -236,7 +236,7 @@ test("an app that closes does not wait for those who never answer", async (t) =>
   assert.equal(await open, "cut");
 });
 
-test("the host asked for is the last that a proxy named, without its port", () => {
+test("the requested host is the last one that a proxy named, without its port", () => {
   assert.equal(
     requestedHost({ "x-forwarded-host": "evil.example, app.localhost:8080", host: "127.0.0.1:3000" }),
     "app.localhost",
@@ -245,7 +245,7 @@ test("the host asked for is the last that a proxy named, without its port", () =
   assert.equal(requestedHost({}), "");
 });
 
-test("the public page says what to do next; the page of a signed-in person does not", async (t) => {
+test("the public page shows the next step; the page of a signed-in person does not", async (t) => {
   const { app, sign } = await start(t);
   const pageFor = async (headers: Record<string, string>): Promise<string> =>
     (await fetch(app.url, { headers: { ...headers, "x-forwarded-host": host } })).text();

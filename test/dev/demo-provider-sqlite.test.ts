@@ -1,9 +1,9 @@
-/** The store of the demo identity provider: what is over is gone, and one grant's end takes its own with it. */
+/** The store of the demo identity provider: expired items are deleted, and revoking a grant deletes its items. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openDemoStore } from "../../src/dev/demo-provider-sqlite.ts";
 
-test("what has expired is not found, and the next write deletes it", async (t) => {
+test("an expired item is not found, and the next write deletes it", async (t) => {
   let now = 1_000;
   const store = openDemoStore(undefined, () => now);
   t.after(store.close);
@@ -26,7 +26,7 @@ test("a model does not see another model's items of the same id", async (t) => {
   assert.deepEqual(await store.adapter("Session").findByUid("u1"), { uid: "u1" });
 });
 
-test("a revoked grant takes its tokens with it, and no other grant's", async (t) => {
+test("revoking a grant deletes its tokens, and no other grant's", async (t) => {
   const store = openDemoStore(undefined, () => 7);
   t.after(store.close);
   const tokens = store.adapter("RefreshToken");

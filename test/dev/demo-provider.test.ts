@@ -1,4 +1,4 @@
-/** The demo identity provider, started for real and spoken to as Cardea speaks to it (openid-client). */
+/** The demo identity provider as a real process, called as Cardea calls it (openid-client). */
 import assert from "node:assert/strict";
 import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { request as httpRequest } from "node:http";
@@ -118,13 +118,13 @@ test("alice signs in with any password: code, PKCE, ID token, userinfo, refresh 
   });
 });
 
-test("bob is in sales alone, carol in sales and eng", async (t) => {
+test("bob is in sales, carol in sales and eng", async (t) => {
   const world = await start(t);
   assert.deepEqual((await signIn(world, "bob")).claims()?.["groups"], ["sales"]);
   assert.deepEqual((await signIn(world, "carol")).claims()?.["groups"], ["sales", "eng"]);
 });
 
-test("who is signed in already is asked again, and somebody else may take their turn", async (t) => {
+test("the sign-in page appears again for a signed-in person, and another person may sign in instead", async (t) => {
   const world = await start(t);
   await signIn(world, "bob");
   const again = await begin(world);
@@ -133,14 +133,14 @@ test("who is signed in already is asked again, and somebody else may take their 
   assert.equal((await signIn(world, "alice")).claims()?.sub, "alice");
 });
 
-test("prompt=none answers from what is known and never asks", async (t) => {
+test("prompt=none answers from the session and shows no page", async (t) => {
   const world = await start(t);
   assert.equal((await begin(world, { prompt: "none" })).page.url.searchParams.get("error"), "login_required");
   await signIn(world, "bob");
   assert.notEqual((await begin(world, { prompt: "none" })).page.url.searchParams.get("code"), null);
 });
 
-test("ending one session leaves the person's other session its refresh token", async (t) => {
+test("ending one session keeps the refresh token of the person's other session", async (t) => {
   const world = await start(t);
   const first = await signIn(world, "alice");
   const second = await signIn(world, "alice");
@@ -149,7 +149,7 @@ test("ending one session leaves the person's other session its refresh token", a
   assert.equal((await openid.refreshTokenGrant(world.client, second.refresh_token ?? "")).claims()?.sub, "alice");
 });
 
-test("an unknown name is told so and may try again; what was typed is shown as text", async (t) => {
+test("an unknown name gets an error and may try again; the input is shown as text", async (t) => {
   const world = await start(t);
   const attempt = await begin(world);
   const page = await world.walker.go(attempt.page.url, { form: { user: "<b>mallory" } });
@@ -159,7 +159,7 @@ test("an unknown name is told so and may try again; what was typed is shown as t
   assert.equal((await finish(world, attempt, { user: " Alice " })).claims()?.sub, "alice");
 });
 
-test("cancelling goes back to the application as access_denied", async (t) => {
+test("cancelling returns to the application with access_denied", async (t) => {
   const world = await start(t);
   const attempt = await begin(world);
   const end = await world.walker.go(attempt.page.url, { form: { cancel: "yes" }, until: callback });
@@ -167,7 +167,7 @@ test("cancelling goes back to the application as access_denied", async (t) => {
   assert.equal(end.url.searchParams.get("state"), attempt.state);
 });
 
-test("a sign-in that another browser began cannot be answered", async (t) => {
+test("a sign-in that another browser began cannot be completed", async (t) => {
   const world = await start(t);
   const attempt = await begin(world);
   const stranger = createWalker();
@@ -183,7 +183,7 @@ test("a form that is too long is refused", async (t) => {
   assert.equal(end.status, 413);
 });
 
-test("a code without its PKCE verifier is worth nothing, and a request without PKCE gets none", async (t) => {
+test("a code without its PKCE verifier is refused, and a request without PKCE gets no code", async (t) => {
   const world = await start(t);
   const attempt = await begin(world);
   await assert.rejects(finish(world, { ...attempt, verifier: openid.randomPKCECodeVerifier() }, { user: "alice" }), {
@@ -194,7 +194,7 @@ test("a code without its PKCE verifier is worth nothing, and a request without P
   assert.equal(bare.url.searchParams.get("error"), "invalid_request");
 });
 
-test("an unregistered redirect is refused on a page of ours and not followed", async (t) => {
+test("an unregistered redirect is refused on the provider's own page and not followed", async (t) => {
   const world = await start(t);
   const { page } = await begin(world, { redirect_uri: "http://evil.localhost:8080/" });
   assert.equal(page.status, 400);
@@ -219,7 +219,7 @@ test("sign-out without an ID token asks on one page, without a script", async (t
   assert.equal((await begin(world, { prompt: "none" })).page.url.searchParams.get("error"), "login_required");
 });
 
-test("somebody else's ID token does not sign anybody out without asking", async (t) => {
+test("another person's ID token signs no one out without confirmation", async (t) => {
   const world = await start(t);
   const bob = await signIn(world, "bob");
   await signIn(world, "alice");
@@ -227,7 +227,7 @@ test("somebody else's ID token does not sign anybody out without asking", async 
   assert.match((await world.walker.go(url)).body, /data-page="demo-sign-out"/);
 });
 
-test("sign-out of nobody goes straight on", async (t) => {
+test("sign-out without a session continues at once", async (t) => {
   const world = await start(t);
   const url = openid.buildEndSessionUrl(world.client, { post_logout_redirect_uri: afterSignOut });
   assert.equal((await world.walker.go(url, { until: afterSignOut })).url.href, afterSignOut);
@@ -259,7 +259,7 @@ test("changed groups show at the next refresh, through the control listener too"
   assert.throws(() => world.provider.setGroups("mallory", []), { code: "ERR_DEV_UNKNOWN_USER" });
 });
 
-test("there is no control listener unless it is asked for, and never beyond loopback", async (t) => {
+test("there is no control listener unless configured, and never beyond loopback", async (t) => {
   const world = await start(t);
   assert.equal(world.provider.controlUrl, null);
   const answer = await fetch(new URL("/demo/users/alice/groups", world.provider.url), { method: "PUT", body: "[]" });
@@ -267,7 +267,7 @@ test("there is no control listener unless it is asked for, and never beyond loop
   await assert.rejects(startDemoProvider(await options({ control: { host: "0.0.0.0", port: 0 } })), TypeError);
 });
 
-test("a restart keeps refresh tokens, keys and who is signed in; its files are private", async (t) => {
+test("a restart keeps refresh tokens, keys and sessions; its files are private", async (t) => {
   const dataDir = await mkdtemp(join(tmpdir(), "cardea-demo-"));
   t.after(() => rm(dataDir, { recursive: true }));
   const opts = await options({ dataDir });
@@ -292,7 +292,7 @@ test("a restart keeps refresh tokens, keys and who is signed in; its files are p
   }
 });
 
-test("a key file that is none is named, without its content", async (t) => {
+test("an invalid key file is named, without its content", async (t) => {
   const dataDir = await mkdtemp(join(tmpdir(), "cardea-demo-"));
   t.after(() => rm(dataDir, { recursive: true }));
   await writeFile(join(dataDir, "demo-provider-keys.json"), '{"secret": "hush"}');
@@ -303,7 +303,7 @@ test("a key file that is none is named, without its content", async (t) => {
   });
 });
 
-test("whatever host or forwarded header it is asked under, its URLs are the issuer's", async (t) => {
+test("its URLs are the issuer's, whatever the Host or forwarded header", async (t) => {
   const opts = await options({ issuer: new URL("http://idp.localhost:8080") });
   const provider = await startDemoProvider(opts);
   t.after(() => provider.close());
@@ -326,7 +326,7 @@ test("its pages run no scripts and load nothing from elsewhere", async (t) => {
   assert.ok(!/<script|https?:\/\/(?!idp\.localhost)/.test(page.body));
 });
 
-/** `fetch` would not send a Host of our choice. */
+/** `fetch` cannot send a chosen Host. */
 function statusWithHost(url: URL, host: string): Promise<number> {
   return new Promise((resolve, reject) => {
     httpRequest(new URL("/demo/users", url), { headers: { host } }, (response) => {

@@ -1,13 +1,11 @@
-/**
- * Walker: a browser without scripts, for tests: keeps cookies per host, submits forms, follows redirects up to a place.
- */
+/** Walker: a browser without scripts, for tests. It keeps cookies per host, submits forms and follows redirects up to a URL. */
 import { createLocalFetch } from "../../src/auth/index.ts";
 
 export type Stop = Readonly<{ url: URL; status: number; body: string; headers: ReadonlyMap<string, string> }>;
 export type Walker = Readonly<{
-  /** Follows redirects until an answer is none, or until one leads to a URL that starts with `until`. */
+  /** Follows redirects until a response is not one, or until one leads to a URL that starts with `until`. */
   go(url: string | URL, options?: Readonly<{ form?: Record<string, string>; until?: string }>): Promise<Stop>;
-  /** A cookie of a host by name, in whatever path. */
+  /** A cookie of a host by name, for any path. */
   cookies(host: string): readonly string[];
   close(): Promise<void>;
 }>;

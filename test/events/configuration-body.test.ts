@@ -16,7 +16,7 @@ import {
 
 const hashOf = (text: string): ConfigHash => createHash("sha256").update(text).digest("hex") as ConfigHash;
 
-test("a body is the text that its hash is of, whoever packed it", () => {
+test("a body yields the text of its hash, however it was compressed", () => {
   const text = JSON.stringify({ routes: Array.from({ length: 200 }, (_, n) => `https://app-${n}.example.com`) });
   const packed = packConfigBody(text);
   assert.ok(packed.length < text.length / 4);
@@ -26,7 +26,7 @@ test("a body is the text that its hash is of, whoever packed it", () => {
   assert.deepEqual(parseStoredConfiguration(stored), stored);
 });
 
-test("what is not the body of its hash is refused", () => {
+test("a body that does not match its hash is refused", () => {
   const hash = hashOf("{}");
   for (const value of [
     undefined,
@@ -42,7 +42,7 @@ test("what is not the body of its hash is refused", () => {
     assert.throws(() => parseStoredConfiguration(stored));
 });
 
-test("a text that is too long, or does not become short enough, is not packed", () => {
+test("a text that is too long, or does not compress enough, is refused", () => {
   const tooLong = (error: unknown): boolean =>
     error instanceof ConfigBodyTooLongError &&
     error.bytes > error.bytesMax &&

@@ -1,6 +1,4 @@
-/**
- * Old shapes are read for ever, whatever is written now; newer ones are written only once the cluster has their level.
- */
+/** Event formats: old shapes are readable forever; a newer shape is written only once the cluster has its level. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Formats, formats, isReadable, lift, lower } from "../../src/events/formats.ts";
@@ -20,7 +18,7 @@ import { goldenFiles, plain } from "./golden.ts";
 import { created, foreign, record, revoked } from "./support.ts";
 
 for (const { level, digest, entries } of goldenFiles()) {
-  test(`every event of level ${level} is read as it was written, and folds to the same state`, () => {
+  test(`every event of level ${level} is read as written and folds to the same state`, () => {
     const projection = new Projection();
     let at = genesis;
     for (const { type, version, bytes, hash, event } of entries) {
@@ -35,7 +33,7 @@ for (const { level, digest, entries } of goldenFiles()) {
   });
 }
 
-test("the bytes of level 1 are those that were committed", () => {
+test("the bytes of level 1 are unchanged", () => {
   const [one] = goldenFiles();
   assert.equal(
     one?.entries.at(-1)?.hash,
@@ -44,7 +42,7 @@ test("the bytes of level 1 are those that were committed", () => {
   );
 });
 
-test("there is a golden event of every version of every type, and none of a level that this build does not read", () => {
+test("there is a golden event of every version of every type, and none of an unreadable level", () => {
   const had = new Set(goldenFiles().flatMap(({ entries }) => entries.map(({ type, version }) => `${type} ${version}`)));
   for (const [type, versions] of Object.entries(formats))
     for (const [at, { level }] of versions.entries()) {
@@ -57,7 +55,7 @@ test("there is a golden event of every version of every type, and none of a leve
   }
 });
 
-/** A type with three versions: a name is renamed at level 2, and a list takes the place of one value at level 4. */
+/** A type with three versions: a field is renamed at level 2, and a list replaces a single value at level 4. */
 const three: Formats = {
   Moved: [
     { level: 1 },
@@ -95,13 +93,13 @@ test("a body is lifted one version at a time, and lowered to what the level allo
   }
 });
 
-test("what only a later level can say is not written before it, and says which", () => {
+test("a value that only a later level can express is refused before it, and the error names the level", () => {
   assert.deepEqual(lower("Moved", { places: ["a", "b"] }, 3, three), { needsLevel: 4 });
   assert.deepEqual(lower("Added", {}, 2, three), { needsLevel: 3 });
   assert.deepEqual(lower("Added", {}, 3, three), { version: 1, body: {} });
 });
 
-test("what cannot be read is known as such: a type, a version, and no version at all", () => {
+test("an unknown type, an unknown version and a missing version are recognised as unreadable", () => {
   assert.deepEqual(
     [1, 3, 4, 0, -1].map((version) => isReadable("Moved", version, three)),
     [true, true, false, false, false],
@@ -109,7 +107,7 @@ test("what cannot be read is known as such: a type, a version, and no version at
   for (const name of ["Gone", "constructor", "__proto__", "toString"]) assert.equal(isReadable(name, 1, three), false);
 });
 
-test("a newer version of a type that is known is an unknown event, obeyed by its effect", () => {
+test("a newer version of a known type is an unknown event, handled by its effect", () => {
   const [first] = record([created(1, 1)]);
   assert.ok(first !== undefined);
   const after = linkOf(first);
@@ -142,7 +140,7 @@ test("a newer version of a type that is known is an unknown event, obeyed by its
   assert.deepEqual([ended.guessed, ended.degraded], ["SessionRefreshed", "SessionRefreshed"]);
 });
 
-test("after an unknown event of any effect, the projection is a guess", () => {
+test("after an unknown event that could have any effect, the projection is unreliable", () => {
   for (const effect of ["tightens", "either", "neutral"] as const) {
     const projection = new Projection();
     projection.apply(foreign({ stream: "session:session-1", effect, after: genesis }));
@@ -150,7 +148,7 @@ test("after an unknown event of any effect, the projection is a guess", () => {
   }
 });
 
-test("the level only grows, is in the digest, and is recomputed with it", () => {
+test("the level only grows and is part of the digest", () => {
   const finalized = (level: number): CardeaEvent => ({ type: "UpgradeFinalized", level });
   const levels = (events: readonly CardeaEvent[]): Projection => {
     const projection = new Projection();

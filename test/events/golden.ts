@@ -1,9 +1,8 @@
 /**
- * Golden events: the bytes of one event of every type and version ever written, a chain for each level. They stand for
- * the logs that are out there, so a file is never changed once its level has been released; a new level brings a new
- * file.
+ * Golden events: the bytes of one event of every type and version ever written, one chain per level.
  *
- * `node test/events/golden.ts` writes the file of this build's level, and refuses to write over one.
+ * They represent existing logs, so a file never changes once its level is released; a new level brings a new file.
+ * `node test/events/golden.ts` writes the file of this build's level, and refuses to overwrite one.
  */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { formats } from "../../src/events/formats.ts";
@@ -38,7 +37,7 @@ export function goldenFiles(): readonly GoldenFile[] {
     .sort((a, b) => a.level - b.level);
 }
 
-/** As JSON has it. */
+/** In JSON form. */
 export function plain(event: unknown): unknown {
   return JSON.parse(
     JSON.stringify(event, (_key, value: unknown) => {
@@ -48,7 +47,7 @@ export function plain(event: unknown): unknown {
   );
 }
 
-/** What a buffer has become before a replacer sees it. */
+/** The form in which a replacer sees a buffer. */
 function isBuffer(value: unknown): value is { data: number[] } {
   return typeof value === "object" && value !== null && "type" in value && value.type === "Buffer" && "data" in value;
 }

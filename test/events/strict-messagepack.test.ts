@@ -1,4 +1,4 @@
-/** Strict MessagePack: what our encoder writes passes, and extension types never reach a decoder. */
+/** Strict MessagePack: the output of the encoder passes, and extension types never reach a decoder. */
 import assert from "node:assert/strict";
 import { describe, mock, test } from "node:test";
 import { Packr, Unpackr } from "msgpackr";
@@ -8,7 +8,7 @@ import { fc } from "../support/property.ts";
 const bytesOf = (...bytes: number[]): Uint8Array => Uint8Array.from(bytes);
 const refuses = (bytes: Uint8Array): void => assert.throws(() => decode(bytes), MalformedEventError);
 
-/** Values that messages and events are made of. */
+/** Values that occur in messages and events. */
 const { plain } = fc.letrec<{ plain: unknown }>((tie) => ({
   plain: fc.oneof(
     { depthSize: "small" },
@@ -28,7 +28,7 @@ const { plain } = fc.letrec<{ plain: unknown }>((tie) => ({
 }));
 
 describe("strict MessagePack", () => {
-  test("whatever our encoder writes is read back", () => {
+  test("the encoder's output is read back", () => {
     fc.assert(
       fc.property(plain, (value) => {
         const bytes = Uint8Array.from(encode(value));
@@ -89,7 +89,7 @@ describe("strict MessagePack", () => {
     refuses(nested(1_000_000));
   });
 
-  test("a header that claims more than there is, is refused", () => {
+  test("a header that claims more bytes than follow is refused", () => {
     for (const claim of [0xdd, 0xdf, 0xdb, 0xc6]) {
       refuses(bytesOf(claim, 0xff, 0xff, 0xff, 0xff));
       refuses(bytesOf(claim, 0xff, 0xff));
@@ -99,7 +99,7 @@ describe("strict MessagePack", () => {
     refuses(nestedClaims);
   });
 
-  test("every cut of a value is refused, and random bytes give a value or the error, never anything else", () => {
+  test("every truncation is refused, and random bytes give a value or the error, never anything else", () => {
     const whole = encode({ a: [1, "two", Buffer.from("three"), null, 4.5], b: { c: -70_000, d: "x".repeat(300) } });
     for (let length = 0; length < whole.length; length++) refuses(Uint8Array.from(whole.subarray(0, length)));
     fc.assert(
@@ -115,7 +115,7 @@ describe("strict MessagePack", () => {
     );
   });
 
-  test("no key reaches a prototype", () => {
+  test("no key changes a prototype", () => {
     const value = decode(encode(JSON.parse('{"__proto__": {"polluted": true}, "constructor": 1}')));
     assert.equal(({} as { polluted?: boolean }).polluted, undefined);
     assert.equal(Object.getPrototypeOf(value), Object.prototype);

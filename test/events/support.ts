@@ -1,4 +1,4 @@
-/** Builds recorded events at consecutive places, as a writer would. */
+/** Builders of recorded events at consecutive positions, as a writer makes them. */
 import {
   type CardeaEvent,
   decodeEvent,
@@ -38,7 +38,7 @@ export function revoked(session: number, user: number): CardeaEvent {
   return { type: "SessionRevoked", sessionId: sessionId(session), userId: userId(user), reason: "operator" };
 }
 
-/** Encodes, chains and decodes events behind a link. */
+/** Encodes, chains and decodes events after a link. */
 export function record(events: readonly CardeaEvent[], after: Link = genesis): Recorded[] {
   const recorded: Recorded[] = [];
   const versions = new Map<Stream, number>();

@@ -1,5 +1,5 @@
 /**
- * The mutants of the tests still change what they say; `npm run mutate:tests` sees whether their tests fail without the
+ * The mutants of the tests: each quotes existing code. `npm run mutate:tests` checks that their tests fail without the
  * rules.
  */
 import assert from "node:assert/strict";
@@ -11,7 +11,7 @@ import { policyMutants } from "../../scripts/policy-mutants/mutants.ts";
 
 const root = new URL("../../", import.meta.url);
 
-test("every mutant's sentences stand in their files once, and its test exists", () => {
+test("every mutant quotes text that occurs once in its file, and its test exists", () => {
   const wrong = Object.entries(testMutants).flatMap(([name, { changes, test: file }]) => [
     ...(existsSync(new URL(file, root)) ? [] : [`${name}: there is no ${file}`]),
     ...changes
@@ -23,7 +23,7 @@ test("every mutant's sentences stand in their files once, and its test exists", 
   assert.deepEqual(wrong, []);
 });
 
-test("docs/rule-mutants.md has a line for each, and names no mutant that there is not", () => {
+test("docs/rule-mutants.md lists each mutant and no other", () => {
   const page = readFileSync(new URL("docs/rule-mutants.md", root), "utf8");
   const [rules = "", section = ""] = page.split("## Mutants that tests catch");
   const lines = [...section.matchAll(/^\| `([\w-]+)` \|/gm)].map(([, name]) => name);

@@ -45,7 +45,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "A node whose projection differs from the leader's does not count",
     tests: [
-      "test/broker/receipts.test.ts › a node that was found to have another projection is no longer applied in any receipt, until it shows the right one",
+      "test/broker/receipts.test.ts › a node with a diverged projection counts as applied in no receipt until it reports the right digest",
     ],
   },
   {
@@ -101,7 +101,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "**unconfirmed**: neither",
     tests: [
-      "test/broker/receipts.test.ts › time runs out: the receipt names who is missing, and for how long",
+      "test/broker/receipts.test.ts › at its timeout a receipt names the missing node and the time until its fence",
       "test/replication/lease/receipt.test.ts › a receipt will be complete when the last node that it waits for is fenced",
     ],
   },
@@ -115,7 +115,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "The receipt's promise states what follows",
     tests: [
-      "test/console/operator-receipts.test.ts › what was changed says no more than it does: who is removed from a group keeps what other rights give",
+      "test/console/operator-receipts.test.ts › a receipt claims no more than the change does: a person removed from a group keeps access by other rights",
       "test/replication/wire/receipt-jws.test.ts › promises that no byte is carried, and with a fenced node mentions what a kernel may still send",
     ],
   },
@@ -264,15 +264,15 @@ export const sentenceProofs: readonly SentenceProof[] = [
   { says: "**Nothing of your change, where there was none to make.**", untested: "introduces the sentences behind it" },
   {
     says: "gets the newest position of the log",
-    tests: ["test/broker/receipts.test.ts › a revocation of what is revoked already has a receipt too"],
+    tests: ["test/broker/receipts.test.ts › a revocation of an already revoked session has a receipt too"],
   },
   {
     says: "It covers the earlier revocation",
-    tests: ["test/broker/receipts.test.ts › a revocation of what is revoked already has a receipt too"],
+    tests: ["test/broker/receipts.test.ts › a revocation of an already revoked session has a receipt too"],
   },
   {
     says: "To show the earlier one, request its own receipt",
-    tests: ["test/broker/receipts.test.ts › a revocation of what is revoked already has a receipt too"],
+    tests: ["test/broker/receipts.test.ts › a revocation of an already revoked session has a receipt too"],
   },
   { says: "**Nothing of what an upstream did", untested: "names what is not promised" },
   { says: "**Nothing of bytes that have left the machine.**", untested: "names what is not promised" },
@@ -306,14 +306,14 @@ export const sentenceProofs: readonly SentenceProof[] = [
   },
   {
     says: "A person removed from a group keeps what other rights give",
-    tests: ["test/console/operator-receipts.test.ts › who is removed from a group keeps what other rights give"],
+    tests: ["test/console/operator-receipts.test.ts › a person removed from a group keeps access by other rights"],
   },
   { says: "**That the log cannot lose it**", untested: "names what is not promised" },
   {
     says: "Brokers detect lost revocations and record them again",
     tests: [
       "test/integration/failover/asynchronous.test.ts › revocations among them stay in force",
-      "test/broker/takeover.test.ts › revocations that only the broker had read are in the log again after it was put back to before them",
+      "test/broker/takeover.test.ts › revocations that only the broker had read return to the log after a restore to before them",
     ],
   },
   { says: "**That a machine computes as it should.**", untested: "introduces the sentences behind it" },
@@ -355,8 +355,8 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "A broker accepts those only from the key that the node's boot id names",
     tests: [
-      "test/broker/receipts.test.ts › a confirmation forged in another node's name",
-      "test/broker/receipts.test.ts › a goodbye in another node's name lets nobody go",
+      "test/broker/receipts.test.ts › a confirmation that is forged, replayed, altered or of another history does not count",
+      "test/broker/receipts.test.ts › a goodbye in another node's name releases no boot",
     ],
   },
   {

@@ -1,6 +1,6 @@
 /**
- * What configurations said, over the databroker's HTTP API: offered by nodes, kept once, read by operators, and
- * believed of nobody.
+ * Configuration bodies over the databroker's HTTP API: nodes offer them, the broker stores each once, operators read them.
+ * A body must match its hash.
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -95,14 +95,14 @@ test("two nodes with one configuration store one body, and operators read it", a
   assert.deepEqual(await activations(hash), ["proxy-1", "proxy-2", "proxy-1"], "again with the body, and only then");
 });
 
-test("a body that does not belong to its hash, or is none, or is too long, is not taken, and the hash is not recorded with it", async () => {
+test("a body that does not match its hash, is malformed or is too long is refused, and its hash is not recorded", async () => {
   const hash = hashOf('{"true":1}');
   const hostile: readonly Uint8Array[] = [
     packConfigBody('{"false":1}'),
     Buffer.from("no body at all"),
     new Uint8Array(),
     new Uint8Array(configBodyBytesMax + 1),
-    deflateRawSync(Buffer.alloc(configTextBytesMax + 1)), // small until it is unpacked
+    deflateRawSync(Buffer.alloc(configTextBytesMax + 1)), // small until it is inflated
   ];
   for (const body of hostile) {
     const result = await offer("proxy-9", hash, body);
@@ -115,7 +115,7 @@ test("a body that does not belong to its hash, or is none, or is too long, is no
   assert.equal((await offer("proxy-9", hash)).type, "done", "the hash alone is taken as before");
 });
 
-test("nodes learn whether a body is kept, and not what is in it", async () => {
+test("nodes learn whether a body is stored, but not its content", async () => {
   const hash = hashOf('{"for":"operators"}');
   await offer("proxy-3", hash, packConfigBody('{"for":"operators"}'));
   for (const role of ["proxy", "authorize", "authenticate"] as const) {

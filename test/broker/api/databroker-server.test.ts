@@ -75,11 +75,11 @@ type TokenParts = Readonly<{
   expiresAt: number;
   issuer: string;
   algorithm: string;
-  /** What it says of its call; by default what a process would say. */
+  /** The call that the token names; the default is what a process would name. */
   claims: Record<string, unknown>;
 }>;
 
-/** Good for one call, unless its parts say otherwise. */
+/** A token that is valid for one call, unless its parts say otherwise. */
 type TokenOf = (call: ServiceCall) => Promise<string>;
 
 const token =
@@ -120,7 +120,7 @@ const command = (request: CommandRequest, role: Role = "authenticate") =>
 const unpacked = async (response: Response): Promise<Record<string, unknown>> =>
   decode(new Uint8Array(await response.arrayBuffer())) as Record<string, unknown>;
 
-test("the history of streams is for operators: events with the link behind which each stands, and nothing for other roles", async () => {
+test("the history of streams is for operators: each event comes with the link before it, and other roles are refused", async () => {
   const made = await broker.databroker("authenticate").submit(asked(createSession("history-1", "bob")));
   if (made.type !== "done") return assert.fail();
   const client = createBrokerClient({
@@ -141,7 +141,7 @@ test("the history of streams is for operators: events with the link behind which
   assert.equal((await ask("POST", "/v1/history", { role: "operator", body: wrong, headers })).status, 400);
 });
 
-describe("who may speak", () => {
+describe("authentication and roles", () => {
   const now = Math.floor(Date.now() / 1_000);
   const withoutSignature: TokenOf = async (call) => {
     const [, payload] = (await token()(call)).split(".");
@@ -178,7 +178,7 @@ describe("who may speak", () => {
   for (const [what, authorization] of refused) {
     test(`${what}: 401 on every call, in JSON`, async () => {
       for (const [method, path] of calls) {
-        // Not even a body that is too big is looked at.
+        // Not even an oversized body is read.
         const headers = { "content-type": "application/msgpack" };
         const body = method === "POST" ? { body: new Uint8Array(2_000_000), headers } : {};
         const response = await ask(method, path, { authorization, ...body });
@@ -188,7 +188,7 @@ describe("who may speak", () => {
     });
   }
 
-  test("the previous secret's tokens are accepted while it is being replaced", async () => {
+  test("tokens of the previous secret are accepted during a rotation", async () => {
     const authorization = token({ key: serviceTokenKey(previousSecret, "authenticate") });
     assert.equal((await ask("GET", "/v1/status", { authorization })).status, 200);
   });
@@ -198,7 +198,7 @@ describe("who may speak", () => {
     ["GET", `/v1/events?after=${formatLink(genesis)}`, roles],
     ["GET", "/v1/status", roles],
     ["GET", `/v1/receipts/command:${aCommandId()}?wait=none`, ["authenticate", "operator", "broker"]],
-    ["GET", "/v1/sessions/nobody/tokens", ["authenticate", "proxy"]],
+    ["GET", "/v1/sessions/unknown/tokens", ["authenticate", "proxy"]],
   ];
   for (const [method, path, allowed] of table) {
     test(`${method} ${path.split("?")[0]?.slice(0, 40)} is for ${allowed.join(", ")}`, async () => {
@@ -209,7 +209,7 @@ describe("who may speak", () => {
     });
   }
 
-  test("leases are for nodes: the operator gets 403", async () => {
+  test("leases are for nodes: an operator gets 403", async () => {
     const node = new FakeNode("proxy-9");
     const headers = { "content-type": "application/octet-stream" };
     const body = node.sealed("renew", node.renew());
@@ -220,14 +220,14 @@ describe("who may speak", () => {
     await node.goodbye(broker.databroker("proxy"));
   });
 
-  test("a command that the role may not ask for is 403, with the refusal as its answer", async () => {
+  test("a command that the role may not submit is 403, with the refusal in the body", async () => {
     const response = await command(asked(revoke("s1")), "proxy");
     assert.equal(response.status, 403);
     assert.equal((await unpacked(response))["code"], "forbidden");
   });
 });
 
-describe("a token that names its call is good for that call alone", () => {
+describe("a token that names its call is valid for that call alone", () => {
   const proof = (call: ServiceCall, parts: Partial<Parameters<typeof signCall>[1]> = {}) =>
     signCall(call, {
       ...{ cluster, role: "operator", name: "test", secret, clock: systemClock, randomBytes: random },
@@ -237,7 +237,7 @@ describe("a token that names its call is good for that call alone", () => {
   const command = { method: "POST", path: "/v1/commands", body } as const;
   const type = { "content-type": "application/msgpack" };
 
-  test("the call it names is answered, and the answer is sealed for it by a broker of the cluster", async () => {
+  test("the named call is answered, and a broker of the cluster seals the answer for it", async () => {
     for (const call of [command, { method: "GET", path: "/v1/status" } as const]) {
       const { authorization, callId } = await proof(call);
       const sent = "body" in call ? { body: call.body, headers: type } : {};
@@ -254,7 +254,7 @@ describe("a token that names its call is good for that call alone", () => {
     }
   });
 
-  test("another path, another question, another method, another body or none: 401, and counted", async () => {
+  test("another path, query, method or body, or none, is 401 and counted", async () => {
     const before = server.metrics()["callsRefused"] ?? 0;
     const read = { method: "GET", path: "/v1/status" } as const;
     const given: readonly (readonly [ServiceCall, "GET" | "POST", string, Asked])[] = [
@@ -272,20 +272,20 @@ describe("a token that names its call is good for that call alone", () => {
     assert.equal((server.metrics()["callsRefused"] ?? 0) - before, given.length);
   });
 
-  test("what is genuine and not for this call is told so; what is not genuine is told nothing", async () => {
+  test("a genuine token for another call learns the reason; a forged one does not", async () => {
     const { authorization } = await proof({ method: "GET", path: "/v1/status" });
     const other = await ask("GET", "/v1/sessions/s1/tokens", { authorization });
     assert.deepEqual(await other.json(), { error: "unauthenticated", reason: "another-call" });
   });
 
-  test("played back after its minute, or at another cluster's broker, it is refused", async () => {
+  test("a token replayed after its minute, or to another cluster's broker, is refused", async () => {
     const clock = { ...systemClock, wall: () => (Date.now() - 70_000) as UnixMs };
     const read = { method: "GET", path: "/v1/status" } as const;
     for (const late of [await proof(read, { clock }), await proof(read, { cluster: "other" })])
       assert.equal((await ask("GET", "/v1/status", { authorization: late.authorization })).status, 401);
   });
 
-  test("played back within its minute it is refused, whatever it asks, and counted; nothing is carried out or read", async () => {
+  test("a token replayed within its minute is refused and counted, whatever the call; nothing is executed or read", async () => {
     const created = encode(asked(createSession("bound-3", "alice")));
     const node = new FakeNode("proxy-replayed");
     const renew = node.sealed("renew", node.renew());
@@ -323,7 +323,7 @@ describe("a token that names its call is good for that call alone", () => {
     await node.goodbye(broker.databroker("proxy"));
   });
 
-  test("played back at the moment it is under way, it is refused too: a long read is held open once", async () => {
+  test("a token replayed while its call is in progress is refused: a long read is held open once", async () => {
     const head = await broker.databroker("operator").status();
     const path = `/v1/events?after=${formatLink(head.broker.applied)}&wait=500`;
     const { authorization } = await proof({ method: "GET", path });
@@ -331,7 +331,7 @@ describe("a token that names its call is good for that call alone", () => {
     assert.deepEqual(statuses.sort(), [200, 401, 401]);
   });
 
-  test("a call from before this broker began is refused: it may have been carried out by the process that was there", async () => {
+  test("a call from before this broker started is refused: an earlier process may have executed it", async () => {
     const clock = { ...systemClock, wall: () => (Date.now() - 30_000) as UnixMs };
     const another = brokerOn(createMemoryLog());
     const restarted = await startDatabrokerServer({
@@ -350,7 +350,7 @@ describe("a token that names its call is good for that call alone", () => {
     }
   });
 
-  test("another spelling of the path is no way around: nothing under /v1 is answered without a proof of that very text", async () => {
+  test("another spelling of the path needs its own proof: nothing under /v1 is answered without a proof of that exact text", async () => {
     const spellings = [
       "/%761/status",
       "//v1/status",
@@ -376,7 +376,7 @@ describe("a token that names its call is good for that call alone", () => {
     assert.equal(await raw("/v1/status"), 200, "and the proof is still good");
   });
 
-  test("the mark of a call that was handed on is no right: left out or made up, the same is asked of the same leader", async () => {
+  test("the mark of a forwarded call grants nothing: without it or with a forged one, the same leader answers the same", async () => {
     const headers = { [forwardedHeader]: "1" };
     assert.equal((await ask("GET", "/v1/status", { role: "operator", headers })).status, 200);
     assert.equal((await ask("GET", "/v1/status", { authorization: null, headers })).status, 401);
@@ -384,7 +384,7 @@ describe("a token that names its call is good for that call alone", () => {
 });
 
 describe("commands", () => {
-  test("MessagePack in and out; a refusal of the broker's own is an answer, 200", async () => {
+  test("commands are accepted and answered in MessagePack; a refusal by the broker is 200", async () => {
     const request = asked(createSession("wire-1", "alice"));
     const done = await command(request);
     assert.deepEqual([done.status, done.headers.get("content-type")], [200, "application/msgpack"]);
@@ -394,7 +394,7 @@ describe("commands", () => {
     assert.equal((await unpacked(refused))["code"], "conflict");
   });
 
-  test("JSON in and out", async () => {
+  test("commands are accepted and answered in JSON", async () => {
     const headers = { "content-type": "application/json" };
     const body = JSON.stringify(asked(createSession("wire-2", "alice")));
     const response = await ask("POST", "/v1/commands", { body, headers });
@@ -411,7 +411,7 @@ describe("commands", () => {
   const malformed: readonly (readonly [string, string, Uint8Array | string, number])[] = [
     ["no command at all", "application/msgpack", encode({}), 400],
     [
-      "a command of nobody's",
+      "an unknown command",
       "application/msgpack",
       encode({ ...asked(revoke("x")), command: { type: "dropTables" } }),
       400,
@@ -435,7 +435,7 @@ describe("commands", () => {
     ["too much", "application/msgpack", new Uint8Array(1_100_000), 413],
   ];
   for (const [what, type, body, status] of malformed) {
-    test(`${what}: ${status}, and nothing of it is repeated`, async () => {
+    test(`${what}: ${status}, and and the answer quotes nothing of it`, async () => {
       const response = await ask("POST", "/v1/commands", { body, headers: { "content-type": type } });
       assert.equal(response.status, status);
       const text = await response.text();
@@ -443,7 +443,7 @@ describe("commands", () => {
     });
   }
 
-  test("what was asked never stands in the journal: no names, no tokens, no session ids", async () => {
+  test("the broker logs no names, tokens or session ids of a request", async () => {
     await command(asked(createSession("wire-3", "zoe")));
     await ask("GET", "/v1/sessions/wire-3/tokens");
     const journal = written.join("\n");
@@ -453,7 +453,7 @@ describe("commands", () => {
 });
 
 describe("reads", () => {
-  test("a reader of another history is told so, 409", async () => {
+  test("a reader of another history gets 409", async () => {
     const outcome = await broker.databroker("proxy").read(genesis, { limit: 1, waitMs: 0 });
     assert.ok(outcome.type === "page");
     const forged = { ...outcome.page.last, hash: "e".repeat(64) as never };
@@ -462,7 +462,7 @@ describe("reads", () => {
     assert.equal((await unpacked(response))["type"], "forked");
   });
 
-  test("questions that make no sense: 400", async () => {
+  test("malformed queries get 400", async () => {
     for (const path of [
       "/v1/events",
       "/v1/events?after=1.2.3",
@@ -478,11 +478,11 @@ describe("reads", () => {
     assert.equal((await ask("GET", "/v1/snapshots")).status, 404);
   });
 
-  test("tokens of a session, for authenticate; 404 when there are none", async () => {
+  test("authenticate reads a session's tokens; 404 without any", async () => {
     await command(asked(createSession("wire-4", "alice")));
     const tokens = await unpacked(await ask("GET", "/v1/sessions/wire-4/tokens"));
     assert.equal(tokens["accessToken"], "access-wire-4");
-    assert.equal((await ask("GET", "/v1/sessions/nobody/tokens")).status, 404);
+    assert.equal((await ask("GET", "/v1/sessions/unknown/tokens")).status, 404);
   });
 
   test("alive and ready need no token", async () => {
@@ -492,13 +492,13 @@ describe("reads", () => {
     }
   });
 
-  test("what was handed on once is answered here or not at all", async () => {
+  test("a forwarded call is answered here or not at all", async () => {
     const response = await ask("GET", "/v1/status", { headers: { "cardea-forwarded": "1" } });
     assert.equal(response.status, 200);
   });
 });
 
-test("the client of src/replication and this server understand each other, lease and receipt included", async () => {
+test("the client of src/replication works with this server, leases and receipts included", async () => {
   const client = (role: Role) =>
     createBrokerClient({
       ...{ urls: [new URL(server.url)], cluster, role, name: "test", secret },
@@ -524,7 +524,7 @@ test("the client of src/replication and this server understand each other, lease
   }
 });
 
-test("over TLS, with an authority of our own", async () => {
+test("over TLS with a private certificate authority", async () => {
   const { execFileSync } = await import("node:child_process");
   const { mkdtempSync, readFileSync, rmSync } = await import("node:fs");
   const { tmpdir } = await import("node:os");

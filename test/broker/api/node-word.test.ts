@@ -1,7 +1,4 @@
-/**
- * A node's word is its own: what an insider with the enrolment secret cannot say for another node, over the real HTTP
- * API.
- */
+/** Node identity over the real HTTP API: what an insider with the enrolment secret cannot claim for another node. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type Broker, type DatabrokerServer, startDatabrokerServer } from "../../../src/broker/index.ts";
@@ -61,7 +58,7 @@ before(async () => {
 after(stop);
 
 let sessions = 0;
-/** A revocation, and what a receipt says of a node right now. */
+/** Revokes a session. @returns the node's status in a receipt now */
 async function revocation() {
   sessions += 1;
   const id = `word-${sessions}`;
@@ -89,9 +86,9 @@ function said(by: FakeNode, kind: MessageKind, of: FakeNode, enforced: Link): Ui
   }
 }
 
-describe("an insider that enrols a key of its own under the name and boot of a living node", () => {
+describe("an insider that enrols its own key under the name and boot of a live node", () => {
   for (const kind of ["renew", "confirm", "goodbye"] as const) {
-    test(`is refused its ${kind}, and the receipt goes on waiting for the node`, async () => {
+    test(`is refused its ${kind}, and the receipt still waits for the node`, async () => {
       const honest = new FakeNode(`honest-${kind}`);
       await honest.lease(proxy);
       const insider = new FakeNode(honest.node, { boot: honest.boot });
@@ -106,7 +103,7 @@ describe("an insider that enrols a key of its own under the name and boot of a l
     });
   }
 
-  test("is refused by a leader that has not heard the node yet", async () => {
+  test("is refused by a leader that has not heard from the node yet", async () => {
     const honest = new FakeNode("survivor");
     await honest.lease(proxy);
     await stop();
@@ -119,7 +116,7 @@ describe("an insider that enrols a key of its own under the name and boot of a l
     await honest.goodbye(proxy);
   });
 
-  test("holds a lease of its own under that name, which takes nothing from the node", async () => {
+  test("gets its own lease under that name, which does not affect the node's", async () => {
     const honest = new FakeNode("twice");
     await honest.lease(proxy);
     const insider = new FakeNode("twice");
@@ -147,7 +144,7 @@ describe("a boot id of an older build, which commits to no key", () => {
 });
 
 describe("a boot that is named as replaced", () => {
-  test("is still waited for when the claim has no proof, or the proof of another boot", async () => {
+  test("is still awaited if the claim has no proof, or another boot's proof", async () => {
     const honest = new FakeNode("claimed");
     await honest.lease(proxy);
     const { statusOf } = await revocation();
@@ -169,7 +166,7 @@ describe("a boot that is named as replaced", () => {
     await honest.goodbye(proxy);
   });
 
-  test("is still waited for when its proof was signed for a third boot", async () => {
+  test("is still awaited if its proof was signed for a third boot", async () => {
     const honest = new FakeNode("notLeader");
     await honest.lease(proxy);
     const { statusOf } = await revocation();

@@ -1,4 +1,4 @@
-/** What a node says of epochs, and what a process says of others, over the real HTTP API. */
+/** Claims about epochs and other processes over the real HTTP API. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Broker, type DatabrokerServer, startDatabrokerServer } from "../../../src/broker/index.ts";
@@ -45,7 +45,7 @@ const later = (epoch: number): Link => ({
 });
 const metric = (name: string): number => broker.metrics()[name] ?? 0;
 
-test("a later epoch that a node claims is looked up in the store, opened above once, and then seldom", async () => {
+test("a later epoch that a node claims is looked up in the store and opened above once; repeated claims are rate limited", async () => {
   const node = new FakeNode("liar");
   const proxy = as("proxy");
   await node.lease(proxy);
@@ -60,7 +60,7 @@ test("a later epoch that a node claims is looked up in the store, opened above o
   assert.ok(metric("epoch") <= 20_000, String(metric("epoch")));
 });
 
-test("an epoch that a node knows from a credential of a lost history is opened above, too", async () => {
+test("an epoch from a credential of a lost history is opened above too", async () => {
   const ours = metric("epoch");
   await waitFor("a claim to be looked up", async () => {
     const lostEpoch = (ours + 5) as Epoch;
@@ -69,7 +69,7 @@ test("an epoch that a node knows from a credential of a lost history is opened a
   });
 });
 
-test("an epoch far ahead changes nothing: the number cannot be driven to its maximum", async () => {
+test("an epoch far ahead changes nothing, so no claim drives the number to its maximum", async () => {
   const before = { epoch: metric("epoch"), opened: metric("epochsOpened"), refused: metric("epochClaimsRefused") };
   const node = new FakeNode("far-ahead");
   node.enforced = later(Number.MAX_SAFE_INTEGER);
@@ -79,7 +79,7 @@ test("an epoch far ahead changes nothing: the number cannot be driven to its max
   assert.ok(broker.leading());
 });
 
-test("a process activates a configuration in its own name only", async () => {
+test("a process activates a configuration only in its own name", async () => {
   const activate = (nodeId: string) =>
     asked({ type: "activateConfiguration", nodeId: nodeId as never, configHash: "ab" as never });
   const other = await as("proxy", "proxy-7").submit(activate("proxy-8"));
@@ -87,7 +87,7 @@ test("a process activates a configuration in its own name only", async () => {
   assert.equal((await as("proxy", "proxy-7").submit(activate("proxy-7"))).type, "done");
 });
 
-test("an erasure that a node reports as lost destroys nothing", async () => {
+test("an erasure that a node reports as lost destroys no key", async () => {
   const { createSession, user } = await import("../support.ts");
   const authenticate = as("authenticate");
   assert.equal((await authenticate.submit(asked(createSession("kept", "carol")))).type, "done");

@@ -1,4 +1,4 @@
-/** A call comes in once, whatever the clock does and however many there are. */
+/** The replay guard: each call is accepted once, whatever the clock and the load. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createReplayGuard } from "../../../src/broker/api/replay-guard.ts";
@@ -12,14 +12,14 @@ function opened(parts: Partial<Parameters<typeof createReplayGuard>[0]> = {}) {
   };
 }
 
-test("a call is let in once for as long as its proof is good", () => {
+test("a call is accepted once while its proof is valid", () => {
   const seen = opened();
   assert.equal(seen.admit({ id: "a", until: 1_060 }, 1_000), "new");
   assert.equal(seen.admit({ id: "b", until: 1_060 }, 1_000), "new");
   for (const now of [1_000, 1_030, 1_060, 1_065]) assert.equal(seen.admit({ id: "a", until: 1_060 }, now), "replayed");
 });
 
-test("it is forgotten once its proof is over, and is not let in again by a clock that was set back", () => {
+test("a call is forgotten once its proof has expired, and a clock that is set back does not readmit it", () => {
   const seen = opened();
   assert.equal(seen.admit({ id: "a", until: 1_060 }, 1_000), "new");
   assert.equal(seen.admit({ id: "b", until: 1_130 }, 1_070), "new");
@@ -28,12 +28,12 @@ test("it is forgotten once its proof is over, and is not let in again by a clock
   assert.equal(seen.admit({ id: "c", until: 1_071 }, 1_010), "new", "what was made since is not in question");
 });
 
-test("what was made before our time is not let in: another process may have answered it", () => {
+test("a call made before this process started is refused: another process may have answered it", () => {
   assert.equal(opened().admit({ id: "a", issuedAt: 899, until: 959 }, 901), "replayed");
   assert.equal(opened().admit({ id: "a", issuedAt: 900, until: 910 }, 901), "new", "however short its life");
 });
 
-test("it is bounded: when full nothing new comes in, and what was seen stays seen, until proofs end", () => {
+test("the guard is bounded: when full it refuses new calls and forgets none until proofs expire", () => {
   const seen = opened({ callsMax: 2 });
   assert.equal(seen.admit({ id: "a", until: 1_010 }, 1_000), "new");
   assert.equal(seen.admit({ id: "b", until: 1_060 }, 1_000), "new");

@@ -1,4 +1,4 @@
-/** What docs/adr/0011 leaves open: a call that was caught, played at another broker than the one it was meant for. */
+/** Calls that are captured and replayed to another broker, which docs/adr/0011 leaves open. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Broker, type DatabrokerServer, startDatabrokerServer } from "../../../src/broker/index.ts";
@@ -58,7 +58,7 @@ async function caught(call: ServiceCall, role: Role, type = "application/msgpack
   };
 }
 
-test("a command is carried out once in the cluster, whichever brokers it is played at, and in whatever order", async () => {
+test("a command is executed once in the cluster, whichever brokers it is replayed to, in any order", async () => {
   for (const [first, second] of [
     [leader, follower],
     [follower, leader],
@@ -78,7 +78,7 @@ test("a command is carried out once in the cluster, whichever brokers it is play
   }
 });
 
-test("a renew gives one lease: played at another broker it is handed to the leader, who has seen its nonce", async () => {
+test("a renew gives one lease: another broker forwards the replay to the leader, which has seen its nonce", async () => {
   const node = new FakeNode("proxy-caught");
   const renew = node.sealed("renew", node.renew());
   const play = await caught({ method: "POST", path: "/v1/leases", body: renew }, "proxy", "application/octet-stream");
@@ -87,7 +87,7 @@ test("a renew gives one lease: played at another broker it is handed to the lead
   await node.goodbye(leader.broker.databroker("proxy"));
 });
 
-test("a question is answered once more by each other broker, and by none of them twice", async () => {
+test("a read is answered once more by each other broker, and never twice by one", async () => {
   const play = await caught({ method: "GET", path: `/v1/events?after=${formatLink(genesis)}` }, "proxy");
   const statuses: number[] = [];
   for (const broker of [leader, follower, leader, follower]) statuses.push((await play(broker)).status);

@@ -1,4 +1,4 @@
-/** Receipts as they leave a broker over HTTP: signed, dated, and one line for each change for whoever watches. */
+/** Signed receipts over HTTP: their statement, their signature, and the stream of their progress. */
 import assert from "node:assert/strict";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
@@ -86,8 +86,8 @@ async function receiptAt(link: Link, at: Running = leader): Promise<Receipt> {
   }
 }
 
-describe("a receipt says what was changed, in ids, and what that means", () => {
-  test("a revoked session: its id, its command, its place, and which broker answered in which epoch", async () => {
+describe("a receipt names the change by ids, and its effect", () => {
+  test("a revoked session: its id, command and link, and the broker and epoch that answered", async () => {
     await done(createSession("s-1", "alice"));
     const request = asked(revoke("s-1"));
     const result = await leader.broker.databroker("operator").submit(request);
@@ -106,7 +106,7 @@ describe("a receipt says what was changed, in ids, and what that means", () => {
     assert.equal(JSON.stringify(statement).includes("@"), false, "no e-mail");
   });
 
-  test("suspension, all sessions of a user, and removal from a group: no more than each of them does", async () => {
+  test("a suspension, a revocation of all sessions and a removal from a group state exactly their effect", async () => {
     await done(createSession("s-2", "bob", { groupIds: ["eng" as GroupId] }));
     const cases: readonly (readonly [Command, string, RegExp])[] = [
       [
@@ -131,7 +131,7 @@ describe("a receipt says what was changed, in ids, and what that means", () => {
     }
   });
 
-  test("a change of several events is said whole", async () => {
+  test("a change of several events is stated completely", async () => {
     const statement = await statementOf(await receiptAt(await done(createSession("s-3", "carol"))));
     assert.deepEqual(
       statement.changes?.map(({ type }) => type),
@@ -139,7 +139,7 @@ describe("a receipt says what was changed, in ids, and what that means", () => {
     );
   });
 
-  test("what is lost is signed too: nobody can say later that it was complete", async () => {
+  test("a receipt for a lost change is signed too, so that it cannot pass for a complete one", async () => {
     const client = clientOf(leader);
     const receipt = await client.receipt({ type: "command", commandId: aCommandId() }, { wait: "none", timeoutMs: 0 });
     await client.close();
@@ -148,13 +148,13 @@ describe("a receipt says what was changed, in ids, and what that means", () => {
   });
 });
 
-test("a broker that does not lead hands on the question, and the answer comes back as the leader signed it", async () => {
+test("a broker that does not lead forwards the request and returns the leader's signed answer unchanged", async () => {
   const link = await done(createSession("s-4", "dora"));
   const statement = await statementOf(await receiptAt(link, follower));
   assert.equal(statement.broker, "broker-1");
 });
 
-test("somebody who stays silent is named, with the reason and the time at which it is fenced", async () => {
+test("a silent node is named with the reason and the time of its fence", async () => {
   const node = new FakeNode("proxy-silent");
   node.windowMs = 8_000;
   await node.lease(leader.broker.databroker("proxy"));
@@ -178,7 +178,7 @@ for (const [where, at] of [
   ["the leader", () => leader],
   ["another broker", () => follower],
 ] as const) {
-  test(`progress is streamed by ${where}: one line of JSON for each change, the last one signed`, async () => {
+  test(`${where} streams progress: one JSON line per change, the last one signed`, async () => {
     const port = leader.broker.databroker("proxy");
     const nodes = [new FakeNode("proxy-a"), new FakeNode("proxy-b")];
     for (const node of nodes) await node.lease(port);
@@ -204,7 +204,7 @@ for (const [where, at] of [
   });
 }
 
-test("a stream that cannot begin is a status: no right, no such form", async () => {
+test("a stream that cannot start gets a status: no permission, or an unknown format", async () => {
   const ask = async (path: string, role: "operator" | "proxy") =>
     fetch(`${leader.server.url}${path}`, {
       headers: { authorization: await proofOf(path, role), accept: "application/jsonl" },

@@ -1,6 +1,6 @@
 /**
- * Snapshots over real HTTP: what a broker gives to whom, and what a node makes of one that is forged, altered, or
- * breaks off.
+ * Snapshots over real HTTP: which broker sends what to which role, and how a node handles forged, altered and interrupted
+ * ones.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -97,7 +97,7 @@ const load = (node: NodeSnapshots, first: number | null = null) =>
 
 const supplyOf = (folder: SnapshotFolder): SnapshotSupply => supplyFrom(folder, async () => keys);
 
-test("a node with an empty disk has the snapshot and the keys from a broker, and from its own disk the next time", async (t) => {
+test("a node with an empty disk gets snapshot and keys from a broker, and the next time from its own disk", async (t) => {
   const folder = folderOf(t);
   const projection = projectionOf(3_000);
   await saved(folder, projection);
@@ -118,7 +118,7 @@ test("a node with an empty disk has the snapshot and the keys from a broker, and
     assert.equal(statSync(join(own.path, "chunks", name)).mode & 0o077, 0);
 });
 
-test("without a token of this cluster nothing is told; a number, a hash and an id are what they should be", async (t) => {
+test("without a token of this cluster nothing is sent; positions, hashes and ids are validated", async (t) => {
   const folder = folderOf(t);
   await saved(folder, projectionOf(50));
   const url = await served(t, supplyOf(folder));
@@ -135,13 +135,13 @@ test("without a token of this cluster nothing is told; a number, a hash and an i
   assert.equal(await snapshots.manifest(1_000_000 as Position), null);
 });
 
-test("where no broker keeps any, as with a log in memory, a node is told so, and reads the log", async (t) => {
+test("without any snapshot, as with a log in memory, a node gets that answer and reads the log", async (t) => {
   const urls = [await served(t, null), await served(t, null)];
   assert.equal(await load(nodeOf(clientOf(t, urls).snapshots)), null);
   assert.equal((await fetch(new URL("/v1/snapshot", urls[0]))).status, 401);
 });
 
-test("a broker that keeps none, or has only an older one, sends the question on to the next", async (t) => {
+test("a broker without a snapshot, or with an older one, sends the node to the next broker", async (t) => {
   const [empty, full] = [folderOf(t), folderOf(t)];
   await saved(full, projectionOf(200));
   const urls = [await served(t, null), await served(t, supplyOf(empty)), await served(t, supplyOf(full))];
@@ -150,7 +150,7 @@ test("a broker that keeps none, or has only an older one, sends the question on 
   await assert.rejects(load(nodeOf(clientOf(t, urls).snapshots), 10_000), { code: "ERR_REPLICATION_SNAPSHOT_REFUSED" });
 });
 
-test("chunks that somebody asks for without end do not keep others from theirs", async (t) => {
+test("endless requests for chunks by one caller do not block others", async (t) => {
   const folder = folderOf(t);
   await saved(folder, projectionOf(50));
   const waiting: (() => void)[] = [];
@@ -173,7 +173,7 @@ test("chunks that somebody asks for without end do not keep others from theirs",
   await Promise.all(asked);
 });
 
-test("a forged manifest, a chunk of another snapshot, and one with a bit changed are refused, and leave nothing that counts", async (t) => {
+test("a forged manifest, a foreign chunk and a chunk with a flipped bit are refused and leave no usable snapshot", async (t) => {
   const folder = folderOf(t);
   await saved(folder, projectionOf(3_000));
   const real = supplyOf(folder);
@@ -233,7 +233,7 @@ test("a forged manifest, a chunk of another snapshot, and one with a bit changed
   }
 });
 
-test("whoever answers in a broker's place, or changes what it says on the way, is not believed", async (t) => {
+test("an answer from another sender than the broker, or one altered in transit, is refused", async (t) => {
   const folder = folderOf(t);
   await saved(folder, projectionOf(300));
   const url = await served(t, supplyOf(folder));
@@ -256,7 +256,7 @@ test("whoever answers in a broker's place, or changes what it says on the way, i
   assert.ok(client.refused().altered > 0);
 });
 
-test("a fetch that broke off between two chunks goes on where it was, and until then nothing of it counts", async (t) => {
+test("a fetch interrupted between two chunks resumes there, and is unusable until then", async (t) => {
   const folder = folderOf(t);
   const projection = projectionOf(6_000);
   await saved(folder, projection);
@@ -276,7 +276,7 @@ test("a fetch that broke off between two chunks goes on where it was, and until 
   const node = nodeOf(clientOf(t, [await served(t, breaking)]).snapshots, { folder: own });
   await assert.rejects(load(node), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
   assert.deepEqual(await own.list(), { snapshots: [], bad: [] });
-  // The process died while it was writing, and starts anew.
+  // The process died while it was writing, and restarts.
   writeFileSync(join(own.path, "chunks", `${"a".repeat(64)}.77-1.part`), "half a chunk");
   left = 1_000;
   const next = nodeOf(clientOf(t, [await served(t, breaking)]).snapshots, { folder: own });
@@ -287,7 +287,7 @@ test("a fetch that broke off between two chunks goes on where it was, and until 
   assert.ok(readdirSync(join(own.path, "chunks")).every((name) => !name.endsWith(".part")));
 });
 
-/** @returns undefined: the test is skipped, for nothing can be mounted here */
+/** @returns undefined if nothing can be mounted here: the test is skipped */
 async function smallDisk(t: TestContext, size: string): Promise<string | undefined> {
   const disk = mkdtempSync(join(tmpdir(), "cardea-full-disk-"));
   try {
@@ -304,7 +304,7 @@ async function smallDisk(t: TestContext, size: string): Promise<string | undefin
   return disk;
 }
 
-test("a disk that is full keeps what it had; the node serves all the same, and says so", async (t) => {
+test("a full disk keeps its old snapshot; the node still serves and logs the failure", async (t) => {
   const disk = await smallDisk(t, "160k");
   if (disk === undefined) return;
   const own = new SnapshotFolder({ path: disk, open });
@@ -335,7 +335,7 @@ test("a disk that is full keeps what it had; the node serves all the same, and s
   assert.equal(kept?.projection.counts.sessions, 50);
 });
 
-test("what a node denies is known to it after a restart, whatever it begins from; a damaged file is an alarm", async (t) => {
+test("a node knows its denials after a restart, whatever it starts from; a damaged file raises an alarm", async (t) => {
   const deniedFile = join(folderOf(t).path, "denied");
   const nodeAt = (logger: Logger = quiet) => nodeOf(supplyOf(folderOf(t)), { deniedFile, logger });
   const retained = new Set(["session:a", "user:b"] as Stream[]);
@@ -352,7 +352,7 @@ test("what a node denies is known to it after a restart, whatever it begins from
   assert.match(told.join(), /cannot be read/);
 });
 
-test("a disk that is full does not take what a node denies: that is said, the file from before stays, and with room it is written with the next change", async (t) => {
+test("on a full disk a node's denials are not written: it logs that, keeps the older file, and writes with the next change once there is room", async (t) => {
   const disk = await smallDisk(t, "64k");
   if (disk === undefined) return;
   const deniedFile = join(disk, "denied");
@@ -377,7 +377,7 @@ test("a disk that is full does not take what a node denies: that is said, the fi
   assert.equal(errors.length, 1);
 });
 
-test("a broker that does not lead, and a role that may not, take no snapshot on demand", async (t) => {
+test("a broker that does not lead, and a role without permission, take no snapshot on demand", async (t) => {
   const url = await served(t, supplyOf(folderOf(t)));
   await assert.rejects(clientOf(t, [url]).takeSnapshot(), { code: "ERR_REPLICATION_BROKER_REFUSED" });
   await assert.rejects(clientOf(t, [url], "operator").takeSnapshot(), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });

@@ -1,4 +1,4 @@
-/** What a broker makes of the end of a session that was lost with the word about its person. */
+/** Reasserted revocations of sessions that were lost together with the event about their person. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { performCommand } from "../../../src/broker/commands/catalog.ts";
@@ -34,7 +34,7 @@ const ended = (id: string): LostTightening => toLostSession(cut, { sessionId: id
 
 class Broker {
   readonly ledger = new Projection();
-  /** The last place of the epoch of the cut, in the log that survived. */
+  /** The last position of the epoch of the cut, in the surviving log. */
   endOfEpoch = 0 as Position;
 
   do(request: CommandRequest): string {
@@ -64,21 +64,21 @@ class Broker {
   }
 }
 
-test("a session that was lost with its cut is not created once more behind the cut that came back", () => {
+test("a session that was lost with its cut cannot be created again after the reasserted cut", () => {
   const broker = new Broker();
   assert.deepEqual(broker.report(cut, ended("s1")), ["UserSessionsRevoked", "SessionRevoked"]);
   assert.equal(broker.do(asked(createSession("s1", "alice"))), "conflict");
   assert.match(broker.do(asked(createSession("s2", "alice"))), /SessionCreated/, "the person may sign in again");
 });
 
-test("one that was created once more before the cut came back is ended", () => {
+test("a session that was created again before the cut was reasserted is revoked", () => {
   const broker = new Broker();
   assert.match(broker.do(asked(createSession("s1", "alice"))), /SessionCreated/);
   assert.deepEqual(broker.report(cut, ended("s1")), ["UserSessionsRevoked", "SessionRevoked"]);
   assert.equal(broker.ledger.sessionStatus("s1" as SessionId).status, "revoked");
 });
 
-test("one that the cut ends in this log too needs no event of its own", () => {
+test("a session that the cut also ends in this log needs no event of its own", () => {
   const broker = new Broker();
   broker.do(asked(createSession("s1", "alice")));
   broker.endOfEpoch = broker.ledger.applied.position;
@@ -86,7 +86,7 @@ test("one that the cut ends in this log too needs no event of its own", () => {
   assert.equal(broker.ledger.sessionStatus("s1" as SessionId).status, "revoked");
 });
 
-test("everybody who reports a session of a cut makes one command of it, and another session makes another", () => {
+test("all reports of one session of a cut make one command; another session makes another", () => {
   const idOf = (event: LostTightening): string | undefined =>
     reassertionsIn({ type: "reassertTightenings", events: [event] })[0]?.commandId;
   assert.equal(idOf(ended("s1")), idOf({ ...ended("s1"), recordedAt: (now + 1) as UnixMs }));

@@ -28,7 +28,7 @@ const now = Date.now() as UnixMs;
 const vaultKey = new Uint8Array(32).fill(1);
 const group = (name: string): GroupId => name as GroupId;
 
-/** A ledger that carries commands out, as the leader does, one at a time. */
+/** A broker state that executes commands one at a time, as the leader does. */
 class Bench {
   readonly ledger = new Projection();
   readonly keys = new Map<UserId, PersonKey>();
@@ -56,7 +56,7 @@ class Bench {
     return performCommand(this.ledger, asked(command), tools);
   }
 
-  /** Carries it out and folds what it comes to. */
+  /** Executes the command and folds its events. */
   do(command: Command): readonly CardeaEvent[] {
     const performed = this.ask(command);
     assert.equal(performed.type, "changes", JSON.stringify(performed));
@@ -81,7 +81,7 @@ const types = (events: readonly CardeaEvent[]) => events.map(({ type }) => type)
 const codeOf = (performed: Performed) => (performed.type === "refused" ? performed.code : performed.type);
 
 describe("createSession", () => {
-  test("the first session of a person records who they are, sealed, under a key of their own", () => {
+  test("the first session of a person records their profile, sealed under their own key", () => {
     const bench = new Bench();
     const performed = bench.ask(createSession("s1", "alice"));
     assert.equal(performed.type, "changes");
@@ -100,7 +100,7 @@ describe("createSession", () => {
     );
   });
 
-  test("a second session of the same person with the same profile says nothing new of them, and makes no second key", () => {
+  test("a second session with the same profile records no new profile and makes no second key", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice"));
     const performed = bench.ask(createSession("s2", "alice"));
@@ -108,7 +108,7 @@ describe("createSession", () => {
     assert.deepEqual(types(bench.do(createSession("s2", "alice"))), ["SessionCreated"]);
   });
 
-  test("a session of somebody who is as before repeats the very bytes of their profile, so that copies keep them once", () => {
+  test("a session with an unchanged profile repeats its bytes exactly, so that copies store them once", () => {
     const bench = new Bench();
     const [first] = bench.do(createSession("s1", "alice")).filter((event) => event.type === "SessionCreated");
     const [second] = bench.do(createSession("s2", "alice")).filter((event) => event.type === "SessionCreated");
@@ -123,7 +123,7 @@ describe("createSession", () => {
     assert.deepEqual(types(bench.do(createSession("s2", "alice", { profile }))), ["UserUpserted", "SessionCreated"]);
   });
 
-  test("claimed groups are recorded when they differ from what the provider said before, and only then", () => {
+  test("claimed groups are recorded only if they differ from the provider's last claim", () => {
     const bench = new Bench();
     const groupIds = [group("eng"), group("ops")];
     assert.ok(types(bench.do(createSession("s1", "alice", { groupIds }))).includes("UserGroupsReplaced"));
@@ -138,7 +138,7 @@ describe("createSession", () => {
     assert.deepEqual(types(bench.do(createSession("s4", "alice", { groupIds: null }))), ["SessionCreated"]);
   });
 
-  test("above the limit the oldest sessions make room", () => {
+  test("above the limit the oldest sessions are revoked", () => {
     const bench = new Bench();
     for (const id of ["s1", "s2", "s3"]) bench.do(createSession(id, "alice", { maxSessionsPerUser: 3 }));
     const events = bench.do(createSession("s4", "alice", { maxSessionsPerUser: 2 }));
@@ -148,7 +148,7 @@ describe("createSession", () => {
     assert.equal(bench.ledger.sessionStatus(session("s4")).status, "active");
   });
 
-  test("expired and revoked sessions take no room", () => {
+  test("expired and revoked sessions do not count towards the limit", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice", { expiresAt: (now + 1_000) as UnixMs }));
     bench.do(createSession("s2", "alice"));
@@ -159,7 +159,7 @@ describe("createSession", () => {
 
   const refusals: readonly (readonly [string, (bench: Bench) => Command, string])[] = [
     ["a session id that exists", () => createSession("s1", "alice"), "conflict"],
-    ["a session id that exists for somebody else", () => createSession("s1", "bob"), "conflict"],
+    ["a session id of another user", () => createSession("s1", "bob"), "conflict"],
     [
       "a session id that was revoked",
       (bench) => {
@@ -213,7 +213,7 @@ describe("createSession", () => {
 describe("a command from the wire", () => {
   const request = (command: Command): unknown => ({ ...asked(command) });
 
-  test("every text of it is well-formed and without control characters", () => {
+  test("its texts must be well-formed and free of control characters", () => {
     const good = createSession("s1", "alice");
     assert.doesNotThrow(() => parseCommandRequest(request(good)));
     for (const bad of ["a\u0000", "a\nb", "\ud800", "\udc00a"]) {
@@ -256,7 +256,7 @@ describe("a recorded refresh", () => {
     return openVault(performed.changes.vault[0], [vaultKey]);
   };
 
-  test("the intent changes nothing that builds of any level fold, and marks the vault entry", () => {
+  test("the intent changes no projection of any level, and marks the vault entry", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice", { groupIds: [group("eng")] }));
     const before = bench.ledger.session(session("s1"));
@@ -269,14 +269,14 @@ describe("a recorded refresh", () => {
     assert.deepEqual(bench.ledger.session(session("s1")), before);
   });
 
-  test("of all intents for one vault entry the log accepts one", () => {
+  test("the log accepts one intent per vault entry", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice"));
     bench.do(start(1));
     assert.equal(codeOf(bench.ask(start(1))), "conflict");
   });
 
-  test("its tokens are written behind that intent alone, and end it", () => {
+  test("new tokens are accepted only for that intent, and complete it", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice"));
     assert.equal(codeOf(bench.ask(keep(2))), "conflict", "before the intent");
@@ -288,7 +288,7 @@ describe("a recorded refresh", () => {
     assert.equal(codeOf(bench.ask(keep(2))), "conflict", "a late answer does not replace newer tokens");
   });
 
-  test("nothing is recorded for a session that is over", () => {
+  test("nothing is recorded for a session that has ended", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice"));
     bench.do(revoke("s1"));
@@ -312,7 +312,7 @@ describe("refreshSession", () => {
     };
   };
 
-  test("claims and tokens are replaced whole", () => {
+  test("claims and tokens are replaced completely", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice", { groupIds: [group("eng"), group("ops")] }));
     const profile = { ...createSession("s1", "alice").profile, claims: { team: ["blue"] } };
@@ -323,7 +323,7 @@ describe("refreshSession", () => {
     assert.equal(performed.changes.vault[0]?.version, 2);
   });
 
-  test("an unchanged person is only marked as refreshed", () => {
+  test("an unchanged profile only marks the session as refreshed", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice"));
     assert.deepEqual(types(bench.do(refresh("s1"))), ["SessionRefreshed"]);
@@ -332,7 +332,7 @@ describe("refreshSession", () => {
   const cut: Command = { type: "revokeUserSessions", userId: user("alice"), reason: "operator" };
   const somebodyElse = { ...createSession("s1", "alice").profile, subject: "mallory" };
   const refusals: readonly (readonly [string, readonly Command[], Command, string])[] = [
-    ["a session nobody knows", [], refresh("s9"), "not-found"],
+    ["an unknown session", [], refresh("s9"), "not-found"],
     ["a revoked session", [revoke("s1")], refresh("s1"), "conflict"],
     ["a session cut with all of its user's", [cut], refresh("s1"), "conflict"],
     [
@@ -370,8 +370,8 @@ describe("revokeSession", () => {
     bench.do(revoke("s1"));
     assert.equal(bench.ledger.sessionStatus(session("s1")).status, "revoked");
   });
-  test("refused: a session nobody knows", () => assert.equal(codeOf(new Bench().ask(revoke("s1"))), "not-found"));
-  test("nothing to do: a session that is revoked, by itself or with its user", () => {
+  test("refused: an unknown session", () => assert.equal(codeOf(new Bench().ask(revoke("s1"))), "not-found"));
+  test("nothing to do: a session that is already revoked, by itself or with its user", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice"));
     bench.do(createSession("s2", "alice"));
@@ -387,7 +387,7 @@ describe("users", () => {
     type === "suspendUser" ? { type, userId: user(userId), reason: "left" } : { type, userId: user(userId) };
   const cut: Command = { type: "revokeUserSessions", userId: user("alice"), reason: "operator" };
 
-  /** From a state, a command comes to this. */
+  /** State before, command, expected result. */
   const table: readonly (readonly [readonly Command[], Command, string])[] = [
     [[], cut, "UserSessionsRevoked"],
     [[cut], cut, "nothing"],
@@ -401,14 +401,14 @@ describe("users", () => {
     [[], about("eraseUser"), "UserErased"],
     [[about("suspendUser")], about("eraseUser"), "UserErased"],
     [[about("eraseUser")], about("eraseUser"), "nothing"],
-    [[], about("suspendUser", "nobody"), "not-found"],
-    [[], about("restoreUser", "nobody"), "not-found"],
-    [[], about("eraseUser", "nobody"), "not-found"],
-    [[], { type: "revokeUserSessions", userId: user("nobody"), reason: "operator" }, "not-found"],
+    [[], about("suspendUser", "unknown"), "not-found"],
+    [[], about("restoreUser", "unknown"), "not-found"],
+    [[], about("eraseUser", "unknown"), "not-found"],
+    [[], { type: "revokeUserSessions", userId: user("unknown"), reason: "operator" }, "not-found"],
   ];
   for (const [before, command, expected] of table) {
     const state = before.map(({ type }) => type).join(", ") || "a session";
-    test(`after ${state}: ${command.type} of ${"userId" in command ? command.userId : ""} comes to ${expected}`, () => {
+    test(`after ${state}: ${command.type} of ${"userId" in command ? command.userId : ""} gives ${expected}`, () => {
       const bench = new Bench();
       bench.do(createSession("s1", "alice"));
       for (const each of before) bench.do(each);
@@ -418,7 +418,7 @@ describe("users", () => {
     });
   }
 
-  test("erasing destroys the person's key and every token with the same events", () => {
+  test("an erasure destroys the person's key and every token in the same batch", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice"));
     bench.do(createSession("s2", "alice"));
@@ -428,7 +428,7 @@ describe("users", () => {
     assert.deepEqual(performed.changes.vaultRemoved, ["s1", "s2"]);
   });
 
-  test("a restored person is not given their old sessions back", () => {
+  test("a restored person does not get old sessions back", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice"));
     bench.do(about("suspendUser"));
@@ -468,7 +468,7 @@ describe("groups", () => {
     assert.equal(bench.ask(change([], [])).type, "nothing");
   });
 
-  test("an operator's removal excludes, even somebody whom only the provider claims, and stays until an operator adds them", () => {
+  test("an operator's removal excludes a person, even one that only the provider claims, until an operator adds them", () => {
     const bench = people();
     bench.do(createSession("s3", "alice", { groupIds: [group("eng")] }));
     bench.do(change([], ["alice"]));
@@ -482,11 +482,11 @@ describe("groups", () => {
   });
 
   const refusals: readonly (readonly [string, Command, string])[] = [
-    ["somebody unknown is added", change(["nobody"], []), "not-found"],
-    ["somebody unknown is removed", change(["alice"], ["nobody"]), "not-found"],
-    ["somebody is both added and removed", change(["alice"], ["alice"]), "invalid"],
-    ["members are removed from a group nobody knows", change([], ["alice"], "operator", "nogroup"), "not-found"],
-    ["a group nobody knows is removed", { type: "removeGroup", groupId: group("nogroup") }, "not-found"],
+    ["an unknown user is added", change(["unknown"], []), "not-found"],
+    ["an unknown user is removed", change(["alice"], ["unknown"]), "not-found"],
+    ["a user is both added and removed", change(["alice"], ["alice"]), "invalid"],
+    ["members are removed from an unknown group", change([], ["alice"], "operator", "nogroup"), "not-found"],
+    ["an unknown group is removed", { type: "removeGroup", groupId: group("nogroup") }, "not-found"],
   ];
   for (const [what, command, code] of refusals) {
     test(`refused: ${what}`, () => assert.equal(codeOf(people().ask(command)), code));
@@ -505,7 +505,7 @@ describe("groups", () => {
 });
 
 describe("sweep and configuration", () => {
-  test("only what is really past its expiry leaves, whatever was asked", () => {
+  test("the sweep ends only sessions that are past their expiry, whatever was requested", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice", { expiresAt: (now + 1_000) as UnixMs }));
     bench.do(createSession("s2", "alice"));
@@ -517,7 +517,7 @@ describe("sweep and configuration", () => {
     assert.equal(bench.ledger.sessionStatus(session("s2")).status, "active");
   });
 
-  test("a level is finalized once nobody stands in its way, and never lowered", () => {
+  test("a level is finalized once no process blocks it, and is never lowered", () => {
     const bench = new Bench();
     const finalize = (level: number): Command => ({ type: "finalizeUpgrade", level });
     bench.unready = ["proxy-1 (version 1) reads level 1", "broker broker-2 (version 1) reads level 1"];
@@ -526,14 +526,14 @@ describe("sweep and configuration", () => {
       "conflict",
       "level 2 is not finalized: proxy-1 (version 1) reads level 1; broker broker-2 (version 1) reads level 1",
     ]);
-    assert.equal(bench.ask(finalize(1)).type, "nothing", "what was finalized needs nobody");
+    assert.equal(bench.ask(finalize(1)).type, "nothing", "a finalized level needs no further process");
     bench.unready = [];
     assert.deepEqual(types(bench.do(finalize(2))), ["UpgradeFinalized"]);
     assert.equal(bench.ledger.level, 2);
     for (const level of [1, 2]) assert.equal(bench.ask(finalize(level)).type, "nothing");
   });
 
-  test("a configuration is recorded when the node runs another one than before", () => {
+  test("a configuration is recorded when the node activates a different one", () => {
     const bench = new Bench();
     const activate: Command = {
       type: "activateConfiguration",
@@ -546,7 +546,7 @@ describe("sweep and configuration", () => {
     assert.equal(bench.ask({ ...activate, configHash: "bb" as ConfigHash }).type, "changes");
   });
 
-  test("a body is recorded with the event that names it, once", () => {
+  test("a body is recorded once, with the event that names it", () => {
     const bench = new Bench();
     const configHash = "aa" as ConfigHash;
     const body = packConfigBody("{}");

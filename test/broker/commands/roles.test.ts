@@ -1,4 +1,4 @@
-/** docs/roles.md shows what the code allows. */
+/** The documented roles against the code. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -33,7 +33,7 @@ test("no role of a node lifts, erases or creates anything", () => {
   assert.deepEqual([commands.restoreUser, commands.eraseUser], [["operator"], ["operator"]]);
 });
 
-test("an activation is in the caller's own name, or comes through a regional broker", () => {
+test("an activation is in the caller's own name, or forwarded by a regional broker", () => {
   const command = { type: "activateConfiguration", nodeId: "proxy-1" as never, configHash: "ab" as never } as const;
   assert.equal(
     refuseActivation(command, "proxy-1", () => false),

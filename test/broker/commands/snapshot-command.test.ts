@@ -1,3 +1,4 @@
+/** The command that announces a snapshot. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
@@ -11,13 +12,13 @@ const request = (parts: object = {}) => ({
   command: { type: "recordSnapshot" as const, position: 7 as Position, manifestHash: "a".repeat(64) as Hash, ...parts },
 });
 
-test("only a duty of the leader may say that there is a snapshot", () => {
+test("only a duty of the leader may announce a snapshot", () => {
   assert.equal(refuseCommand("duty", request()), undefined);
   for (const role of ["broker", "proxy", "authorize", "authenticate", "operator"] as const)
     assert.match(refuseCommand(role, request()) ?? "", /may not/);
 });
 
-test("what it says of the snapshot is read whole or not at all", () => {
+test("an announcement is parsed completely or refused", () => {
   assert.deepEqual(parseCommandRequest(request()).command, request().command);
   assert.throws(() => parseCommandRequest(request({ manifestHash: "x" })));
   assert.throws(() => parseCommandRequest(request({ position: -1 })));

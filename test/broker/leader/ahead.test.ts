@@ -1,6 +1,6 @@
 /**
- * Ahead: what comes while a commit is in flight is carried out behind it, and nothing of that is told, sent or kept but
- * on what was written.
+ * Batches made ahead: commands that arrive while a commit is in flight are executed behind it. Nothing of them is
+ * answered, sent or kept unless the previous batch was written.
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
@@ -30,7 +30,7 @@ import {
   wrapLog,
 } from "../support.ts";
 
-/** The log, one append of which is held until it is let go, and then comes to what is said. */
+/** A log that can hold one append until it is released, with the given outcome. */
 function holding(log: EventLog) {
   const appended: AppendBatch[] = [];
   const laidOut: AppendBatch[] = [];
@@ -59,7 +59,7 @@ function holding(log: EventLog) {
     appended,
     laidOut,
     mostUnderWay: () => most,
-    /** Holds the next append. @returns lets it go; with an outcome it is not written */
+    /** Holds the next append. @returns a function that releases it; with an outcome, it is not written */
     hold(): (outcome?: AppendOutcome) => void {
       const { promise, resolve } = Promise.withResolvers<AppendOutcome | undefined>();
       held = { promise };
@@ -73,9 +73,9 @@ type World = ReturnType<typeof holding> &
     broker: Broker;
     store: EventLog;
     submit: (request: CommandRequest) => Promise<CommandResult>;
-    /** Submits, and waits until it has been carried out behind the batch in flight. */
+    /** Submits commands, and waits until they are executed behind the batch in flight. */
     behind: (...requests: readonly CommandRequest[]) => Promise<Promise<CommandResult>[]>;
-    /** An append that is held, with this command in it. */
+    /** Holds an append that contains this command. */
     inFlight: (
       request: CommandRequest,
     ) => Promise<Readonly<{ answer: Promise<CommandResult>; letGo: (outcome?: AppendOutcome) => void }>>;
@@ -93,13 +93,13 @@ async function withHeld(
     const role = ["suspendUser", "eraseUser"].includes(request.command.type) ? "operator" : "authenticate";
     return broker.databroker(role).submit(request);
   };
-  const taken = () => waitFor("it to be carried out", () => broker.metrics()["commandsWaiting"] === 0);
+  const taken = () => waitFor("the command to be executed", () => broker.metrics()["commandsWaiting"] === 0);
   try {
     await run({
       ...{ ...held, broker, store, submit },
       async behind(...requests) {
         const answers = requests.map(submit);
-        await waitFor("them to have come", () => (broker.metrics()["commandsOpen"] ?? 0) > requests.length);
+        await waitFor("the commands to arrive", () => (broker.metrics()["commandsOpen"] ?? 0) > requests.length);
         await taken();
         return answers;
       },
@@ -107,7 +107,7 @@ async function withHeld(
         const before = held.appended.length;
         const letGo = held.hold();
         const answer = submit(request);
-        await waitFor("it to be in flight", () => held.appended.length > before);
+        await waitFor("the append to be in flight", () => held.appended.length > before);
         return { answer, letGo };
       },
     });
@@ -117,7 +117,7 @@ async function withHeld(
 }
 
 const isDone = (result: CommandResult) => result.type === "done";
-/** Every event of the log, checked to be one chain, and no command in two places. */
+/** Every event of the log, checked to be one chain without a repeated command. */
 async function wholeLog(store: EventLog) {
   const outcome = await store.read(genesis, 10_000);
   const events = outcome.type === "page" ? decodeEvents(outcome.page.entries, genesis) : assert.fail();
@@ -127,7 +127,7 @@ async function wholeLog(store: EventLog) {
 }
 
 describe("a batch made ahead", () => {
-  test("what comes while a commit is in flight goes with the next one, of which there is one at a time", () =>
+  test("commands that arrive while a commit is in flight go with the next one; one is prepared at a time", () =>
     withHeld(async ({ inFlight, behind, appended, mostUnderWay, store }) => {
       const first = await inFlight(asked(createSession("s0", "alice")));
       const answers = await behind(...["s1", "s2", "s3"].map((id) => asked(createSession(id, `user-${id}`))));
@@ -141,7 +141,7 @@ describe("a batch made ahead", () => {
       await wholeLog(store);
     }));
 
-  test("nothing of it, nor of the batch in flight, is published or answered before its own commit", async () => {
+  test("neither it nor the batch in flight is published or answered before its own commit", async () => {
     const fanout = createLocalFanout({ logger: quiet });
     const open = createBrokerOpener({ cluster, secrets: [secret] });
     const published: number[] = [];
@@ -163,7 +163,7 @@ describe("a batch made ahead", () => {
       await waitFor("the first to be in flight", () => held.appended.length === 1);
       const start = published.length;
       const second = submit("s1");
-      await waitFor("the second to be carried out", () => broker.metrics()["commandsWaiting"] === 0);
+      await waitFor("the second to be executed", () => broker.metrics()["commandsWaiting"] === 0);
       assert.deepEqual([published.length, told], [start, []]);
       const letSecond = held.hold();
       letFirst();
@@ -187,7 +187,7 @@ describe("a batch made ahead", () => {
     ["found versions that had moved", { type: "version-conflict", streams: [] }],
     ["found the head elsewhere", { type: "head-moved", head: genesis }],
   ] as const) {
-    test(`behind a batch that ${what}, it is thrown away and made anew: what had been made is never sent`, () =>
+    test(`behind a batch that ${what}, it is discarded and made again; the discarded batch is never sent`, () =>
       withHeld(async ({ inFlight, behind, appended, store }) => {
         const first = await inFlight(asked(createSession("s0", "alice")));
         const answers = await behind(asked(createSession("s1", "bob")), asked(createSession("s2", "carol")));
@@ -202,7 +202,7 @@ describe("a batch made ahead", () => {
       }));
   }
 
-  test("a batch that was fenced leaves nothing behind: those who wait go to whoever leads", () => {
+  test("a fenced batch leaves nothing behind: its callers are sent to the new leader", () => {
     const store = sharedLog();
     return withHeld(
       async ({ inFlight, behind, appended, broker }) => {
@@ -225,7 +225,7 @@ describe("a batch made ahead", () => {
     );
   });
 
-  test("a command that could see the change of the batch in flight waits for the one after it; another does not", () =>
+  test("a command that could observe the batch in flight waits for the batch after; others do not", () =>
     withHeld(async ({ submit, inFlight, behind, appended, store }) => {
       assert.ok(isDone(await submit(asked(createSession("s0", "alice")))));
       const suspended = await inFlight(asked({ type: "suspendUser", userId: user("alice"), reason: "left" }));
@@ -239,7 +239,7 @@ describe("a batch made ahead", () => {
       assert.equal((await folded(store)).session("s1" as never), undefined);
     }));
 
-  test("what the batch in flight held up is in the next one, and does not lose its turn to another beat", async () => {
+  test("commands that the batch in flight held up go into the next one, before another beat", async () => {
     const writes: string[] = [];
     const slowly = <T>(what: string, write: () => Promise<T>): Promise<T> => {
       writes.push(what);
@@ -257,7 +257,7 @@ describe("a batch made ahead", () => {
       async ({ inFlight, behind }) => {
         const first = await inFlight(asked(createSession("s0", "alice")));
         const from = writes.length;
-        const answers = await behind(asked(createSession("s1", "alice")), asked(revoke("nobody")));
+        const answers = await behind(asked(createSession("s1", "alice")), asked(revoke("unknown")));
         first.letGo();
         const results = await Promise.all([first.answer, ...answers]);
         assert.deepEqual(
@@ -273,7 +273,7 @@ describe("a batch made ahead", () => {
     );
   });
 
-  test("a revocation of a session that is being made right now revokes it", () =>
+  test("a revocation of a session whose creation is in flight revokes it", () =>
     withHeld(async ({ inFlight, behind, store }) => {
       const first = await inFlight(asked(createSession("s0", "alice")));
       const [revoked] = await behind(asked(revoke("s0")));
@@ -283,10 +283,10 @@ describe("a batch made ahead", () => {
       assert.equal((await folded(store)).sessionStatus("s0" as never).status, "revoked");
     }));
 
-  test("a refusal that was found ahead is answered, once a write that began after it has shown that it still holds", () =>
+  test("a refusal made ahead is answered once a later write has confirmed that the broker still leads", () =>
     withHeld(async ({ inFlight, behind }) => {
       const first = await inFlight(asked(createSession("s0", "alice")));
-      const [refused] = await behind(asked(revoke("nobody")));
+      const [refused] = await behind(asked(revoke("unknown")));
       let answered = false;
       void refused?.then(() => {
         answered = true;
@@ -297,24 +297,24 @@ describe("a batch made ahead", () => {
       assert.equal((await refused)?.type, "refused");
     }, sharedLog()));
 
-  test("a large one is laid out before its turn, and is the very one that is appended then", () =>
+  test("a large batch is encoded before its turn, and exactly that one is appended", () =>
     withHeld(async ({ inFlight, behind, appended, laidOut, store }) => {
       const first = await inFlight(asked(createSession("s0", "alice")));
       const requests = Array.from({ length: 300 }, (_, n) => asked(createSession(`n${n}`, `user-${n}`)));
       const answers = await behind(...requests);
-      await waitFor("it to be laid out", () => laidOut.length > 0);
+      await waitFor("the batch to be encoded", () => laidOut.length > 0);
       first.letGo();
       assert.ok((await Promise.all(answers)).every(isDone));
       assert.equal(appended[1], laidOut[0]);
       assert.equal((await folded(store)).counts.sessions, 301);
     }));
 
-  test("a large one that was laid out behind a batch that came to nothing is made anew", () =>
+  test("a large batch that was encoded behind a failed one is made again", () =>
     withHeld(async ({ inFlight, behind, appended, laidOut, store }) => {
       const first = await inFlight(asked(createSession("s0", "alice")));
       const requests = Array.from({ length: 300 }, (_, n) => asked(createSession(`n${n}`, `user-${n}`)));
       const answers = await behind(...requests);
-      await waitFor("it to be laid out", () => laidOut.length > 0);
+      await waitFor("the batch to be encoded", () => laidOut.length > 0);
       first.letGo({ type: "unavailable", cause: "down" });
       assert.equal((await first.answer).type, "unavailable");
       assert.ok((await Promise.all(answers)).every(isDone));
@@ -323,7 +323,7 @@ describe("a batch made ahead", () => {
       assert.equal((await folded(store)).counts.sessions, 300);
     }));
 
-  test("a broker that is told to stop writes what it has made ahead", async () => {
+  test("a stopping broker writes the batch that it has made ahead", async () => {
     const store = createMemoryLog();
     const held = holding(store);
     const broker = brokerOn(held.log);
@@ -332,7 +332,7 @@ describe("a batch made ahead", () => {
     const first = port.submit(asked(createSession("s0", "alice")));
     await waitFor("the first to be in flight", () => held.appended.length === 1);
     const second = port.submit(asked(createSession("s1", "bob")));
-    await waitFor("the second to be carried out", () => broker.metrics()["commandsWaiting"] === 0);
+    await waitFor("the second to be executed", () => broker.metrics()["commandsWaiting"] === 0);
     const stopped = broker.stop();
     letGo();
     assert.deepEqual((await Promise.all([first, second])).map(isDone), [true, true]);

@@ -34,16 +34,16 @@ describe("command queue", () => {
     const [a, b, revocation] = [normal("a"), normal("b"), urgent("c")];
     assert.deepEqual(queueOf(a, b, revocation).take(10), [revocation, a, b]);
   });
-  test("but never one on the same stream", () => {
+  test("a tightening command never overtakes one on the same stream", () => {
     const [a, b, revocation] = [normal("a"), normal("b"), urgent("b")];
     assert.deepEqual(queueOf(a, b, revocation).take(10), [a, b, revocation]);
   });
-  test("nor one whose reading it would change", () => {
+  test("a tightening command never overtakes one whose reads it would change", () => {
     const reader: QueuedCommand = { ...normal("a"), access: { reads: ["session:g"], writes: ["session:a"] } };
     const revocation = urgent("g");
     assert.deepEqual(queueOf(reader, revocation).take(10), [reader, revocation]);
   });
-  test("what is given back stands in front again, and a tightening command that came meanwhile lines up behind it", () => {
+  test("returned commands go to the front again, before a tightening command that arrived meanwhile", () => {
     const [a, b, onA, onC] = [normal("a"), normal("b"), urgent("a"), urgent("c")];
     const queue = queueOf(a);
     const taken = queue.take(10);
@@ -57,7 +57,7 @@ describe("command queue", () => {
     assert.equal(taken.length, 7);
     assert.equal(taken.filter((each) => !each.urgent).length, 1);
   });
-  test("it is bounded by number and by bytes", () => {
+  test("the queue is bounded by number and by bytes", () => {
     assert.equal(new CommandQueue({ commandsMax: 1, bytesMax: 100 }).offer(normal("a")), true);
     const full = new CommandQueue({ commandsMax: 1, bytesMax: 100 });
     full.offer(normal("a"));
@@ -68,7 +68,7 @@ describe("command queue", () => {
     assert.equal(heavy.offer(normal("c")), true);
   });
 
-  test("whatever is taken and given back, commands on one stream come out in the order in which they came in", () => {
+  test("commands on one stream leave in their order of arrival, whatever is taken and returned", () => {
     const op = fc.oneof(
       fc.record({ op: fc.constant("offer" as const), stream: fc.constantFrom("a", "b", "c"), urgent: fc.boolean() }),
       fc.record({ op: fc.constant("batch" as const), max: fc.integer({ min: 1, max: 4 }), back: fc.nat(7) }),
@@ -82,7 +82,7 @@ describe("command queue", () => {
             queue.offer(each.urgent ? urgent(each.stream) : normal(each.stream));
             continue;
           }
-          // As the leader does: what meets something of the batch, or something held, is held.
+          // As in the leader: a command that conflicts with the batch, or with a held command, is held.
           const used = new AccessSet();
           const held = new AccessSet();
           const back: QueuedCommand[] = [];

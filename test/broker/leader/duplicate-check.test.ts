@@ -1,6 +1,7 @@
 /**
- * A command that was carried out before is answered with its own place, whatever server was asked: what the log's table
- * of commands names is a position, and another history may have something else there, or nothing.
+ * Repeated commands: an executed command is answered with its own position, whatever server answers.
+ *
+ * The log's table of commands names a position, where another history may hold another event, or none.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -20,12 +21,12 @@ const commandId = aCommandId();
 const again = asked(revoke("s1"), { commandId });
 
 /**
- * A log in which the session was created and revoked, the place of that, and one that another command made before it.
+ * A log in which a session was created and revoked, the position of that, and one of another command before it.
  */
 async function logWithRevoked(): Promise<Readonly<{ log: EventLog; revoked: Link; created: Link }>> {
   const log = createMemoryLog();
   const broker = brokerOn(log);
-  await waitFor("it leads", () => broker.leading());
+  await waitFor("the broker to lead", () => broker.leading());
   const created = linkIn(await submitTo(broker, asked(createSession("s1", "ada"))));
   const revoked = linkIn(await submitTo(broker, again));
   await submitTo(broker, asked(createSession("s2", "bob")));
@@ -42,14 +43,14 @@ function linkIn(result: CommandResult): Link {
   return result.type === "done" ? result.link : genesis;
 }
 
-/** Who has just come to lead is asked once more for what was done. */
+/** Repeats an executed command to a new leader. */
 async function askedOf(
   log: EventLog,
   parts: Partial<EventLog>,
 ): Promise<Readonly<{ result: CommandResult; head: Link }>> {
   const broker = brokerOn(wrapLog(log, parts));
   try {
-    await waitFor("it leads", () => broker.leading());
+    await waitFor("the broker to lead", () => broker.leading());
     const result = await submitTo(broker, again);
     return { result, head: (await log.observe()).head };
   } finally {
@@ -57,24 +58,24 @@ async function askedOf(
   }
 }
 
-test("a command that is repeated to the next leader has its own place", async () => {
+test("a command that is repeated to the next leader gets its own position", async () => {
   const { log, revoked } = await logWithRevoked();
   assert.deepEqual(linkIn((await askedOf(log, {})).result), revoked);
 });
 
-test("what stands at the place that a server names must be the command's own: another one's is no answer", async () => {
+test("an event of another command at the named position is not accepted as the answer", async () => {
   const { log, created } = await logWithRevoked();
   const { result } = await askedOf(log, { findCommand: async () => ({ first: created.position, count: 1 }) });
   assert.equal(result.type, "unavailable");
 });
 
-test("a place beyond where the leader stands is not called done there, though the log shows nothing at it", async () => {
+test("a position beyond the leader's applied head is not answered as done, though the log has no event there", async () => {
   const { log } = await logWithRevoked();
   const { result } = await askedOf(log, { findCommand: async () => ({ first: 1_000 as Position, count: 1 }) });
   assert.equal(result.type, "unavailable");
 });
 
-test("whose event retention has let go of is done where the leader stands, which is behind it", async () => {
+test("a command whose event retention has dropped is answered with the leader's applied head, which is later", async () => {
   const { log, revoked } = await logWithRevoked();
   const { result, head } = await askedOf(log, {
     linkAt: async (position) => (position < revoked.position ? undefined : log.linkAt(position)),

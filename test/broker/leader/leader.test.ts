@@ -65,7 +65,7 @@ async function eventsOf(log: EventLog) {
   const outcome = await log.read(genesis, 10_000);
   return outcome.type === "page" ? decodeEvents(outcome.page.entries, genesis) : assert.fail();
 }
-/** How often each command stands in the log: never in two places. */
+/** The number of runs of events per command in the log: never two. */
 async function timesWritten(log: EventLog): Promise<ReadonlyMap<string, number>> {
   const runs = new Map<string, number>();
   let last: string | null = null;
@@ -77,7 +77,7 @@ async function timesWritten(log: EventLog): Promise<ReadonlyMap<string, number>>
 }
 
 describe("group commit", () => {
-  test("64 callers at once share commits, each gets the place of its own events, and nothing is lost or doubled", async () => {
+  test("64 concurrent callers share commits, each gets the link of its own events, and nothing is lost or repeated", async () => {
     const log = createMemoryLog();
     let appends = 0;
     const counting = faulty(log, () => {
@@ -103,7 +103,7 @@ describe("group commit", () => {
     });
   });
 
-  test("the answer comes after the events are in the log, and after they were published, signed and linked", async () => {
+  test("the answer follows the commit and the publication of the signed, linked batch", async () => {
     const log = createMemoryLog();
     const fanout = createLocalFanout({ logger: quiet });
     const open = createBrokerOpener({ cluster, secrets: [secret] });
@@ -125,7 +125,7 @@ describe("group commit", () => {
     );
   });
 
-  test("where every commit takes longer than a beat may wait, commands are carried out all the same, and so are beats", async () => {
+  test("commands and beats both proceed where every commit takes longer than a beat may wait", async () => {
     const log = createMemoryLog();
     const slow = <T>(write: () => Promise<T>): Promise<T> =>
       new Promise((resolve) => setTimeout(() => resolve(write()), 30));
@@ -153,7 +153,7 @@ describe("group commit", () => {
     );
   });
 
-  test("a revocation overtakes what waits for a slow commit, but not the session's own creation", async () => {
+  test("a revocation overtakes commands that wait for a slow commit, but not its session's creation", async () => {
     const log = createMemoryLog();
     const { promise: gate, resolve: release } = Promise.withResolvers<void>();
     const order: string[] = [];
@@ -182,7 +182,7 @@ describe("group commit", () => {
     });
   });
 
-  test("two commands that would see each other's change are never decided on the same head", async () => {
+  test("two commands that would observe each other's change are never decided on the same head", async () => {
     const log = createMemoryLog();
     await withBroker(log, async (broker) => {
       const port = broker.databroker("authenticate");
@@ -200,7 +200,7 @@ describe("group commit", () => {
 });
 
 describe("command ids", () => {
-  test("the same id at the same moment is carried out once, and both callers get the one answer", async () => {
+  test("concurrent submissions of one id are executed once, and both callers get the same answer", async () => {
     const log = createMemoryLog();
     await withBroker(log, async (broker) => {
       const port = broker.databroker("authenticate");
@@ -212,7 +212,7 @@ describe("command ids", () => {
     });
   });
 
-  test("a retry that reaches another leader later is answered with the first answer, whatever it would come to now", async () => {
+  test("a retry that reaches a later leader gets the first answer, whatever the command would give now", async () => {
     const log = createMemoryLog();
     const create = asked(createSession("s1", "alice"));
     const refused = asked(createSession("s1", "bob"));
@@ -253,7 +253,7 @@ describe("outcomes", () => {
     });
   });
 
-  test("an indeterminate commit that did not commit is carried out in the next epoch", async () => {
+  test("an indeterminate commit that did not commit is executed in the next epoch", async () => {
     const log = createMemoryLog();
     const fault = faulty(log, (_, nth) => (nth === 1 ? indeterminate() : undefined));
     await withBroker(fault, async (broker) => {
@@ -279,7 +279,7 @@ describe("outcomes", () => {
     }
   });
 
-  test("a command whose batches never come to anything is neither success nor failure", async () => {
+  test("a command whose batches never get an outcome is reported as neither success nor failure", async () => {
     const log = createMemoryLog();
     await withBroker(faulty(log, indeterminate), async (broker) => {
       const result = await broker.databroker("authenticate").submit(asked(createSession("s1", "alice")));
@@ -288,7 +288,7 @@ describe("outcomes", () => {
     });
   });
 
-  test("a store that is down is said at once, and nothing is pretended", async () => {
+  test("an unavailable store is reported at once, and no success is claimed", async () => {
     const log = createMemoryLog();
     let down = true;
     const fault = faulty(log, async () => (down ? { type: "unavailable", cause: "down" } : (undefined as never)));
@@ -302,7 +302,7 @@ describe("outcomes", () => {
     });
   });
 
-  test("with the store gone a broker says that it is not ready, turns commands away soon, and goes on when it is back", async (t) => {
+  test("without its store a broker is not ready, refuses commands soon, and continues when the store is back", async (t) => {
     const store = sharedLog();
     let down = false;
     const gone = <T>(question: () => Promise<T>): Promise<T> =>
@@ -321,18 +321,18 @@ describe("outcomes", () => {
       await port.submit(asked(createSession("s0", "alice")));
       assert.deepEqual(broker.ready(), { ready: true, reasons: [] });
       down = true;
-      await waitFor("it to be noticed", () => !broker.ready().ready);
+      await waitFor("the broker to be unready", () => !broker.ready().ready);
       const request = asked(createSession("s1", "alice"));
       const began = performance.now();
       assert.equal((await port.submit(request)).type, "unavailable");
       t.diagnostic(`turned away after ${Math.round(performance.now() - began)} ms`);
       down = false;
-      await waitFor("it to be back", () => broker.ready().ready);
+      await waitFor("the broker to be ready", () => broker.ready().ready);
       assert.ok(isDone(await port.submit(request)));
     });
   });
 
-  test("fenced in the middle of a batch: it is never success there, and is carried out when the seat is taken back", async () => {
+  test("a batch fenced half way is never reported as success, and is executed when the broker leads again", async () => {
     const log = createMemoryLog();
     let fence = true;
     const fault = faulty(log, async (batch) => {
@@ -348,7 +348,7 @@ describe("outcomes", () => {
     });
   });
 
-  test("a leader that fails over a batch after its commit leaves nobody waiting for ever: the next epoch answers", async () => {
+  test("a leader that fails after a batch's commit leaves no caller waiting: the next epoch answers", async () => {
     const log = createMemoryLog();
     const quietFanout = createLocalFanout({ logger: quiet });
     let failing = false;
@@ -365,7 +365,7 @@ describe("outcomes", () => {
     await withBroker(
       log,
       async (broker) => {
-        await waitFor("it leads", () => broker.leading());
+        await waitFor("the broker to lead", () => broker.leading());
         failing = true;
         const request = asked(createSession("s1", "alice"));
         assert.ok(isDone(await broker.databroker("authenticate").submit(request)));
@@ -375,7 +375,7 @@ describe("outcomes", () => {
     );
   });
 
-  test("a head that moved: the epoch is opened again and the ledger brought to it", async () => {
+  test("after a moved head the epoch is reopened and the broker's state catches up", async () => {
     const log = createMemoryLog();
     const fault = faulty(log, async (batch, nth) =>
       nth === 1 ? { type: "head-moved", head: batch.last } : (undefined as never),
@@ -391,7 +391,7 @@ describe("outcomes", () => {
     await withBroker(log, async (broker) => {
       assert.ok(isDone(await broker.databroker("authenticate").submit(known)));
     });
-    // The ledger is made to forget: another session under the id of a command that was carried out.
+    // The broker's state is made to forget: another session under the id of an executed command.
     const again = { ...asked(createSession("s9", "zoe")), commandId: known.commandId };
     await withBroker(log, async (broker) => {
       const port = broker.databroker("authenticate");
@@ -407,7 +407,7 @@ describe("outcomes", () => {
     });
   });
 
-  test("a stream that is further than was known: its version is learnt and the batch written anew", async () => {
+  test("a stream with a newer version than known: the version is learnt and the batch written again", async () => {
     const log = createMemoryLog();
     let lies = 1;
     const fault = wrapLog(log, {
@@ -423,13 +423,13 @@ describe("outcomes", () => {
     });
   });
 
-  test("a session id that has left the projection is still refused: its stream remembers", async () => {
+  test("a session id that has left the projection is still refused, because its stream exists", async () => {
     const log = createMemoryLog();
     await withBroker(
       log,
       async (broker) => {
         const port = broker.databroker("authenticate");
-        const soon = Date.now() + 2_000; // room for a busy machine to get it in
+        const soon = Date.now() + 2_000; // time for a busy machine to create it
         assert.ok(isDone(await port.submit(asked(createSession("s1", "alice", { expiresAt: soon as never })))));
         await waitFor("the session to expire", () => Date.now() > soon);
         await waitFor("the sweep", async () => (await folded(log)).session(session("s1")) === undefined);
@@ -440,7 +440,7 @@ describe("outcomes", () => {
     );
   });
 
-  test("a queue that is full says so", async () => {
+  test("a full queue refuses commands", async () => {
     const log = createMemoryLog();
     const { promise: gate, resolve: release } = Promise.withResolvers<void>();
     await withBroker(
@@ -458,7 +458,7 @@ describe("outcomes", () => {
     );
   });
 
-  test("random faults: every answer of success is in the log exactly once, and no refusal is", async () => {
+  test("under random faults every acknowledged command is in the log exactly once, and no refused one is", async () => {
     let seed = 12_345;
     const next = () => {
       seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31;
@@ -505,8 +505,8 @@ describe("outcomes", () => {
   });
 });
 
-describe("what a broker keeps", () => {
-  test("tokens are sealed in the vault, given to those who sign in and who forward them, and gone with the session", async () => {
+describe("a broker's stored data", () => {
+  test("tokens are sealed in the vault, readable by authenticate and proxy, and deleted with the session", async () => {
     const log = createMemoryLog();
     await withBroker(log, async (broker) => {
       const port = broker.databroker("authenticate");
@@ -522,7 +522,7 @@ describe("what a broker keeps", () => {
     });
   });
 
-  test("a page comes with the keys of the people it speaks of, but for those who were erased", async () => {
+  test("a page carries the keys of the people in it, except erased ones", async () => {
     const log = createMemoryLog();
     await withBroker(log, async (broker) => {
       const port = broker.databroker("authenticate");
@@ -537,7 +537,7 @@ describe("what a broker keeps", () => {
     });
   });
 
-  test("a reader at the head waits until there is more", async () => {
+  test("a reader at the head waits for new events", async () => {
     const log = createMemoryLog();
     await withBroker(log, async (broker) => {
       const port = broker.databroker("authenticate");
@@ -551,7 +551,7 @@ describe("what a broker keeps", () => {
     });
   });
 
-  test("expired sessions leave by the sweep; a duty runs while this broker leads, one run at a time, and is told to stop", async () => {
+  test("the sweep ends expired sessions; a duty runs while this broker leads, one run at a time, and is stopped", async () => {
     const log = createMemoryLog();
     let [running, most, runs, told] = [0, 0, 0, false];
     const duty: NonNullable<BrokerOptions["duties"]>[number] = {
@@ -604,7 +604,7 @@ describe("what a broker keeps", () => {
     );
   });
 
-  test("a person whose key does not open is left alone: nothing is sealed under a key that nobody would keep", async () => {
+  test("a person whose key does not open is left unchanged: nothing is sealed under an unstored key", async () => {
     const log = createMemoryLog();
     await withBroker(log, async (broker) => {
       await broker.databroker("authenticate").submit(asked(createSession("s1", "alice")));
@@ -624,7 +624,7 @@ describe("what a broker keeps", () => {
   });
 });
 
-test("a role may ask for what is its own, and for nothing else", async () => {
+test("each role may submit its own commands and no others", async () => {
   await withBroker(createMemoryLog(), async (broker) => {
     const create = createSession("s1", "alice");
     const configuration = { type: "activateConfiguration", nodeId: "n" as never, configHash: "aa" as never } as const;

@@ -1,4 +1,4 @@
-/** Who stands in the way of a level, and what is refused before it. */
+/** The readiness check before a level is finalized: which processes block it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { StepContext } from "../../../src/broker/core/step-context.ts";
@@ -17,11 +17,11 @@ const peer = (brokerId: string, reads: number) => ({
   heardAt: 0 as MonotonicMs,
 });
 
-test("nobody stands in the way of what everybody reads", () => {
+test("no process blocks a level that all of them read", () => {
   assert.deepEqual(unreadyFor(2, { ...everybody, lessees: [lessee({})], peers: [peer("broker-2", 3)] }), []);
 });
 
-test("whoever reads less is named: the leader, a node, another broker", () => {
+test("each process that reads a lower level is named: the leader, a node, another broker", () => {
   const all = unreadyFor(3, { ...everybody, lessees: [lessee({})], peers: [peer("broker-2", 1)] });
   assert.deepEqual(all, [
     "the leading broker reads level 2",
@@ -30,19 +30,19 @@ test("whoever reads less is named: the leader, a node, another broker", () => {
   ]);
 });
 
-test("a node that an earlier leader granted to, and that has said nothing since, is waited for until it is fenced", () => {
+test("a silent node with a grant of an earlier leader blocks until it is fenced", () => {
   assert.match(unreadyFor(2, { ...everybody, lessees: [lessee({ renew: null })] })[0] ?? "", /proxy-1 .* another 4 s/);
   assert.deepEqual(unreadyFor(2, { ...everybody, lessees: [lessee({ renew: null, fencedInMs: 0 })] }), []);
   const old = { renew: { version: "1", reads: 1 }, fencedInMs: 0 };
   assert.deepEqual(unreadyFor(2, { ...everybody, lessees: [lessee(old)] }), [], "who is fenced permits nothing");
 });
 
-test("a leader that has just begun cannot know who else is there", () => {
+test("a new leader cannot know yet which other processes exist", () => {
   assert.match(unreadyFor(2, { ...everybody, ledForMs: peerSilentMsMax - 1 })[0] ?? "", /has led for only 5 s/);
   assert.deepEqual(unreadyFor(2, { ...everybody, ledForMs: Number.POSITIVE_INFINITY }), [], "alone on its log");
 });
 
-test("a broker tells the others of itself once a second, is there while it does, and never counts itself", () => {
+test("a broker announces itself once a second, counts as present while it does, and never counts itself", () => {
   const context = new StepContext(1_000);
   const own = { brokerId: "broker-1" as BrokerId, version: "1", reads: 2 };
   const peers = new BrokerPresences(context, own);

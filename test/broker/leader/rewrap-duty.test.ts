@@ -1,6 +1,6 @@
 /**
- * Keys of people are brought under the present secret while the previous one is still there, and no sooner is it said
- * that it may go.
+ * The rewrap duty: brings people's keys under the current secret while the previous one is configured, and reports when
+ * the previous one may be removed.
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
@@ -26,7 +26,7 @@ const under = (key: WrappedKey, secret: Uint8Array): boolean => {
   }
 };
 
-/** A table of keys, and a duty on it. */
+/** A table of keys with a rewrap duty. */
 function bench(keys: readonly WrappedKey[], secrets = { secret: now, previousSecret: before }) {
   const table = new Map(keys.map((key) => [key.userId, key]));
   const said: string[] = [];
@@ -54,7 +54,7 @@ function bench(keys: readonly WrappedKey[], secrets = { secret: now, previousSec
   return { table, said, writes, duty, run };
 }
 
-test("page by page, every key under the previous secret, and no other; then it says that the secret may go", async () => {
+test("rewraps every key under the previous secret, and no other, page by page; then reports that the secret may be removed", async () => {
   const keys = [
     ...Array.from({ length: 1_200 }, (_, n) => wrapped(n, before)),
     ...Array.from({ length: 30 }, (_, n) => wrapped(2_000 + n, now)),
@@ -75,7 +75,7 @@ test("page by page, every key under the previous secret, and no other; then it s
   assert.equal(said.length, count, "once");
 });
 
-test("the keys themselves stay: what was sealed with them opens as before", async () => {
+test("the keys themselves stay, so sealed data still opens", async () => {
   const one = person(1);
   const { table, run } = bench([wrapKey(one, personKeyWrap(before), randomBytes(12))]);
   await run(0);
@@ -85,7 +85,7 @@ test("the keys themselves stay: what was sealed with them opens as before", asyn
   assert.deepEqual(Buffer.from(key.keyId), one.keyId);
 });
 
-test("a key that opens under neither secret is left alone, counted, and told once", async () => {
+test("a key that opens under neither secret is left unchanged, counted and logged once", async () => {
   const { table, said, duty, run } = bench([wrapped(1, lost), wrapped(2, before)]);
   const [strange] = table.values();
   await run(0);
@@ -95,7 +95,7 @@ test("a key that opens under neither secret is left alone, counted, and told onc
   assert.equal(said.filter((one) => one.includes("neither")).length, 1);
 });
 
-test("two brokers with the secrets the other way round come to rest once both have the same file", async () => {
+test("two brokers with swapped secrets converge once both have the same configuration", async () => {
   const one = bench([wrapped(1, before), wrapped(2, before)]);
   await one.run(0);
   const turned = bench([...one.table.values()], { secret: before, previousSecret: now });
@@ -111,7 +111,7 @@ test("two brokers with the secrets the other way round come to rest once both ha
   assert.ok([...again.table.values()].every((key) => under(key, now)));
 });
 
-test("a broker that leads no more stops in between", async () => {
+test("a deposed broker stops between two pages", async () => {
   const over = new AbortController();
   over.abort();
   const { writes, duty, run } = bench([wrapped(1, before)]);

@@ -1,10 +1,11 @@
+/** The peer addresses that brokers gossip. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { PeerAddresses } from "../../../src/broker/peers/peer-addresses.ts";
 
 const [a, b, c] = ["https://a", "https://b", "https://c"] as const;
 
-test("everybody who was heard of is told, but not oneself, and nobody where there is no address of one's own", () => {
+test("a broker gossips every known peer except itself, and nothing without an address of its own", () => {
   const neighbours = new PeerAddresses(a);
   neighbours.add(a, 0, "direct");
   neighbours.add(b, 0, "direct");
@@ -16,7 +17,7 @@ test("everybody who was heard of is told, but not oneself, and nobody where ther
   assert.deepEqual(alone.known(1), []);
 });
 
-test("others are told only of those who have spoken, and who has gone is forgotten, whoever still names it", () => {
+test("only peers heard directly are gossiped, and a departed peer is forgotten even if others still name it", () => {
   const neighbours = new PeerAddresses(a);
   neighbours.add(b, 0, "direct");
   neighbours.add(c, 0, "reported");
@@ -28,7 +29,7 @@ test("others are told only of those who have spoken, and who has gone is forgott
   assert.deepEqual([neighbours.direct(99_999), neighbours.known(100_000)], [[b], []]);
 });
 
-test("a bounded number of them is kept", () => {
+test("the number of addresses is bounded", () => {
   const neighbours = new PeerAddresses(a);
   for (let n = 0; n < 100; n++) neighbours.add(`https://b-${n}`, 0, "direct");
   assert.equal(neighbours.known(1).length, 32);

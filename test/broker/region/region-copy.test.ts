@@ -1,4 +1,4 @@
-/** The copy of the log on a regional broker's disk: right or gone, never half of one history and half of another. */
+/** The copy of the log on a regional broker's disk: correct or discarded, never a mixture of two histories. */
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -29,7 +29,7 @@ function withCopy(act: (copy: RegionCopy, path: string) => void): void {
   }
 }
 
-test("pages come back as they were, in pages of any size, and survive a restart", () =>
+test("stored events are read unchanged in pages of any size, and survive a restart", () =>
   withCopy((copy, path) => {
     copy.take(pageOf(log, 0, 25));
     assert.equal(copy.follow(pageOf(log, 25, 40)), true);
@@ -48,7 +48,7 @@ test("pages come back as they were, in pages of any size, and survive a restart"
     another.close();
   }));
 
-test("events that do not stand right behind what is here are not taken, and those that do not chain change nothing", () =>
+test("events that do not follow the copy's head are refused, and events that do not chain change nothing", () =>
   withCopy((copy) => {
     copy.take(pageOf(log, 0, 10));
     assert.equal(copy.follow(pageOf(log, 12, 20)), false, "a gap");
@@ -57,7 +57,7 @@ test("events that do not stand right behind what is here are not taken, and thos
     assert.deepEqual(copy.head, log.linkAt(10));
   }));
 
-test("what a page of the home region contradicts is gone, and the page is there", () =>
+test("events that a page of the home region contradicts are replaced by the page", () =>
   withCopy((copy) => {
     copy.take(pageOf(log, 0, 40));
     const fork = log.fork(20).open(2);
@@ -70,7 +70,7 @@ test("what a page of the home region contradicts is gone, and the page is there"
     assert.deepEqual([copy.base, copy.head], [other.linkAt(10), other.linkAt(30)], "from a place that was not here");
   }));
 
-test("a reader beyond the copy, of another history, or behind its base is told so", () =>
+test("a reader beyond the copy, of another history or before its base gets that answer", () =>
   withCopy((copy) => {
     copy.take(pageOf(log, 10, 30));
     assert.equal(copy.read(log.linkAt(35), 10).type, "ahead");
@@ -89,7 +89,7 @@ const damages: Readonly<Record<string, (path: string, size: number) => void>> = 
   "no SQLite file": (path, size) => writeFileSync(path, Buffer.alloc(size, "x")),
 };
 for (const [what, damage] of Object.entries(damages)) {
-  test(`a copy that is ${what} is named and begun anew, and takes pages again; a whole one is kept`, () => {
+  test(`a copy that is ${what} is reported and restarted, and accepts pages again; a whole one is kept`, () => {
     using folder = new TemporaryFolder("region-damage");
     const path = join(folder.path, "region.sqlite");
     const said: string[] = [];
@@ -126,7 +126,7 @@ test("the mark of leases by age outlives a crash", () => {
   folder.remove();
 });
 
-test("a mark that cannot be written is an error with its place, and does not stand; with a place for it, it does", () => {
+test("a mark that cannot be written is an error that names the file, and is not in force; once it can be written, it is", () => {
   using folder = new TemporaryFolder("age-mark");
   const path = join(folder.path, "away", "mark");
   const mark = openAgeMark(path);

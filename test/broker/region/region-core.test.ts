@@ -1,7 +1,4 @@
-/**
- * The core of a regional broker, step by step: what it answers without the leader, what its disk holds before that, and
- * what it confirms.
- */
+/** The core of a regional broker, step by step: answers without the leader, the order of disk writes, confirmations. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SimCopyStore } from "../../../chaos/sim/sim-copy-store.ts";
@@ -31,7 +28,7 @@ const noBroker: HomeAnswer = { type: "unavailable", error: new Error("no broker 
 
 type AnswerTo<Type extends RegionEffect["type"]> = Extract<RegionEffect, { type: Type }>;
 
-/** A core, the time, and the broker's own copy and lease, which a test moves by hand. */
+/** A core with a clock, and with the broker's own copy and lease, which a test controls. */
 class Region {
   now = 100_000;
   applied: Link = log.linkAt(20);
@@ -69,7 +66,7 @@ class Region {
     return effects;
   }
 
-  /** Time passes, and a wake-up that is due comes. */
+  /** Advances time and delivers a wake-up that is due. */
   pass(ms: number): readonly RegionEffect[] {
     this.now += ms;
     return this.feed({ type: "woke" });
@@ -132,15 +129,15 @@ function leased(): Region {
   return region;
 }
 
-test("no grant by age leaves before the age mark is on the disk, and all that waited leave then", () => {
+test("no grant by age is sent before the age mark is on the disk; then all waiting ones are sent", () => {
   const region = new Region();
   assert.deepEqual(typesOf(region.renew()), ["keepMark"]);
-  assert.deepEqual(typesOf(region.renew()), [], "the mark is asked for once");
+  assert.deepEqual(typesOf(region.renew()), [], "the mark is requested once");
   assert.deepEqual(answersIn(region.feed({ type: "markKept" })), ["grantByAge", "grantByAge"]);
   assert.deepEqual(answersIn(region.renew()), ["grantByAge"], "the mark is there");
 });
 
-test("a disk that does not take the mark costs the nodes their leases by age, until it does", () => {
+test("while the disk does not store the mark, nodes get no leases by age", () => {
   const region = new Region();
   region.renew();
   assert.deepEqual(answersIn(region.feed({ type: "markNotKept", reason: "no space left on device" })), ["unavailable"]);
@@ -157,7 +154,7 @@ test("the mark stays while a lease by age counts, and while this boot has no lea
   assert.equal(region.all("clearMark").length, 1);
 
   const next = new Region("on the disk");
-  assert.equal(next.replaces, "nobody", "the leader has to wait for what the boot before granted");
+  assert.equal(next.replaces, "nobody", "the leader has to wait for the grants of the previous boot");
   next.lease = null;
   next.confirm(log.linkAt(20));
   assert.equal(next.all("clearMark").length, 0);
@@ -167,7 +164,7 @@ test("the mark stays while a lease by age counts, and while this boot has no lea
   assert.equal(new Region().replaces, "last boot");
 });
 
-test("goodbye is withheld while a lease by age counts, and nothing is granted by age once the process stops", () => {
+test("the goodbye is withheld while a lease by age counts, and a stopping process grants nothing by age", () => {
   const region = leased();
   assert.deepEqual(region.feed({ type: "stopping" }), [{ type: "leave", goodbye: "withhold" }]);
   const idle = new Region();
@@ -182,7 +179,7 @@ test("a renew that waits for the disk when the process stops is answered, withou
   assert.deepEqual(answersIn(region.feed({ type: "markKept" })), []);
 });
 
-test("a change counts as enforced once every node with a lease by age has confirmed it, or holds that lease no more", () => {
+test("a change counts as enforced once every node with a lease by age has confirmed it, or its lease has expired", () => {
   const region = leased();
   region.applied = log.linkAt(21);
   assert.deepEqual(typesOf(region.feed({ type: "changed", id: 7, link: log.linkAt(20), rebuilt: false })), []);
@@ -198,7 +195,7 @@ test("a change counts as enforced once every node with a lease by age has confir
   assert.deepEqual(silent.all("enforced"), [{ type: "enforced", id: 8 }]);
 });
 
-test("what a node has confirmed of a history that its region has left does not count in the one that it was rebuilt to", () => {
+test("confirmations of a history that the region has left do not count in the new one", () => {
   const region = leased();
   region.confirm(log.linkAt(20));
   assert.deepEqual(typesOf(region.feed({ type: "changed", id: 1, link: log.linkAt(20), rebuilt: false })), [
@@ -207,7 +204,7 @@ test("what a node has confirmed of a history that its region has left does not c
   assert.deepEqual(typesOf(region.feed({ type: "changed", id: 2, link: log.linkAt(20), rebuilt: true })), []);
 });
 
-test("a message is forwarded while the home region answers; its answer is the node's, and after a second the region answers alone", () => {
+test("a message is forwarded while the home region answers; after a second without an answer the region answers alone", () => {
   const region = new Region();
   region.feed({ type: "homeReachable" });
   region.renew();
@@ -245,14 +242,14 @@ test("a boot that the leader refuses gets no lease by age; one that no broker an
   assert.deepEqual(answersIn(other.feed({ type: "markKept" })), ["grantByAge"]);
 });
 
-test("a node speaks for itself alone, in its own role", () => {
+test("a node speaks only for itself, in its own role", () => {
   const region = new Region();
   assert.deepEqual(answersIn(region.renew({ node: "proxy-2" as NodeId })), ["refused"]);
   assert.deepEqual(answersIn(region.renew({ boot: "boot-2" as BootId })), ["refused"]);
   assert.deepEqual(answersIn(region.renew({ role: "broker" })), ["refused"]);
 });
 
-test("news of a fork reaches the broker's own copy though the disk is full, and the lost suffix is dropped when it takes it", () => {
+test("a fork reaches the broker's own projection though the disk is full, and the lost suffix is dropped once it can be", () => {
   const region = new Region();
   const survivor = log.fork(10).open(2);
   region.feed({ type: "ownReadAsked", id: 1, after: log.linkAt(20), limit: 100, waitMs: 0 });
@@ -270,7 +267,7 @@ test("news of a fork reaches the broker's own copy though the disk is full, and 
   assert.equal(region.copy.head.position, 0);
 });
 
-test("a page that does not chain is the reader's failure, and changes nothing", () => {
+test("a page that does not chain fails the read and changes nothing", () => {
   const region = new Region();
   region.feed({ type: "ownReadAsked", id: 1, after: log.linkAt(20), limit: 100, waitMs: 0 });
   const page = { ...pageOf(log, 20, 25), entries: [Uint8Array.of(1)] };
@@ -280,7 +277,7 @@ test("a page that does not chain is the reader's failure, and changes nothing", 
   assert.deepEqual(region.copy.head, log.linkAt(20));
 });
 
-test("the copy keeps a delivery once the broker's projection has applied it, and not before", () => {
+test("the copy stores a delivery once the broker's projection has applied it, and not before", () => {
   const region = new Region();
   const { entries, previous, last } = pageOf(log, 20, 25);
   const batch: Batch = { epoch: 1 as Epoch, incarnation: "i" as Incarnation, previous, entries, last, keys: [] };

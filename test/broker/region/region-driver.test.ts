@@ -1,4 +1,4 @@
-/** The shell of a regional broker: the age mark is on the disk before a grant that rests on it leaves. */
+/** The shell of a regional broker: the age mark is on the disk before a grant that rests on it is sent. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SimCopyStore } from "../../../chaos/sim/sim-copy-store.ts";
@@ -34,7 +34,7 @@ const speaker = answererOf({
 });
 const noMark: AgeMark = { leftBehind: false, set() {}, clear() {} };
 
-/** A regional broker with a lease of its own, whose home region is out of reach. */
+/** A regional broker with its own lease, whose home region is unreachable. */
 function regionWith(mark: AgeMark): RegionDriver {
   const driver = new RegionDriver({
     copy: new RegionCopy(new SimCopyStore()),
@@ -56,7 +56,7 @@ function regionWith(mark: AgeMark): RegionDriver {
   return driver;
 }
 
-/** The renew of one node, whatever the bytes. */
+/** Parses any bytes as one node's renew. */
 function renewIn(): Opened {
   const renew: Renew = {
     ...{ node: aNode, boot: aBoot, nonce: 1, region: "west", role: "proxy", version: "1", reads: 1 },
@@ -70,7 +70,7 @@ function renewIn(): Opened {
   return { from, kind: "renew", payload: encodeMessage(renew) };
 }
 
-test("the age mark is on the disk before a grant by age leaves", async (t) => {
+test("the age mark is on the disk before a grant by age is sent", async (t) => {
   const order: string[] = [];
   const driver = regionWith({ ...noMark, set: () => void order.push("mark") });
   t.after(() => void driver.stop());
@@ -78,7 +78,7 @@ test("the age mark is on the disk before a grant by age leaves", async (t) => {
   assert.deepEqual(order, ["mark", "grant"]);
 });
 
-test("no grant by age leaves when the disk does not take the age mark", async (t) => {
+test("no grant by age is sent if the disk does not store the age mark", async (t) => {
   const driver = regionWith({
     ...noMark,
     set: () => {

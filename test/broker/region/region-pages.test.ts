@@ -1,7 +1,4 @@
-/**
- * What a regional broker keeps of the log while deliveries are lost: whoever reads from it is never sent to fetch a
- * snapshot for that.
- */
+/** Pages of a regional broker while deliveries are lost: no reader is sent to a snapshot because of them. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
@@ -31,7 +28,7 @@ const signer = answererOf({
 });
 const request = { limit: 100, waitMs: 0 };
 
-/** A region whose own projection stands at a place, and what its home region answers. */
+/** A region with its own projection at a position, and the answers of its home region. */
 function region(
   t: TestContext,
   answer: (of: History, after: Link, limit: number) => PageOutcome = honest,
@@ -72,20 +69,20 @@ function honest(of: History, after: Link, limit: number): PageOutcome {
 
 async function reads(pages: RegionDriver, after: number): Promise<readonly [number, number]> {
   const outcome = await pages.read(log.linkAt(after), { ...request, waitMs: 5_000 });
-  assert.ok(outcome.type === "page", `a node that stands at ${after} is told: ${outcome.type}`);
+  assert.ok(outcome.type === "page", `a node that stands at ${after} gets ${outcome.type}`);
   return [outcome.page.previous.position, outcome.page.last.position];
 }
 
-test("a projection that is further on than the copy, as deliveries are held and then applied, costs nobody their place", async (t) => {
+test("a projection ahead of the copy, after held deliveries were applied, costs no reader its position", async (t) => {
   const { copy, pages, standsAt } = region(t);
   await pages.readForOwn(genesis, { ...request, limit: 20 });
-  standsAt(30); // a page up to 20, and with it ten deliveries that had come ahead of it
+  standsAt(30); // a page up to 20, and ten deliveries that had arrived before it
   await pages.readForOwn(log.linkAt(30), request);
   assert.deepEqual(await reads(pages, 20), [20, 60]);
   assert.deepEqual([copy.base, copy.head], [genesis, log.linkAt(60)], "nothing of it has been dropped");
 });
 
-test("what the home region has let go of too is let go of here, and the copy goes on from where its projection stands", async (t) => {
+test("events that the home region has dropped are dropped here too, and the copy continues from its projection", async (t) => {
   const { copy, pages, standsAt } = region(t, (of, after, limit) =>
     after.position < 40 && after.position > 0
       ? { type: "truncated", first: of.linkAt(41).position }
@@ -100,14 +97,14 @@ test("what the home region has let go of too is let go of here, and the copy goe
   assert.equal((await pages.read(log.linkAt(20), request)).type, "truncated");
 });
 
-test("an empty copy begins where its projection does", async (t) => {
+test("an empty copy starts at its projection's position", async (t) => {
   const { copy, pages, standsAt } = region(t);
   standsAt(50);
   await pages.readForOwn(log.linkAt(50), request);
   assert.deepEqual([copy.base, copy.head], [log.linkAt(50), log.linkAt(60)]);
 });
 
-test("a node that holds a lost suffix is told so, though what stands in its place is older: the copy is of a newer epoch", async (t) => {
+test("a node with a lost suffix learns of the fork although the surviving events are older, because the copy is of a newer epoch", async (t) => {
   const lost = log.fork(20).open(2).open(3);
   const survivor = log.fork(40).open(4);
   const { pages } = region(t, (_, after, limit) => honest(survivor, after, limit));
@@ -117,7 +114,7 @@ test("a node that holds a lost suffix is told so, though what stands in its plac
   await assert.rejects(pages.read(later.head, request), /has not got that far/, "then it is the copy that is late");
 });
 
-test("a full disk costs the copy its place and nobody else anything: the projection reads on, it is said once, and with room the copy is filled", {
+test("a full disk stops only the copy: the projection reads on, the failure is logged once, and the copy is filled when there is room", {
   skip: process.getuid?.() !== 0 ? "mounting a small disk needs root" : false,
 }, async (t) => {
   const folder = new TemporaryFolder("region-full");

@@ -1,4 +1,4 @@
-/** A regional broker: what it forwards to the home region, and when. */
+/** A regional broker: which calls it forwards to the home region, and when. */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
 import { test } from "node:test";

@@ -1,6 +1,4 @@
-/**
- * A snapshot run as a machine: what it asks for, in which order, and what becomes of it when something fails half way.
- */
+/** The state machine of a snapshot run: the order of its requests, and its end when a step fails. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { SnapshotEffect, SnapshotInput } from "../../../src/broker/snapshots/snapshot-messages.ts";
@@ -20,7 +18,7 @@ const looked = {
   },
 } as const satisfies SnapshotInput;
 
-/** Answers as a disk and a log would that never fail, but for what `instead` says. */
+/** Answers as a disk and a log without failures, except for the answers in `instead`. */
 function play(projection: Projection, instead: (effect: SnapshotEffect) => SnapshotInput | undefined) {
   const asked: string[] = [];
   const rules = { everyEvents: 10, retentionMs: 0, hold: "nothing" } as const;
@@ -70,7 +68,7 @@ function play(projection: Projection, instead: (effect: SnapshotEffect) => Snaps
   }
 }
 
-test("it builds turn by turn, saves, tidies, and only then says so", () => {
+test("a run builds in slices, saves, tidies, and then announces the snapshot", () => {
   const { asked, failure } = play(projectionOf(20), () => undefined);
   assert.equal(failure, null);
   const once = asked.filter((type) => type !== "build" && type !== "store");
@@ -78,7 +76,7 @@ test("it builds turn by turn, saves, tidies, and only then says so", () => {
   assert.ok(asked.includes("build") && asked.includes("store"));
 });
 
-test("a chunk that cannot be stored ends the run: the disk is tidied, nothing is saved or said, and the projection is let go of", () => {
+test("a chunk that cannot be stored ends the run: the disk is tidied, nothing is saved or announced, the capture is released", () => {
   const projection = projectionOf(20);
   const cause = new Error("no space");
   const { asked, failure } = play(projection, ({ type }) =>
@@ -89,7 +87,7 @@ test("a chunk that cannot be stored ends the run: the disk is tidied, nothing is
   assert.ok(!asked.includes("save") && !asked.includes("recordSnapshot"));
 });
 
-test("a leader that is deposed while it builds saves nothing, and says nothing", () => {
+test("a leader deposed while it builds saves and announces nothing", () => {
   let turns = 0;
   const half = play(projectionOf(20), ({ type }) => {
     turns += type === "build" ? 1 : 0;
@@ -100,7 +98,7 @@ test("a leader that is deposed while it builds saves nothing, and says nothing",
   assert.deepEqual(half.asked.slice(-2), ["tidy", "over"]);
 });
 
-test("a projection that holds what its build could not read is of no use to anybody: none is taken", () => {
+test("no snapshot is taken of a projection past an unreadable event", () => {
   const { asked } = play(projectionOf(20), ({ type }) =>
     type === "listSnapshots" ? { ...looked, guessed: true } : undefined,
   );

@@ -1,6 +1,6 @@
 /**
- * What the leader's snapshot duty takes and lets go of, on a real log and a real disk, with the time and the nodes in
- * the test's hand.
+ * The leader's snapshot duty on a real log and disk: when it takes snapshots, and which events it drops. The test controls
+ * the time and the nodes.
  */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
@@ -94,7 +94,7 @@ async function office(
   }
   return {
     ...{ log, writer, folder, shelf, told, recorded },
-    /** Appends so many sessions. */
+    /** Creates this many sessions. */
     async append(count: number): Promise<Link> {
       for (let n = 0; n < count; n++) assert.equal((await writer.appendEach(aSession())).type, "appended");
       return writer.head;
@@ -126,7 +126,7 @@ async function office(
   };
 }
 
-test("events go once two snapshots hold them, up to the older of the two", async (t) => {
+test("events are dropped once two snapshots cover them, up to the older one", async (t) => {
   const world = await office(t);
   const first = await world.append(12);
   await world.run();
@@ -142,7 +142,7 @@ test("events go once two snapshots hold them, up to the older of the two", async
   assert.deepEqual(world.told, []);
 });
 
-test("nothing is dropped that a node with a lease still has to read, that is young, or while there is a legal hold", async (t) => {
+test("no event is dropped that a node with a lease must still read, that is young, or during a legal hold", async (t) => {
   const world = await office(t);
   world.nodeNeeds(7);
   for (let n = 0; n < 3; n++) {
@@ -167,7 +167,7 @@ test("nothing is dropped that a node with a lease still has to read, that is you
   }
 });
 
-test("a node that is silent holds the log back until it is fenced, and no longer", () => {
+test("a silent node holds retention back only until it is fenced", () => {
   const standing = (applied: number, fencedInMs: number | null) =>
     ({ fencedInMs, renew: { applied: { position: applied } }, enforced: null }) as unknown as LesseeStatus;
   const head = 100 as Position;
@@ -177,7 +177,7 @@ test("a node that is silent holds the log back until it is fenced, and no longer
   assert.equal(retentionFloor([standing(0, null)], head), 0, "nothing is known of it yet");
 });
 
-test("snapshots of a history that is not this log's let nothing go, are not served and not begun from, and go when there is a newer one", async (t) => {
+test("snapshots of another history allow no dropping, are neither served nor loaded, and are deleted once there is a newer one", async (t) => {
   const lost = await office(t);
   for (let n = 0; n < 3; n++) {
     await lost.append(12);
@@ -200,13 +200,13 @@ test("snapshots of a history that is not this log's let nothing go, are not serv
   assert.equal((await world.shelf.load(1 as Position))?.link.position, 12);
 });
 
-test("a snapshot that the disk did not keep well lets nothing go, and another one is taken", async (t) => {
+test("a damaged snapshot allows no dropping, and another one is taken", async (t) => {
   const world = await office(t, { hold: "everything" });
   await world.append(12);
   await world.run();
   await world.append(12);
   await world.run();
-  // A process that starts anew has read nothing back yet.
+  // A restarted process has read nothing back yet.
   const again = await office(t, { path: world.folder.path, log: world.log });
   const [newest] = (await again.folder.list()).snapshots;
   const { hash } = newest?.manifest.chunks.at(-1) ?? assert.fail();
@@ -233,7 +233,7 @@ test("a broker whose newest snapshot is damaged fetches the same one from anothe
   assert.deepEqual((await follower.folder.list()).snapshots.length, 1);
 });
 
-test("one that could not be saved leaves no chunks behind, and the next one is taken as if nothing had been", async (t) => {
+test("a snapshot that could not be saved leaves no chunks, and the next one is taken as usual", async (t) => {
   const world = await office(t);
   await world.append(12);
   const { putManifest } = world.folder;
@@ -246,7 +246,7 @@ test("one that could not be saved leaves no chunks behind, and the next one is t
   assert.equal(world.recorded.length, 1);
 });
 
-test("one that is wished for is taken with the next turn; a broker that leads no more takes none", async (t) => {
+test("a requested snapshot is taken on the next turn; a deposed broker takes none", async (t) => {
   const world = await office(t);
   const { position } = await world.append(3);
   await world.run();
@@ -261,12 +261,11 @@ test("one that is wished for is taken with the next turn; a broker that leads no
   assert.equal(world.recorded.length, 1);
 });
 
-test("a snapshot whose place the log loses after the last look at it lets nothing go", async (t) => {
+test("a snapshot whose position the log loses after the last check allows no dropping", async (t) => {
   const log = createMemoryLog();
   let held: Link | undefined;
   /**
-   * What asks rests on a place; in the log that is asked, where an older backup has been put in its place, stands
-   * another event.
+   * The request relies on a position, at which the log, restored from an older backup, now holds another event.
    */
   function retain(request: RetainRequest): Promise<RetainOutcome> {
     const { holding } = request;

@@ -1,4 +1,4 @@
-/** What the state sync makes of a log that does not show what a write of ours left there. */
+/** The state sync with a log that does not show this broker's own write. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { newCounters } from "../../../src/broker/core/counters.ts";
@@ -8,14 +8,14 @@ import { BrokerStateSync } from "../../../src/broker/state/broker-state-sync.ts"
 import type { Link } from "../../../src/events/index.ts";
 import { created, History } from "../../replication/support.ts";
 
-/** Answers every read from a history until nothing more is asked. */
+/** Answers every read from a history until there are no more reads. */
 function syncOn(log: History): { state: BrokerState; reach: (head: Link) => boolean | undefined } {
   const context = new StepContext(10_000);
   const state = new BrokerState();
   const sync = new BrokerStateSync(context, { state, counters: newCounters(), beginsFrom: "log" });
   return {
     state,
-    /** @returns whether the ledger stands there; undefined: it is looked at again later */
+    /** @returns whether the state is at that link; undefined: it checks again later */
     reach(head) {
       sync.reach(head, 1_000);
       for (let effects = context.takeEffects(); effects.length > 0; effects = context.takeEffects())
@@ -27,7 +27,7 @@ function syncOn(log: History): { state: BrokerState; reach: (head: Link) => bool
   };
 }
 
-test("a log in a later epoch than the one we opened means that we are late: the ledger keeps what it has", () => {
+test("a log in a later epoch than the opened one means that this broker is late: the state is kept", () => {
   const ours = new History().open(1).add(created(1)).open(3);
   const theirs = ours.fork(2).open(4).add(created(2));
   const sync = syncOn(theirs);
@@ -37,7 +37,7 @@ test("a log in a later epoch than the one we opened means that we are late: the 
   assert.equal(sync.state.restarts, 0);
 });
 
-test("a state that stands in an earlier epoch than the one we opened, at its place or beyond, is folded again", () => {
+test("a log in an earlier epoch than the opened one, at its position or beyond, makes the state fold again", () => {
   const old = new History().open(1).add(created(1)).add(created(2)).add(created(3));
   const ours = old.fork(2).open(2);
   const sync = syncOn(old);

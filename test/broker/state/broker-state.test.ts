@@ -1,4 +1,4 @@
-/** What a broker's ledger keeps in memory for readers: its newest events, and no page with a hole before it. */
+/** The recent events that a broker's state keeps for readers: the newest ones, without a gap. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { BrokerState } from "../../../src/broker/state/broker-state.ts";
@@ -6,7 +6,7 @@ import type { Link } from "../../../src/events/index.ts";
 import type { LogPage } from "../../../src/replication/index.ts";
 import { created, History } from "../../replication/support.ts";
 
-test("a reader within what is kept has its page from memory, and one further behind is sent to the log", () => {
+test("a reader within the kept events gets its page from memory; one further behind reads the log", () => {
   const log = new History().open(1);
   for (let n = 1; n <= 100; n += 1) log.add(created(n));
   const pageOf = (after: Link, limit: number): LogPage => {
@@ -24,7 +24,7 @@ test("a reader within what is kept has its page from memory, and one further beh
     const page = pageOf(after, 1_000);
     const behind = log.head.position - after.position;
     assert.deepEqual(large.recent(after, 1_000), page);
-    // A few more may be there: memory is not copied for each event.
+    // A few more events may be kept: memory is not copied for each event.
     if (behind <= 16) assert.deepEqual(small.recent(after, 1_000), page, `${behind} behind`);
     else if (behind > 18) assert.equal(small.recent(after, 1_000), undefined, `${behind} behind`);
   }

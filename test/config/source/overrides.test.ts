@@ -1,11 +1,11 @@
-/** What goes over the file: the environment, then the command line. */
+/** Overrides of the file: the environment, then the command line. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { base, config, errors, goodRoute, warnings } from "../support.ts";
 
 suite("a variable goes over the file", () => {
   const read = (env: Readonly<Record<string, string>>, more = "") => config(`${base}${more}${goodRoute}`, { env });
-  test("its name is the key in capitals", () => {
+  test("a variable's name is the key in capitals", () => {
     assert.deepEqual(read({ ADDRESS: "127.0.0.1:9000" }).address, { host: "127.0.0.1", port: 9000 });
     assert.equal(read({ MAX_SESSIONS_PER_USER: "3" }).maxSessionsPerUser, 3);
     assert.equal(read({ COOKIE_HTTP_ONLY: "true" }).cookie.httpOnly, true);
@@ -19,7 +19,7 @@ suite("a variable goes over the file", () => {
     assert.deepEqual(nats?.servers, ["tls://a:4222", "tls://b:4222"]);
     assert.equal(audit.stdout, true);
   });
-  test("lists are comma texts; mappings are JSON or k=v", () => {
+  test("lists are comma-separated; mappings are JSON or k=v", () => {
     assert.deepEqual(read({ ADMINISTRATORS: "email:a@example.com,group:admins" }).administrators, [
       "email:a@example.com",
       "group:admins",
@@ -41,7 +41,7 @@ suite("a variable goes over the file", () => {
   test("an empty variable counts as unset", () => {
     assert.deepEqual(read({ ADDRESS: "", ROUTES: "" }).address, { host: "127.0.0.1", port: 8443 });
   });
-  test("a variable that is no key is nobody's business", () => {
+  test("a variable that is not a key is ignored", () => {
     assert.deepEqual(warnings(base + goodRoute, { env: { PATH: "/bin", HOME: "/root", FOO_BAR: "1" } }), []);
   });
 });
@@ -53,7 +53,7 @@ suite("a mistake in a variable is named by the variable", () => {
       'env BROKER_BEAT: broker.beat: "fast" is not a duration; write one such as 250ms, 30s or 1h30m',
     ]);
   });
-  test("a file that is not there, and a key that is not supported", () => {
+  test("a missing file, and an unsupported key", () => {
     assert.deepEqual(
       errors(base + goodRoute, { env: { DOWNSTREAM_MTLS_CA_FILE: "ca.pem", TLS_DERIVE: "a.example" } }).map((line) =>
         line.split(": ").slice(0, 2),
@@ -64,7 +64,7 @@ suite("a mistake in a variable is named by the variable", () => {
       ],
     );
   });
-  test("where the file itself is wrong about the section, the file is named", () => {
+  test("an error of the file in the same section names the file", () => {
     assert.deepEqual(errors(`${base}nats: true\n${goodRoute}`, { env: { NATS_USER: "x" } }), [
       "c.yaml:11:7: nats: true is not a mapping; write key: value, one per line",
     ]);
@@ -86,7 +86,7 @@ suite("routes from the environment", () => {
       ["env.example.com"],
     );
   });
-  test("places are those of the text inside", () => {
+  test("locations refer to the decoded text", () => {
     const [first] = config(base, { env: { ROUTES: base64(routes) } }).routes;
     assert.deepEqual(first?.policy?.location, { file: "env ROUTES", line: 5, column: 5 });
     assert.deepEqual(errors(base, { env: { ROUTES: base64(routes.replace("to:", "too:")) } }), [
@@ -94,7 +94,7 @@ suite("routes from the environment", () => {
       "env ROUTES:2:3: routes[0].too: is not a known key; did you mean to?",
     ]);
   });
-  test("what is no base64, or no YAML, says so", () => {
+  test("invalid base64 or YAML is reported", () => {
     assert.deepEqual(errors(base, { env: { ROUTES: "- from: x" } }), [
       "env ROUTES: routes: is not base64; encode the YAML list of routes with base64",
     ]);
@@ -110,7 +110,7 @@ suite("the command line goes over the environment", () => {
     });
     assert.deepEqual([read.dataDir, read.store.type, read.broker.leaseMs], ["/cli", "memory", 7000]);
   });
-  test("a mistake there is named so", () => {
+  test("a mistake there is reported as such", () => {
     assert.deepEqual(errors(base + goodRoute, { overrides: { values: { address: "x" } } }), [
       'command line: address: "x" is not an address; write host:port, such as 127.0.0.1:8443, or :443 for every address',
     ]);

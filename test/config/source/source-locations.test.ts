@@ -1,4 +1,4 @@
-/** Places inside a policy, for whoever compiles it. Lines 1 to 10 are `base`. */
+/** Locations inside a policy, for the policy compiler. Lines 1 to 10 are `base`. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { formatProblem, locationIn, type Path, type PolicySource } from "../../../src/config/index.ts";
@@ -63,12 +63,12 @@ test("an aliased policy points into the anchor", () => {
   assert.deepEqual([line, column], [16, 21]);
 });
 
-test("a policy without places, as from a test, answers with its own place", () => {
+test("a policy without locations, as from a test, answers with its own location", () => {
   const place = { file: "x", line: 3, column: 4 };
   assert.deepEqual(locationIn({ ppl: {}, location: place }, ["allow"]), place);
 });
 
-test("a policy keeps its places when it is copied to another thread", () => {
+test("a policy keeps its locations when it is copied to another thread", () => {
   const path = [0, "allow", "and", 1, "groups"];
   assert.deepEqual(locationIn(structuredClone(policyOf(text)), path), locationIn(policyOf(text), path));
 });

@@ -1,4 +1,4 @@
-/** YAML as it is read: values with places, and bounds on what a file may do. */
+/** YAML documents: values with locations, and bounds on the size and nesting of a file. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { formatProblem, readYaml } from "../../../src/config/index.ts";
@@ -52,7 +52,7 @@ suite("a file cannot do harm", () => {
     assert.equal(document.readable, false);
     assert.match(document.problems.map(formatProblem).join(), /contains more than 200000 values/);
   });
-  test("an anchor that holds itself is bounded", () => {
+  test("an anchor that contains itself is bounded", () => {
     assert.match(problems("a: &a [*a]").join(), /nests deeper than 64|not defined above/);
   });
   test("nesting is bounded", () => {

@@ -29,7 +29,7 @@ suite("durations are Go's", () => {
   ];
   for (const [written, expected] of table)
     test(JSON.stringify(written), () => assert.equal(parseDuration(written), expected));
-  test("what is formatted is read back", () => {
+  test("a formatted duration parses to the same value", () => {
     fc.assert(fc.property(fc.nat({ max: 1_000_000_000 }), (ms) => parseDuration(formatDuration(ms)) === ms));
   });
 });
@@ -51,7 +51,7 @@ suite("addresses", () => {
   for (const [written, expected] of table) test(written, () => assert.deepEqual(parseHostPort(written), expected));
 });
 
-test("loopback is this machine and *.localhost, and nothing that merely looks so", () => {
+test("loopback means this machine and *.localhost, and no lookalike", () => {
   for (const host of ["localhost", "a.localhost", "127.0.0.1", "127.9.9.9", "::1", "[::1]"])
     assert.equal(isLoopback(host), true, host);
   for (const host of ["localhost.example.com", "notlocalhost", "127.0.0.1.nip.io", "10.0.0.1", "0.0.0.0", "::"])
@@ -60,11 +60,11 @@ test("loopback is this machine and *.localhost, and nothing that merely looks so
 
 suite("host aliases", () => {
   const aliases = (written: string) => errors(`${base}host_aliases: ${written}\n${goodRoute}`);
-  test("a host leads to a name or an address, in lowercase", () => {
+  test("a host maps to a name or an address, in lowercase", () => {
     const found = config(`${base}host_aliases: {IDP.localhost: Load-Balancer, a.localhost: "192.0.2.1"}\n${goodRoute}`);
     assert.deepEqual(found.hostAliases, { "idp.localhost": "load-balancer", "a.localhost": "192.0.2.1" });
   });
-  test("in the environment as name=host", () => {
+  test("in the environment it is name=host", () => {
     const found = config(base + goodRoute, { env: { HOST_ALIASES: "idp.localhost=load-balancer" } });
     assert.deepEqual(found.hostAliases, { "idp.localhost": "load-balancer" });
   });
@@ -95,7 +95,7 @@ suite("a mistyped word gets a suggestion, a strange one none", () => {
   for (const [typed, expected] of table) test(typed, () => assert.equal(suggest(typed, known), expected));
 });
 
-test("lists may be comma texts, and claims a list, a text or a mapping", () => {
+test("lists may be comma-separated, and claims a list, a text or a mapping", () => {
   const read = (line: string) => config(`${base}${line}\n${goodRoute}`);
   const typed = ["group:admins", "email:a@example.com", "sub:s1"];
   assert.deepEqual(read(`administrators: ${typed.join(", ")}`).administrators, typed);
@@ -105,7 +105,7 @@ test("lists may be comma texts, and claims a list, a text or a mapping", () => {
   assert.deepEqual(read("jwt_claims_headers: {X-Email: email}").jwtClaimsHeaders, { "x-email": "email" });
 });
 
-test("scopes may stand in one text, as OAuth writes them", () => {
+test("scopes may be one text, as in OAuth", () => {
   const { idp } = config(`${base}idp_scopes: openid profile\n${goodRoute}`);
   assert.deepEqual(idp?.scopes, ["openid", "profile"]);
 });
@@ -126,11 +126,11 @@ suite("what a route becomes", () => {
     assert.ok(first !== undefined);
     return first;
   };
-  test("a host is lowercase; without a port any port will do", () => {
+  test("a host is lowercase; without a port any port matches", () => {
     const { host, port, match } = route("    to: http://a\n");
     assert.deepEqual([host, port, match], ["app.example.com", null, { kind: "prefix", value: "/" }]);
   });
-  test("a path of the first upstream becomes a prefix rewrite, and a slash alone counts where a prefix is matched", () => {
+  test("a path of the first upstream becomes a prefix rewrite; a lone slash counts where a prefix is matched", () => {
     const rewrite = (lines: string) => route(lines).prefixRewrite;
     assert.equal(rewrite("    to: http://a\n"), null);
     assert.equal(rewrite("    to: http://a/\n"), null);
@@ -150,7 +150,7 @@ suite("what a route becomes", () => {
       ["http://b/", null],
     ]);
   });
-  test("websockets have no time-outs unless the route says so", () => {
+  test("websockets have no time-outs unless the route sets them", () => {
     const times = (lines: string) => {
       const { timeoutMs, idleTimeoutMs, allowWebsockets } = route(`    to: http://a\n${lines}`);
       return [timeoutMs, idleTimeoutMs, allowWebsockets];
@@ -159,13 +159,13 @@ suite("what a route becomes", () => {
     assert.deepEqual(times("    allow_websockets: true\n"), [0, 0, true]);
     assert.deepEqual(times("    allow_upgrades: [websocket]\n    timeout: 5s\n"), [5000, 0, true]);
   });
-  test("a Host among the request headers is the host rewrite", () => {
+  test("a Host in the request headers is a host rewrite", () => {
     const { hostRewrite, setRequestHeaders } = route(
       "    to: http://a\n    set_request_headers: {Host: x.internal, X-A: b}\n",
     );
     assert.deepEqual([hostRewrite, setRequestHeaders], ["x.internal", { "X-A": "b" }]);
   });
-  test("a host of the path: one way to make Host wins, the others are said to have no effect", () => {
+  test("of several Host rewrites one wins, and the others are warned to have no effect", () => {
     const byPath =
       "    to: http://a\n    host_path_regex_rewrite_pattern: '^/(.+)/'\n    host_path_regex_rewrite_substitution: '\\1'\n";
     const { hostPathRegexRewrite, preserveHostHeader } = route(`${byPath}    preserve_host_header: true\n`);
@@ -176,7 +176,7 @@ suite("what a route becomes", () => {
       "c.yaml:18:43: routes[0].host_path_regex_rewrite_substitution: names the group 2, and the pattern has 0; correct the number",
     ]);
   });
-  test("rewrites of response headers: header, prefix and value, and nothing else", () => {
+  test("rewrites of response headers have header, prefix and value, and nothing else", () => {
     const written = "[{header: Location, prefix: http://in/, value: https://out/}]";
     const rewrite = { header: "location", prefix: "http://in/", value: "https://out/" };
     assert.deepEqual(route(`    to: http://a\n    rewrite_response_headers: ${written}\n`).rewriteResponseHeaders, [
@@ -194,13 +194,13 @@ suite("what a route becomes", () => {
       "c.yaml:17:32: routes[0].rewrite_response_headers[0]: connection is a header that the proxy itself must set; remove it",
     ]);
   });
-  test("a Host that is set is a host, and nothing that is filled in", () => {
+  test("a Host that is set must be a literal host", () => {
     const from = `\${pomerium.request.headers['X-Host']}`;
     assert.deepEqual(errors(`${base}${goodRoute}    set_request_headers: {host: "${from}"}\n`), [
       "c.yaml:17:33: routes[0].set_request_headers.host: is not a host; write one such as app.internal, or use host_rewrite_header",
     ]);
   });
-  test("headers of answers, but for what says where an answer ends; the request's id is the request's", () => {
+  test("response headers may be set, except framing headers and the request id", () => {
     for (const name of ["Content-Length", "transfer-encoding", "Connection", "Upgrade"])
       assert.deepEqual(
         errors(`${base}${goodRoute}    set_response_headers: {${name}: x}\n`),
@@ -210,7 +210,7 @@ suite("what a route becomes", () => {
     const kept = route("    to: http://a\n    set_response_headers: {X-Request-Id: x, X-A: b}\n").setResponseHeaders;
     assert.ok(!("X-Request-Id" in kept) && kept["X-A"] === "b");
   });
-  test("an issuer format and a group filter per route, the filter beside the global one", () => {
+  test("a route may set an issuer format and a group filter, which adds to the global one", () => {
     const of = (global: string, own: string) => {
       const found = config(`${base}${global}${goodRoute}${own}`).routes[0];
       return [found?.jwtIssuerFormat, found?.jwtGroupsFilter];
@@ -231,7 +231,7 @@ suite("what a route becomes", () => {
     ).routes;
     assert.deepEqual(first?.allowedIdpClaims, { team: ["a"], "org.unit": [1, 2] });
   });
-  test("response headers: defaults, then global, then the route's; disable empties", () => {
+  test("response headers merge defaults, global and route settings; disable removes all", () => {
     const headers = (global: string, own: string) => {
       const text = `${base}${global}routes:\n  - from: https://a.example.com\n    to: http://a\n    allow_any_authenticated_user: true\n${own}`;
       return config(text).routes[0]?.setResponseHeaders;
@@ -252,7 +252,7 @@ suite("what a route becomes", () => {
     const text = `${base}runtime_flags: {match_any_incoming_port: false}\n${goodRoute}`;
     assert.equal(config(text).routes[0]?.port, 443);
   });
-  test("the id stays when policy or headers change, and changes with what is matched", () => {
+  test("a route's id stays when policy or headers change, and changes with its match", () => {
     const id = (lines: string) => route(lines).id;
     assert.equal(id("    to: http://a\n"), id("    to: http://a\n    show_error_details: true\n    timeout: 3s\n"));
     assert.notEqual(id("    to: http://a\n"), id("    to: http://a\n    prefix: /x\n"));

@@ -52,14 +52,14 @@ test("an event survives encoding, and its hash covers every byte", () => {
     try {
       hash = decodeEvent(forged, genesis).hash;
     } catch (error) {
-      assert.ok(error instanceof MalformedEventError, `byte ${i}: ${error}`); // not even an event any more
+      assert.ok(error instanceof MalformedEventError, `byte ${i}: ${error}`); // not an event any more
       continue;
     }
     assert.notEqual(hash, recorded.hash);
   }
 });
 
-test("an event links only behind its predecessor", () => {
+test("an event links only after its predecessor", () => {
   const [first, second] = record([created(1, 1), created(2, 1)]);
   assert.ok(first && second);
   assert.throws(
@@ -73,7 +73,7 @@ test("an event links only behind its predecessor", () => {
   assert.equal(linkOf(second).position, 2);
 });
 
-test("what is no event is refused with a clear error", () => {
+test("bytes that are not an event are refused with a clear error", () => {
   for (const bytes of [new Uint8Array(), encode("text"), encode([1, 2]), encode({}), randomBytes(40)]) {
     assert.throws(() => decodeEvents([bytes], genesis), MalformedEventError);
   }

@@ -24,7 +24,7 @@ function read(bytes: Uint8Array) {
   return reader.read(from, bytes, hash);
 }
 
-/** What the codec reads, field by field. */
+/** The result of the general codec, field by field. */
 function byCodec(bytes: Uint8Array) {
   const fields = decode(bytes) as unknown[];
   const [epoch, position, eventId, stream, version, type, schemaVersion, effect, recordedAt, actor, cause, body] =
@@ -42,7 +42,7 @@ function assertSame(bytes: Uint8Array): boolean {
   if (plain === undefined) return false;
   const expected = byCodec(bytes);
   assert.deepEqual(plain, expected);
-  assert.deepEqual(Object.keys(plain.event), Object.keys(expected.event)); // digests are made over the order
+  assert.deepEqual(Object.keys(plain.event), Object.keys(expected.event)); // digests cover the order of fields
   return true;
 }
 
@@ -88,7 +88,7 @@ const bytesOf = (event: unknown, parts: object): Uint8Array => {
   return Uint8Array.from(encodeEvent({ ...parts, stream, event } as never));
 };
 
-test("an event that is read by hand is what the codec reads from the same bytes, its order of fields too", () => {
+test("the fast reader gives what the codec reads from the same bytes, order of fields included", () => {
   let plain = 0;
   fc.assert(
     fc.property(fc.oneof({ weight: 9, arbitrary: sessionEvents }, otherEvents), place, (event, parts) => {
@@ -120,11 +120,11 @@ const usual = [
   ),
 ];
 
-test("the events of one session are read by hand as brokers write them", () => {
+test("the fast reader reads the events of a session as brokers write them", () => {
   for (const bytes of usual) assert.ok(assertSame(bytes));
 });
 
-test("whichever byte is another, what is read by hand is still what the codec reads, or left to it", () => {
+test("with any byte changed, the fast reader agrees with the codec or leaves the event to it", () => {
   let left = 0;
   for (const bytes of usual)
     for (let at = 0; at < bytes.length; at++)
@@ -136,7 +136,7 @@ test("whichever byte is another, what is read by hand is still what the codec re
   assert.ok(left > 500, `only ${left} were left to the codec`);
 });
 
-test("an event with a byte too few or too many is not read by hand, whatever was laid out before it", () => {
+test("the fast reader declines an event with a byte too few or too many, whatever precedes it", () => {
   for (const bytes of usual) {
     read(bytes);
     for (let length = 0; length < bytes.length; length++) assert.equal(read(bytes.subarray(0, length)), undefined);
@@ -144,7 +144,7 @@ test("an event with a byte too few or too many is not read by hand, whatever was
   }
 });
 
-test("what is unusual is read by the codec, and refused where it is no event", () => {
+test("unusual events are left to the codec, which refuses malformed ones", () => {
   const fields = decode(usual[0] as Uint8Array) as unknown[];
   const body = fields[11] as Record<string, unknown>;
   const another = (at: number, value: unknown): Uint8Array => Uint8Array.from(encode(fields.with(at, value)));

@@ -1,4 +1,4 @@
-/** Where a fact was set: of the newest ones exactly, of the others at or below a position that is never too low. */
+/** The positions at which facts were set: exact for recent ones; a bound that is never too low for the others. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
@@ -24,7 +24,7 @@ function folded(events: readonly CardeaEvent[], places = new FactPositions(from(
   return { places, sessionPlace: (n: number) => places.ofSession(projection.session(sessionId(n)) ?? assert.fail()) };
 }
 
-test("a session was set where it began, where it was refreshed, where it was revoked", () => {
+test("a session's position is that of its creation, its refresh or its revocation", () => {
   const refreshed: CardeaEvent = {
     ...{ type: "SessionRefreshed", sessionId: sessionId(2), userId: userId(1) },
     ...{ profile: new Uint8Array([9]), refreshedAt: 5 as never },
@@ -36,14 +36,14 @@ test("a session was set where it began, where it was refreshed, where it was rev
   );
 });
 
-test("of a session that was swept nothing is claimed but what is remembered", () => {
+test("a swept session has only a remembered position, if any", () => {
   const swept: CardeaEvent = { type: "SessionsExpired", sessionIds: [sessionId(1), sessionId(2)] };
   const { places } = folded([created(1, 1), created(2, 1), revoked(2, 1), swept]);
   assert.deepEqual(places.ofSweptSession(sessionId(1)), { position: 4, exact: false });
   assert.deepEqual(places.ofSweptSession(sessionId(2)), { position: 3, exact: true });
 });
 
-test("a membership was set by whatever spoke of it last, also that somebody is in no such group", () => {
+test("a membership's position is that of its last event, also for a person outside the group", () => {
   const one = (change: "added" | "removed"): CardeaEvent => {
     const [added, removed] = change === "added" ? [[userId(1)], []] : [[], [userId(1)]];
     return { type: "GroupMembersChanged", groupId: eng, source: "operator", added, removed };
@@ -63,13 +63,13 @@ test("a membership was set by whatever spoke of it last, also that somebody is i
     assert.deepEqual(folded(events).places.ofMembership(userId(1), eng), { position, exact: true });
 });
 
-test("what came with a snapshot was set at or before its place", () => {
+test("a fact from a snapshot has the snapshot's position as its bound", () => {
   const places = new FactPositions(from(1_000));
   assert.deepEqual(places.ofStream(userStream(userId(1))), { position: 1_000, exact: false });
   assert.deepEqual(places.ofMembership(userId(1), eng), { position: 1_000, exact: false });
 });
 
-test("however few are remembered: exact is exact, and what is forgotten is never placed too early", () => {
+test("with any memory size, exact positions are exact, and a forgotten one is never too low", () => {
   const suspended = fc.nat(40).map((n): CardeaEvent => ({ type: "UserSuspended", userId: userId(n), reason: "" }));
   fc.assert(
     fc.property(fc.array(suspended, { maxLength: 200 }), fc.integer({ min: 1, max: 30 }), (events, max) => {

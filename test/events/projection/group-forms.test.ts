@@ -1,5 +1,5 @@
 /**
- * Groups and memberships by the thousand: their forms are those of the codec, and positions stay right while they are
+ * Groups and memberships by the thousand: their encoded forms equal the codec's, and positions stay right while they are
  * indexed.
  */
 import assert from "node:assert/strict";
@@ -21,7 +21,7 @@ const membership: fc.Arbitrary<Membership> = fc.record({
   excluded: fc.boolean(),
 });
 
-test("the forms of groups and memberships are byte for byte what the codec gives, or none", () => {
+test("the encoded forms of groups and memberships equal the codec's byte for byte, or are absent", () => {
   const forms = new GroupForms();
   let plain = 0;
   fc.assert(
@@ -75,7 +75,7 @@ test("a person's groups stay right while one event changes hundreds of them, and
   );
 });
 
-test("thousands of groups that one sign-in replaces give the digest that they give one by one", () => {
+test("a sign-in that replaces thousands of groups gives the same digest as single changes", () => {
   const idsOf = (first: number): GroupId[] => Array.from({ length: 2_000 }, (_, n) => `group ${first + n}` as GroupId);
   const userId = "someone" as UserId;
   const atOnce = new History().open(1);

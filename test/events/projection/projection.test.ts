@@ -25,7 +25,7 @@ function fold(events: readonly CardeaEvent[]): Projection {
 
 const group = "eng" as GroupId;
 
-test("a session is active once created and revoked for good once revoked", () => {
+test("a session is active once created, and its revocation is final", () => {
   assert.equal(fold([created(1, 1)]).sessionStatus(sessionId(1)).status, "active");
   assert.equal(fold([created(1, 1), revoked(1, 1)]).sessionStatus(sessionId(1)).status, "revoked");
   assert.equal(fold([]).sessionStatus(sessionId(1)).status, "unknown");
@@ -47,7 +47,7 @@ test("a cut of all sessions ends those created before it and not those created a
   assert.equal(projection.sessionStatus(sessionId(3)).status, "active");
 });
 
-test("a cut up to a position leaves alone a session created at the next one", () => {
+test("a cut up to a position keeps a session created at the next one", () => {
   const cut = (upTo: number): CardeaEvent => ({
     type: "UserSessionsRevoked",
     userId: userId(1),
@@ -58,7 +58,7 @@ test("a cut up to a position leaves alone a session created at the next one", ()
   assert.equal(fold([created(1, 1), created(2, 1), cut(1)]).sessionStatus(sessionId(2)).status, "active");
 });
 
-test("a restored user gets in again, with new sessions only", () => {
+test("a restored user is admitted again, only with new sessions", () => {
   const projection = fold([
     created(1, 1),
     { type: "UserSuspended", userId: userId(1), reason: "left" },
@@ -69,7 +69,7 @@ test("a restored user gets in again, with new sessions only", () => {
   assert.equal(projection.sessionStatus(sessionId(2)).status, "active");
 });
 
-test("an erased user never comes back, and nothing of their profile stays", () => {
+test("an erased user never returns, and no profile data stays", () => {
   const projection = fold([
     { type: "UserUpserted", userId: userId(1), profile: new Uint8Array([1]) },
     created(1, 1),
@@ -82,7 +82,7 @@ test("an erased user never comes back, and nothing of their profile stays", () =
   assert.equal(projection.sessionStatus(sessionId(1)).status, "revoked");
 });
 
-test("an operator's removal holds against what the identity provider says, until an operator adds again", () => {
+test("an operator's removal overrides the identity provider's claims until an operator adds the user again", () => {
   const idp = (groupIds: readonly GroupId[]): CardeaEvent => ({
     type: "UserGroupsReplaced",
     userId: userId(1),
@@ -128,7 +128,7 @@ test("an operator's removal holds against what the identity provider says, until
   );
 });
 
-test("removing a group takes everyone out and touches each of them", () => {
+test("removing a group removes every member and touches each of them", () => {
   const events = record([
     { type: "GroupMembersChanged", groupId: group, source: "directory", added: [userId(1), userId(2)], removed: [] },
     { type: "GroupRemoved", groupId: group },
@@ -166,7 +166,7 @@ test("each change of a session, of a person or of members touches every stream t
   );
 });
 
-test("nothing leaves by a clock: an expired session stays until the sweep says so", () => {
+test("an expired session stays in the projection until a sweep event", () => {
   const projection = fold([created(1, 1, 10)]);
   assert.equal(projection.sessionStatus(sessionId(1)).status, "active");
   assert.deepEqual(projection.expired(11 as UnixMs, 10), [sessionId(1)]);
@@ -180,21 +180,21 @@ const reasserted = (session: number): CardeaEvent => ({
   ...{ type: "TighteningReasserted", subject: sessionStream(sessionId(session)) },
   ...{ of: "SessionQuarantined", lost: "b".repeat(64) as Hash },
 });
-/** A day more than the longest that a session may last. */
+/** A day more than the longest session. */
 const year = (366 * 24 * 3_600_000) as UnixMs;
 
-test("a revoked session that the log never knew is forgotten when every session of its time must be over, and not before", () => {
+test("a revoked unknown session is dropped once every session of its time must have ended, and not before", () => {
   const projection = fold([created(1, 1), finalized, revoked(1, 1), revoked(2, 1), reasserted(3)]);
   const unheard = foreign({ stream: sessionStream(sessionId(4)), effect: "tightens", after: projection.applied });
   projection.apply(unheard);
   const unknown = [2, 3, 4].map(sessionId);
   for (const id of unknown) assert.equal(projection.sessionStatus(id).status, "revoked");
-  assert.deepEqual(projection.expired(year, 10), [sessionId(1)], "whoever was known has the expiry that is theirs");
+  assert.deepEqual(projection.expired(year, 10), [sessionId(1)], "a known session keeps its own expiry");
   assert.deepEqual(projection.expired((year + 1) as UnixMs, 10), [sessionId(1), ...unknown]);
   assert.equal(projection.digest(), projection.recomputedDigest());
 });
 
-test("in a cluster of the first level such a session stays, as older builds have it; with the second it gets an end", () => {
+test("at level 1 such a session stays, as in older builds; at level 2 it gets an expiry", () => {
   const before = [revoked(2, 1), reasserted(3)];
   const projection = fold(before);
   assert.deepEqual(projection.expired(Number.MAX_SAFE_INTEGER as UnixMs, 10), []);
@@ -210,7 +210,7 @@ test("in a cluster of the first level such a session stays, as older builds have
   assert.equal(projection.digest(), fold([finalized]).digest(), "nothing is left of it");
 });
 
-test("an unknown tightening event is obeyed, an unknown neutral one passed over, any other ends freshness", () => {
+test("an unknown tightening event is obeyed, a neutral one skipped, and any other ends freshness", () => {
   const base = record([created(1, 1)]);
   const [only] = base;
   const at = only === undefined ? genesis : linkOf(only);
@@ -263,7 +263,7 @@ const anyEvent: fc.Arbitrary<CardeaEvent> = fc
     return events[kind] ?? created(session, user);
   });
 
-test("the same events give the same digest, and other states give another", () => {
+test("equal events give equal digests, and other states give others", () => {
   fc.assert(
     fc.property(fc.array(anyEvent, { maxLength: 60 }), (events) => {
       assert.equal(fold(events).digest(), fold(events).digest());
@@ -283,7 +283,7 @@ test("the digest returns to its start when everything is swept away", () => {
   assert.equal(projection.digest(), new Projection().digest());
 });
 
-test("once a session is denied no later event lets it in again, but the sweep forgets it", () => {
+test("no later event readmits a denied session, but the sweep drops it", () => {
   fc.assert(
     fc.property(fc.array(anyEvent, { maxLength: 80 }), (events) => {
       const projection = new Projection();

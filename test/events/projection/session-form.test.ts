@@ -35,7 +35,7 @@ const sessions = fc.oneof(
   }),
 ) as fc.Arbitrary<Session>;
 
-test("the form put together by hand is byte for byte what the codec gives, or none", () => {
+test("the fast form equals the codec's byte for byte, or is absent", () => {
   const form = new SessionForm();
   let plain = 0;
   fc.assert(
@@ -50,7 +50,7 @@ test("the form put together by hand is byte for byte what the codec gives, or no
   assert.ok(plain > 1_000, `only ${plain} of 2,000`);
 });
 
-test("a session of the usual kind has a form of its own; one with other letters, a long text or a large profile does not", () => {
+test("a usual session has a fast form; one with non-ASCII text, a long text or a large profile does not", () => {
   const form = new SessionForm();
   const usual: Session = {
     ...{ status: "revoked", sessionId: "s".repeat(22) as SessionId, userId: "u".repeat(22) as UserId },

@@ -1,13 +1,13 @@
 /**
- * What is derived from a session is remembered by the object that stands for it, so it must be the same one until it
- * changes.
+ * The object identity of sessions: values derived from a session are cached by its object, so it must stay the same until
+ * the session changes.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type CardeaEvent, encode, Projection, type UnixMs } from "../../../src/events/index.ts";
 import { created, record, revoked, sessionId, userId } from "../support.ts";
 
-test("a session that is asked about again is the same object, until something about it changes", () => {
+test("a repeated lookup returns the same object until the session changes", () => {
   const projection = new Projection();
   const apply = (...events: CardeaEvent[]): void => {
     for (const one of record(events, projection.applied)) projection.apply(one);

@@ -70,7 +70,7 @@ test("the compact index holds what a map would hold, by id, by person and by exp
     fc.property(fc.array(change, { maxLength: 300, size: "max" }), (changes) => {
       const [compact, map] = [new CompactSessionIndex(), new MapSessionIndex()];
       for (const one of changes) {
-        compact.cachedSession("put" in one ? one.put.sessionId : one.delete); // so that there is something to forget
+        compact.cachedSession("put" in one ? one.put.sessionId : one.delete); // so that there is a cached entry to drop
         if ("put" in one) {
           compact.set(one.put);
           map.set(one.put);
@@ -83,7 +83,7 @@ test("the compact index holds what a map would hold, by id, by person and by exp
       for (const id of ids) {
         assert.deepEqual(encode(compact.cachedSession(id) ?? null), encode(map.cachedSession(id) ?? null));
         assert.equal(compact.cachedSession(id), compact.cachedSession(id), "the same object until it changes");
-        // as bytes, because digests are made of them: the order of fields counts
+        // as bytes, because digests cover the order of fields
         assert.deepEqual(encode(compact.get(id) ?? null), encode(map.get(id) ?? null));
       }
       for (const userId of people) assert.deepEqual([...compact.ofUser(userId)].sort(), [...map.ofUser(userId)].sort());
@@ -97,7 +97,7 @@ test("the compact index holds what a map would hold, by id, by person and by exp
   );
 });
 
-test("sessions of a person come in the order in which they came, and its tables grow and shrink whole", () => {
+test("a person's sessions keep their order of arrival, and the tables grow and shrink as a whole", () => {
   const index = new CompactSessionIndex();
   const userId = people[0] as UserId;
   const id = (n: number): SessionId => bytesOf(`many ${n}`).subarray(0, 16).toString("base64url") as SessionId;
@@ -121,7 +121,7 @@ test("sessions of a person come in the order in which they came, and its tables 
   assert.equal([...index.values()].length, many / 2);
 });
 
-/** As a snapshot has them: a person's one behind the other. */
+/** In the order of a snapshot: grouped by person. */
 function columnsOf(sessions: readonly Session[]): SessionColumns {
   const ordered = [...people, null].flatMap((userId) => sessions.filter((one) => one.userId === userId));
   const packed = ordered.map(({ sessionId }) => {
@@ -151,7 +151,7 @@ function columnsOf(sessions: readonly Session[]): SessionColumns {
   };
 }
 
-test("columns that are loaded are the same sessions as if they had come one by one, and go on changing like them", () => {
+test("loaded columns give the same sessions as single inserts, and change like them afterwards", () => {
   const onceEach = fc.uniqueArray(session, { selector: ({ sessionId }) => sessionId, maxLength: 80, size: "max" });
   fc.assert(
     fc.property(onceEach, fc.array(change, { maxLength: 60, size: "max" }), (loaded, changes) => {
@@ -173,7 +173,7 @@ test("columns that are loaded are the same sessions as if they had come one by o
   );
 });
 
-test("columns are loaded across blocks, and refused when a session is there twice or a row names what is not there", () => {
+test("columns load across blocks, and are refused if a session repeats or a row has a dangling reference", () => {
   const many = Array.from({ length: 40_000 }, (_, n): Session => {
     const at = n as UnixMs;
     const sessionId = (
@@ -209,7 +209,7 @@ test("columns are loaded across blocks, and refused when a session is there twic
     assert.throws(() => new CompactSessionIndex().load({ ...one, ...wrong }), malformed, JSON.stringify(wrong));
 });
 
-test("an id is packed only when it comes back as the very text", () => {
+test("an id is packed only if it unpacks to the same text", () => {
   const target = Buffer.alloc(packedBytes);
   fc.assert(
     fc.property(
@@ -231,7 +231,7 @@ test("an id is packed only when it comes back as the very text", () => {
   assert.equal(packId(uuidOf(1).toUpperCase(), target, 0), undefined);
 });
 
-test("an arena keeps what is held, shares nothing by accident, and does not grow with what has gone", () => {
+test("an arena keeps live values, shares none by accident, and does not grow by released ones", () => {
   const arena = new ByteArena();
   const held = new Map<number, Buffer>();
   const start = arena.capacity;

@@ -1,8 +1,9 @@
+/** The generational cache. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { GenerationalCache } from "../../../src/events/session-index/generational-cache.ts";
 
-test("the newest are remembered, the eldest forgotten, and one that is asked for stays", () => {
+test("the newest entries are kept, the oldest dropped, and an entry that is read stays", () => {
   for (const asked of [0, 499, 900, 949, 950, 999]) {
     const recent = new GenerationalCache<string, number>(100);
     for (let n = 0; n < 1_000; n++) {
@@ -14,12 +15,12 @@ test("the newest are remembered, the eldest forgotten, and one that is asked for
   }
 });
 
-test("values that are weighed are remembered up to a weight, not up to a number", () => {
+test("weighted values are bounded by weight, not by number", () => {
   const recent = new GenerationalCache<number, string>(1_000, (text) => text.length);
   const keptWeight = (): number => [...recent.keys()].reduce((sum, key) => sum + (recent.get(key)?.length ?? 0), 0);
   for (let n = 0; n < 500; n++) recent.set(n, "x".repeat(n % 50));
   assert.ok(keptWeight() <= 1_000);
-  for (let n = 0; n < 100; n++) recent.set(1_000, "x".repeat(n)); // one key again and again takes its newest weight only
+  for (let n = 0; n < 100; n++) recent.set(1_000, "x".repeat(n)); // a repeated key counts with its newest weight only
   recent.set(1_001, "x".repeat(400));
   assert.equal(recent.get(1_000)?.length, 99);
   recent.set(1_002, "x".repeat(5_000));
@@ -29,7 +30,7 @@ test("values that are weighed are remembered up to a weight, not up to a number"
   assert.equal(recent.keys().has(1_001), false);
 });
 
-test("what is deleted is gone from both generations, and a new value takes the place of an old one", () => {
+test("a deleted entry is gone from both generations, and a new value replaces an old one", () => {
   const recent = new GenerationalCache<string, number>(4);
   for (const n of [1, 2, 3]) recent.set(`key ${n}`, n);
   recent.set("key 1", 10);

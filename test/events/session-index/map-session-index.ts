@@ -1,4 +1,4 @@
-/** A session index that is a map: what the compact one is compared with. */
+/** A session index on a plain map, as the reference for the compact one. */
 import type { Session, SessionId, UnixMs, UserId } from "../../../src/events/index.ts";
 import type { SessionIndex } from "../../../src/events/session-index/session-index.ts";
 

@@ -125,7 +125,7 @@ type Snapshot = Readonly<{
   chunks: Uint8Array[];
 }>;
 
-/** @param between what happens to the projection between two steps */
+/** @param between changes the projection between two steps */
 function take(projection: Projection, between: () => void = () => {}, entities = 3): Snapshot {
   const capture = projection.capture();
   const { link, digest } = capture;
@@ -179,7 +179,7 @@ function everything(projection: Projection): unknown {
   };
 }
 
-test(`a snapshot taken while events go on is the projection as it stood, byte for byte (seed ${seed})`, () => {
+test(`a snapshot taken while events continue equals the projection at its start, byte for byte (seed ${seed})`, () => {
   fc.assert(
     fc.property(fc.array(anEvent, { maxLength: 60 }), fc.array(anEvent, { maxLength: 60 }), (before, after) => {
       const first = record(before);
@@ -207,7 +207,7 @@ test(`a snapshot taken while events go on is the projection as it stood, byte fo
   );
 });
 
-test("taking another snapshot ends the one that was being taken, and events go on as if neither were", () => {
+test("starting another snapshot cancels the running one, and events continue unaffected", () => {
   const events = record(Array.from({ length: 40 }, (_, n) => session(randomUUID() as SessionId, n % 9, n)));
   const projection = folded(events.slice(0, 20));
   const first = projection.capture();
@@ -219,7 +219,7 @@ test("taking another snapshot ends the one that was being taken, and events go o
   assert.deepEqual(everything(projection), everything(folded(events)));
 });
 
-test("what is not a snapshot of this format, or not whole, is refused with a reason", () => {
+test("a snapshot of another format, or an incomplete one, is refused with a reason", () => {
   const events = record(Array.from({ length: 40 }, (_, n) => session(randomUUID() as SessionId, n % 9, n)));
   const snapshot = take(folded(events));
   const [groupsChunk, ...shards] = snapshot.chunks as [Uint8Array, ...Uint8Array[]];
@@ -237,7 +237,7 @@ test("what is not a snapshot of this format, or not whole, is refused with a rea
   refused(snapshot.chunks, /numbers/, { ...snapshot.counts, sessions: 41 });
 });
 
-test("nothing in a snapshot's bytes says in clear what was sealed, and a shared profile is written once", () => {
+test("a snapshot contains no sealed data in clear, and writes a shared profile once", () => {
   const profile = randomBytes(400);
   const many = Array.from({ length: 50 }, (_, n): CardeaEvent => {
     const event = session(randomUUID() as SessionId, 3, n);

@@ -344,7 +344,7 @@ test("25: a byte after a complete receipt, or after the node confirmed the denia
   isKept(open);
 });
 
-test("25: what a node says of a history that it has left bars nobody it has looked at since, but for what stays denied", () => {
+test("25: confirmations of a history that a node left deny no exchange checked since, except permanent denials", () => {
   const own = { node: "node-1", boot: "boot-1" };
   /** The node stands in another history, and has not said yet what it enforces of that. */
   function gone(lose: (history: History) => History): History {
