@@ -189,6 +189,6 @@ test("the node ends with the same digest as all others, and retention continues"
   await appender.stop();
   await waitForOneDigest(cluster, 3);
   const { leader, nodes } = await cluster.status();
-  const own = nodes.find(({ node }) => node === away.proxy.name);
-  assert.ok(own?.digest !== null && own?.digest === leader?.digest, JSON.stringify(own));
+  const nodeStatus = nodes.find(({ node }) => node === away.proxy.name);
+  assert.ok(nodeStatus?.digest !== null && nodeStatus?.digest === leader?.digest, JSON.stringify(nodeStatus));
 });

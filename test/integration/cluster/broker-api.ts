@@ -49,8 +49,8 @@ export async function callBroker(
 ): Promise<HttpReply> {
   const raw = body instanceof Uint8Array;
   const method = body === undefined ? "GET" : "POST";
-  const sent = body === undefined ? undefined : raw ? body : Buffer.from(JSON.stringify(body));
-  const proof = typeof token === "function" ? await token({ method, path, body: sent }) : token;
+  const bytes = body === undefined ? undefined : raw ? body : Buffer.from(JSON.stringify(body));
+  const proof = typeof token === "function" ? await token({ method, path, body: bytes }) : token;
   return sendRequest({
     ...{ port: broker.ports.broker, host: `127.0.0.1:${broker.ports.broker}`, path, method },
     headers: {
@@ -58,7 +58,7 @@ export async function callBroker(
       ...(proof !== undefined && { authorization: `Bearer ${proof}` }),
       ...(body !== undefined && { "content-type": raw ? "application/octet-stream" : "application/json" }),
     },
-    ...(sent !== undefined && { body: sent }),
+    ...(bytes !== undefined && { body: bytes }),
     ...(timeoutMs !== undefined && { timeoutMs }),
   });
 }

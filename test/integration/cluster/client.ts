@@ -77,7 +77,7 @@ function beginUntilDecided(options: RequestOptions): Promise<IncomingMessage> {
 
 function beginRequest(options: RequestOptions): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-  const sent = request(
+  const outgoing = request(
     {
       host: "127.0.0.1",
       port: options.port,
@@ -89,8 +89,8 @@ function beginRequest(options: RequestOptions): Promise<IncomingMessage> {
     },
     resolve,
   );
-  sent.on("error", reject);
-  sent.end(options.body);
+  outgoing.on("error", reject);
+  outgoing.end(options.body);
   return promise;
 }
 
@@ -163,29 +163,29 @@ export type Upload = Readonly<{ status: number; sent(): number; ended: Promise<u
 
 export async function openUpload(options: RequestOptions): Promise<Upload> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-  const sent = request(
+  const outgoing = request(
     {
       ...{ host: "127.0.0.1", port: options.port, path: options.path ?? "/", method: "POST", agent: new Agent() },
       headers: { host: options.host, ...(options.cookie && { cookie: options.cookie }), "content-type": "x/y" },
     },
     resolve,
   );
-  sent.on("error", reject); // no effect once the response has begun
+  outgoing.on("error", reject); // no effect once the response has begun
   let bytes = 0;
   const timer = setInterval(() => {
-    if (sent.destroyed || sent.writableNeedDrain) return;
+    if (outgoing.destroyed || outgoing.writableNeedDrain) return;
     bytes += 8_192;
-    sent.write(stamped(8_192));
+    outgoing.write(stamped(8_192));
   }, 10);
   const ended = Promise.withResolvers<void>();
   rejectIfEndless(ended.promise, ended.reject, "an upload");
-  sent.on("close", () => {
+  outgoing.on("close", () => {
     clearInterval(timer);
     ended.resolve();
   });
   const response = await promise;
   response.resume().on("error", () => {});
-  return { status: response.statusCode ?? 0, sent: () => bytes, ended: ended.promise, close: () => sent.destroy() };
+  return { status: response.statusCode ?? 0, sent: () => bytes, ended: ended.promise, close: () => outgoing.destroy() };
 }
 
 /** An open WebSocket that receives ticks. */

@@ -261,9 +261,9 @@ async function build(
     },
     ...{ operator, stop },
     proxy(n) {
-      const found = proxies[n - 1];
-      if (found === undefined) throw new RangeError(`there is no proxy ${n}`);
-      return found;
+      const wanted = proxies[n - 1];
+      if (wanted === undefined) throw new RangeError(`there is no proxy ${n}`);
+      return wanted;
     },
     session: (user, groups = []) =>
       createSession(user, groups, {

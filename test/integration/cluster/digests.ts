@@ -38,11 +38,11 @@ export async function waitForLogDigest(cluster: Cluster): Promise<void> {
         leader !== null &&
         names.every((name) => nodes.some((node) => node.node === name && node.applied?.hash === leader.head.hash));
       if (!settled) return false;
-      const own = await foldLog(cluster);
-      if (own.applied.hash !== leader.head.hash) return false; // another event was appended meanwhile
-      assert.equal(leader.digest, own.digest(), "the leader's state");
+      const expected = await foldLog(cluster);
+      if (expected.applied.hash !== leader.head.hash) return false; // another event was appended meanwhile
+      assert.equal(leader.digest, expected.digest(), "the leader's state");
       const current = nodes.filter((node) => node.applied?.hash === leader.head.hash);
-      return names.every((name) => current.some((node) => node.node === name && node.digest === own.digest()));
+      return names.every((name) => current.some((node) => node.node === name && node.digest === expected.digest()));
     },
     { withinMs: 30_000, everyMs: 100 },
   );

@@ -59,12 +59,12 @@ function assertServed(t: TestContext, shots: readonly Shot[]): void {
 test("when the leader is killed another broker takes over, appends continue, sessions last, and older receipts complete", async (t) => {
   const paused = cluster.proxy(2);
   cluster.front.setTargets([cluster.proxy(1).ports.address]);
-  const [revoked, kept] = [await cluster.session("alice"), await cluster.session("alice")];
+  const [revoked, unaffected] = [await cluster.session("alice"), await cluster.session("alice")];
   const [leader, follower] = [await cluster.leader(), await cluster.follower()];
   paused.pause();
   const revocation = await cluster.operator.revoke(revoked);
   assert.equal((await cluster.operator.receipt(revocation.link, { wait: "none" })).complete, false);
-  const hammering = hammerAt(kept, [1, 3]);
+  const hammering = hammerAt(unaffected, [1, 3]);
   t.after(() => hammering.stop());
 
   const killedAt = performance.now();
@@ -122,17 +122,17 @@ test("a paused leader that resumes is fenced, follows the new leader, and has re
 
   const answers = commands.slice(0, 30).map(submit);
   await Promise.all(answers);
-  const underWay = commands.slice(30, 60).map(submit); // some of these are in the middle of a commit
+  const inFlight = commands.slice(30, 60).map(submit); // some of these are in the middle of a commit
   await new Promise((resolve) => setImmediate(resolve));
   leader.pause();
   const pausedAt = performance.now();
-  const waiting = commands.slice(60).map(submit); // these wait in its socket buffers
+  const queued = commands.slice(60).map(submit); // these wait in its socket buffers
   const during = await cluster.session("bob");
   assert.equal((await cluster.leader()).name, follower.name);
   await waitFor("four seconds of pause", () => performance.now() - pausedAt > 4_000);
 
   leader.resume();
-  const results = await Promise.all([...answers, ...underWay, ...waiting]);
+  const results = await Promise.all([...answers, ...inFlight, ...queued]);
   const done = results.filter((each) => each?.type === "done");
   t.diagnostic(`${done.length} of ${results.length} commands were reported done; the others must be sent again`);
   assert.ok(done.length >= 30);
@@ -163,8 +163,8 @@ test("a paused leader that resumes is fenced, follows the new leader, and has re
 });
 
 test("while Postgres is down for three seconds appends are refused promptly and decisions continue; afterwards the log is intact", async (t) => {
-  const [kept, revoked] = [await cluster.session("alice"), await cluster.session("alice")];
-  const hammering = hammerAt(kept, [1, 2, 3]);
+  const [unaffected, revoked] = [await cluster.session("alice"), await cluster.session("alice")];
+  const hammering = hammerAt(unaffected, [1, 2, 3]);
   t.after(() => hammering.stop());
   const token = serviceToken(cluster, { role: "operator" });
   const revoke = (broker: ClusterProcess, commandId: string) =>

@@ -54,18 +54,18 @@ async function untilEach(
   const enough = (name: string): boolean =>
     ofThese(shots, [name], options.since).filter(options.which).length >= options.count;
   await waitFor(what, () => options.names.every(enough), { withinMs: 20_000 }).catch((cause: unknown) => {
-    const seen: Record<string, number> = {};
+    const statusCounts: Record<string, number> = {};
     for (const { name, status } of ofThese(shots, options.names, options.since)) {
-      seen[`${name} ${status}`] = (seen[`${name} ${status}`] ?? 0) + 1;
+      statusCounts[`${name} ${status}`] = (statusCounts[`${name} ${status}`] ?? 0) + 1;
     }
-    throw new Error(`timed out waiting for ${what}; seen: ${JSON.stringify(seen)}`, { cause });
+    throw new Error(`timed out waiting for ${what}; seen: ${JSON.stringify(statusCounts)}`, { cause });
   });
 }
 
 function nodeIn(receipt: Receipt | null, { name }: ClusterProcess) {
-  const found = receipt?.nodes.filter(({ node }) => node === name) ?? [];
-  assert.equal(found.length, 1, JSON.stringify(receipt));
-  return found[0] as Receipt["nodes"][number];
+  const entries = receipt?.nodes.filter(({ node }) => node === name) ?? [];
+  assert.equal(entries.length, 1, JSON.stringify(receipt));
+  return entries[0] as Receipt["nodes"][number];
 }
 
 const othersOf = (receipt: Receipt, { name }: ClusterProcess): string[] => [

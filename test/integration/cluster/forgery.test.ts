@@ -344,9 +344,9 @@ test("forged and repeated renews, confirmations and goodbyes are refused and cou
     const sent = sealEnvelope(ownSigner, "renew", encodeMessage({ ...renew, nonce, version: "another build" }));
     return (await sendLease(sent)).status === 200 ? sent : undefined;
   });
-  const again = await sendLease(bytes);
-  assert.equal(again.status, 403);
-  assert.match(again.body, /repeated/);
+  const replay = await sendLease(bytes);
+  assert.equal(replay.status, 403);
+  assert.match(replay.body, /repeated/);
   const confirm = { node: renew.node, boot: renew.boot, nonce: nonce + 1, enforced: at };
   const confirmed = sealEnvelope(ownSigner, "confirm", encodeMessage(confirm));
   assert.equal((await sendLease(confirmed)).status, 204);
@@ -459,9 +459,9 @@ test("a replayed call to a broker is refused and counted, be it a command or a r
       const make = serviceToken(cluster, { role: "operator" });
       const token = await make({ method, path: call.path, ...("body" in call ? { body: bytes } : {}) });
       assert.equal((await callBroker(broker, { ...call, token })).status, 200, call.path);
-      const again = await callBroker(broker, { ...call, token });
-      assert.equal(again.status, 401);
-      assert.deepEqual(JSON.parse(again.body), { error: "unauthenticated", reason: "replayed" });
+      const replay = await callBroker(broker, { ...call, token });
+      assert.equal(replay.status, 401);
+      assert.deepEqual(JSON.parse(replay.body), { error: "unauthenticated", reason: "replayed" });
     }
     assert.equal(await replayed(), before + 2);
   }

@@ -52,14 +52,14 @@ const proxyNames = (): string[] => cluster.proxies.map(({ name }) => name);
 
 test("revoking a session ends it on every node at once: its next request, open WebSockets and half-sent responses", async () => {
   const revoked = await cluster.session("alice");
-  const kept = await cluster.session("alice");
+  const unaffected = await cluster.session("alice");
   for (const proxy of cluster.proxies) {
-    for (const session of [revoked, kept]) {
+    for (const session of [revoked, unaffected]) {
       assert.equal((await cluster.get(proxy, "app", session)).permitted, true, `${proxy.name} permits at first`);
     }
   }
   const sockets = await Promise.all(cluster.proxies.map((proxy) => openSocket(at(proxy, revoked))));
-  const others = await Promise.all(cluster.proxies.map((proxy) => openSocket(at(proxy, kept))));
+  const others = await Promise.all(cluster.proxies.map((proxy) => openSocket(at(proxy, unaffected))));
   const streams = await Promise.all(
     cluster.proxies.map((proxy) => openStream({ ...at(proxy, revoked), path: "/stream" })),
   );
@@ -89,7 +89,7 @@ test("revoking a session ends it on every node at once: its next request, open W
   for (const stream of streams) assert.equal(await stream.ended, "broken", "the client sees an incomplete response");
 
   for (const [i, proxy] of cluster.proxies.entries()) {
-    assert.equal((await cluster.get(proxy, "app", kept)).permitted, true, "the person's other session lasts");
+    assert.equal((await cluster.get(proxy, "app", unaffected)).permitted, true, "the person's other session lasts");
     assert.equal(others[i]?.isOpen(), true);
     others[i]?.close();
   }
@@ -121,8 +121,8 @@ test("when a receipt is complete, every open exchange was already cut, and nothi
   }
   for (const proxy of cluster.proxies) {
     const decisions = await waitFor("the cut to be recorded", () => {
-      const found = decisionsOf(proxy).filter((each) => each["sessionId"] === session.id);
-      return found.some((each) => each["occasion"] === "redecision") && found;
+      const records = decisionsOf(proxy).filter((each) => each["sessionId"] === session.id);
+      return records.some((each) => each["occasion"] === "redecision") && records;
     });
     assert.equal(decisions.at(-1)?.["result"], "signin", "the newest decision on this session is no permit");
   }
@@ -146,9 +146,9 @@ test("revoking a user ends all their sessions with one event, and a new sign-in 
     assert.equal((await cluster.get(proxy, "app", bystander)).permitted, true);
   }
 
-  const again = await cluster.session("carol");
+  const newSession = await cluster.session("carol");
   for (const proxy of cluster.proxies) {
-    assert.equal((await cluster.get(proxy, "app", again)).permitted, true, "a session created later is permitted");
+    assert.equal((await cluster.get(proxy, "app", newSession)).permitted, true, "a session created later is permitted");
     assert.equal(
       (await cluster.get(proxy, "app", sessions[0])).permitted,
       false,
@@ -263,8 +263,8 @@ test("on SIGTERM a proxy completes open requests, refuses new connections, and i
   const slow = await openStream({ ...at(leaving, session), path: "/slow" });
   assert.equal(slow.body(), "begun\n");
   const socket = await openSocket(at(leaving, session));
-  const kept = keepAliveConnection(leaving);
-  assert.equal((await kept.send(session)).permitted, true);
+  const keepAlive = keepAliveConnection(leaving);
+  assert.equal((await keepAlive.send(session)).permitted, true);
 
   const ended = leaving.end();
 
@@ -275,7 +275,7 @@ test("on SIGTERM a proxy completes open requests, refuses new connections, and i
     ),
   );
   assert.equal(
-    await kept.isClosed(session),
+    await keepAlive.isClosed(session),
     true,
     "a keep-alive connection is closed, or its response announces the close",
   );

@@ -143,16 +143,16 @@ test("a sign-in that continues on a node without NATS takes one round of redirec
 
 test("a node that is cut off answers 503 to a session it does not know, and does not redirect to sign-in", async () => {
   const { relays } = cluster;
-  const known = await cluster.session("alice");
-  assert.equal((await cluster.get(cluster.proxy(2), "app", known)).permitted, true);
+  const knownSession = await cluster.session("alice");
+  assert.equal((await cluster.get(cluster.proxy(2), "app", knownSession)).permitted, true);
   for (const relay of [relays.nats, ...relays.brokers]) relay.freeze();
   try {
-    const unheard = await cluster.session("alice");
-    const answer = await cluster.getOnce(cluster.proxy(2), "app", unheard);
+    const unknownSession = await cluster.session("alice");
+    const answer = await cluster.getOnce(cluster.proxy(2), "app", unknownSession);
     assert.equal(answer.status, 503);
     assert.ok(answer.headers["retry-after"] !== undefined);
     assert.equal(
-      (await cluster.get(cluster.proxy(2), "app", known)).permitted,
+      (await cluster.get(cluster.proxy(2), "app", knownSession)).permitted,
       true,
       "a session that the node knows is served",
     );

@@ -46,9 +46,9 @@ test("events that no standby had are lost: revocations among them stay in force,
   timeout: 400_000,
 }, async (t) => {
   const group = groupOf(cluster);
-  const everywhere = async (session: Parameters<Cluster["get"]>[2]): Promise<boolean[]> =>
+  const permittedAt = async (session: Parameters<Cluster["get"]>[2]): Promise<boolean[]> =>
     Promise.all(cluster.proxies.map(async (proxy) => (await cluster.get(proxy, "app", session)).permitted));
-  const [kept, early, late] = [
+  const [unaffected, early, late] = [
     await cluster.session("alice"),
     await cluster.session("bob"),
     await cluster.session("carol"),
@@ -67,11 +67,11 @@ test("events that no standby had are lost: revocations among them stay in force,
   assert.match((await cluster.cardea("cluster", "status")).out, /durability asynchronous\n/);
   const suspended = await cluster.session("frank");
   assert.equal((await cluster.operator.post(`/users/${suspended.userId}/suspend`, { wait: "all" })).status, 200);
-  const lost = await cluster.session("dave");
-  await waitFor("the session to work everywhere", async () => (await everywhere(lost)).every(Boolean));
-  const joined = await cluster.operator.post("/groups/ops/members", { add: [kept.userId], wait: "all" });
+  const lostSession = await cluster.session("dave");
+  await waitFor("the session to work everywhere", async () => (await permittedAt(lostSession)).every(Boolean));
+  const joined = await cluster.operator.post("/groups/ops/members", { add: [unaffected.userId], wait: "all" });
   assert.equal(joined.status, 200, joined.body);
-  assert.deepEqual(await everywhere(late), [false, false]);
+  assert.deepEqual(await permittedAt(late), [false, false]);
   const epochBefore = (await cluster.status()).leader?.epoch ?? 0;
 
   await group.kill();
@@ -82,19 +82,19 @@ test("events that no standby had are lost: revocations among them stay in force,
 
   await waitFor(
     "the surviving session to be permitted everywhere",
-    async () => (await everywhere(kept)).every(Boolean),
+    async () => (await permittedAt(unaffected)).every(Boolean),
     {
       withinMs: 30_000,
     },
   );
-  assert.deepEqual(await everywhere(early), [false, false], "a revocation that was not lost");
-  assert.deepEqual(await everywhere(late), [false, false], "a revocation that was lost");
-  assert.deepEqual(await everywhere(lost), [false, false], "a session that was lost");
+  assert.deepEqual(await permittedAt(early), [false, false], "a revocation that was not lost");
+  assert.deepEqual(await permittedAt(late), [false, false], "a revocation that was lost");
+  assert.deepEqual(await permittedAt(lostSession), [false, false], "a session that was lost");
 
   for (const proxy of cluster.proxies) {
     const lostLines = proxy.log().match(/.*the log has lost changes that this node had applied.*/g) ?? [];
     assert.equal(lostLines.length, 1, `${proxy.name} logs the lost changes once`);
-    for (const stream of ["group:ops", userStream(suspended.userId), sessionStream(lost.id as SessionId)])
+    for (const stream of ["group:ops", userStream(suspended.userId), sessionStream(lostSession.id as SessionId)])
       assert.ok(lostLines[0]?.includes(JSON.stringify(stream)), `${stream} is not named: ${lostLines[0]}`);
   }
 
@@ -120,7 +120,7 @@ test("events that no standby had are lost: revocations among them stay in force,
   mkdirSync(newcomer.dataDir, { mode: 0o700 });
   await newcomer.start();
   assert.equal(await newcomer.metric("cardea_replica_rebuilds"), 0, "the newcomer has never held the lost events");
-  assert.deepEqual(await everywhere(late), [false, false], "the revocation also holds for a node that never held it");
+  assert.deepEqual(await permittedAt(late), [false, false], "the revocation also holds for a node that never held it");
   for (const proxy of cluster.proxies) {
     await waitFor(
       "the node to have returned every lost revocation",
@@ -130,24 +130,24 @@ test("events that no standby had are lost: revocations among them stay in force,
   assert.equal((await readReasserted(cluster)).length, 3);
 
   // Positions repeat; their links differ.
-  while ((await cluster.session("filler")).link.position < lost.link.position + 3);
+  while ((await cluster.session("filler")).link.position < lostSession.link.position + 3);
   await logAt(cluster, group.primary(), async (log) => {
     const current = await log.linkAt(revoked.link.position);
     assert.ok(current !== undefined && current.hash !== revoked.link.hash, "another event is at that position now");
   });
-  for (const target of [revoked.link, revoked.commandId, lost.link]) {
+  for (const target of [revoked.link, revoked.commandId, lostSession.link]) {
     const receipt = await cluster.operator.receipt(target);
     assert.deepEqual([receipt.status, receipt.complete], ["lost", false]);
   }
   for (const proxy of cluster.proxies) {
-    const answer = await cluster.get(proxy, "app", lost);
+    const answer = await cluster.get(proxy, "app", lostSession);
     assert.equal(answer.permitted, false);
     assert.ok(answer.status !== 200, `${answer.status}`);
   }
   const rebuilds = await cluster.proxy(1).metric("cardea_replica_rebuilds");
   assert.ok(rebuilds > 0, "a node that had applied the lost events has rebuilt");
 
-  assert.deepEqual(await everywhere(kept), [true, true]);
+  assert.deepEqual(await permittedAt(unaffected), [true, true]);
   await waitForLogDigest(cluster);
 });
 

@@ -225,13 +225,13 @@ test("a log file replaced by an older copy is the log of that time, and the next
     revoke("early"),
   ]);
   copyFileSync(path, copy);
-  const lost = await submitAndClose(await openSqliteLog({ path, cluster }), [revoke("kept")]);
+  const lostRevocation = await submitAndClose(await openSqliteLog({ path, cluster }), [revoke("kept")]);
   copyFileSync(copy, path);
   const log = await openSqliteLog({ path, cluster });
   assert.ok(sameLink((await log.linkAt(last.position)) ?? genesis, last));
   assert.equal((await verifyLog(log)).type, "intact");
   const next = await submitAndClose(log, [createSession("next", "carol")]);
   assert.ok(next.epoch > last.epoch);
-  assert.notEqual(next.hash, lost.hash);
+  assert.notEqual(next.hash, lostRevocation.hash);
   folder.remove();
 });

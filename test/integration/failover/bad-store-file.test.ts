@@ -175,11 +175,11 @@ test("when the thread of the file log dies, pending commands may be unavailable,
     assert.ok(result.type === "done" || result.type === "unavailable", JSON.stringify(result));
   }
   const command = createSession("later", "bob");
-  const again = asked(command);
+  const commandRequest = asked(command);
   const later = await waitFor(
     "commands to succeed again",
     async () => {
-      const answer = await submit(command, again);
+      const answer = await submit(command, commandRequest);
       return answer.type === "done" ? answer : undefined;
     },
     { withinMs: 30_000 },

@@ -45,19 +45,19 @@ for (const endsBy of ["crashes", "resigns"] as const) {
     const revokedMs = performance.now() - cutAt;
     const databroker = second.broker.databroker("operator");
     const target = { type: "command", commandId: revoked.commandId } as const;
-    const seen: { complete: boolean; permits: boolean }[] = [];
+    const samples: { complete: boolean; permits: boolean }[] = [];
     let status = "";
     const watching = (async () => {
       let complete = false;
       const deadline = performance.now() + 60_000;
-      while (performance.now() < deadline && (!complete || seen.length < 300)) {
+      while (performance.now() < deadline && (!complete || samples.length < 300)) {
         // Checked before the receipt: a permit after a complete receipt breaks the promise.
         const permits = far.permits("s");
-        seen.push({ complete, permits });
+        samples.push({ complete, permits });
         const receipt = await databroker.receipt(target, { wait: "all", timeoutMs: 0 });
         complete ||= receipt.complete;
         status = receipt.nodes.find(({ node }) => node === "far")?.status ?? "gone";
-        if (complete && seen.filter((each) => each.complete).length > 200) break;
+        if (complete && samples.filter((each) => each.complete).length > 200) break;
         await new Promise((resolve) => setTimeout(resolve, 5));
       }
       return complete ? performance.now() : undefined;
@@ -68,11 +68,11 @@ for (const endsBy of ["crashes", "resigns"] as const) {
     // On a machine so slow that the window had nearly passed by then, the node may not have permitted.
     if (revokedMs < timing.windowMs / 2)
       assert.ok(
-        seen.some(({ complete, permits }) => !complete && permits),
+        samples.some(({ complete, permits }) => !complete && permits),
         "the node permitted for a while after the revocation, as its lease allows",
       );
     assert.deepEqual(
-      seen.filter(({ complete, permits }) => complete && permits),
+      samples.filter(({ complete, permits }) => complete && permits),
       [],
       "permitted after a complete receipt",
     );

@@ -43,9 +43,9 @@ test("a revocation released by emptied standby names is complete and asynchronou
     await group.sql("select pg_reload_conf()");
   };
   const [early, late] = [await cluster.session("alice"), await cluster.session("bob")];
-  const kept = await cluster.operator.revoke(early, { wait: "all" });
-  assert.equal(kept.receipt?.complete, true);
-  assert.equal(durabilityIn(kept.receipt), "synchronous");
+  const synchronous = await cluster.operator.revoke(early, { wait: "all" });
+  assert.equal(synchronous.receipt?.complete, true);
+  assert.equal(durabilityIn(synchronous.receipt), "synchronous");
 
   await group.detachStandbys();
   const revoking = cluster.operator.revoke(late, { wait: "all" });
@@ -56,13 +56,13 @@ test("a revocation released by emptied standby names is complete and asynchronou
   await setNames("");
   const released = await revoking;
   const receipt = await waitFor("the receipt to be complete", async () => {
-    const again = await cluster.operator.receipt(released.link, { wait: "all" });
-    return again.complete ? again : undefined;
+    const latest = await cluster.operator.receipt(released.link, { wait: "all" });
+    return latest.complete ? latest : undefined;
   });
   assert.equal(durabilityIn(receipt), "asynchronous");
   assert.notEqual(durabilityIn(released.receipt), "synchronous");
   assert.equal(
-    durabilityIn(await cluster.operator.receipt(kept.link)),
+    durabilityIn(await cluster.operator.receipt(synchronous.link)),
     "asynchronous",
     "without standbys nothing proves that the earlier revocation is durable",
   );
@@ -77,7 +77,11 @@ test("a revocation released by emptied standby names is complete and asynchronou
   await group.failOver();
   await waitFor("a session to be created", () => cluster.session("carol"), { withinMs: 60_000 });
   await logAt(cluster, group.primary(), async (log) => {
-    assert.deepEqual(await log.linkAt(kept.link.position), kept.link, "the synchronous revocation is in the log");
+    assert.deepEqual(
+      await log.linkAt(synchronous.link.position),
+      synchronous.link,
+      "the synchronous revocation is in the log",
+    );
     assert.notDeepEqual(
       await log.linkAt(released.link.position),
       released.link,
@@ -86,7 +90,7 @@ test("a revocation released by emptied standby names is complete and asynchronou
   });
   assert.equal((await cluster.operator.receipt(released.link)).status, "lost");
   await waitFor("the standbys of the new primary to hold the surviving revocation", async () => {
-    const again = await cluster.operator.receipt(kept.link);
-    return durabilityIn(again) === "synchronous";
+    const latest = await cluster.operator.receipt(synchronous.link);
+    return durabilityIn(latest) === "synchronous";
   });
 });

@@ -66,8 +66,8 @@ export function assertNeverSignedOut({ proxies }: Cluster, shots: readonly Shot[
   const mayBe503 = (name: string): boolean => /strict/.test(name) || stopped.includes(name);
   const byName = Map.groupBy(shots, ({ name }) => name);
   const isCutByLeaseEnd = (shot: Shot): boolean => {
-    const own = byName.get(shot.name) ?? [];
-    return /strict/.test(shot.name) && shot.status === 0 && own[own.indexOf(shot) + 1]?.status === 503;
+    const sameTarget = byName.get(shot.name) ?? [];
+    return /strict/.test(shot.name) && shot.status === 0 && sameTarget[sameTarget.indexOf(shot) + 1]?.status === 503;
   };
   const wrong = shots.filter((shot) => {
     const { permitted, status, name } = shot;

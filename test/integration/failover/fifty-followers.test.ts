@@ -135,9 +135,11 @@ test("after a restart of all brokers and NATS, fifty followers become fresh with
   // Failed calls back off, to both brokers, so the number of calls is bounded however long the restart took.
   const seconds = (after.until - after.since) / 1_000;
   for (const kind of ["leases", "events"]) {
-    const made = counters.flatMap(({ calls }) => calls.filter((call) => call.kind === kind && call.at >= after.since));
+    const recentCalls = counters.flatMap(({ calls }) =>
+      calls.filter((call) => call.kind === kind && call.at >= after.since),
+    );
     const most = followers * (10 + 4 * seconds);
-    assert.ok(made.length <= most, `${made.length} calls of ${kind} in ${seconds.toFixed(1)} s`);
+    assert.ok(recentCalls.length <= most, `${recentCalls.length} calls of ${kind} in ${seconds.toFixed(1)} s`);
   }
   await waitFor("all to be in one epoch", () => latestLines().every(({ epoch }) => epoch >= link.epoch));
   // A renew may have reached the leader through a broker that then died; its second copy is refused as repeated.

@@ -161,8 +161,8 @@ export class InProcessCluster {
       ...{ replica, relay, client, stop },
       permits(session) {
         if (replica.overdueMs(systemClock.monotonic()) > graceMs) return false;
-        const held = replica.projection.session(session as SessionId);
-        return held?.status === "active" && !replica.isDeniedLocally(sessionStream(session as SessionId));
+        const sessionState = replica.projection.session(session as SessionId);
+        return sessionState?.status === "active" && !replica.isDeniedLocally(sessionStream(session as SessionId));
       },
     };
   }

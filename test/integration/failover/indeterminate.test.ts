@@ -43,21 +43,21 @@ type Submission = {
   commandId: string;
   sessionId: string;
   answer: Promise<CommandResult>;
-  again: () => Promise<CommandResult>;
+  resubmit: () => Promise<CommandResult>;
 };
 
 function submit(member: TestBroker, sessionId: string): Submission {
   const request = asked(createSession(sessionId, "alice"));
-  const again = () => member.broker.databroker("authenticate").submit(request);
-  return { commandId: request.commandId, sessionId, answer: again(), again };
+  const resubmit = () => member.broker.databroker("authenticate").submit(request);
+  return { commandId: request.commandId, sessionId, answer: resubmit(), resubmit };
 }
 
 /**
  * Submits the command again, under the same id, while its outcome is unknown: a busy machine may exceed its time-out.
  */
-async function outcomeOf({ answer, again }: Pick<Submission, "answer" | "again">): Promise<CommandResult> {
+async function outcomeOf({ answer, resubmit }: Pick<Submission, "answer" | "resubmit">): Promise<CommandResult> {
   let result = await answer;
-  while (result.type === "unavailable") result = await again();
+  while (result.type === "unavailable") result = await resubmit();
   return result;
 }
 
@@ -122,9 +122,9 @@ test("each command is done once and reported done, though the connection breaks 
   t.diagnostic(`events committed without a reply, by round: ${committed.join(", ")}`);
   assert.ok(isSeen(), "no commit lost its reply");
   const counts = await countsInLog(member);
-  for (const { commandId, answer, again } of all) {
+  for (const { commandId, answer, resubmit } of all) {
     assert.equal(counts.get(commandId), 1);
-    const result = await outcomeOf({ answer, again });
+    const result = await outcomeOf({ answer, resubmit });
     if (result.type === "done") assert.deepEqual(await member.log.linkAt(result.link.position), result.link);
   }
   const { epoch } = await member.log.observe();
@@ -186,8 +186,8 @@ test("a cancelled wait for a standby makes an event visible, but its command is 
   assert.ok(earlyOutcome === false || earlyOutcome === "unavailable", `visible is not durable: ${earlyOutcome}`);
   assert.equal(await member.log.findCommand(hidden.commandId as never), undefined);
   await group.attachStandbys();
-  for (const { answer, again } of all) {
-    assert.equal((await outcomeOf({ answer, again })).type, "done");
+  for (const { answer, resubmit } of all) {
+    assert.equal((await outcomeOf({ answer, resubmit })).type, "done");
   }
   const counts = await countsInLog(member);
   for (const { commandId } of all) assert.equal(counts.get(commandId), 1);

@@ -128,15 +128,15 @@ test("the lessee table holds a node before its first grant, until its goodbye or
     pending.nodes.map(({ node, status }) => [node, status]),
     [["proxy-2", "unconfirmed"]],
   );
-  const again = await testCluster.node("proxy-2", [member], { dataDir: join(folder.path, "proxy-2") });
-  await ready(again);
+  const restarted = await testCluster.node("proxy-2", [member], { dataDir: join(folder.path, "proxy-2") });
+  await ready(restarted);
   const done = await receipt(member, commandId, 30_000);
   assert.deepEqual(
     [done.complete, done.nodes.map(({ boot, status }) => [boot, status])],
-    [true, [[again.replica.boot, "applied"]]],
+    [true, [[restarted.replica.boot, "applied"]]],
   );
   await waitFor("the row of the previous boot to be deleted", async () => {
     const boots = (await rows()).map(({ boot }) => boot);
-    return boots.length === 1 && boots[0] === again.replica.boot;
+    return boots.length === 1 && boots[0] === restarted.replica.boot;
   });
 });

@@ -97,7 +97,7 @@ export async function startInstallation(
       ...{ drain_timeout: "1s", log_level: "info", ...secrets },
       routes: [{ from: url("app").slice(0, -1), to, allow_any_authenticated_user: true }],
     };
-    const own = ({ name, port, metrics }: Member) => ({
+    const settingsOf = ({ name, port, metrics }: Member) => ({
       ...{ address: `127.0.0.1:${port}`, metrics_address: `127.0.0.1:${metrics}`, node_name: name },
       data_dir: name === "all" ? dataDir : join(dataDir, name),
     });
@@ -111,7 +111,7 @@ export async function startInstallation(
       [front, { services: ["authenticate", "proxy"], broker: { urls } }],
     ]);
     for (const member of units.values()) {
-      const text = JSON.stringify({ ...common, ...own(member), ...parts.get(member), ...more });
+      const text = JSON.stringify({ ...common, ...settingsOf(member), ...parts.get(member), ...more });
       writeFileSync(member.config, text, { mode: 0o600 });
     }
   };

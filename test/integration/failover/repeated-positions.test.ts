@@ -167,8 +167,8 @@ test("after a restore from a backup the log continues at used positions, in an e
   await group.detachStandbys(); // the backup: the present state of a standby
   const node = await testCluster.node("proxy-1", [first]);
   assert.ok(await node.replica.whenReady(60_000));
-  const gone = await submit(first, createSession("gone", "bob"));
-  await waitFor("the node to apply it", () => node.replica.applied.position >= gone.position);
+  const lostLink = await submit(first, createSession("gone", "bob"));
+  await waitFor("the node to apply it", () => node.replica.applied.position >= lostLink.position);
   await group.kill();
   await first.crash();
   await group.failOver();
@@ -180,7 +180,7 @@ test("after a restore from a backup the log continues at used positions, in an e
   assert.equal(await node.replica.waitFor(next, 30_000), "reached");
   await waitFor("the node to permit both valid sessions", () => node.permits("kept") && node.permits("next"));
   assert.ok(!node.permits("gone"));
-  assert.equal(await node.replica.waitFor(gone, 100), "lost");
+  assert.equal(await node.replica.waitFor(lostLink, 100), "lost");
   const { epoch } = await second.log.observe();
-  assert.ok(epoch > gone.epoch, "the new epoch is above the one that the node knows");
+  assert.ok(epoch > lostLink.epoch, "the new epoch is above the one that the node knows");
 });

@@ -36,7 +36,7 @@ test("after a primary that keeps running is replaced, acknowledged changes and s
   timeout: 400_000,
 }, async (t) => {
   const group = groupOf(cluster);
-  const [kept, revoked, pending] = [
+  const [unaffected, revoked, pending] = [
     await cluster.session("alice"),
     await cluster.session("bob"),
     await cluster.session("carol"),
@@ -46,9 +46,9 @@ test("after a primary that keeps running is replaced, acknowledged changes and s
   assert.equal(statementIn(change.receipt.signed ?? "")?.durability, "synchronous");
   assert.match((await cluster.cardea("cluster", "status")).out, /durability synchronous\n/);
   const epochBefore = (await cluster.status()).leader?.epoch ?? 0;
-  const hammering = hammerAll(cluster, kept);
+  const hammering = hammerAll(cluster, unaffected);
   t.after(() => hammering.stop());
-  const writing = startWriting(cluster, kept.userId);
+  const writing = startWriting(cluster, unaffected.userId);
   t.after(() => writing.stop());
   await waitFor("some changes", () => writing.done() > 20);
 
@@ -63,8 +63,8 @@ test("after a primary that keeps running is replaced, acknowledged changes and s
   );
   t.diagnostic(`from the promotion to the next change acknowledged: ${Math.round(firstAfter.endedAt - promotedAt)} ms`);
   const revocation = await revoking.catch(() => undefined);
-  const again = revocation ?? (await cluster.operator.revoke(pending, { wait: "all" }));
-  assert.equal(again.receipt?.complete ?? (await cluster.operator.receipt(again.commandId)).complete, true);
+  const completed = revocation ?? (await cluster.operator.revoke(pending, { wait: "all" }));
+  assert.equal(completed.receipt?.complete ?? (await cluster.operator.receipt(completed.commandId)).complete, true);
   const written = await writing.stop();
   const shots = await hammering.stop();
 
@@ -98,7 +98,7 @@ test("after a primary that keeps running is replaced, acknowledged changes and s
   }
   for (const proxy of cluster.proxies) {
     for (const session of [revoked, pending]) assert.equal((await cluster.get(proxy, "app", session)).permitted, false);
-    assert.equal((await cluster.get(proxy, "app", kept)).permitted, true);
+    assert.equal((await cluster.get(proxy, "app", unaffected)).permitted, true);
   }
 
   // Cancels the waits on the old primary, which makes their commits visible there.

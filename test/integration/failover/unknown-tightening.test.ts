@@ -69,8 +69,8 @@ test("a lost revocation of a type that no broker knows is returned by the nodes,
   timeout: 220_000,
 }, async (t) => {
   const group = groupOf(cluster);
-  const [kept, cut] = [await cluster.session("alice"), await cluster.session("bob")];
-  for (const session of [kept, cut])
+  const [unaffected, cut] = [await cluster.session("alice"), await cluster.session("bob")];
+  for (const session of [unaffected, cut])
     await waitFor("the session to work everywhere", async () => (await permittedEverywhere(session)).every(Boolean));
   await group.replicated();
 
@@ -113,7 +113,7 @@ test("a lost revocation of a type that no broker knows is returned by the nodes,
 
   await waitFor(
     "the surviving session to be permitted everywhere",
-    async () => (await permittedEverywhere(kept)).every(Boolean),
+    async () => (await permittedEverywhere(unaffected)).every(Boolean),
     {
       withinMs: 30_000,
     },
@@ -136,7 +136,7 @@ test("a lost revocation of a type that no broker knows is returned by the nodes,
   for (const proxy of cluster.proxies)
     assert.equal(await proxy.metric("cardea_replica_rebuilds"), 0, `${proxy.name} starts empty`);
   assert.deepEqual(
-    [await permittedEverywhere(cut), await permittedEverywhere(kept)],
+    [await permittedEverywhere(cut), await permittedEverywhere(unaffected)],
     [
       [false, false],
       [true, true],

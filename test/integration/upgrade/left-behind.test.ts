@@ -17,7 +17,7 @@ const nextMain = join(import.meta.dirname, "next-main.ts");
 
 let cluster: Cluster;
 let cut: Session;
-let kept: Session;
+let unaffected: Session;
 let old: ClusterProcess;
 
 before(
@@ -40,9 +40,9 @@ test("a silent old node delays a finalization only until it is fenced", async ()
   const leader = await cluster.leader();
   for (const process of [cluster.proxy(1), cluster.authenticate, await cluster.follower(), leader])
     await restartAs(process, nextMain);
-  [cut, kept] = [await cluster.session("alice"), await cluster.session("bob")];
+  [cut, unaffected] = [await cluster.session("alice"), await cluster.session("bob")];
   await cluster.session("carol");
-  for (const session of [cut, kept]) assert.equal((await getApp(old, session)).permitted, true);
+  for (const session of [cut, unaffected]) assert.equal((await getApp(old, session)).permitted, true);
   cluster.front.setTargets([cluster.proxy(1).ports.address]);
   old.pause();
   // Through the API first: a new command line may start only after the node is fenced.
@@ -72,19 +72,19 @@ test("an old node that returns obeys a final event of an unknown type, permits n
     return why.some((one) => one.includes("finalized")) ? why : undefined;
   });
   assert.match(reasons.join("; "), /start a newer one/);
-  for (const session of [cut, kept]) {
+  for (const session of [cut, unaffected]) {
     const { status, permitted } = await cluster.getOnce(old, "app", session);
     assert.deepEqual([permitted, status], [false, 503], `${session.user}, also on a route that serves without a lease`);
   }
   assert.equal((await getApp(cluster.proxy(1), cut)).permitted, false);
-  assert.equal((await getApp(cluster.proxy(1), kept)).permitted, true);
+  assert.equal((await getApp(cluster.proxy(1), unaffected)).permitted, true);
   assert.equal(old.running, true, "a node that was serving keeps running");
 });
 
 test("the new version, started on the old node's disk, folds the events that the old one could not read", async () => {
   await restartAs(old, nextMain);
   cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
-  assert.deepEqual([(await getApp(old, cut)).permitted, (await getApp(old, kept)).permitted], [false, true]);
+  assert.deepEqual([(await getApp(old, cut)).permitted, (await getApp(old, unaffected)).permitted], [false, true]);
   const carol = await cluster.session("carol");
   assert.equal((await getApp(old, carol)).permitted, true, "readmitted by an event of a new type");
   await waitFor("digests to agree", async () => {
@@ -107,6 +107,6 @@ test("an old broker that was away refuses to start, even without another broker,
   await restartAs(broker, nextMain);
   for (const proxy of cluster.proxies) {
     await proxy.ready();
-    assert.equal((await getApp(proxy, kept)).permitted, true);
+    assert.equal((await getApp(proxy, unaffected)).permitted, true);
   }
 });

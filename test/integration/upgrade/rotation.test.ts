@@ -156,13 +156,13 @@ test("every request of a valid session was permitted during the three rounds, wi
 
 test("last round: without the old secrets people are still known, and credentials signed under them are refused", async () => {
   const { config, client } = underNewSecret();
-  const again = await createSession("alice", ["eng"], {
+  const newSession = await createSession("alice", ["eng"], {
     ...{ config, client, issuer: issuerOf(cluster.setup), routes: ["app", "eng", "strict"] },
   });
   await client.close();
   const old = alice;
-  alice = again;
-  traffic = startTraffic(cluster, [again], "eng");
+  alice = newSession;
+  traffic = startTraffic(cluster, [newSession], "eng");
   await restartRound((file) => {
     delete file["shared_secret_previous"];
     delete file["cookie_secret_previous"];

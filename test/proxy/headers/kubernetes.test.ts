@@ -152,7 +152,8 @@ describe("a person with kubectl", { skip: kubectl === undefined ? "kubectl is no
       assert.ok(before > 0);
       await rig.apply(sessionRevoked(session));
       const { code } = await running.ended;
-      if (name === "WebSocket") assert.notEqual(code, 0); // over SPDY, kubectl takes a broken connection for a normal end
+      // Over SPDY, kubectl takes a broken connection for a normal end.
+      if (name === "WebSocket") assert.notEqual(code, 0);
       await waitFor("the program to end at the API server", () => api.running.size < before);
     });
   }
