@@ -1,4 +1,4 @@
-/** What configurations said, beside the log: part of the contract that memory, SQLite and Postgres pass alike. */
+/** Contract of the stored configurations beside the log, which memory, SQLite and Postgres pass alike. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { describe, test } from "node:test";
@@ -31,7 +31,7 @@ async function textIn(log: EventLog, { configHash }: StoredConfiguration): Promi
 }
 
 export function describeConfigurations(name: string, make: () => Promise<LogHarness>): void {
-  describe(`${name} log, beside it the configurations`, () => {
+  describe(`${name} log, its stored configurations`, () => {
     const withLog = (promise: string, body: (log: EventLog, harness: LogHarness) => Promise<void>): void => {
       test(promise, async () => {
         const harness = await make();
@@ -43,35 +43,32 @@ export function describeConfigurations(name: string, make: () => Promise<LogHarn
       });
     };
 
-    withLog(
-      "a body is stored with its event, once for each hash, and is there after a restart",
-      async (log, harness) => {
-        const writer = await LogWriter.open(log);
-        const [one, two] = [aConfiguration('{"a":1}', 1_700_000_000_123), aConfiguration('{"a":2}', 1_700_000_000_456)];
-        assert.equal(await log.configuration(one.configHash), undefined);
-        assert.deepEqual(await log.configurations(), []);
+    withLog("a body is stored with its event, once for each hash, and survives a restart", async (log, harness) => {
+      const writer = await LogWriter.open(log);
+      const [one, two] = [aConfiguration('{"a":1}', 1_700_000_000_123), aConfiguration('{"a":2}', 1_700_000_000_456)];
+      assert.equal(await log.configuration(one.configHash), undefined);
+      assert.deepEqual(await log.configurations(), []);
 
-        await writer.append([{ events: [activated(two)] }], { configurations: [two] });
-        await writer.append([{ events: [activated(one)] }, { events: [activated(one, "proxy-2")] }], {
-          configurations: [one, { ...one, recordedAt: 1_800_000_000_000 as UnixMs }],
-        });
-        await writer.append([{ events: [activated(one, "proxy-3")] }], {
-          configurations: [{ ...one, body: packConfigBody("another"), recordedAt: 1_900_000_000_000 as UnixMs }],
-        });
+      await writer.append([{ events: [activated(two)] }], { configurations: [two] });
+      await writer.append([{ events: [activated(one)] }, { events: [activated(one, "proxy-2")] }], {
+        configurations: [one, { ...one, recordedAt: 1_800_000_000_000 as UnixMs }],
+      });
+      await writer.append([{ events: [activated(one, "proxy-3")] }], {
+        configurations: [{ ...one, body: packConfigBody("another"), recordedAt: 1_900_000_000_000 as UnixMs }],
+      });
 
-        const store = (await harness.reopen?.()) ?? log;
-        assert.equal(await textIn(store, one), '{"a":1}', "the first body stays");
-        assert.equal((await store.configuration(one.configHash))?.recordedAt, one.recordedAt);
-        const places = [one, two].map(({ configHash, recordedAt, body }) => ({
-          configHash,
-          recordedAt,
-          bytes: body.length,
-        }));
-        assert.deepEqual(await store.configurations(), places);
-      },
-    );
+      const store = (await harness.reopen?.()) ?? log;
+      assert.equal(await textIn(store, one), '{"a":1}', "the first body stays");
+      assert.equal((await store.configuration(one.configHash))?.recordedAt, one.recordedAt);
+      const infos = [one, two].map(({ configHash, recordedAt, body }) => ({
+        configHash,
+        recordedAt,
+        bytes: body.length,
+      }));
+      assert.deepEqual(await store.configurations(), infos);
+    });
 
-    withLog("nothing is stored with a batch that is refused", async (log) => {
+    withLog("nothing is stored with a refused batch", async (log) => {
       const writer = await LogWriter.open(log);
       const stale = writer.fork();
       await writer.appendEach(aSession());
@@ -84,7 +81,7 @@ export function describeConfigurations(name: string, make: () => Promise<LogHarn
       assert.equal(await log.configuration(configuration.configHash), undefined);
     });
 
-    withLog("retention drops events, and never what a configuration said", async (log) => {
+    withLog("retention drops events, but never a stored configuration", async (log) => {
       const writer = await LogWriter.open(log);
       const configuration = aConfiguration('{"c":1}');
       await writer.append([{ events: [activated(configuration)] }], { configurations: [configuration] });
@@ -101,9 +98,9 @@ export function describeConfigurations(name: string, make: () => Promise<LogHarn
   });
 }
 
-/** What the simulator's model does not have: a bound, and a restore step by step. */
+/** Parts that the simulator's model lacks: a limit, and a restore step by step. */
 export function describeConfigurationStore(name: string, make: () => Promise<LogHarness>): void {
-  describe(`${name} log, its store of configurations`, () => {
+  describe(`${name} log, limits and restore of stored configurations`, () => {
     const withLog = (promise: string, body: (log: EventLog) => Promise<void>): void => {
       test(promise, async () => {
         const harness = await make();
@@ -115,7 +112,7 @@ export function describeConfigurationStore(name: string, make: () => Promise<Log
       });
     };
 
-    withLog("behind the most that are kept, a batch is written without its bodies", async (log) => {
+    withLog("above the limit of stored configurations, a batch is written without its bodies", async (log) => {
       const writer = await LogWriter.open(log);
       const all = Array.from({ length: configBodiesMax }, (_, n) => aConfiguration(`{"n":${n}}`, n));
       const last = aConfiguration("{}", configBodiesMax);
@@ -129,7 +126,7 @@ export function describeConfigurationStore(name: string, make: () => Promise<Log
       assert.equal((await log.configurations()).length, configBodiesMax);
     });
 
-    withLog("what was saved of an old log is there in the one that is begun anew", async (log) => {
+    withLog("configurations restored from an old log are in the new one", async (log) => {
       const configuration = aConfiguration('{"d":1}');
       const base = { ...genesis, epoch: 3, position: 40 as Position, hash: "ab".repeat(32) } as typeof genesis;
       await log.restore({ type: "begin", base, epochs: [] });

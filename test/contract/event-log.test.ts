@@ -1,3 +1,4 @@
+/** The contract of an EventLog, for the memory log and the SQLite log. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

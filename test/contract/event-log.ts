@@ -1,6 +1,7 @@
 /**
- * The contract of an EventLog as tests. Memory, SQLite and Postgres pass the same ones (event-log.test.ts); what only
- * one of them can be asked, such as a cancelled wait for a standby, is in test/integration.
+ * The contract of an EventLog as tests, which memory, SQLite and Postgres pass alike (event-log.test.ts).
+ *
+ * Tests that apply to one store only, such as a cancelled wait for a standby, are in test/integration.
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
@@ -50,15 +51,15 @@ import {
 
 export type LogHarness = Readonly<{
   log: EventLog;
-  /** Another way into the same store; where the store is exclusive, the same one. */
+  /** Opens the same store again as another process would; the same log if the store is exclusive. */
   peer(): Promise<EventLog>;
-  /** Closes everything and opens the store again; undefined where it ends with its process. */
+  /** Closes everything and opens the store again. Undefined: the store ends with its process. */
   reopen?(): Promise<EventLog>;
-  /** What a commit rests on here, where that is not what the store has alone. */
+  /** The durability of a commit here, if it differs from that of the store alone. */
   durability?: Durability;
-  /** False: it cannot be refilled from a backup. */
+  /** False: the log cannot be restored from a backup. */
   isRefillable?: boolean;
-  /** Makes every command id look older than it is. @returns the log to go on with */
+  /** Makes every command id older. @returns the log to continue with */
   ageCommands(byMs: number): Promise<EventLog>;
   close(): Promise<void>;
 }>;
@@ -77,7 +78,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
       });
     };
 
-    withLog("a new log is empty and belongs to nobody", async (log) => {
+    withLog("a new log is empty and has no epoch", async (log) => {
       assert.deepEqual(await log.observe(), {
         epoch: 0,
         incarnation: null,
@@ -99,7 +100,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
       assert.deepEqual(await verifyLog(log), { type: "intact", start: genesis, events: 0, last: genesis, epochs: [] });
     });
 
-    withLog("what is written rests on what the store can say of itself", async (log, { durability }) => {
+    withLog("a commit has the durability that the store can show", async (log, { durability }) => {
       const writer = await LogWriter.open(log);
       await writer.appendEach(aSession());
       await writer.beat();
@@ -134,14 +135,14 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         assert.deepEqual(await log.epochs(), [{ epoch: 1, incarnation, start: 1 }]);
       });
 
-      withLog("an epoch opens only over the one it expects", async (log) => {
+      withLog("an epoch opens only after the epoch that its request expects", async (log) => {
         await LogWriter.open(log);
         const late = await log.openEpoch(openEpochRequest(0 as Epoch));
         assert.deepEqual(late, { type: "overtaken", epoch: 1 });
         assert.equal((await log.observe()).head.position, 1);
       });
 
-      withLog("an epoch met elsewhere is stepped over, and one already passed is not", async (log) => {
+      withLog("an epoch seen elsewhere is skipped, unless the log has already passed it", async (log) => {
         assert.equal((await LogWriter.open(log, { atLeast: 8 as Epoch })).epoch, 8);
         assert.equal((await LogWriter.open(log, { atLeast: 3 as Epoch })).epoch, 9);
         assert.equal((await LogWriter.open(log, { atLeast: 10 as Epoch })).epoch, 10);
@@ -157,15 +158,15 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         assert.equal((await verifyLog(log)).type, "intact");
       });
 
-      withLog("of many who open at once, one wins and the others are overtaken", async (log, { peer }) => {
-        const doors = [log, await peer(), await peer()];
+      withLog("of many concurrent openings one succeeds and the others are overtaken", async (log, { peer }) => {
+        const logs = [log, await peer(), await peer()];
         const outcomes = await Promise.all(
-          Array.from({ length: 9 }, (_, i) => (doors[i % 3] ?? log).openEpoch(openEpochRequest(0 as Epoch))),
+          Array.from({ length: 9 }, (_, i) => (logs[i % 3] ?? log).openEpoch(openEpochRequest(0 as Epoch))),
         );
         assert.deepEqual(outcomes.map((o) => o.type).sort(), ["opened", ...new Array(8).fill("overtaken")]);
       });
 
-      withLog("a deposed writer is fenced, whatever it sends", async (log, { peer }) => {
+      withLog("a deposed writer is fenced, whatever it writes", async (log, { peer }) => {
         const old = await LogWriter.open(log);
         await old.appendEach(aSession());
         const next = await LogWriter.open(await peer(), { brokerId: "broker-2" as BrokerId });
@@ -175,14 +176,14 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         assert.equal(next.head.position, 4);
       });
 
-      withLog("the same epoch number of another incarnation is fenced too", async (log) => {
+      withLog("a write with the same epoch number but another incarnation is fenced too", async (log) => {
         const writer = await LogWriter.open(log);
         const restored = { incarnation: anIncarnation() };
         assert.deepEqual(await writer.append([{ events: [aSession()] }], restored), { type: "fenced", epoch: 1 });
         assert.deepEqual(await writer.beat(restored), { type: "fenced", epoch: 1 });
       });
 
-      withLog("nobody writes before an epoch is opened", async (log, { peer }) => {
+      withLog("a write in an epoch that is not open is fenced", async (log, { peer }) => {
         const elsewhere = await LogWriter.open(await peer());
         const before = elsewhere.batch([{ events: [aSession()] }], {
           epoch: 7 as Epoch,
@@ -191,7 +192,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         assert.deepEqual(await log.append(before), { type: "fenced", epoch: 1 });
       });
 
-      withLog("a first event at the wrong place is thrown, and no epoch is opened", async (log) => {
+      withLog("a first event at the wrong position is rejected, and no epoch opens", async (log) => {
         const request = openEpochRequest(0 as Epoch);
         const elsewhere: Link = { ...genesis, position: 4 as Position };
         const wrong = {
@@ -206,7 +207,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
     });
 
     describe("appends", () => {
-      withLog("bytes come back as they went in, in order, and chain", async (log) => {
+      withLog("events are read back byte for byte, in order and chained", async (log) => {
         const writer = await LogWriter.open(log);
         const first = writer.batch([{ events: [aSession(), aSession()] }, { events: [aSession()] }]);
         assert.deepEqual(await writer.send(first), { type: "appended", last: first.last });
@@ -227,7 +228,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         assert.deepEqual(await log.linkAt(4 as Position), first.last);
       });
 
-      withLog("a batch behind another head is refused with the head that counts", async (log) => {
+      withLog("a batch after an outdated head is refused with the current head", async (log) => {
         const writer = await LogWriter.open(log);
         const stale = writer.batch([{ events: [aSession()] }]);
         await writer.appendEach(aSession());
@@ -236,7 +237,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         assert.equal((await log.observe()).head.position, 2);
       });
 
-      withLog("a head of the same place and epoch with another hash is another head", async (log) => {
+      withLog("a head with the same position and epoch but another hash is another head", async (log) => {
         const writer = await LogWriter.open(log);
         const previous = { ...writer.head, hash: parseHash("a".repeat(64)) };
         const foreign = writer.batch([{ events: [aSession()] }], { previous });
@@ -245,7 +246,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         assert.equal((await log.observe()).head.position, 1);
       });
 
-      withLog("stale versions are answered with the actual ones, and nothing is written", async (log) => {
+      withLog("outdated versions are answered with the current ones, and nothing is written", async (log) => {
         const writer = await LogWriter.open(log);
         const [known, fresh, other] = [aSession(), aSession(), aSession()];
         await writer.append([{ events: [known, { ...known, type: "SessionRevoked", reason: "operator" }, other] }]);
@@ -278,27 +279,24 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         );
       });
 
-      withLog(
-        "a command sent twice is answered with what it made the first time, also by a later leader",
-        async (log) => {
-          const writer = await LogWriter.open(log);
-          const [commandId, another] = [aCommandId(), aCommandId()];
-          await writer.append([
-            { commandId: another, events: [] },
-            { commandId, events: [aSession(), aSession()] },
-          ]);
-          assert.deepEqual(await log.findCommand(commandId), { first: 2, count: 2 });
-          assert.deepEqual(await log.findCommand(another), { first: 2, count: 0 });
-          const again = [{ events: [aSession()] }, { commandId, events: [aSession()] }];
-          const duplicate = { type: "duplicate-command", commandId, first: 2, count: 2 };
-          assert.deepEqual(await writer.append(again), duplicate);
-          const later = await LogWriter.open(log);
-          assert.deepEqual(await later.append(again), duplicate);
-          assert.equal((await log.observe()).head.position, 4);
-        },
-      );
+      withLog("a repeated command is answered with its first events, even by a later leader", async (log) => {
+        const writer = await LogWriter.open(log);
+        const [commandId, another] = [aCommandId(), aCommandId()];
+        await writer.append([
+          { commandId: another, events: [] },
+          { commandId, events: [aSession(), aSession()] },
+        ]);
+        assert.deepEqual(await log.findCommand(commandId), { first: 2, count: 2 });
+        assert.deepEqual(await log.findCommand(another), { first: 2, count: 0 });
+        const again = [{ events: [aSession()] }, { commandId, events: [aSession()] }];
+        const duplicate = { type: "duplicate-command", commandId, first: 2, count: 2 };
+        assert.deepEqual(await writer.append(again), duplicate);
+        const later = await LogWriter.open(log);
+        assert.deepEqual(await later.append(again), duplicate);
+        assert.equal((await log.observe()).head.position, 4);
+      });
 
-      withLog("refusals come in one order: fenced, head moved, duplicate, conflict", async (log) => {
+      withLog("refusals have one order of precedence: fenced, head moved, duplicate, conflict", async (log) => {
         const old = await LogWriter.open(log);
         const commandId = aCommandId();
         await old.append([{ commandId, events: [aSession()] }]);
@@ -316,32 +314,35 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         assert.equal((await log.append(stale)).type, "head-moved");
       });
 
-      withLog("a batch that is not whole is thrown: it is a bug, and the log is for ever", async (log) => {
-        const writer = await LogWriter.open(log);
-        const good = writer.batch([{ events: [aSession(), aSession()] }]);
-        const [one, two] = good.entries;
-        assert.ok(one !== undefined && two !== undefined);
-        const flawed = {
-          "no entries": { entries: [] },
-          "a hole": { entries: [two] },
-          "another order": { entries: [two, one] },
-          "changed bytes": {
-            entries: [one, { ...two, bytes: two.bytes.map((byte, i) => (i === 80 ? byte ^ 1 : byte)) }],
-          },
-          "another last": { last: linkOf(one.recorded) },
-          "a stream left out": { streams: good.streams.slice(1) },
-          "a wrong next": { streams: good.streams.map((s) => ({ ...s, next: s.next + 1 })) },
-          "a command outside": { commands: [{ commandId: aCommandId(), first: good.last.position, count: 2 }] },
-          "a foreign epoch": { epoch: 9 as Epoch },
-        };
-        for (const [flaw, parts] of Object.entries(flawed)) {
-          await assert.rejects(log.append({ ...good, ...parts }), MalformedBatchError, flaw);
-        }
-        assert.equal((await log.observe()).head.position, 1);
-        assert.equal((await log.append(good)).type, "appended");
-      });
+      withLog(
+        "a malformed batch is rejected with an error, because it is a bug and the log is permanent",
+        async (log) => {
+          const writer = await LogWriter.open(log);
+          const good = writer.batch([{ events: [aSession(), aSession()] }]);
+          const [one, two] = good.entries;
+          assert.ok(one !== undefined && two !== undefined);
+          const flawed = {
+            "no entries": { entries: [] },
+            "a hole": { entries: [two] },
+            "another order": { entries: [two, one] },
+            "changed bytes": {
+              entries: [one, { ...two, bytes: two.bytes.map((byte, i) => (i === 80 ? byte ^ 1 : byte)) }],
+            },
+            "another last": { last: linkOf(one.recorded) },
+            "a stream left out": { streams: good.streams.slice(1) },
+            "a wrong next": { streams: good.streams.map((s) => ({ ...s, next: s.next + 1 })) },
+            "a command outside": { commands: [{ commandId: aCommandId(), first: good.last.position, count: 2 }] },
+            "another epoch": { epoch: 9 as Epoch },
+          };
+          for (const [flaw, parts] of Object.entries(flawed)) {
+            await assert.rejects(log.append({ ...good, ...parts }), MalformedBatchError, flaw);
+          }
+          assert.equal((await log.observe()).head.position, 1);
+          assert.equal((await log.append(good)).type, "appended");
+        },
+      );
 
-      withLog("a group of 512 commands is one commit", async (log) => {
+      withLog("512 commands are one commit", async (log) => {
         const writer = await LogWriter.open(log);
         const shared = { type: "GroupUpserted", groupId: "everybody" as GroupId, name: "n" } as const;
         const outcome = await writer.append(
@@ -354,7 +355,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
     });
 
     describe("reads", () => {
-      withLog("pages of any size show the same log without a gap", async (log) => {
+      withLog("pages of any size contain the same log without a gap", async (log) => {
         const writer = await LogWriter.open(log);
         for (let i = 0; i < 4; i++) await writer.appendEach(...Array.from({ length: 7 }, () => aSession()));
         const whole = await readAll(log, 1_000);
@@ -366,7 +367,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         });
       });
 
-      withLog("a page holds about a megabyte, and always at least one event", async (log) => {
+      withLog("a page has about a megabyte, and always at least one event", async (log) => {
         const writer = await LogWriter.open(log);
         const sizes = [400_000, 400_000, 400_000, 1_200_000, 10];
         for (const size of sizes) await writer.appendEach(aSession({ profile: Buffer.alloc(size, 7) }));
@@ -383,7 +384,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         assert.deepEqual(pages, [3, 1, 1, 1]);
       });
 
-      withLog("a reader whose link is not in the log is told that it is forked", async (log) => {
+      withLog("a read after a link that is not in the log is answered as forked", async (log) => {
         const writer = await LogWriter.open(log);
         await writer.appendEach(aSession(), aSession());
         const forked = { type: "forked", head: writer.head };
@@ -395,7 +396,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
       });
 
       withLog(
-        "a reader ahead of the log is forked once a later epoch began before its place, and until then nothing is concluded",
+        "a reader ahead of the log is forked once a later epoch begins before its link, and gets an empty page until then",
         async (log) => {
           const writer = await LogWriter.open(log);
           const ahead: Link = { epoch: writer.epoch, position: 9 as Position, hash: "cd".repeat(32) as Hash };
@@ -406,7 +407,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         },
       );
 
-      withLog("links are known up to the head and not beyond", async (log) => {
+      withLog("links up to the head are known, and none beyond it", async (log) => {
         const writer = await LogWriter.open(log);
         await writer.appendEach(aSession());
         assert.deepEqual(await log.linkAt(1 as Position), linkOf(writer.opening.recorded));
@@ -414,7 +415,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         assert.equal(await log.linkAt(3 as Position), undefined);
       });
 
-      withLog("readers beside the writer never see a gap and end at the same link", async (log, { peer }) => {
+      withLog("concurrent readers never see a gap and end at the same link", async (log, { peer }) => {
         const writer = await LogWriter.open(log);
         let writing = true;
         const follow = async (reader: EventLog): Promise<Link> => {
@@ -436,7 +437,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
     });
 
     describe("beats and lessees", () => {
-      withLog("a beat moves nothing but the count", async (log) => {
+      withLog("a beat changes only the beat count", async (log) => {
         const writer = await LogWriter.open(log);
         await writer.appendEach(aSession());
         const before = await log.observe();
@@ -449,7 +450,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
       });
 
       withLog(
-        "lessees stay until they leave, their window never shrinks, and the next leader learns of them",
+        "lessees stay until they are removed, their window never shrinks, and the next leader gets them",
         async (log) => {
           const writer = await LogWriter.open(log);
           const [a, b] = [lessee("a", 5_000), lessee("b", 65_000)];
@@ -461,14 +462,14 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
               { ...b, windowMs: 1_000 },
             ],
           });
-          const kept = [{ ...a, windowMs: 70_000, region: "eu" }, b];
-          assert.deepEqual(byNode(await log.lessees()), kept);
+          const remaining = [{ ...a, windowMs: 70_000, region: "eu" }, b];
+          assert.deepEqual(byNode(await log.lessees()), remaining);
           const next = await LogWriter.open(log);
-          assert.deepEqual(byNode(next.lessees), kept);
+          assert.deepEqual(byNode(next.lessees), remaining);
           assert.equal((await writer.beat({ left: [b] })).type, "fenced");
           assert.equal((await log.lessees()).length, 2);
           await next.beat({ left: [b, lessee("never", 1)], lessees: [lessee("b", 9, "boot-2")] });
-          assert.deepEqual(byNode(await log.lessees()), [kept[0], lessee("b", 9, "boot-2")]);
+          assert.deepEqual(byNode(await log.lessees()), [remaining[0], lessee("b", 9, "boot-2")]);
         },
       );
     });
@@ -481,7 +482,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
       const lost = (epoch: number, windowMs: number): Lessee => lostHistory(epoch as Epoch, windowMs);
 
       withLog(
-        "a store that is what it was has lost none, whichever broker opens the next epoch",
+        "no lease is lost in an unchanged store, whichever broker opens the next epoch",
         async (log, { peer }) => {
           const writer = await LogWriter.open(log, { windowMaxMs: 65_000 });
           await writer.beat({ lessees: [lessee("a", 5_000)] });
@@ -490,7 +491,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         },
       );
 
-      withLog("closing and opening the store again loses none", async (log, { reopen }) => {
+      withLog("closing and reopening the store loses no lease", async (log, { reopen }) => {
         if (reopen === undefined) return;
         await (await LogWriter.open(log, { windowMaxMs: 65_000 })).beat({ lessees: [lessee("a", 5_000)] });
         const next = await opened(await reopen(), { windowMaxMs: 65_000 });
@@ -498,7 +499,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
       });
 
       withLog(
-        "an epoch that was heard of and is missing leaves a row for the longest window that any epoch named, until it is removed",
+        "a known epoch that is missing leaves a row with the longest window of any epoch, until it is removed",
         async (log) => {
           await LogWriter.open(log, { windowMaxMs: 65_000 });
           const incarnation = anIncarnation();
@@ -507,30 +508,30 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
           assert.deepEqual(after.lessees, [lost(9, 65_000)]);
           assert.deepEqual(await log.lessees(), after.lessees);
           const next = await LogWriter.open(log, { windowMaxMs: 5_000 });
-          assert.deepEqual(next.lessees, [lost(9, 65_000)], "the next epoch waits for it as well");
+          assert.deepEqual(next.lessees, [lost(9, 65_000)], "the next epoch has the row as well");
           await next.beat({ left: [lost(9, 0)] });
           assert.deepEqual(await log.lessees(), []);
         },
       );
 
-      withLog("where no node of another process was ever granted a lease, none is held", async (log) => {
+      withLog("no row is added if no node of another process was ever granted a lease", async (log) => {
         await LogWriter.open(log);
         const after = await opened(log, { atLeast: 9 as Epoch });
         assert.match(after.beatsLost ?? "", /epoch 8/);
         assert.deepEqual(after.lessees, []);
       });
 
-      withLog("a log that was restored does not know who was granted a lease", async (log, { isRefillable = true }) => {
+      withLog("a restored log has a row for unknown leases", async (log, { isRefillable = true }) => {
         if (!isRefillable) return;
         const base: Link = { epoch: 7 as Epoch, position: 40 as Position, hash: parseHash("7".repeat(64)) };
         const epochs = [{ epoch: base.epoch, incarnation: anIncarnation(), start: 35 as Position }];
         await log.restore({ type: "begin", base, epochs });
         const after = await opened(log, { windowMaxMs: 65_000 });
         assert.ok(after.beatsLost !== null);
-        assert.deepEqual(after.lessees, [lost(8, windowMsMax)], "nor how long a lease may have been");
+        assert.deepEqual(after.lessees, [lost(8, windowMsMax)], "the longest window of any build applies");
       });
 
-      withLog("a surviving row with a longer window than any limit says how long the lost ones may be", async (log) => {
+      withLog("a surviving row with a window longer than any limit sets the window of the lost ones", async (log) => {
         const writer = await LogWriter.open(log, { windowMaxMs: 65_000 });
         await writer.beat({ lessees: [lessee("a", 300_000)] });
         const after = await opened(log, { windowMaxMs: 65_000, atLeast: 9 as Epoch });
@@ -538,8 +539,8 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
       });
     });
 
-    describe("what lies beside the log", () => {
-      withLog("a person's first key stays, and an erased person has none for ever", async (log) => {
+    describe("data beside the log", () => {
+      withLog("a person's first key stays, and an erased person never has a key again", async (log) => {
         const writer = await LogWriter.open(log);
         const [kept, erased] = [wrappedKey(), wrappedKey()];
         await writer.append([{ events: [aSession()] }], { newKeys: [kept, erased] });
@@ -592,7 +593,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         assert.deepEqual(await older.findCommand(recent), { first: 3, count: 1 });
       });
 
-      withLog("names of any shape are kept apart", async (log) => {
+      withLog("names with any characters stay distinct", async (log) => {
         const writer = await LogWriter.open(log);
         const names = ['a"b', "a\\b", "{a,b}", "NULL", "null", "a'b", "ä€😀", " ", "a:b", "%", "\\x00"].map(
           (n) => n as GroupId,
@@ -610,7 +611,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
       });
     });
 
-    withLog("a closed log says so", async (log) => {
+    withLog("a closed log answers as unavailable", async (log) => {
       const writer = await LogWriter.open(log);
       await log.close();
       await log.close();
@@ -621,7 +622,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
       await assert.rejects(log.observe(), LogUnavailableError);
     });
 
-    withLog("everything is still there after closing and opening again", async (log, { reopen }) => {
+    withLog("all data survives closing and reopening", async (log, { reopen }) => {
       if (reopen === undefined) return;
       const writer = await LogWriter.open(log);
       const [key, commandId, session] = [wrappedKey(), aCommandId(), aSession()];
@@ -653,9 +654,9 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
   });
 }
 
-/** Every caller races all others for each position; a second leader takes over in the middle. */
+/** Each caller competes with all others for each position. A second leader takes over in the middle. */
 async function manyCallers({ log, peer }: LogHarness): Promise<void> {
-  const doors = [log, await peer(), await peer(), await peer()];
+  const logs = [log, await peer(), await peer(), await peer()];
   const callers = 64;
   const commandsEach = 3;
   const shared: UserId = aUserId();
@@ -663,11 +664,11 @@ async function manyCallers({ log, peer }: LogHarness): Promise<void> {
   let takeover: Promise<void> | undefined;
   const acknowledged = new Map<string, Readonly<{ first: number; count: number }>>();
   const takeOver = async (): Promise<void> => {
-    leader = await LogWriter.open(doors[1] ?? log, { brokerId: "broker-2" as BrokerId });
+    leader = await LogWriter.open(logs[1] ?? log, { brokerId: "broker-2" as BrokerId });
   };
 
   const call = async (caller: number): Promise<void> => {
-    let writer = leader.fork(doors[caller % doors.length]);
+    let writer = leader.fork(logs[caller % logs.length]);
     for (let n = 0; n < commandsEach; n++) {
       const commandId = aCommandId();
       const mistake = (caller * 7 + n * 3) % 5;
@@ -675,10 +676,10 @@ async function manyCallers({ log, peer }: LogHarness): Promise<void> {
         const events =
           caller % 2 === 0 ? [aSession()] : [aSession(), { type: "UserRestored", userId: shared } as const];
         const wrong = { streams: [{ stream: userStream(aUserId()), expected: 3, next: 3 }] };
-        const ghost = wrong.streams[0]?.stream.slice("user:".length) as UserId;
-        // Now and then a batch that must be refused goes ahead of the good one.
+        const unknownUser = wrong.streams[0]?.stream.slice("user:".length) as UserId;
+        // Now and then a batch that must be refused precedes the good one.
         if (mistake === 0) {
-          const refused = await writer.append([{ events: [{ type: "UserRestored", userId: ghost }] }], wrong);
+          const refused = await writer.append([{ events: [{ type: "UserRestored", userId: unknownUser }] }], wrong);
           assert.ok(["version-conflict", "head-moved", "fenced"].includes(refused.type), refused.type);
         }
         const batch = writer.batch([{ commandId, events }]);
@@ -692,7 +693,7 @@ async function manyCallers({ log, peer }: LogHarness): Promise<void> {
           for (const { stream, actual } of outcome.streams) writer.versions.set(stream, actual);
         else if (outcome.type === "fenced") {
           await takeover;
-          writer = leader.fork(doors[(caller + 1) % doors.length]);
+          writer = leader.fork(logs[(caller + 1) % logs.length]);
         } else assert.fail(`${outcome.type}: ${JSON.stringify(outcome)}`);
       }
       if (mistake === 1) {
@@ -704,7 +705,7 @@ async function manyCallers({ log, peer }: LogHarness): Promise<void> {
   };
   await Promise.all(Array.from({ length: callers }, (_, caller) => call(caller)));
 
-  // A third epoch makes everything before it durable for whoever opened it.
+  // A third epoch makes everything before it durable for its writer.
   const last = await LogWriter.open(log);
   const verdict = await verifyLog(log);
   assert.ok(verdict.type === "intact", JSON.stringify(verdict));
@@ -714,12 +715,13 @@ async function manyCallers({ log, peer }: LogHarness): Promise<void> {
     [1, 2, 3],
   );
   const events = await readAll(log);
-  const made = new Map<string, number[]>();
-  for (const { cause, position } of events) if (cause !== null) made.set(cause, [...(made.get(cause) ?? []), position]);
-  assert.equal(made.size, acknowledged.size);
+  const positionsOf = new Map<string, number[]>();
+  for (const { cause, position } of events)
+    if (cause !== null) positionsOf.set(cause, [...(positionsOf.get(cause) ?? []), position]);
+  assert.equal(positionsOf.size, acknowledged.size);
   for (const [commandId, { first, count }] of acknowledged) {
     assert.deepEqual(
-      made.get(commandId),
+      positionsOf.get(commandId),
       Array.from({ length: count }, (_, i) => first + i),
     );
   }

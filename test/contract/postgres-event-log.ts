@@ -1,4 +1,4 @@
-/** The contract on a Postgres that somebody starts: local binaries, or a container. */
+/** The contract of an EventLog for the Postgres log, on a server from local binaries or in a container. */
 import { after, before } from "node:test";
 import { openPostgresLog } from "../../src/replication/index.ts";
 import { withClient } from "../support/postgres-client.ts";

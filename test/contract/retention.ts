@@ -1,6 +1,8 @@
 /**
- * The contract of retention and of a restore, as tests that every EventLog passes. A store may drop less than it is
- * asked to (whole partitions), never more; `pieces` of the harness says in pieces of how many events.
+ * The contract of retention and of a restore, as tests that every EventLog passes.
+ *
+ * A store may drop fewer events than requested (whole partitions), but never more. `pieces` of the harness is the
+ * number of events in a partition.
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
@@ -18,7 +20,7 @@ import type { LogHarness } from "./event-log.ts";
 export type RetentionHarness = LogHarness & Readonly<{ pieces: number }>;
 
 export function describeRetention(name: string, make: () => Promise<RetentionHarness>): void {
-  describe(`${name} log, cut and refilled`, () => {
+  describe(`${name} log, retention and restore`, () => {
     const withLog = (promise: string, body: (log: EventLog, harness: RetentionHarness) => Promise<void>): void => {
       test(promise, async () => {
         const harness = await make();
@@ -30,7 +32,7 @@ export function describeRetention(name: string, make: () => Promise<RetentionHar
       });
     };
 
-    withLog("a log is whole until something is dropped", async (log) => {
+    withLog("a log starts at genesis until events are dropped", async (log) => {
       assert.deepEqual(await log.base(), genesis);
       const writer = await LogWriter.open(log);
       await writer.appendEach(aSession(), aSession());
@@ -39,42 +41,48 @@ export function describeRetention(name: string, make: () => Promise<RetentionHar
       assert.deepEqual(await log.base(), genesis);
     });
 
-    withLog("events below a position go, and all that is kept still links", async (log, { pieces, reopen, peer }) => {
-      const writer = await LogWriter.open(log);
-      const links = await filled(writer, 30);
-      const first = 18 as Position;
-      const base = await retainAll(log, writer, first);
-      assert.ok(base.position < first && base.position + pieces >= first - 1, `the log begins behind ${base.position}`);
-      assert.deepEqual(base, links[base.position]);
-      const again = async () => (reopen === undefined ? log : reopen());
-      for (const through of [async () => log, peer, again]) {
-        const door = await through();
-        assert.deepEqual(await door.base(), base);
-        assert.deepEqual(await door.linkAt(base.position), base);
-        assert.equal(await door.linkAt((base.position - 1) as Position), undefined);
-        assert.deepEqual(await door.linkAt((base.position + 1) as Position), links[base.position + 1]);
-        assert.deepEqual(await door.epochs(), [{ epoch: 1, incarnation: writer.incarnation, start: 1 }]);
-        const verdict = await verifyLog(door);
-        assert.ok(verdict.type === "intact");
-        assert.deepEqual([verdict.start, verdict.last], [base, writer.head]);
-        assert.equal(verdict.events, writer.head.position - base.position);
-      }
-    });
+    withLog(
+      "events below a position are dropped, and the remaining ones still link",
+      async (log, { pieces, reopen, peer }) => {
+        const writer = await LogWriter.open(log);
+        const links = await fillLog(writer, 30);
+        const first = 18 as Position;
+        const base = await retainAll(log, writer, first);
+        assert.ok(
+          base.position < first && base.position + pieces >= first - 1,
+          `the log begins after ${base.position}`,
+        );
+        assert.deepEqual(base, links[base.position]);
+        const again = async () => (reopen === undefined ? log : reopen());
+        for (const through of [async () => log, peer, again]) {
+          const opened = await through();
+          assert.deepEqual(await opened.base(), base);
+          assert.deepEqual(await opened.linkAt(base.position), base);
+          assert.equal(await opened.linkAt((base.position - 1) as Position), undefined);
+          assert.deepEqual(await opened.linkAt((base.position + 1) as Position), links[base.position + 1]);
+          assert.deepEqual(await opened.epochs(), [{ epoch: 1, incarnation: writer.incarnation, start: 1 }]);
+          const verdict = await verifyLog(opened);
+          assert.ok(verdict.type === "intact");
+          assert.deepEqual([verdict.start, verdict.last], [base, writer.head]);
+          assert.equal(verdict.events, writer.head.position - base.position);
+        }
+      },
+    );
 
     withLog(
-      "nothing is dropped where the log does not go through what is to hold the events that go",
+      "nothing is dropped unless the log contains the link of the snapshot that holds the dropped events",
       async (log, { pieces }) => {
         const writer = await LogWriter.open(log);
-        const links = await filled(writer, 30);
+        const links = await fillLog(writer, 30);
         const holding = links[24] as Link;
         const first = 18 as Position;
-        const strangers = [
+        const wrongLinks = [
           { ...holding, hash: (links[23] as Link).hash },
           { ...holding, epoch: (holding.epoch + 1) as Epoch },
           { ...holding, position: 1_000 as Position },
         ];
-        for (const stranger of strangers)
-          assert.deepEqual(await log.retain({ ...writerOf(writer), first, holding: stranger }), { type: "not-held" });
+        for (const wrong of wrongLinks)
+          assert.deepEqual(await log.retain({ ...writerOf(writer), first, holding: wrong }), { type: "not-held" });
         assert.deepEqual(await log.base(), genesis);
         for (let more = true; more; ) {
           const outcome = await log.retain({ ...writerOf(writer), first, holding });
@@ -84,21 +92,21 @@ export function describeRetention(name: string, make: () => Promise<RetentionHar
         const base = await log.base();
         assert.ok(
           base.position < first && base.position + pieces >= first - 1,
-          `the log begins behind ${base.position}`,
+          `the log begins after ${base.position}`,
         );
         assert.equal(
           (await log.retain({ ...writerOf(writer), first, holding: base })).type,
           "retained",
-          "the place it begins behind",
+          "the link after which the log begins",
         );
         const deposed = { ...writerOf(writer), epoch: (writerOf(writer).epoch + 1) as Epoch };
         assert.equal((await log.retain({ ...deposed, first, holding })).type, "fenced");
       },
     );
 
-    withLog("who is behind what is kept is told so, and who stands right before it reads on", async (log) => {
+    withLog("a reader behind retention is answered as truncated, and one right at its start continues", async (log) => {
       const writer = await LogWriter.open(log);
-      const links = await filled(writer, 30);
+      const links = await fillLog(writer, 30);
       const base = await retainAll(log, writer, 20 as Position);
       const truncated = { type: "truncated", first: base.position + 1 };
       assert.deepEqual(await log.read(genesis, 100), truncated);
@@ -107,15 +115,15 @@ export function describeRetention(name: string, make: () => Promise<RetentionHar
       const page = await log.read(base, 100);
       assert.ok(page.type === "page");
       assert.deepEqual(page.page.last, writer.head);
-      const lie: Link = { ...base, hash: (links[3] as Link).hash };
-      assert.equal((await log.read(lie, 100)).type, "forked");
+      const wrongLink: Link = { ...base, hash: (links[3] as Link).hash };
+      assert.equal((await log.read(wrongLink, 100)).type, "forked");
     });
 
-    withLog("appends, versions and new epochs go on over a log that was cut", async (log) => {
+    withLog("appends, versions and new epochs continue after retention", async (log) => {
       const writer = await LogWriter.open(log);
       const session = aSession();
       await writer.appendEach(session);
-      await filled(writer, 30);
+      await fillLog(writer, 30);
       await retainAll(log, writer, 25 as Position);
       const { sessionId, userId } = session;
       const revoked = { type: "SessionRevoked", sessionId, userId, reason: "operator" } as const;
@@ -127,9 +135,9 @@ export function describeRetention(name: string, make: () => Promise<RetentionHar
       assert.equal((await verifyLog(log)).type, "intact");
     });
 
-    withLog("nothing above the head is dropped, and the head's own link is never lost", async (log) => {
+    withLog("nothing above the head is dropped, and the head's link stays known", async (log) => {
       const writer = await LogWriter.open(log);
-      await filled(writer, 30);
+      await fillLog(writer, 30);
       const base = await retainAll(log, writer, 1_000_000 as Position);
       assert.ok(base.position <= writer.head.position);
       assert.deepEqual((await log.observe()).head, writer.head);
@@ -140,20 +148,20 @@ export function describeRetention(name: string, make: () => Promise<RetentionHar
       assert.deepEqual(page.page.last, writer.head);
     });
 
-    withLog("only the writer of the epoch may have events dropped", async (log, { peer }) => {
+    withLog("only the writer of the epoch may drop events", async (log, { peer }) => {
       const old = await LogWriter.open(log);
-      await filled(old, 30);
+      await fillLog(old, 30);
       await LogWriter.open(await peer());
       const request = { ...writerOf(old), first: 20 as Position };
       assert.deepEqual(await log.retain(request), { type: "fenced", epoch: 2 });
-      const twin = { epoch: 2 as Epoch, incarnation: anIncarnation(), first: 20 as Position };
-      assert.deepEqual(await log.retain(twin), { type: "fenced", epoch: 2 });
+      const rival = { epoch: 2 as Epoch, incarnation: anIncarnation(), first: 20 as Position };
+      assert.deepEqual(await log.retain(rival), { type: "fenced", epoch: 2 });
       assert.deepEqual(await log.base(), genesis);
       await log.close();
       assert.equal((await log.retain(request)).type, "unavailable");
     });
 
-    withLog("keys come page by page in the order of their people, erased ones left out", async (log) => {
+    withLog("keys are read in pages in the order of user ids, without erased ones", async (log) => {
       const writer = await LogWriter.open(log);
       const keys = Array.from({ length: 7 }, (_, n) => ({
         userId: aUserId(),
@@ -164,17 +172,17 @@ export function describeRetention(name: string, make: () => Promise<RetentionHar
       const erased = keys[3]?.userId ?? aUserId();
       await writer.append([{ events: [aSession()] }], { erasedKeys: [erased] });
       const wanted = keys.map((k) => k.userId as string).filter((id) => id !== erased);
-      const got: string[] = [];
+      const ids: string[] = [];
       for (let after: (typeof keys)[0]["userId"] | null = null; ; ) {
         const page = await log.keysAfter(after, 2);
-        got.push(...page.map((k) => k.userId));
+        ids.push(...page.map((k) => k.userId));
         after = page.at(-1)?.userId ?? null;
         if (page.length < 2) break;
       }
-      assert.deepEqual(got, wanted.sort());
+      assert.deepEqual(ids, wanted.sort());
     });
 
-    withLog("keys are wrapped anew in place; one that is gone, or is another, stays as it is", async (log) => {
+    withLog("keys are rewrapped in place, except erased keys and those with another key id", async (log) => {
       const writer = await LogWriter.open(log);
       const keys = Array.from({ length: 3 }, (_, n) => ({
         userId: aUserId(),
@@ -186,9 +194,9 @@ export function describeRetention(name: string, make: () => Promise<RetentionHar
       assert.ok(kept !== undefined && other !== undefined && erased !== undefined);
       await writer.append([{ events: [aSession()] }], { erasedKeys: [erased.userId] });
       const again = (key: (typeof keys)[0]) => ({ ...key, wrapped: Buffer.alloc(60, 9) });
-      const strange = { ...again(other), keyId: Buffer.alloc(8, 77) };
+      const otherKeyId = { ...again(other), keyId: Buffer.alloc(8, 77) };
       const unknown = { userId: aUserId(), keyId: Buffer.alloc(8, 1), wrapped: Buffer.alloc(60, 9) };
-      assert.equal(await log.rewrapKeys([again(kept), strange, again(erased), unknown]), 1);
+      assert.equal(await log.rewrapKeys([again(kept), otherKeyId, again(erased), unknown]), 1);
       const found = await log.keys([...keys.map(({ userId }) => userId), unknown.userId]);
       const bytes = new Map(found.map(({ userId, keyId, wrapped }) => [userId, [keyId[0], wrapped[0]]]));
       assert.deepEqual(
@@ -203,14 +211,14 @@ export function describeRetention(name: string, make: () => Promise<RetentionHar
       assert.equal(await log.rewrapKeys([]), 0);
     });
 
-    test("an empty log is refilled behind a link, and an epoch opened over it stands above everything", async () => {
+    test("an empty log is restored from a link on, and the next epoch opens after everything restored", async () => {
       const [from, into] = [await make(), await make()];
       try {
         const writer = await LogWriter.open(from.log);
-        const links = await filled(writer, 20);
+        const links = await fillLog(writer, 20);
         const second = await LogWriter.open(from.log);
-        const gone = aUserId();
-        await second.append([{ events: [aSession(), { type: "UserErased", userId: gone }] }]);
+        const erased = aUserId();
+        await second.append([{ events: [aSession(), { type: "UserErased", userId: erased }] }]);
         const base = links[9] as Link;
         const [first] = await from.log.epochs();
         assert.ok(first !== undefined);
@@ -219,7 +227,7 @@ export function describeRetention(name: string, make: () => Promise<RetentionHar
         assert.ok(page.type === "page");
         const keys = [
           { userId: aUserId(), keyId: Buffer.alloc(8, 1), wrapped: Buffer.alloc(60) },
-          { userId: gone, keyId: Buffer.alloc(8, 2), wrapped: Buffer.alloc(60) },
+          { userId: erased, keyId: Buffer.alloc(8, 2), wrapped: Buffer.alloc(60) },
         ];
         assert.deepEqual(await into.log.restore({ type: "keys", keys }), base);
         const entries = decodeEvents(page.page.entries, base).map((recorded, at) => ({
@@ -260,9 +268,9 @@ export function describeRetention(name: string, make: () => Promise<RetentionHar
 const writerOf = ({ epoch, incarnation }: LogWriter) => ({ epoch, incarnation });
 
 /** @returns the link at each position */
-async function filled(writer: LogWriter, upTo: number): Promise<Link[]> {
+async function fillLog(writer: LogWriter, upTo: number): Promise<Link[]> {
   while (writer.head.position < upTo) await writer.appendEach(aSession());
-  await writer.beat(); // so that the horizon is at the head
+  await writer.beat(); // so that the durable horizon is at the head
   await writer.beat();
   const links: Link[] = [];
   for (let n = 0; n <= upTo; n++) links.push((await writer.log.linkAt(n as Position)) ?? genesis);

@@ -1,5 +1,6 @@
 /**
- * The three logs are one: whatever is asked of them, in whatever order, they answer alike. The memory log is the model;
+ * The three logs behave alike: memory, SQLite and Postgres give the same answers to random sequences of operations.
+ *
  * fast-check finds and shrinks the sequences. SEED=… replays a run.
  */
 import assert from "node:assert/strict";
@@ -90,7 +91,7 @@ const operation = fc.oneof(
 );
 type Operation = typeof operation extends fc.Arbitrary<infer T> ? T : never;
 
-test(`memory, SQLite and Postgres give the same answers to the same questions (seed ${seed})`, {
+test(`memory, SQLite and Postgres give the same answers to the same operations (seed ${seed})`, {
   timeout: 590_000,
 }, async () => {
   let run = 0;
@@ -105,9 +106,9 @@ test(`memory, SQLite and Postgres give the same answers to the same questions (s
         openPostgresLog({ connectionString: server.connectionString(), cluster: "same", schema }),
       ]);
       try {
-        const asker = new Asker(logs);
-        for (const each of operations) await asker.carryOut(each);
-        await asker.compareEverything();
+        const comparison = new LogComparison(logs);
+        for (const each of operations) await comparison.perform(each);
+        await comparison.compareEverything();
       } finally {
         await Promise.all(logs.map((log) => log.close()));
         rmSync(folder, { recursive: true });
@@ -117,8 +118,8 @@ test(`memory, SQLite and Postgres give the same answers to the same questions (s
   );
 });
 
-/** Asks all logs the same and holds every answer against the model's. */
-class Asker {
+/** Performs each operation on all logs, and compares every answer with that of the memory log. */
+class LogComparison {
   readonly #logs: readonly EventLog[];
   #writer: LogWriter | undefined;
   #previous: LogWriter | undefined;
@@ -129,13 +130,13 @@ class Asker {
     this.#logs = logs;
   }
 
-  async #ask<T>(question: (log: EventLog) => Promise<T>): Promise<T> {
-    const [answer, ...others] = await Promise.all(this.#logs.map(question));
+  async #onAll<T>(call: (log: EventLog) => Promise<T>): Promise<T> {
+    const [answer, ...others] = await Promise.all(this.#logs.map(call));
     for (const other of others) assert.deepEqual(comparable(other), comparable(answer));
     return answer as T;
   }
 
-  async carryOut(operation: Operation): Promise<void> {
+  async perform(operation: Operation): Promise<void> {
     switch (operation.kind) {
       case "open":
         return this.#open(operation);
@@ -149,20 +150,20 @@ class Asker {
   }
 
   async #open({ expected, atLeast }: Extract<Operation, { kind: "open" }>): Promise<void> {
-    const { epoch } = await this.#ask((log) => log.observe());
+    const { epoch } = await this.#onAll((log) => log.observe());
     const request = openEpochRequest(Math.max(0, epoch + expected) as Epoch, {
       atLeast: atLeast as Epoch,
       brokerId: `b-${atLeast}` as BrokerId,
     });
-    // Its first event is made once, so that all logs are given the same bytes.
+    // The first event is made once, so that all logs get the same bytes.
     let made: ReturnType<typeof request.firstEvent> | undefined;
-    const outcome = await this.#ask((log) =>
+    const outcome = await this.#onAll((log) =>
       log.openEpoch({ ...request, firstEvent: (at) => (made ??= request.firstEvent(at)) }),
     );
     if (outcome.type !== "opened") return;
     this.#previous = this.#writer;
     this.#writer = LogWriter.of(this.#logs[0] as EventLog, request.incarnation, outcome);
-    for (const [stream, version] of await this.#ask((log) => log.streamVersions(streams)))
+    for (const [stream, version] of await this.#onAll((log) => log.streamVersions(streams)))
       this.#writer.versions.set(stream, version);
   }
 
@@ -198,10 +199,10 @@ class Asker {
           : [{ sessionId: session(secrets.vault[0]), version: secrets.vault[1], sealed: Buffer.from(aCommandId()) }],
       vaultRemoved: secrets.removed === null ? [] : [session(secrets.removed)],
     });
-    // Streams that were named to be wrong but have no event would make the batch malformed.
+    // A wrong version of a stream without an event would make the batch malformed.
     const named = new Set(built.entries.map((entry) => entry.recorded.stream));
     const batch = { ...built, streams: built.streams.filter(({ stream }) => named.has(stream)) };
-    const outcome = await this.#ask((log) => log.append(batch));
+    const outcome = await this.#onAll((log) => log.append(batch));
     if (outcome.type !== "appended") return;
     writer.follow(batch);
     this.#lastBatch = batch;
@@ -211,7 +212,7 @@ class Asker {
   async #beat({ stale, lessees, left }: Extract<Operation, { kind: "beat" }>): Promise<void> {
     const writer = this.#writer;
     if (writer === undefined) return;
-    await this.#ask((log) =>
+    await this.#onAll((log) =>
       log.beat({
         epoch: writer.epoch,
         incarnation: writer.incarnation,
@@ -229,28 +230,28 @@ class Asker {
   }
 
   async #read({ at, limit, lie }: Extract<Operation, { kind: "read" }>): Promise<void> {
-    const { head } = await this.#ask((log) => log.observe());
-    const link = (await this.#ask((log) => log.linkAt(at as Position))) ?? head;
+    const { head } = await this.#onAll((log) => log.observe());
+    const link = (await this.#onAll((log) => log.linkAt(at as Position))) ?? head;
     const after: Link = {
       no: link,
       hash: { ...link, hash: chainHash(link.hash as Hash, Buffer.of(1)) },
       epoch: { ...link, epoch: (link.epoch + 1) as Epoch },
       ahead: { ...link, position: (head.position + 1 + at) as Position },
     }[lie];
-    await this.#ask((log) => log.read(after, limit));
+    await this.#onAll((log) => log.read(after, limit));
   }
 
   async compareEverything(): Promise<void> {
-    await this.#ask((log) => log.observe());
-    await this.#ask((log) => log.epochs());
-    await this.#ask(async (log) => byNode(await log.lessees()));
-    await this.#ask(async (log) => new Map([...(await log.streamVersions(streams))].sort()));
-    await this.#ask(async (log) =>
+    await this.#onAll((log) => log.observe());
+    await this.#onAll((log) => log.epochs());
+    await this.#onAll(async (log) => byNode(await log.lessees()));
+    await this.#onAll(async (log) => new Map([...(await log.streamVersions(streams))].sort()));
+    await this.#onAll(async (log) =>
       [...(await log.keys([0, 1, 2, 3, 4].map(user)))].sort((a, b) => (a.userId < b.userId ? -1 : 1)),
     );
-    for (const n of [0, 1, 2, 3, 4]) await this.#ask((log) => log.vault(session(n)));
-    for (const commandId of this.#commands) await this.#ask((log) => log.findCommand(commandId));
-    const verdict = await this.#ask((log) => verifyLog(log));
+    for (const n of [0, 1, 2, 3, 4]) await this.#onAll((log) => log.vault(session(n)));
+    for (const commandId of this.#commands) await this.#onAll((log) => log.findCommand(commandId));
+    const verdict = await this.#onAll((log) => verifyLog(log));
     assert.equal(verdict.type, "intact");
   }
 }
@@ -261,7 +262,7 @@ const session = (n: number): SessionId => `s${n}` as SessionId;
 const node = (n: number): NodeId => `n${n}` as NodeId;
 const boot = (n: number): BootId => `boot-${n % 2}` as BootId;
 
-/** Bytes may come as any kind of byte array, and lessees in any order. */
+/** Makes answers comparable: any kind of byte array as hex, and lessees sorted. */
 function comparable(value: unknown): unknown {
   if (value instanceof Uint8Array) return Buffer.from(value).toString("hex");
   if (value instanceof Map) return new Map([...value].map(([k, v]) => [k, comparable(v)]));

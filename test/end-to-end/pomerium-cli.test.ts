@@ -1,8 +1,9 @@
 /**
- * What pomerium-cli puts on the wire, byte for byte, against a real `cardea dev`: login by a browser, TCP by CONNECT,
- * UDP by CONNECT-UDP over HTTP/1.1, the list of routes, and the check of a Kubernetes credential
- * (docs/pomerium-behaviour.md §4). It is Go's
- * `net/http`; the tool itself is in no package that could be installed here.
+ * The requests of pomerium-cli, byte for byte, against a real `cardea dev`.
+ *
+ * They cover the login by a browser, TCP by CONNECT, UDP by CONNECT-UDP over HTTP/1.1, the list of routes, and the
+ * check of a Kubernetes credential (docs/pomerium-behaviour.md §4). The tool uses Go's `net/http`; no package with the
+ * tool itself can be installed here.
  */
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
@@ -21,8 +22,8 @@ const patience = { withinMs: 30_000 };
 
 type Reply = Readonly<{ status: number; head: string; socket: Socket; rest: () => Buffer }>;
 
-/** Go's `http.ReadResponse`: a head, and what is behind it. */
-async function say(t: TestContext, port: number, request: string): Promise<Reply> {
+/** Like Go's `http.ReadResponse`: reads a head, and then what follows it. */
+async function sendRequest(t: TestContext, port: number, request: string): Promise<Reply> {
   const socket = connect(port, "127.0.0.1");
   socket.on("error", () => {});
   t.after(() => socket.destroy());
@@ -65,7 +66,7 @@ const bodyOf = async ({ socket, rest }: Reply): Promise<string> => {
   return rest().toString();
 };
 
-test("pomerium-cli signs in, opens tunnels of both kinds, lists routes, and is told when its session is over", async (t) => {
+test("pomerium-cli signs in, opens TCP and UDP tunnels, lists routes, and gets 401 after its session is revoked", async (t) => {
   using folder = new TemporaryFolder("pomerium-cli");
   const service = createServer((socket) => void socket.on("error", () => {}).pipe(socket));
   service.listen(0, "127.0.0.1");
@@ -89,41 +90,41 @@ test("pomerium-cli signs in, opens tunnels of both kinds, lists routes, and is t
   const base = readFileSync(join(root, "cardea.dev.yaml"), "utf8");
   writeFileSync(config, base.replace(/^routes:\n/m, `routes:\n${routes.join("")}`), { mode: 0o600 });
   const dev = await startDev(t, "-c", config);
-  const ask = (request: string): Promise<Reply> => say(t, dev.port, request);
+  const send = (request: string): Promise<Reply> => sendRequest(t, dev.port, request);
 
   async function login(host: string): Promise<string> {
     const at = `${host}:${dev.port}`;
     const redirect = "http://127.0.0.1:4711";
     const query = `pomerium_redirect_uri=${encodeURIComponent(redirect)}`;
-    const asked = await ask(goGet(`/.pomerium/api/v1/login?${query}`, at, { Connection: "close" }));
-    assert.equal(asked.status, 200, asked.head);
+    const loginReply = await send(goGet(`/.pomerium/api/v1/login?${query}`, at, { Connection: "close" }));
+    assert.equal(loginReply.status, 200, loginReply.head);
     const browser = new Visitor();
     t.after(() => browser.close());
-    const form = await browser.navigate(await bodyOf(asked));
+    const form = await browser.navigate(await bodyOf(loginReply));
     const back = await browser.navigate(form.url, { form: { user: "alice", password: "x" }, until: redirect });
     return back.location?.searchParams.get("pomerium_jwt") ?? assert.fail(back.body);
   }
 
-  // TCP: the first attempt has no JWT, and a redirect is the word to sign in.
-  const stranger = await ask(goConnect("line.localhost:6379", null));
-  assert.equal(stranger.status, 302, stranger.head);
+  // TCP: the first attempt has no JWT, and a redirect means that a sign-in is required.
+  const signedOut = await send(goConnect("line.localhost:6379", null));
+  assert.equal(signedOut.status, 302, signedOut.head);
   const jwt = await login("line.localhost");
-  const tunnel = await ask(goConnect("line.localhost:6379", jwt));
+  const tunnel = await send(goConnect("line.localhost:6379", jwt));
   assert.equal(tunnel.status, 200, tunnel.head);
-  assert.doesNotMatch(tunnel.head, /content-length|transfer-encoding/i, "else Go would wait for a body");
+  assert.doesNotMatch(tunnel.head, /content-length|transfer-encoding/i, "otherwise Go would wait for a body");
   tunnel.socket.write("PING\r\n");
   await waitFor("the echo", () => tunnel.rest().toString() === "PING\r\n", patience);
 
-  // UDP: 200 is the only yes that it knows.
+  // UDP: the client accepts only 200 as success.
   const udpJwt = await login("dns.localhost");
-  const udp = await ask(goConnectUdp("dns.localhost", 53, udpJwt));
+  const udp = await send(goConnectUdp("dns.localhost", 53, udpJwt));
   assert.equal(udp.status, 200, udp.head);
   udp.socket.write(capsule("who?"));
   await waitFor("the datagram", () => udp.rest().equals(capsule("who?")), patience);
 
-  // `routes list`, and what `k8s exec-credential` checks a cached credential with.
+  // `routes list`, and the request with which `k8s exec-credential` checks a cached credential.
   const bearer = { Accept: "application/json", Authorization: `Bearer Pomerium-${jwt}`, Connection: "close" };
-  const listed = await ask(goGet("/.pomerium/api/v1/routes", `line.localhost:${dev.port}`, bearer));
+  const listed = await send(goGet("/.pomerium/api/v1/routes", `line.localhost:${dev.port}`, bearer));
   assert.equal(listed.status, 200, listed.head);
   const { routes: list } = JSON.parse(await bodyOf(listed)) as { routes: Record<string, string>[] };
   assert.deepEqual(
@@ -135,9 +136,10 @@ test("pomerium-cli signs in, opens tunnels of both kinds, lists routes, and is t
   );
   for (const name of ["id", "name", "type", "from", "description", "logo_url"])
     assert.equal(typeof list[0]?.[name], "string", name);
-  assert.equal((await ask(goGet("/healthz", `line.localhost:${dev.port}`, bearer))).status, 200);
+  assert.equal((await send(goGet("/healthz", `line.localhost:${dev.port}`, bearer))).status, 200);
 
-  // A body longer than our own addresses take is 413, however it is framed, and nothing in it is taken for a request.
+  // A body above the limit of the proxy's own endpoints gets 413, however it is framed, and is never parsed as a
+  // request.
   const hidden = `GET /hidden HTTP/1.1\r\nHost: app.localhost:${dev.port}\r\n\r\n`;
   const long = hidden + "x".repeat(100_000);
   for (const [framing, body] of [
@@ -145,16 +147,16 @@ test("pomerium-cli signs in, opens tunnels of both kinds, lists routes, and is t
     [{ "Transfer-Encoding": "chunked" }, `${long.length.toString(16)}\r\n${long}\r\n0\r\n\r\n`],
   ] as const) {
     const headers = { ...framing, "Content-Type": "application/x-www-form-urlencoded", Connection: "close" };
-    const refused = await ask(goRequest("POST /.pomerium/sign_out", `app.localhost:${dev.port}`, headers) + body);
+    const refused = await send(goRequest("POST /.pomerium/sign_out", `app.localhost:${dev.port}`, headers) + body);
     assert.equal(refused.status, 413, refused.head);
-    assert.doesNotMatch(await bodyOf(refused), /HTTP\/1\.1 /, "one answer");
+    assert.doesNotMatch(await bodyOf(refused), /HTTP\/1\.1 /, "there is only one answer");
   }
 
-  // The session ends: what is open is reset, and a JWT that does not count any more is 401.
+  // The session ends: open tunnels are reset, and a JWT that is no longer valid gets 401.
   const revoked = await dev.cardea("sessions", "revoke", "--user", "alice", "--wait");
   assert.equal(revoked.code, 0, revoked.err);
   await waitFor("both tunnels to be cut", () => tunnel.socket.closed && udp.socket.closed, patience);
-  assert.equal((await ask(goConnect("line.localhost:6379", jwt))).status, 401);
-  assert.equal((await ask(goConnectUdp("dns.localhost", 53, udpJwt))).status, 401);
-  assert.equal((await ask(goGet("/.pomerium/api/v1/routes", `line.localhost:${dev.port}`, bearer))).status, 401);
+  assert.equal((await send(goConnect("line.localhost:6379", jwt))).status, 401);
+  assert.equal((await send(goConnectUdp("dns.localhost", 53, udpJwt))).status, 401);
+  assert.equal((await send(goGet("/.pomerium/api/v1/routes", `line.localhost:${dev.port}`, bearer))).status, 401);
 });

@@ -1,7 +1,8 @@
 /**
- * The story of the first try, in a real Chromium against a real `cardea dev`: sign in, be revoked from another
- * terminal, see the clock stop, be asked to sign in; and somebody who has no right is told why. `SCREENSHOTS=<folder>`
- * keeps pictures.
+ * The first steps of a new user, in a real Chromium against a real `cardea dev`.
+ *
+ * Sign in, be revoked from another terminal, see the clock stop, and sign in again; a person without access gets a page
+ * that says why. `SCREENSHOTS=<folder>` stores pictures.
  */
 import assert from "node:assert/strict";
 import { statSync } from "node:fs";
@@ -35,35 +36,39 @@ async function signIn(dev: Dev, context: BrowserContext, user: string, host = "a
 const textOf = async (page: Page): Promise<string> => (await page.locator("body").textContent()) ?? "";
 const clock = (page: Page, state: string) => page.waitForSelector(`[data-clock="${state}"]`, { timeout: pageMsMax });
 
-test("alice signs in, sees the app, is revoked from another terminal, and the clock stops", options, async (t) => {
-  const dev = await startDev(t);
-  const context = await browser.newContext();
-  t.after(() => context.close());
-  const page = await signIn(dev, context, "alice");
-  await page.waitForSelector('[data-verdict="verified"]');
-  await clock(page, "connected");
-  await picture(page, "app-signed-in");
-  assert.match(await textOf(page), /alice/i);
+test(
+  "a revocation from another terminal stops the clock of a signed-in person and requires a new sign-in",
+  options,
+  async (t) => {
+    const dev = await startDev(t);
+    const context = await browser.newContext();
+    t.after(() => context.close());
+    const page = await signIn(dev, context, "alice");
+    await page.waitForSelector('[data-verdict="verified"]');
+    await clock(page, "connected");
+    await picture(page, "app-signed-in");
+    assert.match(await textOf(page), /alice/i);
 
-  const listed = await dev.cardea("sessions", "list", "--json");
-  const sessions: { id: string; email: string }[] = JSON.parse(listed.out);
-  assert.equal(sessions.length, 1);
+    const listed = await dev.cardea("sessions", "list", "--json");
+    const sessions: { id: string; email: string }[] = JSON.parse(listed.out);
+    assert.equal(sessions.length, 1);
 
-  const revoked = await dev.cardea("sessions", "revoke", sessions[0]?.id ?? "", "--wait");
-  assert.equal(revoked.code, 0, revoked.err);
-  assert.match(revoked.out, /complete at position \d+/);
+    const revoked = await dev.cardea("sessions", "revoke", sessions[0]?.id ?? "", "--wait");
+    assert.equal(revoked.code, 0, revoked.err);
+    assert.match(revoked.out, /complete at position \d+/);
 
-  await clock(page, "closed");
-  await picture(page, "app-revoked");
-  assert.equal(await page.getAttribute('[data-clock="closed"]', "data-code"), "4401");
+    await clock(page, "closed");
+    await picture(page, "app-revoked");
+    assert.equal(await page.getAttribute('[data-clock="closed"]', "data-code"), "4401");
 
-  await page.goto(dev.url("app"));
-  assert.equal(new URL(page.url()).hostname, "idp.localhost", "the next click asks for sign-in");
-  assert.match((await dev.cardea("sessions", "list", "--status", "revoked")).out, /operator/);
-});
+    await page.goto(dev.url("app"));
+    assert.equal(new URL(page.url()).hostname, "idp.localhost", "the next request redirects to sign-in");
+    assert.match((await dev.cardea("sessions", "list", "--status", "revoked")).out, /operator/);
+  },
+);
 
 test(
-  "bob is refused the eng route with a page that says why, and group membership lets him in and out at once",
+  "a denied route shows a page that says why, and changes of group membership take effect at once",
   options,
   async (t) => {
     const dev = await startDev(t);
@@ -87,7 +92,7 @@ test(
     await clock(page, "closed");
     assert.equal(await page.getAttribute('[data-clock="closed"]', "data-code"), "4403");
     await page.goto(dev.url("app"));
-    await page.waitForSelector('[data-verdict="verified"]'); // still signed in: only the right to eng is gone
+    await page.waitForSelector('[data-verdict="verified"]'); // still signed in: only access to eng is gone
   },
 );
 
@@ -95,9 +100,9 @@ test("one sign-in serves every route, sign-out ends them all, and the public rou
   const dev = await startDev(t);
   const context = await browser.newContext();
   t.after(() => context.close());
-  const stranger = await context.newPage();
-  await stranger.goto(dev.url("public"));
-  await stranger.waitForSelector('[data-verdict="public"]');
+  const publicPage = await context.newPage();
+  await publicPage.goto(dev.url("public"));
+  await publicPage.waitForSelector('[data-verdict="public"]');
 
   const page = await signIn(dev, context, "alice");
   await page.waitForSelector('[data-verdict="verified"]');
@@ -121,7 +126,7 @@ test("one sign-in serves every route, sign-out ends them all, and the public rou
   }
 });
 
-test("a restart keeps sessions, and secrets are the owner's alone", options, async (t) => {
+test("sessions survive a restart, and only the owner can read the secrets", options, async (t) => {
   const dev = await startDev(t);
   const context = await browser.newContext();
   t.after(() => context.close());
@@ -135,27 +140,31 @@ test("a restart keeps sessions, and secrets are the owner's alone", options, asy
   }
 });
 
-test("decisions are recorded with their reasons and place, and can be followed", options, async (t) => {
-  const dev = await startDev(t);
-  const context = await browser.newContext();
-  t.after(() => context.close());
-  const page = await signIn(dev, context, "bob", "eng");
-  await page.waitForSelector('body[data-page="error"]');
-  const denied = await waitFor<Record<string, unknown>>("the denial to be recorded", async () => {
-    const tail = await dev.cardea("audit", "tail", "--last", "100", "--no-follow", "--json");
-    const records: Record<string, unknown>[] = tail.out
-      .split("\n")
-      .filter((line) => line !== "")
-      .map((line) => JSON.parse(line));
-    return records.find((record) => record["result"] === "deny");
-  });
-  assert.deepEqual(denied["reasons"], ["groups-unauthorized"]);
-  assert.equal(denied["status"], 403);
-  assert.ok(Number((denied["applied"] as { position: number }).position) > 1);
-  assert.ok(!JSON.stringify(denied).includes("bob@"), "records hold ids, not names");
-});
+test(
+  "decisions are recorded with their reasons and position, and can be read with `audit tail`",
+  options,
+  async (t) => {
+    const dev = await startDev(t);
+    const context = await browser.newContext();
+    t.after(() => context.close());
+    const page = await signIn(dev, context, "bob", "eng");
+    await page.waitForSelector('body[data-page="error"]');
+    const denied = await waitFor<Record<string, unknown>>("the denial to be recorded", async () => {
+      const tail = await dev.cardea("audit", "tail", "--last", "100", "--no-follow", "--json");
+      const records: Record<string, unknown>[] = tail.out
+        .split("\n")
+        .filter((line) => line !== "")
+        .map((line) => JSON.parse(line));
+      return records.find((record) => record["result"] === "deny");
+    });
+    assert.deepEqual(denied["reasons"], ["groups-unauthorized"]);
+    assert.equal(denied["status"], 403);
+    assert.ok(Number((denied["applied"] as { position: number }).position) > 1);
+    assert.ok(!JSON.stringify(denied).includes("bob@"), "records contain ids, not names");
+  },
+);
 
-test("a taken port is said in one line, and nothing is left running", { timeout: 120_000 }, async (t) => {
+test("a port in use is reported in one line, and no process is left running", { timeout: 120_000 }, async (t) => {
   const dev = await startDev(t);
   const second = await dev.cardea("dev", "--port", String(dev.port));
   assert.equal(second.code, 3);

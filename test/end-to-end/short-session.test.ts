@@ -1,7 +1,4 @@
-/**
- * `cookie_expire` below a minute: the person is signed in, the session ends at that time on every node, and the next
- * sign-in works.
- */
+/** A session shorter than a minute, by `cookie_expire`: it ends on time on every node, and the next sign-in works. */
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** What the end-to-end tests share: a `cardea dev` of their own, its command line, and a browser. */
+/** Test support for the end-to-end tests: a separate `cardea dev`, its command line, and a browser. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -13,20 +13,20 @@ import { waitFor } from "../support/wait-for.ts";
 
 const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 const startMsMax = 30_000;
-/** What a page takes at the very most, on a machine that has others to serve. */
+/** The longest time (ms) that a page may take, on a busy machine. */
 export const pageMsMax = 120_000;
 
 export type Dev = Readonly<{
   port: number;
   dataDir: string;
   url(host: string, path?: string): string;
-  /** Runs another `cardea …` against it. */
+  /** Runs another `cardea …` command against it. */
   cardea(...args: string[]): Promise<Readonly<{ code: number | null; out: string; err: string }>>;
   restart(): Promise<void>;
   log(): string;
 }>;
 
-/** The ports of `cardea dev`, from the main one on. */
+/** The ports of `cardea dev`, as offsets from the main one. */
 const devPorts = [0, 11, 12, 13];
 
 export async function startDev(t: TestContext, ...extra: string[]): Promise<Dev> {

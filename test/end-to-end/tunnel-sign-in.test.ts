@@ -1,7 +1,8 @@
 /**
- * `cardea tcp`, `ssh-proxy` and `token` as a person uses them: the first connection opens a browser, once for all that
- * wait. One sign-in serves every process and every TCP host, and is replaced only when its own proxy does not accept it
- * any more. git and curl are real.
+ * `cardea tcp`, `ssh-proxy` and `token` as a person uses them, with real git and curl.
+ *
+ * - The first connection opens a browser, once for all that wait.
+ * - One sign-in serves every process and every TCP host. It is replaced only when its own proxy no longer accepts it.
  */
 import assert from "node:assert/strict";
 import { execFile, execFileSync, spawn, spawnSync } from "node:child_process";
@@ -20,7 +21,7 @@ const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 const root = new URL("../../", import.meta.url).pathname;
 const run = promisify(execFile);
 
-/** A browser whose person is alice, and that writes down each address it is opened with. */
+/** A browser that signs in as alice and records each address it opens. */
 function writeBrowser(folder: string): Readonly<{ command: string; opened: () => number }> {
   const [command, log] = [join(folder, "browser.mjs"), join(folder, "opened")];
   const lines = [
@@ -38,21 +39,21 @@ function writeBrowser(folder: string): Readonly<{ command: string; opened: () =>
   return { command, opened: () => readFileSync(log, "utf8").split("\n").length - 1 };
 }
 
-/** What the service says to a line; "": the connection was broken off. */
+/** The answer of the service to a line; "": the connection was closed without one. */
 function line(port: number): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect(port, "127.0.0.1");
-    let said = "";
+    let received = "";
     socket.on("error", () => {}); // `close` follows
     socket.on("data", (chunk) => {
-      said += chunk;
+      received += chunk;
     });
-    socket.on("close", () => resolve(said));
+    socket.on("close", () => resolve(received));
     socket.write("PING\r\n");
   });
 }
 
-/** A repository with one commit, served as a plain web server serves it. */
+/** A repository with one commit, served by a plain web server. */
 async function serveRepository(folder: string): Promise<Readonly<{ port: number; close(): void }>> {
   const git = (...args: string[]): void =>
     void execFileSync("git", ["-C", folder, ...args], { env: gitEnv, stdio: "pipe" });
@@ -87,7 +88,7 @@ const gitEnv = {
 
 const missing = ["git", "curl"].find((program) => spawnSync(program, ["--version"]).status !== 0);
 
-test("the first connection opens a browser, once; what it brings serves every process, until a revocation asks for it anew", {
+test("the first connection opens a browser once, and its credential serves every process until it is revoked", {
   skip: missing === undefined ? false : `no ${missing} on this machine`,
   timeout: 300_000,
 }, async (t) => {
@@ -126,78 +127,78 @@ test("the first connection opens a browser, once; what it brings serves every pr
   };
   const start = (...args: string[]) => {
     const child = spawn(process.execPath, [mainFile, ...args, "--browser-cmd", browser.command], { env });
-    let [out, said] = ["", ""];
+    let [out, output] = ["", ""];
     child.stdout.on("data", (chunk: Buffer) => {
       out += chunk.toString();
-      said += chunk.toString();
+      output += chunk.toString();
     });
     child.stderr.on("data", (chunk: Buffer) => {
-      said += chunk.toString();
+      output += chunk.toString();
     });
     t.after(() => child.kill());
     const ended = once(child, "close").then(([code]) => code as number | null);
-    return { child, said: () => said, out: () => out, ended };
+    return { child, output: () => output, out: () => out, ended };
   };
   const listen = async (target: string) => {
     const tcp = start("tcp", target, "--json");
-    const at = await waitFor("the local port", () => /"listening":"127\.0\.0\.1:(\d+)"/.exec(tcp.said())?.[1], {
+    const at = await waitFor("the local port", () => /"listening":"127\.0\.0\.1:(\d+)"/.exec(tcp.output())?.[1], {
       withinMs: 30_000,
     });
     return { ...tcp, port: Number(at) };
   };
 
   const tcp = await listen("eng.internal:6379");
-  assert.equal(browser.opened(), 0, "nobody is asked before somebody comes");
+  assert.equal(browser.opened(), 0, "no browser opens before the first connection");
   assert.deepEqual(await Promise.all([1, 2, 3].map(() => line(tcp.port))), ["+PONG\r\n", "+PONG\r\n", "+PONG\r\n"]);
-  assert.equal(browser.opened(), 1, tcp.said());
+  assert.equal(browser.opened(), 1, tcp.output());
   assert.equal(readdirSync(join(folder.path, "cache/cardea/tokens")).filter((name) => name.endsWith(".jwt")).length, 1);
 
   const other = start("ssh-proxy", "eng.internal", "6379");
   other.child.stdin.write("PING\r\n");
-  await waitFor("the answer on standard output", () => other.said().includes("+PONG"));
-  assert.equal(browser.opened(), 1, "another process of the same person");
+  await waitFor("the answer on standard output", () => other.output().includes("+PONG"));
+  assert.equal(browser.opened(), 1, "another process of the same person uses the credential");
 
   const refused = await listen("sales.internal:6379");
   assert.equal(await line(refused.port), "");
-  assert.match(refused.said(), /you may not use this route \(403\)/);
+  assert.match(refused.output(), /you may not use this route \(403\)/);
   assert.equal(browser.opened(), 1, "signing in again would change nothing");
 
   // One sign-in serves every TCP host of the installation, and any host of it can be the proxy.
   const tokens = join(folder.path, "cache/cardea/tokens");
   const at = (host: string): string => `http://${host}.localhost:${dev.port}`;
-  const pong = async (name: string, ...args: string[]): Promise<void> => {
+  const expectPong = async (name: string, ...args: string[]): Promise<void> => {
     const ssh = start("ssh-proxy", name, "6379", ...args);
     ssh.child.stdin.write("PING\r\n");
     await waitFor(
       `an answer of ${name} ${args.join(" ")}`,
       () => ssh.out().includes("+PONG") || ssh.child.exitCode !== null,
     );
-    assert.equal(ssh.out(), "+PONG\r\n", ssh.said());
+    assert.equal(ssh.out(), "+PONG\r\n", ssh.output());
   };
-  await pong("line.localhost");
-  await pong("a.wild.internal");
-  await pong("line.localhost", "--proxy-url", at("line"));
+  await expectPong("line.localhost");
+  await expectPong("a.wild.internal");
+  await expectPong("line.localhost", "--proxy-url", at("line"));
   assert.equal(browser.opened(), 1, "one sign-in serves all TCP hosts");
-  await pong("eng.internal", "--proxy-url", at("app"));
-  await pong("line.localhost", "--proxy-url", `${at("authenticate")}/`);
-  assert.equal(browser.opened(), 3, "a host without a TCP route has a sign-in of its own");
+  await expectPong("eng.internal", "--proxy-url", at("app"));
+  await expectPong("line.localhost", "--proxy-url", `${at("authenticate")}/`);
+  assert.equal(browser.opened(), 3, "a host without a TCP route has its own sign-in");
 
-  // A host that refuses a credential that counts elsewhere does not discard it.
+  // A host that refuses a credential that is valid elsewhere does not discard it.
   const before = readdirSync(tokens).sort();
   const own = start("ssh-proxy", "own.internal", "6379");
-  assert.equal(await own.ended, 1, own.said());
-  assert.match(own.said(), /does not accept your credential for this route; name the route's own host.* \(401\)/);
+  assert.equal(await own.ended, 1, own.output());
+  assert.match(own.output(), /does not accept your credential for this route; name the route's own host.* \(401\)/);
   assert.deepEqual([readdirSync(tokens).sort(), browser.opened()], [before, 3]);
 
-  // Scripts: the token alone on standard output; curl and git use it, and learn how without it.
+  // For scripts, standard output has only the token. curl and git use it; without it the answer says how to get one.
   const none = start("token", at("git"), "--no-sign-in");
   assert.deepEqual([await none.ended, none.out()], [1, ""]);
-  assert.match(none.said(), /you are not signed in at .*; sign in with: cardea login http:/);
+  assert.match(none.output(), /you are not signed in at .*; sign in with: cardea login http:/);
   const first = start("token", at("git"));
-  assert.equal(await first.ended, 0, first.said());
-  assert.match(first.out(), /^eyJ[\w-]+\.[\w-]+\.[\w-]+\n$/, "nothing but the token");
+  assert.equal(await first.ended, 0, first.output());
+  assert.match(first.out(), /^eyJ[\w-]+\.[\w-]+\.[\w-]+\n$/, "only the token is printed");
   const second = start("token", at("git"), "--no-sign-in");
-  assert.deepEqual([await second.ended, second.said()], [0, first.out()], "the same, without a sign-in");
+  assert.deepEqual([await second.ended, second.output()], [0, first.out()], "the same token, without a sign-in");
   assert.equal(browser.opened(), 4);
   for (const name of readdirSync(tokens)) assert.equal(statSync(join(tokens, name)).mode & 0o777, 0o600, name);
   const token = first.out().trim();
@@ -210,9 +211,13 @@ test("the first connection opens a browser, once; what it brings serves every pr
     });
     return { into, err: () => err, ended: once(child, "close").then(([code]) => code as number | null) };
   };
-  const stranger = clone();
-  assert.notEqual(await stranger.ended, 0);
-  assert.match(stranger.err(), /could not read Username|Authentication failed/, "a 401, and no page of a provider");
+  const unsigned = clone();
+  assert.notEqual(await unsigned.ended, 0);
+  assert.match(
+    unsigned.err(),
+    /could not read Username|Authentication failed/,
+    "git gets a 401, not a page of the provider",
+  );
   const cloned = clone("-c", `http.extraHeader=X-Pomerium-Authorization: ${token}`);
   assert.equal(await cloned.ended, 0, cloned.err());
   assert.equal(readFileSync(join(cloned.into, "README"), "utf8"), "cloned through the proxy\n");
@@ -233,6 +238,10 @@ test("the first connection opens a browser, once; what it brings serves every pr
   const revoked = await dev.cardea("sessions", "revoke", "--user", "alice", "--wait");
   assert.equal(revoked.code, 0, revoked.err);
   assert.equal(await line(tcp.port), "+PONG\r\n");
-  assert.equal(browser.opened(), 5, "a credential that its own proxy does not accept any more is replaced");
-  assert.doesNotMatch(tcp.said() + other.said() + refused.said(), /eyJ[\w-]+\.eyJ/, "and never printed");
+  assert.equal(browser.opened(), 5, "a credential that its own proxy no longer accepts is replaced");
+  assert.doesNotMatch(
+    tcp.output() + other.output() + refused.output(),
+    /eyJ[\w-]+\.eyJ/,
+    "the credential is never printed",
+  );
 });

@@ -1,6 +1,8 @@
 /**
- * What is not HTTP, through a real `cardea dev` and our own client: sign-in in a real Chromium, then a real psql, ssh,
- * redis-like and UDP service; and what a revocation does to them while they run.
+ * Protocols other than HTTP through a real `cardea dev` and the Cardea client.
+ *
+ * A person signs in with a real Chromium, then uses a real psql and ssh, a line protocol and UDP. A revocation cuts the
+ * ones that are running.
  */
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -26,30 +28,30 @@ const psql = [join(findPostgresBinaries() ?? "/nowhere", "psql"), "/usr/bin/psql
 function missing(): string | false {
   if (executablePath === undefined) return "no Chromium on this machine";
   if (psql === undefined || findPostgresBinaries() === undefined) return "no Postgres on this machine";
-  if (findSshd() === undefined || process.getuid?.() !== 0) return "no sshd that could be started on this machine";
+  if (findSshd() === undefined || process.getuid?.() !== 0) return "no sshd that can be started on this machine";
   return false;
 }
 
-type Run = Readonly<{ child: ReturnType<typeof spawn>; said(): string; ended: Promise<number | null> }>;
+type Run = Readonly<{ child: ReturnType<typeof spawn>; output(): string; ended: Promise<number | null> }>;
 function start(command: string, args: readonly string[], env: Record<string, string> = {}): Run {
   const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
-  let said = "";
+  let output = "";
   for (const stream of [child.stdout, child.stderr])
     stream.on("data", (chunk: Buffer) => {
-      said += chunk.toString();
+      output += chunk.toString();
     });
-  return { child, said: () => said, ended: once(child, "close").then(([code]) => code as number | null) };
+  return { child, output: () => output, ended: once(child, "close").then(([code]) => code as number | null) };
 }
 
 /**
- * As a person does who is told to try again: a node that its machine stopped for a moment permits nobody before its
+ * Repeats a command until it succeeds, as a person would. A node that its machine paused permits nothing before its
  * next grant.
  */
 async function untilDone(what: string, begin: () => Run): Promise<Run> {
   return waitFor(`${what} to pass`, async () => {
     const run = begin();
     if ((await run.ended) === 0) return run;
-    throw new Error(run.said());
+    throw new Error(run.output());
   });
 }
 
@@ -72,7 +74,7 @@ async function startSshd(t: TestContext, folder: string): Promise<number> {
   return port;
 }
 
-/** A service that answers a line with a line, as redis does to PING. */
+/** A service that answers a line with a line, like redis to PING. */
 async function startLines(t: TestContext): Promise<number> {
   const server = createServer((socket) => {
     socket.on("error", () => {});
@@ -93,7 +95,7 @@ async function startUdpEcho(t: TestContext): Promise<number> {
   return socket.address().port;
 }
 
-/** The `~/.ssh/config` of docs/tcp.md as it stands there, with the names of this test. */
+/** The `~/.ssh/config` from docs/tcp.md, with the names of this test. */
 function writeSshConfig(folder: string, proxy: string): string {
   const page = readFileSync(join(root, "docs/tcp.md"), "utf8");
   const block =
@@ -114,7 +116,7 @@ function writeSshConfig(folder: string, proxy: string): string {
   return file;
 }
 
-/** @param routes `name` is what stands behind the scheme of `from` */
+/** @param routes `name`: the part of `from` after the scheme */
 function configWith(folder: string, routes: readonly (readonly [kind: string, name: string, port: number])[]): string {
   const base = readFileSync(join(root, "cardea.dev.yaml"), "utf8");
   const written = routes.map(
@@ -130,15 +132,15 @@ async function signIn(t: TestContext, proxy: string, env: Record<string, string>
   const browser = await startBrowser();
   t.after(() => browser.close());
   const login = start(process.execPath, [mainFile, "login", proxy, "--no-browser"], env);
-  const url = await waitFor("the address to sign in at", () => /^http:\S+$/m.exec(login.said())?.[0], {
+  const url = await waitFor("the sign-in address", () => /^http:\S+$/m.exec(login.output())?.[0], {
     withinMs: 30_000,
   });
   const page = await browser.newPage();
   await page.goto(url);
   await page.getByRole("button", { name: /alice/i }).click();
-  assert.equal(await login.ended, 0, login.said());
+  assert.equal(await login.ended, 0, login.output());
   assert.match((await page.locator("body").textContent()) ?? "", /Signed in/);
-  assert.doesNotMatch(login.said(), /eyJ[\w-]+\.eyJ/, "the credential is never printed");
+  assert.doesNotMatch(login.output(), /eyJ[\w-]+\.eyJ/, "the credential is never printed");
 }
 
 async function listenOn(t: TestContext, args: readonly string[], env: Record<string, string>): Promise<number> {
@@ -147,13 +149,13 @@ async function listenOn(t: TestContext, args: readonly string[], env: Record<str
     run.child.kill("SIGTERM");
     await run.ended;
   });
-  const listening = await waitFor("the local port", () => /"listening":"127\.0\.0\.1:(\d+)"/.exec(run.said())?.[1], {
+  const listening = await waitFor("the local port", () => /"listening":"127\.0\.0\.1:(\d+)"/.exec(run.output())?.[1], {
     withinMs: 30_000,
   });
   return Number(listening);
 }
 
-test("psql, ssh, a line protocol and UDP pass for whoever is signed in, and a revocation cuts those that run", {
+test("a signed-in person uses psql, ssh, a line protocol and UDP, and a revocation cuts the running ones", {
   skip: missing(),
   timeout: 230_000,
 }, async (t) => {
@@ -181,23 +183,23 @@ test("psql, ssh, a line protocol and UDP pass for whoever is signed in, and a re
   assert.equal(statSync(join(tokens, file)).mode & 0o777, 0o600);
 
   const listing = start(process.execPath, [mainFile, "routes", "list", proxy], env);
-  assert.equal(await listing.ended, 0, listing.said());
-  assert.match(listing.said(), /^NAME +TYPE +ADDRESS +CONNECT WITH +DESCRIPTION/);
+  assert.equal(await listing.ended, 0, listing.output());
+  assert.match(listing.output(), /^NAME +TYPE +ADDRESS +CONNECT WITH +DESCRIPTION/);
   assert.match(
-    listing.said(),
+    listing.output(),
     new RegExp(
       `redis.internal:6379 +tcp +tcp\\+http://tunnel.localhost/redis.internal:6379 +cardea tcp tcp\\+http://tunnel.localhost:${dev.port}/redis.internal:6379$`,
       "m",
     ),
   );
-  assert.match(listing.said(), new RegExp(`Engineering +http +http://eng.localhost:${dev.port} `));
+  assert.match(listing.output(), new RegExp(`Engineering +http +http://eng.localhost:${dev.port} `));
   const asJson = start(process.execPath, [mainFile, "routes", "list", "--json"], env);
-  assert.equal(await asJson.ended, 0, asJson.said());
-  assert.equal((JSON.parse(asJson.said()) as unknown[]).length, 12);
-  const stranger = { ...env, CARDEA_SERVICE_ACCOUNT: "bm8.bm8.bm8" };
-  const refused = start(process.execPath, [mainFile, "routes", "list"], stranger);
-  assert.equal(await refused.ended, 1, refused.said());
-  assert.match(refused.said(), /it does not accept your sign-in \(401\)/);
+  assert.equal(await asJson.ended, 0, asJson.output());
+  assert.equal((JSON.parse(asJson.output()) as unknown[]).length, 12);
+  const wrongAccount = { ...env, CARDEA_SERVICE_ACCOUNT: "bm8.bm8.bm8" };
+  const refused = start(process.execPath, [mainFile, "routes", "list"], wrongAccount);
+  assert.equal(await refused.ended, 1, refused.output());
+  assert.match(refused.output(), /it does not accept your sign-in \(401\)/);
 
   const redis = await listenOn(t, ["tcp", "redis.internal:6379"], env);
   const line = connect(redis, "127.0.0.1");
@@ -206,10 +208,10 @@ test("psql, ssh, a line protocol and UDP pass for whoever is signed in, and a re
   line.destroy();
 
   const dns = await listenOn(t, ["udp", "dns.internal:53"], env);
-  const asking = createSocket("udp4");
-  t.after(() => asking.close());
-  asking.send("who?", dns, "127.0.0.1");
-  assert.equal(String((await once(asking, "message"))[0]), "who?");
+  const udpClient = createSocket("udp4");
+  t.after(() => udpClient.close());
+  udpClient.send("who?", dns, "127.0.0.1");
+  assert.equal(String((await once(udpClient, "message"))[0]), "who?");
 
   const pg = await listenOn(t, ["tcp", "pg.internal:5432"], env);
   const url = new URL(postgres.connectionString());
@@ -218,7 +220,7 @@ test("psql, ssh, a line protocol and UDP pass for whoever is signed in, and a re
   const rows = await untilDone("psql", () =>
     sql("select count(*), sum(length(repeat('x', 1000))) from generate_series(1, 1000)"),
   );
-  assert.equal(rows.said(), "1000|1000000\n");
+  assert.equal(rows.output(), "1000|1000000\n");
 
   chmodSync(join(folder.path, "user"), 0o600);
   const ssh = (command: string): Run =>
@@ -245,15 +247,15 @@ test("psql, ssh, a line protocol and UDP pass for whoever is signed in, and a re
     const run = await untilDone(`ssh to ${host}`, () =>
       start("ssh", ["-F", sshConfig, `root@${host}`, "echo through"], env),
     );
-    assert.match(run.said(), /^through$/m, host);
+    assert.match(run.output(), /^through$/m, host);
   }
   const short = await untilDone("ssh", () => ssh("echo from $((6 * 7))"));
-  assert.match(short.said(), /^from 42$/m);
+  assert.match(short.output(), /^from 42$/m);
 
   let [query, shell] = [sql("select pg_sleep(100)"), ssh("echo begun; sleep 100")];
   await waitFor("ssh to run", () => {
     if (shell.child.exitCode !== null) shell = ssh("echo begun; sleep 100");
-    return /begun/.test(shell.said());
+    return /begun/.test(shell.output());
   });
   const sleeps = "select 1 from pg_stat_activity where query = 'select pg_sleep(100)'";
   await waitFor("psql to run", () => {
@@ -264,5 +266,5 @@ test("psql, ssh, a line protocol and UDP pass for whoever is signed in, and a re
   assert.equal(revoked.code, 0, revoked.err);
   assert.notEqual(await query.ended, 0);
   assert.notEqual(await shell.ended, 0);
-  t.diagnostic(`psql: ${query.said().trim().split("\n")[0]}; ssh: ${shell.said().trim().split("\n").at(-1)}`);
+  t.diagnostic(`psql: ${query.output().trim().split("\n")[0]}; ssh: ${shell.output().trim().split("\n").at(-1)}`);
 });
