@@ -2,7 +2,7 @@
  * Header value check: whether a value can be sent as it is.
  *
  * Pure. Most long values were sent before (an assertion, a cookie of the upstream), so the check remembers the good
- * ones, within a bound, instead of scanning them again. It saves 1.5 µs a request (docs/adr/0029).
+ * ones, within a bound, instead of scanning them again. It saves 0.6 µs a request (docs/adr/0029).
  */
 const unwritable = /[^\t\u0020-\u007e\u0080-\u00ff]/;
 
