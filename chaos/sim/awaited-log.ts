@@ -11,7 +11,7 @@ import {
   type OpenEpochOutcome,
 } from "../../src/replication/log/log.ts";
 import { MalformedBatchError } from "../../src/replication/log/log-rules.ts";
-import type { Asked, SimLog } from "./sim-log.ts";
+import type { LogAnswer, SimLog } from "./sim-log.ts";
 import type { World } from "./world.ts";
 
 export class Pump {
@@ -62,7 +62,7 @@ export class Pump {
 }
 
 export function awaitedLog(pump: Pump, log: SimLog): EventLog {
-  const read = async <T>(ask: (answer: Asked<T>) => void): Promise<T> => {
+  const read = async <T>(ask: (answer: LogAnswer<T>) => void): Promise<T> => {
     const answer = await pump.wait<T | LogUnavailableError>(ask);
     if (answer instanceof LogUnavailableError) throw answer;
     return answer;

@@ -34,7 +34,7 @@ import { load } from "./saved-projection.ts";
 import type { SimBrokerOptions } from "./sim-broker.ts";
 import { dutyTimes, SimDuties } from "./sim-duties.ts";
 import { SimLog } from "./sim-log.ts";
-import { askSimLog } from "./sim-log-calls.ts";
+import { callSimLog } from "./sim-log-calls.ts";
 import { type BrokerSave, SnapshotDisk } from "./snapshot-disk.ts";
 
 const copyEveryMs = 1_500;
@@ -60,7 +60,7 @@ export class BrokerBoot {
   readonly #pages = new Map<number, (answer: PageAnswer) => void>();
   #core: ReturnType<typeof newBrokerCore>;
   #nats: NatsClient<SimEnvelope> | undefined;
-  #asks = 0;
+  #pending = 0;
 
   constructor(options: SimBrokerOptions, process: SimProcess) {
     const { world, name, secret } = options;
@@ -103,7 +103,7 @@ export class BrokerBoot {
       neededAfter: () => retentionFloor(this.#core.standings(process.moment()), this.#core.state.applied.position),
       submit: (run, request, answered) => this.#submitAsDuty(run, request, answered),
       submitToLeader: (request, answered) => this.submit("direct", request, answered),
-      leads: (run) => this.#isStill(run),
+      leads: (run) => this.#leadsSince(run),
       ...{ provider: options.provider, secret },
       ended: (run, outcome) => this.#feed({ type: "dutyEnded", at: process.moment(), run, outcome }),
     });
@@ -124,8 +124,8 @@ export class BrokerBoot {
       },
       onDisconnected: () => {},
     });
-    this.#reporter.sizesOften();
-    this.#copyOften();
+    this.#reporter.reportSizesPeriodically();
+    this.#copySnapshotsPeriodically();
   }
 
   // --- requests
@@ -135,7 +135,9 @@ export class BrokerBoot {
       ...{ hop, withinMs: withinMs.submit, answered },
       isHere: () => this.#core.acceptsCommands,
       here: (waitMs, reply) => {
-        const id = this.#ask(this.#commands, (answer) => reply(answer.type === "notLeader" ? "notLeader" : answer));
+        const id = this.#addPending(this.#commands, (answer) =>
+          reply(answer.type === "notLeader" ? "notLeader" : answer),
+        );
         this.#feed({ type: "submitted", at: this.#process.moment(), id, request, waitMs });
       },
       there: (broker, reply) => broker.forwarded.submit(request, reply),
@@ -148,7 +150,7 @@ export class BrokerBoot {
     this.#routes.route<NodeMessageAnswer>({
       ...{ hop, withinMs: withinMs.sendMessage, answered },
       isHere: () => this.leads,
-      here: (_, reply) => this.#take(envelope, reply),
+      here: (_, reply) => this.#handleNodeMessage(envelope, reply),
       there: (broker, reply) => broker.forwarded.sendMessage(envelope, reply),
       isUsable: (answer) => answer.type !== "unavailable",
       isStoreUnreachable: () => false,
@@ -164,14 +166,14 @@ export class BrokerBoot {
       isHere: () => this.leads,
       here: (_, reply) => {
         const by = this.#core.leadership;
-        const id = this.#ask(this.#receipts, (answer) => {
-          if (answer.type === "unavailable") return reply(this.#isStill(by) ? undefined : "notLeader");
-          const told = { receipt: number, answer: answer.receipt, region };
-          this.#reporter.report({ type: "receipt-answered", ...this.#reporter.at(), ...told });
+        const id = this.#addPending(this.#receipts, (answer) => {
+          if (answer.type === "unavailable") return reply(this.#leadsSince(by) ? undefined : "notLeader");
+          const details = { receipt: number, answer: answer.receipt, region };
+          this.#reporter.report({ type: "receipt-answered", ...this.#reporter.at(), ...details });
           const signed = (durability: Durability | null): void => {
             const { receipt } = answer;
-            const said = { receipt: number, answer: receipt, durability };
-            this.#reporter.report({ type: "receipt-signed", ...this.#reporter.at(), ...said });
+            const nodeAnswer = { receipt: number, answer: receipt, durability };
+            this.#reporter.report({ type: "receipt-signed", ...this.#reporter.at(), ...nodeAnswer });
             reply(receipt);
           };
           if (answer.receipt.link === null) signed(null);
@@ -190,8 +192,8 @@ export class BrokerBoot {
   }
 
   read(...[{ after, limit, waitMs, by }, answered]: Parameters<BrokerPort["read"]>): void {
-    const id = this.#ask(this.#pages, (answer) => {
-      if (answer.type !== "unavailable") this.#reporter.pageServed(answer, { after, by });
+    const id = this.#addPending(this.#pages, (answer) => {
+      if (answer.type !== "unavailable") this.#reporter.reportPage(answer, { after, by });
       answered(answer);
     });
     this.#feed({ type: "pageRequested", at: this.#process.moment(), id, after, limit, waitMs });
@@ -216,7 +218,7 @@ export class BrokerBoot {
   }
 
   /** Requests a snapshot if this broker leads. The snapshot duty takes it on its next turn. */
-  wantSnapshot(): string | undefined {
+  requestSnapshot(): string | undefined {
     const { position } = this.#core.state.applied;
     if (!this.leads) return undefined;
     this.#duties.snapshots.want(position);
@@ -224,30 +226,30 @@ export class BrokerBoot {
   }
 
   /** A broker that does not lead copies the snapshots of the leader. */
-  #copyOften(): void {
+  #copySnapshotsPeriodically(): void {
     this.#process.after(copyEveryMs, () => {
-      if (this.leads) this.#copyOften();
-      else this.#disk.refresh(() => this.#copyOften());
+      if (this.leads) this.#copySnapshotsPeriodically();
+      else this.#disk.refresh(() => this.#copySnapshotsPeriodically());
     });
   }
 
   #submitAsDuty(run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void): void {
-    const id = this.#ask(this.#commands, (answer) => {
+    const id = this.#addPending(this.#commands, (answer) => {
       if (answer.type === "notLeader") throw new Error("a duty's command has no other leader to go to");
       answered(answer);
     });
     this.#feed({ type: "dutySubmitted", at: this.#process.moment(), id, request, run });
   }
 
-  #isStill(by: Readonly<{ epoch: Epoch; incarnation: Incarnation }> | null): boolean {
+  #leadsSince(by: Readonly<{ epoch: Epoch; incarnation: Incarnation }> | null): boolean {
     const now = this.#core.leadership;
     return by !== null && now !== null && now.epoch === by.epoch && now.incarnation === by.incarnation;
   }
 
-  #ask<Answer>(asks: Map<number, (answer: Answer) => void>, answered: (answer: Answer) => void): number {
-    this.#asks += 1;
-    asks.set(this.#asks, answered);
-    return this.#asks;
+  #addPending<Answer>(pending: Map<number, (answer: Answer) => void>, answered: (answer: Answer) => void): number {
+    this.#pending += 1;
+    pending.set(this.#pending, answered);
+    return this.#pending;
   }
 
   // --- the core
@@ -258,7 +260,7 @@ export class BrokerBoot {
     for (let next = this.#inputs[0]; next !== undefined; next = this.#inputs[0]) {
       const [core, effects] = step(this.#core, next);
       this.#core = core;
-      this.#reporter.stepped();
+      this.#reporter.reportStep();
       for (const effect of effects) this.#perform(effect);
       this.#inputs.shift();
     }
@@ -271,8 +273,8 @@ export class BrokerBoot {
         return;
       case "log": {
         const { id, call } = effect;
-        this.#reporter.appending(call);
-        askSimLog(this.#log, call, publicKeyOf, (outcome) =>
+        this.#reporter.reportAppend(call);
+        callSimLog(this.#log, call, publicKeyOf, (outcome) =>
           this.#feed({ type: "logAnswered", at: this.#process.moment(), id, outcome }),
         );
         return;
@@ -301,11 +303,11 @@ export class BrokerBoot {
         return;
       }
       case "logger":
-        this.#journal(effect);
+        this.#writeLog(effect);
         return;
       case "sendGossip": {
         const { presence } = effect;
-        this.#routes.tellLeader((leader) => leader.forwarded.present(presence));
+        this.#routes.sendToLeader((leader) => leader.forwarded.present(presence));
         return;
       }
       case "runDuty":
@@ -315,7 +317,7 @@ export class BrokerBoot {
         this.#duties.end(effect.run);
         return;
       case "reassert":
-        this.#handBack(effect);
+        this.#reassert(effect);
         return;
       case "leaderChanged":
       case "stopped":
@@ -323,7 +325,7 @@ export class BrokerBoot {
     }
   }
 
-  #handBack({ id, commandId, events }: Extract<BrokerEffect, { type: "reassert" }>): void {
+  #reassert({ id, commandId, events }: Extract<BrokerEffect, { type: "reassert" }>): void {
     const request = { commandId, actor: "system", command: { type: "reassertTightenings", events } } as const;
     this.submit("direct", request, (result) => {
       const answer = result === undefined || result.type === "unavailable" ? "failed" : "answered";
@@ -333,8 +335,8 @@ export class BrokerBoot {
 
   #publish({ by, batch, how }: Extract<BrokerEffect, { type: "publish" }>): void {
     const { previous, last } = batch;
-    const told = { how: how === "commit" ? ("core" as const) : ("relayed" as const), ...by, previous, last };
-    this.#reporter.report({ type: "published", ...this.#reporter.at(), ...told });
+    const details = { how: how === "commit" ? ("core" as const) : ("relayed" as const), ...by, previous, last };
+    this.#reporter.report({ type: "published", ...this.#reporter.at(), ...details });
     const sent = this.#nats?.publish(this.#seal(by, { kind: "batch", batch })) ?? "dropped";
     if (sent === "dropped") this.#feed({ type: "publishDropped", at: this.#process.moment(), last });
   }
@@ -343,40 +345,40 @@ export class BrokerBoot {
     this.#disk.load(first, (snapshot) => {
       const at = this.#process.moment();
       if (snapshot === null) return this.#feed({ type: "snapshotFailed", at, id, reason: "there is none" });
-      this.#reporter.begunFrom(snapshot.link);
+      this.#reporter.snapshotLoaded(snapshot.link);
       this.#feed({ type: "snapshotLoaded", at, id, snapshot });
     });
   }
 
-  #journal({ level, message, fields }: Extract<BrokerEffect, { type: "logger" }>): void {
+  #writeLog({ level, message, fields }: Extract<BrokerEffect, { type: "logger" }>): void {
     const error = "err" in fields ? fields.err : undefined;
     if (level === "error" && message.startsWith("a step of the broker's core failed")) throw error;
     const { world, name } = this.#options;
     if (!world.trace.keeps) return;
-    const told = Object.entries(fields).map(
+    const details = Object.entries(fields).map(
       ([key, value]) => `${key}=${value instanceof Error ? value.message : JSON.stringify(value)}`,
     );
-    world.note(name, `${level}: ${message} ${told.join(" ")}`);
+    world.note(name, `${level}: ${message} ${details.join(" ")}`);
   }
 
   // --- nodes and other brokers
 
   /** Handles a node's message as the leader. */
-  #take(envelope: SimEnvelope, reply: (answer: NodeMessageAnswer) => void): void {
+  #handleNodeMessage(envelope: SimEnvelope, reply: (answer: NodeMessageAnswer) => void): void {
     const message = openNodeMessage(envelope, { ...this.#options, proven: this.#proven });
     const by = this.#core.leadership;
-    if (message.type === "refused") this.#reporter.refused(envelope.payload.kind, message.reason);
+    if (message.type === "refused") this.#reporter.reportRefusal(envelope.payload.kind, message.reason);
     if (message.type === "renew" && by !== null) {
       const { node, boot, nonce, replaces } = message.renew;
       this.#reporter.report({ type: "renew-arrived", ...this.#reporter.at(), node, boot, nonce, epoch: by.epoch });
       if (replaces !== null)
         this.#reporter.report({ type: "boot-left", ...this.#reporter.at(), node, boot: replaces, how: "replaced" });
     }
-    const id = this.#ask(this.#leases, (answer) => reply(this.#said(message, answer)));
+    const id = this.#addPending(this.#leases, (answer) => reply(this.#nodeAnswer(message, answer)));
     this.#feed({ type: "nodeMessage", at: this.#process.moment(), id, origin: "remote", message });
   }
 
-  #said(message: OpenedNodeMessage, answer: LeaseAnswer): NodeMessageAnswer {
+  #nodeAnswer(message: OpenedNodeMessage, answer: LeaseAnswer): NodeMessageAnswer {
     switch (answer.type) {
       case "granted": {
         const { grant, by } = answer;
@@ -413,7 +415,7 @@ export class BrokerBoot {
     const { from, payload } = envelope;
     const at = this.#process.moment();
     if (!seals.isAuthentic(envelope, cluster) || from.role !== "broker") {
-      this.#reporter.refused(payload.kind, "bad signature");
+      this.#reporter.reportRefusal(payload.kind, "bad signature");
       this.#feed({ type: "forgeryReceived", at, reason: "bad signature" });
       return;
     }
@@ -428,11 +430,11 @@ export class BrokerBoot {
 }
 
 function answer<Answer>(
-  asks: Map<number, (answer: Answer) => void>,
+  pending: Map<number, (answer: Answer) => void>,
   { id, answer }: Readonly<{ id: number; answer: Answer }>,
 ): void {
-  const answered = asks.get(id);
-  asks.delete(id);
+  const answered = pending.get(id);
+  pending.delete(id);
   answered?.(answer);
 }
 

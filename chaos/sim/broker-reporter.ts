@@ -25,56 +25,57 @@ const sizesEveryMs = 2_000;
 export class BrokerReporter {
   readonly #parts: BrokerReporterParts;
   /** The state of the core that was last reported. */
-  #told: Readonly<{ leading: Epoch | null; applied: Link; restarts: number }>;
+  #reported: Readonly<{ leading: Epoch | null; applied: Link; restarts: number }>;
   /** Counts of the batches made ahead that were already reported. */
-  #ahead = { sent: 0, thrownAway: 0 };
+  #reportedAhead = { sent: 0, thrownAway: 0 };
   #rebuilding = false;
   /** The snapshot that the rebuild started from. */
   #base: Link = genesis;
 
   constructor(parts: BrokerReporterParts) {
     this.#parts = parts;
-    this.#told = { leading: null, applied: parts.core().state.applied, restarts: 0 };
+    this.#reported = { leading: null, applied: parts.core().state.applied, restarts: 0 };
   }
 
-  begunFrom(snapshot: Link): void {
+  snapshotLoaded(snapshot: Link): void {
     this.#base = snapshot;
   }
 
   /** Reports the changes of the last step, before any of its effects is visible. */
-  stepped(): void {
-    const told = this.#told;
+  reportStep(): void {
+    const reported = this.#reported;
     const core = this.#parts.core();
     this.#madeAhead(core);
     const leading = core.leadership?.epoch ?? null;
     const { applied, restarts } = core.state;
-    if (leading === told.leading && applied === told.applied && restarts === told.restarts) return;
-    this.#told = { leading, applied, restarts };
-    if (told.leading !== null && leading !== told.leading)
-      this.report({ type: "leading", ...this.at(), epoch: told.leading, leading: false });
-    if (leading !== null && leading !== told.leading)
+    if (leading === reported.leading && applied === reported.applied && restarts === reported.restarts) return;
+    this.#reported = { leading, applied, restarts };
+    if (reported.leading !== null && leading !== reported.leading)
+      this.report({ type: "leading", ...this.at(), epoch: reported.leading, leading: false });
+    if (leading !== null && leading !== reported.leading)
       this.report({ type: "leading", ...this.at(), epoch: leading, leading: true });
     const here = { ...this.at(), node: this.#parts.node, boot: this.#parts.boot };
-    if (restarts !== told.restarts) {
+    if (restarts !== reported.restarts) {
       this.#rebuilding = true;
       this.#base = genesis;
-      this.report({ type: "rebuilding", ...here, lost: told.applied });
+      this.report({ type: "rebuilding", ...here, lost: reported.applied });
       if (applied.position === 0) return;
-    } else if (applied.position === told.applied.position) return;
+    } else if (applied.position === reported.applied.position) return;
     const digest = core.state.projection.digest();
     if (this.#rebuilding) this.report({ type: "rebuilt", ...here, to: applied, digest, base: this.#base });
-    else this.report({ type: "applied", ...here, from: told.applied, to: applied, digest });
+    else this.report({ type: "applied", ...here, from: reported.applied, to: applied, digest });
     this.#rebuilding = false;
   }
 
   #madeAhead({ counters }: BrokerCore): void {
     const { batchesAhead: sent, batchesThrownAway: thrownAway } = counters;
-    if (sent > this.#ahead.sent) this.report({ type: "made-ahead", ...this.at(), became: "sent" });
-    if (thrownAway > this.#ahead.thrownAway) this.report({ type: "made-ahead", ...this.at(), became: "thrown-away" });
-    this.#ahead = { sent, thrownAway };
+    if (sent > this.#reportedAhead.sent) this.report({ type: "made-ahead", ...this.at(), became: "sent" });
+    if (thrownAway > this.#reportedAhead.thrownAway)
+      this.report({ type: "made-ahead", ...this.at(), became: "thrown-away" });
+    this.#reportedAhead = { sent, thrownAway };
   }
 
-  appending(call: Extract<BrokerEffect, { type: "log" }>["call"]): void {
+  reportAppend(call: Extract<BrokerEffect, { type: "log" }>["call"]): void {
     if (call.op !== "append") return;
     this.report({ type: "append-sent", ...this.at(), previous: call.batch.previous });
     for (const { recorded } of call.batch.entries)
@@ -82,7 +83,7 @@ export class BrokerReporter {
         this.report({ type: "finalizing", ...this.at(), level: recorded.event.level });
   }
 
-  pageServed(outcome: PageOutcome, { after, by }: Readonly<{ after: Link; by: string }>): void {
+  reportPage(outcome: PageOutcome, { after, by }: Readonly<{ after: Link; by: string }>): void {
     const page = outcome.type === "page" ? outcome.page : undefined;
     const head =
       outcome.type === "truncated" ? after : (page?.head ?? (outcome.type === "forked" ? outcome.head : after));
@@ -91,15 +92,15 @@ export class BrokerReporter {
     this.report({ type: "page-served", ...this.at(), ...served });
   }
 
-  refused(kind: string, reason: string): void {
+  reportRefusal(kind: string, reason: string): void {
     this.report({ type: "message-refused", ...this.at(), kind, reason });
   }
 
-  sizesOften(): void {
+  reportSizesPeriodically(): void {
     this.#parts.process.after(sizesEveryMs, () => {
       for (const [what, size, sizeMax] of this.#parts.sizes())
         if (size > 0) this.report({ type: "sized", ...this.at(), what, size, sizeMax });
-      this.sizesOften();
+      this.reportSizesPeriodically();
     });
   }
 

@@ -35,7 +35,7 @@ const unreachableMs = 1_000;
 export class Routes {
   readonly #world: World;
   readonly #process: SimProcess;
-  readonly #beside: Readonly<{
+  readonly #peers: Readonly<{
     self: string;
     leaderName: () => string | undefined;
     brokers: () => readonly SimBroker[];
@@ -44,60 +44,60 @@ export class Routes {
   constructor(
     world: World,
     process: SimProcess,
-    beside: Readonly<{ self: string; leaderName: () => string | undefined; brokers: () => readonly SimBroker[] }>,
+    peers: Readonly<{ self: string; leaderName: () => string | undefined; brokers: () => readonly SimBroker[] }>,
   ) {
     this.#world = world;
     this.#process = process;
-    this.#beside = beside;
+    this.#peers = peers;
   }
 
-  route<T>(asked: Routed<T>): void {
+  route<T>(routed: Routed<T>): void {
     const began = this.#process.clock.monotonic();
-    const deadline = began + asked.withinMs;
-    const turn = (): void => {
+    const deadline = began + routed.withinMs;
+    const attempt = (): void => {
       const leftMs = deadline - this.#process.clock.monotonic();
-      if (asked.isHere()) {
-        asked.here(Math.max(0, leftMs), (answer) => {
-          if (answer === "notLeader") again(recheckMs);
-          else asked.answered(answer);
+      if (routed.isHere()) {
+        routed.here(Math.max(0, leftMs), (answer) => {
+          if (answer === "notLeader") retryAfter(recheckMs);
+          else routed.answered(answer);
         });
         return;
       }
-      if (asked.hop === "forwarded") {
-        asked.answered(undefined);
+      if (routed.hop === "forwarded") {
+        routed.answered(undefined);
         return;
       }
       const leader = this.#leader();
       if (leader === undefined || leftMs <= 0) {
-        again(recheckMs);
+        retryAfter(recheckMs);
         return;
       }
       this.#world.network.request<T>(this.#process, leader.process, {
         timeoutMs: Math.min(leftMs, attemptMsMax),
-        handle: (reply) => asked.there(leader, reply),
+        handle: (reply) => routed.there(leader, reply),
         done: (outcome) => {
-          if (outcome.type === "answered" && asked.isUsable(outcome.value)) asked.answered(outcome.value);
-          else again(retryMs);
+          if (outcome.type === "answered" && routed.isUsable(outcome.value)) routed.answered(outcome.value);
+          else retryAfter(retryMs);
         },
       });
     };
-    const again = (ms: number): void => {
+    const retryAfter = (ms: number): void => {
       const now = this.#process.clock.monotonic();
-      const hopeless = now - began >= unreachableMs && asked.isStoreUnreachable();
-      if (now >= deadline || hopeless) asked.answered(undefined);
-      else this.#process.after(ms, turn);
+      const hopeless = now - began >= unreachableMs && routed.isStoreUnreachable();
+      if (now >= deadline || hopeless) routed.answered(undefined);
+      else this.#process.after(ms, attempt);
     };
-    turn();
+    attempt();
   }
 
   /** Sends to the leader, if one is known. A lost message is not an error. */
-  tellLeader(tell: (leader: SimBroker) => void): void {
+  sendToLeader(send: (leader: SimBroker) => void): void {
     const leader = this.#leader();
-    if (leader !== undefined) this.#world.network.send(this.#process, leader.process, () => tell(leader));
+    if (leader !== undefined) this.#world.network.send(this.#process, leader.process, () => send(leader));
   }
 
   #leader(): SimBroker | undefined {
-    const { self, leaderName, brokers } = this.#beside;
+    const { self, leaderName, brokers } = this.#peers;
     const name = leaderName();
     return name === undefined || name === self ? undefined : brokers().find(({ process }) => process.name === name);
   }

@@ -102,7 +102,7 @@ export const buildCluster: BuildCluster = (world, options) => {
       Object.assign(rules, { everyEvents: Math.min(everyEvents, partitionSize), hold: "nothing" });
       return () => Object.assign(rules, { everyEvents, hold: "everything" });
     },
-    snapshot: () => brokers.find((broker) => broker.leads())?.wantSnapshot(),
+    snapshot: () => brokers.find((broker) => broker.leads())?.requestSnapshot(),
   };
   const names = nodes.map(({ process }) => process.name);
   const ports: readonly BrokerPort[] = brokers;

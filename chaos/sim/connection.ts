@@ -64,8 +64,8 @@ export class Connection {
   }
 
   /** Calls `tell` once, when this side learns that the other side is gone. Not called when this side closes itself. */
-  onClosed(side: Side, tell: () => void): void {
-    this.#onClosed[side] = tell;
+  onClosed(side: Side, callback: () => void): void {
+    this.#onClosed[side] = callback;
   }
 
   /** Sends to the other side. Does nothing when this side is closed. */
@@ -83,7 +83,7 @@ export class Connection {
     const other: Side = side === "client" ? "server" : "client";
     this.#shut(side);
     if (!this.isOpen(other)) return;
-    this.#carry(side === "client" ? this.#toServer : this.#toClient, () => this.#told(other));
+    this.#carry(side === "client" ? this.#toServer : this.#toClient, () => this.#notifyClosed(other));
   }
 
   /**
@@ -95,14 +95,14 @@ export class Connection {
       const side: Side = way === this.#toServer ? "server" : "client";
       way.held = [];
       this.#ground.at(this.#ground.now() + this.#network.delay(way.from, way.to), () => {
-        if (way.to.boot === way.toBoot) way.to.run(() => this.#told(side));
+        if (way.to.boot === way.toBoot) way.to.run(() => this.#notifyClosed(side));
       });
     }
     this.#lost = true;
   }
   #lost = false;
 
-  #told(side: Side): void {
+  #notifyClosed(side: Side): void {
     if (!this.isOpen(side)) return;
     this.#shut(side);
     this.#onClosed[side]?.();

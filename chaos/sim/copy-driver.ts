@@ -63,8 +63,8 @@ export class CopyDriver {
   readonly #parts: CopyDriverParts;
   readonly #boot: BootId;
   readonly #alarm: Alarm;
-  readonly #inputs: Readonly<{ input: NodeInput; told: (() => void) | undefined }>[] = [];
-  readonly #given = new Map<number, () => void>();
+  readonly #inputs: Readonly<{ input: NodeInput; handled: (() => void) | undefined }>[] = [];
+  readonly #cancellations = new Map<number, () => void>();
   /** Nonces of the renews that no grant has answered. */
   readonly #open = new Set<number>();
   #core: NodeCore;
@@ -98,13 +98,13 @@ export class CopyDriver {
   }
 
   /** @param told called when the core has handled the input, before any of its effects */
-  feed(input: NodeInput, told?: () => void): void {
-    this.#inputs.push({ input, told });
+  feed(input: NodeInput, handled?: () => void): void {
+    this.#inputs.push({ input, handled });
     if (this.#inputs.length > 1) return;
     for (let next = this.#inputs[0]; next !== undefined; next = this.#inputs[0]) {
       const [core, effects] = stepNode(this.#core, next.input);
       this.#core = core;
-      next.told?.();
+      next.handled?.();
       if (core.enforced !== this.#enforced) {
         this.#enforced = core.enforced;
         this.report({ type: "enforced", ...this.here(), link: core.enforced });
@@ -121,8 +121,8 @@ export class CopyDriver {
         else this.#alarm.set(effect.at as Parameters<Alarm["set"]>[0]);
         return;
       case "cancel":
-        this.#given.get(effect.id)?.();
-        this.#given.delete(effect.id);
+        this.#cancellations.get(effect.id)?.();
+        this.#cancellations.delete(effect.id);
         return;
       case "sendLease":
         this.#sendMessage(effect.id, effect.message);
@@ -156,11 +156,11 @@ export class CopyDriver {
     const giveUp = this.calls.start<T>({
       ...call,
       done: (answer) => {
-        this.#given.delete(id);
+        this.#cancellations.delete(id);
         call.done(answer);
       },
     });
-    this.#given.set(id, () => {
+    this.#cancellations.set(id, () => {
       giveUp();
       cancelled();
     });
@@ -195,7 +195,7 @@ export class CopyDriver {
 
   #sendMessage(id: number, message: LeaseMessage): void {
     const { process, heard } = this.#parts;
-    this.#tellSaid(message);
+    this.#reportMessage(message);
     if (message.type === "renew") this.#open.add(message.renew.nonce);
     const envelope = this.seal(payloadOf(message));
     this.call<NodeMessageAnswer>(id, {
@@ -224,7 +224,7 @@ export class CopyDriver {
     const before = this.#core.grants;
     const anchorBefore = this.#anchorMs();
     const grants = payload.kind === "grant" || payload.kind === "grant-by-age";
-    const asked = grants && !("refused" in grant) && this.#open.has(payload.grant.nonce);
+    const isAwaited = grants && !("refused" in grant) && this.#open.has(payload.grant.nonce);
     if ("refused" in grant)
       this.report({ type: "message-refused", ...this.at(), kind: payload.kind, reason: grant.refused });
     this.feed({ type: "leaseAnswered", id, answer: { type: "grant", grant }, at: process.moment() }, () => {
@@ -232,13 +232,13 @@ export class CopyDriver {
       const { nonce, epoch, head, windowMs, ageMs: agedMs = null } = payload.grant;
       // Counts only a grant for a renew that was still open. A replayed grant or a grant for another boot has no
       // effect.
-      const taken = this.#core.grants > before && asked;
+      const taken = this.#core.grants > before && isAwaited;
       if (taken) this.#open.delete(nonce);
       const anchorMs = this.#anchorMs();
       const isMoved = taken && agedMs !== null && anchorMs !== null && anchorMs !== anchorBefore;
       const anchorAge = isMoved ? { anchorAgeMs: process.moment().monotonic - anchorMs } : {};
-      const said = { nonce, epoch, head, windowMs, taken, agedMs, ...anchorAge };
-      this.report({ type: "grant-received", ...this.here(), ...said });
+      const details = { nonce, epoch, head, windowMs, taken, agedMs, ...anchorAge };
+      this.report({ type: "grant-received", ...this.here(), ...details });
     });
   }
 
@@ -269,7 +269,7 @@ export class CopyDriver {
     });
   }
 
-  #tellSaid(message: LeaseMessage): void {
+  #reportMessage(message: LeaseMessage): void {
     const here = this.here();
     switch (message.type) {
       case "renew": {

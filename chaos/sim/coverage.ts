@@ -103,12 +103,12 @@ export function formatCoverage(coverage: Coverage): string {
   const packages = Object.entries(coverage);
   const lines = packages.reduce((sum, [, each]) => sum + each.lines, 0);
   const run = packages.reduce((sum, [, each]) => sum + each.run, 0);
-  const told = packages
+  const shares = packages
     .filter(([, each]) => each.lines >= 100)
     .map(([name, each]) => ({ name, share: percent(each.run, each.lines) }))
     .sort((a, b) => b.share - a.share || (a.name < b.name ? -1 : 1))
     .map(({ name, share }) => `${name} ${share}`);
-  return `src/ ${percent(run, lines)} % (${told.join(", ")})`;
+  return `src/ ${percent(run, lines)} % (${shares.join(", ")})`;
 }
 
 function percent(part: number, whole: number): number {

@@ -95,7 +95,7 @@ export class Exchanges {
       },
     });
     this.#inForce = this.#admissionOf(options.file);
-    this.#sweepOften();
+    this.#sweepPeriodically();
   }
 
   get size(): number {
@@ -260,10 +260,10 @@ export class Exchanges {
     this.#options.world.report({ type: "exchange-ended", ...this.#options.here(), request, how, reason });
   }
 
-  #sweepOften(): void {
+  #sweepPeriodically(): void {
     this.#options.process.after(sweepEveryMs, () => {
       this.#registry.sweep();
-      this.#sweepOften();
+      this.#sweepPeriodically();
     });
   }
 

@@ -6,7 +6,7 @@ import type { SimFact } from "./facts.ts";
 export function lineOf(fact: SimFact): string | undefined {
   switch (fact.type) {
     case "leading":
-      return fact.leading ? `leads epoch ${fact.epoch}` : `leads epoch ${fact.epoch} no more`;
+      return fact.leading ? `leads epoch ${fact.epoch}` : `no longer leads epoch ${fact.epoch}`;
     case "committed-cleanly":
       return `commits cleanly up to ${formatLink(fact.head)} (transaction ${fact.txn})`;
     case "log-answered":
@@ -20,9 +20,9 @@ export function lineOf(fact: SimFact): string | undefined {
     case "enforced":
       return `has enforced ${formatLink(fact.link)}`;
     case "rebuilding":
-      return `builds anew: ${formatLink(fact.lost)} is not in the log`;
+      return `rebuilds: ${formatLink(fact.lost)} is not in the log`;
     case "rebuilt":
-      return `is built anew at ${formatLink(fact.to)}, from ${formatLink(fact.base)}`;
+      return `is rebuilt at ${formatLink(fact.to)}, from ${formatLink(fact.base)}`;
     case "snapshot-loaded":
       return `loads a snapshot at ${formatLink(fact.link)} from ${fact.from}`;
     case "snapshot-built":
@@ -32,41 +32,41 @@ export function lineOf(fact: SimFact): string | undefined {
     case "snapshot-given-up":
       return `takes no snapshot: ${fact.reason}`;
     case "retain-asked":
-      return `lets go of what stands before ${fact.first}`;
+      return `drops the events before ${fact.first}`;
     case "duty-submitted":
-      return `asks for ${short(fact.commandId)} as its duty (${fact.duty}, epoch ${fact.epoch})`;
+      return `submits ${shortId(fact.commandId)} as its duty (${fact.duty}, epoch ${fact.epoch})`;
     case "token-sent":
-      return `sends ${fact.token} to the provider (epoch ${fact.epoch}, intent ${fact.intent === null ? "none" : short(fact.intent)})`;
+      return `sends ${fact.token} to the provider (epoch ${fact.epoch}, intent ${fact.intent === null ? "none" : shortId(fact.intent)})`;
     case "session-dismissed":
       return `ends ${fact.sessionId} for its refresh: ${fact.because}`;
     case "duty-answered":
-      return `answers its duty (${fact.duty}): ${short(fact.commandId)} ${fact.outcome}`;
+      return `answers its duty (${fact.duty}): ${shortId(fact.commandId)} ${fact.outcome}`;
     case "finalizing":
       return `finalizes level ${fact.level}`;
     case "append-sent":
-      return `asks for an append behind ${formatLink(fact.previous)}`;
+      return `sends an append after ${formatLink(fact.previous)}`;
     case "made-ahead":
       return fact.became === "sent"
-        ? "sends a batch that was carried out while the one before was in flight"
-        : "throws away a batch that was carried out behind one that was not written";
+        ? "sends a batch that was made while the previous one was in flight"
+        : "discards a batch that was made behind one that was not written";
     case "grant-sent":
       return `grants ${fact.node} ${fact.nonce} at ${formatLink(fact.head)}`;
     case "grant-received":
-      return fact.taken ? undefined : `is handed a grant of nonce ${fact.nonce} and does not take it`;
+      return fact.taken ? undefined : `ignores a grant with nonce ${fact.nonce}`;
     case "grant-refused":
       return `refuses ${fact.node} a lease: ${fact.reason}`;
     case "goodbye-sent":
-      return "says goodbye";
+      return "sends a goodbye";
     case "boot-left":
-      return `lets ${fact.node} go (${fact.how})`;
+      return `removes a boot of ${fact.node} (${fact.how})`;
     case "reasserted":
       return `${fact.outcome}: the lost ${formatLink(fact.lost)} on ${fact.stream}`;
     case "command-invoked":
-      return `asks ${fact.to} to ${wordsOf(fact.command)} (${short(fact.commandId)}, attempt ${fact.attempt})`;
+      return `sends ${fact.to}: ${formatCommand(fact.command)} (${shortId(fact.commandId)}, attempt ${fact.attempt})`;
     case "command-answered":
-      return `hears of ${short(fact.commandId)}: ${fact.result.type}${fact.result.type === "done" ? ` at ${formatLink(fact.result.link)}` : ` (${fact.result.type === "refused" ? fact.result.code : fact.result.message})`}`;
+      return `gets the answer to ${shortId(fact.commandId)}: ${fact.result.type}${fact.result.type === "done" ? ` at ${formatLink(fact.result.link)}` : ` (${fact.result.type === "refused" ? fact.result.code : fact.result.message})`}`;
     case "receipt-asked":
-      return `asks ${fact.to} for receipt ${fact.receipt} (${fact.wait}, ${fact.timeoutMs} ms)`;
+      return `requests from ${fact.to} receipt ${fact.receipt} (${fact.wait}, ${fact.timeoutMs} ms)`;
     case "receipt-answered":
       return `answers receipt ${fact.receipt}: ${fact.answer.status}${fact.answer.link === null ? "" : ` up to ${formatLink(fact.answer.link)}`} (${fact.answer.nodes.map(({ node, status }) => `${node} ${status}`).join(", ")})`;
     case "receipt-signed":
@@ -74,17 +74,17 @@ export function lineOf(fact: SimFact): string | undefined {
     case "receipt-failed":
       return `has no receipt ${fact.receipt}: ${fact.reason}`;
     case "decided":
-      return `${fact.verdict}s request ${fact.request} (${fact.reason}) of ${fact.session} on ${fact.route} at ${formatLink(fact.link)}, lease ${fact.overdueMs <= 0 ? "fresh" : `over for ${fact.overdueMs.toFixed(0)} ms`}`;
+      return `${fact.verdict}s request ${fact.request} (${fact.reason}) of ${fact.session} on ${fact.route} at ${formatLink(fact.link)}, lease ${fact.overdueMs <= 0 ? "fresh" : `expired for ${fact.overdueMs.toFixed(0)} ms`}`;
     case "exchange-ended":
       return fact.how === "cut" ? `cuts request ${fact.request}: ${fact.reason}` : undefined;
     case "nats-happened":
       return `${fact.what}: ${fact.about}`;
     case "forged":
-      return `puts a ${fact.how} ${fact.kind} on the way to ${fact.to}`;
+      return `sends a ${fact.how} ${fact.kind} to ${fact.to}`;
     case "message-refused":
       return `refuses a ${fact.kind}: ${fact.reason}`;
     case "faults-over":
-      return "every fault is over and mended";
+      return "every fault has ended and is repaired";
     default:
       return undefined;
   }
@@ -94,7 +94,7 @@ function formatLink({ epoch, position, hash }: Link): string {
   return `${epoch}/${position}:${hash.slice(0, 6)}`;
 }
 
-function wordsOf(command: Command): string {
+function formatCommand(command: Command): string {
   switch (command.type) {
     case "createSession":
       return `create ${command.sessionId} of ${command.userId}`;
@@ -112,6 +112,6 @@ function wordsOf(command: Command): string {
   }
 }
 
-function short(id: string): string {
+function shortId(id: string): string {
   return id.slice(0, 8);
 }

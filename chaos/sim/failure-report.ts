@@ -1,8 +1,8 @@
 /**
  * Failure report: a shrunk description of a failing seed, with the command that reproduces it.
  *
- * It drops what the failure does not need: first everything after the violation, then kinds of wishes, then faults,
- * then single wishes.
+ * It drops what the failure does not need: first everything after the violation, then kinds of actions, then faults,
+ * then single actions.
  */
 import { formatFault, type PlannedFault, planFaults } from "./fault-plan.ts";
 import { reportOf, reportOfCrash, type SeedReport } from "./seed-report.ts";
@@ -16,7 +16,7 @@ export type Plans = Readonly<{ seed: number; faults: readonly PlannedFault[]; ac
 export type Story = Readonly<{ plans: Plans; report: SeedReport; text: string; runs: number }>;
 
 const traceLines = 400_000;
-const toldTraceLines = 60;
+const printedTraceLines = 60;
 
 /** Runs the plans and never throws: an error is a finding. */
 export function runPlans(
@@ -69,10 +69,10 @@ export function shrinkSeed(whole: Plans, buildCluster: BuildCluster, runsMax: nu
   const actions = shrinkList(plans.actions, (some) => fails({ ...plans, actions: some }), Math.max(0, runsMax - runs));
   plans = { ...plans, actions: actions.left };
   const last = runPlans(plans, buildCluster, { stopAtFirst: true, traceLinesMax: traceLines });
-  return { plans, report: last.report, text: tell(plans, last.report, last.trace), runs };
+  return { plans, report: last.report, text: formatStory(plans, last.report, last.trace), runs };
 }
 
-function tell(plans: Plans, report: SeedReport, trace: readonly string[]): string {
+function formatStory(plans: Plans, report: SeedReport, trace: readonly string[]): string {
   const violation = report.violations[0];
   const until = (violation?.at ?? Number.POSITIVE_INFINITY) / 1_000;
   const before = trace.filter((line) => Number.parseFloat(line) <= until + 0.001);
@@ -80,10 +80,10 @@ function tell(plans: Plans, report: SeedReport, trace: readonly string[]): strin
     (kind) => `${plans.actions.filter((action) => action.kind === kind).length} × ${kind}`,
   );
   return [
-    `seed ${plans.seed}, shrunk to ${plans.faults.length} faults and ${plans.actions.length} wishes (${counted.join(", ") || "none"}):`,
+    `seed ${plans.seed}, shrunk to ${plans.faults.length} faults and ${plans.actions.length} actions (${counted.join(", ") || "none"}):`,
     ...plans.faults.map((fault) => `  ${formatFault(fault)}`),
-    `what happened${before.length > toldTraceLines ? `, the last ${toldTraceLines} of ${before.length} lines` : ""}:`,
-    ...before.slice(-toldTraceLines).map((line) => `  ${line}`),
+    `what happened${before.length > printedTraceLines ? `, the last ${printedTraceLines} of ${before.length} lines` : ""}:`,
+    ...before.slice(-printedTraceLines).map((line) => `  ${line}`),
     ...report.violations.map(({ story }) => story),
     `the whole seed again: SEED=${plans.seed} npm run simulate`,
   ].join("\n");

@@ -6,13 +6,13 @@
  */
 
 import type { PlannedFault } from "./fault-plan.ts";
-import type { Fault, Stage, Undo } from "./faults.ts";
+import type { Fault, FaultContext, Undo } from "./faults.ts";
 import { both } from "./faults-links.ts";
 import { down, paused, up } from "./faults-processes.ts";
 import type { PostgresServer } from "./postgres-server.ts";
 
 const cancelEveryMs = 250;
-const tryAgainMs = 400;
+const retryMs = 400;
 
 export const postgresFaults = {
   "kill-standby": onStandby((standby) => down(standby.process)),
@@ -25,9 +25,9 @@ export const postgresFaults = {
     return { about: "every standby", undo: both(...actors.postgres.standbys().map((one) => down(one.process))) };
   },
   /** Commits hang, and an operator who wants to help cancels their wait. */
-  "cancel-wait"(stage, { forMs }) {
-    const { world, postgres } = stage.actors;
-    const undo = awayFromStandbys(stage);
+  "cancel-wait"(context, { forMs }) {
+    const { world, postgres } = context.actors;
+    const undo = awayFromStandbys(context);
     for (let at = cancelEveryMs; at < forMs; at += cancelEveryMs) world.after(at, () => postgres.cancelWait());
     return { about: `${postgres.primary.name}: commits hang, and are cancelled`, undo };
   },
@@ -50,8 +50,8 @@ export const postgresFaults = {
     const undo = actors.world.network.cut(primary.process, leader.process);
     return { about: `${primary.name} to ${leader.process.name}, which leads`, undo };
   },
-  "slow-disk"(stage, { who, much }) {
-    const server = stage.pick(stage.actors.postgres.servers, who);
+  "slow-disk"(context, { who, much }) {
+    const server = context.pick(context.actors.postgres.servers, who);
     if (server === undefined) return undefined;
     server.diskFactor = 5 + 200 * much * much;
     return {
@@ -88,58 +88,58 @@ export const postgresFaults = {
     return { about: name, undo: paused(process) };
   },
   /** Commits that hang at the crash are visible after the restart, though no standby has them. */
-  "hang-and-crash"(stage, { forMs, much }) {
-    const { world, postgres } = stage.actors;
+  "hang-and-crash"(context, { forMs, much }) {
+    const { world, postgres } = context.actors;
     const { primary } = postgres;
-    const heal = awayFromStandbys(stage);
+    const heal = awayFromStandbys(context);
     world.after(forMs * (0.2 + 0.5 * much), () => {
       if (primary.isPrimary) primary.process.restart();
     });
     return { about: `${primary.name} hangs, then crashes and is back at once`, undo: heal };
   },
   /** The primary dies, and another server replaces it. */
-  failover(stage) {
-    const { primary } = stage.actors.postgres;
+  failover(context) {
+    const { primary } = context.actors.postgres;
     primary.process.kill();
-    failOver(stage, "procedure");
+    failOver(context, "procedure");
     return { about: `${primary.name} dies`, undo: () => up(primary.process) };
   },
   /**
    * The primary is cut off together with the brokers that still reach it. It does not know that another server has
    * replaced it.
    */
-  "failover-zombie"(stage, { who, much }) {
-    const { world, postgres, brokers } = stage.actors;
+  "failover-zombie"(context, { who, much }) {
+    const { world, postgres, brokers } = context.actors;
     const { primary } = postgres;
     const leader = brokers.find((broker) => broker.leads());
-    const with_ = much < 0.4 ? [] : much < 0.7 ? brokers : [leader ?? stage.pick(brokers, who)];
+    const with_ = much < 0.4 ? [] : much < 0.7 ? brokers : [leader ?? context.pick(brokers, who)];
     const friends = new Set(with_.map((broker) => broker?.process));
-    const others = stage.infrastructure.filter((one) => one !== primary.process && !friends.has(one));
+    const others = context.infrastructure.filter((one) => one !== primary.process && !friends.has(one));
     const heal = world.network.part([primary.process], others);
-    failOver(stage, "procedure");
+    failOver(context, "procedure");
     return { about: `${primary.name} is cut off with ${friends.size} brokers, and replaced`, undo: heal };
   },
   /** A node that keeps serving is cut off from the whole system while leader and primary are replaced. */
-  "failover-cut-node"(stage, { who, much }) {
-    const { world, postgres, nodes, brokers } = stage.actors;
-    const node = stage.pick(nodes, who);
+  "failover-cut-node"(context, { who, much }) {
+    const { world, postgres, nodes, brokers } = context.actors;
+    const node = context.pick(nodes, who);
     const leader = brokers.find((broker) => broker.leads());
     if (node === undefined || leader === undefined) return undefined;
-    const heal = world.network.part([node.process], stage.infrastructure);
+    const heal = world.network.part([node.process], context.infrastructure);
     const { primary } = postgres;
     const revive = down(leader.process);
     if (much < 0.5) {
       primary.process.kill();
-      failOver(stage, "procedure");
+      failOver(context, "procedure");
     }
     const about = `${node.process.name} is cut off while ${leader.process.name} dies${much < 0.5 ? ` and ${primary.name} is replaced` : ""}`;
     return { about, undo: both(heal, revive, () => up(primary.process)) };
   },
   /** An operator in a hurry promotes any server that is up. */
-  "failover-unsafe"(stage, { much }) {
-    const { primary } = stage.actors.postgres;
-    const heal = much < 0.5 ? down(primary.process) : awayFromStandbys(stage);
-    failOver(stage, "unsafe");
+  "failover-unsafe"(context, { much }) {
+    const { primary } = context.actors.postgres;
+    const heal = much < 0.5 ? down(primary.process) : awayFromStandbys(context);
+    failOver(context, "unsafe");
     return { about: `${primary.name} is replaced without proof`, undo: heal };
   },
   asynchronous({ actors, options }) {
@@ -150,11 +150,11 @@ export const postgresFaults = {
    * Commits hang. Like a manager that prefers availability, the fault empties the standby names to release them, then
    * sets the names again. Sometimes the primary dies before a standby is back.
    */
-  "empty-names"(stage, { forMs, much }) {
-    const { world, postgres } = stage.actors;
+  "empty-names"(context, { forMs, much }) {
+    const { world, postgres } = context.actors;
     const { primary } = postgres;
-    const { synchronous } = stage.options;
-    const heal = awayFromStandbys(stage);
+    const { synchronous } = context.options;
+    const heal = awayFromStandbys(context);
     world.after(forMs * 0.3, () => postgres.setSynchronous(0));
     world.after(forMs * (0.3 + 0.5 * much), () => postgres.setSynchronous(synchronous));
     let revive: Undo = () => {};
@@ -162,7 +162,7 @@ export const postgresFaults = {
       world.after(forMs * 0.7, () => {
         if (postgres.primary !== primary || postgres.isBusy) return;
         revive = down(primary.process);
-        failOver(stage, "procedure");
+        failOver(context, "procedure");
       });
     const undo = (): void => {
       heal();
@@ -175,25 +175,25 @@ export const postgresFaults = {
     if (actors.postgres.isBusy) return undefined;
     const ageMs = Math.round(500 + 8_000 * much);
     actors.postgres.restoreBackup(ageMs);
-    return { about: `a backup ${ageMs} ms old is put in place`, undo: () => {} };
+    return { about: `a backup ${ageMs} ms old is restored`, undo: () => {} };
   },
 } satisfies Readonly<Record<string, Fault>>;
 
 /** Retries like an operator at a keyboard, until the failover works or another server is the primary. */
-function failOver(stage: Stage, how: "procedure" | "unsafe", triesLeft = 20): void {
-  const { world, postgres } = stage.actors;
+function failOver(context: FaultContext, how: "procedure" | "unsafe", triesLeft = 20): void {
+  const { world, postgres } = context.actors;
   const before = postgres.primary;
   postgres.failOver(how, (outcome) => {
     if (outcome.type === "promoted") return;
     world.note("operator", `no failover: ${outcome.reason}`);
     if (triesLeft === 0) return;
-    world.after(tryAgainMs, () => {
-      if (postgres.primary === before) failOver(stage, how, triesLeft - 1);
+    world.after(retryMs, () => {
+      if (postgres.primary === before) failOver(context, how, triesLeft - 1);
     });
   });
 }
 
-function awayFromStandbys({ actors }: Stage): Undo {
+function awayFromStandbys({ actors }: FaultContext): Undo {
   const { primary } = actors.postgres;
   return actors.world.network.part(
     [primary.process],
@@ -201,9 +201,9 @@ function awayFromStandbys({ actors }: Stage): Undo {
   );
 }
 
-function onStandby(act: (standby: PostgresServer, stage: Stage, planned: PlannedFault) => Undo): Fault {
-  return (stage, planned) => {
-    const standby = stage.pick(stage.actors.postgres.standbys(), planned.who);
-    return standby && { about: standby.name, undo: act(standby, stage, planned) };
+function onStandby(act: (standby: PostgresServer, context: FaultContext, planned: PlannedFault) => Undo): Fault {
+  return (context, planned) => {
+    const standby = context.pick(context.actors.postgres.standbys(), planned.who);
+    return standby && { about: standby.name, undo: act(standby, context, planned) };
   };
 }

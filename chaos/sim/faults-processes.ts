@@ -3,7 +3,7 @@
 import type { NodeActor } from "./actors.ts";
 import type { Frozen } from "./clock.ts";
 import type { PlannedFault } from "./fault-plan.ts";
-import type { Fault, Stage, Undo } from "./faults.ts";
+import type { Fault, FaultContext, Undo } from "./faults.ts";
 import { both } from "./faults-links.ts";
 import type { SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
@@ -44,8 +44,8 @@ export const processFaults = {
   "kill-broker": onBroker((process) => down(process)),
   "kill-leader": onLeader((process) => down(process)),
   "pause-leader": onLeader((process) => paused(process)),
-  "kill-brokers"(stage) {
-    const undo = both(...stage.actors.brokers.map(({ process }) => down(process)));
+  "kill-brokers"(context) {
+    const undo = both(...context.actors.brokers.map(({ process }) => down(process)));
     return { about: "every broker", undo };
   },
   "clock-rate": onClock((process, { much }) => {
@@ -60,8 +60,8 @@ export const processFaults = {
   }),
   "kill-nats": onNats(down),
   "pause-nats": onNats(paused),
-  "kill-all-nats"(stage) {
-    const undo = both(...natsServers(stage).map(down));
+  "kill-all-nats"(context) {
+    const undo = both(...natsServers(context).map(down));
     return { about: "every NATS server", undo };
   },
   "nats-suffix"({ actors }, { much }) {
@@ -73,44 +73,44 @@ export const processFaults = {
   },
 } satisfies Readonly<Record<string, Fault>>;
 
-function onNode(act: (node: NodeActor, planned: PlannedFault, stage: Stage) => Undo): Fault {
-  return (stage, planned) => {
-    const node = stage.pick(stage.actors.nodes, planned.who);
-    return node && { about: node.process.name, undo: act(node, planned, stage) };
+function onNode(act: (node: NodeActor, planned: PlannedFault, context: FaultContext) => Undo): Fault {
+  return (context, planned) => {
+    const node = context.pick(context.actors.nodes, planned.who);
+    return node && { about: node.process.name, undo: act(node, planned, context) };
   };
 }
 
-function onBroker(act: (process: SimProcess, planned: PlannedFault, stage: Stage) => Undo): Fault {
-  return (stage, planned) => {
-    const broker = stage.pick(stage.actors.brokers, planned.who);
-    return broker && { about: broker.process.name, undo: act(broker.process, planned, stage) };
+function onBroker(act: (process: SimProcess, planned: PlannedFault, context: FaultContext) => Undo): Fault {
+  return (context, planned) => {
+    const broker = context.pick(context.actors.brokers, planned.who);
+    return broker && { about: broker.process.name, undo: act(broker.process, planned, context) };
   };
 }
 
 function onLeader(act: (process: SimProcess, planned: PlannedFault) => Undo): Fault {
-  return (stage, planned) => {
-    const leader = stage.actors.brokers.find((broker) => broker.leads());
+  return (context, planned) => {
+    const leader = context.actors.brokers.find((broker) => broker.leads());
     return leader && { about: `${leader.process.name}, which leads`, undo: act(leader.process, planned) };
   };
 }
 
 function onClock(act: (process: SimProcess, planned: PlannedFault) => Undo): Fault {
-  return (stage, planned) => {
-    const { nodes, brokers, regionals } = stage.actors;
+  return (context, planned) => {
+    const { nodes, brokers, regionals } = context.actors;
     const all = [...nodes, ...brokers, ...regionals].map(({ process }) => process);
-    const process = stage.pick(all, planned.who);
+    const process = context.pick(all, planned.who);
     return process && { about: process.name, undo: act(process, planned) };
   };
 }
 
 function onNats(act: (process: SimProcess) => Undo): Fault {
-  return (stage, planned) => {
-    const server = stage.pick(natsServers(stage), planned.who);
+  return (context, planned) => {
+    const server = context.pick(natsServers(context), planned.who);
     return server && { about: server.name, undo: act(server) };
   };
 }
 
-function natsServers({ actors }: Stage): SimProcess[] {
+function natsServers({ actors }: FaultContext): SimProcess[] {
   return actors.nats.serverNames.map((name) => actors.world.process(name));
 }
 

@@ -18,7 +18,7 @@ import { type Rollout, upgradeTheRest } from "./upgrade.ts";
 export type Undo = () => void;
 
 /** The input of a fault: cast, options and target selection. */
-export type Stage = Readonly<{
+export type FaultContext = Readonly<{
   actors: Actors;
   options: SimOptions;
   /** Every process except clients: the processes that a fault can cut off from each other. */
@@ -31,7 +31,10 @@ export type Stage = Readonly<{
 }>;
 
 /** @returns the undo and a description of the target; undefined: there was no target */
-export type Fault = (stage: Stage, planned: PlannedFault) => Readonly<{ about: string; undo: Undo }> | undefined;
+export type Fault = (
+  context: FaultContext,
+  planned: PlannedFault,
+) => Readonly<{ about: string; undo: Undo }> | undefined;
 
 const faults: Readonly<Record<FaultKind, Fault>> = {
   ...linkFaults,
@@ -49,8 +52,8 @@ export type Faults = Readonly<{
 }>;
 
 /** Schedules the whole plan. */
-export function startFaults(stage: Stage, plan: readonly PlannedFault[]): Faults {
-  const { world } = stage.actors;
+export function startFaults(context: FaultContext, plan: readonly PlannedFault[]): Faults {
+  const { world } = context.actors;
   const open = new Map<number, Readonly<{ kind: FaultKind; undo: Undo }>>();
   let begun = 0;
   let over = false;
@@ -61,7 +64,7 @@ export function startFaults(stage: Stage, plan: readonly PlannedFault[]): Faults
     const at = world.now;
     // Reported before the fault acts. Its target is known only afterwards; the trace names it.
     world.report({ type: "fault-began", at, process: "operator", id, kind, about: `for ${planned.forMs} ms` });
-    const done = faults[kind](stage, planned);
+    const done = faults[kind](context, planned);
     world.note(
       "fault",
       `${id} ${kind}${done === undefined ? ": nothing to break" : `: ${done.about}, for ${planned.forMs} ms`}`,
@@ -90,20 +93,20 @@ export function startFaults(stage: Stage, plan: readonly PlannedFault[]): Faults
     heal(done) {
       over = true;
       for (const id of [...open.keys()]) end(id);
-      mend(stage, done);
+      repair(context, done);
     },
   };
 }
 
 /** Repairs the system as operators do: every process up, every clock right, one primary that the others follow. */
-function mend(stage: Stage, done: () => void): void {
-  const { actors, options } = stage;
+function repair(context: FaultContext, done: () => void): void {
+  const { actors, options } = context;
   const { world, postgres } = actors;
   for (const process of world.processes.values()) {
     while (process.status === "paused") process.wake();
     if (!process.isUp) process.start();
   }
-  upgradeTheRest(stage);
+  upgradeTheRest(context);
   postgres.setSynchronous(options.synchronous);
   const whenIdle = (): void => {
     if (postgres.isBusy) world.after(100, whenIdle);

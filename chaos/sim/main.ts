@@ -81,7 +81,7 @@ type Many = Readonly<{
 async function runMany({ stories, ...many }: Many): Promise<number> {
   const summary = new Summary();
   const since = performance.now();
-  let told = since;
+  let lastProgress = since;
   await runSeeds({
     ...many,
     enough: () => summary.failed.length >= failuresEnough,
@@ -94,8 +94,8 @@ async function runMany({ stories, ...many }: Many): Promise<number> {
       const [first] = report.violations;
       if (first !== undefined)
         console.log(`seed ${report.seed}: invariant ${first.invariant}: ${first.story.split("\n")[0]}`);
-      if (performance.now() - told < progressEveryMs) return;
-      told = performance.now();
+      if (performance.now() - lastProgress < progressEveryMs) return;
+      lastProgress = performance.now();
       console.log(`  ${summary.seeds} of ${many.seeds} seeds, ${summary.failed.length} failed`);
     },
   });

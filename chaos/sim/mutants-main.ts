@@ -47,7 +47,7 @@ const firstSeed = Number(values["first-seed"]);
 const controls = new Map<string, Promise<boolean>>();
 
 if (values.mutant !== undefined) {
-  const result = await hunt(values.mutant, mutantNamed(values.mutant), Number(values.seeds));
+  const result = await runMutant(values.mutant, mutantNamed(values.mutant), Number(values.seeds));
   process.stdout.write(`${JSON.stringify(result)}\n`);
 } else if (values.control !== undefined) {
   const { beside } = values;
@@ -68,7 +68,7 @@ function mutantNamed(name: string): Mutant {
 }
 
 /** In the mutant's own process. */
-async function hunt(name: string, mutant: Mutant, seedsMax: number): Promise<Result> {
+async function runMutant(name: string, mutant: Mutant, seedsMax: number): Promise<Result> {
   const changed = changeSources(name, [...mutant.changes, ...(mutant.beside ?? [])]);
   const [{ runSeed }, { optionsOf }] = await Promise.all([import("./run-seed.ts"), import("./swarm.ts")]);
   const since = performance.now();
@@ -78,7 +78,7 @@ async function hunt(name: string, mutant: Mutant, seedsMax: number): Promise<Res
   };
   let seeds = 0;
   for (let seed = firstSeed; seeds < seedsMax; seed += 1) {
-    if (mutant.where !== undefined && !tells(optionsOf(seed), mutant.where)) continue;
+    if (mutant.where !== undefined && !isEligible(optionsOf(seed), mutant.where)) continue;
     seeds += 1;
     try {
       const [violation] = runSeed(seed, { stopAtFirst: true }).violations;
@@ -92,7 +92,7 @@ async function hunt(name: string, mutant: Mutant, seedsMax: number): Promise<Res
   return ended(seedsMax, null);
 }
 
-function tells({ classes, remotes }: SimOptions, where: NonNullable<Mutant["where"]>): boolean {
+function isEligible({ classes, remotes }: SimOptions, where: NonNullable<Mutant["where"]>): boolean {
   return where === "regional" ? remotes.length > 0 : classes.includes(where);
 }
 
@@ -113,7 +113,7 @@ async function gate(names: readonly string[], processes: number): Promise<number
   const results = new Map<string, Result | Error>();
   async function work(): Promise<void> {
     for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
-      const result = await caughtOf(name).catch((error: Error) => error);
+      const result = await confirmCaught(name).catch((error: Error) => error);
       results.set(name, result);
       process.stdout.write(`${lineOf(name, result)}\n`);
     }
@@ -122,16 +122,16 @@ async function gate(names: readonly string[], processes: number): Promise<number
   process.stdout.write(`\n${tableOf(names, results)}\n\n`);
   const escaped = names.filter((name) => !isCaught(results.get(name)));
   const seeds = [...results.values()].reduce((sum, each) => sum + ("seeds" in each ? each.seeds : 0), 0);
-  const took = ((performance.now() - since) / 1_000).toFixed(0);
-  const told = escaped.length === 0 ? "none escaped" : `escaped: ${escaped.join(", ")}`;
+  const duration = ((performance.now() - since) / 1_000).toFixed(0);
+  const description = escaped.length === 0 ? "none escaped" : `escaped: ${escaped.join(", ")}`;
   process.stdout.write(
-    `mutants: ${names.length - escaped.length} of ${names.length} caught in ${seeds} seeds, ${took} s; ${told}\n`,
+    `mutants: ${names.length - escaped.length} of ${names.length} caught in ${seeds} seeds, ${duration} s; ${description}\n`,
   );
   return escaped.length === 0 ? 0 : 1;
 }
 
 /** What a seed breaks with the rule in place as well says nothing of the mutant: then the hunt goes on behind it. */
-async function caughtOf(name: string): Promise<Result> {
+async function confirmCaught(name: string): Promise<Result> {
   const { within } = mutantNamed(name);
   const seedsMax = Math.min(within, Number(values["at-most"] ?? within));
   let [first, ms] = [firstSeed, 0];
@@ -185,9 +185,9 @@ function isCaught(result: Result | Error | undefined): boolean {
 function lineOf(name: string, result: Result | Error): string {
   if (result instanceof Error) return `${name}: ${result.message}`;
   const { seeds, ms, caught } = result;
-  const took = `${(ms / 1_000).toFixed(1)} s`;
-  if (caught === null) return `${name}: ESCAPED ${seeds} seeds (${took})`;
-  return `${name}: caught by ${caught.invariant} at seed ${caught.seed} (${took}): ${caught.what}`;
+  const duration = `${(ms / 1_000).toFixed(1)} s`;
+  if (caught === null) return `${name}: ESCAPED ${seeds} seeds (${duration})`;
+  return `${name}: caught by ${caught.invariant} at seed ${caught.seed} (${duration}): ${caught.what}`;
 }
 
 function seedsOf(result: Result | Error | undefined): number {
@@ -200,10 +200,10 @@ function tableOf(names: readonly string[], results: ReadonlyMap<string, Result |
     const result = results.get(name);
     const { meaning, within, holds, where } = mutantNamed(name);
     const caught = result === undefined || result instanceof Error ? null : result.caught;
-    const told = holds === undefined ? meaning : `${meaning} (with its second line: ${holds})`;
+    const description = holds === undefined ? meaning : `${meaning} (with its second line: ${holds})`;
     rows.push([
       name,
-      told,
+      description,
       caught === null ? "–" : String(seedsOf(result)),
       where === undefined ? String(within) : `${within} with ${where}`,
       caught?.invariant ?? "escaped",

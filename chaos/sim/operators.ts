@@ -19,8 +19,8 @@ export const operatorFaults = {
     return about === undefined ? undefined : { about, undo: () => {} };
   },
   /** Activates another file: other policies, or routes that behave differently without a fresh lease. */
-  configure(stage, { who, much }) {
-    const node = stage.pick(stage.actors.nodes, who);
+  configure(context, { who, much }) {
+    const node = context.pick(context.actors.nodes, who);
     if (node === undefined || !node.process.isUp) return undefined;
     node.process.run(() => node.configure(configurationAt(much)));
     return { about: `${node.process.name} gets another file`, undo: () => {} };

@@ -271,7 +271,7 @@ export class PostgresModel {
         this.#raisedAt = wal.length;
         if (server === source) {
           server.role = "primary";
-          server.tellRestored();
+          server.reportRestored();
         } else this.#follow(server, source);
         server.process.start();
       }

@@ -179,6 +179,6 @@ export class Receiver {
     if (count <= 0) return;
     const before = this.#standby.flushedHead;
     this.#standby.wal.push(...this.#unflushed.splice(0, count));
-    if (!sameLink(before, this.#standby.flushedHead)) this.#standby.tellFlushed();
+    if (!sameLink(before, this.#standby.flushedHead)) this.#standby.reportFlushed();
   }
 }

@@ -168,7 +168,7 @@ export class PostgresServer {
         return;
       }
       this.#foldTo(this.wal.length);
-      this.#tellPromoted(this.#startsAs);
+      this.#reportPromoted(this.#startsAs);
       this.#startsAs = "restarted";
     });
   }
@@ -193,14 +193,14 @@ export class PostgresServer {
     this.timeline = timeline;
     this.#state = new PostgresState();
     this.#folded = 0;
-    this.tellFlushed();
+    this.reportFlushed();
   }
 
   /**
    * Reports that a backup replaced its log. It does so at once, as another server may be promoted before this one
    * starts.
    */
-  tellRestored(): void {
+  reportRestored(): void {
     this.common.report({ type: "promoted", ...this.here(), how: "restored", head: this.flushedHead });
   }
 
@@ -214,10 +214,10 @@ export class PostgresServer {
     this.#foldTo(this.wal.length);
     this.common.counts.promotions += 1;
     this.#startsAs = "restarted";
-    this.#tellPromoted(how, stopped);
+    this.#reportPromoted(how, stopped);
   }
 
-  #tellPromoted(how: SimFactOf<"promoted">["how"], stopped?: Readonly<{ count: number; of: number }>): void {
+  #reportPromoted(how: SimFactOf<"promoted">["how"], stopped?: Readonly<{ count: number; of: number }>): void {
     this.note(`takes writes (${how}), timeline ${this.timeline}, head ${this.#state.head.position}`);
     const standbys = this.synchronous;
     const compared = stopped === undefined ? {} : { stopped };
@@ -266,7 +266,7 @@ export class PostgresServer {
   }
 
   /** Reports that a standby's log on disk has grown or was replaced. */
-  tellFlushed(): void {
+  reportFlushed(): void {
     this.common.report({ type: "standby-flushed", ...this.here(), head: this.flushedHead });
   }
 

@@ -64,7 +64,7 @@ export class RegionBoot {
   readonly #alarm: Alarm;
   readonly #facts: RegionFact[] = [];
   readonly #reads = new Map<number, (answer: PageOutcome | Unavailable) => void>();
-  readonly #said = new Map<number, PendingMessage>();
+  readonly #pendingMessages = new Map<number, PendingMessage>();
   #core: RegionCore;
   #nats: NatsClient<SimEnvelope> | undefined;
   #ids = 0;
@@ -100,7 +100,7 @@ export class RegionBoot {
       ...{ world, process, core, seals: options.seals, cluster: options.cluster, role: "broker", node: this.#node },
       brokers: options.brokers,
       perform: (effect) => this.#performOwn(effect),
-      waking: () => this.#tellWindow(),
+      waking: () => this.#reportWindow(),
       heard: () => this.#feed({ type: "homeReachable" }),
     });
   }
@@ -110,7 +110,7 @@ export class RegionBoot {
     const here = this.#driver.here();
     const { deltaMs } = options.lease;
     this.#driver.report({ type: "config-activated", ...here, hash: configHash, deltaMs, routes: [] });
-    this.#tellMark("found");
+    this.#reportMark("found");
     const saved = this.#disk.saves.findLast(({ level }) => level <= this.#driver.reads);
     const snapshot: LoadedSnapshot | null = saved === undefined ? null : { ...load(saved), retained: [] };
     this.#driver.feed({
@@ -126,7 +126,7 @@ export class RegionBoot {
       onConnected: () => this.#driver.feed({ type: "fanoutChanged", fanout: "up", at: this.#process.moment() }),
       onDisconnected: () => this.#driver.feed({ type: "fanoutChanged", fanout: "down", at: this.#process.moment() }),
     });
-    this.#refreshOften();
+    this.#refreshPeriodically();
   }
 
   /** Stops as on SIGTERM. */
@@ -143,9 +143,9 @@ export class RegionBoot {
     this.#feed({ type: "readAsked", id, after, limit, waitMs });
   }
 
-  said(envelope: SimEnvelope, answered: (answer: NodeMessageAnswer) => void): void {
+  receiveMessage(envelope: SimEnvelope, answered: (answer: NodeMessageAnswer) => void): void {
     const id = this.#nextId();
-    this.#said.set(id, { envelope, answered, reply: null });
+    this.#pendingMessages.set(id, { envelope, answered, reply: null });
     this.#feed({ type: "nodeMessage", id, message: this.#messageIn(envelope) });
   }
 
@@ -220,7 +220,7 @@ export class RegionBoot {
         return;
       case "clearMark":
         this.#disk.mark = "none";
-        this.#tellMark("removed");
+        this.#reportMark("removed");
         return;
       case "leave":
         if (effect.goodbye === "say") this.#driver.feed({ type: "leaving", at: this.#process.moment() });
@@ -234,19 +234,19 @@ export class RegionBoot {
   }
 
   #askHome(id: number, question: HomeQuestion): void {
-    if (question.op === "forward") this.#forwardSaid(id, question.messageId);
+    if (question.op === "forward") this.#forwardMessage(id, question.messageId);
     else this.#readHome(id, question);
   }
 
-  #forwardSaid(id: number, number: number): void {
-    const said = this.#said.get(number);
-    if (said === undefined) throw new Error(`nothing was said under ${number}`);
+  #forwardMessage(id: number, number: number): void {
+    const pending = this.#pendingMessages.get(number);
+    if (pending === undefined) throw new Error(`no message is pending under ${number}`);
     this.#driver.calls.start<NodeMessageAnswer>({
       timeoutMs: callMs.sendMessage,
-      ask: (broker, reply) => broker.sendMessage(said.envelope, reply),
+      ask: (broker, reply) => broker.sendMessage(pending.envelope, reply),
       isUnavailable,
       done: (answer) => {
-        said.reply = answer ?? null;
+        pending.reply = answer ?? null;
         if (answer === undefined || answer.type === "unavailable")
           this.#feed({ type: "homeAnswered", id, answer: { type: "unavailable", error: noBroker.error } });
         else if (answer.type === "refused") {
@@ -281,24 +281,24 @@ export class RegionBoot {
   }
 
   #answerNode(id: number, answer: NodeAnswer): void {
-    const said = this.#said.get(id);
-    this.#said.delete(id);
-    if (said === undefined) return;
+    const pending = this.#pendingMessages.get(id);
+    this.#pendingMessages.delete(id);
+    if (pending === undefined) return;
     switch (answer.type) {
       case "leader":
-        said.answered(said.reply ?? { type: "unavailable" });
+        pending.answered(pending.reply ?? { type: "unavailable" });
         return;
       case "grantByAge":
-        this.#grantByAge(answer.grant, said.answered);
+        this.#grantByAge(answer.grant, pending.answered);
         return;
       case "taken":
-        said.answered(answer);
+        pending.answered(answer);
         return;
       case "refused":
-        said.answered({ type: "refused", ...sentRefusal(this.#process.identity.build, answer.refusal) });
+        pending.answered({ type: "refused", ...sentRefusal(this.#process.identity.build, answer.refusal) });
         return;
       case "unavailable":
-        said.answered({ type: "unavailable" });
+        pending.answered({ type: "unavailable" });
     }
   }
 
@@ -317,13 +317,13 @@ export class RegionBoot {
       if (this.#disk.isFull) this.#feed({ type: "markNotKept", reason: "no space left on device" });
       else {
         this.#disk.mark = "on the disk";
-        this.#tellMark("kept");
+        this.#reportMark("kept");
         this.#feed({ type: "markKept" });
       }
     });
   }
 
-  #tellMark(how: SimFactOf<"age-mark">["how"]): void {
+  #reportMark(how: SimFactOf<"age-mark">["how"]): void {
     this.#driver.report({ type: "age-mark", ...this.#driver.here(), mark: this.#disk.mark, how });
   }
 
@@ -393,7 +393,7 @@ export class RegionBoot {
    * Updates the window before each wake-up, as the product's process does. The next renews request the window that the
    * region's nodes request.
    */
-  #tellWindow(): void {
+  #reportWindow(): void {
     const { deltaMs } = this.#options.options.lease;
     const windowMs = Math.max(deltaMs, this.#core.windowMs(this.#process.moment().monotonic));
     if (windowMs === this.#windowMs) return;
@@ -425,7 +425,7 @@ export class RegionBoot {
   }
 
   /** Fetches the home region's newest snapshot periodically. The copy may then drop events that two snapshots cover. */
-  #refreshOften(): void {
+  #refreshPeriodically(): void {
     const random = this.#options.world.random(`region-disk/${this.#options.name}`);
     this.#process.after(random.within(refreshEveryMs[0], refreshEveryMs[1]), () => {
       this.#driver.calls.start<LoadedSnapshot | null>({
@@ -434,7 +434,7 @@ export class RegionBoot {
         isUnavailable: () => false,
         done: (found) => {
           if (found) this.#keepSnapshot(found);
-          this.#refreshOften();
+          this.#refreshPeriodically();
         },
       });
     });

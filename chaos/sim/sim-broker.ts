@@ -52,7 +52,7 @@ export type SimBroker = BrokerActor &
     /** The snapshot for another broker to copy. Undefined: it has none. */
     newestSave: () => BrokerSave | undefined;
     /** @returns a message for the operator. Undefined: this broker does not lead and takes no snapshot. */
-    wantSnapshot: () => string | undefined;
+    requestSnapshot: () => string | undefined;
   }>;
 
 /** Adds the process to the world; it is down until its first start. */
@@ -72,29 +72,33 @@ export function addSimBroker(options: SimBrokerOptions): SimBroker {
   const notHere = (commandId: CommandRequest["commandId"]): CommandResult => ({
     ...{ type: "unavailable", commandId, message: "no broker leads that can be reached", retryAfterMs: 1_000 },
   });
-  const submitted = (hop: Hop): BrokerPort["submit"] => {
+  const submitter = (hop: Hop): BrokerPort["submit"] => {
     return (request, answered) =>
       boot()?.submit(hop, request, (result) => answered(result ?? notHere(request.commandId)));
   };
-  const said = (hop: Hop): BrokerPort["sendMessage"] => {
+  const messageSender = (hop: Hop): BrokerPort["sendMessage"] => {
     return (envelope, answered) => boot()?.sendMessage(hop, envelope, (answer) => answered(answer ?? unavailable));
   };
-  const asked = (hop: Hop): BrokerActor["receipt"] => {
+  const receiptRequester = (hop: Hop): BrokerActor["receipt"] => {
     return (receiptRequest, answered) => boot()?.receipt(hop, receiptRequest, answered);
   };
   return {
     process,
     leads: () => boot()?.leads === true,
-    submit: submitted("direct"),
-    sendMessage: said("direct"),
-    receipt: asked("direct"),
+    submit: submitter("direct"),
+    sendMessage: messageSender("direct"),
+    receipt: receiptRequester("direct"),
     forwarded: {
-      ...{ submit: submitted("forwarded"), sendMessage: said("forwarded"), receipt: asked("forwarded") },
+      ...{
+        submit: submitter("forwarded"),
+        sendMessage: messageSender("forwarded"),
+        receipt: receiptRequester("forwarded"),
+      },
       present: (presence) => boot()?.present(presence),
     },
     read: (receiptRequest, answered) => boot()?.read(receiptRequest, answered),
     snapshot: (answered) => boot()?.snapshot(answered),
     newestSave: () => boot()?.newestSave(),
-    wantSnapshot: () => boot()?.wantSnapshot(),
+    requestSnapshot: () => boot()?.requestSnapshot(),
   };
 }

@@ -12,7 +12,7 @@ import { LogUnavailableError } from "../../src/replication/log/log.ts";
 import type { SimLog } from "./sim-log.ts";
 
 /** @param publicKeyOf returns the leader's key that an epoch's first event names */
-export function askSimLog(
+export function callSimLog(
   log: SimLog,
   call: LogCall,
   publicKeyOf: (incarnation: Incarnation, keySeed: Uint8Array) => string,

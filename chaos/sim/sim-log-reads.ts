@@ -60,13 +60,13 @@ export type SimLogOptions = Readonly<{
 }>;
 
 /** Receives a read's answer, or the error. */
-export type Asked<T> = (answer: T | LogUnavailableError) => void;
+export type LogAnswer<T> = (answer: T | LogUnavailableError) => void;
 
 export type Clean = Readonly<{ epoch: Epoch; incarnation: Incarnation; link: Link }>;
 type Head = Readonly<{ seen: Omit<Observation, "head">; horizon: Link }>;
 type Found = Readonly<{ first: Position; count: number }>;
 /** Sends a query of one read. The queries of a read run in sequence on one connection. */
-type Ask = <T>(look: (state: PostgresState) => T, then: (value: T) => void) => void;
+type LogQuery = <T>(look: (state: PostgresState) => T, then: (value: T) => void) => void;
 
 const waitingMax = 256;
 
@@ -90,51 +90,51 @@ export class LogReads {
     this.#readers = new Lender(process, model, this.hosts, { ...this.terms, atOnce: options.readersMax ?? 4 });
   }
 
-  observe(answer: Asked<Observation>): void {
-    this.#read((ask, done) => this.#head(ask, ({ seen, horizon }) => done({ ...seen, head: horizon })), answer);
+  observe(answer: LogAnswer<Observation>): void {
+    this.#read((query, done) => this.#head(query, ({ seen, horizon }) => done({ ...seen, head: horizon })), answer);
   }
 
-  read(after: Link, limit: number, answer: Asked<ReadOutcome>): void {
-    this.#read<ReadOutcome>((ask, done, at) => {
+  read(after: Link, limit: number, answer: LogAnswer<ReadOutcome>): void {
+    this.#read<ReadOutcome>((query, done, at) => {
       const served = (outcome: ReadOutcome): ReadOutcome => {
         this.#reportPage(at(), after, outcome);
         return outcome;
       };
-      this.#head(ask, ({ horizon }) =>
-        ask(
+      this.#head(query, ({ horizon }) =>
+        query(
           (state) => {
             const first = (state.base.position + 1) as Position;
-            const judged = judgeReader(after, { horizon, first, at: state.linkAt(after.position) });
-            return judged && served(judged);
+            const checked = judgeReader(after, { horizon, first, at: state.linkAt(after.position) });
+            return checked && served(checked);
           },
-          (judged) => {
-            if (judged !== undefined) return done(judged);
-            ask((state) => served(pageOf(state, after, { horizon, limit })), done);
+          (checked) => {
+            if (checked !== undefined) return done(checked);
+            query((state) => served(pageOf(state, after, { horizon, limit })), done);
           },
         ),
       );
     }, answer);
   }
 
-  base(answer: Asked<Link>): void {
-    this.#read((ask, done) => ask((state) => state.base, done), answer);
+  base(answer: LogAnswer<Link>): void {
+    this.#read((query, done) => query((state) => state.base, done), answer);
   }
 
-  linkAt(position: Position, answer: Asked<Link | undefined>): void {
+  linkAt(position: Position, answer: LogAnswer<Link | undefined>): void {
     this.#read<Link | undefined>(
-      (ask, done) =>
-        this.#head(ask, ({ horizon }) =>
-          position > horizon.position ? done(undefined) : ask((state) => state.linkAt(position), done),
+      (query, done) =>
+        this.#head(query, ({ horizon }) =>
+          position > horizon.position ? done(undefined) : query((state) => state.linkAt(position), done),
         ),
       answer,
     );
   }
 
-  epochs(answer: Asked<readonly EpochStart[]>): void {
+  epochs(answer: LogAnswer<readonly EpochStart[]>): void {
     this.#read<readonly EpochStart[]>(
-      (ask, done) =>
-        this.#head(ask, ({ horizon }) =>
-          ask((state) => state.epochs.filter(({ start }) => start <= horizon.position), done),
+      (query, done) =>
+        this.#head(query, ({ horizon }) =>
+          query((state) => state.epochs.filter(({ start }) => start <= horizon.position), done),
         ),
       answer,
     );
@@ -150,7 +150,7 @@ export class LogReads {
       answer(durability);
     };
     const late = this.process.after(evidenceMsMax, () => end("asynchronous"));
-    const once = (ended: Asked<Durability>): void =>
+    const once = (ended: LogAnswer<Durability>): void =>
       this.#withReader<Durability>(ended, (lent, done) => this.#findEvidence(lent, link, done));
     once((first) => {
       if (!(first instanceof LogUnavailableError)) return end(first);
@@ -158,7 +158,7 @@ export class LogReads {
     });
   }
 
-  #findEvidence(lent: Lent, link: Link, done: Asked<Durability>): void {
+  #findEvidence(lent: Lent, link: Link, done: LogAnswer<Durability>): void {
     let end: bigint | undefined;
     const look = (turn: number): void =>
       lent.ask<ReplicationLook>(
@@ -177,11 +177,11 @@ export class LogReads {
     look(0);
   }
 
-  findCommand(commandId: CommandId, answer: Asked<Found | undefined>): void {
+  findCommand(commandId: CommandId, answer: LogAnswer<Found | undefined>): void {
     this.#read<Found | undefined>(
-      (ask, done) =>
-        this.#head(ask, ({ horizon }) =>
-          ask((state) => {
+      (query, done) =>
+        this.#head(query, ({ horizon }) =>
+          query((state) => {
             const made = state.commands.get(commandId);
             if (made === undefined || made.through > horizon.position) return undefined;
             return { first: made.first, count: made.count };
@@ -191,7 +191,7 @@ export class LogReads {
     );
   }
 
-  streamVersions(streams: readonly Stream[], answer: Asked<ReadonlyMap<Stream, number>>): void {
+  streamVersions(streams: readonly Stream[], answer: LogAnswer<ReadonlyMap<Stream, number>>): void {
     const look = (state: PostgresState): ReadonlyMap<Stream, number> => {
       const found = new Map<Stream, number>();
       for (const stream of streams) {
@@ -200,46 +200,46 @@ export class LogReads {
       }
       return found;
     };
-    this.#read((ask, done) => ask(look, done), answer);
+    this.#read((query, done) => query(look, done), answer);
   }
 
-  lessees(answer: Asked<readonly Lessee[]>): void {
-    this.#read((ask, done) => ask((state) => [...state.lessees.values()], done), answer);
+  lessees(answer: LogAnswer<readonly Lessee[]>): void {
+    this.#read((query, done) => query((state) => [...state.lessees.values()], done), answer);
   }
 
-  keys(users: readonly UserId[], answer: Asked<readonly WrappedKey[]>): void {
+  keys(users: readonly UserId[], answer: LogAnswer<readonly WrappedKey[]>): void {
     const look = (state: PostgresState): readonly WrappedKey[] =>
       [...new Set(users)].map((user) => state.keys.get(user)).filter((key) => key !== undefined && key !== null);
-    this.#read((ask, done) => ask(look, done), answer);
+    this.#read((query, done) => query(look, done), answer);
   }
 
-  keysAfter(user: UserId | null, limit: number, answer: Asked<readonly WrappedKey[]>): void {
+  keysAfter(user: UserId | null, limit: number, answer: LogAnswer<readonly WrappedKey[]>): void {
     const look = (state: PostgresState): readonly WrappedKey[] =>
       [...state.keys.values()]
         .filter((key) => key !== null)
         .filter((key) => user === null || key.userId > user)
         .sort((a, b) => (a.userId < b.userId ? -1 : 1))
         .slice(0, Math.max(1, Math.min(keysPageMax, limit)));
-    this.#read((ask, done) => ask(look, done), answer);
+    this.#read((query, done) => query(look, done), answer);
   }
 
-  vault(sessionId: SessionId, answer: Asked<VaultEntry | undefined>): void {
-    this.#read((ask, done) => ask((state) => state.vault.get(sessionId), done), answer);
+  vault(sessionId: SessionId, answer: LogAnswer<VaultEntry | undefined>): void {
+    this.#read((query, done) => query((state) => state.vault.get(sessionId), done), answer);
   }
 
-  configuration(configHash: ConfigHash, answer: Asked<StoredConfiguration | undefined>): void {
-    this.#read((ask, done) => ask((state) => state.configurations.get(configHash), done), answer);
+  configuration(configHash: ConfigHash, answer: LogAnswer<StoredConfiguration | undefined>): void {
+    this.#read((query, done) => query((state) => state.configurations.get(configHash), done), answer);
   }
 
-  configurations(answer: Asked<readonly ConfigurationEntry[]>): void {
+  configurations(answer: LogAnswer<readonly ConfigurationEntry[]>): void {
     const look = (state: PostgresState): readonly ConfigurationEntry[] =>
       [...state.configurations.values()]
         .map(({ configHash, recordedAt, body }) => ({ configHash, recordedAt, bytes: body.length }))
         .sort((a, b) => a.recordedAt - b.recordedAt || (a.configHash < b.configHash ? -1 : 1));
-    this.#read((ask, done) => ask(look, done), answer);
+    this.#read((query, done) => query(look, done), answer);
   }
 
-  sweepCommands(answer: Asked<number>): void {
+  sweepCommands(answer: LogAnswer<number>): void {
     const writer = this.process.name;
     this.#withReader<number>(answer, (lent, end) =>
       lent.ask<number>(
@@ -269,9 +269,9 @@ export class LogReads {
     this.#readers.close();
   }
 
-  #head(ask: Ask, then: (head: Head) => void): void {
+  #head(query: LogQuery, then: (head: Head) => void): void {
     const clean = this.clean?.link ?? genesis;
-    ask((state): Head => {
+    query((state): Head => {
       const { epoch, incarnation, brokerId, brokerUrl, beat, durable } = state;
       // Valid only while the server has the event under the same hash: it may hold another history.
       const there = clean.position > 0 ? state.events[clean.position - 1 - state.base.position] : undefined;
@@ -282,16 +282,16 @@ export class LogReads {
   }
 
   /** Runs a read, and retries it once on another connection if the first one fails. */
-  #read<T>(work: (ask: Ask, done: (value: T) => void, at: () => string) => void, answer: Asked<T>): void {
-    const once = (ended: Asked<T>): void =>
+  #read<T>(work: (query: LogQuery, done: (value: T) => void, at: () => string) => void, answer: LogAnswer<T>): void {
+    const once = (ended: LogAnswer<T>): void =>
       this.#withReader<T>(ended, (lent, end) => {
-        const ask = <V>(look: (state: PostgresState) => V, then: (value: V) => void): void =>
+        const query = <V>(look: (state: PostgresState) => V, then: (value: V) => void): void =>
           lent.ask<V>(
             (at, reply) => at.query(look, reply),
             this.#readTimeoutMs,
             (sent) => (sent.type === "clean" ? then(sent.value) : end(unavailableAt(lent, sent))),
           );
-        work(ask, end, () => lent.host);
+        work(query, end, () => lent.host);
       });
     once((first) => {
       if (first instanceof LogUnavailableError) once(answer);
@@ -299,7 +299,7 @@ export class LogReads {
     });
   }
 
-  #withReader<T>(answer: Asked<T>, run: (lent: Lent, end: Asked<T>) => void): void {
+  #withReader<T>(answer: LogAnswer<T>, run: (lent: Lent, end: LogAnswer<T>) => void): void {
     this.#readers.use({
       unavailable: answer,
       run: (lent, release) =>

@@ -44,7 +44,7 @@ import type { PostgresState, Writing } from "./postgres-state.ts";
 import type { SimProcess } from "./process.ts";
 import { LogReads, type SimLogOptions, unavailableAt } from "./sim-log-reads.ts";
 
-export type { Asked, SimLogOptions } from "./sim-log-reads.ts";
+export type { LogAnswer, SimLogOptions } from "./sim-log-reads.ts";
 
 type Decide<T> = (
   state: PostgresState,

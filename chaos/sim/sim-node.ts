@@ -219,8 +219,8 @@ class Boot {
       onConnected: () => this.#driver.feed({ type: "fanoutChanged", fanout: "up", at: this.#process.moment() }),
       onDisconnected: () => this.#driver.feed({ type: "fanoutChanged", fanout: "down", at: this.#process.moment() }),
     });
-    this.#saveOften();
-    this.#tellSizes();
+    this.#savePeriodically();
+    this.#reportSizes();
   }
 
   ask(...[incoming, decided]: Parameters<NodeActor["request"]>): void {
@@ -365,7 +365,7 @@ class Boot {
     );
   }
 
-  #saveOften(): void {
+  #savePeriodically(): void {
     const random = this.#options.world.random(`disk/${this.#options.name}`);
     this.#process.after(random.within(saveEveryMs[0], saveEveryMs[1]), () => {
       if (
@@ -378,11 +378,11 @@ class Boot {
         const { link, digest } = saved;
         this.#driver.report({ type: "snapshot-built", ...this.#driver.at(), link, digest, id: null });
       }
-      this.#saveOften();
+      this.#savePeriodically();
     });
   }
 
-  #tellSizes(): void {
+  #reportSizes(): void {
     this.#process.after(sizesEveryMs, () => {
       const { enforcing, waiting, reasserting } = this.#driver.core.metrics();
       const sizes = [
@@ -393,7 +393,7 @@ class Boot {
       ] as const;
       for (const [what, size, sizeMax] of sizes)
         if (size > 0) this.#driver.report({ type: "sized", ...this.#driver.at(), what, size, sizeMax });
-      this.#tellSizes();
+      this.#reportSizes();
     });
   }
 }

@@ -49,7 +49,7 @@ export function addSimRegion(options: SimRegionOptions): BrokerPort & RegionActo
     disk,
     stop: () => running?.stop(),
     read: (asked, answered) => running?.read(asked, answered),
-    sendMessage: (envelope, answered) => running?.said(envelope, answered),
+    sendMessage: (envelope, answered) => running?.receiveMessage(envelope, answered),
     submit: (request, answered) =>
       running?.forward<CommandResult>(
         {

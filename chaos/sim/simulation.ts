@@ -5,12 +5,12 @@
  *   converge
  *
  * - The same seed and the same plans give the same run, byte for byte, as the hash shows.
- * - The caller may pass its own faults and wishes. A shrinker passes reduced lists.
+ * - The caller may pass its own faults and actions. A shrinker passes reduced lists.
  */
 import type { Actors } from "./actors.ts";
 import { lineOf } from "./fact-lines.ts";
 import { type PlannedFault, planFaults } from "./fault-plan.ts";
-import { type Stage, startFaults } from "./faults.ts";
+import { type FaultContext, startFaults } from "./faults.ts";
 import { type MonitorResult, watch } from "./monitors/index.ts";
 import type { SimProcess } from "./process.ts";
 import { type Situation, Sometimes } from "./sometimes.ts";
@@ -77,14 +77,14 @@ export function simulate(spec: Spec, buildCluster: BuildCluster): SimResult {
   const { actors, clients, forge } = buildCluster(world, options);
   const infrastructure = [...world.processes.values()].filter(({ identity }) => identity.role !== "client");
   harden(world, options, infrastructure);
-  const stage: Stage = {
+  const context: FaultContext = {
     ...{ actors, options, infrastructure, clients, rollout: { finalizing: "no" } },
     pick: (list, by) => list[Math.floor(by * list.length)],
   };
   for (const client of clients) client.start();
   const workload = new Workload(actors, options, { clients, forge });
   workload.start(spec.actions ?? planActions(options));
-  const faults = startFaults(stage, spec.faults ?? planFaults(options));
+  const faults = startFaults(context, spec.faults ?? planFaults(options));
   world.at(options.faultsUntilMs, () =>
     faults.heal(() => world.report({ type: "faults-over", at: world.now, process: "operator" })),
   );

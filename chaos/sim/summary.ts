@@ -46,11 +46,11 @@ export class Summary {
   }
 
   get isGood(): boolean {
-    return this.failed.length === 0 && this.different.length === 0 && this.#isTelling;
+    return this.failed.length === 0 && this.different.length === 0 && this.#isSignificant;
   }
 
   /** True if the run covered enough for the absence of violations to be significant. */
-  get #isTelling(): boolean {
+  get #isSignificant(): boolean {
     return this.missing().length === 0 && this.observations.missing().length === 0;
   }
 
@@ -84,10 +84,10 @@ export class Summary {
       ([invariant, { first, seeds }]) => `  invariant ${invariant}: broken in ${seeds} seeds, first in seed ${first}`,
     );
     for (const situation of this.missing()) lines.push(`  never reached: ${situation} (${situations[situation].what})`);
-    for (const look of this.observations.missing()) {
-      const seen = this.observations.counts.get(look) ?? 0;
+    for (const observation of this.observations.missing()) {
+      const count = this.observations.counts.get(observation) ?? 0;
       lines.push(
-        `  seen too little: ${observations[look].what} (${seen}, of invariant ${observations[look].of}: ${look})`,
+        `  seen too little: ${observations[observation].what} (${count}, of invariant ${observations[observation].of}: ${observation})`,
       );
     }
     for (const seed of this.different) lines.push(`  seed ${seed} did not run twice alike`);

@@ -107,7 +107,7 @@ const chanceOf: Readonly<Record<FaultClass, number>> = {
   },
 };
 
-/** Draws all options of a seed's world. Faults and wishes are planned separately. */
+/** Draws all options of a seed's world. Faults and actions are planned separately. */
 export function optionsOf(seed: number): SimOptions {
   const random = streamOf(seed, "swarm");
   const names = Object.keys(faultClasses) as FaultClass[];

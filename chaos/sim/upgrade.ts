@@ -8,7 +8,7 @@
  */
 import { type CommandId, type CommandResult, parseCommandId } from "../../src/events/index.ts";
 import { builds, firstBuild, readsOf } from "./builds.ts";
-import type { Fault, Stage } from "./faults.ts";
+import type { Fault, FaultContext } from "./faults.ts";
 import { up } from "./faults-processes.ts";
 import type { SimProcess } from "./process.ts";
 
@@ -31,39 +31,39 @@ const againMs = { unavailable: 700, refused: 1_500 };
 const refusalsMax = 40;
 
 /** Steps still open at the end of the fault stay undone. A finalize command is repeated until it gets an answer. */
-export const upgrade: Fault = (stage, { forMs, who, much }) => {
-  const { world, nodes } = stage.actors;
-  const away = much > forgetful && much <= impatient ? stage.pick(nodes, who)?.process : undefined;
-  const steps = upgradable(stage).filter((process) => process !== away);
+export const upgrade: Fault = (context, { forMs, who, much }) => {
+  const { world, nodes } = context.actors;
+  const away = much > forgetful && much <= impatient ? context.pick(nodes, who)?.process : undefined;
+  const steps = upgradable(context).filter((process) => process !== away);
   const eachMs = Math.max(stepMsMin, forMs / (steps.length + 1));
   const turnsAt = much < timid ? Math.ceil(steps.length / 2) : steps.length;
   let over = false;
   const next = (index: number): void => {
     const process = steps[index];
     if (over || process === undefined) return;
-    replace(stage, process, "new");
+    replace(context, process, "new");
     world.after(eachMs, () => {
       if (index + 1 < turnsAt) next(index + 1);
       else if (turnsAt < steps.length) back(index);
-      else if (!over) finalize(stage, switchOn);
+      else if (!over) finalize(context, switchOn);
     });
   };
   const switchOn = (): void => {
     if (away === undefined || away.isUp) return;
     up(away);
     world.after(forgottenMs, () => {
-      if (stage.rollout.finalizing === "asked") replace(stage, away, "new");
+      if (context.rollout.finalizing === "asked") replace(context, away, "new");
     });
   };
   const back = (index: number): void => {
     const process = steps[index];
-    if (over || process === undefined || stage.rollout.finalizing === "asked") return;
-    replace(stage, process, "first");
+    if (over || process === undefined || context.rollout.finalizing === "asked") return;
+    replace(context, process, "first");
     world.after(eachMs, () => back(index - 1));
   };
   away?.kill();
   next(0);
-  if (much > impatient) finalize(stage);
+  if (much > impatient) finalize(context);
   return {
     about: turnsAt < steps.length ? "nodes are upgraded one by one, and taken back" : "nodes and brokers, one by one",
     undo: () => {
@@ -73,9 +73,9 @@ export const upgrade: Fault = (stage, { forMs, who, much }) => {
 };
 
 /** Upgrades the remaining processes once the level is finalized: no process can roll back. */
-export function upgradeTheRest(stage: Stage): void {
-  if (stage.rollout.finalizing === "no") return;
-  for (const process of upgradable(stage)) {
+export function upgradeTheRest(context: FaultContext): void {
+  if (context.rollout.finalizing === "no") return;
+  for (const process of upgradable(context)) {
     if (process.identity.build === builds.new) continue;
     process.identity = { ...process.identity, build: builds.new, unknownTypes: [] };
     process.restart();
@@ -83,14 +83,14 @@ export function upgradeTheRest(stage: Stage): void {
 }
 
 /** The processes in upgrade order: readers first. */
-function upgradable({ actors: { nodes, regionals, brokers } }: Stage): readonly SimProcess[] {
+function upgradable({ actors: { nodes, regionals, brokers } }: FaultContext): readonly SimProcess[] {
   const [readers, writers] = [nodes.map(({ process }) => process), brokers.map(({ process }) => process)];
   return [...readers, ...regionals.map(({ process }) => process), ...writers];
 }
 
 /** @param settled called once the command has an answer of either kind, or at once if it was sent before */
-function finalize(stage: Stage, settled: () => void = () => {}): void {
-  const { actors, rollout, clients } = stage;
+function finalize(context: FaultContext, settled: () => void = () => {}): void {
+  const { actors, rollout, clients } = context;
   if (rollout.finalizing === "asked") {
     settled();
     return;
@@ -124,7 +124,7 @@ function finalize(stage: Stage, settled: () => void = () => {}): void {
 }
 
 /** Stops the process, kills it if that takes too long, and starts the other build. */
-function replace({ actors, options }: Stage, process: SimProcess, which: "first" | "new"): void {
+function replace({ actors, options }: FaultContext, process: SimProcess, which: "first" | "new"): void {
   const { boot } = process;
   const index = actors.nodes.findIndex((one) => one.process === process);
   const node = actors.nodes[index];

@@ -1,8 +1,8 @@
 /**
- * Workload plan: the wishes of clients and operators, with their times.
+ * Workload plan: the actions of clients and operators, with their times.
  *
- * Pure data, like the fault plan: the removal of one wish does not move another. Numbers select the users and sessions
- * of a wish; `workload.ts` resolves them by the client's knowledge at that time.
+ * Pure data, like the fault plan: the removal of one action does not move another. Numbers select the users and sessions
+ * of an action; `workload.ts` resolves them by the client's knowledge at that time.
  */
 import { type Stream, streamOf } from "./random.ts";
 import type { SimOptions } from "./swarm.ts";
@@ -23,7 +23,7 @@ export type CommandKind = (typeof commandKinds)[number];
 export type ActionKind = CommandKind | "request" | "stream" | "forge" | "reload";
 
 export type PlannedAction = Readonly<{
-  /** Its index in the whole plan, unchanged by the removal of other wishes. Its ids derive from it. */
+  /** Its index in the whole plan, unchanged by the removal of other actions. Its ids derive from it. */
   id: number;
   atMs: number;
   kind: ActionKind;
@@ -47,7 +47,7 @@ const forgeryFreeMs = 10_000;
 /** Time (ms) without reloads before the end, so that the monitors can judge the cuts of the last ones. */
 const reloadFreeMs = 20_000;
 
-/** All wishes of a seed, ordered by time. At least `commandsMin` of them are commands. */
+/** All actions of a seed, ordered by time. At least `commandsMin` of them are commands. */
 export function planActions(options: SimOptions): readonly PlannedAction[] {
   const random = streamOf(options.seed, "workload");
   const { load, faultsFromMs, endMs } = options;

@@ -90,7 +90,7 @@ export class Workload {
   }
 
   start(plan: readonly PlannedAction[]): void {
-    // One timer at a time keeps thousands of wishes out of the world's heap.
+    // One timer at a time keeps thousands of actions out of the world's heap.
     const next = (index: number): void => {
       const action = plan[index];
       if (action === undefined) return;

@@ -21,7 +21,7 @@ export function watchCommands(truth: GroundTruth, losses: Losses): Monitor {
   const made = new Map<string, { point: LogPoint; fact: SimFactOf<"wrote"> }[]>();
   const done = new Map<string, Done>();
   /** By command: its first submission, and the newest acknowledged answer at that time. */
-  const asked = new Map<string, Readonly<{ fact: SimFactOf<"command-invoked">; after: Done | null }>>();
+  const requested = new Map<string, Readonly<{ fact: SimFactOf<"command-invoked">; after: Done | null }>>();
   let newest: Done | null = null;
   /** First position of the log on the server that has truncated most. */
   let first = 1;
@@ -89,13 +89,13 @@ export function watchCommands(truth: GroundTruth, losses: Losses): Monitor {
 
   /** 10: if x was acknowledged before a client submitted y, then y follows x in the log. */
   function checkOrder({ fact, point }: Done, commandId: string): void {
-    const question = asked.get(commandId);
-    const x = question?.after;
-    if (question === undefined || !x || !isKept(x) || !chains.contains(truth.head, point)) return;
+    const invoked = requested.get(commandId);
+    const x = invoked?.after;
+    if (invoked === undefined || !x || !isKept(x) || !chains.contains(truth.head, point)) return;
     truth.observations.add("command-order-checked");
     if (point.link.position >= x.point.link.position) return;
     const what = `command ${commandId} stands at ${point.link.position}, and was asked after ${x.point.link.position} was acknowledged`;
-    findings.add(10, what, [x.fact, question.fact, fact]);
+    findings.add(10, what, [x.fact, invoked.fact, fact]);
   }
 
   function isChange({ fact }: Done): boolean {
@@ -125,7 +125,7 @@ export function watchCommands(truth: GroundTruth, losses: Losses): Monitor {
         first = Math.max(first, fact.first);
       },
       "command-invoked": (fact) => {
-        if (!asked.has(fact.commandId)) asked.set(fact.commandId, { fact, after: newest });
+        if (!requested.has(fact.commandId)) requested.set(fact.commandId, { fact, after: newest });
       },
       "command-answered": checkAnswer,
     },
@@ -135,7 +135,7 @@ export function watchCommands(truth: GroundTruth, losses: Losses): Monitor {
 /** 11: a process forwards and builds on acknowledged events only, and its pages have no gap. */
 export function watchHorizon(truth: GroundTruth): Monitor {
   const { chains, findings, observations } = truth;
-  type Handed = SimFactOf<
+  type Served = SimFactOf<
     | "append-sent"
     | "published"
     | "page-served"
@@ -146,7 +146,7 @@ export function watchHorizon(truth: GroundTruth): Monitor {
     | "rebuilt"
   >;
 
-  function check(link: Handed extends never ? never : LogPoint["link"], fact: Handed, what: string): void {
+  function check(link: Served extends never ? never : LogPoint["link"], fact: Served, what: string): void {
     const point = truth.find(link);
     const server = truth.primary === null ? undefined : truth.serverHead(truth.primary);
     if (server !== undefined && server.link.position > truth.head.link.position) observations.add("served-near-head");

@@ -93,8 +93,8 @@ export function watchRights(truth: GroundTruth): Monitor {
         fact,
       ]);
     const denial = denialFor(truth, request, node, point);
-    const look = observationOf[Number(denial?.invariant)];
-    if (look !== undefined) observations.add(look);
+    const observation = observationOf[Number(denial?.invariant)];
+    if (observation !== undefined) observations.add(observation);
     if (fact.verdict !== "permit") return;
     if (fact.session !== request.began.session)
       findings.add(24, `${fact.process} decides request ${fact.request} for another session`, [request.began, fact]);

@@ -12,7 +12,7 @@ import type { GroundTruth } from "./ground-truth.ts";
 import { formatLink } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
 
-type Concluded = {
+type ConcludedReceipt = {
   readonly fact: SimFactOf<"receipt-answered">;
   readonly point: LogPoint;
   /**
@@ -21,7 +21,7 @@ type Concluded = {
    */
   heldBy: number | null;
 };
-type Promised = Readonly<{ fact: SimFactOf<"receipt-signed">; point: LogPoint; standbys: number }>;
+type DurablePromise = Readonly<{ fact: SimFactOf<"receipt-signed">; point: LogPoint; standbys: number }>;
 
 /** Bounds the receipts that wait for a signature: a killed broker never signs its receipts. */
 const concludedMax = 1_000;
@@ -29,8 +29,8 @@ const concludedMax = 1_000;
 export function watchDurability(truth: GroundTruth): Monitor {
   const { chains, findings, observations } = truth;
   const disks = new Map<ProcessName, LogPoint>();
-  const concluded = new Map<Receipt, Concluded>();
-  let promised: Promised[] = [];
+  const concluded = new Map<Receipt, ConcludedReceipt>();
+  let promised: DurablePromise[] = [];
   /** Standbys that the current names require. A session learns of a change with its next statement. */
   let named = 0;
 
@@ -40,26 +40,26 @@ export function watchDurability(truth: GroundTruth): Monitor {
     return count;
   }
 
-  function lookAt(each: Concluded): void {
+  function recheck(each: ConcludedReceipt): void {
     if (each.heldBy === null && named > 0 && holders(each.point) > named) each.heldBy = named;
   }
 
-  function lookAtAll(): void {
-    for (const each of concluded.values()) lookAt(each);
+  function recheckAll(): void {
+    for (const each of concluded.values()) recheck(each);
   }
 
-  function moved(fact: SimFact, point: LogPoint | undefined): void {
+  function diskChanged(fact: SimFact, point: LogPoint | undefined): void {
     if (point === undefined || disks.get(fact.process) === point) return;
     disks.set(fact.process, point);
-    lookAtAll();
+    recheckAll();
   }
 
   function conclude(fact: SimFactOf<"receipt-answered">): void {
     const point = fact.answer.link === null ? undefined : truth.find(fact.answer.link);
     if (point === undefined) return;
-    const each: Concluded = { fact, point, heldBy: null };
+    const each: ConcludedReceipt = { fact, point, heldBy: null };
     concluded.set(fact.answer, each);
-    lookAt(each);
+    recheck(each);
     const [oldest] = concluded.keys();
     if (concluded.size > concludedMax && oldest !== undefined) concluded.delete(oldest);
   }
@@ -103,12 +103,12 @@ export function watchDurability(truth: GroundTruth): Monitor {
     invariants: ["durability-true"],
     before: { promoted: promote },
     after: {
-      wrote: (fact) => moved(fact, truth.serverHead(fact.process)),
-      "standby-flushed": (fact) => moved(fact, truth.find(fact.head)),
-      promoted: (fact) => moved(fact, truth.find(fact.head)),
+      wrote: (fact) => diskChanged(fact, truth.serverHead(fact.process)),
+      "standby-flushed": (fact) => diskChanged(fact, truth.find(fact.head)),
+      promoted: (fact) => diskChanged(fact, truth.find(fact.head)),
       "names-set": (fact) => {
         named = fact.standbys;
-        lookAtAll();
+        recheckAll();
       },
       "receipt-answered": conclude,
       "receipt-signed": check,

@@ -77,12 +77,12 @@ export function watchAnnounced(truth: GroundTruth): Monitor {
  */
 export function watchRetention(truth: GroundTruth): Monitor {
   const { chains, findings } = truth;
-  type Asked = SimFactOf<"retain-asked">;
-  const asked = new Map<string, Asked[]>();
+  type Requested = SimFactOf<"retain-asked">;
+  const requested = new Map<string, Requested[]>();
 
   function check(fact: SimFactOf<"truncated">): void {
     const head = truth.serverHead(fact.process);
-    const wide = (asked.get(fact.writer) ?? []).filter(({ first }) => first >= fact.first);
+    const wide = (requested.get(fact.writer) ?? []).filter(({ first }) => first >= fact.first);
     const [newest] = wide.toReversed();
     if (head === undefined) return;
     const goes = `${fact.process} lets go of all before ${fact.first} for ${fact.writer}, which`;
@@ -90,7 +90,7 @@ export function watchRetention(truth: GroundTruth): Monitor {
       findings.add("retention-held", `${goes} asked for nothing of the kind`, [fact]);
       return;
     }
-    const isSafe = ({ saves }: Asked): boolean =>
+    const isSafe = ({ saves }: Requested): boolean =>
       saves.slice(1).some(({ link, whole }) => {
         const point = truth.find(link);
         return whole && link.position >= fact.first - 1 && point !== undefined && chains.contains(head, point);
@@ -106,7 +106,7 @@ export function watchRetention(truth: GroundTruth): Monitor {
     invariants: ["retention-held"],
     before: {
       "retain-asked": (fact) => {
-        asked.set(fact.process, [...(asked.get(fact.process) ?? []), fact]);
+        requested.set(fact.process, [...(requested.get(fact.process) ?? []), fact]);
       },
       truncated: check,
     },

@@ -12,18 +12,18 @@ import { nodeOf } from "./projection-monitors.ts";
 import { seconds } from "./violation.ts";
 
 /** Sticky denial: a final fact of a lost suffix that this boot had applied. */
-type Sticky = Readonly<{ lost: LogPoint; sessions: ReadonlySet<string>; user: string | null }>;
-type Kept = { boot: string; rebuiltAt: SimMs; readonly sticky: Sticky[]; by: "this boot" | "one before" };
+type StickyDenial = Readonly<{ lost: LogPoint; sessions: ReadonlySet<string>; user: string | null }>;
+type KeptDenials = { boot: string; rebuiltAt: SimMs; readonly sticky: StickyDenial[]; by: "this boot" | "one before" };
 /** Snapshots that a node has saved: the hash of the newest, and the count. */
-type Saves = { newest: string; count: number };
+type SaveHistory = { newest: string; count: number };
 
 /** Time within which the denials of a node that joined the surviving history return to the log. */
 const reassertedWithinMs = 20_000;
 
 export function watchForks(truth: GroundTruth): Monitor {
   const { chains, findings, rights } = truth;
-  const kept = new Map<ProcessName, Kept>();
-  const saves = new Map<ProcessName, Saves>();
+  const kept = new Map<ProcessName, KeptDenials>();
+  const saves = new Map<ProcessName, SaveHistory>();
   /** Hashes of lost events that the node left to the operator. */
   const reported = new Set<string>();
 
@@ -33,14 +33,14 @@ export function watchForks(truth: GroundTruth): Monitor {
     const lost = node?.rebuilding === null || node === undefined ? undefined : truth.find(node.rebuilding.lost);
     if (to === undefined || lost === undefined) return;
     const before = kept.get(fact.process);
-    const mine: Kept =
+    const own: KeptDenials =
       before?.boot === fact.boot ? before : { boot: fact.boot, rebuiltAt: fact.at, sticky: [], by: "this boot" };
-    mine.rebuiltAt = fact.at;
+    own.rebuiltAt = fact.at;
     const shared = chains.common(lost, to);
     for (const point of chains.backwards(lost, shared)) {
-      if (point.recorded?.effect === "tightens") mine.sticky.push(stickyOf(point));
+      if (point.recorded?.effect === "tightens") own.sticky.push(stickyOf(point));
     }
-    kept.set(fact.process, mine);
+    kept.set(fact.process, own);
   }
 
   /** A boot that starts from this node's newest snapshot has the node's own disk, and thus the denials kept there. */
@@ -54,7 +54,7 @@ export function watchForks(truth: GroundTruth): Monitor {
     before.by = "one before";
   }
 
-  function stickyOf(point: LogPoint): Sticky {
+  function stickyOf(point: LogPoint): StickyDenial {
     const { stream = "cluster:", type = "" } = point.recorded ?? {};
     const { kind, id } = parseStream(stream as `session:${string}`);
     if (kind === "session") return { lost: point, sessions: new Set([id]), user: null };
@@ -64,11 +64,11 @@ export function watchForks(truth: GroundTruth): Monitor {
   }
 
   function check(fact: SimFactOf<"decided">): void {
-    const mine = kept.get(fact.process);
-    if (mine === undefined || mine.boot !== fact.boot) return;
+    const own = kept.get(fact.process);
+    if (own === undefined || own.boot !== fact.boot) return;
     const user = rights.creationOf(fact.session)?.user;
     const point = truth.find(fact.link);
-    for (const { lost, sessions, user: denied } of mine.sticky) {
+    for (const { lost, sessions, user: denied } of own.sticky) {
       // An operator's decision in the surviving history prevails, even one made before this node was rebuilt.
       const isLifted =
         denied !== null && point !== undefined && rights.isRestoredAfter(denied, chains.common(lost, point), point);

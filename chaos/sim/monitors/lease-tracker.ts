@@ -10,14 +10,14 @@ import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
 import type { LogPoint } from "./chains.ts";
 import type { GroundTruth } from "./ground-truth.ts";
 
-type Taken = Readonly<{ sentAt: SimMs; head: LogPoint; fact: SimFactOf<"grant-received"> }>;
+type AcceptedGrant = Readonly<{ sentAt: SimMs; head: LogPoint; fact: SimFactOf<"grant-received"> }>;
 type Sent = Readonly<{ fact: SimFactOf<"renew-sent">; wall: number }>;
 type BootLeases = {
   boot: string;
   readonly sent: Map<number, Sent>;
-  waiting: Taken[];
+  waiting: AcceptedGrant[];
   /** The grant with the newest send time whose head the boot has applied. Null: none. */
-  best: Taken | null;
+  best: AcceptedGrant | null;
   /** The grant for the newest answered renew; its terms are in force. Null: none. */
   newest: SimFactOf<"grant-received"> | null;
   /** Renews sent before this time count for nothing; `voidedBy` is the cause. */
@@ -162,11 +162,11 @@ export class LeaseTracker {
   }
 
   /** The grant as of whose `sentAt` the boot is fresh at this point. Null: it is not fresh. */
-  freshAsOf(process: ProcessName, point: LogPoint): Taken | null {
+  freshAsOf(process: ProcessName, point: LogPoint): AcceptedGrant | null {
     const bootLeases = this.#boots.get(process);
     if (bootLeases === undefined) return null;
     if (bootLeases.waiting.length > 0) {
-      const still: Taken[] = [];
+      const still: AcceptedGrant[] = [];
       for (const taken of bootLeases.waiting) {
         if (!this.#truth.chains.contains(point, taken.head)) still.push(taken);
         else if (bootLeases.best === null || taken.sentAt > bootLeases.best.sentAt) bootLeases.best = taken;
@@ -191,7 +191,7 @@ export class LeaseTracker {
     if (node === undefined || bootLeases === undefined) return null;
     const windowMs = Math.max(bootLeases.newest?.windowMs ?? 0, this.#truth.options.deltaMs);
     let until = Number.NEGATIVE_INFINITY;
-    const count = ({ sentAt, fact }: Taken): void => {
+    const count = ({ sentAt, fact }: AcceptedGrant): void => {
       const own = (fact.agedMs ?? null) === null ? windowMs : Math.min(windowMs, fact.windowMs);
       until = Math.max(until, sentAt + this.#truth.real(own));
     };

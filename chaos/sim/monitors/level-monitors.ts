@@ -21,14 +21,14 @@ export function watchLevels(truth: GroundTruth): Monitor {
   /** The newest grant from each granter to each boot. */
   const grants = new Map<string, SimFactOf<"grant-sent">>();
 
-  function readsHere(process: string): number {
+  function levelReadBy(process: string): number {
     return readsOf(truth.up.get(process)?.build ?? builds.old);
   }
 
   /** A level in the history up to a point that this process cannot read. Undefined: it can read all of them. */
   function unreadable(process: string, at: LogPoint): Raised | undefined {
     if (raised.length === 0) return undefined;
-    const reads = readsHere(process);
+    const reads = levelReadBy(process);
     return raised.find(({ point, level }) => level > reads && chains.contains(at, point));
   }
 
@@ -39,7 +39,7 @@ export function watchLevels(truth: GroundTruth): Monitor {
     if (level === undefined) return;
     observations.add("level-checked");
     if (fact.type === "decided" && fact.verdict !== "permit") return;
-    const what = `${fact.process} lets something pass behind ${formatLink(level.point.link)}, which raised the level to ${level.level}: it reads ${readsHere(fact.process)}`;
+    const what = `${fact.process} lets something pass behind ${formatLink(level.point.link)}, which raised the level to ${level.level}: it reads ${levelReadBy(fact.process)}`;
     findings.add("level-kept", what, [level.fact, fact]);
   }
 
@@ -47,7 +47,7 @@ export function watchLevels(truth: GroundTruth): Monitor {
     if (!fact.leading || !truth.proven) return;
     const level = unreadable(fact.process, truth.head);
     if (level === undefined || level.point.link.epoch >= fact.epoch) return;
-    const what = `${fact.process} leads epoch ${fact.epoch} behind ${formatLink(level.point.link)}, which raised the level to ${level.level}: it reads ${readsHere(fact.process)}`;
+    const what = `${fact.process} leads epoch ${fact.epoch} behind ${formatLink(level.point.link)}, which raised the level to ${level.level}: it reads ${levelReadBy(fact.process)}`;
     findings.add("level-kept", what, [level.fact, fact]);
   }
 
@@ -55,7 +55,7 @@ export function watchLevels(truth: GroundTruth): Monitor {
     observations.add("finalization-checked");
     if (!truth.oneWriter) return;
     for (const node of truth.nodes.values()) {
-      if (!node.up || node.leaving !== null || readsHere(node.process) >= fact.level) continue;
+      if (!node.up || node.leaving !== null || levelReadBy(node.process) >= fact.level) continue;
       const grant = grants.get(keyOf(fact.process, node));
       if (grant === undefined || grant.at + grant.windowMs <= fact.at) continue;
       const what = `${fact.process} finalizes level ${fact.level}, and ${node.process}, which cannot read it, has a lease`;

@@ -125,7 +125,7 @@ export function watchConvergence(truth: GroundTruth, leaseTracker: LeaseTracker)
   };
 }
 
-type Asked = { readonly fact: SimFactOf<"receipt-asked">; completeAt: SimMs | null };
+type Requested = { readonly fact: SimFactOf<"receipt-asked">; completeAt: SimMs | null };
 
 /**
  * 26: a receipt requested long enough after the last fault is complete within W plus one commit.
@@ -136,12 +136,12 @@ type Asked = { readonly fact: SimFactOf<"receipt-asked">; completeAt: SimMs | nu
  */
 export function watchReceipts(truth: GroundTruth): Monitor {
   const { findings, options } = truth;
-  const asked = new Map<number, Asked>();
+  const requested = new Map<number, Requested>();
   const replayed: SimMs[] = [];
   const withinMs = (options.windowMaxMs * (1 + options.drift)) / (1 - options.drift) + 50 + commitMs;
 
   function checkEnd(end: SimFactOf<"run-over">): void {
-    for (const { fact, completeAt } of asked.values()) {
+    for (const { fact, completeAt } of requested.values()) {
       const dueAt = fact.at + withinMs;
       if (fact.wait === "none" || dueAt > end.at || fact.timeoutMs < withinMs) continue;
       truth.observations.add("receipt-after-faults");
@@ -162,13 +162,13 @@ export function watchReceipts(truth: GroundTruth): Monitor {
       "receipt-asked": (fact) => {
         // Earlier, the system may still be converging.
         if (truth.faultsOver !== null && fact.at - truth.faultsOver.at >= convergeWithinMs)
-          asked.set(fact.receipt, { fact, completeAt: null });
+          requested.set(fact.receipt, { fact, completeAt: null });
       },
       "receipt-answered": (fact) => {
-        const question = asked.get(fact.receipt);
+        const invoked = requested.get(fact.receipt);
         // A receipt that reports its event as lost is an answer, too.
-        if (question !== undefined && (fact.answer.complete || fact.answer.status === "lost"))
-          question.completeAt ??= fact.at;
+        if (invoked !== undefined && (fact.answer.complete || fact.answer.status === "lost"))
+          invoked.completeAt ??= fact.at;
       },
       "run-over": checkEnd,
     },

@@ -124,8 +124,8 @@ export const observations = {
 export class ObservationCounts {
   readonly counts = new Map<Observation, number>();
 
-  add(look: Observation, count = 1): void {
-    this.counts.set(look, (this.counts.get(look) ?? 0) + count);
+  add(observation: Observation, count = 1): void {
+    this.counts.set(observation, (this.counts.get(observation) ?? 0) + count);
   }
 }
 
@@ -139,14 +139,14 @@ export class TotalObservations {
 
   add(run: Iterable<readonly [Observation, number]>): void {
     this.seeds += 1;
-    for (const [look, count] of run) this.counts.set(look, (this.counts.get(look) ?? 0) + count);
+    for (const [observation, count] of run) this.counts.set(observation, (this.counts.get(observation) ?? 0) + count);
   }
 
   missing(): readonly Observation[] {
     if (this.seeds < seedsMin) return [];
-    return (Object.keys(observations) as Observation[]).filter((look) => {
-      const least = Math.floor((observations[look].in100 * this.seeds) / 100);
-      return (this.counts.get(look) ?? 0) < least;
+    return (Object.keys(observations) as Observation[]).filter((observation) => {
+      const least = Math.floor((observations[observation].in100 * this.seeds) / 100);
+      return (this.counts.get(observation) ?? 0) < least;
     });
   }
 }

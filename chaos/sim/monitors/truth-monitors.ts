@@ -22,7 +22,7 @@ import { seconds } from "./violation.ts";
  */
 export function watchReceiptTruth(truth: GroundTruth, leaseTracker: LeaseTracker): Monitor {
   const { chains, findings, observations } = truth;
-  const asked = new Map<number, SimFactOf<"receipt-asked">>();
+  const requested = new Map<number, SimFactOf<"receipt-asked">>();
   /** By command: the link of its event, according to its answer. */
   const made = new Map<string, Link>();
   /** By boot: the point that it last reported as enforced, and (`leftBy`) its last report in a history that it left. */
@@ -89,7 +89,7 @@ export function watchReceiptTruth(truth: GroundTruth, leaseTracker: LeaseTracker
   }
 
   function checkLost(fact: SimFactOf<"receipt-answered">): void {
-    const target = asked.get(fact.receipt)?.target;
+    const target = requested.get(fact.receipt)?.target;
     const link = target?.type === "command" ? made.get(target.commandId) : target?.link;
     const point = link && truth.find(link);
     if (point === undefined || !truth.proven || !chains.isAcknowledged(point) || !chains.contains(truth.head, point))
@@ -101,7 +101,7 @@ export function watchReceiptTruth(truth: GroundTruth, leaseTracker: LeaseTracker
     invariants: ["receipt-true"],
     before: {
       "receipt-asked": (fact) => {
-        asked.set(fact.receipt, fact);
+        requested.set(fact.receipt, fact);
       },
       paused: ({ process, at }) => {
         if (!pausedAt.has(process)) pausedAt.set(process, at);

@@ -3,26 +3,26 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { SimFact, SimFactOf } from "../../../chaos/sim/facts.ts";
 import type { PlannedFault } from "../../../chaos/sim/fault-plan.ts";
-import { type Stage, startFaults } from "../../../chaos/sim/faults.ts";
+import { type FaultContext, startFaults } from "../../../chaos/sim/faults.ts";
 import { type FaultKind, faultClasses, optionsOf } from "../../../chaos/sim/swarm.ts";
 import { World } from "../../../chaos/sim/world.ts";
 import { buildIdleCluster } from "./idle-cluster.ts";
 
 const kinds: readonly FaultKind[] = Object.values(faultClasses).flat();
 
-function stageOf(seed: number) {
+function setUp(seed: number) {
   const facts: SimFact[] = [];
   const world = new World({ seed, facts: (fact) => facts.push(fact), traceLinesMax: 1_000 });
   const options = optionsOf(seed);
   const cluster = buildIdleCluster(world, options);
   const infrastructure = [...world.processes.values()].filter(({ identity }) => identity.role !== "client");
-  const stage: Stage = {
+  const context: FaultContext = {
     ...{ actors: cluster.actors, options, infrastructure, clients: cluster.clients, rollout: { finalizing: "no" } },
     pick: (list, by) => list[Math.floor(by * list.length)],
   };
   for (const client of cluster.clients) client.start();
   world.run(2_000);
-  return { world, facts, stage };
+  return { world, facts, context };
 }
 
 const fault = (kind: FaultKind, more: Partial<PlannedFault> = {}): PlannedFault => ({
@@ -33,24 +33,24 @@ function ofType<Type extends SimFact["type"]>(facts: readonly SimFact[], type: T
   return facts.filter((fact): fact is SimFactOf<Type> => fact.type === type);
 }
 
-function assertRepaired({ world, stage }: ReturnType<typeof stageOf>): void {
+function assertRepaired({ world, context }: ReturnType<typeof setUp>): void {
   const all = [...world.processes.values()];
   assert.deepEqual(
     all.filter(({ status }) => status !== "running").map(({ name }) => name),
     [],
   );
   for (const from of all) for (const to of all) assert.ok(!world.network.isCut(from, to), `${from.name}>${to.name}`);
-  assert.ok(stage.actors.postgres.primary.isPrimary);
-  assert.equal(stage.actors.postgres.servers.filter((server) => server.isPrimary).length, 1);
-  assert.equal(stage.actors.postgres.synchronous, stage.options.synchronous);
+  assert.ok(context.actors.postgres.primary.isPrimary);
+  assert.equal(context.actors.postgres.servers.filter((server) => server.isPrimary).length, 1);
+  assert.equal(context.actors.postgres.synchronous, context.options.synchronous);
 }
 
 for (const kind of kinds) {
   test(`${kind} is reported, lasts for its duration and is repaired`, () => {
-    const setup = stageOf(11);
-    const { world, facts, stage } = setup;
+    const setup = setUp(11);
+    const { world, facts, context } = setup;
     const wall = new Map([...world.processes.values()].map((process) => [process, process.clock.wall() - world.now]));
-    const faults = startFaults(stage, [fault(kind)]);
+    const faults = startFaults(context, [fault(kind)]);
     world.run(12_000);
     assert.equal(faults.begun(), 1);
     const [began] = ofType(facts, "fault-began");
@@ -72,8 +72,8 @@ for (const kind of kinds) {
 
 test("faults of every kind at once, stopped half way, are repaired", () => {
   for (const seed of [1, 2, 3]) {
-    const setup = stageOf(seed);
-    const { world, facts, stage } = setup;
+    const setup = setUp(seed);
+    const { world, facts, context } = setup;
     const random = world.random("test");
     const plan = kinds.flatMap((kind, id) =>
       [0, 1].map((round) =>
@@ -83,7 +83,7 @@ test("faults of every kind at once, stopped half way, are repaired", () => {
         }),
       ),
     );
-    const faults = startFaults(stage, plan);
+    const faults = startFaults(context, plan);
     world.run(10_000);
     let healed = 0;
     faults.heal(() => {
