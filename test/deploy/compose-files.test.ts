@@ -1,4 +1,4 @@
-/** The files of the compose cluster fit each other, as far as that can be seen without starting it. */
+/** Configuration files of the compose cluster: they fit each other, as far as that shows without starting it. */
 import assert from "node:assert/strict";
 import { globSync, readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -23,8 +23,8 @@ const configured = Object.entries(services).flatMap(([name, service]) => {
   return file === undefined ? [] : [{ name, file: file.replace("./", ""), secrets, env: service.environment ?? {} }];
 });
 
-/** Who is handed which secrets, as make-secrets.sh has it. */
-const handed = new Map(
+/** The secrets that make-secrets.sh gives each service. */
+const secretsOf = new Map(
   [...read("deploy/init/make-secrets.sh").matchAll(/^ {2}hand (\S+) \S+ (.+)$/gm)].map(
     ([, service = "", names = ""]) => [service, names.split(" ")],
   ),
@@ -48,8 +48,10 @@ function load({ file, secrets, env }: (typeof configured)[number]) {
     env,
     readFile(path) {
       const name = path.replace("/run/secrets/", "");
-      const text = handed.get(secrets ?? "")?.includes(name) === true ? contents[name] : undefined;
-      return text === undefined ? { ok: false, reason: "nobody hands it over" } : { ok: true, text, mode: 0o400 };
+      const text = secretsOf.get(secrets ?? "")?.includes(name) === true ? contents[name] : undefined;
+      return text === undefined
+        ? { ok: false, reason: "make-secrets.sh does not provide it" }
+        : { ok: true, text, mode: 0o400 };
     },
   });
 }
@@ -61,7 +63,7 @@ function configOf(name: string): Config {
   return loaded.config;
 }
 
-test("every service with a configuration is here", () => {
+test("every service with a configuration is covered", () => {
   assert.deepEqual(
     configured.map(({ name }) => name),
     ["proxy-1", "proxy-2", "authenticate", "broker-1", "broker-2"],
@@ -69,7 +71,7 @@ test("every service with a configuration is here", () => {
 });
 
 for (const service of configured) {
-  test(`${service.name}'s configuration is valid, and names only secrets that it is handed`, () => {
+  test(`${service.name}'s configuration is valid, and names only secrets that the service receives`, () => {
     const loaded = load(service);
     assert.ok(loaded.ok, loaded.ok ? "" : loaded.problems.map(formatProblem).join("\n"));
     const expected = service.name.startsWith("proxy") ? ["insecure_server", "metrics_address"] : [];
@@ -90,13 +92,13 @@ test("brokers have different names, regions and addresses, and know each other",
   );
 });
 
-test("both regions have a proxy, and both decide the same", () => {
+test("both regions have a proxy, and their routes are the same", () => {
   const [one, two] = [configOf("proxy-1"), configOf("proxy-2")];
   assert.deepEqual([one.region, two.region], ["region-a", "region-b"]);
   assert.deepEqual(one.routes, two.routes);
 });
 
-test("sign-in may send people back to the hosts of the proxies' routes, and everybody means the same people", () => {
+test("sign-in accepts the hosts of the proxies' routes, and all services use one identity provider", () => {
   const [proxy, authenticate, broker] = [configOf("proxy-1"), configOf("authenticate"), configOf("broker-1")];
   const hosts = ({ routes }: Config): readonly string[] => routes.map(({ from }) => from.origin);
   assert.deepEqual(hosts(authenticate), hosts(proxy));
@@ -108,7 +110,7 @@ test("sign-in may send people back to the hosts of the proxies' routes, and ever
   assert.equal(proxy.idp?.clientSecret, "", "a proxy has no client secret");
 });
 
-test("the image's health check asks where a service answers when nothing is said", () => {
+test("the image's health check uses the default metrics port of every service", () => {
   for (const { name } of configured) assert.equal(configOf(name).metricsAddress?.port, 9902, name);
 });
 
@@ -118,7 +120,7 @@ test("one port is published, on loopback", () => {
   assert.match(ports[0] ?? "", /^127\.0\.0\.1:/);
 });
 
-test("no image but ours and the four that are everywhere", () => {
+test("the only images are Cardea's and four common ones", () => {
   const images = Object.values(services).map(({ image }) => image);
   const bases = [
     ...globSync(["Dockerfile", "deploy/*/Dockerfile"], { cwd: new URL("../..", import.meta.url).pathname }),
@@ -129,7 +131,7 @@ test("no image but ours and the four that are everywhere", () => {
   assert.deepEqual(foreign.sort(), ["debian:trixie-slim", "nats:2.10", "node:26-slim", "postgres:17"]);
 });
 
-test("nothing secret is in these files", () => {
+test("these files contain no secret", () => {
   const root = new URL("../..", import.meta.url).pathname;
   const files = [...globSync("deploy/**/*", { cwd: root }), "docker-compose.yml", "Dockerfile"].filter((file) =>
     /\.\w+$|Dockerfile$/.test(file),

@@ -5,9 +5,9 @@ import { TemporaryFolder } from "../support/child.ts";
 import { findHaproxy } from "../support/haproxy.ts";
 import { restartAll, startLoad, startPair, unexpected } from "./rolling.ts";
 
-const skip = findHaproxy() === undefined ? "no HAProxy on this machine" : false;
+const skip = findHaproxy() === undefined ? "HAProxy is not installed" : false;
 
-test("a rolling restart behind HAProxy that passes TLS on fails no request, over HTTP/1.1, HTTP/2 and gRPC", {
+test("a rolling restart behind an HAProxy that passes TLS through fails no request, over HTTP/1.1, HTTP/2 and gRPC", {
   skip,
 }, async (t) => {
   using folder = new TemporaryFolder("haproxy");
@@ -15,6 +15,6 @@ test("a rolling restart behind HAProxy that passes TLS on fails no request, over
   const load = startLoad(t, pair);
   await restartAll(pair, load);
   await load.stop();
-  t.diagnostic(`answered ${JSON.stringify(load.answered)}, asked elsewhere ${load.moved}`);
+  t.diagnostic(`answered ${JSON.stringify(load.answered)}, sent again elsewhere ${load.moved}`);
   assert.deepEqual(unexpected(pair, load), []);
 });

@@ -22,7 +22,7 @@ const section = page.slice(page.indexOf("### Health checks and routes that deny"
 const blocks = (language: string): readonly string[] =>
   [...section.matchAll(new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, "gs"))].map((match) => match[1] ?? "");
 
-/** A proxy as a balancer sees it. */
+/** A proxy as a balancer sees it: it responds only to health checks and names itself. */
 async function startProxy(t: TestContext, name: string) {
   const state = { ready: true, all: true };
   const server = createServer((request, response) => {
@@ -39,8 +39,8 @@ async function startProxy(t: TestContext, name: string) {
   return { state, port: (server.address() as AddressInfo).port };
 }
 
-test("HAProxy keeps a node that is cut off out, and uses it when no other node serves all routes", {
-  skip: findHaproxy() === undefined ? "no HAProxy on this machine" : false,
+test("HAProxy leaves out a node without a lease, and uses it when no other node serves all routes", {
+  skip: findHaproxy() === undefined ? "HAProxy is not installed" : false,
 }, async (t) => {
   using folder = new TemporaryFolder("haproxy");
   const [one, two] = [await startProxy(t, "one"), await startProxy(t, "two")];
@@ -61,17 +61,17 @@ test("HAProxy keeps a node that is cut off out, and uses it when no other node s
     for (let n = 0; n < 4; n++) texts.push(await (await fetch(`http://127.0.0.1:${port}/`)).text());
     return [...new Set(texts)].sort().join();
   };
-  await waitFor("both to serve", async () => (await answers()) === "one,two");
+  await waitFor("both nodes to serve", async () => (await answers()) === "one,two");
   one.state.all = false;
-  await waitFor("the whole node alone to serve", async () => (await answers()) === "two");
+  await waitFor("only the node that serves all routes to serve", async () => (await answers()) === "two");
   two.state.all = false;
-  await waitFor("both to serve what they can", async () => (await answers()) === "one,two");
+  await waitFor("both nodes to serve what they can", async () => (await answers()) === "one,two");
   two.state.ready = false;
-  await waitFor("the node that is ready to serve", async () => (await answers()) === "one");
+  await waitFor("only the ready node to serve", async () => (await answers()) === "one");
 });
 
 test("nginx accepts the settings", {
-  skip: findNginx() === undefined ? "no nginx on this machine" : false,
+  skip: findNginx() === undefined ? "nginx is not installed" : false,
 }, () => {
   using folder = new TemporaryFolder("nginx");
   const [config = assert.fail("no nginx block")] = blocks("nginx");
@@ -81,7 +81,7 @@ test("nginx accepts the settings", {
   assert.doesNotMatch(config, /http_503 .*non_idempotent|non_idempotent .*http_503/);
 });
 
-test("the settings for Kubernetes and Envoy parse, and ask for all routes", () => {
+test("the settings for Kubernetes and Envoy parse, and check all routes", () => {
   const [probe, envoy] = blocks("yaml").map((text) => parse(text));
   assert.equal(probe.readinessProbe.httpGet.path, "/readyz?routes=all");
   assert.equal(probe.livenessProbe.httpGet.path, "/healthz");

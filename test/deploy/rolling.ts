@@ -1,6 +1,6 @@
 /**
- * Two proxies that are restarted one after the other behind a real balancer, and callers that count what failed:
- * HTTP/1.1 with connections that are kept, HTTP/2, and gRPC. Everything is a process of its own but the callers and the
+ * Rolling restart: two proxies that are restarted one after the other behind a real balancer, and callers that count
+ * failures over HTTP/1.1 with persistent connections, HTTP/2 and gRPC.
  * services behind.
  */
 import assert from "node:assert/strict";
@@ -34,12 +34,12 @@ const hosts = ["app.example", "grpc.example"] as const;
 export type Pair = Readonly<{
   proxies: readonly Member[];
   start(of: Member): Promise<void>;
-  /** Where the balancer listens. */
+  /** The port of the balancer. */
   port: number;
   ca: string;
 }>;
 
-/** @param more keys of the proxies' configuration */
+/** @param more further keys of the proxies' configuration */
 export async function startPair(
   t: TestContext,
   folder: TemporaryFolder,
@@ -152,14 +152,14 @@ async function startGrpc(t: TestContext): Promise<number> {
 
 export type Load = {
   answered: Record<"http1" | "http2" | "grpc", number>;
-  /** Requests that the other side said it had not looked at, and that went to another connection. */
+  /** Requests that the other side refused unprocessed, and that were sent again on another connection. */
   moved: number;
   readonly failures: string[];
   stop(): Promise<void>;
 };
 
 const callersOfEach = 4;
-/** Longer than any answer takes that is still to come. */
+/** Longer than any response takes that still arrives. */
 const answerMsMax = 20_000;
 
 export function startLoad(t: TestContext, { port, ca }: Pick<Pair, "port" | "ca">): Load {
@@ -178,7 +178,7 @@ export function startLoad(t: TestContext, { port, ca }: Pick<Pair, "port" | "ca"
   const until = async (ask: () => Promise<void>, end: () => void, kind: string): Promise<void> => {
     while (!stopped) {
       await ask().catch((error: unknown) => void load.failures.push(`${kind}: ${error}`));
-      await new Promise((resolve) => setImmediate(resolve)); // a failure of ours takes no time
+      await new Promise((resolve) => setImmediate(resolve)); // yields, because a failure may take no time at all
     }
     end();
   };
@@ -222,8 +222,8 @@ export function startLoad(t: TestContext, { port, ca }: Pick<Pair, "port" | "ca"
 type Answer = Readonly<{ status: number; body: string; grpcStatus: string }>;
 
 /**
- * Keeps one connection, and heeds GOAWAY: what it says was not looked at is asked again on another one (RFC 9113 §6.8,
- * §8.7).
+ * Keeps one connection and obeys GOAWAY: a request that the other side refused unprocessed is sent again on another
+ * connection (RFC 9113 §6.8, §8.7).
  */
 class Http2Caller {
   #session: ClientHttp2Session | undefined;
@@ -274,18 +274,18 @@ async function answerOf(stream: ClientHttp2Stream, body: string | Buffer): Promi
     grpcStatus = String(trailers["grpc-status"] ?? "");
   });
   stream.setTimeout(answerMsMax, () => stream.close(constants.NGHTTP2_CANCEL));
-  if (body.length > 0) stream.end(body); // a GET has ended already
+  if (body.length > 0) stream.end(body); // a GET has no body to send
   const received = Buffer.concat(await stream.toArray()).toString();
-  if (status === 0) throw new Error(`no answer, code ${stream.rstCode}`);
+  if (status === 0) throw new Error(`no response, code ${stream.rstCode}`);
   return { status, body: received, grpcStatus };
 }
 
-/** Restarts each proxy in turn while the load goes on. */
+/** Restarts each proxy in turn under load. */
 export async function restartAll({ proxies, start }: Pair, load: Load): Promise<void> {
-  const answersOfAll = (more: number): Promise<boolean> => {
+  const responsesOfAll = (more: number): Promise<boolean> => {
     const before = { ...load.answered };
     return waitFor(
-      "each kind of caller to be answered",
+      "each kind of caller to get responses",
       () => (["http1", "http2", "grpc"] as const).every((kind) => load.answered[kind] >= before[kind] + more),
       patience,
     ).catch((error: unknown) => {
@@ -293,20 +293,20 @@ export async function restartAll({ proxies, start }: Pair, load: Load): Promise<
     });
   };
   for (const proxy of proxies) {
-    await answersOfAll(30);
+    await responsesOfAll(30);
     const ended = proxy.child?.end("SIGTERM", { withinMs: 60_000 });
-    await waitFor("it to say that it is not ready", async () => !(await isReady(proxy)), patience);
-    await answersOfAll(30);
+    await waitFor("the proxy to report that it is not ready", async () => !(await isReady(proxy)), patience);
+    await responsesOfAll(30);
     assert.equal((await ended)?.code, 0);
-    await answersOfAll(30);
+    await responsesOfAll(30);
     await start(proxy);
   }
-  await answersOfAll(30);
+  await responsesOfAll(30);
 }
 
 /**
- * A process that the machine did not let run permits nothing for a moment: that is promised, and not what is asked
- * here.
+ * The failures, without those that are expected after a process got no CPU for a while. It then permits nothing for a
+ * moment, as promised; that is not under test here.
  */
 export function unexpected({ proxies }: Pair, { failures }: Load): readonly string[] {
   const paused = proxies.some(({ child }) => child?.log().includes("did not run"));

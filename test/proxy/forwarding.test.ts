@@ -532,9 +532,9 @@ describe("failures", () => {
     const headers = { host: "app.localhost", cookie: cookieOf(1), "transfer-encoding": "chunked" };
     const sent = request({ port: rig.port, host: "127.0.0.1", method: "POST", headers });
     sent.on("error", () => {});
-    const answered = once(sent, "response");
+    const response = once(sent, "response");
     const trickle = setInterval(() => sent.write("x"), 20); // never idle, and never complete
-    const [res] = await answered;
+    const [res] = await response;
     clearInterval(trickle);
     sent.destroy();
     assert.equal(res.statusCode, 408, "the proxy waits for the caller, not for the upstream");

@@ -49,7 +49,11 @@ const served = {
   chat: method("Chat", true, true),
 };
 /** `missing` is a method that the server does not implement. */
-const asked = { ...served, missing: method("Missing", false, false), missingChat: method("MissingChat", true, true) };
+const clientMethods = {
+  ...served,
+  missing: method("Missing", false, false),
+  missingChat: method("MissingChat", true, true),
+};
 
 type Callback = (error: ServiceError | null, reply?: Buffer) => void;
 type Unary = (message: Buffer, metadata: Metadata, options: CallOptions, callback: Callback) => ClientUnaryCall;
@@ -246,7 +250,7 @@ for (const secure of [false, true])
       await rig.apply(signedIn(1));
       const shown: ChannelCredentials =
         root === null ? credentials.createInsecure() : credentials.createSsl(Buffer.from(root.pem));
-      const Connecting = makeGenericClientConstructor(asked as unknown as ServiceDefinition, "test.Echo");
+      const Connecting = makeGenericClientConstructor(clientMethods as unknown as ServiceDefinition, "test.Echo");
       client = new Connecting(`127.0.0.1:${rig.port}`, shown, {
         "grpc.default_authority": "app.localhost",
         ...(secure ? { "grpc.ssl_target_name_override": "app.localhost" } : {}),

@@ -314,16 +314,16 @@ describe("X-Forwarded-For", () => {
     assert.deepEqual(forwarded("6.6.6.6", { skipXffAppend: true }), []);
   });
   test("comes with X-Envoy-External-Address, the caller's address by the same count, never the caller's own claim", () => {
-    const told = (sent: readonly string[], parts: Parts = {}) =>
+    const addressOf = (sent: readonly string[], parts: Parts = {}) =>
       values(upstream(sent, parts), "x-envoy-external-address");
     const chain = ["X-Forwarded-For", "6.6.6.6, 1.1.1.1, 2.2.2.2"];
-    assert.deepEqual(told([]), ["192.0.2.1"]);
-    assert.deepEqual(told([...chain, "X-Envoy-External-Address", "6.6.6.6"]), ["192.0.2.1"]);
-    assert.deepEqual(told(chain, { config: { xffNumTrustedHops: 2 } }), ["1.1.1.1"]);
-    assert.deepEqual(told(chain, { config: { xffNumTrustedHops: 2, skipXffAppend: true } }), ["1.1.1.1"]);
-    assert.deepEqual(told(["X-Forwarded-For", "6.6.6.6"], { config: { xffNumTrustedHops: 2 } }), ["192.0.2.1"]);
-    assert.deepEqual(told(["Connection", "X-Envoy-External-Address"]), ["192.0.2.1"]);
-    assert.deepEqual(told([], { route: { removeRequestHeaders: ["X-Envoy-External-Address"] } }), []);
+    assert.deepEqual(addressOf([]), ["192.0.2.1"]);
+    assert.deepEqual(addressOf([...chain, "X-Envoy-External-Address", "6.6.6.6"]), ["192.0.2.1"]);
+    assert.deepEqual(addressOf(chain, { config: { xffNumTrustedHops: 2 } }), ["1.1.1.1"]);
+    assert.deepEqual(addressOf(chain, { config: { xffNumTrustedHops: 2, skipXffAppend: true } }), ["1.1.1.1"]);
+    assert.deepEqual(addressOf(["X-Forwarded-For", "6.6.6.6"], { config: { xffNumTrustedHops: 2 } }), ["192.0.2.1"]);
+    assert.deepEqual(addressOf(["Connection", "X-Envoy-External-Address"]), ["192.0.2.1"]);
+    assert.deepEqual(addressOf([], { route: { removeRequestHeaders: ["X-Envoy-External-Address"] } }), []);
   });
   test("yields the caller's address only as far as proxies are trusted", () => {
     assert.equal(callerAddress("1.1.1.1", "192.0.2.1", 0), "192.0.2.1");

@@ -358,10 +358,10 @@ describe("the gateway to a remote authenticate service", () => {
     assert.equal((await rig.request({ host })).status, 503);
     assert.equal(service.seen.length, 1);
     await service.close();
-    const gone = await rig.request({ host, headers: { accept: "text/html" } });
-    assert.equal(gone.status, 503);
-    assert.match(gone.body, /<html>/);
-    assert.ok(!gone.body.includes(String(service.port)));
+    const unreachable = await rig.request({ host, headers: { accept: "text/html" } });
+    assert.equal(unreachable.status, 503);
+    assert.match(unreachable.body, /<html>/);
+    assert.ok(!unreachable.body.includes(String(service.port)));
   });
 });
 

@@ -244,7 +244,7 @@ describe("the access log", () => {
         routeTo(port),
       ],
     });
-    const said = async (options: Parameters<Rig["request"]>[0]) => {
+    const loggedAs = async (options: Parameters<Rig["request"]>[0]) => {
       const before = lines.length;
       await rig.request(options);
       await waitFor("the line", () => lines.length > before);
@@ -252,13 +252,13 @@ describe("the access log", () => {
       assert.ok(Number(line["size"]) > 0 || line["response-code"] === 302);
       return [line["response-code"], line["response-code-details"], line["failure"]];
     };
-    assert.deepEqual(await said({}), [302, "ext_authz_denied", "no-session"]);
-    assert.deepEqual(await said({ host: "none.localhost" }), [404, "route_not_found", "no-route"]);
-    assert.deepEqual(await said({ host: "fixed.localhost" }), [200, "direct_response", undefined]);
+    assert.deepEqual(await loggedAs({}), [302, "ext_authz_denied", "no-session"]);
+    assert.deepEqual(await loggedAs({ host: "none.localhost" }), [404, "route_not_found", "no-route"]);
+    assert.deepEqual(await loggedAs({ host: "fixed.localhost" }), [200, "direct_response", undefined]);
     const unreachable = "upstream_reset_before_response_started{connection_failure}";
-    assert.deepEqual(await said({ host: "gone.localhost" }), [503, unreachable, "upstream-unreachable"]);
+    assert.deepEqual(await loggedAs({ host: "gone.localhost" }), [503, unreachable, "upstream-unreachable"]);
     rig.lease.overdueMs = 1e9;
-    assert.deepEqual(await said({ session: 1 }), [503, "ext_authz_error", "lease"]);
+    assert.deepEqual(await loggedAs({ session: 1 }), [503, "ext_authz_error", "lease"]);
   });
 
   test("leaves out probes, unless it is configured to have them", async () => {

@@ -47,7 +47,7 @@ type Open = Readonly<{ status: number; ended: () => boolean }>;
 function open(rig: Rig, session: number): Promise<Open> {
   return new Promise((resolve, reject) => {
     const headers = { host: "app.localhost", cookie: cookieOf(session) };
-    const asked = request({ port: rig.port, host: "127.0.0.1", agent: false, headers }, (res) => {
+    const req = request({ port: rig.port, host: "127.0.0.1", agent: false, headers }, (res) => {
       let ended = false;
       res.on("close", () => {
         ended = true;
@@ -56,8 +56,8 @@ function open(rig: Rig, session: number): Promise<Open> {
       res.resume();
       resolve({ status: res.statusCode ?? 0, ended: () => ended });
     });
-    asked.on("error", reject);
-    asked.end();
+    req.on("error", reject);
+    req.end();
   });
 }
 

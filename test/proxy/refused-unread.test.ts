@@ -287,7 +287,7 @@ test("an upstream that closes its connections under load fails no call and proce
     session.on("stream", (stream: ServerHttp2Stream) => {
       if (++streams === 20) {
         farewells++;
-        session.close(); // GOAWAY with this stream as the last; later requests that are already on their way are dropped unread
+        session.close(); // GOAWAY with this stream as the last; later requests in transit are dropped unread
       }
       stream.on("error", () => {});
       let body = "";

@@ -79,16 +79,16 @@ test("text outside ASCII is sent as UTF-8: unchanged in headers, percent-encoded
     `prefix: /inside, prefix_rewrite: "/café", ${to}, ${publicRoute}`,
     `prefix: /denied, ${to}, policy: {deny: {and: [{accept: true}]}}`,
   );
-  const said = async (path: string): Promise<unknown[]> => {
+  const linesAt = async (path: string): Promise<unknown[]> => {
     const { status, headers } = await rig.request({ path, headers: { accept: "application/json" } });
     const { location, "x-says": says } = headers;
     return [status, location ?? (typeof says === "string" ? Buffer.from(says, "latin1").toString() : says)];
   };
-  assert.deepEqual(await said("/fixed"), [200, "10 €"]);
-  assert.deepEqual(await said("/moved"), [301, "http://app.localhost/caf%C3%A9"]);
-  assert.deepEqual(await said("/parts/x"), [301, "http://app.localhost/caf%C3%A9/x"]);
-  assert.deepEqual(await said("/denied"), [403, "10 €"]);
-  assert.deepEqual(await said("/inside/x"), [200, "10 €"]);
+  assert.deepEqual(await linesAt("/fixed"), [200, "10 €"]);
+  assert.deepEqual(await linesAt("/moved"), [301, "http://app.localhost/caf%C3%A9"]);
+  assert.deepEqual(await linesAt("/parts/x"), [301, "http://app.localhost/caf%C3%A9/x"]);
+  assert.deepEqual(await linesAt("/denied"), [403, "10 €"]);
+  assert.deepEqual(await linesAt("/inside/x"), [200, "10 €"]);
   assert.equal(server.seen.at(-1)?.url, "/caf%C3%A9/x");
 });
 

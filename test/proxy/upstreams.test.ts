@@ -147,14 +147,14 @@ describe("health checks", () => {
       socket.on("data", (bytes) => socket.write(bytes.toString("latin1") === "PING\r\n" ? "+PONG\r\n" : "-ERR\r\n"));
     });
     const silent = await startTalking(() => {});
-    const gone = await freePort();
+    const closedPort = await freePort();
     const states = async (rig: Rig, ports: readonly number[]) =>
       Promise.all(ports.map((port) => metric(rig, "cardea_proxy_upstream_healthy", upstreamOf(port))));
     const settled = (rig: Rig, ports: readonly number[], expected: readonly number[]) =>
       waitFor(`health to be ${expected}`, async () => String(await states(rig, ports)) === String(expected));
 
-    const connecting = await startTo([silent, gone], check("tcp_health_check: {}"));
-    await settled(connecting, [silent, gone], [1, 0]);
+    const connecting = await startTo([silent, closedPort], check("tcp_health_check: {}"));
+    await settled(connecting, [silent, closedPort], [1, 0]);
     const ping = Buffer.from("PING\r\n").toString("hex");
     const pong = Buffer.from("PONG").toString("hex");
     const speaking = await startTo(
@@ -199,11 +199,11 @@ describe("health checks", () => {
   });
 
   test("no healthy upstream and no panic threshold: 503 with the reason", async () => {
-    const gone = await freePort();
-    const rig = await startTo([gone], `${check("tcp_health_check: {}")}    healthy_panic_threshold: 0\n`);
+    const closedPort = await freePort();
+    const rig = await startTo([closedPort], `${check("tcp_health_check: {}")}    healthy_panic_threshold: 0\n`);
     await waitFor(
       "the upstream to be left out",
-      async () => (await metric(rig, "cardea_proxy_upstream_healthy", upstreamOf(gone))) === 0,
+      async () => (await metric(rig, "cardea_proxy_upstream_healthy", upstreamOf(closedPort))) === 0,
     );
     const answer = await rig.request({ headers: { accept: "application/json" } });
     assert.deepEqual([answer.status, JSON.parse(answer.body).statusText], [503, "No healthy upstream"]);
@@ -275,8 +275,8 @@ describe("outlier detection", () => {
 describe("an upstream that cannot be reached", () => {
   test("is replaced by another one, once, whatever the method, because nothing was sent", async () => {
     const [server] = (await startServers(1)) as [Upstream];
-    const gone = [await freePort(), await freePort()];
-    const rig = await startTo([gone[0] as number, server.port], "");
+    const closedPort = [await freePort(), await freePort()];
+    const rig = await startTo([closedPort[0] as number, server.port], "");
     for (const method of ["GET", "POST", "GET", "POST"]) {
       const answer = await rig.request({ method, body: method === "POST" ? "hello" : "" });
       assert.equal(answer.status, 200);
@@ -284,11 +284,11 @@ describe("an upstream that cannot be reached", () => {
       assert.deepEqual(valuesOf(JSON.parse(answer.body).rawHeaders, "host"), [`127.0.0.1:${server.port}`]);
     }
     assert.equal(server.seen.length, 4);
-    const lost = await startTo([...gone, server.port], "");
+    const lost = await startTo([...closedPort, server.port], "");
     const statuses: number[] = [];
     for (let i = 0; i < 3; i++) statuses.push((await lost.request({})).status);
     assert.ok(statuses.includes(503) || statuses.includes(200));
-    const alone = await startTo([gone[0] as number], "");
+    const alone = await startTo([closedPort[0] as number], "");
     assert.equal((await alone.request({})).status, 503);
   });
   test("is not replaced with max_retries 0", async () => {

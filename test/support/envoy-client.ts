@@ -101,23 +101,27 @@ export class EnvoyClient {
   ): Promise<Checked> {
     const metadata = new Metadata();
     for (const [name, value] of Object.entries(how.metadata ?? {})) metadata.add(name, value);
-    const asked = {
+    const call = {
       path: "/envoy.service.auth.v3.Authorization/Check",
-      asked: "CheckRequest",
-      answer: "CheckResponse",
+      requestType: "CheckRequest",
+      responseType: "CheckResponse",
     };
-    return this.#call(asked, attributes === null ? {} : { attributes }, { ...how, metadata }) as Promise<Checked>;
+    return this.#call(call, attributes === null ? {} : { attributes }, { ...how, metadata }) as Promise<Checked>;
   }
 
   /** @returns 1: serving; 2: not serving */
   async health(): Promise<number> {
-    const asked = { path: "/grpc.health.v1.Health/Check", asked: "HealthCheckRequest", answer: "HealthCheckResponse" };
-    const { status } = (await this.#call(asked, { service: "" }, { metadata: new Metadata() })) as { status: number };
+    const call = {
+      path: "/grpc.health.v1.Health/Check",
+      requestType: "HealthCheckRequest",
+      responseType: "HealthCheckResponse",
+    };
+    const { status } = (await this.#call(call, { service: "" }, { metadata: new Metadata() })) as { status: number };
     return status;
   }
 
   #call(
-    { path, asked, answer }: Readonly<{ path: string; asked: string; answer: string }>,
+    { path, requestType, responseType }: Readonly<{ path: string; requestType: string; responseType: string }>,
     body: object,
     {
       metadata,
@@ -125,12 +129,12 @@ export class EnvoyClient {
       called,
     }: Readonly<{ metadata: Metadata; options?: CallOptions; called?: (call: ClientUnaryCall) => void }>,
   ): Promise<unknown> {
-    const [askedType, answerType] = [root.lookupType(asked), root.lookupType(answer)];
+    const [request, response] = [root.lookupType(requestType), root.lookupType(responseType)];
     return new Promise((resolve, reject) => {
       const call = this.#client.makeUnaryRequest(
         path,
-        (value: object) => Buffer.from(askedType.encode(askedType.fromObject(value)).finish()),
-        (bytes: Buffer) => answerType.toObject(answerType.decode(bytes), { defaults: false, arrays: true }),
+        (value: object) => Buffer.from(request.encode(request.fromObject(value)).finish()),
+        (bytes: Buffer) => response.toObject(response.decode(bytes), { defaults: false, arrays: true }),
         body,
         metadata,
         options ?? {},

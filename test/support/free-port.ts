@@ -54,7 +54,7 @@ export async function onFreePort<T>(start: (port: number) => Promise<T>): Promis
 /** @returns false when a live test process already has the port, this one included */
 function take(port: number): boolean {
   const file = join(given, String(port));
-  for (let look = 0; look < 2; look++) {
+  for (let attempt = 0; attempt < 2; attempt++) {
     try {
       mkdirSync(given, { recursive: true });
       writeFileSync(file, String(process.pid), { flag: "wx" });

@@ -9,10 +9,10 @@
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-const made = String.raw`(?:new (?:Map|Set|LRUCache|GenerationalCache)\b|growingCache\b|\[\](?=[;,\s)]|$))`;
-const field = new RegExp(String.raw`^  (?:static |readonly )*(#?\w+)(?:\??: [^=]+)? = (?:.*\W)?${made}`);
-const fieldInConstructor = new RegExp(String.raw`^\s+this\.(#?\w+) = ${made}`);
-const variable = new RegExp(String.raw`^(\s*)(?:export )?(?:const|let) (\w+)(?:: [^=]+)? =\s*${made}`);
+const creation = String.raw`(?:new (?:Map|Set|LRUCache|GenerationalCache)\b|growingCache\b|\[\](?=[;,\s)]|$))`;
+const field = new RegExp(String.raw`^  (?:static |readonly )*(#?\w+)(?:\??: [^=]+)? = (?:.*\W)?${creation}`);
+const fieldInConstructor = new RegExp(String.raw`^\s+this\.(#?\w+) = ${creation}`);
+const variable = new RegExp(String.raw`^(\s*)(?:export )?(?:const|let) (\w+)(?:: [^=]+)? =\s*${creation}`);
 /** A property of an object that a function creates. */
 const property =
   /^\s+(\w+): (?:(?:new LRUCache|new GenerationalCache|growingCache)\b|new (?:Map|Set)(?:<.*>)?\(\))|\{ (\w+): new LRUCache\b/;
@@ -57,13 +57,13 @@ function isAddedTo(name: string, lines: readonly string[], at: number): boolean 
 function isAddedToLater(
   name: string,
   lines: readonly string[],
-  made: Readonly<{ at: number; indent: number }>,
+  creation: Readonly<{ at: number; indent: number }>,
 ): boolean {
   const adds = addsTo("", name);
-  for (let i = made.at + 1; i < lines.length; i++) {
+  for (let i = creation.at + 1; i < lines.length; i++) {
     const line = lines[i] ?? "";
-    if (made.indent > 0 && line.trim() !== "" && indentOf(line) < made.indent) return false;
-    if (adds.test(line) && isInNestedFunction(lines, i, made)) return true;
+    if (creation.indent > 0 && line.trim() !== "" && indentOf(line) < creation.indent) return false;
+    if (adds.test(line) && isInNestedFunction(lines, i, creation)) return true;
   }
   return false;
 }
@@ -72,10 +72,10 @@ function isAddedToLater(
 function isInNestedFunction(
   lines: readonly string[],
   at: number,
-  made: Readonly<{ at: number; indent: number }>,
+  creation: Readonly<{ at: number; indent: number }>,
 ): boolean {
   let level = Number.POSITIVE_INFINITY;
-  for (let i = at; i > made.at && level > made.indent; i--) {
+  for (let i = at; i > creation.at && level > creation.indent; i--) {
     const line = lines[i] ?? "";
     if (line.trim() === "" || indentOf(line) >= level) continue;
     level = indentOf(line);

@@ -92,10 +92,10 @@ function whyNoExec(user: KubernetesUser | undefined, path: string, protocol: str
 /** Authenticates, then impersonates. Each line of a repeated group header is one group. */
 function userOf(req: IncomingMessage, tokens: ReadonlySet<string>): KubernetesUser | undefined {
   const values = (name: string): string[] => {
-    const found: string[] = [];
+    const groups: string[] = [];
     for (let i = 0; i < req.rawHeaders.length; i += 2)
-      if (req.rawHeaders[i]?.toLowerCase() === name) found.push(req.rawHeaders[i + 1] ?? "");
-    return found;
+      if (req.rawHeaders[i]?.toLowerCase() === name) groups.push(req.rawHeaders[i + 1] ?? "");
+    return groups;
   };
   const [authorization = "", ...more] = values("authorization");
   if (more.length > 0 || !tokens.has(authorization.replace(/^Bearer /, ""))) return undefined;

@@ -71,8 +71,8 @@ export async function isComplete(monitors: readonly Readonly<{ host: string; por
     const { meta_cluster: meta } = (await response.json()) as {
       meta_cluster?: { replicas?: readonly { current?: boolean; offline?: boolean }[] };
     };
-    const heard = (meta?.replicas ?? []).filter(({ current, offline }) => current === true && offline !== true);
-    if (heard.length === monitors.length - 1) return true;
+    const current = (meta?.replicas ?? []).filter(({ current, offline }) => current === true && offline !== true);
+    if (current.length === monitors.length - 1) return true;
   }
   return false;
 }

@@ -70,9 +70,9 @@ export async function startPebble(
   try {
     await waitFor("the authority to answer", () => fetchText(directory, root.pem), { withinMs: 30_000 });
   } catch (error) {
-    const said = authority.log() + names.log();
+    const logs = authority.log() + names.log();
     await stop();
-    throw new Error(`Pebble did not start:\n${said}`, { cause: error });
+    throw new Error(`Pebble did not start:\n${logs}`, { cause: error });
   }
   return {
     directory,
@@ -84,7 +84,7 @@ export async function startPebble(
 
 function fetchText(url: URL, ca: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const asked = request(url, { ca, agent: false }, (res) => {
+    const req = request(url, { ca, agent: false }, (res) => {
       let text = "";
       res.setEncoding("utf8");
       res.on("data", (part: string) => {
@@ -92,7 +92,7 @@ function fetchText(url: URL, ca: string): Promise<string> {
       });
       res.on("end", () => (res.statusCode === 200 ? resolve(text) : reject(new Error(`${res.statusCode}`))));
     });
-    asked.on("error", reject);
-    asked.end();
+    req.on("error", reject);
+    req.end();
   });
 }

@@ -48,7 +48,7 @@ export async function startArchivedPostgres(): Promise<ArchivedPostgres> {
   if (user !== undefined) for (const path of [folder.path, archive]) chownSync(path, user.uid, user.gid);
   const archiving = { archive_mode: "on", archive_command: `test ! -f ${archive}/%f && cp %p ${archive}/%f` };
   const server = await startPostgres({ settings: archiving });
-  const ask = (text: string, at = server.connectionString()) =>
+  const query = (text: string, at = server.connectionString()) =>
     withClient(at, async (c) => (await c.query(text)).rows[0]);
   const restores: Pick<RestoredPostgres, "stop">[] = [];
   let backups = 0;
@@ -86,11 +86,11 @@ export async function startArchivedPostgres(): Promise<ArchivedPostgres> {
       return served;
     },
     async restorePoint(name, at) {
-      await ask(`select pg_create_restore_point('${name}')`, at);
-      const file = (await ask("select pg_walfile_name(pg_switch_wal()) as file", at))?.["file"];
+      await query(`select pg_create_restore_point('${name}')`, at);
+      const file = (await query("select pg_walfile_name(pg_switch_wal()) as file", at))?.["file"];
       await waitFor(
         "the WAL to be archived",
-        async () => (await ask("select last_archived_wal as last from pg_stat_archiver", at))?.["last"] >= file,
+        async () => (await query("select last_archived_wal as last from pg_stat_archiver", at))?.["last"] >= file,
         { withinMs: 30_000 },
       );
     },

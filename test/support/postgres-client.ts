@@ -13,7 +13,7 @@ export async function newDatabase(server: Pick<PostgresServer, "connectionString
 /** Connects, calls the function with the client, and closes the connection. */
 export async function withClient<T>(connectionString: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString, connectionTimeoutMillis: 20_000 });
-  client.on("error", () => {}); // a lost connection is told by the query
+  client.on("error", () => {}); // the query itself reports a lost connection
   await client.connect();
   try {
     return await use(client);

@@ -39,27 +39,35 @@ export type PostgresGroup = PostgresServer &
   }>;
 
 const names = ["pg_1", "pg_2", "pg_3"] as const;
-const kept = { wal_keep_size: "256MB", wal_receiver_status_interval: "1", wal_retrieve_retry_interval: "100ms" };
+const replicationSettings = {
+  wal_keep_size: "256MB",
+  wal_receiver_status_interval: "1",
+  wal_retrieve_retry_interval: "100ms",
+};
 
 export async function startPostgresGroup({
   synchrony,
   settings = {},
 }: Readonly<{ synchrony: Synchrony; settings?: Readonly<Record<string, string>> }>): Promise<PostgresGroup> {
-  const all = { ...kept, ...settings };
+  const all = { ...replicationSettings, ...settings };
   const first = await startPostgres({ settings: { ...all, cluster_name: names[0] } });
   const standbys: PostgresStandby[] = [];
   let primary: PostgresServer = first;
   /** The newest database. Its log shows what a standby has. */
   let database = "postgres";
 
-  async function ask(server: PostgresServer, text: string, database = "postgres"): Promise<Record<string, unknown>[]> {
+  async function query(
+    server: PostgresServer,
+    text: string,
+    database = "postgres",
+  ): Promise<Record<string, unknown>[]> {
     return withClient(server.connectionString(database), async (client) => (await client.query(text)).rows);
   }
   async function waitForStandbys(server: PostgresServer, count: number): Promise<void> {
     await waitFor(
       "the standbys to stream",
       async () => {
-        const rows = await ask(server, "select sync_state from pg_stat_replication where state = 'streaming'");
+        const rows = await query(server, "select sync_state from pg_stat_replication where state = 'streaming'");
         const wanted = synchrony === "quorum" ? "quorum" : "async";
         return rows.filter((row) => row["sync_state"] === wanted).length >= count;
       },
@@ -73,8 +81,8 @@ export async function startPostgresGroup({
     }
     const synchronous = synchrony === "quorum" ? `ANY 1 (${names.join(", ")})` : "";
     for (const server of [first, ...standbys]) {
-      await ask(server, `alter system set synchronous_standby_names = '${synchronous}'`);
-      await ask(server, "select pg_reload_conf()");
+      await query(server, `alter system set synchronous_standby_names = '${synchronous}'`);
+      await query(server, "select pg_reload_conf()");
     }
     await waitForStandbys(first, standbys.length);
   } catch (error) {
@@ -107,10 +115,10 @@ export async function startPostgresGroup({
       await Promise.all(followers().map((standby) => standby.detach()));
     },
     async replicated() {
-      const [row] = await ask(primary, "select pg_current_wal_lsn()::text as lsn");
+      const [row] = await query(primary, "select pg_current_wal_lsn()::text as lsn");
       const behind = `select count(*)::int as n from pg_stat_replication where replay_lsn >= '${row?.["lsn"]}'`;
       const all = followers().length;
-      await waitFor("the standbys to have it all", async () => (await ask(primary, behind))[0]?.["n"] === all, {
+      await waitFor("the standbys to have it all", async () => (await query(primary, behind))[0]?.["n"] === all, {
         withinMs: 30_000,
       });
     },
@@ -136,7 +144,7 @@ export async function startPostgresGroup({
       await waitForStandbys(primary, followers().length);
       return { oldPrimary, promotedAt };
     },
-    sql: (text, database) => ask(primary, text, database),
+    sql: (text, database) => query(primary, text, database),
     stop: () => each((server) => server.stop()),
     kill: () => primary.kill(),
     start: () => primary.start(),

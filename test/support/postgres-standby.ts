@@ -80,13 +80,13 @@ export async function startStandby(
     return url.href;
   }
 
-  const ask = (text: string) => withClient(connectionString(), async (client) => (await client.query(text)).rows[0]);
-  const answers = () => waitFor(`${name} to answer`, () => ask("select 1"), { withinMs: 30_000 });
+  const query = (text: string) => withClient(connectionString(), async (client) => (await client.query(text)).rows[0]);
+  const answers = () => waitFor(`${name} to answer`, () => query("select 1"), { withinMs: 30_000 });
   await answers();
 
   async function receiveFrom(conninfo: string): Promise<void> {
-    await ask(`alter system set primary_conninfo = ${pg.escapeLiteral(conninfo).trim()}`);
-    await ask("select pg_reload_conf()");
+    await query(`alter system set primary_conninfo = ${pg.escapeLiteral(conninfo).trim()}`);
+    await query("select pg_reload_conf()");
   }
 
   const standby: PostgresStandby = {
@@ -96,10 +96,12 @@ export async function startStandby(
     connectionString,
     newDatabase: () => newDatabase(standby),
     async detach() {
-      await receiveFrom(detachConninfo(String((await ask("show primary_conninfo"))?.["primary_conninfo"])));
+      await receiveFrom(detachConninfo(String((await query("show primary_conninfo"))?.["primary_conninfo"])));
       let still = 0;
       await waitFor(`${name} to receive nothing more`, async () => {
-        const row = await ask("select count(*)::int as receivers from pg_stat_wal_receiver where status = 'streaming'");
+        const row = await query(
+          "select count(*)::int as receivers from pg_stat_wal_receiver where status = 'streaming'",
+        );
         still = row?.["receivers"] === 0 ? still + 1 : 0;
         return still > 3;
       });
@@ -109,15 +111,15 @@ export async function startStandby(
       await waitFor(
         `${name} to stream`,
         async () =>
-          (await ask("select 1 as streaming from pg_stat_wal_receiver where status = 'streaming'"))?.["streaming"],
+          (await query("select 1 as streaming from pg_stat_wal_receiver where status = 'streaming'"))?.["streaming"],
         { withinMs: 30_000 },
       );
     },
     async promote() {
-      await ask("select pg_promote(true, 30)");
+      await query("select pg_promote(true, 30)");
       await waitFor(
         "the promotion",
-        async () => (await ask("select pg_is_in_recovery() as standby"))?.["standby"] === false,
+        async () => (await query("select pg_is_in_recovery() as standby"))?.["standby"] === false,
       );
     },
     async stop() {

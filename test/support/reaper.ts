@@ -45,7 +45,8 @@ for (const { project, file, images } of projects.values()) {
 if (containers.size + networks.size > 0) {
   const { getContainerRuntimeClient } = await import("testcontainers");
   const engine = await getContainerRuntimeClient();
-  const gone = () => undefined; // most of them are: their test has removed them
-  for (const id of containers) await engine.container.getById(id).remove({ force: true, v: true }).catch(gone);
-  for (const id of networks) await engine.network.getById(id).remove().catch(gone);
+  const alreadyRemoved = () => undefined; // usually the test has removed it already
+  for (const id of containers)
+    await engine.container.getById(id).remove({ force: true, v: true }).catch(alreadyRemoved);
+  for (const id of networks) await engine.network.getById(id).remove().catch(alreadyRemoved);
 }

@@ -103,8 +103,8 @@ export class Visitor {
     this.#cookies = this.#cookies.filter(
       (cookie) => !(cookie.name === name && cookie.host === host && cookie.path === path),
     );
-    const gone = Number(attribute("max-age") ?? 1) <= 0;
-    if (!gone) this.#cookies.push({ name, value, host, hostOnly: domain === undefined, path, line });
+    const expired = Number(attribute("max-age") ?? 1) <= 0;
+    if (!expired) this.#cookies.push({ name, value, host, hostOnly: domain === undefined, path, line });
   }
 
   cookieHeader(url: URL): string {

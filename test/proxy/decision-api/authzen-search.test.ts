@@ -22,11 +22,11 @@ test("after a rebuild, people are searched in the current projection, not in the
     ...{ api: { resources: {}, subjectIssuer: null }, decider: { routes: [] }, pause: async () => {} },
     ...{ decide: async () => permit, decideFor: async () => permit },
   });
-  const found = async () =>
+  const findPeople = async () =>
     (await search.subjects({ ...question, subject: { type: "user" } })).results.map(({ id }) => id);
-  assert.deepEqual(await found(), [userId(1), userId(2)].sort());
+  assert.deepEqual(await findPeople(), [userId(1), userId(2)].sort());
   replica.projection = projectionOf(3);
-  assert.deepEqual(await found(), [userId(3)]);
+  assert.deepEqual(await findPeople(), [userId(3)]);
 });
 
 test("a search over thousands of routes yields to other work", async () => {

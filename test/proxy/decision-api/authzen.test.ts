@@ -75,12 +75,12 @@ async function serve(parts: Partial<DecisionApiConfig>): Promise<DecisionServer>
   return started;
 }
 
-const asked = (options: RequestOptions): Promise<ReceivedResponse> => sendRequest(server.address?.port ?? 0, options);
+const send = (options: RequestOptions): Promise<ReceivedResponse> => sendRequest(server.address?.port ?? 0, options);
 
 const authzen = async (path: string, body: unknown, headers: Readonly<Record<string, string>> = {}) => {
   const text = typeof body === "string" ? body : JSON.stringify(body);
   const given = { authorization: `Bearer ${key}`, "content-type": "application/json", ...headers };
-  const answer = await asked({ method: "POST", path: `/access/v1/${path}`, body: text, headers: given });
+  const answer = await send({ method: "POST", path: `/access/v1/${path}`, body: text, headers: given });
   return { ...answer, json: () => JSON.parse(answer.body) };
 };
 const entity = (n: number, path: string) => ({
@@ -190,16 +190,16 @@ test("AuthZEN: a search for the people of a route needs lists_people, and its pa
   assert.deepEqual(ids((await authzen("search/subject", about, as)).json()), allUsers);
   const eng = { ...about, resource: { type: "route", id: "app.localhost/eng" } };
   assert.deepEqual(ids((await authzen("search/subject", eng, as)).json()), [userId(1)]);
-  const found: string[] = [];
+  const foundIds: string[] = [];
   for (let token = ""; ; ) {
     const page = { limit: 1, ...(token === "" ? {} : { token }) };
     const part = (await authzen("search/subject", { ...about, page }, as)).json();
-    found.push(...ids(part));
+    foundIds.push(...ids(part));
     token = part.page.next_token;
     if (token === "") break;
     assert.equal(part.page.count, 1);
   }
-  assert.deepEqual(found, allUsers);
+  assert.deepEqual(foundIds, allUsers);
   const others = { ...about, subject: { type: "robot" } };
   assert.deepEqual((await authzen("search/subject", others, as)).json().results, []);
   const nowhere = { ...about, resource: { type: "document", id: "1" } };

@@ -161,23 +161,23 @@ test("a caller that is not a trusted proxy is refused, whatever it sends; a head
 });
 
 test("a request with the Host of another route than the one it describes is refused", async () => {
-  const from = async (host: string, said: string) =>
-    (await forwardAuth("/public", { host }, { "x-forwarded-host": said })).status;
+  const statusFrom = async (host: string, describedHost: string) =>
+    (await forwardAuth("/public", { host }, { "x-forwarded-host": describedHost })).status;
   const servicePort = server.address?.port ?? 0;
-  assert.equal(await from("app.localhost", "app.localhost"), 200);
-  assert.equal(await from("app.localhost:80", "APP.localhost"), 200);
+  assert.equal(await statusFrom("app.localhost", "app.localhost"), 200);
+  assert.equal(await statusFrom("app.localhost:80", "APP.localhost"), 200);
   assert.equal(
-    await from("cardea.internal", "app.localhost"),
+    await statusFrom("cardea.internal", "app.localhost"),
     200,
     "not a route's host, so an address of the decision service",
   );
   assert.equal(
-    await from(`other.localhost:${servicePort}`, "app.localhost"),
+    await statusFrom(`other.localhost:${servicePort}`, "app.localhost"),
     200,
     "the decision service's address, by its port",
   );
-  assert.equal(await from("other.localhost", "app.localhost"), 403);
-  assert.equal(await from("app.localhost:8443", "app.localhost:80"), 403);
+  assert.equal(await statusFrom("other.localhost", "app.localhost"), 403);
+  assert.equal(await statusFrom("app.localhost:8443", "app.localhost:80"), 403);
   const headers = { "x-original-method": "GET", "x-forwarded-for": "203.0.113.9" };
   const url = { ...headers, "x-original-url": "http://app.localhost/public" };
   assert.equal((await send({ path: "/auth-request", host: "app.localhost", headers: url })).status, 200);
@@ -219,9 +219,9 @@ test("Envoy's HTTP form: the request itself is checked, and only 200 permits", a
 
 /**
  * A stand-in for Traefik, because no Debian package and no registry has it. It follows the documentation of
- * `forwardAuth`: it sends a GET with the caller's headers, without the hop-by-hop ones, and with its own `X-Forwarded-*`
- * in place of the caller's. A 2xx permits the request, with `authResponseHeaders` in place of the caller's; any other
- * response goes to the caller unchanged.
+ * `forwardAuth`: it sends a GET with the caller's headers, without the hop-by-hop ones, and with its own
+ * `X-Forwarded-*` in place of the caller's. A 2xx permits the request, with `authResponseHeaders` in place of the
+ * caller's; any other response goes to the caller unchanged.
  */
 async function throughTraefik(
   path: string,

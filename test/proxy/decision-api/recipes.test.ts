@@ -117,7 +117,7 @@ function fill(text: string, replacements: Readonly<Record<string, string>>): str
   return filled;
 }
 
-function ask(
+function send(
   port: number,
   { path = "/", method = "GET", headers = {}, session }: RequestOptions,
 ): Promise<ReceivedResponse> {
@@ -154,15 +154,16 @@ function askByHand(port: number, lines: readonly string[]): Promise<number> {
  * Permits and denials for a caller that sends the headers of the proxy in front. The app must receive only the proxy's
  * own.
  */
-async function walk(port: number): Promise<void> {
+async function checkRecipe(port: number): Promise<void> {
   const spoofed = { "x-pomerium-claim-email": "mallory@example.com", "x-pomerium-jwt-assertion": "forged" };
-  const lied = {
+  const claimedAddress = {
     ...spoofed,
     "x-forwarded-uri": "/public",
     "x-original-url": "https://app.example.com/public",
     "x-forwarded-for": "203.0.113.9",
   };
-  const through = (options: RequestOptions) => ask(port, { ...options, headers: { ...lied, ...options.headers } });
+  const through = (options: RequestOptions) =>
+    send(port, { ...options, headers: { ...claimedAddress, ...options.headers } });
   const seen = app.seen.length;
   const permitted = await through({ path: "/eng/x?y", session: 1 });
   assert.equal(permitted.status, 200, permitted.body);
@@ -211,7 +212,7 @@ async function walk(port: number): Promise<void> {
  * Requests that the decision and the app could read differently. None of them may reach the app. (Caddy answers 200
  * with no body for a host without a site.)
  */
-async function confuse(port: number): Promise<void> {
+async function assertNoneReaches(port: number): Promise<void> {
   const seen = app.seen.length;
   const heads: Readonly<Record<string, readonly string[]>> = {
     "absolute form names the served host, Host another one": [`GET https://${host}/eng HTTP/1.1`, `Host: ${laxHost}`],
@@ -256,7 +257,7 @@ async function confuse(port: number): Promise<void> {
   for (const name of ["x-original-url", "x-rewrite-url", "x-pomerium-jwt-assertion-for", "forwarded"])
     assert.deepEqual(valuesOf(rawHeaders, name), [], name);
   assert.deepEqual(valuesOf(rawHeaders, "x-forwarded-host"), [host]);
-  const signIn = await ask(port, { path: "/.pomerium/sign_in" });
+  const signIn = await send(port, { path: "/.pomerium/sign_in" });
   assert.equal(JSON.parse(signIn.body).host, host, signIn.body);
 }
 
@@ -281,10 +282,10 @@ test("nginx with the documented recipe", {
     const args = ["-e", file("error.log"), "-c", file("nginx.conf")];
     return await start(t, free, { command: nginxCommand ?? "", args, logFile: file("nginx.log") });
   });
-  await walk(port);
-  await confuse(port);
+  await checkRecipe(port);
+  await assertNoneReaches(port);
   rig.lease.overdueMs = 10;
-  assert.equal((await ask(port, { path: "/eng", session: 1 })).status, 500, "neither a permit nor a denial");
+  assert.equal((await send(port, { path: "/eng", session: 1 })).status, 500, "neither a permit nor a denial");
   rig.lease.overdueMs = -1_000;
 });
 
@@ -316,16 +317,16 @@ test("Caddy with the documented recipe, also behind a proxy that it trusts", {
     const env = { ...home, SSL_CERT_FILE: file("ca.pem") };
     return await start(t, free, { command: caddyCommand ?? "", args, env, logFile: file("caddy.log") });
   });
-  await walk(port);
-  await confuse(port);
-  await confuse(trusting);
+  await checkRecipe(port);
+  await assertNoneReaches(port);
+  await assertNoneReaches(trusting);
 });
 
 async function start(t: TestContext, port: number, spec: Parameters<typeof Child.start>[0]): Promise<number> {
   const child = await Child.start(spec);
   await waitFor(`${spec.command} to listen`, async () => {
     if (!child.running) throw new Error(child.log());
-    return (await ask(port, { path: "/.pomerium/ready" }).catch(() => undefined))?.status === 200;
+    return (await send(port, { path: "/.pomerium/ready" }).catch(() => undefined))?.status === 200;
   });
   t.after(() => child.end("SIGTERM"));
   return port;
@@ -355,7 +356,7 @@ test("HAProxy with deploy/load-balancer/ends-tls.cfg: a caller adds nothing to t
     ...{ forwarded: "for=203.0.113.9", "x-request-id": "chosen-by-a-caller" },
     "x-pomerium-jwt-assertion-for": "forged",
   };
-  const answer = await ask(port, { path: "/", headers: claims });
+  const answer = await send(port, { path: "/", headers: claims });
   const { host: asked, raw } = JSON.parse(answer.body) as { host: string; raw: readonly string[] };
   assert.equal(asked, host);
   assert.deepEqual(valuesOf(raw, "x-forwarded-for"), ["127.0.0.1"]);

@@ -28,7 +28,7 @@ function createExchanges() {
     const verdict: { next: ReauthorizeOutcome } = {
       next: { type: "permitted", reads: parts.reads ?? [alice], until: null },
     };
-    const asked = { times: 0 };
+    const redecisions = { times: 0 };
     const exchange = exchanges.open({
       kind: "http",
       requestId: "request-1",
@@ -38,14 +38,14 @@ function createExchanges() {
       lifetimeMs: 0,
       openedAt: now.monotonic as MonotonicMs,
       redecide: () => {
-        asked.times++;
+        redecisions.times++;
         return verdict.next;
       },
       ...parts,
     });
     const destroyed: CutReason[] = [];
     exchange.attach((reason) => void destroyed.push(reason));
-    return { exchange, verdict, asked, destroyed };
+    return { exchange, verdict, redecisions, destroyed };
   };
   const change = (touched: Stream[], rebuilt = false) =>
     waitFor((settled) => exchanges.onChange({ link: genesis, touched: new Set(touched), rebuilt }, settled));
@@ -93,7 +93,7 @@ describe("a change decides again about exactly the exchanges that read a changed
     const [mine, other] = [open(), open({ reads: [bob] })];
     mine.verdict.next = refused;
     assert.equal(change([alice]), undefined);
-    assert.deepEqual([mine.destroyed, other.asked.times], [["session-ended"], 0]);
+    assert.deepEqual([mine.destroyed, other.redecisions.times], [["session-ended"], 0]);
     assert.deepEqual(cuts, ["session-ended"]);
   });
   test("and about all of them after a rebuild or on request", async () => {
@@ -101,13 +101,13 @@ describe("a change decides again about exactly the exchanges that read a changed
     const [one, two] = [open(), open({ reads: [bob] })];
     void change([], true);
     await waitFor((settled) => exchanges.redecideAll(settled));
-    assert.deepEqual([one.asked.times, two.asked.times], [2, 2]);
+    assert.deepEqual([one.redecisions.times, two.redecisions.times], [2, 2]);
   });
   test("once, however many of an exchange's facts changed", () => {
     const { open, change } = createExchanges();
     const both = open({ reads: [alice, bob] });
     void change([alice, bob]);
-    assert.equal(both.asked.times, 1);
+    assert.equal(both.redecisions.times, 1);
   });
   test("by the facts of the latest decision", () => {
     const { open, change } = createExchanges();
@@ -115,9 +115,9 @@ describe("a change decides again about exactly the exchanges that read a changed
     one.verdict.next = { type: "permitted", reads: [bob], until: null };
     void change([alice]);
     void change([alice]);
-    assert.equal(one.asked.times, 1);
+    assert.equal(one.redecisions.times, 1);
     void change([bob]);
-    assert.equal(one.asked.times, 2);
+    assert.equal(one.redecisions.times, 2);
   });
   test("but not about exchanges that have ended", () => {
     const { open, change, exchanges } = createExchanges();
@@ -125,7 +125,7 @@ describe("a change decides again about exactly the exchanges that read a changed
     one.exchange.close();
     one.exchange.close();
     void change([alice]);
-    assert.equal(one.asked.times, 0);
+    assert.equal(one.redecisions.times, 0);
     assert.deepEqual(exchanges.counts, { http: 0, websocket: 0, tcp: 0, udp: 0 });
   });
 });
@@ -168,10 +168,10 @@ describe("the enforcement of a change", () => {
       verdict.next = refused;
     }
     const reported: string[] = [];
-    const ask = (fact: Stream) =>
+    const changeFact = (fact: Stream) =>
       exchanges.onChange({ link: genesis, touched: new Set([fact]), rebuilt: false }, () => void reported.push(fact));
-    ask(alice);
-    ask(bob);
+    changeFact(alice);
+    changeFact(bob);
     void change(["user:carol"]);
     done[1]?.();
     assert.deepEqual(reported, [], "the second change waits for the first one's cut too");
@@ -236,11 +236,11 @@ describe("the check before each chunk", () => {
     const { now, open } = createExchanges();
     const one = open({ until: 2_000 as UnixMs });
     assert.ok(one.exchange.mayCarry());
-    assert.equal(one.asked.times, 0);
+    assert.equal(one.redecisions.times, 0);
     now.wall = 2_000;
     one.verdict.next = { type: "permitted", reads: [alice], until: 3_000 as UnixMs };
     assert.ok(one.exchange.mayCarry() && one.exchange.mayCarry());
-    assert.equal(one.asked.times, 1);
+    assert.equal(one.redecisions.times, 1);
     now.wall = 3_000;
     one.verdict.next = refused;
     assert.equal(one.exchange.mayCarry(), false);

@@ -5,7 +5,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { Deadline } from "../../../src/proxy/forward/deadline-timer.ts";
 
 type TestClock = Readonly<{
-  came: string[];
+  fired: string[];
   begin(ms: number, name: string): Deadline;
   /** Advances the clock, with the event loop turning all the while. */
   pass(ms: number): Promise<void>;
@@ -23,7 +23,7 @@ function start(t: TestContext): TestClock {
     await turn();
   };
   return {
-    came: fired,
+    fired,
     begin: (ms, name) => new Deadline(ms, () => void fired.push(name)),
     async pass(ms) {
       for (let passed = 0; passed < ms; passed += 100) {
@@ -40,7 +40,7 @@ function start(t: TestContext): TestClock {
 
 suite("a deadline", () => {
   test("fires once, at the first check after its time, and never once it is cleared", async (t) => {
-    const { came: fired, begin, pass } = start(t);
+    const { fired, begin, pass } = start(t);
     begin(1_000, "a");
     const never = begin(1_000, "never");
     begin(250, "b");
@@ -60,7 +60,7 @@ suite("a deadline", () => {
   });
 
   test("does not fire if another one clears it in the same check, and a callback may begin a new one", async (t) => {
-    const { came: fired, begin, pass } = start(t);
+    const { fired, begin, pass } = start(t);
     new Deadline(100, () => {
       fired.push("first");
       second.clear();
@@ -72,7 +72,7 @@ suite("a deadline", () => {
   });
 
   test("fires on time in a slow process, because it counts by the clock and not by the number of checks", async (t) => {
-    const { came: fired, begin, stall } = start(t);
+    const { fired, begin, stall } = start(t);
     begin(30_000, "half a minute");
     for (let checks = 0; checks < 29; checks++) await stall(1_000);
     assert.deepEqual(fired, []);
@@ -81,7 +81,7 @@ suite("a deadline", () => {
   });
 
   test("fires no earlier if it begins while a check is late", async (t) => {
-    const { came: fired, begin, stall, pass } = start(t);
+    const { fired, begin, stall, pass } = start(t);
     const later = begin(600_000, "later");
     await stall(100);
     const slow = stall(5_000); // and before the next check runs:
@@ -95,7 +95,7 @@ suite("a deadline", () => {
   });
 
   test("fires only after bytes that have already arrived are processed", async (t) => {
-    const { came: fired, begin, stall } = start(t);
+    const { fired, begin, stall } = start(t);
     const waiting = begin(1_000, "no answer");
     const stalled = stall(60_000);
     waiting.clear(); // as a response that had already arrived would

@@ -80,7 +80,7 @@ function start(session: number | object | null, args: readonly string[], env: Re
     child.on("close", (code) => resolve({ code, out, err })),
   );
   cleanUps.push(() => child.kill("SIGKILL"));
-  return { child, ended, said: () => out };
+  return { child, ended, output: () => out };
 }
 
 describe("a person with kubectl", { skip: kubectl === undefined ? "kubectl is not installed" : false }, () => {
@@ -111,7 +111,7 @@ describe("a person with kubectl", { skip: kubectl === undefined ? "kubectl is no
   });
 
   test("sees the reason in kubectl's own error, without a session and without permission", async () => {
-    const stranger = await start(null, ["get", "pods", "--token", "Pomerium-nobody"]).ended;
+    const stranger = await start(null, ["get", "pods", "--token", "Pomerium-unknown"]).ended;
     assert.equal(stranger.code, 1);
     assert.match(stranger.err, /You must be logged in to the server/);
   });
@@ -147,7 +147,7 @@ describe("a person with kubectl", { skip: kubectl === undefined ? "kubectl is no
       const session = name === "WebSocket" ? 11 : 12;
       await rig.apply(signedIn(session), groupChanged({ added: [session] }));
       const running = start(session, ["exec", "-i", "web", "--", "hold"], env);
-      await waitFor("the program to be ready", () => running.said().includes("ready"));
+      await waitFor("the program to be ready", () => running.output().includes("ready"));
       const before = api.running.size;
       assert.ok(before > 0);
       await rig.apply(sessionRevoked(session));
@@ -167,19 +167,19 @@ describe("a person with kubectl", { skip: kubectl === undefined ? "kubectl is no
 });
 
 async function tlsRig(routes: readonly RouteConfig[]) {
-  const made = await startRig(routes, { config: { insecureServer: false, certificates: [pair] } });
-  await made.apply(signedIn(1), groupChanged({ added: [1] }));
-  return { ...made, [Symbol.asyncDispose]: () => made.close() };
+  const rig = await startRig(routes, { config: { insecureServer: false, certificates: [pair] } });
+  await rig.apply(signedIn(1), groupChanged({ added: [1] }));
+  return { ...rig, [Symbol.asyncDispose]: () => rig.close() };
 }
 
 describe("the request to the API server", () => {
   async function plainRig(parts: Partial<RouteConfig> = {}) {
     const upstream = await startUpstream();
     const host = { host: "app.localhost", from: new URL("http://app.localhost") };
-    const made = await startRig([routeToApi(upstream.port, { ...host, ...parts })]);
-    cleanUps.push(upstream.close, () => made.close());
+    const rig = await startRig([routeToApi(upstream.port, { ...host, ...parts })]);
+    cleanUps.push(upstream.close, () => rig.close());
     const seen = (name: string): string[] => valuesOf(upstream.seen.at(-1)?.rawHeaders ?? [], name);
-    return { rig: made, upstream, seen };
+    return { rig, upstream, seen };
   }
 
   test("carries the proxy's token and the user's name, and neither from the caller", async () => {

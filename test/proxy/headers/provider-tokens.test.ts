@@ -32,11 +32,11 @@ function start(options: { keptMax?: number; keptBytesMax?: number; askedMax?: nu
       return { idToken: `id of ${id}`, accessToken: `access of ${id}`, refreshToken: "r", accessTokenExpiresAt: null };
     },
   });
-  return { tokens, asked: fetches, state, release: () => waiting.splice(0).map((resolve) => resolve()) };
+  return { tokens, fetches, state, release: () => waiting.splice(0).map((resolve) => resolve()) };
 }
 
 test("tokens are fetched once, then cached, and fetched again after a refresh", async () => {
-  const { tokens, asked: fetches } = start();
+  const { tokens, fetches } = start();
   const first = tokens.of(session(1));
   assert.ok(first instanceof Promise);
   assert.equal(tokens.of(session(1)), first, "concurrent calls wait for the same result");
@@ -49,7 +49,7 @@ test("tokens are fetched once, then cached, and fetched again after a refresh", 
 });
 
 test("the cache is bounded in bytes", async () => {
-  const { tokens, asked: fetches } = start({ keptBytesMax: 2_000 });
+  const { tokens, fetches } = start({ keptBytesMax: 2_000 });
   for (const n of [1, 2, 3, 4, 5, 6]) await tokens.of(session(n));
   assert.ok(!(tokens.of(session(6)) instanceof Promise));
   await tokens.of(session(1));
@@ -57,7 +57,7 @@ test("the cache is bounded in bytes", async () => {
 });
 
 test("cached tokens are dropped with the session, with its user, and when the projection is rebuilt", async () => {
-  const { tokens, asked: fetches } = start();
+  const { tokens, fetches } = start();
   const ways = [touched(sessionStream(sessionId(1))), touched(userStream(userId(1))), { ...touched(), rebuilt: true }];
   for (const [i, change] of ways.entries()) {
     await tokens.of(session(1));
@@ -71,7 +71,7 @@ test("cached tokens are dropped with the session, with its user, and when the pr
 });
 
 test("tokens that were fetched while the session changed are not cached", async () => {
-  const { tokens, asked: fetches, state, release } = start();
+  const { tokens, fetches, state, release } = start();
   state.held = true;
   const early = tokens.of(session(1));
   tokens.onChange(touched(sessionStream(sessionId(1))));
@@ -83,9 +83,9 @@ test("tokens that were fetched while the session changed are not cached", async 
 });
 
 test("the cache and the concurrent fetches are bounded, and a failure is not cached", async () => {
-  const kept = start({ keptMax: 2 });
-  for (const n of [1, 2, 3]) await kept.tokens.of(session(n));
-  assert.ok(kept.tokens.of(session(1)) instanceof Promise);
+  const bounded = start({ keptMax: 2 });
+  for (const n of [1, 2, 3]) await bounded.tokens.of(session(n));
+  assert.ok(bounded.tokens.of(session(1)) instanceof Promise);
 
   const asking = start({ askedMax: 1 });
   asking.state.held = true;

@@ -49,7 +49,7 @@ async function startRigTo(t: TestContext, drainTimeoutMs: number, upstream: "ref
 }
 
 /** Sends without end; reads and ends its side on request. */
-function startUpload(port: number): Readonly<{ socket: Socket; said: () => string; failed: () => unknown }> {
+function startUpload(port: number): Readonly<{ socket: Socket; received: () => string; failed: () => unknown }> {
   const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true }).pause();
   let received = "";
   let failed: unknown;
@@ -67,7 +67,7 @@ function startUpload(port: number): Readonly<{ socket: Socket; said: () => strin
     socket.write(chunk, () => setImmediate(sendMore));
   };
   sendMore();
-  return { socket, said: () => received, failed: () => failed };
+  return { socket, received: () => received, failed: () => failed };
 }
 
 const underWay = (rig: Rig): number => rig.proxy.stats().inFlight.http;
@@ -75,7 +75,7 @@ const underWay = (rig: Rig): number => rig.proxy.stats().inFlight.http;
 describe("a caller that is still sending gets its whole response although the node drains", () => {
   test("after an early refusal of its upload", async (t) => {
     const rig = await startRigTo(t, 30_000, "refuses");
-    const { socket, said: received, failed } = startUpload(rig.port);
+    const { socket, received, failed } = startUpload(rig.port);
     await waitFor("the response to be written", () => socket.bytesWritten > 1_000_000 && underWay(rig) === 0);
     const closed = rig.close();
     await delay(300); // a node that does not wait would have closed by then
@@ -89,7 +89,7 @@ describe("a caller that is still sending gets its whole response although the no
 
   test("after its upload was cut by its timeout", async (t) => {
     const rig = await startRigTo(t, 100, "silent");
-    const { socket, said: received } = startUpload(rig.port);
+    const { socket, received } = startUpload(rig.port);
     await waitFor("the upload to be in progress", () => underWay(rig) === 1 && socket.bytesWritten > 1_000_000);
     const closed = rig.close();
     await waitFor("the upload to be cut", () => underWay(rig) === 0);
@@ -132,7 +132,7 @@ describe("an HTTP/2 caller that does not end its side", () => {
     return client;
   };
   /** Keeps writing, because only a write reveals that the connection is closed. */
-  const gone = (client: RawHttp2): Promise<boolean> =>
+  const isClosed = (client: RawHttp2): Promise<boolean> =>
     waitFor(
       "the connection to close",
       () => {
@@ -147,7 +147,7 @@ describe("an HTTP/2 caller that does not end its side", () => {
     const client = startClient(rig);
     await waitFor("the response to begin", () => client.stream(1).status === 413);
     await rig.close(); // must not wait forever
-    await gone(client);
+    await isClosed(client);
   });
 
   test("is disconnected after the idle timeout", async (t) => {
@@ -156,6 +156,6 @@ describe("an HTTP/2 caller that does not end its side", () => {
     await waitFor("the upload to be in progress", () => underWay(rig) === 1);
     client.send(reset(1, 8));
     await waitFor("a GOAWAY", () => client.goAway !== undefined, { withinMs: 30_000 });
-    await gone(client);
+    await isClosed(client);
   });
 });

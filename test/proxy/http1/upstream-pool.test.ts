@@ -63,9 +63,9 @@ async function startPool(connectionsMax = 10): Promise<Http1Pool> {
   );
 }
 
-type Asked = Readonly<{ method: string; path: string; body?: string }>;
+type SentRequest = Readonly<{ method: string; path: string; body?: string }>;
 
-function ask(pool: Http1Pool, { method, path, body = "" }: Asked): Promise<string> {
+function sendRequest(pool: Http1Pool, { method, path, body = "" }: SentRequest): Promise<string> {
   return new Promise((resolve, reject) => {
     let answer = "";
     const length = body === "" ? [] : ["content-length", String(body.length)];
@@ -102,17 +102,17 @@ describe("a pooled connection breaks before a call has written anything to it", 
     test(`any call is sent on another connection (${how})`, async (t) => {
       const pool = await startPool();
       t.after(() => pool.close());
-      for (const asked of [
+      for (const call of [
         { method: "GET", path: "/a" },
         { method: "POST", path: "/b" },
         { method: "POST", path: "/c", body: "all of it" },
       ]) {
-        await ask(pool, { method: "GET", path: "/first" });
+        await sendRequest(pool, { method: "GET", path: "/first" });
         const answer = await beforeReading(() => {
           closeAll(how);
-          return ask(pool, asked);
+          return sendRequest(pool, call);
         });
-        assert.equal(answer.replace(/^\d+ /, ""), `${asked.method} ${asked.path} ${asked.body ?? ""}`);
+        assert.equal(answer.replace(/^\d+ /, ""), `${call.method} ${call.path} ${call.body ?? ""}`);
         assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
       }
     });
@@ -121,10 +121,10 @@ describe("a pooled connection breaks before a call has written anything to it", 
     const pool = await startPool(2);
     t.after(() => pool.close());
     const paths = ["/1", "/2", "/3", "/4"];
-    await Promise.all(paths.map((path) => ask(pool, { method: "GET", path })));
+    await Promise.all(paths.map((path) => sendRequest(pool, { method: "GET", path })));
     const answers = await beforeReading(() => {
       closeAll("end");
-      return Promise.all(paths.map((path) => ask(pool, { method: "POST", path })));
+      return Promise.all(paths.map((path) => sendRequest(pool, { method: "POST", path })));
     });
     assert.deepEqual(
       answers.map((answer) => answer.replace(/^\d+ /, "")),
@@ -136,7 +136,7 @@ describe("a pooled connection breaks before a call has written anything to it", 
   test("a call that was aborted meanwhile is never sent", async (t) => {
     const pool = await startPool();
     t.after(() => pool.close());
-    await ask(pool, { method: "GET", path: "/first" });
+    await sendRequest(pool, { method: "GET", path: "/first" });
     await beforeReading(async () => {
       closeAll("end");
       const never = () => assert.fail("an aborted call gets no callback");
@@ -145,18 +145,18 @@ describe("a pooled connection breaks before a call has written anything to it", 
       const request = { method: "GET", path: "/never", headers, requestId: null, hasBody: false, idleTimeoutMs: 0 };
       void pool.call(request, { ...handler, onEnd: never, onError: never }).abort();
     });
-    assert.match(await ask(pool, { method: "GET", path: "/next" }), /^\d+ GET \/next $/);
+    assert.match(await sendRequest(pool, { method: "GET", path: "/next" }), /^\d+ GET \/next $/);
     assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
   });
 
   test("a pool that is closed meanwhile fails the call", async () => {
     const pool = await startPool();
-    await ask(pool, { method: "GET", path: "/first" });
+    await sendRequest(pool, { method: "GET", path: "/first" });
     await assert.rejects(
       beforeReading(() => {
-        const asked = ask(pool, { method: "POST", path: "/late" });
+        const call = sendRequest(pool, { method: "POST", path: "/late" });
         pool.close();
-        return asked;
+        return call;
       }),
       { code: "ERR_PROXY_UPSTREAM_CLOSED" },
     );
@@ -166,21 +166,21 @@ describe("a pooled connection breaks before a call has written anything to it", 
 
 describe("calls that wait for the only connection", () => {
   const silent = { onWritable() {}, onInformational() {}, onHead() {}, onData: () => true, onEnd() {}, onError() {} };
-  const asked = { method: "GET", path: "/", requestId: null, hasBody: false, idleTimeoutMs: 0 };
+  const request = { method: "GET", path: "/", requestId: null, hasBody: false, idleTimeoutMs: 0 };
   const call = (pool: Http1Pool, maySend: () => boolean): UpstreamCall =>
-    pool.call({ ...asked, headers: new HeaderLines(["host", "upstream"]) }, { ...silent, maySend });
+    pool.call({ ...request, headers: new HeaderLines(["host", "upstream"]) }, { ...silent, maySend });
 
   test("after any number of them is refused at once, the next one is sent", async (t) => {
     const pool = await startPool(1);
     t.after(() => pool.close());
-    const first = ask(pool, { method: "GET", path: "/first" });
+    const first = sendRequest(pool, { method: "GET", path: "/first" });
     let refused = 0;
     for (let n = 0; n < 50_000; n++)
       call(pool, () => {
         refused++;
         return false;
       });
-    const last = ask(pool, { method: "GET", path: "/last" });
+    const last = sendRequest(pool, { method: "GET", path: "/last" });
     assert.match(await first, / GET \/first $/);
     assert.match(await last, / GET \/last $/);
     assert.deepEqual([refused, pool.busy, pool.waiting], [50_000, 0, 0]);
@@ -189,7 +189,7 @@ describe("calls that wait for the only connection", () => {
   test("aborted ones are released while the connection is busy", async (t) => {
     const pool = await startPool(1);
     t.after(() => pool.close());
-    const begun = new Promise<void>((resolve) => {
+    const started = new Promise<void>((resolve) => {
       call(pool, () => {
         resolve();
         return true;
@@ -208,16 +208,19 @@ describe("calls that wait for the only connection", () => {
       collect();
       return off.filter((one) => one.deref() !== undefined).length <= 1;
     });
-    await begun;
+    await started;
   });
 
   test("a pool that is closed fails them", async () => {
     const pool = await startPool(1);
-    const asking = [ask(pool, { method: "POST", path: "/", body: "x" }), ask(pool, { method: "GET", path: "/waits" })];
+    const asking = [
+      sendRequest(pool, { method: "POST", path: "/", body: "x" }),
+      sendRequest(pool, { method: "GET", path: "/waits" }),
+    ];
     assert.equal(pool.waiting, 1);
-    const told = Promise.allSettled(asking);
+    const outcome = Promise.allSettled(asking);
     pool.close();
-    for (const each of await told)
+    for (const each of await outcome)
       assert.equal(each.status === "rejected" && each.reason.code, "ERR_PROXY_UPSTREAM_CLOSED");
     assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
   });
@@ -228,7 +231,7 @@ type Slow = Readonly<{
   /** Advances the clock without running anything else in this process. */
   stall(ms: number): void;
   /** Lets the event loop run its timers. */
-  look(): Promise<void>;
+  runTimers(): Promise<void>;
 }>;
 
 /** Sends how long it keeps a connection. Does not answer `/silent`. */
@@ -267,7 +270,7 @@ async function startSlow(
     stall(ms) {
       now += ms;
     },
-    async look() {
+    async runTimers() {
       t.mock.timers.tick(100);
       await turn();
     },
@@ -280,10 +283,13 @@ function askInVain(
   idleTimeoutMs: number,
 ): { error: unknown; call: UpstreamCall; begun: Promise<void> } {
   let begin = (): void => {};
-  const begun = new Promise<void>((resolve) => {
+  const started = new Promise<void>((resolve) => {
     begin = resolve;
   });
-  const told: { error: unknown; call: UpstreamCall; begun: Promise<void> } = { error: undefined, begun } as never;
+  const outcome: { error: unknown; call: UpstreamCall; begun: Promise<void> } = {
+    error: undefined,
+    begun: started,
+  } as never;
   const handler: UpstreamHandler = {
     maySend: () => true,
     onWritable: () => begin(),
@@ -292,76 +298,76 @@ function askInVain(
     onData: () => true,
     onEnd() {},
     onError(error) {
-      told.error = error;
+      outcome.error = error;
     },
   };
   const headers = new HeaderLines(["host", "upstream"]);
   const request = { method: "POST", path: "/silent", headers, requestId: null, hasBody: true, idleTimeoutMs };
-  told.call = pool.call(request, handler);
-  return told;
+  outcome.call = pool.call(request, handler);
+  return outcome;
 }
 
 suite("a process that is too busy to check the time often", () => {
   test("abandons a silent upstream at its timeout, not earlier and not much later", async (t) => {
-    const { pool, stall, look } = await startSlow(t);
-    const told = askInVain(pool, 30_000);
-    await told.begun;
+    const { pool, stall, runTimers } = await startSlow(t);
+    const outcome = askInVain(pool, 30_000);
+    await outcome.begun;
     for (let looks = 0; looks < 30; looks++) {
       stall(1_000);
-      await look();
+      await runTimers();
     }
-    assert.equal(told.error, undefined);
+    assert.equal(outcome.error, undefined);
     for (let looks = 0; looks < 2; looks++) {
       stall(1_000);
-      await look();
+      await runTimers();
     }
-    assert.equal((told.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_IDLE");
+    assert.equal((outcome.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_IDLE");
   });
 
   test("abandons an unreachable upstream at its timeout", async (t) => {
-    const { pool, stall, look } = await startSlow(t, { connects: false, connectTimeoutMs: 10_000 });
-    const told = askInVain(pool, 0);
+    const { pool, stall, runTimers } = await startSlow(t, { connects: false, connectTimeoutMs: 10_000 });
+    const outcome = askInVain(pool, 0);
     for (let looks = 0; looks < 10; looks++) {
       stall(1_000);
-      await look();
+      await runTimers();
     }
-    assert.equal(told.error, undefined);
+    assert.equal(outcome.error, undefined);
     for (let looks = 0; looks < 2; looks++) {
       stall(1_000);
-      await look();
+      await runTimers();
     }
-    assert.equal((told.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_CONNECT_TIMEOUT");
+    assert.equal((outcome.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_CONNECT_TIMEOUT");
   });
 
   test("counts bytes that moved between two checks", async (t) => {
-    const { pool, stall, look } = await startSlow(t);
-    const told = askInVain(pool, 5_000);
-    await told.begun;
-    await look();
+    const { pool, stall, runTimers } = await startSlow(t);
+    const outcome = askInVain(pool, 5_000);
+    await outcome.begun;
+    await runTimers();
     stall(60_000);
-    const looking = look();
-    told.call.write(Buffer.from("more"));
+    const looking = runTimers();
+    outcome.call.write(Buffer.from("more"));
     await looking;
-    assert.equal(told.error, undefined);
+    assert.equal(outcome.error, undefined);
     stall(4_000);
-    await look();
-    assert.equal(told.error, undefined);
+    await runTimers();
+    assert.equal(outcome.error, undefined);
     stall(2_000);
-    await look();
-    assert.equal((told.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_IDLE");
+    await runTimers();
+    assert.equal((outcome.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_IDLE");
   });
 
   test("does not reuse a connection that its upstream is about to close, and reuses it before", async (t) => {
-    const { pool, stall, look } = await startSlow(t);
-    const asked = { method: "POST", path: "/a" };
-    assert.equal(await ask(pool, asked), "1");
+    const { pool, stall, runTimers } = await startSlow(t);
+    const call = { method: "POST", path: "/a" };
+    assert.equal(await sendRequest(pool, call), "1");
     stall(3_500);
-    assert.equal(await ask(pool, asked), "1");
+    assert.equal(await sendRequest(pool, call), "1");
     stall(4_500);
-    assert.equal(await ask(pool, asked), "2");
+    assert.equal(await sendRequest(pool, call), "2");
     stall(4_500);
-    await look();
+    await runTimers();
     assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
-    assert.equal(await ask(pool, asked), "3");
+    assert.equal(await sendRequest(pool, call), "3");
   });
 });

@@ -17,7 +17,7 @@ type StartedRequest = Readonly<{ exchange: Downstream; socket: Socket; connectio
 /** More than any kernel accepts at once. */
 const body = Buffer.alloc(24_000_000, "b");
 
-async function startConnections(t: TestContext, onRequest: (asked: StartedRequest) => void): Promise<Socket> {
+async function startConnections(t: TestContext, onRequest: (started: StartedRequest) => void): Promise<Socket> {
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     const caller = { address: "127.0.0.1", certificate: null, skippedBytes: 0 };
     const owner = {
@@ -78,13 +78,13 @@ suite("a response that is not sent at once", () => {
       const startedPaths: string[] = [];
       let closed = (): void => {};
       const isClosed = new Promise<void>((resolve) => (closed = resolve));
-      const caller = await startConnections(t, (asked) => {
-        startedPaths.push(asked.exchange.head.url);
+      const caller = await startConnections(t, (started) => {
+        startedPaths.push(started.exchange.head.url);
         if (startedPaths.length > 1) return;
-        answerWhole(asked.exchange);
-        asked.socket.once("close", closed);
+        answerWhole(started.exchange);
+        started.socket.once("close", closed);
         // By then the rest of the response is pending.
-        setImmediate(() => setImmediate(() => end(asked, caller)));
+        setImmediate(() => setImmediate(() => end(started, caller)));
       });
       caller.write(get("/1") + get("/2"));
       await isClosed;
@@ -111,10 +111,10 @@ suite("a response that is not sent at once", () => {
   for (const blocked of [true, false])
     test(`to a caller whose body is paused${blocked ? " and that reads nothing" : ""}: a reset is detected, without a growing queue of probes`, async (t) => {
       let startedPaths = (_: StartedRequest): void => {};
-      const asked = new Promise<StartedRequest>((resolve) => (startedPaths = resolve));
+      const started = new Promise<StartedRequest>((resolve) => (startedPaths = resolve));
       const caller = await startConnections(t, (request) => startedPaths(request));
       caller.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n123");
-      const { exchange, socket, connection } = await asked;
+      const { exchange, socket, connection } = await started;
       exchange.readBody({ onChunk: () => false, onBodyEnd() {}, onAbort() {} });
       exchange.writeHead(200, new HeaderLines([]), null);
       if (blocked) while (exchange.write(Buffer.alloc(60_000)));

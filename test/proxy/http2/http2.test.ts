@@ -236,11 +236,11 @@ describe("HTTP/2 from the caller", () => {
 
   test("a caller that keeps sending and cancelling requests loses the connection", async () => {
     const attacker = await open(rig.port);
-    let gone = false;
+    let closed = false;
     attacker.on("close", () => {
-      gone = true;
+      closed = true;
     });
-    for (let n = 0; n < 2_000 && !gone; n++) {
+    for (let n = 0; n < 2_000 && !closed; n++) {
       try {
         const stream = attacker.request(get("/", ...mine) as never, { endStream: true });
         stream.on("error", () => {});
@@ -250,7 +250,7 @@ describe("HTTP/2 from the caller", () => {
       }
       if (n % 50 === 0) await new Promise((resolve) => setImmediate(resolve));
     }
-    await waitFor("the connection to end", () => gone);
+    await waitFor("the connection to end", () => closed);
     assert.equal((await send(session, get("/", ...mine))).status, 200, "other callers are served");
   });
 
@@ -328,7 +328,7 @@ describe("HTTP/2 to the upstream", () => {
     const stream = session.request(
       post("/pkg.Service/Call", ...mine, "content-type", "application/grpc", "te", "trailers") as never,
     );
-    const answered = reply(stream);
+    const response = reply(stream);
     const received: string[] = [];
     stream.on("data", (chunk: Buffer) => received.push(chunk.toString()));
     for (const text of ["one", "two", "three"]) {
@@ -336,7 +336,7 @@ describe("HTTP/2 to the upstream", () => {
       await waitFor(`${text} to be echoed`, () => received.join("").endsWith(text));
     }
     stream.end();
-    const answer = await answered;
+    const answer = await response;
     assert.deepEqual(answer.trailers, ["grpc-status", "0", "grpc-message", "fine"]);
     assert.equal(answer.hints.length, 1);
     assert.equal(answer.headers.filter((name) => name === "set-cookie").length, 2);
@@ -366,9 +366,9 @@ describe("HTTP/2 to the upstream", () => {
       );
     const streams = [1, 2].map((n) => session.request(lines(n) as never));
     const answers = streams.map(reply);
-    const begun = Promise.all(streams.map((stream) => once(stream, "response")));
+    const responses = Promise.all(streams.map((stream) => once(stream, "response")));
     await waitFor("both streams to be open", () => rig.proxy.stats().exchanges.http === 2);
-    await begun;
+    await responses;
     await rig.apply(groupChanged({ removed: [2] }));
     const cut = await answers[1];
     assert.deepEqual(cut?.trailers.slice(0, 2), ["grpc-status", "7"], JSON.stringify(cut));
@@ -379,14 +379,14 @@ describe("HTTP/2 to the upstream", () => {
   });
 
   test("an unreachable upstream: 503; for gRPC, status 14", async () => {
-    const gone = await startRig([routeTo(1, { to: [{ url: new URL("h2c://127.0.0.1:1"), weight: null }] })]);
-    await gone.apply(signedIn(1));
-    assert.equal((await gone.request({ session: 1 })).status, 503);
-    const other = await open(gone.port);
+    const unreachable = await startRig([routeTo(1, { to: [{ url: new URL("h2c://127.0.0.1:1"), weight: null }] })]);
+    await unreachable.apply(signedIn(1));
+    assert.equal((await unreachable.request({ session: 1 })).status, 503);
+    const other = await open(unreachable.port);
     const answer = await send(other, post("/a/b", ...mine, "content-type", "application/grpc"), "x");
     assert.equal(answer.status, 503);
     assert.equal(answer.headers[answer.headers.indexOf("grpc-status") + 1], "14");
     other.destroy();
-    await gone.close();
+    await unreachable.close();
   });
 });

@@ -73,9 +73,9 @@ async function startUpstream(
   };
 }
 
-type Asked = Readonly<{ call: UpstreamCall; answer: Promise<string> }>;
+type SentCall = Readonly<{ call: UpstreamCall; answer: Promise<string> }>;
 
-function ask(pool: Http2Pool, path: string, refused?: UpstreamCall): Asked {
+function sendRequest(pool: Http2Pool, path: string, refused?: UpstreamCall): SentCall {
   let call: UpstreamCall | undefined;
   const answer = new Promise<string>((resolve, reject) => {
     let body = "";
@@ -104,14 +104,14 @@ function ask(pool: Http2Pool, path: string, refused?: UpstreamCall): Asked {
 
 test("with no more connections than allowed, further calls wait in order and are sent when there is room", async (t) => {
   const { pool, held, opened, answer } = await startUpstream(t, { connectionsMax: 2, streamsMax: 2 });
-  const first = ask(pool, "/warm");
+  const first = sendRequest(pool, "/warm");
   await waitFor("the request to arrive", () => held.has("/warm"));
   answer("/warm");
   await first.answer;
-  const asked = [1, 2, 3, 4, 5, 6, 7].map((n) => ask(pool, `/${n}`));
+  const calls = [1, 2, 3, 4, 5, 6, 7].map((n) => sendRequest(pool, `/${n}`));
   await waitFor("four requests to arrive", () => held.size === 4);
   assert.deepEqual([pool.busy, pool.waiting, pool.isFull], [7, 3, true]);
-  void asked[5]?.call.abort();
+  void calls[5]?.call.abort();
   assert.deepEqual([pool.busy, pool.waiting], [6, 2]);
   answer("/1");
   await waitFor("the fifth request to arrive", () => held.has("/5"));
@@ -119,25 +119,25 @@ test("with no more connections than allowed, further calls wait in order and are
   answer("/2");
   await waitFor("the seventh request to arrive", () => held.has("/7"));
   for (const path of ["/3", "/4", "/5", "/7"]) answer(path);
-  await Promise.all(asked.filter((_, i) => i !== 5).map(({ answer: each }) => each));
+  await Promise.all(calls.filter((_, i) => i !== 5).map(({ answer: each }) => each));
   assert.deepEqual([opened(), pool.busy, pool.waiting, pool.isFull], [2, 0, 0, false]);
 });
 
 test("a waiting call gets the next connection when one breaks, or fails if there is none", async (t) => {
   const { pool, held, sessions, server, answer } = await startUpstream(t, { connectionsMax: 1, streamsMax: 1 });
-  const broken = ask(pool, "/broken");
+  const broken = sendRequest(pool, "/broken");
   await waitFor("the request to arrive", () => held.has("/broken"));
-  const waits = ask(pool, "/waits");
+  const waits = sendRequest(pool, "/waits");
   assert.equal(pool.waiting, 1);
   sessions[0]?.destroy();
   await assert.rejects(broken.answer);
   await waitFor("the waiting request to arrive", () => held.has("/waits"));
-  const inVain = ask(pool, "/in-vain");
+  const inVain = sendRequest(pool, "/in-vain");
   assert.equal(pool.waiting, 1);
   answer("/waits");
   assert.equal(await waits.answer, "2");
   await waitFor("the request to arrive", () => held.has("/in-vain"));
-  const last = ask(pool, "/last");
+  const last = sendRequest(pool, "/last");
   server.close();
   sessions[0]?.destroy();
   await assert.rejects(inVain.answer);
@@ -147,23 +147,23 @@ test("a waiting call gets the next connection when one breaks, or fails if there
 
 test("a connection that has carried its maximum of calls accepts no more, and ends after the last one", async (t) => {
   const { pool, held, sessions, opened, answer } = await startUpstream(t, { connectionsMax: 10, callsMax: 3 });
-  const long = ask(pool, "/long");
+  const long = sendRequest(pool, "/long");
   for (const [path, connection] of [
     ["/2", "1"],
     ["/3", "1"],
     ["/4", "2"],
     ["/5", "2"],
   ] as const) {
-    const asked = ask(pool, path);
+    const calls = sendRequest(pool, path);
     await waitFor(`${path} to arrive`, () => held.has(path));
     answer(path);
-    assert.equal(await asked.answer, connection, path);
+    assert.equal(await calls.answer, connection, path);
   }
   assert.deepEqual([sessions.length, opened()], [2, 2]);
   answer("/long");
   assert.equal(await long.answer, "1");
   await waitFor("the first connection to end", () => sessions.length === 1);
-  const sixth = ask(pool, "/6");
+  const sixth = sendRequest(pool, "/6");
   await waitFor("the request to arrive", () => held.has("/6"));
   answer("/6");
   assert.equal(await sixth.answer, "2");
@@ -173,32 +173,32 @@ test("a connection that has carried its maximum of calls accepts no more, and en
 
 test("the flow-control window is bounded for a connection and for several of its streams", async (t) => {
   const { pool, held, sessions, answer } = await startUpstream(t, { connectionsMax: 1 });
-  const asked = ask(pool, "/");
+  const calls = sendRequest(pool, "/");
   await waitFor("the request to arrive", () => held.has("/"));
   assert.equal(sessions[0]?.state.remoteWindowSize, 4 * 1_048_576);
   assert.equal(sessions[0]?.remoteSettings.initialWindowSize, 1_048_576);
   answer("/");
-  await asked.answer;
+  await calls.answer;
 });
 
 test("many calls at once are spread over connections that are not yet established", async (t) => {
   const { pool, held, opened, answer } = await startUpstream(t, { connectionsMax: 10, callsMax: 3 });
-  const asked = [1, 2, 3, 4, 5, 6, 7].map((n) => ask(pool, `/${n}`));
-  void asked[1]?.call.abort();
+  const calls = [1, 2, 3, 4, 5, 6, 7].map((n) => sendRequest(pool, `/${n}`));
+  void calls[1]?.call.abort();
   await waitFor("all requests to arrive", () => held.size === 6);
   assert.equal(opened(), 3);
   for (const path of [...held.keys()]) answer(path);
-  await Promise.all(asked.filter((_, i) => i !== 1).map(({ answer: each }) => each));
+  await Promise.all(calls.filter((_, i) => i !== 1).map(({ answer: each }) => each));
 });
 
 test("a long stream on a connection that accepts no calls does not prevent a new connection", async (t) => {
   const { pool, held, sessions, answer } = await startUpstream(t, { connectionsMax: 1, streamsMax: 1 });
-  const long = ask(pool, "/long");
+  const long = sendRequest(pool, "/long");
   await waitFor("the request to arrive", () => held.has("/long"));
   await waitFor("the stream limit of the upstream", () => pool.isFull);
   sessions[0]?.goaway(0);
   await waitFor("the GOAWAY of the upstream", () => !pool.isFull);
-  const next = ask(pool, "/next");
+  const next = sendRequest(pool, "/next");
   await waitFor("the next request to arrive", () => held.has("/next"));
   answer("/next");
   assert.equal(await next.answer, "2");
@@ -212,11 +212,11 @@ for (const [name, farewell] of [
 ] as const)
   test(`a connection that ${name} is closed, even if the upstream never ends its side`, async (t) => {
     const sockets: Socket[] = [];
-    let gone = false;
+    let closed = false;
     const server = createRawServer({ allowHalfOpen: true }, (socket) => {
       sockets.push(socket);
       socket.on("close", () => {
-        gone = true;
+        closed = true;
       });
       serveFrames(socket, ({ type, stream }) => {
         if (type !== frameTypes.headers) return;
@@ -231,13 +231,13 @@ for (const [name, farewell] of [
       for (const socket of sockets) socket.destroy();
       server.close();
     });
-    assert.equal(await ask(pool, "/").answer, "");
+    assert.equal(await sendRequest(pool, "/").answer, "");
     const [socket] = sockets;
     await waitFor(
       "the connection to close, which only a write reveals",
       () => {
         if (socket?.readableEnded) socket.write(frame(frameTypes.ping, 0, 0, Buffer.alloc(8)));
-        return gone;
+        return closed;
       },
       { withinMs: 30_000 },
     );
@@ -246,11 +246,11 @@ for (const [name, farewell] of [
 
 test("a call that the only connection refused unprocessed is sent on it again if there can be no other", async (t) => {
   const { pool, held, opened, answer } = await startUpstream(t, { connectionsMax: 1 });
-  const refused = ask(pool, "/refused");
+  const refused = sendRequest(pool, "/refused");
   await waitFor("the request to arrive", () => held.has("/refused"));
   held.get("/refused")?.close(7); // REFUSED_STREAM
   await assert.rejects(refused.answer);
-  const again = ask(pool, "/again", refused.call);
+  const again = sendRequest(pool, "/again", refused.call);
   await waitFor("the request to arrive again", () => held.has("/again"));
   answer("/again");
   assert.equal(await again.answer, "1");

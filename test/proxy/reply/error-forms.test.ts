@@ -35,7 +35,7 @@ async function start(routes: (port: number) => readonly RouteConfig[], config: P
 }
 
 /** As in the composition root, for callers whose sessions nothing has revoked. */
-const loopOf: Rig["deps"]["signInLoopOf"] = (asked, cookieHeader) =>
+const loopOf: Rig["deps"]["signInLoopOf"] = (address, cookieHeader) =>
   signInLoopOf(
     {
       settings: { cookie: { name: "_pomerium", domain: null, expireMs: 3_600_000 } },
@@ -43,7 +43,7 @@ const loopOf: Rig["deps"]["signInLoopOf"] = (asked, cookieHeader) =>
       replica: { projection: new Projection() },
     },
     cookieHeader,
-    asked,
+    address,
   );
 
 let rig: Rig;

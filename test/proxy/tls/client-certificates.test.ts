@@ -182,9 +182,9 @@ test("policy: no caller is denied for its certificate alone; policy criteria dec
     },
   ]);
   const statuses = async (to: string): Promise<number[]> => {
-    const found: number[] = [];
-    for (const shown of [alice, bob, stranger, null]) found.push(await get(rig, shown, to));
-    return found;
+    const statuses: number[] = [];
+    for (const shown of [alice, bob, stranger, null]) statuses.push(await get(rig, shown, to));
+    return statuses;
   };
   assert.deepEqual(await statuses(host), [200, 200, 200, 200]);
   assert.deepEqual(await statuses("named.localhost"), [200, 403, 403, 403]);
@@ -283,10 +283,10 @@ test("a route's own authority is the only one for that route; routes without one
   const hosts = [host, "one.localhost", "two.localhost"];
   const statuses = async (shown: Issued | null): Promise<number[]> => {
     const session = connectHttp2(`https://127.0.0.1:${rig.port}`, { servername: host, ca: root.pem, ...shown });
-    const found: number[] = [];
-    for (const to of hosts) found.push(await getHttp2(session, to)); // one connection for all of them
+    const statuses: number[] = [];
+    for (const to of hosts) statuses.push(await getHttp2(session, to)); // one connection for all of them
     session.destroy();
-    return found;
+    return statuses;
   };
   assert.deepEqual(await statuses(one), [200, 200, 495]);
   assert.deepEqual(await statuses(two), [200, 495, 200]);

@@ -117,12 +117,12 @@ describe("a listener with use_proxy_protocol", () => {
   const statusOf = (answer: string): string => answer.slice(9, 12);
 
   test("uses the caller's address for policy, upstream and audit", async () => {
-    const from = (address: string) => `PROXY TCP4 ${address} 10.0.0.1 1 80\r\n`;
+    const headerOf = (address: string) => `PROXY TCP4 ${address} 10.0.0.1 1 80\r\n`;
     const { records } = of(rig);
-    assert.equal(statusOf(await raw(from("192.0.2.9") + request("office.localhost"))), "200");
+    assert.equal(statusOf(await raw(headerOf("192.0.2.9") + request("office.localhost"))), "200");
     assert.equal(records.at(-1)?.ip, "192.0.2.9");
     assert.deepEqual(valuesOf(of(upstream).seen.at(-1)?.rawHeaders ?? [], "x-forwarded-for"), ["192.0.2.9"]);
-    assert.equal(statusOf(await raw(from("198.51.100.1") + request("office.localhost"))), "403");
+    assert.equal(statusOf(await raw(headerOf("198.51.100.1") + request("office.localhost"))), "403");
     assert.equal(statusOf(await raw(Buffer.concat([binary(), Buffer.from(request("office.localhost"))]))), "200");
   });
 
@@ -137,7 +137,7 @@ describe("a listener with use_proxy_protocol", () => {
   test("closes a connection without a header, without a response, and counts it", async () => {
     const { registry } = of(rig);
     assert.equal(await raw(request("app.localhost")), "");
-    assert.equal(await raw(`PROXY TCP4 nobody 10.0.0.1 1 80\r\n${request("app.localhost")}`), "");
+    assert.equal(await raw(`PROXY TCP4 nowhere 10.0.0.1 1 80\r\n${request("app.localhost")}`), "");
     assert.match(await registry.metrics(), /proxy-protocol-bad/);
   });
 

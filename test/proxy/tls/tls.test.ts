@@ -194,15 +194,15 @@ describe("replacement of certificates while the proxy runs", () => {
     ];
     const rig = await startRig(at(upstream.port), { config: { certificates: [old], insecureServer: false } });
     cleanUps.push(upstream.close, () => rig.close());
-    const kept = await handshake(rig.port, { servername, ALPNProtocols: ["http/1.1"] });
+    const open = await handshake(rig.port, { servername, ALPNProtocols: ["http/1.1"] });
     const session = connectHttp2(`https://127.0.0.1:${rig.port}`, { ca: root.pem, servername });
     await once(session, "connect");
     await rig.activate(at(upstream.port), { certificates: [renewed], insecureServer: false });
     assert.equal(await shown(rig.port, { servername }), "renewed");
-    assert.equal(await get(kept, servername), "HTTP/1.1 200 OK");
+    assert.equal(await get(open, servername), "HTTP/1.1 200 OK");
     const [headers] = await once(session.request({ ":authority": servername, ":path": "/" }), "response");
     assert.equal(headers[":status"], 200);
-    kept.destroy();
+    open.destroy();
     session.destroy();
   });
 

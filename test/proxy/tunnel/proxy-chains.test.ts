@@ -91,7 +91,7 @@ test("the other proxy gets the target and the identity but no credential; then b
   const route = routeThrough(`http://127.0.0.1:${proxy.port}`, {
     ...engOnly,
     passIdentityHeaders: true,
-    setRequestHeaders: { "Proxy-Token": "of ours" },
+    setRequestHeaders: { "Proxy-Token": "configured" },
   });
   const rig = await rigFor(t, route);
   const caller = call(rig, 1, "early ");
@@ -103,7 +103,7 @@ test("the other proxy gets the target and the identity but no credential; then b
   assert.deepEqual([connectRequest?.url, connectRequest?.headers.host], [target, target]);
   assert.deepEqual(
     ["x-mine", "proxy-token", "authorization", "x-forwarded-host"].map((name) => connectRequest?.headers[name]),
-    ["kept", "of ours", undefined, undefined],
+    ["kept", "configured", undefined, undefined],
   );
   assert.ok(connectRequest?.headers["x-pomerium-jwt-assertion"]);
   assert.deepEqual(

@@ -373,11 +373,11 @@ describe("a target without a route", () => {
 });
 
 describe("a UDP route", () => {
-  async function udpEcho(): Promise<Readonly<{ port: number; heard: Buffer[] }>> {
+  async function udpEcho(): Promise<Readonly<{ port: number; received: Buffer[] }>> {
     const socket = createSocket("udp4");
-    const heard: Buffer[] = [];
+    const received: Buffer[] = [];
     socket.on("message", (payload, from) => {
-      heard.push(payload);
+      received.push(payload);
       socket.send(payload, from.port, from.address);
     });
     socket.bind(0, "127.0.0.1");
@@ -385,7 +385,7 @@ describe("a UDP route", () => {
     cleanUps.push(() => {
       socket.close();
     });
-    return { port: socket.address().port, heard };
+    return { port: socket.address().port, received };
   }
 
   test("carries datagrams of every size, empty ones too, for pomerium-cli's 200 and an RFC client's 101", async () => {
@@ -448,7 +448,7 @@ describe("a UDP route", () => {
     const good = datagramCapsule(Buffer.from("good"));
     tunnel.socket.write(Buffer.concat([Buffer.from([0x21, 0x02, 1, 2, 0x00, 0x02, 0x02, 7]), good]));
     assert.ok((await tunnel.read(good.length)).equals(good));
-    assert.deepEqual(dns.heard.map(String), ["good"]);
+    assert.deepEqual(dns.received.map(String), ["good"]);
     tunnel.socket.destroy();
   });
 
@@ -470,7 +470,7 @@ describe("a UDP route", () => {
     }
     const old = goConnectUdp("dns.localhost:53", "s1").replace("HTTP/1.1", "HTTP/1.0");
     assert.equal((await dial(rig, old)).status, 400, "HTTP/1.0 cannot be upgraded");
-    assert.equal(dns.heard.length, 0);
+    assert.equal(dns.received.length, 0);
   });
 });
 

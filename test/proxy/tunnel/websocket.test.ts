@@ -18,19 +18,19 @@ after(async () => {
   for (const cleanUp of cleanUps.reverse()) await cleanUp();
 });
 
-type Heard = { rawHeaders: readonly string[]; url: string };
+type ReceivedRequest = { rawHeaders: readonly string[]; url: string };
 
 async function start(
   parts: Partial<RouteConfig> = {},
   onSocket: (socket: Client, req: IncomingMessage) => void = (socket) =>
     socket.on("message", (data) => socket.send(data)),
   config: Partial<Config> = {},
-): Promise<{ rig: Rig; heard: Heard[] }> {
+): Promise<{ rig: Rig; received: ReceivedRequest[] }> {
   const upstream = await startUpstream();
-  const heard: Heard[] = [];
+  const received: ReceivedRequest[] = [];
   const sockets = new WebSocketServer({ server: upstream.server, handleProtocols: (all) => [...all][0] ?? false });
   sockets.on("connection", (socket, req) => {
-    heard.push({ rawHeaders: req.rawHeaders, url: req.url ?? "" });
+    received.push({ rawHeaders: req.rawHeaders, url: req.url ?? "" });
     socket.on("error", () => {});
     onSocket(socket, req);
   });
@@ -41,7 +41,7 @@ async function start(
     await rig.close();
     await upstream.close();
   });
-  return { rig, heard };
+  return { rig, received };
 }
 
 function dial(
@@ -72,7 +72,7 @@ describe("cookie_same_site: none", () => {
   const cookie = { name: "_pomerium", domain: null, httpOnly: true, expireMs: 50_000_000, sameSite: "none" as const };
 
   test("refuses a page of another site that opens a WebSocket with the session cookie, in the proxy and in forward-auth", async () => {
-    const { rig, heard } = await start({}, undefined, { cookie });
+    const { rig, received } = await start({}, undefined, { cookie });
     for (const origin of [
       "http://evil.example",
       "null",
@@ -82,7 +82,7 @@ describe("cookie_same_site: none", () => {
       const { status } = await refusal(dial(rig, { headers: { origin } }));
       assert.equal(status, 403, origin);
     }
-    assert.equal(heard.length, 0);
+    assert.equal(received.length, 0);
     const { result, reasons } = rig.records.at(-1) ?? assert.fail("there is no decision record");
     assert.deepEqual([result, reasons], ["deny", ["websocket-origin"]]);
     assert.match(await rig.metrics(), /cardea_proxy_refused_requests_total\{reason="websocket-origin"\} 4/);
@@ -141,8 +141,8 @@ describe("a permitted WebSocket", () => {
     await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.websocket === 0);
   });
 
-  test("sends the upstream the same identity headers as any request, and no credential of ours", async () => {
-    const { rig, heard } = await start();
+  test("sends the upstream the same identity headers as any request, and none of Cardea's credentials", async () => {
+    const { rig, received } = await start();
     const socket = dial(rig, {
       path: "/live?x=1&pomerium_session=s1",
       headers: {
@@ -152,7 +152,7 @@ describe("a permitted WebSocket", () => {
       },
     });
     await once(socket, "open");
-    const [{ rawHeaders, url } = { rawHeaders: [], url: "" }] = heard;
+    const [{ rawHeaders, url } = { rawHeaders: [], url: "" }] = received;
     assert.equal(url, "/live?x=1");
     assert.deepEqual(valuesOf(rawHeaders, "cookie"), ["a=1"]);
     assert.deepEqual(valuesOf(rawHeaders, "x-pomerium-claim-email"), ["user1@example.com"]);
@@ -178,14 +178,14 @@ describe("a permitted WebSocket", () => {
   });
 
   test("may be requested in absolute-form; the upstream gets origin-form", async () => {
-    const { rig, heard } = await start();
+    const { rig, received } = await start();
     const answer = await rig.sendRaw(
       `GET http://app.localhost/live?a=1 HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nConnection: Upgrade\r\n` +
         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
       1_000,
     );
     assert.match(answer, /^HTTP\/1\.1 101 /);
-    assert.equal(heard[0]?.url, "/live?a=1");
+    assert.equal(received[0]?.url, "/live?a=1");
   });
   test("forwards what the caller sent right after its handshake", async () => {
     const { rig } = await start();
@@ -199,21 +199,21 @@ describe("a permitted WebSocket", () => {
 
 describe("a refused WebSocket", () => {
   test("without a session: 401 as JSON, never a redirect", async () => {
-    const { rig, heard } = await start();
+    const { rig, received } = await start();
     const { status, body, headers } = await refusal(dial(rig, { headers: { cookie: "", accept: "text/html" } }));
     assert.equal(status, 401);
     assert.equal(JSON.parse(body).error, "Unauthenticated");
     assert.equal(headers["x-pomerium-intercepted-response"], "true");
-    assert.equal(heard.length, 0);
+    assert.equal(received.length, 0);
   });
   test("without permission: 403", async () => {
     const { rig } = await start(engOnly);
     assert.equal((await refusal(dial(rig))).status, 403);
   });
   test("on a route without allow_websockets: 403", async () => {
-    const { rig, heard } = await start({ allowWebsockets: false });
+    const { rig, received } = await start({ allowWebsockets: false });
     assert.equal((await refusal(dial(rig))).status, 403);
-    assert.equal(heard.length, 0);
+    assert.equal(received.length, 0);
   });
   test("without a fresh lease: 503", async () => {
     const { rig } = await start({ onStale: "deny", staleGraceMs: 0 });
@@ -227,7 +227,7 @@ describe("a refused WebSocket", () => {
     assert.equal((await refusal(dial(rig, { headers: { host: "authenticate.localhost" } }))).status, 403);
   });
   test("with an invalid handshake: 400", async () => {
-    const { rig, heard } = await start();
+    const { rig, received } = await start();
     const head = (lines: string, method = "GET"): string =>
       `${method} /live HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${lines}\r\n`;
     const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -245,7 +245,7 @@ describe("a refused WebSocket", () => {
     assert.match(await rig.sendRaw(head(`${key}Sec-WebSocket-Version: 13\r\n`, "POST")), /^HTTP\/1\.1 400 /);
     const old = head(`${key}Sec-WebSocket-Version: 13\r\n`).replace("HTTP/1.1", "HTTP/1.0");
     assert.match(await rig.sendRaw(old), /^HTTP\/1\.1 400 /, "HTTP/1.0 cannot be upgraded");
-    assert.equal(heard.length, 0);
+    assert.equal(received.length, 0);
   });
   test("an upgrade to another protocol is ignored: the request is an ordinary one", async () => {
     const { rig } = await start();
@@ -333,11 +333,11 @@ describe("backpressure", () => {
   const rss = (): number => process.memoryUsage().rss;
 
   test("a caller that does not read: 200 MB are not buffered, and all of them arrive", async (t) => {
-    let made = 0;
+    let produced = 0;
     const { rig } = await start({}, (socket) => {
       const more = (): void => {
-        if (made === total) return;
-        made++;
+        if (produced === total) return;
+        produced++;
         socket.send(chunk, more);
       };
       more();
@@ -346,7 +346,7 @@ describe("backpressure", () => {
     await once(socket, "open");
     const before = rss();
     socket.pause();
-    const stalledAt = await still(() => made);
+    const stalledAt = await still(() => produced);
     t.diagnostic(`${stalledAt} MB were produced before the transfer stalled`);
     assert.ok(stalledAt < total / 4);
     assert.ok(rss() - before < 96 * 1_048_576, `${rss() - before} bytes grew`);

@@ -35,8 +35,8 @@ async function listen(t: TestContext, server: Server): Promise<number> {
 }
 
 async function isEjected(rig: Rig, upstream: string): Promise<boolean> {
-  const found = await rig.registry.getSingleMetric("cardea_proxy_upstream_ejected")?.get();
-  return found?.values.some(({ labels, value }) => labels["upstream"] === upstream && value === 1) === true;
+  const metric = await rig.registry.getSingleMetric("cardea_proxy_upstream_ejected")?.get();
+  return metric?.values.some(({ labels, value }) => labels["upstream"] === upstream && value === 1) === true;
 }
 
 /** @returns the status that the caller receives */
@@ -62,9 +62,9 @@ async function tunnel({ port }: Rig): Promise<number> {
   return Number(received.slice(9, 12));
 }
 
-async function statusesOf(times: number, ask: () => Promise<number>): Promise<readonly number[]> {
+async function statusesOf(times: number, send: () => Promise<number>): Promise<readonly number[]> {
   const statuses: number[] = [];
-  for (let i = 0; i < times; i++) statuses.push(await ask());
+  for (let i = 0; i < times; i++) statuses.push(await send());
   return statuses.sort();
 }
 

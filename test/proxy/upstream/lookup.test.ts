@@ -20,7 +20,7 @@ const system: LookupFunction = (hostname, _options, callback) => {
   ]);
 };
 
-async function found(hostname: string, family: LookupFamily, all: boolean): Promise<string> {
+async function addressesOf(hostname: string, family: LookupFamily, all: boolean): Promise<string> {
   const lookup = createUpstreamLookups(system)(family);
   return new Promise((resolve) =>
     lookup(hostname, { all }, (error, address) => {
@@ -40,30 +40,30 @@ suite("a name with addresses of both families", () => {
   };
   for (const family of families)
     test(`${family}: ${expected[family]}`, async () => {
-      assert.equal(await found("both.example", family, true), expected[family]);
-      assert.equal(await found("both.example", family, false), expected[family].split(" ", 1)[0]);
+      assert.equal(await addressesOf("both.example", family, true), expected[family]);
+      assert.equal(await addressesOf("both.example", family, false), expected[family].split(" ", 1)[0]);
     });
 });
 
 test("a name with addresses of one family: a mere preference uses that family", async () => {
   for (const family of ["V4_PREFERRED", "AUTO", "ALL"] as const) {
-    assert.equal(await found("six.example", family, true), "2001:db8::6");
-    assert.equal(await found("four.example", family, true), "192.0.2.4");
+    assert.equal(await addressesOf("six.example", family, true), "2001:db8::6");
+    assert.equal(await addressesOf("four.example", family, true), "192.0.2.4");
   }
-  assert.equal(await found("six.example", "V4_ONLY", true), "ENOTFOUND");
-  assert.equal(await found("four.example", "V6_ONLY", true), "ENOTFOUND");
+  assert.equal(await addressesOf("six.example", "V4_ONLY", true), "ENOTFOUND");
+  assert.equal(await addressesOf("four.example", "V6_ONLY", true), "ENOTFOUND");
 });
 
 test("an address needs no lookup, localhost is loopback, and an unknown name is an error", async () => {
   for (const family of families) {
-    assert.equal(await found("192.0.2.9", family, true), "192.0.2.9");
-    assert.equal(await found("2001:db8::9", family, false), "2001:db8::9");
-    assert.equal(await found("nowhere.example", family, true), "ENOTFOUND");
+    assert.equal(await addressesOf("192.0.2.9", family, true), "192.0.2.9");
+    assert.equal(await addressesOf("2001:db8::9", family, false), "2001:db8::9");
+    assert.equal(await addressesOf("nowhere.example", family, true), "ENOTFOUND");
   }
-  assert.equal(await found("app.localhost", "V4_PREFERRED", true), "127.0.0.1 ::1");
-  assert.equal(await found("app.localhost", "AUTO", true), "::1 127.0.0.1");
-  assert.equal(await found("app.localhost", "V4_ONLY", true), "127.0.0.1");
-  assert.equal(await found("app.localhost", "V6_ONLY", true), "::1");
+  assert.equal(await addressesOf("app.localhost", "V4_PREFERRED", true), "127.0.0.1 ::1");
+  assert.equal(await addressesOf("app.localhost", "AUTO", true), "::1 127.0.0.1");
+  assert.equal(await addressesOf("app.localhost", "V4_ONLY", true), "127.0.0.1");
+  assert.equal(await addressesOf("app.localhost", "V6_ONLY", true), "::1");
 });
 
 suite("an upstream that listens on one family only", () => {

@@ -31,7 +31,7 @@ const times = (count: number, outcome: UpstreamOutcome): readonly UpstreamOutcom
 
 describe("consecutive failures", () => {
   test("five responses of 500 or above eject for 30 seconds; one success restarts the count", () => {
-    const { outliers, events: events, report } = rig("{}");
+    const { outliers, events, report } = rig("{}");
     report(1, [...times(4, status(500)), status(404), ...times(4, status(500))]);
     assert.equal(outliers.isEjected(1), false);
     report(1, [status(503)], 5);
@@ -78,7 +78,7 @@ describe("consecutive failures", () => {
     assert.deepEqual(on.events, ["0 consecutive_gateway_failure"]);
   });
   test("enforcement may be a matter of chance", () => {
-    const { events: events, report } = rig("{enforcing_consecutive_5xx: 30}", 10, 0.5);
+    const { events, report } = rig("{enforcing_consecutive_5xx: 30}", 10, 0.5);
     report(0, times(5, status(500)));
     assert.deepEqual(events, []);
   });
@@ -129,7 +129,7 @@ describe("failure rates", () => {
   });
   test("eject above a threshold if enforcing_failure_percentage is set", () => {
     const yaml = "{enforcing_failure_percentage: 100, enforcing_success_rate: 0, failure_percentage_threshold: 40}";
-    const { outliers, events: events, report } = rig(yaml, 6);
+    const { outliers, events, report } = rig(yaml, 6);
     for (let member = 0; member < 5; member++) report(member, good);
     report(5, failing(40));
     outliers.tick(9_999);
