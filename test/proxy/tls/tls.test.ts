@@ -226,11 +226,7 @@ describe("replacement of certificates while the proxy runs", () => {
       );
     assert.equal(await shown(rig.port, { servername }), "old");
     const socket = await handshake(rig.port, { servername });
-    assert.equal(
-      await get(socket, servername),
-      "the routes of the previous configuration stay too",
-      "the routes of the configuration before stand too",
-    );
+    assert.equal(await get(socket, servername), "HTTP/1.1 200 OK", "the routes of the previous configuration stay too");
     socket.destroy();
   });
 
