@@ -18,18 +18,14 @@ import {
 } from "../../src/proxy/enforce/exchanges.ts";
 import { canonicaliseRequest } from "../../src/proxy/message/canonical-request.ts";
 import type { PendingCut } from "../../src/proxy/message/deliveries.ts";
-import {
-  type Admission,
-  type AdmissionContext,
-  createAdmission,
-  type Routed,
-} from "../../src/proxy/request/admission.ts";
+import { type Admission, createAdmission } from "../../src/proxy/request/admission.ts";
 import { createAuthorizer } from "../../src/proxy/request/authorize.ts";
 import {
   type CredentialHolder,
   createCallerIdentifier,
   ReachedHandles,
 } from "../../src/proxy/request/identify-caller.ts";
+import type { AdmissionContext, Routed } from "../../src/proxy/request/request-context.ts";
 import type { NodeCore, PersonKeys } from "../../src/replication/index.ts";
 import type { IncomingRequest } from "./actors.ts";
 import type { SimFactOf } from "./facts.ts";

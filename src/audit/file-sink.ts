@@ -8,7 +8,7 @@
  */
 import { type FileHandle, mkdir, open, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import type { AuditSink } from "./recorder.ts";
+import type { AuditSink } from "./audit-sink.ts";
 
 const lineEnd = Buffer.from("\n");
 

@@ -1,5 +1,6 @@
 /** Entry point of audit: decision records, their sinks, and their explanation. */
 export { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
+export type { AuditSink, Sleep } from "./audit-sink.ts";
 export { type Explained, type ExplainedEvent, type ExplainedFact, explainDecision } from "./explain.ts";
 export { createFeed, type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from "./feed.ts";
 export { createFileSink } from "./file-sink.ts";
@@ -17,5 +18,5 @@ export {
   type RecordVerifierCounts,
   recordRefusals,
 } from "./record-proof.ts";
-export { type AuditSink, createRecorder, type Recorder, type RecorderStats, type Sleep } from "./recorder.ts";
+export { createRecorder, type Recorder, type RecorderStats } from "./recorder.ts";
 export { AuditLostError, type SinkStats } from "./sink-queue.ts";

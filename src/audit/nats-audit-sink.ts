@@ -13,10 +13,10 @@ import type { JetStreamManager, StreamInfo } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { CodedError } from "../events/index.ts";
 import { natsJetstream, natsTransport } from "../replication/index.ts";
+import type { AuditSink } from "./audit-sink.ts";
 import { auditSubject, auditSubjects } from "./audit-subject.ts";
 import type { AuditBatch } from "./record-buffer.ts";
 import { proveRecords, type RecordSigner, recordMessageId } from "./record-proof.ts";
-import type { AuditSink } from "./recorder.ts";
 
 export function auditStreamName(cluster: string): string {
   return `AUDIT_${cluster.toUpperCase().replace(/[^A-Z0-9_-]/g, "_")}`;

@@ -9,7 +9,7 @@
  * - While the mark cannot be written, numbers are used without a reservation and counted.
  */
 import type { BootId } from "../events/index.ts";
-import type { Sleep } from "./recorder.ts";
+import type { Sleep } from "./audit-sink.ts";
 
 /** Numbers of one boot. `written` ≤ `used` ≤ `reserved`. */
 export type NumbersMark = Readonly<{

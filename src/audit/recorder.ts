@@ -7,23 +7,15 @@
  * - Best effort: a killed process loses what is queued. Numbers are reserved on disk (record-numbers.ts), so the next
  *   boot declares possible losses with a gap record.
  */
+
 import type { DecisionRecord, RecordDecision } from "../auth/index.ts";
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
 import { gapOfEndedBoot, toLine } from "./audit-record.ts";
+import type { AuditSink, Sleep } from "./audit-sink.ts";
 import { createLineFormatter } from "./decision-line.ts";
-import { type AuditBatch, RecordBuffer } from "./record-buffer.ts";
+import { RecordBuffer } from "./record-buffer.ts";
 import type { RecordNumbers } from "./record-numbers.ts";
 import { createSinkQueue, type SinkQueue, type SinkStats } from "./sink-queue.ts";
-
-export type AuditSink = Readonly<{
-  name: string;
-  /**
-   * Resolves when the sink has taken responsibility for the records. If it rejects, the same batch is written again.
-   * Calls do not overlap. The bytes are valid until the promise settles.
-   */
-  write(batch: AuditBatch): Promise<void>;
-  close(): Promise<void>;
-}>;
 
 const queueBytesDefault = 64 * 1024 * 1024;
 
@@ -37,9 +29,6 @@ export type Recorder = Readonly<{
   /** Writes the queued records, for at most this long. Later records are lost and counted. */
   close(timeoutMs: number): Promise<void>;
 }>;
-
-/** Resolves after this long. If the signal aborts, it settles early: it may resolve or reject. */
-export type Sleep = (ms: number, signal?: AbortSignal) => Promise<void>;
 
 export function createRecorder(options: {
   node: NodeId;

@@ -9,8 +9,8 @@
  */
 import { type BootId, CodedError, type NodeId, type UnixMs } from "../events/index.ts";
 import { toLine } from "./audit-record.ts";
+import type { AuditSink, Sleep } from "./audit-sink.ts";
 import type { AuditBatch, RecordBuffer } from "./record-buffer.ts";
-import type { AuditSink, Sleep } from "./recorder.ts";
 
 export type SinkStats = Readonly<{
   name: string;

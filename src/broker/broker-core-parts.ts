@@ -11,7 +11,7 @@ import { DuplicateCheck } from "./leader/duplicate-check.ts";
 import { DutyHolder } from "./leader/duty-holder.ts";
 import { Election } from "./leader/election.ts";
 import { EpochClaims } from "./leader/epoch-claims.ts";
-import type { LeaderParts } from "./leader/leader.ts";
+import type { LeaderParts } from "./leader/leader-parts.ts";
 import { LeadershipLifecycle } from "./leader/leadership-lifecycle.ts";
 import { PendingCommands } from "./leader/pending-commands.ts";
 import { ReassertionIntake } from "./leader/reassertion-intake.ts";

@@ -165,6 +165,7 @@ export {
   type Builder,
   type BuilderEffect,
   type BuilderInput,
+  type ChunkRef,
   newBuilder,
   projectorVersion,
   SnapshotCancelledError,
@@ -172,7 +173,6 @@ export {
 } from "./snapshot/builder.ts";
 export { loadSnapshot } from "./snapshot/load-snapshot.ts";
 export {
-  type ChunkRef,
   hashOfChunk,
   openManifest,
   type SignedManifest,

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type DatabrokerParts, startDatabroker } from "../../src/cli/build/databroker-parts.ts";
+import type { DatabrokerParts } from "../../src/cli/build/broker-parts.ts";
+import { startDatabroker } from "../../src/cli/build/databroker-parts.ts";
 import {
   type CommandId,
   type NodeId,

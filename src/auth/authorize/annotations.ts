@@ -7,8 +7,8 @@
  */
 import { type FactPositions, type NodeId, type Projection, type UnixMs, unreachable } from "../../events/index.ts";
 import type { Policies, RoutePolicy } from "./compile.ts";
-import { evaluatePolicy } from "./decide.ts";
-import type { DecisionRequest, DecisionSummary, Principal } from "./decision.ts";
+import { type DecisionSummary, evaluatePolicy } from "./decide.ts";
+import type { DecisionRequest, Principal } from "./decision.ts";
 import { type DecisionTrace, type FactPositionOf, type SessionRef, traceDecision } from "./explain.ts";
 
 /** The answer of the route's shadow policy, if it differs from the live one. */

@@ -1,7 +1,7 @@
 /**
  * Decision: whether one caller may make one request, under one compiled configuration.
  *
- * - Pure and synchronous. Only this file creates a Permit.
+ * - Pure and synchronous. Only this file creates a Permit, and forwarding code cannot run without one.
  * - The order of checks is Pomerium's (docs/pomerium-behaviour.md §6.6): a required certificate, sign-in, a device, deny
  *   rules, allow rules; without an allow rule that is met, deny.
  * - The proxy answers 503 to a caller that is `behind` and never calls `decide`, because a node that lags does not know
@@ -11,21 +11,46 @@
  * - An expired session counts as none.
  * - The session and the user of a principal are always among the facts read, so a revocation cuts every open exchange.
  */
-import { type DeviceId, deviceStream, type UnixMs } from "../../events/index.ts";
+import { type DeviceId, deviceStream, type Fact, type UnixMs } from "../../events/index.ts";
 import { streamsOf } from "./caller.ts";
 import type { Policies, RoutePolicy } from "./compile.ts";
 import { defaultDeviceType } from "./criteria/device.ts";
-import type {
-  Decision,
-  DecisionRequest,
-  FactKey,
-  FactsRead,
-  Principal,
-  ResolvedCaller,
-  RuleSetOutcomes,
-} from "./decision.ts";
+import type { DecisionRequest, FactKey, FactsRead, Principal, ResolvedCaller, RuleSetOutcomes } from "./decision.ts";
 import { ambiguityOf, pathReadings } from "./path-readings.ts";
 import type { Reason } from "./reasons.ts";
+
+type DecisionBase = Readonly<{
+  /** Sorted reason words of docs/pomerium-behaviour.md §6.3. */
+  reasons: readonly string[];
+  /** Null: the answer does not come from rules. */
+  outcomes: RuleSetOutcomes | null;
+  routeId: string;
+  facts: FactsRead;
+  /**
+   * `facts` as keys: re-decide when one of these changes. A change of membership changes the stream of each affected
+   * user.
+   */
+  reads: readonly FactKey[];
+  /**
+   * The next moment at which time alone can change the answer (session expiry, a bound of a time criterion); null:
+   * none.
+   */
+  until: UnixMs | null;
+}>;
+
+export type Decision =
+  | (Fact<"permit", { permit: Permit }> & DecisionBase)
+  /**
+   * 403 unless the reasons say otherwise (docs/pomerium-behaviour.md §6.6); 503 if a data set could not be read.
+   * `deviceType`: the type that the session must show first, with 401; null: a device would not help.
+   */
+  | (Fact<"deny", { status: number; deviceType: string | null }> & DecisionBase)
+  | (Fact<"signin", unknown> & DecisionBase);
+
+/** The answer of a decision, without its facts. */
+export type DecisionSummary =
+  | Pick<Extract<Decision, { type: "permit" | "signin" }>, "type">
+  | Pick<Extract<Decision, { type: "deny" }>, "type" | "status" | "deviceType">;
 
 const minted: unique symbol = Symbol("minted by decide");
 /** Proof that the policy permitted this request on this route. Only `decide` creates one. */

@@ -1,7 +1,5 @@
 /**
- * Decision: the answer of policy to one request, as types.
- *
- * A permit proves that policy decided: only decide.ts can make a `Permit`, so forwarding code cannot run without one.
+ * Decision types: the request, the caller and the facts that a decision reads. decide.ts has its answer.
  */
 import type {
   ActiveSession,
@@ -11,14 +9,10 @@ import type {
   Profile,
   SessionId,
   Stream,
-  UnixMs,
   User,
   UserId,
 } from "../../events/index.ts";
-import type { Permit } from "./decide.ts";
 import type { PolicyOutcome } from "./reasons.ts";
-
-export type { Permit } from "./decide.ts";
 
 /** A request as policy sees it: exactly the forwarded request, canonicalised once. */
 export type DecisionRequest = Readonly<{
@@ -83,36 +77,3 @@ export type FactKey = Stream | `record:${string}`;
 
 /** Outcomes of the allow rules and the deny rules of a route, each with its reasons. */
 export type RuleSetOutcomes = Readonly<{ allow: PolicyOutcome; deny: PolicyOutcome }>;
-
-type DecisionBase = Readonly<{
-  /** Sorted reason words of docs/pomerium-behaviour.md §6.3. */
-  reasons: readonly string[];
-  /** Null: the answer does not come from rules. */
-  outcomes: RuleSetOutcomes | null;
-  routeId: string;
-  facts: FactsRead;
-  /**
-   * `facts` as keys: re-decide when one of these changes. A change of membership changes the stream of each affected
-   * user.
-   */
-  reads: readonly FactKey[];
-  /**
-   * The next moment at which time alone can change the answer (session expiry, a bound of a time criterion); null:
-   * none.
-   */
-  until: UnixMs | null;
-}>;
-
-export type Decision =
-  | (Fact<"permit", { permit: Permit }> & DecisionBase)
-  /**
-   * 403 unless the reasons say otherwise (docs/pomerium-behaviour.md §6.6); 503 if a data set could not be read.
-   * `deviceType`: the type that the session must show first, with 401; null: a device would not help.
-   */
-  | (Fact<"deny", { status: number; deviceType: string | null }> & DecisionBase)
-  | (Fact<"signin", unknown> & DecisionBase);
-
-/** The answer of a decision, without its facts. */
-export type DecisionSummary =
-  | Pick<Extract<Decision, { type: "permit" | "signin" }>, "type">
-  | Pick<Extract<Decision, { type: "deny" }>, "type" | "status" | "deviceType">;

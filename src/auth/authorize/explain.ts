@@ -21,7 +21,8 @@ import {
   userStream,
 } from "../../events/index.ts";
 import type { CompiledConditional, RoutePolicy } from "./compile.ts";
-import type { DecisionRequest, DecisionSummary, Principal } from "./decision.ts";
+import type { DecisionSummary } from "./decide.ts";
+import type { DecisionRequest, Principal } from "./decision.ts";
 import type { PolicyAction, PolicyOperator } from "./ppl-parser.ts";
 import type { PolicyOutcome } from "./reasons.ts";
 

@@ -33,15 +33,9 @@ export type {
   PolicyContext,
 } from "./criteria/criterion-parts.ts";
 export { parsePresentedKey } from "./criteria/eval-only/ssh-keys.ts";
-export {
-  decide,
-  type KnownCaller,
-  type Permit,
-} from "./decide.ts";
+export { type Decision, type DecisionSummary, decide, type KnownCaller, type Permit } from "./decide.ts";
 export type {
-  Decision,
   DecisionRequest,
-  DecisionSummary,
   DeviceCredential,
   FactKey,
   FactsRead,

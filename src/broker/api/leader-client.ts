@@ -4,6 +4,7 @@
  * `Cardea-Forwarded` marks a forwarded call: the broker that receives it answers or sends 503, so two brokers that each
  * take the other for the leader do not forward in circles. It never retries; the caller knows its deadline.
  */
+
 import { randomBytes } from "node:crypto";
 import { Agent, request as send } from "undici";
 import { type CommandRequest, type CommandResult, encode, formatLink, type Position } from "../../events/index.ts";
@@ -32,8 +33,7 @@ import {
 import type { GossipMessage, Presence } from "../core/messages.ts";
 import { LeaseMessageRejectedError } from "../leader/lease-message-error.ts";
 import { parseGossip } from "./gossip-routes.ts";
-import { forwardedHeader } from "./leader-router.ts";
-import type { Caller } from "./service-token.ts";
+import { forwardedHeader, type LeaderCall } from "./leader-router.ts";
 
 export type LeaderClientOptions = Readonly<{
   cluster: string;
@@ -59,9 +59,6 @@ export type LeaderClient = Readonly<{
   refused: () => number;
   close: () => Promise<void>;
 }>;
-
-/** The target, the caller, and the time limit of a forwarded call. */
-export type LeaderCall = Readonly<{ url: string; caller: Caller; timeoutMs: number }>;
 
 type HttpCall = Readonly<{ method: "GET" | "POST"; path: string; body?: Uint8Array; contentType?: string }>;
 

@@ -6,8 +6,10 @@
  */
 import { BrokerUnavailableError, type RenewOrigin } from "../../replication/index.ts";
 import { type Notifier, waitFor } from "../core/notifier.ts";
-import type { LeaderCall } from "./leader-client.ts";
 import type { Caller } from "./service-token.ts";
+
+/** The target, the caller, and the time limit of a forwarded call. */
+export type LeaderCall = Readonly<{ url: string; caller: Caller; timeoutMs: number }>;
 
 /** Marks a call that another broker has forwarded. */
 export const forwardedHeader = "cardea-forwarded";

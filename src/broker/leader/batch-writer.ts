@@ -37,7 +37,7 @@ import {
   type ConcludedCommand,
 } from "./batch.ts";
 import { reopen } from "./epoch.ts";
-import type { LeaderParts } from "./leader.ts";
+import type { LeaderParts } from "./leader-parts.ts";
 import { epochEnded } from "./pending-commands.ts";
 
 export type WriteTicket = Readonly<{ number: number; round: WriteRound }>;

@@ -9,6 +9,7 @@
  *   Anything unclear ends the epoch, and waiting callers learn the truth from the next one.
  * - When its epoch has ended for any reason, it grants and answers nothing more.
  */
+
 import { type Epoch, type MonotonicMs, type NodeId, sameLink, unreachable } from "../../events/index.ts";
 import {
   type AppendOutcome,
@@ -20,48 +21,15 @@ import {
   type Renew,
   type WriteRound,
 } from "../../replication/index.ts";
-import type { Counters } from "../core/counters.ts";
 import type { DuplicateLookup, LeaderEnd, LogCallOwner, OpenedEpoch, PriorOutcome } from "../core/internal-messages.ts";
 import type { BrokerInput, Leadership, LogAnswer } from "../core/messages.ts";
-import type { LeaseOptions } from "../core/options.ts";
 import type { StepContext } from "../core/step-context.ts";
-import type { BrokerState } from "../state/broker-state.ts";
-import type { PersonKeyCache } from "../state/person-key-cache.ts";
-import type { BatchPublisher } from "./batch-publisher.ts";
 import { BatchWriter, type Committed, type NextStep, type WriteTicket } from "./batch-writer.ts";
-import type { BootKeys } from "./boot-keys.ts";
-import type { BrokerPresences } from "./broker-presence.ts";
-import type { DuplicateCheck } from "./duplicate-check.ts";
 import { reopen } from "./epoch.ts";
+import type { LeaderParts } from "./leader-parts.ts";
 import { LeaseRequestHandler } from "./lease-request-handler.ts";
 import { unreadyFor } from "./level-readiness.ts";
-import type { PendingCommands } from "./pending-commands.ts";
-import type { ReassertionIntake } from "./reassertion-intake.ts";
 import { ReceiptTracker } from "./receipt-tracker.ts";
-
-export type LeaderParts = Readonly<{
-  context: StepContext;
-  state: BrokerState;
-  keys: PersonKeyCache;
-  pendingCommands: PendingCommands;
-  duplicateCheck: DuplicateCheck;
-  publisher: BatchPublisher;
-  reassertionIntake: ReassertionIntake;
-  peers: BrokerPresences;
-  bootKeys: BootKeys;
-  counters: Counters;
-  random: (bytes: number) => Uint8Array;
-  lease: LeaseOptions;
-  /** No other process can write this log. */
-  exclusive: boolean;
-  /** Applies even without lessees: candidates watch the beat. */
-  idleBeatMs: number;
-  version: string;
-  wrappingKey: Uint8Array;
-  vaultKey: Uint8Array;
-  /** The longest wait for a proof that this broker leads. */
-  proofMsMax: number;
-}>;
 
 /** If no append follows within this time, a beat shows the readers of standbys how far the log is durable. */
 const showHeadMs = 25;

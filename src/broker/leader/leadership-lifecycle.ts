@@ -17,7 +17,8 @@ import type { BrokerStateSync } from "../state/broker-state-sync.ts";
 import type { DutyHolder } from "./duty-holder.ts";
 import type { Election } from "./election.ts";
 import { reopen } from "./epoch.ts";
-import { Leader, type LeaderParts } from "./leader.ts";
+import { Leader } from "./leader.ts";
+import type { LeaderParts } from "./leader-parts.ts";
 
 /** What an opened epoch waits for before it is led. */
 type OpeningEpoch = { readonly opened: OpenedEpoch; unresolvedCount: number; readonly toRequeue: QueuedCommand[] };

@@ -11,23 +11,44 @@ import {
   startBroker,
   startDatabrokerServer,
 } from "../../broker/index.ts";
-import { type Config, windowLimits } from "../../config/index.ts";
+import { type Config, type HostPort, windowLimits } from "../../config/index.ts";
 import { type BrokerId, type NodeId, parseCommandId } from "../../events/index.ts";
 import {
   type BrokerClient,
   createLocalFanout,
+  type Databroker,
   type EventLog,
   type Fanout,
   type Logger,
+  type Role,
   type RoleLimits,
   type SnapshotSupply,
   systemClock,
 } from "../../replication/index.ts";
 import { version } from "../terminal/version.ts";
 import { clientOf } from "./broker-client.ts";
-import type { DatabrokerParts } from "./databroker-parts.ts";
 import { openLog } from "./open-log.ts";
 import { invalidatedByRotation, snapshotFolderOf, startSnapshotRefresh } from "./snapshot-parts.ts";
+
+export type DatabrokerParts = Readonly<{
+  /** Null: no fan-out; events arrive only by reads that wait at the head. */
+  fanout: Fanout | null;
+  broker: Broker | null;
+  log: EventLog | null;
+  /** The databroker as one role may use it. */
+  forRole(role: Role): Databroker;
+  /** The source of snapshots for nodes of this process; null: none, they read the log. */
+  snapshots: Readonly<{ supply: SnapshotSupply; folder: "own" | "none" }> | null;
+  /** The broker's snapshot service; null: none. */
+  snapshotService: SnapshotService | null;
+  /** Refused answers that claimed to come from a broker, by reason. */
+  answersRefused(): Readonly<Record<string, number>>;
+  /** Answers and refusals of the databroker API; absent if this process serves none. */
+  apiCounts?: (() => Readonly<Record<string, number>>) | undefined;
+  /** The bound address of the databroker API; absent if this process serves none. */
+  address?: HostPort | undefined;
+  stop(): Promise<void>;
+}>;
 
 /** How often the leader checks whether a snapshot is due. */
 const snapshotCheckMs = 5_000;

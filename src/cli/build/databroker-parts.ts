@@ -3,42 +3,14 @@
  * (broker-parts.ts, region-parts.ts) are loaded only where one runs.
  */
 import { randomBytes } from "node:crypto";
-import type { Broker, Duty, SnapshotService } from "../../broker/index.ts";
-import type { Config, HostPort } from "../../config/index.ts";
+import type { Duty } from "../../broker/index.ts";
+import type { Config } from "../../config/index.ts";
 import type { NodeId } from "../../events/index.ts";
-import {
-  type BrokerClient,
-  connectNatsFanout,
-  type Databroker,
-  type EventLog,
-  type Fanout,
-  type Logger,
-  type Role,
-  type SnapshotSupply,
-} from "../../replication/index.ts";
+import { type BrokerClient, connectNatsFanout, type Fanout, type Logger, type Role } from "../../replication/index.ts";
 import { clientOf } from "./broker-client.ts";
+import type { DatabrokerParts } from "./broker-parts.ts";
 
 type Options = Readonly<{ node: NodeId; logger: Logger; duties: readonly Duty[] }>;
-
-export type DatabrokerParts = Readonly<{
-  /** Null: no fan-out; events arrive only by reads that wait at the head. */
-  fanout: Fanout | null;
-  broker: Broker | null;
-  log: EventLog | null;
-  /** The databroker as one role may use it. */
-  forRole(role: Role): Databroker;
-  /** The source of snapshots for nodes of this process; null: none, they read the log. */
-  snapshots: Readonly<{ supply: SnapshotSupply; folder: "own" | "none" }> | null;
-  /** The broker's snapshot service; null: none. */
-  snapshotService: SnapshotService | null;
-  /** Refused answers that claimed to come from a broker, by reason. */
-  answersRefused(): Readonly<Record<string, number>>;
-  /** Answers and refusals of the databroker API; absent if this process serves none. */
-  apiCounts?: (() => Readonly<Record<string, number>>) | undefined;
-  /** The bound address of the databroker API; absent if this process serves none. */
-  address?: HostPort | undefined;
-  stop(): Promise<void>;
-}>;
 
 function natsOf(config: Config, options: Readonly<{ name: string; logger: Logger }>): Fanout | null {
   const { nats, broker } = config;

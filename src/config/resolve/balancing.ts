@@ -2,7 +2,7 @@
 import type { RouteConfig } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
 import type { BreakerConfig, OutlierConfig } from "../values/upstream-settings.ts";
-import type { RouteContext } from "./route.ts";
+import type { RouteContext } from "./route-context.ts";
 
 type Balancing = Pick<RouteConfig, "balancing" | "outlierDetection" | "circuitBreakers">;
 

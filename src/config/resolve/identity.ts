@@ -11,7 +11,7 @@ import type { BearerConfig, RouteConfig } from "../config.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
 import { readYaml } from "../source/yaml-document.ts";
 import type { SubPolicyConfig } from "../values/identity-values.ts";
-import type { RouteContext } from "./route.ts";
+import type { RouteContext } from "./route-context.ts";
 
 /** The route's own client; null: the route uses the global client. */
 export function resolveIdpClient({ route, report, globals, failed }: RouteContext): RouteConfig["idpClient"] {

@@ -6,7 +6,7 @@
  */
 import type { RouteConfig } from "../config.ts";
 import { isLoopback } from "../values/network-values.ts";
-import type { RouteContext } from "./route.ts";
+import type { RouteContext } from "./route-context.ts";
 
 const inline = "kubernetes_service_account_token";
 const inFile = "kubernetes_service_account_token_file";

@@ -4,20 +4,21 @@
  * Pure. Refuses contradictions, and settings that would let more callers through than intended. check-routes.ts
  * compares routes with each other.
  */
+
 import { createHash } from "node:crypto";
 import { type ClaimValue, flattenClaims } from "../../events/index.ts";
-import type { Config, RouteAccess, RouteConfig } from "../config.ts";
+import type { RouteAccess, RouteConfig } from "../config.ts";
 import { configFields } from "../schema/keys.ts";
-import { type Globals, type Route, routeKeys } from "../schema/schema.ts";
-import type { PolicySource, ProblemReporter } from "../source/source-locations.ts";
+import { type Route, routeKeys } from "../schema/schema.ts";
+import type { ProblemReporter } from "../source/source-locations.ts";
 import type { SubPolicyConfig } from "../values/identity-values.ts";
 import { isLoopback } from "../values/network-values.ts";
 import { formatValue } from "../values/value-type.ts";
 import { resolveBalancing } from "./balancing.ts";
 import { resolveRouteClientCertificates } from "./client-certificates.ts";
 import { resolveBearer, resolveIdpClient, resolveSubPolicies } from "./identity.ts";
-import type { KeyMaterial } from "./key-material.ts";
 import { resolveKubernetes } from "./kubernetes.ts";
+import type { RouteContext, RouteOrigin } from "./route-context.ts";
 import { requireEncryption } from "./sign-in.ts";
 import { resolveRouteTimeouts } from "./timeouts.ts";
 import { checkTunnel, resolveTunnelFrom, tunnelPattern } from "./tunnel.ts";
@@ -30,21 +31,6 @@ import {
   resolveResponseRewrites,
   resolveTls,
 } from "./upstream.ts";
-
-export type RouteContext = Readonly<{
-  route: Route;
-  present: ReadonlySet<string>;
-  failed: ReadonlySet<string>;
-  report: ProblemReporter;
-  material: KeyMaterial;
-  globals: Globals;
-  matchAnyIncomingPort: boolean;
-  /** Headers of every response, without those that the route adds. */
-  responseHeaders: Readonly<Record<string, string>>;
-  downstreamMtls: Config["downstreamMtls"];
-  policy: PolicySource | null;
-  shadowPolicy: PolicySource | null;
-}>;
 
 /** @returns null when the entry cannot be made into a route; the reporter then holds the reason */
 export function resolveRoute(context: RouteContext): RouteConfig | null {
@@ -116,8 +102,6 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     auditTrace: route.audit_trace ?? globals.audit.trace,
   };
 }
-
-export type RouteOrigin = Readonly<{ url: URL; host: string; port: number | null; tunnel: RouteConfig["tunnel"] }>;
 
 function resolveFrom(context: RouteContext): RouteOrigin | null {
   const { route, report, failed, globals, matchAnyIncomingPort } = context;

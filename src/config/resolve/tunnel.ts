@@ -8,7 +8,7 @@
 import type { RouteConfig } from "../config.ts";
 import type { HostPort } from "../values/network-values.ts";
 import { formatValue } from "../values/value-type.ts";
-import type { RouteContext, RouteOrigin } from "./route.ts";
+import type { RouteContext, RouteOrigin } from "./route-context.ts";
 import { requireEncryption } from "./sign-in.ts";
 
 export const tunnelPattern = /^(tcp|udp)\+(https?):\/\//i;

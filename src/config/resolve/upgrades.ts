@@ -1,7 +1,7 @@
 /** Upgrade settings of a route: the protocols in `Upgrade` that it allows, such as WebSocket and SPDY. Pure. */
 import type { RouteConfig } from "../config.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
-import type { RouteContext } from "./route.ts";
+import type { RouteContext } from "./route-context.ts";
 
 const token = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}(?:\/[A-Za-z0-9!#$%&'*+.^_`|~-]{1,32})?$/;
 /**

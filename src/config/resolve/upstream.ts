@@ -7,7 +7,7 @@ import { RE2JS } from "re2js";
 import type { RouteConfig } from "../config.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
 import { parseHeaderTemplate } from "../values/header-template.ts";
-import type { RouteContext } from "./route.ts";
+import type { RouteContext } from "./route-context.ts";
 
 type HostRules = Pick<RouteConfig, "hostRewrite" | "hostRewriteHeader" | "hostPathRegexRewrite" | "preserveHostHeader">;
 

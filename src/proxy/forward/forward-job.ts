@@ -6,8 +6,8 @@ import type { ResponseRules } from "../headers/downstream-headers.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import type { HeaderLines } from "../message/header-lines.ts";
 import type { FailureReason } from "../reply/failures.ts";
-import type { UpstreamTarget } from "../upstream/connection-pools.ts";
 import type { BreakerBound } from "../upstream/pool-metrics.ts";
+import type { UpstreamTarget } from "../upstream/upstream-choice.ts";
 
 export type ForwardJob = Readonly<{
   downstream: Downstream;

@@ -22,9 +22,8 @@ import type { HttpMetrics } from "../observe/http-metrics.ts";
 import { type RequestTrace, withTraceContext } from "../observe/traces.ts";
 import type { CompiledRoute } from "../routing/compiled-route.ts";
 import { authorityOf } from "../routing/route-table.ts";
-import type { UpstreamTarget } from "../upstream/connection-pools.ts";
 import type { BreakerBound } from "../upstream/pool-metrics.ts";
-import type { BalancingCaller, NextUpstream } from "../upstream/upstream-choice.ts";
+import type { BalancingCaller, NextUpstream, UpstreamTarget } from "../upstream/upstream-choice.ts";
 import type { ForwardCounts, ForwardFailure, ForwardJob } from "./forward-job.ts";
 
 /** The part of a request's context that forwarding reads, and in which it counts. */

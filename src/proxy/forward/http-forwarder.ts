@@ -25,7 +25,8 @@ import {
   UpstreamIdleError,
   type UpstreamPool,
 } from "../message/upstream-call.ts";
-import { exceededBoundOf, type UpstreamTarget } from "../upstream/connection-pools.ts";
+import { exceededBoundOf } from "../upstream/connection-pools.ts";
+import type { UpstreamTarget } from "../upstream/upstream-choice.ts";
 import { Deadline } from "./deadline-timer.ts";
 import { type ForwardJob, ForwardTimeoutError } from "./forward-job.ts";
 

@@ -11,6 +11,7 @@
  * - Admission performs no effects: its caller replies, records and forwards according to the outcome. Decisions about
  *   open exchanges go to `record`.
  */
+
 import type {
   AnnotateDecision,
   Decision,
@@ -24,24 +25,12 @@ import type { Fact, UnixMs } from "../../events/index.ts";
 import type { Clock } from "../../replication/index.ts";
 import type { CutReason, Exchange, ExchangeLimits, Exchanges, ReauthorizeOutcome } from "../enforce/exchanges.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
-import type { Downstream } from "../message/downstream-request.ts";
 import { kindOf } from "../message/exchange-kind.ts";
 import type { CompiledRoute, CompiledRoutes } from "../routing/compiled-route.ts";
 import { authorityOf } from "../routing/route-table.ts";
 import { type Authorizer, decisionRequestOf, noRouteReason, principalOf, type RecordAnnotations } from "./authorize.ts";
 import type { CredentialHolder } from "./identify-caller.ts";
-import type { RecordedOutcome, RequestContext } from "./request-context.ts";
-
-/** The part of a request's context that admission reads. */
-export type AdmissionContext = Pick<RequestContext, "asOf" | "ip" | "requestId" | "tunnel"> &
-  Readonly<{ downstream: Pick<Downstream, "certificate" | "upgrade"> }>;
-
-/** A request whose route is known. */
-export type Routed<Context extends AdmissionContext> = Readonly<{
-  context: Context;
-  plan: CompiledRoute;
-  request: CanonicalRequest;
-}>;
+import type { AdmissionContext, RecordedOutcome, Routed } from "./request-context.ts";
 
 /** A permitted request, and the person who holds the permit. */
 export type OpenRequest<Context extends AdmissionContext> = Routed<Context> &

@@ -31,9 +31,19 @@ import { writeLocalReply } from "../reply/write-reply.ts";
 import type { CompiledRoute } from "../routing/compiled-route.ts";
 import { authorityOf, type RouteTable } from "../routing/route-table.ts";
 import type { TunnelRequest } from "../routing/tunnel-request.ts";
-import type { Routed } from "./admission.ts";
 import type { ProxyDeps } from "./dependencies.ts";
 import type { Identification } from "./identify-caller.ts";
+
+/** The part of a request's context that admission reads. */
+export type AdmissionContext = Pick<RequestContext, "asOf" | "ip" | "requestId" | "tunnel"> &
+  Readonly<{ downstream: Pick<Downstream, "certificate" | "upgrade"> }>;
+
+/** A request whose route is known. */
+export type Routed<Context extends AdmissionContext> = Readonly<{
+  context: Context;
+  plan: CompiledRoute;
+  request: CanonicalRequest;
+}>;
 
 export type RequestContext = {
   readonly downstream: Downstream;

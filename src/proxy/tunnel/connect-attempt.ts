@@ -9,7 +9,7 @@
 import type { Exchange } from "../enforce/exchanges.ts";
 import type { ForwardFailure } from "../forward/forward-job.ts";
 import type { Downstream } from "../message/downstream-request.ts";
-import type { UpstreamTarget } from "../upstream/connection-pools.ts";
+import type { UpstreamTarget } from "../upstream/upstream-choice.ts";
 import { type Abort, abortOnError, guardCallback } from "./error-boundary.ts";
 
 /** What an upgrade or a tunnel needs until its upstream has accepted. */

@@ -4,7 +4,7 @@ import type { ForwardFailure } from "../forward/forward-job.ts";
 import type { ForwardableRequest } from "../forward/forward-request.ts";
 import type { HttpMetrics } from "../observe/http-metrics.ts";
 import { acceptanceOf, type TunnelRequest } from "../routing/tunnel-request.ts";
-import type { UpstreamTarget } from "../upstream/connection-pools.ts";
+import type { UpstreamTarget } from "../upstream/upstream-choice.ts";
 import { isProxyChain, tunnelThroughProxy } from "./proxy-chain-splice.ts";
 import { type TunnelJob, tunnelTcp } from "./tcp-splice.ts";
 import { tunnelUdp } from "./udp-splice.ts";

@@ -6,38 +6,24 @@
  *   Host header of a request.
  * - The connections of a pool and the requests that wait for one are bounded.
  */
+
 import { constants } from "node:crypto";
 import { isIP, type LookupFunction } from "node:net";
 import { type ConnectionOptions, checkServerIdentity, getCACertificates } from "node:tls";
-import { type BreakerConfig, type Config, type RouteConfig, speaksHttp2 } from "../../config/index.ts";
+import { type Config, type RouteConfig, speaksHttp2 } from "../../config/index.ts";
 import { createSystemLookup } from "../../replication/index.ts";
-import { Http1Pool, type UpstreamAddress } from "../http1/upstream-pool.ts";
+import { Http1Pool } from "../http1/upstream-pool.ts";
 import { Http2Pool } from "../http2/upstream-pool.ts";
 import type { UpstreamPool } from "../message/upstream-call.ts";
 import { createUpstreamLookups } from "./lookup.ts";
-import type { UpstreamOutcome } from "./outliers.ts";
 import type { BreakerBound } from "./pool-metrics.ts";
-import { type ChooserDeps, createUpstreamChooser, type NextUpstream, type UpstreamChooser } from "./upstream-choice.ts";
-
-export type UpstreamTarget = Readonly<{
-  url: URL;
-  /** Host and port for the Host header. */
-  host: string;
-  pool: UpstreamPool;
-  /** For gRPC over TLS, which is HTTP/2 or nothing. */
-  grpcPool: UpstreamPool;
-  /** For connections outside of the pools: upgrades. */
-  connect: UpstreamAddress;
-  limits: BreakerConfig;
-  /** Upgrades and tunnels in progress. */
-  upgrades: { busy: number };
-  /** Retries in progress. */
-  retries: { busy: number };
-  /** Everything in progress. */
-  busy: () => number;
-  /** Receives the outcome of each request; null: not needed. */
-  report: ((outcome: UpstreamOutcome) => void) | null;
-}>;
+import {
+  type ChooserDeps,
+  createUpstreamChooser,
+  type NextUpstream,
+  type UpstreamChooser,
+  type UpstreamTarget,
+} from "./upstream-choice.ts";
 
 /** The settings that concern all upstreams. */
 type UpstreamConfig = Pick<Config, "certificateAuthority" | "dnsLookupFamily">;

@@ -3,12 +3,35 @@
  *
  * A route with one upstream, no health checks and no outlier detection has nothing to choose, and that costs nothing.
  */
-import { type RouteConfig, speaksHttp2 } from "../../config/index.ts";
+
+import { type BreakerConfig, type RouteConfig, speaksHttp2 } from "../../config/index.ts";
+import type { UpstreamAddress } from "../http1/upstream-pool.ts";
+import type { UpstreamPool } from "../message/upstream-call.ts";
 import { balancingKeyOf, routingKeyOf } from "./balancer.ts";
 import { Cluster } from "./cluster.ts";
-import type { UpstreamTarget } from "./connection-pools.ts";
 import { startHealthChecks } from "./health-client.ts";
+import type { UpstreamOutcome } from "./outliers.ts";
 import type { UpstreamMetrics } from "./pool-metrics.ts";
+
+export type UpstreamTarget = Readonly<{
+  url: URL;
+  /** Host and port for the Host header. */
+  host: string;
+  pool: UpstreamPool;
+  /** For gRPC over TLS, which is HTTP/2 or nothing. */
+  grpcPool: UpstreamPool;
+  /** For connections outside of the pools: upgrades. */
+  connect: UpstreamAddress;
+  limits: BreakerConfig;
+  /** Upgrades and tunnels in progress. */
+  upgrades: { busy: number };
+  /** Retries in progress. */
+  retries: { busy: number };
+  /** Everything in progress. */
+  busy: () => number;
+  /** Receives the outcome of each request; null: not needed. */
+  report: ((outcome: UpstreamOutcome) => void) | null;
+}>;
 
 /** The caller, for policies that keep one caller at one upstream. */
 export type BalancingCaller = Readonly<{ sessionId: string | null; ip: string }>;

@@ -12,14 +12,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import { decode, encode, type Position, type Projection, type Stream, type WrappedKey } from "../../events/index.ts";
 import { LogUnavailableError } from "../log/log.ts";
 import type { Logger } from "../runtime/logger.ts";
+import type { ChunkRef } from "../snapshot/builder.ts";
 import { loadSnapshot } from "../snapshot/load-snapshot.ts";
-import {
-  type ChunkRef,
-  hashOfChunk,
-  openManifest,
-  type SignedManifest,
-  SnapshotRefusedError,
-} from "../snapshot/manifest.ts";
+import { hashOfChunk, openManifest, type SignedManifest, SnapshotRefusedError } from "../snapshot/manifest.ts";
 import {
   type CheckedChunk,
   checkChunk,

@@ -16,7 +16,9 @@ import {
   type SnapshotCounts,
   unreachable,
 } from "../../events/index.ts";
-import type { ChunkRef } from "./manifest.ts";
+
+/** A chunk, named by the hash of its unpacked bytes, so that the name does not depend on the packer. */
+export type ChunkRef = Readonly<{ hash: Hash; bytes: number }>;
 
 export type BuilderInput =
   /** Runs one step of the builder. */

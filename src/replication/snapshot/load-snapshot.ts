@@ -4,7 +4,8 @@
  * It fetches and checks a few chunks ahead while it loads the current one. In between, it yields to other work. Pure.
  */
 import { type Projection, ProjectionLoader } from "../../events/index.ts";
-import type { ChunkRef, SnapshotManifest } from "./manifest.ts";
+import type { ChunkRef } from "./builder.ts";
+import type { SnapshotManifest } from "./manifest.ts";
 
 const ahead = 4;
 

@@ -4,6 +4,7 @@
  * A snapshot is trusted because a broker of this cluster signed its manifest, and a chunk because its hash is in the
  * manifest. Only the log shows whether the link is in the log, when the events after it are read. Pure.
  */
+
 import { hash as digestOf } from "node:crypto";
 import {
   CodedError,
@@ -26,7 +27,7 @@ import {
 import type { EpochMark } from "../lease/chain-history.ts";
 import type { EnvelopeOpener } from "../wire/broker-opener.ts";
 import { type Signer, sealEnvelope } from "../wire/envelope.ts";
-import { projectorVersion } from "./builder.ts";
+import { type ChunkRef, projectorVersion } from "./builder.ts";
 
 /** Format of the manifest; chunks have their own (`chunkFormat`). */
 const manifestFormat = 2;
@@ -34,9 +35,6 @@ export const chunksMax = 1_024;
 /** Upper bound of one unpacked chunk. */
 export const chunkBytesMax = 256 * 1024 * 1024;
 export const manifestBytesMax = 1024 * 1024;
-
-/** A chunk, named by the hash of its unpacked bytes, so that the name does not depend on the packer. */
-export type ChunkRef = Readonly<{ hash: Hash; bytes: number }>;
 
 export type SnapshotManifest = Readonly<{
   cluster: string;

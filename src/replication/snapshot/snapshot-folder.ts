@@ -14,8 +14,8 @@ import { promisify } from "node:util";
 import zlib from "node:zlib";
 import { CodedError, type Hash, parseHash } from "../../events/index.ts";
 import type { EnvelopeOpener } from "../wire/broker-opener.ts";
+import type { ChunkRef } from "./builder.ts";
 import {
-  type ChunkRef,
   chunkBytesMax,
   manifestBytesMax,
   openManifest,

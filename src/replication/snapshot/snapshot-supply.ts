@@ -8,7 +8,8 @@
  */
 import type { Hash, Position, UserId, WrappedKey } from "../../events/index.ts";
 import { BrokerUnavailableError } from "../wire/broker-unavailable-error.ts";
-import { type ChunkRef, openManifest, type SignedManifest } from "./manifest.ts";
+import type { ChunkRef } from "./builder.ts";
+import { openManifest, type SignedManifest } from "./manifest.ts";
 import type { SnapshotFolder } from "./snapshot-folder.ts";
 
 export type SnapshotSupply = Readonly<{

@@ -6,8 +6,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compilePolicies } from "../../../src/auth/authorize/compile.ts";
-import { decide } from "../../../src/auth/authorize/decide.ts";
-import type { Decision, DecisionRequest } from "../../../src/auth/authorize/decision.ts";
+import { type Decision, decide } from "../../../src/auth/authorize/decide.ts";
+import type { DecisionRequest } from "../../../src/auth/authorize/decision.ts";
 import { explain } from "../../../src/auth/authorize/explain.ts";
 import { type DataRecord, type RecordKey, RecordSet } from "../../../src/auth/authorize/records/records.ts";
 import type { UnixMs } from "../../../src/events/index.ts";

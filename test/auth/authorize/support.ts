@@ -1,9 +1,8 @@
 /** Builders of routes, requests and users for policy tests, and one-line evaluation of a policy. */
 import assert from "node:assert/strict";
 import { compilePolicies, type Policies } from "../../../src/auth/authorize/compile.ts";
-import { decide } from "../../../src/auth/authorize/decide.ts";
+import { type Decision, decide } from "../../../src/auth/authorize/decide.ts";
 import type {
-  Decision,
   DecisionRequest,
   DeviceCredential,
   Principal,

@@ -10,15 +10,14 @@
  * - The session ends with the token, or after `cookie_expire`, and is never refreshed.
  * - A token changes a person's groups only if it states them and nothing newer is known.
  */
+
 import { createHmac } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import {
   type CommandRequest,
   type Fact,
   type Link,
-  type Profile,
   type Projection,
-  type ProviderTokens,
   parseSessionId,
   type SessionId,
   type UnixMs,
@@ -33,7 +32,7 @@ import { ProviderError } from "../provider/provider-error.ts";
 import { type SubmitDeps, submitWithRetry } from "../sign-in/begin-session.ts";
 import { FairLimiter } from "./fair-limiter.ts";
 import type { SessionHandle } from "./handle.ts";
-import { isOfTokenIssuer, type TokenIssuers, tokenIssuerId } from "./issuers.ts";
+import { isOfTokenIssuer, type TokenIssuers, tokenIssuerId, type VerifiedToken } from "./issuers.ts";
 import { hasAudience, tokenText, unverifiedClaims } from "./token-text.ts";
 
 /** Tokens that a route accepts. */
@@ -85,16 +84,6 @@ export type BearerDeps = SubmitDeps &
     /** Called with the result for each new token. */
     onVerified?: (result: "accepted" | "refused" | "unavailable") => void;
   }>;
-
-/**
- * Content of a verified token. `saidAt`: issue time; `expiresAt`: expiry. null: the token has no such claim.
- */
-export type VerifiedToken = Readonly<{
-  profile: Profile;
-  tokens: ProviderTokens;
-  saidAt: UnixMs | null;
-  expiresAt: UnixMs | null;
-}>;
 
 const tokenCharsMax = 16_384;
 const concurrentDefault = 64;

@@ -5,15 +5,25 @@
  *   that issuer's settings.
  * - A subject includes the name of its issuer, so it never equals a person of the identity provider.
  */
+
 import { errors, jwtVerify } from "jose";
-import type { UnixMs } from "../../../events/index.ts";
+import type { Profile, ProviderTokens, UnixMs } from "../../../events/index.ts";
 import { type IssuerFetch, issuerFetch } from "../provider/issuer-fetch.ts";
 import type { LocalFetch } from "../provider/local-fetch.ts";
 import { profileOf } from "../provider/oidc-profile.ts";
 import { ProviderError } from "../provider/provider-error.ts";
-import type { VerifiedToken } from "./bearer-tokens.ts";
 import { createKeySet, type KeySet } from "./key-set.ts";
 import { hasAudience, issuedAtOf, unverifiedClaims } from "./token-text.ts";
+
+/**
+ * Content of a verified token. `saidAt`: issue time; `expiresAt`: expiry. null: the token has no such claim.
+ */
+export type VerifiedToken = Readonly<{
+  profile: Profile;
+  tokens: ProviderTokens;
+  saidAt: UnixMs | null;
+  expiresAt: UnixMs | null;
+}>;
 
 export type TokenIssuerSettings = Readonly<{
   name: string;

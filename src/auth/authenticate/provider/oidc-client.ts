@@ -11,16 +11,16 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { decodeJwt, type JWTPayload, jwtVerify } from "jose";
 import * as openid from "openid-client";
 import { type Fact, flattenClaims, type Profile, type ProviderTokens, type UnixMs } from "../../../events/index.ts";
-import type { VerifiedToken } from "../credentials/bearer-tokens.ts";
-import { tokenError } from "../credentials/issuers.ts";
+import { tokenError, type VerifiedToken } from "../credentials/issuers.ts";
 import { createKeySet, type KeySet } from "../credentials/key-set.ts";
 import { issuedAtOf, unverifiedClaims } from "../credentials/token-text.ts";
-import type { SignInSecrets } from "../sign-in/sign-in-state.ts";
 import { issuerFetch, readAnswer } from "./issuer-fetch.ts";
 import type { LocalFetch } from "./local-fetch.ts";
 import { profileOf } from "./oidc-profile.ts";
 import { ProviderError } from "./provider-error.ts";
 import { presentationMsMax } from "./refresh-rules.ts";
+
+export type SignInSecrets = Readonly<{ nonce: string; verifier: string }>;
 
 export type ProviderSettings = Readonly<{
   issuer: URL;

@@ -8,6 +8,7 @@
  */
 
 import { parseHttpUrl } from "../context.ts";
+import type { SignInSecrets } from "../provider/oidc-client.ts";
 import { nonceHashOf, type SignInRequest } from "./sign-in-request.ts";
 import { parseReturns } from "./sign-in-returns.ts";
 import type { ValueCipher } from "./value-cipher.ts";
@@ -21,7 +22,6 @@ const purpose = "sign-in state";
  */
 const stateCharsMax = 7_000;
 
-export type SignInSecrets = Readonly<{ nonce: string; verifier: string }>;
 export type SignInState = SignInSecrets & Readonly<{ request: SignInRequest }>;
 
 export async function sealState(box: ValueCipher, state: SignInState, browser: string): Promise<string> {
