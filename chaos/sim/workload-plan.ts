@@ -1,8 +1,8 @@
 /**
  * Workload plan: the actions of clients and operators, with their times.
  *
- * Pure data, like the fault plan: the removal of one action does not move another. Numbers select the users and sessions
- * of an action; `workload.ts` resolves them by the client's knowledge at that time.
+ * Pure data, like the fault plan: the removal of one action does not move another. Numbers select the users and
+ * sessions of an action; `workload.ts` resolves them by the client's knowledge at that time.
  */
 import { type Stream, streamOf } from "./random.ts";
 import type { SimOptions } from "./swarm.ts";

@@ -1,4 +1,6 @@
-/** A process that records decisions into a file until its test kills it: `node killed-recorder.ts FOLDER BOOT RECORDS`. */
+/**
+ * A process that records decisions into a file until its test kills it: `node killed-recorder.ts FOLDER BOOT RECORDS`.
+ */
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createFileSink, createRecorder, openRecordNumbers, recordNumbersFile } from "../../src/audit/index.ts";

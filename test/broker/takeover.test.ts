@@ -262,7 +262,8 @@ describe("two brokers on one log", () => {
         const revoked = await b.broker.databroker("operator").submit(asked(revoke("s1")));
         if (revoked.type !== "done") return assert.fail();
         await new Promise((resolve) => setTimeout(resolve, fenceAfterMs(500, 0.01) + 100));
-        // For a, which still thinks it leads, the node fell silent long ago. For b it is alive and has confirmed nothing.
+        // For a, which still thinks it leads, the node fell silent long ago. For b it is alive and has confirmed
+        // nothing.
         assert.equal(a.broker.leading(), true);
         const asking = a.broker
           .databroker("operator")

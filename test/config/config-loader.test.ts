@@ -1,4 +1,7 @@
-/** Reading a configuration from disk: the file, the files that it names, generated secrets, and the file of `cardea dev`. */
+/**
+ * Reading a configuration from disk: the file, the files that it names, generated secrets, and the file of `cardea
+ * dev`.
+ */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import {

@@ -1,6 +1,6 @@
 /**
- * Redaction: no secret of a configuration is in its body. Every key of the schema is checked, so that a new one cannot be
- * forgotten.
+ * Redaction: no secret of a configuration is in its body. Every key of the schema is checked, so that a new one cannot
+ * be forgotten.
  */
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";

@@ -2,8 +2,8 @@
  * An administrator whose session is revoked while one of their requests is in progress.
  *
  * A complete receipt says that no node permits another request or carries another byte of that session. So a command
- * whose body was held back is not executed, an awaited answer is not sent, and a node without a lease, which can learn of
- * no revocation, sends nothing more.
+ * whose body was held back is not executed, an awaited answer is not sent, and a node without a lease, which can learn
+ * of no revocation, sends nothing more.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";

@@ -1,4 +1,7 @@
-/** Walker: a browser without scripts, for tests. It keeps cookies per host, submits forms and follows redirects up to a URL. */
+/**
+ * Walker: a browser without scripts, for tests. It keeps cookies per host, submits forms and follows redirects up to a
+ * URL.
+ */
 import { createLocalFetch } from "../../src/auth/index.ts";
 
 export type Stop = Readonly<{ url: URL; status: number; body: string; headers: ReadonlyMap<string, string> }>;

@@ -32,8 +32,8 @@ type BootLeases = {
 const noticedMs = { stopped: 1_300, suspended: 300 };
 const sentMax = 1_024;
 /**
- * A node whose wall clock is more than 2 s off its leader's is not fresh (docs/protocol.md §5.5). The tracker allows 300
- * ms more.
+ * A node whose wall clock is more than 2 s off its leader's is not fresh (docs/protocol.md §5.5). The tracker allows
+ * 300 ms more.
  */
 const skewMsMax = 2_000 + 300;
 

@@ -1,13 +1,14 @@
 /**
  * Monitor coverage: counts how often each monitor checked a case that could have gone wrong.
  *
- * A monitor without such cases proves nothing, so a run of many seeds must reach a minimum count of each observation. Pure.
+ * A monitor without such cases proves nothing, so a run of many seeds must reach a minimum count of each observation.
+ * Pure.
  */
 export type Observation = keyof typeof observations;
 
 /**
- * `of`: the invariants that the observation serves. `in100`: the minimum count in 100 seeds, a fraction of what was observed.
- * A minimum below 1 requires more seeds.
+ * `of`: the invariants that the observation serves. `in100`: the minimum count in 100 seeds, a fraction of what was
+ * observed. A minimum below 1 requires more seeds.
  */
 export const observations = {
   "page-of-many": { of: "1", in100: 4_000, what: "pages of two events or more" },

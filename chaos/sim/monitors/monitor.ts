@@ -1,6 +1,6 @@
 /**
- * Monitor: a small state machine over facts. `before` handlers run before the ground truth applies the fact, `after` handlers
- * once it has.
+ * Monitor: a small state machine over facts. `before` handlers run before the ground truth applies the fact, `after`
+ * handlers once it has.
  */
 import type { SimFact, SimFactOf } from "../facts.ts";
 import type { Invariant } from "./violation.ts";

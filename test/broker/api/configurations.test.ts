@@ -1,6 +1,6 @@
 /**
- * Configuration bodies over the databroker's HTTP API: nodes offer them, the broker stores each once, operators read them.
- * A body must match its hash.
+ * Configuration bodies over the databroker's HTTP API: nodes offer them, the broker stores each once, operators read
+ * them. A body must match its hash.
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";

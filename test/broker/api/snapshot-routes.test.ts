@@ -1,6 +1,6 @@
 /**
- * Snapshots over real HTTP: which broker sends what to which role, and how a node handles forged, altered and interrupted
- * ones.
+ * Snapshots over real HTTP: which broker sends what to which role, and how a node handles forged, altered and
+ * interrupted ones.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";

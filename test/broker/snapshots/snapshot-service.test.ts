@@ -1,6 +1,6 @@
 /**
- * The leader's snapshot duty on a real log and disk: when it takes snapshots, and which events it drops. The test controls
- * the time and the nodes.
+ * The leader's snapshot duty on a real log and disk: when it takes snapshots, and which events it drops. The test
+ * controls the time and the nodes.
  */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";

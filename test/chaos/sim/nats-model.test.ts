@@ -1,6 +1,6 @@
 /**
- * The NATS model beyond what a real server can be made to do on request: cuts, pauses, disturbances, a stream that loses
- * entries, lagging mirrors.
+ * The NATS model beyond what a real server can be made to do on request: cuts, pauses, disturbances, a stream that
+ * loses entries, lagging mirrors.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";

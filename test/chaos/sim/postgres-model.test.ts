@@ -1,4 +1,6 @@
-/** The Postgres model beyond the contract: acknowledged commits survive a promotion by the procedure, and only by it. */
+/**
+ * The Postgres model beyond the contract: acknowledged commits survive a promotion by the procedure, and only by it.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { SimFact, SimFactOf } from "../../../chaos/sim/facts.ts";

@@ -1,6 +1,6 @@
 /**
- * Groups and memberships by the thousand: their encoded forms equal the codec's, and positions stay right while they are
- * indexed.
+ * Groups and memberships by the thousand: their encoded forms equal the codec's, and positions stay right while they
+ * are indexed.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,6 +1,6 @@
 /**
- * The object identity of sessions: values derived from a session are cached by its object, so it must stay the same until
- * the session changes.
+ * The object identity of sessions: values derived from a session are cached by its object, so it must stay the same
+ * until the session changes.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";

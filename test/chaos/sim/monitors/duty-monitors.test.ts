@@ -1,4 +1,6 @@
-/** The monitors of duties, announced snapshots and retention: a correct history breaks nothing, and each error is found. */
+/**
+ * The monitors of duties, announced snapshots and retention: a correct history breaks nothing, and each error is found.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { describe, type Invariant } from "../../../../chaos/sim/monitors/index.ts";

@@ -1,4 +1,7 @@
-/** A small history as facts: one log, one broker, one node, and methods that continue it. `at` is the time of the next fact. */
+/**
+ * A small history as facts: one log, one broker, one node, and methods that continue it. `at` is the time of the next
+ * fact.
+ */
 import { plainRoute, type Report, type SimFact, type SimFactOf } from "../../../../chaos/sim/facts.ts";
 import { type MonitorResult, type Watch, watch } from "../../../../chaos/sim/monitors/index.ts";
 import {
