@@ -17,7 +17,7 @@ for (const { file, make } of generated) {
   });
 }
 
-test("every key is described", () => {
+test("every key has a description", () => {
   const all = (shape: Readonly<Record<string, z.ZodType>>): readonly string[] =>
     Object.entries(shape).flatMap(([key, schema]) => [
       ...(keyMeta(schema).description.length < 5 ? [key] : []),

@@ -24,7 +24,7 @@ import { base, goodRoute, sharedSecret } from "./support.ts";
 const folder = mkdtempSync(join(tmpdir(), "cardea-config-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-function written(name: string, text: string, mode = 0o600): string {
+function createFile(name: string, text: string, mode = 0o600): string {
   const path = join(folder, name);
   writeFileSync(path, text);
   chmodSync(path, mode);
@@ -38,37 +38,37 @@ function problemsOf(path: string | null, options: Partial<LoadOptions> = {}): re
 }
 const withoutSecrets = `${base.replace(/^(shared_secret|cookie_secret):.*$/gm, "#")}${goodRoute}`;
 
-suite("the file", () => {
-  test("is read", () => assert.deepEqual(problemsOf(written("good.yaml", base + goodRoute)), []));
+suite("the configuration file", () => {
+  test("loads without a warning", () => assert.deepEqual(problemsOf(createFile("good.yaml", base + goodRoute)), []));
   test("may be JSON", () => {
     const json = JSON.stringify({ address: "x" }, null, 2);
-    assert.match(problemsOf(written("c.json", json))[0] ?? "", /^c\.json:/);
+    assert.match(problemsOf(createFile("c.json", json))[0] ?? "", /^c\.json:/);
   });
   test("that does not exist", () => {
     assert.deepEqual(problemsOf(join(folder, "gone.yaml")), [
       "gone.yaml: (file): cannot be read: it does not exist; name the configuration file with -c",
     ]);
   });
-  test("whose key names a pipe or a device: it is refused without being opened", () => {
+  test("with a key that names a pipe, a device or a folder is refused, and the pipe or device is not opened", () => {
     const pipe = join(folder, "pipe");
     execFileSync("mkfifo", [pipe]);
     for (const path of [pipe, "/dev/zero", folder]) {
-      const file = written("special.yaml", `shared_secret_file: ${path}\n`);
+      const file = createFile("special.yaml", `shared_secret_file: ${path}\n`);
       // Opening a pipe without a writer would never return.
       assert.match(problemsOf(file).join(), /shared_secret_file: .*cannot be read: it is (not a file|a folder)/);
     }
   });
-  test("that is a folder", () => {
+  test("must not be a folder", () => {
     assert.match(problemsOf(folder).join(), /cannot be read: it is a folder/);
   });
-  test("in TOML", () => {
-    assert.deepEqual(problemsOf(written("c.toml", "a = 1")), [
+  test("in TOML is refused", () => {
+    assert.deepEqual(problemsOf(createFile("c.toml", "a = 1")), [
       "c.toml: (file): is TOML, which is not supported; write it as YAML",
     ]);
   });
   test("that every user may read, with secrets in it", () => {
     assert.match(
-      problemsOf(written("open.yaml", base + goodRoute, 0o644)).join(),
+      problemsOf(createFile("open.yaml", base + goodRoute, 0o644)).join(),
       /^open\.yaml:4:1: shared_secret: every user of this machine can read/,
     );
   });
@@ -83,10 +83,10 @@ suite("the file", () => {
   });
 });
 
-suite("the files it names", () => {
+suite("files named by keys", () => {
   test("are read, and their mode is checked", () => {
-    const secret = written("secret", `${sharedSecret}\n`, 0o644);
-    const path = written(
+    const secret = createFile("secret", `${sharedSecret}\n`, 0o644);
+    const path = createFile(
       "named.yaml",
       `${base.replace(/^shared_secret:.*$/m, `shared_secret_file: ${secret}`)}${goodRoute}`,
     );
@@ -95,7 +95,7 @@ suite("the files it names", () => {
     ]);
   });
   test("that are devices are not read endlessly", () => {
-    const path = written(
+    const path = createFile(
       "device.yaml",
       `${base.replace(/^shared_secret:.*$/m, "shared_secret_file: /dev/zero")}${goodRoute}`,
     );
@@ -105,7 +105,7 @@ suite("the files it names", () => {
 
 suite("generated secrets", () => {
   const load = (dataDir: string, options: Partial<LoadOptions> = {}) =>
-    loadConfig(written("none.yaml", withoutSecrets), { env: {}, dataDir, ...options });
+    loadConfig(createFile("none.yaml", withoutSecrets), { env: {}, dataDir, ...options });
   const secretsOf = (result: ReturnType<typeof load>) =>
     result.ok ? [result.config.sharedSecret, result.config.cookieSecret] : [];
 
@@ -129,7 +129,7 @@ suite("generated secrets", () => {
   });
   test("do not include the identity provider's unless requested", () => {
     const text = withoutSecrets.replace(/^idp_client_secret:.*$/m, "#");
-    const path = written("demo.yaml", text);
+    const path = createFile("demo.yaml", text);
     const dataDir = join(folder, "demo");
     assert.equal(loadConfig(path, { env: {}, dataDir }).ok, false);
     const result = loadConfig(path, {
@@ -144,7 +144,7 @@ suite("generated secrets", () => {
     load(dataDir);
     chmodSync(join(dataDir, "secrets.json"), 0o644);
     assert.match(
-      problemsOf(written("none.yaml", withoutSecrets), { dataDir }).join(),
+      problemsOf(createFile("none.yaml", withoutSecrets), { dataDir }).join(),
       /data_dir: generated secrets cannot be stored there: other users can read/,
     );
   });
@@ -153,12 +153,12 @@ suite("generated secrets", () => {
     mkdirSync(dataDir);
     writeFileSync(join(dataDir, "secrets.json"), "{", { mode: 0o600 });
     assert.match(
-      problemsOf(written("none.yaml", withoutSecrets), { dataDir }).join(),
+      problemsOf(createFile("none.yaml", withoutSecrets), { dataDir }).join(),
       /does not hold the three secrets/,
     );
     assert.equal(readFileSync(join(dataDir, "secrets.json"), "utf8"), "{");
   });
-  test("are not written through a dangling link", () => {
+  test("are not written through a dangling symbolic link", () => {
     const dataDir = join(folder, "linked");
     mkdirSync(dataDir);
     symlinkSync(join(folder, "elsewhere"), join(dataDir, "secrets.json"));
@@ -166,7 +166,7 @@ suite("generated secrets", () => {
     assert.throws(() => statSync(join(folder, "elsewhere")));
   });
   test("in a folder that cannot be created are a problem, not a crash", () => {
-    const path = written("none.yaml", withoutSecrets);
+    const path = createFile("none.yaml", withoutSecrets);
     assert.match(
       problemsOf(path, { dataDir: join(path, "below") }).join(),
       /data_dir: generated secrets cannot be stored there: a part of its path is not a folder/,
@@ -174,7 +174,7 @@ suite("generated secrets", () => {
   });
 });
 
-suite("the file of cardea dev", () => {
+suite("cardea.dev.yaml", () => {
   const path = new URL("../../cardea.dev.yaml", import.meta.url).pathname;
   const dev = {
     env: {},
@@ -204,7 +204,7 @@ suite("the file of cardea dev", () => {
       ],
     );
   });
-  test("moves to memory and another folder", () => {
+  test("moves to the memory store and another data folder", () => {
     const result = loadConfig(path, {
       ...dev,
       dataDir: "/elsewhere",

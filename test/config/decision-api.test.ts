@@ -54,10 +54,10 @@ suite("decision_api", () => {
     const at = (lines: string) => config(file(`  address: 127.0.0.1:9180\n${lines}`));
     const running = at(`  keys: {wiki: ${key}}`);
     const other = key.toUpperCase();
-    const followed = reloadConfig(running, at(`  keys: {blog: ${other}}\n  trusted_proxies: [10.0.0.7]`));
-    assert.deepEqual(followed.waiting, []);
-    assert.deepEqual(followed.config.decisionApi?.keys, { blog: other });
-    assert.deepEqual(followed.config.decisionApi?.trustedProxies, ["10.0.0.7"]);
+    const reloaded = reloadConfig(running, at(`  keys: {blog: ${other}}\n  trusted_proxies: [10.0.0.7]`));
+    assert.deepEqual(reloaded.waiting, []);
+    assert.deepEqual(reloaded.config.decisionApi?.keys, { blog: other });
+    assert.deepEqual(reloaded.config.decisionApi?.trustedProxies, ["10.0.0.7"]);
     const moved = reloadConfig(running, config(file(`  grpc_address: 127.0.0.1:9181\n  keys: {blog: ${other}}`)));
     assert.deepEqual(moved.waiting, ["decision_api.address", "decision_api.grpc_address"]);
     assert.deepEqual(moved.config.decisionApi, { ...running.decisionApi, keys: { blog: other } });
@@ -65,9 +65,9 @@ suite("decision_api", () => {
     assert.deepEqual([off.waiting, off.config.decisionApi], [["decision_api"], running.decisionApi]);
   });
   test("maps other services' requests; a query never chooses a host", () => {
-    const words = (text: string): string => `  address: 127.0.0.1:9180\n  resources: {todo: {update: "${text}"}}`;
-    const made = config(file(words("PUT https://app.example.com/todos{/resource.status}/{id}?soft={action.soft}")));
-    assert.deepEqual(made.decisionApi?.resources["todo"]?.["update"], {
+    const mapped = (text: string): string => `  address: 127.0.0.1:9180\n  resources: {todo: {update: "${text}"}}`;
+    const parsed = config(file(mapped("PUT https://app.example.com/todos{/resource.status}/{id}?soft={action.soft}")));
+    assert.deepEqual(parsed.decisionApi?.resources["todo"]?.["update"], {
       ...{ method: "PUT", scheme: "https", authority: "app.example.com" },
       parts: [
         "/todos",
@@ -89,7 +89,7 @@ suite("decision_api", () => {
       "PUT https://app.example.com/{resource}",
       "PUT https://app.example.com/{id",
     ])
-      assert.match(errors(file(words(wrong))).join("\n"), /decision_api\.resources\.todo\.update: /, wrong);
+      assert.match(errors(file(mapped(wrong))).join("\n"), /decision_api\.resources\.todo\.update: /, wrong);
     assert.ok(!parse(file("  address: 127.0.0.1:9180\n  resources: [todo]")).ok);
   });
   test("people are listed only for configured keys", () => {

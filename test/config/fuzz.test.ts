@@ -8,7 +8,7 @@ import { globalShape, routeShape } from "../../src/config/schema/schema.ts";
 import { fc } from "../support/property.ts";
 import { base, goodRoute, parse } from "./support.ts";
 
-function holds(text: string, env: Readonly<Record<string, string>> = {}): void {
+function parsesOrExplains(text: string, env: Readonly<Record<string, string>> = {}): void {
   const result = parse(text, { env, files: { f: "content" } });
   if (result.ok) return;
   assert.ok(result.problems.some(({ severity }) => severity === "error"));
@@ -74,7 +74,7 @@ const ofShape = (shape: Readonly<Record<string, unknown>>) =>
   fc.dictionary(fc.constantFrom(...Object.keys(shape)), value, { maxKeys: 6 });
 const section = (...keys: readonly string[]) => fc.dictionary(fc.constantFrom(...keys), value, { maxKeys: 4 });
 
-test("any document of known keys and odd values", () => {
+test("any document of known keys and odd values parses or explains its errors", () => {
   const document = fc.record({
     globals: ofShape(globalShape),
     broker: section(
@@ -97,12 +97,14 @@ test("any document of known keys and odd values", () => {
     ),
   });
   fc.assert(
-    fc.property(document, ({ globals, broker, routes }) => holds(JSON.stringify({ ...globals, broker, routes }))),
+    fc.property(document, ({ globals, broker, routes }) =>
+      parsesOrExplains(JSON.stringify({ ...globals, broker, routes })),
+    ),
     { numRuns: 1500 },
   );
 });
 
-test("any document of known keys over a good one", () => {
+test("any change of a valid document to odd values parses or explains its errors", () => {
   fc.assert(
     fc.property(ofShape(globalShape), ofShape(routeShape), (globals, route) => {
       const good = {
@@ -110,7 +112,7 @@ test("any document of known keys over a good one", () => {
         insecure_server: true,
         shared_secret: Buffer.alloc(32, "abcdefghijk").toString("base64"),
       };
-      holds(
+      parsesOrExplains(
         JSON.stringify({ ...good, ...globals, routes: [{ from: "https://b.example.com", to: "http://c", ...route }] }),
       );
     }),
@@ -118,14 +120,14 @@ test("any document of known keys over a good one", () => {
   );
 });
 
-test("any text at all", () => {
+test("any text parses or explains its errors", () => {
   fc.assert(
-    fc.property(fc.oneof(fc.string(), fc.string({ unit: "binary" })), (text) => holds(text)),
+    fc.property(fc.oneof(fc.string(), fc.string({ unit: "binary" })), (text) => parsesOrExplains(text)),
     { numRuns: 500 },
   );
 });
 
-test("a good file with a piece changed, lost or repeated", () => {
+test("a valid file with a piece changed or removed parses or explains its errors", () => {
   const files = [
     base + goodRoute,
     ...["cardea.dev.yaml", "examples/pomerium.yaml"].map((file) =>
@@ -141,13 +143,13 @@ test("a good file with a piece changed, lost or repeated", () => {
   fc.assert(
     fc.property(change, ({ file, at, length, insert }) => {
       const start = at % file.length;
-      holds(file.slice(0, start) + insert + file.slice(start + length));
+      parsesOrExplains(file.slice(0, start) + insert + file.slice(start + length));
     }),
     { numRuns: 1500 },
   );
 });
 
-test("any environment", () => {
+test("any environment parses or explains its errors", () => {
   const names = Object.keys(globalShape).map((key) => key.toUpperCase());
   const environment = fc.dictionary(
     fc.constantFrom(...names, "ROUTES", "POLICY", "HEADERS", "BROKER_LEASE", "NATS_SERVERS", "AUDIT_SINKS"),
@@ -155,7 +157,7 @@ test("any environment", () => {
     { maxKeys: 5 },
   );
   fc.assert(
-    fc.property(environment, (env) => holds(base + goodRoute, env)),
+    fc.property(environment, (env) => parsesOrExplains(base + goodRoute, env)),
     { numRuns: 1000 },
   );
 });

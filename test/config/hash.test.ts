@@ -8,8 +8,8 @@ const text = base + goodRoute;
 const hash = (written: string, env: Readonly<Record<string, string>> = {}) => config(written, { env }).hash;
 
 suite("the hash is the same", () => {
-  test("twice", () => assert.equal(hash(text), hash(text)));
-  test("with a comment, other spacing, another order of keys", () => {
+  test("for the same text", () => assert.equal(hash(text), hash(text)));
+  test("with a comment, other spacing or another order of keys", () => {
     const [first = "", ...rest] = base.trim().split("\n");
     assert.equal(hash(`# a comment\n${rest.join("\n")}\n\n${first}\n${goodRoute}`), hash(text));
   });
@@ -17,7 +17,7 @@ suite("the hash is the same", () => {
     assert.equal(hash(`${base}region: default\nbroker: {lease: 5000ms}\n${goodRoute}`), hash(text)));
   test("for every node of a cluster", () =>
     assert.equal(hash(text, { NODE_NAME: "proxy-1" }), hash(text, { NODE_NAME: "proxy-2" })));
-  test("whether a value came from the file or the environment", () =>
+  test("whether a value comes from the file or from the environment", () =>
     assert.equal(hash(text, { REGION: "eu" }), hash(`${base}region: eu\n${goodRoute}`)));
 });
 
@@ -40,7 +40,7 @@ suite("the hash changes", () => {
   }
 });
 
-test("the body holds no secret", () => {
+test("the canonical configuration contains no secret", () => {
   const body = canonicalConfig(
     config(`${text}    set_request_headers: {Authorization: Basic c2VjcmV0}\n`, {
       env: { NATS_SERVERS: "tls://n:1", NATS_USER: "u", NATS_PASSWORD: "nats-secret" },
@@ -54,7 +54,7 @@ test("the body holds no secret", () => {
   assert.equal(canonicalJson(JSON.parse(body)), body);
 });
 
-test("canonical JSON sorts keys and keeps lists", () => {
+test("canonical JSON sorts keys and sets, and keeps the order of lists", () => {
   assert.equal(
     canonicalJson({
       b: [2, 1, undefined],

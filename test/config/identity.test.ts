@@ -9,8 +9,8 @@ const twoHosts = `${goodRoute}  - from: https://api.example.com
 `;
 const pipeline = "identity_providers: {pipeline: {issuer: https://ci.example.com, audiences: [cardea]}}\n";
 
-suite("what contradicts itself is refused, with a place and a remedy", () => {
-  const table: readonly (readonly [what: string, text: string, said: RegExp])[] = [
+suite("a contradictory setting is refused with its location and a remedy", () => {
+  const table: readonly (readonly [name: string, text: string, expected: RegExp])[] = [
     [
       "a secret without its client",
       `${base}${goodRoute}    idp_client_secret: s\n`,
@@ -32,17 +32,17 @@ suite("what contradicts itself is refused, with a place and a remedy", () => {
       /routes\[0\]\.idp_client_secret: differs from the global one/,
     ],
     [
-      "a format that is none",
+      "an unknown bearer token format",
       `${base}bearer_token_format: opaque\n${goodRoute}`,
       /bearer_token_format: "opaque" is not known here; write one of default, idp_access_token/,
     ],
     [
-      "tokens of issuers, and no issuer",
+      "JWTs of issuers without a configured issuer",
       `${base}${goodRoute}    bearer_token_format: jwt\n`,
       /routes\[0\]\.bearer_token_format: accepts tokens of issuers, and identity_providers names none; add the issuers there/,
     ],
     [
-      "an issuer that is not named",
+      "an issuer that is not configured",
       `${base}${pipeline}${goodRoute}    bearer_token_format: jwt\n    identity_providers: [pipelin]\n`,
       /routes\[0\]\.identity_providers\[0\]: pipelin is not an issuer in the global identity_providers; write some of pipeline/,
     ],
@@ -52,7 +52,7 @@ suite("what contradicts itself is refused, with a place and a remedy", () => {
       /identity_providers\.ci\.audiences: names no audiences/,
     ],
     [
-      "an issuer in clear",
+      "an issuer in plain HTTP",
       `${base}identity_providers: {ci: {issuer: http://ci.example.com, audiences: [a]}}\n${goodRoute}`,
       /identity_providers\.ci\.issuer: is plain HTTP, so anyone on the network path can forge tokens; use https/,
     ],
@@ -67,68 +67,68 @@ suite("what contradicts itself is refused, with a place and a remedy", () => {
       /identity_providers\.b\.issuer: is the issuer of another entry too/,
     ],
     [
-      "a key that is none",
+      "an unknown key",
       `${base}identity_providers: {ci: {issuer: https://ci.example.com, audience: [a]}}\n${goodRoute}`,
       /identity_providers\.ci\.audience: is not a known key; did you mean audiences\?/,
     ],
     [
-      "six hosts",
+      "six hosts in depends_on",
       `${base}${twoHosts}    depends_on: [a.example.com, b.example.com, c.example.com, d.example.com, e.example.com, f.example.com]\n`,
       /routes\[1\]\.depends_on: names 6 hosts; write 5 at most/,
     ],
     [
-      "Rego without its source",
+      "Rego without a PPL source",
       `${base}${goodRoute}    sub_policies: [{name: x, rego: ["package pomerium.policy"]}]\n`,
       /routes\[0\]\.sub_policies\[0\]\.rego: is a policy in Rego, which is not run here; say the same/,
     ],
     [
-      "a source that is no YAML",
+      "a PPL source that is not YAML",
       `${base}${goodRoute}    sub_policies: [{name: x, source_ppl: "allow: ["}]\n`,
       /routes\[0\]\.sub_policies\[0\]\.source_ppl: /,
     ],
     [
-      "people beside everybody",
+      "individual people on a route that allows every signed-in user",
       `${base}${twoHosts}    sub_policies: [{name: x, allowed_users: [a@example.com]}]\n`,
       /routes\[1\]\.sub_policies\[0\]: allows individual people, which has no effect with allow_any_authenticated_user/,
     ],
   ];
-  for (const [what, text, said] of table) {
-    test(what, () => {
+  for (const [name, text, expected] of table) {
+    test(name, () => {
       const [line = "", ...more] = errors(text);
-      assert.match(line, said);
+      assert.match(line, expected);
       assert.deepEqual(more, []);
     });
   }
 });
 
 test("a setting without effect, or one that admits more than it seems, is a warning", () => {
-  const said = (text: string): string => warnings(text).join("\n");
+  const warned = (text: string): string => warnings(text).join("\n");
   assert.match(
-    said(`${base}${goodRoute}    identity_providers: [x]\n`),
+    warned(`${base}${goodRoute}    identity_providers: [x]\n`),
     /identity_providers: has no effect without bearer_token_format: jwt/,
   );
   assert.match(
-    said(`${base}${goodRoute}    bearer_token_format: idp_access_token\n`),
+    warned(`${base}${goodRoute}    bearer_token_format: idp_access_token\n`),
     /accepts every access token of the identity provider/,
   );
   const bounded = "    bearer_token_format: idp_access_token\n    idp_access_token_allowed_audiences: [a]\n";
-  assert.equal(said(`${base}${goodRoute}${bounded}`), "");
-  assert.match(said(`${base}${twoHosts}    depends_on: [api.example.com]\n`), /is the route's own host/);
+  assert.equal(warned(`${base}${goodRoute}${bounded}`), "");
+  assert.match(warned(`${base}${twoHosts}    depends_on: [api.example.com]\n`), /is the route's own host/);
   assert.match(
-    said(`${base}cookie_domain: example.com\n${twoHosts}    depends_on: [app.example.com]\n`),
+    warned(`${base}cookie_domain: example.com\n${twoHosts}    depends_on: [app.example.com]\n`),
     /depends_on: has no effect with cookie_domain/,
   );
   const own = "    idp_client_id: two\n    idp_client_secret: s\n    prefix: /two\n";
   assert.match(
-    said(
+    warned(
       `${base}${goodRoute}${own}  - from: https://app.example.com\n    to: http://a\n    allow_any_authenticated_user: true\n`,
     ),
     /app\.example\.com has routes with different clients/,
   );
   const rego = "    sub_policies: [{name: x, rego: [a], source_ppl: 'allow: {or: [accept: true]}'}]\n";
-  assert.match(said(`${base}${goodRoute}${rego}`), /rego: is not evaluated: source_ppl decides/);
+  assert.match(warned(`${base}${goodRoute}${rego}`), /rego: is not evaluated: source_ppl decides/);
   assert.match(
-    said(`${base}authorize_log_fields: [method, id-token]\n${goodRoute}`),
+    warned(`${base}authorize_log_fields: [method, id-token]\n${goodRoute}`),
     /authorize_log_fields\[1\]: id-token is never written to a log here/,
   );
 });
@@ -177,7 +177,7 @@ test("people that attached policies allow are admitted to the route; their rules
   assert.equal(route?.subPolicies[0]?.explanation, "Only staff may come in.");
 });
 
-test("a client's secret is in no canonical form of the configuration, and changes its hash", () => {
+test("another client secret changes the hash of the configuration", () => {
   const written = (secret: string) =>
     config(`${base}${goodRoute}    idp_client_id: two\n    idp_client_secret: ${secret}\n`);
   assert.notEqual(written("first-secret").hash, written("other-secret").hash);

@@ -29,14 +29,18 @@ suite("a route to an API server", () => {
     assert.notEqual(inline[0], inline[1]);
   });
   const refused = [
-    ["a file that is not there", "kubernetes_service_account_token_file: /none", /\/none cannot be read/],
-    ["no token", 'kubernetes_service_account_token: "two words"', /is not a token/],
+    ["a token file that does not exist", "kubernetes_service_account_token_file: /none", /\/none cannot be read/],
+    ["a token with a space", 'kubernetes_service_account_token: "two words"', /is not a token/],
     [
       "a header that names a user",
       `${token}\nset_request_headers: {Impersonate-User: root}`,
       /for which user the API server acts/,
     ],
-    ["a token of its own", `${token}\nset_request_headers: {authorization: x}`, /for which user the API server acts/],
+    [
+      "an authorization header of its own",
+      `${token}\nset_request_headers: {authorization: x}`,
+      /for which user the API server acts/,
+    ],
   ] as const;
   for (const [name, lines, problem] of refused)
     test(`is refused with ${name}`, () => assert.match(errors(route(lines)).join("\n"), problem));
@@ -44,7 +48,7 @@ suite("a route to an API server", () => {
     const open = route(`${token}\nallow_public_unauthenticated_access: true`).replace(/ {4}policy:.*\n/, "");
     assert.match(errors(open).join(), /allow_public_unauthenticated_access: would let anyone act/);
   });
-  test("is refused without an upstream", () => {
+  test("without an upstream is refused", () => {
     const fixed = route(`${token}\nresponse: {status: 200}`).replace(/ {4}to:.*\n/, "");
     assert.match(errors(fixed).join(), /kubernetes_service_account_token: has no API server to call/);
   });

@@ -113,7 +113,7 @@ otel_log_level: debug`;
     ["otel_exporter_otlp_protocol: http/json", "http/json", "http://localhost:4318/v1/traces"],
   ] as const;
   for (const [line, protocol, endpoint] of guesses) {
-    test(`${line} is ${protocol} to ${endpoint}`, () => {
+    test(`${line} selects ${protocol} to ${endpoint}`, () => {
       const { tracing } = config(file(otlp + line));
       assert.deepEqual([tracing?.protocol, tracing?.endpoint.href], [protocol, endpoint]);
     });

@@ -1,6 +1,6 @@
 /**
  * Configurations from Pomerium's own documentation: each is accepted, or refused for a reason that
- * docs/pomerium-differences.md lists. The folder is not part of the repository; without it the test is skipped.
+ * docs/pomerium-differences.md lists. Their folder is not in the repository; without it, the suite is skipped.
  */
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync } from "node:crypto";
@@ -14,12 +14,12 @@ import { TemporaryFolder } from "../support/child.ts";
 import { certificate } from "./support.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const places = ["../shared/data/pomerium-configs", "../../shared/data/pomerium-configs"];
-const folder = places.map((place) => join(root, place)).find((place) => existsSync(join(place, "manifest.json")));
+const candidates = ["../shared/data/pomerium-configs", "../../shared/data/pomerium-configs"];
+const folder = candidates.map((path) => join(root, path)).find((path) => existsSync(join(path, "manifest.json")));
 const page = readFileSync(join(root, "docs/pomerium-differences.md"), "utf8");
 
 /** Accepted reasons for a refusal: the text of the finding, and the heading of the page that documents it. */
-const reasons: readonly (readonly [words: RegExp, heading: string])[] = [
+const reasons: readonly (readonly [pattern: RegExp, heading: string])[] = [
   [/Pomerium's own sign-in service/, "Hosted sign-in"],
   [/ssh (?:routes|upstreams) are not supported/, "SSH"],
   [/is plain HTTP, which is allowed only for loopback/, "Plain HTTP"],
@@ -33,18 +33,20 @@ const reasons: readonly (readonly [words: RegExp, heading: string])[] = [
 
 type Entry = Readonly<{ file: string; env: Readonly<Record<string, string>> | null }>;
 
-const random = (of: string): string => createHash("sha256").update(of).digest("base64");
+const secretOf = (seed: string): string => createHash("sha256").update(seed).digest("base64");
 
 function headingOf(problem: Problem): string | undefined {
   const line = formatProblem(problem);
-  return reasons.find(([words]) => words.test(line))?.[1];
+  return reasons.find(([pattern]) => pattern.test(line))?.[1];
 }
 
-test("each reason for a refusal has its heading in docs/pomerium-differences.md", () => {
+test("every reason for a refusal has a heading in docs/pomerium-differences.md", () => {
   for (const [, heading] of reasons) assert.ok(page.includes(`\n### ${heading}\n`), heading);
 });
 
-suite("Pomerium's documented configurations", { skip: folder === undefined && "the folder is not here" }, () => {
+suite("Pomerium's documented configurations", {
+  skip: folder === undefined && "the folder of configurations is missing",
+}, () => {
   test("each is accepted, or refused for a listed reason; the counts match the page", (context) => {
     using work = new TemporaryFolder("pomerium-configs");
     const { cert, key } = certificate(["*.example.com"]);
@@ -56,8 +58,8 @@ suite("Pomerium's documented configurations", { skip: folder === undefined && "t
     ] as const)
       writeFileSync(join(work.path, name), text, { mode: 0o600 });
     const placeholders: Readonly<Record<string, string>> = {
-      "@SECRET@": random("shared"),
-      "@COOKIE@": random("cookie"),
+      "@SECRET@": secretOf("shared"),
+      "@COOKIE@": secretOf("cookie"),
       "@EC_KEY_B64@": Buffer.from(pem).toString("base64"),
       "@CA_B64@": Buffer.from(cert).toString("base64"),
       "@DIR@": work.path,

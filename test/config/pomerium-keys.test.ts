@@ -64,7 +64,7 @@ test("every route key is known", () => {
   );
 });
 
-suite("a key that is not used is said to be so", () => {
+suite("an unused global key is reported", () => {
   for (const [key, schema] of Object.entries(unusedGlobals)) {
     const { status } = keyMeta(schema);
     test(`${key}: ${status === "ignored" ? "a warning" : "an error"}`, () => {
@@ -72,12 +72,12 @@ suite("a key that is not used is said to be so", () => {
       const [line = "", ...more] = found(`${base}${key}: {some: value}\n${goodRoute}`);
       assert.equal(more.length, 0);
       assert.ok(line.startsWith(`c.yaml:11:1: ${key}: `), line);
-      assert.match(line, /; ./, "has a remedy");
+      assert.match(line, /; ./, "the problem has a remedy");
     });
   }
 });
 
-suite("a route's key that is not used is said to be so", () => {
+suite("an unused route key is reported", () => {
   for (const [key, schema] of Object.entries(unusedRouteKeys)) {
     const { status } = keyMeta(schema);
     test(`${key}: ${status === "ignored" ? "a warning" : "an error"}`, () => {
@@ -85,7 +85,7 @@ suite("a route's key that is not used is said to be so", () => {
       const [line = "", ...more] = found(`${base}${goodRoute}    ${key}: {some: value}\n`);
       assert.equal(more.length, 0);
       assert.ok(line.startsWith(`c.yaml:17:5: routes[0].${key}: `), line);
-      assert.match(line, /; ./, "has a remedy");
+      assert.match(line, /; ./, "the problem has a remedy");
     });
   }
 });
@@ -153,12 +153,12 @@ test("flags and keys for pages are off by default, and a picture is a URL", () =
   const plain = configOf(`${base}${goodRoute}`);
   assert.deepEqual([plain.jwtEndpoint, plain.signOutToRoutes, plain.routes[0]?.logoUrl], [false, false, ""]);
   const flags = "runtime_flags: {pomerium_jwt_endpoint: true, allow_any_sign_out_redirect_uri: true}\n";
-  const told = configOf(`${base}${flags}${goodRoute}    logo_url: https://static.example.com/wiki.svg\n`);
+  const enabled = configOf(`${base}${flags}${goodRoute}    logo_url: https://static.example.com/wiki.svg\n`);
   assert.deepEqual(
-    [told.jwtEndpoint, told.signOutToRoutes, told.routes[0]?.logoUrl],
+    [enabled.jwtEndpoint, enabled.signOutToRoutes, enabled.routes[0]?.logoUrl],
     [true, true, "https://static.example.com/wiki.svg"],
   );
-  assert.notEqual(told.hash, plain.hash);
+  assert.notEqual(enabled.hash, plain.hash);
   for (const logo of ["javascript:alert(1)", "//static.example.com/a.png", "https://a/'onerror=x", "data:text/html,x"])
     assert.match(
       errors(`${base}${goodRoute}    logo_url: "${logo}"\n`).join(),

@@ -74,18 +74,18 @@ suite("the sign-in host", () => {
     assert.match(warnings(base + signInRoute).join("\n"), /from: is the sign-in host, which keeps \/, /);
     assert.equal(errors(base + signInRoute).length, 0);
   });
-  test("with administrators it is an error", () => {
+  test("with a route is an error if administrators are configured", () => {
     assert.match(errors(`${base}administrators: [group:ops]\n${signInRoute}`).join(), /could use the operator API/);
   });
 });
 
-suite("hosted sign-in is one finding, with what to create and the callback URL", () => {
+suite("hosted sign-in is one error that says which client to create, with its callback URL", () => {
   const callback = /create an OpenID Connect client .* https:\/\/authenticate\.example\.com\/oauth2\/callback/;
   for (const [name, text] of [
     ["its URL", "authenticate_service_url: https://authenticate.pomerium.app\n"],
     ["its URL for staging", "authenticate_service_url: https://authenticate.staging.pomerium.app\n"],
     ["its provider", "idp_provider: hosted\n"],
-    ["nothing at all", ""],
+    ["no sign-in settings", ""],
   ] as const)
     test(name, () => {
       const found = errors(withoutSignIn + text + goodRoute);
@@ -94,15 +94,15 @@ suite("hosted sign-in is one finding, with what to create and the callback URL",
     });
 });
 
-suite("no identity provider is needed", () => {
+suite("an identity provider is optional", () => {
   for (const [name, routes] of [
     ["where every route is public", publicRoute],
     [
-      "where routes ask for a client certificate alone",
+      "where routes require only a client certificate",
       route("    policy: {allow: {and: [client_certificate: {san_dns: {is: a}}]}}\n"),
     ],
     [
-      "where routes look at the request alone",
+      "where policies depend only on the request",
       route("    policy: [{allow: {or: [http_path: {is: /x}, source_ip: 10.0.0.1]}}]\n"),
     ],
   ] as const)
@@ -129,7 +129,7 @@ suite("no identity provider is needed", () => {
     });
 });
 
-suite("accepted, with a warning", () => {
+suite("accepted with a warning", () => {
   for (const [line, words] of [
     ["forward_auth_url: https://fwd.example.com", /forward_auth_url: has no effect/],
     ["cookie_secure: false", /cookie_secure: has no effect: .*session cookies are always Secure/],
@@ -172,22 +172,22 @@ suite("accepted, with a warning", () => {
   });
 });
 
-suite("accepted as it is meant", () => {
+suite("accepted with its intended meaning", () => {
   const routeWith = (more: string) => config(`${base}${goodRoute}${more}`).routes[0];
-  test("lb_policy is load_balancing_policy", () => {
+  test("lb_policy sets load_balancing_policy", () => {
     assert.equal(routeWith("    lb_policy: RING_HASH\n")?.balancing.policy, "ring_hash");
   });
-  test("the assertion as a header, which is not sent twice", () => {
+  test("the assertion set as a header is sent once", () => {
     const line = `    set_request_headers: {x-pomerium-jwt-assertion: '\${pomerium.jwt}'}\n`;
     assert.deepEqual(Object.keys(routeWith(line)?.setRequestHeaders ?? {}), ["x-pomerium-jwt-assertion"]);
     assert.deepEqual(routeWith(`${line}    pass_identity_headers: true\n`)?.setRequestHeaders, {});
     assert.equal(errors(`${base}${goodRoute}    set_request_headers: {x-pomerium-jwt-assertion: forged}\n`).length, 1);
   });
-  test("routes with mcp have no time-out", () => {
+  test("a route with mcp has no time-outs", () => {
     const found = routeWith("    mcp: {server: {}}\n");
     assert.deepEqual([found?.timeoutMs, found?.idleTimeoutMs], [0, 0]);
   });
-  test("always_eject_one_host, quoted numbers, and the greatest max_verify_depth", () => {
+  test("always_eject_one_host, quoted numbers and the maximum of max_verify_depth are valid", () => {
     const outliers = "    outlier_detection: {max_ejection_percent: '0', always_eject_one_host: 'true'}\n";
     const percent = routeWith(outliers)?.outlierDetection?.maxEjectionPercent ?? 0;
     assert.ok(percent > 0 && percent < 1);
@@ -204,7 +204,7 @@ suite("accepted as it is meant", () => {
       [],
     );
   });
-  test("an empty text is an unset key", () => {
+  test("a key with an empty string is unset", () => {
     const empty = [
       "address",
       "signing_key_file",
@@ -235,7 +235,7 @@ test("a provider over plain HTTP is refused unless it is allowed explicitly", ()
   );
 });
 
-suite("messages that lead somewhere", () => {
+suite("errors that name the replacement", () => {
   test("allowed_groups names groups_from_claim and claim/groups", () => {
     assert.match(errors(`${base}${goodRoute}    allowed_groups: [a]\n`).join(), /groups_from_claim .* claim\/groups/);
   });

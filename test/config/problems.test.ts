@@ -50,7 +50,7 @@ test("an administrator that is not marked as group, e-mail or subject is an erro
   );
   assert.match(found[1] ?? "", /administrators\[4\]: /);
   const old = errors(`${base}administrators: [a@example.com, b@example.com]\n${goodRoute}`);
-  assert.equal(old.length, 2, "the key of Pomerium before v0.12");
+  assert.equal(old.length, 2, "the key as written for Pomerium before v0.12");
   assert.match(old[0] ?? "", /in Pomerium before v0\.12 this key named .*; write group:a@/);
 });
 
@@ -60,7 +60,7 @@ test("a bare e-mail beside marked administrators is read as an e-mail, with a wa
   assert.match(warnings(text).join(), /administrators\[1\]: does not state its kind, .*; write email:b@example\.com/);
 });
 
-suite("what is written wrongly is named where it stands", () => {
+suite("an invalid global setting is reported at its location", () => {
   const table: readonly (readonly [string, readonly string[]])[] = [
     [
       "address: localhost",
@@ -160,7 +160,7 @@ suite("what is written wrongly is named where it stands", () => {
   }
 });
 
-suite("what is written wrongly in a route is named where it stands", () => {
+suite("an invalid route setting is reported at its location", () => {
   const table: readonly (readonly [string, readonly string[]])[] = [
     ["to: http://a,5", []],
     ["to: udp://a", ['c.yaml:14:9: routes[0].to: "udp://a" is not an address; write udp://host:port']],
@@ -294,7 +294,7 @@ suite("what is written wrongly in a route is named where it stands", () => {
   }
 });
 
-suite("from says where people come from", () => {
+suite("from is the URL that people use", () => {
   const table: readonly (readonly [string, readonly string[]])[] = [
     ["https://app.example.com", []],
     ["https://*.example.com:8443", []],
@@ -341,7 +341,7 @@ suite("from says where people come from", () => {
       assert.deepEqual(errors(text), expected);
     });
   }
-  test("and must be there", () => {
+  test("from is required", () => {
     assert.deepEqual(errors(`${base}routes:\n  - to: http://a\n    allow_any_authenticated_user: true\n`), [
       "c.yaml:12:5: routes[0].from: is missing; write the URL that people use, such as https://app.example.com",
     ]);
@@ -349,22 +349,22 @@ suite("from says where people come from", () => {
 });
 
 suite("the document itself", () => {
-  test("an unfinished list", () => {
+  test("with an unfinished list is refused", () => {
     assert.deepEqual(errors("a: [1\nb: 2\n"), [
       "c.yaml:2:1: (document): is not YAML: Flow sequence in block collection must be sufficiently indented and end with a ]; correct it; text with special characters goes in quotes",
     ]);
   });
-  test("two documents", () => {
+  test("must be one YAML document", () => {
     assert.deepEqual(errors("a: 1\n---\nb: 2\n"), [
       "c.yaml:2:1: (document): contains several documents; keep one, without ---",
     ]);
   });
-  test("a list where a mapping belongs", () => {
+  test("must be a mapping", () => {
     assert.deepEqual(errors("- a\n"), [
       "c.yaml:1:1: (document): a list is not a configuration; write key: value, one per line",
     ]);
   });
-  test("a key written twice, and everything else that is wrong beside it", () => {
+  test("with a repeated key still reports its other problems", () => {
     assert.deepEqual(errors(`${base}region: a\nregion: b\ntimeout_idle: soon\n`), [
       "c.yaml:12:1: (document): region is written twice (first on line 11); keep one of them",
       'c.yaml:13:15: timeout_idle: "soon" is not a duration; write one such as 250ms, 30s or 1h30m',
@@ -417,7 +417,7 @@ test("a mistake inside merged content points at its original location", () => {
   );
 });
 
-test("secrets never appear in a message", () => {
+test("no problem contains a secret", () => {
   const secret = "hunter2-hunter2";
   const text = `${base.replace(/^(shared_secret|cookie_secret|idp_client_secret):.*$/gm, `$1: ${secret}`)}signing_key: ${secret}
 databroker_storage_type: postgres

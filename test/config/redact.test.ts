@@ -23,7 +23,7 @@ function keysOf(shape: Shape, prefix = ""): readonly Key[] {
 }
 
 const globals = keysOf(globalKeys);
-const ofRoutes = keysOf(routeKeys);
+const routeKeyList = keysOf(routeKeys);
 const isMarked = ({ schema }: Key): boolean => keyMeta(schema).secretAt.length > 0;
 const pathsOf = (keys: readonly Key[]): readonly string[] => keys.map(({ path }) => path).sort();
 
@@ -33,7 +33,7 @@ const signingPem = privateKey.export({ type: "pkcs8", format: "pem" }).toString(
 const bytes = (n: number): string =>
   Buffer.from(Array.from({ length: 32 }, (_, i) => (i * n + n) % 251)).toString("base64");
 /** The distinctive part of a PEM: the lines between its first and last. */
-const innards = (pem: string): readonly string[] => pem.trim().split("\n").slice(1, -1);
+const bodyLinesOf = (pem: string): readonly string[] => pem.trim().split("\n").slice(1, -1);
 
 /**
  * A key with a secret: its value as in the environment (for a route as in the file), and the text that must not appear.
@@ -52,14 +52,14 @@ const tracing = { OTEL_TRACES_EXPORTER: "otlp", OTEL_EXPORTER_OTLP_ENDPOINT: "ht
 const decisions = { DECISION_API_ADDRESS: "127.0.0.1:9443" };
 
 const plants: Readonly<Record<string, Plant>> = {
-  certificate_key: { value: tls.key, secrets: innards(tls.key), env: { CERTIFICATE: tls.cert } },
-  certificates: { value: '[{"cert":"/c.pem","key":"/k.pem"}]', secrets: innards(tls.key), files },
+  certificate_key: { value: tls.key, secrets: bodyLinesOf(tls.key), env: { CERTIFICATE: tls.cert } },
+  certificates: { value: '[{"cert":"/c.pem","key":"/k.pem"}]', secrets: bodyLinesOf(tls.key), files },
   shared_secret: { value: bytes(3), secrets: [bytes(3)] },
   shared_secret_previous: { value: bytes(5), secrets: [bytes(5)] },
   cookie_secret: { value: bytes(7), secrets: [bytes(7)] },
   cookie_secret_previous: { value: bytes(11), secrets: [bytes(11)] },
-  signing_key: { value: signingPem, secrets: innards(signingPem) },
-  signing_key_previous: { value: signingPem, secrets: innards(signingPem) },
+  signing_key: { value: signingPem, secrets: bodyLinesOf(signingPem) },
+  signing_key_previous: { value: signingPem, secrets: bodyLinesOf(signingPem) },
   idp_client_secret: { value: "planted-idp", secrets: ["planted-idp"] },
   idp_request_params: { value: "hint=planted-param", secrets: ["planted-param"] },
   databroker_storage_connection_string: {
@@ -69,7 +69,7 @@ const plants: Readonly<Record<string, Plant>> = {
   },
   "broker.tls_key_file": {
     value: "/k.pem",
-    secrets: innards(tls.key),
+    secrets: bodyLinesOf(tls.key),
     env: { BROKER_LISTEN: "127.0.0.1:5443", BROKER_TLS_CERT_FILE: "/c.pem" },
     files,
   },
@@ -83,12 +83,12 @@ const plants: Readonly<Record<string, Plant>> = {
     value: Buffer.from("scraper:planted-metrics").toString("base64"),
     secrets: ["planted-metrics", "scraper:planted-metrics"],
   },
-  metrics_certificate_key: { value: tls.key, secrets: innards(tls.key), env: { METRICS_CERTIFICATE: tls.cert } },
+  metrics_certificate_key: { value: tls.key, secrets: bodyLinesOf(tls.key), env: { METRICS_CERTIFICATE: tls.cert } },
   otel_exporter_otlp_headers: { value: "authorization=planted-otel", secrets: ["planted-otel"], env: tracing },
   otel_exporter_otlp_traces_headers: { value: "authorization=planted-otel2", secrets: ["planted-otel2"], env: tracing },
   "decision_api.certificate_key": {
     value: tls.key,
-    secrets: innards(tls.key),
+    secrets: bodyLinesOf(tls.key),
     env: { ...decisions, DECISION_API_CERTIFICATE: tls.cert },
   },
   "decision_api.keys": {
@@ -103,13 +103,13 @@ const plants: Readonly<Record<string, Plant>> = {
   },
 };
 
-const ofRoute: Readonly<Record<string, Plant>> = {
+const routePlants: Readonly<Record<string, Plant>> = {
   idp_client_secret: { value: '"planted-client"\n    idp_client_id: own', secrets: ["planted-client"] },
   set_request_headers: { value: '{Authorization: "Basic planted-basic"}', secrets: ["planted-basic"] },
   kubernetes_service_account_token: { value: '"planted-kubernetes"', secrets: ["planted-kubernetes"] },
   tls_client_key: {
     value: `${JSON.stringify(tls.key)}\n    tls_client_cert: ${JSON.stringify(tls.cert)}`,
-    secrets: innards(tls.key),
+    secrets: bodyLinesOf(tls.key),
   },
   regex_rewrite_substitution: {
     value: '"/api?key=planted-substitution"\n    regex_rewrite_pattern: "^/api"',
@@ -150,10 +150,10 @@ const variable = (path: string): string => path.replaceAll(".", "_").toUpperCase
 const bodyOf = (plant: Plant, env: Readonly<Record<string, string>>, text = base + goodRoute): string =>
   canonicalConfig(config(text, { env: { ...plant.env, ...env }, files: plant.files ?? {} }));
 
-suite("a secret is not in the body", () => {
+suite("no secret appears in the canonical configuration", () => {
   test("every key that the schema marks is tested here", () => {
     assert.deepEqual(Object.keys(plants).sort(), pathsOf(globals.filter(isMarked)));
-    assert.deepEqual(Object.keys(ofRoute).sort(), pathsOf(ofRoutes.filter(isMarked)));
+    assert.deepEqual(Object.keys(routePlants).sort(), pathsOf(routeKeyList.filter(isMarked)));
   });
 
   for (const [path, plant] of Object.entries(plants)) {
@@ -170,18 +170,18 @@ suite("a secret is not in the body", () => {
       });
   }
 
-  for (const [key, plant] of Object.entries(ofRoute))
+  for (const [key, plant] of Object.entries(routePlants))
     test(`${key} of a route`, () => {
       const body = bodyOf(plant, {}, `${base}${goodRoute}    ${key}: ${plant.value}\n`);
       assertHidden(body, plant.secrets);
       assert.match(body, /hmac-sha256:/);
     });
 
-  test("a private key that stands in the file of its certificate", () => {
+  test("a private key in the same file as its certificate", () => {
     const both = { ...files, "/c.pem": `${tls.cert}${tls.key}` };
     const body = bodyOf({ value: "", secrets: [], files: both }, { CERTIFICATES: plants["certificates"]?.value ?? "" });
-    assertHidden(body, innards(tls.key));
-    assert.ok(body.includes(innards(tls.cert)[3] ?? "?"), "the certificate itself is shown");
+    assertHidden(body, bodyLinesOf(tls.key));
+    assert.ok(body.includes(bodyLinesOf(tls.cert)[3] ?? "?"), "the certificate itself is visible");
   });
 
   test("credentials in a URL", () => {
@@ -214,7 +214,7 @@ suite("secrets are compared by their digest", () => {
 });
 
 /** Keys with free text that every reader of the configuration may see. */
-const shown: ReadonlySet<string> = new Set([
+const visible: ReadonlySet<string> = new Set([
   ...["certificate", "certificate_authority", "idp_client_id", "idp_scopes", "groups_from_claim", "administrators"],
   ...["programmatic_redirect_domain_whitelist", "cookie_domain", "allow_upgrades", "broker.tls_ca", "nats.servers"],
   ...["nats.user", "nats.placement_cluster", "nats.tls_ca", "jwt_claims_headers", "jwt_groups_filter"],
@@ -229,7 +229,7 @@ const shown: ReadonlySet<string> = new Set([
   ...["decision_api.subject_issuer", "downstream_mtls.ca", "downstream_mtls.crl", "host_aliases"],
   ...["decision_api.resources", "downstream_mtls.match_subject_alt_names", "identity_providers"],
 ]);
-const shownOfRoutes: ReadonlySet<string> = new Set([
+const visibleRouteKeys: ReadonlySet<string> = new Set([
   ...["from", "name", "description", "response.body", "host_rewrite_header", "host_path_regex_rewrite_substitution"],
   ...["policy", "shadow_policy", "sub_policies", "allowed_users", "allowed_domains", "allowed_idp_claims"],
   ...["idp_client_id", "idp_access_token_allowed_audiences", "identity_providers", "jwt_groups_filter"],
@@ -240,28 +240,33 @@ const shownOfRoutes: ReadonlySet<string> = new Set([
 /**
  * Kinds of free text, and lists and mappings of it. The other kinds have a fixed form.
  */
-const free = /^(?:secret text|text$|mapping of|list of)/;
-const formed = /^(?:list of (?:URL|services|field|\{file)|mapping of flag)/;
+const freeText = /^(?:secret text|text$|mapping of|list of)/;
+const fixedForm = /^(?:list of (?:URL|services|field|\{file)|mapping of flag)/;
 
-suite("a new key is not forgotten", () => {
-  for (const [keys, known] of [
-    [globals, shown],
-    [ofRoutes, shownOfRoutes],
+suite("every key with free text is secret or listed as visible", () => {
+  for (const [keys, visibleKeys] of [
+    [globals, visible],
+    [routeKeyList, visibleRouteKeys],
   ] as const) {
     for (const key of keys) {
       const label = valueTypeLabel(key.schema);
-      const written = key.path.split(".").at(-1) ?? "";
+      const lastPart = key.path.split(".").at(-1) ?? "";
       const secretFile = key.path.endsWith("_file") ? keys.find(({ path }) => `${path}_file` === key.path) : undefined;
       if (label === "file") {
-        if (/key|secret|token|password|connection/.test(written))
+        if (/key|secret|token|password|connection/.test(lastPart))
           test(`${key.path}: the file's content is known to be secret`, () =>
-            assert.ok(isMarked(key) || (secretFile !== undefined && isMarked(secretFile)) || known.has(key.path)));
+            assert.ok(
+              isMarked(key) || (secretFile !== undefined && isMarked(secretFile)) || visibleKeys.has(key.path),
+            ));
         continue;
       }
-      if (!free.test(label) || formed.test(label)) continue;
+      if (!freeText.test(label) || fixedForm.test(label)) continue;
       test(`${key.path}: ${isMarked(key) ? "is secret" : "may be shown"}`, () => {
         const remedy = "mark it with secret or secretParts in the schema, or name it here as one that may be shown";
-        assert.ok(isMarked(key) !== known.has(key.path), `nothing is said of whether ${key.path} is secret: ${remedy}`);
+        assert.ok(
+          isMarked(key) !== visibleKeys.has(key.path),
+          `it is not stated whether ${key.path} is secret: ${remedy}`,
+        );
         if (label === "secret text")
           assert.ok(isMarked(key), `${key.path} is secret text, and the schema does not mark it`);
       });
@@ -269,12 +274,12 @@ suite("a new key is not forgotten", () => {
   }
 
   test("every name listed here is a key", () => {
-    for (const [keys, known] of [
-      [globals, shown],
-      [ofRoutes, shownOfRoutes],
+    for (const [keys, visibleKeys] of [
+      [globals, visible],
+      [routeKeyList, visibleRouteKeys],
     ] as const)
       assert.deepEqual(
-        [...known].filter((name) => !keys.some(({ path }) => path === name)),
+        [...visibleKeys].filter((name) => !keys.some(({ path }) => path === name)),
         [],
       );
   });

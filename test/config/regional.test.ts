@@ -22,12 +22,12 @@ test("a broker of the region is not one of the home region", () =>
     ),
   ));
 
-test("a process without a broker has no use for home_urls", () => {
+test("home_urls is an error in a process without a broker", () => {
   const text = region(`home_urls: ["https://b-1.east:5443"]`).replace("services: databroker", "services: proxy");
   assert.ok(errors(text).some((each) => /broker\.home_urls: is for brokers, and this process runs none/.test(each)));
 });
 
-test("plain HTTP to another machine is refused in home_urls too", () =>
+test("home_urls refuses plain HTTP to another machine", () =>
   assert.ok(
     errors(region(`home_urls: ["http://b-1.east:5443"]`)).some((each) =>
       /broker\.home_urls\[0\]: is plain HTTP between machines/.test(each),

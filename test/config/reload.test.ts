@@ -12,61 +12,65 @@ import { base, config, cookieSecret, goodRoute, sharedSecret } from "./support.t
 const text = base + goodRoute;
 const reload = (next: string) => reloadConfig(config(text), config(next));
 
-suite("taken at once", () => {
+suite("takes effect at once", () => {
   const others: readonly (readonly [string, string])[] = [
     ["a policy", text.replace("authenticated_user: true", "accept: true")],
     ["a route", text.replace("app.example.com", "app2.example.com")],
     ["an upstream", text.replace("127.0.0.1:8091", "127.0.0.1:8092")],
     ["a header", `${text}    set_request_headers: {X-Key: a}\n`],
     ["a time-out", `${base}timeout_read: 7s\n${goodRoute}`],
-    ["the drain", `${base}drain_timeout: 7s\n${goodRoute}`],
+    ["the drain time-out", `${base}drain_timeout: 7s\n${goodRoute}`],
     ["the identity provider", text.replace("idp.example.com", "idp2.example.com")],
     ["administrators", `${base}administrators: [group:ops]\n${goodRoute}`],
-    ["the level of the log", `${base}log_level: debug\n${goodRoute}`],
+    ["the log level", `${base}log_level: debug\n${goodRoute}`],
     ["cookie_secret", text.replace(cookieSecret, Buffer.from(cookieSecret, "base64").reverse().toString("base64"))],
   ];
-  for (const [what, next] of others) {
-    test(what, () => {
-      const { config: taken, waiting } = reload(next);
-      assert.deepEqual([taken.hash, waiting], [config(next).hash, []]);
+  for (const [name, next] of others) {
+    test(name, () => {
+      const { config: reloaded, waiting } = reload(next);
+      assert.deepEqual([reloaded.hash, waiting], [config(next).hash, []]);
     });
   }
 });
 
-suite("waits for the next start, named as it is written, and keeps its value", () => {
+suite("keeps its value and is reported as waiting for a restart", () => {
   const others: readonly (readonly [string, string, readonly string[]])[] = [
     ["the address", text.replace("127.0.0.1:8443", "127.0.0.1:8444"), ["address"]],
     ["the cluster's secret", text.replace(sharedSecret, cookieSecret), ["shared_secret"]],
     ["the lease", `${base}broker: {lease: 9s}\n${goodRoute}`, ["broker.lease"]],
     [
-      "the folder",
+      "the data folder",
       `${base}data_dir: elsewhere\n${goodRoute}`,
       ["data_dir", "databroker_storage_connection_string", "audit.spool_dir", "audit.sinks"],
     ],
     ["NATS", `${base}nats: {servers: [nats://127.0.0.1:4222]}\n${goodRoute}`, ["nats", "audit.sinks"]],
     ["the region", `${base}region: eu\n${goodRoute}`, ["region"]],
-    ["the password of the metrics", `${base}metrics_basic_auth: YTpi\n${goodRoute}`, ["metrics_basic_auth"]],
+    ["the metrics password", `${base}metrics_basic_auth: YTpi\n${goodRoute}`, ["metrics_basic_auth"]],
     ["traces", `${base}otel_traces_exporter: otlp\n${goodRoute}`, ["otel_traces_exporter"]],
     [
-      "reload itself",
+      "the reload flag itself",
       `${base}runtime_flags: {config_hot_reload: false}\n${goodRoute}`,
       ["runtime_flags.config_hot_reload"],
     ],
-    ["where decisions are served", `${base}decision_api: {address: 127.0.0.1:9903}\n${goodRoute}`, ["decision_api"]],
-    ["metrics", `${base}metrics_address: off\n${goodRoute}`, ["metrics_address"]],
+    [
+      "the address of the decision API",
+      `${base}decision_api: {address: 127.0.0.1:9903}\n${goodRoute}`,
+      ["decision_api"],
+    ],
+    ["the metrics address", `${base}metrics_address: off\n${goodRoute}`, ["metrics_address"]],
   ];
-  for (const [what, next, keys] of others) {
-    test(what, () => {
-      const { config: taken, waiting } = reload(next);
+  for (const [name, next, keys] of others) {
+    test(name, () => {
+      const { config: reloaded, waiting } = reload(next);
       assert.deepEqual(waiting, keys);
-      assert.equal(taken.hash, config(text).hash); // the hash of the configuration in force
+      assert.equal(reloaded.hash, config(text).hash); // the hash of the configuration in force
     });
   }
   test("and the changes beside it are applied", () => {
     const next = text.replace("127.0.0.1:8443", "127.0.0.1:8444").replace("app.example.com", "app2.example.com");
-    const { config: taken } = reload(next);
-    assert.equal(taken.hash, config(text.replace("app.example.com", "app2.example.com")).hash);
-    assert.deepEqual([taken.address.port, taken.routes[0]?.host], [8443, "app2.example.com"]);
+    const { config: reloaded } = reload(next);
+    assert.equal(reloaded.hash, config(text.replace("app.example.com", "app2.example.com")).hash);
+    assert.deepEqual([reloaded.address.port, reloaded.routes[0]?.host], [8443, "app2.example.com"]);
   });
 });
 
@@ -74,9 +78,9 @@ test("the decision API keeps its address and applies new keys", () => {
   const api = (port: number, key: string) =>
     config(`${base}decision_api: {address: "127.0.0.1:${port}", keys: {todo: ${key}}}\n${goodRoute}`);
   const [one, other] = ["0123456789abcdefghijklmnopqrstuv", "vutsrqponmlkjihgfedcba9876543210"] as const;
-  const { config: taken, waiting } = reloadConfig(api(9903, one), api(9904, other));
+  const { config: reloaded, waiting } = reloadConfig(api(9903, one), api(9904, other));
   assert.deepEqual(waiting, ["decision_api.address"]);
-  assert.equal(taken.hash, api(9903, other).hash);
+  assert.equal(reloaded.hash, api(9903, other).hash);
 });
 
 test("every key that needs a restart names a field of the configuration", () => {

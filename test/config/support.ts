@@ -62,7 +62,7 @@ export function parse(text: string, given: Given = {}): ParseResult {
   });
 }
 
-/** Every problem as `severity file:line:column: key: problem; remedy`. */
+/** All problems, each as `severity file:line:column: key: problem; remedy`. */
 export function problems(text: string, given: Given = {}): readonly string[] {
   const result = parse(text, given);
   return (result.ok ? result.warnings : result.problems).map((problem) => {
@@ -88,7 +88,7 @@ export function config(text: string, given: Given = {}): Config {
 
 export type Pair = Readonly<{ cert: string; key: string }>;
 
-/** A self-signed certificate for these names, made by openssl. */
+/** Creates a self-signed certificate for these names with openssl. */
 export function certificate(names: readonly string[]): Pair {
   const folder = mkdtempSync(join(tmpdir(), "cardea-config-"));
   try {

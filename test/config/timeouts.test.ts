@@ -28,7 +28,7 @@ describe("a configured time-out limits the whole exchange", () => {
 });
 
 describe("a time-out made ineffective by another one is a warning", () => {
-  const rows: readonly (readonly [globals: string, route: string, said: RegExp])[] = [
+  const rows: readonly (readonly [globals: string, route: string, expected: RegExp])[] = [
     ["timeout_read: 10s\n", "    timeout: 0s\n", /routes\[0\]\.timeout: allows for more than timeout_read/],
     ["timeout_read: 10s\n", "    timeout: 11s\n", /routes\[0\]\.timeout: allows for more than timeout_read/],
     ["timeout_write: 10s\n", "    timeout: 0s\n", /routes\[0\]\.timeout: allows for more than timeout_write/],
@@ -40,9 +40,9 @@ describe("a time-out made ineffective by another one is a warning", () => {
     ],
     ["", "    timeout: 10s\n    idle_timeout: 10s\n", /routes\[0\]\.idle_timeout: is never reached/],
   ];
-  for (const [globals, route, said] of rows)
+  for (const [globals, route, expected] of rows)
     test(`${globals}${route}`.replaceAll(/\s+/g, " ").trim(), () => {
-      assert.match(warnings(withTimeouts(globals, route)).join("\n"), said);
+      assert.match(warnings(withTimeouts(globals, route)).join("\n"), expected);
     });
 
   for (const [globals, route] of [

@@ -36,7 +36,7 @@ function eachIs(find: typeof errors, rows: readonly Row[]): void {
   for (const [name, text, expected, given] of rows) test(name, () => assert.deepEqual(find(text, given), expected));
 }
 
-suite("where people sign in", () => {
+suite("the authenticate service and the identity provider", () => {
   eachIs(errors, [
     [
       "no authenticate URL",
@@ -53,49 +53,53 @@ suite("where people sign in", () => {
       ],
     ],
     [
-      "plain HTTP on *.localhost is fine",
+      "an authenticate URL in plain HTTP on *.localhost is accepted",
       withKeys({ authenticate_service_url: "http://authenticate.localhost:8080" }),
       [],
     ],
-    ["plain HTTP on loopback is fine", withKeys({ authenticate_service_url: "http://127.0.0.1:8080" }), []],
+    [
+      "an authenticate URL in plain HTTP on loopback is accepted",
+      withKeys({ authenticate_service_url: "http://127.0.0.1:8080" }),
+      [],
+    ],
     [
       "an authenticate URL with a path",
       withKeys({ authenticate_service_url: "https://a.example.com/x" }),
       ['c.yaml:1:27: authenticate_service_url: "https://a.example.com/x" has a path; write only https://a.example.com'],
     ],
     [
-      "a provider in plain HTTP",
+      "an identity provider in plain HTTP",
       withKeys({ idp_provider_url: "http://idp.example.com" }),
       ["c.yaml:7:19: idp_provider_url: is plain HTTP, which is allowed only for loopback and *.localhost; use https"],
     ],
     [
-      "no provider",
+      "no identity provider",
       withKeys({ idp_provider: null }),
       [
         "c.yaml:1:1: idp_provider: is missing, so no one could sign in; write oidc with idp_provider_url, idp_client_id and idp_client_secret",
       ],
     ],
     [
-      "a provider that is not plain OpenID Connect",
+      "an identity provider without OpenID Connect",
       withKeys({ idp_provider: "github" }),
       [
         "c.yaml:6:15: idp_provider: github is not supported by this build yet; put an OpenID Connect provider that signs in with GitHub in between, such as Dex or Keycloak, and write idp_provider: oidc with its idp_provider_url; GitHub itself speaks plain OAuth 2",
       ],
     ],
     [
-      "the hosted provider",
+      "the hosted identity provider",
       withKeys({ idp_provider: "hosted" }),
       [
         "c.yaml:6:15: idp_provider: hosted is not supported by this build yet; name your own OpenID Connect provider; there is no hosted one",
       ],
     ],
     [
-      "a provider without a URL",
+      "an identity provider without a URL",
       withKeys({ idp_provider_url: null }),
       ["c.yaml:1:1: idp_provider_url: is missing and oidc has no default; write the issuer URL of your provider"],
     ],
     [
-      "Azure for every tenant",
+      "an Azure URL for every tenant",
       withKeys({ idp_provider: "azure", idp_provider_url: "https://login.microsoftonline.com/common/v2.0" }),
       [
         "c.yaml:7:19: idp_provider_url: accepts people of every tenant, so the issuer cannot be verified; write https://login.microsoftonline.com/<tenant id>/v2.0",
@@ -128,25 +132,29 @@ suite("where people sign in", () => {
 suite("secrets", () => {
   const remedy = "make one with: openssl rand -base64 32";
   eachIs(errors, [
-    ["missing", withKeys({ shared_secret: null }), [`c.yaml:1:1: shared_secret: is missing; ${remedy}`]],
+    ["a missing secret", withKeys({ shared_secret: null }), [`c.yaml:1:1: shared_secret: is missing; ${remedy}`]],
     [
-      "short",
+      "a short secret",
       withKeys({ shared_secret: "c2hvcnQ=" }),
       [`c.yaml:4:16: shared_secret: is 5 bytes long, not 32; ${remedy}`],
     ],
-    ["not base64", withKeys({ cookie_secret: "CHANGE ME!" }), [`c.yaml:5:16: cookie_secret: is not base64; ${remedy}`]],
     [
-      "all bytes zero",
+      "a secret that is not base64",
+      withKeys({ cookie_secret: "CHANGE ME!" }),
+      [`c.yaml:5:16: cookie_secret: is not base64; ${remedy}`],
+    ],
+    [
+      "a secret of zero bytes",
       withKeys({ shared_secret: Buffer.alloc(32).toString("base64") }),
       [`c.yaml:4:16: shared_secret: repeats a few bytes and is not a strong secret; ${remedy}`],
     ],
     [
-      "the example of the documentation",
+      "the example secret of the documentation",
       withKeys({ shared_secret: exampleSecret }),
       [`c.yaml:4:16: shared_secret: is the example from the documentation; ${remedy}`],
     ],
     [
-      "a signing key that is none",
+      "an invalid signing key",
       withKeys({ signing_key: "x" }),
       [
         "c.yaml:11:14: signing_key: is not a private key in PEM, or base64 of it; make one with: openssl ecparam -genkey -name prime256v1 -noout",
@@ -155,17 +163,17 @@ suite("secrets", () => {
   ]);
   eachIs(warnings, [
     [
-      "equal",
+      "equal shared and cookie secrets",
       withKeys({ cookie_secret: sharedSecret }),
       [`c.yaml:5:16: cookie_secret: is the same as shared_secret, so one leak exposes both; ${remedy}`],
     ],
     [
-      "the previous one is the same",
+      "a previous secret equal to the current one",
       withKeys({ shared_secret_previous: sharedSecret }),
       ["c.yaml:11:1: shared_secret_previous: is the same as shared_secret; remove it once the rotation is complete"],
     ],
     [
-      "a file that everybody may read",
+      "a secret file that every user can read",
       withKeys({ shared_secret: null, shared_secret_file: "s" }),
       ["c.yaml:11:21: shared_secret_file: every user of this machine can read s; chmod 600 s"],
       { files: { s: { ok: true, text: `${sharedSecret}\n`, mode: 0o644 } } },
@@ -177,13 +185,13 @@ suite("secrets", () => {
       { files: { s: sharedSecret } },
     ],
     [
-      "written twice, the file wins",
+      "a secret set both inline and as a file, where the file wins",
       withKeys({ shared_secret_file: "s" }),
       ["c.yaml:4:1: shared_secret: has no effect with shared_secret_file; keep one of them"],
       { files: { s: Buffer.from(sharedSecret, "base64").reverse().toString("base64") } },
     ],
     [
-      "the configuration file itself is readable by everybody",
+      "a configuration file with secrets that every user can read",
       withKeys({}),
       [
         "c.yaml:4:1: shared_secret: every user of this machine can read c.yaml, and this secret in it; chmod 600 c.yaml, or use shared_secret_file",
@@ -191,7 +199,7 @@ suite("secrets", () => {
       { mode: 0o644 },
     ],
     [
-      "a readable configuration file whose secret has no file key",
+      "a configuration file that every user can read, with a secret that has no _file key",
       withKeys({
         ...{ shared_secret: null, shared_secret_file: "s", cookie_secret: null, cookie_secret_file: "k" },
         ...{ idp_client_secret: null, idp_client_secret_file: "i" },
@@ -210,12 +218,12 @@ suite("secrets", () => {
       },
     ],
   ]);
-  test("a file that cannot be read", () => {
+  test("an unreadable secret file is an error", () => {
     assert.deepEqual(errors(withKeys({ shared_secret: null, shared_secret_file: "gone" })), [
       "c.yaml:11:21: shared_secret_file: the file gone cannot be read: it does not exist; correct the path or the permissions",
     ]);
   });
-  test("the signing key of Pomerium's examples is refused, in base64 and as PEM", async () => {
+  test("the signing key of Pomerium's examples is refused in base64 and in PEM", async () => {
     const published =
       "LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCk1IY0NBUUVFSURRemVZWDZyT2tuemFnTjRJVTYxaEtRc3pzY1EvRllmbzZPcXhWd2YvdGZvQW9HQ0NxR1NNNDkKQXdFSG9VUURRZ0FFc1V0V2psYXZ3eHprSU9DVUNDeFVnTDJza2NjL3QxSTFmQXlxUDgrMWw5YU1CWDlzdm1pYgpRajJxcWFUbUJZZWhuQzhmak5LODZmVXhpc3d1SXN5bnp3PT0KLS0tLS1FTkQgRUMgUFJJVkFURSBLRVktLS0tLQo=";
     const expected = /is published as an example, so anyone can sign with it/;
@@ -231,14 +239,14 @@ suite("secrets", () => {
     ]);
   });
   test("in one process missing secrets may be generated", () => {
-    const asked: string[] = [];
+    const dataDirs: string[] = [];
     const generate = (dataDir: string) => {
-      asked.push(dataDir);
+      dataDirs.push(dataDir);
       return { ok: true as const, secrets: { shared_secret: sharedSecret, cookie_secret: cookieSecret } };
     };
     const read = config(withKeys({ shared_secret: null, data_dir: "/var/lib/cardea" }), { generate });
     assert.equal(Buffer.from(read.sharedSecret).toString("base64"), sharedSecret);
-    assert.deepEqual(asked, ["/var/lib/cardea"]);
+    assert.deepEqual(dataDirs, ["/var/lib/cardea"]);
   });
 });
 
@@ -250,7 +258,7 @@ suite("the listener", () => {
   eachIs(problems, [
     ["TLS with a certificate", withKeys(tls), [], { files }],
     [
-      "TLS without one",
+      "TLS without a certificate",
       withKeys({ insecure_server: null }),
       [
         "warning c.yaml:1:1: certificates: is missing, so TLS is served with a self-signed certificate, which no browser trusts; name a certificate and key, set autocert: true, or set insecure_server: true behind a load balancer that ends TLS",
@@ -287,7 +295,7 @@ suite("the listener", () => {
       { files, now: Date.now() - 86_400_000 },
     ],
     [
-      "a host that no certificate is for",
+      "a host that no certificate covers",
       withKeys(tls, route(open, "https://wiki.example.com")),
       [
         "warning c.yaml:14:11: routes[0].from: no certificate covers wiki.example.com; add one that does, or browsers will refuse the connection",
@@ -295,14 +303,14 @@ suite("the listener", () => {
       { files },
     ],
     [
-      "plain HTTP that others can reach",
+      "plain HTTP that other machines can reach",
       withKeys({ address: ":8000" }),
       [
         "warning c.yaml:3:1: insecure_server: plain HTTP is served on 0.0.0.0:8000; let only a load balancer that ends TLS reach it, or bind address to loopback",
       ],
     ],
     [
-      "metrics that others can reach",
+      "metrics that other machines can reach",
       withKeys({ metrics_address: ":9902" }),
       [
         "warning c.yaml:11:18: metrics_address: metrics can be read from other machines without a password; set metrics_basic_auth or metrics_client_ca, or bind it to loopback or to a private network",
@@ -315,9 +323,9 @@ suite("the listener", () => {
         "error c.yaml:12:11: routes[0].from: is plain HTTP, which is allowed only for loopback and *.localhost; use https",
       ],
     ],
-    ["a route in plain HTTP on *.localhost", withKeys({}, route(open, "http://app.localhost:8080")), []],
+    ["a route in plain HTTP on *.localhost is accepted", withKeys({}, route(open, "http://app.localhost:8080")), []],
     [
-      "a route in plain HTTP where only TLS is spoken",
+      "a route in plain HTTP on a TLS listener",
       withKeys(tls, route(open, "http://app.localhost")),
       [
         "warning c.yaml:14:11: routes[0].from: is plain HTTP, and the listener speaks only TLS; use https, or set insecure_server: true",
@@ -325,7 +333,7 @@ suite("the listener", () => {
       { files },
     ],
   ]);
-  test("a certificate may be inline, as PEM or base64 of it", () => {
+  test("a certificate may be inline, as PEM or as PEM in base64", () => {
     const base64 = {
       certificate: Buffer.from(pair.cert).toString("base64"),
       certificate_key: Buffer.from(pair.key).toString("base64"),
@@ -366,21 +374,21 @@ suite("the session cookie", () => {
       ],
     ],
     [
-      "a name that merely ends like the domain",
+      "a host that only shares a suffix with the domain",
       withKeys({ cookie_domain: "example.com" }, route(open, "https://badexample.com")),
       [
         "error c.yaml:13:11: routes[0].from: the cookie of example.com (cookie_domain) would never reach badexample.com, so sign-in would loop; use a host below cookie_domain, or remove cookie_domain",
       ],
     ],
     [
-      "a whole top level",
+      "a top-level domain",
       withKeys({ cookie_domain: "com" }),
       [
         "error c.yaml:11:16: cookie_domain: is not a domain that browsers accept; write one such as example.com, or remove it",
       ],
     ],
     [
-      "__Host- beside a domain",
+      "a __Host- cookie name with a domain",
       withKeys({ cookie_domain: "example.com", cookie_name: "__Host-cardea" }),
       [
         "error c.yaml:12:14: cookie_name: begins with __Host-, which browsers refuse with cookie_domain; use another name, or remove cookie_domain",
@@ -394,44 +402,44 @@ suite("the session cookie", () => {
       ],
     ],
     [
-      "readable by scripts",
+      "a cookie that scripts can read",
       withKeys({ cookie_http_only: "false" }),
       ["warning c.yaml:11:19: cookie_http_only: lets any script on a page read the session; remove it"],
     ],
   ]);
 });
 
-suite("services over several processes", () => {
+suite("services in several processes", () => {
   const nats = { nats: '{servers: ["tls://nats-1:4222"]}' };
   const brokers = { broker: '{urls: ["https://b1.example.com", "https://b2.example.com"]}' };
   eachIs(problems, [
-    ["a proxy that knows its brokers", withKeys({ services: "proxy", ...brokers, ...nats }), []],
+    ["a proxy with broker URLs", withKeys({ services: "proxy", ...brokers, ...nats }), []],
     [
-      "a proxy that knows none",
+      "a proxy without broker URLs",
       withKeys({ services: "proxy", ...nats }),
       [
         "error c.yaml:1:1: broker.urls: is missing, and this process runs no databroker; write the URLs of the brokers, or add databroker to services",
       ],
     ],
     [
-      "Pomerium's key for the brokers",
+      "a proxy with broker URLs in Pomerium's key",
       withKeys({ services: "proxy", databroker_service_url: "https://b1.example.com", ...nats }),
       [],
     ],
     [
-      "a proxy needs no client secret",
+      "a proxy without the client secret",
       withKeys({ services: "proxy", idp_client_secret: null, ...brokers, ...nats }),
       [],
     ],
     [
-      "a proxy that does not know whose sessions count",
+      "a proxy without an identity provider",
       withKeys({ services: "proxy", idp_provider: null, ...brokers, ...nats }),
       [
         "error c.yaml:1:1: idp_provider: is missing, so no session would be accepted here and sign-in would loop; write the same idp_provider, idp_provider_url and idp_client_id as for the authenticate service",
       ],
     ],
     [
-      "a databroker refreshes sessions, so it does need it",
+      "a databroker without the client secret that refreshes need",
       withKeys({
         services: "databroker",
         idp_client_secret: null,
@@ -444,14 +452,14 @@ suite("services over several processes", () => {
       ],
     ],
     [
-      "without NATS",
+      "a proxy without NATS",
       withKeys({ services: "proxy", ...brokers }),
       [
         "warning c.yaml:1:1: nats: is missing, so other processes learn of events by polling, up to a second late; write nats.servers",
       ],
     ],
     [
-      "a databroker that listens nowhere",
+      "a databroker without a listen address",
       withKeys({ services: "databroker", ...nats }),
       [
         "error c.yaml:1:1: broker.listen: is missing, so the processes with the other services could not reach this databroker; write an address such as 127.0.0.1:5443",
@@ -472,19 +480,19 @@ suite("services over several processes", () => {
       ],
     ],
     [
-      "a databroker open to others without a certificate",
+      "a databroker open to other machines without a certificate",
       withKeys({ services: "databroker", broker: '{listen: ":5443"}', ...nats }),
       [
         "error c.yaml:12:18: broker.listen: is open to other machines and has no certificate; write broker.tls_cert_file and broker.tls_key_file, or bind it to loopback",
       ],
     ],
     [
-      "two brokers on a file",
+      "two brokers with the file store",
       withKeys({ broker: '{listen: "127.0.0.1:5443", urls: ["https://b1.example.com", "https://b2.example.com"]}' }),
       ["error c.yaml:1:1: databroker_storage_type: file serves one broker, and broker.urls names 2; use postgres"],
     ],
     [
-      "two brokers in memory",
+      "two brokers with the memory store",
       withKeys({
         databroker_storage_type: "memory",
         broker: '{listen: "127.0.0.1:5443", urls: ["https://b1.example.com", "https://b2.example.com"]}',
@@ -492,14 +500,14 @@ suite("services over several processes", () => {
       ["error c.yaml:11:26: databroker_storage_type: memory serves one broker, and broker.urls names 2; use postgres"],
     ],
     [
-      "Postgres without a connection",
+      "Postgres without a connection string",
       withKeys({ databroker_storage_type: "postgres" }),
       [
         "error c.yaml:1:1: databroker_storage_connection_string: is missing for the postgres store; write postgres://user@host:5432/cardea, or keep it in a file and use databroker_storage_connection_string_file",
       ],
     ],
     [
-      "Postgres with its TLS off",
+      "Postgres with TLS off",
       withKeys({
         databroker_storage_type: "postgres",
         databroker_storage_connection_string: "postgres://u:p@db.example.com/c?sslmode=disable",
@@ -509,12 +517,12 @@ suite("services over several processes", () => {
       ],
     ],
     [
-      "a store that is gone",
+      "a store that is no longer supported",
       withKeys({ databroker_storage_type: "redis" }),
       ["error c.yaml:11:26: databroker_storage_type: redis is no longer supported; use postgres or file"],
     ],
     [
-      "brokers that copy each other",
+      "keys of Pomerium's broker cluster",
       withKeys({ databroker_cluster_node_id: "a" }),
       [
         "error c.yaml:11:1: databroker_cluster_node_id: brokers that copy each other's storage do not exist here; use databroker_storage_type: postgres and broker.urls",
@@ -538,7 +546,7 @@ suite("services over several processes", () => {
       ["error c.yaml:11:35: nats.user: has no password; write nats.password or nats.password_file"],
     ],
     [
-      "audit to NATS without NATS",
+      "an audit sink on NATS without NATS",
       withKeys({ audit: "{sinks: [{file: a}, {nats: true}]}" }),
       [
         "error c.yaml:11:28: audit.sinks[1]: names NATS, and nats.servers is missing; write nats.servers, or remove this sink",
@@ -559,7 +567,7 @@ suite("services over several processes", () => {
       "c.yaml:11:58: broker.takeover: is less than three times broker.beat, so a slow commit would cost the leader its leadership; beat more often, or lengthen broker.takeover",
     ]);
   });
-  test("a window limit that would cut leases short", () => {
+  test("a max_window shorter than the lease is an error", () => {
     assert.deepEqual(errors(withKeys({ broker: "{lease: 5s, max_window: {broker: 4s}}" })), [
       "c.yaml:11:42: broker.max_window.broker: is shorter than broker.lease, so no node of this role could use its lease to the end; lengthen it, or shorten broker.lease",
     ]);
@@ -596,69 +604,69 @@ suite("routes", () => {
   const noPolicy = "is missing, so no one may use this route; write a policy, or one of the allow keys";
   eachIs(problems, [
     [
-      "public, with a list of people",
+      "a public route with allowed_users",
       withKeys({}, route(`${pub}\nallowed_users: [a@example.com]`)),
       [
         "error c.yaml:15:5: routes[0].allowed_users: has no effect with allow_public_unauthenticated_access, which lets everyone through; keep one of them",
       ],
     ],
     [
-      "public, with domains",
+      "a public route with allowed_domains",
       withKeys({}, route(`${pub}\nallowed_domains: [example.com]`)),
       [
         "error c.yaml:15:5: routes[0].allowed_domains: has no effect with allow_public_unauthenticated_access, which lets everyone through; keep one of them",
       ],
     ],
     [
-      "everyone signed in, with claims",
+      "a route for every signed-in user with allowed_idp_claims",
       withKeys({}, route(`${open}\nallowed_idp_claims: {team: [a]}`)),
       [
         "error c.yaml:15:5: routes[0].allowed_idp_claims: has no effect with allow_any_authenticated_user, which lets everyone who is signed in through; keep one of them",
       ],
     ],
-    ["public, with an empty list", withKeys({}, route(`${pub}\nallowed_users: []`)), []],
+    ["a public route with an empty list of users", withKeys({}, route(`${pub}\nallowed_users: []`)), []],
     [
-      "public and everyone signed in",
+      "a route both public and for every signed-in user",
       withKeys({}, route(`${pub}\n${open}`)),
       [
         "error c.yaml:15:5: routes[0].allow_any_authenticated_user: has no effect with allow_public_unauthenticated_access; keep one of them",
       ],
     ],
     [
-      "public, with a policy that can still deny",
+      "a public route with a policy that can still deny",
       withKeys({}, route(`${pub}\npolicy: {deny: {or: [{source_ip: 10.0.0.1}]}}`)),
       [],
     ],
     ["without a policy", withKeys({}, route("name: x")), [`warning c.yaml:12:5: routes[0].policy: ${noPolicy}`]],
     [
-      "without an action",
+      "a route without an action",
       withKeys({}, `routes:\n  - from: https://app.example.com\n    ${open}\n`),
       [
         "error c.yaml:12:5: routes[0].to: is missing, and so are redirect and response; write the URL of the service behind",
       ],
     ],
     [
-      "denying at once, with a grace",
+      "a stale_grace on a route that denies at once",
       withKeys({}, route(`${open}\non_stale: deny\nstale_grace: 10s`)),
       ["error c.yaml:16:5: routes[0].stale_grace: contradicts on_stale: deny, which denies at once; keep one of them"],
     ],
-    ["denying at once", withKeys({}, route(`${open}\non_stale: deny`)), []],
+    ["a route that denies at once", withKeys({}, route(`${open}\non_stale: deny`)), []],
     [
-      "upstream certificates unverified",
+      "unverified upstream certificates",
       withKeys({}, route(`${open}\ntls_skip_verify: true`).replace("http://127.0.0.1:8091", "https://10.0.0.1")),
       [
         "warning c.yaml:15:5: routes[0].tls_skip_verify: lets anyone between the proxy and the upstream read and change everything; name the upstream's authority with tls_custom_ca_file instead",
       ],
     ],
     [
-      "to the databroker",
+      "a route to the databroker",
       withKeys({ broker: '{listen: "127.0.0.1:5443"}' }, route(open).replace("127.0.0.1:8091", "localhost:5443")),
       [
         "error c.yaml:14:9: routes[0].to: localhost:5443 is the databroker, which must never be reachable through a route; point the route at the intended service",
       ],
     ],
     [
-      "to another broker",
+      "a route to another broker",
       withKeys(
         { broker: '{urls: ["https://b1.example.com"]}' },
         route(open).replace("http://127.0.0.1:8091", "https://b1.example.com"),
@@ -668,7 +676,7 @@ suite("routes", () => {
       ],
     ],
     [
-      "to a databroker that listens on every address",
+      "a route to a databroker that listens on every address",
       withKeys(
         { grpc_insecure: "true", broker: '{listen: ":5443"}' },
         route(open).replace("127.0.0.1:8091", "127.0.0.1:5443"),
@@ -678,7 +686,7 @@ suite("routes", () => {
       ],
     ],
     [
-      "to the proxy itself",
+      "a route to the proxy itself",
       withKeys({}, route(open).replace("127.0.0.1:8091", "127.0.0.1:8443")),
       [
         "warning c.yaml:13:9: routes[0].to: 127.0.0.1:8443 is this proxy itself, so requests would loop; point the route at the upstream service",
@@ -699,40 +707,40 @@ suite("routes", () => {
     `${base}routes:\n  - from: https://app.example.com\n    to: http://a\n    ${open}\n${first.replaceAll(/^(?=.)/gm, "    ")}  - from: https://app.example.com\n    to: http://b\n    ${open}\n${second.replaceAll(/^(?=.)/gm, "    ")}`;
   eachIs(problems, [
     [
-      "two of one id",
+      "two routes with one id",
       two("id: wiki\npath: /a\n", "id: wiki\npath: /b\n"),
       ["error c.yaml:20:9: routes[1].id: wiki is also the id of the route on line 12; give each route its own id"],
     ],
     [
-      "the second never reached",
+      "a second route that is never reached",
       two("", "prefix: /b\n"),
       [
         "warning c.yaml:15:5: routes[1]: is never reached: the route on line 12 matches every such request first; move it up, or remove it",
       ],
     ],
-    ["the second reached", two("prefix: /b\n", ""), []],
+    ["a second route that is reached", two("prefix: /b\n", ""), []],
     [
-      "an expression behind everything",
+      "a regex after a route for every path",
       two("", "regex: /b.*\n"),
       [
         "warning c.yaml:15:5: routes[1]: is never reached: the route on line 12 matches every such request first; move it up, or remove it",
       ],
     ],
     [
-      "a longer prefix behind a shorter",
+      "a longer prefix after a shorter one",
       two("prefix: /b\n", "prefix: /bc\n"),
       [
         "warning c.yaml:16:5: routes[1]: is never reached: the route on line 12 matches every such request first; move it up, or remove it",
       ],
     ],
     [
-      "a path behind the same path",
+      "a path after the same path",
       two("path: /b\n", "path: /b\n"),
       [
         "warning c.yaml:16:5: routes[1]: is never reached: the route on line 12 matches every such request first; move it up, or remove it",
       ],
     ],
-    ["an expression behind a prefix that may not cover it", two("prefix: /b\n", "regex: /b.*\n"), []],
+    ["a regex after a prefix that may not cover it", two("prefix: /b\n", "regex: /b.*\n"), []],
   ]);
   test("a repeated route is served once", () => {
     const text = `${base}${goodRoute}${goodRoute.replace("routes:\n", "")}`;
@@ -756,7 +764,7 @@ suite("client certificates", () => {
   const mtls = (lines: string): string => withKeys({ ...tls, downstream_mtls: `{${lines}}` });
   eachIs(errors, [
     [
-      "settings that name no authority",
+      "settings without a certificate authority",
       mtls("enforcement: reject_connection"),
       [
         "c.yaml:13:1: downstream_mtls: names no authority, so no certificate would be requested; write ca or ca_file, or remove it",
@@ -764,7 +772,7 @@ suite("client certificates", () => {
       { files },
     ],
     [
-      "an authority where no TLS is served",
+      "a certificate authority on a plain HTTP listener",
       withKeys({ downstream_mtls: "{ca_file: ca}" }),
       [
         "c.yaml:11:1: downstream_mtls: needs TLS, and this listener serves plain HTTP, so no caller could present a certificate; remove insecure_server and name certificates, or remove this",
@@ -772,7 +780,7 @@ suite("client certificates", () => {
       { files },
     ],
     [
-      "both forms of an authority",
+      "a certificate authority both inline and as a file",
       mtls(`ca: ${Buffer.from(pair.cert).toString("base64")}, ca_file: ca`),
       [
         `c.yaml:13:${25 + Buffer.from(pair.cert).toString("base64").length}: downstream_mtls.ca_file: cannot be combined with ca; keep one of them`,
@@ -780,19 +788,19 @@ suite("client certificates", () => {
       { files },
     ],
     [
-      "an authority that is none",
+      "an invalid certificate authority",
       mtls("ca_file: junk"),
       ["c.yaml:13:28: downstream_mtls.ca_file: contains no readable certificate; write PEM, or base64 of it"],
       { files },
     ],
     [
-      "a revocation list that is none",
+      "an invalid revocation list",
       mtls("ca_file: ca, crl_file: junk"),
       ["c.yaml:13:42: downstream_mtls.crl_file: contains no readable revocation list; write PEM, or base64 of it"],
       { files },
     ],
     [
-      "another enforcement",
+      "an unknown enforcement mode",
       mtls("ca_file: ca, enforcement: maybe"),
       [
         'c.yaml:13:45: downstream_mtls.enforcement: "maybe" is not known here; write one of policy_with_default_deny, policy, reject_connection',
@@ -800,7 +808,7 @@ suite("client certificates", () => {
       { files },
     ],
     [
-      "a name type that is none",
+      "an unknown type of subject alternative name",
       mtls("ca_file: ca, match_subject_alt_names: [{dirname: x}]"),
       [
         "c.yaml:13:58: downstream_mtls.match_subject_alt_names[0]: a mapping is not {type: expression}; write one of dns, email, ip_address, uri, user_principal_name with an expression",
@@ -808,7 +816,7 @@ suite("client certificates", () => {
       { files },
     ],
     [
-      "an expression that is none",
+      "an invalid regular expression",
       mtls('ca_file: ca, match_subject_alt_names: [{dns: "("}]'),
       [
         'c.yaml:13:58: downstream_mtls.match_subject_alt_names[0]: "(" is not a regular expression: error parsing regexp: missing closing ): `(`; write it in RE2\'s syntax',
@@ -816,7 +824,7 @@ suite("client certificates", () => {
       { files },
     ],
     [
-      "a route's authority where no TLS is served",
+      "a route's certificate authority on a plain HTTP listener",
       withKeys({}, route(`${open}\ntls_downstream_client_ca_file: ca`)),
       [
         "c.yaml:15:36: routes[0].tls_downstream_client_ca_file: needs TLS, and this listener serves plain HTTP, so no caller could present a certificate; remove insecure_server and name certificates, or remove this",
@@ -857,35 +865,35 @@ suite("certificates by ACME", () => {
     withKeys({ insecure_server: null, autocert: "true", ...keys }, more);
   eachIs(errors, [
     [
-      "with plain HTTP",
+      "autocert on a plain HTTP listener",
       withKeys({ autocert: "true" }),
       [
         "c.yaml:11:11: autocert: gets certificates for TLS, and this listener serves plain HTTP; remove insecure_server, or write false",
       ],
     ],
     [
-      "that need an OCSP answer",
+      "certificates that need an OCSP response",
       acme({ autocert_must_staple: "true" }),
       [
         "c.yaml:12:23: autocert_must_staple: requests certificates that browsers accept only with an OCSP response, which this server does not send; Let's Encrypt no longer issues them; write false or remove it",
       ],
     ],
     [
-      "kept in a bucket",
+      "certificates stored in a bucket",
       acme({ autocert_dir: "s3://bucket" }),
       [
         "c.yaml:12:15: autocert_dir: is not a folder; buckets are not supported by this build; write the path of a folder",
       ],
     ],
     [
-      "half of an account at the authority",
+      "an ACME account with a key id and no MAC key",
       acme({ autocert_eab_key_id: "k" }),
       [
         "c.yaml:12:1: autocert_eab_key_id: has no autocert_eab_mac_key beside it; write both, as the authority issued them",
       ],
     ],
     [
-      "an authority without TLS",
+      "an ACME server in plain HTTP",
       acme({ autocert_ca: "http://ca.example" }),
       ["c.yaml:12:14: autocert_ca: the scheme http cannot be used here; use https"],
     ],
@@ -909,13 +917,13 @@ suite("certificates by ACME", () => {
     assert.deepEqual(hosts(own), ["authenticate.example.com", "b.example", "db.example"]);
   });
   test("Let's Encrypt is used unless another authority is named; the data folder stores its certificates", () => {
-    const made = (keys: Readonly<Record<string, string>>) => config(acme(keys)).autocert;
-    assert.equal(made({})?.directory.href, "https://acme-v02.api.letsencrypt.org/directory");
-    assert.match(made({ autocert_use_staging: "true" })?.directory.href ?? "", /staging/);
-    const other = made({ autocert_use_staging: "true", autocert_ca: "https://ca.example/dir" });
+    const autocertOf = (keys: Readonly<Record<string, string>>) => config(acme(keys)).autocert;
+    assert.equal(autocertOf({})?.directory.href, "https://acme-v02.api.letsencrypt.org/directory");
+    assert.match(autocertOf({ autocert_use_staging: "true" })?.directory.href ?? "", /staging/);
+    const other = autocertOf({ autocert_use_staging: "true", autocert_ca: "https://ca.example/dir" });
     assert.equal(other?.directory.href, "https://ca.example/dir");
-    assert.deepEqual([made({})?.folder, made({})?.challenges], ["data/autocert", ["tls-alpn-01"]]);
-    assert.deepEqual(made({ http_redirect_addr: '":80"' })?.challenges, ["http-01", "tls-alpn-01"]);
+    assert.deepEqual([autocertOf({})?.folder, autocertOf({})?.challenges], ["data/autocert", ["tls-alpn-01"]]);
+    assert.deepEqual(autocertOf({ http_redirect_addr: '":80"' })?.challenges, ["http-01", "tls-alpn-01"]);
     assert.equal(config(base + goodRoute).autocert, null);
   });
 });

@@ -43,7 +43,7 @@ test("a panic threshold is a percentage, also in Envoy's form", () => {
     assert.equal(route(`${checks}    healthy_panic_threshold: ${written}\n`)?.balancing.panicThreshold, 30);
 });
 
-test("a Unix domain socket is an absolute path and nothing else", () => {
+test("a Unix socket upstream is an absolute path without a query", () => {
   const to = (written: string) => `${base}${goodRoute.replace("http://127.0.0.1:8091", written)}`;
   assert.equal(config(to("unix:///run/app.sock")).routes[0]?.to[0]?.url.href, "unix:///run/app.sock");
   assert.equal(config(to("https+unix:///run/app.sock")).routes[0]?.to[0]?.url.protocol, "https+unix:");
@@ -53,7 +53,7 @@ test("a Unix domain socket is an absolute path and nothing else", () => {
     ]);
 });
 
-suite("what is refused", () => {
+suite("an invalid setting is refused", () => {
   const table: readonly (readonly [lines: string, problem: string])[] = [
     [
       "    load_balancing_policy: FASTEST\n",

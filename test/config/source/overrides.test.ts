@@ -3,14 +3,14 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { base, config, errors, goodRoute, warnings } from "../support.ts";
 
-suite("a variable goes over the file", () => {
+suite("an environment variable overrides the file", () => {
   const read = (env: Readonly<Record<string, string>>, more = "") => config(`${base}${more}${goodRoute}`, { env });
   test("a variable's name is the key in capitals", () => {
     assert.deepEqual(read({ ADDRESS: "127.0.0.1:9000" }).address, { host: "127.0.0.1", port: 9000 });
     assert.equal(read({ MAX_SESSIONS_PER_USER: "3" }).maxSessionsPerUser, 3);
     assert.equal(read({ COOKIE_HTTP_ONLY: "true" }).cookie.httpOnly, true);
   });
-  test("nested keys are joined with _", () => {
+  test("the parts of a nested key are joined with _", () => {
     const { broker, nats, audit } = read(
       { BROKER_LEASE: "6s", NATS_SERVERS: "tls://a:4222,tls://b:4222", AUDIT_SINKS: '[{"stdout":true}]' },
       "broker: {lease: 10s, beat: 100ms}\n",
@@ -46,7 +46,7 @@ suite("a variable goes over the file", () => {
   });
 });
 
-suite("a mistake in a variable is named by the variable", () => {
+suite("an error in a variable names the variable", () => {
   test("a wrong value", () => {
     assert.deepEqual(errors(base + goodRoute, { env: { TIMEOUT_READ: "30", BROKER_BEAT: "fast" } }), [
       'env TIMEOUT_READ: timeout_read: "30" is not a duration; write one such as 250ms, 30s or 1h30m',
@@ -75,7 +75,7 @@ suite("routes from the environment", () => {
   const base64 = (text: string) => Buffer.from(text).toString("base64");
   const routes =
     "- from: https://env.example.com\n  to: http://127.0.0.1:1\n  allowed_users: [a@example.com]\n  policy:\n    allow: {or: [{email: b@example.com}]}\n";
-  test("ROUTES replaces routes, POLICY comes before them", () => {
+  test("ROUTES replaces the routes of the file, and those of POLICY precede them", () => {
     const read = config(base + goodRoute, { env: { POLICY: base64(routes) } });
     assert.deepEqual(
       read.routes.map(({ host }) => host),
@@ -102,8 +102,8 @@ suite("routes from the environment", () => {
   });
 });
 
-suite("the command line goes over the environment", () => {
-  test("values by dotted key", () => {
+suite("the command line overrides the environment", () => {
+  test("with values by dotted key", () => {
     const read = config(base + goodRoute, {
       env: { DATA_DIR: "/env" },
       overrides: { values: { data_dir: "/cli", databroker_storage_type: "memory", "broker.lease": "7s" } },
@@ -115,7 +115,7 @@ suite("the command line goes over the environment", () => {
       'command line: address: "x" is not an address; write host:port, such as 127.0.0.1:8443, or :443 for every address',
     ]);
   });
-  test("ports move in every address and URL of this machine, and nowhere else", () => {
+  test("and changes ports in every address and URL of this machine, but nowhere else", () => {
     const text = `${base.replace(/^address:.*$/m, "address: 127.0.0.1:8080").replace("https://authenticate.example.com", "http://authenticate.localhost:8080")}routes:
   - from: http://app.localhost:8080
     to: ["http://127.0.0.1:8091", "http://10.0.0.1:8091"]

@@ -22,7 +22,7 @@ const text = `${base}routes:
           or: [reject: true]
 `;
 
-suite("a place inside a policy", () => {
+suite("a location inside a policy", () => {
   const policy = policyOf(text);
   const table: readonly (readonly [Path, "key" | "value", readonly [number, number]])[] = [
     [[], "key", [14, 5]],
@@ -41,9 +41,9 @@ suite("a place inside a policy", () => {
   ];
   for (const [path, at, [line, column]] of table) {
     test(`${path.join("/")} (${at}) is at ${line}:${column}`, () => {
-      const place = locationIn(policy, path, at);
-      assert.deepEqual({ line: place.line, column: place.column }, { line, column });
-      assert.equal(place.file, "c.yaml");
+      const location = locationIn(policy, path, at);
+      assert.deepEqual({ line: location.line, column: location.column }, { line, column });
+      assert.equal(location.file, "c.yaml");
     });
   }
 });
@@ -64,8 +64,8 @@ test("an aliased policy points into the anchor", () => {
 });
 
 test("a policy without locations, as from a test, answers with its own location", () => {
-  const place = { file: "x", line: 3, column: 4 };
-  assert.deepEqual(locationIn({ ppl: {}, location: place }, ["allow"]), place);
+  const location = { file: "x", line: 3, column: 4 };
+  assert.deepEqual(locationIn({ ppl: {}, location }, ["allow"]), location);
 });
 
 test("a policy keeps its locations when it is copied to another thread", () => {
@@ -73,7 +73,7 @@ test("a policy keeps its locations when it is copied to another thread", () => {
   assert.deepEqual(locationIn(structuredClone(policyOf(text)), path), locationIn(policyOf(text), path));
 });
 
-test("a problem is printed as file:line:column: severity: key: problem; remedy", () => {
+test("a problem is formatted as file:line:column: severity: key: problem; remedy", () => {
   const problem = {
     file: "c.yaml",
     line: 3,

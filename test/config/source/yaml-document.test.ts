@@ -25,7 +25,7 @@ suite("values", () => {
   for (const [text, expected] of table) test(JSON.stringify(text), () => assert.deepEqual(value(text), expected));
 });
 
-suite("what is refused", () => {
+suite("a refused document", () => {
   const table: readonly (readonly [string, readonly string[]])[] = [
     ["a: 1\nb: 2\na: 3", ["y:3:1: (document): a is written twice (first on line 1); keep one of them"]],
     ["a: {b: 1, b: 2}", ["y:1:11: (document): b is written twice (first on line 1); keep one of them"]],
@@ -44,8 +44,8 @@ suite("what is refused", () => {
   for (const [text, expected] of table) test(JSON.stringify(text), () => assert.deepEqual(problems(text), expected));
 });
 
-suite("a file cannot do harm", () => {
-  test("aliases of aliases (a billion laughs) are bounded", () => {
+suite("resource limits", () => {
+  test("nested aliases (a billion laughs) are refused", () => {
     let text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
     for (let i = 1; i < 12; i++) text += `a${i}: &a${i} [${`*a${i - 1}, `.repeat(10)}]\n`;
     const document = readYaml(text, "y");
@@ -55,11 +55,11 @@ suite("a file cannot do harm", () => {
   test("an anchor that contains itself is bounded", () => {
     assert.match(problems("a: &a [*a]").join(), /nests deeper than 64|not defined above/);
   });
-  test("nesting is bounded", () => {
+  test("deep nesting is refused", () => {
     assert.equal(readYaml(`a: ${"[".repeat(100)}${"]".repeat(100)}`, "y").readable, false);
     assert.equal(readYaml("[".repeat(20_000), "y").readable, false);
   });
-  test("length is bounded", () => {
+  test("a file over 4 MiB is refused", () => {
     assert.deepEqual(problems("x".repeat(5 * 1024 * 1024)), [
       "y:1:1: (document): longer than 4 MiB; a configuration is smaller: is this the right file?",
     ]);

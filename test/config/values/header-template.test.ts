@@ -1,5 +1,5 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: header templates look so
-/** Header templates as data. */
+/** Parser of header templates: literal text, references and unknown references. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type HeaderTemplate, parseHeaderTemplate } from "../../../src/config/index.ts";
@@ -36,7 +36,7 @@ const table: readonly (readonly [string, HeaderTemplate])[] = [
   ["${unfinished", { unknown: [], parts: [{ type: "text", text: "${unfinished" }] }],
 ];
 for (const [value, expected] of table) {
-  test(`${JSON.stringify(value)} is rendered in parts`, () => {
+  test(`${JSON.stringify(value)} is parsed into its parts`, () => {
     assert.deepEqual(parseHeaderTemplate(value), expected);
   });
 }

@@ -1,11 +1,11 @@
-/** The kinds of value, one by one: durations, addresses, lists, mappings, suggestions. */
+/** Types of configuration values: durations, addresses, lists, mappings, suggestions and the fields of a route. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { formatDuration, isLoopback, parseDuration, parseHostPort, suggest } from "../../../src/config/index.ts";
 import { fc } from "../../support/property.ts";
 import { base, config, errors, goodRoute } from "../support.ts";
 
-suite("durations are Go's", () => {
+suite("durations have Go's syntax", () => {
   const table: readonly (readonly [string, number | undefined])[] = [
     ["0", 0],
     ["0s", 0],
@@ -68,7 +68,7 @@ suite("host aliases", () => {
     const found = config(base + goodRoute, { env: { HOST_ALIASES: "idp.localhost=load-balancer" } });
     assert.deepEqual(found.hostAliases, { "idp.localhost": "load-balancer" });
   });
-  test("without the key there are none", () => assert.deepEqual(config(base + goodRoute).hostAliases, {}));
+  test("are empty by default", () => assert.deepEqual(config(base + goodRoute).hostAliases, {}));
   const wrong: readonly (readonly [string, string])[] = [
     ["{http://idp.localhost: lb}", '"http://idp.localhost" is not a host name; write a name without scheme and port'],
     ["{192.0.2.1: lb}", '"192.0.2.1" is not a host name; write a name without scheme and port'],
@@ -82,7 +82,7 @@ suite("host aliases", () => {
     });
 });
 
-suite("a mistyped word gets a suggestion, a strange one none", () => {
+suite("a mistyped word gets a suggestion; an unrelated one gets none", () => {
   const known = ["address", "authenticate_service_url", "routes", "to"];
   const table = [
     ["adress", "address"],
@@ -110,7 +110,7 @@ test("scopes may be one text, as in OAuth", () => {
   assert.deepEqual(idp?.scopes, ["openid", "profile"]);
 });
 
-test("the file store is a folder, or a file that ends in .db", () => {
+test("the path of the file store is a folder, or a file with the suffix .db", () => {
   const path = (line: string) => config(`${base}${line}\n${goodRoute}`).store;
   const key = "databroker_storage_connection_string";
   assert.deepEqual(path("data_dir: /var/lib/cardea/"), { type: "file", path: "/var/lib/cardea/cardea.db" });
@@ -118,7 +118,7 @@ test("the file store is a folder, or a file that ends in .db", () => {
   assert.deepEqual(path(`${key}: file:own/log.db`), { type: "file", path: "own/log.db" });
 });
 
-suite("what a route becomes", () => {
+suite("a parsed route", () => {
   const route = (lines: string) => {
     const [first] = config(
       `${base}routes:\n  - from: https://App.example.com\n    allow_any_authenticated_user: true\n${lines}`,
@@ -139,7 +139,7 @@ suite("what a route becomes", () => {
     assert.equal(rewrite("    to: http://a/x\n    prefix_rewrite: /y\n"), "/y");
     assert.equal(route("    to: http://a/base\n").to[0]?.url.href, "http://a/");
   });
-  test("weights", () => {
+  test("weights follow the upstream URLs", () => {
     const weights = (to: string) => route(`    to: ${to}\n`).to.map(({ url, weight }) => [url.href, weight]);
     assert.deepEqual(weights("['http://a,9', 'http://b,1']"), [
       ["http://a/", 9],
@@ -207,25 +207,27 @@ suite("what a route becomes", () => {
         [`c.yaml:17:28: routes[0].set_response_headers.${name}: is a header that the proxy itself must set; remove it`],
         name,
       );
-    const kept = route("    to: http://a\n    set_response_headers: {X-Request-Id: x, X-A: b}\n").setResponseHeaders;
-    assert.ok(!("X-Request-Id" in kept) && kept["X-A"] === "b");
+    const responseHeaders = route(
+      "    to: http://a\n    set_response_headers: {X-Request-Id: x, X-A: b}\n",
+    ).setResponseHeaders;
+    assert.ok(!("X-Request-Id" in responseHeaders) && responseHeaders["X-A"] === "b");
   });
   test("a route may set an issuer format and a group filter, which adds to the global one", () => {
-    const of = (global: string, own: string) => {
+    const fieldsOf = (global: string, own: string) => {
       const found = config(`${base}${global}${goodRoute}${own}`).routes[0];
       return [found?.jwtIssuerFormat, found?.jwtGroupsFilter];
     };
-    assert.deepEqual(of("", ""), ["hostOnly", []]);
-    assert.deepEqual(of("jwt_issuer_format: uri\njwt_groups_filter: [a]\n", ""), ["uri", ["a"]]);
+    assert.deepEqual(fieldsOf("", ""), ["hostOnly", []]);
+    assert.deepEqual(fieldsOf("jwt_issuer_format: uri\njwt_groups_filter: [a]\n", ""), ["uri", ["a"]]);
     assert.deepEqual(
-      of(
+      fieldsOf(
         "jwt_issuer_format: uri\njwt_groups_filter: [a]\n",
         "    jwt_issuer_format: HOSTONLY\n    jwt_groups_filter: [b, a]\n",
       ),
       ["hostOnly", ["a", "b"]],
     );
   });
-  test("claims are flattened to lists", () => {
+  test("allowed_idp_claims are flattened to lists", () => {
     const [first] = config(
       `${base}routes:\n  - from: https://a.example.com\n    to: http://a\n    allowed_idp_claims: {team: a, org: {unit: [1, 2]}}\n`,
     ).routes;
@@ -248,7 +250,7 @@ suite("what a route becomes", () => {
     });
     assert.deepEqual(headers("", "    set_response_headers: {disable: true, X-A: b}\n"), {});
   });
-  test("match_any_incoming_port: false ties a from without a port to its scheme's", () => {
+  test("match_any_incoming_port: false gives a from without a port the port of its scheme", () => {
     const text = `${base}runtime_flags: {match_any_incoming_port: false}\n${goodRoute}`;
     assert.equal(config(text).routes[0]?.port, 443);
   });
@@ -261,7 +263,7 @@ suite("what a route becomes", () => {
   });
 });
 
-test("the routes of policy come before those of routes", () => {
+test("the routes of policy precede those of routes", () => {
   const one = (name: string) =>
     `  - {from: "https://${name}.example.com", to: "http://${name}", allow_any_authenticated_user: true}\n`;
   const read = config(`${base}routes:\n${one("b")}policy:\n${one("a")}`);
