@@ -11,7 +11,7 @@ import { expireSessions } from "./cluster/expire-sessions.ts";
 import { finalizeUpgrade } from "./cluster/finalize-upgrade.ts";
 import { reassertTightenings } from "./cluster/reassert-tightenings.ts";
 import { recordSnapshot } from "./cluster/record-snapshot.ts";
-import type { CommandDefinition, Submitter } from "./definition.ts";
+import type { CommandDefinition, CommandOf, Submitter } from "./definition.ts";
 import type { Fields } from "./fields.ts";
 import { changeGroupMembers } from "./group/change-group-members.ts";
 import { removeGroup } from "./group/remove-group.ts";
@@ -27,7 +27,7 @@ import { restoreUser } from "./user/restore-user.ts";
 import { revokeUserSessions } from "./user/revoke-user-sessions.ts";
 import { suspendUser } from "./user/suspend-user.ts";
 
-const definitions: Readonly<{ [Type in Command["type"]]: CommandDefinition<Type> }> = {
+const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type> } = {
   createSession,
   refreshSession,
   startRefresh,
@@ -47,14 +47,6 @@ const definitions: Readonly<{ [Type in Command["type"]]: CommandDefinition<Type>
   reassertTightenings,
 };
 
-/**
- * A definition takes commands of its own type only. TypeScript cannot see that `type` has selected it: hence `as never`
- * below.
- */
-function definitionOf(type: Command["type"]): Omit<CommandDefinition<never>, "schema"> {
-  return definitions[type];
-}
-
 /** @returns undefined when no command has this type @throws MalformedCommandError, or an error of the id parsers */
 export function parseFields(fields: Fields): Command | undefined {
   const type = fields["type"];
@@ -66,26 +58,37 @@ function isCommandType(type: unknown): type is Command["type"] {
 }
 
 export function performCommand(projection: Projection, { command }: CommandRequest, tools: Tools): Performed {
-  return definitionOf(command.type).perform(projection, command as never, tools);
+  return performTyped(projection, command, tools);
 }
 
-export function accessOf(command: Command, projection: Projection): Access {
-  return definitionOf(command.type).access(command as never, projection);
+function performTyped<Type extends Command["type"]>(
+  projection: Projection,
+  command: CommandOf<Type>,
+  tools: Tools,
+): Performed {
+  return definitions[command.type].perform(projection, command, tools);
+}
+
+export function accessOf<Type extends Command["type"]>(command: CommandOf<Type>, projection: Projection): Access {
+  return definitions[command.type].access(command, projection);
 }
 
 /** The person whose key performing a command may need. */
-export function personOf(command: Command, projection: Projection): UserId | undefined {
-  return definitionOf(command.type).person?.(command as never, projection);
+export function personOf<Type extends Command["type"]>(
+  command: CommandOf<Type>,
+  projection: Projection,
+): UserId | undefined {
+  return definitions[command.type].person?.(command, projection);
 }
 
 /** True for a final denial of a credential or a person: these commands overtake the others. */
 export function isTightening({ type }: Command): boolean {
-  return definitionOf(type).tightens === true;
+  return definitions[type].tightens === true;
 }
 
-export function maySubmit(role: Submitter, command: Command): boolean {
-  const { permission, isPermitted } = definitionOf(command.type);
-  return permission.includes(role) && isPermitted?.(role, command as never) !== false;
+export function maySubmit<Type extends Command["type"]>(role: Submitter, command: CommandOf<Type>): boolean {
+  const { permission, isPermitted } = definitions[command.type];
+  return permission.includes(role) && isPermitted?.(role, command) !== false;
 }
 
 /** The roles that may submit each command. */

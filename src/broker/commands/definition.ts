@@ -15,7 +15,12 @@ import type { Performed, Tools } from "./performed.ts";
 /** The submitter of a command: a process in its role, or a duty of the leader within its own process. */
 export type Submitter = Role | "duty";
 
-export type CommandOf<Type extends Command["type"]> = Extract<Command, { type: Type }>;
+type CommandsByType = { readonly [Type in Command["type"]]: Extract<Command, { type: Type }> };
+
+/** The command of a type. A function that is generic in the type may pass a command to the definition of that type. */
+export type CommandOf<Type extends Command["type"]> = {
+  [Each in Type]: Readonly<{ type: Each }> & CommandsByType[Each];
+}[Type];
 
 export type CommandDefinition<Type extends Command["type"]> = Readonly<{
   /** @throws MalformedCommandError, or an error of the id parsers */
