@@ -44,7 +44,7 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
   "lasts for one step of a core, or one turn of the event loop": [
     "src/broker/broker.ts inputs",
     "src/broker/region/region-driver.ts #facts",
-    "src/broker/region/region-work.ts #effects",
+    "src/broker/region/region-step-context.ts #effects",
     "src/broker/core/step-context.ts #effects",
     "src/broker/core/step-context.ts messages",
     "src/proxy/http1/flush-scheduler.ts tasks",

@@ -11,7 +11,7 @@ import type { CommandWaiter, QueuedCommand } from "../core/internal-messages.ts"
 import type { CommandAnswer, Leadership } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
-import { growingCache } from "../state/growing-cache.ts";
+import { createGrowingCache } from "../state/growing-cache.ts";
 import { CommandQueue } from "./command-queue.ts";
 
 type OpenCommand = {
@@ -35,7 +35,7 @@ export class PendingCommands {
   readonly #open = new Map<CommandId, OpenCommand>();
   readonly #callers = new Map<number, Readonly<{ commandId: CommandId; waiter: CommandWaiter }>>();
   /** Answers by command id, so that a repeated id gets the same one. */
-  readonly #answers = growingCache<CommandId, CommandResult>(answersMax);
+  readonly #answers = createGrowingCache<CommandId, CommandResult>(answersMax);
   #order = 0;
   #expireAt = Number.POSITIVE_INFINITY;
 

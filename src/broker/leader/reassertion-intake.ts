@@ -21,7 +21,7 @@ import type { Counters } from "../core/counters.ts";
 import type { CommandAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
-import { growingCache } from "../state/growing-cache.ts";
+import { createGrowingCache } from "../state/growing-cache.ts";
 import { type PendingCommands, unavailableResult } from "./pending-commands.ts";
 
 type Report = {
@@ -44,7 +44,7 @@ export class ReassertionIntake {
   readonly #context: StepContext;
   readonly #parts: Readonly<{ pendingCommands: PendingCommands; state: BrokerState; counters: Counters }>;
   readonly #reports = new Map<number, Report>();
-  readonly #reported = growingCache<Hash, true>(reportedMax);
+  readonly #reported = createGrowingCache<Hash, true>(reportedMax);
   #count = 0;
 
   constructor(

@@ -17,7 +17,7 @@ import { RegionLeases } from "./region-leases.ts";
 import type { HomeAnswer, RegionEffect, RegionInput } from "./region-messages.ts";
 import { RegionPages } from "./region-pages.ts";
 import { RegionReaders } from "./region-readers.ts";
-import { RegionStepContext } from "./region-work.ts";
+import { RegionStepContext } from "./region-step-context.ts";
 
 export type RegionCoreOptions = Readonly<{
   copy: RegionCopy;

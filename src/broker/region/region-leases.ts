@@ -14,7 +14,7 @@ import type { Link, NodeId } from "../../events/index.ts";
 import { RegionalGranter, type RegionalNodeStatus, type Renew } from "../../replication/index.ts";
 import type { OpenedNodeMessage } from "../core/messages.ts";
 import type { HomeAnswer, NodeAnswer, RegionFact } from "./region-messages.ts";
-import type { RegionStepContext } from "./region-work.ts";
+import type { RegionStepContext } from "./region-step-context.ts";
 
 /** How long a message waits for the leader; a node waits 1.5 s for the broker. */
 const forwardMs = 1_000;

@@ -12,7 +12,7 @@ import type { Batch, PageOutcome } from "../../replication/index.ts";
 import { CopyNotWrittenError, type RegionCopy } from "./region-copy.ts";
 import type { HomeAnswer, RegionFact } from "./region-messages.ts";
 import type { RegionReaders } from "./region-readers.ts";
-import type { RegionStepContext } from "./region-work.ts";
+import type { RegionStepContext } from "./region-step-context.ts";
 
 const fillEvents = 2_000;
 /** After this time (ms) the own projection has applied a replayed batch, or never will. */

@@ -10,7 +10,7 @@ import type { PageOutcome } from "../../replication/index.ts";
 import { pageEventsMax, pageWaitMsMax } from "../state/page-server.ts";
 import type { RegionCopy } from "./region-copy.ts";
 import type { RegionFact } from "./region-messages.ts";
-import type { RegionStepContext } from "./region-work.ts";
+import type { RegionStepContext } from "./region-step-context.ts";
 
 /** A reader at the head waits this long for the home region to answer. */
 const homeAnswerMsMax = 600;

@@ -37,7 +37,7 @@ import {
   sharesLink,
   Tightenings,
 } from "../../replication/index.ts";
-import { growingCache } from "./growing-cache.ts";
+import { createGrowingCache } from "./growing-cache.ts";
 
 const versionsMax = 200_000;
 const configsMax = 10_000;
@@ -51,15 +51,15 @@ const pageBytesMax = 1_000_000;
 export class BrokerState {
   #projection = new Projection();
   #history: ChainHistory = emptyHistory;
-  readonly #versions = growingCache<Stream, number>(versionsMax);
-  readonly #configs = growingCache<NodeId, ConfigHash>(configsMax);
+  readonly #versions = createGrowingCache<Stream, number>(versionsMax);
+  readonly #configs = createGrowingCache<NodeId, ConfigHash>(configsMax);
   /** Nodes that activated a configuration, in lost histories too. */
-  readonly #knownNodes = growingCache<NodeId, true>(configsMax);
-  readonly #bodies = growingCache<ConfigHash, true>(bodiesMax);
+  readonly #knownNodes = createGrowingCache<NodeId, true>(configsMax);
+  readonly #bodies = createGrowingCache<ConfigHash, true>(bodiesMax);
   /** The epoch in which a person was last restored. */
-  readonly #restored = growingCache<UserId, Epoch>(restoredMax);
+  readonly #restored = createGrowingCache<UserId, Epoch>(restoredMax);
   /** The projection's digest at the ends of batches and pages. */
-  readonly #digests = growingCache<Position, string>(digestsMax);
+  readonly #digests = createGrowingCache<Position, string>(digestsMax);
   #recent: Readonly<{ link: Link; bytes: Uint8Array }>[] = [];
   #recentBytes = 0;
   #restarts = 0;

@@ -2,6 +2,6 @@
 import { GenerationalCache } from "../../events/index.ts";
 
 /** @param max the number of entries that it surely keeps; it keeps twice as many at most */
-export function growingCache<Key, Value>(max: number): GenerationalCache<Key, Value> {
+export function createGrowingCache<Key, Value>(max: number): GenerationalCache<Key, Value> {
   return new GenerationalCache(max * 2);
 }

@@ -4,7 +4,7 @@
  */
 import { type PersonKey, type Recorded, type UserId, unwrapKey, type WrappedKey } from "../../events/index.ts";
 import { personKeyWrap } from "../../replication/index.ts";
-import { growingCache } from "./growing-cache.ts";
+import { createGrowingCache } from "./growing-cache.ts";
 
 const keysMax = 100_000;
 
@@ -22,7 +22,7 @@ export type PersonKeyCache = Readonly<{
 /** @param secrets the shared secret, then the previous one while it is being replaced */
 export function createPersonKeyCache(secrets: readonly Uint8Array[]): PersonKeyCache {
   const wrappingKeys = secrets.map(personKeyWrap);
-  const keys = growingCache<UserId, PersonKey>(keysMax);
+  const keys = createGrowingCache<UserId, PersonKey>(keysMax);
 
   function unwrap(wrapped: WrappedKey): PersonKey | undefined {
     for (const wrappingKey of wrappingKeys) {

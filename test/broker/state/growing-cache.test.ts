@@ -1,17 +1,17 @@
 /** The cache that discards its oldest generation. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { growingCache } from "../../../src/broker/state/growing-cache.ts";
+import { createGrowingCache } from "../../../src/broker/state/growing-cache.ts";
 
 test("the newest entries are kept, up to the size, and the oldest dropped before there are twice as many", () => {
-  const cache = growingCache<number, string>(100);
+  const cache = createGrowingCache<number, string>(100);
   for (let n = 0; n < 1_000; n += 1) cache.set(n, `${n}`);
   for (let n = 900; n < 1_000; n += 1) assert.equal(cache.get(n), `${n}`);
   for (let n = 0; n < 800; n += 1) assert.equal(cache.get(n), undefined);
 });
 
 test("an entry that is read repeatedly stays, however many entries follow", () => {
-  const cache = growingCache<number, string>(10);
+  const cache = createGrowingCache<number, string>(10);
   cache.set(-1, "kept");
   for (let n = 0; n < 1_000; n += 1) {
     cache.set(n, "new");
@@ -21,7 +21,7 @@ test("an entry that is read repeatedly stays, however many entries follow", () =
 });
 
 test("a newer value replaces an older one, even one about to be dropped, and a deleted entry is gone", () => {
-  const cache = growingCache<string, number>(2);
+  const cache = createGrowingCache<string, number>(2);
   for (const [n, key] of ["a", "b", "c"].entries()) cache.set(key, n);
   cache.set("a", 7);
   assert.equal(cache.get("a"), 7);
