@@ -194,10 +194,20 @@ export const clusterStream: Stream = "cluster:log";
 /** Expiry sweeps and directory syncs concern many entities at once. */
 export const sweepStream: Stream = "cluster:sweep";
 
+/** The entity of a stream. */
+export type ParsedStream =
+  | Readonly<{ kind: "session"; id: SessionId }>
+  | Readonly<{ kind: "user"; id: UserId }>
+  | Readonly<{ kind: "group"; id: GroupId }>
+  | Readonly<{ kind: "device"; id: DeviceId }>
+  | Readonly<{ kind: "service-account"; id: ServiceAccountId }>
+  | Readonly<{ kind: "configuration"; id: NodeId }>
+  | Readonly<{ kind: "cluster"; id: "log" | "sweep" }>;
+
 /** Splits a stream at its first colon. */
-export function parseStream(stream: Stream): Readonly<{ kind: StreamKind; id: string }> {
+export function parseStream(stream: Stream): ParsedStream {
   const colon = stream.indexOf(":");
-  return { kind: stream.slice(0, colon) as StreamKind, id: stream.slice(colon + 1) };
+  return { kind: stream.slice(0, colon), id: stream.slice(colon + 1) } as ParsedStream;
 }
 
 // --- the catalog

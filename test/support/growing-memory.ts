@@ -9,13 +9,13 @@
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-const creation = String.raw`(?:new (?:Map|Set|LRUCache|GenerationalCache)\b|growingCache\b|\[\](?=[;,\s)]|$))`;
+const creation = String.raw`(?:new (?:Map|Set|LRUCache|GenerationalCache)\b|createGrowingCache\b|\[\](?=[;,\s)]|$))`;
 const field = new RegExp(String.raw`^  (?:static |readonly )*(#?\w+)(?:\??: [^=]+)? = (?:.*\W)?${creation}`);
 const fieldInConstructor = new RegExp(String.raw`^\s+this\.(#?\w+) = ${creation}`);
 const variable = new RegExp(String.raw`^(\s*)(?:export )?(?:const|let) (\w+)(?:: [^=]+)? =\s*${creation}`);
 /** A property of an object that a function creates. */
 const property =
-  /^\s+(\w+): (?:(?:new LRUCache|new GenerationalCache|growingCache)\b|new (?:Map|Set)(?:<.*>)?\(\))|\{ (\w+): new LRUCache\b/;
+  /^\s+(\w+): (?:(?:new LRUCache|new GenerationalCache|createGrowingCache)\b|new (?:Map|Set)(?:<.*>)?\(\))|\{ (\w+): new LRUCache\b/;
 const arrayCallback = /\.(?:map|filter|forEach|flatMap|some|every|find|reduce|toSorted|sort)\(|Array\.from\(/;
 const opensFunction =
   /\bfunction\*? ?\w*[(<]|=>|^\s*(?:async |get |set |static |\*)*#?\w+(?:<[^>]*>)?\(.*\)(?:: .*)? \{$|^\s*\)(?:: .*)? (?:=> )?\{$/;

@@ -14,7 +14,6 @@ import {
   parseStream,
   type ReassertTightenings,
   type Stream,
-  type UserId,
 } from "../../events/index.ts";
 import { reassertionsIn } from "../commands/cluster/reassert-tightenings.ts";
 import type { Counters } from "../core/counters.ts";
@@ -122,7 +121,7 @@ export class ReassertionIntake {
   /** The person is suspended instead, and an operator has to erase them again. */
   #reportErasure(fields: Readonly<{ stream: Stream }>): void {
     const { kind, id } = parseStream(fields.stream);
-    if (kind === "user" && this.#parts.state.projection.user(id as UserId)?.status === "erased") return;
+    if (kind === "user" && this.#parts.state.projection.user(id)?.status === "erased") return;
     this.#parts.counters.reassertionsForOperator += 1;
     const message = "the log had lost an erasure; the person is suspended: erase them again (cardea users erase)";
     this.#context.logger("error", message, fields);

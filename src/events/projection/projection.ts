@@ -350,20 +350,18 @@ export class Projection {
   #deny(stream: Stream, { position, recordedAt }: EventPosition): readonly Stream[] {
     const { kind, id } = parseStream(stream);
     if (kind === "session") {
-      const sessionId = id as SessionId;
-      const before = this.#sessions.get(sessionId);
+      const before = this.#sessions.get(id);
       const until = unknownSessionExpiry(this.#level, recordedAt);
       if (before?.status !== "revoked")
-        this.#putSession(sessionId, createTombstone(before, sessionId, position, until));
+        this.#putSession(id, createTombstone(before, id, position, until));
     } else if (kind === "user") {
-      const userId = id as UserId;
       this.#putUser(
-        evolveUser(this.#users.get(userId), { type: "UserSuspended", userId, reason: "unknown event" }, position),
+        evolveUser(this.#users.get(id), { type: "UserSuspended", userId: id, reason: "unknown event" }, position),
       );
     } else if (kind === "device") {
-      this.#denyDevice(id as DeviceId, null);
+      this.#denyDevice(id, null);
     } else if (kind === "service-account") {
-      this.#denyServiceAccount(id as ServiceAccountId, null);
+      this.#denyServiceAccount(id, null);
     } else {
       this.#degraded = stream; // a final fact about a kind of subject that this build does not know
     }

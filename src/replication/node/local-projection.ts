@@ -14,7 +14,6 @@ import {
   Projection,
   parseStream,
   type Recorded,
-  type SessionId,
   type Stream,
   sessionStream,
   type UnixMs,
@@ -82,7 +81,7 @@ export class LocalProjection {
     const visible = { applied: this.#visible.applied, epochs: this.#visibleEpochs };
     if (this.#persisted.denies(stream, visible)) return true;
     const { kind, id } = parseStream(stream);
-    const session = kind === "session" ? this.#visible.session(id as SessionId) : undefined;
+    const session = kind === "session" ? this.#visible.session(id) : undefined;
     return session?.status === "active" && this.#persisted.mayDenySession(session, visible);
   }
   /** Grows with every final denial that is applied and with every denial that is settled. */
@@ -224,7 +223,7 @@ export class LocalProjection {
         this.#persisted.recordLaterDenial(stream, { link: linkOf(recorded), since });
       if (isDenied(this.#visible, stream)) this.#retained.delete(stream);
       if (kind !== "user") return;
-      for (const session of this.#visible.sessionsOf(id as UserId).map(sessionStream)) {
+      for (const session of this.#visible.sessionsOf(id).map(sessionStream)) {
         if (this.#retained.has(session) && isDenied(this.#visible, session)) this.#retained.delete(session);
       }
     } else if (event.type === "UserRestored") {

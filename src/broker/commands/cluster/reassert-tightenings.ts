@@ -12,7 +12,6 @@
 import {
   type CardeaEvent,
   type CommandRequest,
-  type DeviceId,
   type LostTightening,
   type Position,
   type Projection,
@@ -23,7 +22,6 @@ import {
   parseUnixMs,
   parseUserId,
   type ReassertTightenings,
-  type ServiceAccountId,
   type SessionId,
   type Stream,
   type UserId,
@@ -67,12 +65,12 @@ export const reassertTightenings: CommandDefinition<"reassertTightenings"> = {
     const { kind, id } = parseStream(lost.stream);
     switch (lost.type) {
       case "SessionRevoked":
-        return kind === "session" ? revoked(projection, lost, id as SessionId) : denied(projection, lost, tools);
+        return kind === "session" ? revoked(projection, lost, id) : denied(projection, lost, tools);
       case "UserSessionsRevoked":
       case "UserSuspended":
       case "UserErased":
         return kind === "user"
-          ? ofPerson(projection, { lost, userId: id as UserId }, tools)
+          ? ofPerson(projection, { lost, userId: id }, tools)
           : denied(projection, lost, tools);
       case "DeviceRemoved":
       case "ServiceAccountRevoked":
@@ -141,15 +139,13 @@ function ofCredential(projection: Projection, lost: LostTightening, tools: Tools
   const { kind, id } = parseStream(lost.stream);
   const userId = lost.userId ?? ("" as UserId);
   if (kind === "device" && lost.type === "DeviceRemoved") {
-    const deviceId = id as DeviceId;
-    return projection.device(deviceId)?.removed === true
+    return projection.device(id)?.removed === true
       ? nothing
-      : recordChanges([{ type: "DeviceRemoved", deviceId, userId }]);
+      : recordChanges([{ type: "DeviceRemoved", deviceId: id, userId }]);
   }
   if (kind === "service-account" && lost.type === "ServiceAccountRevoked") {
-    const serviceAccountId = id as ServiceAccountId;
-    if (projection.serviceAccount(serviceAccountId)?.revoked === true) return nothing;
-    return recordChanges([{ type: "ServiceAccountRevoked", serviceAccountId, userId, reason: "reasserted" }]);
+    if (projection.serviceAccount(id)?.revoked === true) return nothing;
+    return recordChanges([{ type: "ServiceAccountRevoked", serviceAccountId: id, userId, reason: "reasserted" }]);
   }
   return denied(projection, lost, tools);
 }
@@ -159,13 +155,13 @@ function denied(projection: Projection, { stream, type, link }: LostTightening, 
   const { kind, id } = parseStream(stream);
   const event: CardeaEvent = { type: "TighteningReasserted", subject: stream, of: type, lost: link.hash };
   if (kind === "session")
-    return projection.session(id as SessionId)?.status === "revoked" ? nothing : recordChanges([event]);
-  if (kind === "device") return projection.device(id as DeviceId)?.removed === true ? nothing : recordChanges([event]);
+    return projection.session(id)?.status === "revoked" ? nothing : recordChanges([event]);
+  if (kind === "device") return projection.device(id)?.removed === true ? nothing : recordChanges([event]);
   if (kind === "service-account")
-    return projection.serviceAccount(id as ServiceAccountId)?.revoked === true ? nothing : recordChanges([event]);
+    return projection.serviceAccount(id)?.revoked === true ? nothing : recordChanges([event]);
   if (kind !== "user") return refuseCommand("invalid", "the event is about no credential: an operator decides");
-  if (tools.lost.restoredAfter(id as UserId, link.epoch)) return restoredSince;
-  const { status } = projection.user(id as UserId) ?? { status: "active" };
+  if (tools.lost.restoredAfter(id, link.epoch)) return restoredSince;
+  const { status } = projection.user(id) ?? { status: "active" };
   return status === "active" ? recordChanges([event]) : nothing;
 }
 

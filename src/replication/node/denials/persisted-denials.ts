@@ -271,7 +271,8 @@ export class PersistedDenials {
 
 /** One denial for each session: lifting a suspension does not restore its sessions. */
 function sessionDenials(denial: PersistedDenial): PersistedDenial[] {
-  const userId = parseStream(denial.stream).id as UserId;
+  const { kind, id: userId } = parseStream(denial.stream);
+  if (kind !== "user") return [];
   return (denial.sessions ?? []).map((sessionId) => ({
     ...toLostSession(denial, { sessionId, userId }),
     since: denial.since,
@@ -320,7 +321,7 @@ function deniedFacts(
   const { stream, type } = denial;
   const { kind, id } = parseStream(stream);
   if (kind !== "user") return [stream];
-  const sessions = projection.sessionsOf(id as UserId).filter((sessionId) => {
+  const sessions = projection.sessionsOf(id).filter((sessionId) => {
     const session = projection.session(sessionId);
     return session?.status === "active" && existedBefore(denial, session.createdAt, history.epochs);
   });
@@ -348,11 +349,9 @@ function existedBefore(denial: PersistedDenial, createdAt: Position, epochs: rea
 function lostOf(denial: PersistedDenial, fact: Stream): LostTightening {
   const { link, stream, type, userId, recordedAt } = denial;
   const lost: LostTightening = { link, stream, type, userId, recordedAt };
-  if (fact === stream) return lost;
-  return toLostSession(lost, {
-    sessionId: parseStream(fact).id as SessionId,
-    userId: parseStream(stream).id as UserId,
-  });
+  const [session, person] = [parseStream(fact), parseStream(stream)];
+  if (session.kind !== "session" || person.kind !== "user") return lost; // the fact is the denied one itself
+  return toLostSession(lost, { sessionId: session.id, userId: person.id });
 }
 
 function settledAtHead({ applied, epochs }: ChainHistory): SettledAt {

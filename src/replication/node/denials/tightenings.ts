@@ -11,7 +11,6 @@
  * Pure.
  */
 import {
-  type DeviceId,
   deviceStream,
   type Epoch,
   type Hash,
@@ -20,7 +19,6 @@ import {
   type Projection,
   parseStream,
   type Recorded,
-  type ServiceAccountId,
   type SessionId,
   type Stream,
   serviceAccountStream,
@@ -146,14 +144,14 @@ export class Tightenings {
     // Includes people whom the new history denies by another event or has restored: neither restores a session.
     const lifted = [...this.#lifted.values()].map(({ suspect }) => originalTightening(suspect));
     for (const said of nothingLost ? [] : [...suspects, ...lifted]) {
-      const { kind, id } = parseStream(said.stream);
-      const userId = id as UserId;
+      const { kind, id: userId } = parseStream(said.stream);
       if (kind !== "user" || next.user(userId)?.status === "erased") continue;
       for (const stream of [...deniedSessions(old, userId), ...(this.#ended.get(userId) ?? [])]) {
         if (isDenied(next, stream)) continue;
         denied.add(stream);
-        const sessionId = parseStream(stream).id as SessionId;
-        if (!sessions.has(stream)) sessions.set(stream, toLostSession(said, { sessionId, userId }));
+        const { kind: subject, id: sessionId } = parseStream(stream);
+        if (subject === "session" && !sessions.has(stream))
+          sessions.set(stream, toLostSession(said, { sessionId, userId }));
       }
     }
     if (this.#suspectsForgottenTo > this.#survivedTo && !nothingLost)
@@ -169,8 +167,7 @@ export class Tightenings {
 
   #rememberEnded(left: Projection): void {
     for (const recorded of [...this.#old, ...this.#young]) {
-      const { kind, id } = parseStream(originalTightening(recorded).stream);
-      const userId = id as UserId;
+      const { kind, id: userId } = parseStream(originalTightening(recorded).stream);
       if (kind !== "user") continue;
       const noted = this.#ended.get(userId) ?? new Set();
       for (const session of deniedSessions(left, userId)) if (noted.size < endedMax) noted.add(session);
@@ -192,7 +189,7 @@ export class Tightenings {
 
   #isRestored(stream: Stream, after: Epoch): boolean {
     const { kind, id } = parseStream(stream);
-    return kind === "user" && (this.#restored.get(id as UserId) ?? 0) > after;
+    return kind === "user" && (this.#restored.get(id) ?? 0) > after;
   }
 
   #keep(recorded: Recorded): void {
@@ -214,15 +211,15 @@ export function isDenied(projection: Projection, stream: Stream): boolean {
   const { kind, id } = parseStream(stream);
   switch (kind) {
     case "session":
-      return projection.sessionStatus(id as SessionId).status === "revoked";
+      return projection.sessionStatus(id).status === "revoked";
     case "user": {
-      const user = projection.user(id as UserId);
+      const user = projection.user(id);
       return user !== undefined && user.status !== "active";
     }
     case "device":
-      return projection.device(id as DeviceId)?.removed === true;
+      return projection.device(id)?.removed === true;
     case "service-account":
-      return projection.serviceAccount(id as ServiceAccountId)?.revoked === true;
+      return projection.serviceAccount(id)?.revoked === true;
     default:
       return false;
   }
@@ -237,7 +234,8 @@ function originalTightening(recorded: Recorded): LostTightening {
 
 /** Whether the new history contains the same fact through another event. */
 function isInHistory({ stream, type }: LostTightening, next: Projection): boolean {
-  if (type === "UserErased") return next.user(parseStream(stream).id as UserId)?.status === "erased";
+  const { kind, id } = parseStream(stream);
+  if (type === "UserErased" && kind === "user") return next.user(id)?.status === "erased";
   return isDenied(next, stream);
 }
 
@@ -259,7 +257,7 @@ export function sessionsEndedBy({ effect, event, stream }: Recorded, before: Pro
   const { kind, id } = parseStream(event.type === "TighteningReasserted" ? event.subject : stream);
   if (kind !== "user") return none;
   return before
-    .sessionsOf(id as UserId)
+    .sessionsOf(id)
     .map((session) => before.sessionStatus(session))
     .flatMap((at) => (at.status === "active" ? [at.session] : []))
     .sort((a, b) => a.createdAt - b.createdAt)
