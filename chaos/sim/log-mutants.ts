@@ -149,8 +149,8 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/replication/node/denials/tightenings.ts",
-        take: "if (!sessions.has(stream)) sessions.set",
-        put: "if (sessions.has(stream)) sessions.set",
+        take: "!sessions.has(stream))\n          sessions.set",
+        put: "sessions.has(stream))\n          sessions.set",
       },
       {
         file: "src/replication/node/denials/persisted-denials.ts",

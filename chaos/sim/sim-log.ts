@@ -31,9 +31,9 @@ import {
 } from "../../src/replication/log/log.ts";
 import {
   checkBatch,
+  epochToOpen,
   MalformedBatchError,
   makeFirstEvent,
-  nextEpoch,
   refuseAppend,
   refuseBeat,
   refuseRetain,
@@ -171,7 +171,7 @@ export class SimLog extends LogReads {
                 ask<ReturnType<typeof look>>(
                   (at, reply) => at.query(look, reply),
                   ({ version, lessees, run, beatsLost, windowMs }) => {
-                    const position = { epoch: nextEpoch(request), previous: head, streamVersion: version + 1 };
+                    const position = { epoch: epochToOpen(request), previous: head, streamVersion: version + 1 };
                     const entry = madeOrThrown(() => makeFirstEvent(request, position));
                     if (entry instanceof MalformedBatchError) {
                       lent.destroy();

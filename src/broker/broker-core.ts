@@ -8,7 +8,7 @@
  * - A step never throws. A defect is logged, and a leader that meets one ends its epoch, so that nothing is concluded
  *   from it.
  */
-import { type Epoch, unreachable } from "../events/index.ts";
+import { type Epoch, nextEpoch, noEpoch, unreachable } from "../events/index.ts";
 import type { LesseeStatus, Moment, Renew } from "../replication/index.ts";
 import { type BrokerCoreParts, createBrokerCoreParts } from "./broker-core-parts.ts";
 import type { Counters } from "./core/counters.ts";
@@ -69,7 +69,7 @@ class Core {
   }
   /** The newest epoch seen in the head row. */
   get observedEpoch(): Epoch {
-    return this.#parts.lifecycle.leader?.opened.epoch ?? this.#parts.election.observed?.epoch ?? (0 as Epoch);
+    return this.#parts.lifecycle.leader?.opened.epoch ?? this.#parts.election.observed?.epoch ?? noEpoch;
   }
   /** True while this broker leads, or opens an epoch. */
   get acceptsCommands(): boolean {
@@ -227,7 +227,7 @@ class Core {
     if (epoch <= Math.max(leader?.opened.epoch ?? 0, seen) + epochJumpMax) {
       this.#parts.election.noteEpoch(epoch);
       const sameEpochRival = leader?.opened.epoch === epoch && leader.opened.incarnation !== incarnation;
-      leader?.noticeEpoch(sameEpochRival ? ((epoch + 1) as Epoch) : epoch);
+      leader?.noticeEpoch(sameEpochRival ? nextEpoch(epoch) : epoch);
     }
     if (this.leadershipState === "following" && epoch !== this.#parts.election.observed?.epoch)
       this.#parts.election.observeNow();

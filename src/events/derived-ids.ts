@@ -7,6 +7,11 @@ export function uuidFromBytes(random: Uint8Array): EventId {
   return formatUuid(random, 0x40) as EventId;
 }
 
+/** As `uuidFromBytes`, for a command. */
+export function commandIdFromBytes(random: Uint8Array): CommandId {
+  return formatUuid(random, 0x40) as CommandId;
+}
+
 const reassertion = Buffer.from("cardea reassertion", "utf8");
 
 /** The command id under which a lost event is recorded again: a version 8 UUID that follows from its hash alone. */

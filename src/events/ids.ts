@@ -88,6 +88,23 @@ export const parsePosition = numberParser<Position>("position");
 export const parseEpoch = numberParser<Epoch>("epoch");
 export const parseUnixMs = numberParser<UnixMs>("time in milliseconds");
 
+/** No broker has written yet. */
+export const noEpoch = 0 as Epoch;
+export function nextEpoch(epoch: number): Epoch {
+  return (epoch + 1) as Epoch;
+}
+
+/** Before the first event. */
+export const noPosition = 0 as Position;
+export const firstPosition = 1 as Position;
+export function nextPosition(position: number): Position {
+  return (position + 1) as Position;
+}
+/** @param position at least 1 */
+export function previousPosition(position: number): Position {
+  return (position - 1) as Position;
+}
+
 /** Ends a switch over a union. A new member of the union stops the build here. */
 export function unreachable(value: never): never {
   throw new TypeError(`unreachable: ${JSON.stringify(value)}`);

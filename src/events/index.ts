@@ -109,7 +109,7 @@ export {
   parseStoredConfiguration,
   type StoredConfiguration,
 } from "./configuration-body.ts";
-export { uuidFromBytes, uuidOfHash } from "./derived-ids.ts";
+export { commandIdFromBytes, uuidFromBytes, uuidOfHash } from "./derived-ids.ts";
 export { readsLevel } from "./formats.ts";
 export {
   type BootId,
@@ -121,12 +121,17 @@ export {
   type Epoch,
   type EventId,
   type Fact,
+  firstPosition,
   type GroupId,
   type Hash,
   type Incarnation,
   InvalidIdError,
   type MonotonicMs,
   type NodeId,
+  nextEpoch,
+  nextPosition,
+  noEpoch,
+  noPosition,
   type Position,
   parseBootId,
   parseBrokerId,
@@ -142,6 +147,7 @@ export {
   parseSessionId,
   parseUnixMs,
   parseUserId,
+  previousPosition,
   type ServiceAccountId,
   type SessionId,
   type UnixMs,

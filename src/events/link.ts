@@ -4,14 +4,23 @@
  * The hash is that of the event at the position and covers every event before it, so equal links mean equal prefixes. A
  * link proves continuity, not origin; a signature proves that (src/replication/wire/envelope.ts).
  */
-import { type Epoch, type Hash, type Position, parseEpoch, parseHash, parsePosition } from "./ids.ts";
+import {
+  type Epoch,
+  type Hash,
+  noEpoch,
+  noPosition,
+  type Position,
+  parseEpoch,
+  parseHash,
+  parsePosition,
+} from "./ids.ts";
 
 export type Link = Readonly<{ epoch: Epoch; position: Position; hash: Hash }>;
 
 /** The link before the first event. */
 export const genesis: Link = {
-  epoch: 0 as Epoch,
-  position: 0 as Position,
+  epoch: noEpoch,
+  position: noPosition,
   hash: "0".repeat(64) as Hash,
 };
 

@@ -4,6 +4,7 @@
  *
  * A receipt is just as true without that: if the log does not answer, it is signed without the recorded change.
  */
+
 import { LRUCache } from "lru-cache";
 import {
   type BrokerId,
@@ -12,7 +13,7 @@ import {
   formatLink,
   genesis,
   type Link,
-  type Position,
+  previousPosition,
   type Recorded,
   type UnixMs,
 } from "../../events/index.ts";
@@ -88,7 +89,7 @@ export function createReceiptIssuer(
   }
 
   async function events(of: Readonly<{ first: number; count: number }>): Promise<readonly Recorded[]> {
-    let after = of.first === 1 ? genesis : await log.linkAt((of.first - 1) as Position);
+    let after = of.first === 1 ? genesis : await log.linkAt(previousPosition(of.first));
     const all: Recorded[] = [];
     while (after !== undefined && all.length < of.count) {
       const outcome = await log.read(after, Math.min(pageEvents, of.count - all.length));

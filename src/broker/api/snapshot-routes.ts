@@ -5,8 +5,17 @@
  * Only for roles that may read the log. The content proves itself: manifests are signed, and chunks are named by their
  * hash; like every answer, it is sealed. A chunk is small enough to be read whole.
  */
+
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { encode, InvalidIdError, type Position, parseHash, parsePosition, parseUserId } from "../../events/index.ts";
+import {
+  encode,
+  InvalidIdError,
+  noPosition,
+  type Position,
+  parseHash,
+  parsePosition,
+  parseUserId,
+} from "../../events/index.ts";
 import { BrokerUnavailableError, keysPage, type SnapshotSupply } from "../../replication/index.ts";
 import { ForbiddenError, mayRequest } from "../commands/permissions.ts";
 import type { CallOrigin } from "./leader-router.ts";
@@ -39,7 +48,7 @@ export function addSnapshotRoutes(
   app.get("/v1/snapshot", async (request, reply) => {
     mayRead(request);
     const newerThan = field(request.query, "newer_than");
-    const after = newerThan === undefined ? (0 as Position) : position(newerThan);
+    const after = newerThan === undefined ? noPosition : position(newerThan);
     const manifest = of.supply === null ? null : await of.supply.manifest(after);
     const answer = reply.header("cache-control", "no-store");
     return manifest === null ? answer.code(204).send() : octets(answer, manifest);

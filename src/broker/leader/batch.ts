@@ -15,8 +15,8 @@ import {
   type Link,
   levelNeededBy,
   linkOf,
+  nextPosition,
   type PersonKey,
-  type Position,
   type Projection,
   type Stream,
   streamOf,
@@ -234,7 +234,7 @@ class DraftEntries {
     const bytes = entries.reduce((sum, entry) => sum + entry.bytes.length, configurationBytes);
     const full = this.#entries.length + entries.length > batchEventsMax || this.#bytes + bytes > batchBytesMax;
     if (full && this.#entries.length > 0) return false;
-    const first = (this.#tail.position + 1) as Position;
+    const first = nextPosition(this.#tail.position);
     this.#commands.push({ commandId: queued.request.commandId, first, count: entries.length });
     this.#accepted.push({ queued, last: tail, newKeys: changes.newKeys.map(({ person }) => person) });
     this.#entries.push(...entries);
@@ -304,7 +304,7 @@ export function entryAt(
 ): LogEntry {
   const entry = {
     epoch: of.epoch,
-    position: (previous.position + 1) as Position,
+    position: nextPosition(previous.position),
     eventId: of.eventId,
     stream: streamOf(of.event),
     version: of.version,

@@ -2,7 +2,9 @@
  * Duplicate check: was a command performed before? A retry must never fail because it succeeded, so a conclusion about
  * a command starts here. Pure. The number of concurrent lookups is bounded; the others wait.
  */
+
 import type { Link, Position } from "../../events/index.ts";
+import { previousPosition } from "../../events/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { DuplicateCheckCall, DuplicateLookup, PriorOutcome, QueuedCommand } from "../core/internal-messages.ts";
 import type { LogAnswer } from "../core/messages.ts";
@@ -86,7 +88,7 @@ export class DuplicateCheck {
 
   #readLink(lookup: DuplicateLookup, position: Position): void {
     const previous = { to: "duplicate-check", of: "previous", lookup, position } as const;
-    this.#context.callLog({ op: "linkAt", position: (position - 1) as Position }, previous);
+    this.#context.callLog({ op: "linkAt", position: previousPosition(position) }, previous);
   }
 
   /**

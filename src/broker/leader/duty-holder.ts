@@ -8,7 +8,7 @@
  * Two duties run here: the sweep of expired sessions (no clock removes anything from a projection), and that of old
  * command ids.
  */
-import { type CommandId, uuidFromBytes } from "../../events/index.ts";
+import { commandIdFromBytes } from "../../events/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { BrokerInput, CommandAnswer, DutyRun, Leadership, LogAnswer } from "../core/messages.ts";
 import type { DutyTimes } from "../core/options.ts";
@@ -143,7 +143,7 @@ export class DutyHolder {
     }
     this.#expirySweeps += 1;
     this.#lastSweepCount = sessionIds.length;
-    const commandId = uuidFromBytes(random(16)) as string as CommandId;
+    const commandId = commandIdFromBytes(random(16));
     const request = { commandId, actor: "system", command: { type: "expireSessions", sessionIds } } as const;
     pendingCommands.submit(request, { type: "sweep" }, this.#leadership);
   }

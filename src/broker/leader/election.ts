@@ -7,7 +7,15 @@
  * It opens epochs and never decides who may write: `openEpoch` compares the head row, and so does every write after it.
  * A leader that stops cleanly opens one more epoch to resign, so that the next leader need not wait for its silence.
  */
-import { type BrokerId, type Epoch, type Incarnation, uuidFromBytes } from "../../events/index.ts";
+import {
+  type BrokerId,
+  type Epoch,
+  type Incarnation,
+  nextEpoch,
+  noEpoch,
+  parseIncarnation,
+  uuidFromBytes,
+} from "../../events/index.ts";
 import { lostHistory, type Observation } from "../../replication/index.ts";
 import type { LeaderEnd, LeadershipState, OpenedEpoch } from "../core/internal-messages.ts";
 import type { LogAnswer } from "../core/messages.ts";
@@ -69,7 +77,7 @@ export class Election {
   #phase: Phase = { type: "pausing", until: Number.POSITIVE_INFINITY };
   #leadershipState: LeadershipState = "following";
   #observed: Observation | null = null;
-  #highestEpoch = 0 as Epoch;
+  #highestEpoch = noEpoch;
   #storeAnswers = true;
   #stopping = false;
   #reopenAfterMs = reopenMs.first;
@@ -197,7 +205,7 @@ export class Election {
       return;
     }
     this.#setState("opening");
-    const incarnation = Buffer.from(this.#options.random(16)).toString("hex") as Incarnation;
+    const incarnation = parseIncarnation(Buffer.from(this.#options.random(16)).toString("hex"));
     this.#phase = { type: "opening", incarnation };
     this.#open(phase.seen.epoch, { incarnation, brokerUrl: this.#options.brokerUrl, of: "open" });
   }
@@ -218,7 +226,7 @@ export class Election {
       expected,
       windowMaxMs,
       led: this.#options.lastLed(),
-      atLeast: (this.#highestEpoch + 1) as Epoch,
+      atLeast: nextEpoch(this.#highestEpoch),
       keySeed: random(32),
       eventId: uuidFromBytes(random(16)),
       recordedAt: this.#context.at.wall,
@@ -294,7 +302,7 @@ export class Election {
       this.#end(); // no other broker exists
       return;
     }
-    const incarnation = resignedIncarnation(Buffer.from(this.#options.random(16)).toString("hex")) as Incarnation;
+    const incarnation = parseIncarnation(resignedIncarnation(Buffer.from(this.#options.random(16)).toString("hex")));
     this.#setState("opening");
     this.#phase = { type: "resigning", incarnation, until: this.#context.now + resignMsMax };
     this.#open(this.#highestEpoch, { incarnation, brokerUrl: null, of: "resign" });

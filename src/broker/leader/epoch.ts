@@ -1,11 +1,11 @@
 /** Epoch: how an epoch of this process ends, and the first event in it. Pure. */
-import type { Epoch } from "../../events/index.ts";
+import { noEpoch } from "../../events/index.ts";
 import type { LogEntry, OpenEpochRequest } from "../../replication/index.ts";
 import type { LeaderEnd } from "../core/internal-messages.ts";
 import type { OpenEpochCall } from "../core/messages.ts";
 import { entryAt } from "./batch.ts";
 
-export const reopen = (reason: string): LeaderEnd => ({ type: "reopen", atLeast: 0 as Epoch, reason });
+export const reopen = (reason: string): LeaderEnd => ({ type: "reopen", atLeast: noEpoch, reason });
 
 /**
  * Makes an epoch's first event. @param publicKey raw Ed25519, base64url: verifies what the leader of this epoch signs

@@ -10,7 +10,7 @@
  * - When its epoch has ended for any reason, it grants and answers nothing more.
  */
 
-import { type Epoch, type MonotonicMs, type NodeId, sameLink, unreachable } from "../../events/index.ts";
+import { type Epoch, type MonotonicMs, type NodeId, nextEpoch, sameLink, unreachable } from "../../events/index.ts";
 import {
   type AppendOutcome,
   type BeatOutcome,
@@ -140,7 +140,7 @@ export class Leader {
   /** An authenticated sender named a later epoch. */
   noticeEpoch(seen: Epoch): void {
     if (seen <= this.opened.epoch) return;
-    this.finish({ type: "reopen", atLeast: (seen + 1) as Epoch, reason: `epoch ${seen} was named by another process` });
+    this.finish({ type: "reopen", atLeast: nextEpoch(seen), reason: `epoch ${seen} was named by another process` });
   }
 
   /** Finishes the writes in flight and ends. */

@@ -5,7 +5,7 @@
  * true under any later leader (docs/protocol.md §7). Before it reports a change as lost, it has a write committed, so
  * that a deposed leader never denies what another leader has written.
  */
-import { type Epoch, type Link, type Position, sameLink, unreachable } from "../../events/index.ts";
+import { type Epoch, type Link, type Position, previousPosition, sameLink, unreachable } from "../../events/index.ts";
 import {
   type LesseeStatus,
   type Receipt,
@@ -184,7 +184,7 @@ export class ReceiptTracker {
       }
       const position = lastPositionOf(outcome.found);
       this.#context.callLog(
-        { op: "linkAt", position: (position - 1) as Position },
+        { op: "linkAt", position: previousPosition(position) },
         { ...to, of: "previous", position },
       );
       return;

@@ -2,7 +2,7 @@
  * Gossip: once a second each broker sends its peers its presence, the newest epoch it knows, and the peer addresses it
  * knows. It uses HTTP and needs no fan-out. A broker that reads an old primary learns of a later epoch from a peer.
  */
-import { type BrokerId, type Epoch, parseEpoch } from "../../events/index.ts";
+import { type BrokerId, type Epoch, noEpoch, parseEpoch } from "../../events/index.ts";
 import type { EventLog, Logger } from "../../replication/index.ts";
 import type { LeaderClient } from "../api/leader-client.ts";
 import type { GossipMessage, Presence } from "../core/messages.ts";
@@ -32,7 +32,7 @@ export function createGossip(parts: GossipParts) {
   const caller = { role: "broker", name: parts.brokerId } as const;
   const ownUrls = url === null ? [] : [url];
   /** The newest epoch in the gossip of others. */
-  let newestHeard = 0 as Epoch;
+  let newestHeard = noEpoch;
 
   function newest(): Epoch {
     const { epoch } = parts.seen();

@@ -2,7 +2,7 @@
  * Snapshot duty: the shell of a snapshot run (snapshot-run.ts). It performs the run's effects with the disk, the log
  * and the turns of its options, and feeds every result back. It decides nothing.
  */
-import { type CommandId, decodeEvents, type Position, type UnixMs } from "../../events/index.ts";
+import { type CommandId, decodeEvents, type Position, previousPosition, type UnixMs } from "../../events/index.ts";
 import type { EventLog, Logger, SignedManifest, SnapshotFolder } from "../../replication/index.ts";
 import type { Duty, DutyContext } from "../core/duty.ts";
 import type { SnapshotEffect, SnapshotInput, SnapshotRules } from "./snapshot-messages.ts";
@@ -185,7 +185,7 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
 }
 
 async function recordedAt(log: Pick<EventLog, "linkAt" | "read">, position: Position): Promise<UnixMs | undefined> {
-  const previous = await log.linkAt((position - 1) as Position);
+  const previous = await log.linkAt(previousPosition(position));
   if (previous === undefined) return undefined;
   const outcome = await log.read(previous, 1);
   if (outcome.type !== "page") return undefined;

@@ -17,7 +17,9 @@ import {
   type CommandResult,
   type Fact,
   type Link,
+  nextPosition,
   type Position,
+  parsePosition,
   type UnixMs,
   unreachable,
 } from "../../events/index.ts";
@@ -295,7 +297,7 @@ function findOlder(
 ): Stepped {
   const { second, upTo, base, old, young } = found;
   if (young - old > 1) {
-    const probed = Math.floor((old + young) / 2) as Position;
+    const probed = parsePosition(Math.floor((old + young) / 2));
     return [{ ...run, phase: { type: "aging", ...found, probed } }, [{ type: "readAge", position: probed }]];
   }
   return old <= base.position ? end(run) : readOlder(run, { type: "readingOlder", second, upTo, old, read: 0 });
@@ -311,7 +313,7 @@ function readOlder(run: SnapshotRun, phase: Extract<Phase, { type: "readingOlder
   const ref = nextToRead(run, second, read);
   if (ref !== undefined) return [{ ...run, phase }, [{ type: "readChunk", ref }]];
   // That took time: the snapshot's history may be lost by now, and only the log itself knows.
-  return dropEvents(isWhole(run, second), { first: (old + 1) as Position, holding: second.manifest.link });
+  return dropEvents(isWhole(run, second), { first: nextPosition(old), holding: second.manifest.link });
 }
 
 function dropEvents(run: SnapshotRun, what: Readonly<{ first: Position; holding: Link }>): Stepped {

@@ -5,7 +5,7 @@
  * snapshot of this log counts: only such a one is served, loaded, or lets events be dropped. Pure; disk, log and other
  * brokers are arguments.
  */
-import { type Position, sameLink } from "../../events/index.ts";
+import { noPosition, type Position, parsePosition, sameLink } from "../../events/index.ts";
 import {
   type EventLog,
   fetchSnapshot,
@@ -117,7 +117,7 @@ export function createSnapshotStore(
 
   async function refresh(signal: AbortSignal): Promise<boolean> {
     const [newest] = await inLog();
-    return fetchNewerThan(newest?.manifest.link.position ?? (0 as Position), { signal });
+    return fetchNewerThan(newest?.manifest.link.position ?? noPosition, { signal });
   }
 
   /** Fetches the chunks that are missing here; a damaged one was removed when it was read. */
@@ -146,7 +146,7 @@ export function createSnapshotStore(
       const own = await loadFromDisk(first);
       if (own !== null) return own;
       // The snapshot that another broker has may be the very one that is damaged here.
-      const leadsThere = Math.max(0, first - 2) as Position;
+      const leadsThere = parsePosition(Math.max(0, first - 2));
       return (await fetchNewerThan(leadsThere)) ? loadFromDisk(first) : null;
     },
     refresh,

@@ -7,7 +7,7 @@
  * - The log shows nothing above the durable horizon, so a standby's state has nothing that could be lost.
  * - A state that is not in the log (a lost suffix after a failover) is folded again from the beginning.
  */
-import { type Link, type Position, sameLink } from "../../events/index.ts";
+import { firstPosition, type Link, type Position, sameLink } from "../../events/index.ts";
 import type { LoadedSnapshot } from "../../replication/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { RefreshedFor } from "../core/internal-messages.ts";
@@ -25,7 +25,7 @@ const pageEvents = 2_000;
 const retryEveryMs = 20;
 const loadMsMax = 60_000;
 /** The first position of a whole log: without a snapshot, the log is read from there. */
-const wholeLog = 1 as Position;
+const wholeLog = firstPosition;
 
 export class BrokerStateSync {
   readonly #context: StepContext;

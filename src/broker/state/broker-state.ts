@@ -17,6 +17,7 @@ import {
   Projection,
   parseSessionId,
   parseStream,
+  previousPosition,
   type Recorded,
   readsLevel,
   type StoredConfiguration,
@@ -184,7 +185,7 @@ export class BrokerState {
   /** The last position that was written in this epoch or before it. */
   endOfEpoch(epoch: Epoch): Position {
     const next = this.#history.epochs.find((mark) => mark.epoch > epoch);
-    return next === undefined ? this.applied.position : ((next.start - 1) as Position);
+    return next === undefined ? this.applied.position : previousPosition(next.start);
   }
   /** True if the person was restored in a later epoch than this one. */
   restoredAfter(userId: UserId, epoch: Epoch): boolean {

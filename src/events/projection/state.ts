@@ -22,6 +22,8 @@ import { unknownExpireFrom } from "../formats.ts";
 import {
   type DeviceId,
   type GroupId,
+  nextPosition,
+  noPosition,
   type Position,
   type ServiceAccountId,
   type SessionId,
@@ -134,7 +136,7 @@ export function newUser(userId: UserId): User {
     userId,
     status: "active",
     profile: null,
-    sessionsRevokedBelow: 0 as Position,
+    sessionsRevokedBelow: noPosition,
     sessionsRevokedFor: null,
   };
 }
@@ -151,7 +153,7 @@ export function evolveUser(
     case "UserUpserted":
       return { ...user, profile: event.profile };
     case "UserSessionsRevoked":
-      return cutSessions(user, event.upTo === null ? position : ((event.upTo + 1) as Position), event.reason);
+      return cutSessions(user, event.upTo === null ? position : nextPosition(event.upTo), event.reason);
     case "UserSuspended":
       return { ...cutSessions(user, position, "operator"), status: "suspended" };
     case "UserRestored":

@@ -20,6 +20,7 @@ import {
   type Link,
   type MonotonicMs,
   type NodeId,
+  noEpoch,
   type UnixMs,
   unreachable,
 } from "../../events/index.ts";
@@ -117,7 +118,7 @@ export function newLeaseHolder(options: Readonly<{ node: NodeId; boot: BootId; a
     grantWindowMs: Number.POSITIVE_INFINITY,
     grantedBy: null,
     limits: null,
-    epoch: 0 as Epoch,
+    epoch: noEpoch,
     skewMs: 0,
     leaderClock: null,
     lastTick: options.at,

@@ -4,7 +4,7 @@
  * A reader receives only intact events. A page ends before the first event that is missing or changed; a reader that
  * continues from there gets an error.
  */
-import { chainHash, type Link, type Position } from "../../events/index.ts";
+import { chainHash, type Link, previousPosition } from "../../events/index.ts";
 import { LogDamagedError } from "./log.ts";
 import { pageBytesMax } from "./log-rules.ts";
 
@@ -35,5 +35,5 @@ export function takeIntact(after: Link, stored: Iterable<StoredEvent>) {
  * The error for a missing event at a position that a reader has, at or below the horizon and not dropped by retention.
  */
 export function placeIsMissing(store: string, place: Link): LogDamagedError {
-  return new LogDamagedError(store, { ...place, position: (place.position - 1) as Position }, "missing");
+  return new LogDamagedError(store, { ...place, position: previousPosition(place.position) }, "missing");
 }

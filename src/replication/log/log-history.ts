@@ -4,8 +4,9 @@
  * There is no index over streams, because every append would have to write it. Each request scans a bounded range
  * instead. The scanned events must chain; an event that does not chain ends the scan and is reported by position.
  */
+
 import { z } from "zod";
-import { decodeEvents, type Link, linkOf, type Position, type Stream } from "../../events/index.ts";
+import { decodeEvents, type Link, linkOf, nextPosition, type Position, type Stream } from "../../events/index.ts";
 import { type EventLog, LogDamagedError } from "./log.ts";
 import { pageEventsMax } from "./log-rules.ts";
 
@@ -70,7 +71,7 @@ export async function readHistory(
     }
   } catch (error) {
     if (!(error instanceof LogDamagedError)) throw error;
-    return { ...nothing, found, damagedAt: (error.after.position + 1) as Position };
+    return { ...nothing, found, damagedAt: nextPosition(error.after.position) };
   }
   return { ...nothing, found };
 }

@@ -17,6 +17,7 @@ import {
   type Incarnation,
   type Link,
   linkOf,
+  nextEpoch,
   type Position,
   type Stream,
   sameLink,
@@ -112,8 +113,8 @@ export function makeFirstEvent(
   return entry;
 }
 
-export function nextEpoch(request: Pick<OpenEpochRequest, "expected" | "atLeast">): Epoch {
-  return (Math.max(request.expected, request.atLeast - 1) + 1) as Epoch;
+export function epochToOpen(request: Pick<OpenEpochRequest, "expected" | "atLeast">): Epoch {
+  return nextEpoch(Math.max(request.expected, request.atLeast - 1));
 }
 
 /** The state of a log that the rules need, read inside its transaction. */

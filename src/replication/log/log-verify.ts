@@ -15,6 +15,7 @@ import {
   genesis,
   type Link,
   linkOf,
+  nextPosition,
   type Position,
   type Recorded,
   type Stream,
@@ -73,7 +74,7 @@ export async function verifyLog(log: Pick<EventLog, "read" | "epochs" | "base">,
 function damageIn(error: unknown): LogVerdict {
   if (!(error instanceof LogDamagedError)) throw error;
   const { after, message } = error;
-  return { type: "broken", after, position: (after.position + 1) as Position, problem: message };
+  return { type: "broken", after, position: nextPosition(after.position), problem: message };
 }
 
 async function* readPages(log: Pick<EventLog, "read">, start: Link, limit: number): AsyncGenerator<LogPage> {
@@ -154,7 +155,7 @@ export function createLogVerifier(options: VerifyOptions = {}): LogVerifier {
   }
 
   function fail(problem: string): LogVerdict {
-    return failAt((at.position + 1) as Position, problem);
+    return failAt(nextPosition(at.position), problem);
   }
   function failAt(position: Position, problem: string): LogVerdict {
     broken = { type: "broken", after: at, position, problem };

@@ -11,11 +11,12 @@ import {
   type ConfigurationEntry,
   clusterStream,
   configBodiesMax,
-  type Epoch,
   genesis,
   type Incarnation,
   type Link,
   linkOf,
+  nextPosition,
+  noEpoch,
   type Position,
   type SessionId,
   type StoredConfiguration,
@@ -49,11 +50,11 @@ import {
   checkBatch,
   checkRestore,
   commandsKeptMs,
+  epochToOpen,
   judgeReader,
   keysPageMax,
   type LogView,
   makeFirstEvent,
-  nextEpoch,
   pageBytesMax,
   pageLimit,
   refuseAppend,
@@ -74,7 +75,7 @@ class MemoryLog implements EventLog {
   readonly kind = "memory";
   readonly exclusive = true;
   readonly #clock: Clock;
-  #epoch = 0 as Epoch;
+  #epoch = noEpoch;
   #incarnation: Incarnation | null = null;
   #opened: Pick<OpenEpochRequest, "brokerId" | "brokerUrl"> | null = null;
   #beat = 0;
@@ -113,7 +114,7 @@ class MemoryLog implements EventLog {
   async openEpoch(request: OpenEpochRequest): Promise<OpenEpochOutcome> {
     if (this.#closed) return { type: "unavailable", cause: closedError() };
     if (request.expected !== this.#epoch) return { type: "overtaken", epoch: this.#epoch };
-    const epoch = nextEpoch(request);
+    const epoch = epochToOpen(request);
     const streamVersion = this.#version(clusterStream) + 1;
     const entry = makeFirstEvent(request, { epoch, previous: this.#head(), streamVersion });
     this.#epoch = epoch;
@@ -184,7 +185,7 @@ class MemoryLog implements EventLog {
   async read(after: Link, limit: number): Promise<ReadOutcome> {
     this.#refuseWhenClosed();
     const horizon = this.#head();
-    const first = (this.#base.position + 1) as Position;
+    const first = nextPosition(this.#base.position);
     const judged = judgeReader(after, { horizon, first, at: this.#linkAt(after.position) });
     if (judged !== undefined) return judged;
     const entries: Uint8Array[] = [];

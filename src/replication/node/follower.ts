@@ -22,6 +22,7 @@ import {
   type Incarnation,
   type Link,
   linkOf,
+  noEpoch,
   type Position,
   type Recorded,
   sameLink,
@@ -81,7 +82,7 @@ const bufferedEventsMax = 4_096;
 
 export const newFollower: Follower = {
   history: emptyHistory,
-  epoch: 0 as Epoch,
+  epoch: noEpoch,
   reading: null,
   readUpTo: 0,
   buffered: [],

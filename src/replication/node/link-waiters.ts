@@ -2,7 +2,9 @@
  * Link waiters: requests that need the projection to have reached a link. Bounded in number and in time. Pure: the
  * caller reports when the projection moves and passes the time; the methods return the answered requests.
  */
+
 import type { Epoch, Link } from "../../events/index.ts";
+import { parseEpoch } from "../../events/index.ts";
 import { type ChainHistory, epochAt, locateLink } from "../lease/chain-history.ts";
 
 export type LinkWaitOutcome = "reached" | "behind" | "lost";
@@ -106,7 +108,7 @@ export class LinkWaiters {
     const unreached = this.#unreached;
     if (unreached === null || unreached.since > leasedAt || outcomeFor(history, unreached.link) !== undefined)
       return null;
-    return Math.max(unreached.link.epoch, history.applied.epoch + 1) as Epoch;
+    return parseEpoch(Math.max(unreached.link.epoch, history.applied.epoch + 1));
   }
 
   #noteUnreached({ link, since }: LinkWaiter): void {

@@ -10,7 +10,7 @@
 import {
   FactPositions,
   linkOf,
-  type Position,
+  noPosition,
   Projection,
   parseStream,
   type Recorded,
@@ -49,7 +49,7 @@ export class LocalProjection {
   #epochs: readonly EpochMark[] = [];
   #visibleEpochs: readonly EpochMark[] = [];
   #visible = new Projection();
-  #visiblePositions = new FactPositions(0 as Position);
+  #visiblePositions = new FactPositions(noPosition);
   #next: NextProjection | null = null;
 
   constructor(keys: PersonKeys) {
@@ -173,7 +173,7 @@ export class LocalProjection {
   beginRebuild(): void {
     this.#tightenings.leaveHistory(this.#next?.projection ?? null);
     this.#epochs = [];
-    this.#next = { projection: new Projection(), positions: new FactPositions(0 as Position), base: "genesis" };
+    this.#next = { projection: new Projection(), positions: new FactPositions(noPosition), base: "genesis" };
   }
 
   /**

@@ -4,7 +4,9 @@
  * A thin shell around the node core. It performs the core's effects with a databroker, a fan-out, timers and a data
  * folder, and passes every result back as an input. It gives the rest of the process a `Replica`. It decides nothing.
  */
-import type { BootId, CommandResult, Epoch, NodeId, Stream } from "../../events/index.ts";
+
+import type { BootId, CommandResult, NodeId, Stream } from "../../events/index.ts";
+import { noEpoch } from "../../events/index.ts";
 import type { Databroker } from "../databroker.ts";
 import { openBatch } from "../fanout/batch.ts";
 import type { Fanout } from "../fanout/fanout.ts";
@@ -142,7 +144,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
   const secrets = [options.secret, ...(options.secretPrevious ? [options.secretPrevious] : [])];
   const openEnvelope = createBrokerOpener({ cluster, secrets });
   const speaker = enrolKey(
-    { cluster, role, name: node, boot, epoch: 0 as Epoch, incarnation: "" },
+    { cluster, role, name: node, boot, epoch: noEpoch, incarnation: "" },
     key.pair,
     enrolmentRoot(options.secret, role),
   );

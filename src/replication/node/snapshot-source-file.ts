@@ -6,10 +6,19 @@
  * - It verifies data from the disk like data from a broker. It reports an invalid snapshot and uses the next older one.
  * - A file beside them holds the newest final denials that this node knows. They are in force with any snapshot.
  */
+
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { decode, encode, type Position, type Projection, type Stream, type WrappedKey } from "../../events/index.ts";
+import {
+  decode,
+  encode,
+  noPosition,
+  type Projection,
+  parsePosition,
+  type Stream,
+  type WrappedKey,
+} from "../../events/index.ts";
 import { LogUnavailableError } from "../log/log.ts";
 import type { Logger } from "../runtime/logger.ts";
 import type { ChunkRef } from "../snapshot/builder.ts";
@@ -164,7 +173,7 @@ export function createNodeSnapshots(
     },
 
     async load({ first, signal }) {
-      const behind = (first === null ? 0 : Math.max(0, first - 2)) as Position;
+      const behind = first === null ? noPosition : parsePosition(Math.max(0, first - 2));
       const envelope = await supply.manifest(behind);
       if (envelope === null) {
         if (first === null) return null;
@@ -200,7 +209,7 @@ export function createNodeSnapshots(
       if (folder === null) return false;
       return folder.alone(async () => {
         const [newest] = (await folder.list()).snapshots;
-        const newerThan = newest?.manifest.link.position ?? (0 as Position);
+        const newerThan = newest?.manifest.link.position ?? noPosition;
         const into = { folder, newerThan, ...(signal === undefined ? {} : { signal }) };
         if ((await fetchSnapshot(supply, into)) === null) return false;
         await folder.keep((await folder.list()).snapshots.slice(0, keptOnANode));

@@ -10,8 +10,9 @@
  *
  * Pure.
  */
+
 import { timingSafeEqual } from "node:crypto";
-import { type BootId, decode, type Epoch, encode } from "../../events/index.ts";
+import { type BootId, decode, encode, noEpoch } from "../../events/index.ts";
 import type { EnvelopeOpener } from "./broker-opener.ts";
 import { enrolmentRoot, signingPairFromSeed } from "./cluster-keys.ts";
 import { enrolKey, type Signer, sealEnvelope } from "./envelope.ts";
@@ -28,7 +29,7 @@ export function answererOf(
   of: Readonly<{ cluster: string; name: string; boot: BootId; secret: Uint8Array; seed: Uint8Array }>,
 ): Signer {
   const { cluster, name, boot } = of;
-  const identity = { cluster, role: "broker", name, boot, epoch: 0 as Epoch, incarnation: "" } as const;
+  const identity = { cluster, role: "broker", name, boot, epoch: noEpoch, incarnation: "" } as const;
   return enrolKey(identity, signingPairFromSeed(of.seed), enrolmentRoot(of.secret, "broker"));
 }
 

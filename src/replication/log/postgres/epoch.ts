@@ -8,7 +8,7 @@
 import { clusterStream, type Epoch, type Incarnation, linkOf } from "../../../events/index.ts";
 import { lostHistory, lostWindowMs, type StoreEvidence, whyBeatsMayBeLost } from "../continuity.ts";
 import type { OpenEpochOutcome, OpenEpochRequest } from "../log.ts";
-import { makeFirstEvent, nextEpoch } from "../log-rules.ts";
+import { epochToOpen, makeFirstEvent } from "../log-rules.ts";
 import type { PostgresConnection, PostgresRow, Statement } from "./connection.ts";
 import type { Ask } from "./read.ts";
 import { lesseeFrom, rowsOf } from "./rows.ts";
@@ -37,7 +37,7 @@ export async function openEpochOn(
     }
     const [beside = {}] = await ask(besideText(s), [clusterStream, epochNow]);
     const previous = linkFrom(head["epoch"], head["pos"], head["hash"]);
-    const place = { epoch: nextEpoch(request), previous, streamVersion: Number(beside["version"]) + 1 };
+    const place = { epoch: epochToOpen(request), previous, streamVersion: Number(beside["version"]) + 1 };
     const entry = makeFirstEvent(request, place);
     const statement = openEpochStatement(schema, request, entry, previous, asynchronousCommit);
     await ask(statement.text, statement.values);

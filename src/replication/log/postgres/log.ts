@@ -20,6 +20,7 @@ import {
   genesis,
   type Incarnation,
   type Link,
+  noEpoch,
   type Position,
   type SessionId,
   type StoredConfiguration,
@@ -133,7 +134,7 @@ class PostgresLog implements EventLog {
   #prepared = false;
   #opening: Readonly<{ expected: Epoch; connection: PostgresConnection }> | undefined;
   /** The newest epoch that this process has seen or that `heardOf` reported. */
-  #newest = 0 as Epoch;
+  #newest = noEpoch;
 
   constructor(options: PostgresLogOptions) {
     this.#options = {

@@ -1,7 +1,7 @@
 /**
  * Postgres reads: pages of the log, and the links between them. The caller chooses the connection and the time limit.
  */
-import { genesis, type Link, type Position } from "../../../events/index.ts";
+import { genesis, type Link, nextPosition, type Position } from "../../../events/index.ts";
 import { LogDamagedError, type ReadOutcome } from "../log.ts";
 import { placeIsMissing, takeIntact } from "../log-damage.ts";
 import { judgeReader, pageBytesMax, pageLimit } from "../log-rules.ts";
@@ -19,7 +19,7 @@ export async function readPage(
   const store = `the log in schema ${schema} of Postgres`;
   const at = await readLink(ask, schema, after.position);
   const base = await readBase(ask, schema); // read last: events absent now were dropped before
-  const judged = judgeReader(after, { horizon, first: (base.position + 1) as Position, at });
+  const judged = judgeReader(after, { horizon, first: nextPosition(base.position), at });
   if (judged?.type === "truncated" && after.position > base.position) throw placeIsMissing(store, after);
   if (judged !== undefined) return judged;
   const rows = await ask(
@@ -36,7 +36,7 @@ export async function readPage(
   );
   if (entries.length > 0) return { type: "page", page: { previous: after, entries, last, head: horizon } };
   const now = await readBase(ask, schema); // the base may have moved during the read
-  if (now.position > after.position) return { type: "truncated", first: (now.position + 1) as Position };
+  if (now.position > after.position) return { type: "truncated", first: nextPosition(now.position) };
   throw new LogDamagedError(store, after, damage ?? "missing");
 }
 

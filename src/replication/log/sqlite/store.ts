@@ -9,6 +9,7 @@
  *
  * Erased keys and vault entries are overwritten with zeros (secure_delete), and an erasure empties the WAL at once.
  */
+
 import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
 import {
   type CommandId,
@@ -20,6 +21,7 @@ import {
   type Incarnation,
   type Link,
   linkOf,
+  nextPosition,
   type Position,
   type Recorded,
   type SessionId,
@@ -53,10 +55,10 @@ import {
   checkRestoring,
   commandsKeptMs,
   droppedEventsMax,
+  epochToOpen,
   judgeReader,
   keysPageMax,
   MalformedBatchError,
-  nextEpoch,
   pageLimit,
   refuseAppend,
   refuseBeat,
@@ -116,7 +118,7 @@ export class SqliteStore {
     const head = this.#head();
     if (head.epoch !== request.expected) return { type: "overtaken", epoch: head.epoch };
     const streamVersion = this.#versionOf(clusterStream) + 1;
-    return { type: "place", epoch: nextEpoch(request), previous: head.link, streamVersion };
+    return { type: "place", epoch: epochToOpen(request), previous: head.link, streamVersion };
   }
 
   /** Second half: writes the event created for that position, if the head has not moved. */
@@ -215,7 +217,7 @@ export class SqliteStore {
   read(after: Link, limit: number): PackedRead {
     const horizon = this.#head().link;
     const base = this.base();
-    const first = (base.position + 1) as Position;
+    const first = nextPosition(base.position);
     const judged = judgeReader(after, { horizon, first, at: this.linkAt(after.position) });
     if (judged?.type === "truncated" && after.position > base.position) throw placeIsMissing(this.#options.path, after);
     if (judged?.type === "page") return { ...judged.page, type: "page", entries: joinBytes([]) };

@@ -17,6 +17,8 @@ import {
   type Hash,
   type Link,
   type LostTightening,
+  noEpoch,
+  noPosition,
   type Position,
   type Projection,
   parseStream,
@@ -358,4 +360,4 @@ function settledAtHead({ applied, epochs }: ChainHistory): SettledAt {
   return { link: applied, since: epochs.at(-1) ?? unknownEpoch };
 }
 
-const unknownEpoch: EpochMark = { epoch: 0 as Epoch, start: 0 as Position, incarnation: null };
+const unknownEpoch: EpochMark = { epoch: noEpoch, start: noPosition, incarnation: null };

@@ -9,7 +9,7 @@
  *
  * Pure.
  */
-import { type CommandId, type Hash, type LostTightening, parseStream, uuidFromBytes } from "../../../events/index.ts";
+import { commandIdFromBytes, type Hash, type LostTightening, parseStream } from "../../../events/index.ts";
 import { type Backoff, backoffMs, upTo } from "../../runtime/jitter.ts";
 import type { NodeEffect } from "../messages.ts";
 
@@ -86,7 +86,7 @@ export class Reassertions {
     const events = this.#nextEvents();
     const id = this.#nextId();
     this.#inFlight = { id, hashes: events.map(({ link }) => link.hash), until: now + answerMsMax };
-    const commandId = uuidFromBytes(this.#random(16)) as string as CommandId;
+    const commandId = commandIdFromBytes(this.#random(16));
     this.#emit({ type: "reassert", id, commandId, events });
   }
 

@@ -15,6 +15,7 @@ import {
   type Epoch,
   type Hash,
   type LostTightening,
+  noPosition,
   type Position,
   type Projection,
   parseStream,
@@ -194,7 +195,7 @@ export class Tightenings {
 
   #keep(recorded: Recorded): void {
     if (this.#young.length >= generationMax) {
-      this.forgetUpTo(this.#old.at(-1)?.position ?? (0 as Position));
+      this.forgetUpTo(this.#old.at(-1)?.position ?? noPosition);
       this.#old = this.#young;
       this.#young = [];
     }
