@@ -352,8 +352,7 @@ export class Projection {
     if (kind === "session") {
       const before = this.#sessions.get(id);
       const until = unknownSessionExpiry(this.#level, recordedAt);
-      if (before?.status !== "revoked")
-        this.#putSession(id, createTombstone(before, id, position, until));
+      if (before?.status !== "revoked") this.#putSession(id, createTombstone(before, id, position, until));
     } else if (kind === "user") {
       this.#putUser(
         evolveUser(this.#users.get(id), { type: "UserSuspended", userId: id, reason: "unknown event" }, position),

@@ -69,9 +69,7 @@ export const reassertTightenings: CommandDefinition<"reassertTightenings"> = {
       case "UserSessionsRevoked":
       case "UserSuspended":
       case "UserErased":
-        return kind === "user"
-          ? ofPerson(projection, { lost, userId: id }, tools)
-          : denied(projection, lost, tools);
+        return kind === "user" ? ofPerson(projection, { lost, userId: id }, tools) : denied(projection, lost, tools);
       case "DeviceRemoved":
       case "ServiceAccountRevoked":
         return ofCredential(projection, lost, tools);
@@ -154,8 +152,7 @@ function ofCredential(projection: Projection, lost: LostTightening, tools: Tools
 function denied(projection: Projection, { stream, type, link }: LostTightening, tools: Tools): Performed {
   const { kind, id } = parseStream(stream);
   const event: CardeaEvent = { type: "TighteningReasserted", subject: stream, of: type, lost: link.hash };
-  if (kind === "session")
-    return projection.session(id)?.status === "revoked" ? nothing : recordChanges([event]);
+  if (kind === "session") return projection.session(id)?.status === "revoked" ? nothing : recordChanges([event]);
   if (kind === "device") return projection.device(id)?.removed === true ? nothing : recordChanges([event]);
   if (kind === "service-account")
     return projection.serviceAccount(id)?.revoked === true ? nothing : recordChanges([event]);
