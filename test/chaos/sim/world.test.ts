@@ -1,4 +1,4 @@
-/** What the simulated world promises: one seed, one run; clocks, pauses, kills, cuts and connections as real ones. */
+/** The simulated world: one run per seed, and realistic clocks, pauses, kills, cuts and connections. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { SimFact } from "../../../chaos/sim/facts.ts";
@@ -36,7 +36,7 @@ function chatter(seed: number): World {
 }
 
 describe("one seed, one run", () => {
-  test("two runs of a seed have the same trace, and other seeds others", () => {
+  test("two runs of a seed have the same trace, and other seeds have others", () => {
     assert.equal(chatter(1).trace.hash, chatter(1).trace.hash);
     assert.notEqual(chatter(1).trace.hash, chatter(2).trace.hash);
     assert.deepEqual(chatter(1).trace.lines, chatter(1).trace.lines);
@@ -50,7 +50,7 @@ describe("one seed, one run", () => {
     assert.notEqual(streamOf(7, "net").next(), streamOf(7, "pg").next());
   });
 
-  test("numbers from a stream are spread evenly", () => {
+  test("numbers from a stream are evenly distributed", () => {
     const stream = streamOf(3, "any");
     const counts = Array.from({ length: 10 }, () => 0);
     for (let i = 0; i < 10_000; i += 1) counts[stream.between(0, 9)] = (counts[stream.between(0, 9)] ?? 0) + 1;
@@ -58,7 +58,7 @@ describe("one seed, one run", () => {
   });
 });
 
-test("the heap gives what is due in order of time, then of putting in, and passes over what was cancelled", () => {
+test("the heap returns entries by due time, then by insertion, and skips cancelled ones", () => {
   const heap = new Heap();
   const stream = streamOf(5, "heap");
   const got: [number, number][] = [];
@@ -74,7 +74,7 @@ test("the heap gives what is due in order of time, then of putting in, and passe
 });
 
 describe("clocks", () => {
-  test("a fast clock fires its timers early in real time, a slow one late", () => {
+  test("a fast clock fires its timers early in real time, a slow clock fires them late", () => {
     const world = new World({ seed: 1 });
     const process = add(world, "node-1");
     process.setRate(1.01);
@@ -86,7 +86,7 @@ describe("clocks", () => {
     assert.ok(Math.abs(fired - 1_000) < 1e-6, String(fired));
   });
 
-  test("a timer holds to its clock when the clock's rate changes on the way", () => {
+  test("a timer follows its clock when the clock's rate changes before it fires", () => {
     const world = new World({ seed: 1 });
     const process = add(world, "node-1");
     let fired = 0;
@@ -99,7 +99,7 @@ describe("clocks", () => {
     assert.ok(Math.abs(fired - 1_500) < 1e-6, String(fired));
   });
 
-  test("a suspended machine's monotonic clock stands still; its wall clock goes on, or does not", () => {
+  test("a suspended machine's monotonic clock stops; its wall clock continues or stops", () => {
     const world = new World({ seed: 1, wallSkewMsMax: 0 });
     for (const frozen of ["monotonic", "both"] as const) {
       const process = add(world, frozen);
@@ -114,7 +114,7 @@ describe("clocks", () => {
     }
   });
 
-  test("a machine that is put to sleep twice sleeps until the last is over, and a time server makes good all that its wall clock has missed, once", () => {
+  test("a machine with two overlapping sleeps sleeps until the last one ends, and a time server corrects its wall clock once", () => {
     const world = new World({ seed: 1, wallSkewMsMax: 0 });
     const process = add(world, "broker-1");
     const before = process.moment();
@@ -140,7 +140,7 @@ describe("clocks", () => {
     assert.equal(late(), 0);
   });
 
-  test("the wall clock can be set without touching the monotonic one, and starts at the same day everywhere", () => {
+  test("the wall clock can be set without changing the monotonic one, and starts on the same day everywhere", () => {
     const world = new World({ seed: 1, wallSkewMsMax: 0 });
     const process = add(world, "node-1");
     const before = process.moment();
@@ -152,7 +152,7 @@ describe("clocks", () => {
 });
 
 describe("processes", () => {
-  test("what one boot scheduled never runs in the next", () => {
+  test("a callback that one boot scheduled never runs in the next", () => {
     const world = new World({ seed: 1 });
     const ran: number[] = [];
     const process = add(world, "node-1", (it) => {
@@ -165,7 +165,7 @@ describe("processes", () => {
     assert.deepEqual(ran, [2]);
   });
 
-  test("what comes to a paused process waits, in order, and what comes to a dead one is gone", () => {
+  test("calls to a paused process wait in order, and calls to a dead one are dropped", () => {
     const world = new World({ seed: 1 });
     const process = add(world, "node-1");
     const got: string[] = [];
@@ -190,7 +190,7 @@ describe("processes", () => {
     assert.equal(got.length, 3);
   });
 
-  test("an alarm rings once, at the time that was set last", () => {
+  test("an alarm fires once, at the time that was set last", () => {
     const world = new World({ seed: 1 });
     const process = add(world, "node-1");
     const rang: number[] = [];
@@ -222,7 +222,7 @@ describe("processes", () => {
 });
 
 describe("network", () => {
-  test("a message takes little inside a region and much between two, and does not pass a cut", () => {
+  test("a message is fast within a region, slow between regions, and does not pass a cut", () => {
     const world = new World({ seed: 1 });
     const [a, b, far] = [add(world, "a"), add(world, "b"), add(world, "far", undefined, "west")];
     const arrived: Record<string, number> = {};
@@ -280,7 +280,7 @@ describe("network", () => {
     assert.deepEqual(lost, ["lost"]);
   });
 
-  test("a connection keeps order, holds what a cut stops, and tells the other side of a close or a death", () => {
+  test("a connection keeps order, holds messages during a cut, and notifies the other side of a close or a death", () => {
     const world = new World({ seed: 1 });
     const [a, b] = [add(world, "a"), add(world, "b")];
     const got: string[] = [];
@@ -308,7 +308,7 @@ describe("network", () => {
     assert.equal(world.network.connections.size, 0);
   });
 
-  test("a connection that is forgotten on the way ends for both, and what was under way is lost", () => {
+  test("a reset connection ends for both sides, and messages in flight are lost", () => {
     const world = new World({ seed: 1 });
     const [a, b] = [add(world, "a"), add(world, "b")];
     const got: string[] = [];
