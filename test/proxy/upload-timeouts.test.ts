@@ -1,6 +1,6 @@
 /**
- * Time limits of uploads: without a configured limit on the whole upload, it may take as long as it makes progress. Also
- * the response and the log line when a limit is exceeded.
+ * Time limits of uploads: without a configured limit on the whole upload, it may take as long as it makes progress.
+ * Includes the response and the log line when a limit is exceeded.
  */
 import assert from "node:assert/strict";
 import { connect as connectHttp2 } from "node:http2";

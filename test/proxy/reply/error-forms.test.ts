@@ -157,7 +157,8 @@ describe("a browser without a session", () => {
     await page.context().addCookies([{ name: "_pomerium", value: "s1", url }]);
     await page.reload();
     assert.equal(page.url(), url);
-    const sent = upstream.seen.findLast(({ url: path }) => path === "/orders"); // the browser also asks for /favicon.ico
+    // The browser also requests /favicon.ico.
+    const sent = upstream.seen.findLast(({ url: path }) => path === "/orders");
     assert.equal(sent?.method, "POST");
     assert.equal(sent.body(), "amount=7");
   });
