@@ -1,5 +1,5 @@
 /**
- * Reload: the part of a new configuration that a running process applies, and the keys that wait for its next start.
+ * Reload: the part of a new configuration that a running process applies, and the keys that need a restart.
  *
  * - Pure. Each key of the schema says whether it is `live` or needs a `restart` (schema/keys.ts).
  * - A field of `Config` that needs a restart keeps its value. The keys that it comes from are named.
@@ -18,7 +18,7 @@ export type Reload = Readonly<{
   waiting: readonly string[];
 }>;
 
-/** A key that needs a restart, and a path in `Config` of what it decides. */
+/** A key that needs a restart, and the path in `Config` that it sets. */
 type RestartKey = Readonly<{ key: string; path: readonly string[] }>;
 
 const restartKeysByField = Map.groupBy(restartKeysIn(globalKeys), ({ path }) => path[0] ?? "");
@@ -47,7 +47,7 @@ export function reloadConfig(running: Config, next: Config): Reload {
 }
 
 /**
- * The new value of a field, with the running value of what needs a restart: the whole field, or single entries of it.
+ * The new value of a field, with the running value of the parts that need a restart: all of it, or single entries.
  */
 function keepRestartKeys(before: unknown, after: unknown, keys: readonly RestartKey[]): unknown {
   if (keys.some(({ path }) => path.length === 1) || !isPlainObject(before) || !isPlainObject(after)) return before;
@@ -55,7 +55,7 @@ function keepRestartKeys(before: unknown, after: unknown, keys: readonly Restart
   return { ...after, ...Object.fromEntries([...entries].map((entry) => [entry, before[entry]])) };
 }
 
-/** The keys that explain how a field differs. One key, or the name of the section, when no single key explains it. */
+/** The keys that changed a field; the name of the section if no single key did. */
 function changedKeys(
   running: Config,
   next: Config,
@@ -86,7 +86,7 @@ function restartKeysIn(
   });
 }
 
-/** Null when nothing is there. */
+/** Null: the path does not exist. */
 function valueAt(value: unknown, path: readonly string[]): unknown {
   return path.reduce<unknown>((at, step) => (isPlainObject(at) ? at[step] : null), value) ?? null;
 }

@@ -1,4 +1,4 @@
-/** Decision records: where they go and what they say. Pure. */
+/** Schema of the `audit` keys: the sinks, the spool and the content of decision records. Pure. */
 import { z } from "zod";
 import { sinks } from "../values/network-values.ts";
 import { auditMode, enumValue, filePath, integer } from "../values/value-type.ts";
@@ -14,16 +14,16 @@ export const auditKeys = {
       ),
       spool_dir: cardea(
         filePath().optional(),
-        "Where records wait for the sinks. Absent: `audit/spool` in the data folder. They wait in memory in this version.",
+        "The folder in which records wait for the sinks. Absent: `audit/spool` in the data folder. In this version they wait in memory.",
         { reload: "restart" },
       ),
       trace: cardea(
         enumValue(["denials", "all"]).prefault("denials"),
-        "Which decision records say which rules and facts decided: `denials`, or `all` decisions. See docs/policy-testing.md.",
+        "The decision records that name the deciding rules and facts: `denials`, or `all` decisions. See docs/policy-testing.md.",
       ),
       sinks: cardea(
         sinks().optional(),
-        "Where decision records go. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured.",
+        "The destinations of decision records. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured.",
         { reload: "restart", configPaths: ["audit.files", "audit.nats", "audit.stdout"] },
       ),
       stream_max_bytes: cardea(

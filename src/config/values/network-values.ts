@@ -402,7 +402,7 @@ export const hostAliases = (): ValueType<Readonly<Record<string, string>>> =>
 
 export type Sink = Readonly<{ file: string } | { nats: true } | { stdout: true }>;
 
-/** Where decision records go: a list of `{file: path}`, `{nats: true}`, `{stdout: true}`. */
+/** Destinations of decision records: a list of `{file: path}`, `{nats: true}`, `{stdout: true}`. */
 export const sinks = (): ValueType<readonly Sink[]> =>
   valueType(
     { label: "list of {file: path}, {nats: true}, {stdout: true}", json: { type: ["array", "string"] } },
