@@ -542,18 +542,18 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
     describe("data beside the log", () => {
       withLog("a person's first key stays, and an erased person never has a key again", async (log) => {
         const writer = await LogWriter.open(log);
-        const [kept, erased] = [wrappedKey(), wrappedKey()];
-        await writer.append([{ events: [aSession()] }], { newKeys: [kept, erased] });
-        await writer.append([{ events: [aSession()] }], { newKeys: [{ ...wrappedKey(), userId: kept.userId }] });
-        const users = [erased.userId, kept.userId, aUserId()];
-        assert.deepEqual(byUser(await log.keys(users)), byUser([kept, erased].map(plain)));
+        const [retained, erased] = [wrappedKey(), wrappedKey()];
+        await writer.append([{ events: [aSession()] }], { newKeys: [retained, erased] });
+        await writer.append([{ events: [aSession()] }], { newKeys: [{ ...wrappedKey(), userId: retained.userId }] });
+        const users = [erased.userId, retained.userId, aUserId()];
+        assert.deepEqual(byUser(await log.keys(users)), byUser([retained, erased].map(plain)));
         await writer.appendEach({ type: "UserErased", userId: erased.userId });
         await writer.append([{ events: [{ type: "UserErased", userId: erased.userId }] }], {
           erasedKeys: [erased.userId],
         });
-        assert.deepEqual(byUser(await log.keys(users)), [plain(kept)]);
+        assert.deepEqual(byUser(await log.keys(users)), [plain(retained)]);
         await writer.append([{ events: [aSession()] }], { newKeys: [{ ...wrappedKey(), userId: erased.userId }] });
-        assert.deepEqual(byUser(await log.keys(users)), [plain(kept)]);
+        assert.deepEqual(byUser(await log.keys(users)), [plain(retained)]);
         const both = wrappedKey();
         await writer.append([{ events: [aSession()] }], { newKeys: [both], erasedKeys: [both.userId] });
         assert.deepEqual(await log.keys([both.userId]), []);

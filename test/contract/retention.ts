@@ -36,8 +36,8 @@ export function describeRetention(name: string, make: () => Promise<RetentionHar
       assert.deepEqual(await log.base(), genesis);
       const writer = await LogWriter.open(log);
       await writer.appendEach(aSession(), aSession());
-      const kept = await log.retain({ ...writerOf(writer), first: 1 as Position });
-      assert.deepEqual(kept, { type: "retained", base: genesis, more: false });
+      const outcome = await log.retain({ ...writerOf(writer), first: 1 as Position });
+      assert.deepEqual(outcome, { type: "retained", base: genesis, more: false });
       assert.deepEqual(await log.base(), genesis);
     });
 
@@ -190,20 +190,20 @@ export function describeRetention(name: string, make: () => Promise<RetentionHar
         wrapped: Buffer.alloc(60, n),
       }));
       await writer.append([{ events: [aSession()] }], { newKeys: keys });
-      const [kept, other, erased] = keys;
-      assert.ok(kept !== undefined && other !== undefined && erased !== undefined);
+      const [rewrapped, other, erased] = keys;
+      assert.ok(rewrapped !== undefined && other !== undefined && erased !== undefined);
       await writer.append([{ events: [aSession()] }], { erasedKeys: [erased.userId] });
       const again = (key: (typeof keys)[0]) => ({ ...key, wrapped: Buffer.alloc(60, 9) });
       const otherKeyId = { ...again(other), keyId: Buffer.alloc(8, 77) };
       const unknown = { userId: aUserId(), keyId: Buffer.alloc(8, 1), wrapped: Buffer.alloc(60, 9) };
-      assert.equal(await log.rewrapKeys([again(kept), otherKeyId, again(erased), unknown]), 1);
+      assert.equal(await log.rewrapKeys([again(rewrapped), otherKeyId, again(erased), unknown]), 1);
       const found = await log.keys([...keys.map(({ userId }) => userId), unknown.userId]);
       const bytes = new Map(found.map(({ userId, keyId, wrapped }) => [userId, [keyId[0], wrapped[0]]]));
       assert.deepEqual(
         bytes,
         new Map(
           [
-            [kept.userId, [1, 9]],
+            [rewrapped.userId, [1, 9]],
             [other.userId, [2, 1]],
           ].map(([id, of]) => [id, of] as never),
         ),

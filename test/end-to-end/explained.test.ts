@@ -90,9 +90,9 @@ test(
     assert.equal((await dev.cardea("groups", "remove", "eng", "alice", "--wait")).code, 0);
     await page.goto(dev.url("eng"));
     await page.waitForSelector('body[data-page="error"]');
-    const seen = (await page.locator("body").textContent()) ?? "";
-    assert.match(seen, /Refused by/, "alice is an administrator");
-    assert.match(seen, /last set by event \d+/);
+    const errorText = (await page.locator("body").textContent()) ?? "";
+    assert.match(errorText, /Refused by/, "alice is an administrator");
+    assert.match(errorText, /last set by event \d+/);
     const folder = process.env["SCREENSHOTS"];
     if (folder !== undefined) {
       await page

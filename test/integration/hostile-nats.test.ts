@@ -37,12 +37,12 @@ describe("a hostile client on NATS", () => {
     const nats = await startNats();
     cleanups.push(() => nats.stop());
     const fanoutOf = (name: string): Fanout => {
-      const made = connectNatsFanout({
+      const opened = connectNatsFanout({
         ...{ servers: nats.urls, cluster, name, secrets: [secret], logger: quiet, randomBytes: random },
         keepReplayBuffer: name === "broker-1",
       });
-      cleanups.push(() => made.close());
-      return made;
+      cleanups.push(() => opened.close());
+      return opened;
     };
     broker = brokerOn(createMemoryLog(), { fanout: fanoutOf("broker-1") });
     cleanups.push(() => broker.stop());

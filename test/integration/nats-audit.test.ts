@@ -47,15 +47,15 @@ async function startBench(t: TestContext): Promise<Bench> {
   const nats = await startNats();
   t.after(() => nats.stop());
   async function connection(): Promise<NatsConnection> {
-    const made = await connect({
+    const opened = await connect({
       servers: [...nats.urls],
       maxReconnectAttempts: -1,
       reconnectTimeWait: 100,
       pingInterval: 2_000,
       timeout: 2_000,
     });
-    t.after(() => made.close());
-    return made;
+    t.after(() => opened.close());
+    return opened;
   }
   const sink = async (node: string, boot: string): Promise<AuditSink> =>
     createNatsAuditSink({
@@ -308,8 +308,11 @@ test("a node can write only its own records: those with another node's name, sub
   assert.deepEqual(numbers(watched.of("node-b")), [1, 5]);
   assert.deepEqual(numbers(watched.of("node-a")), [1]);
   assert.equal(counts().missing, 3);
-  const { foreign, "not-authentic": strange, "far-ahead": far, malformed } = counts().refused;
-  assert.deepEqual({ foreign, strange, far, malformed }, { foreign: 4, strange: 2, far: 2, malformed: 1 });
+  const { foreign, "not-authentic": notAuthentic, "far-ahead": farAhead, malformed } = counts().refused;
+  assert.deepEqual(
+    { foreign, notAuthentic, farAhead, malformed },
+    { foreign: 4, notAuthentic: 2, farAhead: 2, malformed: 1 },
+  );
 });
 
 test("a server restart delays records and loses none", async (t) => {

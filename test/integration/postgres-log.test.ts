@@ -453,11 +453,11 @@ test("a reader behind retention learns where the log starts; a reader at a hole 
     return outcome.type === "retained" && !outcome.more ? outcome : undefined;
   });
   assert.deepEqual(retained.base, links[18]);
-  const gone = await store.sql("select to_regclass($1) as a, to_regclass($2) as b", [
+  const dropped = await store.sql("select to_regclass($1) as a, to_regclass($2) as b", [
     `${store.schema}.event_0`,
     `${store.schema}.event_10`,
   ]);
-  assert.deepEqual(gone, [{ a: null, b: null }]);
+  assert.deepEqual(dropped, [{ a: null, b: null }]);
   assert.deepEqual(await log.read(genesis, 5), { type: "truncated", first: 20 });
   assert.deepEqual(await log.read(links[4] as Link, 5), { type: "truncated", first: 20 });
   assert.equal(await log.linkAt(5 as Position), undefined);

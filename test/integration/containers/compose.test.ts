@@ -99,9 +99,9 @@ describe("the compose cluster", { skip: reason ?? false, timeout: 580_000 }, () 
     const plain = `
       const pg = require("/opt/cardea/node_modules/pg");
       const url = require("node:fs").readFileSync("/run/secrets/database_url", "utf8").split("?")[0];
-      new pg.Client({ connectionString: url, ssl: false }).connect().then(() => console.log("let in"), (e) => console.log(e.message));
-      fetch("http://broker-2:5443/healthz").then((r) => console.log("let in"), () => console.log("no answer"));
-      fetch("https://broker-2:5443/v1/status").then((r) => console.log("believed"), (e) => console.log(e.cause.code));`;
+      new pg.Client({ connectionString: url, ssl: false }).connect().then(() => console.log("accepted"), (e) => console.log(e.message));
+      fetch("http://broker-2:5443/healthz").then((r) => console.log("accepted"), () => console.log("no answer"));
+      fetch("https://broker-2:5443/v1/status").then((r) => console.log("accepted"), (e) => console.log(e.cause.code));`;
     const output = await cluster.compose("exec", "--no-TTY", "broker-1", "node", "-e", plain);
     const lines = output.out.trim().split("\n").sort();
     assert.equal(lines.length, 3, output.err);

@@ -22,15 +22,15 @@ export const startRealBench: StartNatsBench = async ({ servers }) => {
   const manager = await jetstreamManager(operator);
 
   async function connectTo(urls: readonly string[]): Promise<NatsConnection> {
-    const made = await connect({
+    const opened = await connect({
       servers: [...urls],
       noRandomize: true,
       maxReconnectAttempts: -1,
       reconnectTimeWait: 200,
       pingInterval: 2_000,
     });
-    open.push(made);
-    return made;
+    open.push(opened);
+    return opened;
   }
 
   async function inProcess(server: number): Promise<BenchConnection> {

@@ -106,7 +106,7 @@ for (const [name, start, skip] of worlds) {
 
     test("behind a hanging commit, a write and the opening of an epoch fail as certainly not done", async () => {
       const writer = await aWriter();
-      // It waits 60 % of this time for the head row, and the rest for the answer that it waited in vain.
+      // It waits 60 % of this time for the head row, and the rest for the server's answer that the lock was not free.
       const impatient = await bench.open({ writeTimeoutMs: 10_000 });
       await bench.standbyAway();
       const hanging = writer.appendEach(aSession());

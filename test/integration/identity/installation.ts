@@ -69,7 +69,7 @@ export async function startInstallation(
   upstream.listen(0, "127.0.0.1");
   await once(upstream, "listening");
   const upstreamUrl = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`;
-  const given = parts({ url, upstream: upstreamUrl, sparePort });
+  const ownParts = parts({ url, upstream: upstreamUrl, sparePort });
   const load = (more: Readonly<Record<string, unknown>>, of: "all" | "proxy" | "control" = "all") => {
     const path = join(folder.path, `${of}.yaml`);
     const config = {
@@ -89,7 +89,7 @@ export async function startInstallation(
       idp_scopes: ["openid", "email", "profile", "groups", "offline_access"],
       drain_delay: "0s",
       drain_timeout: "1s",
-      ...given,
+      ...ownParts,
       ...more,
       ...(of === "control" && {
         services: ["authenticate", "databroker"],

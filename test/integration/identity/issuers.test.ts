@@ -159,9 +159,9 @@ test("removing an audience from an issuer refuses accepted tokens and cuts open 
     return { identity_providers: providers(["cardea", "old"]), routes };
   });
   const cli = at.visitor();
-  const [kept, old] = [await pipeline.sign({}), await pipeline.sign({ aud: ["old", "elsewhere"] })];
-  for (const token of [kept, old]) assert.equal((await cli.request(at.url("both"), bearing(token))).status, 200);
-  const stays = await holdOpen(at, kept);
+  const [current, old] = [await pipeline.sign({}), await pipeline.sign({ aud: ["old", "elsewhere"] })];
+  for (const token of [current, old]) assert.equal((await cli.request(at.url("both"), bearing(token))).status, 200);
+  const stays = await holdOpen(at, current);
   const ended = once(await holdOpen(at, old), "error");
   await at.activate({ identity_providers: providers(["cardea"]), routes });
   await ended;
@@ -169,7 +169,7 @@ test("removing an audience from an issuer refuses accepted tokens and cuts open 
     "the audience to be refused",
     async () => (await cli.request(at.url("both"), bearing(old))).status === 403,
   );
-  assert.equal((await cli.request(at.url("both"), bearing(kept))).status, 200);
+  assert.equal((await cli.request(at.url("both"), bearing(current))).status, 200);
   assert.equal(stays.destroyed, false);
   stays.destroy();
 });

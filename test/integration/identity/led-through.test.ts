@@ -74,12 +74,13 @@ test("a sign-in is one trace, from the first redirect to the last", async (t) =>
   const { hops } = await follow(visitor, String(first.location));
   const atProvider = hops.find(({ hostname, pathname }) => hostname === "idp.localhost" && pathname === "/auth");
   assert.ok(atProvider?.searchParams.get("state")?.endsWith(`~${traceparent}`));
-  const ours = hops.filter(({ pathname }) => /^\/\.pomerium\/(?:sign_in|callback\/)$/.test(pathname));
-  assert.ok(ours.length >= 7);
-  for (const { searchParams, href } of ours) assert.equal(searchParams.get("pomerium_traceparent"), traceparent, href);
+  const ownSteps = hops.filter(({ pathname }) => /^\/\.pomerium\/(?:sign_in|callback\/)$/.test(pathname));
+  assert.ok(ownSteps.length >= 7);
+  for (const { searchParams, href } of ownSteps)
+    assert.equal(searchParams.get("pomerium_traceparent"), traceparent, href);
   // A malformed trace context is not forwarded.
-  const odd = await at.visitor().request(at.url("front"), { headers: { traceparent: "00-nonsense" } });
-  assert.equal(odd.location?.searchParams.has("pomerium_traceparent"), false);
+  const malformed = await at.visitor().request(at.url("front"), { headers: { traceparent: "00-nonsense" } });
+  assert.equal(malformed.location?.searchParams.has("pomerium_traceparent"), false);
 });
 
 test("with a collector, every request of a sign-in is a span of one trace, a child of the request that redirected there", async (t) => {

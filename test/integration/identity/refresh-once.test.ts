@@ -176,8 +176,8 @@ async function leader(): Promise<ClusterProcess> {
     "a broker to lead",
     async () => {
       for (const broker of at.brokers) {
-        const leads = await broker.metric("cardea_broker_leading").catch(() => 0);
-        if (leads === 1) return broker;
+        const leading = await broker.metric("cardea_broker_leading").catch(() => 0);
+        if (leading === 1) return broker;
       }
       return undefined;
     },
@@ -188,13 +188,13 @@ async function leader(): Promise<ClusterProcess> {
 /** Delays the answers of the token endpoint until `release`. The provider has already acted on the requests. */
 function holdAnswers(provider: TestProvider) {
   const gate = Promise.withResolvers<void>();
-  const held = { count: 0 };
+  const delayed = { count: 0 };
   provider.state.hold = () => {
-    held.count++;
+    delayed.count++;
     return gate.promise;
   };
   return {
-    held,
+    delayed,
     release() {
       provider.state.hold = async () => {};
       gate.resolve();
@@ -217,7 +217,7 @@ test("when the leader is killed during a call, no other leader sends its token a
   const session = await onCluster();
   await refreshed(session, await refreshTokenOf(session));
   const gate = holdAnswers(at.provider);
-  await waitFor("a call in flight", () => gate.held.count > 0, { withinMs: 30_000 });
+  await waitFor("a call in flight", () => gate.delayed.count > 0, { withinMs: 30_000 });
   const killed = await leader();
   const inFlight = await refreshTokenOf(session);
   await killed.kill();
@@ -239,7 +239,7 @@ test("when the leader is paused during a call and resumes deposed, the token is 
   const session = await onCluster();
   const before = await refreshed(session, await refreshTokenOf(session));
   const gate = holdAnswers(at.provider);
-  await waitFor("a call in flight", () => gate.held.count > 0, { withinMs: 30_000 });
+  await waitFor("a call in flight", () => gate.delayed.count > 0, { withinMs: 30_000 });
   const stopped = await leader();
   stopped.pause();
   await waitFor(

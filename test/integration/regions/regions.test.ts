@@ -197,13 +197,13 @@ test("a cut-off region serves by its contract, restarts a node, and misses no re
 
   // A revocation at home meanwhile: its receipt is incomplete while the west may still permit.
   const change = await regions.operator.revoke(revoked);
-  const told = await waitFor("the east to apply it", async () => {
+  const incomplete = await waitFor("the east to apply it", async () => {
     const receipt = await regions.operator.receipt(change.link, { wait: "none" });
     assert.equal(receipt.complete, false);
     const east = receipt.nodes.filter(({ region }) => region === "east");
     return east.every(({ status }) => status === "applied") ? receipt : undefined;
   });
-  const open = missingIn(told);
+  const open = missingIn(incomplete);
   assert.ok(
     open.some(({ node }) => node === "broker-west"),
     "the receipt names the broker that grants by age",

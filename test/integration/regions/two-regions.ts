@@ -180,14 +180,14 @@ async function build(
       ...{ clock: systemClock, randomBytes, logger: silent, submitMs: 60_000 },
     });
   const client = (role: Role): BrokerClient => {
-    const made = clients.get(role) ?? newClient(role, config.broker.urls);
-    clients.set(role, made);
-    return made;
+    const ofRole = clients.get(role) ?? newClient(role, config.broker.urls);
+    clients.set(role, ofRole);
+    return ofRole;
   };
   const clientVia = (at: ClusterProcess): BrokerClient => {
-    const made = newClient("proxy", [new URL(at.brokerUrl)]);
-    cleanups.push(() => made.close());
-    return made;
+    const created = newClient("proxy", [new URL(at.brokerUrl)]);
+    cleanups.push(() => created.close());
+    return created;
   };
   const host = (route: string): string => hostOf(places, route);
   const wans = [natsWan, ...brokerWans];

@@ -495,8 +495,8 @@ describe("confirmations", () => {
     assert.deepEqual(granter.confirm(confirm(2, at(13)), view(1)), {
       refused: { code: "repeated", message: "repeated" },
     });
-    const stranger = { ...confirm(1, at(12)), boot: "boot-9" as BootId };
-    assert.deepEqual(granter.confirm(stranger, view(1)), {
+    const unknownBoot = { ...confirm(1, at(12)), boot: "boot-9" as BootId };
+    assert.deepEqual(granter.confirm(unknownBoot, view(1)), {
       refused: { code: "other", message: "no lessee of this epoch" },
     });
   });
@@ -641,16 +641,16 @@ describe("drift", () => {
    * it wakes.
    */
   const receivedBySleeper = (sleeps: readonly { from: number; ms: number }[], late: readonly number[]) => {
-    const heard: { at: number; ours: number; theirs: number }[] = [];
+    const received: { at: number; ours: number; theirs: number }[] = [];
     for (let renew = 0; renew < 170; renew++) {
       const sent = renew * 1_000 + ((renew * 37) % 200);
       const arrivesAt = sent + 10 + (late[renew] ?? (renew * 7) % 20);
       const asleep = sleeps.find(({ from, ms }) => arrivesAt >= from && arrivesAt < from + ms);
       const at = asleep === undefined ? arrivesAt : asleep.from + asleep.ms;
       const sleptMs = sleeps.reduce((sum, { from, ms }) => sum + (from < at ? ms : 0), 0);
-      heard.push({ at, ours: at - sleptMs, theirs: sent });
+      received.push({ at, ours: at - sleptMs, theirs: sent });
     }
-    return heard.sort((a, b) => a.at - b.at);
+    return received.sort((a, b) => a.at - b.at);
   };
   test("a leader that slept reads the waiting renewals at once, and takes no node's clock for a fast one", () => {
     const lates = [[], [1_780, 980, 200], [2_900, 1_900, 900]];
@@ -763,7 +763,7 @@ describe("under any sequence of messages and writes", () => {
         const rows = new Map<string, number>();
         /** Until when each boot may decide: by its longest grant. */
         const mayDecideUntil = new Map<string, number>();
-        const gone = new Set<string>();
+        const departed = new Set<string>();
         /**
          * Boots replaced by a message that nothing has contradicted since. `alive`: boots that have sent a message
          * after that.
@@ -784,12 +784,12 @@ describe("under any sequence of messages and writes", () => {
                 replaces: replaces === null ? null : (`b${replaces}` as BootId),
               });
               const answer = granter.renew(renew, "remote", view(now));
-              if (gone.has(key(node, boot))) assert.equal(answer.type, "refused");
+              if (departed.has(key(node, boot))) assert.equal(answer.type, "refused");
               noteAlive(key(node, boot));
               if (answer.type === "refused") break;
               if (replaces !== null && replaces !== boot) {
                 const k = key(node, replaces);
-                if (!gone.has(k) && !alive.has(k)) replaced.add(k);
+                if (!departed.has(k) && !alive.has(k)) replaced.add(k);
               }
               if (each.enforced <= 100)
                 best.set(key(node, boot), Math.max(best.get(key(node, boot)) ?? 0, each.enforced));
@@ -806,7 +806,7 @@ describe("under any sequence of messages and writes", () => {
             }
             case "goodbye":
               granter.goodbye({ ...ids(each.node, each.boot), nonce });
-              gone.add(key(each.node, each.boot));
+              departed.add(key(each.node, each.boot));
               replaced.delete(key(each.node, each.boot));
               break;
             case "write": {
@@ -820,7 +820,7 @@ describe("under any sequence of messages and writes", () => {
               for (const { node, boot } of round.left) {
                 const k = `${node}/${boot}`;
                 assert.ok(
-                  gone.has(k) || replaced.has(k) || (mayDecideUntil.get(k) ?? 0) <= now,
+                  departed.has(k) || replaced.has(k) || (mayDecideUntil.get(k) ?? 0) <= now,
                   `${k} was removed too early`,
                 );
                 rows.delete(k);
@@ -829,7 +829,7 @@ describe("under any sequence of messages and writes", () => {
               for (const { grant } of granter.grantAfterCommit(round, at(100), clocks(now))) {
                 const k = `${grant.node}/${grant.boot}`;
                 assert.ok((rows.get(k) ?? 0) >= grant.windowMs, `${k} was granted without a durable row`);
-                assert.ok(!gone.has(k) && !replaced.has(k), `${k} was granted after it left`);
+                assert.ok(!departed.has(k) && !replaced.has(k), `${k} was granted after it left`);
                 assert.ok(grant.windowMs <= 60_000);
                 // If the node's clock is slow, its window lasts longer by the leader's clock.
                 mayDecideUntil.set(k, Math.max(mayDecideUntil.get(k) ?? 0, now + grant.windowMs / 0.99));
@@ -843,12 +843,12 @@ describe("under any sequence of messages and writes", () => {
             granter.statuses(mono(now)).map((s) => [`${s.node}/${s.boot}`, s]),
           );
           for (const [k, until] of mayDecideUntil) {
-            if (gone.has(k) || replaced.has(k) || until <= now) continue;
+            if (departed.has(k) || replaced.has(k) || until <= now) continue;
             assert.ok((listed.get(k)?.fencedInMs ?? 0) > 0, `${k} may still decide, but no receipt waits for it`);
           }
           for (const [k, status] of listed) {
             assert.ok((status.enforced?.position ?? 0) <= (best.get(k) ?? 0), `${k} has confirmed less`);
-            assert.ok(!gone.has(k) && !replaced.has(k));
+            assert.ok(!departed.has(k) && !replaced.has(k));
           }
         }
       }),

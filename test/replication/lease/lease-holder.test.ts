@@ -515,9 +515,11 @@ test("a fresh node holds everything acknowledged Δ/(1−ρ) ago, and W after it
           assert.ok(applied >= mustHold || mustHold === 1, `at ${real} it holds ${applied}, not ${mustHold}`);
         }
         // The leader counts by the longest window of a grant that may still be in use.
-        const given = fences.filter(({ sentAt }) => sentAt <= real);
-        const ends = given.map(({ sentAt, windowMs }) => leader(sentAt) + (windowMs * (1 + rho)) / (1 - rho) + 50);
-        const fencedAt = Math.max(...ends);
+        const grantsSent = fences.filter(({ sentAt }) => sentAt <= real);
+        const fencedTimes = grantsSent.map(
+          ({ sentAt, windowMs }) => leader(sentAt) + (windowMs * (1 + rho)) / (1 - rho) + 50,
+        );
+        const fencedAt = Math.max(...fencedTimes);
         assert.ok(leader(real) < fencedAt, `at ${real} the node still permits after it is fenced`);
       }
     }),

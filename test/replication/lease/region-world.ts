@@ -253,8 +253,8 @@ export function runRegion(seed: number, weakening: Weakening | null = null): Reg
       if (grant !== null) granted(own, grant);
     });
     if (now >= cutUntil) {
-      const seen = head;
-      if (random() < 0.9) sendFar(broker.machine, () => own === broker && reached(own, seen));
+      const sentHead = head;
+      if (random() < 0.9) sendFar(broker.machine, () => own === broker && reached(own, sentHead));
     }
   }
 
@@ -274,11 +274,11 @@ export function runRegion(seed: number, weakening: Weakening | null = null): Reg
     );
     // Its reads take any time up to 3 s.
     send(broker.machine, () => {
-      const seen = broker.applied;
+      const readUpTo = broker.applied;
       messages.push({
         at: now + within(1, 3_000),
         to: node.machine,
-        act: () => nodes[index] === node && reached(node, seen),
+        act: () => nodes[index] === node && reached(node, readUpTo),
       });
     });
   }

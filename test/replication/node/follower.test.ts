@@ -51,7 +51,8 @@ class Shell {
         return;
       case "apply":
         this.applied += effect.events.length;
-        for (const recorded of effect.events) (this.next ?? this.visible).apply(recorded); // throws on a gap or a repetition
+        // `apply` throws on a gap or a repetition.
+        for (const recorded of effect.events) (this.next ?? this.visible).apply(recorded);
         return;
       case "rebuild":
         this.rebuilds += 1;
@@ -71,7 +72,7 @@ class Shell {
   }
 
   /** Answers reads from one log until the follower sends none. */
-  settle(log: History, limit = 7): void {
+  answerReads(log: History, limit = 7): void {
     for (let turns = 0; this.reading !== null; turns++) {
       assert.ok(turns < 1_000, "reads without end");
       this.answer(log.read(this.reading, limit));
@@ -84,7 +85,7 @@ class Shell {
 
   caughtUp(log: History): this {
     this.feed({ type: "readRequested" });
-    this.settle(log);
+    this.answerReads(log);
     return this;
   }
 }
@@ -220,7 +221,7 @@ test("a node ahead of the log learns it from the epoch's start in a grant, and r
   const shell = new Shell().caughtUp(old);
   assert.deepEqual(types(shell.grant(log)), ["rebuild", "read"]);
   assert.deepEqual(shell.visible.applied, old.head, "the old projection stays visible during the rebuild");
-  shell.settle(log);
+  shell.answerReads(log);
   assert.equal(shell.visible.digest(), folded(log).digest());
 });
 
@@ -235,9 +236,9 @@ test("the epoch's start alone proves a lost suffix, even if the log is longer th
 
 test("a node on another chain learns it from the hash in a grant, and rebuilds", () => {
   const old = history(12);
-  const twin = history(12, 1, 4); // the same epoch number and positions, another content
+  const sibling = history(12, 1, 4); // the same epoch number and positions, another content
   const shell = new Shell().caughtUp(old);
-  assert.deepEqual(types(shell.grant(twin)), ["rebuild", "read"]);
+  assert.deepEqual(types(shell.grant(sibling)), ["rebuild", "read"]);
 });
 
 test("the same epoch number with another incarnation is another epoch", () => {
@@ -273,7 +274,7 @@ test("the answer of a log in a newer epoch that it lacks the node's link is trus
   const shell = new Shell().caughtUp(old);
   shell.grant(log);
   assert.equal(shell.rebuilds, 0, "the newest epoch starts after the copy's link, so the grant alone proves nothing");
-  shell.settle(log);
+  shell.answerReads(log);
   assert.equal(shell.rebuilds, 1);
   assert.equal(shell.visible.digest(), folded(log).digest());
 });
@@ -303,10 +304,10 @@ test("a rebuild does not end at the head of an old primary", () => {
   const log = old.fork(9).open(2).add(created(900));
   const shell = new Shell().caughtUp(old);
   shell.grant(log);
-  shell.settle(old);
+  shell.answerReads(old);
   assert.notEqual(shell.next, null, "its head is in the lost epoch");
   shell.grant(log);
-  shell.settle(log);
+  shell.answerReads(log);
   assert.equal(shell.visible.digest(), folded(log).digest());
 });
 
@@ -412,9 +413,9 @@ test("after any losses, repetitions and failovers a follower ends at the log's d
         }
         // Then the faults end: brokers of the surviving log answer, and a grant arrives every second.
         for (let second = 0; second < 6; second++) {
-          shell.settle(log);
+          shell.answerReads(log);
           shell.grant(log);
-          shell.settle(log);
+          shell.answerReads(log);
         }
         assert.equal(shell.next, null);
         assert.deepEqual(shell.visible.applied, log.head);
@@ -441,9 +442,9 @@ test("without a lost history, a follower never rebuilds", () => {
           shell.answer(log.fork(Math.max(shell.reading.position, length - each.limit)).read(shell.reading, each.limit));
         }
       }
-      shell.settle(log);
+      shell.answerReads(log);
       shell.grant(log);
-      shell.settle(log);
+      shell.answerReads(log);
       assert.equal(shell.rebuilds, 0);
       assert.deepEqual(shell.visible.applied, log.head);
       assert.equal(shell.applied, log.entries.length);

@@ -342,14 +342,14 @@ describe("a persisted revocation of all sessions", () => {
     const copy = copyOf(old);
     const denials = copy.denialsToPersist();
     assert.deepEqual(denials[0]?.sessions, [sessionId(1), sessionId(9)]);
-    const kept = startWith(denials, keep());
-    assert.deepEqual(describeEvents(kept.events), [
+    const restarted = startWith(denials, keep());
+    assert.deepEqual(describeEvents(restarted.events), [
       "SessionRevoked session:session-1",
       "SessionRevoked session:session-9",
     ]);
     const live = rebuild(copy, keep());
-    assert.deepEqual(kept.events.at(-1), live.at(-1));
-    assert.ok(kept.copy.isDeniedLocally(sessionStream(sessionId(9))));
+    assert.deepEqual(restarted.events.at(-1), live.at(-1));
+    assert.ok(restarted.copy.isDeniedLocally(sessionStream(sessionId(9))));
   });
 
   test("survives any number of starts until the log is known to hold it", () => {
@@ -399,7 +399,7 @@ describe("a persisted revocation of all sessions", () => {
     const old = new History().open(1);
     const each = 100;
     const cuts = Math.ceil(persistedSessionsMax / each) + 5;
-    const [projection, kept] = [new Projection(), new PersistedDenials()];
+    const [projection, persisted] = [new Projection(), new PersistedDenials()];
     const epochs = marksOf(old);
     for (let user = 0; user < cuts; user++) {
       for (let n = 0; n < each; n++) old.add(created(user * each + n, user));
@@ -408,9 +408,13 @@ describe("a persisted revocation of all sessions", () => {
     for (const recorded of old.recorded(0, old.entries.length)) {
       projection.apply(recorded);
       const { kind, id } = parseStream(recorded.stream);
-      kept.remember(recorded, kind === "user" ? projection.sessionsOf(id as ReturnType<typeof userId>) : [], epochs);
+      persisted.remember(
+        recorded,
+        kind === "user" ? projection.sessionsOf(id as ReturnType<typeof userId>) : [],
+        epochs,
+      );
     }
-    const denials = kept.newest();
+    const denials = persisted.newest();
     assert.equal(denials.length, cuts, "each revocation itself is kept");
     assert.equal(
       denials.reduce((sum, { sessions }) => sum + (sessions?.length ?? 0), 0),

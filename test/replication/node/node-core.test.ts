@@ -88,8 +88,8 @@ describe("start", () => {
 
   test("a node starts from the projection on its own disk, including its retained denials", () => {
     const log = history(30);
-    const kept = { ...snapshotOf(log, 20), retained: [sessionStream(sessionId(1))] };
-    const node = new DrivenNode().start({ snapshot: kept });
+    const stored = { ...snapshotOf(log, 20), retained: [sessionStream(sessionId(1))] };
+    const node = new DrivenNode().start({ snapshot: stored });
     assert.equal(node.all("loadSnapshot").length, 0);
     assert.deepEqual(node.core.applied, log.linkAt(20));
     assert.ok(node.core.isDeniedLocally(sessionStream(sessionId(1))));

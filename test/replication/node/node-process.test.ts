@@ -342,7 +342,7 @@ test("a link of a lost suffix is refused, whether or not the log has reached its
 test("changes that the log has lost are reported to the operator once, with their subjects, whatever their effect", async () => {
   const logged: { message: string; fields: { events?: number; streams?: readonly Stream[]; more?: boolean } }[] = [];
   const logger = { ...quiet, error: (fields: object, message: string) => void logged.push({ message, fields }) };
-  const lost = () => logged.filter(({ message }) => message.startsWith("the log has lost changes"));
+  const lossReports = () => logged.filter(({ message }) => message.startsWith("the log has lost changes"));
   const brokers = new FakeBrokers({ log: history(5), fanout: local() });
   const node = await ready(start(brokers, { logger }));
   const member = { type: "GroupMembersChanged", groupId: "eng" as never, source: "operator" } as const;
@@ -352,8 +352,8 @@ test("changes that the log has lost are reported to the operator once, with thei
   brokers.failOver({ keep: 5, epoch: 2 });
   await waitFor("the new history", () => node.applied.epoch === 2);
   await ready(node);
-  assert.deepEqual(lost().length, 1, logged.map(({ message }) => message).join("\n"));
-  const { events, streams = [], more } = lost()[0]?.fields ?? {};
+  assert.deepEqual(lossReports().length, 1, logged.map(({ message }) => message).join("\n"));
+  const { events, streams = [], more } = lossReports()[0]?.fields ?? {};
   assert.deepEqual([events, more], [2, false]);
   assert.ok(streams.some((stream) => stream === "group:eng") && streams.includes(`user:${userId(1)}` as Stream));
   assert.equal(streams.at(-1), sessionStream(sessionId(77)), "sessions last");
@@ -362,7 +362,7 @@ test("changes that the log has lost are reported to the operator once, with thei
   await waitFor("a third history", () => node.applied.epoch === 3);
   await ready(node);
   assert.deepEqual(
-    lost().map(({ fields }) => fields.events),
+    lossReports().map(({ fields }) => fields.events),
     [2, 1],
     "nothing is reported twice",
   );

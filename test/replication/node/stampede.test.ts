@@ -27,9 +27,9 @@ function denial(n: number): CardeaEvent {
 }
 
 function history(count: number): History {
-  const made = new History().open(1);
-  while (made.entries.length < count) made.add(denial(made.entries.length));
-  return made;
+  const log = new History().open(1);
+  while (log.entries.length < count) log.add(denial(log.entries.length));
+  return log;
 }
 
 type TimedAction = Readonly<{ at: number; order: number; run: () => void }>;

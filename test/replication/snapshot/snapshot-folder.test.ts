@@ -59,8 +59,8 @@ test("a truncated, changed or missing chunk is named in the error, and nothing i
   await broken(Buffer.of());
   await broken(readFileSync(join(folder.path, "chunks", manifest.chunks[2]?.hash ?? "")));
   await broken(Buffer.alloc(10_000));
-  const gone = { ...ref, hash: "0".repeat(64) as typeof ref.hash };
-  await assert.rejects(folder.chunk(gone), /missing/);
+  const missing = { ...ref, hash: "0".repeat(64) as typeof ref.hash };
+  await assert.rejects(folder.chunk(missing), /missing/);
   await assert.rejects(folder.putPacked(ref, Buffer.from("nonsense")), SnapshotCorruptError);
 });
 

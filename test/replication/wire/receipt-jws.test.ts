@@ -79,10 +79,10 @@ describe("a signed receipt", () => {
 
   test("promises that no byte is carried, and with a fenced node mentions what a kernel may still send", () => {
     const carried = "no node permits another request, or carries another byte, on these sessions";
-    const kept = "the kernel of a fenced node may still send what it held of connections that were open";
+    const kernelNote = "the kernel of a fenced node may still send what it held of connections that were open";
     const fenced = node("b", { status: "fenced", enforced: null, fencedInMs: -1 });
     assert.equal(statementOf().promise, carried);
-    assert.equal(statementOf({ nodes: [node("a"), fenced] }).promise, `${carried}; ${kept}`);
+    assert.equal(statementOf({ nodes: [node("a"), fenced] }).promise, `${carried}; ${kernelNote}`);
   });
 
   test("mentions what the kernel of a fenced node may still send, for any kind of change", () => {

@@ -33,14 +33,15 @@ describe("synchronous_standby_names", () => {
   });
 });
 
-const seen = (synchronous: string, standbys: readonly string[], parts: Partial<Seen> = {}): Seen => ({
+const observation = (synchronous: string, standbys: readonly string[], parts: Partial<Seen> = {}): Seen => ({
   standbys: standbys.map((name) => ({ host: `${name}:5432`, name, synchronous })),
   ...{ primaries: [], unreachable: [], oldPrimary: null },
   ...parts,
 });
 
 describe("what may be lost", () => {
-  const lost = (...observed: Parameters<typeof seen>): boolean => whatMayBeLost(seen(...observed)).length > 0;
+  const lost = (...observed: Parameters<typeof observation>): boolean =>
+    whatMayBeLost(observation(...observed)).length > 0;
 
   test("nothing if all but k − 1 of the servers that may acknowledge have stopped", () => {
     assert.equal(lost("ANY 1 (a, b)", ["a", "b"]), false);
@@ -62,17 +63,17 @@ describe("what may be lost", () => {
     assert.equal(lost("ANY 1 (p, a, b)", ["a"], { primaries }), true);
   });
   test("anything may be lost without names, with `*`, or with settings that differ between servers", () => {
-    assert.match(whatMayBeLost(seen("", ["a", "b"])).join(), /no synchronous standbys/);
-    assert.match(whatMayBeLost(seen("ANY 1 (*)", ["a", "b"])).join(), /name the standbys/);
-    const [a] = seen("ANY 1 (a, b)", ["a"]).standbys;
-    const [b] = seen("ANY 2 (a, b)", ["b"]).standbys;
+    assert.match(whatMayBeLost(observation("", ["a", "b"])).join(), /no synchronous standbys/);
+    assert.match(whatMayBeLost(observation("ANY 1 (*)", ["a", "b"])).join(), /name the standbys/);
+    const [a] = observation("ANY 1 (a, b)", ["a"]).standbys;
+    const [b] = observation("ANY 2 (a, b)", ["b"]).standbys;
     assert.ok(a !== undefined && b !== undefined);
-    assert.match(whatMayBeLost({ ...seen("", []), standbys: [a, b] }).join(), /not the same on all servers/);
+    assert.match(whatMayBeLost({ ...observation("", []), standbys: [a, b] }).join(), /not the same on all servers/);
   });
   test("a missing server is named with the reason why it was not reached", () => {
     const unreachable = [{ host: "10.0.0.2:5432", problem: "timed out" }];
     assert.match(
-      whatMayBeLost(seen("ANY 1 (a, b)", ["a"], { unreachable })).join(),
+      whatMayBeLost(observation("ANY 1 (a, b)", ["a"], { unreachable })).join(),
       /^b may hold .*10\.0\.0\.2:5432 \(timed out\)/,
     );
   });
