@@ -1,8 +1,8 @@
 /**
- * Imports: the shape of the source tree, read from its import lines.
+ * Imports: the order of the packages, their entry points, and which files may do I/O, read from import lines.
  *
- * What is promised is docs' table of rooms and the rule that the tree itself tells which files touch the world: a file
- * whose name says that it does may, and no other. A message names the file, the line and the rule.
+ * A file may do I/O, set timers, or read a clock or randomness only if its name or folder says so. A message names the
+ * file, the line and the rule.
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -11,24 +11,24 @@ import { basename, dirname, join, relative } from "node:path";
 import { test } from "node:test";
 import { TemporaryFolder } from "./support/child.ts";
 
-/** A folder imports only from its left. */
-const rooms = ["events", "config", "replication", "broker", "auth", "audit", "console", "proxy", "dev", "cli"];
-/** Where the parts are put together: these may build real things, and touch what they like. */
-const partsLists = ["src/main.ts", "src/cli/", "src/dev/"];
+/** A package imports only from its left. */
+const packages = ["events", "config", "replication", "broker", "auth", "audit", "console", "proxy", "dev", "cli"];
+/** Composition roots: they build the real parts and may do any I/O. */
+const compositionRoots = ["src/main.ts", "src/cli/", "src/dev/"];
 
 /**
- * A file touches the world when its name ends in one of these words (`oidc-client.ts`, but not `log.ts`, a contract) …
+ * A file does I/O when its name ends in one of these words (`oidc-client.ts`, but not `log.ts`, a contract) …
  */
-const worldlyEndings = new Set([
+const ioEndings = new Set([
   ...["client", "server", "listener", "socket", "connection", "fanout", "fetch", "splice"], // the network
-  ...["forwarder", "pipeline", "tunnel", "attempt", "pools", "choice", "metrics"], // what runs on it
-  ...["file", "folder", "lock", "loader", "log", "sink", "spool", "feed"], // what is kept
-  ...["clock", "timer", "random", "worker"], // the machine itself
+  ...["forwarder", "pipeline", "tunnel", "attempt", "pools", "choice", "metrics"], // what uses it
+  ...["file", "folder", "lock", "loader", "log", "sink", "spool", "feed"], // storage
+  ...["clock", "timer", "random", "worker"], // the machine
 ]);
 /**
- * … or when any of its words, or its folder, is the name of a piece of the world (`nats-modules.ts`, `log/postgres/`).
+ * … or when any of its words, or its folder, names a system or protocol (`nats-modules.ts`, `log/postgres/`).
  */
-const worldlyWords = new Set([
+const ioWords = new Set([
   "postgres",
   "sqlite",
   "nats",
@@ -42,16 +42,16 @@ const worldlyWords = new Set([
   "fastify",
 ]);
 
-const worldlyFolders = new Set(["postgres", "sqlite", "http1", "http2"]);
+const ioFolders = new Set(["postgres", "sqlite", "http1", "http2"]);
 
-/** Modules that are the world; their types are anybody's. */
-const worldlyModules = [
+/** Modules that do I/O; any file may import their types. */
+const ioModules = [
   /^node:(fs|net|http|https|http2|tls|dns|dgram|child_process|worker_threads|os|sqlite|timers|process|perf_hooks|readline|cluster)\b/,
   /^(pg|undici|fastify|pino|prom-client|oidc-provider|openid-client)\b/,
   /^@(nats-io|fastify)\//,
 ];
-/** What those modules also hold: plain functions and tables. */
-const harmlessNames = new Set(["isIP", "isIPv4", "isIPv6", "BlockList", "SocketAddress", "STATUS_CODES", "METHODS"]);
+/** Pure exports of those modules: plain functions and tables. */
+const pureNames = new Set(["isIP", "isIPv4", "isIPv6", "BlockList", "SocketAddress", "STATUS_CODES", "METHODS"]);
 const randomNames = new Set([
   "randomBytes",
   "randomUUID",
@@ -61,27 +61,27 @@ const randomNames = new Set([
   "webcrypto",
 ]);
 
-/** Loops that perform the effects of a pure core with what they are given. They may set timers, and nothing else. */
+/** Files that may set timers but do no other I/O, each with the reason. */
 const timed = new Map([["src/broker/core/notifier.ts", "bounds the wait of a long poll"]]);
 const timerRemedy = "take a timer as an argument";
-const worldlyCode: readonly (readonly [pattern: RegExp, remedy: string])[] = [
+const ioCode: readonly (readonly [pattern: RegExp, remedy: string])[] = [
   [/\bDate\.now\b|\bnew Date\(\s*\)|(?<!new )\bDate\(\)/, "take `now` or a clock as an argument"],
   [/\bperformance\.\w+/, "take a clock as an argument"],
   [/\bMath\.random\b|\bcrypto\.(random|getRandom)\w+/, "take a random source as an argument"],
   [/\b(set|clear)(Timeout|Interval|Immediate)\(|\bAbortSignal\.timeout\b/, timerRemedy],
   [
     /(?<![\w.#])process\.(env|argv|exit|exitCode|cwd|pid|on|once|stdin|stdout|stderr|hrtime|uptime|memoryUsage|kill|platform|versions?)\b/,
-    "take what the process knows as an argument",
+    "take what the process provides as an argument",
   ],
   [/(?<![\w.#])fetch\(/, "take a fetch function as an argument"],
 ];
 
 /**
- * The state machines that run in production and in the simulator alike. Whatever they run, in whatever file and room,
- * waits for nothing and knows no time and no chance but what it is handed; biome.json forbids the same globals in their
+ * The state stateMachines that run in production and in the simulator alike. All code that they run, in any file and
+ * package, never waits, and takes time and randomness only as arguments. biome.json forbids the same globals in its
  * files.
  */
-const machines = {
+const stateMachines = {
   leader: "src/broker/leader/leader.ts",
   follower: "src/replication/node/follower.ts",
   "lease holder": "src/replication/lease/lease-holder.ts",
@@ -100,50 +100,56 @@ const machines = {
   decision: "src/auth/authorize/decide.ts",
   caller: "src/auth/authorize/caller.ts",
 };
-/** What drives them all: a whole broker, a whole node. */
-const wholes = ["src/broker/broker-core.ts", "src/replication/node/node-core.ts"];
-const cores = [...wholes, ...Object.values(machines)];
+/** The stateMachines that own the others: a whole broker, a whole node. */
+const ownerMachines = ["src/broker/broker-core.ts", "src/replication/node/node-core.ts"];
+const cores = [...ownerMachines, ...Object.values(stateMachines)];
 const waiting = /\b(async|await|Promise|queueMicrotask|nextTick|AbortController|AbortSignal|EventEmitter)\b/;
 
 type Import = Readonly<{ line: number; from: string; names: readonly string[]; typesOnly: boolean }>;
-type Source = Readonly<{ path: string; room: string; code: string; imports: readonly Import[] }>;
+type Source = Readonly<{ path: string; packageName: string; code: string; imports: readonly Import[] }>;
 
 const root = join(import.meta.dirname, "..");
 const sources = globSync("src/**/*.ts", { cwd: root }).sort().map(readSource);
 const byPath = new Map(sources.map((source) => [source.path, source]));
 
-test("there are sources, and each stands in a room that the table knows", () => {
+test("each source file is in a known package", () => {
   assert.ok(sources.length > 0);
-  const strangers = sources.filter(({ path, room }) => path !== "src/main.ts" && !rooms.includes(room));
-  assertNone(paths(strangers));
+  const unknown = sources.filter(({ path, packageName }) => path !== "src/main.ts" && !packages.includes(packageName));
+  assertNone(paths(unknown));
 });
 
-test("a folder imports only from its left", () => {
+test("a package imports only from its left", () => {
   const wrong = eachImport(({ source, target }) => {
-    if (target === undefined || target.room === source.room || source.path === "src/main.ts") return undefined;
-    if (rooms.indexOf(target.room) < rooms.indexOf(source.room) && target.path !== "src/main.ts") return undefined;
-    return `${target.path} is not to its left: ${rooms.join(" ← ")}`;
-  });
-  assertNone(wrong);
-});
-
-test("a folder is entered by its front door, index.ts", () => {
-  const wrong = eachImport(({ source, target }) => {
-    if (target === undefined || target.room === source.room || target.path === `src/${target.room}/index.ts`)
+    if (target === undefined || target.packageName === source.packageName || source.path === "src/main.ts")
       return undefined;
-    return `take it from src/${target.room}/index.ts rather than ${target.path}`;
+    if (packages.indexOf(target.packageName) < packages.indexOf(source.packageName) && target.path !== "src/main.ts")
+      return undefined;
+    return `${target.path} is not to its left: ${packages.join(" ← ")}`;
   });
   assertNone(wrong);
 });
 
-test("every folder that others may enter has a front door, and it names its exports by hand", () => {
-  const entered = rooms.slice(0, -1).filter((room) => sources.some((source) => source.room === room));
-  assertNone(entered.map((room) => `src/${room}/index.ts`).filter((door) => !byPath.has(door)));
+test("other packages import a package only through its entry point, index.ts", () => {
+  const wrong = eachImport(({ source, target }) => {
+    if (
+      target === undefined ||
+      target.packageName === source.packageName ||
+      target.path === `src/${target.packageName}/index.ts`
+    )
+      return undefined;
+    return `import it from src/${target.packageName}/index.ts rather than ${target.path}`;
+  });
+  assertNone(wrong);
+});
+
+test("each package that others import has an entry point, and it names its exports by hand", () => {
+  const entered = packages.slice(0, -1).filter((name) => sources.some((source) => source.packageName === name));
+  assertNone(entered.map((name) => `src/${name}/index.ts`).filter((path) => !byPath.has(path)));
   const starred = sources.filter(({ code }) => /^\s*export\s+\*/m.test(code));
   assertNone(paths(starred));
 });
 
-test("src imports nothing from outside: no test, no chaos, no bench", () => {
+test("src imports nothing from test, chaos or bench", () => {
   const wrong = eachImport(({ found }) => {
     if (!found.from.startsWith(".") && !found.from.startsWith("/")) return undefined;
     return found.from.startsWith("src/") ? undefined : `${found.from} is outside src`;
@@ -158,50 +164,46 @@ test("a relative import names a file that exists", () => {
   assertNone(wrong);
 });
 
-test("only files that say so in their name touch the world", () => {
-  assertNone(pureSources().flatMap(worldIn));
+test("only files that are named for it do I/O", () => {
+  assertNone(pureSources().flatMap(ioIn));
 });
 
 test("a file that may set timers exists and does", () => {
   const idle = [...timed.keys()].filter((path) => {
     const code = byPath.get(path)?.code ?? "";
-    return !worldlyCode.some(([pattern, remedy]) => remedy === timerRemedy && pattern.test(code));
+    return !ioCode.some(([pattern, remedy]) => remedy === timerRemedy && pattern.test(code));
   });
   assertNone(idle);
 });
 
-test("a pure file runs nothing of a file that touches the world, not even through a front door", () => {
+test("a pure file runs no function of a file that does I/O, not even through an entry point", () => {
   const wrong = pureSources().flatMap((source) =>
     source.imports
       .filter((found) => !found.typesOnly && found.from.startsWith("src/"))
       .flatMap((found) =>
         found.names
-          .map((name) => ({ name, home: homeOf(name, found.from) }))
-          .filter(
-            ({ name, home }) => reallyTouchesTheWorld(home) && !name.endsWith("Error") && !isFrontDoor(source.path),
-          )
-          .map(({ name, home }) => `${source.path}:${found.line} runs ${name} of ${home}: take it as an argument`),
+          .map((name) => ({ name, file: definingFileOf(name, found.from) }))
+          .filter(({ name, file }) => performsIo(file) && !name.endsWith("Error") && !isEntryPoint(source.path))
+          .map(({ name, file }) => `${source.path}:${found.line} runs ${name} of ${file}: take it as an argument`),
       ),
   );
   assertNone(wrong);
 });
 
-test("nothing that a core runs waits, sets a timer, reads a clock or draws a number", () => {
+test("no code that a core runs waits, sets a timer, or reads a clock or randomness", () => {
   const wrong = cores.flatMap((core) => {
     assert.ok(byPath.has(core), `there is no ${core}`);
     const parts = runBy(core);
-    assert.ok(!wholes.includes(core) || parts.length > 20, `${core} runs more than ${parts.join(", ")}`);
+    assert.ok(!ownerMachines.includes(core) || parts.length > 20, `${core} runs more than ${parts.join(", ")}`);
     return parts.flatMap((path) => {
       const source = byPath.get(path);
-      return source === undefined
-        ? []
-        : [...worldIn(source), ...waitsIn(source)].map((found) => `${core} runs ${found}`);
+      return source === undefined ? [] : [...ioIn(source), ...waitsIn(source)].map((found) => `${core} runs ${found}`);
     });
   });
   assertNone(wrong);
 });
 
-test("biome forbids the same in every file that a core runs, up to what is only called and keeps nothing", () => {
+test("biome forbids the same in every file that a core runs", () => {
   const rules: unknown = JSON.parse(readFileSync(join(root, "biome.json"), "utf8"));
   const overrides = overridesIn(rules).filter((each) => each.text.includes("noRestrictedGlobals"));
   const covered = new Set(overrides.flatMap(({ includes }) => filesIn(includes)));
@@ -209,7 +211,7 @@ test("biome forbids the same in every file that a core runs, up to what is only 
   assertNone([...run].filter((path) => !covered.has(path)).map((path) => `${path} is not covered`));
 });
 
-/** Each in a line, with what is forbidden. */
+/** One breach in each line, with its kind. */
 const breaches = [
   ["await it();", "waiting"],
   ["export const a = new Promise(() => {});", "waiting"],
@@ -218,26 +220,26 @@ const breaches = [
   ["setInterval(() => {}, 1);", "a timer"],
   ["export const b = Date.now();", "a clock"],
   ["export const c = performance.now();", "a clock"],
-  ["export const d = Math.random();", "chance"],
-  ["export const e = crypto.getRandomValues(new Uint8Array(1));", "chance"],
-  ['import { randomBytes } from "node:crypto";', "chance"],
+  ["export const d = Math.random();", "randomness"],
+  ["export const e = crypto.getRandomValues(new Uint8Array(1));", "randomness"],
+  ['import { randomBytes } from "node:crypto";', "randomness"],
   ['import { setTimeout as sleep } from "node:timers/promises";', "a timer"],
 ] as const;
 
-test("the test sees every breach", () => {
-  const path = machines.follower;
+test("this test finds every kind of breach", () => {
+  const path = stateMachines.follower;
   const unseen = breaches.filter(([code]) => {
-    const source = { path, room: "replication", code: withoutComments(code), imports: importsIn(code, path) };
-    return worldIn(source).length + waitsIn(source).length === 0;
+    const source = { path, packageName: "replication", code: withoutComments(code), imports: importsIn(code, path) };
+    return ioIn(source).length + waitsIn(source).length === 0;
   });
   assertNone(unseen.map(([code, what]) => `${what}: ${code}`));
 });
 
-test("the linter sees a breach in every core: tried in a copy", () => {
+test("the linter finds a breach in every core, tried in a copy", () => {
   using folder = new TemporaryFolder("breach");
   const rules: object = JSON.parse(readFileSync(join(root, "biome.json"), "utf8"));
   writeFileSync(join(folder.path, "biome.json"), JSON.stringify({ ...rules, vcs: { enabled: false } }));
-  // Of those that are lines of their own: what the linter knows are globals.
+  // The linter checks globals only.
   const code = breaches.filter(([line]) => !/^(import|await)|Math/.test(line)).map(([line]) => line);
   for (const core of cores) {
     mkdirSync(join(folder.path, dirname(core)), { recursive: true });
@@ -259,7 +261,7 @@ test("the linter sees a breach in every core: tried in a copy", () => {
   assertNone(missed);
 });
 
-test("the rules see what they are meant to see", () => {
+test("the patterns match what they are meant to match", () => {
   assert.deepEqual(
     importsIn('import type { A } from "./a.ts";\nimport {\n  b,\n  type C,\n} from "./b.ts";', "src/x/y.ts"),
     [
@@ -271,27 +273,27 @@ test("the rules see what they are meant to see", () => {
   assert.equal(withoutComments('a; // Date.now()\n/* process.env */ "Date.now()"').includes("Date.now"), false);
   for (const text of ["Date.now()", "new Date()", "process.env", "setTimeout(f)", "Math.random()", "await fetch(x)"]) {
     assert.ok(
-      worldlyCode.some(([pattern]) => pattern.test(text)),
+      ioCode.some(([pattern]) => pattern.test(text)),
       text,
     );
   }
   for (const text of ["new Date(now)", "request.process.x", "deps.fetch(x)", "clock.now()"]) {
-    assert.ok(!worldlyCode.some(([pattern]) => pattern.test(text)), text);
+    assert.ok(!ioCode.some(([pattern]) => pattern.test(text)), text);
   }
   assert.ok(
-    touchesTheWorld("src/replication/log/postgres/log.ts") &&
-      touchesTheWorld("src/auth/authenticate/provider/oidc-client.ts"),
+    isNamedForIo("src/replication/log/postgres/log.ts") &&
+      isNamedForIo("src/auth/authenticate/provider/oidc-client.ts"),
   );
-  assert.ok(!touchesTheWorld("src/replication/node/follower.ts") && !touchesTheWorld("src/auth/client-certificate.ts"));
+  assert.ok(!isNamedForIo("src/replication/node/follower.ts") && !isNamedForIo("src/auth/client-certificate.ts"));
 });
 
-/** A core and every file of ours whose functions it runs, through front doors to where they are at home. */
+/** A core and every source file whose functions it runs, with entry points resolved to the defining files. */
 function runBy(core: string): readonly string[] {
   const found = new Set([core]);
   for (const path of found) {
     for (const { from, names, typesOnly } of byPath.get(path)?.imports ?? []) {
       if (typesOnly || !from.startsWith("src/")) continue;
-      for (const name of names) found.add(homeOf(name, from));
+      for (const name of names) found.add(definingFileOf(name, from));
     }
   }
   return [...found].sort();
@@ -303,7 +305,7 @@ function waitsIn({ path, code }: Source): string[] {
     .flatMap((text, index) => (waiting.test(text) ? [`${path}:${index + 1}: ${waiting.exec(text)?.[0]}`] : []));
 }
 
-/** The files of a list of patterns, of which those that begin with `!` take away. */
+/** The files that match a list of patterns; a pattern that begins with `!` excludes. */
 function filesIn(patterns: readonly string[]): string[] {
   const without = new Set(
     globSync(
@@ -328,42 +330,42 @@ function overridesIn(rules: unknown): readonly Readonly<{ includes: string[]; te
 
 function pureSources(): Source[] {
   return sources.filter(
-    ({ path }) => !touchesTheWorld(path) && !partsLists.some((list) => path === list || path.startsWith(list)),
+    ({ path }) => !isNamedForIo(path) && !compositionRoots.some((list) => path === list || path.startsWith(list)),
   );
 }
 
-function touchesTheWorld(path: string): boolean {
+function isNamedForIo(path: string): boolean {
   const words = basename(path, ".ts").split("-");
   const ending = words.at(-1) ?? "";
   return (
-    (words.length > 1 && worldlyEndings.has(ending)) ||
-    words.some((word) => worldlyWords.has(word)) ||
-    worldlyFolders.has(basename(dirname(path)))
+    (words.length > 1 && ioEndings.has(ending)) ||
+    words.some((word) => ioWords.has(word)) ||
+    ioFolders.has(basename(dirname(path)))
   );
 }
 
-function isFrontDoor(path: string): boolean {
+function isEntryPoint(path: string): boolean {
   return basename(path) === "index.ts";
 }
 
-/** Some say that they do and are only given what does: a server is often a function from a request to an answer. */
-function reallyTouchesTheWorld(path: string): boolean {
+/** A name may promise I/O that the file only receives as an argument: a server is often a pure function. */
+function performsIo(path: string): boolean {
   const source = byPath.get(path);
-  return source !== undefined && touchesTheWorld(path) && worldIn(source).length > 0;
+  return source !== undefined && isNamedForIo(path) && ioIn(source).length > 0;
 }
 
-function bringsTheWorld({ from, typesOnly, names }: Import): boolean {
+function importsIo({ from, typesOnly, names }: Import): boolean {
   if (typesOnly) return false;
   if (from === "node:crypto") return names.length === 0 || names.some((name) => randomNames.has(name));
-  const harmless = names.length > 0 && names.every((name) => harmlessNames.has(name));
-  return worldlyModules.some((pattern) => pattern.test(from)) && !harmless;
+  const harmless = names.length > 0 && names.every((name) => pureNames.has(name));
+  return ioModules.some((pattern) => pattern.test(from)) && !harmless;
 }
 
-/** Where a file touches the world, and what to do about it. */
-function worldIn({ path, code, imports }: Source): string[] {
+/** The lines in which a file does I/O, each with the remedy. */
+function ioIn({ path, code, imports }: Source): string[] {
   return [
     ...imports
-      .filter(bringsTheWorld)
+      .filter(importsIo)
       .map(
         ({ line, from }) =>
           `${path}:${line} imports ${from}: take what it does as an argument, or name the file for it`,
@@ -371,25 +373,25 @@ function worldIn({ path, code, imports }: Source): string[] {
     ...code
       .split("\n")
       .flatMap((text, index) =>
-        worldlyCode
+        ioCode
           .filter(([pattern, remedy]) => pattern.test(text) && !(remedy === timerRemedy && timed.has(path)))
           .map(([pattern, remedy]) => `${path}:${index + 1} uses ${pattern.exec(text)?.[0]}: ${remedy}`),
       ),
   ];
 }
 
-/** The file that a name comes from, behind any front doors. */
-function homeOf(name: string, path: string): string {
-  const behind = isFrontDoor(path) ? byPath.get(path)?.imports.find((found) => found.names.includes(name)) : undefined;
-  return behind === undefined ? path : homeOf(name, behind.from);
+/** The file that defines a name, behind any entry points. */
+function definingFileOf(name: string, path: string): string {
+  const behind = isEntryPoint(path) ? byPath.get(path)?.imports.find((found) => found.names.includes(name)) : undefined;
+  return behind === undefined ? path : definingFileOf(name, behind.from);
 }
 
 type Seen = Readonly<{ source: Source; found: Import; target: Source | undefined }>;
 
-function eachImport(judge: (seen: Seen) => string | undefined): string[] {
+function eachImport(check: (seen: Seen) => string | undefined): string[] {
   return sources.flatMap((source) =>
     source.imports.flatMap((found) => {
-      const problem = judge({ source, found, target: byPath.get(found.from) });
+      const problem = check({ source, found, target: byPath.get(found.from) });
       return problem === undefined ? [] : [`${source.path}:${found.line} ${problem}`];
     }),
   );
@@ -397,10 +399,10 @@ function eachImport(judge: (seen: Seen) => string | undefined): string[] {
 
 function readSource(path: string): Source {
   const text = readFileSync(join(root, path), "utf8");
-  return { path, room: path.split("/")[1] ?? "", code: withoutComments(text), imports: importsIn(text, path) };
+  return { path, packageName: path.split("/")[1] ?? "", code: withoutComments(text), imports: importsIn(text, path) };
 }
 
-/** Import and re-export lines, dynamic ones too. Relative ones are given from the root: `src/events/index.ts`. */
+/** Import and re-export lines, dynamic ones too. Relative paths are resolved from the root: `src/events/index.ts`. */
 function importsIn(text: string, path: string): Import[] {
   const pattern =
     /^(?:import|export)\s+(type\s+)?(?:\{([^}]*)\}|[\w*\s,{}]+?)\s+from\s+"([^"]+)"|^import\s+"([^"]+)"|\bimport\(\s*"([^"]+)"\s*\)/gm;
@@ -436,7 +438,7 @@ function assertNone(problems: readonly string[]): void {
   assert.ok(problems.length === 0, ["", ...problems].join("\n"));
 }
 
-test("property tests draw the same cases on every run: only one file takes fast-check as it comes", () => {
+test("property tests draw the same cases on every run: only one file imports fast-check", () => {
   const taking = globSync("test/**/*.ts").filter((file) => /from "fast-check"/.test(readFileSync(file, "utf8")));
   assert.deepEqual(
     taking.filter((file) => basename(file) !== basename(import.meta.filename)),
