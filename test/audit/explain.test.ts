@@ -34,21 +34,21 @@ const config = {
   nodeId: node,
   configHash: "config" as DecisionRecord["configHash"],
 } as const;
-const place = { session: 2, configuration: 3, put: 4, taken: 6 };
+const positions = { session: 2, configuration: 3, added: 4, removed: 6 };
 
 /** A log in which a person signs in, joins a group and leaves it. Position 1 opens the epoch. */
-async function written(more: readonly CardeaEvent[] = []) {
+async function createHistory(more: readonly CardeaEvent[] = []) {
   const log = createMemoryLog({ clock: systemClock });
   const writer = await LogWriter.open(log);
   for (const event of [session, config, members("added"), aSession(), members("removed"), ...more])
     await writer.append([{ events: [event] }]);
-  const asked: HistoryRequest[] = [];
+  const requests: HistoryRequest[] = [];
   return {
     log,
     writer,
-    asked,
-    ask: (request: HistoryRequest) => {
-      asked.push(request);
+    requests,
+    read: (request: HistoryRequest) => {
+      requests.push(request);
       return readHistory(log, request);
     },
   };
@@ -61,14 +61,14 @@ const fact = (name: string, position: number | null, exact = true): FactTrace =>
   exact,
 });
 const facts = (exact: boolean): readonly FactTrace[] => [
-  fact(`session:${sessionId}`, exact ? place.session : 6, exact),
+  fact(`session:${sessionId}`, exact ? positions.session : 6, exact),
   fact(`user:${userId}`, exact ? 0 : 6, exact),
-  { ...fact(`group:${eng}`, exact ? place.taken : 6, exact), criteria: ["groups"], member: false },
-  fact(configurationStream(node), exact ? place.configuration : 6, exact),
+  { ...fact(`group:${eng}`, exact ? positions.removed : 6, exact), criteria: ["groups"], member: false },
+  fact(configurationStream(node), exact ? positions.configuration : 6, exact),
 ];
-function denied(applied: Link, of: readonly FactTrace[]): DecisionRecord {
+function denied(applied: Link, traces: readonly FactTrace[]): DecisionRecord {
   const rules = [{ rule: "policy.allow.or", met: false, criteriaMet: [], criteriaUnmet: ["groups"], criteriaMore: 0 }];
-  const trace = { rule: null, rules, more: 0, facts: of, factsMore: 0 };
+  const trace = { rule: null, rules, more: 0, facts: traces, factsMore: 0 };
   return decision("/", {
     result: "deny",
     status: 403,
@@ -83,22 +83,27 @@ const always = { mayContinue: () => true };
 
 for (const known of ["exact", "only as a bound"] as const)
   test(`each fact is shown with the event that set it; its position is known ${known}`, async () => {
-    const { writer, ask } = await written([members("added")]); // a later event is not a cause of the decision
+    const { writer, read } = await createHistory([members("added")]); // a later event is not a cause of the decision
     const applied = (await readHistory(writer.log, { streams: [], upTo: 6 as Position, depth: 1 })).at;
     assert.ok(applied);
     const {
       facts: explained,
       broken,
       open,
-    } = await explainDecision(denied(applied, facts(known === "exact")), ask, always);
+    } = await explainDecision(denied(applied, facts(known === "exact")), read, always);
     assert.deepEqual([broken, open], [[], []]);
     assert.deepEqual(
       explained.map(({ position, exact, event }) => [position, exact, event?.type, event?.says]),
       [
-        [place.session, true, "SessionCreated", "signed in, by provider test"],
+        [positions.session, true, "SessionCreated", "signed in, by provider test"],
         [0, true, undefined, undefined],
-        [place.taken, true, "GroupMembersChanged", "removed from the group by operator"],
-        [place.configuration, true, "ConfigurationActivated", `configuration config came into force on node ${node}`],
+        [positions.removed, true, "GroupMembersChanged", "removed from the group by operator"],
+        [
+          positions.configuration,
+          true,
+          "ConfigurationActivated",
+          `configuration config came into force on node ${node}`,
+        ],
       ],
     );
     assert.match(String(explained[2]?.event?.cause), /^[0-9a-f-]{36}$/);
@@ -106,18 +111,18 @@ for (const known of ["exact", "only as a bound"] as const)
   });
 
 test("a record with an unknown link is broken, and so is one that contradicts its events", async () => {
-  const { ask, writer } = await written();
+  const { read, writer } = await createHistory();
   const forged = { ...writer.head, hash: "0".repeat(64) as Hash };
-  const lost = await explainDecision(denied(forged, facts(true)), ask, always);
+  const lost = await explainDecision(denied(forged, facts(true)), read, always);
   assert.match(lost.broken[0] ?? "", /the log has .* at the position of .*, at which the decision was made/);
   const beyond = { ...writer.head, position: 99 as Position };
-  assert.match((await explainDecision(denied(beyond, []), ask, always)).broken[0] ?? "", /does not have/);
-  const wrong = [fact(`session:${sessionId}`, place.put)];
-  assert.match((await explainDecision(denied(writer.head, wrong), ask, always)).broken[0] ?? "", /does not set it/);
+  assert.match((await explainDecision(denied(beyond, []), read, always)).broken[0] ?? "", /does not have/);
+  const wrong = [fact(`session:${sessionId}`, positions.added)];
+  assert.match((await explainDecision(denied(writer.head, wrong), read, always)).broken[0] ?? "", /does not set it/);
 });
 
 test("damage in the part of the log that is read is reported", async () => {
-  const { log, writer } = await written();
+  const { log, writer } = await createHistory();
   const damaged = {
     base: () => log.base(),
     linkAt: (position: Position) => log.linkAt(position),
@@ -130,34 +135,34 @@ test("damage in the part of the log that is read is reported", async () => {
 });
 
 test("events that retention has dropped are unknown, which differs from broken", async () => {
-  const { log, writer, ask } = await written();
+  const { log, writer, read } = await createHistory();
   const { epoch, incarnation } = writer;
   await log.retain({ epoch, incarnation, first: 5 as Position });
-  const explained = await explainDecision(denied(writer.head, facts(true)), ask, always);
+  const explained = await explainDecision(denied(writer.head, facts(true)), read, always);
   assert.deepEqual(explained.broken, []);
   assert.equal(explained.open.length, 2, "the session's beginning, the configuration");
-  assert.equal(explained.facts[2]?.event?.position, place.taken);
-  const unknown = await explainDecision(denied(writer.head, facts(false)), ask, always);
+  assert.equal(explained.facts[2]?.event?.position, positions.removed);
+  const unknown = await explainDecision(denied(writer.head, facts(false)), read, always);
   assert.deepEqual(unknown.broken, []);
   assert.match(unknown.open.join(), /set at or before event 4/);
 });
 
 test("a record without a trace is explained as far as it goes: session, user and configuration", async () => {
-  const { writer, ask } = await written();
+  const { writer, read } = await createHistory();
   const record = decision("/", { sessionId, userId, applied: writer.head });
-  const { facts: explained, broken } = await explainDecision(record, ask, always);
+  const { facts: explained, broken } = await explainDecision(record, read, always);
   assert.deepEqual(broken, []);
   assert.deepEqual(
     explained.map(({ event }) => event?.position ?? null),
-    [place.session, null, place.configuration],
+    [positions.session, null, positions.configuration],
   );
 });
 
 test("a cancelled search ends and reports how far it got", async () => {
-  const { writer, ask, asked } = await written(Array.from({ length: 3 }, () => aSession()));
-  const shallow = (request: HistoryRequest) => ask({ ...request, depth: 1 });
+  const { writer, read, requests } = await createHistory(Array.from({ length: 3 }, () => aSession()));
+  const shallow = (request: HistoryRequest) => read({ ...request, depth: 1 });
   const { open } = await explainDecision(denied(writer.head, facts(false)), shallow, {
-    mayContinue: () => asked.length < 3,
+    mayContinue: () => requests.length < 3,
   });
   assert.match(open.join(), /not found down to event \d+, where the search stopped/);
 });

@@ -5,8 +5,8 @@ import { type AuditRecord, createFeed, TooManyWatchersError } from "../../src/au
 import { batchOf, decision } from "./support.ts";
 
 const record = (seq: number): AuditRecord => ({ kind: "decision", seq, ...decision() });
-const numbers = (taken: Readonly<{ entries: readonly Readonly<{ record: AuditRecord }>[] }>): number[] =>
-  taken.entries.map((entry) => entry.record.seq);
+const numbers = (page: Readonly<{ entries: readonly Readonly<{ record: AuditRecord }>[] }>): number[] =>
+  page.entries.map((entry) => entry.record.seq);
 
 function feedOf(count: number, keep = 100, keepBytes = 1_000_000) {
   const feed = createFeed({ id: "here", entriesMax: keep, bytesMax: keepBytes, watchersMax: 3 });
@@ -34,10 +34,10 @@ test("a watcher starts with the newest records, or with the next one", async () 
 test("a watcher reads in portions and resumes after a cursor without loss or repetition", () => {
   const feed = feedOf(10);
   const first = feed.watch({ newest: 10 });
-  const taken = first.read(4);
-  assert.deepEqual(numbers(taken), [1, 2, 3, 4]);
+  const page = first.read(4);
+  assert.deepEqual(numbers(page), [1, 2, 3, 4]);
   first.close();
-  const cursor = taken.entries.at(-1)?.cursor ?? assert.fail();
+  const cursor = page.entries.at(-1)?.cursor ?? assert.fail();
   const again = feed.watch({ after: cursor });
   assert.deepEqual({ ...again.read(100), entries: [] }, { entries: [], missed: false });
   assert.deepEqual(numbers(feed.watch({ after: cursor }).read(100)), [5, 6, 7, 8, 9, 10]);
@@ -47,9 +47,9 @@ test("a watcher that fell behind the ring learns it once, and continues with the
   const feed = feedOf(0, 10);
   const slow = feed.watch({ newest: 0 });
   for (let i = 1; i <= 40; i++) feed.push(record(i));
-  const taken = slow.read(100);
-  assert.equal(taken.missed, true);
-  assert.ok(numbers(taken).length >= 10 && numbers(taken).at(-1) === 40);
+  const page = slow.read(100);
+  assert.equal(page.missed, true);
+  assert.ok(numbers(page).length >= 10 && numbers(page).at(-1) === 40);
   feed.push(record(41));
   assert.deepEqual({ ...slow.read(100), entries: [] }, { entries: [], missed: false });
 });
@@ -57,9 +57,9 @@ test("a watcher that fell behind the ring learns it once, and continues with the
 test("an unknown cursor is a miss, not a silent fresh start", () => {
   const feed = feedOf(5);
   const stranger = feed.watch({ after: "elsewhere-3" });
-  const taken = stranger.read(100);
-  assert.equal(taken.missed, true);
-  assert.deepEqual(numbers(taken), [1, 2, 3, 4, 5]);
+  const page = stranger.read(100);
+  assert.equal(page.missed, true);
+  assert.deepEqual(numbers(page), [1, 2, 3, 4, 5]);
   assert.equal(stranger.read(100).missed, false);
 });
 
@@ -95,10 +95,10 @@ test("a ring of batches keeps its capacity and little more", () => {
   const feed = feedOf(0, 10);
   const slow = feed.watch({ newest: 0 });
   for (let i = 0; i < 20; i++) feed.pushBatch(batchOf(...[1, 2, 3, 4].map((n) => record(i * 4 + n))));
-  const taken = slow.read(100);
-  assert.equal(taken.missed, true);
+  const page = slow.read(100);
+  assert.equal(page.missed, true);
   assert.deepEqual(
-    numbers(taken),
+    numbers(page),
     Array.from({ length: 12 }, (_, i) => 69 + i),
   );
 });

@@ -22,7 +22,7 @@ const numbersIn = async (path: string): Promise<number[]> =>
     .filter((each) => each !== undefined)
     .map(({ seq }) => seq);
 
-test("the file and its folder are the owner's alone, and records are lines of JSON", async (t) => {
+test("only the owner can read the file and its folder, and records are lines of JSON", async (t) => {
   const path = join(await folder(t), "deep", "er", "audit.jsonl");
   const sink = createFileSink(path);
   await sink.write(batchOf(record(1), record(2)));
@@ -76,7 +76,7 @@ test("a disk that fails for a while loses no record", async (t) => {
   while (recorder.failures.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
   await rm(join(at, "inner"));
   recorder.record(decision());
-  await waitFor("all of them", () => recorder.stats().sinks[0]?.written === 4);
+  await waitFor("all records to be written", () => recorder.stats().sinks[0]?.written === 4);
   await recorder.close(5_000);
   assert.deepEqual(await numbersIn(path), [1, 2, 3, 4]);
 });

@@ -14,12 +14,12 @@ const sleep = (ms: number, signal?: AbortSignal): Promise<void> =>
 const fail = (error: unknown): void => void process.stderr.write(`${String(error)}\n`);
 const file = createFileSink(join(folder, "audit.jsonl"));
 /** A sink that accepts the first 100 records and then stalls, as on a full disk. */
-let taken = 0;
+let lastWritten = 0;
 const stalling = {
   ...file,
   write: async (batch: Parameters<typeof file.write>[0]): Promise<void> => {
-    if (taken >= 100) await new Promise(() => {});
-    taken = batch.last;
+    if (lastWritten >= 100) await new Promise(() => {});
+    lastWritten = batch.last;
     await file.write(batch);
   },
 };

@@ -43,10 +43,13 @@ test("the line of a record equals its JSON, whatever its texts contain", () => {
       for (const [i, drawn] of records.entries()) {
         const { trace, shadow, reasons, applied, ...given } = drawn;
         const beside = { ...(trace === undefined ? {} : { trace }), ...(shadow === undefined ? {} : { shadow }) };
-        // In the order in which a record is made: what stands beside the answer is behind the reasons, if there is any.
+        // In the order of a real record: a trace and a shadow decision, if present, follow the reasons.
         const { applied: _a, configHash, overdueMs: _o, reasons: _r, ...first } = decision();
         const { overdueMs, latencyMs, cutMs, ...more } = given;
-        const took = { ...(latencyMs === undefined ? {} : { latencyMs }), ...(cutMs === undefined ? {} : { cutMs }) };
+        const timings = {
+          ...(latencyMs === undefined ? {} : { latencyMs }),
+          ...(cutMs === undefined ? {} : { cutMs }),
+        };
         const whole = {
           ...first,
           ...more,
@@ -55,11 +58,11 @@ test("the line of a record equals its JSON, whatever its texts contain", () => {
           applied,
           configHash,
           overdueMs,
-          ...took,
+          ...timings,
         };
-        const made = whole as unknown as DecisionRecord;
-        const { text, isAscii } = lineOf(i, made);
-        assert.equal(text, toLine({ kind: "decision", seq: i, ...made }));
+        const decisionRecord = whole as unknown as DecisionRecord;
+        const { text, isAscii } = lineOf(i, decisionRecord);
+        assert.equal(text, toLine({ kind: "decision", seq: i, ...decisionRecord }));
         if (isAscii) assert.equal(Buffer.byteLength(text), text.length);
       }
     }),
@@ -117,9 +120,9 @@ test("cached parts of one record never appear in another, however similar", () =
         ]);
         const { trace, ...given }: Record<string, unknown> = Object.fromEntries(mixed);
         const whole = { ...decision(), ...given };
-        const made = inOrder(trace === undefined ? whole : { ...whole, trace });
-        buffer.append(lineOf(i, made));
-        expected += toLine({ kind: "decision", seq: i, ...made });
+        const decisionRecord = inOrder(trace === undefined ? whole : { ...whole, trace });
+        buffer.append(lineOf(i, decisionRecord));
+        expected += toLine({ kind: "decision", seq: i, ...decisionRecord });
       }
       assert.equal(buffer.read(1)?.bytes.toString() ?? "", expected);
     }),
@@ -151,7 +154,7 @@ test("formatting a record does not retain it", async () => {
   assert.match(lineOf(2, { ...decision(), path: "/b" }).text, /"path":"\/b"/);
 });
 
-/** As it is made (src/proxy/request/request-context.ts): what stands beside the answer is behind the reasons. */
+/** Orders the fields as src/proxy/request/request-context.ts does: a trace, if present, follows the reasons. */
 function inOrder(record: object): DecisionRecord {
   const { applied, configHash, overdueMs, trace, ...first } = record as DecisionRecord;
   return { ...first, ...(trace === undefined ? {} : { trace }), applied, configHash, overdueMs };

@@ -87,7 +87,7 @@ test("a disk that fails or hangs delays no request: numbers continue and are cou
     await turns();
     assert.equal(numbers.unreserved(), 10_000);
     if (disk === "hangs") continue;
-    assert.equal(state.failures, 1, "said once");
+    assert.equal(state.failures, 1, "logged once");
     state.disk = "works";
     await second();
     for (let number = 60_001; number <= 60_100; number++) numbers.use(number);
@@ -153,10 +153,10 @@ test("a damaged mark is logged and does not prevent the start", async (t) => {
   const path = join(folder.path, "records-node-1");
   for (const damaged of ["", "{", "null", '{"boot":"b","written":-1,"used":0,"reserved":0}']) {
     writeFileSync(path, damaged);
-    const said: unknown[] = [];
-    const store = recordNumbersFile(path, (error) => said.push(error));
+    const logged: unknown[] = [];
+    const store = recordNumbersFile(path, (error) => logged.push(error));
     assert.equal(await store.read(), null);
-    assert.equal(said.length, 1, damaged);
+    assert.equal(logged.length, 1, damaged);
     await store.write({ boot, written: 1, used: 2, reserved: 3 });
     assert.deepEqual(await store.read(), { boot, written: 1, used: 2, reserved: 3 });
   }

@@ -43,7 +43,7 @@ test("a slow sink does not hold up the others", async () => {
   const quick = testSink("quick");
   const recorder = recorderOver([slow, quick]);
   for (let i = 0; i < 10; i++) recorder.record(decision());
-  await waitFor("the quick sink", () => quick.written.length === 10);
+  await waitFor("the quick sink to get every record", () => quick.written.length === 10);
   assert.equal(slow.written.length, 0);
   slow.mode = "good";
   slow.release();
@@ -64,7 +64,7 @@ test("a failing sink gets the same batch again, is reported once, and is caught 
   assert.deepEqual(recorder.failures, ["test: the sink fails"]);
   assert.equal(recorder.stats().sinks[0]?.failing, true);
   sink.mode = "good";
-  await waitFor("all of them", () => sink.written.length === 10);
+  await waitFor("all records to be written", () => sink.written.length === 10);
   assert.deepEqual(accountOf(sink.written), { decisions: range(1, 10), gaps: [] });
   assert.deepEqual(recorder.stats().sinks[0], {
     name: "test",
@@ -198,6 +198,6 @@ test("a queue is bounded in bytes and in records: the oldest are declared lost, 
     [...decisions, ...declared].toSorted((a, b) => a - b),
     Array.from({ length: 520 }, (_, i) => i + 1),
   );
-  assert.ok(decisions.length >= 40, "no more was dropped than the bound asks for");
+  assert.ok(decisions.length >= 40, "no more records are dropped than the bound requires");
   await recorder.close(1_000);
 });

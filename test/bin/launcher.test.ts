@@ -1,3 +1,4 @@
+/** The `cardea` launcher: on an old Node it finds a newer one, or prints one line with the remedy. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";

@@ -314,7 +314,7 @@ test("an unreachable broker is a clear 503; a change that was made is never answ
   const refused = await at.post("/users/bob/suspend");
   assert.equal(refused.status, 503);
   assert.equal(refused.headers["retry-after"], "1");
-  assert.ok(json(refused).commandId, "to ask again with");
+  assert.ok(json(refused).commandId, "the command id for a retry");
   away = "status";
   assert.equal((await at.get("/nodes")).status, 503);
   away = "receipt";

@@ -54,7 +54,7 @@ test("only an administrator's session is accepted, from the proxy's own pages; e
     ["a fetch of our own page", own, 200],
     ["typed into the address bar", { "sec-fetch-site": "none" }, 200],
     ["the proxy's own Origin", { origin }, 200],
-    ["nothing that says who asked", {}, 403],
+    ["no Origin and no Sec-Fetch-Site", {}, 403],
     ["a page of another site", { "sec-fetch-site": "cross-site" }, 403],
     ["a page of a sibling", { "sec-fetch-site": "same-site" }, 403],
     ["a foreign Origin", { origin: "https://evil.example" }, 403],
@@ -74,7 +74,7 @@ test("only an administrator's session is accepted, from the proxy's own pages; e
   const changes: readonly (readonly [what: string, headers: Record<string, string>, status: number])[] = [
     ["typed into the address bar", { "sec-fetch-site": "none", ...json }, 403],
     ["a page of another site", { "sec-fetch-site": "cross-site", origin: "https://evil.example", ...json }, 403],
-    ["nothing that says who asked", json, 403],
+    ["no Origin and no Sec-Fetch-Site", json, 403],
     ["a form", { origin, "content-type": "application/x-www-form-urlencoded" }, 403],
     ["text, as a form can send it", { origin, "content-type": "text/plain" }, 403],
     ["a type that only begins like JSON", { origin, "content-type": "application/jsonp" }, 403],
@@ -94,15 +94,15 @@ test("an administrator loses access when the session is revoked or the person le
   const { world } = at;
   const alice = world.visitor();
   await signIn(world, alice, "alice");
-  const ask = async (): Promise<number> =>
+  const requestStatus = async (): Promise<number> =>
     (await alice.request(at.url("/users"), { headers: { "sec-fetch-site": "same-origin" } })).status;
-  assert.equal(await ask(), 200);
+  assert.equal(await requestStatus(), 200);
   await at.post("/groups/admins/members", { remove: ["alice"] });
-  assert.equal(await ask(), 403);
+  assert.equal(await requestStatus(), 403);
   await at.post("/groups/admins/members", { add: ["alice"] });
-  assert.equal(await ask(), 200);
+  assert.equal(await requestStatus(), 200);
   await at.post("/users/alice/sessions/revoke");
-  assert.equal(await ask(), 401);
+  assert.equal(await requestStatus(), 401);
 });
 
 test("a node that is behind answers an administrator with that, and not with a denial", async (t) => {

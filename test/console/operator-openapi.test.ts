@@ -89,7 +89,7 @@ test("the API serves every path, checks every parameter and field, and answers w
   for (const { method, path, operation } of described) {
     const url = filled(path);
     const name = `${method} ${path}`;
-    const ask = (query: string, body: object): ReturnType<typeof at.get> =>
+    const send = (query: string, body: object): ReturnType<typeof at.get> =>
       method === "GET" ? at.get(`${url}${query}`) : at.post(`${url}${query}`, body);
     for (const status of [401, 403, 500, 503]) assert.ok(status in operation.responses, `${name}: ${status}`);
     const unauthenticated = await at.visitor.request(at.url(url), {
@@ -101,17 +101,17 @@ test("the API serves every path, checks every parameter and field, and answers w
 
     for (const parameter of operation.parameters.filter((each) => each.in === "query" && path !== "/decisions")) {
       if (parameter.schema["type"] === "string" && parameter.schema["enum"] === undefined) continue;
-      const wrong = await ask(`?${parameter.name}=%C2%A7`, {});
+      const wrong = await send(`?${parameter.name}=%C2%A7`, {});
       assert.equal(wrong.status, 400, `${name}?${parameter.name}`);
       assert.match(isError(wrong.body).error, new RegExp(parameter.name));
     }
     const schema = operation.requestBody?.content["application/json"]?.schema;
     for (const field of Object.keys((schema?.["properties"] as object | undefined) ?? {})) {
-      const wrong = await ask("", { [field]: { wrong: true } });
+      const wrong = await send("", { [field]: { wrong: true } });
       assert.equal(wrong.status, 400, `${name} {${field}}`);
     }
     if (schema === undefined) continue;
-    const unknown = await ask("", { undescribed: 1 });
+    const unknown = await send("", { undescribed: 1 });
     assert.equal(unknown.status, 400, `${name}: a field that is not described`);
     const headers = { authorization: `Bearer ${await at.token()}`, "content-type": "text/csv" };
     const csv = await at.visitor.request(at.url(url), { method, headers, body: "a" });
@@ -148,12 +148,12 @@ test("the API serves every path, checks every parameter and field, and answers w
 });
 
 test("timeoutMs and its old name timeout mean the same, in queries and in bodies", async (t) => {
-  const asked: number[] = [];
+  const timeouts: number[] = [];
   const at = await startOperatorWorld(t, {
     operator: (inner) => ({
       ...inner,
       receipt: (target, options) => {
-        asked.push(options.timeoutMs);
+        timeouts.push(options.timeoutMs);
         return inner.receipt(target, { ...options, timeoutMs: 0 });
       },
     }),
@@ -164,5 +164,5 @@ test("timeoutMs and its old name timeout mean the same, in queries and in bodies
     assert.equal((await at.get(`${receipt}${query}`)).status, 200);
   for (const body of [{ timeoutMs: 10 }, { timeout: 11 }, { timeoutMs: 12, timeout: 1 }])
     assert.equal((await at.post("/users/bob/suspend", { wait: "all", ...body })).status, 200);
-  assert.deepEqual(asked, [10_000, 7, 8, 9, 10, 11, 12]);
+  assert.deepEqual(timeouts, [10_000, 7, 8, 9, 10, 11, 12]);
 });

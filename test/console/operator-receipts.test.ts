@@ -38,13 +38,13 @@ const revokedOf = (world: World, ids: readonly SessionId[]): readonly string[] =
 test("named sessions are revoked at once; unknown ones are listed and change nothing", async (t) => {
   const at = await startOperatorWorld(t);
   const ids = [await session(at.world, { subject: "ann" }), await session(at.world, { subject: "ben" })];
-  const kept = await session(at.world, { subject: "ann" });
+  const other = await session(at.world, { subject: "ann" });
   const unknown = randomUUID();
   const answer = json(await at.post("/sessions/revoke", { sessionIds: [...ids, unknown], wait: "all" }));
   assert.deepEqual([answer.changed, answer.named, answer.unknown, answer.more], [true, 3, [unknown], false]);
   assert.match(answer.promise, /no node permits/);
   assert.equal(answer.receipt.complete, true);
-  assert.deepEqual(revokedOf(at.world, [...ids, kept]), ["revoked", "revoked", "active"]);
+  assert.deepEqual(revokedOf(at.world, [...ids, other]), ["revoked", "revoked", "active"]);
   const checked = await checkReceipt(answer.receipt.signed, [
     await receiptKeys({ cluster: "test", secrets: [secret] }),
   ]);
@@ -169,13 +169,13 @@ test("no receipt, answer, log line or refusal contains a secret or personal data
     return signed ? [Buffer.from(signed.split(".")[1] ?? "", "base64url").toString("utf8")] : [];
   });
   assert.ok(receipts.length >= 2);
-  const said = [...answers.map(({ body }) => body), ...receipts, ...at.logged].join("\n");
+  const output = [...answers.map(({ body }) => body), ...receipts, ...at.logged].join("\n");
   const secrets = (["hex", "base64", "base64url"] as const).map((form) => Buffer.from(secret).toString(form));
   for (const word of [...sentinels, ...secrets, token])
     assert.equal(
-      said.includes(word),
+      output.includes(word),
       false,
-      `${word} was said: ${said.slice(Math.max(0, said.indexOf(word) - 100)).slice(0, 200)}`,
+      `${word} is in the output: ${output.slice(Math.max(0, output.indexOf(word) - 100)).slice(0, 200)}`,
     );
 });
 
@@ -197,11 +197,11 @@ test("a receipt is streamed as it completes: progress first, then the signed rec
   const open = { ...node, status: "unconfirmed", fencedInMs: 900 } as Receipt["nodes"][number];
   answers = [{ ...real, wait: "all", status: "incomplete", complete: false, signed: null, nodes: [open] }];
   const token = await at.token();
-  const asked = await at.visitor.request(at.url(`/receipts/link:${formatLink(link)}?timeout=5000`), {
+  const response = await at.visitor.request(at.url(`/receipts/link:${formatLink(link)}?timeout=5000`), {
     headers: { authorization: `Bearer ${token}`, accept: "text/event-stream" },
   });
-  assert.match(String(asked.headers["content-type"]), /^text\/event-stream/);
-  const events = asked.body.trim().split("\n\n");
+  assert.match(String(response.headers["content-type"]), /^text\/event-stream/);
+  const events = response.body.trim().split("\n\n");
   assert.deepEqual(
     events.map((event) => event.split("\n")[0]),
     ["event: progress", "event: receipt"],

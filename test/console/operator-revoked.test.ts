@@ -18,7 +18,7 @@ import { waitFor } from "../support/wait-for.ts";
 import { json, type OperatorWorld, startOperatorWorld } from "./operator-support.ts";
 
 /** A request of a signed-in administrator: sends the head; the caller ends the body. */
-async function asking(
+async function startRequest(
   t: TestContext,
   at: OperatorWorld,
   { method, path, accept = "application/json" }: Readonly<{ method: string; path: string; accept?: string }>,
@@ -26,7 +26,7 @@ async function asking(
   const alice = at.world.visitor();
   await signIn(at.world, alice, "alice");
   const { port } = at.world;
-  const asked = request({
+  const clientRequest = request({
     ...{ host: "127.0.0.1", port, method, path: new URL(at.url(path)).pathname + new URL(at.url(path)).search },
     headers: {
       ...{ host: `authenticate.localhost:${port}`, accept, "sec-fetch-site": "same-origin" },
@@ -34,13 +34,13 @@ async function asking(
       ...(method === "POST" ? { "content-type": "application/json", "content-length": 2 } : {}),
     },
   });
-  t.after(() => asked.destroy());
-  asked.on("error", () => {});
-  return asked;
+  t.after(() => clientRequest.destroy());
+  clientRequest.on("error", () => {});
+  return clientRequest;
 }
 
-async function answerTo(asked: ClientRequest): Promise<Readonly<{ status: number; body: string }>> {
-  const [answer] = (await once(asked, "response")) as [IncomingMessage];
+async function readResponse(clientRequest: ClientRequest): Promise<Readonly<{ status: number; body: string }>> {
+  const [answer] = (await once(clientRequest, "response")) as [IncomingMessage];
   answer.setEncoding("utf8");
   let body = "";
   for await (const chunk of answer) body += chunk;
@@ -56,13 +56,13 @@ test("a command whose body is held back until its caller is revoked is not execu
   await signIn(at.world, bob, "bob");
   for (const path of ["/users/bob/suspend", "/users/future-user/suspend", "/snapshots"]) {
     const before = loggedTimes(at);
-    const asked = await asking(t, at, { method: "POST", path });
-    asked.write("{");
+    const clientRequest = await startRequest(t, at, { method: "POST", path });
+    clientRequest.write("{");
     await waitFor("the request to be admitted", () => loggedTimes(at) === before + 1);
     const revoked = json(await at.post("/users/alice/sessions/revoke", { wait: "all" }));
     assert.equal(revoked.receipt.complete, true);
-    asked.end("}");
-    assert.equal((await answerTo(asked)).status, 401, path);
+    clientRequest.end("}");
+    assert.equal((await readResponse(clientRequest)).status, 401, path);
   }
   const { users } = json(await at.get("/users"));
   assert.equal(users.find(({ subject }: { subject: string }) => subject === "bob").status, "active");
@@ -83,21 +83,21 @@ test("a revoked caller does not get the awaited answer; a caller who revoked the
       }),
   });
   const link = formatLink(at.world.replica.applied);
-  const asked = await asking(t, at, { method: "GET", path: `/receipts/link:${link}?wait=region` });
-  asked.end();
-  const answered = answerTo(asked);
+  const clientRequest = await startRequest(t, at, { method: "GET", path: `/receipts/link:${link}?wait=region` });
+  clientRequest.end();
+  const pendingResponse = readResponse(clientRequest);
   await waitFor("the request to wait for the receipt", () => waiting === 1);
   assert.equal(json(await at.post("/users/alice/sessions/revoke", { wait: "all" })).receipt.complete, true);
   complete.resolve();
-  const answer = await answered;
+  const answer = await pendingResponse;
   assert.equal(answer.status, 401);
   assert.doesNotMatch(answer.body, /applied/);
 
-  const own = await asking(t, at, { method: "POST", path: "/users/alice/sessions/revoke" });
+  const own = await startRequest(t, at, { method: "POST", path: "/users/alice/sessions/revoke" });
   own.end("{}");
-  const told = await answerTo(own);
-  assert.equal(told.status, 200);
-  assert.equal(JSON.parse(told.body).changed, true);
+  const confirmation = await readResponse(own);
+  assert.equal(confirmation.status, 200);
+  assert.equal(JSON.parse(confirmation.body).changed, true);
 });
 
 test("a node whose lease has expired sends no more decisions or receipts to a session's streams", async (t) => {
@@ -125,15 +125,15 @@ test("a node whose lease has expired sends no more decisions or receipts to a se
   const link = formatLink(at.world.replica.applied);
   for (const path of ["/decisions", `/receipts/link:${link}?wait=region&timeout=60000`]) {
     lease.overdueMs = -1_000;
-    const asked = await asking(t, at, { method: "GET", path, accept: "text/event-stream" });
-    asked.end();
+    const clientRequest = await startRequest(t, at, { method: "GET", path, accept: "text/event-stream" });
+    clientRequest.end();
     let [text, ended] = ["", false];
     const next = (): void => {
       at.feed.push(record());
       step.next.resolve();
     };
     let begun: IncomingMessage | undefined;
-    asked.on("response", (answer) => {
+    clientRequest.on("response", (answer) => {
       begun = answer;
     });
     await waitFor("the stream to begin", () => {
@@ -155,7 +155,7 @@ test("a node whose lease has expired sends no more decisions or receipts to a se
       return text.includes("-1000");
     });
     lease.overdueMs = 777;
-    await waitFor("the end", () => {
+    await waitFor("the stream to end", () => {
       next();
       return ended;
     });

@@ -27,8 +27,8 @@ export type OperatorWorld = Readonly<{
   administrators: string[];
   token(parts?: Partial<Parameters<typeof mintOperatorToken>[0]>): Promise<string>;
   /** With a valid token, unless the headers replace it. */
-  get(path: string, ask?: VisitorRequest): Promise<VisitorResponse>;
-  post(path: string, body?: object, ask?: VisitorRequest): Promise<VisitorResponse>;
+  get(path: string, request?: VisitorRequest): Promise<VisitorResponse>;
+  post(path: string, body?: object, request?: VisitorRequest): Promise<VisitorResponse>;
   url(path: string): string;
 }>;
 
@@ -62,7 +62,7 @@ export async function startOperatorWorld(
               authenticateOrigin: new URL(built.url("authenticate")).origin,
               administrators,
               verifyToken: (token) => verifyOperatorToken(token, { secrets: [secret], cluster: "test", nowS: nowS() }),
-              signedIn: (asking) => readLeasedSignInStatus(built.deps, asking),
+              signedIn: (caller) => readLeasedSignInStatus(built.deps, caller),
             }),
           fresh: () => built.deps.replica.overdueMs(built.deps.clock.monotonic()) <= 0,
           now: () => Date.now() as UnixMs,
@@ -87,18 +87,18 @@ export async function startOperatorWorld(
     administrators,
     token,
     url,
-    get: (path, ask = {}) => visitor.request(url(path), { ...ask, headers: ask.headers ?? headers }),
-    post: (path, body = {}, ask = {}) =>
+    get: (path, request = {}) => visitor.request(url(path), { ...request, headers: request.headers ?? headers }),
+    post: (path, body = {}, request = {}) =>
       visitor.request(url(path), {
         method: "POST",
         body: JSON.stringify(body),
-        ...ask,
-        headers: ask.headers ?? { ...headers, "content-type": "application/json" },
+        ...request,
+        headers: request.headers ?? { ...headers, "content-type": "application/json" },
       }),
   };
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: what came is looked at field by field
+// biome-ignore lint/suspicious/noExplicitAny: the tests check the answer field by field
 export function json(answer: VisitorResponse): any {
   assert.match(String(answer.headers["content-type"]), /^application\/json/, answer.body);
   return JSON.parse(answer.body);

@@ -273,17 +273,17 @@ const pages: fc.Arbitrary<Page> = fc.oneof(
 );
 
 test("no text in any field of any page changes its markup", () => {
-  const seen = new Map<string, string>();
+  const skeletons = new Map<string, string>();
   fc.assert(
     fc.property(pages, (page) => {
-      const bones = skeleton(renderPage(page));
-      const first = seen.get(page.type) ?? bones;
-      seen.set(page.type, first);
-      assert.equal(bones, first);
+      const tags = skeleton(renderPage(page));
+      const first = skeletons.get(page.type) ?? tags;
+      skeletons.set(page.type, first);
+      assert.equal(tags, first);
     }),
     { numRuns: 500 },
   );
-  assert.equal(seen.size, 5);
+  assert.equal(skeletons.size, 5);
 });
 
 test("an unsafe link is omitted everywhere", () => {

@@ -41,7 +41,7 @@ async function start(t: TestContext): Promise<World> {
     onError: (error) => assert.fail(error as Error),
   });
   t.after(() => app.close());
-  t.after(() => assert.ok(hosts.every((asked) => asked === jwksUrl.host)));
+  t.after(() => assert.ok(hosts.every((requested) => requested === jwksUrl.host)));
   const sign = (claims: JWTPayload = {}, kid = "k1"): Promise<string> => {
     const now = Math.floor(Date.now() / 1000);
     const all = {
@@ -58,21 +58,21 @@ async function start(t: TestContext): Promise<World> {
   return { app, sign, keyFetches: () => fetches };
 }
 
-type Seen = {
+type HeadersAnswer = {
   assertion: { type: string; why?: string; claims?: JWTPayload; subject?: string | null };
   headers: string[][];
 };
-async function seen(world: World, headers: Record<string, string>): Promise<Seen> {
+async function fetchHeaders(world: World, headers: Record<string, string>): Promise<HeadersAnswer> {
   const answer = await fetch(new URL("/headers?a=1", world.app.url), {
     headers: { "x-forwarded-host": host, ...headers },
   });
-  return (await answer.json()) as Seen;
+  return (await answer.json()) as HeadersAnswer;
 }
 
 test("an assertion that the proxy signed for this host is verified, and its keys are fetched once", async (t) => {
   const world = await start(t);
   for (const iss of [host, `https://${host}/`]) {
-    const { assertion } = await seen(world, { "x-pomerium-jwt-assertion": await world.sign({ iss }) });
+    const { assertion } = await fetchHeaders(world, { "x-pomerium-jwt-assertion": await world.sign({ iss }) });
     assert.equal(assertion.type, "verified");
     assert.equal(assertion.subject, "alice");
     assert.equal(assertion.claims?.["email"], "alice@example.com");
@@ -98,21 +98,23 @@ test("an assertion for another host, out of time, unsigned or by another signer 
     [`${await world.sign()}, ${await world.sign()}`, /./],
   ];
   for (const [assertion, why] of cases) {
-    const verdict = (await seen(world, { "x-pomerium-jwt-assertion": assertion })).assertion;
+    const verdict = (await fetchHeaders(world, { "x-pomerium-jwt-assertion": assertion })).assertion;
     assert.equal(verdict.type, "refused", assertion);
     assert.match(verdict.why ?? "", why);
   }
 });
 
 test("without a host there is no audience to check, so no assertion is accepted", async () => {
-  const keys = () => assert.fail("asked for a key");
+  const keys = () => assert.fail("a key was requested");
   assert.equal((await verifyAssertion(["x.y.z"], "", keys)).type, "refused");
 });
 
 test("a request without an assertion, or with one that names no user, is a public visitor", async (t) => {
   const world = await start(t);
-  assert.equal((await seen(world, {})).assertion.type, "absent");
-  const { assertion } = await seen(world, { "x-pomerium-jwt-assertion": await world.sign({ sub: "", email: "" }) });
+  assert.equal((await fetchHeaders(world, {})).assertion.type, "absent");
+  const { assertion } = await fetchHeaders(world, {
+    "x-pomerium-jwt-assertion": await world.sign({ sub: "", email: "" }),
+  });
   assert.deepEqual([assertion.type, assertion.subject], ["verified", null]);
 });
 
@@ -125,7 +127,7 @@ test("without the keys no assertion is accepted", async (t) => {
   });
   t.after(() => app.close());
   const headers = { "x-pomerium-jwt-assertion": await world.sign() };
-  assert.match((await seen({ ...world, app }, headers)).assertion.why ?? "", /could not be fetched/);
+  assert.match((await fetchHeaders({ ...world, app }, headers)).assertion.why ?? "", /could not be fetched/);
 });
 
 test("the page shows verified claims, a refusal with its reason, or a public visitor", async (t) => {
@@ -145,7 +147,7 @@ test("the page shows verified claims, a refusal with its reason, or a public vis
 
 test("the request is shown as received, header by header", async (t) => {
   const world = await start(t);
-  const { headers } = await seen(world, { "x-case": "A" });
+  const { headers } = await fetchHeaders(world, { "x-case": "A" });
   assert.ok(headers.some(([name, value]) => name?.toLowerCase() === "x-case" && value === "A"));
 });
 

@@ -205,7 +205,7 @@ test("an unregistered redirect is refused on the provider's own page and not fol
   assert.equal(bye.status, 400);
 });
 
-test("sign-out without an ID token asks on one page, without a script", async (t) => {
+test("sign-out without an ID token asks for confirmation on one page, without a script", async (t) => {
   const world = await start(t);
   await signIn(world, "alice");
   const url = openid.buildEndSessionUrl(world.client, { post_logout_redirect_uri: afterSignOut });

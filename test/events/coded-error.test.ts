@@ -1,3 +1,4 @@
+/** CodedError: the base of every error class with a code. */
 import assert from "node:assert/strict";
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";

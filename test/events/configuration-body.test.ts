@@ -1,3 +1,4 @@
+/** Compressed configuration bodies: a body must yield the text of its hash, within bounds. */
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { test } from "node:test";

@@ -1,3 +1,4 @@
+/** The event codec: encoding, links between events, sealed data and ids. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";

@@ -15,13 +15,16 @@ import { created, record, revoked, sessionId, userId } from "../support.ts";
 const eng = "eng" as GroupId;
 const from = (n: number) => n as Position;
 
-function folded(events: readonly CardeaEvent[], places = new FactPositions(from(0))) {
+function folded(events: readonly CardeaEvent[], positions = new FactPositions(from(0))) {
   const projection = new Projection();
   for (const one of record(events)) {
     projection.apply(one);
-    places.record(one);
+    positions.record(one);
   }
-  return { places, sessionPlace: (n: number) => places.ofSession(projection.session(sessionId(n)) ?? assert.fail()) };
+  return {
+    positions,
+    sessionPosition: (n: number) => positions.ofSession(projection.session(sessionId(n)) ?? assert.fail()),
+  };
 }
 
 test("a session's position is that of its creation, its refresh or its revocation", () => {
@@ -29,18 +32,18 @@ test("a session's position is that of its creation, its refresh or its revocatio
     ...{ type: "SessionRefreshed", sessionId: sessionId(2), userId: userId(1) },
     ...{ profile: new Uint8Array([9]), refreshedAt: 5 as never },
   };
-  const { sessionPlace } = folded([created(1, 1), created(2, 1), created(3, 1), refreshed, revoked(3, 1)]);
+  const { sessionPosition } = folded([created(1, 1), created(2, 1), created(3, 1), refreshed, revoked(3, 1)]);
   assert.deepEqual(
-    [1, 2, 3].map(sessionPlace),
+    [1, 2, 3].map(sessionPosition),
     [1, 4, 5].map((position) => ({ position, exact: true })),
   );
 });
 
 test("a swept session has only a remembered position, if any", () => {
   const swept: CardeaEvent = { type: "SessionsExpired", sessionIds: [sessionId(1), sessionId(2)] };
-  const { places } = folded([created(1, 1), created(2, 1), revoked(2, 1), swept]);
-  assert.deepEqual(places.ofSweptSession(sessionId(1)), { position: 4, exact: false });
-  assert.deepEqual(places.ofSweptSession(sessionId(2)), { position: 3, exact: true });
+  const { positions } = folded([created(1, 1), created(2, 1), revoked(2, 1), swept]);
+  assert.deepEqual(positions.ofSweptSession(sessionId(1)), { position: 4, exact: false });
+  assert.deepEqual(positions.ofSweptSession(sessionId(2)), { position: 3, exact: true });
 });
 
 test("a membership's position is that of its last event, also for a person outside the group", () => {
@@ -60,23 +63,23 @@ test("a membership's position is that of its last event, also for a person outsi
     [[one("added"), renamed], 1],
   ];
   for (const [events, position] of histories)
-    assert.deepEqual(folded(events).places.ofMembership(userId(1), eng), { position, exact: true });
+    assert.deepEqual(folded(events).positions.ofMembership(userId(1), eng), { position, exact: true });
 });
 
 test("a fact from a snapshot has the snapshot's position as its bound", () => {
-  const places = new FactPositions(from(1_000));
-  assert.deepEqual(places.ofStream(userStream(userId(1))), { position: 1_000, exact: false });
-  assert.deepEqual(places.ofMembership(userId(1), eng), { position: 1_000, exact: false });
+  const positions = new FactPositions(from(1_000));
+  assert.deepEqual(positions.ofStream(userStream(userId(1))), { position: 1_000, exact: false });
+  assert.deepEqual(positions.ofMembership(userId(1), eng), { position: 1_000, exact: false });
 });
 
 test("with any memory size, exact positions are exact, and a forgotten one is never too low", () => {
   const suspended = fc.nat(40).map((n): CardeaEvent => ({ type: "UserSuspended", userId: userId(n), reason: "" }));
   fc.assert(
     fc.property(fc.array(suspended, { maxLength: 200 }), fc.integer({ min: 1, max: 30 }), (events, max) => {
-      const { places } = folded(events, new FactPositions(from(0), max));
+      const { positions } = folded(events, new FactPositions(from(0), max));
       for (let n = 0; n <= 40; n++) {
         const last = events.findLastIndex((event) => event.type === "UserSuspended" && event.userId === userId(n)) + 1;
-        const { position, exact } = places.ofStream(userStream(userId(n)));
+        const { position, exact } = positions.ofStream(userStream(userId(n)));
         assert.ok(exact ? position === last : position >= last, `${position} for ${last}`);
       }
     }),

@@ -1,3 +1,4 @@
+/** The projection: sessions, users and groups folded from events. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
@@ -292,9 +293,9 @@ test("no later event readmits a denied session, but the sweep drops it", () => {
         projection.apply(one);
         if (one.event.type === "SessionsExpired") for (const id of one.event.sessionIds) denied.delete(id);
         for (const session of projection.sessions()) {
-          const { status: standing } = projection.sessionStatus(session.sessionId);
-          if (denied.has(session.sessionId)) assert.equal(standing, "revoked");
-          if (standing === "revoked") denied.add(session.sessionId);
+          const { status } = projection.sessionStatus(session.sessionId);
+          if (denied.has(session.sessionId)) assert.equal(status, "revoked");
+          if (status === "revoked") denied.add(session.sessionId);
         }
       }
     }),

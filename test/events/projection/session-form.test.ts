@@ -1,3 +1,4 @@
+/** The fast encoding of a session for digests: equal to that of the codec, or absent. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";

@@ -12,23 +12,23 @@ test("a repeated lookup returns the same object until the session changes", () =
   const apply = (...events: CardeaEvent[]): void => {
     for (const one of record(events, projection.applied)) projection.apply(one);
   };
-  const standing = (n: number) => {
+  const sessionOf = (n: number) => {
     const found = projection.sessionStatus(sessionId(n));
     assert.ok(found.status !== "unknown");
     return found.session;
   };
   apply(created(1, 1), created(2, 2));
-  const [first, second] = [standing(1), standing(2)];
-  assert.equal(standing(1), first);
+  const [first, second] = [sessionOf(1), sessionOf(2)];
+  assert.equal(sessionOf(1), first);
 
   apply(revoked(1, 1));
-  assert.notEqual(standing(1), first);
-  assert.equal(standing(1).status, "revoked");
-  assert.equal(standing(2), second);
+  assert.notEqual(sessionOf(1), first);
+  assert.equal(sessionOf(1).status, "revoked");
+  assert.equal(sessionOf(2), second);
 
   const profile = encode({ changed: true });
   apply({ type: "SessionRefreshed", sessionId: sessionId(2), userId: userId(2), profile, refreshedAt: 5 as UnixMs });
-  const refreshed = standing(2);
+  const refreshed = sessionOf(2);
   assert.ok(refreshed.status === "active" && Buffer.compare(refreshed.profile, profile) === 0);
-  assert.equal(standing(2), refreshed);
+  assert.equal(sessionOf(2), refreshed);
 });

@@ -1,3 +1,4 @@
+/** The compact session index: equal to a plain map, with packed ids, columns and a byte arena. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";

@@ -1,3 +1,4 @@
+/** Snapshots of the projection: equal to the projection at one position, and loaded only if whole. */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
 import { test } from "node:test";
@@ -160,7 +161,7 @@ function everything(projection: Projection): unknown {
     sessions: [...projection.sessions()]
       .map((s) => (s.status === "active" ? { ...s, profile: Buffer.from(s.profile) } : s))
       .sort(byJson),
-    standings: ids.map((id) => projection.sessionStatus(id).status),
+    statuses: ids.map((id) => projection.sessionStatus(id).status),
     users: users.sort(byJson),
     ofUsers: people.map((id) => [
       id,
@@ -192,16 +193,16 @@ test(`a snapshot taken while events continue equals the projection at its start,
       for (const event of waiting) live.apply(event);
 
       const still = folded(first);
-      assert.deepEqual(take(still, undefined, 1_000), snapshot, "as one that was taken at rest");
+      assert.deepEqual(take(still, undefined, 1_000), snapshot, "equal to a snapshot without concurrent events");
       const loaded = loadProjection(
         snapshot,
         snapshot.chunks.map((chunk) => chunk.slice()),
       );
       assert.deepEqual(everything(loaded), everything(still));
       assert.equal(loaded.recomputedDigest(), loaded.digest());
-      assert.deepEqual(take(loaded), snapshot, "and taken of what was loaded");
+      assert.deepEqual(take(loaded), snapshot, "equal to a snapshot of the loaded projection");
       for (const event of all.slice(first.length)) loaded.apply(event);
-      assert.deepEqual(everything(loaded), everything(live), "and it goes on to the same");
+      assert.deepEqual(everything(loaded), everything(live), "later events lead to the same state");
     }),
     { seed, numRuns: 150 },
   );
