@@ -1,5 +1,5 @@
 /**
- * The documents tell the truth: every error code has its line, every link, cited section and named file exists.
+ * Documentation checks: error codes, links, cited sections, named files, invariants and memory bounds match the code.
  *
  * Code and documents cite a section as `docs/protocol.md §3.2`. The section must be a heading of that document that
  * starts with the number.
@@ -15,14 +15,14 @@ import { cannotGrow } from "./support/memory-that-cannot-grow.ts";
 const root = join(import.meta.dirname, "..");
 const read = (file: string): string => readFileSync(join(root, file), "utf8");
 
-test("every error code has a line in docs/errors.md, and no line speaks of a code that is gone", () => {
+test("every error code has a line in docs/errors.md, and every line names an existing code", () => {
   const codes = new Set<string>();
   for (const file of globSync("src/**/*.ts", { cwd: root })) {
     for (const [, code] of read(file).matchAll(/\bcode = "(ERR_[A-Z_]+)"/g)) if (code !== undefined) codes.add(code);
   }
   const documented = new Set([...read("docs/errors.md").matchAll(/`(ERR_[A-Z_]+)`/g)].map(([, code]) => code ?? ""));
   assert.deepEqual([...codes].filter((code) => !documented.has(code)).sort(), [], "not documented");
-  assert.deepEqual([...documented].filter((code) => !codes.has(code)).sort(), [], "documented, but gone");
+  assert.deepEqual([...documented].filter((code) => !codes.has(code)).sort(), [], "documented, but not in src");
 });
 
 const documents = globSync(["*.md", "{docs,src,chaos,bench}/**/*.md"], { cwd: root });
@@ -30,7 +30,7 @@ const sources = globSync("{src,chaos,scripts,bench,test,bin}/**/*.{ts,cjs}", { c
 
 const headingsOf = (document: string): readonly string[] =>
   [...read(document).matchAll(/^#+ (.+)$/gm)].map(([, heading = ""]) => heading);
-/** As GitHub makes an anchor of a heading. */
+/** The anchor that GitHub gives a heading. */
 const slugOf = (heading: string): string =>
   heading
     .toLowerCase()
@@ -38,23 +38,20 @@ const slugOf = (heading: string): string =>
     .replaceAll(" ", "-");
 const hasSection = (document: string, section: string): boolean =>
   headingsOf(document).some((heading) => /^\d+(?:\.\d+)*/.exec(heading)?.[0] === section);
-/**
- * A document is named by its path from the root, or from the file that names it. The text of a link may leave out
- * `docs/`.
- */
+/** Resolves a document from its path relative to the root or to the citing file. A link's text may omit `docs/`. */
 const documentOf = (name: string, citing: string): string | undefined =>
   [name, join(dirname(citing), name), ...(citing.endsWith(".md") ? [join("docs", name)] : [])].find((path) =>
     existsSync(join(root, path)),
   );
-/** The text with a comment's lines joined, so that a citation may wrap. */
+/** Joins the lines of comments, so that a citation may wrap. */
 const joined = (text: string): string => text.replace(/\n\s*(?:\*|\/\/)?[ \t]*/g, " ");
-/** Of a test only the comments: its strings may name documents of its own. */
+/** The text whose citations are checked. In a test only comments count: its strings may name invented documents. */
 const citingText = (source: string): string =>
   source.startsWith("test/")
     ? [...read(source).matchAll(/(?:^|\s)(?:\/\/|\*|\/\*\*) (.*)$/gm)].map(([, comment]) => comment).join("\n")
     : read(source);
 
-test("every relative link in the documents leads to a file, and to a heading where it names one", () => {
+test("every relative link in the documents leads to an existing file and heading", () => {
   const broken: string[] = [];
   for (const file of documents) {
     for (const [, path = "", anchor] of read(file).matchAll(/\]\(([^)#\s]*)(?:#([^)\s]*))?\)/g)) {
@@ -88,7 +85,7 @@ test("code and documents cite only documents and sections of this repository", (
   assert.deepEqual([...new Set(broken)], []);
 });
 
-/** What else has sections: standards, and papers with a quoted title. */
+/** Other sources with sections: standards, and papers with a quoted title. */
 const standard = /(?:RFC \d+|OIDC|OpenID Connect|Trace Context|Logout 1\.0|SPDY|")[^§]*(?:§[\d.]+[^§]*)*$/;
 
 test("every § belongs to a cited document, to a standard, or to a numbered section of its own page", () => {
@@ -105,13 +102,13 @@ test("every § belongs to a cited document, to a standard, or to a numbered sect
   assert.deepEqual(broken, []);
 });
 
-/** Written by runs, and not part of the repository. */
+/** Folders that runs write to; they are not in the repository. */
 const outputs = ["chaos/reports/", "chaos/sim/stories/"];
 
 test("every file that a document names exists", () => {
   const missing: string[] = [];
   for (const file of documents) {
-    if (file === "CHANGELOG.md") continue; // it names what was there at the time
+    if (file === "CHANGELOG.md") continue; // it names files of the past
     for (const [, path = ""] of read(file).matchAll(/`((?:src|chaos|test|scripts|bench|docs)\/[^`\s…]*)`/g)) {
       if (outputs.some((output) => path.startsWith(output))) continue;
       const exists = path.includes("*") ? globSync(path, { cwd: root }).length > 0 : existsSync(join(root, path));
@@ -121,7 +118,7 @@ test("every file that a document names exists", () => {
   assert.deepEqual(missing, []);
 });
 
-test("docs/protocol.md lists every invariant that the simulator watches, and says which it does not", () => {
+test("docs/protocol.md lists every invariant, and marks those that the simulator does not check", () => {
   const rows = [...read("docs/protocol.md").matchAll(/^\| ([a-z-]+|\d+) \| (– )?[^|]+\|$/gm)];
   const inSection = rows.filter(([, name = ""]) => /^\d+$/.test(name) || name in invariants);
   const watched = inSection.filter(([, , unwatched]) => unwatched === undefined).map(([, name]) => name);
@@ -133,7 +130,7 @@ test("docs/protocol.md lists every invariant that the simulator watches, and say
   );
 });
 
-test("every row of docs/limits.md has a bound in bytes, or names what bounds it", () => {
+test("every row of docs/limits.md states a bound in bytes, or names what bounds it", () => {
   const inBytes = /\b(?:bytes|characters|[KM]i?B)\b/;
   const bySomethingElse = /^one (?:entry|task|run|callback) per |^the |file descriptors|first table|`[\w/-]+\.ts`/;
   const rows = [...read("docs/limits.md").matchAll(/^\| (`src\/[^`]+\.ts` `[^`]+`) \| ([^|]+) \|/gm)];
@@ -141,11 +138,11 @@ test("every row of docs/limits.md has a bound in bytes, or names what bounds it"
   assert.deepEqual(
     rows.flatMap(([, where, limit = ""]) => (inBytes.test(limit) || bySomethingElse.test(limit) ? [] : [where])),
     [],
-    "entries alone are no bound: say what one of them takes at most",
+    "a number of entries is no bound: state the maximum size of an entry",
   );
 });
 
-test("every collection that may grow has its bound in docs/limits.md, or a reason why nothing outside can make it grow", () => {
+test("every collection that may grow has a bound in docs/limits.md, or a reason why outside input cannot make it grow", () => {
   const found = findGrowingMemory(root);
   const documented = [...read("docs/limits.md").matchAll(/^\| `(src\/[^`]+\.ts)` `([^`]+)` \|/gm)].map(
     ([, file, name]) => `${file} ${name}`,

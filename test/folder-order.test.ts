@@ -1,9 +1,9 @@
 /**
- * Folders inside a package: each imports only from its left. Runtime imports that go up are counted, and counts may
- * only fall (recorded/).
+ * Order of the folders inside a package: a folder imports only from those to its left.
  *
- * `root` is the package's own folder. Its index.ts names what other packages may use, so it may import from every
- * folder.
+ * - Runtime imports from the right are counted; counts may only fall (recorded/).
+ * - `root` is the package's own folder. Its index.ts exports what other packages may use, so it may import from every
+ *   folder.
  */
 import assert from "node:assert/strict";
 import { globSync, readFileSync } from "node:fs";
@@ -26,7 +26,7 @@ const root = join(import.meta.dirname, "..");
 const read = (path: string): string => readFileSync(join(root, path), "utf8");
 const sources = globSync("src/**/*.ts", { cwd: root }).sort();
 
-test("each folder of a package is in the order of that package", () => {
+test("every folder of a package is listed in its order", () => {
   const unknown = Object.entries(orders).flatMap(([parent, order]) =>
     sources
       .filter((path) => path.startsWith(`${parent}/`))
@@ -36,14 +36,14 @@ test("each folder of a package is in the order of that package", () => {
   assert.deepEqual([...new Set(unknown)], []);
 });
 
-test("a folder runs only code of folders to its left", () => {
+test("a folder imports runtime code only from folders to its left", () => {
   assertRatchet(
     "imports-from-the-right",
-    Object.entries(orders).flatMap(([parent, order]) => importsUp(parent, order.split(" "))),
+    Object.entries(orders).flatMap(([parent, order]) => importsFromTheRight(parent, order.split(" "))),
   );
 });
 
-test("only connections of HTTP/1 and HTTP/2 use internals of Node", () => {
+test("only src/proxy/http1 and src/proxy/http2 use internals of Node", () => {
   assertRatchet(
     "node-internals",
     sources
@@ -70,7 +70,7 @@ test("every pattern of a lint override matches a file", () => {
   );
 });
 
-function importsUp(parent: string, order: readonly string[]): Finding[] {
+function importsFromTheRight(parent: string, order: readonly string[]): Finding[] {
   return sources
     .filter((path) => path.startsWith(`${parent}/`) && path !== `${parent}/index.ts`)
     .flatMap((path) => {

@@ -1,6 +1,6 @@
 /**
- * Names: one thing per exported type name, verbs for exported functions, and none of the names that were retired.
- * Counts may only fall (recorded/).
+ * Naming rules of src: unique exported types, functions named by a verb, and no retired name. Counts may only fall
+ * (recorded/).
  */
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,16 +11,16 @@ const root = join(import.meta.dirname, "..");
 const read = (path: string): string => readFileSync(join(root, path), "utf8");
 const sources = globSync("src/**/*.ts", { cwd: root }).sort();
 
-/** May repeat in different packages. */
+/** Type names that may repeat in different packages. */
 const repeatable = new Set(["Options", "Input", "Effect"]);
-/** Verbs and conversions that one word says. */
+/** Functions that may have a name of one word. */
 const oneWord = new Set(
   "step decide encode decode evolve explain genesis unreachable seal open sign verify parse format lift lower suggest redact upgrade parity html".split(
     " ",
   ),
 );
 const participles = /^(told|asked|made|kept|found|known|held|seen|taken)([A-Z]|$)/;
-/** Replaced by terms of the field; docs/protocol.md has the glossary. */
+/** Names that terms of the field have replaced; docs/protocol.md has the glossary. */
 const retired = new RegExp(
   `\\b(${[
     "Bell Tidings Neighbours Speakers Inbox FirstAnswers? Terms SeatWatch LeaseDesk ReceiptDesk Ledger LedgerKeeper newHandBack weightOf",
@@ -34,7 +34,7 @@ const retired = new RegExp(
     .replaceAll(" ", "|")})\\b`,
 );
 
-test("an exported type's name is unique in src", () => {
+test("the name of an exported type is unique in src", () => {
   const declared = findIn(/^export (?:type|interface|class) (\w+)/);
   const counts = new Map<string, number>();
   for (const { text } of declared) counts.set(text, (counts.get(text) ?? 0) + 1);
@@ -44,7 +44,7 @@ test("an exported type's name is unique in src", () => {
   );
 });
 
-test("an exported function is named for what it does: a verb with its object, and no participle", () => {
+test("an exported function is named by a verb and its object, not by a participle", () => {
   assertRatchet(
     "unclear-functions",
     findIn(/^export (?:async )?function (\w+)/).filter(
@@ -53,7 +53,7 @@ test("an exported function is named for what it does: a verb with its object, an
   );
 });
 
-test("no retired name is left", () => {
+test("no retired name is used", () => {
   assertRatchet("retired-names", findIn(retired));
 });
 

@@ -1,6 +1,6 @@
 /**
- * docs/receipts.md: every sentence on what a receipt says, and does not say, has a test, or is named here as one that
- * promises nothing.
+ * Proofs of docs/receipts.md: every sentence on what a receipt states, or does not state, has a test, or is listed as
+ * one that promises nothing.
  */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -33,12 +33,12 @@ function sentencesOf(section: string): readonly string[] {
     );
 }
 
-test("every sentence of the page is proven once, and nothing is proven that the page does not say", () => {
-  const said = sentences();
-  const unproven = said.filter((sentence) => !sentenceProofs.some(({ says }) => sentence.includes(says)));
+test("every sentence of the page has a proof, and every proof belongs to a sentence", () => {
+  const pageSentences = sentences();
+  const unproven = pageSentences.filter((sentence) => !sentenceProofs.some(({ says }) => sentence.includes(says)));
   assert.deepEqual(unproven, []);
-  const unsaid = sentenceProofs.filter(({ says }) => !said.some((sentence) => sentence.includes(says)));
-  assert.deepEqual(unsaid, []);
+  const unused = sentenceProofs.filter(({ says }) => !pageSentences.some((sentence) => sentence.includes(says)));
+  assert.deepEqual(unused, []);
 });
 
 for (const { says, tests } of sentenceProofs.filter(

@@ -1,6 +1,6 @@
 /**
- * The source tree: folders that a reader can take in, and files that hold an idea each. Counts may only fall
- * (recorded/).
+ * Size of folders and files in src: at most 25 files in a folder, and no tiny file with a single importer. Counts may
+ * only fall (recorded/).
  */
 import { globSync, readFileSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
@@ -11,7 +11,7 @@ const root = join(import.meta.dirname, "..");
 const sources = globSync("src/**/*.ts", { cwd: root }).sort();
 const texts = new Map(sources.map((path) => [path, readFileSync(join(root, path), "utf8")]));
 
-/** One definition a file, listed by a catalog: their size says nothing. */
+/** Files that hold one definition each, listed by a catalog: their size does not matter. */
 const oneFileEach = /^src\/broker\/commands\/\w+\//;
 
 test("a folder holds at most 25 files", () => {
@@ -23,7 +23,7 @@ test("a folder holds at most 25 files", () => {
   );
 });
 
-test("a file under 30 lines has more than one importer, or is part of the file that imports it", () => {
+test("a file under 30 lines has more than one importer; otherwise it belongs in its importer", () => {
   const importers = new Map<string, Set<string>>();
   for (const [path, text] of texts)
     for (const [, from = ""] of text.matchAll(/(?:from|import\()\s*"(\.[^"]+)"/g)) {

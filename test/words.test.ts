@@ -1,5 +1,5 @@
 /**
- * Words and layout of every source, test and document: plain English, and lines that fit. Counts may only fall
+ * Words and layout of sources, tests and documents: plain English, and lines that fit. Counts may only fall
  * (recorded/).
  */
 import { globSync, readFileSync } from "node:fs";
@@ -16,10 +16,10 @@ const documents = globSync(["*.md", "{docs,src,chaos,bench,deploy,examples}/**/*
 
 const retired =
   /\b(whoever|whom|somebody|nobody|anybody|of ours|is told|is asked|for good|let go|hand(s|ed)? on|not to be believed)\b/i;
-/** Names on the wire, of other systems, and the list of these words itself. */
+/** Exempt: names on the wire, names of other systems, and this list itself. */
 const exempt = /kubernetes-nobody|"nobody"|nobody:|User nobody|user nobody|^const retired|whoever\|whom/;
 
-test("no retired word is in a comment, a string, a test name or a document", () => {
+test("no comment, string, test name or document contains a retired word", () => {
   assertRatchet(
     "retired-words",
     findIn([...sources, ...documents], (line) => retired.test(line) && !exempt.test(line)),
@@ -33,7 +33,7 @@ test("a comment line has at most 120 columns", () => {
   );
 });
 
-test('src has no "yes" | "no" and no literal that is spread where it stands', () => {
+test('src has no "yes" | "no" and no spread of a literal', () => {
   assertRatchet(
     "shortcuts",
     findIn(
