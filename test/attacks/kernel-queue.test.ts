@@ -120,7 +120,7 @@ function requestByHttp2(socket: Socket, n: number, path: string): RawHttp2 {
 }
 
 for (const transport of transports)
-  describe(`${transport}: a slow caller`, { skip }, () => {
+  describe(`${transport}: no byte leaves for a slow caller after the cut`, { skip }, () => {
     let upstream: Upstream;
     let rig: Rig;
     before(async () => {
@@ -234,7 +234,7 @@ for (const transport of transports)
       }));
   });
 
-describe("a slow peer with its own upstream connection", { skip }, () => {
+describe("no byte leaves for a slow peer with its own upstream connection after the cut", { skip }, () => {
   const chunk = Buffer.alloc(65_536, 97);
   const part = Buffer.alloc(8_000, 97);
   const pour = (socket: Socket): void => {

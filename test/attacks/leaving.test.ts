@@ -1,6 +1,6 @@
 /**
- * Callers that leave while their upload is blocked: by a FIN that the proxy has not read up to, or by a reset. The work
- * at the upstream ends within about a second, and the slots that the callers occupied are free again.
+ * Callers that leave while their upload is blocked: by a FIN behind bytes that the proxy has not read, or by a reset.
+ * The work at the upstream ends within about a second, and the slots that the callers occupied are free again.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -15,10 +15,10 @@ import { selfSigned } from "../support/certificate.ts";
 import { data, endHeaders, headers, RawHttp2, requestLines } from "../support/http2-frames.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-const skip = existsSync("/proc/net/tcp") ? false : "only Linux reports a FIN that was not read";
+const skip = existsSync("/proc/net/tcp") ? false : "only Linux reports a FIN behind unread bytes";
 const patience = { withinMs: 30_000 };
 
-test("the table of the kernel is parsed for both address families, mapped addresses, and only the CLOSE_WAIT state", () => {
+test("the kernel's connection table is parsed for both address families and mapped addresses, and only CLOSE_WAIT counts as ended", () => {
   const has = endedPeersIn(
     [
       "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
@@ -137,7 +137,7 @@ describe("a caller with a blocked upload leaves", { skip }, () => {
     ["of a known length", "Content-Length: 900000000"],
     ["in chunks", "Transfer-Encoding: chunked"],
   ] as const) {
-    test(`HTTP/1.1, ${name}: a FIN that was not read ends the exchange`, async (t) => {
+    test(`HTTP/1.1, ${name}: a FIN behind unread bytes ends the exchange`, async (t) => {
       const upstream = await startUnreadingUpstream(t);
       const rig = await rigTo(t, routeTo(upstream.port, { timeoutMs: 0, idleTimeoutMs: 0 }));
       const socket = connect({ port: rig.port, host: "127.0.0.1", allowHalfOpen: true });
@@ -161,7 +161,7 @@ describe("a caller with a blocked upload leaves", { skip }, () => {
     });
   }
 
-  test("HTTP/1.1 over TLS: a FIN that was not read ends the exchange", async (t) => {
+  test("HTTP/1.1 over TLS: a FIN behind unread bytes ends the exchange", async (t) => {
     const pair = selfSigned("DNS:app.localhost");
     const upstream = await startUnreadingUpstream(t);
     const route = routeTo(upstream.port, { timeoutMs: 0, idleTimeoutMs: 0 });

@@ -1,3 +1,7 @@
+/**
+ * Receipts and leases of a leader: which nodes a receipt waits for, which messages of nodes count, and when a node gets
+ * a grant.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Broker, BrokerOptions } from "../../src/broker/index.ts";
@@ -245,7 +249,7 @@ describe("messages that are not authentic", () => {
     });
   });
 
-  test("a position older than the leader's memory is looked up in the log: a forged link is refused, a true one counts", async () => {
+  test("a confirmed link older than the leader's memory is checked against the log: a forged one is refused, a true one counts", async () => {
     const store = createMemoryLog();
     const writer = await LogWriter.open(store);
     const old = writer.head;
@@ -335,7 +339,7 @@ describe("messages that are not authentic", () => {
 });
 
 describe("grants", () => {
-  test("no grant without a clean beat: a failed beat grants no node, and the next renew is granted", async () => {
+  test("a node gets no grant after a failed beat, and gets one at its next renew", async () => {
     const log = sharedLog();
     let failing = true;
     const fault = {
@@ -356,7 +360,7 @@ describe("grants", () => {
     );
   });
 
-  test("the row is stored before the grant is sent, and removed by the goodbye", async () => {
+  test("the row of a lessee is stored before the grant is sent, and removed by the goodbye", async () => {
     await withBroker(async (broker, log) => {
       const node = new FakeNode("proxy-1");
       const port = broker.databroker("proxy");
@@ -382,7 +386,7 @@ describe("grants", () => {
     });
   });
 
-  test("real nodes: a revocation is confirmed by all of them, and a stopped one is named until it is fenced", async () => {
+  test("three real nodes confirm a revocation, and a stopped one is named until it is fenced", async () => {
     const fanout = createLocalFanout({ logger: quiet });
     await withBroker(
       async (broker) => {
@@ -418,7 +422,7 @@ describe("grants", () => {
     );
   });
 
-  test("in a process with an exclusive log there is no beat and no row", async () => {
+  test("a broker with an exclusive log writes no beats and no rows of lessees", async () => {
     const log = createMemoryLog();
     await withBroker(
       async (broker) => {

@@ -1,3 +1,4 @@
+/** Several brokers on one log: takeover, deposed and paused leaders, and a log that was restored from a backup. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { createLeaderClient } from "../../src/broker/api/leader-client.ts";

@@ -113,7 +113,7 @@ describe("bytes that reach a slow reader's machine after a complete receipt", ()
   });
 });
 
-test("/proc/net/tcp tells how many bytes a kernel holds unread", () => {
+test("the number of unread bytes in a kernel is read from /proc/net/tcp", () => {
   const table = [
     "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
     "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0",

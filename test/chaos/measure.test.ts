@@ -33,7 +33,7 @@ test("requests within faults are counted apart from the others", () => {
   assert.deepEqual(within, { permitted: 2, requested: 3, byStatus: { 503: 1 } });
 });
 
-test("only requests with a certain right count, and only where a proxy was reachable", () => {
+test("only requests that had to be permitted count, and only where a proxy was reachable", () => {
   const history = historyOf([
     session(),
     ...revocation(200),
@@ -63,7 +63,7 @@ test("commands are counted once, however often they were sent", () => {
   assert.deepEqual(measure(history, options).commands, { "revoke-session": { done: 1, refused: 1, unknown: 0 } });
 });
 
-test("percentiles are taken of the sorted spans, and are zero without any", () => {
+test("percentiles are taken of the sorted spans, and are 0 if there are no spans", () => {
   const spans = Array.from({ length: 100 }, (_, i) => ({ begin: 0, end: (100 - i) * nsPerMs }));
   assert.deepEqual(percentiles(spans), { count: 100, p50: 50, p90: 90, p99: 99, max: 100 });
   assert.deepEqual(percentiles([]), { count: 0, p50: 0, p90: 0, p99: 0, max: 0 });

@@ -13,7 +13,7 @@ import { patience, signIn, startBrokerOf, untilTruncated, writeTruncating } from
 
 const aSecret = (): string => randomBytes(32).toString("base64");
 
-test("during a rotation of the secret a snapshot is taken with the current one, and after the last round the broker continues from it", async () => {
+test("during a rotation of shared_secret the broker takes a snapshot signed with the new secret, and continues from it after the last round", async () => {
   using folder = new TemporaryFolder("snapshots-rotation");
   const [old, next, cookie_secret] = [aSecret(), aSecret(), aSecret()];
   const before = await startBrokerOf(writeTruncating(folder.path, { cookie_secret, shared_secret: old }));

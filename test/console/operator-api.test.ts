@@ -268,7 +268,7 @@ test("a user id always names its own user, whatever names other users have", asy
   assert.equal(at.world.replica.projection.user(target as never)?.status, "suspended");
 });
 
-test("an unverified e-mail names no user where rights are given, and does where they are taken", async (t) => {
+test("an unverified e-mail address identifies a user if rights are removed, and not if they are granted", async (t) => {
   const at = await startOperatorWorld(t);
   const impostor = await person(at.world, { subject: "impostor", email: "carol@example.com", emailVerified: false });
   const added = await at.post("/groups/eng/members", { add: ["carol@example.com"] });
@@ -279,7 +279,7 @@ test("an unverified e-mail names no user where rights are given, and does where 
   assert.equal(at.world.replica.projection.user(impostor as never)?.status, "suspended");
 });
 
-test("every use is logged with caller and operation, and without personal data", async (t) => {
+test("every call is logged with its caller and operation, and without personal data", async (t) => {
   const at = await startOperatorWorld(t);
   await signIn(at.world, at.world.visitor(), "bob");
   await at.get("/users");
@@ -295,7 +295,7 @@ test("every use is logged with caller and operation, and without personal data",
   assert.ok(!at.logged.join().includes("bob@example.com"));
 });
 
-test("an unreachable broker is a clear 503; a change that was made is never answered as a failure", async (t) => {
+test("an unreachable broker causes a clear 503, and a change that was made is never answered as a failure", async (t) => {
   let away: "submit" | "receipt" | "status" | null = null;
   const at = await startOperatorWorld(t, {
     operator: (inner) => {

@@ -105,7 +105,7 @@ test("an administrator loses access when the session is revoked or the person le
   assert.equal(await requestStatus(), 401);
 });
 
-test("a node that is behind answers an administrator with that, and not with a denial", async (t) => {
+test("a node that is behind answers an administrator with 503 and not with a denial", async (t) => {
   let behind = false;
   const at = await startOperatorWorld(t, {
     world: { deps: (deps) => ({ ...deps, catchUp: async (link) => (behind ? "behind" : deps.catchUp(link)) }) },

@@ -89,7 +89,7 @@ test("a stream starts with the newest decisions, sends each new one, and carries
   assert.ok(!next.text().includes("event: missed"));
 });
 
-test("a forgotten cursor is answered with an event that reports it", async (t) => {
+test("a cursor that the node does not know is answered with a `missed` event", async (t) => {
   const at = await startOperatorWorld(t);
   for (let i = 1; i <= 3; i++) at.feed.push(record(i));
   const watching = watch(t, at, "", { ...(await bearer(at)), "last-event-id": "another-process-17" });

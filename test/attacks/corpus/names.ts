@@ -92,8 +92,14 @@ const nominated = forwarded({
   "Host, nominated": [get("/", "Connection: Host\r\n"), root],
   "Cookie, nominated": [get("/", "Connection: Cookie\r\n"), root],
   "a configured claim header, nominated": [get("/", "Connection: keep-alive, X-Nick\r\n"), root],
-  "nominated in two lines": [get("/", "Connection: keep-alive\r\nConnection: X-Pomerium-Claim-Email\r\n"), root],
-  "nominated with odd commas": [get("/", "Connection: ,, X-Pomerium-Claim-Email ,\r\n"), root],
+  "an identity header, nominated in a second line": [
+    get("/", "Connection: keep-alive\r\nConnection: X-Pomerium-Claim-Email\r\n"),
+    root,
+  ],
+  "an identity header, nominated between empty entries": [
+    get("/", "Connection: ,, X-Pomerium-Claim-Email ,\r\n"),
+    root,
+  ],
 });
 
 const handle = handleOf(1);

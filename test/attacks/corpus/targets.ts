@@ -241,7 +241,7 @@ const normalised = forwarded({
 /** Every spelling of a path matches the route that it names. `/admin` is permitted to no caller here. */
 const forbidden = answered({
   "a forbidden path": [get("/admin"), 403],
-  "behind two slashes": [get("//admin"), 403],
+  "a forbidden path behind two slashes": [get("//admin"), 403],
   "a forbidden path, encoded": [get("/%61dmin"), 403],
   "a forbidden path, encoded in part, with slashes": [get("///%61d%6Din/x"), 403],
   "a forbidden path with parameters": [get("/admin;x=y"), 403],

@@ -243,7 +243,7 @@ test("a description names no person, address or certificate", () => {
 
 test("an unknown route has no description", () => assert.deepEqual(describePolicy(new Map(), "x"), []));
 
-test("in a real file each problem points at the wrong word", () => {
+test("in a real file the position of each problem is that of the mistaken word", () => {
   const text = [
     "- allow:",
     "    or:",

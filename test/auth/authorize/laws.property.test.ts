@@ -210,7 +210,7 @@ test("neither the order of rules and criteria nor duplicates change the decision
   );
 });
 
-test("unknown never permits: what is permitted without a data set is permitted with any content of it", () => {
+test("a request that is permitted without a data set is permitted with any content of it", () => {
   fc.assert(
     fc.property(policyOf(fc.oneof(recorded, anyCriterion)), situation, contents, (policy, input, data) => {
       if (!permits(policy, { ...input, data: unread })) return;
@@ -221,7 +221,7 @@ test("unknown never permits: what is permitted without a data set is permitted w
   );
 });
 
-test("what is permitted to an anonymous caller is permitted to every user", () => {
+test("a request that is permitted to an anonymous caller is permitted to every user", () => {
   fc.assert(
     fc.property(anyPolicy, situation, person, (policy, input, who) => {
       if (permits(policy, { ...input, who: null })) assert(permits(policy, { ...input, who }));

@@ -1,3 +1,6 @@
+/**
+ * The broker's HTTP API on a real listener: tokens and roles, proofs bound to one call, commands, and reads.
+ */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { request as httpRequest } from "node:http";
@@ -120,7 +123,7 @@ const command = (request: CommandRequest, role: Role = "authenticate") =>
 const unpacked = async (response: Response): Promise<Record<string, unknown>> =>
   decode(new Uint8Array(await response.arrayBuffer())) as Record<string, unknown>;
 
-test("the history of streams is for operators: each event comes with the link before it, and other roles are refused", async () => {
+test("only operators read the history of streams, in which each event has the link before it", async () => {
   const made = await broker.databroker("authenticate").submit(asked(createSession("history-1", "bob")));
   if (made.type !== "done") return assert.fail();
   const client = createBrokerClient({
@@ -154,18 +157,18 @@ describe("authentication and roles", () => {
     ["nonsense", "Bearer nonsense"],
     ["an expired token", token({ issuedAt: now - 120, expiresAt: now - 60 })],
     ["a token that lives too long", token({ expiresAt: now + 3_600 })],
-    ["a token of tomorrow", token({ issuedAt: now + 86_400, expiresAt: now + 86_430 })],
+    ["a token issued in the future", token({ issuedAt: now + 86_400, expiresAt: now + 86_430 })],
     ["another cluster's token", token({ audience: "cardea:other" })],
-    ["a token under another secret", token({ key: serviceTokenKey(random(32), "authenticate") })],
-    ["a role's token under another role's key", token({ kid: "operator" })],
+    ["a token signed with another secret", token({ key: serviceTokenKey(random(32), "authenticate") })],
+    ["a role's token signed with another role's key", token({ kid: "operator" })],
     ["a role that does not exist", token({ kid: "root" })],
-    ["another algorithm", token({ algorithm: "HS384" })],
-    ["no signature at all", withoutSignature],
+    ["a token signed with another algorithm", token({ algorithm: "HS384" })],
+    ["a token without a signature", withoutSignature],
     ["a token that names no call", token({ claims: { call: undefined } })],
     ["a token that names no body", token({ claims: { body: undefined } })],
     ["a token without an id", token({ claims: { jti: undefined } })],
-    ["an id that is too short to be one's own", token({ claims: { jti: "1" } })],
-    ["an id that would fill the memory", token({ claims: { jti: "x".repeat(2_000) } })],
+    ["a token whose id is too short to be unique", token({ claims: { jti: "1" } })],
+    ["a token whose id is too long", token({ claims: { jti: "x".repeat(2_000) } })],
   ];
   const calls = [
     ["POST", "/v1/commands"],
@@ -176,7 +179,7 @@ describe("authentication and roles", () => {
     ["GET", "/v1/sessions/s1/tokens"],
   ] as const;
   for (const [what, authorization] of refused) {
-    test(`${what}: 401 on every call, in JSON`, async () => {
+    test(`${what} gets 401 on every call, in JSON`, async () => {
       for (const [method, path] of calls) {
         // Not even an oversized body is read.
         const headers = { "content-type": "application/msgpack" };
@@ -201,7 +204,7 @@ describe("authentication and roles", () => {
     ["GET", "/v1/sessions/unknown/tokens", ["authenticate", "proxy"]],
   ];
   for (const [method, path, allowed] of table) {
-    test(`${method} ${path.split("?")[0]?.slice(0, 40)} is for ${allowed.join(", ")}`, async () => {
+    test(`${method} ${path.split("?")[0]?.slice(0, 40)} is allowed to ${allowed.join(", ")}`, async () => {
       for (const role of roles) {
         const { status } = await ask(method, path, { role });
         assert.equal(status === 403, !allowed.includes(role), `${role}: ${status}`);
@@ -209,7 +212,7 @@ describe("authentication and roles", () => {
     });
   }
 
-  test("leases are for nodes: an operator gets 403", async () => {
+  test("a node gets a lease, and an operator gets 403", async () => {
     const node = new FakeNode("proxy-9");
     const headers = { "content-type": "application/octet-stream" };
     const body = node.sealed("renew", node.renew());
@@ -237,7 +240,7 @@ describe("a token that names its call is valid for that call alone", () => {
   const command = { method: "POST", path: "/v1/commands", body } as const;
   const type = { "content-type": "application/msgpack" };
 
-  test("the named call is answered, and a broker of the cluster seals the answer for it", async () => {
+  test("the named call is answered, and the answer is sealed for that call and this cluster", async () => {
     for (const call of [command, { method: "GET", path: "/v1/status" } as const]) {
       const { authorization, callId } = await proof(call);
       const sent = "body" in call ? { body: call.body, headers: type } : {};
@@ -272,7 +275,7 @@ describe("a token that names its call is valid for that call alone", () => {
     assert.equal((server.metrics()["callsRefused"] ?? 0) - before, given.length);
   });
 
-  test("a genuine token for another call learns the reason; a forged one does not", async () => {
+  test("a genuine token for another call is refused with the reason", async () => {
     const { authorization } = await proof({ method: "GET", path: "/v1/status" });
     const other = await ask("GET", "/v1/sessions/s1/tokens", { authorization });
     assert.deepEqual(await other.json(), { error: "unauthenticated", reason: "another-call" });
@@ -350,7 +353,7 @@ describe("a token that names its call is valid for that call alone", () => {
     }
   });
 
-  test("another spelling of the path needs its own proof: nothing under /v1 is answered without a proof of that exact text", async () => {
+  test("a token is valid only for the exact text of its path, and for no other spelling", async () => {
     const spellings = [
       "/%761/status",
       "//v1/status",
@@ -376,7 +379,7 @@ describe("a token that names its call is valid for that call alone", () => {
     assert.equal(await raw("/v1/status"), 200, "and the proof is still good");
   });
 
-  test("the mark of a forwarded call grants nothing: without it or with a forged one, the same leader answers the same", async () => {
+  test("the header of a forwarded call grants nothing: with it and without a token, a call gets 401", async () => {
     const headers = { [forwardedHeader]: "1" };
     assert.equal((await ask("GET", "/v1/status", { role: "operator", headers })).status, 200);
     assert.equal((await ask("GET", "/v1/status", { authorization: null, headers })).status, 401);
@@ -416,13 +419,8 @@ describe("commands", () => {
       encode({ ...asked(revoke("x")), command: { type: "dropTables" } }),
       400,
     ],
-    ["a command id that is none", "application/msgpack", encode({ ...asked(revoke("x")), commandId: "1" }), 400],
-    [
-      "an actor that is none",
-      "application/msgpack",
-      encode({ ...asked(revoke("x")), actor: "alice@example.test" }),
-      400,
-    ],
+    ["an invalid command id", "application/msgpack", encode({ ...asked(revoke("x")), commandId: "1" }), 400],
+    ["an invalid actor", "application/msgpack", encode({ ...asked(revoke("x")), actor: "alice@example.test" }), 400],
     [
       "a session without tokens",
       "application/msgpack",
@@ -431,11 +429,11 @@ describe("commands", () => {
     ],
     ["broken MessagePack", "application/msgpack", new Uint8Array([0xc1, 0xff]), 400],
     ["broken JSON", "application/json", "{", 400],
-    ["another kind of body", "text/plain", "hello", 415],
-    ["too much", "application/msgpack", new Uint8Array(1_100_000), 413],
+    ["a body of another media type", "text/plain", "hello", 415],
+    ["a body that is too long", "application/msgpack", new Uint8Array(1_100_000), 413],
   ];
   for (const [what, type, body, status] of malformed) {
-    test(`${what}: ${status}, and and the answer quotes nothing of it`, async () => {
+    test(`${what} gets ${status}, and the answer quotes nothing of it`, async () => {
       const response = await ask("POST", "/v1/commands", { body, headers: { "content-type": type } });
       assert.equal(response.status, status);
       const text = await response.text();
@@ -478,21 +476,21 @@ describe("reads", () => {
     assert.equal((await ask("GET", "/v1/snapshots")).status, 404);
   });
 
-  test("authenticate reads a session's tokens; 404 without any", async () => {
+  test("the authenticate role reads a session's tokens, and gets 404 if there are none", async () => {
     await command(asked(createSession("wire-4", "alice")));
     const tokens = await unpacked(await ask("GET", "/v1/sessions/wire-4/tokens"));
     assert.equal(tokens["accessToken"], "access-wire-4");
     assert.equal((await ask("GET", "/v1/sessions/unknown/tokens")).status, 404);
   });
 
-  test("alive and ready need no token", async () => {
+  test("health and readiness checks need no token", async () => {
     for (const path of ["/healthz", "/readyz"]) {
       const response = await ask("GET", path, { authorization: null });
       assert.deepEqual([response.status, await response.text()], [200, "OK"]);
     }
   });
 
-  test("a forwarded call is answered here or not at all", async () => {
+  test("a forwarded call is not forwarded again", async () => {
     const response = await ask("GET", "/v1/status", { headers: { "cardea-forwarded": "1" } });
     assert.equal(response.status, 200);
   });
@@ -524,7 +522,7 @@ test("the client of src/replication works with this server, leases and receipts 
   }
 });
 
-test("over TLS with a private certificate authority", async () => {
+test("the server works over TLS with a private certificate authority", async () => {
   const { execFileSync } = await import("node:child_process");
   const { mkdtempSync, readFileSync, rmSync } = await import("node:fs");
   const { tmpdir } = await import("node:os");

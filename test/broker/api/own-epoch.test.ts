@@ -45,7 +45,7 @@ const later = (epoch: number): Link => ({
 });
 const metric = (name: string): number => broker.metrics()[name] ?? 0;
 
-test("a later epoch that a node claims is looked up in the store and opened above once; repeated claims are rate limited", async () => {
+test("a leader checks a later epoch that a node claims in the store and opens one above it; repeated claims are rate limited", async () => {
   const node = new FakeNode("liar");
   const proxy = as("proxy");
   await node.lease(proxy);
@@ -60,7 +60,7 @@ test("a later epoch that a node claims is looked up in the store and opened abov
   assert.ok(metric("epoch") <= 20_000, String(metric("epoch")));
 });
 
-test("an epoch from a credential of a lost history is opened above too", async () => {
+test("a leader also opens an epoch above one that a credential of a lost history names", async () => {
   const ours = metric("epoch");
   await waitFor("a claim to be looked up", async () => {
     const lostEpoch = (ours + 5) as Epoch;
@@ -69,7 +69,7 @@ test("an epoch from a credential of a lost history is opened above too", async (
   });
 });
 
-test("an epoch far ahead changes nothing, so no claim drives the number to its maximum", async () => {
+test("a claim of an epoch far ahead changes nothing, so no claim drives the number to its maximum", async () => {
   const before = { epoch: metric("epoch"), opened: metric("epochsOpened"), refused: metric("epochClaimsRefused") };
   const node = new FakeNode("far-ahead");
   node.enforced = later(Number.MAX_SAFE_INTEGER);

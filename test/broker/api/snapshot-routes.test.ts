@@ -135,7 +135,7 @@ test("without a token of this cluster nothing is sent; positions, hashes and ids
   assert.equal(await snapshots.manifest(1_000_000 as Position), null);
 });
 
-test("without any snapshot, as with a log in memory, a node gets that answer and reads the log", async (t) => {
+test("a broker without any snapshot, as with a log in memory, says so, and the node reads the log", async (t) => {
   const urls = [await served(t, null), await served(t, null)];
   assert.equal(await load(nodeOf(clientOf(t, urls).snapshots)), null);
   assert.equal((await fetch(new URL("/v1/snapshot", urls[0]))).status, 401);

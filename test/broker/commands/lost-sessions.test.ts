@@ -1,4 +1,4 @@
-/** Reasserted revocations of sessions that were lost together with the event about their person. */
+/** Reasserted cuts (revocations of all sessions of a user) and the sessions that the log lost together with them. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { performCommand } from "../../../src/broker/commands/catalog.ts";
@@ -86,7 +86,7 @@ test("a session that the cut also ends in this log needs no event of its own", (
   assert.equal(broker.ledger.sessionStatus("s1" as SessionId).status, "revoked");
 });
 
-test("all reports of one session of a cut make one command; another session makes another", () => {
+test("all reports of one lost session of a cut make one command, and another session makes another", () => {
   const idOf = (event: LostTightening): string | undefined =>
     reassertionsIn({ type: "reassertTightenings", events: [event] })[0]?.commandId;
   assert.equal(idOf(ended("s1")), idOf({ ...ended("s1"), recordedAt: (now + 1) as UnixMs }));

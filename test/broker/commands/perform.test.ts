@@ -1,3 +1,4 @@
+/** The effect of each command on a broker's state: its events, its refusals, and what is stored beside the log. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { performCommand } from "../../../src/broker/commands/catalog.ts";
@@ -194,7 +195,7 @@ describe("createSession", () => {
       },
       "erased",
     ],
-    ["a session that is over", () => createSession("s2", "alice", { expiresAt: now }), "invalid"],
+    ["a session whose expiry has passed", () => createSession("s2", "alice", { expiresAt: now }), "invalid"],
     [
       "another subject under the same user id",
       () => createSession("s2", "alice", { profile: { ...createSession("s2", "alice").profile, subject: "mallory" } }),
@@ -202,7 +203,7 @@ describe("createSession", () => {
     ],
   ];
   for (const [what, prepare, code] of refusals) {
-    test(`refused: ${what}`, () => {
+    test(`${what} is refused`, () => {
       const bench = new Bench();
       bench.do(createSession("s1", "alice"));
       assert.equal(codeOf(bench.ask(prepare(bench))), code);
@@ -334,7 +335,7 @@ describe("refreshSession", () => {
   const refusals: readonly (readonly [string, readonly Command[], Command, string])[] = [
     ["an unknown session", [], refresh("s9"), "not-found"],
     ["a revoked session", [revoke("s1")], refresh("s1"), "conflict"],
-    ["a session cut with all of its user's", [cut], refresh("s1"), "conflict"],
+    ["a session revoked with all sessions of its user", [cut], refresh("s1"), "conflict"],
     [
       "a session of a suspended person",
       [{ type: "suspendUser", userId: user("alice"), reason: "" }],
@@ -342,18 +343,23 @@ describe("refreshSession", () => {
       "suspended",
     ],
     ["a session of an erased person", [{ type: "eraseUser", userId: user("alice") }], refresh("s1"), "erased"],
-    ["an answer for another subject", [], refresh("s1", { profile: somebodyElse }), "forbidden"],
-    ["tokens that others have replaced", [refresh("s1")], refresh("s1", { tokenVersion: 1 }), "conflict"],
+    ["a refresh for another subject", [], refresh("s1", { profile: somebodyElse }), "forbidden"],
+    [
+      "a refresh of tokens that another refresh has replaced",
+      [refresh("s1")],
+      refresh("s1", { tokenVersion: 1 }),
+      "conflict",
+    ],
   ];
   for (const [what, before, command, code] of refusals) {
-    test(`refused: ${what}`, () => {
+    test(`${what} is refused`, () => {
       const bench = new Bench();
       bench.do(createSession("s1", "alice"));
       for (const each of before) bench.do(each);
       assert.equal(codeOf(bench.ask(command)), code);
     });
   }
-  test("refused: an expired session", () => {
+  test("an expired session is refused", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice"));
     bench.now = (now + 10_000_000) as UnixMs;
@@ -370,8 +376,9 @@ describe("revokeSession", () => {
     bench.do(revoke("s1"));
     assert.equal(bench.ledger.sessionStatus(session("s1")).status, "revoked");
   });
-  test("refused: an unknown session", () => assert.equal(codeOf(new Bench().ask(revoke("s1"))), "not-found"));
-  test("nothing to do: a session that is already revoked, by itself or with its user", () => {
+  test("revoking an unknown session is refused", () =>
+    assert.equal(codeOf(new Bench().ask(revoke("s1"))), "not-found"));
+  test("revoking a session that is already revoked, by itself or with its user, changes nothing", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice"));
     bench.do(createSession("s2", "alice"));
@@ -482,16 +489,16 @@ describe("groups", () => {
   });
 
   const refusals: readonly (readonly [string, Command, string])[] = [
-    ["an unknown user is added", change(["unknown"], []), "not-found"],
-    ["an unknown user is removed", change(["alice"], ["unknown"]), "not-found"],
-    ["a user is both added and removed", change(["alice"], ["alice"]), "invalid"],
-    ["members are removed from an unknown group", change([], ["alice"], "operator", "nogroup"), "not-found"],
-    ["an unknown group is removed", { type: "removeGroup", groupId: group("nogroup") }, "not-found"],
+    ["adding an unknown user", change(["unknown"], []), "not-found"],
+    ["removing an unknown user", change(["alice"], ["unknown"]), "not-found"],
+    ["adding and removing the same user", change(["alice"], ["alice"]), "invalid"],
+    ["removing members of an unknown group", change([], ["alice"], "operator", "nogroup"), "not-found"],
+    ["removing an unknown group", { type: "removeGroup", groupId: group("nogroup") }, "not-found"],
   ];
   for (const [what, command, code] of refusals) {
-    test(`refused: ${what}`, () => assert.equal(codeOf(people().ask(command)), code));
+    test(`${what} is refused`, () => assert.equal(codeOf(people().ask(command)), code));
   }
-  test("refused: an erased person is added", () => {
+  test("adding an erased person is refused", () => {
     const bench = people();
     bench.do({ type: "eraseUser", userId: user("bob") });
     assert.equal(codeOf(bench.ask(change(["bob"], []))), "erased");

@@ -141,7 +141,7 @@ describe("a batch made ahead", () => {
       await wholeLog(store);
     }));
 
-  test("neither it nor the batch in flight is published or answered before its own commit", async () => {
+  test("a batch made ahead and the batch in flight are published and answered only after their own commits", async () => {
     const fanout = createLocalFanout({ logger: quiet });
     const open = createBrokerOpener({ cluster, secrets: [secret] });
     const published: number[] = [];
@@ -183,11 +183,11 @@ describe("a batch made ahead", () => {
 
   for (const [what, outcome] of [
     ["was not written", { type: "unavailable", cause: "down" }],
-    ["is unclear", { type: "indeterminate", cause: "the wait was cancelled" }],
-    ["found versions that had moved", { type: "version-conflict", streams: [] }],
-    ["found the head elsewhere", { type: "head-moved", head: genesis }],
+    ["has an unknown outcome", { type: "indeterminate", cause: "the wait was cancelled" }],
+    ["found newer stream versions", { type: "version-conflict", streams: [] }],
+    ["found another head", { type: "head-moved", head: genesis }],
   ] as const) {
-    test(`behind a batch that ${what}, it is discarded and made again; the discarded batch is never sent`, () =>
+    test(`a batch behind one that ${what} is discarded and made again; the discarded batch is never sent`, () =>
       withHeld(async ({ inFlight, behind, appended, store }) => {
         const first = await inFlight(asked(createSession("s0", "alice")));
         const answers = await behind(asked(createSession("s1", "bob")), asked(createSession("s2", "carol")));
@@ -225,7 +225,7 @@ describe("a batch made ahead", () => {
     );
   });
 
-  test("a command that could observe the batch in flight waits for the batch after; others do not", () =>
+  test("a command that could observe the batch in flight waits until it is committed; other commands do not", () =>
     withHeld(async ({ submit, inFlight, behind, appended, store }) => {
       assert.ok(isDone(await submit(asked(createSession("s0", "alice")))));
       const suspended = await inFlight(asked({ type: "suspendUser", userId: user("alice"), reason: "left" }));
@@ -239,7 +239,7 @@ describe("a batch made ahead", () => {
       assert.equal((await folded(store)).session("s1" as never), undefined);
     }));
 
-  test("commands that the batch in flight held up go into the next one, before another beat", async () => {
+  test("commands that the batch in flight held up are appended before a second beat", async () => {
     const writes: string[] = [];
     const slowly = <T>(what: string, write: () => Promise<T>): Promise<T> => {
       writes.push(what);

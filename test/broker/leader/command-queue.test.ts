@@ -1,3 +1,4 @@
+/** The leader's command queue: order, precedence of tightening commands, and bounds. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { AccessSet } from "../../../src/broker/commands/access.ts";

@@ -1,3 +1,7 @@
+/**
+ * A leader on a log that fails in every way: group commit, repeated commands, unknown outcomes, and the data beside the
+ * log.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Broker, BrokerOptions } from "../../../src/broker/index.ts";
@@ -375,7 +379,7 @@ describe("outcomes", () => {
     );
   });
 
-  test("after a moved head the epoch is reopened and the broker's state catches up", async () => {
+  test("when an append finds another head, the epoch is reopened and the broker's state catches up", async () => {
     const log = createMemoryLog();
     const fault = faulty(log, async (batch, nth) =>
       nth === 1 ? { type: "head-moved", head: batch.last } : (undefined as never),
@@ -407,7 +411,7 @@ describe("outcomes", () => {
     });
   });
 
-  test("a stream with a newer version than known: the version is learnt and the batch written again", async () => {
+  test("when a stream has another version than expected, the broker learns it and writes the batch again", async () => {
     const log = createMemoryLog();
     let lies = 1;
     const fault = wrapLog(log, {

@@ -37,7 +37,7 @@ test("a silent node with a grant of an earlier leader blocks until it is fenced"
   assert.deepEqual(unreadyFor(2, { ...everybody, lessees: [lessee(old)] }), [], "who is fenced permits nothing");
 });
 
-test("a new leader cannot know yet which other processes exist", () => {
+test("a new leader is not ready, because it cannot know yet which other processes exist", () => {
   assert.match(unreadyFor(2, { ...everybody, ledForMs: peerSilentMsMax - 1 })[0] ?? "", /has led for only 5 s/);
   assert.deepEqual(unreadyFor(2, { ...everybody, ledForMs: Number.POSITIVE_INFINITY }), [], "alone on its log");
 });

@@ -27,7 +27,7 @@ function syncOn(log: History): { state: BrokerState; reach: (head: Link) => bool
   };
 }
 
-test("a log in a later epoch than the opened one means that this broker is late: the state is kept", () => {
+test("a broker that finds the log in a later epoch than the one it opened keeps its state", () => {
   const ours = new History().open(1).add(created(1)).open(3);
   const theirs = ours.fork(2).open(4).add(created(2));
   const sync = syncOn(theirs);
@@ -37,7 +37,7 @@ test("a log in a later epoch than the opened one means that this broker is late:
   assert.equal(sync.state.restarts, 0);
 });
 
-test("a log in an earlier epoch than the opened one, at its position or beyond, makes the state fold again", () => {
+test("a broker that finds the log in an earlier epoch, at its position or beyond, folds its state again", () => {
   const old = new History().open(1).add(created(1)).add(created(2)).add(created(3));
   const ours = old.fork(2).open(2);
   const sync = syncOn(old);

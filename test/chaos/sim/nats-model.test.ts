@@ -99,7 +99,7 @@ test("a resumed subscriber receives what its kernel holds, however late", () => 
   assert.deepEqual(to.seen.slice(0, 13), ["+", ...range(1, 12)]);
 });
 
-test("beyond that a subscriber is cut off and loses what the server held; other subscribers are not affected", () => {
+test("a subscriber whose kernel and server buffers overflow is cut off and loses what the server held; other subscribers are not affected", () => {
   const { world, join, publish, facts, model } = room();
   const [from, to, other] = [join("from", "east"), join("to", "west"), join("other", "east")];
   to.process.pause();

@@ -200,7 +200,7 @@ test("a node reads the log, gets a lease and permits; a revocation cuts its stre
   assert.deepEqual(testNode.request("wiki"), ["deny"]);
 });
 
-test("without grants a route with grace keeps serving for it, a route without grace stops, and streams follow their routes", () => {
+test("without grants a route with grace serves until its grace ends, a route without grace stops at once, and so do their streams", () => {
   const testNode = new TestNode();
   testNode.commit(signedIn(100, 1));
   testNode.world.run(2_500);

@@ -15,7 +15,7 @@ function sourceOf(...read: readonly RecordReading[]): Parameters<typeof findDeci
 
 const record = { kind: "decision", boot: "boot-1", seq: 7, node: "n", at: 1, requestId: "request-1" };
 
-test("finds a decision by its record id and by its request id", async () => {
+test("audit explain finds a decision by its record id and by its request id", async () => {
   const source = sourceOf(
     { at: "1", value: record },
     { at: "2", value: { ...record, seq: 8, requestId: "request-2" } },
@@ -30,7 +30,7 @@ test("finds a decision by its record id and by its request id", async () => {
   }
 });
 
-test("counts refused messages of the audit stream, so a wrong secret is not mistaken for a missing decision", async () => {
+test("audit explain counts refused messages of the audit stream, so a wrong secret is not mistaken for a missing decision", async () => {
   const unsigned = { at: "1", problem: "is refused: unsigned", refused: "unsigned" } as const;
   const { found, refused } = await findDecisions(
     "request-1",

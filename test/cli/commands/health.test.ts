@@ -18,7 +18,7 @@ async function serve(listener: RequestListener) {
   };
 }
 
-test("exits 0 when ready, and 1 with the reasons when not", async () => {
+test("health exits 0 if the node is ready, and 1 with the reasons if it is not", async () => {
   let ready = false;
   await using process = await serve((request, response) => {
     assert.equal(request.url, "/readyz");
@@ -35,7 +35,7 @@ test("exits 0 when ready, and 1 with the reasons when not", async () => {
   assert.equal((await run(["health"], { METRICS_ADDRESS: `:${process.port}` })).code, 0, "a wildcard listen address");
 });
 
-test("--live checks only that the process is alive", async () => {
+test("health --live checks only that the process is alive", async () => {
   await using process = await serve((request, response) => {
     response.writeHead(request.url === "/healthz" ? 200 : 503).end("OK\n");
   });
@@ -45,7 +45,7 @@ test("--live checks only that the process is alive", async () => {
   assert.equal((await run(["health", "--url", `http://${address}/healthz`])).code, 0);
 });
 
-test("exits 1 if nothing listens or the server does not answer", async () => {
+test("health exits 1 if nothing listens or the server does not answer", async () => {
   const closed = await run(["health", "--address", `127.0.0.1:${await freePort()}`]);
   assert.equal(closed.code, 1);
   assert.match(closed.err, /does not answer: connect ECONNREFUSED/);
@@ -53,12 +53,12 @@ test("exits 1 if nothing listens or the server does not answer", async () => {
   assert.equal((await run(["health", "--address", `127.0.0.1:${silent.port}`, "--timeout", "1s"])).code, 1);
 });
 
-test("a redirect is not healthy", async () => {
+test("a redirect does not count as healthy", async () => {
   await using redirecting = await serve((_request, response) => response.writeHead(302, { location: "/" }).end());
   assert.equal((await run(["health", "--address", `127.0.0.1:${redirecting.port}`])).code, 1);
 });
 
-test("exits 2 on wrong usage", async () => {
+test("health exits 2 on wrong usage", async () => {
   assert.equal((await run(["health", "--timeout", "soon"])).code, 2);
   assert.equal((await run(["health", "--url", "nonsense"])).code, 2);
   assert.equal((await run(["health", "now"])).code, 2);

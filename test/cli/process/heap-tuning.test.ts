@@ -5,7 +5,7 @@ import { growthPercentOf } from "../../../src/cli/process/heap-tuning.ts";
 
 const MB = 1024 * 1024;
 
-test("a small heap may grow by as much as a large one, and a large one by a quarter", () => {
+test("a heap may grow by a quarter, and a small one by as many bytes as one of 100 MB, at most to its double", () => {
   assert.equal(growthPercentOf(0), 100);
   assert.equal(growthPercentOf(20 * MB), 100);
   assert.equal(growthPercentOf(40 * MB), 60);

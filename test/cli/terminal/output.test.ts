@@ -152,7 +152,7 @@ test("a stalled pipe delays neither close() nor closeNow() beyond its bound", as
   assert.deepEqual(other.stats(), { queuedBytes: 0, droppedLines: 0, leftOutLines: 0, failure: null });
 });
 
-test("close() retries a failed write at once, however long its delay has become", async (t) => {
+test("close() retries a failed write at once, however long the delay before the next retry is", async (t) => {
   using folder = new TemporaryFolder("output-close");
   const file = join(folder.path, "out");
   const fd = openSync(file, "a");

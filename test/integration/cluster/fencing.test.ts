@@ -122,7 +122,7 @@ test("a receipt never reports a paused proxy as applied, but as fenced after W, 
   cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
 });
 
-test("a proxy that was briefly paused permits nothing on any route before its next grant, even with older grants in its sockets", async (t) => {
+test("a proxy that was briefly paused permits nothing on any route before its next grant, even if older grants wait in its sockets", async (t) => {
   const stopped = cluster.proxy(3);
   const { relays } = cluster;
   const [revoked, kept] = [await cluster.session("alice"), await cluster.session("alice")];

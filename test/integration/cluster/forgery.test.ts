@@ -469,7 +469,7 @@ test("a replayed call to a broker is refused and counted, be it a command or a r
   assert.equal(receipt.status, "complete", "the first call was carried out");
 });
 
-test("the control: a batch forged with a key of the cluster is accepted, until the log contradicts it", async () => {
+test("as a control, a batch forged with a key of the cluster is accepted until the log contradicts it", async () => {
   const { config, setup } = cluster;
   const outsider = await cluster.session("mallory");
   const nats = await listenOnNats(cluster.nats.urls[0] ?? "", setup.clusterName);

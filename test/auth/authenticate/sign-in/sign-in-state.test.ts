@@ -46,7 +46,7 @@ test("a state cannot be read on the way", async () => {
   for (const part of [sealed, ...readable]) assert.ok(!/app\.example\.com|vvvv|nnnn/.test(part));
 });
 
-test("another browser learns where to start again, and none of the secrets", async () => {
+test("another browser learns only where to restart sign-in, and none of the secrets", async () => {
   const sealed = await sealState(box, { ...secrets, request }, browser);
   for (const other of [undefined, "", "c".repeat(32)]) {
     assert.deepEqual(await openState(box, sealed, other), { type: "of-another-browser", request });

@@ -119,7 +119,7 @@ for (const [data, holds] of records) {
   });
 }
 
-test("a user without a record is known to have none", () => {
+test("a user without a record in a data set that was read counts as having none", () => {
   const on = { policy: source({ allow: { and: [{ record: { type: "hr", exists: false } }] } }) };
   assert.equal(summaryOf(decideOn(on, { email: "bob@example.com" }, {}, { records: hr })), "permit record-ok");
   assert.equal(

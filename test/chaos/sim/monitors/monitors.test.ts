@@ -589,7 +589,7 @@ test("a receipt may report what a node applied before it followed an old primary
   isBroken(answered(6_000, "until just before"), "receipt-true", /says that node-1 has applied 1\.3/);
 });
 
-test("a receipt is found that ignores a waiting grant under which the node may still decide", () => {
+test("a receipt that ignores a waiting grant under which the node may still decide is found", () => {
   const history = History.begun().create("s2").later(1);
   const before = history.head;
   history.later(10_000).renew().later(5).beat().later(5).grant().later(5).take(); // its head is not reached

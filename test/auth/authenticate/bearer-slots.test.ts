@@ -60,7 +60,7 @@ function start(): World {
 }
 
 suite("unknown tokens", () => {
-  test("one caller has eight verified at a time, and another caller is still served", async () => {
+  test("at most eight of one caller are verified at a time, and another caller is still served", async () => {
     const { present, results, refuseAll } = start();
     assert.equal(present(200, "192.0.2.1"), 192);
     assert.equal(present(1, "192.0.2.2"), 0);
