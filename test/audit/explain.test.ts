@@ -66,7 +66,7 @@ const facts = (exact: boolean): readonly FactTrace[] => [
   { ...fact(`group:${eng}`, exact ? positions.removed : 6, exact), criteria: ["groups"], member: false },
   fact(configurationStream(node), exact ? positions.configuration : 6, exact),
 ];
-function denied(applied: Link, traces: readonly FactTrace[]): DecisionRecord {
+function deniedRecord(applied: Link, traces: readonly FactTrace[]): DecisionRecord {
   const rules = [{ rule: "policy.allow.or", met: false, criteriaMet: [], criteriaUnmet: ["groups"], criteriaMore: 0 }];
   const trace = { rule: null, rules, more: 0, facts: traces, factsMore: 0 };
   return decision("/", {
@@ -90,7 +90,7 @@ for (const known of ["exact", "only as a bound"] as const)
       facts: explained,
       broken,
       open,
-    } = await explainDecision(denied(applied, facts(known === "exact")), read, always);
+    } = await explainDecision(deniedRecord(applied, facts(known === "exact")), read, always);
     assert.deepEqual([broken, open], [[], []]);
     assert.deepEqual(
       explained.map(({ position, exact, event }) => [position, exact, event?.type, event?.says]),
@@ -113,12 +113,15 @@ for (const known of ["exact", "only as a bound"] as const)
 test("a record with an unknown link is broken, and so is one that contradicts its events", async () => {
   const { read, writer } = await createHistory();
   const forged = { ...writer.head, hash: "0".repeat(64) as Hash };
-  const lost = await explainDecision(denied(forged, facts(true)), read, always);
+  const lost = await explainDecision(deniedRecord(forged, facts(true)), read, always);
   assert.match(lost.broken[0] ?? "", /the log has .* at the position of .*, at which the decision was made/);
   const beyond = { ...writer.head, position: 99 as Position };
-  assert.match((await explainDecision(denied(beyond, []), read, always)).broken[0] ?? "", /does not have/);
+  assert.match((await explainDecision(deniedRecord(beyond, []), read, always)).broken[0] ?? "", /does not have/);
   const wrong = [fact(`session:${sessionId}`, positions.added)];
-  assert.match((await explainDecision(denied(writer.head, wrong), read, always)).broken[0] ?? "", /does not set it/);
+  assert.match(
+    (await explainDecision(deniedRecord(writer.head, wrong), read, always)).broken[0] ?? "",
+    /does not set it/,
+  );
 });
 
 test("damage in the part of the log that is read is reported", async () => {
@@ -130,7 +133,11 @@ test("damage in the part of the log that is read is reported", async () => {
       throw new LogDamagedError("the log", after, "changed");
     },
   };
-  const explained = await explainDecision(denied(writer.head, facts(true)), (r) => readHistory(damaged, r), always);
+  const explained = await explainDecision(
+    deniedRecord(writer.head, facts(true)),
+    (r) => readHistory(damaged, r),
+    always,
+  );
   assert.match(explained.broken[0] ?? "", /damaged at event 2/);
 });
 
@@ -138,11 +145,11 @@ test("events that retention has dropped are unknown, which differs from broken",
   const { log, writer, read } = await createHistory();
   const { epoch, incarnation } = writer;
   await log.retain({ epoch, incarnation, first: 5 as Position });
-  const explained = await explainDecision(denied(writer.head, facts(true)), read, always);
+  const explained = await explainDecision(deniedRecord(writer.head, facts(true)), read, always);
   assert.deepEqual(explained.broken, []);
   assert.equal(explained.open.length, 2, "the session's beginning, the configuration");
   assert.equal(explained.facts[2]?.event?.position, positions.removed);
-  const unknown = await explainDecision(denied(writer.head, facts(false)), read, always);
+  const unknown = await explainDecision(deniedRecord(writer.head, facts(false)), read, always);
   assert.deepEqual(unknown.broken, []);
   assert.match(unknown.open.join(), /set at or before event 4/);
 });
@@ -161,7 +168,7 @@ test("a record without a trace is explained as far as it goes: session, user and
 test("a cancelled search ends and reports how far it got", async () => {
   const { writer, read, requests } = await createHistory(Array.from({ length: 3 }, () => aSession()));
   const shallow = (request: HistoryRequest) => read({ ...request, depth: 1 });
-  const { open } = await explainDecision(denied(writer.head, facts(false)), shallow, {
+  const { open } = await explainDecision(deniedRecord(writer.head, facts(false)), shallow, {
     mayContinue: () => requests.length < 3,
   });
   assert.match(open.join(), /not found down to event \d+, where the search stopped/);

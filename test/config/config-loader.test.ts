@@ -44,7 +44,7 @@ suite("the configuration file", () => {
     const json = JSON.stringify({ address: "x" }, null, 2);
     assert.match(problemsOf(createFile("c.json", json))[0] ?? "", /^c\.json:/);
   });
-  test("that does not exist", () => {
+  test("that does not exist is an error with a remedy", () => {
     assert.deepEqual(problemsOf(join(folder, "gone.yaml")), [
       "gone.yaml: (file): cannot be read: it does not exist; name the configuration file with -c",
     ]);
@@ -66,13 +66,13 @@ suite("the configuration file", () => {
       "c.toml: (file): is TOML, which is not supported; write it as YAML",
     ]);
   });
-  test("that every user may read, with secrets in it", () => {
+  test("with secrets that every user can read is a warning", () => {
     assert.match(
       problemsOf(createFile("open.yaml", base + goodRoute, 0o644)).join(),
       /^open\.yaml:4:1: shared_secret: every user of this machine can read/,
     );
   });
-  test("may be omitted: then everything comes from the environment", () => {
+  test("is optional: all keys may come from the environment", () => {
     const lines = base
       .trim()
       .split("\n")
@@ -94,7 +94,7 @@ suite("files named by keys", () => {
       "named.yaml:4:21: shared_secret_file: every user of this machine can read secret; chmod 600 secret",
     ]);
   });
-  test("that are devices are not read endlessly", () => {
+  test("that are devices are refused", () => {
     const path = createFile(
       "device.yaml",
       `${base.replace(/^shared_secret:.*$/m, "shared_secret_file: /dev/zero")}${goodRoute}`,
@@ -118,7 +118,7 @@ suite("generated secrets", () => {
     assert.deepEqual(secretsOf(load(dataDir)), secretsOf(first));
     assert.notDeepEqual(...(secretsOf(first) as [Uint8Array, Uint8Array]));
   });
-  test("are not stored when only checking", () => {
+  test("are not stored when the configuration is only checked", () => {
     const dataDir = join(folder, "checked");
     assert.equal(load(dataDir, { missingSecrets: "forget" }).ok, true);
     assert.throws(() => statSync(dataDir));
@@ -127,7 +127,7 @@ suite("generated secrets", () => {
     const result = load(join(folder, "refused"), { missingSecrets: "refuse" });
     assert.deepEqual(result.ok ? [] : result.problems.map(({ key }) => key), ["shared_secret", "cookie_secret"]);
   });
-  test("do not include the identity provider's unless requested", () => {
+  test("include the identity provider's client secret only on request", () => {
     const text = withoutSecrets.replace(/^idp_client_secret:.*$/m, "#");
     const path = createFile("demo.yaml", text);
     const dataDir = join(folder, "demo");

@@ -9,7 +9,7 @@ const file = (lines: string): string => `${base}decision_api:\n${lines}\n${goodR
 const key = "k3y-of-a-service-0123456789-abcdefgh";
 
 suite("decision_api", () => {
-  test("is off unless it has an address, and then open to no caller", () => {
+  test("is off without an address, and accepts no caller by default", () => {
     assert.equal(config(`${base}${goodRoute}`).decisionApi, null);
     const text = file("  address: 127.0.0.1:9180");
     assert.deepEqual(config(text).decisionApi, {
@@ -18,13 +18,13 @@ suite("decision_api", () => {
     });
     assert.match(warnings(text).join("\n"), /accepts no caller/);
   });
-  test("names proxies and services; keys are not in the displayed body", () => {
-    const made = config(
+  test("names trusted proxies and services; the canonical configuration contains no key", () => {
+    const parsed = config(
       file(`  address: 127.0.0.1:9180\n  trusted_proxies: [10.0.0.0/8, "::1"]\n  keys: {wiki: ${key}}`),
     );
-    assert.deepEqual(made.decisionApi?.trustedProxies, ["10.0.0.0/8", "::1"]);
-    assert.deepEqual(made.decisionApi?.keys, { wiki: key });
-    assert.ok(!canonicalConfig(made).includes(key));
+    assert.deepEqual(parsed.decisionApi?.trustedProxies, ["10.0.0.0/8", "::1"]);
+    assert.deepEqual(parsed.decisionApi?.keys, { wiki: key });
+    assert.ok(!canonicalConfig(parsed).includes(key));
   });
   test("requires TLS where other machines can reach it", () => {
     const pair = certificate(["localhost"]);
@@ -45,12 +45,12 @@ suite("decision_api", () => {
     assert.match(without, /decision_api\.grpc_address: is open to other machines and has no certificate/);
     assert.match(without, /decision_api\.client_ca_file: has no effect without TLS/);
     const secured = `${lines}\n  certificate_file: cert.pem\n  certificate_key_file: key.pem`;
-    const made = config(file(secured), { files }).decisionApi;
-    assert.deepEqual([made?.address, made?.grpcAddress], [null, { host: "0.0.0.0", port: 9181 }]);
-    assert.equal(made?.clientCa, pair.cert);
+    const parsed = config(file(secured), { files }).decisionApi;
+    assert.deepEqual([parsed?.address, parsed?.grpcAddress], [null, { host: "0.0.0.0", port: 9181 }]);
+    assert.equal(parsed?.clientCa, pair.cert);
     assert.deepEqual(warnings(file(secured), { files }), [], "a holder of a certificate may call");
   });
-  test("the callers follow a reload; the address changes only at the next start", () => {
+  test("a reload changes the allowed callers; a new address waits for a restart", () => {
     const at = (lines: string) => config(file(`  address: 127.0.0.1:9180\n${lines}`));
     const running = at(`  keys: {wiki: ${key}}`);
     const other = key.toUpperCase();
@@ -64,9 +64,12 @@ suite("decision_api", () => {
     const off = reloadConfig(running, config(`${base}${goodRoute}`));
     assert.deepEqual([off.waiting, off.config.decisionApi], [["decision_api"], running.decisionApi]);
   });
-  test("maps other services' requests; a query never chooses a host", () => {
-    const mapped = (text: string): string => `  address: 127.0.0.1:9180\n  resources: {todo: {update: "${text}"}}`;
-    const parsed = config(file(mapped("PUT https://app.example.com/todos{/resource.status}/{id}?soft={action.soft}")));
+  test("maps resources and actions to requests; a template never chooses the host", () => {
+    const withTemplate = (text: string): string =>
+      `  address: 127.0.0.1:9180\n  resources: {todo: {update: "${text}"}}`;
+    const parsed = config(
+      file(withTemplate("PUT https://app.example.com/todos{/resource.status}/{id}?soft={action.soft}")),
+    );
     assert.deepEqual(parsed.decisionApi?.resources["todo"]?.["update"], {
       ...{ method: "PUT", scheme: "https", authority: "app.example.com" },
       parts: [
@@ -89,10 +92,10 @@ suite("decision_api", () => {
       "PUT https://app.example.com/{resource}",
       "PUT https://app.example.com/{id",
     ])
-      assert.match(errors(file(mapped(wrong))).join("\n"), /decision_api\.resources\.todo\.update: /, wrong);
+      assert.match(errors(file(withTemplate(wrong))).join("\n"), /decision_api\.resources\.todo\.update: /, wrong);
     assert.ok(!parse(file("  address: 127.0.0.1:9180\n  resources: [todo]")).ok);
   });
-  test("people are listed only for configured keys", () => {
+  test("lists_people accepts only the names of configured keys", () => {
     const lines = `  address: 127.0.0.1:9180\n  keys: {wiki: ${key}}\n`;
     assert.deepEqual(config(file(`${lines}  lists_people: [wiki]`)).decisionApi?.listsPeople, ["wiki"]);
     for (const name of ["blog", "constructor"])

@@ -31,8 +31,8 @@ suite("the hash changes", () => {
     ["with a header's value", `${text}    set_request_headers: {X-Key: a}\n`],
   ];
   const seen = new Set([hash(text)]);
-  for (const [what, other] of others) {
-    test(what, () => {
+  for (const [name, other] of others) {
+    test(name, () => {
       const found = hash(other);
       assert.equal(seen.has(found), false);
       seen.add(found);

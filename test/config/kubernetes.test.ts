@@ -1,4 +1,4 @@
-/** Routes to Kubernetes API servers: their keys, and refused settings that would impersonate no user or any user. */
+/** Routes to Kubernetes API servers: their keys, and refused settings that would let a caller act as another user. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { base, config, errors, warnings } from "./support.ts";

@@ -30,7 +30,7 @@ suite("metrics", () => {
   const files = { "cert.pem": pair.cert, "key.pem": pair.key, "ca.pem": pair.cert };
   const secured = "metrics_certificate_file: cert.pem\nmetrics_certificate_key_file: key.pem";
 
-  test("are open to this machine by default", () => {
+  test("have no password and no TLS by default", () => {
     assert.deepEqual(config(file("")).metrics, { basicAuth: null, tls: null, clientCa: null });
   });
   test("may have a password, a certificate, and a certificate authority for callers", () => {
@@ -61,7 +61,7 @@ suite("metrics", () => {
     );
     assert.match(line, /metrics_basic_auth: the password crosses the network in plain HTTP; set metrics_certificate/);
   });
-  test("neither password nor key is in the body of the configuration", () => {
+  test("change the hash of the configuration with another password", () => {
     const one = parse(file("metrics_basic_auth: cHJvbTpzZWNyZXQ="));
     const other = parse(file("metrics_basic_auth: cHJvbTpvdGhlcg=="));
     assert.ok(one.ok && other.ok);

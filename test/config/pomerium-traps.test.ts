@@ -54,7 +54,7 @@ suite("a deny that can never fire is an error", () => {
       );
     assert.match(policyProblems("{deny: {or: [reject: true]}}").join(), /^warning .*lets no one in/);
   });
-  test("an allow rule and a deny by `not` stay warnings: they admit no caller", () => {
+  test("but an allow rule or a deny by `not` that no request can meet is a warning: it admits no caller", () => {
     for (const policy of ["{allow: {and: [mcp_tool: x]}}", "{allow: {and: [accept: 1]}, deny: {not: [mcp_tool: x]}}"])
       assert.match(policyProblems(policy)[0] ?? "", /^warning .*no request can meet `mcp_tool` yet/);
   });
@@ -70,7 +70,7 @@ test("a claim name with capitals is an error, in a policy and in allowed_idp_cla
 
 suite("the sign-in host", () => {
   const signInRoute = route("    allow_any_authenticated_user: true\n", "https://authenticate.example.com");
-  test("a route on it is a warning that names the reserved paths", () => {
+  test("with a route is a warning that names the reserved paths", () => {
     assert.match(warnings(base + signInRoute).join("\n"), /from: is the sign-in host, which keeps \/, /);
     assert.equal(errors(base + signInRoute).length, 0);
   });
@@ -110,12 +110,12 @@ suite("an identity provider is optional", () => {
       assert.deepEqual(errors(withoutSignIn + routes), []);
       assert.equal(config(withoutSignIn + routes).idp, null);
     });
-  test("and ACME orders no certificate for a host without sign-in", () => {
+  test("and ACME then orders no certificate for a sign-in host", () => {
     const text = withoutSignIn.replace("insecure_server: true\n", "autocert: true\n");
     for (const url of ["", "authenticate_service_url: https://authenticate.pomerium.app\n"])
       assert.deepEqual(config(text + url + publicRoute).autocert?.hosts, ["app.example.com"]);
   });
-  test("for a databroker alone, with a warning about what it cannot refresh", () => {
+  test("for a databroker alone, with a warning that it refreshes no session", () => {
     const text = `services: databroker\nshared_secret: ${sharedSecret}\nbroker: {listen: "127.0.0.1:5443"}\n`;
     assert.deepEqual(errors(text), []);
     assert.match(warnings(text).join("\n"), /idp_provider: is missing, so sessions are not refreshed/);

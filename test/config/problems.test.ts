@@ -27,20 +27,20 @@ routes:
   ]);
 });
 
-test("no session may outlive the memory of sessions lost in a failover", () => {
-  const lasting = (ms: number) => errors(`${base}cookie_expire: ${ms}ms\n${goodRoute}`);
+test("no session may last longer than the log remembers a session that a failover lost", () => {
+  const errorsFor = (ms: number) => errors(`${base}cookie_expire: ${ms}ms\n${goodRoute}`);
   const day = 24 * 3_600_000;
-  assert.deepEqual(lasting(sessionMsMax - day), []);
-  assert.match(lasting(sessionMsMax - day + 1).join(), /too long/);
+  assert.deepEqual(errorsFor(sessionMsMax - day), []);
+  assert.match(errorsFor(sessionMsMax - day + 1).join(), /too long/);
 });
 
-test("a warning alone does not refuse the file", () => {
+test("a file with only warnings is accepted", () => {
   const result = parse(`${base}dns_use_tcp: true\n${goodRoute}`);
   assert.equal(result.ok, true);
   assert.deepEqual(result.ok ? result.warnings.map(({ line, severity }) => [line, severity]) : [], [[11, "warning"]]);
 });
 
-test("an administrator that is not marked as group, e-mail or subject is an error", () => {
+test("an administrator without a kind (group, email or sub) is an error", () => {
   const text = `${base}administrators: [group:ops, alice, email:a@example.com, sub:s1, "group", b@example.com]\n${goodRoute}`;
   const found = errors(text);
   assert.equal(found.length, 2, found.join("\n"));
@@ -54,7 +54,7 @@ test("an administrator that is not marked as group, e-mail or subject is an erro
   assert.match(old[0] ?? "", /in Pomerium before v0\.12 this key named .*; write group:a@/);
 });
 
-test("a bare e-mail beside marked administrators is read as an e-mail, with a warning", () => {
+test("a bare e-mail address beside typed administrators is accepted as an e-mail, with a warning", () => {
   const text = `${base}administrators: [group:ops, b@example.com]\n${goodRoute}`;
   assert.deepEqual(config(text).administrators, ["group:ops", "email:b@example.com"]);
   assert.match(warnings(text).join(), /administrators\[1\]: does not state its kind, .*; write email:b@example\.com/);
@@ -370,7 +370,7 @@ suite("the document itself", () => {
       'c.yaml:13:15: timeout_idle: "soon" is not a duration; write one such as 250ms, 30s or 1h30m',
     ]);
   });
-  test("an empty file lacks the keys without a default", () => {
+  test("that is empty lacks only the keys without a default", () => {
     const keys = errors("").map((line) => line.split(": ")[1]);
     assert.deepEqual(keys.toSorted(), ["authenticate_service_url", "cookie_secret", "shared_secret"]);
   });
@@ -382,7 +382,7 @@ test("an empty value counts as absent", () => {
   assert.equal(read.nats, null);
 });
 
-test("anchors, aliases and merge keys share what routes have in common", () => {
+test("anchors, aliases and merge keys share settings between routes", () => {
   const read = config(`${base}routes:
   - &common
     from: https://a.example.com

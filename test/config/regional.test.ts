@@ -15,7 +15,7 @@ test("a regional broker needs no store", () => {
 test("a broker without home_urls needs a store", () =>
   assert.ok(errors(region("beat: 200ms")).some((each) => each.includes("databroker_storage_connection_string"))));
 
-test("a broker of the region is not one of the home region", () =>
+test("home_urls must not name a broker of the same region", () =>
   assert.ok(
     errors(region(`home_urls: ["https://b-west:5443"]`)).some((each) =>
       /broker\.home_urls\[0\]: is a broker of this region too; write the brokers of the leader's region/.test(each),
@@ -34,7 +34,7 @@ test("home_urls refuses plain HTTP to another machine", () =>
     ),
   ));
 
-test("a mirror is either in its own domain or in the one that spans the regions", () =>
+test("nats.home_domain and nats.placement_cluster exclude each other", () =>
   assert.ok(
     errors(
       region(

@@ -66,7 +66,7 @@ suite("keeps its value and is reported as waiting for a restart", () => {
       assert.equal(reloaded.hash, config(text).hash); // the hash of the configuration in force
     });
   }
-  test("and the changes beside it are applied", () => {
+  test("while other changes of the same file take effect", () => {
     const next = text.replace("127.0.0.1:8443", "127.0.0.1:8444").replace("app.example.com", "app2.example.com");
     const { config: reloaded } = reload(next);
     assert.equal(reloaded.hash, config(text.replace("app.example.com", "app2.example.com")).hash);

@@ -238,7 +238,7 @@ suite("secrets", () => {
       `c.yaml:1:1: shared_secret: is missing, and every process needs the same one; ${remedy}`,
     ]);
   });
-  test("in one process missing secrets may be generated", () => {
+  test("a single process may generate missing secrets", () => {
     const dataDirs: string[] = [];
     const generate = (dataDir: string) => {
       dataDirs.push(dataDir);
@@ -348,7 +348,7 @@ suite("the listener", () => {
   });
 });
 
-test("a claim is never sent in a header that controls framing or names the signer", () => {
+test("a claim cannot be sent in a header that the proxy itself must set", () => {
   for (const name of ["Host", "Content-Length", "Cookie", "X-Pomerium-Jwt-Assertion"]) {
     assert.deepEqual(errors(withKeys({ jwt_claims_headers: `{${name}: email}` })), [
       `c.yaml:11:21: jwt_claims_headers: ${name.toLowerCase()} is a header that the proxy itself must set; use another header`,
@@ -560,7 +560,7 @@ suite("services in several processes", () => {
       ],
     ],
   ]);
-  test("leases that cannot be renewed in time", () => {
+  test("lease settings that leave too little time to renew are errors", () => {
     assert.deepEqual(errors(withKeys({ broker: "{lease: 2s, renew: 900ms, beat: 950ms, takeover: 1s}" })), [
       "c.yaml:11:28: broker.renew: is more than a third of broker.lease, so one lost message would stop a node; renew more often, or lengthen broker.lease",
       "c.yaml:11:41: broker.beat: is longer than broker.renew, so grants would arrive late; beat more often",
@@ -584,7 +584,7 @@ suite("services in several processes", () => {
     });
     assert.equal(windowLimits(config(withKeys({}))).proxy, 65_000);
   });
-  test("the databroker uses its own certificate, else the first served one", () => {
+  test("a databroker serves its own certificate, or else the first configured one", () => {
     const pair = certificate(["b1.example.com"]);
     const files = { cert: pair.cert, key: pair.key };
     const keys = {
@@ -832,7 +832,7 @@ suite("client certificates", () => {
       { files },
     ],
   ]);
-  test("by default every route denies, within a depth of one", () => {
+  test("by default every route requires a client certificate, with a chain depth of at most one", () => {
     const { downstreamMtls, routes } = config(mtls("ca_file: ca"), { files });
     assert.deepEqual(
       { ...downstreamMtls, ca: null },

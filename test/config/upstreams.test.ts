@@ -31,7 +31,7 @@ test("thresholds come from the route, then the global settings, then Envoy's def
   );
 });
 
-test("an empty outlier detection enables it; a missing one does not", () => {
+test("outlier_detection: {} enables it; without the key it is off", () => {
   assert.equal(route("")?.outlierDetection, null);
   assert.equal(route("    outlier_detection: {}\n")?.outlierDetection?.consecutive5xx, 5);
   assert.equal(route("    outlier_detection: {consecutive_5xx: 12}\n")?.outlierDetection?.consecutive5xx, 12);

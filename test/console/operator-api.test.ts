@@ -9,7 +9,7 @@ import { signIn, subjectId, type World } from "../auth/authenticate/support.ts";
 import { json, startOperatorWorld } from "./operator-support.ts";
 
 /** Signs a person in at another node. */
-async function person(world: World, profile: Partial<Profile> & Pick<Profile, "subject">): Promise<string> {
+async function createPerson(world: World, profile: Partial<Profile> & Pick<Profile, "subject">): Promise<string> {
   const now = Date.now();
   const full = { issuer: "https://other.example", email: "", emailVerified: true, name: "", claims: {}, ...profile };
   const userId = userIdOf(full.issuer, full.subject);
@@ -215,7 +215,7 @@ test("a person that this node does not know yet is looked up again at the head o
       },
     }),
   });
-  signsIn = () => person(at.world, { subject: "zoe", email: "zoe@example.com" });
+  signsIn = () => createPerson(at.world, { subject: "zoe", email: "zoe@example.com" });
   assert.equal((await at.post("/users/zoe@example.com/suspend")).status, 200);
   signsIn = async () => undefined;
   assert.equal((await at.post("/users/unknown/suspend")).status, 404, "at the head no user has that name");
@@ -230,8 +230,8 @@ test("a name is not reported as unknown while the node is behind the log: 503", 
         if (head === "unknown") throw new BrokerUnavailableError("no broker answers");
         const status = await inner.status();
         const leader = status.leader ?? assert.fail();
-        const beyond = (leader.head.position + 1) as typeof leader.head.position;
-        return { ...status, leader: { ...leader, head: { ...leader.head, position: beyond } } };
+        const nextPosition = (leader.head.position + 1) as typeof leader.head.position;
+        return { ...status, leader: { ...leader, head: { ...leader.head, position: nextPosition } } };
       },
     }),
   });
@@ -247,8 +247,8 @@ test("a name is not reported as unknown while the node is behind the log: 503", 
 
 test("an ambiguous name changes nothing, and the answer lists the people", async (t) => {
   const at = await startOperatorWorld(t);
-  const one = await person(at.world, { subject: "eve-1", email: "eve@example.com" });
-  const two = await person(at.world, { subject: "eve-2", email: "eve@example.com" });
+  const one = await createPerson(at.world, { subject: "eve-1", email: "eve@example.com" });
+  const two = await createPerson(at.world, { subject: "eve-2", email: "eve@example.com" });
   const { position } = at.world.replica.applied;
   const answer = await at.post("/users/eve@example.com/suspend");
   assert.equal(answer.status, 409);
@@ -261,8 +261,8 @@ test("an ambiguous name changes nothing, and the answer lists the people", async
 
 test("a user id always names its own user, whatever names other users have", async (t) => {
   const at = await startOperatorWorld(t);
-  const target = await person(at.world, { subject: "target" });
-  await person(at.world, { subject: target, email: target });
+  const target = await createPerson(at.world, { subject: "target" });
+  await createPerson(at.world, { subject: target, email: target });
   const answer = json(await at.post(`/users/${target}/suspend`));
   assert.equal(answer.changed, true);
   assert.equal(at.world.replica.projection.user(target as never)?.status, "suspended");
@@ -270,7 +270,11 @@ test("a user id always names its own user, whatever names other users have", asy
 
 test("an unverified e-mail address identifies a user if rights are removed, and not if they are granted", async (t) => {
   const at = await startOperatorWorld(t);
-  const impostor = await person(at.world, { subject: "impostor", email: "carol@example.com", emailVerified: false });
+  const impostor = await createPerson(at.world, {
+    subject: "impostor",
+    email: "carol@example.com",
+    emailVerified: false,
+  });
   const added = await at.post("/groups/eng/members", { add: ["carol@example.com"] });
   assert.equal(added.status, 404);
   assert.match(json(added).error, /verified/);
@@ -296,28 +300,28 @@ test("every call is logged with its caller and operation, and without personal d
 });
 
 test("an unreachable broker causes a clear 503, and a change that was made is never answered as a failure", async (t) => {
-  let away: "submit" | "receipt" | "status" | null = null;
+  let unavailable: "submit" | "receipt" | "status" | null = null;
   const at = await startOperatorWorld(t, {
     operator: (inner) => {
-      const or = <T>(what: typeof away, job: () => Promise<T>): Promise<T> =>
-        away === what ? Promise.reject(new BrokerUnavailableError("no broker leads")) : job();
+      const unlessUnavailable = <T>(operation: typeof unavailable, job: () => Promise<T>): Promise<T> =>
+        unavailable === operation ? Promise.reject(new BrokerUnavailableError("no broker leads")) : job();
       return {
         ...inner,
-        submit: (request) => or("submit", () => inner.submit(request)),
-        receipt: (target, options) => or("receipt", () => inner.receipt(target, options)),
-        status: () => or("status", () => inner.status()),
+        submit: (request) => unlessUnavailable("submit", () => inner.submit(request)),
+        receipt: (target, options) => unlessUnavailable("receipt", () => inner.receipt(target, options)),
+        status: () => unlessUnavailable("status", () => inner.status()),
       };
     },
   });
   await signIn(at.world, at.world.visitor(), "bob");
-  away = "submit";
+  unavailable = "submit";
   const refused = await at.post("/users/bob/suspend");
   assert.equal(refused.status, 503);
   assert.equal(refused.headers["retry-after"], "1");
   assert.ok(json(refused).commandId, "the command id for a retry");
-  away = "status";
+  unavailable = "status";
   assert.equal((await at.get("/nodes")).status, 503);
-  away = "receipt";
+  unavailable = "receipt";
   const done = await at.post("/users/bob/suspend", { wait: "all" });
   assert.equal(done.status, 200);
   assert.equal(json(done).changed, true);

@@ -15,29 +15,29 @@ test("only a recent token of this cluster and for this purpose is accepted", asy
   const signed = (key: Uint8Array, more: object = {}, alg = "HS256"): Promise<string> =>
     new SignJWT({ ...claims, ...more }).setProtectedHeader({ alg, typ: "JWT" }).sign(key);
   const key = deriveKey(secret, "operator token");
-  const cases: readonly (readonly [what: string, authorization: string, status: number])[] = [
+  const cases: readonly (readonly [name: string, authorization: string, status: number])[] = [
     ["a good token", `Bearer ${await at.token()}`, 200],
-    ["the scheme in small letters", `bearer ${await at.token()}`, 200],
-    ["nothing", "", 401],
-    ["an expired one", `Bearer ${await at.token({ nowS: nowS() - 120 })}`, 401],
-    ["another cluster's", `Bearer ${await at.token({ cluster: "other" })}`, 401],
-    ["another secret's", `Bearer ${await at.token({ secret: new Uint8Array(32).fill(9) })}`, 401],
+    ["the scheme in lowercase", `bearer ${await at.token()}`, 200],
+    ["no token", "", 401],
+    ["an expired token", `Bearer ${await at.token({ nowS: nowS() - 120 })}`, 401],
+    ["another cluster's token", `Bearer ${await at.token({ cluster: "other" })}`, 401],
+    ["a token under another secret", `Bearer ${await at.token({ secret: new Uint8Array(32).fill(9) })}`, 401],
     ["a service token of the operator's role", `Bearer ${await signed(serviceTokenKey(secret, "operator"))}`, 401],
-    ["the shared secret itself", `Bearer ${await signed(secret)}`, 401],
-    ["one without an end", `Bearer ${await signed(key, { exp: undefined })}`, 401],
-    ["one without an id", `Bearer ${await signed(key, { jti: undefined })}`, 401],
-    ["one without a name", `Bearer ${await signed(key, { iss: undefined })}`, 401],
-    ["one whose name would forge a log line", `Bearer ${await signed(key, { iss: "a b\noperator" })}`, 401],
+    ["a token signed with the shared secret itself", `Bearer ${await signed(secret)}`, 401],
+    ["a token without exp", `Bearer ${await signed(key, { exp: undefined })}`, 401],
+    ["a token without jti", `Bearer ${await signed(key, { jti: undefined })}`, 401],
+    ["a token without iss", `Bearer ${await signed(key, { iss: undefined })}`, 401],
+    ["a token whose name would forge a log line", `Bearer ${await signed(key, { iss: "a b\noperator" })}`, 401],
     ["another algorithm", `Bearer ${await signed(new Uint8Array(64), {}, "HS512")}`, 401],
     ["alg none", `Bearer ${new UnsecuredJWT(claims).encode()}`, 401],
     ["another scheme", `Basic ${Buffer.from("tester:x").toString("base64")}`, 401],
     ["rubbish", "Bearer rubbish", 401],
   ];
-  for (const [what, authorization, status] of cases) {
+  for (const [name, authorization, status] of cases) {
     const headers: Record<string, string> = authorization === "" ? {} : { authorization };
     const answer = await at.get("/sessions", { headers });
-    assert.equal(answer.status, status, what);
-    if (status !== 200) assert.ok(json(answer).error, what);
+    assert.equal(answer.status, status, name);
+    if (status !== 200) assert.ok(json(answer).error, name);
     assert.equal(answer.headers["cache-control"], "no-store");
   }
 });
@@ -50,40 +50,44 @@ test("only an administrator's session is accepted, from the proxy's own pages; e
   await signIn(world, alice, "alice");
   await signIn(world, bob, "bob");
   const own = { "sec-fetch-site": "same-origin", accept: "application/json" };
-  const reads: readonly (readonly [what: string, headers: Record<string, string>, status: number])[] = [
+  const reads: readonly (readonly [name: string, headers: Record<string, string>, status: number])[] = [
     ["a fetch of our own page", own, 200],
     ["typed into the address bar", { "sec-fetch-site": "none" }, 200],
     ["the proxy's own Origin", { origin }, 200],
     ["no Origin and no Sec-Fetch-Site", {}, 403],
     ["a page of another site", { "sec-fetch-site": "cross-site" }, 403],
-    ["a page of a sibling", { "sec-fetch-site": "same-site" }, 403],
+    ["a page of a sibling domain", { "sec-fetch-site": "same-site" }, 403],
     ["a foreign Origin", { origin: "https://evil.example" }, 403],
     ["a foreign Origin that claims to be same-origin", { origin: "https://evil.example", ...own }, 403],
     ["an opaque Origin", { origin: "null", "sec-fetch-site": "cross-site" }, 403],
     ["a bad token beside a good cookie", { ...own, authorization: "Bearer rubbish" }, 401],
   ];
-  for (const [what, headers, status] of reads) {
+  for (const [name, headers, status] of reads) {
     const answer = await alice.request(at.url("/sessions"), { headers });
-    assert.equal(answer.status, status, what);
+    assert.equal(answer.status, status, name);
   }
-  assert.equal((await bob.request(at.url("/sessions"), { headers: own })).status, 403, "no administrator");
+  assert.equal(
+    (await bob.request(at.url("/sessions"), { headers: own })).status,
+    403,
+    "a session of a user who is not an administrator",
+  );
   assert.equal((await world.visitor().request(at.url("/sessions"), { headers: own })).status, 401, "no session");
 
   const path = "/users/bob/sessions/revoke";
   const json = { "content-type": "application/json" };
-  const changes: readonly (readonly [what: string, headers: Record<string, string>, status: number])[] = [
+  const changes: readonly (readonly [name: string, headers: Record<string, string>, status: number])[] = [
     ["typed into the address bar", { "sec-fetch-site": "none", ...json }, 403],
     ["a page of another site", { "sec-fetch-site": "cross-site", origin: "https://evil.example", ...json }, 403],
     ["no Origin and no Sec-Fetch-Site", json, 403],
     ["a form", { origin, "content-type": "application/x-www-form-urlencoded" }, 403],
-    ["text, as a form can send it", { origin, "content-type": "text/plain" }, 403],
-    ["a type that only begins like JSON", { origin, "content-type": "application/jsonp" }, 403],
-    ["no type", { origin }, 403],
+    ["plain text, which a form can send", { origin, "content-type": "text/plain" }, 403],
+    ["a content type that only starts like JSON", { origin, "content-type": "application/jsonp" }, 403],
+    ["no content type", { origin }, 403],
     ["our own page", { origin, "sec-fetch-site": "same-origin", ...json }, 200],
   ];
-  for (const [what, headers, status] of changes) {
+  for (const [name, headers, status] of changes) {
     const answer = await alice.request(at.url(path), { method: "POST", body: "{}", headers });
-    assert.equal(answer.status, status, what);
+    assert.equal(answer.status, status, name);
   }
   const [session] = [...world.replica.projection.sessions()];
   assert.equal(session?.userId !== undefined, true);
@@ -106,13 +110,13 @@ test("an administrator loses access when the session is revoked or the person le
 });
 
 test("a node that is behind answers an administrator with 503 and not with a denial", async (t) => {
-  let behind = false;
+  let isBehind = false;
   const at = await startOperatorWorld(t, {
-    world: { deps: (deps) => ({ ...deps, catchUp: async (link) => (behind ? "behind" : deps.catchUp(link)) }) },
+    world: { deps: (deps) => ({ ...deps, catchUp: async (link) => (isBehind ? "behind" : deps.catchUp(link)) }) },
   });
   const alice = at.world.visitor();
   await signIn(at.world, alice, "alice");
-  behind = true;
+  isBehind = true;
   const answer = await alice.request(at.url("/users"), { headers: { "sec-fetch-site": "same-origin" } });
   assert.equal(answer.status, 503);
   assert.equal(answer.headers["retry-after"], "1");
@@ -132,14 +136,17 @@ test("administrators are named by group, by subject, or by an e-mail that the pr
         ...parts,
       },
     }) as unknown as Principal;
-  const is = (names: readonly string[], who: Principal): boolean => isAdministrator(who, names);
-  assert.ok(is(["a@example.com"], principal({})));
-  assert.ok(!is(["a@example.com"], principal({ emailVerified: false })), "an unverified e-mail can be claimed freely");
-  assert.ok(is(["s1"], principal({ emailVerified: false })));
-  assert.ok(is(["admins"], principal({}, ["admins"])));
-  assert.ok(!is([], principal({}, ["admins"])));
+  const isAdmin = (names: readonly string[], who: Principal): boolean => isAdministrator(who, names);
+  assert.ok(isAdmin(["a@example.com"], principal({})));
+  assert.ok(
+    !isAdmin(["a@example.com"], principal({ emailVerified: false })),
+    "an unverified e-mail can be claimed freely",
+  );
+  assert.ok(isAdmin(["s1"], principal({ emailVerified: false })));
+  assert.ok(isAdmin(["admins"], principal({}, ["admins"])));
+  assert.ok(!isAdmin([], principal({}, ["admins"])));
   const everyKind = principal({ subject: "s1", email: "a@example.com" }, ["admins"]);
-  for (const entry of ["group:admins", "email:a@example.com", "sub:s1"]) assert.ok(is([entry], everyKind), entry);
+  for (const entry of ["group:admins", "email:a@example.com", "sub:s1"]) assert.ok(isAdmin([entry], everyKind), entry);
   for (const entry of [
     "group:s1",
     "group:a@example.com",
@@ -148,15 +155,15 @@ test("administrators are named by group, by subject, or by an e-mail that the pr
     "sub:admins",
     "sub:a@example.com",
   ])
-    assert.ok(!is([entry], everyKind), entry);
+    assert.ok(!isAdmin([entry], everyKind), entry);
   const namesake = principal({ subject: "other", email: "group@example.com", emailVerified: true }, ["s1"]);
-  assert.ok(!is(["sub:s1"], namesake), "a group that is called like a person makes no member that person");
-  assert.ok(!is(["email:a@example.com"], principal({ emailVerified: false })));
+  assert.ok(!isAdmin(["sub:s1"], namesake), "a group named like a person does not make its members that person");
+  assert.ok(!isAdmin(["email:a@example.com"], principal({ emailVerified: false })));
   for (const entry of ["group:", "email:", "sub:"])
-    assert.ok(!is([entry], principal({ email: "", subject: "" }, [""])), "a kind without a name matches no user");
-  assert.ok(!is([""], principal({ email: "", subject: "" })), "an empty name matches no user");
-  assert.ok(!is(["A"], principal({})), "a display name matches no user");
-  assert.ok(!is(["admins"], { groups: new Set(), profile: undefined } as unknown as Principal));
+    assert.ok(!isAdmin([entry], principal({ email: "", subject: "" }, [""])), "a kind without a name matches no user");
+  assert.ok(!isAdmin([""], principal({ email: "", subject: "" })), "an empty name matches no user");
+  assert.ok(!isAdmin(["A"], principal({})), "a display name matches no user");
+  assert.ok(!isAdmin(["admins"], { groups: new Set(), profile: undefined } as unknown as Principal));
 });
 
 test("a token carries its name, id and expiry; invalid names are refused", async () => {
@@ -167,7 +174,7 @@ test("a token carries its name, id and expiry; invalid names are refused", async
   assert.deepEqual(await verify(1_059), { name: "ci@host.example", tokenId: "id-1", expiresAt: 1_060_000 });
   assert.equal(await verify(1_060), undefined);
   const other = new Uint8Array(32).fill(8);
-  assert.ok(await verify(1_000, [other, secret]), "while the secret is being replaced");
+  assert.ok(await verify(1_000, [other, secret]), "during a rotation of the secret");
   assert.equal(await verify(1_000, [other]), undefined);
   for (const name of ["", "two words", "a#b", "x".repeat(101)])
     await assert.rejects(mintOperatorToken({ ...options, name }), TypeError);

@@ -66,14 +66,14 @@ test("the description is valid OpenAPI 3.1", {
 
 test("the API serves every path, checks every parameter and field, and answers with the described errors", async (t) => {
   let brokerAnswers = true;
-  const away = <T>(run: () => Promise<T>): Promise<T> =>
+  const unlessUnavailable = <T>(run: () => Promise<T>): Promise<T> =>
     brokerAnswers ? run() : Promise.reject(new BrokerUnavailableError("no broker answers"));
   const at = await startOperatorWorld(t, {
     operator: (inner) => ({
       ...inner,
-      submit: (request) => away(() => inner.submit(request)),
-      receipt: (target, options) => away(() => inner.receipt(target, options)),
-      status: () => away(() => inner.status()),
+      submit: (request) => unlessUnavailable(() => inner.submit(request)),
+      receipt: (target, options) => unlessUnavailable(() => inner.receipt(target, options)),
+      status: () => unlessUnavailable(() => inner.status()),
       takeSnapshot: async () => 7 as Position, // the broker of these tests stores none
     }),
   });
@@ -82,12 +82,12 @@ test("the API serves every path, checks every parameter and field, and answers w
     ...{ user: "bob", group: "eng", id: "an-unknown-session", hash: "0123456789abcdef" },
     target: `link:${formatLink(at.world.replica.applied)}`,
   };
-  const filled = (path: string): string =>
+  const fillPath = (path: string): string =>
     path.replace(/\{(\w+)\}/g, (_, name: string) => values[name] ?? assert.fail(name));
-  const isError = (body: string): z.infer<typeof errorSchema> => errorSchema.strict().parse(JSON.parse(body));
+  const parseError = (body: string): z.infer<typeof errorSchema> => errorSchema.strict().parse(JSON.parse(body));
 
   for (const { method, path, operation } of described) {
-    const url = filled(path);
+    const url = fillPath(path);
     const name = `${method} ${path}`;
     const send = (query: string, body: object): ReturnType<typeof at.get> =>
       method === "GET" ? at.get(`${url}${query}`) : at.post(`${url}${query}`, body);
@@ -97,13 +97,13 @@ test("the API serves every path, checks every parameter and field, and answers w
       headers: { authorization: "Bearer none" },
     });
     assert.equal(unauthenticated.status, 401, name);
-    isError(unauthenticated.body);
+    parseError(unauthenticated.body);
 
     for (const parameter of operation.parameters.filter((each) => each.in === "query" && path !== "/decisions")) {
       if (parameter.schema["type"] === "string" && parameter.schema["enum"] === undefined) continue;
       const wrong = await send(`?${parameter.name}=%C2%A7`, {});
       assert.equal(wrong.status, 400, `${name}?${parameter.name}`);
-      assert.match(isError(wrong.body).error, new RegExp(parameter.name));
+      assert.match(parseError(wrong.body).error, new RegExp(parameter.name));
     }
     const schema = operation.requestBody?.content["application/json"]?.schema;
     for (const field of Object.keys((schema?.["properties"] as object | undefined) ?? {})) {
@@ -138,12 +138,12 @@ test("the API serves every path, checks every parameter and field, and answers w
   assert.equal((await at.post("/users/no-such-user/suspend")).status, 404);
   assert.equal((await at.post(`/users/${bob}/erase`)).status, 200);
   const erased = await at.post(`/users/${bob}/restore`);
-  assert.deepEqual([erased.status, isError(erased.body).code], [refusalStatus.erased, "erased"]);
+  assert.deepEqual([erased.status, parseError(erased.body).code], [refusalStatus.erased, "erased"]);
 
   brokerAnswers = false;
   const commandId = randomUUID();
   const unavailable = await at.post("/groups/eng/remove", { commandId });
-  assert.deepEqual([unavailable.status, isError(unavailable.body).commandId], [503, commandId]);
+  assert.deepEqual([unavailable.status, parseError(unavailable.body).commandId], [503, commandId]);
   assert.ok(unavailable.headers["retry-after"] !== undefined);
 });
 

@@ -8,9 +8,9 @@ import { checkReceipt, type Receipt, receiptKeys, receiptKeysPath } from "../../
 import { secret, type World } from "../auth/authenticate/support.ts";
 import { json, startOperatorWorld } from "./operator-support.ts";
 
-async function session(
+async function createSession(
   world: World,
-  of: Readonly<{ subject: string; groups?: readonly string[]; idpId?: string; issuedAt?: number }>,
+  options: Readonly<{ subject: string; groups?: readonly string[]; idpId?: string; issuedAt?: number }>,
 ): Promise<SessionId> {
   const sessionId = randomUUID() as string as SessionId;
   const issuer = "https://other.example";
@@ -18,12 +18,17 @@ async function session(
     commandId: randomUUID() as CommandId,
     actor: "service:authenticate",
     command: {
-      ...{ type: "createSession", sessionId, userId: userIdOf(issuer, of.subject), idpId: of.idpId ?? "demo" },
-      issuedAt: (of.issuedAt ?? Date.now()) as UnixMs,
+      ...{
+        type: "createSession",
+        sessionId,
+        userId: userIdOf(issuer, options.subject),
+        idpId: options.idpId ?? "demo",
+      },
+      issuedAt: (options.issuedAt ?? Date.now()) as UnixMs,
       expiresAt: (Date.now() + 3_600_000) as UnixMs,
-      profile: { issuer, subject: of.subject, email: "", emailVerified: true, name: "", claims: {} },
+      profile: { issuer, subject: options.subject, email: "", emailVerified: true, name: "", claims: {} },
       tokens: { accessToken: null, refreshToken: null, idToken: null, accessTokenExpiresAt: null },
-      groupIds: (of.groups ?? []) as never,
+      groupIds: (options.groups ?? []) as never,
       maxSessionsPerUser: 10_000,
     },
   });
@@ -32,19 +37,19 @@ async function session(
   return sessionId;
 }
 
-const revokedOf = (world: World, ids: readonly SessionId[]): readonly string[] =>
+const statusesOf = (world: World, ids: readonly SessionId[]): readonly string[] =>
   ids.map((id) => world.replica.projection.sessionStatus(id).status);
 
 test("named sessions are revoked at once; unknown ones are listed and change nothing", async (t) => {
   const at = await startOperatorWorld(t);
-  const ids = [await session(at.world, { subject: "ann" }), await session(at.world, { subject: "ben" })];
-  const other = await session(at.world, { subject: "ann" });
+  const ids = [await createSession(at.world, { subject: "ann" }), await createSession(at.world, { subject: "ben" })];
+  const other = await createSession(at.world, { subject: "ann" });
   const unknown = randomUUID();
   const answer = json(await at.post("/sessions/revoke", { sessionIds: [...ids, unknown], wait: "all" }));
   assert.deepEqual([answer.changed, answer.named, answer.unknown, answer.more], [true, 3, [unknown], false]);
   assert.match(answer.promise, /no node permits/);
   assert.equal(answer.receipt.complete, true);
-  assert.deepEqual(revokedOf(at.world, [...ids, other]), ["revoked", "revoked", "active"]);
+  assert.deepEqual(statusesOf(at.world, [...ids, other]), ["revoked", "revoked", "active"]);
   const checked = await checkReceipt(answer.receipt.signed, [
     await receiptKeys({ cluster: "test", secrets: [secret] }),
   ]);
@@ -56,22 +61,23 @@ test("a filter selects live sessions: of a group, of a provider, from before a t
   const at = await startOperatorWorld(t);
   const { world } = at;
   const hourAgo = Date.now() - 3_600_000;
-  const ofEng = await session(world, { subject: "ann", groups: ["eng"] });
-  const ofSales = await session(world, { subject: "ben", groups: ["sales"] });
-  const old = await session(world, { subject: "cat", issuedAt: hourAgo });
-  const elsewhere = await session(world, { subject: "dan", idpId: "other" });
+  const ofEng = await createSession(world, { subject: "ann", groups: ["eng"] });
+  const ofSales = await createSession(world, { subject: "ben", groups: ["sales"] });
+  const old = await createSession(world, { subject: "cat", issuedAt: hourAgo });
+  const elsewhere = await createSession(world, { subject: "dan", idpId: "other" });
   const all = [ofEng, ofSales, old, elsewhere];
-  const chosen = async (filter: object): Promise<unknown> => json(await at.post("/sessions/revoke", { filter })).named;
-  assert.equal(await chosen({ group: "empty" }), 0);
-  assert.equal(await chosen({ group: "eng" }), 1);
-  assert.deepEqual(revokedOf(world, all), ["revoked", "active", "active", "active"]);
+  const revokeMatching = async (filter: object): Promise<unknown> =>
+    json(await at.post("/sessions/revoke", { filter })).named;
+  assert.equal(await revokeMatching({ group: "empty" }), 0);
+  assert.equal(await revokeMatching({ group: "eng" }), 1);
+  assert.deepEqual(statusesOf(world, all), ["revoked", "active", "active", "active"]);
   const before = new Date(hourAgo + 1_000).toISOString();
-  assert.equal(await chosen({ issuedBefore: before, idpId: "other" }), 0, "both must be so");
-  assert.equal(await chosen({ issuedBefore: before }), 1);
-  assert.equal(await chosen({ idpId: "other" }), 1);
-  assert.deepEqual(revokedOf(world, all), ["revoked", "active", "revoked", "revoked"]);
-  assert.equal(await chosen({ all: true }), 1);
-  assert.equal(await chosen({ all: true }), 0, "no session is left");
+  assert.equal(await revokeMatching({ issuedBefore: before, idpId: "other" }), 0, "both conditions must hold");
+  assert.equal(await revokeMatching({ issuedBefore: before }), 1);
+  assert.equal(await revokeMatching({ idpId: "other" }), 1);
+  assert.deepEqual(statusesOf(world, all), ["revoked", "active", "revoked", "revoked"]);
+  assert.equal(await revokeMatching({ all: true }), 1);
+  assert.equal(await revokeMatching({ all: true }), 0, "no session is left");
   for (const body of [
     {},
     { filter: {} },
@@ -87,7 +93,7 @@ test("a filter selects live sessions: of a group, of a provider, from before a t
 
 test("a receipt claims no more than the change does: a person removed from a group keeps access by other rights", async (t) => {
   const at = await startOperatorWorld(t);
-  await session(at.world, { subject: "ann", groups: ["eng"] });
+  await createSession(at.world, { subject: "ann", groups: ["eng"] });
   const user = userIdOf("https://other.example", "ann");
   const removed = json(await at.post("/groups/eng/members", { remove: [user], wait: "all" }));
   assert.match(removed.promise, /what other rights permit goes on/);
@@ -101,7 +107,7 @@ test("a receipt claims no more than the change does: a person removed from a gro
 test("every change that removes access comes with a signed receipt that states exactly that change", async (t) => {
   const at = await startOperatorWorld(t);
   const user = userIdOf("https://other.example", "ann");
-  const id = () => session(at.world, { subject: "ann", groups: ["eng", "ops"] });
+  const id = () => createSession(at.world, { subject: "ann", groups: ["eng", "ops"] });
   const [one] = [await id(), await id()];
   const changes: readonly (readonly [string, object, string, readonly string[]])[] = [
     [`/sessions/${one}/revoke`, {}, "SessionRevoked", [one]],
@@ -129,7 +135,7 @@ test("every change that removes access comes with a signed receipt that states e
       path,
     );
   }
-  assert.equal((await at.post("/groups/ops/remove")).status, 404, "it is gone");
+  assert.equal((await at.post("/groups/ops/remove")).status, 404, "the group is removed");
   assert.equal((await at.post("/groups/base64url:AA/remove")).status, 400);
 });
 
@@ -190,7 +196,7 @@ test("a receipt is streamed as it completes: progress first, then the signed rec
       },
     }),
   });
-  const id = await session(at.world, { subject: "ann" });
+  const id = await createSession(at.world, { subject: "ann" });
   const { link } = json(await at.post(`/sessions/${id}/revoke`));
   const real = json(await at.get(`/receipts/link:${formatLink(link)}?wait=none`)) as Receipt;
   const [node] = real.nodes;
@@ -219,7 +225,7 @@ test("the keys of receipts are public on the authenticate host, and cached with 
   assert.deepEqual([answer.status, answer.headers["content-type"]], [200, "application/jwk-set+json; charset=utf-8"]);
   assert.deepEqual(JSON.parse(answer.body), keys);
   assert.equal(keys.keys.length, 2);
-  assert.equal(JSON.stringify(keys).includes('"d"'), false, "public parts alone");
+  assert.equal(JSON.stringify(keys).includes('"d"'), false, "public parts only");
   const again = await at.visitor.request(url, { headers: { "if-none-match": String(answer.headers["etag"]) } });
   assert.equal(again.status, 304);
 });

@@ -110,7 +110,7 @@ suite("the command line overrides the environment", () => {
     });
     assert.deepEqual([read.dataDir, read.store.type, read.broker.leaseMs], ["/cli", "memory", 7000]);
   });
-  test("a mistake there is reported as such", () => {
+  test("and an error there names the command line", () => {
     assert.deepEqual(errors(base + goodRoute, { overrides: { values: { address: "x" } } }), [
       'command line: address: "x" is not an address; write host:port, such as 127.0.0.1:8443, or :443 for every address',
     ]);

@@ -60,11 +60,11 @@ test("loopback means this machine and *.localhost, and no lookalike", () => {
 
 suite("host aliases", () => {
   const aliases = (written: string) => errors(`${base}host_aliases: ${written}\n${goodRoute}`);
-  test("a host maps to a name or an address, in lowercase", () => {
+  test("map a host to a name or an address, in lowercase", () => {
     const found = config(`${base}host_aliases: {IDP.localhost: Load-Balancer, a.localhost: "192.0.2.1"}\n${goodRoute}`);
     assert.deepEqual(found.hostAliases, { "idp.localhost": "load-balancer", "a.localhost": "192.0.2.1" });
   });
-  test("in the environment it is name=host", () => {
+  test("are written as name=host in the environment", () => {
     const found = config(base + goodRoute, { env: { HOST_ALIASES: "idp.localhost=load-balancer" } });
     assert.deepEqual(found.hostAliases, { "idp.localhost": "load-balancer" });
   });
@@ -95,7 +95,7 @@ suite("a mistyped word gets a suggestion; an unrelated one gets none", () => {
   for (const [typed, expected] of table) test(typed, () => assert.equal(suggest(typed, known), expected));
 });
 
-test("lists may be comma-separated, and claims a list, a text or a mapping", () => {
+test("a list may be comma-separated; jwt_claims_headers may be a list, a text or a mapping", () => {
   const read = (line: string) => config(`${base}${line}\n${goodRoute}`);
   const typed = ["group:admins", "email:a@example.com", "sub:s1"];
   assert.deepEqual(read(`administrators: ${typed.join(", ")}`).administrators, typed);
@@ -105,7 +105,7 @@ test("lists may be comma-separated, and claims a list, a text or a mapping", () 
   assert.deepEqual(read("jwt_claims_headers: {X-Email: email}").jwtClaimsHeaders, { "x-email": "email" });
 });
 
-test("scopes may be one text, as in OAuth", () => {
+test("scopes may be separated by spaces, as in OAuth", () => {
   const { idp } = config(`${base}idp_scopes: openid profile\n${goodRoute}`);
   assert.deepEqual(idp?.scopes, ["openid", "profile"]);
 });
@@ -130,7 +130,7 @@ suite("a parsed route", () => {
     const { host, port, match } = route("    to: http://a\n");
     assert.deepEqual([host, port, match], ["app.example.com", null, { kind: "prefix", value: "/" }]);
   });
-  test("a path of the first upstream becomes a prefix rewrite; a lone slash counts where a prefix is matched", () => {
+  test("the path of the first upstream is the prefix rewrite; / alone rewrites only a matched prefix", () => {
     const rewrite = (lines: string) => route(lines).prefixRewrite;
     assert.equal(rewrite("    to: http://a\n"), null);
     assert.equal(rewrite("    to: http://a/\n"), null);
@@ -165,7 +165,7 @@ suite("a parsed route", () => {
     );
     assert.deepEqual([hostRewrite, setRequestHeaders], ["x.internal", { "X-A": "b" }]);
   });
-  test("of several Host rewrites one wins, and the others are warned to have no effect", () => {
+  test("of several ways to set Host only one takes effect", () => {
     const byPath =
       "    to: http://a\n    host_path_regex_rewrite_pattern: '^/(.+)/'\n    host_path_regex_rewrite_substitution: '\\1'\n";
     const { hostPathRegexRewrite, preserveHostHeader } = route(`${byPath}    preserve_host_header: true\n`);
@@ -194,7 +194,7 @@ suite("a parsed route", () => {
       "c.yaml:17:32: routes[0].rewrite_response_headers[0]: connection is a header that the proxy itself must set; remove it",
     ]);
   });
-  test("a Host that is set must be a literal host", () => {
+  test("a Host in set_request_headers must be a literal host", () => {
     const from = `\${pomerium.request.headers['X-Host']}`;
     assert.deepEqual(errors(`${base}${goodRoute}    set_request_headers: {host: "${from}"}\n`), [
       "c.yaml:17:33: routes[0].set_request_headers.host: is not a host; write one such as app.internal, or use host_rewrite_header",

@@ -15,7 +15,7 @@ import { created, record, revoked, sessionId, userId } from "../support.ts";
 const eng = "eng" as GroupId;
 const from = (n: number) => n as Position;
 
-function folded(events: readonly CardeaEvent[], positions = new FactPositions(from(0))) {
+function foldEvents(events: readonly CardeaEvent[], positions = new FactPositions(from(0))) {
   const projection = new Projection();
   for (const one of record(events)) {
     projection.apply(one);
@@ -32,7 +32,7 @@ test("a session's position is that of its creation, its refresh or its revocatio
     ...{ type: "SessionRefreshed", sessionId: sessionId(2), userId: userId(1) },
     ...{ profile: new Uint8Array([9]), refreshedAt: 5 as never },
   };
-  const { sessionPosition } = folded([created(1, 1), created(2, 1), created(3, 1), refreshed, revoked(3, 1)]);
+  const { sessionPosition } = foldEvents([created(1, 1), created(2, 1), created(3, 1), refreshed, revoked(3, 1)]);
   assert.deepEqual(
     [1, 2, 3].map(sessionPosition),
     [1, 4, 5].map((position) => ({ position, exact: true })),
@@ -41,7 +41,7 @@ test("a session's position is that of its creation, its refresh or its revocatio
 
 test("a swept session has only a remembered position, if any", () => {
   const swept: CardeaEvent = { type: "SessionsExpired", sessionIds: [sessionId(1), sessionId(2)] };
-  const { positions } = folded([created(1, 1), created(2, 1), revoked(2, 1), swept]);
+  const { positions } = foldEvents([created(1, 1), created(2, 1), revoked(2, 1), swept]);
   assert.deepEqual(positions.ofSweptSession(sessionId(1)), { position: 4, exact: false });
   assert.deepEqual(positions.ofSweptSession(sessionId(2)), { position: 3, exact: true });
 });
@@ -63,7 +63,7 @@ test("a membership's position is that of its last event, also for a person outsi
     [[one("added"), renamed], 1],
   ];
   for (const [events, position] of histories)
-    assert.deepEqual(folded(events).positions.ofMembership(userId(1), eng), { position, exact: true });
+    assert.deepEqual(foldEvents(events).positions.ofMembership(userId(1), eng), { position, exact: true });
 });
 
 test("a fact from a snapshot has the snapshot's position as its bound", () => {
@@ -76,7 +76,7 @@ test("with any memory size, exact positions are exact, and a forgotten one is ne
   const suspended = fc.nat(40).map((n): CardeaEvent => ({ type: "UserSuspended", userId: userId(n), reason: "" }));
   fc.assert(
     fc.property(fc.array(suspended, { maxLength: 200 }), fc.integer({ min: 1, max: 30 }), (events, max) => {
-      const { positions } = folded(events, new FactPositions(from(0), max));
+      const { positions } = foldEvents(events, new FactPositions(from(0), max));
       for (let n = 0; n <= 40; n++) {
         const last = events.findLastIndex((event) => event.type === "UserSuspended" && event.userId === userId(n)) + 1;
         const { position, exact } = positions.ofStream(userStream(userId(n)));

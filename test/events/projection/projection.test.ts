@@ -186,8 +186,8 @@ const year = (366 * 24 * 3_600_000) as UnixMs;
 
 test("a revoked unknown session is dropped once every session of its time must have ended, and not before", () => {
   const projection = fold([created(1, 1), finalized, revoked(1, 1), revoked(2, 1), reasserted(3)]);
-  const unheard = foreign({ stream: sessionStream(sessionId(4)), effect: "tightens", after: projection.applied });
-  projection.apply(unheard);
+  const unknownEvent = foreign({ stream: sessionStream(sessionId(4)), effect: "tightens", after: projection.applied });
+  projection.apply(unknownEvent);
   const unknown = [2, 3, 4].map(sessionId);
   for (const id of unknown) assert.equal(projection.sessionStatus(id).status, "revoked");
   assert.deepEqual(projection.expired(year, 10), [sessionId(1)], "a known session keeps its own expiry");
@@ -208,7 +208,7 @@ test("at level 1 such a session stays, as in older builds; at level 2 it gets an
   const swept: CardeaEvent = { type: "SessionsExpired", sessionIds: [sessionId(2), sessionId(3)] };
   for (const one of record([swept], projection.applied)) projection.apply(one);
   assert.equal(projection.counts.sessions, 0);
-  assert.equal(projection.digest(), fold([finalized]).digest(), "nothing is left of it");
+  assert.equal(projection.digest(), fold([finalized]).digest(), "no trace of the sessions is left");
 });
 
 test("an unknown tightening event is obeyed, a neutral one skipped, and any other ends freshness", () => {

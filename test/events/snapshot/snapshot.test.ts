@@ -141,7 +141,7 @@ function take(projection: Projection, between: () => void = () => {}, entities =
   }
 }
 
-function folded(events: readonly Recorded[]): Projection {
+function foldEvents(events: readonly Recorded[]): Projection {
   const projection = new Projection();
   for (const event of events) projection.apply(event);
   return projection;
@@ -185,14 +185,14 @@ test(`a snapshot taken while events continue equals the projection at its start,
     fc.property(fc.array(anEvent, { maxLength: 60 }), fc.array(anEvent, { maxLength: 60 }), (before, after) => {
       const first = record(before);
       const all = [...first, ...record(after, first.at(-1) && { ...(first.at(-1) as Recorded) })];
-      const live = folded(first);
+      const live = foldEvents(first);
       const waiting = all.slice(first.length);
       const snapshot = take(live, () => {
         for (const event of waiting.splice(0, 2)) live.apply(event);
       });
       for (const event of waiting) live.apply(event);
 
-      const still = folded(first);
+      const still = foldEvents(first);
       assert.deepEqual(take(still, undefined, 1_000), snapshot, "equal to a snapshot without concurrent events");
       const loaded = loadProjection(
         snapshot,
@@ -210,19 +210,19 @@ test(`a snapshot taken while events continue equals the projection at its start,
 
 test("starting another snapshot cancels the running one, and events continue unaffected", () => {
   const events = record(Array.from({ length: 40 }, (_, n) => session(randomUUID() as SessionId, n % 9, n)));
-  const projection = folded(events.slice(0, 20));
+  const projection = foldEvents(events.slice(0, 20));
   const first = projection.capture();
   first.next(5);
   const second = projection.capture();
   assert.equal(first.over, true);
   for (const event of events.slice(20)) projection.apply(event);
   second.end();
-  assert.deepEqual(everything(projection), everything(folded(events)));
+  assert.deepEqual(everything(projection), everything(foldEvents(events)));
 });
 
 test("a snapshot of another format, or an incomplete one, is refused with a reason", () => {
   const events = record(Array.from({ length: 40 }, (_, n) => session(randomUUID() as SessionId, n % 9, n)));
-  const snapshot = take(folded(events));
+  const snapshot = take(foldEvents(events));
   const [groupsChunk, ...shards] = snapshot.chunks as [Uint8Array, ...Uint8Array[]];
   const refused = (chunks: readonly Uint8Array[], why: RegExp, counts = snapshot.counts): void =>
     assert.throws(
@@ -244,7 +244,7 @@ test("a snapshot contains no sealed data in clear, and writes a shared profile o
     const event = session(randomUUID() as SessionId, 3, n);
     return event.type === "SessionCreated" ? { ...event, profile } : event;
   });
-  const { chunks } = take(folded(record(many)));
+  const { chunks } = take(foldEvents(record(many)));
   const all = Buffer.concat(chunks);
   assert.ok(all.indexOf(profile) >= 0);
   assert.equal(all.indexOf(profile, all.indexOf(profile) + 1), -1);
