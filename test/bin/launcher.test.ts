@@ -15,7 +15,7 @@ test("on a Node that is too old the command prints one line with the remedy", ()
   assert.match(stderr, /^cardea needs Node 26 or newer, and this is v20\.19\.2: in a checkout use `npm start`.*\n$/);
 });
 
-test("in an npm script that line names the missing optional package that provides Node", () => {
+test("in an npm script the line names the missing optional package that provides Node", () => {
   using checkout = new Checkout();
   assert.match(
     checkout.startOnOldNode(),

@@ -78,7 +78,7 @@ for (const [where, open] of logs) {
       const receipt = await operator.receipt({ type: "link", link: result.link }, { wait: "all", timeoutMs: 60_000 });
       assert.deepEqual([receipt.complete, receipt.nodes.map(({ status }) => status)], [true, ["applied"]]);
       assert.ok(sessionIds.every((id) => node.projection.sessionStatus(id).status === "revoked"));
-      assert.equal(node.projection.sessionStatus(idOf(many)).status, "active", "and no other");
+      assert.equal(node.projection.sessionStatus(idOf(many)).status, "active", "no other session is revoked");
       const checked = await checkReceipt(receipt.signed ?? "", [await receiptKeys({ cluster, secrets: [secret] })]);
       if (!checked.ok) return assert.fail(checked.detail);
       const [change] = checked.statement.changes ?? [];

@@ -360,7 +360,7 @@ describe("two brokers on one log", () => {
         ["active", "active", "unknown"],
       );
       const status = await a.broker.databroker("operator").status();
-      assert.equal(status.leader?.digest, projection.digest(), "the broker folded again what is left");
+      assert.equal(status.leader?.digest, projection.digest(), "the broker folded the remaining log again");
       assert.deepEqual(
         (await restorable.log.keys([user("bob")])).map(({ userId }) => userId),
         ["bob"],
@@ -371,7 +371,7 @@ describe("two brokers on one log", () => {
       assert.deepEqual(
         receipt.nodes.map(({ node: name, status }) => [name, status]),
         [["proxy-1", "unconfirmed"]],
-        "a node granted a lease since the backup may still decide, though the log has lost its row",
+        "a node that got a lease after the backup may still decide, though the log has lost its row",
       );
     } finally {
       await a.stop();

@@ -1,7 +1,6 @@
 /**
  * Rolling restart: two proxies that are restarted one after the other behind a real balancer, and callers that count
  * failures over HTTP/1.1 with persistent connections, HTTP/2 and gRPC.
- * services behind.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";

@@ -92,7 +92,11 @@ test("two nodes with one configuration store one body, and operators read it", a
     places.map(({ bytes }) => bytes),
     [stored?.body.length],
   );
-  assert.deepEqual(await activations(hash), ["proxy-1", "proxy-2", "proxy-1"], "again with the body, and only then");
+  assert.deepEqual(
+    await activations(hash),
+    ["proxy-1", "proxy-2", "proxy-1"],
+    "recorded again with the body, and not before",
+  );
 });
 
 test("a body that does not match its hash, is malformed or is too long is refused, and its hash is not recorded", async () => {
@@ -112,7 +116,7 @@ test("a body that does not match its hash, is malformed or is too long is refuse
     assert.equal((await offer("proxy-9", hash, body as unknown as Uint8Array)).type, "refused");
   assert.equal(await as("proxy").holdsConfiguration(hash), false);
   assert.deepEqual(await activations(hash), []);
-  assert.equal((await offer("proxy-9", hash)).type, "done", "the hash alone is taken as before");
+  assert.equal((await offer("proxy-9", hash)).type, "done", "the hash alone is still accepted");
 });
 
 test("nodes learn whether a body is stored, but not its content", async () => {

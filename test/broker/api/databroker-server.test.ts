@@ -376,7 +376,7 @@ describe("a token that names its call is valid for that call alone", () => {
       const status = await raw(target);
       assert.ok(status === 401 || status === 404 || status === 400, `${target}: ${status}`);
     }
-    assert.equal(await raw("/v1/status"), 200, "and the proof is still good");
+    assert.equal(await raw("/v1/status"), 200, "the proof was not used up");
   });
 
   test("the header of a forwarded call grants nothing: with it and without a token, a call gets 401", async () => {

@@ -25,12 +25,12 @@ test("a call is forgotten once its proof has expired, and a clock that is set ba
   assert.equal(seen.admit({ id: "b", until: 1_130 }, 1_070), "new");
   assert.equal(seen.count(), 1);
   assert.equal(seen.admit({ id: "a", until: 1_060 }, 1_010), "replayed");
-  assert.equal(seen.admit({ id: "c", until: 1_071 }, 1_010), "new", "what was made since is not in question");
+  assert.equal(seen.admit({ id: "c", until: 1_071 }, 1_010), "new", "a call made since then is new");
 });
 
 test("a call made before this process started is refused: another process may have answered it", () => {
   assert.equal(opened().admit({ id: "a", issuedAt: 899, until: 959 }, 901), "replayed");
-  assert.equal(opened().admit({ id: "a", issuedAt: 900, until: 910 }, 901), "new", "however short its life");
+  assert.equal(opened().admit({ id: "a", issuedAt: 900, until: 910 }, 901), "new", "however soon its proof expires");
 });
 
 test("the guard is bounded: when full it refuses new calls and forgets none until proofs expire", () => {

@@ -71,7 +71,8 @@ test("a command is executed once in the cluster, whichever brokers it is replaye
     const { position } = (await log.observe()).head;
     const again = await play(second);
     assert.deepEqual(decode(again.body), decode(answer.body), "the first answer");
-    for (const broker of [leader, follower]) assert.equal((await play(broker)).status, 401, "and nowhere once more");
+    for (const broker of [leader, follower])
+      assert.equal((await play(broker)).status, 401, "no broker answers it again");
     const projection = await folded(log);
     assert.equal(projection.sessionStatus(session(id)).status, "active");
     assert.equal((await log.observe()).head.position, position, "nothing more is in the log");

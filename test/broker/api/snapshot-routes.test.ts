@@ -228,7 +228,7 @@ test("a forged manifest, a foreign chunk and a chunk with a flipped bit are refu
     await assert.rejects(load(node, 1_000), { code }, name);
     await assert.rejects(node.refresh(), { code }, name);
     const { snapshots, bad } = await own.list();
-    assert.deepEqual([snapshots.map(({ id }) => id), bad], [[before], []], `${name}: what was there is as it was`);
+    assert.deepEqual([snapshots.map(({ id }) => id), bad], [[before], []], `${name}: the stored snapshot is unchanged`);
     assert.equal((await node.local(new AbortController().signal))?.projection.counts.sessions, 20, name);
   }
 });
@@ -283,7 +283,7 @@ test("a fetch interrupted between two chunks resumes there, and is unusable unti
   assert.equal(await next.local(new AbortController().signal), null);
   const loaded = await load(next);
   assert.equal(loaded?.projection.recomputedDigest(), projection.digest());
-  assert.equal(new Set(fetched).size, fetched.length, "no chunk came twice");
+  assert.equal(new Set(fetched).size, fetched.length, "no chunk was fetched twice");
   assert.ok(readdirSync(join(own.path, "chunks")).every((name) => !name.endsWith(".part")));
 });
 
@@ -370,7 +370,7 @@ test("on a full disk a node's denials are not written: it logs that, keeps the o
   assert.throws(() => writeFileSync(filler, Buffer.alloc(1_000_000)), { code: "ENOSPC" });
   await denying("session:a", "session:b");
   assert.match(String(errors), /ENOSPC/);
-  assert.deepEqual((await nodeAt().persistedDenials()).retained, ["session:a"], "what was there is whole");
+  assert.deepEqual((await nodeAt().persistedDenials()).retained, ["session:a"], "the stored denials are intact");
   rmSync(filler);
   await denying("session:a", "session:b");
   assert.deepEqual((await nodeAt().persistedDenials()).retained, ["session:a", "session:b"]);

@@ -34,7 +34,7 @@ test("a silent node with a grant of an earlier leader blocks until it is fenced"
   assert.match(unreadyFor(2, { ...everybody, lessees: [lessee({ renew: null })] })[0] ?? "", /proxy-1 .* another 4 s/);
   assert.deepEqual(unreadyFor(2, { ...everybody, lessees: [lessee({ renew: null, fencedInMs: 0 })] }), []);
   const old = { renew: { version: "1", reads: 1 }, fencedInMs: 0 };
-  assert.deepEqual(unreadyFor(2, { ...everybody, lessees: [lessee(old)] }), [], "who is fenced permits nothing");
+  assert.deepEqual(unreadyFor(2, { ...everybody, lessees: [lessee(old)] }), [], "a fenced node permits nothing");
 });
 
 test("a new leader is not ready, because it cannot know yet which other processes exist", () => {

@@ -24,7 +24,7 @@ test("only peers heard directly are gossiped, and a departed peer is forgotten e
   assert.deepEqual(neighbours.direct(1), [b]);
   neighbours.add(b, 40_000, "direct");
   neighbours.add(c, 40_000, "reported");
-  assert.deepEqual(neighbours.known(60_000), [b], "that it is named again keeps it no longer");
+  assert.deepEqual(neighbours.known(60_000), [b], "a repeated report does not keep a departed peer");
   neighbours.add(b, 90_000, "reported");
   assert.deepEqual([neighbours.direct(99_999), neighbours.known(100_000)], [[b], []]);
 });

@@ -44,7 +44,7 @@ test("stored events are read unchanged in pages of any size, and survive a resta
     );
     again.close();
     const another = openRegionCopy({ path, cluster: "another" });
-    assert.equal(another.head.position, 0, "of another cluster nothing is kept");
+    assert.equal(another.head.position, 0, "nothing of another cluster is kept");
     another.close();
   }));
 
@@ -62,12 +62,16 @@ test("events that a page of the home region contradicts are replaced by the page
     copy.take(pageOf(log, 0, 40));
     const fork = log.fork(20).open(2);
     copy.take(pageOf(fork, 0, 21));
-    assert.deepEqual(copy.head, fork.linkAt(21), "from a shared place on");
+    assert.deepEqual(copy.head, fork.linkAt(21), "from a shared position on");
     assert.equal(copy.read(log.linkAt(25), 10).type, "otherChain");
     assert.equal(copy.read(log.linkAt(15), 10).type, "page");
     const other = history(30, 5);
     copy.take(pageOf(other, 10, 30));
-    assert.deepEqual([copy.base, copy.head], [other.linkAt(10), other.linkAt(30)], "from a place that was not here");
+    assert.deepEqual(
+      [copy.base, copy.head],
+      [other.linkAt(10), other.linkAt(30)],
+      "from a position that the copy lacked",
+    );
   }));
 
 test("a reader beyond the copy, of another history or before its base gets that answer", () =>
@@ -103,7 +107,7 @@ for (const [what, damage] of Object.entries(damages)) {
 
     damage(path, readFileSync(path).length);
     const again = open();
-    assert.equal(again.head.position, 0, "nothing of it is believed");
+    assert.equal(again.head.position, 0, "a damaged copy is not trusted");
     assert.match(said.join(), /^\S+region\.sqlite is damaged \(.+\): .* filled from the home region$/);
     again.take(pageOf(log, 0, 40));
     again.close();

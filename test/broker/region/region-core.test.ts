@@ -134,7 +134,7 @@ test("no grant by age is sent before the age mark is on the disk; then all waiti
   assert.deepEqual(typesOf(region.renew()), ["keepMark"]);
   assert.deepEqual(typesOf(region.renew()), [], "the mark is requested once");
   assert.deepEqual(answersIn(region.feed({ type: "markKept" })), ["grantByAge", "grantByAge"]);
-  assert.deepEqual(answersIn(region.renew()), ["grantByAge"], "the mark is there");
+  assert.deepEqual(answersIn(region.renew()), ["grantByAge"], "the mark is on the disk");
 });
 
 test("while the disk does not store the mark, nodes get no leases by age", () => {
@@ -184,7 +184,7 @@ test("a change counts as enforced once every node with a lease by age has confir
   region.applied = log.linkAt(21);
   assert.deepEqual(typesOf(region.feed({ type: "changed", id: 7, link: log.linkAt(20), rebuilt: false })), []);
   region.confirm(log.linkAt(19));
-  assert.equal(region.all("enforced").length, 0, "an older place says nothing of it");
+  assert.equal(region.all("enforced").length, 0, "an earlier position does not confirm the change");
   assert.ok(typesOf(region.confirm(log.linkAt(20))).includes("enforced"));
 
   const silent = leased();
@@ -221,7 +221,7 @@ test("a message is forwarded while the home region answers; after a second witho
   assert.deepEqual(typesOf(region.feed({ type: "homeAnswered", id: late, answer: { type: "granted" } })), []);
 
   region.pass(10_000);
-  assert.deepEqual(answersIn(region.renew()), ["grantByAge"], "a home region that is silent is not waited for");
+  assert.deepEqual(answersIn(region.renew()), ["grantByAge"], "the region does not wait for a silent home region");
 });
 
 test("a boot that the leader refuses gets no lease by age; one that no broker answers does", () => {
@@ -282,7 +282,7 @@ test("the copy stores a delivery once the broker's projection has applied it, an
   const { entries, previous, last } = pageOf(log, 20, 25);
   const batch: Batch = { epoch: 1 as Epoch, incarnation: "i" as Incarnation, previous, entries, last, keys: [] };
   region.feed({ type: "delivered", batch });
-  assert.deepEqual(region.copy.head, log.linkAt(20), "the projection may yet refuse it");
+  assert.deepEqual(region.copy.head, log.linkAt(20), "the projection may still refuse it");
   region.applied = log.linkAt(25);
   region.feed({ type: "delivered", batch });
   assert.deepEqual(region.copy.head, log.linkAt(25));

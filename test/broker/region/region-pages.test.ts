@@ -69,7 +69,7 @@ function honest(of: History, after: Link, limit: number): PageOutcome {
 
 async function reads(pages: RegionDriver, after: number): Promise<readonly [number, number]> {
   const outcome = await pages.read(log.linkAt(after), { ...request, waitMs: 5_000 });
-  assert.ok(outcome.type === "page", `a node that stands at ${after} gets ${outcome.type}`);
+  assert.ok(outcome.type === "page", `a node at ${after} gets ${outcome.type}`);
   return [outcome.page.previous.position, outcome.page.last.position];
 }
 
@@ -111,7 +111,7 @@ test("a node with a lost suffix learns of the fork although the surviving events
   await pages.readForOwn(genesis, request);
   assert.deepEqual(await pages.read(lost.head, request), { type: "forked", head: survivor.head });
   const later = log.fork(20).open(5);
-  await assert.rejects(pages.read(later.head, request), /has not got that far/, "then it is the copy that is late");
+  await assert.rejects(pages.read(later.head, request), /has not got that far/, "here the copy lags");
 });
 
 test("a full disk stops only the copy: the projection reads on, the failure is logged once, and the copy is filled when there is room", {
@@ -138,10 +138,13 @@ test("a full disk stops only the copy: the projection reads on, the failure is l
     [40, 60],
   ] as const) {
     const outcome = await pages.readForOwn(log.linkAt(from), { ...request, limit: 20 });
-    assert.ok(outcome.type === "page" && outcome.page.last.position === to, "the projection is given what home has");
+    assert.ok(
+      outcome.type === "page" && outcome.page.last.position === to,
+      "the projection gets the events of the home region",
+    );
     standsAt(to);
   }
-  assert.deepEqual(copy.head, log.linkAt(20), "nothing half is kept");
+  assert.deepEqual(copy.head, log.linkAt(20), "the copy stores no part of a page");
   assert.deepEqual(await reads(pages, 10), [10, 20]);
   assert.equal(said.length, 1);
   assert.match(said.join(), /copy of the log cannot be written: make room in the data folder/);

@@ -110,7 +110,11 @@ async function office(
       const { epoch, incarnation } = writer;
       const context: DutyContext = {
         ...{ signal, projection: projection, now, epochs: () => epochs, leadership: { epoch, incarnation } },
-        ...{ clock: systemClock, leads: () => true, submitToLeader: () => assert.fail("nothing to hand over") },
+        ...{
+          clock: systemClock,
+          leads: () => true,
+          submitToLeader: () => assert.fail("this duty submits no command to the leader"),
+        },
         tokens: async () => undefined,
         sealManifest: (manifest) => sealManifest(signer({ secret, cluster, epoch }), manifest),
         neededAfter: () => Math.min(needed, projection.applied.position) as Position,
@@ -131,10 +135,10 @@ test("events are dropped once two snapshots cover them, up to the older one", as
   const first = await world.append(12);
   await world.run();
   assert.deepEqual(world.recorded, [first.position], "the log says that it was taken");
-  assert.equal(await world.begins(), 0, "one snapshot lets nothing go");
+  assert.equal(await world.begins(), 0, "one snapshot allows no dropping");
   await world.append(5);
   await world.run();
-  assert.equal(world.recorded.length, 1, "none is due");
+  assert.equal(world.recorded.length, 1, "no snapshot is due");
   await world.append(5);
   await world.run();
   assert.equal(world.recorded.length, 2);
@@ -173,8 +177,12 @@ test("a silent node holds retention back only until it is fenced", () => {
   const head = 100 as Position;
   assert.equal(retentionFloor([], head), 100);
   assert.equal(retentionFloor([standing(40, 5_000), standing(90, 5_000)], head), 40);
-  assert.equal(retentionFloor([standing(40, 0), standing(90, 5_000)], head), 90, "fenced: it begins from a snapshot");
-  assert.equal(retentionFloor([standing(0, null)], head), 0, "nothing is known of it yet");
+  assert.equal(
+    retentionFloor([standing(40, 0), standing(90, 5_000)], head),
+    90,
+    "a fenced node restarts from a snapshot",
+  );
+  assert.equal(retentionFloor([standing(0, null)], head), 0, "the node's position is not known yet");
 });
 
 test("snapshots of another history allow no dropping, are neither served nor loaded, and are deleted once there is a newer one", async (t) => {
@@ -195,7 +203,7 @@ test("snapshots of another history allow no dropping, are neither served nor loa
   assert.deepEqual(
     (await world.folder.list()).snapshots.map(({ manifest }) => manifest.link.position),
     [12],
-    "only that of this log is left",
+    "only the snapshot of this log is left",
   );
   assert.equal((await world.shelf.load(1 as Position))?.link.position, 12);
 });
@@ -214,8 +222,8 @@ test("a damaged snapshot allows no dropping, and another one is taken", async (t
   await again.append(1);
   await again.run();
   assert.match(again.told.join("\n"), /is damaged; taking another/);
-  assert.equal(again.recorded.length, 1, "at once, though only one event has come since");
-  assert.equal(await again.begins(), 0, "what is not whole lets nothing go");
+  assert.equal(again.recorded.length, 1, "at once, after only one more event");
+  assert.equal(await again.begins(), 0, "a damaged snapshot allows no dropping");
   assert.equal((await again.shelf.load(1 as Position))?.link.position, again.recorded[0]);
 });
 
@@ -286,7 +294,7 @@ test("a snapshot whose position the log loses after the last check allows no dro
   await world.append(12);
   await world.run();
   assert.equal(await world.begins(), 0);
-  assert.deepEqual(held, await log.linkAt(older.position), "it rests on the older snapshot");
+  assert.deepEqual(held, await log.linkAt(older.position), "it relies on the older snapshot");
   await world.run();
   assert.equal(await world.begins(), older.position);
 });

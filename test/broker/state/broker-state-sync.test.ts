@@ -32,7 +32,7 @@ test("a broker that finds the log in a later epoch than the one it opened keeps 
   const theirs = ours.fork(2).open(4).add(created(2));
   const sync = syncOn(theirs);
   assert.equal(sync.reach(theirs.head), true);
-  assert.equal(sync.reach(ours.head), false, "we lead no more");
+  assert.equal(sync.reach(ours.head), false, "this broker no longer leads");
   assert.deepEqual(sync.state.applied, theirs.head);
   assert.equal(sync.state.restarts, 0);
 });
@@ -42,6 +42,6 @@ test("a broker that finds the log in an earlier epoch, at its position or beyond
   const ours = old.fork(2).open(2);
   const sync = syncOn(old);
   assert.equal(sync.reach(old.head), true);
-  assert.equal(sync.reach(ours.head), undefined, "an old primary speaks: it is looked at again");
+  assert.equal(sync.reach(ours.head), undefined, "an old primary answers, so the broker reads again");
   assert.equal(sync.state.restarts, 1);
 });

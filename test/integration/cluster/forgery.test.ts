@@ -339,7 +339,7 @@ test("forged and repeated renews, confirmations and goodbyes are refused and cou
   };
   // A leader too busy to answer in time has still received the renew, so each attempt takes a new nonce.
   let nonce = 0;
-  const bytes = await waitFor("a renew to be genuineGrants", async () => {
+  const bytes = await waitFor("a renew to be granted", async () => {
     nonce += 1;
     const sent = sealEnvelope(ownSigner, "renew", encodeMessage({ ...renew, nonce, version: "another build" }));
     return (await sendLease(sent)).status === 200 ? sent : undefined;

@@ -130,7 +130,7 @@ test("responses of a provider are classified as silence, refusal or nonsense", a
   }
 });
 
-test("a provider that hangs is silent after the time-out, and its discovery is tried again", async (t) => {
+test("a provider that hangs counts as silent after the time-out, and its discovery is tried again", async (t) => {
   const provider = await startOddProvider(t);
   let hang = true;
   provider.instead = () => (hang ? new Promise(() => {}) : undefined);
