@@ -10,6 +10,7 @@ const projection = "src/events/projection/projection.ts";
 const leader = "src/broker/leader/leader.ts";
 const simLog = "chaos/sim/sim-log-reads.ts";
 const writer = "src/broker/leader/batch-writer.ts";
+const conclusions = "src/broker/leader/pending-conclusions.ts";
 /** A beat of a deposed leader does not end it. */
 const ignoresFencing = {
   file: leader,
@@ -243,7 +244,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     meaning: "a broker that may no longer lead answers that a command changes nothing or is refused",
     changes: [
       {
-        file: writer,
+        file: conclusions,
         take: 'const proof = write === null ? "clean" : "awaited";',
         put: 'const proof = "clean" as "clean" | "awaited";',
       },

@@ -40,6 +40,7 @@ import { newBrokerCore, step } from "./broker-core.ts";
 import { refuseCommand } from "./commands/permissions.ts";
 import { openVault } from "./commands/vault.ts";
 import type { Duty, DutyContext } from "./core/duty.ts";
+import { LeaseMessageRejectedError } from "./core/lease-message-error.ts";
 import type {
   BrokerEffect,
   BrokerInput,
@@ -53,7 +54,6 @@ import { createWakeTimer, Notifier } from "./core/notifier.ts";
 import type { LeaseOptions } from "./core/options.ts";
 import { PendingRequests } from "./core/pending-requests.ts";
 import { createDutyRunner } from "./leader/duties.ts";
-import { LeaseMessageRejectedError } from "./leader/lease-message-error.ts";
 import { leaseMessageIn, ProvenReplacements } from "./leader/lease-messages.ts";
 import { epochEnded } from "./leader/pending-commands.ts";
 import { rewrapDuty } from "./leader/rewrap-duty.ts";

@@ -6,8 +6,8 @@ export { createLeaderClient, type LeaderClient, type LeaderClientOptions } from 
 export { type BrokerOptions, startBroker } from "./broker.ts";
 export { ForbiddenError } from "./commands/permissions.ts";
 export type { Duty, DutyContext } from "./core/duty.ts";
+export { LeaseMessageRejectedError } from "./core/lease-message-error.ts";
 export type { LeaseOptions } from "./core/options.ts";
-export { LeaseMessageRejectedError } from "./leader/lease-message-error.ts";
 export { openAgeMark } from "./region/age-mark-file.ts";
 export { RegionCopy } from "./region/region-copy.ts";
 export { openRegionCopy } from "./region/region-copy-file.ts";

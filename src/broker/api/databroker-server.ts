@@ -36,8 +36,8 @@ import {
 } from "../../replication/index.ts";
 import { MalformedCommandError, parseCommandRequest } from "../commands/parse-command.ts";
 import { ForbiddenError, mayRequest, refuseCommand } from "../commands/permissions.ts";
+import { LeaseMessageRejectedError } from "../core/lease-message-error.ts";
 import type { GossipMessage, Presence } from "../core/messages.ts";
-import { LeaseMessageRejectedError } from "../leader/lease-message-error.ts";
 import { pageEventsMax, pageWaitMsMax } from "../state/page-server.ts";
 import type { Broker } from "./broker-handle.ts";
 import { guardCalls } from "./call-guard.ts";

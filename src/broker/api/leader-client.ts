@@ -30,8 +30,8 @@ import {
   refuseAnswer,
   signCall,
 } from "../../replication/index.ts";
+import { LeaseMessageRejectedError } from "../core/lease-message-error.ts";
 import type { GossipMessage, Presence } from "../core/messages.ts";
-import { LeaseMessageRejectedError } from "../leader/lease-message-error.ts";
 import { parseGossip } from "./gossip-routes.ts";
 import { forwardedHeader, type LeaderCall } from "./leader-router.ts";
 

@@ -7,9 +7,7 @@
  *   (docs/adr/0027).
  * - The outcome table of docs/protocol.md §3.2: a clean commit is folded, published and answered. A batch that was
  *   surely not written is queued again or rejected. Anything unclear stays unresolved and ends the epoch.
- * - A refusal, or "nothing to do", is a conclusion too. It is answered only after a clean commit has proven that the
- *   state it rests on was still the log's, and after a check for an earlier run: a retry must never fail because it
- *   succeeded.
+ * - Commands that record no event are answered by pending-conclusions.ts.
  */
 import {
   type Link,
@@ -23,22 +21,15 @@ import {
 import type { AppendBatch, AppendOutcome, WriteRound } from "../../replication/index.ts";
 import type { AccessSet } from "../commands/access.ts";
 import { personOf } from "../commands/catalog.ts";
-import { isReassertion } from "../commands/cluster/reassert-tightenings.ts";
 import type { LostHistory } from "../commands/performed.ts";
-import type { LeaderEnd, LogCallOwner, OpenedEpoch, PriorOutcome, QueuedCommand } from "../core/internal-messages.ts";
+import type { LeaderEnd, LogCallOwner, OpenedEpoch, QueuedCommand } from "../core/internal-messages.ts";
 import type { LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
-import {
-  type AcceptedCommand,
-  type BatchBuilder,
-  BatchDraft,
-  type BuiltBatch,
-  batchEventsMax,
-  type ConcludedCommand,
-} from "./batch.ts";
+import { type AcceptedCommand, type BatchBuilder, BatchDraft, type BuiltBatch, batchEventsMax } from "./batch.ts";
 import { reopen } from "./epoch.ts";
 import type { LeaderParts } from "./leader-parts.ts";
 import { epochEnded } from "./pending-commands.ts";
+import { answerDone, type PendingConclusions } from "./pending-conclusions.ts";
 
 export type WriteTicket = Readonly<{ number: number; round: WriteRound }>;
 export type Committed = Readonly<{ batch: AppendBatch; accepted: readonly AcceptedCommand[] }>;
@@ -75,16 +66,6 @@ type Next = {
 
 type LoadCall = Extract<LogCallOwner, { of: "versions" | "keys"; to: "leader" }>;
 
-/** A conclusion without an event, until it may be answered. */
-type Conclusion = {
-  readonly concluded: ConcludedCommand;
-  readonly head: Link;
-  /** The write that must commit cleanly first; null: none. */
-  readonly write: number | null;
-  proof: "awaited" | "clean" | "not-clean" | "unavailable";
-  duplicate: "awaited" | "none";
-};
-
 /** The leader's next step. */
 export type NextStep =
   /** Nothing is in flight. */
@@ -106,7 +87,7 @@ export class BatchWriter {
   readonly #opened: OpenedEpoch;
   readonly #leadershipNo: number;
   readonly #unreadyFor: (level: number) => readonly string[];
-  readonly #conclusions = new Map<QueuedCommand, Conclusion>();
+  readonly #conclusions: PendingConclusions;
   #inFlight: InFlight | null = null;
   #next: Next | null = null;
   #loadCount = 0;
@@ -115,12 +96,18 @@ export class BatchWriter {
   /** @param unreadyFor see `Tools` */
   constructor(
     parts: LeaderParts,
-    of: Readonly<{ opened: OpenedEpoch; leadershipNo: number; unreadyFor: (level: number) => readonly string[] }>,
+    of: Readonly<{
+      opened: OpenedEpoch;
+      leadershipNo: number;
+      conclusions: PendingConclusions;
+      unreadyFor: (level: number) => readonly string[];
+    }>,
   ) {
     this.#parts = parts;
     this.#context = parts.context;
     this.#opened = of.opened;
     this.#leadershipNo = of.leadershipNo;
+    this.#conclusions = of.conclusions;
     this.#unreadyFor = of.unreadyFor;
   }
 
@@ -246,7 +233,7 @@ export class BatchWriter {
   }
 
   #conclude(nextWrite: number): NextStep {
-    const { pendingCommands, exclusive, duplicateCheck, counters } = this.#parts;
+    const { pendingCommands, exclusive, counters } = this.#parts;
     const next = this.#next;
     if (next === null) return "idle";
     this.#next = null;
@@ -258,11 +245,7 @@ export class BatchWriter {
     pendingCommands.requeue(built.deferred);
     // Without a batch, conclusions need a beat. An exclusive log has no other writer, so they need none.
     const write = built.batch === null && exclusive ? null : nextWrite;
-    for (const concluded of built.concluded) {
-      const proof = write === null ? "clean" : "awaited";
-      this.#conclusions.set(concluded.queued, { concluded, head: next.head, write, proof, duplicate: "awaited" });
-      duplicateCheck.check({ queued: concluded.queued, why: "settle", leadershipNo: this.#leadershipNo });
-    }
+    for (const concluded of built.concluded) this.#conclusions.add(concluded, { head: next.head, write });
     if (built.batch === null) return built.concluded.length === 0 || exclusive ? "idle" : "prove";
     if (next.isAhead) counters.batchesAhead += 1;
     const { batch, accepted, used } = built;
@@ -399,10 +382,7 @@ export class BatchWriter {
     this.#context.post({ type: "eventsFolded", events: state.fold(batch.entries) });
     state.learnBodies(batch.configurations);
     this.#parts.publisher.publish(batch);
-    for (const { queued, last } of accepted) {
-      this.#noteReassertion(queued, "appended");
-      this.#answerDone(queued, { link: last, changed: true });
-    }
+    for (const { queued, last } of accepted) answerDone(this.#parts, queued, { link: last, changed: true });
   }
 
   #notAppended(outcome: AppendOutcome, commands: readonly QueuedCommand[]): LeaderEnd | null {
@@ -451,67 +431,6 @@ export class BatchWriter {
       pendingCommands.answerUnavailable(queued, "its batch could not be written");
       return false;
     });
-  }
-
-  // --- conclusions without an event
-
-  /** Notes the outcome of a write for the conclusions that wait for it. */
-  writeEnded(write: number, proof: "clean" | "not-clean" | "unavailable"): void {
-    for (const conclusion of this.#conclusions.values()) {
-      if (conclusion.write === null || conclusion.write > write || conclusion.proof !== "awaited") continue;
-      conclusion.proof = proof;
-      this.#answerWhenSure(conclusion);
-    }
-  }
-
-  /** The duplicate check of a command that is refused or has nothing to do. */
-  duplicateChecked(queued: QueuedCommand, answer: PriorOutcome): void {
-    const conclusion = this.#conclusions.get(queued);
-    if (conclusion === undefined) return;
-    if (answer !== "none") {
-      this.#conclusions.delete(queued); // answered
-      return;
-    }
-    conclusion.duplicate = "none";
-    this.#answerWhenSure(conclusion);
-  }
-
-  #answerWhenSure(conclusion: Conclusion): void {
-    const { concluded, head, proof, duplicate } = conclusion;
-    if (proof === "awaited" || duplicate === "awaited") return;
-    const { queued, performed } = concluded;
-    const { pendingCommands, counters } = this.#parts;
-    this.#conclusions.delete(queued);
-    if (proof === "not-clean") {
-      pendingCommands.requeue([queued]); // decided again at the head, here or by another leader
-      return;
-    }
-    if (proof === "unavailable") {
-      pendingCommands.answerUnavailable(queued, "the event log is not available");
-      return;
-    }
-    if (performed.type === "nothing") {
-      this.#noteReassertion(queued, "already-denied");
-      this.#answerDone(queued, { link: head, changed: false });
-      return;
-    }
-    this.#noteReassertion(queued, "operator");
-    counters.commandsRefused += 1;
-    const { code, message } = performed;
-    pendingCommands.answer(queued, { type: "refused", commandId: queued.request.commandId, code, message });
-  }
-
-  #noteReassertion({ request }: QueuedCommand, outcome: "appended" | "already-denied" | "operator"): void {
-    if (!isReassertion(request) || request.command.type !== "reassertTightenings") return;
-    for (const { link, stream, type } of request.command.events)
-      this.#parts.reassertionIntake.recordOutcome({ link, stream, type }, outcome);
-  }
-
-  #answerDone(queued: QueuedCommand, what: Readonly<{ link: Link; changed: boolean }>): void {
-    const { pendingCommands, counters } = this.#parts;
-    counters.commandsDone += 1;
-    const { commandId } = queued.request;
-    pendingCommands.answer(queued, { type: "done", commandId, link: what.link, changed: what.changed });
   }
 }
 

@@ -29,6 +29,7 @@ import { reopen } from "./epoch.ts";
 import type { LeaderParts } from "./leader-parts.ts";
 import { LeaseRequestHandler } from "./lease-request-handler.ts";
 import { unreadyFor } from "./level-readiness.ts";
+import { PendingConclusions } from "./pending-conclusions.ts";
 import { ReceiptTracker } from "./receipt-tracker.ts";
 
 /** If no append follows within this time, a beat shows the readers of standbys how far the log is durable. */
@@ -44,6 +45,7 @@ export class Leader {
   readonly #context: StepContext;
   readonly #granter: LeaseGranter;
   readonly #batches: BatchWriter;
+  readonly #conclusions: PendingConclusions;
   /** The beat in flight. */
   #beating: WriteTicket | null = null;
   /** A clean commit that is not published yet. */
@@ -103,7 +105,13 @@ export class Leader {
       leadershipNo,
     });
     this.receipts = new ReceiptTracker(parts, { epoch, leadershipNo });
-    this.#batches = new BatchWriter(parts, { opened, leadershipNo, unreadyFor: (level) => this.#unreadyFor(level) });
+    this.#conclusions = new PendingConclusions(parts, leadershipNo);
+    this.#batches = new BatchWriter(parts, {
+      opened,
+      leadershipNo,
+      conclusions: this.#conclusions,
+      unreadyFor: (level) => this.#unreadyFor(level),
+    });
     parts.publisher.begin(this.leadership, { start: opened.previous, leadershipNo });
     parts.publisher.publish({ previous: opened.previous, entries: [opened.entry], last: opened.head, newKeys: [] });
   }
@@ -199,7 +207,7 @@ export class Leader {
   }
 
   duplicateChecked({ queued }: DuplicateLookup, answer: PriorOutcome): void {
-    this.#batches.duplicateChecked(queued, answer);
+    this.#conclusions.duplicateChecked(queued, answer);
   }
 
   // --- the loop
@@ -286,7 +294,7 @@ export class Leader {
       return;
     }
     this.leaseRequests.dropRound(ticket.round);
-    this.#batches.writeEnded(ticket.number, outcome.type === "unavailable" ? "unavailable" : "not-clean");
+    this.#conclusions.writeEnded(ticket.number, outcome.type === "unavailable" ? "unavailable" : "not-clean");
     if (end !== null) this.finish(end);
     this.#afterWrite();
   }
@@ -305,7 +313,7 @@ export class Leader {
     this.#storeAnswers = true;
     if (this.#end === null) this.leaseRequests.grantAfterCommit(ticket.round, committed.batch.last);
     else this.leaseRequests.dropRound(ticket.round);
-    this.#batches.writeEnded(ticket.number, "clean");
+    this.#conclusions.writeEnded(ticket.number, "clean");
     this.#afterWrite();
   }
 
@@ -339,10 +347,10 @@ export class Leader {
     const clean = this.#end === null && this.#beatOutcome(outcome, round);
     if (clean) {
       this.#newestClean = number;
-      this.#batches.writeEnded(number, "clean");
+      this.#conclusions.writeEnded(number, "clean");
     } else {
       this.leaseRequests.dropRound(round);
-      this.#batches.writeEnded(number, this.#end === null ? "unavailable" : "not-clean");
+      this.#conclusions.writeEnded(number, this.#end === null ? "unavailable" : "not-clean");
     }
     this.#afterWrite();
   }

@@ -22,8 +22,8 @@ import {
   sealEnvelope,
 } from "../../replication/index.ts";
 import type { PageRequest } from "../api/local-databroker.ts";
+import { LeaseMessageRejectedError } from "../core/lease-message-error.ts";
 import { createWakeTimer, waitFor } from "../core/notifier.ts";
-import { LeaseMessageRejectedError } from "../leader/lease-message-error.ts";
 import { leaseMessageIn, ProvenReplacements } from "../leader/lease-messages.ts";
 import type { AgeMark } from "./age-mark-file.ts";
 import type { RegionCopy } from "./region-copy.ts";
