@@ -130,7 +130,7 @@ export class Lender {
       this.#free -= 1;
       this.#begin(work);
     } else if (this.#waiting.length >= this.#terms.waitingMax) {
-      work.unavailable(new LogUnavailableError("too many are waiting for Postgres"));
+      work.unavailable(new LogUnavailableError("too many calls are waiting for Postgres"));
     } else this.#waiting.push(work);
   }
 
@@ -210,7 +210,7 @@ export class Lender {
         });
         return;
       }
-      const error = new LogUnavailableError(`no Postgres server can be written to (${problems.join("; ")})`);
+      const error = new LogUnavailableError(`no Postgres server accepts writes (${problems.join("; ")})`);
       const now = this.#process.clock.monotonic();
       if (now - from >= slowFailureMs) this.#failure = { error, until: now + slowFailureMs };
       failed(error);

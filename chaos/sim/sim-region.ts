@@ -61,7 +61,7 @@ export function addSimRegion(options: SimRegionOptions): BrokerPort & RegionActo
           answered(
             result ?? {
               ...{ type: "unavailable", commandId: request.commandId, retryAfterMs: 1_000 },
-              message: "the home region is out of reach",
+              message: "the home region is unreachable",
             },
           ),
       ),

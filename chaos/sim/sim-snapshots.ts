@@ -47,7 +47,7 @@ const diskMs = [2, 60] as const;
 /** Share of disk operations that fail. */
 const diskFails = 0.01;
 const full = new Error("the disk is full");
-const notWhole = new Error("a chunk holds something else");
+const notWhole = new Error("a chunk does not match its hash");
 
 export class SimSnapshots {
   readonly #parts: SimSnapshotsParts;

@@ -105,7 +105,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: leases,
-        take: 'return isOwn && hasOwnRole ? undefined : "a node may speak only for itself";',
+        take: 'return isOwn && hasOwnRole ? undefined : "a node may send only its own messages";',
         put: "return isOwn || hasOwnRole ? undefined : undefined;",
       },
     ],

@@ -312,7 +312,7 @@ describe("messages that are not authentic", () => {
         const said = { version: "1", applied: link, enforced: link };
         await assert.rejects(node.lease(port, { ...said, digest: "0".repeat(64) }), /projection differs/);
         assert.deepEqual([(await statusOf())?.status, (await statusOf())?.enforced], ["unconfirmed", null]);
-        assert.match((await statusOf())?.reason ?? "", /gets no lease any more: its projection differs/);
+        assert.match((await statusOf())?.reason ?? "", /no longer gets a lease: its projection differs/);
         await assert.rejects(node.confirm(port, link), /projection differs/);
         const built = (await broker.databroker("operator").status()).leader?.digest ?? assert.fail();
         await node.lease(port, { ...said, digest: built });

@@ -41,7 +41,7 @@ test("without an intact snapshot of the truncated part of the log nothing is ser
   const readiness = async (): Promise<string> =>
     (await fetch(`http://127.0.0.1:${metrics}/readyz`).catch(() => undefined))?.text() ?? "";
   const reason = new RegExp(
-    `the event log begins at ${begins}, and no snapshot leads there: .*Copy the snapshots of another`,
+    `the event log begins at ${begins}, and no snapshot reaches it: .*Copy the snapshots of another`,
   );
   await waitFor("the reason in /readyz", async () => reason.test(await readiness()), patience);
   const status = async (): Promise<number> => (await sendRequest({ port, host: `app.localhost:${port}` })).status;

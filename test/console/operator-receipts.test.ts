@@ -96,7 +96,7 @@ test("a receipt claims no more than the change does: a person removed from a gro
   await createSession(at.world, { subject: "ann", groups: ["eng"] });
   const user = userIdOf("https://other.example", "ann");
   const removed = json(await at.post("/groups/eng/members", { remove: [user], wait: "all" }));
-  assert.match(removed.promise, /what other rights permit goes on/);
+  assert.match(removed.promise, /what other rights permit continues/);
   assert.equal(removed.receipt.complete, true);
   const suspended = json(await at.post(`/users/${user}/suspend`, { wait: "all" }));
   assert.match(suspended.promise, /no node permits another request, .* on the sessions that this user had/);

@@ -243,7 +243,7 @@ for (const [n, [what, tamper]] of pages.entries()) {
         return all.includes("listening applied") && all;
       });
       assert.deepEqual(statuses, ["listening applied", "polling unconfirmed"]);
-      const refusal = /a read from the brokers failed.*(chain|malformed|not what its API promises)/;
+      const refusal = /a read from the brokers failed.*(chain|malformed|does not match its API)/;
       const reason = (): string | undefined => logged.slice(from).find((line) => refusal.test(line));
       await waitFor("the node to log why", () => reason() !== undefined, { withinMs: 20_000 }).catch(() => {});
       t.diagnostic(reason()?.slice(0, 400) ?? logged.slice(from).join("\n").slice(0, 1_000));

@@ -53,7 +53,7 @@ test("after a clean restart of the server, the broker that led before continues 
   assert.deepEqual(await next(log, incarnation), [null, false]);
   await server.restart();
   const [reason, lostWindowMs] = await next(log, incarnation);
-  assert.match(reason ?? "", /did not lead the epoch before/);
+  assert.match(reason ?? "", /did not lead the previous epoch/);
   assert.ok(lostWindowMs);
 });
 
@@ -105,7 +105,7 @@ test("an epoch opened by an older build proves nothing", async () => {
   const columns = ["pg_system", "pg_start", "pg_xact", "window_max_ms"];
   await store.sql(`update ${store.schema}.log_epoch set ${columns.map((column) => `${column} = null`).join()}`);
   const [reason, lostWindowMs] = await next(log);
-  assert.match(reason ?? "", /does not record where the epoch before was opened/);
+  assert.match(reason ?? "", /does not record where the previous epoch was opened/);
   assert.equal(lostWindowMs, 960_000, "without a recorded limit, the longest window of any build applies");
 });
 
@@ -143,7 +143,7 @@ test("a promoted standby is on another timeline at once, even before its first c
   });
   try {
     const [reason, lostWindowMs] = await next(log);
-    assert.match(reason ?? "", /timeline 00000002, and the epoch before was opened on 00000001/);
+    assert.match(reason ?? "", /timeline 00000002, and the previous epoch was opened on 00000001/);
     assert.ok(lostWindowMs);
     assert.deepEqual((await next(log))[0], null, "the next epoch is in the same run of the server");
   } finally {

@@ -26,7 +26,7 @@ export function watchChain(truth: GroundTruth): Monitor {
       if (recorded.position !== previous.position + 1)
         findings.add(1, `position ${recorded.position} is written right behind ${previous.position}`, [fact]);
       const hash = createHash("sha256").update(previous.hash, "hex").update(bytes).digest("hex");
-      if (hash !== recorded.hash) findings.add(4, `the hash at ${recorded.position} is not that of its bytes`, [fact]);
+      if (hash !== recorded.hash) findings.add(4, `the hash at ${recorded.position} does not match its bytes`, [fact]);
       if (recorded.epoch < previous.epoch || recorded.epoch !== fact.epoch)
         findings.add(5, `an event of epoch ${recorded.epoch} stands behind one of epoch ${previous.epoch}`, [fact]);
       const opens = recorded.event.type === "EpochOpened";

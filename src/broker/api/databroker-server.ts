@@ -146,7 +146,7 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
 
   app.post("/v1/leases", { bodyLimit: leaseBytesMax }, async (request, reply) => {
     const port = databroker(request);
-    if (!(request.body instanceof Uint8Array)) throw new BadRequestError("an envelope is expected");
+    if (!(request.body instanceof Uint8Array)) throw new BadRequestError("expected an envelope");
     const grant = await port.lease(request.body);
     if (grant === null) return reply.code(204).send();
     return reply.header("content-type", "application/octet-stream").send(grant);
@@ -346,7 +346,7 @@ function tidingsOf(body: unknown): GossipMessage {
   try {
     return gossipOf(body);
   } catch (cause) {
-    throw new BadRequestError("an epoch and addresses are expected", { cause });
+    throw new BadRequestError("expected an epoch and addresses", { cause });
   }
 }
 
@@ -354,25 +354,25 @@ function tidingsOf(body: unknown): GossipMessage {
 function presenceOf(body: unknown, name: string): Presence {
   const [version, reads] = [fieldOf(body, "version"), fieldOf(body, "reads")];
   if (typeof version !== "string" || version.length > 200 || typeof reads !== "number" || !Number.isSafeInteger(reads))
-    throw new BadRequestError("a version and a level are expected");
-  if (fieldOf(body, "brokerId") !== name) throw new BadRequestError("a broker speaks for itself alone");
+    throw new BadRequestError("expected a version and a level");
+  if (fieldOf(body, "brokerId") !== name) throw new BadRequestError("a broker may report only its own presence");
   return { brokerId: parseBrokerId(name), version, reads };
 }
 
 function whole(text: string, { min, max }: Readonly<{ min: number; max: number }>): number {
-  if (!/^\d{1,9}$/.test(text)) throw new BadRequestError("a number is expected");
+  if (!/^\d{1,9}$/.test(text)) throw new BadRequestError("expected a number");
   return Math.max(min, Math.min(max, Number(text)));
 }
 
 function historyAsked(body: unknown): HistoryRequest {
   const asked = parseHistoryRequest(body);
-  if (asked === undefined) throw new BadRequestError("streams, upTo and depth are expected");
+  if (asked === undefined) throw new BadRequestError("expected streams, upTo and depth");
   return asked;
 }
 
 function waitOf(text: string): ReceiptWait {
   if (text === "all" || text === "region" || text === "none") return text;
-  throw new BadRequestError("wait is none of all, region, none");
+  throw new BadRequestError("wait must be all, region or none");
 }
 
 function targetOf(text: string): ReceiptTarget {
@@ -384,6 +384,6 @@ function targetOf(text: string): ReceiptTarget {
     case "link":
       return { type: "link", link: parseLink(rest) };
     default:
-      throw new BadRequestError("the target is neither command:<id> nor link:<link>");
+      throw new BadRequestError("the target must be command:<id> or link:<link>");
   }
 }

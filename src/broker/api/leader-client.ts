@@ -114,7 +114,7 @@ export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
       throw new BrokerUnavailableError("the leader did not answer", { cause });
     }
     refused += 1;
-    throw new BrokerUnavailableError(`an answer in the leader's place is not believed: ${refusal}`);
+    throw new BrokerUnavailableError(`rejected an answer that is not from the leader: ${refusal}`);
   }
 
   function trustedUrl(text: string): string {
@@ -122,7 +122,7 @@ export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
     const secure =
       url?.protocol === "https:" || (url?.protocol === "http:" && (options.allowPlaintext || isLoopback(url)));
     if (url === undefined || !secure)
-      throw new BrokerUnavailableError("the leader's address is not one to send a token to");
+      throw new BrokerUnavailableError("the leader's address is not an https URL, so no token is sent to it");
     return url.href.replace(/\/+$/, "");
   }
 
@@ -182,7 +182,7 @@ function parsed<T>(
   try {
     return parse(answer.body);
   } catch (cause) {
-    throw new BrokerUnavailableError("the leader's answer is not what its API promises", { cause });
+    throw new BrokerUnavailableError("the leader's answer does not match its API", { cause });
   }
 }
 

@@ -28,7 +28,7 @@ const streamsMax = 256;
 export function createReceiptLines(monotonic: () => number): StreamReceipt {
   let streams = 0;
   return async (reply, databroker, of) => {
-    if (streams >= streamsMax) throw new BrokerUnavailableError("too many receipts are watched");
+    if (streams >= streamsMax) throw new BrokerUnavailableError("too many receipts are being watched");
     streams += 1;
     try {
       return await stream(reply, databroker, { ...of, monotonic });

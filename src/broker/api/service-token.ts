@@ -27,7 +27,7 @@ export class UnauthenticatedError extends CodedError<"ERR_BROKER_UNAUTHENTICATED
   readonly reason: CallRefusal | null;
   constructor({ reason, ...options }: ErrorOptions & Readonly<{ reason?: CallRefusal }> = {}) {
     super(
-      reason === undefined ? "no valid service token" : `the service token does not prove this call: ${reason}`,
+      reason === undefined ? "no valid service token" : `the service token does not authenticate this call: ${reason}`,
       options,
     );
     this.reason = reason ?? null;

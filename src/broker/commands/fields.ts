@@ -94,7 +94,7 @@ export function parseMembershipSource(value: unknown): MembershipSource {
 
 function oneOf<T extends string>(value: unknown, allowed: readonly T[], name: string): T {
   const found = allowed.find((each) => each === value);
-  if (found === undefined) throw new MalformedCommandError(`${name} is none of ${allowed.join(", ")}`);
+  if (found === undefined) throw new MalformedCommandError(`${name} is not one of ${allowed.join(", ")}`);
   return found;
 }
 

@@ -305,7 +305,7 @@ export class BatchWriter {
     if (locked.size > 0)
       this.#context.logger(
         "error",
-        "keys of people do not open with this cluster's secret; their commands are unavailable",
+        "some personal keys cannot be opened with this cluster's secret; commands about these people are unavailable",
         {
           people: locked.size,
         },
@@ -406,7 +406,7 @@ export class BatchWriter {
         this.#conflictsInARow += 1;
         for (const { stream, actual } of outcome.streams) state.learnVersion(stream, actual);
         pendingCommands.requeue(this.#retryable(commands));
-        return this.#conflictsInARow < attemptsMax ? null : reopen("versions of streams do not settle");
+        return this.#conflictsInARow < attemptsMax ? null : reopen("stream versions keep changing");
       }
       case "appended":
       case "indeterminate":

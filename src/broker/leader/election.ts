@@ -282,7 +282,7 @@ export class Election {
       end.type === "reopen" && short ? Math.min(reopenMs.max, this.#reopenAfterMs * 2) : reopenMs.first;
     switch (end.type) {
       case "reopen":
-        this.#context.logger("warn", "the epoch is opened again", { reason: end.reason });
+        this.#context.logger("warn", "opening the epoch again", { reason: end.reason });
         if (end.atLeast > 0) this.noteEpoch((end.atLeast - 1) as Epoch);
         this.#setState("opening");
         this.#pause(this.#reopenAfterMs); // do not call a store in trouble in a tight loop

@@ -316,7 +316,7 @@ export class LeaseRequestHandler {
     for (const [ticket, id] of this.#waiting) {
       if (this.#granter.isQueued(ticket)) continue;
       this.#waiting.delete(ticket);
-      this.#answer(id, { type: "unavailable", message: "no clean write answered this renew" });
+      this.#answer(id, { type: "unavailable", message: "no clean write confirmed this renew in time" });
     }
   }
 
@@ -330,9 +330,9 @@ export class LeaseRequestHandler {
   }
 }
 
-const notOwnMessage = "a node may speak only for itself";
+const notOwnMessage = "a node may send only its own messages";
 const laterEpoch = "the node names a later epoch than this leader's";
-const anotherKey = "another key has spoken for this boot";
+const anotherKey = "another key has signed for this boot";
 
 /** A node may speak only for itself: name and boot in the message are those of its certificate. */
 function isOwn({ from }: OpenedNodeMessage, message: Readonly<{ node: string; boot: string; role?: string }>): boolean {

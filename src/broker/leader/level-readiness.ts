@@ -24,7 +24,7 @@ export function unreadyFor(level: number, { reads, lessees, peers, ledForMs }: L
   for (const { node, fencedInMs, renew } of lessees) {
     if (renew === null && fencedInMs > 0)
       reasons.push(
-        `${node} has sent nothing since this broker leads, and may decide for another ${seconds(fencedInMs)}`,
+        `${node} has sent nothing since this broker became leader, and may decide for another ${seconds(fencedInMs)}`,
       );
     else if (renew !== null && renew.reads < level && fencedInMs > 0)
       reasons.push(`${node} (version ${renew.version}) reads level ${renew.reads}`);

@@ -114,7 +114,7 @@ export class ReassertionIntake {
     if (type === "UserErased" && outcome !== "operator") this.#reportErasure(fields);
     if (outcome !== "operator") return;
     counters.reassertionsForOperator += 1;
-    const message = "the log had lost a revocation, and has since decided otherwise; an operator must decide";
+    const message = "the log had lost a revocation, and later events contradict it; an operator must decide";
     this.#context.logger("error", message, fields);
   }
 

@@ -62,12 +62,12 @@ export function rewrapDuty(
     if (signal.aborted) return;
     const wasLeft = progress.keysLeft;
     progress = { ...progress, keysLeft: rewrapped };
-    if (rewrapped > 0) logger.info({ seen, rewrapped, unreadable }, "wrapped keys of people under the present secret");
+    if (rewrapped > 0) logger.info({ seen, rewrapped, unreadable }, "rewrapped personal keys under the current secret");
     if (unreadable > 0 && wasLeft === undefined)
-      logger.error({ unreadable }, "keys of people open under neither secret");
+      logger.error({ unreadable }, "some personal keys cannot be opened with either secret");
     if (rewrapped > 0) return;
     restUntil = now + idleMs;
-    if (wasLeft !== 0) logger.info({ seen }, "no key of a person needs shared_secret_previous");
+    if (wasLeft !== 0) logger.info({ seen }, "no personal key needs shared_secret_previous");
   }
 
   return { name: "rewrap", everyMs, run, progress: () => progress };

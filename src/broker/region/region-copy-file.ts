@@ -102,9 +102,7 @@ function openOrBeginAnew(path: string, onDamage: (problem: string) => void): Dat
     return openFile(path);
   } catch (error) {
     if (!(error instanceof Error) || !isDamage(error)) throw error;
-    onDamage(
-      `${path} is damaged (${error.message}): nothing in it is believed. It is begun anew, and filled from the home region`,
-    );
+    onDamage(`${path} is damaged (${error.message}); discarding it and refilling it from the home region`);
     for (const end of ["", "-wal", "-shm", "-journal"]) rmSync(`${path}${end}`, { force: true });
     return openFile(path);
   }
@@ -123,7 +121,7 @@ function openFile(path: string): DatabaseSync {
     const alone = database.prepare("pragma wal_checkpoint(truncate)").get()?.["busy"] === 0;
     const sizes = "select page_count * page_size as bytes from pragma_page_count, pragma_page_size";
     const [bytes, has] = [Number(database.prepare(sizes).get()?.["bytes"]), statSync(path).size];
-    if (alone && has < bytes) throw new CopyTruncatedError(`${has} bytes are there of ${bytes}`);
+    if (alone && has < bytes) throw new CopyTruncatedError(`the file has ${has} of ${bytes} bytes`);
     return database;
   } catch (error) {
     database.close();
@@ -157,5 +155,5 @@ function keyIn(row: Row): WrappedKey | undefined {
 
 function bytesOf(value: unknown): Uint8Array {
   if (value instanceof Uint8Array) return value;
-  throw new TypeError("bytes are expected in the region's copy of the log");
+  throw new TypeError("expected bytes in the region's copy of the log");
 }

@@ -160,7 +160,7 @@ export class RegionDriver {
   /** Fails at once while the home region is away. @throws BrokerUnavailableError */
   async ask<T>(role: Role, question: (home: Databroker) => Promise<T>): Promise<T> {
     if (!this.#core.homeAnswers(this.#parts.clock.monotonic()))
-      throw new BrokerUnavailableError("the home region is out of reach");
+      throw new BrokerUnavailableError("the home region is unreachable");
     return this.probe(role, question);
   }
 

@@ -20,7 +20,7 @@ import type { RegionStepContext } from "./region-step-context.ts";
 const forwardMs = 1_000;
 /** Messages that wait for the leader or for the disk; each node has at most a few in flight. */
 const waitingMax = 40_000;
-const outOfReach = "the home region is out of reach";
+const outOfReach = "the home region is unreachable";
 const stopping = "this broker is stopping";
 
 type AuthenticMessage = Exclude<OpenedNodeMessage, { type: "refused" }>;
@@ -238,7 +238,7 @@ function problemOf(message: OpenedNodeMessage): string | undefined {
   const { node, boot } = senderOf(message);
   const isOwn = node === message.from.name && boot === message.from.boot;
   const hasOwnRole = message.type !== "renew" || message.renew.role === message.from.role;
-  return isOwn && hasOwnRole ? undefined : "a node may speak only for itself";
+  return isOwn && hasOwnRole ? undefined : "a node may send only its own messages";
 }
 
 function senderOf(message: AuthenticMessage): Readonly<{ node: NodeId; boot: string }> {

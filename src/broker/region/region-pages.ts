@@ -206,7 +206,7 @@ export class RegionPages {
           type: "log",
           level: "error",
           message:
-            "the region's copy of the log cannot be written: make room in the data folder. What is there is kept; it is filled when the disk takes it",
+            "could not write the region's copy of the log; free some space in the data folder. Its events are kept, and it catches up once writes succeed",
           fields: { err: error },
         });
       this.#diskRefuses = true;

@@ -121,7 +121,7 @@ export class RegionReaders {
   #answerWithout({ id, after, limit }: Reader): void {
     const outcome = this.#copy.read(after, limit);
     if (outcome.type === "page") this.#answer(id, outcome);
-    else this.#refuse(id, "this region's copy of the log has not got that far");
+    else this.#refuse(id, "this region's copy of the log has not reached that position");
   }
 
   #deadlineOf({ waitUntil, homeUntil, askedAt }: Reader): number {

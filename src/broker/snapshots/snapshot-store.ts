@@ -81,7 +81,7 @@ export function createSnapshotStore(
       const { position } = signed.manifest.link;
       if (await isInLog(signed)) found.push(signed);
       else if (position > (await log.base()).position)
-        logOnce(signed.id, { position }, "a snapshot on this disk is not of this log's history; ignoring it");
+        logOnce(signed.id, { position }, "a snapshot on this disk belongs to another history of the log; ignoring it");
     }
     return found;
   }

@@ -177,7 +177,7 @@ export class BrokerStateSync {
       this.#read();
       return;
     }
-    const missing = `the event log begins at ${first}, and no snapshot leads there: ${reason}`;
+    const missing = `the event log begins at ${first}, and no snapshot reaches it: ${reason}`;
     this.#failed(task, `${missing}. Copy the snapshots of another data folder here, or restore a backup of the log`);
   }
 
@@ -203,7 +203,7 @@ export class BrokerStateSync {
     if (task.type === "refresh") {
       if (task.restarted) {
         this.#counters.ledgerRestarts += 1;
-        const message = "this broker's state was not in the log; folded the log again from the beginning";
+        const message = "this broker's state did not match the log; rebuilt it from the beginning";
         this.#context.logger("error", message);
       }
       this.#hasReachedHead = true;
@@ -217,7 +217,7 @@ export class BrokerStateSync {
     const { now } = this.#context;
     // Another broker has opened a later epoch after our commit: we are late, and the state is right.
     if (this.#state.applied.epoch > task.head.epoch) {
-      this.#failed(task, "the log is in a later epoch by now");
+      this.#failed(task, "the log has moved on to a later epoch");
       return;
     }
     if (this.#state.applied.position >= task.head.position) this.#state.reset();

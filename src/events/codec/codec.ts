@@ -101,7 +101,7 @@ export function decodeEvent(bytes: Uint8Array, previous: Link): Recorded {
   if (recorded.position !== previous.position + 1) {
     throw new MalformedEventError(`position ${recorded.position} does not follow ${previous.position}`);
   }
-  if (recorded.epoch < previous.epoch) throw new MalformedEventError("the epoch goes back");
+  if (recorded.epoch < previous.epoch) throw new MalformedEventError("the epoch is lower than the previous one");
   return recorded;
 }
 

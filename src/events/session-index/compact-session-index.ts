@@ -168,7 +168,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
       const form = ids.forms[row] ?? 0;
       if (form === 0) {
         const id = ids.texts[text++] as SessionId;
-        if (this.#textIds.has(id)) throw new MalformedSnapshotError("a session is there twice");
+        if (this.#textIds.has(id)) throw new MalformedSnapshotError("a session appears twice");
         this.#textIds.set(id, record);
         this.#textOf.set(record, id);
         continue;
@@ -390,5 +390,5 @@ export class CompactSessionIndex implements LoadableSessionIndex {
 }
 
 function missing(): never {
-  throw new MalformedSnapshotError("a row names what is not there");
+  throw new MalformedSnapshotError("a row refers to a missing entry");
 }

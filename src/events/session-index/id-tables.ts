@@ -47,7 +47,7 @@ export class IdTables {
     const table = this.#table(hash);
     table.makeRoom(this.#hashOf);
     const slot = this.#slotOf(table, hash, form, key);
-    if (table.slots[slot] !== none) throw new MalformedSnapshotError("a session is there twice");
+    if (table.slots[slot] !== none) throw new MalformedSnapshotError("a session appears twice");
     table.fill(slot, record);
   }
 

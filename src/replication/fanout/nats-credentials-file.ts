@@ -9,7 +9,7 @@ const isWhole = /-----BEGIN NATS USER JWT-----.+-----BEGIN USER NKEY SEED-----.+
 /** @throws when the file cannot be read now, or is not a regular file */
 export function credentialsIn(file: string): () => Uint8Array {
   const first = readKeyFile(file);
-  if (!first.ok) throw new Error(`the file of NATS credentials ${file} cannot be read: ${first.reason}`);
+  if (!first.ok) throw new Error(`the NATS credentials file ${file} cannot be read: ${first.reason}`);
   let newest: Uint8Array = Buffer.from(first.text);
   return () => {
     const read = readKeyFile(file); // it is unreadable, or half written, while it is replaced

@@ -46,7 +46,7 @@ export type NatsFanoutOptions = Readonly<{
 export class InvalidClusterNameError extends CodedError<"ERR_REPLICATION_INVALID_CLUSTER_NAME"> {
   override readonly code = "ERR_REPLICATION_INVALID_CLUSTER_NAME";
   constructor() {
-    super("a cluster name for NATS has letters, digits, '-' and '_', at most 64");
+    super("a cluster name may have at most 64 letters, digits, '-' and '_'");
   }
 }
 
@@ -99,7 +99,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
       } catch (error) {
         detail = `not connected: ${messageOf(error)}`;
         if (failures === 0)
-          logger.warn({ err: error, servers: options.servers.length }, "no connection to NATS; going on without");
+          logger.warn({ err: error, servers: options.servers.length }, "no connection to NATS; continuing without it");
       }
       const pauseMs = addJitter(
         Math.min(supervisorMsMax, reconnectMs * 2 ** Math.min(failures, 10)),
@@ -160,7 +160,9 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
         randomBytes: options.randomBytes,
       });
     }
-    watch(opened).catch((error: unknown) => logger.error({ err: error }, "NATS does not tell its state any more"));
+    watch(opened).catch((error: unknown) =>
+      logger.error({ err: error }, "NATS no longer reports its connection state"),
+    );
     await opened.closed();
     ended.abort();
     disconnected("connection closed");
@@ -193,8 +195,11 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
     listening = false;
     floods += 1;
     pauseMs = listenedMs > floodPauseMs.max ? floodPauseMs.first : pauseMs;
-    detail = "a flood of messages that are not ours; events are read from brokers meanwhile";
-    logger.error({ subject, pauseMs }, "NATS is flooded with messages that are not ours; reading from brokers instead");
+    detail = "flooded with messages from outside the cluster; reading events from brokers meanwhile";
+    logger.error(
+      { subject, pauseMs },
+      "NATS is flooded with messages from outside the cluster; reading events from brokers instead",
+    );
     await delay(pauseMs, undefined, { signal: closing.signal, ref: false }).catch(() => {});
     pauseMs = Math.min(floodPauseMs.max, pauseMs * 2);
     guard.forgetFlood();

@@ -66,7 +66,7 @@ export async function keepReplayBuffer(connection: NatsConnection, options: Repl
     } catch (error) {
       problem = error instanceof Error ? error.message : String(error);
       if (problem !== lastProblem && !signal.aborted)
-        logger.warn({ err: error, stream }, "no replay buffer; going on without");
+        logger.warn({ err: error, stream }, "no replay buffer; continuing without it");
     }
     lastProblem = problem;
     const pauseMs = addJitter(problem === "" ? lookEveryMs : retryMs, options.randomBytes);

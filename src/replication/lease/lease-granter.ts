@@ -161,7 +161,7 @@ const queuedRenewsMax = 20_000;
 const queuedPerBootMax = 4;
 const removedMax = 100_000;
 const unknownLessee: LeaseRefusal = { code: "other", message: "no lessee of this epoch" };
-const notOnChain: LeaseRefusal = { code: "other", message: "not on our chain" };
+const notOnChain: LeaseRefusal = { code: "other", message: "not on this log's chain" };
 const reservedBootId: LeaseRefusal = { code: "other", message: "no boot may have this id" };
 /** A lessee that has been silent for this long after W is forgotten. */
 const forgetAfterMs = 60_000;

@@ -195,21 +195,21 @@ export function leaseHeldAt(state: LeaseHolder, at: Moment): HeldLease | null {
 /** Why the node does not hold a fresh lease, in plain words; empty while it does. */
 export function leaseReasons(state: LeaseHolder, at: Moment): string[] {
   const reasons: string[] = state.blockedBy.map((reason) => blockTexts[reason]);
-  if (state.left) reasons.push("said goodbye");
+  if (state.left) reasons.push("returned its lease");
   const paused = pauseMsAt(state, at) ?? state.pausedMs;
-  if (paused !== null) reasons.push(`did not run for ${Math.round(paused)} ms; waiting for a grant asked for since`);
+  if (paused !== null) reasons.push(`did not run for ${Math.round(paused)} ms; waiting for a newer grant`);
   if (state.skewMs > skewMsMax) reasons.push(`the clock is ${Math.round(state.skewMs)} ms off the leader's`);
   if (reasons.length > 0) return reasons;
   if (state.awaitingHead.length > 0 && state.freshSince === Number.NEGATIVE_INFINITY)
-    return ["granted, but behind the granted head"];
+    return ["granted, but not yet at the granted head"];
   if (state.freshSince === Number.NEGATIVE_INFINITY) return ["no grant yet"];
   const overdue = overdueMs(state, at);
   return overdue <= 0 ? [] : [`no grant for ${Math.round(at.monotonic - state.freshSince)} ms`];
 }
 
 const blockTexts: Readonly<Record<BlockReason, string>> = {
-  rebuilding: "rebuilding: the log does not hold what this node had applied",
-  quarantined: "quarantined: the projection differs from the leader's at the same place",
+  rebuilding: "rebuilding: the log does not have the events that this node had applied",
+  quarantined: "quarantined: the projection differs from the leader's at the same position",
   "clock-drift": "the wall clock and the monotonic clock of this machine run at different rates",
   degraded: "an event that could change decisions is unknown to this build",
   "too-old": "the cluster has finalized a level that this build cannot read: start a newer one",

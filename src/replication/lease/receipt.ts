@@ -66,7 +66,7 @@ function nodeIn(lessee: LesseeStatus, link: Link, awaitedRegion: string | null):
     return { ...base, status: "applied", fencedInMs: null, reason: "" };
   }
   const fencedInMs = Math.ceil(lessee.fencedInMs);
-  if (fencedInMs <= 0) return { ...base, status: "fenced", fencedInMs: 0, reason: "its lease has run out" };
+  if (fencedInMs <= 0) return { ...base, status: "fenced", fencedInMs: 0, reason: "its lease has expired" };
   return { ...base, status: "unconfirmed", fencedInMs, reason: whyUnconfirmed(lessee, link) };
 }
 
@@ -74,11 +74,11 @@ function whyUnconfirmed(lessee: LesseeStatus, link: Link): string {
   const { enforced, lastGrantAgoMs, refusal, onLostHistory } = lessee;
   if (isLostHistory(lessee)) return "may have a lease of a history that the log has lost";
   if (onLostHistory && enforced === null)
-    return "may have a longer lease of a history that the log has lost, and has not been heard of since";
-  if (refusal !== null) return `gets no lease any more: ${refusal}`;
+    return "may have a longer lease of a history that the log has lost, and has not been heard from since";
+  if (refusal !== null) return `no longer gets a lease: ${refusal}`;
   if (lastGrantAgoMs === null) {
     return enforced === null
-      ? "had a lease in an earlier epoch and has not been heard of since"
+      ? "had a lease in an earlier epoch and has not been heard from since"
       : `enforces position ${enforced.position}, not yet ${link.position}; had its lease in an earlier epoch`;
   }
   return enforced === null

@@ -252,7 +252,7 @@ export class RegionalGranter {
   }
 }
 
-const outOfReach = "the leader is out of reach, and what this broker held of it is over";
+const outOfReach = "the leader is unreachable, and this broker's lease has expired";
 
 function newRegionalNode(renew: Renew, view: ChainView): RegionalNode {
   const node: RegionalNode = {

@@ -42,22 +42,23 @@ export function whyBeatsMayBeLost(request: Opening, evidence: StoreEvidence): st
   const unheld = whyEpochsMayBeLost(request);
   if (unheld !== null || request.expected === 0) return unheld;
   const { run, previous, mark } = evidence;
-  if (previous === null || previous.run === null) return "the store does not record where the epoch before was opened";
+  if (previous === null || previous.run === null)
+    return "the store does not record where the previous epoch was opened";
   if (previous.run.server !== run.server) return "another Postgres server or database holds the log";
   if (previous.run.timeline !== run.timeline)
-    return `Postgres is on timeline ${run.timeline}, and the epoch before was opened on ${previous.run.timeline}`;
+    return `Postgres is on timeline ${run.timeline}, and the previous epoch was opened on ${previous.run.timeline}`;
   if (previous.written === "elsewhere") return "the log was copied into this database";
   if (previous.run.start === run.start) return null;
   if (mark !== previous.incarnation) return "Postgres did not shut down cleanly, or its files are a copy";
   return request.led === previous.incarnation
     ? null
-    : "Postgres was restarted, and this broker did not lead the epoch before";
+    : "Postgres was restarted, and this broker did not lead the previous epoch";
 }
 
 /** @returns a reason when an authenticated message named an epoch that the store does not have */
 export function whyEpochsMayBeLost({ expected, atLeast }: Pick<Opening, "expected" | "atLeast">): string | null {
   const heard = atLeast - 1;
-  return heard > expected ? `epoch ${heard} was heard of, and the store ends with epoch ${expected}` : null;
+  return heard > expected ? `a message named epoch ${heard}, and the store ends with epoch ${expected}` : null;
 }
 
 /**

@@ -54,7 +54,7 @@ export class MalformedBatchError extends CodedError<"ERR_REPLICATION_MALFORMED_B
  */
 export function checkBatch(batch: AppendBatch): void {
   if (batch.entries.length === 0) throw new MalformedBatchError("no entries");
-  if (batch.previous.epoch !== batch.epoch) throw new MalformedBatchError("`previous` is of another epoch");
+  if (batch.previous.epoch !== batch.epoch) throw new MalformedBatchError("`previous` belongs to another epoch");
   const versions = new Map<Stream, number>(batch.streams.map(({ stream, expected }) => [stream, expected]));
   if (versions.size !== batch.streams.length) throw new MalformedBatchError("a stream is named twice");
   let at = batch.previous;
@@ -91,9 +91,9 @@ export function checkEntry(entry: LogEntry, previous: Link, epoch: Epoch): void 
   if (recorded.position !== previous.position + 1) {
     throw new MalformedBatchError(`position ${recorded.position} does not follow ${previous.position}`);
   }
-  if (recorded.epoch !== epoch) throw new MalformedBatchError(`position ${recorded.position} is of another epoch`);
+  if (recorded.epoch !== epoch) throw new MalformedBatchError(`position ${recorded.position} belongs to another epoch`);
   if (recorded.hash !== chainHash(previous.hash, bytes)) {
-    throw new MalformedBatchError(`the hash at ${recorded.position} is not that of its bytes`);
+    throw new MalformedBatchError(`the hash at ${recorded.position} does not match its bytes`);
   }
 }
 
@@ -108,7 +108,7 @@ export function makeFirstEvent(
   const opens = event.type === "EpochOpened" && event.epoch === at.epoch && event.incarnation === request.incarnation;
   if (!opens) throw new MalformedBatchError("the first event of an epoch must be its own EpochOpened");
   if (stream !== clusterStream || version !== at.streamVersion) {
-    throw new MalformedBatchError("EpochOpened stands in its stream at another place than it was given");
+    throw new MalformedBatchError("EpochOpened is not at the stream version that it was given");
   }
   return entry;
 }
@@ -213,7 +213,7 @@ export type RestoreView = Readonly<{ empty: boolean; restoring: boolean; head: L
 /** @throws LogRefusedError unless the state of the log allows the step */
 export function checkRestoring(step: RestoreStep["type"], log: RestoreView): void {
   if (step === "begin" && !log.empty)
-    throw new LogRefusedError("only an empty log can be restored into: this one holds events");
+    throw new LogRefusedError("a restore needs an empty log, and this one holds events");
   if (step !== "begin" && !log.restoring) throw new LogRefusedError("this log is not being restored");
 }
 
@@ -224,14 +224,15 @@ export function checkRestore(step: RestoreStep, log: RestoreView): void {
   if (step.type === "begin") {
     const last = step.epochs.at(-1);
     if (last !== undefined && (last.epoch !== step.base.epoch || last.start > step.base.position))
-      throw new MalformedBatchError("the epochs do not lead to where the log is to begin");
+      throw new MalformedBatchError("the epochs do not lead to the position where the log begins");
     return;
   }
   let at = log.head;
   for (const entry of step.entries) {
     const { event, epoch, position } = entry.recorded;
     const follows = event.type === "EpochOpened" ? epoch > at.epoch : epoch === at.epoch;
-    if (!follows) throw new MalformedBatchError(`the event at ${position} is of another epoch than the one before`);
+    if (!follows)
+      throw new MalformedBatchError(`the event at ${position} belongs to another epoch than the one before it`);
     checkEntry(entry, at, epoch);
     at = linkOf(entry.recorded);
   }

@@ -104,7 +104,7 @@ export function createLogVerifier(options: VerifyOptions = {}): LogVerifier {
 
   function take(page: Pick<LogPage, "previous" | "entries" | "last">): LogVerdict | undefined {
     if (broken !== undefined) return broken;
-    if (!sameLink(page.previous, at)) return fail("the page does not begin where the one before ended");
+    if (!sameLink(page.previous, at)) return fail("the page does not begin where the previous one ended");
     for (const bytes of page.entries) {
       let recorded: Recorded;
       try {
@@ -119,7 +119,7 @@ export function createLogVerifier(options: VerifyOptions = {}): LogVerifier {
     if (!sameLink(page.last, at)) {
       // The bytes chain with each other, so the break is only known to be on this page.
       at = page.previous;
-      return fail("the hash that the log holds is not that of its events on this page");
+      return fail("the stored hash does not match the events on this page");
     }
     return undefined;
   }

@@ -306,8 +306,8 @@ export class LogDamagedError extends CodedError<"ERR_REPLICATION_LOG_DAMAGED"> {
   constructor(store: string, after: Link, how: "missing" | "changed") {
     const what = how === "missing" ? "the event there is missing" : "the event there is not the one that was written";
     super(
-      `${store} is damaged at position ${after.position + 1}: ${what}. Nothing from there on is believed; put a backup or a restored ` +
-        "snapshot in its place (docs/backup.md)",
+      `${store} is damaged at position ${after.position + 1}: ${what}. No event from there on is read; replace the store with ` +
+        "a backup or a restored snapshot (docs/backup.md)",
     );
     this.after = after;
   }

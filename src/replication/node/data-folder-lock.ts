@@ -40,7 +40,7 @@ export class DataFolderLockedError extends CodedError<"ERR_REPLICATION_DATA_FOLD
   readonly dataDir: string;
   constructor(place: Place, options?: ErrorOptions) {
     super(
-      `another process of node ${place.node} lives in the data folder ${place.dataDir}: stop it, or give this one another data_dir`,
+      `another process of node ${place.node} uses the data folder ${place.dataDir}: stop it, or give this one another data_dir`,
       options,
     );
     this.dataDir = place.dataDir;
@@ -150,9 +150,9 @@ function explain(cause: Error): string {
   const code = "errcode" in cause ? Number(cause.errcode) & 0xff : undefined;
   if (code === 11 || code === 26) {
     return (
-      `is damaged (${cause.message}): see that no process of this node runs, and remove the file. ` +
+      `is damaged (${cause.message}): make sure that no process of this node runs, then remove the file. ` +
       "Receipts then wait once for the window of the boot that it named"
     );
   }
-  return code === 13 ? "cannot grow: the disk is full. Make room" : `cannot be used: ${cause.message}`;
+  return code === 13 ? "cannot grow: the disk is full. Free some space" : `cannot be used: ${cause.message}`;
 }

@@ -416,7 +416,7 @@ export class LogSync {
     this.#publish({ touched: [], decisive: true, rebuilt: true, committedAt: null });
     this.#options.onRebuilt();
     this.#options.onLost(events, this.#now);
-    this.#log("error", "rebuilt; lost denials stay in force here", {
+    this.#log("error", "rebuilt the projection; denials that the log has lost stay in force here", {
       from: lost,
       to: history.applied,
       denied: denied.size,
@@ -436,7 +436,7 @@ export class LogSync {
     const lost = this.copy.settlePersisted(this.#visible);
     if (lost === null || lost.events.length === 0) return;
     this.#options.onLost(lost.events, this.#now);
-    const problem = "the log has lost denials that this disk remembers; they stay in force here";
+    const problem = "the log has lost denials that this node has on disk; they stay in force here";
     this.#log("error", problem, { denied: lost.denied.size });
   }
 
@@ -464,7 +464,7 @@ export class LogSync {
       const level = Number.isInteger(Math.log2(inARow)) ? "warn" : "debug";
       this.#log(level, "a read from the brokers failed", { err: answer.error, inARow });
     } else if (answer.type === "truncated" && !this.truncated) {
-      this.#log("error", "the log begins behind this copy", { first: answer.first });
+      this.#log("error", "the log begins after this node's position", { first: answer.first });
     }
     this.#replay();
   }

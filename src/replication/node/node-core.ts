@@ -235,7 +235,7 @@ export class NodeCore {
     const reasons = leaseReasons(this.#lease.holder, at);
     const { caughtUp, knownHead, truncated } = this.#sync;
     if (!caughtUp) reasons.unshift(`reading the log: at ${this.applied.position} of ${knownHead}`);
-    if (truncated) reasons.push("the log begins behind this copy");
+    if (truncated) reasons.push("the log begins after this node's position");
     if (this.#draining) reasons.push("draining");
     return reasons;
   }
@@ -386,7 +386,9 @@ export class NodeCore {
   #rebuilding(lost: Link): void {
     this.#lease.block("rebuilding");
     this.#effects.push({ type: "rebuilding", lost });
-    this.#log("error", "the log does not hold what this node has applied, or not as it has it: rebuilding", { lost });
+    this.#log("error", "the log lacks events that this node has applied, or has others in their place; rebuilding", {
+      lost,
+    });
   }
 
   /** @param event the unknown event in the projection; undefined: none, for example after a rebuild */
@@ -429,7 +431,7 @@ export class NodeCore {
   #fail(reason: Extract<BlockReason, "enforcement-failed" | "stopped">, error: unknown): void {
     if (this.#lease.holder.blockedBy.includes(reason)) return;
     this.#lease.block(reason);
-    this.#log("error", "this node permits nothing until it is started again", { err: error, reason });
+    this.#log("error", "this node permits nothing until it is restarted", { err: error, reason });
   }
 
   #stop(): void {

@@ -226,7 +226,11 @@ export class NodeLease {
     if (rebuilding || this.#holder.blockedBy.includes("quarantined")) return;
     this.block("quarantined");
     const fields = { link: projection.applied, digest: projection.digest() };
-    this.#options.log("error", "the leader has another projection at the same link: quarantined", fields);
+    this.#options.log(
+      "error",
+      "this node's projection differs from the leader's at the same link; quarantined",
+      fields,
+    );
     this.#quarantineAt = Math.max(this.#at.monotonic, this.#mayQuarantineAt);
     if (this.#at.monotonic >= this.#quarantineAt) this.#requestRebuild();
   }
@@ -246,7 +250,7 @@ export class NodeLease {
     if (pausedMs === null || pausedMs === before) return;
     this.#renewNow = true;
     const fields = { pausedMs: Math.round(pausedMs) };
-    this.#options.log("warn", "this process did not run: permitting nothing until a new grant", fields);
+    this.#options.log("warn", "this process did not run for a while; permitting nothing until a new grant", fields);
   }
 
   #nextNonce(): number {

@@ -299,7 +299,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     if (lost !== null)
       logger.error(
         lost,
-        "the log has lost changes that this node had applied: but for denials, all is as the log says",
+        "the log has lost changes that this node had applied; following the log, except that denials stay in force",
       );
   }
 
@@ -366,10 +366,10 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     try {
       const result = await databroker.submit({ commandId, actor: `service:${node}`, command });
       if (result.type === "refused" && settledBy(result) === undefined)
-        logger.error({ reason: result.message }, "lost denials were not recorded again");
+        logger.error({ reason: result.message }, "the leader refused to record lost denials again");
       return result;
     } catch (error) {
-      logger.warn({ err: error }, "lost denials could not be handed back");
+      logger.warn({ err: error }, "could not report lost denials to a broker yet");
       return null;
     }
   }

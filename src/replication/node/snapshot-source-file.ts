@@ -83,7 +83,7 @@ export function createNodeSnapshots(
         if (!(error instanceof BrokerUnavailableError || error instanceof LogUnavailableError)) throw error;
         signal?.throwIfAborted();
         if (Number.isInteger(Math.log2(attempts + 1)))
-          logger.warn({ err: error }, "no broker gives the keys that go with a snapshot; asking again");
+          logger.warn({ err: error }, "no broker returned the keys of a snapshot; trying again");
         await delay(keysAgainMs, undefined, { ref: false, ...(signal === undefined ? {} : { signal }) });
       }
     }
@@ -104,7 +104,7 @@ export function createNodeSnapshots(
         return await folder.chunk(ref);
       } catch (error) {
         if (!(error instanceof SnapshotCorruptError)) throw error;
-        logger.error({ err: error }, "a chunk on this disk is not what it was; it is fetched again");
+        logger.error({ err: error }, "a snapshot chunk on this disk is damaged; fetching it again");
       }
     }
     const chunk = await checkChunk(ref, await packedFrom(supply, ref));
@@ -118,7 +118,7 @@ export function createNodeSnapshots(
       await put();
     } catch (error) {
       if (!(error instanceof SnapshotNotSavedError)) throw error;
-      logger.error({ err: error }, "this node's disk does not keep the snapshot; the next start has to fetch it again");
+      logger.error({ err: error }, "could not save the snapshot to disk; the next start has to fetch it again");
     }
   }
 
@@ -127,7 +127,10 @@ export function createNodeSnapshots(
     try {
       return await loadSnapshot(signed.manifest, (ref) => from.chunk(ref));
     } catch (error) {
-      logger.error({ err: error, position: signed.manifest.link.position }, "a snapshot on this disk is of no use");
+      logger.error(
+        { err: error, position: signed.manifest.link.position },
+        "a snapshot on this disk is unusable; ignoring it",
+      );
       return null;
     }
   }
@@ -244,7 +247,7 @@ export function createNodeSnapshots(
         await writeKept(path, encode(formatDenials({ retained: [...next.retained].sort(), denials: next.newest() })));
       } catch (error) {
         written = null; // written again with the next change
-        logger.error({ err: error }, "the denials that this node keeps could not be written down");
+        logger.error({ err: error }, "could not save this node's denials to disk; will retry with the next change");
       }
       await delay(writePauseMs);
     }
@@ -269,7 +272,7 @@ async function writeKept(path: string, body: Uint8Array): Promise<void> {
 async function readKept(path: string, logger: Logger): Promise<DenialsOnDisk> {
   try {
     const [hash, body] = decode(await readFile(path)) as [string, Uint8Array];
-    if (hashOfChunk(body) !== hash) throw new Error("its hash is not that of its bytes");
+    if (hashOfChunk(body) !== hash) throw new Error("its hash does not match its bytes");
     const kept = decode(body) as DenialsFile | Stream[];
     return Array.isArray(kept) ? { retained: kept, denials: [] } : parseDenials(kept); // an older build
   } catch (error) {
@@ -277,7 +280,7 @@ async function readKept(path: string, logger: Logger): Promise<DenialsOnDisk> {
     if (!missing)
       logger.error(
         { err: error, path },
-        "the denials that this node kept cannot be read: it goes on without. If the log was restored or failed over while it was down, revoke anew what was revoked since",
+        "could not read the denials saved on this disk; continuing without them. If the log was restored or failed over while this node was down, repeat the revocations made since",
       );
     return nothingKept;
   }

@@ -3,7 +3,7 @@
  * files). A route with a JSON schema is refused at registration.
  */
 function refuse(): never {
-  throw new TypeError("routes have no JSON schemas here: check what comes with a schema of zod");
+  throw new TypeError("routes must not have JSON schemas: validate bodies with zod");
 }
 
 /** The value of the option `schemaController` of every Fastify instance. */

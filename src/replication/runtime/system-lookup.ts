@@ -82,7 +82,10 @@ export function createSystemLookup(
       const fitting = wanted === 0 ? addresses : addresses.filter((one) => one.family === wanted);
       const [first] = fitting;
       if (first === undefined) {
-        const none = Object.assign(new Error(`no address of ${hostname} fits`), { code: "ENOTFOUND", hostname });
+        const none = Object.assign(new Error(`${hostname} has no address of the requested family`), {
+          code: "ENOTFOUND",
+          hostname,
+        });
         return callback(none, "", 0);
       }
       if (options.all === true) callback(null, [...fitting]);

@@ -62,7 +62,7 @@ export type Builder = Readonly<{
 export class SnapshotCancelledError extends CodedError<"ERR_REPLICATION_SNAPSHOT_CANCELLED"> {
   override readonly code = "ERR_REPLICATION_SNAPSHOT_CANCELLED";
   constructor() {
-    super("the snapshot was called off");
+    super("the snapshot was cancelled");
   }
 }
 

@@ -91,7 +91,7 @@ export function openManifest(envelope: Uint8Array, open: EnvelopeOpener): Signed
   const { cluster, role, epoch, name } = opened.from;
   if (manifest.cluster !== cluster) throw new SnapshotRefusedError("another cluster");
   if (role !== "broker" || epoch === 0 || epoch < manifest.link.epoch)
-    throw new SnapshotRefusedError("the signer did not lead when it was taken");
+    throw new SnapshotRefusedError("its signer did not lead when it was taken");
   return { id: idOf(opened.payload), envelope, manifest, signer: { brokerId: name, epoch } };
 }
 
@@ -155,13 +155,15 @@ function checked(fields: readonly unknown[]): SnapshotManifest {
       `the cluster has finalized level ${String(level)}, and this build reads level ${readsLevel}: start a newer one`,
     );
   if (projector !== projectorVersion)
-    throw new SnapshotRefusedError(`it was folded by rules ${String(projector)}, not by ${projectorVersion}`);
+    throw new SnapshotRefusedError(
+      `it was built by projector version ${String(projector)}, not by ${projectorVersion}`,
+    );
   const refs = list(chunks).map((chunk) => {
     const [chunkHash, bytes] = list(chunk, 2);
     return { hash: parseHash(chunkHash), bytes: parsePosition(bytes) as number };
   });
   if (refs.length === 0 || refs.length > chunksMax || refs.some(({ bytes }) => bytes > chunkBytesMax))
-    throw new SnapshotRefusedError("it has too many chunks, or too large ones");
+    throw new SnapshotRefusedError("it has too many chunks, or chunks that are too large");
   return {
     cluster: text(cluster),
     link: { epoch: parseEpoch(epoch), position: parsePosition(position), hash: parseHash(hash) },
@@ -184,10 +186,10 @@ function checked(fields: readonly unknown[]): SnapshotManifest {
 
 function list(value: unknown, count?: number): readonly unknown[] {
   if (Array.isArray(value) && (count === undefined || value.length === count)) return value;
-  throw new MalformedSnapshotError("a list is expected");
+  throw new MalformedSnapshotError("expected a list");
 }
 
 function text(value: unknown): string {
   if (typeof value === "string") return value;
-  throw new MalformedSnapshotError("a text is expected");
+  throw new MalformedSnapshotError("expected a string");
 }

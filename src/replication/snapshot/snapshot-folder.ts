@@ -43,7 +43,7 @@ export class SnapshotNotSavedError extends CodedError<"ERR_REPLICATION_SNAPSHOT_
     const full = cause instanceof Error && "code" in cause && (cause.code === "ENOSPC" || cause.code === "EDQUOT");
     const why = cause instanceof Error ? cause.message : String(cause);
     super(
-      `a snapshot could not be saved in ${folder}: ${full ? "the disk is full; make room there" : why}. The ones before it are kept`,
+      `a snapshot could not be saved in ${folder}: ${full ? "the disk is full; free some space there" : why}. Earlier snapshots are kept`,
       options,
     );
   }
@@ -183,7 +183,7 @@ export class SnapshotFolder {
     const path = join(this.path, "manifests", file);
     if ((await stat(path)).size > manifestBytesMax) throw new SnapshotRefusedError("its manifest is too large");
     const signed = openManifest(new Uint8Array(await readFile(path)), this.open);
-    if (!file.endsWith(signed.id)) throw new SnapshotRefusedError("its manifest is not the one of its name");
+    if (!file.endsWith(signed.id)) throw new SnapshotRefusedError("its manifest does not match its file name");
     return signed;
   }
 
@@ -255,7 +255,7 @@ export async function checkChunk(
     throw new SnapshotCorruptError(`${named} cannot be unpacked`, { cause });
   }
   if (bytes.length !== length || (await hashAside(bytes)) !== hash)
-    throw new SnapshotCorruptError(`${named} holds something else`);
+    throw new SnapshotCorruptError(`${named} does not match its hash`);
   return { hash, packed, bytes } as CheckedChunk;
 }
 

@@ -80,7 +80,7 @@ export class AnswerNotBelievedError extends CodedError<"ERR_REPLICATION_ANSWER_N
   override readonly code = "ERR_REPLICATION_ANSWER_NOT_BELIEVED";
   readonly refusal: AnswerRefusal;
   constructor(refusal: AnswerRefusal) {
-    super(`an answer in a broker's place is not believed: ${refusal}`);
+    super(`rejected an answer that is not from a broker of this cluster: ${refusal}`);
     this.refusal = refusal;
   }
 }
@@ -88,7 +88,7 @@ export class AnswerNotBelievedError extends CodedError<"ERR_REPLICATION_ANSWER_N
 export class InsecureBrokerUrlError extends CodedError<"ERR_REPLICATION_INSECURE_BROKER_URL"> {
   override readonly code = "ERR_REPLICATION_INSECURE_BROKER_URL";
   constructor(url: URL) {
-    super(`${url.origin}: brokers outside loopback are reached over https`);
+    super(`${url.origin}: brokers outside loopback must be reached over https`);
   }
 }
 
@@ -211,7 +211,10 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
         cause = error;
         if (error instanceof AnswerNotBelievedError) {
           refused[error.refusal] += 1;
-          logger.warn({ broker: base, refusal: error.refusal }, "an answer was not given by a broker of this cluster");
+          logger.warn(
+            { broker: base, refusal: error.refusal },
+            "rejected an answer that is not from a broker of this cluster",
+          );
         } else logger.debug({ err: error, broker: base }, "a broker did not answer");
       }
       if (good === index) good = (index + 1) % bases.length;
@@ -344,14 +347,14 @@ function parsed<T>(answer: Answer, parse: (body: Uint8Array) => T, statuses: rea
   try {
     return parse(answer.body);
   } catch (cause) {
-    throw new BrokerUnavailableError(`a broker's answer (${answer.status}) is not what its API promises`, { cause });
+    throw new BrokerUnavailableError(`a broker's answer (${answer.status}) does not match its API`, { cause });
   }
 }
 
 /** @throws BrokerUnavailableError when the broker does not know the call */
 function ofThisVersion(answer: Answer): Answer {
   if (answer.status !== 404) return answer;
-  throw new BrokerUnavailableError("the broker that answers is of a version that keeps no configurations");
+  throw new BrokerUnavailableError("the broker runs a version that stores no configurations");
 }
 
 function targetText(target: ReceiptTarget): string {

@@ -65,5 +65,5 @@ export function believeGrant(from: Certificate, grant: Grant): Grant | RefusedEn
 export function believeGrantByAge(from: Certificate, grant: Grant): Grant | RefusedEnvelope {
   return from.role === "broker" && grant.ageMs !== undefined
     ? grant
-    : { refused: "wrong-sender", detail: "the sender is no broker" };
+    : { refused: "wrong-sender", detail: "the sender is not a broker" };
 }

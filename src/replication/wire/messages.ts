@@ -226,7 +226,7 @@ function whole(m: Fields, name: string): number {
 function oneOf<T extends string>(m: Fields, name: string, values: readonly T[]): T {
   const value = m[name];
   for (const allowed of values) if (allowed === value) return allowed;
-  throw new MalformedMessageError(`${name} is none of ${values.join(", ")}`);
+  throw new MalformedMessageError(`${name} is not one of ${values.join(", ")}`);
 }
 function list(m: Fields, name: string): readonly unknown[] {
   const value = m[name];

@@ -85,9 +85,9 @@ export async function checkReceipt(text: string, sets: readonly ReceiptKeys[]): 
   const jws = text.trim();
   const header = headerOf(jws);
   if (header === undefined || header.typ !== receiptType)
-    return refused("not-a-receipt", "this is no signed receipt (a compact JWS of type cardea-receipt+jwt)");
+    return refused("not-a-receipt", "this is not a signed receipt (a compact JWS of type cardea-receipt+jwt)");
   if (header.alg !== "EdDSA")
-    return refused("not-a-receipt", `receipts are signed with EdDSA, and this names ${header.alg}`);
+    return refused("not-a-receipt", `receipts are signed with EdDSA, and this one names ${header.alg}`);
   const { kid } = header;
   const said = statementIn(jws);
   const known = sets.flatMap(({ keys, cluster }) => keys.map((key) => ({ key, cluster })));
@@ -97,14 +97,14 @@ export async function checkReceipt(text: string, sets: readonly ReceiptKeys[]): 
     const verified = await verifies(jws, key);
     if (!verified) continue;
     if (said === undefined)
-      return refused("malformed", "it is signed by this cluster, but is not of the form that this version knows");
+      return refused("malformed", "it is signed by this cluster, but has a form that this version does not know");
     if (cluster !== undefined && cluster !== said.cluster) return ofAnother(said.cluster, cluster);
     const contradiction = contradictionIn(said);
     return contradiction === undefined
       ? { ok: true, statement: said, kid }
       : refused("contradictory", `it contradicts itself: ${contradiction}`);
   }
-  return refused("bad-signature", "the signature does not fit: it was altered, or somebody else made it");
+  return refused("bad-signature", "the signature does not match: the receipt was altered or forged");
 }
 
 function unknownKey(
@@ -117,14 +117,14 @@ function unknownKey(
     return ofAnother(said.cluster, ours.join(", "));
   return refused(
     "unknown-key",
-    `it names the key ${kid ?? "(none)"}, which is not among those given: retired by a change of shared_secret (give the key set of its time too), or never ours`,
+    `it names the key ${kid ?? "(none)"}, which is not among those given: a change of shared_secret has retired it (give the key set of its time too), or it never belonged to this cluster`,
   );
 }
 
 function ofAnother(theirs: string, ours: string): CheckedReceipt {
   return refused(
     "another-cluster",
-    `it is a receipt of cluster ${JSON.stringify(theirs)}, and the keys are of ${ours}`,
+    `it is a receipt of cluster ${JSON.stringify(theirs)}, and the keys belong to ${ours}`,
   );
 }
 

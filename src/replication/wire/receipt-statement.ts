@@ -84,9 +84,9 @@ export type ReceiptStatement = Readonly<{
 
 export const durabilityWords: Readonly<Record<Durability, string>> = {
   synchronous: "the primary and its synchronous standbys hold it",
-  asynchronous: "best effort until a standby holds it, for a failover may lose it",
+  asynchronous: "best effort until a standby holds it, because a failover may lose it",
   local: "on the disk of one machine",
-  volatile: "in the memory of one process, with which it ends",
+  volatile: "in the memory of one process, and lost when it ends",
 };
 
 export const statedIdsMax = 1_000;
@@ -149,7 +149,7 @@ function promiseOfApplied(types: readonly string[]): string {
   if (types.some((type) => endsCredentials.has(type)))
     return "no node permits another request on the strength of this credential";
   if (types.includes("GroupMembersChanged") || types.includes("GroupRemoved"))
-    return "every node decides by the changed memberships, and has closed what they no longer permit; what other rights permit goes on";
+    return "every node decides by the changed memberships, and has closed what they no longer permit; what other rights permit continues";
   return "every node decides by the log up to this change, and has closed what it no longer permits";
 }
 
@@ -259,9 +259,8 @@ export function contradictionIn(statement: ReceiptStatement): string | undefined
   const { status, complete, nodes, changes } = statement;
   if (complete !== (status === "complete")) return `it calls itself ${status} and says complete: ${complete}`;
   const link = linkIn(statement.link);
-  if (link === "malformed") return "its link is none";
-  if (status === "lost")
-    return nodes.length > 0 ? "what is lost was confirmed by nobody, and it names nodes" : undefined;
+  if (link === "malformed") return "its link is malformed";
+  if (status === "lost") return nodes.length > 0 ? "it says that the change is lost, and lists nodes" : undefined;
   if (link === null) return "it names no link";
   for (const node of nodes) {
     const wrong = wrongOf(node, link, statement.at);
@@ -273,23 +272,25 @@ export function contradictionIn(statement: ReceiptStatement): string | undefined
   const open = awaited.filter((node) => node.status === "unconfirmed");
   if (complete && open.length > 0)
     return `it calls itself complete, and ${open.map(({ node }) => node).join(", ")} had not confirmed`;
-  if (!complete && open.length === 0) return "it calls itself incomplete, and names nobody who is missing";
+  if (!complete && open.length === 0) return "it calls itself incomplete, and no node is unconfirmed";
   const short = changes?.find(({ ids, count, idsSha256 }) => ids.length >= count && digestOfIds(ids) !== idsSha256);
-  return short === undefined ? undefined : `its list of ${short.type} is not the one that it was made of`;
+  return short === undefined ? undefined : `its list of ${short.type} does not match its digest`;
 }
 
 function wrongOf({ status, enforced, fencedAt }: StatedNode, link: Link, at: string): string | undefined {
   switch (status) {
     case "applied": {
       const place = linkIn(enforced);
-      if (place === null || place === "malformed") return "is called applied, without the place it has confirmed";
+      if (place === null || place === "malformed") return "is called applied, without the position that it confirmed";
       const reached = place.position >= link.position && place.epoch >= link.epoch;
       return reached
         ? undefined
         : `is called applied, and had confirmed position ${place.position} of epoch ${place.epoch}`;
     }
     case "fenced":
-      return fencedAt !== null && Date.parse(fencedAt) <= Date.parse(at) ? undefined : "is called fenced before it was";
+      return fencedAt !== null && Date.parse(fencedAt) <= Date.parse(at)
+        ? undefined
+        : "is called fenced before its lease expired";
     case "unconfirmed":
       return fencedAt === null ? "is unconfirmed, without a time at which it is fenced" : undefined;
   }

@@ -26,7 +26,7 @@ export function snapshotSupplyOver(ask: (call: SnapshotCall) => Promise<Snapshot
     const { status, body } = await ask({ method: "GET", path, answerMs: ms, elsewhere });
     if (elsewhere.includes(status)) return null;
     if (status === 200) return body;
-    throw new BrokerUnavailableError(`a broker answered ${status} when it was asked for a snapshot`);
+    throw new BrokerUnavailableError(`a broker answered ${status} to a snapshot request`);
   }
 
   return {
@@ -46,9 +46,9 @@ export function snapshotSupplyOver(ask: (call: SnapshotCall) => Promise<Snapshot
 function parseKeys(body: Uint8Array): readonly WrappedKey[] {
   try {
     const keys: unknown = decode(body);
-    if (!Array.isArray(keys)) throw new TypeError("a list is expected");
+    if (!Array.isArray(keys)) throw new TypeError("expected a list");
     return keys.map(parseWrappedKey);
   } catch (cause) {
-    throw new BrokerUnavailableError("a broker's list of keys is not what its API promises", { cause });
+    throw new BrokerUnavailableError("a broker's list of keys does not match its API", { cause });
   }
 }

@@ -137,7 +137,7 @@ describe("a boot id of an older build, which commits to no key", () => {
     const insider = new FakeNode("old-build", { boot: old.boot });
     const { link, statusOf } = await revocation();
     for (const kind of ["renew", "confirm", "goodbye"] as const)
-      await assert.rejects(proxy.lease(said(insider, kind, old, link)), /another key has spoken for this boot/);
+      await assert.rejects(proxy.lease(said(insider, kind, old, link)), /another key has signed for this boot/);
     assert.equal(await statusOf(old), "unconfirmed");
     await old.goodbye(proxy);
   });

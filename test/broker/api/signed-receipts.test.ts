@@ -120,7 +120,7 @@ describe("a receipt names the change by ids, and its effect", () => {
           ...{ added: [], removed: [user("bob")] },
         },
         "GroupMembersChanged",
-        /what other rights permit goes on/,
+        /what other rights permit continues/,
       ],
       [{ type: "suspendUser", userId: user("bob"), reason: "left" }, "UserSuspended", /no node permits/],
     ];

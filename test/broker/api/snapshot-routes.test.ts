@@ -324,9 +324,9 @@ test("a full disk keeps its old snapshot; the node still serves and logs the fai
   const node = nodeOf(clientOf(t, [await served(t, supplyOf(folder))]).snapshots, { folder: own, logger });
   const loaded = await load(node);
   assert.equal(loaded?.projection.recomputedDigest(), projection.digest());
-  assert.match(told.join("\n"), /this node's disk does not keep the snapshot/);
+  assert.match(told.join("\n"), /could not save the snapshot to disk/);
   const error = (errors[0] as { err?: Error } | undefined)?.err;
-  assert.match(error?.message ?? "", /the disk is full; make room there/);
+  assert.match(error?.message ?? "", /the disk is full; free some space there/);
   await assert.rejects(node.refresh(), { code: "ERR_REPLICATION_SNAPSHOT_NOT_SAVED" });
   await assert.rejects(saved(own, projectionOf(3_000)), { code: "ERR_REPLICATION_SNAPSHOT_NOT_SAVED" });
   const { snapshots, bad } = await own.list();
@@ -349,7 +349,7 @@ test("a node knows its denials after a restart, whatever it starts from; a damag
   const told: string[] = [];
   const kept = await nodeAt({ ...quiet, error: (_fields, message) => void told.push(message) }).persistedDenials();
   assert.deepEqual(kept, { retained: [], denials: [] });
-  assert.match(told.join(), /cannot be read/);
+  assert.match(told.join(), /could not read/);
 });
 
 test("on a full disk a node's denials are not written: it logs that, keeps the older file, and writes with the next change once there is room", async (t) => {

@@ -108,7 +108,7 @@ for (const [what, damage] of Object.entries(damages)) {
     damage(path, readFileSync(path).length);
     const again = open();
     assert.equal(again.head.position, 0, "a damaged copy is not trusted");
-    assert.match(said.join(), /^\S+region\.sqlite is damaged \(.+\): .* filled from the home region$/);
+    assert.match(said.join(), /^\S+region\.sqlite is damaged \(.+\); .* refilling it from the home region$/);
     again.take(pageOf(log, 0, 40));
     again.close();
     const after = open();

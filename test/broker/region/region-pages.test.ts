@@ -111,7 +111,7 @@ test("a node with a lost suffix learns of the fork although the surviving events
   await pages.readForOwn(genesis, request);
   assert.deepEqual(await pages.read(lost.head, request), { type: "forked", head: survivor.head });
   const later = log.fork(20).open(5);
-  await assert.rejects(pages.read(later.head, request), /has not got that far/, "here the copy lags");
+  await assert.rejects(pages.read(later.head, request), /has not reached that position/, "here the copy lags");
 });
 
 test("a full disk stops only the copy: the projection reads on, the failure is logged once, and the copy is filled when there is room", {
@@ -147,7 +147,7 @@ test("a full disk stops only the copy: the projection reads on, the failure is l
   assert.deepEqual(copy.head, log.linkAt(20), "the copy stores no part of a page");
   assert.deepEqual(await reads(pages, 10), [10, 20]);
   assert.equal(said.length, 1);
-  assert.match(said.join(), /copy of the log cannot be written: make room in the data folder/);
+  assert.match(said.join(), /could not write the region's copy of the log; free some space in the data folder/);
   assert.ok((pages.core.counts(systemClock.monotonic())["copyNotKept"] ?? 0) >= 2);
 
   rmSync(filler);

@@ -191,8 +191,8 @@ test("every removal can be awaited, shown and saved: users, their sessions, grou
   const changes: readonly (readonly [readonly string[], RegExp])[] = [
     [["sessions", "revoke", "--user", "ann"], /UserSessionsRevoked: 1 user/],
     [["groups", "add", "eng", "ann"], /GroupMembersChanged: 1 group/],
-    [["groups", "remove", "eng", "ann"], /GroupMembersChanged: 1 group[\s\S]*what other rights permit goes on/],
-    [["groups", "delete", "eng"], /GroupRemoved: 1 group[\s\S]*what other rights permit goes on/],
+    [["groups", "remove", "eng", "ann"], /GroupMembersChanged: 1 group[\s\S]*what other rights permit continues/],
+    [["groups", "delete", "eng"], /GroupRemoved: 1 group[\s\S]*what other rights permit continues/],
     [["users", "suspend", "ann"], /UserSuspended: 1 user[\s\S]*no node permits another request/],
     [["users", "restore", "ann"], /UserRestored: 1 user/],
     [["users", "erase", "ann"], /UserErased: 1 user[\s\S]*no node permits another request/],
@@ -266,10 +266,10 @@ test("verify without a server exits 0 if genuine and complete, 1 if refused or i
   assert.match(incomplete.out, /genuine[\s\S]*silent; fenced at .*\nincomplete/);
 
   const refusals: readonly (readonly [string, string, RegExp])[] = [
-    ["bad-signature", `${good.slice(0, -8)}AAAAAAAA`, /altered, or somebody else made it/],
-    ["unknown-key", await signed({}, new Uint8Array(32)), /retired .* or never ours/],
+    ["bad-signature", `${good.slice(0, -8)}AAAAAAAA`, /altered or forged/],
+    ["unknown-key", await signed({}, new Uint8Array(32)), /retired .* never belonged to this cluster/],
     ["contradictory", await signed({ nodes: [missing] }), /calls itself complete, and n had not confirmed/],
-    ["not-a-receipt", "complete", /no signed receipt/],
+    ["not-a-receipt", "complete", /not a signed receipt/],
   ];
   for (const [reason, jws, words] of refusals) {
     const output = await verify(jws);

@@ -73,7 +73,7 @@ export class ClusterProcess {
   }
   /** The process has logged that it was paused: until its next grant it rightly permits nothing. */
   hasReportedPause(): boolean {
-    return /did not run: permitting nothing until a new grant/.test(this.log());
+    return /did not run for a while; permitting nothing until a new grant/.test(this.log());
   }
 
   /** Starts the process without waiting until it serves. */

@@ -152,7 +152,7 @@ test("a proxy that was briefly paused permits nothing on any route before its ne
     [],
     "permitted without a grant requested after the pause",
   );
-  assert.match((await stopped.notReadyReasons()).join("; "), /did not run for \d+ ms; waiting for a grant/);
+  assert.match((await stopped.notReadyReasons()).join("; "), /did not run for \d+ ms; waiting for a newer grant/);
 
   for (const relay of [...relays.brokers, relays.nats]) relay.thaw();
   await untilEach("the other session to be permitted again", hammering.shots, {

@@ -92,7 +92,7 @@ test("a node whose disk is damaged or empty loads a broker's snapshot, and earli
   await proxy.kill();
   for (const name of readdirSync(join(folder, "chunks"))) truncateSync(join(folder, "chunks", name), 20);
   await proxy.start();
-  assert.match(proxy.log(), /a snapshot on this disk is of no use/);
+  assert.match(proxy.log(), /a snapshot on this disk is unusable/);
   assert.equal(await status(proxy, kept ?? assert.fail()), 200);
   assert.ok(denied(await status(proxy, revoked ?? assert.fail())));
   await proxy.kill();

@@ -83,7 +83,7 @@ test("a file truncated at any length is refused and left unchanged", async () =>
       assert.ok(error instanceof LogRefusedError, `${share}: ${error.name}`);
       assert.match(
         error.message,
-        /log\.db is damaged \(.*\): nothing in it is believed or changed\..* backup .*docs\/backup\.md/,
+        /log\.db is damaged \(.*\), so it is neither read nor changed\..* backup .*docs\/backup\.md/,
       );
       return true;
     });
@@ -143,7 +143,7 @@ test("on a full disk commands are unavailable and decisions continue; with free 
   );
   t.diagnostic(refused.message);
   await waitFor("a log line that names the full disk", () =>
-    lines.some((line) => /log\.db.*disk is full\. Make room/.test(line)),
+    lines.some((line) => /log\.db.*disk is full\. Free some space/.test(line)),
   ).catch((cause: unknown) => assert.fail(new Error(lines.join("\n"), { cause })));
   const session = replica.projection.session("kept" as never);
   assert.equal(session?.status, "active", "the projection keeps what was applied");

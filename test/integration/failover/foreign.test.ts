@@ -67,7 +67,7 @@ test("no log is created on an empty server while another named server is unreach
     assert.ok(error instanceof LogUnavailableError);
     assert.match(
       error.message,
-      /has no log yet, and 127\.0\.0\.1:1 cannot be asked .* once every server .* has answered/,
+      /has no log yet, and 127\.0\.0\.1:1 did not answer .* only after every server .* has answered/,
     );
     return true;
   });
@@ -164,7 +164,7 @@ for (const [what, text] of [
       assert.ok(error instanceof LogRefusedError);
       assert.match(
         error.message,
-        /schema cardea of Postgres at 127\.0\.0\.1:\d+ was not made by Cardea .* Name another database/,
+        /schema cardea of Postgres at 127\.0\.0\.1:\d+ was not created by Cardea .* Name another database/,
       );
       return true;
     });
@@ -184,7 +184,7 @@ test("a lowered synchronous_commit is refused, whether set for the role, the dat
     await sql(logServer, set);
     await assert.rejects(
       open(at([logServer])),
-      /synchronous_commit is (off|local): what it acknowledges may be lost; set it to on/,
+      /synchronous_commit is (off|local): acknowledged events may be lost; set it to on/,
       what,
     );
     await sql(logServer, reset);

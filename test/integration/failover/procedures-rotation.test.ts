@@ -65,7 +65,7 @@ async function rotateTwice(t: TestContext, secret: RotatedSecret): Promise<void>
     }
     if (saved !== undefined) {
       // By these log lines the page allows to remove the old secret.
-      for (const line of ["no key of a person needs", "the newest snapshot does not need"])
+      for (const line of ["no personal key needs", "the newest snapshot does not need"])
         await waitFor(`"${line} shared_secret_previous"`, () => server.log().slice(logged).includes(line), patience);
       server.configure({ [secret]: newValue });
       await server.restart();

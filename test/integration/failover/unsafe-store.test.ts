@@ -67,13 +67,13 @@ async function startCluster() {
 const faults: readonly (readonly [string, RegExp, () => Promise<unknown>, () => Promise<unknown>])[] = [
   [
     "sessions commit without waiting",
-    /synchronous_commit is off: what it acknowledges may be lost; set it to on/,
+    /synchronous_commit is off: acknowledged events may be lost; set it to on/,
     () => sql("alter role postgres set synchronous_commit = off"),
     () => sql("alter role postgres reset synchronous_commit"),
   ],
   [
     "a foreign schema has the name of the log's schema",
-    /schema cardea of Postgres at 127\.0\.0\.1:\d+ (was not made by Cardea .* Name another database|holds the log of no cluster.* Name the database that has it)/,
+    /schema cardea of Postgres at 127\.0\.0\.1:\d+ (was not created by Cardea .* Name another database|holds the log of no cluster.* Name the database of this cluster)/,
     async () => {
       await sql("alter schema cardea rename to ours");
       await sql("create schema cardea; create table cardea.event (id int); insert into cardea.event values (1)");

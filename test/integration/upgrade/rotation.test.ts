@@ -136,13 +136,13 @@ test("third round: the shared secret changes, and the leader rewraps the keys of
     },
     { withinMs: 60_000 },
   );
-  const wrapped = "wrapped keys of people under the present secret";
+  const wrapped = "rewrapped personal keys under the current secret";
   await waitFor("a broker to log the rewrapped keys", () =>
     cluster.brokers.some((broker) => broker.log().includes(wrapped)),
   );
   await waitFor(
     "the leader to log that no key is left",
-    () => leader.log().lastIndexOf("no key of a person") > leader.log().lastIndexOf(wrapped),
+    () => leader.log().lastIndexOf("no personal key") > leader.log().lastIndexOf(wrapped),
   );
   assert.equal(await leader.metric("cardea_broker_keys_unreadable"), 0);
 });

@@ -454,7 +454,7 @@ describe("confirmations", () => {
     for (const link of [linkOnOtherChain(20), at(101)]) {
       const granter = granted();
       assert.deepEqual(granter.confirm(confirm(2, link), view(1)), {
-        refused: { code: "other", message: "not on our chain" },
+        refused: { code: "other", message: "not on this log's chain" },
       });
       assert.equal(only(granter, 1).enforced, null);
       assert.equal(granter.confirm(confirm(3, at(8)), view(2)), "accepted", "it is back on the chain");

@@ -62,8 +62,8 @@ test("a clean restart of the server is proof only for the broker that led the pr
 });
 
 test("an epoch that the broker has heard of but the store lacks is lost, together with its leases", () => {
-  assert.match(reasonFor({}, { atLeast: 6 }) ?? "", /epoch 5 was heard of, and the store ends with epoch 3/);
-  assert.match(reasonFor({ previous: null }, { expected: 0, atLeast: 3 }) ?? "", /epoch 2 was heard of/);
+  assert.match(reasonFor({}, { atLeast: 6 }) ?? "", /epoch 5, and the store ends with epoch 3/);
+  assert.match(reasonFor({ previous: null }, { expected: 0, atLeast: 3 }) ?? "", /named epoch 2/);
 });
 
 const windowMs = (parts: Partial<Parameters<typeof lostWindowMs>[0]>) =>

@@ -207,7 +207,7 @@ test("on a full disk the error names the file, and the boot can be recorded once
     fill();
     assert.throws(() => lockDataFolder(location), {
       code: "ERR_REPLICATION_DATA_FOLDER_UNUSABLE",
-      message: /node-node-1\.sqlite cannot grow: the disk is full\. Make room$/,
+      message: /node-node-1\.sqlite cannot grow: the disk is full\. Free some space$/,
     });
     rmSync(join(location.dataDir, "filler"));
     const first = lockDataFolder(location);

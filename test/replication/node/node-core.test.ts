@@ -162,7 +162,7 @@ describe("behind retention", () => {
   test("a snapshot is loaded while the old projection keeps serving; then it replaces it, and reading continues after it", () => {
     const node = serving();
     assert.equal(node.last("loadSnapshot").first, 41);
-    assert.match(node.reasons, /begins behind/);
+    assert.match(node.reasons, /begins after/);
     assert.ok(node.overdue <= 0, "its lease is unchanged");
     assert.deepEqual(node.core.applied, log.linkAt(10));
     const { id } = node.last("loadSnapshot");

@@ -80,7 +80,7 @@ test("a manifest is accepted only from a broker of this cluster, and a refusal s
   refused(sealManifest(signer({ role: "proxy" }), manifest).envelope, /role proxy/);
   refused(sealManifest(signer({ epoch: 0 }), manifest).envelope, /did not lead/);
   refused(sealManifest(signer(), { ...manifest, cluster: "other" }).envelope, /another cluster/);
-  refused(sealManifest(signer(), { ...manifest, projectorVersion: 2 }).envelope, /rules 2/);
+  refused(sealManifest(signer(), { ...manifest, projectorVersion: 2 }).envelope, /projector version 2/);
   refused(sealManifest(signer(), { ...manifest, level: 99 }).envelope, /finalized level 99/);
   refused(sealEnvelope(signer(), "batch", Buffer.of()), /batch is not a snapshot/);
   refused(sealEnvelope(signer(), "snapshot", encode(["cardea snapshot", 77])), /format 77/);
@@ -111,7 +111,7 @@ test("a bad manifest on disk is reported, and the others are still listed", asyn
     [signed.id],
   );
   assert.equal(bad.length, 2);
-  assert.match(bad.map(({ problem }) => problem).join(), /not the one of its name/);
+  assert.match(bad.map(({ problem }) => problem).join(), /does not match its file name/);
   await folder.tidy();
   assert.equal(readdirSync(manifests).length, 3);
   truncateSync(join(manifests, name), 10);

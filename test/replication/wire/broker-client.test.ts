@@ -347,7 +347,7 @@ test("a stored configuration is accepted only if it matches its hash; the previo
   broker.handler = answer(200, { ...aConfiguration('{"a":2}') });
   assert.equal(await client.configuration(configHash), undefined, "another configuration");
   broker.handler = answer(200, { ...aConfiguration('{"a":2}'), configHash });
-  await assert.rejects(client.configuration(configHash), /not what its API promises/);
+  await assert.rejects(client.configuration(configHash), /does not match its API/);
   broker.handler = answer(200, { configurations: [{ configHash, recordedAt, bytes: 9 }] });
   assert.deepEqual(await client.configurations(), [{ configHash, recordedAt, bytes: 9 }]);
   broker.handler = answer(200, { held: true });
@@ -357,7 +357,7 @@ test("a stored configuration is accepted only if it matches its hash; the previo
   broker.handler = answer(404, {});
   assert.equal(await client.configuration(configHash), undefined);
   for (const startedAt of [client.configurations(), client.holdsConfiguration(configHash)])
-    await assert.rejects(startedAt, /of a version that keeps no configurations/);
+    await assert.rejects(startedAt, /a version that stores no configurations/);
 });
 
 test("plain HTTP is used only to loopback addresses, unless it is allowed", () => {

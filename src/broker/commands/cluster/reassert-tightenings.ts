@@ -33,7 +33,7 @@ import { type Changes, nothing, type Performed, recordChanges, refuseCommand, ty
 
 const restoredSince = refuseCommand(
   "conflict",
-  "the person was restored after the log had lost this: an operator decides",
+  "the person was restored after the log lost this event: an operator must decide",
 );
 
 /** One command per event, under its own id. */
@@ -60,7 +60,7 @@ export const reassertTightenings: CommandDefinition<"reassertTightenings"> = {
   perform(projection, { events }, tools) {
     const [lost] = events;
     if (lost === undefined) return nothing;
-    if (events.length > 1) return refuseCommand("invalid", "each lost event is a command of its own");
+    if (events.length > 1) return refuseCommand("invalid", "each lost event needs a command of its own");
     if (tools.lost.holds(lost.link)) return nothing;
     const { kind, id } = parseStream(lost.stream);
     switch (lost.type) {
@@ -156,7 +156,7 @@ function denied(projection: Projection, { stream, type, link }: LostTightening, 
   if (kind === "device") return projection.device(id)?.removed === true ? nothing : recordChanges([event]);
   if (kind === "service-account")
     return projection.serviceAccount(id)?.revoked === true ? nothing : recordChanges([event]);
-  if (kind !== "user") return refuseCommand("invalid", "the event is about no credential: an operator decides");
+  if (kind !== "user") return refuseCommand("invalid", "the event is about no credential: an operator must decide");
   if (tools.lost.restoredAfter(id, link.epoch)) return restoredSince;
   const { status } = projection.user(id) ?? { status: "active" };
   return status === "active" ? recordChanges([event]) : nothing;

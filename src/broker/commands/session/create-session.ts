@@ -59,7 +59,7 @@ export const createSession: CommandDefinition<"createSession"> = {
     if (barred !== undefined) return barred;
     const stream = sessionStream(sessionId);
     if (projection.session(sessionId) !== undefined || tools.versionOf(stream) > 0) {
-      return refuseCommand("conflict", "a session of this id exists or has existed");
+      return refuseCommand("conflict", "a session with this id exists or has existed");
     }
     if (command.expiresAt <= tools.now) return refuseCommand("invalid", "the session would expire before it begins");
     const sealer = sealerFor(userId, tools);

@@ -85,7 +85,7 @@ export class PostgresConnection {
       if (found instanceof PostgresConnection) return found;
       problems.push(`${host.name}: ${found}`);
     }
-    throw new LogUnavailableError(`no Postgres server can be written to (${problems.join("; ")})`);
+    throw new LogUnavailableError(`no Postgres server accepts writes (${problems.join("; ")})`);
   }
 
   /** Connects to any server, to query it without trusting its answers. @throws the errors of the driver */
@@ -236,7 +236,7 @@ function unfitness(server: PostgresRow, { asynchronousCommit }: ConnectOptions):
   if (Number(server["version"]) < oldestVersion) return "older than PostgreSQL 15";
   const commit = String(server["synchronous_commit"]);
   if (asynchronousCommit === "refuse" && commit !== "on" && commit !== "remote_apply") {
-    return `synchronous_commit is ${commit}: what it acknowledges may be lost; set it to on`;
+    return `synchronous_commit is ${commit}: acknowledged events may be lost; set it to on`;
   }
   return undefined;
 }
@@ -246,11 +246,11 @@ function warnOfWeakness(host: string, server: PostgresRow, logger: LogSink | und
     logger?.warn({ host }, "Postgres runs with fsync or full_page_writes off: a power cut may lose or corrupt the log");
   }
   if (server["standbys"] === "") {
-    logger?.info({ host }, "Postgres has no synchronous standby: a failover may lose what was acknowledged");
+    logger?.info({ host }, "Postgres has no synchronous standby: a failover may lose acknowledged events");
   } else if (server["sees_standbys"] !== true) {
     logger?.warn(
       { host },
-      "the role may not see how far the standbys are, so no receipt will say synchronous; grant pg_read_all_stats to it",
+      "the role may not see the progress of the standbys, so no receipt will say synchronous; grant pg_read_all_stats to it",
     );
   }
 }

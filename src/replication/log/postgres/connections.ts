@@ -59,7 +59,7 @@ export class PostgresConnections {
       });
     } catch (error) {
       if (error instanceof NoTurnError)
-        throw new LogUnavailableError("too many are waiting for Postgres", { cause: error });
+        throw new LogUnavailableError("too many calls are waiting for Postgres", { cause: error });
       throw error;
     }
   }

@@ -62,8 +62,8 @@ function urlFromSettings(text: string): string {
     const found = each.exec(text);
     if (found === null || (each.lastIndex === from && text.length > 0)) {
       throw new LogRefusedError(
-        `the Postgres connection string is not settings of the form key=value behind its ${settings.size} settings so far; ` +
-          "a value with spaces stands in single quotes, and a quote or backslash in it behind a backslash",
+        `the Postgres connection string has no key=value where one is expected, after ${settings.size} settings; ` +
+          "put a value with spaces in single quotes, and a backslash before each quote or backslash in it",
       );
     }
     const [, key = "", quoted, plain = ""] = found;

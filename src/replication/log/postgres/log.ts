@@ -414,7 +414,7 @@ class PostgresLog implements EventLog {
     if (!waits && before === true)
       logger?.warn(
         { host },
-        "commits no longer wait for a synchronous standby; a failover may lose what is acknowledged now, leases included, " +
+        "commits no longer wait for a synchronous standby; a failover may lose what is acknowledged from now on, leases included, " +
           "and receipts say asynchronous (docs/deploy.md)",
       );
   }

@@ -108,7 +108,7 @@ export async function checkStore(connection: PostgresConnection, store: StoreIde
     const owner = cluster === undefined ? "no cluster" : `cluster ${JSON.stringify(cluster)}`;
     throw new LogRefusedError(
       `schema ${store.schema} of Postgres at ${connection.host} holds the log of ${owner}, not of ${JSON.stringify(store.cluster)}: ` +
-        "nothing there is believed or written. Name the database that has it, or correct broker.cluster_name",
+        "it is neither read nor written. Name the database of this cluster, or correct broker.cluster_name",
     );
   }
   await refuseOther(connection, store);
@@ -124,8 +124,8 @@ async function refuseOther(connection: PostgresConnection, { schema, origin }: S
   if (origin.recognises(incarnation)) return;
   throw new LogRefusedError(
     `Postgres at ${connection.host} holds ${first === undefined ? "an empty log" : "another log"} of the same name in schema ${schema}: ` +
-      "it is no copy of the one that this broker has used, so nothing there is believed or written. Take it out of the connection " +
-      "string, or start the brokers anew if it is meant to take the other's place",
+      "it is not a copy of the log that this broker has used, so it is neither read nor written. Remove this server from the connection " +
+      "string, or restart the brokers if its log is meant to replace the other",
   );
 }
 
@@ -145,8 +145,8 @@ async function refuseStranger(connection: PostgresConnection, { schema }: StoreI
   const isOurs = columns.filter((name) => name !== "works_with").join() === "applied_at,version";
   if (isOurs && tables.includes("log_head")) return;
   throw new LogRefusedError(
-    `schema ${schema} of Postgres at ${connection.host} was not made by Cardea (it has the table ${JSON.stringify(tables[0])}): ` +
-      "nothing in it was changed. Name another database, or move what is there to another schema",
+    `schema ${schema} of Postgres at ${connection.host} was not created by Cardea (it has the table ${JSON.stringify(tables[0])}): ` +
+      "nothing in it was changed. Name another database, or move its tables to another schema",
   );
 }
 
@@ -165,8 +165,8 @@ export async function askOthers(
     const other = await PostgresConnection.toAny(host, options).catch((cause: unknown) => {
       if (cause instanceof Error && "code" in cause && cause.code === noSuchDatabase) return undefined;
       throw new LogUnavailableError(
-        `Postgres at ${empty.host} has no log yet, and ${host.name} cannot be asked whether it has one (${messageOf(cause)}): ` +
-          "a log is begun once every server of the connection string has answered",
+        `Postgres at ${empty.host} has no log yet, and ${host.name} did not answer whether it has one (${messageOf(cause)}): ` +
+          "a log is created only after every server in the connection string has answered",
         { cause },
       );
     });
@@ -174,7 +174,7 @@ export async function askOthers(
     try {
       if (await isWithoutLog(other, options)) continue;
       throw new LogUnavailableError(
-        `Postgres at ${empty.host} has no log in schema ${options.schema}, but ${host.name} has: no second one is begun`,
+        `Postgres at ${empty.host} has no log in schema ${options.schema}, but ${host.name} has one: refusing to create a second log`,
       );
     } finally {
       await other.end();

@@ -145,21 +145,21 @@ function asStandby(server: Server): Standby {
 
 /** @returns the possible losses that the caller accepted */
 function judge(seen: Seen, options: PromoteOptions, say: (line: string) => void): readonly string[] {
-  for (const { host, problem } of seen.unreachable) say(`${host}: not reached (${problem})`);
+  for (const { host, problem } of seen.unreachable) say(`${host}: unreachable (${problem})`);
   for (const { host, name } of seen.primaries) say(`${host}: a primary${name === "" ? "" : ` (${name})`}`);
   for (const { host, name } of seen.standbys) say(`${host}: a standby (${name})`);
   if (seen.standbys.length === 0) throw new PromotionRefusedError("no standby answers: there is nothing to promote");
   const [living] = seen.primaries;
   if (living !== undefined && options.livingPrimary !== "replace") {
     throw new PromotionRefusedError(
-      `${living.host} answers as a primary; when it is to be replaced all the same, say so (--replace-living)`,
+      `${living.host} still answers as a primary; to replace it anyway, use --replace-living`,
     );
   }
   const mayBeLost = whatMayBeLost(seen);
   for (const why of mayBeLost) say(`may be lost: ${why}`);
   if (mayBeLost.length > 0 && options.loss !== "accept") {
     throw new PromotionRefusedError(
-      `something acknowledged may be lost: ${mayBeLost.join("; ")}. When that must be so, say so (--accept-loss)`,
+      `an acknowledged change may be lost: ${mayBeLost.join("; ")}. To continue anyway, use --accept-loss`,
     );
   }
   return mayBeLost;
@@ -177,7 +177,7 @@ async function stopAndChoose(standbys: readonly Standby[], within: Within): Prom
     const heads = await Promise.all(standbys.map((standby) => readHead(standby, within.schema)));
     const after = await Promise.all(standbys.map(received));
     for (const [i, { host }] of standbys.entries())
-      if (before[i] !== after[i]) throw new PromotionFailedError(`${host.name} has gone on receiving`);
+      if (before[i] !== after[i]) throw new PromotionFailedError(`${host.name} continued to receive`);
     const all = standbys.map((standby, i) => {
       const { epoch = 0, position = 0 } = heads[i] ?? {};
       return { standby, received: { host: standby.host.name, bytes: after[i] ?? 0n, epoch, position } };
@@ -216,7 +216,7 @@ async function stopReceiving(standby: Standby, { stepTimeoutMs, say }: Within): 
     still = row["receiving"] === 0 ? still + 1 : 0;
     return still >= stillChecks;
   });
-  say(`${standby.host.name}: receives nothing any more`);
+  say(`${standby.host.name}: no longer receives`);
 }
 
 async function received({ ask }: Standby): Promise<bigint> {
@@ -228,7 +228,7 @@ async function received({ ask }: Standby): Promise<bigint> {
 
 /** Waits until a standby has replayed all that it received. Standbys can be compared only after that. */
 async function replayed({ ask, host }: Standby, { stepTimeoutMs }: Within): Promise<void> {
-  await until(stepTimeoutMs, `${host.name} to have replayed what it received`, async () => {
+  await until(stepTimeoutMs, `${host.name} to replay what it received`, async () => {
     const row = await ask(`select pg_sleep(${pollSeconds}), pg_is_wal_replay_paused() as paused,
       coalesce(pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn(), true) as all_of_it`);
     if (row["paused"] === true) throw new Error(`${host.name} has its replay paused; resume it first`);
@@ -241,7 +241,7 @@ type StandbyHead = Readonly<{ epoch: number; position: number; hash: string }>;
 async function readHead({ ask, host }: Standby, schema: string): Promise<StandbyHead> {
   const name = postgresDriver().escapeIdentifier(schema);
   const { there } = await ask("select to_regclass($1) is not null as there", [`${name}.log_head`]);
-  if (there !== true) throw new Error(`${host.name} has no log of Cardea in this database`);
+  if (there !== true) throw new Error(`${host.name} has no Cardea log in this database`);
   const row = await ask(`select epoch::text, pos::text, encode(hash, 'hex') as hash from ${name}.log_head`);
   return { epoch: Number(row["epoch"]), position: Number(row["pos"]), hash: String(row["hash"]) };
 }
@@ -279,7 +279,7 @@ async function promote(
 ): Promise<Promotion> {
   const { host, ask } = standby;
   const { say, stepTimeoutMs } = by;
-  say(`${host.name}: is promoted`);
+  say(`${host.name}: promoting`);
   try {
     await ask(`select pg_promote(true, ${Math.max(1, Math.floor(stepTimeoutMs / 1_000) - 1)})`);
     await until(stepTimeoutMs, `${host.name} to be a primary`, async () => {
@@ -287,7 +287,7 @@ async function promote(
       return row["standby"] === false;
     });
   } catch (cause) {
-    const how = "no standby follows anybody now; look at its journal, and run this again";
+    const how = "no standby follows a primary now; check its log, then run this command again";
     throw new PromotionFailedError(`${host.name} was not promoted in time: ${messageOf(cause)}; ${how}`, { cause });
   }
   say(`${host.name}: is the primary`);
@@ -301,9 +301,9 @@ async function promote(
     say(problem ?? `${other.host.name}: follows it`);
   }
   for (const { host: old } of by.seen.primaries)
-    left.push(`${old} still believes that it is the primary: stop it, and bring it back as a standby (pg_rewind)`);
+    left.push(`${old} still acts as a primary: stop it, and bring it back as a standby (pg_rewind)`);
   for (const { host: silent } of by.seen.unreachable)
-    left.push(`${silent} was not reached: let it come back only as a standby of ${host.name} (pg_rewind)`);
+    left.push(`${silent} was unreachable: bring it back only as a standby of ${host.name} (pg_rewind)`);
   return { promoted: host.name, epoch, position, follow, left, mayBeLost: by.mayBeLost };
 }
 

@@ -56,15 +56,19 @@ export function whatMayBeLost({ standbys, primaries, unreachable, oldPrimary }: 
   if (written.size > 1) {
     const all = [...written].map((text) => `"${text}"`).join(", ");
     return [
-      `synchronous_standby_names is not the same on all servers (${all}): nobody knows which of them was in force`,
+      `synchronous_standby_names is not the same on all servers (${all}): it is unknown which of them was in force`,
     ];
   }
   const wanted = readable([...written][0] ?? "");
   if (wanted === "unreadable") return ["synchronous_standby_names cannot be read"];
   if (wanted === undefined)
-    return ["there were no synchronous standbys: what the old primary had acknowledged last may have reached none"];
+    return [
+      "there were no synchronous standbys: the last changes that the old primary acknowledged may have reached none",
+    ];
   if (wanted.names === "any")
-    return ["synchronous_standby_names is *: any server may have been the one that had it; name the standbys there"];
+    return [
+      "synchronous_standby_names is *: any server may be the only one with an acknowledged change; name the standbys there",
+    ];
   const lower = (name: string): string => name.toLowerCase();
   const old = new Set([
     ...primaries.map(({ name }) => lower(name)),
@@ -76,8 +80,8 @@ export function whatMayBeLost({ standbys, primaries, unreachable, oldPrimary }: 
   if (missing.length < wanted.count) return [];
   const who = unreachable.map(({ host, problem }) => `${host} (${problem})`).join(", ");
   return [
-    `${missing.join(", ")} may hold what no other standby does, or go on acknowledging for the old primary, and cannot be stopped` +
-      `${who === "" ? "" : `; not reached: ${who}`}. If one of these names is the old primary itself, name it with --old-primary`,
+    `${missing.join(", ")} may hold changes that no other standby has, or still acknowledge for the old primary, and cannot be stopped` +
+      `${who === "" ? "" : `; unreachable: ${who}`}. If one of these names is the old primary itself, name it with --old-primary`,
   ];
 }
 

@@ -67,10 +67,11 @@ function whyLost(
 ): string | null {
   const unheld = whyEpochsMayBeLost(request);
   if (unheld !== null || request.expected === 0) return unheld;
-  if (kept?.["epoch"] !== request.expected) return "an older version opened the epoch before, or the log was restored";
+  if (kept?.["epoch"] !== request.expected)
+    return "an older version opened the previous epoch, or the log was restored";
   const mark = kept["mark"];
-  if (mark === null) return "this system does not tell a file from its copy";
-  return readMark(markPath(path)) === mark ? null : "the log is a copy, or the machine was started again";
+  if (mark === null) return "this system cannot distinguish a file from its copy";
+  return readMark(markPath(path)) === mark ? null : "the log is a copy, or the machine was restarted";
 }
 
 function putLessee({ run }: LeaseTables, { node, boot, region, role, windowMs }: Lessee): void {

@@ -122,13 +122,13 @@ function migrate(db: DatabaseSync, { path, cluster }: SqliteFileOptions, now: nu
 function refuseTruncated(db: DatabaseSync, path: string): void {
   const size = number(db, "select page_count * page_size as value from pragma_page_count, pragma_page_size");
   const has = statSync(path).size;
-  if (has < size) throw new LogRefusedError(damaged(path, `${has} bytes are there of ${size}`));
+  if (has < size) throw new LogRefusedError(damaged(path, `the file has ${has} of ${size} bytes`));
 }
 
 function damaged(path: string, how: string): string {
   return (
-    `${path} is damaged (${how}): nothing in it is believed or changed. Keep a copy, and put a backup or a restored snapshot ` +
-    "in its place (docs/backup.md)"
+    `${path} is damaged (${how}), so it is neither read nor changed. Keep a copy, and replace it with a backup or a restored ` +
+    "snapshot (docs/backup.md)"
   );
 }
 
@@ -146,9 +146,12 @@ export function explain(error: unknown, path: string): Error {
     case sqliteDamaged:
       return new LogRefusedError(damaged(path, error.message), { cause: error });
     case sqliteFull:
-      return new LogUnavailableError(`${path} cannot grow: the disk is full. Make room; nothing is lost by waiting`, {
-        cause: error,
-      });
+      return new LogUnavailableError(
+        `${path} cannot grow: the disk is full. Free some space; nothing is lost meanwhile`,
+        {
+          cause: error,
+        },
+      );
     default:
       return new LogUnavailableError(`${path} cannot be used: ${error.message}`, { cause: error });
   }

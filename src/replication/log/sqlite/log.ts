@@ -142,7 +142,7 @@ class SqliteLog implements EventLog {
       }
       return {
         type: "unavailable",
-        cause: new Error(`the head moved ${openAttemptsMax} times while the epoch was opened`),
+        cause: new Error(`the head moved ${openAttemptsMax} times while the epoch was being opened`),
       };
     } catch (cause) {
       if (cause instanceof LogUnavailableError) return { type: "unavailable", cause };

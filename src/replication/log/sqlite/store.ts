@@ -274,7 +274,7 @@ export class SqliteStore {
     });
     if (outcome.type === "appended") return this.#head().link;
     const cause = "cause" in outcome ? outcome.cause : undefined;
-    throw new LogUnavailableError(`${this.#options.path} did not take what is being restored`, { cause });
+    throw new LogUnavailableError(`${this.#options.path} did not accept a step of the restore`, { cause });
   }
 
   epochs(): readonly EpochStart[] {

@@ -97,12 +97,12 @@ test("3: losses of an asynchronous failover are counted and are no violation", (
   isKept(history);
 });
 
-test("4: a hash that is not that of its bytes is found", () => {
+test("4: a hash that does not match its bytes is found", () => {
   const history = History.begun();
   const previous = history.head;
   const { recorded, bytes } = history.entry(suspended);
   const forged = { ...recorded, hash: "f".repeat(64) as Hash };
-  isBroken(history.write([{ recorded: forged, bytes }], previous), 4, /not that of its bytes/);
+  isBroken(history.write([{ recorded: forged, bytes }], previous), 4, /does not match its bytes/);
 });
 
 test("5: an epoch that decreases, or begins without its first event, is found", () => {
