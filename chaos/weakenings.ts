@@ -35,7 +35,7 @@ export const weakenings: Readonly<Record<string, Weakening>> = {
   "fence-too-early": {
     meaning: "brokers call a silent node fenced after a fifth of its window",
     in: brokers,
-    file: "src/replication/lease/lease-granter.ts",
+    file: "src/replication/lease/lessee-record.ts",
     take: "return (windowMs * (1 + drift)) / (1 - drift) + 50;",
     put: "return windowMs * drift * 20;",
   },

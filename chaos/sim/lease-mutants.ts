@@ -6,6 +6,7 @@ import type { Change, Mutant } from "./mutant.ts";
 
 const holder = "src/replication/lease/lease-holder.ts";
 const granter = "src/replication/lease/lease-granter.ts";
+const lesseeRecord = "src/replication/lease/lessee-record.ts";
 const leaseSide = "src/replication/node/node-lease.ts";
 const leader = "src/broker/leader/leader.ts";
 /** What a deposed leader hears of a later epoch does not end it. */
@@ -73,7 +74,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     meaning: "a silent node counts as fenced after 0.7 of its window",
     changes: [
       {
-        file: granter,
+        file: lesseeRecord,
         take: "return (windowMs * (1 + drift)) / (1 - drift) + 50;",
         put: "return windowMs * (0.7 + 0 * drift);",
       },
@@ -207,7 +208,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
   },
   "receipt-by-position": {
     meaning: "a confirmation counts by its position, whatever its history",
-    changes: [{ file: granter, take: "if (!view.onChain(enforced)) return false;", put: "void view;" }],
+    changes: [{ file: lesseeRecord, take: "if (!view.onChain(enforced)) return false;", put: "void view;" }],
     within: 60,
     where: "unproven",
   },

@@ -34,14 +34,9 @@ export {
   sharesLink,
 } from "./lease/chain-history.ts";
 export {
-  type ChainView,
-  type DigestComparison,
-  fenceAfterMs,
-  type GrantedLessee,
   type GranterOptions,
   LeaseGranter,
   type LeaseMessageOutcome,
-  type LesseeStatus,
   type LimitedWindow,
   type RenewAnswer,
   type RenewOrigin,
@@ -66,6 +61,13 @@ export {
   LeaseRefusedError,
   levelTooOld,
 } from "./lease/lease-refusal.ts";
+export {
+  type ChainView,
+  type DigestComparison,
+  fenceAfterMs,
+  type GrantedLessee,
+  type LesseeStatus,
+} from "./lease/lessee-record.ts";
 export { type ReceiptQuery, type ReceiptState, receiptFor } from "./lease/receipt.ts";
 export { isLastAnswer, progressOf, watchReceipt } from "./lease/receipt-progress.ts";
 export { type RegionalCopy, RegionalGranter, type RegionalNodeStatus } from "./lease/regional-granter.ts";

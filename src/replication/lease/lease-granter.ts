@@ -12,17 +12,13 @@
  * - While a row represents a lost history, every other row counts for that row's window as well.
  * - A lessee is released only when it said goodbye, a newer boot of the same node replaced it, or its W has passed.
  * - A boot that left is never granted again. A boot that was replaced and sends again is alive, and counts again.
- * - `enforced` of a lessee only grows, and only by links on this chain from the start of this epoch. An older link may
- *   predate a boot's move to another chain.
- * - A boot whose projection differed from the leader's at the same link enforces nothing, until a renew shows an equal
- *   projection.
  */
 import type { BootId, Epoch, Incarnation, Link, MonotonicMs, NodeId, Position, UnixMs } from "../../events/index.ts";
 import { isLostHistory } from "../log/continuity.ts";
 import type { Lessee } from "../log/log.ts";
 import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
 import { type CopiedNode, CopiedNodes } from "./copied-nodes.ts";
-import { type DriftWatch, driftMax, driftOf, newDriftWatch, observeClock } from "./drift-watch.ts";
+import { observeClock } from "./drift-watch.ts";
 import {
   bootHasLeft,
   digestMismatch,
@@ -31,6 +27,21 @@ import {
   tooManyNodes,
   tooManyRenews,
 } from "./lease-refusal.ts";
+import {
+  type ChainView,
+  type DigestComparison,
+  driftToCarryOver,
+  fenceAfterMs,
+  type GrantedLessee,
+  hasExpired,
+  isForgettable,
+  type LesseeRecord,
+  type LesseeStatus,
+  newLesseeRecord,
+  recordEnforced,
+  refusalFor,
+  statusOf,
+} from "./lessee-record.ts";
 
 export type GranterOptions = Readonly<{
   epoch: Epoch;
@@ -58,29 +69,7 @@ export type GranterOptions = Readonly<{
 /** How many boots of each role may hold a lease at once, and the longest window that each is granted. */
 export type RoleLimits = Readonly<Record<Lessee["role"], Readonly<{ nodesMax: number; windowMaxMs: number }>>>;
 
-/**
- * A lessee that may hold a lease until `fencedAt`, by the leader's monotonic clock, with the longest window it was
- * granted. Findings about its projection and its clock carry over to the next epoch.
- */
-export type GrantedLessee = Readonly<{
-  lessee: Lessee;
-  fencedAt: number;
-  digest: DigestComparison;
-  clocks: DriftWatch;
-}>;
-
 export type RenewOrigin = "in-process" | "remote";
-
-/**
- * The chain when a message arrives. For a link that is older than memory, the caller has looked it up.
- */
-export type ChainView = Readonly<{
-  at: MonotonicMs;
-  onChain: (link: Link) => boolean;
-}>;
-
-/** A renew's digest compared with ours at the link it names; `unknown`: nothing to compare it with. */
-export type DigestComparison = "same" | "other" | "unknown";
 
 export type RenewView = ChainView & Readonly<{ digest: DigestComparison }>;
 
@@ -105,55 +94,6 @@ export type WriteRound = Readonly<{
   left: readonly Readonly<{ node: NodeId; boot: BootId }>[];
 }>;
 
-/** What a receipt and the cluster status say of one lessee. */
-export type LesseeStatus = Readonly<{
-  node: NodeId;
-  boot: BootId;
-  region: string;
-  role: Lessee["role"];
-  enforced: Link | null;
-  /** Time (ms) until no grant of ours or of an earlier leader counts any more; 0: now. */
-  fencedInMs: number;
-  /** Null: no grant in this epoch. */
-  lastGrantAgoMs: number | null;
-  /** The newest renew of this epoch. */
-  renew: Renew | null;
-  /** Why it gets no grants; null: it does. */
-  refusal: string | null;
-  /** Another live boot of the same node, as after a disk was cloned; null: none. */
-  twin: BootId | null;
-  /** True: no grant in this epoch, and possibly a longer one on a lost history. */
-  onLostHistory: boolean;
-}>;
-
-/** W: how long after its last grant a lessee may still decide, for clocks whose rates are within 1 ± ρ. */
-export function fenceAfterMs(windowMs: number, drift: number): number {
-  return (windowMs * (1 + drift)) / (1 - drift) + 50;
-}
-
-type LesseeRecord = {
-  lessee: Lessee;
-  /** The window its durable row names; 0: it has none. */
-  durableWindowMs: number;
-  /** Null: nothing was granted, in any epoch. */
-  fencedAt: number | null;
-  lastGrantAt: number | null;
-  enforced: Link | null;
-  renew: Renew | null;
-  refusal: LeaseRefusal | null;
-  /** A row that represents a lost history existed when the epoch opened. */
-  onLostHistory: boolean;
-  /**
-   * From the newest renew that could be compared. A boot whose projection differs does not enforce what it confirms.
-   */
-  digest: DigestComparison;
-  /**
-   * The newest nonce of each kind, and the newest one whose `enforced` was recorded: renews and confirmations share one
-   * sequence.
-   */
-  nonces: { renew: number; confirm: number; enforced: number };
-  clocks: DriftWatch;
-};
 type QueuedRenew = Readonly<{ key: string; renew: Renew; windowMs: number; exclusive: boolean }>;
 
 const lesseesMax = 20_000;
@@ -163,8 +103,6 @@ const removedMax = 100_000;
 const unknownLessee: LeaseRefusal = { code: "other", message: "no lessee of this epoch" };
 const notOnChain: LeaseRefusal = { code: "other", message: "not on this log's chain" };
 const reservedBootId: LeaseRefusal = { code: "other", message: "no boot may have this id" };
-/** A lessee that has been silent for this long after W is forgotten. */
-const forgetAfterMs = 60_000;
 
 export class LeaseGranter {
   readonly #options: GranterOptions;
@@ -227,7 +165,7 @@ export class LeaseGranter {
     record.renew = renew;
     record.lessee = { ...lesseeOf(renew), windowMs: record.lessee.windowMs };
     if (view.digest !== "unknown") record.digest = view.digest;
-    this.#recordEnforced(record, renew, view);
+    recordEnforced(record, renew, { view, start: this.#options.start });
     record.clocks = observeClock(record.clocks, { ours: view.at, theirs: renew.monotonicMs });
     record.refusal = refusalFor(record.clocks);
     if (record.refusal !== null) return refuse(record.refusal);
@@ -242,7 +180,7 @@ export class LeaseGranter {
     if (record === undefined) return { refused: unknownLessee };
     if (confirm.nonce <= record.nonces.confirm) return { refused: repeatedMessage };
     record.nonces.confirm = confirm.nonce;
-    if (!this.#recordEnforced(record, confirm, view)) return { refused: notOnChain };
+    if (!recordEnforced(record, confirm, { view, start: this.#options.start })) return { refused: notOnChain };
     return record.digest === "other" ? { refused: digestMismatch } : "accepted";
   }
 
@@ -352,21 +290,10 @@ export class LeaseGranter {
     const statuses: LesseeStatus[] = [];
     const twins = this.#copied.pairedBoots();
     for (const record of this.#lessees.values()) {
-      const { lessee, fencedAt, lastGrantAt, enforced, renew, refusal, onLostHistory } = record;
+      const { lessee, fencedAt } = record;
       if (fencedAt === null) continue; // has renewed, but was never granted a lease
-      statuses.push({
-        node: lessee.node,
-        boot: lessee.boot,
-        region: lessee.region,
-        role: lessee.role,
-        enforced,
-        fencedInMs: Math.max(0, fencedAt - now),
-        lastGrantAgoMs: lastGrantAt === null ? null : now - lastGrantAt,
-        renew,
-        refusal: refusal?.message ?? null,
-        twin: this.#aliveTwin(lessee.node, twins.get(keyOf(lessee))),
-        onLostHistory: onLostHistory && lastGrantAt === null,
-      });
+      const twin = this.#aliveTwin(lessee.node, twins.get(keyOf(lessee)));
+      statuses.push(statusOf(record, { fencedAt, now, twin }));
     }
     return statuses.sort((a, b) => compare(a.node, b.node) || compare(a.boot, b.boot));
   }
@@ -414,28 +341,6 @@ export class LeaseGranter {
     const { windowMs } = queued;
     record.lessee = { ...record.lessee, windowMs: Math.max(record.lessee.windowMs, windowMs) };
     return { node, boot, nonce, epoch, incarnation, start, head, deltaMs, drift, windowMs, wallMs: at.wall };
-  }
-
-  /**
-   * The newest message of a boot counts. A boot on another chain enforces nothing of this one, even if it confirmed
-   * links before: while two histories grow, a node may move between them. A boot whose projection differs enforces
-   * nothing either.
-   * @returns whether it is on our chain
-   */
-  #recordEnforced(
-    record: LesseeRecord,
-    { nonce, enforced }: Pick<Confirm, "nonce" | "enforced">,
-    view: ChainView,
-  ): boolean {
-    const isNewest = nonce >= record.nonces.enforced;
-    if (isNewest) {
-      record.nonces.enforced = nonce;
-      if (!view.onChain(enforced) || record.digest === "other") record.enforced = null;
-    }
-    if (!view.onChain(enforced)) return false;
-    const least = record.enforced?.position ?? this.#options.start;
-    if (isNewest && enforced.position >= least && record.digest !== "other") record.enforced = enforced;
-    return true;
   }
 
   #aliveTwin(node: NodeId, twin: BootId | undefined): BootId | null {
@@ -502,45 +407,6 @@ function overLimit(role: Lessee["role"], nodesMax: number): RenewAnswer {
   return { type: "refused", refusal: tooManyNodes({ role, nodesMax }), overNodeLimit: true };
 }
 
-function newLesseeRecord(lessee: Lessee): LesseeRecord {
-  return {
-    lessee,
-    durableWindowMs: 0,
-    fencedAt: null,
-    lastGrantAt: null,
-    enforced: null,
-    renew: null,
-    refusal: null,
-    onLostHistory: false,
-    digest: "unknown",
-    nonces: { renew: 0, confirm: 0, enforced: 0 },
-    clocks: newDriftWatch,
-  };
-}
-
-function refusalFor(clocks: DriftWatch): LeaseRefusal | null {
-  const drift = driftOf(clocks);
-  if (drift === undefined || Math.abs(drift) <= driftMax) return null;
-  const percent = (Math.abs(drift) * 100).toFixed(2);
-  const message = `its monotonic clock runs at least ${percent} % ${drift > 0 ? "slower" : "faster"} than the leader's`;
-  return { code: "clock-drift", message };
-}
-
-/**
- * Whether its lease has ended and it has not renewed since. It is remembered for a while, and counts against the limit
- * again only with another lease.
- */
-function hasExpired({ fencedAt, clocks }: LesseeRecord, now: MonotonicMs): boolean {
-  return fencedAt !== null && fencedAt <= now && (clocks.samples.at(-1)?.at ?? 0) <= fencedAt;
-}
-
-/** Also true of a lessee that renewed once, was never granted a lease and went silent. */
-function isForgettable({ lessee, fencedAt, renew, clocks }: LesseeRecord, now: MonotonicMs): boolean {
-  // The next epoch waits for every row. This one is removed at once, because no node of its name can return.
-  if (fencedAt !== null) return now >= fencedAt + (isLostHistory(lessee) ? 0 : forgetAfterMs);
-  return renew !== null && now >= (clocks.samples.at(-1)?.at ?? 0) + forgetAfterMs;
-}
-
 function lesseeOf({ node, boot, region, role, windowMs }: Renew): Lessee {
   return { node, boot, region, role, windowMs };
 }
@@ -555,12 +421,4 @@ function keyOf({ node, boot }: Readonly<{ node: NodeId; boot: BootId }>): string
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
-}
-
-/**
- * A wrong rate carries over. A rate within bounds is measured again: before the next epoch opens, its leader may sleep
- * or be away, and across such a gap a small step resembles a rate (seeds 471 and 545).
- */
-function driftToCarryOver(clocks: DriftWatch): DriftWatch {
-  return Math.abs(driftOf(clocks) ?? 0) > driftMax ? clocks : newDriftWatch;
 }

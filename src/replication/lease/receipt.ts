@@ -11,7 +11,7 @@
 import { type CommandId, type Epoch, type Link, unreachable } from "../../events/index.ts";
 import type { Receipt, ReceiptNode, ReceiptWait } from "../databroker.ts";
 import { isLostHistory } from "../log/continuity.ts";
-import type { LesseeStatus } from "./lease-granter.ts";
+import type { LesseeStatus } from "./lessee-record.ts";
 
 export type ReceiptQuery = Readonly<{
   /** Null: the requested change is not in the log. */

@@ -21,7 +21,6 @@ import { type BootId, type Link, type MonotonicMs, type NodeId, sameLink } from 
 import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
 import { CopiedNodes } from "./copied-nodes.ts";
 import { type DriftWatch, driftMax, driftOf, type Moment, newDriftWatch, observeClock } from "./drift-watch.ts";
-import { type ChainView, fenceAfterMs } from "./lease-granter.ts";
 import type { HeldLease } from "./lease-holder.ts";
 import {
   bootHasLeft,
@@ -31,6 +30,7 @@ import {
   levelTooOld,
   repeatedMessage,
 } from "./lease-refusal.ts";
+import { type ChainView, fenceAfterMs } from "./lessee-record.ts";
 
 /** The broker's own lease and copy, at the moment of an answer. */
 export type RegionalCopy = Readonly<{
@@ -270,7 +270,7 @@ function newRegionalNode(renew: Renew, view: ChainView): RegionalNode {
   return node;
 }
 
-/** As in lease-granter.ts. */
+/** As in lessee-record.ts. */
 function recordEnforced(
   node: RegionalNode,
   { nonce, enforced }: Pick<Confirm, "nonce" | "enforced">,
