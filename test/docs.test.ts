@@ -155,7 +155,7 @@ test("every collection that may grow has a bound in docs/limits.md, or a reason 
     "add a row to docs/limits.md with the bound, or a line to test/support/memory-that-cannot-grow.ts",
   );
   const present = new Set(found);
-  assert.deepEqual([...known].filter((each) => !present.has(each)).sort(), [], "listed, but gone or renamed");
+  assert.deepEqual([...known].filter((each) => !present.has(each)).sort(), [], "listed, but removed or renamed");
   assert.deepEqual(
     documented.filter((each) => explained.includes(each)),
     [],

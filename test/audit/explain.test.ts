@@ -147,7 +147,7 @@ test("events that retention has dropped are unknown, which differs from broken",
   await log.retain({ epoch, incarnation, first: 5 as Position });
   const explained = await explainDecision(deniedRecord(writer.head, facts(true)), read, always);
   assert.deepEqual(explained.broken, []);
-  assert.equal(explained.open.length, 2, "the session's beginning, the configuration");
+  assert.equal(explained.open.length, 2, "the events of the session's creation and of the configuration");
   assert.equal(explained.facts[2]?.event?.position, positions.removed);
   const unknown = await explainDecision(deniedRecord(writer.head, facts(false)), read, always);
   assert.deepEqual(unknown.broken, []);

@@ -121,7 +121,7 @@ test("a feed is bounded in bytes and in records, for single records and batches"
   for (let seq = 1; seq <= 50; seq++) feed.push(large(seq));
   const lastPage = watcher.read(1_000);
   assert.equal(lastPage.missed, true);
-  assert.deepEqual(numbers(lastPage), [42, 43, 44, 45, 46, 47, 48, 49, 50], "nine of ten kilobytes fit");
+  assert.deepEqual(numbers(lastPage), [42, 43, 44, 45, 46, 47, 48, 49, 50], "nine records of 10 kB fit");
   for (let seq = 51; seq <= 90; seq += 2) feed.pushBatch(batchOf(large(seq), large(seq + 1)));
   assert.deepEqual(numbers(feed.watch({ newest: 1_000 }).read(1_000)), [83, 84, 85, 86, 87, 88, 89, 90]);
 });

@@ -64,7 +64,7 @@ test("an existing file is appended to, and a partial line left by a crash damage
   const again = createFileSink(path);
   await again.write(batchOf(record(4)));
   await again.close();
-  assert.ok(!(await readFile(path, "utf8")).includes("\n\n"), "no empty line where none was torn");
+  assert.ok(!(await readFile(path, "utf8")).includes("\n\n"), "no empty line unless the last one is partial");
 });
 
 test("a disk that fails for a while loses no record", async (t) => {
@@ -100,5 +100,5 @@ test("a stricter mode set by the operator stays", async (t) => {
   const sink = createFileSink(path);
   await sink.write(batchOf(record(1)));
   await sink.close();
-  assert.equal((await stat(path)).mode & 0o777, 0o640, "a file that is there is the operator's");
+  assert.equal((await stat(path)).mode & 0o777, 0o640, "the mode of an existing file stays");
 });

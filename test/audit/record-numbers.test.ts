@@ -57,7 +57,7 @@ test("every number is reserved on disk before it is used, and the next block bef
     if (number % 10_000 === 0) assert.ok(number + 25_000 <= reserved, `${number} of ${reserved}`);
   }
   assert.equal(numbers.unreserved(), 0);
-  assert.ok(marks.length < 30, "in blocks, not one by one");
+  assert.ok(marks.length < 30, "numbers are reserved in blocks");
 });
 
 test("an idle process writes nothing, and one that records renews its mark once a second", async () => {
@@ -132,19 +132,23 @@ test("after kill -9 the next boot's first record names the numbers that may be l
   await waitFor("the mark to show the used numbers", async () => mark().used === 500 && mark().written === 100);
   first.kill("SIGKILL");
   await once(first, "exit");
-  assert.equal(lines().length, 100, "400 records were lost, and nothing in the file says so");
+  assert.equal(lines().length, 100, "the file does not show that 400 records are lost");
 
   const second = await start("boot-2", 100);
   const [gap] = lines().filter((record) => record?.kind === "gap");
   assert.ok(gap?.kind === "gap");
   const { seq, first: from, last, ended, node, boot: own } = gap;
-  assert.deepEqual([seq, from, last, node, own], [1, 1, 1, "node-1", "boot-2"], "as any gap record, for older readers");
+  assert.deepEqual(
+    [seq, from, last, node, own],
+    [1, 1, 1, "node-1", "boot-2"],
+    "a gap record that older readers understand",
+  );
   assert.deepEqual([ended?.boot, ended?.written, ended?.used], ["boot-1", 100, 500]);
   assert.ok((ended?.reserved ?? 0) >= 500);
   second.stdin.end();
   await once(second, "exit");
   assert.equal(mark().boot, "boot-2");
-  assert.equal(mark().reserved, mark().used, "it ended in order");
+  assert.equal(mark().reserved, mark().used, "an orderly stop leaves no reserved numbers");
 });
 
 test("a damaged mark is logged and does not prevent the start", async (t) => {

@@ -88,13 +88,13 @@ test("the losses of a full queue are declared exactly, without the batch in flig
   sink.release();
   await recorder.close(1_000);
   const { decisions, gaps } = accountOf(sink.written);
-  assert.equal(gaps.length, 1, "one gap, grown");
+  assert.equal(gaps.length, 1, "one gap that grew");
   const [first, last] = gaps[0] ?? assert.fail();
   assert.equal(first, 51);
   assert.deepEqual(decisions, [...range(1, 50), ...range(last + 1, 400)]);
   assert.equal(recorder.stats().sinks[0]?.lost, last - first + 1);
   const at = sink.written.findIndex((record) => record.kind === "gap");
-  assert.equal(sink.written[at - 1]?.seq, 50, "it stands where they would have stood");
+  assert.equal(sink.written[at - 1]?.seq, 50, "the gap record has the position of the lost records");
   assert.equal(sink.written[at + 1]?.seq, last + 1);
 });
 
@@ -142,7 +142,7 @@ test("closing flushes without waiting for the records to gather", async () => {
   assert.equal(sink.written.length, 1);
   assert.equal(sink.closed, 1);
   await recorder.close(5_000);
-  assert.equal(sink.closed, 1, "closing twice is closing once");
+  assert.equal(sink.closed, 1, "a second close changes nothing");
 });
 
 test("closing with a failing sink retries until its deadline, then reports the losses", async () => {
@@ -189,7 +189,7 @@ test("a queue is bounded in bytes and in records: the oldest are declared lost, 
   await waitFor("the first batch to be offered", () => sink.batches.length > 0);
   for (let i = 0; i < 500; i++) recorder.record(large);
   const { queued = 0 } = recorder.stats().sinks[0] ?? {};
-  assert.ok(queued <= 75, `${queued} records of 20 kB wait, where 1 MB may`);
+  assert.ok(queued <= 75, `${queued} records of 20 kB wait; the bound is 1 MB`);
   sink.mode = "good";
   await waitFor("everything to be written or declared", () => recorder.stats().sinks[0]?.queued === 0);
   const { decisions, gaps } = accountOf(sink.written);

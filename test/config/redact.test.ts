@@ -143,7 +143,8 @@ function spellings(secret: string): readonly string[] {
 
 function assertHidden(body: string, secrets: readonly string[]): void {
   for (const secret of secrets)
-    for (const text of spellings(secret)) assert.equal(body.includes(text), false, `the body holds ${text}`);
+    for (const text of spellings(secret))
+      assert.equal(body.includes(text), false, `the canonical configuration contains ${text}`);
 }
 
 const variable = (path: string): string => path.replaceAll(".", "_").toUpperCase();

@@ -118,7 +118,7 @@ test("a malformed request is answered with its error", async (t) => {
     body: "wait=all",
     headers: form,
   });
-  assert.equal(asForm.status, 415, "not even with a token");
+  assert.equal(asForm.status, 415, "a form is refused even with a token");
   assert.equal(
     (await at.visitor.request(at.url("/users"), { method: "DELETE", headers: bad, body: "{}" })).status,
     404,

@@ -38,25 +38,27 @@ test("the bytes of level 1 are unchanged", () => {
   assert.equal(
     one?.entries.at(-1)?.hash,
     "89dc9a8e84c4a35d5ad196bdf6af734d3d4336c2b93a16f8363f1a23a9114ecf",
-    "a chain ends in one hash",
+    "the last hash covers the whole chain",
   );
 });
 
 test("there is a golden event of every version of every type, and none of an unreadable level", () => {
-  const had = new Set(goldenFiles().flatMap(({ entries }) => entries.map(({ type, version }) => `${type} ${version}`)));
+  const recordedVersions = new Set(
+    goldenFiles().flatMap(({ entries }) => entries.map(({ type, version }) => `${type} ${version}`)),
+  );
   for (const [type, versions] of Object.entries(formats))
     for (const [at, { level }] of versions.entries()) {
-      assert.ok(had.has(`${type} ${at + 1}`), `version ${at + 1} of ${type} has no golden event`);
+      assert.ok(recordedVersions.has(`${type} ${at + 1}`), `version ${at + 1} of ${type} has no golden event`);
       assert.ok(level <= readsLevel, `${type} has a version of level ${level}, and this build reads ${readsLevel}`);
     }
-  for (const one of had) {
+  for (const one of recordedVersions) {
     const [type = "", version] = one.split(" ");
-    assert.ok(isReadable(type, Number(version)), `${one} was written once, and cannot be read`);
+    assert.ok(isReadable(type, Number(version)), `${one} was written by a release, and cannot be read`);
   }
 });
 
 /** A type with three versions: a field is renamed at level 2, and a list replaces a single value at level 4. */
-const three: Formats = {
+const threeVersions: Formats = {
   Moved: [
     { level: 1 },
     {
@@ -75,36 +77,37 @@ const three: Formats = {
 };
 
 test("a body is lifted one version at a time, and lowered to what the level allows", () => {
-  assert.deepEqual(lift("Moved", 1, { who: 1, to: "a" }, three), { who: 1, places: ["a"] });
-  assert.deepEqual(lift("Moved", 2, { who: 1, place: "a" }, three), { who: 1, places: ["a"] });
-  assert.deepEqual(lift("Moved", 3, { who: 1, places: ["a", "b"] }, three), { who: 1, places: ["a", "b"] });
+  assert.deepEqual(lift("Moved", 1, { who: 1, to: "a" }, threeVersions), { who: 1, places: ["a"] });
+  assert.deepEqual(lift("Moved", 2, { who: 1, place: "a" }, threeVersions), { who: 1, places: ["a"] });
+  assert.deepEqual(lift("Moved", 3, { who: 1, places: ["a", "b"] }, threeVersions), { who: 1, places: ["a", "b"] });
   const newest = { who: 1, places: ["a"] };
-  assert.deepEqual(lower("Moved", newest, 1, three), { version: 1, body: { who: 1, to: "a" } });
-  assert.deepEqual(lower("Moved", newest, 3, three), { version: 2, body: { who: 1, place: "a" } });
-  assert.deepEqual(lower("Moved", newest, 4, three), { version: 3, body: newest });
+  assert.deepEqual(lower("Moved", newest, 1, threeVersions), { version: 1, body: { who: 1, to: "a" } });
+  assert.deepEqual(lower("Moved", newest, 3, threeVersions), { version: 2, body: { who: 1, place: "a" } });
+  assert.deepEqual(lower("Moved", newest, 4, threeVersions), { version: 3, body: newest });
   for (const level of [1, 2, 3, 4, 5]) {
-    const written = lower("Moved", newest, level, three);
+    const written = lower("Moved", newest, level, threeVersions);
     assert.ok("version" in written);
     assert.deepEqual(
-      lift("Moved", written.version, written.body, three),
+      lift("Moved", written.version, written.body, threeVersions),
       newest,
-      "what is lowered is lifted to the same",
+      "lifting a lowered body gives the original",
     );
   }
 });
 
 test("a value that only a later level can express is refused before it, and the error names the level", () => {
-  assert.deepEqual(lower("Moved", { places: ["a", "b"] }, 3, three), { needsLevel: 4 });
-  assert.deepEqual(lower("Added", {}, 2, three), { needsLevel: 3 });
-  assert.deepEqual(lower("Added", {}, 3, three), { version: 1, body: {} });
+  assert.deepEqual(lower("Moved", { places: ["a", "b"] }, 3, threeVersions), { needsLevel: 4 });
+  assert.deepEqual(lower("Added", {}, 2, threeVersions), { needsLevel: 3 });
+  assert.deepEqual(lower("Added", {}, 3, threeVersions), { version: 1, body: {} });
 });
 
 test("an unknown type, an unknown version and a missing version are recognised as unreadable", () => {
   assert.deepEqual(
-    [1, 3, 4, 0, -1].map((version) => isReadable("Moved", version, three)),
+    [1, 3, 4, 0, -1].map((version) => isReadable("Moved", version, threeVersions)),
     [true, true, false, false, false],
   );
-  for (const name of ["Gone", "constructor", "__proto__", "toString"]) assert.equal(isReadable(name, 1, three), false);
+  for (const name of ["Gone", "constructor", "__proto__", "toString"])
+    assert.equal(isReadable(name, 1, threeVersions), false);
 });
 
 test("a newer version of a known type is an unknown event, handled by its effect", () => {

@@ -108,7 +108,11 @@ describe("strict MessagePack", () => {
           decode(bytes);
         } catch (error) {
           assert.ok(error instanceof MalformedEventError);
-          assert.equal(error.message, "malformed event: not strict MessagePack", "the check alone refuses");
+          assert.equal(
+            error.message,
+            "malformed event: not strict MessagePack",
+            "the check before decoding refuses it",
+          );
         }
       }),
       { numRuns: 3_000 },

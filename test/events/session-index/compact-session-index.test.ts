@@ -28,7 +28,7 @@ const ids: readonly SessionId[] = [
   ...Array.from({ length: 10 }, (_, n) => `session-${n}`),
   uuidOf(1).toUpperCase(),
   `${bytesOf("base64 1").subarray(0, 16).toString("base64url").slice(0, 21)}B`,
-  // the same sixteen bytes in both forms are two ids
+  // the same sixteen bytes in another encoding: a different id
   Buffer.from(uuidOf(2).replaceAll("-", ""), "hex").toString("base64url"),
 ] as SessionId[];
 const people = Array.from({ length: 6 }, (_, n) => `person-${n}` as UserId);
@@ -66,12 +66,12 @@ const change = fc.oneof(
   { weight: 1, arbitrary: fc.constantFrom(...ids).map((id) => ({ delete: id })) },
 );
 
-test("the compact index holds what a map would hold, by id, by person and by expiry", () => {
+test("the compact index equals a plain map, by id, by person and by expiry", () => {
   fc.assert(
     fc.property(fc.array(change, { maxLength: 300, size: "max" }), (changes) => {
       const [compact, map] = [new CompactSessionIndex(), new MapSessionIndex()];
       for (const one of changes) {
-        compact.cachedSession("put" in one ? one.put.sessionId : one.delete); // so that there is a cached entry to drop
+        compact.cachedSession("put" in one ? one.put.sessionId : one.delete); // caches an entry for the index to drop
         if ("put" in one) {
           compact.set(one.put);
           map.set(one.put);
@@ -192,13 +192,12 @@ test("columns load across blocks, and are refused if a session repeats or a row 
   for (const one of many) map.set(one);
   assert.equal(index.size, many.length);
   for (const { sessionId } of many) assert.deepEqual(encode(index.get(sessionId)), encode(map.get(sessionId)));
-  for (const userId of people)
-    assert.deepEqual(index.ofUser(userId), map.ofUser(userId), "in the order in which they came");
+  for (const userId of people) assert.deepEqual(index.ofUser(userId), map.ofUser(userId), "in the order of arrival");
 
   const malformed = { code: "ERR_EVENTS_MALFORMED_SNAPSHOT" };
   const text = many.slice(1, 2);
   for (const twice of [many.slice(0, 1), text])
-    assert.throws(() => index.load(columnsOf(twice)), malformed, "there already");
+    assert.throws(() => index.load(columnsOf(twice)), malformed, "a session that is already in the index");
   const one = columnsOf(many.slice(0, 1));
   for (const wrong of [
     { person: Uint32Array.of(7) },
@@ -234,17 +233,17 @@ test("an id is packed only if it unpacks to the same text", () => {
 
 test("an arena keeps live values, shares none by accident, and does not grow by released ones", () => {
   const arena = new ByteArena();
-  const held = new Map<number, Buffer>();
+  const liveEntries = new Map<number, Buffer>();
   const start = arena.capacity;
   for (let n = 0; n < 60_000; n++) {
     const value = Buffer.alloc(1 + (n % 400), n);
     const entry = arena.put(value);
-    if (n % 50 === 0) held.set(entry, value);
+    if (n % 50 === 0) liveEntries.set(entry, value);
     else arena.release(entry);
   }
-  for (const [entry, value] of held) assert.deepEqual(Buffer.from(arena.get(entry)), value);
-  const alive = [...held.values()].reduce((sum, { length }) => sum + length + 8, 0);
-  assert.ok(arena.capacity <= start + 4 * alive + 2 * 1024 * 1024, `${arena.capacity} bytes for ${alive}`);
+  for (const [entry, value] of liveEntries) assert.deepEqual(Buffer.from(arena.get(entry)), value);
+  const liveBytes = [...liveEntries.values()].reduce((sum, { length }) => sum + length + 8, 0);
+  assert.ok(arena.capacity <= start + 4 * liveBytes + 2 * 1024 * 1024, `${arena.capacity} bytes for ${liveBytes}`);
   const big = Buffer.alloc(3 * 1024 * 1024, 9);
   const entry = arena.retain(arena.put(big));
   arena.release(entry);

@@ -39,8 +39,8 @@ export class MapSessionIndex implements SessionIndex {
     return this.#byId.values();
   }
   expired(now: UnixMs, limit: number): SessionId[] {
-    const over = [...this.#byId.values()].filter(({ expiresAt }) => expiresAt !== null && expiresAt <= now);
-    return over.slice(0, limit).map(({ sessionId }) => sessionId);
+    const expired = [...this.#byId.values()].filter(({ expiresAt }) => expiresAt !== null && expiresAt <= now);
+    return expired.slice(0, limit).map(({ sessionId }) => sessionId);
   }
   endless(): SessionId[] {
     return [...this.#byId.values()].filter(({ expiresAt }) => expiresAt === null).map(({ sessionId }) => sessionId);
