@@ -19,14 +19,10 @@ import pg from "pg";
 import { createLeaderClient, startBroker } from "../src/broker/index.ts";
 import { batchEventsMax } from "../src/broker/leader/batch.ts";
 import type { BrokerId, CommandId, ConfigHash, NodeId } from "../src/events/index.ts";
-import {
-  type AppendBatch,
-  createLocalFanout,
-  type EventLog,
-  type Logger,
-  openPostgresLog,
-  systemClock,
-} from "../src/replication/index.ts";
+import { createLocalFanout } from "../src/replication/fanout/index.ts";
+import type { Logger } from "../src/replication/index.ts";
+import { type AppendBatch, type EventLog, openPostgresLog } from "../src/replication/log/index.ts";
+import { systemClock } from "../src/replication/runtime/index.ts";
 import { aSession, aSessionId, LogWriter } from "../test/support/log-writer.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { reportBudgets, whole } from "./support/budget.ts";

@@ -12,15 +12,10 @@
 import { hash, randomBytes, randomUUID } from "node:crypto";
 import { parseArgs } from "node:util";
 import { decodeEvents, type Link, linkOf, type SessionId, type UserId, userIdOf } from "../src/events/index.ts";
-import {
-  createBrokerOpener,
-  createPersonKeys,
-  type FollowerInput,
-  newFollower,
-  openBatch,
-  stepFollower,
-} from "../src/replication/index.ts";
+import { openBatch } from "../src/replication/fanout/index.ts";
+import { createPersonKeys, type FollowerInput, newFollower, stepFollower } from "../src/replication/node/index.ts";
 import { LocalProjection } from "../src/replication/node/local-projection.ts";
+import { createBrokerOpener } from "../src/replication/wire/index.ts";
 import { cluster, History, leaderOf, sealMessage, secret } from "../test/replication/support.ts";
 import { aSession } from "../test/support/log-writer.ts";
 import { reportBudgets, whole } from "./support/budget.ts";

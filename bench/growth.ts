@@ -40,7 +40,8 @@ import {
   type UserId,
   wrapKey,
 } from "../src/events/index.ts";
-import { createPersonKeys, type PersonKeys, personKeyWrap } from "../src/replication/index.ts";
+import { createPersonKeys, type PersonKeys } from "../src/replication/node/index.ts";
+import { personKeyWrap } from "../src/replication/wire/index.ts";
 import { request, route, source } from "../test/auth/authorize/support.ts";
 import { record } from "../test/events/support.ts";
 import { reportBudgets, whole } from "./support/budget.ts";

@@ -9,7 +9,8 @@ import { randomBytes } from "node:crypto";
 import { Unpackr } from "msgpackr";
 import { DeliveryGuard } from "../src/replication/fanout/delivery-guard.ts";
 import { createDeliveryTag, deliveryTagHeader, deliveryTagKey } from "../src/replication/fanout/delivery-tag.ts";
-import { createBrokerOpener, openBatch } from "../src/replication/index.ts";
+import { openBatch } from "../src/replication/fanout/index.ts";
+import { createBrokerOpener } from "../src/replication/wire/index.ts";
 import { cluster, history, leaderOf, sealMessage, secret } from "../test/replication/support.ts";
 import { hostileKinds, hostileMessage } from "../test/support/hostile-nats-client.ts";
 

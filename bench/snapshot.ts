@@ -41,20 +41,17 @@ import {
   type UserId,
   userStream,
 } from "../src/events/index.ts";
+import { createMemoryLog, openPostgresLog } from "../src/replication/log/index.ts";
+import { createNodeSnapshots } from "../src/replication/node/index.ts";
+import { systemClock } from "../src/replication/runtime/index.ts";
+import { SnapshotFolder, sealManifest, supplyFrom } from "../src/replication/snapshot/index.ts";
 import {
   createBrokerClient,
   createBrokerOpener,
-  createMemoryLog,
-  createNodeSnapshots,
   enrolKey,
   enrolmentRoot,
-  openPostgresLog,
-  SnapshotFolder,
-  sealManifest,
   signingPairFromSeed,
-  supplyFrom,
-  systemClock,
-} from "../src/replication/index.ts";
+} from "../src/replication/wire/index.ts";
 import { brokerOn, cluster, quiet, secret } from "../test/broker/support.ts";
 import { aSession, LogWriter } from "../test/support/log-writer.ts";
 import { startPostgres } from "../test/support/postgres.ts";

@@ -5,14 +5,10 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { decodeEvents, genesis } from "../src/events/index.ts";
-import {
-  type BrokerClient,
-  type ClusterStatus,
-  createBrokerClient,
-  type NodeStatus,
-  openPostgresLog,
-  systemClock,
-} from "../src/replication/index.ts";
+import type { ClusterStatus, NodeStatus } from "../src/replication/index.ts";
+import { openPostgresLog } from "../src/replication/log/index.ts";
+import { systemClock } from "../src/replication/runtime/index.ts";
+import { type BrokerClient, createBrokerClient } from "../src/replication/wire/index.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Ending, LoggedEvent } from "./history.ts";
 import type { HistoryFile } from "./history-file.ts";

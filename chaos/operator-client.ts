@@ -9,7 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Pool } from "undici";
 import { mintOperatorToken, operatorApiPrefix } from "../src/console/index.ts";
 import { formatLink, type Link } from "../src/events/index.ts";
-import { statementIn } from "../src/replication/index.ts";
+import { statementIn } from "../src/replication/wire/index.ts";
 import type { CommandEntry, Intent, ReceiptEntry } from "./history.ts";
 import type { HistoryFile } from "./history-file.ts";
 import type { Random } from "./random.ts";

@@ -14,7 +14,8 @@ import {
   type UserId,
   userIdOf,
 } from "../src/events/index.ts";
-import { createBrokerClient, systemClock } from "../src/replication/index.ts";
+import { systemClock } from "../src/replication/runtime/index.ts";
+import { createBrokerClient } from "../src/replication/wire/index.ts";
 import { type CommandEntry, type Ns, nsPerMs } from "./history.ts";
 import type { HistoryFile } from "./history-file.ts";
 import type { RunClock } from "./run-clock.ts";

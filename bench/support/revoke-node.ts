@@ -5,7 +5,10 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect } from "@nats-io/transport-node";
 import { parseNodeId } from "../../src/events/index.ts";
-import { connectNatsFanout, createBrokerClient, startReplica, systemClock } from "../../src/replication/index.ts";
+import { connectNatsFanout } from "../../src/replication/fanout/index.ts";
+import { startReplica } from "../../src/replication/node/index.ts";
+import { systemClock } from "../../src/replication/runtime/index.ts";
+import { createBrokerClient } from "../../src/replication/wire/index.ts";
 
 export type NodeSetup = Readonly<{
   index: number;

@@ -20,7 +20,8 @@ import type {
 import { ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
 import { retentionFloor } from "../../src/broker/snapshots/snapshot-service.ts";
 import type { BootId, CommandRequest, CommandResult, Epoch, Incarnation, NodeId } from "../../src/events/index.ts";
-import type { Durability, Receipt } from "../../src/replication/index.ts";
+import type { Receipt } from "../../src/replication/index.ts";
+import type { Durability } from "../../src/replication/log/index.ts";
 import type { ReceiptRequest } from "./actors.ts";
 import type { BrokerPort, NodeMessageAnswer, Unavailable } from "./broker-port.ts";
 import { BrokerReporter } from "./broker-reporter.ts";

@@ -6,7 +6,9 @@
  * - A broker that does not lead forwards a node's message to the leader.
  */
 import type { CommandRequest, CommandResult, Link } from "../../src/events/index.ts";
-import type { LeaseRefusalBody, LoadedSnapshot, PageOutcome } from "../../src/replication/index.ts";
+import type { PageOutcome } from "../../src/replication/index.ts";
+import type { LoadedSnapshot } from "../../src/replication/node/index.ts";
+import type { LeaseRefusalBody } from "../../src/replication/wire/index.ts";
 import type { SimEnvelope } from "./envelopes.ts";
 import type { ProcessName } from "./facts.ts";
 import type { SimProcess } from "./process.ts";

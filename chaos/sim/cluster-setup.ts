@@ -15,7 +15,7 @@ import {
   parseBrokerId,
   parseNodeId,
 } from "../../src/events/index.ts";
-import { bootIdOf, type Certificate } from "../../src/replication/index.ts";
+import { bootIdOf, type Certificate } from "../../src/replication/wire/index.ts";
 import type { NodeActor } from "./actors.ts";
 import type { BrokerPort } from "./broker-port.ts";
 import { builds, firstBuild } from "./builds.ts";

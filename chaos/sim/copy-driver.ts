@@ -14,6 +14,7 @@ import {
   type Link,
   type NodeId,
 } from "../../src/events/index.ts";
+import { settledBy } from "../../src/replication/node/broker-answers.ts";
 import {
   type LeaseMessage,
   type LoadedSnapshot,
@@ -21,12 +22,9 @@ import {
   type NodeCoreOptions,
   type NodeEffect,
   type NodeInput,
-  type NodeKey,
-  rawPublicKey,
-  signReplacement,
   stepNode,
-} from "../../src/replication/index.ts";
-import { settledBy } from "../../src/replication/node/broker-answers.ts";
+} from "../../src/replication/node/index.ts";
+import { type NodeKey, rawPublicKey, signReplacement } from "../../src/replication/wire/index.ts";
 import type { BrokerPort, NodeMessageAnswer } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import type { Seals, SimEnvelope, SimPayload } from "./envelopes.ts";

@@ -11,9 +11,9 @@
 import type { OpenedNodeMessage } from "../../src/broker/core/messages.ts";
 import { acceptRenew, type ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
 import type { Link } from "../../src/events/index.ts";
+import { believeBatch, type OpenedBatch } from "../../src/replication/fanout/index.ts";
 import {
   type Batch,
-  believeBatch,
   believeGrant,
   believeGrantByAge,
   type Certificate,
@@ -21,10 +21,9 @@ import {
   type Goodbye,
   type Grant,
   mayUseBoot,
-  type OpenedBatch,
   type RefusedEnvelope,
   type Renew,
-} from "../../src/replication/index.ts";
+} from "../../src/replication/wire/index.ts";
 
 export type SimPayload =
   | Readonly<{ kind: "batch"; batch: Batch }>

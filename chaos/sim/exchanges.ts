@@ -26,7 +26,7 @@ import {
   ReachedHandles,
 } from "../../src/proxy/request/identify-caller.ts";
 import type { AdmissionContext, Routed } from "../../src/proxy/request/request-context.ts";
-import type { NodeCore, PersonKeys } from "../../src/replication/index.ts";
+import type { NodeCore, PersonKeys } from "../../src/replication/node/index.ts";
 import type { IncomingRequest } from "./actors.ts";
 import type { SimFactOf } from "./facts.ts";
 import { type CompiledFile, hostOf, type NodeConfig } from "./node-file.ts";

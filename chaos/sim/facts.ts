@@ -26,7 +26,8 @@ import type {
   SessionId,
   UserId,
 } from "../../src/events/index.ts";
-import type { Durability, Lessee, LogEntry, Receipt, ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts";
+import type { Receipt, ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts";
+import type { Durability, Lessee, LogEntry } from "../../src/replication/log/index.ts";
 import type {
   AppendSent,
   BootLeft,

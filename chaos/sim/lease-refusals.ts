@@ -3,12 +3,8 @@
  *
  * Brokers of the new build send a code next to the sentence. Nodes of older builds read only the sentence. Pure.
  */
-import {
-  formatLeaseRefusal,
-  type LeaseRefusal,
-  type LeaseRefusalBody,
-  parseLeaseRefusal,
-} from "../../src/replication/index.ts";
+import type { LeaseRefusal } from "../../src/replication/lease/index.ts";
+import { formatLeaseRefusal, type LeaseRefusalBody, parseLeaseRefusal } from "../../src/replication/wire/index.ts";
 import { builds } from "./builds.ts";
 
 /** The refusal body that a broker of this build sends. */

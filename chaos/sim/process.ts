@@ -8,7 +8,7 @@
  * - Pauses nest: two faults may pause one process.
  */
 import { type BootId, type MonotonicMs, parseBootId } from "../../src/events/index.ts";
-import { type NodeKey, nodeKeyFrom } from "../../src/replication/index.ts";
+import { type NodeKey, nodeKeyFrom } from "../../src/replication/wire/index.ts";
 import type { Clock, Frozen, Moment } from "./clock.ts";
 import type { Report, SimFactOf } from "./facts.ts";
 import type { Due } from "./heap.ts";

@@ -16,15 +16,15 @@ import type {
   RegionFact,
 } from "../../src/broker/region/region-messages.ts";
 import { type BootId, type NodeId, parseNodeId } from "../../src/events/index.ts";
+import type { PageOutcome } from "../../src/replication/index.ts";
+import { readAnswer } from "../../src/replication/node/broker-answers.ts";
 import {
   createPersonKeys,
   type LoadedSnapshot,
   type NodeEffect,
   newNodeCore,
-  type PageOutcome,
   type ReadAnswer,
-} from "../../src/replication/index.ts";
-import { readAnswer } from "../../src/replication/node/broker-answers.ts";
+} from "../../src/replication/node/index.ts";
 import type { BrokerPort, NodeMessageAnswer, Unavailable } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import { CopyDriver, callMs, type OwnEffect, replacementBy } from "./copy-driver.ts";

@@ -4,7 +4,8 @@
  *
  * Its faults: the disk is full, its newest events are lost, or another disk replaces it.
  */
-import type { DenialsOnDisk, NodeKey } from "../../src/replication/index.ts";
+import type { DenialsOnDisk } from "../../src/replication/node/index.ts";
+import type { NodeKey } from "../../src/replication/wire/index.ts";
 import type { Saved } from "./saved-projection.ts";
 import { SimCopyStore } from "./sim-copy-store.ts";
 

@@ -7,7 +7,7 @@ import {
   type SnapshotCounts,
   type Stream,
 } from "../../src/events/index.ts";
-import type { LoadedSnapshot, Savepoint } from "../../src/replication/index.ts";
+import type { LoadedSnapshot, Savepoint } from "../../src/replication/node/index.ts";
 
 export type Saved = Readonly<{
   link: Link;

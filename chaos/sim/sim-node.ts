@@ -5,18 +5,18 @@
  * disk survives its boots: the saved projection and the name of its last boot.
  */
 import type { BootId, Link, NodeId, Recorded } from "../../src/events/index.ts";
+import type { PageOutcome } from "../../src/replication/index.ts";
+import { readAnswer } from "../../src/replication/node/broker-answers.ts";
 import {
   createPersonKeys,
   type DenialsOnDisk,
   type LoadedSnapshot,
   type NodeEffect,
-  type NodeKey,
   newNodeCore,
-  type PageOutcome,
   type PersonKeys,
   type ReadAnswer,
-} from "../../src/replication/index.ts";
-import { readAnswer } from "../../src/replication/node/broker-answers.ts";
+} from "../../src/replication/node/index.ts";
+import type { NodeKey } from "../../src/replication/wire/index.ts";
 import type { NodeActor } from "./actors.ts";
 import type { BrokerPort, Unavailable } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";

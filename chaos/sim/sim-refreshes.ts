@@ -26,7 +26,7 @@ import type {
   UnixMs,
   VaultedTokens,
 } from "../../src/events/index.ts";
-import { vaultKey } from "../../src/replication/index.ts";
+import { vaultKey } from "../../src/replication/wire/index.ts";
 import type { BrokerReporter } from "./broker-reporter.ts";
 import type { SimProcess } from "./process.ts";
 import type { SimLog } from "./sim-log.ts";

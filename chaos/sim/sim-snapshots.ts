@@ -18,7 +18,7 @@ import {
   type Position,
   type Projection,
 } from "../../src/events/index.ts";
-import { hashOfChunk, type SnapshotManifest } from "../../src/replication/index.ts";
+import { hashOfChunk, type SnapshotManifest } from "../../src/replication/snapshot/index.ts";
 import type { BrokerReporter } from "./broker-reporter.ts";
 import type { SimProcess } from "./process.ts";
 import { load } from "./saved-projection.ts";

@@ -8,8 +8,9 @@
  */
 import { snapshotsKept } from "../../src/broker/snapshots/snapshot-run.ts";
 import { type Hash, type Position, sameLink } from "../../src/events/index.ts";
-import type { LoadedSnapshot, SnapshotManifest } from "../../src/replication/index.ts";
 import { LogUnavailableError } from "../../src/replication/log/log.ts";
+import type { LoadedSnapshot } from "../../src/replication/node/index.ts";
+import type { SnapshotManifest } from "../../src/replication/snapshot/index.ts";
 import type { SimProcess } from "./process.ts";
 import { load, type Saved } from "./saved-projection.ts";
 import type { SimBroker } from "./sim-broker.ts";

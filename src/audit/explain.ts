@@ -27,7 +27,7 @@ import {
   type UnixMs,
   userStream,
 } from "../events/index.ts";
-import { type HistoryPage, type HistoryRequest, historyDepthMax } from "../replication/index.ts";
+import { type HistoryPage, type HistoryRequest, historyDepthMax } from "../replication/log/index.ts";
 
 /** The event that set a fact, with its actor, time and command. */
 export type ExplainedEvent = Readonly<{

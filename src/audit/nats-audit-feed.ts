@@ -7,7 +7,7 @@
  */
 import type { JsMsg } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { natsJetstream } from "../replication/index.ts";
+import { natsJetstream } from "../replication/fanout/index.ts";
 import type { Sleep } from "./audit-sink.ts";
 import type { Feed } from "./feed.ts";
 import { auditStreamName, ensureAuditStream } from "./nats-audit-sink.ts";

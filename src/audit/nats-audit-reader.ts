@@ -3,7 +3,7 @@
  * the past. Refuses records that no node of the cluster signed, and repeated ones (record-proof.ts).
  */
 import type { NatsConnection } from "@nats-io/transport-node";
-import { natsJetstream } from "../replication/index.ts";
+import { natsJetstream } from "../replication/fanout/index.ts";
 import type { AuditRecord } from "./audit-record.ts";
 import { auditStreamName } from "./nats-audit-sink.ts";
 import { receivedRecordsOf } from "./nats-received.ts";

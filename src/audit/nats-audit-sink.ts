@@ -12,7 +12,7 @@
 import type { JetStreamManager, StreamInfo } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { CodedError } from "../events/index.ts";
-import { natsJetstream, natsTransport } from "../replication/index.ts";
+import { natsJetstream, natsTransport } from "../replication/fanout/index.ts";
 import type { AuditSink } from "./audit-sink.ts";
 import { auditSubject, auditSubjects } from "./audit-subject.ts";
 import type { AuditBatch } from "./record-buffer.ts";

@@ -1,6 +1,6 @@
 /** Received records: what the verifier asks of a JetStream message. */
 import type { JsMsg } from "@nats-io/jetstream";
-import { overheadBytesOf } from "../replication/index.ts";
+import { overheadBytesOf } from "../replication/fanout/index.ts";
 import type { ReceivedRecords } from "./record-proof.ts";
 
 export function receivedRecordsOf(message: JsMsg): ReceivedRecords {

@@ -12,15 +12,8 @@
 import { createHmac, hash as digestOf } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import { decode, encode, MalformedEventError } from "../events/index.ts";
-import {
-  type Certificate,
-  checkDeliveryTag,
-  createDeliveryTag,
-  createEnvelopeOpener,
-  deliveryTagKey,
-  enrolmentRoot,
-  type Role,
-} from "../replication/index.ts";
+import { checkDeliveryTag, createDeliveryTag, deliveryTagKey } from "../replication/fanout/index.ts";
+import { type Certificate, createEnvelopeOpener, enrolmentRoot, type Role } from "../replication/wire/index.ts";
 import { type AuditRecord, parseLine } from "./audit-record.ts";
 import { auditSubject } from "./audit-subject.ts";
 

@@ -1,6 +1,7 @@
 /** Broker core parts: the state machines of one broker, built and connected. Pure. */
 import { readsLevel } from "../events/index.ts";
-import { personKeyWrap, Reassertions, vaultKey } from "../replication/index.ts";
+import { Reassertions } from "../replication/node/index.ts";
+import { personKeyWrap, vaultKey } from "../replication/wire/index.ts";
 import { newCounters } from "./core/counters.ts";
 import type { BrokerCoreOptions } from "./core/options.ts";
 import { StepContext } from "./core/step-context.ts";

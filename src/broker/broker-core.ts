@@ -9,7 +9,8 @@
  *   from it.
  */
 import { type Epoch, nextEpoch, noEpoch, unreachable } from "../events/index.ts";
-import type { LesseeStatus, Moment, Renew } from "../replication/index.ts";
+import type { LesseeStatus, Moment } from "../replication/lease/index.ts";
+import type { Renew } from "../replication/wire/index.ts";
 import { type BrokerCoreParts, createBrokerCoreParts } from "./broker-core-parts.ts";
 import type { Counters } from "./core/counters.ts";
 import type { InternalMessage, LeadershipState, LogCallOwner } from "./core/internal-messages.ts";

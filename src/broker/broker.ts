@@ -12,24 +12,20 @@ import {
   parseBootId,
   unreachable,
 } from "../events/index.ts";
+import { type Fanout, splitBatch } from "../replication/fanout/index.ts";
+import { type Clock, type Databroker, type Logger, regionLags } from "../replication/index.ts";
+import type { LesseeStatus } from "../replication/lease/index.ts";
+import type { EventLog } from "../replication/log/index.ts";
+import { sealManifest } from "../replication/snapshot/index.ts";
 import {
   BrokerUnavailableError,
-  type Clock,
   createBrokerOpener,
   createReceiptSigner,
-  type Databroker,
-  type EventLog,
   encodeMessage,
-  type Fanout,
-  type LesseeStatus,
-  type Logger,
   type Role,
-  regionLags,
   sealEnvelope,
-  sealManifest,
-  splitBatch,
   vaultKey,
-} from "../replication/index.ts";
+} from "../replication/wire/index.ts";
 import type { Broker } from "./api/broker-handle.ts";
 import type { LeaderClient } from "./api/leader-client.ts";
 import type { CallOrigin, RouterDeps } from "./api/leader-router.ts";

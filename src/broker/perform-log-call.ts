@@ -3,7 +3,7 @@
  * since it may be committed or still become so; a read that throws is `failed`.
  */
 import { type Link, unreachable } from "../events/index.ts";
-import type { EventLog } from "../replication/index.ts";
+import type { EventLog } from "../replication/log/index.ts";
 import type { LogAnswer, LogCall } from "./core/messages.ts";
 import { firstEventOf } from "./leader/epoch.ts";
 import type { EpochSigners } from "./peers/epoch-signers.ts";

@@ -7,7 +7,7 @@
  * - Personal data is opened only here, for operators, and never logged. Errors are JSON, too.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { BrokerUnavailableError } from "../replication/index.ts";
+import { BrokerUnavailableError } from "../replication/wire/index.ts";
 import { streamDecisions } from "./decision-stream.ts";
 import { registerExplain } from "./explain-route.ts";
 import { isChange, registerChanges } from "./operator-changes.ts";

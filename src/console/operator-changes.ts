@@ -17,13 +17,8 @@ import {
   type SessionId,
   type UserId,
 } from "../events/index.ts";
-import {
-  BrokerUnavailableError,
-  promiseOf,
-  type Receipt,
-  type ReceiptWait,
-  type Replica,
-} from "../replication/index.ts";
+import type { Receipt, ReceiptWait, Replica } from "../replication/index.ts";
+import { BrokerUnavailableError, promiseOf } from "../replication/wire/index.ts";
 import { badRequest, type OperatorApiDeps, type RegisterRoute, requireOperator, tryParse } from "./operator-route.ts";
 import {
   finalizeSchema,

@@ -6,7 +6,7 @@
  */
 import { jwtVerify, SignJWT } from "jose";
 import { parseUnixMs, type UnixMs } from "../events/index.ts";
-import { deriveKey } from "../replication/index.ts";
+import { deriveKey } from "../replication/wire/index.ts";
 
 export type OperatorToken = Readonly<{ name: string; tokenId: string; expiresAt: UnixMs }>;
 

@@ -1,7 +1,7 @@
 /** Receipt keys: serves the public keys of receipts on the authenticate host, without authentication. */
 import { hash } from "node:crypto";
 import type { FastifyInstance } from "fastify";
-import { type ReceiptKeys, receiptKeysPath } from "../replication/index.ts";
+import { type ReceiptKeys, receiptKeysPath } from "../replication/wire/index.ts";
 
 export function registerReceiptKeys(app: FastifyInstance, keys: ReceiptKeys): void {
   const text = JSON.stringify(keys);

@@ -8,7 +8,9 @@
  */
 import { once } from "node:events";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { BrokerUnavailableError, type ReceiptOptions, type ReceiptTarget, watchReceipt } from "../replication/index.ts";
+import type { ReceiptOptions, ReceiptTarget } from "../replication/index.ts";
+import { watchReceipt } from "../replication/lease/index.ts";
+import { BrokerUnavailableError } from "../replication/wire/index.ts";
 import { mayReceive, type Operator, type OperatorApiDeps } from "./operator-route.ts";
 
 export const eventStreamType = "text/event-stream";

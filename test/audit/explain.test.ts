@@ -11,13 +11,8 @@ import {
   type Link,
   type Position,
 } from "../../src/events/index.ts";
-import {
-  createMemoryLog,
-  type HistoryRequest,
-  LogDamagedError,
-  readHistory,
-  systemClock,
-} from "../../src/replication/index.ts";
+import { createMemoryLog, type HistoryRequest, LogDamagedError, readHistory } from "../../src/replication/log/index.ts";
+import { systemClock } from "../../src/replication/runtime/index.ts";
 import { aSession, aUserId, LogWriter } from "../support/log-writer.ts";
 import { decision, node } from "./support.ts";
 

@@ -13,7 +13,13 @@ import {
 } from "../../src/audit/index.ts";
 import type { DecisionRecord } from "../../src/auth/index.ts";
 import { type BootId, type ConfigHash, type Epoch, genesis, type NodeId, type UnixMs } from "../../src/events/index.ts";
-import { enrolKey, enrolmentRoot, type Role, sealEnvelope, signingPairFromSeed } from "../../src/replication/index.ts";
+import {
+  enrolKey,
+  enrolmentRoot,
+  type Role,
+  sealEnvelope,
+  signingPairFromSeed,
+} from "../../src/replication/wire/index.ts";
 
 export const node = "node-1" as NodeId;
 export const boot = "boot-1" as BootId;

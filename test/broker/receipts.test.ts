@@ -14,15 +14,12 @@ import {
   type SessionId,
   type UserId,
 } from "../../src/events/index.ts";
-import {
-  createLocalFanout,
-  createMemoryLog,
-  type EventLog,
-  fenceAfterMs,
-  type ReceiptTarget,
-  startReplica,
-  systemClock,
-} from "../../src/replication/index.ts";
+import { createLocalFanout } from "../../src/replication/fanout/index.ts";
+import type { ReceiptTarget } from "../../src/replication/index.ts";
+import { fenceAfterMs } from "../../src/replication/lease/index.ts";
+import { createMemoryLog, type EventLog } from "../../src/replication/log/index.ts";
+import { startReplica } from "../../src/replication/node/index.ts";
+import { systemClock } from "../../src/replication/runtime/index.ts";
 import { LogWriter } from "../support/log-writer.ts";
 import { waitFor } from "../support/wait-for.ts";
 import {

@@ -4,18 +4,11 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import type { Broker } from "../../src/broker/index.ts";
 import { type SessionId, userIdOf } from "../../src/events/index.ts";
-import {
-  type AppendBatch,
-  checkReceipt,
-  createLocalFanout,
-  createMemoryLog,
-  digestOfIds,
-  type EventLog,
-  openSqliteLog,
-  receiptKeys,
-  startReplica,
-  systemClock,
-} from "../../src/replication/index.ts";
+import { createLocalFanout } from "../../src/replication/fanout/index.ts";
+import { type AppendBatch, createMemoryLog, type EventLog, openSqliteLog } from "../../src/replication/log/index.ts";
+import { startReplica } from "../../src/replication/node/index.ts";
+import { systemClock } from "../../src/replication/runtime/index.ts";
+import { checkReceipt, digestOfIds, receiptKeys } from "../../src/replication/wire/index.ts";
 import { TemporaryFolder } from "../support/child.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { asked, brokerOn, cluster, createSession, folded, quiet, random, secret, session, wrapLog } from "./support.ts";

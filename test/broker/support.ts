@@ -21,19 +21,18 @@ import {
   type UnixMs,
   type UserId,
 } from "../../src/events/index.ts";
+import { createLocalFanout } from "../../src/replication/fanout/index.ts";
+import type { Databroker, Logger } from "../../src/replication/index.ts";
+import { createMemoryLog, type EventLog } from "../../src/replication/log/index.ts";
+import { systemClock } from "../../src/replication/runtime/index.ts";
 import {
   type Confirm,
   createBrokerOpener,
-  createLocalFanout,
-  createMemoryLog,
-  type Databroker,
-  type EventLog,
   encodeMessage,
   enrolKey,
   enrolmentRoot,
   type Goodbye,
   type Grant,
-  type Logger,
   type MessageKind,
   type NodeKey,
   nodeKeyFrom,
@@ -41,8 +40,7 @@ import {
   type Renew,
   type Signer,
   sealEnvelope,
-  systemClock,
-} from "../../src/replication/index.ts";
+} from "../../src/replication/wire/index.ts";
 
 export const quiet: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 export const cluster = "test";

@@ -16,19 +16,18 @@ import {
   genesis,
   type Incarnation,
 } from "../../src/events/index.ts";
+import { createLocalFanout } from "../../src/replication/fanout/index.ts";
+import { fenceAfterMs } from "../../src/replication/lease/index.ts";
+import { createMemoryLog, type EventLog } from "../../src/replication/log/index.ts";
+import { systemClock } from "../../src/replication/runtime/index.ts";
 import {
   BrokerUnavailableError,
-  createLocalFanout,
-  createMemoryLog,
-  type EventLog,
   encodeMessage,
   enrolKey,
   enrolmentRoot,
-  fenceAfterMs,
   sealEnvelope,
   signingPairFromSeed,
-  systemClock,
-} from "../../src/replication/index.ts";
+} from "../../src/replication/wire/index.ts";
 import { freePort } from "../support/free-port.ts";
 import { waitFor } from "../support/wait-for.ts";
 import {

@@ -36,7 +36,7 @@ test("a process that is only a proxy loads no library of other services", async 
 });
 
 test("the libraries for NATS, Postgres and revocation lists are loaded on first use", async () => {
-  const { natsJetstream, natsTransport } = await import("../../src/replication/index.ts");
+  const { natsJetstream, natsTransport } = await import("../../src/replication/fanout/index.ts");
   const { postgresDriver } = await import("../../src/replication/log/postgres/driver.ts");
   const { certificateReader } = await import("../../src/config/index.ts");
   assert.equal(typeof natsTransport().connect, "function");
@@ -48,7 +48,7 @@ test("the libraries for NATS, Postgres and revocation lists are loaded on first 
 });
 
 test("a Fastify without JSON schemas loads no schema compiler, and refuses a route with a schema", async () => {
-  const { withoutJsonSchemas } = await import("../../src/replication/index.ts");
+  const { withoutJsonSchemas } = await import("../../src/replication/runtime/index.ts");
   const { default: Fastify } = await import("fastify");
   const app = Fastify({ schemaController: withoutJsonSchemas });
   app.get("/without", async () => ({ well: true }));

@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import { operatorApiPrefix } from "../../src/console/index.ts";
 import { type CommandId, formatLink, type Profile, type UnixMs, userIdOf } from "../../src/events/index.ts";
-import { BrokerUnavailableError } from "../../src/replication/index.ts";
+import { BrokerUnavailableError } from "../../src/replication/wire/index.ts";
 import { signIn, subjectId, type World } from "../auth/authenticate/support.ts";
 import { json, startOperatorWorld } from "./operator-support.ts";
 

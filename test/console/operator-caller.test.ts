@@ -5,7 +5,7 @@ import { decodeJwt, SignJWT, UnsecuredJWT } from "jose";
 import type { Principal } from "../../src/auth/index.ts";
 import { isAdministrator, mintOperatorToken, verifyOperatorToken } from "../../src/console/index.ts";
 import type { GroupId } from "../../src/events/index.ts";
-import { deriveKey, serviceTokenKey } from "../../src/replication/index.ts";
+import { deriveKey, serviceTokenKey } from "../../src/replication/wire/index.ts";
 import { secret, signIn } from "../auth/authenticate/support.ts";
 import { json, nowS, startOperatorWorld } from "./operator-support.ts";
 

@@ -12,7 +12,7 @@ import { operatorApiFile, operatorApiText } from "../../scripts/generate-operato
 import { type Operation, operatorOperations } from "../../src/console/operator-operations.ts";
 import { errorSchema, refusalStatus } from "../../src/console/operator-schemas.ts";
 import { formatLink, type Position } from "../../src/events/index.ts";
-import { BrokerUnavailableError } from "../../src/replication/index.ts";
+import { BrokerUnavailableError } from "../../src/replication/wire/index.ts";
 import { signIn, subjectId } from "../auth/authenticate/support.ts";
 import { json, startOperatorWorld } from "./operator-support.ts";
 

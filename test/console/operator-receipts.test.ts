@@ -4,7 +4,8 @@ import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import { registerReceiptKeys } from "../../src/console/index.ts";
 import { type CommandId, formatLink, type SessionId, type UnixMs, userIdOf } from "../../src/events/index.ts";
-import { checkReceipt, type Receipt, receiptKeys, receiptKeysPath } from "../../src/replication/index.ts";
+import type { Receipt } from "../../src/replication/index.ts";
+import { checkReceipt, receiptKeys, receiptKeysPath } from "../../src/replication/wire/index.ts";
 import { secret, type World } from "../auth/authenticate/support.ts";
 import { json, startOperatorWorld } from "./operator-support.ts";
 

@@ -13,7 +13,7 @@ import {
   type StoredConfiguration,
   type UnixMs,
 } from "../../src/events/index.ts";
-import type { EventLog } from "../../src/replication/index.ts";
+import type { EventLog } from "../../src/replication/log/index.ts";
 import { aSession, LogWriter } from "../support/log-writer.ts";
 import type { LogHarness } from "./event-log.ts";
 

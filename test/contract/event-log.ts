@@ -37,7 +37,7 @@ import {
   pageBytesMax,
   verifyLog,
   windowMsMax,
-} from "../../src/replication/index.ts";
+} from "../../src/replication/log/index.ts";
 import {
   aCommandId,
   anIncarnation,

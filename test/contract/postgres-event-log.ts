@@ -1,6 +1,6 @@
 /** The contract of an EventLog for the Postgres log, on a server from local binaries or in a container. */
 import { after, before } from "node:test";
-import { openPostgresLog } from "../../src/replication/index.ts";
+import { openPostgresLog } from "../../src/replication/log/index.ts";
 import { withClient } from "../support/postgres-client.ts";
 import type { PostgresOptions, PostgresServer } from "../support/service.ts";
 import { describeConfigurationStore, describeConfigurations } from "./configurations.ts";

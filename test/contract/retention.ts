@@ -13,7 +13,7 @@ import {
   LogRefusedError,
   MalformedBatchError,
   verifyLog,
-} from "../../src/replication/index.ts";
+} from "../../src/replication/log/index.ts";
 import { anIncarnation, aSession, aUserId, LogWriter } from "../support/log-writer.ts";
 import type { LogHarness } from "./event-log.ts";
 

@@ -32,7 +32,7 @@ import {
   openPostgresLog,
   openSqliteLog,
   verifyLog,
-} from "../../src/replication/index.ts";
+} from "../../src/replication/log/index.ts";
 import { aCommandId, aSession, type Draft, LogWriter, openEpochRequest } from "../support/log-writer.ts";
 import { startPostgres } from "../support/postgres.ts";
 import { fc } from "../support/property.ts";

@@ -14,20 +14,17 @@ import { decodeJwt } from "jose";
 import { request } from "undici";
 import { type Broker, startDatabrokerServer } from "../../src/broker/index.ts";
 import { decode, encode, type Link, type NodeId, parseBootId, sameLink } from "../../src/events/index.ts";
+import { connectNatsFanout, type Fanout } from "../../src/replication/fanout/index.ts";
+import { openPostgresLog, verifyLog } from "../../src/replication/log/index.ts";
+import { type ReplicaProcess, startReplica } from "../../src/replication/node/index.ts";
+import { systemClock } from "../../src/replication/runtime/index.ts";
 import {
   answererOf,
   answerHeader,
   type Batch,
-  connectNatsFanout,
   createBrokerClient,
-  type Fanout,
-  openPostgresLog,
-  type ReplicaProcess,
   sealAnswer,
-  startReplica,
-  systemClock,
-  verifyLog,
-} from "../../src/replication/index.ts";
+} from "../../src/replication/wire/index.ts";
 import {
   asked,
   brokerOn,

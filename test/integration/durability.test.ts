@@ -8,7 +8,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import type { Link } from "../../src/events/index.ts";
-import { type EventLog, openPostgresLog } from "../../src/replication/index.ts";
+import { type EventLog, openPostgresLog } from "../../src/replication/log/index.ts";
 import { aSession, LogWriter } from "../support/log-writer.ts";
 import { findPostgresBinaries, startPostgres } from "../support/postgres.ts";
 import { withClient } from "../support/postgres-client.ts";

@@ -4,7 +4,7 @@
  * It prints each command id once the command is acknowledged.
  */
 import { writeSync } from "node:fs";
-import { openSqliteLog } from "../../src/replication/index.ts";
+import { openSqliteLog } from "../../src/replication/log/index.ts";
 import { aCommandId, aSession, LogWriter } from "../support/log-writer.ts";
 
 const [path = "", cluster = "test"] = process.argv.slice(2);

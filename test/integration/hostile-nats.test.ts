@@ -7,15 +7,11 @@ import { randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { type Broker, startDatabrokerServer } from "../../src/broker/index.ts";
 import { type NodeId, parseBootId } from "../../src/events/index.ts";
-import {
-  connectNatsFanout,
-  createBrokerClient,
-  createMemoryLog,
-  type Fanout,
-  type ReplicaProcess,
-  startReplica,
-  systemClock,
-} from "../../src/replication/index.ts";
+import { connectNatsFanout, type Fanout } from "../../src/replication/fanout/index.ts";
+import { createMemoryLog } from "../../src/replication/log/index.ts";
+import { type ReplicaProcess, startReplica } from "../../src/replication/node/index.ts";
+import { systemClock } from "../../src/replication/runtime/index.ts";
+import { createBrokerClient } from "../../src/replication/wire/index.ts";
 import { asked, brokerOn, cluster, createSession, quiet, random, secret, session } from "../broker/support.ts";
 import {
   type HostileNatsClient,

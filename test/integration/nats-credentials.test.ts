@@ -10,7 +10,7 @@ import { renameSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { nkeys } from "@nats-io/transport-node";
-import { connectNatsFanout, type Fanout } from "../../src/replication/index.ts";
+import { connectNatsFanout, type Fanout } from "../../src/replication/fanout/index.ts";
 import { quiet, secret } from "../replication/support.ts";
 import { Child, TemporaryFolder } from "../support/child.ts";
 import { envelopeOf, textIn } from "../support/envelopes.ts";

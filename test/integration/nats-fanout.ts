@@ -6,13 +6,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { Projection } from "../../src/events/index.ts";
-import {
-  connectNatsFanout,
-  type Fanout,
-  type NatsFanoutOptions,
-  startReplica,
-  systemClock,
-} from "../../src/replication/index.ts";
+import { connectNatsFanout, type Fanout, type NatsFanoutOptions } from "../../src/replication/fanout/index.ts";
+import { startReplica } from "../../src/replication/node/index.ts";
+import { systemClock } from "../../src/replication/runtime/index.ts";
 import { FakeBrokers } from "../replication/fake-brokers.ts";
 import { aNode, created, history, quiet, revoked, secret } from "../replication/support.ts";
 import { envelopeOf, textIn } from "../support/envelopes.ts";

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import type { Incarnation } from "../../src/events/index.ts";
-import { type EventLog, LogUnavailableError, openPostgresLog } from "../../src/replication/index.ts";
+import { type EventLog, LogUnavailableError, openPostgresLog } from "../../src/replication/log/index.ts";
 import { anIncarnation, LogWriter, openEpoch } from "../support/log-writer.ts";
 import { findPostgresBinaries, startPostgres } from "../support/postgres.ts";
 import { withClient } from "../support/postgres-client.ts";

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type CommandId, type Epoch, genesis, type Position } from "../../src/events/index.ts";
-import { openPostgresLog, verifyLog } from "../../src/replication/index.ts";
+import { openPostgresLog, verifyLog } from "../../src/replication/log/index.ts";
 import { aCommandId, aSession, LogWriter, openEpochRequest } from "../support/log-writer.ts";
 import { findPostgresBinaries, startPostgres } from "../support/postgres.ts";
 import { withClient } from "../support/postgres-client.ts";

@@ -3,7 +3,7 @@
  * superuser.
  */
 import { randomBytes } from "node:crypto";
-import { type EventLog, openPostgresLog, type PostgresLogOptions } from "../../src/replication/index.ts";
+import { type EventLog, openPostgresLog, type PostgresLogOptions } from "../../src/replication/log/index.ts";
 import { withClient } from "../support/postgres-client.ts";
 import type { PostgresServer } from "../support/service.ts";
 

@@ -16,7 +16,7 @@ import {
   LogUnavailableError,
   openPostgresLog,
   verifyLog,
-} from "../../src/replication/index.ts";
+} from "../../src/replication/log/index.ts";
 import { postgresMigrations } from "../../src/replication/log/migrations/postgres-migrations.ts";
 import { aConfiguration } from "../contract/configurations.ts";
 import { Child, TemporaryFolder } from "../support/child.ts";

@@ -8,19 +8,17 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Broker, startDatabrokerServer } from "../../src/broker/index.ts";
 import { type Command, type CommandResult, type NodeId, type SessionId, userIdOf } from "../../src/events/index.ts";
+import { openPostgresLog, verifyLog } from "../../src/replication/log/index.ts";
+import { type ReplicaProcess, startReplica } from "../../src/replication/node/index.ts";
+import { systemClock } from "../../src/replication/runtime/index.ts";
 import {
   type BrokerClient,
   checkReceipt,
   createBrokerClient,
   digestOfIds,
-  openPostgresLog,
-  type ReplicaProcess,
   type Role,
   receiptKeys,
-  startReplica,
-  systemClock,
-  verifyLog,
-} from "../../src/replication/index.ts";
+} from "../../src/replication/wire/index.ts";
 import { asked, brokerOn, cluster, createSession, quiet, random, secret } from "../broker/support.ts";
 import { startPostgres } from "../support/postgres.ts";
 import { withClient } from "../support/postgres-client.ts";

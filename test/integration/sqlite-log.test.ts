@@ -12,7 +12,7 @@ import {
   LogUnavailableError,
   openSqliteLog,
   verifyLog,
-} from "../../src/replication/index.ts";
+} from "../../src/replication/log/index.ts";
 import { sqliteMigrations } from "../../src/replication/log/migrations/sqlite-migrations.ts";
 import { aConfiguration } from "../contract/configurations.ts";
 import { Child, TemporaryFolder } from "../support/child.ts";
@@ -261,7 +261,7 @@ test("an answer that arrives after its time-out does not keep the process alive"
   await writer.append([{ events: Array.from({ length: 5_000 }, () => aSession()) }]);
   await log.close();
   const script = `
-    import { openSqliteLog } from ${JSON.stringify(join(import.meta.dirname, "../../src/replication/index.ts"))};
+    import { openSqliteLog } from ${JSON.stringify(join(import.meta.dirname, "../../src/replication/log/index.ts"))};
     import { genesis } from ${JSON.stringify(join(import.meta.dirname, "../../src/events/index.ts"))};
     const log = await openSqliteLog({ path: ${JSON.stringify(path)}, cluster: "test", answerTimeoutMs: 1 });
     const reads = Array.from({ length: 5 }, () => log.read(genesis, 5_000));
@@ -280,7 +280,7 @@ test("an answer that arrives after its time-out does not keep the process alive"
 
 test("an idle file log does not keep its process alive", async () => {
   const script = `
-    import { openSqliteLog } from ${JSON.stringify(join(import.meta.dirname, "../../src/replication/index.ts"))};
+    import { openSqliteLog } from ${JSON.stringify(join(import.meta.dirname, "../../src/replication/log/index.ts"))};
     const log = await openSqliteLog({ path: ${JSON.stringify(path)}, cluster: "test" });
     await log.observe();
     console.log("done");`;

@@ -1,5 +1,5 @@
 /** Stopped opener: a process that stops itself with SIGSTOP while it opens an epoch, as on a suspended machine. */
-import { openPostgresLog } from "../../src/replication/index.ts";
+import { openPostgresLog } from "../../src/replication/log/index.ts";
 import { openEpochRequest } from "../support/log-writer.ts";
 
 const [connectionString = "", schema = ""] = process.argv.slice(2);

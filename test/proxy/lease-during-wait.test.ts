@@ -8,7 +8,7 @@ import { after, test } from "node:test";
 import { Registry } from "prom-client";
 import type { Link, MonotonicMs, UnixMs } from "../../src/events/index.ts";
 import { type ProxyDeps, startDecisionServer } from "../../src/proxy/index.ts";
-import { systemClock } from "../../src/replication/index.ts";
+import { systemClock } from "../../src/replication/runtime/index.ts";
 import { decisionApiConfig, type Rig, routeTo, sendRequest, signedIn, startRig, startUpstream } from "./support.ts";
 
 const cleanUps: (() => Promise<void>)[] = [];

@@ -38,7 +38,8 @@ import {
   type UnixMs,
 } from "../../src/events/index.ts";
 import { type AcmeServing, type ProxyDeps, type ProxyServer, startProxy } from "../../src/proxy/index.ts";
-import { type ChangeListener, systemClock } from "../../src/replication/index.ts";
+import type { ChangeListener } from "../../src/replication/index.ts";
+import { systemClock } from "../../src/replication/runtime/index.ts";
 import { route as bareRoute } from "../auth/authorize/support.ts";
 import { record, sessionId, userId } from "../events/support.ts";
 

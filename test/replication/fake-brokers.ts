@@ -5,14 +5,14 @@
  * - It records every renewal, confirmation, goodbye and read.
  */
 import type { CardeaEvent, Link, UnixMs, WrappedKey } from "../../src/events/index.ts";
+import type { Fanout } from "../../src/replication/fanout/index.ts";
+import type { Databroker } from "../../src/replication/index.ts";
 import {
   BrokerUnavailableError,
   type Confirm,
   createBrokerOpener,
   createEnvelopeOpener,
-  type Databroker,
   enrolmentRoot,
-  type Fanout,
   type Goodbye,
   type Grant,
   openGrant,
@@ -21,7 +21,7 @@ import {
   parseRenew,
   type Renew,
   type Signer,
-} from "../../src/replication/index.ts";
+} from "../../src/replication/wire/index.ts";
 import { cluster, History, leaderOf, sealMessage, secret } from "./support.ts";
 
 export class FakeBrokers {

@@ -22,22 +22,20 @@ import {
   type UserId,
   type WrappedKey,
 } from "../../src/events/index.ts";
+import type { Logger } from "../../src/replication/index.ts";
+import type { LogEntry, LogPage, ReadOutcome } from "../../src/replication/log/index.ts";
 import {
   type Batch,
   type Certificate,
   encodeMessage,
   enrolKey,
   enrolmentRoot,
-  type LogEntry,
-  type Logger,
-  type LogPage,
   type MessageKind,
-  type ReadOutcome,
   type Role,
   type Signer,
   sealEnvelope,
   signingPairFromSeed,
-} from "../../src/replication/index.ts";
+} from "../../src/replication/wire/index.ts";
 import { entryAt } from "../support/log-writer.ts";
 
 export const cluster = "test";

@@ -10,18 +10,11 @@ import {
   startDatabrokerServer,
 } from "../../src/broker/index.ts";
 import type { BrokerId, Command, CommandId, NodeId, SessionId, UnixMs, UserId } from "../../src/events/index.ts";
-import {
-  type BrokerClient,
-  createBrokerClient,
-  createLocalFanout,
-  createMemoryLog,
-  type EventLog,
-  type Fanout,
-  type ReplicaProcess,
-  type Role,
-  startReplica,
-  systemClock,
-} from "../../src/replication/index.ts";
+import { createLocalFanout, type Fanout } from "../../src/replication/fanout/index.ts";
+import { createMemoryLog, type EventLog } from "../../src/replication/log/index.ts";
+import { type ReplicaProcess, startReplica } from "../../src/replication/node/index.ts";
+import { systemClock } from "../../src/replication/runtime/index.ts";
+import { type BrokerClient, createBrokerClient, type Role } from "../../src/replication/wire/index.ts";
 import { TemporaryFolder } from "../support/child.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { cluster, quiet, secret } from "./support.ts";

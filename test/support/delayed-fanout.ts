@@ -1,5 +1,5 @@
 /** Delayed fan-out: a fan-out that delivers each message late by a fixed delay, in order. */
-import type { Fanout } from "../../src/replication/index.ts";
+import type { Fanout } from "../../src/replication/fanout/index.ts";
 
 export function delayedFanout(inner: Fanout, { delayMs }: Readonly<{ delayMs: number }>): Fanout {
   const timers = new Set<NodeJS.Timeout>();

@@ -37,7 +37,7 @@ import type {
   LogEntry,
   OpenEpochOutcome,
   OpenEpochRequest,
-} from "../../src/replication/index.ts";
+} from "../../src/replication/log/index.ts";
 
 /** The events of one command. */
 export type Draft = Readonly<{ commandId?: CommandId; events: readonly CardeaEvent[] }>;

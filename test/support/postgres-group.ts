@@ -4,7 +4,7 @@
  * - The old primary may stay alive after a failover.
  * - The group's connection string names all three servers, so a client sees one server.
  */
-import { promotePostgresStandby } from "../../src/replication/index.ts";
+import { promotePostgresStandby } from "../../src/replication/log/index.ts";
 import { startPostgres } from "./postgres.ts";
 import { newDatabase, withClient } from "./postgres-client.ts";
 import { type PostgresStandby, startStandby } from "./postgres-standby.ts";

@@ -1,7 +1,7 @@
 /** The authenticate host: its own endpoints and those that callers add (the operator API). It forwards nothing. */
 import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance } from "fastify";
-import { withoutJsonSchemas } from "../../replication/index.ts";
+import { withoutJsonSchemas } from "../../replication/runtime/index.ts";
 import { type AuthDeps, createRequestContexts, type ReservedPathHandler } from "./context.ts";
 import { registerCallback } from "./sign-in/callback-endpoint.ts";
 import { readOnly, registerCommon, sendUnauthorized } from "./sign-in/common-endpoints.ts";

@@ -7,7 +7,7 @@
  */
 import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
-import { withoutJsonSchemas } from "../../replication/index.ts";
+import { withoutJsonSchemas } from "../../replication/runtime/index.ts";
 import { identityTooLarge } from "../assertion.ts";
 import { acceptsRedirect, isBrowser } from "../reply/accept-header.ts";
 import { scriptedPageHeaders } from "../reply/page.ts";

@@ -1,6 +1,8 @@
 /** Broker handle: a running broker as the rest of its process meets it. Only types. */
 import type { BrokerId } from "../../events/index.ts";
-import type { Databroker, RegionLag, ReplicaProcess, Role } from "../../replication/index.ts";
+import type { Databroker, RegionLag } from "../../replication/index.ts";
+import type { ReplicaProcess } from "../../replication/node/index.ts";
+import type { Role } from "../../replication/wire/index.ts";
 import type { GossipMessage, Presence } from "../core/messages.ts";
 import type { CallOrigin } from "./leader-router.ts";
 

@@ -10,15 +10,15 @@
  */
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { parseBootId } from "../../events/index.ts";
+import type { Clock } from "../../replication/index.ts";
 import {
   answererOf,
   answerHeader,
   BrokerUnavailableError,
   bodyDigest,
-  type Clock,
   callText,
   sealAnswer,
-} from "../../replication/index.ts";
+} from "../../replication/wire/index.ts";
 import { type CallOrigin, forwardedHeader } from "./leader-router.ts";
 import { createReplayGuard } from "./replay-guard.ts";
 import { type CallProof, createTokenVerifier, toleranceSeconds, UnauthenticatedError } from "./service-token.ts";

@@ -20,20 +20,11 @@ import {
   parseSessionId,
   unreachable,
 } from "../../events/index.ts";
-import {
-  BrokerUnavailableError,
-  type Clock,
-  type Databroker,
-  formatLeaseRefusal,
-  type HistoryRequest,
-  type Logger,
-  LogUnavailableError,
-  parseHistoryRequest,
-  type ReceiptTarget,
-  type ReceiptWait,
-  type SnapshotSupply,
-  withoutJsonSchemas,
-} from "../../replication/index.ts";
+import type { Clock, Databroker, Logger, ReceiptTarget, ReceiptWait } from "../../replication/index.ts";
+import { type HistoryRequest, LogUnavailableError, parseHistoryRequest } from "../../replication/log/index.ts";
+import { withoutJsonSchemas } from "../../replication/runtime/index.ts";
+import type { SnapshotSupply } from "../../replication/snapshot/index.ts";
+import { BrokerUnavailableError, formatLeaseRefusal } from "../../replication/wire/index.ts";
 import { MalformedCommandError, parseCommandRequest } from "../commands/parse-command.ts";
 import { ForbiddenError, mayRequest, refuseCommand } from "../commands/permissions.ts";
 import { LeaseMessageRejectedError } from "../core/lease-message-error.ts";

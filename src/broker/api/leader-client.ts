@@ -8,28 +8,24 @@
 import { randomBytes } from "node:crypto";
 import { Agent, request as send } from "undici";
 import { type CommandRequest, type CommandResult, encode, formatLink, type Position } from "../../events/index.ts";
+import type { Clock, ClusterStatus, Receipt, ReceiptOptions, ReceiptTarget } from "../../replication/index.ts";
+import type { LeaseRefusal } from "../../replication/lease/index.ts";
+import { createSystemLookup } from "../../replication/runtime/index.ts";
 import {
   type AnswerRefusal,
   answerHeader,
   BrokerUnavailableError,
-  type Clock,
-  type ClusterStatus,
   createBrokerOpener,
-  createSystemLookup,
   headerIn,
-  type LeaseRefusal,
   mustBeSealed,
   parseClusterStatus,
   parseCommandResult,
   parseLeaseRefusal,
   parseReceipt,
   parseSnapshotAsked,
-  type Receipt,
-  type ReceiptOptions,
-  type ReceiptTarget,
   refuseAnswer,
   signCall,
-} from "../../replication/index.ts";
+} from "../../replication/wire/index.ts";
 import { LeaseMessageRejectedError } from "../core/lease-message-error.ts";
 import type { GossipMessage, Presence } from "../core/messages.ts";
 import { parseGossip } from "./gossip-routes.ts";

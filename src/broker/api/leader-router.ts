@@ -4,7 +4,8 @@
  * A call that only the leader can answer is answered here while this broker leads, and forwarded while another broker
  * leads. While no broker leads, it is tried again within a bound: a takeover costs a caller time, never a wrong answer.
  */
-import { BrokerUnavailableError, type RenewOrigin } from "../../replication/index.ts";
+import type { RenewOrigin } from "../../replication/lease/index.ts";
+import { BrokerUnavailableError } from "../../replication/wire/index.ts";
 import { type Notifier, waitFor } from "../core/notifier.ts";
 import type { Caller } from "./service-token.ts";
 

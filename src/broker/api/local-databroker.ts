@@ -10,24 +10,20 @@ import type {
   Link,
   Position,
 } from "../../events/index.ts";
-import {
-  type BrokerPresence,
-  BrokerUnavailableError,
-  type Clock,
-  type ClusterStatus,
-  type Databroker,
-  type EventLog,
-  type LesseeStatus,
-  LogUnavailableError,
-  type NodeStatus,
-  type PageOutcome,
-  type Receipt,
-  type ReceiptOptions,
-  type ReceiptTarget,
-  type Renew,
-  type RenewOrigin,
-  readHistory,
+import type {
+  BrokerPresence,
+  Clock,
+  ClusterStatus,
+  Databroker,
+  NodeStatus,
+  PageOutcome,
+  Receipt,
+  ReceiptOptions,
+  ReceiptTarget,
 } from "../../replication/index.ts";
+import type { LesseeStatus, RenewOrigin } from "../../replication/lease/index.ts";
+import { type EventLog, LogUnavailableError, readHistory } from "../../replication/log/index.ts";
+import { BrokerUnavailableError, type Renew } from "../../replication/wire/index.ts";
 import { ForbiddenError, mayRequest, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
 import { openTokens } from "../commands/vault.ts";
 import type { Counters } from "../core/counters.ts";

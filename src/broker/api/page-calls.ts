@@ -1,6 +1,8 @@
 /** Page calls: requests pages of the log from the core, for as long as the reader waits. */
 import type { Link } from "../../events/index.ts";
-import { BrokerUnavailableError, type Moment, type PageOutcome } from "../../replication/index.ts";
+import type { PageOutcome } from "../../replication/index.ts";
+import type { Moment } from "../../replication/lease/index.ts";
+import { BrokerUnavailableError } from "../../replication/wire/index.ts";
 import type { BrokerInput, PageAnswer } from "../core/messages.ts";
 import type { PendingRequests } from "../core/pending-requests.ts";
 import type { PageRequest } from "./local-databroker.ts";

@@ -17,18 +17,10 @@ import {
   type Recorded,
   type UnixMs,
 } from "../../events/index.ts";
-import {
-  changesIn,
-  type EventLog,
-  isLastAnswer,
-  LogUnavailableError,
-  progressOf,
-  type Receipt,
-  type ReceiptOptions,
-  type RecordedChange,
-  type SignReceipt,
-  stateReceipt,
-} from "../../replication/index.ts";
+import type { Receipt, ReceiptOptions } from "../../replication/index.ts";
+import { isLastAnswer, progressOf } from "../../replication/lease/index.ts";
+import { type EventLog, LogUnavailableError } from "../../replication/log/index.ts";
+import { changesIn, type RecordedChange, type SignReceipt, stateReceipt } from "../../replication/wire/index.ts";
 import type { Counters } from "../core/counters.ts";
 
 export type ReceiptIssuer = Readonly<{

@@ -6,14 +6,9 @@
  */
 import { once } from "node:events";
 import type { FastifyReply } from "fastify";
-import {
-  BrokerUnavailableError,
-  type Databroker,
-  type Receipt,
-  type ReceiptOptions,
-  type ReceiptTarget,
-  watchReceipt,
-} from "../../replication/index.ts";
+import type { Databroker, Receipt, ReceiptOptions, ReceiptTarget } from "../../replication/index.ts";
+import { watchReceipt } from "../../replication/lease/index.ts";
+import { BrokerUnavailableError } from "../../replication/wire/index.ts";
 
 export const jsonLinesType = "application/jsonl";
 

@@ -8,7 +8,8 @@
 
 import { decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from "jose";
 import { CodedError } from "../../events/index.ts";
-import { type Clock, type Role, serviceTokenKey, serviceTokenSeconds } from "../../replication/index.ts";
+import type { Clock } from "../../replication/index.ts";
+import { type Role, serviceTokenKey, serviceTokenSeconds } from "../../replication/wire/index.ts";
 
 export type Caller = Readonly<{ role: Role; name: string }>;
 

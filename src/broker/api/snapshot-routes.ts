@@ -16,7 +16,8 @@ import {
   parsePosition,
   parseUserId,
 } from "../../events/index.ts";
-import { BrokerUnavailableError, keysPage, type SnapshotSupply } from "../../replication/index.ts";
+import { keysPage, type SnapshotSupply } from "../../replication/snapshot/index.ts";
+import { BrokerUnavailableError } from "../../replication/wire/index.ts";
 import { ForbiddenError, mayRequest } from "../commands/permissions.ts";
 import type { CallOrigin } from "./leader-router.ts";
 

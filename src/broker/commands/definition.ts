@@ -7,7 +7,7 @@
  * - `perform` turns the command into events. It never throws because of what a caller requested.
  */
 import type { Command, Projection, UserId } from "../../events/index.ts";
-import type { Role } from "../../replication/index.ts";
+import type { Role } from "../../replication/wire/index.ts";
 import type { Access } from "./access.ts";
 import type { Fields } from "./fields.ts";
 import type { Performed, Tools } from "./performed.ts";

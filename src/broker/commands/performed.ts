@@ -19,7 +19,7 @@ import type {
   UserId,
   WrappedKey,
 } from "../../events/index.ts";
-import type { VaultEntry } from "../../replication/index.ts";
+import type { VaultEntry } from "../../replication/log/index.ts";
 
 export type NewKey = Readonly<{ person: PersonKey; wrapped: WrappedKey }>;
 

@@ -3,7 +3,7 @@
  * leader checks a forwarded call again.
  */
 import { CodedError, type Command, type CommandRequest } from "../../events/index.ts";
-import type { Role } from "../../replication/index.ts";
+import type { Role } from "../../replication/wire/index.ts";
 import { maySubmit, submittersOfCommands } from "./catalog.ts";
 import type { Submitter } from "./definition.ts";
 

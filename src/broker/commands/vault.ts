@@ -17,7 +17,7 @@ import {
   type UserId,
   type VaultedTokens,
 } from "../../events/index.ts";
-import type { VaultEntry } from "../../replication/index.ts";
+import type { VaultEntry } from "../../replication/log/index.ts";
 
 const purpose = "tokens";
 

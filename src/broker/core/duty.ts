@@ -8,7 +8,9 @@ import type {
   UnixMs,
   VaultedTokens,
 } from "../../events/index.ts";
-import type { Clock, EpochMark, SignedManifest, SnapshotManifest } from "../../replication/index.ts";
+import type { Clock } from "../../replication/index.ts";
+import type { EpochMark } from "../../replication/lease/index.ts";
+import type { SignedManifest, SnapshotManifest } from "../../replication/snapshot/index.ts";
 import type { Leadership } from "./messages.ts";
 
 export type DutyContext = Readonly<{

@@ -14,7 +14,7 @@ import type {
   Position,
   Recorded,
 } from "../../events/index.ts";
-import type { Lessee, LogEntry } from "../../replication/index.ts";
+import type { Lessee, LogEntry } from "../../replication/log/index.ts";
 import type { Access } from "../commands/access.ts";
 import type { CommandAnswer, Leadership, NodeSender } from "./messages.ts";
 

@@ -25,29 +25,19 @@ import type {
   UserId,
   WrappedKey,
 } from "../../events/index.ts";
+import type { PageOutcome, Receipt, ReceiptTarget, ReceiptWait } from "../../replication/index.ts";
+import type { LeaseRefusal, Moment, RenewOrigin } from "../../replication/lease/index.ts";
 import type {
   AppendBatch,
   AppendOutcome,
-  Batch,
   BeatOutcome,
   BeatRequest,
-  Confirm,
-  Goodbye,
-  Grant,
-  LeaseRefusal,
-  LoadedSnapshot,
-  Moment,
   Observation,
   OpenEpochOutcome,
-  PageOutcome,
   ReadOutcome,
-  Receipt,
-  ReceiptTarget,
-  ReceiptWait,
-  Renew,
-  RenewOrigin,
-  Role,
-} from "../../replication/index.ts";
+} from "../../replication/log/index.ts";
+import type { LoadedSnapshot } from "../../replication/node/index.ts";
+import type { Batch, Confirm, Goodbye, Grant, Renew, Role } from "../../replication/wire/index.ts";
 
 /** A broker, as its gossip presents it. `reads`: the level up to which it can read events. */
 export type Presence = Readonly<{ brokerId: BrokerId; version: string; reads: number }>;

@@ -1,6 +1,6 @@
 /** Core options: the settings of a broker's core. Only types. */
 import type { BrokerId } from "../../events/index.ts";
-import type { RoleLimits } from "../../replication/index.ts";
+import type { RoleLimits } from "../../replication/lease/index.ts";
 
 export type DutyTimes = Readonly<{ name: string; everyMs: number }>;
 

@@ -5,7 +5,7 @@
  * A call without an answer times out; a late answer finds no owner.
  */
 import type { MonotonicMs } from "../../events/index.ts";
-import type { Moment } from "../../replication/index.ts";
+import type { Moment } from "../../replication/lease/index.ts";
 import type { InternalMessage, LogCallOwner } from "./internal-messages.ts";
 import type { BrokerEffect, LogAnswer, LogCall } from "./messages.ts";
 

@@ -6,7 +6,7 @@
  * and published for the replay buffer. This only saves time: a copy finds what it missed by its links.
  */
 import { type Link, sameLink } from "../../events/index.ts";
-import type { AppendBatch, LogPage } from "../../replication/index.ts";
+import type { AppendBatch, LogPage } from "../../replication/log/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { Leadership, LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";

@@ -18,7 +18,8 @@ import {
   unreachable,
   type WrappedKey,
 } from "../../events/index.ts";
-import type { AppendBatch, AppendOutcome, WriteRound } from "../../replication/index.ts";
+import type { WriteRound } from "../../replication/lease/index.ts";
+import type { AppendBatch, AppendOutcome } from "../../replication/log/index.ts";
 import type { AccessSet } from "../commands/access.ts";
 import { personOf } from "../commands/catalog.ts";
 import type { LostHistory } from "../commands/performed.ts";

@@ -24,7 +24,7 @@ import {
   type UserId,
   uuidFromBytes,
 } from "../../events/index.ts";
-import type { AppendBatch, LogEntry } from "../../replication/index.ts";
+import type { AppendBatch, LogEntry } from "../../replication/log/index.ts";
 import { type Access, AccessSet } from "../commands/access.ts";
 import { accessOf, performCommand } from "../commands/catalog.ts";
 import { type Changes, type Performed, refuseCommand, type Tools } from "../commands/performed.ts";

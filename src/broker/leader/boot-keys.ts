@@ -5,7 +5,7 @@
  * first key that speaks for a (node, boot), over all epochs that it leads, and refuses every other one. A boot id that
  * commits to a key needs no memory: the envelope opener has checked it. Pure, and bounded: the oldest pin goes first.
  */
-import { commitsToKey } from "../../replication/index.ts";
+import { commitsToKey } from "../../replication/wire/index.ts";
 import type { NodeSender } from "../core/messages.ts";
 
 const pinsMax = 40_000;

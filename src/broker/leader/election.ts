@@ -16,7 +16,7 @@ import {
   parseIncarnation,
   uuidFromBytes,
 } from "../../events/index.ts";
-import { lostHistory, type Observation } from "../../replication/index.ts";
+import { lostHistory, type Observation } from "../../replication/log/index.ts";
 import type { LeaderEnd, LeadershipState, OpenedEpoch } from "../core/internal-messages.ts";
 import type { LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";

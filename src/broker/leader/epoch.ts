@@ -1,6 +1,6 @@
 /** Epoch: how an epoch of this process ends, and the first event in it. Pure. */
 import { noEpoch } from "../../events/index.ts";
-import type { LogEntry, OpenEpochRequest } from "../../replication/index.ts";
+import type { LogEntry, OpenEpochRequest } from "../../replication/log/index.ts";
 import type { LeaderEnd } from "../core/internal-messages.ts";
 import type { OpenEpochCall } from "../core/messages.ts";
 import { entryAt } from "./batch.ts";

@@ -6,7 +6,7 @@
  * never depends on it: a broker that is wrong is fenced by the head row.
  */
 import type { Incarnation, MonotonicMs } from "../../events/index.ts";
-import type { Observation } from "../../replication/index.ts";
+import type { Observation } from "../../replication/log/index.ts";
 
 /** Marks an epoch that was opened only to resign: the next leader may open its epoch immediately. */
 const resignedPrefix = "resigned-";

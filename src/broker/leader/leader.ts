@@ -11,16 +11,9 @@
  */
 
 import { type Epoch, type MonotonicMs, type NodeId, nextEpoch, sameLink, unreachable } from "../../events/index.ts";
-import {
-  type AppendOutcome,
-  type BeatOutcome,
-  type GrantedLessee,
-  isLostHistory,
-  LeaseGranter,
-  type LesseeStatus,
-  type Renew,
-  type WriteRound,
-} from "../../replication/index.ts";
+import { type GrantedLessee, LeaseGranter, type LesseeStatus, type WriteRound } from "../../replication/lease/index.ts";
+import { type AppendOutcome, type BeatOutcome, isLostHistory } from "../../replication/log/index.ts";
+import type { Renew } from "../../replication/wire/index.ts";
 import type { DuplicateLookup, LeaderEnd, LogCallOwner, OpenedEpoch, PriorOutcome } from "../core/internal-messages.ts";
 import type { BrokerInput, Leadership, LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";

@@ -5,7 +5,7 @@
  * from the log as it is now. When a leader ends, the next one inherits its lessees.
  */
 import type { Incarnation } from "../../events/index.ts";
-import type { GrantedLessee } from "../../replication/index.ts";
+import type { GrantedLessee } from "../../replication/lease/index.ts";
 import type {
   DuplicateLookup,
   LeaderEnd,

@@ -14,7 +14,7 @@ import {
   provesReplacement,
   type RefusedMessage,
   type Renew,
-} from "../../replication/index.ts";
+} from "../../replication/wire/index.ts";
 import type { NodeSender, OpenedNodeMessage } from "../core/messages.ts";
 
 const noSender: NodeSender = {

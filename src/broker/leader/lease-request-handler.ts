@@ -7,16 +7,14 @@
 import { type Link, sameLink, unreachable } from "../../events/index.ts";
 import {
   bootHasLeft,
-  type Confirm,
   type DigestComparison,
   digestMismatch,
-  type Grant,
   type LeaseGranter,
   type LimitedWindow,
   levelTooOld,
-  type Renew,
   type WriteRound,
-} from "../../replication/index.ts";
+} from "../../replication/lease/index.ts";
+import type { Confirm, Grant, Renew } from "../../replication/wire/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type {
   BrokerInput,

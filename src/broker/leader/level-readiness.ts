@@ -5,7 +5,7 @@
  * broker or node that is present, or may still decide, cannot read it or has not said. A process that is down learns it
  * when it returns: a node gets no lease, and a broker does not lead.
  */
-import type { LesseeStatus } from "../../replication/index.ts";
+import type { LesseeStatus } from "../../replication/lease/index.ts";
 import { type Peer, peerSilentMsMax } from "./broker-presence.ts";
 
 export type LevelReaders = Readonly<{

@@ -6,13 +6,8 @@
  * that a deposed leader never denies what another leader has written.
  */
 import { type Epoch, type Link, type Position, previousPosition, sameLink, unreachable } from "../../events/index.ts";
-import {
-  type LesseeStatus,
-  type Receipt,
-  type ReceiptQuery,
-  type ReceiptTarget,
-  receiptFor,
-} from "../../replication/index.ts";
+import type { Receipt, ReceiptTarget } from "../../replication/index.ts";
+import { type LesseeStatus, type ReceiptQuery, receiptFor } from "../../replication/lease/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { LogCallOwner } from "../core/internal-messages.ts";
 import type { BrokerInput, CommandAnswer, LogAnswer, ReceiptAsked } from "../core/messages.ts";

@@ -8,7 +8,9 @@
  * same, so it needs no epoch.
  */
 import { type PersonKey, SealError, type UserId, unwrapKey, type WrappedKey, wrapKey } from "../../events/index.ts";
-import { type EventLog, type Logger, personKeyWrap } from "../../replication/index.ts";
+import type { Logger } from "../../replication/index.ts";
+import type { EventLog } from "../../replication/log/index.ts";
+import { personKeyWrap } from "../../replication/wire/index.ts";
 import type { Duty, DutyContext } from "../core/duty.ts";
 
 export type RewrapProgress = Readonly<{

@@ -10,7 +10,7 @@ import {
   type Signer,
   type SigningPair,
   signingPairFromSeed,
-} from "../../replication/index.ts";
+} from "../../replication/wire/index.ts";
 import type { Leadership } from "../core/messages.ts";
 
 /** The identity in the certificates of epoch keys. */

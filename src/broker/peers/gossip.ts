@@ -3,7 +3,8 @@
  * knows. It uses HTTP and needs no fan-out. A broker that reads an old primary learns of a later epoch from a peer.
  */
 import { type BrokerId, type Epoch, noEpoch, parseEpoch } from "../../events/index.ts";
-import type { EventLog, Logger } from "../../replication/index.ts";
+import type { Logger } from "../../replication/index.ts";
+import type { EventLog } from "../../replication/log/index.ts";
 import type { LeaderClient } from "../api/leader-client.ts";
 import type { GossipMessage, Presence } from "../core/messages.ts";
 import { epochJumpMax } from "../leader/epoch-claims.ts";

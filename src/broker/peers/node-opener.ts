@@ -5,7 +5,7 @@ import {
   type Opened,
   type RefusedMessage,
   type Role,
-} from "../../replication/index.ts";
+} from "../../replication/wire/index.ts";
 
 /** @param secrets the shared secret, then the previous one while it is being replaced */
 export function nodeOpener(

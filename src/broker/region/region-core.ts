@@ -10,7 +10,7 @@
  * only the core that the step returned.
  */
 import { type MonotonicMs, unreachable } from "../../events/index.ts";
-import type { RegionalNodeStatus } from "../../replication/index.ts";
+import type { RegionalNodeStatus } from "../../replication/lease/index.ts";
 import { HomeWatch } from "./home-watch.ts";
 import type { RegionCopy } from "./region-copy.ts";
 import { RegionLeases } from "./region-leases.ts";

@@ -3,24 +3,20 @@
  * mark, an alarm and the broker's own replica, and feeds every result back. It decides nothing.
  */
 import { genesis, type Link } from "../../events/index.ts";
+import { type Fanout, openBatch } from "../../replication/fanout/index.ts";
+import type { Clock, Databroker, Logger, PageOutcome } from "../../replication/index.ts";
+import { LeaseRefusedError } from "../../replication/lease/index.ts";
+import type { ReplicaProcess } from "../../replication/node/index.ts";
 import {
   BrokerUnavailableError,
-  type Clock,
-  type Databroker,
   type EnvelopeOpener,
   encodeMessage,
-  type Fanout,
-  LeaseRefusedError,
-  type Logger,
   type Opened,
-  openBatch,
-  type PageOutcome,
   type RefusedMessage,
-  type ReplicaProcess,
   type Role,
   type Signer,
   sealEnvelope,
-} from "../../replication/index.ts";
+} from "../../replication/wire/index.ts";
 import type { PageRequest } from "../api/local-databroker.ts";
 import { LeaseMessageRejectedError } from "../core/lease-message-error.ts";
 import { createWakeTimer, waitFor } from "../core/notifier.ts";

@@ -11,7 +11,8 @@
  * - A change counts as enforced here only when no node with a lease by age may still decide without it.
  */
 import type { Link, NodeId } from "../../events/index.ts";
-import { RegionalGranter, type RegionalNodeStatus, type Renew } from "../../replication/index.ts";
+import { RegionalGranter, type RegionalNodeStatus } from "../../replication/lease/index.ts";
+import type { Renew } from "../../replication/wire/index.ts";
 import type { OpenedNodeMessage } from "../core/messages.ts";
 import type { HomeAnswer, NodeAnswer, RegionFact } from "./region-messages.ts";
 import type { RegionStepContext } from "./region-step-context.ts";

@@ -7,7 +7,9 @@
  * - The shell performs effects in order.
  */
 import type { Fact, Link } from "../../events/index.ts";
-import type { Batch, Grant, HeldLease, LeaseRefusal, Moment, PageOutcome } from "../../replication/index.ts";
+import type { PageOutcome } from "../../replication/index.ts";
+import type { HeldLease, LeaseRefusal, Moment } from "../../replication/lease/index.ts";
+import type { Batch, Grant } from "../../replication/wire/index.ts";
 import type { OpenedNodeMessage } from "../core/messages.ts";
 
 /** The broker's own projection and lease. */

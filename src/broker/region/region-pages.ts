@@ -8,7 +8,8 @@
  * - A full disk leaves the copy unchanged. The projection, and every lease that depends on it, continues.
  */
 import { type Link, MalformedEventError } from "../../events/index.ts";
-import type { Batch, PageOutcome } from "../../replication/index.ts";
+import type { PageOutcome } from "../../replication/index.ts";
+import type { Batch } from "../../replication/wire/index.ts";
 import { CopyNotWrittenError, type RegionCopy } from "./region-copy.ts";
 import type { HomeAnswer, RegionFact } from "./region-messages.ts";
 import type { RegionReaders } from "./region-readers.ts";

@@ -3,7 +3,7 @@
  * Pure.
  */
 import type { MonotonicMs } from "../../events/index.ts";
-import type { Moment } from "../../replication/index.ts";
+import type { Moment } from "../../replication/lease/index.ts";
 import type { HomeQuestion, OwnCopy, RegionEffect, RegionInput } from "./region-messages.ts";
 
 const never = Number.POSITIVE_INFINITY;

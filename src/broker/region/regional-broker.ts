@@ -8,19 +8,10 @@
  * - The region core (region-core.ts) and the node core of its own copy decide. This file only connects the parts.
  */
 import { type BrokerId, parseBootId } from "../../events/index.ts";
-import {
-  answererOf,
-  BrokerUnavailableError,
-  type Clock,
-  type ClusterStatus,
-  createBrokerOpener,
-  type Databroker,
-  type Fanout,
-  type Logger,
-  type ReplicaProcess,
-  type Role,
-  regionLags,
-} from "../../replication/index.ts";
+import type { Fanout } from "../../replication/fanout/index.ts";
+import { type Clock, type ClusterStatus, type Databroker, type Logger, regionLags } from "../../replication/index.ts";
+import type { ReplicaProcess } from "../../replication/node/index.ts";
+import { answererOf, BrokerUnavailableError, createBrokerOpener, type Role } from "../../replication/wire/index.ts";
 import type { Broker } from "../api/broker-handle.ts";
 import type { CallOrigin } from "../api/leader-router.ts";
 import { ForbiddenError, mayRequest, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";

@@ -9,7 +9,7 @@ import {
   SnapshotCancelledError,
   type SnapshotFolder,
   stepBuilder,
-} from "../../replication/index.ts";
+} from "../../replication/snapshot/index.ts";
 import type { DutyContext } from "../core/duty.ts";
 import { contentOf } from "./snapshot-run.ts";
 

@@ -5,14 +5,9 @@
  * Nothing of the other broker's memory is in it: two that differ mean that one of them folded something else.
  */
 import { decodeEvents, Projection } from "../../events/index.ts";
-import {
-  type EventLog,
-  hashOfChunk,
-  type LoadedSnapshot,
-  projectorVersion,
-  type SnapshotManifest,
-  sameContent,
-} from "../../replication/index.ts";
+import type { EventLog } from "../../replication/log/index.ts";
+import type { LoadedSnapshot } from "../../replication/node/index.ts";
+import { hashOfChunk, projectorVersion, type SnapshotManifest, sameContent } from "../../replication/snapshot/index.ts";
 import { buildSnapshot } from "./build-snapshot.ts";
 
 export type SnapshotComparison = "same" | "different" | "not-in-the-log" | "log-begins-later";

@@ -3,7 +3,9 @@
  * and the turns of its options, and feeds every result back. It decides nothing.
  */
 import { type CommandId, decodeEvents, type Position, previousPosition, type UnixMs } from "../../events/index.ts";
-import type { EventLog, Logger, SignedManifest, SnapshotFolder } from "../../replication/index.ts";
+import type { Logger } from "../../replication/index.ts";
+import type { EventLog } from "../../replication/log/index.ts";
+import type { SignedManifest, SnapshotFolder } from "../../replication/snapshot/index.ts";
 import type { Duty, DutyContext } from "../core/duty.ts";
 import type { SnapshotEffect, SnapshotInput, SnapshotRules } from "./snapshot-messages.ts";
 import { newSnapshotRun, nothingRemembered, snapshotsKept, stepSnapshotRun } from "./snapshot-run.ts";

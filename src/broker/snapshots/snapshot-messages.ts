@@ -4,7 +4,9 @@
  * An effect that requests something is answered by the input named beside it, or by `failed`.
  */
 import type { CommandResult, Fact, Hash, Link, Position, ProjectionCapture, UnixMs } from "../../events/index.ts";
-import type { ChunkRef, EpochMark, RetainOutcome, SignedManifest, SnapshotManifest } from "../../replication/index.ts";
+import type { EpochMark } from "../../replication/lease/index.ts";
+import type { RetainOutcome } from "../../replication/log/index.ts";
+import type { ChunkRef, SignedManifest, SnapshotManifest } from "../../replication/snapshot/index.ts";
 
 export type SnapshotRules = Readonly<{
   /** The number of events between two snapshots. */

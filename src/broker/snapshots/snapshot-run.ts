@@ -23,16 +23,16 @@ import {
   type UnixMs,
   unreachable,
 } from "../../events/index.ts";
+import type { RetainOutcome } from "../../replication/log/index.ts";
 import {
   type Builder,
   type BuilderInput,
   type ChunkRef,
   newBuilder,
   projectorVersion,
-  type RetainOutcome,
   type SnapshotManifest,
   stepBuilder,
-} from "../../replication/index.ts";
+} from "../../replication/snapshot/index.ts";
 import type {
   SnapshotEffect,
   SnapshotInput,

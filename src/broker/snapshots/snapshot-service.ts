@@ -3,7 +3,8 @@
  * not, starts from one itself, and serves them. Pure; the disk, the log and the turns are arguments.
  */
 import type { Position } from "../../events/index.ts";
-import { type LesseeStatus, type SnapshotManifest, sharesLink } from "../../replication/index.ts";
+import { type LesseeStatus, sharesLink } from "../../replication/lease/index.ts";
+import type { SnapshotManifest } from "../../replication/snapshot/index.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import { type SnapshotDuty, type SnapshotDutyOptions, snapshotDuty } from "./snapshot-duty.ts";
 import { createSnapshotStore, type SnapshotStore } from "./snapshot-store.ts";

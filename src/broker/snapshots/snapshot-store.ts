@@ -6,20 +6,18 @@
  * brokers are arguments.
  */
 import { noPosition, type Position, parsePosition, sameLink } from "../../events/index.ts";
+import type { Logger, SnapshotPlace } from "../../replication/index.ts";
+import { type EventLog, LogUnavailableError } from "../../replication/log/index.ts";
+import type { LoadedSnapshot } from "../../replication/node/index.ts";
 import {
-  type EventLog,
   fetchSnapshot,
-  type LoadedSnapshot,
-  type Logger,
-  LogUnavailableError,
   loadSnapshot,
   type SignedManifest,
   type SnapshotFolder,
   type SnapshotManifest,
-  type SnapshotPlace,
   type SnapshotSupply,
   supplyFrom,
-} from "../../replication/index.ts";
+} from "../../replication/snapshot/index.ts";
 import { snapshotsKept } from "./snapshot-run.ts";
 
 export type SnapshotStore = Readonly<{

@@ -8,7 +8,7 @@
  * - A state that is not in the log (a lost suffix after a failover) is folded again from the beginning.
  */
 import { firstPosition, type Link, type Position, sameLink } from "../../events/index.ts";
-import type { LoadedSnapshot } from "../../replication/index.ts";
+import type { LoadedSnapshot } from "../../replication/node/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { RefreshedFor } from "../core/internal-messages.ts";
 import type { LogAnswer } from "../core/messages.ts";

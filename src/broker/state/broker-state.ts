@@ -30,14 +30,11 @@ import {
   emptyHistory,
   extendHistory,
   type LinkLocation,
-  type LoadedSnapshot,
-  type LogEntry,
-  type LogPage,
   locateLink,
-  type Savepoint,
   sharesLink,
-  Tightenings,
-} from "../../replication/index.ts";
+} from "../../replication/lease/index.ts";
+import type { LogEntry, LogPage } from "../../replication/log/index.ts";
+import { type LoadedSnapshot, type Savepoint, Tightenings } from "../../replication/node/index.ts";
 import { createGrowingCache } from "./growing-cache.ts";
 
 const versionsMax = 200_000;

@@ -3,7 +3,7 @@
  * loads missing keys from the log's key table.
  */
 import { type PersonKey, type Recorded, type UserId, unwrapKey, type WrappedKey } from "../../events/index.ts";
-import { personKeyWrap } from "../../replication/index.ts";
+import { personKeyWrap } from "../../replication/wire/index.ts";
 import { createGrowingCache } from "./growing-cache.ts";
 
 const keysMax = 100_000;

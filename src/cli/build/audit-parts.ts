@@ -18,7 +18,8 @@ import {
 } from "../../audit/index.ts";
 import type { Config } from "../../config/index.ts";
 import type { BootId, NodeId, UnixMs } from "../../events/index.ts";
-import { credentialsIn, type Logger, natsJetstream, natsTransport } from "../../replication/index.ts";
+import { credentialsIn, natsJetstream, natsTransport } from "../../replication/fanout/index.ts";
+import type { Logger } from "../../replication/index.ts";
 import type { Output } from "../terminal/output.ts";
 
 const queueMax = 100_000;

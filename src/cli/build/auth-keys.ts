@@ -1,6 +1,6 @@
 /** The keys of sign-in, each derived for its purpose; the current one first, then the one being replaced. */
 import type { Config } from "../../config/index.ts";
-import { deriveKey } from "../../replication/index.ts";
+import { deriveKey } from "../../replication/wire/index.ts";
 
 export type AuthKeys = Readonly<{
   /** Signs the redirects between proxy and authenticate. */

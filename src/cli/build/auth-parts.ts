@@ -33,7 +33,9 @@ import {
 } from "../../console/index.ts";
 import type { UnixMs } from "../../events/index.ts";
 import { compileRouteTable } from "../../proxy/index.ts";
-import { type Databroker, type Logger, type Replica, receiptKeys, systemClock } from "../../replication/index.ts";
+import type { Databroker, Logger, Replica } from "../../replication/index.ts";
+import { systemClock } from "../../replication/runtime/index.ts";
+import { receiptKeys } from "../../replication/wire/index.ts";
 import { authKeys } from "./auth-keys.ts";
 
 const providerTimeoutMs = 10_000;

@@ -3,7 +3,8 @@ import { X509Certificate } from "node:crypto";
 import { Counter, Gauge, type Registry } from "prom-client";
 import type { Config } from "../../config/index.ts";
 import { type Autocert, startAutocert } from "../../proxy/index.ts";
-import { type Logger, systemClock } from "../../replication/index.ts";
+import type { Logger } from "../../replication/index.ts";
+import { systemClock } from "../../replication/runtime/index.ts";
 
 export function startAutocertOf(config: Config, parts: Readonly<{ registry: Registry; logger: Logger }>): Autocert {
   const orders = new Counter({

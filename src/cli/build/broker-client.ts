@@ -2,7 +2,9 @@
 import { randomBytes } from "node:crypto";
 import type { Config } from "../../config/index.ts";
 import type { NodeId } from "../../events/index.ts";
-import { type BrokerClient, createBrokerClient, type Logger, type Role, systemClock } from "../../replication/index.ts";
+import type { Logger } from "../../replication/index.ts";
+import { systemClock } from "../../replication/runtime/index.ts";
+import { type BrokerClient, createBrokerClient, type Role } from "../../replication/wire/index.ts";
 
 export function clientOf(
   config: Config,

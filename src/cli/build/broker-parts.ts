@@ -13,18 +13,13 @@ import {
 } from "../../broker/index.ts";
 import { type Config, type HostPort, windowLimits } from "../../config/index.ts";
 import { type BrokerId, type NodeId, parseCommandId } from "../../events/index.ts";
-import {
-  type BrokerClient,
-  createLocalFanout,
-  type Databroker,
-  type EventLog,
-  type Fanout,
-  type Logger,
-  type Role,
-  type RoleLimits,
-  type SnapshotSupply,
-  systemClock,
-} from "../../replication/index.ts";
+import { createLocalFanout, type Fanout } from "../../replication/fanout/index.ts";
+import type { Databroker, Logger } from "../../replication/index.ts";
+import type { RoleLimits } from "../../replication/lease/index.ts";
+import type { EventLog } from "../../replication/log/index.ts";
+import { systemClock } from "../../replication/runtime/index.ts";
+import type { SnapshotSupply } from "../../replication/snapshot/index.ts";
+import type { BrokerClient, Role } from "../../replication/wire/index.ts";
 import { version } from "../terminal/version.ts";
 import { clientOf } from "./broker-client.ts";
 import { openLog } from "./open-log.ts";

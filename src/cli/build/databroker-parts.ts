@@ -6,7 +6,9 @@ import { randomBytes } from "node:crypto";
 import type { Duty } from "../../broker/index.ts";
 import type { Config } from "../../config/index.ts";
 import type { NodeId } from "../../events/index.ts";
-import { type BrokerClient, connectNatsFanout, type Fanout, type Logger, type Role } from "../../replication/index.ts";
+import { connectNatsFanout, type Fanout } from "../../replication/fanout/index.ts";
+import type { Logger } from "../../replication/index.ts";
+import type { BrokerClient, Role } from "../../replication/wire/index.ts";
 import { clientOf } from "./broker-client.ts";
 import type { DatabrokerParts } from "./broker-parts.ts";
 

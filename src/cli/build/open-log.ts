@@ -9,7 +9,7 @@ import {
   LogUnavailableError,
   openPostgresLog,
   openSqliteLog,
-} from "../../replication/index.ts";
+} from "../../replication/log/index.ts";
 import { CannotError } from "../terminal/command.ts";
 
 /**

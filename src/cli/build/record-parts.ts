@@ -7,7 +7,8 @@ import {
   startRecordLoader,
 } from "../../auth/index.ts";
 import { type Config, canonicalJson } from "../../config/index.ts";
-import { type Logger, systemClock } from "../../replication/index.ts";
+import type { Logger } from "../../replication/index.ts";
+import { systemClock } from "../../replication/runtime/index.ts";
 import type { LoadedConfig } from "./load.ts";
 
 /** How long a start or a reload waits for the sources. Later data is unknown until it arrives. */

@@ -15,21 +15,17 @@ import {
 } from "../../broker/index.ts";
 import type { Config } from "../../config/index.ts";
 import type { BrokerId, NodeId } from "../../events/index.ts";
+import { connectNatsFanout, type Fanout } from "../../replication/fanout/index.ts";
+import type { Logger } from "../../replication/index.ts";
+import { createNodeSnapshots, type NodeSnapshots, startReplica } from "../../replication/node/index.ts";
+import { systemClock } from "../../replication/runtime/index.ts";
+import { type SnapshotSupply, supplyFrom } from "../../replication/snapshot/index.ts";
 import {
   type BrokerClient,
   BrokerUnavailableError,
-  connectNatsFanout,
   createBrokerClient,
-  createNodeSnapshots,
-  type Fanout,
-  type Logger,
-  type NodeSnapshots,
   type Role,
-  type SnapshotSupply,
-  startReplica,
-  supplyFrom,
-  systemClock,
-} from "../../replication/index.ts";
+} from "../../replication/wire/index.ts";
 import { version } from "../terminal/version.ts";
 import { snapshotFolderOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 

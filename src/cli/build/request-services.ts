@@ -32,7 +32,9 @@ import {
   startHandlerListener,
   startProxy,
 } from "../../proxy/index.ts";
-import { type Logger, type ReplicaProcess, systemClock } from "../../replication/index.ts";
+import type { Logger } from "../../replication/index.ts";
+import type { ReplicaProcess } from "../../replication/node/index.ts";
+import { systemClock } from "../../replication/runtime/index.ts";
 import { registerAuditMetrics } from "../process/audit-metrics.ts";
 import { identityCounts } from "../process/identity-counts.ts";
 import type { Output } from "../terminal/output.ts";

@@ -12,15 +12,10 @@ import { Registry } from "prom-client";
 import { newRefreshMemory, type RefreshMemory } from "../../auth/index.ts";
 import { type Config, canonicalJson, type HostPort } from "../../config/index.ts";
 import { type NodeId, parseNodeId, type UnixMs } from "../../events/index.ts";
-import {
-  type Logger,
-  type NodeKey,
-  type NodeSnapshots,
-  nodeKeyFrom,
-  type ReplicaProcess,
-  startReplica,
-  systemClock,
-} from "../../replication/index.ts";
+import type { Logger } from "../../replication/index.ts";
+import { type NodeSnapshots, type ReplicaProcess, startReplica } from "../../replication/node/index.ts";
+import { systemClock } from "../../replication/runtime/index.ts";
+import { type NodeKey, nodeKeyFrom } from "../../replication/wire/index.ts";
 import { announceConfigurations } from "../process/announce-config.ts";
 import { startHealthServer } from "../process/health-server.ts";
 import { tuneHeap } from "../process/heap-tuning.ts";

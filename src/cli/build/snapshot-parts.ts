@@ -3,15 +3,10 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Config } from "../../config/index.ts";
 import type { NodeId } from "../../events/index.ts";
-import {
-  createBrokerOpener,
-  createNodeSnapshots,
-  type Logger,
-  type NodeSnapshots,
-  type SignedManifest,
-  SnapshotFolder,
-  type SnapshotSupply,
-} from "../../replication/index.ts";
+import type { Logger } from "../../replication/index.ts";
+import { createNodeSnapshots, type NodeSnapshots } from "../../replication/node/index.ts";
+import { type SignedManifest, SnapshotFolder, type SnapshotSupply } from "../../replication/snapshot/index.ts";
+import { createBrokerOpener } from "../../replication/wire/index.ts";
 
 /** The folder accepts only snapshots that a broker of this cluster has signed. */
 export function snapshotFolderOf(config: Pick<Config, "dataDir" | "sharedSecret" | "sharedSecretPrevious" | "broker">) {

@@ -1,5 +1,6 @@
 /** `cardea cluster status|finalize` */
-import { type ClusterStatus, isLostHistory, regionLags } from "../../replication/index.ts";
+import { type ClusterStatus, regionLags } from "../../replication/index.ts";
+import { isLostHistory } from "../../replication/log/index.ts";
 import { connectOperator } from "../operator/operator-client.ts";
 import { runChange } from "../operator/run-change.ts";
 import { operatorOptions, parse, waitOptions } from "../terminal/arguments.ts";

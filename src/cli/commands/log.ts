@@ -4,7 +4,7 @@
  * A log in a file belongs to one process at a time: stop the server first. Postgres can be read while a cluster runs.
  */
 import { decodeEvents, formatLink, type Recorded } from "../../events/index.ts";
-import { type EventLog, verifyLog } from "../../replication/index.ts";
+import { type EventLog, verifyLog } from "../../replication/log/index.ts";
 import { localConfigOf } from "../build/local-config.ts";
 import { openLog } from "../build/open-log.ts";
 import { operatorOptions, parse } from "../terminal/arguments.ts";

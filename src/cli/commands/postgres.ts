@@ -5,7 +5,7 @@ import {
   PromotionFailedError,
   PromotionRefusedError,
   promotePostgresStandby,
-} from "../../replication/index.ts";
+} from "../../replication/log/index.ts";
 import { operatorOptions, parse } from "../terminal/arguments.ts";
 import { CannotError, type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
 

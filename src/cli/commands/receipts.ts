@@ -5,17 +5,17 @@ import { writeFile } from "node:fs/promises";
 import { createLocalFetch } from "../../auth/index.ts";
 import type { Config } from "../../config/index.ts";
 import { parseCommandId, parseLink } from "../../events/index.ts";
+import type { Receipt } from "../../replication/index.ts";
 import {
   type CheckedReceipt,
   checkReceipt,
   digestOfIds,
   parseReceiptKeys,
-  type Receipt,
   type ReceiptKeys,
   type ReceiptStatement,
   receiptKeys,
   type StatedChange,
-} from "../../replication/index.ts";
+} from "../../replication/wire/index.ts";
 import { readLocalConfig } from "../build/local-config.ts";
 import { describeConnectionProblem } from "../operator/connection-problem.ts";
 import { authorityOf, connectOperator } from "../operator/operator-client.ts";

@@ -17,18 +17,15 @@ import {
   type StoredConfiguration,
   type WrappedKey,
 } from "../../events/index.ts";
+import type { ClusterStatus, SnapshotPlace } from "../../replication/index.ts";
+import { type EventLog, LogRefusedError, MalformedBatchError } from "../../replication/log/index.ts";
 import {
-  type ClusterStatus,
-  type EventLog,
-  LogRefusedError,
   loadSnapshot,
-  MalformedBatchError,
-  parseWrappedKey,
   type SignedManifest,
   type SnapshotFolder,
   type SnapshotList,
-  type SnapshotPlace,
-} from "../../replication/index.ts";
+} from "../../replication/snapshot/index.ts";
+import { parseWrappedKey } from "../../replication/wire/index.ts";
 import { localConfigOf } from "../build/local-config.ts";
 import { openLog } from "../build/open-log.ts";
 import { snapshotFolderOf } from "../build/snapshot-parts.ts";

@@ -5,7 +5,8 @@
  * the receipt is a line.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import { isLastAnswer, type Receipt } from "../../replication/index.ts";
+import type { Receipt } from "../../replication/index.ts";
+import { isLastAnswer } from "../../replication/lease/index.ts";
 import type { Terminal } from "../terminal/command.ts";
 import { formatVerdict, maskControlCharacters } from "../terminal/print.ts";
 import { type OperatorClient, OperatorRefusedError } from "./operator-client.ts";

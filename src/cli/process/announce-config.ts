@@ -16,7 +16,8 @@ import {
   packConfigBody,
   parseCommandId,
 } from "../../events/index.ts";
-import { type Databroker, type Logger, upTo } from "../../replication/index.ts";
+import type { Databroker, Logger } from "../../replication/index.ts";
+import { upTo } from "../../replication/runtime/index.ts";
 
 const replaced = "replaced";
 const stopping = "stopping";

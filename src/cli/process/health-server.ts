@@ -12,7 +12,7 @@ import { TLSSocket } from "node:tls";
 import Fastify, { type FastifyInstance, type FastifyRequest } from "fastify";
 import type { Registry } from "prom-client";
 import type { Config, HostPort } from "../../config/index.ts";
-import { withoutJsonSchemas } from "../../replication/index.ts";
+import { withoutJsonSchemas } from "../../replication/runtime/index.ts";
 import { type ProcessReadiness, readyForAll } from "./readiness.ts";
 
 export async function startHealthServer(options: {

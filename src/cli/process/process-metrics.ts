@@ -1,7 +1,9 @@
 /** Process metrics: Prometheus metrics of the replica, the broker and the log output, with the defaults of Node. */
 import { collectDefaultMetrics, Gauge, type Registry } from "prom-client";
 import type { Broker } from "../../broker/index.ts";
-import type { FanoutStatus, ReplicaProcess, SnapshotPlace } from "../../replication/index.ts";
+import type { FanoutStatus } from "../../replication/fanout/index.ts";
+import type { SnapshotPlace } from "../../replication/index.ts";
+import type { ReplicaProcess } from "../../replication/node/index.ts";
 import type { Output } from "../terminal/output.ts";
 import { createMeasureGauges } from "./measure-gauges.ts";
 

@@ -1,12 +1,8 @@
 /** Terminal output: tables and receipts as text. Pure. */
 import { formatLink } from "../../events/index.ts";
-import {
-  durabilityWords,
-  isLostHistory,
-  type Receipt,
-  type ReceiptStatement,
-  statementIn,
-} from "../../replication/index.ts";
+import type { Receipt } from "../../replication/index.ts";
+import { isLostHistory } from "../../replication/log/index.ts";
+import { durabilityWords, type ReceiptStatement, statementIn } from "../../replication/wire/index.ts";
 
 /** Left-aligned columns, two spaces apart; control characters never reach the terminal. */
 export function formatTable(head: readonly string[], rows: readonly (readonly string[])[]): string {

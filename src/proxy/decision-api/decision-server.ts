@@ -18,7 +18,7 @@ import { TLSSocket } from "node:tls";
 import Fastify from "fastify";
 import { Counter, type Registry } from "prom-client";
 import type { DecisionApiConfig, HostPort } from "../../config/index.ts";
-import { withoutJsonSchemas } from "../../replication/index.ts";
+import { withoutJsonSchemas } from "../../replication/runtime/index.ts";
 import type { ApiDecision } from "./api-decision.ts";
 import { registerAuthzen } from "./authzen-http.ts";
 import { createDecisionServices, type DecisionServices, requestIdPattern } from "./decision-service.ts";

@@ -10,7 +10,7 @@
  */
 import { type AssertionRules, chainToAuthority, type DecisionRecord, identityTooLarge } from "../../auth/index.ts";
 import type { RouteConfig } from "../../config/index.ts";
-import { momentOf } from "../../replication/index.ts";
+import { momentOf } from "../../replication/runtime/index.ts";
 import { assertionRulesOf, replyCarriersOf } from "../headers/assertion-rules.ts";
 import { recordedMethod, recordedPath, roundedMs } from "../message/recorded-text.ts";
 import { isCheck } from "../observe/authorize-line.ts";

@@ -9,7 +9,7 @@
 import type { AnnotateDecision, Decision, DecisionRequest, KnownCaller, Principal } from "../../auth/index.ts";
 import type { RouteConfig } from "../../config/index.ts";
 import type { UnixMs } from "../../events/index.ts";
-import type { Moment } from "../../replication/index.ts";
+import type { Moment } from "../../replication/lease/index.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
 import type { Condition } from "../reply/local-reply.ts";
 import type { ProxyDeps } from "./dependencies.ts";

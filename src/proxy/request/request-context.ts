@@ -14,7 +14,8 @@ import {
 } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
 import { isAdministrator } from "../../console/index.ts";
-import { type Moment, momentOf } from "../../replication/index.ts";
+import type { Moment } from "../../replication/lease/index.ts";
+import { momentOf } from "../../replication/runtime/index.ts";
 import type { CutReason, Exchange } from "../enforce/exchanges.ts";
 import type { ForwardedTokens } from "../headers/provider-tokens.ts";
 import type { UpstreamIdentity } from "../headers/upstream-headers.ts";

@@ -19,7 +19,7 @@
  */
 import { type AssertionResult, pathReadings } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
-import { momentOf } from "../../replication/index.ts";
+import { momentOf } from "../../replication/runtime/index.ts";
 import type { Exchanges, ReauthorizeOutcome } from "../enforce/exchanges.ts";
 import type { InFlight } from "../enforce/in-flight.ts";
 import { callerAddress, trustedRequestId } from "../headers/upstream-headers.ts";

@@ -11,7 +11,7 @@ import { constants } from "node:crypto";
 import { isIP, type LookupFunction } from "node:net";
 import { type ConnectionOptions, checkServerIdentity, getCACertificates } from "node:tls";
 import { type Config, type RouteConfig, speaksHttp2 } from "../../config/index.ts";
-import { createSystemLookup } from "../../replication/index.ts";
+import { createSystemLookup } from "../../replication/runtime/index.ts";
 import { Http1Pool } from "../http1/upstream-pool.ts";
 import { Http2Pool } from "../http2/upstream-pool.ts";
 import type { UpstreamPool } from "../message/upstream-call.ts";

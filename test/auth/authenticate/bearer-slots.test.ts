@@ -10,7 +10,7 @@ import {
 } from "../../../src/auth/authenticate/credentials/bearer-tokens.ts";
 import { FairLimiter } from "../../../src/auth/authenticate/credentials/fair-limiter.ts";
 import { ProviderError } from "../../../src/auth/authenticate/provider/provider-error.ts";
-import { systemClock } from "../../../src/replication/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
 
 const rules = { format: "idp_access_token", audiences: null } as const;
 

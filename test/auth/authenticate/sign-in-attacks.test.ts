@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { signUrl } from "../../../src/auth/authenticate/sign-in/signed-url.ts";
 import { createValueCipher } from "../../../src/auth/index.ts";
-import { deriveKey } from "../../../src/replication/index.ts";
+import { deriveKey } from "../../../src/replication/wire/index.ts";
 import { secret, signIn, signInUpToCallback, startWorld } from "./support.ts";
 
 test("a callback with a forged, changed or missing state or code, or one of another sign-in, is refused", async (t) => {

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { CommandRequest, CommandResult } from "../../../src/events/index.ts";
-import { BrokerUnavailableError, type Databroker } from "../../../src/replication/index.ts";
+import type { Databroker } from "../../../src/replication/index.ts";
+import { BrokerUnavailableError } from "../../../src/replication/wire/index.ts";
 import { delayedFanout } from "../../support/delayed-fanout.ts";
 import { signIn, signInUpToCallback, startWorld, type WorldOptions } from "./support.ts";
 

@@ -40,17 +40,12 @@ import {
   type UnixMs,
   userIdOf,
 } from "../../../src/events/index.ts";
-import {
-  createLocalFanout,
-  createMemoryLog,
-  type Databroker,
-  deriveKey,
-  type Fanout,
-  type Logger,
-  type ReplicaProcess,
-  startReplica,
-  systemClock,
-} from "../../../src/replication/index.ts";
+import { createLocalFanout, type Fanout } from "../../../src/replication/fanout/index.ts";
+import type { Databroker, Logger } from "../../../src/replication/index.ts";
+import { createMemoryLog } from "../../../src/replication/log/index.ts";
+import { type ReplicaProcess, startReplica } from "../../../src/replication/node/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
+import { deriveKey } from "../../../src/replication/wire/index.ts";
 import { freePort } from "../../support/free-port.ts";
 import { Visitor, type VisitorResponse } from "../../support/visitor.ts";
 

@@ -19,14 +19,9 @@ import {
   type NodeId,
   packConfigBody,
 } from "../../../src/events/index.ts";
-import {
-  type BrokerClient,
-  createBrokerClient,
-  createMemoryLog,
-  type EventLog,
-  type Role,
-  systemClock,
-} from "../../../src/replication/index.ts";
+import { createMemoryLog, type EventLog } from "../../../src/replication/log/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
+import { type BrokerClient, createBrokerClient, type Role } from "../../../src/replication/wire/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { asked, brokerOn, cluster, quiet, random, secret } from "../support.ts";
 

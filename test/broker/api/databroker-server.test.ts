@@ -18,22 +18,21 @@ import {
   sessionStream,
   type UnixMs,
 } from "../../../src/events/index.ts";
+import type { Logger } from "../../../src/replication/index.ts";
+import { createMemoryLog, type HistoryRequest } from "../../../src/replication/log/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
 import {
   answerHeader,
   bodyDigest,
   callText,
   createBrokerClient,
   createBrokerOpener,
-  createMemoryLog,
-  type HistoryRequest,
-  type Logger,
   type Role,
   refuseAnswer,
   type ServiceCall,
   serviceTokenKey,
   signCall,
-  systemClock,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/wire/index.ts";
 import {
   aCommandId,
   asked,

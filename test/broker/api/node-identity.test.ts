@@ -3,16 +3,15 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type Broker, type DatabrokerServer, startDatabrokerServer } from "../../../src/broker/index.ts";
 import type { Link } from "../../../src/events/index.ts";
+import { createMemoryLog, type EventLog } from "../../../src/replication/log/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
 import {
   type BrokerClient,
   createBrokerClient,
-  createMemoryLog,
-  type EventLog,
   type MessageKind,
   type Role,
   signReplacement,
-  systemClock,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/wire/index.ts";
 import {
   asked,
   brokerOn,

@@ -3,13 +3,9 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Broker, type DatabrokerServer, startDatabrokerServer } from "../../../src/broker/index.ts";
 import type { Epoch, Hash, Link, Position } from "../../../src/events/index.ts";
-import {
-  type BrokerClient,
-  createBrokerClient,
-  createMemoryLog,
-  type Role,
-  systemClock,
-} from "../../../src/replication/index.ts";
+import { createMemoryLog } from "../../../src/replication/log/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
+import { type BrokerClient, createBrokerClient, type Role } from "../../../src/replication/wire/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { asked, brokerOn, cluster, FakeNode, quiet, random, secret, sharedLog } from "../support.ts";
 

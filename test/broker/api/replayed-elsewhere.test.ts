@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Broker, type DatabrokerServer, startDatabrokerServer } from "../../../src/broker/index.ts";
 import { type BrokerId, decode, encode, formatLink, genesis } from "../../../src/events/index.ts";
-import { type Role, type ServiceCall, signCall, systemClock } from "../../../src/replication/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
+import { type Role, type ServiceCall, signCall } from "../../../src/replication/wire/index.ts";
 import { freePort } from "../../support/free-port.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import {

@@ -5,15 +5,15 @@ import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { type Broker, type DatabrokerServer, startDatabrokerServer } from "../../../src/broker/index.ts";
 import { type BrokerId, type Command, formatLink, type GroupId, type Link } from "../../../src/events/index.ts";
+import type { Receipt } from "../../../src/replication/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
 import {
   checkReceipt,
   createBrokerClient,
-  type Receipt,
   type ReceiptStatement,
   receiptKeys,
   signCall,
-  systemClock,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/wire/index.ts";
 import { freePort } from "../../support/free-port.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import {

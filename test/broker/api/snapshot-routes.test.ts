@@ -23,21 +23,18 @@ import {
   type UnixMs,
   type WrappedKey,
 } from "../../../src/events/index.ts";
+import type { Logger } from "../../../src/replication/index.ts";
+import { createMemoryLog } from "../../../src/replication/log/index.ts";
+import { createNodeSnapshots, type NodeSnapshots } from "../../../src/replication/node/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
 import {
-  type BrokerClient,
-  createBrokerClient,
-  createBrokerOpener,
-  createMemoryLog,
-  createNodeSnapshots,
-  type Logger,
-  type NodeSnapshots,
   SnapshotFolder,
   type SnapshotManifest,
   type SnapshotSupply,
   sealManifest,
   supplyFrom,
-  systemClock,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/snapshot/index.ts";
+import { type BrokerClient, createBrokerClient, createBrokerOpener } from "../../../src/replication/wire/index.ts";
 import { build, projectionOf, signer } from "../../replication/snapshot/support.ts";
 import { brokerOn, cluster, quiet, secret } from "../support.ts";
 

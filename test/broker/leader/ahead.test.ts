@@ -6,15 +6,14 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Broker, BrokerOptions } from "../../../src/broker/index.ts";
 import { type CommandRequest, type CommandResult, decodeEvents, genesis } from "../../../src/events/index.ts";
+import { createLocalFanout, openBatch } from "../../../src/replication/fanout/index.ts";
 import {
   type AppendBatch,
   type AppendOutcome,
-  createBrokerOpener,
-  createLocalFanout,
   createMemoryLog,
   type EventLog,
-  openBatch,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/log/index.ts";
+import { createBrokerOpener } from "../../../src/replication/wire/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import {
   asked,

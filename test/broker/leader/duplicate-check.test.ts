@@ -13,7 +13,7 @@ import {
   type Link,
   type Position,
 } from "../../../src/events/index.ts";
-import { createMemoryLog, type EventLog } from "../../../src/replication/index.ts";
+import { createMemoryLog, type EventLog } from "../../../src/replication/log/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { aCommandId, asked, brokerOn, createSession, revoke, wrapLog } from "../support.ts";
 

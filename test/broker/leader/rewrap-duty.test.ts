@@ -8,7 +8,7 @@ import { test } from "node:test";
 import type { DutyContext } from "../../../src/broker/core/duty.ts";
 import { rewrapDuty } from "../../../src/broker/leader/rewrap-duty.ts";
 import { type UnixMs, type UserId, unwrapKey, type WrappedKey, wrapKey } from "../../../src/events/index.ts";
-import { personKeyWrap } from "../../../src/replication/index.ts";
+import { personKeyWrap } from "../../../src/replication/wire/index.ts";
 
 const [before, now, lost] = [randomBytes(32), randomBytes(32), randomBytes(32)];
 const person = (n: number) => ({

@@ -15,7 +15,8 @@ import type {
   Position,
   UnixMs,
 } from "../../../src/events/index.ts";
-import type { Batch, Confirm, HeldLease, Renew } from "../../../src/replication/index.ts";
+import type { HeldLease } from "../../../src/replication/lease/index.ts";
+import type { Batch, Confirm, Renew } from "../../../src/replication/wire/index.ts";
 import { type History, history } from "../../replication/support.ts";
 
 const log = history(40);

@@ -15,17 +15,17 @@ import {
   parseBootId,
   parseBrokerId,
 } from "../../../src/events/index.ts";
+import type { Databroker } from "../../../src/replication/index.ts";
+import type { HeldLease } from "../../../src/replication/lease/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
 import {
   answererOf,
   BrokerUnavailableError,
   createBrokerOpener,
-  type Databroker,
   encodeMessage,
-  type HeldLease,
   type Opened,
   type Renew,
-  systemClock,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/wire/index.ts";
 import { aBoot, aNode, cluster, quiet, secret } from "../../replication/support.ts";
 
 const speaker = answererOf({

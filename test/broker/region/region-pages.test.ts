@@ -7,14 +7,9 @@ import { type TestContext, test } from "node:test";
 import { openRegionCopy } from "../../../src/broker/index.ts";
 import { RegionDriver } from "../../../src/broker/region/region-driver.ts";
 import { genesis, type Link, Projection, parseBootId, parseBrokerId } from "../../../src/events/index.ts";
-import {
-  answererOf,
-  createBrokerOpener,
-  type Databroker,
-  type Logger,
-  type PageOutcome,
-  systemClock,
-} from "../../../src/replication/index.ts";
+import type { Databroker, Logger, PageOutcome } from "../../../src/replication/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
+import { answererOf, createBrokerOpener } from "../../../src/replication/wire/index.ts";
 import { cluster, type History, history, quiet, secret } from "../../replication/support.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 

@@ -13,8 +13,10 @@ import {
   parseCommandId,
   parseNodeId,
 } from "../../../src/events/index.ts";
-import type { Databroker, HeldLease, ReplicaProcess } from "../../../src/replication/index.ts";
-import { systemClock } from "../../../src/replication/index.ts";
+import type { Databroker } from "../../../src/replication/index.ts";
+import type { HeldLease } from "../../../src/replication/lease/index.ts";
+import type { ReplicaProcess } from "../../../src/replication/node/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
 
 test("an activation is forwarded only while the regional broker holds a lease", async (t) => {
   const forwarded: CommandRequest[] = [];

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import type { SnapshotEffect, SnapshotInput } from "../../../src/broker/snapshots/snapshot-messages.ts";
 import { newSnapshotRun, nothingRemembered, stepSnapshotRun } from "../../../src/broker/snapshots/snapshot-run.ts";
 import type { Hash, Position, Projection, UnixMs } from "../../../src/events/index.ts";
-import { hashOfChunk } from "../../../src/replication/index.ts";
+import { hashOfChunk } from "../../../src/replication/snapshot/index.ts";
 import { projectionOf } from "../../replication/snapshot/support.ts";
 
 const looked = {

@@ -20,20 +20,17 @@ import {
   Projection,
   type UnixMs,
 } from "../../../src/events/index.ts";
+import type { Logger } from "../../../src/replication/index.ts";
+import type { EpochMark, LesseeStatus } from "../../../src/replication/lease/index.ts";
 import {
-  createBrokerOpener,
   createMemoryLog,
-  type EpochMark,
   type EventLog,
-  type LesseeStatus,
-  type Logger,
   type RetainOutcome,
   type RetainRequest,
-  SnapshotFolder,
-  type SnapshotSupply,
-  sealManifest,
-  systemClock,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/log/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
+import { SnapshotFolder, type SnapshotSupply, sealManifest } from "../../../src/replication/snapshot/index.ts";
+import { createBrokerOpener } from "../../../src/replication/wire/index.ts";
 import { signer } from "../../replication/snapshot/support.ts";
 import { aSession, LogWriter } from "../../support/log-writer.ts";
 import { cluster, quiet, secret } from "../support.ts";

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { BrokerState } from "../../../src/broker/state/broker-state.ts";
 import type { Link } from "../../../src/events/index.ts";
-import type { LogPage } from "../../../src/replication/index.ts";
+import type { LogPage } from "../../../src/replication/log/index.ts";
 import { created, History } from "../../replication/support.ts";
 
 test("a reader within the kept events gets its page from memory; one further behind reads the log", () => {

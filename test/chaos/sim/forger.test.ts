@@ -13,7 +13,7 @@ import type { PlannedAction } from "../../../chaos/sim/workload-plan.ts";
 import { World } from "../../../chaos/sim/world.ts";
 import type { BootId, Epoch, Incarnation, NodeId, UnixMs } from "../../../src/events/index.ts";
 import { genesis } from "../../../src/events/index.ts";
-import type { Batch, Grant, Renew } from "../../../src/replication/index.ts";
+import type { Batch, Grant, Renew } from "../../../src/replication/wire/index.ts";
 
 const cluster = "sim";
 const node = "node-1" as NodeId;

@@ -21,7 +21,7 @@ import {
   type UnixMs,
   wrapKey,
 } from "../../../src/events/index.ts";
-import { personKeyWrap } from "../../../src/replication/index.ts";
+import { personKeyWrap } from "../../../src/replication/wire/index.ts";
 import {
   bytesOf,
   cluster,

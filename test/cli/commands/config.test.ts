@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { configTextOf } from "../../../src/events/index.ts";
-import { openSqliteLog } from "../../../src/replication/index.ts";
+import { openSqliteLog } from "../../../src/replication/log/index.ts";
 import { Child, TemporaryFolder } from "../../support/child.ts";
 import { freePorts } from "../../support/free-port.ts";
 import { waitFor } from "../../support/wait-for.ts";

@@ -10,13 +10,13 @@ import { type TestContext, test } from "node:test";
 import { receiptText } from "../../../src/cli/terminal/print.ts";
 import { registerReceiptKeys } from "../../../src/console/index.ts";
 import type { BrokerId, CommandId, Epoch, SessionId, UnixMs } from "../../../src/events/index.ts";
+import type { Receipt } from "../../../src/replication/index.ts";
 import {
   createReceiptSigner,
-  type Receipt,
   receiptKeys,
   receiptKeysPath,
   stateReceipt,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/wire/index.ts";
 import { secret, type World } from "../../auth/authenticate/support.ts";
 import { type OperatorWorld, startOperatorWorld } from "../../console/operator-support.ts";
 import { TemporaryFolder } from "../../support/child.ts";

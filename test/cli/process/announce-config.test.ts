@@ -12,7 +12,7 @@ import {
   type NodeId,
   parseConfigBody,
 } from "../../../src/events/index.ts";
-import { BrokerUnavailableError } from "../../../src/replication/index.ts";
+import { BrokerUnavailableError } from "../../../src/replication/wire/index.ts";
 import { base, config, cookieSecret, goodRoute, sharedSecret } from "../../config/support.ts";
 import { waitFor } from "../../support/wait-for.ts";
 

@@ -1,7 +1,13 @@
 /** Broker API client: sends one request with any token to one broker, and returns its first reply. */
 import { randomUUID } from "node:crypto";
 import { SignJWT } from "jose";
-import { bodyDigest, callText, type Role, type ServiceCall, serviceTokenKey } from "../../../src/replication/index.ts";
+import {
+  bodyDigest,
+  callText,
+  type Role,
+  type ServiceCall,
+  serviceTokenKey,
+} from "../../../src/replication/wire/index.ts";
 import { type HttpReply, sendRequest } from "./client.ts";
 import type { Cluster } from "./cluster.ts";
 import type { ClusterProcess } from "./cluster-process.ts";

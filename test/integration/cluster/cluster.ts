@@ -25,14 +25,9 @@ import {
   type UserId,
   userIdOf,
 } from "../../../src/events/index.ts";
-import {
-  type BrokerClient,
-  type ClusterStatus,
-  createBrokerClient,
-  type Receipt,
-  type Role,
-  systemClock,
-} from "../../../src/replication/index.ts";
+import type { ClusterStatus, Receipt } from "../../../src/replication/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
+import { type BrokerClient, createBrokerClient, type Role } from "../../../src/replication/wire/index.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { freePorts } from "../../support/free-port.ts";
 import { startNats } from "../../support/nats.ts";

@@ -1,7 +1,7 @@
 /** Digest checks: wait until the projections of a cluster agree with the log, or with the leader. */
 import assert from "node:assert/strict";
 import { decodeEvents, Projection } from "../../../src/events/index.ts";
-import { openPostgresLog } from "../../../src/replication/index.ts";
+import { openPostgresLog } from "../../../src/replication/log/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import type { Cluster } from "./cluster.ts";
 

@@ -36,7 +36,7 @@ import {
   type Signer,
   sealEnvelope,
   signingPairFromSeed,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/wire/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
 /** The parts of an envelope; splitting and joining them needs no key. */

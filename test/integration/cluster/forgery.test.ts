@@ -21,7 +21,7 @@ import {
   type Signer,
   sealAnswer,
   sealEnvelope,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/wire/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { callBroker, type ServiceToken, serviceToken } from "./broker-api.ts";
 import { hammer, openSocket } from "./client.ts";

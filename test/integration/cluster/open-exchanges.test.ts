@@ -9,7 +9,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
-import { statementIn } from "../../../src/replication/index.ts";
+import { statementIn } from "../../../src/replication/wire/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import {
   type LiveSocket,

@@ -1,6 +1,6 @@
 /** Small partitions: a log in Postgres that retention can cut every 100 events, and the position where it begins. */
 import type { Client } from "pg";
-import { openPostgresLog } from "../../../src/replication/index.ts";
+import { openPostgresLog } from "../../../src/replication/log/index.ts";
 import { withClient } from "../../support/postgres-client.ts";
 import type { ClusterSetup } from "./cluster-config.ts";
 

@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 import { readdirSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { openPostgresLog, verifyLog } from "../../../src/replication/index.ts";
+import { openPostgresLog, verifyLog } from "../../../src/replication/log/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type Appender, startAppender } from "./appender.ts";
 import { type Cluster, type Session, startCluster } from "./cluster.ts";

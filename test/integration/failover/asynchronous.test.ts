@@ -17,7 +17,7 @@ import {
   userStream,
   uuidOfHash,
 } from "../../../src/events/index.ts";
-import { statementIn } from "../../../src/replication/index.ts";
+import { statementIn } from "../../../src/replication/wire/index.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import { startPostgresGroup } from "../../support/postgres-group.ts";
 import { waitFor } from "../../support/wait-for.ts";

@@ -20,7 +20,7 @@ import {
   type StoredConfiguration,
   sameLink,
 } from "../../../src/events/index.ts";
-import { type EventLog, openPostgresLog, openSqliteLog, verifyLog } from "../../../src/replication/index.ts";
+import { type EventLog, openPostgresLog, openSqliteLog, verifyLog } from "../../../src/replication/log/index.ts";
 import { asked, brokerOn, cluster, createSession, revoke } from "../../broker/support.ts";
 import { aConfiguration } from "../../contract/configurations.ts";
 import { TemporaryFolder } from "../../support/child.ts";

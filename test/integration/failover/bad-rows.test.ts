@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import type { Link } from "../../../src/events/index.ts";
-import { verifyLog } from "../../../src/replication/index.ts";
+import { verifyLog } from "../../../src/replication/log/index.ts";
 import { createSession } from "../../broker/support.ts";
 import { startPostgres } from "../../support/postgres.ts";
 import { withClient } from "../../support/postgres-client.ts";

@@ -12,16 +12,16 @@ import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { promisify } from "node:util";
 import type { BrokerId, CommandResult, NodeId } from "../../../src/events/index.ts";
+import { createLocalFanout } from "../../../src/replication/fanout/index.ts";
 import {
-  createLocalFanout,
   type EventLog,
   LogRefusedError,
   LogUnavailableError,
   openSqliteLog,
-  startReplica,
-  systemClock,
   verifyLog,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/log/index.ts";
+import { startReplica } from "../../../src/replication/node/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
 import { asked, brokerOn, cluster, createSession, quiet, random, revoke, secret } from "../../broker/support.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { aSession, LogWriter } from "../../support/log-writer.ts";

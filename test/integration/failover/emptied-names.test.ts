@@ -7,7 +7,8 @@
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { type Receipt, statementIn } from "../../../src/replication/index.ts";
+import type { Receipt } from "../../../src/replication/index.ts";
+import { statementIn } from "../../../src/replication/wire/index.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import { startPostgresGroup } from "../../support/postgres-group.ts";
 import { waitFor } from "../../support/wait-for.ts";

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { type CommandId, type CommandResult, parseUserId } from "../../../src/events/index.ts";
-import { type EventLog, openPostgresLog } from "../../../src/replication/index.ts";
+import { type EventLog, openPostgresLog } from "../../../src/replication/log/index.ts";
 import type { PostgresGroup } from "../../support/postgres-group.ts";
 import type { PostgresServer } from "../../support/service.ts";
 import { hammer, type Shot } from "../cluster/client.ts";

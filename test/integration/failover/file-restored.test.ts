@@ -9,13 +9,10 @@ import { copyFileSync, existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { decodeEvents, genesis, type NodeId, type SessionId, sessionStream } from "../../../src/events/index.ts";
-import {
-  createBrokerOpener,
-  createNodeSnapshots,
-  openSqliteLog,
-  startReplica,
-  systemClock,
-} from "../../../src/replication/index.ts";
+import { openSqliteLog } from "../../../src/replication/log/index.ts";
+import { createNodeSnapshots, startReplica } from "../../../src/replication/node/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
+import { createBrokerOpener } from "../../../src/replication/wire/index.ts";
 import { asked, brokerOn, cluster, createSession, quiet, random, revoke, secret } from "../../broker/support.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { waitFor } from "../../support/wait-for.ts";

@@ -4,7 +4,10 @@
  */
 import { randomBytes } from "node:crypto";
 import type { NodeId } from "../../../src/events/index.ts";
-import { connectNatsFanout, createBrokerClient, startReplica, systemClock } from "../../../src/replication/index.ts";
+import { connectNatsFanout } from "../../../src/replication/fanout/index.ts";
+import { startReplica } from "../../../src/replication/node/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
+import { createBrokerClient } from "../../../src/replication/wire/index.ts";
 
 export type FollowersSpec = Readonly<{
   names: readonly string[];

@@ -11,7 +11,7 @@ import {
   LogRefusedError,
   LogUnavailableError,
   openPostgresLog,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/log/index.ts";
 import { aSession, LogWriter } from "../../support/log-writer.ts";
 import { startPostgres } from "../../support/postgres.ts";
 import { withClient } from "../../support/postgres-client.ts";

@@ -12,17 +12,12 @@ import {
   type SessionId,
   sessionStream,
 } from "../../../src/events/index.ts";
-import {
-  type BrokerClient,
-  createBrokerClient,
-  createLocalFanout,
-  type EventLog,
-  type Logger,
-  openPostgresLog,
-  type ReplicaProcess,
-  startReplica,
-  systemClock,
-} from "../../../src/replication/index.ts";
+import { createLocalFanout } from "../../../src/replication/fanout/index.ts";
+import type { Logger } from "../../../src/replication/index.ts";
+import { type EventLog, openPostgresLog } from "../../../src/replication/log/index.ts";
+import { type ReplicaProcess, startReplica } from "../../../src/replication/node/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
+import { type BrokerClient, createBrokerClient } from "../../../src/replication/wire/index.ts";
 import { asked, cluster, quiet, random, secret } from "../../broker/support.ts";
 import { freePort } from "../../support/free-port.ts";
 import { waitFor } from "../../support/wait-for.ts";

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 import { type CommandResult, decodeEvents, genesis } from "../../../src/events/index.ts";
-import { verifyLog } from "../../../src/replication/index.ts";
+import { verifyLog } from "../../../src/replication/log/index.ts";
 import { asked, createSession } from "../../broker/support.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import { type PostgresGroup, startPostgresGroup } from "../../support/postgres-group.ts";

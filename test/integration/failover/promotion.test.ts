@@ -16,7 +16,7 @@ import {
   PromotionRefusedError,
   promotePostgresStandby,
   verifyLog,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/log/index.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { aSession, LogWriter, openEpochRequest } from "../../support/log-writer.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";

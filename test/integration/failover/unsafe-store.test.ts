@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { promisify } from "node:util";
 import { type Link, sameLink } from "../../../src/events/index.ts";
-import { openPostgresLog, verifyLog } from "../../../src/replication/index.ts";
+import { openPostgresLog, verifyLog } from "../../../src/replication/log/index.ts";
 import { asked, cluster, createSession, revoke } from "../../broker/support.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { startPostgres } from "../../support/postgres.ts";

@@ -1,5 +1,5 @@
 /** Postgres bench: the operations that fidelity scripts perform on a primary and its standby, simulated or real. */
-import type { EventLog } from "../../../src/replication/index.ts";
+import type { EventLog } from "../../../src/replication/log/index.ts";
 
 export type ServerName = "primary" | "standby";
 

@@ -8,7 +8,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type Epoch, sessionStream } from "../../../src/events/index.ts";
-import { type EventLog, LogUnavailableError, verifyLog } from "../../../src/replication/index.ts";
+import { type EventLog, LogUnavailableError, verifyLog } from "../../../src/replication/log/index.ts";
 import { aCommandId, anIncarnation, aSession, LogWriter, openEpochRequest } from "../../support/log-writer.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import type { PostgresBench, StartPostgresBench } from "./postgres-bench.ts";

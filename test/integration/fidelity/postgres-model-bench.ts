@@ -3,7 +3,7 @@ import { awaitedLog, Pump } from "../../../chaos/sim/awaited-log.ts";
 import { PostgresModel } from "../../../chaos/sim/postgres-model.ts";
 import { SimLog } from "../../../chaos/sim/sim-log.ts";
 import { World } from "../../../chaos/sim/world.ts";
-import type { EventLog } from "../../../src/replication/index.ts";
+import type { EventLog } from "../../../src/replication/log/index.ts";
 import type { PostgresBench, ServerName } from "./postgres-bench.ts";
 
 export async function startModelBench(seed = 1): Promise<PostgresBench> {

@@ -1,5 +1,5 @@
 /** Postgres bench on real servers: a primary and a streaming standby from local binaries. */
-import { type EventLog, openPostgresLog } from "../../../src/replication/index.ts";
+import { type EventLog, openPostgresLog } from "../../../src/replication/log/index.ts";
 import { startPostgres } from "../../support/postgres.ts";
 import { withClient } from "../../support/postgres-client.ts";
 import { startStandby } from "../../support/postgres-standby.ts";

@@ -5,7 +5,7 @@
  */
 import { streamOf } from "../../../chaos/sim/random.ts";
 import type { CommandId } from "../../../src/events/index.ts";
-import type { EventLog } from "../../../src/replication/index.ts";
+import type { EventLog } from "../../../src/replication/log/index.ts";
 import { aCommandId, anIncarnation, aSession, LogWriter, openEpoch } from "../../support/log-writer.ts";
 import type { PostgresBench } from "./postgres-bench.ts";
 

@@ -24,13 +24,10 @@ import {
   type SessionId,
   userIdOf,
 } from "../../../src/events/index.ts";
-import {
-  type BrokerClient,
-  createBrokerClient,
-  createLocalFanout,
-  createMemoryLog,
-  systemClock,
-} from "../../../src/replication/index.ts";
+import { createLocalFanout } from "../../../src/replication/fanout/index.ts";
+import { createMemoryLog } from "../../../src/replication/log/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
+import { type BrokerClient, createBrokerClient } from "../../../src/replication/wire/index.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { freePorts } from "../../support/free-port.ts";
 import { startProvider, type TestProvider } from "../../support/oidc-provider.ts";

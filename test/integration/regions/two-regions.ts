@@ -9,13 +9,9 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import {
-  type BrokerClient,
-  type ClusterStatus,
-  createBrokerClient,
-  type Role,
-  systemClock,
-} from "../../../src/replication/index.ts";
+import type { ClusterStatus } from "../../../src/replication/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
+import { type BrokerClient, createBrokerClient, type Role } from "../../../src/replication/wire/index.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { freePorts } from "../../support/free-port.ts";
 import { startNats } from "../../support/nats.ts";

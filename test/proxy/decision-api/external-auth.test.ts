@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import type { TestContext } from "node:test";
 import { test } from "node:test";
 import { createGateway } from "../../../src/proxy/request/gateway-client.ts";
-import { systemClock } from "../../../src/replication/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
 import { certificate } from "../../config/support.ts";
 
 type Answer = Readonly<{ status: number; body: string }>;

@@ -7,7 +7,7 @@ import { type Stream, sessionStream, type UnixMs } from "../../../src/events/ind
 import { type Exchange, Exchanges, type ReauthorizeOutcome } from "../../../src/proxy/enforce/exchanges.ts";
 import { guardSocket, unackedBytes } from "../../../src/proxy/enforce/send-queue-socket.ts";
 import { SocketOutlet, unsentDelivery } from "../../../src/proxy/http1/outlet-socket.ts";
-import { systemClock } from "../../../src/replication/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
 import { sessionId } from "../../events/support.ts";
 import { cannotReadQueues as skip } from "../../support/socket-queues.ts";
 import { waitFor } from "../../support/wait-for.ts";

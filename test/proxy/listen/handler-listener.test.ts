@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 import { connect } from "node:tls";
 import type { Config } from "../../../src/config/index.ts";
 import { type HandlerListener, startHandlerListener } from "../../../src/proxy/listen/handler-listener.ts";
-import { systemClock } from "../../../src/replication/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
 import { Authority } from "../../support/pki.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { sendRaw } from "../support.ts";

@@ -12,17 +12,16 @@ import {
   type UnixMs,
   type WrappedKey,
 } from "../../../src/events/index.ts";
+import { openBatch, splitBatch } from "../../../src/replication/fanout/index.ts";
 import {
   type Batch,
   createBrokerOpener,
   encodeMessage,
   type Grant,
-  openBatch,
   openGrant,
   type RefusedEnvelope,
   sealEnvelope,
-  splitBatch,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/wire/index.ts";
 import { fc } from "../../support/property.ts";
 import {
   aBoot,

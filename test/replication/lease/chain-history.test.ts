@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Epoch, genesis, type Position } from "../../../src/events/index.ts";
-import { emptyHistory, extendHistory, locateLink } from "../../../src/replication/index.ts";
+import { emptyHistory, extendHistory, locateLink } from "../../../src/replication/lease/index.ts";
 import { anyEvent, History, history } from "../support.ts";
 
 const log = history(30);

@@ -16,18 +16,17 @@ import type {
   Position,
   UnixMs,
 } from "../../../src/events/index.ts";
+import { driftOf, newDriftWatch, observeClock } from "../../../src/replication/lease/drift-watch.ts";
 import {
   type DigestComparison,
   digestMismatch,
   fenceAfterMs,
-  type Grant,
   type GranterOptions,
   LeaseGranter,
-  type Lessee,
   type LesseeStatus,
-  type Renew,
-} from "../../../src/replication/index.ts";
-import { driftOf, newDriftWatch, observeClock } from "../../../src/replication/lease/drift-watch.ts";
+} from "../../../src/replication/lease/index.ts";
+import type { Lessee } from "../../../src/replication/log/index.ts";
+import type { Grant, Renew } from "../../../src/replication/wire/index.ts";
 import { fc } from "../../support/property.ts";
 
 const epoch = 3 as Epoch;

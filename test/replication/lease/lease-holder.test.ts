@@ -10,7 +10,6 @@ import {
   type ChainHistory,
   emptyHistory,
   extendHistory,
-  type Grant,
   type LeaseHolder,
   type LeaseInput,
   leaseHeldAt,
@@ -19,7 +18,8 @@ import {
   newLeaseHolder,
   overdueMs,
   stepLease,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/lease/index.ts";
+import type { Grant } from "../../../src/replication/wire/index.ts";
 import { fc } from "../../support/property.ts";
 import { aBoot, aNode, type History, history } from "../support.ts";
 

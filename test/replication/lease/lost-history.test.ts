@@ -11,14 +11,9 @@ import type {
   NodeId,
   Position,
 } from "../../../src/events/index.ts";
-import {
-  fenceAfterMs,
-  LeaseGranter,
-  type Lessee,
-  lostHistory,
-  type Renew,
-  receiptFor,
-} from "../../../src/replication/index.ts";
+import { fenceAfterMs, LeaseGranter, receiptFor } from "../../../src/replication/lease/index.ts";
+import { type Lessee, lostHistory } from "../../../src/replication/log/index.ts";
+import type { Renew } from "../../../src/replication/wire/index.ts";
 
 const epoch = 3 as Epoch;
 const drift = 0.01;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { BootId, CommandId, Epoch, Hash, Link, NodeId, Position } from "../../../src/events/index.ts";
-import { type LesseeStatus, type ReceiptQuery, receiptFor } from "../../../src/replication/index.ts";
+import { type LesseeStatus, type ReceiptQuery, receiptFor } from "../../../src/replication/lease/index.ts";
 import { fc } from "../../support/property.ts";
 
 const epoch = 3 as Epoch;

@@ -19,7 +19,6 @@ import {
   type ChainHistory,
   emptyHistory,
   extendHistory,
-  type Grant,
   LeaseGranter,
   type LeaseHolder,
   leaseHeldAt,
@@ -27,10 +26,10 @@ import {
   newLeaseHolder,
   overdueMs,
   RegionalGranter,
-  type Renew,
   receiptFor,
   stepLease,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/lease/index.ts";
+import type { Grant, Renew } from "../../../src/replication/wire/index.ts";
 import { history } from "../support.ts";
 
 /** A rule that a run can remove, to show that the check would notice. */

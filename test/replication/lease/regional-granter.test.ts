@@ -21,8 +21,8 @@ import {
   type Moment,
   type RegionalCopy,
   RegionalGranter,
-  type Renew,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/lease/index.ts";
+import type { Renew } from "../../../src/replication/wire/index.ts";
 import { created, history, revoked } from "../support.ts";
 import { runRegion, type Weakening } from "./region-world.ts";
 

@@ -19,7 +19,7 @@ import {
   type LogPage,
   verifyChain,
   verifyLog,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/log/index.ts";
 import { aSession, entryAt, LogWriter } from "../../support/log-writer.ts";
 
 const opening = (epoch: number): CardeaEvent => ({

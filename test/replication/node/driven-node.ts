@@ -6,21 +6,20 @@
  */
 import assert from "node:assert/strict";
 import type { BootId, Link, MonotonicMs, UnixMs } from "../../../src/events/index.ts";
+import type { Moment } from "../../../src/replication/lease/index.ts";
+import type { DenialsOnDisk } from "../../../src/replication/node/denials/persisted-denials.ts";
 import {
   createPersonKeys,
   type FanoutState,
-  type Grant,
   type LoadedSnapshot,
-  type Moment,
   type NodeCore,
   type NodeCoreOptions,
   type NodeEffect,
   type NodeInput,
   newNodeCore,
-  type Renew,
   stepNode,
-} from "../../../src/replication/index.ts";
-import type { DenialsOnDisk } from "../../../src/replication/node/denials/persisted-denials.ts";
+} from "../../../src/replication/node/index.ts";
+import type { Grant, Renew } from "../../../src/replication/wire/index.ts";
 import { aBoot, aNode, type History, secret } from "../support.ts";
 
 type EffectOf<Type extends NodeEffect["type"]> = Extract<NodeEffect, { type: Type }>;

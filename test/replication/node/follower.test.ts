@@ -6,14 +6,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decodeEvents, type Epoch, genesis, type Link, Projection, sameLink } from "../../../src/events/index.ts";
+import type { ReadOutcome } from "../../../src/replication/log/index.ts";
 import {
   type Follower,
   type FollowerEffect,
   type FollowerInput,
   newFollower,
-  type ReadOutcome,
   stepFollower,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/node/index.ts";
 import { fc } from "../../support/property.ts";
 import { anyEvent, created, History, history, revoked } from "../support.ts";
 

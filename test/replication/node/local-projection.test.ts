@@ -12,8 +12,8 @@ import {
   sessionStream,
   userStream,
 } from "../../../src/events/index.ts";
-import { createPersonKeys } from "../../../src/replication/index.ts";
 import { type EpochMark, emptyHistory, extendHistory } from "../../../src/replication/lease/chain-history.ts";
+import { createPersonKeys } from "../../../src/replication/node/index.ts";
 import { LocalProjection } from "../../../src/replication/node/local-projection.ts";
 import type { LoadedSnapshot } from "../../../src/replication/node/messages.ts";
 import { created, History, history, revoked, secret, sessionId, userId } from "../support.ts";

@@ -16,7 +16,6 @@ import {
   sessionStream,
   userStream,
 } from "../../../src/events/index.ts";
-import { createPersonKeys } from "../../../src/replication/index.ts";
 import {
   type ChainHistory,
   type EpochMark,
@@ -29,6 +28,7 @@ import {
   persistedSessionsMax,
 } from "../../../src/replication/node/denials/persisted-denials.ts";
 import { type DenialsFile, formatDenials, parseDenials } from "../../../src/replication/node/denials/persisted-form.ts";
+import { createPersonKeys } from "../../../src/replication/node/index.ts";
 import { LocalProjection } from "../../../src/replication/node/local-projection.ts";
 import type { LoadedSnapshot } from "../../../src/replication/node/messages.ts";
 import { created, History, secret, sessionId, userId } from "../support.ts";

@@ -9,13 +9,8 @@ import {
   sessionStream,
   userStream,
 } from "../../../src/events/index.ts";
-import {
-  bootHasLeft,
-  digestMismatch,
-  emptyHistory,
-  extendHistory,
-  type LoadedSnapshot,
-} from "../../../src/replication/index.ts";
+import { bootHasLeft, digestMismatch, emptyHistory, extendHistory } from "../../../src/replication/lease/index.ts";
+import type { LoadedSnapshot } from "../../../src/replication/node/index.ts";
 import { created, History, history, revoked, sessionId, userId } from "../support.ts";
 import { DrivenNode } from "./driven-node.ts";
 

@@ -21,18 +21,11 @@ import {
   type UnixMs,
   wrapKey,
 } from "../../../src/events/index.ts";
-import {
-  type Clock,
-  createEnvelopeOpener,
-  createLocalFanout,
-  enrolmentRoot,
-  type Fanout,
-  personKeyWrap,
-  type ReplicaOptions,
-  type ReplicaProcess,
-  startReplica,
-  systemClock,
-} from "../../../src/replication/index.ts";
+import { createLocalFanout, type Fanout } from "../../../src/replication/fanout/index.ts";
+import type { Clock } from "../../../src/replication/index.ts";
+import { type ReplicaOptions, type ReplicaProcess, startReplica } from "../../../src/replication/node/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
+import { createEnvelopeOpener, enrolmentRoot, personKeyWrap } from "../../../src/replication/wire/index.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { delayedFanout } from "../../support/delayed-fanout.ts";
 import { waitFor } from "../../support/wait-for.ts";
@@ -728,7 +721,9 @@ test("a node whose brokers are away retries its goodbye before its process ends"
   const program = `
     import { randomBytes } from "node:crypto";
     import { parseNodeId } from ${at("events/index.ts")};
-    import { BrokerUnavailableError, startReplica, systemClock } from ${at("replication/index.ts")};
+    import { startReplica } from ${at("replication/node/index.ts")};
+    import { systemClock } from ${at("replication/runtime/index.ts")};
+    import { BrokerUnavailableError } from ${at("replication/wire/index.ts")};
     const away = async () => { throw new BrokerUnavailableError("connection refused"); };
     const [debug, info, warn, error] = Array(4).fill(() => {});
     const node = startReplica({

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type PersonKey, type Profile, seal, type WrappedKey, wrapKey } from "../../../src/events/index.ts";
-import { createPersonKeys, personKeyWrap } from "../../../src/replication/index.ts";
+import { createPersonKeys } from "../../../src/replication/node/index.ts";
+import { personKeyWrap } from "../../../src/replication/wire/index.ts";
 import { bytesOf, secret, userId } from "../support.ts";
 
 const nonce = (n: number): Uint8Array => bytesOf(`nonce ${n}`).slice(0, 12);

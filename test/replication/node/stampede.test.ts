@@ -7,15 +7,15 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import type { CardeaEvent, MonotonicMs, NodeId, UnixMs } from "../../../src/events/index.ts";
+import type { Moment } from "../../../src/replication/lease/index.ts";
 import {
   createPersonKeys,
-  type Moment,
   type NodeCore,
   type NodeEffect,
   type NodeInput,
   newNodeCore,
   stepNode,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/node/index.ts";
 import { History, secret, userId } from "../support.ts";
 import { bootOf, seeded } from "./driven-node.ts";
 

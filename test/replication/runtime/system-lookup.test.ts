@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { LookupAddress } from "node:dns";
 import { test } from "node:test";
-import { createSystemLookup } from "../../../src/replication/index.ts";
+import { createSystemLookup } from "../../../src/replication/runtime/index.ts";
 
 type Answer = (error: NodeJS.ErrnoException | null, addresses: readonly LookupAddress[]) => void;
 

@@ -4,7 +4,6 @@ import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from
 import { join } from "node:path";
 import { test } from "node:test";
 import { encode, MalformedSnapshotError } from "../../../src/events/index.ts";
-import { createBrokerOpener, sealEnvelope } from "../../../src/replication/index.ts";
 import { loadSnapshot } from "../../../src/replication/snapshot/load-snapshot.ts";
 import {
   openManifest,
@@ -13,6 +12,7 @@ import {
   sealManifest,
 } from "../../../src/replication/snapshot/manifest.ts";
 import { SnapshotCorruptError, SnapshotFolder } from "../../../src/replication/snapshot/snapshot-folder.ts";
+import { createBrokerOpener, sealEnvelope } from "../../../src/replication/wire/index.ts";
 import { build, cluster, folderFor, manifestOf, opener, projectionOf, secret, signer } from "./support.ts";
 
 test("another process finds a snapshot on disk and loads the same projection from it", async (t) => {

@@ -16,13 +16,6 @@ import {
   type UserId,
 } from "../../../src/events/index.ts";
 import {
-  createBrokerOpener,
-  enrolKey,
-  enrolmentRoot,
-  type Signer,
-  signingPairFromSeed,
-} from "../../../src/replication/index.ts";
-import {
   type BuilderEffect,
   newBuilder,
   projectorVersion,
@@ -30,6 +23,13 @@ import {
 } from "../../../src/replication/snapshot/builder.ts";
 import type { SnapshotManifest } from "../../../src/replication/snapshot/manifest.ts";
 import { SnapshotFolder } from "../../../src/replication/snapshot/snapshot-folder.ts";
+import {
+  createBrokerOpener,
+  enrolKey,
+  enrolmentRoot,
+  type Signer,
+  signingPairFromSeed,
+} from "../../../src/replication/wire/index.ts";
 import { record } from "../../events/support.ts";
 
 export const secret = Buffer.alloc(32, 7);

@@ -15,6 +15,7 @@ import {
   genesis,
   type SessionId,
 } from "../../../src/events/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
 import {
   type AnswerRefusal,
   answererOf,
@@ -25,8 +26,7 @@ import {
   type GivenAnswer,
   sealAnswer,
   serviceTokenKey,
-  systemClock,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/wire/index.ts";
 import { aConfiguration } from "../../contract/configurations.ts";
 import { history, quiet, secret, sessionId } from "../support.ts";
 

@@ -4,7 +4,7 @@ import { generateKeyPairSync, randomBytes, sign } from "node:crypto";
 import { after, before, describe, type Mock, mock, test } from "node:test";
 import { Unpackr } from "msgpackr";
 import { encode } from "../../../src/events/index.ts";
-import { createBrokerOpener, sealEnvelope } from "../../../src/replication/index.ts";
+import { createBrokerOpener, sealEnvelope } from "../../../src/replication/wire/index.ts";
 import { fc } from "../../support/property.ts";
 import { cluster, history, leaderOf, newSigner, sealMessage, secret } from "../support.ts";
 

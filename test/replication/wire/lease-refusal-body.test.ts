@@ -1,13 +1,14 @@
 /** Body of a lease refusal: compatibility between versions that send a code and versions that send only a sentence. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { digestMismatch, formatLeaseRefusal, levelTooOld, parseLeaseRefusal } from "../../../src/replication/index.ts";
+import { digestMismatch, levelTooOld } from "../../../src/replication/lease/index.ts";
 import {
   bootHasLeft,
   repeatedMessage,
   tooManyNodes,
   tooManyRenews,
 } from "../../../src/replication/lease/lease-refusal.ts";
+import { formatLeaseRefusal, parseLeaseRefusal } from "../../../src/replication/wire/index.ts";
 
 const refusals = [
   digestMismatch,

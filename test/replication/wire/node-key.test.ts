@@ -11,7 +11,7 @@ import {
   provesReplacement,
   rawPublicKey,
   signReplacement,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/wire/index.ts";
 
 const identity: NodeIdentity = { cluster: "c", role: "proxy", name: "proxy-1" as NodeId };
 const newKey = (parts: Partial<NodeIdentity> = {}) => nodeKeyFrom(randomBytes(32), { ...identity, ...parts });

@@ -13,6 +13,7 @@ import type {
   Position,
   UnixMs,
 } from "../../../src/events/index.ts";
+import type { Receipt, ReceiptNode } from "../../../src/replication/index.ts";
 import {
   checkReceipt,
   createReceiptSigner,
@@ -20,14 +21,12 @@ import {
   digestOfIds,
   parseReceiptKeys,
   promiseOf,
-  type Receipt,
   type ReceiptKeys,
-  type ReceiptNode,
   type ReceiptStatement,
   receiptKeys,
   signingPairFromSeed,
   stateReceipt,
-} from "../../../src/replication/index.ts";
+} from "../../../src/replication/wire/index.ts";
 
 const secret = new Uint8Array(32).fill(7);
 const older = new Uint8Array(32).fill(6);

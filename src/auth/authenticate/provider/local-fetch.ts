@@ -9,7 +9,7 @@ import type { LookupAddress } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { Agent, DecoratorHandler, type Dispatcher, fetch as undiciFetch } from "undici";
-import { createSystemLookup } from "../../../replication/index.ts";
+import { createSystemLookup } from "../../../replication/runtime/index.ts";
 
 export type LocalFetch = Readonly<{
   fetch: typeof undiciFetch;

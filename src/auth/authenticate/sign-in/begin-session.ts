@@ -8,7 +8,7 @@ import type { FastifyReply } from "fastify";
 import { isLoopback } from "../../../config/index.ts";
 import type { CommandRequest, CommandResult, Link, SessionId, UserId } from "../../../events/index.ts";
 import { userIdOf } from "../../../events/index.ts";
-import { BrokerUnavailableError } from "../../../replication/index.ts";
+import { BrokerUnavailableError } from "../../../replication/wire/index.ts";
 import {
   type AuthDeps,
   addCookie,

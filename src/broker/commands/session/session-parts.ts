@@ -13,7 +13,7 @@ import {
   userStream,
   type VaultedTokens,
 } from "../../../events/index.ts";
-import type { VaultEntry } from "../../../replication/index.ts";
+import type { VaultEntry } from "../../../replication/log/index.ts";
 import type { Access } from "../access.ts";
 import { type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
 import { sameProfile } from "../profile-seal.ts";

@@ -19,7 +19,7 @@ import type {
   UserId,
   VaultedTokens,
 } from "../../../../src/events/index.ts";
-import { systemClock } from "../../../../src/replication/index.ts";
+import { systemClock } from "../../../../src/replication/runtime/index.ts";
 import { waitFor } from "../../../support/wait-for.ts";
 import { finish, type OddProvider, startOddProvider } from "../odd-provider.ts";
 import { quiet, signIn, startWorld, subjectId, type World } from "../support.ts";

@@ -29,7 +29,8 @@ import {
   type UnixMs,
   type UserId,
 } from "../../../../src/events/index.ts";
-import type { Lessee, LogEntry, Receipt } from "../../../../src/replication/index.ts";
+import type { Receipt } from "../../../../src/replication/index.ts";
+import type { Lessee, LogEntry } from "../../../../src/replication/log/index.ts";
 
 export const options = { wallStart: 1_700_000_000_000, deltaMs: 5_000, drift: 0.01, windowMaxMs: 15_000 };
 const boot = "boot-1" as BootId;

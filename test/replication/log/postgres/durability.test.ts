@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Epoch, Hash, Link, Position } from "../../../../src/events/index.ts";
-import { LogUnavailableError } from "../../../../src/replication/index.ts";
+import { LogUnavailableError } from "../../../../src/replication/log/index.ts";
 import { DurabilityChecks, type SharedLook } from "../../../../src/replication/log/postgres/durability.ts";
 import { waitFor } from "../../../support/wait-for.ts";
 

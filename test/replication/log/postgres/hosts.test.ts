@@ -1,7 +1,7 @@
 /** Postgres hosts: parsing of a connection string that names several hosts, and the order in which hosts are tried. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { LogRefusedError } from "../../../../src/replication/index.ts";
+import { LogRefusedError } from "../../../../src/replication/log/index.ts";
 import { HostOrder, parsePostgresHosts } from "../../../../src/replication/log/postgres/hosts.ts";
 
 test("a connection string may name several hosts, with ports or without", () => {

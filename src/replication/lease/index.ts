@@ -1,0 +1,44 @@
+/** Entry point of leases and receipts: the state machines of both sides, and the chain history that compares links. */
+
+export {
+  type ChainHistory,
+  type EpochMark,
+  emptyHistory,
+  extendHistory,
+  historyFrom,
+  type LinkLocation,
+  locateLink,
+  sharesLink,
+} from "./chain-history.ts";
+export {
+  type GranterOptions,
+  LeaseGranter,
+  type LeaseMessageOutcome,
+  type LimitedWindow,
+  type RenewAnswer,
+  type RenewOrigin,
+  type RoleLimits,
+  type WriteRound,
+} from "./lease-granter.ts";
+export {
+  type HeldLease,
+  type LeaseHolder,
+  type LeaseInput,
+  leaseHeldAt,
+  leaseReasons,
+  type Moment,
+  newLeaseHolder,
+  overdueMs,
+  step as stepLease,
+} from "./lease-holder.ts";
+export { bootHasLeft, digestMismatch, type LeaseRefusal, LeaseRefusedError, levelTooOld } from "./lease-refusal.ts";
+export {
+  type ChainView,
+  type DigestComparison,
+  fenceAfterMs,
+  type GrantedLessee,
+  type LesseeStatus,
+} from "./lessee-record.ts";
+export { type ReceiptQuery, type ReceiptState, receiptFor } from "./receipt.ts";
+export { isLastAnswer, progressOf, watchReceipt } from "./receipt-progress.ts";
+export { type RegionalCopy, RegionalGranter, type RegionalNodeStatus } from "./regional-granter.ts";

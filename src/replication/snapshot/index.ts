@@ -1,0 +1,24 @@
+/** Entry point of snapshots: a projection as chunks and a signed manifest, built, saved, fetched and loaded. */
+
+export {
+  type Builder,
+  type BuilderEffect,
+  type BuilderInput,
+  type ChunkRef,
+  newBuilder,
+  projectorVersion,
+  SnapshotCancelledError,
+  stepBuilder,
+} from "./builder.ts";
+export { loadSnapshot } from "./load-snapshot.ts";
+export {
+  hashOfChunk,
+  openManifest,
+  type SignedManifest,
+  type SnapshotManifest,
+  SnapshotRefusedError,
+  sameContent,
+  sealManifest,
+} from "./manifest.ts";
+export { SnapshotCorruptError, SnapshotFolder, type SnapshotList, SnapshotNotSavedError } from "./snapshot-folder.ts";
+export { allKeys, fetchSnapshot, keysPage, type SnapshotSupply, supplyFrom } from "./snapshot-supply.ts";

@@ -1,0 +1,111 @@
+/** Entry point of the wire: messages, envelopes, keys, signatures, and the HTTP client of the databroker API. */
+
+export {
+  AnswerNotBelievedError,
+  type BrokerClient,
+  type BrokerClientOptions,
+  BrokerRefusedError,
+  createBrokerClient,
+  headerIn,
+  InsecureBrokerUrlError,
+} from "./broker-client.ts";
+export {
+  believeGrant,
+  believeGrantByAge,
+  createBrokerOpener,
+  type EnvelopeOpener,
+  openGrant,
+  type Refusal,
+  type RefusedEnvelope,
+} from "./broker-opener.ts";
+export { BrokerUnavailableError } from "./broker-unavailable-error.ts";
+export { parseClusterStatus, parseCommandResult, parseReceipt, parseSnapshotAsked } from "./broker-wire.ts";
+export {
+  deriveKey,
+  enrolmentRoot,
+  personKeyWrap,
+  type Role,
+  rawPublicKey,
+  type SigningPair,
+  serviceTokenKey,
+  signingPairFromSeed,
+  vaultKey,
+} from "./cluster-keys.ts";
+export {
+  type Certificate,
+  createEnvelopeOpener,
+  enrolKey,
+  type MessageKind,
+  type Opened,
+  type RefusedMessage,
+  type Signer,
+  sealEnvelope,
+} from "./envelope.ts";
+export { formatLeaseRefusal, type LeaseRefusalBody, parseLeaseRefusal } from "./lease-refusal-body.ts";
+export {
+  type Batch,
+  type Confirm,
+  encodeMessage,
+  type Goodbye,
+  type Grant,
+  MalformedMessageError,
+  parseBatch,
+  parseConfirm,
+  parseGoodbye,
+  parseGrant,
+  parseRenew,
+  parseWrappedKey,
+  type Renew,
+} from "./messages.ts";
+export {
+  bootIdOf,
+  commitsToKey,
+  mayUseBoot,
+  type NodeIdentity,
+  type NodeKey,
+  type NodeRole,
+  nodeKeyFrom,
+  provesReplacement,
+  signReplacement,
+} from "./node-key.ts";
+export {
+  type CheckedReceipt,
+  checkReceipt,
+  createReceiptSigner,
+  parseReceiptKeys,
+  type ReceiptKeys,
+  type ReceiptRefusal,
+  receiptKeys,
+  receiptKeysPath,
+  type SignReceipt,
+  statementIn,
+} from "./receipt-jws.ts";
+export {
+  changesIn,
+  contradictionIn,
+  digestOfIds,
+  durabilityWords,
+  promiseOf,
+  type ReceiptStatement,
+  type RecordedChange,
+  type StatedChange,
+  type StatedNode,
+  stateReceipt,
+} from "./receipt-statement.ts";
+export {
+  bodyDigest,
+  callText,
+  type ServiceCall,
+  type SignedCall,
+  serviceTokenSeconds,
+  signCall,
+} from "./service-call.ts";
+export {
+  type AnswerRefusal,
+  answererOf,
+  answerHeader,
+  type GivenAnswer,
+  mustBeSealed,
+  refuseAnswer,
+  sealAnswer,
+} from "./signed-answer.ts";
