@@ -96,7 +96,11 @@ suite("an invalid global setting is reported at its location", () => {
     ["broker: 5s", ['c.yaml:11:9: broker: "5s" is not a mapping; write key: value, one per line']],
     [
       "broker:\n  clock_drift: 20%",
-      ['c.yaml:12:16: broker.clock_drift: "20%" is not a share from 0 to 0.1; write one such as 0.01 or 1%'],
+      ['c.yaml:12:16: broker.clock_drift: "20%" is not a share from 0.01 to 0.1; write one such as 0.01 or 1%'],
+    ],
+    [
+      "broker:\n  clock_drift: 0.2%",
+      ['c.yaml:12:16: broker.clock_drift: "0.2%" is not a share from 0.01 to 0.1; write one such as 0.01 or 1%'],
     ],
     [
       "audit:\n  sinks:\n    - file: a.jsonl\n    - s3: true",

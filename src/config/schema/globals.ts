@@ -348,10 +348,12 @@ export const brokerKeys = {
         "How long a node may decide after its last grant.",
         { reload: "restart", inConfig: "milliseconds" },
       ),
-      clock_drift: cardea(fraction({ max: 0.1 }).prefault("1%"), "How much a node's clock may run fast or slow.", {
-        reload: "restart",
-        inConfig: "value",
-      }),
+      // A clock that runs wrong by more than half of 1 % gets no lease. A smaller share here would not cover the rest.
+      clock_drift: cardea(
+        fraction({ min: 0.01, max: 0.1 }).prefault("1%"),
+        "How much a node's clock may run fast or slow; 1 % or more.",
+        { reload: "restart", inConfig: "value" },
+      ),
       beat: cardea(
         duration({ min: "20ms", max: "10s" }).prefault("200ms"),
         "How often the leader proves that it can still write.",

@@ -131,13 +131,13 @@ export const integer = (range: Readonly<{ min: number; max: number }>): ValueTyp
   );
 
 /** A fraction such as `0.01` or `1%`. */
-export const fraction = (range: Readonly<{ max: number }>): ValueType<number> =>
+export const fraction = ({ min = 0, max }: Readonly<{ min?: number; max: number }>): ValueType<number> =>
   valueType({ label: "share", json: { type: ["number", "string"] } }, (value, refuse) => {
     const word = scalarText(value) ?? "";
     const percent = /^(\d{1,3}(?:\.\d{1,9})?)\s*%$/.exec(word)?.[1];
     const number = percent !== undefined ? Number(percent) / 100 : /^\d*\.?\d+$/.test(word) ? Number(word) : Number.NaN;
-    if (!(number >= 0 && number <= range.max)) {
-      return refuse(`${formatValue(value)} is not a share from 0 to ${range.max}`, "write one such as 0.01 or 1%");
+    if (!(number >= min && number <= max)) {
+      return refuse(`${formatValue(value)} is not a share from ${min} to ${max}`, "write one such as 0.01 or 1%");
     }
     return number;
   });

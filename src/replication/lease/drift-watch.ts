@@ -27,7 +27,7 @@ type Step = Readonly<{ at: number; ms: number }>;
 /** Oldest first: the samples since the last step, and the steps. */
 export type DriftWatch = Readonly<{ samples: readonly Sample[]; steps: readonly Step[] }>;
 
-/** Half of the ρ of 1 % that leases are computed with. */
+/** Half of the least ρ that leases are computed with (`broker.clock_drift`, 1 %). */
 export const driftMax = 0.005;
 const driftSpanMs = 30_000;
 /**
