@@ -230,7 +230,8 @@ export class LeaseGranter {
     for (const queued of this.#queued.values()) {
       const record = this.#lessees.get(queued.key);
       if (record === undefined || this.#hasRow(queued)) continue;
-      const windowMs = Math.max(queued.windowMs, record.durableWindowMs, rows.get(queued.key)?.windowMs ?? 0);
+      // At least the longest window granted: after a boot was taken for replaced, its row is gone and that grant may count.
+      const windowMs = Math.max(queued.windowMs, record.lessee.windowMs, rows.get(queued.key)?.windowMs ?? 0);
       rows.set(queued.key, { ...record.lessee, windowMs });
     }
     for (const [key, record] of this.#lessees) {

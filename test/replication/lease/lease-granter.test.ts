@@ -282,6 +282,19 @@ describe("leaving", () => {
     assert.equal(status?.fencedInMs, 1 + fenceAfterMs(5_000, 0.01) - 4);
   });
 
+  test("the row of a replaced boot that renews again names its longest window, even if it requests a shorter one now", () => {
+    const granter = granterWith();
+    granter.renew(renewOf({ windowMs: 20_000 }), "remote", view(0));
+    beat(granter, 1);
+    granter.renew(renewOf(second), "remote", view(2));
+    beat(granter, 3);
+    granter.renew(renewOf({ nonce: 2, monotonicMs: 4, windowMs: 5_000 }), "remote", view(4));
+    assert.deepEqual(
+      beat(granter, 5).round.lessees.map(({ boot, windowMs }) => [boot, windowMs]),
+      [["boot-1", 20_000]],
+    );
+  });
+
   test("a replaced boot that says goodbye has left", () => {
     const granter = granterWith({ lessees: [lesseeOf()] });
     granter.renew(renewOf(second), "remote", view(1));
