@@ -33,7 +33,7 @@ export function gapOfEndedBoot(
   ended: NumbersMark,
   { node, boot, at }: Readonly<{ node: NodeId; boot: BootId; at: UnixMs }>,
 ): AuditRecord {
-  const why = `boot ${ended.boot} did not shut down cleanly: its records from ${ended.written + 1} on are lost unless they are here; it had used at least ${ended.used} numbers, and none above ${ended.reserved}`;
+  const why = `boot ${ended.boot} did not shut down cleanly: its records from ${ended.written + 1} on are lost unless they appear here; it had used at least ${ended.used} numbers, and none above ${ended.reserved}`;
   return { kind: "gap", seq: 1, node, boot, at, first: 1, last: 1, why, ended };
 }
 

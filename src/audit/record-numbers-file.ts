@@ -40,6 +40,6 @@ function markIn(value: unknown): NumbersMark {
   const isMark =
     typeof boot === "string" &&
     [written, used, reserved].every((number) => Number.isSafeInteger(number) && Number(number) >= 0);
-  if (!isMark) throw new TypeError("the file has no mark of record numbers");
+  if (!isMark) throw new TypeError("the file contains no valid record numbers");
   return { boot: boot as BootId, written: Number(written), used: Number(used), reserved: Number(reserved) };
 }

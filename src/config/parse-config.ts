@@ -354,7 +354,7 @@ function rootKeyHint(document: ConfigSource["value"]): MisplacedKeyHint {
     const [section] = found;
     const written = document[section];
     return isPlainObject(written) && Object.hasOwn(written, key)
-      ? `remove it: ${section}.${key} is written already`
+      ? `remove it: ${section}.${key} is already set`
       : `it belongs inside ${section}`;
   };
 }
@@ -363,7 +363,7 @@ function routeKeyHint(document: ConfigSource["value"]): MisplacedKeyHint {
   return (key) => {
     if (!Object.hasOwn(globalShape, key)) return undefined;
     return Object.hasOwn(document, key)
-      ? `remove it: ${key} is written at the top level already`
+      ? `remove it: ${key} is already set at the top level`
       : "it belongs at the top level of the file";
   };
 }

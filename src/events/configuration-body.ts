@@ -39,7 +39,7 @@ export class ConfigBodyTooLongError extends CodedError<"ERR_EVENTS_CONFIG_BODY_T
   constructor(size: Readonly<{ bytes: number; bytesMax: number; form: "as text" | "compressed" }>) {
     super(
       `the configuration has ${size.bytes} bytes ${size.form}, and at most ${size.bytesMax} are stored: move long lists of people to ` +
-        "groups, replace pictures by their URLs, or split the routes over several proxies",
+        "groups, replace images with their URLs, or split the routes over several proxies",
     );
     this.bytes = size.bytes;
     this.bytesMax = size.bytesMax;

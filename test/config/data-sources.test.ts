@@ -58,12 +58,12 @@ const refused: readonly (readonly [string, RegExp])[] = [
   ],
   ["data_sources: [{ type: a, file: x, foreign_key: user.name }]", /foreign_key: "user.name" is not known here/],
   ["data_sources: [{ type: a, file: x, refresh_interval: 10ms }]", /refresh_interval: 10ms is too short/],
-  ["data_sources: [{ type: a, file: x, max_age: 5m }]", /max_age: 5m0?s? passes before the source is read again/],
+  ["data_sources: [{ type: a, file: x, max_age: 5m }]", /max_age: 5m0?s? is not longer than the refresh_interval of/],
   ["data_sources: [{ type: a, file: x, max_records: 0 }]", /max_records: 0 is not a whole number/],
   ["data_sources: [{ type: a, file: x, format: xml }]", /format: "xml" is not known here/],
   [
     "data_sources: [{ type: a, file: x }, { type: a, file: y }]",
-    /data_sources\[1\]\.type: "a" is the type of another source too/,
+    /data_sources\[1\]\.type: "a" is already the type of another source/,
   ],
 ];
 for (const [text, message] of refused) {

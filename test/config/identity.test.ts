@@ -14,7 +14,7 @@ suite("a contradictory setting is refused with its location and a remedy", () =>
     [
       "a secret without its client",
       `${base}${goodRoute}    idp_client_secret: s\n`,
-      /^c\.yaml:17:5: routes\[0\]\.idp_client_secret: has no idp_client_id beside it; write/,
+      /^c\.yaml:17:5: routes\[0\]\.idp_client_secret: is set without idp_client_id; write/,
     ],
     [
       "a client without its secret",
@@ -64,7 +64,7 @@ suite("a contradictory setting is refused with its location and a remedy", () =>
     [
       "two entries for one issuer",
       `${base}identity_providers: {a: {issuer: https://ci.example.com, audiences: [a]}, b: {issuer: https://ci.example.com, audiences: [b]}}\n${goodRoute}`,
-      /identity_providers\.b\.issuer: is the issuer of another entry too/,
+      /identity_providers\.b\.issuer: is already the issuer of another entry/,
     ],
     [
       "an unknown key",
@@ -79,7 +79,7 @@ suite("a contradictory setting is refused with its location and a remedy", () =>
     [
       "Rego without a PPL source",
       `${base}${goodRoute}    sub_policies: [{name: x, rego: ["package pomerium.policy"]}]\n`,
-      /routes\[0\]\.sub_policies\[0\]\.rego: is a policy in Rego, which is not run here; say the same/,
+      /routes\[0\]\.sub_policies\[0\]\.rego: is a policy in Rego, which this build does not evaluate; express it/,
     ],
     [
       "a PPL source that is not YAML",
@@ -129,7 +129,7 @@ test("a setting without effect, or one that admits more than it seems, is a warn
   assert.match(warned(`${base}${goodRoute}${rego}`), /rego: is not evaluated: source_ppl decides/);
   assert.match(
     warned(`${base}authorize_log_fields: [method, id-token]\n${goodRoute}`),
-    /authorize_log_fields\[1\]: id-token is never written to a log here/,
+    /authorize_log_fields\[1\]: id-token is never logged/,
   );
 });
 

@@ -31,15 +31,11 @@ suite("a route to an API server", () => {
   const refused = [
     ["a token file that does not exist", "kubernetes_service_account_token_file: /none", /\/none cannot be read/],
     ["a token with a space", 'kubernetes_service_account_token: "two words"', /is not a token/],
-    [
-      "a header that names a user",
-      `${token}\nset_request_headers: {Impersonate-User: root}`,
-      /for which user the API server acts/,
-    ],
+    ["a header that names a user", `${token}\nset_request_headers: {Impersonate-User: root}`, /which user to act for/],
     [
       "an authorization header of its own",
       `${token}\nset_request_headers: {authorization: x}`,
-      /for which user the API server acts/,
+      /which user to act for/,
     ],
   ] as const;
   for (const [name, lines, problem] of refused)

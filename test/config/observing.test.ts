@@ -53,7 +53,7 @@ suite("metrics", () => {
       errors(file("metrics_client_ca_file: ca.pem"), { files })[0] ?? "",
       /metrics_client_ca: requests client cert/,
     );
-    assert.match(errors(file("metrics_certificate_file: cert.pem"), { files })[0] ?? "", /has no key beside it/);
+    assert.match(errors(file("metrics_certificate_file: cert.pem"), { files })[0] ?? "", /is set without a key/);
   });
   test("warn of a password that travels in clear", () => {
     const [line = ""] = warnings(file("metrics_address: :9902\nmetrics_basic_auth: cHJvbTpzZWNyZXQ=")).filter((each) =>

@@ -162,7 +162,7 @@ test("flags and keys for pages are off by default, and a picture is a URL", () =
   for (const logo of ["javascript:alert(1)", "//static.example.com/a.png", "https://a/'onerror=x", "data:text/html,x"])
     assert.match(
       errors(`${base}${goodRoute}    logo_url: "${logo}"\n`).join(),
-      /logo_url: .* is not an address of a picture/,
+      /logo_url: .* is not the address of an image/,
     );
 });
 

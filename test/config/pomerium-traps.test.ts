@@ -140,7 +140,7 @@ suite("accepted with a warning", () => {
     ["cache_service_url: https://cache.example.com", /cache_service_url: has no effect/],
     [
       "access_log_fields: [method, tls-version, sni=.common_properties.tls_properties]",
-      /access_log_fields\[1\]: tls-version is Envoy's/,
+      /access_log_fields\[1\]: tls-version is a field of Envoy's/,
     ],
     ["log_level: trace", /log_level: trace is not a level here, and is read as debug/],
     ["log_level: disabled", /log_level: disabled is not a level here, and is read as error/],

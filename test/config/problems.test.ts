@@ -20,9 +20,9 @@ routes:
 `;
   assert.deepEqual(errors(text), [
     "c.yaml:11:15: timeout_read: 30 is not a duration; write one such as 250ms, 30s or 1h30m",
-    "c.yaml:12:1: adress: is not a known key; remove it: address is written here already",
+    "c.yaml:12:1: adress: is not a known key; remove it: address is already set here",
     "c.yaml:15:9: routes[0].to: the scheme ftp cannot be used here; use http or https",
-    "c.yaml:16:36: routes[0].allowed_users[1]: a mapping is not text; write one word or a quoted text",
+    "c.yaml:16:36: routes[0].allowed_users[1]: a mapping is not text; write one word or quoted text",
     "c.yaml:17:5: routes[0].polcy: is not a known key; did you mean policy?",
   ]);
 });
@@ -131,15 +131,15 @@ suite("an invalid global setting is reported at its location", () => {
     ["lease: 5s", ["c.yaml:11:1: lease: is not a known key; it belongs inside broker"]],
     [
       "broker: {lease: 5s}\nlease: 5s",
-      ["c.yaml:12:1: lease: is not a known key; remove it: broker.lease is written already"],
+      ["c.yaml:12:1: lease: is not a known key; remove it: broker.lease is already set"],
     ],
     [
       "audit: {mode: best_effort, mdoe: strict}",
-      ["c.yaml:11:28: audit.mdoe: is not a known key; remove it: mode is written here already"],
+      ["c.yaml:11:28: audit.mdoe: is not a known key; remove it: mode is already set here"],
     ],
     [
       "runtime_flags: {mcp: false, mpc: true}",
-      ["c.yaml:11:29: runtime_flags.mpc: is not a known flag; remove it: mcp is written here already"],
+      ["c.yaml:11:29: runtime_flags.mpc: is not a known flag; remove it: mcp is already set here"],
     ],
     ["allowed_users: [a]", ["c.yaml:11:1: allowed_users: is not a known key; it belongs inside a route, under routes"]],
     [
@@ -199,14 +199,14 @@ suite("an invalid route setting is reported at its location", () => {
     [
       "to: http://a\n    regex_rewrite_pattern: ^/(.*)$\n    regex_rewrite_substitution: /\\2",
       [
-        "c.yaml:16:33: routes[0].regex_rewrite_substitution: names the group 2, and the pattern has 1; correct the number",
+        "c.yaml:16:33: routes[0].regex_rewrite_substitution: refers to group 2, and the pattern has 1; correct the number",
       ],
     ],
     ["to: http://a\n    regex_rewrite_pattern: ^/(.*)$\n    regex_rewrite_substitution: /s?q=\\1", []],
     [
       "to: http://a\n    regex_rewrite_pattern: ^/(.*)$\n    regex_rewrite_substitution: /s?q=\\1?x",
       [
-        "c.yaml:16:33: routes[0].regex_rewrite_substitution: contains more than one ?, and a path has one query; write %3F for what does not begin it",
+        "c.yaml:16:33: routes[0].regex_rewrite_substitution: contains more than one ?, and a path has one query; write %3F for every ? that does not begin it",
       ],
     ],
     [
@@ -218,7 +218,7 @@ suite("an invalid route setting is reported at its location", () => {
     [
       "to: http://a\n    regex_rewrite_substitution: /x",
       [
-        "c.yaml:15:5: routes[0].regex_rewrite_substitution: has no regex_rewrite_pattern beside it; write the pattern too",
+        "c.yaml:15:5: routes[0].regex_rewrite_substitution: is set without regex_rewrite_pattern; write the pattern too",
       ],
     ],
     [
@@ -260,7 +260,7 @@ suite("an invalid route setting is reported at its location", () => {
     ],
     [
       "to: http://a\n    address: ':1'",
-      ["c.yaml:15:5: routes[0].address: is not a known key; remove it: address is written at the top level already"],
+      ["c.yaml:15:5: routes[0].address: is not a known key; remove it: address is already set at the top level"],
     ],
     [
       "redirect: {}",
@@ -355,7 +355,7 @@ suite("from is the URL that people use", () => {
 suite("the document itself", () => {
   test("with an unfinished list is refused", () => {
     assert.deepEqual(errors("a: [1\nb: 2\n"), [
-      "c.yaml:2:1: (document): is not YAML: Flow sequence in block collection must be sufficiently indented and end with a ]; correct it; text with special characters goes in quotes",
+      "c.yaml:2:1: (document): is not YAML: Flow sequence in block collection must be sufficiently indented and end with a ]; correct it; quote text that has special characters",
     ]);
   });
   test("must be one YAML document", () => {

@@ -267,7 +267,7 @@ suite("the listener", () => {
     [
       "a certificate without its key",
       withKeys({ ...tls, certificate_key_file: null }),
-      ["error c.yaml:11:19: certificate_file: has no key beside it; name the key too"],
+      ["error c.yaml:11:19: certificate_file: is set without a key; set the key too"],
       { files },
     ],
     [
@@ -642,7 +642,7 @@ suite("routes", () => {
       "a route without an action",
       withKeys({}, `routes:\n  - from: https://app.example.com\n    ${open}\n`),
       [
-        "error c.yaml:12:5: routes[0].to: is missing, and so are redirect and response; write the URL of the service behind",
+        "error c.yaml:12:5: routes[0].to: is missing, and so are redirect and response; write the URL of the upstream service",
       ],
     ],
     [
@@ -889,7 +889,7 @@ suite("certificates by ACME", () => {
       "an ACME account with a key id and no MAC key",
       acme({ autocert_eab_key_id: "k" }),
       [
-        "c.yaml:12:1: autocert_eab_key_id: has no autocert_eab_mac_key beside it; write both, as the authority issued them",
+        "c.yaml:12:1: autocert_eab_key_id: is set without autocert_eab_mac_key; write both, as the authority issued them",
       ],
     ],
     [

@@ -73,7 +73,7 @@ suite("an invalid setting is refused", () => {
     ],
     [
       `    health_checks: [{${usual}, tcp_health_check: {}, tpc_health_check: {}}]\n`,
-      "17:135: routes[0].health_checks[0].tpc_health_check: tpc_health_check is not a known key here; remove it: tcp_health_check is written here already",
+      "17:135: routes[0].health_checks[0].tpc_health_check: tpc_health_check is not a known key here; remove it: tcp_health_check is already set here",
     ],
     [
       `    health_checks: [{${usual}, http_health_check: {path: healthz}}]\n`,
@@ -81,7 +81,7 @@ suite("an invalid setting is refused", () => {
     ],
     [
       `    health_checks: [{${usual}, http_health_check: {path: /, expected_statuses: [{start: 300, end: 200}]}}]\n`,
-      "17:144: routes[0].health_checks[0].http_health_check.expected_statuses[0]: a mapping is not a range of statuses; write - {start: 200, end: 300}; the end is not in it",
+      "17:144: routes[0].health_checks[0].http_health_check.expected_statuses[0]: a mapping is not a range of statuses; write - {start: 200, end: 300}; the end is exclusive",
     ],
     [
       `    health_checks: [{${usual}, tcp_health_check: {send: {text: xyz}}}]\n`,

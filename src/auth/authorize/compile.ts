@@ -207,7 +207,7 @@ function compileRoute(
         report(
           [at],
           `this \`deny\` can never fire: ${why}`,
-          `remove it from the rule, and refuse by what is known here, such as \`http_path\` or \`groups\``,
+          `remove it from the rule, and deny by criteria that are known here, such as \`http_path\` or \`groups\``,
         );
       else
         report(

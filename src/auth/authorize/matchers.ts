@@ -40,12 +40,7 @@ export function parseTextMatcher(
     ({ operator, operand, at }) => {
       const operands = expectsList(operator) ? parseTexts(operand, at, report) : parseText(operand, at, report);
       if (operands?.includes("") && /contains|_with/.test(operator)) {
-        report(
-          at,
-          `\`${operator}\` of an empty text matches everything`,
-          "write the text that has to be there",
-          "warning",
-        );
+        report(at, `\`${operator}\` with an empty text matches everything`, "write the text to look for", "warning");
       }
       return operands && { operator, operands };
     },
@@ -155,8 +150,8 @@ export function textOperand(operand: unknown, path: PolicyPath, report: ReportPo
     ? "write one criterion for each value, under `or`"
     : typeof operand === "number" || typeof operand === "boolean"
       ? `quote it: "${operand}"`
-      : "write a text";
-  report(path, `${describeValue(operand)} can never equal a text`, remedy);
+      : "write text";
+  report(path, `${describeValue(operand)} can never equal text`, remedy);
   return undefined;
 }
 
@@ -165,14 +160,14 @@ export function claimOperand(operand: unknown, path: PolicyPath, report: ReportP
   if (typeof operand === "string" || typeof operand === "number" || typeof operand === "boolean") return operand;
   const remedy = Array.isArray(operand)
     ? "write one criterion for each value, under `or`"
-    : "write a text, a number, `true` or `false`";
+    : "write text, a number, `true` or `false`";
   report(path, `${describeValue(operand)} can never equal the value of a claim`, remedy);
   return undefined;
 }
 
 function parseText(operand: unknown, path: PolicyPath, report: ReportPolicyProblem): readonly string[] | undefined {
   if (Array.isArray(operand)) {
-    report(path, "a list can never equal a text", "use `in:` to match any of several texts");
+    report(path, "a list can never equal text", "use `in:` to match any of several values");
     return undefined;
   }
   const text = textOperand(operand, path, report);
@@ -182,11 +177,11 @@ function parseText(operand: unknown, path: PolicyPath, report: ReportPolicyProbl
 /** A list of texts: the operand of `in` and `not_in`. */
 function parseTexts(operand: unknown, path: PolicyPath, report: ReportPolicyProblem): readonly string[] | undefined {
   if (!Array.isArray(operand)) {
-    report(path, `${describeValue(operand)} stands where a list of texts should`, "write a list: `[one, two]`");
+    report(path, `expected a list of text values, found ${describeValue(operand)}`, "write a list: `[one, two]`");
     return undefined;
   }
   if (operand.length === 0)
-    report(path, "an empty list matches no text", "list the texts, or remove the criterion", "warning");
+    report(path, "an empty list matches nothing", "list the values, or remove the criterion", "warning");
   const texts = operand.map((item: unknown, index) => textOperand(item, [...path, index], report));
   return allDefined(texts) ? texts : undefined;
 }
@@ -203,7 +198,7 @@ function parseOperators<Operator extends string>(
   if (!isObject(data)) return [{ operator: bare, operand: data, at: path }];
   const entries = Object.entries(data);
   if (entries.length === 0) {
-    report(path, "an empty matcher would match everything", `say what has to match: ${useOneOf(known)}`);
+    report(path, "an empty matcher would match everything", `say what must match: ${useOneOf(known)}`);
     return undefined;
   }
   const written = entries.map(([key, operand]) => {

@@ -82,7 +82,7 @@ export function conditionalPhrase(operator: PolicyOperator, criteria: readonly C
 export function describeRules(allow: readonly string[], deny: readonly string[]): readonly string[] {
   return [
     ...(allow.length === 0 ? ["This route lets no one in."] : []),
-    ...allow.map((asked, index) => (index === 0 ? `This route asks for ${asked}.` : `Or for ${asked}.`)),
+    ...allow.map((asked, index) => (index === 0 ? `This route requires ${asked}.` : `Or ${asked}.`)),
     ...deny.map((refused) => `It refuses requests with ${refused}.`),
   ];
 }

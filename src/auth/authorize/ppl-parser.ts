@@ -43,7 +43,7 @@ export function parsePolicy(ppl: unknown, report: ReportPolicyProblem): readonly
   if (Array.isArray(ppl)) {
     return ppl.flatMap((rules: unknown, index) => {
       if (isObject(rules)) return parseRules(rules, [index], report);
-      report([index], `${describeValue(rules)} stands where a rules object should`, rulesRemedy);
+      report([index], `expected a rules object, found ${describeValue(rules)}`, rulesRemedy);
       return [];
     });
   }
@@ -63,7 +63,7 @@ function parseRules(rules: Readonly<Record<string, unknown>>, path: PolicyPath, 
     else
       report(
         at,
-        `${describeValue(body)} stands where an object should`,
+        `expected an object, found ${describeValue(body)}`,
         `write \`${key}:\` with ${orList(operators)} below it`,
       );
   }
@@ -82,11 +82,7 @@ function parseConditionals(
     if (key === "action") report(at, "`action` has no effect", "remove it", "warning");
     else if (operator === undefined) report(at, `unknown operator \`${key}\``, suggestionFor(key, operators, body));
     else if (!Array.isArray(items)) {
-      report(
-        at,
-        `${describeValue(items)} stands where a list of criteria should`,
-        `put a \`- \` before each criterion`,
-      );
+      report(at, `expected a list of criteria, found ${describeValue(items)}`, `put a \`- \` before each criterion`);
     } else {
       const criteria = items.flatMap((item: unknown, index) => parseCriterion(item, [...at, index], report));
       if (criteria.length > 0) parsed.push({ path: at, operator, criteria });
@@ -98,7 +94,7 @@ function parseConditionals(
 function parseCriterion(item: unknown, path: PolicyPath, report: ReportPolicyProblem): Criterion[] {
   const remedy = "write each criterion as its own list item, `- name: value`";
   if (!isObject(item)) {
-    report(path, `${describeValue(item)} stands where a criterion should`, remedy);
+    report(path, `expected a criterion, found ${describeValue(item)}`, remedy);
     return [];
   }
   const entries = Object.entries(item);
@@ -138,9 +134,7 @@ export function suggestionFor(
 ): string {
   const meant = word.length > 2 ? suggest(word, allowed) : undefined; // two letters are near to everything
   if (meant === undefined) return useOneOf(allowed);
-  return Object.hasOwn(written, meant)
-    ? `remove it: \`${meant}\` is written here already`
-    : `did you mean \`${meant}\`?`;
+  return Object.hasOwn(written, meant) ? `remove it: \`${meant}\` is already set here` : `did you mean \`${meant}\`?`;
 }
 
 /** ``use `and`, `or`, `not` or `nor` `` */

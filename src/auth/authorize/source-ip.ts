@@ -34,7 +34,7 @@ export function parseAddressMatcher(
     const what = typeof item === "string" ? `\`${item}\`` : describeValue(item);
     report(
       Array.isArray(data) ? [...path, index] : path,
-      `${what} is no IP address or CIDR block`,
+      `${what} is not an IP address or CIDR block`,
       "write it like `10.0.0.0/8`, `192.0.2.7` or `2001:db8::/32`",
     );
   });

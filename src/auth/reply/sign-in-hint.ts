@@ -20,7 +20,7 @@ export function signInHint(origin: string | null, credential: CredentialSent): s
   const problem =
     credential === "none"
       ? `Sign-in required: ${origin ?? "this address"} needs a credential, and this request has none.`
-      : `Sign-in required: the credential of this request has expired, was revoked, or was made for another host.`;
+      : `Sign-in required: the credential of this request has expired, was revoked, or belongs to another host.`;
   return `${problem}
 
 curl:     curl -H "Authorization: Pomerium $(cardea token ${url})" ${url}/

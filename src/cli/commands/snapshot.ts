@@ -41,7 +41,7 @@ export const snapshotCreate: CliCommand = {
   name: "snapshot create",
   usage: "[--timeout 60s]",
   summary: "take a snapshot on the leading broker now",
-  help: `Waits for the snapshot and prints it; the log accepts events meanwhile. Exit 3: there is no snapshot within --timeout. It may still come: see
+  help: `Waits for the snapshot and prints it; the log accepts events meanwhile. Exit 3: there is no snapshot within --timeout. It may still appear: see
 cardea snapshot list. The leader writes it to the folder snapshots in its data folder, and the other brokers copy it.`,
   async run(args, terminal) {
     const parsed = parse(args, { ...operatorOptions, timeout: { type: "string" } }, { min: 0, max: 0 });

@@ -81,7 +81,7 @@ function resolveBinding(
       keyId === undefined
         ? ["autocert_eab_mac_key", "autocert_eab_key_id"]
         : ["autocert_eab_key_id", "autocert_eab_mac_key"];
-    report.error([written], `has no ${missing} beside it`, "write both, as the authority issued them", "key");
+    report.error([written], `is set without ${missing}`, "write both, as the authority issued them", "key");
     return null;
   }
   if (/^[A-Za-z0-9_-]+={0,2}$/.test(macKey)) return { keyId, macKey };

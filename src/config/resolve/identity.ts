@@ -20,7 +20,7 @@ export function resolveIdpClient({ route, report, globals, failed }: RouteContex
     if (clientSecret !== undefined && !failed.has("idp_client_id"))
       report.error(
         ["idp_client_secret"],
-        "has no idp_client_id beside it",
+        "is set without idp_client_id",
         "write the client's id too, or remove it",
         "key",
       );

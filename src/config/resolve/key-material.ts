@@ -145,7 +145,7 @@ export class KeyMaterial {
     if (cert === null && key === null) return null;
     if (cert === null || key === null) {
       const [here, missing] = cert === null ? [key, "certificate"] : [cert, "key"];
-      this.#report.error(here?.path ?? at, `has no ${missing} beside it`, `name the ${missing} too`);
+      this.#report.error(here?.path ?? at, `is set without a ${missing}`, `set the ${missing} too`);
       return null;
     }
     const certPem = pemOf(cert.text);

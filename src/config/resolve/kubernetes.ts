@@ -42,7 +42,7 @@ export function resolveKubernetes({ route, report, material }: RouteContext): Ro
     if (/^(?:authorization|impersonate-.*)$/i.test(name))
       report.error(
         ["set_request_headers", name],
-        "says for which user the API server acts, and on such a route only the proxy may say that",
+        "tells the API server which user to act for, and on such a route only the proxy may do that",
         "remove it",
         "key",
       );

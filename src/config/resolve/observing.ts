@@ -50,7 +50,11 @@ export function resolveObserving(
 function resolveAccessLog({ access_log_fields: fields }: Globals, { report }: Given): Config["accessLogFields"] {
   for (const [i, name] of fields.entries())
     if (isHiddenAccessLogField(name))
-      report.warn(["access_log_fields", i], `${name} is Envoy's, and is not written here`, "leave it out");
+      report.warn(
+        ["access_log_fields", i],
+        `${name} is a field of Envoy's that this build does not write`,
+        "leave it out",
+      );
   return fields.filter((name): name is AccessLogField => !isHiddenAccessLogField(name));
 }
 
@@ -62,7 +66,7 @@ function resolveAuthorizeLog(
     if (isHiddenLogField(name))
       report.warn(
         ["authorize_log_fields", i],
-        `${name} is never written to a log here`,
+        `${name} is never logged`,
         name === "id-token" ? "use id-token-claims, or leave it out" : "leave it out",
       );
   }

@@ -153,7 +153,12 @@ type Action = Pick<RouteConfig, "to" | "redirect" | "response">;
 function resolveAction({ route, report, present, failed }: RouteContext): Action | null {
   const given = (["to", "redirect", "response"] as const).filter((key) => present.has(key));
   if (given.length === 0) {
-    report.error(["to"], "is missing, and so are redirect and response", "write the URL of the service behind", "key");
+    report.error(
+      ["to"],
+      "is missing, and so are redirect and response",
+      "write the URL of the upstream service",
+      "key",
+    );
     return null;
   }
   for (const key of given.slice(1))
@@ -229,7 +234,11 @@ function checkQuery({ report }: RouteContext, substitution: string): void {
   if (substitution.includes("#"))
     report.error(key, "contains a #, and no request carries a fragment", "remove it, or write %23");
   if (substitution.split("?").length > 2)
-    report.error(key, "contains more than one ?, and a path has one query", "write %3F for what does not begin it");
+    report.error(
+      key,
+      "contains more than one ?, and a path has one query",
+      "write %3F for every ? that does not begin it",
+    );
 }
 
 type Access = Omit<RouteAccess, "allowAnyAuthenticatedUser">;

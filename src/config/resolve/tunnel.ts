@@ -105,14 +105,14 @@ export function checkTunnel({ route, report, present }: RouteContext, tunnel: Ro
     else if (onward)
       report.error(
         at,
-        "does not fit: this route requests the target from another proxy, by CONNECT",
+        "has a path: this route requests the target from another proxy, by CONNECT",
         "write only https://proxy.example.com, or only tcp://host:port",
       );
     else report.error(at, `a ${kind} route does not lead to ${url.protocol.slice(0, -1)}`, `write ${kind}://host:port`);
   }
   if (tunnel === null) return;
   for (const key of refusedKeys)
-    if (present.has(key)) report.error([key], `means nothing on a ${kind} route`, "remove it", "key");
+    if (present.has(key)) report.error([key], `has no meaning on a ${kind} route`, "remove it", "key");
   for (const key of onward ? ineffectiveKeys : ineffectiveWithoutProxy)
     if (present.has(key))
       report.warn([key], `has no effect on a ${kind} route: bytes pass unchanged`, "remove it", "key");

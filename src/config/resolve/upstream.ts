@@ -59,7 +59,7 @@ export function resolvePattern(
   const substitution = route[keys.substitution];
   if (pattern === undefined) {
     if (substitution !== undefined && !failed.has(keys.pattern))
-      report.error([keys.substitution], `has no ${keys.pattern} beside it`, "write the pattern too", "key");
+      report.error([keys.substitution], `is set without ${keys.pattern}`, "write the pattern too", "key");
     return null;
   }
   const groups = RE2JS.compile(pattern).groupCount();
@@ -67,7 +67,7 @@ export function resolvePattern(
   if (beyond !== undefined)
     report.error(
       [keys.substitution],
-      `names the group ${beyond[1]}, and the pattern has ${groups}`,
+      `refers to group ${beyond[1]}, and the pattern has ${groups}`,
       "correct the number",
     );
   return { pattern, substitution: substitution ?? "" };

@@ -403,7 +403,7 @@ export const brokerKeys = {
       ),
       tls_ca: cardea(
         stringValue().optional(),
-        "Certificates (PEM, or base64 of it) that brokers are verified by. Absent: `certificate_authority`, else the system's.",
+        "Certificates (PEM, or base64 of it) that verify brokers. Absent: `certificate_authority`, else the system's.",
         { reload: "restart" },
       ),
       tls_ca_file: cardea(filePath().optional(), "The same, from a file."),
@@ -470,11 +470,9 @@ export const brokerKeys = {
         "With `broker.home_urls`: the NATS cluster in which this region's mirror of the replay buffer is kept, where one domain spans the regions.",
         { reload: "restart", inConfig: "value" },
       ),
-      tls_ca: cardea(
-        stringValue().optional(),
-        "Certificates (PEM, or base64 of it) that NATS servers are verified by.",
-        { reload: "restart" },
-      ),
+      tls_ca: cardea(stringValue().optional(), "Certificates (PEM, or base64 of it) that verify NATS servers.", {
+        reload: "restart",
+      }),
       tls_ca_file: cardea(filePath().optional(), "The same, from a file."),
     }),
     "NATS carries events to other processes quickly. It is an accelerator: losing it delays, never loses.",

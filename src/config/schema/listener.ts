@@ -81,6 +81,6 @@ export const listenerKeys = {
         "How many certificates may be above the caller's own, including the authority's; 0: any number.",
       ),
     }),
-    "Client certificates of callers. Reserved paths such as `/healthz` and sign-in answer without one, but for `reject_connection`.",
+    "Client certificates of callers. Reserved paths such as `/healthz` and sign-in answer without one, except with `reject_connection`.",
   ),
 };

@@ -46,7 +46,7 @@ const picture = (): ValueType<string> =>
     label: "URL",
     json: { type: "string" },
     pattern: /^(?:(?:https?:\/\/|data:image\/)[^\s"'<>\\`]{1,65536})?$/i,
-    what: "an address of a picture",
+    what: "the address of an image",
     example: "https://static.example.com/wiki.svg",
   });
 
@@ -292,7 +292,7 @@ const upstreamTls = {
   tls_server_name: pomerium(host().optional(), "Old name of `tls_upstream_server_name`."),
   tls_custom_ca: pomerium(
     stringValue().optional(),
-    "Certificates (PEM, or base64 of it) that the upstream is verified by, instead of the system's.",
+    "Certificates (PEM, or base64 of it) that verify the upstream, instead of the system's.",
   ),
   tls_custom_ca_file: pomerium(filePath().optional(), "The same, from a file."),
   tls_client_cert: pomerium(stringValue().optional(), "The certificate shown to the upstream: PEM, or base64 of it."),

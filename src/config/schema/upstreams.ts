@@ -168,10 +168,10 @@ export const upstreamKeys = {
         "A health check that passes ends an ejection.",
       ),
     }),
-    "Leave an upstream alone for a while that answers with errors. `{}` switches it on with these defaults.",
+    "Stop using an upstream for a while when it answers with errors. `{}` switches it on with these defaults.",
   ),
   circuit_breaker_thresholds: pomerium(
     z.strictObject(breakerKeys),
-    "Bounds for each upstream; what goes beyond is 503. Absent: the global ones.",
+    "Bounds for each upstream; a request beyond them gets 503. Absent: the global ones.",
   ),
 };

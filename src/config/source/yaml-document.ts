@@ -66,7 +66,7 @@ export function readYaml(text: string, file: string): YamlDocument {
       refuse(
         at(error.pos[0]),
         several ? "contains several documents" : `is not YAML: ${firstLine(error.message)}`,
-        several ? "keep one, without ---" : "correct it; text with special characters goes in quotes",
+        several ? "keep one, without ---" : "correct it; quote text that has special characters",
       );
     }
     for (const warning of document.warnings.slice(0, syntaxProblemsMax)) {
@@ -112,7 +112,7 @@ class Walk {
     if (depth > depthMax || this.#values > valuesMax) {
       this.gaveUp = true;
       const what = depth > depthMax ? `nests deeper than ${depthMax}` : `contains more than ${valuesMax} values`;
-      this.#context.refuse(location, what, "write it flatter, with fewer aliases");
+      this.#context.refuse(location, what, "nest it less, and use fewer aliases");
       return nothing;
     }
     const node = this.#context.resolve(written);

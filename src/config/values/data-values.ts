@@ -62,7 +62,7 @@ export const dataSources = (): ValueType<readonly DataSource[]> =>
         if (isRefused(source)) refused = source;
         else if (found.some(({ type }) => type === source.type))
           refused = refuse(
-            `${formatValue(source.type)} is the type of another source too`,
+            `${formatValue(source.type)} is already the type of another source`,
             "give each source its own type",
             [i, "type"],
           );
@@ -84,7 +84,7 @@ function readSource(item: unknown, refuse: Refuse): DataSource | RefusedValue {
   }
   const { type, url, file, headers = {} } = item;
   if (typeof type !== "string" || !/^\S{1,200}$/.test(type))
-    return refuse("needs a type", "write type: example.com/hr, the name that `record` asks for");
+    return refuse("needs a type", "write type: example.com/hr, the name that `record` uses");
   const from = readOrigin(url, file, refuse);
   if (isRefused(from)) return from;
   const foreignKey = parseEnum(item["foreign_key"], foreignKeys, "user.id");
@@ -111,8 +111,8 @@ function readSource(item: unknown, refuse: Refuse): DataSource | RefusedValue {
   if (isRefused(maxAgeMs)) return maxAgeMs;
   if (maxAgeMs > 0 && maxAgeMs <= everyMs)
     return refuse(
-      `${formatDuration(maxAgeMs)} passes before the source is read again after ${formatDuration(everyMs)}`,
-      "make it longer than refresh_interval, so that there is time for a second attempt",
+      `${formatDuration(maxAgeMs)} is not longer than the refresh_interval of ${formatDuration(everyMs)}`,
+      "make it longer, so that there is time for a second attempt",
       ["max_age"],
     );
   const bytesMax = parseInteger(

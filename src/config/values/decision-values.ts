@@ -51,7 +51,7 @@ function parseTemplate(text: unknown, refuse: Refuse): RequestTemplate | Refused
       typeof text === "string" ? text : "",
     ) ?? [];
   if (method === undefined || authority === undefined || (scheme !== "http" && scheme !== "https"))
-    return refuse(`${formatValue(text)} is no request`, remedy);
+    return refuse(`${formatValue(text)} is not a request`, remedy);
   const parts: TemplatePart[] = [];
   for (const piece of (rest || "/").split(/(\{[^{}]*\})/)) {
     if (!/[{}]/.test(piece)) {
@@ -62,7 +62,7 @@ function parseTemplate(text: unknown, refuse: Refuse): RequestTemplate | Refused
       /^\{([+/]?)(id|(?:resource|action)(?=\.))(?:\.([A-Za-z0-9_-]+))?\}$/.exec(piece) ?? [];
     const isWhole = of === "id" ? name === "" : name !== "";
     if (!isWhole || (of !== "id" && of !== "resource" && of !== "action"))
-      return refuse(`${formatValue(piece)} is no value of a question`, "write {id}, {resource.name} or {action.name}");
+      return refuse(`${formatValue(piece)} is not a known placeholder`, "write {id}, {resource.name} or {action.name}");
     parts.push({ of, name, form: sign === "+" ? "reserved" : sign === "/" ? "segment" : "value" });
   }
   return { method, scheme, authority, parts };

@@ -86,7 +86,7 @@ export const tokenIssuers = (): ValueType<readonly TokenIssuerConfig[]> =>
         const issuer = readIssuer(name, item, refuseInside(refuse, name));
         if (isRefused(issuer)) refused = issuer;
         else if (found.some((other) => other.issuer === issuer.issuer))
-          refused = refuse("is the issuer of another entry too", "keep one of them", [name, "issuer"]);
+          refused = refuse("is already the issuer of another entry", "keep one of them", [name, "issuer"]);
         else found.push(issuer);
       }
       return refused ?? found;
@@ -203,7 +203,7 @@ function readSubPolicy(item: unknown, refuse: Refuse): WrittenSubPolicy | Refuse
   const texts = { id: "", name: "", explanation: "", remediation: "" };
   for (const key of textKeys) {
     const text = item[key] === undefined || item[key] === null ? "" : scalarText(item[key]);
-    if (text === undefined) return refuse(`${formatValue(item[key])} is not text`, "write a quoted text", [key]);
+    if (text === undefined) return refuse(`${formatValue(item[key])} is not text`, "write quoted text", [key]);
     texts[key] = text;
   }
   const users = parseStringList(item["allowed_users"] ?? [], refuseInside(refuse, "allowed_users"));
@@ -222,8 +222,8 @@ function readSubPolicy(item: unknown, refuse: Refuse): WrittenSubPolicy | Refuse
     ]);
   if (rego.some((text) => text.trim() !== "") && (sourcePpl === undefined || sourcePpl === null))
     return refuse(
-      "is a policy in Rego, which is not run here",
-      "say the same in Pomerium's policy language, under source_ppl",
+      "is a policy in Rego, which this build does not evaluate",
+      "express it in Pomerium's policy language, under source_ppl",
       ["rego"],
     );
   return {

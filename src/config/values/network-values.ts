@@ -362,7 +362,7 @@ function tunnelUpstream(address: string, scheme: "tcp" | "udp"): URL | undefined
 export const regularExpression = (): ValueType<string> =>
   valueType({ label: "regular expression (RE2)", json: { type: "string" } }, (value, refuse) => {
     if (typeof value !== "string" || value === "")
-      return refuse(`${formatValue(value)} is not a regular expression`, "write a text");
+      return refuse(`${formatValue(value)} is not a regular expression`, "write text");
     try {
       RE2JS.compile(value);
       return value;

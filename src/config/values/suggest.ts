@@ -30,7 +30,7 @@ export function unknownKeyRemedy(
 ): string {
   const meant = suggest(key, from.known);
   if (meant === undefined) return from.otherwise;
-  return Object.hasOwn(from.written, meant) ? `remove it: ${meant} is written here already` : `did you mean ${meant}?`;
+  return Object.hasOwn(from.written, meant) ? `remove it: ${meant} is already set here` : `did you mean ${meant}?`;
 }
 
 /** The number of edits between two words, or anything above `limit` when there are more. */

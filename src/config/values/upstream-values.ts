@@ -120,7 +120,7 @@ export type WrittenRange = Readonly<{ from: number; to: number }>;
 /** Envoy's: `start` inclusive, `end` exclusive. */
 const statusRanges = (): ValueType<readonly WrittenRange[]> =>
   valueType({ label: "list of {start, end}", json: { type: "array", items: { type: "object" } } }, (value, refuse) => {
-    const remedy = "write - {start: 200, end: 300}; the end is not in it";
+    const remedy = "write - {start: 200, end: 300}; the end is exclusive";
     if (!Array.isArray(value)) return refuse("is not a list of statuses", remedy);
     const found: WrittenRange[] = [];
     let refused: RefusedValue | undefined;

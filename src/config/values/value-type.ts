@@ -74,7 +74,7 @@ const controlCharacters = /[\u0000-\u001f\u007f]/;
 export const stringValue = (): ValueType<string> =>
   valueType({ label: "text", json: { type: ["string", "number", "boolean"] } }, (value, refuse) => {
     const found = scalarText(value);
-    if (found === undefined) return refuse(`${formatValue(value)} is not text`, "write one word or a quoted text");
+    if (found === undefined) return refuse(`${formatValue(value)} is not text`, "write one word or quoted text");
     return found;
   });
 
@@ -82,7 +82,7 @@ export const stringValue = (): ValueType<string> =>
 export const secretString = (): ValueType<string> =>
   valueType({ label: "secret text", json: { type: ["string", "number"] } }, (value, refuse) => {
     const found = scalarText(value);
-    if (found === undefined || found.trim() === "") return refuse("is not text", "write the secret as one quoted text");
+    if (found === undefined || found.trim() === "") return refuse("is not text", "write the secret as quoted text");
     return found;
   });
 
@@ -194,7 +194,7 @@ export function parseStringList(value: unknown, refuse: Refuse): readonly string
   value.forEach((item, i) => {
     const part = scalarText(item);
     if (part === undefined || part.trim() === "" || controlCharacters.test(part)) {
-      refused = refuse(`${formatValue(item)} is not text`, "write one word or a quoted text", [i]);
+      refused = refuse(`${formatValue(item)} is not text`, "write one word or quoted text", [i]);
     } else list.push(part);
   });
   return refused ?? list;
@@ -222,7 +222,7 @@ export function parseStringMap(
   let refused: RefusedValue | undefined;
   for (const [key, inner] of Object.entries(source)) {
     const found = scalarText(inner);
-    if (found === undefined) refused = refuse(`the value of ${key} is not text`, "write one quoted text", [key]);
+    if (found === undefined) refused = refuse(`the value of ${key} is not text`, "write quoted text", [key]);
     else map[key] = found;
   }
   return refused ?? map;

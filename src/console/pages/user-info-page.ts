@@ -22,7 +22,7 @@ function signedOutBody(page: Omit<UserInfoPage, "type">): Html {
 function signedInBody(page: Omit<UserInfoPage, "type">): Html {
   const { user, session } = page;
   return html`<h1>You, as this proxy sees you</h1>
-<p class="muted">The proxy and the applications behind it decide by this information.</p>
+<p class="muted">The proxy and the applications behind it base their decisions on this information.</p>
 ${userBox(user, "You are signed in as")}
 <div class="actions">${linkButton(page.signOutUrl, "Sign out", "first")}${linkButton(page.signInUrl, "Sign in with another account", "second")}</div>
 <h2>Identity</h2>

@@ -349,7 +349,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
   onTimeout(waitsFor: "caller" | "upstream"): void {
     if (this.#over) return;
     if (waitsFor === "caller") this.#refuseBody("too-slow");
-    else this.#fail(new UpstreamIdleError("the upstream took nothing more of the request's body"));
+    else this.#fail(new UpstreamIdleError("the upstream stopped reading the request's body"));
   }
 
   // --- ends

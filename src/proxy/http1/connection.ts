@@ -484,7 +484,7 @@ export class Http1Connection {
   /** Gives up the connection. @returns what arrived after the head */
   detachSocket(exchange: Http1Downstream): Buffer {
     if (this.#current !== exchange || this.#bytesAfterUpgrade === undefined)
-      throw new TypeError("this exchange cannot be taken");
+      throw new TypeError("this exchange's connection cannot be detached");
     const socket = this.#socket;
     this.#isStopped = true;
     this.#isDetached = true;

@@ -307,7 +307,7 @@ export class Http1UpstreamConnection implements FlushTask {
     }
     call.sawResponseByte = true;
     if (typeof read !== "number" && !this.#isComplete) {
-      this.#fail(new UpstreamProtocolError(`the upstream's answer cannot be read: ${read.code}`, { cause: read }));
+      this.#fail(new UpstreamProtocolError(`cannot parse the upstream's response: ${read.code}`, { cause: read }));
     } else if (this.#isComplete) {
       if (typeof read !== "number") this.#sawExtraBytes = true;
       this.#finishCall();
@@ -324,7 +324,8 @@ export class Http1UpstreamConnection implements FlushTask {
     const length = this.#unparsedBytes;
     this.#unparsedBytes = 0;
     if (status < 200) {
-      if (status === 101 || status < 100) this.#fail(new UpstreamProtocolError(`an unexpected ${status}`));
+      if (status === 101 || status < 100)
+        this.#fail(new UpstreamProtocolError(`the upstream sent an unexpected ${status}`));
       else if (!call.isEnded) call.handler.onInformational(status, raw);
       return 1;
     }
@@ -401,7 +402,7 @@ export class Http1UpstreamConnection implements FlushTask {
     const rest = this.#parser.finish();
     if (this.#isComplete) this.#finishCall();
     else if (rest !== undefined && typeof rest !== "number")
-      this.#fail(new UpstreamClosedError("the upstream ended in the middle of its answer"));
+      this.#fail(new UpstreamClosedError("the upstream closed the connection in the middle of its response"));
     this.#socket.destroy();
   }
 

@@ -220,5 +220,5 @@ export class Http1Pool implements UpstreamPool {
 }
 
 function poolClosedError(): UpstreamClosedError {
-  return new UpstreamClosedError("the upstream is not used any more");
+  return new UpstreamClosedError("the upstream is no longer in use");
 }

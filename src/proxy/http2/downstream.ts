@@ -262,7 +262,7 @@ export class Http2Downstream implements Downstream {
   }
 
   takeSocket(): never {
-    throw new TypeError("a stream of HTTP/2 is no connection of its own");
+    throw new TypeError("an HTTP/2 stream is not a connection of its own");
   }
 
   takeTunnel(status: number, lines: readonly string[]): DownstreamTunnel {

@@ -66,7 +66,7 @@ export class Http2Pool implements UpstreamPool {
 
   close(): void {
     for (const call of this.#waiting)
-      call.fail(new UpstreamClosedError("the upstream is not used any more"), notRetryable);
+      call.fail(new UpstreamClosedError("the upstream is no longer in use"), notRetryable);
     for (const connection of this.#connections) connection.destroy();
   }
 

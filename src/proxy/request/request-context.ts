@@ -265,7 +265,7 @@ function factName({ fact }: FactTrace): string {
   return (
     {
       session: "Your session",
-      user: "You, as a person",
+      user: "Your account",
       group: "Your groups",
       device: "Your device",
       configuration: "The configuration here",
@@ -274,7 +274,7 @@ function factName({ fact }: FactTrace): string {
 }
 
 function placeText({ position, exact }: FactTrace): string {
-  if (position === null) return "does not stand in the log";
+  if (position === null) return "is not in the log";
   if (position === 0) return "no event ever changed it";
   return exact ? `last set by event ${position}` : `last set at or before event ${position}`;
 }

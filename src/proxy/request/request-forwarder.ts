@@ -167,7 +167,7 @@ export function createRequestForwarder(
   }
 
   function onFault({ requestId }: RequestContext, error: unknown): void {
-    logger.error({ requestId, error: describeError(error) }, "an upgrade or a tunnel could not be carried on");
+    logger.error({ requestId, error: describeError(error) }, "could not continue an upgraded connection or tunnel");
   }
 
   function notForwarded(context: RequestContext, failure: ForwardFailure, principal: Principal | null): void {

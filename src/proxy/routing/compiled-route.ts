@@ -69,7 +69,7 @@ export function compileRoutes(
 
   function compiledRouteOf(route: RouteConfig): CompiledRoute {
     const found = compiled.get(route);
-    if (found === undefined) throw new TypeError(`route ${route.id} is not of this configuration`);
+    if (found === undefined) throw new TypeError(`route ${route.id} does not belong to this configuration`);
     return found;
   }
 

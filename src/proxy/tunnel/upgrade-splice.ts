@@ -85,7 +85,7 @@ export function upgrade(_permit: Permit, job: UpgradeJob): void {
       return;
     }
     upstream.destroy();
-    const problem = "the upstream's 101 answers something else";
+    const problem = "the upstream's 101 does not match the requested upgrade";
     attempt.fail({ type: "error", error: new UpgradeRefusedError("ECONNRESET", problem) });
   });
   // The lease is checked again once connected, since connecting may take longer than the lease lasts.

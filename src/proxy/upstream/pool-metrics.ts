@@ -28,13 +28,13 @@ export function createUpstreamMetrics(options: Readonly<{ registry: Registry; lo
   const labelNames = ["route", "upstream"] as const;
   const healthy = new Gauge({
     name: "cardea_proxy_upstream_healthy",
-    help: "1 while the health checks of a route say that an upstream is well, 0 while they say that it is not.",
+    help: "1 while the health checks of a route consider an upstream healthy, otherwise 0.",
     labelNames,
     registers,
   });
   const ejected = new Gauge({
     name: "cardea_proxy_upstream_ejected",
-    help: "1 while outlier detection leaves an upstream alone.",
+    help: "1 while an upstream is ejected by outlier detection.",
     labelNames,
     registers,
   });
@@ -74,11 +74,11 @@ export function createUpstreamMetrics(options: Readonly<{ registry: Registry; lo
     setEjection(labels, cause) {
       ejected.set(labels, cause === null ? 0 : 1);
       if (cause === null) {
-        logger.info(labels, "an upstream is used again");
+        logger.info(labels, "an ejected upstream is used again");
         return;
       }
       ejections.inc({ ...labels, cause });
-      logger.warn({ ...labels, cause }, "an upstream is left alone for a while");
+      logger.warn({ ...labels, cause }, "outlier detection ejected an upstream");
     },
     countOverflow: (route, bound) => overflows.inc({ route, bound }),
   };

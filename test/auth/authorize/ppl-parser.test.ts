@@ -58,28 +58,28 @@ test("a stray `action` key is ignored with a warning", () => {
 const mistakes: readonly (readonly [string, unknown, PolicyProblem["path"], RegExp])[] = [
   ["text instead of a policy", "allow", [], /text is not a policy; .*`allow:` or `deny:`/],
   ["null instead of a policy", null, [], /nothing is not a policy/],
-  ["text instead of a rules object", [{ allow: {} }, "x"], [1], /text stands where a rules object should/],
+  ["text instead of a rules object", [{ allow: {} }, "x"], [1], /expected a rules object, found text/],
   ["a misspelt action", { alow: { or: [] } }, ["alow"], /unknown action `alow`; did you mean `allow`/],
   ["an action unlike any other", { grant: { or: [] } }, ["grant"], /unknown action `grant`; use `allow` or `deny`/],
   [
     "a list below an action",
     { allow: [{ accept: 1 }] },
     ["allow"],
-    /a list stands where an object should; .*`and`, `or`, `not` or `nor`/,
+    /expected an object, found a list; .*`and`, `or`, `not` or `nor`/,
   ],
   ["a misspelt operator", { allow: { adn: [] } }, ["allow", "adn"], /unknown operator `adn`/],
   [
     "an object below an operator",
     { allow: { and: { accept: 1 } } },
     ["allow", "and"],
-    /an object stands where a list of criteria should/,
+    /expected a list of criteria, found an object/,
   ],
-  ["null below an operator", { deny: { or: null } }, ["deny", "or"], /nothing stands where a list of criteria should/],
+  ["null below an operator", { deny: { or: null } }, ["deny", "or"], /expected a list of criteria, found nothing/],
   [
     "text as a criterion",
     { allow: { and: [{ accept: 1 }, "user"] } },
     ["allow", "and", 1],
-    /text stands where a criterion should/,
+    /expected a criterion, found text/,
   ],
   [
     "two names in one criterion",

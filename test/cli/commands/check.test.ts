@@ -100,7 +100,7 @@ test("errors and warnings are labelled and counted, and a warning alone leaves t
 test("for a mistyped key beside the correct one the advice is to remove it", async () => {
   using file = written(`${good}    polciy: { allow: { and: [groups: { has: ops }] } }\n`);
   const { err } = await run(["check", "-c", file.path]);
-  assert.match(err, /routes\[0\]\.polciy: is not a known key; remove it: policy is written here already\n/);
+  assert.match(err, /routes\[0\]\.polciy: is not a known key; remove it: policy is already set here\n/);
   using alone = written(good.replace("policy:", "polciy:"));
   assert.match((await run(["check", "-c", alone.path])).err, /polciy: is not a known key; did you mean policy\?\n/);
 });

@@ -90,7 +90,7 @@ suite("routes from the environment", () => {
     const [first] = config(base, { env: { ROUTES: base64(routes) } }).routes;
     assert.deepEqual(first?.policy?.location, { file: "env ROUTES", line: 5, column: 5 });
     assert.deepEqual(errors(base, { env: { ROUTES: base64(routes.replace("to:", "too:")) } }), [
-      "env ROUTES:1:3: routes[0].to: is missing, and so are redirect and response; write the URL of the service behind",
+      "env ROUTES:1:3: routes[0].to: is missing, and so are redirect and response; write the URL of the upstream service",
       "env ROUTES:2:3: routes[0].too: is not a known key; did you mean to?",
     ]);
   });

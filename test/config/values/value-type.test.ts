@@ -173,7 +173,7 @@ suite("a parsed route", () => {
     assert.equal(route(`${byPath}    host_rewrite: b.example\n`).hostPathRegexRewrite, null);
     const wrong = `${base}${goodRoute}    host_path_regex_rewrite_pattern: a\n    host_path_regex_rewrite_substitution: '\\2'\n`;
     assert.deepEqual(errors(wrong), [
-      "c.yaml:18:43: routes[0].host_path_regex_rewrite_substitution: names the group 2, and the pattern has 0; correct the number",
+      "c.yaml:18:43: routes[0].host_path_regex_rewrite_substitution: refers to group 2, and the pattern has 0; correct the number",
     ]);
   });
   test("rewrites of response headers have header, prefix and value, and nothing else", () => {

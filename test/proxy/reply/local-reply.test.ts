@@ -169,7 +169,7 @@ describe("a caller that is not a browser is never redirected to sign-in", () => 
       const answer = localReplyFor(conditions["no session"], formatOf({ method, headers }), facts);
       assert.equal(summaryOf(answer), "401 text/plain");
       assert.ok(answer.body.type === "text");
-      assert.match(answer.body.text, /expired, was revoked, or was made for another host/);
+      assert.match(answer.body.text, /expired, was revoked, or belongs to another host/);
     }
   });
   const browsers: Readonly<Record<string, Readonly<Record<string, string>>>> = {

@@ -132,7 +132,7 @@ for (const kind of kinds)
         await waitFor("the throw", () => throwsAt === 0);
         await waitFor("the exchange to end", () => struck.closed() || /^HTTP\/1\.1 50\d /.test(struck.received()));
         await waitFor("only the bystander to be open", () => open() === 1);
-        assert.ok(faults.includes("an upgrade or a tunnel could not be carried on"), faults.join());
+        assert.ok(faults.includes("could not continue an upgraded connection or tunnel"), faults.join());
         bystander.send("again");
         await waitFor("the bystander's next echo", () => bystander.received().includes("again"));
         bystander.socket.destroy();

@@ -253,7 +253,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
 
   return {
     begin: (stateOf, { account }) =>
-      withConfiguration("sign-in at the identity provider could not begin", async (config) => {
+      withConfiguration("sign-in at the identity provider could not be started", async (config) => {
         const secrets = { nonce: openid.randomNonce(), verifier: openid.randomPKCECodeVerifier() };
         return openid.buildAuthorizationUrl(config, {
           ...(account === "another" ? { prompt: "login" } : {}),
@@ -352,7 +352,9 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
         openid.fetchUserInfo(of, token, openid.skipSubjectCheck),
       );
       if (verified !== null && verified.sub !== userinfo.sub)
-        throw new ProviderError("the access token and the provider name different people", { kind: "untrue" });
+        throw new ProviderError("the access token and the provider's userinfo name different people", {
+          kind: "untrue",
+        });
       const saidAt = nowMs() as UnixMs;
       return { profile: profileOf(issuer, userinfo.sub, { ...verified, ...userinfo }), tokens, saidAt, expiresAt };
     },

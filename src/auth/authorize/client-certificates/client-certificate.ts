@@ -33,7 +33,7 @@ export function parseCertificateMatcher(
   if (!isObject(data) || Object.keys(data).length === 0) {
     report(
       path,
-      `${isObject(data) ? "an empty object" : describeValue(data)} says nothing about a certificate`,
+      `expected certificate conditions, found ${isObject(data) ? "an empty object" : describeValue(data)}`,
       useOneOf(conditions),
     );
     return undefined;

@@ -141,12 +141,7 @@ export function sessionTest(
 export function warnIfIgnored({ criterion, report }: CriterionContext): void {
   if (criterion.data !== false) return;
   const { name, path } = criterion;
-  report(
-    path,
-    `\`${name}\` holds whatever value is written behind it`,
-    `remove it, or write \`${name}: true\``,
-    "warning",
-  );
+  report(path, `\`${name}\` is met whatever its value is`, `remove it, or write \`${name}: true\``, "warning");
 }
 
 /** One item, or a list of them. */

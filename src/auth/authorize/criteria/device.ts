@@ -38,7 +38,7 @@ export const deviceCriteria: readonly CriterionDescriptor[] = [
 function compileDevice({ criterion, reasons, report, words }: CriterionContext): CompiledCriterion | undefined {
   const { data, path } = criterion;
   if (!isObject(data)) {
-    report(path, `${describeValue(data)} says nothing about a device`, useOneOf(conditions));
+    report(path, `expected device conditions, found ${describeValue(data)}`, useOneOf(conditions));
     return undefined;
   }
   let complete = true;
@@ -52,7 +52,7 @@ function compileDevice({ criterion, reasons, report, words }: CriterionContext):
     else if (key !== "approved" && typeof value !== "string") {
       refuse(
         key,
-        `${describeValue(value)} can never equal a text`,
+        `${describeValue(value)} can never equal text`,
         key === "is" ? "write a device id" : "write a device type",
       );
     }

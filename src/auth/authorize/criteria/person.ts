@@ -27,7 +27,7 @@ export const personCriteria: readonly CriterionDescriptor[] = [
     compile: (context) => {
       warnIfIgnored(context);
       const test = sessionTest(context.reasons, context.words, (profile) => profile.subject !== "");
-      return compiledCriterion(test, "being signed in", { needsSession: true });
+      return compiledCriterion(test, "a sign-in", { needsSession: true });
     },
     reasons: userReasons,
     replay: "recorded",

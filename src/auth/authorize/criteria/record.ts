@@ -158,13 +158,13 @@ function parseRecord({ criterion, report }: CriterionContext): RecordQuery | und
     else {
       const operand = operandOf(operator.operand, value);
       if (operand === undefined)
-        refuse(key, `${describeValue(value)} is nothing to compare with \`${key}\``, remedies[operator.operand]);
+        refuse(key, `${describeValue(value)} cannot be compared with \`${key}\``, remedies[operator.operand]);
       else tests.push(operator.build(operand as never));
     }
   }
   if (tests.length === 0 && exists === undefined && complete) {
     complete = false;
-    report(path, "`record` without an operator would hold for every request", useOneOf(names.slice(2)));
+    report(path, "`record` without an operator would be met by every request", useOneOf(names.slice(2)));
   }
   if (tests.length > 0 && (typeof field !== "string" || field === "")) {
     complete = false;
@@ -181,8 +181,8 @@ function parseRecord({ criterion, report }: CriterionContext): RecordQuery | und
 }
 
 const remedies: Readonly<Record<Operand, string>> = {
-  scalar: "write a text, a number, `true` or `false`",
-  text: "write a text",
+  scalar: "write text, a number, `true` or `false`",
+  text: "write text",
   number: "write a number",
   list: "write a list: `[one, two]`",
 };

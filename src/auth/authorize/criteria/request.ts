@@ -66,7 +66,7 @@ export const requestCriteria: readonly CriterionDescriptor[] = [
       const matcher = parseAddressMatcher(criterion.data, criterion.path, report);
       if (matcher === undefined) return undefined;
       const test = requestTest(reasons, words, ({ ip }) => matcher.matches(ip));
-      return compiledCriterion(test, "coming from a listed network", {
+      return compiledCriterion(test, "a caller in a listed network", {
         always: matcher.blocks.length === 0 ? false : null,
       });
     },

@@ -94,7 +94,7 @@ function compileTimeOfDay(context: CriterionContext): CompiledCriterion | undefi
   if (data === undefined) return undefined;
   const at = [...criterion.path, "timezone"];
   if (data["timezone"] === undefined)
-    report(criterion.path, "`time_of_day` needs a time zone", "add `timezone: UTC` or a place such as `Europe/Berlin`");
+    report(criterion.path, "`time_of_day` needs a time zone", "add `timezone: UTC` or a name such as `Europe/Berlin`");
   const zone = data["timezone"] === undefined ? undefined : parseZone(data["timezone"], at, report);
   const bounds = parseBounds(context, data, parseClock, clockForm);
   if (zone === undefined || bounds === undefined) return undefined;
@@ -179,7 +179,7 @@ function fieldsOf(
 ): Readonly<Record<string, unknown>> | undefined {
   const { data, path, name } = criterion;
   if (!isObject(data)) {
-    report(path, `${describeValue(data)} says nothing about \`${name}\``, useOneOf(known));
+    report(path, `expected conditions for \`${name}\`, found ${describeValue(data)}`, useOneOf(known));
     return undefined;
   }
   const strange = Object.keys(data).filter((key) => !known.includes(key));
@@ -195,7 +195,7 @@ function parseBounds(
 ): Bounds | undefined {
   const { path, name } = criterion;
   if (data["after"] === undefined && data["before"] === undefined) {
-    report(path, `\`${name}\` without \`after\` and \`before\` would always hold`, "write at least one of them");
+    report(path, `\`${name}\` without \`after\` and \`before\` would always be met`, "write at least one of them");
     return undefined;
   }
   let complete = true;
@@ -223,7 +223,7 @@ function warnIfNever({ criterion, report }: CriterionContext, { after, before }:
     criterion.name === "date"
       ? "swap them"
       : "for a night write two criteria under `or`: one with `after`, one with `before`";
-  report(criterion.path, "`after` is not earlier than `before`, so it never holds", remedy, "warning");
+  report(criterion.path, "`after` is not earlier than `before`, so it is never met", remedy, "warning");
   return true;
 }
 
@@ -270,7 +270,7 @@ function parseZone(value: unknown, path: PolicyPath, report: ReportPolicyProblem
   const what = typeof value === "string" ? `\`${value}\`` : describeValue(value);
   report(
     path,
-    `${what} is no time zone`,
+    `${what} is not a time zone`,
     meant === undefined ? "write a name such as `UTC` or `Europe/Berlin`" : `did you mean \`${meant}\`?`,
   );
   return undefined;
@@ -282,7 +282,7 @@ const dayNames = ["monday", "tuesday", "wednesday", "thursday", "friday", "satur
 function parseDays(value: unknown, path: PolicyPath, report: ReportPolicyProblem): ReadonlySet<number> | undefined {
   const remedy = "write `*`, `mon,wed` or `tue-fri`";
   if (typeof value !== "string" || value.trim() === "") {
-    report(path, `${describeValue(value)} names no day`, remedy);
+    report(path, `${describeValue(value)} is not a list of days`, remedy);
     return undefined;
   }
   if (value.trim() === "*") return new Set([1, 2, 3, 4, 5, 6, 7]);
@@ -294,7 +294,7 @@ function parseDays(value: unknown, path: PolicyPath, report: ReportPolicyProblem
       const meant = suggest((from === undefined ? first : last).toLowerCase(), dayNames);
       report(
         path,
-        `\`${part.trim()}\` is no day of the week`,
+        `\`${part.trim()}\` is not a day of the week`,
         meant === undefined ? remedy : `did you mean \`${meant}\`?`,
       );
       return undefined;

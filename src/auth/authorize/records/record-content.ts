@@ -34,7 +34,7 @@ function problemOf(record: DataRecord): string | undefined {
   const range = rangeOf(record);
   if (range !== undefined) return isAddressRange(range) ? undefined : "has no range of addresses in $index.cidr";
   if (id === undefined || id === null) return "has no id";
-  return typeof id === "string" || typeof id === "number" ? undefined : "has an id that is neither a text nor a number";
+  return typeof id === "string" || typeof id === "number" ? undefined : "has an id that is neither text nor a number";
 }
 
 function parseJsonRecords(text: string): readonly DataRecord[] | string {
@@ -71,8 +71,7 @@ function readCsvLines(text: string): readonly (readonly string[])[] | string {
   while (field.lastIndex < text.length || line.length > 0) {
     const from = field.lastIndex;
     const match = field.exec(text);
-    if (match === null)
-      return `line ${text.slice(0, from).split("\n").length} has a quote that is not where a quote can stand`;
+    if (match === null) return `line ${text.slice(0, from).split("\n").length} has a misplaced quote`;
     const [, quoted, plain = "", end] = match;
     line.push(quoted === undefined ? plain : quoted.replaceAll('""', '"'));
     if (end === ",") continue;

@@ -234,7 +234,7 @@ const contents: readonly (readonly ["json" | "csv", string, RegExp | readonly ob
   ["json", '{"id":1}', /is not a list of records/],
   ["json", "[1]", /record 1 is not an object/],
   ["json", '[{"id":"a"},{"id":null}]', /record 2 has no id/],
-  ["json", '[{"id":true}]', /neither a text nor a number/],
+  ["json", '[{"id":true}]', /neither text nor a number/],
   ["json", '[{"$index":{"cidr":"10.0.0.0/8"}}]', [{ $index: { cidr: "10.0.0.0/8" } }]],
   ["json", '[{"$index":{"cidr":"10.0.0.0/99"}}]', /no range of addresses/],
   ["json", '[{"id":1},{"id":2},{"id":3},{"id":4}]', /more than 3 records/],
@@ -253,8 +253,8 @@ const contents: readonly (readonly ["json" | "csv", string, RegExp | readonly ob
   ["csv", "id\n", []],
   ["csv", "id,id\n1,2\n", /names a field twice/],
   ["csv", "id,a\n1\n", /record 1 has 1 fields, not 2/],
-  ["csv", 'id,a\n1,x"y\n', /line 2 has a quote/],
-  ["csv", 'id,a\n1,"x\n', /line 2 has a quote/],
+  ["csv", 'id,a\n1,x"y\n', /line 2 has a misplaced quote/],
+  ["csv", 'id,a\n1,"x\n', /line 2 has a misplaced quote/],
   ["csv", "a\n1\n", /record 1 has no id/],
 ];
 for (const [format, text, expect] of contents) {

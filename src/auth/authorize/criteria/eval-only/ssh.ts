@@ -142,7 +142,7 @@ function parseKeys({ criterion, report }: CriterionContext): ReadonlySet<WireKey
       const at = Array.isArray(data) ? [...path, index] : path;
       report(
         at,
-        `${describeValue(item)} is no SSH public key`,
+        `${describeValue(item)} is not an SSH public key`,
         "write a line of `authorized_keys`: `ssh-ed25519 AAAA…`",
       );
     }
