@@ -77,6 +77,13 @@ export const sentenceProofs: readonly SentenceProof[] = [
     ],
   },
   {
+    says: "it passes its kernel no more bytes of an exchange whose route denies without a lease",
+    tests: [
+      "test/integration/cluster/fencing.test.ts › a proxy that is cut off denies at the end of its lease or of its grace, as each route says, and then fences itself",
+      "test/proxy/enforce/exchanges.test.ts › permits within the route's grace after the lease has expired, and not beyond it",
+    ],
+  },
+  {
     says: "its kernel has discarded what it held",
     tests: ["test/attacks/frozen-node.test.ts › the kernel of a killed node sends nothing"],
   },
