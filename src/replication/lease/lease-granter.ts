@@ -230,7 +230,7 @@ export class LeaseGranter {
     for (const queued of this.#queued.values()) {
       const record = this.#lessees.get(queued.key);
       if (record === undefined || this.#hasRow(queued)) continue;
-      // At least the longest window granted: after a boot was taken for replaced, its row is gone and that grant may count.
+      // At least the longest window granted: a boot that was taken for replaced has no row, and that grant may count.
       const windowMs = Math.max(queued.windowMs, record.lessee.windowMs, rows.get(queued.key)?.windowMs ?? 0);
       rows.set(queued.key, { ...record.lessee, windowMs });
     }
