@@ -1,7 +1,7 @@
 /**
  * The program: finds the command in the arguments and runs it. What each command is made of is said in src/cli/.
  *
- * Exit codes: 0 done, 1 the thing asked about is wrong or incomplete, 2 wrong use, 3 could not be done.
+ * Exit codes: 0 done, 1 the check failed or is incomplete, 2 usage error, 3 could not be done.
  */
 import { commandsFor, runCommandLine } from "./cli/index.ts";
 

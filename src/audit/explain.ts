@@ -68,10 +68,10 @@ export async function explainDecision(
   const at = await readHistory({ streams: [], upTo: applied.position, depth: 1 });
   if (at.at !== null && !sameLink(at.at, applied))
     broken.push(
-      `the log has ${formatLink(at.at)} at the position of ${formatLink(applied)}, at which the decision was made`,
+      `the decision was made at ${formatLink(applied)}, but the log has ${formatLink(at.at)} at that position`,
     );
   else if (at.at === null && applied.position > at.base)
-    broken.push(`the log does not have ${formatLink(applied)}, at which the decision was made`);
+    broken.push(`the decision was made at ${formatLink(applied)}, which is not in the log`);
   else if (at.at === null) open.push(`the log begins after ${at.base}: retention removed the position of the decision`);
 
   const facts: ExplainedFact[] = [];

@@ -184,7 +184,7 @@ function readOrCreateSecrets(dataDir: string): SecretsResult {
   if (typeof shared_secret !== "string" || typeof cookie_secret !== "string" || typeof idp_client_secret !== "string") {
     return {
       ok: false,
-      reason: `${file} does not hold the three secrets (delete it to make new ones, which ends all sessions)`,
+      reason: `${file} does not contain the three secrets (delete it to make new ones, which ends all sessions)`,
     };
   }
   return { ok: true, secrets: { shared_secret, cookie_secret, idp_client_secret } };

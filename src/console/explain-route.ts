@@ -24,7 +24,7 @@ export function registerExplain(route: RegisterRoute, deps: OperatorApiDeps): vo
       const [newest, ...others] = named;
       const given = "record" in parsedBody.data ? (parsedBody.data.record as unknown as DecisionRecord) : newest;
       if (given === undefined)
-        return reply.code(404).send({ error: "this server does not hold such a decision among its newest ones" });
+        return reply.code(404).send({ error: "no such decision is among the newest ones that this server holds" });
       const until = deps.now() + explainMs;
       const explained = await explainDecision(given, (what) => deps.databroker.history(what), {
         mayContinue: () => deps.now() < until,

@@ -11,7 +11,7 @@ type Json = Readonly<Record<string, unknown>>;
 const commonErrors: Readonly<Record<number, string>> = {
   401: "No operator token, or one that is not valid or has expired.",
   403: "Not an administrator, not from this installation's own pages, or refused by the log.",
-  500: "A fault of the server; whether the change was made is not known.",
+  500: "A server error; it is unknown whether the change was made.",
   503: "The server is behind the log or no broker leads. `Retry-After` says when to try again.",
 };
 const bodyErrors: Readonly<Record<number, string>> = {
@@ -21,7 +21,7 @@ const bodyErrors: Readonly<Record<number, string>> = {
 const errors: Readonly<Record<number, string>> = {
   400: "A parameter or the body is not valid; `error` says what would be.",
   404: "What the path or the body names does not exist.",
-  409: "The name fits several users, or the state of the log does not permit the change.",
+  409: "The name matches several users, or the state of the log does not permit the change.",
   410: "The user is erased.",
 };
 

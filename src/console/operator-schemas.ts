@@ -22,7 +22,13 @@ export function timeoutMsOf({ timeoutMs, timeout }: Timeouts): number {
 // --- requests
 
 export const listSchema = z.object({
-  limit: z.coerce.number().int().min(1).max(10_000).default(1_000).meta({ description: "The most entries to answer." }),
+  limit: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(10_000)
+    .default(1_000)
+    .meta({ description: "The maximum number of entries in the response." }),
 });
 export const sessionsSchema = listSchema.extend({
   user: z.string().max(1_000).optional().meta({ description: "A user id, subject or e-mail." }),
@@ -36,7 +42,10 @@ export const receiptSchema = z.object({
 });
 export const decisionsSchema = z.object({
   after: z.string().optional().meta({ description: "The cursor after which to resume, as in `Last-Event-ID`." }),
-  last: z.coerce.number().optional().meta({ description: "Start with so many of the newest decisions, at most 1000." }),
+  last: z.coerce
+    .number()
+    .optional()
+    .meta({ description: "Start with this many of the newest decisions, at most 1000." }),
 });
 
 const bodyTimeout = z.number().int().min(0).max(timeoutMsMax).optional();
@@ -101,7 +110,7 @@ export const explainSchema = z.union([z.strictObject({ id: text }), z.strictObje
 // --- answers
 
 const link = z.object({ epoch: z.number(), position: z.number(), hash: z.string() });
-const more = z.boolean().meta({ description: "The limit left out others." });
+const more = z.boolean().meta({ description: "True if the limit left others out." });
 const at = z.string().nullable().meta({ description: "ISO 8601." });
 
 const session = z.object({

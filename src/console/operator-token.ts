@@ -28,7 +28,7 @@ export async function mintOperatorToken(options: {
   ttlS: number;
 }): Promise<string> {
   if (!namePattern.test(options.name) || !idPattern.test(options.tokenId))
-    throw new TypeError("a token's name and id may hold only letters, digits and a few punctuation marks");
+    throw new TypeError("a token's name and id may contain only letters, digits and a few punctuation marks");
   return new SignJWT({})
     .setProtectedHeader({ alg: "HS256", typ: "JWT" })
     .setIssuer(options.name)

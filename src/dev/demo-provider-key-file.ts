@@ -20,7 +20,7 @@ export class DemoKeysUnreadableError extends CodedError<"ERR_DEV_KEYS_UNREADABLE
   override readonly code = "ERR_DEV_KEYS_UNREADABLE";
   readonly file: string;
   constructor(file: string) {
-    super(`${file} does not hold the keys of the demo identity provider; delete it to start with new ones`);
+    super(`${file} does not contain the keys of the demo identity provider; delete it to start with new ones`);
     this.file = file;
   }
 }

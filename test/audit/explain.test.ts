@@ -109,9 +109,9 @@ test("a record with an unknown link is broken, and so is one that contradicts it
   const { read, writer } = await createHistory();
   const forged = { ...writer.head, hash: "0".repeat(64) as Hash };
   const lost = await explainDecision(deniedRecord(forged, facts(true)), read, always);
-  assert.match(lost.broken[0] ?? "", /the log has .* at the position of .*, at which the decision was made/);
+  assert.match(lost.broken[0] ?? "", /the decision was made at .*, but the log has .* at that position/);
   const beyond = { ...writer.head, position: 99 as Position };
-  assert.match((await explainDecision(deniedRecord(beyond, []), read, always)).broken[0] ?? "", /does not have/);
+  assert.match((await explainDecision(deniedRecord(beyond, []), read, always)).broken[0] ?? "", /is not in the log/);
   const wrong = [fact(`session:${sessionId}`, positions.added)];
   assert.match(
     (await explainDecision(deniedRecord(writer.head, wrong), read, always)).broken[0] ?? "",

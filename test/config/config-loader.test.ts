@@ -154,7 +154,7 @@ suite("generated secrets", () => {
     writeFileSync(join(dataDir, "secrets.json"), "{", { mode: 0o600 });
     assert.match(
       problemsOf(createFile("none.yaml", withoutSecrets), { dataDir }).join(),
-      /does not hold the three secrets/,
+      /does not contain the three secrets/,
     );
     assert.equal(readFileSync(join(dataDir, "secrets.json"), "utf8"), "{");
   });

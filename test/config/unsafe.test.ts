@@ -525,7 +525,7 @@ suite("services in several processes", () => {
       "keys of Pomerium's broker cluster",
       withKeys({ databroker_cluster_node_id: "a" }),
       [
-        "error c.yaml:11:1: databroker_cluster_node_id: brokers that copy each other's storage do not exist here; use databroker_storage_type: postgres and broker.urls",
+        "error c.yaml:11:1: databroker_cluster_node_id: brokers do not copy each other's storage here; use databroker_storage_type: postgres and broker.urls",
       ],
     ],
     [

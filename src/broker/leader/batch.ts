@@ -187,7 +187,7 @@ function refuseAboveLevel(performed: Performed, level: number): Performed {
   let needed = level;
   for (const event of performed.changes.events) needed = Math.max(needed, levelNeededBy(event, level) ?? 0);
   if (needed <= level) return performed;
-  const remedy = "bring every broker and node to the new version, then run `cardea cluster finalize`";
+  const remedy = "upgrade every broker and node, then run `cardea cluster finalize`";
   return refuseCommand("conflict", `the cluster is at level ${level}, and this needs level ${needed}: ${remedy}`);
 }
 

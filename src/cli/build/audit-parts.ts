@@ -115,7 +115,7 @@ export async function startAudit(
     now: () => Date.now() as UnixMs,
     sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
     onFailure: (sink, error) =>
-      context.logger.warn({ sink, error: String(error) }, "an audit sink fails; its records wait"),
+      context.logger.warn({ sink, error: String(error) }, "an audit sink is failing; its records wait"),
   });
   const following =
     viaNats && config.services.has("authenticate")
@@ -223,7 +223,7 @@ function followInBackground(
           now: () => Date.now(),
           sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
           onFailure: (error) =>
-            options.logger.warn({ error: String(error) }, "the audit feed was interrupted; it resumes"),
+            options.logger.warn({ error: String(error) }, "the audit feed was interrupted; resuming it"),
           onRefused: refusedRecordsLog(options.logger, () => follower?.counts().refused ?? {}),
         });
       } catch (error) {

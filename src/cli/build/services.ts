@@ -68,7 +68,7 @@ export async function startServices(
   const stops: (() => Promise<unknown>)[] = [];
   const stop = async (): Promise<void> => {
     for (const one of stops.splice(0).reverse()) {
-      await one().catch((error: unknown) => logger.warn({ error: String(error) }, "a part did not stop cleanly"));
+      await one().catch((error: unknown) => logger.warn({ error: String(error) }, "a component did not stop cleanly"));
     }
   };
 

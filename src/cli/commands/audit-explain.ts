@@ -29,7 +29,7 @@ export const auditExplain: CliCommand = {
 several decisions, the newest is explained and the others are listed. The record comes from the newest ones that the server holds, else
 from where -c cardea.yaml stores them (audit files with their rotated files, or the stream in NATS; --kept chooses), or from --input.
 The events come from the log.
-Exit 0: explained; 1: no such decision, or the log contradicts the record; 2: wrong use; 3: the server did not answer.`,
+Exit 0: explained; 1: no such decision, or the log contradicts the record; 2: usage error; 3: the server did not answer.`,
   async run(args, terminal) {
     const parsed = parse(
       args,

@@ -121,7 +121,7 @@ function secretIn(parsed: Parsed): string {
     throw new CannotError(`${file} cannot be read`, { cause });
   }
   if (secret.length < secretCharsMin)
-    throw new CannotError(`${file} must hold a secret of at least ${secretCharsMin} characters`);
+    throw new CannotError(`${file} must contain a secret of at least ${secretCharsMin} characters`);
   return secret;
 }
 

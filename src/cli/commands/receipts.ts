@@ -202,7 +202,7 @@ function parseKeys(text: string, from: string): ReceiptKeys {
   } catch {
     // not JSON
   }
-  throw new CannotError(`${from} holds no JWK set`);
+  throw new CannotError(`${from} contains no JWK set`);
 }
 
 function linesOf(text: string): readonly string[] {

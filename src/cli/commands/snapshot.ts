@@ -51,7 +51,7 @@ cardea snapshot list. The leader writes it to the folder snapshots in its data f
       const { position } = (await client.post("/snapshots", {})) as { position: number };
       const place = await waitForSnapshot(client, { position, timeoutMs });
       if (place === undefined)
-        throw new CannotError(`there is no snapshot of position ${position} or later after ${timeoutMs / 1_000} s`);
+        throw new CannotError(`no snapshot of position ${position} or later appeared within ${timeoutMs / 1_000} s`);
       terminal.out(parsed.flag("json") ? `${JSON.stringify(place)}\n` : snapshotTable([place]));
       return 0;
     } finally {
@@ -309,7 +309,7 @@ function comparisonText(comparison: Exclude<SnapshotComparison, "log-begins-late
     case "same":
       return null;
     case "different":
-      return "the log's events give a different state";
+      return "the log's events produce a different state";
     case "not-in-the-log":
       return "its link is not in this log: it comes from a lost history or from another log";
   }

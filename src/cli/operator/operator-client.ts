@@ -118,7 +118,7 @@ export function authorityOf({ env }: Pick<Terminal, "env">): string | null {
 function parseAuthority(text: string, from: string): string {
   const pem = text.includes("-----BEGIN") ? text : Buffer.from(text, "base64").toString("utf8");
   if (!pem.includes("-----BEGIN CERTIFICATE-----"))
-    throw new CannotError(`${from} holds no certificate; write PEM, or base64 of PEM`);
+    throw new CannotError(`${from} contains no certificate; write PEM, or base64 of PEM`);
   return pem;
 }
 

@@ -96,7 +96,7 @@ function openDocument(file: string, certificates: CertificateChecker): OpenPolic
   try {
     text = readFileSync(file, "utf8");
   } catch {
-    return refuse("cannot be read", "name a file that holds a policy");
+    return refuse("cannot be read", "name a file that contains a policy");
   }
   const { readable, value, locations: places, problems } = readYaml(text, file);
   if (!readable || problems.some(({ severity }) => severity === "error")) return { ok: false, problems };

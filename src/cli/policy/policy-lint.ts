@@ -13,7 +13,7 @@ export const policyLint: CliCommand = {
   summary: "find rules that can never be met, criteria without effect, hidden routes, and routes open to everyone",
   help: `Prints one finding per line, as file:line:column: finding; remedy. A route that is open to everyone is a note, because it may be intended.
 --json prints a list of {kind, severity, at, route, rule, finding, remedy}; kinds are never-met, no-effect, nobody, shadowed, public, without-session.
-Exit 0: at most notes; 1: a warning, with --strict also a note, or the policy is invalid; 2: wrong use.`,
+Exit 0: at most notes; 1: a warning, with --strict also a note, or the policy is invalid; 2: usage error.`,
   async run(args, terminal) {
     const options = {
       policy: { type: "string" },

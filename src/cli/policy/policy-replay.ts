@@ -21,7 +21,7 @@ NATS, which has the records of all nodes, or the first audit file with its rotat
 --people FILE is the output of \`cardea users list --json\`. It supplies each person's current e-mail, domain, user and groups. A record holds no
 claims, devices, certificates, headers or query: if the answer depends on one of these, the decision counts as not replayed, with the
 reason. --json prints {replayed, differences: [{route, person, change, count, example}], notReplayed}.
-Exit 0: no answer differs; 1: an answer differs; 2: wrong use, an invalid NEW.yaml, or unreadable records.`,
+Exit 0: no answer differs; 1: an answer differs; 2: usage error, an invalid NEW.yaml, or unreadable records.`,
   async run(args, terminal) {
     const options = {
       config: { type: "string", short: "c" },

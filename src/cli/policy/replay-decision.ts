@@ -32,7 +32,7 @@ export function replayDecision(record: DecisionRecord, { config, target, people 
   if (skip !== null) return { type: "not", why: skip };
   const before = record.result === "permit";
   const head = headOf(record, config.routes);
-  if (head === null) return { type: "not", why: "the record does not hold the requested port" };
+  if (head === null) return { type: "not", why: "the record does not contain the requested port" };
   const dryRun = dryRunRequest(head);
   const refused = (routeId: string | null, reasons: readonly string[]): ReplayOutcome => ({
     type: "replayed",
@@ -88,7 +88,7 @@ export function replayDecision(record: DecisionRecord, { config, target, people 
     !unknown.some((name) => criterionDescriptor(name)?.mayRequireMore)
   )
     return { type: "replayed", routeId: route.id, before, after: true, reasons: [] };
-  return { type: "not", why: `it depends on facts that the record does not hold: ${unknown.join(", ")}` };
+  return { type: "not", why: `it depends on facts that the record does not contain: ${unknown.join(", ")}` };
 }
 
 function whyNot({ result, status, sessionId }: DecisionRecord): string | null {

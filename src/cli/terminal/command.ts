@@ -1,5 +1,5 @@
 /**
- * Command: one verb of the command line. Exit codes: 0 done; 1 the checked thing is wrong or incomplete; 2 wrong use;
+ * Command: one verb of the command line. Exit codes: 0 done; 1 the check failed or is incomplete; 2 usage error;
  * 3 could not be done.
  */
 import { CodedError } from "../../events/index.ts";

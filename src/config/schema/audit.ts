@@ -28,7 +28,7 @@ export const auditKeys = {
       ),
       stream_max_bytes: cardea(
         integer({ min: 1_048_576, max: 1_000_000_000_000_000 }).prefault(10_737_418_240),
-        "The most bytes that the audit stream in JetStream keeps; the oldest records go first. Applies when the stream is created, and to a stream that has no limit.",
+        "The maximum size, in bytes, of the audit stream in JetStream; the oldest records are removed first. Applies when the stream is created, and to a stream that has no limit.",
         { reload: "restart", configPaths: ["audit.streamBytesMax"] },
       ),
     }),

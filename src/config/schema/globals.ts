@@ -305,7 +305,7 @@ export const brokerKeys = {
   databroker_service_urls: pomerium(urls(http).optional(), "The same for several brokers."),
   databroker_internal_service_url: pomerium(
     url(http).optional(),
-    "The broker's URL inside the network; goes before `databroker_service_url`.",
+    "The broker's URL inside the network; takes precedence over `databroker_service_url`.",
   ),
   grpc_insecure: pomerium(
     booleanValue().prefault(false),

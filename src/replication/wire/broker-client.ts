@@ -363,8 +363,8 @@ function targetText(target: ReceiptTarget): string {
 
 function refusalWords({ status }: Answer): string {
   return status === 401
-    ? "the databroker does not accept this process's token: is shared_secret the same, and the clock right?"
-    : "the databroker does not allow this to the role of this process";
+    ? "the databroker does not accept this process's token: check shared_secret and the clock"
+    : "the databroker does not allow this call in the role of this process";
 }
 
 /** The reason why a broker grants no lease. Undefined: the 403 is about the role of this process. */

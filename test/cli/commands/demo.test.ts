@@ -43,7 +43,7 @@ test("demo runs the provider and the app until it receives SIGTERM", { timeout: 
 const wrong: readonly (readonly [string, readonly string[], number, RegExp])[] = [
   ["no secret", [], 2, /--client-secret-file/],
   ["a missing secret file", ["--client-secret-file", "/nowhere/secret"], 3, /\/nowhere\/secret cannot be read/],
-  ["an empty secret", ["--client-secret-file", "/dev/null"], 3, /must hold a secret/],
+  ["an empty secret", ["--client-secret-file", "/dev/null"], 3, /must contain a secret/],
   ["an issuer with a path", ["--issuer", "http://idp.localhost/x"], 2, /--issuer/],
   ["an alias without a host", ["--client-secret-file", program, "--host-aliases", "a.localhost"], 2, /name=host/],
 ];

@@ -131,7 +131,10 @@ test("facts that a record lacks are never guessed, and are ignored if they make 
   const { code, out } = await replay(byMail, [{}, { path: "/secret" }]);
   assert.equal(code, 1, "the denied path is denied to every user");
   assert.match(out, /loses {2}u-ann {2}1 ×, first GET wiki\.example\.com\/secret/);
-  assert.match(out, /1 could not be replayed:\n {2}1 × {2}it depends on facts that the record does not hold: email\n/);
+  assert.match(
+    out,
+    /1 could not be replayed:\n {2}1 × {2}it depends on facts that the record does not contain: email\n/,
+  );
   for (const criterion of [{ "claim/dept": "eng" }, { device: { is: "any" } }, { cors_preflight: true }]) {
     const rules = policy({ allow: { or: [{ authenticated_user: true }] }, deny: { not: [criterion] } });
     const output = await replay(rules, [{ method: "OPTIONS" }]);
