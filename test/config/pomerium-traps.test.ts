@@ -71,7 +71,7 @@ test("a claim name with capitals is an error, in a policy and in allowed_idp_cla
 suite("the sign-in host", () => {
   const signInRoute = route("    allow_any_authenticated_user: true\n", "https://authenticate.example.com");
   test("with a route is a warning that names the reserved paths", () => {
-    assert.match(warnings(base + signInRoute).join("\n"), /from: is the sign-in host, which keeps \/, /);
+    assert.match(warnings(base + signInRoute).join("\n"), /from: is the sign-in host, which reserves \/, /);
     assert.equal(errors(base + signInRoute).length, 0);
   });
   test("with a route is an error if administrators are configured", () => {

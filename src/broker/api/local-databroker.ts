@@ -190,7 +190,7 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
         callOrigin,
         withinMs: statusMs,
         local: async () => {
-          if (deps.snapshots === null) throw new BrokerUnavailableError("the leading broker keeps no snapshots");
+          if (deps.snapshots === null) throw new BrokerUnavailableError("the leading broker stores no snapshots");
           return deps.snapshots.want(deps.state.applied.position);
         },
         remote: (call) => leaderClient.takeSnapshot(call),

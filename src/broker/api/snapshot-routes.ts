@@ -42,7 +42,7 @@ export function addSnapshotRoutes(
 
   function supplyFor(request: FastifyRequest): SnapshotSupply {
     mayRead(request);
-    if (of.supply === null) throw new BrokerUnavailableError("this broker keeps no snapshots");
+    if (of.supply === null) throw new BrokerUnavailableError("this broker stores no snapshots");
     return of.supply;
   }
 

@@ -22,7 +22,7 @@ export function startAutocertOf(config: Config, parts: Readonly<{ registry: Regi
   });
   new Gauge({
     name: "cardea_autocert_expires_timestamp_seconds",
-    help: "When the first ACME certificate expires; 0: there is none.",
+    help: "When the first ACME certificate expires; 0: none.",
     registers: [parts.registry],
     collect() {
       const ends = autocert.certificates().map(({ cert }) => new X509Certificate(cert).validToDate.getTime());

@@ -35,7 +35,7 @@ procedure does not depend on time, and the old primary may be dead, cut off or a
 --dry-run           prints what it would do, and changes nothing
 
 Exit 1: not done, because an acknowledged change could be lost or a primary still answers. Brokers find the new primary by themselves.
-Bring the old primary back only as a standby (pg_rewind). Brokers reject what it says, but rejecting it takes time.`,
+Bring the old primary back only as a standby (pg_rewind). Brokers reject its answers, but that takes time.`,
   async run(args, terminal) {
     const parsed = parse(args, options, { min: 0, max: 0 });
     const path = parsed.text("config");

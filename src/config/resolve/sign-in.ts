@@ -159,7 +159,7 @@ export function checkSignInHost(
     else
       report.warn(
         path,
-        "is the sign-in host, which keeps /, /robots.txt, /oauth2/callback, /.pomerium/ and /.well-known/pomerium/ for itself",
+        "is the sign-in host, which reserves /, /robots.txt, /oauth2/callback, /.pomerium/ and /.well-known/pomerium/",
         "give the route a host of its own",
       );
   }

@@ -292,7 +292,7 @@ export const requestKeys = {
 export const brokerKeys = {
   databroker_storage_type: pomerium(
     enumValue(["file", "memory", "postgres", "redis"]).prefault("file"),
-    "Where the log is kept: `file` (SQLite, one broker), `postgres` (clusters), `memory` (nothing survives). `redis` is gone from Pomerium too. Pomerium's own default is `memory`.",
+    "Where the log is kept: `file` (SQLite, one broker), `postgres` (clusters), `memory` (nothing survives). Pomerium no longer has `redis` either. Pomerium's own default is `memory`.",
     { reload: "restart", configPaths: ["store.type"] },
   ),
   databroker_storage_connection_string: pomerium(
@@ -429,7 +429,7 @@ export const brokerKeys = {
       ),
       retention: cardea(
         duration({ min: "1s" }).prefault("720h"),
-        "How long events are kept at least. Older ones are dropped once two snapshots include them and no node with a lease needs them.",
+        "The minimum time for which events are kept. Older ones are dropped once two snapshots include them and no node with a lease needs them.",
         { reload: "restart", inConfig: "milliseconds" },
       ),
       legal_hold: cardea(booleanValue().prefault(false), "True: no event is dropped, whatever its age.", {

@@ -264,7 +264,7 @@ const flow = {
   ),
   max_request_body_bytes: cardea(
     integer({ min: 0, max: 1_099_511_627_776 }).prefault(0),
-    "The longest request body; a longer one gets 413, also when it is chunked. `0`: no bound, as in Pomerium.",
+    "The longest request body; a longer one gets 413, even when it is chunked. `0`: no bound, as in Pomerium.",
     { inConfig: "value" },
   ),
   on_stale: cardea(

@@ -285,7 +285,7 @@ function wrongOf({ status, enforced, fencedAt }: StatedNode, link: Link, at: str
       const reached = place.position >= link.position && place.epoch >= link.epoch;
       return reached
         ? undefined
-        : `is called applied, and had confirmed position ${place.position} of epoch ${place.epoch}`;
+        : `is called applied, but had confirmed position ${place.position} of epoch ${place.epoch}`;
     }
     case "fenced":
       return fencedAt !== null && Date.parse(fencedAt) <= Date.parse(at)

@@ -100,7 +100,11 @@ function parseHashes(
     if (hash !== undefined) hashes.add(hash);
     else {
       complete = false;
-      report(Array.isArray(value) ? [...path, index] : path, `${describeValue(item)} is no such hash`, `write ${form}`);
+      report(
+        Array.isArray(value) ? [...path, index] : path,
+        `${describeValue(item)} is not such a hash`,
+        `write ${form}`,
+      );
     }
   });
   return complete ? hashes : undefined;

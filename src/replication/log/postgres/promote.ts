@@ -216,7 +216,7 @@ async function stopReceiving(standby: Standby, { stepTimeoutMs, say }: Within): 
     still = row["receiving"] === 0 ? still + 1 : 0;
     return still >= stillChecks;
   });
-  say(`${standby.host.name}: no longer receives`);
+  say(`${standby.host.name}: no longer receives changes`);
 }
 
 async function received({ ask }: Standby): Promise<bigint> {
