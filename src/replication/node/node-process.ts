@@ -174,8 +174,8 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
   let timer: NodeJS.Timeout | undefined;
   let waits = 0;
   let started = false;
-  /** The goodbye is being sent. Its retries keep the process alive, which may have nothing else left to wait for. */
-  let leaving = false;
+  /** Keeps the process alive while the goodbye is being sent: it may have nothing else left to wait for. */
+  let leaving: NodeJS.Timeout | undefined;
   let stopped = false;
 
   function moment(): Moment {
@@ -225,7 +225,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
         clearTimeout(timer);
         if (effect.at === Number.POSITIVE_INFINITY) return;
         timer = setTimeout(wake, Math.max(0, Math.ceil(effect.at - clock.monotonic())));
-        if (!leaving) timer.unref();
+        timer.unref();
         return;
       case "read":
         void ask(effect.id, (signal) => read(effect, signal)).then((answer) => {
@@ -280,8 +280,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
         awaited.delete(effect.id);
         return;
       case "left":
-        leaving = false;
-        timer?.unref();
+        clearInterval(leaving);
         left.resolve(effect.taken);
         return;
       case "rebuilding":
@@ -474,7 +473,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     drain: () => feed({ type: "draining", at: moment() }),
     goodbye() {
       if (stopped) return Promise.resolve(false);
-      leaving = true;
+      leaving ??= setInterval(() => {}, 60_000);
       feed({ type: "leaving", at: moment() });
       return left.promise;
     },
@@ -485,6 +484,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
       for (const off of unsubscribe) off();
       feed({ type: "stopped", at: moment() });
       clearTimeout(timer);
+      clearInterval(leaving);
       left.resolve(false);
       await options.snapshots?.denialsPersisted();
       folder?.release();
