@@ -30,8 +30,8 @@ function writeBrowser(folder: string): Readonly<{ command: string; opened: () =>
     `import { Visitor } from ${JSON.stringify(new URL("../support/visitor.ts", import.meta.url).pathname)};`,
     `appendFileSync(${JSON.stringify(log)}, process.argv[2] + "\\n");`,
     "const visitor = new Visitor();",
-    "const page = await visitor.go(process.argv[2]);",
-    'await visitor.go(page.url, { form: { user: "alice", password: "x" } });',
+    "const page = await visitor.navigate(process.argv[2]);",
+    'await visitor.navigate(page.url, { form: { user: "alice", password: "x" } });',
     "visitor.close();",
   ];
   writeFileSync(command, `${lines.join("\n")}\n`, { mode: 0o700 });
