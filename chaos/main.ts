@@ -7,8 +7,8 @@
  *   npm run chaos -- --prove --rule R  the same with another rule (weakenings.ts)
  *   npm run chaos -- --keep            keeps the output of the processes beside the report
  *
- * Exit codes: 0 no violation, 1 a violation, 2 usage error, 3 it could not run. However it ends, the test reaper ends the
- * processes that it started.
+ * Exit codes: 0 no violation, 1 a violation, 2 usage error, 3 it could not run. However it ends, the test reaper ends
+ * the processes that it started.
  */
 import { randomInt } from "node:crypto";
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";

@@ -4,8 +4,8 @@
  *
  * Each mutant has a process of its own, in which its sentences are changed as their modules are loaded (mutants.ts),
  * and runs seeds until one of them breaks an invariant that the same seed keeps with the rule in place. One line for
- * each, a table, one summary line last; exit 1 when one escapes, 2 on a usage error. `--at-most`: no more seeds than this
- * for each, whatever it is allowed.
+ * each, a table, one summary line last; exit 1 when one escapes, 2 on a usage error. `--at-most`: no more seeds than
+ * this for each, whatever it is allowed.
  */
 import { spawn } from "node:child_process";
 import { parseArgs } from "node:util";
