@@ -29,6 +29,8 @@ class FakeBroker {
   version: "this" | "older" = "this";
   /** Number of submissions to refuse first. */
   refusals = 0;
+  /** Number of bodies to refuse first. */
+  bodyRefusals = 0;
   readonly announce = announceConfigurations({
     node: "proxy-1" as NodeId,
     logger: {
@@ -39,8 +41,9 @@ class FakeBroker {
       submit: async (request) => {
         this.submitted.push(request);
         const { command, commandId } = request;
-        if (this.refusals > 0) {
-          this.refusals -= 1;
+        const refused = "body" in command && this.bodyRefusals > 0 ? "bodyRefusals" : "refusals";
+        if (this[refused] > 0) {
+          this[refused] -= 1;
           return { type: "refused", commandId, code: "forbidden", message: "not yet" };
         }
         if (
@@ -94,9 +97,8 @@ test("a refused activation is submitted again until the brokers accept it", asyn
 test("a refused body is offered again at a later check", async (t) => {
   const broker = new FakeBroker();
   t.after(() => broker.announce(null));
+  broker.bodyRefusals = 1;
   broker.announce(own);
-  await waitFor("the activation", () => broker.submitted.length === 1 || undefined);
-  broker.refusals = 1;
   await waitFor("the body", () => broker.bodies.get(own.hash));
   assert.equal(broker.offers, 2);
 });
