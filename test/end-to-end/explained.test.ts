@@ -81,7 +81,7 @@ test(
     appendFileSync(forged, JSON.stringify({ ...record, applied: { ...record.applied, hash: "0".repeat(64) } }));
     const broken = await dev.cardea("audit", "explain", requestId, "--input", forged);
     assert.equal(broken.code, 1);
-    assert.match(broken.out, /BROKEN: the log has/);
+    assert.match(broken.out, /BROKEN: the decision was made at/);
 
     await context.clearCookies();
     await page.goto(dev.url("app"));
