@@ -88,7 +88,7 @@ export class RegionBoot {
     const random = world.random(`region/${name}`);
     const core = newNodeCore({
       ...{ node: this.#node, boot: this.#boot, role: "broker", region, version: build, reads: readsOf(build) },
-      ...replacementBy(process, this.#core.replaces === "nobody" ? null : disk.lastBoot),
+      ...replacementBy(process, this.#core.replaces === "none" ? null : disk.lastBoot),
       windowMs: this.#windowMs,
       configHash,
       keys: createPersonKeys([options.secret]),

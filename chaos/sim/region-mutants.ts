@@ -18,7 +18,7 @@ const leaderWaits =
 export const regionMutants: Readonly<Record<string, Mutant>> = {
   "mark-ignored": {
     meaning: "a boot names the one that it replaces though that one's leases by age may count",
-    changes: [{ file: core, take: 'mark === "on the disk" ? "nobody" : "last boot"', put: '"last boot"' }],
+    changes: [{ file: core, take: 'mark === "on the disk" ? "none" : "last boot"', put: '"last boot"' }],
     beside: [alwaysByAge],
     within: 30,
     where: "regional",

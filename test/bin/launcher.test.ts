@@ -67,7 +67,7 @@ class Checkout extends TemporaryFolder {
   }
 }
 
-/** This Node under a false version stands in for an old one. */
+/** Runs the program on the current Node, which claims to be an older version. */
 function runOnNode(version: string, env: Record<string, string>, command = launcher) {
   using folder = new TemporaryFolder("launcher");
   const disguise = join(folder.path, "disguise.cjs");

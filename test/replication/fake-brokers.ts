@@ -72,7 +72,7 @@ export class FakeBrokers {
 
   get databroker(): Databroker {
     const unused = (): never => {
-      throw new Error("not implemented by this fake");
+      throw new Error("a replica calls only read and lease; this fake offers nothing else");
     };
     return {
       read: (after, options) => this.#read(after, options),

@@ -40,8 +40,8 @@ export function step(core: RegionCore, input: RegionInput): readonly [RegionCore
 }
 
 class Region {
-  /** `nobody`: an earlier boot may have granted by age, so the leader must wait for its window. */
-  readonly replaces: "last boot" | "nobody";
+  /** `none`: an earlier boot may have granted by age, so the leader must wait for its window. */
+  readonly replaces: "last boot" | "none";
   readonly #context = new RegionStepContext();
   readonly #home: HomeWatch;
   readonly #leases: RegionLeases;
@@ -50,7 +50,7 @@ class Region {
   #failures = 0;
 
   constructor({ copy, mark, version, renewMs }: RegionCoreOptions) {
-    this.replaces = mark === "on the disk" ? "nobody" : "last boot";
+    this.replaces = mark === "on the disk" ? "none" : "last boot";
     this.#home = new HomeWatch(renewMs);
     this.#leases = new RegionLeases(this.#context, { version, mark, holds: (link) => copy.holds(link) });
     this.#readers = new RegionReaders(this.#context, copy);

@@ -46,7 +46,7 @@ export type RegionalBrokerOptions = Readonly<{
 export type WiredReplica = Readonly<{
   databroker: Databroker;
   fanout: Fanout | null;
-  replaces: "last boot" | "nobody";
+  replaces: "last boot" | "none";
   /** The longest window that a node of the region requests; 0: no node has requested one. */
   windowMs: () => number;
   enforcingMsMax: number;

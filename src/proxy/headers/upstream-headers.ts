@@ -331,7 +331,8 @@ export function trustedRequestId(
 
 /** The query without session handles, however their name is encoded; `search` has its `?` or is empty. */
 export function stripSessionQuery(search: string): string {
-  const text = search.includes("%") ? decodeLeniently(search) : search; // of each request
+  // Runs for every request, and a query without a percent sign needs no decoding.
+  const text = search.includes("%") ? decodeLeniently(search) : search;
   if (search.length < 2 || !/pomerium_session/i.test(text)) return search;
   const parts = search.slice(1).split(/([&;])/); // pairs and separators in turn
   let kept: string | undefined;

@@ -88,9 +88,9 @@ export type ReplicaOptions = Readonly<{
   /** Null: the node reads the log from its beginning. */
   snapshots?: SnapshotSource | null;
   /**
-   * `nobody`: grants by age of the previous boot may still count, so receipts must wait for its window.
+   * `none`: grants by age of the previous boot may still count, so receipts must wait for its window.
    */
-  replaces?: "last boot" | "nobody";
+  replaces?: "last boot" | "none";
   renewMs?: number;
   /** How long a read waits at the head when the fan-out does not deliver. */
   pollMs?: number;
@@ -161,7 +161,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     ...options,
     node,
     boot,
-    ...replacementBy(key, options.replaces === "nobody" ? null : folder),
+    ...replacementBy(key, options.replaces === "none" ? null : folder),
     windowMs: options.windowMs(),
     configHash: options.configHash(),
     keys,

@@ -155,7 +155,7 @@ test("the mark stays while a lease by age counts, and while this boot has no lea
   assert.equal(region.all("clearMark").length, 1);
 
   const next = new Region("on the disk");
-  assert.equal(next.replaces, "nobody", "the leader has to wait for the grants of the previous boot");
+  assert.equal(next.replaces, "none", "the leader has to wait for the grants of the previous boot");
   next.lease = null;
   next.confirm(log.linkAt(20));
   assert.equal(next.all("clearMark").length, 0);
