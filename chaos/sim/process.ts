@@ -119,9 +119,9 @@ export class SimProcess {
     this.clock.thawAll();
     this.#ground.note(this.name, "is killed");
     this.#ground.report({ type: "killed", ...this.#here(), boot: this.bootId });
-    const told = [...this.#onKill];
+    const listeners = [...this.#onKill];
     this.#onKill.clear();
-    for (const tell of told) tell();
+    for (const listener of listeners) listener();
   }
 
   restart(): void {

@@ -266,8 +266,8 @@ export class RegionBoot {
       isUnavailable,
       done: (answer) => {
         const missing = answer === undefined || answer.type === "unavailable";
-        const told = missing ? ({ type: "unavailable", error: noBroker.error } as const) : answer;
-        this.#feed({ type: "homeAnswered", id, answer: told });
+        const homeAnswer = missing ? ({ type: "unavailable", error: noBroker.error } as const) : answer;
+        this.#feed({ type: "homeAnswered", id, answer: homeAnswer });
       },
     };
     if (reader === null) this.#driver.calls.start(call);

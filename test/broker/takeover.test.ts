@@ -222,10 +222,10 @@ describe("two brokers on one log", () => {
   test("a deposed leader whose log does not answer learns of the later epoch from its successor over HTTP", async () => {
     const shared = sharedLog();
     const gate = gatedLog(shared);
-    let heard = 0;
+    let highestEpoch = 0;
     const listening = wrapLog(gate.log, {
       heardOf: (epoch) => {
-        heard = Math.max(heard, epoch);
+        highestEpoch = Math.max(highestEpoch, epoch);
       },
     });
     const a = await member("a", listening, { writeTimeoutMs: 300_000 });
@@ -235,7 +235,7 @@ describe("two brokers on one log", () => {
       await waitFor("b to follow", () => b.broker.ready().ready);
       gate.hold();
       await leads(b);
-      await waitFor("a to learn of it", () => heard === b.broker.metrics()["epoch"]);
+      await waitFor("a to learn of it", () => highestEpoch === b.broker.metrics()["epoch"]);
     } finally {
       gate.release();
       await b.stop();

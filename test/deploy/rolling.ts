@@ -187,9 +187,9 @@ export function startLoad(t: TestContext, { port, ca }: Pick<Pair, "port" | "ca"
     const overHttp1 = async (): Promise<void> => {
       const method = i % 2 === 0 ? "GET" : "POST";
       const signal = AbortSignal.timeout(answerMsMax);
-      const asked = request({ ...at, agent, method, signal, headers: { host: app } });
-      asked.end(method === "POST" ? "body" : "");
-      const [res] = await once(asked, "response");
+      const call = request({ ...at, agent, method, signal, headers: { host: app } });
+      call.end(method === "POST" ? "body" : "");
+      const [res] = await once(call, "response");
       const body = Buffer.concat(await res.toArray()).toString();
       if (res.statusCode === 200 && body === `${method} ${method === "POST" ? 4 : 0}`) load.answered.http1++;
       else load.failures.push(`http1: ${res.statusCode} ${body.slice(0, 200)}`);

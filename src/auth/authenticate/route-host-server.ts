@@ -133,11 +133,11 @@ function sendUnauthenticated(
   reply: FastifyReply,
   context: ReservedContext,
 ): FastifyReply {
-  const asked = externalUrl(request, context);
-  const query = asked.search.slice(1);
+  const url = externalUrl(request, context);
+  const query = url.search.slice(1);
   const headers = headersOf(request);
   if (deps.settings.isRouteOrigin(context.origin) && isRedirectable({ method: request.method, headers, query })) {
-    return redirectToSignIn(deps, request, reply, { context, to: asked, trace: context.trace ?? null });
+    return redirectToSignIn(deps, request, reply, { context, to: url, trace: context.trace ?? null });
   }
   return sendUnauthorized(request, reply, context);
 }
@@ -178,11 +178,11 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: RequestC
     const context = contexts.of(request);
     if (!settings.isRouteOrigin(context.origin)) return reply.callNotFound();
     const url = externalUrl(request, context);
-    const asked = parseHttpUrl(url.searchParams.get(parameter.redirectUri));
+    const redirectUrl = parseHttpUrl(url.searchParams.get(parameter.redirectUri));
     const trace = context.trace ?? null;
     // With additional hosts, another route host redirected the person here; without, the person asked for it.
-    if (asked !== undefined && url.searchParams.has(parameter.additionalHosts)) {
-      if (checkSignedUrl(url, settings.urlKeys, nowS(deps)) !== "valid" || !settings.isRouteOrigin(asked.origin))
+    if (redirectUrl !== undefined && url.searchParams.has(parameter.additionalHosts)) {
+      if (checkSignedUrl(url, settings.urlKeys, nowS(deps)) !== "valid" || !settings.isRouteOrigin(redirectUrl.origin))
         return sendProblem(deps, request, reply, context, {
           status: 400,
           title: "Sign-in link not valid",
@@ -190,9 +190,17 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: RequestC
             "This link was not created by this installation, or has expired. Go back to the page you wanted.",
         });
       const through = { origin: context.origin, rest: additionalHostsOf(url) };
-      return redirectToSignIn(deps, request, reply, { context, to: asked, through, trace: trace ?? traceOf(url) });
+      return redirectToSignIn(deps, request, reply, {
+        context,
+        to: redirectUrl,
+        through,
+        trace: trace ?? traceOf(url),
+      });
     }
-    const to = asked !== undefined && asked.origin === context.origin ? asked : new URL("/.pomerium/", context.origin);
+    const to =
+      redirectUrl !== undefined && redirectUrl.origin === context.origin
+        ? redirectUrl
+        : new URL("/.pomerium/", context.origin);
     const asking = await readRouteSignInStatus(deps, request, context);
     const account = asking.type === "signed-in" ? "another" : "current";
     return redirectToSignIn(deps, request, reply, { context, to, account, trace });

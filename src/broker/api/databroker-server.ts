@@ -98,13 +98,13 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
 
   app.post("/v1/commands", { bodyLimit: commandBytesMax }, async (request, reply) => {
     const callOrigin = guard.originOf(request);
-    const asked = parseCommandRequest(request.body);
-    const message = refuseCommand(callOrigin.caller.role, asked);
+    const command = parseCommandRequest(request.body);
+    const message = refuseCommand(callOrigin.caller.role, command);
     if (message !== undefined) {
-      const { commandId } = asked;
+      const { commandId } = command;
       return send(request, reply.code(403), { type: "refused", commandId, code: "forbidden", message });
     }
-    const result = await broker.databrokerFor(callOrigin).submit(asked);
+    const result = await broker.databrokerFor(callOrigin).submit(command);
     return send(request, result.type === "unavailable" ? unavailable(reply, result.retryAfterMs) : reply, result);
   });
 
@@ -149,13 +149,14 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
     const region = query("region");
     const seen = query("seen");
     const target = targetOf(parameter(request, "target"));
-    const asked = {
+    const options = {
       wait: waitOf(query("wait") ?? "all"),
       timeoutMs: whole(query("timeout") ?? "10000", { min: 0, max: receiptMsMax }),
       ...(region === undefined ? {} : { region }),
     };
-    if (request.headers.accept?.includes(jsonLinesType) === true) return streamReceipt(reply, port, { target, asked });
-    return send(request, reply, await port.receipt(target, { ...asked, ...(seen === undefined ? {} : { seen }) }));
+    if (request.headers.accept?.includes(jsonLinesType) === true)
+      return streamReceipt(reply, port, { target, asked: options });
+    return send(request, reply, await port.receipt(target, { ...options, ...(seen === undefined ? {} : { seen }) }));
   });
 
   app.post("/v1/brokers", { bodyLimit: presenceBytesMax }, async (request, reply) => {
@@ -356,9 +357,9 @@ function whole(text: string, { min, max }: Readonly<{ min: number; max: number }
 }
 
 function historyAsked(body: unknown): HistoryRequest {
-  const asked = parseHistoryRequest(body);
-  if (asked === undefined) throw new BadRequestError("expected streams, upTo and depth");
-  return asked;
+  const parsed = parseHistoryRequest(body);
+  if (parsed === undefined) throw new BadRequestError("expected streams, upTo and depth");
+  return parsed;
 }
 
 function waitOf(text: string): ReceiptWait {

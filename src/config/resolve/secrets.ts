@@ -42,13 +42,15 @@ export function resolveSecrets(
   const { report, material } = from;
   const find = (key: string): SourcedText | null => material.textOrFile(globals, { key, secrecy: "secret" });
   const bytes = (found: SourcedText | null): Uint8Array | null => (found === null ? null : material.secretBytes(found));
-  const asked = (key: "shared_secret" | "cookie_secret" | "idp_client_secret"): boolean =>
+  const isConfigured = (key: "shared_secret" | "cookie_secret" | "idp_client_secret"): boolean =>
     from.failed.has(key) ||
     globals[key] !== undefined ||
     globals[`${key}_file`] !== undefined ||
     from.failed.has(`${key}_file`);
 
-  const missing = (["shared_secret", "cookie_secret", "idp_client_secret"] as const).filter((key) => !asked(key));
+  const missing = (["shared_secret", "cookie_secret", "idp_client_secret"] as const).filter(
+    (key) => !isConfigured(key),
+  );
   const allInOne = everyService.every((service) => globals.services.has(service));
   let generated: GeneratedSecrets = {};
   if (missing.length > 0 && allInOne && from.generate !== undefined) {

@@ -29,11 +29,11 @@ export function parseSearchPage({ page, ...search }: Json): SearchPage {
   if (before !== undefined && before.digest !== digest) throw new AuthzenError("page.token belongs to another search");
   if (before !== undefined && limit !== undefined && limit !== before.limit)
     throw new AuthzenError("page.limit differs from the one that the search began with");
-  const asked = before?.limit ?? limit ?? pageMax;
+  const requestedLimit = before?.limit ?? limit ?? pageMax;
   return {
     from: before?.from ?? "",
-    limit: Math.min(asked, pageMax),
-    tokenFor: (from) => Buffer.from(JSON.stringify([from, asked, digest])).toString("base64url"),
+    limit: Math.min(requestedLimit, pageMax),
+    tokenFor: (from) => Buffer.from(JSON.stringify([from, requestedLimit, digest])).toString("base64url"),
   };
 }
 

@@ -64,10 +64,10 @@ export function createAuthzenSearch(
   async function actions(body: unknown): Promise<SearchResult> {
     const given = objectOf(body, "the body");
     const page = parseSearchPage(given);
-    const asked = { ...inputs(given), resource: entityOf(given["resource"], "resource"), context: contextOf(given) };
+    const query = { ...inputs(given), resource: entityOf(given["resource"], "resource"), context: contextOf(given) };
     const permitted: Json[] = [];
-    for (const name of actionsOf(asked.resource.type, words)) {
-      const verdict = await decide({ ...asked, action: { name, properties: {} } });
+    for (const name of actionsOf(query.resource.type, words)) {
+      const verdict = await decide({ ...query, action: { name, properties: {} } });
       if (verdict?.type === "permit") permitted.push({ name });
     }
     return pageOf(permitted, page);
@@ -76,7 +76,7 @@ export function createAuthzenSearch(
   async function resources(body: unknown): Promise<SearchResult | null> {
     const given = objectOf(body, "the body");
     const page = parseSearchPage(given);
-    const asked = { ...inputs(given), action: actionOf(given["action"]), context: contextOf(given) };
+    const query = { ...inputs(given), action: actionOf(given["action"]), context: contextOf(given) };
     const type = textOf(objectOf(given["resource"], "resource")["type"], "resource.type");
     if (!isKnownType(type, words)) return pageOf([], page);
     if (type !== "route" || Object.hasOwn(words, "route")) return null;
@@ -85,7 +85,7 @@ export function createAuthzenSearch(
       if (i % decidedAtOnce === decidedAtOnce - 1) await pause();
       const id = beginningOf(route);
       if (id === undefined) continue;
-      const verdict = await decide({ ...asked, resource: { type: "route", id, properties: {} } });
+      const verdict = await decide({ ...query, resource: { type: "route", id, properties: {} } });
       if (verdict?.type === "permit" && verdict.route.id === route.id) permitted.push({ type: "route", id });
     }
     return pageOf(permitted, page);
@@ -96,7 +96,7 @@ export function createAuthzenSearch(
     const page = parseSearchPage(given);
     const type = textOf(objectOf(given["subject"], "subject")["type"], "subject.type");
     const action = actionOf(given["action"]);
-    const asked = { action, resource: entityOf(given["resource"], "resource"), context: contextOf(given) };
+    const query = { action, resource: entityOf(given["resource"], "resource"), context: contextOf(given) };
     if (type !== "user" && !(type === "identity" && issuer !== null)) return pageOf([], page);
     const people = await nextPeople(page.from);
     const results: Json[] = [];
@@ -104,7 +104,7 @@ export function createAuthzenSearch(
     for (const [i, userId] of people.entries()) {
       if (results.length >= page.limit) break;
       if (i % decidedAtOnce === decidedAtOnce - 1) await pause();
-      const id = await nameOfPermitted(userId, asked);
+      const id = await nameOfPermitted(userId, query);
       if (id !== undefined) results.push({ type, id });
       last = userId;
     }

@@ -151,8 +151,8 @@ export function createAuthzen(
       const answers: Evaluation[] = [];
       for (const [i, one] of (given as readonly unknown[]).entries()) {
         if (i % decidedAtOnce === decidedAtOnce - 1) await parts.pause();
-        const asked = readEntry({ ...defaults, ...objectOf(one, "an entry of evaluations") });
-        const answer = typeof asked === "string" ? denied(asked) : await evaluate(asked, requestId);
+        const entry = readEntry({ ...defaults, ...objectOf(one, "an entry of evaluations") });
+        const answer = typeof entry === "string" ? denied(entry) : await evaluate(entry, requestId);
         answers.push(answer);
         if (semantic === "deny_on_first_deny" && !answer.decision) break;
         if (semantic === "permit_on_first_permit" && answer.decision) break;

@@ -86,9 +86,9 @@ async function startHttp(
     trustProxy: false,
     serverFactory(handler) {
       const both = (req: IncomingMessage, res: ServerResponse): void => {
-        const asked = gatewayPath(req.url ?? "");
-        if (asked === undefined) handler(req, res);
-        else answerGateway(serving, req, res, asked);
+        const path = gatewayPath(req.url ?? "");
+        if (path === undefined) handler(req, res);
+        else answerGateway(serving, req, res, path);
       };
       if (tls === null) return createPlainServer({ maxHeaderSize: headerBytesMax }, both);
       // Clients with a key have no certificate, so the handshake does not require one. A resumed session would reuse an
@@ -136,7 +136,7 @@ async function gateway(serving: DecisionServices, req: IncomingMessage, asked: A
   const peer = req.socket.remoteAddress ?? "";
   const { deps, decider, access } = serving.current();
   const id = serving.requestId();
-  const told = (verdict: ApiDecision, requestId: string, result: string = verdict.type): ExternalAuthReply => {
+  const reply = (verdict: ApiDecision, requestId: string, result: string = verdict.type): ExternalAuthReply => {
     serving.decisions.inc({ form, result });
     return externalAuthReplyOf(verdict, { ...asked, requestId, now: deps.clock.wall(), deps });
   };
@@ -145,7 +145,7 @@ async function gateway(serving: DecisionServices, req: IncomingMessage, asked: A
       { peer, form },
       "refused a decision query: the peer is not one of the proxies that decision_api names",
     );
-    return told({ type: "bad_request", reason: "untrusted-proxy" }, id, "untrusted");
+    return reply({ type: "bad_request", reason: "untrusted-proxy" }, id, "untrusted");
   }
   const read = parseExternalAuth(
     { form, method: req.method ?? "", target: asked.target, rawHeaders: req.rawHeaders },
@@ -156,7 +156,7 @@ async function gateway(serving: DecisionServices, req: IncomingMessage, asked: A
       { peer, form, header: read.reason },
       "a proxy omitted a fact about the request or sent contradictory ones; denied",
     );
-    return told({ type: "bad_request", reason: read.reason }, id);
+    return reply({ type: "bad_request", reason: read.reason }, id);
   }
   const given = req.headers["x-request-id"];
   const own = typeof given === "string" && requestIdPattern.test(given) ? given : id;
@@ -167,7 +167,7 @@ async function gateway(serving: DecisionServices, req: IncomingMessage, asked: A
     withIdentity: true,
     isAbandoned: () => req.socket.destroyed,
   });
-  return told(verdict, own);
+  return reply(verdict, own);
 }
 
 /** Whether the client has a certificate of `client_ca`, the only authority here. */

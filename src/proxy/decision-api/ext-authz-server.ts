@@ -122,7 +122,7 @@ async function decide(
   const served = serving.current();
   const { deps, decider, access } = served;
   const id = serving.requestId();
-  const told = (verdict: ApiDecision, requestId: string, result: string = verdict.type): CheckResponse => {
+  const reply = (verdict: ApiDecision, requestId: string, result: string = verdict.type): CheckResponse => {
     serving.decisions.inc({ form, result });
     return checkReplyOf(verdict, {
       requestId,
@@ -136,7 +136,7 @@ async function decide(
       { peer: call.getPeer(), form },
       "refused a decision query: decision_api does not name the client",
     );
-    return told({ type: "bad_request", reason: "untrusted-proxy" }, id, "untrusted");
+    return reply({ type: "bad_request", reason: "untrusted-proxy" }, id, "untrusted");
   }
   const { isTrusted } = access;
   const read = parseCheckRequest(call.request, { isTrusted, isVerified: decider.isVerified });
@@ -145,14 +145,14 @@ async function decide(
       { peer: call.getPeer(), form, missing: read.reason },
       "a proxy omitted a fact about the request or sent contradictory ones; denied",
     );
-    return told({ type: "bad_request", reason: read.reason }, id);
+    return reply({ type: "bad_request", reason: read.reason }, id);
   }
   const { described } = read;
   const given = idIn(described.lines);
   const requestId = given !== undefined && requestIdPattern.test(given) ? given : id;
   const until = Number(call.getDeadline());
   const abandoned = (): boolean => call.cancelled || deps.clock.wall() >= until;
-  return told(
+  return reply(
     await decider.decide({ described, subject: "credential", requestId, withIdentity: true, isAbandoned: abandoned }),
     requestId,
   );

@@ -55,10 +55,10 @@ export function externalAuthReplyOf(verdict: ApiDecision, parts: ExternalAuthRep
       body: "",
     };
   }
-  const asked = askedOf(verdict);
+  const format = askedOf(verdict);
   const url = "url" in verdict ? verdict.url : null;
   const redirects = parts.redirects && parts.form !== "auth-request";
-  const made = localReplyFor(conditionOf(verdict), redirects ? asked : { ...asked, canSignIn: false }, {
+  const made = localReplyFor(conditionOf(verdict), redirects ? format : { ...format, canSignIn: false }, {
     requestId: parts.requestId,
     at: parts.now,
     host: url?.hostname ?? null,
@@ -72,7 +72,7 @@ export function externalAuthReplyOf(verdict: ApiDecision, parts: ExternalAuthRep
     if (name !== "cache-control" && name !== "x-request-id") headers.push([name, value]);
   }
   if (verdict.type === "signin") {
-    if (asked.canSignIn) headers.push([signInHeader, signInUrl(verdict.url)]);
+    if (format.canSignIn) headers.push([signInHeader, signInUrl(verdict.url)]);
     if (made.signIn === "redirect") headers.push(["location", signInUrl(verdict.url)]);
     else if (!made.headers["www-authenticate"]) headers.push(["www-authenticate", signInChallenge]);
   }

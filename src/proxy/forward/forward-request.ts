@@ -145,7 +145,7 @@ export class ForwardRequest<Permitted extends ForwardableRequest> implements For
 
   headersFor(upstreamHost: string): HeaderLines {
     const { context, plan, request } = this.#permitted;
-    const told = {
+    const parts = {
       request,
       authority: this.authority,
       scheme: plan.scheme,
@@ -156,7 +156,7 @@ export class ForwardRequest<Permitted extends ForwardableRequest> implements For
       tokens: this.#tokens,
       certificate: plan.clientTrust?.trusted(context.downstream.certificate, this.#tools.clock.wall()) ?? null,
     };
-    const lines = upstreamLines(plan.headerRules, told);
+    const lines = upstreamLines(plan.headerRules, parts);
     return this.#place === null ? lines : new HeaderLines(withTraceContext(lines.list, this.#place));
   }
 

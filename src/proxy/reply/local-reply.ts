@@ -140,8 +140,8 @@ function signInLoopReply(
   headers: Readonly<Record<string, string>>,
   { url, host, requestId, at }: ReplyDetails,
 ): LocalReply {
-  const asked = url === null ? null : new URL(url);
-  const page = signInLoopPageOf(loop, { host: host ?? "this address", url: asked, requestId, at });
+  const requested = url === null ? null : new URL(url);
+  const page = signInLoopPageOf(loop, { host: host ?? "this address", url: requested, requestId, at });
   const own = { ...headers, "www-authenticate": signInChallenge, "set-cookie": loop.setCookie };
   return { status: page.status, headers: own, signIn: null, body: { type: "html", page } };
 }

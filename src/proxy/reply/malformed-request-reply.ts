@@ -15,9 +15,9 @@ export function malformedRequestReply(
   status: number,
   facts: Readonly<{ requestId: string; render: RenderPage; now: number }>,
 ): string {
-  const asked: ReplyFormat =
+  const format: ReplyFormat =
     status === 431 || status === 408 ? { ...defaultReplyFormat, prefers: "html" } : defaultReplyFormat;
-  const answer = localReplyFor({ type: "bad-request", status }, asked, {
+  const answer = localReplyFor({ type: "bad-request", status }, format, {
     requestId: facts.requestId,
     at: facts.now as UnixMs,
     host: null,

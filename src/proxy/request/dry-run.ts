@@ -63,7 +63,7 @@ export function dryRunRequest(head: DryRunRequest): DryRun {
   if (canonical.type === "refused") return { type: "refused", status: canonical.status, reason: canonical.reason };
   const { request } = canonical;
   const upgrade = requestsWebSocket(request) ? "websocket" : null;
-  const asked = replyFormatOf(asBrowser(request), { upgrade, isRouteOrigin: () => false });
+  const format = replyFormatOf(asBrowser(request), { upgrade, isRouteOrigin: () => false });
   return {
     type: "read",
     reserved:
@@ -78,7 +78,7 @@ export function dryRunRequest(head: DryRunRequest): DryRun {
       const routeScheme = route.from.protocol === "http:" ? "http" : "https";
       return decisionRequestOf(request, routeScheme, authorityOf(route, request), ip, null);
     },
-    statusOf: (decision) => statusOf(decision, asked),
+    statusOf: (decision) => statusOf(decision, format),
   };
 }
 

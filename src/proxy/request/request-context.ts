@@ -165,7 +165,7 @@ export function sendLocalReply(
   const { request, plan, downstream } = context;
   const { config } = deps;
   const route = plan?.route;
-  const asked =
+  const replyFormat =
     request === null
       ? replyFormatOfUnread(downstream.head.rawHeaders)
       : replyFormatOf(request, {
@@ -175,8 +175,8 @@ export function sendLocalReply(
         });
   const url = externalUrl(context);
   const keepsAddress =
-    asked.kind === "navigation" && asked.method === "GET" && url !== null && isTooLongForRedirect(url);
-  const made = localReplyFor(condition, asked, {
+    replyFormat.kind === "navigation" && replyFormat.method === "GET" && url !== null && isTooLongForRedirect(url);
+  const made = localReplyFor(condition, replyFormat, {
     keepsAddress,
     requestId: context.requestId,
     at: deps.clock.wall(),
@@ -234,7 +234,7 @@ export function detailRowsOf(deps: Pick<ProxyDeps, "replica" | "identity" | "con
 
 export function traceRowsOf(trace: DecisionTrace | null, route: Pick<RouteConfig, "subPolicies">): DetailRows {
   if (trace === null) return [];
-  const told = route.subPolicies.flatMap((_, i) => wordsOf(route, i, trace));
+  const subPolicies = route.subPolicies.flatMap((_, i) => wordsOf(route, i, trace));
   const rows = trace.rules.map(({ rule, met, criteriaMet, criteriaUnmet }) => {
     const words = [...criteriaMet.map((name) => `+${name}`), ...criteriaUnmet.map((name) => `-${name}`)];
     return { name: rule, value: `${met ? "met" : "not met"}: ${words.join(" ")}` };
@@ -242,7 +242,7 @@ export function traceRowsOf(trace: DecisionTrace | null, route: Pick<RouteConfig
   const facts = trace.facts.map((fact) => ({ name: factName(fact), value: placeText(fact) }));
   return [
     { name: "Refused by", value: trace.rule ?? "no rule; none allows it" },
-    ...told,
+    ...subPolicies,
     ...rows,
     ...withoutRepeats(facts),
   ];

@@ -11,7 +11,7 @@ import type { FirstBytes } from "./first-bytes-socket.ts";
 
 const protocol = "acme-tls/1";
 /** The protocol name as in a ClientHello, with its length first. */
-const asked = Buffer.from(`\n${protocol}`, "latin1");
+const acmeAlpnBytes = Buffer.from(`\n${protocol}`, "latin1");
 const recordBytesMax = 16_384;
 const handshakeByte = 0x16;
 
@@ -43,7 +43,7 @@ export function lookForQuestion(bytes: Buffer): FirstBytes<boolean> {
   const length = bytes.readUInt16BE(3);
   if (length > recordBytesMax) return other;
   if (bytes.length < 5 + length) return { type: "more" };
-  return { type: "found", own: 0, found: bytes.subarray(5, 5 + length).includes(asked) };
+  return { type: "found", own: 0, found: bytes.subarray(5, 5 + length).includes(acmeAlpnBytes) };
 }
 
 function ignore(): void {}

@@ -239,8 +239,8 @@ function probeGrpc(
     service.length === 0 ? service : Buffer.concat([Buffer.from([0x0a]), varint(service.length), service]);
   const frame = Buffer.concat([Buffer.alloc(5), message]);
   frame.writeUInt32BE(message.length, 1);
-  const told = ["host", probe.authority ?? host, "content-type", "application/grpc", "user-agent", "Cardea/health"];
-  const headers = new HeaderLines(told);
+  const lines = ["host", probe.authority ?? host, "content-type", "application/grpc", "user-agent", "Cardea/health"];
+  const headers = new HeaderLines(lines);
   return sendProbe(
     pool,
     {

@@ -269,10 +269,10 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
   function countSent(opened: NatsConnection): void {
     if (flushing) return;
     flushing = true;
-    const asked = unsentBytes;
+    const flushedBytes = unsentBytes;
     opened.flush().then(
       () => {
-        unsentBytes = Math.max(0, unsentBytes - asked);
+        unsentBytes = Math.max(0, unsentBytes - flushedBytes);
         flushing = false;
         if (unsentBytes > 0) countSent(opened);
       },

@@ -230,6 +230,6 @@ function differs(is: StreamConfig, wanted: Wanted): boolean {
 }
 
 function serverCount(connection: NatsConnection, known: number): number {
-  const told = new Set(connection.info?.connect_urls ?? []);
-  return Math.max(known, told.size);
+  const urls = new Set(connection.info?.connect_urls ?? []);
+  return Math.max(known, urls.size);
 }

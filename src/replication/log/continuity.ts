@@ -57,8 +57,8 @@ export function whyBeatsMayBeLost(request: Opening, evidence: StoreEvidence): st
 
 /** @returns a reason when an authenticated message named an epoch that the store does not have */
 export function whyEpochsMayBeLost({ expected, atLeast }: Pick<Opening, "expected" | "atLeast">): string | null {
-  const heard = atLeast - 1;
-  return heard > expected ? `a message named epoch ${heard}, and the store ends with epoch ${expected}` : null;
+  const named = atLeast - 1;
+  return named > expected ? `a message named epoch ${named}, and the store ends with epoch ${expected}` : null;
 }
 
 /**

@@ -33,7 +33,7 @@ export const historyDepthMax = 10_000;
 export const historyStreamsMax = 100;
 const streamTextMax = 300;
 
-const asked = z.strictObject({
+const historyRequestSchema = z.strictObject({
   streams: z.array(z.string().max(streamTextMax)).max(historyStreamsMax),
   upTo: z.int().min(0),
   depth: z.int().min(1).max(historyDepthMax),
@@ -41,7 +41,7 @@ const asked = z.strictObject({
 
 /** @returns undefined when the value is not a valid request */
 export function parseHistoryRequest(value: unknown): HistoryRequest | undefined {
-  const { data } = asked.safeParse(value);
+  const { data } = historyRequestSchema.safeParse(value);
   return data === undefined ? undefined : { ...data, streams: data.streams as Stream[], upTo: data.upTo as Position };
 }
 

@@ -108,15 +108,15 @@ export class LeaseSender {
     answer: Readonly<{ type: string; error?: unknown; refusal?: LeaseRefusal }>,
     now: number,
   ): InFlight | undefined {
-    const asked = this.#inFlight.get(id);
-    if (asked === undefined) return undefined;
+    const call = this.#inFlight.get(id);
+    if (call === undefined) return undefined;
     this.#inFlight.delete(id);
-    if (answer.type === "failed" || answer.type === "refused") this.#recordFailure(asked.kind, answer);
+    if (answer.type === "failed" || answer.type === "refused") this.#recordFailure(call.kind, answer);
     else this.#failuresInARow = 0;
-    if (asked.kind === "goodbye") this.#afterGoodbye(answer.type === "taken", now);
+    if (call.kind === "goodbye") this.#afterGoodbye(answer.type === "taken", now);
     // After a failure, the next renew carries the same state.
-    if (asked.kind === "confirm" && this.#confirmAgain && answer.type === "taken") this.confirm(now);
-    return asked;
+    if (call.kind === "confirm" && this.#confirmAgain && answer.type === "taken") this.confirm(now);
+    return call;
   }
 
   wake(now: number): void {

@@ -185,11 +185,11 @@ export class NodeLease {
   }
 
   onAnswer({ id, answer }: Readonly<{ id: number; answer: NodeLeaseAnswer }>): void {
-    const asked = this.#sender.onAnswer(id, answer, this.#at.monotonic);
-    if (asked?.kind === "goodbye" && answer.type === "taken") this.#options.emit({ type: "clearBoot" });
-    if (asked?.kind !== "renew") return;
+    const call = this.#sender.onAnswer(id, answer, this.#at.monotonic);
+    if (call?.kind === "goodbye" && answer.type === "taken") this.#options.emit({ type: "clearBoot" });
+    if (call?.kind !== "renew") return;
     if (answer.type === "grant") this.#onGrant(answer.grant);
-    else if (answer.type === "refused") this.#onRefusal(answer.refusal, asked.at);
+    else if (answer.type === "refused") this.#onRefusal(answer.refusal, call.at);
   }
 
   #onRefusal({ code, message }: LeaseRefusal, sentAt: number): void {

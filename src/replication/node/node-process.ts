@@ -169,7 +169,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     at: moment(),
   });
   let configured = { windowMs: options.windowMs(), configHash: options.configHash() };
-  let told: FanoutState = fanoutState();
+  let reportedFanout: FanoutState = fanoutState();
   let unsubscribe: readonly (() => void)[] = [];
   let timer: NodeJS.Timeout | undefined;
   let waits = 0;
@@ -201,12 +201,12 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
   /** Passes an input from outside, after any change of the fan-out's state. */
   function arrive(input: NodeInput): void {
     const state = fanoutState();
-    if (state !== told) noteFanout(state);
+    if (state !== reportedFanout) noteFanout(state);
     feed(input);
   }
 
   function noteFanout(state: FanoutState): void {
-    told = state;
+    reportedFanout = state;
     if (started) feed({ type: "fanoutChanged", fanout: state, at: moment() });
   }
 
@@ -413,8 +413,8 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
 
   function begin(snapshot: LoadedSnapshot | null, kept: DenialsOnDisk = { retained: [], denials: [] }): void {
     started = true;
-    told = fanoutState();
-    feed({ type: "started", snapshot, denials: kept, fanout: told, at: moment() });
+    reportedFanout = fanoutState();
+    feed({ type: "started", snapshot, denials: kept, fanout: reportedFanout, at: moment() });
     // Subscribe before the first read, so that no event falls between the two.
     if (fanout !== null) unsubscribe = [fanout.subscribe(deliver), fanout.onConnected(() => noteFanout(fanoutState()))];
   }

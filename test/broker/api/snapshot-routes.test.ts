@@ -156,18 +156,18 @@ test("endless requests for chunks by one caller do not block others", async (t) 
     chunk: () => new Promise((resolve) => waiting.push(() => resolve(undefined))),
   };
   const client = clientOf(t, [await served(t, slow)]);
-  const asked = Array.from({ length: 24 }, () =>
+  const calls = Array.from({ length: 24 }, () =>
     client.snapshots.chunk("1".repeat(64) as Parameters<SnapshotSupply["chunk"]>[0]).then(
       () => "answered",
       () => "turned away",
     ),
   );
-  const early = await Promise.race(asked);
+  const early = await Promise.race(calls);
   assert.equal(early, "turned away");
   assert.ok(waiting.length <= 16, `${waiting.length} at once`);
   assert.notEqual(await client.snapshots.manifest(0 as Position), null);
   for (const answer of waiting) answer();
-  await Promise.all(asked);
+  await Promise.all(calls);
 });
 
 test("a forged manifest, a foreign chunk and a chunk with a flipped bit are refused and leave no usable snapshot", async (t) => {
@@ -309,19 +309,19 @@ test("a full disk keeps its old snapshot; the node still serves and logs the fai
   const folder = folderOf(t);
   const projection = projectionOf(3_000);
   await saved(folder, projection);
-  const told: string[] = [];
+  const errorMessages: string[] = [];
   const errors: object[] = [];
   const logger: Logger = {
     ...quiet,
     error(fields, message) {
-      told.push(message);
+      errorMessages.push(message);
       errors.push(fields);
     },
   };
   const node = nodeOf(clientOf(t, [await served(t, supplyOf(folder))]).snapshots, { folder: own, logger });
   const loaded = await load(node);
   assert.equal(loaded?.projection.recomputedDigest(), projection.digest());
-  assert.match(told.join("\n"), /could not save the snapshot to disk/);
+  assert.match(errorMessages.join("\n"), /could not save the snapshot to disk/);
   const error = (errors[0] as { err?: Error } | undefined)?.err;
   assert.match(error?.message ?? "", /the disk is full; free some space there/);
   await assert.rejects(node.refresh(), { code: "ERR_REPLICATION_SNAPSHOT_NOT_SAVED" });
@@ -343,10 +343,13 @@ test("a node knows its denials after a restart, whatever it starts from; a damag
   await node.denialsPersisted();
   assert.deepEqual(await nodeAt().persistedDenials(), { retained: [...retained], denials: [] });
   writeFileSync(deniedFile, encode(["0".repeat(64), encode({ sticky: ["session:a"], denials: [] })]));
-  const told: string[] = [];
-  const kept = await nodeAt({ ...quiet, error: (_fields, message) => void told.push(message) }).persistedDenials();
+  const errorMessages: string[] = [];
+  const kept = await nodeAt({
+    ...quiet,
+    error: (_fields, message) => void errorMessages.push(message),
+  }).persistedDenials();
   assert.deepEqual(kept, { retained: [], denials: [] });
-  assert.match(told.join(), /could not read/);
+  assert.match(errorMessages.join(), /could not read/);
 });
 
 test("on a full disk a node's denials are not written: it logs that, keeps the older file, and writes with the next change once there is room", async (t) => {

@@ -153,22 +153,22 @@ describe("a batch made ahead", () => {
     const broker = brokerOn(held.log, { fanout });
     try {
       const port = broker.databroker("authenticate");
-      const told: string[] = [];
+      const answered: string[] = [];
       const [letFirst, submit] = [
         held.hold(),
-        (id: string) => port.submit(asked(createSession(id, id))).then(() => void told.push(id)),
+        (id: string) => port.submit(asked(createSession(id, id))).then(() => void answered.push(id)),
       ];
       const first = submit("s0");
       await waitFor("the first to be in flight", () => held.appended.length === 1);
       const start = published.length;
       const second = submit("s1");
       await waitFor("the second to be executed", () => broker.metrics()["commandsWaiting"] === 0);
-      assert.deepEqual([published.length, told], [start, []]);
+      assert.deepEqual([published.length, answered], [start, []]);
       const letSecond = held.hold();
       letFirst();
       await first;
       await waitFor("the second to be in flight", () => held.appended.length === 2);
-      assert.deepEqual([published.slice(start), told], [[held.appended[0]?.last.position], ["s0"]]);
+      assert.deepEqual([published.slice(start), answered], [[held.appended[0]?.last.position], ["s0"]]);
       letSecond();
       await second;
       assert.deepEqual(

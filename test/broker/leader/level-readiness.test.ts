@@ -47,12 +47,12 @@ test("a broker announces itself once a second, counts as present while it does, 
   const own = { brokerId: "broker-1" as BrokerId, version: "1", reads: 2 };
   const peers = new BrokerPresences(context, own);
   const at = (ms: number): void => context.begin({ monotonic: ms as MonotonicMs, wall: ms as UnixMs });
-  const told = (ms: number): number => {
+  const gossipSentAt = (ms: number): number => {
     at(ms);
     peers.tick();
     return context.takeEffects().filter(({ type }) => type === "sendGossip").length;
   };
-  assert.deepEqual([told(0), told(500), told(1_000), told(3_000)], [1, 0, 1, 1]);
+  assert.deepEqual([gossipSentAt(0), gossipSentAt(500), gossipSentAt(1_000), gossipSentAt(3_000)], [1, 0, 1, 1]);
   peers.receive(own);
   peers.receive({ brokerId: "broker-2" as BrokerId, version: "1", reads: 1 });
   assert.deepEqual(

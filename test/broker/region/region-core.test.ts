@@ -255,8 +255,8 @@ test("a fork reaches the broker's own projection though the disk is full, and th
   const survivor = log.fork(10).open(2);
   region.feed({ type: "ownReadAsked", id: 1, after: log.linkAt(20), limit: 100, waitMs: 0 });
   region.store.isFull = true;
-  const asked = region.all("askHome").at(-1)?.id ?? 0;
-  region.feed({ type: "homeAnswered", id: asked, answer: { type: "forked", head: survivor.head } });
+  const callId = region.all("askHome").at(-1)?.id ?? 0;
+  region.feed({ type: "homeAnswered", id: callId, answer: { type: "forked", head: survivor.head } });
   assert.equal(region.all("answerOwnRead").at(-1)?.answer.type, "forked");
   assert.deepEqual(region.copy.head, log.linkAt(20));
 
@@ -272,8 +272,8 @@ test("a page that does not chain fails the read and changes nothing", () => {
   const region = new Region();
   region.feed({ type: "ownReadAsked", id: 1, after: log.linkAt(20), limit: 100, waitMs: 0 });
   const page = { ...pageOf(log, 20, 25), entries: [Uint8Array.of(1)] };
-  const asked = region.all("askHome").at(-1)?.id ?? 0;
-  region.feed({ type: "homeAnswered", id: asked, answer: { type: "page", page } });
+  const callId = region.all("askHome").at(-1)?.id ?? 0;
+  region.feed({ type: "homeAnswered", id: callId, answer: { type: "page", page } });
   assert.equal(region.all("answerOwnRead").at(-1)?.answer.type, "failed");
   assert.deepEqual(region.copy.head, log.linkAt(20));
 });

@@ -20,7 +20,7 @@ const looked = {
 
 /** Answers as a disk and a log without failures, except for the answers in `instead`. */
 function play(projection: Projection, instead: (effect: SnapshotEffect) => SnapshotInput | undefined) {
-  const asked: string[] = [];
+  const effectsSeen: string[] = [];
   const rules = { everyEvents: 10, retentionMs: 0, hold: "nothing" } as const;
   const parts = { cluster: "c", rules, memory: nothingRemembered, now: 0 as UnixMs, entitiesATurn: 3 };
   let run = newSnapshotRun(parts);
@@ -30,13 +30,13 @@ function play(projection: Projection, instead: (effect: SnapshotEffect) => Snaps
     const [next, effects] = stepSnapshotRun(run, input);
     run = next;
     for (const effect of effects) {
-      if (asked.at(-1) !== effect.type && effect.type !== "logger") asked.push(effect.type);
+      if (effectsSeen.at(-1) !== effect.type && effect.type !== "logger") effectsSeen.push(effect.type);
       if (effect.type === "over") failure = effect.failure;
       const answer = instead(effect) ?? usual(effect);
       if (answer !== undefined) inputs.push(answer);
     }
   }
-  return { asked, failure };
+  return { asked: effectsSeen, failure };
 
   function usual(effect: SnapshotEffect): SnapshotInput | undefined {
     switch (effect.type) {

@@ -52,8 +52,8 @@ async function office(
   const folder = new SnapshotFolder({ path, open: createBrokerOpener({ cluster, secrets: [secret] }) });
   const log = parts.log ?? createMemoryLog();
   const writer = await LogWriter.open(log);
-  const told: string[] = [];
-  const note = (_fields: object, message: string): void => void told.push(message);
+  const warnings: string[] = [];
+  const note = (_fields: object, message: string): void => void warnings.push(message);
   const logger: Logger = { ...quiet, warn: note, error: note };
   const shelf = createSnapshotService({
     ...{
@@ -90,7 +90,7 @@ async function office(
     }
   }
   return {
-    ...{ log, writer, folder, shelf, told, recorded },
+    ...{ log, writer, folder, shelf, told: warnings, recorded },
     /** Creates this many sessions. */
     async append(count: number): Promise<Link> {
       for (let n = 0; n < count; n++) assert.equal((await writer.appendEach(aSession())).type, "appended");

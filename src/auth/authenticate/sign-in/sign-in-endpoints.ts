@@ -109,21 +109,21 @@ async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
     return refuse(
       "This sign-in link was not created by this installation. Go back to the page you wanted and try again.",
     );
-  const asked = parseSignInUrl(url);
-  if (asked === undefined) return refuse("The link does not say where to go after signing in.");
-  if (!leadsToKnownHost(deps, asked)) return refuse("The link leads to a host that this installation does not serve.");
+  const signIn = parseSignInUrl(url);
+  if (signIn === undefined) return refuse("The link does not say where to go after signing in.");
+  if (!leadsToKnownHost(deps, signIn)) return refuse("The link leads to a host that this installation does not serve.");
 
-  if (asked.seen !== null && (await deps.catchUp(asked.seen)) === "behind")
+  if (signIn.seen !== null && (await deps.catchUp(signIn.seen)) === "behind")
     return sendBehind(deps, request, reply, context);
   const signedIn = await readSignInStatus(deps, request);
   if (signedIn.type === "behind") return sendBehind(deps, request, reply, context);
-  if (signedIn.type === "signed-in" && asked.account === "current") {
+  if (signedIn.type === "signed-in" && signIn.account === "current") {
     const { session, userId } = signedIn.principal;
     const leftMs = session.expiresAt - deps.clock.wall();
     const lasts = leftMs > Math.min(remainingMsMin, deps.settings.cookie.expireMs / 20);
-    if (lasts && idpOf(deps, asked) === session.idpId) {
+    if (lasts && idpOf(deps, signIn) === session.idpId) {
       const { sessionId, idpId } = session;
-      return redirectWithHandle(deps, reply, traced(exchange, asked), {
+      return redirectWithHandle(deps, reply, traced(exchange, signIn), {
         sessionId,
         userId,
         idpId,
@@ -138,15 +138,15 @@ async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
       description: "Open the page in a browser window to sign in.",
     });
   }
-  return withProvider(exchange, asked, async (oidc) => {
+  return withProvider(exchange, signIn, async (oidc) => {
     const name = browserCookie(deps);
     const browser = browserToken(deps, headersOf(request)["cookie"], name);
     const stateOf = async (secrets: Pick<SignInState, "nonce" | "verifier">): Promise<string> =>
       stateWithTrace(
-        await sealState(deps.stateCipher, { ...secrets, request: asked }, browser),
-        traced(exchange, asked).trace,
+        await sealState(deps.stateCipher, { ...secrets, request: signIn }, browser),
+        traced(exchange, signIn).trace,
       );
-    const there = await oidc.begin(stateOf, { account: asked.account });
+    const there = await oidc.begin(stateOf, { account: signIn.account });
     addCookie(reply, name, browser, ownCookieOptions(browserMaxAgeS));
     reply.header("cache-control", "no-store").header("referrer-policy", "no-referrer");
     return reply.redirect(there.href, 302);
@@ -174,8 +174,8 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
     });
   }
   const { nonce, verifier } = opened.state;
-  const asked = traced(exchange, { ...opened.state.request, trace });
-  return withProvider(exchange, asked, async (oidc) => {
+  const signIn = traced(exchange, { ...opened.state.request, trace });
+  return withProvider(exchange, signIn, async (oidc) => {
     const exchangeCode = () => oidc.finish(url.search, { state, nonce, verifier });
     const code = url.searchParams.get("code");
     const codeExchange: CodeExchange | CodeExchangeRefusal =
@@ -196,20 +196,20 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
         status: 400,
         title: "This sign-in has already been used",
         description: "It has already completed or failed. Sign in again to open the page you wanted.",
-        retryUrl: restartUrl(deps, asked),
+        retryUrl: restartUrl(deps, signIn),
       });
     }
     const identity = await codeExchange.identity;
-    codeExchange.command ??= createSessionCommand(deps, identity, idpOf(deps, asked));
+    codeExchange.command ??= createSessionCommand(deps, identity, idpOf(deps, signIn));
     const { command } = codeExchange;
     const result = await submitWithRetry(deps, command);
     if (result.type !== "done" || command.command.type !== "createSession")
-      return sendNotCreated(exchange, asked, result);
+      return sendNotCreated(exchange, signIn, result);
     const { sessionId, userId, idpId } = command.command;
     if (result.changed) deps.log.info({ sessionId, userId, position: result.link.position }, "session created");
     const session = { sessionId, userId, idpId, needs: result.link };
     await setSessionCookie(deps, reply, session);
-    return redirectWithHandle(deps, reply, asked, session);
+    return redirectWithHandle(deps, reply, signIn, session);
   });
 }
 

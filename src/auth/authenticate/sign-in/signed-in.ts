@@ -115,9 +115,9 @@ export async function userInfo(
   reply: FastifyReply,
 ): Promise<FastifyReply> {
   const context = contexts.of(request);
-  const asked = externalUrl(request, context);
-  if (asked.searchParams.has(parameter.redirectUri) || asked.searchParams.has(parameter.signature)) {
-    if (checkSignedUrl(asked, deps.settings.urlKeys, nowS(deps)) === "valid") return reply.redirect("/.pomerium/", 302);
+  const url = externalUrl(request, context);
+  if (url.searchParams.has(parameter.redirectUri) || url.searchParams.has(parameter.signature)) {
+    if (checkSignedUrl(url, deps.settings.urlKeys, nowS(deps)) === "valid") return reply.redirect("/.pomerium/", 302);
     return sendProblem(deps, request, reply, context, {
       status: 400,
       title: "Link not valid",

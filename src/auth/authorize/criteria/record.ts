@@ -81,16 +81,16 @@ export const recordCriteria: readonly CriterionDescriptor[] = [
 ];
 
 function compileRecord(context: CriterionContext): CompiledCriterion | undefined {
-  const asked = parseRecord(context);
-  if (asked === undefined) return undefined;
+  const criterion = parseRecord(context);
+  if (criterion === undefined) return undefined;
   const { reasons, records, words } = context;
-  const set = records.get(asked.type);
+  const set = records.get(criterion.type);
   if (set === undefined) {
-    const meant = suggest(asked.type, records.keys());
+    const meant = suggest(criterion.type, records.keys());
     const remedy = meant === undefined ? "add it to `data_sources`" : `did you mean \`${meant}\`?`;
     context.report(
       [...context.criterion.path, "type"],
-      `there is no data source of the type \`${asked.type}\``,
+      `there is no data source of the type \`${criterion.type}\``,
       remedy,
     );
     return undefined;
@@ -107,10 +107,10 @@ function compileRecord(context: CriterionContext): CompiledCriterion | undefined
       if (!set.known) return unknown;
       const name = nameOf(request, principal);
       const record = name === undefined || name === "" ? undefined : set.find(name);
-      return asked.holds(record) ? met : unmet;
+      return criterion.holds(record) ? met : unmet;
     },
-    `a record of ${asked.type}`,
-    { needsSession, reads: readsOf({ recordTypes: [asked.type] }) },
+    `a record of ${criterion.type}`,
+    { needsSession, reads: readsOf({ recordTypes: [criterion.type] }) },
   );
 }
 

@@ -122,14 +122,14 @@ async function meet(
   let connection: PostgresConnection | undefined;
   try {
     connection = await PostgresConnection.toAny(host, limits);
-    const asked = connection;
+    const open = connection;
     const ask = async (text: string, values: readonly unknown[] = []): Promise<PostgresRow> => {
-      const sent = await asked.ask({ text, values }, limits.stepTimeoutMs);
+      const sent = await open.ask({ text, values }, limits.stepTimeoutMs);
       if (sent.type === "clean") return sent.rows[0] ?? {};
       const cause = causeOf(sent);
       throw new PromotionFailedError(`${host.name}: ${messageOf(cause)}`, { cause });
     };
-    return { host, ask, row: await ask(look), end: () => asked.end() };
+    return { host, ask, row: await ask(look), end: () => open.end() };
   } catch (error) {
     connection?.destroy();
     return { host: host.name, problem: messageOf(error) };

@@ -76,11 +76,11 @@ function migrate(db: DatabaseSync, { path, cluster }: SqliteFileOptions, now: nu
       db.exec(`pragma application_id = ${applicationId}`);
       db.exec("create table schema_version (version integer primary key, applied_at integer not null) strict");
     }
-    const told = number(
+    const columns = number(
       db,
       "select count(*) as value from pragma_table_info('schema_version') where name = 'works_with'",
     );
-    if (told === 0) db.exec("alter table schema_version add column works_with integer");
+    if (columns === 0) db.exec("alter table schema_version add column works_with integer");
     const version = number(db, "select coalesce(max(version), 0) as value from schema_version");
     const worksWith = number(db, "select coalesce(max(coalesce(works_with, version)), 0) as value from schema_version");
     if (isTooNew({ version, worksWith }, sqliteMigrations.length)) {

@@ -249,13 +249,13 @@ export class History {
 
   request(given: Given = {}): this {
     this.#request += 1;
-    const asked = { session: "s1", user: "ada", route: "wiki", kind: "stream", token: genesis, to: "node-1" };
-    return this.tell("request-began", { process: "client-1", request: this.#request, ...asked, ...given });
+    const fields = { session: "s1", user: "ada", route: "wiki", kind: "stream", token: genesis, to: "node-1" };
+    return this.tell("request-began", { process: "client-1", request: this.#request, ...fields, ...given });
   }
   decide(given: Given = {}): this {
     const verdict = { verdict: "permit", reason: "permitted", link: this.applied, configHash: "c1", overdueMs: 0 };
-    const asked = { request: this.#request, route: "wiki", session: "s1" };
-    return this.tell("decided", { node, boot, ...asked, ...verdict, ...given });
+    const fields = { request: this.#request, route: "wiki", session: "s1" };
+    return this.tell("decided", { node, boot, ...fields, ...verdict, ...given });
   }
   carry(given: Given = {}): this {
     return this.tell("relayed", { node, boot, request: this.#request, ...given });

@@ -378,7 +378,7 @@ test("25: confirmations of a history that a node left deny no exchange checked s
 });
 
 test("26: a receipt that does not become complete after the last fault is found", () => {
-  const asked = {
+  const request = {
     process: "client-1",
     receipt: 9,
     target: {},
@@ -388,7 +388,7 @@ test("26: a receipt that does not become complete after the last fault is found"
     to: "broker-1",
   };
   const history = History.begun().tell("faults-over", { process: "world" }).later(20_000).lease();
-  history.tell("receipt-asked", asked).later(30_000);
+  history.tell("receipt-asked", request).later(30_000);
   isBroken(history.lease().over(), 26, /is not complete in the end/);
 });
 
@@ -479,8 +479,13 @@ test("37: at the end, a lagging node, a node without a lease and a command witho
   isBroken(awaiting(3_000), 37, /no fresh lease/);
   const behind = History.begun().tell("faults-over", over).create("s2").later(16_000).lease().over();
   isBroken(behind, 37, /node-1 stands at 1\.2/);
-  const asked = { process: "client-1", commandId: "c", command: {}, attempt: 1, to: "broker-1" };
-  const open = History.begun().tell("faults-over", over).tell("command-invoked", asked).later(16_000).lease().over();
+  const invocation = { process: "client-1", commandId: "c", command: {}, attempt: 1, to: "broker-1" };
+  const open = History.begun()
+    .tell("faults-over", over)
+    .tell("command-invoked", invocation)
+    .later(16_000)
+    .lease()
+    .over();
   isBroken(open, 37, /command c has no outcome/);
   const two = History.begun().tell("faults-over", over).later(16_000).lease();
   isBroken(two.tell("leading", { process: "broker-2", epoch: 1, leading: true }).over(), 37, /broker-1 .*broker-2/);
