@@ -107,7 +107,7 @@ export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 6,
     meaning: "an epoch that a message named and the store lacks raises no doubt",
     test: continuityTest,
-    changes: [{ file: continuity, take: "return heard > expected ?", put: "return heard > expected && heard < 0 ?" }],
+    changes: [{ file: continuity, take: "return named > expected ?", put: "return named > expected && named < 0 ?" }],
   },
   "one-standby-of-two": {
     section: 3,
