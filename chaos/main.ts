@@ -1,135 +1,119 @@
 /**
- * Chaos: breaks a real cluster for two minutes and compares what its clients saw with what its operator was promised.
+ * Chaos: breaks a real cluster and compares what its clients saw with what its operator was promised.
  *
- *   npm run chaos                      a new seed, 120 seconds
- *   npm run chaos -- --seed 7          the same faults at the same times
- *   npm run chaos -- --prove           with one safety rule removed: must end with a violation
- *   npm run chaos -- --prove --rule R  the same with another rule (weakenings.ts)
- *   npm run chaos -- --keep            keeps the output of the processes beside the report
+ *   npm run chaos                              random faults in three regions for two minutes, with a new seed
+ *   npm run chaos -- --list                    the scenarios: fault, promise, bound
+ *   npm run chaos -- --scenario NAME           one scenario
+ *   npm run chaos -- --random --minutes N --seed S
+ *   npm run chaos -- --prove [--rule R]        with one safety rule removed: must end with a violation
  *
  * Exit codes: 0 no violation, 1 a violation, 2 usage error, 3 it could not run. However it ends, the test reaper ends
  * the processes that it started.
  */
 import { randomInt } from "node:crypto";
-import { cpSync, mkdirSync, writeFileSync } from "node:fs";
-import { basename, join } from "node:path";
-import { parseArgs } from "node:util";
-import { TemporaryFolder } from "../test/support/child.ts";
-import { checkHistory } from "./checker.ts";
-import { measure } from "./measure.ts";
-import { type Plan, planFaults } from "./plan.ts";
-import { report, summaryLine } from "./report.ts";
-import { type RunOptions, runCluster, type Seen } from "./run-cluster.ts";
-import { firstRule, weakenings } from "./weakenings.ts";
-import { groupOf, isFirstMember, windowMsOf } from "./world.ts";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { ensureServices } from "../scripts/ensure-services.ts";
+import { type ChaosRequest, parseChaosArguments, usage } from "./arguments.ts";
+import { topologies } from "./cluster/topology.ts";
+import { planned, played } from "./run/acts.ts";
+import { judgeRun, type RunToJudge } from "./run/judge-run.ts";
+import { batchesOf } from "./scenarios/batches.ts";
+import { scenarios } from "./scenarios/index.ts";
+import type { Scenario } from "./scenarios/scenario.ts";
+import { weakenings } from "./weakenings.ts";
 
-/**
- * How late a reader's event loop may stamp bytes that had reached its machine before a cut. A longer stall is recorded
- * and excuses more.
- */
-const allowanceMs = 250;
-/**
- * The most bytes that the kernel of a stopped process may still send on one connection: docs/receipts.md,
- * docs/adr/0032.
- */
-const kernelBytesMax = 81_920;
-const seconds = { usual: 120, toProve: 60, min: 20, max: 3_600 };
 const reportsFolder = join(import.meta.dirname, "reports");
-
-type Options = Readonly<{
-  seed: number;
-  seconds: number;
-  weakened: RunOptions["weakened"];
-  keep: "always" | "on-violation";
-}>;
 
 process.exit(await main()); // open handles must not keep the process alive
 
 async function main(): Promise<number> {
-  const options = readOptions();
-  if (options === undefined) return 2;
-  const plan = planFaults({ seed: options.seed, seconds: options.seconds, proxies: 3, natsServers: 3 });
+  const request = readRequest();
+  if (request === undefined) return 2;
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.once(signal, () => {
-      console.log(`chaos ${plan.seed}: could not run: ${signal}`);
+      console.log(`chaos: could not run: ${signal}`);
       process.exit(3);
     });
   }
-  console.log(`seed ${plan.seed}: ${plan.faults.length} faults in ${plan.seconds} s`);
-  using folder = new TemporaryFolder("chaos");
-  const print = (line: string): void => console.log(line);
-  try {
-    const seen = await runCluster({ plan, folder: folder.path, weakened: options.weakened, print });
-    return reportRun(options, plan, seen, folder.path);
-  } catch (error) {
-    console.error(error);
-    console.log(`chaos ${plan.seed}: could not run: ${error instanceof Error ? error.message : String(error)}`);
-    keepFiles(plan, folder.path);
-    return 3;
+  switch (request.type) {
+    case "list":
+      for (const each of scenarios) console.log(describeScenario(each));
+      console.log(`${scenarios.length} scenarios`);
+      return 0;
+    case "scenarios":
+      return runAll(runsOfScenarios(request));
+    case "random":
+      return runAll(runsOfPlans(request));
   }
 }
 
-function readOptions(): Options | undefined {
+function readRequest(): ChaosRequest | undefined {
   try {
-    const { values } = parseArgs({
-      options: {
-        seed: { type: "string" },
-        seconds: { type: "string" },
-        prove: { type: "boolean", default: false },
-        rule: { type: "string", default: firstRule },
-        keep: { type: "boolean", default: false },
-      },
+    return parseChaosArguments(process.argv.slice(2), {
+      scenarios,
+      readFile: (path) => readFileSync(path, "utf8"),
+      newSeed: () => randomInt(1, 1_000_000),
     });
-    const weakening = values.prove ? weakenings[values.rule] : null;
-    if (weakening === undefined) throw new RangeError(`--rule is one of ${Object.keys(weakenings).join(", ")}`);
-    return {
-      seed: values.seed === undefined ? randomInt(1, 1_000_000) : wholeNumber("--seed", values.seed, 0, 2 ** 32 - 1),
-      seconds:
-        values.seconds === undefined
-          ? seconds[values.prove ? "toProve" : "usual"]
-          : wholeNumber("--seconds", values.seconds, seconds.min, seconds.max),
-      weakened: weakening === null ? null : { rule: values.rule, processes: weakening.in },
-      keep: values.keep ? "always" : "on-violation",
-    };
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);
-    console.error("usage: npm run chaos -- [--seed N] [--seconds N] [--prove [--rule NAME]] [--keep]");
+    console.error(usage);
     return undefined;
   }
 }
 
-function wholeNumber(name: string, text: string, low: number, high: number): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || value < low || value > high)
-    throw new RangeError(`${name} ${text}: a whole number from ${low} to ${high}`);
-  return value;
+function describeScenario({ name, topology, fault, promise, boundS }: Scenario): string {
+  return `${name}  (${topology}, ${boundS} s)\n    fault    ${fault}\n    promise  ${promise}`;
 }
 
-function reportRun(options: Options, plan: Plan, seen: Seen, folder: string): number {
-  const { history, ending, restarts, startedAt } = seen;
-  const traffic = {
-    ...{ groupOf, windowMsOf, isFirstMember, allowanceMs, clients: "load", upstream: "upstream" },
-    kernelBytesMax,
-  };
-  const { violations } = checkHistory(history, ending, traffic);
-  const parts = {
-    ...{ plan, history, ending, violations, restarts, startedAt },
-    weakened: options.weakened?.rule ?? null,
-    measures: measure(history, traffic),
-    takeovers: Math.max(0, (ending.log ?? []).filter(({ type }) => type === "EpochOpened").length - 1),
-  };
-  mkdirSync(reportsFolder, { recursive: true });
-  writeFileSync(join(reportsFolder, `${plan.seed}.md`), report(parts));
-  if (options.keep === "always" || (violations.length > 0 && options.weakened === null)) keepFiles(plan, folder);
-  for (const { what } of violations.slice(0, 10)) console.log(`✖ ${what}`);
-  console.log(`report: chaos/reports/${plan.seed}.md`);
-  console.log(summaryLine(parts));
-  return violations.length === 0 ? 0 : 1;
+/** All of them run, whatever the first says. @returns the worst exit code */
+async function runAll(runs: readonly RunToJudge[]): Promise<number> {
+  if (!(await ensureServices("stores"))) return 3;
+  const codes: number[] = [];
+  for (const run of runs) codes.push(await judgeRun(run, reportsFolder));
+  const unable = codes.filter((code) => code === 3).length;
+  if (runs.length > 1)
+    console.log(
+      `chaos: ${runs.length} runs, ${codes.filter((code) => code === 1).length} with violations, ${unable} could not run`,
+    );
+  return Math.max(0, ...codes);
 }
 
-/** The output of the processes, without their data and secrets. */
-function keepFiles({ seed }: Plan, folder: string): void {
-  const left = new Set(["data", "compile-cache"]);
-  const filter = (from: string): boolean => !left.has(basename(from)) && !from.endsWith(".yaml");
-  cpSync(folder, join(reportsFolder, String(seed)), { recursive: true, filter });
+function runsOfScenarios(request: Extract<ChaosRequest, { type: "scenarios" }>): readonly RunToJudge[] {
+  return batchesOf(request.scenarios).map((batch) => {
+    const [first] = batch;
+    if (first === undefined) throw new RangeError("a batch has a scenario");
+    const name = batch.length === 1 ? first.name : `${first.name}-and-${batch.length - 1}`;
+    return {
+      name,
+      purpose: batch.length === 1 ? `${first.fault} ${first.promise}` : batch.map((each) => each.name).join(", "),
+      command: `npm run chaos --${batch.map((each) => ` --scenario ${each.name}`).join("")}`,
+      topology: topologies[first.topology],
+      seed: 1,
+      plan: null,
+      weakened: null,
+      keep: request.keep,
+      act: played(batch),
+    };
+  });
+}
+
+function runsOfPlans({
+  rounds,
+  rule,
+  keep,
+  command,
+}: Extract<ChaosRequest, { type: "random" }>): readonly RunToJudge[] {
+  const weakening = rule === null ? undefined : weakenings[rule];
+  return rounds.map((plan, i) => ({
+    name: String(plan.seed),
+    purpose: `random faults${rounds.length === 1 ? "" : `, round ${i + 1} of ${rounds.length}`}`,
+    command,
+    topology: topologies[plan.topology],
+    seed: plan.seed,
+    plan,
+    weakened: rule === null || weakening === undefined ? null : { rule, processes: weakening.in },
+    keep,
+    act: planned(plan),
+  }));
 }

@@ -5,9 +5,13 @@
  * this. If the statement changes, the weakening refuses to run instead of weakening nothing
  * (test/chaos/weakenings.test.ts).
  */
+import type { TopologyName } from "./cluster/topology.ts";
+
 export type Weakening = Readonly<{
   /** The resulting behaviour. */
   meaning: string;
+  /** Where its absence shows. */
+  topology: TopologyName;
   /** The processes that run without the rule. */
   in: readonly string[];
   file: string;
@@ -15,25 +19,28 @@ export type Weakening = Readonly<{
   put: string;
 }>;
 
-const brokers = ["broker-1", "broker-2"];
+const brokers = ["broker-eu-1", "broker-eu-2"];
 
 export const weakenings: Readonly<Record<string, Weakening>> = {
   "confirm-before-closing": {
     meaning: "one proxy confirms a revocation before it has closed what the revocation denies",
-    in: ["proxy-2"],
+    topology: "one-region",
+    in: ["proxy-eu-2"],
     file: "src/replication/node/change-listeners.ts",
     take: "const settled = listener(change);",
     put: "const settled: unknown = void setTimeout(() => listener(change), 700);",
   },
   "serve-without-lease": {
     meaning: "proxies keep deciding, however long ago their leases expired",
-    in: ["proxy-1", "proxy-2", "proxy-3"],
+    topology: "one-region",
+    in: ["proxy-eu-1", "proxy-eu-2", "proxy-eu-3"],
     file: "src/replication/lease/lease-holder.ts",
     take: "return elapsed > windowMs ? Number.POSITIVE_INFINITY : elapsed - state.limits.deltaMs;",
     put: "return Math.min(0, elapsed);",
   },
   "fence-too-early": {
     meaning: "brokers call a silent node fenced after a fifth of its window",
+    topology: "one-region",
     in: brokers,
     file: "src/replication/lease/lessee-record.ts",
     take: "return (windowMs * (1 + drift)) / (1 - drift) + 50;",
@@ -41,10 +48,19 @@ export const weakenings: Readonly<Record<string, Weakening>> = {
   },
   "forget-lessees": {
     meaning: "a new leader does not wait for the nodes to which the old one granted",
+    topology: "one-region",
     in: brokers,
     file: "src/replication/lease/lease-granter.ts",
     take: "for (const row of options.lessees) {",
     put: "for (const row of options.lessees.slice(options.lessees.length)) {",
+  },
+  "grant-by-age-as-new": {
+    meaning: "regional brokers grant leases by age as if their own lease had just begun",
+    topology: "three-regions",
+    in: ["broker-us-1", "broker-us-2", "broker-ap-1"],
+    file: "src/replication/lease/regional-granter.ts",
+    take: "const ageMs = Math.max(0, at.monotonic - lease.freshSinceMs);",
+    put: "const ageMs = 0;",
   },
 };
 

@@ -49,8 +49,13 @@ const needs: readonly Need[] = [
     : []),
 ];
 
-/** @returns whether the tests can run; if not, it has printed why */
-export async function ensureServices(): Promise<boolean> {
+/**
+ * @param which `stores`: only Postgres and NATS
+ * @returns whether the tests can run; if not, it has printed why
+ */
+export async function ensureServices(which: "all" | "stores" = "all"): Promise<boolean> {
+  const missing = (): Need[] =>
+    needs.filter((need) => (which === "all" || need.image !== undefined) && need.find() === undefined);
   if (missing().length === 0) return true;
   if (process.getuid?.() === 0 && existsSync("/etc/debian_version")) install(missing());
 
@@ -68,10 +73,6 @@ export async function ensureServices(): Promise<boolean> {
   console.error("On macOS: brew install postgresql@17 nats-server && brew install --cask chromium");
   console.error("Or start Docker: Postgres and NATS then run from images. `npm run test:unit` needs none of them.");
   return false;
-}
-
-function missing(): Need[] {
-  return needs.filter((need) => need.find() === undefined);
 }
 
 function install(wanted: readonly Need[]): void {

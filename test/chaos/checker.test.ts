@@ -1,8 +1,8 @@
 /** The checker: the violations that it finds in the histories of clients, operator and upstream. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { checkHistory } from "../../chaos/checker.ts";
-import { historyOf, nsPerMs } from "../../chaos/history.ts";
+import { checkHistory } from "../../chaos/judge/checker.ts";
+import { historyOf, nsPerMs } from "../../chaos/judge/history.ts";
 import {
   arrived,
   carried,
@@ -369,7 +369,7 @@ describe("the end of a run", () => {
 
   test("a broken log, a node whose state differs from the leader's, and a missing leader are violations", () => {
     assert.deepEqual(violationsOf([], ending({}, { logProblem: "broken at 7" })), ["log-broken"]);
-    const other = { node: "proxy-1", role: "proxy", position: 30, digest: "e" };
+    const other = { node: "proxy-eu-1", role: "proxy", position: 30, digest: "e" };
     assert.deepEqual(violationsOf([], ending({}, { nodes: [other] })), ["digests-differ"]);
     assert.deepEqual(violationsOf([], ending({}, { nodes: [{ ...other, position: 29, digest: "d" }] })), [
       "digests-differ",
@@ -378,13 +378,13 @@ describe("the end of a run", () => {
   });
 
   test("a process that ended by itself is a violation, even if it recovered", () => {
-    assert.deepEqual(violationsOf([], ending({}, { crashes: ["proxy-1 ended by itself with 1"] })), [
+    assert.deepEqual(violationsOf([], ending({}, { crashes: ["proxy-eu-1 ended by itself with 1"] })), [
       "ended-by-itself",
     ]);
   });
 
   test("a cluster that does not become ready in time is a violation", () => {
-    assert.deepEqual(violationsOf([], ending({}, { readyAfterMs: null, notReady: ["proxy-1"] })), [
+    assert.deepEqual(violationsOf([], ending({}, { readyAfterMs: null, notReady: ["proxy-eu-1"] })), [
       "not-ready-in-time",
     ]);
   });

@@ -1,18 +1,15 @@
 /** Losses that the checker permits: changes lost by a promotion, and late bytes at slow readers. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Entry, FaultEntry, LateEntry, LoggedEvent, ReceiptEntry } from "../../chaos/history.ts";
-import { nsPerMs } from "../../chaos/history.ts";
-import { unreadIn } from "../../chaos/slow-reader-socket.ts";
-import { command, ending, hashAt, request, revocation, session, violationsOf } from "./support.ts";
+import { unreadIn } from "../../chaos/clients/slow-reader-socket.ts";
+import type { Entry, FaultEntry, LateEntry, LoggedEvent, ReceiptEntry } from "../../chaos/judge/history.ts";
+import { nsPerMs } from "../../chaos/judge/history.ts";
+import { command, ending, faultOf, hashAt, request, revocation, session, violationsOf } from "./support.ts";
 
 const at = (ms: number): number => ms * nsPerMs;
 
-const promotion = (begin: number, end: number): FaultEntry => ({
-  type: "fault",
-  ...{ index: 0, what: "promote-lagging-standby", target: "Postgres", problem: "" },
-  ...{ begin: at(begin), end: at(end), clear: at(end) },
-});
+const promotion = (begin: number, end: number): FaultEntry =>
+  faultOf(begin, end, { what: "promote-lagging-standby", target: "Postgres" });
 
 /** A log in which every event from a position on was written in epoch 2, by other commands. */
 function survivor(from: number) {
@@ -98,7 +95,7 @@ describe("bytes that reach a slow reader's machine after a complete receipt", ()
   const entriesOf = (status: string, bytes: number): Entry[] => [
     ...[session(), read, late(bytes)],
     ...revocation(140).map((entry) =>
-      entry.type === "receipt" ? { ...entry, nodes: [{ node: "proxy-1", status, reason: "" }] } : entry,
+      entry.type === "receipt" ? { ...entry, nodes: [{ node: "proxy-eu-1", status, reason: "" }] } : entry,
     ),
   ];
 

@@ -1,20 +1,11 @@
 /** The measurements of a chaos run: availability, times to receipts, counts. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type FaultEntry, historyOf, nsPerMs } from "../../chaos/history.ts";
-import { measure, percentiles } from "../../chaos/measure.ts";
-import { command, options, request, revocation, session } from "./support.ts";
+import { type FaultEntry, historyOf, nsPerMs } from "../../chaos/judge/history.ts";
+import { measure, percentiles } from "../../chaos/report/measure.ts";
+import { command, faultOf, options, request, revocation, session } from "./support.ts";
 
-const fault = (beginMs: number, clearMs: number): FaultEntry => ({
-  type: "fault",
-  index: 0,
-  what: "pause-proxy",
-  target: "proxy-1",
-  begin: beginMs * nsPerMs,
-  end: beginMs * nsPerMs,
-  clear: clearMs * nsPerMs,
-  problem: "",
-});
+const fault = (beginMs: number, clearMs: number): FaultEntry => faultOf(beginMs, beginMs, { clear: clearMs * nsPerMs });
 const permitted = (begin: number, id: string): ReturnType<typeof request> =>
   request({ begin, end: begin + 5, arrived: begin + 1, sent: begin + 2 }, { id });
 

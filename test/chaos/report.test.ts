@@ -1,19 +1,26 @@
 /** The report of a chaos run. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { checkHistory } from "../../chaos/checker.ts";
-import { type Entry, historyOf, nsPerMs } from "../../chaos/history.ts";
-import { measure } from "../../chaos/measure.ts";
-import { planFaults } from "../../chaos/plan.ts";
-import { type ReportParts, report, summaryLine } from "../../chaos/report.ts";
-import { ending, options, received, request, revocation, session } from "./support.ts";
+import { planFaults } from "../../chaos/faults/plan.ts";
+import { checkHistory } from "../../chaos/judge/checker.ts";
+import { type Entry, historyOf, nsPerMs } from "../../chaos/judge/history.ts";
+import { measure } from "../../chaos/report/measure.ts";
+import { type ReportParts, report, summaryLine } from "../../chaos/report/report.ts";
+import { ending, faultOf, options, received, request, revocation, session } from "./support.ts";
 
 function partsOf(entries: readonly Entry[], weakened: string | null = null): ReportParts {
   const history = historyOf(entries);
   const end = ending();
   return {
-    plan: planFaults({ seed: 7, seconds: 120, proxies: 3, natsServers: 3 }),
-    ...{ weakened, history, ending: end, restarts: 0, takeovers: 2, startedAt: 0 },
+    name: "7",
+    command: "npm run chaos -- --random --seed 7",
+    plan: planFaults({ seed: 7, seconds: 120, topology: "one-region" }),
+    weakened,
+    history,
+    ending: end,
+    restarts: 0,
+    takeovers: 2,
+    startedAt: 0,
     measures: measure(history, options),
     violations: checkHistory(history, end, options).violations,
   };
@@ -25,18 +32,7 @@ const broken: Entry[] = [
   ...revocation(200),
   request({ begin: 300, end: 305, arrived: 301, sent: 302 }),
   received(302, 304),
-  {
-    type: "fault",
-    ...{
-      index: 0,
-      what: "pause-proxy",
-      target: "proxy-1",
-      begin: 90 * nsPerMs,
-      end: 250 * nsPerMs,
-      clear: 280 * nsPerMs,
-    },
-    problem: "",
-  },
+  faultOf(90, 250, { clear: 280 * nsPerMs }),
   { type: "note", at: 100 * nsPerMs, text: "broker-2 leads epoch 2" },
 ];
 
@@ -51,11 +47,11 @@ test("the last line sums up the run in numbers", () => {
 test("a violation is reported with the faults, the command, its receipt and the requests around it, in order", () => {
   const text = report(partsOf(broken));
   const order = [
-    "fault: pause-proxy proxy-1, over at 0.250, clear at 0.280",
+    "fault: pause-proxy proxy-eu-1, over at 0.250, clear at 0.280",
     "broker-2 leads epoch 2",
     "revoke-1 revoke-session s1: done at 1.20 at 0.120",
     "revoke-1 receipt complete",
-    "r1 plain proxy-1 app: 200 by the upstream at 0.305, arrived 0.301, sent 0.302   ← this one",
+    "r1 plain proxy-eu-1 app: 200 by the upstream at 0.305, arrived 0.301, sent 0.302   ← this one",
     "r1 received what was sent at 0.302",
   ].map((words) => text.indexOf(words));
   assert.ok(
@@ -68,7 +64,30 @@ test("a violation is reported with the faults, the command, its receipt and the 
   );
 });
 
-test("the report names the command that repeats the same faults", () => {
-  assert.match(report(partsOf(whole)), /npm run chaos -- --seed 7 --seconds 120`/);
-  assert.match(report(partsOf(whole, "a-rule")), /--seed 7 --seconds 120 --prove --rule a-rule`/);
+test("the report names the command that repeats the same faults, and the planned ones", () => {
+  const text = report(partsOf(whole));
+  assert.match(text, /The same faults again: `npm run chaos -- --random --seed 7`/);
+  assert.match(text, /## What was planned/);
+});
+
+test("the report lists every promise of a scenario with its bound and what was seen", () => {
+  const promise = {
+    type: "promise",
+    scenario: "cut-region",
+    promise: "us serves",
+    begin: 10,
+    end: 20,
+    boundMs: 8_000,
+  } as const;
+  const text = report(
+    partsOf([
+      ...whole,
+      { ...promise, kept: true, tookMs: 1_200, seen: "" },
+      { ...promise, promise: "us refuses", kept: false, tookMs: null, seen: "200 | 200" },
+    ]),
+  );
+  assert.match(text, /\| cut-region \| us serves \| 8000 ms \| 1200 ms \|/);
+  assert.match(text, /\| cut-region \| us refuses \| 8000 ms \| BROKEN: 200 \/ 200 \|/);
+  assert.match(text, /1 of 2 promises kept/);
+  assert.match(text, /a promise of a scenario was not kept within its bound/);
 });

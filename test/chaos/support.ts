@@ -1,12 +1,13 @@
 /** Histories for tests of the checker: one session, with times in milliseconds. */
-import type { TrafficOptions } from "../../chaos/check-traffic.ts";
-import { checkHistory } from "../../chaos/checker.ts";
+import type { TrafficOptions } from "../../chaos/judge/check-traffic.ts";
+import { checkHistory } from "../../chaos/judge/checker.ts";
 import {
   type ArrivedEntry,
   type CarriedEntry,
   type CommandEntry,
   type Ending,
   type Entry,
+  type FaultEntry,
   historyOf,
   type Intent,
   type LoggedEvent,
@@ -15,8 +16,8 @@ import {
   type ReceivedEntry,
   type RequestEntry,
   type SessionEntry,
-} from "../../chaos/history.ts";
-import type { Check } from "../../chaos/violation.ts";
+} from "../../chaos/judge/history.ts";
+import type { Check } from "../../chaos/judge/violation.ts";
 
 const at = (ms: number): number => ms * nsPerMs;
 
@@ -24,6 +25,8 @@ export const options: TrafficOptions = {
   windowMsOf: () => 5_000,
   groupOf: (route) => (route === "eng" ? "eng" : null),
   isFirstMember: (_user, group) => group === "eng",
+  regionOf: (node) => node.split("-")[1] ?? null,
+  home: "eu",
   allowanceMs: 1_000,
   kernelBytesMax: 4_000_000,
   clients: "load",
@@ -54,7 +57,7 @@ export function request({ begin, end, arrived, sent }: RequestMs, over: Partial<
     type: "request",
     id: "r1",
     kind: "plain",
-    node: "proxy-1",
+    node: "proxy-eu-1",
     route: "app",
     session: "s1",
     begin: at(begin),
@@ -101,6 +104,7 @@ export function command(
     type: "command",
     op,
     intent,
+    region: "eu",
     commandId: `command-${op}`,
     begin: at(begin),
     end: at(end),
@@ -113,6 +117,7 @@ export function command(
   const receipt = (end: number): ReceiptEntry => ({
     type: "receipt",
     op,
+    region: "eu",
     begin: at(begin),
     end: at(end),
     complete: true,
@@ -122,6 +127,25 @@ export function command(
     problem: "",
   });
   return complete === undefined ? [done] : [done, receipt(complete)];
+}
+
+/** A pause of a proxy, unless the rest says otherwise. */
+export function faultOf(beginMs: number, endMs: number, over: Partial<FaultEntry> = {}): FaultEntry {
+  return {
+    type: "fault",
+    index: 0,
+    what: "pause-proxy",
+    target: "proxy-eu-1",
+    regions: ["eu"],
+    isolates: [],
+    scenario: null,
+    begin: at(beginMs),
+    inForce: { from: at(beginMs), until: at(endMs) },
+    end: at(endMs),
+    clear: at(endMs),
+    problem: "",
+    ...over,
+  };
 }
 
 export const revocation = (complete: number): Entry[] =>
@@ -143,9 +167,9 @@ export function ending(
     notReady: [],
     log,
     logProblem: null,
-    leader: { broker: "broker-1", epoch: 1, position: 30, digest: "d" },
+    leader: { broker: "broker-eu-1", epoch: 1, position: 30, digest: "d" },
     crashes: [],
-    nodes: [{ node: "proxy-1", role: "proxy", position: 30, digest: "d" }],
+    nodes: [{ node: "proxy-eu-1", role: "proxy", position: 30, digest: "d" }],
     ...over,
   };
 }

@@ -61,11 +61,15 @@ export async function startPostgresContainer({ settings }: PostgresOptions = {})
   return server;
 }
 
-export async function startNatsContainers({ size = 1, config = "" }: NatsOptions = {}): Promise<NatsCluster> {
+export async function startNatsContainers({
+  size = 1,
+  name: family = "nats",
+  config = "",
+}: NatsOptions = {}): Promise<NatsCluster> {
   const network = size > 1 ? await new Network().start() : undefined;
   if (network !== undefined) reap({ type: "network", id: network.getId() });
   const inside = { client: 4222, monitor: 8222, cluster: 6222 };
-  const names = Array.from({ length: size }, (_, index) => `nats-${index + 1}`);
+  const names = Array.from({ length: size }, (_, index) => `${family}-${index + 1}`);
   const free = await freePorts(size * 2);
   const nodes = await Promise.all(
     names.map(async (name, index): Promise<NatsNode> => {

@@ -30,7 +30,8 @@ export function findNatsServer(): string | undefined {
     .find((path) => existsSync(path));
 }
 
-async function startLocalNats(binary: string, { size = 1, config = "", domain }: NatsOptions): Promise<NatsCluster> {
+async function startLocalNats(binary: string, options: NatsOptions): Promise<NatsCluster> {
+  const { size = 1, name = "nats", config = "", domain } = options;
   const free = await freePorts(size * 3);
   const ports = Array.from({ length: size }, (_, index): NatsPorts => {
     const [client = 0, monitor = 0, cluster = 0] = free.slice(index * 3);
@@ -39,7 +40,7 @@ async function startLocalNats(binary: string, { size = 1, config = "", domain }:
   const nodes = ports.map((own, index) =>
     localNode({
       binary,
-      name: `nats-${index + 1}`,
+      name: `${name}-${index + 1}`,
       ports: own,
       routes: size === 1 ? [] : ports.map((each) => `nats://127.0.0.1:${each.cluster}`),
       config,

@@ -1,8 +1,8 @@
 /**
- * Postgres group: a primary and two standbys, with the failover of `cardea postgres promote`.
+ * Postgres group: a primary and its standbys, two by default, with the failover of `cardea postgres promote`.
  *
  * - The old primary may stay alive after a failover.
- * - The group's connection string names all three servers, so a client sees one server.
+ * - The group's connection string names all servers, so a client sees one server.
  */
 import { promotePostgresStandby } from "../../src/replication/log/index.ts";
 import { startPostgres } from "./postgres.ts";
@@ -15,6 +15,8 @@ export type Synchrony = "quorum" | "asynchronous";
 
 export type PostgresGroup = PostgresServer &
   Readonly<{
+    /** All servers by name: the first primary, then the standbys. */
+    servers: readonly Readonly<{ name: string; port: number }>[];
     standbys: readonly PostgresStandby[];
     /** The current primary, according to the failovers of this group. */
     primary(): PostgresServer;
@@ -28,6 +30,8 @@ export type PostgresGroup = PostgresServer &
     replicated(): Promise<void>;
     /** The standbys receive again from the primary that they had, if their histories allow it. */
     attachStandbys(): Promise<void>;
+    /** From now on standbys receive through other ports, such as those of relays. */
+    reachThrough(route: PostgresRoute): Promise<void>;
     /**
      * Fails over. The old primary stays as it is: alive and writable, unless it was killed before.
      * @param loss what to do when commits may be lost; by default refuse with `quorum`, accept with `asynchronous`
@@ -38,7 +42,9 @@ export type PostgresGroup = PostgresServer &
     sql(text: string, database?: string): Promise<Record<string, unknown>[]>;
   }>;
 
-const names = ["pg_1", "pg_2", "pg_3"] as const;
+/** The port by which a standby reaches its primary, both by name. */
+export type PostgresRoute = (standby: string, primary: string) => number;
+
 const replicationSettings = {
   wal_keep_size: "256MB",
   wal_receiver_status_interval: "1",
@@ -48,13 +54,21 @@ const replicationSettings = {
 export async function startPostgresGroup({
   synchrony,
   settings = {},
-}: Readonly<{ synchrony: Synchrony; settings?: Readonly<Record<string, string>> }>): Promise<PostgresGroup> {
+  standbys: standbyCount = 2,
+}: Readonly<{
+  synchrony: Synchrony;
+  settings?: Readonly<Record<string, string>>;
+  standbys?: number;
+}>): Promise<PostgresGroup> {
+  const names = ["pg_1", ...Array.from({ length: standbyCount }, (_, i) => `pg_${i + 2}`)];
+  const nameOf = (server: PostgresServer): string => names[servers().indexOf(server)] ?? "";
   const all = { ...replicationSettings, ...settings };
-  const first = await startPostgres({ settings: { ...all, cluster_name: names[0] } });
+  const first = await startPostgres({ settings: { ...all, cluster_name: "pg_1" } });
   const standbys: PostgresStandby[] = [];
   let primary: PostgresServer = first;
   /** The newest database. Its log shows what a standby has. */
   let database = "postgres";
+  let route: PostgresRoute | null = null;
 
   async function query(
     server: PostgresServer,
@@ -96,7 +110,12 @@ export async function startPostgresGroup({
   };
   const followers = (): readonly PostgresStandby[] => standbys.filter((server) => server !== primary);
 
+  async function follow(standby: PostgresStandby): Promise<void> {
+    await standby.follow(route === null ? primary : { port: route(standby.name, nameOf(primary)) });
+  }
+
   const group: PostgresGroup = {
+    servers: servers().map((server) => ({ name: nameOf(server), port: server.port })),
     standbys,
     host: first.host,
     port: first.port,
@@ -123,15 +142,19 @@ export async function startPostgresGroup({
       });
     },
     async attachStandbys() {
-      await Promise.all(followers().map((standby) => standby.follow(primary)));
+      await Promise.all(followers().map(follow));
       await waitForStandbys(primary, followers().length);
+    },
+    async reachThrough(other) {
+      route = other;
+      await group.attachStandbys();
     },
     async failOver(loss = synchrony === "quorum" ? "refuse" : "accept") {
       const oldPrimary = primary;
       let promotedAt = 0;
       const { promoted, left } = await promotePostgresStandby({
         connectionString: group.connectionString(database),
-        oldPrimary: oldPrimary === first ? names[0] : (standbys.find((each) => each === oldPrimary)?.name ?? null),
+        oldPrimary: nameOf(oldPrimary),
         livingPrimary: "replace",
         loss,
         say(line) {
@@ -141,6 +164,12 @@ export async function startPostgresGroup({
       const chosen = standbys.find(({ host, port }) => `${host}:${port}` === promoted);
       if (chosen === undefined) throw new Error(`another server was promoted: ${promoted}; ${left.join("; ")}`);
       primary = chosen;
+      if (route !== null)
+        await Promise.all(
+          followers()
+            .filter((each) => each !== oldPrimary)
+            .map(follow),
+        );
       await waitForStandbys(primary, followers().length);
       return { oldPrimary, promotedAt };
     },

@@ -48,6 +48,8 @@ export type NatsCluster = Service &
 
 export type NatsOptions = Readonly<{
   size?: 1 | 3;
+  /** The first part of the servers' names; absent: `nats`. Servers that know each other need different names. */
+  name?: string;
   /** The JetStream domain, for servers of a separate region. */
   domain?: string;
   /** Appended to each server's configuration file, in NATS' own syntax. */

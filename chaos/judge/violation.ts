@@ -1,0 +1,51 @@
+/** Violations: what must never happen, and what was seen of it. Pure. */
+import type { Ns } from "./history.ts";
+
+export const checks = {
+  "permitted-after-receipt": "a request that began after a complete receipt was permitted",
+  "carried-after-receipt": "bytes passed after a complete receipt",
+  "permitted-beyond-window": "a request was permitted after every lease from before the revocation had expired",
+  "carried-beyond-window": "bytes passed after every lease from before the revocation had expired",
+  "permitted-after-expiry": "a request was permitted after its session had expired",
+  "carried-after-expiry": "bytes passed after their session had expired",
+  "permitted-without-right": "a person was permitted who was never added to the group",
+  "told-to-sign-in": "a live session was told to sign in",
+  "refused-a-member": "a live session of a member was refused with 403",
+  "acknowledged-event-lost": "an acknowledged command is not at the position in the log that its answer named",
+  "repeated-command-differs": "a command that was sent again was answered differently, or happened twice",
+  "order-reversed": "a command that began after another was acknowledged precedes it in the log",
+  "ended-by-itself": "a process ended that the harness had not ended",
+  "log-broken": "log verify fails",
+  "digests-differ": "at the end a node's state differs from the leader's",
+  "not-ready-in-time": "the cluster did not recover after the last fault",
+  "permitted-in-isolated-region": "a region that no lease can reach permitted a request after its window",
+  "home-disturbed": "faults of other regions took requests of the home region with them",
+  "promise-broken": "a promise of a scenario was not kept within its bound",
+} as const;
+export type Check = keyof typeof checks;
+
+export type Violation = Readonly<{
+  check: Check;
+  /** When it became certain; the report shows the time around it. */
+  at: Ns;
+  what: string;
+  /** Its subject: session, node, route or operation. */
+  about: Readonly<Record<string, string>>;
+  /** How often it was seen for the same subject. */
+  times: number;
+}>;
+
+/** Violations, one per subject. */
+export class Findings {
+  readonly #found = new Map<string, Violation>();
+
+  add(violation: Omit<Violation, "times">): void {
+    const key = JSON.stringify([violation.check, violation.about]);
+    const known = this.#found.get(key);
+    this.#found.set(key, known === undefined ? { ...violation, times: 1 } : { ...known, times: known.times + 1 });
+  }
+
+  all(): readonly Violation[] {
+    return [...this.#found.values()].sort((a, b) => a.at - b.at);
+  }
+}

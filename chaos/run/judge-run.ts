@@ -1,0 +1,106 @@
+/** Judge run: one run on a cluster of its own, its verdict, and its report. */
+import { cpSync, mkdirSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { TemporaryFolder } from "../../test/support/child.ts";
+import type { Keep } from "../arguments.ts";
+import { regionOf, type Topology } from "../cluster/topology.ts";
+import type { Plan } from "../faults/plan.ts";
+import type { TrafficOptions } from "../judge/check-traffic.ts";
+import { checkHistory } from "../judge/checker.ts";
+import { measure } from "../report/measure.ts";
+import { type ReportParts, report, summaryLine } from "../report/report.ts";
+import { groupOf, isFirstMember, windowMsOf } from "../world.ts";
+import { runOnStage, type Seen, type StageOptions } from "./stage.ts";
+
+export type RunToJudge = Pick<StageOptions, "topology" | "seed" | "weakened" | "act"> &
+  Readonly<{
+    name: string;
+    purpose: string;
+    /** What runs the same again. */
+    command: string;
+    /** Null: scenarios decide what is broken. */
+    plan: Plan | null;
+    keep: Keep;
+  }>;
+
+/**
+ * How late a reader's event loop may stamp bytes that had reached its machine before a cut. A longer stall is recorded
+ * and excuses more.
+ */
+const allowanceMs = 250;
+/**
+ * The most bytes that the kernel of a stopped process may still send on one connection: docs/receipts.md,
+ * docs/adr/0032.
+ */
+const kernelBytesMax = 81_920;
+const violationsPrinted = 10;
+
+export function judgeOptions(topology: Topology): TrafficOptions {
+  return {
+    groupOf,
+    windowMsOf,
+    isFirstMember,
+    regionOf: (node) => regionOf(topology, node),
+    home: topology.regions.find(({ kind }) => kind === "home")?.name ?? "",
+    allowanceMs,
+    kernelBytesMax,
+    clients: "load",
+    upstream: "upstream",
+  };
+}
+
+/** @returns 0 no violation, 1 a violation, 3 it could not run */
+export async function judgeRun(run: RunToJudge, reportsFolder: string): Promise<number> {
+  const { plan, topology } = run;
+  const size = plan === null ? "" : `: ${plan.faults.length} faults in ${plan.seconds} s`;
+  console.log(`${run.name}${size}, ${topology.name}`);
+  mkdirSync(reportsFolder, { recursive: true });
+  if (plan !== null) writeFileSync(join(reportsFolder, `${run.name}.plan.json`), JSON.stringify(plan, null, 2));
+  using folder = new TemporaryFolder("chaos");
+  const print = (line: string): void => console.log(line);
+  try {
+    const seen = await runOnStage({ ...run, folder: folder.path, print });
+    return reportRun(run, seen, { reportsFolder, folder: folder.path });
+  } catch (error) {
+    console.error(error);
+    console.log(`chaos ${run.name}: could not run: ${error instanceof Error ? error.message : String(error)}`);
+    keepFiles(run.name, { reportsFolder, folder: folder.path });
+    return 3;
+  }
+}
+
+type Folders = Readonly<{ reportsFolder: string; folder: string }>;
+
+function reportRun(run: RunToJudge, seen: Seen, folders: Folders): number {
+  const { history, ending, restarts, startedAt } = seen;
+  const { name, command, plan, topology } = run;
+  const options = judgeOptions(topology);
+  const { violations } = checkHistory(history, ending, options);
+  const parts: ReportParts = {
+    name,
+    command,
+    plan,
+    history,
+    ending,
+    violations,
+    restarts,
+    startedAt,
+    weakened: run.weakened?.rule ?? null,
+    measures: measure(history, options),
+    takeovers: Math.max(0, (ending.log ?? []).filter(({ type }) => type === "EpochOpened").length - 1),
+  };
+  const summary = summaryLine(parts);
+  writeFileSync(join(folders.reportsFolder, `${name}.md`), report(parts));
+  if (run.keep === "always" || (violations.length > 0 && run.weakened === null)) keepFiles(name, folders);
+  for (const { what } of violations.slice(0, violationsPrinted)) console.log(`✖ ${what}`);
+  console.log(`report: chaos/reports/${name}.md`);
+  console.log(summary);
+  return violations.length === 0 ? 0 : 1;
+}
+
+/** The output of the processes, without their data and secrets. */
+function keepFiles(name: string, { reportsFolder, folder }: Folders): void {
+  const left = new Set(["data", "compile-cache"]);
+  const filter = (from: string): boolean => !left.has(basename(from)) && !from.endsWith(".yaml");
+  cpSync(folder, join(reportsFolder, name), { recursive: true, filter });
+}

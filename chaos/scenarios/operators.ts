@@ -1,0 +1,197 @@
+/** Operators: the operator API of each region, the metrics of each process and the command line, for one scenario. */
+import { execFile } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { loadConfig } from "../../src/config/index.ts";
+import { formatLink, type Link } from "../../src/events/index.ts";
+import {
+  type Answer,
+  type ApiReceipt,
+  type CommandRun,
+  createOperatorApi,
+  createOperatorClient,
+} from "../clients/operator-client.ts";
+import { processNamed } from "../faults/injection.ts";
+import { randomFrom } from "../random.ts";
+import { metricIn } from "../run/metric.ts";
+import type { Stage } from "../run/stage.ts";
+import { type Condition, seeing } from "./look.ts";
+import type { Visitor } from "./visitors.ts";
+
+export type TimedAnswer = Answer & Readonly<{ tookMs: number }>;
+/** A change that was acknowledged. */
+export type Changed = Readonly<{ link: Link; tookMs: number }>;
+export type CliResult = Readonly<{ code: number; out: string; err: string }>;
+export type MetricTest = (value: number) => boolean;
+
+export type Operators = AsyncDisposable &
+  Readonly<{
+    /** Ends a person's session, sends the command again until it is done, and waits for its complete receipt. */
+    revoke(visitor: Visitor, region?: string): Promise<CommandRun>;
+    /** Sends the command once, and waits for no receipt. */
+    tryRevoke(visitor: Visitor, region?: string): Promise<TimedAnswer>;
+    /** Ends a person's session, and waits for no receipt. @throws Error when it is not acknowledged */
+    revokeOnce(visitor: Visitor, region?: string): Promise<Changed>;
+    /** A change is acknowledged: someone joins or leaves a group. */
+    changes(visitor: Visitor, region?: string): Condition;
+    /** A change is refused with 503, and not sent to anyone. */
+    refusesChanges(visitor: Visitor, region: string): Condition;
+    /** The receipt of a change, requested in a region. Null: none was returned. */
+    receipt(link: Link, region?: string): Promise<ApiReceipt | null>;
+    /** The receipt of a change is complete. */
+    complete(link: Link, region?: string): Condition;
+    /** The receipt of a change is not complete, and names each of these regions as open. */
+    incomplete(link: Link, regions: readonly string[]): Condition;
+    /** GET a path of the operator API. */
+    get(path: string, region?: string): Promise<TimedAnswer>;
+    /** A measure of a process. Undefined is passed on as NaN. */
+    metric(process: string, name: string, test: MetricTest, labels?: Readonly<Record<string, string>>): Condition;
+    metricValue(process: string, name: string, labels?: Readonly<Record<string, string>>): Promise<number>;
+    /** Runs the command line with the configuration of a region's authenticate service. */
+    cardea(region: string, ...args: readonly string[]): Promise<CliResult>;
+    /** The command line's output matches, and so does its exit code. */
+    cliSays(region: string, args: readonly string[], expected: Readonly<{ code: number; out: RegExp }>): Condition;
+  }>;
+
+const cliMs = 30_000;
+const receiptMs = 300;
+const mainFile = join(import.meta.dirname, "../../src/main.ts");
+
+export async function createOperators({ cluster, now, history }: Stage, scenario: string): Promise<Operators> {
+  const loaded = loadConfig(cluster.home.authenticate.configFile, { env: {} });
+  if (!loaded.ok) throw new Error("the configuration of authenticate is not valid");
+  const { host } = loaded.config.authenticateServiceUrl;
+  const secret = loaded.config.sharedSecret;
+  const api = await createOperatorApi({ host, secret });
+  const portOf = (region: string): number => cluster.region(region).authenticate.ports.address;
+  const home = cluster.home.name;
+  const random = randomFrom(1);
+  const shared = { host, secret, now, history, random, stopping: () => false };
+  let clients = 0;
+  let attempts = 0;
+
+  async function timed(call: Promise<Answer>): Promise<TimedAnswer> {
+    const from = performance.now();
+    const answer = await call;
+    return { ...answer, tookMs: Math.round(performance.now() - from) };
+  }
+
+  async function metricValue(
+    process: string,
+    name: string,
+    labels: Readonly<Record<string, string>> = {},
+  ): Promise<number> {
+    const page = await processNamed(cluster, process).metrics();
+    return metricIn(page, name, labels) ?? Number.NaN;
+  }
+
+  function cardea(region: string, ...args: readonly string[]): Promise<CliResult> {
+    const { configFile } = cluster.region(region).authenticate;
+    const argv = ["--no-warnings", mainFile, ...args, "-c", configFile];
+    return new Promise((resolve) => {
+      execFile(process.execPath, argv, { timeout: cliMs }, (error, out, err) => {
+        const code = error === null ? 0 : typeof error.code === "number" ? error.code : -1;
+        resolve({ code, out, err });
+      });
+    });
+  }
+
+  function tryRevoke({ session }: Visitor, region = home): Promise<TimedAnswer> {
+    const path = `/sessions/${encodeURIComponent(session)}/revoke`;
+    const body = { commandId: randomUUID(), wait: "none" };
+    return timed(api.call({ port: portOf(region), method: "POST", path, body }));
+  }
+
+  /** Someone joins a group or leaves it, in turn, so that each attempt is a change. */
+  function tryChange({ userId }: Visitor, region: string): Promise<TimedAnswer> {
+    attempts += 1;
+    const path = `/groups/${encodeURIComponent(scenario)}/members`;
+    const body = { [attempts % 2 === 1 ? "add" : "remove"]: [userId], commandId: randomUUID(), wait: "none" };
+    return timed(api.call({ port: portOf(region), method: "POST", path, body }));
+  }
+
+  async function receipt(link: Link, region = home): Promise<ApiReceipt | null> {
+    const path = `/receipts/link:${formatLink(link)}?wait=all&timeoutMs=${receiptMs}`;
+    const { status, body } = await api.call({ port: portOf(region), method: "GET", path });
+    return status === 200 ? (body as unknown as ApiReceipt) : null;
+  }
+
+  return {
+    async revoke({ session }, region = home) {
+      clients += 1;
+      const doors = [{ region, port: portOf(region) }];
+      const client = await createOperatorClient({ ...shared, name: `${scenario}-revoke-${clients}`, doors });
+      const path = `/sessions/${encodeURIComponent(session)}/revoke`;
+      try {
+        return await client.runCommand({ type: "revoke-session", session }, path, {});
+      } finally {
+        await client.close();
+      }
+    },
+    tryRevoke,
+    async revokeOnce(visitor, region) {
+      const { status, body, problem, tookMs } = await tryRevoke(visitor, region);
+      if (status !== 200) throw new Error(`the revocation was not acknowledged: ${problem}`);
+      return { link: body["link"] as Link, tookMs };
+    },
+    changes:
+      (visitor, region = home) =>
+      () =>
+        seeing(async () => {
+          const { status, problem, tookMs } = await tryChange(visitor, region);
+          return status === 200 ? null : `${problem} after ${tookMs} ms`;
+        }, `a change is acknowledged in ${region}`),
+    refusesChanges: (visitor, region) => () =>
+      seeing(async () => {
+        const { status, problem, tookMs } = await tryChange(visitor, region);
+        return status === 503 ? null : `${status} ${problem} after ${tookMs} ms`;
+      }, `a change is refused in ${region}`),
+    receipt,
+    complete: (link, region) => () =>
+      seeing(async () => {
+        const found = await receipt(link, region);
+        return found?.complete === true ? null : openIn(found);
+      }, "the receipt is complete"),
+    incomplete: (link, regions) => () =>
+      seeing(
+        async () => {
+          const found = await receipt(link);
+          const open = new Set(
+            (found?.nodes ?? []).filter(({ status }) => status === "unconfirmed").map((n) => n.region),
+          );
+          const isSo = found?.complete === false && regions.every((region) => open.has(region));
+          return isSo ? null : `${found?.status ?? "no receipt"}: ${openIn(found)}`;
+        },
+        `the receipt names ${regions.join(", ")} as open`,
+      ),
+    get: (path, region = home) => timed(api.call({ port: portOf(region), method: "GET", path })),
+    metric: (process, name, test, labels) => () =>
+      seeing(async () => {
+        const value = await metricValue(process, name, labels);
+        return test(value) ? null : `${process} ${name} is ${value}`;
+      }, `${process} ${name} is as expected`),
+    metricValue,
+    cardea,
+    cliSays:
+      (region, args, { code, out }) =>
+      () =>
+        seeing(
+          async () => {
+            const result = await cardea(region, ...args);
+            if (result.code === code && out.test(result.out)) return null;
+            return `cardea ${args.join(" ")}: ${result.code} ${result.out.slice(0, 600)} ${result.err.slice(0, 300)}`;
+          },
+          `cardea ${args.join(" ")} exits ${code}`,
+        ),
+    async [Symbol.asyncDispose]() {
+      await api.close();
+    },
+  };
+}
+
+function openIn(receipt: ApiReceipt | null): string {
+  const open = (receipt?.nodes ?? []).filter(({ status }) => status === "unconfirmed");
+  return open.length === 0
+    ? (receipt?.status ?? "no receipt")
+    : open.map(({ node, reason }) => `${node}: ${reason}`).join("; ");
+}

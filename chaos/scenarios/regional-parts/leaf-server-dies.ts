@@ -1,0 +1,20 @@
+/** The NATS server of a region crashes. */
+import type { Scenario } from "../scenario.ts";
+
+export const leafServerDies: Scenario = {
+  name: "leaf-server-dies",
+  topology: "three-regions",
+  fault: "The NATS server of us is killed.",
+  promise: "A revocation is enforced everywhere within 8 s, and us serves every route.",
+  boundS: 8,
+  async play(game) {
+    const { visitors, operators } = game;
+    const revoked = await visitors.arrive();
+    await game.within("the session is permitted everywhere", visitors.permittedEverywhere(revoked), 5);
+    await game.fault("kill-nats", "nats-us-1");
+    const { link } = await operators.revokeOnce(revoked);
+    await game.within("the receipt is complete", operators.complete(link));
+    await game.holds("us refuses the session", visitors.refused("us", "app", 401, revoked));
+    await game.throughout("us serves every route", 3, visitors.permittedOn("us"));
+  },
+};
