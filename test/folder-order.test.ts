@@ -19,7 +19,7 @@ const orders: Readonly<Record<string, string>> = {
   "src/auth": "reply authorize root authenticate",
   "src/proxy":
     "message enforce reply tls autocert http1 http2 upstream headers routing observe forward tunnel request listen decision-api root",
-  "src/cli": "terminal tunnel process build operator policy commands root",
+  "src/cli": "terminal tunnel process build operator policy drill commands root",
 };
 
 const root = join(import.meta.dirname, "..");
