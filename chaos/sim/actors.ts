@@ -62,7 +62,7 @@ export type Actors = Readonly<{
   nats: Pick<NatsModel<unknown>, "serverNames" | "loseStreamSuffix" | "deleteStream">;
   brokers: readonly BrokerActor[];
   nodes: readonly NodeActor[];
-  /** One regional broker for each region whose nodes do not ask the home region. */
+  /** One or two regional brokers for each region whose nodes do not call the home region. */
   regionals: readonly RegionActor[];
   /** Keeps only the events that must be kept, and takes snapshots often. @returns a function that ends this */
   keepNothing: () => () => void;

@@ -4,8 +4,9 @@
  *   east: pg-1, pg-2, nats-1, nats-2, broker-1, node-1, node-2, client-1
  *   west: pg-3, nats-3, broker-2, node-3, node-4, client-2
  *
- * In some seeds the nodes of the west ask only their own regional broker, region-west. In half of these seeds there is
- * a third region, south: region-south, node-5, node-6.
+ * In some seeds the nodes of the west call only regional brokers: region-west and, in half of these seeds,
+ * region-west-2. In half of these seeds there is a third region, south: nats-4 (a leaf), region-south, perhaps
+ * region-south-2, node-5, node-6. Each node of a remote region starts with another one of its brokers.
  */
 import {
   type BootId,
@@ -66,22 +67,25 @@ export const buildCluster: BuildCluster = (world, options) => {
     insider: world.random("insider").chance(0.5) ? insiderOf(seals) : undefined,
   });
   const build = builds.old;
-  const regionals = options.remotes.map((region) =>
-    addSimRegion({
-      ...{ world, options, nats, seals, cluster, secret, name: `region-${region}`, region, build },
-      brokers: () => brokers,
-    }),
+  const regionals = options.remotes.flatMap(({ region, brokers: count }) =>
+    [`region-${region}`, `region-${region}-2`].slice(0, count).map((name) =>
+      addSimRegion({
+        ...{ world, options, nats, seals, cluster, secret, name, region, build },
+        brokers: () => brokers,
+      }),
+    ),
   );
   const files = new NodeFiles();
-  const numbers = options.remotes.includes("south") ? [1, 2, 3, 4, 5, 6] : [1, 2, 3, 4];
+  const numbers = hasSouth(options) ? [1, 2, 3, 4, 5, 6] : [1, 2, 3, 4];
   const nodes: NodeActor[] = numbers.map((number) => {
     const name = `node-${number}`;
     const node: NodeId = parseNodeId(name);
     const region = regionOf(number);
     const own = brokers.filter(({ process }) => process.region === region);
     const home: readonly BrokerPort[] = [...own, ...brokers.filter((broker) => !own.includes(broker))];
-    const regional = regionals.find(({ process }) => process.region === region);
-    const ports = (regional === undefined ? home : [regional]).map((broker) =>
+    const regional = regionals.filter(({ process }) => process.region === region);
+    const inTurn = number % 2 === 0 ? regional.toReversed() : regional;
+    const ports = (regional.length === 0 ? home : inTurn).map((broker) =>
       options.load.forgeEveryMs === null ? broker : forger.between(name, broker),
     );
     return addSimNode({
@@ -123,10 +127,17 @@ function insiderOf(seals: Seals): Insider {
   };
 }
 
-function natsOf(world: World, { nats }: SimOptions): NatsModel<SimEnvelope> {
+function hasSouth({ remotes }: SimOptions): boolean {
+  return remotes.some(({ region }) => region === "south");
+}
+
+function natsOf(world: World, options: SimOptions): NatsModel<SimEnvelope> {
+  const { nats } = options;
+  const members = [1, 2, 3].map((number) => ({ name: `nats-${number}`, region: regionOf(number) }));
+  const leaf = { name: "nats-4", region: "south", kind: "leaf" } as const;
   const model = new NatsModel<SimEnvelope>({
     ...{ world, limits: nats, dedupeMs: 120_000, streamEntriesMax, mirrorEveryMs: 200 },
-    servers: [1, 2, 3].map((number) => ({ name: `nats-${number}`, region: regionOf(number) })),
+    servers: [...members, ...(hasSouth(options) ? [leaf] : [])],
   });
   const { drop, repeat, overtake, lateMsMax } = nats;
   Object.assign(model.disturbances, { drop, repeat, overtake, lateMsMax });

@@ -235,7 +235,8 @@ export class CopyDriver {
       const anchorMs = this.#anchorMs();
       const isMoved = taken && agedMs !== null && anchorMs !== null && anchorMs !== anchorBefore;
       const anchorAge = isMoved ? { anchorAgeMs: process.moment().monotonic - anchorMs } : {};
-      const details = { nonce, epoch, head, windowMs, taken, agedMs, ...anchorAge };
+      const by = envelope.from.name;
+      const details = { by, nonce, epoch, head, windowMs, taken, agedMs, ...anchorAge };
       this.report({ type: "grant-received", ...this.here(), ...details });
     });
   }

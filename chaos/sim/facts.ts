@@ -280,11 +280,12 @@ export type GoodbyeSent = NodeFact<"goodbye-sent", { nonce: number }>;
 /**
  * N: the core received an envelope of the kind `grant`.
  * - `taken`: the core accepted it as authentic and for this boot, though it may not have reached the head yet.
- * - `nonce` and `head`: the values in the envelope.
+ * - `by`: the sender that the envelope names, and `nonce` and `head`: the values in the envelope.
  */
 export type GrantReceived = NodeFact<
   "grant-received",
   {
+    by: ProcessName;
     nonce: number;
     epoch: Epoch;
     head: Link;

@@ -66,6 +66,8 @@ export type NatsClient<M> = Readonly<{
 
 export type Server<M> = {
   readonly process: SimProcess;
+  /** `leaf`: it forwards messages and stores none, so it does not count for the majority of the stream. */
+  readonly kind: "member" | "leaf";
   /** Work that arrived while the server was paused, in order. */
   readonly kernel: (() => void)[];
   readonly clients: Set<Client<M>>;

@@ -29,8 +29,8 @@ import type { World } from "./world.ts";
 
 export type NatsOptions = Readonly<{
   world: World;
-  /** Name and region of each server. The model creates their processes, initially down. */
-  servers: readonly Readonly<{ name: string; region: string }>[];
+  /** The servers. The model creates their processes, initially down. Default kind: member. */
+  servers: readonly Readonly<{ name: string; region: string; kind?: Server<unknown>["kind"] }>[];
   limits: NatsLimits;
   dedupeMs: number;
   streamEntriesMax: number;
@@ -56,7 +56,7 @@ export class NatsModel<M> {
     this.#options = options;
     this.#world = options.world;
     this.stream = new StreamModel({ dedupeMs: options.dedupeMs, entriesMax: options.streamEntriesMax });
-    this.#servers = options.servers.map(({ name, region }) => this.#addServer(name, region));
+    this.#servers = options.servers.map((server) => this.#addServer(server));
     for (const { region } of options.servers) this.mirrors.set(region, new MirrorModel(options.streamEntriesMax));
     this.#forClients = {
       world: this.#world,
@@ -107,8 +107,9 @@ export class NatsModel<M> {
 
   // --- servers
 
-  #addServer(name: string, region: string): Server<M> {
+  #addServer({ name, region, kind = "member" }: NatsOptions["servers"][number]): Server<M> {
     const server: Server<M> = {
+      kind,
       process: this.#world.addProcess({
         name,
         region,
@@ -175,14 +176,15 @@ export class NatsModel<M> {
     return ack;
   }
 
-  /** True if a majority of the stream's servers run and reach each other. */
+  /** True if this server runs and reaches a majority of the stream's members, itself included. */
   #hasQuorum(server: Server<M>): boolean {
     const { network } = this.#world;
     const isWith = ({ process }: Server<M>): boolean =>
       process.status === "running" &&
       (process === server.process ||
         !(network.isCut(server.process, process) || network.isCut(process, server.process)));
-    return isWith(server) && this.#servers.filter(isWith).length * 2 > this.#servers.length;
+    const members = this.#servers.filter(({ kind }) => kind === "member");
+    return isWith(server) && members.filter(isWith).length * 2 > members.length;
   }
 
   #route(from: Server<M>, to: Server<M>): Pipe {

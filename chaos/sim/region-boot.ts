@@ -1,13 +1,14 @@
 /**
- * One boot of a simulated regional broker: the product's region core and the node core of its own copy, in one process.
+ * One boot of a simulated regional broker: the product's region loop and core, and the node core of its own copy, in
+ * one process.
  *
- * It does the work of region-driver.ts and node-process.ts: requests of the cores become calls to home brokers, timers
+ * It does the I/O of region-driver.ts and node-process.ts: requests of the cores become calls to home brokers, timers
  * and disk writes; answers become inputs. It makes no decisions.
  */
 import type { OpenedNodeMessage } from "../../src/broker/core/messages.ts";
 import { ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
 import type { RegionCopy } from "../../src/broker/region/region-copy.ts";
-import { newRegionCore, type RegionCore, step } from "../../src/broker/region/region-core.ts";
+import { RegionLoop } from "../../src/broker/region/region-loop.ts";
 import type {
   HomeQuestion,
   NodeAnswer,
@@ -62,12 +63,10 @@ export class RegionBoot {
   readonly #node: NodeId;
   readonly #driver: CopyDriver;
   readonly #alarm: Alarm;
-  readonly #facts: RegionFact[] = [];
+  readonly #loop: RegionLoop;
   readonly #reads = new Map<number, (answer: PageOutcome | Unavailable) => void>();
   readonly #pendingMessages = new Map<number, PendingMessage>();
-  #core: RegionCore;
   #nats: NatsClient<SimEnvelope> | undefined;
-  #ids = 0;
   #windowMs: number;
   /** Number of final denials seen at the last write to the disk. */
   #keptAt = 0;
@@ -84,11 +83,14 @@ export class RegionBoot {
     this.#node = parseNodeId(name);
     this.#windowMs = options.options.lease.deltaMs;
     this.#alarm = process.alarm(() => this.#feed({ type: "woke" }));
-    this.#core = newRegionCore({ copy, mark: disk.mark, version: build, renewMs });
+    this.#loop = new RegionLoop(
+      { copy, mark: disk.mark, version: build, renewMs },
+      { moment: () => process.moment(), own: () => this.#own(), perform: (effect) => this.#perform(effect) },
+    );
     const random = world.random(`region/${name}`);
     const core = newNodeCore({
       ...{ node: this.#node, boot: this.#boot, role: "broker", region, version: build, reads: readsOf(build) },
-      ...replacementBy(process, this.#core.replaces === "none" ? null : disk.lastBoot),
+      ...replacementBy(process, this.#loop.core.replaces === "none" ? null : disk.lastBoot),
       windowMs: this.#windowMs,
       configHash,
       keys: createPersonKeys([options.secret]),
@@ -138,13 +140,13 @@ export class RegionBoot {
 
   read(asked: Parameters<BrokerPort["read"]>[0], answered: (answer: PageOutcome | Unavailable) => void): void {
     const { after, limit, waitMs } = asked;
-    const id = this.#nextId();
+    const id = this.#loop.nextId();
     this.#reads.set(id, answered);
     this.#feed({ type: "readAsked", id, after, limit, waitMs });
   }
 
   receiveMessage(envelope: SimEnvelope, answered: (answer: NodeMessageAnswer) => void): void {
-    const id = this.#nextId();
+    const id = this.#loop.nextId();
     this.#pendingMessages.set(id, { envelope, answered, reply: null });
     this.#feed({ type: "nodeMessage", id, message: this.#messageIn(envelope) });
   }
@@ -156,7 +158,7 @@ export class RegionBoot {
 
   /** Forwards a call that only the home region can perform. */
   forward<T>(call: Omit<Call<T>, "done">, done: (answer: T | undefined) => void): void {
-    if (!this.#core.homeAnswers(this.#process.moment().monotonic)) {
+    if (!this.#loop.homeAnswers()) {
       done(undefined);
       return;
     }
@@ -172,15 +174,7 @@ export class RegionBoot {
   // --- the region core
 
   #feed(fact: RegionFact): void {
-    this.#facts.push(fact);
-    if (this.#facts.length > 1) return;
-    for (let next = this.#facts[0]; next !== undefined; next = this.#facts[0]) {
-      const at = this.#process.moment();
-      const [core, effects] = step(this.#core, { ...next, at, own: this.#own() });
-      this.#core = core;
-      for (const effect of effects) this.#perform(effect);
-      this.#facts.shift();
-    }
+    this.#loop.feed(fact);
   }
 
   #own(): OwnCopy {
@@ -395,7 +389,7 @@ export class RegionBoot {
    */
   #reportWindow(): void {
     const { deltaMs } = this.#options.options.lease;
-    const windowMs = Math.max(deltaMs, this.#core.windowMs(this.#process.moment().monotonic));
+    const windowMs = Math.max(deltaMs, this.#loop.core.windowMs(this.#process.moment().monotonic));
     if (windowMs === this.#windowMs) return;
     this.#windowMs = windowMs;
     this.#driver.feed({ type: "configured", windowMs, configHash, at: this.#process.moment() });
@@ -438,11 +432,6 @@ export class RegionBoot {
         },
       });
     });
-  }
-
-  #nextId(): number {
-    this.#ids += 1;
-    return this.#ids;
   }
 
   #keepSnapshot({ projection, link, epochs }: LoadedSnapshot): void {

@@ -7,6 +7,7 @@
  */
 import type { ProcessName, SimFact, SimFactOf, SimMs } from "./facts.ts";
 import type { GroundTruth } from "./monitors/index.ts";
+import { RegionSituations, regionSituations } from "./region-situations.ts";
 
 export type Situation = keyof typeof situations;
 
@@ -58,16 +59,10 @@ export const situations = {
     within: 100,
     what: "a receipt said asynchronous of a change that no standby provably held",
   },
-  "granted-by-age": { within: 20, what: "a regional broker granted a lease by age" },
-  "restarted-while-leased": {
-    within: 100,
-    what: "a regional broker started again while leases by age of the boot before might count",
-  },
   "disk-snapshot": { within: 100, what: "a node started from the snapshot on its disk" },
+  ...regionSituations,
 } as const;
 
-/** Minimum time (ms) for which a lease by age may count. */
-const agedMsMin = 2_000;
 const pauseNoticedMs = 1_300;
 const suspendNoticedMs = 300;
 const wallOffMsMax = 3_000;
@@ -76,13 +71,12 @@ const wallOffMsMax = 3_000;
 export class Sometimes {
   readonly reached = new Map<Situation, SimMs>();
   readonly #truth: GroundTruth;
+  readonly #regions: RegionSituations;
   readonly #paused = new Map<ProcessName, SimFactOf<"paused">>();
   readonly #resumed = new Map<ProcessName, SimFactOf<"resumed"> & Readonly<{ how: string }>>();
   readonly #renews = new Map<ProcessName, Map<number, SimMs>>();
   readonly #leading = new Map<ProcessName, number>();
   readonly #granted = new Map<ProcessName, SimFactOf<"grant-received">>();
-  /** Time of the last grant by age, per regional broker. */
-  readonly #agedAt = new Map<ProcessName, SimMs>();
   readonly #forged = new Map<ProcessName, SimFactOf<"forged">>();
   readonly #truncated = new Map<ProcessName, "told" | "loaded">();
   /** Processes that build a snapshot, with the number of batches folded meanwhile. */
@@ -100,9 +94,11 @@ export class Sometimes {
 
   constructor(truth: GroundTruth) {
     this.#truth = truth;
+    this.#regions = new RegionSituations(truth, (situation) => this.#reach(situation));
   }
 
   report(fact: SimFact): void {
+    this.#regions.report(fact);
     switch (fact.type) {
       case "receipt-answered":
         if (fact.answer.complete && fact.answer.nodes.some(({ status }) => status === "fenced"))
@@ -156,15 +152,6 @@ export class Sometimes {
         return;
       case "boot-left":
         this.#reach("boot-removed");
-        return;
-      case "grant-sent":
-        if (fact.agedMs === null) return;
-        this.#agedAt.set(fact.process, fact.at);
-        this.#reach("granted-by-age");
-        return;
-      case "started":
-        if (fact.at < (this.#agedAt.get(fact.process) ?? Number.NEGATIVE_INFINITY) + agedMsMin)
-          this.#reach("restarted-while-leased");
         return;
       case "exchange-ended":
         if (fact.how === "cut" && this.#truth.up.get(fact.process)?.role === "node") this.#reach("stream-cut");

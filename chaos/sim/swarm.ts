@@ -27,10 +27,14 @@ export const faultClasses = {
   regionDisks: ["suspend-region", "full-region-disk", "lost-region-disk", "region-power"],
   nats: ["kill-nats", "pause-nats", "kill-all-nats", "nats-suffix", "nats-stream"],
   operators: ["upgrade", "truncate", "snapshot", "configure"],
+  regionLinks: ["cut-home", "cut-region-one-way", "cut-leaf", "cut-remote-regions", "heal-in-pieces"],
+  regionBrokers: ["cut-regional-broker", "cut-regional-brokers", "kill-regional-brokers", "lose-regional-disks"],
 } as const;
 
 export type FaultClass = keyof typeof faultClasses;
 export type FaultKind = (typeof faultClasses)[FaultClass][number];
+
+export type RemoteRegion = Readonly<{ region: "west" | "south"; brokers: 1 | 2 }>;
 
 export type SimOptions = Readonly<{
   seed: number;
@@ -80,8 +84,8 @@ export type SimOptions = Readonly<{
   }>;
   /** Per node, the names of the event types unknown to its old build. */
   unknown: readonly (readonly string[])[];
-  /** Regions whose nodes use only a regional broker. `south` has nodes only if this list contains it. */
-  remotes: readonly ("west" | "south")[];
+  /** Regions whose nodes use only regional brokers. `south` exists only if this list contains it. */
+  remotes: readonly RemoteRegion[];
   /**
    * Number of recent events that brokers keep in memory for readers. Readers further behind get theirs from the log.
    */
@@ -90,7 +94,9 @@ export type SimOptions = Readonly<{
 }>;
 
 /** Fault classes without effect if every node uses the home region. */
-const ofRegions: readonly FaultClass[] = ["regions", "regionDisks"];
+const ofRegions: readonly FaultClass[] = ["regions", "regionDisks", "regionLinks", "regionBrokers"];
+/** Fault classes drawn from a stream of their own, so that they move no other draw. */
+const drawnApart: readonly FaultClass[] = ["regionLinks", "regionBrokers"];
 
 const chanceOf: Readonly<Record<FaultClass, number>> = {
   ...{ cuts: 0.65, links: 0.4, nodes: 0.5, disks: 0.35, pauses: 0.6, sleeps: 0.3, brokers: 0.55, clocks: 0.4 },
@@ -104,6 +110,8 @@ const chanceOf: Readonly<Record<FaultClass, number>> = {
     regionDisks: 0.4,
     nats: 0.5,
     operators: 0.5,
+    regionLinks: 0.6,
+    regionBrokers: 0.5,
   },
 };
 
@@ -111,10 +119,12 @@ const chanceOf: Readonly<Record<FaultClass, number>> = {
 export function optionsOf(seed: number): SimOptions {
   const random = streamOf(seed, "swarm");
   const names = Object.keys(faultClasses) as FaultClass[];
-  const remotes = remotesOf(random);
-  const drawn = names.filter(
-    (name) => random.chance(chanceOf[name]) && (remotes.length > 0 || !ofRegions.includes(name)),
-  );
+  const regions = streamOf(seed, "regions");
+  const remotes = remotesOf(random, regions);
+  const drawn = names.filter((name) => {
+    const stream = drawnApart.includes(name) ? regions : random;
+    return stream.chance(chanceOf[name]) && (remotes.length > 0 || !ofRegions.includes(name));
+  });
   const classes = drawn.length > 1 ? drawn : (["cuts", "pauses", "failover"] as const);
   const one = <T>(list: readonly T[]): T => random.pick(list);
   const faultsFromMs = random.between(6_000, 12_000);
@@ -185,9 +195,12 @@ function routesOf(grace: number, closesAtMs: number): readonly RoutePolicy[] {
   ];
 }
 
-function remotesOf(random: Stream): SimOptions["remotes"] {
+function remotesOf(random: Stream, regions: Stream): SimOptions["remotes"] {
+  const brokers = (): 1 | 2 => (regions.chance(0.5) ? 2 : 1);
+  const west = { region: "west", brokers: brokers() } as const;
+  const south = { region: "south", brokers: brokers() } as const;
   if (!random.chance(0.4)) return [];
-  return random.chance(0.5) ? ["west", "south"] : ["west"];
+  return random.chance(0.5) ? [west, south] : [west];
 }
 
 /**
@@ -218,7 +231,7 @@ export function formatOptions(options: SimOptions): string {
     `  routes: ${routes.map(formatRoute).join("; ")}`,
     `  network: ${flat(network)}; NATS: ${flat(nats)}`,
     `  load: ${flat(load)}; brokers keep ${options.recentEventsMax} events for readers, and take a snapshot after ${options.snapshots.everyEvents}`,
-    `  remote regions: ${options.remotes.join(", ") || "none"}`,
+    `  remote regions: ${options.remotes.map(({ region, brokers }) => `${region} (${brokers})`).join(", ") || "none"}`,
     ...options.unknown.flatMap((types, index) =>
       types.length === 0 ? [] : [`  node-${index + 1} does not know ${types.join(", ")} before it is upgraded`],
     ),

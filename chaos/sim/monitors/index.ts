@@ -28,7 +28,7 @@ import { watchStreamsClosed } from "./stream-monitors.ts";
 import { watchEnforced, watchReceiptTruth } from "./truth-monitors.ts";
 import type { Invariant, Violation } from "./violation.ts";
 
-export { GroundTruth, type GroundTruthOptions } from "./ground-truth.ts";
+export { GroundTruth, type GroundTruthOptions, type NodeView } from "./ground-truth.ts";
 export { convergeWithinMs } from "./liveness-monitors.ts";
 export { type Observation, observations, TotalObservations } from "./monitor-coverage.ts";
 export { describe, type Invariant, invariants, type Violation } from "./violation.ts";

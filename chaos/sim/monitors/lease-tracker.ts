@@ -231,7 +231,8 @@ export function answerKey({ node, boot, nonce }: Readonly<{ node: string; boot: 
   return `${node} ${boot} ${nonce}`;
 }
 
-/** The key includes the head because two concurrent leaders may each answer the same renew. */
+/** The key includes the granter, because two leaders or two regional brokers may each answer the same renew. */
 export function grantKey(fact: SimFactOf<"grant-sent" | "grant-received">): string {
-  return `${answerKey(fact)} ${fact.head.hash}`;
+  const granter = fact.type === "grant-sent" ? fact.process : fact.by;
+  return `${answerKey(fact)} ${granter} ${fact.head.hash}`;
 }

@@ -8,7 +8,7 @@
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
 import type { LogPoint } from "./chains.ts";
 import type { GroundTruth, NodeView } from "./ground-truth.ts";
-import { answerKey, type LeaseTracker } from "./lease-tracker.ts";
+import { grantKey, type LeaseTracker } from "./lease-tracker.ts";
 import { formatLink } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
 import { nodeOf } from "./projection-monitors.ts";
@@ -117,19 +117,18 @@ export function watchRegionClaims(truth: GroundTruth, leaseTracker: LeaseTracker
 
 type Granter = Readonly<{ process: ProcessName; boot: string }>;
 type Sent = Readonly<{ process: ProcessName; boot: string; head: LogPoint | undefined; leaseFrom: SimMs }>;
-type LeaseByAge = Readonly<{ head: LogPoint | undefined; until: SimMs }>;
-type Held = Readonly<{ granter: string; boot: string; leases: readonly LeaseByAge[] }>;
+type LeaseByAge = Readonly<{ granter: Granter; head: LogPoint | undefined; until: SimMs }>;
 
 /**
- * Leases by age that nodes have accepted: the granting boot of a regional broker, and the time until which each surely
- * counts. A lease no longer counts once its node has stopped, left or rebuilt.
+ * Leases by age that nodes have accepted, from each broker of their region: the granting boot, and the time until which
+ * each surely counts. A lease no longer counts once its node has stopped, left or rebuilt.
  */
 export class LeasesByAge {
   readonly #truth: GroundTruth;
   readonly #leaseTracker: LeaseTracker;
-  /** Keyed by the answered renew. */
+  /** By `grantKey`. */
   readonly #sent = new Map<string, Sent>();
-  readonly #held = new Map<ProcessName, Held>();
+  readonly #held = new Map<ProcessName, readonly LeaseByAge[]>();
 
   constructor(truth: GroundTruth, leaseTracker: LeaseTracker) {
     this.#truth = truth;
@@ -154,7 +153,7 @@ export class LeasesByAge {
   #leases(granter: Granter, node: NodeView): readonly LeaseByAge[] {
     const held = this.#held.get(node.process);
     if (held === undefined || !node.up || node.lessee === null || node.leaving !== null) return [];
-    return held.granter === granter.process && held.boot === granter.boot ? held.leases : [];
+    return held.filter((lease) => lease.granter.process === granter.process && lease.granter.boot === granter.boot);
   }
 
   monitor(): Monitor {
@@ -182,20 +181,18 @@ export class LeasesByAge {
     if (fact.agedMs === null || boot === undefined) return;
     // The broker may have used an older lease than the newest that it received, so the age in its grant decides.
     const leaseFrom = fact.at - fact.agedMs / (1 + this.#truth.options.drift);
-    this.#sent.set(answerKey(fact), { process: fact.process, boot, head: this.#truth.find(fact.head), leaseFrom });
+    this.#sent.set(grantKey(fact), { process: fact.process, boot, head: this.#truth.find(fact.head), leaseFrom });
     if (this.#sent.size > 4_096) this.#sent.delete(this.#sent.keys().next().value ?? "");
   }
 
   #taken(fact: SimFactOf<"grant-received">): void {
-    const sent = this.#sent.get(answerKey(fact));
+    const sent = this.#sent.get(grantKey(fact));
     const restsOn = this.#leaseTracker.restsOn(fact);
     if (!fact.taken || sent === undefined || restsOn === undefined) return;
-    const before = this.#held.get(fact.process);
-    const isSame = before?.granter === sent.process && before.boot === sent.boot;
     const until = Math.min(restsOn, sent.leaseFrom) + fact.windowMs * (1 - this.#truth.options.drift);
-    const counting = isSame ? before.leases.filter((lease) => lease.until > fact.at) : [];
-    const leases = [...counting, { head: sent.head, until }];
-    this.#held.set(fact.process, { granter: sent.process, boot: sent.boot, leases });
+    const counting = (this.#held.get(fact.process) ?? []).filter((lease) => lease.until > fact.at);
+    const { process, boot } = sent;
+    this.#held.set(fact.process, [...counting, { granter: { process, boot }, head: sent.head, until }]);
   }
 }
 

@@ -2,7 +2,7 @@
  * Region driver: runs the region core of a process. It carries out effects with the brokers of the home region, the age
  * mark, an alarm and the broker's own replica, and feeds every result back. It decides nothing.
  */
-import { genesis, type Link } from "../../events/index.ts";
+import type { Link } from "../../events/index.ts";
 import { type Fanout, openBatch } from "../../replication/fanout/index.ts";
 import type { Clock, Databroker, Logger, PageOutcome } from "../../replication/index.ts";
 import { LeaseRefusedError } from "../../replication/lease/index.ts";
@@ -23,7 +23,8 @@ import { createWakeTimer, waitFor } from "../core/notifier.ts";
 import { leaseMessageIn, ProvenReplacements } from "../leader/lease-messages.ts";
 import type { AgeMark } from "./age-mark-file.ts";
 import type { RegionCopy } from "./region-copy.ts";
-import { newRegionCore, type RegionCore, step } from "./region-core.ts";
+import type { RegionCore } from "./region-core.ts";
+import { RegionLoop } from "./region-loop.ts";
 import type { HomeQuestion, NodeAnswer, OwnCopy, RegionEffect, RegionFact } from "./region-messages.ts";
 
 /** The broker's own replica. */
@@ -53,11 +54,9 @@ type PendingNodeMessage = Waiter<Uint8Array | null> & {
   reply: LeaderReply | null;
 };
 
-const nothingYet: OwnCopy = { applied: genesis, level: 0, digest: () => "", lease: null };
-
 export class RegionDriver {
   readonly #parts: RegionDriverParts;
-  readonly #facts: RegionFact[] = [];
+  readonly #loop: RegionLoop;
   readonly #wakeTimer = createWakeTimer(() => this.#feed({ type: "woke" }));
   readonly #ownReads = new Map<number, Waiter<PageOutcome> & Readonly<{ signal: AbortSignal | undefined }>>();
   readonly #reads = new Map<number, Waiter<PageOutcome>>();
@@ -65,19 +64,24 @@ export class RegionDriver {
   readonly #changes = new Map<number, () => void>();
   readonly #proven = new ProvenReplacements();
   readonly #left = Promise.withResolvers<"say" | "withhold">();
-  #core: RegionCore;
   #replica: OwnReplica | null = null;
-  #ids = 0;
 
   constructor(parts: RegionDriverParts) {
-    const { copy, mark, version, renewMs } = parts;
+    const { copy, mark, version, renewMs, clock } = parts;
     this.#parts = parts;
-    this.#core = newRegionCore({ copy, version, renewMs, mark: mark.leftBehind ? "on the disk" : "none" });
+    this.#loop = new RegionLoop(
+      { copy, version, renewMs, mark: mark.leftBehind ? "on the disk" : "none" },
+      {
+        moment: () => ({ monotonic: clock.monotonic(), wall: clock.wall() }),
+        own: () => this.#own(),
+        perform: (effect) => this.#perform(effect),
+      },
+    );
   }
 
   /** For reading only. */
   get core(): RegionCore {
-    return this.#core;
+    return this.#loop.core;
   }
 
   /** The broker's own replica, once it has been started. */
@@ -155,8 +159,7 @@ export class RegionDriver {
 
   /** Fails at once while the home region is away. @throws BrokerUnavailableError */
   async ask<T>(role: Role, question: (home: Databroker) => Promise<T>): Promise<T> {
-    if (!this.#core.homeAnswers(this.#parts.clock.monotonic()))
-      throw new BrokerUnavailableError("the home region is unreachable");
+    if (!this.#loop.homeAnswers()) throw new BrokerUnavailableError("the home region is unreachable");
     return this.probe(role, question);
   }
 
@@ -183,20 +186,11 @@ export class RegionDriver {
   }
 
   #feed(fact: RegionFact): void {
-    this.#facts.push(fact);
-    if (this.#facts.length > 1) return;
-    for (let next = this.#facts[0]; next !== undefined; next = this.#facts[0]) {
-      const { clock } = this.#parts;
-      const at = { monotonic: clock.monotonic(), wall: clock.wall() };
-      const [core, effects] = step(this.#core, { ...next, at, own: this.#own() });
-      this.#core = core;
-      for (const effect of effects) this.#perform(effect);
-      this.#facts.shift();
-    }
+    this.#loop.feed(fact);
   }
 
-  #own(): OwnCopy {
-    if (this.#replica === null) return nothingYet;
+  #own(): OwnCopy | null {
+    if (this.#replica === null) return null;
     const { applied, projection } = this.#replica;
     return { applied, level: projection.level, digest: () => projection.digest(), lease: this.#replica.lease() };
   }
@@ -338,7 +332,6 @@ export class RegionDriver {
   }
 
   #nextId(): number {
-    this.#ids += 1;
-    return this.#ids;
+    return this.#loop.nextId();
   }
 }

@@ -48,14 +48,14 @@ export function buildIdleCluster(world: World, options: SimOptions): BuiltCluste
       stop: () => process.kill(),
     };
   });
-  const regional = add("region-west", "west", "broker");
-  const regionals: readonly RegionActor[] = [
-    { process: regional, disk: new RegionDisk(), stop: () => regional.kill() },
-  ];
+  const regionals = ["region-west", "region-west-2", "region-south"].map((name): RegionActor => {
+    const process = add(name, name === "region-south" ? "south" : "west", "broker");
+    return { process, disk: new RegionDisk(), stop: () => process.kill() };
+  });
   const clients = [add("client-1", "east", "client"), add("client-2", "west", "client")];
   postgres.start();
   for (const name of nats.serverNames) world.process(name).start();
-  for (const { process } of [...brokers, { process: regional }, ...nodes]) process.start();
+  for (const { process } of [...brokers, ...regionals, ...nodes]) process.start();
   const actors = {
     world,
     postgres,

@@ -240,7 +240,8 @@ export class History {
     return this.tell("grant-sent", { process: "broker-1", ...named, ...terms, ...given });
   }
   take(given: Given = {}): this {
-    const named = { nonce: this.#nonce, epoch: this.epoch, head: this.head, windowMs: 15_000, taken: true };
+    const by = "broker-1";
+    const named = { by, nonce: this.#nonce, epoch: this.epoch, head: this.head, windowMs: 15_000, taken: true };
     return this.tell("grant-received", { node, boot, ...named, ...given });
   }
   lease(): this {

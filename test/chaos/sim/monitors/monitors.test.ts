@@ -534,7 +534,7 @@ test("a lease by age that is younger than the lease it rests on is found", () =>
       .grant({ node: region.node, boot: region.boot });
     history.later(5).take(region).later(985);
     history.renew().later(1).grant({ process: region.process, agedMs: 1_000 }).later(1);
-    return history.take({ agedMs: 1_000, anchorAgeMs });
+    return history.take({ by: region.process, agedMs: 1_000, anchorAgeMs });
   }
   isKept(acceptedAs(1_003));
   isBroken(acceptedAs(990), "lease-by-age", /counts its lease from 0\.990 s ago, .* left 1\.002 s ago/);

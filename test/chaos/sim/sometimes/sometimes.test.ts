@@ -125,6 +125,30 @@ const examples: Readonly<Record<Situation, (history: History) => unknown>> = {
       .grant({ process: "region-1", agedMs: 1_000 })
       .later(500)
       .tell("started", { process: "region-1", ...regional }),
+  "two-regions-by-age": (h) =>
+    regionalBrokers(h, ["region-1", "west"], ["region-2", "south"])
+      .renew()
+      .grant({ process: "region-1", agedMs: 1_000 })
+      .later(500)
+      .grant({ process: "region-2", agedMs: 1_000 }),
+  "moved-between-brokers": (h) =>
+    regionalBrokers(h, ["region-1", "west"], ["region-2", "west"])
+      .renew()
+      .grant({ process: "region-1", agedMs: 1_000 })
+      .take({ by: "region-1", agedMs: 1_000 })
+      .renew()
+      .grant({ process: "region-2", agedMs: 1_000 })
+      .take({ by: "region-2", agedMs: 1_000 }),
+  "one-broker-by-age": (h) =>
+    regionalBrokers(h, ["region-1", "west"], ["region-2", "west"])
+      .take({ process: "region-2", node: "region-2", boot: "boot-r" })
+      .renew()
+      .grant({ process: "region-1", agedMs: 1_000 }),
+  "region-without-brokers": (h) =>
+    regionalBrokers(h.startNode({ region: "west" }), ["region-1", "west"], ["region-2", "west"])
+      .tell("killed", { process: "region-1", boot: "boot-r" })
+      .tell("killed", { process: "region-2", boot: "boot-r" })
+      .permit(),
   "disk-snapshot": (h) => h.tell("snapshot-loaded", { ...own, from: "disk", link: h.head, digest: "d2" }),
 };
 
@@ -154,6 +178,10 @@ test("situations that so many seeds must reach are reported as missing", () => {
 
 const page = { process: "broker-1", to: "node-1", count: 1, outcome: "page" };
 
+function regionalBrokers(history: History, ...all: readonly (readonly [name: string, region: string])[]): History {
+  for (const [process, region] of all) history.tell("started", { process, ...regional, node: process, region });
+  return history;
+}
 function nodeStatus(status: "fenced" | "unconfirmed") {
   const node = { node: "node-1", boot: "boot-1", region: "eu", role: "proxy", status, fencedInMs: 0, reason: "" };
   return { ...node, enforced: null } as never;
