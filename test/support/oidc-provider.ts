@@ -2,7 +2,8 @@
  * OpenID Connect provider: a real one (oidc-provider) on loopback, with any number of clients and without forms. Every
  * sign-in is the person that the test has set.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import type { TestContext } from "node:test";
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
@@ -28,10 +29,14 @@ export type TestProvider = Readonly<{
   accessTokenFor(audience: string, claims?: JWTPayload): Promise<string>;
 }>;
 
+/** Where a provider listens with TLS, under a name of its own. */
+export type ProviderSite = Readonly<{ issuer: URL; address: string; cert: string; key: string }>;
+
 export async function startProvider(
   t: Pick<TestContext, "after">,
   clients: readonly ProviderClient[],
-  options: Readonly<{ refreshTokens?: "rotated" }> = {},
+  /** Without a site it listens on a free port of loopback, without TLS. */
+  options: Readonly<{ refreshTokens?: "rotated"; site?: ProviderSite }> = {},
 ): Promise<TestProvider> {
   const oidc = await importOidcProvider();
   const { privateKey } = await generateKeyPair("RS256", { extractable: true });
@@ -42,17 +47,20 @@ export async function startProvider(
   const reuseDetected = { families: 0 };
   const person = { name: "alice", claims: {} as Readonly<Record<string, unknown>> };
   let answer: (req: IncomingMessage, res: ServerResponse) => unknown = () => {};
-  const server = createServer((req, res) => {
+  const { site } = options;
+  const onRequest: RequestListener = (req, res) => {
     requestedPaths.push(new URL(req.url ?? "/", "http://x").pathname);
     if (state.down) res.writeHead(500).end("down");
     else void answer(req, res);
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  };
+  const server = site === undefined ? createServer(onRequest) : createTlsServer(site, onRequest);
+  const [port, address] = site === undefined ? [0, "127.0.0.1"] : [Number(site.issuer.port || 443), site.address];
+  await new Promise<void>((resolve) => server.listen(port, address, resolve));
   t.after(() => {
     server.closeAllConnections();
     server.close();
   });
-  const issuer = new URL(`http://idp.localhost:${(server.address() as AddressInfo).port}`);
+  const issuer = site?.issuer ?? new URL(`http://idp.localhost:${(server.address() as AddressInfo).port}`);
   const claimsOf = (sub: string) => ({
     sub,
     email: `${sub}@example.com`,

@@ -1,0 +1,70 @@
+/**
+ * docs/regions-setup.md, followed literally: nine machines with Postgres, NATS, HAProxy, brokers and proxies, from its
+ * files and commands alone.
+ */
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { findHaproxy } from "../support/haproxy.ts";
+import { whyNoMachines } from "../support/machines.ts";
+import { waitFor } from "../support/wait-for.ts";
+import { type Browser, regions, type SetupPage, startSetupPage } from "./regions/setup-page.ts";
+
+const skip = findHaproxy() === undefined ? "HAProxy is not installed" : whyNoMachines();
+const options = { skip, timeout: 590_000 };
+let setup: SetupPage | undefined;
+const page = (): SetupPage => setup ?? assert.fail("the machines did not start");
+
+after(() => setup?.stop());
+
+const application = [200, "the application\n"] as const;
+const app = "https://app.example.com/";
+const admin = "https://admin.example.com/";
+
+async function open(browser: Browser, url: string): Promise<readonly [number, string]> {
+  const { status, body } = await browser.open(url);
+  return [status, body];
+}
+
+test("the files and commands of the page lead to three regions", options, async (t) => {
+  setup = await startSetupPage(t);
+  for (const section of [1, 2, 3]) await page().follow(section);
+  await page().startOutside();
+  for (const section of [4, 5, 6, 7, 8, 9]) await page().follow(section);
+});
+
+test("people sign in in each region, and their session is valid in the others", options, async () => {
+  for (const region of regions) {
+    const browser = page().browser(region, "alice");
+    assert.deepEqual(await open(browser, app), application, region);
+    for (const other of regions)
+      assert.deepEqual(await open(browser.near(other), app), application, `${region}, then ${other}`);
+  }
+});
+
+test("a revocation from a remote region is enforced in all", options, async () => {
+  await page().follow(10);
+  for (const region of regions) {
+    const { hops } = await page().browser(region, "alice").open(app);
+    assert.ok(hops.some(isAtProvider), `${region}: the person signs in again, ${hops.join(" ")}`);
+  }
+});
+
+test("a region that is cut off does what the page's table says, and heals", options, async () => {
+  const near = page().browser("ap", "bob");
+  assert.deepEqual(await open(near, app), application);
+  assert.deepEqual(await open(near, admin), application);
+  await page().follow(11);
+  await waitFor(
+    "admin to answer 503, and app to continue",
+    async () => (await near.open(admin)).status === 503 && (await near.open(app)).status === 200,
+    { withinMs: 30_000 },
+  );
+  assert.equal((await page().browser("ap", "carol").open(app)).status, 503, "no one signs in");
+  await page().follow(12);
+  assert.equal((await near.open(app)).status, 503, "after the window");
+  await page().follow(13);
+  const { hops } = await near.open(app);
+  assert.ok(hops.some(isAtProvider), hops.join(" "));
+});
+
+const isAtProvider = (url: string): boolean => url.startsWith("https://idp.example.com/");
