@@ -143,6 +143,7 @@ export class Exchanges {
         ...{ config, idpIdOf: () => "idp" },
         replica: {
           isDeniedLocally: (stream) => core().isDeniedLocally(stream),
+          isDeniedByRegion: (stream) => core().isDeniedByRegion(stream),
           ...{ projection: core().projection, applied: core().applied, onChange: never },
         },
         ...{ credentials: { read: never, verify: never }, bearerTokens: { identify: never, accepts: never } },

@@ -10,6 +10,7 @@ import { ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
 import type { RegionCopy } from "../../src/broker/region/region-copy.ts";
 import { RegionLoop } from "../../src/broker/region/region-loop.ts";
 import type {
+  HomeAnswer,
   HomeQuestion,
   NodeAnswer,
   OwnCopy,
@@ -180,7 +181,7 @@ export class RegionBoot {
   #own(): OwnCopy {
     const { applied, projection } = this.#driver.core;
     const lease = this.#driver.core.heldLease(this.#process.moment());
-    return { applied, level: projection.level, digest: () => projection.digest(), lease };
+    return { applied, level: projection.level, digest: () => projection.digest(), projection, lease };
   }
 
   #perform(effect: RegionEffect): void {
@@ -229,7 +230,7 @@ export class RegionBoot {
 
   #askHome(id: number, question: HomeQuestion): void {
     if (question.op === "forward") this.#forwardMessage(id, question.messageId);
-    else this.#readHome(id, question);
+    else if (question.op === "read") this.#readHome(id, question);
   }
 
   #forwardMessage(id: number, number: number): void {
@@ -247,7 +248,7 @@ export class RegionBoot {
           const refusal = receivedRefusal(this.#process.identity.build, answer);
           this.#feed({ type: "homeAnswered", id, answer: { type: "refused", refusal } });
         } else
-          this.#feed({ type: "homeAnswered", id, answer: { type: answer.type === "grant" ? "granted" : "taken" } });
+          this.#feed({ type: "homeAnswered", id, answer: answer.type === "grant" ? granted(answer.envelope) : answer });
       },
     });
   }
@@ -450,4 +451,10 @@ function pageIn(answer: Extract<RegionEffect, { type: "answerOwnRead" }>["answer
   } catch (error) {
     return { type: "failed", error };
   }
+}
+
+/** A leader's grant: the broker reads for how long it counts. */
+function granted({ payload }: SimEnvelope): HomeAnswer {
+  const { windowMs, drift } = "grant" in payload ? payload.grant : { windowMs: 0, drift: 0 };
+  return { type: "granted", windowMs, drift };
 }

@@ -111,6 +111,7 @@ export {
   recordKeys,
   recordSetsOf,
   resolveCaller,
+  revokedByRegion,
   type SessionRef,
   type ShadowAnswer,
   type ShadowDirection,

@@ -30,6 +30,7 @@ import type { Broker } from "./api/broker-handle.ts";
 import type { LeaderClient } from "./api/leader-client.ts";
 import type { CallOrigin, RouterDeps } from "./api/leader-router.ts";
 import { createLocalDatabroker, type LeaderHandle } from "./api/local-databroker.ts";
+import { createMergeCheck } from "./api/merge-check.ts";
 import { createPageCalls } from "./api/page-calls.ts";
 import { createReceiptIssuer } from "./api/receipt-issuer.ts";
 import { newBrokerCore, step } from "./broker-core.ts";
@@ -396,6 +397,7 @@ export function startBroker(options: BrokerOptions): Broker {
     counters: core.counters,
     sign: createReceiptSigner(options.secret),
   });
+  const merges = createMergeCheck({ open: openBrokerEnvelope, log, counters: core.counters, logger: options.logger });
   const databrokerFor = (callOrigin: CallOrigin): Databroker =>
     createLocalDatabroker(callOrigin, {
       version: options.version ?? "",
@@ -410,6 +412,7 @@ export function startBroker(options: BrokerOptions): Broker {
       submit,
       pages: page,
       receipts: receiptIssuer,
+      merges,
       state: core.state,
       snapshots: options.snapshots ?? null,
       counters: core.counters,

@@ -11,7 +11,13 @@ export type { LeaseOptions } from "./core/options.ts";
 export { openAgeMark } from "./region/age-mark-file.ts";
 export { RegionCopy } from "./region/region-copy.ts";
 export { openRegionCopy } from "./region/region-copy-file.ts";
-export { type RegionalBrokerOptions, startRegionalBroker, type WiredReplica } from "./region/regional-broker.ts";
+export {
+  type RegionalBrokerOptions,
+  type RegionRevocationParts,
+  startRegionalBroker,
+  type WiredReplica,
+} from "./region/regional-broker.ts";
+export { openRevocationsFile } from "./region/revocations-file.ts";
 export { buildSnapshot } from "./snapshots/build-snapshot.ts";
 export { compareWithLog, type SnapshotComparison } from "./snapshots/snapshot-check.ts";
 export { createSnapshotService, type SnapshotService } from "./snapshots/snapshot-service.ts";

@@ -10,6 +10,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { BrokerUnavailableError } from "../replication/wire/index.ts";
 import { streamDecisions } from "./decision-stream.ts";
 import { registerExplain } from "./explain-route.ts";
+import { registerLocalReceipts } from "./local-changes.ts";
 import { isChange, registerChanges } from "./operator-changes.ts";
 import { registerConfigurations } from "./operator-configurations.ts";
 import { operatorOperations } from "./operator-operations.ts";
@@ -63,6 +64,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   };
   registerReads(route, deps);
   registerChanges(route, deps);
+  registerLocalReceipts(route, deps);
   registerConfigurations(route, deps);
   registerExplain(route, deps);
   route("GET /decisions", (request, reply, caller) => streamDecisions(request, reply, deps, caller));

@@ -17,8 +17,9 @@ import {
   type SessionId,
   type UserId,
 } from "../events/index.ts";
-import type { Receipt, ReceiptWait, Replica } from "../replication/index.ts";
+import type { LocalResult, Receipt, ReceiptWait, Replica } from "../replication/index.ts";
 import { BrokerUnavailableError, promiseOf } from "../replication/wire/index.ts";
+import { revokeInRegion, sendLocalChange } from "./local-changes.ts";
 import { badRequest, type OperatorApiDeps, type RegisterRoute, requireOperator, tryParse } from "./operator-route.ts";
 import {
   finalizeSchema,
@@ -168,9 +169,15 @@ async function submitChange(
   if ((await requireOperator(deps, request, reply)) === undefined) return reply;
   deps.log.info({ actor, commandId, ...loggedCommand(command) }, "operator command");
   const result = await submit(deps, { commandId, actor, command });
+  const waiting = { wait: body.data.wait, timeoutMs: timeoutMsOf(body.data) };
+  if (result.type === "unavailable") {
+    const local = await revokeInRegion(deps, { commandId, actor, command });
+    if (local?.type === "local") return sendLocalChange(deps, reply, local, waiting);
+    if (local !== undefined) return sendFailure(reply, { retryAfterMs: 1_000, ...local });
+  }
   if (result.type !== "done") return sendFailure(reply, result);
   const { changed, link } = result;
-  const receipt = await receiptOf(deps, link, { wait: body.data.wait, timeoutMs: timeoutMsOf(body.data) });
+  const receipt = await receiptOf(deps, link, waiting);
   const answer: ChangeAnswer = { commandId, changed, promise: promiseFor(command), link, receipt };
   return answer;
 }
@@ -236,12 +243,19 @@ async function receiptOf(
   }
 }
 
-function sendFailure(reply: FastifyReply, result: Exclude<CommandResult, { type: "done" }>): FastifyReply {
+type Failure = Exclude<CommandResult, { type: "done" }> | (LocalFailure & Readonly<{ retryAfterMs: number }>);
+type LocalFailure = Exclude<LocalResult, { type: "local" }>;
+
+function sendFailure(reply: FastifyReply, result: Failure): FastifyReply {
   if (result.type === "unavailable") {
     return reply
       .code(503)
       .header("retry-after", String(Math.max(1, Math.ceil(result.retryAfterMs / 1_000))))
-      .send({ error: result.message, commandId: result.commandId });
+      .send({
+        error: result.message,
+        commandId: result.commandId,
+        ...("code" in result ? { reason: result.code } : {}),
+      });
   }
   const status = refusalStatus[result.code];
   return reply.code(status).send({ error: result.message, code: result.code });

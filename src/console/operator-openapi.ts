@@ -84,7 +84,7 @@ function operationOf(method: string, path: string, operation: Operation): Json {
     ...(body === undefined
       ? {}
       : { requestBody: { content: { "application/json": { schema: schemaOf(body, "input") } } } }),
-    responses: { [operation.status]: successOf(operation), ...errorsOf(method, operation) },
+    responses: { [operation.status]: successOf(operation), ...acceptedOf(operation), ...errorsOf(method, operation) },
   };
 }
 
@@ -109,6 +109,12 @@ function successOf({ answer, stream }: Operation): Json {
     ...(stream === undefined ? {} : { "text/event-stream": { schema: { type: "string", description: stream } } }),
   };
   return { description: "Done.", content };
+}
+
+function acceptedOf({ accepted }: Operation): Json {
+  if (accepted === undefined) return {};
+  const description = "Accepted in the region of this server only, which is cut off from the leader.";
+  return { 202: { description, content: { "application/json": { schema: schemaOf(accepted, "output") } } } };
 }
 
 function errorsOf(method: string, operation: Operation): Json {

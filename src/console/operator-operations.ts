@@ -14,6 +14,7 @@ import {
   membersSchema,
   receiptSchema,
   sessionsSchema,
+  timeoutSchema,
   waitSchema,
 } from "./operator-schemas.ts";
 
@@ -25,6 +26,8 @@ export type Operation = Readonly<{
   status: 200 | 202;
   /** Absent: only the event stream is answered. */
   answer?: z.ZodType;
+  /** The answer with 202, when only the region of this server accepted the change. Absent: it never is. */
+  accepted?: z.ZodType;
   /** Set where `Accept: text/event-stream` is answered with a stream, or nothing else is. */
   stream?: string;
   /** Error statuses besides those of every operation. */
@@ -34,6 +37,8 @@ export type Operation = Readonly<{
 const list = { query: listSchema, status: 200, errors: [400] } as const;
 const command = { body: waitSchema, status: 200, answer: answerSchemas.change } as const;
 const onUser = { ...command, errors: [400, 404, 409, 410] } as const;
+/** A change that a region may accept by itself while it is cut off. */
+const tightening = { accepted: answerSchemas.localChange } as const;
 
 export const operatorOperations = {
   "GET /sessions": {
@@ -58,16 +63,24 @@ export const operatorOperations = {
     stream: "`progress` with each change, then `receipt`, which is signed; `unavailable` if no broker leads.",
     errors: [400],
   },
-  "POST /sessions/:id/revoke": { ...command, summary: "Revoke one session", errors: [400, 404, 409] },
+  "GET /local-receipts/:commandId": {
+    summary: "The receipt of this region, for a change that it accepted by itself",
+    query: timeoutSchema,
+    status: 200,
+    answer: answerSchemas.localReceipt,
+    errors: [400, 404],
+  },
+  "POST /sessions/:id/revoke": { ...command, ...tightening, summary: "Revoke one session", errors: [400, 404, 409] },
   "POST /sessions/revoke": {
     ...command,
+    ...tightening,
     body: manySchema,
     summary: "Revoke the named sessions, or those that meet a filter",
     answer: answerSchemas.manyRevoked,
     errors: [400, 404, 409],
   },
-  "POST /users/:user/sessions/revoke": { ...onUser, summary: "Revoke all sessions of a user" },
-  "POST /users/:user/suspend": { ...onUser, summary: "End a user's sessions and refuse new ones" },
+  "POST /users/:user/sessions/revoke": { ...onUser, ...tightening, summary: "Revoke all sessions of a user" },
+  "POST /users/:user/suspend": { ...onUser, ...tightening, summary: "End a user's sessions and refuse new ones" },
   "POST /users/:user/restore": { ...onUser, summary: "Lift a suspension" },
   "POST /users/:user/erase": { ...onUser, summary: "Erase a user's personal data; this is final" },
   "POST /cluster/finalize": {
@@ -122,6 +135,7 @@ export type OperationName = keyof typeof operatorOperations;
 /** What each parameter of a path names. */
 export const pathParameters: Readonly<Record<string, string>> = {
   id: "A session id.",
+  commandId: "The id of a command, a lowercase UUID.",
   user: "A user id, subject or e-mail; `base64url:` and its base64url where it has a slash.",
   group: "A group id; `base64url:` and its base64url where it has a slash.",
   target: "`command:` and a command id, or `link:` and a link (epoch.position.hash).",

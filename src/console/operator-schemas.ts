@@ -40,6 +40,7 @@ export const receiptSchema = z.object({
   timeoutMs: queryTimeout.meta(timeoutMeta),
   timeout: queryTimeout.meta(oldName),
 });
+export const timeoutSchema = receiptSchema.omit({ wait: true });
 export const decisionsSchema = z.object({
   after: z.string().optional().meta({ description: "The cursor after which to resume, as in `Last-Event-ID`." }),
   last: z.coerce
@@ -157,6 +158,18 @@ const change = z.object({
   link,
   receipt: receipt.nullable(),
 });
+/** The answer of a region that is cut off from the leader. */
+const localChange = z.object({
+  accepted: z.literal("region"),
+  commandId: z.string(),
+  region: z.string(),
+  broker: z.string(),
+  seq: z.number(),
+  ids: z.number().meta({ description: "How many sessions or users it denies." }),
+  promise: z.string(),
+  receipt: receipt.nullable(),
+});
+const localReceipt = z.looseObject({ type: z.enum(["receipt", "merged"]) });
 
 export const answerSchemas = {
   sessions: z.object({ sessions: z.array(session), more, applied: link }),
@@ -165,6 +178,8 @@ export const answerSchemas = {
   nodes: z.looseObject({ nodes: z.array(z.looseObject({})), regions: z.array(z.looseObject({})) }),
   receipt,
   change,
+  localChange,
+  localReceipt,
   manyRevoked: change.extend({ named: z.number(), unknown: z.array(z.string()), more }),
   snapshot: z.object({ position: z.number() }),
   configurations: z.object({ configurations: z.array(configuration) }),
@@ -189,4 +204,5 @@ export const errorSchema = z.object({
     .optional()
     .meta({ description: "Why the log refused the command." }),
   commandId: z.string().optional().meta({ description: "With 503: repeat the command with this id." }),
+  reason: z.string().optional().meta({ description: "With 503: why, as a code (docs/errors.md)." }),
 });

@@ -67,14 +67,16 @@ export function describeSession(replica: Replica, session: Session, now: UnixMs)
   };
 }
 
-/** Null: not revoked. A revocation that a failover lost stays in force on this node until it is recorded again. */
+/**
+ * Null: not revoked. A revocation that a failover lost, or that only this region has, stays in force on this node until
+ * the log has it.
+ */
 function whyRevoked(replica: Replica, session: Session): string | null {
   const standing = replica.projection.sessionStatus(session.sessionId);
   if (standing.status === "revoked") return standing.reason;
-  const lost =
-    replica.isDeniedLocally(sessionStream(session.sessionId)) ||
-    (session.userId !== null && replica.isDeniedLocally(userStream(session.userId)));
-  return lost ? "reasserted" : null;
+  const streams = [sessionStream(session.sessionId), ...(session.userId === null ? [] : [userStream(session.userId)])];
+  if (streams.some((stream) => replica.isDeniedByRegion(stream))) return "revoked-by-region";
+  return streams.some((stream) => replica.isDeniedLocally(stream)) ? "reasserted" : null;
 }
 
 export function describeUser(replica: Replica, user: User): UserView {

@@ -145,6 +145,12 @@ export type LostTightening = Readonly<{
  */
 export type ReassertTightenings = Fact<"reassertTightenings", { events: readonly LostTightening[] }>;
 
+/**
+ * A revocation that a region accepted by itself while it was cut off, in the envelope that its broker signed
+ * (replication/wire/local-revocation.ts). The log records it under the command id that it was accepted with.
+ */
+export type MergeRevocation = Fact<"mergeRevocation", { envelope: Uint8Array }>;
+
 /** The sending broker holds a complete, signed snapshot on disk. A duty of the leader. */
 export type RecordSnapshot = Fact<"recordSnapshot", { position: Position; manifestHash: Hash }>;
 
@@ -168,7 +174,8 @@ export type Command =
   | ActivateConfiguration
   | RecordSnapshot
   | FinalizeUpgrade
-  | ReassertTightenings;
+  | ReassertTightenings
+  | MergeRevocation;
 
 /** The report of an event that this node has applied and the log has lost. */
 export function toLostTightening({ epoch, position, hash, stream, type, recordedAt, event }: Recorded): LostTightening {

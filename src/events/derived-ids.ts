@@ -20,6 +20,14 @@ export function uuidOfHash(lost: Hash): CommandId {
   return formatUuid(digest, 0x80) as CommandId;
 }
 
+const localRevocation = Buffer.from("cardea local revocation", "utf8");
+
+/** A command id that follows from the signed bytes of a local revocation: a version 8 UUID. */
+export function commandIdOfEnvelope(envelope: Uint8Array): CommandId {
+  const digest = digestOf("sha256", Buffer.concat([localRevocation, envelope]), "buffer");
+  return formatUuid(digest, 0x80) as CommandId;
+}
+
 const endedSession = Buffer.from("cardea ended session", "utf8");
 
 /** The hash that stands for the end of one session by an event about its user. Equal on every node. */

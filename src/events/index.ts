@@ -78,6 +78,7 @@ export {
   type FinalizeUpgrade,
   type KeepTokens,
   type LostTightening,
+  type MergeRevocation,
   type Presentation,
   type ProviderTokens,
   type ReassertTightenings,
@@ -109,7 +110,7 @@ export {
   parseStoredConfiguration,
   type StoredConfiguration,
 } from "./configuration-body.ts";
-export { commandIdFromBytes, uuidFromBytes, uuidOfHash } from "./derived-ids.ts";
+export { commandIdFromBytes, commandIdOfEnvelope, uuidFromBytes, uuidOfHash } from "./derived-ids.ts";
 export { readsLevel } from "./formats.ts";
 export {
   type BootId,

@@ -17,6 +17,7 @@ import type {
   NodeId,
   Position,
   ProviderTokens,
+  RefusalCode,
   SessionId,
   StoredConfiguration,
   UnixMs,
@@ -24,6 +25,7 @@ import type {
 } from "../events/index.ts";
 import type { Durability, LogPage, ReadOutcome } from "./log/log.ts";
 import type { HistoryPage, HistoryRequest } from "./log/log-history.ts";
+import type { StorePosition } from "./wire/messages.ts";
 
 /** A page with the keys of the people that its events mention (except those erased). */
 export type KeyedPage = LogPage & Readonly<{ keys: readonly WrappedKey[] }>;
@@ -134,6 +136,64 @@ export type ClusterStatus = Readonly<{
   nodes: readonly NodeStatus[];
 }>;
 
+/** What a regional broker retains of the revocations that its region accepted by itself. */
+export type DenialsOutcome =
+  /** `upTo`: everything up to here in this store is in the pages so far. */
+  | Fact<"page", { store: string; upTo: number; envelopes: readonly Uint8Array[]; more: boolean }>
+  /** The broker is no regional broker. */
+  | Fact<"none", unknown>;
+
+/** The answer of a regional broker to a command that only tightens, while the home region is out of reach. */
+export type LocalResult =
+  /**
+   * Accepted in this region alone. `basis`: the ids are those that the region knew there; `ids`: how many it denies.
+   */
+  | Fact<
+      "local",
+      { commandId: CommandId; region: string; broker: string; seq: number; basis: Link; ids: number; at: UnixMs }
+    >
+  | Fact<"refused", { commandId: CommandId; code: RefusalCode; message: string }>
+  /** It is unknown whether the region denies it: repeat it with the same command id. `code`: docs/errors.md. */
+  | Fact<"unavailable", { commandId: CommandId; code: string; message: string }>;
+
+export type LocalReceiptNode = Readonly<{
+  node: string;
+  boot: string;
+  role: string;
+  status: "applied" | "fenced" | "unconfirmed";
+  /** The number that it confirmed, in the store of the broker that heard it; null: it has not confirmed. */
+  confirmed: number | null;
+  /** For `unconfirmed`: ms until it is fenced, if it stays silent. */
+  fencedInMs: number;
+  reason: string;
+}>;
+
+/** A receipt of one region, for a revocation that it accepted by itself. It promises nothing of other regions. */
+export type LocalReceipt = Readonly<{
+  scope: "region";
+  region: string;
+  commandId: CommandId;
+  broker: string;
+  seq: number;
+  basis: Link;
+  acceptedAt: UnixMs;
+  complete: boolean;
+  /** Whether every broker of the region has it on its disk. */
+  brokers: readonly Readonly<{ broker: string; stored: boolean }>[];
+  nodes: readonly LocalReceiptNode[];
+  completeInMs: number;
+  at: UnixMs;
+  /** The same as a compact JWS (wire/local-receipt-jws.ts). */
+  signed: string;
+}>;
+
+export type LocalReceiptOutcome =
+  | Fact<"receipt", { receipt: LocalReceipt }>
+  /** The log has it at this link: a receipt of the cluster can be requested. */
+  | Fact<"merged", { link: Link }>
+  /** This broker retains no revocation of this command. */
+  | Fact<"unknown", unknown>;
+
 export type Databroker = {
   submit(request: CommandRequest): Promise<CommandResult>;
   /**
@@ -167,4 +227,16 @@ export type Databroker = {
   holdsConfiguration(configHash: ConfigHash): Promise<boolean>;
   /** The opened identity-provider tokens of a session, for sign-out, refresh and routes that forward them. */
   tokens(sessionId: SessionId): Promise<ProviderTokens | undefined>;
+  /**
+   * The revocations that the broker's region accepted by itself, after a position in its store; waits at the end.
+   * Absent: the broker is no regional broker. @throws BrokerUnavailableError
+   */
+  denials?(
+    after: StorePosition | null,
+    options: Readonly<{ waitMs: number; signal?: AbortSignal }>,
+  ): Promise<DenialsOutcome>;
+  /** Accepts a command that only tightens for the broker's region alone. @throws BrokerUnavailableError */
+  revokeLocally?(request: CommandRequest): Promise<LocalResult>;
+  /** The receipt of the broker's region for a command that it answered `local`. @throws BrokerUnavailableError */
+  localReceipt?(commandId: CommandId, options: Readonly<{ timeoutMs: number }>): Promise<LocalReceiptOutcome>;
 };

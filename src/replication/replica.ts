@@ -42,9 +42,12 @@ export type Replica = {
   /** Opens personal data; undefined when the key of the person is erased or unknown. Cached per sealed value. */
   open(sealed: Sealed, userId: UserId): Profile | undefined;
   /**
-   * True when this node had applied a lost suffix that denied this fact: it stays denied here (docs/protocol.md §4.3).
+   * True when this node had applied a lost suffix that denied this fact (docs/protocol.md §4.3), or its region revoked
+   * the fact by itself: it stays denied here.
    */
   isDeniedLocally(stream: Stream): boolean;
+  /** True when this node's region revoked the fact by itself and the log lacks that (docs/protocol.md §6.4). */
+  isDeniedByRegion(stream: Stream): boolean;
   onChange(listener: ChangeListener): () => void;
   /**
    * Read-your-writes: waits until the projection has reached a link that a credential needs.

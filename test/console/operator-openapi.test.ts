@@ -75,12 +75,14 @@ test("the API serves every path, checks every parameter and field, and answers w
       receipt: (target, options) => unlessUnavailable(() => inner.receipt(target, options)),
       status: () => unlessUnavailable(() => inner.status()),
       takeSnapshot: async () => 7 as Position, // the broker of these tests stores none
+      localReceipt: async () => ({ type: "merged", link: at.world.replica.applied }), // and is no regional one
     }),
   });
   await signIn(at.world, at.world.visitor(), "bob");
   const values: Readonly<Record<string, string>> = {
     ...{ user: "bob", group: "eng", id: "an-unknown-session", hash: "0123456789abcdef" },
     target: `link:${formatLink(at.world.replica.applied)}`,
+    commandId: "c0ffee00-0000-4000-8000-000000000001",
   };
   const fillPath = (path: string): string =>
     path.replace(/\{(\w+)\}/g, (_, name: string) => values[name] ?? assert.fail(name));
@@ -123,7 +125,7 @@ test("the API serves every path, checks every parameter and field, and answers w
   for (const [name, operation] of Object.entries<Operation>(operatorOperations)) {
     const [method, path = ""] = name.split(" ");
     if (method !== "GET" || operation.answer === undefined || path.includes("hash")) continue;
-    const answer = await at.get(path.replace(":target", values["target"] ?? ""));
+    const answer = await at.get(path.replace(/:(target|commandId)/, (_, name: string) => values[name] ?? ""));
     assert.equal(answer.status, operation.status, answer.body);
     operation.answer.parse(json(answer));
   }

@@ -229,6 +229,7 @@ export async function startRig(
         return () => void listeners.delete(listener);
       },
       isDeniedLocally: (stream) => deniedLocally.has(stream),
+      isDeniedByRegion: () => false,
     },
     freshness: { overdueMs: () => lease.overdueMs },
     catchUp: async () => catchUp.answer,

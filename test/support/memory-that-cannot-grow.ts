@@ -65,6 +65,7 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
     "src/cli/build/databroker-parts.ts clients",
     "src/cli/process/measure-gauges.ts gauges",
     "src/cli/build/region-parts.ts clients",
+    "src/cli/build/region-revocations.ts clients",
     "src/cli/build/services.ts bound",
     "src/cli/process/workers.ts running",
     "src/config/check-routes.ts #byPlace",

@@ -60,6 +60,9 @@ export type ResolvedCaller =
   | Fact<"anonymous", { why: string; credentialInHeader: boolean }>
   | Fact<"behind", { why: string }>;
 
+/** Why a caller is anonymous whose session or person this node's region has revoked by itself; also a `Reason`. */
+export const revokedByRegion = "revoked-by-region";
+
 /** The facts behind a decision. It is re-decided exactly when one of them changes. */
 export type FactsRead = Readonly<{
   sessionId: SessionId | null;

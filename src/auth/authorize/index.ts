@@ -34,14 +34,15 @@ export type {
 } from "./criteria/criterion-parts.ts";
 export { parsePresentedKey } from "./criteria/eval-only/ssh-keys.ts";
 export { type Decision, type DecisionSummary, decide, type KnownCaller, type Permit } from "./decide.ts";
-export type {
-  DecisionRequest,
-  DeviceCredential,
-  FactKey,
-  FactsRead,
-  Principal,
-  ResolvedCaller,
-  RuleSetOutcomes,
+export {
+  type DecisionRequest,
+  type DeviceCredential,
+  type FactKey,
+  type FactsRead,
+  type Principal,
+  type ResolvedCaller,
+  type RuleSetOutcomes,
+  revokedByRegion,
 } from "./decision.ts";
 export {
   type DecisionTrace,

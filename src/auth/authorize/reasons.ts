@@ -45,6 +45,8 @@ export type Reason =
   | "record-unavailable"
   | "record-unauthorized"
   | "reject"
+  /** Ours: the node's region revoked the session or the person by itself; the log does not have that yet. */
+  | "revoked-by-region"
   | "route-not-found"
   | "source-ip-ok"
   | "source-ip-unauthorized"

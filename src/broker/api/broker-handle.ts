@@ -28,6 +28,11 @@ export type Broker = Readonly<{
   regions: () => readonly RegionLag[];
   /** A regional broker's own copy of the log; null: this broker reads the log itself. */
   copy: Pick<ReplicaProcess, "metrics" | "overdueMs"> | null;
+  /**
+   * A regional broker's answer to another broker of its region, about local revocations. Absent: this broker is none.
+   * @throws MalformedMessageError, BrokerUnavailableError
+   */
+  exchangeRevocations?: (question: unknown) => Promise<object>;
   /** Finishes writes in flight, resigns, and ends. The caller closes the log and the fan-out. */
   stop: () => Promise<void>;
 }>;

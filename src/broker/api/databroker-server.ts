@@ -24,7 +24,7 @@ import type { Clock, Databroker, Logger, ReceiptTarget, ReceiptWait } from "../.
 import { type HistoryRequest, LogUnavailableError, parseHistoryRequest } from "../../replication/log/index.ts";
 import { withoutJsonSchemas } from "../../replication/runtime/index.ts";
 import type { SnapshotSupply } from "../../replication/snapshot/index.ts";
-import { BrokerUnavailableError, formatLeaseRefusal } from "../../replication/wire/index.ts";
+import { BrokerUnavailableError, formatLeaseRefusal, MalformedMessageError } from "../../replication/wire/index.ts";
 import { MalformedCommandError, parseCommandRequest } from "../commands/parse-command.ts";
 import { ForbiddenError, mayRequest, refuseCommand } from "../commands/permissions.ts";
 import { LeaseMessageRejectedError } from "../core/lease-message-error.ts";
@@ -34,6 +34,7 @@ import type { Broker } from "./broker-handle.ts";
 import { guardCalls } from "./call-guard.ts";
 import { gossipOf } from "./gossip-routes.ts";
 import { createReceiptLines, jsonLinesType } from "./receipt-lines.ts";
+import { addRegionRoutes } from "./region-routes.ts";
 import { UnauthenticatedError } from "./service-token.ts";
 import { addSnapshotRoutes } from "./snapshot-routes.ts";
 import { encodeBody, formatFor, jsonType, msgpackType } from "./wire-bodies.ts";
@@ -186,6 +187,7 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
     return tokens === undefined ? send(request, reply.code(404), { error: "not-found" }) : send(request, reply, tokens);
   });
 
+  addRegionRoutes(app, { broker, originOf: guard.originOf, send });
   addSnapshotRoutes(app, { supply: options.snapshots ?? null, originOf: guard.originOf });
   app.post("/v1/snapshot", async (request, reply) =>
     send(request, reply, { position: await databroker(request).takeSnapshot() }),
@@ -297,7 +299,11 @@ function refuse(error: unknown, reply: FastifyReply, logger: Logger): FastifyRep
   if (error instanceof BrokerUnavailableError || error instanceof LogUnavailableError) {
     return json(unavailable(reply, 1_000), { error: "unavailable" });
   }
-  if (error instanceof MalformedCommandError || error instanceof MalformedEventError) {
+  if (
+    error instanceof MalformedCommandError ||
+    error instanceof MalformedEventError ||
+    error instanceof MalformedMessageError
+  ) {
     return json(reply.code(400), { error: "malformed" });
   }
   if (error instanceof BadRequestError || error instanceof InvalidIdError) {

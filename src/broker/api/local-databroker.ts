@@ -33,6 +33,7 @@ import type { SnapshotService } from "../snapshots/snapshot-service.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import type { LeaderClient } from "./leader-client.ts";
 import { type CallOrigin, notLeader, type RouterDeps, routeToLeader } from "./leader-router.ts";
+import type { MergeCheck } from "./merge-check.ts";
 import type { ReceiptIssuer } from "./receipt-issuer.ts";
 
 export type PageRequest = Readonly<{ limit: number; waitMs: number; signal?: AbortSignal }>;
@@ -67,6 +68,8 @@ export type LocalDatabrokerDeps = Readonly<{
   vaultKeys: readonly Uint8Array[];
   /** Dates and signs receipts on their way out. */
   receipts: ReceiptIssuer;
+  /** Checks revocations that a cut-off region accepted by itself. */
+  merges: MergeCheck;
   /** How long a command waits for its outcome. */
   commandMs: number;
   /** True while no command can succeed soon: it is then answered early. */
@@ -107,7 +110,8 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
     async submit(request) {
       const { commandId } = request;
       const message = mayRequest(role, "submit") ? refuseCommand(role, request) : "this role may not submit commands";
-      if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
+      const refusal = message ?? deps.merges.refuse(request);
+      if (refusal !== undefined) return { type: "refused", commandId, code: "forbidden", message: refusal };
       const graceEndsAt = deps.clock.monotonic() + unreachableGraceMs;
       try {
         return await routeToLeader<LocalDatabrokerDeps["submit"], CommandResult>(
@@ -124,7 +128,7 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
                   : undefined;
               if (notOwn !== undefined) return { type: "refused", commandId, code: "forbidden", message: notOwn };
               const answer = await submit(request, leftMs);
-              return answer.type === "notLeader" ? notLeader : answer;
+              return answer.type === "notLeader" ? notLeader : fromStore(deps.merges.confirm(request, answer));
             },
             async remote(call) {
               counters.commandsForwarded += 1;

@@ -9,6 +9,7 @@ import type { Access } from "./access.ts";
 import { activateConfiguration } from "./cluster/activate-configuration.ts";
 import { expireSessions } from "./cluster/expire-sessions.ts";
 import { finalizeUpgrade } from "./cluster/finalize-upgrade.ts";
+import { mergeRevocation } from "./cluster/merge-revocation.ts";
 import { reassertTightenings } from "./cluster/reassert-tightenings.ts";
 import { recordSnapshot } from "./cluster/record-snapshot.ts";
 import type { CommandDefinition, CommandOf, Submitter } from "./definition.ts";
@@ -45,6 +46,7 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   recordSnapshot,
   finalizeUpgrade,
   reassertTightenings,
+  mergeRevocation,
 };
 
 /** @returns undefined when no command has this type @throws MalformedCommandError, or an error of the id parsers */

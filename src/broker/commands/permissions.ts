@@ -2,8 +2,8 @@
  * Permissions: what each role may request from a broker. Pure. Every call is checked, also within one process, and the
  * leader checks a forwarded call again.
  */
-import { CodedError, type Command, type CommandRequest } from "../../events/index.ts";
-import type { Role } from "../../replication/wire/index.ts";
+import { CodedError, type Command, type CommandRequest, type MergeRevocation } from "../../events/index.ts";
+import { type Role, revocationIn } from "../../replication/wire/index.ts";
 import { maySubmit, submittersOfCommands } from "./catalog.ts";
 import type { Submitter } from "./definition.ts";
 
@@ -18,7 +18,8 @@ export type Request =
   | "configurations"
   | "holdsConfiguration"
   | "tokens"
-  | "announce";
+  | "announce"
+  | "exchangeRevocations";
 
 const allowed: Readonly<Record<Request, ReadonlySet<Role>>> = {
   submit: new Set(["broker", "proxy", "authorize", "authenticate", "operator"]),
@@ -32,6 +33,7 @@ const allowed: Readonly<Record<Request, ReadonlySet<Role>>> = {
   holdsConfiguration: new Set(["broker", "proxy", "authorize", "authenticate", "operator"]),
   tokens: new Set(["authenticate", "proxy"]), // a proxy for routes that forward them
   announce: new Set(["broker"]),
+  exchangeRevocations: new Set(["broker"]),
 };
 
 export function mayRequest(role: Role, request: Request): boolean {
@@ -41,8 +43,13 @@ export function mayRequest(role: Role, request: Request): boolean {
 /** @returns why the role may not; undefined: it may */
 export function refuseCommand(role: Submitter, { command, actor }: CommandRequest): string | undefined {
   if (!maySubmit(role, command)) return `a process in the role ${role} may not submit ${command.type}`;
+  if (command.type === "mergeRevocation") return refuseMerge(command, actor); // its broker has signed the actor
   if (actor.startsWith("operator:") && role !== "operator") return `a process in the role ${role} is not an operator`;
   return undefined;
+}
+
+function refuseMerge({ envelope }: MergeRevocation, actor: string): string | undefined {
+  return revocationIn(envelope).actor === actor ? undefined : "a revocation is recorded under its own actor alone";
 }
 
 /**

@@ -44,6 +44,10 @@ export type Counters = {
   /** Lost revocations that were recorded again, and those that an operator has to judge. */
   reasserted: number;
   reassertionsForOperator: number;
+  /** Revocations that a region had accepted by itself and that were recorded here. */
+  revocationsMerged: number;
+  /** Of them, suspensions of people who had been restored meanwhile. The suspension counts. */
+  restoresOverridden: number;
   dutyRuns: number;
   dutyFailures: number;
 };
@@ -85,6 +89,8 @@ export function newCounters(): Counters {
     relayed: 0,
     reasserted: 0,
     reassertionsForOperator: 0,
+    revocationsMerged: 0,
+    restoresOverridden: 0,
     dutyRuns: 0,
     dutyFailures: 0,
   };

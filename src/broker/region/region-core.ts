@@ -2,21 +2,24 @@
  * Region core: a regional broker as a state machine, beside the node core that keeps its own copy of the log.
  *
  * It decides what the region's copy keeps, which pages a reading node gets, and when a node's message is answered
- * without the leader. It also decides when the age mark is on the disk, and when the region enforces a change.
+ * without the leader. It also decides when the age mark is on the disk, when the region enforces a change, and which
+ * revocations the region accepts by itself.
  *
  * Pure: no I/O, clock, timer, randomness or promise. `step` takes one input and returns the effects; the shell
  * (regional-broker.ts, or the simulator) performs them and feeds every result back. The shell passes the region's copy
  * of the log to the core as a store that answers synchronously. The core changes its state in place: after a step, use
  * only the core that the step returned.
  */
-import { type MonotonicMs, unreachable } from "../../events/index.ts";
-import type { RegionalNodeStatus } from "../../replication/lease/index.ts";
+import { type Link, type MonotonicMs, unreachable } from "../../events/index.ts";
+import { RegionalGranter, type RegionalNodeStatus } from "../../replication/lease/index.ts";
 import { HomeWatch } from "./home-watch.ts";
 import type { RegionCopy } from "./region-copy.ts";
 import { RegionLeases } from "./region-leases.ts";
 import type { HomeAnswer, RegionEffect, RegionInput } from "./region-messages.ts";
+import { RegionNodes } from "./region-nodes.ts";
 import { RegionPages } from "./region-pages.ts";
 import { RegionReaders } from "./region-readers.ts";
+import { RegionRevocations, type RevocationOptions } from "./region-revocations.ts";
 import { RegionStepContext } from "./region-step-context.ts";
 
 export type RegionCoreOptions = Readonly<{
@@ -26,6 +29,8 @@ export type RegionCoreOptions = Readonly<{
   /** The version of this build; nodes of another build may fold to another digest. */
   version: string;
   renewMs: number;
+  /** Null or absent: this broker accepts no revocation by itself. */
+  revocations?: RevocationOptions | null;
 }>;
 
 /** The state of a regional broker. Changed in place by `step`. */
@@ -47,12 +52,18 @@ class Region {
   readonly #leases: RegionLeases;
   readonly #readers: RegionReaders;
   readonly #pages: RegionPages;
+  readonly #revocations: RegionRevocations | null;
   #failures = 0;
 
-  constructor({ copy, mark, version, renewMs }: RegionCoreOptions) {
+  constructor({ copy, mark, version, renewMs, revocations = null }: RegionCoreOptions) {
     this.replaces = mark === "on the disk" ? "none" : "last boot";
     this.#home = new HomeWatch(renewMs);
-    this.#leases = new RegionLeases(this.#context, { version, mark, holds: (link) => copy.holds(link) });
+    const granter = new RegionalGranter(revocations?.stored.store ?? null);
+    const holds = (link: Link): boolean => copy.holds(link);
+    const homeAnswers = (): boolean => this.#home.answers(this.#context.now);
+    const parts = { nodes: new RegionNodes(granter), homeAnswers, holds };
+    this.#revocations = revocations === null ? null : new RegionRevocations(this.#context, revocations, parts);
+    this.#leases = new RegionLeases(this.#context, { granter, version, mark, holds, revocations: this.#revocations });
     this.#readers = new RegionReaders(this.#context, copy);
     this.#pages = new RegionPages(this.#context, { copy, readers: this.#readers });
   }
@@ -78,12 +89,14 @@ class Region {
       pagesServed: this.#readers.pagesServed,
       ...this.#leases.counts,
       leasesByAge: this.#leases.leased(now),
+      ...this.#revocations?.counts,
       coreFailures: this.#failures,
     };
   }
 
   take(input: RegionInput): readonly RegionEffect[] {
     this.#context.begin(input);
+    this.#revocations?.begin();
     try {
       this.#dispatch(input);
     } catch (error) {
@@ -100,6 +113,7 @@ class Region {
         this.#pages.woke();
         this.#leases.woke();
         this.#readers.serveAll();
+        this.#revocations?.woke();
         return;
       case "ownReadAsked":
         this.#pages.readForOwn(input);
@@ -112,6 +126,7 @@ class Region {
         return;
       case "nodeMessage":
         this.#leases.nodeMessage(input, homeAnswers);
+        this.#revocations?.nodesChanged();
         return;
       case "homeReachable":
         this.#home.recordAnswer(this.#context.now);
@@ -122,6 +137,7 @@ class Region {
       case "changed":
         this.#readers.serveAll();
         this.#leases.changed(input);
+        this.#revocations?.logMoved();
         return;
       case "delivered":
         this.#pages.keep(input.batch);
@@ -138,15 +154,94 @@ class Region {
       case "stopping":
         this.#pages.close();
         this.#readers.close();
+        this.#revocations?.close();
         this.#context.emit({ type: "leave", goodbye: this.#leases.close().maySayGoodbye ? "say" : "withhold" });
         return;
       default:
-        unreachable(input);
+        if (this.#revocations === null) refuseWithout(this.#context, input);
+        else dispatchRevocations(this.#revocations, input);
     }
   }
 
   #homeAnswered(id: number, answer: HomeAnswer): void {
     if (answer.type !== "unavailable" && answer.type !== "failed") this.#home.recordAnswer(this.#context.now);
+    if (this.#revocations?.homeAnswered(id, answer) === true) return;
     if (!this.#leases.homeAnswered(id, answer)) this.#pages.homeAnswered(id, answer);
+  }
+}
+
+/** The inputs that are about local revocations. */
+type RevocationInput = Extract<
+  RegionInput,
+  {
+    type:
+      | "localAsked"
+      | "revocationSigned"
+      | "revocationsKept"
+      | "revocationsNotKept"
+      | "peerAsked"
+      | "peerAnswered"
+      | "denialsAsked"
+      | "revocationBrought"
+      | "localReceiptAsked";
+  }
+>;
+
+function dispatchRevocations(revocations: RegionRevocations, input: RevocationInput): void {
+  switch (input.type) {
+    case "localAsked":
+      revocations.accept(input);
+      return;
+    case "revocationSigned":
+      revocations.signed(input);
+      return;
+    case "revocationsKept":
+      revocations.kept(input);
+      return;
+    case "revocationsNotKept":
+      revocations.notKept(input);
+      return;
+    case "peerAsked":
+      revocations.peerAsked(input);
+      return;
+    case "peerAnswered":
+      revocations.peerAnswered(input);
+      return;
+    case "denialsAsked":
+      revocations.denialsAsked(input);
+      return;
+    case "revocationBrought":
+      revocations.nodeBrought(input);
+      return;
+    case "localReceiptAsked":
+      revocations.receiptAsked(input);
+      return;
+    default:
+      unreachable(input);
+  }
+}
+
+/** This broker accepts no revocation by itself. */
+function refuseWithout(context: RegionStepContext, input: RevocationInput): void {
+  const failed = "accepts no revocation by itself";
+  switch (input.type) {
+    case "localAsked":
+      context.emit({
+        type: "answerLocal",
+        id: input.id,
+        answer: { type: "unavailable", code: "local-off", message: `this broker ${failed}` },
+      });
+      return;
+    case "peerAsked":
+      context.emit({ type: "answerPeer", id: input.id, answer: { failed } });
+      return;
+    case "denialsAsked":
+      context.emit({ type: "answerDenials", id: input.id, answer: { failed } });
+      return;
+    case "localReceiptAsked":
+      context.emit({ type: "answerLocalReceipt", id: input.id, answer: { type: "unknown" } });
+      return;
+    default:
+      return;
   }
 }

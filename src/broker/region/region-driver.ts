@@ -12,6 +12,7 @@ import {
   type EnvelopeOpener,
   encodeMessage,
   type Opened,
+  openGrant,
   type RefusedMessage,
   type Role,
   type Signer,
@@ -24,8 +25,10 @@ import { leaseMessageIn, ProvenReplacements } from "../leader/lease-messages.ts"
 import type { AgeMark } from "./age-mark-file.ts";
 import type { RegionCopy } from "./region-copy.ts";
 import type { RegionCore } from "./region-core.ts";
+import { RegionLocal, type RegionLocalParts, type RegionPeerCalls, submitMerge } from "./region-local.ts";
 import { RegionLoop } from "./region-loop.ts";
-import type { HomeQuestion, NodeAnswer, OwnCopy, RegionEffect, RegionFact } from "./region-messages.ts";
+import type { HomeAnswer, HomeQuestion, NodeAnswer, OwnCopy, RegionEffect, RegionFact } from "./region-messages.ts";
+import type { RevocationOptions } from "./region-revocations.ts";
 
 /** The broker's own replica. */
 export type OwnReplica = Pick<ReplicaProcess, "applied" | "projection" | "lease" | "readNow">;
@@ -44,7 +47,17 @@ export type RegionDriverParts = Readonly<{
   /** Opens envelopes that nodes signed. */
   openNode: (bytes: Uint8Array) => Opened | RefusedMessage;
   signer: Signer;
+  /** What it needs to accept revocations by itself. Null: it accepts none. */
+  revocations: RegionDriverRevocations | null;
 }>;
+
+export type RegionDriverRevocations = Pick<RevocationOptions, "region" | "addresses"> &
+  Pick<RegionLocalParts, "cluster" | "file" | "signReceipt"> &
+  Readonly<{
+    /** Those of `addresses` that may be other brokers. */
+    peerAddresses: readonly string[];
+    calls: RegionPeerCalls;
+  }>;
 
 type Waiter<T> = Readonly<{ resolve: (value: T) => void; reject: (error: unknown) => void }>;
 type LeaderReply = Readonly<{ envelope: Uint8Array | null }> | Readonly<{ error: unknown }>;
@@ -64,19 +77,40 @@ export class RegionDriver {
   readonly #changes = new Map<number, () => void>();
   readonly #proven = new ProvenReplacements();
   readonly #left = Promise.withResolvers<"say" | "withhold">();
+  /** Null: this broker accepts no revocation by itself. */
+  readonly local: RegionLocal | null;
   #replica: OwnReplica | null = null;
 
   constructor(parts: RegionDriverParts) {
     const { copy, mark, version, renewMs, clock } = parts;
     this.#parts = parts;
+    this.local = this.#localOf(parts);
+    const revocations = revocationOptionsOf(parts);
     this.#loop = new RegionLoop(
-      { copy, version, renewMs, mark: mark.leftBehind ? "on the disk" : "none" },
+      { copy, version, renewMs, revocations, mark: mark.leftBehind ? "on the disk" : "none" },
       {
         moment: () => ({ monotonic: clock.monotonic(), wall: clock.wall() }),
         own: () => this.#own(),
         perform: (effect) => this.#perform(effect),
       },
     );
+  }
+
+  #localOf({ signer, openBroker, logger, revocations }: RegionDriverParts): RegionLocal | null {
+    if (revocations === null) return null;
+    const { cluster, file, signReceipt, calls } = revocations;
+    return new RegionLocal({
+      cluster,
+      file,
+      signReceipt,
+      signer,
+      openBroker,
+      logger,
+      peers: calls,
+      broker: signer.certificate.name,
+      feed: (fact) => this.#feed(fact),
+      nextId: () => this.#nextId(),
+    });
   }
 
   /** For reading only. */
@@ -87,6 +121,7 @@ export class RegionDriver {
   /** The broker's own replica, once it has been started. */
   setReplica(replica: OwnReplica): void {
     this.#replica = replica;
+    if (this.local !== null) this.#feed({ type: "woke" }); // asks the other brokers of the region at once
   }
 
   /** A read of the broker's own replica. @throws what the home region's client throws */
@@ -192,7 +227,13 @@ export class RegionDriver {
   #own(): OwnCopy | null {
     if (this.#replica === null) return null;
     const { applied, projection } = this.#replica;
-    return { applied, level: projection.level, digest: () => projection.digest(), lease: this.#replica.lease() };
+    return {
+      applied,
+      level: projection.level,
+      digest: () => projection.digest(),
+      projection,
+      lease: this.#replica.lease(),
+    };
   }
 
   #perform(effect: RegionEffect): void {
@@ -244,6 +285,9 @@ export class RegionDriver {
         return;
       case "log":
         this.#parts.logger[effect.level](effect.fields, effect.message);
+        return;
+      default:
+        this.local?.perform(effect);
     }
   }
 
@@ -256,10 +300,16 @@ export class RegionDriver {
         const signal = reader === null ? undefined : this.#ownReads.get(reader)?.signal;
         const answer = await home("broker").read(after, { limit, waitMs, ...(signal === undefined ? {} : { signal }) });
         this.#feed({ type: "homeAnswered", id, answer });
+      } else if (question.op === "merge") {
+        this.#feed({ type: "homeAnswered", id, answer: await submitMerge(home("broker"), question) });
       } else if (pending !== undefined) {
         const envelope = await home(pending.role).lease(pending.envelope);
         pending.reply = { envelope };
-        this.#feed({ type: "homeAnswered", id, answer: { type: envelope === null ? "taken" : "granted" } });
+        this.#feed({
+          type: "homeAnswered",
+          id,
+          answer: envelope === null ? { type: "taken" } : this.#granted(envelope),
+        });
       }
     } catch (error) {
       if (pending !== undefined) pending.reply = { error };
@@ -270,6 +320,17 @@ export class RegionDriver {
         this.#feed({ type: "homeAnswered", id, answer: { type, error } });
       }
     }
+  }
+
+  /**
+   * A grant that this broker cannot read is not passed on, because it does not know for how long it counts.
+   * @throws BrokerUnavailableError
+   */
+  #granted(envelope: Uint8Array): HomeAnswer {
+    if (this.local === null) return { type: "granted", windowMs: 0, drift: 0 }; // nothing depends on them
+    const grant = openGrant(envelope, this.#parts.openBroker);
+    if ("refused" in grant) throw new BrokerUnavailableError(`a grant of the leader was refused: ${grant.detail}`);
+    return { type: "granted", windowMs: grant.windowMs, drift: grant.drift };
   }
 
   #answerNode(id: number, answer: NodeAnswer): void {
@@ -334,4 +395,11 @@ export class RegionDriver {
   #nextId(): number {
     return this.#loop.nextId();
   }
+}
+
+function revocationOptionsOf({ signer, revocations }: RegionDriverParts): RevocationOptions | null {
+  if (revocations === null) return null;
+  const { name: broker, boot } = signer.certificate;
+  const { region, addresses, peerAddresses: peers, file } = revocations;
+  return { broker, boot, region, addresses, peers, stored: file.stored };
 }

@@ -8,13 +8,16 @@
  *
  * - No grant by age leaves before the age mark is on the disk.
  * - The mark is removed only when no lease by age counts and this boot holds a lease of its own.
+ * - A node that lacks a revocation which only this region has gets no lease from the leader, and one by age only with
+ *   that condition (ADR 0039: a cut-off region revokes locally).
  * - A change counts as enforced here only when no node with a lease by age may still decide without it.
  */
 import type { Link, NodeId } from "../../events/index.ts";
-import { RegionalGranter, type RegionalNodeStatus } from "../../replication/lease/index.ts";
+import { fenceAfterMs, type RegionalGranter, type RegionalNodeStatus } from "../../replication/lease/index.ts";
 import type { Renew } from "../../replication/wire/index.ts";
 import type { OpenedNodeMessage } from "../core/messages.ts";
 import type { HomeAnswer, NodeAnswer, RegionFact } from "./region-messages.ts";
+import type { RegionRevocations } from "./region-revocations.ts";
 import type { RegionStepContext } from "./region-step-context.ts";
 
 /** How long a message waits for the leader; a node waits 1.5 s for the broker. */
@@ -23,37 +26,52 @@ const forwardMs = 1_000;
 const waitingMax = 40_000;
 const outOfReach = "the home region is unreachable";
 const stopping = "this broker is stopping";
+const keepsNone = "this region holds revocations that the log lacks, and the node's build keeps none";
+const notReady = "this broker has just started, or is writing the longest window of a lease to its disk";
 
 type AuthenticMessage = Exclude<OpenedNodeMessage, { type: "refused" }>;
+/** What the revocations that the region accepted by itself mean for leases (region-revocations.ts). */
+type LocalTightening = Pick<RegionRevocations, "store" | "tightenedTo" | "withholds" | "mayPass">;
 type Forwarded = Readonly<{ id: number; message: AuthenticMessage; until: number }>;
 
 export class RegionLeases {
   readonly #context: RegionStepContext;
   readonly #version: string;
   readonly #holds: (link: Link) => boolean;
-  readonly #granter = new RegionalGranter();
+  readonly #granter: RegionalGranter;
+  readonly #revocations: LocalTightening | null;
   /** Messages that wait for the leader, by the question that carries them. */
   readonly #forwarded = new Map<number, Forwarded>();
   /** Renews that wait for the mark, by the number of the node's question. */
   readonly #unmarked = new Map<number, Renew>();
   /** Changes that a node with a lease by age does not enforce yet. */
   readonly #unenforced = new Map<number, Link>();
-  readonly #counts = { leasesForwarded: 0, envelopesRefused: 0 };
+  readonly #counts = { leasesForwarded: 0, envelopesRefused: 0, renewsWithheld: 0 };
   #mark: "none" | "asked for" | "on the disk";
   #closed = false;
 
   /** @param options.holds whether a link is on the broker's chain */
   constructor(
     context: RegionStepContext,
-    options: Readonly<{ version: string; holds: (link: Link) => boolean; mark: "none" | "on the disk" }>,
+    options: Readonly<{
+      granter: RegionalGranter;
+      version: string;
+      holds: (link: Link) => boolean;
+      mark: "none" | "on the disk";
+      revocations: LocalTightening | null;
+    }>,
   ) {
     this.#context = context;
+    this.#granter = options.granter;
+    this.#revocations = options.revocations;
     this.#version = options.version;
     this.#holds = options.holds;
     this.#mark = options.mark;
   }
 
-  get counts(): Readonly<Record<"leasesForwarded" | "envelopesRefused" | "nodes" | "grantsByAge", number>> {
+  get counts(): Readonly<
+    Record<"leasesForwarded" | "envelopesRefused" | "renewsWithheld" | "nodes" | "grantsByAge", number>
+  > {
     const { nodes, grants } = this.#granter;
     return { ...this.#counts, nodes, grantsByAge: grants };
   }
@@ -77,7 +95,7 @@ export class RegionLeases {
       return;
     }
     this.#recordMessage(message);
-    if (!homeAnswers() || this.#forwarded.size >= waitingMax) {
+    if (!homeAnswers() || this.#forwarded.size >= waitingMax || this.#isWithheld(message)) {
       this.#answerLocally(id, message);
       return;
     }
@@ -98,7 +116,33 @@ export class RegionLeases {
     }
     if (answer.type === "granted" || answer.type === "taken") this.#counts.leasesForwarded += 1;
     if (message.type === "renew") this.#recordLeaderAnswer(message.renew, answer);
+    // A revocation that was accepted meanwhile: the leader did not know of it.
+    if (answer.type === "granted" && this.#isWithheld(message)) {
+      this.#answerLocally(id, message);
+      return true;
+    }
+    if (answer.type === "granted" && message.type === "renew" && !this.#pass(message.renew, answer)) {
+      this.#answer(id, { type: "unavailable", message: notReady });
+      return true;
+    }
     this.#answer(id, { type: "leader" });
+    return true;
+  }
+
+  /** Whether the leader must not grant this node a lease: it would count without a revocation of this region. */
+  #isWithheld(message: AuthenticMessage): boolean {
+    if (message.type !== "renew" || this.#revocations === null) return false;
+    const withheld = this.#revocations.withholds(this.#granter.confirmedBy(message.renew));
+    if (withheld) this.#counts.renewsWithheld += 1;
+    return withheld;
+  }
+
+  /** Records a lease of the leader that leaves for a node. @returns false: it must not leave yet */
+  #pass(renew: Renew, limits: Readonly<{ windowMs: number; drift: number }>): boolean {
+    if (this.#revocations === null) return true;
+    if (!this.#revocations.mayPass(limits)) return false;
+    const forMs = fenceAfterMs(limits.windowMs, limits.drift);
+    this.#granter.recordPassed(renew, { forMs, seq: this.#revocations.store.head }, this.#context.now);
     return true;
   }
 
@@ -195,7 +239,17 @@ export class RegionLeases {
   #grantByAge(id: number, renew: Renew): void {
     const { lease, applied, digest, level } = this.#context.own;
     const copy = { lease, applied, digest: digest(), version: this.#version, level };
-    const answer = this.#granter.grant(renew, copy, this.#context.at);
+    const to = this.#revocations?.tightenedTo ?? null;
+    if (to !== null && renew.brokers === undefined) {
+      this.#answer(id, { type: "unavailable", message: keepsNone });
+      return;
+    }
+    if (lease !== null && this.#revocations?.mayPass(lease) === false) {
+      this.#answer(id, { type: "unavailable", message: notReady });
+      return;
+    }
+    const tightened = { seq: this.#revocations?.store.head ?? 0, to };
+    const answer = this.#granter.grant(renew, copy, this.#context.at, tightened);
     switch (answer.type) {
       case "granted":
         this.#answer(id, { type: "grantByAge", grant: answer.grant });

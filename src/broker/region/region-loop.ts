@@ -4,7 +4,7 @@
  *
  * The product (region-driver.ts) and the simulator share it. They differ only in how they perform an effect.
  */
-import { genesis } from "../../events/index.ts";
+import { genesis, Projection } from "../../events/index.ts";
 import type { Moment } from "../../replication/lease/index.ts";
 import { newRegionCore, type RegionCore, type RegionCoreOptions, step } from "./region-core.ts";
 import type { OwnCopy, RegionEffect, RegionFact } from "./region-messages.ts";
@@ -17,7 +17,7 @@ export type RegionLoopParts = Readonly<{
   perform: (effect: RegionEffect) => void;
 }>;
 
-const nothingYet: OwnCopy = { applied: genesis, level: 0, digest: () => "", lease: null };
+const nothingYet: OwnCopy = { applied: genesis, level: 0, digest: () => "", projection: new Projection(), lease: null };
 
 export class RegionLoop {
   readonly #parts: RegionLoopParts;

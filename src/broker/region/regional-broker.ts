@@ -7,11 +7,24 @@
  *   the broker's own lease until it expires (docs/adr/0013).
  * - The region core (region-core.ts) and the node core of its own copy decide. This file only connects the parts.
  */
-import { type BrokerId, parseBootId } from "../../events/index.ts";
+import { type BrokerId, type CommandRequest, parseBootId } from "../../events/index.ts";
 import type { Fanout } from "../../replication/fanout/index.ts";
-import { type Clock, type ClusterStatus, type Databroker, type Logger, regionLags } from "../../replication/index.ts";
+import {
+  type Clock,
+  type ClusterStatus,
+  type Databroker,
+  type LocalResult,
+  type Logger,
+  regionLags,
+} from "../../replication/index.ts";
 import type { ReplicaProcess } from "../../replication/node/index.ts";
-import { answererOf, BrokerUnavailableError, createBrokerOpener, type Role } from "../../replication/wire/index.ts";
+import {
+  answererOf,
+  BrokerUnavailableError,
+  createBrokerOpener,
+  createLocalReceiptSigner,
+  type Role,
+} from "../../replication/wire/index.ts";
 import type { Broker } from "../api/broker-handle.ts";
 import type { CallOrigin } from "../api/leader-router.ts";
 import { ForbiddenError, mayRequest, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
@@ -19,7 +32,9 @@ import { unavailableResult } from "../leader/pending-commands.ts";
 import { nodeOpener } from "../peers/node-opener.ts";
 import type { AgeMark } from "./age-mark-file.ts";
 import type { RegionCopy } from "./region-copy.ts";
-import { RegionDriver } from "./region-driver.ts";
+import { RegionDriver, type RegionDriverRevocations } from "./region-driver.ts";
+import { isLocalCommand, type RegionPeerCalls } from "./region-local.ts";
+import type { RevocationsFile } from "./revocations-file.ts";
 
 export type RegionalBrokerOptions = Readonly<{
   cluster: string;
@@ -39,8 +54,20 @@ export type RegionalBrokerOptions = Readonly<{
   home: (role: Role) => Databroker;
   /** The region's fan-out. Null: the broker gets every event by reading. */
   fanout: Fanout | null;
+  /** What it needs to accept revocations while the home region is out of reach. Null: it accepts none. */
+  revocations: RegionRevocationParts | null;
   /** Starts this broker's own copy, in the role of a broker. */
   startReplica: (wired: WiredReplica) => ReplicaProcess;
+}>;
+
+export type RegionRevocationParts = Readonly<{
+  region: string;
+  file: RevocationsFile;
+  /** `broker.urls` and this broker's own address. */
+  urls: readonly URL[];
+  /** This broker's own address; null: other processes cannot reach it. */
+  ownUrl: URL | null;
+  calls: RegionPeerCalls;
 }>;
 
 export type WiredReplica = Readonly<{
@@ -71,6 +98,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     openBroker: createBrokerOpener({ cluster, secrets }),
     openNode: nodeOpener(cluster, secrets),
     signer: answererOf({ cluster, name: brokerId, boot, secret: options.secret, seed: options.random(32) }),
+    revocations: options.revocations === null ? null : revocationsOf(options.revocations, options),
   });
   const now = () => clock.monotonic();
   let commandsForwarded = 0;
@@ -144,6 +172,9 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
               : undefined))
           : "this role may not submit commands";
         if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
+        // While home answers, the leader records it; otherwise this region must not lose it.
+        if (request.command.type === "mergeRevocation" && !region.core.homeAnswers(now()))
+          region.local?.brought(request.command.envelope);
         const activates = request.command.type === "activateConfiguration";
         if (activates && replica.lease() === null) return unavailableResult(commandId, noLease);
         commandsForwarded += 1;
@@ -178,7 +209,27 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
       configurations: () => ask("configurations", (at) => at.configurations()),
       holdsConfiguration: (configHash) => ask("holdsConfiguration", (at) => at.holdsConfiguration(configHash)),
       tokens: (sessionId) => ask("tokens", (at) => at.tokens(sessionId)),
+      async denials(after, request) {
+        allow("lease");
+        return region.local === null ? { type: "none" } : region.local.denials(after, request);
+      },
+      revokeLocally: (request) => revokeLocally(role, request),
+      async localReceipt(commandId, { timeoutMs }) {
+        allow("receipt");
+        return region.local === null ? { type: "unknown" } : region.local.receipt(commandId, timeoutMs);
+      },
     };
+  }
+
+  /** Only for operators: the caller has checked the token, or the administrator's session. */
+  async function revokeLocally(role: Role, request: CommandRequest): Promise<LocalResult> {
+    const { commandId } = request;
+    const message =
+      role === "operator" ? refuseCommand(role, request) : "only an operator may revoke in a region alone";
+    if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
+    if (region.local !== null && isLocalCommand(request)) return region.local.submit(request);
+    const why = "a region accepts by itself only commands that revoke or suspend";
+    return { type: "unavailable", commandId, code: "local-off", message: why };
   }
 
   /** In ms; −1: the broker holds no valid lease. */
@@ -221,6 +272,10 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
       };
     },
     copy: replica,
+    exchangeRevocations: async (question: unknown) => {
+      if (region.local === null) throw new BrokerUnavailableError("this broker accepts no revocation by itself");
+      return region.local.exchange(question);
+    },
     regions: () => regionLags(regionNodes()),
     /** Brokers of the home region send gossip only to each other. */
     receiveGossip: () => ({ epoch: replica.applied.epoch, urls: [] }),
@@ -228,4 +283,20 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     stop: () => (stopped ??= stop()),
   };
   return broker;
+}
+
+function revocationsOf(
+  { region, file, urls, ownUrl, calls }: RegionRevocationParts,
+  { cluster, secret }: Pick<RegionalBrokerOptions, "cluster" | "secret">,
+): RegionDriverRevocations {
+  const addresses = [...new Set([...urls, ...(ownUrl === null ? [] : [ownUrl])].map(({ origin }) => origin))];
+  return {
+    cluster,
+    region,
+    file,
+    calls,
+    addresses,
+    peerAddresses: addresses.filter((address) => address !== ownUrl?.origin),
+    signReceipt: createLocalReceiptSigner(secret),
+  };
 }

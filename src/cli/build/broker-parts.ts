@@ -22,6 +22,7 @@ import type { SnapshotSupply } from "../../replication/snapshot/index.ts";
 import type { BrokerClient, Role } from "../../replication/wire/index.ts";
 import { version } from "../terminal/version.ts";
 import { clientOf } from "./broker-client.ts";
+import { startLeftRevocations } from "./left-revocations.ts";
 import { openLog } from "./open-log.ts";
 import { invalidatedByRotation, snapshotFolderOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 
@@ -68,6 +69,8 @@ export async function startLocalBroker(
     const snapshots = snapshotServiceOf(config, { log, others: others?.snapshots ?? null, logger: options.logger });
     const broker = startBrokerOf(config, { ...options, log, fanout, snapshotService: snapshots });
     stops.unshift(() => broker.stop());
+    const { dataDir } = config;
+    stops.unshift(startLeftRevocations(broker.databroker("broker"), { ...options, dataDir }));
     if (snapshots !== null && others !== null) {
       const { snapshotRefreshMs: everyMs } = config.broker;
       const refresh = async (signal: AbortSignal) => !broker.leading() && (await snapshots.refresh(signal));

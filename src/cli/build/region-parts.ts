@@ -10,6 +10,7 @@ import {
   openAgeMark,
   openRegionCopy,
   type RegionCopy,
+  type RegionRevocationParts,
   startDatabrokerServer,
   startRegionalBroker,
 } from "../../broker/index.ts";
@@ -27,6 +28,7 @@ import {
   type Role,
 } from "../../replication/wire/index.ts";
 import { version } from "../terminal/version.ts";
+import { openRegionRevocations } from "./region-revocations.ts";
 import { snapshotFolderOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 
 type Parts = Readonly<{ node: NodeId; logger: Logger }>;
@@ -48,7 +50,10 @@ export async function startRegion(config: Config, { node, logger }: Parts) {
   });
   const folder = snapshotFolderOf(config);
   const snapshots = regionSnapshots(config, { node, logger, copy, home: home("broker").snapshots, folder });
-  const broker = startBrokerOf(config, { node, logger, copy, fanout, home, snapshots });
+  const windowMs = ownWindowMsOf(config);
+  const revocations = openRegionRevocations(config, { node, logger, windowMs });
+  const { parts: local } = revocations;
+  const broker = startBrokerOf(config, { node, logger, copy, fanout, home, snapshots, revocations: local });
   const stopRefresh = startSnapshotRefresh(
     async (signal) => {
       const newer = await snapshots.refresh(signal);
@@ -77,6 +82,7 @@ export async function startRegion(config: Config, { node, logger }: Parts) {
     async stop() {
       await stopRefresh();
       await broker.stop();
+      await revocations.close();
       await server?.close();
       await Promise.all([...clients.values()].map((client) => client.close()));
       await fanout?.close();
@@ -94,12 +100,12 @@ function startBrokerOf(
       fanout: Fanout | null;
       home: (role: Role) => BrokerClient;
       snapshots: NodeSnapshots;
+      revocations: RegionRevocationParts;
     }>,
 ): Broker {
   const { node, logger, copy, snapshots } = parts;
   const { broker: settings } = config;
-  /** The window for this file's own routes, if no node of the region needs more. */
-  const ownWindowMs = settings.leaseMs + Math.max(0, ...config.routes.map((route) => route.staleGraceMs));
+  const ownWindowMs = ownWindowMsOf(config);
   return startRegionalBroker({
     copy,
     logger,
@@ -114,6 +120,7 @@ function startBrokerOf(
     secret: config.sharedSecret,
     previousSecret: config.sharedSecretPrevious,
     renewMs: settings.renewMs,
+    revocations: parts.revocations,
     startReplica: ({ windowMs, ...wired }) =>
       startReplica({
         ...wired,
@@ -134,6 +141,11 @@ function startBrokerOf(
         renewMs: settings.renewMs,
       }),
   });
+}
+
+/** The window for this file's own routes, if no node of the region needs more. */
+function ownWindowMsOf({ broker, routes }: Config): number {
+  return broker.leaseMs + Math.max(0, ...routes.map((route) => route.staleGraceMs));
 }
 
 /** Snapshots from the home region, or from this disk while that is unreachable. */

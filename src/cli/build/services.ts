@@ -15,7 +15,7 @@ import { type NodeId, parseNodeId, type UnixMs } from "../../events/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import { type NodeSnapshots, type ReplicaProcess, startReplica } from "../../replication/node/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
-import { type NodeKey, nodeKeyFrom } from "../../replication/wire/index.ts";
+import { addressCharsMax, addressesMax, type NodeKey, nodeKeyFrom } from "../../replication/wire/index.ts";
 import { announceConfigurations } from "../process/announce-config.ts";
 import { startHealthServer } from "../process/health-server.ts";
 import { tuneHeap } from "../process/heap-tuning.ts";
@@ -280,6 +280,17 @@ function longestGraceMs(config: Config): number {
   return serves ? Math.max(0, ...config.routes.map((route) => route.staleGraceMs)) : 0;
 }
 
+/**
+ * The addresses of the brokers that a node uses. More than a renewal names, or longer ones: none, and the region then
+ * accepts no revocation by itself.
+ */
+function brokersOf({ services, broker }: Config): Readonly<{ brokers?: readonly string[] }> {
+  if (services.has("databroker")) return { brokers: [] };
+  const brokers = broker.urls.map(({ origin }) => origin);
+  const fits = brokers.length <= addressesMax && brokers.every((address) => address.length <= addressCharsMax);
+  return fits ? { brokers } : {};
+}
+
 function startReplicaOf(
   current: () => Config,
   options: Readonly<{
@@ -307,6 +318,7 @@ function startReplicaOf(
     randomBytes,
     logger: options.logger,
     windowMs: () => config.broker.leaseMs + longestGraceMs(current()),
+    ...brokersOf(config),
     dataDir: config.dataDir,
     snapshots: options.snapshots,
     renewMs: config.broker.renewMs,

@@ -7,9 +7,12 @@ import type { Config } from "../../config/index.ts";
 import { parseCommandId, parseLink } from "../../events/index.ts";
 import type { Receipt } from "../../replication/index.ts";
 import {
+  type CheckedLocalReceipt,
   type CheckedReceipt,
+  checkLocalReceipt,
   checkReceipt,
   digestOfIds,
+  isLocalReceipt,
   parseReceiptKeys,
   type ReceiptKeys,
   type ReceiptStatement,
@@ -18,6 +21,7 @@ import {
 } from "../../replication/wire/index.ts";
 import { readLocalConfig } from "../build/local-config.ts";
 import { describeConnectionProblem } from "../operator/connection-problem.ts";
+import { localStatementText } from "../operator/local-change.ts";
 import { authorityOf, connectOperator } from "../operator/operator-client.ts";
 import { saveReceipts } from "../operator/run-change.ts";
 import { showProgress, watchReceipt } from "../operator/watch-receipt.ts";
@@ -65,6 +69,7 @@ export const receiptsVerify: CliCommand = {
   help: `A file holds one receipt per line. Checks the signature, the form, the cluster and the contents: a receipt that claims to be complete but
 names a node that had not confirmed is refused. Keys are a JWK set saved earlier (--jwks, repeatable), the published set
 (--jwks-url https://authenticate.example.com/.well-known/cardea/receipts/jwks.json), or those derived from a configuration (-c).
+A receipt of one region, which it gave while it was cut off, is checked likewise; it promises nothing of other regions.
 --sessions compares a list of session ids, one per line, with all receipts together: they must cover exactly these ids, and several batches
 must follow the order of the list. Exit 0: all are genuine and complete; 1: one is refused, incomplete or lost, or the list differs.`,
   async run(args, terminal) {
@@ -78,8 +83,12 @@ must follow the order of the list. Exit 0: all are genuine and complete; 1: one 
     const parsed = parse(args, options, { min: 0, max: 1_000 });
     const sets = await trustedKeys(parsed, terminal);
     const checks: CheckedReceipt[] = [];
+    const locals: CheckedLocalReceipt[] = [];
     for (const path of parsed.positionals.length === 0 ? ["-"] : parsed.positionals)
-      for (const text of receiptsIn(await readText(path))) checks.push(await checkReceipt(text, sets));
+      for (const text of receiptsIn(await readText(path))) {
+        if (isLocalReceipt(text)) locals.push(await checkLocalReceipt(text, sets));
+        else checks.push(await checkReceipt(text, sets));
+      }
     const list = parsed.text("sessions");
     const all = list === undefined ? checks : compareWithList(checks, linesOf(await readText(list)));
     for (const checked of all) {
@@ -87,7 +96,13 @@ must follow the order of the list. Exit 0: all are genuine and complete; 1: one 
       else if (checked.ok) terminal.out(statementText(checked.statement, checked.kid));
       else terminal.err(`refused (${checked.reason}): ${checked.detail}\n`);
     }
-    return all.every((checked) => checked.ok && checked.statement.complete) ? 0 : 1;
+    for (const checked of locals) {
+      if (parsed.flag("json")) terminal.out(`${JSON.stringify(checked)}\n`);
+      else if (checked.ok) terminal.out(localStatementText(checked.local, checked.kid));
+      else terminal.err(`refused (${checked.reason}): ${checked.detail}\n`);
+    }
+    const complete = all.every((checked) => checked.ok && checked.statement.complete);
+    return complete && locals.every((checked) => checked.ok && checked.local.complete) ? 0 : 1;
   },
 };
 

@@ -1,6 +1,7 @@
 /** `cardea sessions list|revoke` */
-import type { RevokedManyAnswer, SessionView } from "../../console/index.ts";
+import type { LocalChangeAnswer, RevokedManyAnswer, SessionView } from "../../console/index.ts";
 import { formatLink } from "../../events/index.ts";
+import { isLocal, printLocal } from "../operator/local-change.ts";
 import { connectOperator, inPath, type OperatorClient, OperatorRefusedError } from "../operator/operator-client.ts";
 import { printOutcome, runChange } from "../operator/run-change.ts";
 import { operatorOptions, type Parsed, parse, waitOptions } from "../terminal/arguments.ts";
@@ -137,12 +138,22 @@ async function revokeMany(
   let last: RevokedManyAnswer | undefined;
   const changes: RevokedManyAnswer[] = [];
   let refused: OperatorRefusedError | undefined;
+  let local = false;
   const chunks = ids === undefined ? [] : chunksOf(ids, batchSessionsMax);
   for (let round = 0; round < Math.max(1, ids === undefined ? roundsMax : chunks.length); round++) {
     const chunk = chunks[round];
     const body = chunk === undefined ? { filter } : { sessionIds: chunk };
     try {
-      last = (await client.post("/sessions/revoke", { ...body, wait: "none" }, 60_000)) as RevokedManyAnswer;
+      const answer = (await client.post("/sessions/revoke", { ...body, wait: "none" }, 60_000)) as
+        | RevokedManyAnswer
+        | LocalChangeAnswer;
+      if (isLocal(answer)) {
+        await printLocal(client, parsed, terminal, answer);
+        local = true;
+        if (ids === undefined) break; // a filter would select the same sessions again
+        continue;
+      }
+      last = answer;
       addToTotals(totals, last.named, last.unknown);
       if (last.changed) changes.push(last);
     } catch (error) {
@@ -153,6 +164,7 @@ async function revokeMany(
     }
     if (ids === undefined && last?.more !== true) break;
   }
+  if (local) return 1;
   if (last === undefined) throw refused ?? new CannotError("no request was sent");
   const unknown = totals.unknown === 0 ? "" : `; unknown here: ${totals.unknownIds.slice(0, 3).join(", ")}`;
   const changed = changes.length > 0;

@@ -1,11 +1,12 @@
 /** Runs a change of an operator and, with `--wait`, follows its receipt. */
 import { writeFile } from "node:fs/promises";
-import type { ChangeAnswer } from "../../console/index.ts";
+import type { ChangeAnswer, LocalChangeAnswer } from "../../console/index.ts";
 import { formatLink } from "../../events/index.ts";
 import type { Receipt } from "../../replication/index.ts";
 import { type Parsed, parseWait } from "../terminal/arguments.ts";
 import { CannotError, type ExitCode, type Terminal } from "../terminal/command.ts";
 import { promiseIn, receiptText } from "../terminal/print.ts";
+import { isLocal, printLocal } from "./local-change.ts";
 import type { OperatorClient } from "./operator-client.ts";
 import { showProgress, watchReceipt } from "./watch-receipt.ts";
 
@@ -19,7 +20,8 @@ export async function runChange(
   terminal: Terminal,
   change: Readonly<{ path: string; body: object; done: string; unchanged: string }>,
 ): Promise<ExitCode> {
-  const answer = (await client.post(change.path, { ...change.body, wait: "none" })) as ChangeAnswer;
+  const answer = (await client.post(change.path, { ...change.body, wait: "none" })) as ChangeAnswer | LocalChangeAnswer;
+  if (isLocal(answer)) return printLocal(client, parsed, terminal, answer);
   return printOutcome(client, parsed, terminal, answer, answer.changed ? change.done : change.unchanged);
 }
 

@@ -19,6 +19,7 @@ const otherSentences: readonly (readonly [reason: string, sentence: string])[] =
   ],
   ["websocket-origin", "A page of another site tried to open this connection with your session."],
   ["bearer-token-invalid", "The token in the request is not valid here, has expired, or was revoked."],
+  ["revoked-by-region", "An administrator has ended your session."],
   ["two-credentials", "The request has both a token and a session cookie. Send only one of them."],
   ["kubernetes-nobody", "Your account has no e-mail address to identify you to this cluster."],
   ["route-not-found", "There is nothing at this address."],

@@ -6,7 +6,14 @@
  * - `admission.ts` adds the registry of open exchanges; `request-pipeline.ts` and `decision-api/` add waiting, records
  *   and replies.
  */
-import type { AnnotateDecision, Decision, DecisionRequest, KnownCaller, Principal } from "../../auth/index.ts";
+import {
+  type AnnotateDecision,
+  type Decision,
+  type DecisionRequest,
+  type KnownCaller,
+  type Principal,
+  revokedByRegion,
+} from "../../auth/index.ts";
 import type { RouteConfig } from "../../config/index.ts";
 import type { UnixMs } from "../../events/index.ts";
 import type { Moment } from "../../replication/lease/index.ts";
@@ -62,7 +69,9 @@ export function createAuthorizer(
     evaluate(route, holder, decisionRequest, now) {
       const caller = resolve(holder, route, now);
       if (caller.type === "behind") return undefined;
-      const decision = deps.decide({ routeId: route.id, caller, request: decisionRequest, now });
+      const decided = deps.decide({ routeId: route.id, caller, request: decisionRequest, now });
+      const isByRegion = caller.type === "anonymous" && caller.why === revokedByRegion && decided.type !== "permit";
+      const decision = isByRegion ? { ...decided, reasons: [...decided.reasons, revokedByRegion] } : decided;
       return { decision, caller, decisionRequest, now };
     },
 

@@ -34,7 +34,7 @@ export type ProxyDeps = Readonly<{
   config: Config;
   identity: Readonly<{ node: NodeId; boot: BootId; region: string }>;
   clock: Clock;
-  replica: Pick<Replica, "projection" | "applied" | "onChange" | "isDeniedLocally">;
+  replica: Pick<Replica, "projection" | "applied" | "onChange" | "isDeniedLocally" | "isDeniedByRegion">;
   freshness: Freshness;
   /** Read-your-writes: waits for a link for a bounded time, then asks a broker. */
   catchUp: (link: Link) => Promise<"reached" | "behind" | "lost">;

@@ -17,6 +17,7 @@ import {
   handleFits,
   handleFitsTunnels,
   type ResolvedCaller,
+  revokedByRegion,
   type SessionHandle,
   streamsOf,
 } from "../../auth/index.ts";
@@ -183,7 +184,9 @@ export function createCallerIdentifier(
     if (caller.type !== "principal") return caller;
     const [session, user] = streamsOf(caller.principal);
     const denied = replica.isDeniedLocally(session) || replica.isDeniedLocally(user);
-    return denied ? { type: "anonymous", why: "session-revoked", credentialInHeader } : caller;
+    if (!denied) return caller;
+    const byRegion = replica.isDeniedByRegion(session) || replica.isDeniedByRegion(user);
+    return { type: "anonymous", why: byRegion ? revokedByRegion : "session-revoked", credentialInHeader };
   }
 
   /** Undefined: the route does not accept the token, or no longer does. */

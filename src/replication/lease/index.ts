@@ -41,4 +41,11 @@ export {
 } from "./lessee-record.ts";
 export { type ReceiptQuery, type ReceiptState, receiptFor } from "./receipt.ts";
 export { isLastAnswer, progressOf, watchReceipt } from "./receipt-progress.ts";
-export { type RegionalCopy, RegionalGranter, type RegionalNodeStatus } from "./regional-granter.ts";
+export {
+  type PassedLease,
+  type RegionalCopy,
+  RegionalGranter,
+  type RegionalNodeStatus,
+  type Tightened,
+  type TightenedNode,
+} from "./regional-granter.ts";

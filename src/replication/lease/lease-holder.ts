@@ -5,6 +5,7 @@
  *   comparison, and a process that was not running cannot miss it.
  * - The lease counts from the node's own monotonic time of sending a renew. It counts only once the projection has
  *   reached the head that the grant names, on the same chain (docs/protocol.md §5.1, §7).
+ * - A lease by age that names local revocations counts only once they are in force here.
  * - A grant counts only for an unanswered renew of this boot, and never for an epoch older than the newest one seen.
  * - The lease never exceeds the limits of the newest grant. A lease by age never exceeds the limits of its own grant
  *   either.
@@ -24,7 +25,7 @@ import {
   type UnixMs,
   unreachable,
 } from "../../events/index.ts";
-import type { Grant } from "../wire/messages.ts";
+import type { Grant, StorePosition } from "../wire/messages.ts";
 import { type ChainHistory, locateLink } from "./chain-history.ts";
 import { driftMax, type Moment, newOwnClocks, type OwnClocks, observeOwnClocks, ownStepMs } from "./drift-watch.ts";
 
@@ -45,8 +46,17 @@ type SentRenew = Readonly<{ nonce: number; at: Moment }>;
 /** The epoch that a grant comes from, and where that epoch begins. */
 export type GrantingEpoch = Readonly<Pick<Grant, "epoch" | "incarnation" | "start">>;
 
-/** A grant and the local moment it counts from. `windowMs`: its own limit; Infinity: the newest limits alone apply. */
-type PendingGrant = Readonly<{ freshSince: number; windowMs: number; grantedBy: GrantingEpoch; head: Link }>;
+/**
+ * A grant and the local moment it counts from. `windowMs`: its own limit; Infinity: the newest limits alone apply.
+ * `tightenedTo`: the local revocations that must be in force first; null: none.
+ */
+type PendingGrant = Readonly<{
+  freshSince: number;
+  windowMs: number;
+  grantedBy: GrantingEpoch;
+  head: Link;
+  tightenedTo: StorePosition | null;
+}>;
 
 export type LeaseHolder = Readonly<{
   node: NodeId;
@@ -55,8 +65,10 @@ export type LeaseHolder = Readonly<{
   nonce: number;
   /** Renews without an answer. */
   unansweredRenews: readonly SentRenew[];
-  /** Grants whose head the projection has not reached yet. */
+  /** Grants whose head the projection has not reached yet, or whose local revocations are not in force yet. */
   awaitingHead: readonly PendingGrant[];
+  /** The local revocations that are in force here, by the stores of the regional brokers. */
+  tightened: readonly StorePosition[];
   /** σ*: monotonic send time (ms) of the renew behind the lease. -Infinity: no lease. */
   freshSince: number;
   /** The window (ms) of the grant behind the lease; it applies beside `limits`. */
@@ -88,6 +100,8 @@ export type LeaseInput =
   | Fact<"granted", { grant: Grant; history: ChainHistory; at: Moment }>
   /** The projection moved. */
   | Fact<"projectionMoved", { history: ChainHistory; at: Moment }>
+  /** More local revocations are in force here. */
+  | Fact<"tightened", { tightened: readonly StorePosition[]; history: ChainHistory; at: Moment }>
   /** An authenticated message spoke of this epoch. */
   | Fact<"epochSeen", { epoch: Epoch; at: Moment }>
   | Fact<"tick", { at: Moment }>
@@ -114,6 +128,7 @@ export function newLeaseHolder(options: Readonly<{ node: NodeId; boot: BootId; a
     nonce: 0,
     unansweredRenews: [],
     awaitingHead: [],
+    tightened: [],
     freshSince: Number.NEGATIVE_INFINITY,
     grantWindowMs: Number.POSITIVE_INFINITY,
     grantedBy: null,
@@ -146,6 +161,8 @@ export function step(before: LeaseHolder, input: LeaseInput): LeaseHolder {
       return onGrant(state, input);
     case "projectionMoved":
       return state.awaitingHead.length === 0 ? state : activateGrants(state, input.history);
+    case "tightened":
+      return activateGrants({ ...state, tightened: input.tightened }, input.history);
     case "epochSeen":
       return input.epoch > state.epoch ? { ...state, epoch: input.epoch } : state;
     case "tick":
@@ -269,28 +286,38 @@ function limitsAfter(before: LeaseLimits | null, { nonce, deltaMs, drift, window
 
 /** A grant by age counts from `ageMs` before the renew, assuming a slow granter clock and a fast local one. */
 function pendingGrantOf(
-  { ageMs, drift, windowMs, head, epoch, incarnation, start }: Grant,
+  { ageMs, drift, windowMs, head, epoch, incarnation, start, tightenedTo }: Grant,
   sent: SentRenew,
 ): PendingGrant {
   const grantedBy = { epoch, incarnation, start };
   if (ageMs === undefined)
-    return { freshSince: sent.at.monotonic, windowMs: Number.POSITIVE_INFINITY, grantedBy, head };
-  return { freshSince: sent.at.monotonic - (ageMs * (1 + drift)) / (1 - drift), windowMs, grantedBy, head };
+    return { freshSince: sent.at.monotonic, windowMs: Number.POSITIVE_INFINITY, grantedBy, head, tightenedTo: null };
+  const freshSince = sent.at.monotonic - (ageMs * (1 + drift)) / (1 - drift);
+  return { freshSince, windowMs, grantedBy, head, tightenedTo: tightenedTo ?? null };
 }
 
-/** Activates the grants whose head the projection has reached, and drops those of another chain. */
+/**
+ * Activates the grants whose head the projection has reached and whose local revocations are in force, and drops those
+ * of another chain.
+ */
 function activateGrants(state: LeaseHolder, history: ChainHistory): LeaseHolder {
   if (state.blockedBy.length > 0) return state; // checked again at the first move after the unblock
   let { freshSince, grantWindowMs, grantedBy, pausedMs } = state;
   const awaitingHead: PendingGrant[] = [];
   for (const each of state.awaitingHead) {
     const location = locateLink(history, each.head);
-    if (location === "ahead") awaitingHead.push(each);
-    if (location !== "onChain") continue;
+    const waits = location === "ahead" || (location === "onChain" && !isInForce(each.tightenedTo, state.tightened));
+    if (waits) awaitingHead.push(each);
+    if (waits || location !== "onChain") continue;
     if (each.freshSince > freshSince) ({ freshSince, windowMs: grantWindowMs, grantedBy } = each);
     pausedMs = null;
   }
   return { ...state, freshSince, grantWindowMs, grantedBy, awaitingHead, pausedMs };
+}
+
+/** Whether everything up to a position in the store of a regional broker is in force here. */
+export function isInForce(to: StorePosition | null, tightened: readonly StorePosition[]): boolean {
+  return to === null || tightened.some(({ store, seq }) => store === to.store && seq >= to.seq);
 }
 
 /** The leader read its clock between our send time and now; the distance from that interval is error. */

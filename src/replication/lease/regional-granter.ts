@@ -14,11 +14,13 @@
  *   message counts: a node that has moved to another history enforces nothing of this one.
  * - A node whose projection differs enforces nothing until it shows ours or the leader grants it a lease.
  * - A boot that left, was replaced, or is refused by the leader gets no grant here.
+ * - It records for how long each lease may count, and up to which local revocation that lease is tightened: a receipt
+ *   of the region waits for the leases without the revocation (docs/adr/0039-a-cut-off-region-revokes-locally.md).
  *
  * Pure.
  */
 import { type BootId, type Link, type MonotonicMs, type NodeId, sameLink } from "../../events/index.ts";
-import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
+import type { Confirm, Goodbye, Grant, Renew, StorePosition } from "../wire/messages.ts";
 import { CopiedNodes } from "./copied-nodes.ts";
 import { type DriftWatch, driftMax, driftOf, type Moment, newDriftWatch, observeClock } from "./drift-watch.ts";
 import type { HeldLease } from "./lease-holder.ts";
@@ -50,6 +52,17 @@ export type GrantByAge =
   | Readonly<{ type: "refused"; refusal: LeaseRefusal }>
   | Readonly<{ type: "unavailable"; reason: string }>;
 
+/** A lease that was passed on may count until then. It is tightened: revocations up to `seq` were in force first. */
+export type PassedLease = Readonly<{ seq: number; until: number }>;
+
+/** What a receipt of the region needs to know of a node. */
+export type TightenedNode = Readonly<{
+  renew: Renew;
+  /** The local revocations in this broker's store that the node enforces and has on its disk. */
+  confirmed: number;
+  passed: readonly PassedLease[];
+}>;
+
 /** A node of the region as this broker knows it. */
 export type RegionalNodeStatus = Readonly<{
   renew: Renew;
@@ -73,6 +86,9 @@ type RegionalNode = {
   clocks: DriftWatch;
   /** Why this boot gets no lease: the leader refused it, or its projection differs. */
   refusal: LeaseRefusal | null;
+  confirmed: number;
+  /** Oldest first, by rising `seq`. */
+  passed: readonly PassedLease[];
 };
 
 const nodesMax = 20_000;
@@ -85,8 +101,21 @@ export class RegionalGranter {
   readonly #nodes = new Map<string, RegionalNode>();
   readonly #removed = new Set<string>();
   readonly #copied = new CopiedNodes<RegionalNode>();
+  readonly #store: string | null;
   #grants = 0;
   #sweptAt = Number.NEGATIVE_INFINITY;
+  /** Until when a lease may count whose node found no room here. */
+  #unrecordedUntil = Number.NEGATIVE_INFINITY;
+
+  /** @param store the store of local revocations whose positions nodes confirm; null: none */
+  constructor(store: string | null = null) {
+    this.#store = store;
+  }
+
+  /** Until when a lease may count of a node that is not among `tightenedNodes`. */
+  get unrecordedUntil(): number {
+    return this.#unrecordedUntil;
+  }
 
   /** Grants by age so far. */
   get grants(): number {
@@ -121,9 +150,14 @@ export class RegionalGranter {
       this.#replace({ node: renew.node, boot: renew.replaces });
     const node = this.#nodes.get(key);
     if (node === undefined) {
-      if (this.#nodes.size < nodesMax) this.#nodes.set(key, newRegionalNode(renew, view));
+      if (this.#nodes.size < nodesMax) {
+        const created = newRegionalNode(renew, view);
+        this.#recordConfirmed(created, renew);
+        this.#nodes.set(key, created);
+      }
       return;
     }
+    this.#recordConfirmed(node, renew);
     if (renew.nonce <= node.renew.nonce) return;
     node.renew = renew;
     node.heardAt = view.at;
@@ -135,7 +169,39 @@ export class RegionalGranter {
   recordConfirm(confirm: Confirm, view: ChainView): void {
     this.#reviveIfReplaced(confirm, (node) => confirm.nonce > node.enforcedNonce);
     const node = this.#nodes.get(keyOf(confirm));
-    if (node !== undefined) recordEnforced(node, confirm, view);
+    if (node === undefined) return;
+    this.#recordConfirmed(node, confirm);
+    recordEnforced(node, confirm, view);
+  }
+
+  /** What a boot confirms of local revocations stays true, so messages out of order do no harm. */
+  #recordConfirmed(node: RegionalNode, { denials = [] }: Pick<Confirm, "denials">): void {
+    for (const { store, seq } of denials) if (store === this.#store) node.confirmed = Math.max(node.confirmed, seq);
+  }
+
+  /** The local revocations that a boot has confirmed; 0: none. */
+  confirmedBy(boot: Readonly<{ node: NodeId; boot: BootId }>): number {
+    return this.#nodes.get(keyOf(boot))?.confirmed ?? 0;
+  }
+
+  /**
+   * A lease leaves for a node: it may count for `forMs` from now.
+   * @param seq every local revocation up to this one is in force before it counts, by itself or from the log
+   */
+  recordPassed(renew: Renew, { forMs, seq }: Readonly<{ forMs: number; seq: number }>, now: MonotonicMs): void {
+    const node = this.#nodes.get(keyOf(renew));
+    const until = now + forMs;
+    if (node === undefined) {
+      this.#unrecordedUntil = Math.max(this.#unrecordedUntil, until);
+      return;
+    }
+    const last = node.passed.at(-1);
+    const open = node.passed.filter((lease) => lease.until > now && lease.seq !== seq);
+    node.passed = [...open, { seq, until: last?.seq === seq ? Math.max(last.until, until) : until }];
+  }
+
+  tightenedNodes(): readonly TightenedNode[] {
+    return [...this.#nodes.values()].map(({ renew, confirmed, passed }) => ({ renew, confirmed, passed }));
   }
 
   /** An authenticated goodbye: this boot permits nothing more, and never will. */
@@ -162,7 +228,7 @@ export class RegionalGranter {
   }
 
   /** Answers a renew that was passed to `recordRenew` and that no leader answers. */
-  grant(renew: Renew, copy: RegionalCopy, at: Moment): GrantByAge {
+  grant(renew: Renew, copy: RegionalCopy, at: Moment, tightened: Tightened = untightened): GrantByAge {
     const key = keyOf(renew);
     if (this.#removed.has(key)) return { type: "refused", refusal: bootHasLeft };
     const node = this.#nodes.get(key);
@@ -181,6 +247,8 @@ export class RegionalGranter {
     node.grantedAt = at.monotonic;
     node.fencedAt = Math.max(node.fencedAt ?? 0, lease.freshSinceMs + fenceAfterMs(windowMs, lease.drift));
     this.#grants += 1;
+    const forMs = Math.max(0, lease.freshSinceMs + fenceAfterMs(windowMs, lease.drift) - at.monotonic);
+    this.recordPassed(renew, { forMs, seq: tightened.seq }, at.monotonic);
     const { epoch, incarnation, start, deltaMs, drift } = lease;
     const { node: name, boot, nonce } = renew;
     const head = copy.applied;
@@ -197,6 +265,7 @@ export class RegionalGranter {
       windowMs,
       wallMs: at.wall,
       ageMs,
+      ...(tightened.to === null ? {} : { tightenedTo: tightened.to }),
     };
     return { type: "granted", grant };
   }
@@ -247,11 +316,17 @@ export class RegionalGranter {
   #sweep(now: MonotonicMs): void {
     if (now < this.#sweptAt + sweepMs) return;
     this.#sweptAt = now;
-    for (const [key, { heardAt, fencedAt }] of this.#nodes)
-      if (now > heardAt + forgetAfterMs && (fencedAt ?? 0) < now) this.#nodes.delete(key);
+    for (const [key, { heardAt, fencedAt, passed }] of this.#nodes) {
+      const mayCount = (fencedAt ?? 0) >= now || passed.some(({ until }) => until > now);
+      if (now > heardAt + forgetAfterMs && !mayCount) this.#nodes.delete(key);
+    }
   }
 }
 
+/** Which local revocations a grant waits for. `seq`: the head of the store; `to`: null when the log has them all. */
+export type Tightened = Readonly<{ seq: number; to: StorePosition | null }>;
+
+const untightened: Tightened = { seq: 0, to: null };
 const outOfReach = "the leader is unreachable, and this broker's lease has expired";
 
 function newRegionalNode(renew: Renew, view: ChainView): RegionalNode {
@@ -263,6 +338,8 @@ function newRegionalNode(renew: Renew, view: ChainView): RegionalNode {
     heardAt: view.at,
     byAgeNonce: 0,
     refusal: null,
+    confirmed: 0,
+    passed: [],
     enforcedNonce: 0,
     clocks: observeClock(newDriftWatch, { ours: view.at, theirs: renew.monotonicMs }),
   };

@@ -1,11 +1,12 @@
 /** Broker answers: the conversion of a broker's answers to a node into inputs of the node core. Pure. */
 import { type CommandResult, decodeEvents, type Link, linkOf, sameLink } from "../../events/index.ts";
-import type { PageOutcome } from "../databroker.ts";
+import type { DenialsOutcome, PageOutcome } from "../databroker.ts";
 import { type LeaseRefusal, LeaseRefusedError } from "../lease/lease-refusal.ts";
 import { type EnvelopeOpener, openGrant } from "../wire/broker-opener.ts";
 import { parseLeaseRefusal } from "../wire/lease-refusal-body.ts";
+import { openRevocation, type SealedRevocation } from "../wire/local-revocation.ts";
 import type { encodeMessage } from "../wire/messages.ts";
-import type { LeaseMessage, NodeLeaseAnswer, ReadAnswer } from "./messages.ts";
+import type { DenialsAnswer, LeaseMessage, MergeAnswer, NodeLeaseAnswer, ReadAnswer } from "./messages.ts";
 
 /** @throws MalformedEventError when a page does not chain from its first link to its last */
 export function readAnswer(outcome: PageOutcome): ReadAnswer {
@@ -49,6 +50,25 @@ function refusalIn(error: unknown): LeaseRefusal | undefined {
 
 function isObject(value: unknown): value is Readonly<{ code?: unknown; message?: unknown }> {
   return typeof value === "object" && value !== null;
+}
+
+/** Opens each revocation of a page; one that is not authentic refuses the page. */
+export function denialsAnswer(outcome: DenialsOutcome, open: EnvelopeOpener): DenialsAnswer {
+  if (outcome.type === "none") return outcome;
+  const { store, upTo, envelopes, more } = outcome;
+  const sealed: SealedRevocation[] = [];
+  for (const envelope of envelopes) {
+    const opened = openRevocation(envelope, open);
+    if (typeof opened === "string") return { type: "refused", reason: opened };
+    sealed.push(opened);
+  }
+  return { type: "page", store, upTo, sealed, more };
+}
+
+/** What the leader's answer says about a revocation that was submitted to it. */
+export function mergeAnswer(result: CommandResult): MergeAnswer {
+  if (result.type === "done") return { type: "merged", link: result.link };
+  return { type: result.type === "refused" && result.code === "conflict" ? "other-change" : "failed" };
 }
 
 /**

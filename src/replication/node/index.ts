@@ -13,29 +13,25 @@ export {
 } from "./follower.ts";
 export type {
   Delivered,
+  DenialsAnswer,
   FanoutState,
   LeaseMessage,
   LoadedSnapshot,
+  MergeAnswer,
   NodeEffect,
   NodeInput,
   NodeLeaseAnswer,
   ReadAnswer,
 } from "./messages.ts";
-export {
-  NodeCore,
-  type NodeCoreOptions,
-  type NodeMetrics,
-  newNodeCore,
-  type Savepoint,
-  step as stepNode,
-} from "./node-core.ts";
+export { NodeCore, newNodeCore, step as stepNode } from "./node-core.ts";
+export type { NodeCoreOptions, NodeMetrics, Savepoint } from "./node-core-types.ts";
 export {
   type ReplicaMetrics,
   type ReplicaOptions,
   type ReplicaProcess,
   type ReplicaReadiness,
-  type SnapshotSource,
   startReplica,
 } from "./node-process.ts";
 export { createPersonKeys, type PersonKeys } from "./person-keys.ts";
+export type { SnapshotSource } from "./snapshot-source.ts";
 export { createNodeSnapshots, type NodeSnapshots } from "./snapshot-source-file.ts";

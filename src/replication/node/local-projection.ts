@@ -40,6 +40,7 @@ type NextProjection = Readonly<{ projection: Projection; positions: FactPosition
 
 export class LocalProjection {
   readonly #keys: PersonKeys;
+  readonly #onApplied: (recorded: Recorded) => void;
   readonly #tightenings = new Tightenings();
   readonly #retained = new Set<Stream>();
   readonly #persisted = new PersistedDenials();
@@ -52,8 +53,10 @@ export class LocalProjection {
   #visiblePositions = new FactPositions(noPosition);
   #next: NextProjection | null = null;
 
-  constructor(keys: PersonKeys) {
+  /** @param onApplied called with each event that the visible projection has folded in */
+  constructor(keys: PersonKeys, onApplied: (recorded: Recorded) => void = () => {}) {
     this.#keys = keys;
+    this.#onApplied = onApplied;
   }
 
   get projection(): Projection {
@@ -138,6 +141,7 @@ export class LocalProjection {
       const standing = sessionsEndedBy(recorded, projection);
       touched.push(projection.apply(recorded));
       places.record(recorded);
+      if (this.#next === null) this.#onApplied(recorded);
       this.#tightenings.remember(recorded);
       this.#persisted.remember(
         recorded,

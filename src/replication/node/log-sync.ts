@@ -13,6 +13,7 @@ import {
   type Fact,
   type Link,
   type LostTightening,
+  type Recorded,
   sameLink,
   unreachable,
   type WrappedKey,
@@ -45,6 +46,8 @@ export type LogSyncOptions = Readonly<{
   onRebuilt: () => void;
   /** Final denials that the log does not contain. */
   onLost: (events: readonly LostTightening[], now: number) => void;
+  /** The visible projection has folded in an event. */
+  onApplied: (recorded: Recorded) => void;
   onEpoch: () => void;
   /** An invariant was violated; the loop accepts no more input. */
   onBroken: (error: unknown) => void;
@@ -123,7 +126,7 @@ export class LogSync {
 
   constructor(options: LogSyncOptions) {
     this.#options = options;
-    this.copy = new LocalProjection(options.keys);
+    this.copy = new LocalProjection(options.keys, options.onApplied);
     this.#schedule = new ReadSchedule(options.random);
   }
 

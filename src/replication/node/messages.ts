@@ -22,7 +22,8 @@ import type { EpochMark } from "../lease/chain-history.ts";
 import type { Moment } from "../lease/lease-holder.ts";
 import type { LeaseRefusal } from "../lease/lease-refusal.ts";
 import type { RefusedEnvelope } from "../wire/broker-opener.ts";
-import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
+import type { SealedRevocation } from "../wire/local-revocation.ts";
+import type { Confirm, Goodbye, Grant, Renew, StorePosition } from "../wire/messages.ts";
 import type { DenialsOnDisk } from "./denials/persisted-denials.ts";
 import type { EventRange } from "./follower.ts";
 
@@ -61,6 +62,23 @@ export type NodeLeaseAnswer =
   | Fact<"refused", { refusal: LeaseRefusal }>
   | Fact<"failed", { error: unknown }>;
 
+/** What a broker retains of the revocations that its region accepted by itself. */
+export type DenialsAnswer =
+  /** `upTo`: everything up to here in this store is in the pages so far. */
+  | Fact<"page", { store: string; upTo: number; sealed: readonly SealedRevocation[]; more: boolean }>
+  /** The broker is no regional broker, or of an older build. */
+  | Fact<"none", unknown>
+  /** An entry is not signed by a broker of this cluster. */
+  | Fact<"refused", { reason: string }>
+  | Fact<"failed", { error: unknown }>;
+
+export type MergeAnswer =
+  /** The log denies at this link what the revocation denies. */
+  | Fact<"merged", { link: Link }>
+  /** Its command id means another change in the log. */
+  | Fact<"other-change", unknown>
+  | Fact<"failed", unknown>;
+
 /** The state of the fan-out. `none`: not configured; `down`: it surely delivers nothing now. */
 export type FanoutState = "none" | "down" | "up";
 
@@ -68,7 +86,16 @@ type Timed<Type extends string, Data> = Fact<Type, Data & { at: Moment }>;
 
 export type NodeInput =
   /** The first input. `snapshot`: the verified snapshot on this node's own disk; null: none. */
-  | Timed<"started", { snapshot: LoadedSnapshot | null; denials?: DenialsOnDisk; fanout: FanoutState }>
+  | Timed<
+      "started",
+      {
+        snapshot: LoadedSnapshot | null;
+        denials?: DenialsOnDisk;
+        /** The local revocations on this node's own disk. */
+        localDenials?: readonly SealedRevocation[];
+        fanout: FanoutState;
+      }
+    >
   /** The time of the newest `wake` has arrived. Early, late or twice is harmless. */
   | Timed<"woke", unknown>
   /** The fan-out changed state. `up` may repeat after a break that only the fan-out noticed. */
@@ -93,6 +120,12 @@ export type NodeInput =
    * `settledAt`: the link from which the log settles them; `later`: the head of the next grant.
    */
   | Timed<"reassertAnswered", { id: number; answer: "answered" | "failed"; settledAt?: Link | "later" }>
+  /** → readDenials */
+  | Timed<"denialsAnswered", { id: number; answer: DenialsAnswer }>
+  /** → keepLocalDenials */
+  | Timed<"localDenialsKept", { id: number; outcome: "kept" | "failed" }>
+  /** → submitRevocation */
+  | Timed<"revocationSubmitted", { id: number; answer: MergeAnswer }>
   /** A request needs the projection to have reached a link; the caller chooses `id`. Answered by `linkReached`. */
   | Timed<"linkAwaited", { id: number; link: Link; timeoutMs: number }>
   /** A caller requests a read from a broker; no effect while a read is in flight. */
@@ -146,6 +179,12 @@ export type NodeEffect =
   | Fact<"loadSnapshot", { id: number; first: Position | null }>
   /** Tightening events that this node has applied and the log does not contain. @see reassertAnswered */
   | Fact<"reassert", { id: number; commandId: CommandId; events: readonly LostTightening[] }>
+  /** Reads what a broker retains of local revocations. `after`: null: from the beginning. @see denialsAnswered */
+  | Fact<"readDenials", { id: number; after: StorePosition | null; waitMs: number }>
+  /** Forces all local revocations of this node to its disk, in place of those there. @see localDenialsKept */
+  | Fact<"keepLocalDenials", { id: number; sealed: readonly SealedRevocation[] }>
+  /** Submits a local revocation that the log does not show. @see revocationSubmitted */
+  | Fact<"submitRevocation", { id: number; commandId: CommandId; sealed: SealedRevocation }>
   /** Requests the batches of the fan-out's replay buffer as deliveries. */
   | Fact<"replay", { sinceMs: number; timeoutMs: number }>
   | Fact<"linkReached", { id: number; outcome: "reached" | "behind" | "lost" }>

@@ -9,16 +9,13 @@
  * - No wake-up decides whether the node may permit anything: `overdueMs`, a comparison, does.
  */
 import {
-  type BootId,
   type FactPositions,
   type Link,
   type MonotonicMs,
-  type NodeId,
   type Projection,
   readsLevel,
   type Stream,
 } from "../../events/index.ts";
-import type { EpochMark } from "../lease/chain-history.ts";
 import {
   type BlockReason,
   type HeldLease,
@@ -29,79 +26,16 @@ import {
   tickMs,
 } from "../lease/lease-holder.ts";
 import type { RefusedEnvelope } from "../wire/broker-opener.ts";
-import type { Renew } from "../wire/messages.ts";
+import { DenialSync } from "./denials/denial-sync.ts";
 import type { PersistedDenial } from "./denials/persisted-denials.ts";
 import { Reassertions } from "./denials/reassertions.ts";
 import { Enforcement } from "./enforcement.ts";
 import { LinkWaiters, type LinkWaitResult } from "./link-waiters.ts";
 import { LogSync, type ProjectionMove } from "./log-sync.ts";
 import type { Delivered, NodeEffect, NodeInput } from "./messages.ts";
+import type { NodeCoreOptions, NodeMetrics, Savepoint } from "./node-core-types.ts";
 import { NodeLease } from "./node-lease.ts";
 import type { PersonKeys } from "./person-keys.ts";
-
-export type NodeCoreOptions = Readonly<{
-  node: NodeId;
-  /** Random, new at each start. */
-  boot: BootId;
-  role: Renew["role"];
-  region: string;
-  version: string;
-  /** The level up to which this build can read events. Absent: the build's own level. */
-  reads?: number;
-  /** The boot that this one replaces, known because it holds that boot's data folder lock; null: none. */
-  replaces: BootId | null;
-  /** The replaced boot's signature; absent: its id commits to no key. */
-  replacementProof?: Uint8Array;
-  /** In ms, until the first `configured` input. */
-  windowMs: number;
-  configHash: string;
-  keys: PersonKeys;
-  /** An input stream: the driver of the core owns its source. */
-  random: (size: number) => Uint8Array;
-  /** The moment of the start. */
-  at: Moment;
-  renewMs?: number;
-  /** How long a read waits at the head when the fan-out does not deliver. */
-  pollMs?: number;
-  pageLimit?: number;
-  /** A change not enforced within this much running time (ms) counts as failed. */
-  enforcingMsMax?: number;
-}>;
-
-export type NodeMetrics = Readonly<{
-  applied: number;
-  enforced: number;
-  /** The number of known positions that are not applied. */
-  lag: number;
-  deliveries: number;
-  refused: Readonly<Record<string, number>>;
-  rebuilds: number;
-  quarantines: number;
-  snapshots: number;
-  stickyDenials: number;
-  /** The number of lost denials that no broker has accepted yet. */
-  reasserting: number;
-  enforcing: number;
-  waiting: number;
-  reads: number;
-  readFailures: number;
-  renews: number;
-  grants: number;
-  confirms: number;
-  leaseFailures: number;
-  personKeys: number;
-  personKeyFailures: number;
-}>;
-
-/**
- * The data of a snapshot of this node. The core still owns the projection: read it before the next step.
- */
-export type Savepoint = Readonly<{
-  projection: Projection;
-  link: Link;
-  epochs: readonly EpochMark[];
-  retained: ReadonlySet<Stream>;
-}>;
 
 const never = Number.POSITIVE_INFINITY;
 
@@ -110,11 +44,14 @@ export class NodeCore {
   readonly #keys: PersonKeys;
   readonly #enforcingTicksMax: number;
   readonly #reads: number;
+  /** Whether this node keeps the revocations that its region accepts by itself. */
+  readonly #keepsLocal: boolean;
   readonly #sync: LogSync;
   readonly #lease: NodeLease;
   readonly #enforcement: Enforcement;
   readonly #waiters = new LinkWaiters();
   readonly #reassertions: Reassertions;
+  readonly #denialSync: DenialSync;
   readonly #refusals: Record<string, number> = {};
   #effects: NodeEffect[] = [];
   #now: MonotonicMs;
@@ -134,6 +71,7 @@ export class NodeCore {
     const parts = { random: options.random, nextId: () => ++this.#ids, emit };
     this.#keys = options.keys;
     this.#reads = options.reads ?? readsLevel;
+    this.#keepsLocal = options.brokers !== undefined;
     this.#now = options.at.monotonic;
     this.#enforcingTicksMax = Math.ceil((options.enforcingMsMax ?? 10_000) / tickMs);
     this.#sync = new LogSync({
@@ -147,7 +85,15 @@ export class NodeCore {
       onRebuilt: () => this.#lease.onRebuilt(),
       onLost: (events, now) => this.#reassertions.add(events, now),
       onEpoch: () => this.#lease.noteEpoch(this.#sync.epoch),
+      onApplied: (recorded) => this.#denialSync.denials.recordApplied(recorded),
       onBroken: (error) => this.#fail("stopped", error),
+    });
+    this.#denialSync = new DenialSync({
+      ...parts,
+      log: (level, message, fields) => this.#log(level, message, fields),
+      onDenied: (streams) => this.#deny(streams),
+      onTightened: (tightened) => this.#lease.onTightened(tightened),
+      onConfirmed: () => this.#lease.confirm(),
     });
     this.#enforcement = new Enforcement(this.projection.applied);
     this.#reassertions = new Reassertions(parts);
@@ -164,6 +110,7 @@ export class NodeCore {
         history: this.#sync.history,
       }),
       lostEpoch: (leasedAt) => this.#waiters.lostEpoch(this.#sync.history, leasedAt),
+      denials: () => this.#denialSync.confirmed,
       onGranted: (grant) => this.#sync.onGrant(grant, this.#now),
       onRefused: (refused) => this.#refuse("grant", refused),
       onDistrusted: () => this.#sync.rebuildProjection(this.#now),
@@ -215,9 +162,14 @@ export class NodeCore {
     return leaseHeldAt(this.#lease.holder, at);
   }
 
-  /** Whether a lost suffix that this node had applied denied this fact and the log does not. */
+  /** Whether a lost suffix that this node had applied, or this node's region by itself, denied this fact. */
   isDeniedLocally(stream: Stream): boolean {
-    return this.#sync.copy.isDeniedLocally(stream);
+    return this.isDeniedByRegion(stream) || this.#sync.copy.isDeniedLocally(stream);
+  }
+
+  /** Whether this node's region revoked the fact by itself and the log does not have that yet. */
+  isDeniedByRegion(stream: Stream): boolean {
+    return this.#denialSync.denials.denies(stream);
   }
 
   /** The log positions of the facts in the projection. */
@@ -255,6 +207,7 @@ export class NodeCore {
       stickyDenials: this.#sync.copy.retained.size,
       reasserting: this.#reassertions.size,
       enforcing: this.#enforcement.waiting,
+      localDenials: this.#denialSync.denials.size,
       waiting: this.#waiters.count,
       personKeys: keys,
       personKeyFailures: failures,
@@ -278,6 +231,7 @@ export class NodeCore {
       case "started":
         this.#tickAt = this.#now + tickMs;
         if (input.denials !== undefined) this.#sync.copy.restoreDenials(input.denials);
+        if (this.#keepsLocal) this.#denialSync.start(input.localDenials ?? [], this.#now);
         this.#sync.start(input, this.#now);
         this.#lease.start();
         return;
@@ -317,6 +271,16 @@ export class NodeCore {
         if (hash !== null && settledAt !== undefined) this.#sync.copy.answers.add(hash, settledAt);
         return;
       }
+      case "denialsAnswered":
+        this.#denialSync.onRead(input.id, input.answer, this.#now);
+        return;
+      case "localDenialsKept":
+        this.#denialSync.onKept(input.id, input.outcome);
+        return;
+      case "revocationSubmitted":
+        this.#denialSync.onSubmitted(input.id, input.answer, this.#now);
+        this.#settleDenials();
+        return;
       case "linkAwaited": {
         const outcome = this.#waiters.wait(input, this.#sync.history, this.#now);
         if (outcome !== undefined) this.#reach([{ id: input.id, outcome }]);
@@ -352,10 +316,12 @@ export class NodeCore {
     this.#sync.wake(this.#now);
     this.#lease.wake();
     this.#reassertions.wake(this.#now);
+    this.#denialSync.wake(this.#now);
   }
 
   #scheduleWake(): void {
-    const due = Math.min(this.#tickAt, this.#sync.due, this.#lease.due, this.#waiters.due, this.#reassertions.due);
+    const own = Math.min(this.#tickAt, this.#waiters.due, this.#reassertions.due, this.#denialSync.due);
+    const due = Math.min(own, this.#sync.due, this.#lease.due);
     if (due === this.#wakeAt) return;
     this.#wakeAt = due;
     this.#effects.push({ type: "wake", at: due });
@@ -379,8 +345,26 @@ export class NodeCore {
     this.#noteLevel(projection.level);
     this.#enforcement.begin({ id, link: projection.applied, decisive, rebuilt });
     this.#effects.push({ type: "changed", id, link: projection.applied, touched, rebuilt, committedAt });
+    this.#settleDenials();
     this.#lease.onProjectionMoved();
     this.#reach(this.#waiters.onProjectionMoved(this.#sync.history));
+  }
+
+  /** Decides open exchanges again: the region has denied these facts by itself. @returns the number of the change */
+  #deny(streams: readonly Stream[]): number {
+    const id = ++this.#ids;
+    const link = this.projection.applied;
+    this.#enforcement.begin({ id, link, decisive: true, rebuilt: false });
+    this.#effects.push({ type: "changed", id, link, touched: [streams], rebuilt: false, committedAt: null });
+    return id;
+  }
+
+  /** Ends local denials whose merge the visible projection has reached. */
+  #settleDenials(): void {
+    const { denials } = this.#denialSync;
+    if (denials.size === 0) return;
+    denials.settle(this.#sync.history, this.projection);
+    this.#denialSync.keep();
   }
 
   #rebuilding(lost: Link): void {
@@ -414,6 +398,7 @@ export class NodeCore {
   #changeEnforced(id: number): void {
     if (this.#lease.holder.blockedBy.includes("enforcement-failed")) return;
     const { moved, decisive } = this.#enforcement.complete(id);
+    this.#denialSync.onEnforced(id);
     if (moved && decisive) this.#lease.confirm();
   }
 
@@ -438,6 +423,7 @@ export class NodeCore {
     this.#stopped = true;
     this.#lease.stop();
     this.#sync.stop();
+    this.#denialSync.stop();
     this.#reach(this.#waiters.close());
     this.#effects.push({ type: "wake", at: never });
   }

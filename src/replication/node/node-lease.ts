@@ -21,7 +21,7 @@ import {
 import type { LeaseRefusal } from "../lease/lease-refusal.ts";
 import { type Backoff, backoffMs } from "../runtime/jitter.ts";
 import type { RefusedEnvelope } from "../wire/broker-opener.ts";
-import type { Grant, Renew } from "../wire/messages.ts";
+import type { Grant, Renew, StorePosition } from "../wire/messages.ts";
 import { LeaseSender } from "./lease-sender.ts";
 import type { LeaseMessage, NodeEffect, NodeLeaseAnswer } from "./messages.ts";
 
@@ -38,6 +38,10 @@ export type NodeLeaseOptions = Readonly<{
   configHash: string;
   renewMs: number;
   at: Moment;
+  /** The addresses of the brokers that this node uses. Absent: it keeps no local revocations. */
+  brokers?: readonly string[];
+  /** The local revocations that this boot has confirmed. */
+  denials: () => readonly StorePosition[];
   random: (size: number) => Uint8Array;
   nextId: () => number;
   emit: (effect: NodeEffect) => void;
@@ -89,7 +93,7 @@ export class NodeLease {
       nextRenew: () => this.#nextRenew(),
       nextConfirm: () => ({
         type: "confirm",
-        confirm: { node, boot, nonce: this.#nextNonce(), enforced: options.copy().enforced },
+        confirm: { node, boot, nonce: this.#nextNonce(), enforced: options.copy().enforced, ...this.#denials() },
       }),
       nextGoodbye: () => ({ type: "goodbye", goodbye: { node, boot, nonce: this.#nextNonce() } }),
       isHurried: () => this.#grants === 0 && this.#holder.nonce < hurriedRenewsMax,
@@ -145,6 +149,11 @@ export class NodeLease {
   /** An authenticated message named this epoch. */
   noteEpoch(epoch: LeaseHolder["epoch"]): void {
     this.#stepHolder({ type: "epochSeen", epoch, at: this.#at });
+  }
+
+  /** More local revocations are in force here. */
+  onTightened(tightened: readonly StorePosition[]): void {
+    this.#stepHolder({ type: "tightened", tightened, history: this.#options.copy().history, at: this.#at });
   }
 
   /** The visible projection has moved. */
@@ -253,6 +262,11 @@ export class NodeLease {
     this.#options.log("warn", "this process did not run for a while; permitting nothing until a new grant", fields);
   }
 
+  #denials(): Pick<Renew, "denials"> {
+    const denials = this.#options.denials();
+    return denials.length === 0 ? {} : { denials };
+  }
+
   #nextNonce(): number {
     this.#stepHolder({ type: "nonceTaken", at: this.#at });
     return this.#holder.nonce;
@@ -285,6 +299,8 @@ export class NodeLease {
       ...(this.#replaces === null || replacementProof === undefined ? {} : { replacementProof }),
       monotonicMs: this.#at.monotonic,
       ...(lostEpoch === null ? {} : { lostEpoch }),
+      ...(this.#options.brokers === undefined ? {} : { brokers: this.#options.brokers }),
+      ...this.#denials(),
     };
     return { type: "renew", renew };
   }

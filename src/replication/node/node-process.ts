@@ -5,7 +5,7 @@
  * folder, and passes every result back as an input. It gives the rest of the process a `Replica`. It decides nothing.
  */
 
-import type { BootId, CommandResult, NodeId, Stream } from "../../events/index.ts";
+import type { BootId, CommandResult, NodeId } from "../../events/index.ts";
 import { noEpoch } from "../../events/index.ts";
 import type { Databroker } from "../databroker.ts";
 import { openBatch } from "../fanout/batch.ts";
@@ -22,8 +22,10 @@ import { type NodeKey, nodeKeyFrom } from "../wire/node-key.ts";
 import { leaseAnswer, leaseFailure, messageBodyOf, readAnswer, settledBy } from "./broker-answers.ts";
 import { ChangeListeners } from "./change-listeners.ts";
 import { lockDataFolder, replacementBy } from "./data-folder-lock.ts";
+import { createDenialCalls } from "./denial-calls.ts";
 import { LostChanges } from "./denials/lost-changes.ts";
-import type { DenialsOnDisk, PersistedDenial } from "./denials/persisted-denials.ts";
+import type { DenialsOnDisk } from "./denials/persisted-denials.ts";
+import { openLocalDenialsFile } from "./local-denials-file.ts";
 import type {
   FanoutState,
   LeaseMessage,
@@ -33,34 +35,10 @@ import type {
   NodeLeaseAnswer,
   ReadAnswer,
 } from "./messages.ts";
-import { type NodeMetrics, newNodeCore, type Savepoint, step } from "./node-core.ts";
+import { newNodeCore, step } from "./node-core.ts";
+import type { NodeMetrics, Savepoint } from "./node-core-types.ts";
 import { createPersonKeys } from "./person-keys.ts";
-
-export type DenialsToPersist = Readonly<{
-  /** The facts that only this node denies. */
-  retained: ReadonlySet<Stream>;
-  /** Grows with every final denial; an equal value means no new denial. */
-  tightened: number;
-  newest: () => readonly PersistedDenial[];
-}>;
-
-/** A source of snapshots for a node. The implementation verifies their digest, link and signature. */
-export type SnapshotSource = Readonly<{
-  /** The snapshot on this node's own disk; null: none that is valid. */
-  local(signal: AbortSignal): Promise<LoadedSnapshot | null>;
-  /**
-   * Loads a snapshot from a broker for a log that begins at `first` (null: any snapshot).
-   * @returns null: the brokers have none
-   * @throws when no broker answered, or the snapshot is invalid
-   */
-  load(options: Readonly<{ first: number | null; signal: AbortSignal }>): Promise<LoadedSnapshot | null>;
-  /** The denials on this node's own disk. Never throws. */
-  persistedDenials(): Promise<DenialsOnDisk>;
-  /** Called after every change with the node's denials, so that they survive a restart. Never throws. */
-  persistDenials(denials: DenialsToPersist): void;
-  /** Settles when the disk has every denial passed so far. Never throws. */
-  denialsPersisted(): Promise<void>;
-}>;
+import type { SnapshotSource } from "./snapshot-source.ts";
 
 export type ReplicaOptions = Readonly<{
   name: NodeId;
@@ -97,6 +75,11 @@ export type ReplicaOptions = Readonly<{
   pageLimit?: number;
   /** A change not enforced within this much running time (ms) counts as failed. */
   enforcingMsMax?: number;
+  /**
+   * The addresses of the brokers that this node uses; its process's own broker has none. Absent: the node keeps no
+   * revocations that its region accepts by itself, and the region accepts none while the node holds a lease.
+   */
+  brokers?: readonly string[];
 }>;
 
 export type ReplicaReadiness = Readonly<{ ready: boolean; reasons: readonly string[] }>;
@@ -135,6 +118,7 @@ export type ReplicaProcess = Replica &
   }>;
 
 const readyPollMs = 10;
+const nothingKept: DenialsOnDisk = { retained: [], denials: [] };
 
 /** @throws DataFolderLockedError when another process uses `dataDir`, DataFolderUnusableError */
 export function startReplica(options: ReplicaOptions): ReplicaProcess {
@@ -150,6 +134,15 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
   );
   const folder = options.dataDir === null ? null : lockDataFolder({ dataDir: options.dataDir, node });
   const keys = createPersonKeys(secrets);
+  const keepsLocal = options.brokers !== undefined && options.dataDir !== null;
+  const file = keepsLocal ? openLocalDenialsFile({ dataDir: options.dataDir, node, logger }) : null;
+  const local = createDenialCalls({
+    databroker,
+    file,
+    logger,
+    open: openEnvelope,
+    arrive: (fact) => arrive({ ...fact, at: moment() }),
+  });
   const listeners = new ChangeListeners();
   const changes = new LostChanges();
   const inputs: NodeInput[] = [];
@@ -256,6 +249,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
         return;
       case "cancel":
         inFlight.get(effect.id)?.abort(new Error("given up"));
+        local.cancel(effect.id);
         return;
       case "changed":
         noteLost(effect);
@@ -271,6 +265,11 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
         return;
       case "clearBoot":
         keepBoot(() => folder?.clear());
+        return;
+      case "readDenials":
+      case "keepLocalDenials":
+      case "submitRevocation":
+        local.perform(effect);
         return;
       case "replay":
         void replay(effect);
@@ -408,13 +407,14 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
       if (!stopped) logger.warn({ err: error }, "the local snapshot could not be read; starting without it");
     }
     const kept = await options.snapshots?.persistedDenials();
-    if (!stopped) begin(snapshot, kept);
+    const localDenials = await local.load();
+    if (!stopped) begin({ snapshot, denials: kept ?? nothingKept, localDenials });
   }
 
-  function begin(snapshot: LoadedSnapshot | null, kept: DenialsOnDisk = { retained: [], denials: [] }): void {
+  function begin(onDisk: Pick<Extract<NodeInput, { type: "started" }>, "snapshot" | "denials" | "localDenials">): void {
     started = true;
     reportedFanout = fanoutState();
-    feed({ type: "started", snapshot, denials: kept, fanout: reportedFanout, at: moment() });
+    feed({ type: "started", ...onDisk, fanout: reportedFanout, at: moment() });
     // Subscribe before the first read, so that no event falls between the two.
     if (fanout !== null) unsubscribe = [fanout.subscribe(deliver), fanout.onConnected(() => noteFanout(fanoutState()))];
   }
@@ -424,8 +424,8 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     return { ready: reasons.length === 0, reasons };
   };
 
-  if (options.snapshots) void start();
-  else begin(null);
+  if (options.snapshots || file !== null) void start();
+  else begin({ snapshot: null, denials: nothingKept });
 
   return {
     node,
@@ -445,6 +445,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     },
     open: (sealed, userId) => keys.open(sealed, userId),
     isDeniedLocally: (stream) => core.isDeniedLocally(stream),
+    isDeniedByRegion: (stream) => core.isDeniedByRegion(stream),
     onChange: (listener) => listeners.add(listener),
     waitFor(link, timeoutMs) {
       if (stopped) return Promise.resolve("behind");

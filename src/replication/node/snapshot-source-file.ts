@@ -37,7 +37,7 @@ import { BrokerUnavailableError } from "../wire/broker-unavailable-error.ts";
 import type { DenialsOnDisk } from "./denials/persisted-denials.ts";
 import { type DenialsFile, formatDenials, parseDenials } from "./denials/persisted-form.ts";
 import type { LoadedSnapshot } from "./messages.ts";
-import type { DenialsToPersist, SnapshotSource } from "./node-process.ts";
+import type { DenialsToPersist, SnapshotSource } from "./snapshot-source.ts";
 
 type Keep = (chunk: CheckedChunk) => Promise<void>;
 

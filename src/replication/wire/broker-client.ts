@@ -33,6 +33,7 @@ import {
 } from "./broker-wire.ts";
 import type { Role } from "./cluster-keys.ts";
 import { parseLeaseRefusal } from "./lease-refusal-body.ts";
+import { localCallsOver } from "./local-calls.ts";
 import { signCall } from "./service-call.ts";
 import { type AnswerRefusal, answerHeader, mustBeSealed, refuseAnswer } from "./signed-answer.ts";
 import { snapshotSupplyOver } from "./snapshot-calls.ts";
@@ -62,6 +63,11 @@ export type BrokerClient = Databroker &
     snapshots: SnapshotSupply;
     /** Count of rejected answers, by reason. */
     refused(): Readonly<Record<AnswerRefusal, number>>;
+    /**
+     * A question about local revocations to another broker of this broker's region (broker/region/peer-wire.ts).
+     * @throws BrokerUnavailableError
+     */
+    exchangeRevocations(question: object): Promise<unknown>;
     close(): Promise<void>;
   }>;
 
@@ -333,6 +339,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       return get({ method: "POST", path: "/v1/history", body, contentType, answerMs: answerMs.read }, parseHistoryPage);
     },
     takeSnapshot: () => get({ method: "POST", path: "/v1/snapshot", answerMs: answerMs.other }, parseSnapshotAsked),
+    ...localCallsOver(ask),
     snapshots: snapshotSupplyOver(ask),
     refused: () => ({ ...refused }),
     async close() {

@@ -36,7 +36,8 @@ export type MessageKind =
   | "goodbye"
   | "snapshot"
   | "answer"
-  | "audit";
+  | "audit"
+  | "local-revocation";
 
 export type Certificate = Readonly<{
   cluster: string;
@@ -176,6 +177,7 @@ const kinds: readonly MessageKind[] = [
   "snapshot",
   "answer",
   "audit",
+  "local-revocation",
 ];
 
 function isKind(value: unknown): value is MessageKind {

@@ -43,19 +43,46 @@ export {
 } from "./envelope.ts";
 export { formatLeaseRefusal, type LeaseRefusalBody, parseLeaseRefusal } from "./lease-refusal-body.ts";
 export {
+  type LocalReceiptStatement,
+  localPromiseOf,
+  localReceiptType,
+  stateLocalReceipt,
+} from "./local-receipt-jws.ts";
+export {
+  deniedStreams,
+  encodeRevocation,
+  isSameChange,
+  type LocalCommand,
+  type LocalCommandType,
+  type LocalRevocation,
+  localCommands,
+  mergeIdsOf,
+  openRevocation,
+  revocationIn,
+  revocationKey,
+  type SealedRevocation,
+} from "./local-revocation.ts";
+export {
+  addressCharsMax,
+  addressesMax,
   type Batch,
   type Confirm,
   encodeMessage,
   type Goodbye,
   type Grant,
   MalformedMessageError,
+  parseAddresses,
   parseBatch,
   parseConfirm,
   parseGoodbye,
   parseGrant,
+  parseLinkMap,
   parseRenew,
+  parseStorePosition,
   parseWrappedKey,
   type Renew,
+  type StorePosition,
+  storesMax,
 } from "./messages.ts";
 export {
   bootIdOf,
@@ -69,9 +96,14 @@ export {
   signReplacement,
 } from "./node-key.ts";
 export {
+  type CheckedLocalReceipt,
   type CheckedReceipt,
+  checkLocalReceipt,
   checkReceipt,
+  createLocalReceiptSigner,
   createReceiptSigner,
+  isLocalReceipt,
+  localStatementIn,
   parseReceiptKeys,
   type ReceiptKeys,
   type ReceiptRefusal,

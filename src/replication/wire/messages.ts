@@ -68,7 +68,17 @@ export type Renew = Readonly<{
    * An epoch that the log must leave behind: an authentic credential names it, and the link of that credential is lost.
    */
   lostEpoch?: Epoch;
+  /**
+   * The addresses of the brokers that this node uses; its process's own broker has none. Absent: the node does not keep
+   * local revocations (docs/adr/0039-a-cut-off-region-revokes-locally.md).
+   */
+  brokers?: readonly string[];
+  /** As in a confirmation. */
+  denials?: readonly StorePosition[];
 }>;
+
+/** How far in the store of one regional broker: everything up to `seq` that it still retains. */
+export type StorePosition = Readonly<{ store: string; seq: number }>;
 
 /** The right to decide, counted from the time at which the node sent the renew named by `nonce`. */
 export type Grant = Readonly<{
@@ -94,12 +104,23 @@ export type Grant = Readonly<{
    * that long before the renew was sent.
    */
   ageMs?: number;
+  /**
+   * Only in a grant by age: the lease counts only once the local revocations up to here are in force at the node.
+   */
+  tightenedTo?: StorePosition;
 }>;
 
 /**
  * Sent at once when a batch that a caller waits for is enforced, and whenever `enforced` passes a tightening event.
  */
-export type Confirm = Readonly<{ node: NodeId; boot: BootId; nonce: number; enforced: Link }>;
+export type Confirm = Readonly<{
+  node: NodeId;
+  boot: BootId;
+  nonce: number;
+  enforced: Link;
+  /** The local revocations that are enforced and on the node's disk. Absent: none, or an older build. */
+  denials?: readonly StorePosition[];
+}>;
 /** The last stream of the node is closed and the node permits nothing more. */
 export type Goodbye = Readonly<{ node: NodeId; boot: BootId; nonce: number }>;
 
@@ -143,6 +164,8 @@ export const parseRenew = parser(
     ...(m["replacementProof"] === undefined ? {} : { replacementProof: proof(m["replacementProof"]) }),
     monotonicMs: finite(m, "monotonicMs"),
     ...(m["lostEpoch"] === undefined ? {} : { lostEpoch: parseEpoch(m["lostEpoch"]) }),
+    ...(m["brokers"] === undefined ? {} : { brokers: parseAddresses(m["brokers"]) }),
+    ...denialsField(m),
   }),
 );
 
@@ -165,7 +188,13 @@ function grantIn(m: Fields): Grant {
 }
 
 /** Parses a grant by age: the fields of a grant, and the age of the lease that it derives from. */
-export const parseGrantByAge = parser((m): Grant => ({ ...grantIn(m), ageMs: finite(m, "ageMs") }));
+export const parseGrantByAge = parser(
+  (m): Grant => ({
+    ...grantIn(m),
+    ageMs: finite(m, "ageMs"),
+    ...(m["tightenedTo"] === undefined ? {} : { tightenedTo: parseStorePosition(m["tightenedTo"]) }),
+  }),
+);
 
 export const parseConfirm = parser(
   (m): Confirm => ({
@@ -173,6 +202,7 @@ export const parseConfirm = parser(
     boot: parseBootId(m["boot"]),
     nonce: whole(m, "nonce"),
     enforced: parseLinkMap(m["enforced"]),
+    ...denialsField(m),
   }),
 );
 
@@ -189,6 +219,36 @@ export function parseWrappedKey(value: unknown): WrappedKey {
 export function parseLinkMap(value: unknown): Link {
   const m = map(value);
   return { epoch: parseEpoch(m["epoch"]), position: parsePosition(m["position"]), hash: parseHash(m["hash"]) };
+}
+
+export function parseStorePosition(value: unknown): StorePosition {
+  const m = map(value);
+  const store = m["store"];
+  if (typeof store !== "string" || !storePattern.test(store)) throw new MalformedMessageError("store is not an id");
+  return { store, seq: whole(m, "seq") };
+}
+
+/** The addresses that a message may name, and the length of each. More of them are not sent. */
+export const addressesMax = 16;
+export const addressCharsMax = 200;
+/** The stores of other brokers, or of lost disks, that a node remembers. */
+export const storesMax = 16;
+const storePattern = /^[0-9a-f]{32}$/;
+
+/** A list of broker addresses. @throws MalformedMessageError */
+export function parseAddresses(value: unknown): readonly string[] {
+  if (!Array.isArray(value) || value.length > addressesMax) throw new MalformedMessageError("too many addresses");
+  return value.map((address) => {
+    if (typeof address === "string" && address.length <= addressCharsMax && isPlainText(address)) return address;
+    throw new MalformedMessageError("not an address");
+  });
+}
+
+function denialsField(m: Fields): Pick<Confirm, "denials"> {
+  if (m["denials"] === undefined) return {};
+  const stores = list(m, "denials");
+  if (stores.length > storesMax) throw new MalformedMessageError("too many stores");
+  return { denials: stores.map(parseStorePosition) };
 }
 
 type Fields = Readonly<Record<string, unknown>>;

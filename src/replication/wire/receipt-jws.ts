@@ -21,6 +21,12 @@ import {
   type JWK,
 } from "jose";
 import { deriveKey, type SigningPair, signingPairFromSeed } from "./cluster-keys.ts";
+import {
+  type LocalReceiptStatement,
+  localContradictionIn,
+  localReceiptType,
+  parseLocalStatement,
+} from "./local-receipt-jws.ts";
 import { contradictionIn, parseStatement, type ReceiptStatement } from "./receipt-statement.ts";
 
 export const receiptType = "cardea-receipt+jwt";
@@ -37,11 +43,20 @@ export type SignReceipt = (statement: ReceiptStatement) => Promise<string>;
 const pairOf = (secret: Uint8Array): SigningPair => signingPairFromSeed(deriveKey(secret, "receipt signature"));
 
 export function createReceiptSigner(secret: Uint8Array): SignReceipt {
+  return signerOf(secret, receiptType);
+}
+
+/** Signs receipts of one region (local-receipt-jws.ts), with the same key. */
+export function createLocalReceiptSigner(secret: Uint8Array): (statement: LocalReceiptStatement) => Promise<string> {
+  return signerOf(secret, localReceiptType);
+}
+
+function signerOf<Statement extends Readonly<{ cluster: string; at: string }>>(secret: Uint8Array, typ: string) {
   const pair = pairOf(secret);
   const named = publicJwk(pair);
-  return async (statement) =>
+  return async (statement: Statement) =>
     new CompactSign(Buffer.from(JSON.stringify({ ...registeredClaims(statement), ...statement }), "utf8"))
-      .setProtectedHeader({ alg: "EdDSA", typ: receiptType, kid: (await named).kid ?? "" })
+      .setProtectedHeader({ alg: "EdDSA", typ, kid: (await named).kid ?? "" })
       .sign(pair.privateKey);
 }
 
@@ -56,7 +71,7 @@ export async function receiptKeys(
  * The registered claims that any JWT reader expects (RFC 7519). A receipt states a fact of the past, so it does not
  * expire.
  */
-function registeredClaims({ cluster, at }: ReceiptStatement): object {
+function registeredClaims({ cluster, at }: Readonly<{ cluster: string; at: string }>): object {
   return { iss: `cardea:${cluster}`, iat: Math.floor(Date.parse(at) / 1_000) };
 }
 
@@ -73,23 +88,57 @@ export type ReceiptRefusal =
   | "bad-signature"
   | "malformed"
   | "contradictory";
-export type CheckedReceipt =
-  | Readonly<{ ok: true; statement: ReceiptStatement; kid: string }>
-  | Readonly<{ ok: false; reason: ReceiptRefusal; detail: string }>;
+type RefusedReceipt = Readonly<{ ok: false; reason: ReceiptRefusal; detail: string }>;
+export type CheckedReceipt = Readonly<{ ok: true; statement: ReceiptStatement; kid: string }> | RefusedReceipt;
+/** A genuine receipt of one region, or why it is refused. */
+export type CheckedLocalReceipt = Readonly<{ ok: true; local: LocalReceiptStatement; kid: string }> | RefusedReceipt;
 
 /** Upper bound of a receipt; larger than one with 20,000 nodes. */
 const bytesMax = 16 * 1024 * 1024;
 
-/** Verifies a receipt offline. @param sets the trusted key sets */
+/** What the two types of receipts differ in. */
+type Form<Statement> = Readonly<{
+  typ: string;
+  statementIn: (jws: string) => Statement | undefined;
+  contradictionIn: (statement: Statement) => string | undefined;
+}>;
+
+const clusterForm: Form<ReceiptStatement> = { typ: receiptType, statementIn, contradictionIn };
+const localForm: Form<LocalReceiptStatement> = {
+  typ: localReceiptType,
+  statementIn: localStatementIn,
+  contradictionIn: localContradictionIn,
+};
+
+/** Verifies a receipt of the cluster offline. @param sets the trusted key sets */
 export async function checkReceipt(text: string, sets: readonly ReceiptKeys[]): Promise<CheckedReceipt> {
+  return check(text, sets, clusterForm);
+}
+
+/** Verifies a receipt of one region offline. @param sets the trusted key sets */
+export async function checkLocalReceipt(text: string, sets: readonly ReceiptKeys[]): Promise<CheckedLocalReceipt> {
+  const checked = await check(text, sets, localForm);
+  return checked.ok ? { ok: true, local: checked.statement, kid: checked.kid } : checked;
+}
+
+/** Whether the text calls itself a receipt of one region; nothing is verified. */
+export function isLocalReceipt(text: string): boolean {
+  return headerOf(text.trim())?.typ === localReceiptType;
+}
+
+async function check<Statement extends Readonly<{ cluster: string }>>(
+  text: string,
+  sets: readonly ReceiptKeys[],
+  form: Form<Statement>,
+): Promise<Readonly<{ ok: true; statement: Statement; kid: string }> | RefusedReceipt> {
   const jws = text.trim();
   const header = headerOf(jws);
-  if (header === undefined || header.typ !== receiptType)
-    return refused("not-a-receipt", "this is not a signed receipt (a compact JWS of type cardea-receipt+jwt)");
+  if (header === undefined || header.typ !== form.typ)
+    return refused("not-a-receipt", `this is not a signed receipt (a compact JWS of type ${form.typ})`);
   if (header.alg !== "EdDSA")
     return refused("not-a-receipt", `receipts are signed with EdDSA, and this one names ${header.alg}`);
   const { kid } = header;
-  const said = statementIn(jws);
+  const said = form.statementIn(jws);
   const known = sets.flatMap(({ keys, cluster }) => keys.map((key) => ({ key, cluster })));
   const matching = known.filter(({ key }) => key.kid === kid && key.kty === "OKP" && key.crv === "Ed25519");
   if (kid === undefined || matching.length === 0) return unknownKey(kid, said, sets);
@@ -99,7 +148,7 @@ export async function checkReceipt(text: string, sets: readonly ReceiptKeys[]): 
     if (said === undefined)
       return refused("malformed", "it is signed by this cluster, but has a form that this version does not know");
     if (cluster !== undefined && cluster !== said.cluster) return ofAnother(said.cluster, cluster);
-    const contradiction = contradictionIn(said);
+    const contradiction = form.contradictionIn(said);
     return contradiction === undefined
       ? { ok: true, statement: said, kid }
       : refused("contradictory", `it contradicts itself: ${contradiction}`);
@@ -109,9 +158,9 @@ export async function checkReceipt(text: string, sets: readonly ReceiptKeys[]): 
 
 function unknownKey(
   kid: string | undefined,
-  said: ReceiptStatement | undefined,
+  said: Readonly<{ cluster: string }> | undefined,
   sets: readonly ReceiptKeys[],
-): CheckedReceipt {
+): RefusedReceipt {
   const ours = sets.flatMap(({ cluster }) => cluster ?? []);
   if (said !== undefined && ours.length > 0 && !ours.includes(said.cluster))
     return ofAnother(said.cluster, ours.join(", "));
@@ -121,7 +170,7 @@ function unknownKey(
   );
 }
 
-function ofAnother(theirs: string, ours: string): CheckedReceipt {
+function ofAnother(theirs: string, ours: string): RefusedReceipt {
   return refused(
     "another-cluster",
     `it is a receipt of cluster ${JSON.stringify(theirs)}, and the keys belong to ${ours}`,
@@ -149,14 +198,23 @@ function headerOf(jws: string): Readonly<{ alg?: string; typ?: string; kid?: str
 
 /** Reads the statement without verifying the signature, for a caller that got the receipt from the cluster itself. */
 export function statementIn(jws: string): ReceiptStatement | undefined {
+  return parseStatement(claimsIn(jws));
+}
+
+/** As `statementIn`, for a receipt of one region. */
+export function localStatementIn(jws: string): LocalReceiptStatement | undefined {
+  return parseLocalStatement(claimsIn(jws));
+}
+
+function claimsIn(jws: string): unknown {
   try {
-    return parseStatement(JSON.parse(Buffer.from(jws.split(".")[1] ?? "", "base64url").toString("utf8")));
+    return JSON.parse(Buffer.from(jws.split(".")[1] ?? "", "base64url").toString("utf8"));
   } catch {
     return undefined;
   }
 }
 
-function refused(reason: ReceiptRefusal, detail: string): CheckedReceipt {
+function refused(reason: ReceiptRefusal, detail: string): RefusedReceipt {
   return { ok: false, reason, detail };
 }
 

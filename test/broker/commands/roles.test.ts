@@ -28,7 +28,7 @@ test("no role of a node lifts, erases or creates anything", () => {
   for (const role of ["proxy", "authorize"] as const)
     assert.deepEqual(
       Object.entries(commands).flatMap(([name, who]) => (who.includes(role) ? [name] : [])),
-      ["activateConfiguration", "reassertTightenings"],
+      ["activateConfiguration", "reassertTightenings", "mergeRevocation"],
     );
   assert.deepEqual([commands.restoreUser, commands.eraseUser], [["operator"], ["operator"]]);
 });

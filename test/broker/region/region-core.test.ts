@@ -5,15 +5,16 @@ import { SimCopyStore } from "../../../chaos/sim/sim-copy-store.ts";
 import { RegionCopy } from "../../../src/broker/index.ts";
 import { newRegionCore, type RegionCore, step } from "../../../src/broker/region/region-core.ts";
 import type { HomeAnswer, NodeAnswer, RegionEffect, RegionFact } from "../../../src/broker/region/region-messages.ts";
-import type {
-  BootId,
-  Epoch,
-  Incarnation,
-  Link,
-  MonotonicMs,
-  NodeId,
-  Position,
-  UnixMs,
+import {
+  type BootId,
+  type Epoch,
+  type Incarnation,
+  type Link,
+  type MonotonicMs,
+  type NodeId,
+  type Position,
+  Projection,
+  type UnixMs,
 } from "../../../src/events/index.ts";
 import type { HeldLease } from "../../../src/replication/lease/index.ts";
 import type { Batch, Confirm, Renew } from "../../../src/replication/wire/index.ts";
@@ -25,6 +26,7 @@ const boot = "boot-1" as BootId;
 const from = { cluster: "test", role: "proxy", name: node, boot, publicKey: new Uint8Array(32) } as const;
 const forwardMs = 1_000;
 const windowMs = 15_000;
+const granted: HomeAnswer = { type: "granted", windowMs, drift: 0.01 };
 const noBroker: HomeAnswer = { type: "unavailable", error: new Error("no broker answers") };
 
 type AnswerTo<Type extends RegionEffect["type"]> = Extract<RegionEffect, { type: Type }>;
@@ -42,6 +44,7 @@ class Region {
     drift: 0.01,
     windowMs,
   };
+  projection = new Projection();
   readonly store = new SimCopyStore();
   readonly copy = new RegionCopy(this.store);
   readonly effects: RegionEffect[] = [];
@@ -60,7 +63,13 @@ class Region {
   /** @returns the effects of the step */
   feed(fact: RegionFact): readonly RegionEffect[] {
     const at = { monotonic: this.now as MonotonicMs, wall: (1_000_000 + this.now) as UnixMs };
-    const own = { applied: this.applied, level: 1, digest: () => "d", lease: this.lease };
+    const own = {
+      applied: this.applied,
+      level: 1,
+      digest: () => "d",
+      projection: this.projection,
+      lease: this.lease,
+    };
     const [core, effects] = step(this.#core, { ...fact, at, own });
     this.#core = core;
     this.effects.push(...effects);
@@ -211,15 +220,13 @@ test("a message is forwarded while the home region answers; after a second witho
   region.renew();
   const [asked] = region.all("askHome");
   assert.deepEqual(asked?.question, { op: "forward", messageId: 1 });
-  assert.deepEqual(answersIn(region.feed({ type: "homeAnswered", id: asked?.id ?? 0, answer: { type: "granted" } })), [
-    "leader",
-  ]);
+  assert.deepEqual(answersIn(region.feed({ type: "homeAnswered", id: asked?.id ?? 0, answer: granted })), ["leader"]);
 
   region.renew();
   assert.deepEqual(typesOf(region.pass(forwardMs)), ["keepMark"]);
   assert.deepEqual(answersIn(region.feed({ type: "markKept" })), ["grantByAge"]);
   const late = region.all("askHome").at(-1)?.id ?? 0;
-  assert.deepEqual(typesOf(region.feed({ type: "homeAnswered", id: late, answer: { type: "granted" } })), []);
+  assert.deepEqual(typesOf(region.feed({ type: "homeAnswered", id: late, answer: granted })), []);
 
   region.pass(10_000);
   assert.deepEqual(answersIn(region.renew()), ["grantByAge"], "the region does not wait for a silent home region");
@@ -295,9 +302,7 @@ test("a late answer of the leader to a renew does not reach the node as an answe
   region.renew();
   region.renew();
   const [first, second] = region.all("askHome").map(({ id }) => id);
-  assert.deepEqual(typesOf(region.feed({ type: "homeAnswered", id: second ?? 0, answer: { type: "granted" } })), [
-    "answerNode",
-  ]);
+  assert.deepEqual(typesOf(region.feed({ type: "homeAnswered", id: second ?? 0, answer: granted })), ["answerNode"]);
   assert.deepEqual(
     region.all("answerNode").map(({ id }) => id),
     [2],

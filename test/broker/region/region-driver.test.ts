@@ -47,6 +47,7 @@ function regionWith(mark: AgeMark): RegionDriver {
     openBroker: createBrokerOpener({ cluster, secrets: [secret] }),
     openNode: renewIn,
     signer: speaker,
+    revocations: null,
   });
   const lease: HeldLease = {
     ...{ epoch: 1 as Epoch, incarnation: "i" as Incarnation, start: 1 as Position, drift: 0.01 },

@@ -43,6 +43,7 @@ function region(
     openBroker: createBrokerOpener({ cluster, secrets: [secret] }),
     openNode: () => ({ refused: "no node speaks here" }),
     signer: signer,
+    revocations: null,
   });
   const own = { applied: genesis, readNow() {}, projection: new Projection(), lease: () => null };
   pages.setReplica(own);

@@ -39,6 +39,7 @@ test("an activation is forwarded only while the regional broker holds a lease", 
     copy: new RegionCopy(new SimCopyStore()),
     mark: { leftBehind: false, set() {}, clear() {} },
     home: () => home,
+    revocations: null,
     startReplica: ({ databroker }) => {
       own = databroker;
       const replica = {

@@ -38,7 +38,18 @@ export type TwoRegions = Readonly<{
   upstream: Upstream;
   places: ClusterSetup;
   east: Readonly<{ nats: NatsCluster; brokers: readonly ClusterProcess[]; proxy: ClusterProcess }>;
-  west: Readonly<{ nats: NatsCluster; broker: ClusterProcess; proxies: readonly ClusterProcess[] }>;
+  west: Readonly<{
+    nats: NatsCluster;
+    broker: ClusterProcess;
+    /** All brokers of the region; `broker` is the first. */
+    brokers: readonly ClusterProcess[];
+    proxies: readonly ClusterProcess[];
+  }>;
+  /** The authenticate service of the west and its operator API; null: there is none. */
+  westAuthenticate: Readonly<{
+    process: ClusterProcess;
+    operator: ReturnType<typeof createOperator>;
+  }> | null;
   authenticate: ClusterProcess;
   /** All links between the regions at once. */
   wan: Readonly<{ cut(): void; heal(): void; delay(ms: number): void; brokers: readonly Wan[]; nats: Wan }>;
@@ -61,6 +72,9 @@ export type TwoRegionsOptions = Readonly<{
   timing: Timing;
   brokers?: number;
   westProxies?: number;
+  westBrokers?: number;
+  /** Whether the west has an authenticate service of its own. */
+  westAuthenticate?: "none" | "one";
   lateMs?: number;
   /** Settings of the `broker` section of every process. */
   broker?: object;
@@ -84,13 +98,24 @@ export async function startTwoRegions(options: TwoRegionsOptions): Promise<TwoRe
 }
 
 async function build(
-  { timing, brokers: brokerCount = 1, westProxies = 2, lateMs = 0, broker: more = {}, prepare }: TwoRegionsOptions,
+  {
+    timing,
+    brokers: brokerCount = 1,
+    westProxies = 2,
+    westBrokers = 1,
+    westAuthenticate = "none",
+    lateMs = 0,
+    broker: more = {},
+    prepare,
+  }: TwoRegionsOptions,
   cleanups: (() => Promise<unknown>)[],
   stop: () => Promise<void>,
 ): Promise<TwoRegions> {
   const folder = new TemporaryFolder("regions");
   cleanups.push(async () => folder.remove());
-  const [leafPort = 0, frontPort = 0, idpPort = 0, ...free] = await freePorts(3 + 3 * (brokerCount + westProxies + 3));
+  const [leafPort = 0, frontPort = 0, idpPort = 0, ...free] = await freePorts(
+    3 + 3 * (brokerCount + westProxies + westBrokers + 3),
+  );
   const takePorts = (): ProcessPorts => ({
     address: free.pop() ?? 0,
     metrics: free.pop() ?? 0,
@@ -115,7 +140,8 @@ async function build(
 
   const ports = {
     brokers: Array.from({ length: brokerCount }, takePorts),
-    ...{ authenticate: takePorts(), eastProxy: takePorts(), westBroker: takePorts() },
+    ...{ authenticate: takePorts(), eastProxy: takePorts(), westAuthenticate: takePorts() },
+    westBrokers: Array.from({ length: westBrokers }, takePorts),
     westProxies: Array.from({ length: westProxies }, takePorts),
   };
   const places: ClusterSetup = {
@@ -133,7 +159,11 @@ async function build(
 
   const url = (port: number): string => `http://127.0.0.1:${port}`;
   const eastern = { region: "east", nats: eastNats.urls, brokerUrls: ports.brokers.map(({ broker }) => url(broker)) };
-  const western = { region: "west", nats: westNats.urls, brokerUrls: [url(ports.westBroker.broker)] };
+  const western = {
+    region: "west",
+    nats: westNats.urls,
+    brokerUrls: ports.westBrokers.map(({ broker }) => url(broker)),
+  };
   const newProcess = (
     name: string,
     services: readonly Service[],
@@ -158,11 +188,19 @@ async function build(
     nats: { ...(config["nats"] as object), home_domain: "east" },
     broker: { ...(config["broker"] as object), home_urls: brokerWans.map(({ port }) => url(port)) },
   });
-  const broker = newProcess("broker-west", ["databroker"], ports.westBroker, western, regional);
+  const brokersWest = ports.westBrokers.map((own, i) =>
+    newProcess(i === 0 ? "broker-west" : `broker-west-${i + 1}`, ["databroker"], own, western, regional),
+  );
+  const [broker = brokers[0] as ClusterProcess] = brokersWest;
+  const authenticateWest =
+    westAuthenticate === "none"
+      ? null
+      : newProcess("authenticate-west", ["authenticate"], ports.westAuthenticate, western);
   const proxies = ports.westProxies.map((own, i) => newProcess(`proxy-west-${i + 1}`, ["proxy"], own, western));
   await Promise.all(brokers.map((each) => each.start()));
-  await broker.start();
-  await Promise.all([authenticate, proxy, ...proxies].map((each) => each.start()));
+  await Promise.all(brokersWest.map((each) => each.start()));
+  const others = [authenticate, proxy, ...proxies, ...(authenticateWest === null ? [] : [authenticateWest])];
+  await Promise.all(others.map((each) => each.start()));
 
   const front = await startRelay({ targets: [proxy.ports.address], port: frontPort });
   cleanups.push(() => front.close());
@@ -193,7 +231,14 @@ async function build(
   return {
     ...{ postgres, upstream, places, authenticate, client, clientVia, host, stop },
     east: { nats: eastNats, brokers, proxy },
-    west: { nats: westNats, broker, proxies },
+    west: { nats: westNats, broker, brokers: brokersWest, proxies },
+    westAuthenticate:
+      authenticateWest === null
+        ? null
+        : {
+            process: authenticateWest,
+            operator: createOperator({ config, authenticate: authenticateWest, host: host("authenticate") }),
+          },
     wan: {
       cut: all((wan) => wan.cut()),
       heal: all((wan) => wan.heal()),

@@ -1,0 +1,152 @@
+/**
+ * Revocation merges: how a regional broker brings what its region revoked by itself to the log, and when it forgets it.
+ * Pure.
+ *
+ * - Each is submitted under its command id until the leader answers, so the log has one set of events.
+ * - It is forgotten only when this broker's own projection is at or past the merge, on the chain, and denies the ids.
+ * - If the merge is on another chain, or the command id means another change, it is submitted again.
+ */
+import { type CommandId, commandIdOfEnvelope, type Link } from "../../events/index.ts";
+import type { HomeAnswer } from "./region-messages.ts";
+import type { RegionStepContext } from "./region-step-context.ts";
+import type { RevocationStore, StoredEntry } from "./revocation-store.ts";
+
+const mergeAgainMs = { first: 1_000, max: 30_000 };
+/** After a refusal that only an operator can end. */
+const operatorMs = 600_000;
+const droppedMax = 4_096;
+
+export class RevocationMerges {
+  readonly #context: RegionStepContext;
+  readonly #store: RevocationStore;
+  readonly #homeAnswers: () => boolean;
+  readonly #holds: (link: Link) => boolean;
+  /** Submissions to the leader, by the number of the question. */
+  readonly #asked = new Map<number, string>();
+  /** What the log has and this broker has dropped, oldest first. */
+  readonly #dropped = new Map<string, Link>();
+  #merged = 0;
+
+  constructor(
+    context: RegionStepContext,
+    parts: Readonly<{ store: RevocationStore; homeAnswers: () => boolean; holds: (link: Link) => boolean }>,
+  ) {
+    this.#context = context;
+    this.#store = parts.store;
+    this.#homeAnswers = parts.homeAnswers;
+    this.#holds = parts.holds;
+  }
+
+  /** How many were merged so far. */
+  get merged(): number {
+    return this.#merged;
+  }
+
+  isDropped(key: string): boolean {
+    return this.#dropped.has(key);
+  }
+
+  /** Null: none of the command is known to be merged. */
+  mergedAt(commandId: CommandId): Link | null {
+    for (const { merged } of this.#store.ofCommand(commandId)) if (merged !== null) return merged;
+    return null;
+  }
+
+  /** Those of the keys that are known to be merged. */
+  knownOf(keys: readonly string[]): readonly Readonly<{ key: string; link: Link }>[] {
+    return [...new Set(keys)].flatMap((key) => {
+      const link = this.#dropped.get(key) ?? this.#store.get(key)?.merged ?? null;
+      return link === null ? [] : [{ key, link }];
+    });
+  }
+
+  /** Another broker of the region knows that it is merged. */
+  learn(key: string, link: Link): void {
+    const entry = this.#store.get(key);
+    if (entry !== undefined && entry.merged === null) this.#recordMerged(entry, link);
+  }
+
+  /** @returns whether the question was a submission */
+  answered(question: number, answer: HomeAnswer): boolean {
+    const key = this.#asked.get(question);
+    if (key === undefined) return false;
+    this.#asked.delete(question);
+    const entry = this.#store.get(key);
+    if (entry === undefined) return true;
+    if (answer.type === "merged") this.#recordMerged(entry, answer.link);
+    else this.#failed(entry, answer);
+    return true;
+  }
+
+  /** Submits what is due, while home answers. */
+  submit(): void {
+    const { now } = this.#context;
+    for (const entry of this.#store.entries) {
+      if (!entry.kept || entry.merged !== null || [...this.#asked.values()].includes(entry.key)) continue;
+      if (entry.mergeAt > now || !this.#homeAnswers()) {
+        this.#context.wakeBy(Math.max(entry.mergeAt, now + mergeAgainMs.first));
+        continue;
+      }
+      const { sealed, mergeId: commandId } = entry;
+      const question = { op: "merge", commandId, actor: sealed.revocation.actor, envelope: sealed.envelope } as const;
+      this.#asked.set(this.#context.askHome(question), entry.key);
+    }
+  }
+
+  #recordMerged(entry: StoredEntry, link: Link): void {
+    entry.merged = link;
+    entry.mergeFailures = 0;
+    this.#merged += 1;
+    const { commandId, acceptedAt } = entry.sealed.revocation;
+    this.#context.emit({
+      type: "log",
+      level: "info",
+      message: "the log has a revocation that this region had accepted by itself",
+      fields: { commandId, acceptedAt, link },
+    });
+  }
+
+  #failed(entry: StoredEntry, answer: HomeAnswer): void {
+    const { sealed } = entry;
+    const { commandId } = sealed.revocation;
+    entry.mergeFailures += 1;
+    const backoff = Math.min(mergeAgainMs.max, mergeAgainMs.first * 2 ** Math.min(entry.mergeFailures - 1, 10));
+    entry.mergeAt = this.#context.now + backoff;
+    if (answer.type === "mergeRefused") {
+      if (answer.code === "other-change" && entry.mergeId === commandId) {
+        entry.mergeId = commandIdOfEnvelope(sealed.envelope);
+        entry.mergeAt = this.#context.now;
+      } else {
+        entry.mergeAt = this.#context.now + operatorMs;
+        const message = "the leader does not record a revocation that this region accepted; it stays in force here";
+        this.#context.emit({ type: "log", level: "error", message, fields: { commandId, reason: answer.message } });
+      }
+    }
+    this.#context.wakeBy(entry.mergeAt);
+  }
+
+  /** Drops what the log denies at or past the merge, on this broker's chain. @returns how many */
+  dropMerged(): number {
+    const { own, now } = this.#context;
+    let dropped = 0;
+    for (const entry of [...this.#store.entries]) {
+      const { merged, sealed, key } = entry;
+      const { sessionIds, basis } = sealed.revocation;
+      if (merged === null || Math.max(merged.position, basis.position) > own.applied.position) continue;
+      if (this.#holds(merged) && sessionIds.every((id) => own.projection.sessionStatus(id).status !== "active")) {
+        this.#store.remove(key);
+        this.#dropped.set(key, merged);
+        const oldest = this.#dropped.size > droppedMax ? this.#dropped.keys().next().value : undefined;
+        if (oldest !== undefined) this.#dropped.delete(oldest);
+        dropped += 1;
+        continue;
+      }
+      // Another history, or another change under this command id.
+      if (this.#holds(merged)) entry.mergeId = commandIdOfEnvelope(sealed.envelope);
+      entry.merged = null;
+      entry.mergeAt = now + mergeAgainMs.first;
+      this.#context.wakeBy(entry.mergeAt);
+    }
+    return dropped;
+  }
+}
