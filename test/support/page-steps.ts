@@ -59,6 +59,6 @@ export function isAsPrinted(output: string, shown: string): boolean {
   const pattern = clean(shown)
     .split("…")
     .map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replace(/ +/g, " +"))
-    .join("[sS]*?");
+    .join("[\\s\\S]*?");
   return new RegExp(`^${pattern}$`).test(clean(output));
 }
