@@ -92,6 +92,11 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
   ],
   "belongs to a command of an operator, which ends": [
     "src/cli/operator/run-change.ts receipts",
+    "src/cli/drill/canary-round.ts firstSeen",
+    "src/cli/drill/observations.ts notes",
+    "src/cli/drill/observations.ts evidence",
+    "src/cli/drill/observations.ts lastProbes",
+    "src/cli/drill/observations.ts #nodes",
     "src/cli/policy/policy-case.ts #asked",
     "src/cli/policy/policy-document.ts shadows",
     "src/cli/policy/findings.ts found",

@@ -12,6 +12,7 @@ import { clusterFinalize, clusterStatus } from "./cluster.ts";
 import { configList, configShow } from "./config.ts";
 import { demo } from "./demo.ts";
 import { dev } from "./dev.ts";
+import { drillList, drillRun } from "./drill.ts";
 import { groupsAdd, groupsDelete, groupsList, groupsRemove } from "./groups.ts";
 import { health } from "./health.ts";
 import { execCredential, flushCredentials } from "./kubernetes.ts";
@@ -61,6 +62,8 @@ export const commands: readonly CliCommand[] = [
   snapshotRestore,
   snapshotKeys,
   postgresPromote,
+  drillList,
+  drillRun,
   login,
   token,
   tcp,

@@ -22,6 +22,8 @@ export async function watchReceipt(
     wait: "all" | "region";
     timeoutMs: number;
     onProgress: (receipt: Receipt) => void;
+    /** Ends the wait with an error. */
+    signal?: AbortSignal;
   }>,
 ): Promise<Receipt> {
   const endsAt = performance.now() + options.timeoutMs;
@@ -29,7 +31,8 @@ export async function watchReceipt(
     const leftMs = Math.max(0, Math.floor(endsAt - performance.now()));
     const path = `/receipts/${options.target}?wait=${options.wait}&timeoutMs=${leftMs}&timeout=${leftMs}`;
     let last: Receipt | undefined;
-    const signal = AbortSignal.timeout(leftMs + graceMs);
+    const timeout = AbortSignal.timeout(leftMs + graceMs);
+    const signal = options.signal === undefined ? timeout : AbortSignal.any([timeout, options.signal]);
     const onEvent = (data: string): void => {
       const answer = JSON.parse(data) as Receipt | Readonly<{ error: string }>;
       if ("error" in answer) return; // no broker leads at the moment
@@ -39,7 +42,7 @@ export async function watchReceipt(
     try {
       await client.stream(path, null, onEvent, signal);
     } catch (error) {
-      if (performance.now() >= endsAt || isFinal(error)) throw error;
+      if (performance.now() >= endsAt || isFinal(error) || options.signal?.aborted === true) throw error;
     }
     if (last !== undefined) return last;
     // The stream ended early. Out of time: fetch the receipt in its current state.

@@ -106,7 +106,7 @@ function findCommand(args: readonly string[], commands: readonly CliCommand[]): 
 }
 
 /** The commands that call a server, and so take the options that name it. */
-const operatorFamilies = ["sessions", "users", "groups", "cluster", "receipt", "audit", "snapshot"];
+const operatorFamilies = ["sessions", "users", "groups", "cluster", "receipt", "audit", "snapshot", "drill"];
 
 const exitCodes = "Exit codes: 0 done; 1 the check failed or is incomplete; 2 usage error; 3 could not be done.\n";
 const commonOptions = `Common options: --json prints JSON. Server and credential come from a configuration (-c FILE), from --url URL or CARDEA_URL with CARDEA_TOKEN,

@@ -4,6 +4,7 @@
  * Pure. One document without scripts or external assets. Readable without its style sheet, by keyboard and in the dark.
  * `data-page` on the body names the page for tests.
  */
+import { hash } from "node:crypto";
 import type { PageUser } from "../../auth/index.ts";
 import type { UnixMs } from "../../events/index.ts";
 import { type Html, type HtmlValue, html, safeUrl, styleSheet } from "./html.ts";
@@ -66,10 +67,15 @@ export type Frame = Readonly<{
    * A script of the same host, loaded when the page is read. Of the proxy's pages, those that keep an address have one.
    */
   scriptUrl?: string;
+  /**
+   * The document is a file of its own: its content security policy allows its style sheet and nothing else.
+   */
+  selfContained?: true;
 }>;
 
 /** A whole document. */
 export function renderLayout(frame: Frame): string {
+  const sheet = css + (frame.css ?? "");
   return html`<!doctype html>
 <html lang="en">
 <head>
@@ -77,8 +83,12 @@ export function renderLayout(frame: Frame): string {
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
 <link rel="icon" href="data:,">
-<title>${frame.title}</title>
-${styleSheet(css + (frame.css ?? ""))}${
+${
+  frame.selfContained === true &&
+  html`<meta http-equiv="Content-Security-Policy" content="${selfContainedPolicy(sheet)}">
+`
+}<title>${frame.title}</title>
+${styleSheet(sheet)}${
   frame.scriptUrl !== undefined &&
   html`
 <script defer src="${safeUrl(frame.scriptUrl)}"></script>`
@@ -92,6 +102,11 @@ ${frame.body}
 </body>
 </html>
 `.markup;
+}
+
+function selfContainedPolicy(sheet: string): string {
+  const style = `'sha256-${hash("sha256", sheet, "base64")}'`;
+  return `default-src 'none'; style-src ${style}; img-src data:; base-uri 'none'; form-action 'none'`;
 }
 
 /** Isolates text from a person, so that right-to-left overrides in a name cannot reorder the text around it. */

@@ -1,0 +1,65 @@
+/**
+ * Drill lock: one drill at a time, by a membership in the log.
+ *
+ * - The lock is the membership of the canary user in the group `cardea-drill-lock`. Adding a member is atomic: the log
+ *   answers `changed: true` to one drill only.
+ * - Two canaries could each become a member. Each drill then sees the other member, and both withdraw.
+ * - The lock survives the process that took it. A drill that was killed leaves it, and the next one says how to
+ *   remove it.
+ */
+import { randomUUID } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
+import { CannotError } from "../terminal/command.ts";
+import { addMember, type DrillOperator, removeMember } from "./operator-changes.ts";
+
+export const lockGroup = "cardea-drill-lock";
+
+const withinMs = 20_000;
+const readAgainMs = 200;
+
+/** @throws CannotError when another drill holds it */
+export async function acquireLock(operator: DrillOperator, userId: string, signal: AbortSignal): Promise<void> {
+  const commandId = randomUUID();
+  const taken = await operator.submit(addMember(lockGroup, userId), { withinMs, signal, commandId });
+  if (!taken.changed) throw lockedError([userId]);
+  try {
+    const others = await otherMembers(operator, userId, taken.link.position, signal);
+    if (others.length > 0) throw lockedError(others);
+  } catch (error) {
+    await releaseLock(operator, userId);
+    throw error;
+  }
+}
+
+/** Also after an interrupt, so it takes no signal. */
+export async function releaseLock(operator: DrillOperator, userId: string): Promise<void> {
+  const signal = AbortSignal.timeout(2 * withinMs);
+  await operator.submit(removeMember(lockGroup, userId), { withinMs, signal });
+}
+
+/** The node that answers may be behind the lock's own event. */
+async function otherMembers(
+  operator: DrillOperator,
+  userId: string,
+  position: number,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const giveUpAt = performance.now() + withinMs;
+  for (;;) {
+    const answer = await operator.groups();
+    if (answer.position >= position) {
+      const group = answer.groups.find(({ id }) => id === lockGroup);
+      return (group?.members ?? []).filter((one) => one.member && one.userId !== userId).map((one) => one.userId);
+    }
+    if (performance.now() >= giveUpAt) throw new CannotError("the operator API is too far behind the log for a drill");
+    signal.throwIfAborted();
+    await delay(readAgainMs);
+  }
+}
+
+function lockedError(holders: readonly string[]): CannotError {
+  const [holder = ""] = holders;
+  return new CannotError(
+    `another drill is running, or was killed: ${lockGroup} has the member ${holder}; if none runs: cardea groups remove ${lockGroup} ${holder}`,
+  );
+}

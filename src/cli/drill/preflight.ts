@@ -1,0 +1,212 @@
+/**
+ * Preflight: reads everything that a drill needs to know, and refuses a cluster that a drill could harm.
+ *
+ * It changes nothing, so a dry run does the same.
+ */
+import { decodeJwt } from "jose";
+import type { ClusterStatus, NodeStatus } from "../../replication/index.ts";
+import { CannotError } from "../terminal/command.ts";
+import { fetchResponse, type ProxyTls } from "../tunnel/proxy-client.ts";
+import type { Drill, StoppedKind } from "./drill.ts";
+import type { DrillFile, DrillProxy } from "./drill-file.ts";
+import { isTarget, silentMs } from "./guard.ts";
+import type { DrillOperator } from "./operator-changes.ts";
+import type { ProbeClient } from "./probe-client.ts";
+
+export type Canary = Readonly<{ userId: string; sessionId: string }>;
+
+export type Prepared = Readonly<{
+  status: ClusterStatus;
+  canary: Canary;
+  /** The process that the drill stops; null: none. */
+  target: string | null;
+  /** The longest time that a silent node may decide. */
+  windowMs: number;
+  /** What the drill cannot see, as sentences. */
+  warnings: readonly string[];
+}>;
+
+const metricsBytesMax = 64 * 1024 * 1024;
+
+export async function prepareDrill(
+  drill: Drill,
+  parts: Readonly<{
+    file: DrillFile;
+    operator: DrillOperator;
+    probes: ProbeClient;
+    token: string;
+    target: string | undefined;
+    readMetrics: (proxy: DrillProxy) => Promise<string>;
+  }>,
+): Promise<Prepared> {
+  const { file, operator, probes } = parts;
+  const status = await operator.status();
+  refuse(clusterProblems(status));
+  const canary = await checkCanary(drill, parts);
+  const target = targetOf(drill, status, parts.target);
+  refuse(await probeProblems(file, probes));
+  const isProcess = drill.fault.type === "process";
+  const unreadable = await unreadableMetrics(file, parts.readMetrics);
+  if (isProcess && unreadable.length > 0)
+    refuse([
+      `the metrics of ${unreadable.join(", ")} cannot be read, so errors of people would not be noticed: give each proxy of the drill file its metrics address`,
+    ]);
+  const nodes = status.nodes.filter(({ role }) => role === "proxy");
+  const unlisted = nodes.filter(({ node }) => !file.proxies.some((proxy) => isTarget(node, proxy.node)));
+  return {
+    status,
+    canary,
+    target,
+    windowMs: Math.max(0, ...status.nodes.map(({ fencedInMs }) => fencedInMs ?? 0)),
+    warnings: [
+      ...(unlisted.length === 0
+        ? []
+        : [`not probed, since the drill file does not name them: ${unlisted.map(({ node }) => node).join(", ")}`]),
+      ...(unreadable.length === 0 ? [] : [`errors of people are not seen at ${unreadable.join(", ")}`]),
+      ...(file.canary.stream === null ? ["no stream is opened, since the drill file names none"] : []),
+    ],
+  };
+}
+
+function refuse(problems: readonly string[]): void {
+  if (problems.length > 0) throw new CannotError(`the drill does not begin: ${problems.slice(0, 5).join("; ")}`);
+}
+
+function clusterProblems({ leader, nodes }: ClusterStatus): readonly string[] {
+  const silent = nodes.filter(isSilent).map(({ node }) => node);
+  const differing = nodes.filter(({ digestMismatch }) => digestMismatch).map(({ node }) => node);
+  return [
+    ...(leader === null ? ["no broker leads"] : []),
+    ...(nodes.length === 0 ? ["no node has a lease"] : []),
+    ...(silent.length === 0 ? [] : [`without a lease: ${silent.join(", ")}`]),
+    ...(differing.length === 0 ? [] : [`digests differ: ${differing.join(", ")}`]),
+  ];
+}
+
+export function isSilent({ lastGrantAgoMs }: Pick<NodeStatus, "lastGrantAgoMs">): boolean {
+  return lastGrantAgoMs === null || lastGrantAgoMs > silentMs;
+}
+
+async function checkCanary(
+  drill: Drill,
+  { file, operator, token }: Readonly<{ file: DrillFile; operator: DrillOperator; token: string }>,
+): Promise<Canary> {
+  const { user, group } = file.canary;
+  const { sessionId, userId } = claimsOf(token);
+  const sessions = await operator.sessionsOf(user);
+  const own = sessions.find(({ id }) => id === sessionId);
+  if (own === undefined || own.userId !== userId)
+    throw new CannotError(
+      `the canary's credential is not a live session of ${user}; sign in as that user: cardea login ${file.canary.url.origin}`,
+    );
+  const others = sessions.filter(({ id }) => id !== sessionId);
+  const endsAll = drill.fault.type === "canary" && drill.fault.change === "suspend-user";
+  if (endsAll && others.length > 0)
+    throw new CannotError(
+      `${user} has ${others.length} other sessions, which a suspension would end; use a user of its own, or first: cardea sessions revoke ${others[0]?.id}`,
+    );
+  const { groups } = await operator.groups();
+  const membership = groups.find(({ id }) => id === group)?.members.find((one) => one.userId === userId);
+  if (membership?.member !== true)
+    throw new CannotError(`${user} is not a member of ${group}; first: cardea groups add ${group} ${user}`);
+  if (membership.sources.some((source) => source !== "operator"))
+    throw new CannotError(
+      `${user} is in ${group} by ${membership.sources.join(" and ")}; use a group that only operators fill, so that the drill can restore it`,
+    );
+  return { userId, sessionId };
+}
+
+function claimsOf(token: string): Readonly<{ sessionId: string; userId: string }> {
+  try {
+    const { jti = "", sub = "" } = decodeJwt(token);
+    return { sessionId: jti, userId: sub };
+  } catch (cause) {
+    throw new CannotError("the canary's credential is not a token of Cardea", { cause });
+  }
+}
+
+/** @throws CannotError if another process of its kind would not remain */
+function targetOf(drill: Drill, status: ClusterStatus, given: string | undefined): string | null {
+  if (drill.fault.type === "canary") return null;
+  const { kind } = drill.fault;
+  if (kind === "leader") return leaderTarget(status, given);
+  if (given === undefined) throw new CannotError(`name the ${nounOf[kind]} that the drill stops: --target NAME`);
+  switch (kind) {
+    case "nats":
+      return given;
+    case "standby":
+      if (status.brokers.some(({ brokerId }) => brokerId === given)) return given;
+      throw new CannotError(`${given} is not a broker that follows; there are: ${namesOf(status.brokers)}`);
+    case "proxy":
+      return proxyTarget(status, given);
+  }
+}
+
+const nounOf: Readonly<Record<Exclude<StoppedKind, "leader">, string>> = {
+  proxy: "proxy",
+  standby: "broker",
+  nats: "NATS server",
+};
+
+function leaderTarget({ leader, brokers }: ClusterStatus, given: string | undefined): string {
+  const leads = leader?.brokerId ?? "";
+  if (given !== undefined && given !== leads) throw new CannotError(`${given} does not lead; the leader is ${leads}`);
+  if (brokers.length === 0) throw new CannotError("there is no other broker to take over, so the drill does not begin");
+  return leads;
+}
+
+function namesOf(brokers: ClusterStatus["brokers"]): string {
+  return brokers.map(({ brokerId }) => brokerId).join(", ") || "none";
+}
+
+function proxyTarget({ nodes }: ClusterStatus, given: string): string {
+  const own = nodes.find(({ node, role }) => role === "proxy" && isTarget(node, given));
+  if (own === undefined) throw new CannotError(`${given} is not a proxy of this cluster`);
+  const others = nodes.filter(
+    ({ node, role, region }) => role === "proxy" && region === own.region && !isTarget(node, given),
+  );
+  if (others.length > 0) return given;
+  throw new CannotError(`${given} is the only proxy of region ${own.region}, so the drill does not begin`);
+}
+
+async function probeProblems(file: DrillFile, probes: ProbeClient): Promise<readonly string[]> {
+  const found = await Promise.all(
+    file.proxies.map(async (proxy) => {
+      const [canary, anonymous] = [await probes.send(proxy), await probes.send(proxy, "anonymous")];
+      const { url } = file.canary;
+      if (canary.answer !== "permitted")
+        return `${proxy.node} answers ${canary.status || "nothing"} to the canary at ${url.href}, not 2xx`;
+      if (anonymous.answer === "permitted")
+        return `${proxy.node} permits a request to ${url.href} without any session, so nothing can be measured there`;
+      return undefined;
+    }),
+  );
+  return found.filter((one) => one !== undefined);
+}
+
+async function unreadableMetrics(
+  file: DrillFile,
+  read: (proxy: DrillProxy) => Promise<string>,
+): Promise<readonly string[]> {
+  const found = await Promise.all(
+    file.proxies.map((proxy) =>
+      read(proxy).then(
+        () => undefined,
+        () => proxy.node, // reported as a problem or a warning
+      ),
+    ),
+  );
+  return found.filter((one) => one !== undefined);
+}
+
+/** @param options.authorization the value of the header; undefined: none */
+export function metricsReader(options: Readonly<{ tls: ProxyTls; authorization: string | undefined }>) {
+  return async ({ node, metrics }: DrillProxy): Promise<string> => {
+    if (metrics === null) throw new CannotError(`${node} has no metrics address`);
+    const { authorization, tls } = options;
+    const headers = { accept: "text/plain", ...(authorization === undefined ? {} : { authorization }) };
+    const { status, text } = await fetchResponse(metrics, { tls, headers, bytesMax: metricsBytesMax });
+    if (status !== 200) throw new CannotError(`${metrics.href} answered ${status}`);
+    return text;
+  };
+}
