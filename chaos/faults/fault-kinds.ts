@@ -319,11 +319,13 @@ export type TargetOption = Readonly<{ target: string; parts: readonly Part[] }>;
 /** Every target of a fault, with all the parts that it affects. */
 export function targetsOf(kind: FaultKind, topology: Topology): readonly TargetOption[] {
   const { target, uses } = faultProfiles[kind];
+  // Beside other regions, the home region has one fault of its core at a time, so that the others are served between.
+  const isAlone = topology.regions.length === 1;
   const also = uses.flatMap((each): readonly Part[] => {
     if (each === "every-nats") return natsIn(homeOf(topology)).map(partOf.nats);
     if (each === "every-proxy") return topology.regions.flatMap(proxiesOf).map(partOf.proxy);
     if (each === "every-region") return remotesOf(topology).map(({ name }) => regionPart(name));
-    return [each];
+    return isAlone ? [each] : ["brokers", "postgres"];
   });
   const options = (all: readonly TargetOption[]): readonly TargetOption[] =>
     all.map((option) => ({ target: option.target, parts: [...option.parts, ...also] }));

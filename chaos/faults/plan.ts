@@ -40,13 +40,18 @@ export type PlanOptions = Readonly<{ seed: number; seconds: number; topology: To
 
 const quietMs = { first: 6_000, last: 8_000 };
 const proxiesOutMax = 2;
-const msPerFault = 3_600;
+/** One region has parts that stand in for each other; with several, most faults affect one of the few that there are. */
+const msPerFault: Readonly<Record<Topology["name"], number>> = {
+  "one-region": 3_600,
+  "three-regions": 6_000,
+  "movable-home": 6_000,
+};
 
-/** @returns faults in time order; a run of 120 s has at least 20 */
+/** @returns faults in time order; 120 s have about 33 in one region and 20 in three */
 export function planFaults({ seed, seconds, topology }: PlanOptions): Plan {
   const random = randomFrom(seed);
   const endMs = seconds * 1_000 - quietMs.last;
-  const count = Math.max(1, Math.round((seconds * 1_000) / msPerFault));
+  const count = Math.max(1, Math.round((seconds * 1_000) / msPerFault[topology]));
   const stepMs = (endMs - quietMs.first) / count;
   const busy = new Map<Part, number>();
   const kinds = faultKinds.filter((kind) => faultProfiles[kind].in.includes(topology));
