@@ -57,7 +57,7 @@ export type Cluster = Readonly<{
   home: ClusterRegion;
   /** @throws RangeError when there is no such region */
   region(name: string): ClusterRegion;
-  /** A primary and its standbys, `pg_1` first. Every commit waits for one standby. */
+  /** A primary and its standbys, `pg_1` first. Every commit waits for standbys. */
   postgres: PostgresGroup;
   /** The region of each Postgres server. */
   databases: readonly ServerAddress[];
@@ -201,7 +201,11 @@ async function startStores(
     return [region.name, nats];
   };
   const postgresOf = async (): Promise<PostgresGroup> => {
-    const group = await startPostgresGroup({ synchrony: "quorum", standbys: databases - 1 });
+    const group = await startPostgresGroup({
+      synchrony: "quorum",
+      standbys: databases - 1,
+      quorum: topology.standbysAwaited,
+    });
     stops.push(() => group.stop());
     return group;
   };

@@ -40,7 +40,7 @@ export type PlanOptions = Readonly<{ seed: number; seconds: number; topology: To
 
 const quietMs = { first: 6_000, last: 8_000 };
 const proxiesOutMax = 2;
-/** One region has parts that stand in for each other; with several, most faults affect one of the few that there are. */
+/** With several regions, few parts stand in for each other, so faults begin less often. */
 const msPerFault: Readonly<Record<Topology["name"], number>> = {
   "one-region": 3_600,
   "three-regions": 6_000,
@@ -54,7 +54,7 @@ export function planFaults({ seed, seconds, topology }: PlanOptions): Plan {
   const count = Math.max(1, Math.round((seconds * 1_000) / msPerFault[topology]));
   const stepMs = (endMs - quietMs.first) / count;
   const busy = new Map<Part, number>();
-  const kinds = faultKinds.filter((kind) => faultProfiles[kind].in.includes(topology));
+  const kinds = faultKinds.filter((kind) => isDrawn(kind, topology));
   // Faults that need several parts at once come first, while all parts are free.
   const rank = (kind: FaultKind): number => -faultProfiles[kind].uses.length;
   const deck = random.shuffled(kinds).sort((a, b) => rank(a) - rank(b));
@@ -65,6 +65,10 @@ export function planFaults({ seed, seconds, topology }: PlanOptions): Plan {
     if (fault !== undefined) faults.push(fault);
   }
   return { seed, seconds, topology, faults };
+}
+
+export function isDrawn(kind: FaultKind, topology: TopologyName): boolean {
+  return faultProfiles[kind].in.includes(topology) && faultProfiles[kind].weight !== null;
 }
 
 type Moment = Readonly<{
@@ -96,7 +100,7 @@ function nextFault(moment: Moment): PlannedFault | undefined {
 function weighted(moment: Moment): FaultKind | undefined {
   const kinds = moment.kinds
     .filter((kind) => freeTargets(kind, moment).length > 0)
-    .flatMap((kind) => new Array<FaultKind>(faultProfiles[kind].weight).fill(kind));
+    .flatMap((kind) => new Array<FaultKind>(faultProfiles[kind].weight ?? 0).fill(kind));
   return kinds.length === 0 ? undefined : moment.random.pick(kinds);
 }
 

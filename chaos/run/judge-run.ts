@@ -1,13 +1,16 @@
 /** Judge run: one run on a cluster of its own, its verdict, and its report. */
-import { cpSync, mkdirSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { parseUnixMs } from "../../src/events/index.ts";
 import { TemporaryFolder } from "../../test/support/child.ts";
 import type { Keep } from "../arguments.ts";
 import { regionOf, type Topology } from "../cluster/topology.ts";
+import { natsIn } from "../faults/fault-kinds.ts";
 import type { Plan } from "../faults/plan.ts";
 import type { TrafficOptions } from "../judge/check-traffic.ts";
 import { checkHistory } from "../judge/checker.ts";
 import { measure } from "../report/measure.ts";
+import { type RecordParts, recordOf } from "../report/record.ts";
 import { type ReportParts, report, summaryLine } from "../report/report.ts";
 import { groupOf, isFirstMember, windowMsOf } from "../world.ts";
 import { runOnStage, type Seen, type StageOptions } from "./stage.ts";
@@ -90,12 +93,59 @@ function reportRun(run: RunToJudge, seen: Seen, folders: Folders): number {
     takeovers: Math.max(0, (ending.log ?? []).filter(({ type }) => type === "EpochOpened").length - 1),
   };
   const summary = summaryLine(parts);
-  writeFileSync(join(folders.reportsFolder, `${name}.md`), report(parts));
+  const file = (ending: string): string => join(folders.reportsFolder, `${name}${ending}`);
+  writeFileSync(file(".md"), report(parts));
+  writeFileSync(file(".json"), JSON.stringify(recordOf(recordPartsOf(run, seen, { parts, summary }))));
   if (run.keep === "always" || (violations.length > 0 && run.weakened === null)) keepFiles(name, folders);
   for (const { what } of violations.slice(0, violationsPrinted)) console.log(`✖ ${what}`);
-  console.log(`report: chaos/reports/${name}.md`);
+  console.log(`report: chaos/reports/${name}.md, .json`);
   console.log(summary);
   return violations.length === 0 ? 0 : 1;
+}
+
+const kinds = { databroker: "broker", authenticate: "authenticate", proxy: "proxy" } as const;
+
+function recordPartsOf(
+  { name, purpose, command, plan, topology, weakened }: RunToJudge,
+  { history, startedAt, startedAtMs, endedAt, processes }: Seen,
+  { parts, summary }: Readonly<{ parts: ReportParts; summary: string }>,
+): RecordParts {
+  const nats = topology.regions.flatMap((region) =>
+    natsIn(region).map((server) => ({ name: server, region: region.name })),
+  );
+  const facts = [
+    { name: "takeovers", value: String(parts.takeovers) },
+    { name: "restarts because a dependency was down", value: String(parts.restarts) },
+    ...(weakened === null ? [] : [{ name: "removed rule", value: weakened.rule }]),
+  ];
+  return {
+    name,
+    purpose,
+    command,
+    seed: plan?.seed ?? null,
+    version: versionOf(),
+    topology,
+    processes: [
+      ...processes.map((each) => ({
+        name: each.name,
+        kind: kinds[each.service],
+        region: each.region,
+      })),
+      ...nats.map((each) => ({ ...each, kind: "nats" as const })),
+    ],
+    history,
+    violations: parts.violations,
+    startedAt,
+    startedAtMs: parseUnixMs(startedAtMs),
+    endedAt,
+    facts,
+    summary,
+  };
+}
+
+function versionOf(): string {
+  const text = readFileSync(join(import.meta.dirname, "../../package.json"), "utf8");
+  return /"version": "([^"]+)"/.exec(text)?.[1] ?? "unknown";
 }
 
 /** The output of the processes, without their data and secrets. */

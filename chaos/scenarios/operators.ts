@@ -2,6 +2,7 @@
 import { execFile } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { loadConfig } from "../../src/config/index.ts";
 import { formatLink, type Link } from "../../src/events/index.ts";
 import {
@@ -49,12 +50,18 @@ export type Operators = AsyncDisposable &
     metricValue(process: string, name: string, labels?: Readonly<Record<string, string>>): Promise<number>;
     /** Runs the command line with the configuration of a region's authenticate service. */
     cardea(region: string, ...args: readonly string[]): Promise<CliResult>;
+    /** Moves the home region, with the configuration of a broker there. @throws Error if the command fails */
+    moveHome(region: string, ...args: readonly string[]): Promise<CliResult>;
+    /** The longest time (ms) without an acknowledged change while something happens, and until the next one. */
+    longestGap(visitor: Visitor, region: string, during: Promise<unknown>): Promise<number>;
     /** The command line's output matches, and so does its exit code. */
     cliSays(region: string, args: readonly string[], expected: Readonly<{ code: number; out: RegExp }>): Condition;
   }>;
 
 const cliMs = 30_000;
 const receiptMs = 300;
+const moveMs = 120_000;
+const pauseMs = 50;
 const mainFile = join(import.meta.dirname, "../../src/main.ts");
 
 export async function createOperators({ cluster, now, history }: Stage, scenario: string): Promise<Operators> {
@@ -85,11 +92,13 @@ export async function createOperators({ cluster, now, history }: Stage, scenario
     return metricIn(page, name, labels) ?? Number.NaN;
   }
 
-  function cardea(region: string, ...args: readonly string[]): Promise<CliResult> {
-    const { configFile } = cluster.region(region).authenticate;
+  const cardea = (region: string, ...args: readonly string[]): Promise<CliResult> =>
+    runCli(cluster.region(region).authenticate.configFile, args);
+
+  function runCli(configFile: string, args: readonly string[], timeout = cliMs): Promise<CliResult> {
     const argv = ["--no-warnings", mainFile, ...args, "-c", configFile];
     return new Promise((resolve) => {
-      execFile(process.execPath, argv, { timeout: cliMs }, (error, out, err) => {
+      execFile(process.execPath, argv, { timeout }, (error, out, err) => {
         const code = error === null ? 0 : typeof error.code === "number" ? error.code : -1;
         resolve({ code, out, err });
       });
@@ -172,6 +181,32 @@ export async function createOperators({ cluster, now, history }: Stage, scenario
       }, `${process} ${name} is as expected`),
     metricValue,
     cardea,
+    async moveHome(region, ...args) {
+      const [broker] = cluster.region(region).brokers;
+      const result = await runCli(broker?.configFile ?? "", ["region", "move-home", region, ...args], moveMs);
+      if (result.code !== 0) throw new Error(`move-home ended with ${result.code}: ${result.out} ${result.err}`);
+      return result;
+    },
+    async longestGap(visitor, region, during) {
+      let over = false;
+      const done = during.finally(() => {
+        over = true;
+      });
+      done.catch(() => {}); // awaited below
+      let [last, longest] = [performance.now(), 0];
+      for (let isLast = false; !isLast; ) {
+        const wasOver = over;
+        const { status } = await tryChange(visitor, region);
+        if (status === 200) {
+          longest = Math.max(longest, performance.now() - last);
+          last = performance.now();
+          isLast = wasOver;
+        } else if (wasOver && performance.now() - last > moveMs) throw new Error("no change is acknowledged after it");
+        await delay(pauseMs);
+      }
+      await done;
+      return Math.round(longest);
+    },
     cliSays:
       (region, args, { code, out }) =>
       () =>

@@ -5,8 +5,8 @@ export const killAllBrokers: Scenario = {
   name: "kill-all-brokers",
   topology: "one-region",
   fault: "Both brokers are killed, and start again after 3 s.",
-  promise: "Routes with grace are served meanwhile, and changes are acknowledged within 15 s of the restart.",
-  boundS: 15,
+  promise: "Routes with grace are served meanwhile, and changes are acknowledged within 20 s of the restart.",
+  boundS: 20,
   async play(game) {
     const { visitors, operators } = game;
     const spare = await visitors.arrive();

@@ -5,8 +5,8 @@ export const onlyRegionalBrokerDies: Scenario = {
   name: "only-regional-broker-dies",
   topology: "three-regions",
   fault: "Every broker of ap is killed, and starts again after its window.",
-  promise: "ap refuses every route within 8 s, and serves again within 15 s of the restart.",
-  boundS: 15,
+  promise: "ap refuses every route within 8 s, and serves again within 20 s of the restart.",
+  boundS: 20,
   async play(game) {
     const { visitors } = game;
     const dead = await game.fault("kill-regional-brokers", "ap");
