@@ -1,5 +1,6 @@
 /**
- * Test file: runs one file of tests in its own process group, and ends what remains of the group.
+ * Test file: runs one file of tests, or several that share a process, in a process group, and ends what remains of the
+ * group.
  *
  * Output goes to a file rather than a pipe: a service that outlives its test would keep a pipe open, and the run would
  * wait for it.
@@ -7,7 +8,7 @@
 import { spawn } from "node:child_process";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
+import { join, resolve } from "node:path";
 import type { TestLine } from "./test-events.ts";
 
 export type Outcome = Readonly<{
@@ -15,32 +16,35 @@ export type Outcome = Readonly<{
   passed: number;
   failed: number;
   skipped: number;
-  /** One line for the file, and the errors of failed tests. */
+  /** One line for the file or files, and the errors of failed tests. */
   text: string;
 }>;
 
 /** How much of a failed file's output is shown, from its end. */
 const outputCharactersMax = 20_000;
 const reporter = join(import.meta.dirname, "test-events.ts");
+const loader = join(import.meta.dirname, "test-together.ts");
 
 /**
- * @param file absolute
- * @param options `root`: the shown name is relative to it; `msMax`: the group is killed after this time, and the file
- * has failed
+ * @param files relative to the root; several run one after another
+ * @param options `msMax`: the group is killed after this time, and the files have failed
  */
-export async function runTestFile(
-  file: string,
+export async function runTestFiles(
+  files: readonly string[],
   { root, msMax }: Readonly<{ root: string; msMax: number }>,
 ): Promise<Outcome> {
   const folder = mkdtempSync(join(tmpdir(), "cardea-test-"));
   const [output, events] = [join(folder, "output"), join(folder, "events")];
   const startedAt = performance.now();
-  const ending = await ended(file, { output, events, msMax });
+  const paths = files.map((file) => resolve(root, file));
+  const ending = await ended(paths.length === 1 ? paths : [loader, ...paths], { output, events, msMax });
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
   const lines = readLines(events);
   const printed = readFileSync(output, "utf8").slice(-outputCharactersMax);
   rmSync(folder, { recursive: true, force: true });
-  return outcomeOf(relative(root, file), { lines, ending, printed, seconds });
+  const [first = ""] = files;
+  const name = files.length === 1 ? first : `${first} and ${files.length - 1} more`;
+  return outcomeOf(name, { lines, ending, printed, seconds });
 }
 
 /** Process groups do not end with this process by themselves. */
@@ -58,13 +62,13 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
 type Ending = Readonly<{ isClean: boolean; story: string }>;
 
 async function ended(
-  file: string,
+  program: readonly string[],
   { output, events, msMax }: Readonly<{ output: string; events: string; msMax: number }>,
 ): Promise<Ending> {
   const printing = openSync(output, "a");
   const child = spawn(
     process.execPath,
-    ["--test-force-exit", `--test-reporter=${reporter}`, `--test-reporter-destination=${events}`, file],
+    ["--test-force-exit", `--test-reporter=${reporter}`, `--test-reporter-destination=${events}`, ...program],
     { detached: true, stdio: ["ignore", printing, printing] },
   );
   closeSync(printing);

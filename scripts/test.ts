@@ -8,12 +8,12 @@
  * The suite that needs containers runs when CI_CONTAINERS=1 or when it is named. The last line is the result.
  */
 import { spawnSync } from "node:child_process";
-import { globSync, statSync } from "node:fs";
+import { globSync, readFileSync, statSync } from "node:fs";
 import { cpus } from "node:os";
-import { delimiter, join, resolve } from "node:path";
+import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ensureServices } from "./ensure-services.ts";
-import { type Outcome, runTestFile } from "./test-file.ts";
+import { type Outcome, runTestFiles } from "./test-file.ts";
 
 const filesAtOnce = 2;
 /**
@@ -27,6 +27,12 @@ const idleLookMs = 2_000;
 const fileMsMax = 600_000;
 const containerTests = "test/integration/containers/";
 const needsService = /^test\/(integration|end-to-end|contract)\/|\/browser\.test\.ts$/;
+/** Tests in these folders may share a process, since loading the sources takes longer than most of the files. */
+const sharesProcess = /^test\/(audit|auth\/authorize|broker|config|console|events|proxy|replication)\//;
+/** A file that touches what belongs to the whole process runs alone. */
+const needsOwnProcess =
+  /\bprocess\.(argv|chdir|env|exit|exitCode|kill|memoryUsage|on|once|stderr|stdout)\b|\bmock\.|\bglobalThis\b|\bgc\(/;
+const filesTogetherMax = 12;
 
 const root = join(import.meta.dirname, "..");
 process.chdir(root);
@@ -44,7 +50,9 @@ if (named.length === 0) {
   step("lint", "biome", "check", "--error-on-warnings", ".");
 }
 const files = chooseTests(named);
-const outcomes = await runTests(files);
+const outcomes = await runTests(
+  named.length === 0 || named[0] === "unit" ? together(files) : files.map((file) => [file]),
+);
 const [passed, failed, skipped] = (["passed", "failed", "skipped"] as const).map((what) =>
   outcomes.reduce((sum, outcome) => sum + outcome[what], 0),
 );
@@ -89,24 +97,37 @@ function chooseTests(wanted: readonly string[]): string[] {
   );
 }
 
+/** @returns what one process runs: a file, or several that may share it */
+function together(chosen: readonly string[]): (readonly string[])[] {
+  const mayShare = (file: string): boolean =>
+    sharesProcess.test(file) && !needsService.test(file) && !needsOwnProcess.test(readFileSync(file, "utf8"));
+  const sharing = chosen.filter(mayShare);
+  const alone = chosen.filter((file) => !mayShare(file)).map((file) => [file]);
+  const shared = Array.from({ length: Math.ceil(sharing.length / filesTogetherMax) }, (_, i) =>
+    sharing.slice(i * filesTogetherMax, (i + 1) * filesTogetherMax),
+  );
+  return [...shared, ...alone];
+}
+
 /**
  * Files with services run first: they take longest, and the short ones fill the end. A file that failed beside others
- * on a busy machine gets one more run, alone. If it fails again, it counts. If it passes, it is reported as unsteady,
- * with the failure.
+ * gets one more run, alone and at the end. If it fails again, it counts. If it passes, it is reported as unsteady, with
+ * the failure.
  */
-async function runTests(chosen: readonly string[]): Promise<Outcome[]> {
-  const waiting = [...chosen].sort((a, b) => Number(needsService.test(b)) - Number(needsService.test(a)));
+async function runTests(chosen: readonly (readonly string[])[]): Promise<Outcome[]> {
+  const hasService = (files: readonly string[]): number => Number(files.some((file) => needsService.test(file)));
+  const waiting = [...chosen].sort((a, b) => hasService(b) - hasService(a));
   const ended: Outcome[] = [];
   const again: string[] = [];
   const processors = watchProcessors();
   const runner = async (runs: "always" | "while-idle"): Promise<void> => {
     for (;;) {
       while (runs === "while-idle" && waiting.length > 0 && !processors.takeIdle()) await sleep(idleLookMs);
-      const file = runs === "always" ? waiting.shift() : waiting.pop();
-      if (file === undefined) return;
-      const outcome = await runOne(file);
-      if (outcome.failed > 0) again.push(file);
-      else ended.push(outcome);
+      const files = runs === "always" ? waiting.shift() : waiting.pop();
+      if (files === undefined) return;
+      const outcome = await run(files);
+      if (outcome.failed === 0) ended.push(outcome);
+      else again.push(...files);
     }
   };
   await Promise.all([
@@ -116,7 +137,7 @@ async function runTests(chosen: readonly string[]): Promise<Outcome[]> {
   processors.close();
   for (const file of again) {
     console.log(`once more, alone: ${file}`);
-    const outcome = await runOne(file);
+    const outcome = await run([file]);
     ended.push(outcome);
     if (outcome.failed === 0) unsteady.push(file);
   }
@@ -148,8 +169,8 @@ function processorTimes(): Readonly<{ idle: number; total: number }> {
   return { idle, total: all.reduce((sum, ms) => sum + ms, 0) };
 }
 
-async function runOne(file: string): Promise<Outcome> {
-  const outcome = await runTestFile(resolve(root, file), { root, msMax: fileMsMax });
+async function run(files: readonly string[]): Promise<Outcome> {
+  const outcome = await runTestFiles(files, { root, msMax: fileMsMax });
   console.log(outcome.text);
   return outcome;
 }
