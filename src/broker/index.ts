@@ -3,12 +3,15 @@
 export type { Broker, BrokerReadiness } from "./api/broker-handle.ts";
 export { type DatabrokerServer, type DatabrokerServerOptions, startDatabrokerServer } from "./api/databroker-server.ts";
 export { createLeaderClient, type LeaderClient, type LeaderClientOptions } from "./api/leader-client.ts";
+export type { CallOrigin } from "./api/leader-router.ts";
+export { unavailableDatabroker } from "./api/unavailable-databroker.ts";
 export { type BrokerOptions, startBroker } from "./broker.ts";
 export { ForbiddenError } from "./commands/permissions.ts";
 export type { Duty, DutyContext } from "./core/duty.ts";
 export { LeaseMessageRejectedError } from "./core/lease-message-error.ts";
 export type { LeaseOptions } from "./core/options.ts";
 export { openAgeMark } from "./region/age-mark-file.ts";
+export { type ChosenRole, chooseRole, type HomeRole, isUnsettled, mustAskElsewhere } from "./region/home-role.ts";
 export { RegionCopy } from "./region/region-copy.ts";
 export { openRegionCopy } from "./region/region-copy-file.ts";
 export {

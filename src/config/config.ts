@@ -11,6 +11,7 @@ import type { ConfigHash, NodeId } from "../events/index.ts";
 import type { ConfigFields } from "./schema/keys.ts";
 import type { globalKeys, routeKeys } from "./schema/schema.ts";
 import type { PolicySource, SourceLocation } from "./source/source-locations.ts";
+import type { HomeRegion } from "./values/home-values.ts";
 import type { ClaimLists, SubPolicyConfig, TokenIssuerConfig } from "./values/identity-values.ts";
 import type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
 import type { HostPort, Upstream } from "./values/network-values.ts";
@@ -276,8 +277,13 @@ export type Config = Readonly<{
     Readonly<{
       /** Databroker base URLs for processes without a databroker, and for brokers to find each other. */
       urls: readonly URL[];
-      /** The brokers of the leader's region, if this process's broker serves another region; empty: it may lead. */
+      /**
+       * The brokers of the regions that may hold the leader, other than this process's own region. Empty: this
+       * process's broker may lead at any time.
+       */
       homeUrls: readonly URL[];
+      /** The regions that may hold the leader, this process's own among them; empty: not configured. */
+      homes: readonly HomeRegion[];
       /** The longest window (ms) granted to each role; null: computed by `windowLimits`. */
       maxWindow: Readonly<Record<keyof PerNodeRole, number | null>>;
       /** PEM; null: the system's authorities. */

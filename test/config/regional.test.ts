@@ -43,3 +43,83 @@ test("nats.home_domain and nats.placement_cluster exclude each other", () =>
       ),
     ).some((each) => /nats\.placement_cluster: /.test(each)),
   ));
+
+const homes = `homes: [
+  {region: east, urls: ["https://b-1.east:5443"], postgres: ["pg-1.east"], nats_domain: east},
+  {region: us, urls: ["https://b-1.us:5443"], postgres: ["pg-1.us:5433"], nats_domain: us},
+  {region: ap, urls: ["https://b-1.ap:5443"]}]`;
+const at = (name: string, more = ""): string => region(homes, `region: ${name}\n${more}`);
+const store = `databroker_storage_connection_string: "postgres://cardea@pg-1.east,pg-1.us:5433/cardea"\n`;
+
+test("homes is the same list in every region: a broker knows its own region and the brokers of the others", () => {
+  const result = parse(at("us", store));
+  assert.ok(result.ok, JSON.stringify(result));
+  const { homes: found, homeUrls } = result.config.broker;
+  assert.deepEqual(
+    found.map((home) => [home.region, home.postgres, home.natsDomain]),
+    [
+      ["east", ["pg-1.east:5432"], "east"],
+      ["us", ["pg-1.us:5433"], "us"],
+      ["ap", [], null],
+    ],
+  );
+  assert.deepEqual(homeUrls.map(String), ["https://b-1.east:5443/", "https://b-1.ap:5443/"]);
+});
+
+test("a broker whose region may hold the leader needs the store; one whose region may not needs none", () => {
+  assert.ok(errors(at("us")).some((each) => each.includes("databroker_storage_connection_string")));
+  assert.ok(parse(at("ap")).ok);
+});
+
+for (const [why, written, problem] of [
+  [
+    "beside home_urls",
+    region(`${homes}, home_urls: ["https://b-1.east:5443"]`, `region: ap\n`),
+    /home_urls: is written beside broker\.homes/,
+  ],
+  [
+    "with nats.home_domain",
+    at("ap", "nats: {servers: [tls://n:4222], home_domain: east}\n"),
+    /nats\.home_domain: is for broker\.home_urls/,
+  ],
+  [
+    "with a region twice",
+    region(homes.replace("region: us", "region: east"), "region: ap\n"),
+    /broker\.homes\[1\]\.region: names a region again/,
+  ],
+  [
+    "with a server twice",
+    region(homes.replace("pg-1.us:5433", "PG-1.east:5432"), "region: ap\n"),
+    /names the Postgres server pg-1\.east:5432 twice/,
+  ],
+  [
+    "without a Postgres server",
+    region(`homes: [{region: east, urls: ["https://b-1.east:5443"]}]`, "region: ap\n"),
+    /names no Postgres server/,
+  ],
+  [
+    "without urls",
+    region(homes.replace(`urls: ["https://b-1.us:5443"], `, ""), "region: ap\n"),
+    /broker\.homes\[1\]\.urls: urls is missing/,
+  ],
+  [
+    "with an unknown key",
+    region(homes.replace("nats_domain: us", "domain: us"), "region: ap\n"),
+    /broker\.homes\[1\]\.domain: domain is not a key here/,
+  ],
+  [
+    "with plain HTTP between machines",
+    region(homes.replace("https://b-1.us", "http://b-1.us"), "region: ap\n"),
+    /broker\.homes\[1\]\.urls\[0\]: is plain HTTP between machines/,
+  ],
+  [
+    "with other services in the process of a broker that changes its part",
+    at("us", store).replace("services: databroker", "services: [databroker, proxy]"),
+    /services: must be databroker alone/,
+  ],
+] as const)
+  test(`homes is refused ${why}`, () =>
+    assert.ok(
+      errors(written).some((each) => problem.test(each)),
+      errors(written).join("\n"),
+    ));

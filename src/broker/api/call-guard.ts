@@ -17,6 +17,7 @@ import {
   BrokerUnavailableError,
   bodyDigest,
   callText,
+  homeHeader,
   sealAnswer,
 } from "../../replication/wire/index.ts";
 import { type CallOrigin, forwardedHeader } from "./leader-router.ts";
@@ -79,8 +80,7 @@ export function guardCalls(
       replayed += 1;
       throw new UnauthenticatedError({ reason: "replayed" });
     }
-    const hop = request.headers[forwardedHeader] === undefined ? "direct" : "forwarded";
-    admitted.set(request, { callOrigin: { origin: "remote", hop, caller: { role, name } }, proof });
+    admitted.set(request, { callOrigin: { origin: "remote", hop: hopOf(request), caller: { role, name } }, proof });
   });
 
   function checkBody(request: FastifyRequest, body: Uint8Array | undefined): void {
@@ -114,6 +114,11 @@ export function guardCalls(
     refused: () => refused,
     replayed: () => replayed,
   };
+}
+
+function hopOf({ headers }: FastifyRequest): CallOrigin["hop"] {
+  if (headers[forwardedHeader] !== undefined) return "forwarded";
+  return headers[homeHeader] === undefined ? "direct" : "regional";
 }
 
 /** Undefined for a stream: its hash is not known yet, and its reader verifies the content. */

@@ -15,8 +15,11 @@ export type LeaderCall = Readonly<{ url: string; caller: Caller; timeoutMs: numb
 /** Marks a call that another broker has forwarded. */
 export const forwardedHeader = "cardea-forwarded";
 
-/** How a call reached this broker. A forwarded call is not forwarded again. */
-export type CallOrigin = Readonly<{ origin: RenewOrigin; hop: "direct" | "forwarded"; caller: Caller }>;
+/**
+ * How a call reached this broker. A forwarded call is not forwarded again. A call of a regional broker (`regional`) is
+ * answered by a broker of the home region only.
+ */
+export type CallOrigin = Readonly<{ origin: RenewOrigin; hop: "direct" | "forwarded" | "regional"; caller: Caller }>;
 
 export type RouterDeps<Local> = Readonly<{
   /** Undefined while this broker does not lead. */

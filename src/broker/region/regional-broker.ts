@@ -27,6 +27,7 @@ import {
 } from "../../replication/wire/index.ts";
 import type { Broker } from "../api/broker-handle.ts";
 import type { CallOrigin } from "../api/leader-router.ts";
+import { unavailableDatabroker } from "../api/unavailable-databroker.ts";
 import { ForbiddenError, mayRequest, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
 import { unavailableResult } from "../leader/pending-commands.ts";
 import { nodeOpener } from "../peers/node-opener.ts";
@@ -154,6 +155,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
 
   function databrokerFor(callOrigin: CallOrigin): Databroker {
     const { role } = callOrigin.caller;
+    if (callOrigin.hop === "regional") return unavailableDatabroker("this broker does not serve the home region");
     const allow = (request: Request): void => {
       if (!mayRequest(role, request)) throw new ForbiddenError(role, request);
     };
@@ -196,6 +198,8 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
       },
       async lease(envelope) {
         allow("lease");
+        // A lease by age of another region's broker would rest on two regions.
+        if (role === "broker") throw new BrokerUnavailableError("this broker grants no leases to brokers");
         return region.take(role, envelope);
       },
       receipt: (target, asked) => ask("receipt", (at) => at.receipt(target, asked)),

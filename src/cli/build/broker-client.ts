@@ -8,13 +8,21 @@ import { type BrokerClient, createBrokerClient, type Role } from "../../replicat
 
 export function clientOf(
   config: Config,
-  options: Readonly<{ node: NodeId; logger: Logger; urls: readonly URL[]; role: Role }>,
+  options: Readonly<{
+    node: NodeId;
+    logger: Logger;
+    urls: readonly URL[];
+    role: Role;
+    /** `home`: only brokers of the home region answer. */
+    audience?: "home" | "any";
+  }>,
 ): BrokerClient {
   const { urls, role, logger } = options;
   return createBrokerClient({
     urls,
     role,
     logger,
+    audience: options.audience ?? "any",
     cluster: config.broker.clusterName,
     name: options.node,
     secret: config.sharedSecret,

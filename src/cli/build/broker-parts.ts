@@ -5,11 +5,9 @@ import {
   type Broker,
   createLeaderClient,
   createSnapshotService,
-  type DatabrokerServer,
   type Duty,
   type SnapshotService,
   startBroker,
-  startDatabrokerServer,
 } from "../../broker/index.ts";
 import { type Config, type HostPort, windowLimits } from "../../config/index.ts";
 import { type BrokerId, type NodeId, parseCommandId } from "../../events/index.ts";
@@ -22,6 +20,7 @@ import type { SnapshotSupply } from "../../replication/snapshot/index.ts";
 import type { BrokerClient, Role } from "../../replication/wire/index.ts";
 import { version } from "../terminal/version.ts";
 import { clientOf } from "./broker-client.ts";
+import { startDatabrokerApi } from "./databroker-api.ts";
 import { startLeftRevocations } from "./left-revocations.ts";
 import { openLog } from "./open-log.ts";
 import { invalidatedByRotation, snapshotFolderOf, startSnapshotRefresh } from "./snapshot-parts.ts";
@@ -46,6 +45,16 @@ export type DatabrokerParts = Readonly<{
   stop(): Promise<void>;
 }>;
 
+export type LocalBrokerOptions = Readonly<{
+  node: NodeId;
+  logger: Logger;
+  duties: readonly Duty[];
+  /** `elsewhere`: another part of the process serves the API. Default: `here`. */
+  api?: "here" | "elsewhere";
+  /** The Postgres servers to try first, named as in the connection string. */
+  preferredHosts?: ReadonlySet<string>;
+}>;
+
 /** How often the leader checks whether a snapshot is due. */
 const snapshotCheckMs = 5_000;
 
@@ -53,7 +62,7 @@ const snapshotCheckMs = 5_000;
 export async function startLocalBroker(
   config: Config,
   nats: Fanout | null,
-  options: Readonly<{ node: NodeId; logger: Logger; duties: readonly Duty[] }>,
+  options: LocalBrokerOptions,
 ): Promise<DatabrokerParts> {
   const fanout = nats ?? createLocalFanout({ logger: options.logger });
   // In the order in which they stop. If a part fails to start, the broker must not stay and lead unreachable.
@@ -62,7 +71,8 @@ export async function startLocalBroker(
     for (const one of stops.splice(0)) await one();
   };
   try {
-    const log = await openLog(config, options.logger, "wait");
+    const { logger, preferredHosts } = options;
+    const log = await openLog(config, logger, { whenUnavailable: "wait", preferredHosts });
     stops.push(() => log.close());
     const others = otherBrokers(config, options);
     if (others !== null) stops.push(() => others.close());
@@ -76,7 +86,8 @@ export async function startLocalBroker(
       const refresh = async (signal: AbortSignal) => !broker.leading() && (await snapshots.refresh(signal));
       stops.unshift(startSnapshotRefresh(refresh, { everyMs, logger: options.logger }));
     }
-    const server = await startApi(config, { broker, supply: snapshots?.supply ?? null, logger: options.logger });
+    const supply = snapshots?.supply ?? null;
+    const server = options.api === "elsewhere" ? null : await startDatabrokerApi(config, { broker, supply, logger });
     if (server !== null) stops.splice(1, 0, () => server.close());
     return {
       fanout,
@@ -147,26 +158,6 @@ function limitsOf(config: Config): RoleLimits {
   const windows = windowLimits(config);
   const limit = (role: keyof RoleLimits) => ({ nodesMax: config.broker.maxNodes[role], windowMaxMs: windows[role] });
   return { proxy: limit("proxy"), authorize: limit("authorize"), broker: limit("broker") };
-}
-
-/** Null: no other process uses it. */
-async function startApi(
-  config: Config,
-  { broker, supply, logger }: Readonly<{ broker: Broker; supply: SnapshotSupply | null; logger: Logger }>,
-): Promise<DatabrokerServer | null> {
-  const { broker: settings } = config;
-  if (settings.listen === null) return null;
-  return startDatabrokerServer({
-    broker,
-    snapshots: supply,
-    listen: settings.listen,
-    tls: settings.tls,
-    cluster: settings.clusterName,
-    secret: config.sharedSecret,
-    previousSecret: config.sharedSecretPrevious,
-    clock: systemClock,
-    logger,
-  });
 }
 
 /** The brokers from which this one copies snapshots; null: none. */

@@ -2,43 +2,33 @@
  * Databroker of a process: the broker itself if it runs here, else a client of remote brokers. The parts of a broker
  * (broker-parts.ts, region-parts.ts) are loaded only where one runs.
  */
-import { randomBytes } from "node:crypto";
 import type { Duty } from "../../broker/index.ts";
 import type { Config } from "../../config/index.ts";
 import type { NodeId } from "../../events/index.ts";
-import { connectNatsFanout, type Fanout } from "../../replication/fanout/index.ts";
+import type { Fanout } from "../../replication/fanout/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import type { BrokerClient, Role } from "../../replication/wire/index.ts";
 import { clientOf } from "./broker-client.ts";
 import type { DatabrokerParts } from "./broker-parts.ts";
+import { natsFanoutOf } from "./nats-parts.ts";
 
 type Options = Readonly<{ node: NodeId; logger: Logger; duties: readonly Duty[] }>;
 
-function natsOf(config: Config, options: Readonly<{ name: string; logger: Logger }>): Fanout | null {
-  const { nats, broker } = config;
-  if (nats === null) return null;
-  return connectNatsFanout({
-    servers: nats.servers,
-    cluster: broker.clusterName,
-    secrets: [config.sharedSecret, ...(config.sharedSecretPrevious === null ? [] : [config.sharedSecretPrevious])],
-    name: options.name,
-    credentialsFile: nats.credentialsFile,
-    user: nats.user,
-    password: nats.password,
-    tlsCa: nats.tlsCa,
-    logger: options.logger,
-    randomBytes,
-    keepReplayBuffer: config.services.has("databroker"),
-  });
+export async function startDatabroker(config: Config, options: Options): Promise<DatabrokerParts> {
+  const { node, logger } = options;
+  const runs = config.services.has("databroker");
+  if (runs && mayBeHome(config))
+    return (await import("./changing-databroker.ts")).startChangingDatabroker(config, options);
+  if (runs && config.broker.homeUrls.length > 0)
+    return (await import("./region-parts.ts")).startRegion(config, { node, logger });
+  const nats = natsFanoutOf(config, { node, logger, keepReplayBuffer: runs });
+  if (!runs) return remoteDatabroker(config, nats, { ...options, snapshotRole: nodeRoleOf(config) });
+  return (await import("./broker-parts.ts")).startLocalBroker(config, nats, options);
 }
 
-export async function startDatabroker(config: Config, options: Options): Promise<DatabrokerParts> {
-  const isRegion = config.services.has("databroker") && config.broker.homeUrls.length > 0;
-  if (isRegion) return (await import("./region-parts.ts")).startRegion(config, options);
-  const nats = natsOf(config, { name: options.node, logger: options.logger });
-  if (!config.services.has("databroker"))
-    return remoteDatabroker(config, nats, { ...options, snapshotRole: nodeRoleOf(config) });
-  return (await import("./broker-parts.ts")).startLocalBroker(config, nats, options);
+/** Whether the Postgres of the process's own region may hold the primary (`broker.homes`). */
+function mayBeHome({ broker, region, store }: Config): boolean {
+  return store.type === "postgres" && broker.homes.some((home) => home.region === region && home.postgres.length > 0);
 }
 
 /** The role in which a node of this process reads the log. */

@@ -12,14 +12,18 @@ import {
 } from "../../replication/log/index.ts";
 import { CannotError } from "../terminal/command.ts";
 
-/**
- * @param whenUnavailable `wait`: calls of the log wait for a store that is not reachable yet
- * @throws CannotError in one line that says what to do
- */
+export type OpenLogOptions = Readonly<{
+  /** `wait`: calls of the log wait for a store that is not reachable yet. Default: `fail`. */
+  whenUnavailable?: "fail" | "wait";
+  /** The Postgres servers to try first, named as in the connection string. */
+  preferredHosts?: ReadonlySet<string> | undefined;
+}>;
+
+/** @throws CannotError in one line that says what to do */
 export async function openLog(
   config: Config,
   logger: Parameters<typeof openPostgresLog>[0]["logger"],
-  whenUnavailable: "fail" | "wait" = "fail",
+  { whenUnavailable = "fail", preferredHosts }: OpenLogOptions = {},
 ): Promise<EventLog> {
   const { store } = config;
   const cluster = config.broker.clusterName;
@@ -35,6 +39,7 @@ export async function openLog(
           connectionString: store.connectionString,
           cluster,
           whenUnavailable,
+          ...(preferredHosts === undefined ? {} : { preferredHosts }),
           ...(logger === undefined ? {} : { logger }),
         });
     }

@@ -6,17 +6,15 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import {
   type Broker,
-  type DatabrokerServer,
   openAgeMark,
   openRegionCopy,
   type RegionCopy,
   type RegionRevocationParts,
-  startDatabrokerServer,
   startRegionalBroker,
 } from "../../broker/index.ts";
 import type { Config } from "../../config/index.ts";
 import type { BrokerId, NodeId } from "../../events/index.ts";
-import { connectNatsFanout, type Fanout } from "../../replication/fanout/index.ts";
+import { type Fanout, originName } from "../../replication/fanout/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import { createNodeSnapshots, type NodeSnapshots, startReplica } from "../../replication/node/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
@@ -28,12 +26,18 @@ import {
   type Role,
 } from "../../replication/wire/index.ts";
 import { version } from "../terminal/version.ts";
+import { startDatabrokerApi } from "./databroker-api.ts";
+import { natsFanoutOf } from "./nats-parts.ts";
 import { openRegionRevocations } from "./region-revocations.ts";
 import { snapshotFolderOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 
 type Parts = Readonly<{ node: NodeId; logger: Logger }>;
 
-export async function startRegion(config: Config, { node, logger }: Parts) {
+/** @param parts.api `elsewhere`: another part of the process serves the API */
+export async function startRegion(
+  config: Config,
+  { node, logger, api = "here" }: Parts & Readonly<{ api?: "here" | "elsewhere" }>,
+) {
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   const clients = new Map<Role, BrokerClient>();
   function home(role: Role): BrokerClient {
@@ -42,7 +46,7 @@ export async function startRegion(config: Config, { node, logger }: Parts) {
     return client;
   }
   const { clusterName: cluster } = config.broker;
-  const fanout = natsOf(config, { node, logger });
+  const fanout = natsOf(config, { node, logger, home: () => home("broker") });
   const copy = openRegionCopy({
     path: join(config.dataDir, `region-${encodeURIComponent(node)}.sqlite`),
     cluster,
@@ -64,7 +68,7 @@ export async function startRegion(config: Config, { node, logger }: Parts) {
     { everyMs: config.broker.snapshotRefreshMs, logger },
   );
   const supply = supplyFrom(folder, async (user, limit) => copy.keysAfter(user, limit));
-  const server = await startApi(config, { broker, supply, logger });
+  const server = api === "elsewhere" ? null : await startDatabrokerApi(config, { broker, supply, logger });
   const parts = {
     fanout,
     broker,
@@ -183,22 +187,27 @@ function regionSnapshots(
   };
 }
 
-function natsOf(config: Config, { node, logger }: Parts): Fanout | null {
-  const { nats, broker, region } = config;
-  if (nats === null) return null;
-  return connectNatsFanout({
-    servers: nats.servers,
-    cluster: broker.clusterName,
-    secrets: [config.sharedSecret, ...(config.sharedSecretPrevious === null ? [] : [config.sharedSecretPrevious])],
-    name: node,
-    credentialsFile: nats.credentialsFile,
-    user: nats.user,
-    password: nats.password,
-    tlsCa: nats.tlsCa,
-    logger,
-    randomBytes,
+/** The NATS of the region, with a mirror of the replay buffer of the region that leads. */
+function natsOf(config: Config, { home, ...options }: Parts & Readonly<{ home: () => BrokerClient }>): Fanout | null {
+  const { broker, region, nats } = config;
+  const own = broker.homes.find((each) => each.region === region)?.natsDomain ?? null;
+  /** Undefined: the home region has granted this broker no lease yet. */
+  function homeDomain(): string | null | undefined {
+    if (broker.homes.length === 0) return nats?.homeDomain ?? null;
+    const granter = home().grantedBy()?.href;
+    return broker.homes.find(({ urls }) => urls.some(({ href }) => href === granter))?.natsDomain;
+  }
+  /** The stream of the time at which this region was the home region. */
+  function retiredStreams(): readonly string[] {
+    const domain = homeDomain();
+    const isOther = own !== null && domain !== undefined && domain !== null && domain !== own;
+    return isOther ? [originName(broker.clusterName)] : [];
+  }
+  return natsFanoutOf(config, {
+    ...options,
     keepReplayBuffer: true,
-    mirror: { region, homeDomain: nats.homeDomain, placementCluster: nats.placementCluster },
+    mirror: { region, homeDomain, placementCluster: nats?.placementCluster ?? null },
+    retiredStreams,
   });
 }
 
@@ -207,6 +216,7 @@ function homeClient(config: Config, { node, logger, role }: Parts & Readonly<{ r
     role,
     logger,
     urls: config.broker.homeUrls,
+    audience: "home",
     name: node,
     cluster: config.broker.clusterName,
     secret: config.sharedSecret,
@@ -215,25 +225,5 @@ function homeClient(config: Config, { node, logger, role }: Parts & Readonly<{ r
     allowPlaintext: true, // the configuration has refused it, or said so (grpc_insecure)
     clock: systemClock,
     randomBytes,
-  });
-}
-
-/** Null: no other process uses it. */
-async function startApi(
-  config: Config,
-  { broker, supply, logger }: Readonly<{ broker: Broker; supply: SnapshotSupply; logger: Logger }>,
-): Promise<DatabrokerServer | null> {
-  const { broker: settings } = config;
-  if (settings.listen === null) return null;
-  return startDatabrokerServer({
-    broker,
-    logger,
-    snapshots: supply,
-    clock: systemClock,
-    listen: settings.listen,
-    tls: settings.tls,
-    cluster: settings.clusterName,
-    secret: config.sharedSecret,
-    previousSecret: config.sharedSecretPrevious,
   });
 }

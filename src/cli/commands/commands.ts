@@ -19,6 +19,7 @@ import { execCredential, flushCredentials } from "./kubernetes.ts";
 import { logExport, logVerify } from "./log.ts";
 import { postgresPromote } from "./postgres.ts";
 import { receiptShow, receiptsKeys, receiptsVerify } from "./receipts.ts";
+import { regionMoveHome } from "./region.ts";
 import { routesList } from "./routes.ts";
 import { run } from "./run.ts";
 import { sessionsList, sessionsRevoke } from "./sessions.ts";
@@ -62,6 +63,7 @@ export const commands: readonly CliCommand[] = [
   snapshotRestore,
   snapshotKeys,
   postgresPromote,
+  regionMoveHome,
   drillList,
   drillRun,
   login,

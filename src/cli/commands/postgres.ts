@@ -1,11 +1,13 @@
 /** `cardea postgres promote`: promotes a Postgres standby without losing an acknowledged change. */
-import { loadConfig } from "../../config/index.ts";
+import { type Config, loadConfig, postgresServerOf } from "../../config/index.ts";
 import {
   LogRefusedError,
   PromotionFailedError,
   PromotionRefusedError,
+  parsePostgresHosts,
   promotePostgresStandby,
 } from "../../replication/log/index.ts";
+import { asUser } from "../build/postgres-user.ts";
 import { operatorOptions, parse } from "../terminal/arguments.ts";
 import { CannotError, type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
 
@@ -14,6 +16,7 @@ const options = {
   json: operatorOptions.json,
   user: { type: "string" },
   "old-primary": { type: "string" },
+  prefer: { type: "string" },
   "replace-living": { type: "boolean" },
   "accept-loss": { type: "boolean" },
   "dry-run": { type: "boolean" },
@@ -21,7 +24,8 @@ const options = {
 
 export const postgresPromote: CliCommand = {
   name: "postgres promote",
-  usage: "-c cardea.yaml [--user postgres] [--old-primary NAME] [--replace-living] [--accept-loss] [--dry-run]",
+  usage:
+    "-c cardea.yaml [--user postgres] [--old-primary NAME] [--prefer REGION] [--replace-living] [--accept-loss] [--dry-run]",
   summary: "promote a Postgres standby without losing an acknowledged change",
   help: `For a primary and standbys that no other tool manages (with Patroni, use Patroni). databroker_storage_connection_string must name all
 servers. First every standby stops receiving. Then the standby that has received the most is promoted, and the others follow it. The
@@ -29,6 +33,7 @@ procedure does not depend on time, and the old primary may be dead, cut off or a
 
 --user NAME         the database user that may change the servers' settings, with the password in PGPASSWORD
 --old-primary NAME  its name in synchronous_standby_names, if it is listed there and does not answer
+--prefer REGION     promotes a standby of this region of broker.homes; if another has received more, it first receives the rest from that one
 --replace-living    replaces a primary that still answers
 --accept-loss       continues even if an acknowledged change may be lost (asynchronous standbys, or an unreachable one);
                     nodes report the revocations that they had applied, and people whose sessions are lost sign in again
@@ -42,8 +47,12 @@ Bring the old primary back only as a standby (pg_rewind). Brokers reject its ans
     if (path === undefined) throw new UsageError("name the configuration with -c");
     const json = parsed.flag("json");
     try {
+      const config = configAt(path, terminal);
+      const connectionString = asUser(config, { user: parsed.text("user"), env: terminal.env });
+      const region = parsed.text("prefer");
       const promotion = await promotePostgresStandby({
-        connectionString: serversOf(path, { user: parsed.text("user"), terminal }),
+        connectionString,
+        ...(region === undefined ? {} : { prefer: serversIn(config, region, connectionString) }),
         oldPrimary: parsed.text("old-primary") ?? null,
         livingPrimary: parsed.flag("replace-living") ? "replace" : "refuse",
         loss: parsed.flag("accept-loss") ? "accept" : "refuse",
@@ -70,18 +79,19 @@ Bring the old primary back only as a standby (pg_rewind). Brokers reject its ans
   },
 };
 
-function serversOf(
-  path: string,
-  { user, terminal }: Readonly<{ user: string | undefined; terminal: Terminal }>,
-): string {
-  const loaded = loadConfig(path, { env: terminal.env });
+function configAt(path: string, { env }: Terminal): Config {
+  const loaded = loadConfig(path, { env });
   if (!loaded.ok) throw new CannotError(`${path} is not valid; see cardea check -c ${path}`);
-  const { store } = loaded.config;
-  if (store.type !== "postgres") throw new CannotError(`${path} stores its log in ${store.type}, not in Postgres`);
-  if (user === undefined) return store.connectionString;
-  const { PGPASSWORD: password } = terminal.env;
-  const as = `${encodeURIComponent(user)}${password === undefined ? "" : `:${encodeURIComponent(password)}`}@`;
-  if (!/^postgres(ql)?:\/\//.test(store.connectionString))
-    throw new CannotError("with --user, databroker_storage_connection_string must be a URL: postgres://…");
-  return store.connectionString.replace(/^(postgres(?:ql)?:\/\/)(?:[^/?#]*@)?/, `$1${as}`);
+  if (loaded.config.store.type !== "postgres")
+    throw new CannotError(`${path} stores its log in ${loaded.config.store.type}, not in Postgres`);
+  return loaded.config;
+}
+
+/** The Postgres servers of a region of `broker.homes`, named as in the connection string. @throws UsageError */
+function serversIn({ broker }: Config, region: string, connectionString: string): ReadonlySet<string> {
+  const postgres = broker.homes.find((home) => home.region === region)?.postgres ?? [];
+  const names = parsePostgresHosts(connectionString).map(({ name }) => name);
+  const found = names.filter((name) => postgres.includes(postgresServerOf(name)));
+  if (found.length > 0) return new Set(found);
+  throw new UsageError(`broker.homes names no Postgres server of ${region} that is in the connection string`);
 }

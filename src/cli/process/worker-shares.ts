@@ -28,7 +28,7 @@ export function shareOf(config: Config, node: string, { index, access }: Share):
     dataDir: `${config.dataDir}/worker-${index}`,
     broker: {
       ...config.broker,
-      ...(config.services.has("databroker") ? { urls: [brokerUrl(config)], homeUrls: [] } : {}),
+      ...(config.services.has("databroker") ? { urls: [brokerUrl(config)], homeUrls: [], homes: [] } : {}),
       listen: null,
     },
   };

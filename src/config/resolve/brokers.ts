@@ -11,6 +11,7 @@ import type { Config } from "../config.ts";
 import { configFields } from "../schema/keys.ts";
 import { type Globals, globalKeys } from "../schema/schema.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
+import type { HomeRegion } from "../values/home-values.ts";
 import { isLoopback } from "../values/network-values.ts";
 import { everyService } from "../values/process-values.ts";
 import type { KeyMaterial } from "./key-material.ts";
@@ -42,8 +43,9 @@ export function resolveBrokers(globals: Globals, from: From): BrokerPart {
 function resolveStore(globals: Globals, { report, material, failed }: From): Config["store"] | null {
   const found = material.textOrFile(globals, { key: "databroker_storage_connection_string", secrecy: "secret" });
   const type = globals.databroker_storage_type;
-  // A regional broker writes no log.
-  const runs = globals.services.has("databroker") && (globals.broker.home_urls ?? []).length === 0;
+  // A regional broker that never leads needs no store.
+  const isRegional = (globals.broker.home_urls ?? []).length > 0 || (globals.broker.homes ?? []).length > 0;
+  const runs = globals.services.has("databroker") && (!isRegional || ownHome(globals) !== undefined);
   if (type === "redis") {
     report.error(["databroker_storage_type"], "redis is no longer supported", "use postgres or file");
     return null;
@@ -162,8 +164,11 @@ function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["n
           ? ["databroker_internal_service_url"]
           : ["databroker_service_url"];
   const listen = broker.listen ?? null;
-  const homeUrls = broker.home_urls ?? [];
-  if (homeUrls.length > 0) checkRegional(globals, { report, urls, runs });
+  const homes = broker.homes ?? [];
+  const elsewhere = homes.filter(({ region }) => region !== globals.region).flatMap((home) => home.urls);
+  const homeUrls = [...(broker.home_urls ?? []), ...elsewhere];
+  if ((broker.home_urls ?? []).length > 0) checkRegional(globals, { report, urls, runs });
+  if (homes.length > 0) checkHomes(globals, { report, runs });
 
   checkPresence(globals, { report, failed, nats: from.nats, urls, urlsKey });
   checkPlainHttp(globals, { report, urls, urlsKey });
@@ -193,6 +198,7 @@ function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["n
     ...configFields(globalKeys.broker.shape, broker),
     urls,
     homeUrls,
+    homes,
     maxWindow: {
       proxy: broker.max_window.proxy ?? null,
       authorize: broker.max_window.authorize ?? null,
@@ -215,7 +221,7 @@ function checkPresence(
   const runs = globals.services.has("databroker");
   const allInOne = everyService.every((service) => globals.services.has(service));
   const listen = broker.listen ?? null;
-  const homeUrls = broker.home_urls ?? [];
+  const isRegional = (broker.home_urls ?? []).length > 0 || (broker.homes ?? []).length > 0;
   if (!runs && urls.length === 0 && !failed.has("broker.urls")) {
     report.error(
       ["broker", "urls"],
@@ -250,7 +256,7 @@ function checkPresence(
       "key",
     );
   }
-  if (runs && homeUrls.length === 0 && urls.length > 1 && globals.databroker_storage_type !== "postgres") {
+  if (runs && !isRegional && urls.length > 1 && globals.databroker_storage_type !== "postgres") {
     report.error(
       ["databroker_storage_type"],
       `${globals.databroker_storage_type} serves one broker, and ${urlsKey.join(".")} names ${urls.length}`,
@@ -287,6 +293,8 @@ function checkPlainHttp(globals: Globals, { report, urls, urlsKey }: Pick<From, 
   const named = broker.urls !== undefined || globals.databroker_service_urls !== undefined;
   const reached = urls.map((url, i) => ({ url, at: named ? [...urlsKey, i] : urlsKey }));
   for (const [i, url] of (broker.home_urls ?? []).entries()) reached.push({ url, at: ["broker", "home_urls", i] });
+  for (const [i, { urls: ofHome }] of (broker.homes ?? []).entries())
+    for (const [j, url] of ofHome.entries()) reached.push({ url, at: ["broker", "homes", i, "urls", j] });
   if (broker.advertised_url !== undefined)
     reached.push({ url: broker.advertised_url, at: ["broker", "advertised_url"] });
   for (const { url, at } of reached) {
@@ -329,6 +337,41 @@ function checkRegional(
       ["nats", "placement_cluster"],
       "is for one JetStream domain that spans the regions, and nats.home_domain says that there are several",
       "leave one of them out",
+    );
+}
+
+/** The entry of `broker.homes` for the region of this process, if its Postgres may hold the primary. */
+function ownHome({ region, broker }: Globals): HomeRegion | undefined {
+  return broker.homes?.find((home) => home.region === region && home.postgres.length > 0);
+}
+
+/** A broker whose region may hold the leader (`broker.homes`) changes between leading and serving its region. */
+function checkHomes(globals: Globals, { report, runs }: Readonly<{ report: ProblemReporter; runs: boolean }>): void {
+  const { broker, nats, services, workers } = globals;
+  const homes = broker.homes ?? [];
+  const at = ["broker", "homes"];
+  if ((broker.home_urls ?? []).length > 0)
+    report.error(["broker", "home_urls"], "is written beside broker.homes", "leave one of them out");
+  if (!homes.some(({ postgres }) => postgres.length > 0))
+    report.error(at, "names no Postgres server, so no region could hold the leader", "write postgres for one region");
+  const servers = homes.flatMap(({ postgres }) => postgres);
+  const twice = servers.find((server, i) => servers.indexOf(server) < i);
+  if (twice !== undefined)
+    report.error(at, `names the Postgres server ${twice} twice`, "write each server in the region in which it is");
+  if (nats.home_domain !== undefined)
+    report.error(
+      ["nats", "home_domain"],
+      "is for broker.home_urls; with broker.homes it follows the leader",
+      "leave it out, and write nats_domain for each region of broker.homes",
+    );
+  if (!runs || ownHome(globals) === undefined) return;
+  if (globals.databroker_storage_type !== "postgres")
+    report.error(["databroker_storage_type"], "must be postgres where broker.homes names this region", "use postgres");
+  if (services.size > 1 && workers === 1)
+    report.error(
+      ["services"],
+      "must be databroker alone where broker.homes names this region, because its broker changes between leading and serving the region",
+      "run the other services in processes of their own",
     );
 }
 

@@ -5,6 +5,7 @@
  * the effect.
  */
 import { z } from "zod";
+import { homeRegions } from "../values/home-values.ts";
 import { otherLogLevels } from "../values/log-fields.ts";
 import { duration, hostAliases, hostPort, hostPortOrOff, url, urlOrNothing, urls } from "../values/network-values.ts";
 import { certificatePairs, serviceSet } from "../values/process-values.ts";
@@ -335,7 +336,12 @@ export const brokerKeys = {
       ),
       home_urls: cardea(
         urls(http).optional(),
-        "The brokers of the leader's region. With them this process's broker serves its own region: it keeps a copy of the log and writes nothing; it needs no store.",
+        "The brokers of the leader's region, and of regions that may become it. With them this process's broker serves its own region: it keeps a copy of the log and writes nothing; it needs no store.",
+        { reload: "restart" },
+      ),
+      homes: cardea(
+        homeRegions().optional(),
+        "The regions that may hold the leader, the same list in every region, instead of `home_urls`. A broker in a region with `postgres` leads while the primary is there and serves its region otherwise; it changes by itself (docs/regions.md).",
         { reload: "restart" },
       ),
       advertised_url: cardea(

@@ -7,4 +7,6 @@ export { createLocalFanout } from "./local-fanout.ts";
 export { credentialsIn } from "./nats-credentials-file.ts";
 export { overheadBytesOf } from "./nats-delivery.ts";
 export { connectNatsFanout, InvalidClusterNameError, type NatsFanoutOptions } from "./nats-fanout.ts";
+export { findReplayBuffer } from "./nats-look.ts";
 export { natsJetstream, natsTransport } from "./nats-modules.ts";
+export { mirrorName, originName } from "./nats-replay-buffer.ts";

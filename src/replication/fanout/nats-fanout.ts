@@ -19,7 +19,7 @@ import type { DeliveryListener, Fanout } from "./fanout.ts";
 import { credentialsIn } from "./nats-credentials-file.ts";
 import { deliveryOf } from "./nats-delivery.ts";
 import { natsTransport } from "./nats-modules.ts";
-import { keepReplayBuffer, type MirrorOf, mirrorName, readReplayBuffer } from "./nats-replay-buffer.ts";
+import { keepReplayBuffer, type MirrorOf, mirrorName, originName, readReplayBuffer } from "./nats-replay-buffer.ts";
 
 export type NatsFanoutOptions = Readonly<{
   servers: readonly string[];
@@ -40,7 +40,14 @@ export type NatsFanoutOptions = Readonly<{
   keepReplayBuffer?: boolean;
   replayBufferBytesMax?: number;
   /** In a region without the leader: the replay buffer there is a mirror of the one in the home region. */
-  mirror?: Readonly<{ region: string; homeDomain: string | null; placementCluster: string | null }> | null;
+  mirror?: Readonly<{
+    region: string;
+    /** Evaluated at every check, because the home region may move. Undefined: not known yet; the mirror stays. */
+    homeDomain: () => string | null | undefined;
+    placementCluster: string | null;
+  }> | null;
+  /** Streams of another part that this broker had: deleted when found. Evaluated at every check. */
+  retiredStreams?: () => readonly string[];
 }>;
 
 export class InvalidClusterNameError extends CodedError<"ERR_REPLICATION_INVALID_CLUSTER_NAME"> {
@@ -66,11 +73,13 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
   const { connect, credsAuthenticator } = natsTransport();
   const { logger } = options;
   const subject = `${options.cluster}.log`;
-  const origin = `${options.cluster.toUpperCase()}_LOG`;
+  const origin = originName(options.cluster);
   const stream = options.mirror ? mirrorName(origin, options.mirror.region) : origin;
-  const mirrorOf: MirrorOf | null = options.mirror
-    ? { origin, domain: options.mirror.homeDomain, placementCluster: options.mirror.placementCluster }
-    : null;
+  function mirrorOf(): MirrorOf | null | undefined {
+    if (!options.mirror) return null;
+    const domain = options.mirror.homeDomain();
+    return domain === undefined ? undefined : { origin, domain, placementCluster: options.mirror.placementCluster };
+  }
   let mirrorLag: number | null = null;
   const listeners = new Set<DeliveryListener>();
   const tagKeys = options.secrets.map(deliveryTagKey);
@@ -150,6 +159,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
         stream,
         subject,
         mirrorOf,
+        retiredStreams: options.retiredStreams ?? (() => []),
         onLag: (lag) => {
           mirrorLag = lag;
         },

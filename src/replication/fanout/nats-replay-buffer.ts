@@ -41,8 +41,10 @@ export type MirrorOf = Readonly<{
 export type ReplayBufferOptions = Readonly<{
   stream: string;
   subject: string;
-  /** Null: the stream itself captures published messages. */
-  mirrorOf: MirrorOf | null;
+  /** Null: the stream itself captures published messages. Undefined: not known yet; nothing is created or changed. */
+  mirrorOf: () => MirrorOf | null | undefined;
+  /** Streams that are deleted when found. */
+  retiredStreams: () => readonly string[];
   /** Called after every check with the lag of a mirror, in messages; null: unknown. */
   onLag: (lag: number | null) => void;
   /** Number of servers in the configuration; the cluster may announce more. */
@@ -61,8 +63,14 @@ export async function keepReplayBuffer(connection: NatsConnection, options: Repl
   while (!signal.aborted) {
     let problem = "";
     try {
-      const done = await ensureStream(connection, options);
-      if (done !== "unchanged") logger.info({ stream }, `replay buffer ${done}`);
+      const mirrorOf = options.mirrorOf();
+      if (mirrorOf !== undefined) {
+        const done = await ensureStream(connection, { ...options, mirrorOf });
+        if (done !== "unchanged") logger.info({ stream }, `replay buffer ${done}`);
+      }
+      for (const name of options.retiredStreams())
+        if (await removeStream(connection, name))
+          logger.info({ stream: name }, "removed a replay buffer of a former home");
     } catch (error) {
       problem = error instanceof Error ? error.message : String(error);
       if (problem !== lastProblem && !signal.aborted)
@@ -72,6 +80,11 @@ export async function keepReplayBuffer(connection: NatsConnection, options: Repl
     const pauseMs = addJitter(problem === "" ? lookEveryMs : retryMs, options.randomBytes);
     await delay(pauseMs, undefined, { signal, ref: false }).catch(() => {});
   }
+}
+
+/** The name of the stream in the home region. */
+export function originName(cluster: string): string {
+  return `${cluster.toUpperCase()}_LOG`;
 }
 
 /**
@@ -129,9 +142,22 @@ export async function readReplayBuffer(
   return envelopes;
 }
 
+type Wanting = Omit<ReplayBufferOptions, "mirrorOf"> & Readonly<{ mirrorOf: MirrorOf | null }>;
+
+/** @returns whether there was one */
+async function removeStream(connection: NatsConnection, name: string): Promise<boolean> {
+  const manager = await natsJetstream().jetstreamManager(connection, { timeout: apiMsMax, checkAPI: false });
+  try {
+    return await manager.streams.delete(name);
+  } catch (error) {
+    if (error instanceof natsJetstream().JetStreamApiError && error.code === streamNotFound) return false;
+    throw error;
+  }
+}
+
 async function ensureStream(
   connection: NatsConnection,
-  options: ReplayBufferOptions,
+  options: Wanting,
 ): Promise<"created" | "changed" | "unchanged"> {
   const manager = await natsJetstream().jetstreamManager(connection, { timeout: apiMsMax, checkAPI: false });
   const replicas = serverCount(connection, options.serversKnown) >= 3 ? 3 : 1;
@@ -139,7 +165,9 @@ async function ensureStream(
   try {
     const { config, state, mirror } = await manager.streams.info(options.stream);
     if (options.mirrorOf !== null) {
-      if (await isBeyond(connection, options.mirrorOf, state.last_seq)) {
+      // The origin of a mirror cannot be changed.
+      const hasMoved = differsInOrigin(config, options.mirrorOf);
+      if (hasMoved || (await isBeyond(connection, options.mirrorOf, state.last_seq))) {
         await manager.streams.delete(options.stream);
         await create(manager, { name: options.stream, ...wanted });
         return "created";
@@ -197,7 +225,7 @@ async function change(
   }
 }
 
-function settings({ subject, bytesMax, mirrorOf }: ReplayBufferOptions) {
+function settings({ subject, bytesMax, mirrorOf }: Wanting) {
   return {
     ...(mirrorOf === null ? { subjects: [subject] } : mirroring(mirrorOf)),
     storage: natsJetstream().StorageType.File,
@@ -209,11 +237,20 @@ function settings({ subject, bytesMax, mirrorOf }: ReplayBufferOptions) {
 }
 
 function mirroring({ origin, domain, placementCluster }: MirrorOf) {
-  const external = domain === null ? {} : { external: { api: `$JS.${domain}.API`, deliver: "" } };
+  const external = domain === null ? {} : { external: { api: apiOf(domain), deliver: "" } };
   return {
     mirror: { name: origin, ...external },
     ...(placementCluster === null ? {} : { placement: { cluster: placementCluster, tags: [] } }),
   };
+}
+
+function differsInOrigin({ mirror }: StreamConfig, { origin, domain }: MirrorOf): boolean {
+  return mirror?.name !== origin || (mirror.external?.api ?? null) !== (domain === null ? null : apiOf(domain));
+}
+
+/** The prefix of the JetStream API of another domain. */
+function apiOf(domain: string): string {
+  return `$JS.${domain}.API`;
 }
 
 /** True when a setting of the stream differs from the wanted one. Storage and retention cannot be changed. */

@@ -36,12 +36,18 @@ export { checkBatch, MalformedBatchError, pageBytesMax, pageEventsMax } from "./
 export { createLogVerifier, type LogVerdict, type LogVerifier, verifyChain, verifyLog } from "./log-verify.ts";
 export { createMemoryLog, type MemoryLogOptions } from "./memory-log.ts";
 export type { LogSink } from "./postgres/connection.ts";
+export { type PostgresHost, parsePostgresHosts } from "./postgres/hosts.ts";
 export { openPostgresLog, type PostgresLogOptions } from "./postgres/log.ts";
+export { type LogReader, openPostgresReader } from "./postgres/log-reader.ts";
+export { type MovedHome, type MoveHomeOptions, movePostgresHome } from "./postgres/move-home.ts";
+export type { MovePlan, MoveStep, MoveView } from "./postgres/move-plan.ts";
+export type { NewestHead, Rival, SeenHeads, ServerHead, UnreadServer } from "./postgres/newest-head.ts";
 export {
   type PromoteOptions,
   type Promotion,
-  PromotionFailedError,
   PromotionRefusedError,
   promotePostgresStandby,
 } from "./postgres/promote.ts";
+export { PromotionFailedError } from "./postgres/promotion-servers.ts";
+export { readServerHeads, type ServerHeadsOptions, ServerHeadsReader } from "./postgres/server-heads.ts";
 export { openSqliteLog, type SqliteLogOptions } from "./sqlite/log.ts";

@@ -34,7 +34,7 @@ import {
 import type { Role } from "./cluster-keys.ts";
 import { parseLeaseRefusal } from "./lease-refusal-body.ts";
 import { localCallsOver } from "./local-calls.ts";
-import { signCall } from "./service-call.ts";
+import { homeHeader, signCall } from "./service-call.ts";
 import { type AnswerRefusal, answerHeader, mustBeSealed, refuseAnswer } from "./signed-answer.ts";
 import { snapshotSupplyOver } from "./snapshot-calls.ts";
 
@@ -56,6 +56,8 @@ export type BrokerClientOptions = Readonly<{
   logger: Logger;
   /** How long the client retries a command, ms. */
   submitMs?: number;
+  /** `home`: only brokers of the home region answer; a broker that serves another region refuses. Default: `any`. */
+  audience?: "home" | "any";
 }>;
 
 export type BrokerClient = Databroker &
@@ -68,6 +70,8 @@ export type BrokerClient = Databroker &
      * @throws BrokerUnavailableError
      */
     exchangeRevocations(question: object): Promise<unknown>;
+    /** The broker that last answered a lease message with a grant; null: none yet. */
+    grantedBy(): URL | null;
     close(): Promise<void>;
   }>;
 
@@ -98,6 +102,7 @@ export class InsecureBrokerUrlError extends CodedError<"ERR_REPLICATION_INSECURE
   }
 }
 
+const leasePath = "/v1/leases";
 const connectMsMax = 2_000;
 const bodyMsMax = 5_000;
 const responseBytesMax = 64 * 1024 * 1024;
@@ -155,6 +160,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
   const open = createBrokerOpener({ cluster: options.cluster, secrets });
   const refused: Record<AnswerRefusal, number> = { unsigned: 0, "not-authentic": 0, "another-call": 0, altered: 0 };
   let good = 0;
+  let grantedBy: URL | null = null;
 
   async function attempt(base: string, ask: Ask): Promise<Answer> {
     const withinMs = Math.ceil(ask.answerMs); // both timers need integers
@@ -166,6 +172,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       headers: {
         authorization,
         accept: "application/msgpack",
+        ...(options.audience === "home" && { [homeHeader]: "1" }),
         ...(ask.contentType !== undefined && { "content-type": ask.contentType }),
       },
       body: ask.body ?? null,
@@ -210,6 +217,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
         else if (what.elsewhere?.includes(answer.status) === true) elsewhere = answer;
         else if (answer.status < 500) {
           good = index;
+          if (what.path === leasePath && answer.status === 200) grantedBy = urls[index] ?? null;
           return answer;
         } else unavailable = answer;
       } catch (error) {
@@ -293,7 +301,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
     async lease(envelope) {
       const answer = await ask({
         method: "POST",
-        path: "/v1/leases",
+        path: leasePath,
         body: envelope,
         contentType: "application/octet-stream",
         answerMs: answerMs.lease,
@@ -342,6 +350,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
     ...localCallsOver(ask),
     snapshots: snapshotSupplyOver(ask),
     refused: () => ({ ...refused }),
+    grantedBy: () => grantedBy,
     async close() {
       closing.abort(new BrokerUnavailableError("this client is closed"));
       await agent.destroy();

@@ -127,6 +127,7 @@ export {
 export {
   bodyDigest,
   callText,
+  homeHeader,
   type ServiceCall,
   type SignedCall,
   serviceTokenSeconds,

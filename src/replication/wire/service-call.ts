@@ -18,6 +18,8 @@ export type ServiceCall = Readonly<{ method: string; path: string; body?: Uint8A
 export type SignedCall = Readonly<{ authorization: string; callId: string }>;
 
 export const serviceTokenSeconds = 60;
+/** The header of a call that only a broker of the home region may answer. */
+export const homeHeader = "cardea-home";
 
 export async function signCall(
   call: ServiceCall,

@@ -74,3 +74,43 @@ test("an activation is forwarded only while the regional broker holds a lease", 
   const foreign = { ...request, command: { ...request.command, nodeId: parseNodeId("proxy-2") } } as CommandRequest;
   assert.equal((await databroker.submit(foreign)).type, "refused");
 });
+
+test("a regional broker refuses what another region asks of the home region, so that the caller tries the next broker", async (t) => {
+  const asked: string[] = [];
+  const home = {
+    lease: async () => {
+      asked.push("lease");
+      return null;
+    },
+  } as Partial<Databroker> as Databroker;
+  const broker = startRegionalBroker({
+    ...{ cluster: "test", brokerId: parseBrokerId("regional-1"), secret: randomBytes(32), previousSecret: null },
+    ...{ version: "1", renewMs: 60_000, clock: systemClock, random: randomBytes, fanout: null },
+    logger: { debug() {}, info() {}, warn() {}, error() {} },
+    copy: new RegionCopy(new SimCopyStore()),
+    mark: { leftBehind: false, set() {}, clear() {} },
+    home: () => home,
+    startReplica: () => {
+      const replica = {
+        ...{ applied: genesis, projection: new Projection(), lease: () => null, onChange: () => () => {} },
+        ...{ goodbye: async () => true, stop: async () => {} },
+      };
+      return replica as Partial<ReplicaProcess> as ReplicaProcess;
+    },
+  });
+  t.after(() => broker.stop());
+  const name = "regional-2";
+  for (const role of ["broker", "proxy", "operator"] as const) {
+    const regional = broker.databrokerFor({ origin: "remote", hop: "regional", caller: { role, name } });
+    const unavailable = { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" };
+    await assert.rejects(regional.lease(new Uint8Array()), unavailable);
+    await assert.rejects(regional.read(genesis, { limit: 1, waitMs: 0 }), unavailable);
+    await assert.rejects(regional.status(), unavailable);
+    const commandId = parseCommandId(randomUUID());
+    const request = { commandId, actor: "system", command: { type: "expireSessions" } } as unknown as CommandRequest;
+    assert.equal((await regional.submit(request)).type, "unavailable");
+  }
+  const direct = broker.databrokerFor({ origin: "remote", hop: "direct", caller: { role: "broker", name } });
+  await assert.rejects(direct.lease(new Uint8Array()), /grants no leases to brokers/);
+  assert.deepEqual(asked, []);
+});

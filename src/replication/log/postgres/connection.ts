@@ -27,6 +27,8 @@ export type ConnectOptions = Readonly<{
   statementTimeoutMs: number;
   /** Whether to accept a session whose commits do not wait for standbys or for the disk. */
   asynchronousCommit: "refuse" | "accept";
+  /** `accept`: a standby or a read-only server serves too, for readers. Default: `refuse`. */
+  standby?: "refuse" | "accept";
   logger: LogSink | undefined;
 }>;
 
@@ -75,7 +77,7 @@ export class PostgresConnection {
   }
 
   /**
-   * Connects to the first host that is a writable primary.
+   * Connects to the first host that is a writable primary, or that may serve readers (`standby`).
    * @throws LogUnavailableError naming each host and its problem
    */
   static async toPrimary(options: ConnectOptions): Promise<PostgresConnection> {
@@ -230,9 +232,9 @@ function sessionSettings({ statementTimeoutMs }: ConnectOptions): string[] {
   ].map(String);
 }
 
-function unfitness(server: PostgresRow, { asynchronousCommit }: ConnectOptions): string | undefined {
-  if (server["recovery"] === true) return "a standby";
-  if (server["read_only"] !== "off") return "read-only";
+function unfitness(server: PostgresRow, { asynchronousCommit, standby }: ConnectOptions): string | undefined {
+  if (standby !== "accept" && server["recovery"] === true) return "a standby";
+  if (standby !== "accept" && server["read_only"] !== "off") return "read-only";
   if (Number(server["version"]) < oldestVersion) return "older than PostgreSQL 15";
   const commit = String(server["synchronous_commit"]);
   if (asynchronousCommit === "refuse" && commit !== "on" && commit !== "remote_apply") {

@@ -53,7 +53,7 @@ import type { LogSink, PostgresConnection, Sent, Statement } from "./connection.
 import { PostgresConnections } from "./connections.ts";
 import { DurabilityChecks, lookAt } from "./durability.ts";
 import { openEpochOn } from "./epoch.ts";
-import { HostOrder, parsePostgresHosts } from "./hosts.ts";
+import { HostOrder, type PostgresHost, parsePostgresHosts } from "./hosts.ts";
 import { askOthers, checkStore, isWithoutLog, LogOrigin, migratePostgres, type StoreIdentity } from "./migrate.ts";
 import { type Ask, readBase, readLink, readPage } from "./read.ts";
 import { readRetained, readRetainRefusal, restoreInto, retainStatement } from "./restore.ts";
@@ -84,6 +84,10 @@ export type PostgresLogOptions = Readonly<{
   asynchronousCommit?: "refuse" | "accept";
   /** `wait`: opens without a server too, and starts as soon as there is one. Default: `fail`. */
   whenUnavailable?: "fail" | "wait";
+  /** The names of the hosts to try first. */
+  preferredHosts?: ReadonlySet<string>;
+  /** `read`: migrates nothing, and also reads a standby or a server that refuses writes. Default: `write`. */
+  use?: "write" | "read";
   logger?: LogSink;
 }>;
 
@@ -117,7 +121,8 @@ class PostgresLog implements EventLog {
   readonly kind = "postgres";
   readonly exclusive = false;
   readonly #schema: string;
-  readonly #options: Required<Omit<PostgresLogOptions, "logger">> & Pick<PostgresLogOptions, "logger">;
+  readonly #options: Required<Omit<PostgresLogOptions, "logger" | "preferredHosts">> &
+    Pick<PostgresLogOptions, "logger">;
   readonly #connect: ConstructorParameters<typeof PostgresConnections>[0];
   readonly #writer: PostgresConnections;
   readonly #readers: PostgresConnections;
@@ -137,6 +142,8 @@ class PostgresLog implements EventLog {
   #newest = noEpoch;
 
   constructor(options: PostgresLogOptions) {
+    const { use = "write" } = options;
+    this.#prepared = use === "read";
     this.#options = {
       schema: "cardea",
       connectTimeoutMs: 2_000,
@@ -145,17 +152,20 @@ class PostgresLog implements EventLog {
       readersMax: 4,
       asynchronousCommit: "refuse",
       whenUnavailable: "fail",
+      use: "write",
       ...options,
     };
     const { schema, cluster, connectTimeoutMs, writeTimeoutMs, readTimeoutMs, readersMax, asynchronousCommit } =
       this.#options;
     this.#schema = schema;
+    const rank = ({ name }: PostgresHost): number => (options.preferredHosts?.has(name) === true ? 0 : 1);
     const store: StoreIdentity = { schema, cluster, origin: new LogOrigin() };
     this.#connect = {
-      hosts: new HostOrder(parsePostgresHosts(options.connectionString)),
+      hosts: new HostOrder(parsePostgresHosts(options.connectionString).toSorted((a, b) => rank(a) - rank(b))),
       connectTimeoutMs,
       statementTimeoutMs: writeTimeoutMs,
-      asynchronousCommit,
+      asynchronousCommit: use === "read" ? "accept" : asynchronousCommit,
+      standby: use === "read" ? "accept" : "refuse",
       logger: options.logger,
       atOnce: 1,
       waitingMax,
@@ -170,9 +180,9 @@ class PostgresLog implements EventLog {
     return this.#waits;
   }
 
-  /** Settles once it finds a server that this log may write to. */
+  /** Settles once it finds a server that this log may use. */
   async prepare(): Promise<void> {
-    await this.#writer.use(async () => {});
+    await (this.#options.use === "read" ? this.#readers : this.#writer).use(async () => {});
   }
 
   /** Checks a connection. The first one, to whichever server, migrates the schema. */

@@ -8,20 +8,24 @@
  * - It may be run again at any time.
  */
 import { CodedError } from "../../../events/index.ts";
-import { causeOf, messageOf, PostgresConnection, type PostgresRow } from "./connection.ts";
+import { messageOf } from "./connection.ts";
 import { postgresDriver } from "./driver.ts";
-import { type PostgresHost, parsePostgresHosts } from "./hosts.ts";
+import { parsePostgresHosts } from "./hosts.ts";
+import { chooseStandby, detachConninfo, leadingTo, type Received, type Seen, whatMayBeLost } from "./promotion.ts";
 import {
-  attachConninfo,
-  chooseStandby,
-  detachConninfo,
-  leadingTo,
-  nameIn,
-  type Received,
-  type Seen,
-  type StandbySeen,
-  whatMayBeLost,
-} from "./promotion.ts";
+  addressOf,
+  asStandby,
+  followNew,
+  meetServer,
+  PromotionFailedError,
+  type PromotionServer,
+  type PromotionStandby,
+  pollSeconds,
+  receivedBytes,
+  setConninfo,
+  type UnreachableServer,
+  waitUntil,
+} from "./promotion-servers.ts";
 
 export type PromoteOptions = Readonly<{
   /** Names every server. Its user must be able to change server settings, which usually means a superuser. */
@@ -33,6 +37,11 @@ export type PromoteOptions = Readonly<{
   loss?: "refuse" | "accept";
   /** `replace`: also replaces a primary that answers. */
   livingPrimary?: "refuse" | "replace";
+  /**
+   * The hosts of which one is to be promoted, named as in the connection string. If another standby has received more,
+   * this one first receives the rest from it. Default: the standby that has received the most.
+   */
+  prefer?: ReadonlySet<string>;
   /** `look`: checks and reports, and changes nothing. */
   only?: "look" | "all";
   say?: (line: string) => void;
@@ -58,36 +67,18 @@ export class PromotionRefusedError extends CodedError<"ERR_REPLICATION_PROMOTION
   override readonly code = "ERR_REPLICATION_PROMOTION_REFUSED";
 }
 
-/** The promotion began but did not finish. The message names the step that failed. Run it again. */
-export class PromotionFailedError extends CodedError<"ERR_REPLICATION_PROMOTION_FAILED"> {
-  override readonly code = "ERR_REPLICATION_PROMOTION_FAILED";
-}
-
-type Server = Readonly<{
-  host: PostgresHost;
-  ask: (text: string, values?: readonly unknown[]) => Promise<PostgresRow>;
-  row: PostgresRow;
-  end: () => Promise<void>;
-}>;
-type Standby = Server & StandbyState;
-type StandbyState = { readonly conninfo: string; readonly seen: StandbySeen };
-
-const pollSeconds = 0.05;
 /**
  * Number of consecutive checks in which no standby may be receiving. Each process of a server applies a reloaded
  * configuration on its own.
  */
 const stillChecks = 6;
 
-const look = `select pg_is_in_recovery() as standby, current_setting('cluster_name') as cluster_name,
-  current_setting('primary_conninfo') as conninfo, current_setting('synchronous_standby_names') as synchronous`;
-
 /** @throws PromotionRefusedError, PromotionFailedError, LogRefusedError for an unreadable connection string */
 export async function promotePostgresStandby(options: PromoteOptions): Promise<Promotion> {
   const { connectTimeoutMs = 3_000, stepTimeoutMs = 30_000, schema = "cardea", say = () => {} } = options;
   const hosts = parsePostgresHosts(options.connectionString);
-  const met = await Promise.all(hosts.map((host) => meet(host, { connectTimeoutMs, stepTimeoutMs })));
-  const servers = met.filter((each): each is Server => "ask" in each);
+  const met = await Promise.all(hosts.map((host) => meetServer(host, { connectTimeoutMs, stepTimeoutMs })));
+  const servers = met.filter((each): each is PromotionServer => "ask" in each);
   try {
     const standbys = servers.filter(({ row }) => row["standby"] === true).map(asStandby);
     const seen: Seen = {
@@ -99,12 +90,12 @@ export async function promotePostgresStandby(options: PromoteOptions): Promise<P
           name: String(row["cluster_name"]),
           synchronous: String(row["synchronous"]),
         })),
-      unreachable: met.filter((each): each is Unreachable => "problem" in each),
+      unreachable: met.filter((each): each is UnreachableServer => "problem" in each),
       oldPrimary: options.oldPrimary ?? null,
     };
     const mayBeLost = judge(seen, options, say);
     if (options.only === "look") return { ...nothingDone, mayBeLost };
-    const chosen = await stopAndChoose(standbys, { schema, stepTimeoutMs, say });
+    const chosen = await stopAndChoose(standbys, { schema, stepTimeoutMs, say, prefer: options.prefer ?? null });
     return await promote(chosen, { standbys, stepTimeoutMs, say, mayBeLost, seen });
   } finally {
     await Promise.all(servers.map(({ end }) => end()));
@@ -113,42 +104,15 @@ export async function promotePostgresStandby(options: PromoteOptions): Promise<P
 
 const nothingDone = { promoted: "", epoch: 0, position: 0, follow: [], left: [] } as const;
 
-type Unreachable = Readonly<{ host: string; problem: string }>;
-
-async function meet(
-  host: PostgresHost,
-  limits: Readonly<{ connectTimeoutMs: number; stepTimeoutMs: number }>,
-): Promise<Server | Unreachable> {
-  let connection: PostgresConnection | undefined;
-  try {
-    connection = await PostgresConnection.toAny(host, limits);
-    const open = connection;
-    const ask = async (text: string, values: readonly unknown[] = []): Promise<PostgresRow> => {
-      const sent = await open.ask({ text, values }, limits.stepTimeoutMs);
-      if (sent.type === "clean") return sent.rows[0] ?? {};
-      const cause = causeOf(sent);
-      throw new PromotionFailedError(`${host.name}: ${messageOf(cause)}`, { cause });
-    };
-    return { host, ask, row: await ask(look), end: () => open.end() };
-  } catch (error) {
-    connection?.destroy();
-    return { host: host.name, problem: messageOf(error) };
-  }
-}
-
-function asStandby(server: Server): Standby {
-  const { host, row } = server;
-  const conninfo = attachConninfo(String(row["conninfo"]));
-  const name = nameIn(conninfo, String(row["cluster_name"]));
-  return { ...server, conninfo, seen: { host: host.name, name, synchronous: String(row["synchronous"]) } };
-}
-
 /** @returns the possible losses that the caller accepted */
 function judge(seen: Seen, options: PromoteOptions, say: (line: string) => void): readonly string[] {
   for (const { host, problem } of seen.unreachable) say(`${host}: unreachable (${problem})`);
   for (const { host, name } of seen.primaries) say(`${host}: a primary${name === "" ? "" : ` (${name})`}`);
   for (const { host, name } of seen.standbys) say(`${host}: a standby (${name})`);
   if (seen.standbys.length === 0) throw new PromotionRefusedError("no standby answers: there is nothing to promote");
+  const { prefer } = options;
+  if (prefer !== undefined && !seen.standbys.some(({ host }) => prefer.has(host)))
+    throw new PromotionRefusedError(`none of ${[...prefer].join(", ")} answers as a standby, so none can be promoted`);
   const [living] = seen.primaries;
   if (living !== undefined && options.livingPrimary !== "replace") {
     throw new PromotionRefusedError(
@@ -165,17 +129,22 @@ function judge(seen: Seen, options: PromoteOptions, say: (line: string) => void)
   return mayBeLost;
 }
 
-type Within = Readonly<{ schema: string; stepTimeoutMs: number; say: (line: string) => void }>;
-type Chosen = Readonly<{ standby: Standby; received: Received }>;
+type Within = Readonly<{
+  schema: string;
+  stepTimeoutMs: number;
+  say: (line: string) => void;
+  prefer: ReadonlySet<string> | null;
+}>;
+type Chosen = Readonly<{ standby: PromotionStandby; received: Received }>;
 
 /** When this returns, no standby receives anything any more. When it throws, all of them follow again. */
-async function stopAndChoose(standbys: readonly Standby[], within: Within): Promise<Chosen> {
+async function stopAndChoose(standbys: readonly PromotionStandby[], within: Within): Promise<Chosen> {
   try {
     await Promise.all(standbys.map((standby) => stopReceiving(standby, within)));
-    const before = await Promise.all(standbys.map(received));
+    const before = await Promise.all(standbys.map(receivedBytes));
     await Promise.all(standbys.map((standby) => replayed(standby, within)));
     const heads = await Promise.all(standbys.map((standby) => readHead(standby, within.schema)));
-    const after = await Promise.all(standbys.map(received));
+    const after = await Promise.all(standbys.map(receivedBytes));
     for (const [i, { host }] of standbys.entries())
       if (before[i] !== after[i]) throw new PromotionFailedError(`${host.name} continued to receive`);
     const all = standbys.map((standby, i) => {
@@ -192,7 +161,7 @@ async function stopAndChoose(standbys: readonly Standby[], within: Within): Prom
     for (const [i, each] of all.entries())
       if (each !== chosen)
         await shareHistory(chosen.standby, { other: each.standby, head: heads[i], schema: within.schema });
-    return chosen;
+    return await preferredOf(all, chosen, within);
   } catch (error) {
     const back = await Promise.allSettled(standbys.map((standby) => setConninfo(standby, standby.conninfo)));
     const lost = standbys.filter((_, i) => back[i]?.status === "rejected").map(({ host }) => host.name);
@@ -201,15 +170,32 @@ async function stopAndChoose(standbys: readonly Standby[], within: Within): Prom
   }
 }
 
-async function setConninfo({ ask }: Server, conninfo: string): Promise<void> {
-  await ask(`alter system set primary_conninfo = ${postgresDriver().escapeLiteral(conninfo).trim()}`);
-  await ask("select pg_reload_conf()");
+/** The preferred standby, once it holds all that the most advanced one holds. */
+async function preferredOf(all: readonly Chosen[], furthest: Chosen, within: Within): Promise<Chosen> {
+  const { prefer, stepTimeoutMs, say } = within;
+  if (prefer === null || prefer.has(furthest.standby.host.name)) return furthest;
+  const candidates = all.filter(({ standby }) => prefer.has(standby.host.name));
+  const first = chooseStandby(candidates.map((each) => each.received));
+  const preferred = candidates.find((each) => each.received === first);
+  if (preferred === undefined) throw new PromotionFailedError("no preferred standby is left");
+  const { standby } = preferred;
+  const own = { ...furthest.received, host: standby.host.name };
+  if (preferred.received.bytes === furthest.received.bytes) return { standby, received: own };
+  say(`${standby.host.name}: receives the rest from ${furthest.standby.host.name}, which has received more`);
+  await setConninfo(standby, leadingTo(standby.conninfo, addressOf(furthest.standby.host)));
+  await waitUntil(stepTimeoutMs, `${standby.host.name} to receive the rest`, async () => {
+    await standby.ask(`select pg_sleep(${pollSeconds})`);
+    return (await receivedBytes(standby)) >= furthest.received.bytes;
+  });
+  await stopReceiving(standby, within);
+  await replayed(standby, within);
+  return { standby, received: own };
 }
 
-async function stopReceiving(standby: Standby, { stepTimeoutMs, say }: Within): Promise<void> {
+async function stopReceiving(standby: PromotionStandby, { stepTimeoutMs, say }: Within): Promise<void> {
   await setConninfo(standby, detachConninfo(standby.conninfo));
   let still = 0;
-  await until(stepTimeoutMs, `${standby.host.name} to stop receiving`, async () => {
+  await waitUntil(stepTimeoutMs, `${standby.host.name} to stop receiving`, async () => {
     const row = await standby.ask(
       `select pg_sleep(${pollSeconds}), (select count(*)::int from pg_stat_wal_receiver where status = 'streaming') as receiving`,
     );
@@ -219,16 +205,9 @@ async function stopReceiving(standby: Standby, { stepTimeoutMs, say }: Within): 
   say(`${standby.host.name}: no longer receives changes`);
 }
 
-async function received({ ask }: Standby): Promise<bigint> {
-  const row =
-    await ask(`select (greatest(coalesce(pg_last_wal_receive_lsn(), '0/0'), coalesce(pg_last_wal_replay_lsn(), '0/0'))
-    - '0/0'::pg_lsn)::text as bytes`);
-  return BigInt(String(row["bytes"]));
-}
-
 /** Waits until a standby has replayed all that it received. Standbys can be compared only after that. */
-async function replayed({ ask, host }: Standby, { stepTimeoutMs }: Within): Promise<void> {
-  await until(stepTimeoutMs, `${host.name} to replay what it received`, async () => {
+async function replayed({ ask, host }: PromotionStandby, { stepTimeoutMs }: Within): Promise<void> {
+  await waitUntil(stepTimeoutMs, `${host.name} to replay what it received`, async () => {
     const row = await ask(`select pg_sleep(${pollSeconds}), pg_is_wal_replay_paused() as paused,
       coalesce(pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn(), true) as all_of_it`);
     if (row["paused"] === true) throw new Error(`${host.name} has its replay paused; resume it first`);
@@ -238,7 +217,7 @@ async function replayed({ ask, host }: Standby, { stepTimeoutMs }: Within): Prom
 
 type StandbyHead = Readonly<{ epoch: number; position: number; hash: string }>;
 
-async function readHead({ ask, host }: Standby, schema: string): Promise<StandbyHead> {
+async function readHead({ ask, host }: PromotionStandby, schema: string): Promise<StandbyHead> {
   const name = postgresDriver().escapeIdentifier(schema);
   const { there } = await ask("select to_regclass($1) is not null as there", [`${name}.log_head`]);
   if (there !== true) throw new Error(`${host.name} has no Cardea log in this database`);
@@ -250,8 +229,8 @@ async function readHead({ ask, host }: Standby, schema: string): Promise<Standby
  * Checks that the standbys share one history: one with another may have received more bytes and be the wrong choice.
  */
 async function shareHistory(
-  { ask, host }: Standby,
-  { other, head, schema }: Readonly<{ other: Standby; head: StandbyHead | undefined; schema: string }>,
+  { ask, host }: PromotionStandby,
+  { other, head, schema }: Readonly<{ other: PromotionStandby; head: StandbyHead | undefined; schema: string }>,
 ): Promise<void> {
   if (head === undefined || head.position === 0) return;
   const name = postgresDriver().escapeIdentifier(schema);
@@ -270,7 +249,7 @@ async function shareHistory(
 async function promote(
   { standby, received: { epoch, position } }: Chosen,
   by: Readonly<{
-    standbys: readonly Standby[];
+    standbys: readonly PromotionStandby[];
     stepTimeoutMs: number;
     say: (line: string) => void;
     mayBeLost: readonly string[];
@@ -282,7 +261,7 @@ async function promote(
   say(`${host.name}: promoting`);
   try {
     await ask(`select pg_promote(true, ${Math.max(1, Math.floor(stepTimeoutMs / 1_000) - 1)})`);
-    await until(stepTimeoutMs, `${host.name} to be a primary`, async () => {
+    await waitUntil(stepTimeoutMs, `${host.name} to be a primary`, async () => {
       const row = await ask(`select pg_sleep(${pollSeconds}), pg_is_in_recovery() as standby`);
       return row["standby"] === false;
     });
@@ -294,44 +273,19 @@ async function promote(
   const left: string[] = [];
   await ask("alter system reset primary_conninfo").catch((error: unknown) => void left.push(messageOf(error)));
   const follow: string[] = [];
-  for (const other of by.standbys.filter((each) => each !== standby)) {
-    const problem = await followNew(other, host, stepTimeoutMs);
-    if (problem === undefined) follow.push(other.host.name);
-    else left.push(problem);
-    say(problem ?? `${other.host.name}: follows it`);
-  }
+  await Promise.all(
+    by.standbys
+      .filter((each) => each !== standby)
+      .map(async (other) => {
+        const problem = await followNew(other, host, stepTimeoutMs);
+        if (problem === undefined) follow.push(other.host.name);
+        else left.push(problem);
+        say(problem ?? `${other.host.name}: follows it`);
+      }),
+  );
   for (const { host: old } of by.seen.primaries)
     left.push(`${old} still acts as a primary: stop it, and bring it back as a standby (pg_rewind)`);
   for (const { host: silent } of by.seen.unreachable)
     left.push(`${silent} was unreachable: bring it back only as a standby of ${host.name} (pg_rewind)`);
   return { promoted: host.name, epoch, position, follow, left, mayBeLost: by.mayBeLost };
-}
-
-/** @returns the problem in plain words; undefined: none */
-async function followNew(other: Standby, { connectionString }: PostgresHost, ms: number): Promise<string | undefined> {
-  const { name } = other.host;
-  if (other.conninfo === "") return `${name} had no primary_conninfo: point it at the new primary`;
-  const url = new URL(connectionString);
-  const host = url.searchParams.get("host") ?? url.hostname.replace(/^\[|\]$/g, "");
-  const port = url.searchParams.get("port") ?? (url.port || "5432");
-  try {
-    await setConninfo(other, leadingTo(other.conninfo, { host, port }));
-    await until(ms, `${name} to follow`, async () => {
-      const row = await other.ask(
-        `select pg_sleep(${pollSeconds}), (select count(*)::int from pg_stat_wal_receiver where status = 'streaming') as receiving`,
-      );
-      return row["receiving"] === 1;
-    });
-    return undefined;
-  } catch (error) {
-    return `${name} does not follow the new primary yet: ${messageOf(error)}`;
-  }
-}
-
-/** Polls until a condition holds. The sleep function of the servers paces the checks. */
-async function until(ms: number, what: string, isMet: () => Promise<boolean>): Promise<void> {
-  const giveUpAt = performance.now() + ms;
-  while (!(await isMet())) {
-    if (performance.now() > giveUpAt) throw new Error(`waited ${ms} ms for ${what}`);
-  }
 }

@@ -114,7 +114,14 @@ export function attachConninfo(conninfo: string): string {
 
 /** The same settings for another server. */
 export function leadingTo(conninfo: string, to: Readonly<{ host: string; port: string }>): string {
-  return overridden(attachConninfo(conninfo), to);
+  return overridden(withoutLead(attachConninfo(conninfo)), to);
+}
+
+/** Removes what earlier moves appended, so that the settings do not grow with each. */
+function withoutLead(conninfo: string): string {
+  return isUrl(conninfo)
+    ? conninfo.replace(/(?:[?&]host=[^&]*&hostaddr=&port=\d+)+$/, "")
+    : conninfo.replace(/(?: host='(?:[^'\\]|\\.)*' hostaddr='' port='\d+')+$/, "");
 }
 
 /** The last value of a setting wins (PostgreSQL manual, "Connection Strings"). */

@@ -122,6 +122,8 @@ describe("primary_conninfo", () => {
       assert.ok(led.startsWith(conninfo));
       assert.match(led.slice(conninfo.length), /two.*6543/);
       assert.doesNotMatch(led, /detached/);
+      const again = leadingTo(detachConninfo(led), { host: "six", port: "6543" });
+      assert.equal(again.length, led.length, "settings that lead elsewhere do not grow with each move");
     });
   }
   test("the name of a standby comes from the connection string, else from the cluster name", () => {

@@ -1,0 +1,199 @@
+/**
+ * Move plan: the steps by which the Postgres of the home region moves to another region, and which of them are done.
+ * Pure; postgres/move-home.ts queries the servers and carries the steps out.
+ *
+ * - The plan follows from what the servers say now, and from nothing that an earlier run left elsewhere. So a run that
+ *   was interrupted at any step is run again.
+ * - No step concludes anything from time: docs/adr/0041-the-home-moves-by-one-command.md.
+ *
+ *   planned:  fence → catch-up → promote → follow          the primary answers, and is in another region
+ *   lost:                        promote → follow          no primary answers
+ *   arrived:  fence (old primaries) → open → follow        the newest primary is in the target region
+ */
+import type { NewestHead, SeenHeads, ServerHead } from "./newest-head.ts";
+import { parseSynchronousNames } from "./promotion.ts";
+
+export type MoveKind = "planned" | "lost" | "arrived";
+
+export type MoveStep = Readonly<{
+  id: "fence" | "catch-up" | "promote" | "open" | "follow";
+  state: "to do" | "done";
+  what: string;
+  /** What must hold before it begins. */
+  needs: string;
+  /** What shows that it is done. */
+  proof: string;
+}>;
+
+/** A standby as the primary sees it. */
+export type AttachedStandby = Readonly<{ name: string; isStreaming: boolean; behindBytes: number }>;
+
+export type MoveView = SeenHeads &
+  NewestHead &
+  Readonly<{
+    /** The Postgres servers of the target region, named as in the connection string. */
+    target: ReadonlySet<string>;
+    /** `synchronous_standby_names` of the newest server. */
+    synchronous: string;
+    /** The standbys of the newest primary. */
+    attached: readonly AttachedStandby[];
+    /** The name of each server in `synchronous_standby_names`, by host. */
+    names: ReadonlyMap<string, string>;
+  }>;
+
+export type MovePlan = Readonly<{
+  kind: MoveKind;
+  steps: readonly MoveStep[];
+  /** Why the move is refused before anything is changed; null: it is not. */
+  refusal: string | null;
+  /** What the operator should know, and can go on without. */
+  warnings: readonly string[];
+}>;
+
+/** A standby that is further behind is not waited for while no change is accepted. */
+const behindBytesMax = 16 * 1024 * 1024;
+
+export function planMove(view: MoveView): MovePlan {
+  const { newest, target } = view;
+  if (newest === null) return refused("lost", "no Postgres server with the log of this cluster answers");
+  if (newest.role === "primary" && target.has(newest.host)) return arrivedPlan(view, newest);
+  const candidates = view.servers.filter(({ host, role }) => role === "standby" && target.has(host));
+  const kind = newest.role === "primary" ? "planned" : "lost";
+  if (candidates.length === 0)
+    return refused(kind, `none of ${[...target].join(", ")} answers as a standby, so none can be promoted`);
+  return kind === "planned" ? plannedPlan(view, newest, candidates) : lostPlan(view);
+}
+
+/** The hosts of the standbys that do not receive from the newest primary. */
+export function strayStandbys({ servers, attached, names }: MoveView): readonly string[] {
+  const streaming = new Set(attached.filter(({ isStreaming }) => isStreaming).map(({ name }) => name.toLowerCase()));
+  return servers
+    .filter(({ role, host }) => role === "standby" && !streaming.has((names.get(host) ?? host).toLowerCase()))
+    .map(({ host }) => host);
+}
+
+function plannedPlan(view: MoveView, primary: ServerHead, candidates: readonly ServerHead[]): MovePlan {
+  const { attached, names } = view;
+  const near = candidates.flatMap(({ host }) => {
+    const found = attached.find(({ name }) => name.toLowerCase() === (names.get(host) ?? host).toLowerCase());
+    return found === undefined ? [] : [{ host, ...found }];
+  });
+  const ready = near.filter(({ isStreaming, behindBytes }) => isStreaming && behindBytes <= behindBytesMax);
+  const isFenced = primary.writes === "refused";
+  const [closest] = near.toSorted((a, b) => a.behindBytes - b.behindBytes);
+  const notReady =
+    closest === undefined
+      ? `no standby of the target region receives from ${primary.host}`
+      : `${closest.host} is ${Math.ceil(closest.behindBytes / 1_048_576)} MiB behind ${primary.host}; wait until it has caught up`;
+  const left = standbysLeft(view, primary);
+  const hosts = candidates.map(({ host }) => host).join(" or ");
+  return {
+    kind: "planned",
+    // A run that was interrupted has stopped the standbys; the steps below bring them back.
+    refusal: ready.length === 0 && !isFenced ? notReady : left,
+    warnings: [],
+    steps: [
+      {
+        id: "fence",
+        state: isFenced ? "done" : "to do",
+        what: `${primary.host} refuses writes: default_transaction_read_only is set, and the sessions of this database end. Until a broker of the target region leads, no change is accepted`,
+        needs: `${hosts} receives from it and is less than 16 MiB behind`,
+        proof: "a new session shows the setting, and no older session is left",
+      },
+      {
+        id: "catch-up",
+        state: "to do",
+        what: `${hosts} receives all that ${primary.host} has flushed`,
+        needs: `${primary.host} refuses writes`,
+        proof: "its received position is not below the flushed position that was read after the last session had ended",
+      },
+      promoteStep(`${hosts} holds all that was acknowledged`),
+      followStep,
+    ],
+  };
+}
+
+function lostPlan(view: MoveView): MovePlan {
+  const [standby] = view.servers.filter(({ role }) => role === "standby");
+  const left = standby === undefined ? null : standbysLeft(view, null);
+  return {
+    kind: "lost",
+    refusal: null,
+    warnings: left === null ? [] : [left],
+    steps: [
+      promoteStep(
+        "so many standbys answer that the old primary, wherever it is, can acknowledge nothing once they have stopped",
+      ),
+      followStep,
+    ],
+  };
+}
+
+function promoteStep(needs: string): MoveStep {
+  return {
+    id: "promote",
+    state: "to do",
+    what: "every standby stops receiving, their positions are compared, and one of the target region is promoted; if another has received more, it first receives the rest from that one",
+    needs,
+    proof: "the promoted server is out of recovery, on a new timeline",
+  };
+}
+
+const followStep: MoveStep = {
+  id: "follow",
+  state: "to do",
+  what: "the other standbys receive from the new primary",
+  needs: "the promoted server accepts writes",
+  proof: "each of them streams",
+};
+
+function arrivedPlan(view: MoveView, primary: ServerHead): MovePlan {
+  const writable = view.servers.filter(
+    (server) => server !== primary && server.role === "primary" && server.writes === "accepted",
+  );
+  const stray = strayStandbys(view);
+  const oldOnes = writable.map(({ host }) => host).join(", ");
+  const fence: MoveStep = {
+    id: "fence",
+    state: writable.length === 0 ? "done" : "to do",
+    what: writable.length === 0 ? "no other primary accepts writes" : `${oldOnes} refuses writes: it is an old primary`,
+    needs: `${primary.host} has the newest proven epoch or a newer timeline`,
+    proof: "a new session shows default_transaction_read_only, and no older session is left",
+  };
+  const open: MoveStep = {
+    id: "open",
+    state: primary.writes === "accepted" ? "done" : "to do",
+    what: `${primary.host} accepts writes`,
+    needs: "it is the newest primary",
+    proof: "a new session shows default_transaction_read_only off",
+  };
+  const follow: MoveStep = { ...followStep, state: stray.length === 0 ? "done" : "to do" };
+  return { kind: "arrived", refusal: null, warnings: [], steps: [fence, open, follow] };
+}
+
+/** Why commits would wait after the move; null: enough standbys would follow the new primary. */
+function standbysLeft({ servers, synchronous, names, target }: MoveView, primary: ServerHead | null): string | null {
+  const wanted = readableNames(synchronous);
+  if (wanted === undefined) return null;
+  const listed = wanted.names === "any" ? "any" : new Set(wanted.names.map((name) => name.toLowerCase()));
+  const counted = servers.filter(({ host, role }) => {
+    const name = (names.get(host) ?? host).toLowerCase();
+    return role === "standby" && host !== primary?.host && (listed === "any" || listed.has(name));
+  });
+  // One of the target region becomes the primary.
+  const left = counted.length - (counted.some(({ host }) => target.has(host)) ? 1 : 0);
+  if (left >= wanted.count) return null;
+  return `after the move ${left} of the ${wanted.count} standbys that commits must wait for would follow, so no change would be accepted until another one does`;
+}
+
+function readableNames(text: string): ReturnType<typeof parseSynchronousNames> {
+  try {
+    return parseSynchronousNames(text);
+  } catch {
+    return undefined; // Postgres can parse it and this build cannot: claim nothing
+  }
+}
+
+function refused(kind: MoveKind, refusal: string): MovePlan {
+  return { kind, steps: [], refusal, warnings: [] };
+}

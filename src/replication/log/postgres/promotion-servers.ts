@@ -1,0 +1,109 @@
+/**
+ * Promotion servers: the Postgres servers that a promotion or a move of the home region asks and changes, each over one
+ * connection of its own.
+ */
+import { CodedError } from "../../../events/index.ts";
+import { causeOf, messageOf, PostgresConnection, type PostgresRow } from "./connection.ts";
+import { postgresDriver } from "./driver.ts";
+import type { PostgresHost } from "./hosts.ts";
+import { attachConninfo, leadingTo, nameIn, type StandbySeen } from "./promotion.ts";
+
+export type PromotionServer = Readonly<{
+  host: PostgresHost;
+  ask: (text: string, values?: readonly unknown[]) => Promise<PostgresRow>;
+  row: PostgresRow;
+  end: () => Promise<void>;
+}>;
+export type PromotionStandby = PromotionServer & StandbyState;
+type StandbyState = { readonly conninfo: string; readonly seen: StandbySeen };
+
+/** The promotion began but did not finish. The message names the step that failed. Run it again. */
+export class PromotionFailedError extends CodedError<"ERR_REPLICATION_PROMOTION_FAILED"> {
+  override readonly code = "ERR_REPLICATION_PROMOTION_FAILED";
+}
+
+export const pollSeconds = 0.05;
+
+const look = `select pg_is_in_recovery() as standby, current_setting('cluster_name') as cluster_name,
+  current_setting('primary_conninfo') as conninfo, current_setting('synchronous_standby_names') as synchronous`;
+
+export type UnreachableServer = Readonly<{ host: string; problem: string }>;
+
+export async function meetServer(
+  host: PostgresHost,
+  limits: Readonly<{ connectTimeoutMs: number; stepTimeoutMs: number }>,
+): Promise<PromotionServer | UnreachableServer> {
+  let connection: PostgresConnection | undefined;
+  try {
+    connection = await PostgresConnection.toAny(host, limits);
+    const open = connection;
+    const ask = async (text: string, values: readonly unknown[] = []): Promise<PostgresRow> => {
+      const sent = await open.ask({ text, values }, limits.stepTimeoutMs);
+      if (sent.type === "clean") return sent.rows[0] ?? {};
+      const cause = causeOf(sent);
+      throw new PromotionFailedError(`${host.name}: ${messageOf(cause)}`, { cause });
+    };
+    return { host, ask, row: await ask(look), end: () => open.end() };
+  } catch (error) {
+    connection?.destroy();
+    return { host: host.name, problem: messageOf(error) };
+  }
+}
+
+export function asStandby(server: PromotionServer): PromotionStandby {
+  const { host, row } = server;
+  const conninfo = attachConninfo(String(row["conninfo"]));
+  const name = nameIn(conninfo, String(row["cluster_name"]));
+  return { ...server, conninfo, seen: { host: host.name, name, synchronous: String(row["synchronous"]) } };
+}
+
+/** Host and port of a server, for `primary_conninfo`. */
+export function addressOf({ connectionString }: PostgresHost): Readonly<{ host: string; port: string }> {
+  const url = new URL(connectionString);
+  return {
+    host: url.searchParams.get("host") ?? url.hostname.replace(/^\[|\]$/g, ""),
+    port: url.searchParams.get("port") ?? (url.port || "5432"),
+  };
+}
+
+export async function setConninfo({ ask }: PromotionServer, conninfo: string): Promise<void> {
+  await ask(`alter system set primary_conninfo = ${postgresDriver().escapeLiteral(conninfo).trim()}`);
+  await ask("select pg_reload_conf()");
+}
+
+export async function receivedBytes({ ask }: PromotionStandby): Promise<bigint> {
+  const row =
+    await ask(`select (greatest(coalesce(pg_last_wal_receive_lsn(), '0/0'), coalesce(pg_last_wal_replay_lsn(), '0/0'))
+    - '0/0'::pg_lsn)::text as bytes`);
+  return BigInt(String(row["bytes"]));
+}
+
+/** @returns the problem in plain words; undefined: none */
+export async function followNew(
+  other: PromotionStandby,
+  primary: PostgresHost,
+  ms: number,
+): Promise<string | undefined> {
+  const { name } = other.host;
+  if (other.conninfo === "") return `${name} had no primary_conninfo: point it at the new primary`;
+  try {
+    await setConninfo(other, leadingTo(other.conninfo, addressOf(primary)));
+    await waitUntil(ms, `${name} to follow`, async () => {
+      const row = await other.ask(
+        `select pg_sleep(${pollSeconds}), (select count(*)::int from pg_stat_wal_receiver where status = 'streaming') as receiving`,
+      );
+      return row["receiving"] === 1;
+    });
+    return undefined;
+  } catch (error) {
+    return `${name} does not follow the new primary yet: ${messageOf(error)}`;
+  }
+}
+
+/** Polls until a condition holds. The sleep function of the servers paces the checks. */
+export async function waitUntil(ms: number, what: string, isMet: () => Promise<boolean>): Promise<void> {
+  const giveUpAt = performance.now() + ms;
+  while (!(await isMet())) {
+    if (performance.now() > giveUpAt) throw new Error(`waited ${ms} ms for ${what}`);
+  }
+}

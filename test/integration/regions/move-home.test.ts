@@ -1,0 +1,112 @@
+/**
+ * The home region moves from the east to the us by one command while people work: the leader, the Postgres primary, the
+ * brokers of every region and NATS follow, and no file is edited.
+ */
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { after, before, test } from "node:test";
+import { parseCommandId, parseSessionId } from "../../../src/events/index.ts";
+import { findReplayBuffer } from "../../../src/replication/fanout/index.ts";
+import { findPostgresBinaries } from "../../support/postgres.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { runCardea, type Session } from "../cluster/cluster.ts";
+import { type RegionName, regionNames, startThreeRegions, type ThreeRegions } from "./three-regions.ts";
+
+const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
+let regions: ThreeRegions;
+let early: Session;
+
+before(
+  async () => {
+    if (skip === false) regions = await startThreeRegions("short");
+  },
+  { timeout: 590_000 },
+);
+after(() => regions?.stop());
+
+async function leaderSeenBy(region: RegionName): Promise<string | null> {
+  return (await regions.client(region, "operator").status()).leader?.brokerId ?? null;
+}
+async function partOf(region: RegionName): Promise<string> {
+  return (await regions.client(region, "operator").status()).broker.store;
+}
+
+test("one configuration for all regions: the broker beside the primary leads, the others serve their regions", {
+  skip,
+}, async () => {
+  for (const name of regionNames)
+    await waitFor("the leader to be known", async () => (await leaderSeenBy(name)) === "broker-east", {
+      withinMs: 60_000,
+    });
+  assert.deepEqual(await Promise.all(regionNames.map(partOf)), ["postgres", "region", "region"]);
+  early = await regions.session("ap", "alice");
+  for (const name of regionNames) assert.equal((await regions.get(name, "app", early)).permitted, true, name);
+});
+
+test("a planned move: the us lead, every region takes changes again, and the east serves its region", {
+  skip,
+  timeout: 240_000,
+}, async () => {
+  const { configFile } = regions.of("ap").broker;
+  const moved = await runCardea(["region", "move-home", "us", "-c", configFile]);
+  assert.equal(moved.code, 0, moved.out + moved.err);
+  assert.match(moved.out, /a planned move of the home region to us/);
+  assert.match(moved.out, /us is the home region: \S+ is the primary, \S+ leads epoch \d+/);
+  assert.match(moved.err, /is an old primary.*; it refuses writes/);
+  for (const name of regionNames)
+    await waitFor("the leader to be known", async () => (await leaderSeenBy(name)) === "broker-us", {
+      withinMs: 60_000,
+    });
+  assert.deepEqual(await Promise.all(regionNames.map(partOf)), ["region", "postgres", "region"]);
+  for (const name of regionNames)
+    assert.equal((await regions.get(name, "app", early)).permitted, true, "a session from before the move");
+  for (const from of regionNames) {
+    const session = await regions.session(from, `after-${from}`);
+    for (const name of regionNames)
+      assert.equal((await regions.get(name, "app", session)).permitted, true, `${from} to ${name}`);
+  }
+});
+
+test("a revocation by a former home reaches every region", { skip, timeout: 120_000 }, async () => {
+  const session = await regions.session("east", "carol");
+  for (const name of regionNames) assert.equal((await regions.get(name, "app", session)).permitted, true, name);
+  const { receiptFor } = await revoke("east", session);
+  const receipt = await receiptFor();
+  assert.equal(receipt.complete, true, JSON.stringify(receipt.nodes));
+  for (const name of regionNames) assert.equal((await regions.get(name, "app", session)).permitted, false, name);
+});
+
+async function revoke(region: RegionName, session: Session) {
+  const client = regions.client(region, "operator");
+  const commandId = parseCommandId(randomUUID());
+  const command = { type: "revokeSession", sessionId: parseSessionId(session.id), reason: "operator" } as const;
+  const result = await client.submit({ commandId, actor: "operator:test", command });
+  assert.equal(result.type, "done", JSON.stringify(result));
+  return { receiptFor: () => client.receipt({ type: "command", commandId }, { wait: "all", timeoutMs: 60_000 }) };
+}
+
+test("NATS follows: the replay buffer is in the domain of the us, and the former one is gone", {
+  skip,
+  timeout: 120_000,
+}, async () => {
+  const options = { servers: regions.of("ap").nats.urls, cluster: regions.clusterName };
+  await waitFor("the replay buffer of the us", async () => (await findReplayBuffer(options, "us")).type === "there", {
+    withinMs: 60_000,
+  });
+  await waitFor("that of the east to go", async () => (await findReplayBuffer(options, "east")).type === "absent", {
+    withinMs: 60_000,
+  });
+  for (const name of ["east", "ap"] as const)
+    await waitFor(
+      `the mirror of ${name} to follow`,
+      async () => (await regions.of(name).broker.metric("cardea_broker_mirror_lag")) === 0,
+      { withinMs: 60_000 },
+    );
+});
+
+test("the command again changes nothing and says that all is in place", { skip, timeout: 120_000 }, async () => {
+  const again = await runCardea(["region", "move-home", "us", "-c", regions.of("east").broker.configFile]);
+  assert.equal(again.code, 0, again.out + again.err);
+  for (const step of ["fence", "open", "follow"]) assert.match(again.out, new RegExp(`${step} \\(done\\)`));
+  assert.equal((await regions.get("us", "app", early)).permitted, true);
+});

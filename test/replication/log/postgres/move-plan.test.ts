@@ -1,0 +1,107 @@
+/** Move plan: the steps by which the home region moves, from what the servers say, at every point of a run. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { type Epoch, genesis } from "../../../../src/events/index.ts";
+import {
+  type AttachedStandby,
+  type MoveView,
+  planMove,
+  strayStandbys,
+} from "../../../../src/replication/log/postgres/move-plan.ts";
+import type { ServerHead } from "../../../../src/replication/log/postgres/newest-head.ts";
+
+const system = "1";
+function server(host: string, parts: Partial<ServerHead> = {}, epoch = 1): ServerHead {
+  const log = {
+    ...{ cluster: "test", epoch: epoch as Epoch, incarnation: null, brokerId: null, brokerUrl: null, beat: 1 },
+    ...{ head: genesis, durable: { ...genesis, epoch: epoch as Epoch }, durability: "asynchronous" as const },
+  };
+  return { host, name: host, role: "standby", writes: "accepted", system, timeline: 1, log, ...parts };
+}
+const primary = (host: string, parts: Partial<ServerHead> = {}, epoch = 1) =>
+  server(host, { role: "primary", ...parts }, epoch);
+const streams = (name: string, behindBytes = 0): AttachedStandby => ({ name, isStreaming: true, behindBytes });
+
+function view(servers: readonly ServerHead[], parts: Partial<MoveView> = {}): MoveView {
+  return {
+    ...{ servers, unread: [], newest: servers[0] ?? null, fenced: [], rivals: [], doubt: null },
+    target: new Set(["us"]),
+    synchronous: "ANY 1 (east, us, ap)",
+    attached: [streams("us"), streams("ap")],
+    names: new Map(servers.map(({ host, name }) => [host, name])),
+    ...parts,
+  };
+}
+const stepsOf = (seen: MoveView): readonly string[] => planMove(seen).steps.map(({ id, state }) => `${id}: ${state}`);
+const three = [primary("east"), server("us"), server("ap")];
+
+describe("a planned move", () => {
+  test("stops the writes, lets the target catch up, promotes it, and makes the others follow", () => {
+    const plan = planMove(view(three));
+    assert.deepEqual([plan.kind, plan.refusal], ["planned", null]);
+    assert.deepEqual(stepsOf(view(three)), ["fence: to do", "catch-up: to do", "promote: to do", "follow: to do"]);
+  });
+  test("that was interrupted after the fence continues, though the standbys were stopped meanwhile", () => {
+    const seen = view([primary("east", { writes: "refused" }), server("us"), server("ap")], { attached: [] });
+    assert.equal(planMove(seen).refusal, null);
+    assert.deepEqual(stepsOf(seen), ["fence: done", "catch-up: to do", "promote: to do", "follow: to do"]);
+  });
+  test("is refused while no standby of the target answers, receives, or is near", () => {
+    assert.match(planMove(view([primary("east"), server("ap")])).refusal ?? "", /none of us answers as a standby/);
+    assert.match(
+      planMove(view(three, { attached: [streams("ap")] })).refusal ?? "",
+      /no standby of the target region receives from east/,
+    );
+    const behind = view(three, { attached: [streams("us", 64 * 1_048_576), streams("ap")] });
+    assert.match(planMove(behind).refusal ?? "", /us is 64 MiB behind east/);
+  });
+  test("is refused where the commits would wait for standbys that are not there", () => {
+    const refusal = /after the move 0 of the 1 standbys that commits must wait for would follow/;
+    const two = view([primary("east"), server("us")], { unread: [{ host: "ap", problem: "silent" }] });
+    assert.match(planMove(two).refusal ?? "", refusal);
+    assert.equal(planMove({ ...two, synchronous: "" }).refusal, null);
+    assert.match(
+      planMove(view(three, { synchronous: "ANY 2 (east, us, ap)" })).refusal ?? "",
+      /after the move 1 of the 2/,
+    );
+  });
+});
+
+describe("a lost home", () => {
+  const lost = [server("ap"), server("us")];
+  test("has its standbys stopped and compared before one is promoted", () => {
+    const plan = planMove(view(lost, { attached: [], unread: [{ host: "east", problem: "silent" }] }));
+    assert.deepEqual([plan.kind, plan.refusal, plan.warnings], ["lost", null, []]);
+    assert.deepEqual(
+      plan.steps.map(({ id }) => id),
+      ["promote", "follow"],
+    );
+  });
+  test("is moved with a warning where commits would wait afterwards", () =>
+    assert.match(planMove(view([server("us")], { attached: [] })).warnings[0] ?? "", /after the move 0 of the 1/));
+  test("is refused where no server of the target answers, and where none answers at all", () => {
+    assert.match(planMove(view([server("ap")], { attached: [] })).refusal ?? "", /none of us answers as a standby/);
+    assert.match(planMove(view([], { attached: [] })).refusal ?? "", /no Postgres server with the log/);
+  });
+});
+
+describe("the newest primary is in the target region", () => {
+  const arrived = (parts: Partial<ServerHead> = {}) => [
+    primary("us", { timeline: 2, ...parts }, 2),
+    server("ap", {}, 2),
+  ];
+  test("nothing is left to do where the others follow and no other primary accepts writes", () => {
+    const seen = view(arrived(), { attached: [streams("ap")] });
+    assert.deepEqual(stepsOf(seen), ["fence: done", "open: done", "follow: done"]);
+  });
+  test("standbys that a killed run left without a server follow, and a fence that came with a copy is removed", () => {
+    const seen = view(arrived({ writes: "refused" }), { attached: [] });
+    assert.deepEqual(stepsOf(seen), ["fence: done", "open: to do", "follow: to do"]);
+    assert.deepEqual(strayStandbys(seen), ["ap"]);
+  });
+  test("an old primary that came back is fenced", () => {
+    const seen = view([...arrived(), primary("east")], { attached: [streams("ap")] });
+    assert.deepEqual(stepsOf(seen), ["fence: to do", "open: done", "follow: done"]);
+    assert.match(planMove(seen).steps[0]?.what ?? "", /east refuses writes: it is an old primary/);
+  });
+});
