@@ -218,6 +218,7 @@ suite("secrets are compared by their digest", () => {
 const visible: ReadonlySet<string> = new Set([
   ...["certificate", "certificate_authority", "idp_client_id", "idp_scopes", "groups_from_claim", "administrators"],
   ...["programmatic_redirect_domain_whitelist", "cookie_domain", "allow_upgrades", "broker.tls_ca", "nats.servers"],
+  "broker.homes",
   ...["nats.user", "nats.placement_cluster", "nats.tls_ca", "jwt_claims_headers", "jwt_groups_filter"],
   ...["set_response_headers", "idp_access_token_allowed_audiences", "metrics_certificate", "metrics_client_ca"],
   ...["otel_resource_attributes", "autocert_email", "autocert_eab_key_id", "autocert_trusted_ca"],
