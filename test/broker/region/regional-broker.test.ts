@@ -89,6 +89,7 @@ test("a regional broker refuses what another region asks of the home region, so 
     logger: { debug() {}, info() {}, warn() {}, error() {} },
     copy: new RegionCopy(new SimCopyStore()),
     mark: { leftBehind: false, set() {}, clear() {} },
+    revocations: null,
     home: () => home,
     startReplica: () => {
       const replica = {
