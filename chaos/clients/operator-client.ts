@@ -116,7 +116,7 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
       const full = { ...body, commandId, wait: "all", timeoutMs: someWait() };
       const answer = await api.call({ port, method: "POST", path, body: full });
       const end = now();
-      const outcome = answer.status === 200 ? "done" : isRefusal(answer.status) ? "refused" : "unknown";
+      const outcome = outcomeOf(answer.status);
       const link = outcome === "done" ? (answer.body["link"] as Link) : null;
       const changed = answer.body["changed"] === true;
       const entry: CommandEntry = {
@@ -137,10 +137,10 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
         const complete =
           written({ op, region, begin, end, answer, receipt: answer.body["receipt"] as ApiReceipt | null }) ||
           (await untilComplete(op, link, giveUpAt));
-        return { op, outcome, link, complete };
+        return { op, outcome: "done", link, complete };
       }
-      if (outcome === "refused" || performance.now() > giveUpAt || options.stopping())
-        return { op, outcome, link, complete: false };
+      if (outcome === "refused") return { op, outcome, link, complete: false };
+      if (performance.now() > giveUpAt || options.stopping()) return { op, outcome: "unknown", link, complete: false };
       await delay(againMs);
     }
   }
@@ -188,6 +188,12 @@ type Received = Readonly<{
   answer: Answer;
   receipt: ApiReceipt | null;
 }>;
+
+function outcomeOf(status: number): CommandEntry["outcome"] {
+  if (status === 200) return "done";
+  if (status === 202) return "local";
+  return isRefusal(status) ? "refused" : "unknown";
+}
 
 /** A definite refusal: nothing happened, and a retry would not help. */
 function isRefusal(status: number): boolean {

@@ -74,7 +74,10 @@ export type Intent =
   | Fact<"revoke-user" | "suspend-user" | "restore-user", { user: string }>
   | Fact<"add-member" | "remove-member", { user: string; group: string }>;
 
-/** A command of the operator. `unknown`: without a definite answer, it may have happened or may still happen. */
+/**
+ * A command of the operator. `unknown`: without a definite answer, it may have happened or may still happen. `local`: a
+ * cut-off region accepted it by itself, and it will be in the log later.
+ */
 export type CommandEntry = Fact<
   "command",
   {
@@ -85,7 +88,7 @@ export type CommandEntry = Fact<
     commandId: string;
     begin: Ns;
     end: Ns;
-    outcome: "done" | "refused" | "unknown";
+    outcome: "done" | "refused" | "unknown" | "local";
     /** The acknowledged link of `done`: epoch, position and hash. */
     link: Readonly<{ epoch: number; position: number; hash: string }> | null;
     /** For `done`: whether anything changed. */

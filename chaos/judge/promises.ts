@@ -18,6 +18,8 @@ export type Operation = Readonly<{
   begin: Ns;
   /** `unknown`: it may have happened or may still happen. */
   outcome: "done" | "refused" | "unknown";
+  /** A cut-off region accepted an attempt by itself: it may take effect in the log at any later time. */
+  acceptedLocally: boolean;
   /** When a definite answer had arrived; null: never. */
   end: Ns | null;
   link: CommandEntry["link"];
@@ -46,14 +48,16 @@ export function operationsOf(history: History): readonly Operation[] {
   return [...attempts.values()].flatMap((all) => {
     const [first] = all;
     if (first === undefined) return [];
-    const definite = all.filter((each) => each.outcome !== "unknown").sort((a, b) => a.end - b.end)[0];
+    const isDefinite = ({ outcome }: CommandEntry): boolean => outcome === "done" || outcome === "refused";
+    const definite = all.filter(isDefinite).sort((a, b) => a.end - b.end)[0];
     return [
       {
         op: first.op,
         intent: first.intent,
         commandId: first.commandId,
         begin: Math.min(...all.map((each) => each.begin)),
-        outcome: definite?.outcome ?? "unknown",
+        outcome: definite?.outcome === "done" ? "done" : definite?.outcome === "refused" ? "refused" : "unknown",
+        acceptedLocally: all.some((each) => each.outcome === "local"),
         end: definite?.end ?? null,
         link: definite?.link ?? null,
         changed: definite?.changed ?? false,

@@ -1,6 +1,7 @@
 /** Judge run: one run on a cluster of its own, its verdict, and its report. */
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { renderRunReport } from "../../src/cli/drill/report/report-page.ts";
 import { parseUnixMs } from "../../src/events/index.ts";
 import { TemporaryFolder } from "../../test/support/child.ts";
 import type { Keep } from "../arguments.ts";
@@ -95,10 +96,12 @@ function reportRun(run: RunToJudge, seen: Seen, folders: Folders): number {
   const summary = summaryLine(parts);
   const file = (ending: string): string => join(folders.reportsFolder, `${name}${ending}`);
   writeFileSync(file(".md"), report(parts));
-  writeFileSync(file(".json"), JSON.stringify(recordOf(recordPartsOf(run, seen, { parts, summary }))));
+  const record = recordOf(recordPartsOf(run, seen, { parts, summary }));
+  writeFileSync(file(".json"), JSON.stringify(record));
+  writeFileSync(file(".html"), renderRunReport(record));
   if (run.keep === "always" || (violations.length > 0 && run.weakened === null)) keepFiles(name, folders);
   for (const { what } of violations.slice(0, violationsPrinted)) console.log(`✖ ${what}`);
-  console.log(`report: chaos/reports/${name}.md, .json`);
+  console.log(`report: chaos/reports/${name}.html, .md, .json`);
   console.log(summary);
   return violations.length === 0 ? 0 : 1;
 }

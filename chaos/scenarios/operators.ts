@@ -37,6 +37,10 @@ export type Operators = AsyncDisposable &
     changes(visitor: Visitor, region?: string): Condition;
     /** A change is refused with 503, and not sent to anyone. */
     refusesChanges(visitor: Visitor, region: string): Condition;
+    /** A cut-off region ends a person's session by itself, and the receipt of the region is complete. */
+    revokesLocally(visitor: Visitor, region: string): Condition;
+    /** A cut-off region does not end a person's session, for this reason. */
+    refusesToRevoke(visitor: Visitor, region: string, reason: string): Condition;
     /** The receipt of a change, requested in a region. Null: none was returned. */
     receipt(link: Link, region?: string): Promise<ApiReceipt | null>;
     /** The receipt of a change is complete. */
@@ -105,9 +109,9 @@ export async function createOperators({ cluster, now, history }: Stage, scenario
     });
   }
 
-  function tryRevoke({ session }: Visitor, region = home): Promise<TimedAnswer> {
+  function tryRevoke({ session }: Visitor, region = home, more: object = {}): Promise<TimedAnswer> {
     const path = `/sessions/${encodeURIComponent(session)}/revoke`;
-    const body = { commandId: randomUUID(), wait: "none" };
+    const body = { commandId: randomUUID(), wait: "none", timeoutMs: receiptMs, ...more };
     return timed(api.call({ port: portOf(region), method: "POST", path, body }));
   }
 
@@ -155,6 +159,22 @@ export async function createOperators({ cluster, now, history }: Stage, scenario
         const { status, problem, tookMs } = await tryChange(visitor, region);
         return status === 503 ? null : `${status} ${problem} after ${tookMs} ms`;
       }, `a change is refused in ${region}`),
+    revokesLocally: (visitor, region) => {
+      const commandId = randomUUID();
+      return () =>
+        seeing(async () => {
+          const { status, body, problem } = await tryRevoke(visitor, region, { commandId, wait: "region" });
+          const receipt = body["receipt"] as Readonly<{ complete?: boolean }> | null | undefined;
+          return status === 202 && receipt?.complete === true
+            ? null
+            : `${status} ${problem} ${JSON.stringify(receipt)}`;
+        }, `the session is revoked in ${region} alone`);
+    },
+    refusesToRevoke: (visitor, region, reason) => () =>
+      seeing(async () => {
+        const { status, problem } = await tryRevoke(visitor, region);
+        return status === 503 && problem.includes(reason) ? null : `${status} ${problem}`;
+      }, `${region} does not revoke: ${reason}`),
     receipt,
     complete: (link, region) => () =>
       seeing(async () => {

@@ -305,6 +305,18 @@ describe("a person with the right is not turned away for the cluster's own reaso
   });
 });
 
+test("a suspension that a cut-off region accepted by itself may come into force after it was lifted", () => {
+  const intent = { type: "suspend-user", user: "alice" } as const;
+  const done = command({ op: "revoke-1", intent, begin: 10, end: 20 });
+  const [first] = done;
+  assert.ok(first?.type === "command");
+  const local = { ...first, outcome: "local" as const, link: null, end: first.end - 1 };
+  const later = session({ begin: 30 * nsPerMs, position: 25 });
+  const refused = request({ begin: 50, end: 60 }, { status: 401 });
+  assert.deepEqual(violationsOf([later, ...done, refused]), ["told-to-sign-in"]);
+  assert.deepEqual(violationsOf([later, local, ...done, refused]), []);
+});
+
 describe("every acknowledged command is in the log", () => {
   const done = (over: Parameters<typeof command>[1] = {}): ReturnType<typeof command> =>
     command({ op: "revoke-1", intent: { type: "revoke-session", session: "s1" }, begin: 100, end: 120 }, over);
