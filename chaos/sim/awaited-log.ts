@@ -90,6 +90,7 @@ export function awaitedLog(pump: Pump, log: SimLog): EventLog {
     findCommand: (commandId) => read((answer) => log.findCommand(commandId, answer)),
     streamVersions: (streams) => read((answer) => log.streamVersions(streams, answer)),
     lessees: () => read((answer) => log.lessees(answer)),
+    admittedNodes: () => read((answer) => log.admittedNodes(answer)),
     keys: (users) => read((answer) => log.keys(users, answer)),
     keysAfter: (user, limit) => read((answer) => log.keysAfter(user, limit, answer)),
     rewrapKeys: async () => {

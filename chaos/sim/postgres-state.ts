@@ -23,11 +23,13 @@ import {
 } from "../../src/events/index.ts";
 import type { EpochRecord, StoreRun } from "../../src/replication/log/continuity.ts";
 import type {
+  AdmittedNode,
   AppendBatch,
   BeatRequest,
   EpochStart,
   Lessee,
   LogEntry,
+  NodeName,
   Observation,
   OpenEpochRequest,
   VaultEntry,
@@ -72,6 +74,7 @@ export class PostgresState {
   readonly versions = new Map<Stream, number>();
   readonly commands = new Map<CommandId, Made>();
   readonly lessees = new Map<string, Lessee>();
+  readonly admitted = new Map<string, AdmittedNode>();
   /** The record of the newest epoch: where it was opened. */
   record: EpochRecord | null = null;
   /** The longest window (ms) named by any epoch. */
@@ -148,9 +151,16 @@ export class PostgresState {
     for (const sessionId of batch.vaultRemoved) this.vault.delete(sessionId);
     for (const each of batch.configurations)
       if (!this.configurations.has(each.configHash)) this.configurations.set(each.configHash, each);
+    this.#noteNodes(batch.retired ?? [], []);
   }
 
-  #lease({ lessees, left }: BeatRequest): void {
+  #noteNodes(departed: readonly NodeName[], admitted: readonly AdmittedNode[]): void {
+    for (const { node, role } of departed) this.admitted.delete(`${node} ${role}`);
+    for (const each of admitted) this.admitted.set(`${each.node} ${each.role}`, each);
+  }
+
+  #lease({ lessees, left, departed, admitted }: BeatRequest): void {
+    this.#noteNodes(departed ?? [], admitted ?? []);
     for (const { node, boot } of left) this.lessees.delete(`${node} ${boot}`);
     for (const lessee of lessees) {
       const key = `${lessee.node} ${lessee.boot}`;

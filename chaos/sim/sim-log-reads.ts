@@ -28,6 +28,7 @@ import {
   type ReplicationLook,
 } from "../../src/replication/log/durability.ts";
 import {
+  type AdmittedNode,
   type Durability,
   type EpochStart,
   type Lessee,
@@ -205,6 +206,10 @@ export class LogReads {
 
   lessees(answer: LogAnswer<readonly Lessee[]>): void {
     this.#read((query, done) => query((state) => [...state.lessees.values()], done), answer);
+  }
+
+  admittedNodes(answer: LogAnswer<readonly AdmittedNode[]>): void {
+    this.#read((query, done) => query((state) => [...state.admitted.values()], done), answer);
   }
 
   keys(users: readonly UserId[], answer: LogAnswer<readonly WrappedKey[]>): void {

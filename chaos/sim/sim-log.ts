@@ -17,6 +17,7 @@ import {
 } from "../../src/events/index.ts";
 import { lostHistory, lostWindowMs, type StoreRun, whyBeatsMayBeLost } from "../../src/replication/log/continuity.ts";
 import {
+  type AdmittedNode,
   type AppendBatch,
   type AppendOutcome,
   type BeatOutcome,
@@ -130,7 +131,11 @@ export class SimLog extends LogReads {
           });
         const opened = (
           entry: LogEntry,
-          { lessees, beatsLost }: Readonly<{ lessees: readonly Lessee[]; beatsLost: string | null }>,
+          rest: Readonly<{
+            lessees: readonly Lessee[];
+            admitted: readonly AdmittedNode[];
+            beatsLost: string | null;
+          }>,
         ): void =>
           lent.ask<undefined>(
             (at, reply) => at.commit(how, reply),
@@ -141,7 +146,7 @@ export class SimLog extends LogReads {
               const head = linkOf(entry.recorded);
               const { epoch } = entry.recorded;
               this.clean = { epoch, incarnation: request.incarnation, link: head };
-              end({ type: "opened", epoch, head, entry, lessees, beatsLost });
+              end({ type: "opened", epoch, head, entry, ...rest });
             },
           );
         ask<undefined>(
@@ -160,6 +165,7 @@ export class SimLog extends LogReads {
                 const look = (state: PostgresState, run: StoreRun) => ({
                   version: state.view.versionOf(clusterStream),
                   lessees: [...state.lessees.values()],
+                  admitted: [...state.admitted.values()],
                   run,
                   // Servers of the model only crash: no mark survives their restarts.
                   beatsLost: whyBeatsMayBeLost(request, { run, previous: state.record, mark: null }),
@@ -170,7 +176,7 @@ export class SimLog extends LogReads {
                 });
                 ask<ReturnType<typeof look>>(
                   (at, reply) => at.query(look, reply),
-                  ({ version, lessees, run, beatsLost, windowMs }) => {
+                  ({ version, lessees, admitted, run, beatsLost, windowMs }) => {
                     const position = { epoch: epochToOpen(request), previous: head, streamVersion: version + 1 };
                     const entry = madeOrThrown(() => makeFirstEvent(request, position));
                     if (entry instanceof MalformedBatchError) {
@@ -182,7 +188,7 @@ export class SimLog extends LogReads {
                     const all = held === null ? lessees : [...lessees, held];
                     ask<undefined>(
                       (at, reply) => at.prepare({ op: "open-epoch", request, entry, run, held }, reply),
-                      () => opened(entry, { lessees: all, beatsLost }),
+                      () => opened(entry, { lessees: all, admitted, beatsLost }),
                     );
                   },
                 );

@@ -9,6 +9,7 @@
  *   from it.
  */
 import { type Epoch, nextEpoch, noEpoch, unreachable } from "../events/index.ts";
+import type { AbsentNode, CutOffRegion } from "../replication/index.ts";
 import type { LesseeStatus, Moment } from "../replication/lease/index.ts";
 import type { Renew } from "../replication/wire/index.ts";
 import { type BrokerCoreParts, createBrokerCoreParts } from "./broker-core-parts.ts";
@@ -111,6 +112,12 @@ class Core {
   standings(at: Moment): readonly LesseeStatus[] {
     this.#context.begin(at);
     return this.#parts.lifecycle.leader?.standings() ?? [];
+  }
+  /** The nodes that are absent and the regions that are cut off, as the leader that this broker is knows them. */
+  absences(at: Moment): Readonly<{ absent: readonly AbsentNode[]; cutOff: readonly CutOffRegion[] }> {
+    this.#context.begin(at);
+    const absence = this.#parts.lifecycle.leader?.absence;
+    return { absent: absence?.absent() ?? [], cutOff: absence?.cutOffRegions() ?? [] };
   }
   /** True if a node's renew names another digest than ours at the same position. */
   hasDigestMismatch(renew: Renew | null): boolean {

@@ -13,7 +13,7 @@ import {
   unreachable,
 } from "../events/index.ts";
 import { type Fanout, splitBatch } from "../replication/fanout/index.ts";
-import { type Clock, type Databroker, type Logger, regionLags } from "../replication/index.ts";
+import { type Clock, type Databroker, type Logger, type RegionAbsences, regionLags } from "../replication/index.ts";
 import type { LesseeStatus } from "../replication/lease/index.ts";
 import type { EventLog } from "../replication/log/index.ts";
 import { sealManifest } from "../replication/snapshot/index.ts";
@@ -316,6 +316,7 @@ export function startBroker(options: BrokerOptions): Broker {
         return answer.receipt;
       },
       standings: () => core.standings(moment()),
+      absences: () => absences(),
       mismatch: (renew) => core.hasDigestMismatch(renew),
       peers: () => core.peers.map(({ heardAt, ...peer }) => ({ ...peer, heardAgoMs: clock.monotonic() - heardAt })),
     };
@@ -425,6 +426,18 @@ export function startBroker(options: BrokerOptions): Broker {
   const databroker = (role: Role): Databroker =>
     databrokerFor({ origin: "in-process", hop: "direct", caller: { role, name: brokerId } });
 
+  function absences(): RegionAbsences {
+    return { ...core.absences(moment()), head: core.state.applied.position };
+  }
+
+  /** Absent nodes take nothing from the readiness of their leader. A person who looks at it should learn of them. */
+  function absenceReasons(): readonly string[] {
+    const { absent, cutOff } = core.absences(moment());
+    const regions = cutOff.map(({ region }) => `region ${region} is cut off`);
+    const { length } = absent;
+    return length === 0 ? regions : [...regions, `${length} ${length === 1 ? "node is" : "nodes are"} absent`];
+  }
+
   function lagOf({ renew }: LesseeStatus): number | null {
     return renew === null ? null : Math.max(0, core.state.applied.position - renew.applied.position);
   }
@@ -451,7 +464,10 @@ export function startBroker(options: BrokerOptions): Broker {
     },
     leading: () => core.leadership !== null,
     whenRead: () => headReached.promise,
-    ready: () => ({ ready: core.notReadyReasons.length === 0, reasons: core.notReadyReasons }),
+    ready: () => ({
+      ready: core.notReadyReasons.length === 0,
+      reasons: [...core.notReadyReasons, ...absenceReasons()],
+    }),
     metrics: () => ({
       ...core.counters,
       leading: core.leadership === null ? 0 : 1,
@@ -463,13 +479,19 @@ export function startBroker(options: BrokerOptions): Broker {
       commandsWaiting: core.commands.waiting,
       commandsOpen: core.commands.open,
       lessees: core.standings(moment()).length,
+      absentNodes: core.absences(moment()).absent.length,
+      cutOffRegions: core.absences(moment()).cutOff.length,
       answersRefused: leaderClient.refused(),
       ...(log.waitsForStandbys === undefined ? {} : { commitsWait: log.waitsForStandbys ? 1 : 0 }),
       ...core.state.projection.counts,
       ...rewrap?.progress(),
     }),
     copy: null,
-    regions: () => regionLags(core.standings(moment()).map((standing) => ({ ...standing, lag: lagOf(standing) }))),
+    regions: () =>
+      regionLags(
+        core.standings(moment()).map((standing) => ({ ...standing, lag: lagOf(standing) })),
+        absences(),
+      ),
     stop: () => (stopped ??= stop()),
   };
 }

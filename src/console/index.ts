@@ -1,6 +1,7 @@
 /** Pages and the operator API: the entry point of the console. */
 
 export type { ExplainAnswer } from "./explain-route.ts";
+export { createHomeLookup } from "./home-lookup.ts";
 export type { LocalChangeAnswer } from "./local-changes.ts";
 export { operatorApiPrefix, registerOperatorApi } from "./operator-api.ts";
 export { isAdministrator, type OperatorCaller, operatorCallerOf } from "./operator-caller.ts";

@@ -8,6 +8,8 @@
 import type { FastifyRequest } from "fastify";
 import type { Principal } from "../auth/index.ts";
 import { type Fact, type GroupId, type Stream, sessionStream, type UnixMs, userStream } from "../events/index.ts";
+import type { HomeOutOfReach } from "../replication/index.ts";
+import { describeHome } from "./home-lookup.ts";
 import type { OperatorToken } from "./operator-token.ts";
 
 export type OperatorCaller =
@@ -22,7 +24,8 @@ export type OperatorCaller =
         reads: readonly Stream[];
       }
     >
-  | Fact<"refused", { status: 401 | 403 | 503; error: string }>;
+  /** `code`: why this node may not confirm a session now; absent where the sentence is all there is to say. */
+  | Fact<"refused", { status: 401 | 403 | 503; error: string; code?: "home-unreachable" }>;
 
 /** @param administrators `group:ID`, `email:ADDRESS` or `sub:SUBJECT`; a bare entry counts as each of the three */
 export function isAdministrator(principal: Principal, administrators: readonly string[]): boolean {
@@ -51,6 +54,8 @@ export async function operatorCallerOf(
     signedIn: (
       request: FastifyRequest,
     ) => Promise<Fact<"anonymous", unknown> | Fact<"behind", unknown> | Fact<"signed-in", { principal: Principal }>>;
+    /** Null: the home region answers. */
+    homeOutOfReach: () => Promise<HomeOutOfReach | null>;
   },
 ): Promise<OperatorCaller> {
   const { authorization } = request.headers;
@@ -63,7 +68,12 @@ export async function operatorCallerOf(
       : { type: "operator", actor: `operator:${token.name}#${token.tokenId}`, until: token.expiresAt, reads: [] };
   }
   const signedIn = await options.signedIn(request);
-  if (signedIn.type === "behind") return refused(503, "this node has not read your session from the log yet");
+  if (signedIn.type === "behind") {
+    const home = await options.homeOutOfReach();
+    return home === null
+      ? refused(503, "this node has not read your session from the log yet")
+      : { type: "refused", status: 503, error: describeHome(home), code: "home-unreachable" };
+  }
   if (signedIn.type === "anonymous") return refused(401, "sign in as an administrator, or send an operator token");
   const { principal } = signedIn;
   if (!isAdministrator(principal, options.administrators)) {

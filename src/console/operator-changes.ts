@@ -13,6 +13,7 @@ import {
   type Link,
   parseCommandId,
   parseGroupId,
+  parseNodeId,
   parseSessionId,
   type SessionId,
   type UserId,
@@ -20,12 +21,21 @@ import {
 import type { LocalResult, Receipt, ReceiptWait, Replica } from "../replication/index.ts";
 import { BrokerUnavailableError, promiseOf } from "../replication/wire/index.ts";
 import { revokeInRegion, sendLocalChange } from "./local-changes.ts";
-import { badRequest, type OperatorApiDeps, type RegisterRoute, requireOperator, tryParse } from "./operator-route.ts";
+import {
+  badRequest,
+  isKnownRegion,
+  type OperatorApiDeps,
+  type RegisterRoute,
+  requireOperator,
+  tryParse,
+  unknownRegion,
+} from "./operator-route.ts";
 import {
   finalizeSchema,
   manySchema,
   membersSchema,
   refusalStatus,
+  retireSchema,
   timeoutMsOf,
   waitSchema,
 } from "./operator-schemas.ts";
@@ -111,6 +121,17 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
     return submitChange(deps, request, reply, actor, { type: "finalizeUpgrade", level }, wait);
   });
 
+  route("POST /cluster/retire", async (request, reply, { actor }) => {
+    const body = retireSchema.safeParse(request.body ?? {});
+    if (!body.success) return badRequest(reply, body.error);
+    const { nodes: names, region = null, ...wait } = body.data;
+    const nodes = names.map((name) => tryParse(parseNodeId, name)).filter((node) => node !== undefined);
+    if (nodes.length < names.length) return reply.code(400).send({ error: "a name is not that of a node" });
+    if ((region === null) === (nodes.length === 0))
+      return reply.code(400).send({ error: "name either nodes or a region" });
+    return submitChange(deps, request, reply, actor, { type: "retireNodes", nodes, region }, wait);
+  });
+
   route("POST /snapshots", async (_request, reply) => {
     const position = await deps.databroker.takeSnapshot();
     return reply.code(202).send({ position });
@@ -164,6 +185,9 @@ async function submitChange(
 ): Promise<unknown> {
   const body = given === undefined ? waitSchema.safeParse(request.body ?? {}) : { success: true as const, data: given };
   if (!body.success) return badRequest(reply, body.error);
+  const { region } = body.data;
+  if (region !== undefined && !(await isKnownRegion(deps, region)))
+    return reply.code(404).send({ error: unknownRegion(region) });
   const commandId = tryParse(parseCommandId, body.data.commandId ?? deps.uuid());
   if (commandId === undefined) return reply.code(400).send({ error: "commandId must be a lowercase UUID" });
   if ((await requireOperator(deps, request, reply)) === undefined) return reply;
@@ -177,7 +201,7 @@ async function submitChange(
   }
   if (result.type !== "done") return sendFailure(reply, result);
   const { changed, link } = result;
-  const receipt = await receiptOf(deps, link, waiting);
+  const receipt = await receiptOf(deps, link, { ...waiting, region: region ?? deps.region });
   const answer: ChangeAnswer = { commandId, changed, promise: promiseFor(command), link, receipt };
   return answer;
 }
@@ -230,9 +254,9 @@ async function submit(
 }
 
 async function receiptOf(
-  { databroker, region }: OperatorApiDeps,
+  { databroker }: OperatorApiDeps,
   link: Link,
-  { wait, timeoutMs }: Readonly<{ wait: ReceiptWait; timeoutMs: number }>,
+  { wait, timeoutMs, region }: Readonly<{ wait: ReceiptWait; timeoutMs: number; region: string }>,
 ): Promise<Receipt | null> {
   if (wait === "none") return null;
   try {

@@ -13,6 +13,7 @@ import {
   manySchema,
   membersSchema,
   receiptSchema,
+  retireSchema,
   sessionsSchema,
   timeoutSchema,
   waitSchema,
@@ -61,7 +62,7 @@ export const operatorOperations = {
     status: 200,
     answer: answerSchemas.receipt,
     stream: "`progress` with each change, then `receipt`, which is signed; `unavailable` if no broker leads.",
-    errors: [400],
+    errors: [400, 404],
   },
   "GET /local-receipts/:commandId": {
     summary: "The receipt of this region, for a change that it accepted by itself",
@@ -87,7 +88,13 @@ export const operatorOperations = {
     ...command,
     body: finalizeSchema,
     summary: "Raise the level of the cluster after an upgrade",
-    errors: [400, 409],
+    errors: [400, 404, 409],
+  },
+  "POST /cluster/retire": {
+    ...command,
+    body: retireSchema,
+    summary: "Retire nodes that are absent, or all of a region",
+    errors: [400, 404, 409],
   },
   "POST /groups/:group/members": {
     ...command,

@@ -1,7 +1,14 @@
 /** Operator reads: sessions, users and groups from this node's projection; nodes and receipts from the brokers. */
 import { type CommandId, parseCommandId, parseLink } from "../events/index.ts";
 import { type ReceiptTarget, regionLags } from "../replication/index.ts";
-import { badRequest, type OperatorApiDeps, type RegisterRoute, tryParse } from "./operator-route.ts";
+import {
+  badRequest,
+  isKnownRegion,
+  type OperatorApiDeps,
+  type RegisterRoute,
+  tryParse,
+  unknownRegion,
+} from "./operator-route.ts";
 import { listSchema, receiptSchema, sessionsSchema, timeoutMsOf } from "./operator-schemas.ts";
 import { describeGroup, describeSession, describeUser, findUsers } from "./operator-views.ts";
 import { createReceiptStream, eventStreamType } from "./receipt-stream.ts";
@@ -35,7 +42,7 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
   });
   route("GET /nodes", async () => {
     const status = await deps.databroker.status();
-    return { ...status, regions: regionLags(status.nodes) };
+    return { ...status, regions: status.regions ?? regionLags(status.nodes) };
   });
   route("GET /receipts/:target", async (request, reply, caller) => {
     const target = parseTarget((request.params as { target: string }).target);
@@ -43,7 +50,10 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
     if (target === undefined)
       return reply.code(400).send({ error: "name the receipt as command:<uuid> or link:<epoch.position.hash>" });
     if (!query.success) return badRequest(reply, query.error);
-    const options = { wait: query.data.wait, timeoutMs: timeoutMsOf(query.data), region: deps.region };
+    const { wait, region = deps.region } = query.data;
+    if (query.data.region !== undefined && !(await isKnownRegion(deps, region)))
+      return reply.code(404).send({ error: unknownRegion(region) });
+    const options = { wait, timeoutMs: timeoutMsOf(query.data), region };
     return request.headers.accept?.includes(eventStreamType) === true
       ? streamReceipt(request, reply, caller, { target, options })
       : deps.databroker.receipt(target, options);

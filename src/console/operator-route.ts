@@ -43,7 +43,8 @@ export async function requireOperator(
   const caller = await callerOf(request);
   if (caller.type === "operator") return caller;
   if (caller.status === 503) reply.header("retry-after", "1");
-  reply.code(caller.status).send({ error: caller.error });
+  const { error, code } = caller;
+  reply.code(caller.status).send(code === undefined ? { error } : { error, code });
   return undefined;
 }
 
@@ -59,6 +60,20 @@ export function tryParse<T>(parser: (value: unknown) => T, value: unknown): T | 
     return undefined;
   }
 }
+
+/**
+ * A receipt for a region without nodes would be complete at once, so a name that is mistyped must not get one. True
+ * also while no leader says which regions there are.
+ */
+export async function isKnownRegion(
+  { databroker }: Pick<OperatorApiDeps, "databroker">,
+  region: string,
+): Promise<boolean> {
+  const { regions } = await databroker.status({ nodes: "omitted" });
+  return regions === undefined || regions.some((known) => known.region === region);
+}
+
+export const unknownRegion = (region: string): string => `no node of region ${JSON.stringify(region)} is known`;
 
 export function badRequest(reply: FastifyReply, error: z.ZodError): FastifyReply {
   return reply.code(400).send({ error: z.prettifyError(error) });

@@ -3,13 +3,14 @@
  * description is generated from them (operator-openapi.ts). Pure.
  */
 import { z } from "zod";
+import { retiredAtOnceMax } from "../events/index.ts";
 
 /** The most sessions per command. With several commands the last receipt covers the earlier ones. */
 export const sessionsAtOnceMax = 10_000;
 const timeoutMsMax = 120_000;
 const timeoutMsDefault = 10_000;
 const oldName = { deprecated: true, description: "The old name of `timeoutMs`, which is used where both are given." };
-const waitMeta = { description: "The nodes that the receipt waits for: all, those of this server's region, or none." };
+const waitMeta = { description: "The nodes that the receipt waits for: all, those of one region, or none." };
 const timeoutMeta = { description: `How long to wait for the receipt, in milliseconds. Default: ${timeoutMsDefault}.` };
 
 /** Both spellings of the timeout; handlers use `timeoutMsOf`. */
@@ -35,8 +36,12 @@ export const sessionsSchema = listSchema.extend({
   status: z.enum(["active", "revoked", "expired", "all"]).default("active"),
 });
 const queryTimeout = z.coerce.number().int().min(0).max(timeoutMsMax).optional();
+const regionName = z.string().min(1).max(200).optional().meta({
+  description: "With wait=region: the region whose nodes the receipt waits for. Default: this server's.",
+});
 export const receiptSchema = z.object({
   wait: z.enum(["all", "region", "none"]).default("all").meta(waitMeta),
+  region: regionName,
   timeoutMs: queryTimeout.meta(timeoutMeta),
   timeout: queryTimeout.meta(oldName),
 });
@@ -52,6 +57,7 @@ export const decisionsSchema = z.object({
 const bodyTimeout = z.number().int().min(0).max(timeoutMsMax).optional();
 export const waitSchema = z.strictObject({
   wait: z.enum(["all", "region", "none"]).default("none").meta(waitMeta),
+  region: regionName,
   timeoutMs: bodyTimeout.meta(timeoutMeta),
   timeout: bodyTimeout.meta(oldName),
   commandId: z
@@ -65,6 +71,20 @@ export const membersSchema = waitSchema.extend({
   remove: namesOf("User ids, subjects or e-mails."),
 });
 export const finalizeSchema = waitSchema.extend({ level: z.number().int().min(1).max(1_000_000) });
+
+export const retireSchema = waitSchema
+  .extend({
+    nodes: z.array(z.string().max(200)).max(retiredAtOnceMax).default([]).meta({ description: "Names of nodes." }),
+    region: z
+      .string()
+      .min(1)
+      .max(200)
+      .optional()
+      .meta({
+        description: `Every node and regional broker of this region, at most ${retiredAtOnceMax}; repeat for the others.`,
+      }),
+  })
+  .meta({ description: "Either `nodes` or `region`." });
 
 export const filterSchema = z.strictObject({
   group: z.string().max(1_000).optional().meta({ description: "Sessions of members of this group." }),
@@ -200,9 +220,12 @@ export const refusalStatus = {
 export const errorSchema = z.object({
   error: z.string().meta({ description: "A sentence for people." }),
   code: z
-    .enum(Object.keys(refusalStatus) as [keyof typeof refusalStatus, ...(keyof typeof refusalStatus)[]])
+    .enum([...(Object.keys(refusalStatus) as (keyof typeof refusalStatus)[]), "home-unreachable"])
     .optional()
-    .meta({ description: "Why the log refused the command." }),
+    .meta({
+      description:
+        "Why the log refused the command; with 503 `home-unreachable`: this region is cut off and confirms no session.",
+    }),
   commandId: z.string().optional().meta({ description: "With 503: repeat the command with this id." }),
   reason: z.string().optional().meta({ description: "With 503: why, as a code (docs/errors.md)." }),
 });

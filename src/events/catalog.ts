@@ -144,6 +144,14 @@ export type TighteningReasserted = Fact<"TighteningReasserted", { subject: Strea
  * read them get no lease. A level is never lowered, so there is no way back to such a build.
  */
 export type UpgradeFinalized = Fact<"UpgradeFinalized", { level: number }>;
+/**
+ * An operator has retired nodes that are absent: they no longer count as nodes of the cluster. It takes no right away;
+ * a node that comes back is admitted again.
+ */
+export type NodesRetired = Fact<
+  "NodesRetired",
+  { nodes: readonly Readonly<{ nodeId: NodeId; role: string; region: string }>[] }
+>;
 export type SnapshotTaken = Fact<"SnapshotTaken", { position: Position; manifestHash: Hash }>;
 export type AuditSegmentSealed = Fact<
   "AuditSegmentSealed",
@@ -170,6 +178,7 @@ export type ClusterEvent =
   | EpochOpened
   | TighteningReasserted
   | UpgradeFinalized
+  | NodesRetired
   | SnapshotTaken
   | AuditSegmentSealed;
 export type CardeaEvent = SessionEvent | UserEvent | GroupEvent | CredentialEvent | ClusterEvent;
@@ -241,6 +250,7 @@ type Entry<Type extends EventType> = Readonly<{
 }>;
 
 const sinceLevel1: readonly Format[] = [{ level: 1 }];
+const sinceLevel3: readonly Format[] = [{ level: 3 }];
 const bySession = ({ sessionId }: Readonly<{ sessionId: SessionId }>): Stream => sessionStream(sessionId);
 const byUser = ({ userId }: Readonly<{ userId: UserId }>): Stream => userStream(userId);
 const byGroup = ({ groupId }: Readonly<{ groupId: GroupId }>): Stream => groupStream(groupId);
@@ -400,6 +410,12 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
     effect: "either",
     formats: sinceLevel1,
     describe: byType,
+  },
+  NodesRetired: {
+    stream: inCluster,
+    effect: "neutral",
+    formats: sinceLevel3,
+    describe: ({ nodes }) => `retired nodes: ${nodes.map(({ nodeId }) => nodeId).join(", ")}`,
   },
   SnapshotTaken: {
     stream: inCluster,

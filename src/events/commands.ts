@@ -157,6 +157,12 @@ export type RecordSnapshot = Fact<"recordSnapshot", { position: Position; manife
 /** Raises the cluster to a level. Older builds may not be able to read what is written then; there is no way back. */
 export type FinalizeUpgrade = Fact<"finalizeUpgrade", { level: number }>;
 
+/** Bounds the event. A region with more nodes takes several commands. */
+export const retiredAtOnceMax = 200;
+
+/** Takes absent nodes, or all of a region, off the list of admitted nodes. Refused for a node that is present. */
+export type RetireNodes = Fact<"retireNodes", { nodes: readonly NodeId[]; region: string | null }>;
+
 export type Command =
   | CreateSession
   | RefreshSession
@@ -174,6 +180,7 @@ export type Command =
   | ActivateConfiguration
   | RecordSnapshot
   | FinalizeUpgrade
+  | RetireNodes
   | ReassertTightenings
   | MergeRevocation;
 

@@ -23,7 +23,7 @@ import type {
   UnixMs,
   WrappedKey,
 } from "../events/index.ts";
-import type { Durability, LogPage, ReadOutcome } from "./log/log.ts";
+import type { AdmittedNode, Durability, LogPage, ReadOutcome } from "./log/log.ts";
 import type { HistoryPage, HistoryRequest } from "./log/log-history.ts";
 import type { StorePosition } from "./wire/messages.ts";
 
@@ -47,6 +47,25 @@ export type ReceiptNode = Readonly<{
   fencedInMs: number | null;
   /** Why the node is not applied, in plain words; "" for applied. */
   reason: string;
+  /**
+   * For `applied`: by when the leader knew, by its clock. It never precedes the confirmation of the node. Of an old
+   * change it is when this leader first heard from the node. Left out by an older build.
+   */
+  confirmedAt?: UnixMs | null | undefined;
+}>;
+
+/** A region in a receipt, as the leader knew it at the time of the answer. */
+export type ReceiptRegion = Readonly<{
+  region: string;
+  /** Numbers of the nodes in the receipt. */
+  applied: number;
+  fenced: number;
+  unconfirmed: number;
+  /** Nodes that are absent: silent, and long fenced. The receipt does not list them any more. */
+  absent: number;
+  cutOff: boolean;
+  /** When the leader last heard from the region, by its clock; null: its nodes are in the leader's process. */
+  heardAt: UnixMs | null;
 }>;
 
 export type Receipt = Readonly<{
@@ -61,6 +80,8 @@ export type Receipt = Readonly<{
   /** The epoch of the leader that answered. */
   epoch: Epoch;
   nodes: readonly ReceiptNode[];
+  /** The regions that the leader knows, whichever the receipt waits for. Left out by an older build. */
+  regions?: readonly ReceiptRegion[] | undefined;
   /** After this many ms every unconfirmed node will be fenced. */
   completeInMs: number;
   /** The time of the answer, by the clock of the leader; null before it has left the leader. */
@@ -95,6 +116,46 @@ export type NodeStatus = Readonly<{
   digestMismatch: boolean;
   /** Another boot of the same node that is also alive, for example after a disk was cloned; null: none. */
   twin: BootId | null;
+  /** Time (ms) since its last renew; null: none in this epoch, or an older build answers. */
+  heardAgoMs: number | null;
+  /** Why it gets no lease although it renews; null: it does, or an older build answers. */
+  refusal: string | null;
+}>;
+
+/** A node that was admitted, is silent, and may not decide any more (docs/adr/0040). */
+export type AbsentNode = AdmittedNode &
+  Readonly<{
+    /** Time (ms) since the leader last heard from it. */
+    silentMs: number;
+  }>;
+
+/** A region of which the leader hears no node. */
+export type CutOffRegion = Readonly<{
+  region: string;
+  /** When the leader last heard from one of its nodes. */
+  heardAt: UnixMs;
+  silentMs: number;
+}>;
+
+/** How a region follows the log (region-lag.ts). */
+export type RegionLag = Readonly<{
+  region: string;
+  /** Regional brokers and enforcement nodes that may hold a lease. */
+  brokers: number;
+  nodes: number;
+  /** Number of regional brokers and nodes whose lease has certainly expired, the absent ones included. */
+  fenced: number;
+  /** Number of those that are silent and have been neither retired nor stopped in order. */
+  absent: number;
+  /** The leader hears from no node or broker of the region. */
+  cutOff: boolean;
+  /** Positions that the slowest node has not reported yet; null: no node has reported any. */
+  lag: number | null;
+  /**
+   * Time in ms since the last grant of the node that has been without one for longest; for an absent node, since it was
+   * last heard from. Null: no node was granted a lease in this epoch.
+   */
+  silentMs: number | null;
 }>;
 
 /** A snapshot that a broker keeps. `id`: the hash of its manifest, as recorded in the log. */
@@ -134,6 +195,12 @@ export type ClusterStatus = Readonly<{
   /** The broker that answered. */
   broker: Readonly<{ brokerId: BrokerId; leading: boolean; applied: Link; store: string }>;
   nodes: readonly NodeStatus[];
+  /** Nodes that were admitted and are absent. Left out where the leader is not known, or is of an older build. */
+  absent?: readonly AbsentNode[] | undefined;
+  /** The regions as the leader knows them. Left out as `absent` is. */
+  regions?: readonly RegionLag[] | undefined;
+  /** A regional broker answered that does not reach the home region. */
+  home?: HomeOutOfReach | undefined;
 }>;
 
 /** What a regional broker retains of the revocations that its region accepted by itself. */
@@ -194,6 +261,21 @@ export type LocalReceiptOutcome =
   /** This broker retains no revocation of this command. */
   | Fact<"unknown", unknown>;
 
+/** What a regional broker knows while the home region is out of its reach. */
+export type HomeOutOfReach = Readonly<{
+  /** The broker's own region. */
+  region: string;
+  /** Time (ms) since a broker of the home region answered last; null: none has since this process started. */
+  silentMs: number | null;
+  /** When the last lease by age ends, by this broker's clock; null: this broker holds no lease and grants none. */
+  leasesUntil: UnixMs | null;
+  /** The regions as the leader reported them last; null: it has reported nothing to this process. */
+  lastKnown: Readonly<{ at: UnixMs; regions: readonly RegionLag[] }> | null;
+}>;
+
+/** `nodes: "omitted"`: without the nodes, for a caller that needs only the regions. */
+export type StatusOptions = Readonly<{ nodes: "omitted" }>;
+
 export type Databroker = {
   submit(request: CommandRequest): Promise<CommandResult>;
   /**
@@ -205,7 +287,7 @@ export type Databroker = {
   /** Sends the enveloped message of a node to the leader. @returns the enveloped grant for a renew, null otherwise */
   lease(envelope: Uint8Array): Promise<Uint8Array | null>;
   receipt(target: ReceiptTarget, options: ReceiptOptions): Promise<Receipt>;
-  status(): Promise<ClusterStatus>;
+  status(options?: StatusOptions): Promise<ClusterStatus>;
   /**
    * Requests a snapshot from the leader as soon as possible. The status lists it once it exists.
    * @returns the position that the snapshot will have at least @throws BrokerUnavailableError

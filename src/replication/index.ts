@@ -6,10 +6,13 @@
  */
 
 export type {
+  AbsentNode,
   BrokerPresence,
   ClusterStatus,
+  CutOffRegion,
   Databroker,
   DenialsOutcome,
+  HomeOutOfReach,
   KeyedPage,
   LeaderStatus,
   LocalReceipt,
@@ -21,11 +24,14 @@ export type {
   Receipt,
   ReceiptNode,
   ReceiptOptions,
+  ReceiptRegion,
   ReceiptTarget,
   ReceiptWait,
+  RegionLag,
   SnapshotPlace,
+  StatusOptions,
 } from "./databroker.ts";
-export { type RegionLag, regionLags } from "./region-lag.ts";
+export { type RegionAbsences, regionLags } from "./region-lag.ts";
 export type { Change, ChangeListener, Freshness, Replica } from "./replica.ts";
 export type { Clock } from "./runtime/clock.ts";
 export type { Logger } from "./runtime/logger.ts";

@@ -103,6 +103,7 @@ export function wrapLog(log: EventLog, parts: Partial<EventLog>): EventLog {
     findCommand: (commandId) => log.findCommand(commandId),
     streamVersions: (streams) => log.streamVersions(streams),
     lessees: () => log.lessees(),
+    admittedNodes: () => log.admittedNodes(),
     keys: (users) => log.keys(users),
     keysAfter: (user, limit) => log.keysAfter(user, limit),
     rewrapKeys: (keys) => log.rewrapKeys(keys),

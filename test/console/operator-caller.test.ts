@@ -4,7 +4,8 @@ import { test } from "node:test";
 import { decodeJwt, SignJWT, UnsecuredJWT } from "jose";
 import type { Principal } from "../../src/auth/index.ts";
 import { isAdministrator, mintOperatorToken, verifyOperatorToken } from "../../src/console/index.ts";
-import type { GroupId } from "../../src/events/index.ts";
+import type { GroupId, UnixMs } from "../../src/events/index.ts";
+import type { HomeOutOfReach } from "../../src/replication/index.ts";
 import { deriveKey, serviceTokenKey } from "../../src/replication/wire/index.ts";
 import { secret, signIn } from "../auth/authenticate/support.ts";
 import { json, nowS, startOperatorWorld } from "./operator-support.ts";
@@ -107,6 +108,28 @@ test("an administrator loses access when the session is revoked or the person le
   assert.equal(await requestStatus(), 200);
   await at.post("/users/alice/sessions/revoke");
   assert.equal(await requestStatus(), 401);
+});
+
+test("while the home region is out of reach, an administrator hears that and until when, with a code of its own; a token is accepted", async (t) => {
+  let home: HomeOutOfReach | null = null;
+  const at = await startOperatorWorld(t, {
+    world: { deps: (deps) => ({ ...deps, catchUp: async () => "behind" }) },
+    homeOutOfReach: () => home,
+  });
+  const alice = at.world.visitor();
+  await signIn(at.world, alice, "alice");
+  const headers = { "sec-fetch-site": "same-origin" };
+  const overdue = t.mock.method(at.world.deps.replica, "overdueMs", () => 1);
+  const behind = json(await alice.request(at.url("/users"), { headers }));
+  assert.deepEqual([behind.code, behind.error], [undefined, "this node has not read your session from the log yet"]);
+  const leasesUntil = Date.UTC(2026, 10, 29, 4, 0, 5) as UnixMs;
+  home = { region: "ap", silentMs: 9_000, leasesUntil, lastKnown: null };
+  const answer = await alice.request(at.url("/users"), { headers });
+  assert.equal(answer.status, 503);
+  assert.equal(json(answer).code, "home-unreachable");
+  assert.match(json(answer).error, /home region is out of reach \(leases by age until 2026-11-29T04:00:05Z\)/);
+  assert.equal((await at.get("/users")).status, 200, "with a token");
+  overdue.mock.restore();
 });
 
 test("a node that is behind answers an administrator with 503 and not with a denial", async (t) => {

@@ -230,3 +230,29 @@ test("the keys of receipts are public on the authenticate host, and cached with 
   const again = await at.visitor.request(url, { headers: { "if-none-match": String(answer.headers["etag"]) } });
   assert.equal(again.status, 304);
 });
+
+test("a receipt may be requested for any region by its name, and a region without nodes is not found before anything changes", async (t) => {
+  const region = { brokers: 1, nodes: 2, fenced: 0, absent: 0, cutOff: false, lag: 0, silentMs: 10 };
+  const requested: (string | undefined)[] = [];
+  const at = await startOperatorWorld(t, {
+    operator: (inner) => ({
+      ...inner,
+      status: async (options) => ({ ...(await inner.status(options)), regions: [{ ...region, region: "ap" }] }),
+      receipt: async (target, options) => {
+        requested.push(options.region);
+        return inner.receipt(target, options);
+      },
+    }),
+  });
+  const id = await createSession(at.world, { subject: "ann" });
+  const typo = await at.post(`/sessions/${id}/revoke`, { wait: "region", region: "pa" });
+  assert.deepEqual([typo.status, json(typo).error], [404, 'no node of region "pa" is known']);
+  assert.deepEqual(statusesOf(at.world, [id]), ["active"]);
+  const answer = json(await at.post(`/sessions/${id}/revoke`, { wait: "region", region: "ap" }));
+  assert.deepEqual([answer.receipt.wait, answer.receipt.region], ["region", "ap"]);
+  const link = formatLink(answer.link);
+  assert.equal((await at.get(`/receipts/link:${link}?wait=region&region=pa`)).status, 404);
+  assert.equal(json(await at.get(`/receipts/link:${link}?wait=region&region=ap`)).region, "ap");
+  assert.equal(json(await at.get(`/receipts/link:${link}?wait=region`)).region, "here");
+  assert.deepEqual(requested, ["ap", "ap", "here"]);
+});

@@ -14,7 +14,7 @@ import {
   verifyOperatorToken,
 } from "../../src/console/index.ts";
 import type { UnixMs } from "../../src/events/index.ts";
-import type { Databroker } from "../../src/replication/index.ts";
+import type { Databroker, HomeOutOfReach } from "../../src/replication/index.ts";
 import { secret, startWorld, type World, type WorldOptions } from "../auth/authenticate/support.ts";
 import type { Visitor, VisitorRequest, VisitorResponse } from "../support/visitor.ts";
 
@@ -41,6 +41,7 @@ export async function startOperatorWorld(
     operator?: (inner: Databroker) => Databroker;
     feed?: Partial<Parameters<typeof createFeed>[0]>;
     plugins?: readonly ((app: FastifyInstance) => void)[];
+    homeOutOfReach?: () => HomeOutOfReach | null;
     /** The longest wait of the API. */
     sleepMsMax?: number;
   }> = {},
@@ -63,6 +64,7 @@ export async function startOperatorWorld(
               administrators,
               verifyToken: (token) => verifyOperatorToken(token, { secrets: [secret], cluster: "test", nowS: nowS() }),
               signedIn: (caller) => readLeasedSignInStatus(built.deps, caller),
+              homeOutOfReach: async () => options.homeOutOfReach?.() ?? null,
             }),
           fresh: () => built.deps.replica.overdueMs(built.deps.clock.monotonic()) <= 0,
           now: () => Date.now() as UnixMs,

@@ -21,11 +21,13 @@ import {
   type Position,
   parseHash,
   sessionStream,
+  type UnixMs,
   type UserId,
   userStream,
   type WrappedKey,
 } from "../../src/events/index.ts";
 import {
+  type AdmittedNode,
   createLogVerifier,
   type Durability,
   type EventLog,
@@ -474,6 +476,69 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
       );
     });
 
+    describe("admitted nodes", () => {
+      withLog("a node's row outlives its lessees, and the next leader gets it", async (log, { peer }) => {
+        const writer = await LogWriter.open(log);
+        const [a, b] = [admitted("a"), admitted("b")];
+        await writer.beat({ lessees: [lessee("a", 5_000)], admitted: [b, a] });
+        await writer.beat({ left: [lessee("a", 5_000)] });
+        assert.deepEqual(await log.lessees(), []);
+        assert.deepEqual(byNode(await log.admittedNodes()), [a, b]);
+        const next = await openEpoch(await peer());
+        assert.deepEqual(next.type === "opened" && [byNode(next.admitted), next.lessees], [[a, b], []]);
+      });
+
+      withLog("a restart of the store keeps the rows", async (log, { reopen }) => {
+        if (reopen === undefined) return;
+        await (await LogWriter.open(log)).beat({ admitted: [admitted("a")] });
+        assert.deepEqual(await (await reopen()).admittedNodes(), [admitted("a")]);
+      });
+
+      withLog("a node that comes back under another boot or in another region has one row", async (log) => {
+        const writer = await LogWriter.open(log);
+        await writer.beat({ admitted: [admitted("a")] });
+        const back = admitted("a", { boot: "boot-2" as BootId, region: "there", heardAt: 2_000 as UnixMs });
+        await writer.beat({ admitted: [back] });
+        assert.deepEqual(await log.admittedNodes(), [back]);
+      });
+
+      withLog("processes of two roles may share a name, and each leaves alone", async (log) => {
+        const writer = await LogWriter.open(log);
+        const [proxy, broker] = [admitted("a"), admitted("a", { role: "broker" })];
+        await writer.beat({ admitted: [proxy, broker] });
+        await writer.beat({ departed: [{ node: proxy.node, role: "proxy" }] });
+        assert.deepEqual(await log.admittedNodes(), [broker]);
+      });
+
+      withLog("a beat removes before it writes, so a node that left and came back stays", async (log) => {
+        const writer = await LogWriter.open(log);
+        await writer.beat({ admitted: [admitted("a")] });
+        const back = admitted("a", { boot: "boot-2" as BootId });
+        await writer.beat({ departed: [admitted("a"), admitted("never")], admitted: [back] });
+        assert.deepEqual(await log.admittedNodes(), [back]);
+      });
+
+      withLog("a batch removes the nodes that it retires, and a refused batch removes none", async (log) => {
+        const writer = await LogWriter.open(log);
+        await writer.beat({ admitted: [admitted("a"), admitted("b")] });
+        const retired = [{ node: "a" as NodeId, role: "proxy" }] as const;
+        const late = writer.fork();
+        await writer.appendEach(aSession());
+        assert.equal((await late.append([{ events: [aSession()] }], { retired })).type, "head-moved");
+        assert.equal((await log.admittedNodes()).length, 2);
+        assert.equal((await writer.append([{ events: [aSession()] }], { retired })).type, "appended");
+        assert.deepEqual(await log.admittedNodes(), [admitted("b")]);
+      });
+
+      withLog("a fenced writer changes no row", async (log, { peer }) => {
+        const writer = await LogWriter.open(log);
+        await writer.beat({ admitted: [admitted("a")] });
+        await LogWriter.open(await peer());
+        assert.equal((await writer.beat({ departed: [admitted("a")] })).type, "fenced");
+        assert.deepEqual(await log.admittedNodes(), [admitted("a")]);
+      });
+    });
+
     describe("lessees that may be lost", () => {
       const opened = async (log: EventLog, options: Parameters<typeof openEpoch>[1]) => {
         const outcome = await openEpoch(log, options);
@@ -743,6 +808,11 @@ function lessee(node: string, windowMs: number, boot = "boot-1"): Lessee {
   return { node: node as NodeId, boot: boot as BootId, region: "here", role: "proxy", windowMs };
 }
 
+function admitted(node: string, parts: Partial<AdmittedNode> = {}): AdmittedNode {
+  const { boot, region, role } = lessee(node, 0);
+  return { node: node as NodeId, boot, region, role, heardAt: 1_000 as UnixMs, applied: 7 as Position, ...parts };
+}
+
 function wrappedKey(): WrappedKey {
   const userId = aUserId();
   return { userId, keyId: Buffer.from(userId).subarray(0, 8), wrapped: Buffer.from(userId) };
@@ -754,4 +824,5 @@ const byUser = (keys: readonly (WrappedKey | ReturnType<typeof plain>)[]) =>
   keys
     .map((key) => (typeof key.keyId === "string" ? key : plain(key as WrappedKey)))
     .sort((a, b) => (a.userId < b.userId ? -1 : 1));
-const byNode = (lessees: readonly Lessee[]) => [...lessees].sort((a, b) => (a.node < b.node ? -1 : 1));
+const byNode = <Row extends Readonly<{ node: NodeId }>>(lessees: readonly Row[]) =>
+  [...lessees].sort((a, b) => (a.node < b.node ? -1 : 1));

@@ -106,6 +106,7 @@ const events: readonly CardeaEvent[] = [
     ...{ first: 1, last: 9, root: "d".repeat(64) },
   }),
   of({ type: "UpgradeFinalized", level: readsLevel }),
+  of({ type: "NodesRetired", nodes: [{ nodeId: "proxy-9", role: "proxy", region: "ap" }] }),
   of({ type: "SessionRevoked", sessionId: "session-6", userId: "user-1", reason: "reasserted" }),
 ];
 

@@ -43,6 +43,31 @@ export const sentenceProofs: readonly SentenceProof[] = [
     ],
   },
   {
+    says: "Each applied node has its `confirmedAt`",
+    tests: [
+      "test/replication/lease/receipt.test.ts › an applied node has the time of its first confirmation of the change, by the leader's clock",
+      "test/replication/wire/receipt-jws.test.ts › says by when the leader knew of each confirmation, and never a time after its own",
+      "test/integration/regions/absent.test.ts › a receipt for a named region waits for that region, and a region without nodes gets none",
+    ],
+  },
+  {
+    says: "It never precedes the confirmation itself",
+    tests: [
+      "test/replication/lease/lease-granter.test.ts › a confirmation has the time at which the leader learned of it, and an older change that of the oldest kept one",
+    ],
+  },
+  {
+    says: "**regions**: every region that the leader knows",
+    tests: [
+      "test/replication/lease/receipt.test.ts › a receipt names every region with its nodes, its absent nodes and when it was heard from, whichever it waits for",
+      "test/integration/regions/absent.test.ts › a region that is cut off is absent in status, exit code and metrics, also under the next leader and after a minute",
+    ],
+  },
+  {
+    says: "A receipt that was requested in one region so says of the others",
+    tests: ["test/replication/wire/receipt-jws.test.ts › says how each region was last known"],
+  },
+  {
     says: "A node whose projection differs from the leader's does not count",
     tests: [
       "test/broker/receipts.test.ts › a node with a diverged projection counts as applied in no receipt until it reports the right digest",

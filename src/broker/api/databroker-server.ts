@@ -166,7 +166,11 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
     return send(request, reply, broker.receiveGossip(presenceOf(request.body, name), tidingsOf(request.body)));
   });
 
-  app.get("/v1/status", async (request, reply) => send(request, reply, await databroker(request).status()));
+  app.get("/v1/status", async (request, reply) => {
+    const { nodes } = request.query as Readonly<{ nodes?: unknown }>;
+    const status = databroker(request).status(nodes === "omitted" ? { nodes } : undefined);
+    return send(request, reply, await status);
+  });
 
   app.get("/v1/configurations", async (request, reply) =>
     send(request, reply, { configurations: await databroker(request).configurations() }),

@@ -8,7 +8,14 @@
 import { randomBytes } from "node:crypto";
 import { Agent, request as send } from "undici";
 import { type CommandRequest, type CommandResult, encode, formatLink, type Position } from "../../events/index.ts";
-import type { Clock, ClusterStatus, Receipt, ReceiptOptions, ReceiptTarget } from "../../replication/index.ts";
+import type {
+  Clock,
+  ClusterStatus,
+  Receipt,
+  ReceiptOptions,
+  ReceiptTarget,
+  StatusOptions,
+} from "../../replication/index.ts";
 import type { LeaseRefusal } from "../../replication/lease/index.ts";
 import { createSystemLookup } from "../../replication/runtime/index.ts";
 import {
@@ -25,6 +32,7 @@ import {
   parseSnapshotAsked,
   refuseAnswer,
   signCall,
+  statusPath,
 } from "../../replication/wire/index.ts";
 import { LeaseMessageRejectedError } from "../core/lease-message-error.ts";
 import type { GossipMessage, Presence } from "../core/messages.ts";
@@ -47,7 +55,7 @@ export type LeaderClient = Readonly<{
   submit: (to: LeaderCall, request: CommandRequest) => Promise<CommandResult>;
   lease: (to: LeaderCall, envelope: Uint8Array) => Promise<Uint8Array | null>;
   receipt: (to: LeaderCall, target: ReceiptTarget, options: ReceiptOptions) => Promise<Receipt>;
-  status: (to: LeaderCall) => Promise<ClusterStatus>;
+  status: (to: LeaderCall, options?: StatusOptions) => Promise<ClusterStatus>;
   /** Sends gossip to another broker, leading or not. */
   sendGossip: (to: LeaderCall, presence: Presence, gossip: GossipMessage) => Promise<GossipMessage>;
   takeSnapshot: (to: LeaderCall) => Promise<Position>;
@@ -151,8 +159,8 @@ export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
       const path = `/v1/receipts/${encodeURIComponent(text)}?${query}`;
       return parsed(await callBroker(to, { method: "GET", path }), [200], parseReceipt);
     },
-    status: async (to) =>
-      parsed(await callBroker(to, { method: "GET", path: "/v1/status" }), [200], parseClusterStatus),
+    status: async (to, options) =>
+      parsed(await callBroker(to, { method: "GET", path: statusPath(options) }), [200], parseClusterStatus),
     takeSnapshot: async (to) =>
       parsed(await callBroker(to, { method: "POST", path: "/v1/snapshot" }), [200], parseSnapshotAsked),
     async sendGossip(to, presence, gossip) {

@@ -10,16 +10,19 @@ import type {
   Link,
   Position,
 } from "../../events/index.ts";
-import type {
-  BrokerPresence,
-  Clock,
-  ClusterStatus,
-  Databroker,
-  NodeStatus,
-  PageOutcome,
-  Receipt,
-  ReceiptOptions,
-  ReceiptTarget,
+import {
+  type BrokerPresence,
+  type Clock,
+  type ClusterStatus,
+  type Databroker,
+  type NodeStatus,
+  type PageOutcome,
+  type Receipt,
+  type ReceiptOptions,
+  type ReceiptTarget,
+  type RegionAbsences,
+  regionLags,
+  type StatusOptions,
 } from "../../replication/index.ts";
 import type { LesseeStatus, RenewOrigin } from "../../replication/lease/index.ts";
 import { type EventLog, LogUnavailableError, readHistory } from "../../replication/log/index.ts";
@@ -45,6 +48,7 @@ export type LeaderHandle = Readonly<{
   lease: (envelope: Uint8Array, origin: RenewOrigin) => Promise<Uint8Array | null>;
   receipt: (target: ReceiptTarget, options: Omit<ReceiptOptions, "seen">) => Promise<Receipt>;
   standings: () => readonly LesseeStatus[];
+  absences: () => RegionAbsences;
   mismatch: (renew: Renew | null) => boolean;
   /** The other brokers that are alive. */
   peers: () => readonly BrokerPresence[];
@@ -183,9 +187,9 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
       });
     },
 
-    async status() {
+    async status(options) {
       check("status");
-      return statusOf(callOrigin, deps);
+      return statusOf(callOrigin, deps, options);
     },
 
     async takeSnapshot() {
@@ -240,7 +244,11 @@ async function fromStore<T>(answer: Promise<T>): Promise<T> {
   }
 }
 
-async function statusOf(callOrigin: CallOrigin, deps: LocalDatabrokerDeps): Promise<ClusterStatus> {
+async function statusOf(
+  callOrigin: CallOrigin,
+  deps: LocalDatabrokerDeps,
+  options: StatusOptions | undefined,
+): Promise<ClusterStatus> {
   const { cluster, brokerId, state, log, router } = deps;
   const leading = router.local() !== undefined;
   const broker = { brokerId, leading, applied: state.applied, store: log.kind };
@@ -262,13 +270,17 @@ async function statusOf(callOrigin: CallOrigin, deps: LocalDatabrokerDeps): Prom
           version: deps.version,
           ...(deps.snapshots === null ? {} : { snapshots: deps.snapshots.places() }),
         };
-        const nodes = leader.standings().map((standing) => nodeStatus(standing, leader, head));
+        const all = leader.standings().map((standing) => nodeStatus(standing, leader, head));
+        const absences = leader.absences();
+        const regions = regionLags(all, absences);
+        const nodes = options?.nodes === "omitted" ? [] : all;
+        const absent = options?.nodes === "omitted" ? [] : absences.absent;
         const brokers = leader.peers();
         // The state advances during this call: everything above is of one moment.
         const durability = await log.durabilityOf(head);
-        return { cluster, level, broker, brokers, leader: { ...status, durability }, nodes };
+        return { cluster, level, broker, brokers, leader: { ...status, durability }, nodes, absent, regions };
       },
-      remote: async (call) => ({ ...(await deps.leaderClient.status(call)), broker }),
+      remote: async (call) => ({ ...(await deps.leaderClient.status(call, options)), broker }),
     });
   } catch (error) {
     if (error instanceof BrokerUnavailableError) return unknown;
@@ -277,7 +289,7 @@ async function statusOf(callOrigin: CallOrigin, deps: LocalDatabrokerDeps): Prom
 }
 
 function nodeStatus(standing: LesseeStatus, leader: LeaderHandle, head: Link): NodeStatus {
-  const { node, boot, region, role, renew, enforced, lastGrantAgoMs, fencedInMs, twin } = standing;
+  const { node, boot, region, role, renew, enforced, lastGrantAgoMs, fencedInMs, twin, heardAgoMs, refusal } = standing;
   const renewed = renew?.applied ?? null;
   // A confirmation may be newer than the last renew, and what is enforced is applied.
   const applied = enforced !== null && enforced.position > (renewed?.position ?? 0) ? enforced : renewed;
@@ -297,5 +309,7 @@ function nodeStatus(standing: LesseeStatus, leader: LeaderHandle, head: Link): N
     configHash: renew?.configHash ?? null,
     digestMismatch: leader.mismatch(renew),
     twin,
+    heardAgoMs,
+    refusal,
   };
 }

@@ -12,6 +12,7 @@ import { finalizeUpgrade } from "./cluster/finalize-upgrade.ts";
 import { mergeRevocation } from "./cluster/merge-revocation.ts";
 import { reassertTightenings } from "./cluster/reassert-tightenings.ts";
 import { recordSnapshot } from "./cluster/record-snapshot.ts";
+import { retireNodes } from "./cluster/retire-nodes.ts";
 import type { CommandDefinition, CommandOf, Submitter } from "./definition.ts";
 import type { Fields } from "./fields.ts";
 import { changeGroupMembers } from "./group/change-group-members.ts";
@@ -45,6 +46,7 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   activateConfiguration,
   recordSnapshot,
   finalizeUpgrade,
+  retireNodes,
   reassertTightenings,
   mergeRevocation,
 };

@@ -19,7 +19,7 @@ import type {
   UserId,
   WrappedKey,
 } from "../../events/index.ts";
-import type { VaultEntry } from "../../replication/log/index.ts";
+import type { AdmittedNode, NodeName, VaultEntry } from "../../replication/log/index.ts";
 
 export type NewKey = Readonly<{ person: PersonKey; wrapped: WrappedKey }>;
 
@@ -31,6 +31,8 @@ export type Changes = Readonly<{
   vault: readonly VaultEntry[];
   vaultRemoved: readonly SessionId[];
   configurations: readonly StoredConfiguration[];
+  /** Nodes that are removed from the admitted ones. */
+  retired: readonly NodeName[];
 }>;
 
 export type Performed =
@@ -62,6 +64,8 @@ export type Tools = Readonly<{
   hasBody: (configHash: ConfigHash) => boolean;
   /** Why a level cannot be finalized now, each reason with a name; empty: it can. */
   unreadyFor: (level: number) => readonly string[];
+  /** Every admitted node; `answers`: the leader hears from it. */
+  admittedNodes: () => readonly (AdmittedNode & Readonly<{ answers: boolean }>)[];
   /** Compares this log with a history that a process remembers. */
   lost: LostHistory;
   random: (bytes: number) => Uint8Array;
@@ -81,6 +85,15 @@ export function recordChanges(events: readonly CardeaEvent[], rest: Partial<Omit
   if (events.length === 0) return nothing;
   return {
     type: "changes",
-    changes: { newKeys: [], erasedKeys: [], vault: [], vaultRemoved: [], configurations: [], ...rest, events },
+    changes: {
+      newKeys: [],
+      erasedKeys: [],
+      vault: [],
+      vaultRemoved: [],
+      configurations: [],
+      retired: [],
+      ...rest,
+      events,
+    },
   };
 }

@@ -18,6 +18,8 @@ export type Counters = {
   renewsRefused: number;
   /** Renews refused because their role has as many nodes as `broker.max_nodes` admits. */
   nodesRefused: number;
+  /** Silent nodes that were dropped from the full list of admitted nodes. */
+  absentNodesForgotten: number;
   /** Nodes of which two boots were found alive. */
   copiedNodes: number;
   /** Renews that requested a longer window than `broker.max_window` allows. */
@@ -70,6 +72,7 @@ export function newCounters(): Counters {
     grants: 0,
     renewsRefused: 0,
     nodesRefused: 0,
+    absentNodesForgotten: 0,
     copiedNodes: 0,
     windowsLimited: 0,
     replacementsRefused: 0,

@@ -14,7 +14,7 @@ import type {
   Position,
   Recorded,
 } from "../../events/index.ts";
-import type { Lessee, LogEntry } from "../../replication/log/index.ts";
+import type { AdmittedNode, Lessee, LogEntry } from "../../replication/log/index.ts";
 import type { Access } from "../commands/access.ts";
 import type { CommandAnswer, Leadership, NodeSender } from "./messages.ts";
 
@@ -28,6 +28,7 @@ export type OpenedEpoch = Readonly<{
   head: Link;
   entry: LogEntry;
   lessees: readonly Lessee[];
+  admitted: readonly AdmittedNode[];
   /** When the store acknowledged the opening. */
   openedAt: MonotonicMs;
 }>;

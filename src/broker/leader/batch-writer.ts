@@ -22,7 +22,7 @@ import type { WriteRound } from "../../replication/lease/index.ts";
 import type { AppendBatch, AppendOutcome } from "../../replication/log/index.ts";
 import type { AccessSet } from "../commands/access.ts";
 import { personOf } from "../commands/catalog.ts";
-import type { LostHistory } from "../commands/performed.ts";
+import type { LostHistory, Tools } from "../commands/performed.ts";
 import type { LeaderEnd, LogCallOwner, OpenedEpoch, QueuedCommand } from "../core/internal-messages.ts";
 import type { LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
@@ -87,29 +87,29 @@ export class BatchWriter {
   readonly #context: StepContext;
   readonly #opened: OpenedEpoch;
   readonly #leadershipNo: number;
-  readonly #unreadyFor: (level: number) => readonly string[];
+  readonly #about: Pick<Tools, "unreadyFor" | "admittedNodes">;
   readonly #conclusions: PendingConclusions;
   #inFlight: InFlight | null = null;
   #next: Next | null = null;
   #loadCount = 0;
   #conflictsInARow = 0;
 
-  /** @param unreadyFor see `Tools` */
+  /** @param of.unreadyFor, of.admittedNodes see `Tools` */
   constructor(
     parts: LeaderParts,
     of: Readonly<{
       opened: OpenedEpoch;
       leadershipNo: number;
       conclusions: PendingConclusions;
-      unreadyFor: (level: number) => readonly string[];
-    }>,
+    }> &
+      Pick<Tools, "unreadyFor" | "admittedNodes">,
   ) {
     this.#parts = parts;
     this.#context = parts.context;
     this.#opened = of.opened;
     this.#leadershipNo = of.leadershipNo;
     this.#conclusions = of.conclusions;
-    this.#unreadyFor = of.unreadyFor;
+    this.#about = { unreadyFor: of.unreadyFor, admittedNodes: of.admittedNodes };
   }
 
   /** An append is in flight. */
@@ -345,7 +345,7 @@ export class BatchWriter {
         lost,
         configOf: (id) => state.configOf(id),
         hasBody: (hash) => state.hasBody(hash),
-        unreadyFor: this.#unreadyFor,
+        ...this.#about,
       },
     };
   }

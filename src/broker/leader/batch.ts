@@ -263,6 +263,7 @@ class DraftEntries {
         vault: this.#changes.flatMap((part) => part.vault),
         vaultRemoved: this.#changes.flatMap((part) => part.vaultRemoved),
         configurations: this.#changes.flatMap((part) => part.configurations),
+        retired: this.#changes.flatMap((part) => part.retired),
       },
     };
   }

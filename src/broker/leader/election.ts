@@ -258,9 +258,9 @@ export class Election {
   }
 
   #openedOf(outcome: Extract<LogAnswer, { type: "opened" }>, incarnation: Incarnation): OpenedEpoch {
-    const { epoch, previous, head, entry, lessees } = outcome;
+    const { epoch, previous, head, entry, lessees, admitted } = outcome;
     this.noteEpoch(epoch);
-    return { epoch, incarnation, previous, head, entry, lessees, openedAt: this.#context.now };
+    return { epoch, incarnation, previous, head, entry, lessees, admitted, openedAt: this.#context.now };
   }
 
   #warnOfLoss({ epoch, beatsLost: reason, lessees }: Extract<LogAnswer, { type: "opened" }>): void {

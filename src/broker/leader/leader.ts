@@ -11,9 +11,19 @@
  */
 
 import { type Epoch, type MonotonicMs, type NodeId, nextEpoch, sameLink, unreachable } from "../../events/index.ts";
-import { type GrantedLessee, LeaseGranter, type LesseeStatus, type WriteRound } from "../../replication/lease/index.ts";
+import {
+  type AdmittedBefore,
+  AdmittedNodes,
+  type GrantedLessee,
+  LeaseGranter,
+  type LesseeStatus,
+  type NodeRows,
+  noNodeRows,
+  type WriteRound,
+} from "../../replication/lease/index.ts";
 import { type AppendOutcome, type BeatOutcome, isLostHistory } from "../../replication/log/index.ts";
 import type { Renew } from "../../replication/wire/index.ts";
+import { AbsenceWatch } from "../core/absence-watch.ts";
 import type { DuplicateLookup, LeaderEnd, LogCallOwner, OpenedEpoch, PriorOutcome } from "../core/internal-messages.ts";
 import type { BrokerInput, Leadership, LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
@@ -32,15 +42,17 @@ export class Leader {
   readonly opened: OpenedEpoch;
   readonly leaseRequests: LeaseRequestHandler;
   readonly receipts: ReceiptTracker;
+  readonly absence: AbsenceWatch;
   /** Numbers the epochs of this process. */
   readonly leadershipNo: number;
   readonly #parts: LeaderParts;
   readonly #context: StepContext;
   readonly #granter: LeaseGranter;
+  readonly #nodes: AdmittedNodes;
   readonly #batches: BatchWriter;
   readonly #conclusions: PendingConclusions;
   /** The beat in flight. */
-  #beating: WriteTicket | null = null;
+  #beating: (WriteTicket & Readonly<{ rows: NodeRows }>) | null = null;
   /** A clean commit that is not published yet. */
   #committedBatch: Readonly<{ ticket: WriteTicket; committed: Committed }> | null = null;
   #end: LeaderEnd | null = null;
@@ -61,12 +73,18 @@ export class Leader {
   /**
    * Starts to lead an open epoch; the broker state is at its head.
    * @param of.known the lessees of this process's previous leader
+   * @param of.before its admitted nodes; null: another process has led since
    */
   constructor(
     parts: LeaderParts,
-    of: Readonly<{ opened: OpenedEpoch; known: readonly GrantedLessee[]; leadershipNo: number }>,
+    of: Readonly<{
+      opened: OpenedEpoch;
+      known: readonly GrantedLessee[];
+      before: AdmittedBefore | null;
+      leadershipNo: number;
+    }>,
   ) {
-    const { opened, known, leadershipNo } = of;
+    const { opened, known, before, leadershipNo } = of;
     const { epoch, incarnation, openedAt, lessees } = opened;
     const { deltaMs, drift, windowMaxMs, limits } = parts.lease;
     this.opened = opened;
@@ -92,8 +110,16 @@ export class Leader {
       grantedBefore: known,
       ...granterOptions,
     });
+    this.#nodes = new AdmittedNodes({ rows: opened.admitted, before, lessees, at: parts.context.at });
+    this.absence = new AbsenceWatch(parts.context, {
+      nodes: this.#nodes,
+      lessees: () => this.standings(),
+      deltaMs,
+      counters: parts.counters,
+    });
     this.leaseRequests = new LeaseRequestHandler(parts, {
       granter: this.#granter,
+      nodes: this.#nodes,
       leadership: this.leadership,
       leadershipNo,
     });
@@ -104,6 +130,7 @@ export class Leader {
       leadershipNo,
       conclusions: this.#conclusions,
       unreadyFor: (level) => this.#unreadyFor(level),
+      admittedNodes: () => this.absence.admitted(),
     });
     parts.publisher.begin(this.leadership, { start: opened.previous, leadershipNo });
     parts.publisher.publish({ previous: opened.previous, entries: [opened.entry], last: opened.head, newKeys: [] });
@@ -127,6 +154,10 @@ export class Leader {
   /** All nodes that may hold a lease, for the next epoch that this process leads. */
   granted(): readonly GrantedLessee[] {
     return this.#granter.grantedLessees(this.#context.now);
+  }
+  /** All nodes that were admitted, for the next epoch that this process leads. */
+  admitted(): AdmittedBefore {
+    return this.#nodes.carryOver();
   }
   hasDigestMismatch(renew: Renew | null): boolean {
     return renew !== null && this.leaseRequests.compareDigest(renew) === "other";
@@ -181,7 +212,7 @@ export class Leader {
   answerReceipts(): void {
     if (this.receipts.waiting === 0) return;
     this.#settleProofs();
-    this.receipts.answerDue(() => this.standings());
+    this.receipts.answerDue({ standings: () => this.standings(), regions: () => this.absence.regions() });
   }
 
   /** The answer to a log call of the leader. */
@@ -214,11 +245,12 @@ export class Leader {
     if (this.#batches.hasInFlight) return commandsWait && this.#batches.hasRoom ? now : receiptsDueAt;
     if (this.#batches.busy) return receiptsDueAt;
     if (commandsWait || this.#batches.hasDraft || this.#stopping) return now;
-    return Math.min(receiptsDueAt, this.#beatDueAt(now));
+    return Math.min(receiptsDueAt, this.absence.dueAt, this.#beatDueAt(now));
   }
 
   tick(): void {
     this.receipts.tick();
+    if (this.#end === null) this.absence.tick();
     const { now } = this.#context;
     if (this.#end !== null || this.#beating !== null) return;
     if (this.#batches.hasInFlight) {
@@ -258,6 +290,7 @@ export class Leader {
       return;
     }
     const { append } = after;
+    this.#nodes.beginRetiring(append.retired ?? []);
     this.#batches.appending(this.#begin("append"));
     this.#context.callLog(
       { op: "append", batch: append },
@@ -302,6 +335,7 @@ export class Leader {
     this.#committedBatch = null;
     const { ticket, committed } = committedBatch;
     this.#batches.publishCommitted(committed);
+    this.#nodes.retire(committed.batch.retired ?? []);
     this.#newestClean = ticket.number;
     this.#storeAnswers = true;
     if (this.#end === null) this.leaseRequests.grantAfterCommit(ticket.round, committed.batch.last);
@@ -316,7 +350,7 @@ export class Leader {
     const { beatMs } = this.#parts.lease;
     if (this.#proofNeeded > this.#newestWrite) return now;
     if (this.#proofNeeded > this.#newestClean) return this.#lastBeatAt + beatMs;
-    if (this.#granter.needsBeat(now)) return this.#lastBeatAt + beatMs;
+    if (this.#granter.needsBeat(now) || this.#nodes.needsBeat) return this.#lastBeatAt + beatMs;
     if (this.#parts.exclusive) return this.#granter.queued > 0 ? this.#lastWriteAt + beatMs : Number.POSITIVE_INFINITY;
     if (this.#showHead) return this.#lastWriteAt + Math.min(beatMs, showHeadMs);
     const isWatched = this.#granter.queued > 0 || this.#granter.lessees > 0;
@@ -327,18 +361,21 @@ export class Leader {
     const { epoch, incarnation } = this.opened;
     this.#lastBeatAt = this.#context.now;
     const ticket = this.#begin("beat");
-    this.#beating = ticket;
+    const rows = this.#nodes.rowsDue();
+    this.#beating = { ...ticket, rows };
     const { lessees, left } = ticket.round;
-    const request = { epoch, incarnation, head: this.#parts.state.applied, lessees, left };
+    const beat = { epoch, incarnation, head: this.#parts.state.applied, lessees, left };
+    const request = rows === noNodeRows ? beat : { ...beat, ...rows };
     this.#context.callLog({ op: "beat", request }, { to: "leader", leadershipNo: this.leadershipNo, of: "beat" });
   }
 
   #beatAnswered(outcome: BeatOutcome): void {
     if (this.#beating === null) return;
-    const { number, round } = this.#beating;
+    const { number, round, rows } = this.#beating;
     this.#beating = null;
     const clean = this.#end === null && this.#beatOutcome(outcome, round);
     if (clean) {
+      this.#nodes.rowsWritten(rows);
       this.#newestClean = number;
       this.#conclusions.writeEnded(number, "clean");
     } else {

@@ -4,8 +4,8 @@
  * Before an epoch is led, the broker state is brought to its head, and commands of unclear batches get their answer
  * from the log as it is now. When a leader ends, the next one inherits its lessees.
  */
-import type { Incarnation } from "../../events/index.ts";
-import type { GrantedLessee } from "../../replication/lease/index.ts";
+import type { Epoch, Incarnation } from "../../events/index.ts";
+import type { AdmittedBefore, GrantedLessee } from "../../replication/lease/index.ts";
 import type {
   DuplicateLookup,
   LeaderEnd,
@@ -38,6 +38,8 @@ export class LeadershipLifecycle {
    * some.
    */
   #knownLessees: readonly GrantedLessee[] = [];
+  /** The admitted nodes of our last epoch; null: this process has not led. */
+  #admittedBefore: Readonly<{ epoch: Epoch; nodes: AdmittedBefore }> | null = null;
   /** The epoch whose grants `#knownLessees` has; null: another broker may have granted since. */
   #lastLed: Incarnation | null = null;
   /** Numbers the epochs of this process. */
@@ -108,7 +110,11 @@ export class LeadershipLifecycle {
       return;
     }
     this.#opening = null;
-    this.leader = new Leader(this.#parts, { opened, known: this.#knownLessees, leadershipNo: this.#leadershipNo });
+    // No event of a later epoch precedes ours: no other process has led since, and none knows better who has left.
+    const last = this.#admittedBefore;
+    const before = last !== null && opened.previous.epoch <= last.epoch ? last.nodes : null;
+    const [known, leadershipNo] = [this.#knownLessees, this.#leadershipNo];
+    this.leader = new Leader(this.#parts, { opened, known, before, leadershipNo });
     this.#collaborators.duties.begin(this.leader.leadership);
     this.#collaborators.election.nowLeading();
   }
@@ -123,6 +129,7 @@ export class LeadershipLifecycle {
     if (leader === null) return;
     // Another leader has the rows, and knows which nodes have left since.
     this.#knownLessees = end.type === "reopen" || this.#parts.exclusive ? leader.granted() : [];
+    this.#admittedBefore = { epoch: leader.opened.epoch, nodes: leader.admitted() };
     this.#lastLed = end.type === "reopen" ? leader.leadership.incarnation : null;
     this.leader = null;
     this.#collaborators.duties.end();

@@ -6,15 +6,17 @@
  */
 import { type Link, sameLink, unreachable } from "../../events/index.ts";
 import {
+  type AdmittedNodes,
   bootHasLeft,
   type DigestComparison,
   digestMismatch,
   type LeaseGranter,
   type LimitedWindow,
   levelTooOld,
+  type RenewAnswer,
   type WriteRound,
 } from "../../replication/lease/index.ts";
-import type { Confirm, Grant, Renew } from "../../replication/wire/index.ts";
+import type { Confirm, Goodbye, Grant, Renew } from "../../replication/wire/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type {
   BrokerInput,
@@ -49,6 +51,7 @@ export class LeaseRequestHandler {
   readonly #parts: HandlerParts;
   readonly #context: StepContext;
   readonly #granter: LeaseGranter;
+  readonly #nodes: AdmittedNodes;
   readonly #leadership: Leadership;
   readonly #leadershipNo: number;
   /** Renews that wait for a write: granter's ticket to request id. */
@@ -62,11 +65,12 @@ export class LeaseRequestHandler {
 
   constructor(
     parts: HandlerParts,
-    of: Readonly<{ granter: LeaseGranter; leadership: Leadership; leadershipNo: number }>,
+    of: Readonly<{ granter: LeaseGranter; nodes: AdmittedNodes; leadership: Leadership; leadershipNo: number }>,
   ) {
     this.#parts = parts;
     this.#context = parts.context;
     this.#granter = of.granter;
+    this.#nodes = of.nodes;
     this.#leadership = of.leadership;
     this.#leadershipNo = of.leadershipNo;
   }
@@ -105,7 +109,7 @@ export class LeaseRequestHandler {
           this.#drop(id, notOwnMessage);
           return;
         }
-        this.#granter.goodbye(message.goodbye);
+        this.#leave(message.goodbye);
         this.#parts.counters.goodbyes += 1;
         this.#dropAbandoned();
         this.#lesseesChanged = true;
@@ -206,6 +210,7 @@ export class LeaseRequestHandler {
       this.#answer(id, { type: "taken" });
       return;
     }
+    if (isAlive(answer)) this.#nodes.hear(renew, this.#context.at);
     if (answer.type === "refused") {
       counters.renewsRefused += 1;
       if (answer.overNodeLimit) counters.nodesRefused += 1;
@@ -247,7 +252,15 @@ export class LeaseRequestHandler {
       else this.#grant(id, grant);
       return;
     }
+    this.#nodes.admit(renew, this.#context.at);
     this.#waiting.set(answer.ticket, id);
+  }
+
+  #leave(goodbye: Goodbye): void {
+    const known = this.#granter.find(goodbye)?.role ?? null;
+    this.#granter.goodbye(goodbye);
+    const { node } = goodbye;
+    this.#nodes.leave(goodbye, known, (boot) => this.#granter.isLeased({ node, boot }, this.#context.now));
   }
 
   #noteLimited({ node, boot, role }: Renew, limited: LimitedWindow): void {
@@ -326,6 +339,12 @@ export class LeaseRequestHandler {
   #answer(id: number, answer: LeaseAnswer): void {
     this.#context.emit({ type: "leaseAnswered", id, answer });
   }
+}
+
+/** The renew is new, so its sender is alive. A repeated one, or one of a boot that has left, may be an old message. */
+function isAlive(answer: RenewAnswer): boolean {
+  if (answer.type === "overtaken") return false;
+  return answer.type !== "refused" || answer.refusal.code === "clock-drift" || answer.refusal.code === "too-many";
 }
 
 const notOwnMessage = "a node may send only its own messages";

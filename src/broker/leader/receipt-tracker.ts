@@ -7,7 +7,13 @@
  */
 import { type Epoch, type Link, type Position, previousPosition, sameLink, unreachable } from "../../events/index.ts";
 import type { Receipt, ReceiptTarget } from "../../replication/index.ts";
-import { type LesseeStatus, type ReceiptQuery, receiptFor } from "../../replication/lease/index.ts";
+import {
+  type LesseeStatus,
+  type ReceiptQuery,
+  type ReceiptState,
+  type RegionHeard,
+  receiptFor,
+} from "../../replication/lease/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { LogCallOwner } from "../core/internal-messages.ts";
 import type { BrokerInput, CommandAnswer, LogAnswer, ReceiptAsked } from "../core/messages.ts";
@@ -113,16 +119,18 @@ export class ReceiptTracker {
   }
 
   /** Answers the receipts that are due; checks all of them after a change of a lessee. */
-  answerDue(standings: () => readonly LesseeStatus[]): void {
+  answerDue(
+    nodes: Readonly<{ standings: () => readonly LesseeStatus[]; regions: () => readonly RegionHeard[] }>,
+  ): void {
     const { now } = this.#context;
     const lesseesChanged = this.#lesseesChanged;
     this.#lesseesChanged = false;
-    let lessees: readonly LesseeStatus[] | undefined;
+    let state: Pick<ReceiptState, "lessees" | "regions"> | undefined;
     for (const request of this.#requests.values()) {
       const { stage } = request;
       if (stage.type !== "waiting" || (!lesseesChanged && stage.checkAt > now)) continue;
-      lessees ??= standings();
-      this.#answerIfDue(request, stage, lessees);
+      state ??= { lessees: nodes.standings(), regions: nodes.regions() };
+      this.#answerIfDue(request, stage, state);
     }
   }
 
@@ -324,10 +332,10 @@ export class ReceiptTracker {
   #answerIfDue(
     request: ReceiptRequest,
     stage: Extract<ReceiptRequest["stage"], { type: "waiting" }>,
-    lessees: readonly LesseeStatus[],
+    state: Pick<ReceiptState, "lessees" | "regions">,
   ): void {
     const { now } = this.#context;
-    const receipt = receiptFor(stage.question, { epoch: this.#epoch, lessees });
+    const receipt = receiptFor(stage.question, { ...state, epoch: this.#epoch, at: this.#context.at });
     if (receipt.status !== "incomplete" || request.options.wait === "none" || now >= request.deadline) {
       this.#requests.delete(request.id);
       this.#count(receipt);

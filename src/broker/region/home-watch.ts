@@ -1,5 +1,5 @@
 /**
- * Home watch: whether the brokers of the home region answer. Pure.
+ * Home watch: whether the brokers of the home region answer, and when that changes. Pure.
  *
  * Only an answer counts, not an open connection. The regional broker sends its own renew every second, so a caller
  * never has to wait to learn that the home region is away.
@@ -11,9 +11,14 @@ import type { MonotonicMs } from "../../events/index.ts";
  */
 const silentRenewsMax = 2.5;
 
+export type HomeChange = Readonly<{ state: "in reach" | "out of reach"; silentMs: number }>;
+
 export class HomeWatch {
   readonly #silentMsMax: number;
   #heardAt: number = Number.NEGATIVE_INFINITY;
+  #startedAt: number | null = null;
+  #silentSince: number = Number.NEGATIVE_INFINITY;
+  #state: HomeChange["state"] = "in reach";
 
   constructor(renewMs: number) {
     this.#silentMsMax = silentRenewsMax * renewMs;
@@ -32,5 +37,25 @@ export class HomeWatch {
 
   answers(now: MonotonicMs): boolean {
     return now - this.#heardAt <= this.#silentMsMax;
+  }
+
+  /** From this time on it counts as out of reach if no broker answers before. Infinity: it counts so already. */
+  get outOfReachAt(): number {
+    return this.#state === "out of reach" ? Number.POSITIVE_INFINITY : this.#lastSign + this.#silentMsMax;
+  }
+
+  /** @returns the state and how long the home region was silent, once after each change; null: no change */
+  drainChange(now: MonotonicMs): HomeChange | null {
+    this.#startedAt ??= now;
+    const state = now - this.#lastSign <= this.#silentMsMax ? "in reach" : "out of reach";
+    if (state === this.#state) return null;
+    this.#state = state;
+    if (state === "out of reach") this.#silentSince = this.#lastSign;
+    return { state, silentMs: now - this.#silentSince };
+  }
+
+  /** The last answer; before the first one, the start. */
+  get #lastSign(): number {
+    return Math.max(this.#heardAt, this.#startedAt ?? Number.NEGATIVE_INFINITY);
   }
 }

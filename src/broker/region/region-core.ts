@@ -54,6 +54,7 @@ class Region {
   readonly #pages: RegionPages;
   readonly #revocations: RegionRevocations | null;
   #failures = 0;
+  #stopping = false;
 
   constructor({ copy, mark, version, renewMs, revocations = null }: RegionCoreOptions) {
     this.replaces = mark === "on the disk" ? "none" : "last boot";
@@ -103,7 +104,26 @@ class Region {
       this.#failures += 1;
       this.#context.emit({ type: "broken", error });
     }
+    if (!this.#stopping) this.#reportHome();
     return this.#context.end();
+  }
+
+  /** One line when the home region goes out of reach, and one when it answers again. */
+  #reportHome(): void {
+    const { now } = this.#context;
+    const change = this.#home.drainChange(now);
+    this.#context.wakeBy(this.#home.outOfReachAt);
+    if (change === null) return;
+    const silentMs = Math.round(change.silentMs);
+    const outOfReach = change.state === "out of reach";
+    this.#context.emit({
+      type: "log",
+      level: outOfReach ? "warn" : "info",
+      message: outOfReach
+        ? "the home region is out of reach; granting leases by age until this broker's own lease ends"
+        : "the home region answers again; the leader grants the leases",
+      fields: { silentMs },
+    });
   }
 
   #dispatch(input: RegionInput): void {
@@ -152,6 +172,7 @@ class Region {
         this.#leases.markNotKept(input.reason);
         return;
       case "stopping":
+        this.#stopping = true;
         this.#pages.close();
         this.#readers.close();
         this.#revocations?.close();

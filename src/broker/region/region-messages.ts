@@ -144,4 +144,4 @@ export type RegionEffect =
   | Fact<"leave", { goodbye: "say" | "withhold" }>
   /** A step has failed because of a defect: its callers get no answer. */
   | Fact<"broken", { error: unknown }>
-  | Fact<"log", { level: "debug" | "info" | "error"; message: string; fields: object }>;
+  | Fact<"log", { level: "debug" | "info" | "warn" | "error"; message: string; fields: object }>;

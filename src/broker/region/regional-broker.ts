@@ -7,15 +7,17 @@
  *   the broker's own lease until it expires (docs/adr/0013).
  * - The region core (region-core.ts) and the node core of its own copy decide. This file only connects the parts.
  */
-import { type BrokerId, type CommandRequest, parseBootId } from "../../events/index.ts";
+import { type BrokerId, type CommandRequest, parseBootId, type UnixMs } from "../../events/index.ts";
 import type { Fanout } from "../../replication/fanout/index.ts";
 import {
   type Clock,
   type ClusterStatus,
   type Databroker,
+  type HomeOutOfReach,
   type LocalResult,
   type Logger,
   regionLags,
+  type StatusOptions,
 } from "../../replication/index.ts";
 import type { ReplicaProcess } from "../../replication/node/index.ts";
 import {
@@ -29,6 +31,7 @@ import type { Broker } from "../api/broker-handle.ts";
 import type { CallOrigin } from "../api/leader-router.ts";
 import { unavailableDatabroker } from "../api/unavailable-databroker.ts";
 import { ForbiddenError, mayRequest, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
+import { waitFor } from "../core/notifier.ts";
 import { unavailableResult } from "../leader/pending-commands.ts";
 import { nodeOpener } from "../peers/node-opener.ts";
 import type { AgeMark } from "./age-mark-file.ts";
@@ -40,6 +43,7 @@ import type { RevocationsFile } from "./revocations-file.ts";
 export type RegionalBrokerOptions = Readonly<{
   cluster: string;
   brokerId: BrokerId;
+  region: string;
   secret: Uint8Array;
   /** While the shared secret is being replaced. */
   previousSecret: Uint8Array | null;
@@ -82,6 +86,7 @@ export type WiredReplica = Readonly<{
 
 const noLease = "the leader has granted this regional broker no lease, so it accepts no activation from it";
 const statusMs = 2_000;
+const regionsEveryMs = 10_000;
 const readWithinMs = 60_000;
 
 export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
@@ -103,6 +108,8 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
   });
   const now = () => clock.monotonic();
   let commandsForwarded = 0;
+  const stopping = new AbortController();
+  let lastKnown: HomeOutOfReach["lastKnown"] = null;
   let stopped: Promise<void> | undefined;
 
   const replica = options.startReplica({
@@ -123,12 +130,39 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     return { brokerId, leading: false, applied: replica.applied, store: "region" };
   }
 
-  async function status(role: Role): Promise<ClusterStatus> {
-    const leaderStatus = await region.askWithin(statusMs, role, (at) => at.status());
-    if (leaderStatus !== undefined) return { ...leaderStatus, broker: view() };
+  async function status(role: Role, statusOptions?: StatusOptions): Promise<ClusterStatus> {
+    const leaderStatus = await region.askWithin(statusMs, role, (at) => at.status(statusOptions));
+    if (leaderStatus !== undefined) {
+      learnRegions(leaderStatus);
+      return { ...leaderStatus, broker: view() };
+    }
     const { level } = replica.projection;
-    const known = { cluster, level, leader: null, broker: view(), brokers: [], nodes: regionNodes() };
-    return known;
+    const nodes = statusOptions?.nodes === "omitted" ? [] : regionNodes();
+    return { cluster, level, leader: null, broker: view(), brokers: [], nodes, home: homeOutOfReach() };
+  }
+
+  function learnRegions({ leader, regions }: ClusterStatus): void {
+    if (leader !== null && regions !== undefined) lastKnown = { at: clock.wall(), regions };
+  }
+
+  function homeOutOfReach(): HomeOutOfReach {
+    const held = replica.lease();
+    const leftMs = held === null ? 0 : held.freshSinceMs + held.windowMs - now();
+    return {
+      region: options.region,
+      silentMs: region.core.homeSilentMs(now()),
+      leasesUntil: leftMs <= 0 ? null : ((clock.wall() + Math.round(leftMs)) as UnixMs),
+      lastKnown,
+    };
+  }
+
+  /** What this region knows of the others must be recent when the link is cut. */
+  async function keepRegionsKnown(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      const answer = await region.askWithin(statusMs, "broker", (at) => at.status({ nodes: "omitted" }));
+      if (answer !== undefined) learnRegions(answer);
+      await waitFor(regionsEveryMs, stopping.signal);
+    }
   }
 
   /** The nodes of the region as this broker knows them while the leader is unreachable. */
@@ -150,6 +184,8 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
       fencedInMs,
       digestMismatch: false,
       twin: null,
+      heardAgoMs: null,
+      refusal: null,
     }));
   }
 
@@ -203,9 +239,9 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
         return region.take(role, envelope);
       },
       receipt: (target, asked) => ask("receipt", (at) => at.receipt(target, asked)),
-      async status() {
+      async status(statusOptions) {
         allow("status");
-        return status(role);
+        return status(role, statusOptions);
       },
       takeSnapshot: () => ask("takeSnapshot", (at) => at.takeSnapshot()),
       history: (request) => ask("history", (at) => at.history(request)),
@@ -243,6 +279,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
   }
 
   async function stop(): Promise<void> {
+    stopping.abort();
     // While a node may continue with a lease by age, the leader must wait for this boot's own lease.
     if ((await region.stop()) === "say") await replica.goodbye();
     await replica.stop();
@@ -286,6 +323,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     whenRead: () => replica.whenReady(readWithinMs).then(() => null),
     stop: () => (stopped ??= stop()),
   };
+  keepRegionsKnown().catch((err: unknown) => logger.error({ err }, "the state of the other regions is not kept"));
   return broker;
 }
 

@@ -26,6 +26,7 @@ import {
 import type { Duty } from "../../broker/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
 import {
+  createHomeLookup,
   operatorCallerOf,
   registerOperatorApi,
   registerReceiptKeys,
@@ -185,6 +186,7 @@ export async function authenticateHostOf(
   }>,
 ): Promise<Readonly<{ handle: ReservedPathHandler; close(): Promise<void> }>> {
   const secrets = [config.sharedSecret, ...(config.sharedSecretPrevious === null ? [] : [config.sharedSecretPrevious])];
+  const homeOutOfReach = createHomeLookup({ databroker: parts.operator, monotonic: parts.auth.clock.monotonic });
   const keys = await receiptKeys({ cluster: config.broker.clusterName, secrets });
   return createAuthenticateHost(parts.auth, [
     (app) => registerReceiptKeys(app, keys),
@@ -200,6 +202,7 @@ export async function authenticateHostOf(
             verifyToken: (token) =>
               verifyOperatorToken(token, { secrets, cluster: config.broker.clusterName, nowS: nowS() }),
             signedIn: (asking) => readLeasedSignInStatus(parts.auth, asking),
+            homeOutOfReach,
           }),
         fresh: () => parts.auth.replica.overdueMs(parts.auth.clock.monotonic()) <= 0,
         now: parts.now,

@@ -116,6 +116,7 @@ function startBrokerOf(
     version,
     cluster: settings.clusterName,
     brokerId: node as string as BrokerId,
+    region: config.region,
     fanout: parts.fanout,
     home: parts.home,
     clock: systemClock,

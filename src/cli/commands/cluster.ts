@@ -1,24 +1,27 @@
-/** `cardea cluster status|finalize` */
-import { type ClusterStatus, regionLags } from "../../replication/index.ts";
-import { isLostHistory } from "../../replication/log/index.ts";
-import { connectOperator } from "../operator/operator-client.ts";
+/** `cardea cluster status|finalize|retire` */
+import type { ClusterStatus } from "../../replication/index.ts";
+import { connectOperator, type OperatorClient } from "../operator/operator-client.ts";
 import { runChange } from "../operator/run-change.ts";
-import { operatorOptions, parse, waitOptions } from "../terminal/arguments.ts";
-import { CannotError, type CliCommand, UsageError } from "../terminal/command.ts";
-import { formatTable } from "../terminal/print.ts";
+import { operatorOptions, type Parsed, parse, waitOptions } from "../terminal/arguments.ts";
+import { clusterProblems, clusterText } from "../terminal/cluster-text.ts";
+import { CannotError, type CliCommand, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
 
 export const clusterStatus: CliCommand = {
   name: "cluster status",
   usage: "",
-  summary: "show the leader, the other brokers and every enforcement node: position, lag, lease, digest, version",
-  help: "CONFIG is the start of the hash of the node's configuration. READS is the highest level of events that the build can read. Exit 1: there is\nno leader, or a node's digest differs from the leader's at the same link.",
+  summary:
+    "show the leader, the other brokers and every enforcement node: state, position, lag, lease, digest, version",
+  help: `STATUS: ok; silent (no renew for a while, its lease may still count); refused (it renews and gets no lease); fenced (its lease has ended); absent
+(silent, its lease has ended, and it is neither retired nor said goodbye: see cardea cluster retire). CONFIG is the start of the hash of the
+node's configuration. READS is the highest level of events that the build can read. Exit 1: there is no leader, a node is absent, a region is
+cut off, or a node's digest differs from the leader's at the same link.`,
   async run(args, terminal) {
     const parsed = parse(args, operatorOptions, { min: 0, max: 0 });
     const client = await connectOperator(parsed, terminal);
     try {
       const status = (await client.get("/nodes")) as ClusterStatus;
-      terminal.out(parsed.flag("json") ? `${JSON.stringify(status)}\n` : statusText(status));
-      return status.leader === null || status.nodes.some((n) => n.digestMismatch) ? 1 : 0;
+      terminal.out(parsed.flag("json") ? `${JSON.stringify(status)}\n` : clusterText(status, Date.now()));
+      return clusterProblems(status) === 0 ? 0 : 1;
     } finally {
       await client.close();
     }
@@ -27,7 +30,7 @@ export const clusterStatus: CliCommand = {
 
 export const clusterFinalize: CliCommand = {
   name: "cluster finalize",
-  usage: "[--level N] [--wait [--region] [--timeout 10s]]",
+  usage: "[--level N] [--wait [--region [NAME]] [--timeout 10s]]",
   summary: "finish an upgrade: allow events that only the new version can read",
   help:
     "This is final: an older build can neither hold a lease nor lead afterwards. The command is refused, with their names, while a present " +
@@ -55,75 +58,53 @@ export const clusterFinalize: CliCommand = {
   },
 };
 
-function statusText({ leader, level, brokers, nodes }: ClusterStatus): string {
-  if (leader === null) return "no leader\n";
-  const { brokerId, epoch, head, durability, digest, version, reads } = leader;
-  const first = `leader ${brokerId}  epoch ${epoch}  position ${head.position}  digest ${digest.slice(0, 12)}  level ${level}  durability ${durability ?? "?"}\n`;
-  const brokerRows = [
-    [brokerId, version, String(reads), "leads"],
-    ...brokers.map((b) => [b.brokerId, b.version, String(b.reads), `${ago(b.heardAgoMs)}`]),
-  ];
-  const nodeRows = nodes.map((n) => [
-    n.node,
-    n.region,
-    n.role,
-    n.version,
-    n.reads === null ? "?" : String(n.reads),
-    n.applied === null ? "?" : String(n.applied.position),
-    n.lag === null ? "?" : String(n.lag),
-    isLostHistory(n)
-      ? `possibly for ${Math.ceil((n.fencedInMs ?? 0) / 1_000)} s`
-      : n.lastGrantAgoMs === null
-        ? "never"
-        : ago(n.lastGrantAgoMs),
-    n.digestMismatch ? "MISMATCH" : (n.digest ?? "").slice(0, 12),
-    (n.configHash ?? "?").slice(0, 12),
-  ]);
-  return [
-    first,
-    snapshotText(leader),
-    formatTable(["BROKER", "VERSION", "READS", "HEARD"], brokerRows),
-    regionTable(nodes),
-    copiedText(nodes),
-    formatTable(
-      ["NODE", "REGION", "ROLE", "VERSION", "READS", "APPLIED", "LAG", "LEASE", "DIGEST", "CONFIG"],
-      nodeRows,
-    ),
-  ].join("");
+export const clusterRetire: CliCommand = {
+  name: "cluster retire",
+  usage: "NODE… | --region REGION",
+  summary: "take nodes that will not come back off the list of nodes, so that they are no longer absent",
+  help:
+    "Retire a node that was removed without a goodbye, such as a lost machine, or every node and regional broker of a region. It takes no right " +
+    "away: receipts wait for a lease that may still count, and a node that comes back is admitted again. The command is refused while a node is " +
+    "present. The log records it with its actor. It needs level 3: see cardea cluster finalize.",
+  async run(args, terminal) {
+    const region = { region: { type: "string" } } as const;
+    const parsed = parse(args, { ...operatorOptions, ...region }, { min: 0, max: 200 });
+    const named = parsed.text("region");
+    if ((named === undefined) === (parsed.positionals.length === 0))
+      throw new UsageError("name nodes, or a region with --region");
+    const client = await connectOperator(parsed, terminal);
+    try {
+      return named === undefined
+        ? await retireNodes(client, parsed, terminal)
+        : await retireRegion(client, parsed, terminal, named);
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+function retireNodes(client: OperatorClient, parsed: Parsed, terminal: Terminal): Promise<ExitCode> {
+  const nodes = [...new Set(parsed.positionals)];
+  const done = `${nodes.length} ${nodes.length === 1 ? "node" : "nodes"} retired`;
+  return runChange(client, parsed, terminal, { path: "/cluster/retire", body: { nodes }, done, unchanged: done });
 }
 
-/** Empty if each node is one process. */
-function copiedText(nodes: ClusterStatus["nodes"]): string {
-  return nodes
-    .filter(({ boot, twin }) => twin !== null && boot < twin)
-    .map(({ node, boot, twin }) => `COPIED  node ${node} runs twice: boots ${boot} and ${twin}; stop one of them\n`)
-    .join("");
-}
-
-/** Empty if the leader takes no snapshots. */
-function snapshotText({ head, snapshots }: NonNullable<ClusterStatus["leader"]>): string {
-  if (snapshots === undefined) return "";
-  const [newest] = snapshots;
-  if (newest === undefined) return "snapshot none yet\n";
-  const taken = ago(Math.max(0, Date.now() - newest.takenAt));
-  return `snapshot at ${newest.position}  ${head.position - newest.position} events ago  taken ${taken}  ${snapshots.length} kept\n`;
-}
-
-/** Empty if there is only one region. */
-function regionTable(nodes: ClusterStatus["nodes"]): string {
-  const regions = regionLags(nodes);
-  if (regions.length < 2) return "";
-  const rows = regions.map(({ region, brokers, nodes: count, fenced, lag, silentMs }) => [
-    region,
-    String(brokers),
-    String(count),
-    String(fenced),
-    lag === null ? "?" : String(lag),
-    silentMs === null ? "never" : ago(silentMs),
-  ]);
-  return formatTable(["REGION", "BROKERS", "NODES", "FENCED", "LAG", "OLDEST LEASE"], rows);
-}
-
-function ago(ms: number): string {
-  return `${(ms / 1_000).toFixed(1)} s ago`;
+/** One command retires a bounded number of nodes. */
+async function retireRegion(
+  client: OperatorClient,
+  parsed: Parsed,
+  terminal: Terminal,
+  region: string,
+): Promise<ExitCode> {
+  for (;;) {
+    const done = `region ${region}: nodes retired`;
+    const code = await runChange(client, parsed, terminal, {
+      path: "/cluster/retire",
+      body: { region },
+      done,
+      unchanged: done,
+    });
+    const { absent } = (await client.get("/nodes")) as ClusterStatus;
+    if (code !== 0 || absent?.some((node) => node.region === region) !== true) return code;
+  }
 }

@@ -8,7 +8,7 @@ import type { CliCommand } from "../terminal/command.ts";
 import { auditTail } from "./audit.ts";
 import { auditExplain } from "./audit-explain.ts";
 import { check } from "./check.ts";
-import { clusterFinalize, clusterStatus } from "./cluster.ts";
+import { clusterFinalize, clusterRetire, clusterStatus } from "./cluster.ts";
 import { configList, configShow } from "./config.ts";
 import { demo } from "./demo.ts";
 import { dev } from "./dev.ts";
@@ -48,6 +48,7 @@ export const commands: readonly CliCommand[] = [
   groupsDelete,
   clusterStatus,
   clusterFinalize,
+  clusterRetire,
   configList,
   configShow,
   receiptShow,

@@ -40,7 +40,7 @@ export const groupsList: CliCommand = {
 
 const change = (verb: "add" | "remove"): CliCommand => ({
   name: `groups ${verb}`,
-  usage: "GROUP NAME… [--wait [--region] [--timeout 10s]]",
+  usage: "GROUP NAME… [--wait [--region [NAME]] [--timeout 10s]]",
   summary: verb === "add" ? "add users to a group" : "remove users from a group",
   help:
     verb === "add"
@@ -68,7 +68,7 @@ export const groupsRemove = change("remove");
 
 export const groupsDelete: CliCommand = {
   name: "groups delete",
-  usage: "GROUP [--wait [--region] [--timeout 10s]] [--output FILE]",
+  usage: "GROUP [--wait [--region [NAME]] [--timeout 10s]] [--output FILE]",
   summary: "delete a group with all its memberships",
   help: `Takes effect on every node at once, on open connections too. If the identity provider or a directory names the group again, it starts
 empty: an operator's earlier exclusions and additions no longer apply.`,

@@ -23,7 +23,7 @@ import { readLocalConfig } from "../build/local-config.ts";
 import { describeConnectionProblem } from "../operator/connection-problem.ts";
 import { localStatementText } from "../operator/local-change.ts";
 import { authorityOf, connectOperator } from "../operator/operator-client.ts";
-import { saveReceipts } from "../operator/run-change.ts";
+import { checkRegion, saveReceipts, waitedFor } from "../operator/run-change.ts";
 import { showProgress, watchReceipt } from "../operator/watch-receipt.ts";
 import { operatorOptions, type Parsed, parse, parseWait, waitOptions } from "../terminal/arguments.ts";
 import { CannotError, type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
@@ -32,7 +32,7 @@ import { readText } from "../terminal/read-text.ts";
 
 export const receiptShow: CliCommand = {
   name: "receipt",
-  usage: "<command id | link> [--wait [--region] [--timeout 10s]] [--output FILE]",
+  usage: "<command id | link> [--wait [--region [NAME]] [--timeout 10s]] [--output FILE]",
   summary: "show which nodes have applied a change",
   help: `Name the change by its command id or its link (epoch.position.hash). A position alone does not identify it. --wait prints each node as it
 applies the change. --json prints a line for each change of the receipt; the last one is signed. --output writes the signed receipt, which
@@ -42,12 +42,13 @@ cardea receipts verify checks on any machine. Exit 0 only if the receipt is comp
     const target = targetOf(parsed.positionals[0] ?? "");
     const client = await connectOperator(parsed, terminal);
     try {
+      await checkRegion(client, parsed);
       const json = parsed.flag("json");
       const progress = showProgress(terminal);
       const line = (one: Receipt): string => `${JSON.stringify(one)}\n`;
       const receipt = await watchReceipt(client, {
         target,
-        wait: parsed.flag("region") ? "region" : "all",
+        ...waitedFor(parsed),
         timeoutMs: parsed.flag("wait") ? parseWait(parsed.text("timeout"), 10_000) : 0,
         onProgress: json ? (soFar) => terminal.out(line(soFar)) : progress.show,
       });

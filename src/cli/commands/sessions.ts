@@ -3,7 +3,7 @@ import type { LocalChangeAnswer, RevokedManyAnswer, SessionView } from "../../co
 import { formatLink } from "../../events/index.ts";
 import { isLocal, printLocal } from "../operator/local-change.ts";
 import { connectOperator, inPath, type OperatorClient, OperatorRefusedError } from "../operator/operator-client.ts";
-import { printOutcome, runChange } from "../operator/run-change.ts";
+import { checkRegion, printOutcome, runChange } from "../operator/run-change.ts";
 import { operatorOptions, type Parsed, parse, waitOptions } from "../terminal/arguments.ts";
 import { CannotError, type CliCommand, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
 import { formatTable } from "../terminal/print.ts";
@@ -53,7 +53,7 @@ const roundsMax = 1_000;
 export const sessionsRevoke: CliCommand = {
   name: "sessions revoke",
   usage:
-    "<id>… | --user NAME | --from FILE | [--group GROUP] [--idp ID] [--issued-before TIME] | --all  [--wait [--region] [--timeout 10s]] [--output FILE]",
+    "<id>… | --user NAME | --from FILE | [--group GROUP] [--idp ID] [--issued-before TIME] | --all  [--wait [--region [NAME]] [--timeout 10s]] [--output FILE]",
   summary: "revoke sessions on every node: single ones, all of a user, or by a filter",
   help: `--user revokes every session of the user in one event. --from reads session ids, one per line (- for standard input). --group, --idp and
 --issued-before (ISO 8601) together select among the live sessions; --all selects every live session.
@@ -134,6 +134,7 @@ async function revokeMany(
   terminal: Terminal,
   { ids, filter }: Selection,
 ): Promise<ExitCode> {
+  await checkRegion(client, parsed);
   const totals: Totals = { named: 0, unknown: 0, unknownIds: [] };
   let last: RevokedManyAnswer | undefined;
   const changes: RevokedManyAnswer[] = [];

@@ -31,7 +31,7 @@ export const usersList: CliCommand = {
 
 const onUser = (verb: "suspend" | "restore" | "erase", summary: string, help: string, past: string): CliCommand => ({
   name: `users ${verb}`,
-  usage: "NAME [--wait [--region] [--timeout 10s]]",
+  usage: "NAME [--wait [--region [NAME]] [--timeout 10s]]",
   summary,
   help,
   async run(args, terminal) {

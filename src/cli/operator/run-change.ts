@@ -2,7 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import type { ChangeAnswer, LocalChangeAnswer } from "../../console/index.ts";
 import { formatLink } from "../../events/index.ts";
-import type { Receipt } from "../../replication/index.ts";
+import type { Receipt, RegionLag } from "../../replication/index.ts";
 import { type Parsed, parseWait } from "../terminal/arguments.ts";
 import { CannotError, type ExitCode, type Terminal } from "../terminal/command.ts";
 import { promiseIn, receiptText } from "../terminal/print.ts";
@@ -20,9 +20,30 @@ export async function runChange(
   terminal: Terminal,
   change: Readonly<{ path: string; body: object; done: string; unchanged: string }>,
 ): Promise<ExitCode> {
+  await checkRegion(client, parsed);
   const answer = (await client.post(change.path, { ...change.body, wait: "none" })) as ChangeAnswer | LocalChangeAnswer;
   if (isLocal(answer)) return printLocal(client, parsed, terminal, answer);
   return printOutcome(client, parsed, terminal, answer, answer.changed ? change.done : change.unchanged);
+}
+
+/**
+ * A receipt for a region without nodes would be complete at once. So a name that is mistyped is refused before the
+ * change. @throws CannotError
+ */
+export async function checkRegion(client: OperatorClient, parsed: Parsed): Promise<void> {
+  const region = parsed.text("region");
+  if (region === undefined || !parsed.flag("region")) return;
+  const { regions } = (await client.get("/nodes")) as Readonly<{ regions: readonly RegionLag[] }>;
+  if (regions.some((known) => known.region === region)) return;
+  const names = regions.map((known) => known.region).join(", ");
+  throw new CannotError(`no node of region ${region} is known; the regions are: ${names}`);
+}
+
+/** The nodes that the receipt waits for. */
+export function waitedFor(parsed: Parsed): Readonly<{ wait: "all" | "region"; region?: string }> {
+  const region = parsed.text("region");
+  if (!parsed.flag("region")) return { wait: "all" };
+  return region === undefined ? { wait: "region" } : { wait: "region", region };
 }
 
 /** @param saved the changes whose receipts `--output` writes; the receipt of `answer` covers them all */
@@ -44,9 +65,9 @@ export async function printOutcome(
   const progress = showProgress(terminal);
   const line = (receipt: Receipt): string => `${JSON.stringify({ ...answer, receipt })}\n`;
   const options = {
-    wait: parsed.flag("region") ? "region" : "all",
+    ...waitedFor(parsed),
     timeoutMs: parseWait(parsed.text("timeout"), 10_000),
-  } as const;
+  };
   const receipt = await watchReceipt(client, {
     ...options,
     target: `link:${formatLink(answer.link)}`,

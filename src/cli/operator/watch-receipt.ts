@@ -20,6 +20,8 @@ export async function watchReceipt(
   options: Readonly<{
     target: string;
     wait: "all" | "region";
+    /** Absent: the server's own region. */
+    region?: string;
     timeoutMs: number;
     onProgress: (receipt: Receipt) => void;
     /** Ends the wait with an error. */
@@ -27,9 +29,10 @@ export async function watchReceipt(
   }>,
 ): Promise<Receipt> {
   const endsAt = performance.now() + options.timeoutMs;
+  const region = options.region === undefined ? "" : `&region=${encodeURIComponent(options.region)}`;
   for (;;) {
     const leftMs = Math.max(0, Math.floor(endsAt - performance.now()));
-    const path = `/receipts/${options.target}?wait=${options.wait}&timeoutMs=${leftMs}&timeout=${leftMs}`;
+    const path = `/receipts/${options.target}?wait=${options.wait}${region}&timeoutMs=${leftMs}&timeout=${leftMs}`;
     let last: Receipt | undefined;
     const timeout = AbortSignal.timeout(leftMs + graceMs);
     const signal = options.signal === undefined ? timeout : AbortSignal.any([timeout, options.signal]);
@@ -48,7 +51,7 @@ export async function watchReceipt(
     // The stream ended early. Out of time: fetch the receipt in its current state.
     if (performance.now() >= endsAt)
       return (await client.get(
-        `/receipts/${options.target}?wait=${options.wait}&timeoutMs=0&timeout=0`,
+        `/receipts/${options.target}?wait=${options.wait}${region}&timeoutMs=0&timeout=0`,
         graceMs,
       )) as Receipt;
     await delay(retryMs);

@@ -86,8 +86,9 @@ export function registerProcessMetrics(
     snapshotPosition.set(newest?.position ?? 0);
     snapshotAge.set(newest === undefined ? Number.NaN : (Date.now() - newest.takenAt) / 1_000);
     region.reset();
-    for (const { region: name, lag, silentMs, ...counts } of parts.broker?.regions() ?? []) {
+    for (const { region: name, lag, silentMs, cutOff, ...counts } of parts.broker?.regions() ?? []) {
       for (const [measure, value] of Object.entries(counts)) region.set(measure, value, { region: name });
+      region.set("cutOff", cutOff ? 1 : 0, { region: name });
       if (lag !== null) region.set("lag", lag, { region: name });
       if (silentMs !== null) region.set("silentMs", silentMs, { region: name });
     }

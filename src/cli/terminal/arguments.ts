@@ -20,13 +20,45 @@ export const operatorOptions = {
 
 export const waitOptions = {
   wait: { type: "boolean" },
+  /** Alone: the region of the server. With a name, which `text("region")` returns: that region. */
   region: { type: "boolean" },
   timeout: { type: "string" },
   output: { type: "string", short: "o" },
 } as const satisfies ParseArgsOptionsConfig;
 
-/** @throws UsageError naming the option or the number of arguments */
+/**
+ * `--region` may stand alone or name a region, as `--region=NAME` or `--region NAME`. A word after it is its name,
+ * unless the command would then lack an argument.
+ * @throws UsageError naming the option or the number of arguments
+ */
 export function parse(
+  args: readonly string[],
+  options: ParseArgsOptionsConfig,
+  positionals: { min: number; max: number },
+): Parsed {
+  const named = options["region"]?.type === "boolean" ? namedRegion(args) : null;
+  if (named === null) return parseStrictly(args, options, positionals);
+  const { region, rest, isJoined } = named;
+  const parsed = parseStrictly(rest, options, isJoined ? positionals : { min: 0, max: positionals.max });
+  if (parsed.positionals.length < positionals.min) return parseStrictly(args, options, positionals);
+  return { ...parsed, text: (name) => (name === "region" ? region : parsed.text(name)) };
+}
+
+type NamedRegion = Readonly<{ region: string; rest: readonly string[]; isJoined: boolean }>;
+
+/** The name behind `--region`, and the arguments with the option alone; null: there is no name. */
+function namedRegion(args: readonly string[]): NamedRegion | null {
+  const end = args.includes("--") ? args.indexOf("--") : args.length;
+  const at = args.findIndex((arg, i) => i < end && (arg === "--region" || arg.startsWith("--region=")));
+  const option = args[at];
+  if (option === undefined) return null;
+  const isJoined = option !== "--region";
+  const region = isJoined ? option.slice("--region=".length) : at + 1 < end ? args[at + 1] : undefined;
+  if (region === undefined || region === "" || (!isJoined && region.startsWith("-"))) return null;
+  return { region, rest: [...args.slice(0, at), "--region", ...args.slice(at + (isJoined ? 1 : 2))], isJoined };
+}
+
+function parseStrictly(
   args: readonly string[],
   options: ParseArgsOptionsConfig,
   positionals: { min: number; max: number },

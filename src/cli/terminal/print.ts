@@ -42,6 +42,7 @@ export function statementText(statement: ReceiptStatement, kid: string): string 
     n.role,
     n.status,
     n.enforced === null ? "" : (n.enforced.split(".")[1] ?? ""),
+    n.confirmedAt ?? "",
     [
       n.reason,
       n.status === "unconfirmed" ? `${isLostHistory(n) ? "possibly leased until" : "fenced at"} ${n.fencedAt}` : "",
@@ -55,10 +56,25 @@ export function statementText(statement: ReceiptStatement, kid: string): string 
     : statement.status;
   return `genuine: cluster ${maskControlCharacters(cluster)}, broker ${maskControlCharacters(broker)}, epoch ${epoch}, ${at}, key ${kid}
 change ${link ?? "(not in the log)"}${command === null ? "" : ` of command ${maskControlCharacters(command)}`}
-${(changes ?? ["  (not read)\n"]).join("")}${rests}${nodes}${maskControlCharacters(end)}\n`;
+${(changes ?? ["  (not read)\n"]).join("")}${rests}${nodes}${regionLines(statement.regions ?? [], statement.at)}${maskControlCharacters(end)}\n`;
 }
 
-const statementHead = ["NODE", "REGION", "ROLE", "STATUS", "ENFORCED", ""];
+const statementHead = ["NODE", "REGION", "ROLE", "STATUS", "ENFORCED", "CONFIRMED", ""];
+
+/** The regions of which a receipt says more than its nodes do: absent nodes, or a region that is cut off. */
+function regionLines(regions: NonNullable<ReceiptStatement["regions"]>, at: string): string {
+  return regions
+    .filter(({ absent, cutOff }) => absent > 0 || cutOff)
+    .map(({ region, absent, cutOff, heardAt }) => {
+      const age =
+        heardAt === null || at === ""
+          ? ""
+          : `; last heard ${heardAt}, ${seconds(Date.parse(at) - Date.parse(heardAt))} before`;
+      const missing = absent > 0 ? `; ${absent} absent and long fenced` : "";
+      return `region ${maskControlCharacters(region)} ${cutOff ? "cut off" : "in reach"}${missing}${age}\n`;
+    })
+    .join("");
+}
 
 /** One line per node, then the verdict. */
 export function receiptText(receipt: Receipt, promise?: string): string {
@@ -67,20 +83,30 @@ export function receiptText(receipt: Receipt, promise?: string): string {
     n.region,
     n.role,
     n.status,
-    n.status === "unconfirmed" ? unconfirmedText(receipt, n) : n.reason,
+    n.status === "unconfirmed" ? unconfirmedText(receipt, n) : (confirmedText(n) ?? n.reason),
   ]);
   // A change that is not in the log is not sent to any node.
   const none = receipt.status === "lost" ? "" : "no enforcement node holds a lease\n";
   const nodes = receipt.nodes.length === 0 ? none : formatTable(["NODE", "REGION", "ROLE", "STATUS", ""], rows);
-  return `${nodes}${formatVerdict(receipt, promise)}\n${retryHint(receipt)}`;
+  const at = receipt.at === null ? "" : new Date(receipt.at).toISOString();
+  const regions = (receipt.regions ?? []).map(({ heardAt, ...region }) => ({
+    ...region,
+    heardAt: heardAt === null ? null : new Date(heardAt).toISOString(),
+  }));
+  return `${nodes}${regionLines(regions, at)}${formatVerdict(receipt, promise)}\n${retryHint(receipt)}`;
+}
+
+/** `by 04:00:05.120Z` */
+function confirmedText({ confirmedAt }: Receipt["nodes"][number]): string | undefined {
+  return typeof confirmedAt === "number" ? `by ${new Date(confirmedAt).toISOString().slice(11)}` : undefined;
 }
 
 /** The command that checks an incomplete receipt again; empty for any other receipt. */
-function retryHint({ status, wait, link, commandId, completeInMs }: Receipt): string {
+function retryHint({ status, wait, region, link, commandId, completeInMs }: Receipt): string {
   const target = link === null ? commandId : formatLink(link);
   if (status !== "incomplete" || target === null) return "";
   const timeoutS = Math.min(3_600, Math.max(10, Math.ceil(completeInMs / 1_000) + 5));
-  return `to check again: cardea receipt ${target} --wait${wait === "region" ? " --region" : ""} --timeout ${timeoutS}s\n`;
+  return `to check again: cardea receipt ${target} --wait${wait === "region" ? ` --region${region === null ? "" : `=${region}`}` : ""} --timeout ${timeoutS}s\n`;
 }
 
 /** @param promise what a complete receipt of this change means */

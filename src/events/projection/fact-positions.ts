@@ -44,6 +44,7 @@ export class FactPositions {
       case "SessionsExpired":
       case "DirectorySyncStarted":
       case "DirectorySyncCompleted":
+      case "NodesRetired":
       case "SnapshotTaken":
       case "AuditSegmentSealed":
       case "EpochOpened":

@@ -317,6 +317,7 @@ export class Projection {
       case "DirectorySyncCompleted":
       case "ConfigurationActivated":
       case "EpochOpened":
+      case "NodesRetired":
       case "SnapshotTaken":
       case "AuditSegmentSealed":
         return [];

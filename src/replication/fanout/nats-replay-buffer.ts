@@ -163,16 +163,16 @@ async function ensureStream(
   const replicas = serverCount(connection, options.serversKnown) >= 3 ? 3 : 1;
   const wanted = { ...settings(options), num_replicas: replicas };
   try {
-    const { config, state, mirror } = await manager.streams.info(options.stream);
+    const { config, state } = await manager.streams.info(options.stream);
     if (options.mirrorOf !== null) {
+      const lag = await lagBehind(connection, options.mirrorOf, state.last_seq);
       // The origin of a mirror cannot be changed.
-      const hasMoved = differsInOrigin(config, options.mirrorOf);
-      if (hasMoved || (await isBeyond(connection, options.mirrorOf, state.last_seq))) {
+      if (differsInOrigin(config, options.mirrorOf) || (lag !== null && lag < 0)) {
         await manager.streams.delete(options.stream);
         await create(manager, { name: options.stream, ...wanted });
         return "created";
       }
-      options.onLag(mirror?.lag ?? null);
+      options.onLag(lag);
     }
     const more = { ...wanted, num_replicas: Math.max(replicas, config.num_replicas) };
     return differs(config, more) ? await change(manager, options.stream, more, config) : "unchanged";
@@ -184,15 +184,16 @@ async function ensureStream(
 }
 
 /**
- * True when the origin was recreated and the mirror is ahead of it. An origin that does not answer counts as unchanged.
+ * How many messages a mirror lags. Negative: the origin was recreated, and the mirror is ahead of it. Null: the origin
+ * does not answer, as while the link to its region is cut. The server then still shows the lag of its last contact.
  */
-async function isBeyond(connection: NatsConnection, of: MirrorOf, mirrored: number): Promise<boolean> {
+async function lagBehind(connection: NatsConnection, of: MirrorOf, mirrored: number): Promise<number | null> {
   try {
     const options = { timeout: apiMsMax, checkAPI: false, ...(of.domain === null ? {} : { domain: of.domain }) };
     const { state } = await (await natsJetstream().jetstreamManager(connection, options)).streams.info(of.origin);
-    return state.last_seq < mirrored;
+    return state.last_seq - mirrored;
   } catch {
-    return false;
+    return null; // counted as unknown; nothing is concluded from it
   }
 }
 

@@ -1,6 +1,13 @@
 /** Entry point of leases and receipts: the state machines of both sides, and the chain history that compares links. */
 
 export {
+  type AdmittedBefore,
+  type AdmittedNodeStatus,
+  AdmittedNodes,
+  type NodeRows,
+  noNodeRows,
+} from "./admitted-nodes.ts";
+export {
   type ChainHistory,
   type EpochMark,
   emptyHistory,
@@ -34,12 +41,13 @@ export {
 export { bootHasLeft, digestMismatch, type LeaseRefusal, LeaseRefusedError, levelTooOld } from "./lease-refusal.ts";
 export {
   type ChainView,
+  type Confirmation,
   type DigestComparison,
   fenceAfterMs,
   type GrantedLessee,
   type LesseeStatus,
 } from "./lessee-record.ts";
-export { type ReceiptQuery, type ReceiptState, receiptFor } from "./receipt.ts";
+export { type ReceiptQuery, type ReceiptState, type RegionHeard, receiptFor } from "./receipt.ts";
 export { isLastAnswer, progressOf, watchReceipt } from "./receipt-progress.ts";
 export {
   type PassedLease,

@@ -192,6 +192,16 @@ export class LeaseGranter {
     return "accepted";
   }
 
+  /** The lessee that this boot is; undefined: none. */
+  find(named: Readonly<{ node: NodeId; boot: BootId }>): Lessee | undefined {
+    return this.#lessees.get(keyOf(named))?.lessee;
+  }
+
+  /** True while a grant to this boot may count. */
+  isLeased(named: Readonly<{ node: NodeId; boot: BootId }>, now: MonotonicMs): boolean {
+    return (this.#lessees.get(keyOf(named))?.fencedAt ?? 0) > now;
+  }
+
   /** Returns the nodes with two live boots found since the last call. */
   drainCopiedNodes(): readonly CopiedNode[] {
     return this.#copied.drainNewPairs();

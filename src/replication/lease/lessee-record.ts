@@ -21,6 +21,8 @@ export type LesseeRecord = {
   fencedAt: number | null;
   lastGrantAt: number | null;
   enforced: Link | null;
+  /** When `enforced` advanced, oldest first; at most `confirmationsMax`. */
+  confirmations: Confirmation[];
   renew: Renew | null;
   refusal: LeaseRefusal | null;
   /** A row that represents a lost history existed when the epoch opened. */
@@ -36,6 +38,9 @@ export type LesseeRecord = {
   nonces: { renew: number; confirm: number; enforced: number };
   clocks: DriftWatch;
 };
+
+/** The leader learned that a boot enforces everything up to a position. */
+export type Confirmation = Readonly<{ position: Position; at: MonotonicMs }>;
 
 /** A renew's digest compared with ours at the link it names; `unknown`: nothing to compare it with. */
 export type DigestComparison = "same" | "other" | "unknown";
@@ -66,12 +71,16 @@ export type LesseeStatus = Readonly<{
   region: string;
   role: Lessee["role"];
   enforced: Link | null;
+  /** When `enforced` advanced, oldest first: the newest ones. An older change was confirmed by the first of them. */
+  confirmations: readonly Confirmation[];
   /** Time (ms) until no grant of this or an earlier leader counts any more; 0: now. */
   fencedInMs: number;
   /** Null: no grant in this epoch. */
   lastGrantAgoMs: number | null;
   /** The newest renew of this epoch. */
   renew: Renew | null;
+  /** Time (ms) since that renew; null: none. */
+  heardAgoMs: number | null;
   /** Why it gets no grants; null: it does. */
   refusal: string | null;
   /** Another live boot of the same node, as after a disk was cloned; null: none. */
@@ -79,6 +88,8 @@ export type LesseeStatus = Readonly<{
   /** True: no grant in this epoch, and possibly a longer one on a lost history. */
   onLostHistory: boolean;
 }>;
+
+const confirmationsMax = 64;
 
 /** A lessee that has been silent for this long after W is forgotten. */
 const forgetAfterMs = 60_000;
@@ -95,6 +106,7 @@ export function newLesseeRecord(lessee: Lessee): LesseeRecord {
     fencedAt: null,
     lastGrantAt: null,
     enforced: null,
+    confirmations: [],
     renew: null,
     refusal: null,
     onLostHistory: false,
@@ -118,12 +130,24 @@ export function recordEnforced(
   const isNewest = nonce >= record.nonces.enforced;
   if (isNewest) {
     record.nonces.enforced = nonce;
-    if (!view.onChain(enforced) || record.digest === "other") record.enforced = null;
+    if (!view.onChain(enforced) || record.digest === "other") {
+      record.enforced = null;
+      record.confirmations = [];
+    }
   }
   if (!view.onChain(enforced)) return false;
   const least = record.enforced?.position ?? start;
-  if (isNewest && enforced.position >= least && record.digest !== "other") record.enforced = enforced;
+  if (isNewest && enforced.position >= least && record.digest !== "other")
+    recordConfirmation(record, enforced, view.at);
   return true;
+}
+
+function recordConfirmation(record: LesseeRecord, enforced: Link, at: MonotonicMs): void {
+  record.enforced = enforced;
+  const { confirmations } = record;
+  if (confirmations.at(-1)?.position === enforced.position) return;
+  if (confirmations.length >= confirmationsMax) confirmations.splice(0, confirmationsMax / 2);
+  confirmations.push({ position: enforced.position, at });
 }
 
 export function refusalFor(clocks: DriftWatch): LeaseRefusal | null {
@@ -159,18 +183,21 @@ export function driftToCarryOver(clocks: DriftWatch): DriftWatch {
 
 /** The status of a lessee that was granted a lease. */
 export function statusOf(
-  { lessee, lastGrantAt, enforced, renew, refusal, onLostHistory }: LesseeRecord,
+  { lessee, lastGrantAt, enforced, confirmations, renew, clocks, refusal, onLostHistory }: LesseeRecord,
   { fencedAt, now, twin }: Readonly<{ fencedAt: number; now: MonotonicMs; twin: BootId | null }>,
 ): LesseeStatus {
+  const heardAt = clocks.samples.at(-1)?.at;
   return {
     node: lessee.node,
     boot: lessee.boot,
     region: lessee.region,
     role: lessee.role,
     enforced,
+    confirmations,
     fencedInMs: Math.max(0, fencedAt - now),
     lastGrantAgoMs: lastGrantAt === null ? null : now - lastGrantAt,
     renew,
+    heardAgoMs: heardAt === undefined ? null : now - heardAt,
     refusal: refusal?.message ?? null,
     twin,
     onLostHistory: onLostHistory && lastGrantAt === null,

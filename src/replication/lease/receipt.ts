@@ -8,9 +8,10 @@
  *
  * Pure.
  */
-import { type CommandId, type Epoch, type Link, unreachable } from "../../events/index.ts";
-import type { Receipt, ReceiptNode, ReceiptWait } from "../databroker.ts";
+import { type CommandId, type Epoch, type Link, type UnixMs, unreachable } from "../../events/index.ts";
+import type { Receipt, ReceiptNode, ReceiptRegion, ReceiptWait } from "../databroker.ts";
 import { isLostHistory } from "../log/continuity.ts";
+import type { Moment } from "./drift-watch.ts";
 import type { LesseeStatus } from "./lessee-record.ts";
 
 export type ReceiptQuery = Readonly<{
@@ -22,7 +23,15 @@ export type ReceiptQuery = Readonly<{
   region: string | null;
 }>;
 
-export type ReceiptState = Readonly<{ epoch: Epoch; lessees: readonly LesseeStatus[] }>;
+/** What the leader knows of a region besides its lessees. */
+export type RegionHeard = Pick<ReceiptRegion, "region" | "absent" | "cutOff" | "heardAt">;
+
+export type ReceiptState = Readonly<{
+  epoch: Epoch;
+  lessees: readonly LesseeStatus[];
+  regions: readonly RegionHeard[];
+  at: Moment;
+}>;
 
 /** @param state the current state; the answer lists the nodes in its order */
 export function receiptFor(question: ReceiptQuery, state: ReceiptState): Receipt {
@@ -30,7 +39,7 @@ export function receiptFor(question: ReceiptQuery, state: ReceiptState): Receipt
   const region = wait === "region" ? question.region : null;
   const base = { wait, region, link, commandId, epoch: state.epoch, at: null, signed: null };
   if (link === null) return { ...base, status: "lost", complete: false, nodes: [], completeInMs: 0 };
-  const nodes = state.lessees.map((lessee) => nodeIn(lessee, link, region));
+  const nodes = state.lessees.map((lessee) => nodeIn(lessee, link, { awaitedRegion: region, at: state.at }));
   const awaited = nodes.filter((node) => isAwaited(node, question));
   const open = awaited.filter((node) => node.status === "unconfirmed");
   const complete = open.length === 0;
@@ -39,6 +48,7 @@ export function receiptFor(question: ReceiptQuery, state: ReceiptState): Receipt
     status: complete ? "complete" : "incomplete",
     complete,
     nodes,
+    regions: regionsIn(nodes, state),
     completeInMs: open.reduce((longest, node) => Math.max(longest, node.fencedInMs ?? 0), 0),
   };
 }
@@ -55,19 +65,44 @@ function isAwaited(node: ReceiptNode, { wait, region }: ReceiptQuery): boolean {
   }
 }
 
-/** @param awaitedRegion null: all. A lessee of a lost history may be in any region. */
-function nodeIn(lessee: LesseeStatus, link: Link, awaitedRegion: string | null): ReceiptNode {
+/** Sorted by name. */
+function regionsIn(nodes: readonly ReceiptNode[], { regions, lessees }: ReceiptState): readonly ReceiptRegion[] {
+  const heard = new Map(regions.map((each) => [each.region, each]));
+  const names = new Set([
+    ...heard.keys(),
+    ...lessees.filter((each) => !isLostHistory(each)).map((each) => each.region),
+  ]);
+  return [...names].sort().map((region) => {
+    const own = nodes.filter((node) => node.region === region && !isLostHistory(node));
+    const count = (status: ReceiptNode["status"]) => own.filter((node) => node.status === status).length;
+    const { absent, cutOff, heardAt } = heard.get(region) ?? { absent: 0, cutOff: false, heardAt: null };
+    const counts = { applied: count("applied"), fenced: count("fenced"), unconfirmed: count("unconfirmed") };
+    return { region, ...counts, absent, cutOff, heardAt };
+  });
+}
+
+/** @param of.awaitedRegion null: all. A lessee of a lost history may be in any region. */
+function nodeIn(
+  lessee: LesseeStatus,
+  link: Link,
+  { awaitedRegion, at }: Readonly<{ awaitedRegion: string | null; at: Moment }>,
+): ReceiptNode {
   const { node, boot } = lessee;
   const region = isLostHistory(lessee) ? (awaitedRegion ?? lessee.region) : lessee.region;
   // The receipt does not cover open streams of a proxy that only requests decisions; the role name says so.
   const role = lessee.role === "authorize" ? "decision-only" : lessee.role;
   const base = { node, boot, region, role, enforced: lessee.enforced };
   if (lessee.enforced !== null && lessee.enforced.position >= link.position) {
-    return { ...base, status: "applied", fencedInMs: null, reason: "" };
+    return { ...base, status: "applied", fencedInMs: null, reason: "", confirmedAt: confirmedAt(lessee, link, at) };
   }
   const fencedInMs = Math.ceil(lessee.fencedInMs);
   if (fencedInMs <= 0) return { ...base, status: "fenced", fencedInMs: 0, reason: "its lease has expired" };
   return { ...base, status: "unconfirmed", fencedInMs, reason: whyUnconfirmed(lessee, link) };
+}
+
+function confirmedAt({ confirmations }: LesseeStatus, link: Link, { monotonic, wall }: Moment): UnixMs | null {
+  const first = confirmations.find(({ position }) => position >= link.position);
+  return first === undefined ? null : (Math.round(wall - (monotonic - first.at)) as UnixMs);
 }
 
 function whyUnconfirmed(lessee: LesseeStatus, link: Link): string {

@@ -2,6 +2,7 @@
 
 export { isLostHistory, lostHistory, windowMsMax } from "./continuity.ts";
 export {
+  type AdmittedNode,
   type AppendBatch,
   type AppendOutcome,
   type BeatOutcome,
@@ -15,6 +16,7 @@ export {
   type LogPage,
   LogRefusedError,
   LogUnavailableError,
+  type NodeName,
   type Observation,
   type OpenEpochOutcome,
   type OpenEpochRequest,

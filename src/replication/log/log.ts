@@ -29,6 +29,7 @@ import {
   type SessionId,
   type StoredConfiguration,
   type Stream,
+  type UnixMs,
   type UserId,
   type WrappedKey,
 } from "../../events/index.ts";
@@ -63,6 +64,8 @@ export type AppendBatch = Readonly<{
    * `configBodiesMax` bodies are kept; beyond that, the batch is written without its body.
    */
   configurations: readonly StoredConfiguration[];
+  /** Removed from the admitted nodes, by an event of this batch. Absent: none. */
+  retired?: readonly NodeName[];
 }>;
 
 /** docs/protocol.md §3.2: the outcome table. */
@@ -90,6 +93,25 @@ export type Lessee = Readonly<{
   windowMs: number;
 }>;
 
+/**
+ * A node or regional broker that was granted a lease, whatever its boot, and has since neither said goodbye nor been
+ * retired (docs/adr/0040). It shows operators which nodes are absent. Only `Lessee` says which boots may decide.
+ */
+export type AdmittedNode = Readonly<{
+  node: NodeId;
+  role: Lessee["role"];
+  region: string;
+  /** Its newest boot. */
+  boot: BootId;
+  /** When the leader heard from it last, by the leader's wall clock. The row may be older by a minute. */
+  heardAt: UnixMs;
+  /** The position that it had applied by then. */
+  applied: Position;
+}>;
+
+/** One admitted node: processes of two roles may share a name. */
+export type NodeName = Pick<AdmittedNode, "node" | "role">;
+
 export type BeatRequest = Readonly<{
   epoch: Epoch;
   incarnation: Incarnation;
@@ -98,6 +120,10 @@ export type BeatRequest = Readonly<{
   /** Written before the first grant of each (node, boot, window). */
   lessees: readonly Lessee[];
   left: readonly Readonly<{ node: NodeId; boot: BootId }>[];
+  /** Removed from the admitted nodes. Absent: none. */
+  departed?: readonly NodeName[];
+  /** Written after `departed` is removed; a row replaces the one before it. Absent: none. */
+  admitted?: readonly AdmittedNode[];
 }>;
 export type BeatOutcome =
   | Fact<"beaten", { head: Link }>
@@ -135,9 +161,19 @@ export type OpenEpochOutcome =
   /**
    * `head` is the EpochOpened event itself; everything at or below it is durable.
    * `beatsLost`: why beats of an earlier epoch, and with them lessees, may be missing; a row in `lessees` then
-   * represents them (continuity.ts). Null: none is missing.
+   * represents them (continuity.ts). Null: none is missing. Nodes in `admitted` may be missing as well.
    */
-  | Fact<"opened", { epoch: Epoch; head: Link; entry: LogEntry; lessees: readonly Lessee[]; beatsLost: string | null }>
+  | Fact<
+      "opened",
+      {
+        epoch: Epoch;
+        head: Link;
+        entry: LogEntry;
+        lessees: readonly Lessee[];
+        admitted: readonly AdmittedNode[];
+        beatsLost: string | null;
+      }
+    >
   /** Another process opened an epoch first. */
   | Fact<"overtaken", { epoch: Epoch }>
   | Fact<"indeterminate", { cause: unknown }>
@@ -270,6 +306,7 @@ export type EventLog = {
   /** Versions of the streams that exist. A stream that is absent from the map has version 0. */
   streamVersions(streams: readonly Stream[]): Promise<ReadonlyMap<Stream, number>>;
   lessees(): Promise<readonly Lessee[]>;
+  admittedNodes(): Promise<readonly AdmittedNode[]>;
   /** Wrapped keys of these people; erased and unknown people are omitted. */
   keys(users: readonly UserId[]): Promise<readonly WrappedKey[]>;
   /**

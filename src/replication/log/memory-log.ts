@@ -28,6 +28,7 @@ import type { Clock } from "../runtime/clock.ts";
 import { systemClock } from "../runtime/system-clock.ts";
 import { lostHistory, lostWindowMs, whyEpochsMayBeLost } from "./continuity.ts";
 import {
+  type AdmittedNode,
   type AppendBatch,
   type AppendOutcome,
   type BeatOutcome,
@@ -37,6 +38,7 @@ import {
   type EventLog,
   type Lessee,
   LogUnavailableError,
+  type NodeName,
   type Observation,
   type OpenEpochOutcome,
   type OpenEpochRequest,
@@ -88,6 +90,7 @@ class MemoryLog implements EventLog {
   readonly #versions = new Map<Stream, number>();
   readonly #commands = new Map<CommandId, Command>();
   readonly #lessees = new Map<string, Lessee>();
+  readonly #admitted = new Map<string, AdmittedNode>();
   /** The longest window that any epoch of this log named, ms. */
   #windowMaxMs = 0;
   /** Null: the person is erased, permanently. */
@@ -136,7 +139,15 @@ class MemoryLog implements EventLog {
     });
     this.#windowMaxMs = Math.max(this.#windowMaxMs, request.windowMaxMs);
     if (beatsLost !== null && windowMs > 0) this.#putLessee(lostHistory(epoch, windowMs));
-    return { type: "opened", epoch, head, entry, lessees: [...this.#lessees.values()], beatsLost };
+    return {
+      type: "opened",
+      epoch,
+      head,
+      entry,
+      lessees: [...this.#lessees.values()],
+      admitted: [...this.#admitted.values()],
+      beatsLost,
+    };
   }
 
   async append(batch: AppendBatch): Promise<AppendOutcome> {
@@ -157,6 +168,7 @@ class MemoryLog implements EventLog {
     }
     for (const sessionId of batch.vaultRemoved) this.#vault.delete(sessionId);
     this.#keep(batch.configurations);
+    this.#noteNodes({ departed: batch.retired ?? [], admitted: [] });
     this.#beat += 1;
     return { type: "appended", last: batch.last };
   }
@@ -167,8 +179,14 @@ class MemoryLog implements EventLog {
     if (refusal !== undefined) return refusal;
     for (const { node, boot } of request.left) this.#lessees.delete(JSON.stringify([node, boot]));
     for (const lessee of request.lessees) this.#putLessee(lessee);
+    this.#noteNodes({ departed: request.departed ?? [], admitted: request.admitted ?? [] });
     this.#beat += 1;
     return { type: "beaten", head: this.#head() };
+  }
+
+  #noteNodes({ departed, admitted }: Required<Pick<BeatRequest, "departed" | "admitted">>): void {
+    for (const name of departed) this.#admitted.delete(keyOfNode(name));
+    for (const node of admitted) this.#admitted.set(keyOfNode(node), node);
   }
 
   #putLessee(lessee: Lessee): void {
@@ -278,6 +296,11 @@ class MemoryLog implements EventLog {
     return [...this.#lessees.values()];
   }
 
+  async admittedNodes(): Promise<readonly AdmittedNode[]> {
+    this.#refuseWhenClosed();
+    return [...this.#admitted.values()];
+  }
+
   async keys(users: readonly UserId[]): Promise<readonly WrappedKey[]> {
     this.#refuseWhenClosed();
     return [...new Set(users)]
@@ -366,6 +389,10 @@ class MemoryLog implements EventLog {
   #refuseWhenClosed(): void {
     if (this.#closed) throw closedError();
   }
+}
+
+function keyOfNode({ node, role }: NodeName): string {
+  return JSON.stringify([node, role]);
 }
 
 function closedError(): LogUnavailableError {

@@ -10,7 +10,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Agent, request as send } from "undici";
 import { CodedError, type CommandRequest, type CommandResult, encode, formatLink } from "../../events/index.ts";
-import type { Databroker, ReceiptTarget } from "../databroker.ts";
+import type { Databroker, ReceiptTarget, StatusOptions } from "../databroker.ts";
 import { type LeaseRefusal, LeaseRefusedError } from "../lease/lease-refusal.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { addJitter, upTo } from "../runtime/jitter.ts";
@@ -320,7 +320,8 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       const path = `/v1/receipts/${encodeURIComponent(targetText(target))}?${query}`;
       return get({ method: "GET", path, answerMs: timeoutMs + answerMs.other }, parseReceipt);
     },
-    status: () => get({ method: "GET", path: "/v1/status", answerMs: answerMs.other }, parseClusterStatus),
+    status: (options) =>
+      get({ method: "GET", path: statusPath(options), answerMs: answerMs.other }, parseClusterStatus),
     async tokens(sessionId) {
       const path = `/v1/sessions/${encodeURIComponent(sessionId)}/tokens`;
       const answer = await ask({ method: "GET", path, answerMs: answerMs.other });
@@ -371,6 +372,11 @@ function parsed<T>(answer: Answer, parse: (body: Uint8Array) => T, statuses: rea
 function ofThisVersion(answer: Answer): Answer {
   if (answer.status !== 404) return answer;
   throw new BrokerUnavailableError("the broker runs a version that stores no configurations");
+}
+
+/** A broker of an older build ignores the query, and answers with the nodes. */
+export function statusPath(options: StatusOptions | undefined): string {
+  return options === undefined ? "/v1/status" : `/v1/status?nodes=${options.nodes}`;
 }
 
 function targetText(target: ReceiptTarget): string {

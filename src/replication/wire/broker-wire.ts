@@ -93,8 +93,22 @@ const receipt = z.object({
       enforced: link.nullable().default(null),
       fencedInMs: count.nullable(),
       reason: text,
+      confirmedAt: unixMs.nullish(),
     }),
   ),
+  regions: z
+    .array(
+      z.object({
+        region: text,
+        applied: count,
+        fenced: count,
+        unconfirmed: count,
+        absent: count,
+        cutOff: z.boolean(),
+        heardAt: unixMs.nullable(),
+      }),
+    )
+    .optional(),
   completeInMs: count,
   at: unixMs.nullable().default(null),
   signed: text.nullable().default(null),
@@ -103,6 +117,19 @@ const receipt = z.object({
 const snapshotPlace = z.object({ id: hash, position, takenAt: unixMs, by: text, sessions: count, chunks: count });
 
 const durability = z.enum(["synchronous", "asynchronous", "local", "volatile"]);
+
+const regions = z.array(
+  z.object({
+    region: text,
+    brokers: count,
+    nodes: count,
+    fenced: count,
+    absent: count,
+    cutOff: z.boolean(),
+    lag: z.number().nullable(),
+    silentMs: z.number().nullable(),
+  }),
+);
 
 const clusterStatus = z.object({
   cluster: text,
@@ -139,8 +166,32 @@ const clusterStatus = z.object({
       fencedInMs: z.number().nullable(),
       digestMismatch: z.boolean(),
       twin: boot.nullable().default(null),
+      heardAgoMs: z.number().nullable().default(null),
+      refusal: text.nullable().default(null),
     }),
   ),
+  absent: z
+    .array(
+      z.object({
+        node,
+        boot,
+        region: text,
+        role: z.enum(["proxy", "authorize", "broker"]),
+        heardAt: unixMs,
+        applied: position,
+        silentMs: z.number(),
+      }),
+    )
+    .optional(),
+  regions: regions.optional(),
+  home: z
+    .object({
+      region: text,
+      silentMs: z.number().nullable(),
+      leasesUntil: unixMs.nullable(),
+      lastKnown: z.object({ at: unixMs, regions }).nullable(),
+    })
+    .optional(),
 });
 
 const historyPage = z.object({

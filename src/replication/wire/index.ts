@@ -8,6 +8,7 @@ export {
   createBrokerClient,
   headerIn,
   InsecureBrokerUrlError,
+  statusPath,
 } from "./broker-client.ts";
 export {
   believeGrant,

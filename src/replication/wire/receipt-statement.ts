@@ -20,7 +20,8 @@ import {
   type Recorded,
   type UnixMs,
 } from "../../events/index.ts";
-import type { Receipt, ReceiptNode } from "../databroker.ts";
+import type { Receipt, ReceiptNode, ReceiptRegion } from "../databroker.ts";
+import { isLostHistory } from "../log/continuity.ts";
 import type { Durability } from "../log/log.ts";
 
 /** The subjects of one kind of event in the change. */
@@ -56,6 +57,25 @@ export type StatedNode = Readonly<{
    */
   fencedAt: string | null;
   reason: string;
+  /**
+   * For `applied`: by when the leader knew of it, ISO 8601 by the leader's clock. Absent: not known, or the receipt
+   * predates this field.
+   */
+  confirmedAt?: string | undefined;
+}>;
+
+/** A region as the leader knew it at the time of the answer. */
+export type StatedRegion = Readonly<{
+  region: string;
+  /** Numbers of the listed nodes. */
+  applied: number;
+  fenced: number;
+  unconfirmed: number;
+  /** Nodes that are not listed any more: silent, and fenced for a while. */
+  absent: number;
+  cutOff: boolean;
+  /** When the leader last heard from a node of the region, ISO 8601; null: its nodes are in the leader's process. */
+  heardAt: string | null;
 }>;
 
 export type ReceiptStatement = Readonly<{
@@ -80,6 +100,8 @@ export type ReceiptStatement = Readonly<{
   /** The promise that `complete` makes for this change, in one sentence. */
   promise: string;
   nodes: readonly StatedNode[];
+  /** Every region that the leader knew. Absent: the receipt predates this field. */
+  regions?: readonly StatedRegion[] | undefined;
 }>;
 
 export const durabilityWords: Readonly<Record<Durability, string>> = {
@@ -183,11 +205,17 @@ export function stateReceipt(
     changes,
     promise: promiseOf(changes, receipt.nodes),
     nodes: receipt.nodes.map((node) => stateNode(node, of.at)),
+    ...(receipt.regions === undefined ? {} : { regions: receipt.regions.map((region) => stateRegion(region, of.at)) }),
   };
 }
 
+/** No time after the receipt's own: the leader's wall clock may have been set back meanwhile. */
+function stateRegion({ heardAt, ...region }: ReceiptRegion, at: UnixMs): StatedRegion {
+  return { ...region, heardAt: heardAt === null ? null : iso(Math.min(heardAt, at) as UnixMs) };
+}
+
 function stateNode(node: ReceiptNode, at: UnixMs): StatedNode {
-  const { fencedInMs, enforced } = node;
+  const { fencedInMs, enforced, confirmedAt = null } = node;
   return {
     node: node.node,
     boot: node.boot,
@@ -197,6 +225,7 @@ function stateNode(node: ReceiptNode, at: UnixMs): StatedNode {
     enforced: enforced === null ? null : formatLink(enforced),
     fencedAt: fencedInMs === null ? null : iso((at + fencedInMs) as UnixMs),
     reason: node.reason,
+    ...(confirmedAt === null ? {} : { confirmedAt: iso(Math.min(confirmedAt, at) as UnixMs) }),
   };
 }
 
@@ -239,8 +268,22 @@ const stated = z.object({
       status: z.enum(["applied", "fenced", "unconfirmed"]),
       enforced: text.nullable(),
       fencedAt: time.nullable(),
+      confirmedAt: time.optional(),
     }),
   ),
+  regions: z
+    .array(
+      z.object({
+        region: text,
+        applied: z.number().int().nonnegative(),
+        fenced: z.number().int().nonnegative(),
+        unconfirmed: z.number().int().nonnegative(),
+        absent: z.number().int().nonnegative(),
+        cutOff: z.boolean(),
+        heardAt: time.nullable(),
+      }),
+    )
+    .optional(),
 });
 
 /** @returns undefined when the value is not a receipt statement */
@@ -273,11 +316,29 @@ export function contradictionIn(statement: ReceiptStatement): string | undefined
   if (complete && open.length > 0)
     return `it calls itself complete, and ${open.map(({ node }) => node).join(", ")} had not confirmed`;
   if (!complete && open.length === 0) return "it calls itself incomplete, and no node is unconfirmed";
+  const wrongRegion = regionContradictionIn(statement);
+  if (wrongRegion !== undefined) return wrongRegion;
   const short = changes?.find(({ ids, count, idsSha256 }) => ids.length >= count && digestOfIds(ids) !== idsSha256);
   return short === undefined ? undefined : `its list of ${short.type} does not match its digest`;
 }
 
-function wrongOf({ status, enforced, fencedAt }: StatedNode, link: Link, at: string): string | undefined {
+/** The regions only summarize the nodes. `complete` never follows from them. */
+function regionContradictionIn({ regions = [], nodes, at }: ReceiptStatement): string | undefined {
+  for (const stated of regions) {
+    const own = nodes.filter((node) => node.region === stated.region && !isLostHistory(node));
+    const differs = statuses.some((status) => own.filter((node) => node.status === status).length !== stated[status]);
+    if (differs) return `its numbers of region ${stated.region} do not match its nodes`;
+    if (stated.heardAt !== null && Date.parse(stated.heardAt) > Date.parse(at))
+      return `it says that region ${stated.region} was heard from after the receipt`;
+  }
+  return undefined;
+}
+
+const statuses = ["applied", "fenced", "unconfirmed"] as const satisfies readonly StatedNode["status"][];
+
+function wrongOf({ status, enforced, fencedAt, confirmedAt }: StatedNode, link: Link, at: string): string | undefined {
+  if (confirmedAt !== undefined && status !== "applied") return `is called ${status}, with a time of confirmation`;
+  if (confirmedAt !== undefined && Date.parse(confirmedAt) > Date.parse(at)) return "had confirmed after the receipt";
   switch (status) {
     case "applied": {
       const place = linkIn(enforced);

@@ -46,6 +46,7 @@ class Broker {
       configOf: () => undefined,
       hasBody: () => false,
       unreadyFor: () => [],
+      admittedNodes: () => [],
       lost: { holds: () => false, endOfEpoch: () => this.endOfEpoch, restoredAfter: () => false },
     };
     const performed = performCommand(this.ledger, request, tools);

@@ -27,7 +27,7 @@ const hours = 60 * 60 * 1_000;
 const tools: Tools = {
   ...{ epoch: 1 as Epoch, now, random, wrappingKey: new Uint8Array(32), vaultKey: new Uint8Array(32) },
   ...{ personKeyOf: () => undefined, versionOf: () => 0, configOf: () => undefined, hasBody: () => false },
-  ...{ unreadyFor: () => [] },
+  ...{ unreadyFor: () => [], admittedNodes: () => [] },
   lost: { holds: () => false, endOfEpoch: () => 0 as Position, restoredAfter: () => false },
 };
 

@@ -6,6 +6,7 @@ import { MalformedCommandError, parseCommandRequest } from "../../../src/broker/
 import type { Performed, Tools } from "../../../src/broker/commands/performed.ts";
 import { openTokens, openVault } from "../../../src/broker/commands/vault.ts";
 import {
+  type BootId,
   type CardeaEvent,
   type Command,
   type ConfigHash,
@@ -38,6 +39,7 @@ class Bench {
   readonly bodies = new Set<ConfigHash>();
   now = now;
   unready: readonly string[] = [];
+  admitted: ReturnType<Tools["admittedNodes"]> = [];
   lost: Tools["lost"] = { holds: () => false, endOfEpoch: () => 0 as Position, restoredAfter: () => false };
 
   ask(command: Command): Performed {
@@ -49,6 +51,7 @@ class Bench {
       configOf: (id) => this.configs.get(id),
       hasBody: (hash) => this.bodies.has(hash),
       unreadyFor: () => this.unready,
+      admittedNodes: () => this.admitted,
       lost: this.lost,
       random,
       wrappingKey: new Uint8Array(32).fill(2),
@@ -538,6 +541,53 @@ describe("sweep and configuration", () => {
     assert.deepEqual(types(bench.do(finalize(2))), ["UpgradeFinalized"]);
     assert.equal(bench.ledger.level, 2);
     for (const level of [1, 2]) assert.equal(bench.ask(finalize(level)).type, "nothing");
+  });
+
+  describe("retired nodes", () => {
+    const node = (name: string, parts: Partial<Bench["admitted"][number]> = {}): Bench["admitted"][number] => ({
+      ...{ node: name as NodeId, role: "proxy", region: "ap", boot: "boot-1" as BootId, answers: false },
+      ...{ heardAt: now, applied: 1 as Position },
+      ...parts,
+    });
+    const retire = (nodes: readonly string[], region: string | null = null): Command => ({
+      ...{ type: "retireNodes", nodes: nodes as readonly NodeId[] },
+      region,
+    });
+
+    test("absent nodes are recorded as retired, each with its role and region, and leave the list in that batch", () => {
+      const bench = new Bench();
+      bench.admitted = [node("a"), node("a", { role: "broker" }), node("b")];
+      const performed = bench.ask(retire(["a"]));
+      assert.ok(performed.type === "changes", performed.type);
+      const { events, retired } = performed.changes;
+      const entries = ["proxy", "broker"].map((role) => ({ nodeId: "a", role, region: "ap" }));
+      assert.deepEqual(events, [{ type: "NodesRetired", nodes: entries }]);
+      assert.deepEqual(retired, bench.admitted.slice(0, 2));
+    });
+
+    test("a region is retired with its nodes and brokers, and no other", () => {
+      const bench = new Bench();
+      bench.admitted = [node("a"), node("b", { role: "broker" }), node("c", { region: "eu", answers: true })];
+      const performed = bench.ask(retire([], "ap"));
+      assert.ok(performed.type === "changes", performed.type);
+      assert.deepEqual(
+        performed.changes.retired.map((each) => each.node),
+        ["a", "b"],
+      );
+    });
+
+    test("a node that is present, a name that is not known and a region without nodes are refused, with the name", () => {
+      const bench = new Bench();
+      bench.admitted = [node("a"), node("b", { answers: true })];
+      const refusal = (command: Command) => {
+        const performed = bench.ask(command);
+        return performed.type === "refused" ? [performed.code, performed.message] : performed.type;
+      };
+      assert.deepEqual(refusal(retire(["a", "b"])), ["conflict", "still present: b; stop a node before you retire it"]);
+      assert.deepEqual(refusal(retire([], "ap")), ["conflict", "still present: b; stop a node before you retire it"]);
+      assert.deepEqual(refusal(retire(["a", "z"])), ["not-found", "not known: z"]);
+      assert.deepEqual(refusal(retire([], "eu")), ["not-found", "no node or regional broker of region eu is known"]);
+    });
   });
 
   test("a configuration is recorded when the node activates a different one", () => {

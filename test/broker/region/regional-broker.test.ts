@@ -8,15 +8,18 @@ import { startRegionalBroker } from "../../../src/broker/region/regional-broker.
 import {
   type CommandRequest,
   genesis,
+  type MonotonicMs,
   Projection,
   parseBrokerId,
   parseCommandId,
   parseNodeId,
+  type UnixMs,
 } from "../../../src/events/index.ts";
-import type { Databroker } from "../../../src/replication/index.ts";
+import type { ClusterStatus, Databroker, StatusOptions } from "../../../src/replication/index.ts";
 import type { HeldLease } from "../../../src/replication/lease/index.ts";
 import type { ReplicaProcess } from "../../../src/replication/node/index.ts";
 import { systemClock } from "../../../src/replication/runtime/index.ts";
+import { BrokerUnavailableError } from "../../../src/replication/wire/index.ts";
 
 test("an activation is forwarded only while the regional broker holds a lease", async (t) => {
   const forwarded: CommandRequest[] = [];
@@ -33,7 +36,13 @@ test("an activation is forwarded only while the regional broker holds a lease", 
   let lease: HeldLease | null = null;
   let own: Databroker | undefined;
   const broker = startRegionalBroker({
-    ...{ cluster: "test", brokerId: parseBrokerId("regional-1"), secret: randomBytes(32), previousSecret: null },
+    ...{
+      cluster: "test",
+      brokerId: parseBrokerId("regional-1"),
+      region: "ap",
+      secret: randomBytes(32),
+      previousSecret: null,
+    },
     ...{ version: "1", renewMs: 60_000, clock: systemClock, random: randomBytes, fanout: null },
     logger: { debug() {}, info() {}, warn() {}, error() {} },
     copy: new RegionCopy(new SimCopyStore()),
@@ -84,7 +93,13 @@ test("a regional broker refuses what another region asks of the home region, so 
     },
   } as Partial<Databroker> as Databroker;
   const broker = startRegionalBroker({
-    ...{ cluster: "test", brokerId: parseBrokerId("regional-1"), secret: randomBytes(32), previousSecret: null },
+    ...{
+      cluster: "test",
+      brokerId: parseBrokerId("regional-1"),
+      region: "ap",
+      secret: randomBytes(32),
+      previousSecret: null,
+    },
     ...{ version: "1", renewMs: 60_000, clock: systemClock, random: randomBytes, fanout: null },
     logger: { debug() {}, info() {}, warn() {}, error() {} },
     copy: new RegionCopy(new SimCopyStore()),
@@ -114,4 +129,75 @@ test("a regional broker refuses what another region asks of the home region, so 
   const direct = broker.databrokerFor({ origin: "remote", hop: "direct", caller: { role: "broker", name } });
   await assert.rejects(direct.lease(new Uint8Array()), /grants no leases to brokers/);
   assert.deepEqual(asked, []);
+});
+
+test("the status of a region that is cut off says until when leases by age count, and how the regions were last known", async (t) => {
+  let home: "answers" | "is away" = "answers";
+  let now = 1_000;
+  const wallAtZero = 1_700_000_000_000;
+  const clock = { monotonic: () => now as MonotonicMs, wall: () => (wallAtZero + now) as UnixMs };
+  const regions = [
+    { region: "eu", brokers: 1, nodes: 2, fenced: 0, absent: 0, cutOff: false, lag: 0, silentMs: 300 },
+    { region: "ap", brokers: 1, nodes: 1, fenced: 0, absent: 0, cutOff: false, lag: 0, silentMs: 300 },
+  ];
+  const asked: (StatusOptions | undefined)[] = [];
+  const leading = { leader: { brokerId: "broker-1" }, nodes: [], absent: [], regions } as unknown as ClusterStatus;
+  const away = async (): Promise<never> => {
+    throw new BrokerUnavailableError("away");
+  };
+  const homeDatabroker = {
+    status: async (options?: StatusOptions) => {
+      asked.push(options);
+      return home === "answers" ? leading : away();
+    },
+    lease: async () => (home === "answers" ? null : away()),
+  } as Partial<Databroker> as Databroker;
+  let own: Databroker | undefined;
+  const lines: string[] = [];
+  const note = (_: object, message: string) => void lines.push(message);
+  const broker = startRegionalBroker({
+    ...{ cluster: "test", brokerId: parseBrokerId("regional-1"), region: "ap", secret: randomBytes(32) },
+    ...{ previousSecret: null, version: "1", renewMs: 1_000, clock, random: randomBytes, fanout: null },
+    logger: { debug() {}, info: note, warn: note, error: note },
+    copy: new RegionCopy(new SimCopyStore()),
+    mark: { leftBehind: false, set() {}, clear() {} },
+    home: () => homeDatabroker,
+    revocations: null,
+    startReplica: ({ databroker }) => {
+      own = databroker;
+      const replica = {
+        applied: genesis,
+        projection: new Projection(),
+        lease: () => ({ freshSinceMs: 1_000, windowMs: 65_000, deltaMs: 5_000 }) as HeldLease,
+        onChange: () => () => {},
+        goodbye: async () => true,
+        stop: async () => {},
+      };
+      return replica as Partial<ReplicaProcess> as ReplicaProcess;
+    },
+  });
+  t.after(() => broker.stop());
+  const operator = broker.databroker("operator");
+  await own?.lease(new Uint8Array()); // the home region answers
+  assert.deepEqual((await operator.status()).regions, regions);
+
+  home = "is away";
+  now = 4_000;
+  await assert.rejects(async () => own?.lease(new Uint8Array()));
+  const cutOff = await operator.status();
+  assert.deepEqual(
+    [cutOff.leader, cutOff.home],
+    [
+      null,
+      {
+        region: "ap",
+        silentMs: 3_000,
+        leasesUntil: wallAtZero + 66_000,
+        lastKnown: { at: wallAtZero + 1_000, regions },
+      },
+    ],
+  );
+  now = 66_001;
+  assert.equal((await operator.status({ nodes: "omitted" })).home?.leasesUntil, null);
+  assert.ok(asked.includes(undefined));
 });

@@ -83,6 +83,9 @@ function lesseeOf(parts: Partial<Lessee> = {}): Lessee {
   return { node, boot, region, role, windowMs, ...parts };
 }
 
+const { node, boot: bootId } = renewOf();
+const boot = { node, boot: bootId };
+
 /** A beat from its start to a clean commit. */
 function beat(granter: LeaseGranter, ms: number, head = 10) {
   const round = granter.beginWrite("beat", mono(ms));
@@ -93,6 +96,23 @@ const only = (granter: LeaseGranter, ms: number) => {
   const [status] = granter.statuses(mono(ms));
   return status ?? assert.fail("no lessee");
 };
+
+test("a confirmation has the time at which the leader learned of it, and an older change that of the oldest kept one", () => {
+  const granter = granterWith();
+  granter.renew(renewOf(), "remote", view(0));
+  beat(granter, 10);
+  for (let n = 1; n <= 200; n++) {
+    const confirm = { ...boot, nonce: 2 * n, enforced: at(10 + n) };
+    assert.equal(granter.confirm(confirm, view(100 + n, 300)), "accepted");
+    granter.confirm({ ...confirm, nonce: 2 * n + 1 }, view(5_000 + n, 300)); // says nothing new
+  }
+  const { confirmations } = only(granter, 9_000);
+  const when = (position: number) => confirmations.find((each) => each.position >= position)?.at;
+  assert.ok(confirmations.length <= 64 && confirmations.length >= 32, `${confirmations.length} are kept`);
+  assert.equal(when(210), 300);
+  assert.equal(when(200), 290);
+  assert.ok((when(11) ?? 0) >= 101, "never before the confirmation");
+});
 
 describe("grants", () => {
   test("a beat that starts after a renewal arrived grants it, and the grant carries every limit the node must keep", () => {

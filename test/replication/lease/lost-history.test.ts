@@ -10,6 +10,7 @@ import type {
   MonotonicMs,
   NodeId,
   Position,
+  UnixMs,
 } from "../../../src/events/index.ts";
 import { fenceAfterMs, LeaseGranter, receiptFor } from "../../../src/replication/lease/index.ts";
 import { type Lessee, lostHistory } from "../../../src/replication/log/index.ts";
@@ -68,6 +69,9 @@ test("receipts of every region wait for a lost history", () => {
     .statuses(0 as MonotonicMs)
     .filter(({ boot }) => boot === row.boot);
   const isComplete = (region: string) =>
-    receiptFor({ link: head, commandId: null, wait: "region", region }, { epoch, lessees }).complete;
+    receiptFor(
+      { link: head, commandId: null, wait: "region", region },
+      { epoch, lessees, regions: [], at: { monotonic: 0 as MonotonicMs, wall: 0 as UnixMs } },
+    ).complete;
   assert.deepEqual([isComplete("eu"), isComplete("us")], [false, false]);
 });

@@ -1,7 +1,17 @@
 /** Receipts: the status of each node, and when a receipt is complete. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { BootId, CommandId, Epoch, Hash, Link, NodeId, Position } from "../../../src/events/index.ts";
+import type {
+  BootId,
+  CommandId,
+  Epoch,
+  Hash,
+  Link,
+  MonotonicMs,
+  NodeId,
+  Position,
+  UnixMs,
+} from "../../../src/events/index.ts";
 import { type LesseeStatus, type ReceiptQuery, receiptFor } from "../../../src/replication/lease/index.ts";
 import { fc } from "../../support/property.ts";
 
@@ -14,14 +24,15 @@ const question = (parts: Partial<ReceiptQuery> = {}): ReceiptQuery => ({
   ...{ link: at(20), commandId: null, wait: "all", region: null },
   ...parts,
 });
+const moment = { monotonic: 10_000 as MonotonicMs, wall: 1_000_000 as UnixMs };
 const lessee = (node: string, parts: Partial<LesseeStatus> = {}): LesseeStatus => ({
   ...{ node: node as NodeId, boot: `${node}-boot` as BootId, region: "eu", role: "proxy" },
   ...{ enforced: at(10), fencedInMs: 3_000, lastGrantAgoMs: 100, renew: null, refusal: null },
-  ...{ twin: null, onLostHistory: false },
+  ...{ twin: null, onLostHistory: false, heardAgoMs: 100, confirmations: [] },
   ...parts,
 });
 const receiptOf = (lessees: readonly LesseeStatus[], parts: Partial<ReceiptQuery> = {}) =>
-  receiptFor(question(parts), { epoch, lessees });
+  receiptFor(question(parts), { epoch, lessees, regions: [], at: moment });
 
 describe("receipt", () => {
   const table: readonly (readonly [string, Partial<LesseeStatus>, string, number | null])[] = [
@@ -46,6 +57,36 @@ describe("receipt", () => {
       assert.equal(receipt.completeInMs, status === "unconfirmed" ? fencedInMs : 0);
     });
   }
+
+  test("an applied node has the time of its first confirmation of the change, by the leader's clock", () => {
+    const confirmations = [
+      { position: 15, at: 9_000 },
+      { position: 21, at: 9_400 },
+      { position: 30, at: 9_900 },
+    ] as unknown as LesseeStatus["confirmations"];
+    const confirmedAt = (parts: Partial<LesseeStatus>) => receiptOf([lessee("n", parts)]).nodes[0]?.confirmedAt;
+    assert.equal(confirmedAt({ enforced: at(30), confirmations }), 1_000_000 - 600);
+    assert.equal(confirmedAt({ enforced: at(19), confirmations }), undefined, "an unconfirmed node has none");
+    assert.equal(confirmedAt({ enforced: at(30) }), null, "the leader does not know");
+  });
+
+  test("a receipt names every region with its nodes, its absent nodes and when it was heard from, whichever it waits for", () => {
+    const nodes = [
+      lessee("a", { enforced: at(20) }),
+      lessee("b", { region: "us" }),
+      lessee("c", { region: "us", fencedInMs: 0 }),
+    ];
+    const heard = { region: "ap", absent: 3, cutOff: true, heardAt: 900_000 as UnixMs };
+    const regions = receiptFor(question({ wait: "region", region: "eu" }), {
+      ...{ epoch, lessees: nodes, at: moment },
+      regions: [heard, { region: "us", absent: 0, cutOff: false, heardAt: 999_000 as UnixMs }],
+    }).regions;
+    assert.deepEqual(regions, [
+      { ...heard, applied: 0, fenced: 0, unconfirmed: 0 },
+      { region: "eu", applied: 1, fenced: 0, unconfirmed: 0, absent: 0, cutOff: false, heardAt: null },
+      { region: "us", applied: 0, fenced: 1, unconfirmed: 1, absent: 0, cutOff: false, heardAt: 999_000 },
+    ]);
+  });
 
   test("a receipt is complete when no node holds a lease", () => assert.equal(receiptOf([]).complete, true));
   test("a command that is not in the log is lost and never complete", () => {

@@ -305,11 +305,12 @@ export function runRegion(seed: number, weakening: Weakening | null = null): Reg
   }
 
   function checkReceipts(): void {
-    const lessees = granter.statuses(leader.at(now).monotonic);
+    const at = leader.at(now);
+    const lessees = granter.statuses(at.monotonic);
     for (let position = 3; position <= head; position++) {
       if (completeAt.has(position)) continue;
       const query = { link: linkAt(position), commandId: null, wait: "all", region: null } as const;
-      if (receiptFor(query, { epoch: 1 as Epoch, lessees }).complete) completeAt.set(position, now);
+      if (receiptFor(query, { epoch: 1 as Epoch, lessees, regions: [], at }).complete) completeAt.set(position, now);
     }
     for (const { node, boot, holder, applied, machine } of nodes) {
       if (now < machine.pausedUntil) continue;

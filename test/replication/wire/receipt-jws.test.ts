@@ -104,6 +104,51 @@ describe("a signed receipt", () => {
     assert.deepEqual([checked.ok, checked.ok && checked.statement.promise], [true, promise]);
   });
 
+  test("says by when the leader knew of each confirmation, and never a time after its own", async () => {
+    const confirmed = node("a", { confirmedAt: (at - 250) as UnixMs });
+    const later = node("b", { confirmedAt: (at + 9_000) as UnixMs });
+    const checked = await checkReceipt(await signed(statementOf({ nodes: [confirmed, later, node("c")] })), [
+      await keys(),
+    ]);
+    if (!checked.ok) return assert.fail(checked.detail);
+    assert.deepEqual(
+      checked.statement.nodes.map(({ confirmedAt }) => confirmedAt),
+      ["2026-11-25T03:59:59.750Z", "2026-11-25T04:00:00.000Z", undefined],
+    );
+  });
+
+  test("says how each region was last known, and from an older build, without times and regions, is still verified", async () => {
+    const region = { region: "eu", applied: 1, fenced: 0, unconfirmed: 0, absent: 2, cutOff: false };
+    const regions = [{ ...region, heardAt: (at - 1_000) as UnixMs }];
+    const checked = await checkReceipt(await signed(statementOf({ regions })), [await keys()]);
+    if (!checked.ok) return assert.fail(checked.detail);
+    assert.deepEqual(checked.statement.regions, [{ ...region, heardAt: "2026-11-25T03:59:59.000Z" }]);
+    assert.equal("regions" in statementOf(), false);
+    assert.equal("confirmedAt" in (statementOf().nodes[0] ?? {}), false);
+    assert.equal(await reasonFor(await signed(statementOf())), "ok");
+  });
+
+  test("is refused when its regions or times of confirmation contradict its nodes or its own time", async () => {
+    const stated = { region: "eu", applied: 1, fenced: 0, unconfirmed: 0, absent: 0, cutOff: false, heardAt: null };
+    const [only] = statementOf().nodes;
+    assert.ok(only);
+    const late = "2026-11-25T04:00:00.001Z";
+    const cases: readonly Partial<ReceiptStatement>[] = [
+      { regions: [{ ...stated, applied: 2 }] },
+      { regions: [{ ...stated, fenced: 1 }] },
+      { regions: [{ ...stated, heardAt: late }] },
+      { nodes: [{ ...only, confirmedAt: late }] },
+      {
+        nodes: [
+          { ...only, status: "fenced", fencedAt: "2026-11-25T03:59:00.000Z", confirmedAt: "2026-11-25T03:59:00.000Z" },
+        ],
+      },
+    ];
+    for (const parts of cases)
+      assert.equal(await reasonFor(await signed(statementOf({}, parts))), "contradictory", JSON.stringify(parts));
+    assert.equal(await reasonFor(await signed(statementOf({}, { regions: [stated] }))), "ok");
+  });
+
   test("is a JWT that any library can verify: EdDSA, a key thumbprint, issuer and time", async () => {
     const jws = await signed();
     const [jwk] = (await keys()).keys;

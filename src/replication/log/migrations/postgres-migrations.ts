@@ -386,5 +386,35 @@ create unlogged table ${s}.epoch_mark (
 );
 `,
     },
+    {
+      worksWith: 2,
+      sql: `
+-- Nodes that were granted a lease and have neither said goodbye nor been retired. No lease follows from a row.
+create table ${s}.admitted_node (
+  node text not null,
+  role text not null,
+  region text not null,
+  boot text not null,
+  heard_at timestamptz not null,
+  applied_pos bigint not null,
+  primary key (node, role)
+);
+
+-- Called beside beat and append, in their statement.
+create function ${s}.note_nodes(
+  _gone_node text[], _gone_role text[],
+  _node text[], _role text[], _region text[], _boot text[], _heard_at bigint[], _applied_pos bigint[]
+) returns void language plpgsql as $$
+begin
+  delete from ${s}.admitted_node n using unnest(_gone_node, _gone_role) as x(node, role)
+    where n.node = x.node and n.role = x.role;
+  insert into ${s}.admitted_node (node, role, region, boot, heard_at, applied_pos)
+    select x.node, x.role, x.region, x.boot, to_timestamp(x.heard_at / 1000::float8), x.applied_pos
+    from unnest(_node, _role, _region, _boot, _heard_at, _applied_pos) as x(node, role, region, boot, heard_at, applied_pos)
+    on conflict (node, role) do update set region = excluded.region, boot = excluded.boot,
+      heard_at = excluded.heard_at, applied_pos = excluded.applied_pos;
+end $$;
+`,
+    },
   ];
 }

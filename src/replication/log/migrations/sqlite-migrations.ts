@@ -106,4 +106,20 @@ export const sqliteMigrations: readonly Migration[] = [
   ) strict;
   `,
   },
+  {
+    worksWith: 2,
+    sql: `
+  -- Nodes that were granted a lease and have neither said goodbye nor been retired. No lease follows from a row.
+  create table admitted_node (
+    node text not null,
+    role text not null,
+    region text not null,
+    boot text not null,
+    -- By the leader's clock, ms.
+    heard_at integer not null,
+    applied_pos integer not null,
+    primary key (node, role)
+  ) strict, without rowid;
+  `,
+  },
 ];

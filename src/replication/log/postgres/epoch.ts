@@ -11,7 +11,7 @@ import type { OpenEpochOutcome, OpenEpochRequest } from "../log.ts";
 import { epochToOpen, makeFirstEvent } from "../log-rules.ts";
 import type { PostgresConnection, PostgresRow, Statement } from "./connection.ts";
 import type { Ask } from "./read.ts";
-import { lesseeFrom, rowsOf } from "./rows.ts";
+import { admittedNodeFrom, admittedNodesText, lesseeFrom, rowsOf } from "./rows.ts";
 import { linkFrom, openEpochStatement } from "./statements.ts";
 
 /**
@@ -59,7 +59,8 @@ export async function openEpochOn(
     if (committed.type === "refused") return { type: "unavailable", cause: committed.error };
     if (committed.type === "indeterminate") return committed;
     const lessees = held === null ? surviving : [...surviving, held];
-    return { type: "opened", epoch: place.epoch, head: linkOf(entry.recorded), entry, lessees, beatsLost };
+    const admitted = (beside["admitted"] as PostgresRow[]).map(admittedNodeFrom);
+    return { type: "opened", epoch: place.epoch, head: linkOf(entry.recorded), entry, lessees, admitted, beatsLost };
   } catch (error) {
     connection.destroy();
     throw error;
@@ -78,6 +79,7 @@ export async function openEpochOn(
 function besideText(s: string): string {
   return `select coalesce((select version from ${s}.stream_head where stream = $1), 0) as version,
       (select coalesce(json_agg(l), '[]') from ${s}.lessee l) as lessees,
+      (select coalesce(json_agg(n), '[]') from (${admittedNodesText(s)}) n) as admitted,
       (select max(window_max_ms) from ${s}.log_epoch) as window_max_ms,
       (select incarnation from ${s}.epoch_mark) as mark,
       ${s}.system_identifier() || '.' || (select oid from pg_database where datname = current_database()) as system,

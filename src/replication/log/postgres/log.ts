@@ -29,6 +29,7 @@ import {
   type WrappedKey,
 } from "../../../events/index.ts";
 import {
+  type AdmittedNode,
   type AppendBatch,
   type AppendOutcome,
   type BeatOutcome,
@@ -57,7 +58,15 @@ import { HostOrder, type PostgresHost, parsePostgresHosts } from "./hosts.ts";
 import { askOthers, checkStore, isWithoutLog, LogOrigin, migratePostgres, type StoreIdentity } from "./migrate.ts";
 import { type Ask, readBase, readLink, readPage } from "./read.ts";
 import { readRetained, readRetainRefusal, restoreInto, retainStatement } from "./restore.ts";
-import { configurationFrom, configurationPlaceFrom, keyFrom, lesseeFrom, rowsOf } from "./rows.ts";
+import {
+  admittedNodeFrom,
+  admittedNodesText,
+  configurationFrom,
+  configurationPlaceFrom,
+  keyFrom,
+  lesseeFrom,
+  rowsOf,
+} from "./rows.ts";
 import {
   appendStatement,
   beatStatement,
@@ -331,6 +340,10 @@ class PostgresLog implements EventLog {
     const text = `select stream, version from "${this.#schema}".stream_head where stream = any ($1)`;
     const rows = await this.#read((ask) => ask(text, [streams]));
     return new Map(rows.map((row) => [row["stream"] as Stream, Number(row["version"])]));
+  }
+
+  async admittedNodes(): Promise<readonly AdmittedNode[]> {
+    return (await this.#read((ask) => ask(admittedNodesText(`"${this.#schema}"`)))).map(admittedNodeFrom);
   }
 
   async lessees(): Promise<readonly Lessee[]> {

@@ -8,7 +8,7 @@ import type {
   UserId,
   WrappedKey,
 } from "../../../events/index.ts";
-import { type Lessee, LogUnavailableError } from "../log.ts";
+import { type AdmittedNode, type Lessee, LogUnavailableError } from "../log.ts";
 import { messageOf, type PostgresConnection, type PostgresRow, type Sent } from "./connection.ts";
 
 /** @throws LogUnavailableError */
@@ -50,4 +50,21 @@ export function lesseeFrom(row: PostgresRow): Lessee {
     role: row["role"] as Lessee["role"],
     windowMs: Number(row["window_ms"]),
   };
+}
+
+/** @param row with `heard_at` in ms */
+export function admittedNodeFrom(row: PostgresRow): AdmittedNode {
+  return {
+    node: row["node"] as AdmittedNode["node"],
+    role: row["role"] as AdmittedNode["role"],
+    region: row["region"] as string,
+    boot: row["boot"] as AdmittedNode["boot"],
+    heardAt: Math.round(Number(row["heard_at"])) as UnixMs,
+    applied: Number(row["applied_pos"]) as AdmittedNode["applied"],
+  };
+}
+
+/** The columns that `admittedNodeFrom` reads. */
+export function admittedNodesText(s: string): string {
+  return `select node, role, region, boot, extract(epoch from heard_at) * 1000 as heard_at, applied_pos from ${s}.admitted_node`;
 }

@@ -17,12 +17,14 @@ import {
 } from "../../../events/index.ts";
 import { joinBytes } from "../byte-list.ts";
 import type {
+  AdmittedNode,
   AppendBatch,
   AppendOutcome,
   BeatOutcome,
   BeatRequest,
   Lessee,
   LogEntry,
+  NodeName,
   OpenEpochRequest,
 } from "../log.ts";
 import { encodeBigints, encodeIntegers, encodeTexts, encodeUuids } from "./array.ts";
@@ -34,6 +36,8 @@ export type LaidOutAppend = Readonly<{
   after: readonly unknown[];
   /** Arguments of `put_configurations`; null: no configurations, the usual case. */
   configurations: readonly unknown[] | null;
+  /** Arguments of `note_nodes`; null: none, the usual case. */
+  nodes: readonly unknown[] | null;
 }>;
 
 export function layOutAppend(batch: AppendBatch, asynchronous: "refuse" | "accept"): LaidOutAppend {
@@ -77,8 +81,13 @@ export function layOutAppend(batch: AppendBatch, asynchronous: "refuse" | "accep
     vault.map((v) => v.sealed),
     batch.vaultRemoved,
   ];
-  const { configurations } = batch;
-  return { before, after, configurations: configurations.length === 0 ? null : configurationValues(configurations) };
+  const { configurations, retired = [] } = batch;
+  return {
+    before,
+    after,
+    configurations: configurations.length === 0 ? null : configurationValues(configurations),
+    nodes: nodeValues(retired, []),
+  };
 }
 
 /** The arguments of `put_configurations`. */
@@ -93,15 +102,42 @@ export function configurationValues(configurations: readonly StoredConfiguration
 
 /** @param durable the link known to be covered by a clean commit of the epoch of the batch */
 export function appendStatement(schema: string, append: LaidOutAppend, durable: Link): Statement {
-  const { before, after, configurations } = append;
+  const { before, after, configurations, nodes } = append;
   const values = [...before, ...durableValues(durable), ...after];
-  if (configurations !== null) {
-    const places = configurations.map((_, i) => `$${values.length + i + 1}`).join(", ");
-    const put = `"${schema}".put_configurations(${places})`; // one statement: one commit
-    const text = `${call(schema, "append", values.length)}, ${put}, ${waits}`;
-    return { text, values: [...values, ...configurations] };
+  return callBeside(schema, { name: "append", values }, { put_configurations: configurations, note_nodes: nodes });
+}
+
+/** Calls functions in one statement, and so in one commit. @param beside null: not called */
+function callBeside(
+  schema: string,
+  first: Readonly<{ name: string; values: readonly unknown[] }>,
+  beside: Readonly<Record<string, readonly unknown[] | null>>,
+): Statement {
+  const values = [...first.values];
+  const calls = [call(schema, first.name, values.length)];
+  for (const [name, more] of Object.entries(beside)) {
+    if (more === null) continue;
+    calls.push(`"${schema}".${name}(${more.map((_, i) => `$${values.length + i + 1}`).join(", ")})`);
+    values.push(...more);
   }
-  return { name: "cardea append", text: `${call(schema, "append", values.length)}, ${waits}`, values };
+  const text = `${calls.join(", ")}, ${waits}`;
+  return calls.length === 1 ? { name: `cardea ${first.name}`, text, values } : { text, values };
+}
+
+/** The arguments of `note_nodes`; null: nothing to note. */
+function nodeValues(departed: readonly NodeName[], admitted: readonly AdmittedNode[]): readonly unknown[] | null {
+  if (departed.length + admitted.length === 0) return null;
+  const each = [...new Map(admitted.map((n) => [JSON.stringify([n.node, n.role]), n])).values()];
+  return [
+    departed.map((n) => n.node),
+    departed.map((n) => n.role),
+    each.map((n) => n.node),
+    each.map((n) => n.role),
+    each.map((n) => n.region),
+    each.map((n) => n.boot),
+    encodeBigints(each.map((n) => n.heardAt)),
+    encodeBigints(each.map((n) => n.applied)),
+  ];
 }
 
 export function beatStatement(
@@ -130,7 +166,8 @@ export function beatStatement(
     beat.left.map((l) => l.node),
     beat.left.map((l) => l.boot),
   ];
-  return { name: "cardea beat", text: `${call(schema, "beat", values.length)}, ${waits}`, values };
+  const nodes = nodeValues(beat.departed ?? [], beat.admitted ?? []);
+  return callBeside(schema, { name: "beat", values }, { note_nodes: nodes });
 }
 
 export function openEpochStatement(

@@ -1,6 +1,6 @@
 /**
  * SQLite continuity: the records that a file log keeps beside its lessees, and the check whether some may be missing
- * (continuity.ts).
+ * (continuity.ts). Also the rows of admitted nodes, from which no lease follows.
  *
  * The mark changes with each epoch and each lessee written, so an older copy of either file names another mark. The
  * mark is written before the transaction commits. A crash between the two makes them differ, which only delays
@@ -9,7 +9,7 @@
 import type { SQLInputValue } from "node:sqlite";
 import type { Epoch } from "../../../events/index.ts";
 import { lostHistory, lostWindowMs, whyEpochsMayBeLost } from "../continuity.ts";
-import type { Lessee, OpenEpochRequest } from "../log.ts";
+import type { AdmittedNode, Lessee, NodeName, OpenEpochRequest } from "../log.ts";
 import { insert } from "./inserts.ts";
 import { readMark, writeMark } from "./mark-file.ts";
 import type { SqliteRow } from "./rows.ts";
@@ -58,6 +58,16 @@ export function readLessees(rows: readonly SqliteRow[]): readonly Lessee[] {
     role: row["role"] as Lessee["role"],
     windowMs: row["window_ms"] as number,
   }));
+}
+
+/** Runs within the transaction of a beat or an append. */
+export function writeNodes(
+  run: LeaseTables["run"],
+  { departed, admitted }: Readonly<{ departed: readonly NodeName[]; admitted: readonly AdmittedNode[] }>,
+): void {
+  for (const { node, role } of departed) run("delete from admitted_node where node = ? and role = ?", [node, role]);
+  for (const { node, role, region, boot, heardAt, applied } of admitted)
+    run(insert.admittedNode, [node, role, region, boot, heardAt, applied]);
 }
 
 function whyLost(

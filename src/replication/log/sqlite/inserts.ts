@@ -19,6 +19,8 @@ export const insert = {
     select ?, ?, ? where (select count(*) from configuration) < ? on conflict do nothing`,
   lessee: `insert into lessee (node, boot, region, role, window_ms) values (?, ?, ?, ?, ?) on conflict do update
     set region = excluded.region, role = excluded.role, window_ms = max(window_ms, excluded.window_ms)`,
+  admittedNode: `insert or replace into admitted_node (node, role, region, boot, heard_at, applied_pos)
+    values (?, ?, ?, ?, ?, ?)`,
   leaseMark: `insert into lease_mark (one, epoch, mark, window_max_ms) values (1, ?, ?, ?) on conflict do update
     set epoch = excluded.epoch, mark = excluded.mark, window_max_ms = max(window_max_ms, excluded.window_max_ms)`,
 } as const;

@@ -198,6 +198,9 @@ class SqliteLog implements EventLog {
   lessees() {
     return this.#ask("lessees");
   }
+  admittedNodes() {
+    return this.#ask("admittedNodes");
+  }
   keys(users: readonly UserId[]) {
     return this.#ask("keys", users);
   }

@@ -17,7 +17,15 @@ import {
   type WrappedKey,
 } from "../../../events/index.ts";
 import type { ByteList } from "../byte-list.ts";
-import type { AppendBatch, Lessee, LogEntry, OpenEpochRequest, ReadOutcome, RestoreStep } from "../log.ts";
+import type {
+  AdmittedNode,
+  AppendBatch,
+  Lessee,
+  LogEntry,
+  OpenEpochRequest,
+  ReadOutcome,
+  RestoreStep,
+} from "../log.ts";
 import { MalformedBatchError } from "../log-rules.ts";
 
 export type SqliteRow = Readonly<Record<string, unknown>>;
@@ -32,7 +40,14 @@ export type OpenEpochStep =
   | Readonly<{ type: "overtaken"; epoch: Epoch }>;
 export type OpenEpochCommit = Omit<OpenEpochRequest, "firstEvent"> & Readonly<{ previous: Link; bytes: Uint8Array }>;
 export type OpenEpochCommitted =
-  | Readonly<{ type: "opened"; epoch: Epoch; head: Link; lessees: readonly Lessee[]; beatsLost: string | null }>
+  | Readonly<{
+      type: "opened";
+      epoch: Epoch;
+      head: Link;
+      lessees: readonly Lessee[];
+      admitted: readonly AdmittedNode[];
+      beatsLost: string | null;
+    }>
   /** The head has moved since the first event was created. */
   | Readonly<{ type: "moved" }>
   | Readonly<{ type: "indeterminate" | "unavailable"; cause: unknown }>;
@@ -80,6 +95,17 @@ export function configurationPlaceFromRow(row: SqliteRow): ConfigurationEntry {
     configHash: row["hash"] as ConfigHash,
     recordedAt: row["recorded_at"] as UnixMs,
     bytes: row["bytes"] as number,
+  };
+}
+
+export function admittedNodeFromRow(row: SqliteRow): AdmittedNode {
+  return {
+    node: row["node"] as AdmittedNode["node"],
+    role: row["role"] as AdmittedNode["role"],
+    region: row["region"] as string,
+    boot: row["boot"] as AdmittedNode["boot"],
+    heardAt: row["heard_at"] as AdmittedNode["heardAt"],
+    applied: row["applied_pos"] as AdmittedNode["applied"],
   };
 }
 

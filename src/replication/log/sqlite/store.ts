@@ -33,6 +33,7 @@ import {
 } from "../../../events/index.ts";
 import { joinBytes, splitBytes } from "../byte-list.ts";
 import {
+  type AdmittedNode,
   type AppendBatch,
   type AppendOutcome,
   type BeatOutcome,
@@ -65,11 +66,12 @@ import {
   refuseRetain,
   sweptCommandsMax,
 } from "../log-rules.ts";
-import { type LeaseTables, openLeases, readLessees, writeLessees } from "./continuity.ts";
+import { type LeaseTables, openLeases, readLessees, writeLessees, writeNodes } from "./continuity.ts";
 import { explain, openSqliteFile, type SqliteFileOptions } from "./file.ts";
 import { insert } from "./inserts.ts";
 import { putBase, putConfigurations, takeRestoreStep, unpackRestore } from "./restore.ts";
 import {
+  admittedNodeFromRow,
   configurationFromRow,
   configurationPlaceFromRow,
   decodeBatch,
@@ -153,7 +155,8 @@ export class SqliteStore {
       );
       const opened = { epoch: recorded.epoch, beat: head.beat + 1 };
       const beatsLost = openLeases(this.#leaseTables, request, opened);
-      return { type: "opened", epoch: recorded.epoch, head: linkOf(recorded), lessees: this.lessees(), beatsLost };
+      const [lessees, admitted] = [this.lessees(), this.admittedNodes()];
+      return { type: "opened", epoch: recorded.epoch, head: linkOf(recorded), lessees, admitted, beatsLost };
     });
   }
 
@@ -177,6 +180,7 @@ export class SqliteStore {
         this.#run(insert.command, [commandId, first, count, this.#wallMs()]);
       }
       this.#writeSecrets(batch);
+      writeNodes(this.#run.bind(this), { departed: batch.retired ?? [], admitted: [] });
       this.#run("update log_head set beat = beat + 1, pos = ?, hash = ?", [
         batch.last.position,
         hashBytes(batch.last.hash),
@@ -209,6 +213,7 @@ export class SqliteStore {
       for (const { node, boot } of request.left)
         this.#run("delete from lessee where node = ? and boot = ?", [node, boot]);
       writeLessees(this.#leaseTables, request.lessees, { ...request, beat: head.beat + 1 });
+      writeNodes(this.#run.bind(this), { departed: request.departed ?? [], admitted: request.admitted ?? [] });
       this.#run("update log_head set beat = beat + 1", []);
       return { type: "beaten", head: head.link };
     });
@@ -296,6 +301,12 @@ export class SqliteStore {
 
   lessees(): readonly Lessee[] {
     return readLessees(this.#all("select node, boot, region, role, window_ms from lessee", []));
+  }
+
+  admittedNodes(): readonly AdmittedNode[] {
+    return this.#all("select node, role, region, boot, heard_at, applied_pos from admitted_node", []).map(
+      admittedNodeFromRow,
+    );
   }
 
   keys(users: readonly UserId[]): readonly WrappedKey[] {

@@ -1,0 +1,157 @@
+/**
+ * A region that is cut off is loud until it is retired: status, exit code and metrics of a real cluster, over a change
+ * of the leader and a minute after its leases have ended. In the region itself, status says what it may still do.
+ *
+ * Leases are short: Δ is two seconds, the grace two more. A leader forgets a lessee 60 s after its window.
+ */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { measureName } from "../../../src/cli/process/measure-gauges.ts";
+import type { ClusterStatus } from "../../../src/replication/index.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import type { ClusterProcess } from "../cluster/cluster-process.ts";
+import { startTwoRegions, type TwoRegions } from "./two-regions.ts";
+
+let regions: TwoRegions;
+before(
+  async () => {
+    regions = await startTwoRegions({ timing: "short", brokers: 2, westProxies: 1 });
+  },
+  { timeout: 590_000 },
+);
+after(() => regions?.stop());
+
+const names = ["broker-west", "proxy-west-1"];
+const absentIn = (status: ClusterStatus) => status.absent?.map(({ node }) => node).toSorted() ?? [];
+const metricOf = (leader: ClusterProcess, name: string) =>
+  leader.metric(`cardea_region_${measureName(name)}`, { region: "west" });
+const linesIn = (of: ClusterProcess, text: string) =>
+  of
+    .log()
+    .split("\n")
+    .filter((line) => line.includes(text));
+async function leader(): Promise<ClusterProcess> {
+  const { leader: leading } = await regions.status();
+  return regions.east.brokers.find(({ name }) => name === leading?.brokerId) ?? assert.fail("no leader");
+}
+const untilAbsent = () =>
+  waitFor("the west to be absent", async () => absentIn(await regions.status()).join() === names.join(), {
+    withinMs: 30_000,
+  });
+
+test("a healthy cluster exits with 0, and every node is ok", async () => {
+  await waitFor("no problem", async () => (await regions.cardea("cluster", "status")).code === 0, { withinMs: 30_000 });
+  const { out } = await regions.cardea("cluster", "status");
+  assert.match(out, /^proxy-west-1 +west +proxy +ok /m);
+});
+
+test("a region that is cut off is absent in status, exit code and metrics, also under the next leader and after a minute", {
+  timeout: 300_000,
+}, async (t) => {
+  regions.wan.cut();
+  const cutAt = performance.now();
+  await waitFor(
+    "the region to be cut off",
+    async () => (await regions.status()).regions?.find(({ region }) => region === "west")?.cutOff === true,
+    { withinMs: 30_000 },
+  );
+  t.diagnostic(`cut off ${((performance.now() - cutAt) / 1_000).toFixed(1)} s after the cut`);
+  await untilAbsent();
+  const status = await regions.cardea("cluster", "status");
+  assert.equal(status.code, 1);
+  assert.match(status.out, /^west .* CUT OFF$/m);
+  assert.match(status.out, /^proxy-west-1 +west +proxy +absent /m);
+
+  const first = await leader();
+  await first.kill();
+  await untilAbsent();
+  const second = await leader();
+  assert.notEqual(second.name, first.name);
+  assert.equal(await metricOf(second, "cutOff"), 1);
+  assert.equal(await metricOf(second, "absent"), 2);
+  await first.launch();
+
+  await waitFor(
+    "the leader to forget the lessees of the west",
+    async () => (await regions.status()).nodes.every(({ region }) => region !== "west"),
+    { withinMs: 120_000 },
+  );
+  assert.deepEqual(absentIn(await regions.status()), names);
+  assert.equal(await metricOf(await leader(), "cutOff"), 1);
+  assert.ok((await metricOf(await leader(), "silentMs")) > 60);
+  const session = await regions.session("alice");
+  const { receipt } = await regions.operator.revoke(session, { wait: "all", timeoutMs: 10_000 });
+  assert.equal(receipt?.complete, true, "no receipt waits for a node whose window has passed");
+  const west = receipt?.regions?.find(({ region }) => region === "west");
+  assert.deepEqual([west?.absent, west?.cutOff], [2, true]);
+  assert.ok((west?.heardAt ?? 0) < Date.now() - 60_000);
+});
+
+test("in the region itself, status says that the home region is out of reach, and the mirror's lag is unknown", async () => {
+  const { broker } = regions.west;
+  const via = regions.clientVia(broker);
+  const { home, leader: leading } = await via.status();
+  assert.equal(leading, null);
+  assert.equal(home?.region, "west");
+  assert.ok((home?.silentMs ?? 0) > 60_000);
+  assert.equal(home?.leasesUntil, null, "its own lease has ended");
+  assert.ok(home?.lastKnown?.regions.some(({ region }) => region === "east"));
+  assert.equal(await broker.metric(`cardea_broker_${measureName("mirrorLag")}`), -1);
+  assert.equal(linesIn(broker, "the home region is out of reach").length, 1);
+});
+
+test("the region is present again after healing, and its end is logged once on both sides", async () => {
+  regions.wan.heal();
+  await waitFor("no node to be absent", async () => absentIn(await regions.status()).length === 0, {
+    withinMs: 60_000,
+  });
+  await waitFor("no problem", async () => (await regions.cardea("cluster", "status")).code === 0, { withinMs: 30_000 });
+  await waitFor("the lag of the mirror", async () => {
+    return (await regions.west.broker.metric(`cardea_broker_${measureName("mirrorLag")}`)) === 0;
+  });
+  assert.equal(linesIn(regions.west.broker, "the home region answers again").length, 1);
+  assert.equal(linesIn(await leader(), "a region answers again").length, 1);
+});
+
+test("a node that is stopped in order is not absent; one that is killed is, until it is retired by an operator", async () => {
+  assert.equal((await regions.cardea("cluster", "finalize")).code, 0);
+  const [proxy] = regions.west.proxies;
+  assert.ok(proxy);
+  await proxy.end();
+  await waitFor("the node to leave", async () => {
+    const status = await regions.status();
+    return status.nodes.every(({ node }) => node !== proxy.name) && absentIn(status).length === 0;
+  });
+  await proxy.launch();
+  await waitFor("the node to be back", async () =>
+    (await regions.status()).nodes.some(({ node }) => node === proxy.name),
+  );
+  const present = await regions.cardea("cluster", "retire", proxy.name);
+  assert.notEqual(present.code, 0);
+  assert.match(present.err, /still present: proxy-west-1/);
+  await proxy.kill();
+  await waitFor("the node to be absent", async () => absentIn(await regions.status()).join() === proxy.name, {
+    withinMs: 30_000,
+  });
+  assert.equal((await regions.cardea("cluster", "status")).code, 1);
+  const retired = await regions.cardea("cluster", "retire", proxy.name);
+  assert.equal(retired.code, 0, retired.err);
+  assert.deepEqual(absentIn(await regions.status()), []);
+  assert.equal((await regions.cardea("cluster", "status")).code, 0);
+});
+
+test("a receipt for a named region waits for that region, and a region without nodes gets none", async () => {
+  const session = await regions.session("bob");
+  await regions.operator.revoke(session);
+  const status = await regions.status();
+  assert.ok(status.leader);
+  const { epoch, position, hash } = status.leader.head;
+  const link = `${epoch}.${position}.${hash}`;
+  const west = await regions.cardea("receipt", link, "--wait", "--region", "west");
+  assert.equal(west.code, 0, west.err);
+  assert.match(west.out, /complete in region west/);
+  assert.match(west.out, /broker-west +west +broker +applied +by \d\d:/);
+  const mistyped = await regions.cardea("receipt", link, "--wait", "--region", "wset");
+  assert.notEqual(mistyped.code, 0);
+  assert.match(mistyped.err, /no node of region wset is known; the regions are: east, west/);
+});
