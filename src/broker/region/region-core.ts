@@ -176,10 +176,11 @@ class Region {
         this.#pages.close();
         this.#readers.close();
         this.#revocations?.close();
+        this.#stopping = true;
         this.#context.emit({ type: "leave", goodbye: this.#leases.close().maySayGoodbye ? "say" : "withhold" });
         return;
       default:
-        if (this.#revocations === null) refuseWithout(this.#context, input);
+        if (this.#revocations === null || this.#stopping) refuseWithout(this.#context, input);
         else dispatchRevocations(this.#revocations, input);
     }
   }

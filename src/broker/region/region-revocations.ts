@@ -64,6 +64,7 @@ export class RegionRevocations {
   readonly #unsigned = new Map<number, Readonly<{ id: number; revocation: LocalRevocation }>>();
   readonly #counts = { localAccepted: 0, localRefused: 0 };
   #ids = 0;
+  #closed = false;
   #windowMs: number;
   #drift: number;
   #keptWindowMs: number;
@@ -279,6 +280,7 @@ export class RegionRevocations {
   }
 
   woke(): void {
+    if (this.#closed) return;
     this.#peers.wake(() => this.#question());
     this.#readers.wake();
     this.#receipts.wake();
@@ -287,6 +289,7 @@ export class RegionRevocations {
   }
 
   close(): void {
+    this.#closed = true;
     this.#answerWaiting(() => ({ type: "unavailable", code: "local-off", message: "this broker is stopping" }));
     this.#readers.close();
     this.#receipts.close();

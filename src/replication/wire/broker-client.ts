@@ -61,6 +61,7 @@ export type BrokerClientOptions = Readonly<{
 }>;
 
 export type BrokerClient = Databroker &
+  Required<Pick<Databroker, "denials" | "localReceipt" | "revokeLocally">> &
   Readonly<{
     snapshots: SnapshotSupply;
     /** Count of rejected answers, by reason. */
