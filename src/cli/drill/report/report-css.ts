@@ -3,7 +3,7 @@ export const reportCss = `
 :root { --warn: #7a5200; --info: #23588f; --band: rgb(160 44 23 / .09); --permitted: #5f9c8b; --refused: #c9b98f; --focus: #1f6fd6; }
 @media (prefers-color-scheme: dark) { :root { --warn: #e8bf6a; --info: #93c1f2; --band: rgb(255 156 134 / .13); --permitted: #3f7f6e; --refused: #6d6240; --focus: #7db4ff; } }
 body { padding: clamp(0rem, 2vw, 2rem) clamp(0rem, 2vw, 2rem) 2rem; font-size: 15px; }
-main.wide { max-width: 82rem; padding: clamp(1rem, 3vw, 2.25rem); }
+main.wide { overflow-x: clip; max-width: 82rem; padding: clamp(1rem, 3vw, 2.25rem); }
 h2 { margin-top: 2.5rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 .outcome { font-size: 1.125rem; font-weight: 600; }
 nav { margin: 1.5rem 0 0; } nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; list-style: none; padding: 0; } nav a { display: inline-block; padding: .25rem 0; }

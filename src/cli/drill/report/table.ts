@@ -11,8 +11,8 @@ export function numericColumns(...heads: readonly string[]): readonly Column[] {
 const rowsMax = 400;
 
 /**
- * @param options.narrow on a narrow screen: `scroll` sideways, or `stack` the cells of a row, each with its heading. The
- * roles keep a stacked table a table for screen readers.
+ * @param options.narrow on a narrow screen: `scroll` sideways, or `stack` the cells of a row, each with its heading.
+ * The roles keep a stacked table a table for screen readers.
  */
 export function renderTable(options: {
   caption: string;
