@@ -201,11 +201,7 @@ async function startStores(
     return [region.name, nats];
   };
   const postgresOf = async (): Promise<PostgresGroup> => {
-    const group = await startPostgresGroup({
-      synchrony: "quorum",
-      standbys: databases - 1,
-      quorum: topology.standbysAwaited,
-    });
+    const group = await startPostgresGroup({ synchrony: "quorum", standbys: databases - 1 });
     stops.push(() => group.stop());
     return group;
   };
@@ -221,13 +217,13 @@ async function startStores(
   };
 }
 
-/** The regions of whose NATS a region's NATS is a leaf: the home region, or every region before it in the list. */
+/** The regions of whose NATS a region's NATS is a leaf: the home region, for every other one. */
 function hubsOf(
   region: RegionPlan,
   { topology, leafPorts }: Readonly<{ topology: Topology; leafPorts: readonly ServerAddress[] }>,
 ): readonly ServerAddress[] {
-  const before = leafPorts.slice(0, topology.regions.indexOf(region));
-  return topology.homes === "movable" ? before : before.filter((each) => each.region === homeOf(topology).name);
+  const home = homeOf(topology);
+  return region === home ? [] : leafPorts.filter((each) => each.region === home.name);
 }
 
 function leafConfig(listenPort: number, remotes: readonly Link[]): string {

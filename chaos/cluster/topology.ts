@@ -1,6 +1,6 @@
 /** Topology: which regions a cluster has, and what runs in each. Pure. */
 
-export type TopologyName = "one-region" | "three-regions" | "movable-home";
+export type TopologyName = "one-region" | "three-regions";
 
 export type RegionPlan = Readonly<{
   name: string;
@@ -16,10 +16,6 @@ export type RegionPlan = Readonly<{
 export type Topology = Readonly<{
   name: TopologyName;
   regions: readonly RegionPlan[];
-  /** `movable`: every region's brokers may lead (`broker.homes`). */
-  homes: "fixed" | "movable";
-  /** How many Postgres standbys a commit waits for. With two, the log survives the loss of the home region. */
-  standbysAwaited: number;
   /** Delay (ms) of every byte between two regions, in each direction. */
   delayMs: number;
   /** What the clients do: requests each second in all, and connections to each proxy. */
@@ -36,7 +32,7 @@ export type Topology = Readonly<{
 }>;
 
 /** Small: all three regions share one machine. */
-const threeRegions: Omit<Topology, "name" | "homes" | "standbysAwaited"> = {
+const threeRegions: Omit<Topology, "name"> = {
   regions: [
     { name: "eu", kind: "home", brokers: 2, proxies: 1, natsServers: 1, databases: 2 },
     { name: "us", kind: "remote", brokers: 2, proxies: 1, natsServers: 1, databases: 1 },
@@ -52,15 +48,12 @@ export const topologies: Readonly<Record<TopologyName, Topology>> = {
   "one-region": {
     name: "one-region",
     regions: [{ name: "eu", kind: "home", brokers: 2, proxies: 3, natsServers: 3, databases: 3 }],
-    homes: "fixed",
-    standbysAwaited: 1,
     delayMs: 0,
     load: { perSecond: 900, plainPerNode: 40, downloadsPerNode: 5, socketsPerNode: 25, slowReadersPerNode: 8 },
     sessions: 300,
     answersPerSecondMin: 50_000 / 120,
   },
-  "three-regions": { name: "three-regions", homes: "fixed", standbysAwaited: 1, ...threeRegions },
-  "movable-home": { name: "movable-home", homes: "movable", standbysAwaited: 2, ...threeRegions },
+  "three-regions": { name: "three-regions", ...threeRegions },
 };
 
 export const isTopologyName = (text: string): text is TopologyName => Object.hasOwn(topologies, text);

@@ -44,7 +44,6 @@ const proxiesOutMax = 2;
 const msPerFault: Readonly<Record<Topology["name"], number>> = {
   "one-region": 3_600,
   "three-regions": 6_000,
-  "movable-home": 6_000,
 };
 
 /** @returns faults in time order; 120 s have about 33 in one region and 20 in three */
@@ -68,7 +67,7 @@ export function planFaults({ seed, seconds, topology }: PlanOptions): Plan {
 }
 
 export function isDrawn(kind: FaultKind, topology: TopologyName): boolean {
-  return faultProfiles[kind].in.includes(topology) && faultProfiles[kind].weight !== null;
+  return faultProfiles[kind].in.includes(topology);
 }
 
 type Moment = Readonly<{
@@ -100,7 +99,7 @@ function nextFault(moment: Moment): PlannedFault | undefined {
 function weighted(moment: Moment): FaultKind | undefined {
   const kinds = moment.kinds
     .filter((kind) => freeTargets(kind, moment).length > 0)
-    .flatMap((kind) => new Array<FaultKind>(faultProfiles[kind].weight ?? 0).fill(kind));
+    .flatMap((kind) => new Array<FaultKind>(faultProfiles[kind].weight).fill(kind));
   return kinds.length === 0 ? undefined : moment.random.pick(kinds);
 }
 

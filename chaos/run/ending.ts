@@ -21,10 +21,9 @@ const pollEveryMs = 500;
 const agreeWithinMs = 15_000;
 const pageEvents = 1_000;
 
-export function statusClient({ addresses, regions, home, topology }: Cluster): BrokerClient {
-  const leading = topology.homes === "movable" ? regions : [home];
+export function statusClient({ addresses, home }: Cluster): BrokerClient {
   return createBrokerClient({
-    urls: leading.flatMap(({ brokers }) => brokers).map(({ ports }) => new URL(`http://127.0.0.1:${ports.broker}`)),
+    urls: home.brokers.map(({ ports }) => new URL(`http://127.0.0.1:${ports.broker}`)),
     cluster: clusterName,
     role: "operator",
     name: "chaos",

@@ -1,9 +1,7 @@
 /** Scenarios: all of them, in the order of `--list`. */
 
-import { brokerDiesAfterALocalRevocation } from "./cut-off/broker-dies-after-a-local-revocation.ts";
 import { brokerRestartsInACutRegion } from "./cut-off/broker-restarts-in-a-cut-region.ts";
 import { commandInACutOffRegion } from "./cut-off/command-in-a-cut-off-region.ts";
-import { cutOffRegionRevokes } from "./cut-off/cut-off-region-revokes.ts";
 import { deafRegion } from "./cut-off/deaf-region.ts";
 import { flappingRegion } from "./cut-off/flapping-region.ts";
 import { halfOpenRegion } from "./cut-off/half-open-region.ts";
@@ -11,7 +9,6 @@ import { healingEnforcesWhatWasMissed } from "./cut-off/healing-enforces-what-wa
 import { homeCutOff } from "./cut-off/home-cut-off.ts";
 import { homeIgnoresCutRegions } from "./cut-off/home-ignores-cut-regions.ts";
 import { leaderDiesWithARegionAway } from "./cut-off/leader-dies-with-a-region-away.ts";
-import { localRevocationNeedsEveryBroker } from "./cut-off/local-revocation-needs-every-broker.ts";
 import { muteRegion } from "./cut-off/mute-region.ts";
 import { regionCutBeyondItsWindow } from "./cut-off/region-cut-beyond-its-window.ts";
 import { regionCutWithinItsWindow } from "./cut-off/region-cut-within-its-window.ts";
@@ -94,7 +91,4 @@ export const scenarios: readonly Scenario[] = [
   remoteStandbyCut,
   commandFromAFarRegion,
   commandInACutOffRegion,
-  cutOffRegionRevokes,
-  localRevocationNeedsEveryBroker,
-  brokerDiesAfterALocalRevocation,
 ];

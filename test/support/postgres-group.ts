@@ -55,13 +55,10 @@ export async function startPostgresGroup({
   synchrony,
   settings = {},
   standbys: standbyCount = 2,
-  quorum = 1,
 }: Readonly<{
   synchrony: Synchrony;
   settings?: Readonly<Record<string, string>>;
   standbys?: number;
-  /** How many standbys a commit waits for, with the synchrony `quorum`. */
-  quorum?: number;
 }>): Promise<PostgresGroup> {
   const names = ["pg_1", ...Array.from({ length: standbyCount }, (_, i) => `pg_${i + 2}`)];
   const nameOf = (server: PostgresServer): string => names[servers().indexOf(server)] ?? "";
@@ -96,7 +93,7 @@ export async function startPostgresGroup({
     for (const name of names.slice(1)) {
       standbys.push(await startStandby(first, { name, settings: { ...all, cluster_name: name } }));
     }
-    const synchronous = synchrony === "quorum" ? `ANY ${quorum} (${names.join(", ")})` : "";
+    const synchronous = synchrony === "quorum" ? `ANY 1 (${names.join(", ")})` : "";
     for (const server of [first, ...standbys]) {
       await query(server, `alter system set synchronous_standby_names = '${synchronous}'`);
       await query(server, "select pg_reload_conf()");

@@ -5,7 +5,7 @@ export const slowRegion: Scenario = {
   name: "slow-region",
   topology: "three-regions",
   fault: "Every byte between us and the other regions is 250 ms later.",
-  promise: "us serves every route throughout, and a revocation is enforced everywhere within 6 s.",
+  promise: "us serves its routes with grace throughout, and a revocation is enforced everywhere within 6 s.",
   boundS: 6,
   async play(game) {
     const { visitors, operators } = game;

@@ -5,8 +5,8 @@ export const homeBrokersDie: Scenario = {
   name: "home-brokers-die",
   topology: "three-regions",
   fault: "Both brokers of the home region are killed for 3 s.",
-  promise: "us and ap serve their routes with grace meanwhile, and every region serves everything within 20 s.",
-  boundS: 20,
+  promise: "us and ap serve their routes with grace meanwhile, and every region serves everything within 30 s.",
+  boundS: 30,
   async play(game) {
     const { visitors, operators } = game;
     const spare = await visitors.arrive();

@@ -5,7 +5,7 @@ export const leafCut: Scenario = {
   name: "leaf-cut",
   topology: "three-regions",
   fault: "The leaf connection of us is cut.",
-  promise: "us serves every route throughout, and a revocation is enforced everywhere within 6 s, by reads.",
+  promise: "us serves its routes with grace throughout, and a revocation is enforced everywhere within 6 s, by reads.",
   boundS: 6,
   async play(game) {
     const { visitors, operators } = game;
@@ -16,6 +16,6 @@ export const leafCut: Scenario = {
     const { link } = await operators.revokeOnce(revoked);
     await game.within("the receipt is complete", operators.complete(link));
     await game.holds("us refuses the session", visitors.refused("us", "app", 401, revoked));
-    await game.throughout("us serves every route", 4, visitors.permittedOn("us"));
+    await game.throughout("us serves the route with 3 s of grace", 4, visitors.permitted("us", "app"));
   },
 };
