@@ -63,14 +63,15 @@ export async function keepReplayBuffer(connection: NatsConnection, options: Repl
   while (!signal.aborted) {
     let problem = "";
     try {
+      // First, because a stream reserves the space of its limit: both may not fit.
+      for (const name of options.retiredStreams())
+        if (await removeStream(connection, name))
+          logger.info({ stream: name }, "removed a replay buffer of a former home");
       const mirrorOf = options.mirrorOf();
       if (mirrorOf !== undefined) {
         const done = await ensureStream(connection, { ...options, mirrorOf });
         if (done !== "unchanged") logger.info({ stream }, `replay buffer ${done}`);
       }
-      for (const name of options.retiredStreams())
-        if (await removeStream(connection, name))
-          logger.info({ stream: name }, "removed a replay buffer of a former home");
     } catch (error) {
       problem = error instanceof Error ? error.message : String(error);
       if (problem !== lastProblem && !signal.aborted)

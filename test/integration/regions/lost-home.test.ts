@@ -8,7 +8,8 @@ import { findPostgresBinaries } from "../../support/postgres.ts";
 import { withClient } from "../../support/postgres-client.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { runCardea, type Session } from "../cluster/cluster.ts";
-import { type RegionName, regionNames, startThreeRegions, type ThreeRegions } from "./three-regions.ts";
+import { type RegionName, regionNames } from "./leaf-chain.ts";
+import { startThreeRegions, type ThreeRegions } from "./three-regions.ts";
 
 const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
 let regions: ThreeRegions;

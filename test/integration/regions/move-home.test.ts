@@ -1,16 +1,16 @@
 /**
  * The home region moves from the east to the us by one command while people work: the leader, the Postgres primary, the
- * brokers of every region and NATS follow, and no file is edited.
+ * brokers of every region follow, and no file is edited.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
 import { parseCommandId, parseSessionId } from "../../../src/events/index.ts";
-import { findReplayBuffer } from "../../../src/replication/fanout/index.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { runCardea, type Session } from "../cluster/cluster.ts";
-import { type RegionName, regionNames, startThreeRegions, type ThreeRegions } from "./three-regions.ts";
+import { type RegionName, regionNames } from "./leaf-chain.ts";
+import { startThreeRegions, type ThreeRegions } from "./three-regions.ts";
 
 const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
 let regions: ThreeRegions;
@@ -84,25 +84,6 @@ async function revoke(region: RegionName, session: Session) {
   assert.equal(result.type, "done", JSON.stringify(result));
   return { receiptFor: () => client.receipt({ type: "command", commandId }, { wait: "all", timeoutMs: 60_000 }) };
 }
-
-test("NATS follows: the replay buffer is in the domain of the us, and the former one is gone", {
-  skip,
-  timeout: 120_000,
-}, async () => {
-  const options = { servers: regions.of("ap").nats.urls, cluster: regions.clusterName };
-  await waitFor("the replay buffer of the us", async () => (await findReplayBuffer(options, "us")).type === "there", {
-    withinMs: 60_000,
-  });
-  await waitFor("that of the east to go", async () => (await findReplayBuffer(options, "east")).type === "absent", {
-    withinMs: 60_000,
-  });
-  for (const name of ["east", "ap"] as const)
-    await waitFor(
-      `the mirror of ${name} to follow`,
-      async () => (await regions.of(name).broker.metric("cardea_broker_mirror_lag")) === 0,
-      { withinMs: 60_000 },
-    );
-});
 
 test("the command again changes nothing and says that all is in place", { skip, timeout: 120_000 }, async () => {
   const again = await runCardea(["region", "move-home", "us", "-c", regions.of("east").broker.configFile]);

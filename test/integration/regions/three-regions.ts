@@ -22,9 +22,7 @@ import { createSession, loadConfigFile, type Session } from "../cluster/cluster.
 import { type ClusterSetup, configOf, hostOf, issuerOf, type Timing } from "../cluster/cluster-config.ts";
 import { ClusterProcess } from "../cluster/cluster-process.ts";
 import { startUpstream } from "../cluster/upstream.ts";
-
-export const regionNames = ["east", "us", "ap"] as const;
-export type RegionName = (typeof regionNames)[number];
+import { leafConfig, type RegionName, regionNames } from "./leaf-chain.ts";
 
 export type Region = Readonly<{
   name: RegionName;
@@ -70,7 +68,7 @@ async function build(
   const folder = new TemporaryFolder("three-regions");
   cleanups.push(async () => folder.remove());
   const [frontPort = 0, idpPort = 0, authenticatePort = 0, ...free] = await freePorts(3 + 3 + 6 * 3);
-  const leafPorts = new Map(regionNames.map((name) => [name, free.pop() ?? 0]));
+  const leafPorts = free.splice(0, regionNames.length);
   const takePorts = () => ({ address: free.pop() ?? 0, metrics: free.pop() ?? 0, broker: free.pop() ?? 0 });
   const ports = new Map(regionNames.map((name) => [name, { broker: takePorts(), proxy: takePorts() }]));
   const portsOf = (name: RegionName) => ports.get(name) ?? { broker: takePorts(), proxy: takePorts() };
@@ -84,12 +82,8 @@ async function build(
   const postgres = { east, us, ap };
 
   const nats = new Map<RegionName, NatsCluster>();
-  for (const [i, name] of regionNames.entries()) {
-    const before = regionNames.slice(0, i).map((other) => `"nats-leaf://127.0.0.1:${leafPorts.get(other)}"`);
-    const remotes =
-      before.length === 0 ? "" : `reconnect: 1, remotes: [{ urls: [${before.join(", ")}], no_randomize: true }]`;
-    const config = `leafnodes { listen: "127.0.0.1:${leafPorts.get(name)}", ${remotes} }\nping_interval: "1s"`;
-    const server = await startNats({ domain: name, config });
+  for (const name of regionNames) {
+    const server = await startNats({ domain: name, config: leafConfig(name, leafPorts) });
     cleanups.push(() => server.stop());
     nats.set(name, server);
   }
