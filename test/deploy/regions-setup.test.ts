@@ -49,6 +49,54 @@ test("a revocation from a remote region is enforced in all", options, async () =
   }
 });
 
+/** Drops what crosses between `ap` and the other regions on one port. */
+async function cutPort(port: number): Promise<void> {
+  const rules = ["--destination-port", "--source-port"].flatMap((side) => [
+    `iptables --insert INPUT --protocol tcp ${side} ${port} ! --source 10.3.0.0/24 --jump DROP`,
+    `iptables --insert OUTPUT --protocol tcp ${side} ${port} ! --destination 10.3.0.0/24 --jump DROP`,
+  ]);
+  for (const name of ["ap-1", "ap-2", "ap-3"]) await page().machines.machine(name).must(rules.join("\n"));
+}
+
+test(
+  "while NATS is cut, a revocation at home is enforced in the region, and its receipt completes",
+  options,
+  async () => {
+    const near = page().browser("ap", "dave");
+    assert.deepEqual(await open(near, app), application);
+    await cutPort(7422);
+    const { code, out } = await revokeAtHome("dave");
+    assert.equal(code, 0, out);
+    assert.match(out, /proxy-ap-2 +ap +proxy +applied/);
+    assert.ok((await near.open(app)).hops.some(isAtProvider), "the person signs in again");
+    await page().follow(13);
+  },
+);
+
+test(
+  "while HTTPS to the home region is cut, a revocation is enforced there by NATS as long as the region decides",
+  options,
+  async () => {
+    const [revoked, other] = [page().browser("ap", "erin"), page().browser("ap", "frank")];
+    assert.deepEqual(await open(revoked, app), application);
+    assert.deepEqual(await open(other, app), application);
+    await cutPort(5443);
+    const { code, out } = await revokeAtHome("erin", "--timeout 1s");
+    assert.equal(code, 1, out);
+    assert.match(out, /proxy-ap-2 +ap +proxy +unconfirmed/);
+    await waitFor(
+      "the region to refuse the one and serve the other",
+      async () => (await revoked.open(app)).status !== 200 && (await other.open(app)).status === 200,
+    );
+    await page().follow(13);
+  },
+);
+
+const revokeAtHome = (person: string, flags = "--timeout 60s") =>
+  page()
+    .machines.machine("eu-2")
+    .run(`cardea sessions revoke --user ${person}@example.com --wait ${flags} -c /etc/cardea/proxy.yaml`);
+
 test("a region that is cut off does what the page's table says, and heals", options, async () => {
   const near = page().browser("ap", "bob");
   assert.deepEqual(await open(near, app), application);

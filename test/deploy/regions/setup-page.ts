@@ -9,7 +9,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { Child, TemporaryFolder } from "../../support/child.ts";
-import { type Machines, startMachines } from "../../support/machines.ts";
+import { type Machines, type Ran, startMachines } from "../../support/machines.ts";
 import { isAsPrinted, type Step, stepsOf } from "../../support/page-steps.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
@@ -61,21 +61,21 @@ export async function startSetupPage(t: Pick<TestContext, "diagnostic">): Promis
     else {
       assert.ok(before?.type === "run", `${where}: no command prints this`);
       const [name = ""] = before.machines;
-      let out = outputs.get(before) ?? "";
+      let { out, err }: Pick<Ran, "out" | "err"> = outputs.get(before) ?? { out: "", err: "" };
       if (step.when === "soon")
         await waitFor(
           `${where} to print what the page shows`,
           async () => {
-            ({ out } = await machines.machine(name).run(before.text(name)));
-            if (!isAsPrinted(out, step.text)) throw new Error(`it prints:\n${out}`);
+            ({ out, err } = await machines.machine(name).run(before.text(name)));
+            if (!isAsPrinted(out, step.text)) throw new Error(`it prints:\n${out}\n${err}`);
             return true;
           },
           { withinMs: 60_000, everyMs: 500 },
         );
-      assert.ok(isAsPrinted(out, step.text), `${where} shows\n${step.text}\nand ${name} prints\n${out}`);
+      assert.ok(isAsPrinted(out, step.text), `${where} shows\n${step.text}\nand ${name} prints\n${out}\n${err}`);
     }
   }
-  const outputs = new Map<Step, string>();
+  const outputs = new Map<Step, Ran>();
 
   return {
     machines,
@@ -87,11 +87,8 @@ export async function startSetupPage(t: Pick<TestContext, "diagnostic">): Promis
         const next = own[i + 1];
         if (step.type === "run" && next?.type === "prints") {
           // The output counts, not the exit code: a status that is not well exits 1.
-          if (next.when === "at-once")
-            outputs.set(
-              step,
-              (await machines.machine(step.machines[0] ?? "").run(step.text(step.machines[0] ?? ""))).out,
-            );
+          const [name = ""] = step.machines;
+          if (next.when === "at-once") outputs.set(step, await machines.machine(name).run(step.text(name)));
         } else await run(step, own[i - 1]);
       }
       t.diagnostic(`section ${heading}: ${((performance.now() - from) / 1_000).toFixed(1)} s`);
