@@ -55,7 +55,9 @@ export { type TraceText, traceInTarget, traceText } from "./authenticate/provide
 export { createRouteHost } from "./authenticate/route-host-server.ts";
 export { beginSignIn, NoRouteError, type SignInRedirect } from "./authenticate/sign-in/begin-sign-in.ts";
 export { isTooLongForRedirect, scriptPath } from "./authenticate/sign-in/kept-address.ts";
+export { createSignInGate, type SignInGate } from "./authenticate/sign-in/sign-in-gate.ts";
 export { type SignInLoop, signInLoopOf, signInLoopPageOf } from "./authenticate/sign-in/sign-in-returns.ts";
+export { existingSignInPath, signInUnavailable } from "./authenticate/sign-in/sign-in-unavailable.ts";
 export { readLeasedSignInStatus, readSignInStatus, type SignInStatus } from "./authenticate/sign-in/signed-in.ts";
 export { createValueCipher, type ValueCipher } from "./authenticate/sign-in/value-cipher.ts";
 export {

@@ -7,7 +7,7 @@
  * - Personal data is opened only here, for operators, and never logged. Errors are JSON, too.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { BrokerUnavailableError } from "../replication/wire/index.ts";
+import { BrokerUnavailableError, formatUnavailable, homeRetryAfterMs } from "../replication/wire/index.ts";
 import { streamDecisions } from "./decision-stream.ts";
 import { registerExplain } from "./explain-route.ts";
 import { registerLocalReceipts } from "./local-changes.ts";
@@ -73,8 +73,15 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
 }
 
 function sendError(error: unknown, _request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  if (error instanceof BrokerUnavailableError)
-    return reply.code(503).header("retry-after", "1").send({ error: error.message });
+  if (error instanceof BrokerUnavailableError) {
+    const { code } = formatUnavailable(error);
+    const why = code === undefined ? {} : { code };
+    const retryAfterMs = code === undefined ? 1_000 : homeRetryAfterMs;
+    return reply
+      .code(503)
+      .header("retry-after", String(retryAfterMs / 1_000))
+      .send({ error: error.message, ...why });
+  }
   const status =
     typeof error === "object" && error !== null && "statusCode" in error && typeof error.statusCode === "number"
       ? error.statusCode

@@ -9,6 +9,7 @@ import type { z } from "zod";
 import {
   type Command,
   type CommandId,
+  type CommandOutcome,
   type CommandResult,
   type Link,
   parseCommandId,
@@ -19,7 +20,7 @@ import {
   type UserId,
 } from "../events/index.ts";
 import type { LocalResult, Receipt, ReceiptWait, Replica } from "../replication/index.ts";
-import { BrokerUnavailableError, promiseOf } from "../replication/wire/index.ts";
+import { BrokerUnavailableError, formatUnavailable, promiseOf } from "../replication/wire/index.ts";
 import { revokeInRegion, sendLocalChange } from "./local-changes.ts";
 import {
   badRequest,
@@ -249,7 +250,8 @@ async function submit(
     return await databroker.submit(request);
   } catch (error) {
     if (!(error instanceof BrokerUnavailableError)) throw error;
-    return { type: "unavailable", commandId: request.commandId, message: error.message, retryAfterMs: 1_000 };
+    const { commandId } = request;
+    return { type: "unavailable", commandId, message: error.message, retryAfterMs: 1_000, ...formatUnavailable(error) };
   }
 }
 
@@ -272,17 +274,29 @@ type LocalFailure = Exclude<LocalResult, { type: "local" }>;
 
 function sendFailure(reply: FastifyReply, result: Failure): FastifyReply {
   if (result.type === "unavailable") {
+    const { commandId, message, retryAfterMs } = result;
+    const why = whyUnavailable(result, message);
     return reply
       .code(503)
-      .header("retry-after", String(Math.max(1, Math.ceil(result.retryAfterMs / 1_000))))
-      .send({
-        error: result.message,
-        commandId: result.commandId,
-        ...("code" in result ? { reason: result.code } : {}),
-      });
+      .header("retry-after", String(Math.max(1, Math.ceil(retryAfterMs / 1_000))))
+      .send({ ...why, commandId });
   }
   const status = refusalStatus[result.code];
   return reply.code(status).send({ error: result.message, code: result.code });
+}
+
+const cutOffWords: Readonly<Record<CommandOutcome, string>> = {
+  none: "this region is cut off from its home region, so the command was not forwarded and nothing has changed",
+  unknown:
+    "this region was cut off from its home region before the leader answered, so the change may or may not have been made; repeat the command with its id",
+};
+
+/** A local failure has a reason of its own; a command in a region that is cut off has a code and an outcome. */
+function whyUnavailable(failure: Extract<Failure, { type: "unavailable" }>, error: string): object {
+  if (!("code" in failure) || failure.code === undefined) return { error };
+  if (failure.code !== "home-unreachable") return { error, reason: failure.code };
+  const outcome = "outcome" in failure ? (failure.outcome ?? "unknown") : "unknown";
+  return { error: cutOffWords[outcome], code: failure.code, outcome };
 }
 
 type NameProblem = Readonly<{ status: 404 | 409 | 503; error: string }>;

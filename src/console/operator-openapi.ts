@@ -12,7 +12,7 @@ const commonErrors: Readonly<Record<number, string>> = {
   401: "No operator token, or one that is not valid or has expired.",
   403: "Not an administrator, not from this installation's own pages, or refused by the log.",
   500: "A server error; it is unknown whether the change was made.",
-  503: "The server is behind the log or no broker leads. `Retry-After` says when to try again.",
+  503: "The server is behind the log, no broker leads, or the home region is out of reach (`home-unreachable`). `Retry-After` says when to try again.",
 };
 const bodyErrors: Readonly<Record<number, string>> = {
   413: "The body is too large.",

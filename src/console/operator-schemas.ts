@@ -220,12 +220,19 @@ export const refusalStatus = {
 export const errorSchema = z.object({
   error: z.string().meta({ description: "A sentence for people." }),
   code: z
-    .enum([...(Object.keys(refusalStatus) as (keyof typeof refusalStatus)[]), "home-unreachable"])
+    .enum([
+      ...(Object.keys(refusalStatus) as [keyof typeof refusalStatus, ...(keyof typeof refusalStatus)[]]),
+      "home-unreachable",
+    ])
     .optional()
     .meta({
       description:
-        "Why the log refused the command; with 503 `home-unreachable`: this region is cut off and confirms no session.",
+        "Why the log refused the command. `home-unreachable`, with 503: this server's region is cut off from its home region; every retry fails until that ends.",
     }),
+  outcome: z.enum(["none", "unknown"]).optional().meta({
+    description:
+      "With `home-unreachable`: `none` if the command was not forwarded; `unknown` if it may have been made.",
+  }),
   commandId: z.string().optional().meta({ description: "With 503: repeat the command with this id." }),
   reason: z.string().optional().meta({ description: "With 503: why, as a code (docs/errors.md)." }),
 });

@@ -7,10 +7,11 @@
  * nothing more.
  */
 import { once } from "node:events";
+import type { ServerResponse } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { ReceiptOptions, ReceiptTarget } from "../replication/index.ts";
 import { watchReceipt } from "../replication/lease/index.ts";
-import { BrokerUnavailableError } from "../replication/wire/index.ts";
+import { BrokerUnavailableError, formatUnavailable } from "../replication/wire/index.ts";
 import { mayReceive, type Operator, type OperatorApiDeps } from "./operator-route.ts";
 
 export const eventStreamType = "text/event-stream";
@@ -23,6 +24,8 @@ export type ReceiptStream = (
 ) => Promise<FastifyReply>;
 
 const streamsMax = 64;
+/** Time (ms) between two bytes of a silent stream, so that no hop takes it for dead. */
+const aliveMs = 15_000;
 
 export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
   let streams = 0;
@@ -51,21 +54,41 @@ export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
           return;
         await once(raw, "drain", { signal: gone.signal });
       };
+      void keepAlive(raw, { ...deps, over: gone.signal, mayReceiveNow: () => mayReceive(deps, caller) });
       try {
         if (first.done !== true) await write(first.value.signed === null ? "progress" : "receipt", first.value);
         for await (const receipt of answers) await write(receipt.signed === null ? "progress" : "receipt", receipt);
       } catch (error) {
-        if (!gone.signal.aborted) await write("unavailable", { error: messageOf(error) });
+        if (!gone.signal.aborted) await write("unavailable", problemOf(error));
       }
       raw.end();
       return reply;
     } finally {
       streams -= 1;
+      gone.abort();
       unlisten();
     }
   };
 }
 
-function messageOf(error: unknown): string {
-  return error instanceof BrokerUnavailableError ? error.message : "internal error; request the receipt again";
+async function keepAlive(
+  raw: ServerResponse,
+  {
+    sleep,
+    over,
+    mayReceiveNow,
+  }: Pick<OperatorApiDeps, "sleep"> & Readonly<{ over: AbortSignal; mayReceiveNow: () => boolean }>,
+): Promise<void> {
+  for (;;) {
+    await sleep(aliveMs, over).catch(() => undefined); // aborted: the stream has ended
+    if (over.aborted || raw.destroyed) return;
+    if (!mayReceiveNow()) raw.destroy();
+    else if (!raw.writableNeedDrain) raw.write(": alive\n\n");
+  }
+}
+
+function problemOf(error: unknown): Readonly<{ error: string; code?: string }> {
+  if (!(error instanceof BrokerUnavailableError)) return { error: "internal error; request the receipt again" };
+  const { code } = formatUnavailable(error);
+  return { error: error.message, ...(code === undefined ? {} : { code }) };
 }

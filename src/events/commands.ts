@@ -216,4 +216,19 @@ export type CommandResult =
   | Fact<"done", { commandId: CommandId; link: Link; changed: boolean }>
   | Fact<"refused", { commandId: CommandId; code: RefusalCode; message: string }>
   /** No leader, the store is down, or the outcome is unknown: retry with the same command id. */
-  | Fact<"unavailable", { commandId: CommandId; message: string; retryAfterMs: number }>;
+  | Fact<
+      "unavailable",
+      {
+        commandId: CommandId;
+        message: string;
+        retryAfterMs: number;
+        /** Absent: a retry may soon succeed. */
+        code?: UnavailableCode | undefined;
+        /** `none`: the command was certainly not accepted. Absent: unknown. */
+        outcome?: CommandOutcome | undefined;
+      }
+    >;
+
+/** `home-unreachable`: this region is cut off from its home region, so every retry fails until that ends. */
+export type UnavailableCode = "home-unreachable";
+export type CommandOutcome = "none" | "unknown";

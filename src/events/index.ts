@@ -71,6 +71,7 @@ export {
   type ActivateConfiguration,
   type ChangeGroupMembers,
   type Command,
+  type CommandOutcome,
   type CommandRequest,
   type CommandResult,
   type CreateSession,
@@ -97,6 +98,7 @@ export {
   type SuspendUser,
   toLostSession,
   toLostTightening,
+  type UnavailableCode,
   type VaultedTokens,
 } from "./commands.ts";
 export {

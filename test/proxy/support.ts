@@ -262,6 +262,7 @@ export async function startRig(
       location: `http://authenticate.localhost/.pomerium/sign_in?pomerium_redirect_uri=${encodeURIComponent(address.href)}`,
       setCookies: ["_pomerium_nonce=n; Path=/; HttpOnly; Secure"],
     }),
+    signIns: { isOpen: () => true },
     signInLoopOf: () => undefined,
     reserved: (req, res, context) => res.end(JSON.stringify({ reserved: req.url, ...context })),
     authenticateHost: (req, res) => res.end(`authenticate ${req.url}`),

@@ -10,6 +10,7 @@ import { type CookieOptions, setCookie } from "./credentials/credentials.ts";
 import type { HandleCodec, SessionHandle } from "./credentials/handle.ts";
 import type { OidcClient } from "./provider/oidc-client.ts";
 import type { TraceText } from "./provider/trace-text.ts";
+import type { SignInGate } from "./sign-in/sign-in-gate.ts";
 import type { ValueCipher } from "./sign-in/value-cipher.ts";
 
 export type AuthSettings = Readonly<{
@@ -60,6 +61,8 @@ export type AuthDeps = Readonly<{
   stateCipher: ValueCipher;
   /** Seals a handle on its way from the authenticate host to a route's host. */
   handleCipher: ValueCipher;
+  /** Whether new sign-ins may start. */
+  signIns: SignInGate;
   /** Undefined: no such provider or client is configured here. */
   providerOf: (idpId: string) => OidcClient | undefined;
   render: RenderPage;
@@ -161,6 +164,8 @@ export type PageProblem = Readonly<{
   description: string;
   retryUrl?: string | null;
   providerSays?: string | null;
+  /** With 503. Default: 1. */
+  retryAfterS?: number;
 }>;
 
 /** A clear error, as HTML, or as JSON for those who accept only that. */
@@ -177,7 +182,7 @@ export function sendProblem(
     at: deps.clock.wall(),
     ...problem,
   };
-  if (problem.status === 503) reply.header("retry-after", "1");
+  if (problem.status === 503) reply.header("retry-after", String(problem.retryAfterS ?? 1));
   if (request.headers.accept === "application/json") {
     return reply
       .code(problem.status)

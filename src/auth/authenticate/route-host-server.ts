@@ -41,6 +41,7 @@ import { registerLogin, registerUser } from "./sign-in/programmatic-endpoints.ts
 import { registerRouteList } from "./sign-in/route-list-endpoint.ts";
 import { additionalHostsOf } from "./sign-in/sign-in-request.ts";
 import { clearReturns, signInLoopOf, signInLoopPageOf } from "./sign-in/sign-in-returns.ts";
+import { existingSignInPath, sendSignInUnavailable } from "./sign-in/sign-in-unavailable.ts";
 import { readRouteSignInStatus, userInfoPageOf, withFreshLease } from "./sign-in/signed-in.ts";
 import { checkSignedUrl, parameter, signUrl } from "./sign-in/signed-url.ts";
 
@@ -144,7 +145,7 @@ function sendUnauthenticated(
 
 type SignInStart = SignInOptions & Readonly<{ context: ReservedContext; to: URL }>;
 
-/** Redirects to sign-in, or sends the page that ends a redirect loop. */
+/** Redirects to sign-in, or sends the page that refuses one, or that ends a redirect loop. */
 function redirectToSignIn(
   deps: AuthDeps,
   request: FastifyRequest,
@@ -152,6 +153,11 @@ function redirectToSignIn(
   { context, to, ...options }: SignInStart,
 ): FastifyReply {
   const cookieHeader = headersOf(request)["cookie"];
+  // On the way through several hosts the person has signed in already.
+  if (options.through === undefined && options.account !== "existing" && !deps.signIns.isOpen()) {
+    const existing = options.account === "another" ? null : existingSignInPath(to.href);
+    return sendSignInUnavailable(deps, request, reply, { context, retryUrl: to.href, existing });
+  }
   if (options.account !== "another" && options.through === undefined) {
     const loop = signInLoopOf(deps, cookieHeader, new URL(context.origin));
     if (loop !== undefined) {
@@ -202,7 +208,8 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: RequestC
         ? redirectUrl
         : new URL("/.pomerium/", context.origin);
     const asking = await readRouteSignInStatus(deps, request, context);
-    const account = asking.type === "signed-in" ? "another" : "current";
+    const wantsExisting = url.searchParams.get(parameter.account) === "existing";
+    const account = asking.type === "signed-in" ? "another" : wantsExisting ? "existing" : "current";
     return redirectToSignIn(deps, request, reply, { context, to, account, trace });
   });
 

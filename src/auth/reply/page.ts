@@ -35,6 +35,8 @@ export type ErrorPage = Fact<
     /** Sign-in URL, also for another account. */
     signInUrl?: string | null;
     signOutUrl?: string | null;
+    /** Continues with a sign-in that the browser already has on another host; only where none can be started. */
+    existingSignInUrl?: string | null;
     /** True: the request was a write (a form, an upload) and none of it was forwarded. Absent: false. */
     unsent?: boolean;
     /** Retry URL; only if a retry can help. */

@@ -24,7 +24,13 @@ import type { Clock, Databroker, Logger, ReceiptTarget, ReceiptWait } from "../.
 import { type HistoryRequest, LogUnavailableError, parseHistoryRequest } from "../../replication/log/index.ts";
 import { withoutJsonSchemas } from "../../replication/runtime/index.ts";
 import type { SnapshotSupply } from "../../replication/snapshot/index.ts";
-import { BrokerUnavailableError, formatLeaseRefusal, MalformedMessageError } from "../../replication/wire/index.ts";
+import {
+  BrokerUnavailableError,
+  formatLeaseRefusal,
+  formatUnavailable,
+  homeRetryAfterMs,
+  MalformedMessageError,
+} from "../../replication/wire/index.ts";
 import { MalformedCommandError, parseCommandRequest } from "../commands/parse-command.ts";
 import { ForbiddenError, mayRequest, refuseCommand } from "../commands/permissions.ts";
 import { LeaseMessageRejectedError } from "../core/lease-message-error.ts";
@@ -301,7 +307,11 @@ function refuse(error: unknown, reply: FastifyReply, logger: Logger): FastifyRep
   if (error instanceof LeaseMessageRejectedError)
     return json(reply.code(403), { error: "no-lease", ...formatLeaseRefusal(error.refusal) });
   if (error instanceof BrokerUnavailableError || error instanceof LogUnavailableError) {
-    return json(unavailable(reply, 1_000), { error: "unavailable" });
+    const why = error instanceof BrokerUnavailableError ? formatUnavailable(error) : {};
+    return json(unavailable(reply, why.code === undefined ? 1_000 : homeRetryAfterMs), {
+      error: "unavailable",
+      ...why,
+    });
   }
   if (
     error instanceof MalformedCommandError ||

@@ -66,7 +66,7 @@ export async function routeToLeader<Local, T>(deps: RouterDeps<Local>, call: Rou
       try {
         return await call.remote({ url, caller: call.callOrigin.caller, timeoutMs: Math.min(leftMs, attemptMsMax) });
       } catch (error) {
-        if (!(error instanceof BrokerUnavailableError)) throw error;
+        if (!(error instanceof BrokerUnavailableError) || error.reason === "home-unreachable") throw error;
         cause = error;
       }
     }

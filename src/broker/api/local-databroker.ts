@@ -137,7 +137,11 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
             async remote(call) {
               counters.commandsForwarded += 1;
               const result = await leaderClient.submit(call, request);
-              if (result.type === "unavailable") throw new BrokerUnavailableError(result.message);
+              if (result.type === "unavailable")
+                throw new BrokerUnavailableError(
+                  result.message,
+                  result.code === undefined ? {} : { reason: result.code },
+                );
               return result;
             },
           },

@@ -5,6 +5,8 @@
  *   first when that commit is answered; the commit is published and answered right after, while the next one is in
  *   flight.
  * - A waiting renew is granted by the first write that began after the renew arrived and committed cleanly.
+ * - No beat starts while a command waits, because an append serves the renews and proofs of a beat as well. Only a beat
+ *   writes the rows of lessees: while it has some to write, beats and appends take turns.
  * - It follows the outcome table of docs/protocol.md §3.2: only a clean commit is folded, published and answered.
  *   Anything unclear ends the epoch, and waiting callers learn the truth from the next one.
  * - When its epoch has ended for any reason, it grants and answers nothing more.
@@ -65,9 +67,11 @@ export class Leader {
   #storeAnswers = true;
   /** The last write was an append: the next write shows it to other processes. */
   #showHead = false;
-  /** Which goes first when a beat is due and commands wait. If commits are slower than beats, a beat is always due. */
+  /** Which goes first when rows of lessees are due and commands wait. With slow commits, rows are due all the time. */
   #nextTurn: "beats" | "appends" = "beats";
   #lastWriteAt: number;
+  /** When the newest append committed cleanly. */
+  #lastAppendedAt: number;
   #lastBeatAt: number;
 
   /**
@@ -92,6 +96,7 @@ export class Leader {
     this.#parts = parts;
     this.#context = parts.context;
     this.#lastWriteAt = openedAt;
+    this.#lastAppendedAt = openedAt;
     this.#lastBeatAt = openedAt;
     const start = opened.head.position;
     const granterOptions = {
@@ -259,12 +264,11 @@ export class Leader {
     }
     if (this.#batches.busy) return;
     const commandsWait = this.#parts.pendingCommands.waiting > 0 || this.#batches.hasDraft;
-    const beatIsDue = this.#beatDueAt(now) <= now;
-    if (commandsWait && (!beatIsDue || this.#nextTurn === "appends")) {
+    if (commandsWait && !this.#rowsGoFirst(now)) {
       this.#append();
     } else if (this.#stopping && !commandsWait) {
       this.finish({ type: "stopped" });
-    } else if (beatIsDue) {
+    } else if (this.#beatDueAt(now) <= now) {
       this.#nextTurn = "appends";
       this.#beat();
     }
@@ -315,8 +319,7 @@ export class Leader {
     const { ticket, committed, end } = done;
     if (committed !== null) {
       this.#committedBatch = { ticket, committed };
-      const { now } = this.#context;
-      if (this.#end === null && this.#batches.ready && this.#beatDueAt(now) > now) this.#append();
+      if (this.#end === null && this.#batches.ready && !this.#rowsGoFirst(this.#context.now)) this.#append();
       return;
     }
     this.leaseRequests.dropRound(ticket.round);
@@ -337,6 +340,7 @@ export class Leader {
     this.#batches.publishCommitted(committed);
     this.#nodes.retire(committed.batch.retired ?? []);
     this.#newestClean = ticket.number;
+    this.#lastAppendedAt = this.#context.now;
     this.#storeAnswers = true;
     if (this.#end === null) this.leaseRequests.grantAfterCommit(ticket.round, committed.batch.last);
     else this.leaseRequests.dropRound(ticket.round);
@@ -346,13 +350,19 @@ export class Leader {
 
   // --- beats
 
+  /** Whether a beat precedes the commands that wait. */
+  #rowsGoFirst(now: MonotonicMs): boolean {
+    return this.#nextTurn === "beats" && this.#granter.needsBeat(now) && this.#beatDueAt(now) <= now;
+  }
+
   #beatDueAt(now: MonotonicMs): number {
     const { beatMs } = this.#parts.lease;
     if (this.#proofNeeded > this.#newestWrite) return now;
     if (this.#proofNeeded > this.#newestClean) return this.#lastBeatAt + beatMs;
     if (this.#granter.needsBeat(now) || this.#nodes.needsBeat) return this.#lastBeatAt + beatMs;
     if (this.#parts.exclusive) return this.#granter.queued > 0 ? this.#lastWriteAt + beatMs : Number.POSITIVE_INFINITY;
-    if (this.#showHead) return this.#lastWriteAt + Math.min(beatMs, showHeadMs);
+    // Counted from the commit: a caller that sends one command after the other is faster than the beat.
+    if (this.#showHead) return this.#lastAppendedAt + Math.min(beatMs, showHeadMs);
     const isWatched = this.#granter.queued > 0 || this.#granter.lessees > 0;
     return this.#lastWriteAt + (isWatched ? beatMs : Math.max(beatMs, this.#parts.idleBeatMs));
   }

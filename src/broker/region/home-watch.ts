@@ -1,8 +1,10 @@
 /**
  * Home watch: whether the brokers of the home region answer, and when that changes. Pure.
  *
- * Only an answer counts, not an open connection. The regional broker sends its own renew every second, so a caller
- * never has to wait to learn that the home region is away.
+ * - Only an answer counts, not an open connection. The regional broker sends its own renew every second, so a caller
+ *   never has to wait to learn that the home region is away.
+ * - A home broker that answers only that no broker leads is within reach: another one will lead within seconds. While
+ *   the home region is out of reach, nothing that needs the leader can succeed.
  */
 import type { MonotonicMs } from "../../events/index.ts";
 
@@ -19,6 +21,7 @@ export class HomeWatch {
   #startedAt: number | null = null;
   #silentSince: number = Number.NEGATIVE_INFINITY;
   #state: HomeChange["state"] = "in reach";
+  #reachedAt: number = Number.NEGATIVE_INFINITY;
 
   constructor(renewMs: number) {
     this.#silentMsMax = silentRenewsMax * renewMs;
@@ -27,6 +30,21 @@ export class HomeWatch {
   /** A broker of the home region has answered. */
   recordAnswer(now: MonotonicMs): void {
     this.#heardAt = now;
+    this.#reachedAt = now;
+  }
+
+  /** A broker of the home region has answered that no broker leads. */
+  recordReached(now: MonotonicMs): void {
+    this.#reachedAt = now;
+  }
+
+  /** A process that has just started does not know yet: it counts from its start. */
+  begin(now: MonotonicMs): void {
+    this.#reachedAt = Math.max(this.#reachedAt, now);
+  }
+
+  isOutOfReach(now: MonotonicMs): boolean {
+    return now - this.#reachedAt > this.#silentMsMax;
   }
 
   /** Null before the first answer. */

@@ -55,6 +55,7 @@ class Region {
   readonly #revocations: RegionRevocations | null;
   #failures = 0;
   #stopping = false;
+  #begun = false;
 
   constructor({ copy, mark, version, renewMs, revocations = null }: RegionCoreOptions) {
     this.replaces = mark === "on the disk" ? "none" : "last boot";
@@ -72,6 +73,10 @@ class Region {
   /** Whether the home region answers at present, so that a request to it makes sense. */
   homeAnswers(now: MonotonicMs): boolean {
     return this.#home.answers(now);
+  }
+  /** No broker of the home region answers, not even that no broker leads. */
+  isHomeOutOfReach(now: MonotonicMs): boolean {
+    return this.#home.isOutOfReach(now);
   }
   /** Null before the first answer. */
   homeSilentMs(now: MonotonicMs): number | null {
@@ -98,6 +103,8 @@ class Region {
   take(input: RegionInput): readonly RegionEffect[] {
     this.#context.begin(input);
     this.#revocations?.begin();
+    if (!this.#begun) this.#home.begin(this.#context.now);
+    this.#begun = true;
     try {
       this.#dispatch(input);
     } catch (error) {
@@ -151,6 +158,9 @@ class Region {
       case "homeReachable":
         this.#home.recordAnswer(this.#context.now);
         return;
+      case "homeReached":
+        this.#home.recordReached(this.#context.now);
+        return;
       case "homeAnswered":
         this.#homeAnswered(input.id, input.answer);
         return;
@@ -187,6 +197,7 @@ class Region {
 
   #homeAnswered(id: number, answer: HomeAnswer): void {
     if (answer.type !== "unavailable" && answer.type !== "failed") this.#home.recordAnswer(this.#context.now);
+    else if (answer.type === "unavailable" && answer.by === "home") this.#home.recordReached(this.#context.now);
     if (this.#revocations?.homeAnswered(id, answer) === true) return;
     if (!this.#leases.homeAnswered(id, answer)) this.#pages.homeAnswered(id, answer);
   }

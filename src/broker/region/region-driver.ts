@@ -2,7 +2,7 @@
  * Region driver: runs the region core of a process. It carries out effects with the brokers of the home region, the age
  * mark, an alarm and the broker's own replica, and feeds every result back. It decides nothing.
  */
-import type { Link } from "../../events/index.ts";
+import type { CommandOutcome, Link } from "../../events/index.ts";
 import { type Fanout, openBatch } from "../../replication/fanout/index.ts";
 import type { Clock, Databroker, Logger, PageOutcome } from "../../replication/index.ts";
 import { LeaseRefusedError } from "../../replication/lease/index.ts";
@@ -67,6 +67,9 @@ type PendingNodeMessage = Waiter<Uint8Array | null> & {
   reply: LeaderReply | null;
 };
 
+/** How often it is checked whether the home region can still answer the questions that wait for it. */
+const pendingCheckMs = 100;
+
 export class RegionDriver {
   readonly #parts: RegionDriverParts;
   readonly #loop: RegionLoop;
@@ -79,6 +82,10 @@ export class RegionDriver {
   readonly #left = Promise.withResolvers<"say" | "withhold">();
   /** Null: this broker accepts no revocation by itself. */
   readonly local: RegionLocal | null;
+  /** Ends each question that waits for the home region. */
+  readonly #pendingAsks = new Set<() => void>();
+  readonly #askTimer = createWakeTimer(() => this.#checkPendingAsks());
+  #isAskTimerSet = false;
   #replica: OwnReplica | null = null;
 
   constructor(parts: RegionDriverParts) {
@@ -188,14 +195,42 @@ export class RegionDriver {
       return answer;
     } catch (error) {
       if (error instanceof LeaseRefusedError) this.#feed({ type: "homeReachable" });
+      else if (isFromHome(error)) this.#feed({ type: "homeReached" });
       throw error;
     }
   }
 
-  /** Fails at once while the home region is away. @throws BrokerUnavailableError */
+  /**
+   * Fails at once while the home region is out of reach, and as soon as it is while the question is pending.
+   * @throws BrokerUnavailableError; with the outcome `none`, nothing was sent
+   */
   async ask<T>(role: Role, question: (home: Databroker) => Promise<T>): Promise<T> {
-    if (!this.#loop.homeAnswers()) throw new BrokerUnavailableError("the home region is unreachable");
-    return this.probe(role, question);
+    if (this.#isHomeOutOfReach()) throw homeOutOfReach("none");
+    const lost = Promise.withResolvers<never>();
+    const onLost = (): void => lost.reject(homeOutOfReach("unknown"));
+    this.#pendingAsks.add(onLost);
+    this.#watchPendingAsks();
+    try {
+      return await Promise.race([this.probe(role, question), lost.promise]);
+    } finally {
+      this.#pendingAsks.delete(onLost);
+    }
+  }
+
+  #isHomeOutOfReach(): boolean {
+    return this.#loop.core.isHomeOutOfReach(this.#parts.clock.monotonic());
+  }
+
+  #watchPendingAsks(): void {
+    if (this.#isAskTimerSet) return;
+    this.#isAskTimerSet = true;
+    this.#askTimer.set(pendingCheckMs);
+  }
+
+  #checkPendingAsks(): void {
+    this.#isAskTimerSet = false;
+    if (this.#isHomeOutOfReach()) for (const onLost of this.#pendingAsks) onLost();
+    else if (this.#pendingAsks.size > 0) this.#watchPendingAsks();
   }
 
   /**
@@ -217,6 +252,7 @@ export class RegionDriver {
   stop(): Promise<"say" | "withhold"> {
     this.#feed({ type: "stopping" });
     this.#wakeTimer.off();
+    this.#askTimer.off();
     return this.#left.promise;
   }
 
@@ -316,8 +352,10 @@ export class RegionDriver {
       if (error instanceof LeaseRefusedError)
         this.#feed({ type: "homeAnswered", id, answer: { type: "refused", refusal: error.refusal } });
       else {
-        const type = error instanceof BrokerUnavailableError ? "unavailable" : "failed";
-        this.#feed({ type: "homeAnswered", id, answer: { type, error } });
+        const answer: HomeAnswer = !(error instanceof BrokerUnavailableError)
+          ? { type: "failed", error }
+          : { type: "unavailable", error, ...(isFromHome(error) ? { by: "home" } : {}) };
+        this.#feed({ type: "homeAnswered", id, answer });
       }
     }
   }
@@ -402,4 +440,13 @@ function revocationOptionsOf({ signer, revocations }: RegionDriverParts): Revoca
   const { name: broker, boot } = signer.certificate;
   const { region, addresses, peerAddresses: peers, file } = revocations;
   return { broker, boot, region, addresses, peers, stored: file.stored };
+}
+
+/** A broker of the home region has answered, without what was asked. */
+function isFromHome(error: unknown): boolean {
+  return error instanceof BrokerUnavailableError && error.reason === "no-leader";
+}
+
+function homeOutOfReach(outcome: CommandOutcome): BrokerUnavailableError {
+  return new BrokerUnavailableError("the home region is unreachable", { reason: "home-unreachable", outcome });
 }

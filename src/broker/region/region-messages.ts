@@ -44,8 +44,8 @@ export type HomeAnswer =
   | Fact<"merged", { link: Link }>
   /** `other-change`: the command id means another change. `refused`: an operator has to decide. */
   | Fact<"mergeRefused", { code: "other-change" | "refused"; message: string }>
-  /** No broker of the home region has answered. */
-  | Fact<"unavailable", { error: unknown }>
+  /** `by`: "home": a broker of the home region has answered that no broker leads; otherwise none has answered. */
+  | Fact<"unavailable", { error: unknown; by?: "home" }>
   /** Anything else; the shell keeps the error for the caller. */
   | Fact<"failed", { error: unknown }>;
 
@@ -64,6 +64,8 @@ export type RegionFact =
   | Fact<"homeAnswered", { id: number; answer: HomeAnswer }>
   /** The home region has answered a question that was not the core's. */
   | Fact<"homeReachable", unknown>
+  /** A broker of the home region has answered such a question that no broker leads. */
+  | Fact<"homeReached", unknown>
   /** The own projection has changed. Answered by `enforced`. `rebuilt`: its history may be another one. */
   | Fact<"changed", { id: number; link: Link; rebuilt: boolean }>
   /** A leader's batch arrived over the fan-out; the own projection has already handled it. */

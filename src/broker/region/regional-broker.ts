@@ -25,6 +25,7 @@ import {
   BrokerUnavailableError,
   createBrokerOpener,
   createLocalReceiptSigner,
+  homeRetryAfterMs,
   type Role,
 } from "../../replication/wire/index.ts";
 import type { Broker } from "../api/broker-handle.ts";
@@ -217,15 +218,23 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
         if (activates && replica.lease() === null) return unavailableResult(commandId, noLease);
         commandsForwarded += 1;
         try {
-          const result = await ask("submit", (at) => at.submit(request));
+          const result = await ask("submit", async (at) => {
+            const answer = await at.submit(request);
+            // The client answers so by itself when no broker has: that is no answer of the home region.
+            if (answer.type === "unavailable")
+              throw new BrokerUnavailableError(answer.message, { reason: "no-answer" });
+            return answer;
+          });
           // The node was checked above, so the leader does not know this broker. A node of an older build never repeats
           // a refused command.
           return activates && result.type === "refused" && result.code === "forbidden"
             ? unavailableResult(commandId, noLease)
             : result;
         } catch (error) {
-          if (error instanceof BrokerUnavailableError) return unavailableResult(commandId, error.message);
-          throw error;
+          if (!(error instanceof BrokerUnavailableError)) throw error;
+          if (error.reason !== "home-unreachable") return unavailableResult(commandId, error.message);
+          const { message, reason: code, outcome } = error;
+          return { type: "unavailable", commandId, message, code, outcome, retryAfterMs: homeRetryAfterMs };
         }
       },
       async read(after, request) {

@@ -115,6 +115,7 @@ export function authDepsOf(
     policies: Policies;
     providers: ProviderClients;
     render: AuthDeps["render"];
+    signIns: AuthDeps["signIns"];
     onCodeExchange: NonNullable<AuthDeps["onCodeExchange"]>;
     logger: Logger;
   }>,
@@ -155,6 +156,7 @@ export function authDepsOf(
     handles: createHandleCodec({ issuer: config.authenticateServiceUrl.hostname, keys: keys.handles, nowS }),
     stateCipher: createValueCipher({ keys: keys.attempts, nowS }),
     handleCipher: createValueCipher({ keys: keys.handover, nowS }),
+    signIns: parts.signIns,
     providerOf: parts.providers.of,
     render: parts.render,
     onCodeExchange: parts.onCodeExchange,

@@ -12,6 +12,7 @@ import {
   createBearerTokens,
   createDecisionAnnotator,
   createRouteHost,
+  createSignInGate,
   decide,
   describePolicy,
   factPositionOf,
@@ -108,6 +109,12 @@ export async function startRequestServices(
   });
 
   const counts = identityCounts(parts.registry, { logger, now: systemClock.monotonic });
+  const signIns = createSignInGate({
+    leaderSilentMs: () => replica.leaderSilentMs(),
+    limitMs: () => parts.config().broker.leaseMs + parts.config().broker.takeoverMs,
+    onRefused: () => counts.signInsRefused.inc(),
+    log: logger,
+  });
 
   /** Builds what depends on the configuration. */
   async function build(loaded: LoadedConfig, known: ProviderClients, before: LoadedConfig | null) {
@@ -137,6 +144,7 @@ export async function startRequestServices(
       providers: known,
       render: renderPage,
       logger,
+      signIns,
       onCodeExchange: (result) => counts.codeExchanges.inc({ result }),
     });
     const idps = idpsOf(own);
@@ -189,6 +197,7 @@ export async function startRequestServices(
         const how = { idpId: idps.ofRoute(route), dependsOn: route.dependsOn };
         return beginSignIn(auth, asked, cookieHeader, { how, trace, keepsAddress });
       },
+      signIns,
       signInLoopOf: (asked, cookieHeader) => signInLoopOf(auth, cookieHeader, asked),
       reserved: routeHost.handle,
       authenticateHost: host?.handle ?? null,

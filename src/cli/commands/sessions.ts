@@ -3,7 +3,7 @@ import type { LocalChangeAnswer, RevokedManyAnswer, SessionView } from "../../co
 import { formatLink } from "../../events/index.ts";
 import { isLocal, printLocal } from "../operator/local-change.ts";
 import { connectOperator, inPath, type OperatorClient, OperatorRefusedError } from "../operator/operator-client.ts";
-import { checkRegion, printOutcome, runChange } from "../operator/run-change.ts";
+import { checkRegion, postChange, printOutcome, runChange } from "../operator/run-change.ts";
 import { operatorOptions, type Parsed, parse, waitOptions } from "../terminal/arguments.ts";
 import { CannotError, type CliCommand, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
 import { formatTable } from "../terminal/print.ts";
@@ -145,7 +145,7 @@ async function revokeMany(
     const chunk = chunks[round];
     const body = chunk === undefined ? { filter } : { sessionIds: chunk };
     try {
-      const answer = (await client.post("/sessions/revoke", { ...body, wait: "none" }, 60_000)) as
+      const answer = (await postChange(client, "/sessions/revoke", body, 60_000)) as
         | RevokedManyAnswer
         | LocalChangeAnswer;
       if (isLocal(answer)) {
@@ -186,7 +186,7 @@ function withProgress(error: unknown, { named }: Totals, last: RevokedManyAnswer
   if (last === undefined) return error;
   const why = error instanceof Error ? error.message : String(error);
   const done = `${named} sessions are already revoked (receipt: cardea receipt ${formatLink(last.link)} --wait)`;
-  return new CannotError(`${why}; ${done}, the others are not: run the command again`, { cause: error });
+  return new CannotError(`${why}; ${done}: run the command again for the others`, { cause: error });
 }
 
 function chunksOf<T>(all: readonly T[], size: number): readonly (readonly T[])[] {

@@ -39,6 +39,14 @@ export function describeConnectionProblem(url: URL, error: unknown, remedies = o
   return `cannot reach ${url.origin}: ${sentenceOf(code, { causes, at, url, remedies })}`;
 }
 
+/** False: no connection was made, so the server has received nothing. */
+export function wasSent(error: unknown): boolean {
+  const causes = causesOf(error);
+  const code = causes.map(codeOf).find((one) => one !== "") ?? "";
+  if (code === "UND_ERR_CONNECT_TIMEOUT") return false;
+  return closedEarly.has(code) || timedOut.has(code) || causes.some(({ name }) => name === "TimeoutError");
+}
+
 function sentenceOf(
   code: string,
   { causes, at, url, remedies }: Readonly<{ causes: readonly Error[]; at: string; url: URL; remedies: Remedies }>,

@@ -15,10 +15,11 @@ import { join } from "node:path";
 import type { fetch as undiciFetch } from "undici";
 import { createLocalFetch } from "../../auth/index.ts";
 import { mintOperatorToken, operatorApiPrefix } from "../../console/index.ts";
+import type { CommandOutcome } from "../../events/index.ts";
 import { readLocalConfig } from "../build/local-config.ts";
 import type { Parsed } from "../terminal/arguments.ts";
 import { CannotError, type Terminal, UsageError } from "../terminal/command.ts";
-import { describeConnectionProblem } from "./connection-problem.ts";
+import { describeConnectionProblem, wasSent } from "./connection-problem.ts";
 
 export type OperatorClient = Readonly<{
   get(path: string, timeoutMs?: number): Promise<unknown>;
@@ -36,14 +37,27 @@ export type OperatorClient = Readonly<{
 /** The server answered with an error. */
 export class OperatorRefusedError extends CannotError {
   readonly status: number;
-  constructor(problem: string, status: number) {
+  /** Why, in the words of the API; null: it names no code. */
+  readonly reason: string | null;
+  /** `none`: the change was certainly not made. */
+  readonly outcome: CommandOutcome;
+  constructor(problem: string, of: Readonly<{ status: number; reason: string | null; outcome: CommandOutcome }>) {
     super(problem);
-    this.status = status;
+    this.status = of.status;
+    this.reason = of.reason;
+    this.outcome = of.outcome;
   }
 }
 
 /** The server could not be reached, or the connection broke; another attempt may succeed. */
-export class OperatorUnreachableError extends CannotError {}
+export class OperatorUnreachableError extends CannotError {
+  /** `none`: the request was not sent. */
+  readonly outcome: CommandOutcome;
+  constructor(url: URL, cause: unknown) {
+    super(describeConnectionProblem(url, cause), { cause });
+    this.outcome = wasSent(cause) ? "unknown" : "none";
+  }
+}
 
 /** A user's or group's name as a path segment. Proxies refuse an escaped slash, so such names are base64url. */
 export function inPath(name: string): string {
@@ -161,13 +175,13 @@ function createClient(target: Target, fetch: typeof undiciFetch, close: () => Pr
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       signal: AbortSignal.timeout(timeoutMs),
     }).catch((cause: unknown) => {
-      throw new OperatorUnreachableError(describeConnectionProblem(url, cause), { cause });
+      throw new OperatorUnreachableError(url, cause);
     });
     const text = await response.text().catch((cause: unknown) => {
-      throw new OperatorUnreachableError(describeConnectionProblem(url, cause), { cause });
+      throw new OperatorUnreachableError(url, cause);
     });
     if (response.ok) return jsonOf(text, url);
-    throw new OperatorRefusedError(`${url.origin} answered ${response.status}: ${errorIn(text)}`, response.status);
+    throw refusalIn(text, url, response.status);
   }
   return {
     get: (path, timeoutMs = 15_000) => request("GET", path, undefined, timeoutMs),
@@ -183,13 +197,9 @@ function createClient(target: Target, fetch: typeof undiciFetch, close: () => Pr
         signal,
       }).catch((cause: unknown) => {
         if (signal.aborted) throw cause;
-        throw new OperatorUnreachableError(describeConnectionProblem(url, cause), { cause });
+        throw new OperatorUnreachableError(url, cause);
       });
-      if (!response.ok || response.body === null)
-        throw new OperatorRefusedError(
-          `${url.origin} answered ${response.status}: ${errorIn(await response.text())}`,
-          response.status,
-        );
+      if (!response.ok || response.body === null) throw refusalIn(await response.text(), url, response.status);
       let buffered = "";
       const decoder = new TextDecoder();
       for await (const chunk of response.body) {
@@ -216,12 +226,24 @@ function jsonOf(text: string, url: URL): unknown {
   }
 }
 
-function errorIn(text: string): string {
+function refusalIn(text: string, url: URL, status: number): OperatorRefusedError {
+  const { error, code, outcome } = fieldsIn(text);
+  const problem = `${url.origin} answered ${status}: ${error === undefined ? text.slice(0, 200) : String(error)}`;
+  const reason = typeof code === "string" ? code : null;
+  // A status below 500 is the log's or the server's decision. Any other answer may be that of a proxy in between.
+  return new OperatorRefusedError(problem, {
+    status,
+    reason,
+    outcome: status < 500 || outcome === "none" ? "none" : "unknown",
+  });
+}
+
+function fieldsIn(text: string): Readonly<{ error?: unknown; code?: unknown; outcome?: unknown }> {
   try {
     const value: unknown = JSON.parse(text);
-    if (typeof value === "object" && value !== null && "error" in value) return String(value.error);
+    if (typeof value === "object" && value !== null) return value;
   } catch {
     // not JSON, perhaps a proxy's error page
   }
-  return text.slice(0, 200);
+  return {};
 }

@@ -1,4 +1,5 @@
 /** Runs a change of an operator and, with `--wait`, follows its receipt. */
+import { randomUUID } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import type { ChangeAnswer, LocalChangeAnswer } from "../../console/index.ts";
 import { formatLink } from "../../events/index.ts";
@@ -7,7 +8,7 @@ import { type Parsed, parseWait } from "../terminal/arguments.ts";
 import { CannotError, type ExitCode, type Terminal } from "../terminal/command.ts";
 import { promiseIn, receiptText } from "../terminal/print.ts";
 import { isLocal, printLocal } from "./local-change.ts";
-import type { OperatorClient } from "./operator-client.ts";
+import { type OperatorClient, OperatorRefusedError, OperatorUnreachableError } from "./operator-client.ts";
 import { showProgress, watchReceipt } from "./watch-receipt.ts";
 
 /**
@@ -21,7 +22,7 @@ export async function runChange(
   change: Readonly<{ path: string; body: object; done: string; unchanged: string }>,
 ): Promise<ExitCode> {
   await checkRegion(client, parsed);
-  const answer = (await client.post(change.path, { ...change.body, wait: "none" })) as ChangeAnswer | LocalChangeAnswer;
+  const answer = (await postChange(client, change.path, change.body)) as ChangeAnswer | LocalChangeAnswer;
   if (isLocal(answer)) return printLocal(client, parsed, terminal, answer);
   return printOutcome(client, parsed, terminal, answer, answer.changed ? change.done : change.unchanged);
 }
@@ -44,6 +45,30 @@ export function waitedFor(parsed: Parsed): Readonly<{ wait: "all" | "region"; re
   const region = parsed.text("region");
   if (!parsed.flag("region")) return { wait: "all" };
   return region === undefined ? { wait: "region" } : { wait: "region", region };
+}
+
+/**
+ * Sends a change under a command id of its own. If its outcome is unknown, the error names the id, by which the change
+ * can be found.
+ */
+export async function postChange(
+  client: OperatorClient,
+  path: string,
+  body: object,
+  timeoutMs?: number,
+): Promise<unknown> {
+  const commandId = randomUUID();
+  try {
+    return await client.post(path, { ...body, commandId, wait: "none" }, timeoutMs);
+  } catch (error) {
+    const mayBeMade =
+      (error instanceof OperatorRefusedError || error instanceof OperatorUnreachableError) &&
+      error.outcome === "unknown";
+    if (!mayBeMade) throw error;
+    const find = `cardea receipt ${commandId}`;
+    const message = `${error.message}; the change may or may not have been made, which ${find} tells once a leader can be reached`;
+    throw new CannotError(message, { cause: error });
+  }
 }
 
 /** @param saved the changes whose receipts `--output` writes; the receipt of `answer` covers them all */

@@ -5,14 +5,17 @@
  * the receipt is a line.
  */
 import { setTimeout as delay } from "node:timers/promises";
+import type { UnavailableCode } from "../../events/index.ts";
 import type { Receipt } from "../../replication/index.ts";
 import { isLastAnswer } from "../../replication/lease/index.ts";
-import type { Terminal } from "../terminal/command.ts";
+import { CannotError, type Terminal } from "../terminal/command.ts";
 import { formatVerdict, maskControlCharacters } from "../terminal/print.ts";
 import { type OperatorClient, OperatorRefusedError } from "./operator-client.ts";
 
 const graceMs = 15_000;
 const retryMs = 250;
+/** The region of the server is cut off: every retry fails until that ends. */
+const homeUnreachable: UnavailableCode = "home-unreachable";
 
 /** @param options.target `link:…` or `command:…` @param options.onProgress called with each change but the last */
 export async function watchReceipt(
@@ -34,11 +37,15 @@ export async function watchReceipt(
     const leftMs = Math.max(0, Math.floor(endsAt - performance.now()));
     const path = `/receipts/${options.target}?wait=${options.wait}${region}&timeoutMs=${leftMs}&timeout=${leftMs}`;
     let last: Receipt | undefined;
+    let cutOff: string | undefined;
     const timeout = AbortSignal.timeout(leftMs + graceMs);
     const signal = options.signal === undefined ? timeout : AbortSignal.any([timeout, options.signal]);
     const onEvent = (data: string): void => {
-      const answer = JSON.parse(data) as Receipt | Readonly<{ error: string }>;
-      if ("error" in answer) return; // no broker leads at the moment
+      const answer = JSON.parse(data) as Receipt | Readonly<{ error: string; code?: string }>;
+      if ("error" in answer) {
+        cutOff = answer.code === homeUnreachable ? answer.error : undefined; // otherwise no broker leads at the moment
+        return;
+      }
       if (answer.signed !== null || isLastAnswer(answer)) last = answer;
       else options.onProgress(answer);
     };
@@ -48,6 +55,7 @@ export async function watchReceipt(
       if (performance.now() >= endsAt || isFinal(error) || options.signal?.aborted === true) throw error;
     }
     if (last !== undefined) return last;
+    if (cutOff !== undefined) throw new CannotError(`no receipt: ${cutOff}`);
     // The stream ended early. Out of time: fetch the receipt in its current state.
     if (performance.now() >= endsAt)
       return (await client.get(
@@ -60,7 +68,8 @@ export async function watchReceipt(
 
 /** Whether a retry would get the same error: the request or the caller is at fault. */
 function isFinal(error: unknown): boolean {
-  return error instanceof OperatorRefusedError && error.status >= 400 && error.status < 500;
+  if (!(error instanceof OperatorRefusedError)) return false;
+  return error.reason === homeUnreachable || (error.status >= 400 && error.status < 500);
 }
 
 /** Prints each node once when it is done, and redraws one line about the missing nodes. */

@@ -1,6 +1,6 @@
 /**
- * Identity counts: metrics of bearer tokens, of requests for providers' tokens, of code exchanges, and of identities
- * that exceed the bound of their headers.
+ * Identity counts: metrics of bearer tokens, of requests for providers' tokens, of code exchanges, of refused sign-ins,
+ * and of identities that exceed the bound of their headers.
  */
 import { Counter, type Registry } from "prom-client";
 import { identityTooLarge, type OversizeIdentity } from "../../auth/index.ts";
@@ -10,6 +10,7 @@ export type IdentityCounts = Readonly<{
   bearers: Counter<"result">;
   sessionTokens: Counter<"result">;
   codeExchanges: Counter<"result">;
+  signInsRefused: Counter;
   onOversize: (oversize: OversizeIdentity) => void;
 }>;
 
@@ -44,6 +45,11 @@ export function identityCounts(
       name: "cardea_code_exchanges_total",
       help: "Callbacks with a code from the identity provider, by result",
       labelNames: ["result"],
+      registers: [registry],
+    }),
+    signInsRefused: new Counter({
+      name: "cardea_sign_ins_refused_total",
+      help: "Sign-ins that were not started, because no leader could record a session",
       registers: [registry],
     }),
     onOversize(found) {

@@ -61,6 +61,10 @@ async function signInUrl(proxy: URL, redirectUri: string, tls: ProxyTls): Promis
   const login = new URL("/.pomerium/api/v1/login", proxy);
   login.searchParams.set("pomerium_redirect_uri", redirectUri);
   const { status, text } = await fetchText(login, tls);
+  if (status === 503)
+    throw new CannotError(
+      `${proxy.origin} can start no sign-in at the moment, because no leader of the cluster can be reached from there; try again shortly`,
+    );
   if (status !== 200)
     throw new CannotError(
       `${proxy.origin} answered ${status} to the sign-in request; check that this is the proxy's address, and that programmatic_redirect_domain_whitelist has localhost`,

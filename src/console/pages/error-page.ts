@@ -49,7 +49,10 @@ function adviceOf(page: Fields<ErrorPage>): Html {
     return html`<p>Go back and try again. If that does not help, ${askSupport}</p>`;
   if (page.status >= 500) {
     const reassurance = page.user ? " You are still signed in." : null;
-    return html`<p>${retrySentence(page.retryAfterS)} If the problem continues, ${askSupport}${reassurance}</p>`;
+    const existing = page.existingSignInUrl
+      ? " If you are signed in on another page of this installation, continue with that sign-in."
+      : null;
+    return html`<p>${retrySentence(page.retryAfterS)}${existing} If the problem continues, ${askSupport}${reassurance}</p>`;
   }
   const other = page.signInUrl ? " If another account of yours has access, sign in with that one." : null;
   return html`<p>Ask ${support} for access, and quote the request ID below.${other}</p>`;
@@ -69,6 +72,7 @@ function actionsOf(page: Fields<ErrorPage>): HtmlValue {
     page.unsent === true
       ? tabButton(page.signInUrl, "Sign in (new tab)", signInLook)
       : linkButton(page.signInUrl, signedIn ? "Sign in with another account" : "Sign in", signInLook),
+    linkButton(page.existingSignInUrl, "Use existing sign-in", "second"),
     linkButton(page.signOutUrl, "Sign out", "second"),
   ].filter((button) => button !== false);
   return buttons.length > 0 && html`<div class="actions">${buttons}</div>`;

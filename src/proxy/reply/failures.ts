@@ -9,9 +9,9 @@ import type { Condition } from "./local-reply.ts";
 
 /**
  * no-session, denied, device, client-certificate: policy's answers · lease, behind, provider, data, audit: not known
- * well enough to decide · busy, draining: ours · unhealthy: no upstream is in a state to be asked · upstream-…: the
- * service behind · cut: permitted, and ended from here client-left, request-timeout: the caller's; it did not wait, or
- * did not send its request in time
+ * well enough to decide · sign-in: no session, and none can be recorded · busy, draining: ours · unhealthy: no upstream
+ * is in a state to be asked · upstream-…: the service behind · cut: permitted, and ended from here · client-left,
+ * request-timeout: the caller's; it did not wait, or did not send its request in time
  */
 export const failureReasons = [
   "bad-request",
@@ -27,6 +27,7 @@ export const failureReasons = [
   "audit",
   "busy",
   "draining",
+  "sign-in",
   "upgrade-refused",
   "unhealthy",
   "upstream-unreachable",
@@ -81,6 +82,7 @@ export function responseCodeDetails(
     case "denied":
     case "device":
     case "client-certificate":
+    case "sign-in":
       return "ext_authz_denied";
     case "lease":
     case "behind":

@@ -3,6 +3,7 @@
  * reply format.
  *
  *   no session  → sign-in for people, 401 for everything else     no right → 403     unknown → 503 with Retry-After
+ *   (503 for people where no session can be recorded)
  *
  * Pure; test/proxy/reply/local-reply.test.ts walks the whole matrix. Always: the status depends on the condition and
  * never on our own state being late; only a person at a browser is ever redirected; a preflight, an upgrade and a
@@ -11,6 +12,7 @@
 import {
   denialJson,
   type ErrorPage,
+  existingSignInPath,
   identityTooLarge,
   type PageUser,
   type SignInLoop,
@@ -18,6 +20,7 @@ import {
   signInChallenge,
   signInHint,
   signInLoopPageOf,
+  signInUnavailable,
 } from "../../auth/index.ts";
 import { type Fact, type UnixMs, unreachable } from "../../events/index.ts";
 import type { ReplyFormat } from "./reply-format.ts";
@@ -29,9 +32,12 @@ export type Condition =
   | Fact<"no-right", { status: number; reasons: readonly string[] }>
   /**
    * The node does not know enough to decide or to forward: no lease, state that is behind, or no reply from a provider
-   * or upstream.
+   * or upstream. `sign-in`: the caller has no session, and a new one could not be recorded.
    */
-  | Fact<"unknown", { why: "lease" | "behind" | "provider" | "data" | "audit" | "busy" | "unhealthy" | "draining" }>
+  | Fact<
+      "unknown",
+      { why: "lease" | "behind" | "provider" | "data" | "audit" | "busy" | "unhealthy" | "draining" | "sign-in" }
+    >
   | Fact<"no-route", unknown>
   | Fact<"upgrade-not-allowed", unknown>
   | Fact<"bad-request", { status: number }>
@@ -235,6 +241,7 @@ function wordsFor(condition: Condition): ReplyWords {
 const unknownTitles: Readonly<Record<string, string>> = {
   busy: "Too many requests to this service",
   unhealthy: "No healthy upstream",
+  "sign-in": signInUnavailable.title,
 };
 
 const ambiguous = {
@@ -267,6 +274,7 @@ const unknownWords = {
   busy: "The service behind this address is overloaded. Please try again in a moment.",
   unhealthy: "No healthy server is available for this address. Please try again shortly.",
   draining: "This node is shutting down. Please try again in a moment.",
+  "sign-in": signInUnavailable.description,
 } as const;
 
 function denied({ status, reasons }: Extract<Condition, { type: "no-right" }>): Omit<ReplyWords, "status"> {
@@ -304,9 +312,15 @@ function pageFor(condition: Condition, facts: ReplyDetails): ErrorPage {
     signInUrl: signedIn || condition.type === "no-session" ? signInPath(facts.url) : null,
     signOutUrl: signedIn && facts.user !== null ? "/.pomerium/sign_out" : null,
     retryUrl: again ? facts.url : null,
-    retryAfterS: condition.type === "unknown" ? retryAfterS : null,
+    existingSignInUrl: isSignInPaused(condition) && facts.url !== null ? existingSignInPath(facts.url) : null,
+    retryAfterS:
+      condition.type !== "unknown" ? null : isSignInPaused(condition) ? signInUnavailable.retryAfterS : retryAfterS,
     details: signedIn ? facts.details : [],
   };
+}
+
+function isSignInPaused(condition: Condition): boolean {
+  return condition.type === "unknown" && condition.why === "sign-in";
 }
 
 /** Our own endpoint on the same host begins a sign-in towards where the reader wanted to go. */

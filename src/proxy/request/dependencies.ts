@@ -13,6 +13,7 @@ import type {
   ReservedPathHandler,
   ResolvedCaller,
   SessionHandle,
+  SignInGate,
   SignInLoop,
   SignInRedirect,
   TraceText,
@@ -66,6 +67,8 @@ export type ProxyDeps = Readonly<{
     cookieHeader: string | undefined,
     of: Readonly<{ route: RouteConfig; trace: TraceText | null; keepsAddress: boolean }>,
   ) => SignInRedirect;
+  /** Whether new sign-ins may start. */
+  signIns: SignInGate;
   /**
    * Detects a sign-in loop: the caller returned from sign-in several times without a valid session. Undefined: none.
    */

@@ -174,9 +174,13 @@ export function sendLocalReply(
           isRouteOrigin: routes.isRouteOrigin,
         });
   const url = externalUrl(context);
+  const answered: Condition =
+    condition.type === "no-session" && replyFormat.canSignIn && !deps.signIns.isOpen()
+      ? { type: "unknown", why: "sign-in" }
+      : condition;
   const keepsAddress =
     replyFormat.kind === "navigation" && replyFormat.method === "GET" && url !== null && isTooLongForRedirect(url);
-  const made = localReplyFor(condition, replyFormat, {
+  const made = localReplyFor(answered, replyFormat, {
     keepsAddress,
     requestId: context.requestId,
     at: deps.clock.wall(),
@@ -189,9 +193,9 @@ export function sendLocalReply(
         ? [...detailRowsOf(deps, route.id), ...traceRowsOf(trace, route)]
         : [],
     signInLoop:
-      condition.type === "no-session" && url !== null ? deps.signInLoopOf(url, request?.headers["cookie"]) : undefined,
+      answered.type === "no-session" && url !== null ? deps.signInLoopOf(url, request?.headers["cookie"]) : undefined,
   });
-  context.failure ??= failureOf(condition);
+  context.failure ??= failureOf(answered);
   context.bytes += writeLocalReply(downstream, made, {
     render: deps.render,
     responseHeaders: route?.setResponseHeaders ?? config.setResponseHeaders,

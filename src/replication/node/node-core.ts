@@ -157,6 +157,11 @@ export class NodeCore {
     return overdueMs(this.#lease.holder, at);
   }
 
+  /** How long (ms) the leader has not answered a renew; see `ReplicaProcess`. */
+  leaderSilentMs(now: MonotonicMs): number {
+    return this.#lease.leaderSilentMs(now);
+  }
+
   /** The lease from which grants by age may be made; null: none. */
   heldLease(at: Moment): HeldLease | null {
     return leaseHeldAt(this.#lease.holder, at);

@@ -71,6 +71,8 @@ export class NodeLease {
   #windowMs: number;
   #configHash: string;
   #grants = 0;
+  /** When the leader's newest answer to a renew arrived. */
+  #leaderHeardAt: number = Number.NEGATIVE_INFINITY;
   #replaces: BootId | null;
   #bootRecorded = false;
   #renewNow = false;
@@ -114,6 +116,11 @@ export class NodeLease {
   }
   get due(): number {
     return Math.min(this.#sender.due, this.#quarantineAt);
+  }
+
+  /** Time (ms) since the leader's newest answer to a renew. A grant by age is none. Infinity: no answer yet. */
+  leaderSilentMs(now: number): number {
+    return now - this.#leaderHeardAt;
   }
 
   /** Sets the moment of the current input. */
@@ -198,7 +205,10 @@ export class NodeLease {
     if (call?.kind === "goodbye" && answer.type === "taken") this.#options.emit({ type: "clearBoot" });
     if (call?.kind !== "renew") return;
     if (answer.type === "grant") this.#onGrant(answer.grant);
-    else if (answer.type === "refused") this.#onRefusal(answer.refusal, call.at);
+    else if (answer.type === "refused") {
+      this.#leaderHeardAt = this.#at.monotonic;
+      this.#onRefusal(answer.refusal, call.at);
+    }
   }
 
   #onRefusal({ code, message }: LeaseRefusal, sentAt: number): void {
@@ -221,9 +231,11 @@ export class NodeLease {
     }
     if (grant.node !== node || grant.boot !== boot) return;
     this.#grants += 1;
-    // The leader deleted the replaced boot's row in the write before this grant. A lease by age is not a grant of the
-    // leader.
-    if (grant.ageMs === undefined || grant.ageMs === null) this.#replaces = null;
+    // A lease by age is not the leader's grant. The leader deleted the replaced boot's row in the write before its own.
+    if (grant.ageMs === undefined || grant.ageMs === null) {
+      this.#replaces = null;
+      this.#leaderHeardAt = this.#at.monotonic;
+    }
     if (this.#options.copy().projection.level <= this.#options.reads) this.unblock("too-old");
     this.#options.onGranted(grant);
     this.#stepHolder({ type: "granted", grant, history: this.#options.copy().history, at: this.#at });

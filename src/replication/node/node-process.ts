@@ -104,6 +104,11 @@ export type ReplicaProcess = Replica &
     savepoint(): Savepoint;
     /** The lease from which grants by age may be made; null: none. */
     lease(): HeldLease | null;
+    /**
+     * Time (ms) since the leader last answered a renew of this boot, perhaps through a regional broker. A grant by age
+     * is no answer of the leader. Infinity: it has not answered yet.
+     */
+    leaderSilentMs(): number;
     /** Reads from a broker now, unless a read is in flight. */
     readNow(): void;
     /** Makes the node not ready; it keeps its lease, and open streams continue. */
@@ -470,6 +475,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     metrics: () => core.metrics(),
     savepoint: () => core.savepoint,
     lease: () => core.heldLease(moment()),
+    leaderSilentMs: () => core.leaderSilentMs(clock.monotonic()),
     readNow: () => feed({ type: "nudged", at: moment() }),
     drain: () => feed({ type: "draining", at: moment() }),
     goodbye() {

@@ -3,13 +3,13 @@
  *
  * - It tries the brokers in turn, beginning with the one that answered last. Every wait is bounded.
  * - It sends a command again with the same id until the answer is definite or the time is up, so the command takes
- *   effect at most once.
+ *   effect at most once. It does not repeat one while the region is cut off from its home region.
  * - It speaks TLS, or plain HTTP to loopback. It never uses a proxy: it has its own dispatcher, which ignores the
  *   environment.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { Agent, request as send } from "undici";
-import { CodedError, type CommandRequest, type CommandResult, encode, formatLink } from "../../events/index.ts";
+import { type CommandRequest, type CommandResult, encode, formatLink } from "../../events/index.ts";
 import type { Databroker, ReceiptTarget, StatusOptions } from "../databroker.ts";
 import { type LeaseRefusal, LeaseRefusedError } from "../lease/lease-refusal.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -17,6 +17,7 @@ import { addJitter, upTo } from "../runtime/jitter.ts";
 import type { Logger } from "../runtime/logger.ts";
 import { createSystemLookup } from "../runtime/system-lookup.ts";
 import type { SnapshotSupply } from "../snapshot/snapshot-supply.ts";
+import { AnswerNotBelievedError, BrokerRefusedError, InsecureBrokerUrlError } from "./broker-errors.ts";
 import { createBrokerOpener } from "./broker-opener.ts";
 import { BrokerUnavailableError } from "./broker-unavailable-error.ts";
 import {
@@ -37,6 +38,7 @@ import { localCallsOver } from "./local-calls.ts";
 import { homeHeader, signCall } from "./service-call.ts";
 import { type AnswerRefusal, answerHeader, mustBeSealed, refuseAnswer } from "./signed-answer.ts";
 import { snapshotSupplyOver } from "./snapshot-calls.ts";
+import { parseUnavailable } from "./unavailable-body.ts";
 
 export type BrokerClientOptions = Readonly<{
   urls: readonly URL[];
@@ -76,33 +78,6 @@ export type BrokerClient = Databroker &
     close(): Promise<void>;
   }>;
 
-/** The brokers refuse this process: its secret or clock is wrong, or its role may not make the call. */
-export class BrokerRefusedError extends CodedError<"ERR_REPLICATION_BROKER_REFUSED"> {
-  override readonly code = "ERR_REPLICATION_BROKER_REFUSED";
-  readonly status: number;
-  constructor(status: number, problem: string) {
-    super(problem);
-    this.status = status;
-  }
-}
-
-/** Another party answered instead of a broker, or altered its answer. The client tries the next broker. */
-export class AnswerNotBelievedError extends CodedError<"ERR_REPLICATION_ANSWER_NOT_BELIEVED"> {
-  override readonly code = "ERR_REPLICATION_ANSWER_NOT_BELIEVED";
-  readonly refusal: AnswerRefusal;
-  constructor(refusal: AnswerRefusal) {
-    super(`rejected an answer that is not from a broker of this cluster: ${refusal}`);
-    this.refusal = refusal;
-  }
-}
-
-export class InsecureBrokerUrlError extends CodedError<"ERR_REPLICATION_INSECURE_BROKER_URL"> {
-  override readonly code = "ERR_REPLICATION_INSECURE_BROKER_URL";
-  constructor(url: URL) {
-    super(`${url.origin}: brokers outside loopback must be reached over https`);
-  }
-}
-
 const leasePath = "/v1/leases";
 const connectMsMax = 2_000;
 const bodyMsMax = 5_000;
@@ -139,7 +114,14 @@ type Ask = Readonly<{
    */
   elsewhere?: readonly number[];
 }>;
-type Answer = Readonly<{ status: number; body: Uint8Array }>;
+type Answer = Readonly<{
+  status: number;
+  body: Uint8Array;
+  /** A broker of this cluster gave this answer. Others count only as failures. */
+  sealed: boolean;
+  /** Another broker, tried before, may have received the call. */
+  uncertain: boolean;
+}>;
 
 /** @throws InsecureBrokerUrlError */
 export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
@@ -181,11 +163,9 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       signal: AbortSignal.any(signals),
     });
     const answer = { status: statusCode, body: await body.bytes() };
-    if (mustBeSealed(statusCode)) {
-      const refusal = refuseAnswer(headerIn(headers, answerHeader), open, { ...answer, callId });
-      if (refusal !== undefined) throw new AnswerNotBelievedError(refusal);
-    }
-    return answer;
+    const refusal = refuseAnswer(headerIn(headers, answerHeader), open, { ...answer, callId });
+    if (refusal !== undefined && mustBeSealed(statusCode)) throw new AnswerNotBelievedError(refusal);
+    return { ...answer, sealed: refusal === undefined, uncertain: false };
   }
 
   /**
@@ -199,6 +179,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
     let elsewhere: Answer | undefined;
     let unknownThere: BrokerRefusedError | undefined;
     let cause: unknown;
+    let uncertain = false;
     const first = good;
     for (let turn = 0; turn < bases.length && !aborted(what); turn++) {
       const index = (first + turn) % bases.length;
@@ -208,8 +189,9 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       try {
         const answer = await attempt(base, what).catch((error: unknown) => {
           // The server was closing the kept connection: it read nothing of this request.
-          if (wasClosedUnderUs(error) && !aborted(what)) return attempt(base, what);
-          throw error;
+          if (!wasClosedUnderUs(error) || aborted(what)) throw error;
+          uncertain = true;
+          return attempt(base, what);
         });
         const refusal = answer.status === 403 ? leaseRefusal(answer) : undefined;
         if (refusal !== undefined) throw new LeaseRefusedError(refusal);
@@ -220,10 +202,11 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
           good = index;
           if (what.path === leasePath && answer.status === 200) grantedBy = urls[index] ?? null;
           return answer;
-        } else unavailable = answer;
+        } else unavailable = unavailable === undefined || isCutOff(unavailable) ? answer : unavailable;
       } catch (error) {
         if (error instanceof BrokerRefusedError || error instanceof LeaseRefusedError) throw error;
         cause = error;
+        uncertain ||= !wasNotSent(error);
         if (error instanceof AnswerNotBelievedError) {
           refused[error.refusal] += 1;
           logger.warn(
@@ -235,9 +218,10 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       if (good === index) good = (index + 1) % bases.length;
     }
     if (elsewhere !== undefined) return elsewhere;
-    if (unavailable?.status === 503) return unavailable; // that broker authenticated the caller before it answered 503
+    if (unavailable?.status === 503) return { ...unavailable, uncertain }; // it authenticated the caller before
     if (unknownThere !== undefined) throw unknownThere;
-    throw new BrokerUnavailableError(bases.length === 0 ? "no broker is configured" : "no broker answers", { cause });
+    const problem = bases.length === 0 ? "no broker is configured" : "no broker answers";
+    throw new BrokerUnavailableError(problem, { cause, reason: "no-answer" });
   }
 
   async function pause(ms: number, what: Ask): Promise<void> {
@@ -272,7 +256,11 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
           message: "the databroker does not understand the command",
         };
       }
-      return parsed(answer, parseCommandResult, [200, 503]);
+      const result = parsed(answer, parseCommandResult, [200, 503]);
+      if (result.type !== "unavailable") return result;
+      const { code, outcome, ...retryable } = result;
+      if (code === undefined || !answer.sealed) return retryable;
+      return { ...retryable, code, outcome: answer.uncertain ? "unknown" : (outcome ?? "unknown") };
     } catch (error) {
       if (error instanceof BrokerRefusedError && error.status === 403) {
         return { type: "refused", commandId, code: "forbidden", message: error.message };
@@ -288,6 +276,8 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       for (let attempts = 0; ; attempts++) {
         const result = await submitOnce(command, giveUpAt - clock.monotonic());
         if (result.type !== "unavailable" || closing.signal.aborted) return result;
+        // An earlier attempt may have been accepted, whatever became of this one.
+        if (result.code !== undefined) return attempts === 0 ? result : { ...result, outcome: "unknown" };
         const pauseMs = addJitter(Math.min(backoffMs.max, backoffMs.first * 2 ** attempts), randomBytes);
         const another = clock.monotonic() + pauseMs + attemptMsMin < giveUpAt;
         if (!another) return { ...result, retryAfterMs: Math.max(result.retryAfterMs, backoffMs.max) };
@@ -361,12 +351,28 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
 }
 
 function parsed<T>(answer: Answer, parse: (body: Uint8Array) => T, statuses: readonly number[]): T {
-  if (!statuses.includes(answer.status)) throw new BrokerUnavailableError(`a broker answered ${answer.status}`);
+  if (!statuses.includes(answer.status)) throw unavailableAs(answer);
   try {
     return parse(answer.body);
   } catch (cause) {
     throw new BrokerUnavailableError(`a broker's answer (${answer.status}) does not match its API`, { cause });
   }
+}
+
+function unavailableAs(answer: Answer): BrokerUnavailableError {
+  const { status, sealed, uncertain } = answer;
+  if (!isCutOff(answer))
+    return new BrokerUnavailableError(`a broker answered ${status}`, { reason: sealed ? "no-leader" : "no-answer" });
+  const { code: reason = "no-leader", outcome = "unknown" } = parseUnavailable(answer.body);
+  return new BrokerUnavailableError("the home region is unreachable", {
+    reason,
+    outcome: uncertain ? "unknown" : outcome,
+  });
+}
+
+/** The broker's region is cut off from its home region. */
+function isCutOff({ status, sealed, body }: Answer): boolean {
+  return status === 503 && sealed && parseUnavailable(body).code === "home-unreachable";
 }
 
 /** @throws BrokerUnavailableError when the broker does not know the call */
@@ -419,6 +425,16 @@ export function headerIn(
 }
 
 function wasClosedUnderUs(error: unknown): boolean {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  const code = codeOf(error);
   return code === "UND_ERR_SOCKET" || code === "ECONNRESET" || code === "EPIPE";
+}
+
+/** No connection was made, so the broker has received nothing. */
+function wasNotSent(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === "ECONNREFUSED" || code === "ENOTFOUND" || code === "UND_ERR_CONNECT_TIMEOUT";
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? error.code : undefined;
 }

@@ -57,7 +57,14 @@ const commandResult = z.discriminatedUnion("type", [
     code: z.enum(["not-found", "conflict", "suspended", "erased", "forbidden", "invalid"]),
     message: text,
   }),
-  z.object({ type: z.literal("unavailable"), commandId, message: text, retryAfterMs: count }),
+  z.object({
+    type: z.literal("unavailable"),
+    commandId,
+    message: text,
+    retryAfterMs: count,
+    code: z.literal("home-unreachable").optional().catch(undefined), // a newer broker may add codes
+    outcome: z.enum(["none", "unknown"]).optional().catch(undefined),
+  }),
 ]);
 
 const pageOutcome = z.discriminatedUnion("type", [

@@ -1,15 +1,13 @@
 /** Entry point of the wire: messages, envelopes, keys, signatures, and the HTTP client of the databroker API. */
 
 export {
-  AnswerNotBelievedError,
   type BrokerClient,
   type BrokerClientOptions,
-  BrokerRefusedError,
   createBrokerClient,
   headerIn,
-  InsecureBrokerUrlError,
   statusPath,
 } from "./broker-client.ts";
+export { AnswerNotBelievedError, BrokerRefusedError, InsecureBrokerUrlError } from "./broker-errors.ts";
 export {
   believeGrant,
   believeGrantByAge,
@@ -19,7 +17,7 @@ export {
   type Refusal,
   type RefusedEnvelope,
 } from "./broker-opener.ts";
-export { BrokerUnavailableError } from "./broker-unavailable-error.ts";
+export { BrokerUnavailableError, type UnansweredReason } from "./broker-unavailable-error.ts";
 export { parseClusterStatus, parseCommandResult, parseReceipt, parseSnapshotAsked } from "./broker-wire.ts";
 export {
   deriveKey,
@@ -143,3 +141,4 @@ export {
   refuseAnswer,
   sealAnswer,
 } from "./signed-answer.ts";
+export { formatUnavailable, homeRetryAfterMs, parseUnavailable, type UnavailableBody } from "./unavailable-body.ts";

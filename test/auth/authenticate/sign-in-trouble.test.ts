@@ -275,3 +275,27 @@ test("with SameSite=strict the redirects end on a page of the proxy that continu
   assert.match(visitor.lineOf("app.localhost", "_pomerium") ?? "", /SameSite=Strict/);
   assert.equal((await visitor.request(world.url("app"))).status, 200);
 });
+
+test("in a region that is cut off a callback submits once, and its retry records the same session later", async (t) => {
+  const seen: string[] = [];
+  let cut = true;
+  const world = await startWorld(
+    t,
+    withSubmit((inner) => async (request) => {
+      const { commandId } = request;
+      seen.push(commandId);
+      if (!cut) return inner(request);
+      const lost = { message: "the home region is unreachable", code: "home-unreachable", outcome: "unknown" } as const;
+      return { type: "unavailable", commandId, retryAfterMs: 5_000, ...lost };
+    }),
+  );
+  const visitor = world.visitor();
+  const callback = await signInUpToCallback(world, visitor, "alice");
+  const answer = await visitor.request(callback);
+  assert.deepEqual([answer.status, answer.headers["retry-after"], seen.length], [503, "5", 1]);
+  assert.ok(answer.body.includes("/oauth2/callback?"), "the page links to the same callback");
+  cut = false;
+  assert.equal((await visitor.navigate(callback)).body, "hello alice of admins,eng at app.localhost/");
+  assert.equal(new Set(seen).size, 1, "one command id");
+  assert.equal(sessions(world), 1);
+});

@@ -222,6 +222,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
     }),
     stateCipher: createValueCipher({ keys: [deriveKey(secret, "sign-in attempts")], nowS }),
     handleCipher: createValueCipher({ keys: [deriveKey(secret, "session handover")], nowS }),
+    signIns: { isOpen: () => true },
     providerOf: (idpId) => (idpId === "demo" ? oidc : undefined),
     render: renderPage,
     resolveCaller: (handle, requestedUrl) =>
@@ -302,6 +303,7 @@ async function serveRoute(deps: AuthDeps, req: IncomingMessage, res: ServerRespo
   }
   if (credential !== undefined && credential.source !== "cookie") return void res.writeHead(401).end("no session");
   const requestedUrl = new URL(`http://${req.headers.host}${req.url ?? "/"}`);
+  if (!deps.signIns.isOpen()) return void res.writeHead(503).end("no sign-in can be recorded");
   const loop = signInLoopOf(deps, req.headers.cookie, requestedUrl);
   if (loop !== undefined) {
     const page = signInLoopPageOf(loop, {

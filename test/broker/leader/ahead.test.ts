@@ -238,7 +238,7 @@ describe("a batch made ahead", () => {
       assert.equal((await folded(store)).session("s1" as never), undefined);
     }));
 
-  test("commands that the batch in flight held up are appended before a second beat", async () => {
+  test("commands that the batch in flight held up are appended next, although a beat is due", async () => {
     const writes: string[] = [];
     const slowly = <T>(what: string, write: () => Promise<T>): Promise<T> => {
       writes.push(what);
@@ -265,7 +265,7 @@ describe("a batch made ahead", () => {
         );
         const [append, ...after] = writes.slice(from);
         assert.equal(append, "append");
-        assert.deepEqual(after.slice(0, after.indexOf("append") + 1), ["beat", "append"]);
+        assert.equal(after[0], "append");
       },
       store,
       { lease },

@@ -544,6 +544,24 @@ test("a boot names its predecessor until the leader's first grant, and not after
   }
 });
 
+test("a node knows how long its leader has been silent, and takes no grant by age for the leader's", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  brokers.grantParts = () => ({ ageMs: 1 });
+  const node = await ready(start(brokers, { renewMs: 20 }));
+  assert.ok(overdue(node) <= 0);
+  assert.equal(node.leaderSilentMs(), Number.POSITIVE_INFINITY, "no leader has answered yet");
+  brokers.grantParts = () => ({});
+  await waitFor("a grant of the leader", () => Number.isFinite(node.leaderSilentMs()));
+  brokers.grantParts = () => ({ ageMs: 1 });
+  await waitFor("silence, with a lease by age", () => node.leaderSilentMs() > 200);
+  assert.ok(overdue(node) <= 0);
+  brokers.granting = false;
+  await waitFor("more silence", () => node.leaderSilentMs() > 300);
+  brokers.granting = true;
+  brokers.grantParts = () => ({});
+  await waitFor("another grant of the leader", () => node.leaderSilentMs() < 200);
+});
+
 test("a renewal names the configuration and the window in force when it is sent", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   let configHash = "config-1";

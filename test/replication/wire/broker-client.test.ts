@@ -22,6 +22,7 @@ import {
   answerHeader,
   type BrokerClient,
   type BrokerClientOptions,
+  BrokerUnavailableError,
   createBrokerClient,
   type GivenAnswer,
   sealAnswer,
@@ -443,4 +444,81 @@ test("during a change of the secret, answers under the previous secret are accep
   );
   assert.equal((await aClient([broker], { previousSecret }).read(genesis, options)).type, "page");
   await assert.rejects(aClient([broker]).read(genesis, options));
+});
+
+const cutOff = {
+  type: "unavailable",
+  commandId,
+  message: "the home region is unreachable",
+  retryAfterMs: 5_000,
+  code: "home-unreachable",
+  outcome: "none",
+};
+const noLeader = { type: "unavailable", commandId, message: "no leading broker can be reached", retryAfterMs: 1_000 };
+
+test("a command in a region that is cut off is sent once, and was certainly not accepted", async () => {
+  const broker = await aBroker(answer(503, cutOff));
+  assert.deepEqual(await aClient([broker], { submitMs: 60_000 }).submit(command), cutOff);
+  assert.equal(broker.requests.length, 1);
+});
+
+test("a broker that reaches the home region is preferred to one that is cut off", async () => {
+  const replies = [noLeader, done];
+  const lost = await aBroker(answer(503, cutOff));
+  const near = await aBroker((request, body, response) => {
+    const reply = replies.shift() ?? done;
+    return answer(reply.type === "done" ? 200 : 503, reply)(request, body, response);
+  });
+  assert.equal((await aClient([lost, near], { submitMs: 60_000 }).submit(command)).type, "done");
+  assert.equal(replies.length, 0, "the one without a leader was called again");
+});
+
+test("once an attempt may have been accepted, the command is never reported as not accepted", async () => {
+  const replies = [noLeader, cutOff];
+  const broker = await aBroker((request, body, response) => answer(503, replies.shift())(request, body, response));
+  const result = await aClient([broker], { submitMs: 60_000 }).submit(command);
+  assert.deepEqual(result, { ...cutOff, outcome: "unknown" });
+  assert.equal(broker.requests.length, 2);
+});
+
+test("a broker that took the call and did not answer leaves the outcome unknown; one that refused the connection does not", async () => {
+  const cut = await aBroker(answer(503, cutOff));
+  const dropped = await aBroker((request) => void request.socket.destroy());
+  const uncertain = await aClient([dropped, cut], { submitMs: 60_000 }).submit(command);
+  assert.deepEqual(uncertain, { ...cutOff, outcome: "unknown" });
+  assert.deepEqual(await aClient([unreachable, cut], { submitMs: 60_000 }).submit(command), cutOff);
+});
+
+test("an answer that no broker signed does not end the attempts", async () => {
+  const replies: readonly Handler[] = [
+    (request, _, response) =>
+      answerWith(request, response, { status: 503, body: encode(cutOff), seal: () => undefined }),
+    answer(200, done),
+  ];
+  let calls = 0;
+  const broker = await aBroker((request, body, response) => {
+    calls += 1;
+    return (replies[calls - 1] ?? answer(500, {}))(request, body, response);
+  });
+  assert.equal((await aClient([broker], { submitMs: 60_000 }).submit(command)).type, "done");
+  assert.equal(calls, 2);
+});
+
+test("a receipt in a region that is cut off fails with the reason, whatever the form of the answer", async () => {
+  for (const body of [
+    encode(cutOff),
+    Buffer.from(JSON.stringify({ error: "unavailable", code: "home-unreachable" })),
+  ]) {
+    const broker = await aBroker((request, _, response) => answerWith(request, response, { status: 503, body }));
+    const asks = aClient([broker]).receipt({ type: "command", commandId }, { wait: "all", timeoutMs: 0 });
+    await assert.rejects(
+      asks,
+      (error) => error instanceof BrokerUnavailableError && error.reason === "home-unreachable",
+    );
+  }
+  const plain = await aBroker(answer(503, { error: "unavailable", code: "something-newer" }));
+  const asks = aClient([plain]).receipt({ type: "command", commandId }, { wait: "all", timeoutMs: 0 });
+  await assert.rejects(asks, (error) => error instanceof BrokerUnavailableError && error.reason === "no-leader");
+  const none = aClient([unreachable]).receipt({ type: "command", commandId }, { wait: "all", timeoutMs: 0 });
+  await assert.rejects(none, (error) => error instanceof BrokerUnavailableError && error.reason === "no-answer");
 });

@@ -57,12 +57,15 @@ export function createSessionCommand(
 
 export type SubmitDeps = Pick<AuthDeps, "databroker" | "clock" | "sleep">;
 
-/** Submits the command, and retries with the same id while the outcome is unknown. */
+/**
+ * Submits the command, and retries with the same id while the outcome is unknown and a retry may succeed. In a region
+ * that is cut off it returns at once.
+ */
 export async function submitWithRetry(deps: SubmitDeps, request: CommandRequest): Promise<CommandResult> {
   const giveUpAt = deps.clock.monotonic() + submitMsMax;
   for (;;) {
     const result = await submitOnce(deps, request);
-    if (result.type !== "unavailable") return result;
+    if (result.type !== "unavailable" || result.code !== undefined) return result;
     const pauseMs = Math.min(pauseMsMax, Math.max(50, result.retryAfterMs));
     if (deps.clock.monotonic() + pauseMs >= giveUpAt) return result;
     await deps.sleep(pauseMs);

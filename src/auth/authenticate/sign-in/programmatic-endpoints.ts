@@ -18,6 +18,7 @@ import {
 } from "../context.ts";
 import { readOnly } from "./common-endpoints.ts";
 import { signInUrl } from "./sign-in-request.ts";
+import { sendSignInUnavailable } from "./sign-in-unavailable.ts";
 import { readRouteSignInStatus } from "./signed-in.ts";
 import { parameter } from "./signed-url.ts";
 
@@ -41,6 +42,8 @@ export function registerLogin(app: FastifyInstance, deps: AuthDeps, contexts: Re
           "pomerium_redirect_uri must be an https URL (http for this machine itself) whose host is listed in programmatic_redirect_domain_whitelist.",
       });
     }
+    if (!deps.signIns.isOpen())
+      return sendSignInUnavailable(deps, request, reply, { context, retryUrl: null, existing: null });
     const url = signInUrl(
       settings.authenticateUrl,
       {

@@ -4,6 +4,8 @@
  *   sign_in, signed by a proxy -- already signed in here --> redirect with a handle to the route's host
  *        └── not signed in --> identity provider --> /oauth2/callback -- the broker records the session --> redirect
  *
+ * While no leader can record a session, no one is sent to the identity provider (sign-in-gate.ts).
+ *
  * A callback is accepted only from the browser that started the sign-in (sign-in-state.ts), and each code is exchanged
  * once (code-exchanges.ts). If this node lags, the answer is 503; it never starts another sign-in.
  */
@@ -37,6 +39,7 @@ import {
 } from "./code-exchanges.ts";
 import { parseSignInUrl, type SignInRequest, signInUrl } from "./sign-in-request.ts";
 import { openState, type SignInState, sealState } from "./sign-in-state.ts";
+import { sendSignInUnavailable, signInUnavailable } from "./sign-in-unavailable.ts";
 import { readSignInStatus } from "./signed-in.ts";
 import { checkSignedUrl } from "./signed-url.ts";
 
@@ -117,7 +120,7 @@ async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
     return sendBehind(deps, request, reply, context);
   const signedIn = await readSignInStatus(deps, request);
   if (signedIn.type === "behind") return sendBehind(deps, request, reply, context);
-  if (signedIn.type === "signed-in" && signIn.account === "current") {
+  if (signedIn.type === "signed-in" && signIn.account !== "another") {
     const { session, userId } = signedIn.principal;
     const leftMs = session.expiresAt - deps.clock.wall();
     const lasts = leftMs > Math.min(remainingMsMin, deps.settings.cookie.expireMs / 20);
@@ -138,6 +141,11 @@ async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
       description: "Open the page in a browser window to sign in.",
     });
   }
+  const { account } = signIn;
+  if (account === "existing" || !deps.signIns.isOpen()) {
+    const retryUrl = signIn.programmatic === "programmatic" ? null : signIn.redirectUri.href;
+    return sendSignInUnavailable(deps, request, reply, { context, retryUrl, existing: null });
+  }
   return withProvider(exchange, signIn, async (oidc) => {
     const name = browserCookie(deps);
     const browser = browserToken(deps, headersOf(request)["cookie"], name);
@@ -146,7 +154,7 @@ async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
         await sealState(deps.stateCipher, { ...secrets, request: signIn }, browser),
         traced(exchange, signIn).trace,
       );
-    const there = await oidc.begin(stateOf, { account: signIn.account });
+    const there = await oidc.begin(stateOf, { account });
     addCookie(reply, name, browser, ownCookieOptions(browserMaxAgeS));
     reply.header("cache-control", "no-store").header("referrer-policy", "no-referrer");
     return reply.redirect(there.href, 302);
@@ -232,6 +240,7 @@ function sendNotCreated(
   const unavailable = result.type === "unavailable";
   return sendProblem(deps, request, reply, context, {
     status: unavailable ? 503 : 500,
+    ...(unavailable && result.code !== undefined ? { retryAfterS: signInUnavailable.retryAfterS } : {}),
     title: "Sign-in could not be recorded",
     description: "Your session could not be saved, so you are not signed in. Please try again in a moment.",
     retryUrl: unavailable ? (request.raw.url ?? null) : restartUrl(deps, asked),

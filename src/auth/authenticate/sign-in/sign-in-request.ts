@@ -20,8 +20,11 @@ export type SignInRequest = Readonly<{
   programmatic: "programmatic" | "browser";
   /** SHA-256 (base64url) of the nonce cookie on the route's host; "" for programmatic sign-in. */
   nonceHash: string;
-  /** `another`: ignores the session on the authenticate host; the identity provider prompts again. */
-  account: "current" | "another";
+  /**
+   * `another`: ignores the session on the authenticate host; the identity provider prompts again. `existing`: uses that
+   * session, and starts no sign-in without one.
+   */
+  account: "current" | "another" | "existing";
   /**
    * Link that the proxy had applied when it refused a credential. The authenticate host must reach it before it
    * decides; otherwise the two could redirect a revoked person back and forth. Null: none.
@@ -48,7 +51,7 @@ export function signInUrl(authenticateUrl: URL, request: SignInRequest, key: Uin
   if (request.programmatic === "programmatic") url.searchParams.set(parameter.programmatic, "true");
   if (request.nonceHash !== "") url.searchParams.set(parameter.nonce, request.nonceHash);
   if (request.returns > 0) url.searchParams.set(parameter.returns, String(request.returns));
-  if (request.account === "another") url.searchParams.set(parameter.account, "another");
+  if (request.account !== "current") url.searchParams.set(parameter.account, request.account);
   if (request.seen !== null && request.seen.position > 0)
     url.searchParams.set(parameter.seen, formatLink(request.seen));
   return signUrl(url, key, nowS);
@@ -70,9 +73,13 @@ export function parseSignInUrl(url: URL): SignInRequest | undefined {
     programmatic: searchParams.get(parameter.programmatic) === "true" ? "programmatic" : "browser",
     nonceHash: searchParams.get(parameter.nonce) ?? "",
     returns: parseReturns(searchParams.get(parameter.returns)),
-    account: searchParams.get(parameter.account) === "another" ? "another" : "current",
+    account: parseAccount(searchParams.get(parameter.account)),
     seen: parseOptionalLink(searchParams.get(parameter.seen)),
   };
+}
+
+function parseAccount(text: string | null): SignInRequest["account"] {
+  return text === "another" || text === "existing" ? text : "current";
 }
 
 /** Reads the additional hosts of a URL whose signature has been checked. */

@@ -29,7 +29,7 @@ export const parameter = {
   seen: "pomerium_seen",
   /** Cardea's: the number of consecutive sign-ins that returned without a session; see sign-in-returns.ts. */
   returns: "pomerium_returns",
-  /** Cardea's: `another` for a signed-in person who wants to use another account. */
+  /** Cardea's: `another` for a signed-in person who wants another account, `existing` for one who starts no sign-in. */
   account: "pomerium_account",
   /** Cardea's: the id of the session that a sign-out ends. It is no credential. */
   endSession: "pomerium_end_session",
