@@ -1,36 +1,41 @@
 /**
- * Bench: two regions, 80 ms apart. The time of a revocation, a command and a sign-in in the home region and in the
- * other one, beside a bare round trip over the same link in the same run.
+ * Bench: three regions, 80 ms between each of the other two and home. The time of a revocation, a command and a sign-in
+ * in each region, beside a bare round trip over the same kind of link in the same run.
  *
  *   node bench/regions.ts [--rounds 60] [--late 40]      late: the delay of each byte in each direction, in ms
  *
- * Real processes: Postgres, a NATS server in each region (the western one a leaf of the eastern), brokers, proxies.
- * Relays between the regions deliver late. A revocation is enforced when a client sees its open WebSocket cut.
+ * Real processes: Postgres with a standby in each region, a NATS server in each region (leaves of the home region's),
+ * brokers, authenticate and proxies. Relays between the regions deliver late. A revocation is enforced when a client
+ * sees its open WebSocket cut.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { parseArgs } from "node:util";
 import { parseCommandId, parseConfigHash, parseNodeId } from "../src/events/index.ts";
-import { openSocket } from "../test/integration/cluster/client.ts";
-import type { ClusterProcess } from "../test/integration/cluster/cluster-process.ts";
-import { startTwoRegions } from "../test/integration/regions/two-regions.ts";
+import { openSocket, sendUntilDecided } from "../test/integration/cluster/client.ts";
+import type { Session } from "../test/integration/cluster/cluster.ts";
 import { startWan } from "../test/integration/regions/wan.ts";
 import { waitFor } from "../test/support/wait-for.ts";
+import { reportBudgets } from "./support/budget.ts";
 import { histogram, percentile } from "./support/histogram.ts";
+import { type Region, type StandbyWait, startThreeRegions } from "./support/three-regions.ts";
 
 const { values } = parseArgs({
   options: { rounds: { type: "string", default: "60" }, late: { type: "string", default: "40" } },
 });
 const rounds = Number(values.rounds);
 const lateMs = Number(values.late);
+/** How much longer than one way a revocation may take until it is enforced on the last node, from the home region. */
+const beyondOneWayMs = 60;
+/** Rounds that do not count, in which connections open and code is compiled. */
+const warmUpRounds = 3;
 
-const regions = await startTwoRegions({ timing: "default", westProxies: 1, lateMs });
-const took: Record<string, number[]> = {};
+const regions = await startThreeRegions({ lateMs });
+const took = new Map<string, number[]>();
 
 function note(what: string, ms: number): void {
-  took[what] ??= [];
-  took[what].push(ms);
+  took.set(what, [...(took.get(what) ?? []), ms]);
 }
 async function time<T>(what: string, act: () => Promise<T>): Promise<T> {
   const from = performance.now();
@@ -39,63 +44,93 @@ async function time<T>(what: string, act: () => Promise<T>): Promise<T> {
   return result;
 }
 
+const lastFrom = (region: Region): string => `revoke from ${region.name} → enforced on the last node of all regions`;
+
 try {
-  const [west] = regions.west.proxies;
-  if (west === undefined) throw new Error("there is no proxy in the west");
-  const { proxy: east, brokers } = regions.east;
+  await regions.waitFor("home");
+  for (let n = 0; n < warmUpRounds; n++) for (const region of regions.all) await round(region, -n);
+  took.clear();
   await bareRoundTrips();
-  const western = regions.clientVia(regions.west.broker);
-  const eastern = regions.clientVia(brokers[0] ?? regions.west.broker);
-  for (let n = 0; n < rounds; n++) {
-    const session = await time("sign-in: the session is in the log (home)", () => regions.session(`user-${n}`));
-    await time("sign-in: first request at home", () => permitted(east, session));
-    await time("sign-in: first request in the other region", () => permitted(west, session));
-    const [here, there] = await Promise.all([east, west].map((at) => socketAt(at, session)));
-    if (here === undefined || there === undefined) throw new Error("no sockets");
-    const from = performance.now();
-    const cut = [
-      here.closed.then(() => note("revoke: enforced at home", performance.now() - from)),
-      there.closed.then(() => note("revoke: enforced in the other region", performance.now() - from)),
-    ];
-    await time("revoke: receipt of all", () => regions.operator.revoke(session, { wait: "all", timeoutMs: 10_000 }));
-    await Promise.all(cut);
-    await time("append: asked at home", () => appendAt(eastern));
-    await time("append: requested in the other region", () => appendAt(western));
-  }
-  const rtt = percentile(took["bare round trip"] ?? [], 50);
-  for (const [what, all] of Object.entries(took)) {
-    const [p50, p99] = [percentile(all, 50), percentile(all, 99)];
-    const ratio = (p50 / rtt).toFixed(2);
-    console.log(
-      `${what.padEnd(48)} p50 ${p50.toFixed(1).padStart(7)} ms   p99 ${p99.toFixed(1).padStart(7)} ms   ${ratio} × round trip`,
-    );
-  }
-  const revoked = ["revoke: enforced at home", "revoke: enforced in the other region"];
-  console.log(histogram(Object.fromEntries(revoked.map((what) => [what.slice(8), took[what] ?? []])), "ms"));
+  for (let n = 0; n < rounds; n++) for (const region of regions.all) await round(region, n);
+  for (const standby of ["none", "home", "other-region"] as const) await commands(standby);
+  report();
 } finally {
   await regions.stop();
 }
 
-type Session = Awaited<ReturnType<typeof regions.session>>;
-
-async function permitted(at: ClusterProcess, session: Session): Promise<void> {
-  const answer = await regions.get(at, "app", session);
-  if (!answer.permitted) throw new Error(`${at.name} answered ${answer.status}`);
-}
-
-function socketAt(at: ClusterProcess, session: Session) {
-  return openSocket({ port: at.ports.address, host: regions.host("app"), cookie: session.cookie });
-}
-
-/** One small event, requested from one broker. */
-async function appendAt(client: ReturnType<typeof regions.clientVia>): Promise<void> {
-  const hash = parseConfigHash(randomBytes(32).toString("hex"));
-  const result = await client.submit({
-    commandId: parseCommandId(randomUUID()),
-    actor: "service:bench",
-    command: { type: "activateConfiguration", nodeId: parseNodeId("bench"), configHash: hash },
+/** A sign-in in one region, its first requests in all, then its revocation from that region. */
+async function round(region: Region, n: number): Promise<void> {
+  const { name } = region;
+  const session = await time(`sign-in in ${name}: the session is in the log`, () =>
+    region.session(`user-${name}-${n}`),
+  );
+  await time(`sign-in in ${name}: first request there`, () => permitted(region, session));
+  const sockets = await Promise.all(
+    regions.all.map(async (each) => ({ at: each, socket: await openAt(each, session) })),
+  );
+  const from = performance.now();
+  const cut = sockets.map(async ({ at, socket }) => {
+    await socket.closed;
+    note(`revoke from ${name} → enforced in ${at.name}`, performance.now() - from);
   });
-  if (result.type !== "done") throw new Error(result.message);
+  const last = Promise.all(cut).then(() => note(lastFrom(region), performance.now() - from));
+  await time(`revoke from ${name} → complete receipt of all regions`, () =>
+    region.operator.revoke(session, { wait: "all", timeoutMs: 10_000 }),
+  );
+  await last;
+}
+
+/** One small event, requested from the broker of each region. */
+async function commands(standby: StandbyWait): Promise<void> {
+  await regions.waitFor(standby);
+  const where = { none: "no standby", home: "a standby at home", "other-region": "a standby in another region" };
+  for (let n = 0; n < rounds; n++)
+    for (const region of regions.all) {
+      const hash = parseConfigHash(randomBytes(32).toString("hex"));
+      const result = await time(`command in ${region.name}, commits wait for ${where[standby]}`, () =>
+        region.client.submit({
+          commandId: parseCommandId(randomUUID()),
+          actor: "service:bench",
+          command: { type: "activateConfiguration", nodeId: parseNodeId("bench"), configHash: hash },
+        }),
+      );
+      if (result.type !== "done") throw new Error(result.message);
+    }
+}
+
+function report(): void {
+  const rtt = percentile(took.get("bare round trip") ?? [], 50);
+  for (const [what, all] of took) {
+    const [p50, p99] = [percentile(all, 50), percentile(all, 99)];
+    const ratio = (p50 / rtt).toFixed(2);
+    console.log(
+      `${what.padEnd(64)} p50 ${p50.toFixed(1).padStart(7)} ms   p99 ${p99.toFixed(1).padStart(7)} ms   ${ratio} × round trip`,
+    );
+  }
+  const series = regions.all.map((region) => [`from ${region.name}`, took.get(lastFrom(region)) ?? []] as const);
+  console.log(histogram(Object.fromEntries(series), "ms"));
+  const [home] = regions.all;
+  const p99 = home === undefined ? Number.NaN : percentile(took.get(lastFrom(home)) ?? [], 99);
+  const boundMs = rtt / 2 + beyondOneWayMs;
+  reportBudgets([
+    {
+      what: "revoke from home → last node of three regions, p99",
+      result: `${p99.toFixed(1)} ms`,
+      budget: `≤ one way + ${beyondOneWayMs} ms: ${boundMs.toFixed(1)} ms`,
+      met: p99 <= boundMs,
+    },
+  ]);
+}
+
+async function permitted(region: Region, session: Session): Promise<void> {
+  const answer = await sendUntilDecided({
+    ...{ port: region.proxy.ports.address, host: regions.host("app"), cookie: session.cookie },
+  });
+  if (!answer.permitted) throw new Error(`${region.proxy.name} answered ${answer.status}`);
+}
+
+function openAt(region: Region, session: Session) {
+  return openSocket({ port: region.proxy.ports.address, host: regions.host("app"), cookie: session.cookie });
 }
 
 /** One byte there and back. */
