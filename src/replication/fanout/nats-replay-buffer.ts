@@ -68,11 +68,13 @@ export async function keepReplayBuffer(connection: NatsConnection, options: Repl
         if (await removeStream(connection, name))
           logger.info({ stream: name }, "removed a replay buffer of a former home");
       const mirrorOf = options.mirrorOf();
-      if (mirrorOf !== undefined) {
+      if (mirrorOf === undefined) options.onLag(null);
+      else {
         const done = await ensureStream(connection, { ...options, mirrorOf });
         if (done !== "unchanged") logger.info({ stream }, `replay buffer ${done}`);
       }
     } catch (error) {
+      options.onLag(null);
       problem = error instanceof Error ? error.message : String(error);
       if (problem !== lastProblem && !signal.aborted)
         logger.warn({ err: error, stream }, "no replay buffer; continuing without it");

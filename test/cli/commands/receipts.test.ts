@@ -335,7 +335,7 @@ test("an incomplete receipt prints how to check the same change again; a complet
   };
   const last = (receipt: Receipt): string => receiptText(receipt).trimEnd().split("\n").at(-1) ?? "";
   assert.equal(last(open), `to check again: cardea receipt 1.7.${"a".repeat(64)} --wait --timeout 66s`);
-  assert.match(last({ ...open, wait: "region", region: "eu", completeInMs: 0 }), / --wait --region --timeout 10s$/);
+  assert.match(last({ ...open, wait: "region", region: "eu", completeInMs: 0 }), / --wait --region=eu --timeout 10s$/);
   const commandId = randomUUID() as CommandId;
   assert.equal(
     last({ ...open, link: null, commandId }),

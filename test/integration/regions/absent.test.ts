@@ -87,7 +87,7 @@ test("a region that is cut off is absent in status, exit code and metrics, also 
   assert.ok((west?.heardAt ?? 0) < Date.now() - 60_000);
 });
 
-test("in the region itself, status says that the home region is out of reach, and the mirror's lag is unknown", async () => {
+test("in the region itself, status says that the home region is out of reach, and how the regions were last known", async () => {
   const { broker } = regions.west;
   const via = regions.clientVia(broker);
   const { home, leader: leading } = await via.status();
@@ -96,7 +96,6 @@ test("in the region itself, status says that the home region is out of reach, an
   assert.ok((home?.silentMs ?? 0) > 60_000);
   assert.equal(home?.leasesUntil, null, "its own lease has ended");
   assert.ok(home?.lastKnown?.regions.some(({ region }) => region === "east"));
-  assert.equal(await broker.metric(`cardea_broker_${measureName("mirrorLag")}`), -1);
   assert.equal(linesIn(broker, "the home region is out of reach").length, 1);
 });
 
@@ -106,9 +105,6 @@ test("the region is present again after healing, and its end is logged once on b
     withinMs: 60_000,
   });
   await waitFor("no problem", async () => (await regions.cardea("cluster", "status")).code === 0, { withinMs: 30_000 });
-  await waitFor("the lag of the mirror", async () => {
-    return (await regions.west.broker.metric(`cardea_broker_${measureName("mirrorLag")}`)) === 0;
-  });
   assert.equal(linesIn(regions.west.broker, "the home region answers again").length, 1);
   assert.equal(linesIn(await leader(), "a region answers again").length, 1);
 });
