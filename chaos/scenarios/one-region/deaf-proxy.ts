@@ -5,15 +5,18 @@ export const deafProxy: Scenario = {
   name: "deaf-proxy",
   topology: "one-region",
   fault: "One proxy receives nothing, although what it sends arrives.",
-  promise: "A revocation is complete within 12 s, when the proxy is fenced, and the proxy permits nothing then.",
+  promise: "The proxy refuses every route within 12 s; a receipt is complete only when it hears again.",
   boundS: 12,
   async play(game) {
     const { visitors, operators } = game;
     const revoked = await visitors.arrive();
     await game.within("the session is permitted", visitors.permittedOn("eu", revoked), 5);
-    await game.fault("deafen-proxy", "proxy-eu-1");
+    const deaf = await game.fault("deafen-proxy", "proxy-eu-1");
     const { link } = await operators.revokeOnce(revoked);
-    await game.within("the receipt is complete although the proxy is deaf", operators.complete(link));
-    await game.holds("the deaf proxy refuses", visitors.refused("proxy-eu-1", "app", 503, revoked));
+    await game.within("the deaf proxy refuses", visitors.refused("proxy-eu-1", "app", 503, revoked));
+    await game.holds("the receipt names the proxy's region as open", operators.incomplete(link, ["eu"]));
+    await deaf.heal();
+    await game.within("the receipt is complete", operators.complete(link));
+    await game.holds("the proxy refuses the session", visitors.refused("proxy-eu-1", "app", 401, revoked));
   },
 };
