@@ -54,8 +54,8 @@ export function renderChart(options: ChartOptions): Html {
 <figcaption><b>${title}</b><span class="muted">${unit}</span>${legend}</figcaption>
 <svg class="plot" width="100%" height="${whole + 20}" role="img" aria-labelledby="${id}-t ${id}-d"><title id="${id}-t">${title}</title><desc id="${id}-d">${shortText(summary, 1_000)}</desc>
 <svg y="${labelHeight}" width="100%" height="${height}" overflow="visible">${bandRects(axis, height)}
-${ticks.map(({ at, label }) => gridLine(height * (1 - at), label))}
-${body}</svg>
+${ticks.map(({ at }) => gridLine(height * (1 - at)))}
+${body}${ticks.map(({ at, label }) => html`<text class="tick" x="2" y="${(height * (1 - at) - 3).toFixed(1)}">${label}</text>`)}</svg>
 ${timeLabels(axis, whole)}</svg>
 </figure>`;
 }
@@ -75,8 +75,8 @@ function bandTitle({ fromMs, untilMs, faults }: Band): string {
   return `${formatAt(fromMs)} to ${formatAt(untilMs)}: ${names.join(", ")}${others}`;
 }
 
-function gridLine(y: number, label: string): Html {
-  return html`<line class="grid" x1="0" x2="100%" y1="${y.toFixed(1)}" y2="${y.toFixed(1)}"/>${label !== "" && html`<text class="tick" x="2" y="${(y - 3).toFixed(1)}">${label}</text>`}`;
+function gridLine(y: number): Html {
+  return html`<line class="grid" x1="0" x2="100%" y1="${y.toFixed(1)}" y2="${y.toFixed(1)}"/>`;
 }
 
 const stepsS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 43_200, 86_400];

@@ -9,7 +9,7 @@
  * Pure.
  */
 import { definitionList, type Html, type HtmlValue, html, renderLayout } from "../../../console/index.ts";
-import type { RunFault, RunRecord, Topology } from "../run-record.ts";
+import type { ProcessKind, RunFault, RunRecord, Topology } from "../run-record.ts";
 import { bucketsMax, bucketsOf } from "./downsample.ts";
 import { nodeSection } from "./node-charts.ts";
 import { reportCss } from "./report-css.ts";
@@ -72,10 +72,20 @@ ${definitionList([
 ])}`;
 }
 
+const kindWords: Readonly<Record<ProcessKind, string>> = {
+  broker: "× broker",
+  proxy: "× proxy",
+  authorize: "× authorize",
+  authenticate: "× authenticate",
+  nats: "× NATS",
+  postgres: "× Postgres",
+  other: "× other",
+};
+
 function topologyText({ regions, processes }: Topology): HtmlValue {
   return regions.slice(0, 32).map(({ name, home }) => {
     const own = processes.filter(({ region }) => region === name);
-    const kinds = [...Map.groupBy(own, ({ kind }) => kind)].map(([kind, all]) => `${all.length} ${kind}`);
+    const kinds = [...Map.groupBy(own, ({ kind }) => kind)].map(([kind, all]) => `${all.length} ${kindWords[kind]}`);
     return html`<div><b>${shortText(name, 60)}</b>${home && regions.length > 1 && " (home)"}: ${kinds.length === 0 ? "no process" : kinds.join(", ")}</div>`;
   });
 }
