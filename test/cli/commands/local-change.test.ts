@@ -30,7 +30,8 @@ async function startRegion(t: TestContext, node: "applied" | "unconfirmed" = "ap
     const row = { node: "proxy-west", boot: "boot", role: "proxy", confirmed: node === "applied" ? 4 : null };
     const fencedInMs = node === "applied" ? 0 : 9_000;
     const unsigned = {
-      ...{ scope: "region", region: "west", commandId, broker: "b1", seq: 4, basis: genesis, acceptedAt: at, at },
+      scope: "region",
+      ...{ region: "west", commandId, broker: "b1", seq: 4, basis: genesis, acceptedAt: at, at },
       ...{ complete: node === "applied", completeInMs: fencedInMs, brokers: [{ broker: "b1", stored: true }] },
       nodes: [{ ...row, status: node, fencedInMs, reason: "" }],
     } as const;
