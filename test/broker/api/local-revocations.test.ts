@@ -66,7 +66,15 @@ async function startRegional(t: TestContext, options: Readonly<{ name: string; p
   for (const recorded of log.recorded(0, 2)) projection.apply(recorded);
   const copy = new RegionCopy(new SimCopyStore());
   const broker = startRegionalBroker({
-    ...{ cluster, brokerId: parseBrokerId(name), secret, previousSecret: null, version: "1", renewMs: 1_000 },
+    ...{
+      cluster,
+      brokerId: parseBrokerId(name),
+      region: "west",
+      secret,
+      previousSecret: null,
+      version: "1",
+      renewMs: 1_000,
+    },
     ...{ clock: systemClock, random, fanout: null, logger: quiet, copy },
     mark: { leftBehind: false, set() {}, clear() {} },
     home: () => ({ submit: away, lease: away, read: away }) as Partial<Databroker> as Databroker,
