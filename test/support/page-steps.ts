@@ -6,7 +6,7 @@
  *   On **eu-1**, **eu-2**:                                        commands, in a block `sh`
  *   On every machine, in `/etc/…`:                                a file
  *   On **us-1**, and on **ap-1** with `ap` in place of `us`, …    the same, with one word replaced on the others
- *   It prints:                                                    what the commands before print; `…` stands for anything
+ *   It prints:                                                    what the commands before print; `…` is any text
  *   It prints within a minute:                                    the same, when they are repeated until then
  *
  * Blocks of other languages, and those after other paragraphs, are for the reader alone.
