@@ -164,7 +164,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: holder,
-        take: 'if (location === "ahead") awaitingHead.push(each);\n    if (location !== "onChain") continue;',
+        take: 'if (waits) awaitingHead.push(each);\n    if (waits || location !== "onChain") continue;',
         put: "",
       },
     ],
