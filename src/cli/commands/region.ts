@@ -174,7 +174,7 @@ function planText({
   const rest = [
     `${last + 1}. lead: a broker of ${home.region} opens an epoch there, by itself`,
     "   needs: the new primary and enough of its standbys; done when: that broker says that it leads",
-    `${last + 2}. serve: the brokers of the other regions serve their regions, by themselves; NATS mirrors follow`,
+    `${last + 2}. serve: the brokers of the other regions serve their regions, by themselves`,
     "   needs: that leader; done when: each broker that answers says so",
   ];
   return [
