@@ -187,7 +187,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: leaseSide,
-        take: "if (grant.ageMs === undefined || grant.ageMs === null) this.#replaces = null;",
+        take: "      this.#replaces = null;",
         put: "",
       },
     ],
@@ -196,7 +196,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
     section: 5,
     meaning: "a boot stops naming its predecessor after a regional grant, before the leader has heard of it",
     test: nodeProcessTest,
-    changes: [{ file: leaseSide, take: "if (grant.ageMs === undefined || grant.ageMs === null) this", put: "this" }],
+    changes: [{ file: leaseSide, take: "if (grant.ageMs === undefined || grant.ageMs === null) {", put: "{" }],
   },
   "replaced-stays-replaced": {
     section: 5,
