@@ -32,7 +32,8 @@ const notReady = "this broker has just started, or is writing the longest window
 type AuthenticMessage = Exclude<OpenedNodeMessage, { type: "refused" }>;
 /** What the revocations that the region accepted by itself mean for leases (region-revocations.ts). */
 type LocalTightening = Pick<RegionRevocations, "store" | "tightenedTo" | "withholds" | "mayPass">;
-type Forwarded = Readonly<{ id: number; message: AuthenticMessage; until: number }>;
+/** `head`: of the store of revocations when the message left. */
+type Forwarded = Readonly<{ id: number; message: AuthenticMessage; until: number; head: number }>;
 
 export class RegionLeases {
   readonly #context: RegionStepContext;
@@ -100,7 +101,8 @@ export class RegionLeases {
       return;
     }
     const until = this.#context.now + forwardMs;
-    this.#forwarded.set(this.#context.askHome({ op: "forward", messageId: id }), { id, message: message, until });
+    const head = this.#revocations?.store.head ?? 0;
+    this.#forwarded.set(this.#context.askHome({ op: "forward", messageId: id }), { id, message, until, head });
     this.#context.wakeBy(until);
   }
 
@@ -109,15 +111,14 @@ export class RegionLeases {
     const forwarded = this.#forwarded.get(question);
     if (forwarded === undefined) return false;
     this.#forwarded.delete(question);
-    const { id, message } = forwarded;
+    const { id, message, head } = forwarded;
     if (answer.type === "unavailable") {
       this.#answerLocally(id, message);
       return true;
     }
     if (answer.type === "granted" || answer.type === "taken") this.#counts.leasesForwarded += 1;
     if (message.type === "renew") this.#recordLeaderAnswer(message.renew, answer);
-    // A revocation that was accepted meanwhile: the leader did not know of it.
-    if (answer.type === "granted" && this.#isWithheld(message)) {
+    if (answer.type === "granted" && (this.#isWithheld(message) || this.#isOutrun(message, head))) {
       this.#answerLocally(id, message);
       return true;
     }
@@ -135,6 +136,17 @@ export class RegionLeases {
     const withheld = this.#revocations.withholds(this.#granter.confirmedBy(message.renew));
     if (withheld) this.#counts.renewsWithheld += 1;
     return withheld;
+  }
+
+  /**
+   * Whether a revocation came after the renew had left, and the node has not confirmed it. Even if it is merged and
+   * dropped since, the leader may have granted before the merge.
+   */
+  #isOutrun(message: AuthenticMessage, head: number): boolean {
+    if (message.type !== "renew" || this.#revocations === null) return false;
+    return (
+      this.#revocations.store.head > head && this.#granter.confirmedBy(message.renew) < this.#revocations.store.head
+    );
   }
 
   /** Records a lease of the leader that leaves for a node. @returns false: it must not leave yet */

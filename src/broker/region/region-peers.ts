@@ -183,7 +183,10 @@ export class RegionPeers {
     const heard = { answer, at: this.#context.now };
     peer.heard = heard;
     for (const { key, seq } of answer.stored) peer.stored.set(key, { seq, ...heard });
-    for (const key of peer.stored.keys()) if (this.#store.get(key) === undefined) peer.stored.delete(key);
+    // A broker that lost its disk no longer has what it once acknowledged, and is given it again.
+    const named = new Set([...answer.stored, ...answer.merged].map(({ key }) => key));
+    for (const key of peer.stored.keys())
+      if (!named.has(key) || this.#store.get(key) === undefined) peer.stored.delete(key);
     this.#checkGiven(peer, answer);
     return answer;
   }

@@ -116,7 +116,7 @@ export class RegionRevocations {
 
   /** Whether a node that has confirmed this much must get no younger lease from the leader. */
   withholds(confirmed: number): boolean {
-    return this.store.hasUnmergedAfter(confirmed);
+    return this.store.retainsAfter(confirmed);
   }
 
   /**

@@ -79,9 +79,12 @@ export class RevocationStore {
     return [...this.#entries.values()].filter(({ sealed }) => sealed.revocation.commandId === commandId);
   }
 
-  /** Whether a node that has confirmed this much may get a lease from the leader, which does not know the others. */
-  hasUnmergedAfter(confirmed: number): boolean {
-    for (const { seq, merged } of this.#entries.values()) if (merged === null && seq > confirmed) return true;
+  /**
+   * Whether a node that has confirmed this much lacks one. One that the leader calls merged still counts: only once it
+   * leaves the store has the log surely denied all that it denies.
+   */
+  retainsAfter(confirmed: number): boolean {
+    for (const { seq } of this.#entries.values()) if (seq > confirmed) return true;
     return false;
   }
 

@@ -146,7 +146,7 @@ test("a lease by age carries the head of the store from the acceptance on, befor
   assert.equal(broker.denials().at.seq, 1);
 });
 
-test("a renew of a node behind the revocation does not reach the leader, also after healing, until it is merged", () => {
+test("a renew of a node behind the revocation does not reach the leader, also after healing, until the broker's own log denies", () => {
   const region = aRegion();
   const broker = region.broker("b1");
   assert.equal(broker.revoke(aRequest())()?.type, "local");
@@ -159,11 +159,61 @@ test("a renew of a node behind the revocation does not reach the leader, also af
   broker.renew("n2", { denials: [at] });
   assert.equal(broker.asked("forward").length, before + 1, "a node that has it may get a lease of the leader");
   region.pass(1_000);
-  const [merge] = broker.asked("merge");
-  assert.ok(merge);
-  broker.answerHome(merge.id, { type: "merged", link: { ...region.log.head, position: 9 } as Link });
+  merge(region, "b1");
   broker.renew("n1");
-  assert.equal(broker.asked("forward").length, before + 2, "after the merge the leader's grants cover it");
+  assert.equal(broker.asked("forward").length, before + 1, "the answer alone shows no denial");
+  broker.follow();
+  broker.renew("n1");
+  assert.equal(broker.asked("forward").length, before + 2, "now the leader's grants cover it");
+});
+
+test("a merge under a command id that means another change goes on withholding renews", () => {
+  const region = aRegion();
+  const broker = region.broker("b1");
+  assert.equal(broker.revoke(aRequest())()?.type, "local");
+  region.log.add(created(42));
+  renewLease(region, "b1");
+  broker.feed({ type: "homeReachable" });
+  region.pass(1_000);
+  const [question] = broker.asked("merge");
+  assert.ok(question);
+  broker.answerHome(question.id, { type: "merged", link: region.log.head });
+  const before = broker.asked("forward").length;
+  for (const step of ["answered", "followed"]) {
+    if (step === "followed") broker.follow();
+    broker.renew("n1");
+    assert.equal(broker.asked("forward").length, before, step);
+  }
+});
+
+test("a grant of the leader that was under way while a revocation came and was merged is not passed on", () => {
+  const region = aRegion();
+  const [b1, b2] = [region.broker("b1"), region.broker("b2")];
+  b2.feed({ type: "homeReachable" });
+  renewLease(region, "b2");
+  const answer = b2.renew("n2");
+  const forward = b2.asked("forward").at(-1);
+  assert.ok(forward);
+  assert.equal(b1.revoke(aRequest())()?.type, "local");
+  merge(region, "b2", 250);
+  b2.follow();
+  assert.equal(b2.denials().sealed.length, 0, "b2 has dropped it");
+  b2.answerHome(forward.id, granted);
+  assert.deepEqual(grantOf(answer()).head, region.log.head, "n2 gets a lease by age, which names the merge");
+});
+
+test("a broker that lost its disk no longer counts as having what it once acknowledged", () => {
+  const region = aRegion();
+  const b1 = region.broker("b1");
+  const request = aRequest();
+  assert.equal(b1.revoke(request)()?.type, "local");
+  region.broker("b2").kill();
+  region.brokers.delete("b2");
+  region.start("b2").writes = false;
+  region.pass(12_000);
+  const again = b1.revoke(request);
+  region.pass(4_000);
+  assert.equal(again()?.type, "unavailable");
 });
 
 test("a grant of the leader that arrives after the acceptance is not passed on to a node that lacks the revocation", () => {
@@ -322,12 +372,12 @@ test("every broker submits each revocation under its command id until it is answ
 });
 
 /** Records what the revocation denies, as the leader does, and lets a broker follow. */
-function merge(region: LocalRegion, name: string): Link {
+function merge(region: LocalRegion, name: string, withinMs = 1_000): Link {
   region.log.add(revoked(1)).add(revoked(6));
   const link = region.log.head;
   const broker = region.broker(name);
   broker.feed({ type: "homeReachable" });
-  region.pass(1_000);
+  region.pass(withinMs);
   const question = broker.asked("merge").at(-1);
   assert.ok(question);
   broker.answerHome(question.id, { type: "merged", link });
