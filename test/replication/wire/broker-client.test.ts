@@ -327,7 +327,7 @@ test("receipts, status and tokens are requested and parsed as the API defines th
     await client.status(),
     {
       ...{ ...status, level: 1, brokers: [], leader: { ...status.leader, version: "", reads: 1, durability: null } },
-      nodes: status.nodes.map((node) => ({ ...node, reads: null, twin: null })),
+      nodes: status.nodes.map((node) => ({ ...node, reads: null, twin: null, heardAgoMs: null, refusal: null })),
     },
     "the status of an older broker, which did not name the level it reads",
   );
