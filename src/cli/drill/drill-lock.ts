@@ -17,6 +17,19 @@ export const lockGroup = "cardea-drill-lock";
 const withinMs = 20_000;
 const readAgainMs = 200;
 
+type Groups = Awaited<ReturnType<DrillOperator["groups"]>>["groups"];
+
+/**
+ * A drill that runs changes what the checks of the next one read, so this comes before them. It may miss a lock that is
+ * being taken; `acquireLock` does not.
+ *
+ * @throws CannotError when a drill holds the lock
+ */
+export function refuseWhileLocked(groups: Groups): void {
+  const holders = membersOfLock(groups);
+  if (holders.length > 0) throw lockedError(holders);
+}
+
 /** @throws CannotError when another drill holds it */
 export async function acquireLock(operator: DrillOperator, userId: string, signal: AbortSignal): Promise<void> {
   const commandId = randomUUID();
@@ -47,14 +60,16 @@ async function otherMembers(
   const giveUpAt = performance.now() + withinMs;
   for (;;) {
     const answer = await operator.groups();
-    if (answer.position >= position) {
-      const group = answer.groups.find(({ id }) => id === lockGroup);
-      return (group?.members ?? []).filter((one) => one.member && one.userId !== userId).map((one) => one.userId);
-    }
+    if (answer.position >= position) return membersOfLock(answer.groups).filter((member) => member !== userId);
     if (performance.now() >= giveUpAt) throw new CannotError("the operator API is too far behind the log for a drill");
     signal.throwIfAborted();
     await delay(readAgainMs);
   }
+}
+
+function membersOfLock(groups: Groups): readonly string[] {
+  const members = groups.find(({ id }) => id === lockGroup)?.members ?? [];
+  return members.filter(({ member }) => member).map(({ userId }) => userId);
 }
 
 function lockedError(holders: readonly string[]): CannotError {

@@ -9,6 +9,7 @@ import { CannotError } from "../terminal/command.ts";
 import { fetchResponse, type ProxyTls } from "../tunnel/proxy-client.ts";
 import type { Drill, StoppedKind } from "./drill.ts";
 import type { DrillFile, DrillProxy } from "./drill-file.ts";
+import { refuseWhileLocked } from "./drill-lock.ts";
 import { isTarget, silentMs } from "./guard.ts";
 import type { DrillOperator } from "./operator-changes.ts";
 import type { ProbeClient } from "./probe-client.ts";
@@ -93,6 +94,8 @@ async function checkCanary(
 ): Promise<Canary> {
   const { user, group } = file.canary;
   const { sessionId, userId } = claimsOf(token);
+  const { groups } = await operator.groups();
+  refuseWhileLocked(groups);
   const sessions = await operator.sessionsOf(user);
   const own = sessions.find(({ id }) => id === sessionId);
   if (own === undefined || own.userId !== userId)
@@ -105,7 +108,6 @@ async function checkCanary(
     throw new CannotError(
       `${user} has ${others.length} other sessions, which a suspension would end; use a user of its own, or first: cardea sessions revoke ${others[0]?.id}`,
     );
-  const { groups } = await operator.groups();
   const membership = groups.find(({ id }) => id === group)?.members.find((one) => one.userId === userId);
   if (membership?.member !== true)
     throw new CannotError(`${user} is not a member of ${group}; first: cardea groups add ${group} ${user}`);

@@ -293,6 +293,17 @@ test("a node whose log does not show the merge submits the revocation under its 
   assert.equal(node.core.metrics().localDenials, 0);
 });
 
+test("a revocation that the leader refuses does not hold up the others on the node's disk", () => {
+  const kept = [sealed({}, 1), sealed({ sessionIds: [sessionId(2)] }, 2)];
+  const node = aNode(aLog(), kept);
+  const first = submitted(node);
+  node.feed({ type: "revocationSubmitted", id: first.id, answer: { type: "failed" } });
+  assert.deepEqual(
+    new Set([first.commandId, submitted(node).commandId]),
+    new Set(kept.map(({ revocation }) => revocation.commandId)),
+  );
+});
+
 /** The next submission of the node. */
 function submitted(node: DrivenNode) {
   const before = node.all("submitRevocation").length;
@@ -307,6 +318,14 @@ test("what does not fit is refused whole, and no lease by age that names it coun
   while (denials.add([sealed({ sessionIds: many }, added + 1)]) !== null) added += 1;
   assert.ok(added > 0 && added < 1 + localDenialBytesMax / (20_000 * 150));
   assert.equal(denials.size, added);
+});
+
+test("everything on a node's own disk is in force after a restart, also what would not fit now", () => {
+  const many = Array.from({ length: 20_000 }, (_, n) => `${n}-${"x".repeat(150)}` as SessionId);
+  const kept = [1, 2, 3].map((seq) => sealed({ sessionIds: many }, seq)).concat(sealed({}, 4));
+  assert.ok(kept.reduce((sum, { envelope }) => sum + envelope.length, 0) > localDenialBytesMax);
+  const node = aNode(aLog(), kept);
+  assert.ok(node.core.isDeniedByRegion(sessionStream(sessionId(1))));
 });
 
 test("a node that keeps no local revocations names no brokers and reads none", () => {

@@ -61,6 +61,8 @@ export class DenialSync {
   #submitting: Readonly<{ id: number; key: string; until: number }> | null = null;
   #submitAt = never;
   #submitFailures = 0;
+  /** What was submitted last. One that the leader refuses must not hold up the others. */
+  #submitted: string | null = null;
 
   constructor(options: DenialSyncOptions) {
     this.#options = options;
@@ -77,8 +79,7 @@ export class DenialSync {
 
   /** @param kept the revocations on this node's own disk */
   start(kept: readonly SealedRevocation[], now: number): void {
-    if (this.denials.add(kept) === null)
-      this.#options.log("error", "too many local revocations on this disk; ignoring them", { count: kept.length });
+    this.denials.restore(kept);
     this.#keptVersion = this.denials.version;
     this.#readAt = now;
     this.#scheduleSubmit(now);
@@ -229,13 +230,15 @@ export class DenialSync {
   }
 
   #submit(now: number): void {
-    const [first] = this.denials.unmerged;
+    const { unmerged } = this.denials;
+    const next = unmerged[unmerged.findIndex(({ key }) => key === this.#submitted) + 1] ?? unmerged[0];
     this.#submitAt = never;
-    if (first === undefined) return;
+    if (next === undefined) return;
     const id = this.#options.nextId();
-    this.#submitting = { id, key: first.key, until: now + submitAnswerMs };
-    const commandId: CommandId = first.mergeId;
-    this.#options.emit({ type: "submitRevocation", id, commandId, sealed: first.sealed });
+    this.#submitting = { id, key: next.key, until: now + submitAnswerMs };
+    this.#submitted = next.key;
+    const commandId: CommandId = next.mergeId;
+    this.#options.emit({ type: "submitRevocation", id, commandId, sealed: next.sealed });
   }
 
   #submitFailed(now: number): void {

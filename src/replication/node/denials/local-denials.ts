@@ -65,6 +65,14 @@ export class LocalDenials {
     return this.#denied.has(stream);
   }
 
+  /** Puts in force what this node's own disk holds. It fitted when it was written, so nothing of it is left out. */
+  restore(sealed: readonly SealedRevocation[]): void {
+    for (const each of sealed) {
+      const key = revocationKey(each.revocation);
+      if (!this.#denials.has(key)) this.#insert(key, each);
+    }
+  }
+
   /** @returns the facts that are denied from now on; null: they do not all fit, and none was added */
   add(sealed: readonly SealedRevocation[]): readonly Stream[] | null {
     const added = new Map<string, SealedRevocation>();
