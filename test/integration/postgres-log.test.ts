@@ -378,6 +378,8 @@ test("a log of the previous schema version is migrated with its content", async 
   await store.sql(`drop function ${store.schema}.put_configurations`);
   await store.sql(`drop table ${store.schema}.epoch_mark`);
   await store.sql(`drop function ${store.schema}.system_identifier`);
+  await store.sql(`drop table ${store.schema}.admitted_node`);
+  await store.sql(`drop function ${store.schema}.note_nodes`);
   for (const column of ["pg_system", "pg_start", "pg_xact", "window_max_ms"])
     await store.sql(`alter table ${store.schema}.log_epoch drop column ${column}`);
   await store.sql(`delete from ${store.schema}.schema_version where version >= 3`);

@@ -160,8 +160,13 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
   /** What this region knows of the others must be recent when the link is cut. */
   async function keepRegionsKnown(): Promise<void> {
     while (!stopping.signal.aborted) {
-      const answer = await region.askWithin(statusMs, "broker", (at) => at.status({ nodes: "omitted" }));
-      if (answer !== undefined) learnRegions(answer);
+      try {
+        const answer = await region.askWithin(statusMs, "broker", (at) => at.status({ nodes: "omitted" }));
+        if (answer !== undefined) learnRegions(answer);
+      } catch (err) {
+        // What was last known stays, with its age.
+        logger.warn({ err }, "the home region did not say how the regions are");
+      }
       await waitFor(regionsEveryMs, stopping.signal);
     }
   }

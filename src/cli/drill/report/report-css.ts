@@ -38,7 +38,7 @@ rect.receipt.good { fill: var(--good); } rect.receipt.warn { fill: var(--warn); 
 details { margin: .5rem 0; } summary { padding: .25rem 0; } pre { overflow-x: auto; padding: .75rem; background: var(--soft); border-radius: 8px; font-size: .8125rem; white-space: pre-wrap; }
 .notes { list-style: none; padding: 0; font-size: .875rem; } .at { display: inline-block; min-width: 5rem; color: var(--muted); font-variant-numeric: tabular-nums; }
 footer { margin-top: 2.5rem; padding-top: 1rem; border-top: 1px solid var(--line); max-width: 72ch; }
-@media (max-width: 40rem) { .stack, .stack caption, .stack tbody, .stack tr, .stack tbody th, .stack td { display: block; text-align: start; } .stack thead { position: absolute; clip-path: inset(50%); }
+@media (max-width: 40rem) { .stack, .stack caption, .stack tbody, .stack tr, .stack tbody th, .stack td { display: block; text-align: start; } .stack thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   .stack tr { padding: .5rem 0; border-bottom: 1px solid var(--line); } .stack tbody th, .stack td { border: 0; padding: .0625rem 0; } .stack td::before { content: attr(data-head) ": "; color: var(--muted); } }
 @media (max-width: 40rem) { main.wide { border: 0; border-radius: 0; box-shadow: none; } .odd text { display: none; } main > dl { grid-template-columns: 1fr; } .brand { margin-bottom: 1rem; } }
 @media (forced-colors: active) { path.error, rect.fault { fill: CanvasText; } .bands rect { fill: none; stroke: GrayText; } }
