@@ -25,7 +25,7 @@ after(() => regions?.stop());
 
 const statusOf = (region: RegionName) => regions.client(region, "operator").status();
 
-test("a lost home: the us lead after one command, and the ap follow over a NATS hub that is not the lost one", {
+test("a lost home: the us lead after one command, and the ap follow", {
   skip,
   timeout: 300_000,
 }, async () => {
@@ -52,11 +52,6 @@ test("a lost home: the us lead after one command, and the ap follow over a NATS 
   }
   const later = await regions.session("ap", "bob");
   for (const name of ["us", "ap"] as const) assert.equal((await regions.get(name, "app", later)).permitted, true, name);
-  await waitFor(
-    "the mirror of the ap to follow over the hub of the us",
-    async () => (await regions.of("ap").broker.metric("cardea_broker_mirror_lag")) === 0,
-    { withinMs: 60_000 },
-  );
 });
 
 test("the east comes back: its broker serves its region and names the old primary, which the next run fences", {
