@@ -117,7 +117,9 @@ test("a file of the previous schema version is migrated with its content", async
   const { head } = await original.observe();
   await original.close();
   const file = new DatabaseSync(path);
-  file.exec("drop table configuration; drop table lease_mark; delete from schema_version where version >= 3");
+  file.exec(
+    "drop table configuration; drop table lease_mark; drop table admitted_node; delete from schema_version where version >= 3",
+  );
   file.close();
   const log = await openSqliteLog({ path, cluster: "test" });
   assert.deepEqual((await log.observe()).head, head);
