@@ -57,9 +57,9 @@ export class HomeWatch {
     return now - this.#heardAt <= this.#silentMsMax;
   }
 
-  /** From this time on it counts as out of reach if no broker answers before. Infinity: it counts so already. */
+  /** At this time it counts as out of reach if no broker answers before. Infinity: it counts so already. */
   get outOfReachAt(): number {
-    return this.#state === "out of reach" ? Number.POSITIVE_INFINITY : this.#lastSign + this.#silentMsMax;
+    return this.#state === "out of reach" ? Number.POSITIVE_INFINITY : this.#lastSign + this.#silentMsMax + 1;
   }
 
   /** @returns the state and how long the home region was silent, once after each change; null: no change */

@@ -10,7 +10,7 @@ test("the state begins once the home region is silent for 2.5 renews, and ends w
   const home = new HomeWatch(1_000);
   assert.equal(home.drainChange(ms(0)), null);
   home.recordAnswer(ms(1_000));
-  assert.equal(home.outOfReachAt, 3_500);
+  assert.equal(home.outOfReachAt, 3_501);
   assert.equal(home.drainChange(ms(3_500)), null);
   assert.deepEqual(home.drainChange(ms(3_501)), { state: "out of reach", silentMs: 2_501 });
   assert.equal(home.outOfReachAt, Number.POSITIVE_INFINITY);

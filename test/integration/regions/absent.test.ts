@@ -95,7 +95,10 @@ test("in the region itself, status says that the home region is out of reach, an
   assert.equal(home?.region, "west");
   assert.ok((home?.silentMs ?? 0) > 60_000);
   assert.equal(home?.leasesUntil, null, "its own lease has ended");
-  assert.ok(home?.lastKnown?.regions.some(({ region }) => region === "east"));
+  assert.ok(
+    home?.lastKnown?.regions.some(({ region }) => region === "east"),
+    JSON.stringify(home),
+  );
   assert.equal(linesIn(broker, "the home region is out of reach").length, 1);
 });
 
