@@ -88,6 +88,8 @@ export type WiredReplica = Readonly<{
 const noLease = "the leader has granted this regional broker no lease, so it accepts no activation from it";
 const statusMs = 2_000;
 const regionsEveryMs = 10_000;
+/** After no answer, or one without a leader. */
+const regionsAgainMs = 1_000;
 const readWithinMs = 60_000;
 
 export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
@@ -160,14 +162,16 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
   /** What this region knows of the others must be recent when the link is cut. */
   async function keepRegionsKnown(): Promise<void> {
     while (!stopping.signal.aborted) {
+      let isKnown = false;
       try {
         const answer = await region.askWithin(statusMs, "broker", (at) => at.status({ nodes: "omitted" }));
+        isKnown = answer !== undefined && answer.leader !== null;
         if (answer !== undefined) learnRegions(answer);
       } catch (err) {
         // What was last known stays, with its age.
         logger.warn({ err }, "the home region did not say how the regions are");
       }
-      await waitFor(regionsEveryMs, stopping.signal);
+      await waitFor(isKnown ? regionsEveryMs : regionsAgainMs, stopping.signal);
     }
   }
 
