@@ -88,7 +88,7 @@ export type WiredReplica = Readonly<{
 const noLease = "the leader has granted this regional broker no lease, so it accepts no activation from it";
 const statusMs = 2_000;
 const regionsEveryMs = 10_000;
-/** After no answer, or one without a leader. */
+/** While the leader has not answered, or has just begun to lead and does not know this region yet. */
 const regionsAgainMs = 1_000;
 const readWithinMs = 60_000;
 
@@ -165,7 +165,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
       let isKnown = false;
       try {
         const answer = await region.askWithin(statusMs, "broker", (at) => at.status({ nodes: "omitted" }));
-        isKnown = answer !== undefined && answer.leader !== null;
+        isKnown = answer?.regions?.some(({ region: name }) => name === options.region) ?? false;
         if (answer !== undefined) learnRegions(answer);
       } catch (err) {
         // What was last known stays, with its age.
