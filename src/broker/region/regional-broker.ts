@@ -87,9 +87,7 @@ export type WiredReplica = Readonly<{
 
 const noLease = "the leader has granted this regional broker no lease, so it accepts no activation from it";
 const statusMs = 2_000;
-const regionsEveryMs = 10_000;
-/** While the leader has not answered, or has just begun to lead and does not know this region yet. */
-const regionsAgainMs = 1_000;
+const regionsEveryMs = 2_000;
 const readWithinMs = 60_000;
 
 export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
@@ -162,16 +160,14 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
   /** What this region knows of the others must be recent when the link is cut. */
   async function keepRegionsKnown(): Promise<void> {
     while (!stopping.signal.aborted) {
-      let isKnown = false;
       try {
         const answer = await region.askWithin(statusMs, "broker", (at) => at.status({ nodes: "omitted" }));
-        isKnown = answer?.regions?.some(({ region: name }) => name === options.region) ?? false;
         if (answer !== undefined) learnRegions(answer);
       } catch (err) {
         // What was last known stays, with its age.
         logger.warn({ err }, "the home region did not say how the regions are");
       }
-      await waitFor(isKnown ? regionsEveryMs : regionsAgainMs, stopping.signal);
+      await waitFor(regionsEveryMs, stopping.signal);
     }
   }
 
