@@ -40,7 +40,7 @@ export type PlanOptions = Readonly<{ seed: number; seconds: number; topology: To
 
 const quietMs = { first: 6_000, last: 8_000 };
 const proxiesOutMax = 2;
-/** With several regions, few parts stand in for each other, so faults begin less often. */
+/** With several regions, most parts have no second one that takes over, so faults begin less often. */
 const msPerFault: Readonly<Record<Topology["name"], number>> = {
   "one-region": 3_600,
   "three-regions": 6_000,

@@ -3,7 +3,7 @@
  *
  * - A node is applied when it has confirmed the revocation to any broker of the region.
  * - It is fenced when no lease without the revocation may count, as far as every broker of the region knows.
- * - Boots that a broker does not know any more, because it has restarted itself, stand in one row of that broker.
+ * - A broker that has restarted no longer knows the boots it served before. One row represents all of them.
  * - It is complete only if every broker of the region has the revocation on its disk.
  */
 import type { CommandId, Link } from "../../events/index.ts";

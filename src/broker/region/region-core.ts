@@ -63,7 +63,8 @@ class Region {
     const granter = new RegionalGranter(revocations?.stored.store ?? null);
     const holds = (link: Link): boolean => copy.holds(link);
     const homeAnswers = (): boolean => this.#home.answers(this.#context.now);
-    const parts = { nodes: new RegionNodes(granter), homeAnswers, holds };
+    const isForgotten = (link: Link): boolean => link.position < copy.base.position;
+    const parts = { nodes: new RegionNodes(granter), homeAnswers, holds, isForgotten };
     this.#revocations = revocations === null ? null : new RegionRevocations(this.#context, revocations, parts);
     this.#leases = new RegionLeases(this.#context, { granter, version, mark, holds, revocations: this.#revocations });
     this.#readers = new RegionReaders(this.#context, copy);

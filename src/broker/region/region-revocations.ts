@@ -9,7 +9,7 @@
  *
  * Pure.
  */
-import type { BootId, Link, SessionId, UserId } from "../../events/index.ts";
+import type { BootId, SessionId, UserId } from "../../events/index.ts";
 import { fenceAfterMs } from "../../replication/lease/index.ts";
 import {
   encodeRevocation,
@@ -25,7 +25,7 @@ import type { HomeAnswer, RegionFact } from "./region-messages.ts";
 import type { RegionNodes } from "./region-nodes.ts";
 import { RegionPeers } from "./region-peers.ts";
 import type { RegionStepContext } from "./region-step-context.ts";
-import { RevocationMerges } from "./revocation-merges.ts";
+import { type MergeLinks, RevocationMerges } from "./revocation-merges.ts";
 import { RevocationReaders } from "./revocation-readers.ts";
 import { RevocationStore, type StoredRevocations } from "./revocation-store.ts";
 
@@ -75,7 +75,7 @@ export class RegionRevocations {
   constructor(
     context: RegionStepContext,
     options: RevocationOptions,
-    parts: Readonly<{ nodes: RegionNodes; homeAnswers: () => boolean; holds: (link: Link) => boolean }>,
+    parts: Readonly<{ nodes: RegionNodes; homeAnswers: () => boolean } & MergeLinks>,
   ) {
     this.#context = context;
     this.#options = options;

@@ -16,11 +16,24 @@ const mergeAgainMs = { first: 1_000, max: 30_000 };
 const operatorMs = 600_000;
 const droppedMax = 4_096;
 
+/** Where a link is, as far as the copy of the region knows. */
+export type MergeLinks = Readonly<{
+  /** Whether it is on the chain. */
+  holds: (link: Link) => boolean;
+  /** Whether the copy begins after it, and so cannot tell. */
+  isForgotten: (link: Link) => boolean;
+}>;
+
 export class RevocationMerges {
   readonly #context: RegionStepContext;
   readonly #store: RevocationStore;
   readonly #homeAnswers: () => boolean;
-  readonly #holds: (link: Link) => boolean;
+  readonly #links: MergeLinks;
+  /**
+   * A merge that the leader has named in this step. If the copy begins after it, the leader's word is the evidence that
+   * it is on the chain.
+   */
+  #named: Link | null = null;
   /** Submissions to the leader, by the number of the question. */
   readonly #asked = new Map<number, string>();
   /** What the log has and this broker has dropped, oldest first. */
@@ -29,12 +42,12 @@ export class RevocationMerges {
 
   constructor(
     context: RegionStepContext,
-    parts: Readonly<{ store: RevocationStore; homeAnswers: () => boolean; holds: (link: Link) => boolean }>,
+    parts: Readonly<{ store: RevocationStore; homeAnswers: () => boolean } & MergeLinks>,
   ) {
     this.#context = context;
     this.#store = parts.store;
     this.#homeAnswers = parts.homeAnswers;
-    this.#holds = parts.holds;
+    this.#links = parts;
   }
 
   /** How many were merged so far. */
@@ -73,8 +86,10 @@ export class RevocationMerges {
     this.#asked.delete(question);
     const entry = this.#store.get(key);
     if (entry === undefined) return true;
-    if (answer.type === "merged") this.#recordMerged(entry, answer.link);
-    else this.#failed(entry, answer);
+    if (answer.type === "merged") {
+      this.#recordMerged(entry, answer.link);
+      this.#named = answer.link;
+    } else this.#failed(entry, answer);
     return true;
   }
 
@@ -129,11 +144,14 @@ export class RevocationMerges {
   dropMerged(): number {
     const { own, now } = this.#context;
     let dropped = 0;
+    const named = this.#named;
+    this.#named = null;
     for (const entry of [...this.#store.entries]) {
       const { merged, sealed, key } = entry;
       const { sessionIds, basis } = sealed.revocation;
       if (merged === null || Math.max(merged.position, basis.position) > own.applied.position) continue;
-      if (this.#holds(merged) && sessionIds.every((id) => own.projection.sessionStatus(id).status !== "active")) {
+      const isOnChain = this.#links.holds(merged) || (merged === named && this.#links.isForgotten(merged));
+      if (isOnChain && sessionIds.every((id) => own.projection.sessionStatus(id).status !== "active")) {
         this.#store.remove(key);
         this.#dropped.set(key, merged);
         const oldest = this.#dropped.size > droppedMax ? this.#dropped.keys().next().value : undefined;
@@ -142,7 +160,7 @@ export class RevocationMerges {
         continue;
       }
       // Another history, or another change under this command id.
-      if (this.#holds(merged)) entry.mergeId = commandIdOfEnvelope(sealed.envelope);
+      if (isOnChain) entry.mergeId = commandIdOfEnvelope(sealed.envelope);
       entry.merged = null;
       entry.mergeAt = now + mergeAgainMs.first;
       this.#context.wakeBy(entry.mergeAt);

@@ -129,6 +129,11 @@ export class LocalBroker {
     this.follow();
   }
 
+  /** The copy on the disk begins at the head of the log, as after a snapshot. */
+  forgetLog(): void {
+    this.#copy.beginAt(this.#region.log.head);
+  }
+
   /** Reads the log to its head. */
   follow(log: History = this.#region.log): void {
     const after = this.projection.applied.position;

@@ -416,6 +416,26 @@ test("an id that the log permits past the merge is not dropped: the command id m
   assert.equal(again.commandId, commandIdOfEnvelope(again.envelope), "it is submitted under an id of its own");
 });
 
+test("a merge before the beginning of the copy counts once the leader has named it", () => {
+  const region = aRegion();
+  const b1 = region.broker("b1");
+  assert.equal(b1.revoke(aRequest())()?.type, "local");
+  region.log.add(revoked(1)).add(revoked(6));
+  const link = region.log.head;
+  region.log.add(created(42));
+  b1.forgetLog();
+  b1.follow();
+  b1.feed({ type: "homeReachable" });
+  region.pass(1_000);
+  const questions = b1.asked("merge");
+  assert.equal(b1.denials().sealed.length, 1, "before the answer nothing shows the merge");
+  b1.answerHome(questions.at(-1)?.id ?? 0, { type: "merged", link });
+  assert.equal(b1.denials().sealed.length, 0);
+  b1.feed({ type: "homeReachable" });
+  region.pass(5_000);
+  assert.equal(b1.asked("merge").length, questions.length, "it is not submitted again");
+});
+
 test("a merge on another chain does not count", () => {
   const region = aRegion();
   const b1 = region.broker("b1");

@@ -80,7 +80,7 @@ for (const width of [360, 800, 1_440])
       },
     );
 
-test("every chart is named and described, and its figures stand in a table", withBrowser, async () => {
+test("every chart has a name, a description, and a table of its figures", withBrowser, async () => {
   const page = await open(createRecord(), { width: 1_440, colorScheme: "light" });
   const charts: readonly Readonly<{ role: string; labels: readonly string[] }>[] = await page.evaluate(`
     [...document.querySelectorAll("svg.plot")].map((svg) => ({
