@@ -45,14 +45,22 @@ export type TwoRegions = Readonly<{
     brokers: readonly ClusterProcess[];
     proxies: readonly ClusterProcess[];
   }>;
-  /** The authenticate service of the west and its operator API; null: there is none. */
+  /** The authenticate service of the west and its operator API; null: there is none, and its proxies use the eastern. */
   westAuthenticate: Readonly<{
     process: ClusterProcess;
     operator: ReturnType<typeof createOperator>;
   }> | null;
   authenticate: ClusterProcess;
   /** All links between the regions at once. */
-  wan: Readonly<{ cut(): void; heal(): void; delay(ms: number): void; brokers: readonly Wan[]; nats: Wan }>;
+  wan: Readonly<{
+    cut(): void;
+    /** Only what the home region sends waits: it still receives, and acts on, what the west sends. */
+    cutAnswers(): void;
+    heal(): void;
+    delay(ms: number): void;
+    brokers: readonly Wan[];
+    nats: Wan;
+  }>;
   session(user: string, groups?: readonly string[]): Promise<Session>;
   /** `get` repeats the request while the proxy cannot decide; `getNow` sends it once. */
   get(proxy: ClusterProcess, route: string, session?: Session): Promise<HttpReply>;
@@ -196,7 +204,14 @@ async function build(
     westAuthenticate === "none"
       ? null
       : newProcess("authenticate-west", ["authenticate"], ports.westAuthenticate, western);
-  const proxies = ports.westProxies.map((own, i) => newProcess(`proxy-west-${i + 1}`, ["proxy"], own, western));
+  const ownAuthenticate = (config: Record<string, unknown>): object => ({
+    ...config,
+    authenticate_internal_service_url: url(ports.westAuthenticate.address),
+  });
+  const withAuthenticate = authenticateWest === null ? undefined : ownAuthenticate;
+  const proxies = ports.westProxies.map((own, i) =>
+    newProcess(`proxy-west-${i + 1}`, ["proxy"], own, western, withAuthenticate),
+  );
   await Promise.all(brokers.map((each) => each.start()));
   await Promise.all(brokersWest.map((each) => each.start()));
   const others = [authenticate, proxy, ...proxies, ...(authenticateWest === null ? [] : [authenticateWest])];
@@ -241,6 +256,7 @@ async function build(
           },
     wan: {
       cut: all((wan) => wan.cut()),
+      cutAnswers: all((wan) => wan.cutAnswers()),
       heal: all((wan) => wan.heal()),
       delay: (ms) => all((wan) => wan.delay(ms))(),
       ...{ brokers: brokerWans, nats: natsWan },

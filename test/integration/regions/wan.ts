@@ -14,23 +14,28 @@ export type Wan = Readonly<{
   /** Sets the delay (ms) in each direction. */
   delay(ms: number): void;
   cut(): void;
+  /** Only data from the far side waits. */
+  cutAnswers(): void;
   heal(): void;
   /** Connections accepted so far. */
   accepted(): number;
   close(): Promise<void>;
 }>;
 
-type State = { lateMs: number; open: boolean };
+type State = { lateMs: number; cut: "none" | "answers" | "all" };
+type Way = "request" | "answer";
 
 /** One direction of a connection. */
 class Direction {
   readonly #from: Socket;
   readonly #to: Socket;
   readonly #state: State;
+  readonly #way: Way;
   /** When the last bytes are due. Later bytes wait at least as long. */
   #dueAt = 0;
 
-  constructor(from: Socket, to: Socket, state: State) {
+  constructor(way: Way, from: Socket, to: Socket, state: State) {
+    this.#way = way;
     this.#from = from;
     this.#to = to;
     this.#state = state;
@@ -40,7 +45,8 @@ class Direction {
   }
 
   flow(): void {
-    if (this.#state.open) this.#from.resume();
+    const { cut } = this.#state;
+    if (cut === "none" || (cut === "answers" && this.#way === "request")) this.#from.resume();
     else this.#from.pause();
   }
 
@@ -53,7 +59,7 @@ class Direction {
 }
 
 export async function startWan(to: number, options: Readonly<{ lateMs?: number; port?: number }> = {}): Promise<Wan> {
-  const state: State = { lateMs: options.lateMs ?? 0, open: true };
+  const state: State = { lateMs: options.lateMs ?? 0, cut: "none" };
   const pairs = new Set<{ near: Socket; directions: Direction[]; join: () => void }>();
   let accepted = 0;
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (near) => {
@@ -69,12 +75,12 @@ export async function startWan(to: number, options: Readonly<{ lateMs?: number; 
       near.on("close", end);
       far.on("close", end);
       far.on("error", end);
-      pair.directions = [new Direction(near, far, state), new Direction(far, near, state)];
+      pair.directions = [new Direction("request", near, far, state), new Direction("answer", far, near, state)];
     }
     pairs.add(pair);
     near.on("error", () => near.destroy());
     near.on("close", () => pairs.delete(pair));
-    if (state.open) join();
+    if (state.cut !== "all") join();
   });
   server.listen(options.port ?? 0, "127.0.0.1");
   await once(server, "listening");
@@ -87,11 +93,15 @@ export async function startWan(to: number, options: Readonly<{ lateMs?: number; 
       state.lateMs = ms;
     },
     cut() {
-      state.open = false;
+      state.cut = "all";
+      flow();
+    },
+    cutAnswers() {
+      state.cut = "answers";
       flow();
     },
     heal() {
-      state.open = true;
+      state.cut = "none";
       for (const { join } of pairs) join();
       flow();
     },
