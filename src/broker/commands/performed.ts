@@ -44,6 +44,8 @@ export type Performed =
 export type LostHistory = Readonly<{
   /** True if the link is on our chain: nothing is lost. */
   holds: (link: Link) => boolean;
+  /** True if the link is surely not on our chain. */
+  lacks: (link: Link) => boolean;
   /** The last position of our log that was written in the epoch of a link, or before it. */
   endOfEpoch: (epoch: Epoch) => Position;
   /** True when our log has restored the person in an epoch after this one. */

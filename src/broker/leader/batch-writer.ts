@@ -328,6 +328,7 @@ export class BatchWriter {
     const keyOf = (id: UserId): PersonKey | null | undefined => keys.get(id) ?? (absent.has(id) ? null : undefined);
     const lost: LostHistory = {
       holds: (link) => state.locate(link) === "onChain",
+      lacks: (link) => ["otherChain", "ahead"].includes(state.locate(link)),
       endOfEpoch: (of) => state.endOfEpoch(of),
       restoredAfter: (userId, of) => state.restoredAfter(userId, of),
     };

@@ -111,7 +111,10 @@ export class NodeCore {
       }),
       lostEpoch: (leasedAt) => this.#waiters.lostEpoch(this.#sync.history, leasedAt),
       denials: () => this.#denialSync.confirmed,
-      onGranted: (grant) => this.#sync.onGrant(grant, this.#now),
+      onGranted: (grant) => {
+        this.#sync.onGrant(grant, this.#now);
+        if (this.#keepsLocal && grant.tightenedTo) this.#denialSync.onAwaited(grant.tightenedTo, this.#now);
+      },
       onRefused: (refused) => this.#refuse("grant", refused),
       onDistrusted: () => this.#sync.rebuildProjection(this.#now),
     });

@@ -28,7 +28,7 @@ const tools: Tools = {
   ...{ epoch: 1 as Epoch, now, random, wrappingKey: new Uint8Array(32), vaultKey: new Uint8Array(32) },
   ...{ personKeyOf: () => undefined, versionOf: () => 0, configOf: () => undefined, hasBody: () => false },
   ...{ unreadyFor: () => [], admittedNodes: () => [] },
-  lost: { holds: () => false, endOfEpoch: () => 0 as Position, restoredAfter: () => false },
+  lost: { holds: () => false, lacks: () => false, endOfEpoch: () => 0 as Position, restoredAfter: () => false },
 };
 
 function envelopeOf(parts: Partial<LocalRevocation> = {}): Uint8Array {
@@ -87,10 +87,26 @@ test("a suspension wins over a restore at home, is recorded over a suspension, a
   assert.equal(merge(projectionOf([upserted, erased]), suspension()).type, "nothing");
 });
 
-test("a suspension whose command id the log may have forgotten suspends no one again", () => {
+test("a suspension of a region that was cut off for a day is recorded: the log shows that it never was", () => {
+  const projection = projectionOf([upserted, suspendedUser, { type: "UserRestored", userId: userId(1) }]);
+  const old = suspension({ acceptedAt: (now - 90 * 24 * hours) as UnixMs, basis: projection.applied });
+  assert.equal(eventsOf(merge(projection, old)).length, 1);
+  assert.equal(eventsOf(merge(projectionOf([upserted]), suspension({ acceptedAt: 0 as UnixMs }))).length, 1);
+});
+
+test("a suspension that the log may have recorded, lifted and forgotten suspends no one again", () => {
   const old = suspension({ acceptedAt: (now - 24 * hours) as UnixMs });
-  assert.equal(merge(projectionOf([upserted]), old).type, "refused");
-  assert.equal(merge(projectionOf([upserted, suspendedUser]), old).type, "nothing");
+  const lifted = projectionOf([upserted, suspendedUser, { type: "UserRestored", userId: userId(1) }]);
+  assert.equal(merge(lifted, old).type, "refused");
+  assert.equal(eventsOf(merge(lifted, suspension())).length, 1, "the log has not forgotten a younger one");
+  const elsewhere = { ...tools, lost: { ...tools.lost, lacks: () => true } };
+  assert.equal(
+    performCommand(projectionOf([upserted]), requestOf(old), elsewhere).type,
+    "refused",
+    "its basis is lost",
+  );
+  const suspended = projectionOf([upserted, suspendedUser]);
+  assert.equal(eventsOf(merge(suspended, old)).length, 1, "so that the nodes of the region learn of the merge");
   const oldSessions = envelopeOf({ acceptedAt: (now - 90 * 24 * hours) as UnixMs });
   assert.equal(eventsOf(merge(projectionOf([created(1)]), oldSessions)).length, 1, "an ended session stays ended");
 });

@@ -40,7 +40,12 @@ class Bench {
   now = now;
   unready: readonly string[] = [];
   admitted: ReturnType<Tools["admittedNodes"]> = [];
-  lost: Tools["lost"] = { holds: () => false, endOfEpoch: () => 0 as Position, restoredAfter: () => false };
+  lost: Tools["lost"] = {
+    holds: () => false,
+    lacks: () => true,
+    endOfEpoch: () => 0 as Position,
+    restoredAfter: () => false,
+  };
 
   ask(command: Command): Performed {
     const tools: Tools = {

@@ -171,6 +171,46 @@ test("a position in the store of another broker does not stand for it", () => {
   assert.equal(node.overdue, Number.POSITIVE_INFINITY);
 });
 
+test("a node that reads at a broker which is cut off reads again at once when the other broker grants", () => {
+  const log = aLog();
+  const other = "b".repeat(32);
+  const node = aNode(log);
+  page(node, [sealed()]);
+  keep(node);
+  node.pass(3_000);
+  const read = node.last("readDenials");
+  grantTo(node, log, { ageMs: 100, tightenedTo: { store: other, seq: 1 } });
+  node.pass(100);
+  const again = node.last("readDenials");
+  assert.ok(again.id !== read.id && node.all("cancel").some(({ id }) => id === read.id));
+  node.feed({
+    type: "denialsAnswered",
+    id: again.id,
+    answer: { type: "page", store: other, upTo: 1, sealed: [], more: false },
+  });
+  assert.ok(node.overdue <= 0, "its lease counts");
+});
+
+test("a broker gets a second for a revocation that a lease waits for, also after it has failed or kept none", () => {
+  const log = aLog();
+  const node = aNode(log);
+  page(node, [sealed()]);
+  keep(node);
+  node.pass(3_000);
+  const first = node.last("readDenials");
+  const waits = { ageMs: 100, tightenedTo: { store, seq: 2 } };
+  grantTo(node, log, waits);
+  node.pass(500);
+  assert.equal(node.last("readDenials").id, first.id, "the answer is under way");
+  node.pass(600);
+  const second = node.last("readDenials");
+  assert.notEqual(second.id, first.id);
+  node.feed({ type: "denialsAnswered", id: second.id, answer: { type: "none" } });
+  grantTo(node, log, waits);
+  node.pass(1_100);
+  assert.notEqual(node.last("readDenials").id, second.id);
+});
+
 test("order and repetition do not matter: the denied ids are the union", () => {
   const entries = [sealed(), sealed({ sessionIds: [sessionId(6)] }, 2), sealed({ sessionIds: [sessionId(2)] }, 3)];
   for (const order of [
@@ -229,6 +269,29 @@ test("a session's denial ends when the log denies it past the merge, not before"
   addCaused(log, revoked(6) as Recorded["event"], one.revocation.commandId);
   follow(node, log);
   assert.equal(node.core.metrics().localDenials, 0);
+});
+
+test("a merge of two events that arrives in two pages is not submitted under an id of its own", () => {
+  for (const named of ["by the log alone", "by the leader first"] as const) {
+    const log = aLog();
+    const node = aNode(log);
+    const one = sealed();
+    page(node, [one]);
+    keep(node);
+    addCaused(log, revoked(1) as Recorded["event"], one.revocation.commandId);
+    const half = log.head;
+    addCaused(log, revoked(6) as Recorded["event"], one.revocation.commandId);
+    if (named === "by the leader first") {
+      const { id } = submitted(node);
+      node.feed({ type: "revocationSubmitted", id, answer: { type: "merged", link: log.head } });
+    }
+    const after = node.core.applied.position;
+    node.feed({ type: "delivered", delivery: { ...log.range(after, half.position), keys: [] } });
+    assert.ok(node.core.isDeniedByRegion(sessionStream(sessionId(6))), "its event is in the next page");
+    if (named === "by the log alone") assert.equal(submitted(node).commandId, one.revocation.commandId);
+    follow(node, log);
+    assert.equal(node.core.metrics().localDenials, 0);
+  }
 });
 
 test("a suspension that home lifts before the merge stays in force; a restore after the merge counts", () => {

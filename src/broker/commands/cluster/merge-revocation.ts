@@ -6,11 +6,13 @@
  * - Sessions that have ended since are skipped: the log denies them already.
  * - A suspension is always recorded, even over a suspension, so that its command id is in the log and a repetition
  *   cannot suspend the person again after a later restore. It wins over a restore made while the region was cut off.
- * - A suspension so old that the log may have forgotten its command id is recorded no more.
+ * - A suspension whose command id the log may have forgotten is recorded only if the state shows that it never was: the
+ *   person's sessions were not cut since its basis, and each suspension cuts them.
  */
 import {
   type CardeaEvent,
   type MergeRevocation,
+  newUser,
   type Projection,
   sessionStream,
   userStream,
@@ -18,7 +20,7 @@ import {
 import { type LocalRevocation, revocationIn } from "../../../replication/wire/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { MalformedCommandError } from "../fields.ts";
-import { nothing, type Performed, recordChanges, refuseCommand } from "../performed.ts";
+import { nothing, type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
 
 /** An hour less than the log keeps command ids (replication/log/log-rules.ts). */
 const suspensionMsMax = 23 * 60 * 60 * 1_000;
@@ -34,10 +36,10 @@ export const mergeRevocation: CommandDefinition<"mergeRevocation"> = {
       writes: command === "suspendUser" && userId ? [userStream(userId)] : sessionIds.map(sessionStream),
     };
   },
-  perform(projection, { envelope }: MergeRevocation, { now }) {
+  perform(projection, { envelope }: MergeRevocation, tools) {
     const revocation = revocationIn(envelope);
     return revocation.command === "suspendUser"
-      ? suspended(projection, revocation, now - revocation.acceptedAt)
+      ? suspended(projection, revocation, tools)
       : revoked(projection, revocation);
   },
 };
@@ -52,17 +54,22 @@ function revoked(projection: Projection, { sessionIds }: LocalRevocation): Perfo
   return recordChanges(events, { vaultRemoved: sessionIds });
 }
 
-function suspended(projection: Projection, { userId, reason }: LocalRevocation, ageMs: number): Performed {
+function suspended(projection: Projection, revocation: LocalRevocation, { now, lost }: SuspensionTools): Performed {
+  const { userId, reason, acceptedAt, basis } = revocation;
   if (userId === null) return refuseCommand("invalid", "the suspension names no person");
-  const status = projection.user(userId)?.status ?? "active";
+  const { status, sessionsRevokedBelow } = projection.user(userId) ?? newUser(userId);
   if (status === "erased") return nothing;
-  if (ageMs > suspensionMsMax) return status === "suspended" ? nothing : tooOld;
+  const mayBeForgotten = now - acceptedAt > suspensionMsMax;
+  const mayBeLifted = status === "active" && (sessionsRevokedBelow > basis.position || lost.lacks(basis));
+  if (mayBeForgotten && mayBeLifted) return undecidable;
   return recordChanges([{ type: "UserSuspended", userId, reason }], { vaultRemoved: projection.sessionsOf(userId) });
 }
 
-const tooOld = refuseCommand(
+type SuspensionTools = Pick<Tools, "now" | "lost">;
+
+const undecidable = refuseCommand(
   "invalid",
-  "this suspension was accepted so long ago that it may have been recorded and lifted since: an operator must decide",
+  "this suspension is over 23 hours old, and the log has cut the person's sessions since: it may have been recorded and lifted. Suspend the person to end it; restore the person when the region has reported that the log has it",
 );
 
 /** The shape is checked here; the signature where the command arrives. */

@@ -3,6 +3,8 @@
  * on its disk back to the log (docs/protocol.md §6.4).
  *
  * - One read of the broker's store waits there, so a revocation arrives at once.
+ * - A read that does not bring what a lease waits for is repeated, at the broker that answers by then: the first one may
+ *   be cut off without a sign.
  * - What arrives is in force in the same step. It is confirmed when the cuts are done and the disk has it.
  * - A page with an entry that is not authentic, or that does not fit, is not taken: this node is then not at it, and no
  *   lease by age that names it counts.
@@ -35,6 +37,8 @@ type Pending = { readonly position: StorePosition; enforcing: number | null; kee
 
 const readWaitMs = 20_000;
 const readGraceMs = 5_000;
+/** How long a read may take that is to bring what a lease waits for. */
+const awaitedMs = 1_000;
 /** How long a broker that has no store is left alone. */
 const noStoreMs = 30_000;
 const readBackoff: Backoff = { first: 500, max: 10_000 };
@@ -48,7 +52,8 @@ const never = Number.POSITIVE_INFINITY;
 export class DenialSync {
   readonly denials = new LocalDenials();
   readonly #options: DenialSyncOptions;
-  #read: Readonly<{ id: number; until: number }> | null = null;
+  /** `awaited`: a lease waits for it. */
+  #read: Readonly<{ id: number; sentAt: number; until: number; awaited: boolean }> | null = null;
   #readAt = never;
   #readFailures = 0;
   /** The store that the broker last answered with. */
@@ -88,7 +93,8 @@ export class DenialSync {
   wake(now: number): void {
     if (this.#read !== null && now >= this.#read.until) {
       this.#options.emit({ type: "cancel", id: this.#read.id });
-      this.#readFailed(now);
+      if (this.#read.awaited) this.#readNext(now);
+      else this.#readFailed(now);
     }
     if (this.#read === null && now >= this.#readAt) this.#readNext(now);
     if (this.#submitting !== null && now >= this.#submitting.until) {
@@ -96,6 +102,19 @@ export class DenialSync {
       this.#submitFailed(now);
     }
     if (this.#submitting === null && now >= this.#submitAt) this.#submit(now);
+  }
+
+  /** A lease by age waits until this node is at this position. */
+  onAwaited({ store, seq }: StorePosition, now: number): void {
+    if (this.#inForce.some((at) => at.store === store && at.seq >= seq)) return;
+    if (this.#read === null) {
+      this.#readAt = Math.min(this.#readAt, now + awaitedMs);
+      return;
+    }
+    // The broker of this store answers as soon as its disk has the revocation. Another broker has nothing to say.
+    const { sentAt, until } = this.#read;
+    const answerBy = (this.#store === store ? now : sentAt) + awaitedMs;
+    this.#read = { ...this.#read, until: Math.min(until, answerBy), awaited: true };
   }
 
   onRead(id: number, answer: DenialsAnswer, now: number): void {
@@ -173,7 +192,7 @@ export class DenialSync {
   #readNext(now: number): void {
     const id = this.#options.nextId();
     const at = this.#inForce.find(({ store }) => store === this.#store) ?? null;
-    this.#read = { id, until: now + readWaitMs + readGraceMs };
+    this.#read = { id, sentAt: now, until: now + readWaitMs + readGraceMs, awaited: false };
     this.#readAt = never;
     this.#options.emit({ type: "readDenials", id, after: at, waitMs: readWaitMs });
     this.keep(); // a write that failed is tried again

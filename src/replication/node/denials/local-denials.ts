@@ -26,10 +26,16 @@ type Denial = {
   readonly sealed: SealedRevocation;
   /** The facts that it still denies here. */
   readonly streams: Set<Stream>;
-  /** From the log, or from the leader's answer. Null: not known to be merged. */
-  merged: Link | null;
+  /** Null: not known to be merged. */
+  merged: Merge | null;
   mergeId: CommandId;
 };
+
+/**
+ * `leader`: it has answered that the log denies everything at this link. `log`: the newest event of the merge that was
+ * folded here. A merge has an event for each session, and a page may end between two of them.
+ */
+type Merge = Readonly<{ link: Link; by: "leader" | "log" }>;
 
 export const localDenialsMax = 4_096;
 /** Of their envelopes; twice what one broker retains. */
@@ -93,14 +99,15 @@ export class LocalDenials {
     if (keys === undefined || recorded.effect !== "tightens") return;
     for (const key of keys) {
       const denial = this.#denials.get(key);
-      if (denial !== undefined && this.#concerns(denial, recorded)) denial.merged = linkOf(recorded);
+      if (denial === undefined || denial.merged?.by === "leader" || !this.#concerns(denial, recorded)) continue;
+      denial.merged = { link: linkOf(recorded), by: "log" };
     }
   }
 
   /** The leader has answered a submission: the log denies at this link what the revocation denies. */
   recordMerged(key: string, link: Link): void {
     const denial = this.#denials.get(key);
-    if (denial !== undefined) denial.merged = link;
+    if (denial !== undefined) denial.merged = { link, by: "leader" };
   }
 
   /** The command id of the revocation means another change in the log. */
@@ -113,8 +120,9 @@ export class LocalDenials {
   settle(history: ChainHistory, projection: Projection): void {
     for (const [key, denial] of [...this.#denials]) {
       // Behind the basis, a session that the revocation names may not have begun yet.
-      if (denial.merged === null || history.applied.position < denial.sealed.revocation.basis.position) continue;
-      const location = locateLink(history, denial.merged);
+      const { merged } = denial;
+      if (merged === null || history.applied.position < denial.sealed.revocation.basis.position) continue;
+      const location = locateLink(history, merged.link);
       if (location === "ahead") continue;
       if (location === "otherChain") {
         denial.merged = null; // the history that had it is lost: it is merged again
@@ -125,11 +133,14 @@ export class LocalDenials {
         denial.streams.delete(stream);
         this.#release(stream);
       }
-      if (denial.streams.size === 0) this.#drop(key, denial);
-      else {
-        denial.merged = null; // its command id means another change: it is submitted under its own
-        this.recordOtherChange(key);
+      if (denial.streams.size === 0) {
+        this.#drop(key, denial);
+        continue;
       }
+      // The log's events may be only the first of the merge. The leader's answer covers all of them: if the log permits
+      // an id there, the command id means another change, and the revocation is submitted under an id of its own.
+      denial.merged = null;
+      if (merged.by === "leader") this.recordOtherChange(key);
     }
   }
 
