@@ -9,7 +9,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Client, type Dispatcher } from "undici";
 import { WebSocket } from "ws";
-import { connectMain, type SessionMessage } from "../cluster/helper-process.ts";
+import { connectMain, type Message, type SessionMessage } from "../cluster/helper-process.ts";
 import { type Ns, nsPerMs, type RequestEntry, type Stamps } from "../judge/history.ts";
 import { openHistoryFile } from "../judge/history-file.ts";
 import { runClock } from "../judge/run-clock.ts";
@@ -22,7 +22,7 @@ export type LoadOptions = Readonly<{
   token: string;
   history: string;
   seed: number;
-  nodes: readonly Readonly<{ name: string; port: number }>[];
+  nodes: readonly Readonly<{ name: string; region: string; port: number }>[];
   perSecond: number;
   plainPerNode: number;
   downloadsPerNode: number;
@@ -30,6 +30,7 @@ export type LoadOptions = Readonly<{
   slowReadersPerNode: number;
 }>;
 type Node = LoadOptions["nodes"][number];
+type ProbeMessage = Extract<Message, { type: "probe" }>;
 
 const { options, main } = connectMain<LoadOptions>();
 const now = runClock(options.origin);
@@ -246,7 +247,7 @@ const slowReaderMs = 15_000;
 /** How long bytes of a cut stream may still arrive before it counts as ended. */
 const drainMs = 5_000;
 
-type HeldReader = Readonly<{ id: string; session: string; route: string; reader: SlowReader }>;
+type HeldReader = Readonly<{ id: string; node: Node; session: string; route: string; reader: SlowReader }>;
 const slowReaders = new Set<HeldReader>();
 
 async function keepReadingSlowly(node: Node, bytesPerSecond: number): Promise<void> {
@@ -283,7 +284,7 @@ function readSlowly(attempt: Attempt, bytesPerSecond: number): Promise<void> {
       },
     });
     const leaving = setTimeout(() => reader.close(), slowReaderMs * (0.5 + random.next()));
-    const held: HeldReader = { id, session: session.session, route: route.name, reader };
+    const held: HeldReader = { id, node, session: session.session, route: route.name, reader };
     slowReaders.add(held);
   });
 }
@@ -297,9 +298,13 @@ function answeredByHead(head: string): Outcome {
 }
 
 /** Called at a complete receipt: counts the bytes that reach these readers' machine from now on. */
-async function countLateBytes(op: string, names: readonly string[], routeNames: readonly string[]): Promise<void> {
+async function countLateBytes({ op, region, sessions: names, routes: routeNames }: ProbeMessage): Promise<void> {
   const concerned = [...slowReaders].filter(
-    ({ session, route, reader }) => reader.isOpen() && names.includes(session) && routeNames.includes(route),
+    ({ node, session, route, reader }) =>
+      (region === null || node.region === region) &&
+      reader.isOpen() &&
+      names.includes(session) &&
+      routeNames.includes(route),
   );
   await Promise.all(
     concerned.map(async ({ id, reader }) => {
@@ -308,7 +313,7 @@ async function countLateBytes(op: string, names: readonly string[], routeNames: 
       const all = await reader.drain(drainMs);
       const arrived = reached ?? all;
       const late = all - arrived;
-      history.write({ type: "late", id, op, at, arrived, late });
+      history.write({ type: "late", id, op, region, at, arrived, late });
       counts.slowReadersCut += 1;
     }),
   );
@@ -319,13 +324,13 @@ async function countLateBytes(op: string, names: readonly string[], routeNames: 
 const probers = options.nodes.map((node) => ({ node, clients: [1, 2, 3].map(() => connect(node, patienceMs.long)) }));
 let probed = 0;
 
-/** Tries each node on an open connection, where a broken promise would show first. */
-function probe(names: readonly string[], routeNames: readonly string[]): void {
+/** Tries each concerned node on an open connection, where a broken promise would show first. */
+function probe({ region, sessions: names, routes: routeNames }: ProbeMessage): void {
   for (const name of names) {
     const session = sessions.get(name);
     const route = session && anyRoute(session.routes.filter((each) => routeNames.includes(each)));
     if (session === undefined || route === undefined) continue;
-    for (const { node, clients } of probers) {
+    for (const { node, clients } of probers.filter((each) => region === null || each.node.region === region)) {
       probed += 1;
       const client = clients[probed % clients.length];
       if (client !== undefined) void plain(client, { node, session, route, kind: "plain" });
@@ -365,8 +370,8 @@ main.onMessage((message) => {
       keys = keys.filter((key) => key !== message.session);
       return;
     case "probe":
-      void countLateBytes(message.op, message.sessions, message.routes);
-      return probe(message.sessions, message.routes);
+      void countLateBytes(message);
+      return probe(message);
     case "start":
       return start();
     case "stop":

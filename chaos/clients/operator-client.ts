@@ -10,7 +10,7 @@ import { Pool } from "undici";
 import { mintOperatorToken, operatorApiPrefix } from "../../src/console/index.ts";
 import { formatLink, type Link } from "../../src/events/index.ts";
 import { statementIn } from "../../src/replication/wire/index.ts";
-import type { CommandEntry, Intent, Ns, ReceiptEntry } from "../judge/history.ts";
+import type { CommandEntry, Intent, LocalReceiptEntry, Ns, ReceiptEntry } from "../judge/history.ts";
 import type { HistoryFile } from "../judge/history-file.ts";
 import type { RunClock } from "../judge/run-clock.ts";
 import type { Random } from "../random.ts";
@@ -43,6 +43,8 @@ export type OperatorClientOptions = Readonly<{
   history: HistoryFile;
   stopping: () => boolean;
   random: Random;
+  /** Called once a region has accepted a command by itself and its receipt is complete. */
+  onLocalReceipt?: (op: string, region: string, intent: Intent) => void;
 }>;
 
 const patienceMs = 40_000;
@@ -50,8 +52,16 @@ const patienceMs = 40_000;
 const waitMs = { short: 700, long: 10_000 };
 const againMs = 200;
 const answerMs = 25_000;
+/** How long to ask a region for the receipt of what it accepted by itself, before the command is sent again. */
+const localPatienceMs = 6_000;
 const tokenLifeS = 3_600;
 
+/** A receipt of one region (`scope: region`). */
+type ApiLocalReceipt = Readonly<{
+  complete: boolean;
+  basis: Readonly<{ epoch: number; position: number }>;
+  nodes: ApiReceipt["nodes"];
+}>;
 export type ApiReceipt = Readonly<{
   status: "complete" | "incomplete" | "lost";
   complete: boolean;
@@ -139,6 +149,13 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
           (await untilComplete(op, link, giveUpAt));
         return { op, outcome: "done", link, complete };
       }
+      if (outcome === "local") {
+        const receipt = answer.body["receipt"] as ApiLocalReceipt | null;
+        const accepted = { op, region, port, commandId };
+        const isComplete =
+          writtenLocal(accepted, { begin, end, answer, receipt }) || (await untilLocallyComplete(accepted));
+        if (isComplete) options.onLocalReceipt?.(op, region, intent);
+      }
       if (outcome === "refused") return { op, outcome, link, complete: false };
       if (performance.now() > giveUpAt || options.stopping()) return { op, outcome: "unknown", link, complete: false };
       await delay(againMs);
@@ -159,6 +176,41 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
     return false;
   }
 
+  /** Ends early when the region has no receipt of its own any more, because the log has the command. */
+  async function untilLocallyComplete(accepted: Accepted): Promise<boolean> {
+    const giveUpAt = performance.now() + localPatienceMs;
+    while (performance.now() < giveUpAt && !options.stopping()) {
+      const begin = now();
+      const path = `/local-receipts/${accepted.commandId}?timeoutMs=${waitMs.short}`;
+      const answer = await api.call({ port: accepted.port, method: "GET", path });
+      const receipt = (answer.body["receipt"] as ApiLocalReceipt | undefined) ?? null;
+      if (writtenLocal(accepted, { begin, end: now(), answer, receipt })) return true;
+      if (answer.status === 404 || (answer.status === 200 && receipt === null)) return false;
+      await delay(againMs);
+    }
+    return false;
+  }
+
+  /** @returns whether the receipt is complete */
+  function writtenLocal(
+    { op, region }: Accepted,
+    { begin, end, answer, receipt }: Omit<Received, "op" | "region" | "receipt"> & { receipt: ApiLocalReceipt | null },
+  ): boolean {
+    const entry: LocalReceiptEntry = {
+      type: "local-receipt",
+      op,
+      region,
+      begin,
+      end,
+      complete: receipt?.complete === true,
+      basis: receipt === null ? null : { epoch: receipt.basis.epoch, position: receipt.basis.position },
+      nodes: nodesIn(receipt),
+      problem: answer.problem,
+    };
+    history.write(entry);
+    return entry.complete;
+  }
+
   /** @returns whether the receipt is complete */
   function written({ op, region, begin, end, answer, receipt }: Received): boolean {
     const entry: ReceiptEntry = {
@@ -170,7 +222,7 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
       complete: receipt?.complete === true,
       status: receipt?.status ?? "none",
       durability: (receipt?.signed && statementIn(receipt.signed)?.durability) || null,
-      nodes: (receipt?.nodes ?? []).map(({ node, status, reason }) => ({ node, status, reason })),
+      nodes: nodesIn(receipt),
       problem: answer.problem,
     };
     history.write(entry);
@@ -188,6 +240,13 @@ type Received = Readonly<{
   answer: Answer;
   receipt: ApiReceipt | null;
 }>;
+
+/** A command that a region accepted by itself, and the operator API that answered so. */
+type Accepted = Readonly<{ op: string; region: string; port: number; commandId: string }>;
+
+function nodesIn(receipt: Pick<ApiReceipt, "nodes"> | null): ReceiptEntry["nodes"] {
+  return (receipt?.nodes ?? []).map(({ node, status, reason }) => ({ node, status, reason }));
+}
 
 function outcomeOf(status: number): CommandEntry["outcome"] {
   if (status === 200) return "done";

@@ -7,8 +7,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Agent } from "undici";
 import { loadConfig } from "../../src/config/index.ts";
-import { connectMain } from "../cluster/helper-process.ts";
-import { type Ns, nsPerMs } from "../judge/history.ts";
+import { connectMain, type Message } from "../cluster/helper-process.ts";
+import { type Intent, type Ns, nsPerMs } from "../judge/history.ts";
 import { openHistoryFile } from "../judge/history-file.ts";
 import { runClock } from "../judge/run-clock.ts";
 import { randomFrom } from "../random.ts";
@@ -45,6 +45,7 @@ const client = await createOperatorClient({
   host,
   doors: options.doors,
   secret: config.sharedSecret,
+  onLocalReceipt: (op, region, intent) => sendProbe({ op, region, sessions: sessionsOf(intent), routes: allRoutes }),
 });
 const maker = createSessionMaker({ ...shared, name: "operator", config, issuer: options.issuer });
 const browser = new Agent({ headersTimeout: 10_000, bodyTimeout: 10_000, connect: { timeout: 2_000 } });
@@ -172,7 +173,20 @@ async function keepMoving({ user, group }: (typeof newcomers)[number]): Promise<
 function requestProbes({ op, complete }: CommandRun, sessions: readonly string[], routeNames: readonly string[]): void {
   if (!complete) return;
   counts.complete += 1;
-  main.send({ type: "probe", op, sessions: sessions.slice(0, 8), routes: routeNames });
+  sendProbe({ op, region: null, sessions, routes: routeNames });
+}
+
+type Probe = Omit<Extract<Message, { type: "probe" }>, "type">;
+
+function sendProbe(probe: Probe): void {
+  main.send({ type: "probe", ...probe, sessions: probe.sessions.slice(0, 8) });
+}
+
+/** The sessions that a command ends, as far as this process knows them. */
+function sessionsOf(intent: Intent): readonly string[] {
+  if (intent.type === "revoke-session") return [intent.session];
+  if (intent.type !== "revoke-user" && intent.type !== "suspend-user") return [];
+  return [...live].filter(([, user]) => user === intent.user).map(([session]) => session);
 }
 
 async function keepSigningIn(): Promise<void> {

@@ -52,6 +52,8 @@ export type Reach = Readonly<{
   homeBrokers: readonly number[];
   nats: readonly number[];
   postgres: string;
+  /** The regions that may hold the leader; empty: that is fixed. */
+  homes: readonly Readonly<{ region: string; brokers: readonly number[]; databases: readonly number[] }>[];
 }>;
 
 export type Wiring = Readonly<{ topology: Topology; addresses: ClusterAddresses; nextPort: () => number }>;
@@ -77,9 +79,16 @@ export function linksOf(spec: ProcessSpec, wiring: Wiring): Readonly<{ reach: Re
   const own = brokersIn(region);
   const nats = addresses.nats.filter((each) => each.region === region.name);
   const isProxy = service === "proxy" && region.kind === "home";
-  const writes = service === "databroker" && region.kind === "home";
-  const callsHome = service === "databroker" && region.kind === "remote";
+  const isMovable = service === "databroker" && topology.homes === "movable";
+  const writes = service === "databroker" && (region.kind === "home" || isMovable);
+  const callsHome = service === "databroker" && region.kind === "remote" && !isMovable;
   const databases = writes ? addresses.databases.map((each) => ({ ...each, port: lay(each, linkTags.postgres) })) : [];
+  const homes = (): Reach["homes"] =>
+    topology.regions.map((each) => ({
+      region: each.name,
+      brokers: brokersIn(each).map((broker) => (each === region ? broker.port : lay(broker, linkTags.brokers))),
+      databases: databases.filter((database) => database.region === each.name).map(({ port }) => port),
+    }));
   const reach: Reach = {
     brokers: own.map((each) => (isProxy ? lay(each, linkTags.brokers) : each.port)),
     homeBrokers: callsHome ? brokersIn(homeOf(topology)).map((each) => lay(each, linkTags.brokers)) : [],
@@ -90,6 +99,7 @@ export function linksOf(spec: ProcessSpec, wiring: Wiring): Readonly<{ reach: Re
           databases.map(({ port }) => port),
         )
       : addresses.postgres,
+    homes: isMovable ? homes() : [],
   };
   return { reach, links };
 }
@@ -129,7 +139,8 @@ export function configOf(
 ): object {
   const { topology, addresses, reach, dataDir } = wired;
   const isBroker = service === "databroker";
-  const isRegional = isBroker && region.kind === "remote";
+  const isMovable = reach.homes.length > 0;
+  const isRegional = isBroker && region.kind === "remote" && !isMovable;
   const urlsAt = (all: readonly number[]): readonly string[] => all.map((port) => `http://127.0.0.1:${port}`);
   return {
     services: [service],
@@ -165,6 +176,14 @@ export function configOf(
         advertised_url: `http://127.0.0.1:${ports.broker}`,
       }),
       ...(isRegional && { home_urls: urlsAt(reach.homeBrokers) }),
+      ...(isMovable && {
+        homes: reach.homes.map((home) => ({
+          region: home.region,
+          urls: urlsAt(home.brokers),
+          postgres: home.databases.map((port) => `127.0.0.1:${port}`),
+          nats_domain: home.region,
+        })),
+      }),
       lease: `${lease.leaseMs}ms`,
       renew: `${lease.renewMs}ms`,
       beat: `${lease.beatMs}ms`,

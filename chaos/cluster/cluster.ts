@@ -217,13 +217,13 @@ async function startStores(
   };
 }
 
-/** The regions of whose NATS a region's NATS is a leaf: the home region, for every other one. */
+/** The regions of whose NATS a region's NATS is a leaf: the home region, or every region before it in the list. */
 function hubsOf(
   region: RegionPlan,
   { topology, leafPorts }: Readonly<{ topology: Topology; leafPorts: readonly ServerAddress[] }>,
 ): readonly ServerAddress[] {
-  const home = homeOf(topology);
-  return region === home ? [] : leafPorts.filter((each) => each.region === home.name);
+  const before = leafPorts.slice(0, topology.regions.indexOf(region));
+  return topology.homes === "movable" ? before : before.filter((each) => each.region === homeOf(topology).name);
 }
 
 function leafConfig(listenPort: number, remotes: readonly Link[]): string {

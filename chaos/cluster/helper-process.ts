@@ -24,8 +24,14 @@ export type Message =
   | SessionMessage
   /** This session needs no more attempts. */
   | Readonly<{ type: "retire"; session: string }>
-  /** A complete receipt has arrived: try these sessions at once, everywhere. */
-  | Readonly<{ type: "probe"; op: string; sessions: readonly string[]; routes: readonly string[] }>
+  /** A complete receipt has arrived, of one region or (null) of all: try these sessions there at once. */
+  | Readonly<{
+      type: "probe";
+      op: string;
+      region: string | null;
+      sessions: readonly string[];
+      routes: readonly string[];
+    }>
   | Readonly<{ type: "ready"; port: number }>
   | Readonly<{ type: "progress"; counts: Readonly<Record<string, number>> }>
   /** Breaks links of the network between the cluster's processes until they are healed by the same id. */

@@ -1,6 +1,6 @@
 /** Topology: which regions a cluster has, and what runs in each. Pure. */
 
-export type TopologyName = "one-region" | "three-regions";
+export type TopologyName = "one-region" | "three-regions" | "movable-home";
 
 export type RegionPlan = Readonly<{
   name: string;
@@ -16,6 +16,8 @@ export type RegionPlan = Readonly<{
 export type Topology = Readonly<{
   name: TopologyName;
   regions: readonly RegionPlan[];
+  /** `movable`: every region's brokers may lead (`broker.homes`). */
+  homes: "fixed" | "movable";
   /** Delay (ms) of every byte between two regions, in each direction. */
   delayMs: number;
   /** What the clients do: requests each second in all, and connections to each proxy. */
@@ -32,7 +34,7 @@ export type Topology = Readonly<{
 }>;
 
 /** Small: all three regions share one machine. */
-const threeRegions: Omit<Topology, "name"> = {
+const threeRegions: Omit<Topology, "name" | "homes"> = {
   regions: [
     { name: "eu", kind: "home", brokers: 2, proxies: 1, natsServers: 1, databases: 2 },
     { name: "us", kind: "remote", brokers: 2, proxies: 1, natsServers: 1, databases: 1 },
@@ -48,12 +50,20 @@ export const topologies: Readonly<Record<TopologyName, Topology>> = {
   "one-region": {
     name: "one-region",
     regions: [{ name: "eu", kind: "home", brokers: 2, proxies: 3, natsServers: 3, databases: 3 }],
+    homes: "fixed",
     delayMs: 0,
     load: { perSecond: 900, plainPerNode: 40, downloadsPerNode: 5, socketsPerNode: 25, slowReadersPerNode: 8 },
     sessions: 300,
     answersPerSecondMin: 50_000 / 120,
   },
-  "three-regions": { name: "three-regions", ...threeRegions },
+  "three-regions": { name: "three-regions", homes: "fixed", ...threeRegions },
+  // A Postgres server in each region: after any one is lost, a commit still finds a standby.
+  "movable-home": {
+    name: "movable-home",
+    homes: "movable",
+    ...threeRegions,
+    regions: threeRegions.regions.map((region) => ({ ...region, databases: 1 })),
+  },
 };
 
 export const isTopologyName = (text: string): text is TopologyName => Object.hasOwn(topologies, text);

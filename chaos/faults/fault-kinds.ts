@@ -57,6 +57,7 @@ export const faultKinds = [
   "pause-regional-broker",
   "kill-regional-brokers",
   "delete-mirror",
+  "lose-home",
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 export const isFaultKind = (text: string): text is FaultKind => faultKinds.some((kind) => kind === text);
@@ -74,13 +75,13 @@ export type FaultProfile = Readonly<{
   forMs: readonly [number, number];
   /** How long its parts stay affected after it. */
   recoversMs: number;
-  /** Its weight once every kind has happened; 0: it happens once. */
-  weight: number;
+  /** Its weight once every kind has happened; 0: it happens once; null: only scenarios make it. */
+  weight: number | null;
 }>;
 
-const anywhere = ["one-region", "three-regions"] as const;
+const anywhere = ["one-region", "three-regions", "movable-home"] as const;
 const alone = ["one-region"] as const;
-const regional = ["three-regions"] as const;
+const regional = ["three-regions", "movable-home"] as const;
 
 export const faultProfiles: Readonly<Record<FaultKind, FaultProfile>> = {
   "kill-proxy": { target: "proxy", uses: [], in: anywhere, forMs: [100, 3_000], recoversMs: 4_000, weight: 3 },
@@ -305,6 +306,15 @@ export const faultProfiles: Readonly<Record<FaultKind, FaultProfile>> = {
     forMs: [500, 5_000],
     recoversMs: 8_000,
     weight: 2,
+  },
+  // Everything in the home region, its Postgres servers too.
+  "lose-home": {
+    target: "home",
+    uses: ["brokers", "every-region", "every-proxy"],
+    in: ["movable-home"],
+    forMs: [0, 0],
+    recoversMs: 60_000,
+    weight: null,
   },
   "delete-mirror": { target: "region", uses: [], in: regional, forMs: [0, 0], recoversMs: 2_000, weight: 1 },
 };

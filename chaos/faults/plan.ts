@@ -40,10 +40,11 @@ export type PlanOptions = Readonly<{ seed: number; seconds: number; topology: To
 
 const quietMs = { first: 6_000, last: 8_000 };
 const proxiesOutMax = 2;
-/** With several regions, most parts have no second one that takes over, so faults begin less often. */
+/** With several regions, few parts stand in for each other, so faults begin less often. */
 const msPerFault: Readonly<Record<Topology["name"], number>> = {
   "one-region": 3_600,
   "three-regions": 6_000,
+  "movable-home": 6_000,
 };
 
 /** @returns faults in time order; 120 s have about 33 in one region and 20 in three */
@@ -67,7 +68,7 @@ export function planFaults({ seed, seconds, topology }: PlanOptions): Plan {
 }
 
 export function isDrawn(kind: FaultKind, topology: TopologyName): boolean {
-  return faultProfiles[kind].in.includes(topology);
+  return faultProfiles[kind].in.includes(topology) && faultProfiles[kind].weight !== null;
 }
 
 type Moment = Readonly<{
@@ -99,7 +100,7 @@ function nextFault(moment: Moment): PlannedFault | undefined {
 function weighted(moment: Moment): FaultKind | undefined {
   const kinds = moment.kinds
     .filter((kind) => freeTargets(kind, moment).length > 0)
-    .flatMap((kind) => new Array<FaultKind>(faultProfiles[kind].weight).fill(kind));
+    .flatMap((kind) => new Array<FaultKind>(faultProfiles[kind].weight ?? 0).fill(kind));
   return kinds.length === 0 ? undefined : moment.random.pick(kinds);
 }
 

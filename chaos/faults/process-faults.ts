@@ -1,7 +1,18 @@
 /** Process faults: processes that are killed, paused or restarted, alone or a whole region at once. */
 import { setTimeout as delay } from "node:timers/promises";
+import type { Cluster } from "../cluster/cluster.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
-import { type Aim, type Inject, type Injection, killed, namesOf, paused, processNamed, together } from "./injection.ts";
+import {
+  type Aim,
+  type Breakable,
+  type Inject,
+  type Injection,
+  killed,
+  namesOf,
+  paused,
+  processNamed,
+  together,
+} from "./injection.ts";
 
 const readyWithinMs = 15_000;
 const pollEveryMs = 100;
@@ -68,6 +79,17 @@ export const processFaults = {
       ...killed(together([patient, ...processes])),
     };
   },
+  "lose-home": ({ cluster }) => {
+    const { name, processes, nats } = cluster.home;
+    const servers = cluster.databases.flatMap(({ region }, i) => (region === name ? [serverAt(cluster, i)] : []));
+    return {
+      target: `everything in ${name}, with its Postgres servers`,
+      regions: cluster.regions.map((region) => region.name),
+      isolates: [],
+      holds: namesOf(cluster.processes),
+      ...killed(together([nats, ...servers, ...processes])),
+    };
+  },
   "pause-region": ({ cluster, target }) => {
     const { processes } = cluster.region(target);
     return {
@@ -84,6 +106,13 @@ export const processFaults = {
     };
   },
 } satisfies Readonly<Record<string, Inject>>;
+
+/** A Postgres server by its number: the first primary, then the standbys. */
+function serverAt({ postgres }: Cluster, index: number): Breakable {
+  const server = index === 0 ? postgres : postgres.standbys[index - 1];
+  if (server === undefined) throw new RangeError(`there is no Postgres server ${index + 1}`);
+  return server;
+}
 
 /** Its nodes use another broker of the region, if there is one. */
 function ofRegionalBroker(process: ClusterProcess, act: (process: ClusterProcess) => Acts): Injection {

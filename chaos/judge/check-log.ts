@@ -3,27 +3,84 @@
  *
  * Pure. The hash at a position covers everything before it, so one equal hash proves that nothing below was lost.
  */
-import type { Ending, LoggedEvents } from "./history.ts";
+import type { Ending, Intent, LoggedEvents, SessionEntry } from "./history.ts";
 import type { Losses } from "./losses.ts";
-import { comesBefore, type Operation } from "./promises.ts";
+import { comesBefore, isWithin, type Operation } from "./promises.ts";
 import type { Findings } from "./violation.ts";
 
 export function checkLog(
   all: readonly Operation[],
   ending: Ending,
-  { losses, found }: Readonly<{ losses: Losses; found: Findings }>,
+  { sessions, losses, found }: Readonly<{ sessions: readonly SessionEntry[]; losses: Losses; found: Findings }>,
 ): void {
   const operations = all.filter(({ op }) => !losses.operations.has(op));
   if (ending.logProblem !== null)
     found.add({ check: "log-broken", at: Number.MAX_SAFE_INTEGER, what: ending.logProblem, about: {} });
   for (const operation of operations) checkAttempts(operation, found);
-  if (ending.log === null) return;
-  const byCause = Map.groupBy(ending.log, (event) => event.cause);
+  const { log } = ending;
+  if (log === null) return;
+  const byCause = Map.groupBy(log, (event) => event.cause);
   for (const operation of operations) {
     if (operation.outcome === "done" && operation.link !== null)
-      checkPosition(operation, ending.log, byCause.get(operation.commandId) ?? [], found);
+      checkPosition(operation, log, byCause.get(operation.commandId) ?? [], found);
   }
+  for (const operation of operations.filter(({ local }) => local.length > 0))
+    checkMerge(operation, { log, caused: byCause.get(operation.commandId) ?? [], operations, sessions, found });
   checkOrder(operations, found);
+}
+
+type MergeCheck = Readonly<{
+  log: LoggedEvents;
+  caused: LoggedEvents;
+  operations: readonly Operation[];
+  sessions: readonly SessionEntry[];
+  found: Findings;
+}>;
+
+/** At the end the log has what a region accepted by itself, under the same command, once; or another command did it. */
+function checkMerge(operation: Operation, { log, caused, operations, sessions, found }: MergeCheck): void {
+  const { op, intent, local } = operation;
+  const [first, last] = [caused[0], caused.at(-1)];
+  const at = Math.min(...local.map((each) => each.at));
+  const regions = local.map(({ region }) => region).join(", ");
+  const about = { operation: op };
+  if (first !== undefined && last !== undefined) {
+    if (last.position - first.position === caused.length - 1) return;
+    const positions = caused.map(({ position }) => position).join(", ");
+    const what = `${intent.type} (${op}), accepted in ${regions} alone, has events at ${positions}, not one run`;
+    found.add({ check: "repeated-command-differs", at, what, about });
+    return;
+  }
+  if (mayBeDoneOtherwise(operation, { log, operations, sessions })) return;
+  const what = `${intent.type} (${op}) was accepted in ${regions} alone, and the log has nothing of it at the end`;
+  found.add({ check: "local-revocation-lost", at, what, about });
+}
+
+/** Whether other commands, or the expiry of sessions, may have left nothing to record. */
+function mayBeDoneOtherwise(
+  operation: Operation,
+  { log, operations, sessions }: Pick<MergeCheck, "log" | "operations" | "sessions">,
+): boolean {
+  const { intent, local } = operation;
+  const others = operations.filter((other) => other !== operation && other.outcome !== "refused");
+  const onUser = (user: string, types: readonly Intent["type"][]): boolean =>
+    others.some(({ intent: other }) => types.includes(other.type) && "user" in other && other.user === user);
+  if (intent.type === "suspend-user") return onUser(intent.user, ["suspend-user"]);
+  const isMeant = (entry: SessionEntry): boolean =>
+    intent.type === "revoke-session"
+      ? entry.session === intent.session
+      : intent.type === "revoke-user" &&
+        entry.user === intent.user &&
+        local.some(({ basis }) => basis !== null && isWithin(entry, basis));
+  return sessions
+    .filter(isMeant)
+    .every(
+      ({ session, user, expiresAt }) =>
+        expiresAt !== null ||
+        onUser(user, ["revoke-user", "suspend-user"]) ||
+        others.some(({ intent: other }) => other.type === "revoke-session" && other.session === session) ||
+        log.some(({ type, stream }) => type === "SessionRevoked" && stream === `session:${session}`),
+    );
 }
 
 function checkPosition(operation: Operation, log: LoggedEvents, caused: LoggedEvents, found: Findings): void {

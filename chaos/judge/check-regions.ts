@@ -7,6 +7,7 @@
 import type { TrafficOptions } from "./check-traffic.ts";
 import { type FaultEntry, type History, type Ns, nsPerMs, type RequestEntry } from "./history.ts";
 import type { Losses } from "./losses.ts";
+import { boundFactor, loadOf } from "./machine-load.ts";
 import type { Operation } from "./promises.ts";
 import { entitlementOf, rightsOf } from "./rights.ts";
 import type { Findings } from "./violation.ts";
@@ -15,6 +16,7 @@ type RegionsCheck = Readonly<{ options: TrafficOptions; losses: Losses; found: F
 
 export function checkRegions(history: History, operations: readonly Operation[], regionsCheck: RegionsCheck): void {
   checkIsolation(history, regionsCheck);
+  if (boundFactor(loadOf(history.load)) > loadMax) return;
   const share = homeShareOf(history, operations, regionsCheck);
   if (share.requested < requestsMin || share.permitted / share.requested >= permittedShareMin) return;
   const percent = ((100 * share.permitted) / share.requested).toFixed(1);
@@ -46,6 +48,10 @@ function checkIsolation(history: History, { options, found }: RegionsCheck): voi
 
 /** On a busy machine a lease may be lost without any fault. */
 const permittedShareMin = 0.95;
+/** On a machine where bounds are longer than this, no share is demanded: leases of two seconds cannot be kept there. */
+const loadMax = 1.5;
+/** A shorter stall of the harness takes no lease. */
+const stallMsMin = 250;
 const requestsMin = 200;
 /** How long after a fault its region may still lose leases that it could not renew. */
 const settleMs = 3_000;
@@ -63,7 +69,9 @@ export function homeShareOf(
     .filter(isOwn)
     .map(({ begin, clear }) => ({ from: begin, until: clear + settleMs * nsPerMs }));
   const others = history.fault.filter((fault) => !isOwn(fault)).map(({ begin, end }) => ({ from: begin, until: end }));
-  const stalls = history.stall.map(({ begin, end }) => ({ from: begin, until: end + settleMs * nsPerMs }));
+  const stalls = history.stall
+    .filter(({ begin, end }) => end - begin >= stallMsMin * nsPerMs)
+    .map(({ begin, end }) => ({ from: begin, until: end + settleMs * nsPerMs }));
   const isEntitled = entitlementOf(history, rightsOf(history, operations, losses), options);
   const overlaps = ({ begin, end }: RequestEntry, spans: readonly Readonly<{ from: Ns; until: Ns }>[]): boolean =>
     spans.some(({ from, until }) => begin < until && end > from);

@@ -2,13 +2,21 @@
  * Check traffic: compares what clients and upstream received with the receipts that the operator had.
  *
  * Pure. Bytes that the upstream sent before a cut may be stamped as received slightly after it, because the reader's
- * event loop has to run. `allowanceMs` bounds that; a recorded stall of the reading process excuses more. Bytes sent
+ * event loop has to run. `allowanceMs` bounds that; a recorded stall of the reading process excuses its length more. Bytes sent
  * after the cut have no excuse. Slow readers count the bytes that reach their kernel: none may arrive after a complete
  * receipt that calls the node applied. A fenced process does not run, but its kernel may still send what it held.
  */
-import { type History, type Ns, nsPerMs, type RequestEntry } from "./history.ts";
+import {
+  type History,
+  type LocalReceiptEntry,
+  type Ns,
+  nsPerMs,
+  type ReceiptEntry,
+  type RequestEntry,
+  type SessionEntry,
+} from "./history.ts";
 import type { Losses } from "./losses.ts";
-import { type Cut, cutsOf, type Operation } from "./promises.ts";
+import { type Cut, cutsOf, isWithin, type Operation } from "./promises.ts";
 import { type Rights, rightsOf } from "./rights.ts";
 import type { Check, Findings } from "./violation.ts";
 
@@ -25,7 +33,7 @@ export type TrafficOptions = Readonly<{
   /** The region of a node; null: it is in none. */
   regionOf: (node: string) => string | null;
   home: string;
-  /** The processes that stamp received bytes. A stall of one excuses its late bytes. */
+  /** The processes that stamp received bytes. */
   clients: string;
   upstream: string;
 }>;
@@ -47,8 +55,10 @@ export function checkTraffic(
   const received = Map.groupBy(history.received, (entry) => entry.id);
   const carried = Map.groupBy(history.carried, (entry) => entry.id);
   const users = new Map(history.session.map((entry) => [entry.session, entry.user]));
-  const stalled = (process: string, from: Ns, to: Ns): boolean =>
-    history.stall.some((stall) => stall.process === process && stall.begin < to && stall.end > from);
+  const stalledNs = (process: string, from: Ns, to: Ns): Ns =>
+    history.stall
+      .filter((stall) => stall.process === process && stall.begin < to && stall.end > from)
+      .reduce((sum, { begin, end }) => sum + end - begin, 0);
   for (const request of history.request) {
     const answer: Passage[] =
       request.stamps === null ? [] : [{ sentAt: request.stamps.sentAt, at: request.end, direction: "down" }];
@@ -62,7 +72,9 @@ export function checkTraffic(
       ],
     };
     const terms = { group: options.groupOf(request.route), windowMs: options.windowMsOf(request.route) };
-    for (const cut of cuts.of(request.session, terms)) checkExchange(exchange, cut, { options, stalled, found });
+    const region = options.regionOf(request.node);
+    for (const cut of cuts.of(request.session, region, terms))
+      checkExchange(exchange, cut, { options, stalledNs, found });
     checkRight(exchange, users.get(request.session), { options, rights, found });
     checkRefusal(request, users.get(request.session), { options, rights, found });
   }
@@ -77,10 +89,12 @@ function checkLateBytes(
 ): void {
   const requests = new Map(history.request.map((entry) => [entry.id, entry]));
   const intents = new Map(operations.map((each) => [each.op, each.intent.type]));
-  for (const { id, op, at, arrived, late } of history.late) {
+  const sessions = new Map(history.session.map((entry) => [entry.session, entry]));
+  for (const { id, op, region, at, arrived, late } of history.late) {
     const request = requests.get(id);
-    const receipt = history.receipt.find((entry) => entry.op === op && entry.complete);
-    if (late === 0 || request === undefined || receipt === undefined) continue;
+    if (late === 0 || request === undefined) continue;
+    const receipt = receiptFor(history, { op, region, session: sessions.get(request.session) });
+    if (receipt === undefined) continue;
     const statuses = receipt.nodes.filter(({ node }) => node === request.node).map(({ status }) => status);
     // A stopped process cannot discard what its kernel holds.
     if (statuses.includes("fenced") && late <= options.kernelBytesMax) continue;
@@ -88,6 +102,23 @@ function checkLateBytes(
     const what = `${request.node}, ${request.kind} to ${request.route}: ${late} bytes reached a slow reader's machine after the complete receipt of ${intents.get(op)} (${op}), which calls the node ${statuses.join(", ") || "nothing"}; ${arrived} had by then`;
     found.add({ check: "carried-after-receipt", at, what, about });
   }
+}
+
+/** The complete receipt that speaks of a session, of one region or of all. */
+function receiptFor(
+  history: History,
+  { op, region, session }: Readonly<{ op: string; region: string | null; session: SessionEntry | undefined }>,
+): ReceiptEntry | LocalReceiptEntry | undefined {
+  if (region === null) return history.receipt.find((entry) => entry.op === op && entry.complete);
+  return history["local-receipt"].find(
+    (entry) =>
+      entry.op === op &&
+      entry.region === region &&
+      entry.complete &&
+      entry.basis !== null &&
+      session !== undefined &&
+      isWithin(session, entry.basis),
+  );
 }
 
 /** A group route admits the members at the start and everyone whose addition had begun. */
@@ -103,7 +134,8 @@ function checkRight({ request, arrivedAt }: Exchange, user: string | undefined, 
 
 type CutCheck = Readonly<{
   options: TrafficOptions;
-  stalled: (process: string, from: Ns, to: Ns) => boolean;
+  /** How long the recorded stalls of a process lasted that fall into a time. */
+  stalledNs: (process: string, from: Ns, to: Ns) => Ns;
   found: Findings;
 }>;
 
@@ -122,7 +154,7 @@ const occasions: Readonly<Record<Cut["why"], Readonly<{ permitted: Check; carrie
 };
 
 function checkExchange({ request, arrivedAt, passages }: Exchange, cut: Cut, cutCheck: CutCheck): void {
-  const { options, stalled, found } = cutCheck;
+  const { options, stalledNs, found } = cutCheck;
   // The decision may have followed an addition that made the person a member again.
   if (arrivedAt === null || arrivedAt >= cut.until) return;
   const about = {
@@ -140,7 +172,10 @@ function checkExchange({ request, arrivedAt, passages }: Exchange, cut: Cut, cut
     return;
   }
   const allowance = options.allowanceMs * nsPerMs;
-  const late = (process: string, at: Ns): boolean => at > cut.from + allowance && !stalled(process, cut.from, at);
+  const late = (process: string, at: Ns): boolean => {
+    const afterAllowance = at - cut.from - allowance;
+    return afterAllowance > 0 && afterAllowance > stalledNs(process, cut.from, at);
+  };
   const carriedAfter = (at: Ns, description: string): void =>
     found.add({
       check: occasions[cut.why].carried,

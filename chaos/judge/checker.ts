@@ -19,7 +19,7 @@ export function checkHistory(history: History, ending: Ending, options: TrafficO
   const losses = lossesOf(history, operations, ending);
   const found = new Findings();
   checkTraffic(history, operations, { options, losses, found });
-  checkLog(operations, ending, { losses, found });
+  checkLog(operations, ending, { sessions: history.session, losses, found });
   checkRegions(history, operations, { options, losses, found });
   checkPromises(history, found);
   checkEnding(history, ending, found);

@@ -58,9 +58,12 @@ export type RequestEntry = Fact<
 export type ReceivedEntry = Fact<"received", { id: string; sentAt: Ns; at: Ns }>;
 /**
  * Bytes of a slow reader's stream after a complete receipt: `arrived` by the time of the receipt, `late` since then,
- * counted in the reader's kernel as well as in its process.
+ * counted in the reader's kernel as well as in its process. `region` null: the receipt speaks for the whole cluster.
  */
-export type LateEntry = Fact<"late", { id: string; op: string; at: Ns; arrived: number; late: number }>;
+export type LateEntry = Fact<
+  "late",
+  { id: string; op: string; region: string | null; at: Ns; arrived: number; late: number }
+>;
 /** The end of a stream, as its client saw it. */
 export type ClosedEntry = Fact<"closed", { id: string; at: Ns; code: number }>;
 /** A request reached the upstream. */
@@ -115,6 +118,24 @@ export type ReceiptEntry = Fact<
   }
 >;
 
+/**
+ * A receipt of one region, for a command that it accepted by itself. `basis`: it speaks of the sessions that the region
+ * knew there; null: there was no receipt.
+ */
+export type LocalReceiptEntry = Fact<
+  "local-receipt",
+  {
+    op: string;
+    region: string;
+    begin: Ns;
+    end: Ns;
+    complete: boolean;
+    basis: Readonly<{ epoch: number; position: number }> | null;
+    nodes: ReceiptEntry["nodes"];
+    problem: string;
+  }
+>;
+
 /** A fault as it was done. `clear` is when everything worked again, as far as the harness sees. */
 export type FaultEntry = Fact<
   "fault",
@@ -155,6 +176,8 @@ export type PromiseEntry = Fact<
 export type SampleEntry = Fact<"sample", { at: Ns; node: string; position: number | null; leaseAgeMs: number | null }>;
 /** A harness process did not run: its stamps of that time may be late. */
 export type StallEntry = Fact<"stall", { process: string; begin: Ns; end: Ns }>;
+/** How long a harness process ran, and how long it waited for a processor, by the kernel's account. */
+export type LoadEntry = Fact<"load", { process: string; begin: Ns; end: Ns; ranMs: number; waitedMs: number }>;
 /** An event for the report: a takeover, a node that is ready again. */
 export type NoteEntry = Fact<"note", { at: Ns; text: string }>;
 
@@ -168,10 +191,12 @@ export type Entry =
   | CarriedEntry
   | CommandEntry
   | ReceiptEntry
+  | LocalReceiptEntry
   | FaultEntry
   | PromiseEntry
   | SampleEntry
   | StallEntry
+  | LoadEntry
   | NoteEntry;
 
 export type History = Readonly<{
@@ -190,10 +215,12 @@ export function historyOf(entries: Iterable<Entry>): History {
     carried: [],
     command: [],
     receipt: [],
+    "local-receipt": [],
     fault: [],
     promise: [],
     sample: [],
     stall: [],
+    load: [],
     note: [],
   };
   for (const entry of entries) (history[entry.type] as Entry[]).push(entry);

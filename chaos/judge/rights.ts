@@ -54,7 +54,7 @@ export function rightsOf(history: History, operations: readonly Operation[], los
       if (entry === undefined || (revokedFrom.get(session) ?? never) <= at) return false;
       if (entry.expiresAt !== null && at > entry.expiresAt - expiryMarginMs * nsPerMs) return false;
       return (cutsOfUser.get(entry.user) ?? []).every(
-        ({ begin, end, acceptedLocally }) => begin > at || (end !== null && end < entry.begin && !acceptedLocally),
+        ({ begin, end, local }) => begin > at || (end !== null && end < entry.begin && local.length === 0),
       );
     },
     neverRemoved: (user, group, at) => (removedFrom.get(memberKey(user, group)) ?? never) > at,

@@ -12,6 +12,7 @@ export const checks = {
   "told-to-sign-in": "a live session was told to sign in",
   "refused-a-member": "a live session of a member was refused with 403",
   "acknowledged-event-lost": "an acknowledged command is not at the position in the log that its answer named",
+  "local-revocation-lost": "the log does not have a revocation at the end that a cut-off region had accepted by itself",
   "repeated-command-differs": "a command that was sent again was answered differently, or happened twice",
   "order-reversed": "a command that began after another was acknowledged precedes it in the log",
   "ended-by-itself": "a process ended that the harness had not ended",

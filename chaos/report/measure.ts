@@ -1,6 +1,7 @@
 /** Measure: the cost of the faults in numbers. Pure. */
 import { type History, type Ns, nsPerMs, type RequestEntry } from "../judge/history.ts";
 import { nothingLost } from "../judge/losses.ts";
+import { loadOf, waitedPerMs } from "../judge/machine-load.ts";
 import { type Operation, operationsOf } from "../judge/promises.ts";
 import { type EntitlementTerms, entitlementOf, rightsOf } from "../judge/rights.ts";
 
@@ -35,6 +36,8 @@ export type Measures = Readonly<{
   incompleteWhy: Readonly<Record<string, number>>;
   faults: Readonly<Record<string, number>>;
   stallMsMax: number;
+  /** How long processes of the harness waited for a processor for each ms that they ran; null: no account. */
+  waitedPerMs: number | null;
 }>;
 
 export type MeasureOptions = EntitlementTerms;
@@ -86,7 +89,8 @@ export function measure(history: History, options: MeasureOptions): Measures {
         .map(({ node, reason }) => `${node}: ${reason.replace(/\d+/g, "…")}`),
     ),
     faults: tally(history.fault.map(({ what, problem }) => (problem === "" ? what : `${what} (failed)`))),
-    stallMsMax: Math.max(0, ...history.stall.map(({ begin, end }) => (end - begin) / nsPerMs)),
+    stallMsMax: history.stall.reduce((longest, { begin, end }) => Math.max(longest, (end - begin) / nsPerMs), 0),
+    waitedPerMs: history.load.length === 0 ? null : waitedPerMs(loadOf(history.load)),
   };
 }
 

@@ -104,6 +104,10 @@ function numbers({ measures }: ReportParts): string[] {
         .join("; "),
     ],
     ["longest stall of our own processes", `${measures.stallMsMax.toFixed(0)} ms`],
+    [
+      "our own processes waited for a processor",
+      measures.waitedPerMs === null ? "unknown" : `${measures.waitedPerMs.toFixed(1)} ms for each ms that they ran`,
+    ],
   ];
   return ["## Numbers", ["| | |", "|---|---|", ...rows.map(([name, value]) => `| ${name} | ${value} |`)].join("\n")];
 }

@@ -16,6 +16,7 @@ import type { Topology } from "../cluster/topology.ts";
 import { createFaultRunner, type FaultRunner } from "../faults/fault-runner.ts";
 import { type Ending, type History, historyOf, type Ns, nsPerMs } from "../judge/history.ts";
 import { type HistoryFile, openHistoryFile, readHistoryFile } from "../judge/history-file.ts";
+import { watchLoad } from "../judge/machine-load.ts";
 import { newOrigin, type RunClock, runClock } from "../judge/run-clock.ts";
 import { becomeReady, inspect, statusClient, watchLeader } from "./ending.ts";
 import { watchNodes } from "./node-watch.ts";
@@ -79,17 +80,18 @@ export async function runOnStage({ topology, seed, folder, weakened, print, act 
   const watch = stack.adopt(watchLeader(client, { now, history }), (each) => each.stop());
 
   const world = { seed, origin, token, folder };
-  const load = stack.adopt(startLoad(cluster, world), (each) => each.stop(1_000));
+  const clients = stack.adopt(startLoad(cluster, world), (each) => each.stop(1_000));
   const operator = stack.adopt(startOperator(cluster, world), (each) => each.stop(1_000));
   operator.onMessage((message) => {
-    if (message.type === "session" || message.type === "retire" || message.type === "probe") load.send(message);
+    if (message.type === "session" || message.type === "retire" || message.type === "probe") clients.send(message);
   });
   let answered = 0;
-  load.onMessage((message) => {
+  clients.onMessage((message) => {
     if (message.type === "progress") answered = message.counts["answered"] ?? 0;
   });
-  await Promise.all([load.ready, operator.ready]);
-  for (const helper of [load, operator]) helper.send({ type: "start" });
+  await Promise.all([clients.ready, operator.ready]);
+  for (const helper of [clients, operator]) helper.send({ type: "start" });
+  const load = watchLoad();
   startedAt = now();
   const startedAtMs = Date.now();
   say("clients and operator are at work");
@@ -97,14 +99,15 @@ export async function runOnStage({ topology, seed, folder, weakened, print, act 
 
   const faults = createFaultRunner({ cluster, now, history, leader: watch.name, say });
   const stage: Stage = { cluster, faults, history, now, startedAt, token, say };
-  await Promise.race([act(stage), failureOf([load, operator, cluster.upstream])]);
+  await Promise.race([act(stage), failureOf([clients, operator, cluster.upstream])]);
   await faults.healAll();
   const readiness = await becomeReady(cluster, readyBoundMs);
   say(readiness.readyAfterMs === null ? "not all are ready" : "all are ready");
-  const enough = Math.ceil((topology.answersPerSecondMin * (now() - startedAt)) / nsPerMs / 1_000);
+  const perSecond = topology.answersPerSecondMin / load();
+  const enough = Math.ceil((perSecond * (now() - startedAt)) / nsPerMs / 1_000);
   for (const until = performance.now() + extraMs; answered < enough && performance.now() < until; ) await delay(500);
   await operator.stop(25_000);
-  await load.stop(5_000);
+  await clients.stop(5_000);
   const endedAt = now();
   say("clients and operator have ended; looking at what is left");
 
@@ -143,7 +146,7 @@ function startLoad({ proxies, topology }: Cluster, { seed, origin, token, folder
     origin,
     token,
     history: join(folder, "load.jsonl"),
-    nodes: proxies.map(({ name, ports }) => ({ name, port: ports.address })),
+    nodes: proxies.map(({ name, region, ports }) => ({ name, region, port: ports.address })),
     ...topology.load,
   };
   return startHelper({ name: "load", script: "clients/client-load.ts", options, logFile: join(folder, "load.log") });

@@ -4,7 +4,7 @@ import type { Scenario } from "./scenario.ts";
 /** In the given order within a topology. A scenario that changes its cluster is the last on it. */
 export function batchesOf(scenarios: readonly Scenario[]): readonly (readonly Scenario[])[] {
   const batches: Scenario[][] = [];
-  for (const topology of ["one-region", "three-regions"] as const) {
+  for (const topology of ["one-region", "three-regions", "movable-home"] as const) {
     let open: Scenario[] | undefined;
     for (const scenario of scenarios.filter((each) => each.topology === topology)) {
       if (open === undefined) {

@@ -1,7 +1,9 @@
 /** Scenarios: all of them, in the order of `--list`. */
 
+import { brokerDiesAfterALocalRevocation } from "./cut-off/broker-dies-after-a-local-revocation.ts";
 import { brokerRestartsInACutRegion } from "./cut-off/broker-restarts-in-a-cut-region.ts";
 import { commandInACutOffRegion } from "./cut-off/command-in-a-cut-off-region.ts";
+import { cutOffRegionRevokes } from "./cut-off/cut-off-region-revokes.ts";
 import { deafRegion } from "./cut-off/deaf-region.ts";
 import { flappingRegion } from "./cut-off/flapping-region.ts";
 import { halfOpenRegion } from "./cut-off/half-open-region.ts";
@@ -9,6 +11,7 @@ import { healingEnforcesWhatWasMissed } from "./cut-off/healing-enforces-what-wa
 import { homeCutOff } from "./cut-off/home-cut-off.ts";
 import { homeIgnoresCutRegions } from "./cut-off/home-ignores-cut-regions.ts";
 import { leaderDiesWithARegionAway } from "./cut-off/leader-dies-with-a-region-away.ts";
+import { localRevocationNeedsEveryBroker } from "./cut-off/local-revocation-needs-every-broker.ts";
 import { muteRegion } from "./cut-off/mute-region.ts";
 import { regionCutBeyondItsWindow } from "./cut-off/region-cut-beyond-its-window.ts";
 import { regionCutWithinItsWindow } from "./cut-off/region-cut-within-its-window.ts";
@@ -16,6 +19,8 @@ import { regionsHealOneByOne } from "./cut-off/regions-heal-one-by-one.ts";
 import { revocationWaitsForTheWindow } from "./cut-off/revocation-waits-for-the-window.ts";
 import { slowRegion } from "./cut-off/slow-region.ts";
 import { tricklingRegion } from "./cut-off/trickling-region.ts";
+import { homeIsLost } from "./homes/home-is-lost.ts";
+import { homeMoves } from "./homes/home-moves.ts";
 import { cutProxy } from "./one-region/cut-proxy.ts";
 import { deafProxy } from "./one-region/deaf-proxy.ts";
 import { frozenNats } from "./one-region/frozen-nats.ts";
@@ -91,4 +96,9 @@ export const scenarios: readonly Scenario[] = [
   remoteStandbyCut,
   commandFromAFarRegion,
   commandInACutOffRegion,
+  cutOffRegionRevokes,
+  localRevocationNeedsEveryBroker,
+  brokerDiesAfterALocalRevocation,
+  homeMoves,
+  homeIsLost,
 ];

@@ -2,6 +2,7 @@
 import { execFile } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { loadConfig } from "../../src/config/index.ts";
 import { formatLink, type Link } from "../../src/events/index.ts";
 import {
@@ -36,6 +37,10 @@ export type Operators = AsyncDisposable &
     changes(visitor: Visitor, region?: string): Condition;
     /** A change is refused with 503, and not sent to anyone. */
     refusesChanges(visitor: Visitor, region: string): Condition;
+    /** A cut-off region ends a person's session by itself, and the receipt of the region is complete. */
+    revokesLocally(visitor: Visitor, region: string): Condition;
+    /** A cut-off region does not end a person's session, for this reason. */
+    refusesToRevoke(visitor: Visitor, region: string, reason: string): Condition;
     /** The receipt of a change, requested in a region. Null: none was returned. */
     receipt(link: Link, region?: string): Promise<ApiReceipt | null>;
     /** The receipt of a change is complete. */
@@ -49,12 +54,18 @@ export type Operators = AsyncDisposable &
     metricValue(process: string, name: string, labels?: Readonly<Record<string, string>>): Promise<number>;
     /** Runs the command line with the configuration of a region's authenticate service. */
     cardea(region: string, ...args: readonly string[]): Promise<CliResult>;
+    /** Moves the home region, with the configuration of a broker there. @throws Error if the command fails */
+    moveHome(region: string, ...args: readonly string[]): Promise<CliResult>;
+    /** The longest time (ms) without an acknowledged change while something happens, and until the next one. */
+    longestGap(visitor: Visitor, region: string, during: Promise<unknown>): Promise<number>;
     /** The command line's output matches, and so does its exit code. */
     cliSays(region: string, args: readonly string[], expected: Readonly<{ code: number; out: RegExp }>): Condition;
   }>;
 
 const cliMs = 30_000;
 const receiptMs = 300;
+const moveMs = 120_000;
+const pauseMs = 50;
 const mainFile = join(import.meta.dirname, "../../src/main.ts");
 
 export async function createOperators({ cluster, now, history }: Stage, scenario: string): Promise<Operators> {
@@ -98,9 +109,9 @@ export async function createOperators({ cluster, now, history }: Stage, scenario
     });
   }
 
-  function tryRevoke({ session }: Visitor, region = home): Promise<TimedAnswer> {
+  function tryRevoke({ session }: Visitor, region = home, more: object = {}): Promise<TimedAnswer> {
     const path = `/sessions/${encodeURIComponent(session)}/revoke`;
-    const body = { commandId: randomUUID(), wait: "none" };
+    const body = { commandId: randomUUID(), wait: "none", timeoutMs: receiptMs, ...more };
     return timed(api.call({ port: portOf(region), method: "POST", path, body }));
   }
 
@@ -148,6 +159,22 @@ export async function createOperators({ cluster, now, history }: Stage, scenario
         const { status, problem, tookMs } = await tryChange(visitor, region);
         return status === 503 ? null : `${status} ${problem} after ${tookMs} ms`;
       }, `a change is refused in ${region}`),
+    revokesLocally: (visitor, region) => {
+      const commandId = randomUUID();
+      return () =>
+        seeing(async () => {
+          const { status, body, problem } = await tryRevoke(visitor, region, { commandId, wait: "region" });
+          const receipt = body["receipt"] as Readonly<{ complete?: boolean }> | null | undefined;
+          return status === 202 && receipt?.complete === true
+            ? null
+            : `${status} ${problem} ${JSON.stringify(receipt)}`;
+        }, `the session is revoked in ${region} alone`);
+    },
+    refusesToRevoke: (visitor, region, reason) => () =>
+      seeing(async () => {
+        const { status, problem } = await tryRevoke(visitor, region);
+        return status === 503 && problem.includes(reason) ? null : `${status} ${problem}`;
+      }, `${region} does not revoke: ${reason}`),
     receipt,
     complete: (link, region) => () =>
       seeing(async () => {
@@ -174,6 +201,32 @@ export async function createOperators({ cluster, now, history }: Stage, scenario
       }, `${process} ${name} is as expected`),
     metricValue,
     cardea,
+    async moveHome(region, ...args) {
+      const [broker] = cluster.region(region).brokers;
+      const result = await runCli(broker?.configFile ?? "", ["region", "move-home", region, ...args], moveMs);
+      if (result.code !== 0) throw new Error(`move-home ended with ${result.code}: ${result.out} ${result.err}`);
+      return result;
+    },
+    async longestGap(visitor, region, during) {
+      let over = false;
+      const done = during.finally(() => {
+        over = true;
+      });
+      done.catch(() => {}); // awaited below
+      let [last, longest] = [performance.now(), 0];
+      for (let isLast = false; !isLast; ) {
+        const wasOver = over;
+        const { status } = await tryChange(visitor, region);
+        if (status === 200) {
+          longest = Math.max(longest, performance.now() - last);
+          last = performance.now();
+          isLast = wasOver;
+        } else if (wasOver && performance.now() - last > moveMs) throw new Error("no change is acknowledged after it");
+        await delay(pauseMs);
+      }
+      await done;
+      return Math.round(longest);
+    },
     cliSays:
       (region, args, { code, out }) =>
       () =>

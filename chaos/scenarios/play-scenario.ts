@@ -5,6 +5,7 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { nsPerMs } from "../judge/history.ts";
+import { watchLoad } from "../judge/machine-load.ts";
 import type { Stage } from "../run/stage.ts";
 import type { Condition, Look } from "./look.ts";
 import { createOperators } from "./operators.ts";
@@ -35,18 +36,24 @@ export async function playScenario(scenario: Scenario, stage: Stage): Promise<Pl
   await using visitors = await createVisitors(stage, scenario.name);
   await using operators = await createOperators(stage, scenario.name);
 
-  /** Looks until the outcome is certain, and records it. @throws BrokenPromiseError */
+  /**
+   * Looks until the outcome is certain, and records it. On a busy machine a bound is longer (judge/machine-load.ts).
+   * @throws BrokenPromiseError
+   */
   async function judged(
     promise: string,
-    { boundMs, condition, until }: Readonly<{ boundMs: number | null; condition: Condition; until: Until }>,
+    { bound, condition, until }: Readonly<{ bound: number | null; condition: Condition; until: Until }>,
   ): Promise<void> {
     const begin = now();
+    const load = watchLoad();
     let last: Look;
     let outcome: "kept" | "broken" | "open";
+    let boundMs = bound;
     do {
       last = await condition();
       const tookMs = (now() - begin) / nsPerMs;
-      outcome = until(last, tookMs);
+      boundMs = bound === null ? null : Math.round(bound * load());
+      outcome = until(last, tookMs, boundMs ?? 0);
       if (outcome === "open") await delay(lookEveryMs);
     } while (outcome === "open");
     const end = now();
@@ -67,12 +74,12 @@ export async function playScenario(scenario: Scenario, stage: Stage): Promise<Pl
     fault: (kind, target = cluster.home.name) => faults.begin({ kind, target, scenario: scenario.name }),
     within(promise, condition, seconds) {
       if (seconds === undefined) boundChecked = true;
-      const boundMs = (seconds ?? scenario.boundS) * 1_000;
-      return judged(promise, { boundMs, condition, until: comesTrue(boundMs) });
+      const bound = (seconds ?? scenario.boundS) * 1_000;
+      return judged(promise, { bound, condition, until: comesTrue });
     },
     throughout: (promise, seconds, condition) =>
-      judged(promise, { boundMs: null, condition, until: staysTrue(seconds * 1_000) }),
-    holds: (promise, condition) => judged(promise, { boundMs: null, condition, until: staysTrue(0) }),
+      judged(promise, { bound: null, condition, until: staysTrue(seconds * 1_000) }),
+    holds: (promise, condition) => judged(promise, { bound: null, condition, until: staysTrue(0) }),
     pause: (seconds) => delay(seconds * 1_000),
     visitors,
     operators,
@@ -103,11 +110,10 @@ export async function playScenario(scenario: Scenario, stage: Stage): Promise<Pl
   return { broken, boundChecked, serves };
 }
 
-type Until = (look: Look, tookMs: number) => "kept" | "broken" | "open";
+type Until = (look: Look, tookMs: number, boundMs: number) => "kept" | "broken" | "open";
 
-function comesTrue(boundMs: number): Until {
-  return ({ holds }, tookMs) => (holds && tookMs <= boundMs ? "kept" : tookMs > boundMs ? "broken" : "open");
-}
+const comesTrue: Until = ({ holds }, tookMs, boundMs) =>
+  holds && tookMs <= boundMs ? "kept" : tookMs > boundMs ? "broken" : "open";
 
 function staysTrue(ms: number): Until {
   return ({ holds }, tookMs) => (holds ? (tookMs >= ms ? "kept" : "open") : "broken");

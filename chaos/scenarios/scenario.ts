@@ -1,8 +1,8 @@
 /**
  * Scenario: one game day: a fault, what is promised meanwhile and afterwards, and a bound in seconds. Types only.
  *
- * Each scenario is one file of `one-region/`, `cut-off/` or `regional-parts/`, and index.ts lists it. The clients and
- * the operator of random runs are at work meanwhile, so every check of the judge applies too.
+ * Each scenario is one file of `one-region/`, `cut-off/`, `regional-parts/` or `homes/`, and index.ts lists it. The
+ * clients and the operator of random runs are at work meanwhile, so every check of the judge applies too.
  */
 import type { Cluster } from "../cluster/cluster.ts";
 import type { TopologyName } from "../cluster/topology.ts";

@@ -20,6 +20,10 @@ export type Visitors = AsyncDisposable &
     permitted(place: string, route: RouteName, visitor?: Visitor): Condition;
     /** Every proxy there answers this status itself. */
     refused(place: string, route: RouteName, status: number, visitor?: Visitor): Condition;
+    /**
+     * Every proxy there refuses, with 401, 403 or 503: in a cut-off region nobody can sign in, so it does not answer 401.
+     */
+    denied(place: string, route: RouteName, visitor: Visitor): Condition;
     /** All of a region's routes, and all regions. */
     permittedOn(place: string, visitor?: Visitor): Condition;
     permittedEverywhere(visitor?: Visitor): Condition;
@@ -67,21 +71,21 @@ export async function createVisitors(stage: Stage, scenario: string): Promise<Vi
     return response.headers[stampHeaders.token] === token ? "permitted" : String(response.statusCode);
   }
 
-  function answers(place: string, name: RouteName, visitor: Visitor, wanted: string): Condition {
+  function answers(place: string, name: RouteName, visitor: Visitor, wanted: readonly string[]): Condition {
     const route = routes.find((each) => each.name === name);
     if (route === undefined) throw new RangeError(`there is no route ${name}`);
     const looks = proxiesAt(place).map(
       (proxy): Condition =>
         async () => {
           const answer = await answerOf(proxy, route, visitor);
-          return { holds: answer === wanted, seen: `${proxy.name} ${name}: ${answer}` };
+          return { holds: wanted.includes(answer), seen: `${proxy.name} ${name}: ${answer}` };
         },
     );
     return allOf(...looks);
   }
 
   const permittedOn = (place: string, visitor = first): Condition =>
-    allOf(...(["app", "eng", "sales"] as const).map((name) => answers(place, name, visitor, "permitted")));
+    allOf(...(["app", "eng", "sales"] as const).map((name) => answers(place, name, visitor, ["permitted"])));
 
   async function signInAt(region: string): Promise<void> {
     const { authenticate, proxies } = cluster.region(region);
@@ -92,8 +96,9 @@ export async function createVisitors(stage: Stage, scenario: string): Promise<Vi
 
   return {
     arrive,
-    permitted: (place, route, visitor = first) => answers(place, route, visitor, "permitted"),
-    refused: (place, route, status, visitor = first) => answers(place, route, visitor, String(status)),
+    permitted: (place, route, visitor = first) => answers(place, route, visitor, ["permitted"]),
+    refused: (place, route, status, visitor = first) => answers(place, route, visitor, [String(status)]),
+    denied: (place, route, visitor) => answers(place, route, visitor, ["401", "403", "503"]),
     permittedOn,
     permittedEverywhere: (visitor = first) => allOf(...cluster.regions.map(({ name }) => permittedOn(name, visitor))),
     signsIn: (region) => () =>

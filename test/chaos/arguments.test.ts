@@ -89,7 +89,7 @@ test("a mistake is refused with a sentence that names it", () => {
     [["--seed", "x"], /--seed x/],
     [["--seconds", "5"], /--seconds 5: a whole number from 20/],
     [["--seconds", "60", "--minutes", "1"], /not both/],
-    [["--topology", "two"], /--topology is one of one-region, three-regions/],
+    [["--topology", "two"], /--topology is one of one-region, three-regions, movable-home/],
     [["--prove", "--rule", "none"], /--rule is one of/],
     [["--burn"], /burn/],
   ];

@@ -51,6 +51,16 @@ describe("faults of other regions do not disturb the home region", () => {
     assert.deepEqual(violationsOf([session(), cutOf(1_000, 4_000), ...requests(299, 300)]), []);
   });
 
+  test("no share is demanded on a machine where the processes of the harness wait long for a processor", () => {
+    const load = (waitedMs: number): Entry => {
+      return { type: "load", process: "load", begin: 0, end: 5_000 * nsPerMs, ranMs: 1_000, waitedMs };
+    };
+    assert.deepEqual(violationsOf([session(), cutOf(1_000, 4_000), ...requests(250, 300), load(9_000)]), []);
+    assert.deepEqual(violationsOf([session(), cutOf(1_000, 4_000), ...requests(250, 300), load(2_000)]), [
+      "home-disturbed",
+    ]);
+  });
+
   test("refusals in the region that is broken do not count", () => {
     assert.deepEqual(violationsOf([session(), cutOf(1_000, 4_000), ...requests(0, 300, "proxy-us-1")]), []);
   });

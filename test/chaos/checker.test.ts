@@ -188,6 +188,14 @@ describe("no byte passes after a complete receipt", () => {
     ]);
   });
 
+  test("a stall of the reader excuses its own length and no more", () => {
+    const stall = { type: "stall", process: "load", begin: 400 * nsPerMs, end: 500 * nsPerMs } as const;
+    assert.deepEqual(violationsOf([session(), ...revocation(200), stream, received(199, 1_290), stall]), []);
+    assert.deepEqual(violationsOf([session(), ...revocation(200), stream, received(199, 1_310), stall]), [
+      "carried-after-receipt",
+    ]);
+  });
+
   test("bytes that a client sent after the receipt must not reach the upstream", () => {
     assert.deepEqual(violationsOf([session(), ...revocation(200), stream, carried(190, 205)]), []);
     assert.deepEqual(violationsOf([session(), ...revocation(200), stream, carried(201, 205)]), [

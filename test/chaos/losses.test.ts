@@ -89,7 +89,7 @@ describe("after the promotion of a lagging standby", () => {
 describe("bytes that reach a slow reader's machine after a complete receipt", () => {
   const late = (bytes: number): LateEntry => ({
     type: "late",
-    ...{ id: "r1", op: "revoke-1", at: at(150), arrived: 70_000, late: bytes },
+    ...{ id: "r1", op: "revoke-1", region: null, at: at(150), arrived: 70_000, late: bytes },
   });
   const read = request({ begin: 50, end: 60, arrived: 55, sent: 56 }, { kind: "download" });
   const entriesOf = (status: string, bytes: number): Entry[] => [

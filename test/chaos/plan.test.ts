@@ -6,7 +6,7 @@ import { faultKinds, faultProfiles, targetsOf } from "../../chaos/faults/fault-k
 import { describeFault, isDrawn, parsePlan, planFaults } from "../../chaos/faults/plan.ts";
 
 const seeds = Array.from({ length: 200 }, (_, i) => i * 7_919 + 1);
-const names = ["one-region", "three-regions"] as const;
+const names = ["one-region", "three-regions", "movable-home"] as const;
 
 for (const topology of names) {
   const options = { seconds: 120, topology };
