@@ -2,7 +2,7 @@
  * Check traffic: compares what clients and upstream received with the receipts that the operator had.
  *
  * Pure. Bytes that the upstream sent before a cut may be stamped as received slightly after it, because the reader's
- * event loop has to run. `allowanceMs` bounds that; a recorded stall of the reading process excuses its length more. Bytes sent
+ * event loop has to run. `allowanceMs` bounds that; a recorded stall of the reading process adds its length. Bytes sent
  * after the cut have no excuse. Slow readers count the bytes that reach their kernel: none may arrive after a complete
  * receipt that calls the node applied. A fenced process does not run, but its kernel may still send what it held.
  */

@@ -11,7 +11,7 @@ export type Schedule = Readonly<{ ranMs: number; waitedMs: number }>;
 
 const scheduleFile = "/proc/self/schedstat";
 const nsPerMs = 1_000_000;
-/** A cluster and its clients alone keep two cores busy: this process then waits about so long for each ms that it runs. */
+/** A cluster alone keeps two cores busy: this process then waits about so long (ms) for each ms that it runs. */
 const usualWait = 2;
 const longerMax = 5;
 /** Less than this says little. */

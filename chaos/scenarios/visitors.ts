@@ -20,9 +20,7 @@ export type Visitors = AsyncDisposable &
     permitted(place: string, route: RouteName, visitor?: Visitor): Condition;
     /** Every proxy there answers this status itself. */
     refused(place: string, route: RouteName, status: number, visitor?: Visitor): Condition;
-    /**
-     * Every proxy there refuses, with 401, 403 or 503: in a cut-off region nobody can sign in, so it does not answer 401.
-     */
+    /** Every proxy there refuses, with 401, 403 or 503: where no session can be recorded, the answer is not 401. */
     denied(place: string, route: RouteName, visitor: Visitor): Condition;
     /** All of a region's routes, and all regions. */
     permittedOn(place: string, visitor?: Visitor): Condition;

@@ -27,7 +27,7 @@ export const homeIsLost: Scenario = {
     );
     await lost.heal();
     await operators.moveHome("us", "--old-primary", "pg_1");
-    // Its old primary may hold what nobody was told of. It is down until it is made a standby again.
+    // The old primary may hold changes that were never acknowledged. It stays down until it is made a standby.
     await cluster.postgres.kill();
     await game.within("eu serves every route", visitors.permittedOn("eu"));
     await game.within("a change is acknowledged in eu", operators.changes(spare, "eu"));
