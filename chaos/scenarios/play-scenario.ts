@@ -9,6 +9,7 @@ import { watchLoad } from "../judge/machine-load.ts";
 import type { Stage } from "../run/stage.ts";
 import type { Condition, Look } from "./look.ts";
 import { createOperators } from "./operators.ts";
+import { comesTrue, type Decide, type Outcome, staysServed, staysTrue } from "./outcome.ts";
 import type { Game, Scenario } from "./scenario.ts";
 import { createVisitors } from "./visitors.ts";
 
@@ -42,20 +43,20 @@ export async function playScenario(scenario: Scenario, stage: Stage): Promise<Pl
    */
   async function judged(
     promise: string,
-    { bound, condition, until }: Readonly<{ bound: number | null; condition: Condition; until: Until }>,
+    { bound, condition, decide }: Readonly<{ bound: number | null; condition: Condition; decide: Decide }>,
   ): Promise<void> {
     const begin = now();
     const load = watchLoad();
     let last: Look;
-    let outcome: "kept" | "broken" | "open";
-    let boundMs = bound;
+    let outcome: Outcome;
+    let loadFactor: number;
     do {
       last = await condition();
-      const tookMs = (now() - begin) / nsPerMs;
-      boundMs = bound === null ? null : Math.round(bound * load());
-      outcome = until(last, tookMs, boundMs ?? 0);
+      loadFactor = load();
+      outcome = decide({ holds: last.holds, tookMs: (now() - begin) / nsPerMs, loadFactor });
       if (outcome === "open") await delay(lookEveryMs);
     } while (outcome === "open");
+    const boundMs = bound === null ? null : Math.round(bound * loadFactor);
     const end = now();
     const kept = outcome === "kept";
     const tookMs = kept && boundMs !== null ? Math.round((end - begin) / nsPerMs) : null;
@@ -75,11 +76,13 @@ export async function playScenario(scenario: Scenario, stage: Stage): Promise<Pl
     within(promise, condition, seconds) {
       if (seconds === undefined) boundChecked = true;
       const bound = (seconds ?? scenario.boundS) * 1_000;
-      return judged(promise, { bound, condition, until: comesTrue });
+      return judged(promise, { bound, condition, decide: comesTrue(bound) });
     },
+    serves: (promise, seconds, condition) =>
+      judged(promise, { bound: null, condition, decide: staysServed(seconds * 1_000) }),
     throughout: (promise, seconds, condition) =>
-      judged(promise, { bound: null, condition, until: staysTrue(seconds * 1_000) }),
-    holds: (promise, condition) => judged(promise, { bound: null, condition, until: staysTrue(0) }),
+      judged(promise, { bound: null, condition, decide: staysTrue(seconds * 1_000) }),
+    holds: (promise, condition) => judged(promise, { bound: null, condition, decide: staysTrue(0) }),
     pause: (seconds) => delay(seconds * 1_000),
     visitors,
     operators,
@@ -108,13 +111,4 @@ export async function playScenario(scenario: Scenario, stage: Stage): Promise<Pl
     },
   );
   return { broken, boundChecked, serves };
-}
-
-type Until = (look: Look, tookMs: number, boundMs: number) => "kept" | "broken" | "open";
-
-const comesTrue: Until = ({ holds }, tookMs, boundMs) =>
-  holds && tookMs <= boundMs ? "kept" : tookMs > boundMs ? "broken" : "open";
-
-function staysTrue(ms: number): Until {
-  return ({ holds }, tookMs) => (holds ? (tookMs >= ms ? "kept" : "open") : "broken");
 }

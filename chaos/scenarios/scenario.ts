@@ -33,6 +33,8 @@ export type Game = Readonly<{
   fault(kind: FaultKind, target?: string): Promise<ActiveFault>;
   /** A condition that must come true within the scenario's bound, or within so many seconds. */
   within(promise: string, condition: Condition, seconds?: number): Promise<void>;
+  /** What must be served for so many seconds. On a busy machine it may pause (outcome.ts). */
+  serves(promise: string, seconds: number, condition: Condition): Promise<void>;
   /** A condition that must hold at every look for so many seconds. */
   throughout(promise: string, seconds: number, condition: Condition): Promise<void>;
   /** A condition that must hold now. */

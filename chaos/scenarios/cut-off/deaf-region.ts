@@ -12,7 +12,7 @@ export const deafRegion: Scenario = {
     const deaf = await game.fault("deafen-region", "us");
     await Promise.all([
       game.within("us refuses the route with 3 s of grace", visitors.refused("us", "app", 503)),
-      game.throughout("eu serves every route", 7, visitors.permittedOn("eu")),
+      game.serves("eu serves every route", 7, visitors.permittedOn("eu")),
     ]);
     await deaf.heal();
     await game.within("us serves every route", visitors.permittedOn("us"));

@@ -10,7 +10,7 @@ export const flappingRegion: Scenario = {
   async play(game) {
     const { visitors } = game;
     const flaps = await game.fault("flap-region", "us");
-    await game.throughout("us serves the route with 3 s of grace", 8, visitors.permitted("us", "app"));
+    await game.serves("us serves the route with 3 s of grace", 8, visitors.permitted("us", "app"));
     await flaps.heal();
     await game.within("us serves every route", visitors.permittedOn("us"));
   },

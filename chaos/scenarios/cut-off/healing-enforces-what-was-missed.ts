@@ -16,6 +16,6 @@ export const healingEnforcesWhatWasMissed: Scenario = {
     await game.pause(1.5);
     await cut.heal();
     await game.within("the receipt is complete", operators.complete(link));
-    await game.holds("us refuses the session", visitors.refused("us", "app", 401, revoked));
+    await game.holds("us refuses the session", visitors.denied("us", "app", revoked));
   },
 };

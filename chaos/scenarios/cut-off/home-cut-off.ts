@@ -12,7 +12,7 @@ export const homeCutOff: Scenario = {
     const { visitors } = game;
     const cut = await game.fault("cut-home");
     await Promise.all([
-      game.throughout("eu serves every route", 8, visitors.permittedOn("eu")),
+      game.serves("eu serves every route", 8, visitors.permittedOn("eu")),
       game.within("us refuses", visitors.refused("us", "app", 503), 9),
       game.within("ap refuses", visitors.refused("ap", "app", 503), 9),
     ]);

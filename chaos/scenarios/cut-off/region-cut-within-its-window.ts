@@ -10,7 +10,7 @@ export const regionCutWithinItsWindow: Scenario = {
   async play(game) {
     const { visitors } = game;
     const cut = await game.fault("cut-region", "us");
-    await game.throughout("us serves the route with 3 s of grace", 3, visitors.permitted("us", "app"));
+    await game.serves("us serves the route with 3 s of grace", 3, visitors.permitted("us", "app"));
     await cut.heal();
     await game.within("us serves every route", visitors.permittedOn("us"));
   },

@@ -11,9 +11,9 @@ export const slowRegion: Scenario = {
     const { visitors, operators } = game;
     const revoked = await visitors.arrive();
     await game.fault("slow-region", "us");
-    await game.throughout("us serves the route with 3 s of grace", 4, visitors.permitted("us", "app"));
+    await game.serves("us serves the route with 3 s of grace", 4, visitors.permitted("us", "app"));
     const { link } = await operators.revokeOnce(revoked);
     await game.within("the receipt is complete", operators.complete(link));
-    await game.holds("us refuses the session", visitors.refused("us", "app", 401, revoked));
+    await game.holds("us refuses the session", visitors.denied("us", "app", revoked));
   },
 };

@@ -10,7 +10,7 @@ export const tricklingRegion: Scenario = {
   async play(game) {
     const { visitors } = game;
     const trickle = await game.fault("trickle-region", "us");
-    await game.throughout("eu serves every route", 8, visitors.permittedOn("eu"));
+    await game.serves("eu serves every route", 8, visitors.permittedOn("eu"));
     await trickle.heal();
     await game.within("us serves every route", visitors.permittedOn("us"));
   },

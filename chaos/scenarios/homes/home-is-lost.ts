@@ -15,7 +15,7 @@ export const homeIsLost: Scenario = {
     const [spare, revoked] = [await visitors.arrive(), await visitors.arrive()];
     const { link } = await operators.revokeOnce(revoked);
     const lost = await game.fault("lose-home");
-    await game.throughout("us serves the route with 3 s of grace", 2, visitors.permitted("us", "app"));
+    await game.serves("us serves the route with 3 s of grace", 2, visitors.permitted("us", "app"));
     const move = operators.moveHome("us", "--old-primary", "pg_1");
     move.catch(() => {}); // awaited below
     await game.within("a change is acknowledged in us", operators.changes(spare, "us"));

@@ -11,7 +11,7 @@ export const cutProxy: Scenario = {
     const { visitors } = game;
     await game.fault("cut-proxy", "proxy-eu-2");
     const cutAt = game.within("the proxy that is cut off refuses", visitors.refused("proxy-eu-2", "app", 503));
-    const others = game.throughout("another proxy serves every route", 6, visitors.permittedOn("proxy-eu-1"));
+    const others = game.serves("another proxy serves every route", 6, visitors.permittedOn("proxy-eu-1"));
     await Promise.all([cutAt, others]);
   },
 };

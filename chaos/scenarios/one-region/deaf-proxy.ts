@@ -17,6 +17,6 @@ export const deafProxy: Scenario = {
     await game.holds("the receipt names the proxy's region as open", operators.incomplete(link, ["eu"]));
     await deaf.heal();
     await game.within("the receipt is complete", operators.complete(link));
-    await game.holds("the proxy refuses the session", visitors.refused("proxy-eu-1", "app", 401, revoked));
+    await game.holds("the proxy refuses the session", visitors.denied("proxy-eu-1", "app", revoked));
   },
 };

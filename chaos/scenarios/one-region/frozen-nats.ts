@@ -14,6 +14,6 @@ export const frozenNats: Scenario = {
     await game.fault("pause-all-nats");
     const { link } = await operators.revokeOnce(revoked);
     await game.within("the receipt is complete", operators.complete(link));
-    await game.holds("every proxy refuses", visitors.refused("eu", "app", 401, revoked));
+    await game.holds("every proxy refuses", visitors.denied("eu", "app", revoked));
   },
 };

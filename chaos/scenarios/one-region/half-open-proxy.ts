@@ -16,6 +16,6 @@ export const halfOpenProxy: Scenario = {
     await game.within("the proxy has a fresh lease", visitors.permitted("proxy-eu-3", "eng"));
     const { link } = await operators.revokeOnce(revoked);
     await game.within("the receipt of a revocation is complete", operators.complete(link));
-    await game.holds("the proxy refuses the revoked session", visitors.refused("proxy-eu-3", "app", 401, revoked));
+    await game.holds("the proxy refuses the revoked session", visitors.denied("proxy-eu-3", "app", revoked));
   },
 };

@@ -11,7 +11,7 @@ export const hostileNatsClient: Scenario = {
     const { visitors, operators } = game;
     const revoked = await visitors.arrive();
     await game.fault("hostile-nats-client");
-    await game.throughout("the route with 3 s of grace is served", 3, visitors.permitted("eu", "app"));
+    await game.serves("the route with 3 s of grace is served", 3, visitors.permitted("eu", "app"));
     const { link } = await operators.revokeOnce(revoked);
     await game.within("the receipt is complete", operators.complete(link));
   },

@@ -11,7 +11,7 @@ export const killAllBrokers: Scenario = {
     const { visitors, operators } = game;
     const spare = await visitors.arrive();
     const fault = await game.fault("kill-brokers");
-    await game.throughout("the route with 3 s of grace is served", 3, visitors.permitted("eu", "app"));
+    await game.serves("the route with 3 s of grace is served", 3, visitors.permitted("eu", "app"));
     await fault.heal();
     await game.within("a change is acknowledged", operators.changes(spare));
     await game.within("every route is served", visitors.permittedOn("eu"));

@@ -12,7 +12,7 @@ export const killLeader: Scenario = {
     const spare = await visitors.arrive();
     await game.fault("kill-leader");
     await Promise.all([
-      game.throughout("the route with 3 s of grace is served", 4, visitors.permitted("eu", "app")),
+      game.serves("the route with 3 s of grace is served", 4, visitors.permitted("eu", "app")),
       game.within("a change is acknowledged by the other broker", operators.changes(spare)),
     ]);
     await game.within("the route that denies when stale is served", visitors.permitted("eu", "eng"));

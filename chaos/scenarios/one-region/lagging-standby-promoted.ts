@@ -16,10 +16,6 @@ export const laggingStandbyPromoted: Scenario = {
     await game.within("every proxy refuses the session", visitors.refused("eu", "app", 401, revoked), 10);
     await fault.heal();
     await game.within("a change is acknowledged", operators.changes(spare));
-    await game.throughout(
-      `the revocation at ${link.position} is in force`,
-      4,
-      visitors.refused("eu", "app", 401, revoked),
-    );
+    await game.throughout(`the revocation at ${link.position} is in force`, 4, visitors.denied("eu", "app", revoked));
   },
 };

@@ -14,7 +14,7 @@ export const noNats: Scenario = {
     await game.fault("kill-all-nats");
     const { link } = await operators.revokeOnce(revoked);
     await game.within("the receipt is complete", operators.complete(link));
-    await game.holds("every proxy refuses", visitors.refused("eu", "app", 401, revoked));
-    await game.throughout("every route is served", 3, visitors.permittedOn("eu"));
+    await game.holds("every proxy refuses", visitors.denied("eu", "app", revoked));
+    await game.serves("every route is served", 3, visitors.permittedOn("eu"));
   },
 };

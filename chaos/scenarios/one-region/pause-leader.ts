@@ -15,6 +15,6 @@ export const pauseLeader: Scenario = {
     const { link } = await operators.revokeOnce(revoked);
     await fault.heal();
     await game.within("the receipt of a revocation is complete", operators.complete(link));
-    await game.throughout("the revoked session stays refused", 3, visitors.refused("eu", "app", 401, revoked));
+    await game.throughout("the revoked session stays refused", 3, visitors.denied("eu", "app", revoked));
   },
 };

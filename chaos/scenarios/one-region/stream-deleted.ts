@@ -13,6 +13,6 @@ export const streamDeleted: Scenario = {
     await game.fault("delete-stream");
     const { link } = await operators.revokeOnce(revoked);
     await game.within("the receipt is complete", operators.complete(link));
-    await game.throughout("every route is served", 2, visitors.permittedOn("eu"));
+    await game.serves("every route is served", 2, visitors.permittedOn("eu"));
   },
 };

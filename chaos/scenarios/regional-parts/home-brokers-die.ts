@@ -12,8 +12,8 @@ export const homeBrokersDie: Scenario = {
     const spare = await visitors.arrive();
     const dead = await game.fault("kill-brokers");
     await Promise.all([
-      game.throughout("us serves the route with 3 s of grace", 3, visitors.permitted("us", "app")),
-      game.throughout("ap serves the route with 3 s of grace", 3, visitors.permitted("ap", "app")),
+      game.serves("us serves the route with 3 s of grace", 3, visitors.permitted("us", "app")),
+      game.serves("ap serves the route with 3 s of grace", 3, visitors.permitted("ap", "app")),
     ]);
     await dead.heal();
     await game.within("a change is acknowledged", operators.changes(spare));

@@ -15,6 +15,6 @@ export const homeStreamDeleted: Scenario = {
       const isLevel = operators.metric(broker, "cardea_broker_mirror_lag", (value) => value === 0);
       await game.within(`the mirror of ${broker} has caught up`, isLevel);
     }
-    await game.throughout("us serves the route with 3 s of grace", 2, visitors.permitted("us", "app"));
+    await game.serves("us serves the route with 3 s of grace", 2, visitors.permitted("us", "app"));
   },
 };

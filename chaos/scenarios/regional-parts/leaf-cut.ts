@@ -15,7 +15,7 @@ export const leafCut: Scenario = {
     await game.pause(2);
     const { link } = await operators.revokeOnce(revoked);
     await game.within("the receipt is complete", operators.complete(link));
-    await game.holds("us refuses the session", visitors.refused("us", "app", 401, revoked));
-    await game.throughout("us serves the route with 3 s of grace", 4, visitors.permitted("us", "app"));
+    await game.holds("us refuses the session", visitors.denied("us", "app", revoked));
+    await game.serves("us serves the route with 3 s of grace", 4, visitors.permitted("us", "app"));
   },
 };

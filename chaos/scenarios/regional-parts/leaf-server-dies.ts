@@ -14,7 +14,7 @@ export const leafServerDies: Scenario = {
     await game.fault("kill-nats", "nats-us-1");
     const { link } = await operators.revokeOnce(revoked);
     await game.within("the receipt is complete", operators.complete(link));
-    await game.holds("us refuses the session", visitors.refused("us", "app", 401, revoked));
-    await game.throughout("us serves the route with 3 s of grace", 3, visitors.permitted("us", "app"));
+    await game.holds("us refuses the session", visitors.denied("us", "app", revoked));
+    await game.serves("us serves the route with 3 s of grace", 3, visitors.permitted("us", "app"));
   },
 };

@@ -13,6 +13,6 @@ export const mirrorDeleted: Scenario = {
     await visitors.arrive();
     const isLevel = operators.metric("broker-us-1", "cardea_broker_mirror_lag", (value) => value === 0);
     await game.within("the mirror has caught up", isLevel);
-    await game.throughout("us serves the route with 3 s of grace", 2, visitors.permitted("us", "app"));
+    await game.serves("us serves the route with 3 s of grace", 2, visitors.permitted("us", "app"));
   },
 };

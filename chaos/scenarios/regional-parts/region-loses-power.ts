@@ -14,9 +14,9 @@ export const regionLosesPower: Scenario = {
     await game.within("the session is permitted everywhere", visitors.permittedEverywhere(revoked), 5);
     const dark = await game.fault("kill-region", "ap");
     await operators.revokeOnce(revoked);
-    await game.throughout("eu serves every route", 3, visitors.permittedOn("eu"));
+    await game.serves("eu serves every route", 3, visitors.permittedOn("eu"));
     await dark.heal();
     await game.within("ap serves every route", visitors.permittedOn("ap"));
-    await game.holds("ap refuses the revoked session", visitors.refused("ap", "app", 401, revoked));
+    await game.holds("ap refuses the revoked session", visitors.denied("ap", "app", revoked));
   },
 };

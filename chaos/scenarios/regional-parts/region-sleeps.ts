@@ -17,6 +17,6 @@ export const regionSleeps: Scenario = {
     await game.within("the receipt is complete", operators.complete(link), 6);
     await asleep.heal();
     await game.within("us serves every route", visitors.permittedOn("us"));
-    await game.holds("us refuses the revoked session", visitors.refused("us", "app", 401, revoked));
+    await game.holds("us refuses the revoked session", visitors.denied("us", "app", revoked));
   },
 };

@@ -11,7 +11,7 @@ export const regionalBrokerDies: Scenario = {
     const { visitors, operators } = game;
     const revoked = await visitors.arrive();
     await game.fault("kill-regional-broker", "broker-us-1");
-    await game.throughout("us serves the route with 3 s of grace", 4, visitors.permitted("us", "app"));
+    await game.serves("us serves the route with 3 s of grace", 4, visitors.permitted("us", "app"));
     await game.within("us serves every route", visitors.permittedOn("us"));
     const { link } = await operators.revokeOnce(revoked);
     await game.within("us refuses a revoked session", visitors.refused("us", "app", 401, revoked));

@@ -10,9 +10,9 @@ export const regionalBrokerPauses: Scenario = {
   async play(game) {
     const { visitors } = game;
     const paused = await game.fault("pause-regional-broker", "broker-us-1");
-    await game.throughout("us serves the route with 3 s of grace", 5, visitors.permitted("us", "app"));
+    await game.serves("us serves the route with 3 s of grace", 5, visitors.permitted("us", "app"));
     await game.within("us serves every route", visitors.permittedOn("us"));
     await paused.heal();
-    await game.throughout("us serves the route with 3 s of grace", 3, visitors.permitted("us", "app"));
+    await game.serves("us serves the route with 3 s of grace", 3, visitors.permitted("us", "app"));
   },
 };

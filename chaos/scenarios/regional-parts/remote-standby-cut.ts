@@ -13,6 +13,6 @@ export const remoteStandbyCut: Scenario = {
     await game.fault("cut-region-standby", "us");
     await game.pause(1);
     await game.within("a change is acknowledged", operators.changes(spare));
-    await game.throughout("us serves the route with 3 s of grace", 3, visitors.permitted("us", "app"));
+    await game.serves("us serves the route with 3 s of grace", 3, visitors.permitted("us", "app"));
   },
 };
