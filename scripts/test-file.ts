@@ -16,6 +16,8 @@ export type Outcome = Readonly<{
   passed: number;
   failed: number;
   skipped: number;
+  /** Seconds of processor time. */
+  cpuS: number;
   /** One line for the file or files, and the errors of failed tests. */
   text: string;
 }>;
@@ -120,13 +122,14 @@ function outcomeOf(
   const failures = lines.filter((line) => line.type === "failed");
   const reasons = new Set(lines.flatMap((line) => (line.type === "skipped" ? [line.reason] : [])));
   const summary = lines.find((line) => line.type === "summary");
-  const { tests, passed, skipped } = summary ?? { tests: failures.length, passed: 0, skipped: 0 };
+  const { tests, passed, skipped, cpuS } = summary ?? { tests: failures.length, passed: 0, skipped: 0, cpuS: 0 };
   const hasFailed = summary === undefined || summary.failed > 0 || failures.length > 0 || !ending.isClean;
   // A file that fails without a failed test (it did not load, or ended early) is a failure, too.
   const failed = hasFailed ? Math.max(summary?.failed ?? 0, failures.length, 1) : 0;
 
   const why = skipped > 0 ? `, ${skipped} skipped: ${[...reasons].join("; ")}` : "";
-  const text = [`${hasFailed ? "✖" : "✔"} ${name}  ${passed}/${tests} in ${seconds} s${why}`];
+  const took = `${seconds} s, ${cpuS.toFixed(1)} s of processor time`;
+  const text = [`${hasFailed ? "✖" : "✔"} ${name}  ${passed}/${tests} in ${took}${why}`];
   if (hasFailed) {
     if (printed.trim() !== "") text.push(indent(printed));
     for (const { name: test, line, story } of failures) text.push(`  ✖ ${name}:${line}  ${test}`, indent(story));
@@ -136,7 +139,7 @@ function outcomeOf(
       if (summary === undefined) text.push(...unended(lines).map((test) => `    not ended: ${test}`));
     }
   }
-  return { tests: Math.max(tests, failed), passed, failed, skipped, text: text.join("\n") };
+  return { tests: Math.max(tests, failed), passed, failed, skipped, cpuS, text: text.join("\n") };
 }
 
 function unended(lines: readonly TestLine[]): string[] {

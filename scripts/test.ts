@@ -5,7 +5,8 @@
  *   npm run test:unit            the tests that need no service and no browser
  *   npm test -- test/events …    the tests in these folders or files
  *
- * The suite that needs containers runs when CI_CONTAINERS=1 or when it is named. The last line is the result.
+ * Some suites run by themselves: the one that needs containers runs when CI_CONTAINERS=1 or when it is named, and the
+ * page of nine machines, which takes minutes, when it is named. The last line is the result.
  */
 import { spawnSync } from "node:child_process";
 import { globSync, readFileSync, statSync } from "node:fs";
@@ -20,18 +21,19 @@ const filesAtOnce = 2;
  * Many files mostly wait: for leases to expire, for a server to return. While processors are idle, up to so many more
  * files run, shortest first.
  */
-const moreWhileIdleMax = 2;
+const moreWhileIdleMax = 3;
 /** How much of all processors has to be idle before one more file starts. */
 const idleShareMin = 0.3;
 const idleLookMs = 2_000;
 const fileMsMax = 600_000;
 const containerTests = "test/integration/containers/";
+const nineMachines = "test/deploy/regions-setup.test.ts";
 const needsService = /^test\/(integration|end-to-end|contract)\/|\/browser\.test\.ts$/;
 /** Tests in these folders may share a process, since loading the sources takes longer than most of the files. */
 const sharesProcess = /^test\/(audit|auth\/authorize|broker|config|console|events|proxy|replication)\//;
 /** A file that touches what belongs to the whole process runs alone. */
 const needsOwnProcess =
-  /\bprocess\.(argv|chdir|env|exit|exitCode|kill|memoryUsage|on|once|stderr|stdout)\b|\bmock\.|\bglobalThis\b|\bgc\(/;
+  /\bprocess\.(argv|chdir|env|exit|exitCode|kill|memoryUsage|on|once|stderr|stdout)\b|\bmock\.|\bglobalThis\b|\bgc\(|\bregisterHooks\b/;
 const filesTogetherMax = 12;
 
 const root = join(import.meta.dirname, "..");
@@ -67,6 +69,8 @@ console.log(
     ? `\nAll passed after ${seconds} s.`
     : `\nFAILED after ${seconds} s: ${failedSteps.join(", ")}`,
 );
+const cpuS = outcomes.reduce((sum, outcome) => sum + outcome.cpuS, 0);
+console.log(`The tests took ${cpuS.toFixed(0)} s of processor time, but for processes that outlived theirs.`);
 console.log(`tests: ${passed} passed, ${failed} failed, ${skipped} skipped`);
 process.exit(failedSteps.length === 0 ? 0 : 1);
 
@@ -82,7 +86,10 @@ function step(name: string, command: string, ...args: string[]): void {
 
 function chooseTests(wanted: readonly string[]): string[] {
   if (wanted.length === 0) {
-    const all = globSync("test/**/*.test.ts").sort();
+    console.log(`  ${nineMachines} left out: npm run test:regions-setup`);
+    const all = globSync("test/**/*.test.ts")
+      .sort()
+      .filter((file) => file !== nineMachines);
     if (process.env["CI_CONTAINERS"] === "1") return all;
     console.log(`  ${containerTests} left out: npm run test:containers`);
     return all.filter((file) => !file.startsWith(containerTests));
@@ -90,7 +97,7 @@ function chooseTests(wanted: readonly string[]): string[] {
   if (wanted[0] === "unit") {
     return globSync("test/**/*.test.ts")
       .sort()
-      .filter((file) => !needsService.test(file));
+      .filter((file) => !needsService.test(file) && file !== nineMachines);
   }
   return wanted.flatMap((path) =>
     statSync(path).isDirectory() ? globSync(join(path, "**/*.test.ts")).sort() : [path],

@@ -6,11 +6,16 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 
-/** `withinMs`: the longest wait that a quiet machine needs. `everyMs`: the pause between probes. */
+/**
+ * `withinMs`: the longest wait that a quiet machine needs. `everyMs`: the pause between probes; absent: it grows with
+ * the time waited, because a probe takes processor time from what it waits for.
+ */
 export type WaitBounds = Readonly<{ withinMs?: number; everyMs?: number }>;
 
 /** Factor by which a wait may exceed its bound, because a machine may be slow or busy. */
 const patience = 3;
+/** The first pause, the longest one, and the share of the time waited by which a wait may end late. */
+const pauseMs = { first: 20, longest: 250, share: 0.05 };
 
 /**
  * @param what completes "waited 30000 ms for …"
@@ -19,10 +24,11 @@ const patience = 3;
 export async function waitFor<T>(
   what: string,
   probe: () => T | undefined | false | Promise<T | undefined | false>,
-  { withinMs = 10_000, everyMs = 20 }: WaitBounds = {},
+  { withinMs = 10_000, everyMs }: WaitBounds = {},
 ): Promise<T> {
   const waitMs = withinMs * patience;
-  const giveUpAt = performance.now() + waitMs;
+  const beganAt = performance.now();
+  const giveUpAt = beganAt + waitMs;
   let lastError: unknown;
   for (;;) {
     try {
@@ -33,7 +39,8 @@ export async function waitFor<T>(
       lastError = error;
     }
     if (performance.now() >= giveUpAt) throw new WaitedInVainError(what, waitMs, { cause: lastError });
-    await delay(everyMs);
+    const grown = Math.max(pauseMs.first, (performance.now() - beganAt) * pauseMs.share);
+    await delay(everyMs ?? Math.min(grown, pauseMs.longest));
   }
 }
 

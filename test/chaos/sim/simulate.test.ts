@@ -1,7 +1,7 @@
 /**
  * `npm run simulate` in the time of a test: a few seeds of the real cores, one seed run twice, one failing seed shrunk.
  *
- * CI runs two hundred seeds (`.ci/run`); longer runs are started by hand: docs/simulation.md.
+ * CI runs eighty seeds (`.ci/run`); longer runs are started by hand: docs/simulation.md.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

@@ -1,7 +1,8 @@
 /** The command line: help, usage errors, suggestions and exit codes. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { runCommandLine } from "../../../src/cli/index.ts";
+import { commands } from "../../../src/cli/commands/commands.ts";
+import { commandsFor, runCommandLine } from "../../../src/cli/index.ts";
 import { run } from "../support.ts";
 
 test("--help for all commands, a family or one command prints to standard output and exits 0", async () => {
@@ -15,6 +16,15 @@ test("--help for all commands, a family or one command prints to standard output
     assert.ok(out.includes(line), args.join(" "));
   }
   assert.ok(!(await run(["sessions", "--help"])).out.includes("cardea groups"), "only the family's own commands");
+});
+
+test("a first word loads all commands that begin with it, in the order of the help, or every command", async () => {
+  for (const first of new Set(commands.map(({ name }) => name.split(" ")[0] ?? ""))) {
+    const loaded = await commandsFor([first, "--help"]);
+    const own = commands.filter(({ name }) => name.split(" ")[0] === first);
+    assert.deepEqual(loaded === commands ? own : loaded, own, first);
+  }
+  for (const args of [[], ["--help"], ["nonsense"], ["constructor"]]) assert.equal(await commandsFor(args), commands);
 });
 
 test("wrong usage is reported on standard error and exits 2", async () => {

@@ -17,7 +17,7 @@ const root = join(import.meta.dirname, "../../..");
 const networks = { eu: "10.1.0", us: "10.2.0", ap: "10.3.0" } as const;
 export type Region = keyof typeof networks;
 export const regions = Object.keys(networks) as readonly Region[];
-const names = regions.flatMap((region) => [1, 2, 3].map((n) => `${region}-${n}`));
+export const machineNames = regions.flatMap((region) => [1, 2, 3].map((n) => `${region}-${n}`));
 const idpAddress = "10.0.0.1";
 
 export type SetupPage = Readonly<{
@@ -41,15 +41,15 @@ export type Browser = Readonly<{
 
 export async function startSetupPage(t: Pick<TestContext, "diagnostic">): Promise<SetupPage> {
   const page = readFileSync(join(root, "docs/regions-setup.md"), "utf8");
-  const steps = stepsOf(page, names);
+  const steps = stepsOf(page, machineNames);
   const folder = new TemporaryFolder("machines");
-  const specs = names.map((name) => {
+  const specs = machineNames.map((name) => {
     const [network = "", n = ""] = name.split("-");
     return { name, network, address: `${networks[network as Region]}.${n}` };
   });
   const machines = await startMachines(specs, { folder, networks, addresses: [idpAddress] });
   let outside: Child | undefined;
-  await Promise.all(names.map((name) => prepare(machines, name)));
+  await Promise.all(machineNames.map((name) => prepare(machines, name)));
   await shareKeys(machines);
 
   async function run(step: Step, before: Step | undefined): Promise<void> {

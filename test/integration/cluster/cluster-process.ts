@@ -117,7 +117,7 @@ export class ClusterProcess {
           reasons = this.running ? await this.notReadyReasons() : ["the process has ended"];
           return reasons.length === 0 || !this.running;
         },
-        { withinMs: readyWithinMs, everyMs: 50 },
+        { withinMs: readyWithinMs },
       );
       if (!this.running) throw new Error("the process has ended");
     } catch (cause) {

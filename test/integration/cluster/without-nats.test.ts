@@ -21,7 +21,7 @@ before(
 );
 after(() => cluster?.stop());
 
-const revocations = 15;
+const revocations = 6;
 
 /**
  * Revokes sessions one by one, each with open WebSockets.
