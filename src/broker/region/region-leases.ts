@@ -13,7 +13,12 @@
  * - A change counts as enforced here only when no node with a lease by age may still decide without it.
  */
 import type { Link, NodeId } from "../../events/index.ts";
-import { fenceAfterMs, type RegionalGranter, type RegionalNodeStatus } from "../../replication/lease/index.ts";
+import {
+  type ChainView,
+  fenceAfterMs,
+  type RegionalGranter,
+  type RegionalNodeStatus,
+} from "../../replication/lease/index.ts";
 import type { Renew } from "../../replication/wire/index.ts";
 import type { OpenedNodeMessage } from "../core/messages.ts";
 import type { HomeAnswer, NodeAnswer, RegionFact } from "./region-messages.ts";
@@ -85,7 +90,7 @@ export class RegionLeases {
     return this.#granter.windowMs(now as RegionStepContext["now"]);
   }
   standings(now: number): readonly RegionalNodeStatus[] {
-    return this.#granter.statuses(now as RegionStepContext["now"]);
+    return this.#granter.statuses(this.#viewAt(now as RegionStepContext["now"]));
   }
 
   nodeMessage({ id, message }: Extract<RegionFact, { type: "nodeMessage" }>, homeAnswers: () => boolean): void {
@@ -208,11 +213,15 @@ export class RegionLeases {
   }
 
   #recordMessage(message: AuthenticMessage): void {
-    const view = { at: this.#context.now, onChain: this.#holds };
+    const view = this.#viewAt(this.#context.now);
     if (message.type === "renew") this.#granter.recordRenew(message.renew, view);
     else if (message.type === "confirm") this.#granter.recordConfirm(message.confirm, view);
     else this.#granter.recordGoodbye(message.goodbye);
     this.#settle();
+  }
+
+  #viewAt(at: RegionStepContext["now"]): ChainView {
+    return { at, onChain: this.#holds };
   }
 
   #recordLeaderAnswer(renew: Renew, answer: HomeAnswer): void {
@@ -278,7 +287,7 @@ export class RegionLeases {
   #settle(): void {
     const now = this.#context.now;
     for (const [id, link] of [...this.#unenforced]) {
-      const until = this.#granter.blockedUntil(link, now);
+      const until = this.#granter.blockedUntil(link, this.#viewAt(now));
       if (until !== null) {
         this.#context.wakeBy(until);
         continue;

@@ -11,7 +11,8 @@
  *   node before the node's lease counts.
  * - The broker confirms no change that a node with such a lease may not enforce yet (`blockedUntil`).
  * - A node's statements about a history that the broker has left do not count (`forgetEnforced`). Only its newest
- *   message counts: a node that has moved to another history enforces nothing of this one.
+ *   message counts: a node that has moved to another history enforces nothing of this one. A link that the broker does
+ *   not hold yet counts as soon as it does: a node may read faster than its broker.
  * - A node whose projection differs enforces nothing until it shows ours or the leader grants it a lease.
  * - A boot that left, was replaced, or is refused by the leader gets no grant here.
  * - It records for how long each lease may count, and up to which local revocation that lease is tightened: a receipt
@@ -75,7 +76,10 @@ export type RegionalNodeStatus = Readonly<{
 
 type RegionalNode = {
   renew: Renew;
+  /** What its newest message says that it enforces, on the broker's chain. */
   enforced: Link | null;
+  /** The same while the broker does not hold that link: it may be ahead, or of another chain. */
+  claimed: Link | null;
   /** Null: no grant by age. */
   fencedAt: number | null;
   grantedAt: number | null;
@@ -224,7 +228,7 @@ export class RegionalGranter {
    * The broker has moved to another history: confirmations for the one it left do not count.
    */
   forgetEnforced(): void {
-    for (const node of this.#nodes.values()) node.enforced = null;
+    for (const node of this.#nodes.values()) forgetEnforced(node);
   }
 
   /** Answers a renew that was passed to `recordRenew` and that no leader answers. */
@@ -274,21 +278,23 @@ export class RegionalGranter {
    * Until when the broker must not confirm a change to the leader: a node with a lease by age has not confirmed it yet.
    * An earlier confirmation ends the wait. @returns null: the broker may confirm it
    */
-  blockedUntil(link: Link, now: MonotonicMs): number | null {
+  blockedUntil(link: Link, view: ChainView): number | null {
     let until: number | null = null;
-    for (const { fencedAt, enforced } of this.#nodes.values()) {
-      if (fencedAt === null || fencedAt <= now) continue;
+    for (const node of this.#nodes.values()) {
+      const { fencedAt } = node;
+      if (fencedAt === null || fencedAt <= view.at) continue;
+      const enforced = enforcedBy(node, view);
       if (enforced === null || enforced.position < link.position) until = Math.max(until ?? 0, fencedAt);
     }
     return until;
   }
 
-  statuses(now: MonotonicMs): readonly RegionalNodeStatus[] {
-    return [...this.#nodes.values()].map(({ renew, enforced, grantedAt, fencedAt }) => ({
-      renew,
-      enforced,
-      grantedAgoMs: grantedAt === null ? null : now - grantedAt,
-      fencedInMs: Math.max(0, (fencedAt ?? 0) - now),
+  statuses(view: ChainView): readonly RegionalNodeStatus[] {
+    return [...this.#nodes.values()].map((node) => ({
+      renew: node.renew,
+      enforced: enforcedBy(node, view),
+      grantedAgoMs: node.grantedAt === null ? null : view.at - node.grantedAt,
+      fencedInMs: Math.max(0, (node.fencedAt ?? 0) - view.at),
     }));
   }
 
@@ -333,6 +339,7 @@ function newRegionalNode(renew: Renew, view: ChainView): RegionalNode {
   const node: RegionalNode = {
     renew,
     enforced: null,
+    claimed: null,
     fencedAt: null,
     grantedAt: null,
     heardAt: view.at,
@@ -347,7 +354,6 @@ function newRegionalNode(renew: Renew, view: ChainView): RegionalNode {
   return node;
 }
 
-/** As in lessee-record.ts. */
 function recordEnforced(
   node: RegionalNode,
   { nonce, enforced }: Pick<Confirm, "nonce" | "enforced">,
@@ -355,14 +361,28 @@ function recordEnforced(
 ): void {
   if (nonce < node.enforcedNonce) return;
   node.enforcedNonce = nonce;
-  if (!view.onChain(enforced) || node.refusal?.code === "digest-mismatch") node.enforced = null;
-  else if (enforced.position >= (node.enforced?.position ?? 0)) node.enforced = enforced;
+  forgetEnforced(node);
+  if (node.refusal?.code !== "digest-mismatch") node.claimed = enforced;
+  enforcedBy(node, view);
+}
+
+function enforcedBy(node: RegionalNode, { onChain }: ChainView): Link | null {
+  if (node.claimed !== null && onChain(node.claimed)) {
+    node.enforced = node.claimed;
+    node.claimed = null;
+  }
+  return node.enforced;
+}
+
+function forgetEnforced(node: RegionalNode): void {
+  node.enforced = null;
+  node.claimed = null;
 }
 
 /** A node with another projection does not enforce what it confirms. */
 function refuse(node: RegionalNode, refusal: LeaseRefusal): void {
   node.refusal = refusal;
-  if (refusal.code === "digest-mismatch") node.enforced = null;
+  if (refusal.code === "digest-mismatch") forgetEnforced(node);
 }
 
 function refusalFor(node: RegionalNode, renew: Renew, copy: RegionalCopy): LeaseRefusal | null {

@@ -4,10 +4,10 @@
  * - Listeners that hold something open are notified of each change. `enforced` moves past a change once all of them
  *   have answered, in order.
  * - A slow listener holds back every later change. No timeout replaces an answer.
- * - When a rebuilt projection replaces the old one, `enforced` moves to it in one step, and never to a link of the
- *   history that was left.
+ * - When a rebuilt projection replaces the old one, nothing counts as enforced until the new one is: a link of the
+ *   history that was left may be on no chain any more. Then `enforced` moves to the new projection in one step.
  */
-import type { Link } from "../../events/index.ts";
+import { genesis, type Link } from "../../events/index.ts";
 
 type ChangeGroup = { link: Link; decisive: boolean; open: number };
 
@@ -35,6 +35,7 @@ export class Enforcement {
    * may be another one from here.
    */
   begin(change: Readonly<{ id: number; link: Link; decisive: boolean; rebuilt: boolean }>): void {
+    if (change.rebuilt) this.#enforced = genesis;
     const group = change.rebuilt ? this.#groupOfAll(change) : this.#groupFor(change);
     group.open += 1;
     this.#open.set(change.id, group);

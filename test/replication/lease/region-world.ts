@@ -236,7 +236,7 @@ export function runRegion(seed: number, weakening: Weakening | null = null): Reg
     const at = broker.machine.at(now);
     broker.holder = stepLease(broker.holder, { type: "tick", at });
     while (enforced < broker.applied) {
-      const blockedUntil = regional.blockedUntil(linkAt(enforced + 1), at.monotonic);
+      const blockedUntil = regional.blockedUntil(linkAt(enforced + 1), { at: at.monotonic, onChain });
       if (blockedUntil !== null && weakening !== "no node is waited for") break;
       enforced += 1;
     }

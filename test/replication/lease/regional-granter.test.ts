@@ -4,15 +4,16 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type {
-  BootId,
-  Epoch,
-  Incarnation,
-  Link,
-  MonotonicMs,
-  NodeId,
-  Position,
-  UnixMs,
+import {
+  type BootId,
+  type Epoch,
+  genesis,
+  type Incarnation,
+  type Link,
+  type MonotonicMs,
+  type NodeId,
+  type Position,
+  type UnixMs,
 } from "../../../src/events/index.ts";
 import {
   digestMismatch,
@@ -86,11 +87,7 @@ test("a broker without a lease, or with one whose window is over, grants nothing
   const granter = granterWith(renew);
   assert.match(reasonOf(granter.grant(renew, { ...copy, lease: null }, at(4_000))), /^unavailable/);
   assert.match(reasonOf(granter.grant(renew, copy, at(1_000 + 65_001))), /^unavailable/);
-  assert.equal(
-    granter.blockedUntil(log.linkAt(10), 4_000 as MonotonicMs),
-    null,
-    "no lease by age holds the position back",
-  );
+  assert.equal(granter.blockedUntil(log.linkAt(10), view(4_000)), null, "no lease by age holds the position back");
 });
 
 test("a boot that said goodbye, was replaced, or is refused by the leader is granted nothing", () => {
@@ -124,16 +121,35 @@ test("the broker does not confirm a change until every node with a lease by age 
   const renew = renewOf();
   const granter = granterWith(renew);
   const change = log.linkAt(10);
-  assert.equal(granter.blockedUntil(change, 4_000 as MonotonicMs), null);
+  assert.equal(granter.blockedUntil(change, view(4_000)), null);
   granter.grant(renew, copy, at(4_000));
-  const until = granter.blockedUntil(change, 4_000 as MonotonicMs);
+  const until = granter.blockedUntil(change, view(4_000));
   assert.equal(until, 1_000 + (65_000 * 1.01) / 0.99 + 50, "the broker's own anchor, and W");
-  assert.equal(granter.blockedUntil(change, until as MonotonicMs), null);
+  assert.equal(granter.blockedUntil(change, view(until)), null);
   const { node, boot } = renew;
   granter.recordConfirm({ node, boot, nonce: 2, enforced: { ...change, hash: log.linkAt(11).hash } }, view(5_000));
-  assert.notEqual(granter.blockedUntil(change, 5_000 as MonotonicMs), null, "a link on another chain");
+  assert.notEqual(granter.blockedUntil(change, view(5_000)), null, "a link on another chain");
   granter.recordConfirm({ node, boot, nonce: 3, enforced: change }, view(5_000));
-  assert.equal(granter.blockedUntil(change, 5_000 as MonotonicMs), null);
+  assert.equal(granter.blockedUntil(change, view(5_000)), null);
+});
+
+test("a node that reads faster than its broker holds nothing back once the broker has read as far", () => {
+  const renew = renewOf();
+  const granter = granterWith(renew);
+  granter.grant(renew, copy, at(4_000));
+  const { node, boot } = renew;
+  const ahead = log.linkAt(11);
+  const readTo = (position: number, ms: number) => ({
+    ...view(ms),
+    onChain: (link: Link) => link.position <= position,
+  });
+  granter.recordConfirm({ node, boot, nonce: 2, enforced: ahead }, readTo(10, 4_100));
+  assert.notEqual(granter.blockedUntil(log.linkAt(10), readTo(10, 4_100)), null, "it may be of another chain");
+  assert.equal(granter.statuses(readTo(10, 4_100))[0]?.enforced, null);
+  assert.equal(granter.blockedUntil(ahead, readTo(11, 4_200)), null);
+  assert.deepEqual(granter.statuses(readTo(11, 4_200))[0]?.enforced, ahead);
+  granter.recordConfirm({ node, boot, nonce: 3, enforced: genesis }, view(4_300));
+  assert.notEqual(granter.blockedUntil(ahead, view(4_300)), null, "it has begun to rebuild");
 });
 
 test("a node whose projection differs holds back a change, whatever it confirms, until it shows an equal projection", () => {
@@ -146,7 +162,7 @@ test("a node whose projection differs holds back a change, whatever it confirms,
     const renew = renewOf({ applied: nine, enforced: nine, digest: "nine" });
     const granter = granterWith(renew);
     granter.grant(renew, copy, at(4_000));
-    const isHeldBack = () => granter.blockedUntil(change, 4_500 as MonotonicMs) !== null;
+    const isHeldBack = () => granter.blockedUntil(change, view(4_500)) !== null;
     const differing = renewOf({ nonce: 2, applied: change, enforced: change, digest: "not ten" });
     granter.recordRenew(differing, view(4_100));
     report(granter, differing);
@@ -166,27 +182,19 @@ test("what a node enforced on a chain that the broker has left does not count on
   const renew = renewOf({ applied: log.linkAt(10), enforced: log.linkAt(10), digest: "ten" });
   const granter = granterWith(renew);
   assert.equal(reasonOf(granter.grant(renew, copy, at(4_000))), "granted");
-  assert.equal(granter.blockedUntil(log.linkAt(10), 4_000 as MonotonicMs), null);
+  assert.equal(granter.blockedUntil(log.linkAt(10), view(4_000)), null);
   // The suffix after 5 is lost, and the surviving log has a revocation at 8. This node's lease by age continues without
   // it.
   const survived = log.fork(5).open(2).add(created(90)).add(revoked(1));
   const revocation = survived.head;
   assert.equal(revocation.position, 8);
   granter.forgetEnforced();
-  assert.notEqual(
-    granter.blockedUntil(revocation, 4_100 as MonotonicMs),
-    null,
-    "the node permits what is revoked there",
-  );
+  assert.notEqual(granter.blockedUntil(revocation, view(4_100)), null, "the node permits what is revoked there");
   const here = { at: 4_200 as MonotonicMs, onChain: (link: Link) => link.hash === survived.linkAt(link.position).hash };
   granter.recordRenew(renewOf({ ...renew, nonce: 2 }), here);
-  assert.notEqual(
-    granter.blockedUntil(revocation, 4_200 as MonotonicMs),
-    null,
-    "the node still confirms the old chain",
-  );
+  assert.notEqual(granter.blockedUntil(revocation, here), null, "the node still confirms the old chain");
   granter.recordRenew(renewOf({ nonce: 3, applied: revocation, enforced: revocation }), here);
-  assert.equal(granter.blockedUntil(revocation, 4_200 as MonotonicMs), null);
+  assert.equal(granter.blockedUntil(revocation, here), null);
 });
 
 test("only a node's newest message counts: a late one from before it moved to another chain confirms nothing", () => {
@@ -198,11 +206,11 @@ test("only a node's newest message counts: a late one from before it moved to an
   const foreign = { ...log.linkAt(12), hash: log.linkAt(11).hash };
   granter.recordConfirm({ node, boot, nonce: 5, enforced: foreign }, view(4_100));
   granter.recordConfirm({ node, boot, nonce: 4, enforced: change }, view(4_200));
-  assert.notEqual(granter.blockedUntil(change, 4_200 as MonotonicMs), null, "sent before it moved to another chain");
+  assert.notEqual(granter.blockedUntil(change, view(4_200)), null, "sent before it moved to another chain");
   granter.recordConfirm({ node, boot, nonce: 6, enforced: change }, view(4_300));
-  assert.equal(granter.blockedUntil(change, 4_300 as MonotonicMs), null, "it is back on this chain");
+  assert.equal(granter.blockedUntil(change, view(4_300)), null, "it is back on this chain");
   granter.recordRenew(renewOf({ nonce: 7, enforced: foreign }), view(4_400));
-  assert.notEqual(granter.blockedUntil(change, 4_400 as MonotonicMs), null, "and on another chain again");
+  assert.notEqual(granter.blockedUntil(change, view(4_400)), null, "and on another chain again");
 });
 
 test("an overloaded leader's refusal does not stop grants by age, nor does a digest mismatch after a rebuild", () => {
