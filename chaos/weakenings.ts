@@ -62,6 +62,14 @@ export const weakenings: Readonly<Record<string, Weakening>> = {
     take: "const ageMs = Math.max(0, at.monotonic - lease.freshSinceMs);",
     put: "const ageMs = 0;",
   },
+  "permit-what-the-region-denies": {
+    meaning: "proxies confirm what their region has revoked by itself, and go on permitting it",
+    topology: "three-regions",
+    in: ["proxy-us-1", "proxy-ap-1"],
+    file: "src/replication/node/denials/local-denials.ts",
+    take: "return this.#denied.has(stream);",
+    put: "return this.#denied.has(stream) && this.#denied.size < 0;",
+  },
 };
 
 export const firstRule = "confirm-before-closing";

@@ -99,7 +99,7 @@ export async function createOperatorApi({
         ...(body !== undefined && { body: JSON.stringify(body) }),
       });
       const text = await response.body.text();
-      const problem = response.statusCode === 200 ? "" : `${response.statusCode} ${text.slice(0, 200)}`;
+      const problem = response.statusCode < 300 ? "" : `${response.statusCode} ${text.slice(0, 200)}`;
       return { status: response.statusCode, body: parse(text), problem };
     } catch (error) {
       return { status: 0, body: {}, problem: String(error) };

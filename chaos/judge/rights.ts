@@ -31,8 +31,8 @@ export function rightsOf(history: History, operations: readonly Operation[], los
     map.set(key, Math.min(at, map.get(key) ?? at));
   };
   for (const operation of operations) {
-    const { intent, begin, outcome } = operation;
-    if (outcome === "refused") continue;
+    const { intent, begin, outcome, local } = operation;
+    if (outcome === "refused" && local.length === 0) continue;
     if (intent.type === "revoke-session") earliest(revokedFrom, intent.session, begin);
     if (intent.type === "remove-member") earliest(removedFrom, memberKey(intent.user, intent.group), begin);
     if (intent.type === "add-member") earliest(addedFrom, memberKey(intent.user, intent.group), begin);

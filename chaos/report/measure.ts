@@ -29,6 +29,8 @@ export type Measures = Readonly<{
    */
   slowReaders: Readonly<{ cut: number; lateBytesMax: number }>;
   commands: Readonly<Record<string, Readonly<{ done: number; refused: number; unknown: number }>>>;
+  /** What cut-off regions accepted by themselves: commands, and those with a complete receipt of the region. */
+  local: Readonly<{ accepted: number; complete: number }>;
   /** From the request of a revocation or removal to its complete receipt, in ms, by whether a fault was active. */
   completeMs: Readonly<{ outside: Percentiles; within: Percentiles }>;
   receipts: Readonly<{ complete: number; incomplete: number; lost: number; failed: number }>;
@@ -72,6 +74,7 @@ export function measure(history: History, options: MeasureOptions): Measures {
     },
     slowReaders: { cut: history.late.length, lateBytesMax: Math.max(0, ...history.late.map(({ late }) => late)) },
     commands: commandsOf(operations),
+    local: localOf(operations),
     completeMs: {
       outside: percentiles(spans.filter((span) => !isWithin(span))),
       within: percentiles(spans.filter(isWithin)),
@@ -121,6 +124,11 @@ function commandsOf(operations: readonly Operation[]): Measures["commands"] {
       { done: count(all, "done"), refused: count(all, "refused"), unknown: count(all, "unknown") },
     ]),
   );
+}
+
+function localOf(operations: readonly Operation[]): Measures["local"] {
+  const all = operations.flatMap(({ local }) => local);
+  return { accepted: all.length, complete: all.filter(({ completeAt }) => completeAt !== null).length };
 }
 
 export function percentiles(spans: readonly Readonly<{ begin: Ns; end: Ns }>[]): Percentiles {

@@ -103,6 +103,10 @@ function numbers({ measures }: ReportParts): string[] {
         .map(([type, { done, refused, unknown }]) => `${type}: ${done} done, ${refused} refused, ${unknown} unknown`)
         .join("; "),
     ],
+    [
+      "accepted by a cut-off region alone",
+      `${measures.local.accepted} commands, ${measures.local.complete} complete receipts of the region`,
+    ],
     ["longest stall of our own processes", `${measures.stallMsMax.toFixed(0)} ms`],
     [
       "our own processes waited for a processor",
@@ -167,6 +171,8 @@ function story(violation: Violation, index: number, parts: ReportParts): string 
     addLine(entry.begin, formatCommand(entry, at));
   for (const entry of history.receipt.filter(({ op }) => op === about["operation"]))
     addLine(entry.end, formatReceipt(entry));
+  for (const { end, region, complete } of history["local-receipt"].filter(({ op }) => op === about["operation"]))
+    addLine(end, `receipt of ${region} alone: ${complete ? "complete" : "not complete"}`);
   const requests = history.request
     .filter(({ session, begin, end }) => session === about["session"] && near(begin, end))
     .sort((a, b) => Math.abs(a.begin - violation.at) - Math.abs(b.begin - violation.at))

@@ -3,6 +3,7 @@
 import { brokerDiesAfterALocalRevocation } from "./cut-off/broker-dies-after-a-local-revocation.ts";
 import { brokerRestartsInACutRegion } from "./cut-off/broker-restarts-in-a-cut-region.ts";
 import { commandInACutOffRegion } from "./cut-off/command-in-a-cut-off-region.ts";
+import { cutOffRegionIsLoud } from "./cut-off/cut-off-region-is-loud.ts";
 import { cutOffRegionRevokes } from "./cut-off/cut-off-region-revokes.ts";
 import { deafRegion } from "./cut-off/deaf-region.ts";
 import { flappingRegion } from "./cut-off/flapping-region.ts";
@@ -17,10 +18,12 @@ import { regionCutBeyondItsWindow } from "./cut-off/region-cut-beyond-its-window
 import { regionCutWithinItsWindow } from "./cut-off/region-cut-within-its-window.ts";
 import { regionsHealOneByOne } from "./cut-off/regions-heal-one-by-one.ts";
 import { revocationWaitsForTheWindow } from "./cut-off/revocation-waits-for-the-window.ts";
+import { signInInACutOffRegion } from "./cut-off/sign-in-in-a-cut-off-region.ts";
 import { slowRegion } from "./cut-off/slow-region.ts";
 import { tricklingRegion } from "./cut-off/trickling-region.ts";
 import { homeIsLost } from "./homes/home-is-lost.ts";
 import { homeMoves } from "./homes/home-moves.ts";
+import { lostHomeAfterALocalRevocation } from "./homes/lost-home-after-a-local-revocation.ts";
 import { cutProxy } from "./one-region/cut-proxy.ts";
 import { deafProxy } from "./one-region/deaf-proxy.ts";
 import { frozenNats } from "./one-region/frozen-nats.ts";
@@ -96,9 +99,12 @@ export const scenarios: readonly Scenario[] = [
   remoteStandbyCut,
   commandFromAFarRegion,
   commandInACutOffRegion,
+  cutOffRegionIsLoud,
+  signInInACutOffRegion,
   cutOffRegionRevokes,
   localRevocationNeedsEveryBroker,
   brokerDiesAfterALocalRevocation,
   homeMoves,
   homeIsLost,
+  lostHomeAfterALocalRevocation,
 ];

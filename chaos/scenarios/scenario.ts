@@ -39,6 +39,8 @@ export type Game = Readonly<{
   throughout(promise: string, seconds: number, condition: Condition): Promise<void>;
   /** A condition that must hold now. */
   holds(promise: string, condition: Condition): Promise<void>;
+  /** Something takes at most so many seconds, by its own measure in ms. */
+  measured(promise: string, seconds: number, measure: () => Promise<number>): Promise<void>;
   pause(seconds: number): Promise<void>;
   /** People who use the routes. */
   visitors: Visitors;

@@ -104,6 +104,16 @@ describe("what a region has accepted by itself passes nowhere in that region", (
   });
 });
 
+test("a session that a region has revoked by itself may be told to sign in, whatever was answered elsewhere", () => {
+  const refused = command(
+    { op: "revoke-1", intent: revokeSession, begin: 200, end: 220 },
+    { outcome: "refused", link: null },
+  );
+  const toldToSignIn = request({ begin: 300, end: 310 }, { node: "proxy-us-1", status: 401 });
+  assert.deepEqual(violationsOf([session(), ...acceptedIn(), ...refused, toldToSignIn]), []);
+  assert.deepEqual(violationsOf([session(), ...refused, toldToSignIn]), ["told-to-sign-in"]);
+});
+
 describe("what a region has accepted by itself is in the log at the end", () => {
   test("a log without it is a violation", () => {
     assert.deepEqual(violationsOf([session(), ...acceptedIn()], unmerged()), ["local-revocation-lost"]);

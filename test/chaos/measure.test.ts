@@ -54,6 +54,20 @@ test("commands are counted once, however often they were sent", () => {
   assert.deepEqual(measure(history, options).commands, { "revoke-session": { done: 1, refused: 1, unknown: 0 } });
 });
 
+test("what regions accepted by themselves is counted for each region, with the receipts that were complete", () => {
+  const intent = { type: "revoke-session", session: "s1" } as const;
+  const local = { outcome: "local", link: null } as const;
+  const receipt = { type: "local-receipt", op: "a", begin: 1, end: 2, basis: null, nodes: [], problem: "" } as const;
+  const history = historyOf([
+    ...command({ op: "a", intent, begin: 1, end: 2 }, { ...local, region: "us" }),
+    ...command({ op: "a", intent, begin: 3, end: 4 }, { ...local, region: "us" }),
+    ...command({ op: "a", intent, begin: 3, end: 4 }, { ...local, region: "ap" }),
+    { ...receipt, region: "us", complete: false },
+    { ...receipt, region: "us", complete: true },
+  ]);
+  assert.deepEqual(measure(history, options).local, { accepted: 2, complete: 1 });
+});
+
 test("percentiles are taken of the sorted spans, and are 0 if there are no spans", () => {
   const spans = Array.from({ length: 100 }, (_, i) => ({ begin: 0, end: (100 - i) * nsPerMs }));
   assert.deepEqual(percentiles(spans), { count: 100, p50: 50, p90: 90, p99: 99, max: 100 });
