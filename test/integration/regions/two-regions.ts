@@ -45,7 +45,7 @@ export type TwoRegions = Readonly<{
     brokers: readonly ClusterProcess[];
     proxies: readonly ClusterProcess[];
   }>;
-  /** The authenticate service of the west and its operator API. Null: there is none; its proxies use the eastern one. */
+  /** The authenticate service of the west and its operator API. Null: its proxies use the eastern one. */
   westAuthenticate: Readonly<{
     process: ClusterProcess;
     operator: ReturnType<typeof createOperator>;

@@ -3,8 +3,8 @@
  * on its disk back to the log (docs/protocol.md §6.4).
  *
  * - One read of the broker's store waits there, so a revocation arrives at once.
- * - A read that does not bring what a lease waits for is repeated, at the broker that answers by then: the first one may
- *   be cut off without a sign.
+ * - A read that does not bring what a lease waits for is repeated, at the broker that answers by then: the first
+ *   broker may be cut off without a sign.
  * - What arrives is in force in the same step. It is confirmed when the cuts are done and the disk has it.
  * - A page with an entry that is not authentic, or that does not fit, is not taken: this node is then not at it, and no
  *   lease by age that names it counts.
