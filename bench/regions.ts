@@ -2,7 +2,8 @@
  * Bench: three regions, 80 ms between each of the other two and home. The time of a revocation, a command and a sign-in
  * in each region, beside a bare round trip over the same kind of link in the same run.
  *
- *   node bench/regions.ts [--rounds 60] [--late 40]      late: the delay of each byte in each direction, in ms
+ *   node bench/regions.ts [--rounds 60] [--late 40] [--moves 3]
+ *   late: the delay of each byte in each direction, in ms; moves: planned moves of the home region, without such delays
  *
  * Real processes: Postgres with a standby in each region, a NATS server in each region (leaves of the home region's),
  * brokers, authenticate and proxies. Relays between the regions deliver late. A revocation is enforced when a client
@@ -19,10 +20,15 @@ import { startWan } from "../test/integration/regions/wan.ts";
 import { waitFor } from "../test/support/wait-for.ts";
 import { reportBudgets } from "./support/budget.ts";
 import { histogram, percentile } from "./support/histogram.ts";
+import { measureHomeMove } from "./support/home-move.ts";
 import { type Region, type StandbyWait, startThreeRegions } from "./support/three-regions.ts";
 
 const { values } = parseArgs({
-  options: { rounds: { type: "string", default: "60" }, late: { type: "string", default: "40" } },
+  options: {
+    rounds: { type: "string", default: "60" },
+    late: { type: "string", default: "40" },
+    moves: { type: "string", default: "3" },
+  },
 });
 const rounds = Number(values.rounds);
 const lateMs = Number(values.late);
@@ -30,6 +36,10 @@ const lateMs = Number(values.late);
 const beyondOneWayMs = 60;
 /** Rounds that do not count, in which connections open and code is compiled. */
 const warmUpRounds = 3;
+/** How long a planned move of the home region may accept no change. */
+const moveMsMax = 5_000;
+
+const moveRow = "planned move of the home region: no change accepted";
 
 const regions = await startThreeRegions({ lateMs });
 const took = new Map<string, number[]>();
@@ -53,10 +63,15 @@ try {
   await bareRoundTrips();
   for (let n = 0; n < rounds; n++) for (const region of regions.all) await round(region, n);
   for (const standby of ["none", "home", "other-region"] as const) await commands(standby);
-  report();
 } finally {
   await regions.stop();
 }
+for (let n = 0; n < Number(values.moves); n++) {
+  const { withoutChangesMs, longestChangeMs } = await measureHomeMove();
+  note(moveRow, withoutChangesMs);
+  note("planned move of the home region: longest change of a client", longestChangeMs);
+}
+report();
 
 /** A sign-in in one region, its first requests in all, then its revocation from that region. */
 async function round(region: Region, n: number): Promise<void> {
@@ -112,7 +127,15 @@ function report(): void {
   const [home] = regions.all;
   const p99 = home === undefined ? Number.NaN : percentile(took.get(lastFrom(home)) ?? [], 99);
   const boundMs = rtt / 2 + beyondOneWayMs;
+  const moves = took.get(moveRow) ?? [];
+  const longestMoveMs = Math.max(0, ...moves);
   reportBudgets([
+    {
+      what: `planned move of the home region: no change accepted, longest of ${moves.length}`,
+      result: `${longestMoveMs.toFixed(0)} ms`,
+      budget: `≤ ${moveMsMax} ms`,
+      met: moves.length === 0 ? null : longestMoveMs <= moveMsMax,
+    },
     {
       what: "revoke from home → last node of three regions, p99",
       result: `${p99.toFixed(1)} ms`,

@@ -93,7 +93,7 @@ async function build(
   const upstream = await startUpstream();
   cleanups.push(() => upstream.close());
   const postgres = await startDatabase({ lateMs, cleanups });
-  const hub = await startNats({ domain: home, config: `leafnodes { listen: "127.0.0.1:${leafPort}" }` });
+  const hub = await startNats({ name: home, domain: home, config: `leafnodes { listen: "127.0.0.1:${leafPort}" }` });
   cleanups.push(() => hub.stop());
 
   const ports = new Map(
@@ -121,7 +121,8 @@ async function build(
       () => natsWan.close(),
     );
     const remote = `leafnodes { reconnect: 1, remotes: [{ url: "nats-leaf://127.0.0.1:${natsWan.port}" }] }`;
-    const nats = name === home ? hub : await startNats({ domain: name, config: `${remote}\nping_interval: "1s"` });
+    const nats =
+      name === home ? hub : await startNats({ name, domain: name, config: `${remote}\nping_interval: "1s"` });
     if (nats !== hub) cleanups.push(() => nats.stop());
     const newProcess = (service: Service): ClusterProcess => {
       const at = { region: name, nats: nats.urls, brokerUrls: [url(own.broker.broker)] };

@@ -60,6 +60,7 @@ export function createBrokerCoreParts(options: BrokerCoreOptions) {
     brokerUrl,
     exclusive,
     takeoverMs,
+    replaced: options.replaced ?? null,
     random,
     windowMaxMs: lease.remoteWindowMaxMs ?? lease.windowMaxMs,
     lastLed: () => lifecycle.lastLed,

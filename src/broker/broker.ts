@@ -9,6 +9,7 @@ import {
   type BrokerId,
   type CommandRequest,
   type CommandResult,
+  type Incarnation,
   parseBootId,
   unreachable,
 } from "../events/index.ts";
@@ -74,6 +75,8 @@ export type BrokerOptions = Readonly<{
   lease: LeaseOptions;
   /** Another broker replaces a silent leader within this time. */
   takeoverMs: number;
+  /** A leader that is known to be replaced: its silence is not waited for. Null or absent: none. */
+  replaced?: Incarnation | null;
   /** Where other brokers and nodes reach this one; null in a single process. */
   advertisedUrl: string | null;
   duties: readonly Duty[];
@@ -124,6 +127,7 @@ export function startBroker(options: BrokerOptions): Broker {
     secrets,
     lease: options.lease,
     takeoverMs: options.takeoverMs,
+    replaced: options.replaced ?? null,
     duties: allDuties,
     brokerUrl: options.advertisedUrl,
     exclusive: log.exclusive,

@@ -11,10 +11,11 @@ export type { Duty, DutyContext } from "./core/duty.ts";
 export { LeaseMessageRejectedError } from "./core/lease-message-error.ts";
 export type { LeaseOptions } from "./core/options.ts";
 export { openAgeMark } from "./region/age-mark-file.ts";
-export { type ChosenRole, chooseRole, type HomeRole, isUnsettled, mustAskElsewhere } from "./region/home-role.ts";
+export { chooseRole, formerLeader, type HomeRole, isUnsettled, mustAskElsewhere } from "./region/home-role.ts";
 export { RegionCopy } from "./region/region-copy.ts";
 export { openRegionCopy } from "./region/region-copy-file.ts";
 export {
+  type RegionalBroker,
   type RegionalBrokerOptions,
   type RegionRevocationParts,
   startRegionalBroker,

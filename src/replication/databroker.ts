@@ -193,7 +193,22 @@ export type ClusterStatus = Readonly<{
   /** The brokers that do not lead, as last heard by the leader. */
   brokers: readonly BrokerPresence[];
   /** The broker that answered. */
-  broker: Readonly<{ brokerId: BrokerId; leading: boolean; applied: Link; store: string }>;
+  broker: Readonly<{
+    brokerId: BrokerId;
+    leading: boolean;
+    applied: Link;
+    store: string;
+    /**
+     * Revocations that its region accepted by itself and that the log does not have yet, as far as it knows. Left out
+     * by a broker that retains none by design, and by an older build.
+     */
+    localUnmerged?: number | undefined;
+    /**
+     * How many messages the mirror of the replay buffer in its region is behind; null: there is none, or it is unknown.
+     * Left out without NATS, by a broker of the home region, and by an older build.
+     */
+    mirrorLag?: number | null | undefined;
+  }>;
   nodes: readonly NodeStatus[];
   /** Nodes that were admitted and are absent. Left out where the leader is not known, or is of an older build. */
   absent?: readonly AbsentNode[] | undefined;

@@ -479,6 +479,22 @@ describe("two brokers on one log", () => {
     }
   });
 
+  test("a leader that is known to be replaced is not waited for: it is fenced, and follows", async () => {
+    const log = sharedLog();
+    const a = await member("a", log, { takeoverMs: 60_000 });
+    await leads(a);
+    const { incarnation } = await log.observe();
+    const b = await member("b", log, { takeoverMs: 60_000, replaced: incarnation });
+    try {
+      await leads(b); // within the limit of the wait, which is far shorter than the silence that it would wait for
+      await waitFor("a to follow", () => !a.broker.leading());
+      assert.notEqual((await log.observe()).incarnation, incarnation);
+    } finally {
+      await a.stop();
+      await b.stop();
+    }
+  });
+
   test("of three candidates for a vacant leadership one wins, and every epoch has one writer", async () => {
     const log = sharedLog();
     const members = await Promise.all(["a", "b", "c"].map((name) => member(name, log)));

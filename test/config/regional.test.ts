@@ -46,7 +46,7 @@ test("nats.home_domain and nats.placement_cluster exclude each other", () =>
 
 const homes = `homes: [
   {region: east, urls: ["https://b-1.east:5443"], postgres: ["pg-1.east"], nats_domain: east},
-  {region: us, urls: ["https://b-1.us:5443"], postgres: ["pg-1.us:5433"], nats_domain: us},
+  {region: us, urls: ["https://b-1.us:5443"], postgres: ["pg-1.us:5433"], postgres_names: [pg_us], nats_domain: us},
   {region: ap, urls: ["https://b-1.ap:5443"]}]`;
 const at = (name: string, more = ""): string => region(homes, `region: ${name}\n${more}`);
 const store = `databroker_storage_connection_string: "postgres://cardea@pg-1.east,pg-1.us:5433/cardea"\n`;
@@ -56,11 +56,11 @@ test("homes is the same list in every region: a broker knows its own region and 
   assert.ok(result.ok, JSON.stringify(result));
   const { homes: found, homeUrls } = result.config.broker;
   assert.deepEqual(
-    found.map((home) => [home.region, home.postgres, home.natsDomain]),
+    found.map((home) => [home.region, home.postgres, home.postgresNames, home.natsDomain]),
     [
-      ["east", ["pg-1.east:5432"], "east"],
-      ["us", ["pg-1.us:5433"], "us"],
-      ["ap", [], null],
+      ["east", ["pg-1.east:5432"], [], "east"],
+      ["us", ["pg-1.us:5433"], ["pg_us"], "us"],
+      ["ap", [], [], null],
     ],
   );
   assert.deepEqual(homeUrls.map(String), ["https://b-1.east:5443/", "https://b-1.ap:5443/"]);
@@ -101,6 +101,11 @@ for (const [why, written, problem] of [
     "without urls",
     region(homes.replace(`urls: ["https://b-1.us:5443"], `, ""), "region: ap\n"),
     /broker\.homes\[1\]\.urls: urls is missing/,
+  ],
+  [
+    "with fewer names than Postgres servers",
+    region(homes.replace("[pg_us]", "[pg_us, pg_us_2]"), "region: ap\n"),
+    /broker\.homes\[1\]\.postgres_names: names 2 of 1 Postgres servers/,
   ],
   [
     "with an unknown key",

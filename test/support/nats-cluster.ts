@@ -42,7 +42,9 @@ export function natsConfig(options: {
   config: string;
 }): string {
   const { name, host, ports, routes, storeFolder, domain, config } = options;
-  const cluster = `cluster { name: cardea-test, listen: "${host}:${ports.cluster}", routes: ${JSON.stringify(routes)} }`;
+  // Leaves of one cluster name would not see each other through their hub.
+  const clusterName = name.replace(/-\d+$/, "");
+  const cluster = `cluster { name: ${clusterName}, listen: "${host}:${ports.cluster}", routes: ${JSON.stringify(routes)} }`;
   return `server_name: ${name}
 listen: "${host}:${ports.client}"
 http: "${host}:${ports.monitor}"

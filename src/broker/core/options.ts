@@ -1,5 +1,5 @@
 /** Core options: the settings of a broker's core. Only types. */
-import type { BrokerId } from "../../events/index.ts";
+import type { BrokerId, Incarnation } from "../../events/index.ts";
 import type { RoleLimits } from "../../replication/lease/index.ts";
 
 export type DutyTimes = Readonly<{ name: string; everyMs: number }>;
@@ -26,6 +26,8 @@ export type BrokerCoreOptions = Readonly<{
   lease: LeaseOptions;
   /** Another broker replaces a silent leader within this time. */
   takeoverMs: number;
+  /** A leader that is known to be replaced: its silence is not waited for. Null or absent: none. */
+  replaced?: Incarnation | null;
   /** A log call that takes longer times out; a write is then indeterminate. */
   writeTimeoutMs: number;
   /** The version of this build; nodes of another version may fold to another digest. */

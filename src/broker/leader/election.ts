@@ -30,6 +30,8 @@ export type ElectionOptions = Readonly<{
   exclusive: boolean;
   /** Another broker replaces a silent leader within this time. */
   takeoverMs: number;
+  /** A leader that is known to be replaced: its silence is not waited for. */
+  replaced: Incarnation | null;
   /** The longest window in ms granted to a node of another process; 0: no such node. */
   windowMaxMs: number;
   /** The newest epoch that this process led, if it still knows all its lessees; null otherwise. */
@@ -72,7 +74,7 @@ type Phase =
 export class Election {
   readonly #context: StepContext;
   readonly #options: ElectionOptions;
-  /** Incarnations of this process: if the head row holds one, no other broker leads. */
+  /** Incarnations of this process, and a replaced one: if the head row holds one, no other broker leads. */
   readonly #ownIncarnations = new Set<Incarnation>();
   #phase: Phase = { type: "pausing", until: Number.POSITIVE_INFINITY };
   #leadershipState: LeadershipState = "following";
@@ -86,6 +88,7 @@ export class Election {
   constructor(context: StepContext, options: ElectionOptions) {
     this.#context = context;
     this.#options = options;
+    if (options.replaced !== null) this.#ownIncarnations.add(options.replaced);
   }
 
   get leadershipState(): LeadershipState {

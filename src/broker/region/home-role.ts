@@ -5,7 +5,7 @@
  * Nothing safe rests on this choice. A broker that wrongly contends at an old primary gets no clean commit, so it
  * publishes, grants and answers nothing (docs/protocol.md §4.4). The choice only has to settle, and not to flap.
  */
-import type { Epoch } from "../../events/index.ts";
+import type { Epoch, Incarnation } from "../../events/index.ts";
 import type { NewestHead, SeenHeads, ServerHead } from "../../replication/log/index.ts";
 
 /** `home`: it contends for the lead. `region`: it serves its region and never leads. */
@@ -39,6 +39,19 @@ export function chooseRole(current: HomeRole | null, evidence: HomeEvidence): Ch
   if (newest.role === "standby") return keep(`${newest.host} is a standby, and its primary does not answer`);
   if (newest.writes === "refused") return keep(`${newest.host} is a primary and refuses writes`);
   return { role: "home", why: `the primary ${newest.host} is in this region` };
+}
+
+/**
+ * The leader of another region that the newest primary names although it is in this region: it led before the home
+ * region moved, and no broker here has to wait for its silence. If it writes to this primary all the same, it is fenced
+ * by the next epoch, and finds its own part then. Null: none.
+ *
+ * @param ownUrls the addresses of the brokers of this region
+ */
+export function formerLeader({ newest, own }: HomeEvidence, ownUrls: ReadonlySet<string>): Incarnation | null {
+  const log = newest?.log ?? null;
+  if (newest === null || log === null || newest.role !== "primary" || !own.has(newest.host)) return null;
+  return log.brokerUrl === null || ownUrls.has(log.brokerUrl) ? null : log.incarnation;
 }
 
 /** Whether to ask the brokers of other regions who leads: what this broker sees may be an old primary. */

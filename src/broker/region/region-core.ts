@@ -90,6 +90,10 @@ class Region {
   standings(now: MonotonicMs): readonly RegionalNodeStatus[] {
     return this.#leases.standings(now);
   }
+  /** Revocations that the region accepted by itself and that the log does not have yet, as far as this broker knows. */
+  get localUnmerged(): number {
+    return this.#revocations?.unmerged ?? 0;
+  }
   counts(now: MonotonicMs): Readonly<Record<string, number>> {
     return {
       ...this.#pages.counts,

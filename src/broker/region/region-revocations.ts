@@ -103,10 +103,14 @@ export class RegionRevocations {
   }
 
   get counts(): Readonly<Record<string, number>> {
+    const { merged: localMerged } = this.#merges;
+    return { ...this.#counts, localMerged, localRevocations: this.store.size, localUnmerged: this.unmerged };
+  }
+  /** Those that the log does not have yet, as far as this broker knows. */
+  get unmerged(): number {
     let unmerged = 0;
     for (const { merged } of this.store.entries) if (merged === null) unmerged += 1;
-    const { merged: localMerged } = this.#merges;
-    return { ...this.#counts, localMerged, localRevocations: this.store.size, localUnmerged: unmerged };
+    return unmerged;
   }
 
   /** Where a node must be before a lease by age counts; null: the log has everything. */

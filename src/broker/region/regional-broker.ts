@@ -90,7 +90,16 @@ const statusMs = 2_000;
 const regionsEveryMs = 2_000;
 const readWithinMs = 60_000;
 
-export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
+export type RegionalBroker = Broker &
+  Readonly<{
+    /**
+     * Stops where another part of this process follows, which has to forward the goodbye: the leader may be gone.
+     * @returns after how long (ms) it may do so. While a lease by age may count, the leader must wait for this boot.
+     */
+    stopForAnother: () => Promise<number>;
+  }>;
+
+export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBroker {
   const { cluster, brokerId, clock, copy, mark, logger } = options;
   const secrets = [options.secret, ...(options.previousSecret === null ? [] : [options.previousSecret])];
   const boot = parseBootId(Buffer.from(options.random(16)).toString("hex"));
@@ -128,7 +137,11 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
   replica.onChange((change) => region.changed(change));
 
   function view(): ClusterStatus["broker"] {
-    return { brokerId, leading: false, applied: replica.applied, store: "region" };
+    const { localUnmerged } = region.core;
+    const mirrorLag = options.fanout?.status().mirrorLag;
+    const { applied } = replica;
+    const mirror = mirrorLag === undefined ? {} : { mirrorLag };
+    return { brokerId, leading: false, applied, store: "region", localUnmerged, ...mirror };
   }
 
   async function status(role: Role, statusOptions?: StatusOptions): Promise<ClusterStatus> {
@@ -292,6 +305,17 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     return held === null ? -1 : clock.monotonic() - held.freshSinceMs;
   }
 
+  async function stopForAnother(): Promise<number> {
+    stopping.abort();
+    const held = replica.lease();
+    const mayFollow = (await region.stop()) === "say";
+    await replica.goodbye();
+    await replica.stop();
+    // Every lease by age ends with the lease on which it rests, by clocks that may differ by the drift.
+    const endsAt = held === null ? now() : held.freshSinceMs + held.windowMs * (1 + 2 * held.drift);
+    return mayFollow ? 0 : Math.max(0, endsAt - now());
+  }
+
   async function stop(): Promise<void> {
     stopping.abort();
     // While a node may continue with a lease by age, the leader must wait for this boot's own lease.
@@ -336,6 +360,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     receiveGossip: () => ({ epoch: replica.applied.epoch, urls: [] }),
     whenRead: () => replica.whenReady(readWithinMs).then(() => null),
     stop: () => (stopped ??= stop()),
+    stopForAnother,
   };
   keepRegionsKnown().catch((err: unknown) => logger.error({ err }, "the state of the other regions is not kept"));
   return broker;

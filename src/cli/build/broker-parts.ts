@@ -10,7 +10,7 @@ import {
   startBroker,
 } from "../../broker/index.ts";
 import { type Config, type HostPort, windowLimits } from "../../config/index.ts";
-import { type BrokerId, type NodeId, parseCommandId } from "../../events/index.ts";
+import { type BrokerId, type Incarnation, type NodeId, parseCommandId } from "../../events/index.ts";
 import { createLocalFanout, type Fanout } from "../../replication/fanout/index.ts";
 import type { Databroker, Logger } from "../../replication/index.ts";
 import type { RoleLimits } from "../../replication/lease/index.ts";
@@ -21,7 +21,7 @@ import type { BrokerClient, Role } from "../../replication/wire/index.ts";
 import { version } from "../terminal/version.ts";
 import { clientOf } from "./broker-client.ts";
 import { startDatabrokerApi } from "./databroker-api.ts";
-import { startLeftRevocations } from "./left-revocations.ts";
+import { recordLeftRevocations } from "./left-revocations.ts";
 import { openLog } from "./open-log.ts";
 import { invalidatedByRotation, snapshotFolderOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 
@@ -53,6 +53,8 @@ export type LocalBrokerOptions = Readonly<{
   api?: "here" | "elsewhere";
   /** The Postgres servers to try first, named as in the connection string. */
   preferredHosts?: ReadonlySet<string>;
+  /** The leader of the former home region, whose silence this broker need not wait for. */
+  replaced?: Incarnation | null;
 }>;
 
 /** How often the leader checks whether a snapshot is due. */
@@ -77,10 +79,10 @@ export async function startLocalBroker(
     const others = otherBrokers(config, options);
     if (others !== null) stops.push(() => others.close());
     const snapshots = snapshotServiceOf(config, { log, others: others?.snapshots ?? null, logger: options.logger });
-    const broker = startBrokerOf(config, { ...options, log, fanout, snapshotService: snapshots });
+    const started = startBrokerOf(config, { ...options, log, fanout, snapshotService: snapshots });
+    stops.unshift(() => started.stop());
+    const broker = recordLeftRevocations(started, { ...options, dataDir: config.dataDir });
     stops.unshift(() => broker.stop());
-    const { dataDir } = config;
-    stops.unshift(startLeftRevocations(broker.databroker("broker"), { ...options, dataDir }));
     if (snapshots !== null && others !== null) {
       const { snapshotRefreshMs: everyMs } = config.broker;
       const refresh = async (signal: AbortSignal) => !broker.leading() && (await snapshots.refresh(signal));
@@ -116,6 +118,7 @@ function startBrokerOf(
     log: EventLog;
     fanout: Fanout;
     snapshotService: SnapshotService | null;
+    replaced?: Incarnation | null;
   }>,
 ): Broker {
   const { broker: settings } = config;
@@ -138,6 +141,7 @@ function startBrokerOf(
       ...(settings.listen === null && { remoteWindowMaxMs: 0 }),
     },
     takeoverMs: settings.takeoverMs,
+    replaced: parts.replaced ?? null,
     advertisedUrl: settings.advertisedUrl?.href ?? null,
     leaderClient: createLeaderClient({
       cluster: settings.clusterName,

@@ -5,42 +5,45 @@
  * - It reads the role and the head of every Postgres server about once a second and changes by itself
  *   (src/broker/region/home-role.ts). No file is edited when the home region moves.
  * - One API serves both parts. While they change, callers get 503 and try again.
- * - A part that stops may still wait for a store or a leader that is gone, so the other part starts without waiting for
- *   that. The same part never runs twice.
+ * - A part has stopped before the other one starts (src/cli/process/part-change.ts). So nothing in it waits for a leader that is gone:
+ *   the goodbye of a regional broker is sent by the part that follows.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import {
   type Broker,
-  type ChosenRole,
   chooseRole,
   type Duty,
+  formerLeader,
   type HomeRole,
   isUnsettled,
   mustAskElsewhere,
   unavailableDatabroker,
 } from "../../broker/index.ts";
 import { type Config, postgresServerOf } from "../../config/index.ts";
-import { type BrokerId, type Epoch, type NodeId, noEpoch } from "../../events/index.ts";
+import { type BrokerId, type Epoch, type Incarnation, type NodeId, noEpoch } from "../../events/index.ts";
 import { mirrorName, originName } from "../../replication/fanout/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import { parsePostgresHosts, ServerHeadsReader } from "../../replication/log/index.ts";
 import type { SnapshotSupply } from "../../replication/snapshot/index.ts";
 import { BrokerUnavailableError } from "../../replication/wire/index.ts";
+import { PartChange } from "../process/part-change.ts";
 import { CannotError } from "../terminal/command.ts";
 import { clientOf } from "./broker-client.ts";
 import { type DatabrokerParts, startLocalBroker } from "./broker-parts.ts";
 import { startDatabrokerApi } from "./databroker-api.ts";
 import { natsFanoutOf } from "./nats-parts.ts";
-import { startRegion } from "./region-parts.ts";
+import { type LeftGoodbye, startRegion } from "./region-parts.ts";
 
 type Options = Readonly<{ node: NodeId; logger: Logger; duties: readonly Duty[] }>;
-type Part = Readonly<{ role: HomeRole; parts: DatabrokerParts }>;
+type Looked = Readonly<{ role: HomeRole; why: string; replaced: Incarnation | null; settled: boolean }>;
 
-/** How often the servers are read, ms. */
-const lookMs = { settled: 1_000, unsettled: 200 };
+/** How often the servers are read, ms. No change is accepted while the home region moves. */
+const lookMs = { settled: 1_000, unsettled: 100 };
 /** Time limits of one reading, ms. A server that does not answer is left out for a while. */
 const readMs = { connectTimeoutMs: 1_000, statementTimeoutMs: 1_500, retryMs: 2_000 };
 const elsewhereMsMax = 1_500;
+const goodbyeAttempts = 120;
+const goodbyeGapMs = 500;
 const changing = "this broker is changing its part";
 
 /** @throws CannotError */
@@ -49,40 +52,46 @@ export async function startChangingDatabroker(config: Config, options: Options):
   const look = createLook(config, options);
   const ending = new AbortController();
   const unreadable = Promise.withResolvers<string | null>();
-  /** Parts that are stopping. */
-  const lingering: Record<HomeRole, Promise<void>> = { home: Promise.resolve(), region: Promise.resolve() };
   const measures = new Set<string>();
-  let part: Part | null = null;
+  /** The goodbye of a regional part that has stopped, for the leader of the next epoch. */
+  let goodbye: LeftGoodbye | null = null;
   let roleChanges = 0;
+  let replaced: Incarnation | null = null;
 
-  async function change({ role, why }: ChosenRole): Promise<void> {
-    const before = part;
-    part = null;
-    if (before !== null) {
+  const parts = new PartChange<HomeRole, DatabrokerParts>(async (role) => {
+    if (role === "home") return startHome(config, { ...options, own: look.own, replaced });
+    const started = await startRegion(config, { node, logger, api: "elsewhere" });
+    const stop = async (): Promise<void> => {
+      if (ending.signal.aborted) await started.stop();
+      else goodbye = await started.stopForAnother();
+    };
+    return { ...started, stop };
+  }, logger);
+
+  async function change(next: Looked): Promise<void> {
+    const { role, why } = next;
+    const from = parts.current?.role;
+    if (from !== undefined) {
       roleChanges += 1;
-      const from = before.role;
       logger.warn({ from, to: role, why }, "the home region has moved; this broker changes its part");
-      lingering[from] = before.parts.stop().catch((err: unknown) => {
-        logger.warn({ err, role: from }, "the former part of this broker did not stop cleanly");
-      });
     }
-    await lingering[role];
-    const parts =
-      role === "home"
-        ? await startHome(config, { ...options, own: look.own })
-        : await startRegion(config, { node, logger, api: "elsewhere" });
-    part = { role, parts };
+    replaced = next.replaced;
+    const { broker: started } = await parts.change(role);
     logger.info({ role, why }, "this broker has taken its part");
-    void parts.broker?.whenRead().then((problem) => {
+    // A regional part needs no goodbye of the one before: its own renews replace it in the list of admitted nodes.
+    if (role === "home" && goodbye !== null && started !== null)
+      void forwardGoodbye(started, goodbye, { signal: ending.signal, logger });
+    goodbye = null;
+    void started?.whenRead().then((problem) => {
       if (problem !== null) unreadable.resolve(problem);
     });
   }
 
   /** @returns how long to wait before the next look, ms */
   async function follow(): Promise<number> {
-    const { chosen, settled } = await look.now(part?.role ?? null);
-    if (chosen.role !== part?.role) await change(chosen);
-    return settled ? lookMs.settled : lookMs.unsettled;
+    const looked = await look.now(parts.current?.role ?? null);
+    if (looked.role !== parts.current?.role) await change(looked);
+    return looked.settled ? lookMs.settled : lookMs.unsettled;
   }
 
   async function keepFollowing(): Promise<void> {
@@ -98,38 +107,38 @@ export async function startChangingDatabroker(config: Config, options: Options):
     }
   }
 
+  const current = (): DatabrokerParts | null => parts.current?.part ?? null;
   const broker = facadeOf(node, {
-    current: () => part?.parts.broker ?? null,
-    role: () => part?.role ?? null,
+    current: () => current()?.broker ?? null,
+    role: () => parts.current?.role ?? null,
     roleChanges: () => roleChanges,
     whenRead: () => unreadable.promise,
     measures,
   });
   try {
     await follow();
-    const server = await startDatabrokerApi(config, { broker, supply: supplyOf(() => part), logger });
+    const server = await startDatabrokerApi(config, { broker, supply: supplyOf(current), logger });
     const following = keepFollowing().catch(() => {}); // only the end of the process rejects it
     return {
       get fanout() {
-        return part?.parts.fanout ?? null;
+        return current()?.fanout ?? null;
       },
       get log() {
-        return part?.parts.log ?? null;
+        return current()?.log ?? null;
       },
       get snapshotService() {
-        return part?.parts.snapshotService ?? null;
+        return current()?.snapshotService ?? null;
       },
       broker,
-      snapshots: { supply: supplyOf(() => part), folder: "none" },
+      snapshots: { supply: supplyOf(current), folder: "none" },
       forRole: (role) => broker.databroker(role),
-      answersRefused: () => part?.parts.answersRefused() ?? {},
+      answersRefused: () => current()?.answersRefused() ?? {},
       apiCounts: server?.metrics,
       address: server === null ? undefined : { host: config.broker.listen?.host ?? "", port: server.port },
       async stop() {
         ending.abort();
         await following;
-        await part?.parts.stop();
-        await Promise.all(Object.values(lingering));
+        await parts.stop();
         await server?.close();
         await look.close();
       },
@@ -143,9 +152,9 @@ export async function startChangingDatabroker(config: Config, options: Options):
 /** The part that contends for the lead. Its log prefers the servers of its own region. */
 function startHome(
   config: Config,
-  options: Options & Readonly<{ own: ReadonlySet<string> }>,
+  options: Options & Readonly<{ own: ReadonlySet<string>; replaced: Incarnation | null }>,
 ): Promise<DatabrokerParts> {
-  const { node, logger, duties, own } = options;
+  const { node, logger, duties, own, replaced } = options;
   const { region, broker } = config;
   const nats = natsFanoutOf(config, {
     node,
@@ -153,7 +162,36 @@ function startHome(
     keepReplayBuffer: true,
     retiredStreams: () => [mirrorName(originName(broker.clusterName), region)],
   });
-  return startLocalBroker(config, nats, { node, logger, duties, api: "elsewhere", preferredHosts: own });
+  return startLocalBroker(config, nats, { node, logger, duties, api: "elsewhere", preferredHosts: own, replaced });
+}
+
+/**
+ * Brings the goodbye of a regional part to the new leader, so that the node does not count as absent. The leader of the
+ * time at which it stopped may be gone.
+ */
+async function forwardGoodbye(
+  broker: Broker,
+  { envelope, waitMs }: LeftGoodbye,
+  { signal, logger }: Readonly<{ signal: AbortSignal; logger: Logger }>,
+): Promise<void> {
+  await delay(waitMs, undefined, { signal, ref: false }).catch(() => {});
+  for (let attempt = 0; attempt < goodbyeAttempts && !signal.aborted; attempt++) {
+    try {
+      await broker.databroker("broker").lease(envelope);
+      return;
+    } catch (err) {
+      if (!(err instanceof BrokerUnavailableError)) {
+        logger.warn(
+          { err },
+          "the leader refuses the goodbye of this broker's former part; retire the node if it is absent",
+        );
+        return;
+      }
+    }
+    await delay(goodbyeGapMs, undefined, { signal, ref: false }).catch(() => {});
+  }
+  if (!signal.aborted)
+    logger.warn({}, "no leader took the goodbye of this broker's former part; retire the node if it is absent");
 }
 
 /** What this broker sees of the home region. @throws CannotError when the connection string lacks its own servers */
@@ -161,7 +199,10 @@ function createLook(config: Config, { node, logger }: Options) {
   const { store, broker, region } = config;
   if (store.type !== "postgres") throw new CannotError("broker.homes needs databroker_storage_type: postgres");
   const { connectionString } = store;
-  const ownServers = broker.homes.find((home) => home.region === region)?.postgres ?? [];
+  const ownHome = broker.homes.find((home) => home.region === region);
+  const ownServers = ownHome?.postgres ?? [];
+  const advertised = broker.advertisedUrl === null ? [] : [broker.advertisedUrl];
+  const ownUrls = new Set([...(ownHome?.urls ?? []), ...broker.urls, ...advertised].map(({ href }) => href));
   const names = parsePostgresHosts(connectionString).map(({ name }) => name);
   const own = new Set(names.filter((name) => ownServers.includes(postgresServerOf(name))));
   if (own.size === 0)
@@ -188,7 +229,7 @@ function createLook(config: Config, { node, logger }: Options) {
 
   return {
     own,
-    async now(current: HomeRole | null): Promise<Readonly<{ chosen: ChosenRole; settled: boolean }>> {
+    async now(current: HomeRole | null): Promise<Looked> {
       const seen = await reader.read();
       const rivals = seen.rivals.map(({ host, why }) => `${host} ${why}`).join("; ");
       const hosts = seen.rivals.map(({ host }) => host).join(", ");
@@ -199,7 +240,12 @@ function createLook(config: Config, { node, logger }: Options) {
         );
       lastRivals = hosts;
       const elsewhere = mustAskElsewhere(seen) ? await elsewhereEpoch() : null;
-      return { chosen: chooseRole(current, { ...seen, own, elsewhere }), settled: !isUnsettled(seen) };
+      const evidence = { ...seen, own, elsewhere };
+      return {
+        ...chooseRole(current, evidence),
+        replaced: formerLeader(evidence, ownUrls),
+        settled: !isUnsettled(seen),
+      };
     },
     async close(): Promise<void> {
       await Promise.all([reader.close(), others.close()]);
@@ -252,9 +298,9 @@ function facadeOf(node: NodeId, { current, role, roleChanges, whenRead, measures
 }
 
 /** The snapshots of the current part. */
-function supplyOf(current: () => Part | null): SnapshotSupply {
+function supplyOf(current: () => DatabrokerParts | null): SnapshotSupply {
   function supply(): SnapshotSupply {
-    const found = current()?.parts.snapshots?.supply;
+    const found = current()?.snapshots?.supply;
     if (found === undefined) throw new BrokerUnavailableError(changing);
     return found;
   }

@@ -1,59 +1,95 @@
 /**
  * Left revocations: what a broker accepted while it served another region, and the log does not have yet. A broker of
  * the home region that finds such a file submits what is in it until each is recorded, and then removes the file.
+ *
+ * Until the leader has answered each of them once, this broker grants and forwards no lease. Otherwise a node that
+ * never heard of one could permit again what a receipt of its region calls ended (docs/protocol.md §6.4).
  */
 import { existsSync, rmSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
-import { openRevocationsFile } from "../../broker/index.ts";
+import { type Broker, openRevocationsFile } from "../../broker/index.ts";
 import type { NodeId } from "../../events/index.ts";
 import type { Databroker, Logger } from "../../replication/index.ts";
-import { mergeIdsOf, type SealedRevocation } from "../../replication/wire/index.ts";
+import { BrokerUnavailableError, mergeIdsOf, type SealedRevocation } from "../../replication/wire/index.ts";
 import { revocationsPath } from "./region-revocations.ts";
 
-const againMs = 5_000;
+/** Pauses, ms, while some have no answer, and while only refused ones are left, which an operator must end. */
+const againMs = { unanswered: 250, refused: 60_000 };
+const recordFirst = "this broker first records what its region revoked while it was cut off";
 
-/** @returns stops it; what is not recorded stays in the file */
-export function startLeftRevocations(
-  databroker: Databroker,
+/**
+ * @returns the broker, which grants and forwards no lease while one of them has no answer. When it stops, what is not
+ * recorded stays in the file.
+ */
+export function recordLeftRevocations(
+  broker: Broker,
   { dataDir, node, logger }: Readonly<{ dataDir: string; node: NodeId; logger: Logger }>,
-): () => Promise<void> {
+): Broker {
   const path = revocationsPath(dataDir, node);
-  if (!existsSync(path)) return async () => {};
+  if (!existsSync(path)) return broker;
   const { stored } = openRevocationsFile({ path, initial: { store: "", windowMs: 0, drift: 0 } });
   const over = new AbortController();
+  const unrecorded = new Set(stored.entries.map(({ sealed }) => sealed));
+  const unanswered = new Set(unrecorded);
+  if (unrecorded.size > 0)
+    logger.warn({ count: unrecorded.size }, "recording what this broker's region had revoked by itself");
 
   async function submitAll(): Promise<void> {
-    let left = stored.entries.map(({ sealed }) => sealed);
-    while (left.length > 0 && !over.signal.aborted) {
-      const still: SealedRevocation[] = [];
-      for (const sealed of left) if (!(await isRecorded(databroker, sealed, logger))) still.push(sealed);
-      left = still;
-      if (left.length > 0) await delay(againMs, undefined, { signal: over.signal, ref: false }).catch(() => {});
+    while (unrecorded.size > 0 && !over.signal.aborted) {
+      for (const sealed of unrecorded) {
+        const answer = await record(broker.databroker("broker"), sealed, logger);
+        if (answer !== "none") unanswered.delete(sealed);
+        if (answer === "recorded") unrecorded.delete(sealed);
+      }
+      if (unrecorded.size === 0) break;
+      const pauseMs = unanswered.size > 0 ? againMs.unanswered : againMs.refused;
+      await delay(pauseMs, undefined, { signal: over.signal, ref: false }).catch(() => {});
     }
-    if (left.length === 0) rmSync(path, { force: true });
+    if (unrecorded.size === 0) rmSync(path, { force: true });
   }
 
   const done = submitAll().catch((error: unknown) => {
     logger.error({ err: error, path }, "could not record what this broker had revoked for another region; restart it");
   });
-  return async () => {
-    over.abort();
-    await done;
+  const recordingFirst = (databroker: Databroker): Databroker => ({
+    ...databroker,
+    async lease(envelope) {
+      if (unanswered.size > 0) throw new BrokerUnavailableError(recordFirst);
+      return databroker.lease(envelope);
+    },
+    async status(options) {
+      const status = await databroker.status(options);
+      return { ...status, broker: { ...status.broker, localUnmerged: unrecorded.size } };
+    },
+  });
+  return {
+    ...broker,
+    databroker: (role) => recordingFirst(broker.databroker(role)),
+    databrokerFor: (callOrigin) => recordingFirst(broker.databrokerFor(callOrigin)),
+    async stop() {
+      over.abort();
+      await Promise.all([broker.stop(), done]);
+    },
   };
 }
 
-async function isRecorded(databroker: Databroker, sealed: SealedRevocation, logger: Logger): Promise<boolean> {
+/** `none`: no leader has answered. */
+async function record(
+  databroker: Databroker,
+  sealed: SealedRevocation,
+  logger: Logger,
+): Promise<"recorded" | "refused" | "none"> {
   const { envelope, revocation } = sealed;
   const { actor } = revocation;
   const command = { type: "mergeRevocation", envelope } as const;
   for (const commandId of mergeIdsOf(sealed)) {
     const result = await databroker.submit({ commandId, actor, command });
-    if (result.type === "done") return true;
-    if (result.type === "unavailable") return false;
+    if (result.type === "done") return "recorded";
+    if (result.type === "unavailable") return "none";
     if (result.code === "conflict") continue; // its command id means another change
     const fields = { commandId, reason: result.message };
     logger.error(fields, "the leader does not record a revocation of a cut-off region; an operator must decide");
-    return false;
+    return "refused";
   }
-  return false;
+  return "refused";
 }

@@ -5,9 +5,9 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import {
-  type Broker,
   openAgeMark,
   openRegionCopy,
+  type RegionalBroker,
   type RegionCopy,
   type RegionRevocationParts,
   startRegionalBroker,
@@ -40,8 +40,9 @@ export async function startRegion(
 ) {
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   const clients = new Map<Role, BrokerClient>();
+  const kept: KeptGoodbye = { isWanted: false, goodbye: null };
   function home(role: Role): BrokerClient {
-    const client = clients.get(role) ?? homeClient(config, { node, logger, role });
+    const client = clients.get(role) ?? keepingGoodbye(homeClient(config, { node, logger, role }), role, kept);
     clients.set(role, client);
     return client;
   }
@@ -83,17 +84,45 @@ export async function startRegion(
         for (const [reason, count] of Object.entries(client.refused())) all[reason] = (all[reason] ?? 0) + count;
       return all;
     },
-    async stop() {
-      await stopRefresh();
-      await broker.stop();
-      await revocations.close();
-      await server?.close();
-      await Promise.all([...clients.values()].map((client) => client.close()));
-      await fanout?.close();
-      copy.close();
+    stop: () => stopWith(() => broker.stop()),
+    /** Stops where another part of this process follows. @returns what that part has to send; null: nothing */
+    async stopForAnother(): Promise<LeftGoodbye | null> {
+      let waitMs = 0;
+      await stopWith(async () => {
+        kept.isWanted = true;
+        waitMs = await broker.stopForAnother();
+      });
+      return kept.goodbye === null ? null : { envelope: kept.goodbye, waitMs };
     },
   };
+  async function stopWith(stopBroker: () => Promise<void>): Promise<void> {
+    await stopRefresh();
+    await stopBroker();
+    await revocations.close();
+    await server?.close();
+    await Promise.all([...clients.values()].map((client) => client.close()));
+    await fanout?.close();
+    copy.close();
+  }
   return parts;
+}
+
+/** The goodbye of a broker that has stopped. `waitMs`: it must not be sent before this time has passed. */
+export type LeftGoodbye = Readonly<{ envelope: Uint8Array; waitMs: number }>;
+
+type KeptGoodbye = { isWanted: boolean; goodbye: Uint8Array | null };
+
+/** A regional broker sends leases of its own in the role of a broker, and after its last renew only the goodbye. */
+function keepingGoodbye(client: BrokerClient, role: Role, kept: KeptGoodbye): BrokerClient {
+  if (role !== "broker") return client;
+  return {
+    ...client,
+    async lease(envelope) {
+      if (!kept.isWanted) return client.lease(envelope);
+      kept.goodbye = envelope;
+      return null;
+    },
+  };
 }
 
 function startBrokerOf(
@@ -106,7 +135,7 @@ function startBrokerOf(
       snapshots: NodeSnapshots;
       revocations: RegionRevocationParts;
     }>,
-): Broker {
+): RegionalBroker {
   const { node, logger, copy, snapshots } = parts;
   const { broker: settings } = config;
   const ownWindowMs = ownWindowMsOf(config);

@@ -4,7 +4,6 @@ import { postgresServerOf } from "../../config/index.ts";
 import { findReplayBuffer } from "../../replication/fanout/index.ts";
 import {
   LogRefusedError,
-  type MovedHome,
   type MovePlan,
   type MoveView,
   movePostgresHome,
@@ -14,7 +13,16 @@ import {
 } from "../../replication/log/index.ts";
 import { localConfigOf } from "../build/local-config.ts";
 import { asUser } from "../build/postgres-user.ts";
-import { askHomeBrokers, askUntil, contendersBeside, type HomeBroker, leaderIn } from "../operator/home-brokers.ts";
+import {
+  contendersBeside,
+  type HomeBroker,
+  HomeBrokers,
+  leaderIn,
+  unmergedIn,
+  whyNotReady,
+  withoutMirror,
+} from "../operator/home-brokers.ts";
+import { PauseWatch } from "../operator/pause-watch.ts";
 import { operatorOptions, type Parsed, parse, parseWait } from "../terminal/arguments.ts";
 import { CannotError, type CliCommand, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
 
@@ -24,19 +32,23 @@ const options = {
   user: { type: "string" },
   "old-primary": { type: "string" },
   "accept-loss": { type: "boolean" },
+  "despite-brokers": { type: "boolean" },
   "dry-run": { type: "boolean" },
   timeout: { type: "string" },
 } as const;
 
 /** How long to wait for the brokers to take their parts, unless `--timeout` says otherwise. */
 const brokersMsMax = 60_000;
+/** Nothing waits for the mirrors, so this ends soon. */
+const mirrorMsMax = 15_000;
 
 type Move = Readonly<{ config: Config; home: HomeRegion; parsed: Parsed; terminal: Terminal }>;
 type Brokers = Readonly<{ brokers: readonly HomeBroker[]; left: readonly string[] }>;
 
 export const regionMoveHome: CliCommand = {
   name: "region move-home",
-  usage: "REGION -c broker.yaml [--user postgres] [--old-primary NAME] [--accept-loss] [--dry-run] [--timeout 60s]",
+  usage:
+    "REGION -c broker.yaml [--user postgres] [--old-primary NAME] [--accept-loss] [--despite-brokers] [--dry-run] [--timeout 60s]",
   summary: "move the home region: the Postgres primary, and with it the leader",
   help: `The configuration is that of a broker with broker.homes, and its connection string names the Postgres servers of all regions. The
 command prints a plan, then carries it out. While the old primary answers, the move is planned: it stops writing, a standby of REGION
@@ -47,8 +59,11 @@ The order of the steps does not depend on time. A run that was interrupted, at w
 back, run it again too: it finds the old primary, stops it from writing, and prints how to bring it back as a standby.
 
 --user NAME         the database user that may change the servers' settings, with the password in PGPASSWORD
---old-primary NAME  the old primary's name in synchronous_standby_names, if it does not answer
+--old-primary NAME  the old primary's name in synchronous_standby_names, if it does not answer and broker.homes has no
+                    postgres_names
 --accept-loss       continues even if an acknowledged change may be lost (only where no primary answers)
+--despite-brokers   continues a planned move although no broker of REGION answers, or although REGION has revocations of
+                    its own that the log does not have yet
 --dry-run           prints the plan, and changes nothing
 --timeout TIME      how long to wait for a broker of REGION to lead (60s)
 
@@ -83,45 +98,75 @@ function homeOf({ broker }: Config, region: string): HomeRegion {
   );
 }
 
-async function moveHome({ config, home, parsed, terminal }: Move): Promise<ExitCode> {
+async function moveHome(move: Move): Promise<ExitCode> {
+  const brokers = new HomeBrokers(move.config);
+  try {
+    return await moveWith(brokers, move);
+  } finally {
+    await brokers.close();
+  }
+}
+
+async function moveWith(asked: HomeBrokers, { config, home, parsed, terminal }: Move): Promise<ExitCode> {
   const json = parsed.flag("json");
   const say = (line: string): void => terminal.err(`${line}\n`);
   const only = parsed.flag("dry-run") ? "look" : "all";
   const connectionString = asUser(config, { user: parsed.text("user"), env: terminal.env });
-  const before = await askHomeBrokers(config);
+  const before = await asked.ask();
   let shown: MovePlan | undefined;
+  const pause = new PauseWatch(asked, home.region);
   const onPlan = (plan: MovePlan, view: MoveView): void => {
-    shown = plan;
-    for (const line of planText({ plan, view, home, brokers: before })) (json ? say : outLine(terminal))(line);
+    const why = plan.kind === "arrived" ? null : whyNotReady(before, home.region);
+    const mustWait = why !== null && plan.kind === "planned" && !parsed.flag("despite-brokers");
+    shown = {
+      ...plan,
+      refusal: plan.refusal ?? (mustWait ? why : null),
+      warnings: [...plan.warnings, ...(why === null ? [] : [why]), ...unmergedText(before, home.region)],
+    };
+    for (const line of planText({ plan: shown, view, home, brokers: before })) (json ? say : outLine(terminal))(line);
+    if (plan.refusal === null && mustWait)
+      throw new PromotionRefusedError(`${why}. To continue anyway, use --despite-brokers`);
+    pause.begin(plan, view.newest?.log?.durable.epoch ?? 0);
   };
-  const moved = await movePostgresHome({
-    connectionString,
-    cluster: config.broker.clusterName,
-    target: serversOf(connectionString, home),
-    only,
-    onPlan,
-    say,
-    oldPrimary: parsed.text("old-primary") ?? null,
-    loss: parsed.flag("accept-loss") ? "accept" : "refuse",
-  });
-  if (only === "look") {
-    if (json) terminal.out(`${JSON.stringify({ plan: shown, brokers: before })}\n`);
-    else terminal.out("nothing was changed\n");
-    return 0;
+  try {
+    const moved = await movePostgresHome({
+      connectionString,
+      cluster: config.broker.clusterName,
+      target: serversOf(connectionString, home),
+      only,
+      onPlan,
+      onFence: () => pause.fenced(),
+      onPrimary: () => pause.watch(),
+      say,
+      oldPrimary: parsed.text("old-primary") ?? null,
+      names: namesOf(connectionString, config),
+      loss: parsed.flag("accept-loss") ? "accept" : "refuse",
+    });
+    if (only === "look") {
+      if (json) terminal.out(`${JSON.stringify({ plan: shown, brokers: before })}\n`);
+      else terminal.out("nothing was changed\n");
+      return 0;
+    }
+    const timeoutMs = parseWait(parsed.text("timeout"), brokersMsMax);
+    const after = await waitForBrokers(asked, { home, pause, timeoutMs, say });
+    const leader = leaderIn(after.brokers, home.region);
+    const nats = leader === undefined ? [] : await natsLeft(config, home, say);
+    const mirrors = leader === undefined ? [] : await mirrorsLeft(asked, { home, timeoutMs, say });
+    const left = [...moved.left, ...after.left, ...nats, ...mirrors];
+    const { withoutChangesMs } = pause;
+    if (json) {
+      const facts = { plan: shown, moved, leader: leader ?? null, withoutChangesMs, brokers: after.brokers, left };
+      terminal.out(`${JSON.stringify(facts)}\n`);
+    } else if (leader !== undefined) {
+      const at = `${moved.primary} is the primary, ${leader.url} leads epoch ${leader.leader?.epoch}`;
+      terminal.out(`${home.region} is the home region: ${at}\n`);
+      if (withoutChangesMs !== null) terminal.out(`no change was accepted for ${secondsOf(withoutChangesMs)}\n`);
+    }
+    for (const line of left) say(`left to do: ${line}`);
+    return leader === undefined ? 1 : 0;
+  } finally {
+    pause.stop();
   }
-  const timeoutMs = parseWait(parsed.text("timeout"), brokersMsMax);
-  const after = await waitForBrokers({ config, home, moved, timeoutMs, say });
-  const leader = leaderIn(after.brokers, home.region);
-  const nats = leader === undefined ? [] : await natsLeft(config, home, say);
-  const left = [...moved.left, ...after.left, ...nats];
-  if (json)
-    terminal.out(`${JSON.stringify({ plan: shown, moved, leader: leader ?? null, brokers: after.brokers, left })}\n`);
-  else if (leader !== undefined)
-    terminal.out(
-      `${home.region} is the home region: ${moved.primary} is the primary, ${leader.url} leads epoch ${leader.leader?.epoch}\n`,
-    );
-  for (const line of left) say(`left to do: ${line}`);
-  return leader === undefined ? 1 : 0;
 }
 
 const outLine =
@@ -136,6 +181,24 @@ function serversOf(connectionString: string, { region, postgres }: HomeRegion): 
   if (own.length > 0) return new Set(own);
   throw new CannotError(
     `databroker_storage_connection_string names none of the Postgres servers that broker.homes has for ${region} (${postgres.join(", ")})`,
+  );
+}
+
+/** The names of the servers in `synchronous_standby_names`, as far as `broker.homes` has them. */
+function namesOf(connectionString: string, { broker }: Config): ReadonlyMap<string, string> {
+  const named = new Map(
+    broker.homes.flatMap(({ postgres, postgresNames }) =>
+      postgres.flatMap((server, i): [string, string][] => {
+        const name = postgresNames[i];
+        return name === undefined ? [] : [[server, name]];
+      }),
+    ),
+  );
+  return new Map(
+    parsePostgresHosts(connectionString).flatMap(({ name: host }): [string, string][] => {
+      const name = named.get(postgresServerOf(host));
+      return name === undefined ? [] : [[host, name]];
+    }),
   );
 }
 
@@ -187,53 +250,89 @@ function planText({
   ];
 }
 
-async function waitForBrokers({
-  config,
-  home,
-  moved,
-  timeoutMs,
-  say,
-}: Readonly<{
-  config: Config;
-  home: HomeRegion;
-  moved: MovedHome;
-  timeoutMs: number;
-  say: (line: string) => void;
-}>): Promise<Brokers> {
-  const isNew = (brokers: readonly HomeBroker[]): boolean => {
-    const epoch = leaderIn(brokers, home.region)?.leader?.epoch;
-    return epoch !== undefined && (moved.kind === "arrived" || epoch > moved.epoch);
-  };
-  say(`waiting for a broker of ${home.region} to lead`);
-  const led = await askUntil(config, { withinMs: timeoutMs, isMet: isNew });
-  if (!isNew(led)) {
-    const silent = led.filter(({ region, part }) => region === home.region && part === null);
+async function waitForBrokers(
+  asked: HomeBrokers,
+  {
+    home,
+    pause,
+    timeoutMs,
+    say,
+  }: Readonly<{ home: HomeRegion; pause: PauseWatch; timeoutMs: number; say: (line: string) => void }>,
+): Promise<Brokers> {
+  const { region } = home;
+  say(`waiting for a broker of ${region} to lead`);
+  const leader = await pause.leader(timeoutMs);
+  if (leader === undefined) {
+    const brokers = await asked.ask();
+    const silent = brokers.filter((broker) => broker.region === region && broker.part === null);
     const who = silent.map(({ url, problem }) => `${url}: ${problem}`).join("; ");
-    return {
-      brokers: led,
-      left: [
-        `no broker of ${home.region} leads yet${who === "" ? "" : ` (${who})`}; see its log, and run this command again`,
-      ],
-    };
+    const left = `no broker of ${region} leads yet${who === "" ? "" : ` (${who})`}; see its log, and run this command again`;
+    return { brokers, left: [left] };
   }
-  say(`${leaderIn(led, home.region)?.url} leads`);
-  const brokers = await askUntil(config, {
+  const { withoutChangesMs } = pause;
+  say(
+    `${leader.url} leads${withoutChangesMs === null ? "" : `; no change was accepted for ${secondsOf(withoutChangesMs)}`}`,
+  );
+  const brokers = await asked.askUntil({
     withinMs: timeoutMs,
-    isMet: (all) => contendersBeside(all, home.region).length === 0,
+    isMet: (all) =>
+      leaderIn(all, region) !== undefined &&
+      contendersBeside(all, region).length === 0 &&
+      unmergedIn(all, region) === 0,
   });
+  const unmerged = unmergedIn(brokers, region);
   const left = [
-    ...contendersBeside(brokers, home.region).map(
-      ({ url, region }) =>
-        `${url} of ${region} still contends for the lead: it cannot reach the new primary, or has no broker.homes`,
+    ...contendersBeside(brokers, region).map(
+      ({ url, region: other }) =>
+        `${url} of ${other} still contends for the lead: it cannot reach the new primary, or has no broker.homes`,
     ),
+    ...(unmerged === 0
+      ? []
+      : [
+          `${unmerged} revocations that ${region} had accepted by itself are not in the log yet; read the log of its brokers`,
+        ]),
     ...brokers
       .filter(({ part }) => part === null)
       .map(
-        ({ url, region, problem }) =>
-          `${url} of ${region} does not answer (${problem}); it finds the new home by itself`,
+        ({ url, region: other, problem }) =>
+          `${url} of ${other} does not answer (${problem}); it finds the new home by itself`,
       ),
   ];
   return { brokers, left };
+}
+
+function secondsOf(ms: number): string {
+  return `${(ms / 1_000).toFixed(1)} s`;
+}
+
+/** What the operator should know of revocations that the target region has accepted by itself. */
+function unmergedText(brokers: readonly HomeBroker[], region: string): readonly string[] {
+  const unmerged = unmergedIn(brokers, region);
+  return unmerged === 0
+    ? []
+    : [
+        `${region} has revocations of its own that the log does not have yet (${unmerged}); after the move its brokers record them before they grant a lease`,
+      ];
+}
+
+/**
+ * The regions whose NATS does not mirror the replay buffer of the new home. Their brokers look for it every few
+ * seconds.
+ */
+async function mirrorsLeft(
+  asked: HomeBrokers,
+  { home, timeoutMs, say }: Readonly<{ home: HomeRegion; timeoutMs: number; say: (line: string) => void }>,
+): Promise<readonly string[]> {
+  if (home.natsDomain === null) return [];
+  const isMet = (brokers: readonly HomeBroker[]): boolean => withoutMirror(brokers).length === 0;
+  const brokers = await asked.askUntil({ withinMs: Math.min(timeoutMs, mirrorMsMax), isMet });
+  const missing = withoutMirror(brokers);
+  const follow = brokers.filter(({ mirror }) => mirror === "follows").map(({ region }) => region);
+  if (follow.length > 0) say(`NATS: mirrors in ${[...new Set(follow)].join(", ")}`);
+  return missing.map(
+    (region) =>
+      `NATS of ${region} has no mirror of the replay buffer of ${home.region} yet; its brokers read over HTTPS meanwhile. If it stays so, look at its leaf connections, let it reach $JS.${home.natsDomain}.API.>, and give the NATS clusters of all regions (and single servers) names of their own`,
+  );
 }
 
 /** Whether the NATS of this machine's region sees the replay buffer of the new home. */

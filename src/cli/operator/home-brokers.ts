@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Config } from "../../config/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
-import { createBrokerClient } from "../../replication/wire/index.ts";
+import { type BrokerClient, createBrokerClient } from "../../replication/wire/index.ts";
 
 export type HomeBroker = Readonly<{
   region: string;
@@ -17,20 +17,81 @@ export type HomeBroker = Readonly<{
   leading: boolean;
   /** The leader that it names. */
   leader: Readonly<{ url: string | null; epoch: number }> | null;
+  /** Revocations that its region accepted by itself and that the log does not have yet; null: it names none. */
+  unmerged: number | null;
+  /** The mirror of the replay buffer in its region. `none`: it needs none, or does not say. */
+  mirror: "follows" | "missing" | "none";
 }>;
+
+type Asked = Readonly<{ region: string; url: URL; client: BrokerClient }>;
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 const askMsMax = 3_000;
 const pollMs = 250;
+/** While no change is accepted, ms. */
+const leaderPollMs = 50;
 
-/** Asks every broker of `broker.homes`. */
-export async function askHomeBrokers(config: Config): Promise<readonly HomeBroker[]> {
-  const each = config.broker.homes.flatMap(({ region, urls }) => urls.map((url) => ({ region, url })));
-  return Promise.all(each.map(({ region, url }) => askBroker(config, region, url)));
+export class HomeBrokers {
+  readonly #asked: readonly Asked[];
+
+  /** Every broker of `broker.homes`. */
+  constructor(config: Config) {
+    this.#asked = config.broker.homes.flatMap(({ region, urls }) =>
+      urls.map((url) => ({ region, url, client: clientFor(config, url) })),
+    );
+  }
+
+  async ask(): Promise<readonly HomeBroker[]> {
+    return Promise.all(this.#asked.map(askBroker));
+  }
+
+  /** Asks until a condition holds. @returns the last answers */
+  async askUntil({
+    isMet,
+    withinMs,
+  }: Readonly<{
+    isMet: (brokers: readonly HomeBroker[]) => boolean;
+    withinMs: number;
+  }>): Promise<readonly HomeBroker[]> {
+    const giveUpAt = performance.now() + withinMs;
+    for (;;) {
+      const brokers = await this.ask();
+      if (isMet(brokers) || performance.now() > giveUpAt) return brokers;
+      await delay(pollMs);
+    }
+  }
+
+  /**
+   * Asks each broker of a region until one of them leads a later epoch. One that does not answer delays no other.
+   * @returns undefined: the signal has aborted before
+   */
+  async firstLeader(region: string, after: number, signal: AbortSignal): Promise<HomeBroker | undefined> {
+    const found = new AbortController();
+    const either = AbortSignal.any([signal, found.signal]);
+    let first: HomeBroker | undefined;
+    const watch = async (asked: Asked): Promise<void> => {
+      while (!either.aborted) {
+        const broker = await askBroker(asked);
+        if (broker.leading && (broker.leader?.epoch ?? 0) > after) {
+          first ??= broker;
+          found.abort();
+        }
+        await delay(leaderPollMs, undefined, { signal: either }).catch(() => {});
+      }
+    };
+    const all = Promise.all(this.#asked.filter((asked) => asked.region === region).map(watch));
+    const ended = new Promise<void>((resolve) => either.addEventListener("abort", () => resolve(), { once: true }));
+    await Promise.race([all, ended]);
+    return first;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#asked.map(({ client }) => client.close()));
+  }
 }
 
-async function askBroker(config: Config, region: string, url: URL): Promise<HomeBroker> {
-  const client = createBrokerClient({
+function clientFor(config: Config, url: URL): BrokerClient {
+  return createBrokerClient({
     role: "operator",
     urls: [url],
     cluster: config.broker.clusterName,
@@ -43,7 +104,18 @@ async function askBroker(config: Config, region: string, url: URL): Promise<Home
     randomBytes,
     logger: silent,
   });
-  const unknown = { region, url: url.href, part: null, leading: false, leader: null } as const;
+}
+
+async function askBroker({ client, region, url }: Asked): Promise<HomeBroker> {
+  const unknown = {
+    region,
+    url: url.href,
+    part: null,
+    leading: false,
+    leader: null,
+    unmerged: null,
+    mirror: "none",
+  } as const;
   try {
     const answer = client.status();
     answer.catch(() => {}); // it may fail after the time is up
@@ -57,11 +129,11 @@ async function askBroker(config: Config, region: string, url: URL): Promise<Home
       problem: "",
       leading: broker.leading,
       leader: leader === null ? null : { url: leader.url, epoch: leader.epoch },
+      unmerged: broker.localUnmerged ?? null,
+      mirror: broker.mirrorLag === undefined ? "none" : broker.mirrorLag === null ? "missing" : "follows",
     };
   } catch (error) {
     return { ...unknown, problem: error instanceof Error ? error.message : String(error) };
-  } finally {
-    await client.close();
   }
 }
 
@@ -75,15 +147,30 @@ export function contendersBeside(brokers: readonly HomeBroker[], region: string)
   return brokers.filter((broker) => broker.region !== region && broker.part === "home");
 }
 
-/** Asks until a condition holds. @returns the last answers */
-export async function askUntil(
-  config: Config,
-  { isMet, withinMs }: Readonly<{ isMet: (brokers: readonly HomeBroker[]) => boolean; withinMs: number }>,
-): Promise<readonly HomeBroker[]> {
-  const giveUpAt = performance.now() + withinMs;
-  for (;;) {
-    const brokers = await askHomeBrokers(config);
-    if (isMet(brokers) || performance.now() > giveUpAt) return brokers;
-    await delay(pollMs);
+/** The regions whose NATS has no mirror of the replay buffer of the home region, as each broker that answers says. */
+export function withoutMirror(brokers: readonly HomeBroker[]): readonly string[] {
+  const follows = new Set(brokers.filter(({ mirror }) => mirror === "follows").map(({ region }) => region));
+  const missing = brokers.filter(({ mirror, region }) => mirror === "missing" && !follows.has(region));
+  return [...new Set(missing.map(({ region }) => region))];
+}
+
+/**
+ * What a region revoked by itself and the log does not have. Every broker of the region has each of them on its disk
+ * before it counts as accepted, so the answer of one broker is enough (docs/protocol.md §6.4).
+ */
+export function unmergedIn(brokers: readonly HomeBroker[], region: string): number {
+  return Math.max(0, ...brokers.filter((broker) => broker.region === region).map(({ unmerged }) => unmerged ?? 0));
+}
+
+/** Why a planned move to a region should not begin; null: its brokers are ready. */
+export function whyNotReady(brokers: readonly HomeBroker[], region: string): string | null {
+  const own = brokers.filter((broker) => broker.region === region);
+  if (own.every(({ part }) => part === null)) {
+    const who = own.map(({ url, problem }) => `${url}: ${problem}`).join("; ");
+    return `no broker of ${region} answers (${who}), so no change would be accepted after the move`;
   }
+  const unmerged = unmergedIn(own, region);
+  // Without a leader they cannot be recorded before the move. A broker of the region records them after it.
+  if (unmerged === 0 || !brokers.some((broker) => broker.region !== region && broker.leading)) return null;
+  return `${region} has revocations of its own that the log does not have yet (${unmerged}). Its brokers record them while they reach the leader: wait until this command no longer names them; if it still does, read the log of a broker of ${region}`;
 }

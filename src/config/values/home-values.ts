@@ -21,11 +21,13 @@ export type HomeRegion = Readonly<{
   urls: readonly URL[];
   /** Its Postgres servers, `host:port`. Empty: it can never be the home region. */
   postgres: readonly string[];
+  /** The name of each of them in `synchronous_standby_names`, in the same order. Empty: none is given. */
+  postgresNames: readonly string[];
   /** The JetStream domain of its NATS servers; null: one domain spans the regions, or there is no NATS. */
   natsDomain: string | null;
 }>;
 
-const keys = ["region", "urls", "postgres", "nats_domain"];
+const keys = ["region", "urls", "postgres", "postgres_names", "nats_domain"];
 const namePattern = /^[A-Za-z0-9_-]{1,64}$/;
 const serverPattern = /^(?:\[[0-9a-fA-F:]+\]|[^\s:/@?#,[\]]+)(?::\d{1,5})?$/;
 const homesMax = 32;
@@ -38,7 +40,7 @@ export function postgresServerOf(name: string): string {
 export const homeRegions = () =>
   valueType<readonly HomeRegion[]>(
     {
-      label: "list of {region, urls, postgres, nats_domain}",
+      label: "list of {region, urls, postgres, postgres_names, nats_domain}",
       json: { type: ["array", "string"], items: { type: "object" } },
     },
     (value, refuse) => {
@@ -78,7 +80,17 @@ function parseHome(item: unknown, refuse: Refuse): HomeRegion | RefusedValue {
       "postgres",
       bad,
     ]);
-  return { region, urls, natsDomain: domain, postgres: servers.map(postgresServerOf) };
+  const names = parseStringList(item["postgres_names"] ?? [], (problem, remedy, path = []) =>
+    refuse(problem, remedy, ["postgres_names", ...path]),
+  );
+  if (isRefused(names)) return names;
+  if (names.length > 0 && names.length !== servers.length)
+    return refuse(
+      `names ${names.length} of ${servers.length} Postgres servers`,
+      "write the name of each server in synchronous_standby_names, in the order of postgres",
+      ["postgres_names"],
+    );
+  return { region, urls, natsDomain: domain, postgres: servers.map(postgresServerOf), postgresNames: names };
 }
 
 function parseUrls(value: unknown, refuse: Refuse): readonly URL[] | RefusedValue {

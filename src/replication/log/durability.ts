@@ -56,6 +56,13 @@ export function judgeEvidence(look: ReplicationLook, end: bigint): Evidence {
   return enough ? "synchronous" : "behind";
 }
 
+/** Whether as many standbys that count are connected as commits wait for. */
+export function hasEnoughStandbys({ names, standbys }: Pick<ReplicationLook, "names" | "standbys">): boolean {
+  const wanted = readable(names);
+  if (wanted === undefined) return true;
+  return positionsByStandby(standbys, wanted.names).filter((position) => position > 0n).length >= wanted.count;
+}
+
 /**
  * The lowest position of each named standby. The server may still list the old connection of a rebuilt machine beside
  * its new one.

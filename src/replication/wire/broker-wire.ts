@@ -155,7 +155,14 @@ const clusterStatus = z.object({
     .nullable(),
   level: count.default(1),
   brokers: z.array(z.object({ brokerId, version: text, reads: count, heardAgoMs: z.number() })).default([]),
-  broker: z.object({ brokerId, leading: z.boolean(), applied: link, store: text }),
+  broker: z.object({
+    brokerId,
+    leading: z.boolean(),
+    applied: link,
+    store: text,
+    localUnmerged: count.optional(),
+    mirrorLag: count.nullish(),
+  }),
   nodes: z.array(
     z.object({
       node,

@@ -3,12 +3,13 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
   chooseRole,
+  formerLeader,
   type HomeEvidence,
   type HomeRole,
   isUnsettled,
   mustAskElsewhere,
 } from "../../../src/broker/region/home-role.ts";
-import { type Epoch, genesis } from "../../../src/events/index.ts";
+import { type Epoch, genesis, type Incarnation } from "../../../src/events/index.ts";
 import type { ServerHead } from "../../../src/replication/log/index.ts";
 
 type Parts = Partial<Omit<ServerHead, "log">> & Readonly<{ epoch?: number | null }>;
@@ -91,4 +92,25 @@ test("the servers are read more often while the home region seems to move", () =
   assert.equal(isUnsettled(evidence([server("own"), server("far")])), true);
   assert.equal(isUnsettled(evidence([server("own", { role: "standby" })])), true);
   assert.equal(isUnsettled(evidence([])), true);
+});
+
+describe("the leader of the former home region is not waited for", () => {
+  const led = (host: string, brokerUrl: string | null, parts: Parts = {}): ServerHead => {
+    const made = server(host, parts);
+    return made.log === null ? made : { ...made, log: { ...made.log, brokerUrl, incarnation: "i" as Incarnation } };
+  };
+  const ownUrls = new Set(["https://broker.own/"]);
+  test("when the newest primary is in this region and names a broker of another one", () => {
+    assert.equal(formerLeader(evidence([led("own", "https://broker.far/")]), ownUrls), "i");
+  });
+  test("but a broker of this region, an unnamed one, and the leader at a primary elsewhere are", () => {
+    for (const newest of [
+      led("own", "https://broker.own/"),
+      led("own", null),
+      led("far", "https://broker.far/"),
+      led("own", "https://broker.far/", { role: "standby" }),
+      server("own", { epoch: null }),
+    ])
+      assert.equal(formerLeader(evidence([newest]), ownUrls), null);
+  });
 });

@@ -1,12 +1,12 @@
 /**
  * `cardea region move-home` on real Postgres servers, one for each of three regions: a planned move, a lost home, a
- * move that is killed at each step and run again, and the old primary that comes back. Brokers take no part here
- * (test/integration/regions/move-home.test.ts).
+ * move that is killed at each step and run again, two at once, and the old primary that comes back by the printed
+ * commands. Brokers take no part here (test/integration/regions/move-home.test.ts).
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
 import { after, afterEach, test } from "node:test";
 import { formatLink, type Link } from "../../../src/events/index.ts";
 import { openPostgresLog, readServerHeads, verifyLog } from "../../../src/replication/log/index.ts";
@@ -37,8 +37,11 @@ afterEach(async () => {
 after(() => folder.remove());
 
 /** East, us and ap have a server each; the primary is in the east. */
-async function begin(synchrony: Synchrony = "quorum"): Promise<LogWriter> {
-  group = await startPostgresGroup({ synchrony });
+async function begin(
+  synchrony: Synchrony = "quorum",
+  settings: Readonly<Record<string, string>> = {},
+): Promise<LogWriter> {
+  group = await startPostgresGroup({ synchrony, settings });
   servers = await group.newDatabase();
   database = new URL(servers.replace(/@[^/]*/, "@host")).pathname.slice(1);
   const writer = await LogWriter.open(await openAt(servers));
@@ -72,6 +75,8 @@ const ap = () => group.standbys[1] ?? assert.fail();
 const at = (server: PostgresServer, text: string) =>
   withClient(server.connectionString(database), async (client) => (await client.query(text)).rows[0]);
 
+const following = async () => Number((await at(us(), "select count(*)::int as n from pg_stat_replication"))?.["n"]);
+
 async function openAt(connectionString: string) {
   const log = await openPostgresLog({ connectionString, cluster: "test", writeTimeoutMs: 5_000 });
   logs.push(log);
@@ -93,7 +98,19 @@ async function launch(...args: readonly string[]): Promise<Run> {
   const user = ["--user", new URL(group.primary().connectionString()).username];
   const child = await Child.start({
     command: process.execPath,
-    args: ["--no-warnings", mainFile, "region", "move-home", ...args, "-c", configFile, ...user, "--timeout", "0s"],
+    args: [
+      "--no-warnings",
+      mainFile,
+      "region",
+      "move-home",
+      ...args,
+      "-c",
+      configFile,
+      ...user,
+      "--timeout",
+      "0s",
+      "--despite-brokers",
+    ],
     logFile,
     env: { ...fasterStart, PGPASSWORD: decodeURIComponent(new URL(group.primary().connectionString()).password) },
   });
@@ -154,10 +171,7 @@ test("a planned move loses nothing that was acknowledged, fences the old primary
   await assertMoved(writer, last);
   const { fenced, rivals } = await heads();
   assert.deepEqual([fenced.map(({ host }) => host), rivals], [[`127.0.0.1:${group.primary().port}`], []]);
-  await waitFor(
-    "the ap to follow",
-    async () => Number((await at(us(), "select count(*)::int as n from pg_stat_replication"))?.["n"]) === 1,
-  );
+  await waitFor("the ap to follow", async () => (await following()) === 1);
 
   const again = await move("us");
   assert.match(again.output, /the primary \S+ is in us/);
@@ -234,6 +248,121 @@ test("a move is refused, before any change, where commits would wait afterwards 
   assert.match(unknown.output, /mars cannot be the home region; broker\.homes has Postgres servers for east, us, ap/);
 });
 
+test("a standby that does not replay is named before anything stops, and the old primary goes on", {
+  skip,
+  ...limit,
+}, async () => {
+  const writer = await begin();
+  await at(ap(), "select pg_wal_replay_pause()");
+  const refused = await move("us");
+  assert.equal(refused.code, 1, refused.output);
+  assert.match(refused.output, new RegExp(`not moved: 127\\.0\\.0\\.1:${ap().port} has its replay paused`));
+  const last = await append(writer);
+  await at(ap(), "select pg_wal_replay_resume()");
+  await move("us");
+  await assertMoved(writer, last);
+});
+
+test("of two moves at once, the second waits for the first or changes nothing, and nothing is lost", {
+  skip,
+  ...limit,
+}, async () => {
+  const writer = await begin();
+  const last = await append(writer);
+  const runs = await Promise.all([launch("us"), launch("us")]);
+  await Promise.all(runs.map(({ exit }) => exit()));
+  const outputs = runs.map(({ output }) => output());
+  assert.ok(
+    outputs.some((output) => /no broker of us leads yet/.test(output)),
+    outputs.join("\n---\n"),
+  );
+  for (const output of outputs)
+    assert.match(output, /no broker of us leads yet|another run of this command, or of cardea postgres promote/);
+  await assertMoved(writer, last);
+  await waitFor("the ap to follow", async () => (await following()) === 1, { withinMs: 30_000 });
+});
+
+test("the printed commands bring the old primary back as a standby, and the home moves back to it", {
+  skip,
+  ...limit,
+}, async () => {
+  const writer = await begin("quorum", { wal_log_hints: "on" });
+  const last = await append(writer);
+  const east = group.primary();
+  const data = String((await at(east, "show data_directory"))?.["data_directory"]);
+  const moved = await move("us");
+  await assertMoved(writer, last);
+  const printed = moved.output.split("\n").filter((line) => line.startsWith("    pg_"));
+  assert.deepEqual(
+    printed.map((line) => line.trim().split(" ")[0]),
+    ["pg_ctl", "pg_rewind", "pg_ctl"],
+    moved.output,
+  );
+  const machine = await machineOf(data);
+  try {
+    await machine.run(printed.join("\n"));
+    await waitFor(
+      "the old primary to follow as pg_1",
+      async () =>
+        (
+          await at(
+            us(),
+            "select 1 as one from pg_stat_replication where application_name = 'pg_1' and sync_state = 'quorum'",
+          )
+        )?.["one"] === 1,
+      { withinMs: 60_000 },
+    );
+    assert.equal((await at(east, "select pg_is_in_recovery() as standby"))?.["standby"], true);
+    const log = await openAt(servers);
+    const next = await LogWriter.open(log);
+    const later = await append(next);
+    const back = await move("east");
+    assert.match(back.output, /a planned move of the home region to east/);
+    const { newest, rivals } = await heads();
+    assert.deepEqual([newest?.host, newest?.writes, rivals], [`127.0.0.1:${east.port}`, "accepted", []]);
+    const returned = await openAt(east.connectionString(database));
+    await append(await LogWriter.open(returned));
+    const held = await returned.linkAt(later.position);
+    assert.equal(held && formatLink(held), formatLink(later));
+  } finally {
+    await machine.run(`pg_ctl -D ${data} stop -m immediate`);
+  }
+});
+
+/**
+ * A shell on the machine of a server. Its `pg_ctl` adds the options with which the server was started, as the service
+ * manager of a machine does.
+ */
+async function machineOf(data: string) {
+  const binaries = findPostgresBinaries() ?? assert.fail();
+  const [, options = ""] = /"-D" "[^"]*" (.*)$/m.exec(readFileSync(join(data, "postmaster.opts"), "utf8")) ?? [];
+  const bin = join(dirname(data), "bin"); // its user may read it
+  mkdirSync(bin, { recursive: true, mode: 0o755 });
+  const manager = `#!/bin/sh
+case " $* " in
+  *" start "*) exec ${join(binaries, "pg_ctl")} "$@" -l ${data}.log -o '${options}' ;;
+  *) exec ${join(binaries, "pg_ctl")} "$@" ;;
+esac
+`;
+  writeFileSync(join(bin, "pg_ctl"), manager, { mode: 0o755 });
+  const { uid, gid } = statSync(data);
+  const env = {
+    PATH: [bin, binaries, process.env["PATH"] ?? ""].join(delimiter),
+    PGPASSWORD: decodeURIComponent(new URL(group.primary().connectionString()).password),
+  };
+  return {
+    /** Only a clean end of every command is accepted. */
+    async run(commands: string): Promise<void> {
+      const logFile = join(folder.path, "machine.log");
+      const user = process.getuid?.() === 0 ? { user: { uid, gid } } : {};
+      const spec = { command: "/bin/sh", args: ["-e", "-c", commands], cwd: "/", logFile, env, ...user };
+      const shell = await Child.start(spec);
+      const { code } = await shell.exited;
+      assert.equal(code, 0, readFileSync(logFile, "utf8"));
+    },
+  };
+}
+
 for (const [step, line] of [
   ["the fence", /refuses writes$/m],
   ["the catch-up", /has received everything/],
@@ -254,11 +383,7 @@ for (const [step, line] of [
     const again = await move("us");
     assert.doesNotMatch(again.output, /not moved/, run.output());
     await assertMoved(writer, last);
-    await waitFor(
-      "the ap to follow",
-      async () => Number((await at(us(), "select count(*)::int as n from pg_stat_replication"))?.["n"]) === 1,
-      { withinMs: 30_000 },
-    );
+    await waitFor("the ap to follow", async () => (await following()) === 1, { withinMs: 30_000 });
   });
 
 test("a move that was killed after the fence is taken back by a move to where the primary is", {

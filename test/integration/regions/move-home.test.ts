@@ -52,7 +52,10 @@ test("a planned move: the us lead, every region takes changes again, and the eas
   assert.equal(moved.code, 0, moved.out + moved.err);
   assert.match(moved.out, /a planned move of the home region to us/);
   assert.match(moved.out, /us is the home region: \S+ is the primary, \S+ leads epoch \d+/);
+  assert.match(moved.out, /no change was accepted for \d+\.\d s/);
   assert.match(moved.err, /is an old primary.*; it refuses writes/);
+  assert.match(moved.err, /NATS: the replay buffer is in the domain us/);
+  assert.match(moved.err, /NATS: mirrors in (east, ap|ap, east)/);
   for (const name of regionNames)
     await waitFor("the leader to be known", async () => (await leaderSeenBy(name)) === "broker-us", {
       withinMs: 60_000,
@@ -65,6 +68,19 @@ test("a planned move: the us lead, every region takes changes again, and the eas
     for (const name of regionNames)
       assert.equal((await regions.get(name, "app", session)).permitted, true, `${from} to ${name}`);
   }
+});
+
+test("no broker counts as absent after it has changed its part: its goodbye reaches the new leader", {
+  skip,
+}, async () => {
+  await waitFor(
+    "the former regional broker of the us to be no node any more",
+    async () => {
+      const { absent, nodes } = await regions.client("us", "operator").status();
+      return [...(absent ?? []), ...nodes].every(({ node }) => node !== "broker-us");
+    },
+    { withinMs: 60_000 },
+  );
 });
 
 test("a revocation by a former home reaches every region", { skip, timeout: 120_000 }, async () => {
@@ -89,5 +105,6 @@ test("the command again changes nothing and says that all is in place", { skip, 
   const again = await runCardea(["region", "move-home", "us", "-c", regions.of("east").broker.configFile]);
   assert.equal(again.code, 0, again.out + again.err);
   for (const step of ["fence", "open", "follow"]) assert.match(again.out, new RegExp(`${step} \\(done\\)`));
+  assert.doesNotMatch(again.err, /has no mirror/, again.err);
   assert.equal((await regions.get("us", "app", early)).permitted, true);
 });

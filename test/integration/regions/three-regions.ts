@@ -83,7 +83,7 @@ async function build(
 
   const nats = new Map<RegionName, NatsCluster>();
   for (const name of regionNames) {
-    const server = await startNats({ domain: name, config: leafConfig(name, leafPorts) });
+    const server = await startNats({ name, domain: name, config: leafConfig(name, leafPorts) });
     cleanups.push(() => server.stop());
     nats.set(name, server);
   }
@@ -103,6 +103,7 @@ async function build(
     region,
     urls: [url(portsOf(region).broker.broker)],
     postgres: [`${postgres[region].host}:${postgres[region].port}`],
+    postgres_names: [{ east: "pg_1", us: "pg_2", ap: "pg_3" }[region]],
     nats_domain: region,
   }));
 

@@ -4,7 +4,12 @@
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { judgeEvidence, type ReplicationLook, type StandbyPosition } from "../../../src/replication/log/durability.ts";
+import {
+  hasEnoughStandbys,
+  judgeEvidence,
+  type ReplicationLook,
+  type StandbyPosition,
+} from "../../../src/replication/log/durability.ts";
 
 const end = 1_000n;
 const standby = (name: string, flushed: bigint | null, parts: Partial<StandbyPosition> = {}): StandbyPosition => ({
@@ -35,6 +40,14 @@ describe("durability by flush position", () => {
     assert.equal(evidenceOf("ANY 1 (a,,b)", all), "asynchronous", "names that cannot be parsed");
     for (const commit of ["off", "local", "remote_write"])
       assert.equal(evidenceOf("ANY 1 (a, b)", all, { commit }), "asynchronous", commit);
+  });
+
+  test("a server without enough standbys that count cannot give evidence soon, however far they are behind otherwise", () => {
+    const names = "ANY 1 (a, b)";
+    assert.equal(hasEnoughStandbys({ names, standbys: [standby("a", 1n)] }), true);
+    for (const standbys of [[], [standby("c", 1n)], [standby("a", null)], [standby("a", 1n, { state: "async" })]])
+      assert.equal(hasEnoughStandbys({ names, standbys }), false);
+    assert.equal(hasEnoughStandbys({ names: "", standbys: [] }), true, "commits wait for none");
   });
 
   test("an event that this server does not have is never synchronous", () => {

@@ -12,6 +12,7 @@ import type { Link } from "../../../events/index.ts";
 import {
   evidenceMsMax,
   evidencePausesMs,
+  hasEnoughStandbys,
   judgeEvidence,
   type ReplicationLook,
   type StandbyPosition,
@@ -45,13 +46,22 @@ const [spacingMs] = evidencePausesMs;
 
 export class DurabilityChecks {
   readonly #look: (links: readonly Link[]) => Promise<SharedLook>;
+  readonly #withoutStandbys: "wait" | "answer";
   readonly #checks = new Set<Check>();
   #looking = false;
   #sentAt = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(look: (links: readonly Link[]) => Promise<SharedLook>) {
+  /**
+   * @param options.withoutStandbys what to do while fewer standbys are connected than commits must wait for: wait for
+   * them, or answer `asynchronous` at once. Default: wait
+   */
+  constructor(
+    look: (links: readonly Link[]) => Promise<SharedLook>,
+    { withoutStandbys = "wait" }: Readonly<{ withoutStandbys?: "wait" | "answer" }> = {},
+  ) {
     this.#look = look;
+    this.#withoutStandbys = withoutStandbys;
   }
 
   /** Takes at most `evidenceMsMax`. An unavailable store gives no evidence. @throws any other error of the query */
@@ -107,6 +117,10 @@ export class DurabilityChecks {
     const evidence = judgeEvidence(look, check.end.position);
     if (evidence !== "behind") {
       check.settle(evidence);
+      return;
+    }
+    if (this.#withoutStandbys === "answer" && !hasEnoughStandbys(look)) {
+      check.settle("asynchronous");
       return;
     }
     if (check.dueAt > this.#sentAt) return; // the query was for another check: this one keeps its pauses

@@ -12,17 +12,23 @@ import { type PostgresHost, parsePostgresHosts } from "./hosts.ts";
 import { type AttachedStandby, type MovePlan, type MoveView, planMove, strayStandbys } from "./move-plan.ts";
 import type { ServerHead } from "./newest-head.ts";
 import { PromotionRefusedError, promotePostgresStandby } from "./promote.ts";
+import { oldPrimaryAmong, sourceIn } from "./promotion.ts";
 import {
   addressOf,
   asStandby,
+  endAll,
   followNew,
+  type MetServers,
   meetServer,
+  meetServers,
   PromotionFailedError,
   type PromotionServer,
   pollSeconds,
   receivedBytes,
   waitUntil,
+  whyHeldBack,
 } from "./promotion-servers.ts";
+import { rejoinOf } from "./rejoin.ts";
 import { readServerHeads } from "./server-heads.ts";
 
 export type MoveHomeOptions = Readonly<{
@@ -34,12 +40,21 @@ export type MoveHomeOptions = Readonly<{
   target: ReadonlySet<string>;
   /** The name of a primary that does not answer, if `synchronous_standby_names` lists it. */
   oldPrimary?: string | null;
+  /**
+   * The names of servers in `synchronous_standby_names`, by their name in the connection string. With them, the old
+   * primary need not be named: it is the silent server from which every standby that answers received last.
+   */
+  names?: ReadonlyMap<string, string>;
   /** Whether to accept a possible loss where no primary answers. */
   loss?: "refuse" | "accept";
   /** `look`: plans, and changes nothing. */
   only?: "look" | "all";
-  /** Called with the plan before anything is changed. */
+  /** Called with the plan before anything is changed. What it throws ends the move. */
   onPlan?: (plan: MovePlan, view: MoveView) => void;
+  /** Called just before the old primary refuses the first change. */
+  onFence?: () => void;
+  /** Called once the target region has a primary. */
+  onPrimary?: () => void;
   say?: (line: string) => void;
   connectTimeoutMs?: number;
   stepTimeoutMs?: number;
@@ -57,94 +72,155 @@ export type MovedHome = Readonly<{
   mayBeLost: readonly string[];
 }>;
 
-/** Polls of 50 ms without the rest, before the standbys are pointed at the old primary again. */
-const pollsBeforeLead = 10;
+/** Polls without the rest, before the standbys are pointed at the old primary again. */
+const pollsBeforeLead = 25;
 
 type Limits = Readonly<{ connectTimeoutMs: number; stepTimeoutMs: number }>;
+type Saying = Limits & Readonly<{ say: (line: string) => void }>;
 
 /** @throws PromotionRefusedError, PromotionFailedError, LogRefusedError for an unreadable connection string */
 export async function movePostgresHome(options: MoveHomeOptions): Promise<MovedHome> {
   const { connectTimeoutMs = 3_000, stepTimeoutMs = 30_000, say = () => {} } = options;
-  const limits = { connectTimeoutMs, stepTimeoutMs };
-  const view = await viewOf(options, limits);
+  const within = { connectTimeoutMs, stepTimeoutMs, say };
+  const lock = options.only === "look" ? "none" : "take";
+  // Connected before anything stops: a server that is silent delays no step while no change is accepted.
+  const met = await meetServers([...hostsOf(options).values()], { ...within, lock });
+  try {
+    return await move(options, met, within);
+  } finally {
+    await endAll(met.servers);
+  }
+}
+
+async function move(options: MoveHomeOptions, met: MetServers, within: Saying): Promise<MovedHome> {
+  const view = await viewOf(options, within);
   const plan = planMove(view);
   options.onPlan?.(plan, view);
   if (plan.refusal !== null) throw new PromotionRefusedError(plan.refusal);
   const epoch = view.newest?.log?.durable.epoch ?? 0;
-  const lost = plan.kind === "lost" ? await checkLoss(options, limits) : [];
+  const named = plan.kind === "lost" ? { ...options, oldPrimary: oldPrimaryOf(options, met, within) } : options;
+  const lost = plan.kind === "lost" ? await checkLoss(named, met, within) : [];
   if (options.only === "look") return { kind: plan.kind, primary: null, epoch, left: [], mayBeLost: lost };
-  if (plan.kind === "planned") await movePlanned(view, options, { ...limits, say });
-  if (plan.kind === "lost") await promoteIn(options, limits, options.loss ?? "refuse");
-  const left = await settle(options, { ...limits, say });
-  const after = await viewOf(options, limits);
+  if (plan.kind === "planned") await movePlanned(view, options, { ...within, met });
+  if (plan.kind === "lost")
+    await promotePostgresStandby({ ...promotionOf(named, met, within), loss: options.loss ?? "refuse" });
+  if (plan.kind === "arrived") options.onPrimary?.();
+  const left = await settle(options, within);
+  const after = await viewOf(options, within);
   return { kind: plan.kind, primary: after.newest?.host ?? null, epoch, left, mayBeLost: lost };
 }
 
+/** The name of the old primary, which does not answer; null: it is not known. */
+function oldPrimaryOf(options: MoveHomeOptions, met: MetServers, { say }: Saying): string | null {
+  if (options.oldPrimary !== undefined && options.oldPrimary !== null) return options.oldPrimary;
+  const hosts = hostsOf(options);
+  const addressIn = (name: string): string | null => {
+    const found = hosts.get(name);
+    if (found === undefined) return null;
+    const { host, port } = addressOf(found);
+    return `${host}:${port}`.toLowerCase();
+  };
+  const silent = met.unreachable.map(({ host }) => host);
+  const source = oldPrimaryAmong(
+    met.servers.filter(({ row }) => row["standby"] === true).map((server) => sourceIn(asStandby(server).conninfo)),
+    {
+      answering: new Set(met.servers.map(({ host }) => addressIn(host.name))),
+      silent: new Set(silent.map(addressIn)),
+    },
+  );
+  const host = source === null ? undefined : silent.find((name) => addressIn(name) === source);
+  const name = host === undefined ? undefined : options.names?.get(host);
+  if (name === undefined) return null;
+  say(`${host}: the old primary (${name}): every standby that answers received from it last`);
+  return name;
+}
+
 /** @throws PromotionRefusedError when an acknowledged change could be lost and the caller does not accept it */
-async function checkLoss(options: MoveHomeOptions, limits: Limits): Promise<readonly string[]> {
+async function checkLoss(options: MoveHomeOptions, met: MetServers, within: Saying): Promise<readonly string[]> {
   const { mayBeLost } = await promotePostgresStandby({
-    ...promotionOf(options, limits),
+    ...promotionOf(options, met, within),
     loss: options.loss ?? "refuse",
     only: "look",
   });
   return mayBeLost;
 }
 
-function promotionOf(options: MoveHomeOptions, limits: Limits) {
-  const { connectionString, schema, target: prefer, oldPrimary = null, say } = options;
+function promotionOf(options: MoveHomeOptions, met: MetServers, within: Saying) {
+  const { connectionString, schema, target: prefer, oldPrimary = null, onPrimary } = options;
   return {
-    ...limits,
+    ...within,
+    met,
     connectionString,
     prefer,
     oldPrimary,
     livingPrimary: "replace" as const,
+    ...(onPrimary === undefined ? {} : { onPrimary }),
     ...(schema === undefined ? {} : { schema }),
-    ...(say === undefined ? {} : { say }),
   };
-}
-
-async function promoteIn(options: MoveHomeOptions, limits: Limits, loss: "refuse" | "accept"): Promise<void> {
-  await promotePostgresStandby({ ...promotionOf(options, limits), loss });
 }
 
 /** The old primary answers: it stops writing, a standby of the target region receives the rest and is promoted. */
 async function movePlanned(
   view: MoveView,
   options: MoveHomeOptions,
-  within: Limits & Readonly<{ say: (line: string) => void }>,
+  { met, ...within }: Saying & Readonly<{ met: MetServers }>,
 ): Promise<void> {
-  const hosts = hostsOf(options);
-  const old = await connect(hosts, view.newest?.host ?? "", within);
+  const old = met.servers.find(({ host }) => host.name === view.newest?.host);
+  if (old === undefined) throw new PromotionFailedError(`${view.newest?.host} did not answer; nothing was changed`);
+  let isOrdered = false;
+  const onOrder = (): void => {
+    isOrdered = true;
+  };
   try {
+    options.onFence?.();
     const end = await fence(old, within);
-    try {
-      await catchUp(hosts, { options, old: old.host, end, within });
-      // Nothing can be lost: no write was accepted after the position that the standby has received.
-      await promoteIn(options, within, "accept");
-    } catch (error) {
-      const after = await viewOf(options, within);
-      // A promotion that an earlier run had begun may have come first. The rest remains.
-      if (after.newest?.role === "primary" && options.target.has(after.newest.host)) return;
-      await unfence(old, within);
-      throw new PromotionFailedError(`${messageOf(error)}; ${old.host.name} accepts writes again`, { cause: error });
+    await catchUp(met, { options, old: old.host, end, within });
+    // Nothing can be lost: no write was accepted after the position that the standby has received.
+    await promotePostgresStandby({ ...promotionOf(options, met, within), loss: "accept", onOrder });
+  } catch (error) {
+    const after = await viewOf(options, within);
+    // A promotion that an earlier run had begun may have come first. The rest remains.
+    if (after.newest?.role === "primary" && options.target.has(after.newest.host)) return;
+    if (isOrdered) {
+      const rest = `${old.host.name} still refuses writes, because the other may become a primary at any time`;
+      throw new PromotionFailedError(`${messageOf(error)}; ${rest}`, { cause: error });
     }
-  } finally {
-    await old.end();
+    await unfenceAnew(old.host, within);
+    throw new PromotionFailedError(`${messageOf(error)}; ${old.host.name} accepts writes again`, { cause: error });
   }
 }
 
-type Saying = Limits & Readonly<{ say: (line: string) => void }>;
+/** Over a new connection: the other may be the one that failed. */
+async function unfenceAnew(host: PostgresHost, within: Saying): Promise<void> {
+  const server = await meetServer(host, within);
+  if ("problem" in server)
+    throw new PromotionFailedError(`${host.name}: ${server.problem}. It refuses writes: run this command again`);
+  try {
+    await unfence(server, within);
+  } finally {
+    await server.end();
+  }
+}
+
+/** The sessions that could write to this log, without the one that asks. */
+const otherSession = `backend_type = 'client backend' and datname = current_database() and pid <> pg_backend_pid()`;
 
 /** @returns the flushed position of the write-ahead log once no session can write, in bytes */
 async function fence(server: PromotionServer, { say, ...limits }: Saying): Promise<bigint> {
   const { host, ask } = server;
   await ask("alter system set default_transaction_read_only = on");
   const since = await setsWrites(server, "on", limits);
+  // Named one by one as well: the clock of the server may have been set back.
+  const { sessions } = await ask(
+    `select coalesce(json_agg(json_build_array(pid, backend_start::text)), '[]')::text as sessions
+     from pg_stat_activity where ${otherSession}`,
+  );
   await waitUntil(limits.stepTimeoutMs, `the sessions of ${host.name} to end`, async () => {
     const { left } = await ask(
-      `select count(pg_terminate_backend(pid))::int as left from pg_stat_activity where backend_type = 'client backend'
-         and datname = current_database() and pid <> pg_backend_pid() and backend_start < $1::timestamptz`,
-      [since],
+      `select count(pg_terminate_backend(pid))::int as left from pg_stat_activity
+       where ${otherSession} and (backend_start < $1::timestamptz
+         or jsonb_build_array(pid, backend_start::text) in (select jsonb_array_elements($2::jsonb)))`,
+      [since, sessions],
     );
     if (left !== 0) await ask(`select pg_sleep(${pollSeconds})`);
     return left === 0;
@@ -169,10 +245,11 @@ async function setsWrites({ host, ask }: PromotionServer, value: "on" | "off", l
     if ("problem" in session) throw new PromotionFailedError(`${host.name}: ${session.problem}`);
     try {
       const row = await session.ask(
-        `select pg_sleep(${pollSeconds}), current_setting('default_transaction_read_only') as read_only,
+        `select current_setting('default_transaction_read_only') as read_only,
            (select backend_start::text from pg_stat_activity where pid = pg_backend_pid()) as since`,
       );
       since = String(row["since"]);
+      if (row["read_only"] !== value) await session.ask(`select pg_sleep(${pollSeconds})`);
       return row["read_only"] === value;
     } finally {
       await session.end();
@@ -182,29 +259,25 @@ async function setsWrites({ host, ask }: PromotionServer, value: "on" | "off", l
 }
 
 async function catchUp(
-  hosts: ReadonlyMap<string, PostgresHost>,
+  met: MetServers,
   { options, old, end, within }: Readonly<{ options: MoveHomeOptions; old: PostgresHost; end: bigint; within: Saying }>,
 ): Promise<void> {
-  const met = await Promise.all([...options.target].map((name) => connect(hosts, name, within).catch(() => null)));
-  const servers = met.filter((server) => server !== null);
-  const open = servers.filter(({ row }) => row["standby"] === true).map(asStandby);
-  try {
-    if (open.length === 0) throw new PromotionFailedError("no standby of the target region answers");
-    let polls = 0;
-    await waitUntil(within.stepTimeoutMs, "a standby of the target region to receive the rest", async () => {
-      const received = await Promise.all(open.map(receivedBytes));
-      if (received.some((bytes) => bytes >= end)) return true;
-      polls += 1;
-      await open[0]?.ask(`select pg_sleep(${pollSeconds})`);
-      // A run that was interrupted may have left them without a server to receive from, or with another standby.
-      if (polls === pollsBeforeLead)
-        await Promise.all(open.map((standby) => followNew(standby, old, within.stepTimeoutMs)));
-      return false;
-    });
-    within.say("the target region has received everything");
-  } finally {
-    await Promise.all(servers.map((server) => server.end()));
-  }
+  const open = met.servers.filter(({ host, row }) => options.target.has(host.name) && row["standby"] === true);
+  const standbys = open.map(asStandby);
+  const [paced] = standbys;
+  if (paced === undefined) throw new PromotionFailedError("no standby of the target region answers");
+  let polls = 0;
+  await waitUntil(within.stepTimeoutMs, "a standby of the target region to receive the rest", async () => {
+    const received = await Promise.all(standbys.map(receivedBytes));
+    if (received.some((bytes) => bytes >= end)) return true;
+    polls += 1;
+    await paced.ask(`select pg_sleep(${pollSeconds})`);
+    // A run that was interrupted may have left them without a server to receive from, or with another standby.
+    if (polls === pollsBeforeLead)
+      await Promise.all(standbys.map((standby) => followNew(standby, old, within.stepTimeoutMs)));
+    return false;
+  });
+  within.say("the target region has received everything");
 }
 
 /** Steps after the promotion, each of which an earlier run may have done. @returns what is left to do */
@@ -227,8 +300,11 @@ async function settle(options: MoveHomeOptions, within: Saying): Promise<readonl
   }
   for (const old of view.servers)
     if (old !== newest && old.role === "primary") left.push(...(await fenceOld(hosts, { old, newest, within })));
-  for (const { host, problem } of view.unread)
-    left.push(`${host} does not answer (${problem}). ${rejoinOf(host, hosts.get(newest.host), null)}`);
+  const to = hosts.get(newest.host);
+  for (const { host, problem } of view.unread) {
+    const name = options.names?.get(host) ?? null;
+    left.push(`${host} does not answer (${problem}). ${rejoinOf({ host, name, folder: null, primary: to })}`);
+  }
   return left;
 }
 
@@ -260,24 +336,15 @@ async function fenceOld(
       if (old.writes === "accepted") await fence(server, within);
       const { folder } = await server.ask("select current_setting('data_directory', true) as folder");
       const known = typeof folder === "string" && folder !== "" ? folder : null;
-      return [`${title}; it refuses writes. ${rejoinOf(old.host, hosts.get(newest.host), known)}`];
+      const name = String(server.row["cluster_name"]);
+      const rejoin = rejoinOf({ host: old.host, name, folder: known, primary: hosts.get(newest.host) });
+      return [`${title}; it refuses writes. ${rejoin}`];
     } finally {
       await server.end();
     }
   } catch (error) {
     return [`${title}, and could not be stopped from writing: ${messageOf(error)}`];
   }
-}
-
-function rejoinOf(name: string, primary: PostgresHost | undefined, folder: string | null): string {
-  if (primary === undefined) return "";
-  const { host, port } = addressOf(primary);
-  const data = folder ?? "$PGDATA";
-  return `Bring it back only as a standby. On the machine of ${name}:
-    pg_ctl -D ${data} stop -m fast
-    pg_rewind -D ${data} -R --source-server="host=${host} port=${port} user=postgres dbname=postgres"
-    pg_ctl -D ${data} start
-  If pg_rewind refuses, take a new copy: pg_basebackup -D (an empty folder) -R -d "host=${host} port=${port} user=postgres"`;
 }
 
 // --- what the servers say
@@ -323,6 +390,12 @@ async function viewOf(options: MoveHomeOptions, limits: Limits): Promise<MoveVie
       ...heads,
       target,
       names,
+      heldBack: new Map(
+        servers.flatMap((server): [string, string][] => {
+          const why = whyHeldBack(server);
+          return why === null ? [] : [[server.host.name, why]];
+        }),
+      ),
       synchronous: String(newest?.row["synchronous"] ?? ""),
       attached: newest === undefined || newest.row["standby"] === true ? [] : await attachedTo(newest),
     };
@@ -334,7 +407,8 @@ async function viewOf(options: MoveHomeOptions, limits: Limits): Promise<MoveVie
 async function attachedTo({ ask }: PromotionServer): Promise<readonly AttachedStandby[]> {
   const { standbys } = await ask(`select coalesce(json_agg(json_build_object(
       'name', application_name, 'isStreaming', state = 'streaming',
-      'behindBytes', greatest(0, coalesce(pg_current_wal_lsn() - flush_lsn, 0)))), '[]') as standbys
+      'behindBytes', greatest(0, coalesce(pg_current_wal_lsn() - flush_lsn, 0)),
+      'unreplayedBytes', greatest(0, coalesce(flush_lsn - replay_lsn, 0)))), '[]') as standbys
     from pg_stat_replication`);
   return standbys as readonly AttachedStandby[];
 }

@@ -26,7 +26,14 @@ export type MoveStep = Readonly<{
 }>;
 
 /** A standby as the primary sees it. */
-export type AttachedStandby = Readonly<{ name: string; isStreaming: boolean; behindBytes: number }>;
+export type AttachedStandby = Readonly<{
+  name: string;
+  isStreaming: boolean;
+  /** What it has not received yet. */
+  behindBytes: number;
+  /** What it has received and not replayed yet. */
+  unreplayedBytes: number;
+}>;
 
 export type MoveView = SeenHeads &
   NewestHead &
@@ -39,6 +46,8 @@ export type MoveView = SeenHeads &
     attached: readonly AttachedStandby[];
     /** The name of each server in `synchronous_standby_names`, by host. */
     names: ReadonlyMap<string, string>;
+    /** Why a standby does not replay what it receives, by host. */
+    heldBack: ReadonlyMap<string, string>;
   }>;
 
 export type MovePlan = Readonly<{
@@ -61,6 +70,9 @@ export function planMove(view: MoveView): MovePlan {
   const kind = newest.role === "primary" ? "planned" : "lost";
   if (candidates.length === 0)
     return refused(kind, `none of ${[...target].join(", ")} answers as a standby, so none can be promoted`);
+  // A promotion waits until every standby has replayed what it received.
+  const [held] = view.heldBack;
+  if (held !== undefined) return refused(kind, `${held.join(" ")}, or leave it out of the connection string`);
   return kind === "planned" ? plannedPlan(view, newest, candidates) : lostPlan(view);
 }
 
@@ -79,18 +91,21 @@ function plannedPlan(view: MoveView, primary: ServerHead, candidates: readonly S
     return found === undefined ? [] : [{ host, ...found }];
   });
   const ready = near.filter(({ isStreaming, behindBytes }) => isStreaming && behindBytes <= behindBytesMax);
+  const slow = attached.find(({ unreplayedBytes }) => unreplayedBytes > behindBytesMax);
   const isFenced = primary.writes === "refused";
   const [closest] = near.toSorted((a, b) => a.behindBytes - b.behindBytes);
   const notReady =
-    closest === undefined
-      ? `no standby of the target region receives from ${primary.host}`
-      : `${closest.host} is ${Math.ceil(closest.behindBytes / 1_048_576)} MiB behind ${primary.host}; wait until it has caught up`;
+    slow !== undefined
+      ? `${slow.name} has ${mebibytes(slow.unreplayedBytes)} to replay, and a promotion waits for that; wait until it has caught up`
+      : closest === undefined
+        ? `no standby of the target region receives from ${primary.host}`
+        : `${closest.host} is ${mebibytes(closest.behindBytes)} behind ${primary.host}; wait until it has caught up`;
   const left = standbysLeft(view, primary);
   const hosts = candidates.map(({ host }) => host).join(" or ");
   return {
     kind: "planned",
     // A run that was interrupted has stopped the standbys; the steps below bring them back.
-    refusal: ready.length === 0 && !isFenced ? notReady : left,
+    refusal: (ready.length === 0 || slow !== undefined) && !isFenced ? notReady : left,
     warnings: [],
     steps: [
       {
@@ -111,6 +126,10 @@ function plannedPlan(view: MoveView, primary: ServerHead, candidates: readonly S
       followStep,
     ],
   };
+}
+
+function mebibytes(bytes: number): string {
+  return `${Math.ceil(bytes / 1_048_576)} MiB`;
 }
 
 function lostPlan(view: MoveView): MovePlan {

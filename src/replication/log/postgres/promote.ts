@@ -15,15 +15,15 @@ import { chooseStandby, detachConninfo, leadingTo, type Received, type Seen, wha
 import {
   addressOf,
   asStandby,
+  endAll,
   followNew,
-  meetServer,
+  type MetServers,
+  meetServers,
   PromotionFailedError,
-  type PromotionServer,
   type PromotionStandby,
   pollSeconds,
   receivedBytes,
   setConninfo,
-  type UnreachableServer,
   waitUntil,
 } from "./promotion-servers.ts";
 
@@ -44,6 +44,12 @@ export type PromoteOptions = Readonly<{
   prefer?: ReadonlySet<string>;
   /** `look`: checks and reports, and changes nothing. */
   only?: "look" | "all";
+  /** Servers that the caller has connected to and locked, and that it closes. Default: those of `connectionString`. */
+  met?: MetServers;
+  /** Called before the promotion is requested. From then on it may happen, also after this has failed. */
+  onOrder?: () => void;
+  /** Called once the promoted server accepts writes, unless its settings refuse them. */
+  onPrimary?: () => void;
   say?: (line: string) => void;
   connectTimeoutMs?: number;
   /** Time limit, ms, of each step: receiving stops, received data is replayed, the promotion, a standby follows. */
@@ -68,17 +74,19 @@ export class PromotionRefusedError extends CodedError<"ERR_REPLICATION_PROMOTION
 }
 
 /**
- * Number of consecutive checks in which no standby may be receiving. Each process of a server applies a reloaded
- * configuration on its own.
+ * Number of consecutive checks in which no standby may be receiving, and the pause before each. Each process of a
+ * server applies a reloaded configuration on its own.
  */
 const stillChecks = 6;
+const stillSeconds = 0.05;
 
 /** @throws PromotionRefusedError, PromotionFailedError, LogRefusedError for an unreadable connection string */
 export async function promotePostgresStandby(options: PromoteOptions): Promise<Promotion> {
   const { connectTimeoutMs = 3_000, stepTimeoutMs = 30_000, schema = "cardea", say = () => {} } = options;
-  const hosts = parsePostgresHosts(options.connectionString);
-  const met = await Promise.all(hosts.map((host) => meetServer(host, { connectTimeoutMs, stepTimeoutMs })));
-  const servers = met.filter((each): each is PromotionServer => "ask" in each);
+  const lock = options.only === "look" ? "none" : "take";
+  const { servers, unreachable } =
+    options.met ??
+    (await meetServers(parsePostgresHosts(options.connectionString), { connectTimeoutMs, stepTimeoutMs, lock }));
   try {
     const standbys = servers.filter(({ row }) => row["standby"] === true).map(asStandby);
     const seen: Seen = {
@@ -90,15 +98,15 @@ export async function promotePostgresStandby(options: PromoteOptions): Promise<P
           name: String(row["cluster_name"]),
           synchronous: String(row["synchronous"]),
         })),
-      unreachable: met.filter((each): each is UnreachableServer => "problem" in each),
+      unreachable,
       oldPrimary: options.oldPrimary ?? null,
     };
     const mayBeLost = judge(seen, options, say);
     if (options.only === "look") return { ...nothingDone, mayBeLost };
     const chosen = await stopAndChoose(standbys, { schema, stepTimeoutMs, say, prefer: options.prefer ?? null });
-    return await promote(chosen, { standbys, stepTimeoutMs, say, mayBeLost, seen });
+    return await promote(chosen, { ...options, standbys, stepTimeoutMs, say, mayBeLost, seen });
   } finally {
-    await Promise.all(servers.map(({ end }) => end()));
+    if (options.met === undefined) await endAll(servers);
   }
 }
 
@@ -197,7 +205,7 @@ async function stopReceiving(standby: PromotionStandby, { stepTimeoutMs, say }: 
   let still = 0;
   await waitUntil(stepTimeoutMs, `${standby.host.name} to stop receiving`, async () => {
     const row = await standby.ask(
-      `select pg_sleep(${pollSeconds}), (select count(*)::int from pg_stat_wal_receiver where status = 'streaming') as receiving`,
+      `select pg_sleep(${stillSeconds}), (select count(*)::int from pg_stat_wal_receiver where status = 'streaming') as receiving`,
     );
     still = row["receiving"] === 0 ? still + 1 : 0;
     return still >= stillChecks;
@@ -254,35 +262,41 @@ async function promote(
     say: (line: string) => void;
     mayBeLost: readonly string[];
     seen: Seen;
+    onOrder?: () => void;
+    onPrimary?: () => void;
   }>,
 ): Promise<Promotion> {
   const { host, ask } = standby;
   const { say, stepTimeoutMs } = by;
   say(`${host.name}: promoting`);
+  // The others connect meanwhile: they hold nothing that it lacks, and continue on its new timeline.
+  const following = Promise.all(
+    by.standbys
+      .filter((each) => each !== standby)
+      .map(async (other) => ({ name: other.host.name, problem: await followNew(other, host, stepTimeoutMs) })),
+  );
+  by.onOrder?.();
   try {
-    await ask(`select pg_promote(true, ${Math.max(1, Math.floor(stepTimeoutMs / 1_000) - 1)})`);
+    await ask("select pg_promote(false)");
     await waitUntil(stepTimeoutMs, `${host.name} to be a primary`, async () => {
       const row = await ask(`select pg_sleep(${pollSeconds}), pg_is_in_recovery() as standby`);
       return row["standby"] === false;
     });
   } catch (cause) {
+    await following;
     const how = "no standby follows a primary now; check its log, then run this command again";
     throw new PromotionFailedError(`${host.name} was not promoted in time: ${messageOf(cause)}; ${how}`, { cause });
   }
   say(`${host.name}: is the primary`);
   const left: string[] = [];
   await ask("alter system reset primary_conninfo").catch((error: unknown) => void left.push(messageOf(error)));
+  by.onPrimary?.();
   const follow: string[] = [];
-  await Promise.all(
-    by.standbys
-      .filter((each) => each !== standby)
-      .map(async (other) => {
-        const problem = await followNew(other, host, stepTimeoutMs);
-        if (problem === undefined) follow.push(other.host.name);
-        else left.push(problem);
-        say(problem ?? `${other.host.name}: follows it`);
-      }),
-  );
+  for (const { name, problem } of await following) {
+    if (problem === undefined) follow.push(name);
+    else left.push(problem);
+    say(problem ?? `${name}: follows it`);
+  }
   for (const { host: old } of by.seen.primaries)
     left.push(`${old} still acts as a primary: stop it, and bring it back as a standby (pg_rewind)`);
   for (const { host: silent } of by.seen.unreachable)

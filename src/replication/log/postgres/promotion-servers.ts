@@ -2,6 +2,7 @@
  * Promotion servers: the Postgres servers that a promotion or a move of the home region asks and changes, each over one
  * connection of its own.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { CodedError } from "../../../events/index.ts";
 import { causeOf, messageOf, PostgresConnection, type PostgresRow } from "./connection.ts";
 import { postgresDriver } from "./driver.ts";
@@ -22,10 +23,17 @@ export class PromotionFailedError extends CodedError<"ERR_REPLICATION_PROMOTION_
   override readonly code = "ERR_REPLICATION_PROMOTION_FAILED";
 }
 
-export const pollSeconds = 0.05;
+export const pollSeconds = 0.02;
+/** Polls without success before a standby is woken again to retry its connection. */
+const pollsBeforeRetry = 12;
+/** How long to wait for the lock of a run that was killed a moment ago, ms. */
+const lockMsMax = 5_000;
+const lockPollMs = 100;
 
 const look = `select pg_is_in_recovery() as standby, current_setting('cluster_name') as cluster_name,
-  current_setting('primary_conninfo') as conninfo, current_setting('synchronous_standby_names') as synchronous`;
+  current_setting('primary_conninfo') as conninfo, current_setting('synchronous_standby_names') as synchronous,
+  case when pg_is_in_recovery() then pg_is_wal_replay_paused() end as paused,
+  current_setting('recovery_min_apply_delay') as delay`;
 
 export type UnreachableServer = Readonly<{ host: string; problem: string }>;
 
@@ -50,11 +58,65 @@ export async function meetServer(
   }
 }
 
+/** The servers that answer, and the names of the others with their problems. */
+export type MetServers = Readonly<{ servers: readonly PromotionServer[]; unreachable: readonly UnreachableServer[] }>;
+
+/**
+ * Connects to every server, and locks each against another run of such a command, in the order of the list. A run that
+ * fails while another one is between its comparison and its promotion would let standbys receive again. The locks end
+ * with the connections.
+ * @throws PromotionFailedError when another run holds a lock
+ */
+export async function meetServers(
+  hosts: readonly PostgresHost[],
+  limits: Readonly<{ connectTimeoutMs: number; stepTimeoutMs: number; lock: "take" | "none" }>,
+): Promise<MetServers> {
+  const met = await Promise.all(hosts.map((host) => meetServer(host, limits)));
+  const servers = met.filter((each): each is PromotionServer => "ask" in each);
+  const unreachable = met.filter((each): each is UnreachableServer => "problem" in each);
+  try {
+    if (limits.lock === "take") for (const server of servers) await lockServer(server);
+    return { servers, unreachable };
+  } catch (error) {
+    await endAll(servers);
+    throw error;
+  }
+}
+
+export async function endAll(servers: readonly PromotionServer[]): Promise<void> {
+  await Promise.all(servers.map(({ end }) => end()));
+}
+
+async function lockServer({ ask, host }: PromotionServer): Promise<void> {
+  const giveUpAt = performance.now() + lockMsMax;
+  const isLocked = async (): Promise<boolean> =>
+    // The two numbers are of this project alone, and name what is locked: the roles of the servers.
+    (await ask("select pg_try_advisory_lock(1667330149, 1) as locked"))["locked"] === true;
+  const busy = `${host.name}: another run of this command, or of cardea postgres promote, is at work; nothing was changed`;
+  if (await isLocked()) return;
+  while (performance.now() < giveUpAt) {
+    await delay(lockPollMs);
+    const locked = await isLocked().catch((cause: unknown) => {
+      throw new PromotionFailedError(busy, { cause }); // its fence ends other sessions
+    });
+    if (locked) return;
+  }
+  throw new PromotionFailedError(busy);
+}
+
 export function asStandby(server: PromotionServer): PromotionStandby {
   const { host, row } = server;
   const conninfo = attachConninfo(String(row["conninfo"]));
   const name = nameIn(conninfo, String(row["cluster_name"]));
   return { ...server, conninfo, seen: { host: host.name, name, synchronous: String(row["synchronous"]) } };
+}
+
+/** Why a standby does not replay what it receives; null: it does. A promotion waits for the replay of every standby. */
+export function whyHeldBack({ row }: Pick<PromotionServer, "row">): string | null {
+  if (row["standby"] !== true) return null;
+  if (row["paused"] === true) return "has its replay paused; resume it (pg_wal_replay_resume)";
+  const delay = String(row["delay"]);
+  return delay === "0" ? null : `replays ${delay} late; reset recovery_min_apply_delay`;
 }
 
 /** Host and port of a server, for `primary_conninfo`. */
@@ -88,10 +150,14 @@ export async function followNew(
   if (other.conninfo === "") return `${name} had no primary_conninfo: point it at the new primary`;
   try {
     await setConninfo(other, leadingTo(other.conninfo, addressOf(primary)));
+    let polls = 0;
     await waitUntil(ms, `${name} to follow`, async () => {
       const row = await other.ask(
         `select pg_sleep(${pollSeconds}), (select count(*)::int from pg_stat_wal_receiver where status = 'streaming') as receiving`,
       );
+      polls += 1;
+      // It wakes a standby that otherwise waits wal_retrieve_retry_interval before its next attempt.
+      if (row["receiving"] !== 1 && polls % pollsBeforeRetry === 0) await other.ask("select pg_reload_conf()");
       return row["receiving"] === 1;
     });
     return undefined;

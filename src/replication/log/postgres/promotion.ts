@@ -93,6 +93,31 @@ function readable(text: string): SynchronousNames | undefined | "unreadable" {
   }
 }
 
+/**
+ * The server from which every standby that answers received last, if it does not answer itself: the old primary. Null:
+ * they name different ones, or one that answers.
+ *
+ * @param sources host and port in `primary_conninfo` of each standby
+ * @param answering host and port of the servers that answer
+ */
+export function oldPrimaryAmong(
+  sources: readonly (string | null)[],
+  { answering, silent }: Readonly<{ answering: ReadonlySet<string | null>; silent: ReadonlySet<string | null> }>,
+): string | null {
+  // A standby of another standby says nothing of the primary.
+  const named = new Set(sources.filter((source) => source === null || !answering.has(source)));
+  const [only] = named;
+  return named.size === 1 && only !== undefined && only !== null && silent.has(only) ? only : null;
+}
+
+/** Host and port in connection settings, for comparison. Null: none can be read. */
+export function sourceIn(conninfo: string): string | null {
+  const url = isUrl(conninfo) && URL.canParse(conninfo) ? new URL(conninfo) : null;
+  const host = settingIn(conninfo, "host") ?? url?.hostname.replace(/^\[|\]$/g, "") ?? "";
+  const port = settingIn(conninfo, "port") ?? url?.port ?? "";
+  return host === "" ? null : `${host}:${port === "" ? "5432" : port}`.toLowerCase();
+}
+
 /** The standby that received the most write-ahead log, and with it the most of the event log. */
 export function chooseStandby(received: readonly Received[]): Received | undefined {
   return received.toSorted((a, b) => (a.bytes === b.bytes ? 0 : a.bytes > b.bytes ? -1 : 1))[0];
@@ -136,9 +161,16 @@ function isUrl(conninfo: string): boolean {
   return /^\s*postgres(ql)?:\/\//.test(conninfo);
 }
 
-/** The name that a standby gives itself; the last value wins. */
+/** The name that a standby gives itself. */
 export function nameIn(conninfo: string, clusterName: string): string {
-  const named = [...conninfo.matchAll(/(?:^|[\s?&])application_name\s*=\s*(?:'((?:[^'\\]|\\.)*)'|([^\s&']+))/g)].at(-1);
-  const name = named?.[1]?.replace(/\\(.)/g, "$1") ?? named?.[2] ?? clusterName;
-  return name === "" ? "walreceiver" : isUrl(conninfo) ? decodeURIComponent(name) : name;
+  const name = settingIn(conninfo, "application_name") ?? clusterName;
+  return name === "" ? "walreceiver" : name;
+}
+
+/** The last value of a setting wins (PostgreSQL manual, "Connection Strings"). */
+function settingIn(conninfo: string, key: string): string | undefined {
+  const all = conninfo.matchAll(new RegExp(`(?:^|[\\s?&])${key}\\s*=\\s*(?:'((?:[^'\\\\]|\\\\.)*)'|([^\\s&']+))`, "g"));
+  const last = [...all].at(-1);
+  const value = last?.[1]?.replace(/\\(.)/g, "$1") ?? last?.[2];
+  return value !== undefined && isUrl(conninfo) ? decodeURIComponent(value) : value;
 }

@@ -106,20 +106,30 @@ export class ServerHeadsReader {
     const failed = this.#failed.get(host.name);
     if (failed !== undefined && performance.now() < failed.retryAt) return { host: host.name, problem: failed.problem };
     try {
-      const connection = await this.#connectionTo(host);
-      const ask: Ask = async (text, values = []) => {
-        const sent = await connection.ask({ text, values }, this.#limits.statementTimeoutMs);
-        if (sent.type === "clean") return sent.rows;
-        throw causeOf(sent);
-      };
-      const [row = {}] = await ask(serverText, [`"${this.#limits.schema}".log_head`]);
+      // A fence ends the sessions of its server, which still answers: a kept connection that fails shows nothing.
+      const isKept = this.#connections.get(host.name)?.lost === false;
+      const found = await this.#open(host).catch((error: unknown) => {
+        if (isKept) return this.#open(host);
+        throw error;
+      });
       this.#failed.delete(host.name);
-      return { host, row, ask };
+      return found;
     } catch (error) {
       const problem = messageOf(error);
       this.#failed.set(host.name, { host: host.name, problem, retryAt: performance.now() + this.#retryMs });
       return { host: host.name, problem };
     }
+  }
+
+  async #open(host: PostgresHost): Promise<OpenServer> {
+    const connection = await this.#connectionTo(host);
+    const ask: Ask = async (text, values = []) => {
+      const sent = await connection.ask({ text, values }, this.#limits.statementTimeoutMs);
+      if (sent.type === "clean") return sent.rows;
+      throw causeOf(sent);
+    };
+    const [row = {}] = await ask(serverText, [`"${this.#limits.schema}".log_head`]);
+    return { host, row, ask };
   }
 
   async #connectionTo(host: PostgresHost): Promise<PostgresConnection> {
@@ -188,7 +198,7 @@ async function logHeadOf(ask: Ask, { schema, durability }: HeadParts): Promise<L
   );
   if (row === undefined) return null;
   const durable = linkFrom(row["durable_epoch"], row["durable_pos"], row["durable_hash"]);
-  const checks = new DurabilityChecks((links) => lookAt(ask, schema, links));
+  const checks = new DurabilityChecks((links) => lookAt(ask, schema, links), { withoutStandbys: "answer" });
   return {
     cluster: String(row["cluster"]),
     epoch: Number(row["epoch"]) as Epoch,

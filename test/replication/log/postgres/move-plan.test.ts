@@ -20,7 +20,9 @@ function server(host: string, parts: Partial<ServerHead> = {}, epoch = 1): Serve
 }
 const primary = (host: string, parts: Partial<ServerHead> = {}, epoch = 1) =>
   server(host, { role: "primary", ...parts }, epoch);
-const streams = (name: string, behindBytes = 0): AttachedStandby => ({ name, isStreaming: true, behindBytes });
+const streams = (name: string, behindBytes = 0, unreplayedBytes = 0): AttachedStandby => ({
+  ...{ name, isStreaming: true, behindBytes, unreplayedBytes },
+});
 
 function view(servers: readonly ServerHead[], parts: Partial<MoveView> = {}): MoveView {
   return {
@@ -29,6 +31,7 @@ function view(servers: readonly ServerHead[], parts: Partial<MoveView> = {}): Mo
     synchronous: "ANY 1 (east, us, ap)",
     attached: [streams("us"), streams("ap")],
     names: new Map(servers.map(({ host, name }) => [host, name])),
+    heldBack: new Map(),
     ...parts,
   };
 }
@@ -54,6 +57,14 @@ describe("a planned move", () => {
     );
     const behind = view(three, { attached: [streams("us", 64 * 1_048_576), streams("ap")] });
     assert.match(planMove(behind).refusal ?? "", /us is 64 MiB behind east/);
+  });
+  test("is refused while a standby, also of another region, replays late: the promotion would wait for it", () => {
+    const slow = view(three, { attached: [streams("us"), streams("ap", 0, 64 * 1_048_576)] });
+    assert.match(planMove(slow).refusal ?? "", /ap has 64 MiB to replay/);
+    const held = view(three, { heldBack: new Map([["ap", "has its replay paused; resume it"]]) });
+    assert.match(planMove(held).refusal ?? "", /^ap has its replay paused; resume it, or leave it out of/);
+    const lost = view([server("us"), server("ap")], { heldBack: new Map([["us", "replays 1h late"]]) });
+    assert.match(planMove(lost).refusal ?? "", /^us replays 1h late/);
   });
   test("is refused where the commits would wait for standbys that are not there", () => {
     const refusal = /after the move 0 of the 1 standbys that commits must wait for would follow/;

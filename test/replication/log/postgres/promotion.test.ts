@@ -7,8 +7,10 @@ import {
   detachConninfo,
   leadingTo,
   nameIn,
+  oldPrimaryAmong,
   parseSynchronousNames,
   type Seen,
+  sourceIn,
   whatMayBeLost,
 } from "../../../../src/replication/log/postgres/promotion.ts";
 
@@ -133,5 +135,26 @@ describe("primary_conninfo", () => {
     assert.equal(nameIn("postgres://u@h/?application_name=node%201", ""), "node 1");
     assert.equal(nameIn("host=h", "cluster"), "cluster");
     assert.equal(nameIn("host=h", ""), "walreceiver");
+  });
+});
+
+describe("the old primary that does not answer", () => {
+  const among = (sources: readonly (string | null)[]) =>
+    oldPrimaryAmong(sources, { answering: new Set(["us:5432", "ap:5432"]), silent: new Set(["east:5432"]) });
+  test("is the silent server from which every standby received last; a standby of a standby says nothing", () => {
+    assert.equal(among(["east:5432", "east:5432"]), "east:5432");
+    assert.equal(among(["east:5432", "us:5432"]), "east:5432");
+  });
+  test("is unknown where they differ, lead elsewhere or nowhere", () => {
+    for (const sources of [["east:5432", "west:5432"], ["west:5432"], ["us:5432"], [null, "east:5432"], []])
+      assert.equal(among(sources), null, String(sources));
+  });
+  test("is read from settings in either form, where the last value wins and the port has a default", () => {
+    assert.equal(sourceIn("host=East port=5433 user=r"), "east:5433");
+    assert.equal(sourceIn("host=a port=1 host='b' hostaddr='' port='2'"), "b:2");
+    assert.equal(sourceIn("user=r host=east"), "east:5432");
+    assert.equal(sourceIn("postgres://r:p@east:5433/?application_name=x"), "east:5433");
+    assert.equal(sourceIn("postgres://r@east/?host=us&hostaddr=&port=5434"), "us:5434");
+    assert.equal(sourceIn("user=r"), null);
   });
 });

@@ -1,0 +1,41 @@
+/**
+ * Rejoin: the commands by which an operator brings an old primary back as a standby of the new one. They need a shell
+ * on its machine, so Cardea prints them. Pure.
+ */
+import type { PostgresHost } from "./hosts.ts";
+import { addressOf } from "./promotion-servers.ts";
+
+export type Rejoining = Readonly<{
+  /** Its name in the connection string. */
+  host: string;
+  /** Its name in `synchronous_standby_names`; null: not known. */
+  name: string | null;
+  /** Null: it does not say. */
+  folder: string | null;
+  primary: PostgresHost | undefined;
+}>;
+
+/** The commands by which an operator brings an old primary back, on its machine. */
+export function rejoinOf({ host: old, name, folder, primary }: Rejoining): string {
+  if (primary === undefined) return "";
+  const { host, port } = addressOf(primary);
+  const { username } = new URL(primary.connectionString);
+  const user = decodeURIComponent(username) || "postgres";
+  const data = folder === null ? '"$PGDATA"' : shellWord(folder);
+  const own = name === null || name === "" ? "" : ` application_name=${conninfoValue(name)}`;
+  const source = `host=${conninfoValue(host)} port=${port} user=${conninfoValue(user)}`;
+  return `Bring it back only as a standby. On the machine of ${old}, as the user of Postgres, with the password of ${user} in PGPASSWORD:
+    pg_ctl -D ${data} stop -m fast
+    pg_rewind -D ${data} -R --source-server=${shellWord(`${source} dbname=postgres${own}`)}
+    pg_ctl -D ${data} start
+  If pg_rewind refuses, take a new copy instead: pg_basebackup -D (an empty folder) -R -d ${shellWord(`${source}${own}`)}`;
+}
+
+/** A value in connection settings. */
+function conninfoValue(value: string): string {
+  return /^[\w.:/-]+$/.test(value) ? value : `'${value.replace(/(['\\])/g, "\\$1")}'`;
+}
+
+function shellWord(text: string): string {
+  return /^[\w.,:/@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}
