@@ -5,8 +5,8 @@
  * - It reads the role and the head of every Postgres server about once a second and changes by itself
  *   (src/broker/region/home-role.ts). No file is edited when the home region moves.
  * - One API serves both parts. While they change, callers get 503 and try again.
- * - A part has stopped before the other one starts (src/cli/process/part-change.ts). So nothing in it waits for a leader that is gone:
- *   the goodbye of a regional broker is sent by the part that follows.
+ * - A part has stopped before the other one starts (src/cli/process/part-change.ts). So nothing in it waits for a
+ *   leader that is gone: the goodbye of a regional broker is sent by the part that follows.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import {
