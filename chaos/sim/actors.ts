@@ -1,5 +1,5 @@
-/** Cast: the processes and models of a simulation, as faults and workload see them. Only types. */
-import type { CommandRequest, CommandResult, Link, SessionId, UserId } from "../../src/events/index.ts";
+/** Cast: the processes and models of a simulation, as faults and workload see them. */
+import type { CommandId, CommandRequest, CommandResult, Link, SessionId, UserId } from "../../src/events/index.ts";
 import type { Receipt, ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts";
 import type { RequestNo } from "./facts.ts";
 import type { NatsModel } from "./nats-model.ts";
@@ -42,6 +42,7 @@ export type NodeActor = Readonly<{
   request: (incoming: IncomingRequest, decided: (verdict: "permit" | "deny" | "unavailable") => void) => void;
   /** Changes the state of the disk before the next start. */
   disk: (what: "old" | "lost") => void;
+  limitRevocations: (limit: RevocationLimit) => void;
   /** Replaces the node's own configuration file: other routes, another hash. */
   configure: (routes: number) => void;
   /** Sends a goodbye and stops, as on SIGTERM. */
@@ -54,7 +55,35 @@ export type RegionActor = Readonly<{
   disk: RegionDisk;
   /** Stops as on SIGTERM. It sends a goodbye unless leases by age may still count. */
   stop: () => void;
+  /** An operator's command that only tightens. */
+  submit: (request: CommandRequest, answered: (result: LocalResult) => void) => void;
+  /** Waits until the local receipt is complete, or for `timeoutMs`. */
+  localReceipt: (
+    commandId: CommandId,
+    timeoutMs: number,
+    answered: (answer: "complete" | "incomplete" | "merged" | "unknown") => void,
+  ) => void;
 }>;
+
+/** An answer of a regional broker. `local`: the region has accepted the command by itself. */
+export type LocalResult = CommandResult | Readonly<{ type: "local" }>;
+
+/** The steps of a local revocation at one broker, in order. A process may end between each two of them. */
+export const revocationSteps = [
+  "accepted",
+  "signed",
+  "stored",
+  "asked-peer",
+  "heard-peer",
+  "answered",
+  "submitted",
+  "merged",
+  "dropped",
+] as const;
+export type RevocationStep = (typeof revocationSteps)[number];
+
+/** What a node does with the local revocations of its region: its disk is full, or it has no room at all. */
+export type RevocationLimit = "none" | "none stored" | "none taken";
 
 export type Actors = Readonly<{
   world: World;

@@ -6,9 +6,9 @@
  * - A broker that does not lead forwards a node's message to the leader.
  */
 import type { CommandRequest, CommandResult, Link } from "../../src/events/index.ts";
-import type { PageOutcome } from "../../src/replication/index.ts";
+import type { DenialsOutcome, PageOutcome } from "../../src/replication/index.ts";
 import type { LoadedSnapshot } from "../../src/replication/node/index.ts";
-import type { LeaseRefusalBody } from "../../src/replication/wire/index.ts";
+import type { LeaseRefusalBody, StorePosition } from "../../src/replication/wire/index.ts";
 import type { SimEnvelope } from "./envelopes.ts";
 import type { ProcessName } from "./facts.ts";
 import type { SimProcess } from "./process.ts";
@@ -23,6 +23,9 @@ export type NodeMessageAnswer =
   | (Readonly<{ type: "refused" }> & LeaseRefusalBody)
   | Unavailable;
 
+/** A page of a regional broker's store, as it travels. `none`: a broker of the home region has no store. */
+export type WireDenials = DenialsOutcome | Unavailable;
+
 export type BrokerPort = Readonly<{
   process: SimProcess;
   /** Long-polls at the head for `waitMs`. */
@@ -33,6 +36,11 @@ export type BrokerPort = Readonly<{
   /** A node's renew, confirmation or goodbye. */
   sendMessage: (envelope: SimEnvelope, answered: (answer: NodeMessageAnswer) => void) => void;
   submit: (request: CommandRequest, answered: (result: CommandResult) => void) => void;
+  /** Waits for the revocations that the broker's region accepted by itself, after a position in the broker's store. */
+  denials: (
+    asked: Readonly<{ after: StorePosition | null; waitMs: number }>,
+    answered: (answer: WireDenials) => void,
+  ) => void;
   /** Returns the newest snapshot that this broker can serve, decoded separately for each caller. Null: none. */
   snapshot: (answered: (found: LoadedSnapshot | null) => void) => void;
 }>;

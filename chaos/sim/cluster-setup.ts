@@ -26,10 +26,11 @@ import { NatsModel } from "./nats-model.ts";
 import { NodeFiles } from "./node-file.ts";
 import { PostgresModel } from "./postgres-model.ts";
 import { type SimProcess, simCluster } from "./process.ts";
+import { addressOf } from "./region-revocation-io.ts";
 import { addSimBroker, type SimBroker } from "./sim-broker.ts";
 import { addSimNode } from "./sim-node.ts";
 import { SimProvider } from "./sim-provider.ts";
-import { addSimRegion } from "./sim-region.ts";
+import { addSimRegion, type SimRegion } from "./sim-region.ts";
 import type { BuildCluster } from "./simulation.ts";
 import { emptyDisk } from "./snapshot-disk.ts";
 import type { SimOptions } from "./swarm.ts";
@@ -67,11 +68,12 @@ export const buildCluster: BuildCluster = (world, options) => {
     insider: world.random("insider").chance(0.5) ? insiderOf(seals) : undefined,
   });
   const build = builds.old;
-  const regionals = options.remotes.flatMap(({ region, brokers: count }) =>
+  const regionals: readonly SimRegion[] = options.remotes.flatMap(({ region, brokers: count }) =>
     [`region-${region}`, `region-${region}-2`].slice(0, count).map((name) =>
       addSimRegion({
         ...{ world, options, nats, seals, cluster, secret, name, region, build },
         brokers: () => brokers,
+        peers: () => regionals.filter(({ process }) => process.region === region),
       }),
     ),
   );
@@ -83,7 +85,7 @@ export const buildCluster: BuildCluster = (world, options) => {
     const region = regionOf(number);
     const own = brokers.filter(({ process }) => process.region === region);
     const home: readonly BrokerPort[] = [...own, ...brokers.filter((broker) => !own.includes(broker))];
-    const regional = regionals.filter(({ process }) => process.region === region);
+    const regional = regionals.filter(({ process }) => process.region === region).map(({ forNodes }) => forNodes);
     const inTurn = number % 2 === 0 ? regional.toReversed() : regional;
     const ports = (regional.length === 0 ? home : inTurn).map((broker) =>
       options.load.forgeEveryMs === null ? broker : forger.between(name, broker),
@@ -92,6 +94,7 @@ export const buildCluster: BuildCluster = (world, options) => {
       ...{ world, options, nats, seals, cluster, secret, name, node, region },
       ...{ lessee: "proxy", ...firstBuild(options.unknown[number - 1] ?? []) },
       brokers: () => ports,
+      addresses: ports.map(({ process }) => addressOf(process.name)),
       files,
     });
   });

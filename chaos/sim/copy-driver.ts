@@ -13,6 +13,7 @@ import {
   genesis,
   type Link,
   type NodeId,
+  sameLink,
 } from "../../src/events/index.ts";
 import { settledBy } from "../../src/replication/node/broker-answers.ts";
 import {
@@ -142,6 +143,7 @@ export class CopyDriver {
   moved({ link, rebuilt }: Extract<NodeEffect, { type: "changed" }>, from: SimFactOf<"snapshot-loaded">["from"]): void {
     const digest = this.#core.projection.digest();
     const here = this.here();
+    if (!rebuilt && sameLink(link, this.#applied)) return; // its region has denied more
     if (!rebuilt) this.report({ type: "applied", ...here, from: this.#applied, to: link, digest });
     else if (this.#rebuilding) this.report({ type: "rebuilt", ...here, to: link, digest, base: this.#base });
     else this.report({ type: "snapshot-loaded", ...here, from, link, digest });
@@ -227,7 +229,7 @@ export class CopyDriver {
       this.report({ type: "message-refused", ...this.at(), kind: payload.kind, reason: grant.refused });
     this.feed({ type: "leaseAnswered", id, answer: { type: "grant", grant }, at: process.moment() }, () => {
       if (!grants) return;
-      const { nonce, epoch, head, windowMs, ageMs: agedMs = null } = payload.grant;
+      const { nonce, epoch, head, windowMs, ageMs: agedMs = null, tightenedTo } = payload.grant;
       // Counts only a grant for a renew that was still open. A replayed grant or a grant for another boot has no
       // effect.
       const taken = this.#core.grants > before && isAwaited;
@@ -236,7 +238,8 @@ export class CopyDriver {
       const isMoved = taken && agedMs !== null && anchorMs !== null && anchorMs !== anchorBefore;
       const anchorAge = isMoved ? { anchorAgeMs: process.moment().monotonic - anchorMs } : {};
       const by = envelope.from.name;
-      const details = { by, nonce, epoch, head, windowMs, taken, agedMs, ...anchorAge };
+      const tightened = tightenedTo !== undefined;
+      const details = { by, nonce, epoch, head, windowMs, taken, agedMs, tightened, ...anchorAge };
       this.report({ type: "grant-received", ...this.here(), ...details });
     });
   }

@@ -48,6 +48,14 @@ import type {
   TokenPresented,
   TokenSent,
 } from "./broker-facts.ts";
+import type {
+  DiskReplaced,
+  LocalAnswered,
+  LocalReceiptAnswered,
+  RevocationDropped,
+  RevocationEnforced,
+  RevocationStored,
+} from "./revocation-facts.ts";
 
 /** Milliseconds of real time since the start of the run; may be fractional. */
 export type SimMs = number;
@@ -293,6 +301,8 @@ export type GrantReceived = NodeFact<
     taken: boolean;
     /** Age (ms) of a grant by age, by the granter's clock. Null or absent: the leader's own grant. */
     agedMs?: number | null;
+    /** True: the grant counts only once local revocations are in force at the node. Absent: false. */
+    tightened?: boolean;
     /** Age (ms) of the lease by the node's own clock, if this grant by age moved its start. Absent: it did not. */
     anchorAgeMs?: number;
   }
@@ -503,6 +513,12 @@ export type SimFact =
   | ReceiptAnswered
   | ReceiptSigned
   | ReceiptFailed
+  | LocalAnswered
+  | RevocationStored
+  | RevocationEnforced
+  | RevocationDropped
+  | DiskReplaced
+  | LocalReceiptAnswered
   | Sized;
 
 export type SimFactOf<Type extends SimFact["type"]> = Extract<SimFact, { type: Type }>;

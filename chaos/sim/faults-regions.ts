@@ -1,9 +1,9 @@
 /** Faults of remote regions: their links to the other regions, their brokers, and the disks of these brokers. */
-import type { Actors, RegionActor } from "./actors.ts";
+import { type Actors, type RegionActor, revocationSteps } from "./actors.ts";
 import type { PlannedFault } from "./fault-plan.ts";
 import type { Fault, FaultContext, Undo } from "./faults.ts";
 import { both } from "./faults-links.ts";
-import { asleep, down, paused, upAgain } from "./faults-processes.ts";
+import { asleep, down, paused, up, upAgain } from "./faults-processes.ts";
 import type { SimProcess } from "./process.ts";
 
 const killsMax = 3;
@@ -141,6 +141,33 @@ export const regionFaults = {
     });
     for (const start of ups) context.actors.world.after(planned.forMs * 0.4, start);
     return both(undo, ...ups);
+  }),
+  /** Ends the process of a regional broker at one step of the next local revocation, in a region that is cut off. */
+  "crash-while-revoking": onRegion((region, planned, context) => {
+    const { much, other, forMs } = planned;
+    const { world } = context.actors;
+    const undo = cutOff(region, planned, context);
+    const step = revocationSteps[Math.floor(other * revocationSteps.length)];
+    if (step !== undefined) region.disk.crash = { step, how: much < 0.5 ? "process" : "power" };
+    region.disk.markMs = 2 + markMsMax * much * much;
+    const start = (): void => up(region.process);
+    world.after(forMs * 0.7, start);
+    return both(undo, start, () => {
+      region.disk.crash = null;
+      region.disk.markMs = 2;
+    });
+  }),
+  /**
+   * A node of a region that is cut off stores no local revocations, or takes none. The region heals first, the node
+   * last.
+   */
+  "node-lacks-revocations": onRegion((region, planned, context) => {
+    const undo = cutOff(region, planned, context);
+    const nodes = context.actors.nodes.filter(({ process }) => process.region === region.process.region);
+    const node = context.pick(nodes, planned.much);
+    node?.limitRevocations(planned.other < 0.3 ? "none stored" : "none taken");
+    context.actors.world.after(planned.forMs * 0.6, undo);
+    return both(undo, () => node?.limitRevocations("none"));
   }),
 } satisfies Readonly<Record<string, Fault>>;
 

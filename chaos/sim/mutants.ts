@@ -17,6 +17,7 @@ import { logMutants } from "./log-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { regionMutants } from "./region-mutants.ts";
 import { retentionMutants } from "./retention-mutants.ts";
+import { revocationMutants } from "./revocation-mutants.ts";
 
 export const mutants: Readonly<Record<string, Mutant>> = {
   ...leaseMutants,
@@ -24,6 +25,7 @@ export const mutants: Readonly<Record<string, Mutant>> = {
   ...liveMutants,
   ...durabilityMutants,
   ...regionMutants,
+  ...revocationMutants,
   ...retentionMutants,
   ...dutyMutants,
 };

@@ -57,6 +57,11 @@ export class People {
     return at(this.#live, by * by);
   }
 
+  /** The live sessions, newest last. */
+  all(): readonly HeldSession[] {
+    return [...this.#live];
+  }
+
   live(by: number): HeldSession | undefined {
     return at(this.#live, by);
   }

@@ -27,7 +27,7 @@ import {
   newNodeCore,
   type ReadAnswer,
 } from "../../src/replication/node/index.ts";
-import type { BrokerPort, NodeMessageAnswer, Unavailable } from "./broker-port.ts";
+import type { BrokerPort, NodeMessageAnswer, Unavailable, WireDenials } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import { CopyDriver, callMs, type OwnEffect, replacementBy } from "./copy-driver.ts";
 import { openNodeMessage, type SimEnvelope } from "./envelopes.ts";
@@ -37,6 +37,7 @@ import type { NatsClient } from "./nats-model.ts";
 import type { Call } from "./node-calls.ts";
 import type { Alarm, SimProcess } from "./process.ts";
 import type { RegionDisk } from "./region-disk.ts";
+import { RevocationIo } from "./region-revocation-io.ts";
 import { load, save } from "./saved-projection.ts";
 import type { SimRegionOptions } from "./sim-region.ts";
 
@@ -65,6 +66,7 @@ export class RegionBoot {
   readonly #driver: CopyDriver;
   readonly #alarm: Alarm;
   readonly #loop: RegionLoop;
+  readonly #revocations: RevocationIo;
   readonly #reads = new Map<number, (answer: PageOutcome | Unavailable) => void>();
   readonly #pendingMessages = new Map<number, PendingMessage>();
   #nats: NatsClient<SimEnvelope> | undefined;
@@ -84,8 +86,15 @@ export class RegionBoot {
     this.#node = parseNodeId(name);
     this.#windowMs = options.options.lease.deltaMs;
     this.#alarm = process.alarm(() => this.#feed({ type: "woke" }));
+    this.#revocations = new RevocationIo({
+      ...{ world, process, disk, region, cluster: options.cluster, secret: options.secret, peers: options.peers },
+      nextId: () => this.#loop.nextId(),
+      feed: (fact) => this.#feed(fact),
+      call: (call) => this.#driver.calls.start(call),
+      forward: (call, done) => this.forward(call, done),
+    });
     this.#loop = new RegionLoop(
-      { copy, mark: disk.mark, version: build, renewMs },
+      { copy, mark: disk.mark, version: build, renewMs, revocations: this.#revocations.coreOptions() },
       { moment: () => process.moment(), own: () => this.#own(), perform: (effect) => this.#perform(effect) },
     );
     const random = world.random(`region/${name}`);
@@ -157,6 +166,24 @@ export class RegionBoot {
     return openNodeMessage(envelope, { seals, cluster, proven: this.#proven });
   }
 
+  /** An operator's command. */
+  submit(...asked: Parameters<RevocationIo["submit"]>): void {
+    this.#revocations.submit(...asked);
+  }
+  /** A node's command. */
+  forwardCommand(...[request, answered]: Parameters<BrokerPort["submit"]>): void {
+    this.#revocations.forward(request, answered);
+  }
+  localReceipt(...asked: Parameters<RevocationIo["receipt"]>): void {
+    this.#revocations.receipt(...asked);
+  }
+  askedByPeer(...asked: Parameters<RevocationIo["askedByPeer"]>): void {
+    this.#revocations.askedByPeer(...asked);
+  }
+  denials({ after, waitMs }: Parameters<BrokerPort["denials"]>[0], answered: (answer: WireDenials) => void): void {
+    this.#revocations.denials(after, waitMs, answered);
+  }
+
   /** Forwards a call that only the home region can perform. */
   forward<T>(call: Omit<Call<T>, "done">, done: (answer: T | undefined) => void): void {
     if (!this.#loop.homeAnswers()) {
@@ -185,6 +212,7 @@ export class RegionBoot {
   }
 
   #perform(effect: RegionEffect): void {
+    if (this.#revocations.hasEnded || this.#revocations.perform(effect)) return;
     switch (effect.type) {
       case "wake":
         this.#alarm.set(effect.at as Parameters<Alarm["set"]>[0]);

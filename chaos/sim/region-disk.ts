@@ -1,11 +1,13 @@
 /**
  * Region disk: the state of a simulated regional broker that survives its boots: its copy of the log, snapshots,
- * denials, the name of its last boot and the age mark.
+ * denials, local revocations, the name of its last boot and the age mark.
  *
  * Its faults: the disk is full, its newest events are lost, or another disk replaces it.
  */
+import type { StoredRevocations } from "../../src/broker/region/revocation-store.ts";
 import type { DenialsOnDisk } from "../../src/replication/node/index.ts";
 import type { NodeKey } from "../../src/replication/wire/index.ts";
+import type { RevocationStep } from "./actors.ts";
 import type { Saved } from "./saved-projection.ts";
 import { SimCopyStore } from "./sim-copy-store.ts";
 
@@ -24,8 +26,12 @@ export class RegionDisk {
   kept: DenialsOnDisk = nothingKept;
   lastBoot: NodeKey | null = null;
   mark: "none" | "on the disk" = "none";
+  /** Forced to the disk. Null: this disk has no file of them. */
+  revocations: StoredRevocations | null = null;
   /** Time (ms) to force the age mark to the disk. */
   markMs = 2;
+  /** The step of a local revocation at which this broker's process ends next. Null: none. */
+  crash: Readonly<{ step: RevocationStep; how: "process" | "power" }> | null = null;
   #next: RegionDiskFault | null = null;
 
   /** A full disk rejects events and the age mark. */
@@ -41,8 +47,9 @@ export class RegionDisk {
     this.#next = how;
   }
 
-  /** Applies the scheduled fault at the start of a boot. */
-  turn(): void {
+  /** Applies the scheduled fault at the start of a boot. @returns the fault */
+  turn(): RegionDiskFault | null {
+    const fault = this.#next;
     if (this.#next === "power") this.rows.loseNewest(unforcedEvents);
     if (this.#next === "lost") {
       this.rows.empty();
@@ -50,8 +57,10 @@ export class RegionDisk {
       this.kept = nothingKept;
       this.lastBoot = null;
       this.mark = "none";
+      this.revocations = null;
     }
     this.#next = null;
+    return fault;
   }
 
   save(saved: Saved): void {

@@ -14,14 +14,29 @@ export const regionSituations = {
   },
   "two-regions-by-age": { within: 100, what: "the brokers of two regions granted by age at the same time" },
   "moved-between-brokers": {
-    within: 100,
+    within: 200,
     what: "a node accepted a lease by age from another broker of its region than before",
   },
   "one-broker-by-age": {
     within: 100,
     what: "a regional broker granted by age while the other broker of its region still got leases from the leader",
   },
-  "region-without-brokers": { within: 100, what: "both brokers of a region were down while a node permitted there" },
+  "revoked-locally": { within: 100, what: "a region accepted a revocation by itself" },
+  "suspended-locally": { within: 400, what: "a region suspended a person by itself" },
+  "local-receipt-complete": { within: 100, what: "a local receipt was complete" },
+  "local-receipt-waits": { within: 1_000, what: "a local receipt named a node that had not confirmed" },
+  "local-receipt-fenced": { within: 400, what: "a local receipt was complete because a node's leases had expired" },
+  "local-refused": {
+    within: 1_000,
+    what: "a region did not accept a revocation, because another broker did not store it",
+  },
+  "revocation-outlived-boot": {
+    within: 1_000,
+    what: "a regional broker started with an unmerged revocation on its disk",
+  },
+  "revoked-by-both": { within: 2_000, what: "both brokers of a region accepted the same command" },
+  "restored-meanwhile": { within: 2_000, what: "home restored a person that a cut-off region had suspended" },
+  "region-without-brokers": { within: 200, what: "both brokers of a region were down while a node permitted there" },
 } as const;
 
 export type RegionSituation = keyof typeof regionSituations;
@@ -38,6 +53,12 @@ export class RegionSituations {
   readonly #agedAt = new Map<ProcessName, SimMs>();
   /** Time of the last grant by the leader, per regional broker. */
   readonly #leasedAt = new Map<ProcessName, SimMs>();
+  /** Unmerged revocations on the disks of regional brokers, by key. */
+  readonly #stored = new Map<string, Set<ProcessName>>();
+  /** By command: the keys under which brokers have accepted it. */
+  readonly #keys = new Map<string, Set<string>>();
+  /** Persons that regions have suspended and the log has not, by command. */
+  readonly #suspended = new Map<string, string>();
   /** The broker behind the last lease by age of a node. */
   readonly #agedBy = new Map<ProcessName, ProcessName>();
 
@@ -56,7 +77,16 @@ export class RegionSituations {
         return;
       case "started":
         if (fact.at < this.#last(this.#agedAt, fact.process) + agedMsMin) this.#reach("restarted-while-leased");
+        for (const processes of this.#stored.values())
+          if (processes.has(fact.process)) this.#reach("revocation-outlived-boot");
         this.#agedBy.delete(fact.process);
+        return;
+      case "local-answered":
+      case "revocation-stored":
+      case "revocation-dropped":
+      case "local-receipt-answered":
+      case "wrote":
+        this.#revocation(fact);
         return;
       case "decided":
         if (fact.verdict === "permit") this.#permitted(fact);
@@ -87,6 +117,47 @@ export class RegionSituations {
     const before = this.#agedBy.get(fact.process);
     if (before !== undefined && before !== fact.by) this.#reach("moved-between-brokers");
     this.#agedBy.set(fact.process, fact.by);
+  }
+
+  #revocation(
+    fact: SimFactOf<"local-answered" | "revocation-stored" | "revocation-dropped" | "local-receipt-answered" | "wrote">,
+  ): void {
+    switch (fact.type) {
+      case "local-answered":
+        if (fact.answer !== "local") {
+          if (fact.code === "local-broker-unreachable") this.#reach("local-refused");
+          return;
+        }
+        this.#reach("revoked-locally");
+        if (fact.revocation.suspended === null) return;
+        this.#reach("suspended-locally");
+        this.#suspended.set(fact.commandId, fact.revocation.suspended);
+        return;
+      case "revocation-stored": {
+        const { key, commandId } = fact.revocation;
+        if (fact.place === null) return;
+        this.#stored.set(key, (this.#stored.get(key) ?? new Set()).add(fact.process));
+        const keys = (this.#keys.get(commandId) ?? new Set()).add(key);
+        this.#keys.set(commandId, keys);
+        if (keys.size > 1) this.#reach("revoked-by-both");
+        return;
+      }
+      case "revocation-dropped":
+        this.#stored.get(fact.key)?.delete(fact.process);
+        return;
+      case "local-receipt-answered":
+        if (fact.complete) this.#reach("local-receipt-complete");
+        if (fact.complete && fact.nodes.some(({ status }) => status === "fenced")) this.#reach("local-receipt-fenced");
+        if (fact.nodes.some(({ status }) => status === "unconfirmed")) this.#reach("local-receipt-waits");
+        return;
+      default:
+        for (const { commandId } of fact.commands) this.#suspended.delete(commandId);
+        for (const { recorded } of fact.entries) {
+          const { event } = recorded;
+          if (event.type === "UserRestored" && [...this.#suspended.values()].includes(event.userId))
+            this.#reach("restored-meanwhile");
+        }
+    }
   }
 
   #permitted(fact: SimFactOf<"decided">): void {

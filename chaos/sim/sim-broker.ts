@@ -97,6 +97,7 @@ export function addSimBroker(options: SimBrokerOptions): SimBroker {
       present: (presence) => boot()?.present(presence),
     },
     read: (receiptRequest, answered) => boot()?.read(receiptRequest, answered),
+    denials: (_, answered) => answered({ type: "none" }),
     snapshot: (answered) => boot()?.snapshot(answered),
     newestSave: () => boot()?.newestSave(),
     requestSnapshot: () => boot()?.requestSnapshot(),

@@ -16,7 +16,7 @@ import {
   type PersonKeys,
   type ReadAnswer,
 } from "../../src/replication/node/index.ts";
-import type { NodeKey } from "../../src/replication/wire/index.ts";
+import { type NodeKey, revocationKey } from "../../src/replication/wire/index.ts";
 import type { NodeActor } from "./actors.ts";
 import type { BrokerPort, Unavailable } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
@@ -26,6 +26,7 @@ import { Exchanges } from "./exchanges.ts";
 import type { RoutePolicy } from "./facts.ts";
 import type { NatsClient, NatsModel } from "./nats-model.ts";
 import type { NodeConfig, NodeFiles } from "./node-file.ts";
+import { NodeRevocationIo, type RevocationDisk } from "./node-revocation-io.ts";
 import type { SimProcess } from "./process.ts";
 import { load, type Saved, save } from "./saved-projection.ts";
 import type { SimOptions } from "./swarm.ts";
@@ -47,11 +48,13 @@ export type SimNodeOptions = Readonly<{
   unknownTypes: readonly string[];
   /** Brokers, in the order in which the node tries them. */
   brokers: () => readonly BrokerPort[];
+  /** The addresses of its brokers. Null: its build keeps no local revocations. */
+  addresses: readonly string[] | null;
   files: NodeFiles;
 }>;
 
 /** The state that survives a boot. */
-type Disk = {
+type Disk = RevocationDisk & {
   saves: Saved[];
   /** The node's denials, as in the product's denials file. */
   kept: DenialsOnDisk;
@@ -69,7 +72,7 @@ const sizesEveryMs = 2_000;
 export function addSimNode(options: SimNodeOptions): NodeActor {
   const { world, name, node, region, lessee, build, unknownTypes } = options;
   const keys = createPersonKeys([options.secret]);
-  const disk: Disk = { saves: [], kept: nothingKept, lastBoot: null, next: "kept", keys };
+  const disk: Disk = { saves: [], kept: nothingKept, lastBoot: null, local: [], limit: "none", next: "kept", keys };
   let running: Boot | undefined;
   let routes = 1;
   const process = world.addProcess({
@@ -77,7 +80,8 @@ export function addSimNode(options: SimNodeOptions): NodeActor {
     region,
     identity: { role: "node", node, lessee, build, unknownTypes },
     start(started) {
-      turnDisk(disk);
+      const turned = turnDisk(disk);
+      if (turned !== "kept") world.report({ type: "disk-replaced", at: world.now, process: name });
       running = new Boot(options, { process: started, disk, config: configOf(options.options, routes) });
       running.start();
     },
@@ -91,6 +95,9 @@ export function addSimNode(options: SimNodeOptions): NodeActor {
     disk(what) {
       disk.next = what;
     },
+    limitRevocations(limit) {
+      disk.limit = limit;
+    },
     configure(which) {
       routes = which;
       running?.configure(configOf(options.options, routes));
@@ -101,9 +108,11 @@ export function addSimNode(options: SimNodeOptions): NodeActor {
 
 const nothingKept: DenialsOnDisk = { retained: [], denials: [] };
 
-/** Applies a disk fault. `old`: a disk restored from a backup. `lost`: an empty disk. */
-function turnDisk(disk: Disk): void {
-  if (disk.next === "lost") {
+/** Applies a disk fault. `old`: a disk restored from a backup. `lost`: an empty disk. @returns the fault */
+function turnDisk(disk: Disk): Disk["next"] {
+  const { next } = disk;
+  if (next !== "kept") disk.local = [];
+  if (next === "lost") {
     disk.saves = [];
     disk.kept = nothingKept;
     disk.lastBoot = null;
@@ -113,6 +122,7 @@ function turnDisk(disk: Disk): void {
     disk.lastBoot = null; // the backup has another file, which names no boot
   }
   disk.next = "kept";
+  return next;
 }
 
 /**
@@ -152,6 +162,7 @@ class Boot {
   readonly #awaited = new Map<number, (outcome: "reached" | "behind" | "lost") => void>();
   readonly #unknown: ReadonlySet<string>;
   #config: NodeConfig;
+  readonly #revocations: NodeRevocationIo;
   #nats: NatsClient<SimEnvelope> | undefined;
   #awaitedIds = 0;
   #stopping = false;
@@ -182,6 +193,7 @@ class Boot {
       keys: disk.keys,
       random: (size) => random.bytes(size),
       at: process.moment(),
+      ...(options.addresses === null ? {} : { brokers: options.addresses }),
     });
     this.#driver = new CopyDriver({
       ...{ world, process, core, seals: options.seals, cluster: options.cluster, role: lessee, node: options.node },
@@ -189,6 +201,9 @@ class Boot {
       perform: (effect) => this.#perform(effect),
       waking: () => {},
       heard: () => {},
+    });
+    this.#revocations = new NodeRevocationIo({
+      ...{ world, process, disk, driver: this.#driver, cluster: options.cluster, secret: options.secret },
     });
     this.#exchanges = new Exchanges({
       world,
@@ -204,12 +219,15 @@ class Boot {
   start(): void {
     const { nats } = this.#options;
     this.#driver.report({ type: "config-activated", ...this.#driver.here(), ...this.#config });
+    // No exchange is open yet.
+    this.#revocations.reportEnforced(this.#disk.local.map(({ revocation }) => revocationKey(revocation)));
     const saved = this.#disk.saves.findLast(({ level }) => level <= this.#driver.reads);
     const snapshot: LoadedSnapshot | null = saved === undefined ? null : { ...load(saved), retained: [] };
     this.#driver.feed({
       type: "started",
       snapshot,
       denials: this.#disk.kept,
+      localDenials: this.#disk.local,
       fanout: "down",
       at: this.#process.moment(),
     });
@@ -266,6 +284,11 @@ class Boot {
           for (const envelope of found) this.#deliver(envelope);
         });
         return;
+      case "readDenials":
+      case "keepLocalDenials":
+      case "submitRevocation":
+        this.#revocations.perform(effect);
+        return;
       case "linkReached":
         this.#awaited.get(effect.id)?.(effect.outcome);
         this.#awaited.delete(effect.id);
@@ -283,9 +306,11 @@ class Boot {
     const { id } = effect;
     this.#driver.moved(effect, this.#snapshotFrom);
     this.#keepDenials();
-    this.#exchanges.changed(effect, () =>
-      this.#driver.feed({ type: "changeEnforced", id, at: this.#process.moment() }),
-    );
+    const enforced = this.#revocations.takeArriving();
+    this.#exchanges.changed(effect, () => {
+      this.#revocations.reportEnforced(enforced);
+      this.#driver.feed({ type: "changeEnforced", id, at: this.#process.moment() });
+    });
   }
 
   // --- the fan-out and the brokers

@@ -29,6 +29,7 @@ export const faultClasses = {
   operators: ["upgrade", "truncate", "snapshot", "configure"],
   regionLinks: ["cut-home", "cut-region-one-way", "cut-leaf", "cut-remote-regions", "heal-in-pieces"],
   regionBrokers: ["cut-regional-broker", "cut-regional-brokers", "kill-regional-brokers", "lose-regional-disks"],
+  revocations: ["crash-while-revoking", "node-lacks-revocations"],
 } as const;
 
 export type FaultClass = keyof typeof faultClasses;
@@ -94,9 +95,9 @@ export type SimOptions = Readonly<{
 }>;
 
 /** Fault classes without effect if every node uses the home region. */
-const ofRegions: readonly FaultClass[] = ["regions", "regionDisks", "regionLinks", "regionBrokers"];
+const ofRegions: readonly FaultClass[] = ["regions", "regionDisks", "regionLinks", "regionBrokers", "revocations"];
 /** Fault classes drawn from a stream of their own, so that they move no other draw. */
-const drawnApart: readonly FaultClass[] = ["regionLinks", "regionBrokers"];
+const drawnApart: readonly FaultClass[] = ["regionLinks", "regionBrokers", "revocations"];
 
 const chanceOf: Readonly<Record<FaultClass, number>> = {
   ...{ cuts: 0.65, links: 0.4, nodes: 0.5, disks: 0.35, pauses: 0.6, sleeps: 0.3, brokers: 0.55, clocks: 0.4 },
@@ -112,6 +113,7 @@ const chanceOf: Readonly<Record<FaultClass, number>> = {
     operators: 0.5,
     regionLinks: 0.6,
     regionBrokers: 0.5,
+    revocations: 0.6,
   },
 };
 

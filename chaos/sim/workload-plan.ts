@@ -4,8 +4,9 @@
  * Pure data, like the fault plan: the removal of one action does not move another. Numbers select the users and
  * sessions of an action; `workload.ts` resolves them by the client's knowledge at that time.
  */
+import { planFaults } from "./fault-plan.ts";
 import { type Stream, streamOf } from "./random.ts";
-import type { SimOptions } from "./swarm.ts";
+import { type FaultKind, faultClasses, type SimOptions } from "./swarm.ts";
 
 export const commandKinds = [
   "sign-in",
@@ -20,7 +21,15 @@ export const commandKinds = [
   "remove-group",
 ] as const;
 export type CommandKind = (typeof commandKinds)[number];
-export type ActionKind = CommandKind | "request" | "stream" | "forge" | "reload";
+/** Commands that operators in a remote region send to a broker of their region. */
+export const localKinds = {
+  "local-revoke": "revoke",
+  "local-revoke-many": "revoke-many",
+  "local-revoke-user": "revoke-user",
+  "local-suspend": "suspend",
+} as const satisfies Readonly<Record<string, CommandKind>>;
+export type LocalKind = keyof typeof localKinds;
+export type ActionKind = CommandKind | LocalKind | "request" | "stream" | "forge" | "reload";
 
 export type PlannedAction = Readonly<{
   /** Its index in the whole plan, unchanged by the removal of other actions. Its ids derive from it. */
@@ -42,6 +51,9 @@ const total = Object.values(weights).reduce((sum, each) => sum + each, 0);
 /** Chance of a burst: many commands at once, as at nine in the morning. */
 const burstChance = 0.03;
 const burst = 8;
+/** Mean time (ms) between commands in remote regions, and their number for each fault of regions. */
+const localEveryMs = 6_000;
+const localPerFault = 2;
 /** Time (ms) without forgeries before the end. A node that got a forged grant needs this time to renew again. */
 const forgeryFreeMs = 10_000;
 /** Time (ms) without reloads before the end, so that the monitors can judge the cuts of the last ones. */
@@ -70,13 +82,53 @@ export function planActions(options: SimOptions): readonly PlannedAction[] {
     for (let at = 3_000; at < endMs - forgeryFreeMs; at += random.exponential(load.forgeEveryMs)) put(at, "forge");
   if (load.reloadEveryMs !== null)
     for (let at = 5_000; at < endMs - reloadFreeMs; at += random.exponential(load.reloadEveryMs)) put(at, "reload");
-  return actions
-    .toSorted((a, b) => a.atMs - b.atMs)
-    .map((action, id) => ({ ...action, id, atMs: Math.round(action.atMs * 1_000) / 1_000 }));
+  // The ids of local actions follow those of the others, which they thus leave unchanged.
+  return [...byTime(actions), ...byTime(localActions(options))]
+    .map((action, id) => ({ ...action, id, atMs: Math.round(action.atMs * 1_000) / 1_000 }))
+    .toSorted((a, b) => a.atMs - b.atMs);
+}
+
+type Unnumbered = Omit<PlannedAction, "id">;
+
+function byTime(actions: readonly Unnumbered[]): readonly Unnumbered[] {
+  return actions.toSorted((a, b) => a.atMs - b.atMs);
+}
+
+/** Commands in remote regions: now and then, and while a fault of regions lasts. */
+function localActions(options: SimOptions): readonly Unnumbered[] {
+  if (options.remotes.length === 0) return [];
+  const random = streamOf(options.seed, "local-workload");
+  const actions: Unnumbered[] = [];
+  const put = (atMs: number): void => {
+    const [who, other, much] = [random.next(), random.next(), random.next()];
+    actions.push({ atMs, kind: localKind(random), who, other, much });
+  };
+  const { faultsFromMs, faultsUntilMs } = options;
+  for (let at = faultsFromMs; at < faultsUntilMs; at += random.exponential(localEveryMs)) put(at);
+  for (const { kind, atMs, forMs } of planFaults(options))
+    if (isOfRegions(kind)) for (let n = 0; n < localPerFault; n += 1) put(atMs + forMs * random.within(0.3, 1));
+  return actions;
+}
+
+function isOfRegions(kind: FaultKind): boolean {
+  const { regions, regionLinks, regionBrokers, revocations } = faultClasses;
+  const all = [...regions, ...regionLinks, ...regionBrokers, ...revocations, "part-regions"] as const;
+  return all.some((each) => each === kind);
+}
+
+function localKind(random: Stream): LocalKind {
+  const drawn = random.next();
+  if (drawn < 0.5) return "local-revoke";
+  if (drawn < 0.65) return "local-revoke-many";
+  return drawn < 0.8 ? "local-revoke-user" : "local-suspend";
+}
+
+export function isLocal(kind: ActionKind): kind is LocalKind {
+  return kind in localKinds;
 }
 
 export function isCommand(kind: ActionKind): kind is CommandKind {
-  return kind !== "request" && kind !== "stream" && kind !== "forge" && kind !== "reload";
+  return !isLocal(kind) && kind !== "request" && kind !== "stream" && kind !== "forge" && kind !== "reload";
 }
 
 function commandKind(random: Stream): CommandKind {

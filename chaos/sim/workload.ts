@@ -18,15 +18,23 @@ import {
   unreachable,
 } from "../../src/events/index.ts";
 import type { ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts";
-import type { Actors, BrokerActor } from "./actors.ts";
+import type { Actors, BrokerActor, NodeActor } from "./actors.ts";
 import type { RequestNo } from "./facts.ts";
+import { LocalWorkload } from "./local-workload.ts";
 import { type HeldSession, People, profileOf, sessionIdOf } from "./people.ts";
 import type { SimProcess } from "./process.ts";
 import { type Stream, streamOf } from "./random.ts";
 import { configurationAt } from "./sim-node.ts";
 import { firstRefreshToken } from "./sim-provider.ts";
 import type { SimOptions } from "./swarm.ts";
-import { type CommandKind, isCommand, type PlannedAction } from "./workload-plan.ts";
+import {
+  type CommandKind,
+  isCommand,
+  isLocal,
+  type LocalKind,
+  localKinds,
+  type PlannedAction,
+} from "./workload-plan.ts";
 import { worldStart } from "./world.ts";
 
 const commandMs = 10_000;
@@ -67,6 +75,7 @@ export class Workload {
   readonly #excludedGroup: ReadonlySet<string>;
   readonly #random: Stream;
   readonly #forge: (action: PlannedAction) => void;
+  readonly #local: LocalWorkload;
   #requests = 0;
   #receipts = 0;
 
@@ -87,6 +96,14 @@ export class Workload {
     this.#excludedGroup = new Set(routes.flatMap(({ excludedGroup }) => excludedGroup ?? []));
     this.#people = new People(options.load.users, [...groups]);
     this.#random = actors.world.random("clients");
+    const localRandom = actors.world.random("local-clients");
+    this.#local = new LocalWorkload({
+      ...{ actors, options, random: localRandom },
+      client: (by) => this.#client(by),
+      submitAtHome: (request, client) => this.#submitAtHome(request, client),
+      use: (held, { node, kind }) =>
+        this.#request(held, { node, kind, other: localRandom.next(), forMs: localRandom.within(1, 60) }),
+    });
   }
 
   start(plan: readonly PlannedAction[]): void {
@@ -103,7 +120,8 @@ export class Workload {
   }
 
   #grant(action: PlannedAction): void {
-    if (action.kind === "forge") {
+    if (isLocal(action.kind)) this.#wantLocally(action, action.kind);
+    else if (action.kind === "forge") {
       this.counts.forged += 1;
       this.#forge(action);
     } else if (action.kind === "reload") this.#reload(action);
@@ -122,19 +140,28 @@ export class Workload {
   // --- requests
 
   #use({ who, other, much }: PlannedAction, kind: "request" | "stream"): void {
-    const { world, nodes } = this.#actors;
+    const { nodes } = this.#actors;
     const held = this.#people.session(who, much);
-    const route = this.#options.routes[Math.floor(other * this.#options.routes.length)]?.route;
     const node = nodes[Math.floor(other * 97 * nodes.length) % nodes.length];
+    if (held === undefined || node === undefined) return;
+    const forMs = kind === "stream" ? this.#random.within(500, streamMsMax) : this.#random.within(1, 60);
+    this.#request(held, { node, kind, other, forMs });
+  }
+
+  #request(
+    { sessionId: session, userId: user, token }: HeldSession,
+    asked: Readonly<{ node: NodeActor; kind: "request" | "stream"; other: number; forMs: number }>,
+  ): void {
+    const { world } = this.#actors;
+    const { node, kind, other, forMs } = asked;
+    const route = this.#options.routes[Math.floor(other * this.#options.routes.length)]?.route;
     const client = this.#client(other);
-    if (held === undefined || route === undefined || node === undefined) return;
+    if (route === undefined) return;
     this.#requests += 1;
     this.counts.requests += 1;
     const request: RequestNo = this.#requests;
-    const { sessionId: session, userId: user, token } = held;
     const said = { request, route, session, user, kind, token };
     world.report({ type: "request-began", at: world.now, process: client.name, to: node.process.name, ...said });
-    const forMs = kind === "stream" ? this.#random.within(500, streamMsMax) : this.#random.within(1, 60);
     world.network.request(client, node.process, {
       timeoutMs: requestMs,
       handle: (reply) => node.request({ ...said, forMs }, reply),
@@ -167,6 +194,24 @@ export class Workload {
     };
     this.#ask(open, this.#broker(client));
     if (random.chance(this.#options.load.twice)) this.#ask(open, this.#broker(client));
+  }
+
+  #wantLocally(action: PlannedAction, kind: LocalKind): void {
+    const random = streamOf(this.#options.seed, `wish/${action.id}`);
+    const live = this.#people.all();
+    const made = this.#command(action, localKinds[kind], random);
+    if (made === undefined) return;
+    this.counts.commands += 1;
+    const { command } = made;
+    const commandId = parseCommandId(random.uuid());
+    const denied = live.filter((held) => held.over);
+    this.#local.want({ commandId, actor: "operator:sim", command }, denied, action.other);
+  }
+
+  /** Sends a command to the home region until it is answered. */
+  #submitAtHome(request: CommandRequest, client: SimProcess): void {
+    const open: Open = { request, client, attempts: 0, attemptsInFlight: 0, settled: false, done: () => {} };
+    this.#ask(open, this.#broker(client));
   }
 
   #ask(open: Open, broker: BrokerActor | undefined): void {

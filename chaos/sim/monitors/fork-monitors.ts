@@ -9,6 +9,7 @@ import type { GroundTruth } from "./ground-truth.ts";
 import { formatLink } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
 import { nodeOf } from "./projection-monitors.ts";
+import type { RevocationLedger } from "./revocation-ledger.ts";
 import { seconds } from "./violation.ts";
 
 /** Sticky denial: a final fact of a lost suffix that this boot had applied. */
@@ -139,7 +140,7 @@ export function watchForks(truth: GroundTruth): Monitor {
 }
 
 /** A kept denial is exact: it never reaches a session that only a surviving history created. */
-export function watchKept(truth: GroundTruth): Monitor {
+export function watchKept(truth: GroundTruth, ledger: RevocationLedger): Monitor {
   const { findings, observations, rights } = truth;
 
   function check(fact: SimFactOf<"decided">): void {
@@ -147,6 +148,7 @@ export function watchKept(truth: GroundTruth): Monitor {
     if (fact.reason !== "kept-denied" || fact.overdueMs > 0) return;
     observations.add("kept-denial-checked");
     if (rights.deniedAnywhere(fact.session)) return;
+    if ([...ledger.all].some((known) => ledger.denies(known, fact.session))) return;
     const what = `${fact.process} denies session ${fact.session} beside the log at ${formatLink(fact.link)}, and no history has denied it`;
     findings.add("kept-exact", what, [fact]);
   }

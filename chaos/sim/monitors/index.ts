@@ -24,6 +24,8 @@ import { watchDigests, watchMoves, watchUnknown } from "./projection-monitors.ts
 import { type Availability, watchAvailability, watchSizes } from "./quality-monitors.ts";
 import { watchRefreshes } from "./refresh-monitors.ts";
 import { LeasesByAge, watchAgeMarks, watchLeasesByAge, watchRegionClaims } from "./region-monitors.ts";
+import { RevocationLedger } from "./revocation-ledger.ts";
+import { watchLocalPromises, watchLocalReceipts, watchLocalStores } from "./revocation-monitors.ts";
 import { watchStreamsClosed } from "./stream-monitors.ts";
 import { watchEnforced, watchReceiptTruth } from "./truth-monitors.ts";
 import type { Invariant, Violation } from "./violation.ts";
@@ -97,9 +99,11 @@ export function monitorsOf(
 ): readonly Monitor[] {
   const leaseTracker = new LeaseTracker(truth);
   const byAge = new LeasesByAge(truth, leaseTracker);
+  const ledger = new RevocationLedger(truth);
   return [
     trackLeases(leaseTracker),
     byAge.monitor(),
+    ledger.monitor(),
     watchChain(truth),
     watchWriters(truth),
     watchPrefix(truth),
@@ -115,6 +119,9 @@ export function monitorsOf(
     watchLeasesByAge(truth, leaseTracker),
     watchAgeMarks(truth, byAge),
     watchRegionClaims(truth, leaseTracker, byAge),
+    watchLocalPromises(truth, ledger),
+    watchLocalReceipts(truth, leaseTracker, ledger),
+    watchLocalStores(truth, ledger),
     watchPromises(truth),
     watchRights(truth),
     watchTokens(truth),
@@ -125,7 +132,7 @@ export function monitorsOf(
     watchStreamsClosed(truth),
     watchConfigurations(truth),
     watchForks(truth),
-    watchKept(truth),
+    watchKept(truth, ledger),
     watchDuties(truth),
     watchRefreshes(truth),
     watchAnnounced(truth),

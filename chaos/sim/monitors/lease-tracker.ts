@@ -18,6 +18,8 @@ type BootLeases = {
   waiting: AcceptedGrant[];
   /** The grant with the newest send time whose head the boot has applied. Null: none. */
   best: AcceptedGrant | null;
+  /** Like `best`, of the grants that wait for no local revocation. */
+  bestUntightened: AcceptedGrant | null;
   /** The grant for the newest answered renew; its terms are in force. Null: none. */
   newest: SimFactOf<"grant-received"> | null;
   /** Renews sent before this time count for nothing; `voidedBy` is the cause. */
@@ -83,6 +85,7 @@ export class LeaseTracker {
       sent: new Map(),
       waiting: [],
       best: null,
+      bestUntightened: null,
       newest: null,
       voidBefore: Number.NEGATIVE_INFINITY,
       voidedBy: null,
@@ -109,6 +112,7 @@ export class LeaseTracker {
     if (bootLeases === undefined || node === undefined) return;
     this.freshAsOf(fact.process, node.applied);
     bootLeases.best = null;
+    bootLeases.bestUntightened = null;
     bootLeases.voidedBy = fact;
   }
 
@@ -138,6 +142,7 @@ export class LeaseTracker {
       const overBy = this.#truth.real(deltaMs);
       if (bootLeases.best !== null)
         bootLeases.best = { ...bootLeases.best, sentAt: Math.min(bootLeases.best.sentAt, fact.at - overBy) };
+      bootLeases.bestUntightened = null;
       // After a pause or a clock step, the grace restarts with the renews sent since.
       bootLeases.waiting = head === undefined ? [] : [{ sentAt: Math.min(sentAt, renew.at - overBy), head, fact }];
       return renew;
@@ -168,8 +173,14 @@ export class LeaseTracker {
     if (bootLeases.waiting.length > 0) {
       const still: AcceptedGrant[] = [];
       for (const taken of bootLeases.waiting) {
-        if (!this.#truth.chains.contains(point, taken.head)) still.push(taken);
-        else if (bootLeases.best === null || taken.sentAt > bootLeases.best.sentAt) bootLeases.best = taken;
+        if (!this.#truth.chains.contains(point, taken.head)) {
+          still.push(taken);
+          continue;
+        }
+        if (bootLeases.best === null || taken.sentAt > bootLeases.best.sentAt) bootLeases.best = taken;
+        const { bestUntightened } = bootLeases;
+        if (taken.fact.tightened !== true && (bestUntightened === null || taken.sentAt > bestUntightened.sentAt))
+          bootLeases.bestUntightened = taken;
       }
       bootLeases.waiting = still;
     }
@@ -179,6 +190,23 @@ export class LeaseTracker {
   /** True if a grant received since then names a head that the boot has not applied. */
   awaitsHead(process: ProcessName, since: SimMs): boolean {
     return this.#boots.get(process)?.waiting.some(({ fact }) => fact.at >= since) === true;
+  }
+
+  /**
+   * Latest time at which the boot may count itself within its window by a grant that waits for no local revocation and
+   * whose head it has applied. Null: never.
+   */
+  mayDecideUntightenedUntil(process: ProcessName): SimMs | null {
+    const node = this.#truth.nodes.get(process);
+    const bootLeases = this.#boots.get(process);
+    if (node === undefined || bootLeases === undefined) return null;
+    this.freshAsOf(process, node.applied);
+    const { bestUntightened, newest } = bootLeases;
+    if (bestUntightened === null) return null;
+    const windowMs = Math.max(newest?.windowMs ?? 0, this.#truth.options.deltaMs);
+    const { fact, sentAt } = bestUntightened;
+    const own = (fact.agedMs ?? null) === null ? windowMs : Math.min(windowMs, fact.windowMs);
+    return sentAt + own * (1 - this.#truth.options.drift);
   }
 
   /**
@@ -216,6 +244,7 @@ export class LeaseTracker {
 
   #void(bootLeases: BootLeases, fact: SimFactOf<"resumed">): void {
     bootLeases.best = null;
+    bootLeases.bestUntightened = null;
     bootLeases.waiting = [];
     bootLeases.voidBefore = fact.at;
     bootLeases.voidedBy = fact;

@@ -83,6 +83,11 @@ export const observations = {
     in100: 15_000,
     what: "bytes of exchanges that were open when a receipt became complete",
   },
+  "open-after-receipt": {
+    of: "25",
+    in100: 0,
+    what: "exchanges that a receipt denied while they were open, at a node that enforced its link later or never",
+  },
   "enforced-with-open": {
     of: "25",
     in100: 6_000,
@@ -118,6 +123,20 @@ export const observations = {
     in100: 10,
     what: "promotions of the furthest standby after a receipt that said synchronous",
   },
+  "local-answer-checked": { of: "local-stored", in100: 8, what: "answers `local` of regional brokers" },
+  "local-receipt-checked": { of: "local-status-true, local-scope", in100: 6, what: "local receipts" },
+  "local-receipt-by-expiry": {
+    of: "local-status-true",
+    in100: 0,
+    what: "nodes without the revocation when a local receipt was complete",
+  },
+  "began-after-local-receipt": {
+    of: "local-receipt-true",
+    in100: 20,
+    what: "requests and bytes that a complete local receipt denies",
+  },
+  "local-drop-checked": { of: "local-kept", in100: 15, what: "local revocations that left a disk" },
+  "local-end-checked": { of: "local-merged, merged-once", in100: 4, what: "local revocations at the end of a run" },
   "claim-checked": { of: "enforced-true", in100: 25_000, what: "confirmations of nodes" },
 } as const satisfies Readonly<Record<string, Readonly<{ of: string; in100: number; what: string }>>>;
 

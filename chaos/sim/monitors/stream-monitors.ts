@@ -26,13 +26,10 @@ export function watchStreamsClosed(truth: GroundTruth): Monitor {
     request.seenFloor = floorPoint;
     request.seenEnforced = node.enforced;
     if (floor !== undefined) observations.add("byte-after-receipt");
-    const isUnder = floor !== undefined && !chains.contains(node.enforced, floor.point);
-    if (floor !== undefined && isUnder && hasBegunBefore(request, floor.point)) {
-      const denial = denialFor(truth, request, node, floor.point);
-      if (denial !== null) {
-        const what = `${fact.process} carries a byte of request ${fact.request} ${seconds(fact.at - floor.at)} after the complete receipt for ${formatLink(floor.point.link)}, which denies it: ${denial.why}`;
-        findings.add(25, what, [floor.fact, request.began, fact]);
-      }
+    const denial = floor === undefined ? null : denialByReceipt(request, node, floor.point);
+    if (floor !== undefined && denial !== null) {
+      const what = `${fact.process} carries a byte of request ${fact.request} ${seconds(fact.at - floor.at)} after the complete receipt for ${formatLink(floor.point.link)}, which denies it: ${denial.why}`;
+      findings.add(25, what, [floor.fact, request.began, fact]);
     }
     const enforced = node.enforcedFact;
     if (enforced === null || !hasBegunBefore(request, node.enforced)) return;
@@ -42,6 +39,22 @@ export function watchStreamsClosed(truth: GroundTruth): Monitor {
     if (own === null) return;
     const what = `${fact.process} carries a byte of request ${fact.request}, though it enforces ${formatLink(enforced.link)}: ${own.why}`;
     findings.add(25, what, [enforced, request.began, fact]);
+  }
+
+  /** The denial that a complete receipt promises of this exchange, at a node that does not enforce it yet. */
+  function denialByReceipt(request: RequestView, node: NodeView, floor: LogPoint): Denial | null {
+    if (chains.contains(node.enforced, floor) || !hasBegunBefore(request, floor)) return null;
+    return denialFor(truth, request, node, floor);
+  }
+
+  /** Counts exchanges that a receipt denied while they were open, at a node that has not enforced its link since. */
+  function noteEnd(fact: SimFactOf<"exchange-ended">): void {
+    const request = truth.requests.get(fact.request);
+    const node = nodeOf(truth, fact);
+    if (request === undefined || node === undefined || node.lessee === "authorize") return;
+    const floor = truth.oneWriter ? truth.floorBefore(fact.at, node.region) : undefined;
+    if (floor !== undefined && denialByReceipt(request, node, floor.point) !== null)
+      observations.add("open-after-receipt");
   }
 
   /** True if the exchange opened at or before this point. A later exchange was checked with the point in force. */
@@ -73,5 +86,9 @@ export function watchStreamsClosed(truth: GroundTruth): Monitor {
     return rights.isRestoredAfter(user, chains.common(left, openedAt), openedAt) ? null : person;
   }
 
-  return { invariants: [25], after: { "exchange-opened": check, relayed: check } };
+  return {
+    invariants: [25],
+    before: { "exchange-ended": noteEnd },
+    after: { "exchange-opened": check, relayed: check },
+  };
 }

@@ -62,6 +62,13 @@ export const invariants = {
   "snapshot-announced": "a snapshot that the log names was saved, and is of the log's own history",
   "retention-held":
     "retention drops only what two snapshots hold, the older of them checked whole, and no operator wants kept",
+  "local-receipt-true": "after a complete local receipt its region lets nothing pass that the revocation denies",
+  "local-status-true": "each status in a local receipt is true: applied, fenced",
+  "local-scope": "a local receipt names processes of its own region alone",
+  "local-stored": "`local` is answered once the disk of every broker of the region holds the revocation",
+  "local-kept": "a local revocation leaves a disk only once the log denies what it denies",
+  "merged-once": "a local revocation is recorded in the log at most once",
+  "local-merged": "a local revocation that a disk holds is in the log in the end, and then leaves the disks",
   availability: "half of the rightful requests in quiet times are permitted",
 } as const;
 

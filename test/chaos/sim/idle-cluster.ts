@@ -44,13 +44,19 @@ export function buildIdleCluster(world: World, options: SimOptions): BuiltCluste
       process,
       request: (_, decided) => decided("unavailable"),
       disk: (what) => heard.push(`${process.name} ${what} disk`),
+      limitRevocations: (limit) => heard.push(`${process.name} limit ${limit}`),
       configure: () => heard.push(`${process.name} configure`),
       stop: () => process.kill(),
     };
   });
   const regionals = ["region-west", "region-west-2", "region-south"].map((name): RegionActor => {
     const process = add(name, name === "region-south" ? "south" : "west", "broker");
-    return { process, disk: new RegionDisk(), stop: () => process.kill() };
+    return {
+      ...{ process, disk: new RegionDisk(), stop: () => process.kill() },
+      submit: ({ commandId }, answered) =>
+        answered({ type: "unavailable", commandId, message: "idle", retryAfterMs: 0 }),
+      localReceipt: (_, __, answered) => answered("unknown"),
+    };
   });
   const clients = [add("client-1", "east", "client"), add("client-2", "west", "client")];
   postgres.start();

@@ -88,6 +88,7 @@ class TestNode {
         seals: this.seals,
         cluster,
         secret,
+        addresses: null,
         name: "node-1",
         node: "node-1" as NodeId,
       },
@@ -145,6 +146,7 @@ class TestNode {
   #port(): BrokerPort {
     return {
       process: this.broker,
+      denials: (_, answered) => answered({ type: "none" }),
       read: ({ after, limit, waitMs }, answered) => {
         const answer = (): void => {
           this.#polls.delete(answer);

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Reached, type Situation, Sometimes, situations } from "../../../../chaos/sim/sometimes.ts";
-import type { Stream } from "../../../../src/events/index.ts";
+import type { Stream, UserId } from "../../../../src/events/index.ts";
 import { History } from "../monitors/history.ts";
 
 const own = { node: "node-1", boot: "boot-1" };
@@ -149,6 +149,25 @@ const examples: Readonly<Record<Situation, (history: History) => unknown>> = {
       .tell("killed", { process: "region-1", boot: "boot-r" })
       .tell("killed", { process: "region-2", boot: "boot-r" })
       .permit(),
+  "revoked-locally": (h) => h.tell("local-answered", { ...accepting, answer: "local", revocation }),
+  "suspended-locally": (h) => h.tell("local-answered", { ...accepting, answer: "local", revocation: suspension }),
+  "local-receipt-complete": (h) => localReceipt(h, "applied"),
+  "local-receipt-waits": (h) => localReceipt(h, "unconfirmed"),
+  "local-receipt-fenced": (h) => localReceipt(h, "fenced"),
+  "local-refused": (h) =>
+    h.tell("local-answered", { ...accepting, answer: "refused", code: "local-broker-unreachable" }),
+  "revocation-outlived-boot": (h) =>
+    h
+      .tell("revocation-stored", { process: "region-1", revocation, place })
+      .tell("started", { process: "region-1", ...regional }),
+  "revoked-by-both": (h) =>
+    h
+      .tell("revocation-stored", { process: "region-1", revocation, place })
+      .tell("revocation-stored", { process: "region-2", revocation: { ...revocation, key: "t2" }, place }),
+  "restored-meanwhile": (h) =>
+    h
+      .tell("local-answered", { ...accepting, answer: "local", revocation: suspension })
+      .append({ type: "UserRestored", userId: "ada" as UserId }, "c8"),
   "disk-snapshot": (h) => h.tell("snapshot-loaded", { ...own, from: "disk", link: h.head, digest: "d2" }),
 };
 
@@ -178,6 +197,19 @@ test("situations that so many seeds must reach are reported as missing", () => {
 
 const page = { process: "broker-1", to: "node-1", count: 1, outcome: "page" };
 
+const accepting = { process: "region-1", commandId: "c1" };
+const place = { store: "a", seq: 1 };
+const revocation = {
+  ...{ key: "t1", commandId: "c1", mergeIds: ["c1", "h1"], region: "west", sessions: ["s1"], suspended: null },
+};
+const suspension = { ...revocation, sessions: [], suspended: "ada" };
+
+function localReceipt(history: History, status: "applied" | "fenced" | "unconfirmed"): History {
+  const nodes = [{ ...own, status }];
+  return history.tell("local-receipt-answered", {
+    ...{ process: "region-1", key: "t1", complete: status !== "unconfirmed", nodes },
+  });
+}
 function regionalBrokers(history: History, ...all: readonly (readonly [name: string, region: string])[]): History {
   for (const [process, region] of all) history.tell("started", { process, ...regional, node: process, region });
   return history;

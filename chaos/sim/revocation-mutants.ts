@@ -1,0 +1,34 @@
+/** Mutants of local revocations: what is on the disks of a region before it answers (mutants.ts). Pure data. */
+import type { Mutant } from "./mutant.ts";
+
+const revocations = "src/broker/region/region-revocations.ts";
+const peers = "src/broker/region/region-peers.ts";
+
+export const revocationMutants: Readonly<Record<string, Mutant>> = {
+  "local-before-disk": {
+    meaning: "a regional broker answers `local` before its own disk has the revocation",
+    changes: [
+      {
+        file: revocations,
+        take: "if (entry === undefined || !entry.kept) return null;",
+        put: "if (entry === undefined) return null;",
+      },
+      { file: peers, take: "if (!entry.kept || entry.merged !== null", put: "if (entry.merged !== null" },
+    ],
+    within: 20,
+    where: "regional",
+  },
+  "peer-before-disk": {
+    meaning: "a regional broker acknowledges a revocation to another one before its disk has it",
+    changes: [
+      { file: peers, take: "if (this.#store.keptHead < this.#store.head) return;", put: "" },
+      {
+        file: revocations,
+        take: "stored: [...this.store.entries].filter(({ kept }) => kept).map(",
+        put: "stored: [...this.store.entries].map(",
+      },
+    ],
+    within: 60,
+    where: "regional",
+  },
+};
