@@ -43,6 +43,11 @@ export type GrantSent = FactOf<
 export type GrantRefused = FactOf<"grant-refused", { node: NodeId; boot: BootId; reason: string }>;
 /** B: the broker accepted an authentic goodbye, or a renew that names the boot it replaces. */
 export type BootLeft = FactOf<"boot-left", { node: NodeId; boot: BootId; how: "goodbye" | "replaced" }>;
+/**
+ * B: the nodes that the leader of this epoch shows to operators: those that may hold a lease, and those that are absent
+ * (docs/adr/0040).
+ */
+export type NodesListed = FactOf<"nodes-listed", { epoch: Epoch; nodes: readonly string[] }>;
 /** B: the outcome of reasserting a tightening event that a node had applied and the log lost. `lost`: its link. */
 export type Reasserted = FactOf<
   "reasserted",

@@ -52,8 +52,10 @@ export class BrokerReporter {
     this.#reported = { leading, applied, restarts };
     if (reported.leading !== null && leading !== reported.leading)
       this.report({ type: "leading", ...this.at(), epoch: reported.leading, leading: false });
-    if (leading !== null && leading !== reported.leading)
+    if (leading !== null && leading !== reported.leading) {
       this.report({ type: "leading", ...this.at(), epoch: leading, leading: true });
+      this.#listNodes();
+    }
     const here = { ...this.at(), node: this.#parts.node, boot: this.#parts.boot };
     if (restarts !== reported.restarts) {
       this.#rebuilding = true;
@@ -100,8 +102,19 @@ export class BrokerReporter {
     this.#parts.process.after(sizesEveryMs, () => {
       for (const [what, size, sizeMax] of this.#parts.sizes())
         if (size > 0) this.report({ type: "sized", ...this.at(), what, size, sizeMax });
+      this.#listNodes();
       this.reportSizesPeriodically();
     });
+  }
+
+  #listNodes(): void {
+    const core = this.#parts.core();
+    const { leadership } = core;
+    if (leadership === null) return;
+    const moment = this.#parts.process.moment();
+    const all = [...core.standings(moment), ...core.absences(moment).absent];
+    const nodes = [...new Set(all.map(({ node }) => node))];
+    this.report({ type: "nodes-listed", ...this.at(), epoch: leadership.epoch, nodes });
   }
 
   at(): Readonly<{ at: number; process: string }> {

@@ -229,7 +229,7 @@ export class CopyDriver {
       this.report({ type: "message-refused", ...this.at(), kind: payload.kind, reason: grant.refused });
     this.feed({ type: "leaseAnswered", id, answer: { type: "grant", grant }, at: process.moment() }, () => {
       if (!grants) return;
-      const { nonce, epoch, head, windowMs, ageMs: agedMs = null, tightenedTo } = payload.grant;
+      const { nonce, epoch, head, windowMs, ageMs: agedMs = null, tightenedTo = null } = payload.grant;
       // Counts only a grant for a renew that was still open. A replayed grant or a grant for another boot has no
       // effect.
       const taken = this.#core.grants > before && isAwaited;
@@ -238,8 +238,7 @@ export class CopyDriver {
       const isMoved = taken && agedMs !== null && anchorMs !== null && anchorMs !== anchorBefore;
       const anchorAge = isMoved ? { anchorAgeMs: process.moment().monotonic - anchorMs } : {};
       const by = envelope.from.name;
-      const tightened = tightenedTo !== undefined;
-      const details = { by, nonce, epoch, head, windowMs, taken, agedMs, tightened, ...anchorAge };
+      const details = { by, nonce, epoch, head, windowMs, taken, agedMs, tightenedTo, ...anchorAge };
       this.report({ type: "grant-received", ...this.here(), ...details });
     });
   }

@@ -73,6 +73,18 @@ export function lineOf(fact: SimFact): string | undefined {
       return `signs receipt ${fact.receipt}: ${fact.durability ?? "no durability"}`;
     case "receipt-failed":
       return `has no receipt ${fact.receipt}: ${fact.reason}`;
+    case "local-answered":
+      return `answers ${shortId(fact.commandId)}: ${fact.answer === "local" ? `local (${fact.revocation.key})` : fact.code}`;
+    case "revocation-stored":
+      return `stores the local revocation ${fact.revocation.key}`;
+    case "revocation-enforced":
+      return `has enforced the local revocation ${fact.key}`;
+    case "revocation-dropped":
+      return `drops the local revocation ${fact.key}`;
+    case "disk-replaced":
+      return "starts with another disk";
+    case "local-receipt-answered":
+      return `answers the local receipt ${fact.key}: ${fact.complete ? "complete" : "incomplete"} (${fact.nodes.map(({ node, status }) => `${node} ${status}`).join(", ")})`;
     case "decided":
       return `${fact.verdict}s request ${fact.request} (${fact.reason}) of ${fact.session} on ${fact.route} at ${formatLink(fact.link)}, lease ${fact.overdueMs <= 0 ? "fresh" : `expired for ${fact.overdueMs.toFixed(0)} ms`}`;
     case "exchange-ended":

@@ -28,6 +28,7 @@ import type {
 } from "../../src/events/index.ts";
 import type { Receipt, ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts";
 import type { Durability, Lessee, LogEntry } from "../../src/replication/log/index.ts";
+import type { StorePosition } from "../../src/replication/wire/index.ts";
 import type {
   AppendSent,
   BootLeft,
@@ -38,6 +39,7 @@ import type {
   GrantSent,
   Leading,
   MadeAhead,
+  NodesListed,
   Reasserted,
   RenewArrived,
   RetainAsked,
@@ -50,8 +52,11 @@ import type {
 } from "./broker-facts.ts";
 import type {
   DiskReplaced,
+  GrantPassed,
   LocalAnswered,
   LocalReceiptAnswered,
+  MergeAnswered,
+  RevocationArrived,
   RevocationDropped,
   RevocationEnforced,
   RevocationStored,
@@ -301,8 +306,8 @@ export type GrantReceived = NodeFact<
     taken: boolean;
     /** Age (ms) of a grant by age, by the granter's clock. Null or absent: the leader's own grant. */
     agedMs?: number | null;
-    /** True: the grant counts only once local revocations are in force at the node. Absent: false. */
-    tightened?: boolean;
+    /** The local revocations that must be in force at the node before the grant counts. Null or absent: none. */
+    tightenedTo?: StorePosition | null;
     /** Age (ms) of the lease by the node's own clock, if this grant by age moved its start. Absent: it did not. */
     anchorAgeMs?: number;
   }
@@ -477,6 +482,7 @@ export type SimFact =
   | GrantSent
   | GrantRefused
   | BootLeft
+  | NodesListed
   | Reasserted
   | SnapshotBegun
   | SnapshotBuilt
@@ -515,9 +521,12 @@ export type SimFact =
   | ReceiptFailed
   | LocalAnswered
   | RevocationStored
+  | GrantPassed
+  | RevocationArrived
   | RevocationEnforced
   | RevocationDropped
   | DiskReplaced
+  | MergeAnswered
   | LocalReceiptAnswered
   | Sized;
 

@@ -24,6 +24,8 @@ export type PlannedFault = Readonly<{
 export const faultsMin = 5;
 const faultsMax = 40;
 const forMsMax = 15_000;
+/** Faults that last until the end. */
+const lasting: ReadonlySet<FaultKind> = new Set(["leave-node"]);
 
 /** Plans at least `faultsMin` faults, sorted by time. */
 export function planFaults(options: SimOptions): readonly PlannedFault[] {
@@ -41,7 +43,8 @@ export function planFaults(options: SimOptions): readonly PlannedFault[] {
     // After a longer delay no process waits for the answer. After a shorter one it arrives before another broker has
     // taken over.
     const lastsMs = kind === "late-answers" ? options.lease.takeoverMs + 300 + 1_500 * much : drawnMs;
-    const forMs = Math.round(Math.min(forMsMax, lastsMs, faultsUntilMs - at));
+    const untilEndMs = faultsUntilMs - at;
+    const forMs = Math.round(lasting.has(kind) ? untilEndMs : Math.min(forMsMax, lastsMs, untilEndMs));
     return { id, atMs: Math.round(at), kind, forMs, who, other, much };
   });
 }

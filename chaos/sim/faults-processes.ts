@@ -24,6 +24,8 @@ export const processFaults = {
     node.process.run(() => node.stop());
     return () => upAgain(node.process);
   }),
+  /** A machine is gone without a goodbye, and comes back only when everything is repaired. */
+  "leave-node": onNode((node) => down(node.process)),
   "old-disk": onNode((node) => {
     node.disk("old");
     return down(node.process);

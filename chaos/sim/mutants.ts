@@ -9,6 +9,7 @@
  * seen.
  * `holds`: taken alone the rule is a second line of defence, this is the first, and both are taken away together.
  */
+import { absenceMutants } from "./absence-mutants.ts";
 import { durabilityMutants } from "./durability-mutants.ts";
 import { dutyMutants } from "./duty-mutants.ts";
 import { leaseMutants } from "./lease-mutants.ts";
@@ -26,6 +27,7 @@ export const mutants: Readonly<Record<string, Mutant>> = {
   ...durabilityMutants,
   ...regionMutants,
   ...revocationMutants,
+  ...absenceMutants,
   ...retentionMutants,
   ...dutyMutants,
 };

@@ -72,6 +72,18 @@ export class NodeRevocationIo {
     return arriving;
   }
 
+  #reportArrived(keys: readonly string[]): void {
+    const { driver } = this.#parts;
+    for (const key of keys) driver.report({ type: "revocation-arrived", ...driver.here(), key });
+  }
+
+  /** A new boot holds what is on its disk, and no exchange is open yet. */
+  begin(): void {
+    const keys = this.#parts.disk.local.map(({ revocation }) => revocationKey(revocation));
+    this.#reportArrived(keys);
+    this.reportEnforced(keys);
+  }
+
   /** This boot denies what they deny, and no open exchange carries it. */
   reportEnforced(keys: readonly string[]): void {
     const { driver } = this.#parts;
@@ -89,6 +101,7 @@ export class NodeRevocationIo {
         const opened = isTaken ? denialsAnswer(answer, this.#open) : noAnswer;
         const sealed = opened.type === "page" ? opened.sealed : [];
         this.#arriving = sealed.map(({ revocation }) => revocationKey(revocation));
+        this.#reportArrived(this.#arriving);
         driver.feed({ type: "denialsAnswered", id, answer: opened, at: process.moment() });
         // Those that changed nothing were in force before.
         const left = new Set(this.takeArriving());
@@ -135,6 +148,10 @@ export class NodeRevocationIo {
       ask: (broker, reply) => broker.submit(request, reply),
       isUnavailable: ({ type }) => type === "unavailable",
       done: (result) => {
+        if (result?.type === "done") {
+          const key = revocationKey(sealed.revocation);
+          driver.report({ type: "merge-answered", ...driver.at(), key, link: result.link });
+        }
         const answer = result === undefined ? ({ type: "failed" } as const) : mergeAnswer(result);
         driver.feed({ type: "revocationSubmitted", id, answer, at: process.moment() });
       },

@@ -172,6 +172,8 @@ export class RegionBoot {
   }
   /** A node's command. */
   forwardCommand(...[request, answered]: Parameters<BrokerPort["submit"]>): void {
+    const { command } = request;
+    if (command.type === "mergeRevocation" && !this.#loop.homeAnswers()) this.#revocations.brought(command.envelope);
     this.#revocations.forward(request, answered);
   }
   localReceipt(...asked: Parameters<RevocationIo["receipt"]>): void {
@@ -309,7 +311,7 @@ export class RegionBoot {
     if (pending === undefined) return;
     switch (answer.type) {
       case "leader":
-        pending.answered(pending.reply ?? { type: "unavailable" });
+        this.#passOn(pending);
         return;
       case "grantByAge":
         this.#grantByAge(answer.grant, pending.answered);
@@ -323,6 +325,14 @@ export class RegionBoot {
       case "unavailable":
         pending.answered({ type: "unavailable" });
     }
+  }
+
+  #passOn({ reply, answered }: PendingMessage): void {
+    if (reply?.type === "grant" && reply.envelope.payload.kind === "grant") {
+      const { node, boot, nonce, head } = reply.envelope.payload.grant;
+      this.#driver.report({ type: "grant-passed", ...this.#driver.at(), node, boot, nonce, head });
+    }
+    answered(reply ?? { type: "unavailable" });
   }
 
   #grantByAge(

@@ -8,7 +8,7 @@ import type { DenialsPage, PeerAnswer, PeerQuestion } from "../../src/broker/reg
 import type { HomeAnswer, HomeQuestion, RegionEffect, RegionFact } from "../../src/broker/region/region-messages.ts";
 import type { RevocationOptions } from "../../src/broker/region/region-revocations.ts";
 import type { StoredRevocations } from "../../src/broker/region/revocation-store.ts";
-import { type CommandId, type CommandRequest, type CommandResult, noEpoch } from "../../src/events/index.ts";
+import { type CommandId, type CommandRequest, type CommandResult, type Link, noEpoch } from "../../src/events/index.ts";
 import {
   createBrokerOpener,
   type EnvelopeOpener,
@@ -116,6 +116,12 @@ export class RevocationIo {
     this.#atHome(request, (result) =>
       answered(result ?? { type: "unavailable", commandId, message, retryAfterMs: 1_000 }),
     );
+  }
+
+  /** A node has submitted a revocation from its disk, which this region must not lose. */
+  brought(envelope: Uint8Array): void {
+    const [sealed] = this.#opened([envelope]) ?? [];
+    if (sealed !== undefined) this.#parts.feed({ type: "revocationBrought", sealed });
   }
 
   /** An operator's command: the region accepts it by itself while the home region is out of reach. */
@@ -281,9 +287,17 @@ export class RevocationIo {
       isUnavailable,
       done: (result) => {
         if (this.#endsAt("merged")) return;
+        const [sealed] = this.#opened([envelope]) ?? [];
+        if (result?.type === "done" && sealed !== undefined) this.#reportMerge(sealed, result.link);
         this.#parts.feed({ type: "homeAnswered", id, answer: mergeAnswerOf(result) });
       },
     });
+  }
+
+  #reportMerge({ revocation }: SealedRevocation, link: Link): void {
+    const { world, process } = this.#parts;
+    const key = revocationKey(revocation);
+    world.report({ type: "merge-answered", at: world.now, process: process.name, key, link });
   }
 
   /** This boot has taken a step. @returns whether a fault has ended it there */

@@ -36,6 +36,11 @@ export const regionSituations = {
   },
   "revoked-by-both": { within: 2_000, what: "both brokers of a region accepted the same command" },
   "restored-meanwhile": { within: 2_000, what: "home restored a person that a cut-off region had suspended" },
+  "local-merged": { within: 100, what: "the log recorded what a region had revoked by itself" },
+  "healed-node-behind": {
+    within: 400,
+    what: "the log recorded what a region had revoked by itself, and a node of the region did not hold that yet",
+  },
   "region-without-brokers": { within: 200, what: "both brokers of a region were down while a node permitted there" },
 } as const;
 
@@ -57,6 +62,10 @@ export class RegionSituations {
   readonly #stored = new Map<string, Set<ProcessName>>();
   /** By command: the keys under which brokers have accepted it. */
   readonly #keys = new Map<string, Set<string>>();
+  /** By command: the regions whose brokers have accepted it. */
+  readonly #regions = new Map<string, string>();
+  /** Nodes that hold a revocation, by key. */
+  readonly #enforced = new Map<string, Set<ProcessName>>();
   /** Persons that regions have suspended and the log has not, by command. */
   readonly #suspended = new Map<string, string>();
   /** The broker behind the last lease by age of a node. */
@@ -79,10 +88,12 @@ export class RegionSituations {
         if (fact.at < this.#last(this.#agedAt, fact.process) + agedMsMin) this.#reach("restarted-while-leased");
         for (const processes of this.#stored.values())
           if (processes.has(fact.process)) this.#reach("revocation-outlived-boot");
+        for (const processes of this.#enforced.values()) processes.delete(fact.process);
         this.#agedBy.delete(fact.process);
         return;
       case "local-answered":
       case "revocation-stored":
+      case "revocation-enforced":
       case "revocation-dropped":
       case "local-receipt-answered":
       case "wrote":
@@ -120,7 +131,14 @@ export class RegionSituations {
   }
 
   #revocation(
-    fact: SimFactOf<"local-answered" | "revocation-stored" | "revocation-dropped" | "local-receipt-answered" | "wrote">,
+    fact: SimFactOf<
+      | "local-answered"
+      | "revocation-stored"
+      | "revocation-enforced"
+      | "revocation-dropped"
+      | "local-receipt-answered"
+      | "wrote"
+    >,
   ): void {
     switch (fact.type) {
       case "local-answered":
@@ -139,9 +157,13 @@ export class RegionSituations {
         this.#stored.set(key, (this.#stored.get(key) ?? new Set()).add(fact.process));
         const keys = (this.#keys.get(commandId) ?? new Set()).add(key);
         this.#keys.set(commandId, keys);
+        this.#regions.set(commandId, fact.revocation.region);
         if (keys.size > 1) this.#reach("revoked-by-both");
         return;
       }
+      case "revocation-enforced":
+        this.#enforced.set(fact.key, (this.#enforced.get(fact.key) ?? new Set()).add(fact.process));
+        return;
       case "revocation-dropped":
         this.#stored.get(fact.key)?.delete(fact.process);
         return;
@@ -151,12 +173,26 @@ export class RegionSituations {
         if (fact.nodes.some(({ status }) => status === "unconfirmed")) this.#reach("local-receipt-waits");
         return;
       default:
-        for (const { commandId } of fact.commands) this.#suspended.delete(commandId);
+        for (const { commandId, count } of fact.commands) {
+          this.#suspended.delete(commandId);
+          if (count > 0) this.#recorded(commandId);
+        }
         for (const { recorded } of fact.entries) {
           const { event } = recorded;
           if (event.type === "UserRestored" && [...this.#suspended.values()].includes(event.userId))
             this.#reach("restored-meanwhile");
         }
+    }
+  }
+
+  #recorded(commandId: string): void {
+    const region = this.#regions.get(commandId);
+    if (region === undefined) return;
+    this.#reach("local-merged");
+    const keys = [...(this.#keys.get(commandId) ?? [])];
+    for (const node of this.#truth.nodes.values()) {
+      if (node.region !== region || node.lessee === "broker" || node.lessee === null || !node.up) continue;
+      if (!keys.some((key) => this.#enforced.get(key)?.has(node.process))) this.#reach("healed-node-behind");
     }
   }
 

@@ -1,5 +1,5 @@
 /** Revocation facts: what happens to the local revocations of a region. facts.ts has the rest. Only types. */
-import type { BootId, CommandId, NodeId, SessionId, UserId } from "../../src/events/index.ts";
+import type { BootId, CommandId, Link, NodeId, SessionId, UserId } from "../../src/events/index.ts";
 import type { FactOf } from "./facts.ts";
 
 /** One local revocation: what it denies, and the command ids under which it may be merged. */
@@ -25,10 +25,16 @@ export type RevocationStored = FactOf<
   "revocation-stored",
   { revocation: RevocationView; place: Readonly<{ store: string; seq: number }> | null }
 >;
+/** B: a regional broker passes a grant of the leader on to one of its nodes. */
+export type GrantPassed = FactOf<"grant-passed", { node: NodeId; boot: BootId; nonce: number; head: Link }>;
+/** N: the revocation has reached this boot, which is about to deny what it denies. */
+export type RevocationArrived = FactOf<"revocation-arrived", { key: string; node: NodeId; boot: BootId }>;
 /** N: this boot denies what the revocation denies, and no open exchange carries it any more. */
 export type RevocationEnforced = FactOf<"revocation-enforced", { key: string; node: NodeId; boot: BootId }>;
 /** B, N: the process has removed the revocation from its disk, because the log has it. */
 export type RevocationDropped = FactOf<"revocation-dropped", { key: string }>;
+/** B, N: the home region has answered that the log denies at this link what the revocation denies. */
+export type MergeAnswered = FactOf<"merge-answered", { key: string; link: Link }>;
 /** W: the disk of the process was replaced: it holds nothing any more. */
 export type DiskReplaced = FactOf<"disk-replaced", unknown>;
 /** B: a regional broker has decided the answer to a request for a local receipt. */

@@ -16,7 +16,7 @@ import {
   type PersonKeys,
   type ReadAnswer,
 } from "../../src/replication/node/index.ts";
-import { type NodeKey, revocationKey } from "../../src/replication/wire/index.ts";
+import type { NodeKey } from "../../src/replication/wire/index.ts";
 import type { NodeActor } from "./actors.ts";
 import type { BrokerPort, Unavailable } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
@@ -219,8 +219,7 @@ class Boot {
   start(): void {
     const { nats } = this.#options;
     this.#driver.report({ type: "config-activated", ...this.#driver.here(), ...this.#config });
-    // No exchange is open yet.
-    this.#revocations.reportEnforced(this.#disk.local.map(({ revocation }) => revocationKey(revocation)));
+    this.#revocations.begin();
     const saved = this.#disk.saves.findLast(({ level }) => level <= this.#driver.reads);
     const snapshot: LoadedSnapshot | null = saved === undefined ? null : { ...load(saved), retained: [] };
     this.#driver.feed({

@@ -30,6 +30,7 @@ export const faultClasses = {
   regionLinks: ["cut-home", "cut-region-one-way", "cut-leaf", "cut-remote-regions", "heal-in-pieces"],
   regionBrokers: ["cut-regional-broker", "cut-regional-brokers", "kill-regional-brokers", "lose-regional-disks"],
   revocations: ["crash-while-revoking", "node-lacks-revocations"],
+  absences: ["leave-node"],
 } as const;
 
 export type FaultClass = keyof typeof faultClasses;
@@ -97,7 +98,7 @@ export type SimOptions = Readonly<{
 /** Fault classes without effect if every node uses the home region. */
 const ofRegions: readonly FaultClass[] = ["regions", "regionDisks", "regionLinks", "regionBrokers", "revocations"];
 /** Fault classes drawn from a stream of their own, so that they move no other draw. */
-const drawnApart: readonly FaultClass[] = ["regionLinks", "regionBrokers", "revocations"];
+const drawnApart: readonly FaultClass[] = ["regionLinks", "regionBrokers", "revocations", "absences"];
 
 const chanceOf: Readonly<Record<FaultClass, number>> = {
   ...{ cuts: 0.65, links: 0.4, nodes: 0.5, disks: 0.35, pauses: 0.6, sleeps: 0.3, brokers: 0.55, clocks: 0.4 },
@@ -114,6 +115,7 @@ const chanceOf: Readonly<Record<FaultClass, number>> = {
     regionLinks: 0.6,
     regionBrokers: 0.5,
     revocations: 0.6,
+    absences: 0.2,
   },
 };
 

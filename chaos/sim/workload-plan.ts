@@ -53,7 +53,9 @@ const burstChance = 0.03;
 const burst = 8;
 /** Mean time (ms) between commands in remote regions, and their number for each fault of regions. */
 const localEveryMs = 6_000;
-const localPerFault = 2;
+const localPerFault = 3;
+/** How often such a command goes to the very region in which the fault is. */
+const localThereChance = 0.8;
 /** Time (ms) without forgeries before the end. A node that got a forged grant needs this time to renew again. */
 const forgeryFreeMs = 10_000;
 /** Time (ms) without reloads before the end, so that the monitors can judge the cuts of the last ones. */
@@ -99,14 +101,17 @@ function localActions(options: SimOptions): readonly Unnumbered[] {
   if (options.remotes.length === 0) return [];
   const random = streamOf(options.seed, "local-workload");
   const actions: Unnumbered[] = [];
-  const put = (atMs: number): void => {
+  const put = (atMs: number, region: number | null): void => {
     const [who, other, much] = [random.next(), random.next(), random.next()];
-    actions.push({ atMs, kind: localKind(random), who, other, much });
+    actions.push({ atMs, kind: localKind(random), who, other: region ?? other, much });
   };
   const { faultsFromMs, faultsUntilMs } = options;
-  for (let at = faultsFromMs; at < faultsUntilMs; at += random.exponential(localEveryMs)) put(at);
-  for (const { kind, atMs, forMs } of planFaults(options))
-    if (isOfRegions(kind)) for (let n = 0; n < localPerFault; n += 1) put(atMs + forMs * random.within(0.3, 1));
+  for (let at = faultsFromMs; at < faultsUntilMs; at += random.exponential(localEveryMs)) put(at, null);
+  for (const { kind, atMs, forMs, who } of planFaults(options)) {
+    if (!isOfRegions(kind)) continue;
+    for (let n = 0; n < localPerFault; n += 1)
+      put(atMs + forMs * random.within(0.3, 0.9), random.chance(localThereChance) ? who : null);
+  }
   return actions;
 }
 

@@ -20,12 +20,13 @@ import { watchConvergence, watchReceipts } from "./liveness-monitors.ts";
 import { watchChain, watchPrefix, watchStreams, watchWriters } from "./log-monitors.ts";
 import type { Handlers, Monitor } from "./monitor.ts";
 import type { Observation } from "./monitor-coverage.ts";
+import { watchNodeList } from "./node-list-monitors.ts";
 import { watchDigests, watchMoves, watchUnknown } from "./projection-monitors.ts";
 import { type Availability, watchAvailability, watchSizes } from "./quality-monitors.ts";
 import { watchRefreshes } from "./refresh-monitors.ts";
 import { LeasesByAge, watchAgeMarks, watchLeasesByAge, watchRegionClaims } from "./region-monitors.ts";
 import { RevocationLedger } from "./revocation-ledger.ts";
-import { watchLocalPromises, watchLocalReceipts, watchLocalStores } from "./revocation-monitors.ts";
+import { watchLocalPromises, watchLocalReceipts, watchLocalStores, watchWithheld } from "./revocation-monitors.ts";
 import { watchStreamsClosed } from "./stream-monitors.ts";
 import { watchEnforced, watchReceiptTruth } from "./truth-monitors.ts";
 import type { Invariant, Violation } from "./violation.ts";
@@ -97,13 +98,13 @@ export function monitorsOf(
   truth: GroundTruth,
   counts: Readonly<{ availability: Availability; losses: Losses }>,
 ): readonly Monitor[] {
-  const leaseTracker = new LeaseTracker(truth);
-  const byAge = new LeasesByAge(truth, leaseTracker);
   const ledger = new RevocationLedger(truth);
+  const leaseTracker = new LeaseTracker(truth, (process, to) => ledger.isTightened(process, to));
+  const byAge = new LeasesByAge(truth, leaseTracker);
   return [
+    ledger.monitor(),
     trackLeases(leaseTracker),
     byAge.monitor(),
-    ledger.monitor(),
     watchChain(truth),
     watchWriters(truth),
     watchPrefix(truth),
@@ -122,6 +123,7 @@ export function monitorsOf(
     watchLocalPromises(truth, ledger),
     watchLocalReceipts(truth, leaseTracker, ledger),
     watchLocalStores(truth, ledger),
+    watchWithheld(truth, ledger),
     watchPromises(truth),
     watchRights(truth),
     watchTokens(truth),
@@ -135,6 +137,7 @@ export function monitorsOf(
     watchKept(truth, ledger),
     watchDuties(truth),
     watchRefreshes(truth),
+    watchNodeList(truth),
     watchAnnounced(truth),
     watchRetention(truth),
     watchTruncation(truth, leaseTracker),

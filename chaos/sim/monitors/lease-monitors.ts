@@ -3,7 +3,7 @@
  *
  * They also check what a lease rests on: rows before grants, whole heads, true origins.
  */
-import type { SimFactOf } from "../facts.ts";
+import type { SimFactOf, SimMs } from "../facts.ts";
 import type { LogPoint } from "./chains.ts";
 import type { GroundTruth } from "./ground-truth.ts";
 import { answerKey, grantKey, type LeaseTracker } from "./lease-tracker.ts";
@@ -41,6 +41,18 @@ export function watchLeases(truth: GroundTruth, leaseTracker: LeaseTracker): Mon
       findings.add(19, `${fact.process} lets something pass after its goodbye`, [node.leaving, fact]);
       return;
     }
+    const grace = node.routes.get(route);
+    const graceMs = grace?.onStale === "serve" ? grace.staleGraceMs : 0;
+    const windowMs = leaseTracker.newest(fact.process)?.windowMs ?? options.deltaMs;
+    const allowedMs = Math.min(options.deltaMs + graceMs, Math.max(windowMs, options.deltaMs));
+    const waits = leaseTracker.awaitsDenials(fact.process, point);
+    const isAllowed = (sentAt: SimMs): boolean => fact.at - sentAt <= truth.real(allowedMs);
+    if (waits !== null) observations.add("passed-beside-tightened");
+    if (waits !== null && (fresh === null || !isAllowed(fresh.sentAt)) && isAllowed(waits.sentAt)) {
+      const what = `${fact.process} lets something pass on ${route} by a grant that waits for local revocations, which never reached it`;
+      findings.add("lease-tightened", what, [waits.fact, fact]);
+      return;
+    }
     if (fresh === null) {
       const voided = leaseTracker.voidedBy(fact.process);
       const why = voided === null ? "no grant of this boot counts" : `nothing was granted since it was ${voided.type}`;
@@ -53,13 +65,9 @@ export function watchLeases(truth: GroundTruth, leaseTracker: LeaseTracker): Mon
       );
       return;
     }
-    const grace = node.routes.get(route);
-    const graceMs = grace?.onStale === "serve" ? grace.staleGraceMs : 0;
-    const windowMs = leaseTracker.newest(fact.process)?.windowMs ?? options.deltaMs;
-    const allowedMs = Math.min(options.deltaMs + graceMs, Math.max(windowMs, options.deltaMs));
     const age = fact.at - fresh.sentAt;
     if (age > truth.real(options.deltaMs)) observations.add("served-in-grace");
-    if (age <= truth.real(allowedMs)) return;
+    if (isAllowed(fresh.sentAt)) return;
     const what = `${fact.process} lets something pass on ${route} ${seconds(age)} after the renew it is fresh by left, where ${seconds(allowedMs)} are allowed`;
     findings.add(19, what, [fresh.fact, fact]);
   }
@@ -80,7 +88,7 @@ export function watchLeases(truth: GroundTruth, leaseTracker: LeaseTracker): Mon
   }
 
   return {
-    invariants: [19, 20],
+    invariants: [19, 20, "lease-tightened"],
     before: {
       decided: (fact) => {
         const point = truth.find(fact.link);

@@ -2,10 +2,12 @@
  * Lease tracker: for each boot and point, the real time as of which the boot may count itself fresh there.
  *
  * - The tracker is built from sent renews and received grants, in real time.
- * - A grant is worth the send time of its renew, once the node has applied the granted head.
+ * - A grant is worth the send time of its renew, once the node has applied the granted head, and holds the local
+ *   revocations for which the grant waits.
  * - The tracker uses none of the product's calculations.
  * - After a boot was stopped, or found its projection to belong to another history, only renews sent afterwards count.
  */
+import type { StorePosition } from "../../../src/replication/wire/index.ts";
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
 import type { LogPoint } from "./chains.ts";
 import type { GroundTruth } from "./ground-truth.ts";
@@ -16,7 +18,7 @@ type BootLeases = {
   boot: string;
   readonly sent: Map<number, Sent>;
   waiting: AcceptedGrant[];
-  /** The grant with the newest send time whose head the boot has applied. Null: none. */
+  /** The grant with the newest send time that waits for nothing any more. Null: none. */
   best: AcceptedGrant | null;
   /** Like `best`, of the grants that wait for no local revocation. */
   bestUntightened: AcceptedGrant | null;
@@ -41,6 +43,7 @@ const skewMsMax = 2_000 + 300;
 
 export class LeaseTracker {
   readonly #truth: GroundTruth;
+  readonly #isTightened: (process: ProcessName, to: StorePosition) => boolean;
   readonly #boots = new Map<ProcessName, BootLeases>();
   readonly #paused = new Map<ProcessName, SimFactOf<"paused">>();
   readonly #clocks = new Map<ProcessName, SimFactOf<"clock-set">>();
@@ -51,8 +54,10 @@ export class LeaseTracker {
   /** By `grantKey`, for grants by age: the send time of the renew behind the granter's own lease. */
   readonly #aged = new Map<string, SimMs>();
 
-  constructor(truth: GroundTruth) {
+  /** @param isTightened whether the local revocations up to a position of a store may be in force at a process */
+  constructor(truth: GroundTruth, isTightened: (process: ProcessName, to: StorePosition) => boolean) {
     this.#truth = truth;
+    this.#isTightened = isTightened;
   }
 
   clockSet(fact: SimFactOf<"clock-set">): void {
@@ -173,18 +178,29 @@ export class LeaseTracker {
     if (bootLeases.waiting.length > 0) {
       const still: AcceptedGrant[] = [];
       for (const taken of bootLeases.waiting) {
-        if (!this.#truth.chains.contains(point, taken.head)) {
+        const to = taken.fact.tightenedTo ?? null;
+        if (!this.#truth.chains.contains(point, taken.head) || (to !== null && !this.#isTightened(process, to))) {
           still.push(taken);
           continue;
         }
         if (bootLeases.best === null || taken.sentAt > bootLeases.best.sentAt) bootLeases.best = taken;
         const { bestUntightened } = bootLeases;
-        if (taken.fact.tightened !== true && (bestUntightened === null || taken.sentAt > bestUntightened.sentAt))
+        if (to === null && (bestUntightened === null || taken.sentAt > bestUntightened.sentAt))
           bootLeases.bestUntightened = taken;
       }
       bootLeases.waiting = still;
     }
     return bootLeases.best;
+  }
+
+  /** The newest grant that waits for nothing but local revocations. Null: none does. */
+  awaitsDenials(process: ProcessName, point: LogPoint): AcceptedGrant | null {
+    let newest: AcceptedGrant | null = null;
+    for (const taken of this.#boots.get(process)?.waiting ?? []) {
+      if (!this.#truth.chains.contains(point, taken.head)) continue;
+      if (newest === null || taken.sentAt > newest.sentAt) newest = taken;
+    }
+    return newest;
   }
 
   /** True if a grant received since then names a head that the boot has not applied. */

@@ -130,6 +130,16 @@ export const observations = {
     in100: 0,
     what: "nodes without the revocation when a local receipt was complete",
   },
+  "passed-beside-tightened": {
+    of: "lease-tightened",
+    in100: 0,
+    what: "requests and bytes at a node while a grant waited for local revocations",
+  },
+  "grant-passed-checked": {
+    of: "renew-withheld",
+    in100: 100,
+    what: "leases of the leader that passed a regional broker which had held a local revocation",
+  },
   "began-after-local-receipt": {
     of: "local-receipt-true",
     in100: 20,
@@ -137,6 +147,12 @@ export const observations = {
   },
   "local-drop-checked": { of: "local-kept", in100: 15, what: "local revocations that left a disk" },
   "local-end-checked": { of: "local-merged, merged-once", in100: 4, what: "local revocations at the end of a run" },
+  "listed-checked": { of: "node-listed", in100: 10_000, what: "nodes that a leader had to show" },
+  "listed-silent": {
+    of: "node-listed",
+    in100: 100,
+    what: "of these, nodes that had been down for longer than any window",
+  },
   "claim-checked": { of: "enforced-true", in100: 25_000, what: "confirmations of nodes" },
 } as const satisfies Readonly<Record<string, Readonly<{ of: string; in100: number; what: string }>>>;
 

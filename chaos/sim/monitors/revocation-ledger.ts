@@ -4,6 +4,7 @@
  * It is built from facts and the servers' logs, with none of the product's reasoning.
  */
 import type { Recorded } from "../../../src/events/index.ts";
+import type { StorePosition } from "../../../src/replication/wire/index.ts";
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
 import type { RevocationView } from "../revocation-facts.ts";
 import type { LogPoint } from "./chains.ts";
@@ -14,9 +15,18 @@ export type KnownRevocation = {
   readonly view: RevocationView;
   readonly sessions: ReadonlySet<string>;
   readonly storedBy: Set<ProcessName>;
+  /** The brokers whose present disk has held it. */
+  readonly heldBy: Set<ProcessName>;
+  /** Its numbers in the stores of brokers. */
+  readonly places: Map<string, number>;
+  /** By process: the boot that it has reached. */
+  readonly arrivedAt: Map<ProcessName, string>;
   /** By process: the boot that enforces it. */
   readonly enforcedBy: Map<ProcessName, string>;
-  /** Points of the log at which a server recorded its command. Without events, that is the point before. */
+  /**
+   * Points of the log at which a server recorded its command (without events: the point before), or at which the home
+   * region has answered the merge and the log denies all of it.
+   */
   readonly merges: LogPoint[];
   /** Those of them at which the command denied something that the revocation denies. */
   readonly recorded: LogPoint[];
@@ -73,6 +83,19 @@ export class RevocationLedger {
     return denial !== null && (denial.point !== null || this.#truth.lost.length > 0);
   }
 
+  /**
+   * Whether everything in a store up to a position may be in force at a process: it has reached the process, or the log
+   * has it, so that the store may have dropped it before.
+   */
+  isTightened(process: ProcessName, { store, seq }: StorePosition): boolean {
+    for (const known of this.#known.values()) {
+      const place = known.places.get(store);
+      if (place === undefined || place > seq || known.arrivedAt.has(process)) continue;
+      if (known.merges.length === 0 && this.mergeAt(known, this.#truth.head) === undefined) return false;
+    }
+    return true;
+  }
+
   /** True if the revocation denies the session, as far as it is not merged. */
   denies({ view, sessions }: KnownRevocation, session: string): boolean {
     if (sessions.has(session)) return true;
@@ -91,15 +114,26 @@ export class RevocationLedger {
         "local-answered": (fact) => {
           if (fact.answer === "local") this.#add(fact.revocation).local ??= fact;
         },
-        "revocation-stored": (fact) => {
-          this.#add(fact.revocation).storedBy.add(fact.process);
+        "revocation-stored": ({ process, revocation, place }) => {
+          const known = this.#add(revocation);
+          known.storedBy.add(process);
+          if (place === null) return;
+          known.heldBy.add(process);
+          known.places.set(place.store, place.seq);
+        },
+        "revocation-arrived": (fact) => {
+          this.#known.get(fact.key)?.arrivedAt.set(fact.process, fact.boot);
         },
         "revocation-enforced": (fact) => {
           this.#known.get(fact.key)?.enforcedBy.set(fact.process, fact.boot);
         },
         started: (fact) => {
-          for (const { enforcedBy } of this.#known.values()) enforcedBy.delete(fact.process);
+          for (const { enforcedBy, arrivedAt } of this.#known.values()) {
+            enforcedBy.delete(fact.process);
+            arrivedAt.delete(fact.process);
+          }
         },
+        "merge-answered": (fact) => this.#mergeAnswered(fact),
         "disk-replaced": (fact) => this.#diskReplaced(fact),
       },
       after: {
@@ -115,6 +149,19 @@ export class RevocationLedger {
     };
   }
 
+  /** A command that home had carried out before, without a change, is not recorded. The answer counts if it is true. */
+  #mergeAnswered({ key, link }: SimFactOf<"merge-answered">): void {
+    const known = this.#known.get(key);
+    const point = this.#truth.find(link);
+    if (known === undefined || point === undefined || known.merges.includes(point)) return;
+    const { suspended, sessions } = known.view;
+    const isDenied =
+      suspended === null
+        ? sessions.every((session) => this.#isDenied(session, point))
+        : this.#truth.rights.userDenial(suspended, point) !== null;
+    if (isDenied) known.merges.push(point);
+  }
+
   #add(view: RevocationView): KnownRevocation {
     const known = this.#known.get(view.key);
     if (known !== undefined) return known;
@@ -123,6 +170,9 @@ export class RevocationLedger {
       view,
       sessions: new Set(view.sessions),
       storedBy: new Set(),
+      heldBy: new Set(),
+      places: new Map(),
+      arrivedAt: new Map(),
       enforcedBy: new Map(),
       merges: written.map(({ point }) => point),
       recorded: written.filter((each) => concerns(view, each)).map(({ point }) => point),
@@ -141,6 +191,7 @@ export class RevocationLedger {
   #diskReplaced({ process, at }: SimFactOf<"disk-replaced">): void {
     const isBroker = this.#truth.nodes.get(process)?.lessee === "broker";
     for (const known of this.#known.values()) {
+      known.heldBy.delete(process);
       if (known.storedBy.delete(process) && isBroker) known.brokenAt = Math.min(known.brokenAt, at);
     }
   }

@@ -4,6 +4,7 @@
  * - After a complete local receipt no node of the region lets anything pass that the revocation denies, until the log
  *   permits it past the merge.
  * - `local` is answered only once the disk of every broker of the region holds the revocation.
+ * - A broker that holds it passes no lease of the leader on to a node that lacks it.
  * - A revocation leaves a disk only once the log has it. It is recorded once, and never lost while a disk holds it.
  *
  * Exceptions: a broker that held a revocation came back with an empty disk, so the region may not know it any more; a
@@ -103,6 +104,30 @@ export function watchLocalReceipts(truth: GroundTruth, leaseTracker: LeaseTracke
   }
 
   return { invariants: ["local-status-true", "local-scope"], before: { "local-receipt-answered": check } };
+}
+
+/**
+ * A regional broker that has held a revocation passes no lease of the leader on to a node that does not enforce it,
+ * unless the lease itself rests on a log that has it.
+ */
+export function watchWithheld(truth: GroundTruth, ledger: RevocationLedger): Monitor {
+  const { findings, observations } = truth;
+
+  function check(fact: SimFactOf<"grant-passed">): void {
+    const node = truth.nodes.get(fact.node);
+    const head = truth.find(fact.head);
+    if (node === undefined || head === undefined || node.boot !== fact.boot) return;
+    for (const known of ledger.all) {
+      if (!known.heldBy.has(fact.process) || known.brokenAt <= fact.at || ledger.isLost(known)) continue;
+      observations.add("grant-passed-checked");
+      if (known.enforcedBy.get(node.process) === node.boot) continue;
+      if (ledger.mergeAt(known, head) !== undefined || ledger.mergeAt(known, node.enforced) !== undefined) continue;
+      const what = `${fact.process} passes a lease at ${formatLink(fact.head)} on to ${fact.node}, which does not enforce the local revocation ${known.view.key}`;
+      findings.add("renew-withheld", what, [fact]);
+    }
+  }
+
+  return { invariants: ["renew-withheld"], before: { "grant-passed": check } };
 }
 
 /** `local` means stored at every broker of the region; what is stored stays until the log has it; merged once. */

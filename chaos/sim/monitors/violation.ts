@@ -64,11 +64,15 @@ export const invariants = {
     "retention drops only what two snapshots hold, the older of them checked whole, and no operator wants kept",
   "local-receipt-true": "after a complete local receipt its region lets nothing pass that the revocation denies",
   "local-status-true": "each status in a local receipt is true: applied, fenced",
+  "lease-tightened": "a lease by age that waits for local revocations counts only once they are in force at the node",
+  "renew-withheld":
+    "a regional broker passes no lease of the leader on to a node that does not enforce a local revocation that it holds",
   "local-scope": "a local receipt names processes of its own region alone",
   "local-stored": "`local` is answered once the disk of every broker of the region holds the revocation",
   "local-kept": "a local revocation leaves a disk only once the log denies what it denies",
   "merged-once": "a local revocation is recorded in the log at most once",
   "local-merged": "a local revocation that a disk holds is in the log in the end, and then leaves the disks",
+  "node-listed": "a node that was granted a lease is shown by each later leader until it says goodbye or is retired",
   availability: "half of the rightful requests in quiet times are permitted",
 } as const;
 

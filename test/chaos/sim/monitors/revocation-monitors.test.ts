@@ -87,12 +87,41 @@ test("a local receipt whose statements are false is found", () => {
     .renew()
     .beat()
     .grant({ agedMs: 0 })
-    .take({ tightened: true, agedMs: 0 })
+    .take({ tightenedTo: { store: "a", seq: 1 }, agedMs: 0 })
     .later(2_000);
   isKept(receipt(tightened, "fenced"));
-  const elsewhere = enforced(accepted()).tell("started", { ...broker, process: "node-9", ...own, role: "node", lessee: "proxy", region: "us" });
+  const elsewhere = enforced(accepted()).tell("started", {
+    ...broker,
+    process: "node-9",
+    ...own,
+    role: "node",
+    lessee: "proxy",
+    region: "us",
+  });
   const nodes = [{ node: "node-9", boot: "boot-1", status: "applied" }];
   isBroken(receipt(elsewhere, "applied", { nodes }), "local-scope", /names node-9 of us/);
+});
+
+test("a lease by age that waits for a local revocation counts once the node holds it, or the log has it", () => {
+  const tightened = (): History =>
+    accepted()
+      .later(30_000)
+      .tell("age-mark", { process: "region-1", mark: "on the disk", how: "kept" })
+      .renew()
+      .take({ by: "region-1", tightenedTo: { store: "a", seq: 1 } });
+  isBroken(tightened().later(5).permit({ session: "s2" }), "lease-tightened", /which never reached it/);
+  const held = tightened().tell("revocation-arrived", { ...own, key: "t1" });
+  assert.ok(!held.later(5).permit({ session: "s2" }).found.includes("lease-tightened"));
+  const merged = tightened().append(revoked("s1"), "c1");
+  assert.ok(!merged.later(5).permit({ session: "s2" }).found.includes("lease-tightened"));
+});
+
+test("a broker that holds a revocation passes a lease of the leader on only to a node that enforces it", () => {
+  const passed = (history: History): History =>
+    history.tell("grant-passed", { process: "region-1", ...own, nonce: 9, head: history.head });
+  isKept(passed(enforced(accepted())));
+  isBroken(passed(accepted()), "renew-withheld", /on to node-1, which does not enforce the local revocation t1/);
+  isKept(passed(accepted().append(revoked("s1"), "c1")));
 });
 
 test("a revocation leaves a disk only once the log denies what it denies", () => {
@@ -102,6 +131,12 @@ test("a revocation leaves a disk only once the log denies what it denies", () =>
   isBroken(unseen().tell("revocation-dropped", dropped), "local-kept", /which does not have it/);
   const seen = { process: "node-1", key: "t1" };
   isKept(unseen().apply().tell("revocation-dropped", seen));
+  const before = accepted(suspension).append(suspended, "c9").apply();
+  const answered = { process: "region-1", key: "t1", link: before.head };
+  isKept(before.tell("merge-answered", answered).tell("revocation-dropped", seen));
+  const untrue = accepted(suspension);
+  untrue.tell("merge-answered", { ...answered, link: untrue.head }).tell("revocation-dropped", seen);
+  isBroken(untrue, "local-kept", /which does not have it/);
   const another = accepted().append(revoked("s5"), "c1");
   isBroken(another.apply().tell("revocation-dropped", seen), "local-kept", /the log permits s1/);
 });

@@ -168,6 +168,15 @@ const examples: Readonly<Record<Situation, (history: History) => unknown>> = {
     h
       .tell("local-answered", { ...accepting, answer: "local", revocation: suspension })
       .append({ type: "UserRestored", userId: "ada" as UserId }, "c8"),
+  "local-merged": (h) =>
+    h
+      .tell("revocation-stored", { process: "region-1", revocation, place })
+      .append({ type: "UserRestored", userId: "ada" as UserId }, "c1"),
+  "healed-node-behind": (h) =>
+    h
+      .tell("started", { ...regional, ...own, process: "node-1", role: "node", lessee: "proxy" })
+      .tell("revocation-stored", { process: "region-1", revocation, place })
+      .append({ type: "UserRestored", userId: "ada" as UserId }, "c1"),
   "disk-snapshot": (h) => h.tell("snapshot-loaded", { ...own, from: "disk", link: h.head, digest: "d2" }),
 };
 

@@ -1,0 +1,73 @@
+/**
+ * Node list monitor: operators learn of every node that is missing (docs/adr/0040).
+ *
+ * A node to which a leader has granted a lease is shown by that leader and by each later one, whatever broker it is,
+ * until the node says goodbye or an operator retires it. Silence never removes it.
+ *
+ * Exception: a promotion that may lose commits may lose rows. Then a node counts from its next grant.
+ */
+import type { SimFactOf, SimMs } from "../facts.ts";
+import type { GroundTruth } from "./ground-truth.ts";
+import type { Monitor } from "./monitor.ts";
+import { seconds } from "./violation.ts";
+
+export function watchNodeList(truth: GroundTruth): Monitor {
+  const { findings, observations, options } = truth;
+  /** The newest grant of a leader, by node. */
+  const admitted = new Map<string, SimFactOf<"grant-sent">>();
+  /** Boots that have sent a goodbye. A grant that is on its way to one of them counts for nothing. */
+  const left = new Set<string>();
+  /** By node: since when its process has been down. */
+  const downSince = new Map<string, SimMs>();
+
+  function isProven(): boolean {
+    if (!truth.proven) admitted.clear();
+    return truth.proven;
+  }
+
+  function granted(grant: SimFactOf<"grant-sent">): void {
+    if (grant.own || grant.agedMs !== null || left.has(grant.boot) || !isProven()) return;
+    const before = admitted.get(grant.node);
+    if (before === undefined || before.epoch <= grant.epoch) admitted.set(grant.node, grant);
+  }
+
+  function check(fact: SimFactOf<"nodes-listed">): void {
+    if (!isProven()) return;
+    const shown = new Set(fact.nodes);
+    for (const [node, grant] of admitted) {
+      if (grant.epoch > fact.epoch) continue; // another broker leads already
+      observations.add("listed-checked");
+      const down = downSince.get(node);
+      if (down !== undefined && fact.at - down > truth.real(options.windowMaxMs)) observations.add("listed-silent");
+      if (shown.has(node)) continue;
+      const what = `${fact.process} leads epoch ${fact.epoch} and does not show ${node}, which was granted a lease ${seconds(fact.at - grant.at)} before and has not said goodbye`;
+      findings.add("node-listed", what, [grant, fact]);
+    }
+  }
+
+  return {
+    invariants: ["node-listed"],
+    before: {
+      promoted: ({ how }) => {
+        if (how === "unsafe" || how === "restored" || truth.synchronous === 0) admitted.clear();
+      },
+      started: ({ process }) => {
+        downSince.delete(process);
+      },
+      killed: ({ process, at }) => {
+        downSince.set(process, at);
+      },
+      "grant-sent": granted,
+      "goodbye-sent": ({ node, boot }) => {
+        left.add(boot);
+        if (admitted.get(node)?.boot === boot) admitted.delete(node);
+      },
+      wrote: ({ entries }) => {
+        for (const { recorded } of entries)
+          if (recorded.event.type === "NodesRetired")
+            for (const { nodeId } of recorded.event.nodes) admitted.delete(nodeId);
+      },
+      "nodes-listed": check,
+    },
+  };
+}
