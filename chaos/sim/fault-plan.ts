@@ -24,6 +24,8 @@ export type PlannedFault = Readonly<{
 export const faultsMin = 5;
 const faultsMax = 40;
 const forMsMax = 15_000;
+/** A region revokes by itself only once it has found out that the home region is out of reach. */
+const outOfReachMs = 5_000;
 /** Faults that last until the end. */
 const lasting: ReadonlySet<FaultKind> = new Set(["leave-node"]);
 
@@ -42,11 +44,18 @@ export function planFaults(options: SimOptions): readonly PlannedFault[] {
     const [who, other, much] = [random.next(), random.next(), random.next()];
     // After a longer delay no process waits for the answer. After a shorter one it arrives before another broker has
     // taken over.
-    const lastsMs = kind === "late-answers" ? options.lease.takeoverMs + 300 + 1_500 * much : drawnMs;
+    const lateMs = options.lease.takeoverMs + 300 + 1_500 * much;
+    const needsMs = isOfRevocations(kind) ? outOfReachMs : 0;
+    const lastsMs = kind === "late-answers" ? lateMs : drawnMs + needsMs;
     const untilEndMs = faultsUntilMs - at;
     const forMs = Math.round(lasting.has(kind) ? untilEndMs : Math.min(forMsMax, lastsMs, untilEndMs));
     return { id, atMs: Math.round(at), kind, forMs, who, other, much };
   });
+}
+
+/** True of the faults that concern what a region revokes by itself. */
+export function isOfRevocations(kind: FaultKind): boolean {
+  return faultClasses.revocations.some((each) => each === kind);
 }
 
 export function formatFault({ id, atMs, kind, forMs }: PlannedFault): string {

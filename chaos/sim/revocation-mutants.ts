@@ -1,14 +1,12 @@
 /**
- * Mutants of local revocations: what is on the disks of a region before it answers, which leases count meanwhile, and
- * what the log gets in the end (mutants.ts). Pure data.
+ * Mutants of local revocations: what is on the disks of a region before it answers, and when it leaves them
+ * (mutants.ts). Pure data.
  */
 import type { Mutant } from "./mutant.ts";
 
 const revocations = "src/broker/region/region-revocations.ts";
 const peers = "src/broker/region/region-peers.ts";
-const leases = "src/broker/region/region-leases.ts";
 const merges = "src/broker/region/revocation-merges.ts";
-const holder = "src/replication/lease/lease-holder.ts";
 
 export const revocationMutants: Readonly<Record<string, Mutant>> = {
   "local-before-disk": {
@@ -37,35 +35,6 @@ export const revocationMutants: Readonly<Record<string, Mutant>> = {
     within: 60,
     where: "regional",
   },
-  "tightening-ignored": {
-    meaning: "a lease by age counts though the local revocations that it names are not in force at the node",
-    changes: [
-      {
-        file: holder,
-        take: '|| (location === "onChain" && !isInForce(each.tightenedTo, state.tightened));',
-        put: ";",
-      },
-    ],
-    within: 40,
-    where: "revocations",
-  },
-  "renew-not-withheld": {
-    meaning: "a regional broker forwards the renew of a node that lacks a local revocation, and passes the lease on",
-    changes: [
-      {
-        file: leases,
-        take: "this.#revocations.withholds(this.#granter.confirmedBy(message.renew));",
-        put: "this.#revocations.withholds(Number.POSITIVE_INFINITY);",
-      },
-      {
-        file: leases,
-        take: "this.#revocations.store.head > head && this",
-        put: "this.#revocations.store.head > Number.POSITIVE_INFINITY && this",
-      },
-    ],
-    within: 40,
-    where: "revocations",
-  },
   "dropped-before-merge": {
     meaning: "a regional broker drops a local revocation when the leader has it, not when its own copy of the log does",
     changes: [
@@ -82,18 +51,6 @@ export const revocationMutants: Readonly<Record<string, Mutant>> = {
       },
     ],
     within: 40,
-    where: "regional",
-  },
-  "merged-under-another-id": {
-    meaning: "a regional broker repeats an unanswered merge under another command id",
-    changes: [
-      {
-        file: merges,
-        take: "entry.mergeAt = this.#context.now + backoff;",
-        put: "entry.mergeAt = this.#context.now + backoff;\n    entry.mergeId = commandIdOfEnvelope(sealed.envelope);",
-      },
-    ],
-    within: 60,
     where: "regional",
   },
 };

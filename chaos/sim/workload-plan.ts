@@ -4,7 +4,7 @@
  * Pure data, like the fault plan: the removal of one action does not move another. Numbers select the users and
  * sessions of an action; `workload.ts` resolves them by the client's knowledge at that time.
  */
-import { planFaults } from "./fault-plan.ts";
+import { isOfRevocations, planFaults } from "./fault-plan.ts";
 import { type Stream, streamOf } from "./random.ts";
 import { type FaultKind, faultClasses, type SimOptions } from "./swarm.ts";
 
@@ -109,8 +109,9 @@ function localActions(options: SimOptions): readonly Unnumbered[] {
   for (let at = faultsFromMs; at < faultsUntilMs; at += random.exponential(localEveryMs)) put(at, null);
   for (const { kind, atMs, forMs, who } of planFaults(options)) {
     if (!isOfRegions(kind)) continue;
+    const until = isOfRevocations(kind) ? 0.55 : 0.9;
     for (let n = 0; n < localPerFault; n += 1)
-      put(atMs + forMs * random.within(0.3, 0.9), random.chance(localThereChance) ? who : null);
+      put(atMs + forMs * random.within(0.3, until), random.chance(localThereChance) ? who : null);
   }
   return actions;
 }

@@ -210,7 +210,8 @@ export class LeaseRequestHandler {
       this.#answer(id, { type: "taken" });
       return;
     }
-    if (isAlive(answer)) this.#nodes.hear(renew, this.#context.at);
+    // A boot without any lease permits nothing, and only the list of absent nodes can show its node.
+    if (isAlive(answer) && this.#granter.wasGranted(renew)) this.#nodes.hear(renew, this.#context.at);
     if (answer.type === "refused") {
       counters.renewsRefused += 1;
       if (answer.overNodeLimit) counters.nodesRefused += 1;

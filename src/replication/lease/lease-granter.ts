@@ -197,6 +197,11 @@ export class LeaseGranter {
     return this.#lessees.get(keyOf(named))?.lessee;
   }
 
+  /** True if this boot was ever granted a lease and is still known, so that `statuses` names it. */
+  wasGranted(named: Readonly<{ node: NodeId; boot: BootId }>): boolean {
+    return (this.#lessees.get(keyOf(named))?.fencedAt ?? null) !== null;
+  }
+
   /** True while a grant to this boot may count. */
   isLeased(named: Readonly<{ node: NodeId; boot: BootId }>, now: MonotonicMs): boolean {
     return (this.#lessees.get(keyOf(named))?.fencedAt ?? 0) > now;

@@ -180,6 +180,9 @@ describe("a retired node", () => {
       const result = await operator(broker).submit(retire(["proxy-ap"]));
       assert.equal(result.type, "done", JSON.stringify(result));
       assert.deepEqual(await absentAt(broker), ["proxy-ap-2"]);
+      const tooOld = nodeIn("ap", "proxy-ap-2", "boot-too-old");
+      await assert.rejects(tooOld.lease(proxy(broker), { reads: 1 }), /finalized level 3/);
+      assert.deepEqual(await absentAt(broker), ["proxy-ap-2"], "a boot that gets no lease does not take its place");
       const page = await log.read(genesis, 1_000);
       assert.ok(page.type === "page");
       const recorded = decodeEvents(page.page.entries, genesis).find(({ type }) => type === "NodesRetired");
