@@ -150,7 +150,7 @@ export const observations = {
   "listed-checked": { of: "node-listed", in100: 10_000, what: "nodes that a leader had to show" },
   "listed-silent": {
     of: "node-listed",
-    in100: 100,
+    in100: 20,
     what: "of these, nodes that had been down for longer than any window",
   },
   "claim-checked": { of: "enforced-true", in100: 25_000, what: "confirmations of nodes" },
