@@ -31,6 +31,7 @@ export type LoadOptions = Readonly<{
 }>;
 type Node = LoadOptions["nodes"][number];
 type ProbeMessage = Extract<Message, { type: "probe" }>;
+type ProbedRoute = Readonly<{ region: string | null; session: SessionMessage; route: Route }>;
 
 const { options, main } = connectMain<LoadOptions>();
 const now = runClock(options.origin);
@@ -324,18 +325,26 @@ async function countLateBytes({ op, region, sessions: names, routes: routeNames 
 const probers = options.nodes.map((node) => ({ node, clients: [1, 2, 3].map(() => connect(node, patienceMs.long)) }));
 let probed = 0;
 
-/** Tries each concerned node on an open connection, where a broken promise would show first. */
+/**
+ * Tries each concerned node on an open connection, where a broken promise would show first. A region that is cut off
+ * decides for a few seconds more, and longest for the routes with grace, so every route is tried there.
+ */
 function probe({ region, sessions: names, routes: routeNames }: ProbeMessage): void {
   for (const name of names) {
     const session = sessions.get(name);
-    const route = session && anyRoute(session.routes.filter((each) => routeNames.includes(each)));
-    if (session === undefined || route === undefined) continue;
-    for (const { node, clients } of probers.filter((each) => region === null || each.node.region === region)) {
-      probed += 1;
-      const client = clients[probed % clients.length];
-      if (client !== undefined) void plain(client, { node, session, route, kind: "plain" });
-      if (probed % 7 === 0) void hold({ node, session, route, kind: "websocket" });
-    }
+    if (session === undefined) continue;
+    const open = routes.filter((each) => session.routes.includes(each.name) && routeNames.includes(each.name));
+    if (open.length === 0) continue;
+    for (const route of region === null ? [random.pick(open)] : open) probeRoute({ region, session, route });
+  }
+}
+
+function probeRoute({ region, session, route }: ProbedRoute): void {
+  for (const { node, clients } of probers.filter((each) => region === null || each.node.region === region)) {
+    probed += 1;
+    const client = clients[probed % clients.length];
+    if (client !== undefined) void plain(client, { node, session, route, kind: "plain" });
+    if (probed % 7 === 0) void hold({ node, session, route, kind: "websocket" });
   }
 }
 

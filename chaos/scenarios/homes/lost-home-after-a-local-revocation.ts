@@ -5,8 +5,8 @@ export const lostHomeAfterALocalRevocation: Scenario = {
   name: "lost-home-after-a-local-revocation",
   topology: "movable-home",
   fault: "Everything in eu is killed; us revokes a session by itself, and then becomes the home region.",
-  promise: "us and ap refuse the session within 90 s of the move, because its brokers or nodes have it on their disks.",
-  boundS: 90,
+  promise: "us and ap refuse the session within 30 s of the move: the new leader records it before it grants a lease.",
+  boundS: 30,
   changesCluster: true,
   async play(game) {
     const { visitors, operators, cluster } = game;
