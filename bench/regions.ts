@@ -1,6 +1,7 @@
 /**
  * Bench: three regions, 80 ms between each of the other two and home. The time of a revocation, a command and a sign-in
- * in each region, beside a bare round trip over the same kind of link in the same run.
+ * in each region, and of a revocation by a region that is cut off, beside a bare round trip over the same kind of link
+ * in the same run.
  *
  *   node bench/regions.ts [--rounds 60] [--late 40] [--moves 3]
  *   late: the delay of each byte in each direction, in ms; moves: planned moves of the home region, without such delays
@@ -21,6 +22,7 @@ import { waitFor } from "../test/support/wait-for.ts";
 import { reportBudgets } from "./support/budget.ts";
 import { histogram, percentile } from "./support/histogram.ts";
 import { measureHomeMove } from "./support/home-move.ts";
+import { localRevocations } from "./support/local-revocations.ts";
 import { type Region, type StandbyWait, startThreeRegions } from "./support/three-regions.ts";
 
 const { values } = parseArgs({
@@ -63,6 +65,9 @@ try {
   await bareRoundTrips();
   for (let n = 0; n < rounds; n++) for (const region of regions.all) await round(region, n);
   for (const standby of ["none", "home", "other-region"] as const) await commands(standby);
+  await regions.waitFor("home");
+  for (const region of regions.all)
+    if (region.links.length > 0) await localRevocations(region, { rounds, host: regions.host("app"), note });
 } finally {
   await regions.stop();
 }

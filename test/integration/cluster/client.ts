@@ -26,6 +26,8 @@ export type HttpReply = Readonly<{ status: number; headers: IncomingHttpHeaders;
 const answerWithinMs = 60_000;
 /** A caller that retries while a node cannot decide gives up after this. */
 const undecidedMsMax = 20_000;
+/** Between two requests of a hammer. */
+const pauseMs = { answered: 4, broken: 20 };
 /** A wait for the end of a stream fails after this. */
 const endWithinMs = 60_000;
 
@@ -253,7 +255,10 @@ export type Shot = Readonly<{
   permitted: boolean;
 }>;
 
-/** Callers that send requests back to back on keep-alive connections. */
+/**
+ * Callers that send one request after another on keep-alive connections, with pauses that leave processor time to the
+ * cluster that they call.
+ */
 export function hammer(targets: readonly Readonly<{ name: string; target: RequestOptions }>[], { callers = 2 } = {}) {
   const agent = new Agent({ keepAlive: true, maxSockets: callers * targets.length });
   const shots: Shot[] = [];
@@ -265,7 +270,7 @@ export function hammer(targets: readonly Readonly<{ name: string; target: Reques
       const answer = await sendRequest({ ...target, agent, path: `/?r=${id}` }).catch(() => undefined);
       const { status = 0, permitted = false } = answer ?? {};
       shots.push({ id, name, sentAt, endedAt: performance.now(), status, permitted });
-      await new Promise((resolve) => setTimeout(resolve, status === 0 ? 20 : 1));
+      await new Promise((resolve) => setTimeout(resolve, status === 0 ? pauseMs.broken : pauseMs.answered));
     }
   }
   const all = targets.flatMap(({ name, target }) => Array.from({ length: callers }, () => caller(name, target)));
