@@ -115,4 +115,24 @@ test("a region that is cut off does what the page's table says, and heals", opti
   assert.ok(hops.some(isAtProvider), hops.join(" "));
 });
 
+test(
+  "the home region moves by one command, the old primary follows, and sessions and sign-ins go on",
+  options,
+  async () => {
+    const before = page().browser("ap", "grace");
+    assert.deepEqual(await open(before, app), application);
+    await page().follow(14);
+    const { status, hops } = await before.open(app);
+    assert.deepEqual([status, hops.filter(isAtProvider)], [200, []], "the session is valid after the move");
+    for (const region of regions)
+      assert.deepEqual(await open(page().browser(region, "heidi"), app), application, region);
+  },
+);
+
+test("a region that is retired is in no status, and the others go on", options, async () => {
+  await page().follow(15);
+  for (const region of ["eu", "us"] as const)
+    assert.deepEqual(await open(page().browser(region, "ivan"), app), application, region);
+});
+
 const isAtProvider = (url: string): boolean => url.startsWith("https://idp.example.com/");
