@@ -1,0 +1,59 @@
+/**
+ * Alert rules of deploy/prometheus, run by Prometheus' own promtool (Debian's package): each alert fires, does not end
+ * when a process disappears, and ends with its cause.
+ */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { alertFiles, alertRules, alertRulesText, findPromtool } from "../support/alert-rules.ts";
+import { TemporaryFolder } from "../support/child.ts";
+
+const cases = readFileSync(join(import.meta.dirname, "prometheus-rules.yaml"), "utf8");
+const options = { skip: findPromtool() === undefined ? "promtool is not installed" : false };
+const files = ["home", "region"] as const;
+
+/** @param change of the text of each rule file */
+function runCases(change: (text: string) => string = (text) => text): Readonly<{ code: number | null; out: string }> {
+  using folder = new TemporaryFolder("prometheus-rules");
+  for (const file of files) writeFileSync(join(folder.path, alertFiles[file]), change(alertRulesText(file)));
+  writeFileSync(join(folder.path, "cases.yaml"), cases);
+  const { status, stdout, stderr } = spawnSync(findPromtool() ?? "", ["test", "rules", "cases.yaml"], {
+    cwd: folder.path,
+    encoding: "utf8",
+  });
+  return { code: status, out: stdout + stderr };
+}
+
+test(
+  "the alerts fire, do not end when a process disappears or the leader changes, and end with their cause",
+  options,
+  () => {
+    const { code, out } = runCases();
+    assert.equal(code, 0, out);
+  },
+);
+
+const weaker: readonly (readonly [string, string, (text: string) => string])[] = [
+  ["keep firing over a failover", "CardeaNodeAbsent", (text) => text.replaceAll(/^.*keep_firing_for: .*\n/gm, "")],
+  [
+    "read the last value of a broker that is gone",
+    "CardeaRevocationsUnmerged",
+    (text) => text.replaceAll(/last_over_time\((\w+)\[\w+\]\)/g, "$1"),
+  ],
+];
+for (const [what, alert, change] of weaker)
+  test(`the cases refuse rules that do not ${what}`, options, () => {
+    const { code, out } = runCases(change);
+    assert.equal(code, 1, out);
+    assert.ok(out.includes(`alertname: ${alert}`), out);
+  });
+
+test("each alert has a case and a line on the page", () => {
+  const page = readFileSync(join(import.meta.dirname, "../../docs/operations.md"), "utf8");
+  for (const { alert } of files.flatMap(alertRules)) {
+    assert.ok(cases.includes(`alertname: ${alert}`), `no case for ${alert}`);
+    assert.ok(page.includes(`| \`${alert}\` |`), `docs/operations.md does not have ${alert}`);
+  }
+});
