@@ -52,7 +52,7 @@ export type Operators = AsyncDisposable &
     /** A measure of a process. Undefined is passed on as NaN. */
     metric(process: string, name: string, test: MetricTest, labels?: Readonly<Record<string, string>>): Condition;
     metricValue(process: string, name: string, labels?: Readonly<Record<string, string>>): Promise<number>;
-    /** Runs the command line with the configuration of a region's authenticate service. */
+    /** Runs the command line with the operator API of a region. */
     cardea(region: string, ...args: readonly string[]): Promise<CliResult>;
     /** Moves the home region, with the configuration of a broker there. @throws Error if the command fails */
     moveHome(region: string, ...args: readonly string[]): Promise<CliResult>;
@@ -71,7 +71,7 @@ const mainFile = join(import.meta.dirname, "../../src/main.ts");
 export async function createOperators({ cluster, now, history }: Stage, scenario: string): Promise<Operators> {
   const loaded = loadConfig(cluster.home.authenticate.configFile, { env: {} });
   if (!loaded.ok) throw new Error("the configuration of authenticate is not valid");
-  const { host } = loaded.config.authenticateServiceUrl;
+  const { host, hostname } = loaded.config.authenticateServiceUrl;
   const secret = loaded.config.sharedSecret;
   const api = await createOperatorApi({ host, secret });
   const portOf = (region: string): number => cluster.region(region).authenticate.ports.address;
@@ -96,8 +96,11 @@ export async function createOperators({ cluster, now, history }: Stage, scenario
     return metricIn(page, name, labels) ?? Number.NaN;
   }
 
-  const cardea = (region: string, ...args: readonly string[]): Promise<CliResult> =>
-    runCli(cluster.region(region).authenticate.configFile, args);
+  /** All regions share one name, which leads to the nearest one; here the region is named by its port. */
+  function cardea(region: string, ...args: readonly string[]): Promise<CliResult> {
+    const url = `http://${hostname}:${portOf(region)}`;
+    return runCli(cluster.region(region).authenticate.configFile, [...args, "--url", url]);
+  }
 
   function runCli(configFile: string, args: readonly string[], timeout = cliMs): Promise<CliResult> {
     const argv = ["--no-warnings", mainFile, ...args, "-c", configFile];
