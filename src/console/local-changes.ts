@@ -3,7 +3,7 @@
  * receipt of the region. It is a status of its own (202) and has none of the fields of a change that is in the log.
  */
 import type { FastifyReply } from "fastify";
-import { type CommandId, type CommandRequest, parseCommandId } from "../events/index.ts";
+import { type CommandId, type CommandRequest, parseCommandId, type UnavailableCode } from "../events/index.ts";
 import type { LocalReceipt, LocalReceiptOutcome, LocalResult, ReceiptWait } from "../replication/index.ts";
 import { BrokerUnavailableError, localCommands } from "../replication/wire/index.ts";
 import { badRequest, type OperatorApiDeps, type RegisterRoute, tryParse } from "./operator-route.ts";
@@ -28,19 +28,23 @@ const promise =
 
 /**
  * Has the region accept a command by itself that the leader could not answer.
+ * @param leader.code `home-unreachable`: the region is cut off, so a broker that does not answer may have accepted it
  * @returns undefined: this process's broker is no regional broker, or did not answer
  */
 export async function revokeInRegion(
   { databroker }: OperatorApiDeps,
   request: CommandRequest,
+  leader: Readonly<{ code?: UnavailableCode | undefined }>,
 ): Promise<LocalResult | undefined> {
   if (!localCommands.some((type) => type === request.command.type)) return undefined;
   try {
     const result = await databroker.revokeLocally?.(request);
     return result?.type === "unavailable" && result.code === "local-off" ? undefined : result;
   } catch (error) {
-    if (error instanceof BrokerUnavailableError) return undefined;
-    throw error;
+    if (!(error instanceof BrokerUnavailableError)) throw error;
+    if (leader.code === undefined) return undefined;
+    const message = "no broker of this region answered";
+    return { type: "unavailable", commandId: request.commandId, code: "local-broker-unreachable", message };
   }
 }
 

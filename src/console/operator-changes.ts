@@ -196,9 +196,9 @@ async function submitChange(
   const result = await submit(deps, { commandId, actor, command });
   const waiting = { wait: body.data.wait, timeoutMs: timeoutMsOf(body.data) };
   if (result.type === "unavailable") {
-    const local = await revokeInRegion(deps, { commandId, actor, command });
+    const local = await revokeInRegion(deps, { commandId, actor, command }, result);
     if (local?.type === "local") return sendLocalChange(deps, reply, local, waiting);
-    if (local !== undefined) return sendFailure(reply, { retryAfterMs: 1_000, ...local });
+    if (local !== undefined) return sendFailure(reply, local.type === "refused" ? local : joinFailures(result, local));
   }
   if (result.type !== "done") return sendFailure(reply, result);
   const { changed, link } = result;
@@ -269,17 +269,29 @@ async function receiptOf(
   }
 }
 
-type Failure = Exclude<CommandResult, { type: "done" }> | (LocalFailure & Readonly<{ retryAfterMs: number }>);
-type LocalFailure = Exclude<LocalResult, { type: "local" }>;
+type Unavailable = Extract<CommandResult, { type: "unavailable" }>;
+type LocalUnavailable = Extract<LocalResult, { type: "unavailable" }>;
+/** `reason`: why a region that is cut off did not accept the change by itself. */
+type Failure = Extract<CommandResult, { type: "refused" }> | (Unavailable & Readonly<{ reason?: string }>);
+
+/**
+ * The answer to a change that neither the leader nor the region has accepted. It is certain that nothing has changed
+ * only where both say so.
+ */
+function joinFailures(leader: Unavailable, { code: reason, message, outcome }: LocalUnavailable): Failure {
+  const { type, commandId } = leader;
+  const isCutOff = leader.code !== undefined && reason !== "local-home-answers";
+  if (!isCutOff) return { type, commandId, message, reason, retryAfterMs: 1_000 };
+  return { ...leader, message, reason, outcome: leader.outcome === "none" && outcome === "none" ? "none" : "unknown" };
+}
 
 function sendFailure(reply: FastifyReply, result: Failure): FastifyReply {
   if (result.type === "unavailable") {
-    const { commandId, message, retryAfterMs } = result;
-    const why = whyUnavailable(result, message);
+    const { commandId, retryAfterMs } = result;
     return reply
       .code(503)
       .header("retry-after", String(Math.max(1, Math.ceil(retryAfterMs / 1_000))))
-      .send({ ...why, commandId });
+      .send({ ...whyUnavailable(result), commandId });
   }
   const status = refusalStatus[result.code];
   return reply.code(status).send({ error: result.message, code: result.code });
@@ -291,12 +303,20 @@ const cutOffWords: Readonly<Record<CommandOutcome, string>> = {
     "this region was cut off from its home region before the leader answered, so the change may or may not have been made; repeat the command with its id",
 };
 
-/** A local failure has a reason of its own; a command in a region that is cut off has a code and an outcome. */
-function whyUnavailable(failure: Extract<Failure, { type: "unavailable" }>, error: string): object {
-  if (!("code" in failure) || failure.code === undefined) return { error };
-  if (failure.code !== "home-unreachable") return { error, reason: failure.code };
-  const outcome = "outcome" in failure ? (failure.outcome ?? "unknown") : "unknown";
-  return { error: cutOffWords[outcome], code: failure.code, outcome };
+/** The body of a command in a region that is cut off has a code and an outcome. */
+function whyUnavailable({
+  message,
+  code,
+  outcome = "unknown",
+  reason,
+}: Extract<Failure, { type: "unavailable" }>): object {
+  const why = reason === undefined ? {} : { reason };
+  if (code === undefined) return { error: message, ...why };
+  const error =
+    reason === undefined
+      ? cutOffWords[outcome]
+      : `this region is cut off from its home region, and has not accepted the change by itself: ${message}`;
+  return { error, code, outcome, ...why };
 }
 
 type NameProblem = Readonly<{ status: 404 | 409 | 503; error: string }>;

@@ -227,11 +227,11 @@ export const errorSchema = z.object({
     .optional()
     .meta({
       description:
-        "Why the log refused the command. `home-unreachable`, with 503: this server's region is cut off from its home region; every retry fails until that ends.",
+        "Why the log refused the command. `home-unreachable`, with 503: this server's region is cut off from its home region; no leader answers a retry here until that ends.",
     }),
   outcome: z.enum(["none", "unknown"]).optional().meta({
     description:
-      "With `home-unreachable`: `none` if the command was not forwarded; `unknown` if it may have been made.",
+      "With `home-unreachable`: `none` if the command was not forwarded and the region has not accepted it by itself; `unknown` if it may have been made, or may be in force in the region.",
   }),
   commandId: z.string().optional().meta({ description: "With 503: repeat the command with this id." }),
   reason: z.string().optional().meta({ description: "With 503: why, as a code (docs/errors.md)." }),

@@ -6,6 +6,7 @@ import type {
   BootId,
   BrokerId,
   CommandId,
+  CommandOutcome,
   CommandRequest,
   CommandResult,
   ConfigHash,
@@ -235,8 +236,11 @@ export type LocalResult =
       { commandId: CommandId; region: string; broker: string; seq: number; basis: Link; ids: number; at: UnixMs }
     >
   | Fact<"refused", { commandId: CommandId; code: RefusalCode; message: string }>
-  /** It is unknown whether the region denies it: repeat it with the same command id. `code`: docs/errors.md. */
-  | Fact<"unavailable", { commandId: CommandId; code: string; message: string }>;
+  /**
+   * `outcome`: `none` if this command left nothing in the region; absent or `unknown` if the region may deny it: repeat
+   * it with the same command id. `code`: docs/errors.md.
+   */
+  | Fact<"unavailable", { commandId: CommandId; code: string; message: string; outcome?: CommandOutcome | undefined }>;
 
 export type LocalReceiptNode = Readonly<{
   node: string;

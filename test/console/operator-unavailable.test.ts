@@ -101,3 +101,48 @@ test("the command line does not repeat a change or a receipt there, and says wha
     assert.match(receipt.err, /home region/);
   }
 });
+
+const locally = (revokeLocally: NonNullable<Databroker["revokeLocally"]>, leader: CommandOutcome = "none") => {
+  return (inner: Databroker): Databroker => ({ ...cutOff(leader)(inner), revokeLocally });
+};
+const refusedWith = (code: string, outcome?: CommandOutcome): NonNullable<Databroker["revokeLocally"]> => {
+  return async ({ commandId: id }) => ({ type: "unavailable", commandId: id, code, message: "why", outcome });
+};
+
+for (const [what, operator, reason, outcome] of [
+  ["keeps nothing of a revocation", locally(refusedWith("local-no-lease", "none")), "local-no-lease", "none"],
+  ["may have kept it", locally(refusedWith("local-broker-unreachable")), "local-broker-unreachable", "unknown"],
+  [
+    "keeps nothing of one that was forwarded",
+    locally(refusedWith("local-full", "none"), "unknown"),
+    "local-full",
+    "unknown",
+  ],
+  [
+    "does not answer",
+    locally(async () => {
+      throw new BrokerUnavailableError("no broker answers");
+    }),
+    "local-broker-unreachable",
+    "unknown",
+  ],
+] as const)
+  test(`a region that is cut off and ${what} answers 503 with home-unreachable, the reason, and the outcome ${outcome}`, async (t) => {
+    const at = await startOperatorWorld(t, { operator });
+    const answer = await at.post("/sessions/s1/revoke", { commandId });
+    assert.deepEqual([answer.status, answer.headers["retry-after"]], [503, "5"]);
+    const { error, ...fields } = json(answer);
+    assert.deepEqual(fields, { code: "home-unreachable", outcome, reason, commandId });
+    assert.match(error, /cut off from its home region, and has not accepted the change by itself/);
+    const line = await cardea(at, "sessions", "revoke", "s1");
+    assert.equal(line.code, 3);
+    if (outcome === "none") assert.doesNotMatch(line.err, /may or may not/);
+    else assert.match(line.err, /may or may not have been made/);
+  });
+
+test("a home region that answers again is no reason to give up: the answer has no code", async (t) => {
+  const at = await startOperatorWorld(t, { operator: locally(refusedWith("local-home-answers", "none")) });
+  const answer = await at.post("/sessions/s1/revoke", { commandId });
+  assert.deepEqual([answer.status, answer.headers["retry-after"]], [503, "1"]);
+  assert.deepEqual(json(answer), { error: "why", reason: "local-home-answers", commandId });
+});

@@ -60,7 +60,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
     says: "**regions**: every region that the leader knows",
     tests: [
       "test/replication/lease/receipt.test.ts › a receipt names every region with its nodes, its absent nodes and when it was heard from, whichever it waits for",
-      "test/integration/regions/absent.test.ts › a region that is cut off is absent in status, exit code and metrics, also under the next leader and after a minute",
+      "test/integration/regions/absent.test.ts › a region that is cut off is absent in status, exit code and metrics, also under the next leader",
     ],
   },
   {

@@ -2,7 +2,7 @@
  * Local messages: what nodes, other brokers of the region and operators exchange with a regional broker about local
  * revocations. Only types.
  */
-import type { CommandId, Fact, Link, RefusalCode, UnixMs } from "../../events/index.ts";
+import type { CommandId, CommandOutcome, Fact, Link, RefusalCode, UnixMs } from "../../events/index.ts";
 import type { LocalReceiptNode } from "../../replication/index.ts";
 import type { LocalCommand, SealedRevocation } from "../../replication/wire/index.ts";
 
@@ -29,7 +29,8 @@ export type LocalRefusal =
 export type LocalAnswer =
   | Fact<"local", { revocation: SealedRevocation["revocation"] }>
   | Fact<"refused", { code: RefusalCode; message: string }>
-  | Fact<"unavailable", { code: LocalRefusal; message: string }>;
+  /** `outcome`: `none` if nothing of the command was kept; absent: something may be. */
+  | Fact<"unavailable", { code: LocalRefusal; message: string; outcome?: CommandOutcome }>;
 
 /** A node of the region, as one broker knows it. */
 export type PeerNode = Readonly<{

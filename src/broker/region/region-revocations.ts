@@ -157,17 +157,17 @@ export class RegionRevocations {
       return;
     }
     if (this.#homeAnswers()) {
-      this.#answer(id, unavailable("local-home-answers", "the home region answers: send it the command"));
+      this.#answer(id, unkept(unavailable("local-home-answers", "the home region answers: send it the command")));
       return;
     }
     const revocation = this.#revocationOf(request);
     if ("type" in revocation) {
-      this.#answer(id, revocation);
+      this.#answer(id, unkept(revocation));
       return;
     }
     const refusal = this.#refusalFor(revocation);
     if (refusal !== null) {
-      this.#answer(id, refusal);
+      this.#answer(id, unkept(refusal));
       return;
     }
     const numbered = { ...revocation, seq: this.store.takeSeq() };
@@ -294,7 +294,7 @@ export class RegionRevocations {
 
   close(): void {
     this.#closed = true;
-    this.#answerWaiting(() => ({ type: "unavailable", code: "local-off", message: "this broker is stopping" }));
+    this.#answerWaiting(() => unavailable("local-broker-unreachable", "this broker is stopping"));
     this.#readers.close();
     this.#receipts.close();
     this.#peers.close();
@@ -476,6 +476,11 @@ const unknownHere = "this region knows nothing that the command names; the home 
 
 function unavailable(code: LocalRefusal, message: string): LocalAnswer {
   return { type: "unavailable", code, message };
+}
+
+/** A command that was refused before anything of it was kept. */
+function unkept(answer: LocalAnswer): LocalAnswer {
+  return answer.type === "unavailable" ? { ...answer, outcome: "none" } : answer;
 }
 
 function sorted(ids: readonly SessionId[]): readonly SessionId[] {

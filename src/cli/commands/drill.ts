@@ -1,5 +1,6 @@
 /** `cardea drill list|run` */
-import { writeFileSync } from "node:fs";
+import { accessSync, constants, statSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import type { Drill } from "../drill/drill.ts";
 import { readDrillFile } from "../drill/drill-file.ts";
 import { DrillStoppedError } from "../drill/drill-run.ts";
@@ -7,7 +8,7 @@ import { drillText, listText, planText, verdictText } from "../drill/drill-text.
 import { drills } from "../drill/drills/index.ts";
 import { hookOf } from "../drill/hook.ts";
 import { createDrillOperator } from "../drill/operator-changes.ts";
-import { metricsReader, prepareDrill } from "../drill/preflight.ts";
+import { checkOperatorToken, metricsReader, prepareDrill } from "../drill/preflight.ts";
 import { createProbeClient } from "../drill/probe-client.ts";
 import { renderRunReport } from "../drill/report/report-page.ts";
 import { runDrill } from "../drill/run-drill.ts";
@@ -63,65 +64,79 @@ The report is one HTML file: drill-NAME-TIME.html, or --report FILE. --json prin
 Exit codes here: 0 every measured promise held; 1 one was broken, or a guard rail or a signal stopped the drill; 2 usage error;
 3 the drill did not begin, and nothing was changed.`,
   async run(args, terminal) {
-    const parsed = parse(args, runOptions, { min: 1, max: 1 });
-    const drill = drillNamed(parsed.positionals[0] ?? "");
-    const hook = hookOf(
-      { do: parsed.text("do"), undo: parsed.text("undo"), noUndo: parsed.flag("no-undo"), pid: parsed.text("pid") },
-      drill.fault,
-    );
-    if (drill.fault.type === "canary" && parsed.text("target") !== undefined)
-      throw new UsageError("this drill stops no process: leave out --target");
-    const limits = limitsOf(parsed, drill);
-    const path = parsed.text("file");
-    if (path === undefined) throw new UsageError("name the drill file: -f drill.yaml");
-    const file = readDrillFile(path);
-    const operator = createDrillOperator(() => connectOperator(parsed, terminal));
-    const tls = readTls(parsed);
-    const token = await canaryToken(parsed, terminal, file.canary.url);
-    const readMetrics = metricsReader({ tls, authorization: metricsAuthorization(terminal) });
-    const report = parsed.text("report") ?? `drill-${drill.name}-${fileTime(new Date())}.html`;
-    const interrupt = interruptSignal(terminal);
-    const probes = createProbeClient({ canary: file.canary, token, tls, now: () => performance.now() });
     try {
-      const target = parsed.text("target");
-      const prepared = await prepareDrill(drill, { file, operator, probes, token, target, readMetrics });
-      if (parsed.flag("dry-run")) {
-        terminal.out(planText(drill, { file, prepared, hook, ...limits, report }));
-        return 0;
-      }
-      for (const warning of prepared.warnings) terminal.err(`note: ${warning}\n`);
-      const origin = performance.now();
-      const timed = createProbeClient({ canary: file.canary, token, tls, now: () => performance.now() - origin });
-      try {
-        const record = await runDrill({
-          ...limits,
-          drill,
-          file,
-          prepared,
-          hook,
-          operator,
-          readMetrics,
-          origin,
-          probes: timed,
-          interrupt: interrupt.signal,
-          command: commandLine(args),
-          say: (text) => terminal.err(`${new Date().toISOString().slice(11, 19)} ${text}\n`),
-        });
-        return printRecord(parsed, terminal, { record, report, drill });
-      } catch (error) {
-        if (!(error instanceof DrillStoppedError)) throw error;
+      return await runNamedDrill(args, terminal);
+    } catch (error) {
+      // A drill that has its lock throws nothing: it ends with a record.
+      if (error instanceof DrillStoppedError) {
         terminal.err(`cardea drill run: ${error.message}; the drill had not begun\n`);
         return 1;
-      } finally {
-        timed.close();
       }
-    } finally {
-      interrupt.release();
-      probes.close();
-      await operator.close();
+      if (!(error instanceof CannotError)) throw error;
+      throw new CannotError(`the drill does not begin: ${error.message}`, { cause: error });
     }
   },
 };
+
+async function runNamedDrill(args: readonly string[], terminal: Terminal): Promise<ExitCode> {
+  const parsed = parse(args, runOptions, { min: 1, max: 1 });
+  const drill = drillNamed(parsed.positionals[0] ?? "");
+  const hook = hookOf(
+    { do: parsed.text("do"), undo: parsed.text("undo"), noUndo: parsed.flag("no-undo"), pid: parsed.text("pid") },
+    drill.fault,
+  );
+  if (drill.fault.type === "canary" && parsed.text("target") !== undefined)
+    throw new UsageError("this drill stops no process: leave out --target");
+  const limits = limitsOf(parsed, drill);
+  const path = parsed.text("file");
+  if (path === undefined) throw new UsageError("name the drill file: -f drill.yaml");
+  const file = readDrillFile(path);
+  const report = parsed.text("report") ?? `drill-${drill.name}-${fileTime(new Date())}.html`;
+  checkWritable(report);
+  const takesMs = limits.quietMs + limits.faultMs + limits.rounds * roundMs + undoMs;
+  const operator = createDrillOperator(() => connectOperator(parsed, terminal));
+  const tls = readTls(parsed);
+  const token = await canaryToken(parsed, terminal, file.canary.url);
+  const readMetrics = metricsReader({ tls, authorization: metricsAuthorization(terminal) });
+  const interrupt = interruptSignal(terminal);
+  const probes = createProbeClient({ canary: file.canary, token, tls, now: () => performance.now() });
+  try {
+    checkOperatorToken(terminal.env["CARDEA_TOKEN"], takesMs);
+    const target = parsed.text("target");
+    const checks = prepareDrill(drill, { file, operator, probes, token, target, readMetrics, takesMs });
+    const prepared = await unlessInterrupted(checks, interrupt.signal);
+    if (parsed.flag("dry-run")) {
+      terminal.out(planText(drill, { file, prepared, hook, ...limits, report }));
+      return 0;
+    }
+    for (const warning of prepared.warnings) terminal.err(`note: ${warning}\n`);
+    const origin = performance.now();
+    const timed = createProbeClient({ canary: file.canary, token, tls, now: () => performance.now() - origin });
+    try {
+      const record = await runDrill({
+        ...limits,
+        drill,
+        file,
+        prepared,
+        hook,
+        operator,
+        readMetrics,
+        origin,
+        probes: timed,
+        interrupt: interrupt.signal,
+        command: commandLine(args),
+        say: (text) => terminal.err(`${new Date().toISOString().slice(11, 19)} ${text}\n`),
+      });
+      return printRecord(parsed, terminal, { record, report, drill });
+    } finally {
+      timed.close();
+    }
+  } finally {
+    probes.close();
+    await operator.close();
+    interrupt.release();
+  }
+}
 
 function drillNamed(name: string): Drill {
   const found = drills.find((drill) => drill.name === name);
@@ -131,6 +146,9 @@ function drillNamed(name: string): Drill {
   );
 }
 
+/** A round of the canary, as it usually is, and the time that an undo may need. */
+const roundMs = 10_000;
+const undoMs = 120_000;
 const faultMsMax = 300_000;
 const roundsMax = 100;
 
@@ -167,21 +185,55 @@ function fileTime(date: Date): string {
   return `${date.toISOString().slice(0, 19).replaceAll(/[-:]/g, "")}Z`;
 }
 
-/** A second signal changes nothing: what the drill did must be undone first. */
+/** Nothing is changed meanwhile, so an interrupt does not wait for the end. @throws the signal's reason */
+function unlessInterrupted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const interrupted = Promise.withResolvers<never>();
+  const onAbort = (): void => interrupted.reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  return Promise.race([work, interrupted.promise]).finally(() => signal.removeEventListener("abort", onAbort));
+}
+
+/**
+ * Nothing ends a drill before what it did is undone: no second signal, no Ctrl-Z, which would leave a process frozen,
+ * and no terminal or pipe that is gone while the drill writes to it.
+ */
 function interruptSignal(terminal: Terminal): Readonly<{ signal: AbortSignal; release: () => void }> {
   const controller = new AbortController();
-  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
   const onSignal = (signal: NodeJS.Signals): void => {
-    if (controller.signal.aborted) terminal.err("undoing what was done; please wait\n");
-    else controller.abort(new DrillStoppedError(`interrupted by ${signal}`));
+    const first = !controller.signal.aborted;
+    if (first) controller.abort(new DrillStoppedError(`interrupted by ${signal}`));
+    terminal.err(
+      first ? "interrupted: the running step ends first, then all is undone\n" : "please wait: all is being undone\n",
+    );
   };
+  const onSuspend = (): void => terminal.err("a drill cannot be suspended; Ctrl-C ends it and undoes what it did\n");
+  const onLostOutput = (): void => {}; // the exit code and the report say how the drill ended
+  const streams = [process.stdout, process.stderr];
   for (const signal of signals) process.on(signal, onSignal);
+  process.on("SIGTSTP", onSuspend);
+  for (const stream of streams) stream.on("error", onLostOutput);
   return {
     signal: controller.signal,
     release: () => {
       for (const signal of signals) process.off(signal, onSignal);
+      process.off("SIGTSTP", onSuspend);
+      for (const stream of streams) stream.off("error", onLostOutput);
     },
   };
+}
+
+/** A report that cannot be written is noticed before anything is changed. @throws CannotError */
+function checkWritable(report: string): void {
+  try {
+    const exists = statSync(report, { throwIfNoEntry: false });
+    if (exists !== undefined && !exists.isFile()) throw new CannotError("it is no file");
+    accessSync(exists === undefined ? dirname(report) : report, constants.W_OK);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new CannotError(`the report ${report} cannot be written: ${why}`, { cause });
+  }
 }
 
 function commandLine(args: readonly string[]): string {
@@ -194,13 +246,15 @@ function printRecord(
   terminal: Terminal,
   { record, report, drill }: Readonly<{ record: RunRecord; report: string; drill: Drill }>,
 ): ExitCode {
+  let written = `report: ${report}\n`;
   try {
     writeFileSync(report, renderRunReport(record), { mode: 0o644 });
   } catch (cause) {
+    written = "";
     terminal.err(`${report} cannot be written: ${cause instanceof Error ? cause.message : String(cause)}\n`);
   }
   if (parsed.flag("json")) terminal.out(`${JSON.stringify(record)}\n`);
-  else terminal.out(`${verdictText(record)}\n${record.summary}\nreport: ${report}\n`);
+  else terminal.out(`${verdictText(record)}\n${record.summary}\n${written}`);
   if (drill.fault.type === "canary" && drill.fault.change !== "remove-member")
     terminal.err("the canary's session has ended: sign in again before the next drill\n");
   return record.verdicts.some(({ result }) => result === "broken") || record.stopped !== null ? 1 : 0;

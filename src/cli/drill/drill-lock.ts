@@ -9,8 +9,9 @@
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
+import { OperatorRefusedError } from "../operator/operator-client.ts";
 import { CannotError } from "../terminal/command.ts";
-import { addMember, type DrillOperator, removeMember } from "./operator-changes.ts";
+import { addMember, type DrillOperator, mayAnswerLater, removeMember } from "./operator-changes.ts";
 
 export const lockGroup = "cardea-drill-lock";
 
@@ -30,17 +31,45 @@ export function refuseWhileLocked(groups: Groups): void {
   if (holders.length > 0) throw lockedError(holders);
 }
 
-/** @throws CannotError when another drill holds it */
+/**
+ * Takes the lock, or leaves nothing behind.
+ * @throws CannotError when another drill holds it @throws the signal's reason
+ */
 export async function acquireLock(operator: DrillOperator, userId: string, signal: AbortSignal): Promise<void> {
   const commandId = randomUUID();
-  const taken = await operator.submit(addMember(lockGroup, userId), { withinMs, signal, commandId });
+  const take = addMember(lockGroup, userId);
+  let taken: Awaited<ReturnType<DrillOperator["submit"]>>;
+  try {
+    taken = await operator.submit(take, { withinMs, signal, commandId });
+  } catch (error) {
+    if (error instanceof OperatorRefusedError && !mayAnswerLater(error)) throw error; // certainly not taken
+    // Without an answer the command may still be carried out. The same id settles it, so that it cannot follow.
+    await withdraw(userId, error, async () => {
+      const settling = { withinMs, signal: AbortSignal.timeout(2 * withinMs), commandId };
+      if ((await operator.submit(take, settling)).changed) await releaseLock(operator, userId);
+    });
+    throw error;
+  }
   if (!taken.changed) throw lockedError([userId]);
   try {
     const others = await otherMembers(operator, userId, taken.link.position, signal);
     if (others.length > 0) throw lockedError(others);
   } catch (error) {
-    await releaseLock(operator, userId);
+    await withdraw(userId, error, () => releaseLock(operator, userId));
     throw error;
+  }
+}
+
+/** @throws CannotError if the lock may remain */
+async function withdraw(userId: string, why: unknown, undo: () => Promise<void>): Promise<void> {
+  try {
+    await undo();
+  } catch (cause) {
+    const reason = why instanceof Error ? why.message : String(why);
+    throw new CannotError(
+      `${reason}; the drill's lock may remain in the log: cardea groups remove ${lockGroup} ${userId}`,
+      { cause },
+    );
   }
 }
 

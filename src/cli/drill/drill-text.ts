@@ -88,7 +88,7 @@ export function planText(
     "Stops and undoes everything when:",
     `  - more than ${file.peopleErrorsMax * 100} % of people's requests within 10 s, and at least 5, end with 5xx`,
     "  - a digest differs, a node other than the target is silent, or no broker leads for 20 s",
-    "  - it gets SIGINT, SIGTERM or SIGHUP",
+    "  - it gets SIGINT, SIGTERM, SIGQUIT or SIGHUP",
     "",
     ...prepared.warnings.map((warning) => `note: ${warning}`),
     "",

@@ -58,7 +58,7 @@ export const always = {
 /** What stops every drill and refuses to begin it, in the words of the list. */
 export function guardRailsOf({ fault }: Drill): readonly string[] {
   return [
-    "begins only if one broker leads, every node has a lease, and no digest differs",
+    "begins only if one broker leads, every node has a lease, none is absent, no region is cut off, and no digest differs",
     "only one drill at a time, by a lock in the log: the group cardea-drill-lock",
     "changes only the canary user, whose session, group and route the drill file names",
     ...(fault.type === "canary"

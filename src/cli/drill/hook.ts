@@ -59,6 +59,8 @@ export function hookOf(
 function pidHook(text: string, how: "restart" | "pause"): Hook {
   const pid = Number(text);
   if (!/^[1-9]\d{0,9}$/.test(text) || pid < 2) throw new UsageError(`--pid ${text}: write the id of a process`);
+  if (pid === process.pid || pid === process.ppid)
+    throw new UsageError(`--pid ${text} is this command itself, or the shell that runs it`);
   const what = describeProcess(pid);
   const send = (signal: NodeJS.Signals): void => {
     try {
@@ -103,7 +105,11 @@ function runCommand(command: string): Promise<void> {
   child.stdout.on("data", keep);
   child.stderr.on("data", keep);
   const timer = setTimeout(() => {
-    if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+    try {
+      if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+    } catch {
+      // it has just ended, which its own event reports
+    }
   }, commandMsMax);
   child.once("error", (cause) => {
     clearTimeout(timer);

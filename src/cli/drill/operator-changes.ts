@@ -6,8 +6,9 @@
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
-import type { ChangeAnswer, GroupView, SessionView, UserView } from "../../console/index.ts";
+import type { ChangeAnswer, GroupView, LocalChangeAnswer, SessionView, UserView } from "../../console/index.ts";
 import type { ClusterStatus } from "../../replication/index.ts";
+import { isLocal } from "../operator/local-change.ts";
 import {
   inPath,
   type OperatorClient,
@@ -18,6 +19,8 @@ import { CannotError } from "../terminal/command.ts";
 
 const renewAfterMs = 180_000;
 const retryMs = 250;
+/** No retry succeeds before the region of the server is connected again. */
+const cutOffRetryMs = 5_000;
 const answerMsMax = 10_000;
 
 export type ChangeRequest = Readonly<{ path: string; body: object }>;
@@ -40,7 +43,7 @@ export type DrillOperator = Readonly<{
   ): Promise<ChangeAnswer>;
   /** The newest position of an acknowledged change of this drill; 0: none. */
   newestPosition(): number;
-  status(): Promise<ClusterStatus>;
+  status(answerMs?: number): Promise<ClusterStatus>;
   groups(): Promise<Readonly<{ groups: readonly GroupView[]; position: number }>>;
   users(): Promise<readonly UserView[]>;
   sessionsOf(user: string): Promise<readonly SessionView[]>;
@@ -62,7 +65,7 @@ export function createDrillOperator(connect: () => Promise<OperatorClient>): Dri
       }, 130_000).unref();
     return current.client;
   }
-  const get = async (path: string): Promise<unknown> => (await client()).get(path, answerMsMax);
+  const get = async (path: string, answerMs = answerMsMax): Promise<unknown> => (await client()).get(path, answerMs);
 
   return {
     client,
@@ -73,17 +76,20 @@ export function createDrillOperator(connect: () => Promise<OperatorClient>): Dri
         try {
           const leftMs = Math.max(1_000, Math.min(answerMsMax, giveUpAt - performance.now()));
           const answer = await (await client()).post(path, { ...body, commandId, wait: "none" }, leftMs);
-          const change = answer as ChangeAnswer;
+          const change = answer as ChangeAnswer | LocalChangeAnswer;
+          if (isLocal(change))
+            throw new CannotError(`region ${change.region} is cut off, and only it accepted the change ${commandId}`);
           newest = Math.max(newest, change.link.position);
           return change;
         } catch (error) {
           if (!mayAnswerLater(error) || performance.now() >= giveUpAt) throw error;
+          const pauseMs = isCutOff(error) ? cutOffRetryMs : retryMs;
+          await delay(pauseMs, undefined, { signal }).catch(() => undefined); // the next round throws the reason
         }
-        await delay(retryMs, undefined, { signal }).catch(() => undefined); // the next round throws the reason
       }
     },
     newestPosition: () => newest,
-    status: async () => (await get("/nodes")) as ClusterStatus,
+    status: async (answerMs) => (await get("/nodes", answerMs)) as ClusterStatus,
     async groups() {
       const answer = (await get("/groups?limit=10000")) as {
         groups: readonly GroupView[];
@@ -97,9 +103,14 @@ export function createDrillOperator(connect: () => Promise<OperatorClient>): Dri
       return ((await get(`/sessions?${query}`)) as { sessions: readonly SessionView[] }).sessions;
     },
     async close() {
-      await (await current?.client)?.close();
+      const open = await current?.client.catch(() => undefined); // it never connected, which its caller has heard
+      await open?.close();
     },
   };
+}
+
+function isCutOff(error: unknown): boolean {
+  return error instanceof OperatorRefusedError && error.reason === "home-unreachable";
 }
 
 /** No leader at the moment, no connection, or no answer in time. */

@@ -4,7 +4,7 @@
  * It changes nothing, so a dry run does the same.
  */
 import { decodeJwt } from "jose";
-import type { ClusterStatus, NodeStatus } from "../../replication/index.ts";
+import type { ClusterStatus } from "../../replication/index.ts";
 import { CannotError } from "../terminal/command.ts";
 import { fetchResponse, type ProxyTls } from "../tunnel/proxy-client.ts";
 import type { Drill, StoppedKind } from "./drill.ts";
@@ -28,6 +28,8 @@ export type Prepared = Readonly<{
 }>;
 
 const metricsBytesMax = 64 * 1024 * 1024;
+/** A frozen process must not keep the guard from seeing what people see elsewhere. */
+export const readingMsMax = 3_000;
 
 export async function prepareDrill(
   drill: Drill,
@@ -38,10 +40,13 @@ export async function prepareDrill(
     token: string;
     target: string | undefined;
     readMetrics: (proxy: DrillProxy) => Promise<string>;
+    /** How long the drill and its undo take, ms. */
+    takesMs: number;
   }>,
 ): Promise<Prepared> {
   const { file, operator, probes } = parts;
-  const status = await operator.status();
+  const read = await operator.status();
+  const status = { ...read, nodes: presentNodes(read) };
   refuse(clusterProblems(status));
   const canary = await checkCanary(drill, parts);
   const target = targetOf(drill, status, parts.target);
@@ -70,27 +75,59 @@ export async function prepareDrill(
 }
 
 function refuse(problems: readonly string[]): void {
-  if (problems.length > 0) throw new CannotError(`the drill does not begin: ${problems.slice(0, 5).join("; ")}`);
+  if (problems.length > 0) throw new CannotError(problems.slice(0, 5).join("; "));
 }
 
-function clusterProblems({ leader, nodes }: ClusterStatus): readonly string[] {
-  const silent = nodes.filter(isSilent).map(({ node }) => node);
+/** A drill begins only where `cardea cluster status` finds no problem, and every node has a lease. */
+function clusterProblems({ leader, nodes, absent = [], regions = [] }: ClusterStatus): readonly string[] {
+  const missing: readonly string[] = [...new Set(absent.map(({ node }) => node))];
+  const silent = silentNodes(nodes).filter((node) => !missing.includes(node));
+  const cutOff = regions.filter((region) => region.cutOff).map(({ region }) => region);
   const differing = nodes.filter(({ digestMismatch }) => digestMismatch).map(({ node }) => node);
   return [
     ...(leader === null ? ["no broker leads"] : []),
     ...(nodes.length === 0 ? ["no node has a lease"] : []),
-    ...(silent.length === 0 ? [] : [`without a lease: ${silent.join(", ")}`]),
+    ...(cutOff.length === 0 ? [] : [`cut off: region ${cutOff.join(", ")}`]),
+    ...(missing.length === 0
+      ? []
+      : [
+          `absent: ${missing.join(", ")}; start what is missing, or, if it will not come back: cardea cluster retire ${missing.join(" ")}`,
+        ]),
+    ...(silent.length === 0
+      ? []
+      : [
+          `without a lease: ${silent.join(", ")}; cardea cluster status shows since when, and once it says absent, cardea cluster retire takes off the list what will not come back`,
+        ]),
     ...(differing.length === 0 ? [] : [`digests differ: ${differing.join(", ")}`]),
   ];
 }
 
-export function isSilent({ lastGrantAgoMs }: Pick<NodeStatus, "lastGrantAgoMs">): boolean {
-  return lastGrantAgoMs === null || lastGrantAgoMs > silentMs;
+/**
+ * The nodes without those that the leader has only not forgotten yet. A node whose lease has ended and that is not
+ * heard any more is absent, or an operator has retired it.
+ */
+export function presentNodes({ nodes, absent }: Pick<ClusterStatus, "nodes" | "absent">): ClusterStatus["nodes"] {
+  if (absent === undefined) return nodes; // an older broker does not say which nodes are absent
+  return nodes.filter(({ fencedInMs, heardAgoMs, lastGrantAgoMs }) => {
+    const heardMs = heardAgoMs ?? lastGrantAgoMs ?? Number.POSITIVE_INFINITY;
+    return fencedInMs === null || fencedInMs > 0 || heardMs <= silentMs;
+  });
+}
+
+/** The names of those that have had no lease for a while. */
+export function silentNodes(nodes: ClusterStatus["nodes"]): readonly string[] {
+  const silent = nodes.filter(({ lastGrantAgoMs }) => lastGrantAgoMs === null || lastGrantAgoMs > silentMs);
+  return silent.map(({ node }) => node);
 }
 
 async function checkCanary(
   drill: Drill,
-  { file, operator, token }: Readonly<{ file: DrillFile; operator: DrillOperator; token: string }>,
+  {
+    file,
+    operator,
+    token,
+    takesMs,
+  }: Readonly<{ file: DrillFile; operator: DrillOperator; token: string; takesMs: number }>,
 ): Promise<Canary> {
   const { user, group } = file.canary;
   const { sessionId, userId } = claimsOf(token);
@@ -101,6 +138,11 @@ async function checkCanary(
   if (own === undefined || own.userId !== userId)
     throw new CannotError(
       `the canary's credential is not a live session of ${user}; sign in as that user: cardea login ${file.canary.url.origin}`,
+    );
+  const leftMs = own.expiresAt === null ? Number.POSITIVE_INFINITY : Date.parse(own.expiresAt) - Date.now();
+  if (leftMs < takesMs)
+    throw new CannotError(
+      `the canary's session ends in ${secondsOf(leftMs)}, and the drill may take ${secondsOf(takesMs)}; sign in again: cardea login ${file.canary.url.origin}`,
     );
   const others = sessions.filter(({ id }) => id !== sessionId);
   const endsAll = drill.fault.type === "canary" && drill.fault.change === "suspend-user";
@@ -117,6 +159,24 @@ async function checkCanary(
     );
   return { userId, sessionId };
 }
+
+/** An undo that has no credential any more would leave the drill's changes behind. @throws CannotError */
+export function checkOperatorToken(token: string | undefined, takesMs: number): void {
+  if (token === undefined || token === "") return; // one from a configuration is renewed
+  let endsS: number | undefined;
+  try {
+    ({ exp: endsS } = decodeJwt(token));
+  } catch (cause) {
+    throw new CannotError("CARDEA_TOKEN is not an operator token", { cause });
+  }
+  const leftMs = endsS === undefined ? Number.POSITIVE_INFINITY : endsS * 1_000 - Date.now();
+  if (leftMs < takesMs)
+    throw new CannotError(
+      `CARDEA_TOKEN ends in ${secondsOf(leftMs)}, and the drill may take ${secondsOf(takesMs)} with its undo; use a longer one, or leave it out and name the configuration with -c`,
+    );
+}
+
+const secondsOf = (ms: number): string => `${Math.max(0, Math.round(ms / 1_000))} s`;
 
 function claimsOf(token: string): Readonly<{ sessionId: string; userId: string }> {
   try {
@@ -153,7 +213,7 @@ const nounOf: Readonly<Record<Exclude<StoppedKind, "leader">, string>> = {
 function leaderTarget({ leader, brokers }: ClusterStatus, given: string | undefined): string {
   const leads = leader?.brokerId ?? "";
   if (given !== undefined && given !== leads) throw new CannotError(`${given} does not lead; the leader is ${leads}`);
-  if (brokers.length === 0) throw new CannotError("there is no other broker to take over, so the drill does not begin");
+  if (brokers.length === 0) throw new CannotError("there is no other broker to take over");
   return leads;
 }
 
@@ -168,7 +228,7 @@ function proxyTarget({ nodes }: ClusterStatus, given: string): string {
     ({ node, role, region }) => role === "proxy" && region === own.region && !isTarget(node, given),
   );
   if (others.length > 0) return given;
-  throw new CannotError(`${given} is the only proxy of region ${own.region}, so the drill does not begin`);
+  throw new CannotError(`${given} is the only proxy of region ${own.region}`);
 }
 
 async function probeProblems(file: DrillFile, probes: ProbeClient): Promise<readonly string[]> {
@@ -176,8 +236,10 @@ async function probeProblems(file: DrillFile, probes: ProbeClient): Promise<read
     file.proxies.map(async (proxy) => {
       const [canary, anonymous] = [await probes.send(proxy), await probes.send(proxy, "anonymous")];
       const { url } = file.canary;
+      if (canary.status === 0)
+        return `${proxy.node} does not answer at ${proxy.host}:${proxy.port}; take out of the drill file what is gone`;
       if (canary.answer !== "permitted")
-        return `${proxy.node} answers ${canary.status || "nothing"} to the canary at ${url.href}, not 2xx`;
+        return `${proxy.node} answers ${canary.status} to the canary at ${url.href}, not 2xx`;
       if (anonymous.answer === "permitted")
         return `${proxy.node} permits a request to ${url.href} without any session, so nothing can be measured there`;
       return undefined;
@@ -207,7 +269,12 @@ export function metricsReader(options: Readonly<{ tls: ProxyTls; authorization: 
     if (metrics === null) throw new CannotError(`${node} has no metrics address`);
     const { authorization, tls } = options;
     const headers = { accept: "text/plain", ...(authorization === undefined ? {} : { authorization }) };
-    const { status, text } = await fetchResponse(metrics, { tls, headers, bytesMax: metricsBytesMax });
+    const { status, text } = await fetchResponse(metrics, {
+      tls,
+      headers,
+      bytesMax: metricsBytesMax,
+      silentMsMax: readingMsMax,
+    });
     if (status !== 200) throw new CannotError(`${metrics.href} answered ${status}`);
     return text;
   };

@@ -56,10 +56,10 @@ export async function runDrill(parts: DrillParts): Promise<RunRecord> {
   const { userId } = run.prepared.canary;
   await acquireLock(run.operator, userId, run.signal);
   run.undo.add("change", { text: "release the drill lock", undo: () => releaseLock(run.operator, userId) });
-  const watchers = startWatchers(run, parts, {
-    signal: watching.signal,
-    onStop: (reason) => stop.abort(new DrillStoppedError(reason)),
-  });
+  const onStop = (reason: string): void => stop.abort(new DrillStoppedError(reason));
+  const watchers = startWatchers(run, parts, { signal: watching.signal, onStop }).catch((error: unknown) =>
+    onStop(`the drill can no longer observe: ${error instanceof Error ? error.message : String(error)}`),
+  );
   const ending: Ending = { stopped: null, failed: null, returnedMs: null, fault: null };
   try {
     await runSteps(run, parts, ending);

@@ -1,7 +1,8 @@
 /**
  * Cluster watcher: once a second it reads the status and each proxy's metrics, records them, and asks the guard.
  *
- * A reading that fails is recorded as unknown and counts in the guard; it never ends the watch.
+ * A reading that fails, or takes longer than three seconds, is recorded as unknown and counts in the guard; it never
+ * ends the watch.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { ClusterStatus } from "../../replication/index.ts";
@@ -10,7 +11,7 @@ import { type Guard, type GuardInput, type GuardRules, newGuard, peopleWithin, s
 import type { Observations } from "./observations.ts";
 import type { DrillOperator } from "./operator-changes.ts";
 import { countsBetween, noRequests, peopleCounts, type RequestCounts } from "./people-metrics.ts";
-import { isSilent } from "./preflight.ts";
+import { presentNodes, readingMsMax, silentNodes } from "./preflight.ts";
 
 const everyMs = 1_000;
 
@@ -36,7 +37,7 @@ export async function watchCluster(options: WatchOptions): Promise<void> {
   while (!signal.aborted) {
     const atMs = now();
     const [status, metrics] = await Promise.all([
-      operator.status().catch(() => null), // unknown: the guard counts it
+      operator.status(readingMsMax).catch(() => null), // unknown: the guard counts it
       Promise.all(file.proxies.map((proxy) => readPeople(proxy, counts, options))),
     ]);
     if (status !== null) recordStatus(status, atMs, observations);
@@ -82,11 +83,13 @@ async function readPeople(
   }
 }
 
-function guardStatus({ leader, nodes }: ClusterStatus): NonNullable<GuardInput["status"]> {
+function guardStatus(status: ClusterStatus): NonNullable<GuardInput["status"]> {
+  const { leader, absent = [] } = status;
+  const nodes = presentNodes(status);
   return {
     leads: leader !== null,
     differing: nodes.filter(({ digestMismatch }) => digestMismatch).map(({ node }) => node),
-    silent: nodes.filter(isSilent).map(({ node }) => node),
+    silent: [...new Set([...silentNodes(nodes), ...absent.map(({ node }) => node)])],
   };
 }
 
@@ -101,9 +104,11 @@ function recordStatus({ leader, nodes }: ClusterStatus, atMs: number, observatio
 
 /** Why the cluster has not recovered; null: every node has a lease and has caught up, and a broker leads. */
 export function whyNotRecovered(
-  { leader, brokers, nodes }: ClusterStatus,
+  status: Pick<ClusterStatus, "leader" | "brokers" | "nodes" | "absent">,
   wanted: Readonly<{ nodes: number; brokers: number }>,
 ): string | null {
+  const { leader, brokers } = status;
+  const nodes = presentNodes(status);
   if (leader === null) return "no broker leads";
   if (1 + brokers.length < wanted.brokers) return `${1 + brokers.length} of ${wanted.brokers} brokers are present`;
   if (nodes.length < wanted.nodes) return `${nodes.length} of ${wanted.nodes} nodes are present`;

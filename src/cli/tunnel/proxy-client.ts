@@ -173,7 +173,8 @@ export function fetchResponse(
     tls,
     headers,
     bytesMax = headBytesMax,
-  }: Readonly<{ tls: ProxyTls; headers: Readonly<Record<string, string>>; bytesMax?: number }>,
+    silentMsMax = 10_000,
+  }: Readonly<{ tls: ProxyTls; headers: Readonly<Record<string, string>>; bytesMax?: number; silentMsMax?: number }>,
 ): Promise<ProxyResponse> {
   return new Promise((resolve, reject) => {
     const cannot = (cause: Error): void =>
@@ -181,11 +182,11 @@ export function fetchResponse(
     const common = {
       lookup,
       agent: false as const,
-      timeout: 10_000,
+      timeout: silentMsMax,
       headers,
     };
     const request = url.protocol === "https:" ? httpsRequest(url, { ...common, ...tls }) : httpRequest(url, common);
-    request.on("timeout", () => request.destroy(new Error("it took longer than 10 s")));
+    request.on("timeout", () => request.destroy(new Error(`it took longer than ${silentMsMax / 1_000} s`)));
     request.on("error", cannot);
     request.on("response", (response) => {
       let text = "";

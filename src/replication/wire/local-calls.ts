@@ -25,7 +25,8 @@ export type LocalCall = Readonly<{
   signal?: AbortSignal | undefined;
 }>;
 
-type LocalAnswer = Readonly<{ status: number; body: Uint8Array }>;
+/** `uncertain`: another broker, tried before, may have received the call. */
+type LocalAnswer = Readonly<{ status: number; body: Uint8Array; uncertain: boolean }>;
 
 /** How long an answer may take beyond its wait, ms. */
 const graceMs = 2_000;
@@ -53,7 +54,9 @@ export function localCallsOver(
         contentType: "application/msgpack",
         answerMs: revokeMs,
       });
-      return answer.status === 404 ? offAnswer(request) : parsed(answer, resultIn);
+      if (answer.status === 404 && !answer.uncertain) return offAnswer(request);
+      const result = parsed(answer, resultIn);
+      return result.type === "unavailable" && answer.uncertain ? { ...result, outcome: "unknown" } : result;
     },
     async localReceipt(commandId: CommandId, { timeoutMs }) {
       const path = `/v1/local-receipts/${commandId}?timeout=${Math.floor(timeoutMs)}`;
@@ -125,7 +128,13 @@ const result = z.discriminatedUnion("type", [
     code: z.enum(["not-found", "conflict", "suspended", "erased", "forbidden", "invalid"]),
     message: text,
   }),
-  z.object({ type: z.literal("unavailable"), commandId: parsedBy(parseCommandId), code: text, message: text }),
+  z.object({
+    type: z.literal("unavailable"),
+    commandId: parsedBy(parseCommandId),
+    code: text,
+    message: text,
+    outcome: z.enum(["none", "unknown"]).optional(),
+  }),
 ]);
 
 const receipt = z.discriminatedUnion("type", [

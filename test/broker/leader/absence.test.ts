@@ -11,6 +11,7 @@ import { createMemoryLog, type EventLog } from "../../../src/replication/log/ind
 import { LogWriter } from "../../support/log-writer.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { asked, brokerOn, createSession, FakeNode, quiet, sharedLog } from "../support.ts";
+import { aLeader, granted } from "./slow-leader.ts";
 
 /** W is 356 ms. */
 const lease = { deltaMs: 300, drift: 0.01, beatMs: 20, windowMaxMs: 300 };
@@ -100,6 +101,20 @@ describe("a node that goes silent", () => {
         assert.equal(broker.metrics()["cutOffRegions"], 1);
       },
       { brokerId: "broker-2" as BrokerId },
+    );
+  });
+
+  test("stays absent when its leader has forgotten its lease, a minute after its window", async () => {
+    const leader = await aLeader();
+    const node = nodeIn("ap", "proxy-ap");
+    await granted(leader, node);
+    await leader.runUntil(leader.now + 10_000);
+    assert.deepEqual([leader.lessees, leader.absent.length], [["proxy-ap"], 1]);
+    await leader.runUntil(leader.now + 60_000);
+    assert.deepEqual(leader.lessees, []);
+    assert.deepEqual(
+      leader.absent.map(({ node: name, silentMs }) => [name, silentMs > 60_000]),
+      [["proxy-ap", true]],
     );
   });
 

@@ -80,7 +80,9 @@ test("while another broker cannot be reached the answer is 503, and the same com
   const region = aRegion();
   region.cut.add("b2");
   const request = aRequest();
-  assert.equal(codeOf(region.broker("b1").revoke(request)()), "local-broker-unreachable");
+  const refused = region.broker("b1").revoke(request)();
+  assert.ok(refused?.type === "unavailable");
+  assert.deepEqual([refused.code, refused.outcome], ["local-broker-unreachable", undefined], "its disk has it");
   region.cut.clear();
   const again = region.broker("b1").revoke(request)();
   assert.equal(again?.type, "local");
@@ -106,7 +108,9 @@ test("nothing is accepted while home answers, without a lease, or for ids that t
   assert.equal(codeOf(broker.revoke(aRequest())()), "local-home-answers");
   region.pass(10_000);
   broker.lease = null;
-  assert.equal(codeOf(broker.revoke(aRequest())()), "local-no-lease");
+  const refused = broker.revoke(aRequest())();
+  assert.ok(refused?.type === "unavailable");
+  assert.deepEqual([refused.code, refused.outcome], ["local-no-lease", "none"]);
   assert.equal(broker.disk?.entries.length, 0);
 });
 

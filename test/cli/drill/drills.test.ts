@@ -1,9 +1,11 @@
 /** The catalog of drills, as the command line and docs/drills.md show it. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { promises } from "../../../src/cli/drill/drill.ts";
 import { drills } from "../../../src/cli/drill/drills/index.ts";
+import { TemporaryFolder } from "../../support/child.ts";
 import { run } from "../support.ts";
 
 const page = readFileSync(new URL("../../../docs/drills.md", import.meta.url), "utf8");
@@ -62,4 +64,19 @@ test("a drill file that cannot be read, or is wrong, ends with 3 and names it", 
   const { code, err } = await run(["drill", "run", "group-removal", "-f", "/nonexistent/drill.yaml"]);
   assert.equal(code, 3);
   assert.match(err, /\/nonexistent\/drill\.yaml cannot be read; docs\/drills\.md/);
+});
+
+test("a report that could not be written keeps the drill from beginning, before anything is read or changed", async (t) => {
+  const folder = new TemporaryFolder("drills");
+  t.after(() => folder.remove());
+  const file = join(folder.path, "drill.yaml");
+  writeFileSync(
+    file,
+    "canary: { url: 'http://app.localhost/', user: c, group: g, route: r }\nproxies: { p: { address: '127.0.0.1:1' } }\n",
+  );
+  for (const report of [join(folder.path, "nowhere/report.html"), folder.path]) {
+    const { code, err } = await run(["drill", "run", "group-removal", "-f", file, "--report", report]);
+    assert.equal(code, 3);
+    assert.match(err, /^cardea drill run: the drill does not begin: the report .* cannot be written/);
+  }
 });

@@ -99,14 +99,32 @@ test("an interrupt while the canary is suspended restores it, releases the lock,
   assert.match(readFileSync(result.report, "utf8"), /Stopped early/);
 });
 
+test("a terminal that is closed in the middle of a drill keeps nothing from being undone", async () => {
+  await drills.signIn();
+  const drill = drills.start("group-removal", ...quick);
+  await waitFor("the canary to lose its right", async () => !(await drills.canary()).groups.includes("eng"), {
+    withinMs: 60_000,
+    everyMs: 5,
+  });
+  drill.closeOutput();
+  drill.kill("SIGTSTP"); // no drill stands still
+  drill.kill("SIGHUP");
+  const result = await drill.result;
+  assert.equal(result.code, 1);
+  assert.ok((await drills.canary()).groups.includes("eng"));
+  await assertUnlocked();
+  assert.match(readFileSync(result.report, "utf8"), /interrupted by SIGHUP/);
+});
+
 test("a second drill does not begin while the first one runs, and begins afterwards", async () => {
   await drills.signIn();
-  const first = drills.start("group-removal", "--rounds", "1", "--quiet", "3s");
+  const first = drills.start("group-removal", "--rounds", "1", "--quiet", "60s");
   await waitFor("the first drill to take the lock", () => first.err().includes("lock taken"), { withinMs: 60_000 });
   const second = await drills.run("group-removal", "--rounds", "1", ...quick);
   assert.equal(second.code, 3);
-  assert.match(second.err, /another drill is running/);
-  assertSafe(await first.result);
+  assert.match(second.err, /the drill does not begin: another drill is running/);
+  first.kill("SIGINT");
+  assert.equal((await first.result).record().stopped, "interrupted by SIGINT");
   assertSafe(await drills.run("group-removal", "--rounds", "1", ...quick));
 });
 

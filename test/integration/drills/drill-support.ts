@@ -27,6 +27,8 @@ export type RunningDrill = Readonly<{
   result: Promise<DrillResult>;
   kill(signal: NodeJS.Signals): void;
   err(): string;
+  /** The terminal is gone: what the drill writes from now on fails. */
+  closeOutput(): void;
 }>;
 
 export type DrillCluster = Readonly<{
@@ -100,7 +102,11 @@ export async function startDrillCluster(options: ClusterOptions): Promise<DrillC
         },
       };
     });
-    return { result, kill: (signal) => void child.kill(signal), err: () => err };
+    const closeOutput = (): void => {
+      child.stdout.destroy();
+      child.stderr.destroy();
+    };
+    return { result, kill: (signal) => void child.kill(signal), err: () => err, closeOutput };
   }
 
   async function readJson<T>(path: string): Promise<T> {

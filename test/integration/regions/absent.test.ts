@@ -1,14 +1,16 @@
 /**
  * A region that is cut off is loud until it is retired: status, exit code and metrics of a real cluster, over a change
- * of the leader and a minute after its leases have ended. In the region itself, status says what it may still do.
+ * of the leader. In the region itself, status says what it may still do.
  *
- * Leases are short: Δ is two seconds, the grace two more. A leader forgets a lessee 60 s after its window.
+ * Leases are short: Δ is two seconds, the grace two more. test/broker/leader/absence.test.ts lets the minute pass after
+ * which a leader forgets a lease.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { measureName } from "../../../src/cli/process/measure-gauges.ts";
 import type { ClusterStatus } from "../../../src/replication/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
+import { shortMs } from "../cluster/cluster-config.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
 import { startTwoRegions, type TwoRegions } from "./two-regions.ts";
 
@@ -47,7 +49,7 @@ test("a healthy cluster exits with 0, and every node is ok", async () => {
   assert.match(out, /^proxy-west-1 +west +proxy +ok /m);
 });
 
-test("a region that is cut off is absent in status, exit code and metrics, also under the next leader and after a minute", {
+test("a region that is cut off is absent in status, exit code and metrics, also under the next leader", {
   timeout: 300_000,
 }, async (t) => {
   linesBefore.lost = linesIn(regions.west.broker, "the home region is out of reach").length;
@@ -75,30 +77,25 @@ test("a region that is cut off is absent in status, exit code and metrics, also 
   assert.equal(await metricOf(second, "absent"), 2);
   await first.launch();
 
-  await waitFor(
-    "the leader to forget the lessees of the west",
-    async () => (await regions.status()).nodes.every(({ region }) => region !== "west"),
-    { withinMs: 120_000 },
-  );
-  assert.deepEqual(absentIn(await regions.status()), names);
-  assert.equal(await metricOf(await leader(), "cutOff"), 1);
-  assert.ok((await metricOf(await leader(), "silentMs")) > 60);
+  assert.ok((await metricOf(second, "silentMs")) > 0);
   const session = await regions.session("alice");
-  const { receipt } = await regions.operator.revoke(session, { wait: "all", timeoutMs: 10_000 });
+  const { receipt } = await regions.operator.revoke(session, { wait: "all", timeoutMs: 30_000 });
   assert.equal(receipt?.complete, true, "no receipt waits for a node whose window has passed");
   const west = receipt?.regions?.find(({ region }) => region === "west");
   assert.deepEqual([west?.absent, west?.cutOff], [2, true]);
-  assert.ok((west?.heardAt ?? 0) < Date.now() - 60_000);
+  assert.ok((west?.heardAt ?? Number.POSITIVE_INFINITY) < Date.now() - shortMs.lease / 2, "not since the cut");
 });
 
 test("in the region itself, status says that the home region is out of reach, and how the regions were last known", async () => {
   const { broker } = regions.west;
   const via = regions.clientVia(broker);
-  const { home, leader: leading } = await via.status();
+  const { home, leader: leading } = await waitFor("its own lease to end", async () => {
+    const status = await via.status();
+    return status.home?.leasesUntil === null && status;
+  });
   assert.equal(leading, null);
   assert.equal(home?.region, "west");
-  assert.ok((home?.silentMs ?? 0) > 60_000);
-  assert.equal(home?.leasesUntil, null, "its own lease has ended");
+  assert.ok((home?.silentMs ?? 0) > 0);
   assert.ok(
     home?.lastKnown?.regions.some(({ region }) => region === "east"),
     JSON.stringify(home),
