@@ -21,7 +21,7 @@ export async function localRevocations(
   { rounds, host, note }: Readonly<{ rounds: number; host: string; note: Noting }>,
 ): Promise<void> {
   const { name } = region;
-  for (let done = 0, cuts = 1; done < rounds; cuts += 1) {
+  for (let done = 0, cuts = 1; done < rounds && cuts <= rounds; cuts += 1) {
     const people = await Promise.all(
       Array.from({ length: perCut + 1 }, async (_, n) => openFor(region, { user: `cut-${name}-${cuts}-${n}`, host })),
     );
