@@ -4,8 +4,8 @@
  * A node to which a leader has granted a lease is shown by that leader and by each later one, whatever broker it is,
  * until the node says goodbye or an operator retires it. Silence never removes it.
  *
- * Exceptions: a node counts as heard from for Δ after its last grant, and after the opening of an epoch. A promotion
- * that may lose commits may lose rows; then a node counts from its next grant.
+ * Exceptions: a node counts as heard from for Δ after its last grant, after the opening of an epoch, and after a renew
+ * that is not refused. A promotion that may lose commits may lose rows; then a node counts from its next grant.
  */
 import type { SimFactOf, SimMs } from "../facts.ts";
 import type { GroundTruth } from "./ground-truth.ts";
@@ -18,6 +18,8 @@ export function watchNodeList(truth: GroundTruth): Monitor {
   const admitted = new Map<string, SimFactOf<"grant-sent">>();
   /** Boots that have sent a goodbye. A grant that is on its way to one of them counts for nothing. */
   const left = new Set<string>();
+  /** By node: the time of its last renew that was not refused. */
+  const renewedAt = new Map<string, SimMs>();
   /** By broker: since when it leads. */
   const leadsSince = new Map<string, SimMs>();
   /** By node: since when its process has been down. */
@@ -42,7 +44,7 @@ export function watchNodeList(truth: GroundTruth): Monitor {
       observations.add("listed-checked");
       const down = downSince.get(node);
       if (down !== undefined && fact.at - down > truth.real(options.windowMaxMs)) observations.add("listed-silent");
-      const heardAt = Math.max(grant.at, leadsSince.get(fact.process) ?? 0);
+      const heardAt = Math.max(grant.at, leadsSince.get(fact.process) ?? 0, renewedAt.get(node) ?? 0);
       if (shown.has(node) || fact.at - heardAt <= truth.real(options.deltaMs)) continue;
       const what = `${fact.process} leads epoch ${fact.epoch} and does not show ${node}, which was granted a lease ${seconds(fact.at - grant.at)} before and has not said goodbye`;
       findings.add("node-listed", what, [grant, fact]);
@@ -63,6 +65,12 @@ export function watchNodeList(truth: GroundTruth): Monitor {
       },
       killed: ({ process, at }) => {
         downSince.set(process, at);
+      },
+      "renew-arrived": ({ node, at }) => {
+        renewedAt.set(node, at);
+      },
+      "grant-refused": ({ node }) => {
+        renewedAt.delete(node);
       },
       "grant-sent": granted,
       "goodbye-sent": ({ node, boot }) => {

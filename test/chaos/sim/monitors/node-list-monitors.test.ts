@@ -43,3 +43,14 @@ test("a leader need not know what a later leader has granted, or what a promotio
   const lost = History.begun().tell("promoted", { process: "pg-2", how: "unsafe", head: later.head });
   assert.deepEqual(missing(listed(lost, [])), []);
 });
+
+test("a node whose first lease waits for a commit is not missing yet, and one that is refused is", () => {
+  const back = (): History =>
+    History.begun()
+      .later(20_000)
+      .tell("renew-arrived", { process: "broker-1", ...own, nonce: 1, epoch: 1 })
+      .later(-5_000);
+  assert.deepEqual(missing(listed(back(), [])), []);
+  const refused = back().tell("grant-refused", { process: "broker-1", ...own, reason: "too old" });
+  assert.equal(missing(listed(refused, [])).length, 1);
+});
