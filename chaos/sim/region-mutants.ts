@@ -9,8 +9,8 @@ const holder = "src/replication/lease/lease-holder.ts";
 /** Safe by itself: then everything rests on what the region's broker does. */
 export const alwaysByAge: Change = {
   file: leases,
-  take: "if (!homeAnswers() || this.#forwarded.size",
-  put: 'if (message.type === "renew" || !homeAnswers() || this.#forwarded.size',
+  take: "if (!leaderAnswers() || this.#forwarded.size",
+  put: 'if (message.type === "renew" || !leaderAnswers() || this.#forwarded.size',
 };
 const leaderWaits =
   "while the leader answers, a region's nodes have their leases from the leader, which waits for them itself";
@@ -54,7 +54,7 @@ export const regionMutants: Readonly<Record<string, Mutant>> = {
   },
   "foreign-confirmation-counts": {
     meaning: "a node's confirmation counts at its region whatever its history",
-    changes: [{ file: granter, take: "if (!view.onChain(enforced) || node.refusal", put: "if (node.refusal" }],
+    changes: [{ file: granter, take: "node.claimed !== null && onChain(node.claimed)", put: "node.claimed !== null" }],
     beside: [alwaysByAge],
     within: 60,
     where: "regional",
@@ -85,8 +85,8 @@ export const regionMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: granter,
-        take: "if (fencedAt === null || fencedAt <= now) continue;",
-        put: "if (fencedAt === null || fencedAt <= now + 3_000) continue;",
+        take: "if (fencedAt === null || fencedAt <= view.at) continue;",
+        put: "if (fencedAt === null || fencedAt <= view.at + 3_000) continue;",
       },
     ],
     beside: [alwaysByAge],

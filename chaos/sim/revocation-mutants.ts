@@ -25,7 +25,7 @@ export const revocationMutants: Readonly<Record<string, Mutant>> = {
   "peer-before-disk": {
     meaning: "a regional broker acknowledges a revocation to another one before its disk has it",
     changes: [
-      { file: peers, take: "if (this.#store.keptHead < this.#store.head) return;", put: "" },
+      { file: peers, take: "if (!this.#store.isKept) return;", put: "" },
       {
         file: revocations,
         take: "stored: [...this.store.entries].filter(({ kept }) => kept).map(",

@@ -402,7 +402,13 @@ export function startBroker(options: BrokerOptions): Broker {
     counters: core.counters,
     sign: createReceiptSigner(options.secret),
   });
-  const merges = createMergeCheck({ open: openBrokerEnvelope, log, counters: core.counters, logger: options.logger });
+  const merges = createMergeCheck({
+    open: openBrokerEnvelope,
+    log,
+    head: () => core.state.applied,
+    counters: core.counters,
+    logger: options.logger,
+  });
   const databrokerFor = (callOrigin: CallOrigin): Databroker =>
     createLocalDatabroker(callOrigin, {
       version: options.version ?? "",

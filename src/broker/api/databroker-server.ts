@@ -30,6 +30,7 @@ import {
   formatUnavailable,
   homeRetryAfterMs,
   MalformedMessageError,
+  notHomeBody,
 } from "../../replication/wire/index.ts";
 import { MalformedCommandError, parseCommandRequest } from "../commands/parse-command.ts";
 import { ForbiddenError, mayRequest, refuseCommand } from "../commands/permissions.ts";
@@ -307,6 +308,8 @@ function refuse(error: unknown, reply: FastifyReply, logger: Logger): FastifyRep
   if (error instanceof LeaseMessageRejectedError)
     return json(reply.code(403), { error: "no-lease", ...formatLeaseRefusal(error.refusal) });
   if (error instanceof BrokerUnavailableError || error instanceof LogUnavailableError) {
+    if (error instanceof BrokerUnavailableError && error.reason === "not-home")
+      return json(unavailable(reply, 1_000), { error: "unavailable", ...notHomeBody });
     const why = error instanceof BrokerUnavailableError ? formatUnavailable(error) : {};
     return json(unavailable(reply, why.code === undefined ? 1_000 : homeRetryAfterMs), {
       error: "unavailable",

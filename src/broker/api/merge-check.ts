@@ -4,7 +4,8 @@
  *
  * - Before: a broker of this cluster has signed it, and it is submitted under one of its two command ids.
  * - After: the command id of a suspension may have been used for another change. Then the log does not deny what the
- *   suspension denies, and the answer must not say so.
+ *   suspension denies, and the answer must not say so. A suspension that the leader refuses because the log may have
+ *   forgotten it may be found there.
  * - A restore that was made here while the region was cut off loses. The operator learns it from the log and a counter.
  */
 import {
@@ -13,13 +14,22 @@ import {
   type CommandResult,
   decodeEvents,
   type Link,
+  linkOf,
+  type Position,
+  previousPosition,
   type Recorded,
   type UserId,
   userStream,
 } from "../../events/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import { type EventLog, historyDepthMax, readHistory } from "../../replication/log/index.ts";
-import { type EnvelopeOpener, type LocalRevocation, mergeIdsOf, openRevocation } from "../../replication/wire/index.ts";
+import {
+  type EnvelopeOpener,
+  type LocalRevocation,
+  mergeIdsOf,
+  openRevocation,
+  type SealedRevocation,
+} from "../../replication/wire/index.ts";
 import type { Counters } from "../core/counters.ts";
 import { unavailableResult } from "../leader/pending-commands.ts";
 
@@ -33,12 +43,16 @@ export type MergeCheck = Readonly<{
 type MergeCheckDeps = Readonly<{
   open: EnvelopeOpener;
   log: Pick<EventLog, "base" | "linkAt" | "read">;
+  /** Of this broker's copy of the log. */
+  head: () => Link;
   counters: Pick<Counters, "revocationsMerged" | "restoresOverridden">;
   logger: Logger;
 }>;
 
 /** Merges that were reported to the operator, so that each is reported once. */
 const reportedMax = 4_096;
+/** Each is up to 10,000 positions of the log. */
+const scansMax = 50;
 
 export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
   const { open, log, counters, logger } = deps;
@@ -51,41 +65,72 @@ export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
     return mergeIdsOf(opened).includes(commandId) ? undefined : "the revocation has another command id";
   }
 
-  /** Null: the store does not answer for this position yet. */
-  async function eventsOf(userId: UserId, upTo: Link): Promise<readonly Recorded[] | null> {
-    const request = { streams: [userStream(userId)], upTo: upTo.position, depth: historyDepthMax };
-    const { at, found } = await readHistory(log, request);
-    if (at === null) return null;
-    return found.flatMap(({ previous, bytes }) => decodeEvents([bytes], previous));
-  }
-
   async function confirm({ commandId, command }: CommandRequest, result: CommandResult): Promise<CommandResult> {
-    if (command.type !== "mergeRevocation" || result.type !== "done" || !result.changed) return result;
+    if (command.type !== "mergeRevocation") return result;
     const opened = openRevocation(command.envelope, open);
     if (typeof opened === "string") return unavailableResult(commandId, opened);
     const { revocation } = opened;
-    if (revocation.command !== "suspendUser" || revocation.userId === null) {
-      report(revocation, result.link, []);
-      return result;
+    const userId = revocation.command === "suspendUser" ? revocation.userId : null;
+    if (result.type === "refused" && userId !== null) {
+      const link = await findRecorded(opened, userId);
+      return link === null ? result : { type: "done", commandId, link, changed: true };
     }
-    const events = await eventsOf(revocation.userId, result.link);
-    if (events === null) return unavailableResult(commandId, "the recorded revocation cannot be read yet");
-    const own = events.find(({ position, cause }) => position === result.link.position && cause === commandId);
-    if (own === undefined) return otherChange(commandId);
-    if (own.event.type !== "UserSuspended" && own.event.type !== "UserErased") return otherChange(commandId);
-    report(revocation, result.link, events);
+    if (result.type !== "done" || !result.changed) return result;
+    if (userId !== null) {
+      const events = await eventsBetween(userId, { after: previousPosition(result.link.position), upTo: result.link });
+      if (events === null) return unavailableResult(commandId, "the recorded revocation cannot be read yet");
+      if (!events.some((event) => isSuspension(event, [commandId]))) return otherChange(commandId);
+    }
+    void report(revocation, result.link).catch((err: unknown) => {
+      reported.delete(commandId); // the next submission reports it
+      logger.error({ err, commandId, userId }, "cannot tell whether a merged suspension overrides a restore: check it");
+    });
     return result;
   }
 
-  function report(revocation: LocalRevocation, link: Link, events: readonly Recorded[]): void {
-    const { commandId, region, actor, acceptedAt, basis, userId } = revocation;
+  /**
+   * The leader refuses a suspension so old that the log may have recorded, lifted and forgotten it. The events of the
+   * person say so, as far as the log goes back. Null: they do not.
+   */
+  async function findRecorded(sealed: SealedRevocation, userId: UserId): Promise<Link | null> {
+    const events = await eventsBetween(userId, { after: sealed.revocation.basis.position, upTo: deps.head() });
+    const own = events?.findLast((event) => isSuspension(event, mergeIdsOf(sealed)));
+    return own === undefined ? null : linkOf(own);
+  }
+
+  /**
+   * The events of a person, oldest first; those before the beginning of the log, or before the last scan, are left out.
+   * Null: the store does not answer for these positions yet.
+   */
+  async function eventsBetween(
+    userId: UserId,
+    { after, upTo: { position } }: Readonly<{ after: Position; upTo: Link }>,
+  ): Promise<readonly Recorded[] | null> {
+    const streams = [userStream(userId)];
+    let events: readonly Recorded[] = [];
+    let upTo = position;
+    for (let scans = 0; scans < scansMax && upTo > after; scans += 1) {
+      const depth = Math.min(historyDepthMax, upTo - after);
+      const { at, found, searchedTo, base } = await readHistory(log, { streams, upTo, depth });
+      if (at === null) return null;
+      events = [...found.flatMap(({ previous, bytes }) => decodeEvents([bytes], previous)), ...events];
+      if (searchedTo <= base) break;
+      upTo = searchedTo;
+    }
+    return events;
+  }
+
+  async function report(revocation: LocalRevocation, link: Link): Promise<void> {
+    const { commandId, region, actor, acceptedAt, basis, userId, command } = revocation;
     if (reported.has(commandId)) return;
     reported.add(commandId);
     if (reported.size > reportedMax) reported.delete(reported.values().next().value ?? commandId);
+    const isSuspended = command === "suspendUser" && userId !== null;
+    const events = isSuspended ? await eventsBetween(userId, { after: basis.position, upTo: link }) : null;
     counters.revocationsMerged += 1;
     const fields = { commandId, region, actor, acceptedAt, link };
     logger.warn(fields, "recorded a revocation that a region had accepted by itself while it was cut off");
-    const restored = events.find(({ event, position }) => event.type === "UserRestored" && position > basis.position);
+    const restored = events?.find(({ event }) => event.type === "UserRestored");
     if (restored === undefined) return;
     counters.restoresOverridden += 1;
     logger.error(
@@ -95,6 +140,12 @@ export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
   }
 
   return { refuse, confirm };
+}
+
+/** Whether it is the merge of a suspension, by one of its command ids. */
+function isSuspension({ event, cause }: Recorded, ids: readonly CommandId[]): boolean {
+  const isOwn = cause !== null && ids.includes(cause);
+  return isOwn && (event.type === "UserSuspended" || event.type === "UserErased");
 }
 
 function otherChange(commandId: CommandId): CommandResult {

@@ -6,10 +6,13 @@ import type { Databroker } from "../../replication/index.ts";
 import { BrokerUnavailableError } from "../../replication/wire/index.ts";
 import { unavailableResult } from "../leader/pending-commands.ts";
 
-/** A databroker that answers every call with this problem, and can be tried again. */
-export function unavailableDatabroker(problem: string): Databroker {
+/**
+ * A databroker that answers every call with this problem, and can be tried again.
+ * @param reason `not-home`: a call for the home region has come to a broker of another region
+ */
+export function unavailableDatabroker(problem: string, reason: "no-leader" | "not-home" = "no-leader"): Databroker {
   async function refuse(): Promise<never> {
-    throw new BrokerUnavailableError(problem);
+    throw new BrokerUnavailableError(problem, { reason });
   }
   return {
     submit: async ({ commandId }) => unavailableResult(commandId, problem),

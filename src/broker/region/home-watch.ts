@@ -1,60 +1,61 @@
 /**
- * Home watch: whether the brokers of the home region answer, and when that changes. Pure.
+ * Home watch: whether the home region can be reached, whether its leader answers, and when the first changes. Pure.
  *
  * - Only an answer counts, not an open connection. The regional broker sends its own renew every second, so a caller
  *   never has to wait to learn that the home region is away.
- * - A home broker that answers only that no broker leads is within reach: another one will lead within seconds. While
- *   the home region is out of reach, nothing that needs the leader can succeed.
+ * - There are two questions, because the answers differ while the brokers of the home region have no leader.
+ *   `leaderAnswers`: without a leader nothing is granted or recorded, so this region grants by age and may revoke by
+ *   itself. `isOutOfReach`: no broker of the home region answers, so a command fails at once. While one answers, a
+ *   command waits, because another broker will lead within seconds.
  */
 import type { MonotonicMs } from "../../events/index.ts";
 
-/**
- * In renew intervals: the home region counts as away after this much silence.
- */
+/** In renew intervals: this much silence is an absence. */
 const silentRenewsMax = 2.5;
+const never = Number.NEGATIVE_INFINITY;
 
 export type HomeChange = Readonly<{ state: "in reach" | "out of reach"; silentMs: number }>;
 
 export class HomeWatch {
   readonly #silentMsMax: number;
-  #heardAt: number = Number.NEGATIVE_INFINITY;
-  #startedAt: number | null = null;
-  #silentSince: number = Number.NEGATIVE_INFINITY;
+  #leaderAnsweredAt: number = never;
+  /** The leader's answers count here too. */
+  #brokerAnsweredAt: number = never;
+  #startedAt: number = never;
+  #silentSince: number = never;
   #state: HomeChange["state"] = "in reach";
-  #reachedAt: number = Number.NEGATIVE_INFINITY;
 
   constructor(renewMs: number) {
     this.#silentMsMax = silentRenewsMax * renewMs;
   }
 
-  /** A broker of the home region has answered. */
-  recordAnswer(now: MonotonicMs): void {
-    this.#heardAt = now;
-    this.#reachedAt = now;
-  }
-
-  /** A broker of the home region has answered that no broker leads. */
-  recordReached(now: MonotonicMs): void {
-    this.#reachedAt = now;
-  }
-
   /** A process that has just started does not know yet: it counts from its start. */
   begin(now: MonotonicMs): void {
-    this.#reachedAt = Math.max(this.#reachedAt, now);
+    if (this.#startedAt === never) this.#startedAt = now;
+  }
+
+  /** The leader has answered, through any broker of the home region. */
+  recordLeaderAnswer(now: MonotonicMs): void {
+    this.#leaderAnsweredAt = now;
+    this.#brokerAnsweredAt = now;
+  }
+
+  /** A broker of the home region has answered. It need not know a leader. */
+  recordBrokerAnswer(now: MonotonicMs): void {
+    this.#brokerAnsweredAt = now;
+  }
+
+  leaderAnswers(now: MonotonicMs): boolean {
+    return now - this.#leaderAnsweredAt <= this.#silentMsMax;
+  }
+
+  /** Since the leader's last answer. Null before the first one. */
+  leaderSilentMs(now: MonotonicMs): number | null {
+    return this.#leaderAnsweredAt === never ? null : now - this.#leaderAnsweredAt;
   }
 
   isOutOfReach(now: MonotonicMs): boolean {
-    return now - this.#reachedAt > this.#silentMsMax;
-  }
-
-  /** Null before the first answer. */
-  silentMs(now: MonotonicMs): number | null {
-    const silentMs = now - this.#heardAt;
-    return Number.isFinite(silentMs) ? silentMs : null;
-  }
-
-  answers(now: MonotonicMs): boolean {
-    return now - this.#heardAt <= this.#silentMsMax;
+    return now - this.#lastSign > this.#silentMsMax;
   }
 
   /** At this time it counts as out of reach if no broker answers before. Infinity: it counts so already. */
@@ -64,8 +65,7 @@ export class HomeWatch {
 
   /** @returns the state and how long the home region was silent, once after each change; null: no change */
   drainChange(now: MonotonicMs): HomeChange | null {
-    this.#startedAt ??= now;
-    const state = now - this.#lastSign <= this.#silentMsMax ? "in reach" : "out of reach";
+    const state = this.isOutOfReach(now) ? "out of reach" : "in reach";
     if (state === this.#state) return null;
     this.#state = state;
     if (state === "out of reach") this.#silentSince = this.#lastSign;
@@ -74,6 +74,6 @@ export class HomeWatch {
 
   /** The last answer; before the first one, the start. */
   get #lastSign(): number {
-    return Math.max(this.#heardAt, this.#startedAt ?? Number.NEGATIVE_INFINITY);
+    return Math.max(this.#brokerAnsweredAt, this.#startedAt);
   }
 }

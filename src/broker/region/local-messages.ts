@@ -22,7 +22,7 @@ export type LocalRefusal =
   | "local-brokers-differ"
   /** A node of the region keeps no local revocations, or uses other brokers. */
   | "local-node-unable"
-  /** The home region answers: the command belongs there. */
+  /** The leader answers: the command belongs there. */
   | "local-home-answers"
   | "local-off";
 

@@ -63,12 +63,13 @@ export class LocalReceipts {
         this.#context.emit({ type: "answerLocalReceipt", id, answer: { type: "merged", link: merged } });
         return false;
       }
-      const [entry] = this.#parts.store.ofCommand(commandId);
-      if (entry === undefined) {
+      // Two brokers may have accepted the command, each with the sessions that it knew.
+      const receipts = this.#parts.store.ofCommand(commandId).map((entry) => this.#receiptOf(entry));
+      const receipt = receipts.find(({ complete }) => !complete) ?? receipts[0];
+      if (receipt === undefined) {
         this.#context.emit({ type: "answerLocalReceipt", id, answer: { type: "unknown" } });
         return false;
       }
-      const receipt = this.#receiptOf(entry);
       if (!receipt.complete && now < until) {
         this.#context.wakeBy(Math.min(until, now + refreshMs));
         return true;

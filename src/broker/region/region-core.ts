@@ -55,33 +55,32 @@ class Region {
   readonly #revocations: RegionRevocations | null;
   #failures = 0;
   #stopping = false;
-  #begun = false;
 
   constructor({ copy, mark, version, renewMs, revocations = null }: RegionCoreOptions) {
     this.replaces = mark === "on the disk" ? "none" : "last boot";
     this.#home = new HomeWatch(renewMs);
     const granter = new RegionalGranter(revocations?.stored.store ?? null);
     const holds = (link: Link): boolean => copy.holds(link);
-    const homeAnswers = (): boolean => this.#home.answers(this.#context.now);
+    const leaderAnswers = (): boolean => this.#home.leaderAnswers(this.#context.now);
     const isForgotten = (link: Link): boolean => link.position < copy.base.position;
-    const parts = { nodes: new RegionNodes(granter), homeAnswers, holds, isForgotten };
+    const parts = { nodes: new RegionNodes(granter), leaderAnswers, holds, isForgotten };
     this.#revocations = revocations === null ? null : new RegionRevocations(this.#context, revocations, parts);
     this.#leases = new RegionLeases(this.#context, { granter, version, mark, holds, revocations: this.#revocations });
     this.#readers = new RegionReaders(this.#context, copy);
     this.#pages = new RegionPages(this.#context, { copy, readers: this.#readers });
   }
 
-  /** Whether the home region answers at present, so that a request to it makes sense. */
-  homeAnswers(now: MonotonicMs): boolean {
-    return this.#home.answers(now);
+  /** Whether the leader answers at present, so that a request to it makes sense. */
+  leaderAnswers(now: MonotonicMs): boolean {
+    return this.#home.leaderAnswers(now);
   }
   /** No broker of the home region answers, not even that no broker leads. */
   isHomeOutOfReach(now: MonotonicMs): boolean {
     return this.#home.isOutOfReach(now);
   }
-  /** Null before the first answer. */
+  /** Since the leader's last answer. Null before the first one. */
   homeSilentMs(now: MonotonicMs): number | null {
-    return this.#home.silentMs(now);
+    return this.#home.leaderSilentMs(now);
   }
   /** The longest window that a node of the region requests; 0: no node has requested one. */
   windowMs(now: MonotonicMs): number {
@@ -108,8 +107,7 @@ class Region {
   take(input: RegionInput): readonly RegionEffect[] {
     this.#context.begin(input);
     this.#revocations?.begin();
-    if (!this.#begun) this.#home.begin(this.#context.now);
-    this.#begun = true;
+    this.#home.begin(this.#context.now);
     try {
       this.#dispatch(input);
     } catch (error) {
@@ -139,7 +137,6 @@ class Region {
   }
 
   #dispatch(input: RegionInput): void {
-    const homeAnswers = (): boolean => this.#home.answers(this.#context.now);
     switch (input.type) {
       case "woke":
         this.#pages.woke();
@@ -151,20 +148,20 @@ class Region {
         this.#pages.readForOwn(input);
         return;
       case "readAsked":
-        this.#readers.read(input, homeAnswers);
+        this.#readers.read(input, () => !this.#home.isOutOfReach(this.#context.now));
         return;
       case "readGivenUp":
         this.#readers.giveUp(input.id);
         return;
       case "nodeMessage":
-        this.#leases.nodeMessage(input, homeAnswers);
+        this.#leases.nodeMessage(input, () => this.#home.leaderAnswers(this.#context.now));
         this.#revocations?.nodesChanged();
         return;
       case "homeReachable":
-        this.#home.recordAnswer(this.#context.now);
+        this.#home.recordLeaderAnswer(this.#context.now);
         return;
       case "homeReached":
-        this.#home.recordReached(this.#context.now);
+        this.#home.recordBrokerAnswer(this.#context.now);
         return;
       case "homeAnswered":
         this.#homeAnswered(input.id, input.answer);
@@ -172,7 +169,7 @@ class Region {
       case "changed":
         this.#readers.serveAll();
         this.#leases.changed(input);
-        this.#revocations?.logMoved();
+        this.#revocations?.logMoved(input);
         return;
       case "delivered":
         this.#pages.keep(input.batch);
@@ -201,10 +198,29 @@ class Region {
   }
 
   #homeAnswered(id: number, answer: HomeAnswer): void {
-    if (answer.type !== "unavailable" && answer.type !== "failed") this.#home.recordAnswer(this.#context.now);
-    else if (answer.type === "unavailable" && answer.by === "home") this.#home.recordReached(this.#context.now);
+    this.#recordAnswer(answer);
     if (this.#revocations?.homeAnswered(id, answer) === true) return;
     if (!this.#leases.homeAnswered(id, answer)) this.#pages.homeAnswered(id, answer);
+  }
+
+  /** Any broker of the home region reads the log; the others need the leader. */
+  #recordAnswer(answer: HomeAnswer): void {
+    const { now } = this.#context;
+    switch (answer.type) {
+      case "failed":
+        return;
+      case "unavailable":
+        if (answer.by === "home") this.#home.recordBrokerAnswer(now);
+        return;
+      case "granted":
+      case "taken":
+      case "refused":
+      case "merged":
+        this.#home.recordLeaderAnswer(now);
+        return;
+      default:
+        this.#home.recordBrokerAnswer(now);
+    }
   }
 }
 
@@ -220,6 +236,7 @@ type RevocationInput = Extract<
       | "peerAsked"
       | "peerAnswered"
       | "denialsAsked"
+      | "denialsGivenUp"
       | "revocationBrought"
       | "localReceiptAsked";
   }
@@ -247,6 +264,9 @@ function dispatchRevocations(revocations: RegionRevocations, input: RevocationIn
       return;
     case "denialsAsked":
       revocations.denialsAsked(input);
+      return;
+    case "denialsGivenUp":
+      revocations.denialsGivenUp(input);
       return;
     case "revocationBrought":
       revocations.nodeBrought(input);

@@ -187,15 +187,26 @@ export class RegionDriver {
     };
   }
 
-  /** Asks the home region even while it is away, and records that it answered. */
-  async probe<T>(role: Role, question: (home: Databroker) => Promise<T>): Promise<T> {
+  /** A renew, confirmation or goodbye of the broker's own replica. It is sent even while the home region is away. */
+  async leaseForOwn(envelope: Uint8Array): Promise<Uint8Array | null> {
     try {
-      const answer = await question(this.#parts.home(role));
+      const answer = await this.#askAnyway("broker", (home) => home.lease(envelope));
       this.#feed({ type: "homeReachable" });
       return answer;
     } catch (error) {
       if (error instanceof LeaseRefusedError) this.#feed({ type: "homeReachable" });
-      else if (isFromHome(error)) this.#feed({ type: "homeReached" });
+      throw error;
+    }
+  }
+
+  /** Records that a broker of the home region has answered; only a lease shows that the leader has. */
+  async #askAnyway<T>(role: Role, question: (home: Databroker) => Promise<T>): Promise<T> {
+    try {
+      const answer = await question(this.#parts.home(role));
+      this.#feed({ type: "homeReached" });
+      return answer;
+    } catch (error) {
+      if (isFromHome(error)) this.#feed({ type: "homeReached" });
       throw error;
     }
   }
@@ -211,7 +222,7 @@ export class RegionDriver {
     this.#pendingAsks.add(onLost);
     this.#watchPendingAsks();
     try {
-      return await Promise.race([this.probe(role, question), lost.promise]);
+      return await Promise.race([this.#askAnyway(role, question), lost.promise]);
     } finally {
       this.#pendingAsks.delete(onLost);
     }

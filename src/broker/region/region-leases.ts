@@ -93,7 +93,7 @@ export class RegionLeases {
     return this.#granter.statuses(this.#viewAt(now as RegionStepContext["now"]));
   }
 
-  nodeMessage({ id, message }: Extract<RegionFact, { type: "nodeMessage" }>, homeAnswers: () => boolean): void {
+  nodeMessage({ id, message }: Extract<RegionFact, { type: "nodeMessage" }>, leaderAnswers: () => boolean): void {
     const problem = problemOf(message);
     if (message.type === "refused" || problem !== undefined) {
       this.#counts.envelopesRefused += 1;
@@ -101,7 +101,7 @@ export class RegionLeases {
       return;
     }
     this.#recordMessage(message);
-    if (!homeAnswers() || this.#forwarded.size >= waitingMax || this.#isWithheld(message)) {
+    if (!leaderAnswers() || this.#forwarded.size >= waitingMax || this.#isWithheld(message)) {
       this.#answerLocally(id, message);
       return;
     }

@@ -119,15 +119,13 @@ export class RegionLocal {
   /** @throws BrokerUnavailableError */
   async denials(
     after: StorePosition | null,
-    { waitMs }: Readonly<{ waitMs: number; signal?: AbortSignal }>,
+    { waitMs, signal }: Readonly<{ waitMs: number; signal?: AbortSignal }>,
   ): Promise<DenialsOutcome> {
-    const answer = await this.#ask(this.#reads, (id) => ({
-      type: "denialsAsked",
-      id,
-      store: after?.store ?? null,
-      after: after?.seq ?? 0,
-      waitMs,
-    }));
+    const answer = await this.#ask(this.#reads, (id) => {
+      signal?.addEventListener("abort", () => this.#parts.feed({ type: "denialsGivenUp", id }), { once: true });
+      const { store, seq } = after ?? { store: null, seq: 0 };
+      return { type: "denialsAsked", id, store, after: seq, waitMs: signal?.aborted === true ? 0 : waitMs };
+    });
     if ("failed" in answer) throw new BrokerUnavailableError(`this broker ${answer.failed}`);
     const { store, upTo, entries, more } = answer.page;
     return { type: "page", store, upTo, envelopes: entries.map(({ sealed }) => sealed.envelope), more };

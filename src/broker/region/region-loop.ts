@@ -41,9 +41,9 @@ export class RegionLoop {
     return this.#ids;
   }
 
-  /** Whether the home region answers at present, so that a request to it makes sense. */
+  /** Whether the leader answers at present, so that a request to it makes sense. */
   homeAnswers(): boolean {
-    return this.#core.homeAnswers(this.#parts.moment().monotonic);
+    return this.#core.leaderAnswers(this.#parts.moment().monotonic);
   }
 
   feed(fact: RegionFact): void {

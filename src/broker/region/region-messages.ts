@@ -62,9 +62,9 @@ export type RegionFact =
   | Fact<"nodeMessage", { id: number; message: OpenedNodeMessage }>
   /** → askHome */
   | Fact<"homeAnswered", { id: number; answer: HomeAnswer }>
-  /** The home region has answered a question that was not the core's. */
+  /** The leader has answered a question that was not the core's. */
   | Fact<"homeReachable", unknown>
-  /** A broker of the home region has answered such a question that no broker leads. */
+  /** A broker of the home region has answered such a question. It need not know a leader. */
   | Fact<"homeReached", unknown>
   /** The own projection has changed. Answered by `enforced`. `rebuilt`: its history may be another one. */
   | Fact<"changed", { id: number; link: Link; rebuilt: boolean }>
@@ -93,6 +93,8 @@ export type RegionFact =
     >
   /** A node waits for revocations after a position in a store. Answered by `answerDenials`. */
   | Fact<"denialsAsked", { id: number; store: string | null; after: number; waitMs: number }>
+  /** The node does not wait for them any longer. Answered by `answerDenials`. */
+  | Fact<"denialsGivenUp", { id: number }>
   /** A node has brought a revocation from its disk. */
   | Fact<"revocationBrought", { sealed: SealedRevocation }>
   /** Answered by `answerLocalReceipt`. */

@@ -198,7 +198,7 @@ export class RegionPeers {
   }
 
   stored(): void {
-    if (this.#store.keptHead < this.#store.head) return;
+    if (!this.#store.isKept) return;
     for (const { id, answerOf } of this.#pending.splice(0))
       this.#context.emit({ type: "answerPeer", id, answer: answerOf() });
   }

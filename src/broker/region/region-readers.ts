@@ -46,7 +46,7 @@ export class RegionReaders {
     return this.#served;
   }
 
-  read({ id, after, limit, waitMs }: Extract<RegionFact, { type: "readAsked" }>, homeAnswers: () => boolean): void {
+  read({ id, after, limit, waitMs }: Extract<RegionFact, { type: "readAsked" }>, isHomeInReach: () => boolean): void {
     const now = this.#context.now;
     const reader: Reader = {
       id,
@@ -54,7 +54,7 @@ export class RegionReaders {
       limit: Math.min(pageEventsMax, limit),
       askedAt: now,
       waitUntil: now + Math.max(0, Math.min(pageWaitMsMax, waitMs)),
-      homeUntil: homeAnswers() ? now + homeAnswerMsMax : now,
+      homeUntil: isHomeInReach() ? now + homeAnswerMsMax : now,
     };
     if (this.#waiting.size >= readersMax) {
       this.#refuse(id, "too many readers");

@@ -58,7 +58,7 @@ export class RegionRevocations {
   readonly #receipts: LocalReceipts;
   readonly #nodes: RegionNodes;
   readonly #merges: RevocationMerges;
-  readonly #homeAnswers: () => boolean;
+  readonly #leaderAnswers: () => boolean;
   #waiting: Waiting[] = [];
   /** Revocations that wait for their signature, by the number of the effect. */
   readonly #unsigned = new Map<number, Readonly<{ id: number; revocation: LocalRevocation }>>();
@@ -75,13 +75,13 @@ export class RegionRevocations {
   constructor(
     context: RegionStepContext,
     options: RevocationOptions,
-    parts: Readonly<{ nodes: RegionNodes; homeAnswers: () => boolean } & MergeLinks>,
+    parts: Readonly<{ nodes: RegionNodes; leaderAnswers: () => boolean } & MergeLinks>,
   ) {
     this.#context = context;
     this.#options = options;
     this.#nodes = parts.nodes;
     this.store = new RevocationStore(options.stored);
-    this.#homeAnswers = parts.homeAnswers;
+    this.#leaderAnswers = parts.leaderAnswers;
     this.#merges = new RevocationMerges(context, { store: this.store, ...parts });
     this.#windowMs = this.#keptWindowMs = options.stored.windowMs;
     this.#drift = this.#keptDrift = options.stored.drift;
@@ -156,8 +156,8 @@ export class RegionRevocations {
       else this.#answer(id, { type: "refused", code: "invalid", message: "this command id names another change" });
       return;
     }
-    if (this.#homeAnswers()) {
-      this.#answer(id, unkept(unavailable("local-home-answers", "the home region answers: send it the command")));
+    if (this.#leaderAnswers()) {
+      this.#answer(id, unkept(unavailable("local-home-answers", "the leader answers: send it the command")));
       return;
     }
     const revocation = this.#revocationOf(request);
@@ -191,10 +191,7 @@ export class RegionRevocations {
 
   /** The disk has everything that the effect of this number named. */
   kept({ keys, windowMs, drift }: Extract<RegionFact, { type: "revocationsKept" }>): void {
-    for (const key of keys) {
-      const entry = this.store.get(key);
-      if (entry !== undefined) entry.kept = true;
-    }
+    for (const key of keys) this.store.recordKept(key);
     this.#keptWindowMs = Math.max(this.#keptWindowMs, windowMs);
     this.#keptDrift = Math.max(this.#keptDrift, drift);
     this.#peers.stored();
@@ -245,15 +242,19 @@ export class RegionRevocations {
     this.#proceed();
   }
 
-  /** A node has brought a revocation that its disk holds. */
+  /** A node has brought a revocation that its disk holds. One of another region is for the leader alone. */
   nodeBrought({ sealed }: Extract<RegionFact, { type: "revocationBrought" }>): void {
-    this.#adopt([sealed]);
+    if (sealed.revocation.region === this.#options.region) this.#adopt([sealed]);
   }
 
   // --- nodes
 
   denialsAsked(fact: Extract<RegionFact, { type: "denialsAsked" }>): void {
     this.#readers.ask(fact);
+  }
+
+  denialsGivenUp({ id }: Extract<RegionFact, { type: "denialsGivenUp" }>): void {
+    this.#readers.giveUp(id);
   }
 
   receiptAsked(fact: Extract<RegionFact, { type: "localReceiptAsked" }>): void {
@@ -274,8 +275,9 @@ export class RegionRevocations {
     return mine;
   }
 
-  /** The broker's own projection has moved. */
-  logMoved(): void {
+  /** The broker's own projection has moved. `rebuilt`: its history may be another one. */
+  logMoved({ rebuilt }: Readonly<{ rebuilt: boolean }> = { rebuilt: false }): void {
+    if (rebuilt) this.#merges.forgetDropped();
     if (this.#merges.dropMerged() > 0) {
       this.#keep();
       this.#readers.serve();

@@ -126,7 +126,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBro
     databroker: {
       ...options.home("broker"),
       read: (after, request) => region.readForOwn(after, request),
-      lease: (envelope) => region.probe("broker", (at) => at.lease(envelope)),
+      lease: (envelope) => region.leaseForOwn(envelope),
     },
     fanout: options.fanout === null ? null : region.keptFanout(options.fanout),
     replaces: region.core.replaces,
@@ -210,7 +210,8 @@ export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBro
 
   function databrokerFor(callOrigin: CallOrigin): Databroker {
     const { role } = callOrigin.caller;
-    if (callOrigin.hop === "regional") return unavailableDatabroker("this broker does not serve the home region");
+    if (callOrigin.hop === "regional")
+      return unavailableDatabroker("this broker does not serve the home region", "not-home");
     const allow = (request: Request): void => {
       if (!mayRequest(role, request)) throw new ForbiddenError(role, request);
     };
@@ -229,8 +230,8 @@ export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBro
               : undefined))
           : "this role may not submit commands";
         if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
-        // While home answers, the leader records it; otherwise this region must not lose it.
-        if (request.command.type === "mergeRevocation" && !region.core.homeAnswers(now()))
+        // While the leader answers, it records it; otherwise this region must not lose it.
+        if (request.command.type === "mergeRevocation" && !region.core.leaderAnswers(now()))
           region.local?.brought(request.command.envelope);
         const activates = request.command.type === "activateConfiguration";
         if (activates && replica.lease() === null) return unavailableResult(commandId, noLease);

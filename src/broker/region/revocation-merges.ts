@@ -27,7 +27,7 @@ export type MergeLinks = Readonly<{
 export class RevocationMerges {
   readonly #context: RegionStepContext;
   readonly #store: RevocationStore;
-  readonly #homeAnswers: () => boolean;
+  readonly #leaderAnswers: () => boolean;
   readonly #links: MergeLinks;
   /**
    * A merge that the leader has named in this step. If the copy begins after it, the leader's word is the evidence that
@@ -42,11 +42,11 @@ export class RevocationMerges {
 
   constructor(
     context: RegionStepContext,
-    parts: Readonly<{ store: RevocationStore; homeAnswers: () => boolean } & MergeLinks>,
+    parts: Readonly<{ store: RevocationStore; leaderAnswers: () => boolean } & MergeLinks>,
   ) {
     this.#context = context;
     this.#store = parts.store;
-    this.#homeAnswers = parts.homeAnswers;
+    this.#leaderAnswers = parts.leaderAnswers;
     this.#links = parts;
   }
 
@@ -55,14 +55,19 @@ export class RevocationMerges {
     return this.#merged;
   }
 
+  /** The log may be another one, which lacks what this broker has dropped: it may be given again. */
+  forgetDropped(): void {
+    this.#dropped.clear();
+  }
+
   isDropped(key: string): boolean {
     return this.#dropped.has(key);
   }
 
-  /** Null: none of the command is known to be merged. */
+  /** Null: not all of the command is known to be merged. */
   mergedAt(commandId: CommandId): Link | null {
-    for (const { merged } of this.#store.ofCommand(commandId)) if (merged !== null) return merged;
-    return null;
+    const links = this.#store.ofCommand(commandId).map(({ merged }) => merged);
+    return links.includes(null) ? null : (links.at(-1) ?? null);
   }
 
   /** Those of the keys that are known to be merged. */
@@ -93,12 +98,12 @@ export class RevocationMerges {
     return true;
   }
 
-  /** Submits what is due, while home answers. */
+  /** Submits what is due, while the leader answers. */
   submit(): void {
     const { now } = this.#context;
     for (const entry of this.#store.entries) {
       if (!entry.kept || entry.merged !== null || [...this.#asked.values()].includes(entry.key)) continue;
-      if (entry.mergeAt > now || !this.#homeAnswers()) {
+      if (entry.mergeAt > now || !this.#leaderAnswers()) {
         this.#context.wakeBy(Math.max(entry.mergeAt, now + mergeAgainMs.first));
         continue;
       }

@@ -38,6 +38,14 @@ export class RevocationReaders {
     this.serve();
   }
 
+  /** The node has gone, so that its place is free for others. */
+  giveUp(id: number): void {
+    const waiting = this.#readers.length;
+    this.#readers = this.#readers.filter((reader) => reader.id !== id);
+    if (this.#readers.length < waiting)
+      this.#context.emit({ type: "answerDenials", id, answer: { failed: "no longer has a reader" } });
+  }
+
   serve(): void {
     const { now } = this.#context;
     const upTo = this.#store.keptHead;

@@ -1,7 +1,8 @@
 /**
  * Revocation store: the local revocations that one regional broker retains, in the order in which it stored them. Pure.
  *
- * - The head only grows, also over restarts. A number is never used twice.
+ * - The head only grows. A number is never used twice within a boot, nor one that the disk has, over restarts.
+ * - A node is given no number that the disk may not have: after a crash it would name another revocation.
  * - Nothing is evicted: `hasRoomFor` answers before anything is added.
  * - An entry counts as kept once the disk has it. Nodes and other brokers are given kept entries alone.
  */
@@ -10,7 +11,7 @@ import { mergeIdsOf, revocationKey, type SealedRevocation, type StorePosition } 
 
 /** What the disk of a regional broker has. */
 export type StoredRevocations = Readonly<{
-  /** Random, drawn when the file was created. */
+  /** Random, drawn at each start: what a node has confirmed to an earlier boot, or of an older disk, means nothing. */
   store: string;
   head: number;
   entries: readonly Readonly<{ seq: number; sealed: SealedRevocation }>[];
@@ -40,13 +41,16 @@ export const revocationBytesMax = 4 * 1024 * 1024;
 export class RevocationStore {
   readonly id: string;
   #head: number;
+  /** The newest number that the disk surely has. */
+  #diskHead: number;
   #bytes = 0;
   readonly #entries = new Map<string, StoredEntry>();
 
   constructor({ store, head, entries }: StoredRevocations) {
     this.id = store;
     this.#head = head;
-    for (const { seq, sealed } of entries) this.#insert(sealed, seq).kept = true;
+    this.#diskHead = head;
+    for (const { seq, sealed } of entries) this.recordKept(this.#insert(sealed, seq).key);
   }
 
   get head(): number {
@@ -63,12 +67,19 @@ export class RevocationStore {
   }
   /** Everything up to here that is retained is on the disk. */
   get keptHead(): number {
-    for (const entry of this.#entries.values()) if (!entry.kept) return entry.seq - 1;
-    return this.#head;
+    for (const entry of this.#entries.values()) if (!entry.kept) return Math.min(entry.seq - 1, this.#diskHead);
+    return this.#diskHead;
   }
   /** Where a node must be before a lease by age counts. Null: the log has all of them. */
   get tightenedTo(): StorePosition | null {
-    return this.#entries.size === 0 ? null : { store: this.id, seq: this.#head };
+    let last = 0;
+    for (const { seq } of this.#entries.values()) last = Math.max(last, seq);
+    return last === 0 ? null : { store: this.id, seq: last };
+  }
+  /** Whether the disk has everything that is retained. */
+  get isKept(): boolean {
+    for (const { kept } of this.#entries.values()) if (!kept) return false;
+    return true;
   }
 
   get(key: string): StoredEntry | undefined {
@@ -101,6 +112,14 @@ export class RevocationStore {
   /** Adds an entry that is not on the disk yet. */
   add(sealed: SealedRevocation, seq: number): StoredEntry {
     return this.#insert(sealed, seq);
+  }
+
+  /** The disk has the entry. */
+  recordKept(key: string): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    entry.kept = true;
+    this.#diskHead = Math.max(this.#diskHead, entry.seq);
   }
 
   remove(key: string): void {

@@ -26,7 +26,7 @@ type Saved = Readonly<{
 
 /**
  * Opens the file, or begins a new one.
- * @param options.initial the store of a new file
+ * @param options.initial the store of a new file; its random id replaces the one of the boot before
  * @throws when the file is damaged: without it, this broker could pass on leases that a receipt calls ended
  */
 export function openRevocationsFile(
@@ -35,7 +35,7 @@ export function openRevocationsFile(
   const { path, initial } = options;
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const found = read(path);
-  const stored = found ?? { ...initial, head: 0, entries: [] };
+  const stored = found === null ? { ...initial, head: 0, entries: [] } : { ...found, store: initial.store };
   if (found === null) write(path, stored);
   return { stored, write: (next) => write(path, next) };
 }

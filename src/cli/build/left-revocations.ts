@@ -82,9 +82,14 @@ async function record(
   const { envelope, revocation } = sealed;
   const { actor } = revocation;
   const command = { type: "mergeRevocation", envelope } as const;
-  for (const commandId of mergeIdsOf(sealed)) {
+  const [own, other] = mergeIdsOf(sealed);
+  for (const commandId of [own, other]) {
     const result = await databroker.submit({ commandId, actor, command });
-    if (result.type === "done") return "recorded";
+    if (result.type === "done") {
+      // The id of a command that revokes sessions may mean another change. The other id revokes what is still active.
+      if (commandId === other || revocation.command === "suspendUser") return "recorded";
+      continue;
+    }
     if (result.type === "unavailable") return "none";
     if (result.code === "conflict") continue; // its command id means another change
     const fields = { commandId, reason: result.message };

@@ -55,8 +55,7 @@ export async function startRegion(
   });
   const folder = snapshotFolderOf(config);
   const snapshots = regionSnapshots(config, { node, logger, copy, home: home("broker").snapshots, folder });
-  const windowMs = ownWindowMsOf(config);
-  const revocations = openRegionRevocations(config, { node, logger, windowMs });
+  const revocations = openRegionRevocations(config, { node, logger });
   const { parts: local } = revocations;
   const broker = startBrokerOf(config, { node, logger, copy, fanout, home, snapshots, revocations: local });
   const stopRefresh = startSnapshotRefresh(

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { openRevocationsFile, type RegionRevocationParts } from "../../broker/index.ts";
-import type { Config } from "../../config/index.ts";
+import { type Config, windowLimits } from "../../config/index.ts";
 import type { NodeId } from "../../events/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import type { BrokerClient } from "../../replication/wire/index.ts";
@@ -11,13 +11,11 @@ import { clientOf } from "./broker-client.ts";
 type Options = Readonly<{
   node: NodeId;
   logger: Logger;
-  /** The longest window (ms) that this broker's own configuration needs. */
-  windowMs: number;
 }>;
 
 export function openRegionRevocations(
   config: Config,
-  { windowMs, ...options }: Options,
+  options: Options,
 ): Readonly<{ parts: RegionRevocationParts; close(): Promise<void> }> {
   const clients = new Map<string, BrokerClient>();
   function clientFor(address: string): BrokerClient {
@@ -27,6 +25,8 @@ export function openRegionRevocations(
   }
   const { broker, dataDir, region } = config;
   const store = randomBytes(16).toString("hex");
+  // A new file may replace a lost one, whose boot may have passed on leases as long as any.
+  const windowMs = Math.max(...Object.values(windowLimits(config)));
   return {
     parts: {
       region,

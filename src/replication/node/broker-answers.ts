@@ -68,7 +68,8 @@ export function denialsAnswer(outcome: DenialsOutcome, open: EnvelopeOpener): De
 /** What the leader's answer says about a revocation that was submitted to it. */
 export function mergeAnswer(result: CommandResult): MergeAnswer {
   if (result.type === "done") return { type: "merged", link: result.link };
-  return { type: result.type === "refused" && result.code === "conflict" ? "other-change" : "failed" };
+  if (result.type !== "refused") return { type: "failed" };
+  return result.code === "conflict" ? { type: "other-change" } : { type: "refused", reason: result.message };
 }
 
 /**

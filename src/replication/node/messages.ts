@@ -77,6 +77,8 @@ export type MergeAnswer =
   | Fact<"merged", { link: Link }>
   /** Its command id means another change in the log. */
   | Fact<"other-change", unknown>
+  /** An operator has to decide. */
+  | Fact<"refused", { reason: string }>
   | Fact<"failed", unknown>;
 
 /** The state of the fan-out. `none`: not configured; `down`: it surely delivers nothing now. */

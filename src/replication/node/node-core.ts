@@ -353,6 +353,7 @@ export class NodeCore {
     this.#noteLevel(projection.level);
     this.#enforcement.begin({ id, link: projection.applied, decisive, rebuilt });
     this.#effects.push({ type: "changed", id, link: projection.applied, touched, rebuilt, committedAt });
+    if (rebuilt) this.#denialSync.denials.forgetDropped();
     this.#settleDenials();
     this.#lease.onProjectionMoved();
     this.#reach(this.#waiters.onProjectionMoved(this.#sync.history));

@@ -38,7 +38,7 @@ import { localCallsOver } from "./local-calls.ts";
 import { homeHeader, signCall } from "./service-call.ts";
 import { type AnswerRefusal, answerHeader, mustBeSealed, refuseAnswer } from "./signed-answer.ts";
 import { snapshotSupplyOver } from "./snapshot-calls.ts";
-import { parseUnavailable } from "./unavailable-body.ts";
+import { isNotHome, parseUnavailable } from "./unavailable-body.ts";
 
 export type BrokerClientOptions = Readonly<{
   urls: readonly URL[];
@@ -202,7 +202,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
           good = index;
           if (what.path === leasePath && answer.status === 200) grantedBy = urls[index] ?? null;
           return answer;
-        } else unavailable = unavailable === undefined || isCutOff(unavailable) ? answer : unavailable;
+        } else unavailable = unavailable === undefined || isOutranked(unavailable) ? answer : unavailable;
       } catch (error) {
         if (error instanceof BrokerRefusedError || error instanceof LeaseRefusedError) throw error;
         cause = error;
@@ -361,6 +361,8 @@ function parsed<T>(answer: Answer, parse: (body: Uint8Array) => T, statuses: rea
 
 function unavailableAs(answer: Answer): BrokerUnavailableError {
   const { status, sealed, uncertain } = answer;
+  if (sealed && isNotHome(answer.body))
+    return new BrokerUnavailableError("no broker of the home region answers", { reason: "not-home" });
   if (!isCutOff(answer))
     return new BrokerUnavailableError(`a broker answered ${status}`, { reason: sealed ? "no-leader" : "no-answer" });
   const { code: reason = "no-leader", outcome = "unknown" } = parseUnavailable(answer.body);
@@ -368,6 +370,11 @@ function unavailableAs(answer: Answer): BrokerUnavailableError {
     reason,
     outcome: uncertain ? "unknown" : outcome,
   });
+}
+
+/** Any other answer of a broker says more: this one cannot reach the home region, or does not serve it. */
+function isOutranked(answer: Answer): boolean {
+  return isCutOff(answer) || isNotHome(answer.body);
 }
 
 /** The broker's region is cut off from its home region. */

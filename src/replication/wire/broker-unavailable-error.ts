@@ -5,6 +5,8 @@ export type UnansweredReason =
   | "no-leader"
   /** No broker has answered: try again soon. */
   | "no-answer"
+  /** A call for the home region: no broker of it has answered, but one of another region. */
+  | "not-home"
   | UnavailableCode;
 
 /** No broker answered, or none leads. Safe to retry; `reason` says whether a retry may soon succeed. */

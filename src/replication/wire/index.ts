@@ -141,4 +141,10 @@ export {
   refuseAnswer,
   sealAnswer,
 } from "./signed-answer.ts";
-export { formatUnavailable, homeRetryAfterMs, parseUnavailable, type UnavailableBody } from "./unavailable-body.ts";
+export {
+  formatUnavailable,
+  homeRetryAfterMs,
+  notHomeBody,
+  parseUnavailable,
+  type UnavailableBody,
+} from "./unavailable-body.ts";

@@ -16,6 +16,15 @@ export function formatUnavailable({ reason, outcome }: BrokerUnavailableError): 
   return reason === "home-unreachable" ? { code: reason, outcome } : {};
 }
 
+/** The fields of a broker that refuses a call for the home region, because it serves another one. */
+export const notHomeBody = { code: "not-home" } as const;
+
+/** Whether a broker has refused a call because it does not serve the home region. */
+export function isNotHome(body: Uint8Array): boolean {
+  const fields = fieldsOf(body);
+  return typeof fields === "object" && fields !== null && "code" in fields && fields.code === notHomeBody.code;
+}
+
 /** @param body a command's answer (MessagePack), or an error (JSON) */
 export function parseUnavailable(body: Uint8Array): UnavailableBody {
   const fields = fieldsOf(body);

@@ -15,6 +15,7 @@ import {
 import {
   type BootId,
   type CommandRequest,
+  commandIdOfEnvelope,
   decodeEvents,
   type Epoch,
   genesis,
@@ -27,7 +28,7 @@ import {
   type UnixMs,
   userStream,
 } from "../../../src/events/index.ts";
-import type { Databroker, LocalResult } from "../../../src/replication/index.ts";
+import type { ClusterStatus, Databroker, LocalResult } from "../../../src/replication/index.ts";
 import { createMemoryLog } from "../../../src/replication/log/index.ts";
 import type { ReplicaProcess } from "../../../src/replication/node/index.ts";
 import { systemClock } from "../../../src/replication/runtime/index.ts";
@@ -56,8 +57,11 @@ const away = async (): Promise<never> => {
 };
 
 /** A regional broker on a port, with session 1 of user 1 in its projection and a lease. */
-async function startRegional(t: TestContext, options: Readonly<{ name: string; port: number; urls: readonly URL[] }>) {
-  const { name, port, urls } = options;
+async function startRegional(
+  t: TestContext,
+  options: Readonly<{ name: string; port: number; urls: readonly URL[]; home?: Partial<Databroker> }>,
+) {
+  const { name, port, urls, home = {} } = options;
   const folder = new TemporaryFolder("local-revocations");
   const path = join(folder.path, "revocations");
   const open = () => openRevocationsFile({ path, initial: { store: "a".repeat(32), windowMs: 0, drift: 0.01 } });
@@ -77,7 +81,7 @@ async function startRegional(t: TestContext, options: Readonly<{ name: string; p
     },
     ...{ clock: systemClock, random, fanout: null, logger: quiet, copy },
     mark: { leftBehind: false, set() {}, clear() {} },
-    home: () => ({ submit: away, lease: away, read: away }) as Partial<Databroker> as Databroker,
+    home: () => ({ submit: away, lease: away, read: away, ...home }) as Partial<Databroker> as Databroker,
     revocations: {
       ...{ region: "west", file: open(), urls, ownUrl: urls.find((url) => url.port === `${port}`) ?? null },
       calls: { exchange: (address, question) => clientOf(t, address, "broker").exchangeRevocations(question) },
@@ -103,10 +107,10 @@ async function startRegional(t: TestContext, options: Readonly<{ name: string; p
   return { broker, stored: () => open().stored, client: (role: Role) => clientOf(t, server.url, role) };
 }
 
-function clientOf(t: TestContext, address: string, role: Role) {
+function clientOf(t: TestContext, address: string, role: Role, audience: "home" | "any" = "any") {
   const client = createBrokerClient({
     ...{ urls: [new URL(address)], cluster, role, name: "test", secret, clock: systemClock, randomBytes: random },
-    logger: quiet,
+    ...{ logger: quiet, audience },
   });
   t.after(() => client.close());
   return client;
@@ -151,6 +155,41 @@ test("an operator's revocation is on the disks of both brokers before the answer
     again.type === "local" && again.seq === 1,
     "the other broker answers the same command id with the same one",
   );
+});
+
+test("home brokers that have no leader, and brokers of other regions, do not keep the region from revoking", async (t) => {
+  const [port = 0, otherPort = 0] = await freePorts(2);
+  const [own, other] = [new URL(`http://127.0.0.1:${port}`), new URL(`http://127.0.0.1:${otherPort}`)];
+  await startRegional(t, { name: "b9", port: otherPort, urls: [other] });
+  const elsewhere = clientOf(t, other.href, "broker", "home");
+  await assert.rejects(
+    elsewhere.status(),
+    (error) => error instanceof BrokerUnavailableError && error.reason === "not-home",
+  );
+  let asked = 0;
+  const status = async (): Promise<ClusterStatus> => {
+    asked += 1;
+    const broker = { brokerId: parseBrokerId("home"), leading: false, applied: genesis, store: "memory" } as const;
+    return { cluster, level: 1, leader: null, broker, brokers: [], nodes: [] };
+  };
+  const { client } = await startRegional(t, { name: "b1", port, urls: [own], home: { status } });
+  await waitFor("the home broker to be asked", () => asked > 0);
+  const result = await client("operator").revokeLocally(aRequest());
+  assert.equal(result.type, "local", JSON.stringify(result));
+});
+
+test("a node that has gone no longer holds a place at its broker", async (t) => {
+  const { b1 } = await aRegion(t);
+  const request = aRequest();
+  await accepted(b1.client("operator"), request);
+  const { denials } = b1.broker.databroker("proxy");
+  assert.ok(denials);
+  const page = await denials(null, { waitMs: 0 });
+  assert.ok(page.type === "page");
+  const gone = new AbortController();
+  const waits = denials({ store: page.store, seq: page.upTo }, { waitMs: 30_000, signal: gone.signal });
+  gone.abort();
+  await assert.rejects(waits, BrokerUnavailableError);
 });
 
 test("the region's receipt is signed and verifies with the keys of the cluster", async (t) => {
@@ -253,8 +292,8 @@ test("the leader records a suspension once under its actor, over a restore made 
     own.map(({ type, actor }) => [type, actor]),
     [["UserSuspended", "operator:alice#1"]],
   );
+  await waitFor("the leader to report it", () => broker.metrics()["restoresOverridden"] === 1);
   assert.equal(lines.filter((line) => /restored here while/.test(line)).length, 1);
-  assert.equal(broker.metrics()["restoresOverridden"], 1);
   assert.equal(broker.metrics()["revocationsMerged"], 1);
 
   const forged = { ...merge, command: { ...merge.command, envelope: envelopeOf({ commandId }, new Uint8Array(32)) } };
@@ -262,6 +301,31 @@ test("the leader records a suspension once under its actor, over a restore made 
   assert.ok(refused.type === "refused" && refused.code === "forbidden");
   const stolen = await change(regional, merge, aCommandId());
   assert.ok(stolen.type === "refused" && stolen.code === "forbidden", "it has another command id");
+});
+
+test("a suspension that the log recorded and lifted, and whose command id it forgot, is found there and not repeated", async (t) => {
+  const broker = brokerOn(createMemoryLog());
+  t.after(() => broker.stop());
+  const submit = (role: Role, request: Omit<CommandRequest, "commandId">, commandId = aCommandId()) =>
+    waitFor("a definite answer", async () => {
+      const result = await broker.databroker(role).submit({ commandId, ...request });
+      return result.type === "unavailable" ? undefined : result;
+    });
+  await submit("authenticate", { actor: "system", command: createSession("s", "u") });
+  const [commandId, acceptedAt] = [aCommandId(), (Date.now() - 48 * 3_600_000) as UnixMs];
+  const old = envelopeOf({ commandId, acceptedAt });
+  const merge = (envelope: Uint8Array, id = commandId) =>
+    submit("broker", { actor: "operator:alice#1", command: { type: "mergeRevocation", envelope } }, id);
+  const first = await merge(old);
+  assert.ok(first.type === "done" && first.changed, "the log shows that it was never recorded");
+  await submit("operator", { actor: "operator:home#1", command: { type: "restoreUser", userId: user("u") } });
+  const unknown = envelopeOf({ acceptedAt });
+  const opened = openRevocation(unknown, createBrokerOpener({ cluster, secrets: [secret] }));
+  assert.ok(typeof opened !== "string");
+  const refused = await merge(unknown, opened.revocation.commandId);
+  assert.ok(refused.type === "refused" && refused.code === "invalid", "this one is not there: an operator decides");
+  const again = await merge(old, commandIdOfEnvelope(old));
+  assert.deepEqual([again.type, again.type === "done" && again.link], ["done", first.link]);
 });
 
 test("a suspension whose command id means another change is refused as a conflict", async (t) => {

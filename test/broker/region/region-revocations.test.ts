@@ -90,6 +90,39 @@ test("while another broker cannot be reached the answer is 503, and the same com
   assert.equal(codeOf(region.broker("b1").revoke({ ...request, command: revokeOne() })()), "invalid");
 });
 
+test("a number whose write failed is confirmed by no node, and grants do not wait for it", () => {
+  const region = aRegion(["b1"]);
+  const b1 = region.broker("b1");
+  assert.equal(b1.revoke(aRequest())()?.type, "local");
+  b1.writes = false;
+  assert.equal(codeOf(b1.revoke(aRequest(revokeOne(2)))()), "local-not-stored");
+  assert.equal(b1.denials().at.seq, 1, "after a restart, number 2 may name another revocation");
+  assert.equal(grantOf(b1.renew("n1")()).tightenedTo?.seq, 1);
+  b1.writes = true;
+  assert.equal(b1.revoke(aRequest(revokeOne(2)))()?.type, "local");
+  assert.equal(b1.denials().at.seq, 3);
+});
+
+test("a command that two brokers have accepted has a complete receipt only when both revocations are in force", () => {
+  const region = aRegion();
+  const [b1, b2] = [region.broker("b1"), region.broker("b2")];
+  const request = aRequest();
+  region.cut.add("b2");
+  for (const broker of [b1, b2]) assert.equal(codeOf(broker.revoke(request)()), "local-broker-unreachable");
+  region.cut.clear();
+  region.pass(6_000);
+  const complete = () => {
+    const answer = b1.receipt(request.commandId)();
+    assert.ok(answer?.type === "receipt");
+    return answer.receipt.complete;
+  };
+  const { store } = b1.denials().at;
+  b1.renew("n1", { denials: [{ store, seq: 1 }] });
+  assert.equal(complete(), false);
+  b1.renew("n1", { denials: [{ store, seq: 2 }] });
+  assert.equal(complete(), true);
+});
+
 test("another broker whose disk refuses the write is no acknowledgement", () => {
   const region = aRegion();
   region.broker("b2").writes = false;
@@ -112,6 +145,19 @@ test("nothing is accepted while home answers, without a lease, or for ids that t
   assert.ok(refused?.type === "unavailable");
   assert.deepEqual([refused.code, refused.outcome], ["local-no-lease", "none"]);
   assert.equal(broker.disk?.entries.length, 0);
+});
+
+test("home brokers that answer without a leader do not keep the region from revoking by itself", () => {
+  const region = aRegion();
+  const broker = region.broker("b1");
+  broker.feed({ type: "homeReached" });
+  const link = region.log.head;
+  broker.feed({ type: "ownReadAsked", id: 1, after: link, limit: 100, waitMs: 0 });
+  const read = broker.all("askHome").find(({ question }) => question.op === "read");
+  assert.ok(read);
+  const page = { previous: link, entries: [], last: link, head: link, keys: [] };
+  broker.answerHome(read.id, { type: "page", page });
+  assert.equal(broker.revoke(aRequest())()?.type, "local");
 });
 
 test("ids that the region does not know are kept beside those that it knows", () => {
@@ -451,6 +497,21 @@ test("a merge on another chain does not count", () => {
   b1.answerHome(question?.id ?? 0, { type: "merged", link: lost });
   region.log.add(created(42)).add(created(43));
   b1.follow();
+  assert.equal(b1.denials().sealed.length, 1);
+});
+
+test("a revocation that was dropped is taken again only after the log was rebuilt: the merge may be lost", () => {
+  const region = aRegion(["b1"]);
+  const b1 = region.broker("b1");
+  assert.equal(b1.revoke(aRequest())()?.type, "local");
+  const [sealed] = b1.denials().sealed;
+  assert.ok(sealed);
+  merge(region, "b1");
+  b1.follow();
+  b1.feed({ type: "revocationBrought", sealed });
+  assert.equal(b1.denials().sealed.length, 0);
+  b1.feed({ type: "changed", id: 77, link: region.log.head, rebuilt: true });
+  b1.feed({ type: "revocationBrought", sealed });
   assert.equal(b1.denials().sealed.length, 1);
 });
 

@@ -16,6 +16,7 @@ import { waitFor } from "../../support/wait-for.ts";
 import { type HttpReply, openSocket, sendRequest } from "../cluster/client.ts";
 import { type Change, loadConfigFile, runCardea, type Session } from "../cluster/cluster.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
+import { testLocalRevocations } from "./local-revocation.ts";
 import { startTwoRegions, type TwoRegions } from "./two-regions.ts";
 
 /** Latency (ms) of the WAN in each direction. */
@@ -379,3 +380,5 @@ test("in a region that is cut off, commands and sign-ins are refused at once ove
   const late = await operate(proxy, "/groups/night/members", { add: [other.user] });
   assert.equal(JSON.parse(late.body).changed, true, "a refused command is not forwarded later either");
 });
+
+testLocalRevocations(() => regions);

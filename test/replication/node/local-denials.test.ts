@@ -312,6 +312,36 @@ test("a suspension that home lifts before the merge stays in force; a restore af
   assert.ok(!node.core.isDeniedByRegion(user), "an operator restored the person after the merge, in the same page");
 });
 
+test("a broker that has not dropped a merged suspension does not bring it back to a node that has", () => {
+  const log = aLog();
+  const node = aNode(log);
+  const one = suspension();
+  page(node, [one]);
+  addCaused(log, suspended(), one.revocation.commandId);
+  log.add(restored());
+  follow(node, log);
+  const user = userStream(userId(1));
+  page(node, [one], 2);
+  assert.ok(!node.core.isDeniedByRegion(user));
+  const denials = new LocalDenials();
+  denials.add([one]);
+  denials.recordMerged(JSON.stringify(["b1", boot, 1]), log.linkAt(5));
+  denials.settle({ applied: log.head, epochs: [], young: null, youngCount: 0, old: null }, node.core.projection);
+  denials.add([one]);
+  assert.ok(!denials.denies(user));
+  denials.forgetDropped();
+  denials.add([one]);
+  assert.ok(denials.denies(user), "the node is on another history, which may lack the merge");
+});
+
+test("a suspension that the leader refuses stays in force, and the node reports it", () => {
+  const node = aNode(aLog(), [suspension()]);
+  const { id } = submitted(node);
+  node.feed({ type: "revocationSubmitted", id, answer: { type: "refused", reason: "too old" } });
+  assert.ok(node.core.isDeniedByRegion(userStream(userId(1))));
+  assert.ok(node.all("log").some(({ level, message }) => level === "error" && /operator must decide/.test(message)));
+});
+
 test("another change under the command id of a suspension does not end it", () => {
   const log = aLog();
   const node = aNode(log);

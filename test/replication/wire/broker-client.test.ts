@@ -516,6 +516,15 @@ test("a receipt in a region that is cut off fails with the reason, whatever the 
       (error) => error instanceof BrokerUnavailableError && error.reason === "home-unreachable",
     );
   }
+  const notHome = await aBroker(answer(503, { error: "unavailable", code: "not-home" }));
+  const elsewhere = aClient([notHome, unreachable]).receipt(
+    { type: "command", commandId },
+    { wait: "all", timeoutMs: 0 },
+  );
+  await assert.rejects(elsewhere, (error) => error instanceof BrokerUnavailableError && error.reason === "not-home");
+  const leaderless = await aBroker(answer(503, { error: "unavailable" }));
+  const there = aClient([notHome, leaderless]).receipt({ type: "command", commandId }, { wait: "all", timeoutMs: 0 });
+  await assert.rejects(there, (error) => error instanceof BrokerUnavailableError && error.reason === "no-leader");
   const plain = await aBroker(answer(503, { error: "unavailable", code: "something-newer" }));
   const asks = aClient([plain]).receipt({ type: "command", commandId }, { wait: "all", timeoutMs: 0 });
   await assert.rejects(asks, (error) => error instanceof BrokerUnavailableError && error.reason === "no-leader");

@@ -175,6 +175,13 @@ export class DenialSync {
         this.denials.recordOtherChange(key);
         this.#submitFailed(now);
         return;
+      case "refused": {
+        const message =
+          "the leader does not record a local revocation; it stays in force here: an operator must decide";
+        this.#options.log("error", message, { revocation: key, reason: answer.reason });
+        this.#submitFailed(now);
+        return;
+      }
       case "failed":
         this.#submitFailed(now);
     }

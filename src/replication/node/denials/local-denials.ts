@@ -47,6 +47,8 @@ export class LocalDenials {
   readonly #denied = new Map<Stream, number>();
   /** By each command id under which one may be recorded. */
   readonly #byCommand = new Map<CommandId, Set<string>>();
+  /** What the visible history has denied past its merge, oldest first. A broker may give it once more. */
+  readonly #dropped = new Set<string>();
   #bytes = 0;
   #version = 0;
 
@@ -84,7 +86,7 @@ export class LocalDenials {
     const added = new Map<string, SealedRevocation>();
     for (const each of sealed) {
       const key = revocationKey(each.revocation);
-      if (!this.#denials.has(key)) added.set(key, each);
+      if (!this.#denials.has(key) && !this.#dropped.has(key)) added.set(key, each);
     }
     const bytes = [...added.values()].reduce((sum, { envelope }) => sum + envelope.length, 0);
     if (this.#bytes + bytes > localDenialBytesMax || this.#denials.size + added.size > localDenialsMax) return null;
@@ -160,8 +162,16 @@ export class LocalDenials {
     for (const id of [mergeId, ownId]) this.#byCommand.set(id, (this.#byCommand.get(id) ?? new Set()).add(key));
   }
 
+  /** The visible history is another one, which may lack what was dropped. */
+  forgetDropped(): void {
+    this.#dropped.clear();
+  }
+
   #drop(key: string, { sealed }: Denial): void {
     this.#denials.delete(key);
+    this.#dropped.add(key);
+    const oldest = this.#dropped.size > localDenialsMax ? this.#dropped.values().next().value : undefined;
+    if (oldest !== undefined) this.#dropped.delete(oldest);
     this.#bytes -= sealed.envelope.length;
     this.#version += 1;
     for (const id of mergeIdsOf(sealed)) {
