@@ -230,7 +230,9 @@ function hubsOf(
 function leafConfig(listenPort: number, remotes: readonly Link[]): string {
   const urls = remotes.map(({ port }) => `"nats-leaf://127.0.0.1:${port}"`).join(", ");
   const remote = remotes.length === 0 ? "" : `, reconnect: 1, remotes: [{ urls: [${urls}], no_randomize: true }]`;
-  return `leafnodes { listen: "127.0.0.1:${listenPort}"${remote} }`;
+  // A leaf learns the advertised address of its server, and would connect to it around a cut. Nothing listens on this
+  // one.
+  return `leafnodes { listen: "127.0.0.1:${listenPort}", advertise: "127.0.0.1:1"${remote} }`;
 }
 
 /** Each standby reaches each other server over a link of its own, whichever is the primary. */

@@ -129,7 +129,10 @@ async function build(
     metrics: free.pop() ?? 0,
     broker: free.pop() ?? 0,
   });
-  const leaf = `leafnodes { listen: "127.0.0.1:${leafPort}" }`;
+  const natsWan = await startWan(leafPort, { lateMs });
+  cleanups.push(() => natsWan.close());
+  // A leaf learns the advertised address of its server, and would connect to it around a cut.
+  const leaf = `leafnodes { listen: "127.0.0.1:${leafPort}", advertise: "127.0.0.1:${natsWan.port}" }`;
   const [postgres, eastNats, upstream] = await Promise.all([
     startPostgres(),
     startNats({ domain: "east", config: leaf }),
@@ -140,8 +143,6 @@ async function build(
     () => eastNats.stop(),
     () => upstream.close(),
   );
-  const natsWan = await startWan(leafPort, { lateMs });
-  cleanups.push(() => natsWan.close());
   const remote = `leafnodes { reconnect: 1, remotes: [{ url: "nats-leaf://127.0.0.1:${natsWan.port}" }] }`;
   const westNats = await startNats({ domain: "west", config: `${remote}\nping_interval: "1s"` });
   cleanups.push(() => westNats.stop());
