@@ -143,7 +143,7 @@ export class ClusterProcess {
     return { status: response.status, routes };
   }
 
-  /** One value of its `/metrics`; 0 if the metric does not exist (yet). */
+  /** One value of its `/metrics`. @throws when there is no such line (yet): a missing metric is no 0 */
   async metric(name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
     const wanted = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
     const lines = (await (await this.#fetch("/metrics")).text()).split("\n");
@@ -151,7 +151,8 @@ export class ClusterProcess {
       (each) =>
         (each.startsWith(`${name}{`) || each.startsWith(`${name} `)) && wanted.every((pair) => each.includes(pair)),
     );
-    return line === undefined ? 0 : Number(line.slice(line.lastIndexOf(" ") + 1));
+    if (line === undefined) throw new Error(`${this.name} has no metric ${name}{${wanted.join(",")}}`);
+    return Number(line.slice(line.lastIndexOf(" ") + 1));
   }
 
   #fetch(path: string): Promise<Response> {
