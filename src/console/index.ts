@@ -2,6 +2,7 @@
 
 export type { ExplainAnswer } from "./explain-route.ts";
 export { createHomeLookup } from "./home-lookup.ts";
+export { parseLastKnown } from "./last-known.ts";
 export type { LocalChangeAnswer } from "./local-changes.ts";
 export { operatorApiPrefix, registerOperatorApi } from "./operator-api.ts";
 export { isAdministrator, type OperatorCaller, operatorCallerOf } from "./operator-caller.ts";
@@ -9,6 +10,7 @@ export type { ChangeAnswer, RevokedManyAnswer } from "./operator-changes.ts";
 export type { ConfigurationAnswer, ConfigurationView } from "./operator-configurations.ts";
 export { operatorOpenApi } from "./operator-openapi.ts";
 export type { OperatorApiDeps } from "./operator-route.ts";
+export type { LastKnownState } from "./operator-schemas.ts";
 export { mintOperatorToken, type OperatorToken, verifyOperatorToken } from "./operator-token.ts";
 export type { GroupView, SessionView, UserView } from "./operator-views.ts";
 export { errorPage, signInErrorPage } from "./pages/error-page.ts";

@@ -7,7 +7,7 @@
  * - Personal data is opened only here, for operators, and never logged. Errors are JSON, too.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { BrokerUnavailableError, formatUnavailable, homeRetryAfterMs } from "../replication/wire/index.ts";
+import { BrokerUnavailableError, formatUnavailable } from "../replication/wire/index.ts";
 import { streamDecisions } from "./decision-stream.ts";
 import { registerExplain } from "./explain-route.ts";
 import { registerLocalReceipts } from "./local-changes.ts";
@@ -15,7 +15,13 @@ import { isChange, registerChanges } from "./operator-changes.ts";
 import { registerConfigurations } from "./operator-configurations.ts";
 import { operatorOperations } from "./operator-operations.ts";
 import { registerReads } from "./operator-reads.ts";
-import { type Operator, type OperatorApiDeps, type RegisterRoute, requireOperator } from "./operator-route.ts";
+import {
+  type Operator,
+  type OperatorApiDeps,
+  type RegisterRoute,
+  requireOperator,
+  sendHomeUnreachable,
+} from "./operator-route.ts";
 
 export const operatorApiPrefix = "/.pomerium/admin/api/v1";
 
@@ -74,13 +80,8 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
 
 function sendError(error: unknown, _request: FastifyRequest, reply: FastifyReply): FastifyReply {
   if (error instanceof BrokerUnavailableError) {
-    const { code } = formatUnavailable(error);
-    const why = code === undefined ? {} : { code };
-    const retryAfterMs = code === undefined ? 1_000 : homeRetryAfterMs;
-    return reply
-      .code(503)
-      .header("retry-after", String(retryAfterMs / 1_000))
-      .send({ error: error.message, ...why });
+    if (formatUnavailable(error).code !== undefined) return sendHomeUnreachable(reply, { error: error.message });
+    return reply.code(503).header("retry-after", "1").send({ error: error.message });
   }
   const status =
     typeof error === "object" && error !== null && "statusCode" in error && typeof error.statusCode === "number"

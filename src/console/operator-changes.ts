@@ -17,6 +17,7 @@ import {
   parseNodeId,
   parseSessionId,
   type SessionId,
+  type UnavailableCode,
   type UserId,
 } from "../events/index.ts";
 import type { LocalResult, Receipt, ReceiptWait, Replica } from "../replication/index.ts";
@@ -28,6 +29,7 @@ import {
   type OperatorApiDeps,
   type RegisterRoute,
   requireOperator,
+  sendHomeUnreachable,
   tryParse,
   unknownRegion,
 } from "./operator-route.ts";
@@ -319,7 +321,8 @@ function whyUnavailable({
   return { error, code, outcome, ...why };
 }
 
-type NameProblem = Readonly<{ status: 404 | 409 | 503; error: string }>;
+/** `code`: this region is cut off, so a retry finds no more until that ends. */
+type NameProblem = Readonly<{ status: 404 | 409 | 503; error: string; code?: UnavailableCode }>;
 
 /** A user who has just signed in may not be known here yet. */
 const catchUpMs = 2_000;
@@ -331,18 +334,21 @@ async function findAtHead<Found extends UserId | Readonly<{ userIds: readonly Us
 ): Promise<Found | NameProblem> {
   const found = find();
   if (typeof found === "string" || !("status" in found) || found.status !== 404) return found;
-  const head = await databroker.status().then(
-    ({ leader }) => leader?.head,
-    (error: unknown) => {
-      if (error instanceof BrokerUnavailableError) return undefined;
-      throw error;
-    },
-  );
+  const status = await databroker.status({ nodes: "omitted" }).catch((error: unknown) => {
+    if (error instanceof BrokerUnavailableError) return undefined;
+    throw error;
+  });
+  const head = status?.leader?.head;
   if (head !== undefined && (await replica.waitFor(head, catchUpMs)) === "reached") return find();
+  if (status?.home !== undefined) {
+    const why = "and the home region is out of reach, so this region knows of no change since";
+    return { status: 503, error: `${found.error}, ${why}`, code: "home-unreachable" };
+  }
   return { status: 503, error: `${found.error}, but this node is behind the log; try again` };
 }
 
-function sendNameProblem(reply: FastifyReply, { status, error }: NameProblem): FastifyReply {
+function sendNameProblem(reply: FastifyReply, { status, error, code }: NameProblem): FastifyReply {
+  if (code !== undefined) return sendHomeUnreachable(reply, { error });
   return (status === 503 ? reply.header("retry-after", "1") : reply).code(status).send({ error });
 }
 

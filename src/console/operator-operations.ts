@@ -61,7 +61,8 @@ export const operatorOperations = {
     query: receiptSchema,
     status: 200,
     answer: answerSchemas.receipt,
-    stream: "`progress` with each change, then `receipt`, which is signed; `unavailable` if no broker leads.",
+    stream:
+      "`progress` with each change, then `receipt`, which is signed; `unavailable` if no broker leads, with `lastKnown` where the home region is out of reach.",
     errors: [400, 404],
   },
   "GET /local-receipts/:commandId": {

@@ -1,11 +1,14 @@
 /** Operator reads: sessions, users and groups from this node's projection; nodes and receipts from the brokers. */
 import { type CommandId, parseCommandId, parseLink } from "../events/index.ts";
 import { type ReceiptTarget, regionLags } from "../replication/index.ts";
+import { lastKnownAfter, noReceiptWithoutHome } from "./last-known.ts";
 import {
   badRequest,
   isKnownRegion,
   type OperatorApiDeps,
   type RegisterRoute,
+  requireOperator,
+  sendHomeUnreachable,
   tryParse,
   unknownRegion,
 } from "./operator-route.ts";
@@ -54,9 +57,16 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
     if (query.data.region !== undefined && !(await isKnownRegion(deps, region)))
       return reply.code(404).send({ error: unknownRegion(region) });
     const options = { wait, timeoutMs: timeoutMsOf(query.data), region };
-    return request.headers.accept?.includes(eventStreamType) === true
-      ? streamReceipt(request, reply, caller, { target, options })
-      : deps.databroker.receipt(target, options);
+    try {
+      return request.headers.accept?.includes(eventStreamType) === true
+        ? await streamReceipt(request, reply, caller, { target, options })
+        : await deps.databroker.receipt(target, options);
+    } catch (error) {
+      const lastKnown = await lastKnownAfter(error, deps);
+      if (lastKnown === null) throw error;
+      if ((await requireOperator(deps, request, reply)) === undefined) return reply;
+      return sendHomeUnreachable(reply, { error: noReceiptWithoutHome, lastKnown });
+    }
   });
 }
 

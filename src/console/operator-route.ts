@@ -2,10 +2,12 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Feed } from "../audit/index.ts";
-import type { UnixMs } from "../events/index.ts";
+import type { UnavailableCode, UnixMs } from "../events/index.ts";
 import type { Databroker, Replica } from "../replication/index.ts";
+import { homeRetryAfterMs } from "../replication/wire/index.ts";
 import type { OperatorCaller } from "./operator-caller.ts";
 import type { OperationName } from "./operator-operations.ts";
+import type { LastKnownState } from "./operator-schemas.ts";
 
 export type OperatorApiDeps = Readonly<{
   /** In the operator's role. */
@@ -42,10 +44,22 @@ export async function requireOperator(
 ): Promise<Operator | undefined> {
   const caller = await callerOf(request);
   if (caller.type === "operator") return caller;
-  if (caller.status === 503) reply.header("retry-after", "1");
   const { error, code } = caller;
-  reply.code(caller.status).send(code === undefined ? { error } : { error, code });
+  if (code !== undefined) sendHomeUnreachable(reply, { error });
+  else (caller.status === 503 ? reply.header("retry-after", "1") : reply).code(caller.status).send({ error });
   return undefined;
+}
+
+/** The answer of a region that is cut off, where only the leader can answer. Every retry fails until that ends. */
+export function sendHomeUnreachable(
+  reply: FastifyReply,
+  body: Readonly<{ error: string; lastKnown?: LastKnownState }>,
+): FastifyReply {
+  const code: UnavailableCode = "home-unreachable";
+  return reply
+    .code(503)
+    .header("retry-after", String(homeRetryAfterMs / 1_000))
+    .send({ ...body, code });
 }
 
 /** Whether a stream may send more to this operator. A token depends on no fact, so it needs no lease. */

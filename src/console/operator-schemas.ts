@@ -207,6 +207,58 @@ export const answerSchemas = {
   explained: z.looseObject({ others: z.array(z.string()) }),
 } as const;
 
+const describe = (description: string) => ({ description });
+const ms = z.number();
+/** What a region that is cut off knows of the nodes, in place of a receipt (last-known.ts). */
+export const lastKnownSchema = z.object({
+  status: z.literal("unknown"),
+  complete: z.literal(false),
+  region: z.string().meta(describe("The region of this server.")),
+  at: ms.meta(describe("The time of the answer, by the clock of this server.")),
+  homeSilentMs: ms
+    .nullable()
+    .meta(describe("Time (ms) since a broker of the home region answered; null: none has since this one started.")),
+  leasesUntil: ms.nullable().meta(describe("When the last lease by age of the region ends; null: there is none.")),
+  broker: z
+    .object({ brokerId: z.string(), applied: link })
+    .meta(describe("The regional broker that answered, and how far its copy of the log reaches.")),
+  nodes: z
+    .array(
+      z.object({
+        node: z.string(),
+        boot: z.string(),
+        role: z.string(),
+        enforced: link.nullable().meta(describe("The newest link that it has confirmed to this broker as enforced.")),
+        lastGrantAgoMs: ms.nullable().meta(describe("Time (ms) since its newest grant; null: this broker saw none.")),
+        fencedInMs: ms.nullable().meta(describe("Time (ms) until no grant by age counts any more.")),
+      }),
+    )
+    .meta(describe("The nodes that renew through that broker.")),
+  reported: z
+    .object({
+      at: ms.meta(describe("The time of the report, by the clock of the regional broker.")),
+      ageMs: ms,
+      head: link.nullable().meta(describe("The head of the log at that time.")),
+      regions: z.array(
+        z.object({
+          region: z.string(),
+          brokers: z.number(),
+          nodes: z.number(),
+          fenced: z.number(),
+          absent: z.number(),
+          cutOff: z.boolean(),
+          applied: z
+            .number()
+            .nullable()
+            .meta(describe("The position that its slowest node had reported; null: not known.")),
+        }),
+      ),
+    })
+    .nullable()
+    .meta(describe("The leader's last report about all regions; null: this broker has had none since it started.")),
+});
+export type LastKnownState = z.infer<typeof lastKnownSchema>;
+
 /** The status of each refusal of a command. */
 export const refusalStatus = {
   "not-found": 404,
@@ -235,4 +287,8 @@ export const errorSchema = z.object({
   }),
   commandId: z.string().optional().meta({ description: "With 503: repeat the command with this id." }),
   reason: z.string().optional().meta({ description: "With 503: why, as a code (docs/errors.md)." }),
+  lastKnown: lastKnownSchema.optional().meta({
+    description:
+      "With `home-unreachable`, where a receipt was requested: what this region knows of the nodes. It is no receipt.",
+  }),
 });

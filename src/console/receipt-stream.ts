@@ -1,6 +1,7 @@
 /**
  * Receipt stream: a receipt as Server-Sent Events. `progress` for each change, and last `receipt`, which is signed. If
- * no broker leads meanwhile, the last event is `unavailable`, and the receipt can be requested again.
+ * no broker leads meanwhile, the last event is `unavailable`, and the receipt can be requested again. In a region that
+ * is cut off it has the last-known state.
  *
  * A stream ends with its timeout, with the caller's right to watch, or when the caller disconnects. The right is
  * checked again when a fact about the operator changes. Without a fresh lease this node hears of no change, so it sends
@@ -12,7 +13,9 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import type { ReceiptOptions, ReceiptTarget } from "../replication/index.ts";
 import { watchReceipt } from "../replication/lease/index.ts";
 import { BrokerUnavailableError, formatUnavailable } from "../replication/wire/index.ts";
+import { lastKnownAfter, noReceiptWithoutHome } from "./last-known.ts";
 import { mayReceive, type Operator, type OperatorApiDeps } from "./operator-route.ts";
+import type { LastKnownState } from "./operator-schemas.ts";
 
 export const eventStreamType = "text/event-stream";
 
@@ -59,9 +62,10 @@ export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
         if (first.done !== true) await write(first.value.signed === null ? "progress" : "receipt", first.value);
         for await (const receipt of answers) await write(receipt.signed === null ? "progress" : "receipt", receipt);
       } catch (error) {
-        if (!gone.signal.aborted) await write("unavailable", problemOf(error));
+        if (!gone.signal.aborted) await write("unavailable", await problemOf(error, deps));
+      } finally {
+        raw.end();
       }
-      raw.end();
       return reply;
     } finally {
       streams -= 1;
@@ -87,8 +91,13 @@ async function keepAlive(
   }
 }
 
-function problemOf(error: unknown): Readonly<{ error: string; code?: string }> {
+async function problemOf(
+  error: unknown,
+  deps: OperatorApiDeps,
+): Promise<Readonly<{ error: string; code?: string; lastKnown?: LastKnownState }>> {
   if (!(error instanceof BrokerUnavailableError)) return { error: "internal error; request the receipt again" };
   const { code } = formatUnavailable(error);
-  return { error: error.message, ...(code === undefined ? {} : { code }) };
+  if (code === undefined) return { error: error.message };
+  const lastKnown = await lastKnownAfter(error, deps);
+  return lastKnown === null ? { error: error.message, code } : { error: noReceiptWithoutHome, code, lastKnown };
 }

@@ -288,8 +288,11 @@ export type HomeOutOfReach = Readonly<{
   silentMs: number | null;
   /** When the last lease by age ends, by this broker's clock; null: this broker holds no lease and grants none. */
   leasesUntil: UnixMs | null;
-  /** The regions as the leader reported them last; null: it has reported nothing to this process. */
-  lastKnown: Readonly<{ at: UnixMs; regions: readonly RegionLag[] }> | null;
+  /**
+   * The regions as the leader reported them last, and its head at that time (left out by an older build). Null: it has
+   * reported nothing to this process.
+   */
+  lastKnown: Readonly<{ at: UnixMs; head?: Link | null | undefined; regions: readonly RegionLag[] }> | null;
 }>;
 
 /** `nodes: "omitted"`: without the nodes, for a caller that needs only the regions. */

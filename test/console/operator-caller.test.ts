@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { decodeJwt, SignJWT, UnsecuredJWT } from "jose";
 import type { Principal } from "../../src/auth/index.ts";
 import { isAdministrator, mintOperatorToken, verifyOperatorToken } from "../../src/console/index.ts";
+import { operatorOperations } from "../../src/console/operator-operations.ts";
 import type { GroupId, UnixMs } from "../../src/events/index.ts";
 import type { HomeOutOfReach } from "../../src/replication/index.ts";
 import { deriveKey, serviceTokenKey } from "../../src/replication/wire/index.ts";
@@ -110,6 +111,11 @@ test("an administrator loses access when the session is revoked or the person le
   assert.equal(await requestStatus(), 401);
 });
 
+const pathValues: Readonly<Record<string, string>> = {
+  ...{ id: "s1", user: "alice", group: "eng", hash: "a".repeat(64) },
+  ...{ commandId: "22222222-2222-4222-8222-222222222222", target: `link:1.1.${"a".repeat(64)}` },
+};
+
 test("while the home region is out of reach, an administrator hears that and until when, with a code of its own; a token is accepted", async (t) => {
   let home: HomeOutOfReach | null = null;
   const at = await startOperatorWorld(t, {
@@ -127,7 +133,15 @@ test("while the home region is out of reach, an administrator hears that and unt
   const answer = await alice.request(at.url("/users"), { headers });
   assert.equal(answer.status, 503);
   assert.equal(json(answer).code, "home-unreachable");
-  assert.match(json(answer).error, /home region is out of reach \(leases by age until 2026-11-29T04:00:05Z\)/);
+  assert.equal(answer.headers["retry-after"], "5");
+  const heard = /home region is out of reach \(leases by age until 2026-11-29T04:00:05Z\)/;
+  for (const operation of Object.keys(operatorOperations)) {
+    const [method = "", path = ""] = operation.split(" ");
+    const named = path.replaceAll(/:(\w+)/g, (_, name: string) => pathValues[name] ?? assert.fail(name));
+    const refused = await alice.request(at.url(named), { method, headers });
+    assert.deepEqual([refused.status, json(refused).code], [503, "home-unreachable"], operation);
+    assert.match(json(refused).error, heard, operation);
+  }
   assert.equal((await at.get("/users")).status, 200, "with a token");
   overdue.mock.restore();
 });

@@ -1,10 +1,13 @@
 /** Changes and receipts over the operator API while no leader can be reached, and what the command line makes of it. */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
-import type { CommandOutcome } from "../../src/events/index.ts";
-import type { Databroker } from "../../src/replication/index.ts";
+import { type CommandOutcome, parseBootId, parseLink, parseNodeId, type UnixMs } from "../../src/events/index.ts";
+import type { Databroker, HomeOutOfReach, RegionLag } from "../../src/replication/index.ts";
 import { BrokerUnavailableError } from "../../src/replication/wire/index.ts";
 import { run } from "../cli/support.ts";
+import { TemporaryFolder } from "../support/child.ts";
 import { json, type OperatorWorld, startOperatorWorld } from "./operator-support.ts";
 
 const cutOff =
@@ -26,6 +29,39 @@ const cutOff =
         reason: "home-unreachable",
         outcome: "none",
       });
+    },
+  });
+/** The state that the region's broker answers while it is cut off. */
+const lastKnownAt = Date.now() - 36_000;
+const region = (name: string, parts: Partial<RegionLag> = {}): RegionLag => ({
+  ...{ region: name, brokers: 1, nodes: 2, fenced: 0, absent: 0, cutOff: false, lag: 3, silentMs: 400, ...parts },
+});
+const head = parseLink(`9.41210.${"b".repeat(64)}`);
+const enforced = parseLink(`9.41207.${"c".repeat(64)}`);
+const inCutOffRegion =
+  (home: Partial<HomeOutOfReach> = {}) =>
+  (inner: Databroker): Databroker => ({
+    ...cutOff("none")(inner),
+    async status(options) {
+      const status = await inner.status(options);
+      const node = {
+        ...{ node: parseNodeId("proxy-ap-1"), boot: parseBootId("1".repeat(32)), region: "ap", role: "proxy" },
+        ...{ version: "1", reads: null, applied: enforced, enforced, lag: 0, digest: null, configHash: null },
+        ...{ lastGrantAgoMs: 900, fencedInMs: 31_000, digestMismatch: false, twin: null, heardAgoMs: null },
+        refusal: null,
+      };
+      return {
+        ...{ ...status, leader: null, absent: undefined, regions: undefined, nodes: [node] },
+        home: {
+          ...{ region: "ap", silentMs: 34_000, leasesUntil: (Date.now() + 31_000) as UnixMs },
+          lastKnown: {
+            at: lastKnownAt as UnixMs,
+            head,
+            regions: [region("ap"), region("eu"), region("us", { absent: 1 })],
+          },
+          ...home,
+        },
+      };
     },
   });
 const commandId = "22222222-2222-4222-8222-222222222222";
@@ -68,6 +104,101 @@ test("a receipt, its stream and a snapshot in a region that is cut off name the 
   const headers = { authorization: `Bearer ${await at.token()}`, accept: "text/event-stream" };
   for (const answer of [await at.get(path), await at.get(path, { headers }), await at.post("/snapshots")])
     assert.deepEqual([answer.status, answer.headers["retry-after"], json(answer).code], [503, "5", "home-unreachable"]);
+});
+
+test("a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age", async (t) => {
+  const at = await startOperatorWorld(t, { operator: inCutOffRegion() });
+  const path = `/receipts/link:${link}?wait=region&region=eu&timeoutMs=0`;
+  const streamed = { authorization: `Bearer ${await at.token()}`, accept: "text/event-stream" };
+  for (const answer of [await at.get(path), await at.get(path, { headers: streamed })]) {
+    assert.deepEqual([answer.status, answer.headers["retry-after"]], [503, "5"]);
+    const body = json(answer);
+    assert.match(body.error, /no leader can give a receipt/);
+    assert.deepEqual(
+      [body.code, "status" in body, "complete" in body, "signed" in body],
+      ["home-unreachable", false, false, false],
+    );
+    const { lastKnown } = body;
+    assert.deepEqual([lastKnown.status, lastKnown.complete, lastKnown.region], ["unknown", false, "ap"]);
+    assert.equal(lastKnown.homeSilentMs, 34_000);
+    assert.ok(lastKnown.leasesUntil > Date.now());
+    assert.deepEqual(lastKnown.nodes, [
+      {
+        ...{ node: "proxy-ap-1", boot: "1".repeat(32), role: "proxy" },
+        ...{ enforced, lastGrantAgoMs: 900, fencedInMs: 31_000 },
+      },
+    ]);
+    assert.equal(lastKnown.reported.at, lastKnownAt);
+    assert.ok(lastKnown.reported.ageMs >= 36_000);
+    assert.deepEqual(
+      lastKnown.reported.regions.map((each: Readonly<{ region: string; applied: number }>) => [
+        each.region,
+        each.applied,
+      ]),
+      ["ap", "eu", "us"].map((name) => [name, 41_207]),
+    );
+  }
+});
+
+test("a user who is unknown in a cut-off region hears that the home region is out of reach", async (t) => {
+  const at = await startOperatorWorld(t, { operator: inCutOffRegion() });
+  const answer = await at.post("/users/stranger/suspend");
+  assert.deepEqual([answer.status, answer.headers["retry-after"], json(answer).code], [503, "5", "home-unreachable"]);
+  assert.match(json(answer).error, /no user matches "stranger" .*, and the home region is out of reach/);
+});
+
+test("a region that was told nothing of the others says so, and one that an older leader told names no positions", async (t) => {
+  const silent = await startOperatorWorld(t, { operator: inCutOffRegion({ lastKnown: null }) });
+  const path = `/receipts/link:${link}?timeoutMs=0`;
+  assert.equal(json(await silent.get(path)).lastKnown.reported, null);
+  const old = { at: lastKnownAt as UnixMs, regions: [region("eu")] };
+  const older = await startOperatorWorld(t, { operator: inCutOffRegion({ lastKnown: old }) });
+  const { reported } = json(await older.get(path)).lastKnown;
+  assert.deepEqual([reported.head, reported.regions[0].applied], [null, null]);
+});
+
+test("a stream that has begun ends with the last-known state when the region is cut off", async (t) => {
+  let answers = 0;
+  const at = await startOperatorWorld(t, {
+    operator(inner) {
+      const lost = inCutOffRegion()(inner);
+      return {
+        ...lost,
+        receipt: async (target, options) => {
+          if (answers++ > 0) return lost.receipt(target, options);
+          const receipt = await inner.receipt(target, { ...options, timeoutMs: 0 });
+          return { ...receipt, status: "incomplete", complete: false, signed: null };
+        },
+      };
+    },
+  });
+  const headers = { authorization: `Bearer ${await at.token()}`, accept: "text/event-stream" };
+  const answer = await at.get(`/receipts/link:${link}?timeoutMs=60000`, { headers });
+  assert.equal(answer.status, 200);
+  const [first = "", last = ""] = answer.body.split("\n\n").filter((block) => !block.startsWith(":"));
+  assert.match(first, /^event: progress/);
+  assert.match(last, /^event: unavailable\ndata: \{.*"code":"home-unreachable","lastKnown":\{"status":"unknown"/);
+});
+
+test("the command line prints the last-known state, with a name of another region too, and exits with 3", async (t) => {
+  const at = await startOperatorWorld(t, { operator: inCutOffRegion() });
+  const shown = await cardea(at, "receipt", link, "--wait", "--region", "eu");
+  assert.equal(shown.code, 3, shown.out + shown.err);
+  assert.match(shown.err, /no leader can give a receipt/);
+  assert.match(shown.out, /^region ap at .*: home out of reach for 34\.0 s; leases by age until /);
+  assert.match(shown.out, /^broker-1 has read the log up to 1\.1; nodes that renew through it:$/m);
+  assert.match(shown.out, /^proxy-ap-1 +proxy +9\.41207 +0\.9 s ago$/m);
+  assert.match(shown.out, /^as last known \d+\.\d s ago, at .*; the head of the log was 9\.41210:$/m);
+  assert.match(shown.out, /^eu +1 +2 +0 +41207 +ok$/m);
+  assert.match(shown.out, /^us .* 1 absent$/m);
+  assert.doesNotMatch(shown.out, /complete|applied /);
+  const folder = new TemporaryFolder("last-known");
+  t.after(() => folder.remove());
+  const file = join(folder.path, "receipt.jws");
+  const lines = await cardea(at, "receipt", link, "--json", "--output", file);
+  const { status, complete } = JSON.parse(lines.out);
+  assert.deepEqual([lines.code, status, complete], [3, "unknown", false]);
+  assert.equal(existsSync(file), false, "nothing is saved as a receipt");
 });
 
 test("the command line does not repeat a change or a receipt there, and says what may have happened", async (t) => {

@@ -468,4 +468,102 @@ export const sentenceProofs: readonly SentenceProof[] = [
     says: "The receipt of such a change, requested again, is `lost`",
     tests: ["test/integration/failover/asynchronous.test.ts › old receipts say lost"],
   },
+  {
+    says: "A receipt that is requested in a region without a connection to the home region",
+    tests: [
+      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+      "test/console/operator-unavailable.test.ts › a stream that has begun ends with the last-known state when the region is cut off",
+    ],
+  },
+  {
+    says: "The status stays 503, because a client",
+    tests: [
+      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+    ],
+  },
+  {
+    says: "`lastKnown` is no receipt: it is not signed",
+    tests: [
+      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+      "test/console/operator-unavailable.test.ts › the command line prints the last-known state, with a name of another region too, and exits with 3",
+    ],
+  },
+  {
+    says: "It does not say whether the change that you named is in the log",
+    tests: [
+      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+    ],
+  },
+  { says: "Only the leader knows which nodes may decide", untested: "the reason for the sentence before" },
+  { says: "| field | meaning |", untested: "the head of a table" },
+  {
+    says: "| `region`, `at` | the region of the server that answered",
+    tests: [
+      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+    ],
+  },
+  {
+    says: "| `homeSilentMs`, `leasesUntil` |",
+    tests: [
+      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+      "test/broker/region/regional-broker.test.ts › the status of a region that is cut off says until when leases by age count, and how the regions were last known",
+    ],
+  },
+  {
+    says: "| `broker` | the regional broker that answered",
+    tests: [
+      "test/console/operator-unavailable.test.ts › the command line prints the last-known state, with a name of another region too, and exits with 3",
+    ],
+  },
+  {
+    says: "| `nodes` | the nodes of the region that renew through this broker",
+    tests: [
+      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+    ],
+  },
+  {
+    says: "Nodes that renew through another broker of the region are not listed",
+    tests: [],
+  },
+  {
+    says: "| `reported` | the leader's last report about all regions",
+    tests: [
+      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+    ],
+  },
+  {
+    says: "For each region: how many brokers and nodes it had",
+    tests: [
+      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+      "test/console/operator-unavailable.test.ts › the command line prints the last-known state, with a name of another region too, and exits with 3",
+    ],
+  },
+  {
+    says: "Null: this broker has had no report",
+    tests: [
+      "test/console/operator-unavailable.test.ts › a region that was told nothing of the others says so, and one that an older leader told names no positions",
+    ],
+  },
+  {
+    says: "A position at or past that of your link",
+    untested: "a suggestion, which the next sentence takes back as a promise",
+  },
+  {
+    says: "It proves nothing: the link may not be in the log",
+    tests: [
+      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+    ],
+  },
+  { says: "Request the receipt again once the region is connected", untested: "advice" },
+  {
+    says: "For a change that the region accepted by itself, the next section",
+    tests: ["test/cli/commands/local-change.test.ts › the command line says that one region accepted it"],
+  },
+  {
+    says: "The databroker API answers 503 with the code alone",
+    tests: [
+      "test/broker/region/cut-off-commands.test.ts › are refused at once, with a code and as certainly not accepted; so are receipts and snapshots",
+      "test/broker/region/regional-broker.test.ts › the status of a region that is cut off says until when leases by age count, and how the regions were last known",
+    ],
+  },
 ];

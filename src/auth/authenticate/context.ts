@@ -230,9 +230,8 @@ export function sendBehind(
 ): FastifyReply {
   return sendProblem(deps, request, reply, context, {
     status: 503,
-    title: "Catching up",
-    description:
-      "This server has not received your session yet. Please try again in a moment; you are still signed in.",
+    title: "Please try again",
+    description: "We cannot verify your session right now. Please try again in a moment; you are still signed in.",
     retryUrl: request.raw.url ?? "/",
   });
 }

@@ -2,13 +2,14 @@
  * Receipt lines: streams a receipt as it completes, one JSON line per change, the last one signed.
  *
  * The first receipt is requested before a byte is sent, so that a failure is still an HTTP status. If the leader is
- * lost later, the last line is `{"error": "unavailable"}`, and the caller may request the receipt again.
+ * lost later, the last line is `{"error": "unavailable"}`, and the caller may request the receipt again. It has the
+ * code `home-unreachable` in a region that is cut off.
  */
 import { once } from "node:events";
 import type { FastifyReply } from "fastify";
 import type { Databroker, Receipt, ReceiptOptions, ReceiptTarget } from "../../replication/index.ts";
 import { watchReceipt } from "../../replication/lease/index.ts";
-import { BrokerUnavailableError } from "../../replication/wire/index.ts";
+import { BrokerUnavailableError, formatUnavailable } from "../../replication/wire/index.ts";
 
 export const jsonLinesType = "application/jsonl";
 
@@ -55,7 +56,8 @@ async function stream(
     for await (const receipt of answers) await write(receipt);
   } catch (error) {
     if (gone.signal.aborted) return reply;
-    await write({ error: error instanceof BrokerUnavailableError ? "unavailable" : "internal" });
+    const isUnavailable = error instanceof BrokerUnavailableError;
+    await write(isUnavailable ? { error: "unavailable", ...formatUnavailable(error) } : { error: "internal" });
   }
   raw.end();
   return reply;

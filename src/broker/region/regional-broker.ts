@@ -156,7 +156,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBro
   }
 
   function learnRegions({ leader, regions }: ClusterStatus): void {
-    if (leader !== null && regions !== undefined) lastKnown = { at: clock.wall(), regions };
+    if (leader !== null && regions !== undefined) lastKnown = { at: clock.wall(), head: leader.head, regions };
   }
 
   function homeOutOfReach(): HomeOutOfReach {
@@ -168,6 +168,13 @@ export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBro
       leasesUntil: leftMs <= 0 ? null : ((clock.wall() + Math.round(leftMs)) as UnixMs),
       lastKnown,
     };
+  }
+
+  function outOfReachReason(): string {
+    const { leasesUntil } = homeOutOfReach();
+    const until =
+      leasesUntil === null ? "no leases by age" : `leases by age until ${new Date(leasesUntil).toISOString()}`;
+    return `the home region is out of reach; ${until}`;
   }
 
   /** What this region knows of the others must be recent when the link is cut. */
@@ -332,7 +339,8 @@ export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBro
     leading: () => false,
     ready() {
       // It serves its region with the rest of its lease, even while the home region is away.
-      return replica.lease() === null ? replica.ready() : { ready: true, reasons: [] };
+      const { ready, reasons } = replica.lease() === null ? replica.ready() : { ready: true, reasons: [] };
+      return { ready, reasons: region.core.isHomeOutOfReach(now()) ? [outOfReachReason(), ...reasons] : reasons };
     },
     metrics() {
       const own = replica.metrics();

@@ -23,7 +23,7 @@ import { readLocalConfig } from "../build/local-config.ts";
 import { describeConnectionProblem } from "../operator/connection-problem.ts";
 import { localStatementText } from "../operator/local-change.ts";
 import { authorityOf, connectOperator } from "../operator/operator-client.ts";
-import { checkRegion, saveReceipts, waitedFor } from "../operator/run-change.ts";
+import { checkRegion, printLastKnown, saveReceipts, waitedFor } from "../operator/run-change.ts";
 import { showProgress, watchReceipt } from "../operator/watch-receipt.ts";
 import { operatorOptions, type Parsed, parse, parseWait, waitOptions } from "../terminal/arguments.ts";
 import { CannotError, type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
@@ -36,7 +36,8 @@ export const receiptShow: CliCommand = {
   summary: "show which nodes have applied a change",
   help: `Name the change by its command id or its link (epoch.position.hash). A position alone does not identify it. --wait prints each node as it
 applies the change. --json prints a line for each change of the receipt; the last one is signed. --output writes the signed receipt, which
-cardea receipts verify checks on any machine. Exit 0 only if the receipt is complete.`,
+cardea receipts verify checks on any machine. Exit 0 only if the receipt is complete. A server whose region is cut off from the home region
+has no receipt: it prints what that region knows, which proves nothing; exit 3.`,
   async run(args, terminal) {
     const parsed = parse(args, { ...operatorOptions, ...waitOptions }, { min: 1, max: 1 });
     const target = targetOf(parsed.positionals[0] ?? "");
@@ -51,6 +52,10 @@ cardea receipts verify checks on any machine. Exit 0 only if the receipt is comp
         ...waitedFor(parsed),
         timeoutMs: parsed.flag("wait") ? parseWait(parsed.text("timeout"), 10_000) : 0,
         onProgress: json ? (soFar) => terminal.out(line(soFar)) : progress.show,
+      }).catch((error: unknown) => {
+        progress.clear();
+        printLastKnown(error, parsed, terminal);
+        throw error;
       });
       progress.clear();
       const path = parsed.text("output");

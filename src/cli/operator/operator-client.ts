@@ -14,7 +14,7 @@ import { userInfo } from "node:os";
 import { join } from "node:path";
 import type { fetch as undiciFetch } from "undici";
 import { createLocalFetch } from "../../auth/index.ts";
-import { mintOperatorToken, operatorApiPrefix } from "../../console/index.ts";
+import { type LastKnownState, mintOperatorToken, operatorApiPrefix, parseLastKnown } from "../../console/index.ts";
 import type { CommandOutcome } from "../../events/index.ts";
 import { readLocalConfig } from "../build/local-config.ts";
 import type { Parsed } from "../terminal/arguments.ts";
@@ -41,11 +41,22 @@ export class OperatorRefusedError extends CannotError {
   readonly reason: string | null;
   /** `none`: the change was certainly not made. */
   readonly outcome: CommandOutcome;
-  constructor(problem: string, of: Readonly<{ status: number; reason: string | null; outcome: CommandOutcome }>) {
+  /** What the region of the server knows in place of a receipt, while it is cut off; null: it says nothing of it. */
+  readonly lastKnown: LastKnownState | null;
+  constructor(
+    problem: string,
+    of: Readonly<{
+      status: number;
+      reason: string | null;
+      outcome: CommandOutcome;
+      lastKnown?: LastKnownState | null;
+    }>,
+  ) {
     super(problem);
     this.status = of.status;
     this.reason = of.reason;
     this.outcome = of.outcome;
+    this.lastKnown = of.lastKnown ?? null;
   }
 }
 
@@ -227,7 +238,7 @@ function jsonOf(text: string, url: URL): unknown {
 }
 
 function refusalIn(text: string, url: URL, status: number): OperatorRefusedError {
-  const { error, code, outcome } = fieldsIn(text);
+  const { error, code, outcome, lastKnown } = fieldsIn(text);
   const problem = `${url.origin} answered ${status}: ${error === undefined ? text.slice(0, 200) : String(error)}`;
   const reason = typeof code === "string" ? code : null;
   // A status below 500 is the log's or the server's decision. Any other answer may be that of a proxy in between.
@@ -235,10 +246,13 @@ function refusalIn(text: string, url: URL, status: number): OperatorRefusedError
     status,
     reason,
     outcome: status < 500 || outcome === "none" ? "none" : "unknown",
+    lastKnown: parseLastKnown(lastKnown),
   });
 }
 
-function fieldsIn(text: string): Readonly<{ error?: unknown; code?: unknown; outcome?: unknown }> {
+type RefusalFields = Readonly<{ error?: unknown; code?: unknown; outcome?: unknown; lastKnown?: unknown }>;
+
+function fieldsIn(text: string): RefusalFields {
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value === "object" && value !== null) return value;

@@ -6,6 +6,7 @@ import { formatLink } from "../../events/index.ts";
 import type { Receipt, RegionLag } from "../../replication/index.ts";
 import { type Parsed, parseWait } from "../terminal/arguments.ts";
 import { CannotError, type ExitCode, type Terminal } from "../terminal/command.ts";
+import { lastKnownText } from "../terminal/last-known-text.ts";
 import { promiseIn, receiptText } from "../terminal/print.ts";
 import { isLocal, printLocal } from "./local-change.ts";
 import { type OperatorClient, OperatorRefusedError, OperatorUnreachableError } from "./operator-client.ts";
@@ -34,8 +35,9 @@ export async function runChange(
 export async function checkRegion(client: OperatorClient, parsed: Parsed): Promise<void> {
   const region = parsed.text("region");
   if (region === undefined || !parsed.flag("region")) return;
-  const { regions } = (await client.get("/nodes")) as Readonly<{ regions: readonly RegionLag[] }>;
-  if (regions.some((known) => known.region === region)) return;
+  const { regions, home } = (await client.get("/nodes")) as Readonly<{ regions: readonly RegionLag[]; home?: object }>;
+  // A region that is cut off knows only itself: what it answers to the request says more.
+  if (home !== undefined || regions.some((known) => known.region === region)) return;
   const names = regions.map((known) => known.region).join(", ");
   throw new CannotError(`no node of region ${region} is known; the regions are: ${names}`);
 }
@@ -97,6 +99,10 @@ export async function printOutcome(
     ...options,
     target: `link:${formatLink(answer.link)}`,
     onProgress: json ? (soFar) => terminal.out(line(soFar)) : progress.show,
+  }).catch((error: unknown) => {
+    progress.clear();
+    printLastKnown(error, parsed, terminal);
+    throw error;
   });
   progress.clear();
   const path = parsed.text("output");
@@ -111,6 +117,13 @@ export async function printOutcome(
   }
   terminal.out(json ? line(receipt) : receiptText(receipt, promiseIn(receipt) ?? answer.promise));
   return receipt.complete ? 0 : 1;
+}
+
+/** After a receipt that was refused because the region of the server is cut off: what that region knows instead. */
+export function printLastKnown(error: unknown, parsed: Parsed, terminal: Terminal): void {
+  const lastKnown = error instanceof OperatorRefusedError ? error.lastKnown : null;
+  if (lastKnown === null) return;
+  terminal.out(parsed.flag("json") ? `${JSON.stringify(lastKnown)}\n` : lastKnownText(lastKnown));
 }
 
 /** Writes the signed form of each receipt, one per line. */

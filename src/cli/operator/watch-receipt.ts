@@ -5,10 +5,11 @@
  * the receipt is a line.
  */
 import { setTimeout as delay } from "node:timers/promises";
+import { parseLastKnown } from "../../console/index.ts";
 import type { UnavailableCode } from "../../events/index.ts";
 import type { Receipt } from "../../replication/index.ts";
 import { isLastAnswer } from "../../replication/lease/index.ts";
-import { CannotError, type Terminal } from "../terminal/command.ts";
+import type { Terminal } from "../terminal/command.ts";
 import { formatVerdict, maskControlCharacters } from "../terminal/print.ts";
 import { type OperatorClient, OperatorRefusedError } from "./operator-client.ts";
 
@@ -16,6 +17,9 @@ const graceMs = 15_000;
 const retryMs = 250;
 /** The region of the server is cut off: every retry fails until that ends. */
 const homeUnreachable: UnavailableCode = "home-unreachable";
+
+/** The last event of a stream that ends without a receipt. */
+type Unavailable = Readonly<{ error: string; code?: string; lastKnown?: unknown }>;
 
 /** @param options.target `link:…` or `command:…` @param options.onProgress called with each change but the last */
 export async function watchReceipt(
@@ -37,13 +41,13 @@ export async function watchReceipt(
     const leftMs = Math.max(0, Math.floor(endsAt - performance.now()));
     const path = `/receipts/${options.target}?wait=${options.wait}${region}&timeoutMs=${leftMs}&timeout=${leftMs}`;
     let last: Receipt | undefined;
-    let cutOff: string | undefined;
+    let cutOff: OperatorRefusedError | undefined;
     const timeout = AbortSignal.timeout(leftMs + graceMs);
     const signal = options.signal === undefined ? timeout : AbortSignal.any([timeout, options.signal]);
     const onEvent = (data: string): void => {
-      const answer = JSON.parse(data) as Receipt | Readonly<{ error: string; code?: string }>;
+      const answer = JSON.parse(data) as Receipt | Unavailable;
       if ("error" in answer) {
-        cutOff = answer.code === homeUnreachable ? answer.error : undefined; // otherwise no broker leads at the moment
+        cutOff = answer.code === homeUnreachable ? cutOffError(answer) : undefined; // otherwise no broker leads now
         return;
       }
       if (answer.signed !== null || isLastAnswer(answer)) last = answer;
@@ -55,7 +59,7 @@ export async function watchReceipt(
       if (performance.now() >= endsAt || isFinal(error) || options.signal?.aborted === true) throw error;
     }
     if (last !== undefined) return last;
-    if (cutOff !== undefined) throw new CannotError(`no receipt: ${cutOff}`);
+    if (cutOff !== undefined) throw cutOff;
     // The stream ended early. Out of time: fetch the receipt in its current state.
     if (performance.now() >= endsAt)
       return (await client.get(
@@ -64,6 +68,15 @@ export async function watchReceipt(
       )) as Receipt;
     await delay(retryMs);
   }
+}
+
+function cutOffError({ error, lastKnown }: Unavailable): OperatorRefusedError {
+  return new OperatorRefusedError(`no receipt: ${error}`, {
+    status: 503,
+    reason: homeUnreachable,
+    outcome: "unknown",
+    lastKnown: parseLastKnown(lastKnown),
+  });
 }
 
 /** Whether a retry would get the same error: the request or the caller is at fault. */

@@ -203,7 +203,7 @@ const clusterStatus = z.object({
       region: text,
       silentMs: z.number().nullable(),
       leasesUntil: unixMs.nullable(),
-      lastKnown: z.object({ at: unixMs, regions }).nullable(),
+      lastKnown: z.object({ at: unixMs, head: link.nullable().optional(), regions }).nullable(),
     })
     .optional(),
 });

@@ -141,9 +141,14 @@ test("the status of a region that is cut off says until when leases by age count
     { region: "ap", brokers: 1, nodes: 1, fenced: 0, absent: 0, cutOff: false, lag: 0, silentMs: 300 },
   ];
   const asked: (StatusOptions | undefined)[] = [];
-  const leading = { leader: { brokerId: "broker-1" }, nodes: [], absent: [], regions } as unknown as ClusterStatus;
+  const leading = {
+    leader: { brokerId: "broker-1", head: genesis },
+    nodes: [],
+    absent: [],
+    regions,
+  } as unknown as ClusterStatus;
   const away = async (): Promise<never> => {
-    throw new BrokerUnavailableError("away");
+    throw new BrokerUnavailableError("away", { reason: "no-answer" });
   };
   const homeDatabroker = {
     status: async (options?: StatusOptions) => {
@@ -180,6 +185,7 @@ test("the status of a region that is cut off says until when leases by age count
   const operator = broker.databroker("operator");
   await own?.lease(new Uint8Array()); // the home region answers
   assert.deepEqual((await operator.status()).regions, regions);
+  assert.deepEqual(broker.ready(), { ready: true, reasons: [] });
 
   home = "is away";
   now = 4_000;
@@ -193,10 +199,14 @@ test("the status of a region that is cut off says until when leases by age count
         region: "ap",
         silentMs: 3_000,
         leasesUntil: wallAtZero + 66_000,
-        lastKnown: { at: wallAtZero + 1_000, regions },
+        lastKnown: { at: wallAtZero + 1_000, head: genesis, regions },
       },
     ],
   );
+  assert.deepEqual(broker.ready(), {
+    ready: true,
+    reasons: [`the home region is out of reach; leases by age until ${new Date(wallAtZero + 66_000).toISOString()}`],
+  });
   now = 66_001;
   assert.equal((await operator.status({ nodes: "omitted" })).home?.leasesUntil, null);
   assert.ok(asked.includes(undefined));

@@ -102,6 +102,8 @@ export type Cluster = Readonly<{
   /** A client of the broker API in a role. */
   client(role: Role): BrokerClient;
   operator: Readonly<{
+    /** The value of the header with a new operator token. */
+    authorization(): Promise<string>;
     get(path: string): Promise<HttpReply>;
     post(path: string, body: object): Promise<HttpReply>;
     /** The default time-out allows for a slow machine. */
@@ -365,14 +367,17 @@ export async function createSession(
 export function createOperator(
   at: Readonly<{ config: Config; authenticate: ClusterProcess; host: string }>,
 ): Cluster["operator"] {
-  async function call(method: string, path: string, body?: object): Promise<HttpReply> {
+  async function authorization(): Promise<string> {
     const token = await mintOperatorToken({
       ...{ secret: at.config.sharedSecret, cluster: at.config.broker.clusterName, name: "test", tokenId: randomUUID() },
       ...{ nowS: Math.floor(Date.now() / 1_000), ttlS: 60 },
     });
+    return `Bearer ${token}`;
+  }
+  async function call(method: string, path: string, body?: object): Promise<HttpReply> {
     return sendUntilDecided({
       ...{ method, port: at.authenticate.ports.address, host: at.host, path: `${operatorApiPrefix}${path}` },
-      headers: { authorization: `Bearer ${token}`, ...(body && { "content-type": "application/json" }) },
+      headers: { authorization: await authorization(), ...(body && { "content-type": "application/json" }) },
       ...(body && { body: JSON.stringify(body) }),
       timeoutMs: 60_000,
     });
@@ -382,6 +387,7 @@ export function createOperator(
     return JSON.parse(body) as T;
   };
   return {
+    authorization,
     get: (path) => call("GET", path),
     post: (path, body) => call("POST", path, body),
     revoke: async (session, wait = { wait: "none" }) =>
