@@ -33,6 +33,8 @@ class Direction {
   readonly #way: Way;
   /** When the last bytes are due. Later bytes wait at least as long. */
   #dueAt = 0;
+  /** In order. Each timer takes the first: timers of different lengths may end in another order than they began. */
+  readonly #late: (() => void)[] = [];
 
   constructor(way: Way, from: Socket, to: Socket, state: State) {
     this.#way = way;
@@ -53,8 +55,15 @@ class Direction {
   #after(act: () => void): void {
     const now = performance.now();
     this.#dueAt = Math.max(this.#dueAt, now + this.#state.lateMs);
-    if (this.#dueAt <= now) act();
-    else setTimeout(() => !this.#to.destroyed && act(), this.#dueAt - now);
+    if (this.#dueAt <= now && this.#late.length === 0) {
+      act();
+      return;
+    }
+    this.#late.push(act);
+    setTimeout(() => {
+      const next = this.#late.shift();
+      if (!this.#to.destroyed) next?.();
+    }, this.#dueAt - now);
   }
 }
 
