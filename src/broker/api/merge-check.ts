@@ -4,8 +4,9 @@
  *
  * - Before: a broker of this cluster has signed it, and it is submitted under one of its two command ids.
  * - After: the command id of a suspension may have been used for another change. Then the log does not deny what the
- *   suspension denies, and the answer must not say so. A suspension that the leader refuses because the log may have
- *   forgotten it may be found there.
+ *   suspension denies, and the answer must not say so.
+ * - The leader refuses an old suspension whose command id the log may have forgotten. If this broker finds the
+ *   suspension among the person's events, the answer is the link of that event.
  * - A restore that was made here while the region was cut off loses. The operator learns it from the log and a counter.
  */
 import {
@@ -43,7 +44,7 @@ export type MergeCheck = Readonly<{
 type MergeCheckDeps = Readonly<{
   open: EnvelopeOpener;
   log: Pick<EventLog, "base" | "linkAt" | "read">;
-  /** Of this broker's copy of the log. */
+  /** The newest link that this broker has applied. */
   head: () => Link;
   counters: Pick<Counters, "revocationsMerged" | "restoresOverridden">;
   logger: Logger;
@@ -51,7 +52,7 @@ type MergeCheckDeps = Readonly<{
 
 /** Merges that were reported to the operator, so that each is reported once. */
 const reportedMax = 4_096;
-/** Each is up to 10,000 positions of the log. */
+/** The number of reads of one search; each covers up to 10,000 positions of the log. */
 const scansMax = 50;
 
 export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
@@ -89,8 +90,8 @@ export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
   }
 
   /**
-   * The leader refuses a suspension so old that the log may have recorded, lifted and forgotten it. The events of the
-   * person say so, as far as the log goes back. Null: they do not.
+   * Searches the person's events since the basis for a suspension that the leader refuses, because the log may have
+   * recorded it, lifted it and forgotten its command id. Null: it is not there, or the store does not answer yet.
    */
   async function findRecorded(sealed: SealedRevocation, userId: UserId): Promise<Link | null> {
     const events = await eventsBetween(userId, { after: sealed.revocation.basis.position, upTo: deps.head() });
@@ -142,7 +143,7 @@ export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
   return { refuse, confirm };
 }
 
-/** Whether it is the merge of a suspension, by one of its command ids. */
+/** Whether an event records a suspension under one of these command ids. */
 function isSuspension({ event, cause }: Recorded, ids: readonly CommandId[]): boolean {
   const isOwn = cause !== null && ids.includes(cause);
   return isOwn && (event.type === "UserSuspended" || event.type === "UserErased");

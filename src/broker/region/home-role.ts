@@ -42,9 +42,9 @@ export function chooseRole(current: HomeRole | null, evidence: HomeEvidence): Ch
 }
 
 /**
- * The leader of another region that the newest primary names although it is in this region: it led before the home
- * region moved, and no broker here has to wait for its silence. If it writes to this primary all the same, it is fenced
- * by the next epoch, and finds its own part then. Null: none.
+ * The leader before the home region moved here: the newest primary is in this region, and its log still names a broker
+ * of another one. No broker here has to wait for that leader's silence. If it still writes to this primary, the next
+ * epoch fences it, and it then changes its own part. Null: none.
  *
  * @param ownUrls the addresses of the brokers of this region
  */

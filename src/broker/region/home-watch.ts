@@ -1,5 +1,5 @@
 /**
- * Home watch: whether the home region can be reached, whether its leader answers, and when the first changes. Pure.
+ * Home watch: whether the home region can be reached, since when, and whether its leader answers. Pure.
  *
  * - Only an answer counts, not an open connection. The regional broker sends its own renew every second, so a caller
  *   never has to wait to learn that the home region is away.
@@ -10,7 +10,7 @@
  */
 import type { MonotonicMs } from "../../events/index.ts";
 
-/** In renew intervals: this much silence is an absence. */
+/** In renew intervals: a leader or a region that is silent for longer counts as away. */
 const silentRenewsMax = 2.5;
 const never = Number.NEGATIVE_INFINITY;
 

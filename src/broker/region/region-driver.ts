@@ -199,7 +199,9 @@ export class RegionDriver {
     }
   }
 
-  /** Records that a broker of the home region has answered; only a lease shows that the leader has. */
+  /**
+   * Asks even while the home region is away. An answer shows that a broker there can be reached, not that one leads.
+   */
   async #askAnyway<T>(role: Role, question: (home: Databroker) => Promise<T>): Promise<T> {
     try {
       const answer = await question(this.#parts.home(role));

@@ -93,8 +93,8 @@ const readWithinMs = 60_000;
 export type RegionalBroker = Broker &
   Readonly<{
     /**
-     * Stops where another part of this process follows, which has to forward the goodbye: the leader may be gone.
-     * @returns after how long (ms) it may do so. While a lease by age may count, the leader must wait for this boot.
+     * Stops before another part of this process starts. That part sends the goodbye, because the leader may be gone.
+     * @returns how long (ms) it must wait first: while a lease by age may count, the leader must wait for this boot
      */
     stopForAnother: () => Promise<number>;
   }>;

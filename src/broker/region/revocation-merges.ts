@@ -55,7 +55,7 @@ export class RevocationMerges {
     return this.#merged;
   }
 
-  /** The log may be another one, which lacks what this broker has dropped: it may be given again. */
+  /** The log may be another one that lacks the merges, so this broker accepts again what it has dropped. */
   forgetDropped(): void {
     this.#dropped.clear();
   }

@@ -1,8 +1,8 @@
 /**
  * Revocation store: the local revocations that one regional broker retains, in the order in which it stored them. Pure.
  *
- * - The head only grows. A number is never used twice within a boot, nor one that the disk has, over restarts.
- * - A node is given no number that the disk may not have: after a crash it would name another revocation.
+ * - The head only grows. No number is used twice within a boot, and a later boot uses none that the disk has.
+ * - A node is given only numbers that the disk has. Any other could name another revocation after a crash.
  * - Nothing is evicted: `hasRoomFor` answers before anything is added.
  * - An entry counts as kept once the disk has it. Nodes and other brokers are given kept entries alone.
  */
@@ -11,7 +11,7 @@ import { mergeIdsOf, revocationKey, type SealedRevocation, type StorePosition } 
 
 /** What the disk of a regional broker has. */
 export type StoredRevocations = Readonly<{
-  /** Random, drawn at each start: what a node has confirmed to an earlier boot, or of an older disk, means nothing. */
+  /** Random, drawn at each start, so that no confirmation for an earlier boot or an older state of the disk counts. */
   store: string;
   head: number;
   entries: readonly Readonly<{ seq: number; sealed: SealedRevocation }>[];
