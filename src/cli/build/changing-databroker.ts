@@ -37,7 +37,7 @@ import { type LeftGoodbye, startRegion } from "./region-parts.ts";
 type Options = Readonly<{ node: NodeId; logger: Logger; duties: readonly Duty[] }>;
 type Looked = Readonly<{ role: HomeRole; why: string; replaced: Incarnation | null; settled: boolean }>;
 
-/** How often the servers are read, ms. No change is accepted while the home region moves. */
+/** How often the servers are read (ms). Often while they are unsettled: no change is accepted during a move. */
 const lookMs = { settled: 1_000, unsettled: 100 };
 /** Time limits of one reading, ms. A server that does not answer is left out for a while. */
 const readMs = { connectTimeoutMs: 1_000, statementTimeoutMs: 1_500, retryMs: 2_000 };
@@ -166,8 +166,8 @@ function startHome(
 }
 
 /**
- * Brings the goodbye of a regional part to the new leader, so that the node does not count as absent. The leader of the
- * time at which it stopped may be gone.
+ * Sends the goodbye of the stopped regional part to the new leader, so that the node does not count as absent. The
+ * leader of that time may be gone.
  */
 async function forwardGoodbye(
   broker: Broker,
@@ -191,7 +191,7 @@ async function forwardGoodbye(
     await delay(goodbyeGapMs, undefined, { signal, ref: false }).catch(() => {});
   }
   if (!signal.aborted)
-    logger.warn({}, "no leader took the goodbye of this broker's former part; retire the node if it is absent");
+    logger.warn({}, "no leader accepted the goodbye of this broker's former part; retire the node if it is absent");
 }
 
 /** What this broker sees of the home region. @throws CannotError when the connection string lacks its own servers */

@@ -13,7 +13,7 @@ import type { Databroker, Logger } from "../../replication/index.ts";
 import { BrokerUnavailableError, mergeIdsOf, type SealedRevocation } from "../../replication/wire/index.ts";
 import { revocationsPath } from "./region-revocations.ts";
 
-/** Pauses, ms, while some have no answer, and while only refused ones are left, which an operator must end. */
+/** Pauses (ms) while some have no answer, and while only refused ones are left, about which an operator decides. */
 const againMs = { unanswered: 250, refused: 60_000 };
 const recordFirst = "this broker first records what its region revoked while it was cut off";
 

@@ -111,7 +111,10 @@ export type LeftGoodbye = Readonly<{ envelope: Uint8Array; waitMs: number }>;
 
 type KeptGoodbye = { isWanted: boolean; goodbye: Uint8Array | null };
 
-/** A regional broker sends leases of its own in the role of a broker, and after its last renew only the goodbye. */
+/**
+ * Keeps the goodbye instead of sending it, once it is wanted. In the role of a broker, a regional broker sends only its
+ * own lease messages, and the goodbye is the last one.
+ */
 function keepingGoodbye(client: BrokerClient, role: Role, kept: KeptGoodbye): BrokerClient {
   if (role !== "broker") return client;
   return {

@@ -25,7 +25,7 @@ export function openRegionRevocations(
   }
   const { broker, dataDir, region } = config;
   const store = randomBytes(16).toString("hex");
-  // A new file may replace a lost one, whose boot may have passed on leases as long as any.
+  // A new file may replace a lost one, and the boot before may have passed on leases of the longest window.
   const windowMs = Math.max(...Object.values(windowLimits(config)));
   return {
     parts: {

@@ -96,7 +96,7 @@ function clusterProblems({ leader, nodes, absent = [], regions = [] }: ClusterSt
     ...(silent.length === 0
       ? []
       : [
-          `without a lease: ${silent.join(", ")}; cardea cluster status shows since when, and once it says absent, cardea cluster retire takes off the list what will not come back`,
+          `without a lease: ${silent.join(", ")}; cardea cluster status shows since when. Once it calls a node absent that will not come back, run cardea cluster retire`,
         ]),
     ...(differing.length === 0 ? [] : [`digests differ: ${differing.join(", ")}`]),
   ];
@@ -237,7 +237,7 @@ async function probeProblems(file: DrillFile, probes: ProbeClient): Promise<read
       const [canary, anonymous] = [await probes.send(proxy), await probes.send(proxy, "anonymous")];
       const { url } = file.canary;
       if (canary.status === 0)
-        return `${proxy.node} does not answer at ${proxy.host}:${proxy.port}; take out of the drill file what is gone`;
+        return `${proxy.node} does not answer at ${proxy.host}:${proxy.port}; if it is gone, remove it from the drill file`;
       if (canary.answer !== "permitted")
         return `${proxy.node} answers ${canary.status} to the canary at ${url.href}, not 2xx`;
       if (anonymous.answer === "permitted")

@@ -13,7 +13,7 @@ export class PauseWatch {
   readonly #over = new AbortController();
   /** The newest epoch before the move. */
   #epoch = 0;
-  /** An earlier run may have stopped the changes: their end is then not known. */
+  /** False: an earlier run may have stopped the changes, so it is not known since when. */
   #isFirst = false;
   #fencedAt: number | null = null;
   #endedAt: number | null = null;
