@@ -78,7 +78,7 @@ type RegionalNode = {
   renew: Renew;
   /** What its newest message says that it enforces, on the broker's chain. */
   enforced: Link | null;
-  /** The same while the broker does not hold that link: it may be ahead, or of another chain. */
+  /** The same, as long as the broker does not hold that link: the node may be ahead, or on another chain. */
   claimed: Link | null;
   /** Null: no grant by age. */
   fencedAt: number | null;
@@ -366,6 +366,7 @@ function recordEnforced(
   enforcedBy(node, view);
 }
 
+/** Accepts the claimed link first, once the broker holds it. */
 function enforcedBy(node: RegionalNode, { onChain }: ChainView): Link | null {
   if (node.claimed !== null && onChain(node.claimed)) {
     node.enforced = node.claimed;

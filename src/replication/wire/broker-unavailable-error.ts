@@ -5,7 +5,7 @@ export type UnansweredReason =
   | "no-leader"
   /** No broker has answered: try again soon. */
   | "no-answer"
-  /** A call for the home region: no broker of it has answered, but one of another region. */
+  /** A call for the home region was answered only by a broker of another region. */
   | "not-home"
   | UnavailableCode;
 

@@ -182,7 +182,7 @@ async function movePlanned(
     // A promotion that an earlier run had begun may have come first. The rest remains.
     if (after.newest?.role === "primary" && options.target.has(after.newest.host)) return;
     if (isOrdered) {
-      const rest = `${old.host.name} still refuses writes, because the other may become a primary at any time`;
+      const rest = `${old.host.name} still refuses writes, because the promotion may yet happen`;
       throw new PromotionFailedError(`${messageOf(error)}; ${rest}`, { cause: error });
     }
     await unfenceAnew(old.host, within);

@@ -90,9 +90,9 @@ export async function endAll(servers: readonly PromotionServer[]): Promise<void>
 async function lockServer({ ask, host }: PromotionServer): Promise<void> {
   const giveUpAt = performance.now() + lockMsMax;
   const isLocked = async (): Promise<boolean> =>
-    // The two numbers are of this project alone, and name what is locked: the roles of the servers.
+    // An arbitrary key, which this project uses only for changes of the servers' roles.
     (await ask("select pg_try_advisory_lock(1667330149, 1) as locked"))["locked"] === true;
-  const busy = `${host.name}: another run of this command, or of cardea postgres promote, is at work; nothing was changed`;
+  const busy = `${host.name}: another run of this command, or of cardea postgres promote, is in progress; nothing was changed`;
   if (await isLocked()) return;
   while (performance.now() < giveUpAt) {
     await delay(lockPollMs);

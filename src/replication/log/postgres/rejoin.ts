@@ -10,12 +10,12 @@ export type Rejoining = Readonly<{
   host: string;
   /** Its name in `synchronous_standby_names`; null: not known. */
   name: string | null;
-  /** Null: it does not say. */
+  /** Its data folder; null: not known. */
   folder: string | null;
   primary: PostgresHost | undefined;
 }>;
 
-/** The commands by which an operator brings an old primary back, on its machine. */
+/** Text for a terminal. Empty: the new primary is not known. */
 export function rejoinOf({ host: old, name, folder, primary }: Rejoining): string {
   if (primary === undefined) return "";
   const { host, port } = addressOf(primary);

@@ -106,7 +106,7 @@ export class ServerHeadsReader {
     const failed = this.#failed.get(host.name);
     if (failed !== undefined && performance.now() < failed.retryAt) return { host: host.name, problem: failed.problem };
     try {
-      // A fence ends the sessions of its server, which still answers: a kept connection that fails shows nothing.
+      // A fence ends the sessions of a server that still answers, so one failure of a kept connection proves nothing.
       const isKept = this.#connections.get(host.name)?.lost === false;
       const found = await this.#open(host).catch((error: unknown) => {
         if (isKept) return this.#open(host);

@@ -3,8 +3,8 @@
  * on its disk back to the log (docs/protocol.md §6.4).
  *
  * - One read of the broker's store waits there, so a revocation arrives at once.
- * - A read that does not bring what a lease waits for is repeated, at the broker that answers by then: the first
- *   broker may be cut off without a sign.
+ * - A read that does not bring what a lease waits for is repeated, at the broker that answers by then: a broker that is
+ *   cut off may leave the first read open.
  * - What arrives is in force in the same step. It is confirmed when the cuts are done and the disk has it.
  * - A page with an entry that is not authentic, or that does not fit, is not taken: this node is then not at it, and no
  *   lease by age that names it counts.
@@ -37,7 +37,7 @@ type Pending = { readonly position: StorePosition; enforcing: number | null; kee
 
 const readWaitMs = 20_000;
 const readGraceMs = 5_000;
-/** How long a read may take that is to bring what a lease waits for. */
+/** The longest time (ms) of a read while a lease waits for its result. */
 const awaitedMs = 1_000;
 /** How long a broker that has no store is left alone. */
 const noStoreMs = 30_000;
@@ -111,7 +111,7 @@ export class DenialSync {
       this.#readAt = Math.min(this.#readAt, now + awaitedMs);
       return;
     }
-    // The broker of this store answers as soon as its disk has the revocation. Another broker has nothing to say.
+    // The broker of this store answers as soon as its disk has the revocation. No other broker gives a position in it.
     const { sentAt, until } = this.#read;
     const answerBy = (this.#store === store ? now : sentAt) + awaitedMs;
     this.#read = { ...this.#read, until: Math.min(until, answerBy), awaited: true };
