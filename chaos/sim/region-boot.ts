@@ -113,7 +113,7 @@ export class RegionBoot {
       brokers: options.brokers,
       perform: (effect) => this.#performOwn(effect),
       waking: () => this.#reportWindow(),
-      heard: () => this.#feed({ type: "homeReachable" }),
+      heard: () => this.#feed({ type: "leaderAnswered" }),
     });
   }
 
@@ -173,7 +173,7 @@ export class RegionBoot {
   /** A node's command. */
   forwardCommand(...[request, answered]: Parameters<BrokerPort["submit"]>): void {
     const { command } = request;
-    if (command.type === "mergeRevocation" && !this.#loop.homeAnswers()) this.#revocations.brought(command.envelope);
+    if (command.type === "mergeRevocation" && !this.#loop.leaderAnswers()) this.#revocations.brought(command.envelope);
     this.#revocations.forward(request, answered);
   }
   localReceipt(...asked: Parameters<RevocationIo["receipt"]>): void {
@@ -188,14 +188,14 @@ export class RegionBoot {
 
   /** Forwards a call that only the home region can perform. */
   forward<T>(call: Omit<Call<T>, "done">, done: (answer: T | undefined) => void): void {
-    if (!this.#loop.homeAnswers()) {
+    if (!this.#loop.leaderAnswers()) {
       done(undefined);
       return;
     }
     this.#driver.calls.start<T>({
       ...call,
       done: (answer) => {
-        if (answer !== undefined) this.#feed({ type: "homeReachable" });
+        if (answer !== undefined) this.#feed({ type: "leaderAnswered" });
         done(answer);
       },
     });

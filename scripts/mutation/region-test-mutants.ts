@@ -144,7 +144,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 5,
     meaning: "a confirmation counts at its region, whatever its history",
     test: granterTest,
-    changes: [{ file: granter, take: "node.claimed !== null && onChain(node.claimed)", put: "node.claimed !== null" }],
+    changes: [{ file: granter, take: "node.claimed === null || !onChain(node.claimed)", put: "node.claimed === null" }],
   },
   "late-confirmation-counts": {
     section: 5,

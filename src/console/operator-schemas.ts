@@ -217,7 +217,7 @@ export const lastKnownSchema = z.object({
   at: ms.meta(describe("The time of the answer, by the clock of this server.")),
   homeSilentMs: ms
     .nullable()
-    .meta(describe("Time (ms) since a broker of the home region answered; null: none has since this one started.")),
+    .meta(describe("Time (ms) since the leader answered; null: it has not since this one started.")),
   leasesUntil: ms.nullable().meta(describe("When the last lease by age of the region ends; null: there is none.")),
   broker: z
     .object({ brokerId: z.string(), applied: link })

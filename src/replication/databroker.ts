@@ -284,7 +284,7 @@ export type LocalReceiptOutcome =
 export type HomeOutOfReach = Readonly<{
   /** The broker's own region. */
   region: string;
-  /** Time (ms) since a broker of the home region answered last; null: none has since this process started. */
+  /** Time (ms) since the leader answered last; null: it has not since this process started. */
   silentMs: number | null;
   /** When the last lease by age ends, by this broker's clock; null: this broker holds no lease and grants none. */
   leasesUntil: UnixMs | null;

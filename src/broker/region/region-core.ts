@@ -157,10 +157,10 @@ class Region {
         this.#leases.nodeMessage(input, () => this.#home.leaderAnswers(this.#context.now));
         this.#revocations?.nodesChanged();
         return;
-      case "homeReachable":
+      case "leaderAnswered":
         this.#home.recordLeaderAnswer(this.#context.now);
         return;
-      case "homeReached":
+      case "homeBrokerAnswered":
         this.#home.recordBrokerAnswer(this.#context.now);
         return;
       case "homeAnswered":

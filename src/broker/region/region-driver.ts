@@ -190,11 +190,11 @@ export class RegionDriver {
   /** A renew, confirmation or goodbye of the broker's own replica. It is sent even while the home region is away. */
   async leaseForOwn(envelope: Uint8Array): Promise<Uint8Array | null> {
     try {
-      const answer = await this.#askAnyway("broker", (home) => home.lease(envelope));
-      this.#feed({ type: "homeReachable" });
+      const answer = await this.#askRegardless("broker", (home) => home.lease(envelope));
+      this.#feed({ type: "leaderAnswered" });
       return answer;
     } catch (error) {
-      if (error instanceof LeaseRefusedError) this.#feed({ type: "homeReachable" });
+      if (error instanceof LeaseRefusedError) this.#feed({ type: "leaderAnswered" });
       throw error;
     }
   }
@@ -202,13 +202,13 @@ export class RegionDriver {
   /**
    * Asks even while the home region is away. An answer shows that a broker there can be reached, not that one leads.
    */
-  async #askAnyway<T>(role: Role, question: (home: Databroker) => Promise<T>): Promise<T> {
+  async #askRegardless<T>(role: Role, question: (home: Databroker) => Promise<T>): Promise<T> {
     try {
       const answer = await question(this.#parts.home(role));
-      this.#feed({ type: "homeReached" });
+      this.#feed({ type: "homeBrokerAnswered" });
       return answer;
     } catch (error) {
-      if (isFromHome(error)) this.#feed({ type: "homeReached" });
+      if (isFromHome(error)) this.#feed({ type: "homeBrokerAnswered" });
       throw error;
     }
   }
@@ -224,7 +224,7 @@ export class RegionDriver {
     this.#pendingAsks.add(onLost);
     this.#watchPendingAsks();
     try {
-      return await Promise.race([this.#askAnyway(role, question), lost.promise]);
+      return await Promise.race([this.#askRegardless(role, question), lost.promise]);
     } finally {
       this.#pendingAsks.delete(onLost);
     }

@@ -42,7 +42,7 @@ export class RegionLoop {
   }
 
   /** Whether the leader answers at present, so that a request to it makes sense. */
-  homeAnswers(): boolean {
+  leaderAnswers(): boolean {
     return this.#core.leaderAnswers(this.#parts.moment().monotonic);
   }
 

@@ -63,9 +63,9 @@ export type RegionFact =
   /** → askHome */
   | Fact<"homeAnswered", { id: number; answer: HomeAnswer }>
   /** The leader has answered a question that was not the core's. */
-  | Fact<"homeReachable", unknown>
+  | Fact<"leaderAnswered", unknown>
   /** A broker of the home region has answered such a question. It need not know a leader. */
-  | Fact<"homeReached", unknown>
+  | Fact<"homeBrokerAnswered", unknown>
   /** The own projection has changed. Answered by `enforced`. `rebuilt`: its history may be another one. */
   | Fact<"changed", { id: number; link: Link; rebuilt: boolean }>
   /** A leader's batch arrived over the fan-out; the own projection has already handled it. */

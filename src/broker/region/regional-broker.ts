@@ -96,7 +96,7 @@ export type RegionalBroker = Broker &
      * Stops before another part of this process starts. That part sends the goodbye, because the leader may be gone.
      * @returns how long (ms) it must wait first: while a lease by age may count, the leader must wait for this boot
      */
-    stopForAnother: () => Promise<number>;
+    stopBeforeRoleChange: () => Promise<number>;
   }>;
 
 export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBroker {
@@ -313,15 +313,15 @@ export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBro
     return held === null ? -1 : clock.monotonic() - held.freshSinceMs;
   }
 
-  async function stopForAnother(): Promise<number> {
+  async function stopBeforeRoleChange(): Promise<number> {
     stopping.abort();
     const held = replica.lease();
-    const mayFollow = (await region.stop()) === "say";
+    const maySayGoodbye = (await region.stop()) === "say";
     await replica.goodbye();
     await replica.stop();
     // Every lease by age ends with the lease on which it rests, by clocks that may differ by the drift.
     const endsAt = held === null ? now() : held.freshSinceMs + held.windowMs * (1 + 2 * held.drift);
-    return mayFollow ? 0 : Math.max(0, endsAt - now());
+    return maySayGoodbye ? 0 : Math.max(0, endsAt - now());
   }
 
   async function stop(): Promise<void> {
@@ -369,7 +369,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBro
     receiveGossip: () => ({ epoch: replica.applied.epoch, urls: [] }),
     whenRead: () => replica.whenReady(readWithinMs).then(() => null),
     stop: () => (stopped ??= stop()),
-    stopForAnother,
+    stopBeforeRoleChange,
   };
   keepRegionsKnown().catch((err: unknown) => logger.error({ err }, "the state of the other regions is not kept"));
   return broker;

@@ -35,7 +35,7 @@ import { natsFanoutOf } from "./nats-parts.ts";
 import { type LeftGoodbye, startRegion } from "./region-parts.ts";
 
 type Options = Readonly<{ node: NodeId; logger: Logger; duties: readonly Duty[] }>;
-type Looked = Readonly<{ role: HomeRole; why: string; replaced: Incarnation | null; settled: boolean }>;
+type FoundRole = Readonly<{ role: HomeRole; why: string; replaced: Incarnation | null; settled: boolean }>;
 
 /** How often the servers are read (ms). Often while they are unsettled: no change is accepted during a move. */
 const lookMs = { settled: 1_000, unsettled: 100 };
@@ -63,12 +63,12 @@ export async function startChangingDatabroker(config: Config, options: Options):
     const started = await startRegion(config, { node, logger, api: "elsewhere" });
     const stop = async (): Promise<void> => {
       if (ending.signal.aborted) await started.stop();
-      else goodbye = await started.stopForAnother();
+      else goodbye = await started.stopBeforeRoleChange();
     };
     return { ...started, stop };
   }, logger);
 
-  async function change(next: Looked): Promise<void> {
+  async function change(next: FoundRole): Promise<void> {
     const { role, why } = next;
     const from = parts.current?.role;
     if (from !== undefined) {
@@ -229,7 +229,7 @@ function createLook(config: Config, { node, logger }: Options) {
 
   return {
     own,
-    async now(current: HomeRole | null): Promise<Looked> {
+    async now(current: HomeRole | null): Promise<FoundRole> {
       const seen = await reader.read();
       const rivals = seen.rivals.map(({ host, why }) => `${host} ${why}`).join("; ");
       const hosts = seen.rivals.map(({ host }) => host).join(", ");

@@ -85,11 +85,11 @@ export async function startRegion(
     },
     stop: () => stopWith(() => broker.stop()),
     /** Stops where another part of this process follows. @returns what that part has to send; null: nothing */
-    async stopForAnother(): Promise<LeftGoodbye | null> {
+    async stopBeforeRoleChange(): Promise<LeftGoodbye | null> {
       let waitMs = 0;
       await stopWith(async () => {
         kept.isWanted = true;
-        waitMs = await broker.stopForAnother();
+        waitMs = await broker.stopBeforeRoleChange();
       });
       return kept.goodbye === null ? null : { envelope: kept.goodbye, waitMs };
     },

@@ -363,16 +363,19 @@ function recordEnforced(
   node.enforcedNonce = nonce;
   forgetEnforced(node);
   if (node.refusal?.code !== "digest-mismatch") node.claimed = enforced;
-  enforcedBy(node, view);
+  acceptClaim(node, view);
 }
 
-/** Accepts the claimed link first, once the broker holds it. */
-function enforcedBy(node: RegionalNode, { onChain }: ChainView): Link | null {
-  if (node.claimed !== null && onChain(node.claimed)) {
-    node.enforced = node.claimed;
-    node.claimed = null;
-  }
+function enforcedBy(node: RegionalNode, view: ChainView): Link | null {
+  acceptClaim(node, view);
   return node.enforced;
+}
+
+/** Accepts what the node says once the broker holds that link, and so knows that it is on its own chain. */
+function acceptClaim(node: RegionalNode, { onChain }: ChainView): void {
+  if (node.claimed === null || !onChain(node.claimed)) return;
+  node.enforced = node.claimed;
+  node.claimed = null;
 }
 
 function forgetEnforced(node: RegionalNode): void {

@@ -216,7 +216,7 @@ test("confirmations of a history that the region has left do not count in the ne
 
 test("a message is forwarded while the home region answers; after a second without an answer the region answers alone", () => {
   const region = new Region();
-  region.feed({ type: "homeReachable" });
+  region.feed({ type: "leaderAnswered" });
   region.renew();
   const [asked] = region.all("askHome");
   assert.deepEqual(asked?.question, { op: "forward", messageId: 1 });
@@ -234,7 +234,7 @@ test("a message is forwarded while the home region answers; after a second witho
 
 test("a boot that the leader refuses gets no lease by age; one that no broker answers does", () => {
   const region = new Region();
-  region.feed({ type: "homeReachable" });
+  region.feed({ type: "leaderAnswered" });
   region.renew();
   const message = "its monotonic clock runs at least 1.20 % off the leader's";
   const refused: HomeAnswer = { type: "refused", refusal: { code: "clock-drift", message } };
@@ -244,7 +244,7 @@ test("a boot that the leader refuses gets no lease by age; one that no broker an
   assert.deepEqual(answersIn(region.feed({ type: "markKept" })), ["refused"]);
 
   const other = new Region();
-  other.feed({ type: "homeReachable" });
+  other.feed({ type: "leaderAnswered" });
   other.renew();
   other.feed({ type: "homeAnswered", id: other.all("askHome")[0]?.id ?? 0, answer: noBroker });
   assert.deepEqual(answersIn(other.feed({ type: "markKept" })), ["grantByAge"]);
@@ -298,7 +298,7 @@ test("the copy stores a delivery once the broker's projection has applied it, an
 
 test("a late answer of the leader to a renew does not reach the node as an answer to a newer one", () => {
   const region = new Region();
-  region.feed({ type: "homeReachable" });
+  region.feed({ type: "leaderAnswered" });
   region.renew();
   region.renew();
   const [first, second] = region.all("askHome").map(({ id }) => id);

@@ -137,7 +137,7 @@ test("nothing is accepted while home answers, without a lease, or for ids that t
   const broker = region.broker("b1");
   assert.equal(codeOf(broker.revoke(aRequest(revokeOne(77)))()), "local-unknown");
   assert.equal(codeOf(broker.revoke(aRequest({ ...suspend(), userId: userId(9) }))()), "local-unknown");
-  broker.feed({ type: "homeReachable" });
+  broker.feed({ type: "leaderAnswered" });
   assert.equal(codeOf(broker.revoke(aRequest())()), "local-home-answers");
   region.pass(10_000);
   broker.lease = null;
@@ -150,7 +150,7 @@ test("nothing is accepted while home answers, without a lease, or for ids that t
 test("home brokers that answer without a leader do not keep the region from revoking by itself", () => {
   const region = aRegion();
   const broker = region.broker("b1");
-  broker.feed({ type: "homeReached" });
+  broker.feed({ type: "homeBrokerAnswered" });
   const link = region.log.head;
   broker.feed({ type: "ownReadAsked", id: 1, after: link, limit: 100, waitMs: 0 });
   const read = broker.all("askHome").find(({ question }) => question.op === "read");
@@ -201,7 +201,7 @@ test("a renew of a node behind the revocation does not reach the leader, also af
   const broker = region.broker("b1");
   assert.equal(broker.revoke(aRequest())()?.type, "local");
   renewLease(region, "b1");
-  broker.feed({ type: "homeReachable" });
+  broker.feed({ type: "leaderAnswered" });
   const before = broker.asked("forward").length;
   assert.equal(grantOf(broker.renew("n1")()).tightenedTo?.seq, 1, "it gets a lease by age with the condition");
   assert.equal(broker.asked("forward").length, before);
@@ -223,7 +223,7 @@ test("a merge under a command id that means another change goes on withholding r
   assert.equal(broker.revoke(aRequest())()?.type, "local");
   region.log.add(created(42));
   renewLease(region, "b1");
-  broker.feed({ type: "homeReachable" });
+  broker.feed({ type: "leaderAnswered" });
   region.pass(1_000);
   const [question] = broker.asked("merge");
   assert.ok(question);
@@ -239,7 +239,7 @@ test("a merge under a command id that means another change goes on withholding r
 test("a grant of the leader that was under way while a revocation came and was merged is not passed on", () => {
   const region = aRegion();
   const [b1, b2] = [region.broker("b1"), region.broker("b2")];
-  b2.feed({ type: "homeReachable" });
+  b2.feed({ type: "leaderAnswered" });
   renewLease(region, "b2");
   const answer = b2.renew("n2");
   const forward = b2.asked("forward").at(-1);
@@ -269,7 +269,7 @@ test("a broker that lost its disk no longer counts as having what it once acknow
 test("a grant of the leader that arrives after the acceptance is not passed on to a node that lacks the revocation", () => {
   const region = aRegion();
   const broker = region.broker("b1");
-  broker.feed({ type: "homeReachable" });
+  broker.feed({ type: "leaderAnswered" });
   const answer = broker.renew("n1");
   const forward = broker.asked("forward").at(-1);
   assert.ok(forward);
@@ -409,13 +409,13 @@ test("every broker submits each revocation under its command id until it is answ
   for (const name of region.names) {
     const broker = region.broker(name);
     assert.equal(broker.asked("merge").length, 0);
-    broker.feed({ type: "homeReachable" });
+    broker.feed({ type: "leaderAnswered" });
     region.pass(1_000);
     const [first] = broker.asked("merge");
     assert.ok(first?.question.op === "merge");
     assert.equal(first.question.commandId, request.commandId);
     broker.answerHome(first.id, { type: "unavailable", error: new Error("no leader") });
-    broker.feed({ type: "homeReachable" });
+    broker.feed({ type: "leaderAnswered" });
     region.pass(2_000);
     assert.equal(broker.asked("merge").length, 2);
   }
@@ -426,7 +426,7 @@ function merge(region: LocalRegion, name: string, withinMs = 1_000): Link {
   region.log.add(revoked(1)).add(revoked(6));
   const link = region.log.head;
   const broker = region.broker(name);
-  broker.feed({ type: "homeReachable" });
+  broker.feed({ type: "leaderAnswered" });
   region.pass(withinMs);
   const question = broker.asked("merge").at(-1);
   assert.ok(question);
@@ -452,14 +452,14 @@ test("an id that the log permits past the merge is not dropped: the command id m
   const request = aRequest();
   assert.equal(b1.revoke(request)()?.type, "local");
   region.log.add(created(42));
-  b1.feed({ type: "homeReachable" });
+  b1.feed({ type: "leaderAnswered" });
   region.pass(1_000);
   const [question] = b1.asked("merge");
   assert.ok(question?.question.op === "merge");
   b1.answerHome(question.id, { type: "merged", link: region.log.head });
   b1.follow();
   assert.equal(b1.denials().sealed.length, 1);
-  b1.feed({ type: "homeReachable" });
+  b1.feed({ type: "leaderAnswered" });
   region.pass(2_000);
   const again = b1.asked("merge").at(-1)?.question;
   assert.ok(again?.op === "merge");
@@ -475,13 +475,13 @@ test("a merge before the beginning of the copy counts once the leader has named 
   region.log.add(created(42));
   b1.forgetLog();
   b1.follow();
-  b1.feed({ type: "homeReachable" });
+  b1.feed({ type: "leaderAnswered" });
   region.pass(1_000);
   const questions = b1.asked("merge");
   assert.equal(b1.denials().sealed.length, 1, "before the answer nothing shows the merge");
   b1.answerHome(questions.at(-1)?.id ?? 0, { type: "merged", link });
   assert.equal(b1.denials().sealed.length, 0);
-  b1.feed({ type: "homeReachable" });
+  b1.feed({ type: "leaderAnswered" });
   region.pass(5_000);
   assert.equal(b1.asked("merge").length, questions.length, "it is not submitted again");
 });
@@ -491,7 +491,7 @@ test("a merge on another chain does not count", () => {
   const b1 = region.broker("b1");
   assert.equal(b1.revoke(aRequest())()?.type, "local");
   const lost = region.log.fork(4).add(revoked(1)).add(revoked(6)).head;
-  b1.feed({ type: "homeReachable" });
+  b1.feed({ type: "leaderAnswered" });
   region.pass(1_000);
   const [question] = b1.asked("merge");
   b1.answerHome(question?.id ?? 0, { type: "merged", link: lost });
