@@ -209,6 +209,32 @@ test("a promotion that failed or was interrupted succeeds when run again", { ski
   assert.equal(follow.length, 1);
 });
 
+test("a promotion that waited for another run goes by what that run has left, and changes nothing", {
+  skip,
+}, async () => {
+  await begin();
+  const [one, two] = group.standbys;
+  assert.ok(one !== undefined && two !== undefined);
+  await group.kill();
+  const conninfo = String((await at(two, "show primary_conninfo"))?.["primary_conninfo"]);
+  await withClient(one.connectionString(database), async (other) => {
+    await other.query("select pg_advisory_lock(1667330149, 1)");
+    const refused = assert.rejects(promote({ oldPrimary: "pg_1" }), /answers as a primary|another run of this command/);
+    await waitFor("the promotion to wait for the lock", async () => {
+      const row = await at(
+        one,
+        "select count(*)::int as n from pg_stat_activity where query like '%pg_try_advisory_lock%' and pid <> pg_backend_pid()",
+      );
+      return row?.["n"] === 1;
+    });
+    await one.promote();
+    await other.query("select pg_advisory_unlock(1667330149, 1)");
+    await refused;
+  });
+  assert.equal(String((await at(two, "show primary_conninfo"))?.["primary_conninfo"]), conninfo);
+  assert.equal((await at(one, "select pg_is_in_recovery() as standby"))?.["standby"], false);
+});
+
 test("without synchronous standbys the command reports what may be lost and promotes only with --accept-loss", {
   skip,
 }, async (t) => {

@@ -64,7 +64,8 @@ export type MetServers = Readonly<{ servers: readonly PromotionServer[]; unreach
 /**
  * Connects to every server, and locks each against another run of such a command, in the order of the list. A run that
  * fails while another one is between its comparison and its promotion would let standbys receive again. The locks end
- * with the connections.
+ * with the connections. What a server said before all locks were held may be outdated by another run, so this asks each
+ * of them again.
  * @throws PromotionFailedError when another run holds a lock
  */
 export async function meetServers(
@@ -75,8 +76,10 @@ export async function meetServers(
   const servers = met.filter((each): each is PromotionServer => "ask" in each);
   const unreachable = met.filter((each): each is UnreachableServer => "problem" in each);
   try {
-    if (limits.lock === "take") for (const server of servers) await lockServer(server);
-    return { servers, unreachable };
+    if (limits.lock === "none") return { servers, unreachable };
+    for (const server of servers) await lockServer(server);
+    const locked = servers.map(async (server) => ({ ...server, row: await server.ask(look) }));
+    return { servers: await Promise.all(locked), unreachable };
   } catch (error) {
     await endAll(servers);
     throw error;
@@ -166,10 +169,13 @@ export async function followNew(
   }
 }
 
-/** Polls until a condition holds. The sleep function of the servers paces the checks. */
+/**
+ * Polls until a condition holds. The sleep function of the servers paces the checks.
+ * @throws PromotionFailedError when it does not hold in time
+ */
 export async function waitUntil(ms: number, what: string, isMet: () => Promise<boolean>): Promise<void> {
   const giveUpAt = performance.now() + ms;
   while (!(await isMet())) {
-    if (performance.now() > giveUpAt) throw new Error(`waited ${ms} ms for ${what}`);
+    if (performance.now() > giveUpAt) throw new PromotionFailedError(`waited ${ms} ms for ${what}`);
   }
 }
