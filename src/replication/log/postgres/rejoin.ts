@@ -19,17 +19,34 @@ export type Rejoining = Readonly<{
 export function rejoinOf({ host: old, name, folder, primary }: Rejoining): string {
   if (primary === undefined) return "";
   const { host, port } = addressOf(primary);
-  const { username } = new URL(primary.connectionString);
+  const { username, searchParams } = new URL(primary.connectionString);
   const user = decodeURIComponent(username) || "postgres";
   const data = folder === null ? '"$PGDATA"' : shellWord(folder);
   const own = name === null || name === "" ? "" : ` application_name=${conninfoValue(name)}`;
-  const source = `host=${conninfoValue(host)} port=${port} user=${conninfoValue(user)}`;
-  return `Bring it back only as a standby. On the machine of ${old}, as the user of Postgres, with the password of ${user} in PGPASSWORD:
+  const { tls, root } = tlsOf(searchParams);
+  const source = `host=${conninfoValue(host)} port=${port} user=${conninfoValue(user)}${tls}`;
+  const files = root === null ? "" : ` and the certificates of ${root} in that file`;
+  return `Bring it back only as a standby. On the machine of ${old}, as the user of Postgres, with the password of ${user} in PGPASSWORD${files}:
     pg_ctl -D ${data} stop -m fast
     pg_rewind -D ${data} -R --source-server=${shellWord(`${source} dbname=postgres${own}`)}
     pg_ctl -D ${data} start
   If pg_rewind refuses, take a new copy instead: pg_basebackup -D (an empty folder) -R -d ${shellWord(`${source}${own}`)}`;
 }
+
+/** How the connection of Cardea is protected: that of the standby must not be protected less. */
+function tlsOf(parameters: URLSearchParams): Readonly<{ tls: string; root: string | null }> {
+  const root = parameters.get("sslrootcert");
+  // The driver verifies a server whose root certificate is named, and libpq only with a mode that says so.
+  const mode = parameters.get("sslmode") ?? (root === null ? null : "verify-full");
+  const settings = [
+    ...(mode === null ? [] : [`sslmode=${conninfoValue(libpqModes.get(mode) ?? mode)}`]),
+    ...(root === null ? [] : [`sslrootcert=${conninfoValue(root)}`]),
+  ];
+  return { tls: settings.map((setting) => ` ${setting}`).join(""), root };
+}
+
+/** The modes of the driver that libpq calls otherwise. */
+const libpqModes: ReadonlyMap<string, string> = new Map([["no-verify", "require"]]);
 
 /** A value in connection settings. */
 function conninfoValue(value: string): string {
