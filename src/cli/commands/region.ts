@@ -10,6 +10,7 @@ import {
   PromotionFailedError,
   PromotionRefusedError,
   parsePostgresHosts,
+  refusesMeanwhile,
 } from "../../replication/log/index.ts";
 import { localConfigOf } from "../build/local-config.ts";
 import { asUser } from "../build/postgres-user.ts";
@@ -60,14 +61,15 @@ back, run it again too: it finds the old primary, stops it from writing, and pri
 
 --user NAME         the database user that may change the servers' settings, with the password in PGPASSWORD
 --old-primary NAME  the old primary's name in synchronous_standby_names, if it does not answer and broker.homes has no
-                    postgres_names
---accept-loss       continues even if an acknowledged change may be lost (only where no primary answers)
+                    postgres_names, or other servers do not answer either
+--accept-loss       continues even if an acknowledged change may be lost: where no primary answers, or an earlier run may have
+                    promoted a server that does not answer
 --despite-brokers   continues a planned move although no broker of REGION answers, or although REGION has revocations of
                     its own that the log does not have yet
 --dry-run           prints the plan, and changes nothing
 --timeout TIME      how long to wait for a broker of REGION to lead (60s)
 
-Exit 1: refused, or not complete; the output says what is left to do.`,
+Exit 1: refused, or not complete; the output says what is left to do. Exit 3: the configuration cannot be used; nothing was changed.`,
   async run(args, terminal) {
     const parsed = parse(args, options, { min: 1, max: 1 });
     const config = localConfigOf(parsed, terminal);
@@ -79,8 +81,11 @@ Exit 1: refused, or not complete; the output says what is left to do.`,
         terminal.err(`not moved: ${error.message}\n`);
         return 1;
       }
-      if (error instanceof PromotionFailedError || error instanceof LogRefusedError)
-        throw new CannotError(`${error.message}. Run this command again`, { cause: error });
+      if (error instanceof PromotionFailedError) {
+        terminal.err(`not complete: ${error.message}. Run this command again\n`);
+        return 1;
+      }
+      if (error instanceof LogRefusedError) throw new CannotError(error.message, { cause: error });
       throw error;
     }
   },
@@ -125,7 +130,7 @@ async function moveWith(asked: HomeBrokers, { config, home, parsed, terminal }: 
     };
     for (const line of planText({ plan: shown, view, home, brokers: before })) (json ? say : outLine(terminal))(line);
     if (plan.refusal === null && mustWait)
-      throw new PromotionRefusedError(`${why}. To continue anyway, use --despite-brokers`);
+      throw new PromotionRefusedError(`${why}. To continue anyway, use --despite-brokers${refusesMeanwhile(view)}`);
     pause.begin(plan, view.newest?.log?.durable.epoch ?? 0);
   };
   try {
@@ -140,6 +145,7 @@ async function moveWith(asked: HomeBrokers, { config, home, parsed, terminal }: 
       say,
       oldPrimary: parsed.text("old-primary") ?? null,
       names: namesOf(connectionString, config),
+      regions: regionsOf(connectionString, config),
       loss: parsed.flag("accept-loss") ? "accept" : "refuse",
     });
     if (only === "look") {
@@ -198,6 +204,16 @@ function namesOf(connectionString: string, { broker }: Config): ReadonlyMap<stri
     parsePostgresHosts(connectionString).flatMap(({ name: host }): [string, string][] => {
       const name = named.get(postgresServerOf(host));
       return name === undefined ? [] : [[host, name]];
+    }),
+  );
+}
+
+/** The region of each server of the connection string, as far as `broker.homes` has it. */
+function regionsOf(connectionString: string, { broker }: Config): ReadonlyMap<string, string> {
+  return new Map(
+    parsePostgresHosts(connectionString).flatMap(({ name }): [string, string][] => {
+      const home = broker.homes.find(({ postgres }) => postgres.includes(postgresServerOf(name)));
+      return home === undefined ? [] : [[name, home.region]];
     }),
   );
 }

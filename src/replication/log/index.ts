@@ -42,7 +42,7 @@ export { type PostgresHost, parsePostgresHosts } from "./postgres/hosts.ts";
 export { openPostgresLog, type PostgresLogOptions } from "./postgres/log.ts";
 export { type LogReader, openPostgresReader } from "./postgres/log-reader.ts";
 export { type MovedHome, type MoveHomeOptions, movePostgresHome } from "./postgres/move-home.ts";
-export type { MovePlan, MoveStep, MoveView } from "./postgres/move-plan.ts";
+export { type MovePlan, type MoveStep, type MoveView, refusesMeanwhile } from "./postgres/move-plan.ts";
 export type { NewestHead, Rival, SeenHeads, ServerHead, UnreadServer } from "./postgres/newest-head.ts";
 export {
   type PromoteOptions,

@@ -270,7 +270,7 @@ test("of two moves at once, the second waits for the first or changes nothing, a
   const writer = await begin();
   const last = await append(writer);
   const runs = await Promise.all([launch("us"), launch("us")]);
-  await Promise.all(runs.map(({ exit }) => exit()));
+  assert.deepEqual(await Promise.all(runs.map(({ exit }) => exit())), [1, 1], "neither is complete");
   const outputs = runs.map(({ output }) => output());
   assert.ok(
     outputs.some((output) => /no broker of us leads yet/.test(output)),

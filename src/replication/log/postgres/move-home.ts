@@ -3,13 +3,21 @@
  * (docs/adr/0041-the-home-moves-by-one-command.md). It carries out the steps of move-plan.ts.
  *
  * - It may be killed at any step and run again: each step asks the servers whether it is done.
- * - A planned move that fails before the promotion lets the old primary write again.
+ * - A planned move that fails before the promotion lets the old primary write again, unless an earlier run may have
+ *   promoted a server that does not answer.
  * - Bringing an old primary back as a standby is left to the operator; the outcome names the commands.
  */
 import { formatLink } from "../../../events/index.ts";
 import { messageOf } from "./connection.ts";
 import { type PostgresHost, parsePostgresHosts } from "./hosts.ts";
-import { type AttachedStandby, type MovePlan, type MoveView, planMove, strayStandbys } from "./move-plan.ts";
+import {
+  type AttachedStandby,
+  type MovePlan,
+  type MoveView,
+  mayBePromoted,
+  planMove,
+  strayStandbys,
+} from "./move-plan.ts";
 import type { ServerHead } from "./newest-head.ts";
 import { PromotionRefusedError, promotePostgresStandby } from "./promote.ts";
 import { oldPrimaryAmong, sourceIn } from "./promotion.ts";
@@ -42,10 +50,15 @@ export type MoveHomeOptions = Readonly<{
   oldPrimary?: string | null;
   /**
    * The names of servers in `synchronous_standby_names`, by their name in the connection string. With them, the old
-   * primary need not be named: it is the silent server from which every standby that answers received last.
+   * primary need not be named if it alone is silent, and every standby received from it last.
    */
   names?: ReadonlyMap<string, string>;
-  /** Whether to accept a possible loss where no primary answers. */
+  /** The regions of servers, by their name in the connection string; for messages. */
+  regions?: ReadonlyMap<string, string>;
+  /**
+   * Whether to accept a possible loss where no primary answers, or where an earlier run may have promoted a server that
+   * does not answer.
+   */
   loss?: "refuse" | "accept";
   /** `look`: plans, and changes nothing. */
   only?: "look" | "all";
@@ -94,12 +107,13 @@ export async function movePostgresHome(options: MoveHomeOptions): Promise<MovedH
 
 async function move(options: MoveHomeOptions, met: MetServers, within: Saying): Promise<MovedHome> {
   const view = await viewOf(options, within);
-  const plan = planMove(view);
+  const plan = planMove(view, options.loss ?? "refuse");
   options.onPlan?.(plan, view);
   if (plan.refusal !== null) throw new PromotionRefusedError(plan.refusal);
   const epoch = view.newest?.log?.durable.epoch ?? 0;
   const named = plan.kind === "lost" ? { ...options, oldPrimary: oldPrimaryOf(options, met, within) } : options;
-  const lost = plan.kind === "lost" ? await checkLoss(named, met, within) : [];
+  const promoted = mayBePromoted(view);
+  const lost = plan.kind === "lost" ? await checkLoss(named, met, within) : promoted === null ? [] : [promoted];
   if (options.only === "look") return { kind: plan.kind, primary: null, epoch, left: [], mayBeLost: lost };
   if (plan.kind === "planned") await movePlanned(view, options, { ...within, met });
   if (plan.kind === "lost")
@@ -167,6 +181,7 @@ async function movePlanned(
 ): Promise<void> {
   const old = met.servers.find(({ host }) => host.name === view.newest?.host);
   if (old === undefined) throw new PromotionFailedError(`${view.newest?.host} did not answer; nothing was changed`);
+  const wasFenced = view.newest?.writes === "refused";
   let isOrdered = false;
   const onOrder = (): void => {
     isOrdered = true;
@@ -175,14 +190,17 @@ async function movePlanned(
     options.onFence?.();
     const end = await fence(old, within);
     await catchUp(met, { options, old: old.host, end, within });
-    // Nothing can be lost: no write was accepted after the position that the standby has received.
-    await promotePostgresStandby({ ...promotionOf(options, met, within), loss: "accept", onOrder });
+    // Nothing can be lost if no other server was promoted since the fence: the standby has received the last write.
+    const loss = mayBePromoted(view) === null ? "accept" : (options.loss ?? "refuse");
+    await promotePostgresStandby({ ...promotionOf(options, met, within), loss, onOrder });
   } catch (error) {
     const after = await viewOf(options, within);
     // A promotion that an earlier run had begun may have come first. The rest remains.
     if (after.newest?.role === "primary" && options.target.has(after.newest.host)) return;
-    if (isOrdered) {
-      const rest = `${old.host.name} still refuses writes, because the promotion may yet happen`;
+    const promoted = wasFenced ? mayBePromoted(after) : null;
+    if (isOrdered || promoted !== null) {
+      const why = promoted ?? "the promotion may yet happen";
+      const rest = `${old.host.name} still refuses writes, because ${why}`;
       throw new PromotionFailedError(`${messageOf(error)}; ${rest}`, { cause: error });
     }
     await unfenceAnew(old.host, within);
@@ -379,17 +397,19 @@ async function viewOf(options: MoveHomeOptions, limits: Limits): Promise<MoveVie
   const met = await Promise.all(heads.servers.map(({ host }) => connect(hosts, host, limits).catch(() => null)));
   const servers = met.filter((server) => server !== null);
   try {
-    const names = new Map(
-      servers.map((server) => [
+    const names = new Map([
+      ...(options.names ?? []),
+      ...servers.map((server): [string, string] => [
         server.host.name,
         server.row["standby"] === true ? asStandby(server).seen.name : String(server.row["cluster_name"]),
       ]),
-    );
+    ]);
     const newest = servers.find(({ host }) => host.name === heads.newest?.host);
     return {
       ...heads,
       target,
       names,
+      regions: options.regions ?? new Map(),
       heldBack: new Map(
         servers.flatMap((server): [string, string][] => {
           const why = whyHeldBack(server);

@@ -11,7 +11,7 @@
  *   arrived:  fence (old primaries) → open → follow        the newest primary is in the target region
  */
 import type { NewestHead, SeenHeads, ServerHead } from "./newest-head.ts";
-import { parseSynchronousNames } from "./promotion.ts";
+import { readableNames } from "./promotion.ts";
 
 export type MoveKind = "planned" | "lost" | "arrived";
 
@@ -44,8 +44,10 @@ export type MoveView = SeenHeads &
     synchronous: string;
     /** The standbys of the newest primary. */
     attached: readonly AttachedStandby[];
-    /** The name of each server in `synchronous_standby_names`, by host. */
+    /** The name of each server in `synchronous_standby_names`, by host, as far as it is known. */
     names: ReadonlyMap<string, string>;
+    /** The region of each server, by host, as far as it is known. */
+    regions: ReadonlyMap<string, string>;
     /** Why a standby does not replay what it receives, by host. */
     heldBack: ReadonlyMap<string, string>;
   }>;
@@ -62,7 +64,54 @@ export type MovePlan = Readonly<{
 /** A standby that is further behind is not waited for while no change is accepted. */
 const behindBytesMax = 16 * 1024 * 1024;
 
-export function planMove(view: MoveView): MovePlan {
+/** @param loss whether the caller accepts that an acknowledged change may be lost */
+export function planMove(view: MoveView, loss: "refuse" | "accept" = "refuse"): MovePlan {
+  const plan = planWith(view);
+  const promoted = mayBePromoted(view);
+  if (plan.refusal === null && promoted !== null) {
+    if (loss === "accept") return { ...plan, warnings: [...plan.warnings, promoted] };
+    const how = "Run this command again when all answer, or, to continue anyway, use --accept-loss";
+    return { ...plan, refusal: `${promoted}. ${view.newest?.host} refuses writes meanwhile. ${how}` };
+  }
+  return plan.refusal === null ? plan : { ...plan, refusal: `${plan.refusal}${refusesMeanwhile(view)}` };
+}
+
+/** What a refusal has to add where an earlier run has stopped the changes; empty: it has not. */
+export function refusesMeanwhile({ newest, regions }: Pick<MoveView, "newest" | "regions">): string {
+  if (!isFencedPrimary(newest)) return "";
+  const region = regions.get(newest.host) ?? "(its region)";
+  return `; ${newest.host} refuses writes meanwhile; cardea region move-home ${region} ends that`;
+}
+
+function isFencedPrimary(server: ServerHead | null): server is ServerHead {
+  return server !== null && server.role === "primary" && server.writes === "refused";
+}
+
+/**
+ * Why another server may be a primary that acknowledges changes while the newest one refuses writes; null: none can be.
+ * The earlier run that stopped the newest may have ordered the promotion of a server that does not answer now.
+ *
+ * A standby that receives from the newest primary has acknowledged nothing for another one. So a promoted server that
+ * does not answer needs the others that do not answer, or that receive from elsewhere.
+ */
+export function mayBePromoted(view: MoveView): string | null {
+  const { newest, unread, names } = view;
+  if (!isFencedPrimary(newest) || unread.length === 0) return null;
+  const wanted = readableNames(view.synchronous);
+  if (wanted !== undefined && wanted !== "unreadable" && wanted.names !== "any") {
+    const lower = (host: string): string => (names.get(host) ?? host).toLowerCase();
+    const stray = new Set(strayStandbys(view));
+    const bound = new Set(view.servers.filter(({ host }) => !stray.has(host)).map(({ host }) => lower(host)));
+    const free = new Set(wanted.names.map((name) => name.toLowerCase()).filter((name) => !bound.has(name)));
+    // A primary does not count as its own standby, if it is known to be one of them.
+    const own = unread.every(({ host }) => free.has(lower(host))) ? 1 : 0;
+    if (free.size - own < wanted.count) return null;
+  }
+  const silent = unread.map(({ host, problem }) => `${host} (${problem})`).join(", ");
+  return `an earlier run may have promoted a server that does not answer: ${silent}`;
+}
+
+function planWith(view: MoveView): MovePlan {
   const { newest, target } = view;
   if (newest === null) return refused("lost", "no Postgres server with the log of this cluster answers");
   if (newest.role === "primary" && target.has(newest.host)) return arrivedPlan(view, newest);
@@ -92,7 +141,7 @@ function plannedPlan(view: MoveView, primary: ServerHead, candidates: readonly S
   });
   const ready = near.filter(({ isStreaming, behindBytes }) => isStreaming && behindBytes <= behindBytesMax);
   const slow = attached.find(({ unreplayedBytes }) => unreplayedBytes > behindBytesMax);
-  const isFenced = primary.writes === "refused";
+  const isFenced = isFencedPrimary(primary);
   const [closest] = near.toSorted((a, b) => a.behindBytes - b.behindBytes);
   const notReady =
     slow !== undefined
@@ -183,7 +232,7 @@ function arrivedPlan(view: MoveView, primary: ServerHead): MovePlan {
     id: "open",
     state: primary.writes === "accepted" ? "done" : "to do",
     what: `${primary.host} accepts writes`,
-    needs: "it is the newest primary",
+    needs: "it is the newest primary, and no server that does not answer may have been promoted",
     proof: "a new session shows default_transaction_read_only off",
   };
   const follow: MoveStep = { ...followStep, state: stray.length === 0 ? "done" : "to do" };
@@ -193,7 +242,7 @@ function arrivedPlan(view: MoveView, primary: ServerHead): MovePlan {
 /** Why commits would wait after the move; null: enough standbys would follow the new primary. */
 function standbysLeft({ servers, synchronous, names, target }: MoveView, primary: ServerHead | null): string | null {
   const wanted = readableNames(synchronous);
-  if (wanted === undefined) return null;
+  if (wanted === undefined || wanted === "unreadable") return null; // claim nothing
   const listed = wanted.names === "any" ? "any" : new Set(wanted.names.map((name) => name.toLowerCase()));
   const counted = servers.filter(({ host, role }) => {
     const name = (names.get(host) ?? host).toLowerCase();
@@ -203,14 +252,6 @@ function standbysLeft({ servers, synchronous, names, target }: MoveView, primary
   const left = counted.length - (counted.some(({ host }) => target.has(host)) ? 1 : 0);
   if (left >= wanted.count) return null;
   return `after the move ${left} of the ${wanted.count} standbys that commits must wait for would follow, so no change would be accepted until another one does`;
-}
-
-function readableNames(text: string): ReturnType<typeof parseSynchronousNames> {
-  try {
-    return parseSynchronousNames(text);
-  } catch {
-    return undefined; // Postgres can parse it and this build cannot: claim nothing
-  }
 }
 
 function refused(kind: MoveKind, refusal: string): MovePlan {

@@ -59,7 +59,7 @@ export function whatMayBeLost({ standbys, primaries, unreachable, oldPrimary }: 
       `synchronous_standby_names is not the same on all servers (${all}): it is unknown which of them was in force`,
     ];
   }
-  const wanted = readable([...written][0] ?? "");
+  const wanted = readableNames([...written][0] ?? "");
   if (wanted === "unreadable") return ["synchronous_standby_names cannot be read"];
   if (wanted === undefined)
     return [
@@ -85,7 +85,8 @@ export function whatMayBeLost({ standbys, primaries, unreachable, oldPrimary }: 
   ];
 }
 
-function readable(text: string): SynchronousNames | undefined | "unreadable" {
+/** @returns undefined when the setting names none */
+export function readableNames(text: string): SynchronousNames | undefined | "unreadable" {
   try {
     return parseSynchronousNames(text);
   } catch {
@@ -94,8 +95,9 @@ function readable(text: string): SynchronousNames | undefined | "unreadable" {
 }
 
 /**
- * The server from which every standby that answers received last, if it does not answer itself: the old primary. Null:
- * they name different ones, or one that answers.
+ * The server from which every standby that answers received last, if it is the only one that does not answer: the old
+ * primary. Null: they name different ones or one that answers, or several are silent. Of these, the one that they name
+ * may be a standby between them and the primary, and as such may have acknowledged what none that answers has received.
  *
  * @param sources host and port in `primary_conninfo` of each standby
  * @param answering host and port of the servers that answer
@@ -107,7 +109,7 @@ export function oldPrimaryAmong(
   // A standby of another standby says nothing of the primary.
   const named = new Set(sources.filter((source) => source === null || !answering.has(source)));
   const [only] = named;
-  return named.size === 1 && only !== undefined && only !== null && silent.has(only) ? only : null;
+  return named.size === 1 && only !== undefined && only !== null && silent.size === 1 && silent.has(only) ? only : null;
 }
 
 /** Host and port in connection settings, for comparison. Null: none can be read. */

@@ -30,7 +30,8 @@ function view(servers: readonly ServerHead[], parts: Partial<MoveView> = {}): Mo
     target: new Set(["us"]),
     synchronous: "ANY 1 (east, us, ap)",
     attached: [streams("us"), streams("ap")],
-    names: new Map(servers.map(({ host, name }) => [host, name])),
+    names: new Map(["east", "us", "ap", "west"].map((name) => [name, name])),
+    regions: new Map([["east", "east"]]),
     heldBack: new Map(),
     ...parts,
   };
@@ -76,6 +77,54 @@ describe("a planned move", () => {
       /after the move 1 of the 2/,
     );
   });
+});
+
+describe("a server that does not answer while the newest primary refuses writes", () => {
+  const promoted = /an earlier run may have promoted a server that does not answer: us \(silent\)/;
+  const unread = [{ host: "us", problem: "silent" }];
+  const fenced = primary("east", { writes: "refused" });
+  const inEast = { target: new Set(["east"]), unread };
+  const inAp = { target: new Set(["ap"]), unread };
+
+  test("may have been promoted by an earlier run: without synchronous standbys no move goes on, here or elsewhere", () => {
+    for (const parts of [inEast, inAp]) {
+      const seen = view([fenced, server("ap")], { ...parts, attached: [streams("ap")], synchronous: "" });
+      const { refusal } = planMove(seen);
+      assert.match(refusal ?? "", promoted);
+      assert.match(refusal ?? "", /east refuses writes meanwhile\. Run this command again when .* use --accept-loss$/);
+      const accepted = planMove(seen, "accept");
+      assert.equal(accepted.refusal, null);
+      assert.match(accepted.warnings.join(), promoted);
+    }
+  });
+  test("is no obstacle where all servers answer, or while no earlier run has stopped the writes", () => {
+    const answered = view([fenced, server("us"), server("ap")], { target: new Set(["east"]), synchronous: "" });
+    assert.equal(planMove(answered).refusal, null);
+    const open = view([primary("east"), server("ap")], { ...inEast, synchronous: "" });
+    assert.equal(planMove(open).refusal, null);
+  });
+  test("could acknowledge nothing where too few standbys are left to it", () => {
+    const followed = view([fenced, server("ap")], { ...inEast, attached: [streams("ap")] });
+    assert.equal(planMove(followed).refusal, null, "ap receives from east, so us has none");
+    assert.match(planMove({ ...followed, attached: [] }).refusal ?? "", promoted, "ap may receive from us");
+    const unnamed = new Map([...followed.names].filter(([host]) => host !== "us"));
+    const other = { ...followed, names: new Map([...unnamed, ["us", "elsewhere"]]) };
+    assert.match(planMove(other).refusal ?? "", promoted, "the silent server may have the listed us beside it");
+    for (const synchronous of ["*", "ANY 1 (", "ANY 1 (east, us, ap, west)"])
+      assert.match(planMove({ ...followed, synchronous }).refusal ?? "", promoted, synchronous);
+  });
+});
+
+test("a refusal says that an earlier run has stopped the changes, and how to end that", () => {
+  const ends = /; east refuses writes meanwhile; cardea region move-home east ends that$/;
+  const fenced = primary("east", { writes: "refused" });
+  const refused = [
+    view([fenced, server("ap")]),
+    view([fenced, server("us"), server("ap")], { heldBack: new Map([["ap", "has its replay paused"]]) }),
+    view([fenced, server("us"), server("ap")], { synchronous: "ANY 2 (east, us, ap)" }),
+  ];
+  for (const seen of refused) assert.match(planMove(seen).refusal ?? "", ends);
+  assert.doesNotMatch(planMove(view([primary("east"), server("ap")])).refusal ?? "", /meanwhile/);
 });
 
 describe("a lost home", () => {

@@ -139,8 +139,10 @@ describe("primary_conninfo", () => {
 });
 
 describe("the old primary that does not answer", () => {
-  const among = (sources: readonly (string | null)[]) =>
-    oldPrimaryAmong(sources, { answering: new Set(["us:5432", "ap:5432"]), silent: new Set(["east:5432"]) });
+  const among = (sources: readonly (string | null)[], silent = ["east:5432"]) =>
+    oldPrimaryAmong(sources, { answering: new Set(["us:5432", "ap:5432"]), silent: new Set(silent) });
+  test("is unknown where another server is silent: one that passed the changes on may be a standby", () =>
+    assert.equal(among(["us-1:5432", "us-1:5432"], ["us-1:5432", "east:5432"]), null));
   test("is the silent server from which every standby received last; a standby of a standby says nothing", () => {
     assert.equal(among(["east:5432", "east:5432"]), "east:5432");
     assert.equal(among(["east:5432", "us:5432"]), "east:5432");
