@@ -40,7 +40,21 @@ const weaker: readonly (readonly [string, string, (text: string) => string])[] =
   [
     "read the last value of a broker that is gone",
     "CardeaRevocationsUnmerged",
-    (text) => text.replaceAll(/last_over_time\((\w+)\[\w+\]\)/g, "$1"),
+    (text) => text.replaceAll(/last_over_time\(\(?(\w+)(?: >= 0\))?\[[\w:]+\]\)/g, "$1"),
+  ],
+  [
+    "keep what a broker holds while it changes its part",
+    "CardeaRevocationsUnmerged",
+    (text) => text.replace("(cardea_broker_local_unmerged >= 0)[1d:1m]", "cardea_broker_local_unmerged[1d]"),
+  ],
+  [
+    "see that no broker can take its part",
+    "CardeaNoLeader",
+    (text) =>
+      text.replace(
+        "absent(cardea_broker_leading == 1)",
+        "max(cardea_broker_leading) == 0 or absent(cardea_broker_leading)",
+      ),
   ],
 ];
 for (const [what, alert, change] of weaker)

@@ -64,6 +64,7 @@ export function recordLeftRevocations(
   });
   return {
     ...broker,
+    metrics: () => ({ ...broker.metrics(), localUnmerged: unrecorded.size }),
     databroker: (role) => recordingFirst(broker.databroker(role)),
     databrokerFor: (callOrigin) => recordingFirst(broker.databrokerFor(callOrigin)),
     async stop() {
@@ -83,6 +84,7 @@ async function record(
   const { actor } = revocation;
   const command = { type: "mergeRevocation", envelope } as const;
   const [own, other] = mergeIdsOf(sealed);
+  let reason = "";
   for (const commandId of [own, other]) {
     const result = await databroker.submit({ commandId, actor, command });
     if (result.type === "done") {
@@ -91,10 +93,10 @@ async function record(
       continue;
     }
     if (result.type === "unavailable") return "none";
-    if (result.code === "conflict") continue; // its command id means another change
-    const fields = { commandId, reason: result.message };
-    logger.error(fields, "the leader does not record a revocation of a cut-off region; an operator must decide");
-    return "refused";
+    reason = result.message;
+    if (result.code !== "conflict") break; // else its command id may mean another change
   }
+  const fields = { commandId: own, reason };
+  logger.error(fields, "the leader does not record a revocation of a cut-off region; an operator must decide");
   return "refused";
 }

@@ -6,6 +6,7 @@ import { type Broker, openRevocationsFile } from "../../../src/broker/index.ts";
 import { recordLeftRevocations } from "../../../src/cli/build/left-revocations.ts";
 import { revocationsPath } from "../../../src/cli/build/region-revocations.ts";
 import { type BootId, genesis, type NodeId, type UnixMs } from "../../../src/events/index.ts";
+import type { Logger } from "../../../src/replication/index.ts";
 import { createMemoryLog } from "../../../src/replication/log/index.ts";
 import {
   answererOf,
@@ -89,6 +90,7 @@ test("no lease is granted or forwarded before the leader has recorded each of th
   assert.deepEqual(grant.head, applied, "a node must hold the revocation before this lease counts");
   await waitFor("the file to be removed", () => !existsSync(path));
   assert.equal(await unmergedAt(broker), 0);
+  assert.equal(broker.metrics()["localUnmerged"], 0);
 });
 
 test("one that the leader refuses holds up no lease and no other one, stays in the file and is counted", async (t) => {
@@ -102,7 +104,32 @@ test("one that the leader refuses holds up no lease and no other one, stays in t
   await waitFor("a lease", () => proxy.lease(broker.databroker("proxy")).catch(() => undefined));
   assert.deepEqual([await statusOf("s"), await statusOf("t")], ["revoked", "active"]);
   assert.equal(await unmergedAt(broker), 1);
+  assert.equal(broker.metrics()["localUnmerged"], 1, "as the regional broker that accepted it had it");
   assert.equal(existsSync(path), true);
+});
+
+test("one whose two command ids the leader refuses is logged by name, with the leader's reason", async (t) => {
+  const { leader, options } = await aLeader(t, [{ sessionIds: [session("s")] }]);
+  const errors: unknown[] = [];
+  const logger: Logger = { ...quiet, error: (fields) => void errors.push(fields) };
+  const tried = new Set<string>();
+  const broker = recordLeftRevocations(
+    {
+      ...leader,
+      databroker: (role) => ({
+        ...leader.databroker(role),
+        submit: async ({ commandId }) => {
+          tried.add(commandId);
+          return { type: "refused", commandId, code: "conflict", message: "the cluster is at level 2" };
+        },
+      }),
+    },
+    { ...options, logger },
+  );
+  t.after(() => broker.stop());
+  await waitFor("the line", () => errors.length > 0);
+  const [commandId] = tried;
+  assert.deepEqual([tried.size, errors[0]], [2, { commandId, reason: "the cluster is at level 2" }]);
 });
 
 test("a broker without such a file is left as it is", async (t) => {
