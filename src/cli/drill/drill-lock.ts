@@ -11,7 +11,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { OperatorRefusedError } from "../operator/operator-client.ts";
 import { CannotError } from "../terminal/command.ts";
-import { addMember, type DrillOperator, mayAnswerLater, removeMember } from "./operator-changes.ts";
+import { addMember, type DrillOperator, removeMember } from "./operator-changes.ts";
 
 export const lockGroup = "cardea-drill-lock";
 
@@ -42,7 +42,7 @@ export async function acquireLock(operator: DrillOperator, userId: string, signa
   try {
     taken = await operator.submit(take, { withinMs, signal, commandId });
   } catch (error) {
-    if (error instanceof OperatorRefusedError && !mayAnswerLater(error)) throw error; // certainly not taken
+    if (error instanceof OperatorRefusedError && error.outcome === "none") throw error; // certainly not taken
     // Without an answer the command may still be carried out. The same id settles it, so that it cannot follow.
     await withdraw(userId, error, async () => {
       const settling = { withinMs, signal: AbortSignal.timeout(2 * withinMs), commandId };

@@ -36,7 +36,10 @@ export const removeMember = (group: string, userId: string): ChangeRequest => ({
 
 export type DrillOperator = Readonly<{
   client(): Promise<OperatorClient>;
-  /** @throws CannotError when there is no answer within `withinMs` @throws the signal's reason */
+  /**
+   * @throws OperatorRefusedError with the outcome `none` only if no attempt made the change
+   * @throws CannotError when there is no answer within `withinMs` @throws the signal's reason
+   */
   submit(
     change: ChangeRequest,
     options: Readonly<{ withinMs: number; signal: AbortSignal; commandId?: string }>,
@@ -57,13 +60,17 @@ export function createDrillOperator(connect: () => Promise<OperatorClient>): Dri
   function client(): Promise<OperatorClient> {
     if (current !== undefined && performance.now() - current.since < renewAfterMs) return current.client;
     const previous = current?.client;
-    current = { client: connect(), since: performance.now() };
+    const next = { client: connect(), since: performance.now() };
+    current = next;
+    next.client.catch(() => {
+      if (current === next) current = undefined; // its caller hears it; the next call, perhaps an undo, connects anew
+    });
     // A receipt may still be read over the previous connection. The end of the process closes it, if it comes first.
     if (previous !== undefined)
       setTimeout(() => {
         previous.then((one) => one.close()).catch(() => undefined); // it never connected, or is closed
       }, 130_000).unref();
-    return current.client;
+    return next.client;
   }
   const get = async (path: string, answerMs = answerMsMax): Promise<unknown> => (await client()).get(path, answerMs);
 
@@ -71,6 +78,7 @@ export function createDrillOperator(connect: () => Promise<OperatorClient>): Dri
     client,
     async submit({ path, body }, { withinMs, signal, commandId = randomUUID() }) {
       const giveUpAt = performance.now() + withinMs;
+      let mayBeMade = false;
       for (;;) {
         signal.throwIfAborted();
         try {
@@ -82,7 +90,9 @@ export function createDrillOperator(connect: () => Promise<OperatorClient>): Dri
           newest = Math.max(newest, change.link.position);
           return change;
         } catch (error) {
-          if (!mayAnswerLater(error) || performance.now() >= giveUpAt) throw error;
+          if (!mayAnswerLater(error) || performance.now() >= giveUpAt)
+            throw mayBeMade ? ofUnknownOutcome(error) : error;
+          mayBeMade ||= !(error instanceof OperatorRefusedError && error.outcome === "none");
           const pauseMs = isCutOff(error) ? cutOffRetryMs : retryMs;
           await delay(pauseMs, undefined, { signal }).catch(() => undefined); // the next round throws the reason
         }
@@ -111,6 +121,13 @@ export function createDrillOperator(connect: () => Promise<OperatorClient>): Dri
 
 function isCutOff(error: unknown): boolean {
   return error instanceof OperatorRefusedError && error.reason === "home-unreachable";
+}
+
+/** The refusal of a repeated attempt says nothing of the attempts before. */
+function ofUnknownOutcome(error: unknown): unknown {
+  if (!(error instanceof OperatorRefusedError)) return error;
+  const { message, status, reason, lastKnown } = error;
+  return new OperatorRefusedError(message, { status, reason, outcome: "unknown", lastKnown });
 }
 
 /** No leader at the moment, no connection, or no answer in time. */

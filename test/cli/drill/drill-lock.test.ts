@@ -3,12 +3,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { acquireLock, lockGroup } from "../../../src/cli/drill/drill-lock.ts";
 import { DrillStoppedError } from "../../../src/cli/drill/drill-run.ts";
-import { createDrillOperator } from "../../../src/cli/drill/operator-changes.ts";
+import { addMember, createDrillOperator } from "../../../src/cli/drill/operator-changes.ts";
 import {
   type OperatorClient,
   OperatorRefusedError,
   OperatorUnreachableError,
 } from "../../../src/cli/operator/operator-client.ts";
+import { CannotError } from "../../../src/cli/terminal/command.ts";
 
 type Body = Readonly<{ add?: readonly string[]; remove?: readonly string[]; commandId: string }>;
 
@@ -42,7 +43,7 @@ function startLog(onPost: (n: number) => void) {
     stream: async () => {},
     close: async () => {},
   };
-  return { members, operator: createDrillOperator(async () => client) };
+  return { members, client, operator: createDrillOperator(async () => client) };
 }
 
 const unreachable = (): never => {
@@ -70,6 +71,41 @@ test("an interrupt that finds another drill's lock leaves that lock", async () =
   members.add("u1");
   await assert.rejects(acquireLock(operator, "u1", stop.signal), /interrupted by SIGINT/);
   assert.deepEqual([...members], ["u1"]);
+});
+
+test("a refusal leaves no lock, also if an attempt before it may have taken the lock", async () => {
+  let commands = 0;
+  const { members, operator } = startLog((n) => {
+    commands = n;
+    if (n === 1) unreachable();
+    if (n === 2) throw new OperatorRefusedError("forbidden", { status: 403, reason: null, outcome: "none" });
+  });
+  await assert.rejects(acquireLock(operator, "u1", new AbortController().signal), /forbidden/);
+  assert.deepEqual([[...members], commands], [[], 4]);
+});
+
+test("a refusal of the first attempt is believed: nothing else is sent", async () => {
+  let commands = 0;
+  const { operator } = startLog((n) => {
+    commands = n;
+    throw new OperatorRefusedError("forbidden", { status: 403, reason: null, outcome: "none" });
+  });
+  await assert.rejects(acquireLock(operator, "u1", new AbortController().signal), /forbidden/);
+  assert.equal(commands, 1);
+});
+
+test("a connection that could not be made is made anew by the next command, such as an undo", async () => {
+  const { members, client } = startLog(() => {});
+  let connections = 0;
+  const operator = createDrillOperator(async () => {
+    if (++connections === 1) throw new CannotError("the configuration cannot be read");
+    return client;
+  });
+  const add = () =>
+    operator.submit(addMember(lockGroup, "u1"), { withinMs: 1_000, signal: AbortSignal.timeout(30_000) });
+  await assert.rejects(add(), /cannot be read/);
+  await add();
+  assert.deepEqual([[...members], connections], [["u1"], 2]);
 });
 
 test("two drills with different canaries both withdraw", async () => {
