@@ -8,7 +8,7 @@ import { drillText, listText, planText, verdictText } from "../drill/drill-text.
 import { drills } from "../drill/drills/index.ts";
 import { hookOf } from "../drill/hook.ts";
 import { createDrillOperator } from "../drill/operator-changes.ts";
-import { checkOperatorToken, metricsReader, prepareDrill } from "../drill/preflight.ts";
+import { type DrillLimits, metricsReader, prepareDrill } from "../drill/preflight.ts";
 import { createProbeClient } from "../drill/probe-client.ts";
 import { renderRunReport } from "../drill/report/report-page.ts";
 import { runDrill } from "../drill/run-drill.ts";
@@ -93,7 +93,6 @@ async function runNamedDrill(args: readonly string[], terminal: Terminal): Promi
   const file = readDrillFile(path);
   const report = parsed.text("report") ?? `drill-${drill.name}-${fileTime(new Date())}.html`;
   checkWritable(report);
-  const takesMs = limits.quietMs + limits.faultMs + limits.rounds * roundMs + undoMs;
   const operator = createDrillOperator(() => connectOperator(parsed, terminal));
   const tls = readTls(parsed);
   const token = await canaryToken(parsed, terminal, file.canary.url);
@@ -101,9 +100,9 @@ async function runNamedDrill(args: readonly string[], terminal: Terminal): Promi
   const interrupt = interruptSignal(terminal);
   const probes = createProbeClient({ canary: file.canary, token, tls, now: () => performance.now() });
   try {
-    checkOperatorToken(terminal.env["CARDEA_TOKEN"], takesMs);
     const target = parsed.text("target");
-    const checks = prepareDrill(drill, { file, operator, probes, token, target, readMetrics, takesMs });
+    const operatorToken = terminal.env["CARDEA_TOKEN"];
+    const checks = prepareDrill(drill, { file, operator, probes, token, operatorToken, target, readMetrics, limits });
     const prepared = await unlessInterrupted(checks, interrupt.signal);
     if (parsed.flag("dry-run")) {
       terminal.out(planText(drill, { file, prepared, hook, ...limits, report }));
@@ -146,13 +145,10 @@ function drillNamed(name: string): Drill {
   );
 }
 
-/** A round of the canary, as it usually is, and the time that an undo may need. */
-const roundMs = 10_000;
-const undoMs = 120_000;
 const faultMsMax = 300_000;
 const roundsMax = 100;
 
-function limitsOf(parsed: Parsed, drill: Drill): Readonly<{ rounds: number; faultMs: number; quietMs: number }> {
+function limitsOf(parsed: Parsed, drill: Drill): DrillLimits {
   const faultMs = parseWait(parsed.text("for"), 15_000);
   if (faultMs > faultMsMax) throw new UsageError("--for: at most 5m");
   const quietMs = parseWait(parsed.text("quiet"), 5_000);

@@ -13,14 +13,13 @@ import type { CanaryCut } from "./observations.ts";
 import { addMember, type ChangeRequest, removeMember } from "./operator-changes.ts";
 import type { CanaryStream } from "./probe-client.ts";
 import type { ReceiptMeasure, ReceiptNodeMeasure } from "./run-record.ts";
-import { boundMs } from "./verdicts.ts";
+import { boundMs, receiptWaitMs } from "./verdicts.ts";
 
 const fastEveryMs = 20;
 export const slowEveryMs = 250;
 /** Probes continue for this long after the receipt, so that a late permit is seen. */
 const judgedMs = 1_500;
 const submitMsMax = 60_000;
-const receiptMsMax = 120_000;
 const restoredMsMax = 30_000;
 const streamsMsMax = 5_000;
 
@@ -81,8 +80,8 @@ async function takeAway(
     run.pending.change = null;
     observations.links.push(answer.link);
     acknowledgedMs = now() - cut.sentAt;
-    const limitMs = boundMs(drill.promises["receipt-complete"] ?? "window", prepared.windowMs) ?? receiptMsMax;
-    const receipt = await readReceipt(run, { what: change, region, commandId, timeoutMs: limitMs + 2_000 });
+    const timeoutMs = receiptWaitMs(drill, prepared.windowMs);
+    const receipt = await readReceipt(run, { what: change, region, commandId, timeoutMs });
     if (receipt?.complete === true) {
       cut.completeAt = now();
       await waitUntil(run, { withinMs: streamsMsMax, everyMs: 20 }, () =>
@@ -225,7 +224,7 @@ async function readReceipt(run: DrillRun, asked: ReceiptQuestion): Promise<Recei
     const receipt = await watchReceipt(await run.operator.client(), {
       target: `command:${asked.commandId}`,
       wait: "all",
-      timeoutMs: Math.min(receiptMsMax, Math.ceil(asked.timeoutMs)),
+      timeoutMs: Math.ceil(asked.timeoutMs),
       onProgress: see,
       signal,
     });

@@ -13,6 +13,7 @@ import { refuseWhileLocked } from "./drill-lock.ts";
 import { isTarget, silentMs } from "./guard.ts";
 import type { DrillOperator } from "./operator-changes.ts";
 import type { ProbeClient } from "./probe-client.ts";
+import { receiptWaitMs, returnWaitMs } from "./verdicts.ts";
 
 export type Canary = Readonly<{ userId: string; sessionId: string }>;
 
@@ -27,6 +28,11 @@ export type Prepared = Readonly<{
   warnings: readonly string[];
 }>;
 
+export type DrillLimits = Readonly<{ rounds: number; faultMs: number; quietMs: number }>;
+
+/** A round of the canary without its receipt, as it usually is, and the time that an undo may need. */
+const restOfRoundMs = 10_000;
+const undoMs = 120_000;
 const metricsBytesMax = 64 * 1024 * 1024;
 /** A frozen process must not keep the guard from seeing what people see elsewhere. */
 export const readingMsMax = 3_000;
@@ -38,17 +44,21 @@ export async function prepareDrill(
     operator: DrillOperator;
     probes: ProbeClient;
     token: string;
+    operatorToken: string | undefined;
     target: string | undefined;
     readMetrics: (proxy: DrillProxy) => Promise<string>;
-    /** How long the drill and its undo take, ms. */
-    takesMs: number;
+    limits: DrillLimits;
   }>,
 ): Promise<Prepared> {
-  const { file, operator, probes } = parts;
+  const { file, operator, probes, operatorToken, limits } = parts;
+  checkOperatorToken(operatorToken, drillMs(drill, limits, 0));
   const read = await operator.status();
   const status = { ...read, nodes: presentNodes(read) };
   refuse(clusterProblems(status));
-  const canary = await checkCanary(drill, parts);
+  const windowMs = Math.max(0, ...status.nodes.map(({ fencedInMs }) => fencedInMs ?? 0));
+  const takesMs = drillMs(drill, limits, windowMs);
+  checkOperatorToken(operatorToken, takesMs);
+  const canary = await checkCanary(drill, { ...parts, takesMs });
   const target = targetOf(drill, status, parts.target);
   refuse(await probeProblems(file, probes));
   const isProcess = drill.fault.type === "process";
@@ -63,7 +73,7 @@ export async function prepareDrill(
     status,
     canary,
     target,
-    windowMs: Math.max(0, ...status.nodes.map(({ fencedInMs }) => fencedInMs ?? 0)),
+    windowMs,
     warnings: [
       ...(unlisted.length === 0
         ? []
@@ -72,6 +82,15 @@ export async function prepareDrill(
       ...(file.canary.stream === null ? ["no stream is opened, since the drill file names none"] : []),
     ],
   };
+}
+
+/** How long a drill takes with its undo, ms, if its receipts and the return take as long as they may. */
+export function drillMs(drill: Drill, { quietMs, faultMs, rounds }: DrillLimits, windowMs: number): number {
+  const roundMs = restOfRoundMs + receiptWaitMs(drill, windowMs);
+  // The last round while a process is away may begin just before its time is over; another follows its return.
+  const faultAndRoundsMs =
+    drill.fault.type === "canary" ? rounds * roundMs : faultMs + roundMs + returnWaitMs(drill, windowMs) + roundMs;
+  return quietMs + faultAndRoundsMs + undoMs;
 }
 
 function refuse(problems: readonly string[]): void {

@@ -15,7 +15,7 @@ import { isTarget } from "./guard.ts";
 import { Observations } from "./observations.ts";
 import { type DrillOperator, mayAnswerLater } from "./operator-changes.ts";
 import type { RunFault, RunRecord, Topology } from "./run-record.ts";
-import { boundMs, type Outcome, verdictsOf } from "./verdicts.ts";
+import { type Outcome, returnWaitMs, verdictsOf } from "./verdicts.ts";
 import { watchCluster, whyNotRecovered } from "./watch-cluster.ts";
 
 export type DrillParts = Omit<DrillRun, "observations" | "undo" | "pace" | "pending" | "now" | "signal"> &
@@ -151,7 +151,7 @@ async function waitForReturn(run: DrillRun, since: number): Promise<number | nul
   const { operator, prepared, observations, file, now, say, drill } = run;
   const { nodes, brokers } = prepared.status;
   const wanted = { nodes: nodes.length, brokers: 1 + brokers.length };
-  const withinMs = boundMs(drill.promises["target-returns"] ?? 60_000, prepared.windowMs) ?? 60_000;
+  const withinMs = returnWaitMs(drill, prepared.windowMs);
   let why: string | null = "nothing is known yet";
   const all = await waitUntil(run, { withinMs, everyMs: 250 }, async () => {
     const status = await operator.status().catch(() => null); // asked again

@@ -22,10 +22,21 @@ export type Outcome = Readonly<{
 const othersErrorsMax = 0.01;
 /** A receipt may arrive this much later than the window that it waits for: a renew is in flight, and clocks drift. */
 const windowSlackMs = 3_000;
+const receiptMsMax = 120_000;
 
 export function boundMs(bound: Bound, windowMs: number): number | null {
   if (bound === "none") return null;
   return bound === "window" ? windowMs + windowSlackMs : bound;
+}
+
+/** How long a drill waits for a receipt, and a little longer than it may take. */
+export function receiptWaitMs({ promises: { "receipt-complete": bound = "window" } }: Drill, windowMs: number): number {
+  return Math.min(receiptMsMax, (boundMs(bound, windowMs) ?? receiptMsMax) + 2_000);
+}
+
+/** How long a drill waits until every node is back. */
+export function returnWaitMs({ promises: { "target-returns": bound = 60_000 } }: Drill, windowMs: number): number {
+  return boundMs(bound, windowMs) ?? 60_000;
 }
 
 export function verdictsOf(drill: Drill, outcome: Outcome): readonly Verdict[] {

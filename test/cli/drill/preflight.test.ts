@@ -4,8 +4,11 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { test } from "node:test";
 import { SignJWT } from "jose";
+import type { Drill } from "../../../src/cli/drill/drill.ts";
+import { drills } from "../../../src/cli/drill/drills/index.ts";
 import {
   checkOperatorToken,
+  drillMs,
   metricsReader,
   presentNodes,
   readingMsMax,
@@ -95,6 +98,18 @@ test("an operator token must outlive the drill and its undo", async () => {
     () => checkOperatorToken(short, 180_000),
     (error) => error instanceof CannotError && /ends in .* s, and the drill may take 180 s/.test(error.message),
   );
+});
+
+test("a credential must last for both receipts of a stopped process, its return and the undo, whatever the window", () => {
+  const limits = { rounds: 1, faultMs: 15_000, quietMs: 5_000 };
+  const named = (name: string): Drill => drills.find((drill) => drill.name === name) ?? assert.fail(name);
+  const takesMs = (windowMs: number): number => drillMs(named("proxy-pause"), limits, windowMs);
+  const [receiptsMs, returnMs, undoMs] = [2 * (65_000 + 5_000), 60_000, 120_000];
+  assert.ok(takesMs(65_000) > 5_000 + 15_000 + receiptsMs + returnMs + undoMs);
+  assert.equal(takesMs(66_000) - takesMs(65_000), 2_000);
+  const canary = named("group-removal");
+  assert.equal(drillMs(canary, limits, 65_000), drillMs(canary, limits, 0), "its receipts wait for no window");
+  assert.ok(drillMs(canary, { ...limits, rounds: 2 }, 0) > drillMs(canary, limits, 0));
 });
 
 test("a frozen proxy, which accepts connections and answers nothing, does not hold up what the guard sees", async (t) => {
