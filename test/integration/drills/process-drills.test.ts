@@ -188,3 +188,30 @@ test("an interrupt while a proxy is frozen wakes it, and gives the canary its ri
   assert.ok((await drills.canary()).groups.includes("eng"));
   await proxy.ready();
 });
+
+// The last one, since proxy-2 stays dead.
+test("a proxy that died keeps drills from beginning, by name and with the remedy; a retired one must leave the drill file", async (t) => {
+  withoutProxy2(t);
+  const { cluster } = drills;
+  const proxy = cluster.proxy(2);
+  await waitFor("the level that retires nodes", async () => (await cluster.cardea("cluster", "finalize")).code === 0);
+  await proxy.kill();
+  await waitFor(
+    "the dead proxy to be absent",
+    async () => (await cluster.status()).absent?.some(({ node }) => node === proxy.name) === true,
+    { withinMs: 60_000 },
+  );
+  const dryRun = (): Promise<DrillResult> => drills.run("group-removal", "--dry-run");
+  const refused = await dryRun();
+  assert.equal(refused.code, 3, refused.out);
+  assert.match(
+    refused.err,
+    /the drill does not begin: absent: proxy-2; start what is missing, or, if it will not come back: cardea cluster retire proxy-2/,
+  );
+  assert.equal((await cluster.cardea("cluster", "retire", proxy.name)).code, 0);
+  const err = await waitFor("the retired proxy to be off the list", async () => {
+    const { err } = await dryRun();
+    return err.includes("without a lease") ? undefined : err;
+  });
+  assert.match(err, /the drill does not begin: proxy-2 does not answer at 127\.0\.0\.1:/);
+});
