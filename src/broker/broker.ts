@@ -406,6 +406,7 @@ export function startBroker(options: BrokerOptions): Broker {
     open: openBrokerEnvelope,
     log,
     head: () => core.state.applied,
+    projection: () => core.state.projection,
     counters: core.counters,
     logger: options.logger,
   });

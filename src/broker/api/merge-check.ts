@@ -3,8 +3,8 @@
  * after the leader records it.
  *
  * - Before: a broker of this cluster has signed it, and it is submitted under one of its two command ids.
- * - After: the command id of a suspension may have been used for another change. Then the log does not deny what the
- *   suspension denies, and the answer must not say so.
+ * - After: its command id may have been used for another change, or for a revocation of other sessions. Then the log
+ *   does not deny all that it denies, and the answer must not say so.
  * - The leader refuses an old suspension whose command id the log may have forgotten. If this broker finds the
  *   suspension among the person's events, the answer is the link of that event.
  * - A restore that was made here while the region was cut off loses. The operator learns it from the log and a counter.
@@ -18,6 +18,7 @@ import {
   linkOf,
   type Position,
   previousPosition,
+  type Projection,
   type Recorded,
   type UserId,
   userStream,
@@ -46,18 +47,33 @@ type MergeCheckDeps = Readonly<{
   log: Pick<EventLog, "base" | "linkAt" | "read">;
   /** The newest link that this broker has applied. */
   head: () => Link;
+  /** At that link. */
+  projection: () => Pick<Projection, "sessionStatus" | "user">;
   counters: Pick<Counters, "revocationsMerged" | "restoresOverridden">;
   logger: Logger;
 }>;
 
 /** Merges that were reported to the operator, so that each is reported once. */
 const reportedMax = 4_096;
+const searchedMax = 4_096;
+/** Searches that run or wait. */
+const searchingMax = 1_000;
 /** The number of reads of one search; each covers up to 10,000 positions of the log. */
 const scansMax = 50;
+
+/** `missing`: why older events are not among them; null: all are. */
+type Found = Readonly<{ events: readonly Recorded[]; missing: string | null }>;
+
+const unanswered = "the log does not answer for these positions yet";
+const cannotTell = "cannot tell whether a merged suspension overrides a restore: check it";
 
 export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
   const { open, log, counters, logger } = deps;
   const reported = new Set<CommandId>();
+  /** Up to where suspensions that the leader refuses were looked for in vain, by their own ids. */
+  const searched = new Map<CommandId, Link>();
+  let searching = 0;
+  let lastSearch: Promise<void> = Promise.resolve();
 
   function refuse({ commandId, command }: CommandRequest): string | undefined {
     if (command.type !== "mergeRevocation") return undefined;
@@ -73,52 +89,84 @@ export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
     const { revocation } = opened;
     const userId = revocation.command === "suspendUser" ? revocation.userId : null;
     if (result.type === "refused" && userId !== null) {
-      const link = await findRecorded(opened, userId);
-      return link === null ? result : { type: "done", commandId, link, changed: true };
+      const found = await findRecorded(opened, userId);
+      if (typeof found === "string") return unavailableResult(commandId, found);
+      return found === null ? result : { type: "done", commandId, link: found, changed: true };
     }
-    if (result.type !== "done" || !result.changed) return result;
-    if (userId !== null) {
-      const events = await eventsBetween(userId, { after: previousPosition(result.link.position), upTo: result.link });
-      if (events === null) return unavailableResult(commandId, "the recorded revocation cannot be read yet");
+    if (result.type !== "done") return result;
+    const head = deps.head();
+    if (head.position < result.link.position) return unavailableResult(commandId, unanswered);
+    if (userId !== null && result.changed) {
+      const span = { after: previousPosition(result.link.position), upTo: result.link };
+      const { events, missing } = await eventsBetween(userId, span);
+      if (missing === unanswered) return unavailableResult(commandId, unanswered);
       if (!events.some((event) => isSuspension(event, [commandId]))) return otherChange(commandId);
-    }
+    } else if (isPermitted(revocation, deps.projection())) return otherChange(commandId);
+    if (!result.changed) return { ...result, link: head }; // what has ended may have ended after the answer's link
     void report(revocation, result.link).catch((err: unknown) => {
-      reported.delete(commandId); // the next submission reports it
-      logger.error({ err, commandId, userId }, "cannot tell whether a merged suspension overrides a restore: check it");
+      reported.delete(revocation.commandId); // the next submission reports it
+      logger.error({ err, commandId, userId }, cannotTell);
     });
     return result;
   }
 
   /**
    * Searches the person's events since the basis for a suspension that the leader refuses, because the log may have
-   * recorded it, lifted it and forgotten its command id. Null: it is not there, or the store does not answer yet.
+   * recorded it, lifted it and forgotten its command id. What an earlier search has read is not read again.
+   * @returns null: it is not there; text: why that is not known yet
    */
-  async function findRecorded(sealed: SealedRevocation, userId: UserId): Promise<Link | null> {
-    const events = await eventsBetween(userId, { after: sealed.revocation.basis.position, upTo: deps.head() });
-    const own = events?.findLast((event) => isSuspension(event, mergeIdsOf(sealed)));
-    return own === undefined ? null : linkOf(own);
+  async function findRecorded(sealed: SealedRevocation, userId: UserId): Promise<Link | string | null> {
+    if (searching > 0) return "another revocation is looked up in the log";
+    const ids = mergeIdsOf(sealed);
+    const upTo = deps.head();
+    const before = searched.get(ids[1]);
+    // An epoch only appends, so what it has was read.
+    const after = before?.epoch === upTo.epoch ? before.position : sealed.revocation.basis.position;
+    const { events, missing } = await inTurn(() => eventsBetween(userId, { after, upTo }));
+    const own = events.findLast((event) => isSuspension(event, ids));
+    if (own !== undefined) return linkOf(own);
+    if (missing === unanswered) return missing;
+    searched.delete(ids[1]);
+    searched.set(ids[1], upTo);
+    if (searched.size > searchedMax) searched.delete(searched.keys().next().value ?? ids[1]);
+    return null;
   }
 
-  /**
-   * The events of a person, oldest first; those before the beginning of the log, or before the last scan, are left out.
-   * Null: the store does not answer for these positions yet.
-   */
+  /** One search runs at a time: it may read half a million events. @throws when too many wait */
+  async function inTurn(search: () => Promise<Found>): Promise<Found> {
+    if (searching >= searchingMax) throw new Error("too many revocations are looked up in the log");
+    searching += 1;
+    const found = lastSearch.then(search);
+    lastSearch = found.then(
+      () => {},
+      () => {}, // its caller hears of it
+    );
+    try {
+      return await found;
+    } finally {
+      searching -= 1;
+    }
+  }
+
+  /** The events of a person, oldest first. */
   async function eventsBetween(
     userId: UserId,
     { after, upTo: { position } }: Readonly<{ after: Position; upTo: Link }>,
-  ): Promise<readonly Recorded[] | null> {
+  ): Promise<Found> {
     const streams = [userStream(userId)];
     let events: readonly Recorded[] = [];
     let upTo = position;
-    for (let scans = 0; scans < scansMax && upTo > after; scans += 1) {
+    for (let scans = 0; upTo > after; scans += 1) {
+      if (scans === scansMax) return { events, missing: "the log has too many events since" };
       const depth = Math.min(historyDepthMax, upTo - after);
-      const { at, found, searchedTo, base } = await readHistory(log, { streams, upTo, depth });
-      if (at === null) return null;
+      const { at, found, searchedTo, base, damagedAt } = await readHistory(log, { streams, upTo, depth });
+      if (at === null) return { events, missing: unanswered };
       events = [...found.flatMap(({ previous, bytes }) => decodeEvents([bytes], previous)), ...events];
-      if (searchedTo <= base) break;
+      if (damagedAt !== null) return { events, missing: `the log is damaged at position ${damagedAt}` };
       upTo = searchedTo;
+      if (upTo <= base && upTo > after) return { events, missing: "the log has dropped the events before" };
     }
-    return events;
+    return { events, missing: null };
   }
 
   async function report(revocation: LocalRevocation, link: Link): Promise<void> {
@@ -127,12 +175,18 @@ export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
     reported.add(commandId);
     if (reported.size > reportedMax) reported.delete(reported.values().next().value ?? commandId);
     const isSuspended = command === "suspendUser" && userId !== null;
-    const events = isSuspended ? await eventsBetween(userId, { after: basis.position, upTo: link }) : null;
+    const span = { after: basis.position, upTo: link };
+    const found = isSuspended ? await inTurn(() => eventsBetween(userId, span)) : null;
+    if (found?.missing === unanswered) throw new Error(unanswered);
     counters.revocationsMerged += 1;
     const fields = { commandId, region, actor, acceptedAt, link };
     logger.warn(fields, "recorded a revocation that a region had accepted by itself while it was cut off");
-    const restored = events?.find(({ event }) => event.type === "UserRestored");
-    if (restored === undefined) return;
+    const restored = found?.events.find(({ event }) => event.type === "UserRestored");
+    if (restored === undefined) {
+      if (found !== null && found.missing !== null)
+        logger.error({ ...fields, userId, reason: found.missing }, cannotTell);
+      return;
+    }
     counters.restoresOverridden += 1;
     logger.error(
       { ...fields, userId, restoredAt: restored.position },
@@ -141,6 +195,18 @@ export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
   }
 
   return { refuse, confirm };
+}
+
+/**
+ * Whether something that it denies is permitted, as far as sessions and erasure say. A person who is suspended may be
+ * restored, so only an erased one needs no suspension of its own.
+ */
+function isPermitted(
+  { command, userId, sessionIds }: LocalRevocation,
+  projection: Pick<Projection, "sessionStatus" | "user">,
+): boolean {
+  if (command === "suspendUser") return userId === null || projection.user(userId)?.status !== "erased";
+  return sessionIds.some((id) => projection.sessionStatus(id).status === "active");
 }
 
 /** Whether an event records a suspension under one of these command ids. */

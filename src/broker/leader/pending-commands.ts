@@ -2,7 +2,8 @@
  * Pending commands: commands with a waiting caller, from their arrival until their outcome is certain. Pure.
  *
  * - They outlive epochs: commands in flight when an epoch ends move to the next one, or to another leader.
- * - A command id is performed once, however often it is sent: a second caller gets the first answer.
+ * - A command id is performed once, however often it is sent: a second caller gets the first answer. A refusal does not
+ *   end the merge of a revocation: each submission performs it again, because a change of the person may permit it.
  * - Bounded by number and bytes. A caller that waits too long gets "unavailable", which is neither success nor failure.
  */
 import type { CommandId, CommandRequest, CommandResult, MonotonicMs } from "../../events/index.ts";
@@ -61,7 +62,7 @@ export class PendingCommands {
   submit(request: CommandRequest, waiter: CommandWaiter, onlyIn: Leadership | null = null): void {
     const { commandId } = request;
     const answer = this.#answers.get(commandId);
-    if (answer !== undefined) {
+    if (answer !== undefined && isFinal(request, answer)) {
       this.#notify(waiter, commandId, answer);
       return;
     }
@@ -161,7 +162,7 @@ export class PendingCommands {
 
   answer(queued: QueuedCommand, result: CommandResult): void {
     const { commandId } = queued.request;
-    if (result.type !== "unavailable") this.#answers.set(commandId, result);
+    if (isFinal(queued.request, result)) this.#answers.set(commandId, result);
     const open = this.#open.get(commandId);
     this.#open.delete(commandId);
     for (const waiter of open?.waiters ?? []) this.#notify(waiter, commandId, result);
@@ -214,6 +215,11 @@ export class PendingCommands {
     const moved = answer.type === "notLeader" && waiter.duty;
     this.#context.emit({ type: "commandAnswered", id: waiter.id, answer: moved ? epochEnded(commandId) : answer });
   }
+}
+
+/** Whether a repetition of the command gets this answer without being performed. */
+function isFinal({ command }: CommandRequest, { type }: CommandResult): boolean {
+  return type === "done" || (type === "refused" && command.type !== "mergeRevocation");
 }
 
 export function unavailableResult(commandId: CommandId, message: string): CommandResult {
