@@ -287,7 +287,7 @@ export class NodeCore {
         return;
       case "revocationSubmitted":
         this.#denialSync.onSubmitted(input.id, input.answer, this.#now);
-        this.#settleDenials();
+        this.#denialSync.settle(this.#sync.history, this.projection, this.#now);
         return;
       case "linkAwaited": {
         const outcome = this.#waiters.wait(input, this.#sync.history, this.#now);
@@ -354,7 +354,7 @@ export class NodeCore {
     this.#enforcement.begin({ id, link: projection.applied, decisive, rebuilt });
     this.#effects.push({ type: "changed", id, link: projection.applied, touched, rebuilt, committedAt });
     if (rebuilt) this.#denialSync.denials.forgetDropped();
-    this.#settleDenials();
+    this.#denialSync.settle(this.#sync.history, this.projection, this.#now);
     this.#lease.onProjectionMoved();
     this.#reach(this.#waiters.onProjectionMoved(this.#sync.history));
   }
@@ -366,14 +366,6 @@ export class NodeCore {
     this.#enforcement.begin({ id, link, decisive: true, rebuilt: false });
     this.#effects.push({ type: "changed", id, link, touched: [streams], rebuilt: false, committedAt: null });
     return id;
-  }
-
-  /** Ends local denials whose merge the visible projection has reached. */
-  #settleDenials(): void {
-    const { denials } = this.#denialSync;
-    if (denials.size === 0) return;
-    denials.settle(this.#sync.history, this.projection);
-    this.#denialSync.keep();
   }
 
   #rebuilding(lost: Link): void {

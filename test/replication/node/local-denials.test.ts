@@ -386,6 +386,19 @@ test("a node whose log does not show the merge submits the revocation under its 
   assert.equal(node.core.metrics().localDenials, 0);
 });
 
+test("what was called merged and turns out to be another change is submitted again", () => {
+  const log = aLog();
+  const node = aNode(log);
+  const one = sealed();
+  page(node, [one]);
+  keep(node);
+  log.add(created(42));
+  node.feed({ type: "revocationSubmitted", id: submitted(node).id, answer: { type: "merged", link: log.head } });
+  follow(node, log);
+  assert.ok(node.core.isDeniedByRegion(sessionStream(sessionId(1))));
+  assert.equal(submitted(node).commandId, commandIdOfEnvelope(one.envelope));
+});
+
 test("a revocation that the leader refuses does not hold up the others on the node's disk", () => {
   const kept = [sealed({}, 1), sealed({ sessionIds: [sessionId(2)] }, 2)];
   const node = aNode(aLog(), kept);

@@ -12,7 +12,8 @@
  *
  * Pure.
  */
-import type { CommandId, Stream } from "../../../events/index.ts";
+import type { CommandId, Projection, Stream } from "../../../events/index.ts";
+import type { ChainHistory } from "../../lease/chain-history.ts";
 import { type Backoff, backoffMs, upTo } from "../../runtime/jitter.ts";
 import type { SealedRevocation } from "../../wire/local-revocation.ts";
 import { type StorePosition, storesMax } from "../../wire/messages.ts";
@@ -66,6 +67,7 @@ export class DenialSync {
   #submitting: Readonly<{ id: number; key: string; until: number }> | null = null;
   #submitAt = never;
   #submitFailures = 0;
+  #stopped = false;
   /** What was submitted last. One that the leader refuses must not hold up the others. */
   #submitted: string | null = null;
 
@@ -161,6 +163,14 @@ export class DenialSync {
     this.#options.emit({ type: "keepLocalDenials", id: this.#keeping.id, sealed: this.denials.all });
   }
 
+  /** Ends what the visible projection denies at or past its merge. What turns out not to be merged is submitted again. */
+  settle(history: ChainHistory, projection: Projection, now: number): void {
+    if (this.denials.size === 0) return;
+    this.denials.settle(history, projection);
+    if (this.#submitting === null && this.#submitAt === never && !this.#stopped) this.#scheduleSubmit(now);
+    this.keep();
+  }
+
   onSubmitted(id: number, answer: MergeAnswer, now: number): void {
     if (this.#submitting?.id !== id) return;
     const { key } = this.#submitting;
@@ -188,6 +198,7 @@ export class DenialSync {
   }
 
   stop(): void {
+    this.#stopped = true;
     this.#readAt = never;
     this.#submitAt = never;
     for (const each of [this.#read, this.#submitting])
