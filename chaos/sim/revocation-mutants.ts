@@ -43,6 +43,7 @@ export const revocationMutants: Readonly<Record<string, Mutant>> = {
         take: "if (merged === null || Math.max(merged.position, basis.position) > own.applied.position) continue;",
         put: "if (merged === null) continue;",
       },
+      { file: merges, take: "if (this.#links.isAhead(merged)) {", put: "if (false) {" },
       { file: merges, take: "const isOnChain = this.#links.holds(merged)", put: "const isOnChain = true" },
       {
         file: merges,

@@ -70,7 +70,7 @@ const cannotTell = "cannot tell whether a merged suspension overrides a restore:
 export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
   const { open, log, counters, logger } = deps;
   const reported = new Set<CommandId>();
-  /** Up to where suspensions that the leader refuses were looked for in vain, by their own ids. */
+  /** Up to where suspensions that the leader refuses were searched for and not found, by their own ids. */
   const searched = new Map<CommandId, Link>();
   let searching = 0;
   let lastSearch: Promise<void> = Promise.resolve();

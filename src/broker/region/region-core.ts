@@ -48,6 +48,7 @@ class Region {
   /** `none`: an earlier boot may have granted by age, so the leader must wait for its window. */
   readonly replaces: "last boot" | "none";
   readonly #context = new RegionStepContext();
+  readonly #copy: RegionCopy;
   readonly #home: HomeWatch;
   readonly #leases: RegionLeases;
   readonly #readers: RegionReaders;
@@ -58,12 +59,14 @@ class Region {
 
   constructor({ copy, mark, version, renewMs, revocations = null }: RegionCoreOptions) {
     this.replaces = mark === "on the disk" ? "none" : "last boot";
+    this.#copy = copy;
     this.#home = new HomeWatch(renewMs);
     const granter = new RegionalGranter(revocations?.stored.store ?? null);
     const holds = (link: Link): boolean => copy.holds(link);
     const leaderAnswers = (): boolean => this.#home.leaderAnswers(this.#context.now);
     const isForgotten = (link: Link): boolean => link.position < copy.base.position;
-    const parts = { nodes: new RegionNodes(granter), leaderAnswers, holds, isForgotten };
+    const isAhead = (link: Link): boolean => link.position > copy.head.position;
+    const parts = { nodes: new RegionNodes(granter), leaderAnswers, holds, isForgotten, isAhead };
     this.#revocations = revocations === null ? null : new RegionRevocations(this.#context, revocations, parts);
     this.#leases = new RegionLeases(this.#context, { granter, version, mark, holds, revocations: this.#revocations });
     this.#readers = new RegionReaders(this.#context, copy);
@@ -86,6 +89,10 @@ class Region {
   windowMs(now: MonotonicMs): number {
     return this.#leases.windowMs(now);
   }
+  /** When the last lease by age ends that may count now; `now`: none counts. */
+  leasedUntil(now: MonotonicMs): number {
+    return this.#leases.leasedUntil(now);
+  }
   standings(now: MonotonicMs): readonly RegionalNodeStatus[] {
     return this.#leases.standings(now);
   }
@@ -106,10 +113,12 @@ class Region {
 
   take(input: RegionInput): readonly RegionEffect[] {
     this.#context.begin(input);
+    const copied = this.#copy.head;
     this.#revocations?.begin();
     this.#home.begin(this.#context.now);
     try {
       this.#dispatch(input);
+      if (this.#copy.head !== copied && !this.#stopping) this.#revocations?.logCopied();
     } catch (error) {
       this.#failures += 1;
       this.#context.emit({ type: "broken", error });

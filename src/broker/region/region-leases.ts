@@ -85,6 +85,10 @@ export class RegionLeases {
   leased(now: number): number {
     return this.#granter.leased(now as RegionStepContext["now"]);
   }
+  /** When the last of them ends; `now`: none counts. */
+  leasedUntil(now: number): number {
+    return this.#granter.leasedUntil(now as RegionStepContext["now"]);
+  }
   /** The longest window that a node of the region requests; 0: no node has requested one. */
   windowMs(now: number): number {
     return this.#granter.windowMs(now as RegionStepContext["now"]);

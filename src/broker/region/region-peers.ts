@@ -84,6 +84,11 @@ export class RegionPeers {
     return this.#others.every(({ heard, failures }) => heard !== null || failures > 0);
   }
 
+  /** Whether each other broker has answered the newest question, so that what it has accepted is known here. */
+  get haveAnsweredLast(): boolean {
+    return this.#others.every(({ heard, failures, asking }) => heard !== null && failures === 0 && asking === null);
+  }
+
   /** What is missing for a revocation to be on the disk of every other broker; null: nothing. */
   problemWith(key: string): string | "waiting" | null {
     const missing = this.#others.filter(({ stored }) => !stored.has(key));

@@ -15,6 +15,7 @@ import {
   encodeRevocation,
   isSameChange,
   type LocalRevocation,
+  revocationIdsMax,
   revocationKey,
   type SealedRevocation,
   type StorePosition,
@@ -157,17 +158,17 @@ export class RegionRevocations {
       return;
     }
     if (this.#leaderAnswers()) {
-      this.#answer(id, unkept(unavailable("local-home-answers", "the leader answers: send it the command")));
+      this.#answer(id, this.#unkept(unavailable("local-home-answers", "the leader answers: send it the command")));
       return;
     }
     const revocation = this.#revocationOf(request);
     if ("type" in revocation) {
-      this.#answer(id, unkept(revocation));
+      this.#answer(id, this.#unkept(revocation));
       return;
     }
     const refusal = this.#refusalFor(revocation);
     if (refusal !== null) {
-      this.#answer(id, unkept(refusal));
+      this.#answer(id, this.#unkept(refusal));
       return;
     }
     const numbered = { ...revocation, seq: this.store.takeSeq() };
@@ -285,6 +286,11 @@ export class RegionRevocations {
     this.#receipts.serve();
   }
 
+  /** The copy on the disk has moved: it may hold a merge that the projection has read before. */
+  logCopied(): void {
+    if (this.#merges.awaitsCopy) this.logMoved();
+  }
+
   woke(): void {
     if (this.#closed) return;
     this.#peers.wake(() => this.#question());
@@ -389,6 +395,8 @@ export class RegionRevocations {
   #refusalFor(revocation: LocalRevocation): LocalAnswer | null {
     if (this.#context.own.lease === null)
       return unavailable("local-no-lease", "this regional broker holds no lease, so its nodes permit nothing");
+    if (revocation.sessionIds.length > revocationIdsMax)
+      return unavailable("local-full", `it ends more than ${revocationIdsMax} sessions: suspend the person instead`);
     if (this.#waiting.length >= waitingMax) return unavailable("local-full", "too many commands wait");
     if (!this.store.hasRoomFor(encodeRevocation(revocation).length + envelopeBytes))
       return unavailable("local-full", "this region holds as many unmerged revocations as it may");
@@ -453,6 +461,12 @@ export class RegionRevocations {
     });
   }
 
+  /** Nothing of the command is kept here. A broker of the region that does not answer may have accepted it. */
+  #unkept(answer: LocalAnswer): LocalAnswer {
+    const isSure = answer.type === "unavailable" && this.#peers.haveAnsweredLast;
+    return isSure ? { ...answer, outcome: "none" } : answer;
+  }
+
   #answer(id: number, answer: LocalAnswer): void {
     if (answer.type !== "local") this.#counts.localRefused += 1;
     this.#context.emit({ type: "answerLocal", id, answer });
@@ -478,11 +492,6 @@ const unknownHere = "this region knows nothing that the command names; the home 
 
 function unavailable(code: LocalRefusal, message: string): LocalAnswer {
   return { type: "unavailable", code, message };
-}
-
-/** A command that was refused before anything of it was kept. */
-function unkept(answer: LocalAnswer): LocalAnswer {
-  return answer.type === "unavailable" ? { ...answer, outcome: "none" } : answer;
 }
 
 function sorted(ids: readonly SessionId[]): readonly SessionId[] {

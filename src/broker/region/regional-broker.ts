@@ -315,13 +315,12 @@ export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBro
 
   async function stopBeforeRoleChange(): Promise<number> {
     stopping.abort();
-    const held = replica.lease();
-    const maySayGoodbye = (await region.stop()) === "say";
+    await region.stop();
+    // Leases by age may count although the lease on which they rest is blocked by now.
+    const endsAt = region.core.leasedUntil(now());
     await replica.goodbye();
     await replica.stop();
-    // Every lease by age ends with the lease on which it rests, by clocks that may differ by the drift.
-    const endsAt = held === null ? now() : held.freshSinceMs + held.windowMs * (1 + 2 * held.drift);
-    return maySayGoodbye ? 0 : Math.max(0, endsAt - now());
+    return Math.max(0, endsAt - now());
   }
 
   async function stop(): Promise<void> {

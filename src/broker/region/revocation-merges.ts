@@ -22,6 +22,8 @@ export type MergeLinks = Readonly<{
   holds: (link: Link) => boolean;
   /** Whether the copy begins after it, and so cannot tell. */
   isForgotten: (link: Link) => boolean;
+  /** Whether the copy ends before it: the projection reads a batch first. */
+  isAhead: (link: Link) => boolean;
 }>;
 
 export class RevocationMerges {
@@ -34,6 +36,7 @@ export class RevocationMerges {
    * it is on the chain.
    */
   #named: Link | null = null;
+  #awaitsCopy = false;
   /** Submissions to the leader, by the number of the question. */
   readonly #asked = new Map<number, string>();
   /** What the log has and this broker has dropped, oldest first. */
@@ -55,6 +58,11 @@ export class RevocationMerges {
     return this.#merged;
   }
 
+  /** Whether a merge is in the projection that the copy on the disk does not show yet. */
+  get awaitsCopy(): boolean {
+    return this.#awaitsCopy;
+  }
+
   /** The log may be another one that lacks the merges, so this broker accepts again what it has dropped. */
   forgetDropped(): void {
     this.#dropped.clear();
@@ -66,8 +74,12 @@ export class RevocationMerges {
 
   /** Null: not all of the command is known to be merged. */
   mergedAt(commandId: CommandId): Link | null {
-    const links = this.#store.ofCommand(commandId).map(({ merged }) => merged);
-    return links.includes(null) ? null : (links.at(-1) ?? null);
+    let newest: Link | null = null;
+    for (const { merged } of this.#store.ofCommand(commandId)) {
+      if (merged === null) return null;
+      if (newest === null || merged.position > newest.position) newest = merged;
+    }
+    return newest;
   }
 
   /** Those of the keys that are known to be merged. */
@@ -151,10 +163,15 @@ export class RevocationMerges {
     let dropped = 0;
     const named = this.#named;
     this.#named = null;
+    this.#awaitsCopy = false;
     for (const entry of [...this.#store.entries]) {
       const { merged, sealed, key } = entry;
       const { sessionIds, basis } = sealed.revocation;
       if (merged === null || Math.max(merged.position, basis.position) > own.applied.position) continue;
+      if (this.#links.isAhead(merged)) {
+        this.#awaitsCopy = true;
+        continue;
+      }
       const isOnChain = this.#links.holds(merged) || (merged === named && this.#links.isForgotten(merged));
       if (isOnChain && sessionIds.every((id) => own.projection.sessionStatus(id).status !== "active")) {
         this.#store.remove(key);

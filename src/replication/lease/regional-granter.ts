@@ -144,6 +144,13 @@ export class RegionalGranter {
     return count;
   }
 
+  /** When the last lease by age ends that may count now; `now`: none counts. */
+  leasedUntil(now: MonotonicMs): number {
+    let until: number = now;
+    for (const { fencedAt } of this.#nodes.values()) until = Math.max(until, fencedAt ?? now);
+    return until;
+  }
+
   /** Records an authenticated renew, whether or not the leader answers it. */
   recordRenew(renew: Renew, view: ChainView): void {
     this.#sweep(view.at);

@@ -57,6 +57,7 @@ export {
   localCommands,
   mergeIdsOf,
   openRevocation,
+  revocationIdsMax,
   revocationIn,
   revocationKey,
   type SealedRevocation,

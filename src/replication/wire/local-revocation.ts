@@ -61,7 +61,7 @@ export type LocalRevocation = Readonly<{
 export type SealedRevocation = Readonly<{ revocation: LocalRevocation; envelope: Uint8Array }>;
 
 /** More than a command over the wire may name (broker/commands/fields.ts). */
-const idsMax = 20_000;
+export const revocationIdsMax = 20_000;
 const textMax = 10_000;
 
 /** The facts that it denies. */
@@ -136,7 +136,7 @@ function parseRevocation(payload: Uint8Array): LocalRevocation {
   const { seq, sessionIds } = m;
   if (command === undefined) throw new MalformedMessageError("not a command that only tightens");
   if (typeof seq !== "number" || !Number.isSafeInteger(seq) || seq < 1) throw new MalformedMessageError("seq");
-  if (!Array.isArray(sessionIds) || sessionIds.length > idsMax) throw new MalformedMessageError("sessionIds");
+  if (!Array.isArray(sessionIds) || sessionIds.length > revocationIdsMax) throw new MalformedMessageError("sessionIds");
   const revocation: LocalRevocation = {
     commandId: parseCommandId(m["commandId"]),
     region: textIn(m, "region"),

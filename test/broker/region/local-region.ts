@@ -134,15 +134,20 @@ export class LocalBroker {
     this.#copy.beginAt(this.#region.log.head);
   }
 
-  /** Reads the log to its head. */
-  follow(log: History = this.#region.log): void {
+  /** Reads the log to its head into the projection alone. The copy on the disk follows by a delivery. */
+  project(log: History = this.#region.log): void {
     const after = this.projection.applied.position;
     for (const recorded of log.recorded(after, log.head.position)) this.projection.apply(recorded);
+    this.applied = log.head;
+    if (this.effects.length > 0) this.feed({ type: "changed", id: this.#nextId(), link: log.head, rebuilt: false });
+  }
+
+  /** Reads the log to its head. */
+  follow(log: History = this.#region.log): void {
     const entries = log.entries.slice(this.#copy.head.position).map(({ bytes }) => bytes);
     const previous = this.#copy.head;
     this.#copy.take({ previous, entries, last: log.head, keys: [] });
-    this.applied = log.head;
-    if (this.effects.length > 0) this.feed({ type: "changed", id: this.#nextId(), link: log.head, rebuilt: false });
+    this.project(log);
   }
 
   feed(fact: RegionFact): readonly RegionEffect[] {

@@ -486,6 +486,22 @@ test("a merge before the beginning of the copy counts once the leader has named 
   assert.equal(b1.asked("merge").length, questions.length, "it is not submitted again");
 });
 
+test("a merge that the projection has read and the copy on the disk has not is settled once the copy has it", () => {
+  const region = aRegion(["b1"]);
+  const b1 = region.broker("b1");
+  assert.equal(b1.revoke(aRequest())()?.type, "local");
+  const before = region.log.head.position;
+  merge(region, "b1");
+  b1.project();
+  const asked = b1.asked("merge").length;
+  b1.feed({ type: "leaderAnswered" });
+  region.pass(2_000);
+  assert.equal(b1.asked("merge").length, asked, "it is not submitted again");
+  assert.equal(b1.denials().sealed.length, 1);
+  b1.feed({ type: "delivered", batch: region.log.batch(before, region.log.head.position) });
+  assert.equal(b1.denials().sealed.length, 0);
+});
+
 test("a merge on another chain does not count", () => {
   const region = aRegion();
   const b1 = region.broker("b1");
@@ -550,6 +566,36 @@ test("a full store refuses a new revocation and evicts none", () => {
   assert.equal(last, "local-full");
   assert.ok(accepted > 0);
   assert.equal(b1.disk?.entries.length, accepted);
+});
+
+test("a person with more sessions than a revocation may name is refused before anything is signed", () => {
+  const log = aLog();
+  for (let n = 0; n < 20_000; n++) log.add(created(100_000 + n, 1));
+  const region = new LocalRegion(log, ["b1"]);
+  region.pass(afterWindowMs, afterWindowMs);
+  renewLease(region, "b1");
+  const b1 = region.broker("b1");
+  assert.equal(codeOf(b1.revoke(aRequest())()), "local-full");
+  assert.deepEqual([b1.all("signRevocation").length, b1.disk?.entries.length], [0, 0]);
+  assert.equal(b1.revoke(aRequest(suspend()))()?.type, "local");
+});
+
+test("a refusal says that nothing is recorded only if the other brokers answer: one may have accepted the command", () => {
+  const region = aRegion();
+  const b1 = region.broker("b1");
+  b1.lease = null;
+  const outcome = () => {
+    const refused = b1.revoke(aRequest())();
+    assert.ok(refused?.type === "unavailable" && refused.code === "local-no-lease");
+    return refused.outcome;
+  };
+  assert.equal(outcome(), "none");
+  region.cut.add("b2");
+  region.pass(12_000);
+  assert.equal(outcome(), undefined);
+  region.cut.clear();
+  region.pass(12_000);
+  assert.equal(outcome(), "none");
 });
 
 test("a region without revocations refuses all of it", () => {

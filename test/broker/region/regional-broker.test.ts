@@ -7,8 +7,11 @@ import { RegionCopy } from "../../../src/broker/index.ts";
 import { startRegionalBroker } from "../../../src/broker/region/regional-broker.ts";
 import {
   type CommandRequest,
+  type Epoch,
   genesis,
+  type Incarnation,
   type MonotonicMs,
+  type Position,
   Projection,
   parseBrokerId,
   parseCommandId,
@@ -20,6 +23,7 @@ import type { HeldLease } from "../../../src/replication/lease/index.ts";
 import type { ReplicaProcess } from "../../../src/replication/node/index.ts";
 import { systemClock } from "../../../src/replication/runtime/index.ts";
 import { BrokerUnavailableError } from "../../../src/replication/wire/index.ts";
+import { cluster, FakeNode, quiet, secret } from "../support.ts";
 
 test("an activation is forwarded only while the regional broker holds a lease", async (t) => {
   const forwarded: CommandRequest[] = [];
@@ -129,6 +133,40 @@ test("a regional broker refuses what another region asks of the home region, so 
   const direct = broker.databrokerFor({ origin: "remote", hop: "direct", caller: { role: "broker", name } });
   await assert.rejects(direct.lease(new Uint8Array()), /grants no leases to brokers/);
   assert.deepEqual(asked, []);
+});
+
+test("before its part changes, a broker waits until the leases by age have ended, also once its own lease is blocked", async (t) => {
+  const now = 100_000;
+  const clock = { monotonic: () => now as MonotonicMs, wall: () => now as UnixMs };
+  const away = async (): Promise<never> => {
+    throw new BrokerUnavailableError("away", { reason: "no-answer" });
+  };
+  let lease: HeldLease | null = {
+    ...{ epoch: 1 as Epoch, incarnation: "i" as Incarnation, start: 1 as Position },
+    ...{ freshSinceMs: now - 1_000, deltaMs: 5_000, drift: 0.01, windowMs: 65_000 },
+  };
+  const broker = startRegionalBroker({
+    ...{ cluster, brokerId: parseBrokerId("regional-1"), region: "ap", secret, previousSecret: null },
+    ...{ version: "1", renewMs: 1_000, clock, random: randomBytes, fanout: null, logger: quiet },
+    copy: new RegionCopy(new SimCopyStore()),
+    mark: { leftBehind: false, set() {}, clear() {} },
+    home: () => ({ lease: away, status: away }) as Partial<Databroker> as Databroker,
+    revocations: null,
+    startReplica: () => {
+      const replica = {
+        ...{ applied: genesis, projection: new Projection(), lease: () => lease, onChange: () => () => {} },
+        ...{ goodbye: async () => true, stop: async () => {} },
+      };
+      return replica as Partial<ReplicaProcess> as ReplicaProcess;
+    },
+  });
+  t.after(() => broker.stop());
+  const node = new FakeNode("proxy-1");
+  node.windowMs = 65_000;
+  const { ageMs } = await node.lease(broker.databroker("proxy"));
+  assert.equal(ageMs, 1_000);
+  lease = null;
+  assert.ok((await broker.stopBeforeRoleChange()) >= 64_000);
 });
 
 test("the status of a region that is cut off says until when leases by age count, and how the regions were last known", async (t) => {
