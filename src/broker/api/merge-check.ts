@@ -17,8 +17,8 @@ import {
   type Link,
   linkOf,
   type Position,
-  previousPosition,
   type Projection,
+  previousPosition,
   type Recorded,
   type UserId,
   userStream,
@@ -72,8 +72,7 @@ export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
   const reported = new Set<CommandId>();
   /** Up to where suspensions that the leader refuses were searched for and not found, by their own ids. */
   const searched = new Map<CommandId, Link>();
-  let searching = 0;
-  let lastSearch: Promise<void> = Promise.resolve();
+  const { eventsBetween, inTurn, waiting } = createSearches(log);
 
   function refuse({ commandId, command }: CommandRequest): string | undefined {
     if (command.type !== "mergeRevocation") return undefined;
@@ -116,7 +115,7 @@ export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
    * @returns null: it is not there; text: why that is not known yet
    */
   async function findRecorded(sealed: SealedRevocation, userId: UserId): Promise<Link | string | null> {
-    if (searching > 0) return "another revocation is looked up in the log";
+    if (waiting() > 0) return "another revocation is looked up in the log";
     const ids = mergeIdsOf(sealed);
     const upTo = deps.head();
     const before = searched.get(ids[1]);
@@ -131,6 +130,38 @@ export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
     if (searched.size > searchedMax) searched.delete(searched.keys().next().value ?? ids[1]);
     return null;
   }
+
+  async function report(revocation: LocalRevocation, link: Link): Promise<void> {
+    const { commandId, region, actor, acceptedAt, basis, userId, command } = revocation;
+    if (reported.has(commandId)) return;
+    reported.add(commandId);
+    if (reported.size > reportedMax) reported.delete(reported.values().next().value ?? commandId);
+    const isSuspended = command === "suspendUser" && userId !== null;
+    const span = { after: basis.position, upTo: link };
+    const found = isSuspended ? await inTurn(() => eventsBetween(userId, span)) : null;
+    if (found?.missing === unanswered) throw new Error(unanswered);
+    counters.revocationsMerged += 1;
+    const fields = { commandId, region, actor, acceptedAt, link };
+    logger.warn(fields, "recorded a revocation that a region had accepted by itself while it was cut off");
+    const restored = found?.events.find(({ event }) => event.type === "UserRestored");
+    if (restored === undefined) {
+      if (found !== null && found.missing !== null)
+        logger.error({ ...fields, userId, reason: found.missing }, cannotTell);
+      return;
+    }
+    counters.restoresOverridden += 1;
+    logger.error(
+      { ...fields, userId, restoredAt: restored.position },
+      "a person was restored here while a cut-off region suspended them; the suspension counts: restore them again if they may sign in",
+    );
+  }
+
+  return { refuse, confirm };
+}
+
+function createSearches(log: MergeCheckDeps["log"]) {
+  let searching = 0;
+  let lastSearch: Promise<void> = Promise.resolve();
 
   /** One search runs at a time: it may read half a million events. @throws when too many wait */
   async function inTurn(search: () => Promise<Found>): Promise<Found> {
@@ -169,32 +200,7 @@ export function createMergeCheck(deps: MergeCheckDeps): MergeCheck {
     return { events, missing: null };
   }
 
-  async function report(revocation: LocalRevocation, link: Link): Promise<void> {
-    const { commandId, region, actor, acceptedAt, basis, userId, command } = revocation;
-    if (reported.has(commandId)) return;
-    reported.add(commandId);
-    if (reported.size > reportedMax) reported.delete(reported.values().next().value ?? commandId);
-    const isSuspended = command === "suspendUser" && userId !== null;
-    const span = { after: basis.position, upTo: link };
-    const found = isSuspended ? await inTurn(() => eventsBetween(userId, span)) : null;
-    if (found?.missing === unanswered) throw new Error(unanswered);
-    counters.revocationsMerged += 1;
-    const fields = { commandId, region, actor, acceptedAt, link };
-    logger.warn(fields, "recorded a revocation that a region had accepted by itself while it was cut off");
-    const restored = found?.events.find(({ event }) => event.type === "UserRestored");
-    if (restored === undefined) {
-      if (found !== null && found.missing !== null)
-        logger.error({ ...fields, userId, reason: found.missing }, cannotTell);
-      return;
-    }
-    counters.restoresOverridden += 1;
-    logger.error(
-      { ...fields, userId, restoredAt: restored.position },
-      "a person was restored here while a cut-off region suspended them; the suspension counts: restore them again if they may sign in",
-    );
-  }
-
-  return { refuse, confirm };
+  return { eventsBetween, inTurn, waiting: () => searching };
 }
 
 /**
