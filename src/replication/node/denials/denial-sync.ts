@@ -163,7 +163,7 @@ export class DenialSync {
     this.#options.emit({ type: "keepLocalDenials", id: this.#keeping.id, sealed: this.denials.all });
   }
 
-  /** Ends what the visible projection denies at or past its merge. What turns out not to be merged is submitted again. */
+  /** Ends what the visible projection denies past its merge. What was not merged after all is submitted again. */
   settle(history: ChainHistory, projection: Projection, now: number): void {
     if (this.denials.size === 0) return;
     this.denials.settle(history, projection);
