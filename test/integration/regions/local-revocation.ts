@@ -129,6 +129,8 @@ export function testLocalRevocations(of: () => TwoRegions): void {
     const onDisk = async () =>
       (await measure(broker, "localUnmerged")) === 2 && (await first.metric("cardea_replica_local_denials")) === 2;
     await waitFor("both to have the revocations from their disks", onDisk, { withinMs: 60_000 });
+    const listens = async () => (await regions.getNow(first, "app", bystander)) !== undefined;
+    await waitFor("the proxy to listen again", listens, { withinMs: 30_000 });
 
     regions.wan.heal();
     for (const denied of [mallory, trudy]) {
