@@ -18,8 +18,8 @@ export function watchNodeList(truth: GroundTruth): Monitor {
   const admitted = new Map<string, SimFactOf<"grant-sent">>();
   /** Boots that have sent a goodbye. A grant that is on its way to one of them counts for nothing. */
   const left = new Set<string>();
-  /** By node: the time of its last renew that was not refused. */
-  const renewedAt = new Map<string, SimMs>();
+  /** By node and boot: the time of the last renew that was not refused. Late renews of an earlier boot are refused. */
+  const renewedAt = new Map<string, Map<string, SimMs>>();
   /** By broker: since when it leads. */
   const leadsSince = new Map<string, SimMs>();
   /** By node: since when its process has been down. */
@@ -44,7 +44,8 @@ export function watchNodeList(truth: GroundTruth): Monitor {
       observations.add("listed-checked");
       const down = downSince.get(node);
       if (down !== undefined && fact.at - down > truth.real(options.windowMaxMs)) observations.add("listed-silent");
-      const heardAt = Math.max(grant.at, leadsSince.get(fact.process) ?? 0, renewedAt.get(node) ?? 0);
+      const renews = renewedAt.get(node)?.values() ?? [];
+      const heardAt = Math.max(grant.at, leadsSince.get(fact.process) ?? 0, ...renews);
       if (shown.has(node) || fact.at - heardAt <= truth.real(options.deltaMs)) continue;
       const what = `${fact.process} leads epoch ${fact.epoch} and does not show ${node}, which was granted a lease ${seconds(fact.at - grant.at)} before and has not said goodbye`;
       findings.add("node-listed", what, [grant, fact]);
@@ -66,11 +67,11 @@ export function watchNodeList(truth: GroundTruth): Monitor {
       killed: ({ process, at }) => {
         downSince.set(process, at);
       },
-      "renew-arrived": ({ node, at }) => {
-        renewedAt.set(node, at);
+      "renew-arrived": ({ node, boot, at }) => {
+        renewedAt.set(node, (renewedAt.get(node) ?? new Map<string, SimMs>()).set(boot, at));
       },
-      "grant-refused": ({ node }) => {
-        renewedAt.delete(node);
+      "grant-refused": ({ node, boot }) => {
+        renewedAt.get(node)?.delete(boot);
       },
       "grant-sent": granted,
       "goodbye-sent": ({ node, boot }) => {
