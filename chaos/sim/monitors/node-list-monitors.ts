@@ -20,6 +20,8 @@ export function watchNodeList(truth: GroundTruth): Monitor {
   const left = new Set<string>();
   /** By node and boot: the time of the last renew that was not refused. Late renews of an earlier boot are refused. */
   const renewedAt = new Map<string, Map<string, SimMs>>();
+  /** By boot: when it started. */
+  const startedAt = new Map<string, SimMs>();
   /** By broker: since when it leads. */
   const leadsSince = new Map<string, SimMs>();
   /** By node: since when its process has been down. */
@@ -61,8 +63,9 @@ export function watchNodeList(truth: GroundTruth): Monitor {
       leading: ({ process, leading, at }) => {
         if (leading) leadsSince.set(process, at);
       },
-      started: ({ process }) => {
+      started: ({ process, boot, at }) => {
         downSince.delete(process);
+        if (boot !== null) startedAt.set(boot, at);
       },
       killed: ({ process, at }) => {
         downSince.set(process, at);
@@ -76,7 +79,9 @@ export function watchNodeList(truth: GroundTruth): Monitor {
       "grant-sent": granted,
       "goodbye-sent": ({ node, boot }) => {
         left.add(boot);
-        if (admitted.get(node)?.boot === boot) admitted.delete(node);
+        const grant = admitted.get(node);
+        // A later boot speaks for the node too, even if it was never granted a lease: it is too old, say.
+        if (grant?.boot === boot || (startedAt.get(boot) ?? -1) >= (grant?.at ?? 0)) admitted.delete(node);
       },
       wrote: ({ entries }) => {
         for (const { recorded } of entries)

@@ -32,6 +32,11 @@ test("a node that said goodbye or was retired need not be shown, until it is gra
   assert.equal(missing(listed(again, [])).length, 1);
   const older = History.begun().tell("goodbye-sent", { ...own, boot: "boot-0", nonce: 9 });
   assert.equal(missing(listed(older, [])).length, 1);
+  const later = History.begun()
+    .later(10)
+    .startNode({ boot: "boot-2" })
+    .tell("goodbye-sent", { ...own, boot: "boot-2", nonce: 1 });
+  assert.deepEqual(missing(listed(later, [])), [], "a later boot that was never granted a lease");
   const nodes = [{ nodeId: "node-1" as NodeId, role: "proxy", region: "eu" }];
   const retired = History.begun().append({ type: "NodesRetired", nodes }, "retire-1");
   assert.deepEqual(missing(listed(retired, [])), []);
