@@ -18,8 +18,8 @@ export function watchNodeList(truth: GroundTruth): Monitor {
   const admitted = new Map<string, SimFactOf<"grant-sent">>();
   /** Boots that have sent a goodbye. A grant that is on its way to one of them counts for nothing. */
   const left = new Set<string>();
-  /** By node and boot: the time of the last renew that was not refused. Late renews of an earlier boot are refused. */
-  const renewedAt = new Map<string, Map<string, SimMs>>();
+  /** By node and boot: the last renew, and its time; null: it was refused. Late renews of an earlier boot are refused. */
+  const renewed = new Map<string, Map<string, Readonly<{ nonce: number; at: SimMs | null }>>>();
   /** By boot: when it started. */
   const startedAt = new Map<string, SimMs>();
   /** By broker: since when it leads. */
@@ -46,7 +46,7 @@ export function watchNodeList(truth: GroundTruth): Monitor {
       observations.add("listed-checked");
       const down = downSince.get(node);
       if (down !== undefined && fact.at - down > truth.real(options.windowMaxMs)) observations.add("listed-silent");
-      const renews = renewedAt.get(node)?.values() ?? [];
+      const renews = [...(renewed.get(node)?.values() ?? [])].map(({ at }) => at ?? 0);
       const heardAt = Math.max(grant.at, leadsSince.get(fact.process) ?? 0, ...renews);
       if (shown.has(node) || fact.at - heardAt <= truth.real(options.deltaMs)) continue;
       const what = `${fact.process} leads epoch ${fact.epoch} and does not show ${node}, which was granted a lease ${seconds(fact.at - grant.at)} before and has not said goodbye`;
@@ -70,11 +70,14 @@ export function watchNodeList(truth: GroundTruth): Monitor {
       killed: ({ process, at }) => {
         downSince.set(process, at);
       },
-      "renew-arrived": ({ node, boot, at }) => {
-        renewedAt.set(node, (renewedAt.get(node) ?? new Map<string, SimMs>()).set(boot, at));
+      "renew-arrived": ({ node, boot, nonce, at }) => {
+        const boots = renewed.get(node) ?? new Map();
+        if (nonce > (boots.get(boot)?.nonce ?? -1)) renewed.set(node, boots.set(boot, { nonce, at }));
       },
-      "grant-refused": ({ node, boot }) => {
-        renewedAt.get(node)?.delete(boot);
+      "grant-refused": ({ node, boot, reason }) => {
+        const last = renewed.get(node)?.get(boot);
+        if (last === undefined || reason === "repeated") return; // the same renew may still get a grant
+        renewed.get(node)?.set(boot, { ...last, at: null });
       },
       "grant-sent": granted,
       "goodbye-sent": ({ node, boot }) => {

@@ -58,6 +58,8 @@ test("a node whose first lease waits for a commit is not missing yet, and one th
   assert.deepEqual(missing(listed(back(), [])), []);
   const refused = back().tell("grant-refused", { process: "broker-1", ...own, reason: "too old" });
   assert.equal(missing(listed(refused, [])).length, 1);
+  const repeated = back().tell("grant-refused", { process: "broker-1", ...own, reason: "repeated" });
+  assert.deepEqual(missing(listed(repeated, [])), [], "the renew arrived twice, and its first copy waits for a commit");
   const earlierBoot = { process: "broker-1", node: "node-1", boot: "boot-0" };
   const lateRenew = back()
     .tell("renew-arrived", { ...earlierBoot, nonce: 9, epoch: 1 })
