@@ -54,7 +54,13 @@ export const regionMutants: Readonly<Record<string, Mutant>> = {
   },
   "foreign-confirmation-counts": {
     meaning: "a node's confirmation counts at its region whatever its history",
-    changes: [{ file: granter, take: "node.claimed !== null && onChain(node.claimed)", put: "node.claimed !== null" }],
+    changes: [
+      {
+        file: granter,
+        take: "if (node.claimed === null || !onChain(node.claimed)) return;",
+        put: "if (node.claimed === null) return;",
+      },
+    ],
     beside: [alwaysByAge],
     within: 60,
     where: "regional",

@@ -18,7 +18,7 @@ export function watchNodeList(truth: GroundTruth): Monitor {
   const admitted = new Map<string, SimFactOf<"grant-sent">>();
   /** Boots that have sent a goodbye. A grant that is on its way to one of them counts for nothing. */
   const left = new Set<string>();
-  /** By node and boot: the last renew, and its time; null: it was refused. Late renews of an earlier boot are refused. */
+  /** By node and boot: the last renew, and its time; null: it was refused, as late renews of an earlier boot are. */
   const renewed = new Map<string, Map<string, Readonly<{ nonce: number; at: SimMs | null }>>>();
   /** By boot: when it started. */
   const startedAt = new Map<string, SimMs>();
