@@ -14,8 +14,7 @@ import {
   unreachable,
 } from "../events/index.ts";
 import { type Fanout, splitBatch } from "../replication/fanout/index.ts";
-import { type Clock, type Databroker, type Logger, type RegionAbsences, regionLags } from "../replication/index.ts";
-import type { LesseeStatus } from "../replication/lease/index.ts";
+import type { Clock, Databroker, Logger } from "../replication/index.ts";
 import type { EventLog } from "../replication/log/index.ts";
 import { sealManifest } from "../replication/snapshot/index.ts";
 import {
@@ -35,6 +34,7 @@ import { createMergeCheck } from "./api/merge-check.ts";
 import { createPageCalls } from "./api/page-calls.ts";
 import { createReceiptIssuer } from "./api/receipt-issuer.ts";
 import { newBrokerCore, step } from "./broker-core.ts";
+import { createBrokerStatus } from "./broker-status.ts";
 import { refuseCommand } from "./commands/permissions.ts";
 import { openVault } from "./commands/vault.ts";
 import type { Duty, DutyContext } from "./core/duty.ts";
@@ -320,7 +320,7 @@ export function startBroker(options: BrokerOptions): Broker {
         return answer.receipt;
       },
       standings: () => core.standings(moment()),
-      absences: () => absences(),
+      absences: () => status.absences(),
       mismatch: (renew) => core.hasDigestMismatch(renew),
       peers: () => core.peers.map(({ heardAt, ...peer }) => ({ ...peer, heardAgoMs: clock.monotonic() - heardAt })),
     };
@@ -437,21 +437,7 @@ export function startBroker(options: BrokerOptions): Broker {
   const databroker = (role: Role): Databroker =>
     databrokerFor({ origin: "in-process", hop: "direct", caller: { role, name: brokerId } });
 
-  function absences(): RegionAbsences {
-    return { ...core.absences(moment()), head: core.state.applied.position };
-  }
-
-  /** Absent nodes take nothing from the readiness of their leader. A person who looks at it should learn of them. */
-  function absenceReasons(): readonly string[] {
-    const { absent, cutOff } = core.absences(moment());
-    const regions = cutOff.map(({ region }) => `region ${region} is cut off`);
-    const { length } = absent;
-    return length === 0 ? regions : [...regions, `${length} ${length === 1 ? "node is" : "nodes are"} absent`];
-  }
-
-  function lagOf({ renew }: LesseeStatus): number | null {
-    return renew === null ? null : Math.max(0, core.state.applied.position - renew.applied.position);
-  }
+  const status = createBrokerStatus({ core: () => core, log, leaderClient, gossip, rewrap, moment });
 
   let stopped: Promise<void> | undefined;
   async function stop(): Promise<void> {
@@ -475,34 +461,10 @@ export function startBroker(options: BrokerOptions): Broker {
     },
     leading: () => core.leadership !== null,
     whenRead: () => headReached.promise,
-    ready: () => ({
-      ready: core.notReadyReasons.length === 0,
-      reasons: [...core.notReadyReasons, ...absenceReasons()],
-    }),
-    metrics: () => ({
-      ...core.counters,
-      leading: core.leadership === null ? 0 : 1,
-      epoch: core.observedEpoch,
-      applied: core.state.applied.position,
-      level: core.state.projection.level,
-      reads: core.reads,
-      neighbours: gossip.peers,
-      commandsWaiting: core.commands.waiting,
-      commandsOpen: core.commands.open,
-      lessees: core.standings(moment()).length,
-      absentNodes: core.absences(moment()).absent.length,
-      cutOffRegions: core.absences(moment()).cutOff.length,
-      answersRefused: leaderClient.refused(),
-      ...(log.waitsForStandbys === undefined ? {} : { commitsWait: log.waitsForStandbys ? 1 : 0 }),
-      ...core.state.projection.counts,
-      ...rewrap?.progress(),
-    }),
+    ready: status.ready,
+    metrics: status.metrics,
     copy: null,
-    regions: () =>
-      regionLags(
-        core.standings(moment()).map((standing) => ({ ...standing, lag: lagOf(standing) })),
-        absences(),
-      ),
+    regions: status.regions,
     stop: () => (stopped ??= stop()),
   };
 }
