@@ -13,12 +13,12 @@ import type { Region } from "./three-regions.ts";
 /** A region that has just been cut off tries to reach the leader first; the figures begin when it no longer does. */
 const perCut = 6;
 
-export type Noting = (what: string, ms: number) => void;
+export type DurationRecorder = (what: string, ms: number) => void;
 
 /** @param host of the route with the open streams */
 export async function localRevocations(
   region: Region,
-  { rounds, host, note }: Readonly<{ rounds: number; host: string; note: Noting }>,
+  { rounds, host, note }: Readonly<{ rounds: number; host: string; note: DurationRecorder }>,
 ): Promise<void> {
   const { name } = region;
   for (let done = 0, cuts = 1; done < rounds && cuts <= rounds; cuts += 1) {

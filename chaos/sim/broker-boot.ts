@@ -222,7 +222,7 @@ export class BrokerBoot {
   requestSnapshot(): string | undefined {
     const { position } = this.#core.state.applied;
     if (!this.leads) return undefined;
-    this.#duties.snapshots.want(position);
+    this.#duties.snapshots.requestSnapshot(position);
     return `${this.#options.name} takes a snapshot at ${position} or later`;
   }
 

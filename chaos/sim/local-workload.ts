@@ -23,7 +23,12 @@ export type LocalWorkloadParts = Readonly<{
   use: (held: HeldSession, at: Readonly<{ node: Actors["nodes"][number]; kind: "request" | "stream" }>) => void;
 }>;
 
-type Wish = Readonly<{ request: CommandRequest; client: SimProcess; region: string; denied: readonly HeldSession[] }>;
+type PendingCommand = Readonly<{
+  request: CommandRequest;
+  client: SimProcess;
+  region: string;
+  denied: readonly HeldSession[];
+}>;
 
 const commandMs = 6_000;
 const receiptMs = 3_000;
@@ -47,19 +52,19 @@ export class LocalWorkload {
    * @param by selects the region and its broker, from 0 (inclusive) to 1 (exclusive)
    * @param denied the sessions that the command ends, as far as the client knows
    */
-  want(request: CommandRequest, denied: readonly HeldSession[], by: number): void {
+  submit(request: CommandRequest, denied: readonly HeldSession[], by: number): void {
     const { actors, random, client, options } = this.#parts;
     const broker = actors.regionals[Math.floor(by * actors.regionals.length)];
     if (broker === undefined) return;
-    const wish = { request, denied, region: broker.process.region, client: client(by) };
-    this.#ask(wish, broker, 1);
+    const pending = { request, denied, region: broker.process.region, client: client(by) };
+    this.#send(pending, broker, 1);
     if (!random.chance(options.load.twice)) return;
-    this.#ask(wish, this.#another(broker), 1);
+    this.#send(pending, this.#another(broker), 1);
   }
 
-  #ask(wish: Wish, broker: RegionActor, tries: number): void {
+  #send(pending: PendingCommand, broker: RegionActor, tries: number): void {
     const { actors, random } = this.#parts;
-    const { request, client } = wish;
+    const { request, client } = pending;
     const { commandId, command } = request;
     const said = { process: client.name, commandId } as const;
     const { world } = actors;
@@ -73,32 +78,32 @@ export class LocalWorkload {
         const result = outcome.type === "answered" ? outcome.value : null;
         if (result?.type === "local") {
           world.report({ type: "command-abandoned", at: world.now, ...said }); // it needs no outcome at home
-          this.#accepted(wish, broker);
+          this.#followAccepted(pending, broker);
         } else if (result !== null && result.type !== "unavailable")
           world.report({ type: "command-answered", at: world.now, ...said, result });
         else if (tries < triesMax)
-          world.after(random.within(retryMs[0], retryMs[1]), () => this.#again(wish, broker, tries + 1));
+          world.after(random.within(retryMs[0], retryMs[1]), () => this.#retry(pending, broker, tries + 1));
         else this.#parts.submitAtHome(request, client);
       },
     });
   }
 
   /** Repeats the command under its id. */
-  #again(wish: Wish, broker: RegionActor, tries: number): void {
+  #retry(pending: PendingCommand, broker: RegionActor, tries: number): void {
     const where = this.#parts.random.next();
-    if (where < 0.15) this.#parts.submitAtHome(wish.request, wish.client);
-    else this.#ask(wish, where < 0.6 ? broker : this.#another(broker), tries);
+    if (where < 0.15) this.#parts.submitAtHome(pending.request, pending.client);
+    else this.#send(pending, where < 0.6 ? broker : this.#another(broker), tries);
   }
 
-  #accepted(wish: Wish, broker: RegionActor): void {
+  #followAccepted(pending: PendingCommand, broker: RegionActor): void {
     const { actors, random, options, submitAtHome } = this.#parts;
-    const { request, client } = wish;
+    const { request, client } = pending;
     this.counts.local += 1;
-    this.#askReceipt(wish, broker, 1);
+    this.#requestReceipt(pending, broker, 1);
     const later = (then: () => void): void => {
       actors.world.after(random.within(restoreMs[0], restoreMs[1]), then);
     };
-    if (random.chance(options.load.repeat)) later(() => this.#again(wish, broker, triesMax));
+    if (random.chance(options.load.repeat)) later(() => this.#retry(pending, broker, triesMax));
     const { command } = request;
     if (command.type === "suspendUser" && random.chance(0.5)) later(() => this.#restore(command.userId, client));
     if (random.chance(0.2)) later(() => submitAtHome(request, client));
@@ -111,9 +116,9 @@ export class LocalWorkload {
     submitAtHome({ commandId, actor: "operator:sim", command: { type: "restoreUser", userId } }, client);
   }
 
-  #askReceipt(wish: Wish, broker: RegionActor, tries: number): void {
+  #requestReceipt(pending: PendingCommand, broker: RegionActor, tries: number): void {
     const { actors, random } = this.#parts;
-    const { request, client } = wish;
+    const { request, client } = pending;
     this.counts.localReceipts += 1;
     actors.world.network.request<"complete" | "incomplete" | "merged" | "unknown">(client, broker.process, {
       timeoutMs: receiptMs + 2_000,
@@ -122,24 +127,26 @@ export class LocalWorkload {
         const answer = outcome.type === "answered" ? outcome.value : "incomplete";
         if (answer === "complete") {
           this.counts.localComplete += 1;
-          this.#probe(wish, 1);
+          this.#probe(pending, 1);
         } else if (answer === "incomplete" && tries < receiptTriesMax) {
           const next = random.chance(0.7) ? broker : this.#another(broker);
-          actors.world.after(random.within(retryMs[0], retryMs[1]), () => this.#askReceipt(wish, next, tries + 1));
+          actors.world.after(random.within(retryMs[0], retryMs[1]), () =>
+            this.#requestReceipt(pending, next, tries + 1),
+          );
         }
       },
     });
   }
 
   /** Clients of the region try the ended sessions. */
-  #probe(wish: Wish, round: number): void {
+  #probe(pending: PendingCommand, round: number): void {
     const { actors, random, use } = this.#parts;
-    const nodes = actors.nodes.filter(({ process }) => process.region === wish.region);
-    for (const held of wish.denied.slice(0, probesMax)) {
+    const nodes = actors.nodes.filter(({ process }) => process.region === pending.region);
+    for (const held of pending.denied.slice(0, probesMax)) {
       const node = nodes.length === 0 ? undefined : random.pick(nodes);
       if (node !== undefined) use(held, { node, kind: "request" });
     }
-    if (round < probeRounds) actors.world.after(probeEveryMs, () => this.#probe(wish, round + 1));
+    if (round < probeRounds) actors.world.after(probeEveryMs, () => this.#probe(pending, round + 1));
   }
 
   #another(broker: RegionActor): RegionActor {

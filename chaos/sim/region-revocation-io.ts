@@ -2,7 +2,7 @@
  * Revocation I/O of one boot of a simulated regional broker: its disk, its signature, the other brokers of its region,
  * the nodes that wait, and the home region. The product's region core decides.
  *
- * After each step the process may end (`crashAt` of actors.ts).
+ * After each step the process may end (`crash` of region-disk.ts).
  */
 import type { DenialsPage, PeerAnswer, PeerQuestion } from "../../src/broker/region/local-messages.ts";
 import type { HomeAnswer, HomeQuestion, RegionEffect, RegionFact } from "../../src/broker/region/region-messages.ts";

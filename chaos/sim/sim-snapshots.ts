@@ -63,7 +63,7 @@ export class SimSnapshots {
   }
 
   /** Requests a snapshot at this position or later, as soon as the duty runs. */
-  want(position: Position): void {
+  requestSnapshot(position: Position): void {
     this.#wanted = Math.max(this.#wanted, position);
   }
 

@@ -120,12 +120,12 @@ export class Workload {
   }
 
   #grant(action: PlannedAction): void {
-    if (isLocal(action.kind)) this.#wantLocally(action, action.kind);
+    if (isLocal(action.kind)) this.#submitLocally(action, action.kind);
     else if (action.kind === "forge") {
       this.counts.forged += 1;
       this.#forge(action);
     } else if (action.kind === "reload") this.#reload(action);
-    else if (isCommand(action.kind)) this.#want(action, action.kind);
+    else if (isCommand(action.kind)) this.#submit(action, action.kind);
     else this.#use(action, action.kind);
   }
 
@@ -171,7 +171,7 @@ export class Workload {
 
   // --- commands
 
-  #want(action: PlannedAction, kind: CommandKind): void {
+  #submit(action: PlannedAction, kind: CommandKind): void {
     const random = streamOf(this.#options.seed, `wish/${action.id}`);
     const made = this.#command(action, kind, random);
     if (made === undefined) return;
@@ -196,7 +196,7 @@ export class Workload {
     if (random.chance(this.#options.load.twice)) this.#ask(open, this.#broker(client));
   }
 
-  #wantLocally(action: PlannedAction, kind: LocalKind): void {
+  #submitLocally(action: PlannedAction, kind: LocalKind): void {
     const random = streamOf(this.#options.seed, `wish/${action.id}`);
     const live = this.#people.all();
     const made = this.#command(action, localKinds[kind], random);
@@ -205,7 +205,7 @@ export class Workload {
     const { command } = made;
     const commandId = parseCommandId(random.uuid());
     const denied = live.filter((held) => held.over);
-    this.#local.want({ commandId, actor: "operator:sim", command }, denied, action.other);
+    this.#local.submit({ commandId, actor: "operator:sim", command }, denied, action.other);
   }
 
   /** Sends a command to the home region until it is answered. */

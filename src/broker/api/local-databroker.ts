@@ -80,7 +80,7 @@ export type LocalDatabrokerDeps = Readonly<{
   isStoreUnreachable: () => boolean;
   takesCommands: () => boolean;
   /** Null: this process keeps no snapshots. */
-  snapshots: Pick<SnapshotService, "places" | "want"> | null;
+  snapshots: Pick<SnapshotService, "places" | "requestSnapshot"> | null;
   clock: Clock;
 }>;
 
@@ -203,7 +203,7 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
         withinMs: statusMs,
         local: async () => {
           if (deps.snapshots === null) throw new BrokerUnavailableError("the leading broker stores no snapshots");
-          return deps.snapshots.want(deps.state.applied.position);
+          return deps.snapshots.requestSnapshot(deps.state.applied.position);
         },
         remote: (call) => leaderClient.takeSnapshot(call),
       });

@@ -31,7 +31,7 @@ export type SnapshotDutyOptions = SnapshotRules &
     logger: Logger;
   }>;
 
-export type SnapshotDuty = Duty & Readonly<{ want: (position: Position) => void }>;
+export type SnapshotDuty = Duty & Readonly<{ requestSnapshot: (position: Position) => void }>;
 
 export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
   const { folder, store, log, logger, turn, cluster } = options;
@@ -180,7 +180,7 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
     name: "snapshots",
     everyMs: options.lookMs,
     run,
-    want(position) {
+    requestSnapshot(position) {
       wanted = Math.max(wanted, position);
     },
   };

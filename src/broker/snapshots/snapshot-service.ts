@@ -13,7 +13,7 @@ export type SnapshotService = SnapshotStore &
   Readonly<{
     duty: SnapshotDuty;
     /** Requests a snapshot at this position or later from the next run of the duty. @returns the position */
-    want: (position: Position) => Position;
+    requestSnapshot: (position: Position) => Position;
     /** The broker of this service has started. */
     serve: (state: Pick<BrokerState, "applied" | "epochs" | "locate">) => void;
   }>;
@@ -36,8 +36,8 @@ export function createSnapshotService(options: SnapshotServiceOptions): Snapshot
   return {
     ...store,
     duty,
-    want(position) {
-      duty.want(position);
+    requestSnapshot(position) {
+      duty.requestSnapshot(position);
       return position;
     },
     serve(of) {

@@ -202,7 +202,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
           good = index;
           if (what.path === leasePath && answer.status === 200) grantedBy = urls[index] ?? null;
           return answer;
-        } else unavailable = unavailable === undefined || isOutranked(unavailable) ? answer : unavailable;
+        } else unavailable = unavailable === undefined || isLessInformative(unavailable) ? answer : unavailable;
       } catch (error) {
         if (error instanceof BrokerRefusedError || error instanceof LeaseRefusedError) throw error;
         cause = error;
@@ -373,7 +373,7 @@ function unavailableAs(answer: Answer): BrokerUnavailableError {
 }
 
 /** Any other answer of a broker says more: this one cannot reach the home region, or does not serve it. */
-function isOutranked(answer: Answer): boolean {
+function isLessInformative(answer: Answer): boolean {
   return isCutOff(answer) || isNotHome(answer.body);
 }
 

@@ -256,7 +256,7 @@ test("a requested snapshot is taken on the next turn; a deposed broker takes non
   const { position } = await world.append(3);
   await world.run();
   assert.deepEqual(world.recorded, []);
-  assert.equal(world.shelf.want(position), position);
+  assert.equal(world.shelf.requestSnapshot(position), position);
   const over = new AbortController();
   over.abort();
   await assert.rejects(world.run(over.signal), { code: "ERR_REPLICATION_SNAPSHOT_CANCELLED" });

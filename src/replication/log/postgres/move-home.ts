@@ -203,13 +203,13 @@ async function movePlanned(
       const rest = `${old.host.name} still refuses writes, because ${why}`;
       throw new PromotionFailedError(`${messageOf(error)}; ${rest}`, { cause: error });
     }
-    await unfenceAnew(old.host, within);
+    await unfenceOverNewConnection(old.host, within);
     throw new PromotionFailedError(`${messageOf(error)}; ${old.host.name} accepts writes again`, { cause: error });
   }
 }
 
 /** Over a new connection: the other may be the one that failed. */
-async function unfenceAnew(host: PostgresHost, within: Saying): Promise<void> {
+async function unfenceOverNewConnection(host: PostgresHost, within: Saying): Promise<void> {
   const server = await meetServer(host, within);
   if ("problem" in server)
     throw new PromotionFailedError(`${host.name}: ${server.problem}. It refuses writes: run this command again`);
