@@ -107,7 +107,7 @@ function runsOfPlans({
   const weakening = rule === null ? undefined : weakenings[rule];
   return rounds.map((plan, i) => ({
     name: String(plan.seed),
-    purpose: `random faults${rounds.length === 1 ? "" : `, round ${i + 1} of ${rounds.length}`}`,
+    purpose: `Random faults${rounds.length === 1 ? "" : `, round ${i + 1} of ${rounds.length}`}`,
     command,
     topology: topologies[plan.topology],
     seed: plan.seed,

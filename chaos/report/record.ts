@@ -52,7 +52,7 @@ export function recordOf(parts: RecordParts): RunRecord {
     command,
     stopped: null,
     summary,
-    facts,
+    facts: [...facts, ...omissionsOf(history)],
     topology: {
       regions: topology.regions.map((region) => ({ name: region.name, home: region.kind === "home" })),
       processes,
@@ -74,9 +74,15 @@ export function recordOf(parts: RecordParts): RunRecord {
 }
 
 type At = (ns: Ns) => number;
+/** A history has an entry when it ended; a record has it when it began. */
+const byBegin = (a: Readonly<{ begin: Ns }>, b: Readonly<{ begin: Ns }>): number => a.begin - b.begin;
 const evidenceMax = 20;
-/** More receipts than these would only slow the page down. */
-const receiptsMax = 2_000;
+/** A receipt is about 1 kB of the record. A run with more keeps every n-th, over its whole time. */
+const receiptsMax = 10_000;
+
+function receiptStep(history: History): number {
+  return Math.max(1, Math.ceil(history.receipt.length / receiptsMax));
+}
 
 function verdictsOfScenarios({ promise }: History): readonly Verdict[] {
   return promise.map((each) => ({
@@ -108,7 +114,7 @@ function verdictsOfChecks(violations: readonly Violation[]): readonly Verdict[] 
 }
 
 function faultsOf({ fault }: History, at: At): readonly RunFault[] {
-  return fault.map(({ what, target, regions, begin, end, clear, problem, scenario }) => ({
+  return fault.toSorted(byBegin).map(({ what, target, regions, begin, end, clear, problem, scenario }) => ({
     name: what,
     target,
     region: regions.length === 1 ? (regions[0] ?? null) : null,
@@ -159,13 +165,21 @@ function revocationOf({ intent, begin, end, completeAt, attempts }: Operation, a
   ];
 }
 
+function omissionsOf(history: History): RunRecord["facts"] {
+  const step = receiptStep(history);
+  if (step === 1) return [];
+  return [{ name: "Receipts", value: `1 in ${step} of ${history.receipt.length} is in this record` }];
+}
+
 function receiptsOf(
-  { receipt }: History,
+  history: History,
   operations: readonly Operation[],
   { topology, at }: Readonly<{ topology: Topology; at: At }>,
 ): readonly ReceiptMeasure[] {
   const intents = new Map(operations.map(({ op, intent }) => [op, intent.type]));
-  return receipt.slice(0, receiptsMax).map(({ op, region, begin, end, status, nodes }) => ({
+  const step = receiptStep(history);
+  const kept = history.receipt.toSorted(byBegin).filter((_, index) => index % step === 0);
+  return kept.map(({ op, region, begin, end, status, nodes }) => ({
     atMs: at(begin),
     what: intents.get(op) ?? op,
     region,

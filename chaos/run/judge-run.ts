@@ -117,9 +117,9 @@ function recordPartsOf(
     natsIn(region).map((server) => ({ name: server, region: region.name })),
   );
   const facts = [
-    { name: "takeovers", value: String(parts.takeovers) },
-    { name: "restarts because a dependency was down", value: String(parts.restarts) },
-    ...(weakened === null ? [] : [{ name: "removed rule", value: weakened.rule }]),
+    { name: "Takeovers", value: String(parts.takeovers) },
+    { name: "Restarts because a dependency was down", value: String(parts.restarts) },
+    ...(weakened === null ? [] : [{ name: "Removed rule", value: weakened.rule }]),
   ];
   return {
     name,

@@ -11,6 +11,17 @@ export type NodeWatch = Readonly<{ stop(): void }>;
 
 const everyMs = 1_000;
 
+export type NodeSample = Readonly<{ position: number | null; leaseAgeMs: number | null }>;
+
+/** @param page the metrics of a process; a broker that reads the log itself holds no lease, so its age is null */
+export function sampleIn(page: string): NodeSample {
+  const replica = metricIn(page, "cardea_replica_applied");
+  if (replica === undefined) return { position: metricIn(page, "cardea_broker_applied") ?? null, leaseAgeMs: null };
+  const overdueS = metricIn(page, "cardea_lease_overdue_seconds");
+  const isKnown = overdueS !== undefined && Number.isFinite(overdueS);
+  return { position: replica, leaseAgeMs: isKnown ? Math.max(0, overdueS * 1_000 + lease.leaseMs) : null };
+}
+
 export function watchNodes(
   { processes }: Pick<Cluster, "processes">,
   { now, history }: Readonly<{ now: RunClock; history: HistoryFile }>,
@@ -20,11 +31,7 @@ export function watchNodes(
     const at = now();
     const text = await process.metrics().catch(() => "");
     if (over.signal.aborted) return;
-    const position = metricIn(text, "cardea_replica_applied") ?? metricIn(text, "cardea_broker_applied") ?? null;
-    const overdueS = metricIn(text, "cardea_lease_overdue_seconds");
-    const leaseAgeMs =
-      overdueS === undefined || !Number.isFinite(overdueS) ? null : Math.max(0, overdueS * 1_000 + lease.leaseMs);
-    history.write({ type: "sample", at, node: process.name, position, leaseAgeMs });
+    history.write({ type: "sample", at, node: process.name, ...sampleIn(text) });
   }
   const watch = async (): Promise<void> => {
     while (!over.signal.aborted) {

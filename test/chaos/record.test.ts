@@ -75,6 +75,49 @@ test("faults, revocations and receipts are there with their times", () => {
   );
 });
 
+test("faults and receipts are listed in the order in which they began, whichever ended first", () => {
+  const { faults, receipts } = record(
+    session(),
+    receiptAt(2_000, 9_000),
+    receiptAt(3_000, 4_000),
+    faultOf(5_000, 6_000),
+    faultOf(1_000, 8_000),
+  );
+  assert.deepEqual(
+    faults.map(({ fromMs }) => fromMs),
+    [1_000, 5_000],
+  );
+  assert.deepEqual(
+    receipts.map(({ atMs }) => atMs),
+    [2_000, 3_000],
+  );
+});
+
+test("of too many receipts every n-th is there until the end of the run, and the record says so", () => {
+  const few = record(...Array.from({ length: 2_500 }, (_, i) => receiptAt(4 * i, 4 * i + 1)));
+  assert.equal(few.receipts.length, 2_500);
+  assert.deepEqual(few.facts, []);
+  const many = record(...Array.from({ length: 24_000 }, (_, i) => receiptAt(i / 3, i / 3 + 1)));
+  assert.equal(many.receipts.length, 8_000);
+  assert.ok((many.receipts.at(-1)?.atMs ?? 0) > 7_900);
+  assert.deepEqual(many.facts, [{ name: "Receipts", value: "1 in 3 of 24000 is in this record" }]);
+});
+
+function receiptAt(beginMs: number, endMs: number): Entry {
+  return {
+    type: "receipt",
+    op: "revoke-1",
+    region: "eu",
+    begin: beginMs * nsPerMs,
+    end: endMs * nsPerMs,
+    complete: true,
+    status: "complete",
+    durability: null,
+    nodes: [],
+    problem: "",
+  };
+}
+
 test("positions, lag and the age of leases are there for each node that answered", () => {
   const sample = (ms: number, node: string, position: number | null): Entry => {
     return { type: "sample", at: ms * nsPerMs, node, position, leaseAgeMs: 300 };

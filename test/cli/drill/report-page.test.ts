@@ -58,15 +58,89 @@ test(
   },
 );
 
-for (const width of [360, 800, 1_440])
+/** Texts outside the page. What a region of its own scrolls is not. */
+const cutOff = `[...document.querySelectorAll("h1, h2, p, dt, dd, summary, figcaption, svg text, li, .stack td")]
+  .filter((one) => {
+    const { left, right, width } = one.getBoundingClientRect();
+    return width > 0 && getComputedStyle(one).position !== "absolute" && (left < -0.5 || right > innerWidth + 0.5);
+  })
+  .map((one) => one.textContent.slice(0, 60))`;
+
+type Contrasts = Readonly<{ texts: number; marks: number; faint: readonly string[] }>;
+
+/**
+ * Contrast by WCAG 2.2: 4.5 for text, 3 for marks. What is drawn in a plot has to stand out from the page and from the
+ * band of a fault.
+ */
+const contrasts = `(() => {
+  const parse = (text) => {
+    const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number);
+    return { r, g, b, a };
+  };
+  const over = (top, below) => {
+    const mix = (x, y) => x * top.a + y * (1 - top.a);
+    return { r: mix(top.r, below.r), g: mix(top.g, below.g), b: mix(top.b, below.b), a: 1 };
+  };
+  const luminance = ({ r, g, b }) => {
+    const [x, y, z] = [r, g, b].map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const ratio = (a, b) => {
+    const [dark, light] = [luminance(a), luminance(b)].sort((x, y) => x - y);
+    return (light + 0.05) / (dark + 0.05);
+  };
+  const groundOf = (element) => {
+    const layers = [];
+    for (let one = element; one !== null; one = one.parentElement) {
+      const color = parse(getComputedStyle(one).backgroundColor);
+      if (color.a > 0) layers.push(color);
+      if (color.a === 1) break;
+    }
+    return layers.reduceRight((below, top) => over(top, below), { r: 255, g: 255, b: 255, a: 1 });
+  };
+  const card = groundOf(document.querySelector("main"));
+  const band = over(parse(getComputedStyle(document.querySelector(".bands rect")).fill), card);
+  const faint = [];
+  const check = (color, opacity, grounds, least, what) => {
+    for (const ground of grounds) {
+      const found = ratio(over({ ...color, a: color.a * opacity }, ground), ground);
+      if (found < least) faint.push(what + ": " + found.toFixed(2));
+    }
+  };
+  let [texts, marks] = [0, 0];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node !== null; node = walker.nextNode()) {
+    const element = node.parentElement;
+    if (node.data.trim() === "" || !element.checkVisibility() || element.closest("title, desc") !== null) continue;
+    texts += 1;
+    const { color, fill, stroke } = getComputedStyle(element);
+    const what = "text " + element.tagName + "." + (element.getAttribute("class") ?? "") + " " + node.data.trim().slice(0, 30);
+    if (element.closest("svg") === null) check(parse(color), 1, [groundOf(element)], 4.5, what);
+    else if (element.matches(".number")) check(parse(fill), 1, [parse(stroke)], 4.5, what);
+    else check(parse(fill), 1, [card, band], 4.5, what);
+  }
+  const drawn = ".permitted, .error, .lane, .outline, path.head, path.node, rect.fault, rect.receipt, .m-circle, .m-square, .m-triangle";
+  for (const element of document.querySelectorAll("svg.plot :is(" + drawn + ")")) {
+    marks += 1;
+    const { fill, stroke, opacity } = getComputedStyle(element);
+    check(parse(fill === "none" ? stroke : fill), Number(opacity), [card, band], 3, "mark " + element.getAttribute("class"));
+  }
+  return { texts, marks, faint: [...new Set(faint)] };
+})()`;
+
+for (const width of [360, 400, 800, 1_400])
   for (const colorScheme of ["light", "dark"] as const)
     test(
       `at ${width} pixels in ${colorScheme} nothing is wider than the page, and every text is large enough`,
       withBrowser,
       async () => {
         const page = await open(createRecord(), { width, colorScheme });
-        const wider = Number(await page.evaluate("document.documentElement.scrollWidth - window.innerWidth"));
-        assert.ok(wider <= 0, `the page is ${wider} pixels wider than the window`);
+        for (const state of ["closed", "open"]) {
+          const wider = Number(await page.evaluate("document.documentElement.scrollWidth - window.innerWidth"));
+          assert.ok(wider <= 0, `${state}: the page is ${wider} pixels wider than the window`);
+          assert.deepEqual(await page.evaluate(cutOff), [], `${state}: cut off at an edge`);
+          await page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true");
+        }
         const small = await page.evaluate(
           `[...document.querySelectorAll("svg text")].filter((one) => Number.parseFloat(getComputedStyle(one).fontSize) < 10).length`,
         );
@@ -79,6 +153,43 @@ for (const width of [360, 800, 1_440])
         await page.close();
       },
     );
+
+for (const colorScheme of ["light", "dark"] as const)
+  test(`in ${colorScheme} every text and every mark stands out from what is behind it`, withBrowser, async () => {
+    const page = await open(createRecord(), { width: 1_400, colorScheme });
+    await page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true");
+    const { texts, marks, faint }: Contrasts = await page.evaluate(contrasts);
+    assert.ok(texts > 300 && marks > 150, `${texts} texts and ${marks} marks were checked`);
+    assert.deepEqual(faint, []);
+    await page.close();
+  });
+
+test("the labels of a scale are beside the plot, so no mark covers them", withBrowser, async () => {
+  for (const width of [400, 1_400]) {
+    const page = await open(createRecord(), { width, colorScheme: "light" });
+    const inside: readonly string[] = await page.evaluate(`
+      [...document.querySelectorAll("text.tick[text-anchor=end]")]
+        .filter((one) => one.getBoundingClientRect().right > one.closest("svg.plot").getBoundingClientRect().left)
+        .map((one) => one.textContent)`);
+    assert.deepEqual(inside, []);
+    assert.ok((await page.locator("text.tick[text-anchor=end]").count()) >= 10);
+    await page.close();
+  }
+});
+
+test("the row of a table that scrolls sideways keeps its name in sight", withBrowser, async () => {
+  const page = await open(createRecord(), { width: 400, colorScheme: "light" });
+  const left = Number(
+    await page.evaluate(`(() => {
+      const region = [...document.querySelectorAll("div.scroll")].find((one) => one.scrollWidth > one.clientWidth + 40);
+      region.scrollLeft = 10_000;
+      const name = region.querySelector("tbody th").getBoundingClientRect();
+      return name.left - region.getBoundingClientRect().left;
+    })()`),
+  );
+  assert.equal(left, 0);
+  await page.close();
+});
 
 test("every chart has a name, a description, and a table of its figures", withBrowser, async () => {
   const page = await open(createRecord(), { width: 1_440, colorScheme: "light" });
@@ -160,6 +271,43 @@ test("a run without any observation has a page that says so", () => {
   ])
     assert.ok(html.includes(sentence), sentence);
   assert.ok(!/NaN|undefined|Infinity/.test(html));
+});
+
+test("what a run never measured has neither a mark nor a row, and hides nothing that it did measure", () => {
+  const record = createRecord({ seconds: 600, scale: 30 });
+  const slow = { ...record.revocations[0], atMs: 300_000, acknowledgedMs: 90_000, completeMs: 91_000 };
+  const revocations = [...record.revocations, slow].map((one) => ({
+    atMs: one.atMs ?? 0,
+    what: one.what ?? "",
+    region: one.region ?? "",
+    acknowledgedMs: one.acknowledgedMs ?? null,
+    enforcedMs: null,
+    completeMs: one.completeMs ?? 1_000,
+  }));
+  const html = renderRunReport({ ...record, revocations });
+  assert.ok(!html.includes('class="m-triangle"') && !html.includes(">last node refuses<"));
+  assert.match(html, /acknowledged after 90\.0 s/, "the slowest of its point is drawn");
+  assert.match(renderRunReport(record), /class="m-triangle"/);
+  assert.match(renderRunReport(record), />last node refuses</);
+});
+
+test("complete receipts are drawn beside incomplete ones of the same point in time", () => {
+  const record = createRecord({ seconds: 600, scale: 30 });
+  const html = renderRunReport({
+    ...record,
+    receipts: record.receipts.map((one, i) => ({ ...one, status: i % 2 === 0 ? "complete" : "incomplete" })),
+  });
+  const drawn = (tone: string): number => html.split(`class="receipt ${tone}"`).length - 1;
+  assert.ok(drawn("good") >= 200 && drawn("warn") >= 200, `${drawn("good")} complete, ${drawn("warn")} incomplete`);
+});
+
+test("a column without any value is left out, and a value that is missing is a dash", () => {
+  const record = createRecord();
+  const page = (text: string): string =>
+    renderRunReport({ ...record, verdicts: record.verdicts.map((one) => ({ ...one, measured: null, text })) });
+  assert.ok(!page("").includes('data-head="How"') && !page("").includes('data-head="Measured"'));
+  assert.ok(page("seen").includes('data-head="How"'));
+  assert.match(renderRunReport(record), /class="num none" data-head="Measured">–</);
 });
 
 test("no page has a figure that is not a number", () => {

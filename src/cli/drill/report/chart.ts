@@ -3,6 +3,8 @@
  *
  * - Text and marks keep their size at every width: x coordinates are percentages. Only lines and areas are stretched,
  *   in a nested SVG with a stroke that does not scale.
+ * - The labels of a scale have a gutter of their own at the left, the same in every chart: no mark covers them, and the
+ *   same time is at the same place from chart to chart.
  * - A chart is one image to a screen reader, described by its summary. The table below it has the figures.
  *
  * Pure.
@@ -55,9 +57,14 @@ export function renderChart(options: ChartOptions): Html {
 <svg class="plot" width="100%" height="${whole + 20}" role="img" aria-labelledby="${id}-t ${id}-d"><title id="${id}-t">${title}</title><desc id="${id}-d">${shortText(summary, 1_000)}</desc>
 <svg y="${labelHeight}" width="100%" height="${height}" overflow="visible">${bandRects(axis, height)}
 ${ticks.map(({ at }) => gridLine(height * (1 - at)))}
-${body}${ticks.map(({ at, label }) => html`<text class="tick" x="2" y="${(height * (1 - at) - 3).toFixed(1)}">${label}</text>`)}</svg>
+${body}${ticks.map(({ at, label }) => html`<text class="tick" x="-6" y="${(height * (1 - at) + 4).toFixed(1)}" text-anchor="end">${label}</text>`)}</svg>
 ${timeLabels(axis, whole)}</svg>
 </figure>`;
+}
+
+/** What the colours mean. An entry does not break between its key and its name. */
+export function renderLegend(entries: readonly Readonly<{ key: string; name: string }>[]): Html {
+  return html`<span class="legend">${entries.map(({ key, name }) => html`<span><i class="key ${key}"></i> ${name}</span>`)}</span>`;
 }
 
 export function bandRects(axis: TimeAxis, height: number): Html {

@@ -76,7 +76,7 @@ export function worstBuckets(
   return worst;
 }
 
-/** Keeps the worst of each bucket and rank: as many entries as `max` at most, or all if they are fewer. */
+/** Keeps the worst of each bucket: as many entries as `max` at most, or all if they are fewer. */
 export function worstFew<Entry extends Readonly<{ atMs: number }>>(
   all: readonly Entry[],
   { buckets, max, badness }: Readonly<{ buckets: Buckets; max: number; badness: (entry: Entry) => number }>,

@@ -1,7 +1,7 @@
 /** Nodes: position, lag and staleness of each node over time, one lane per node. Pure. */
 import { type Html, type HtmlValue, html } from "../../../console/index.ts";
 import type { NodeSample, NodeSeries, RunRecord } from "../run-record.ts";
-import { renderChart, scaleTop, stepPath, stretchPaths } from "./chart.ts";
+import { renderChart, renderLegend, scaleTop, stepPath, stretchPaths } from "./chart.ts";
 import { type Buckets, bucketsOf, percentilesOf, worstBuckets } from "./downsample.ts";
 import { formatCount, formatMs, shortText } from "./report-text.ts";
 import { numericColumns, renderTable } from "./table.ts";
@@ -58,7 +58,10 @@ function positionChart(record: RunRecord): Html {
     title: "Positions",
     unit: "events in the log",
     summary: `The log grows from position ${formatCount(low)} to ${formatCount(high)}. A line per node follows the head; a gap means that the node's position was not known.`,
-    legend: html`<span class="legend"><i class="key head"></i> head <i class="key node"></i> a node</span>`,
+    legend: renderLegend([
+      { key: "head", name: "head" },
+      { key: "node", name: "a node (each has its colour)" },
+    ]),
     height: plotHeight,
     axis,
     ticks: [
@@ -85,7 +88,8 @@ function lanesChart(record: RunRecord, measure: Measure): Html {
   const { id, title, unit, read, format } = measure;
   const axis = axisOf(record, null);
   const buckets = bucketsOf(record.durationMs);
-  const shown = record.nodes.slice(0, lanesMax);
+  const observed = record.nodes.filter((node) => node.samples.some((sample) => read(sample) !== null));
+  const shown = observed.slice(0, lanesMax);
   const lanes = shown.map((node) => ({ node, values: worstBuckets(node.samples, buckets, read) }));
   const worst = lanes.map(({ node, values }) => ({ node, max: maxOf(values) }));
   const slowest = worst.reduce(
@@ -94,16 +98,17 @@ function lanesChart(record: RunRecord, measure: Measure): Html {
   );
   const top = scaleTop(highest(worst.map(({ max }) => max ?? 0)));
   const height = lanes.length * laneHeight;
-  const left = record.nodes.length - shown.length;
+  const left = observed.length - shown.length;
   const most =
     slowest.max === null || slowest.node === null
       ? "No value was known."
       : `The largest: ${format(slowest.max)}, at ${shortText(slowest.node.node, 80)}.`;
+  if (shown.length === 0) return html`<p class="muted">${title}: not known of any node.</p>`;
   return html`${renderChart({
     id,
     title,
     unit: `${unit}; each lane up to ${format(top)}`,
-    summary: `One lane per node. ${most} A gap means unknown.`,
+    summary: `One lane per node for which it is known. ${most} A gap means unknown.`,
     height,
     axis,
     ticks: [],

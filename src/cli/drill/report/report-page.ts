@@ -108,9 +108,9 @@ function verdictTable({ verdicts }: RunRecord): Html {
       .map(({ promise, result, bound, measured, text }) => [
         shortText(promise),
         renderStatus(verdictWords[result].tone, verdictWords[result].word),
-        bound === null ? "–" : `≤ ${formatQuantity(bound)}`,
-        formatQuantity(measured),
-        html`<span class="muted">${shortText(text)}</span>`,
+        bound === null ? null : `≤ ${formatQuantity(bound)}`,
+        measured === null ? null : formatQuantity(measured),
+        text === "" ? null : html`<span class="muted">${shortText(text)}</span>`,
       ]),
   });
 }
@@ -141,7 +141,7 @@ function faultTable(faults: readonly RunFault[]): Html {
       formatMs(Math.max(0, fault.untilMs - fault.fromMs)),
       fault.clearMs === null ? "not known" : formatMs(Math.max(0, fault.clearMs - fault.untilMs)),
       fault.problem === null
-        ? shortText(fault.text)
+        ? shortText(fault.text) || null
         : html`${renderStatus("bad", "Failed")} ${shortText(fault.problem)}`,
     ]),
   });

@@ -26,17 +26,23 @@ export function revocationSection(record: RunRecord): HtmlValue {
   return html`${latencyChart(record)}${latencyTable(revocations)}`;
 }
 
+/** A run need not be able to measure everything: what it never measured has no mark and no row. */
+function measuredIn(revocations: readonly RevocationMeasure[]): typeof measures {
+  return measures.filter(({ key }) => revocations.some((one) => one[key] !== null));
+}
+
 function latencyChart(record: RunRecord): Html {
   const { revocations } = record;
   const axis = axisOf(record, null);
+  const drawn = measuredIn(revocations);
   const slowest = (one: RevocationMeasure): number =>
-    Math.max(...measures.map(({ key }) => one[key] ?? Number.POSITIVE_INFINITY));
+    Math.max(0, ...drawn.map(({ key }) => one[key] ?? Number.POSITIVE_INFINITY));
   const shown = worstFew(revocations, {
     buckets: bucketsOf(record.durationMs),
     max: Math.floor(marksMax / measures.length),
     badness: slowest,
   });
-  const values = revocations.flatMap((one) => measures.map(({ key }) => one[key]));
+  const values = revocations.flatMap((one) => drawn.map(({ key }) => one[key]));
   const top = logTop(Math.max(10, ...values.filter((value) => value !== null)));
   const y = (ms: number): number => plotHeight * (1 - logShare(ms, top));
   const summary = measures
@@ -52,12 +58,12 @@ function latencyChart(record: RunRecord): Html {
     title: "Revocation latency",
     unit: "since the command was sent; logarithmic",
     summary: `${formatCount(revocations.length)} revocations. ${summary}.`,
-    legend: html`<span class="legend">${measures.map(({ name, mark }) => html`<svg class="mark-key" viewBox="-6 -6 12 12" aria-hidden="true"><use class="${mark}" href="#${mark}"/></svg> ${name} `)}</span>`,
+    legend: html`<span class="legend">${drawn.map(({ name, mark }) => html`<span><svg class="mark-key" viewBox="-6 -6 12 12" aria-hidden="true"><use class="${mark}" href="#${mark}"/></svg> ${name}</span>`)}</span>`,
     height: plotHeight,
     axis,
     ticks: logTicks(top),
     body: shown.map((one) =>
-      measures.map(({ key, name, mark }) => {
+      drawn.map(({ key, name, mark }) => {
         const ms = one[key];
         return (
           ms !== null &&
@@ -93,10 +99,10 @@ function formatTick(ms: number): string {
 function latencyTable(revocations: readonly RevocationMeasure[]): Html {
   const regions = [...Map.groupBy(revocations, ({ region }) => region)];
   const rows = regions.flatMap(([region, all]) =>
-    measures.map(({ key, name }) => {
+    measuredIn(revocations).map(({ key, name }) => {
       const found = percentilesOf(all.map((one) => one[key]));
       const times =
-        found === undefined ? ["–", "–", "–", "–"] : [found.p50, found.p90, found.p99, found.max].map(formatMs);
+        found === undefined ? [null, null, null, null] : [found.p50, found.p90, found.p99, found.max].map(formatMs);
       return [
         shortText(region, 60),
         name,
@@ -119,12 +125,12 @@ function latencyTable(revocations: readonly RevocationMeasure[]): Html {
 
 // --- receipts
 
-const receiptWords: Readonly<Record<ReceiptMeasure["status"], Readonly<{ tone: Tone; word: string; rank: number }>>> = {
-  complete: { tone: "good", word: "Complete", rank: 0 },
-  local: { tone: "info", word: "Local", rank: 1 },
-  incomplete: { tone: "warn", word: "Incomplete", rank: 2 },
-  none: { tone: "off", word: "No answer", rank: 3 },
-  lost: { tone: "bad", word: "Lost", rank: 4 },
+const receiptWords: Readonly<Record<ReceiptMeasure["status"], Readonly<{ tone: Tone; word: string }>>> = {
+  complete: { tone: "good", word: "Complete" },
+  local: { tone: "info", word: "Local" },
+  incomplete: { tone: "warn", word: "Incomplete" },
+  none: { tone: "off", word: "No answer" },
+  lost: { tone: "bad", word: "Lost" },
 };
 const receiptStatuses = [
   "complete",
@@ -139,7 +145,8 @@ const nodeWords: Readonly<Record<ReceiptNodeMeasure["status"], Readonly<{ tone: 
   unconfirmed: { tone: "warn", word: "Unconfirmed" },
   "not seen": { tone: "off", word: "Not seen" },
 };
-const laneHeight = 20;
+const laneHeight = 32;
+const labelHeight = 16;
 
 export function receiptSection(record: RunRecord): HtmlValue {
   const { receipts } = record;
@@ -161,12 +168,15 @@ function receiptChart(record: RunRecord): Html {
   const lanes = receiptStatuses.filter(
     (one) => one === "complete" || receipts.some((receipt) => receipt.status === one),
   );
-  const shown = worstFew(receipts, {
-    buckets: bucketsOf(record.durationMs),
-    max: marksMax,
-    badness: (one) => receiptWords[one.status].rank * 1e9 + one.afterMs,
-  });
-  const counts = lanes.map((lane) => receipts.filter((one) => one.status === lane).length);
+  const byLane = lanes.map((lane) => receipts.filter((one) => one.status === lane));
+  const shown = byLane.map((all) =>
+    worstFew(all, {
+      buckets: bucketsOf(record.durationMs),
+      max: Math.floor(marksMax / lanes.length),
+      badness: ({ afterMs }) => afterMs,
+    }),
+  );
+  const counts = byLane.map(({ length }) => length);
   const height = lanes.length * laneHeight;
   return renderChart({
     id: "receipts",
@@ -176,11 +186,13 @@ function receiptChart(record: RunRecord): Html {
     height,
     axis,
     ticks: [],
-    body: html`${lanes.map((lane, index) => html`<text class="tick" x="2" y="${index * laneHeight + 13}">${receiptWords[lane].word} ${formatCount(counts[index] ?? 0)}</text>`)}
-${shown.map(
-  (one) =>
-    html`<rect class="receipt ${receiptWords[one.status].tone}" x="${percentAt(axis, one.atMs)}" y="${lanes.indexOf(one.status) * laneHeight + 3}" width="3" height="${laneHeight - 6}"><title>${formatAt(one.atMs)}: ${one.what} from ${one.region}, ${receiptWords[one.status].word.toLowerCase()} after ${formatMs(one.afterMs)}</title></rect>`,
-)}`,
+    body: html`${lanes.map((lane, index) => html`<text class="tick" x="2" y="${index * laneHeight + labelHeight - 4}">${receiptWords[lane].word} · ${formatCount(counts[index] ?? 0)}</text>`)}
+${shown
+  .flat()
+  .map(
+    (one) =>
+      html`<rect class="receipt ${receiptWords[one.status].tone}" x="${percentAt(axis, one.atMs)}" y="${lanes.indexOf(one.status) * laneHeight + labelHeight}" width="3" height="${laneHeight - labelHeight - 3}"><title>${formatAt(one.atMs)}: ${one.what} from ${one.region}, ${receiptWords[one.status].word.toLowerCase()} after ${formatMs(one.afterMs)}</title></rect>`,
+  )}`,
   });
 }
 
@@ -199,8 +211,8 @@ function receiptNodeTable(receipts: readonly ReceiptMeasure[]): Html {
       count("applied"),
       count("fenced"),
       count("unconfirmed"),
-      times === undefined ? "–" : formatMs(times.p50),
-      times === undefined ? "–" : formatMs(times.max),
+      times === undefined ? null : formatMs(times.p50),
+      times === undefined ? null : formatMs(times.max),
     ];
   });
   return renderTable({
@@ -221,6 +233,7 @@ function openTable(open: readonly ReceiptMeasure[]): Html {
   const nodesOf = ({ nodes }: ReceiptMeasure): HtmlValue => {
     const missing = nodes.filter((node) => node.status !== "applied");
     const rest = missing.length - nodesNamedMax;
+    if (missing.length === 0) return null;
     return html`${missing
       .slice(0, nodesNamedMax)
       .map(

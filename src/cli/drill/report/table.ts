@@ -11,6 +11,8 @@ export function numericColumns(...heads: readonly string[]): readonly Column[] {
 const rowsMax = 400;
 
 /**
+ * A cell that is null has nothing to say: a dash, or no line in a stacked row. A column of such cells is left out.
+ *
  * @param options.narrow on a narrow screen: `scroll` sideways, or `stack` the cells of a row, each with its heading.
  * The roles keep a stacked table a table for screen readers.
  */
@@ -20,14 +22,18 @@ export function renderTable(options: {
   rows: readonly (readonly HtmlValue[])[];
   narrow?: "scroll" | "stack";
 }): Html {
-  const { caption, columns, rows, narrow = "scroll" } = options;
+  const { caption, narrow = "scroll" } = options;
+  const filled = options.columns.map((_, column) => column === 0 || options.rows.some((row) => row[column] !== null));
+  const isFilled = (_: unknown, column: number): boolean => filled[column] === true;
+  const columns = options.columns.filter(isFilled);
+  const rows = options.rows.map((row) => row.filter(isFilled));
   const left = rows.length - rowsMax;
   const cell = (value: HtmlValue, column: number): Html => {
     const { head = "", numeric } = columns[column] ?? {};
-    const classes = numeric === true ? "num" : "";
+    const classes = [numeric === true ? "num" : "", value === null ? "none" : ""].join(" ").trim();
     return column === 0
       ? html`<th scope="row" role="rowheader">${value}</th>`
-      : html`<td role="cell" class="${classes}" data-head="${head}">${value}</td>`;
+      : html`<td role="cell" class="${classes}" data-head="${head}">${value ?? "–"}</td>`;
   };
   return html`<div class="scroll" tabindex="0" role="region" aria-label="${caption}"><table role="table" class="${narrow}"><caption>${caption}</caption>
 <thead role="rowgroup"><tr role="row">${columns.map(({ head, numeric }) => html`<th scope="col" role="columnheader" class="${numeric === true ? "num" : ""}">${head}</th>`)}</tr></thead>

@@ -1,7 +1,7 @@
 /** Timeline: every fault as a bar, in lanes by region; hatched until everything worked again. Pure. */
 import { type Html, html } from "../../../console/index.ts";
 import type { RunFault, RunRecord } from "../run-record.ts";
-import { percentAt, renderChart, widthPercent } from "./chart.ts";
+import { percentAt, renderChart, renderLegend, widthPercent } from "./chart.ts";
 import { faultName, formatAt, formatCount, shortText } from "./report-text.ts";
 
 const barHeight = 16;
@@ -39,7 +39,11 @@ export function timelineChart({ faults, durationMs, topology }: RunRecord): Html
     title: "Timeline of faults",
     unit: "",
     summary: `${formatCount(faults.length)} faults: ${kinds.slice(0, 30).join(", ")}.`,
-    legend: html`<span class="legend"><i class="key fault"></i> active <i class="key after"></i> until everything worked again</span>`,
+    legend: renderLegend([
+      { key: "fault", name: "active" },
+      { key: "after", name: "until everything worked again" },
+      ...(faults.some(({ problem }) => problem !== null) ? [{ key: "failed", name: "could not be injected" }] : []),
+    ]),
     height: y,
     axis,
     ticks: [],
@@ -78,5 +82,5 @@ function bar(
   const x = percentAt(axis, fromMs);
   const until = `until ${formatAt(untilMs)}${clearMs === null ? "" : `, everything worked at ${formatAt(clearMs)}`}`;
   const title = `${number}. ${faultName(fault)}: ${formatAt(fromMs)} ${problem === null ? until : `failed: ${shortText(problem, 120)}`}`;
-  return html`<g>${clearMs !== null && clearMs > untilMs && html`<rect class="after" x="${percentAt(axis, untilMs)}" y="${y}" width="${widthPercent(axis, untilMs, clearMs)}" height="${barHeight}" fill="url(#hatch)"/>`}<rect class="${problem === null ? "fault" : "fault failed"}" x="${x}" y="${y}" width="${widthPercent(axis, fromMs, untilMs)}" height="${barHeight}"/>${withNumber && html`<text class="number" x="${x}" y="${y + 12}" dx="3">${number}</text>`}<title>${title}</title></g>`;
+  return html`<g>${clearMs !== null && clearMs > untilMs && html`<rect class="after" x="${percentAt(axis, untilMs)}" y="${y}" width="${widthPercent(axis, untilMs, clearMs)}" height="${barHeight}" fill="url(#hatch)"/>`}<rect class="${problem === null ? "fault" : "fault failed"}" x="${x}" y="${y}" width="${widthPercent(axis, fromMs, untilMs)}" height="${barHeight}"/>${withNumber && html`<text class="${problem === null ? "number" : "number failed"}" x="${x}" y="${y + 12}" dx="3">${number}</text>`}<title>${title}</title></g>`;
 }

@@ -1,14 +1,17 @@
 /** Traffic: request rate and errors, one chart per region. Pure. */
 import { type Html, type HtmlValue, html } from "../../../console/index.ts";
 import type { RunRecord, TrafficSecond, TrafficSeries } from "../run-record.ts";
-import { linearTicks, renderChart, scaleTop, stepPath, stretchPaths, type TimeAxis } from "./chart.ts";
+import { linearTicks, renderChart, renderLegend, scaleTop, stepPath, stretchPaths, type TimeAxis } from "./chart.ts";
 import { bandsOf, bucketsOf, trafficBuckets } from "./downsample.ts";
 import { formatCount, formatShare, shortText } from "./report-text.ts";
 import { numericColumns, renderTable } from "./table.ts";
 
 const regionsMax = 12;
 const rateHeight = 110;
-const errorHeight = 34;
+const errorHeight = 28;
+/** Between the rates and the errors, for the label of the errors. */
+const gapHeight = 24;
+const chartHeight = rateHeight + gapHeight + errorHeight;
 
 export function trafficSection(record: RunRecord): HtmlValue {
   const byRegion = [...Map.groupBy(record.traffic, ({ region }) => region)];
@@ -44,17 +47,18 @@ function regionChart(record: RunRecord, { region, series, index }: RegionTraffic
     title: name,
     unit: "requests per second",
     summary,
-    legend: html`<span class="legend"><i class="key permitted"></i> permitted <i class="key refused"></i> refused <i class="key error"></i> errors (below)</span>`,
-    height: rateHeight + 10 + errorHeight,
+    legend: renderLegend([
+      { key: "permitted", name: "permitted" },
+      { key: "refused", name: "refused" },
+      { key: "error", name: "errors (below)" },
+    ]),
+    height: chartHeight,
     axis,
-    ticks: linearTicks(top).map(({ at, label }) => ({
-      at: 1 - ((1 - at) * rateHeight) / (rateHeight + 10 + errorHeight),
-      label,
-    })),
+    ticks: linearTicks(top).map(({ at, label }) => ({ at: 1 - ((1 - at) * rateHeight) / chartHeight, label })),
     body: html`${stretchPaths(
       rateHeight,
-      html`<path class="refused" d="${stepPath(answered, { top, shape: "area" })}"/><path class="permitted" d="${stepPath(permitted, { top, shape: "area" })}"/><path class="outline" d="${stepPath(answered, { top, shape: "line" })}"/>`,
-    )}<line class="base" x1="0" x2="100%" y1="${rateHeight}" y2="${rateHeight}"/><text class="tick" x="2" y="${rateHeight + 21}">${totals.errors === 0 ? "no errors" : `errors, up to ${formatCount(errorTop)}/s`}</text><svg y="${rateHeight + 10}" width="100%" height="${errorHeight}">${stretchPaths(errorHeight, html`<path class="error" d="${stepPath(errors, { top: errorTop * 1.2, shape: "area" })}"/>`)}</svg>`,
+      html`<path class="refused" d="${stepPath(answered, { top, shape: "area" })}"/><path class="permitted" d="${stepPath(permitted, { top, shape: "area" })}"/>${[permitted, answered].map((values) => html`<path class="outline" d="${stepPath(values, { top, shape: "line" })}"/>`)}`,
+    )}<line class="base" x1="0" x2="100%" y1="${rateHeight}" y2="${rateHeight}"/><text class="tick" x="2" y="${rateHeight + gapHeight - 7}">${totals.errors === 0 ? "no errors" : `errors, up to ${formatCount(errorTop)}/s`}</text><svg y="${rateHeight + gapHeight}" width="100%" height="${errorHeight}">${stretchPaths(errorHeight, html`<path class="error" d="${stepPath(errors, { top: errorTop, shape: "area" })}"/>`)}</svg>`,
   });
 }
 
@@ -79,6 +83,7 @@ function totalsOf(seconds: readonly TrafficSecond[]): Totals {
 }
 
 function trafficTable(record: RunRecord): Html {
+  const sources = new Set(record.traffic.map(({ source }) => source));
   const rows = record.traffic.map(({ region, source, seconds }) => {
     const { bands } = axisOf(record, region);
     const within = totalsOf(
@@ -88,7 +93,7 @@ function trafficTable(record: RunRecord): Html {
     const outside = { all: all.all - within.all, errors: all.errors - within.errors };
     return [
       shortText(region, 60),
-      shortText(source, 60),
+      sources.size === 1 ? null : shortText(source, 60),
       formatCount(all.all),
       formatCount(all.permitted),
       formatCount(all.refused),
@@ -102,15 +107,15 @@ function trafficTable(record: RunRecord): Html {
     caption: "Requests by region",
     columns: [
       { head: "Region" },
-      { head: "Clients" },
+      { head: "Source" },
       ...numericColumns(
         "Requests",
         "Permitted",
         "Refused",
         "Errors",
-        "Outside faults",
-        "During faults",
-        "Worst second",
+        "Errors outside faults",
+        "Errors during faults",
+        "Errors, worst second",
       ),
     ],
     rows,
