@@ -53,6 +53,18 @@ test("every block for a machine is a step, and every output follows the commands
   }
 });
 
+test("an exit code that the page names belongs to its step", () => {
+  const [, first, , second] = stepsOf(
+    [
+      ...["On **eu-1**:", "```sh\ntrue\n```", "It exits with 1 too, and it prints within a minute:", "```text\nx\n```"],
+      ...["On **eu-1**:", "```sh\ntrue\n```", "It prints:", "```text\nx\n```", ""],
+    ].join("\n\n"),
+    machineNames,
+  );
+  assert.ok(first?.type === "prints" && second?.type === "prints");
+  assert.deepEqual([first.when, first.code, second.when, second.code], ["soon", 1, "at-once", null]);
+});
+
 test("the commands are valid shell", () => {
   for (const step of commands) {
     const [machine = ""] = step.machines;

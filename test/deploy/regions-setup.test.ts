@@ -129,8 +129,17 @@ test(
   },
 );
 
-test("a region that is retired is in no status, and the others go on", options, async () => {
-  await page().follow(15);
+test(
+  "a region that is lost is a problem until it is retired by one command, and is listed again when it is back",
+  options,
+  async () => {
+    await page().follow(15);
+    assert.deepEqual(await open(page().browser("ap", "judy"), app), application);
+  },
+);
+
+test("a region that is retired in order is in no status, and the others go on", options, async () => {
+  await page().follow(16);
   for (const region of ["eu", "us"] as const)
     assert.deepEqual(await open(page().browser(region, "ivan"), app), application, region);
 });

@@ -8,6 +8,7 @@
  *   On **us-1**, and on **ap-1** with `ap` in place of `us`, …    the same, with one word replaced on the others
  *   It prints:                                                    what the commands before print; `…` is any text
  *   It prints within a minute:                                    the same, when they are repeated until then
+ *   It exits with 1, and it prints within a minute:               with this exit code
  *
  * Blocks of other languages, and those after other paragraphs, are for the reader alone.
  */
@@ -15,7 +16,7 @@ export type Step = Readonly<{ heading: string; line: number }> &
   (
     | Readonly<{ type: "run"; machines: readonly string[]; text: (machine: string) => string }>
     | Readonly<{ type: "file"; machines: readonly string[]; path: string; text: (machine: string) => string }>
-    | Readonly<{ type: "prints"; when: "at-once" | "soon"; text: string }>
+    | Readonly<{ type: "prints"; when: "at-once" | "soon"; code: number | null; text: string }>
   );
 
 /** @param every the machines that "every machine" means, in order */
@@ -34,7 +35,9 @@ export function stepsOf(page: string, every: readonly string[]): readonly Step[]
     const paragraph = before.replaceAll("\n", " ");
     const printed = /\b[Ii]t prints( within a minute)?:$/.exec(paragraph);
     if (printed !== null) {
-      steps.push({ type: "prints", heading, line, text, when: printed[1] === undefined ? "at-once" : "soon" });
+      const code = /\bexits with (\d+)\b/.exec(paragraph)?.[1];
+      const when = printed[1] === undefined ? "at-once" : "soon";
+      steps.push({ type: "prints", heading, line, text, when, code: code === undefined ? null : Number(code) });
       continue;
     }
     if (!/^(?:.*[,.] o|O)n (?:every machine|\*\*)/.test(paragraph)) continue;

@@ -155,3 +155,29 @@ test("a receipt for a named region waits for that region, and a region without n
   assert.notEqual(mistyped.code, 0);
   assert.match(mistyped.err, /no node of region wset is known; the regions are: east, west/);
 });
+
+test("a region that is lost is retired by one command, and is listed again when it is back", {
+  timeout: 300_000,
+}, async () => {
+  const [proxy] = regions.west.proxies;
+  await proxy?.launch();
+  const isBack = async () => {
+    const { regions: all } = await regions.status();
+    const west = all?.find(({ region }) => region === "west");
+    return west?.brokers === 1 && west.nodes === 1 && west.absent === 0 && !west.cutOff;
+  };
+  await waitFor("the node to be back", isBack, { withinMs: 60_000 });
+  const early = await regions.cardea("cluster", "retire", "--region", "west");
+  assert.match(early.err, /still present: /);
+  regions.wan.cut();
+  await untilAbsent();
+  assert.equal((await regions.cardea("cluster", "status")).code, 1);
+  const { code, out, err } = await regions.cardea("cluster", "retire", "--region", "west");
+  assert.equal(code, 0, err);
+  assert.match(out, /^region west: nodes retired \(position \d+, epoch \d+\)$/m);
+  const status = await regions.cardea("cluster", "status");
+  assert.equal(status.code, 0, status.out);
+  assert.doesNotMatch(status.out, /CUT OFF|absent/);
+  regions.wan.heal();
+  await waitFor("the region to be listed again", isBack, { withinMs: 60_000 });
+});
