@@ -4,7 +4,7 @@ import { always, type Drill } from "../drill.ts";
 export const proxyRestart: Drill = {
   name: "proxy-restart",
   summary: "restart one proxy by your command while rights change",
-  purpose: "Shows that people notice nothing of a restarted proxy, and that it comes back with the rights of now.",
+  purpose: "Shows that people notice nothing of a restarted proxy, and that it comes back with the current rights.",
   fault: { type: "process", kind: "proxy", how: "restart" },
   does: "Runs your command, which restarts one proxy, and removes and adds the canary's membership meanwhile.",
   promises: {
