@@ -53,6 +53,8 @@ export { createRefresh } from "./authenticate/provider/refresh-duty.ts";
 export { newRefreshMemory, type RefreshMemory, refreshResults } from "./authenticate/provider/refresh-memory.ts";
 export { type TraceText, traceInTarget, traceText } from "./authenticate/provider/trace-text.ts";
 export { createRouteHost } from "./authenticate/route-host-server.ts";
+export { type ProvisionedFor, provisionedFor } from "./authenticate/scim/correlation.ts";
+export { createScimServer } from "./authenticate/scim/scim-server.ts";
 export { beginSignIn, NoRouteError, type SignInRedirect } from "./authenticate/sign-in/begin-sign-in.ts";
 export { isTooLongForRedirect, scriptPath } from "./authenticate/sign-in/kept-address.ts";
 export { createSignInGate, type SignInGate } from "./authenticate/sign-in/sign-in-gate.ts";

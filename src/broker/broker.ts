@@ -66,8 +66,6 @@ export type BrokerOptions = Readonly<{
   log: EventLog;
   cluster: string;
   brokerId: BrokerId;
-  /** Absent: unknown, so that no region counts as this broker's own. */
-  region?: string;
   secret: Uint8Array;
   /** While the shared secret is being replaced. */
   previousSecret?: Uint8Array | null;
@@ -131,7 +129,6 @@ export function startBroker(options: BrokerOptions): Broker {
     takeoverMs: options.takeoverMs,
     replaced: options.replaced ?? null,
     duties: allDuties,
-    ...(options.region === undefined ? {} : { region: options.region }),
     brokerUrl: options.advertisedUrl,
     exclusive: log.exclusive,
     writeTimeoutMs: options.writeTimeoutMs ?? 10_000,
@@ -299,11 +296,9 @@ export function startBroker(options: BrokerOptions): Broker {
   function leaderOf(by: NonNullable<typeof core.leadership>): LeaderHandle {
     return {
       ...by,
-      async lease(envelope, { origin, through }) {
+      async lease(envelope, origin) {
         const message = leaseMessageIn(openNodeEnvelope(envelope), provenReplacements);
-        const answer = await leases.request((id) =>
-          feed({ type: "nodeMessage", at: moment(), id, origin, through, message }),
-        );
+        const answer = await leases.request((id) => feed({ type: "nodeMessage", at: moment(), id, origin, message }));
         switch (answer.type) {
           case "granted":
             return sealEnvelope(signers.signerFor(answer.by), "grant", encodeMessage(answer.grant));

@@ -39,7 +39,7 @@ export type { DataSource } from "./values/data-values.ts";
 export type { RequestTemplate, ResourceTemplates, TemplatePart } from "./values/decision-values.ts";
 export { type HeaderPart, type HeaderTemplate, parseHeaderTemplate } from "./values/header-template.ts";
 export { type HomeRegion, postgresServerOf } from "./values/home-values.ts";
-export type { SubPolicyConfig, TokenIssuerConfig } from "./values/identity-values.ts";
+export type { ScimClientConfig, SubPolicyConfig, TokenIssuerConfig } from "./values/identity-values.ts";
 export type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
 export {
   formatDuration,

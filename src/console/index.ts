@@ -11,6 +11,7 @@ export type { ConfigurationAnswer, ConfigurationView } from "./operator-configur
 export { operatorOpenApi } from "./operator-openapi.ts";
 export type { OperatorApiDeps } from "./operator-route.ts";
 export type { LastKnownState } from "./operator-schemas.ts";
+export type { ScimTokenView } from "./operator-scim.ts";
 export { mintOperatorToken, type OperatorToken, verifyOperatorToken } from "./operator-token.ts";
 export type { GroupView, SessionView, UserView } from "./operator-views.ts";
 export { errorPage, signInErrorPage } from "./pages/error-page.ts";

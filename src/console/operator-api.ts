@@ -22,6 +22,7 @@ import {
   requireOperator,
   sendHomeUnreachable,
 } from "./operator-route.ts";
+import { registerScimTokens } from "./operator-scim.ts";
 
 export const operatorApiPrefix = "/.pomerium/admin/api/v1";
 
@@ -71,6 +72,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerReads(route, deps);
   registerChanges(route, deps);
   registerLocalReceipts(route, deps);
+  registerScimTokens(route, deps);
   registerConfigurations(route, deps);
   registerExplain(route, deps);
   route("GET /decisions", (request, reply, caller) => streamDecisions(request, reply, deps, caller));

@@ -15,6 +15,7 @@ import {
   parseCommandId,
   parseGroupId,
   parseNodeId,
+  parseProvisioned,
   parseSessionId,
   type SessionId,
   type UnavailableCode,
@@ -42,7 +43,7 @@ import {
   timeoutMsOf,
   waitSchema,
 } from "./operator-schemas.ts";
-import { findUsers } from "./operator-views.ts";
+import { findUsers, profileOfUser } from "./operator-views.ts";
 import { sessionsMatching, sessionsNamed } from "./session-choice.ts";
 
 const unknownNamedMax = 100;
@@ -69,7 +70,7 @@ export type RevokedManyAnswer = ChangeAnswer &
     more: boolean;
   }>;
 
-type UserVerb = "sessions/revoke" | "suspend" | "restore" | "erase";
+type UserVerb = "sessions/revoke" | "suspend" | "restore";
 
 export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): void {
   route("POST /sessions/:id/revoke", async (request, reply, { actor }) => {
@@ -115,7 +116,7 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
   onUser("sessions/revoke", "any", (userId) => ({ type: "revokeUserSessions", userId, reason: "operator" }));
   onUser("suspend", "any", (userId) => ({ type: "suspendUser", userId, reason: "operator" }));
   onUser("restore", "verified", (userId) => ({ type: "restoreUser", userId }));
-  onUser("erase", "verified", (userId) => ({ type: "eraseUser", userId }));
+  registerErase(route, deps);
 
   route("POST /cluster/finalize", async (request, reply, { actor }) => {
     const body = finalizeSchema.safeParse(request.body ?? {});
@@ -170,6 +171,33 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
   });
 }
 
+function registerErase(route: RegisterRoute, deps: OperatorApiDeps): void {
+  route("POST /users/:user/erase", async (request, reply, { actor }) => {
+    const name = nameIn((request.params as { user: string }).user);
+    const found = await findAtHead(deps, () => oneUser(deps.replica, name, "verified"));
+    if (typeof found !== "string") return sendNameProblem(reply, found);
+    // What SCIM clients say about the person goes first: without the person's profile it could not be found again.
+    for (const userId of provisionedOf(deps, found)) {
+      const commandId = tryParse(parseCommandId, deps.uuid());
+      if (commandId === undefined || (await requireOperator(deps, request, reply)) === undefined) return reply;
+      const result = await submit(deps, { commandId, actor, command: { type: "eraseUser", userId } });
+      if (result.type !== "done") return sendFailure(reply, result);
+    }
+    return submitChange(deps, request, reply, actor, { type: "eraseUser", userId: found });
+  });
+}
+
+/** The provisioned people that correlate with a person who signs in, those that a record has moved to included. */
+function provisionedOf({ replica, provisionedFor }: OperatorApiDeps, userId: UserId): readonly UserId[] {
+  const profile = profileOfUser(replica, userId);
+  const found = new Set(profile === undefined ? [] : provisionedFor?.(profile));
+  for (const each of found) {
+    const movedTo = parseProvisioned(profileOfUser(replica, each))?.record.movedTo;
+    if (movedTo !== undefined && movedTo !== null) found.add(movedTo);
+  }
+  return [...found].filter((each) => replica.projection.user(each) !== undefined);
+}
+
 /**
  * A name from a path. Proxies refuse an escaped slash, so such names arrive as `base64url:<UTF-8>`.
  */
@@ -178,7 +206,7 @@ function nameIn(param: string): string {
   return encoded === undefined ? param : Buffer.from(encoded, "base64url").toString("utf8");
 }
 
-async function submitChange(
+export async function submitChange(
   deps: OperatorApiDeps,
   request: FastifyRequest,
   reply: FastifyReply,
@@ -226,6 +254,7 @@ const eventTypeOf: Readonly<Partial<Record<Command["type"], string>>> = {
   eraseUser: "UserErased",
   changeGroupMembers: "GroupMembersChanged",
   removeGroup: "GroupRemoved",
+  revokeScimToken: "ServiceAccountRevoked",
 };
 
 function promiseFor({ type }: Command): string {

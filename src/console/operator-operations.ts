@@ -14,6 +14,7 @@ import {
   membersSchema,
   receiptSchema,
   retireSchema,
+  scimTokenSchema,
   sessionsSchema,
   timeoutSchema,
   waitSchema,
@@ -104,6 +105,23 @@ export const operatorOperations = {
     errors: [400, 404, 409, 410],
   },
   "POST /groups/:group/remove": { ...command, summary: "Remove a group", errors: [400, 404, 409] },
+  "GET /scim/tokens": {
+    summary: "The tokens of SCIM clients, without their secrets",
+    status: 200,
+    answer: answerSchemas.scimTokens,
+    errors: [],
+  },
+  "POST /scim/tokens": {
+    ...command,
+    body: scimTokenSchema,
+    summary: "Record a token of a SCIM client by the hash of its secret",
+    errors: [400, 404, 409],
+  },
+  "POST /scim/tokens/:token/revoke": {
+    ...command,
+    summary: "Revoke a token of a SCIM client",
+    errors: [400, 404, 409],
+  },
   "POST /snapshots": {
     summary: "Request a snapshot",
     status: 202,
@@ -146,6 +164,7 @@ export const pathParameters: Readonly<Record<string, string>> = {
   commandId: "The id of a command, a lowercase UUID.",
   user: "A user id, subject or e-mail; `base64url:` and its base64url where it has a slash.",
   group: "A group id; `base64url:` and its base64url where it has a slash.",
+  token: "The id of a SCIM token.",
   target: "`command:` and a command id, or `link:` and a link (epoch.position.hash).",
   hash: "A configuration's hash, or at least 8 characters of its start.",
 };

@@ -13,7 +13,7 @@ import {
   unknownRegion,
 } from "./operator-route.ts";
 import { listSchema, receiptSchema, sessionsSchema, timeoutMsOf } from "./operator-schemas.ts";
-import { describeGroup, describeSession, describeUser, findUsers } from "./operator-views.ts";
+import { describeGroup, describeSession, describeUser, findUsers, isRecordOfScim } from "./operator-views.ts";
 import { createReceiptStream, eventStreamType } from "./receipt-stream.ts";
 
 export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void {
@@ -34,7 +34,9 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
   route("GET /users", async (request, reply) => {
     const query = listSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
-    const found = limited(replica.projection.users(), query.data.limit, (user) => describeUser(replica, user));
+    const found = limited(replica.projection.users(), query.data.limit, (user) =>
+      isRecordOfScim(replica, user.userId) ? undefined : describeUser(replica, user),
+    );
     return { users: found.items, more: found.more, applied: replica.applied };
   });
   route("GET /groups", async (request, reply) => {

@@ -2,6 +2,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Feed } from "../audit/index.ts";
+import type { ProvisionedFor } from "../auth/index.ts";
 import type { UnavailableCode, UnixMs } from "../events/index.ts";
 import type { Databroker, Replica } from "../replication/index.ts";
 import { homeRetryAfterMs } from "../replication/wire/index.ts";
@@ -14,6 +15,8 @@ export type OperatorApiDeps = Readonly<{
   databroker: Databroker;
   replica: Replica;
   feed: Feed;
+  /** The provisioned people that a profile correlates with; absent: no SCIM client is configured. */
+  provisionedFor?: ProvisionedFor;
   callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
   /** Whether this node's lease is fresh. Without, it may not confirm any session. */
   fresh: () => boolean;

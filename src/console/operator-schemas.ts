@@ -3,7 +3,7 @@
  * description is generated from them (operator-openapi.ts). Pure.
  */
 import { z } from "zod";
-import { retiredAtOnceMax } from "../events/index.ts";
+import { retiredAtOnceMax, scimScopes } from "../events/index.ts";
 
 /** The most sessions per command. With several commands the last receipt covers the earlier ones. */
 export const sessionsAtOnceMax = 10_000;
@@ -85,6 +85,27 @@ export const retireSchema = waitSchema
       }),
   })
   .meta({ description: "Either `nodes` or `region`." });
+
+export const scimTokenSchema = waitSchema.extend({
+  client: z.string().max(40).meta({ description: "A client of `scim_clients`." }),
+  tokenId: z
+    .string()
+    .regex(/^[a-z0-9]{8,32}$/)
+    .meta({ description: "A new id, part of the token: `cardea_scim_ID_SECRET`." }),
+  secretHash: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/)
+    .meta({
+      description: "SHA-256 of the token's secret, in hexadecimal. The secret is base64url of 32 random bytes.",
+    }),
+  scopes: z.array(z.enum(scimScopes)).min(1).max(scimScopes.length),
+  expiresAt: z.iso.datetime({ offset: true }).optional(),
+  replaces: z
+    .string()
+    .regex(/^[a-z0-9]{8,32}$/)
+    .optional()
+    .meta({ description: "A token of the client that is revoked together with the creation." }),
+});
 
 export const filterSchema = z.strictObject({
   group: z.string().max(1_000).optional().meta({ description: "Sessions of members of this group." }),
@@ -201,6 +222,18 @@ export const answerSchemas = {
   localChange,
   localReceipt,
   manyRevoked: change.extend({ named: z.number(), unknown: z.array(z.string()), more }),
+  scimTokens: z.object({
+    tokens: z.array(
+      z.object({
+        id: z.string(),
+        client: z.string(),
+        scopes: z.array(z.string()),
+        status: z.enum(["active", "expired", "revoked"]),
+        expiresAt: at,
+      }),
+    ),
+    applied: link,
+  }),
   snapshot: z.object({ position: z.number() }),
   configurations: z.object({ configurations: z.array(configuration) }),
   configuration: configuration.extend({ configuration: z.unknown() }),

@@ -2,6 +2,7 @@
 import {
   type Group,
   isMember,
+  isProvisioned,
   type Profile,
   type Session,
   sessionStream,
@@ -122,14 +123,20 @@ export function findUsers(replica: Replica, name: string, emails: "any" | "verif
   for (const user of replica.projection.users()) {
     if (user.userId === name) return [user.userId];
     const profile = profileOfUser(replica, user.userId);
-    if (profile === undefined) continue;
+    if (profile === undefined || isProvisioned(profile)) continue;
     const byEmail = profile.email === name && (emails === "any" || profile.emailVerified);
     if (profile.subject === name || byEmail) found.push(user.userId);
   }
   return found;
 }
 
-function profileOfUser(replica: Replica, userId: UserId): Profile | undefined {
+/** A provisioned person is a record of a SCIM client, beside the person who signs in. */
+export function isRecordOfScim(replica: Replica, userId: UserId): boolean {
+  const profile = profileOfUser(replica, userId);
+  return profile !== undefined && isProvisioned(profile);
+}
+
+export function profileOfUser(replica: Replica, userId: UserId): Profile | undefined {
   const sealed = replica.projection.user(userId)?.profile;
   return sealed === undefined || sealed === null ? undefined : replica.open(sealed, userId);
 }

@@ -86,7 +86,19 @@ export type UserRestored = Fact<"UserRestored", { userId: UserId }>;
 export type UserErased = Fact<"UserErased", { userId: UserId }>;
 
 // --- groups
-export type GroupUpserted = Fact<"GroupUpserted", { groupId: GroupId; name: string }>;
+/** The SCIM group behind a group: its client, and what the client says of it besides its members. */
+export type ScimGroup = Readonly<{
+  client: string;
+  /** The id of the SCIM resource, random. */
+  id: string;
+  externalId: string | null;
+  /** 1, 2, 3 …: the resource's ETag. */
+  version: number;
+  createdAt: UnixMs;
+  changedAt: UnixMs;
+}>;
+/** `scim` absent: no SCIM client owns the group. */
+export type GroupUpserted = Fact<"GroupUpserted", { groupId: GroupId; name: string; scim?: ScimGroup }>;
 /**
  * A removal by an operator excludes the person, whatever other sources say, until an operator adds them again.
  * A removal by any other source only withdraws that source's own claim.
@@ -320,8 +332,15 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
   GroupUpserted: {
     stream: byGroup,
     effect: "neutral",
-    formats: sinceLevel1,
-    describe: () => "renamed",
+    formats: [
+      { level: 1 },
+      {
+        level: 4,
+        up: (body) => body,
+        down: (body) => ("scim" in body ? null : body),
+      },
+    ],
+    describe: ({ scim }) => (scim === undefined ? "renamed" : `named by SCIM client ${scim.client}`),
   },
   GroupMembersChanged: {
     stream: byGroup,

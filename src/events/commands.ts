@@ -6,7 +6,14 @@
  * - The caller chooses the command id and repeats it in retries. A broker answers a repeated id with its first answer.
  */
 
-import { type MembershipSource, type Recorded, type RevocationReason, type Stream, sessionStream } from "./catalog.ts";
+import {
+  type MembershipSource,
+  type Recorded,
+  type RevocationReason,
+  type ScimGroup,
+  type Stream,
+  sessionStream,
+} from "./catalog.ts";
 import type { ConfigBody } from "./configuration-body.ts";
 import { endedSessionHash } from "./derived-ids.ts";
 import type {
@@ -24,6 +31,7 @@ import type {
 } from "./ids.ts";
 import type { Link } from "./link.ts";
 import type { Profile } from "./profile.ts";
+import type { ScimScope } from "./scim-token.ts";
 
 /** The tokens of the identity provider. They are stored sealed in the vault, never in the log. */
 export type ProviderTokens = Readonly<{
@@ -67,6 +75,8 @@ export type CreateSession = Fact<
     groupIds: readonly GroupId[] | null;
     /** Beyond this number the oldest sessions are revoked. */
     maxSessionsPerUser: number;
+    /** The provisioned people that this profile correlates with; absent: no SCIM client is configured. */
+    provisioned?: readonly UserId[];
   }
 >;
 /** The claims and tokens of a refresh replace all the old ones. */
@@ -80,6 +90,8 @@ export type RefreshSession = Fact<
     refreshedAt: UnixMs;
     /** The version that the session's stream must still have, or the command is refused; absent: any version. */
     tokenVersion?: number;
+    /** As in `CreateSession`. */
+    provisioned?: readonly UserId[];
   }
 >;
 /**
@@ -117,6 +129,57 @@ export type ChangeGroupMembers = Fact<
   { groupId: GroupId; source: MembershipSource; added: readonly UserId[]; removed: readonly UserId[] }
 >;
 export type RemoveGroup = Fact<"removeGroup", { groupId: GroupId }>;
+/** A change to a provisioned person (provisioned.ts). */
+type ProvisionedWrite = Readonly<{
+  userId: UserId;
+  client: string;
+  /** The version that the record must still have, or the command is refused; 0: there is none. */
+  expected: number;
+  /** The profile with the new record. */
+  profile: Profile;
+  /** People who sign in and correlate with it, as far as the sender knows. */
+  people: readonly UserId[];
+  /** Earlier user ids of the record, which have moved to this one. */
+  aliases: readonly UserId[];
+  /** The user that had the record until now; null: this one. `profile`: what it keeps. */
+  movedFrom: Readonly<{ userId: UserId; expected: number; profile: Profile }> | null;
+}>;
+/** The person is active at the SCIM client. */
+export type WriteProvisionedUser = Fact<"writeProvisionedUser", ProvisionedWrite>;
+/** The SCIM client has deactivated or deleted the person: sessions end, and new ones are refused. */
+export type EndProvisionedUser = Fact<"endProvisionedUser", ProvisionedWrite>;
+export type WriteProvisionedGroup = Fact<
+  "writeProvisionedGroup",
+  {
+    groupId: GroupId;
+    /** What the client says of the group now; null: the client has deleted it. */
+    scim: ScimGroup | null;
+    client: string;
+    /** The version that the group of the client must still have, or the command is refused; 0: there is none. */
+    expected: number;
+    /** Provisioned people, and the people who correlate with them. */
+    added: readonly UserId[];
+    removed: readonly UserId[];
+    /** The group's id before it was renamed; null: it was not. */
+    renamedFrom: GroupId | null;
+  }
+>;
+/** Gives a person who signs in the groups of the provisioned people who correlate, or ends their access. */
+export type CorrelateUser = Fact<"correlateUser", { userId: UserId; provisioned: readonly UserId[] }>;
+/** `secretHash`: the SHA-256 of the token's secret, hexadecimal. */
+export type CreateScimToken = Fact<
+  "createScimToken",
+  {
+    client: string;
+    tokenId: string;
+    secretHash: Hash;
+    scopes: readonly ScimScope[];
+    expiresAt: UnixMs | null;
+    /** Revoked in the same event batch; null: none. */
+    replaces: string | null;
+  }
+>;
+export type RevokeScimToken = Fact<"revokeScimToken", { tokenId: string }>;
 /** The expiry sweep, which is a duty of the leader. */
 export type ExpireSessions = Fact<"expireSessions", { sessionIds: readonly SessionId[] }>;
 export type ActivateConfiguration = Fact<
@@ -176,6 +239,12 @@ export type Command =
   | EraseUser
   | ChangeGroupMembers
   | RemoveGroup
+  | WriteProvisionedUser
+  | EndProvisionedUser
+  | WriteProvisionedGroup
+  | CorrelateUser
+  | CreateScimToken
+  | RevokeScimToken
   | ExpireSessions
   | ActivateConfiguration
   | RecordSnapshot

@@ -19,7 +19,7 @@ import { catalog, type EventBody, type Format } from "./catalog.ts";
  * This build reads everything of this level and below. Grows by one with each release that writes something new or
  * folds old events differently.
  */
-export const readsLevel = 3;
+export const readsLevel = 4;
 
 /**
  * From this level on, revoked sessions that the log never knew have an expiry (state.ts), also those revoked before.

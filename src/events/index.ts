@@ -29,6 +29,7 @@ export {
   parseStream,
   type Recorded,
   type RevocationReason,
+  type ScimGroup,
   type Sealed,
   type ServiceAccountCreated,
   type ServiceAccountRevoked,
@@ -74,7 +75,10 @@ export {
   type CommandOutcome,
   type CommandRequest,
   type CommandResult,
+  type CorrelateUser,
+  type CreateScimToken,
   type CreateSession,
+  type EndProvisionedUser,
   type EraseUser,
   type ExpireSessions,
   type FinalizeUpgrade,
@@ -90,6 +94,7 @@ export {
   type RemoveGroup,
   type RestoreUser,
   type RetireNodes,
+  type RevokeScimToken,
   type RevokeSession,
   type RevokeSessions,
   type RevokeUserSessions,
@@ -100,6 +105,8 @@ export {
   toLostTightening,
   type UnavailableCode,
   type VaultedTokens,
+  type WriteProvisionedGroup,
+  type WriteProvisionedUser,
 } from "./commands.ts";
 export {
   type ConfigBody,
@@ -200,6 +207,30 @@ export {
   sessionMsMax,
   type User,
 } from "./projection/state.ts";
+export {
+  isProvisioned,
+  isScimClientName,
+  type ProvisionedRecord,
+  parseProvisioned,
+  provisionedBytesMax,
+  provisionedFrom,
+  provisionedProfile,
+  provisionedUserId,
+  type ScimResource,
+} from "./provisioned.ts";
+export {
+  formatScimToken,
+  hashScimSecret,
+  isScimTokenId,
+  isSecretOf,
+  parseScimToken,
+  type ScimScope,
+  type ScimToken,
+  scimAccount,
+  scimScopes,
+  scimTokenIdIn,
+  secretIn,
+} from "./scim-token.ts";
 export {
   open,
   type PersonKey,

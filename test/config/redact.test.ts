@@ -229,7 +229,7 @@ const visible: ReadonlySet<string> = new Set([
     "decision_api.lists_people",
   ],
   ...["decision_api.subject_issuer", "downstream_mtls.ca", "downstream_mtls.crl", "host_aliases"],
-  ...["decision_api.resources", "downstream_mtls.match_subject_alt_names", "identity_providers"],
+  ...["decision_api.resources", "downstream_mtls.match_subject_alt_names", "identity_providers", "scim_clients"],
 ]);
 const visibleRouteKeys: ReadonlySet<string> = new Set([
   ...["from", "name", "description", "response.body", "host_rewrite_header", "host_path_regex_rewrite_substitution"],

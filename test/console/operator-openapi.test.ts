@@ -80,7 +80,7 @@ test("the API serves every path, checks every parameter and field, and answers w
   });
   await signIn(at.world, at.world.visitor(), "bob");
   const values: Readonly<Record<string, string>> = {
-    ...{ user: "bob", group: "eng", id: "an-unknown-session", hash: "0123456789abcdef" },
+    ...{ user: "bob", group: "eng", id: "an-unknown-session", hash: "0123456789abcdef", token: "abcdef012345" },
     target: `link:${formatLink(at.world.replica.applied)}`,
     commandId: "c0ffee00-0000-4000-8000-000000000001",
   };

@@ -107,6 +107,19 @@ const events: readonly CardeaEvent[] = [
   }),
   of({ type: "UpgradeFinalized", level: readsLevel }),
   of({ type: "NodesRetired", nodes: [{ nodeId: "proxy-9", role: "proxy", region: "ap" }] }),
+  of({
+    type: "GroupUpserted",
+    groupId: "builders",
+    name: "builders",
+    scim: {
+      client: "okta",
+      id: "00000000-0000-4000-8000-0000000000aa",
+      externalId: "00g1",
+      version: 2,
+      createdAt: 1_700_000_000_000,
+      changedAt: 1_700_000_000_500,
+    },
+  }),
   of({ type: "SessionRevoked", sessionId: "session-6", userId: "user-1", reason: "reasserted" }),
 ];
 

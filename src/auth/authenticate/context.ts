@@ -10,6 +10,7 @@ import { type CookieOptions, setCookie } from "./credentials/credentials.ts";
 import type { HandleCodec, SessionHandle } from "./credentials/handle.ts";
 import type { OidcClient } from "./provider/oidc-client.ts";
 import type { TraceText } from "./provider/trace-text.ts";
+import type { ProvisionedFor } from "./scim/correlation.ts";
 import type { SignInGate } from "./sign-in/sign-in-gate.ts";
 import type { ValueCipher } from "./sign-in/value-cipher.ts";
 
@@ -81,6 +82,8 @@ export type AuthDeps = Readonly<{
   /** The routes that a person may use; null: this host does not list them. */
   routesOf: ((asked: ListRoutesQuery) => readonly ListedRoute[]) | null;
   random: Readonly<{ uuid(): string; token(): string }>;
+  /** The provisioned people that a profile correlates with; absent: no SCIM client is configured. */
+  provisionedFor?: ProvisionedFor;
   /** What became of a callback that brought a code from the identity provider. */
   onCodeExchange?: (result: "exchanged" | "repeated" | "used" | "busy") => void;
   log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;

@@ -18,6 +18,10 @@ import type { Fields } from "./fields.ts";
 import { changeGroupMembers } from "./group/change-group-members.ts";
 import { removeGroup } from "./group/remove-group.ts";
 import type { Performed, Tools } from "./performed.ts";
+import { correlateUser } from "./provisioned/correlate-user.ts";
+import { createScimToken, revokeScimToken } from "./provisioned/scim-tokens.ts";
+import { writeProvisionedGroup } from "./provisioned/write-provisioned-group.ts";
+import { endProvisionedUser, writeProvisionedUser } from "./provisioned/write-provisioned-user.ts";
 import { createSession } from "./session/create-session.ts";
 import { keepTokens } from "./session/keep-tokens.ts";
 import { refreshSession } from "./session/refresh-session.ts";
@@ -42,6 +46,12 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   eraseUser,
   changeGroupMembers,
   removeGroup,
+  writeProvisionedUser,
+  endProvisionedUser,
+  writeProvisionedGroup,
+  correlateUser,
+  createScimToken,
+  revokeScimToken,
   expireSessions,
   activateConfiguration,
   recordSnapshot,

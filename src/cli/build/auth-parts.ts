@@ -12,11 +12,14 @@ import {
   createLocalFetch,
   createOidcClient,
   createRefresh,
+  createScimServer,
   createTokenIssuers,
   createValueCipher,
   listRoutes,
   type OidcClient,
   type Policies,
+  type ProvisionedFor,
+  provisionedFor,
   type RefreshMemory,
   type ReservedPathHandler,
   readLeasedSignInStatus,
@@ -121,6 +124,7 @@ export function authDepsOf(
   }>,
 ): AuthDeps {
   const keys = authKeys(config);
+  const provisioned = provisionedOf(config);
   const routes = compileRouteTable(config.routes);
   const idps = idpsOf(config);
   return {
@@ -160,6 +164,7 @@ export function authDepsOf(
     providerOf: parts.providers.of,
     render: parts.render,
     onCodeExchange: parts.onCodeExchange,
+    ...(provisioned === undefined ? {} : { provisionedFor: provisioned }),
     resolveCaller: parts.resolveCaller,
     identityClaims: (principal, hostname) => parts.assertions.claimsOf(principal, hostname),
     assertionFor: config.jwtEndpoint
@@ -190,13 +195,24 @@ export async function authenticateHostOf(
   const secrets = [config.sharedSecret, ...(config.sharedSecretPrevious === null ? [] : [config.sharedSecretPrevious])];
   const homeOutOfReach = createHomeLookup({ databroker: parts.operator, monotonic: parts.auth.clock.monotonic });
   const keys = await receiptKeys({ cluster: config.broker.clusterName, secrets });
-  return createAuthenticateHost(parts.auth, [
+  const { provisionedFor: correlation } = parts.auth;
+  const scim =
+    correlation === undefined
+      ? null
+      : createScimServer(parts.auth, {
+          clients: config.scimClients,
+          provisionedFor: correlation,
+          region: config.region,
+        });
+  const host = await createAuthenticateHost(parts.auth, [
+    (app) => scim?.register(app),
     (app) => registerReceiptKeys(app, keys),
     (app) =>
       registerOperatorApi(app, {
         databroker: parts.operator,
         replica: parts.auth.replica,
         feed: parts.feed,
+        ...(correlation === undefined ? {} : { provisionedFor: correlation }),
         callerOf: (request) =>
           operatorCallerOf(request, {
             authenticateOrigin: config.authenticateServiceUrl.origin,
@@ -214,6 +230,18 @@ export async function authenticateHostOf(
         log: parts.logger,
       }),
   ]);
+  return {
+    handle: host.handle,
+    async close() {
+      scim?.close();
+      await host.close();
+    },
+  };
+}
+
+/** Which provisioned people a profile of the sign-in provider is; undefined: no SCIM client is configured. */
+export function provisionedOf({ scimClients, idp }: Config): ProvisionedFor | undefined {
+  return provisionedFor(scimClients, idp?.url.href ?? null);
 }
 
 /** The leader's duty to fetch fresh claims from the identity provider. */
@@ -221,8 +249,10 @@ export function refreshDuty(
   config: Config,
   parts: Readonly<{ providers: ProviderClients; refreshes: RefreshMemory; logger: Logger }>,
 ): Duty {
+  const provisioned = provisionedOf(config);
   const refresh = createRefresh({
     providerOf: parts.providers.of,
+    ...(provisioned === undefined ? {} : { provisionedFor: provisioned }),
     groupsFromClaim: config.groupsFromClaim,
     uuid: randomUUID,
     everyMs: config.refreshEveryMs,

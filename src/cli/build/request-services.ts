@@ -183,6 +183,7 @@ export async function startRequestServices(
         idKey: authKeys(own).bearers,
         sessionMsMax: own.cookie.expireMs,
         groupsFromClaim: own.groupsFromClaim,
+        ...(auth.provisionedFor === undefined ? {} : { provisionedFor: auth.provisionedFor }),
         maxSessionsPerUser: own.maxSessionsPerUser,
         uuid: randomUUID,
         log: logger,

@@ -22,6 +22,7 @@ import { receiptShow, receiptsKeys, receiptsVerify } from "./receipts.ts";
 import { regionMoveHome } from "./region.ts";
 import { routesList } from "./routes.ts";
 import { run } from "./run.ts";
+import { scimTokensCreate, scimTokensList, scimTokensRevoke, scimTokensRotate } from "./scim.ts";
 import { sessionsList, sessionsRevoke } from "./sessions.ts";
 import { snapshotCreate, snapshotKeys, snapshotList, snapshotRestore, snapshotVerify } from "./snapshot.ts";
 import { token } from "./token.ts";
@@ -46,6 +47,10 @@ export const commands: readonly CliCommand[] = [
   groupsAdd,
   groupsRemove,
   groupsDelete,
+  scimTokensList,
+  scimTokensCreate,
+  scimTokensRotate,
+  scimTokensRevoke,
   clusterStatus,
   clusterFinalize,
   clusterRetire,

@@ -22,7 +22,7 @@ import {
   stringValue,
 } from "../values/value-type.ts";
 import { auditKeys } from "./audit.ts";
-import { bearerKeys, identityHeaderKeys } from "./identity.ts";
+import { bearerKeys, identityHeaderKeys, scimKeys } from "./identity.ts";
 import { cardea, pomerium } from "./keys.ts";
 import { autocertKeys, listenerKeys } from "./listener.ts";
 import { observingKeys } from "./observing.ts";
@@ -201,6 +201,7 @@ export const signInKeys = {
     secretParts: ["idp.requestParams.*"],
   }),
   ...bearerKeys,
+  ...scimKeys,
   groups_from_claim: cardea(
     stringValue().optional(),
     "The claim whose values count as the person's groups, at sign-in and at every refresh. Absent: claims make no groups.",

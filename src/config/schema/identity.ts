@@ -1,6 +1,6 @@
 /** Schema of the tokens that callers may send instead of a session, and of the identity that upstreams receive. */
 
-import { tokenIssuers } from "../values/identity-values.ts";
+import { scimClients, tokenIssuers } from "../values/identity-values.ts";
 import { claimHeaders, headers } from "../values/network-values.ts";
 import { bearerFormat } from "../values/process-values.ts";
 import { booleanValue, enumValue, integer, stringList } from "../values/value-type.ts";
@@ -22,6 +22,14 @@ export const bearerKeys = {
   identity_providers: pomerium(
     tokenIssuers().prefault({}),
     "Issuers of tokens for callers that are not people (a cluster, a pipeline), by name: `issuer`, `audiences`, and where needed `jwks_url` and `supported_algs`.",
+  ),
+};
+
+export const scimKeys = {
+  scim_clients: cardea(
+    scimClients().prefault({}),
+    "Clients of the SCIM server at `/scim/v2`, by name, with `match`: `subject` (the client's `externalId` is the provider's `sub`), `claim` (it is the claim named by `claim`) or `email` (the client's primary e-mail, or `userName`, is the e-mail that the provider has verified). The same on every node. See docs/scim.md.",
+    { inConfig: "value" },
   ),
 };
 

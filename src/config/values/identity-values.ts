@@ -1,7 +1,7 @@
 /**
  * Value types of identity keys: token issuers, hosts that share a sign-in, and policies that a console attached. Pure.
  */
-import { flattenClaims } from "../../events/index.ts";
+import { flattenClaims, isScimClientName } from "../../events/index.ts";
 import type { PolicySource } from "../source/source-locations.ts";
 import { checkUrl, isLoopback } from "./network-values.ts";
 import { unknownKeyRemedy } from "./suggest.ts";
@@ -27,6 +27,18 @@ export type TokenIssuerConfig = Readonly<{
   jwksUrl: URL | null;
   algorithms: readonly string[];
   audiences: readonly string[];
+}>;
+
+/** A SCIM client, and how its people are matched with people who sign in. */
+export type ScimClientConfig = Readonly<{
+  name: string;
+  /**
+   * `subject`, `claim`: the client's `externalId` equals the provider's `sub`, or the claim. `email`: the client's
+   * primary e-mail, or else its `userName`, equals the e-mail that the provider has verified.
+   */
+  match: "subject" | "claim" | "email";
+  /** Null unless `match` is `claim`. */
+  claim: string | null;
 }>;
 
 /** Sufficient values, by claim name. */
@@ -92,6 +104,48 @@ export const tokenIssuers = (): ValueType<readonly TokenIssuerConfig[]> =>
       return refused ?? found;
     },
   );
+
+const scimKeys = ["match", "claim"];
+const scimMatches = ["subject", "claim", "email"] as const;
+
+export const scimClients = (): ValueType<readonly ScimClientConfig[]> =>
+  valueType(
+    {
+      label: "mapping of name to SCIM client",
+      json: { type: ["object", "string"], additionalProperties: { type: "object" } },
+    },
+    (value, refuse) => {
+      const map = typeof value === "string" ? parseJson(value) : value;
+      if (!isPlainObject(map)) return refuse("is not a mapping", "write a name, and under it match");
+      const found: ScimClientConfig[] = [];
+      let refused: RefusedValue | undefined;
+      for (const [name, item] of Object.entries(map)) {
+        const client = readScimClient(name, item, refuseInside(refuse, name));
+        if (isRefused(client)) refused = client;
+        else found.push(client);
+      }
+      if (found.length > scimClientsMax) return refuse("has too many clients", `keep ${scimClientsMax} of them`);
+      return refused ?? found;
+    },
+  );
+
+/** Each client costs one look-up per sign-in. */
+const scimClientsMax = 16;
+
+function readScimClient(name: string, item: unknown, refuse: Refuse): ScimClientConfig | RefusedValue {
+  if (!isScimClientName(name))
+    return refuse(`${formatValue(name)} is not a name`, "use up to 40 lowercase letters, digits, . and -");
+  if (!isPlainObject(item)) return refuse(`${formatValue(item)} is not a SCIM client`, "write match: subject");
+  const strange = refuseUnknownKey(item, scimKeys, refuse);
+  if (strange !== undefined) return strange;
+  const match = scimMatches.find((each) => each === (item["match"] ?? "subject"));
+  if (match === undefined)
+    return refuse(`${formatValue(item["match"])} is not a way to match`, `write ${scimMatches.join(", ")}`, ["match"]);
+  const claim = item["claim"] === undefined ? null : (scalarText(item["claim"]) ?? "");
+  if ((match === "claim") !== (claim !== null && claim !== ""))
+    return refuse("names a claim only with match: claim", "write match: claim with claim, or neither", ["claim"]);
+  return { name, match, claim };
+}
 
 function readIssuer(name: string, item: unknown, refuse: Refuse): TokenIssuerConfig | RefusedValue {
   if (!/^[a-z0-9][a-z0-9._-]{0,62}$/.test(name))

@@ -51,7 +51,8 @@ export class DigestSum {
 
   /** A faster `replace("group", …)`. */
   replaceGroup(before: Group | undefined, after: Group | undefined): void {
-    const formOf = (group: Group): Uint8Array => this.#groupForms.ofGroup(group) ?? encode(["group", group]);
+    const formOf = (group: Group): Uint8Array =>
+      (group.scim === undefined ? this.#groupForms.ofGroup(group) : undefined) ?? encode(["group", group]);
     if (before !== undefined) this.#add(formOf(before), -1);
     if (after !== undefined) this.#add(formOf(after), 1);
   }

@@ -281,7 +281,11 @@ export class Projection {
         this.#putUser(evolveUser(this.#users.get(event.userId), event, position));
         return [userStream(event.userId)];
       case "GroupUpserted":
-        this.#putGroup(event.groupId, { groupId: event.groupId, name: event.name });
+        this.#putGroup(event.groupId, {
+          groupId: event.groupId,
+          name: event.name,
+          ...(event.scim === undefined ? {} : { scim: event.scim }),
+        });
         return [groupStream(event.groupId)];
       case "GroupMembersChanged":
         for (const userId of event.added) this.#changeMembership(userId, event.groupId, "added", event.source);

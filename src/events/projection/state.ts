@@ -8,6 +8,7 @@ import type {
   DeviceEnrolled,
   MembershipSource,
   RevocationReason,
+  ScimGroup,
   Sealed,
   SessionCreated,
   SessionRefreshed,
@@ -257,4 +258,9 @@ export function revokeServiceAccount(
   };
 }
 
-export type Group = Readonly<{ groupId: GroupId; name: string }>;
+export type Group = Readonly<{
+  groupId: GroupId;
+  name: string;
+  /** Absent: no SCIM client owns the group. */
+  scim?: ScimGroup;
+}>;

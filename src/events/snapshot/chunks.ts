@@ -6,9 +6,11 @@
  * - The caller advances it in small steps, so that it never blocks for longer than one shard takes.
  */
 
+import type { ScimGroup } from "../catalog.ts";
 import type { GroupId, UserId } from "../ids.ts";
 import { encode } from "../messagepack.ts";
 import type { CapturedEntity, ProjectionCapture } from "../projection/capture.ts";
+import type { Group } from "../projection/state.ts";
 import { compareText } from "./columns.ts";
 import { ShardRows, shardCount, shardOf } from "./shard.ts";
 
@@ -21,7 +23,7 @@ export type SnapshotCountsSoFar = { sessions: number; users: number; groups: num
 
 export class SnapshotChunks {
   readonly #capture: ProjectionCapture;
-  readonly #groups = new Map<GroupId, string>();
+  readonly #groups = new Map<GroupId, Group>();
   #groupNumbers: ReadonlyMap<GroupId, number> | undefined;
   readonly #shards: (ShardRows | undefined)[] = new Array(shardCount).fill(undefined);
   readonly #seenUsers = new Set<UserId>();
@@ -76,13 +78,16 @@ export class SnapshotChunks {
   #writeGroups(): Uint8Array {
     const ids = [...this.#groups.keys()].sort(compareText);
     this.#groupNumbers = new Map(ids.map((id, at) => [id, at]));
-    return encode([chunkFormat, "groups", [ids, ids.map((id) => this.#groups.get(id) ?? id)]]);
+    const names = ids.map((id) => this.#groups.get(id)?.name ?? id);
+    const owned = ids.map((id) => this.#groups.get(id)?.scim).map((scim) => (scim === undefined ? null : rowOf(scim)));
+    // Builds below level 4 read two columns, and a cluster below it has no group of a SCIM client.
+    return encode([chunkFormat, "groups", owned.every((row) => row === null) ? [ids, names] : [ids, names, owned]]);
   }
 
   #gather(captured: CapturedEntity): void {
     switch (captured.kind) {
       case "group":
-        this.#groups.set(captured.entity.groupId, captured.entity.name);
+        this.#groups.set(captured.entity.groupId, captured.entity);
         return;
       case "user":
         this.#seenUsers.add(captured.entity.userId);
@@ -108,4 +113,8 @@ export class SnapshotChunks {
     this.#shards[shard] = rows;
     return rows;
   }
+}
+
+function rowOf({ client, id, externalId, version, createdAt, changedAt }: ScimGroup): readonly unknown[] {
+  return [client, id, externalId, version, createdAt, changedAt];
 }

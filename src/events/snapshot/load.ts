@@ -6,7 +6,7 @@
  * - The projection is available only after the last chunk.
  */
 
-import type { RevocationReason } from "../catalog.ts";
+import type { RevocationReason, ScimGroup } from "../catalog.ts";
 import type { DeviceId, GroupId, Position, ServiceAccountId, UnixMs, UserId } from "../ids.ts";
 import type { Link } from "../link.ts";
 import { MalformedSnapshotError } from "../malformed-snapshot.ts";
@@ -77,12 +77,28 @@ function decodeChunk(bytes: Uint8Array): unknown {
 }
 
 function loadGroups(content: unknown, { groups }: ProjectionTables): readonly GroupId[] {
-  const [ids, names] = arrayOf(content, 2).map(textsOf);
-  for (const [at, id] of (ids ?? []).entries()) {
+  const columns = arrayOf(content);
+  if (columns.length !== 2 && columns.length !== 3) throw new MalformedSnapshotError("its groups have other columns");
+  const [ids = [], names = []] = columns.slice(0, 2).map(textsOf);
+  const owned = columns.length === 3 ? arrayOf(columns[2], ids.length) : [];
+  for (const [at, id] of ids.entries()) {
     const groupId = id as GroupId;
-    groups.set(groupId, { groupId, name: names?.[at] ?? id });
+    const scim = owned[at] ?? null;
+    groups.set(groupId, { groupId, name: names[at] ?? id, ...(scim === null ? {} : { scim: readScimGroup(scim) }) });
   }
-  return (ids ?? []) as readonly GroupId[];
+  return ids as readonly GroupId[];
+}
+
+function readScimGroup(row: unknown): ScimGroup {
+  const [client, id, externalId, version, createdAt, changedAt] = arrayOf(row, 6);
+  return {
+    client: String(client),
+    id: String(id),
+    externalId: externalId === null ? null : String(externalId),
+    version: Number(version),
+    createdAt: createdAt as UnixMs,
+    changedAt: changedAt as UnixMs,
+  };
 }
 
 function loadShard(shard: unknown, places: ProjectionTables, groupNumbers: Uint32Array): void {

@@ -81,7 +81,6 @@ export {
   parseStorePosition,
   parseWrappedKey,
   type Renew,
-  type SolePathClaim,
   type StorePosition,
   storesMax,
 } from "./messages.ts";

@@ -18,7 +18,6 @@ const codes: ReadonlySet<string> = new Set<LeaseRefusalCode>([
   "left",
   "clock-drift",
   "not-authentic",
-  "past-region",
   "other",
 ]);
 

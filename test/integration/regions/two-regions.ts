@@ -81,11 +81,8 @@ export type TwoRegionsOptions = Readonly<{
   brokers?: number;
   westProxies?: number;
   westBrokers?: number;
-  /**
-   * Whether the west has an authenticate service of its own. `home`: its proxies call the eastern one over the WAN.
-   * `none`: they call the eastern one over a link that is never cut.
-   */
-  westAuthenticate?: "none" | "one" | "home";
+  /** Whether the west has an authenticate service of its own. */
+  westAuthenticate?: "none" | "one";
   lateMs?: number;
   /** Settings of the `broker` section of every process. */
   broker?: object;
@@ -205,16 +202,14 @@ async function build(
   );
   const [broker = brokers[0] as ClusterProcess] = brokersWest;
   const authenticateWest =
-    westAuthenticate !== "one"
+    westAuthenticate === "none"
       ? null
       : newProcess("authenticate-west", ["authenticate"], ports.westAuthenticate, western);
-  const wanOfAuthenticate = await Promise.all(
-    westAuthenticate === "home" ? [startWan(ports.authenticate.address, { lateMs })] : [],
-  );
-  for (const wan of wanOfAuthenticate) cleanups.push(() => wan.close());
-  const [authenticatePort] = [...wanOfAuthenticate.map(({ port }) => port), ports.westAuthenticate.address];
-  const withAuthenticate = (config: Record<string, unknown>): object =>
-    westAuthenticate === "none" ? config : { ...config, authenticate_internal_service_url: url(authenticatePort) };
+  const ownAuthenticate = (config: Record<string, unknown>): object => ({
+    ...config,
+    authenticate_internal_service_url: url(ports.westAuthenticate.address),
+  });
+  const withAuthenticate = authenticateWest === null ? undefined : ownAuthenticate;
   const proxies = ports.westProxies.map((own, i) =>
     newProcess(`proxy-west-${i + 1}`, ["proxy"], own, western, withAuthenticate),
   );
@@ -245,7 +240,7 @@ async function build(
     return created;
   };
   const host = (route: string): string => hostOf(places, route);
-  const wans = [natsWan, ...brokerWans, ...wanOfAuthenticate];
+  const wans = [natsWan, ...brokerWans];
   const all = (act: (wan: Wan) => void) => (): void => {
     for (const wan of wans) act(wan);
   };

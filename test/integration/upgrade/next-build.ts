@@ -2,7 +2,7 @@
  * The next build: source changes that make this program its hypothetical next version, for tests of upgrades. Pure
  * data.
  *
- * - It reads level 4. There a suspension has another shape, and two types are new: `SessionCut` (final, for
+ * - It reads level 5. There a suspension has another shape, and two types are new: `SessionCut` (final, for
  *   `SessionRevoked`) and `UserReadmitted` (may change decisions either way, for `UserRestored`).
  * - It adds a migration of the store's schema.
  * - next-main.ts changes the sources as they are loaded, and refuses to start if a `take` is not found once.
@@ -10,7 +10,7 @@
 export type SourceChange = Readonly<{ file: string; take: string; put: string }>;
 
 export const nextVersion = "2.0.0-next";
-export const nextLevel = 4;
+export const nextLevel = 5;
 
 const formats = "src/events/formats.ts";
 const catalog = "src/events/catalog.ts";
@@ -30,7 +30,7 @@ const sinceNextLevel = (type: string, stream: string, effect: string): string =>
 
 export const nextBuild: readonly SourceChange[] = [
   { file: "src/cli/terminal/version.ts", take: "String(packageJson.version)", put: JSON.stringify(nextVersion) },
-  { file: formats, take: "export const readsLevel = 3;", put: `export const readsLevel = ${nextLevel};` },
+  { file: formats, take: "export const readsLevel = 4;", put: `export const readsLevel = ${nextLevel};` },
   {
     file: catalog,
     take: `    stream: byUser,
@@ -41,7 +41,7 @@ export const nextBuild: readonly SourceChange[] = [
     effect: "tightens",
     formats: [
       { level: 1 },
-      { level: 4, up: ({ reason, ...rest }) => ({ ...rest, why: reason }), down: ({ why, ...rest }) => ({ ...rest, reason: why }) },
+      { level: 5, up: ({ reason, ...rest }) => ({ ...rest, why: reason }), down: ({ why, ...rest }) => ({ ...rest, reason: why }) },
     ],
     describe: ({ reason }) => \`suspended: `,
   },
@@ -59,12 +59,12 @@ export const nextBuild: readonly SourceChange[] = [
   {
     file: "src/broker/commands/session/revoke-session.ts",
     take: 'return recordChanges([{ type: "SessionRevoked", sessionId,',
-    put: 'return recordChanges([{ type: projection.level < 4 ? "SessionRevoked" : "SessionCut", sessionId,',
+    put: 'return recordChanges([{ type: projection.level < 5 ? "SessionRevoked" : "SessionCut", sessionId,',
   },
   {
     file: "src/broker/commands/user/restore-user.ts",
     take: 'return recordChanges([{ type: "UserRestored", userId }]);',
-    put: 'return recordChanges([{ type: projection.level < 4 ? "UserRestored" : "UserReadmitted", userId }]);',
+    put: 'return recordChanges([{ type: projection.level < 5 ? "UserRestored" : "UserReadmitted", userId }]);',
   },
   {
     file: "src/broker/commands/user/suspend-user.ts",

@@ -29,6 +29,7 @@ import { callerNetwork } from "../../authorize/source-ip.ts";
 import { claimedGroups } from "../provider/claimed-groups.ts";
 import type { OidcClient } from "../provider/oidc-client.ts";
 import { ProviderError } from "../provider/provider-error.ts";
+import type { ProvisionedFor } from "../scim/correlation.ts";
 import { type SubmitDeps, submitWithRetry } from "../sign-in/begin-session.ts";
 import { FairLimiter } from "./fair-limiter.ts";
 import type { SessionHandle } from "./handle.ts";
@@ -77,6 +78,8 @@ export type BearerDeps = SubmitDeps &
     idKey: Uint8Array;
     sessionMsMax: number;
     groupsFromClaim: string | null;
+    /** As in `AuthDeps`. */
+    provisionedFor?: ProvisionedFor;
     maxSessionsPerUser: number;
     uuid: () => string;
     log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;
@@ -247,6 +250,7 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
         tokens,
         groupIds: claimedGroups({ profile, claim: deps.groupsFromClaim, age }),
         maxSessionsPerUser: deps.maxSessionsPerUser,
+        ...(deps.provisionedFor === undefined ? {} : { provisioned: deps.provisionedFor(profile) }),
       },
     };
     const result = await submitWithRetry(deps, request);

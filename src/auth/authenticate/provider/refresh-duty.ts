@@ -22,6 +22,7 @@ import type {
   VaultedTokens,
 } from "../../../events/index.ts";
 import { isOfTokenIssuer } from "../credentials/issuers.ts";
+import type { ProvisionedFor } from "../scim/correlation.ts";
 import { claimedGroups } from "./claimed-groups.ts";
 import type { OidcClient, RefreshOutcome } from "./oidc-client.ts";
 import { ProviderError } from "./provider-error.ts";
@@ -45,6 +46,8 @@ export type RefreshDeps = Readonly<{
   /** The provider's client that made a session; undefined: unknown to this process. */
   providerOf: (idpId: string) => OidcClient | undefined;
   groupsFromClaim: string | null;
+  /** As in `AuthDeps`. */
+  provisionedFor?: ProvisionedFor;
   uuid: () => string;
   /** Longest time between two refreshes of a session (ms). */
   everyMs: number;
@@ -286,8 +289,18 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
         const isNew = tokens.idToken !== idTokenBefore || (claim !== null && isFromUserinfo(claim));
         const groupIds = claimedGroups({ profile, claim, age: isNew ? "new" : "older than what is known" });
         const refreshedAt = clock.wall();
+        const provisioned = deps.provisionedFor === undefined ? {} : { provisioned: deps.provisionedFor(profile) };
         const result = await context.submit(
-          request({ type: "refreshSession", sessionId, profile, tokens, groupIds, refreshedAt, tokenVersion }),
+          request({
+            type: "refreshSession",
+            sessionId,
+            profile,
+            tokens,
+            groupIds,
+            refreshedAt,
+            tokenVersion,
+            ...provisioned,
+          }),
         );
         if (result.type === "done") countRefresh(memory, idpId, "refreshed");
         if (result.type === "refused" && result.code === "forbidden") await end(session, "names another person");

@@ -51,6 +51,7 @@ export function createSessionCommand(
     tokens,
     groupIds: claimedGroups({ profile, claim: settings.groupsFromClaim, age: "new" }),
     maxSessionsPerUser: settings.maxSessionsPerUser,
+    ...(deps.provisionedFor === undefined ? {} : { provisioned: deps.provisionedFor(profile) }),
   };
   return { commandId: newCommandId(deps), actor: "service:authenticate", command };
 }

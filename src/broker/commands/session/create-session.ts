@@ -17,6 +17,7 @@ import type { CommandDefinition, CommandOf } from "../definition.ts";
 import { integerOf, parseGroupIds, parseProfileFields, parseTokenFields, textOf } from "../fields.ts";
 import { recordChanges, refuseCommand, type Tools } from "../performed.ts";
 import { openProfile, sameSubject, sealerFor } from "../profile-seal.ts";
+import { findProvisioned, parseProvisionedIds, provisionedReads } from "../provisioned/provisioned-parts.ts";
 import {
   obtainedNow,
   profileUpsert,
@@ -43,13 +44,17 @@ export const createSession: CommandDefinition<"createSession"> = {
     tokens: parseTokenFields(fields["tokens"]),
     groupIds: parseGroupIds(fields["groupIds"]),
     maxSessionsPerUser: integerOf(fields, "maxSessionsPerUser", { min: 1, max: sessionsPerUserMax }),
+    ...parseProvisionedIds(fields),
   }),
   permission: ["authenticate"],
-  access({ sessionId, userId, groupIds, maxSessionsPerUser }, projection) {
+  access({ sessionId, userId, groupIds, maxSessionsPerUser, provisioned }, projection) {
     const groups = groupIds === null ? [] : [...groupIds, ...providerGroupsOf(projection, userId)].map(groupStream);
     const others = projection.sessionsOf(userId);
     const counted = others.length >= maxSessionsPerUser ? others.map(sessionStream) : [];
-    return { reads: [...groups, ...counted], writes: [sessionStream(sessionId), userStream(userId)] };
+    return {
+      reads: [...groups, ...counted, ...provisionedReads(provisioned, userId, projection)],
+      writes: [sessionStream(sessionId), userStream(userId)],
+    };
   },
   person: ({ userId }) => userId,
   perform(projection, command, tools) {
@@ -57,6 +62,8 @@ export const createSession: CommandDefinition<"createSession"> = {
     const user = projection.user(userId);
     const barred = refuseUser(user);
     if (barred !== undefined) return barred;
+    const directory = findProvisioned(projection, command.provisioned, tools);
+    if (directory.barred !== undefined) return directory.barred;
     const stream = sessionStream(sessionId);
     if (projection.session(sessionId) !== undefined || tools.versionOf(stream) > 0) {
       return refuseCommand("conflict", "a session with this id exists or has existed");
@@ -72,6 +79,7 @@ export const createSession: CommandDefinition<"createSession"> = {
       ...(sealed === user?.profile ? [] : [profileUpsert(userId, sealed)]),
       { type: "SessionCreated", sessionId, userId, idpId, issuedAt, expiresAt, profile: sealed },
       ...replaceGroups(projection, userId, command.groupIds),
+      ...replaceGroups(projection, userId, directory.groupIds, "scim"),
     ];
     const beyondLimit = sessionsBeyondLimit(projection, command, tools);
     for (const old of beyondLimit)

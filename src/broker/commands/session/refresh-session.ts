@@ -14,6 +14,7 @@ import type { CommandDefinition } from "../definition.ts";
 import { parseGroupIds, parseProfileFields, parseTokenFields, tokenVersionOf } from "../fields.ts";
 import { recordChanges, refuseCommand } from "../performed.ts";
 import { openProfile, sameSubject, sealerFor } from "../profile-seal.ts";
+import { findProvisioned, parseProvisionedIds, provisionedReads } from "../provisioned/provisioned-parts.ts";
 import {
   obtainedNow,
   profileUpsert,
@@ -34,14 +35,15 @@ export const refreshSession: CommandDefinition<"refreshSession"> = {
     groupIds: parseGroupIds(fields["groupIds"]),
     refreshedAt: parseUnixMs(fields["refreshedAt"]),
     ...(fields["tokenVersion"] === undefined ? {} : { tokenVersion: tokenVersionOf(fields) }),
+    ...parseProvisionedIds(fields),
   }),
   permission: ["authenticate", "duty"],
-  access({ sessionId, groupIds }, projection) {
+  access({ sessionId, groupIds, provisioned }, projection) {
     const userId = projection.session(sessionId)?.userId ?? undefined;
     if (userId === undefined) return { reads: [], writes: [sessionStream(sessionId)] };
     const held = groupIds === null ? [] : providerGroupsOf(projection, userId);
     return {
-      reads: [...(groupIds ?? []), ...held].map(groupStream),
+      reads: [...[...(groupIds ?? []), ...held].map(groupStream), ...provisionedReads(provisioned, userId, projection)],
       writes: [sessionStream(sessionId), userStream(userId)],
     };
   },
@@ -54,6 +56,8 @@ export const refreshSession: CommandDefinition<"refreshSession"> = {
     const { userId } = session;
     const barred = refuseUser(projection.user(userId));
     if (barred !== undefined) return barred;
+    const directory = findProvisioned(projection, command.provisioned, tools);
+    if (directory.barred !== undefined) return directory.barred;
     if (projection.sessionStatus(sessionId).status !== "active")
       return refuseCommand("conflict", "the session is revoked");
     if (session.expiresAt <= tools.now) return refuseCommand("conflict", "the session has expired");
@@ -71,6 +75,7 @@ export const refreshSession: CommandDefinition<"refreshSession"> = {
       { type: "SessionRefreshed", sessionId, userId, profile: sealed, refreshedAt },
       ...(sealed === user?.profile ? [] : [profileUpsert(userId, sealed)]),
       ...replaceGroups(projection, userId, command.groupIds),
+      ...replaceGroups(projection, userId, directory.groupIds, "scim"),
     ];
     return recordChanges(events, {
       newKeys: sealer.newKeys,

@@ -62,23 +62,29 @@ export function profileUpsert(userId: UserId, profile: Sealed): CardeaEvent {
   return { type: "UserUpserted", userId, profile };
 }
 
-/** The provider's groups for the person replace those that it claimed before, if they differ. */
+/** A source's groups for the person replace those that it claimed before, if they differ. */
 export function replaceGroups(
   projection: Projection,
   userId: UserId,
   claimed: readonly GroupId[] | null,
+  source: "idp" | "scim" = "idp",
 ): CardeaEvent[] {
   if (claimed === null) return [];
   const wanted = new Set(claimed);
-  const held = providerGroupsOf(projection, userId);
+  const held = groupsFrom(source, projection, userId);
   const same = wanted.size === held.length && held.every((groupId) => wanted.has(groupId));
-  return same ? [] : [{ type: "UserGroupsReplaced", userId, source: "idp", groupIds: [...wanted] }];
+  return same ? [] : [{ type: "UserGroupsReplaced", userId, source, groupIds: [...wanted] }];
 }
 
 /** The groups that the identity provider claims for a person. */
 export function providerGroupsOf(projection: Projection, userId: UserId): readonly GroupId[] {
+  return groupsFrom("idp", projection, userId);
+}
+
+/** The groups that a source claims for a person. */
+export function groupsFrom(source: "idp" | "scim", projection: Projection, userId: UserId): readonly GroupId[] {
   return [...projection.memberships(userId)]
-    .filter(([, { sources }]) => sources.includes("idp"))
+    .filter(([, { sources }]) => sources.includes(source))
     .map(([groupId]) => groupId);
 }
 

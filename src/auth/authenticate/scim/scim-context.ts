@@ -1,0 +1,143 @@
+/** SCIM context: the dependencies, callers, requests and answers of the SCIM server, and how it submits a change. */
+import type { ScimClientConfig } from "../../../config/index.ts";
+import type { Command, CommandId, CommandResult, Link, ScimScope, UserId } from "../../../events/index.ts";
+import type { Databroker, Freshness, Replica } from "../../../replication/index.ts";
+import type { AuthDeps } from "../context.ts";
+import { submitWithRetry } from "../sign-in/begin-session.ts";
+import type { JsonObject } from "./scim-attributes.ts";
+import type { ScimDirectory } from "./scim-directory.ts";
+import { ScimError } from "./scim-error.ts";
+
+export type ScimDeps = Readonly<{
+  clients: ReadonlyMap<string, ScimClientConfig>;
+  directory: ScimDirectory;
+  replica: Replica & Freshness;
+  databroker: Databroker;
+  clock: AuthDeps["clock"];
+  sleep: AuthDeps["sleep"];
+  uuid: () => string;
+  /** The URL of `/scim/v2`, without a slash at its end. */
+  base: string;
+  region: string;
+  log: AuthDeps["log"];
+}>;
+
+export type ScimCaller = Readonly<{
+  client: ScimClientConfig;
+  /** The actor that the log records. */
+  actor: string;
+  scopes: ReadonlySet<ScimScope>;
+}>;
+
+export type ScimRequest = Readonly<{
+  method: string;
+  /** After `/scim/v2`, without the query. */
+  path: string;
+  query: URLSearchParams;
+  body: unknown;
+  ifMatch: string | undefined;
+  ifNoneMatch: string | undefined;
+}>;
+
+export type ScimAnswer = Readonly<{
+  status: number;
+  body?: JsonObject;
+  etag?: string;
+  location?: string;
+  /** The change that the answer is about; absent: the request only reads. */
+  link?: Link;
+}>;
+
+const appliedMsMax = 5_000;
+const attemptsMax = 6;
+
+/** A change whose resource has changed since it was read: read it again. */
+export type Attempt = ScimAnswer | "again";
+
+/** Repeats a change that lost a race. @throws ScimError */
+export async function withAttempts(deps: ScimDeps, attempt: () => Promise<Attempt>): Promise<ScimAnswer> {
+  for (let tries = 0; tries < attemptsMax; tries++) {
+    await deps.directory.settled();
+    const answer = await attempt();
+    if (answer !== "again") return answer;
+    await catchUp(deps);
+  }
+  throw new ScimError(503, "the resource changes too often; try again");
+}
+
+/** Submits a command, and waits until this node has applied it. @throws ScimError */
+export async function submitChange(
+  deps: ScimDeps,
+  { actor }: Pick<ScimCaller, "actor">,
+  command: Command,
+): Promise<Link | "again"> {
+  const commandId = deps.uuid() as CommandId;
+  const result = await submitWithRetry(deps, { commandId, actor, command });
+  if (result.type !== "done") return refusalOf(result);
+  deps.log.info({ actor, commandId, command: command.type, position: result.link.position }, "SCIM change");
+  await applied(deps, result.link);
+  return result.link;
+}
+
+function refusalOf(result: Exclude<CommandResult, { type: "done" }>): "again" {
+  if (result.type === "unavailable") throw new ScimError(503, "no leader answers; try again");
+  switch (result.code) {
+    case "conflict":
+    case "not-found":
+      return "again";
+    case "erased":
+      throw uniqueness("the person has been erased and cannot be provisioned again");
+    default:
+      throw new ScimError(500, result.message);
+  }
+}
+
+export const uniqueness = (detail: string): ScimError => new ScimError(409, detail, "uniqueness");
+
+/** The change is in the log. A node that does not follow answers later reads as 503. */
+async function applied({ replica, directory }: ScimDeps, link: Link): Promise<void> {
+  await replica.waitFor(link, appliedMsMax);
+  await directory.settled();
+}
+
+/** Reads the log to its head before this node says that something does not exist. @throws ScimError 503 */
+export async function catchUp(deps: ScimDeps): Promise<void> {
+  const status = await deps.databroker.status({ nodes: "omitted" }).catch(() => undefined);
+  const head = status?.leader?.head;
+  if (head === undefined || (await deps.replica.waitFor(head, appliedMsMax)) !== "reached")
+    throw new ScimError(503, "this node is behind the log; try again");
+  await deps.directory.settled();
+}
+
+/**
+ * Gives people who sign in what the provisioned people give them, where a change that was made at the same time has
+ * left that out. @returns the newest link
+ */
+export async function correlatePeople(
+  deps: ScimDeps,
+  caller: Pick<ScimCaller, "actor">,
+  { users, link }: Readonly<{ users: Iterable<UserId>; link: Link }>,
+): Promise<Link> {
+  const people = new Set<UserId>();
+  for (const userId of users) for (const person of deps.directory.peopleOf(userId)) people.add(person);
+  let newest = link;
+  for (const userId of people) {
+    if (!deps.directory.isMismatch(userId)) continue;
+    const provisioned = deps.directory.correlatedWith(userId);
+    const done = await submitChange(deps, caller, { type: "correlateUser", userId, provisioned });
+    if (done !== "again" && done.position > newest.position) newest = done;
+  }
+  return newest;
+}
+
+/** @throws ScimError 412 */
+export function requireMatch(ifMatch: string | undefined, etag: string): void {
+  if (ifMatch === undefined || ifMatch.trim() === "*") return;
+  if (!isNamed(ifMatch, etag)) throw new ScimError(412, "the resource has another version");
+}
+
+/** Weak comparison (RFC 9110 §8.8.3.2). */
+export function isNamed(list: string, etag: string): boolean {
+  const opaque = (text: string): string => text.trim().replace(/^W\//, "");
+  return list.trim() === "*" || list.split(",").some((each) => opaque(each) === opaque(etag));
+}

@@ -1,0 +1,344 @@
+/**
+ * SCIM directory: this node's index of provisioned people and of the people who correlate with them, over the
+ * projection. Nothing in it is a source of truth.
+ *
+ * - Changes of the log mark people; they are read again in small steps, so that requests are not held up. `settled`
+ *   resolves once every change that has been applied is in the index.
+ * - A person who signs in and lacks what the provisioned people give is passed to `onMismatch`: the person signed in
+ *   while the client made the change, or before it knew the person.
+ */
+import {
+  type GroupId,
+  type Profile,
+  type ProvisionedRecord,
+  parseProvisioned,
+  parseStream,
+  type UserId,
+} from "../../../events/index.ts";
+import type { Replica } from "../../../replication/index.ts";
+import type { ProvisionedFor } from "./correlation.ts";
+import { emailsOf, textAttribute } from "./scim-attributes.ts";
+
+export type DirectoryEntry = Readonly<{
+  userId: UserId;
+  client: string;
+  id: string;
+  version: number;
+  /** False: deleted or moved. */
+  isLive: boolean;
+  movedTo: UserId | null;
+  userName: string;
+  externalId: string | null;
+  emails: readonly string[];
+  createdAt: string;
+}>;
+
+const stepPeople = 200;
+/** More e-mails of one person are found by a search through all people. */
+const emailsMax = 8;
+
+export class ScimDirectory {
+  readonly #replica: Replica;
+  readonly #provisionedFor: ProvisionedFor;
+  readonly #pause: () => Promise<void>;
+  readonly #onMismatch: (userId: UserId, provisioned: readonly UserId[]) => void;
+  readonly #entries = new Map<UserId, DirectoryEntry>();
+  /** By client and resource id, user name, externalId or e-mail. */
+  readonly #userOf = new Map<string, UserId>();
+  readonly #byEmail = new Map<string, Set<UserId>>();
+  readonly #groupOf = new Map<string, GroupId>();
+  readonly #idOfGroup = new Map<GroupId, string>();
+  readonly #correlated = new Map<UserId, readonly UserId[]>();
+  readonly #people = new Map<UserId, Set<UserId>>();
+  readonly #aliases = new Map<UserId, Set<UserId>>();
+  readonly #listed = new Map<string, { users: UserId[]; isSorted: boolean }>();
+  readonly #counts = new Map<string, number>();
+  readonly #changed = new Set<UserId>();
+  #draining: Promise<void> | undefined;
+  #stop: (() => void) | undefined;
+
+  constructor(
+    parts: Readonly<{
+      replica: Replica;
+      provisionedFor: ProvisionedFor;
+      /** Lets other work go first. */
+      pause: () => Promise<void>;
+      onMismatch: (userId: UserId, provisioned: readonly UserId[]) => void;
+    }>,
+  ) {
+    this.#replica = parts.replica;
+    this.#provisionedFor = parts.provisionedFor;
+    this.#pause = parts.pause;
+    this.#onMismatch = parts.onMismatch;
+  }
+
+  start(): void {
+    this.#markAll();
+    this.#stop = this.#replica.onChange(({ touched, rebuilt }) => {
+      if (rebuilt) this.#markAll();
+      else for (const stream of touched) this.#mark(stream);
+      void this.settled();
+    });
+    void this.settled();
+  }
+
+  close(): void {
+    this.#stop?.();
+    this.#stop = undefined;
+    this.#changed.clear();
+  }
+
+  /** Every applied change is in the index. */
+  settled(): Promise<void> {
+    if (this.#changed.size === 0) return this.#draining ?? Promise.resolve();
+    this.#draining ??= this.#drain().finally(() => {
+      this.#draining = undefined;
+    });
+    return this.#draining;
+  }
+
+  entry(userId: UserId): DirectoryEntry | undefined {
+    return this.#entries.get(userId);
+  }
+  /** A live record. */
+  find(client: string, by: "id" | "userName" | "externalId", value: string): DirectoryEntry | undefined {
+    const userId = this.#userOf.get(keyOf(client, by, value));
+    return userId === undefined ? undefined : this.#entries.get(userId);
+  }
+  withEmail(client: string, email: string): readonly UserId[] {
+    return [...(this.#byEmail.get(keyOf(client, "email", email.toLowerCase())) ?? [])];
+  }
+  /** The users of a client's live records, oldest first. */
+  usersOf(client: string): readonly UserId[] {
+    const listed = this.#listed.get(client);
+    if (listed === undefined) return [];
+    if (!listed.isSorted) {
+      const order = (userId: UserId): string => {
+        const entry = this.#entries.get(userId);
+        return `${entry?.createdAt} ${entry?.id}`;
+      };
+      listed.users = [...new Set(listed.users)].filter((userId) => {
+        const entry = this.#entries.get(userId);
+        return entry?.isLive === true && entry.client === client;
+      });
+      const keys = new Map(listed.users.map((userId) => [userId, order(userId)]));
+      listed.users.sort((a, b) => ((keys.get(a) ?? "") < (keys.get(b) ?? "") ? -1 : 1));
+      listed.isSorted = true;
+    }
+    return listed.users;
+  }
+  /** How many records a client has, deleted and moved ones included. */
+  recordsOf(client: string): number {
+    return this.#counts.get(client) ?? 0;
+  }
+  /** How many groups all clients have. */
+  get groups(): number {
+    return this.#groupOf.size;
+  }
+  groupOf(client: string, id: string): GroupId | undefined {
+    return this.#groupOf.get(keyOf(client, "group", id));
+  }
+
+  record(userId: UserId): ProvisionedRecord | undefined {
+    return parseProvisioned(this.#profileOf(userId))?.record;
+  }
+
+  /** Earlier users of the record of a user. */
+  aliasesOf(userId: UserId): readonly UserId[] {
+    const found = new Set<UserId>([userId]);
+    for (const each of found) for (const alias of this.#aliases.get(each) ?? []) found.add(alias);
+    found.delete(userId);
+    return [...found];
+  }
+  /** The people who sign in and correlate with a provisioned person. */
+  peopleOf(userId: UserId): readonly UserId[] {
+    const people = new Set<UserId>();
+    for (const each of [userId, ...this.aliasesOf(userId)])
+      for (const person of this.#people.get(each) ?? []) people.add(person);
+    return [...people];
+  }
+  /** The provisioned people that a person correlates with, those that have moved included. */
+  correlatedWith(person: UserId): readonly UserId[] {
+    return this.#correlated.get(person) ?? [];
+  }
+
+  /** False: the person has the groups that the provisioned people give, and no session that they deny. */
+  isMismatch(person: UserId): boolean {
+    const { projection } = this.#replica;
+    const wanted = new Set<GroupId>();
+    let isBarred = false;
+    for (const userId of this.correlatedWith(person)) {
+      if (projection.user(userId)?.status === "suspended") isBarred = true;
+      for (const groupId of this.#groupsFromScim(userId)) wanted.add(groupId);
+    }
+    const held = this.#groupsFromScim(person);
+    if (held.length !== wanted.size || held.some((groupId) => !wanted.has(groupId))) return true;
+    return isBarred && projection.sessionsOf(person).some((id) => projection.sessionStatus(id).status === "active");
+  }
+
+  #groupsFromScim(userId: UserId): readonly GroupId[] {
+    const held: GroupId[] = [];
+    for (const [groupId, { sources }] of this.#replica.projection.memberships(userId))
+      if (sources.includes("scim")) held.push(groupId);
+    return held;
+  }
+
+  #markAll(): void {
+    const { projection } = this.#replica;
+    for (const userId of this.#entries.keys()) this.#changed.add(userId);
+    for (const { userId } of projection.users()) this.#changed.add(userId);
+    for (const groupId of this.#idOfGroup.keys()) this.#readGroup(groupId);
+    for (const { groupId } of projection.groups()) this.#readGroup(groupId);
+  }
+
+  #mark(stream: Parameters<typeof parseStream>[0]): void {
+    const parsed = parseStream(stream);
+    if (parsed.kind === "user") this.#changed.add(parsed.id);
+    else if (parsed.kind === "group") this.#readGroup(parsed.id);
+    else if (parsed.kind === "session") {
+      const session = this.#replica.projection.session(parsed.id);
+      if (session?.userId !== undefined && session.userId !== null) this.#changed.add(session.userId);
+    }
+  }
+
+  async #drain(): Promise<void> {
+    while (this.#changed.size > 0) {
+      const some: UserId[] = [];
+      for (const userId of this.#changed) {
+        some.push(userId);
+        if (some.length >= stepPeople) break;
+      }
+      for (const userId of some) {
+        this.#changed.delete(userId);
+        this.#read(userId);
+      }
+      if (this.#changed.size > 0) await this.#pause();
+    }
+  }
+
+  #profileOf(userId: UserId): Profile | undefined {
+    const sealed = this.#replica.projection.user(userId)?.profile;
+    return sealed === undefined || sealed === null ? undefined : this.#replica.open(sealed, userId);
+  }
+
+  #read(userId: UserId): void {
+    const profile = this.#profileOf(userId);
+    const provisioned = parseProvisioned(profile);
+    this.#put(userId, provisioned && entryOf(userId, provisioned.client, provisioned.record));
+    if (provisioned === undefined) this.#correlate(userId, profile);
+    for (const person of this.peopleOf(userId)) this.#report(person);
+  }
+
+  #correlate(person: UserId, profile: Profile | undefined): void {
+    const direct = profile === undefined ? [] : this.#provisionedFor(profile);
+    for (const userId of this.#correlated.get(person) ?? []) deleteFrom(this.#people, userId, person);
+    const all = new Set(direct);
+    for (const userId of all) {
+      const movedTo = this.#entries.get(userId)?.movedTo ?? null;
+      if (movedTo !== null) all.add(movedTo);
+    }
+    if (all.size === 0) this.#correlated.delete(person);
+    else this.#correlated.set(person, [...all]);
+    for (const userId of all) addTo(this.#people, userId, person);
+    this.#report(person);
+  }
+
+  #report(person: UserId): void {
+    if (this.isMismatch(person)) this.#onMismatch(person, this.correlatedWith(person));
+  }
+
+  #put(userId: UserId, entry: DirectoryEntry | undefined): void {
+    const before = this.#entries.get(userId);
+    if (before !== undefined) {
+      this.#forget(before);
+      this.#counts.set(before.client, this.recordsOf(before.client) - 1);
+    }
+    if (entry !== undefined) this.#counts.set(entry.client, this.recordsOf(entry.client) + 1);
+    if (entry === undefined) {
+      this.#entries.delete(userId);
+      return;
+    }
+    this.#entries.set(userId, entry);
+    const { client, movedTo } = entry;
+    if (movedTo !== null) {
+      addTo(this.#aliases, movedTo, userId);
+      if (before?.movedTo !== movedTo) for (const person of this.#people.get(userId) ?? []) this.#changed.add(person);
+    }
+    if (!entry.isLive) return;
+    this.#userOf.set(keyOf(client, "id", entry.id), userId);
+    this.#userOf.set(keyOf(client, "userName", entry.userName), userId);
+    if (entry.externalId !== null) this.#userOf.set(keyOf(client, "externalId", entry.externalId), userId);
+    for (const email of entry.emails) addTo(this.#byEmail, keyOf(client, "email", email), userId);
+    const listed = this.#listed.get(client) ?? { users: [], isSorted: true };
+    this.#listed.set(client, listed);
+    if (before?.isLive === true && before.id === entry.id) return;
+    const last = listed.users.at(-1);
+    const newest = last === undefined ? "" : (this.#entries.get(last)?.createdAt ?? "");
+    if (newest >= entry.createdAt) listed.isSorted = false;
+    listed.users.push(userId);
+  }
+
+  #forget(entry: DirectoryEntry): void {
+    const { client, userId, movedTo } = entry;
+    if (movedTo !== null) deleteFrom(this.#aliases, movedTo, userId);
+    if (!entry.isLive) return;
+    for (const [by, value] of [
+      ["id", entry.id],
+      ["userName", entry.userName],
+      ["externalId", entry.externalId],
+    ] as const) {
+      const key = keyOf(client, by, value ?? "");
+      if (this.#userOf.get(key) === userId) this.#userOf.delete(key);
+    }
+    for (const email of entry.emails) deleteFrom(this.#byEmail, keyOf(client, "email", email), userId);
+    const listed = this.#listed.get(client);
+    if (listed !== undefined) listed.isSorted = false;
+  }
+
+  #readGroup(groupId: GroupId): void {
+    const before = this.#idOfGroup.get(groupId);
+    const scim = this.#replica.projection.group(groupId)?.scim;
+    const key = scim === undefined ? undefined : keyOf(scim.client, "group", scim.id);
+    if (before === key) return;
+    if (before !== undefined && this.#groupOf.get(before) === groupId) this.#groupOf.delete(before);
+    if (key === undefined) this.#idOfGroup.delete(groupId);
+    else {
+      this.#idOfGroup.set(groupId, key);
+      this.#groupOf.set(key, groupId);
+    }
+  }
+}
+
+function entryOf(userId: UserId, client: string, record: ProvisionedRecord): DirectoryEntry {
+  const { resource } = record;
+  return {
+    userId,
+    client,
+    id: record.id,
+    version: record.version,
+    isLive: resource !== null,
+    movedTo: record.movedTo,
+    userName: (resource === null ? undefined : textAttribute(resource, "userName"))?.toLowerCase() ?? "",
+    externalId: (resource === null ? undefined : textAttribute(resource, "externalId")) ?? null,
+    emails:
+      resource === null ? [] : [...new Set(emailsOf(resource).map((email) => email.toLowerCase()))].slice(0, emailsMax),
+    createdAt: record.createdAt,
+  };
+}
+
+/** No client's name has a line feed. */
+function keyOf(client: string, by: string, value: string): string {
+  return `${client}\n${by}\n${by === "userName" ? value.toLowerCase() : value}`;
+}
+
+function addTo<K, V>(map: Map<K, Set<V>>, key: K, value: V): void {
+  const set = map.get(key);
+  if (set === undefined) map.set(key, new Set([value]));
+  else set.add(value);
+}
+
+function deleteFrom<K, V>(map: Map<K, Set<V>>, key: K, value: V): void {
+  const set = map.get(key);
+  set?.delete(value);
+  if (set?.size === 0) map.delete(key);
+}

@@ -1,0 +1,138 @@
+/**
+ * Write provisioned group: a SCIM client creates, changes, renames or deletes a group, or changes its members. Pure.
+ *
+ * - A group of a SCIM client has one owner. Members of other sources, and exclusions by operators, stay as they are.
+ * - Only real changes are recorded, so that a change of one member costs one membership, whatever the group's size.
+ */
+import { isDeepStrictEqual } from "node:util";
+import {
+  type CardeaEvent,
+  evolveMembership,
+  type GroupId,
+  groupStream,
+  type Projection,
+  parseGroupId,
+  parseUnixMs,
+  parseUserId,
+  provisionedFrom,
+  type ScimGroup,
+  type UserId,
+  userStream,
+} from "../../../events/index.ts";
+import type { CommandDefinition, CommandOf } from "../definition.ts";
+import { fieldsOf, integerOf, listIn, MalformedCommandError, textOf } from "../fields.ts";
+import { recordChanges, refuseCommand } from "../performed.ts";
+import { belowLevel, parseClient } from "./write-provisioned-user.ts";
+
+/** Ids of one event: about 80 KB. */
+const membersPerEventMax = 2_000;
+const versionMax = Number.MAX_SAFE_INTEGER;
+
+export const writeProvisionedGroup: CommandDefinition<"writeProvisionedGroup"> = {
+  schema(fields) {
+    const scim = fields["scim"] === null ? null : parseScimGroup(fields["scim"]);
+    const client = parseClient(fields);
+    if (scim !== null && scim.client !== client) throw new MalformedCommandError("the group is of another client");
+    return {
+      type: "writeProvisionedGroup",
+      groupId: parseGroupId(fields["groupId"]),
+      scim,
+      client,
+      expected: integerOf(fields, "expected", { min: 0, max: versionMax }),
+      added: listIn(fields, "added").map(parseUserId),
+      removed: listIn(fields, "removed").map(parseUserId),
+      renamedFrom: fields["renamedFrom"] === null ? null : parseGroupId(fields["renamedFrom"]),
+    };
+  },
+  permission: ["authenticate"],
+  access: ({ groupId, renamedFrom, added, removed }) => ({
+    reads: [],
+    writes: [
+      ...[groupId, ...(renamedFrom === null ? [] : [renamedFrom])].map(groupStream),
+      // A sign-in that correlates with one of these people must see the change, or be seen by it.
+      ...[...added, ...removed].map(userStream),
+    ],
+  }),
+  perform(projection, command) {
+    if (projection.level < provisionedFrom) return belowLevel(projection.level);
+    const { groupId, renamedFrom, scim, expected } = command;
+    const owned = projection.group(renamedFrom ?? groupId)?.scim;
+    const isOwn = owned?.client === command.client && (scim === null || owned.id === scim.id);
+    if (expected === 0 ? owned !== undefined : !isOwn || owned.version !== expected)
+      return refuseCommand("conflict", "the resource has changed");
+    if (renamedFrom !== null && projection.group(groupId)?.scim !== undefined)
+      return refuseCommand("conflict", "a SCIM client has a group of this name");
+    for (const userId of command.added)
+      if (projection.user(userId) === undefined) return refuseCommand("not-found", `there is no user ${userId}`);
+    return recordChanges(scim === null ? removalOf(projection, groupId) : changesOf(projection, command, scim));
+  },
+};
+
+function parseScimGroup(value: unknown): ScimGroup {
+  const fields = fieldsOf(value, "scim");
+  return {
+    client: textOf(fields, "client"),
+    id: textOf(fields, "id"),
+    externalId: fields["externalId"] === null ? null : textOf(fields, "externalId"),
+    version: integerOf(fields, "version", { min: 1, max: versionMax }),
+    createdAt: parseUnixMs(fields["createdAt"]),
+    changedAt: parseUnixMs(fields["changedAt"]),
+  };
+}
+
+function changesOf(
+  projection: Projection,
+  { groupId, renamedFrom, ...change }: CommandOf<"writeProvisionedGroup">,
+  scim: ScimGroup,
+): CardeaEvent[] {
+  const added = new Set(change.added.filter((id) => projection.user(id)?.status !== "erased"));
+  const removed = new Set(change.removed.filter((id) => !added.has(id)));
+  if (renamedFrom !== null)
+    for (const id of membersFromScim(projection, renamedFrom)) if (!removed.has(id)) added.add(id);
+  const named = projection.group(groupId);
+  const upsert: CardeaEvent = { type: "GroupUpserted", groupId, name: groupId, scim };
+  return [
+    ...(isDeepStrictEqual(named?.scim, scim) ? [] : [upsert]),
+    ...membershipEvents(projection, groupId, { added, removed }),
+    ...(renamedFrom === null ? [] : removalOf(projection, renamedFrom)),
+  ];
+}
+
+/** Without a member of another source or an exclusion the group itself goes. */
+function removalOf(projection: Projection, groupId: GroupId): CardeaEvent[] {
+  const members = membersFromScim(projection, groupId);
+  const others = [...projection.membersOf(groupId)].some((userId) => {
+    const membership = projection.membership(userId, groupId);
+    return membership?.excluded === true || membership?.sources.some((source) => source !== "scim") === true;
+  });
+  if (!others) return [{ type: "GroupRemoved", groupId }];
+  return [
+    ...membershipEvents(projection, groupId, { added: new Set(), removed: new Set(members) }),
+    { type: "GroupUpserted", groupId, name: groupId },
+  ];
+}
+
+function membersFromScim(projection: Projection, groupId: GroupId): readonly UserId[] {
+  return [...projection.membersOf(groupId)].filter(
+    (userId) => projection.membership(userId, groupId)?.sources.includes("scim") === true,
+  );
+}
+
+function membershipEvents(
+  projection: Projection,
+  groupId: GroupId,
+  change: Readonly<{ added: ReadonlySet<UserId>; removed: ReadonlySet<UserId> }>,
+): CardeaEvent[] {
+  const changes = (userId: UserId, kind: "added" | "removed"): boolean => {
+    const before = projection.membership(userId, groupId);
+    return !isDeepStrictEqual(before, evolveMembership(before, kind, "scim"));
+  };
+  const added = [...change.added].filter((userId) => changes(userId, "added"));
+  const removed = [...change.removed].filter((userId) => changes(userId, "removed"));
+  const events: CardeaEvent[] = [];
+  for (let from = 0; from < Math.max(added.length, removed.length); from += membersPerEventMax) {
+    const part = (all: readonly UserId[]): readonly UserId[] => all.slice(from, from + membersPerEventMax);
+    events.push({ type: "GroupMembersChanged", groupId, source: "scim", added: part(added), removed: part(removed) });
+  }
+  return events;
+}

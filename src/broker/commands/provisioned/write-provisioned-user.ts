@@ -1,0 +1,191 @@
+/**
+ * Write and end provisioned user: a SCIM client creates, changes, deactivates or deletes a person. Pure.
+ *
+ * - Each change names the version of the record that it replaces. A change of another version is refused.
+ * - The end of a person's access also ends the sessions of everybody who correlates. It leaves their own status alone,
+ *   so that a restore by the client never lifts a suspension by an operator.
+ * - A record whose correlating key changes moves to another user, with its memberships. The earlier user points to it
+ *   and shares its state.
+ */
+import {
+  type CardeaEvent,
+  type GroupId,
+  groupStream,
+  isScimClientName,
+  type Projection,
+  parseProvisioned,
+  parseUserId,
+  provisionedFrom,
+  type Stream,
+  type UserId,
+  userStream,
+} from "../../../events/index.ts";
+import type { CommandDefinition, CommandOf } from "../definition.ts";
+import {
+  type Fields,
+  fieldsOf,
+  integerOf,
+  listIn,
+  MalformedCommandError,
+  parseProfileFields,
+  textOf,
+} from "../fields.ts";
+import { type NewKey, nothing, type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
+import { openProfile, sameProfile, sealerFor } from "../profile-seal.ts";
+import { groupsFrom, replaceGroups } from "../session/session-parts.ts";
+import { erasedUser } from "../user/refusals.ts";
+
+type Write = Omit<CommandOf<"writeProvisionedUser">, "type">;
+
+export const writeProvisionedUser: CommandDefinition<"writeProvisionedUser"> = {
+  schema: (fields) => ({ type: "writeProvisionedUser", ...parseWrite(fields) }),
+  permission: ["authenticate"],
+  access: accessOfWrite,
+  person: ({ userId }) => userId,
+  perform: (projection, command, tools) => performWrite(projection, command, { tools, isActive: true }),
+};
+
+export const endProvisionedUser: CommandDefinition<"endProvisionedUser"> = {
+  schema: (fields) => ({ type: "endProvisionedUser", ...parseWrite(fields) }),
+  permission: ["authenticate"],
+  tightens: true,
+  access: accessOfWrite,
+  person: ({ userId }) => userId,
+  perform: (projection, command, tools) => performWrite(projection, command, { tools, isActive: false }),
+};
+
+const versionMax = Number.MAX_SAFE_INTEGER;
+const versionOf = (fields: Fields): number => integerOf(fields, "expected", { min: 0, max: versionMax });
+
+function parseWrite(fields: Fields): Write {
+  const movedFrom = fields["movedFrom"] === null ? null : fieldsOf(fields["movedFrom"], "movedFrom");
+  return {
+    userId: parseUserId(fields["userId"]),
+    client: parseClient(fields),
+    expected: versionOf(fields),
+    profile: parseRecordProfile(fields),
+    people: listIn(fields, "people").map(parseUserId),
+    aliases: listIn(fields, "aliases").map(parseUserId),
+    movedFrom: movedFrom && {
+      userId: parseUserId(movedFrom["userId"]),
+      expected: versionOf(movedFrom),
+      profile: parseRecordProfile(movedFrom),
+    },
+  };
+}
+
+export function parseClient(fields: Fields): string {
+  const client = textOf(fields, "client");
+  if (!isScimClientName(client)) throw new MalformedCommandError("not the name of a SCIM client");
+  return client;
+}
+
+function parseRecordProfile(fields: Fields): Write["profile"] {
+  const profile = parseProfileFields(fields["profile"]);
+  if (parseProvisioned(profile)?.client !== fields["client"] && fields["client"] !== undefined)
+    throw new MalformedCommandError("the profile has no record of the client");
+  if (parseProvisioned(profile) === undefined) throw new MalformedCommandError("the profile has no record");
+  return profile;
+}
+
+function accessOfWrite({ userId, people, aliases, movedFrom }: Write, projection: Projection) {
+  const moved = movedFrom === null ? [] : [movedFrom.userId];
+  const users = [userId, ...people, ...aliases, ...moved];
+  const groups = users.flatMap((id): Stream[] => groupsFrom("scim", projection, id).map(groupStream));
+  return { reads: groups, writes: users.map(userStream) };
+}
+
+function performWrite(
+  projection: Projection,
+  command: Write,
+  { tools, isActive }: Readonly<{ tools: Tools; isActive: boolean }>,
+): Performed {
+  if (projection.level < provisionedFrom) return belowLevel(projection.level);
+  const { userId, movedFrom, profile } = command;
+  if (projection.user(userId)?.status === "erased") return erasedUser;
+  const own = versionNow(projection, userId, { client: command.client, tools });
+  const before = movedFrom && versionNow(projection, movedFrom.userId, { client: command.client, tools });
+  const isCurrent = own === command.expected && (movedFrom === null || before === movedFrom.expected);
+  if (!isCurrent) return refuseCommand("conflict", "the resource has changed");
+  const isDeleted = parseProvisioned(profile)?.record.resource === null;
+  const newKeys: NewKey[] = [];
+  const events: CardeaEvent[] = [
+    ...recordEvents(projection, command, { tools, newKeys }),
+    ...moveEvents(projection, command, { tools, newKeys }),
+    ...stateEvents(projection, command, isActive),
+    ...(isDeleted ? [userId, ...command.people].flatMap((id) => replaceGroups(projection, id, [], "scim")) : []),
+  ];
+  if (events.length === 0) return nothing;
+  const ended = events.filter((event) => event.type === "UserSessionsRevoked");
+  return recordChanges(events, {
+    newKeys,
+    vaultRemoved: ended.flatMap((event) => projection.sessionsOf(event.userId)),
+  });
+}
+
+type Sealing = Readonly<{ tools: Tools; newKeys: NewKey[] }>;
+
+function recordEvents(
+  projection: Projection,
+  { userId, profile }: Pick<Write, "userId" | "profile">,
+  { tools, newKeys }: Sealing,
+): CardeaEvent[] {
+  const sealer = sealerFor(userId, tools);
+  const known = openProfile(projection.user(userId)?.profile, sealer.person);
+  if (sameProfile(known, profile)) return [];
+  newKeys.push(...sealer.newKeys);
+  return [{ type: "UserUpserted", userId, profile: sealer.seal(profile) }];
+}
+
+function moveEvents(projection: Projection, { userId, movedFrom }: Write, sealing: Sealing): CardeaEvent[] {
+  if (movedFrom === null) return [];
+  const held: readonly GroupId[] = groupsFrom("scim", projection, movedFrom.userId);
+  return [
+    ...recordEvents(projection, movedFrom, sealing),
+    ...replaceGroups(projection, userId, held, "scim"),
+    ...replaceGroups(projection, movedFrom.userId, [], "scim"),
+  ];
+}
+
+/** The state of the record's users, and the sessions of the people who correlate. */
+function stateEvents(projection: Projection, command: Write, isActive: boolean): CardeaEvent[] {
+  const { userId, aliases, movedFrom, people, client } = command;
+  const users = new Set([userId, ...aliases, ...(movedFrom === null ? [] : [movedFrom.userId])]);
+  const events: CardeaEvent[] = [];
+  for (const id of users) {
+    const status = projection.user(id)?.status ?? "active";
+    if (!isActive && status === "active")
+      events.push({ type: "UserSuspended", userId: id, reason: `not active at SCIM client ${client}` });
+    if (isActive && status === "suspended") events.push({ type: "UserRestored", userId: id });
+  }
+  if (isActive) return events;
+  for (const id of new Set(people)) events.push(...endSessions(projection, id));
+  return events;
+}
+
+/** Ends the sessions of a person, if there are any. */
+export function endSessions(projection: Projection, userId: UserId): CardeaEvent[] {
+  const live = projection.sessionsOf(userId).some((id) => projection.sessionStatus(id).status === "active");
+  return live ? [{ type: "UserSessionsRevoked", userId, upTo: null, reason: "identity-provider" }] : [];
+}
+
+/** The version of a record at the head; 0: none. A record that cannot be read matches no expectation. */
+function versionNow(
+  projection: Projection,
+  userId: UserId,
+  { client, tools }: Readonly<{ client: string; tools: Tools }>,
+): number {
+  const sealed = projection.user(userId)?.profile;
+  if (sealed === undefined || sealed === null) return 0;
+  const person = tools.personKeyOf(userId);
+  const known = person && parseProvisioned(openProfile(sealed, person));
+  return known?.client === client ? known.record.version : -1;
+}
+
+export function belowLevel(level: number): Performed {
+  const remedy = "upgrade every broker and node, then run `cardea cluster finalize`";
+  return refuseCommand(
+    "conflict",
+    `the cluster is at level ${level}, and SCIM needs level ${provisionedFrom}: ${remedy}`,
+  );
+}

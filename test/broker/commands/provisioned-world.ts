@@ -1,0 +1,37 @@
+/** A broker on a memory log at a level, for the commands of SCIM clients. */
+import assert from "node:assert/strict";
+import type { TestContext } from "node:test";
+import type { Command, CommandResult, Projection } from "../../../src/events/index.ts";
+import { createMemoryLog } from "../../../src/replication/log/index.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { asked, brokerOn, folded } from "../support.ts";
+
+type As = "authenticate" | "operator";
+
+export async function provisionedWorld(
+  t: TestContext,
+  { level = 4 }: Readonly<{ level?: number }> = {},
+): Promise<
+  Readonly<{
+    submit(command: Command, as?: As): Promise<CommandResult>;
+    /** Submits, and asserts that the command is done. */
+    done(command: Command, as?: As): Promise<void>;
+    projection(): Promise<Projection>;
+  }>
+> {
+  const log = createMemoryLog();
+  const broker = brokerOn(log);
+  t.after(() => broker.stop());
+  const submit = (command: Command, as: As = "authenticate"): Promise<CommandResult> =>
+    broker.databroker(as).submit(asked(command));
+  const finalize: Command = { type: "finalizeUpgrade", level };
+  await waitFor("the level", async () => (await submit(finalize, "operator")).type === "done");
+  return {
+    submit,
+    async done(command, as = "authenticate") {
+      const result = await submit(command, as);
+      assert.equal(result.type, "done", JSON.stringify(result));
+    },
+    projection: () => folded(log),
+  };
+}
