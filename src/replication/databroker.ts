@@ -209,6 +209,11 @@ export type ClusterStatus = Readonly<{
      * Left out without NATS, by a broker of the home region, and by an older build.
      */
     mirrorLag?: number | null | undefined;
+    /**
+     * Whether a broker that serves its region leads by itself once the Postgres primary is there. Left out by a broker
+     * of the home region, and by an older build.
+     */
+    mayLead?: boolean | undefined;
   }>;
   nodes: readonly NodeStatus[];
   /** Nodes that were admitted and are absent. Left out where the leader is not known, or is of an older build. */

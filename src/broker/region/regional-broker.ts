@@ -51,6 +51,8 @@ export type RegionalBrokerOptions = Readonly<{
   /** The version of this build; nodes of another build may fold to another digest. */
   version: string;
   renewMs: number;
+  /** Whether this process leads instead once the Postgres primary is in its region. Default: it does not. */
+  mayLead?: boolean;
   clock: Clock;
   random: (bytes: number) => Uint8Array;
   logger: Logger;
@@ -141,7 +143,8 @@ export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBro
     const mirrorLag = options.fanout?.status().mirrorLag;
     const { applied } = replica;
     const mirror = mirrorLag === undefined ? {} : { mirrorLag };
-    return { brokerId, leading: false, applied, store: "region", localUnmerged, ...mirror };
+    const { mayLead = false } = options;
+    return { brokerId, leading: false, applied, store: "region", localUnmerged, mayLead, ...mirror };
   }
 
   async function status(role: Role, statusOptions?: StatusOptions): Promise<ClusterStatus> {

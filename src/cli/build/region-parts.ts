@@ -57,7 +57,8 @@ export async function startRegion(
   const snapshots = regionSnapshots(config, { node, logger, copy, home: home("broker").snapshots, folder });
   const revocations = openRegionRevocations(config, { node, logger });
   const { parts: local } = revocations;
-  const broker = startBrokerOf(config, { node, logger, copy, fanout, home, snapshots, revocations: local });
+  const mayLead = api === "elsewhere"; // the part of a process that contains the other one too
+  const broker = startBrokerOf(config, { node, logger, copy, fanout, home, snapshots, revocations: local, mayLead });
   const stopRefresh = startSnapshotRefresh(
     async (signal) => {
       const newer = await snapshots.refresh(signal);
@@ -136,9 +137,10 @@ function startBrokerOf(
       home: (role: Role) => BrokerClient;
       snapshots: NodeSnapshots;
       revocations: RegionRevocationParts;
+      mayLead: boolean;
     }>,
 ): RegionalBroker {
-  const { node, logger, copy, snapshots } = parts;
+  const { node, logger, copy, snapshots, mayLead } = parts;
   const { broker: settings } = config;
   const ownWindowMs = ownWindowMsOf(config);
   return startRegionalBroker({
@@ -157,6 +159,7 @@ function startBrokerOf(
     previousSecret: config.sharedSecretPrevious,
     renewMs: settings.renewMs,
     revocations: parts.revocations,
+    mayLead,
     startReplica: ({ windowMs, ...wired }) =>
       startReplica({
         ...wired,

@@ -15,6 +15,8 @@ export type HomeBroker = Readonly<{
   part: "home" | "region" | null;
   problem: string;
   leading: boolean;
+  /** Whether it leads by itself once the Postgres primary is in its region. Null: it does not answer. */
+  mayLead: boolean | null;
   /** The leader that it names. */
   leader: Readonly<{ url: string | null; epoch: number }> | null;
   /** Revocations that its region accepted by itself and that the log does not have yet; null: it names none. */
@@ -112,6 +114,7 @@ async function askBroker({ client, region, url }: Asked): Promise<HomeBroker> {
     url: url.href,
     part: null,
     leading: false,
+    mayLead: null,
     leader: null,
     unmerged: null,
     mirror: "none",
@@ -128,6 +131,7 @@ async function askBroker({ client, region, url }: Asked): Promise<HomeBroker> {
       part: broker.store === "region" ? "region" : "home",
       problem: "",
       leading: broker.leading,
+      mayLead: broker.store !== "region" || broker.mayLead === true,
       leader: leader === null ? null : { url: leader.url, epoch: leader.epoch },
       unmerged: broker.localUnmerged ?? null,
       mirror: broker.mirrorLag === undefined ? "none" : broker.mirrorLag === null ? "missing" : "follows",
@@ -168,6 +172,10 @@ export function whyNotReady(brokers: readonly HomeBroker[], region: string): str
   if (own.every(({ part }) => part === null)) {
     const who = own.map(({ url, problem }) => `${url}: ${problem}`).join("; ");
     return `no broker of ${region} answers (${who}), so no change would be accepted after the move`;
+  }
+  if (own.every(({ mayLead }) => mayLead !== true)) {
+    const who = own.filter(({ part }) => part !== null).map(({ url }) => url);
+    return `no broker of ${region} can lead (${who.join(", ")}), so no change would be accepted after the move. Give it the same broker.homes as this file and this build (cardea version), and start it again`;
   }
   const unmerged = unmergedIn(own, region);
   // Without a leader they cannot be recorded before the move. A broker of the region records them after it.

@@ -162,6 +162,7 @@ const clusterStatus = z.object({
     store: text,
     localUnmerged: count.optional(),
     mirrorLag: count.nullish(),
+    mayLead: z.boolean().optional(),
   }),
   nodes: z.array(
     z.object({

@@ -10,6 +10,7 @@ function broker(region: string, parts: Partial<HomeBroker> = {}): HomeBroker {
     part: "region",
     problem: "",
     leading: false,
+    mayLead: true,
     leader: null,
     unmerged: 0,
     mirror: "none",
@@ -17,7 +18,7 @@ function broker(region: string, parts: Partial<HomeBroker> = {}): HomeBroker {
   };
 }
 const leader = broker("east", { part: "home", leading: true, unmerged: null });
-const silent = broker("us", { part: null, problem: "refused", unmerged: null });
+const silent = broker("us", { part: null, problem: "refused", mayLead: null, unmerged: null });
 
 test("a move to a region may begin when one of its brokers answers and the log has all that it revoked", () => {
   assert.equal(whyNotReady([leader, broker("us"), silent, broker("ap", { unmerged: 4 })], "us"), null);
@@ -29,6 +30,15 @@ test("a move is not begun towards a region of which no broker answers: no change
     whyNotReady([leader, silent, broker("ap")], "us") ?? "",
     /no broker of us answers \(https:\/\/us: refused\)/,
   );
+});
+
+test("a move is not begun towards a region whose brokers only serve it: older builds, or without broker.homes", () => {
+  const old = broker("us", { mayLead: false });
+  assert.match(
+    whyNotReady([leader, old, silent], "us") ?? "",
+    /^no broker of us can lead \(https:\/\/us\), so no change .* Give it the same broker\.homes as this file and this build/,
+  );
+  assert.equal(whyNotReady([leader, old, broker("us")], "us"), null, "one of them can");
 });
 
 test("a move waits until a leader has recorded what the region revoked by itself; the largest count of its brokers holds", () => {
