@@ -51,8 +51,8 @@ export type LocalBrokerOptions = Readonly<{
   duties: readonly Duty[];
   /** `elsewhere`: another part of the process serves the API. Default: `here`. */
   api?: "here" | "elsewhere";
-  /** The Postgres servers to try first, named as in the connection string. */
-  preferredHosts?: ReadonlySet<string>;
+  /** The Postgres servers to use, named as in the connection string. Default: all. */
+  onlyHosts?: ReadonlySet<string>;
   /** The leader of the former home region, whose silence this broker need not wait for. */
   replaced?: Incarnation | null;
 }>;
@@ -73,8 +73,8 @@ export async function startLocalBroker(
     for (const one of stops.splice(0)) await one();
   };
   try {
-    const { logger, preferredHosts } = options;
-    const log = await openLog(config, logger, { whenUnavailable: "wait", preferredHosts });
+    const { logger, onlyHosts } = options;
+    const log = await openLog(config, logger, { whenUnavailable: "wait", onlyHosts });
     stops.push(() => log.close());
     const others = otherBrokers(config, options);
     if (others !== null) stops.push(() => others.close());

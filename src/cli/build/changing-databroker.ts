@@ -149,7 +149,10 @@ export async function startChangingDatabroker(config: Config, options: Options):
   }
 }
 
-/** The part that contends for the lead. Its log prefers the servers of its own region. */
+/**
+ * The part that contends for the lead, at the servers of its own region alone. In a move of the home region it would
+ * otherwise find the new primary first, lead there once more, and delay the broker of that region.
+ */
 function startHome(
   config: Config,
   options: Options & Readonly<{ own: ReadonlySet<string>; replaced: Incarnation | null }>,
@@ -162,7 +165,7 @@ function startHome(
     keepReplayBuffer: true,
     retiredStreams: () => [mirrorName(originName(broker.clusterName), region)],
   });
-  return startLocalBroker(config, nats, { node, logger, duties, api: "elsewhere", preferredHosts: own, replaced });
+  return startLocalBroker(config, nats, { node, logger, duties, api: "elsewhere", onlyHosts: own, replaced });
 }
 
 /**

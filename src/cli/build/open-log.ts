@@ -15,15 +15,15 @@ import { CannotError } from "../terminal/command.ts";
 export type OpenLogOptions = Readonly<{
   /** `wait`: calls of the log wait for a store that is not reachable yet. Default: `fail`. */
   whenUnavailable?: "fail" | "wait";
-  /** The Postgres servers to try first, named as in the connection string. */
-  preferredHosts?: ReadonlySet<string> | undefined;
+  /** The Postgres servers to use, named as in the connection string. Default: all. */
+  onlyHosts?: ReadonlySet<string> | undefined;
 }>;
 
 /** @throws CannotError in one line that says what to do */
 export async function openLog(
   config: Config,
   logger: Parameters<typeof openPostgresLog>[0]["logger"],
-  { whenUnavailable = "fail", preferredHosts }: OpenLogOptions = {},
+  { whenUnavailable = "fail", onlyHosts }: OpenLogOptions = {},
 ): Promise<EventLog> {
   const { store } = config;
   const cluster = config.broker.clusterName;
@@ -39,7 +39,7 @@ export async function openLog(
           connectionString: store.connectionString,
           cluster,
           whenUnavailable,
-          ...(preferredHosts === undefined ? {} : { preferredHosts }),
+          ...(onlyHosts === undefined ? {} : { onlyHosts }),
           ...(logger === undefined ? {} : { logger }),
         });
     }

@@ -93,8 +93,8 @@ export type PostgresLogOptions = Readonly<{
   asynchronousCommit?: "refuse" | "accept";
   /** `wait`: opens without a server too, and starts as soon as there is one. Default: `fail`. */
   whenUnavailable?: "fail" | "wait";
-  /** The names of the hosts to try first. */
-  preferredHosts?: ReadonlySet<string>;
+  /** The names of the hosts to use. The others are only asked whether they have a log. Default: all. */
+  onlyHosts?: ReadonlySet<string>;
   /** `read`: migrates nothing, and also reads a standby or a server that refuses writes. Default: `write`. */
   use?: "write" | "read";
   logger?: LogSink;
@@ -130,8 +130,9 @@ class PostgresLog implements EventLog {
   readonly kind = "postgres";
   readonly exclusive = false;
   readonly #schema: string;
-  readonly #options: Required<Omit<PostgresLogOptions, "logger" | "preferredHosts">> &
-    Pick<PostgresLogOptions, "logger">;
+  /** Every server of the connection string. */
+  readonly #hosts: readonly PostgresHost[];
+  readonly #options: Required<Omit<PostgresLogOptions, "logger" | "onlyHosts">> & Pick<PostgresLogOptions, "logger">;
   readonly #connect: ConstructorParameters<typeof PostgresConnections>[0];
   readonly #writer: PostgresConnections;
   readonly #readers: PostgresConnections;
@@ -167,10 +168,11 @@ class PostgresLog implements EventLog {
     const { schema, cluster, connectTimeoutMs, writeTimeoutMs, readTimeoutMs, readersMax, asynchronousCommit } =
       this.#options;
     this.#schema = schema;
-    const rank = ({ name }: PostgresHost): number => (options.preferredHosts?.has(name) === true ? 0 : 1);
+    this.#hosts = parsePostgresHosts(options.connectionString);
+    const usable = this.#hosts.filter(({ name }) => options.onlyHosts?.has(name) ?? true);
     const store: StoreIdentity = { schema, cluster, origin: new LogOrigin() };
     this.#connect = {
-      hosts: new HostOrder(parsePostgresHosts(options.connectionString).toSorted((a, b) => rank(a) - rank(b))),
+      hosts: new HostOrder(usable),
       connectTimeoutMs,
       statementTimeoutMs: writeTimeoutMs,
       asynchronousCommit: use === "read" ? "accept" : asynchronousCommit,
@@ -197,8 +199,7 @@ class PostgresLog implements EventLog {
   /** Checks a connection. The first one, to whichever server, migrates the schema. */
   async #check(connection: PostgresConnection, store: StoreIdentity): Promise<void> {
     if (this.#prepared) return checkStore(connection, store);
-    if (await isWithoutLog(connection, store))
-      await askOthers(connection, this.#connect.hosts.hosts, { ...this.#options, ...store });
+    if (await isWithoutLog(connection, store)) await askOthers(connection, this.#hosts, { ...this.#options, ...store });
     await migratePostgres(connection, store);
     if (this.#options.whenUnavailable === "wait")
       this.#options.logger?.info({ host: connection.host }, "Postgres is available");
