@@ -6,6 +6,7 @@
  */
 import type { Epoch, Incarnation } from "../../../events/index.ts";
 import { causeOf, messageOf, PostgresConnection, type PostgresRow } from "./connection.ts";
+import { postgresDriver } from "./driver.ts";
 import { DurabilityChecks, lookAt } from "./durability.ts";
 import { type PostgresHost, parsePostgresHosts } from "./hosts.ts";
 import {
@@ -128,8 +129,7 @@ export class ServerHeadsReader {
       if (sent.type === "clean") return sent.rows;
       throw causeOf(sent);
     };
-    const [row = {}] = await ask(serverText, [`"${this.#limits.schema}".log_head`]);
-    return { host, row, ask };
+    return { host, row: await serverRow(ask, this.#limits), ask };
   }
 
   async #connectionTo(host: PostgresHost): Promise<PostgresConnection> {
@@ -163,13 +163,26 @@ const serverText = `select pg_is_in_recovery() as standby, current_setting('clus
   current_setting('default_transaction_read_only') = 'on' as read_only, to_regclass($1) is not null as has_log,
   case when pg_is_in_recovery() then null else substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end as timeline`;
 
+/** One round trip, because a broker of another region waits for it during a move of the home region. */
+async function serverRow(ask: Ask, { schema }: Limits): Promise<PostgresRow> {
+  const values = [`"${schema}".log_head`];
+  const both = `select s.*, c.* from (${serverText}) s, (${controlText}) c`;
+  const [row = {}] = await ask(both, values).catch((error: unknown) => {
+    if (!(error instanceof postgresDriver().DatabaseError) || error.code !== notPermitted) throw error;
+    return ask(serverText, values);
+  });
+  return row;
+}
+
+/** SQLSTATE insufficient_privilege. */
+const notPermitted = "42501";
+
 /** The owner of a server may withdraw the right to read this. */
 const controlText = `select s.system_identifier::text as system,
-    coalesce((select received_tli from pg_stat_wal_receiver), c.timeline_id)::int as timeline
+    coalesce((select received_tli from pg_stat_wal_receiver), c.timeline_id)::int as control_timeline
   from pg_control_system() s, pg_control_checkpoint() c`;
 
 async function headOf({ host, row, ask }: OpenServer, how: HeadParts): Promise<ServerHead> {
-  const [control = {}] = await ask(controlText).catch((): readonly PostgresRow[] => []);
   const role = row["standby"] === true ? "standby" : "primary";
   const written = row["timeline"];
   return {
@@ -177,13 +190,13 @@ async function headOf({ host, row, ask }: OpenServer, how: HeadParts): Promise<S
     name: String(row["name"] ?? ""),
     role,
     writes: row["read_only"] === true ? "refused" : "accepted",
-    system: typeof control["system"] === "string" ? control["system"] : null,
+    system: typeof row["system"] === "string" ? row["system"] : null,
     // The control file of a primary shows the old timeline until the next checkpoint.
     timeline:
       typeof written === "string"
         ? Number.parseInt(written, 16)
-        : typeof control["timeline"] === "number"
-          ? control["timeline"]
+        : typeof row["control_timeline"] === "number"
+          ? row["control_timeline"]
           : null,
     log: row["has_log"] === true ? await logHeadOf(ask, how) : null,
   };
