@@ -1,5 +1,5 @@
 /** `cardea postgres promote`: promotes a Postgres standby without losing an acknowledged change. */
-import { type Config, loadConfig, postgresServerOf } from "../../config/index.ts";
+import { type Config, type HomeRegion, loadConfig, postgresServerOf } from "../../config/index.ts";
 import {
   LogRefusedError,
   PromotionFailedError,
@@ -89,9 +89,15 @@ function configAt(path: string, { env }: Terminal): Config {
 
 /** The Postgres servers of a region of `broker.homes`, named as in the connection string. @throws UsageError */
 function serversIn({ broker }: Config, region: string, connectionString: string): ReadonlySet<string> {
-  const postgres = broker.homes.find((home) => home.region === region)?.postgres ?? [];
   const names = parsePostgresHosts(connectionString).map(({ name }) => name);
-  const found = names.filter((name) => postgres.includes(postgresServerOf(name)));
+  const serversOf = ({ postgres }: HomeRegion): readonly string[] =>
+    names.filter((name) => postgres.includes(postgresServerOf(name)));
+  const found = broker.homes.filter((home) => home.region === region).flatMap(serversOf);
   if (found.length > 0) return new Set(found);
-  throw new UsageError(`broker.homes names no Postgres server of ${region} that is in the connection string`);
+  const known = broker.homes.filter((home) => serversOf(home).length > 0).map((home) => home.region);
+  throw new UsageError(
+    known.length === 0
+      ? "--prefer needs broker.homes, which names the Postgres servers of each region"
+      : `--prefer ${region}: broker.homes names no Postgres server of ${region} that is in the connection string, but some of ${known.join(", ")}`,
+  );
 }
