@@ -4,141 +4,30 @@
  * commands. Brokers take no part here (test/integration/regions/move-home.test.ts).
  */
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { after, afterEach, test } from "node:test";
-import { formatLink, type Link } from "../../../src/events/index.ts";
-import { openPostgresLog, readServerHeads, verifyLog } from "../../../src/replication/log/index.ts";
+import { formatLink } from "../../../src/events/index.ts";
+import { openPostgresLog } from "../../../src/replication/log/index.ts";
 import { Child, TemporaryFolder } from "../../support/child.ts";
-import { freePorts } from "../../support/free-port.ts";
 import { aSession, LogWriter } from "../../support/log-writer.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
-import { withClient } from "../../support/postgres-client.ts";
-import { type PostgresGroup, type Synchrony, startPostgresGroup } from "../../support/postgres-group.ts";
-import type { PostgresServer } from "../../support/service.ts";
+import type { Synchrony } from "../../support/postgres-group.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { fasterStart, mainFile } from "../cluster/cluster-process.ts";
+import { append, HomeServers, isComplete } from "./home-servers.ts";
 
 const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
 const limit = { timeout: 300_000 };
 const folder = new TemporaryFolder("move-home");
-const logs: Awaited<ReturnType<typeof openPostgresLog>>[] = [];
-let group: PostgresGroup;
-let servers: string;
-let database: string;
-let configFile: string;
-let runs = 0;
+let homes: HomeServers;
 
-afterEach(async () => {
-  await Promise.all(logs.splice(0).map((log) => log.close()));
-  await group?.stop();
-});
+afterEach(() => homes?.stop());
 after(() => folder.remove());
 
-/** East, us and ap have a server each; the primary is in the east. */
-async function begin(
-  synchrony: Synchrony = "quorum",
-  settings: Readonly<Record<string, string>> = {},
-): Promise<LogWriter> {
-  group = await startPostgresGroup({ synchrony, settings });
-  servers = await group.newDatabase();
-  database = new URL(servers.replace(/@[^/]*/, "@host")).pathname.slice(1);
-  const writer = await LogWriter.open(await openAt(servers));
-  for (let n = 0; n < 5; n++) await append(writer);
-  await group.replicated();
-  const [closed = 1] = await freePorts(1);
-  const home = (region: string, server: PostgresServer) => ({
-    ...{ region, urls: [`http://127.0.0.1:${closed}`], postgres: [`127.0.0.1:${server.port}`] },
-  });
-  configFile = join(folder.path, `${database}.yaml`);
-  writeFileSync(
-    configFile,
-    JSON.stringify({
-      ...{ services: ["databroker"], region: "east" },
-      authenticate_service_url: "http://authenticate.localhost:8080",
-      broker: {
-        ...{ listen: "127.0.0.1:5443", cluster_name: "test" },
-        homes: [home("east", group.primary()), home("us", us()), home("ap", ap())],
-      },
-      shared_secret: randomBytes(32).toString("base64"),
-      databroker_storage_type: "postgres",
-      databroker_storage_connection_string: servers,
-    }),
-    { mode: 0o600 },
-  );
-  return writer;
-}
-
-const us = () => group.standbys[0] ?? assert.fail();
-const ap = () => group.standbys[1] ?? assert.fail();
-const at = (server: PostgresServer, text: string) =>
-  withClient(server.connectionString(database), async (client) => (await client.query(text)).rows[0]);
-
-const following = async () => Number((await at(us(), "select count(*)::int as n from pg_stat_replication"))?.["n"]);
-
-async function openAt(connectionString: string) {
-  const log = await openPostgresLog({ connectionString, cluster: "test", writeTimeoutMs: 5_000 });
-  logs.push(log);
-  return log;
-}
-
-async function append(writer: LogWriter): Promise<Link> {
-  const outcome = await writer.appendEach(aSession());
-  assert.ok(outcome.type === "appended", outcome.type);
-  return outcome.last;
-}
-
-type Run = Readonly<{ child: Child; output: () => string; exit: () => Promise<number | null> }>;
-
-/** Starts the command. No broker runs, so a move that is complete exits with 1 and says that none leads yet. */
-async function launch(...args: readonly string[]): Promise<Run> {
-  runs += 1;
-  const logFile = join(folder.path, `run-${runs}.log`);
-  const user = ["--user", new URL(group.primary().connectionString()).username];
-  const child = await Child.start({
-    command: process.execPath,
-    args: [
-      "--no-warnings",
-      mainFile,
-      "region",
-      "move-home",
-      ...args,
-      "-c",
-      configFile,
-      ...user,
-      "--timeout",
-      "0s",
-      "--despite-brokers",
-    ],
-    logFile,
-    env: { ...fasterStart, PGPASSWORD: decodeURIComponent(new URL(group.primary().connectionString()).password) },
-  });
-  const output = (): string => (existsSync(logFile) ? readFileSync(logFile, "utf8") : "");
-  return { child, output, exit: async () => (await child.exited).code };
-}
-
-async function move(...args: readonly string[]): Promise<Readonly<{ code: number | null; output: string }>> {
-  const run = await launch(...args);
-  const code = await run.exit();
-  return { code, output: run.output() };
-}
-
-const heads = () => readServerHeads({ connectionString: servers, cluster: "test" });
-
-/** The us has the primary, it accepts writes, and everything that was acknowledged is there. */
-async function assertMoved(writer: LogWriter, acknowledged: Link): Promise<void> {
-  const { newest } = await heads();
-  assert.equal(newest?.host, `127.0.0.1:${us().port}`);
-  const log = await openAt(us().connectionString(database));
-  const next = await waitFor("an epoch on the new primary", () => LogWriter.open(log).catch(() => undefined), {
-    withinMs: 30_000,
-  });
-  assert.ok(next.epoch > writer.epoch);
-  await append(next);
-  const held = await log.linkAt(acknowledged.position);
-  assert.equal(held && formatLink(held), formatLink(acknowledged), "an acknowledged event is lost");
-  assert.equal((await verifyLog(log)).type, "intact");
+async function begin(synchrony?: Synchrony, settings?: Readonly<Record<string, string>>): Promise<LogWriter> {
+  const begun = await HomeServers.start(synchrony, settings);
+  homes = begun.homes;
+  return begun.writer;
 }
 
 test("a planned move loses nothing that was acknowledged, fences the old primary, and is idempotent", {
@@ -146,7 +35,7 @@ test("a planned move loses nothing that was acknowledged, fences the old primary
   ...limit,
 }, async () => {
   const writer = await begin();
-  const dry = await move("us", "--dry-run");
+  const dry = await homes.move("us", "--dry-run");
   assert.equal(dry.code, 0, dry.output);
   assert.match(dry.output, /a planned move of the home region to us/);
   assert.match(dry.output, /1\. fence \(to do\): .*default_transaction_read_only/);
@@ -160,7 +49,7 @@ test("a planned move loses nothing that was acknowledged, fences the old primary
       last = outcome.last;
     }
   })();
-  const moved = await move("us");
+  const moved = await homes.move("us");
   moving = false;
   await writing;
   assert.match(moved.output, /no broker of us leads yet/);
@@ -168,12 +57,21 @@ test("a planned move loses nothing that was acknowledged, fences the old primary
     moved.output,
     /is an old primary.*; it refuses writes.*\n.*pg_ctl -D \S+ stop -m fast\n.*pg_rewind -D \S+ -R/,
   );
-  await assertMoved(writer, last);
-  const { fenced, rivals } = await heads();
-  assert.deepEqual([fenced.map(({ host }) => host), rivals], [[`127.0.0.1:${group.primary().port}`], []]);
-  await waitFor("the ap to follow", async () => (await following()) === 1);
+  await homes.assertMoved(writer, last);
+  const { fenced, rivals } = await homes.heads();
+  assert.deepEqual([fenced.map(({ host }) => host), rivals], [[`127.0.0.1:${homes.east.port}`], []]);
+  await waitFor("the ap to follow", async () => (await homes.following()) === 1);
 
-  const again = await move("us");
+  const named = { connectionString: homes.servers, cluster: "test" };
+  const inEast = new Set([`127.0.0.1:${homes.east.port}`]);
+  await assert.rejects(
+    openPostgresLog({ ...named, onlyHosts: inEast }),
+    /no Postgres server accepts writes \(127\.0\.0\.1:\d+: read-only\)$/,
+    "a broker of the east leads at no primary of another region",
+  );
+  await (await openPostgresLog({ ...named, onlyHosts: new Set([`127.0.0.1:${homes.us.port}`]) })).close();
+
+  const again = await homes.move("us");
   assert.match(again.output, /the primary \S+ is in us/);
   for (const step of ["fence", "open", "follow"]) assert.match(again.output, new RegExp(`${step} \\(done\\)`));
 });
@@ -184,9 +82,9 @@ test("without synchronous standbys too, a planned move loses nothing: the positi
 }, async () => {
   const writer = await begin("asynchronous");
   const last = await append(writer);
-  const moved = await move("us");
+  const moved = await homes.move("us");
   assert.doesNotMatch(moved.output, /not moved/);
-  await assertMoved(writer, last);
+  await homes.assertMoved(writer, last);
 });
 
 test("a lost home: a standby of the named region is promoted, and receives first what another one holds", {
@@ -194,17 +92,17 @@ test("a lost home: a standby of the named region is promoted, and receives first
   ...limit,
 }, async () => {
   const writer = await begin();
-  await us().detach();
+  await homes.us.detach();
   let last = await append(writer);
   for (let n = 0; n < 20; n++) last = await append(writer);
-  await group.kill();
-  const refused = await move("us");
+  await homes.group.kill();
+  const refused = await homes.move("us");
   assert.equal(refused.code, 1, refused.output);
   assert.match(refused.output, /not moved: .*pg_1 may hold changes.*--old-primary/);
-  const moved = await move("us", "--old-primary", "pg_1");
+  const moved = await homes.move("us", "--old-primary", "pg_1");
   assert.match(moved.output, /the home region is lost/);
   assert.match(moved.output, /receives the rest from/);
-  await assertMoved(writer, last);
+  await homes.assertMoved(writer, last);
 });
 
 test("the old primary that comes back is named, fenced by the next run, and holds nothing that counts", {
@@ -213,20 +111,20 @@ test("the old primary that comes back is named, fenced by the next run, and hold
 }, async () => {
   const writer = await begin();
   const last = await append(writer);
-  await group.kill();
-  await move("us", "--old-primary", "pg_1");
-  await assertMoved(writer, last);
-  await group.start();
+  await homes.group.kill();
+  await homes.move("us", "--old-primary", "pg_1");
+  await homes.assertMoved(writer, last);
+  await homes.group.start();
   assert.deepEqual(
-    (await heads()).rivals.map(({ host }) => host),
-    [`127.0.0.1:${group.primary().port}`],
+    (await homes.heads()).rivals.map(({ host }) => host),
+    [`127.0.0.1:${homes.east.port}`],
   );
-  const again = await move("us");
+  const again = await homes.move("us");
   assert.match(again.output, /fence \(to do\): 127\.0\.0\.1:\d+ refuses writes: it is an old primary/);
-  const zombie = await at(group.primary(), "show default_transaction_read_only");
+  const zombie = await homes.at(homes.east, "show default_transaction_read_only");
   assert.equal(zombie?.["default_transaction_read_only"], "on");
-  const { rivals, newest } = await heads();
-  assert.deepEqual([rivals, newest?.host], [[], `127.0.0.1:${us().port}`]);
+  const { rivals, newest } = await homes.heads();
+  assert.deepEqual([rivals, newest?.host], [[], `127.0.0.1:${homes.us.port}`]);
 });
 
 test("a move is refused, before any change, where commits would wait afterwards or the target is behind", {
@@ -234,16 +132,25 @@ test("a move is refused, before any change, where commits would wait afterwards 
   ...limit,
 }, async () => {
   const writer = await begin();
-  await ap().kill();
-  const alone = await move("us");
+  await homes.ap.kill();
+  const alone = await homes.move("us");
   assert.equal(alone.code, 1, alone.output);
   assert.match(alone.output, /not moved: after the move 0 of the 1 standbys that commits must wait for would follow/);
-  await ap().start();
-  await us().detach();
-  const behind = await move("us");
+  await homes.ap.start();
+  await homes.us.detach();
+  const behind = await homes.move("us");
   assert.match(behind.output, /not moved: no standby of the target region receives from/);
   await append(writer);
-  const unknown = await move("mars");
+  const there = await homes.move("east");
+  for (const step of ["fence", "open"]) assert.match(there.output, new RegExp(`${step} \\(done\\)`));
+  await append(writer); // its session has not ended
+  const preferred = await homes.run("postgres", "promote", "--replace-living", "--prefer", "mars");
+  assert.equal(preferred.code, 2, preferred.output);
+  assert.match(
+    preferred.output,
+    /--prefer mars: broker\.homes names no Postgres server of mars .*, but some of east, us, ap/,
+  );
+  const unknown = await homes.move("mars");
   assert.equal(unknown.code, 2);
   assert.match(unknown.output, /mars cannot be the home region; broker\.homes has Postgres servers for east, us, ap/);
 });
@@ -253,14 +160,14 @@ test("a standby that does not replay is named before anything stops, and the old
   ...limit,
 }, async () => {
   const writer = await begin();
-  await at(ap(), "select pg_wal_replay_pause()");
-  const refused = await move("us");
+  await homes.at(homes.ap, "select pg_wal_replay_pause()");
+  const refused = await homes.move("us");
   assert.equal(refused.code, 1, refused.output);
-  assert.match(refused.output, new RegExp(`not moved: 127\\.0\\.0\\.1:${ap().port} has its replay paused`));
+  assert.match(refused.output, new RegExp(`not moved: 127\\.0\\.0\\.1:${homes.ap.port} has its replay paused`));
   const last = await append(writer);
-  await at(ap(), "select pg_wal_replay_resume()");
-  await move("us");
-  await assertMoved(writer, last);
+  await homes.at(homes.ap, "select pg_wal_replay_resume()");
+  await homes.move("us");
+  await homes.assertMoved(writer, last);
 });
 
 test("of two moves at once, the second waits for the first or changes nothing, and nothing is lost", {
@@ -269,7 +176,7 @@ test("of two moves at once, the second waits for the first or changes nothing, a
 }, async () => {
   const writer = await begin();
   const last = await append(writer);
-  const runs = await Promise.all([launch("us"), launch("us")]);
+  const runs = await Promise.all([homes.launch(["us"]), homes.launch(["us"])]);
   assert.deepEqual(await Promise.all(runs.map(({ exit }) => exit())), [1, 1], "neither is complete");
   const outputs = runs.map(({ output }) => output());
   assert.ok(
@@ -278,8 +185,30 @@ test("of two moves at once, the second waits for the first or changes nothing, a
   );
   for (const output of outputs)
     assert.match(output, /no broker of us leads yet|another run of this command, or of cardea postgres promote/);
-  await assertMoved(writer, last);
-  await waitFor("the ap to follow", async () => (await following()) === 1, { withinMs: 30_000 });
+  await homes.assertMoved(writer, last);
+  await waitFor("the ap to follow", async () => (await homes.following()) === 1, { withinMs: 30_000 });
+});
+
+test("of two moves at once to different regions, one region gets the primary, and the other move says why it did not", {
+  skip,
+  ...limit,
+}, async () => {
+  const writer = await begin();
+  const last = await append(writer);
+  const runs = await Promise.all([homes.launch(["us"]), homes.launch(["ap"])]);
+  await Promise.all(runs.map(({ exit }) => exit()));
+  const outputs = runs.map(({ output }) => output());
+  const { newest, rivals } = await homes.heads();
+  const [winner, other] = newest?.host === `127.0.0.1:${homes.us.port}` ? [homes.us, homes.ap] : [homes.ap, homes.us];
+  // The second waited for the first: another move would leave no standby for the commits. Or it did not wait so long.
+  const why =
+    /not moved: after the move 0 of the 1 standbys|another run of this command, or of cardea postgres promote/;
+  assert.match(outputs[winner === homes.us ? 0 : 1] ?? "", isComplete);
+  assert.match(outputs[winner === homes.us ? 1 : 0] ?? "", why);
+  assert.deepEqual(rivals, []);
+  await homes.assertMoved(writer, last, winner);
+  assert.equal((await homes.at(other, "select pg_is_in_recovery() as standby"))?.["standby"], true);
+  await waitFor("the other to follow", async () => (await homes.following(winner)) === 1, { withinMs: 30_000 });
 });
 
 test("the printed commands bring the old primary back as a standby, and the home moves back to it", {
@@ -288,10 +217,10 @@ test("the printed commands bring the old primary back as a standby, and the home
 }, async () => {
   const writer = await begin("quorum", { wal_log_hints: "on" });
   const last = await append(writer);
-  const east = group.primary();
-  const data = String((await at(east, "show data_directory"))?.["data_directory"]);
-  const moved = await move("us");
-  await assertMoved(writer, last);
+  const east = homes.east;
+  const data = String((await homes.at(east, "show data_directory"))?.["data_directory"]);
+  const moved = await homes.move("us");
+  await homes.assertMoved(writer, last);
   const printed = moved.output.split("\n").filter((line) => line.startsWith("    pg_"));
   assert.deepEqual(
     printed.map((line) => line.trim().split(" ")[0]),
@@ -305,22 +234,23 @@ test("the printed commands bring the old primary back as a standby, and the home
       "the old primary to follow as pg_1",
       async () =>
         (
-          await at(
-            us(),
-            "select 1 as one from pg_stat_replication where application_name = 'pg_1' and sync_state = 'quorum'",
+          await homes.at(
+            homes.us,
+            "select 1 as one from pg_stat_replication where application_name = 'pg_1' and sync_state = 'quorum' and state = 'streaming'",
           )
         )?.["one"] === 1,
       { withinMs: 60_000 },
     );
-    assert.equal((await at(east, "select pg_is_in_recovery() as standby"))?.["standby"], true);
-    const log = await openAt(servers);
+    assert.equal((await homes.at(east, "select pg_is_in_recovery() as standby"))?.["standby"], true);
+    const log = await homes.openAt(homes.servers);
     const next = await LogWriter.open(log);
     const later = await append(next);
-    const back = await move("east");
+    const back = await homes.move("east");
     assert.match(back.output, /a planned move of the home region to east/);
-    const { newest, rivals } = await heads();
+    assert.match(back.output, isComplete);
+    const { newest, rivals } = await homes.heads();
     assert.deepEqual([newest?.host, newest?.writes, rivals], [`127.0.0.1:${east.port}`, "accepted", []]);
-    const returned = await openAt(east.connectionString(database));
+    const returned = await homes.openAt(east.connectionString(homes.database));
     await append(await LogWriter.open(returned));
     const held = await returned.linkAt(later.position);
     assert.equal(held && formatLink(held), formatLink(later));
@@ -348,7 +278,7 @@ esac
   const { uid, gid } = statSync(data);
   const env = {
     PATH: [bin, binaries, process.env["PATH"] ?? ""].join(delimiter),
-    PGPASSWORD: decodeURIComponent(new URL(group.primary().connectionString()).password),
+    PGPASSWORD: decodeURIComponent(new URL(homes.east.connectionString()).password),
   };
   return {
     /** Only a clean end of every command is accepted. */
@@ -374,16 +304,16 @@ for (const [step, line] of [
   test(`a move that is killed at ${step} succeeds when it is run again`, { skip, ...limit }, async () => {
     const writer = await begin();
     const last = await append(writer);
-    const run = await launch("us");
+    const run = await homes.launch(["us"]);
     await waitFor("the step", () => line.test(run.output().split("the plan:")[1] ?? "") || !run.child.running, {
       withinMs: 60_000,
       everyMs: 2,
     });
     await run.child.kill();
-    const again = await move("us");
+    const again = await homes.move("us");
     assert.doesNotMatch(again.output, /not moved/, run.output());
-    await assertMoved(writer, last);
-    await waitFor("the ap to follow", async () => (await following()) === 1, { withinMs: 30_000 });
+    await homes.assertMoved(writer, last);
+    await waitFor("the ap to follow", async () => (await homes.following()) === 1, { withinMs: 30_000 });
   });
 
 test("a move that was killed after the fence is taken back by a move to where the primary is", {
@@ -391,17 +321,17 @@ test("a move that was killed after the fence is taken back by a move to where th
   ...limit,
 }, async () => {
   const writer = await begin();
-  const run = await launch("us");
+  const run = await homes.launch(["us"]);
   await waitFor("the fence", () => /refuses writes$/m.test(run.output().split("the plan:")[1] ?? ""), {
     withinMs: 60_000,
     everyMs: 2,
   });
   await run.child.kill();
-  const { newest } = await heads();
-  if (newest?.host !== `127.0.0.1:${group.primary().port}`) return; // the kill came after the promotion
-  const back = await move("east");
+  const { newest } = await homes.heads();
+  if (newest?.host !== `127.0.0.1:${homes.east.port}`) return; // the kill came after the promotion
+  const back = await homes.move("east");
   assert.match(back.output, /open \((?:to do|done)\)/);
-  const log = await openAt(group.primary().connectionString(database));
+  const log = await homes.openAt(homes.east.connectionString(homes.database));
   const next = await waitFor("the primary to accept writes", () => LogWriter.open(log).catch(() => undefined));
   assert.ok(next.epoch > writer.epoch);
 });

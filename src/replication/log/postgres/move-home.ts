@@ -9,15 +9,9 @@
  */
 import { formatLink } from "../../../events/index.ts";
 import { messageOf } from "./connection.ts";
-import { type PostgresHost, parsePostgresHosts } from "./hosts.ts";
-import {
-  type AttachedStandby,
-  type MovePlan,
-  type MoveView,
-  mayBePromoted,
-  planMove,
-  strayStandbys,
-} from "./move-plan.ts";
+import type { PostgresHost } from "./hosts.ts";
+import { type MovePlan, type MoveView, mayBePromoted, orderedPromotion, planMove, strayStandbys } from "./move-plan.ts";
+import { connectTo, hostsOf, type MoveTarget, viewOf } from "./move-view.ts";
 import type { ServerHead } from "./newest-head.ts";
 import { PromotionRefusedError, promotePostgresStandby } from "./promote.ts";
 import { oldPrimaryAmong, sourceIn } from "./promotion.ts";
@@ -27,51 +21,38 @@ import {
   endAll,
   followNew,
   type MetServers,
+  meetAgain,
   meetServer,
   meetServers,
+  openSession,
   PromotionFailedError,
   type PromotionServer,
   pollSeconds,
   receivedBytes,
   waitUntil,
-  whyHeldBack,
+  withoutLock,
 } from "./promotion-servers.ts";
 import { rejoinOf } from "./rejoin.ts";
-import { readServerHeads } from "./server-heads.ts";
 
-export type MoveHomeOptions = Readonly<{
-  /** Names every server of every region. Its user must be able to change settings and end sessions. */
-  connectionString: string;
-  cluster: string;
-  schema?: string;
-  /** The servers of the target region, named as in the connection string. */
-  target: ReadonlySet<string>;
-  /** The name of a primary that does not answer, if `synchronous_standby_names` lists it. */
-  oldPrimary?: string | null;
-  /**
-   * The names of servers in `synchronous_standby_names`, by their name in the connection string. With them, the old
-   * primary need not be named if it alone is silent, and every standby received from it last.
-   */
-  names?: ReadonlyMap<string, string>;
-  /** The regions of servers, by their name in the connection string; for messages. */
-  regions?: ReadonlyMap<string, string>;
-  /**
-   * Whether to accept a possible loss where no primary answers, or where an earlier run may have promoted a server that
-   * does not answer.
-   */
-  loss?: "refuse" | "accept";
-  /** `look`: plans, and changes nothing. */
-  only?: "look" | "all";
-  /** Called with the plan before anything is changed. What it throws ends the move. */
-  onPlan?: (plan: MovePlan, view: MoveView) => void;
-  /** Called just before the old primary refuses the first change. */
-  onFence?: () => void;
-  /** Called once the target region has a primary. */
-  onPrimary?: () => void;
-  say?: (line: string) => void;
-  connectTimeoutMs?: number;
-  stepTimeoutMs?: number;
-}>;
+export type MoveHomeOptions = MoveTarget &
+  Readonly<{
+    /** The name of a primary that does not answer, if `synchronous_standby_names` lists it. */
+    oldPrimary?: string | null;
+    /**
+     * Whether to accept a possible loss where no primary answers, or where an earlier run may have promoted a server
+     * that does not answer.
+     */
+    loss?: "refuse" | "accept";
+    /** Called with the plan before anything is changed. What it throws ends the move. */
+    onPlan?: (plan: MovePlan, view: MoveView) => void;
+    /** Called just before the old primary refuses the first change. */
+    onFence?: () => void;
+    /** Called once the target region has a primary. */
+    onPrimary?: () => void;
+    say?: (line: string) => void;
+    connectTimeoutMs?: number;
+    stepTimeoutMs?: number;
+  }>;
 
 export type MovedHome = Readonly<{
   kind: MovePlan["kind"];
@@ -105,8 +86,8 @@ export async function movePostgresHome(options: MoveHomeOptions): Promise<MovedH
   }
 }
 
-async function move(options: MoveHomeOptions, met: MetServers, within: Saying): Promise<MovedHome> {
-  const view = await viewOf(options, within);
+async function move(options: MoveHomeOptions, seen: MetServers, within: Saying): Promise<MovedHome> {
+  const { met, view } = await afterOrders(options, seen, within);
   const plan = planMove(view, options.loss ?? "refuse");
   options.onPlan?.(plan, view);
   if (plan.refusal !== null) throw new PromotionRefusedError(plan.refusal);
@@ -117,11 +98,36 @@ async function move(options: MoveHomeOptions, met: MetServers, within: Saying): 
   if (options.only === "look") return { kind: plan.kind, primary: null, epoch, left: [], mayBeLost: lost };
   if (plan.kind === "planned") await movePlanned(view, options, { ...within, met });
   if (plan.kind === "lost")
-    await promotePostgresStandby({ ...promotionOf(named, met, within), loss: options.loss ?? "refuse" });
+    await promotePostgresStandby({
+      ...promotionOf(named, met, within),
+      orders: view.orders,
+      loss: options.loss ?? "refuse",
+    });
   if (plan.kind === "arrived") options.onPrimary?.();
-  const left = await settle(options, within);
-  const after = await viewOf(options, within);
+  const left = await settle(options, met, within);
+  const after = await viewOf(options, { ...within, met });
   return { kind: plan.kind, primary: after.newest?.host ?? null, epoch, left, mayBeLost: lost };
+}
+
+/** Waits for a promotion in the target region that an earlier run has ordered, so that one run ends the move. */
+async function afterOrders(
+  options: MoveHomeOptions,
+  met: MetServers,
+  within: Saying,
+): Promise<Readonly<{ met: MetServers; view: MoveView }>> {
+  const view = await viewOf(options, { ...within, met });
+  const server = met.servers.find(
+    ({ host }) => options.target.has(host.name) && view.orders.get(host.name)?.state === "given",
+  );
+  if (server === undefined || options.only === "look") return { met, view };
+  const { host, ask } = server;
+  within.say(`${host.name}: an earlier run ordered its promotion; waiting for it`);
+  await waitUntil(within.stepTimeoutMs, `${host.name} to be a primary`, async () => {
+    const row = await ask(`select pg_sleep(${pollSeconds}), pg_is_in_recovery() as standby`);
+    return row["standby"] === false;
+  }).catch((error: unknown) => within.say(messageOf(error))); // the plan refuses then
+  const again = await meetAgain(met);
+  return { met: again, view: await viewOf(options, { ...within, met: again }) };
 }
 
 /** The name of the old primary, which does not answer; null: it is not known. */
@@ -192,9 +198,9 @@ async function movePlanned(
     await catchUp(met, { options, old: old.host, end, within });
     // Nothing can be lost if no other server was promoted since the fence: the standby has received the last write.
     const loss = mayBePromoted(view) === null ? "accept" : (options.loss ?? "refuse");
-    await promotePostgresStandby({ ...promotionOf(options, met, within), loss, onOrder });
+    await promotePostgresStandby({ ...promotionOf(options, met, within), orders: view.orders, loss, onOrder });
   } catch (error) {
-    const after = await viewOf(options, within);
+    const after = await viewOf(options, { ...within, met });
     // A promotion that an earlier run had begun may have come first. The rest remains.
     if (after.newest?.role === "primary" && options.target.has(after.newest.host)) return;
     const promoted = wasFenced ? mayBePromoted(after) : null;
@@ -220,8 +226,9 @@ async function unfenceOverNewConnection(host: PostgresHost, within: Saying): Pro
   }
 }
 
-/** The sessions that could write to this log, without the one that asks. */
-const otherSession = `backend_type = 'client backend' and datname = current_database() and pid <> pg_backend_pid()`;
+/** The sessions that could write to this log, without those of this run. */
+const otherSession = `backend_type = 'client backend' and datname = current_database() and pid <> pg_backend_pid()
+  and ${withoutLock}`;
 
 /** @returns the flushed position of the write-ahead log once no session can write, in bytes */
 async function fence(server: PromotionServer, { say, ...limits }: Saying): Promise<bigint> {
@@ -230,22 +237,41 @@ async function fence(server: PromotionServer, { say, ...limits }: Saying): Promi
   const since = await setsWrites(server, "on", limits);
   // Named one by one as well: the clock of the server may have been set back.
   const { sessions } = await ask(
-    `select coalesce(json_agg(json_build_array(pid, backend_start::text)), '[]')::text as sessions
-     from pg_stat_activity where ${otherSession}`,
+    `select coalesce(json_agg(json_build_array(pid, backend_start::text)) filter (where pg_terminate_backend(pid)), '[]')
+       ::text as sessions from pg_stat_activity where ${otherSession}`,
   );
   await waitUntil(limits.stepTimeoutMs, `the sessions of ${host.name} to end`, async () => {
     const { left } = await ask(
-      `select count(pg_terminate_backend(pid))::int as left from pg_stat_activity
+      `select pg_sleep(${pollSeconds}), (select count(pg_terminate_backend(pid))::int from pg_stat_activity
        where ${otherSession} and (backend_start < $1::timestamptz
-         or jsonb_build_array(pid, backend_start::text) in (select jsonb_array_elements($2::jsonb)))`,
+         or jsonb_build_array(pid, backend_start::text) in (select jsonb_array_elements($2::jsonb)))) as left`,
       [since, sessions],
     );
-    if (left !== 0) await ask(`select pg_sleep(${pollSeconds})`);
     return left === 0;
   });
   const row = await ask("select (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text as bytes");
   say(`${host.name}: refuses writes`);
   return BigInt(String(row["bytes"]));
+}
+
+/** Whether the fence is in the settings on disk, also where a run was killed before the server read them. */
+async function isFenceWritten({ ask }: PromotionServer): Promise<boolean> {
+  const { written } = await ask(
+    `select exists (select from pg_file_settings where name = 'default_transaction_read_only' and setting = 'on'
+       and sourcefile like '%postgresql.auto.conf') as written`,
+  );
+  return written === true;
+}
+
+/**
+ * Whether a session is left that is older than the settings, so that a killed run did not end the fence. Only a new
+ * session knows when the server read them.
+ */
+async function hasOlderSession({ ask }: PromotionServer): Promise<boolean> {
+  const { older } = await ask(
+    `select exists (select from pg_stat_activity where ${otherSession} and backend_start < pg_conf_load_time()) as older`,
+  );
+  return older === true;
 }
 
 async function unfence(server: PromotionServer, { say, ...limits }: Saying): Promise<void> {
@@ -259,8 +285,9 @@ async function setsWrites({ host, ask }: PromotionServer, value: "on" | "off", l
   let since = "";
   await ask("select pg_reload_conf()");
   await waitUntil(limits.stepTimeoutMs, `${host.name} to read its settings`, async () => {
-    const session = await meetServer(host, limits);
-    if ("problem" in session) throw new PromotionFailedError(`${host.name}: ${session.problem}`);
+    const session = await openSession(host, limits).catch((cause: unknown) => {
+      throw new PromotionFailedError(`${host.name}: ${messageOf(cause)}`, { cause });
+    });
     try {
       const row = await session.ask(
         `select current_setting('default_transaction_read_only') as read_only,
@@ -270,7 +297,7 @@ async function setsWrites({ host, ask }: PromotionServer, value: "on" | "off", l
       if (row["read_only"] !== value) await session.ask(`select pg_sleep(${pollSeconds})`);
       return row["read_only"] === value;
     } finally {
-      await session.end();
+      void session.end(); // the next step need not wait for its goodbye
     }
   });
   return since;
@@ -299,9 +326,9 @@ async function catchUp(
 }
 
 /** Steps after the promotion, each of which an earlier run may have done. @returns what is left to do */
-async function settle(options: MoveHomeOptions, within: Saying): Promise<readonly string[]> {
+async function settle(options: MoveHomeOptions, met: MetServers, within: Saying): Promise<readonly string[]> {
   const hosts = hostsOf(options);
-  const view = await viewOf(options, within);
+  const view = await viewOf(options, { ...within, met });
   const { newest } = view;
   if (newest === null || newest.role !== "primary" || !options.target.has(newest.host))
     throw new PromotionFailedError("the target region has no primary; run this command again");
@@ -309,9 +336,11 @@ async function settle(options: MoveHomeOptions, within: Saying): Promise<readonl
   const note = (problem: string | undefined): void => {
     if (problem !== undefined) left.push(problem);
   };
-  const primary = await connect(hosts, newest.host, within);
+  const primary = await connectTo(hosts, newest.host, within);
   try {
-    if (newest.writes === "refused") await unfence(primary, within);
+    const ordered = orderedPromotion(view);
+    if (newest.writes === "refused" && ordered !== null) throw new PromotionFailedError(ordered);
+    if (newest.writes === "refused" || (await isFenceWritten(primary))) await unfence(primary, within);
     for (const name of strayStandbys(view)) note(await lead(hosts, { name, primary: primary.host, within }));
   } finally {
     await primary.end();
@@ -331,7 +360,7 @@ async function lead(
   hosts: ReadonlyMap<string, PostgresHost>,
   { name, primary, within }: Readonly<{ name: string; primary: PostgresHost; within: Saying }>,
 ): Promise<string | undefined> {
-  const server = await connect(hosts, name, within);
+  const server = await connectTo(hosts, name, within);
   try {
     const problem = await followNew(asStandby(server), primary, within.stepTimeoutMs);
     within.say(problem ?? `${name}: follows ${primary.name}`);
@@ -349,9 +378,9 @@ async function fenceOld(
   const at = old.log === null ? "" : `, epoch ${old.log.epoch}, head ${formatLink(old.log.head)}`;
   const title = `${old.host} is an old primary${at}`;
   try {
-    const server = await connect(hosts, old.host, within);
+    const server = await connectTo(hosts, old.host, within);
     try {
-      if (old.writes === "accepted") await fence(server, within);
+      if (old.writes === "accepted" || (await hasOlderSession(server))) await fence(server, within);
       const { folder } = await server.ask("select current_setting('data_directory', true) as folder");
       const known = typeof folder === "string" && folder !== "" ? folder : null;
       const name = String(server.row["cluster_name"]);
@@ -363,72 +392,4 @@ async function fenceOld(
   } catch (error) {
     return [`${title}, and could not be stopped from writing: ${messageOf(error)}`];
   }
-}
-
-// --- what the servers say
-
-function hostsOf({ connectionString }: MoveHomeOptions): ReadonlyMap<string, PostgresHost> {
-  return new Map(parsePostgresHosts(connectionString).map((host) => [host.name, host]));
-}
-
-/** @throws PromotionFailedError when it does not answer */
-async function connect(
-  hosts: ReadonlyMap<string, PostgresHost>,
-  name: string,
-  limits: Limits,
-): Promise<PromotionServer> {
-  const host = hosts.get(name);
-  if (host === undefined) throw new PromotionFailedError(`the connection string has no server ${name}`);
-  const server = await meetServer(host, limits);
-  if ("problem" in server) throw new PromotionFailedError(`${name}: ${server.problem}`);
-  return server;
-}
-
-async function viewOf(options: MoveHomeOptions, limits: Limits): Promise<MoveView> {
-  const { connectionString, cluster, schema, target } = options;
-  const { connectTimeoutMs } = limits;
-  const heads = await readServerHeads({
-    connectionString,
-    cluster,
-    connectTimeoutMs,
-    ...(schema === undefined ? {} : { schema }),
-  });
-  const hosts = hostsOf(options);
-  const met = await Promise.all(heads.servers.map(({ host }) => connect(hosts, host, limits).catch(() => null)));
-  const servers = met.filter((server) => server !== null);
-  try {
-    const names = new Map([
-      ...(options.names ?? []),
-      ...servers.map((server): [string, string] => [
-        server.host.name,
-        server.row["standby"] === true ? asStandby(server).seen.name : String(server.row["cluster_name"]),
-      ]),
-    ]);
-    const newest = servers.find(({ host }) => host.name === heads.newest?.host);
-    return {
-      ...heads,
-      target,
-      names,
-      regions: options.regions ?? new Map(),
-      heldBack: new Map(
-        servers.flatMap((server): [string, string][] => {
-          const why = whyHeldBack(server);
-          return why === null ? [] : [[server.host.name, why]];
-        }),
-      ),
-      synchronous: String(newest?.row["synchronous"] ?? ""),
-      attached: newest === undefined || newest.row["standby"] === true ? [] : await attachedTo(newest),
-    };
-  } finally {
-    await Promise.all(servers.map(({ end }) => end()));
-  }
-}
-
-async function attachedTo({ ask }: PromotionServer): Promise<readonly AttachedStandby[]> {
-  const { standbys } = await ask(`select coalesce(json_agg(json_build_object(
-      'name', application_name, 'isStreaming', state = 'streaming',
-      'behindBytes', greatest(0, coalesce(pg_current_wal_lsn() - flush_lsn, 0)),
-      'unreplayedBytes', greatest(0, coalesce(flush_lsn - replay_lsn, 0)))), '[]') as standbys
-    from pg_stat_replication`);
-  return standbys as readonly AttachedStandby[];
 }

@@ -12,6 +12,7 @@
  */
 import type { NewestHead, SeenHeads, ServerHead } from "./newest-head.ts";
 import { readableNames } from "./promotion.ts";
+import type { PromotionOrder } from "./promotion-order.ts";
 
 export type MoveKind = "planned" | "lost" | "arrived";
 
@@ -50,6 +51,8 @@ export type MoveView = SeenHeads &
     regions: ReadonlyMap<string, string>;
     /** Why a standby does not replay what it receives, by host. */
     heldBack: ReadonlyMap<string, string>;
+    /** The standbys of which it is not shown that no earlier run ordered their promotion, by host. */
+    orders: ReadonlyMap<string, PromotionOrder>;
   }>;
 
 export type MovePlan = Readonly<{
@@ -67,6 +70,11 @@ const behindBytesMax = 16 * 1024 * 1024;
 /** @param loss whether the caller accepts that an acknowledged change may be lost */
 export function planMove(view: MoveView, loss: "refuse" | "accept" = "refuse"): MovePlan {
   const plan = planWith(view);
+  const ordered = orderedPromotion(view);
+  if (ordered !== null) {
+    const isOpen = plan.kind === "arrived" && !isFencedPrimary(view.newest);
+    return isOpen ? { ...plan, warnings: [...plan.warnings, ordered] } : { ...plan, refusal: ordered };
+  }
   const promoted = mayBePromoted(view);
   if (plan.refusal === null && promoted !== null) {
     if (loss === "accept") return { ...plan, warnings: [...plan.warnings, promoted] };
@@ -109,6 +117,21 @@ export function mayBePromoted(view: MoveView): string | null {
   }
   const silent = unread.map(({ host, problem }) => `${host} (${problem})`).join(", ");
   return `an earlier run may have promoted a server that does not answer: ${silent}`;
+}
+
+/**
+ * Why a standby that answers may become a primary by itself, and what to do; null: none can. Nothing revokes the order
+ * of a promotion, so no other server is opened or promoted before the promotion has happened, or that server has ended.
+ */
+export function orderedPromotion({ orders, newest, regions }: MoveView): string | null {
+  const [first] = [...orders].toSorted(([, a], [, b]) => (a.state === b.state ? 0 : a.state === "given" ? -1 : 1));
+  if (first === undefined) return null;
+  const [host, { state, why }] = first;
+  const meanwhile = isFencedPrimary(newest) ? `. ${newest.host} refuses writes meanwhile` : "";
+  if (state === "unknown") return `${host} ${why}${meanwhile}`;
+  const region = regions.get(host) ?? "(its region)";
+  const how = `Run cardea region move-home ${region}, which waits for it. If it does not happen, see the log of ${host}, or stop that server and run this command again`;
+  return `${host} ${why}, and may do so at any time${meanwhile}. ${how}`;
 }
 
 function planWith(view: MoveView): MovePlan {

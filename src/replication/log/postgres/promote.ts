@@ -12,6 +12,7 @@ import { messageOf } from "./connection.ts";
 import { postgresDriver } from "./driver.ts";
 import { parsePostgresHosts } from "./hosts.ts";
 import { chooseStandby, detachConninfo, leadingTo, type Received, type Seen, whatMayBeLost } from "./promotion.ts";
+import { type PromotionOrder, promotionOrdersOf } from "./promotion-order.ts";
 import {
   addressOf,
   asStandby,
@@ -46,6 +47,11 @@ export type PromoteOptions = Readonly<{
   only?: "look" | "all";
   /** Servers that the caller has connected to and locked, and that it closes. Default: those of `connectionString`. */
   met?: MetServers;
+  /**
+   * The standbys of which it is not shown that no earlier run ordered their promotion, as the caller found under its
+   * locks. Default: this asks them.
+   */
+  orders?: ReadonlyMap<string, PromotionOrder>;
   /** Called before the promotion is requested. From then on it may happen, also after this has failed. */
   onOrder?: () => void;
   /** Called once the promoted server accepts writes, unless its settings refuse them. */
@@ -102,6 +108,7 @@ export async function promotePostgresStandby(options: PromoteOptions): Promise<P
       oldPrimary: options.oldPrimary ?? null,
     };
     const mayBeLost = judge(seen, options, say);
+    refuseOrdered(options.orders ?? (await promotionOrdersOf(standbys)));
     if (options.only === "look") return { ...nothingDone, mayBeLost };
     const chosen = await stopAndChoose(standbys, { schema, stepTimeoutMs, say, prefer: options.prefer ?? null });
     return await promote(chosen, { ...options, standbys, stepTimeoutMs, say, mayBeLost, seen });
@@ -135,6 +142,18 @@ function judge(seen: Seen, options: PromoteOptions, say: (line: string) => void)
     );
   }
   return mayBeLost;
+}
+
+/**
+ * A standby that another run has ordered to become a primary does so beside the one that this run promotes.
+ * @throws PromotionRefusedError
+ */
+function refuseOrdered(orders: ReadonlyMap<string, PromotionOrder>): void {
+  const [first] = orders;
+  if (first === undefined) return;
+  const [host, { state, why }] = first;
+  const how = `wait until it is a primary; if it does not become one, see its log, or stop that server`;
+  throw new PromotionRefusedError(state === "unknown" ? `${host} ${why}` : `${host} ${why}: ${how}`);
 }
 
 type Within = Readonly<{
@@ -203,11 +222,16 @@ async function preferredOf(all: readonly Chosen[], furthest: Chosen, within: Wit
 async function stopReceiving(standby: PromotionStandby, { stepTimeoutMs, say }: Within): Promise<void> {
   await setConninfo(standby, detachConninfo(standby.conninfo));
   let still = 0;
+  let pauseSeconds = stillSeconds;
   await waitUntil(stepTimeoutMs, `${standby.host.name} to stop receiving`, async () => {
+    const askedAt = performance.now();
     const row = await standby.ask(
-      `select pg_sleep(${stillSeconds}), (select count(*)::int from pg_stat_wal_receiver where status = 'streaming') as receiving`,
+      `select pg_sleep(${pauseSeconds}), (select count(*)::int from pg_stat_wal_receiver where status = 'streaming') as receiving`,
     );
     still = row["receiving"] === 0 ? still + 1 : 0;
+    // The way to a server that is far away is a part of the pause.
+    const wayMs = performance.now() - askedAt - pauseSeconds * 1_000;
+    pauseSeconds = Math.max(0, stillSeconds - Math.max(0, wayMs) / 2_000);
     return still >= stillChecks;
   });
   say(`${standby.host.name}: no longer receives changes`);
@@ -223,13 +247,20 @@ async function replayed({ ask, host }: PromotionStandby, { stepTimeoutMs }: With
   });
 }
 
+/** SQLSTATE undefined_table and invalid_schema_name. */
+const noSuchTable: readonly string[] = ["42P01", "3F000"];
+
 type StandbyHead = Readonly<{ epoch: number; position: number; hash: string }>;
 
 async function readHead({ ask, host }: PromotionStandby, schema: string): Promise<StandbyHead> {
   const name = postgresDriver().escapeIdentifier(schema);
-  const { there } = await ask("select to_regclass($1) is not null as there", [`${name}.log_head`]);
-  if (there !== true) throw new Error(`${host.name} has no Cardea log in this database`);
-  const row = await ask(`select epoch::text, pos::text, encode(hash, 'hex') as hash from ${name}.log_head`);
+  const row = await ask(`select epoch::text, pos::text, encode(hash, 'hex') as hash from ${name}.log_head`).catch(
+    (error: unknown) => {
+      const cause = error instanceof Error ? error.cause : undefined;
+      if (!(cause instanceof postgresDriver().DatabaseError) || !noSuchTable.includes(cause.code ?? "")) throw error;
+      throw new Error(`${host.name} has no Cardea log in this database`, { cause });
+    },
+  );
   return { epoch: Number(row["epoch"]), position: Number(row["pos"]), hash: String(row["hash"]) };
 }
 
@@ -284,8 +315,8 @@ async function promote(
     });
   } catch (cause) {
     await following;
-    const how = "no standby follows a primary now; check its log, then run this command again";
-    throw new PromotionFailedError(`${host.name} was not promoted in time: ${messageOf(cause)}; ${how}`, { cause });
+    const how = `no standby follows a primary now; read the log of ${host.name} (is its disk full?), start it if it has ended, then run this command again`;
+    throw new PromotionFailedError(`${host.name} was not promoted: ${messageOf(cause)}; ${how}`, { cause });
   }
   say(`${host.name}: is the primary`);
   const left: string[] = [];

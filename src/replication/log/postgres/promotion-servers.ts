@@ -30,32 +30,42 @@ const pollsBeforeRetry = 12;
 const lockMsMax = 5_000;
 const lockPollMs = 100;
 
-const look = `select pg_is_in_recovery() as standby, current_setting('cluster_name') as cluster_name,
+/** A session that has ended by itself meanwhile is no failure of its end, of which the server warns. */
+const look = `select set_config('client_min_messages', 'error', false), pg_is_in_recovery() as standby, current_setting('cluster_name') as cluster_name,
   current_setting('primary_conninfo') as conninfo, current_setting('synchronous_standby_names') as synchronous,
   case when pg_is_in_recovery() then pg_is_wal_replay_paused() end as paused,
   current_setting('recovery_min_apply_delay') as delay`;
 
 export type UnreachableServer = Readonly<{ host: string; problem: string }>;
 
+type ServerLimits = Readonly<{ connectTimeoutMs: number; stepTimeoutMs: number }>;
+
 export async function meetServer(
   host: PostgresHost,
-  limits: Readonly<{ connectTimeoutMs: number; stepTimeoutMs: number }>,
+  limits: ServerLimits,
 ): Promise<PromotionServer | UnreachableServer> {
-  let connection: PostgresConnection | undefined;
+  let session: ServerSession | undefined;
   try {
-    connection = await PostgresConnection.toAny(host, limits);
-    const open = connection;
-    const ask = async (text: string, values: readonly unknown[] = []): Promise<PostgresRow> => {
-      const sent = await open.ask({ text, values }, limits.stepTimeoutMs);
-      if (sent.type === "clean") return sent.rows[0] ?? {};
-      const cause = causeOf(sent);
-      throw new PromotionFailedError(`${host.name}: ${messageOf(cause)}`, { cause });
-    };
-    return { host, ask, row: await ask(look), end: () => open.end() };
+    session = await openSession(host, limits);
+    return { ...session, row: await session.ask(look) };
   } catch (error) {
-    connection?.destroy();
+    void session?.end();
     return { host: host.name, problem: messageOf(error) };
   }
+}
+
+export type ServerSession = Omit<PromotionServer, "row">;
+
+/** @throws the errors of the driver when the server does not answer */
+export async function openSession(host: PostgresHost, limits: ServerLimits): Promise<ServerSession> {
+  const open = await PostgresConnection.toAny(host, limits);
+  const ask = async (text: string, values: readonly unknown[] = []): Promise<PostgresRow> => {
+    const sent = await open.ask({ text, values }, limits.stepTimeoutMs);
+    if (sent.type === "clean") return sent.rows[0] ?? {};
+    const cause = causeOf(sent);
+    throw new PromotionFailedError(`${host.name}: ${messageOf(cause)}`, { cause });
+  };
+  return { host, ask, end: () => open.end() };
 }
 
 /** The servers that answer, and the names of the others with their problems. */
@@ -78,23 +88,33 @@ export async function meetServers(
   try {
     if (limits.lock === "none") return { servers, unreachable };
     for (const server of servers) await lockServer(server);
-    const locked = servers.map(async (server) => ({ ...server, row: await server.ask(look) }));
-    return { servers: await Promise.all(locked), unreachable };
+    return await meetAgain({ servers, unreachable });
   } catch (error) {
     await endAll(servers);
     throw error;
   }
 }
 
+/** Asks each server again over its connection. @throws PromotionFailedError when one no longer answers */
+export async function meetAgain({ servers, unreachable }: MetServers): Promise<MetServers> {
+  const again = servers.map(async (server) => ({ ...server, row: await server.ask(look) }));
+  return { servers: await Promise.all(again), unreachable };
+}
+
 export async function endAll(servers: readonly PromotionServer[]): Promise<void> {
   await Promise.all(servers.map(({ end }) => end()));
 }
 
+/** An arbitrary key, which this project uses only for changes of the servers' roles. */
+const lockClass = 1_667_330_149;
+
+/** A condition on sessions: they do not hold the lock of such a run, which writes nothing to the log. */
+export const withoutLock = `pid not in (select pid from pg_locks where locktype = 'advisory' and classid = ${lockClass})`;
+
 async function lockServer({ ask, host }: PromotionServer): Promise<void> {
   const giveUpAt = performance.now() + lockMsMax;
   const isLocked = async (): Promise<boolean> =>
-    // An arbitrary key, which this project uses only for changes of the servers' roles.
-    (await ask("select pg_try_advisory_lock(1667330149, 1) as locked"))["locked"] === true;
+    (await ask(`select pg_try_advisory_lock(${lockClass}, 1) as locked`))["locked"] === true;
   const busy = `${host.name}: another run of this command, or of cardea postgres promote, is in progress; nothing was changed`;
   if (await isLocked()) return;
   while (performance.now() < giveUpAt) {

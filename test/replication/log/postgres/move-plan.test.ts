@@ -9,6 +9,7 @@ import {
   strayStandbys,
 } from "../../../../src/replication/log/postgres/move-plan.ts";
 import type { ServerHead } from "../../../../src/replication/log/postgres/newest-head.ts";
+import type { PromotionOrder } from "../../../../src/replication/log/postgres/promotion-order.ts";
 
 const system = "1";
 function server(host: string, parts: Partial<ServerHead> = {}, epoch = 1): ServerHead {
@@ -33,6 +34,7 @@ function view(servers: readonly ServerHead[], parts: Partial<MoveView> = {}): Mo
     names: new Map(["east", "us", "ap", "west"].map((name) => [name, name])),
     regions: new Map([["east", "east"]]),
     heldBack: new Map(),
+    orders: new Map(),
     ...parts,
   };
 }
@@ -112,6 +114,37 @@ describe("a server that does not answer while the newest primary refuses writes"
     assert.match(planMove(other).refusal ?? "", promoted, "the silent server may have the listed us beside it");
     for (const synchronous of ["*", "ANY 1 (", "ANY 1 (east, us, ap, west)"])
       assert.match(planMove({ ...followed, synchronous }).refusal ?? "", promoted, synchronous);
+  });
+});
+
+describe("a standby that an earlier run has ordered to become a primary", () => {
+  const given = { state: "given", why: "was ordered by an earlier run to become a primary" } as const;
+  const hidden = { state: "unknown", why: "may have been ordered to become a primary: permission denied" } as const;
+  const fenced = [primary("east", { writes: "refused" }), server("us"), server("ap")];
+  const ofUs = { orders: new Map([["us", given]]), regions: new Map([["us", "us"]]) };
+
+  test("keeps the fenced primary from being opened, and every other standby from being promoted, whatever is accepted", () => {
+    const text =
+      /^us was ordered by an earlier run .* at any time.* Run cardea region move-home us, which waits for it/;
+    for (const region of ["east", "ap"])
+      for (const synchronous of ["", "ANY 1 (east, us, ap)"]) {
+        const seen = view(fenced, { ...ofUs, synchronous, target: new Set([region]) });
+        for (const loss of ["refuse", "accept"] as const) assert.match(planMove(seen, loss).refusal ?? "", text);
+        assert.match(planMove(seen).refusal ?? "", /\. east refuses writes meanwhile\. Run/);
+      }
+    const lost = view([server("ap"), server("us")], { ...ofUs, attached: [], target: new Set(["ap"]) });
+    assert.match(planMove(lost).refusal ?? "", text);
+  });
+  test("is named first, before one of which it cannot be shown, which is refused too", () => {
+    const seen = { ...ofUs, target: new Set(["east"]), orders: new Map<string, PromotionOrder>([["ap", hidden]]) };
+    assert.match(planMove(view(fenced, seen)).refusal ?? "", /^ap may have been ordered .*: permission denied\. east/);
+    const both = new Map([...seen.orders, ...ofUs.orders]);
+    assert.match(planMove(view(fenced, { ...seen, orders: both })).refusal ?? "", /^us was ordered/);
+  });
+  test("is a warning where the newest primary accepts writes already: nothing that a run does makes it worse", () => {
+    const plan = planMove(view(three, { ...ofUs, target: new Set(["east"]) }));
+    assert.equal(plan.refusal, null);
+    assert.match(plan.warnings.join(), /us was ordered by an earlier run/);
   });
 });
 
