@@ -108,3 +108,19 @@ test("the command again changes nothing and says that all is in place", { skip, 
   assert.doesNotMatch(again.err, /has no mirror/, again.err);
   assert.equal((await regions.get("us", "app", early)).permitted, true);
 });
+
+test("without the NATS of the new home region, the command says so, and every region still takes and enforces changes", {
+  skip,
+  timeout: 180_000,
+}, async () => {
+  const us = regions.of("us");
+  await us.nats.kill();
+  const again = await runCardea(["region", "move-home", "us", "-c", us.broker.configFile, "--timeout", "10s"]);
+  assert.equal(again.code, 0, again.out + again.err);
+  assert.match(again.err, /left to do: NATS does not show the replay buffer in the domain us \(/);
+  const session = await regions.session("ap", "nora");
+  for (const name of regionNames) assert.equal((await regions.get(name, "app", session)).permitted, true, name);
+  const { receiptFor } = await revoke("us", session);
+  assert.equal((await receiptFor()).complete, true);
+  for (const name of regionNames) assert.equal((await regions.get(name, "app", session)).permitted, false, name);
+});
