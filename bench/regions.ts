@@ -4,7 +4,7 @@
  * in the same run.
  *
  *   node bench/regions.ts [--rounds 60] [--late 40] [--moves 3]
- *   late: the delay of each byte in each direction, in ms; moves: planned moves of the home region, without such delays
+ *   late: the delay of each byte in each direction, in ms; moves: planned moves of the home region, over links as late
  *
  * Real processes: Postgres with a standby in each region, a NATS server in each region (leaves of the home region's),
  * brokers, authenticate and proxies. Relays between the regions deliver late. A revocation is enforced when a client
@@ -72,7 +72,7 @@ try {
   await regions.stop();
 }
 for (let n = 0; n < Number(values.moves); n++) {
-  const { withoutChangesMs, longestChangeMs } = await measureHomeMove();
+  const { withoutChangesMs, longestChangeMs } = await measureHomeMove({ lateMs });
   note(moveRow, withoutChangesMs);
   note("planned move of the home region: longest change of a client", longestChangeMs);
 }

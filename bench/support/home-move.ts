@@ -1,6 +1,6 @@
 /**
- * Home move: a planned move of the home region between three regions on loopback, without delays between them, with the
- * default leases. A client changes something without a pause meanwhile.
+ * Home move: a planned move of the home region between three regions on loopback, with a delay between each two of them
+ * and between each and the operator, and with the default leases. A client changes something without a pause meanwhile.
  */
 import { runCardea } from "../../test/integration/cluster/cluster.ts";
 import { startThreeRegions } from "../../test/integration/regions/three-regions.ts";
@@ -13,8 +13,9 @@ export type HomeMove = Readonly<{
   longestChangeMs: number;
 }>;
 
-export async function measureHomeMove(): Promise<HomeMove> {
-  const regions = await startThreeRegions("default");
+/** @param options.lateMs the delay of each byte between two regions, in each direction */
+export async function measureHomeMove(options: Readonly<{ lateMs: number }>): Promise<HomeMove> {
+  const regions = await startThreeRegions("default", options);
   try {
     await waitFor(
       "a leader",
@@ -23,9 +24,7 @@ export async function measureHomeMove(): Promise<HomeMove> {
     );
     const moved = new AbortController();
     const changing = changeUntil(moved.signal, (n) => regions.session("ap", `user-${n}`));
-    const { code, out, err } = await runCardea([
-      ...["region", "move-home", "us", "--json", "-c", regions.of("us").broker.configFile],
-    ]);
+    const { code, out, err } = await runCardea([...["region", "move-home", "us", "--json", "-c", regions.commandFile]]);
     if (code !== 0) throw new Error(`the move failed (${code}): ${out}${err}`);
     moved.abort();
     const { withoutChangesMs } = JSON.parse(out) as { withoutChangesMs: number };

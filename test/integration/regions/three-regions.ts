@@ -5,9 +5,10 @@
  *   but for the region and the addresses of its own processes.
  * - NATS: each region is a leaf of the regions before it in the list. When the first is lost, the next is the hub.
  * - The home region is in the east at first.
+ * - With a delay, all traffic between two regions passes over relays, and so does all of the operator's commands.
  */
 import { randomBytes } from "node:crypto";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../../../src/config/index.ts";
 import { systemClock } from "../../../src/replication/runtime/index.ts";
@@ -23,6 +24,7 @@ import { type ClusterSetup, configOf, hostOf, issuerOf, type Timing } from "../c
 import { ClusterProcess } from "../cluster/cluster-process.ts";
 import { startUpstream } from "../cluster/upstream.ts";
 import { leafConfig, type RegionName, regionNames } from "./leaf-chain.ts";
+import { startWan } from "./wan.ts";
 
 export type Region = Readonly<{
   name: RegionName;
@@ -43,18 +45,27 @@ export type ThreeRegions = Readonly<{
   get(region: RegionName, route: string, session: Session): Promise<HttpReply>;
   getNow(region: RegionName, route: string, session: Session): Promise<HttpReply>;
   clusterName: string;
+  /** The configuration for commands of an operator, as far from every region as these are from each other. */
+  commandFile: string;
   stop(): Promise<void>;
 }>;
 
+/** The ports by which the other regions reach what one region has. */
+type FarPorts = Readonly<Record<"broker" | "postgres" | "leaf", number>>;
+
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
-export async function startThreeRegions(timing: Timing): Promise<ThreeRegions> {
+/** @param options.lateMs the delay of each byte between two regions, in each direction */
+export async function startThreeRegions(
+  timing: Timing,
+  { lateMs = 0 }: Readonly<{ lateMs?: number }> = {},
+): Promise<ThreeRegions> {
   const cleanups: (() => Promise<unknown>)[] = [];
   const stop = async (): Promise<void> => {
     for (const one of cleanups.splice(0).reverse()) await one();
   };
   try {
-    return await build(timing, { cleanups, stop });
+    return await build({ timing, lateMs }, { cleanups, stop });
   } catch (error) {
     await stop();
     throw error;
@@ -62,7 +73,7 @@ export async function startThreeRegions(timing: Timing): Promise<ThreeRegions> {
 }
 
 async function build(
-  timing: Timing,
+  { timing, lateMs }: Readonly<{ timing: Timing; lateMs: number }>,
   { cleanups, stop }: Readonly<{ cleanups: (() => Promise<unknown>)[]; stop: () => Promise<void> }>,
 ): Promise<ThreeRegions> {
   const folder = new TemporaryFolder("three-regions");
@@ -80,10 +91,34 @@ async function build(
   const [east, us, ap] = [group.primary(), ...group.standbys];
   if (us === undefined || ap === undefined) throw new Error("the group has no standbys");
   const postgres = { east, us, ap };
+  const farPort = async (port: number): Promise<number> => {
+    if (lateMs === 0) return port;
+    const wan = await startWan(port, { lateMs });
+    cleanups.push(() => wan.close());
+    return wan.port;
+  };
+  const far = new Map<RegionName, FarPorts>();
+  for (const [i, name] of regionNames.entries())
+    far.set(name, {
+      broker: await farPort(portsOf(name).broker.broker),
+      postgres: await farPort(postgres[name].port),
+      leaf: await farPort(leafPorts[i] ?? 0),
+    });
+  const farOf = (name: RegionName): FarPorts => far.get(name) ?? assertNever();
+  const regionOf = { pg_1: "east", pg_2: "us", pg_3: "ap" } as const;
+  if (lateMs > 0) await group.reachThrough((_, primary) => farOf(regionOf[primary as keyof typeof regionOf]).postgres);
 
   const nats = new Map<RegionName, NatsCluster>();
   for (const name of regionNames) {
-    const server = await startNats({ name, domain: name, config: leafConfig(name, leafPorts) });
+    const server = await startNats({
+      name,
+      domain: name,
+      config: leafConfig(
+        name,
+        leafPorts,
+        regionNames.map((each) => farOf(each).leaf),
+      ),
+    });
     cleanups.push(() => server.stop());
     nats.set(name, server);
   }
@@ -99,13 +134,21 @@ async function build(
     ...{ frontPort, idpPort, authenticatePort },
   };
   const url = (port: number): string => `http://127.0.0.1:${port}`;
-  const homes = regionNames.map((region) => ({
-    region,
-    urls: [url(portsOf(region).broker.broker)],
-    postgres: [`${postgres[region].host}:${postgres[region].port}`],
-    postgres_names: [{ east: "pg_1", us: "pg_2", ap: "pg_3" }[region]],
-    nats_domain: region,
-  }));
+  /** A server as a process in a region reaches it; null: the operator's command. */
+  const serverFrom = (viewer: RegionName | null, region: RegionName): string =>
+    `127.0.0.1:${viewer === region ? postgres[region].port : farOf(region).postgres}`;
+  const homesFrom = (viewer: RegionName | null) =>
+    regionNames.map((region) => ({
+      region,
+      urls: [url(farOf(region).broker)],
+      postgres: [serverFrom(viewer, region)],
+      postgres_names: [{ east: "pg_1", us: "pg_2", ap: "pg_3" }[region]],
+      nats_domain: region,
+    }));
+  const setupFrom = (viewer: RegionName | null): ClusterSetup => ({
+    ...setup,
+    postgres: setup.postgres.replace(/@[^/]+/, `@${regionNames.map((name) => serverFrom(viewer, name)).join(",")}`),
+  });
 
   const regions = new Map<RegionName, Region>();
   for (const name of regionNames) {
@@ -116,7 +159,8 @@ async function build(
       mkdirSync(dataDir, { recursive: true, mode: 0o700 });
       const services = [kind === "broker" ? ("databroker" as const) : ("proxy" as const)];
       const spec = { name: `${kind}-${name}`, services, ports: own[kind], ...at };
-      const config = configOf(spec, setup, { timing, dataDir, broker: kind === "broker" ? { homes } : {} });
+      const broker = kind === "broker" ? { homes: homesFrom(name), advertised_url: url(farOf(name).broker) } : {};
+      const config = configOf(spec, setupFrom(name), { timing, dataDir, broker });
       const made = new ClusterProcess({ ...spec, folder: folder.path, dataDir, config });
       cleanups.push(() => made.kill());
       return made;
@@ -125,6 +169,20 @@ async function build(
     regions.set(name, { name, postgres: postgres[name], nats: natsOf(name), broker, proxy });
   }
   const of = (name: RegionName): Region => regions.get(name) ?? assertNever();
+  const commandFile = join(folder.path, "command.yaml");
+  const [east1] = regionNames;
+  const anyBroker = {
+    name: "command",
+    region: east1,
+    nats: natsOf(east1).urls,
+    brokerUrls: [url(farOf(east1).broker)],
+  };
+  const commandConfig = configOf(
+    { ...anyBroker, services: ["databroker"], ports: portsOf(east1).broker },
+    setupFrom(null),
+    { timing, dataDir: join(folder.path, "data", "command"), broker: { homes: homesFrom(null) } },
+  );
+  writeFileSync(commandFile, JSON.stringify(commandConfig), { mode: 0o600 });
   await of("east").broker.start();
   await Promise.all([of("us"), of("ap")].map(({ broker }) => broker.start()));
   await Promise.all(regionNames.map((name) => of(name).proxy.start()));
@@ -148,7 +206,7 @@ async function build(
     ...{ port: of(name).proxy.ports.address, host: hostOf(setup, route), cookie: session.cookie },
   });
   return {
-    ...{ group, of, client, config, stop, clusterName: setup.clusterName },
+    ...{ group, of, client, config, stop, commandFile, clusterName: setup.clusterName },
     session: (name, user) =>
       createSession(user, [], { config: config(name), client: client(name, "authenticate"), issuer: issuerOf(setup) }),
     get: (name, route, session) => sendUntilDecided(requestTo(name, route, session)),
