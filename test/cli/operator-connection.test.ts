@@ -10,7 +10,7 @@ import { createServer, type Server } from "node:https";
 import { type AddressInfo, createServer as createTcpServer, type Server as TcpServer } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { describeConnectionProblem } from "../../src/cli/operator/connection-problem.ts";
+import { describeConnectionProblem, mayHaveBeenSent } from "../../src/cli/operator/connection-problem.ts";
 import { certificate } from "../config/support.ts";
 import { TemporaryFolder } from "../support/child.ts";
 import { freePort } from "../support/free-port.ts";
@@ -131,4 +131,45 @@ test("each known cause has its own message, and an unknown one shows its whole c
     describeConnectionProblem(url, unknown),
     "cannot reach https://auth.example.com: outer: inner: x (EODD)",
   );
+});
+
+test("a change counts as not sent only after an error that surely came before the request", () => {
+  const failed = (facts: object): Error =>
+    new TypeError("fetch failed", { cause: Object.assign(new Error("no"), facts) });
+  const before = [
+    { code: "ECONNREFUSED", syscall: "connect" },
+    { code: "ENOTFOUND", syscall: "getaddrinfo" },
+    { code: "EHOSTUNREACH", syscall: "connect" },
+    { code: "ETIMEDOUT", syscall: "connect" },
+    { code: "UND_ERR_CONNECT_TIMEOUT" },
+    { code: "DEPTH_ZERO_SELF_SIGNED_CERT" },
+    { code: "ERR_TLS_CERT_ALTNAME_INVALID" },
+  ];
+  for (const facts of before) assert.equal(mayHaveBeenSent(failed(facts)), false, JSON.stringify(facts));
+  const perhapsAfter = [
+    { code: "ECONNRESET", syscall: "read" },
+    { code: "EHOSTUNREACH", syscall: "read" },
+    { code: "ETIMEDOUT", syscall: "read" },
+    { code: "UND_ERR_HEADERS_TIMEOUT" },
+    { code: "EPROTO" },
+    { code: "EODD" },
+    {},
+  ];
+  for (const facts of perhapsAfter) assert.equal(mayHaveBeenSent(failed(facts)), true, JSON.stringify(facts));
+  assert.equal(mayHaveBeenSent("not an error"), true);
+});
+
+test("an answer that ends in its middle leaves the outcome of a change unknown", async (t) => {
+  const port = await listening(
+    t,
+    createTcpServer((socket) => {
+      socket.once("data", () => {
+        socket.write("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{");
+        setTimeout(() => socket.end(), 20);
+      });
+    }),
+  );
+  const { code, err } = await run(["users", "suspend", "mallory", "--url", `http://127.0.0.1:${port}`], token);
+  assert.equal(code, 3, err);
+  assert.match(err, /the change may or may not have been made, which cardea receipt/);
 });

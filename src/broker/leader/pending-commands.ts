@@ -4,6 +4,8 @@
  * - They outlive epochs: commands in flight when an epoch ends move to the next one, or to another leader.
  * - A command id is performed once, however often it is sent: a second caller gets the first answer. A refusal does not
  *   end the merge of a revocation: each submission performs it again, because a change of the person may permit it.
+ * - A merge never gets the answer of another pending command under its id, nor the reverse: what one of them is refused
+ *   says nothing of the other. It is sent again once that command has an answer.
  * - Bounded by number and bytes. A caller that waits too long gets "unavailable", which is neither success nor failure.
  */
 import type { CommandId, CommandRequest, CommandResult, MonotonicMs } from "../../events/index.ts";
@@ -66,7 +68,12 @@ export class PendingCommands {
       this.#notify(waiter, commandId, answer);
       return;
     }
-    const open = this.#open.get(commandId) ?? this.#admit(request, onlyIn);
+    const pending = this.#open.get(commandId);
+    if (pending !== undefined && !hasOneAnswer(pending.queued.request, request)) {
+      this.#notify(waiter, commandId, unavailableResult(commandId, "another command under this id has no answer yet"));
+      return;
+    }
+    const open = pending ?? this.#admit(request, onlyIn);
     if (open === undefined) {
       this.#notify(waiter, commandId, unavailableResult(commandId, "too many commands are waiting"));
       return;
@@ -215,6 +222,13 @@ export class PendingCommands {
     const moved = answer.type === "notLeader" && waiter.duty;
     this.#context.emit({ type: "commandAnswered", id: waiter.id, answer: moved ? epochEnded(commandId) : answer });
   }
+}
+
+/** Whether a caller of one of these commands, which have one id, may get the answer of the other. */
+function hasOneAnswer({ command: one }: CommandRequest, { command: other }: CommandRequest): boolean {
+  if (one.type !== "mergeRevocation" || other.type !== "mergeRevocation")
+    return (one.type === "mergeRevocation") === (other.type === "mergeRevocation");
+  return Buffer.compare(one.envelope, other.envelope) === 0;
 }
 
 /** Whether a repetition of the command gets this answer without being performed. */

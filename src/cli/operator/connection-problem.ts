@@ -30,6 +30,17 @@ const timedOut: ReadonlySet<string> = new Set([
 ]);
 const closedEarly: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "UND_ERR_SOCKET"]);
 const unroutable: ReadonlySet<string> = new Set(["EHOSTUNREACH", "ENETUNREACH"]);
+/** With one of these codes, the connection or its TLS handshake failed before a request could leave. */
+const unconnected: ReadonlySet<string> = new Set([
+  ...untrusted,
+  "CERT_HAS_EXPIRED",
+  "CERT_NOT_YET_VALID",
+  "ERR_TLS_CERT_ALTNAME_INVALID",
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "UND_ERR_CONNECT_TIMEOUT",
+]);
 const causesMax = 8;
 
 export function describeConnectionProblem(url: URL, error: unknown, remedies = operatorRemedies): string {
@@ -39,12 +50,14 @@ export function describeConnectionProblem(url: URL, error: unknown, remedies = o
   return `cannot reach ${url.origin}: ${sentenceOf(code, { causes, at, url, remedies })}`;
 }
 
-/** False: no connection was made, so the server has received nothing. */
-export function wasSent(error: unknown): boolean {
-  const causes = causesOf(error);
-  const code = causes.map(codeOf).find((one) => one !== "") ?? "";
-  if (code === "UND_ERR_CONNECT_TIMEOUT") return false;
-  return closedEarly.has(code) || timedOut.has(code) || causes.some(({ name }) => name === "TimeoutError");
+/** False: no connection was made, so the server has received nothing. An error that is not known to say so does not. */
+export function mayHaveBeenSent(error: unknown): boolean {
+  return !causesOf(error).some((cause) => unconnected.has(codeOf(cause)) || isUnconnectedCall(cause));
+}
+
+/** `EHOSTUNREACH` and `ETIMEDOUT` also end open connections, so the call counts and not the code. */
+function isUnconnectedCall(error: Error): boolean {
+  return "syscall" in error && (error.syscall === "connect" || error.syscall === "getaddrinfo");
 }
 
 function sentenceOf(

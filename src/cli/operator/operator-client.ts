@@ -19,7 +19,7 @@ import type { CommandOutcome } from "../../events/index.ts";
 import { readLocalConfig } from "../build/local-config.ts";
 import type { Parsed } from "../terminal/arguments.ts";
 import { CannotError, type Terminal, UsageError } from "../terminal/command.ts";
-import { describeConnectionProblem, wasSent } from "./connection-problem.ts";
+import { describeConnectionProblem, mayHaveBeenSent } from "./connection-problem.ts";
 
 export type OperatorClient = Readonly<{
   get(path: string, timeoutMs?: number): Promise<unknown>;
@@ -64,9 +64,10 @@ export class OperatorRefusedError extends CannotError {
 export class OperatorUnreachableError extends CannotError {
   /** `none`: the request was not sent. */
   readonly outcome: CommandOutcome;
-  constructor(url: URL, cause: unknown) {
+  /** @param sent `yes`: an answer had begun */
+  constructor(url: URL, cause: unknown, sent: "yes" | "unknown" = "unknown") {
     super(describeConnectionProblem(url, cause), { cause });
-    this.outcome = wasSent(cause) ? "unknown" : "none";
+    this.outcome = sent === "yes" || mayHaveBeenSent(cause) ? "unknown" : "none";
   }
 }
 
@@ -189,7 +190,7 @@ function createClient(target: Target, fetch: typeof undiciFetch, close: () => Pr
       throw new OperatorUnreachableError(url, cause);
     });
     const text = await response.text().catch((cause: unknown) => {
-      throw new OperatorUnreachableError(url, cause);
+      throw new OperatorUnreachableError(url, cause, "yes");
     });
     if (response.ok) return jsonOf(text, url);
     throw refusalIn(text, url, response.status);

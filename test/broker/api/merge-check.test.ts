@@ -87,6 +87,27 @@ test("a command that changed nothing at home is not taken for the merge of a sus
   assert.equal(summaryOf(await merge(envelopeOf({ commandId: late }), late)), "nothing to record", "erasure denies");
 });
 
+test("a merge and another command under its id that arrive together do not get each other's refusal", async (t) => {
+  const { operate, merge } = await aHome(t);
+  const commandId = aCommandId();
+  const unknown = operate({ ...suspend, userId: user("nobody") }, commandId);
+  const joined = merge(envelopeOf({ commandId }), commandId);
+  assert.deepEqual([summaryOf(await unknown), summaryOf(await joined)], ["not-found", "recorded"]);
+
+  await operate(restore);
+  const old = aCommandId();
+  const acceptedAt = (Date.now() - 48 * 3_600_000) as UnixMs;
+  const refused = merge(envelopeOf({ commandId: old, acceptedAt }), old);
+  const newer = merge(envelopeOf({ commandId: old, seq: 2 }), old);
+  const change = operate({ type: "suspendUser", userId: user("u"), reason: "home" }, old);
+  assert.equal(summaryOf(await change), "recorded");
+  assert.ok(
+    ["invalid", "recorded"].includes(String(summaryOf(await refused))),
+    "in the order in which they are performed",
+  );
+  assert.equal(summaryOf(await newer), "recorded");
+});
+
 test("an old suspension that was refused is recorded once the operator has suspended the person", async (t) => {
   const { operate, merge } = await aHome(t);
   await operate(suspend);
