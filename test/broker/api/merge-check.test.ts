@@ -108,6 +108,39 @@ test("a merge and another command under its id that arrive together do not get e
   assert.equal(summaryOf(await newer), "recorded");
 });
 
+test("a restore at home that races the merge loses and is reported, or follows it in the log and wins", async (t) => {
+  const { broker, merge } = await aHome(t);
+  let overridden = 0;
+  for (let round = 0; round < 12; round++) {
+    const userId = user(`racer-${round}`);
+    const operator = (type: "suspendUser" | "restoreUser") =>
+      submit(broker, "operator", {
+        actor: "operator:home#1",
+        command: type === "suspendUser" ? { type, userId, reason: "home" } : { type, userId },
+      });
+    await submit(broker, "authenticate", {
+      actor: "system",
+      command: createSession(`before-${round}`, `racer-${round}`),
+    });
+    await operator("suspendUser");
+    const commandId = aCommandId();
+    const merging = () => merge(envelopeOf({ commandId, userId }), commandId);
+    const both = round % 2 === 0 ? [merging(), operator("restoreUser")] : [operator("restoreUser"), merging()];
+    for (const result of await Promise.all(both)) assert.equal(result.type, "done");
+    const signIn = await submit(broker, "authenticate", {
+      actor: "system",
+      command: createSession(`after-${round}`, `racer-${round}`),
+    });
+    if (signIn.type === "refused") {
+      assert.equal(signIn.code, "suspended");
+      overridden += 1;
+    }
+    const count = () => (broker.metrics()["restoresOverridden"] === overridden ? true : undefined);
+    await waitFor(`${overridden} restores to be reported`, async () => count());
+  }
+  assert.equal(broker.metrics()["restoresOverridden"], overridden);
+});
+
 test("an old suspension that was refused is recorded once the operator has suspended the person", async (t) => {
   const { operate, merge } = await aHome(t);
   await operate(suspend);
