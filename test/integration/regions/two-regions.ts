@@ -81,8 +81,11 @@ export type TwoRegionsOptions = Readonly<{
   brokers?: number;
   westProxies?: number;
   westBrokers?: number;
-  /** Whether the west has an authenticate service of its own. */
-  westAuthenticate?: "none" | "one";
+  /**
+   * Whether the west has an authenticate service of its own. `home`: its proxies call the eastern one over the WAN.
+   * `none`: they call the eastern one over a link that is never cut.
+   */
+  westAuthenticate?: "none" | "one" | "home";
   lateMs?: number;
   /** Settings of the `broker` section of every process. */
   broker?: object;
@@ -202,14 +205,16 @@ async function build(
   );
   const [broker = brokers[0] as ClusterProcess] = brokersWest;
   const authenticateWest =
-    westAuthenticate === "none"
+    westAuthenticate !== "one"
       ? null
       : newProcess("authenticate-west", ["authenticate"], ports.westAuthenticate, western);
-  const ownAuthenticate = (config: Record<string, unknown>): object => ({
-    ...config,
-    authenticate_internal_service_url: url(ports.westAuthenticate.address),
-  });
-  const withAuthenticate = authenticateWest === null ? undefined : ownAuthenticate;
+  const wanOfAuthenticate = await Promise.all(
+    westAuthenticate === "home" ? [startWan(ports.authenticate.address, { lateMs })] : [],
+  );
+  for (const wan of wanOfAuthenticate) cleanups.push(() => wan.close());
+  const [authenticatePort] = [...wanOfAuthenticate.map(({ port }) => port), ports.westAuthenticate.address];
+  const withAuthenticate = (config: Record<string, unknown>): object =>
+    westAuthenticate === "none" ? config : { ...config, authenticate_internal_service_url: url(authenticatePort) };
   const proxies = ports.westProxies.map((own, i) =>
     newProcess(`proxy-west-${i + 1}`, ["proxy"], own, western, withAuthenticate),
   );
@@ -240,7 +245,7 @@ async function build(
     return created;
   };
   const host = (route: string): string => hostOf(places, route);
-  const wans = [natsWan, ...brokerWans];
+  const wans = [natsWan, ...brokerWans, ...wanOfAuthenticate];
   const all = (act: (wan: Wan) => void) => (): void => {
     for (const wan of wans) act(wan);
   };
