@@ -78,7 +78,14 @@ export class BrokerBoot {
     });
     const random = world.random(`broker/${name}`);
     this.#core = newBrokerCore({
-      ...{ brokerId: options.broker, brokerUrl: name, exclusive: false, secrets: [secret], lease },
+      ...{
+        brokerId: options.broker,
+        region: process.region,
+        brokerUrl: name,
+        exclusive: false,
+        secrets: [secret],
+        lease,
+      },
       ...{ takeoverMs: lease.takeoverMs, writeTimeoutMs: 5_000, version: process.identity.build },
       reads: readsOf(process.identity.build),
       recentEventsMax: options.options.recentEventsMax,
@@ -147,12 +154,16 @@ export class BrokerBoot {
     });
   }
 
-  sendMessage(hop: Hop, envelope: SimEnvelope, answered: (answer: NodeMessageAnswer | undefined) => void): void {
+  sendMessage(
+    { hop, through }: Readonly<{ hop: Hop; through: string | null }>,
+    envelope: SimEnvelope,
+    answered: (answer: NodeMessageAnswer | undefined) => void,
+  ): void {
     this.#routes.route<NodeMessageAnswer>({
       ...{ hop, withinMs: withinMs.sendMessage, answered },
       isHere: () => this.leads,
-      here: (_, reply) => this.#handleNodeMessage(envelope, reply),
-      there: (broker, reply) => broker.forwarded.sendMessage(envelope, reply),
+      here: (_, reply) => this.#handleNodeMessage(envelope, { through, reply }),
+      there: (broker, reply) => broker.forwarded.sendMessage(envelope, reply, through ?? undefined),
       isUsable: (answer) => answer.type !== "unavailable",
       isStoreUnreachable: () => false,
     });
@@ -365,7 +376,10 @@ export class BrokerBoot {
   // --- nodes and other brokers
 
   /** Handles a node's message as the leader. */
-  #handleNodeMessage(envelope: SimEnvelope, reply: (answer: NodeMessageAnswer) => void): void {
+  #handleNodeMessage(
+    envelope: SimEnvelope,
+    { through, reply }: Readonly<{ through: string | null; reply: (answer: NodeMessageAnswer) => void }>,
+  ): void {
     const message = openNodeMessage(envelope, { ...this.#options, proven: this.#proven });
     const by = this.#core.leadership;
     if (message.type === "refused") this.#reporter.reportRefusal(envelope.payload.kind, message.reason);
@@ -376,7 +390,7 @@ export class BrokerBoot {
         this.#reporter.report({ type: "boot-left", ...this.#reporter.at(), node, boot: replaces, how: "replaced" });
     }
     const id = this.#addPending(this.#leases, (answer) => reply(this.#nodeAnswer(message, answer)));
-    this.#feed({ type: "nodeMessage", at: this.#process.moment(), id, origin: "remote", message });
+    this.#feed({ type: "nodeMessage", at: this.#process.moment(), id, origin: "remote", through, message });
   }
 
   #nodeAnswer(message: OpenedNodeMessage, answer: LeaseAnswer): NodeMessageAnswer {

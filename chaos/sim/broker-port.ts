@@ -34,7 +34,8 @@ export type BrokerPort = Readonly<{
     answered: (answer: PageOutcome | Unavailable) => void,
   ) => void;
   /** A node's renew, confirmation or goodbye. */
-  sendMessage: (envelope: SimEnvelope, answered: (answer: NodeMessageAnswer) => void) => void;
+  /** @param through the regional broker that forwards it; absent: none */
+  sendMessage: (envelope: SimEnvelope, answered: (answer: NodeMessageAnswer) => void, through?: string) => void;
   submit: (request: CommandRequest, answered: (result: CommandResult) => void) => void;
   /** Waits for the revocations that the broker's region accepted by itself, after a position in the broker's store. */
   denials: (

@@ -107,6 +107,7 @@ export class RegionBoot {
       random: (size) => random.bytes(size),
       at: process.moment(),
       enforcingMsMax: Number.POSITIVE_INFINITY,
+      solePath: () => this.#loop.core.solePathClaim(process.moment().monotonic),
     });
     this.#driver = new CopyDriver({
       ...{ world, process, core, seals: options.seals, cluster: options.cluster, role: "broker", node: this.#node },
@@ -268,7 +269,7 @@ export class RegionBoot {
     if (pending === undefined) throw new Error(`no message is pending under ${number}`);
     this.#driver.calls.start<NodeMessageAnswer>({
       timeoutMs: callMs.sendMessage,
-      ask: (broker, reply) => broker.sendMessage(pending.envelope, reply),
+      ask: (broker, reply) => broker.sendMessage(pending.envelope, reply, this.#options.name),
       isUnavailable,
       done: (answer) => {
         pending.reply = answer ?? null;

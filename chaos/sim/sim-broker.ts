@@ -77,7 +77,8 @@ export function addSimBroker(options: SimBrokerOptions): SimBroker {
       boot()?.submit(hop, request, (result) => answered(result ?? notHere(request.commandId)));
   };
   const messageSender = (hop: Hop): BrokerPort["sendMessage"] => {
-    return (envelope, answered) => boot()?.sendMessage(hop, envelope, (answer) => answered(answer ?? unavailable));
+    return (envelope, answered, through) =>
+      boot()?.sendMessage({ hop, through: through ?? null }, envelope, (answer) => answered(answer ?? unavailable));
   };
   const receiptRequester = (hop: Hop): BrokerActor["receipt"] => {
     return (receiptRequest, answered) => boot()?.receipt(hop, receiptRequest, answered);

@@ -77,6 +77,7 @@ export function createBrokerCoreParts(options: BrokerCoreOptions) {
   );
   const leaderParts: LeaderParts = {
     context,
+    ...(options.region === undefined ? {} : { region: options.region }),
     state,
     pendingCommands,
     counters,

@@ -66,6 +66,8 @@ export type BrokerOptions = Readonly<{
   log: EventLog;
   cluster: string;
   brokerId: BrokerId;
+  /** Absent: unknown, so that no region counts as this broker's own. */
+  region?: string;
   secret: Uint8Array;
   /** While the shared secret is being replaced. */
   previousSecret?: Uint8Array | null;
@@ -129,6 +131,7 @@ export function startBroker(options: BrokerOptions): Broker {
     takeoverMs: options.takeoverMs,
     replaced: options.replaced ?? null,
     duties: allDuties,
+    ...(options.region === undefined ? {} : { region: options.region }),
     brokerUrl: options.advertisedUrl,
     exclusive: log.exclusive,
     writeTimeoutMs: options.writeTimeoutMs ?? 10_000,
@@ -296,9 +299,11 @@ export function startBroker(options: BrokerOptions): Broker {
   function leaderOf(by: NonNullable<typeof core.leadership>): LeaderHandle {
     return {
       ...by,
-      async lease(envelope, origin) {
+      async lease(envelope, { origin, through }) {
         const message = leaseMessageIn(openNodeEnvelope(envelope), provenReplacements);
-        const answer = await leases.request((id) => feed({ type: "nodeMessage", at: moment(), id, origin, message }));
+        const answer = await leases.request((id) =>
+          feed({ type: "nodeMessage", at: moment(), id, origin, through, message }),
+        );
         switch (answer.type) {
           case "granted":
             return sealEnvelope(signers.signerFor(answer.by), "grant", encodeMessage(answer.grant));

@@ -198,15 +198,20 @@ export class FakeNode {
   nonce = 0;
 
   /** @param options.boot replaces the boot that commits to this node's key */
-  constructor(name: string, options: Readonly<{ boot?: string; secret?: Uint8Array; cluster?: string }> = {}) {
+  constructor(
+    name: string,
+    options: Readonly<{ boot?: string; secret?: Uint8Array; cluster?: string; role?: "proxy" | "broker" }> = {},
+  ) {
     this.node = name as NodeId;
-    const identity = { cluster: options.cluster ?? cluster, role: "proxy", name: this.node } as const;
+    const { role = "proxy" } = options;
+    this.role = role;
+    const identity = { cluster: options.cluster ?? cluster, role, name: this.node } as const;
     this.key = nodeKeyFrom(randomBytes(32), identity);
     this.boot = (options.boot ?? this.key.boot) as BootId;
     this.speaker = enrolKey(
       { ...identity, boot: this.boot, epoch: 0 as Epoch, incarnation: "" },
       this.key.pair,
-      enrolmentRoot(options.secret ?? secret, "proxy"),
+      enrolmentRoot(options.secret ?? secret, role),
     );
   }
 

@@ -17,11 +17,12 @@ import {
   type Incarnation,
 } from "../../src/events/index.ts";
 import { createLocalFanout } from "../../src/replication/fanout/index.ts";
-import { fenceAfterMs } from "../../src/replication/lease/index.ts";
+import { fenceAfterMs, LeaseRefusedError } from "../../src/replication/lease/index.ts";
 import { createMemoryLog, type EventLog } from "../../src/replication/log/index.ts";
 import { systemClock } from "../../src/replication/runtime/index.ts";
 import {
   BrokerUnavailableError,
+  createBrokerClient,
   encodeMessage,
   enrolKey,
   enrolmentRoot,
@@ -161,6 +162,40 @@ describe("two brokers on one log", () => {
       await b.stop();
       await a.stop();
     }
+  });
+
+  test("a renew that comes past the brokers of its region is refused, also when another broker forwards it", async (t) => {
+    const log = sharedLog();
+    const a = await member("a", log, { region: "east" });
+    t.after(() => a.stop());
+    await leads(a);
+    const b = await member("b", log, { region: "east" });
+    t.after(() => b.stop());
+    await waitFor("b to follow", () => b.broker.ready().ready);
+    const clientOf = (urls: readonly string[], name: string, audience: "home" | "any" = "any") => {
+      const client = createBrokerClient({
+        ...{ urls: urls.map((url) => new URL(url)), cluster, role: "proxy", name, secret, audience },
+        ...{ clock: systemClock, randomBytes: random, logger: quiet },
+      });
+      t.after(() => client.close());
+      return client;
+    };
+    const solePath = { wanted: true, retained: false, grantedIn: null };
+    const west = new FakeNode("broker-west", { role: "broker" });
+    const granted = await west.lease(b.broker.databroker("broker"), { region: "west", solePath });
+    assert.deepEqual(granted.solePath, ["broker-west"]);
+
+    const node = new FakeNode("proxy-west");
+    for (const { server } of [a, b]) {
+      const refused = node.lease(clientOf([server.url], "proxy-west"), { region: "west" });
+      await assert.rejects(
+        refused,
+        (error) => error instanceof LeaseRefusedError && error.refusal.code === "past-region",
+      );
+      await node.lease(clientOf([server.url], "broker-west", "home"), { region: "west" });
+    }
+    const east = await new FakeNode("proxy-east").lease(clientOf([b.server.url], "proxy-east"), { region: "east" });
+    assert.equal(east.solePath, undefined);
   });
 
   test("a paused leader is replaced; when it runs again it is fenced, and reports no success of its own", async (t) => {

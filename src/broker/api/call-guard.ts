@@ -20,7 +20,7 @@ import {
   homeHeader,
   sealAnswer,
 } from "../../replication/wire/index.ts";
-import { type CallOrigin, forwardedHeader } from "./leader-router.ts";
+import { type CallOrigin, forwardedHeader, forwardedValues } from "./leader-router.ts";
 import { createReplayGuard } from "./replay-guard.ts";
 import { type CallProof, createTokenVerifier, toleranceSeconds, UnauthenticatedError } from "./service-token.ts";
 
@@ -80,7 +80,9 @@ export function guardCalls(
       replayed += 1;
       throw new UnauthenticatedError({ reason: "replayed" });
     }
-    admitted.set(request, { callOrigin: { origin: "remote", hop: hopOf(request), caller: { role, name } }, proof });
+    const isRegional = request.headers[forwardedHeader] === forwardedValues.regional;
+    const callOrigin = { origin: "remote", hop: hopOf(request), isRegional, caller: { role, name } } as const;
+    admitted.set(request, { callOrigin, proof });
   });
 
   function checkBody(request: FastifyRequest, body: Uint8Array | undefined): void {

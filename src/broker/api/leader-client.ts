@@ -37,7 +37,7 @@ import {
 import { LeaseMessageRejectedError } from "../core/lease-message-error.ts";
 import type { GossipMessage, Presence } from "../core/messages.ts";
 import { parseGossip } from "./gossip-routes.ts";
-import { forwardedHeader, type LeaderCall } from "./leader-router.ts";
+import { forwardedHeader, forwardedValues, type LeaderCall } from "./leader-router.ts";
 
 export type LeaderClientOptions = Readonly<{
   cluster: string;
@@ -102,7 +102,7 @@ export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
         headers: {
           authorization,
           accept: "application/msgpack",
-          [forwardedHeader]: "1",
+          [forwardedHeader]: to.isRegional === true ? forwardedValues.regional : forwardedValues.direct,
           ...(http.contentType === undefined ? {} : { "content-type": http.contentType }),
         },
         body: http.body ?? null,

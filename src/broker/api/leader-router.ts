@@ -9,17 +9,23 @@ import { BrokerUnavailableError } from "../../replication/wire/index.ts";
 import { type Notifier, waitFor } from "../core/notifier.ts";
 import type { Caller } from "./service-token.ts";
 
-/** The target, the caller, and the time limit of a forwarded call. */
-export type LeaderCall = Readonly<{ url: string; caller: Caller; timeoutMs: number }>;
+/** The target, the caller, and the time limit of a forwarded call. `isRegional`: the caller is a regional broker. */
+export type LeaderCall = Readonly<{ url: string; caller: Caller; isRegional?: boolean; timeoutMs: number }>;
 
-/** Marks a call that another broker has forwarded. */
+/** Marks a call that another broker has forwarded. Its value says whether a regional broker is the caller. */
 export const forwardedHeader = "cardea-forwarded";
+export const forwardedValues = { direct: "1", regional: "regional" } as const;
 
 /**
  * How a call reached this broker. A forwarded call is not forwarded again. A call of a regional broker (`regional`) is
- * answered by a broker of the home region only.
+ * answered by a broker of the home region only. `isRegional`: of a forwarded call, whether it was one of those.
  */
-export type CallOrigin = Readonly<{ origin: RenewOrigin; hop: "direct" | "forwarded" | "regional"; caller: Caller }>;
+export type CallOrigin = Readonly<{
+  origin: RenewOrigin;
+  hop: "direct" | "forwarded" | "regional";
+  isRegional?: boolean;
+  caller: Caller;
+}>;
 
 export type RouterDeps<Local> = Readonly<{
   /** Undefined while this broker does not lead. */
@@ -40,6 +46,11 @@ export type RoutedCall<Local, T> = Readonly<{
   local: (local: Local, leftMs: number) => Promise<T | typeof notLeader>;
   remote: (at: LeaderCall) => Promise<T>;
 }>;
+
+/** The regional broker that passed on a call; null: the call did not come through one. */
+export function regionalCaller({ hop, isRegional, caller }: CallOrigin): string | null {
+  return hop === "regional" || isRegional === true ? caller.name : null;
+}
 
 export const notLeader: unique symbol = Symbol("notLeader");
 
@@ -64,7 +75,9 @@ export async function routeToLeader<Local, T>(deps: RouterDeps<Local>, call: Rou
       break;
     } else if (url !== undefined && leftMs > 0) {
       try {
-        return await call.remote({ url, caller: call.callOrigin.caller, timeoutMs: Math.min(leftMs, attemptMsMax) });
+        const { caller, hop } = call.callOrigin;
+        const timeoutMs = Math.min(leftMs, attemptMsMax);
+        return await call.remote({ url, caller, isRegional: hop === "regional", timeoutMs });
       } catch (error) {
         if (!(error instanceof BrokerUnavailableError) || error.reason === "home-unreachable") throw error;
         cause = error;

@@ -35,7 +35,7 @@ import { unavailableResult } from "../leader/pending-commands.ts";
 import type { SnapshotService } from "../snapshots/snapshot-service.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import type { LeaderClient } from "./leader-client.ts";
-import { type CallOrigin, notLeader, type RouterDeps, routeToLeader } from "./leader-router.ts";
+import { type CallOrigin, notLeader, type RouterDeps, regionalCaller, routeToLeader } from "./leader-router.ts";
 import type { MergeCheck } from "./merge-check.ts";
 import type { ReceiptIssuer } from "./receipt-issuer.ts";
 
@@ -45,7 +45,11 @@ export type PageRequest = Readonly<{ limit: number; waitMs: number; signal?: Abo
 export type LeaderHandle = Readonly<{
   epoch: Epoch;
   incarnation: Incarnation;
-  lease: (envelope: Uint8Array, origin: RenewOrigin) => Promise<Uint8Array | null>;
+  /** @param from.through the regional broker that passed it on; null: none */
+  lease: (
+    envelope: Uint8Array,
+    from: Readonly<{ origin: RenewOrigin; through: string | null }>,
+  ) => Promise<Uint8Array | null>;
   receipt: (target: ReceiptTarget, options: Omit<ReceiptOptions, "seen">) => Promise<Receipt>;
   standings: () => readonly LesseeStatus[];
   absences: () => RegionAbsences;
@@ -163,7 +167,7 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
       return routeToLeader<LeaderHandle, Uint8Array | null>(router, {
         callOrigin,
         withinMs: leaseMs,
-        local: (leader) => leader.lease(envelope, callOrigin.origin),
+        local: (leader) => leader.lease(envelope, { origin: callOrigin.origin, through: regionalCaller(callOrigin) }),
         remote: (call) => leaderClient.lease(call, envelope),
       });
     },

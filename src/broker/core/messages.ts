@@ -131,7 +131,8 @@ export type BrokerInput =
   /** The caller has stopped waiting: the core does not answer. */
   | Timed<"requestCancelled", { id: number }>
   /** A lease message of a node, for the leader. Answered by `leaseAnswered`. */
-  | Timed<"nodeMessage", { id: number; origin: RenewOrigin; message: OpenedNodeMessage }>
+  /** `through`: the regional broker that forwarded it; null: none. */
+  | Timed<"nodeMessage", { id: number; origin: RenewOrigin; through: string | null; message: OpenedNodeMessage }>
   /** Answered by `receiptAnswered`. */
   | Timed<"receiptRequested", { id: number; target: ReceiptTarget; options: ReceiptAsked }>
   /** A read of the events after a link. Answered by `pageAnswered`. */

@@ -17,6 +17,8 @@ export type LeaseOptions = Readonly<{
 
 export type BrokerCoreOptions = Readonly<{
   brokerId: BrokerId;
+  /** Absent: unknown, so that no region counts as this broker's own. */
+  region?: string;
   /** Where other brokers and nodes reach this one; null in a single process. */
   brokerUrl: string | null;
   /** No other process can write the log. */

@@ -25,6 +25,8 @@ export type LeaderParts = Readonly<{
   lease: LeaseOptions;
   /** No other process can write this log. */
   exclusive: boolean;
+  /** This broker's own region; absent: unknown. */
+  region?: string;
   /** Applies even without lessees: candidates watch the beat. */
   idleBeatMs: number;
   version: string;

@@ -104,6 +104,7 @@ export class Leader {
       drift,
       windowMaxMs,
       exclusive: parts.exclusive,
+      ...(parts.region === undefined ? {} : { region: parts.region }),
       ...(limits === undefined ? {} : { limits }),
     };
     this.#granter = new LeaseGranter({

@@ -11,6 +11,7 @@ import {
   type DigestComparison,
   digestMismatch,
   type LeaseGranter,
+  type LeaseRefusalCode,
   type LimitedWindow,
   levelTooOld,
   type RenewAnswer,
@@ -198,11 +199,11 @@ export class LeaseRequestHandler {
     else if (message.type === "confirm") this.#confirm(id, message.confirm, onChain);
   }
 
-  #renew({ id, origin }: NodeMessage, renew: Renew, onChain: (link: Link) => boolean): void {
+  #renew({ id, origin, through }: NodeMessage, renew: Renew, onChain: (link: Link) => boolean): void {
     const { counters, version, state } = this.#parts;
     const found = this.compareDigest(renew);
     const digest = renew.version === version ? found : "unknown"; // another build may fold to another digest
-    const answer = this.#granter.renew(renew, origin, { at: this.#context.now, onChain, digest });
+    const answer = this.#granter.renew(renew, origin, { at: this.#context.now, onChain, digest, through });
     this.#reportCopiedNodes();
     this.#dropAbandoned();
     this.#lesseesChanged = true;
@@ -221,6 +222,7 @@ export class LeaseRequestHandler {
       return;
     }
     if (answer.limited !== null) this.#noteLimited(renew, answer.limited);
+    if (answer.passesBrokers) this.#notePassing(renew);
     if (Math.max(renew.applied.epoch, renew.enforced.epoch) > this.#leadership.epoch) {
       // It would ignore our grant, and receipts would wait for a lease that it does not use.
       this.#granter.refuseQueued(answer.ticket, { code: "other", message: laterEpoch });
@@ -268,6 +270,12 @@ export class LeaseRequestHandler {
     this.#parts.counters.windowsLimited += 1;
     const message = `a node requests a longer window than it may have: to allow it, raise broker.max_window.${role}`;
     this.#logOnce("window", message, { node, boot, ...limited });
+  }
+
+  #notePassing({ node, boot, region }: Renew): void {
+    const message =
+      "a node renews past the brokers of its region, so the region cannot revoke by itself: name only these in its broker.urls";
+    this.#logOnce("path", message, { node, boot, region });
   }
 
   /** Receipts wait for the named boot, as for any silent one. */
@@ -345,9 +353,10 @@ export class LeaseRequestHandler {
 /** The renew is new, so its sender is alive. A repeated one, or one of a boot that has left, may be an old message. */
 function isAlive(answer: RenewAnswer): boolean {
   if (answer.type === "overtaken") return false;
-  return answer.type !== "refused" || answer.refusal.code === "clock-drift" || answer.refusal.code === "too-many";
+  return answer.type !== "refused" || aliveCodes.has(answer.refusal.code);
 }
 
+const aliveCodes: ReadonlySet<string> = new Set<LeaseRefusalCode>(["clock-drift", "too-many", "past-region"]);
 const notOwnMessage = "a node may send only its own messages";
 const laterEpoch = "the node names a later epoch than this leader's";
 const anotherKey = "another key has signed for this boot";

@@ -48,6 +48,8 @@ export type PeerNode = Readonly<{
 /** What a broker of the region gives to another one, and asks of it. */
 export type PeerQuestion = Readonly<{
   broker: string;
+  /** Tells this process from another one that has its name, as after its disk was cloned. */
+  boot: string;
   /** Its `broker.urls` and its own address. */
   addresses: readonly string[];
   /** Revocations for the other one to store. */
@@ -58,6 +60,7 @@ export type PeerQuestion = Readonly<{
 
 export type PeerAnswer = Readonly<{
   broker: string;
+  boot: string;
   addresses: readonly string[];
   /** The revocations that it retains on its disk, by key, with their numbers in its store. */
   stored: readonly Readonly<{ key: string; seq: number }>[];

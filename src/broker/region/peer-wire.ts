@@ -33,10 +33,17 @@ const link = z.unknown().transform((value, context): Link => {
   }
 });
 
-const question = z.object({ broker: text, addresses, sealed: envelopes, held: z.array(key).max(2 * revocationsMax) });
+const question = z.object({
+  broker: text,
+  boot: text,
+  addresses,
+  sealed: envelopes,
+  held: z.array(key).max(2 * revocationsMax),
+});
 
 const answer = z.object({
   broker: text,
+  boot: text,
   addresses,
   stored: z.array(z.object({ key, seq: count })).max(2 * revocationsMax),
   merged: z.array(z.object({ key, link })).max(4 * revocationsMax),

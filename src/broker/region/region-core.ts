@@ -12,6 +12,7 @@
  */
 import { type Link, type MonotonicMs, unreachable } from "../../events/index.ts";
 import { RegionalGranter, type RegionalNodeStatus } from "../../replication/lease/index.ts";
+import type { SolePathClaim } from "../../replication/wire/index.ts";
 import { HomeWatch } from "./home-watch.ts";
 import type { RegionCopy } from "./region-copy.ts";
 import { RegionLeases } from "./region-leases.ts";
@@ -99,6 +100,10 @@ class Region {
   /** Revocations that the region accepted by itself and that the log does not have yet, as far as this broker knows. */
   get localUnmerged(): number {
     return this.#revocations?.unmerged ?? 0;
+  }
+  /** What this broker's own renew says of the sole path (replication/lease/region-paths.ts). */
+  solePathClaim(now: MonotonicMs): Pick<SolePathClaim, "wanted" | "retained"> {
+    return this.#revocations?.solePathClaim(now) ?? { wanted: false, retained: false };
   }
   counts(now: MonotonicMs): Readonly<Record<string, number>> {
     return {
@@ -198,12 +203,19 @@ class Region {
         this.#readers.close();
         this.#revocations?.close();
         this.#stopping = true;
-        this.#context.emit({ type: "leave", goodbye: this.#leases.close().maySayGoodbye ? "say" : "withhold" });
+        this.#leave();
         return;
       default:
         if (this.#revocations === null || this.#stopping) refuseWithout(this.#context, input);
         else dispatchRevocations(this.#revocations, input);
     }
+  }
+
+  /** A boot that leaves with revocations that the log lacks is not forgotten: its region would get leases past it. */
+  #leave(): void {
+    const { maySayGoodbye } = this.#leases.close();
+    const retainsNone = (this.#revocations?.store.size ?? 0) === 0;
+    this.#context.emit({ type: "leave", goodbye: maySayGoodbye && retainsNone ? "say" : "withhold" });
   }
 
   #homeAnswered(id: number, answer: HomeAnswer): void {

@@ -5,7 +5,8 @@
  * - One question to each of them is in flight at most. It is repeated until everything is acknowledged.
  * - An acknowledgement names what that broker has on its disk, and its nodes with the time that their leases may count.
  *   It stays an upper bound: from then on that broker passes on no lease without those revocations.
- * - An address that turns out to be this broker's own is left out.
+ * - An address that turns out to be this process's own is left out. Another process under this broker's name is an
+ *   error of the operator: it serves nodes that no answer would name, so nothing is accepted while it answers.
  */
 import { revocationKey } from "../../replication/wire/index.ts";
 import type { PeerAnswer, PeerNode, PeerQuestion } from "./local-messages.ts";
@@ -41,6 +42,7 @@ const givenBytesMax = 2 * 1024 * 1024;
 export class RegionPeers {
   readonly #context: RegionStepContext;
   readonly #broker: string;
+  readonly #boot: string;
   readonly #store: RevocationStore;
   readonly #stretch: () => number;
   readonly #peers: readonly Peer[];
@@ -51,6 +53,7 @@ export class RegionPeers {
     context: RegionStepContext,
     options: Readonly<{
       broker: string;
+      boot: string;
       peers: readonly string[];
       store: RevocationStore;
       /** The factor by which two clocks may count differently. */
@@ -59,6 +62,7 @@ export class RegionPeers {
   ) {
     this.#context = context;
     this.#broker = options.broker;
+    this.#boot = options.boot;
     this.#store = options.store;
     this.#stretch = options.stretch;
     this.#peers = options.peers.map((address) => ({
@@ -95,6 +99,11 @@ export class RegionPeers {
     if (missing.length === 0) return null;
     const failed = missing.find(({ problem }) => problem !== null);
     return failed === undefined ? "waiting" : `the regional broker at ${failed.address} ${failed.problem}`;
+  }
+
+  /** The names of the others, as far as they have answered. */
+  get names(): readonly string[] {
+    return this.#others.flatMap(({ heard }) => (heard === null ? [] : [heard.answer.broker]));
   }
 
   /** The address of a broker whose `broker.urls` are not these; null: none is known. */
@@ -182,7 +191,8 @@ export class RegionPeers {
     peer.failures = 0;
     peer.problem = null;
     if (answer.broker === this.#broker) {
-      peer.isSelf = true;
+      peer.isSelf = answer.boot === this.#boot;
+      if (!peer.isSelf) this.#failed(peer, `has the name ${this.#broker} too: give it a node_name of its own`);
       return null;
     }
     const heard = { answer, at: this.#context.now };

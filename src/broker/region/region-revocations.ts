@@ -18,6 +18,7 @@ import {
   revocationIdsMax,
   revocationKey,
   type SealedRevocation,
+  type SolePathClaim,
   type StorePosition,
 } from "../../replication/wire/index.ts";
 import type { LocalAnswer, LocalRefusal, LocalRequest, PeerQuestion } from "./local-messages.ts";
@@ -89,6 +90,7 @@ export class RegionRevocations {
     this.#readers = new RevocationReaders(context, this.store);
     this.#peers = new RegionPeers(context, {
       broker: options.broker,
+      boot: options.boot,
       peers: options.peers,
       store: this.store,
       stretch: () => (1 + this.#drift) / (1 - this.#drift),
@@ -105,7 +107,14 @@ export class RegionRevocations {
 
   get counts(): Readonly<Record<string, number>> {
     const { merged: localMerged } = this.#merges;
-    return { ...this.#counts, localMerged, localRevocations: this.store.size, localUnmerged: this.unmerged };
+    const localAble = Number(this.#isAble());
+    return { ...this.#counts, localMerged, localAble, localRevocations: this.store.size, localUnmerged: this.unmerged };
+  }
+  /** Whether the region could revoke by itself if it were cut off now. */
+  #isAble(): boolean {
+    if (this.#startedAt === null) return false;
+    const { own, now } = this.#context;
+    return this.#pathProblem(own.lease?.solePath ?? null) === null && this.#unableNode(now) === null;
   }
   /** Those that the log does not have yet, as far as this broker knows. */
   get unmerged(): number {
@@ -117,6 +126,12 @@ export class RegionRevocations {
   /** Where a node must be before a lease by age counts; null: the log has everything. */
   get tightenedTo(): StorePosition | null {
     return this.store.tightenedTo;
+  }
+
+  /** Whether this broker would accept revocations by itself, and whether it holds any that the log may lack. */
+  solePathClaim(now: number): Pick<SolePathClaim, "wanted" | "retained"> {
+    const retained = this.store.size > 0 || this.#unsigned.size > 0;
+    return { wanted: !this.#closed && this.#unableNode(now) === null, retained };
   }
 
   /** Whether a node that has confirmed this much must get no younger lease from the leader. */
@@ -221,6 +236,7 @@ export class RegionRevocations {
     this.#adopt(question.sealed);
     this.#peers.asked(id, () => ({
       broker: this.#options.broker,
+      boot: this.#options.boot,
       addresses: this.#options.addresses,
       stored: [...this.store.entries].filter(({ kept }) => kept).map(({ key, seq }) => ({ key, seq })),
       merged: this.#merges.knownOf([
@@ -319,6 +335,7 @@ export class RegionRevocations {
   #question(): Omit<PeerQuestion, "sealed"> {
     return {
       broker: this.#options.broker,
+      boot: this.#options.boot,
       addresses: this.#options.addresses,
       held: [...this.store.entries].map(({ key }) => key),
     };
@@ -353,6 +370,7 @@ export class RegionRevocations {
 
   #revocationOf({ commandId, actor, command }: LocalRequest): LocalRevocation | LocalAnswer {
     const { own, at } = this.#context;
+    const { lease } = own;
     const named = this.#idsOf(command);
     if (named === null) return unavailable("local-unknown", unknownHere);
     return {
@@ -364,7 +382,8 @@ export class RegionRevocations {
       boot: this.#options.boot,
       seq: 1,
       basis: own.applied,
-      acceptedAt: at.wall,
+      // The leader compares it with its own clock, hours later; this machine's may be wrong.
+      acceptedAt: lease?.leaderWallMs ?? at.wall,
       command: command.type,
     };
   }
@@ -393,19 +412,34 @@ export class RegionRevocations {
   }
 
   #refusalFor(revocation: LocalRevocation): LocalAnswer | null {
-    if (this.#context.own.lease === null)
+    const { lease } = this.#context.own;
+    if (lease === null)
       return unavailable("local-no-lease", "this regional broker holds no lease, so its nodes permit nothing");
+    const pathProblem = this.#pathProblem(lease.solePath ?? null);
+    if (pathProblem !== null) return pathProblem;
     if (revocation.sessionIds.length > revocationIdsMax)
       return unavailable("local-full", `it ends more than ${revocationIdsMax} sessions: suspend the person instead`);
     if (this.#waiting.length >= waitingMax) return unavailable("local-full", "too many commands wait");
     if (!this.store.hasRoomFor(encodeRevocation(revocation).length + envelopeBytes))
       return unavailable("local-full", "this region holds as many unmerged revocations as it may");
-    return this.#unableNode();
+    return this.#unableNode(this.#context.now);
+  }
+
+  /** @param brokers those through which all leases of the region's nodes came, as the leader says; null: not all did */
+  #pathProblem(brokers: readonly string[] | null): LocalAnswer | null {
+    if (brokers === null) return unavailable("local-node-unable", pastBrokers);
+    const known = new Set([this.#options.broker, ...this.#peers.names]);
+    const other = brokers.find((name) => !known.has(name));
+    return other === undefined
+      ? null
+      : unavailable(
+          "local-brokers-differ",
+          `broker.urls of this broker does not name ${other}, which serves this region`,
+        );
   }
 
   /** Every node whose lease may count must be able to keep revocations, and use only the brokers of this region. */
-  #unableNode(): LocalAnswer | null {
-    const { now } = this.#context;
+  #unableNode(now: number): LocalAnswer | null {
     const nodes = [...this.#nodes.peerNodes(now), ...this.#peers.nodes(now)];
     for (const { node, brokers, passed } of nodes) {
       if (!passed.some(({ forMs }) => forMs > 0)) continue;
@@ -436,7 +470,7 @@ export class RegionRevocations {
       const problem = this.#peers.problemWith(key);
       if (problem === "waiting") return null;
       if (problem !== null) return unavailable("local-broker-unreachable", problem);
-      return this.#unableNode() ?? { type: "local", revocation: entry.sealed.revocation };
+      return this.#unableNode(this.#context.now) ?? { type: "local", revocation: entry.sealed.revocation };
     });
   }
 
@@ -488,6 +522,8 @@ export class RegionRevocations {
   }
 }
 
+const pastBrokers =
+  "the leader does not say that all nodes of this region get leases through its brokers: name only these in broker.urls of each node";
 const unknownHere = "this region knows nothing that the command names; the home region may";
 
 function unavailable(code: LocalRefusal, message: string): LocalAnswer {

@@ -27,6 +27,7 @@ import {
   createLocalReceiptSigner,
   homeRetryAfterMs,
   type Role,
+  type SolePathClaim,
 } from "../../replication/wire/index.ts";
 import type { Broker } from "../api/broker-handle.ts";
 import type { CallOrigin } from "../api/leader-router.ts";
@@ -84,6 +85,8 @@ export type WiredReplica = Readonly<{
   replaces: "last boot" | "none";
   /** The longest window that a node of the region requests; 0: no node has requested one. */
   windowMs: () => number;
+  /** What this broker's own renews say of the sole path. */
+  solePath: () => Pick<SolePathClaim, "wanted" | "retained">;
   enforcingMsMax: number;
 }>;
 
@@ -133,6 +136,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBro
     fanout: options.fanout === null ? null : region.keptFanout(options.fanout),
     replaces: region.core.replaces,
     windowMs: () => region.core.windowMs(now()),
+    solePath: () => region.core.solePathClaim(now()),
     enforcingMsMax: Number.POSITIVE_INFINITY, // it waits for each node no longer than its lease
   });
   region.setReplica(replica);

@@ -127,6 +127,7 @@ function startBrokerOf(
     log: parts.log,
     cluster: settings.clusterName,
     brokerId: parts.node as string as BrokerId,
+    region: config.region,
     secret: config.sharedSecret,
     previousSecret: config.sharedSecretPrevious,
     fanout: parts.fanout,

@@ -38,7 +38,14 @@ export {
   overdueMs,
   step as stepLease,
 } from "./lease-holder.ts";
-export { bootHasLeft, digestMismatch, type LeaseRefusal, LeaseRefusedError, levelTooOld } from "./lease-refusal.ts";
+export {
+  bootHasLeft,
+  digestMismatch,
+  type LeaseRefusal,
+  type LeaseRefusalCode,
+  LeaseRefusedError,
+  levelTooOld,
+} from "./lease-refusal.ts";
 export {
   type ChainView,
   type Confirmation,

@@ -42,6 +42,7 @@ import {
   refusalFor,
   statusOf,
 } from "./lessee-record.ts";
+import { RegionPaths } from "./region-paths.ts";
 
 export type GranterOptions = Readonly<{
   epoch: Epoch;
@@ -64,6 +65,8 @@ export type GranterOptions = Readonly<{
    * This process alone writes the log: a node in it needs neither a beat nor a row, because it ends with the process.
    */
   exclusive: boolean;
+  /** The leader's own region. Absent: unknown, so that no region counts as its own. */
+  region?: string;
 }>;
 
 /** How many boots of each role may hold a lease at once, and the longest window that each is granted. */
@@ -71,12 +74,14 @@ export type RoleLimits = Readonly<Record<Lessee["role"], Readonly<{ nodesMax: nu
 
 export type RenewOrigin = "in-process" | "remote";
 
-export type RenewView = ChainView & Readonly<{ digest: DigestComparison }>;
+/** `through`: the regional broker that forwarded the renew; null or absent: none. */
+export type RenewView = ChainView & Readonly<{ digest: DigestComparison; through?: string | null }>;
 
+/** `passesBrokers`: the node's region has brokers, and the renew came past them. */
 export type RenewAnswer =
-  | Readonly<{ type: "queued"; ticket: number; limited: LimitedWindow | null }>
+  | Readonly<{ type: "queued"; ticket: number; limited: LimitedWindow | null; passesBrokers: boolean }>
   /** May be granted at once by `grantNow`: see `exclusive`. */
-  | Readonly<{ type: "ready"; ticket: number; limited: LimitedWindow | null }>
+  | Readonly<{ type: "ready"; ticket: number; limited: LimitedWindow | null; passesBrokers: boolean }>
   /** A newer renew of the same boot arrived first, as when several waited for a leader. This one gets no grant. */
   | Readonly<{ type: "overtaken" }>
   /** `overNodeLimit`: one more node would exceed the operator's limit. */
@@ -94,7 +99,8 @@ export type WriteRound = Readonly<{
   left: readonly Readonly<{ node: NodeId; boot: BootId }>[];
 }>;
 
-type QueuedRenew = Readonly<{ key: string; renew: Renew; windowMs: number; exclusive: boolean }>;
+/** `past`: it came past the brokers of its region. */
+type QueuedRenew = Readonly<{ key: string; renew: Renew; windowMs: number; exclusive: boolean; past: boolean }>;
 
 const lesseesMax = 20_000;
 const queuedRenewsMax = 20_000;
@@ -110,6 +116,7 @@ export class LeaseGranter {
   readonly #queued = new Map<number, QueuedRenew>();
   readonly #removed = new Set<string>();
   readonly #copied = new CopiedNodes<LesseeRecord>();
+  readonly #paths: RegionPaths;
   /** Rows to delete from the table with the next beat. */
   readonly #rowsToDelete = new Map<string, Readonly<{ node: NodeId; boot: BootId }>>();
   #ticket = 0;
@@ -129,6 +136,8 @@ export class LeaseGranter {
       const onLostHistory = lostMs > 0;
       this.#lessees.set(keyOf(row), { ...known, lessee, durableWindowMs: row.windowMs, fencedAt, onLostHistory });
     }
+    const lessees = [...this.#lessees.values()].map(({ lessee, fencedAt }) => ({ lessee, until: fencedAt ?? 0 }));
+    this.#paths = new RegionPaths({ epoch: options.epoch, home: options.region ?? null, lessees });
   }
 
   get lessees(): number {
@@ -158,6 +167,10 @@ export class LeaseGranter {
     }
     if (record.renew === null) this.#copied.recordFirstRenew(boot(renew), this.#otherBootsOf(renew));
     if (renew.nonce <= record.nonces.renew) return outdatedRenew(renew.nonce, record);
+    const windowMs = this.#grantedWindowMs(renew);
+    const past = this.#paths.isPast(renew, view.through ?? null);
+    record.refusal = this.#paths.admit(renew, { past, forMs: fenceAfterMs(windowMs, this.#options.drift) }, view.at);
+    if (record.refusal !== null) return refuse(record.refusal); // the same renew may come through another broker
     record.nonces.renew = renew.nonce;
     if (renew.replaces !== null && renew.replaces !== renew.boot)
       this.#replace({ node: renew.node, boot: renew.replaces });
@@ -169,7 +182,10 @@ export class LeaseGranter {
     record.clocks = observeClock(record.clocks, { ours: view.at, theirs: renew.monotonicMs });
     record.refusal = refusalFor(record.clocks);
     if (record.refusal !== null) return refuse(record.refusal);
-    return this.#queue(key, renew, origin);
+    return this.#queue(
+      { key, renew, windowMs, past, exclusive: this.#options.exclusive && origin === "in-process" },
+      view,
+    );
   }
 
   /** An authenticated confirmation: everything up to `enforced` is in force at the node. */
@@ -314,17 +330,21 @@ export class LeaseGranter {
     return statuses.sort((a, b) => compare(a.node, b.node) || compare(a.boot, b.boot));
   }
 
-  #queue(key: string, renew: Renew, origin: RenewOrigin): RenewAnswer {
+  #queue(queued: QueuedRenew, view: RenewView): RenewAnswer {
+    const { key, renew, exclusive } = queued;
     if (this.#queued.size >= queuedRenewsMax) return refuse(tooManyRenews);
-    const own = [...this.#queued].filter(([, queued]) => queued.key === key).map(([ticket]) => ticket);
+    const own = [...this.#queued].filter(([, other]) => other.key === key).map(([ticket]) => ticket);
     for (const ticket of own.slice(0, Math.max(0, own.length - queuedPerBootMax + 1))) this.#queued.delete(ticket);
     const windowMaxMs = this.#windowMaxMs(renew.role);
-    const windowMs = Math.min(Math.max(renew.windowMs, this.#options.deltaMs), windowMaxMs);
     const limited = renew.windowMs > windowMaxMs ? { windowMs: renew.windowMs, windowMaxMs } : null;
-    const exclusive = this.#options.exclusive && origin === "in-process";
     this.#ticket += 1;
-    this.#queued.set(this.#ticket, { key, renew, windowMs, exclusive });
-    return { type: exclusive ? "ready" : "queued", ticket: this.#ticket, limited };
+    this.#queued.set(this.#ticket, queued);
+    const passesBrokers = queued.past && this.#paths.hasBrokers(renew.region, view.at);
+    return { type: exclusive ? "ready" : "queued", ticket: this.#ticket, limited, passesBrokers };
+  }
+
+  #grantedWindowMs(renew: Renew): number {
+    return Math.min(Math.max(renew.windowMs, this.#options.deltaMs), this.#windowMaxMs(renew.role));
   }
 
   #windowMaxMs(role: Lessee["role"]): number {
@@ -350,13 +370,17 @@ export class LeaseGranter {
     const record = this.#lessees.get(queued.key);
     if (record === undefined) return undefined;
     const { deltaMs, drift, epoch, incarnation, start } = this.#options;
+    const { windowMs, past, renew } = queued;
+    const until = at.monotonic + fenceAfterMs(windowMs, drift);
+    if (past && !this.#paths.grantPast(renew, until, at.monotonic)) return undefined;
+    const solePath = renew.role === "broker" ? this.#paths.grantBroker(renew, until, at.monotonic) : null;
     record.lastGrantAt = at.monotonic;
     // The maximum: a grant lost in transit does not shorten the one before it.
-    record.fencedAt = Math.max(record.fencedAt ?? 0, at.monotonic + fenceAfterMs(queued.windowMs, drift));
-    const { node, boot, nonce } = queued.renew;
-    const { windowMs } = queued;
+    record.fencedAt = Math.max(record.fencedAt ?? 0, until);
+    const { node, boot, nonce } = renew;
     record.lessee = { ...record.lessee, windowMs: Math.max(record.lessee.windowMs, windowMs) };
-    return { node, boot, nonce, epoch, incarnation, start, head, deltaMs, drift, windowMs, wallMs: at.wall };
+    const grant = { node, boot, nonce, epoch, incarnation, start, head, deltaMs, drift, windowMs, wallMs: at.wall };
+    return solePath === null ? grant : { ...grant, solePath };
   }
 
   #aliveTwin(node: NodeId, twin: BootId | undefined): BootId | null {
@@ -393,6 +417,7 @@ export class LeaseGranter {
   #remove(node: NodeId, boot: BootId): void {
     const key = keyOf({ node, boot });
     const known = this.#lessees.delete(key);
+    this.#paths.forget(boot);
     for (const [ticket, queued] of this.#queued) if (queued.key === key) this.#queued.delete(ticket);
     if (this.#removed.has(key)) return;
     this.#removed.add(key);

@@ -197,7 +197,16 @@ export function overdueMs(state: LeaseHolder, at: Moment): number {
 
 /** A lease that a regional broker grants from. `freshSinceMs`: by the local monotonic clock. */
 export type HeldLease = GrantingEpoch &
-  Readonly<{ freshSinceMs: number; deltaMs: number; drift: number; windowMs: number }>;
+  Readonly<{
+    freshSinceMs: number;
+    deltaMs: number;
+    drift: number;
+    windowMs: number;
+    /** The leader's wall clock now, as its newest grant and this process's monotonic clock show it. */
+    leaderWallMs?: UnixMs;
+    /** The brokers of the region, if every lease of its nodes came through them; absent or null: it may not have. */
+    solePath?: readonly string[] | null;
+  }>;
 
 /** Null while no route may permit anything: see `overdueMs`. */
 export function leaseHeldAt(state: LeaseHolder, at: Moment): HeldLease | null {
@@ -206,7 +215,10 @@ export function leaseHeldAt(state: LeaseHolder, at: Moment): HeldLease | null {
   const { deltaMs, drift } = state.limits;
   const windowMs = Math.min(state.limits.windowMs, state.grantWindowMs);
   const freshSinceMs = state.freshSince - suspendedMsSince(state.lastTick, at);
-  return { ...state.grantedBy, freshSinceMs, deltaMs, drift, windowMs };
+  const held = { ...state.grantedBy, freshSinceMs, deltaMs, drift, windowMs };
+  if (state.leaderClock === null) return held;
+  const { wall, sentAt } = state.leaderClock;
+  return { ...held, leaderWallMs: (wall + Math.round(at.monotonic - sentAt)) as UnixMs };
 }
 
 /** Why the node does not hold a fresh lease, in plain words; empty while it does. */

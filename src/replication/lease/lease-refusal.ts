@@ -21,6 +21,8 @@ export type LeaseRefusalCode =
   | "clock-drift"
   /** The message is not signed by the node that it names. */
   | "not-authentic"
+  /** The nodes of this region get leases only through its own brokers. Another broker may grant one. */
+  | "past-region"
   | "other";
 
 export type LeaseRefusal = Readonly<{ code: LeaseRefusalCode; message: string }>;
@@ -39,6 +41,12 @@ export const tooManyRenews: LeaseRefusal = { code: "too-many", message: "too man
 export function levelTooOld({ finalized, reads }: Readonly<{ finalized: number; reads: number }>): LeaseRefusal {
   const message = `the cluster has finalized level ${finalized}, and this build reads level ${reads}: start a newer one`;
   return { code: "level-too-old", message };
+}
+
+/** @param of.broker a broker of the region that may revoke by itself, or holds revocations that the log lacks */
+export function pastRegion({ region, broker }: Readonly<{ region: string; broker: string }>): LeaseRefusal {
+  const message = `nodes of region ${region} get leases through its own brokers, such as ${broker}: name them in broker.urls`;
+  return { code: "past-region", message };
 }
 
 /** One more node would exceed the number that an operator admits in its role. */

@@ -2,7 +2,7 @@
 import type { BootId, Link, NodeId, Projection, Stream } from "../../events/index.ts";
 import type { EpochMark } from "../lease/chain-history.ts";
 import type { Moment } from "../lease/lease-holder.ts";
-import type { Renew } from "../wire/messages.ts";
+import type { Renew, SolePathClaim } from "../wire/messages.ts";
 import type { PersonKeys } from "./person-keys.ts";
 
 export type NodeCoreOptions = Readonly<{
@@ -36,6 +36,8 @@ export type NodeCoreOptions = Readonly<{
    * The addresses of the brokers that this node uses. Absent: it keeps no local revocations.
    */
   brokers?: readonly string[];
+  /** Only of a regional broker that may revoke by itself: read at every renew, and by no other step. */
+  solePath?: () => Pick<SolePathClaim, "wanted" | "retained">;
 }>;
 
 export type NodeMetrics = Readonly<{

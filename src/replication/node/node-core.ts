@@ -19,7 +19,6 @@ import {
 import {
   type BlockReason,
   type HeldLease,
-  leaseHeldAt,
   leaseReasons,
   type Moment,
   overdueMs,
@@ -167,7 +166,7 @@ export class NodeCore {
 
   /** The lease from which grants by age may be made; null: none. */
   heldLease(at: Moment): HeldLease | null {
-    return leaseHeldAt(this.#lease.holder, at);
+    return this.#lease.heldAt(at);
   }
 
   /** Whether a lost suffix that this node had applied, or this node's region by itself, denied this fact. */

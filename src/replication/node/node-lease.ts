@@ -12,8 +12,10 @@ import type { BootId, Epoch, Link, NodeId, Projection } from "../../events/index
 import type { ChainHistory } from "../lease/chain-history.ts";
 import {
   type BlockReason,
+  type HeldLease,
   type LeaseHolder,
   type LeaseInput,
+  leaseHeldAt,
   type Moment,
   newLeaseHolder,
   step as stepLease,
@@ -21,7 +23,7 @@ import {
 import type { LeaseRefusal } from "../lease/lease-refusal.ts";
 import { type Backoff, backoffMs } from "../runtime/jitter.ts";
 import type { RefusedEnvelope } from "../wire/broker-opener.ts";
-import type { Grant, Renew, StorePosition } from "../wire/messages.ts";
+import type { Grant, Renew, SolePathClaim, StorePosition } from "../wire/messages.ts";
 import { LeaseSender } from "./lease-sender.ts";
 import type { LeaseMessage, NodeEffect, NodeLeaseAnswer } from "./messages.ts";
 
@@ -40,6 +42,8 @@ export type NodeLeaseOptions = Readonly<{
   at: Moment;
   /** The addresses of the brokers that this node uses. Absent: it keeps no local revocations. */
   brokers?: readonly string[];
+  /** Of a regional broker that may revoke by itself (lease/region-paths.ts). */
+  solePath?: () => Pick<SolePathClaim, "wanted" | "retained">;
   /** The local revocations that this boot has confirmed. */
   denials: () => readonly StorePosition[];
   random: (size: number) => Uint8Array;
@@ -76,6 +80,10 @@ export class NodeLease {
   #replaces: BootId | null;
   #bootRecorded = false;
   #renewNow = false;
+  /** What the newest grant says of the sole path; null: nothing, or this broker has given it up since. */
+  #solePath: Readonly<{ brokers: readonly string[]; epoch: Epoch }> | null = null;
+  /** Grants for earlier renews give no sole path: a later renew said that this broker does not have it. */
+  #solePathFrom = 0;
   #quarantines = 0;
   #quarantineAt = never;
   #mayQuarantineAt = Number.NEGATIVE_INFINITY;
@@ -104,6 +112,11 @@ export class NodeLease {
 
   get holder(): LeaseHolder {
     return this.#holder;
+  }
+  /** The lease that a regional broker grants from; null: none. */
+  heldAt(at: Moment): HeldLease | null {
+    const held = leaseHeldAt(this.#holder, at);
+    return held === null ? null : { ...held, solePath: this.#solePath?.brokers ?? null };
   }
   get counts(): Readonly<{
     renews: number;
@@ -239,6 +252,24 @@ export class NodeLease {
     if (this.#options.copy().projection.level <= this.#options.reads) this.unblock("too-old");
     this.#options.onGranted(grant);
     this.#stepHolder({ type: "granted", grant, history: this.#options.copy().history, at: this.#at });
+    this.#noteSolePath(grant);
+  }
+
+  /** The newest grant counts, and only if it answers a renew since this broker said that it has no sole path. */
+  #noteSolePath({ nonce, epoch, solePath: brokers }: Grant): void {
+    if (this.#holder.limits?.nonce !== nonce) return;
+    this.#solePath = brokers === undefined || nonce < this.#solePathFrom ? null : { brokers, epoch };
+  }
+
+  /** What the renew that is sent now says of the sole path. Saying that this broker does not have it gives it up. */
+  #solePathClaim(): Pick<Renew, "solePath"> {
+    if (this.#options.solePath === undefined) return {};
+    const { wanted, retained } = this.#options.solePath();
+    const hasLease = leaseHeldAt(this.#holder, this.#at) !== null;
+    if (!hasLease || !(wanted || retained)) this.#solePath = null;
+    const grantedIn = this.#solePath?.epoch ?? null;
+    if (grantedIn === null && !retained) this.#solePathFrom = this.#holder.nonce;
+    return { solePath: { wanted, retained, grantedIn } };
   }
 
   /** Stops deciding from a projection that the leader finds wrong (docs/protocol.md §5.2). */
@@ -313,6 +344,7 @@ export class NodeLease {
       ...(lostEpoch === null ? {} : { lostEpoch }),
       ...(this.#options.brokers === undefined ? {} : { brokers: this.#options.brokers }),
       ...this.#denials(),
+      ...this.#solePathClaim(),
     };
     return { type: "renew", renew };
   }

@@ -17,7 +17,7 @@ import type { Logger } from "../runtime/logger.ts";
 import { createBrokerOpener } from "../wire/broker-opener.ts";
 import { enrolmentRoot } from "../wire/cluster-keys.ts";
 import { enrolKey, sealEnvelope } from "../wire/envelope.ts";
-import { encodeMessage, type Renew } from "../wire/messages.ts";
+import { encodeMessage, type Renew, type SolePathClaim } from "../wire/messages.ts";
 import { type NodeKey, nodeKeyFrom } from "../wire/node-key.ts";
 import { leaseAnswer, leaseFailure, messageBodyOf, readAnswer, settledBy } from "./broker-answers.ts";
 import { ChangeListeners } from "./change-listeners.ts";
@@ -75,6 +75,8 @@ export type ReplicaOptions = Readonly<{
   pageLimit?: number;
   /** A change not enforced within this much running time (ms) counts as failed. */
   enforcingMsMax?: number;
+  /** Of a regional broker that may revoke by itself; read at every renew. */
+  solePath?: () => Pick<SolePathClaim, "wanted" | "retained">;
   /**
    * The addresses of the brokers that this node uses; its process's own broker has none. Absent: the node keeps no
    * revocations that its region accepts by itself, and the region accepts none while the node holds a lease.

@@ -170,7 +170,8 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
 
   /**
    * Tries every broker once, beginning with the last good one, until one answers with a status other than 503 or 401. A
-   * 401 is unsigned, so an impostor at the address of one broker must not keep the client from the others.
+   * 401 is unsigned, so an impostor at the address of one broker must not keep the client from the others. A broker
+   * outside the node's region may refuse a lease that one of the region grants.
    * @throws BrokerUnavailableError when none does, BrokerRefusedError on 401 and 403, LeaseRefusedError when a leader
    * gives a reason
    */
@@ -178,6 +179,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
     let unavailable: Answer | undefined;
     let elsewhere: Answer | undefined;
     let unknownThere: BrokerRefusedError | undefined;
+    let wrongBroker: LeaseRefusedError | undefined;
     let cause: unknown;
     let uncertain = false;
     const first = good;
@@ -194,9 +196,10 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
           return attempt(base, what);
         });
         const refusal = answer.status === 403 ? leaseRefusal(answer) : undefined;
-        if (refusal !== undefined) throw new LeaseRefusedError(refusal);
-        if (answer.status === 403) throw new BrokerRefusedError(answer.status, refusalWords(answer));
-        if (answer.status === 401) unknownThere = new BrokerRefusedError(answer.status, refusalWords(answer));
+        if (refusal !== undefined && refusal.code !== "past-region") throw new LeaseRefusedError(refusal);
+        if (refusal !== undefined) wrongBroker = new LeaseRefusedError(refusal);
+        else if (answer.status === 403) throw new BrokerRefusedError(answer.status, refusalWords(answer));
+        else if (answer.status === 401) unknownThere = new BrokerRefusedError(answer.status, refusalWords(answer));
         else if (what.elsewhere?.includes(answer.status) === true) elsewhere = answer;
         else if (answer.status < 500) {
           good = index;
@@ -218,6 +221,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       if (good === index) good = (index + 1) % bases.length;
     }
     if (elsewhere !== undefined) return elsewhere;
+    if (wrongBroker !== undefined) throw wrongBroker;
     if (unavailable?.status === 503) return { ...unavailable, uncertain }; // it authenticated the caller before
     if (unknownThere !== undefined) throw unknownThere;
     const problem = bases.length === 0 ? "no broker is configured" : "no broker answers";

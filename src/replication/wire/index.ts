@@ -81,6 +81,7 @@ export {
   parseStorePosition,
   parseWrappedKey,
   type Renew,
+  type SolePathClaim,
   type StorePosition,
   storesMax,
 } from "./messages.ts";

@@ -18,6 +18,7 @@ const codes: ReadonlySet<string> = new Set<LeaseRefusalCode>([
   "left",
   "clock-drift",
   "not-authentic",
+  "past-region",
   "other",
 ]);
 

@@ -75,6 +75,21 @@ export type Renew = Readonly<{
   brokers?: readonly string[];
   /** As in a confirmation. */
   denials?: readonly StorePosition[];
+  /** Only of a regional broker. Absent: it accepts no revocation by itself. */
+  solePath?: SolePathClaim;
+}>;
+
+/**
+ * What a regional broker says of the sole path (lease/region-paths.ts). With neither `retained` nor `grantedIn`, it
+ * accepts no revocation by itself before the leader answers this renew or a later one.
+ */
+export type SolePathClaim = Readonly<{
+  /** It would accept revocations by itself. */
+  wanted: boolean;
+  /** It holds revocations that the log may lack. */
+  retained: boolean;
+  /** The epoch of the grant by which it has the sole path now; null: it does not have it. */
+  grantedIn: Epoch | null;
 }>;
 
 /** How far in the store of one regional broker: everything up to `seq` that it still retains. */
@@ -108,6 +123,11 @@ export type Grant = Readonly<{
    * Only in a grant by age: the lease counts only once the local revocations up to here are in force at the node.
    */
   tightenedTo?: StorePosition;
+  /**
+   * Only in a leader's grant to a regional broker: every lease of a node of its region that may count came through one
+   * of these brokers, and the leader grants no other. Absent: the broker must not revoke by itself.
+   */
+  solePath?: readonly string[];
 }>;
 
 /**
@@ -166,10 +186,16 @@ export const parseRenew = parser(
     ...(m["lostEpoch"] === undefined ? {} : { lostEpoch: parseEpoch(m["lostEpoch"]) }),
     ...(m["brokers"] === undefined ? {} : { brokers: parseAddresses(m["brokers"]) }),
     ...denialsField(m),
+    ...(m["solePath"] === undefined ? {} : { solePath: parseClaim(m["solePath"]) }),
   }),
 );
 
-export const parseGrant = parser((m): Grant => grantIn(m));
+export const parseGrant = parser(
+  (m): Grant => ({
+    ...grantIn(m),
+    ...(m["solePath"] === undefined ? {} : { solePath: parseBrokerNames(m["solePath"]) }),
+  }),
+);
 
 function grantIn(m: Fields): Grant {
   return {
@@ -231,6 +257,8 @@ export function parseStorePosition(value: unknown): StorePosition {
 /** The addresses that a message may name, and the length of each. More of them are not sent. */
 export const addressesMax = 16;
 export const addressCharsMax = 200;
+/** The brokers of one region that a grant may name. */
+const solePathBrokersMax = 16;
 /** The stores of other brokers, or of lost disks, that a node remembers. */
 export const storesMax = 16;
 const storePattern = /^[0-9a-f]{32}$/;
@@ -242,6 +270,18 @@ export function parseAddresses(value: unknown): readonly string[] {
     if (typeof address === "string" && address.length <= addressCharsMax && isPlainText(address)) return address;
     throw new MalformedMessageError("not an address");
   });
+}
+
+function parseClaim(value: unknown): SolePathClaim {
+  const m = map(value);
+  const { wanted, retained, grantedIn } = m;
+  if (typeof wanted !== "boolean" || typeof retained !== "boolean") throw new MalformedMessageError("not a claim");
+  return { wanted, retained, grantedIn: grantedIn === null ? null : parseEpoch(grantedIn) };
+}
+
+function parseBrokerNames(value: unknown): readonly string[] {
+  if (!Array.isArray(value) || value.length > solePathBrokersMax) throw new MalformedMessageError("too many brokers");
+  return value.map(parseNodeId);
 }
 
 function denialsField(m: Fields): Pick<Confirm, "denials"> {

@@ -89,7 +89,7 @@ async function startRegional(
     startReplica: () => {
       const lease = () => ({
         ...{ epoch: 1 as Epoch, incarnation: "i" as Incarnation, start: 1 as Position },
-        ...{ freshSinceMs: systemClock.monotonic(), deltaMs: 5_000, drift: 0.01, windowMs },
+        ...{ freshSinceMs: systemClock.monotonic(), deltaMs: 5_000, drift: 0.01, windowMs, solePath: [name] },
       });
       const rest = { onChange: () => () => {}, goodbye: async () => true, stop: async () => {}, readNow() {} };
       return { applied: log.head, projection, lease, ...rest } as Partial<ReplicaProcess> as ReplicaProcess;

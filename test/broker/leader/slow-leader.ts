@@ -105,7 +105,7 @@ export class SlowLeader {
     const publicKey = rawPublicKey(node.key.pair.publicKey);
     const from = { cluster, role: "proxy", name: node.node, boot: node.boot, publicKey } as const;
     const message = { type: "renew", renew: node.renew({ monotonicMs: this.#now }), from } as const;
-    this.#feed({ type: "nodeMessage", id: this.#ids, origin: "remote", message });
+    this.#feed({ type: "nodeMessage", id: this.#ids, origin: "remote", through: null, message });
     return this.#ids;
   }
 

@@ -93,6 +93,8 @@ export class LocalBroker {
   /** While true, writes are neither done nor refused. */
   holdsWrites = false;
   dead = false;
+  /** What it says to the other brokers in place of its own name and boot. */
+  alias: Partial<Pick<PeerAnswer, "broker" | "boot">> = {};
   lease: HeldLease | null;
   applied: Link;
   readonly #region: LocalRegion;
@@ -116,7 +118,7 @@ export class LocalBroker {
     this.applied = region.log.head;
     this.lease = {
       ...{ epoch: 1 as Epoch, incarnation: "i" as Incarnation, start: 1 as Position },
-      ...{ freshSinceMs: region.now - 1_000, deltaMs: 5_000, drift: 0.01, windowMs },
+      ...{ freshSinceMs: region.now - 1_000, deltaMs: 5_000, drift: 0.01, windowMs, solePath: region.names },
     };
     const addresses = region.names.map(addressOf);
     this.#core = newRegionCore({
@@ -160,6 +162,11 @@ export class LocalBroker {
     this.effects.push(...effects);
     for (const effect of effects) this.#perform(effect);
     return effects;
+  }
+
+  /** What its own renews say of the sole path. */
+  claim(): ReturnType<RegionCore["solePathClaim"]> {
+    return this.#core.solePathClaim(this.#region.now as MonotonicMs);
   }
 
   /** The process ends without a word. Its disk stays. */
@@ -260,7 +267,8 @@ export class LocalBroker {
   exchange(question: EffectOf<"askPeer">["question"]): PeerAnswer | Readonly<{ failed: string }> | undefined {
     const id = this.#nextId();
     this.feed({ type: "peerAsked", id, question });
-    return this.all("answerPeer").find((effect) => effect.id === id)?.answer;
+    const answer = this.all("answerPeer").find((effect) => effect.id === id)?.answer;
+    return answer === undefined ? undefined : { ...answer, ...this.alias };
   }
 
   #nextId(): number {

@@ -15,6 +15,7 @@ import {
   genesis,
   type SessionId,
 } from "../../../src/events/index.ts";
+import { LeaseRefusedError } from "../../../src/replication/lease/index.ts";
 import { systemClock } from "../../../src/replication/runtime/index.ts";
 import {
   type AnswerRefusal,
@@ -530,4 +531,22 @@ test("a receipt in a region that is cut off fails with the reason, whatever the 
   await assert.rejects(asks, (error) => error instanceof BrokerUnavailableError && error.reason === "no-leader");
   const none = aClient([unreachable]).receipt({ type: "command", commandId }, { wait: "all", timeoutMs: 0 });
   await assert.rejects(none, (error) => error instanceof BrokerUnavailableError && error.reason === "no-answer");
+});
+
+test("a node whose `broker.urls` name a home broker first gets its lease from the next one, with the same renew", async () => {
+  const reason = "nodes of region west get leases through its own brokers";
+  const home = await aBroker((request, _, response) => {
+    const body = Buffer.from(JSON.stringify({ error: "no-lease", code: "past-region", reason }));
+    answerWith(request, response, { status: 403, body });
+  });
+  const west = await aBroker((request, _, response) => answerWith(request, response, { body: Buffer.from("a grant") }));
+  const client = aClient([home, west]);
+  for (let n = 0; n < 2; n++) assert.equal((await client.lease(new Uint8Array(3)))?.length, "a grant".length);
+  assert.deepEqual([home.requests.length, west.requests.length], [1, 2], "it stays with the broker that grants");
+
+  const alone = aClient([home]);
+  await assert.rejects(
+    alone.lease(new Uint8Array(3)),
+    (error) => error instanceof LeaseRefusedError && error.refusal.code === "past-region",
+  );
 });
