@@ -371,7 +371,7 @@ export class LeaseGranter {
     if (record === undefined) return undefined;
     const { deltaMs, drift, epoch, incarnation, start } = this.#options;
     const { windowMs, past, renew } = queued;
-    const until = at.monotonic + fenceAfterMs(windowMs, drift);
+    const until = at.monotonic + fenceAfterMs(queued.windowMs, drift);
     if (past && !this.#paths.grantPast(renew, until, at.monotonic)) return undefined;
     const solePath = renew.role === "broker" ? this.#paths.grantBroker(renew, until, at.monotonic) : null;
     record.lastGrantAt = at.monotonic;
