@@ -13,7 +13,8 @@
 import { type Link, linkOf, type Position, sameLink } from "../../src/events/index.ts";
 import type { StoreRun } from "../../src/replication/log/continuity.ts";
 import type { ReplicationLook } from "../../src/replication/log/durability.ts";
-import type { Report, SimFactOf, Txn } from "./facts.ts";
+import type { Report, SimFactOf } from "./facts.ts";
+import type { Txn } from "./postgres-facts.ts";
 import { RowLock } from "./postgres-lock.ts";
 import { Receiver, type Sender } from "./postgres-replication.ts";
 import type { Session } from "./postgres-session.ts";

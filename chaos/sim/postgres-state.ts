@@ -35,7 +35,7 @@ import type {
   VaultEntry,
 } from "../../src/replication/log/log.ts";
 import type { LogView } from "../../src/replication/log/log-rules.ts";
-import type { Txn } from "./facts.ts";
+import type { Txn } from "./postgres-facts.ts";
 
 export type Writing =
   | Readonly<{ op: "append"; batch: AppendBatch; durable: Link }>
