@@ -1,6 +1,6 @@
 /**
- * The sole path under delays, losses, cuts and changes of leader, with random seeds: a regional broker that may revoke by
- * itself, and a node of its region that renews past it (ADR 0039: a cut-off region revokes locally, rule 5).
+ * The sole path under delays, losses, cuts and changes of leader, with random seeds: a regional broker that may revoke
+ * by itself, and a node of its region that renews past it (ADR 0039: a cut-off region revokes locally, rule 5).
  *
  * The granter and the broker's node core are the product's own; the network and the node are models.
  */
