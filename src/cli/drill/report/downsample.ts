@@ -116,7 +116,7 @@ export type Percentiles = Readonly<{ count: number; p50: number; p90: number; p9
 
 /** @returns undefined: there is no value */
 export function percentilesOf(values: readonly (number | null)[]): Percentiles | undefined {
-  const sorted = values.filter((value) => value !== null).sort((a, b) => a - b);
+  const sorted = new Float64Array(values.filter((value) => value !== null)).sort();
   const max = sorted.at(-1);
   if (max === undefined) return undefined;
   const at = (share: number): number => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? max;
