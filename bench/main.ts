@@ -20,6 +20,7 @@ const all = [
   "proxy",
   ...ofProxy,
   "idle",
+  "start",
   "growth",
   "snapshot",
   "regions",

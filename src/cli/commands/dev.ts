@@ -14,6 +14,7 @@ import { startReloading } from "../process/reloading.ts";
 import { untilStopped } from "../process/until-stopped.ts";
 import { parse } from "../terminal/arguments.ts";
 import { CannotError, type CliCommand, UsageError } from "../terminal/command.ts";
+import { packageFile } from "../terminal/package-file.ts";
 
 /** The ports in cardea.dev.yaml; `--port` moves them together. */
 const port = { main: 8080, app: 8091, idp: 8092, metrics: 8093 };
@@ -40,7 +41,7 @@ and the log; --memory keeps the log in memory, so people must sign in again afte
       { min: 0, max: 0 },
     );
     const main = parsePort(parsed.text("port"));
-    const path = parsed.text("config") ?? fileURLToPath(new URL("../../../cardea.dev.yaml", import.meta.url));
+    const path = parsed.text("config") ?? fileURLToPath(packageFile("cardea.dev.yaml"));
     const options: Omit<LoadOptions, "env"> = {
       dataDir: parsed.text("data-dir") ?? "data",
       generate: ["shared_secret", "cookie_secret", "idp_client_secret"],

@@ -1,7 +1,8 @@
-/** The program's version from package.json, three folders up from the sources and from dist alike. */
+/** The program's version, from package.json. */
 import { readFileSync } from "node:fs";
+import { packageFile } from "./package-file.ts";
 
-const packageJson: unknown = JSON.parse(readFileSync(new URL("../../../package.json", import.meta.url), "utf8"));
+const packageJson: unknown = JSON.parse(readFileSync(packageFile("package.json"), "utf8"));
 
 export const version: string =
   typeof packageJson === "object" && packageJson !== null && "version" in packageJson
