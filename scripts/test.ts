@@ -9,7 +9,7 @@
  * page of nine machines, which takes minutes, when it is named. The last line is the result.
  */
 import { spawnSync } from "node:child_process";
-import { globSync, readFileSync, statSync } from "node:fs";
+import { existsSync, globSync, readFileSync, statSync } from "node:fs";
 import { cpus } from "node:os";
 import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -23,9 +23,18 @@ const filesAtOnce = 2;
  */
 const moreWhileIdleMax = 3;
 /** How much of all processors has to be idle before one more file starts. */
-const idleShareMin = 0.3;
-const idleLookMs = 2_000;
+const idleShareMin = 0.2;
+/** Most files that fill such a gap take a second, so a longer pause between them would leave half of it unused. */
+const idleLookMs = 500;
+/** Files that take a minute and more, longest first. They start first, so that none of them ends the run alone. */
+const longest = [
+  ...["drills/process-drills", "failover/move-home", "regions/move-home", "cluster/without-nats", "regions/lost-home"],
+  ...["failover/synchronous", "cluster/snapshots", "regions/snapshots", "cluster/behind-retention"],
+  ...["failover/lost-lessees", "regions/regions", "cluster/nats", "failover/fifty-followers"],
+].map((name) => `test/integration/${name}.test.ts`);
 const fileMsMax = 600_000;
+/** Tests in these folders start the program. */
+const startsProgram = /^test\/(attacks|cli|end-to-end|integration)\//;
 const containerTests = "test/integration/containers/";
 const nineMachines = "test/deploy/regions-setup.test.ts";
 const needsService = /^test\/(integration|end-to-end|contract)\/|\/browser\.test\.ts$/;
@@ -52,6 +61,7 @@ if (named.length === 0) {
   step("lint", "biome", "check", "--error-on-warnings", ".");
 }
 const files = chooseTests(named);
+if (files.some((file) => startsProgram.test(file))) buildProgram();
 const outcomes = await runTests(
   named.length === 0 || named[0] === "unit" ? together(files) : files.map((file) => [file]),
 );
@@ -74,14 +84,27 @@ console.log(`The tests took ${cpuS.toFixed(0)} s of processor time, but for proc
 console.log(`tests: ${passed} passed, ${failed} failed, ${skipped} skipped`);
 process.exit(failedSteps.length === 0 ? 0 : 1);
 
-function step(name: string, command: string, ...args: string[]): void {
+/** @returns whether it succeeded */
+function step(name: string, command: string, ...args: string[]): boolean {
   const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: "utf8" });
   if (status === 0) {
     console.log(`✔ ${name}`);
-    return;
+    return true;
   }
   failedSteps.push(name);
   console.log(`✖ ${name}\n${error?.message ?? `${stdout}${stderr}`}`);
+  return false;
+}
+
+/** Tests then start the built program (test/support/program.ts). */
+function buildProgram(): void {
+  if (!existsSync("node_modules/.bin/esbuild")) {
+    console.log("  tests start the sources, which takes twice as long, because esbuild is not installed: npm ci");
+    return;
+  }
+  const folder = join(root, ".cache", "program");
+  if (step("program", process.execPath, "scripts/build.ts", folder))
+    process.env["CARDEA_TEST_PROGRAM"] ??= join(folder, "dist", "main.js");
 }
 
 function chooseTests(wanted: readonly string[]): string[] {
@@ -117,13 +140,16 @@ function together(chosen: readonly string[]): (readonly string[])[] {
 }
 
 /**
- * Files with services run first: they take longest, and the short ones fill the end. A file that failed beside others
- * gets one more run, alone and at the end. If it fails again, it counts. If it passes, it is reported as unsteady, with
- * the failure.
+ * The longest files run first, then the others with services: the short ones fill the end. A file that failed beside
+ * others gets one more run, alone and at the end. If it fails again, it counts. If it passes, it is reported as
+ * unsteady, with the failure.
  */
 async function runTests(chosen: readonly (readonly string[])[]): Promise<Outcome[]> {
-  const hasService = (files: readonly string[]): number => Number(files.some((file) => needsService.test(file)));
-  const waiting = [...chosen].sort((a, b) => hasService(b) - hasService(a));
+  const rank = (files: readonly string[]): number => {
+    const at = longest.indexOf(files[0] ?? "");
+    return at >= 0 ? at : longest.length + Number(!files.some((file) => needsService.test(file)));
+  };
+  const waiting = [...chosen].sort((a, b) => rank(a) - rank(b));
   const ended: Outcome[] = [];
   const again: string[] = [];
   const processors = watchProcessors();

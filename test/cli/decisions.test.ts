@@ -13,9 +13,9 @@ import { asked as commandOf, createSession, quiet, random, revoke } from "../bro
 import { Child, TemporaryFolder } from "../support/child.ts";
 import { EnvoyClient } from "../support/envoy-client.ts";
 import { freePorts } from "../support/free-port.ts";
+import { mainFile } from "../support/program.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 const patience = { withinMs: 30_000 };
 const secret = (byte: number): string =>
   Buffer.from(Array.from({ length: 32 }, (_, i) => (i * 7 + byte) % 251)).toString("base64");

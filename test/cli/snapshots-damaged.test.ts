@@ -11,10 +11,9 @@ import { test } from "node:test";
 import { sendRequest } from "../integration/cluster/client.ts";
 import { Child, TemporaryFolder } from "../support/child.ts";
 import { freePorts } from "../support/free-port.ts";
+import { mainFile } from "../support/program.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { patience, startBrokerOf, untilTruncated, writeTruncating } from "./truncated-log.ts";
-
-const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 
 test("without an intact snapshot of the truncated part of the log nothing is served, and the position and remedy are logged", async (t) => {
   using folder = new TemporaryFolder("snapshots-damaged");

@@ -13,9 +13,9 @@ import { Child, TemporaryFolder } from "../support/child.ts";
 import { freePorts } from "../support/free-port.ts";
 import { findPebble, startPebble } from "../support/pebble.ts";
 import { Authority, type Issued } from "../support/pki.ts";
+import { mainFile } from "../support/program.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 const patience = { withinMs: 60_000, everyMs: 100 };
 const host = "app.example";
 const secret = (byte: number): string =>

@@ -2,8 +2,7 @@
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { Child, type TemporaryFolder } from "../support/child.ts";
-
-const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
+import { mainFile } from "../support/program.ts";
 
 export async function startWithWorkers(
   t: TestContext,

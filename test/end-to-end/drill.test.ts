@@ -7,9 +7,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { TemporaryFolder } from "../support/child.ts";
+import { mainFile } from "../support/program.ts";
 import { executablePath, startBrowser, startDev } from "./support.ts";
-
-const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 
 /** A browser that signs in as bob. */
 function writeSignIn(folder: string): string {

@@ -9,9 +9,9 @@ import { type Browser, chromium } from "playwright-core";
 import { Child } from "../support/child.ts";
 import { findChromium } from "../support/chromium.ts";
 import { freeBasePort } from "../support/free-port.ts";
+import { mainFile } from "../support/program.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 const startMsMax = 30_000;
 /** The longest time (ms) that a page may take, on a busy machine. */
 export const pageMsMax = 120_000;

@@ -14,10 +14,10 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { TemporaryFolder } from "../support/child.ts";
+import { mainFile } from "../support/program.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { startDev } from "./support.ts";
 
-const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 const root = new URL("../../", import.meta.url).pathname;
 const run = promisify(execFile);
 

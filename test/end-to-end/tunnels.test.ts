@@ -16,11 +16,11 @@ import { Child, TemporaryFolder } from "../support/child.ts";
 import { freePort } from "../support/free-port.ts";
 import { findPostgresBinaries, startPostgres } from "../support/postgres.ts";
 import { withClient } from "../support/postgres-client.ts";
+import { mainFile } from "../support/program.ts";
 import { findSshd } from "../support/sshd.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { executablePath, startBrowser, startDev } from "./support.ts";
 
-const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 const root = new URL("../../", import.meta.url).pathname;
 const sshd = findSshd() ?? "/nowhere";
 const psql = [join(findPostgresBinaries() ?? "/nowhere", "psql"), "/usr/bin/psql"].find((path) => existsSync(path));

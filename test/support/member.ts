@@ -2,9 +2,8 @@
  * Member: one process of a small cluster, started from its configuration file. The start waits until it reports ready.
  */
 import { Child } from "./child.ts";
+import { mainFile } from "./program.ts";
 import { waitFor } from "./wait-for.ts";
-
-const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 
 /** `metrics`: the port on which the process reports whether it is ready. */
 export type Member = { name: string; port: number; metrics: number; config: string; child: Child | undefined };

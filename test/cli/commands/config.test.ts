@@ -7,10 +7,10 @@ import { configTextOf } from "../../../src/events/index.ts";
 import { openSqliteLog } from "../../../src/replication/log/index.ts";
 import { Child, TemporaryFolder } from "../../support/child.ts";
 import { freePorts } from "../../support/free-port.ts";
+import { mainFile } from "../../support/program.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { run } from "../support.ts";
 
-const mainFile = new URL("../../../src/main.ts", import.meta.url).pathname;
 const patience = { withinMs: 60_000 };
 const secret = (byte: number): string =>
   Buffer.from(Array.from({ length: 32 }, (_, i) => (i * 7 + byte) % 251)).toString("base64");

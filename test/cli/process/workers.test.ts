@@ -9,10 +9,10 @@ import { test } from "node:test";
 import { mergeMetrics } from "../../../src/cli/process/workers.ts";
 import { Child, TemporaryFolder } from "../../support/child.ts";
 import { freePorts } from "../../support/free-port.ts";
+import { mainFile } from "../../support/program.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { run } from "../support.ts";
 
-const mainFile = new URL("../../../src/main.ts", import.meta.url).pathname;
 const patience = { withinMs: 90_000 };
 const secret = Buffer.from(Array.from({ length: 32 }, (_, i) => i * 7 + 3)).toString("base64");
 

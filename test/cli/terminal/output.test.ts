@@ -20,6 +20,7 @@ import { openOutput } from "../../../src/cli/terminal/output.ts";
 import { sendRequest, startUpstream } from "../../proxy/support.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { freePorts } from "../../support/free-port.ts";
+import { mainFile } from "../../support/program.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
 const noticeOf = (lines: number, reason: string): string => JSON.stringify({ notice: lines, reason });
@@ -275,8 +276,6 @@ for (const destination of ["a file on a full disk", "a pipe with a stalled reade
     },
   );
 }
-
-const mainFile = new URL("../../../src/main.ts", import.meta.url).pathname;
 
 async function configuration(
   t: TestContext,

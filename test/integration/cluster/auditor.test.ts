@@ -15,9 +15,10 @@ import { after, before, test } from "node:test";
 import type { Receipt } from "../../../src/replication/index.ts";
 import { receiptKeysPath } from "../../../src/replication/wire/index.ts";
 import { TemporaryFolder } from "../../support/child.ts";
+import { mainFile } from "../../support/program.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type Cluster, runCardea, startCluster } from "./cluster.ts";
-import { fasterStart, mainFile } from "./cluster-process.ts";
+import { fasterStart } from "./cluster-process.ts";
 
 let cluster: Cluster;
 const folder = new TemporaryFolder("auditor");

@@ -8,12 +8,12 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { RouteShare } from "../../../src/cli/process/readiness.ts";
 import { Child, type Exit } from "../../support/child.ts";
+import { mainFile } from "../../support/program.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
 export type ProcessPorts = Readonly<{ address: number; metrics: number; broker: number }>;
 
 const root = join(import.meta.dirname, "../../..");
-export const mainFile = join(root, "src/main.ts");
 /** Compiles once for all processes of all tests, so a restart takes about a second. */
 export const fasterStart = { NODE_COMPILE_CACHE: join(root, ".cache/compile") };
 /** No load balancer needs a drain delay here, and no stream that a test left open is worth waiting for. */

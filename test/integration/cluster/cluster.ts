@@ -32,6 +32,7 @@ import { TemporaryFolder } from "../../support/child.ts";
 import { freePorts } from "../../support/free-port.ts";
 import { startNats } from "../../support/nats.ts";
 import { startPostgres } from "../../support/postgres.ts";
+import { mainFile } from "../../support/program.ts";
 import type { NatsCluster, PostgresServer } from "../../support/service.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type HttpReply, sendRequest, sendUntilDecided, untilDecided } from "./client.ts";
@@ -44,7 +45,7 @@ import {
   routeNames,
   type Timing,
 } from "./cluster-config.ts";
-import { ClusterProcess, fasterStart, mainFile, type ProcessPorts } from "./cluster-process.ts";
+import { ClusterProcess, fasterStart, type ProcessPorts } from "./cluster-process.ts";
 import { type Relay, startRelay } from "./relay.ts";
 import { startUpstream, type Upstream } from "./upstream.ts";
 

@@ -10,9 +10,10 @@ import { type PromiseName, promises } from "../../../src/cli/drill/drill.ts";
 import type { RunRecord, Verdict } from "../../../src/cli/drill/run-record.ts";
 import type { GroupView, UserView } from "../../../src/console/index.ts";
 import { TemporaryFolder } from "../../support/child.ts";
+import { mainFile } from "../../support/program.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type Cluster, type ClusterOptions, type Session, startCluster } from "../cluster/cluster.ts";
-import { fasterStart, mainFile } from "../cluster/cluster-process.ts";
+import { fasterStart } from "../cluster/cluster-process.ts";
 
 export type DrillResult = Readonly<{
   code: number | null;

@@ -14,9 +14,10 @@ import { aSession, LogWriter } from "../../support/log-writer.ts";
 import { withClient } from "../../support/postgres-client.ts";
 import { type PostgresGroup, type Synchrony, startPostgresGroup } from "../../support/postgres-group.ts";
 import type { PostgresStandby } from "../../support/postgres-standby.ts";
+import { mainFile } from "../../support/program.ts";
 import type { PostgresServer } from "../../support/service.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { fasterStart, mainFile } from "../cluster/cluster-process.ts";
+import { fasterStart } from "../cluster/cluster-process.ts";
 
 export type MoveRun = Readonly<{ child: Child; output: () => string; exit: () => Promise<number | null> }>;
 /** `code` is null for a run that was killed. */

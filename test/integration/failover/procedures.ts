@@ -16,12 +16,12 @@ import { TemporaryFolder } from "../../support/child.ts";
 import { freePorts } from "../../support/free-port.ts";
 import { type Member, startMember } from "../../support/member.ts";
 import { startProvider } from "../../support/oidc-provider.ts";
+import { mainFile } from "../../support/program.ts";
 import { Visitor } from "../../support/visitor.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
 const run = promisify(execFile);
 const root = new URL("../../../", import.meta.url).pathname;
-const mainFile = join(root, "src/main.ts");
 export const patience = { withinMs: 60_000 };
 export const newSecret = (): string => randomBytes(32).toString("base64");
 

@@ -7,12 +7,12 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { mainFile } from "../../support/program.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type Cluster, type Session, startCluster } from "../cluster/cluster.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
 import { nextLevel } from "./next-build.ts";
 
-const mainOfThisBuild = join(import.meta.dirname, "../../../src/main.ts");
 const nextMain = join(import.meta.dirname, "next-main.ts");
 
 let cluster: Cluster;
@@ -98,7 +98,7 @@ test("an old broker that was away refuses to start, even without another broker,
   const broker = await cluster.follower();
   const leader = await cluster.leader();
   await broker.end();
-  broker.program = mainOfThisBuild;
+  broker.program = mainFile;
   await leader.kill();
   await broker.launch();
   assert.equal((await broker.exited())?.code, 3);

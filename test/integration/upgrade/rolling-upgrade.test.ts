@@ -9,9 +9,10 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { decodeEvents, genesis, type Link, type Recorded } from "../../../src/events/index.ts";
 import { withClient } from "../../support/postgres-client.ts";
+import { mainFile } from "../../support/program.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type Cluster, type Session, startCluster } from "../cluster/cluster.ts";
-import { type ClusterProcess, mainFile } from "../cluster/cluster-process.ts";
+import type { ClusterProcess } from "../cluster/cluster-process.ts";
 import { nextLevel, nextSchema, nextVersion } from "./next-build.ts";
 import { startTraffic, type Traffic } from "./traffic.ts";
 
