@@ -32,6 +32,8 @@ export type CardeaOptions = Readonly<{
   program?: string;
   /** How many people are signed in; default: one. */
   people?: number;
+  /** The store of the log; default: `memory`. */
+  store?: "memory" | "file";
   /** Runs a proxy alone, with that process's broker; absent: all services. */
   brokerOf?: Cardea;
 }>;
@@ -111,7 +113,7 @@ function writeConfig(
     `address: 127.0.0.1:${port}`,
     ...transport,
     `data_dir: ${folder}/data`,
-    ...(brokerOf === undefined ? ["databroker_storage_type: memory"] : []),
+    ...(brokerOf === undefined ? [`databroker_storage_type: ${options.store ?? "memory"}`] : []),
     `authenticate_service_url: ${scheme}://authenticate.localhost:${port}`,
     "idp_provider: oidc",
     `idp_provider_url: http://idp.localhost:${port}`,
