@@ -11,6 +11,8 @@ import { ScimError } from "./scim-error.ts";
 export type ScimDeps = Readonly<{
   clients: ReadonlyMap<string, ScimClientConfig>;
   directory: ScimDirectory;
+  /** Changes of one resource, one after the other: requests that arrive together then do not lose to each other. */
+  turns: ResourceTurns;
   replica: Replica & Freshness;
   databroker: Databroker;
   clock: AuthDeps["clock"];
@@ -51,11 +53,35 @@ export type ScimAnswer = Readonly<{
 const appliedMsMax = 5_000;
 const attemptsMax = 6;
 
+/** Jobs under one key run one after the other. */
+export class ResourceTurns {
+  readonly #last = new Map<string, Promise<unknown>>();
+
+  async run<T>(key: string, job: () => Promise<T>): Promise<T> {
+    const before = this.#last.get(key) ?? Promise.resolve();
+    const own = before.then(job, job);
+    const settled = own.catch(() => undefined);
+    this.#last.set(key, settled);
+    try {
+      return await own;
+    } finally {
+      if (this.#last.get(key) === settled) this.#last.delete(key);
+    }
+  }
+}
+
 /** A change whose resource has changed since it was read: read it again. */
 export type Attempt = ScimAnswer | "again";
 
-/** Repeats a change that lost a race. @throws ScimError */
-export async function withAttempts(deps: ScimDeps, attempt: () => Promise<Attempt>): Promise<ScimAnswer> {
+/**
+ * Takes its turn, and repeats a change that lost a race against another node.
+ * @param key the resource @throws ScimError
+ */
+export function withAttempts(deps: ScimDeps, key: string, attempt: () => Promise<Attempt>): Promise<ScimAnswer> {
+  return deps.turns.run(key, () => runAttempts(deps, attempt));
+}
+
+async function runAttempts(deps: ScimDeps, attempt: () => Promise<Attempt>): Promise<ScimAnswer> {
   for (let tries = 0; tries < attemptsMax; tries++) {
     await deps.directory.settled();
     const answer = await attempt();

@@ -33,6 +33,7 @@ export type DirectoryEntry = Readonly<{
   createdAt: string;
 }>;
 
+const none: readonly UserId[] = [];
 const stepPeople = 200;
 /** More e-mails of one person are found by a search through all people. */
 const emailsMax = 8;
@@ -41,7 +42,8 @@ export class ScimDirectory {
   readonly #replica: Replica;
   readonly #provisionedFor: ProvisionedFor;
   readonly #pause: () => Promise<void>;
-  readonly #onMismatch: (userId: UserId, provisioned: readonly UserId[]) => void;
+  readonly #onMismatch: (userId: UserId) => void;
+  readonly #onError: (userId: UserId, error: unknown) => void;
   readonly #entries = new Map<UserId, DirectoryEntry>();
   /** By client and resource id, user name, externalId or e-mail. */
   readonly #userOf = new Map<string, UserId>();
@@ -63,13 +65,16 @@ export class ScimDirectory {
       provisionedFor: ProvisionedFor;
       /** Lets other work go first. */
       pause: () => Promise<void>;
-      onMismatch: (userId: UserId, provisioned: readonly UserId[]) => void;
+      onMismatch: (userId: UserId) => void;
+      /** A person could not be read; the others are. */
+      onError: (userId: UserId, error: unknown) => void;
     }>,
   ) {
     this.#replica = parts.replica;
     this.#provisionedFor = parts.provisionedFor;
     this.#pause = parts.pause;
     this.#onMismatch = parts.onMismatch;
+    this.#onError = parts.onError;
   }
 
   start(): void {
@@ -162,9 +167,13 @@ export class ScimDirectory {
     return this.#correlated.get(person) ?? [];
   }
 
-  /** False: the person has the groups that the provisioned people give, and no session that they deny. */
+  /**
+   * False: the person has the groups that the provisioned people give, and no session that they deny; or this node
+   * cannot read the person, and leaves them alone.
+   */
   isMismatch(person: UserId): boolean {
     const { projection } = this.#replica;
+    if (!this.#correlated.has(person) || projection.user(person)?.status === "erased") return false;
     const wanted = new Set<GroupId>();
     let isBarred = false;
     for (const userId of this.correlatedWith(person)) {
@@ -210,7 +219,11 @@ export class ScimDirectory {
       }
       for (const userId of some) {
         this.#changed.delete(userId);
-        this.#read(userId);
+        try {
+          this.#read(userId);
+        } catch (error) {
+          this.#onError(userId, error);
+        }
       }
       if (this.#changed.size > 0) await this.#pause();
     }
@@ -226,25 +239,31 @@ export class ScimDirectory {
     const provisioned = parseProvisioned(profile);
     this.#put(userId, provisioned && entryOf(userId, provisioned.client, provisioned.record));
     if (provisioned === undefined) this.#correlate(userId, profile);
+    else this.#uncorrelate(userId);
     for (const person of this.peopleOf(userId)) this.#report(person);
   }
 
   #correlate(person: UserId, profile: Profile | undefined): void {
-    const direct = profile === undefined ? [] : this.#provisionedFor(profile);
-    for (const userId of this.#correlated.get(person) ?? []) deleteFrom(this.#people, userId, person);
-    const all = new Set(direct);
+    this.#uncorrelate(person);
+    // Without the person's key this node does not know what the person correlates with, which is not "nothing".
+    if (profile === undefined) return;
+    const all = new Set(this.#provisionedFor(profile));
     for (const userId of all) {
       const movedTo = this.#entries.get(userId)?.movedTo ?? null;
       if (movedTo !== null) all.add(movedTo);
     }
-    if (all.size === 0) this.#correlated.delete(person);
-    else this.#correlated.set(person, [...all]);
+    this.#correlated.set(person, all.size === 0 ? none : [...all]);
     for (const userId of all) addTo(this.#people, userId, person);
     this.#report(person);
   }
 
+  #uncorrelate(person: UserId): void {
+    for (const userId of this.#correlated.get(person) ?? []) deleteFrom(this.#people, userId, person);
+    this.#correlated.delete(person);
+  }
+
   #report(person: UserId): void {
-    if (this.isMismatch(person)) this.#onMismatch(person, this.correlatedWith(person));
+    if (this.isMismatch(person)) this.#onMismatch(person);
   }
 
   #put(userId: UserId, entry: DirectoryEntry | undefined): void {
@@ -254,16 +273,15 @@ export class ScimDirectory {
       this.#counts.set(before.client, this.recordsOf(before.client) - 1);
     }
     if (entry !== undefined) this.#counts.set(entry.client, this.recordsOf(entry.client) + 1);
+    if ((before?.movedTo ?? null) !== (entry?.movedTo ?? null))
+      for (const person of this.#people.get(userId) ?? []) this.#changed.add(person);
     if (entry === undefined) {
       this.#entries.delete(userId);
       return;
     }
     this.#entries.set(userId, entry);
     const { client, movedTo } = entry;
-    if (movedTo !== null) {
-      addTo(this.#aliases, movedTo, userId);
-      if (before?.movedTo !== movedTo) for (const person of this.#people.get(userId) ?? []) this.#changed.add(person);
-    }
+    if (movedTo !== null) addTo(this.#aliases, movedTo, userId);
     if (!entry.isLive) return;
     this.#userOf.set(keyOf(client, "id", entry.id), userId);
     this.#userOf.set(keyOf(client, "userName", entry.userName), userId);

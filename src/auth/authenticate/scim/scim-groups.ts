@@ -43,7 +43,7 @@ type GroupChange = Readonly<{
 export async function createGroup(deps: ScimDeps, caller: ScimCaller, body: unknown): Promise<ScimAnswer> {
   const change = changeIn(body);
   const groupId = nameOf(change.displayName);
-  const answer = await withAttempts(deps, async () => {
+  const answer = await withAttempts(deps, groupId, async () => {
     requireFree(deps, groupId);
     if (deps.directory.groups >= groupsMax)
       throw new ScimError(403, `the SCIM clients together have at most ${groupsMax} groups`);
@@ -97,7 +97,7 @@ export async function deleteGroup(
   caller: ScimCaller,
   { id, ifMatch }: Readonly<{ id: string; ifMatch: string | undefined }>,
 ): Promise<ScimAnswer> {
-  const answer = await withAttempts(deps, async () => {
+  const answer = await withAttempts(deps, id, async () => {
     const groupId = await findGroup(deps, caller.client.name, id);
     const scim = deps.replica.projection.group(groupId)?.scim;
     if (scim === undefined) return "again";
@@ -166,7 +166,7 @@ function changeGroup(
     changeFrom,
   }: Readonly<{ id: string; ifMatch: string | undefined; changeFrom: (members: MembersMeeting) => GroupChange }>,
 ): Promise<ScimAnswer> {
-  return withAttempts(deps, async () => {
+  return withAttempts(deps, id, async () => {
     const groupId = await findGroup(deps, caller.client.name, id);
     const scim = deps.replica.projection.group(groupId)?.scim;
     if (scim === undefined) return "again";

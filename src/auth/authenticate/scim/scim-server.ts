@@ -19,7 +19,7 @@ import {
 import type { AuthDeps } from "../context.ts";
 import type { ProvisionedFor } from "./correlation.ts";
 import { answerBulk, bulkOperationsMax } from "./scim-bulk.ts";
-import { type ScimAnswer, type ScimCaller, type ScimDeps, submitChange } from "./scim-context.ts";
+import { ResourceTurns, type ScimAnswer, type ScimCaller, type ScimDeps, submitChange } from "./scim-context.ts";
 import { ScimDirectory } from "./scim-directory.ts";
 import { errorBody, ScimError } from "./scim-error.ts";
 import { resultsMax } from "./scim-list.ts";
@@ -32,6 +32,9 @@ const waitMsDefault = 10_000;
 const waitMsMax = 60_000;
 /** People who lack what a change gives are looked at again after this pause: the request itself may have done it. */
 const correlateAfterMs = 1_000;
+/** Processes with different `scim_clients` would otherwise undo each other's changes forever. */
+const timesMax = 20;
+const periodMs = 600_000;
 const limits = { filterResults: resultsMax, bulkOperations: bulkOperationsMax, bulkBytes: bodyBytesMax };
 
 export type ScimServer = Readonly<{ register: (app: FastifyInstance) => void; close: () => void }>;
@@ -46,10 +49,12 @@ export function createScimServer(
     provisionedFor: options.provisionedFor,
     pause: () => auth.sleep(0),
     onMismatch: (userId) => mismatches.add(userId),
+    onError: (userId, err) => auth.log.warn({ err, userId }, "could not read a person for SCIM; leaving them out"),
   });
   const deps: ScimDeps = {
     clients: new Map(options.clients.map((client) => [client.name, client])),
     directory,
+    turns: new ResourceTurns(),
     replica: auth.replica,
     databroker: auth.databroker,
     clock: auth.clock,
@@ -212,24 +217,49 @@ async function correlateAll(deps: ScimDeps, people: readonly UserId[]): Promise<
   for (const userId of people) {
     if (!deps.directory.isMismatch(userId)) continue;
     const provisioned = deps.directory.correlatedWith(userId);
-    await submitChange(deps, { actor: "service:scim" }, { type: "correlateUser", userId, provisioned });
+    try {
+      await submitChange(deps, { actor: "service:scim" }, { type: "correlateUser", userId, provisioned });
+    } catch (error) {
+      // What the log refuses permanently is not repeated; with an unavailable leader it is.
+      if (!(error instanceof ScimError) || error.status === 503) throw error;
+      deps.log.warn({ userId, message: error.message }, "could not give a person what SCIM clients say");
+    }
   }
 }
 
 /** People to look at again, in the background. A failure leaves them for the next round. */
 class Mismatches {
-  readonly #deps: Pick<AuthDeps, "sleep" | "log">;
+  readonly #deps: Pick<AuthDeps, "sleep" | "log" | "clock">;
   readonly #correlate: (people: readonly UserId[]) => Promise<void>;
   readonly #people = new Set<UserId>();
+  /** How often each person was passed on in the current period. */
+  readonly #times = new Map<UserId, number>();
+  #periodEndsAt = 0;
   #isRunning = false;
   #isClosed = false;
 
-  constructor(deps: Pick<AuthDeps, "sleep" | "log">, correlate: (people: readonly UserId[]) => Promise<void>) {
+  constructor(
+    deps: Pick<AuthDeps, "sleep" | "log" | "clock">,
+    correlate: (people: readonly UserId[]) => Promise<void>,
+  ) {
     this.#deps = deps;
     this.#correlate = correlate;
   }
 
   add(userId: UserId): void {
+    const now = this.#deps.clock.monotonic();
+    if (now >= this.#periodEndsAt) {
+      this.#times.clear();
+      this.#periodEndsAt = now + periodMs;
+    }
+    const times = (this.#times.get(userId) ?? 0) + 1;
+    this.#times.set(userId, times);
+    if (times > timesMax) {
+      const message =
+        "processes disagree about what a person has from SCIM; check that scim_clients is the same on all";
+      if (times === timesMax + 1) this.#deps.log.warn({ userId }, message);
+      return;
+    }
     this.#people.add(userId);
     if (!this.#isRunning && !this.#isClosed) void this.#run();
   }

@@ -34,13 +34,15 @@ import { badValue, notFound, ScimError } from "./scim-error.ts";
 import { applyPatch, parsePatch } from "./scim-patch.ts";
 import { etagOf, normalizeUser, type ShownGroup, shownOf, showUser } from "./scim-user.ts";
 
+/** In one command; the others follow one by one (`correlatePeople`). */
+const peopleMax = 10_000;
 /** Of one client. */
 const recordsMax = 500_000;
 
 export async function createUser(deps: ScimDeps, caller: ScimCaller, body: unknown): Promise<ScimAnswer> {
   const resource = normalizeUser(body);
   const userId = userIdOfResource(caller, resource);
-  const answer = await withAttempts(deps, async () => {
+  const answer = await withAttempts(deps, userId, async () => {
     const known = deps.directory.entry(userId);
     if (known?.isLive === true) throw uniqueness("a user with this identity exists");
     requireFreeName(deps, caller, resource, null);
@@ -88,7 +90,7 @@ export async function deleteUser(
   caller: ScimCaller,
   { id, ifMatch }: Readonly<{ id: string; ifMatch: string | undefined }>,
 ): Promise<ScimAnswer> {
-  const answer = await withAttempts(deps, async () => {
+  const answer = await withAttempts(deps, id, async () => {
     const entry = await findUser(deps, caller.client.name, id);
     requireMatch(ifMatch, etagOf(entry.version));
     return submitRecord(deps, caller, {
@@ -110,7 +112,7 @@ function changeUser(
     change,
   }: Readonly<{ id: string; ifMatch: string | undefined; change: (resource: ScimResource) => ScimResource }>,
 ): Promise<ScimAnswer> {
-  return withAttempts(deps, async () => {
+  return withAttempts(deps, id, async () => {
     const entry = await findUser(deps, caller.client.name, id);
     const record = deps.directory.record(entry.userId);
     if (record === undefined || record.resource === null) throw notFound();
@@ -171,7 +173,7 @@ async function submitRecord(
     client,
     expected,
     profile: provisionedProfile(client, record, shown),
-    people: [...new Set(people)],
+    people: [...new Set(people)].slice(0, peopleMax),
     aliases: [...new Set(aliases)],
     movedFrom: movedFrom && {
       userId: movedFrom.userId,

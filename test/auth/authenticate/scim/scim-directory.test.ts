@@ -1,0 +1,146 @@
+/** The index of provisioned people: what it finds, and when it asks for a correction. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ScimDirectory } from "../../../../src/auth/authenticate/scim/scim-directory.ts";
+import {
+  type CardeaEvent,
+  encode,
+  type GroupId,
+  type Profile,
+  Projection,
+  type ProvisionedRecord,
+  provisionedProfile,
+  provisionedUserId,
+  type Recorded,
+  streamOf,
+  type UserId,
+} from "../../../../src/events/index.ts";
+import type { ChangeListener, Replica } from "../../../../src/replication/index.ts";
+
+const personOf = (name: string): UserId => `person-${name}` as UserId;
+const profileOf = (subject: string): Profile => ({
+  issuer: "https://idp.test",
+  subject,
+  email: `${subject}@x`,
+  emailVerified: true,
+  name: subject,
+  claims: {},
+});
+const recordOf = (name: string, parts: Partial<ProvisionedRecord> = {}): ProvisionedRecord => ({
+  version: 1,
+  id: `id-${name}`,
+  createdAt: "2026-01-01T00:00:00.000Z",
+  changedAt: "2026-01-01T00:00:00.000Z",
+  resource: { userName: name, externalId: name, active: true, emails: [{ value: `${name}@x` }] },
+  movedTo: null,
+  ...parts,
+});
+
+/** A projection that events are applied to, with profiles in clear unless their key is gone. */
+function world() {
+  const projection = new Projection();
+  const profiles = new Map<string, Profile>();
+  const lost = new Set<UserId>();
+  const listeners = new Set<ChangeListener>();
+  const mismatches: UserId[] = [];
+  let sealings = 0;
+  const replica = {
+    projection,
+    open: (sealed: Uint8Array, userId: UserId) => (lost.has(userId) ? undefined : profiles.get(String(sealed))),
+    onChange(listener: ChangeListener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  } as unknown as Replica;
+  const directory = new ScimDirectory({
+    replica,
+    provisionedFor: ({ subject, issuer }) =>
+      issuer === "https://idp.test" ? [provisionedUserId("okta", subject)] : [],
+    pause: async () => {},
+    onMismatch: (userId) => mismatches.push(userId),
+    onError: (_userId, error) => assert.fail(error as Error),
+  });
+  directory.start();
+  const apply = async (event: CardeaEvent): Promise<void> => {
+    const position = projection.applied.position + 1;
+    const touched = projection.apply({
+      epoch: 1,
+      position,
+      hash: position.toString(16).padStart(64, "0"),
+      stream: streamOf(event as never),
+      type: event.type,
+      recordedAt: position,
+      event,
+    } as unknown as Recorded);
+    for (const listener of listeners)
+      void listener({ link: projection.applied, touched: new Set(touched), rebuilt: false });
+    await directory.settled();
+  };
+  const upsert = (userId: UserId, profile: Profile): Promise<void> => {
+    const sealed = encode(++sealings);
+    profiles.set(String(sealed), profile);
+    return apply({ type: "UserUpserted", userId, profile: sealed });
+  };
+  const provision = (name: string, parts: Partial<ProvisionedRecord> = {}): Promise<void> =>
+    upsert(provisionedUserId("okta", name), provisionedProfile("okta", recordOf(name, parts), { email: "", name: "" }));
+  return { directory, mismatches, lost, apply, upsert, provision };
+}
+
+test("people are found in both directions, also through records that have moved", async () => {
+  const { directory, upsert, provision } = world();
+  await upsert(personOf("a"), profileOf("a"));
+  await provision("a");
+  const [old, now] = [provisionedUserId("okta", "a"), provisionedUserId("okta", "b")];
+  assert.deepEqual(directory.peopleOf(old), [personOf("a")]);
+  assert.equal(directory.find("okta", "userName", "A")?.id, "id-a");
+  assert.deepEqual(directory.withEmail("okta", "A@X"), [old]);
+  await provision("b", { id: "id-a", version: 2 });
+  await provision("a", { version: 2, resource: null, movedTo: now });
+  assert.deepEqual(directory.peopleOf(now), [personOf("a")]);
+  assert.deepEqual(directory.aliasesOf(now), [old]);
+  assert.equal(directory.find("okta", "id", "id-a")?.userId, now);
+  await provision("a", { version: 3, id: "id-c" });
+  assert.deepEqual(directory.peopleOf(now), [], "the old key has a record of its own again");
+  assert.deepEqual(directory.peopleOf(old), [personOf("a")]);
+});
+
+test("a person who lacks a group, or has a session that is denied, is reported; one who has all is not", async () => {
+  const { directory, mismatches, apply, upsert, provision } = world();
+  const a = provisionedUserId("okta", "a");
+  await upsert(personOf("a"), profileOf("a"));
+  await provision("a");
+  assert.deepEqual(mismatches, []);
+  const groupId = "eng" as GroupId;
+  await apply({ type: "GroupMembersChanged", groupId, source: "scim", added: [a], removed: [] });
+  assert.deepEqual([...new Set(mismatches)], [personOf("a")]);
+  await apply({ type: "UserGroupsReplaced", userId: personOf("a"), source: "scim", groupIds: [groupId] });
+  assert.equal(directory.isMismatch(personOf("a")), false);
+});
+
+test("a person whose key this node lacks, or who is erased, is left alone", async () => {
+  const { directory, mismatches, lost, apply, upsert } = world();
+  const groupIds = ["eng" as GroupId];
+  for (const name of ["no-key", "erased"]) lost.add(personOf(name));
+  for (const name of ["no-key", "erased"]) {
+    await upsert(personOf(name), profileOf(name));
+    await apply({ type: "UserGroupsReplaced", userId: personOf(name), source: "scim", groupIds });
+  }
+  await apply({ type: "UserErased", userId: personOf("erased") });
+  assert.deepEqual(mismatches, []);
+  assert.equal(directory.isMismatch(personOf("no-key")), false);
+});
+
+test("users are listed oldest first, without those that are deleted", async () => {
+  const { directory, provision } = world();
+  await provision("late", { createdAt: "2026-03-01T00:00:00.000Z" });
+  await provision("early", { createdAt: "2026-01-01T00:00:00.000Z" });
+  await provision("middle", { createdAt: "2026-02-01T00:00:00.000Z" });
+  const idsOf = (): readonly (string | undefined)[] =>
+    directory.usersOf("okta").map((userId) => directory.entry(userId)?.id);
+  assert.deepEqual(idsOf(), ["id-early", "id-middle", "id-late"]);
+  await provision("middle", { version: 2, resource: null });
+  assert.deepEqual(idsOf(), ["id-early", "id-late"]);
+  await provision("middle", { version: 3, createdAt: "2026-04-01T00:00:00.000Z" });
+  assert.deepEqual(idsOf(), ["id-early", "id-late", "id-middle"]);
+  assert.equal(directory.recordsOf("okta"), 3);
+});
