@@ -10,8 +10,8 @@ import type { Session } from "../../test/integration/cluster/cluster.ts";
 import { waitFor } from "../../test/support/wait-for.ts";
 import type { Region } from "./three-regions.ts";
 
-/** A region that has just been cut off tries to reach the leader first; the figures begin when it no longer does. */
-const perCut = 6;
+/** How many revocations each cut times, after a first one that waits until the region no longer expects the leader. */
+const timedPerCut = 6;
 
 export type DurationRecorder = (what: string, ms: number) => void;
 
@@ -23,7 +23,7 @@ export async function localRevocations(
   const { name } = region;
   for (let done = 0, cuts = 1; done < rounds && cuts <= rounds; cuts += 1) {
     const people = await Promise.all(
-      Array.from({ length: perCut + 1 }, async (_, n) => openFor(region, { user: `cut-${name}-${cuts}-${n}`, host })),
+      Array.from({ length: timedPerCut + 1 }, async (_, n) => openFor(region, { user: `cut-${name}-${cuts}-${n}`, host })),
     );
     for (const link of region.links) link.cut();
     const [first, ...others] = people;

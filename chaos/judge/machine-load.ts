@@ -11,9 +11,14 @@ export type Schedule = Readonly<{ ranMs: number; waitedMs: number }>;
 
 const scheduleFile = "/proc/self/schedstat";
 const nsPerMs = 1_000_000;
-/** A cluster alone keeps two cores busy: this process then waits about so long (ms) for each ms that it runs. */
-const usualWait = 2;
-const longerMax = 5;
+/**
+ * What the main process of the harness waits (ms) for each ms that it runs, where the cluster has a machine of two cores
+ * for itself. An estimate until it is measured: every run prints this time (report/measure.ts), so a run on a quiet
+ * machine gives the figure.
+ */
+const quietWaitedPerMs = 2;
+/** The longest that a bound may become. */
+const factorMax = 5;
 /** Less than this says little. */
 const ranMsMin = 5;
 
@@ -37,7 +42,7 @@ export const waitedPerMs = ({ ranMs, waitedMs }: Schedule): number => (ranMs < r
 
 /** How much longer bounds are, from the account of a time: 1 on a machine that the cluster has for itself. */
 export function boundFactor(account: Schedule): number {
-  return Math.min(Math.max(1, waitedPerMs(account) / usualWait), longerMax);
+  return Math.min(Math.max(1, waitedPerMs(account) / quietWaitedPerMs), factorMax);
 }
 
 /** What several accounts say together. */

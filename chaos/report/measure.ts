@@ -8,6 +8,13 @@ import { type EntitlementTerms, entitlementOf, rightsOf } from "../judge/rights.
 export type Share = Readonly<{ permitted: number; requested: number; byStatus: Readonly<Record<string, number>> }>;
 export type Percentiles = Readonly<{ count: number; p50: number; p90: number; p99: number; max: number }>;
 
+/** In ms. `main` lengthens the bounds of promises; all of them together decide whether a share of the home is demanded. */
+export type Waited = Readonly<{
+  /** Null: the system keeps no account. */
+  all: number | null;
+  byProcess: Readonly<Record<string, number>>;
+}>;
+
 export type Measures = Readonly<{
   requests: number;
   answered: number;
@@ -38,8 +45,8 @@ export type Measures = Readonly<{
   incompleteWhy: Readonly<Record<string, number>>;
   faults: Readonly<Record<string, number>>;
   stallMsMax: number;
-  /** How long processes of the harness waited for a processor for each ms that they ran; null: no account. */
-  waitedPerMs: number | null;
+  /** How long processes of the harness waited for a processor for each ms that they ran. */
+  waitedPerMs: Waited;
 }>;
 
 export type MeasureOptions = EntitlementTerms;
@@ -93,8 +100,16 @@ export function measure(history: History, options: MeasureOptions): Measures {
     ),
     faults: tally(history.fault.map(({ what, problem }) => (problem === "" ? what : `${what} (failed)`))),
     stallMsMax: history.stall.reduce((longest, { begin, end }) => Math.max(longest, (end - begin) / nsPerMs), 0),
-    waitedPerMs: history.load.length === 0 ? null : waitedPerMs(loadOf(history.load)),
+    waitedPerMs: waitedIn(history),
   };
+}
+
+function waitedIn({ load }: History): Waited {
+  const byProcess = [...Map.groupBy(load, ({ process }) => process)].map(([process, accounts]): [string, number] => [
+    process,
+    waitedPerMs(loadOf(accounts)),
+  ]);
+  return { all: load.length === 0 ? null : waitedPerMs(loadOf(load)), byProcess: Object.fromEntries(byProcess) };
 }
 
 /** After a fault, a ready node may still lose a lease that it could not renew during it. */

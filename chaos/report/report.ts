@@ -3,7 +3,7 @@
 import { describeFault, type Plan } from "../faults/plan.ts";
 import { type CommandEntry, type Ending, type History, type Ns, nsPerMs, type ReceiptEntry } from "../judge/history.ts";
 import { checks, type Violation } from "../judge/violation.ts";
-import type { Measures, Percentiles, Share } from "./measure.ts";
+import type { Measures, Percentiles, Share, Waited } from "./measure.ts";
 
 export type ReportParts = Readonly<{
   /** Names the run: its seed, or its scenarios. */
@@ -46,7 +46,7 @@ export function summaryLine(parts: ReportParts): string {
   const faults = Object.values(measures.faults).reduce((sum, count) => sum + count, 0);
   const kept = history.promise.filter((each) => each.kept).length;
   const promises = history.promise.length === 0 ? "" : `${kept} of ${history.promise.length} promises kept, `;
-  return `chaos ${name}: ${verdict}; ${promises}${measures.answered} answers judged, ${faults} faults of ${kinds} kinds, ${measures.receipts.complete} complete receipts, ${takeovers} takeovers, ${formatShare(measures.outside)} permitted outside faults, ${formatShare(measures.within)} within`;
+  return `chaos ${name}: ${verdict}; ${promises}${measures.answered} answers judged, ${faults} faults of ${kinds} kinds, ${measures.receipts.complete} complete receipts, ${takeovers} takeovers, ${formatShare(measures.outside)} permitted outside faults, ${formatShare(measures.within)} within; our own processes waited ${formatWaited(measures.waitedPerMs)}`;
 }
 
 export function report(parts: ReportParts): string {
@@ -108,10 +108,7 @@ function numbers({ measures }: ReportParts): string[] {
       `${measures.local.accepted} commands, ${measures.local.complete} complete receipts of the region`,
     ],
     ["longest stall of our own processes", `${measures.stallMsMax.toFixed(0)} ms`],
-    [
-      "our own processes waited for a processor",
-      measures.waitedPerMs === null ? "unknown" : `${measures.waitedPerMs.toFixed(1)} ms for each ms that they ran`,
-    ],
+    ["our own processes waited for a processor", formatWaited(measures.waitedPerMs)],
   ];
   return ["## Numbers", ["| | |", "|---|---|", ...rows.map(([name, value]) => `| ${name} | ${value} |`)].join("\n")];
 }
@@ -217,6 +214,13 @@ function formatReceipt({ op, status, nodes, problem }: ReceiptEntry): string {
     .map((node) => `${node.node} ${node.status}${node.reason === "" ? "" : ` (${node.reason})`}`)
     .join(", ");
   return `${op} receipt ${status}: ${who}${problem}`;
+}
+
+/** How long they waited for each ms that they ran, together and one by one. */
+export function formatWaited({ all, byProcess }: Waited): string {
+  if (all === null) return "an unknown time";
+  const each = Object.entries(byProcess).map(([process, waited]) => `${process} ${waited.toFixed(1)}`);
+  return `${all.toFixed(1)} ms for each ms that they ran (${each.join(", ")})`;
 }
 
 function formatShare({ permitted, requested }: Share): string {

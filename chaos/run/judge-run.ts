@@ -12,7 +12,7 @@ import type { TrafficOptions } from "../judge/check-traffic.ts";
 import { checkHistory } from "../judge/checker.ts";
 import { measure } from "../report/measure.ts";
 import { type RecordParts, recordOf } from "../report/record.ts";
-import { type ReportParts, report, summaryLine } from "../report/report.ts";
+import { formatWaited, type ReportParts, report, summaryLine } from "../report/report.ts";
 import { groupOf, isFirstMember, windowMsOf } from "../world.ts";
 import { runOnStage, type Seen, type StageOptions } from "./stage.ts";
 
@@ -119,6 +119,7 @@ function recordPartsOf(
   const facts = [
     { name: "Takeovers", value: String(parts.takeovers) },
     { name: "Restarts because a dependency was down", value: String(parts.restarts) },
+    { name: "Our own processes waited for a processor", value: formatWaited(parts.measures.waitedPerMs) },
     ...(weakened === null ? [] : [{ name: "Removed rule", value: weakened.rule }]),
   ];
   return {

@@ -146,7 +146,7 @@ export type RegionLag = Readonly<{
   nodes: number;
   /** Number of regional brokers and nodes whose lease has certainly expired, the absent ones included. */
   fenced: number;
-  /** Number of those that are silent and have been neither retired nor stopped in order. */
+  /** Number of those that are silent and have been neither retired nor stopped cleanly. */
   absent: number;
   /** The leader hears from no node or broker of the region. */
   cutOff: boolean;

@@ -44,6 +44,17 @@ test("the last line sums up the run in numbers", () => {
   assert.match(summaryLine(partsOf(broken, "a-rule")), /proved: 1 violations with a-rule/);
 });
 
+test("each run says how long the processes of the harness waited for a processor, together and one by one", () => {
+  const load = (process: string, ranMs: number, waitedMs: number): Entry => {
+    return { type: "load", process, begin: 0, end: nsPerMs, ranMs, waitedMs };
+  };
+  const parts = partsOf([...whole, load("main", 100, 300), load("load", 200, 200), load("main", 100, 100)]);
+  const waited = "1.5 ms for each ms that they ran (main 2.0, load 1.0)";
+  assert.ok(summaryLine(parts).endsWith(`our own processes waited ${waited}`), summaryLine(parts));
+  assert.ok(report(parts).includes(`| our own processes waited for a processor | ${waited} |`));
+  assert.match(summaryLine(partsOf(whole)), /our own processes waited an unknown time$/);
+});
+
 test("a violation is reported with the faults, the command, its receipt and the requests around it, in order", () => {
   const text = report(partsOf(broken));
   const order = [

@@ -45,7 +45,7 @@ export function watchConvergence(truth: GroundTruth, leaseTracker: LeaseTracker)
     const [leader] = leaders;
     if (leaders.length !== 1 || leader === undefined || leader.epoch !== truth.head.link.epoch) {
       const who = leaders.map(({ process, epoch }) => `${process} in epoch ${epoch}`).join(", ") || "no broker";
-      findings.add(37, `in the end ${who} leads, and the log is in epoch ${truth.head.link.epoch}`, [
+      findings.add(37, `at the end ${who} leads, and the log is in epoch ${truth.head.link.epoch}`, [
         over,
         ...leaders,
         fact,
@@ -63,7 +63,7 @@ export function watchConvergence(truth: GroundTruth, leaseTracker: LeaseTracker)
       const how = node.rebuilding === null ? "stands" : "builds anew, and stands";
       findings.add(
         37,
-        `${node.process} ${how} at ${formatLink(node.applied.link)} in the end; the log is at ${formatLink(truth.head.link)}`,
+        `${node.process} ${how} at ${formatLink(node.applied.link)} at the end; the log is at ${formatLink(truth.head.link)}`,
         [over, fact],
       );
     }
@@ -74,7 +74,7 @@ export function watchConvergence(truth: GroundTruth, leaseTracker: LeaseTracker)
     if (node.degraded === null && (fresh === null || fact.at - fresh.sentAt > options.deltaMs))
       findings.add(
         37,
-        `${node.process} has no fresh lease in the end`,
+        `${node.process} has no fresh lease at the end`,
         fresh === null ? [over, fact] : [over, fresh.fact, fact],
       );
   }
@@ -148,7 +148,7 @@ export function watchReceipts(truth: GroundTruth): Monitor {
       if (completeAt !== null && completeAt <= dueAt) continue;
       if (replayed.some((at) => at > fact.at - withinMs && at < dueAt)) continue;
       const how =
-        completeAt === null ? "is not complete in the end" : `was complete after ${seconds(completeAt - fact.at)}`;
+        completeAt === null ? "is not complete at the end" : `was complete after ${seconds(completeAt - fact.at)}`;
       findings.add(26, `receipt ${fact.receipt}, asked ${seconds(fact.at)} after the start, ${how}`, [fact, end]);
     }
   }

@@ -192,14 +192,14 @@ export function watchLocalStores(truth: GroundTruth, ledger: RevocationLedger): 
       observations.add("local-end-checked");
       const isStored = known.storedBy.size > 0;
       if (ledger.mergeAt(known, truth.head) === undefined && isStored) {
-        const what = `the local revocation ${known.view.key} is not in the log in the end, and ${[...known.storedBy].join(", ")} hold it`;
+        const what = `the local revocation ${known.view.key} is not in the log at the end, and ${[...known.storedBy].join(", ")} hold it`;
         findings.add("local-merged", what, [known.local, over, fact]);
         continue;
       }
       // A node that never saw the merge submits the revocation by itself, much later.
       const brokers = [...known.storedBy].filter((process) => truth.nodes.get(process)?.lessee === "broker");
       if (brokers.length > 0 && fact.at - known.local.at > convergeWithinMs) {
-        const what = `${brokers.join(", ")} still hold the local revocation ${known.view.key} in the end, which the log has`;
+        const what = `${brokers.join(", ")} still hold the local revocation ${known.view.key} at the end, which the log has`;
         findings.add("local-merged", what, [known.local, over, fact]);
       }
     }

@@ -71,7 +71,7 @@ export const invariants = {
   "local-stored": "`local` is answered once the disk of every broker of the region holds the revocation",
   "local-kept": "a local revocation leaves a disk only once the log denies what it denies",
   "merged-once": "a local revocation is recorded in the log at most once",
-  "local-merged": "a local revocation that a disk holds is in the log in the end, and then leaves the disks",
+  "local-merged": "a local revocation that a disk holds is eventually in the log, and then leaves the disks",
   "node-listed": "a node that was granted a lease is shown by each later leader until it says goodbye or is retired",
   availability: "half of the rightful requests in quiet times are permitted",
 } as const;

@@ -113,7 +113,7 @@ test("the region is present again after healing, and its end is logged once on b
   assert.equal(linesIn(await leader(), "a region answers again").length, 1);
 });
 
-test("a node that is stopped in order is not absent; one that is killed is, until it is retired by an operator", async () => {
+test("a node that is stopped cleanly is not absent; one that is killed is, until it is retired by an operator", async () => {
   assert.equal((await regions.cardea("cluster", "finalize")).code, 0);
   const [proxy] = regions.west.proxies;
   assert.ok(proxy);

@@ -389,7 +389,7 @@ test("26: a receipt that does not become complete after the last fault is found"
   };
   const history = History.begun().tell("faults-over", { process: "world" }).later(20_000).lease();
   history.tell("receipt-asked", request).later(30_000);
-  isBroken(history.lease().over(), 26, /is not complete in the end/);
+  isBroken(history.lease().over(), 26, /is not complete at the end/);
 });
 
 test("27: a permit that a lost suffix denied, and a denial that never returns to the log, are found", () => {
