@@ -44,6 +44,12 @@ function checkMerge(operation: Operation, { log, caused, operations, sessions, f
   const at = Math.min(...local.map((each) => each.at));
   const regions = local.map(({ region }) => region).join(", ");
   const about = { operation: op };
+  const ends = intent.type === "revoke-session" ? endsOf(intent.session, log) : [];
+  if (ends.length > 1) {
+    const what = `${intent.type} (${op}), accepted in ${regions} alone, ended its session ${ends.length} times, at ${ends.join(", ")}`;
+    found.add({ check: "repeated-command-differs", at, what, about });
+    return;
+  }
   if (first !== undefined && last !== undefined) {
     if (last.position - first.position === caused.length - 1) return;
     const positions = caused.map(({ position }) => position).join(", ");
@@ -54,6 +60,13 @@ function checkMerge(operation: Operation, { log, caused, operations, sessions, f
   if (mayBeDoneOtherwise(operation, { log, operations, sessions })) return;
   const what = `${intent.type} (${op}) was accepted in ${regions} alone, and the log has nothing of it at the end`;
   found.add({ check: "local-revocation-lost", at, what, about });
+}
+
+/** Where the log ends a session, whichever command did it. */
+function endsOf(session: string, log: LoggedEvents): readonly number[] {
+  return log
+    .filter(({ type, stream }) => type === "SessionRevoked" && stream === `session:${session}`)
+    .map(({ position }) => position);
 }
 
 /** Whether other commands, or the expiry of sessions, may have left nothing to record. */
@@ -79,7 +92,7 @@ function mayBeDoneOtherwise(
         expiresAt !== null ||
         onUser(user, ["revoke-user", "suspend-user"]) ||
         others.some(({ intent: other }) => other.type === "revoke-session" && other.session === session) ||
-        log.some(({ type, stream }) => type === "SessionRevoked" && stream === `session:${session}`),
+        endsOf(session, log).length > 0,
     );
 }
 

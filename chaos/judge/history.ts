@@ -157,6 +157,11 @@ export type FaultEntry = Fact<
     problem: string;
   }
 >;
+/**
+ * One run of the command that moves the home region to `region`. `problem`: why it did not end well; empty: it did. Its
+ * effect may lie anywhere between the two times.
+ */
+export type HomeMoveEntry = Fact<"home-move", { region: string; begin: Ns; end: Ns; problem: string }>;
 /** What a scenario saw of one of its promises. `tookMs` null: the promise has no bound in time, or it was missed. */
 export type PromiseEntry = Fact<
   "promise",
@@ -193,6 +198,7 @@ export type Entry =
   | ReceiptEntry
   | LocalReceiptEntry
   | FaultEntry
+  | HomeMoveEntry
   | PromiseEntry
   | SampleEntry
   | StallEntry
@@ -217,6 +223,7 @@ export function historyOf(entries: Iterable<Entry>): History {
     receipt: [],
     "local-receipt": [],
     fault: [],
+    "home-move": [],
     promise: [],
     sample: [],
     stall: [],

@@ -73,6 +73,47 @@ describe("faults of other regions do not disturb the home region", () => {
   });
 });
 
+describe("where the home region moves", () => {
+  const move = (region: string, beginMs: number, endMs: number, problem = ""): Entry => {
+    return { type: "home-move", region, begin: beginMs * nsPerMs, end: endMs * nsPerMs, problem };
+  };
+  const after = request({ begin: 7_100, end: 7_110, arrived: 7_101, sent: 7_102 }, onUs);
+
+  test("a region may be served again once a move has begun, because the leader may be where it can be reached", () => {
+    assert.deepEqual(violationsOf([session(), cutOf(1_000, 9_000), move("us", 7_000, 8_000), after]), []);
+    assert.deepEqual(violationsOf([session(), cutOf(1_000, 9_000), move("us", 7_200, 8_000), after]), [
+      "permitted-in-isolated-region",
+    ]);
+  });
+
+  test("a fault that begins while no region is known to be the home region isolates none", () => {
+    assert.deepEqual(violationsOf([session(), cutOf(1_000, 9_000), move("us", 500, 1_500), after]), []);
+    assert.deepEqual(violationsOf([session(), cutOf(1_000, 9_000), move("us", 500, 600, "refused"), after]), []);
+    const again = [move("us", 500, 600, "refused"), move("eu", 700, 900)];
+    assert.deepEqual(violationsOf([session(), cutOf(1_000, 9_000), ...again, after]), ["permitted-in-isolated-region"]);
+  });
+
+  const requestsOf = (node: string): readonly Entry[] =>
+    Array.from({ length: 300 }, (_, i) => {
+      const begin = 11_000 + i;
+      return request({ begin, end: begin + 1 }, { id: `r${i}`, node });
+    });
+  const cutOfAp = faultOf(10_500, 14_000, { what: "cut-region", target: "ap", regions: ["ap"], isolates: ["ap"] });
+
+  test("the region that is home then must not be disturbed, and the one before may be", () => {
+    const moved = [session(), move("us", 2_000, 3_000), cutOfAp];
+    assert.deepEqual(violationsOf([...moved, ...requestsOf("proxy-us-1")]), ["home-disturbed"]);
+    assert.deepEqual(violationsOf([...moved, ...requestsOf("proxy-eu-1")]), []);
+    assert.deepEqual(violationsOf([session(), cutOfAp, ...requestsOf("proxy-eu-1")]), ["home-disturbed"]);
+  });
+
+  test("no region must be served while the home region moves, and shortly after", () => {
+    for (const moving of [move("us", 10_000, 13_000), move("us", 7_000, 9_500), move("us", 2_000, 3_000, "refused")])
+      for (const node of ["proxy-us-1", "proxy-eu-1"])
+        assert.deepEqual(violationsOf([session(), moving, cutOfAp, ...requestsOf(node)]), []);
+  });
+});
+
 test("a broken promise of a scenario is a violation, and a kept one is not", () => {
   const promise = { type: "promise", scenario: "s", promise: "us serves", begin: 1, end: 2, boundMs: 8_000 } as const;
   assert.deepEqual(violationsOf([{ ...promise, kept: true, tookMs: 3, seen: "" }]), []);

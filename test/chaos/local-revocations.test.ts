@@ -124,7 +124,10 @@ describe("what a region has accepted by itself is in the log at the end", () => 
     const twice = ending({ 20: "command-revoke-1", 25: "command-revoke-1" });
     assert.deepEqual(violationsOf([session(), ...acceptedIn()], twice), ["repeated-command-differs"]);
     const oneRun = ending({ 20: "command-revoke-1", 21: "command-revoke-1" });
-    assert.deepEqual(violationsOf([session(), ...acceptedIn()], oneRun), []);
+    assert.deepEqual(violationsOf([session(), ...acceptedIn()], oneRun), ["repeated-command-differs"]);
+    assert.deepEqual(violationsOf([session(), ...acceptedIn(revokeUser)], oneRun), [], "of two sessions");
+    const byAnotherId = ending({ 20: "command-revoke-1", 25: "derived-from-its-envelope" });
+    assert.deepEqual(violationsOf([session(), ...acceptedIn()], byAnotherId), ["repeated-command-differs"]);
   });
 
   test("nothing is demanded if something else may have left nothing to record", () => {

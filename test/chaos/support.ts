@@ -151,7 +151,7 @@ export function faultOf(beginMs: number, endMs: number, over: Partial<FaultEntry
 export const revocation = (complete: number): Entry[] =>
   command({ op: "revoke-1", intent: { type: "revoke-session", session: "s1" }, begin: 100, end: 120, complete });
 
-/** A log of 30 events. Each named command caused the event at its position. */
+/** A log of 30 events. Each named command caused the event at its position, which ends the session. */
 export function ending(
   causes: Readonly<Record<number, string>> = { 20: "command-revoke-1" },
   over: Partial<Ending> = {},
@@ -159,7 +159,8 @@ export function ending(
   const log = Array.from({ length: 30 }, (_, index): LoggedEvent => {
     const position = index + 1;
     const cause = causes[position] ?? null;
-    return { position, epoch: 1, hash: hashAt(position), type: "SessionRevoked", stream: "session:s1", cause };
+    const [type, stream] = cause === null ? ["SessionCreated", "session:other"] : ["SessionRevoked", "session:s1"];
+    return { position, epoch: 1, hash: hashAt(position), type, stream, cause };
   });
   return {
     readyAfterMs: 800,
