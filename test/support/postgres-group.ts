@@ -7,16 +7,19 @@
 import { promotePostgresStandby } from "../../src/replication/log/index.ts";
 import { startPostgres } from "./postgres.ts";
 import { newDatabase, withClient } from "./postgres-client.ts";
-import { type PostgresStandby, startStandby } from "./postgres-standby.ts";
+import { type PostgresStandby, type Replication, replicationOf, startStandby } from "./postgres-standby.ts";
 import type { PostgresServer } from "./service.ts";
 import { waitFor } from "./wait-for.ts";
 
 export type Synchrony = "quorum" | "asynchronous";
 
+/** A server of a group: a primary, a standby, or an old primary that could become one. */
+export type PostgresMember = PostgresServer & Replication;
+
 export type PostgresGroup = PostgresServer &
   Readonly<{
-    /** All servers by name: the first primary, then the standbys. */
-    servers: readonly Readonly<{ name: string; port: number }>[];
+    /** All servers: the first primary, then the standbys. */
+    servers: readonly PostgresMember[];
     standbys: readonly PostgresStandby[];
     /** The current primary, according to the failovers of this group. */
     primary(): PostgresServer;
@@ -38,6 +41,13 @@ export type PostgresGroup = PostgresServer &
      * @returns the old primary, and when the new one could be written to
      */
     failOver(loss?: "refuse" | "accept"): Promise<Readonly<{ oldPrimary: PostgresServer; promotedAt: number }>>;
+    /** Something else has promoted this server: it is the primary from now on. The others follow, but the old one. */
+    adopt(name: string): Promise<void>;
+    /**
+     * Brings every server back that follows no primary, as a standby with a copy of the current one's data. It does not
+     * wait until they stream.
+     */
+    rejoin(): Promise<void>;
     /** Runs SQL on the primary as a superuser. */
     sql(text: string, database?: string): Promise<Record<string, unknown>[]>;
   }>;
@@ -61,11 +71,17 @@ export async function startPostgresGroup({
   standbys?: number;
 }>): Promise<PostgresGroup> {
   const names = ["pg_1", ...Array.from({ length: standbyCount }, (_, i) => `pg_${i + 2}`)];
-  const nameOf = (server: PostgresServer): string => names[servers().indexOf(server)] ?? "";
-  const all = { ...replicationSettings, ...settings };
-  const first = await startPostgres({ settings: { ...all, cluster_name: "pg_1" } });
+  const shared = { ...replicationSettings, ...settings };
+  const first = await startPostgres({ settings: { ...shared, cluster_name: "pg_1" } });
+  const like = first.connectionString();
+  const firstMember: PostgresMember = Object.assign(
+    first,
+    replicationOf({ name: "pg_1", connectionString: () => like, like }),
+  );
   const standbys: PostgresStandby[] = [];
-  let primary: PostgresServer = first;
+  let primary: PostgresMember = firstMember;
+  /** The servers that receive from the primary. */
+  let followers: readonly PostgresMember[] = [];
   /** The newest database. Its log shows what a standby has. */
   let database = "postgres";
   let route: PostgresRoute | null = null;
@@ -91,7 +107,7 @@ export async function startPostgresGroup({
 
   try {
     for (const name of names.slice(1)) {
-      standbys.push(await startStandby(first, { name, settings: { ...all, cluster_name: name } }));
+      standbys.push(await startStandby(first, { name, settings: { ...shared, cluster_name: name } }));
     }
     const synchronous = synchrony === "quorum" ? `ANY 1 (${names.join(", ")})` : "";
     for (const server of [first, ...standbys]) {
@@ -99,23 +115,23 @@ export async function startPostgresGroup({
       await query(server, "select pg_reload_conf()");
     }
     await waitForStandbys(first, standbys.length);
+    followers = standbys;
   } catch (error) {
     await Promise.all([first, ...standbys].map((server) => server.stop()));
     throw error;
   }
 
-  const servers = (): readonly PostgresServer[] => [first, ...standbys];
+  const members: readonly PostgresMember[] = [firstMember, ...standbys];
   const each = async (act: (server: PostgresServer) => Promise<void>): Promise<void> => {
-    await Promise.all(servers().map(act));
+    await Promise.all(members.map(act));
   };
-  const followers = (): readonly PostgresStandby[] => standbys.filter((server) => server !== primary);
-
-  async function follow(standby: PostgresStandby): Promise<void> {
-    await standby.follow(route === null ? primary : { port: route(standby.name, nameOf(primary)) });
-  }
+  /** Where a standby reaches the primary. */
+  const wayOf = ({ name }: Replication): Readonly<{ port: number }> =>
+    route === null ? primary : { port: route(name, primary.name) };
+  const follow = (standby: PostgresMember): Promise<void> => standby.follow(wayOf(standby));
 
   const group: PostgresGroup = {
-    servers: servers().map((server) => ({ name: nameOf(server), port: server.port })),
+    servers: members,
     standbys,
     host: first.host,
     port: first.port,
@@ -123,7 +139,7 @@ export async function startPostgresGroup({
     only: (server, database) => server.connectionString(database),
     connectionString(database = "postgres") {
       const url = new URL(first.connectionString(database));
-      const hosts = servers().map((server) => `${server.host}:${server.port}`);
+      const hosts = members.map((server) => `${server.host}:${server.port}`);
       return url.href.replace(url.host, hosts.join(","));
     },
     async newDatabase() {
@@ -131,19 +147,19 @@ export async function startPostgresGroup({
       return group.connectionString(database);
     },
     detachStandbys: async () => {
-      await Promise.all(followers().map((standby) => standby.detach()));
+      await Promise.all(followers.map((standby) => standby.detach()));
     },
     async replicated() {
       const [row] = await query(primary, "select pg_current_wal_lsn()::text as lsn");
       const behind = `select count(*)::int as n from pg_stat_replication where replay_lsn >= '${row?.["lsn"]}'`;
-      const all = followers().length;
+      const all = followers.length;
       await waitFor("the standbys to have it all", async () => (await query(primary, behind))[0]?.["n"] === all, {
         withinMs: 30_000,
       });
     },
     async attachStandbys() {
-      await Promise.all(followers().map(follow));
-      await waitForStandbys(primary, followers().length);
+      await Promise.all(followers.map(follow));
+      await waitForStandbys(primary, followers.length);
     },
     async reachThrough(other) {
       route = other;
@@ -154,7 +170,7 @@ export async function startPostgresGroup({
       let promotedAt = 0;
       const { promoted, left } = await promotePostgresStandby({
         connectionString: group.connectionString(database),
-        oldPrimary: nameOf(oldPrimary),
+        oldPrimary: oldPrimary.name,
         livingPrimary: "replace",
         loss,
         say(line) {
@@ -164,14 +180,27 @@ export async function startPostgresGroup({
       const chosen = standbys.find(({ host, port }) => `${host}:${port}` === promoted);
       if (chosen === undefined) throw new Error(`another server was promoted: ${promoted}; ${left.join("; ")}`);
       primary = chosen;
-      if (route !== null)
-        await Promise.all(
-          followers()
-            .filter((each) => each !== oldPrimary)
-            .map(follow),
-        );
-      await waitForStandbys(primary, followers().length);
+      followers = followers.filter((each) => each !== chosen);
+      if (route !== null) await Promise.all(followers.map(follow));
+      await waitForStandbys(primary, followers.length);
       return { oldPrimary, promotedAt };
+    },
+    async adopt(name) {
+      const chosen = members.find((each) => each.name === name);
+      if (chosen === undefined) throw new RangeError(`there is no Postgres server ${name}`);
+      if (chosen === primary) return;
+      primary = chosen;
+      followers = followers.filter((each) => each !== chosen);
+      await Promise.all(followers.map((each) => each.receiveFrom(wayOf(each))));
+    },
+    async rejoin() {
+      for (const member of members) {
+        if (member === primary || followers.includes(member)) continue;
+        if (member.copyFrom === undefined) throw new Error(`${member.name} runs in a container`);
+        await member.copyFrom(member.sourceAt(primary));
+        await member.receiveFrom(wayOf(member));
+        followers = [...followers, member];
+      }
     },
     sql: (text, database) => query(primary, text, database),
     stop: () => each((server) => server.stop()),
@@ -180,7 +209,7 @@ export async function startPostgresGroup({
     restart: () => primary.restart(),
     pause: () => primary.pause(),
     resume: () => primary.resume(),
-    log: async () => (await Promise.all(servers().map((server) => server.log()))).join("\n"),
+    log: async () => (await Promise.all(members.map((server) => server.log()))).join("\n"),
     [Symbol.asyncDispose]: () => group.stop(),
   };
   return group;

@@ -7,7 +7,7 @@
  */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { chownSync, existsSync, readdirSync, writeFileSync } from "node:fs";
+import { chownSync, existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 import { Child, TemporaryFolder } from "./child.ts";
@@ -112,12 +112,42 @@ async function startLocalPostgres(binaries: string, options: PostgresOptions): P
       await child.end("SIGINT");
       child = await launch(port);
     },
+    async copyFrom(source) {
+      await child.end("SIGINT");
+      await takeBaseBackup({ binaries, dataFolder, folder: folder.path, source, user });
+      child = await launch(port);
+    },
     pause: async () => child.pause(),
     resume: async () => child.resume(),
     log: async () => child.log(),
     [Symbol.asyncDispose]: () => server.stop(),
   };
   return server;
+}
+
+export type UnprivilegedUser = Readonly<{ uid: number; gid: number }>;
+
+/** Fills a data folder with a copy of a running server's, as its standby. What was in the folder is gone. */
+export async function takeBaseBackup({
+  binaries,
+  dataFolder,
+  folder,
+  source,
+  user,
+}: Readonly<{
+  binaries: string;
+  dataFolder: string;
+  folder: string;
+  /** Connection settings, as in `primary_conninfo`. */
+  source: string;
+  user: UnprivilegedUser | undefined;
+}>): Promise<void> {
+  rmSync(dataFolder, { recursive: true, force: true });
+  const flags = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"];
+  await run(join(binaries, "pg_basebackup"), [`--pgdata=${dataFolder}`, `--dbname=${source}`, ...flags], {
+    ...user,
+    cwd: folder,
+  });
 }
 
 /** Whether the wait is over: the server answers, or its process has ended. */
@@ -128,7 +158,7 @@ async function answers(child: Child, connectionString: string): Promise<boolean>
 }
 
 /** The user that runs Postgres, because Postgres refuses to run as root; undefined: the current user. */
-async function unprivilegedUser(): Promise<{ uid: number; gid: number } | undefined> {
+export async function unprivilegedUser(): Promise<UnprivilegedUser | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   const [uid, gid] = await Promise.all(
     ["-u", "-g"].map(async (flag) => Number((await run("id", [flag, "postgres"])).stdout)),

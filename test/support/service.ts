@@ -28,6 +28,11 @@ export type PostgresServer = Service &
     connectionString(database?: string): string;
     /** Creates an empty database with a unique name, so one server serves many tests. */
     newDatabase(): Promise<string>;
+    /**
+     * Replaces its data by a copy of another server's, whose standby it is from then on. Absent in a container.
+     * @param source connection settings of the other server, as in `primary_conninfo`
+     */
+    copyFrom?(source: string): Promise<void>;
   }>;
 
 export type PostgresOptions = Readonly<{
