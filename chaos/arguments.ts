@@ -1,7 +1,7 @@
 /** Arguments: what a command line asks for. Pure. */
 import { parseArgs } from "node:util";
 import { isTopologyName, type TopologyName, topologies } from "./cluster/topology.ts";
-import { type Plan, parsePlan, planFaults } from "./faults/plan.ts";
+import { type Plan, type PlanOptions, parsePlan, planFaults } from "./faults/plan.ts";
 import type { Scenario } from "./scenarios/scenario.ts";
 import { firstRule, weakenings } from "./weakenings.ts";
 
@@ -75,11 +75,17 @@ export function parseChaosArguments(argv: readonly string[], tools: ArgumentTool
   const topology = topologyOf(values.topology, weakening?.topology ?? "three-regions");
   const proving = rule === null ? "" : ` --prove --rule ${rule}`;
   const command = `npm run chaos -- --random --seed ${seed} --seconds ${length} --topology ${topology}${proving}`;
-  return { type: "random", rounds: roundsOf({ seed, seconds: length, topology }), rule, keep, command };
+  return {
+    type: "random",
+    rounds: roundsOf({ seed, seconds: length, topology, only: weakening?.faults }),
+    rule,
+    keep,
+    command,
+  };
 }
 
 /** Rounds of equal length. The first has the seed itself. */
-export function roundsOf(wanted: Readonly<{ seed: number; seconds: number; topology: TopologyName }>): readonly Plan[] {
+export function roundsOf(wanted: PlanOptions): readonly Plan[] {
   const count = Math.ceil(wanted.seconds / roundSecondsMax);
   const length = Math.round(wanted.seconds / count);
   return Array.from({ length: count }, (_, i) =>

@@ -23,7 +23,9 @@ export async function localRevocations(
   const { name } = region;
   for (let done = 0, cuts = 1; done < rounds && cuts <= rounds; cuts += 1) {
     const people = await Promise.all(
-      Array.from({ length: timedPerCut + 1 }, async (_, n) => openFor(region, { user: `cut-${name}-${cuts}-${n}`, host })),
+      Array.from({ length: timedPerCut + 1 }, async (_, n) =>
+        openFor(region, { user: `cut-${name}-${cuts}-${n}`, host }),
+      ),
     );
     for (const link of region.links) link.cut();
     const [first, ...others] = people;

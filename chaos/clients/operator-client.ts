@@ -126,22 +126,9 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
       const full = { ...body, commandId, wait: "all", timeoutMs: someWait() };
       const answer = await api.call({ port, method: "POST", path, body: full });
       const end = now();
-      const outcome = outcomeOf(answer.status);
+      const entry = commandEntryOf({ op, intent, region, commandId, begin, end }, answer);
+      const { outcome } = entry;
       const link = outcome === "done" ? (answer.body["link"] as Link) : null;
-      const changed = answer.body["changed"] === true;
-      const entry: CommandEntry = {
-        type: "command",
-        op,
-        intent,
-        region,
-        commandId,
-        begin,
-        end,
-        outcome,
-        link,
-        changed,
-        problem: answer.problem,
-      };
       history.write(entry);
       if (link !== null) {
         const complete =
@@ -150,10 +137,8 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
         return { op, outcome: "done", link, complete };
       }
       if (outcome === "local") {
-        const receipt = answer.body["receipt"] as ApiLocalReceipt | null;
         const accepted = { op, region, port, commandId };
-        const isComplete =
-          writtenLocal(accepted, { begin, end, answer, receipt }) || (await untilLocallyComplete(accepted));
+        const isComplete = writtenLocal(accepted, { begin, end, answer }) || (await untilLocallyComplete(accepted));
         if (isComplete) options.onLocalReceipt?.(op, region, intent);
       }
       if (outcome === "refused") return { op, outcome, link, complete: false };
@@ -183,9 +168,8 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
       const begin = now();
       const path = `/local-receipts/${accepted.commandId}?timeoutMs=${waitMs.short}`;
       const answer = await api.call({ port: accepted.port, method: "GET", path });
-      const receipt = (answer.body["receipt"] as ApiLocalReceipt | undefined) ?? null;
-      if (writtenLocal(accepted, { begin, end: now(), answer, receipt })) return true;
-      if (answer.status === 404 || (answer.status === 200 && receipt === null)) return false;
+      if (writtenLocal(accepted, { begin, end: now(), answer })) return true;
+      if (answer.status === 404 || (answer.status === 200 && localReceiptIn(answer) === null)) return false;
       await delay(againMs);
     }
     return false;
@@ -194,19 +178,9 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
   /** @returns whether the receipt is complete */
   function writtenLocal(
     { op, region }: Accepted,
-    { begin, end, answer, receipt }: Omit<Received, "op" | "region" | "receipt"> & { receipt: ApiLocalReceipt | null },
+    { begin, end, answer }: Pick<Received, "begin" | "end" | "answer">,
   ): boolean {
-    const entry: LocalReceiptEntry = {
-      type: "local-receipt",
-      op,
-      region,
-      begin,
-      end,
-      complete: receipt?.complete === true,
-      basis: receipt === null ? null : { epoch: receipt.basis.epoch, position: receipt.basis.position },
-      nodes: nodesIn(receipt),
-      problem: answer.problem,
-    };
+    const entry = localReceiptEntryOf({ op, region, begin, end }, answer);
     history.write(entry);
     return entry.complete;
   }
@@ -243,6 +217,35 @@ type Received = Readonly<{
 
 /** A command that a region accepted by itself, and the operator API that answered so. */
 type Accepted = Readonly<{ op: string; region: string; port: number; commandId: string }>;
+
+/** What a command's answer says, for the history. */
+export function commandEntryOf(
+  sent: Pick<CommandEntry, "op" | "intent" | "region" | "commandId" | "begin" | "end">,
+  { status, body, problem }: Answer,
+): CommandEntry {
+  const outcome = outcomeOf(status);
+  const link = outcome === "done" ? (body["link"] as Link) : null;
+  return { type: "command", ...sent, outcome, link, changed: body["changed"] === true, problem };
+}
+
+/** What the receipt of a region says in an answer, for the history. */
+export function localReceiptEntryOf(
+  sent: Pick<LocalReceiptEntry, "op" | "region" | "begin" | "end">,
+  answer: Answer,
+): LocalReceiptEntry {
+  const receipt = localReceiptIn(answer);
+  return {
+    type: "local-receipt",
+    ...sent,
+    complete: receipt?.complete === true,
+    basis: receipt === null ? null : { epoch: receipt.basis.epoch, position: receipt.basis.position },
+    nodes: nodesIn(receipt),
+    problem: answer.problem,
+  };
+}
+
+const localReceiptIn = ({ body }: Answer): ApiLocalReceipt | null =>
+  (body["receipt"] as ApiLocalReceipt | null | undefined) ?? null;
 
 function nodesIn(receipt: Pick<ApiReceipt, "nodes"> | null): ReceiptEntry["nodes"] {
   return (receipt?.nodes ?? []).map(({ node, status, reason }) => ({ node, status, reason }));

@@ -58,6 +58,7 @@ export const faultKinds = [
   "kill-regional-brokers",
   "delete-mirror",
   "lose-home",
+  "move-home",
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 export const isFaultKind = (text: string): text is FaultKind => faultKinds.some((kind) => kind === text);
@@ -316,6 +317,15 @@ export const faultProfiles: Readonly<Record<FaultKind, FaultProfile>> = {
     recoversMs: 60_000,
     weight: null,
   },
+  // There and back again. Other faults of the home region wait for both moves, and for the old primaries.
+  "move-home": {
+    target: "region",
+    uses: ["brokers", "postgres"],
+    in: ["movable-home"],
+    forMs: [3_000, 12_000],
+    recoversMs: 45_000,
+    weight: 2,
+  },
   "delete-mirror": { target: "region", uses: [], in: regional, forMs: [0, 0], recoversMs: 2_000, weight: 1 },
 };
 
@@ -338,7 +348,7 @@ export function targetsOf(kind: FaultKind, topology: Topology): readonly TargetO
     return isAlone ? [each] : ["brokers", "postgres"];
   });
   const options = (all: readonly TargetOption[]): readonly TargetOption[] =>
-    all.map((option) => ({ target: option.target, parts: [...option.parts, ...also] }));
+    all.map((option) => ({ target: option.target, parts: [...new Set([...option.parts, ...also])] }));
   switch (target) {
     case "home":
       return options([{ target: homeOf(topology).name, parts: [] }]);

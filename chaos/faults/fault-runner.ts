@@ -10,6 +10,7 @@ import type { ClusterProcess } from "../cluster/cluster-process.ts";
 import { type Ns, nsPerMs } from "../judge/history.ts";
 import type { HistoryFile } from "../judge/history-file.ts";
 import type { RunClock } from "../judge/run-clock.ts";
+import type { HomeMoves } from "../run/home-moves.ts";
 import type { FaultKind } from "./fault-kinds.ts";
 import type { Injection } from "./injection.ts";
 import { injections } from "./injections.ts";
@@ -17,6 +18,7 @@ import type { PlannedFault } from "./plan.ts";
 
 export type FaultTools = Readonly<{
   cluster: Cluster;
+  homeMoves: HomeMoves;
   now: RunClock;
   history: HistoryFile;
   /** The name of the leading broker, as far as known. */
@@ -46,7 +48,7 @@ export type FaultRunner = Readonly<{
 const clearWithinMs = 30_000;
 const pollEveryMs = 100;
 
-export function createFaultRunner({ cluster, now, history, leader, say }: FaultTools): FaultRunner {
+export function createFaultRunner({ cluster, homeMoves, now, history, leader, say }: FaultTools): FaultRunner {
   /** Processes under a fault are not expected to be ready. */
   const held = new Map<string, number>();
   const active = new Set<ActiveFault>();
@@ -79,7 +81,8 @@ export function createFaultRunner({ cluster, now, history, leader, say }: FaultT
     const index = count++;
     const [leads, stands] = homeBrokers();
     const note = (text: string): void => history.write({ type: "note", at: now(), text });
-    const aim = { cluster, id: `fault-${index}`, target, leader: leads, follower: stands, note };
+    const id = `fault-${index}`;
+    const aim = { cluster, homeMoves, home: homeMoves.home(), id, target, leader: leads, follower: stands, note };
     const injection = injections[kind](aim);
     const beginAt = now();
     say(`${kind} ${injection.target}`);
@@ -171,13 +174,12 @@ export function createFaultRunner({ cluster, now, history, leader, say }: FaultT
     return now();
   }
 
-  /** The leading broker and another of its region. */
+  /** The leading broker and another of its region; where there is none, the leading one again. */
   function homeBrokers(): readonly [ClusterProcess, ClusterProcess] {
     const brokers = cluster.processes.filter(({ service }) => service === "databroker");
-    const leads = brokers.find(({ name }) => name === leader()) ?? cluster.home.brokers[0];
-    const stands = brokers.find((each) => each !== leads && each.region === leads?.region);
-    if (leads === undefined || stands === undefined) throw new RangeError("the home region needs two brokers");
-    return [leads, stands];
+    const leads = brokers.find(({ name }) => name === leader()) ?? homeMoves.home().brokers[0];
+    if (leads === undefined) throw new RangeError("the home region needs a broker");
+    return [leads, brokers.find((each) => each !== leads && each.region === leads.region) ?? leads];
   }
 
   async function healAll(): Promise<void> {

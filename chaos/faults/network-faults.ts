@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { linkTags } from "../cluster/cluster-config.ts";
 import type { Effect, Rule } from "../cluster/link-rules.ts";
 import type { Network } from "../cluster/network.ts";
-import { type Aim, type Inject, type Injection, killed, namesOf } from "./injection.ts";
+import { type Aim, type Inject, type Injection, isolatedBy, killed, namesOf, touchedBy } from "./injection.ts";
 
 /** Longer than a request waits for an unknown session. */
 const slow: Effect = { type: "slow", ms: 600 };
@@ -37,24 +37,30 @@ function ofProxy(aim: Aim, servers: readonly string[], effect: Effect): Injectio
 
 /** Every link between a region and every other one. One way: from the region, or to it. */
 export function betweenRegions(
-  { cluster, target }: Pick<Aim, "cluster" | "target">,
+  aim: Pick<Aim, "cluster" | "target">,
   effect: Effect,
   from: "region" | "others" = "region",
 ): readonly Rule[] {
-  return cluster.regions
-    .filter(({ name }) => name !== target)
-    .map(({ name }) => (from === "region" ? { a: [target], b: [name], effect } : { a: [name], b: [target], effect }));
+  const { target } = aim;
+  return othersOf(aim).map((name) =>
+    from === "region" ? { a: [target], b: [name], effect } : { a: [name], b: [target], effect },
+  );
+}
+
+function othersOf({ cluster, target }: Pick<Aim, "cluster" | "target">): readonly string[] {
+  return cluster.regions.map(({ name }) => name).filter((name) => name !== target);
 }
 
 type RegionFault = Readonly<{ rules: readonly Rule[]; isolates: boolean }>;
 
 function ofRegion(aim: Aim, { rules, isolates }: RegionFault): Injection {
   const { cluster, target } = aim;
+  const regions = touchedBy(aim, target);
   return {
     target,
-    regions: [target],
-    isolates: isolates ? [target] : [],
-    holds: namesOf(cluster.region(target).processes),
+    regions,
+    isolates: isolates ? isolatedBy(aim, target) : [],
+    holds: regions.flatMap((name) => namesOf(cluster.region(name).processes)),
     ...broken(aim, rules),
   };
 }
@@ -71,7 +77,7 @@ export const networkFaults = {
   "cut-proxy-and-kill-leader": (aim) => withDeadLeader(aim, ofProxy(aim, all, cut)),
   "cut-leader-from-postgres": (aim) => ({
     target: aim.leader.name,
-    regions: [aim.cluster.home.name],
+    regions: [aim.leader.region],
     isolates: [],
     holds: [aim.leader.name],
     ...broken(aim, [{ a: [aim.leader.name], b: [linkTags.postgres], effect: cut }]),
@@ -87,12 +93,12 @@ export const networkFaults = {
   "flap-region": (aim) => flapping(aim),
   "cut-region-from-brokers": (aim) =>
     ofRegion(aim, {
-      rules: [{ a: [aim.target], b: [linkTags.brokers, aim.cluster.home.name], effect: cut }],
+      rules: othersOf(aim).map((other) => ({ a: [aim.target], b: [linkTags.brokers, other], effect: cut })),
       isolates: true,
     }),
   "cut-leaf": (aim) => ({
     ...ofRegion(aim, {
-      rules: [{ a: [aim.target], b: [linkTags.nats, aim.cluster.home.name], effect: cut }],
+      rules: [{ a: [aim.target], b: [linkTags.nats, aim.home.name], effect: cut }],
       isolates: false,
     }),
     holds: [],
@@ -105,14 +111,14 @@ export const networkFaults = {
     withDeadLeader(aim, ofRegion(aim, { rules: betweenRegions(aim, cut), isolates: true })),
   "cut-region-and-restart-broker": (aim) => restartingBroker(aim),
   "cut-home": (aim) => {
-    const { cluster } = aim;
-    const remotes = cluster.regions.filter(({ kind }) => kind === "remote");
+    const { cluster, home } = aim;
+    const remotes = cluster.regions.filter((region) => region !== home);
     return {
-      target: cluster.home.name,
+      target: home.name,
       regions: cluster.regions.map(({ name }) => name),
       isolates: remotes.map(({ name }) => name),
       holds: remotes.flatMap(({ processes }) => namesOf(processes)),
-      ...broken(aim, betweenRegions({ cluster, target: cluster.home.name }, cut)),
+      ...broken(aim, betweenRegions({ cluster, target: home.name }, cut)),
     };
   },
 } satisfies Readonly<Record<string, Inject>>;

@@ -36,7 +36,13 @@ export type Plan = Readonly<{
   faults: readonly PlannedFault[];
 }>;
 
-export type PlanOptions = Readonly<{ seed: number; seconds: number; topology: TopologyName }>;
+export type PlanOptions = Readonly<{
+  seed: number;
+  seconds: number;
+  topology: TopologyName;
+  /** Only these kinds; absent: all of the topology. */
+  only?: readonly FaultKind[] | undefined;
+}>;
 
 const quietMs = { first: 6_000, last: 8_000 };
 const proxiesOutMax = 2;
@@ -48,13 +54,13 @@ const msPerFault: Readonly<Record<Topology["name"], number>> = {
 };
 
 /** @returns faults in time order; 120 s have about 33 in one region and 20 in three */
-export function planFaults({ seed, seconds, topology }: PlanOptions): Plan {
+export function planFaults({ seed, seconds, topology, only }: PlanOptions): Plan {
   const random = randomFrom(seed);
   const endMs = seconds * 1_000 - quietMs.last;
   const count = Math.max(1, Math.round((seconds * 1_000) / msPerFault[topology]));
   const stepMs = (endMs - quietMs.first) / count;
   const busy = new Map<Part, number>();
-  const kinds = faultKinds.filter((kind) => isDrawn(kind, topology));
+  const kinds = faultKinds.filter((kind) => isDrawn(kind, topology) && only?.includes(kind) !== false);
   // Faults that need several parts at once come first, while all parts are free.
   const rank = (kind: FaultKind): number => -faultProfiles[kind].uses.length;
   const deck = random.shuffled(kinds).sort((a, b) => rank(a) - rank(b));

@@ -1,20 +1,22 @@
 /** Process faults: processes that are killed, paused or restarted, alone or a whole region at once. */
 import { setTimeout as delay } from "node:timers/promises";
-import type { Cluster } from "../cluster/cluster.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
 import {
   type Aim,
-  type Breakable,
   type Inject,
   type Injection,
+  isolatedBy,
   killed,
   namesOf,
   paused,
   processNamed,
   together,
+  touchedBy,
 } from "./injection.ts";
 
 const readyWithinMs = 15_000;
+/** A move is refused while commits would find no standby afterwards, as with the third region cut off. */
+const moveWithinMs = 60_000;
 const pollEveryMs = 100;
 
 type Acts = Pick<Injection, "begin" | "heal">;
@@ -24,21 +26,16 @@ function ofProcess(process: ClusterProcess, acts: Acts): Injection {
   return { target: process.name, regions: [process.region], isolates: [], holds: [process.name], ...acts };
 }
 
-/** The leader or the broker beside it. Meanwhile no node of another region can be expected to have a lease. */
-function ofHomeBroker(aim: Aim, process: ClusterProcess, acts: Acts): Injection {
-  return { ...ofProcess(process, acts), regions: [aim.cluster.home.name] };
-}
-
 export const processFaults = {
   "kill-proxy": ({ cluster, target }) =>
     ofProcess(processNamed(cluster, target), killed(processNamed(cluster, target))),
   "pause-proxy": ({ cluster, target }) =>
     ofProcess(processNamed(cluster, target), paused(processNamed(cluster, target))),
-  "kill-leader": (aim) => ofHomeBroker(aim, aim.leader, killed(aim.leader)),
-  "pause-leader": (aim) => ofHomeBroker(aim, aim.leader, paused(aim.leader)),
-  "kill-standby": (aim) => ofHomeBroker(aim, aim.follower, killed(aim.follower)),
-  "kill-brokers": ({ cluster }) => {
-    const { name, brokers } = cluster.home;
+  "kill-leader": ({ leader }) => ofProcess(leader, killed(leader)),
+  "pause-leader": ({ leader }) => ofProcess(leader, paused(leader)),
+  "kill-standby": ({ follower }) => ofProcess(follower, killed(follower)),
+  "kill-brokers": ({ cluster, home }) => {
+    const { name, brokers } = home;
     return {
       target: `all brokers of ${name}`,
       regions: [name],
@@ -57,31 +54,25 @@ export const processFaults = {
   }),
   "kill-regional-broker": ({ cluster, target }) => ofRegionalBroker(processNamed(cluster, target), killed),
   "pause-regional-broker": ({ cluster, target }) => ofRegionalBroker(processNamed(cluster, target), paused),
-  "kill-regional-brokers": ({ cluster, target }) => {
-    const region = cluster.region(target);
+  "kill-regional-brokers": (aim) => {
+    const { target } = aim;
     return {
+      ...ofRegion(aim),
       target: `all brokers of ${target}`,
-      regions: [target],
-      isolates: [target],
-      holds: namesOf(region.processes),
-      ...killed(together(region.brokers)),
+      ...killed(together(aim.cluster.region(target).brokers)),
     };
   },
-  "kill-region": ({ cluster, target }) => {
-    const { processes, nats } = cluster.region(target);
+  "kill-region": (aim) => {
+    const { target } = aim;
+    const { processes, nats } = aim.cluster.region(target);
     // NATS may wait for the home region before it reports itself healthy, which is not awaited.
     const patient = { kill: () => nats.kill(), start: async () => void nats.start().catch(() => {}) };
-    return {
-      target: `everything in ${target}`,
-      regions: [target],
-      isolates: [target],
-      holds: namesOf(processes),
-      ...killed(together([patient, ...processes])),
-    };
+    return { ...ofRegion(aim), target: `everything in ${target}`, ...killed(together([patient, ...processes])) };
   },
-  "lose-home": ({ cluster }) => {
-    const { name, processes, nats } = cluster.home;
-    const servers = cluster.databases.flatMap(({ region }, i) => (region === name ? [serverAt(cluster, i)] : []));
+  "lose-home": ({ cluster, home }) => {
+    const { name, processes, nats } = home;
+    const own = new Set(cluster.databases.filter(({ region }) => region === name).map((database) => database.name));
+    const servers = cluster.postgres.servers.filter((server) => own.has(server.name));
     return {
       target: `everything in ${name}, with its Postgres servers`,
       regions: cluster.regions.map((region) => region.name),
@@ -90,13 +81,13 @@ export const processFaults = {
       ...killed(together([nats, ...servers, ...processes])),
     };
   },
-  "pause-region": ({ cluster, target }) => {
-    const { processes } = cluster.region(target);
+  "move-home": (aim) => movedHome(aim),
+  "pause-region": (aim) => {
+    const { target } = aim;
+    const { processes } = aim.cluster.region(target);
     return {
+      ...ofRegion(aim),
       target: `every process of ${target}`,
-      regions: [target],
-      isolates: [target],
-      holds: namesOf(processes),
       begin: async () => {
         for (const process of processes) process.pause();
       },
@@ -107,11 +98,37 @@ export const processFaults = {
   },
 } satisfies Readonly<Record<string, Inject>>;
 
-/** A Postgres server by its number: the first primary, then the standbys. */
-function serverAt({ postgres }: Cluster, index: number): Breakable {
-  const server = index === 0 ? postgres : postgres.standbys[index - 1];
-  if (server === undefined) throw new RangeError(`there is no Postgres server ${index + 1}`);
-  return server;
+/** A region without its processes, or without its brokers. */
+function ofRegion(aim: Aim): Omit<Injection, "begin" | "heal"> {
+  const { cluster, target } = aim;
+  const regions = touchedBy(aim, target);
+  return {
+    target,
+    regions,
+    isolates: isolatedBy(aim, target),
+    holds: regions.flatMap((name) => namesOf(cluster.region(name).processes)),
+  };
+}
+
+/**
+ * The home region moves to another and back, by the command of the product. Each old primary becomes a standby, so that
+ * commits find one beside the third region, which may be broken meanwhile.
+ */
+function movedHome({ cluster, home, homeMoves, target }: Aim): Injection {
+  return {
+    target: `to ${target}`,
+    regions: cluster.regions.map(({ name }) => name),
+    isolates: [],
+    holds: namesOf(cluster.processes),
+    async begin() {
+      await homeMoves.moveWithin(moveWithinMs, target);
+      await homeMoves.rejoin();
+    },
+    async heal() {
+      await homeMoves.moveWithin(moveWithinMs, home.name);
+      await homeMoves.rejoin();
+    },
+  };
 }
 
 /** Its nodes use another broker of the region, if there is one. */

@@ -6,7 +6,7 @@ import { hostileKinds, startHostileNatsClient } from "../../test/support/hostile
 import { withClient } from "../../test/support/postgres-client.ts";
 import type { PostgresGroup } from "../../test/support/postgres-group.ts";
 import type { NatsCluster, NatsNode } from "../../test/support/service.ts";
-import type { Cluster } from "../cluster/cluster.ts";
+import type { ClusterRegion } from "../cluster/cluster.ts";
 import { cluster as clusterName } from "../world.ts";
 import { type Aim, type Breakable, type Inject, type Injection, killed, paused } from "./injection.ts";
 
@@ -17,8 +17,8 @@ const hangMs = 700;
 
 type Acts = Pick<Injection, "begin" | "heal">;
 
-function ofPostgres({ cluster }: Aim, acts: Acts): Injection {
-  return { target: "Postgres", regions: [cluster.home.name], isolates: [], holds: [], ...acts };
+function ofPostgres({ home }: Aim, acts: Acts): Injection {
+  return { target: "Postgres", regions: [home.name], isolates: [], holds: [], ...acts };
 }
 
 function ofServer(aim: Aim, act: (server: NatsNode) => Acts): Injection {
@@ -28,16 +28,15 @@ function ofServer(aim: Aim, act: (server: NatsNode) => Acts): Injection {
   return { target: server.name, regions: [region.name], isolates: [], holds: [], ...act(server) };
 }
 
-function ofHomeNats({ cluster }: Aim, acts: Acts): Injection {
-  const { name } = cluster.home;
+function ofHomeNats({ home: { name } }: Aim, acts: Acts): Injection {
   return { target: `NATS of ${name}`, regions: [name], isolates: [], holds: [], ...acts };
 }
 
 const nothing = async (): Promise<void> => {};
 
 export const storeFaults = {
-  "pause-postgres": (aim) => ofPostgres(aim, paused(aim.cluster.postgres)),
-  "stop-postgres": (aim) => ofPostgres(aim, killed(aim.cluster.postgres)),
+  "pause-postgres": (aim) => ofPostgres(aim, paused(aim.cluster.postgres.primary())),
+  "stop-postgres": (aim) => ofPostgres(aim, killed(aim.cluster.postgres.primary())),
   "terminate-backends": (aim) =>
     ofPostgres(aim, { begin: () => terminateBackends(aim.cluster.postgres), heal: nothing }),
   "empty-synchronous-names": (aim) => ofPostgres(aim, emptiedNames(aim.cluster.postgres)),
@@ -46,9 +45,9 @@ export const storeFaults = {
   "restart-nats": (aim) =>
     ofServer(aim, (server) => ({ begin: () => within(server.restart(), servesWithinMs), heal: nothing })),
   "pause-nats": (aim) => ofServer(aim, (server) => paused(server)),
-  "kill-all-nats": (aim) => ofHomeNats(aim, killed(patient(aim.cluster.home.nats))),
-  "pause-all-nats": (aim) => ofHomeNats(aim, paused(aim.cluster.home.nats)),
-  "delete-stream": (aim) => ofHomeNats(aim, { begin: () => deleteStreams(aim.cluster.home.nats), heal: nothing }),
+  "kill-all-nats": (aim) => ofHomeNats(aim, killed(patient(aim.home.nats))),
+  "pause-all-nats": (aim) => ofHomeNats(aim, paused(aim.home.nats)),
+  "delete-stream": (aim) => ofHomeNats(aim, { begin: () => deleteStreams(aim.home.nats), heal: nothing }),
   "delete-mirror": ({ cluster, target }) => ({
     target: `JetStream of ${target}`,
     regions: [target],
@@ -57,7 +56,7 @@ export const storeFaults = {
     begin: () => deleteStreams(cluster.region(target).nats),
     heal: nothing,
   }),
-  "hostile-nats-client": (aim) => ofHomeNats(aim, flood(aim.cluster)),
+  "hostile-nats-client": (aim) => ofHomeNats(aim, flood(aim.home)),
 } satisfies Readonly<Record<string, Inject>>;
 
 /** Commits hang without a standby, are released without having waited, and later ones do not wait. */
@@ -107,12 +106,12 @@ async function terminateBackends(postgres: PostgresGroup): Promise<void> {
 }
 
 /** A NATS client without a secret, which sends the messages that cost receivers most. */
-function flood({ home }: Cluster): Acts {
+function flood({ nats }: ClusterRegion): Acts {
   const over = new AbortController();
   let ended: Promise<void> = Promise.resolve();
   return {
     async begin() {
-      const client = await startHostileNatsClient({ servers: home.nats.urls, cluster: clusterName });
+      const client = await startHostileNatsClient({ servers: nats.urls, cluster: clusterName });
       const send = async (): Promise<void> => {
         for (let turn = 0; !over.signal.aborted; turn++)
           await client.send(hostileKinds[turn % hostileKinds.length] ?? "small", 10);

@@ -6,8 +6,8 @@
  */
 import type { TrafficOptions } from "./check-traffic.ts";
 import { type FaultEntry, type History, type Ns, nsPerMs, type RequestEntry } from "./history.ts";
-import type { Losses } from "./losses.ts";
 import { homesOf } from "./homes.ts";
+import type { Losses } from "./losses.ts";
 import { boundFactor, loadOf } from "./machine-load.ts";
 import type { Operation } from "./promises.ts";
 import { entitlementOf, rightsOf } from "./rights.ts";
@@ -76,9 +76,7 @@ export function homeShareOf(
     own: history.fault
       .filter((fault) => isOwn(fault, home))
       .map(({ begin, clear }) => ({ from: begin, until: clear + settleMs * nsPerMs })),
-    others: history.fault
-      .filter((fault) => !isOwn(fault, home))
-      .map(({ begin, end }) => ({ from: begin, until: end })),
+    others: history.fault.filter((fault) => !isOwn(fault, home)).map(({ begin, end }) => ({ from: begin, until: end })),
   });
   const spansOf = new Map<string, ReturnType<typeof spansIn>>();
   const stalls = history.stall

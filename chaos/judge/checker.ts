@@ -46,6 +46,11 @@ function checkEnding(history: History, ending: Ending, found: Findings): void {
     const what = `not whole again within ${ending.readyBoundMs} ms: ${ending.notReady.join("; ")}`;
     found.add({ check: "not-ready-in-time", at, what, about: {} });
   }
+  const move = history["home-move"].toSorted((a, b) => a.end - b.end).at(-1);
+  if (move !== undefined && move.problem !== "") {
+    const what = `the home region did not move to ${move.region}: ${move.problem}`;
+    found.add({ check: "not-ready-in-time", at: move.end, what, about: { region: move.region } });
+  }
   if (ending.leader === null) {
     found.add({ check: "digests-differ", at, what: "no broker leads at the end", about: {} });
     return;

@@ -12,9 +12,9 @@ export type Schedule = Readonly<{ ranMs: number; waitedMs: number }>;
 const scheduleFile = "/proc/self/schedstat";
 const nsPerMs = 1_000_000;
 /**
- * What the main process of the harness waits (ms) for each ms that it runs, where the cluster has a machine of two cores
- * for itself. An estimate until it is measured: every run prints this time (report/measure.ts), so a run on a quiet
- * machine gives the figure.
+ * What the main process of the harness waits (ms) for each ms that it runs, where the cluster has a machine of two
+ * cores for itself. An estimate until it is measured: every run prints this time (report/measure.ts), so a run on a
+ * quiet machine gives the figure.
  */
 const quietWaitedPerMs = 2;
 /** The longest that a bound may become. */

@@ -8,7 +8,7 @@ import { type EntitlementTerms, entitlementOf, rightsOf } from "../judge/rights.
 export type Share = Readonly<{ permitted: number; requested: number; byStatus: Readonly<Record<string, number>> }>;
 export type Percentiles = Readonly<{ count: number; p50: number; p90: number; p99: number; max: number }>;
 
-/** In ms. `main` lengthens the bounds of promises; all of them together decide whether a share of the home is demanded. */
+/** In ms. `main` lengthens bounds of promises; all together decide whether a share of the home region is demanded. */
 export type Waited = Readonly<{
   /** Null: the system keeps no account. */
   all: number | null;

@@ -19,6 +19,7 @@ import { type HistoryFile, openHistoryFile, readHistoryFile } from "../judge/his
 import { watchLoad } from "../judge/machine-load.ts";
 import { newOrigin, type RunClock, runClock } from "../judge/run-clock.ts";
 import { becomeReady, inspect, statusClient, watchLeader } from "./ending.ts";
+import { createHomeMoves, type HomeMoves } from "./home-moves.ts";
 import { watchNodes } from "./node-watch.ts";
 
 export type StageOptions = Readonly<{
@@ -35,6 +36,7 @@ export type StageOptions = Readonly<{
 export type Stage = Readonly<{
   cluster: Cluster;
   faults: FaultRunner;
+  homeMoves: HomeMoves;
   history: HistoryFile;
   now: RunClock;
   /** When the clients started. */
@@ -97,8 +99,9 @@ export async function runOnStage({ topology, seed, folder, weakened, print, act 
   say("clients and operator are at work");
   const samples = stack.adopt(watchNodes(cluster, { now, history }), (each) => each.stop());
 
-  const faults = createFaultRunner({ cluster, now, history, leader: watch.name, say });
-  const stage: Stage = { cluster, faults, history, now, startedAt, token, say };
+  const homeMoves = createHomeMoves(cluster, { now, history, say });
+  const faults = createFaultRunner({ cluster, homeMoves, now, history, leader: watch.name, say });
+  const stage: Stage = { cluster, faults, homeMoves, history, now, startedAt, token, say };
   await Promise.race([act(stage), failureOf([clients, operator, cluster.upstream])]);
   await faults.healAll();
   const readiness = await becomeReady(cluster, readyBoundMs);

@@ -1,7 +1,5 @@
 /** Operators: the operator API of each region, the metrics of each process and the command line, for one scenario. */
-import { execFile } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { loadConfig } from "../../src/config/index.ts";
 import { formatLink, type Link } from "../../src/events/index.ts";
@@ -9,11 +7,14 @@ import {
   type Answer,
   type ApiReceipt,
   type CommandRun,
+  commandEntryOf,
   createOperatorApi,
   createOperatorClient,
+  localReceiptEntryOf,
 } from "../clients/operator-client.ts";
 import { processNamed } from "../faults/injection.ts";
 import { randomFrom } from "../random.ts";
+import { type CliResult, runCli } from "../run/home-moves.ts";
 import { metricIn } from "../run/metric.ts";
 import type { Stage } from "../run/stage.ts";
 import { type Condition, seeing } from "./look.ts";
@@ -22,7 +23,6 @@ import type { Visitor } from "./visitors.ts";
 export type TimedAnswer = Answer & Readonly<{ tookMs: number }>;
 /** A change that was acknowledged. */
 export type Changed = Readonly<{ link: Link; tookMs: number }>;
-export type CliResult = Readonly<{ code: number; out: string; err: string }>;
 export type MetricTest = (value: number) => boolean;
 
 export type Operators = AsyncDisposable &
@@ -56,6 +56,10 @@ export type Operators = AsyncDisposable &
     cardea(region: string, ...args: readonly string[]): Promise<CliResult>;
     /** Moves the home region, with the configuration of a broker there. @throws Error if the command fails */
     moveHome(region: string, ...args: readonly string[]): Promise<CliResult>;
+    /** Brings old primaries back as standbys, as the command says how. */
+    rejoin(): Promise<void>;
+    /** The log has what a region revoked by itself, in the answer of another region. */
+    records(visitor: Visitor, region: string): Condition;
     /** The longest time (ms) without an acknowledged change while something happens, and until the next one. */
     longestGap(visitor: Visitor, region: string, during: Promise<unknown>): Promise<number>;
     /** The command line's output matches, and so does its exit code. */
@@ -66,9 +70,11 @@ const cliMs = 30_000;
 const receiptMs = 300;
 const moveMs = 120_000;
 const pauseMs = 50;
-const mainFile = join(import.meta.dirname, "../../src/main.ts");
 
-export async function createOperators({ cluster, now, history }: Stage, scenario: string): Promise<Operators> {
+export async function createOperators(
+  { cluster, now, history, homeMoves }: Stage,
+  scenario: string,
+): Promise<Operators> {
   const loaded = loadConfig(cluster.home.authenticate.configFile, { env: {} });
   if (!loaded.ok) throw new Error("the configuration of authenticate is not valid");
   const { host, hostname } = loaded.config.authenticateServiceUrl;
@@ -78,6 +84,8 @@ export async function createOperators({ cluster, now, history }: Stage, scenario
   const home = cluster.home.name;
   const random = randomFrom(1);
   const shared = { host, secret, now, history, random, stopping: () => false };
+  /** The commands that a region was asked to accept by itself, by the session that they end. */
+  const locals = new Map<string, string>();
   let clients = 0;
   let attempts = 0;
 
@@ -99,17 +107,7 @@ export async function createOperators({ cluster, now, history }: Stage, scenario
   /** All regions share one name, which leads to the nearest one; here the region is named by its port. */
   function cardea(region: string, ...args: readonly string[]): Promise<CliResult> {
     const url = `http://${hostname}:${portOf(region)}`;
-    return runCli(cluster.region(region).authenticate.configFile, [...args, "--url", url]);
-  }
-
-  function runCli(configFile: string, args: readonly string[], timeout = cliMs): Promise<CliResult> {
-    const argv = ["--no-warnings", mainFile, ...args, "-c", configFile];
-    return new Promise((resolve) => {
-      execFile(process.execPath, argv, { timeout }, (error, out, err) => {
-        const code = error === null ? 0 : typeof error.code === "number" ? error.code : -1;
-        resolve({ code, out, err });
-      });
-    });
+    return runCli(cluster.region(region).authenticate.configFile, [...args, "--url", url], cliMs);
   }
 
   function tryRevoke({ session }: Visitor, region = home, more: object = {}): Promise<TimedAnswer> {
@@ -164,15 +162,32 @@ export async function createOperators({ cluster, now, history }: Stage, scenario
       }, `a change is refused in ${region}`),
     revokesLocally: (visitor, region) => {
       const commandId = randomUUID();
+      locals.set(visitor.session, commandId);
+      const op = `${scenario}-local-${locals.size}`;
+      const intent = { type: "revoke-session", session: visitor.session } as const;
       return () =>
         seeing(async () => {
-          const { status, body, problem } = await tryRevoke(visitor, region, { commandId, wait: "region" });
-          const receipt = body["receipt"] as Readonly<{ complete?: boolean }> | null | undefined;
-          return status === 202 && receipt?.complete === true
+          const begin = now();
+          const answer = await tryRevoke(visitor, region, { commandId, wait: "region" });
+          const sent = { op, intent, region, commandId, begin, end: now() };
+          const command = commandEntryOf(sent, answer);
+          const receipt = localReceiptEntryOf({ op, region, begin, end: command.end }, answer);
+          history.write(command);
+          const { outcome } = command;
+          if (outcome === "local") history.write(receipt);
+          return outcome === "local" && receipt.complete
             ? null
-            : `${status} ${problem} ${JSON.stringify(receipt)}`;
+            : `${answer.status} ${answer.problem} ${JSON.stringify(receipt.nodes)}`;
         }, `the session is revoked in ${region} alone`);
     },
+    records:
+      ({ session }, region) =>
+      () =>
+        seeing(async () => {
+          const path = `/receipts/command:${locals.get(session)}?wait=none`;
+          const { status, body, problem } = await api.call({ port: portOf(region), method: "GET", path });
+          return status === 200 && body["link"] !== null ? null : `${status} ${body["status"]} ${problem}`;
+        }, `the log has it, as ${region} says`),
     refusesToRevoke: (visitor, region, reason) => () =>
       seeing(async () => {
         const { status, problem } = await tryRevoke(visitor, region);
@@ -204,12 +219,8 @@ export async function createOperators({ cluster, now, history }: Stage, scenario
       }, `${process} ${name} is as expected`),
     metricValue,
     cardea,
-    async moveHome(region, ...args) {
-      const [broker] = cluster.region(region).brokers;
-      const result = await runCli(broker?.configFile ?? "", ["region", "move-home", region, ...args], moveMs);
-      if (result.code !== 0) throw new Error(`move-home ended with ${result.code}: ${result.out} ${result.err}`);
-      return result;
-    },
+    moveHome: homeMoves.move,
+    rejoin: homeMoves.rejoin,
     async longestGap(visitor, region, during) {
       let over = false;
       const done = during.finally(() => {

@@ -46,10 +46,14 @@ export async function createVisitors(stage: Stage, scenario: string): Promise<Vi
 
   async function arrive(): Promise<Visitor> {
     count += 1;
+    const begin = now();
     const person: Person = { name: `${scenario}-${count}`, groups: ["eng", "sales"], signsIn: "by-command" };
     const made = await maker.make(person, "long");
     if (made === undefined) throw new Error("a session could not be created");
-    const { session, cookie, link } = made;
+    const { session, cookie, link, expiresAt } = made;
+    const { epoch, position } = link;
+    const [user, end] = [person.name, now()];
+    history.write({ type: "session", session, user, via: "command", begin, end, epoch, position, expiresAt });
     return { person, userId: maker.userId(person), session, cookie, link };
   }
   const first = await arrive();

@@ -63,6 +63,17 @@ describe("proving that the judge notices", () => {
     for (const [rule, { topology }] of Object.entries(weakenings))
       assert.equal(random("--prove", "--rule", rule).rounds[0]?.topology, topology);
   });
+
+  test("each rule is removed under the faults in which its absence shows, several times in any minute", () => {
+    for (const [rule, { faults }] of Object.entries(weakenings)) {
+      if (faults === undefined) continue;
+      for (let seed = 1; seed <= 50; seed++) {
+        const planned = random("--prove", "--rule", rule, "--seed", String(seed)).rounds[0]?.faults ?? [];
+        assert.ok(planned.length >= 3, `${rule}, seed ${seed}: ${planned.length} faults`);
+        assert.ok(planned.every(({ kind }) => faults.includes(kind)));
+      }
+    }
+  });
 });
 
 describe("scenarios", () => {

@@ -88,9 +88,16 @@ describe("where the home region moves", () => {
 
   test("a fault that begins while no region is known to be the home region isolates none", () => {
     assert.deepEqual(violationsOf([session(), cutOf(1_000, 9_000), move("us", 500, 1_500), after]), []);
-    assert.deepEqual(violationsOf([session(), cutOf(1_000, 9_000), move("us", 500, 600, "refused"), after]), []);
+    const refused = [move("us", 500, 600, "refused"), move("us", 9_500, 9_600)];
+    assert.deepEqual(violationsOf([session(), cutOf(1_000, 9_000), ...refused, after]), []);
     const again = [move("us", 500, 600, "refused"), move("eu", 700, 900)];
     assert.deepEqual(violationsOf([session(), cutOf(1_000, 9_000), ...again, after]), ["permitted-in-isolated-region"]);
+  });
+
+  test("a move that was refused or interrupted has to succeed when it is repeated", () => {
+    const interrupted = move("us", 500, 600, "interrupted");
+    assert.deepEqual(violationsOf([session(), interrupted]), ["not-ready-in-time"]);
+    assert.deepEqual(violationsOf([session(), interrupted, move("us", 700, 900)]), []);
   });
 
   const requestsOf = (node: string): readonly Entry[] =>
@@ -108,9 +115,10 @@ describe("where the home region moves", () => {
   });
 
   test("no region must be served while the home region moves, and shortly after", () => {
-    for (const moving of [move("us", 10_000, 13_000), move("us", 7_000, 9_500), move("us", 2_000, 3_000, "refused")])
+    const refused = [move("us", 2_000, 3_000, "refused"), move("us", 20_000, 20_100)];
+    for (const moving of [[move("us", 10_000, 13_000)], [move("us", 7_000, 9_500)], refused])
       for (const node of ["proxy-us-1", "proxy-eu-1"])
-        assert.deepEqual(violationsOf([session(), moving, cutOfAp, ...requestsOf(node)]), []);
+        assert.deepEqual(violationsOf([session(), ...moving, cutOfAp, ...requestsOf(node)]), []);
   });
 });
 

@@ -69,6 +69,33 @@ test("nearly every plan of two minutes in one region has every kind of fault", (
   assert.ok(complete.length > seeds.length * 0.8, `${complete.length} of ${seeds.length}`);
 });
 
+test("the home region moves only where it may, alone with its brokers and its Postgres, while others are broken", () => {
+  const moving = { kind: "move-home", beside: 0 };
+  for (const seed of seeds) {
+    assert.ok(
+      planFaults({ seed, seconds: 180, topology: "three-regions" }).faults.every((f) => f.kind !== moving.kind),
+    );
+    const { faults } = planFaults({ seed, seconds: 180, topology: "movable-home" });
+    const moves = faults.filter(({ kind }) => kind === moving.kind);
+    assert.ok(moves.length > 0, `seed ${seed}`);
+    for (const { atMs, target } of moves) {
+      const meanwhile = faults.filter((each) => each.atMs > atMs && each.atMs < atMs + 45_000);
+      moving.beside += meanwhile.length;
+      const parts = meanwhile.flatMap((each) =>
+        targetsOf(each.kind, topologies["movable-home"]).flatMap((o) => (o.target === each.target ? o.parts : [])),
+      );
+      for (const part of ["brokers", "postgres", `region ${target}`]) assert.ok(!parts.includes(part), `seed ${seed}`);
+    }
+  }
+  assert.ok(moving.beside > 3 * seeds.length, String(moving.beside));
+});
+
+test("a plan may be of some kinds only", () => {
+  const { faults } = planFaults({ seed: 5, seconds: 60, topology: "three-regions", only: ["cut-region"] });
+  assert.deepEqual([...new Set(faults.map(({ kind }) => kind))], ["cut-region"]);
+  assert.ok(faults.length >= 3, String(faults.length));
+});
+
 test("most faults of three regions concern regions", () => {
   const { faults } = planFaults({ seconds: 600, topology: "three-regions", seed: 1 });
   const regional = faults.filter(({ kind }) => !faultProfiles[kind].in.includes("one-region"));

@@ -11,7 +11,7 @@ export const homeIsLost: Scenario = {
   boundS: 60,
   changesCluster: true,
   async play(game) {
-    const { visitors, operators, cluster } = game;
+    const { visitors, operators } = game;
     const [spare, revoked] = [await visitors.arrive(), await visitors.arrive()];
     const { link } = await operators.revokeOnce(revoked);
     const lost = await game.fault("lose-home");
@@ -26,9 +26,9 @@ export const homeIsLost: Scenario = {
       10,
     );
     await lost.heal();
-    await operators.moveHome("us", "--old-primary", "pg_1");
-    // The old primary may hold changes that were never acknowledged. It stays down until it is made a standby.
-    await cluster.postgres.kill();
+    await operators.moveHome("us");
+    // The old primary may hold changes that were never acknowledged. It comes back only as a standby.
+    await operators.rejoin();
     await game.within("eu serves every route", visitors.permittedOn("eu"));
     await game.within("a change is acknowledged in eu", operators.changes(spare, "eu"));
   },
