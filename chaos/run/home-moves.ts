@@ -50,7 +50,7 @@ export function createHomeMoves(
     if (problem !== "") throw new Error(problem);
     say(text);
     home = target;
-    // A region with a home of its own has one server here.
+    // Each region that may lead has one server in such a cluster.
     const primary = cluster.databases.find((server) => server.region === region);
     if (primary !== undefined) await cluster.postgres.adopt(primary.name);
     return result;
@@ -64,13 +64,18 @@ export function createHomeMoves(
         return;
       } catch (error) {
         if (performance.now() > giveUpAt) throw error;
-        say(`once more: ${error instanceof Error ? error.message : String(error)}`);
+        say(`once more: ${lastLineOf(error)}`);
       }
       await delay(againMs);
     }
   }
 
   return { home: () => home, move, moveWithin, rejoin: () => cluster.postgres.rejoin() };
+}
+
+function lastLineOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.trim().split("\n").at(-1) ?? "";
 }
 
 /** Runs the command line of the product with a configuration file. */
