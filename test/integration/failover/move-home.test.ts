@@ -55,7 +55,7 @@ test("a planned move loses nothing that was acknowledged, fences the old primary
   assert.match(moved.output, /no broker of us leads yet/);
   assert.match(
     moved.output,
-    /is an old primary.*; it refuses writes.*\n.*pg_ctl -D \S+ stop -m fast\n.*pg_rewind -D \S+ -R/,
+    /is an old primary.*; it refuses writes.*\n.*pg_ctl -D \S+ stop -m fast\n.*psql -d .* -c checkpoint\n.*pg_rewind -D \S+ -R/,
   );
   await homes.assertMoved(writer, last);
   const { fenced, rivals } = await homes.heads();
@@ -221,10 +221,10 @@ test("the printed commands bring the old primary back as a standby, and the home
   const data = String((await homes.at(east, "show data_directory"))?.["data_directory"]);
   const moved = await homes.move("us");
   await homes.assertMoved(writer, last);
-  const printed = moved.output.split("\n").filter((line) => line.startsWith("    pg_"));
+  const printed = moved.output.split("\n").filter((line) => /^ {4}(?:pg_|psql )/.test(line));
   assert.deepEqual(
     printed.map((line) => line.trim().split(" ")[0]),
-    ["pg_ctl", "pg_rewind", "pg_ctl"],
+    ["pg_ctl", "psql", "pg_rewind", "pg_ctl"],
     moved.output,
   );
   const machine = await machineOf(data);

@@ -1,6 +1,9 @@
 /**
  * Rejoin: the commands by which an operator brings an old primary back as a standby of the new one. They need a shell
  * on its machine, so Cardea prints them. Pure.
+ *
+ * Before Postgres 16, `pg_rewind` reads the timeline of the new primary from its last checkpoint. Until the first one
+ * after the promotion it finds nothing to rewind, and the old primary never follows. So a checkpoint comes first.
  */
 import type { PostgresHost } from "./hosts.ts";
 import { addressOf } from "./promotion-servers.ts";
@@ -28,6 +31,7 @@ export function rejoinOf({ host: old, name, folder, primary }: Rejoining): strin
   const files = root === null ? "" : ` and the certificates of ${root} in that file`;
   return `Bring it back only as a standby. On the machine of ${old}, as the user of Postgres, with the password of ${user} in PGPASSWORD${files}:
     pg_ctl -D ${data} stop -m fast
+    psql -d ${shellWord(`${source} dbname=postgres`)} -c checkpoint
     pg_rewind -D ${data} -R --source-server=${shellWord(`${source} dbname=postgres${own}`)}
     pg_ctl -D ${data} start
   If pg_rewind refuses, take a new copy instead: pg_basebackup -D (an empty folder) -R -d ${shellWord(`${source}${own}`)}`;

@@ -15,6 +15,11 @@ test("the commands connect to the new primary under the name of the old one", ()
     text,
     /pg_rewind -D \/data -R --source-server='host=pg\.us port=5432 user=admin dbname=postgres application_name=pg_east'/,
   );
+  assert.match(
+    text,
+    /psql -d 'host=pg\.us port=5432 user=admin dbname=postgres' -c checkpoint\n {4}pg_rewind/,
+    "before Postgres 16, pg_rewind needs a checkpoint since the promotion",
+  );
   assert.match(text, /pg_basebackup .* -R -d 'host=pg\.us port=5432 user=admin application_name=pg_east'/);
   assert.doesNotMatch(text, /ssl|certificates/);
 });
@@ -22,7 +27,7 @@ test("the commands connect to the new primary under the name of the old one", ()
 test("the commands, and so the standby, protect the connection as the connection string says", () => {
   const text = rejoin("?sslmode=verify-full&sslrootcert=%2Fetc%2Four%20ca.pem");
   const tls = "user=admin sslmode=verify-full sslrootcert='\\''/etc/our ca.pem'\\''";
-  assert.equal(text.split(tls).length, 3, text);
+  assert.equal(text.split(tls).length, 4, text);
   assert.match(text, /in PGPASSWORD and the certificates of \/etc\/our ca\.pem in that file:/);
   assert.match(rejoin("?sslmode=require"), /user=admin sslmode=require /);
 });
