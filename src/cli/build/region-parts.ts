@@ -23,6 +23,7 @@ import {
   type BrokerClient,
   BrokerUnavailableError,
   createBrokerClient,
+  type LastGood,
   type Role,
 } from "../../replication/wire/index.ts";
 import { version } from "../terminal/version.ts";
@@ -41,8 +42,11 @@ export async function startRegion(
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   const clients = new Map<Role, BrokerClient>();
   const kept: KeptGoodbye = { isWanted: false, goodbye: null };
+  // A lost home region may answer nothing, not even a refusal. The renews of this broker find the new one within seconds.
+  const lastGood: LastGood = { index: 0 };
   function home(role: Role): BrokerClient {
-    const client = clients.get(role) ?? keepingGoodbye(homeClient(config, { node, logger, role }), role, kept);
+    const client =
+      clients.get(role) ?? keepingGoodbye(homeClient(config, { node, logger, role, lastGood }), role, kept);
     clients.set(role, client);
     return client;
   }
@@ -246,9 +250,13 @@ function natsOf(config: Config, { home, ...options }: Parts & Readonly<{ home: (
   });
 }
 
-function homeClient(config: Config, { node, logger, role }: Parts & Readonly<{ role: Role }>): BrokerClient {
+function homeClient(
+  config: Config,
+  { node, logger, role, lastGood }: Parts & Readonly<{ role: Role; lastGood: LastGood }>,
+): BrokerClient {
   return createBrokerClient({
     role,
+    lastGood,
     logger,
     urls: config.broker.homeUrls,
     audience: "home",

@@ -60,7 +60,12 @@ export type BrokerClientOptions = Readonly<{
   submitMs?: number;
   /** `home`: only brokers of the home region answer; a broker that serves another region refuses. Default: `any`. */
   audience?: "home" | "any";
+  /** Shared by clients with the same `urls`, so that a broker which answers one of them is found by all. */
+  lastGood?: LastGood;
 }>;
+
+/** The index of the broker that answered last. Changed in place. */
+export type LastGood = { index: number };
 
 export type BrokerClient = Databroker &
   Required<Pick<Databroker, "denials" | "localReceipt" | "revokeLocally">> &
@@ -142,7 +147,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
   const secrets = [options.secret, ...(options.previousSecret ? [options.previousSecret] : [])];
   const open = createBrokerOpener({ cluster: options.cluster, secrets });
   const refused: Record<AnswerRefusal, number> = { unsigned: 0, "not-authentic": 0, "another-call": 0, altered: 0 };
-  let good = 0;
+  const good: LastGood = options.lastGood ?? { index: 0 };
   let grantedBy: URL | null = null;
 
   async function attempt(base: string, ask: Ask): Promise<Answer> {
@@ -182,7 +187,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
     let wrongBroker: LeaseRefusedError | undefined;
     let cause: unknown;
     let uncertain = false;
-    const first = good;
+    const first = good.index;
     for (let turn = 0; turn < bases.length && !aborted(what); turn++) {
       const index = (first + turn) % bases.length;
       const base = bases[index] ?? "";
@@ -202,7 +207,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
         else if (answer.status === 401) unknownThere = new BrokerRefusedError(answer.status, refusalWords(answer));
         else if (what.elsewhere?.includes(answer.status) === true) elsewhere = answer;
         else if (answer.status < 500) {
-          good = index;
+          good.index = index;
           if (what.path === leasePath && answer.status === 200) grantedBy = urls[index] ?? null;
           return answer;
         } else unavailable = unavailable === undefined || isLessInformative(unavailable) ? answer : unavailable;
@@ -218,7 +223,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
           );
         } else logger.debug({ err: error, broker: base }, "a broker did not answer");
       }
-      if (good === index) good = (index + 1) % bases.length;
+      if (good.index === index) good.index = (index + 1) % bases.length;
     }
     if (elsewhere !== undefined) return elsewhere;
     if (wrongBroker !== undefined) throw wrongBroker;

@@ -5,6 +5,7 @@ export {
   type BrokerClientOptions,
   createBrokerClient,
   headerIn,
+  type LastGood,
   statusPath,
 } from "./broker-client.ts";
 export { AnswerNotBelievedError, BrokerRefusedError, InsecureBrokerUrlError } from "./broker-errors.ts";

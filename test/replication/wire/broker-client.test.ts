@@ -188,6 +188,19 @@ test("a broker that hangs delays a lease by less than the time left of it", asyn
   assert.equal(hangs.requests.length, 1, "it is no longer tried first");
 });
 
+test("clients that share what they know try the broker first that answered another of them", async () => {
+  const hangs = await aBroker(silence);
+  const good = await aBroker((request, _, response) =>
+    answerWith(request, response, request.url?.startsWith("/v1/leases") === true ? {} : { body: encode(page) }),
+  );
+  const lastGood = { index: 0 };
+  const renews = aClient([hangs, good], { role: "broker", lastGood });
+  const reads = aClient([hangs, good], { role: "operator", lastGood });
+  await renews.lease(Buffer.from("renew"));
+  await reads.read(genesis, options);
+  assert.equal(hangs.requests.length, 1, "a lost home region may hang, and only the renews wait for it");
+});
+
 test("a confirmation and a goodbye are answered only by their acceptance", async () => {
   const broker = await aBroker((request, __, response) => answerWith(request, response, { status: 204 }));
   assert.equal(await aClient([broker]).lease(Buffer.from("confirm")), null);
