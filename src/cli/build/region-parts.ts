@@ -42,7 +42,7 @@ export async function startRegion(
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   const clients = new Map<Role, BrokerClient>();
   const kept: KeptGoodbye = { isWanted: false, goodbye: null };
-  // A lost home region may answer nothing, not even a refusal. The renews of this broker find the new one within seconds.
+  // A lost home region may answer nothing, not even a refusal. The renews of this broker find the new one in seconds.
   const lastGood: LastGood = { index: 0 };
   function home(role: Role): BrokerClient {
     const client =
