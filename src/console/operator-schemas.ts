@@ -87,7 +87,10 @@ export const retireSchema = waitSchema
   .meta({ description: "Either `nodes` or `region`." });
 
 export const scimTokenSchema = waitSchema.extend({
-  client: z.string().max(40).meta({ description: "A client of `scim_clients`." }),
+  client: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9.-]{0,39}$/)
+    .meta({ description: "A client of `scim_clients`." }),
   tokenId: z
     .string()
     .regex(/^[a-z0-9]{8,32}$/)

@@ -8,6 +8,7 @@
  *   while the client made the change, or before it knew the person.
  */
 import {
+  type Group,
   type GroupId,
   type Profile,
   type ProvisionedRecord,
@@ -48,8 +49,9 @@ export class ScimDirectory {
   /** By client and resource id, user name, externalId or e-mail. */
   readonly #userOf = new Map<string, UserId>();
   readonly #byEmail = new Map<string, Set<UserId>>();
-  readonly #groupOf = new Map<string, GroupId>();
-  readonly #idOfGroup = new Map<GroupId, string>();
+  /** By client and resource id, name or externalId. */
+  readonly #groupsBy = new Map<string, Set<GroupId>>();
+  readonly #keysOfGroup = new Map<GroupId, readonly string[]>();
   readonly #correlated = new Map<UserId, readonly UserId[]>();
   readonly #people = new Map<UserId, Set<UserId>>();
   readonly #aliases = new Map<UserId, Set<UserId>>();
@@ -138,10 +140,14 @@ export class ScimDirectory {
   }
   /** How many groups all clients have. */
   get groups(): number {
-    return this.#groupOf.size;
+    return this.#keysOfGroup.size;
   }
   groupOf(client: string, id: string): GroupId | undefined {
-    return this.#groupOf.get(keyOf(client, "group", id));
+    return this.groupsWith(client, "group id", id)[0];
+  }
+  /** Names ignore case, so several groups may have one. */
+  groupsWith(client: string, by: "group id" | "group name" | "group externalId", value: string): readonly GroupId[] {
+    return [...(this.#groupsBy.get(keyOf(client, by, value)) ?? [])];
   }
 
   record(userId: UserId): ProvisionedRecord | undefined {
@@ -196,7 +202,7 @@ export class ScimDirectory {
     const { projection } = this.#replica;
     for (const userId of this.#entries.keys()) this.#changed.add(userId);
     for (const { userId } of projection.users()) this.#changed.add(userId);
-    for (const groupId of this.#idOfGroup.keys()) this.#readGroup(groupId);
+    for (const groupId of this.#keysOfGroup.keys()) this.#readGroup(groupId);
     for (const { groupId } of projection.groups()) this.#readGroup(groupId);
   }
 
@@ -314,16 +320,14 @@ export class ScimDirectory {
   }
 
   #readGroup(groupId: GroupId): void {
-    const before = this.#idOfGroup.get(groupId);
-    const scim = this.#replica.projection.group(groupId)?.scim;
-    const key = scim === undefined ? undefined : keyOf(scim.client, "group", scim.id);
-    if (before === key) return;
-    if (before !== undefined && this.#groupOf.get(before) === groupId) this.#groupOf.delete(before);
-    if (key === undefined) this.#idOfGroup.delete(groupId);
-    else {
-      this.#idOfGroup.set(groupId, key);
-      this.#groupOf.set(key, groupId);
-    }
+    const group = this.#replica.projection.group(groupId);
+    const keys = group === undefined ? [] : keysOfGroup(group);
+    const before = this.#keysOfGroup.get(groupId) ?? [];
+    if (before.length === keys.length && before.every((key, at) => key === keys[at])) return;
+    for (const key of before) deleteFrom(this.#groupsBy, key, groupId);
+    for (const key of keys) addTo(this.#groupsBy, key, groupId);
+    if (keys.length === 0) this.#keysOfGroup.delete(groupId);
+    else this.#keysOfGroup.set(groupId, keys);
   }
 }
 
@@ -344,9 +348,16 @@ function entryOf(userId: UserId, client: string, record: ProvisionedRecord): Dir
   };
 }
 
+function keysOfGroup({ name, scim }: Group): readonly string[] {
+  if (scim === undefined) return [];
+  const { client, id, externalId } = scim;
+  const external = externalId === null ? [] : [keyOf(client, "group externalId", externalId)];
+  return [keyOf(client, "group id", id), keyOf(client, "group name", name), ...external];
+}
+
 /** No client's name has a line feed. */
 function keyOf(client: string, by: string, value: string): string {
-  return `${client}\n${by}\n${by === "userName" ? value.toLowerCase() : value}`;
+  return `${client}\n${by}\n${by === "userName" || by === "group name" ? value.toLowerCase() : value}`;
 }
 
 function addTo<K, V>(map: Map<K, Set<V>>, key: K, value: V): void {

@@ -13,6 +13,7 @@ import {
   provisionedUserId,
   type Recorded,
   streamOf,
+  type UnixMs,
   type UserId,
 } from "../../../../src/events/index.ts";
 import type { ChangeListener, Replica } from "../../../../src/replication/index.ts";
@@ -143,4 +144,20 @@ test("users are listed oldest first, without those that are deleted", async () =
   await provision("middle", { version: 3, createdAt: "2026-04-01T00:00:00.000Z" });
   assert.deepEqual(idsOf(), ["id-early", "id-late", "id-middle"]);
   assert.equal(directory.recordsOf("okta"), 3);
+});
+
+test("groups are found by id, by name whatever its case, and by externalId, and not after a rename", async () => {
+  const { directory, apply } = world();
+  const scim = { client: "okta", id: "g", externalId: "x", version: 1, createdAt: 1 as UnixMs, changedAt: 1 as UnixMs };
+  const [eng, builders] = ["Eng" as GroupId, "Builders" as GroupId];
+  await apply({ type: "GroupUpserted", groupId: eng, name: eng, scim });
+  assert.deepEqual(directory.groupsWith("okta", "group name", "ENG"), [eng]);
+  assert.deepEqual(directory.groupsWith("okta", "group externalId", "x"), [eng]);
+  assert.deepEqual(directory.groupsWith("hr", "group name", "eng"), []);
+  await apply({ type: "GroupUpserted", groupId: builders, name: builders, scim: { ...scim, externalId: null } });
+  await apply({ type: "GroupUpserted", groupId: eng, name: eng });
+  assert.equal(directory.groupOf("okta", "g"), builders);
+  assert.deepEqual(directory.groupsWith("okta", "group name", "eng"), []);
+  assert.deepEqual(directory.groupsWith("okta", "group externalId", "x"), []);
+  assert.equal(directory.groups, 1);
 });
