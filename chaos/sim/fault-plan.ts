@@ -24,8 +24,11 @@ export type PlannedFault = Readonly<{
 export const faultsMin = 5;
 const faultsMax = 40;
 const forMsMax = 15_000;
-/** A region revokes by itself only once it has found out that the home region is out of reach. */
-const outOfReachMs = 5_000;
+/**
+ * A region revokes by itself only once it has found out that the home region is out of reach. What follows takes time,
+ * too.
+ */
+const outOfReachMs = 7_000;
 /** Faults that last until the end. */
 const lasting: ReadonlySet<FaultKind> = new Set(["leave-node"]);
 

@@ -158,16 +158,27 @@ export const regionFaults = {
     });
   }),
   /**
-   * A node of a region that is cut off stores no local revocations, or takes none. The region heals first, the node
-   * last.
+   * A node of a region that is cut off stores no local revocations, or takes none; or all of them do. Half of the time
+   * they also restart once the region may have accepted some: then no lease from before them counts. The region heals
+   * first, the nodes last.
    */
   "node-lacks-revocations": onRegion((region, planned, context) => {
+    const { much, other, forMs } = planned;
+    const { world, nodes } = context.actors;
     const undo = cutOff(region, planned, context);
-    const nodes = context.actors.nodes.filter(({ process }) => process.region === region.process.region);
-    const node = context.pick(nodes, planned.much);
-    node?.limitRevocations(planned.other < 0.3 ? "none stored" : "none taken");
-    context.actors.world.after(planned.forMs * 0.6, undo);
-    return both(undo, () => node?.limitRevocations("none"));
+    const random = world.random("faults/lacking");
+    const own = nodes.filter(({ process }) => process.region === region.process.region);
+    const one = context.pick(own, much);
+    const lacking = random.chance(0.5) ? own : own.filter((node) => node === one);
+    const restarts = random.chance(0.5);
+    for (const node of lacking) node.limitRevocations(other < 0.3 ? "none stored" : "none taken");
+    world.after(forMs * 0.57, () => {
+      for (const { process } of lacking) if (restarts && process.isUp) process.restart();
+    });
+    world.after(forMs * 0.7, undo);
+    return both(undo, () => {
+      for (const node of lacking) node.limitRevocations("none");
+    });
   }),
 } satisfies Readonly<Record<string, Fault>>;
 

@@ -1,6 +1,6 @@
 /**
- * Mutants of local revocations: what is on the disks of a region before it answers, and when it leaves them
- * (mutants.ts). Pure data.
+ * Mutants of local revocations: what is on the disks of a region before it answers, when it leaves them, and that it is
+ * merged once (mutants.ts). Pure data.
  */
 import type { Mutant } from "./mutant.ts";
 
@@ -52,6 +52,23 @@ export const revocationMutants: Readonly<Record<string, Mutant>> = {
       },
     ],
     within: 40,
+    where: "regional",
+  },
+  "merged-twice": {
+    meaning: "a regional broker merges what another broker of its region gave it under another command id",
+    changes: [
+      {
+        file: revocations,
+        take: "import type { BootId, SessionId, UserId } from",
+        put: "import { type BootId, commandIdOfEnvelope, type SessionId, type UserId } from",
+      },
+      {
+        file: revocations,
+        take: "this.store.add(each, this.store.takeSeq());",
+        put: "this.store.add(each, this.store.takeSeq()).mergeId = commandIdOfEnvelope(each.envelope);",
+      },
+    ],
+    within: 60,
     where: "regional",
   },
 };

@@ -76,6 +76,10 @@ export function watchLeases(truth: GroundTruth, leaseTracker: LeaseTracker): Mon
   function note(fact: SimFactOf<"decided">, point: LogPoint): void {
     const fresh = leaseTracker.freshAsOf(fact.process, point);
     const voided = leaseTracker.voidedBy(fact.process);
+    const waits = leaseTracker.awaitsDenials(fact.process, point);
+    const isYoung = ({ sentAt }: Readonly<{ sentAt: SimMs }>): boolean => fact.at - sentAt <= options.deltaMs;
+    if (waits !== null && isYoung(waits) && (fresh === null || !isYoung(fresh)))
+      observations.add("refused-beside-tightened");
     if (fresh !== null && fact.at - fresh.sentAt > options.deltaMs) observations.add("lease-expired");
     else if (fresh === null && voided?.type === "resumed") observations.add("request-after-pause");
     else if (fresh === null && voided === null) observations.add("boot-without-grant");

@@ -135,6 +135,11 @@ export const observations = {
     in100: 0,
     what: "requests and bytes at a node while a grant waited for local revocations",
   },
+  "refused-beside-tightened": {
+    of: "lease-tightened",
+    in100: 0,
+    what: "requests at a node whose only lease waited for local revocations",
+  },
   "grant-passed-checked": {
     of: "renew-withheld",
     in100: 100,

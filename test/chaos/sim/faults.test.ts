@@ -22,7 +22,7 @@ function setUp(seed: number) {
   };
   for (const client of cluster.clients) client.start();
   world.run(2_000);
-  return { world, facts, context };
+  return { world, facts, context, heard: cluster.heard };
 }
 
 const fault = (kind: FaultKind, more: Partial<PlannedFault> = {}): PlannedFault => ({
@@ -101,4 +101,28 @@ test("faults of every kind at once, stopped half way, are repaired", () => {
     assert.ok(healed > 0, `seed ${seed}`);
     assertRepaired(setup);
   }
+});
+
+test("nodes that lack revocations may restart while their region is cut off, and take them after it has healed", () => {
+  const restarted = new Set<number>();
+  for (const seed of [1, 2, 3, 4, 5, 6, 7, 8]) {
+    const { world, facts, context, heard } = setUp(seed);
+    const [home] = context.actors.brokers;
+    const [region] = context.actors.regionals;
+    assert.ok(home && region);
+    startFaults(context, [fault("node-lacks-revocations", { who: 0, other: 0.6, forMs: 1_000 })]);
+    world.run(3_650);
+    assert.ok(world.network.isCut(home.process, region.process));
+    const lacking = heard.splice(0);
+    assert.ok(lacking.length > 0 && lacking.every((line) => /^node-[34] limit none taken$/.test(line)), `${lacking}`);
+    const starts = ofType(facts, "started").filter(({ at, role }) => role === "node" && at > 3_000);
+    assert.ok(starts.length === 0 || starts.length === lacking.length);
+    restarted.add(starts.length);
+    world.run(3_900);
+    assert.ok(!world.network.isCut(home.process, region.process));
+    assert.equal(heard.join(), "");
+    world.run(4_100);
+    assert.equal(heard.filter((line) => line.endsWith("limit none")).length, lacking.length);
+  }
+  assert.deepEqual([...restarted].sort(), [0, 1, 2], "none, one or both of the nodes restart");
 });
