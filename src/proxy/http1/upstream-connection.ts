@@ -122,8 +122,8 @@ export class Http1UpstreamConnection implements FlushTask {
       this.#error = error;
     });
     interceptWriteErrors(socket, (error) => {
-      if (this.#call?.isEnded !== false || !this.#call.request.hasBody || this.#isComplete || this.#writeFailed)
-        return false;
+      if (this.#call?.isEnded !== false || !this.#call.request.hasBody || this.#isComplete) return false;
+      if (this.#writeFailed) return true; // another write of the same turn
       this.#error = error;
       this.#hasMoved = true;
       this.#writeFailed = true;
