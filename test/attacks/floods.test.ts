@@ -107,6 +107,170 @@ describe("the connection ends", () => {
   });
 });
 
+/** MadeYouReset (CVE-2025-8671): frames that make the proxy reset a stream which it is already serving. */
+const selfReset: Readonly<Record<string, (stream: number) => readonly Buffer[]>> = {
+  "a window that does not grow": (stream) => [
+    headers(stream, endHeaders, ...requestFields("POST")),
+    windowUpdate(stream, 0),
+  ],
+  "a window that overflows": (stream) => [
+    headers(stream, endHeaders, ...requestFields("POST")),
+    windowUpdate(stream, 0x7fff_ffff),
+  ],
+  "PRIORITY of a wrong length": (stream) => [
+    headers(stream, endHeaders, ...requestFields("POST")),
+    frame(frameTypes.priority, 0, stream, Buffer.alloc(4)),
+  ],
+  "data after the end": (stream) => [headers(stream, whole, ...requestFields()), data(stream, 0, "x")],
+  "headers after the end": (stream) => [
+    headers(stream, whole, ...requestFields()),
+    headers(stream, whole, ...requestFields()),
+  ],
+  "trailers with pseudo-headers": (stream) => [
+    headers(stream, endHeaders, ...requestFields("POST")),
+    headers(stream, whole, ":path", "/"),
+  ],
+  "a head that is refused": (stream) => [headers(stream, whole, ...requestFields(), "A", "b")],
+};
+
+describe("streams that a caller makes the proxy reset", () => {
+  for (const [name, frames] of Object.entries(selfReset))
+    test(name, async () => {
+      const before = upstream.seen.length;
+      const ended = await flood((n) => [0, 1, 2, 3].flatMap((i) => frames(1 + 8 * n + 2 * i)));
+      assert.ok(ended !== undefined);
+      await waitFor("every request to finish", () => rig.proxy.stats().inFlight.http === 0);
+      assert.ok(upstream.seen.length - before < 400, "few of them reached the upstream");
+    });
+});
+
+describe("frames without use", () => {
+  const empty = Buffer.alloc(0);
+  const useless: Readonly<Record<string, (n: number) => Buffer>> = {
+    PING: () => frame(frameTypes.ping, 0, 0, Buffer.alloc(8)),
+    "answers to no PING": () => frame(frameTypes.ping, 1, 0, Buffer.alloc(8)),
+    SETTINGS: () => settings([0x4, 65_535]),
+    "settings that change the window of all streams": (n) => settings([0x4, 65_535 - (n % 2)]),
+    "acknowledgements of no SETTINGS": () => frame(frameTypes.settings, 1, 0),
+    PRIORITY: (n) => frame(frameTypes.priority, 0, 2 * n + 1, Buffer.alloc(5)),
+    "windows of one byte": () => windowUpdate(0, 1),
+    "windows of one byte, of an ended stream": () => windowUpdate(1, 1),
+    "frames of an unknown type": () => frame(0xfa, 0, 0, empty),
+  };
+  for (const [name, one] of Object.entries(useless))
+    test(`${name}, from a caller that reads the replies: the connection ends`, async () => {
+      const first = headers(1, whole, ...requestFields());
+      const ended = await flood((n) => [
+        ...(n === 0 ? [first] : []),
+        ...Array.from({ length: 20 }, (_, i) => one(n * 20 + i)),
+      ]);
+      assert.ok(ended !== undefined);
+    });
+
+  test("empty DATA frames with padding: the connection ends", async () => {
+    const padding = frame(frameTypes.data, 0x8, 1, Buffer.concat([Buffer.from([255]), Buffer.alloc(255)]));
+    const ended = await flood((n) => [
+      ...(n === 0 ? [headers(1, endHeaders, ...requestFields("POST"))] : []),
+      ...Array.from({ length: 20 }, () => padding),
+    ]);
+    assert.ok(ended !== undefined);
+  });
+
+  test("a client that measures its connection with every message is served", async () => {
+    const client = new RawHttp2(connect(rig.port, "127.0.0.1"));
+    for (let n = 0; n < 3_000; n++) {
+      const stream = 1 + 2 * n;
+      client.send(
+        headers(stream, whole, ...requestFields()),
+        windowUpdate(0, 1),
+        frame(frameTypes.ping, 0, 0, Buffer.alloc(8)),
+      );
+      await waitFor("the response", () => client.isOver(stream), { everyMs: 1 });
+      assert.equal(client.stream(stream).status, 200, `request ${n}: ${JSON.stringify(client.goAway)}`);
+    }
+    client.socket.destroy();
+  });
+});
+
+describe("window games", () => {
+  const large = 200_000;
+  let big: Upstream;
+  before(async () => {
+    big = await startUpstream((_req, res) => void res.end(Buffer.alloc(large, 97)));
+  });
+  after(() => big.close());
+  const withBig = async (run: () => Promise<void>): Promise<void> => {
+    await rig.activate([routeTo(big.port)]);
+    try {
+      await run();
+    } finally {
+      await rig.activate([routeTo(upstream.port)]);
+    }
+  };
+
+  test("a response one byte at a time: the connection ends", () =>
+    withBig(async () => {
+      const client = new RawHttp2(connect(rig.port, "127.0.0.1"), [[0x4, 0]]);
+      client.send(headers(1, whole, ...requestFields()));
+      await waitFor("the head", () => client.stream(1).status === 200);
+      for (let n = 0; n < 3_000 && !client.closed; n++) {
+        client.send(windowUpdate(1, 1));
+        if (n % 50 === 0) await new Promise((resolve) => setImmediate(resolve));
+      }
+      await waitFor("the connection to end", () => client.closed);
+      assert.equal(client.goAway?.code, 11);
+      assert.ok(client.stream(1).bytes < 3_000);
+    }));
+
+  test("windows that stay closed hold a bounded part of each response, and open later", () =>
+    withBig(async () => {
+      const client = new RawHttp2(connect(rig.port, "127.0.0.1"), [[0x4, 0]]);
+      const streams = Array.from({ length: 100 }, (_, i) => 1 + 2 * i);
+      const rss = process.memoryUsage().rss;
+      for (const stream of streams) client.send(headers(stream, whole, ...requestFields()));
+      await waitFor("all heads", () => streams.every((stream) => client.stream(stream).status === 200));
+      assert.ok(process.memoryUsage().rss - rss < 60_000_000, "responses do not accumulate");
+      assert.ok(streams.every((stream) => client.stream(stream).bytes === 0));
+      client.send(windowUpdate(0, 0x3fff_ffff), settings([0x4, 0x3fff_ffff]));
+      await waitFor("all responses", () => streams.every((stream) => client.isOver(stream)));
+      assert.ok(streams.every((stream) => client.stream(stream).bytes === large));
+      client.socket.destroy();
+    }));
+
+  test("a window made smaller than what was sent opens again", () =>
+    withBig(async () => {
+      const client = new RawHttp2(connect(rig.port, "127.0.0.1"), [[0x4, 50_000]]);
+      client.send(headers(1, whole, ...requestFields()));
+      await waitFor("the first part", () => client.stream(1).bytes === 50_000);
+      client.send(settings([0x4, 10_000]), windowUpdate(1, 40_000)); // just closed again
+      client.send(headers(3, whole, ...requestFields()));
+      await waitFor("the part that a smaller window allows", () => client.stream(3).bytes === 10_000);
+      assert.equal(client.stream(1).bytes, 50_000);
+      client.send(windowUpdate(0, 1_000_000), windowUpdate(1, 1_000_000), windowUpdate(3, 1_000_000));
+      await waitFor("both responses", () => client.isOver(1) && client.isOver(3));
+      assert.deepEqual([client.stream(1).bytes, client.stream(3).bytes], [large, large]);
+      client.socket.destroy();
+    }));
+
+  test("bodies of one byte per frame, which no upstream reads, take no more memory than their bytes", async () => {
+    const silent = await startUpstream((req) => void req.pause());
+    await rig.activate([routeTo(silent.port)]);
+    const client = new RawHttp2(connect(rig.port, "127.0.0.1"));
+    const one = Buffer.concat(Array.from({ length: 1_000 }, () => data(1, 0, "x")));
+    client.send(headers(1, endHeaders, ...requestFields("POST")));
+    const rss = process.memoryUsage().rss;
+    for (let n = 0; n < 200 && !client.closed; n++) {
+      client.send(one);
+      await client.drained();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.ok(process.memoryUsage().rss - rss < 80_000_000);
+    client.socket.destroy();
+    await rig.activate([routeTo(upstream.port)]);
+    await silent.close();
+  });
+});
+
 /** Puts `x: y…` into the HPACK table once and then refers to it, one byte each, `times` times. */
 function bomb(valueBytes: number, times: number): Buffer {
   const value = Buffer.alloc(valueBytes, 121);

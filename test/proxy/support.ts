@@ -79,6 +79,7 @@ function configOf(routes: readonly RouteConfig[], parts: Partial<Config>): Confi
     insecureServer: true,
     administrators: [],
     codecType: "auto",
+    http2Connections: process.env["HTTP2_CONNECTIONS"] === "node" ? "node" : "cardea",
     httpRedirectAddress: null,
     useProxyProtocol: false,
     autocert: null,

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { hostPortOrOff, url } from "../values/network-values.ts";
 import { subjectNamePatterns } from "../values/tls-values.ts";
 import { booleanValue, enumValue, filePath, integer, secretString, stringValue } from "../values/value-type.ts";
-import { pomerium } from "./keys.ts";
+import { cardea, pomerium } from "./keys.ts";
 
 export const autocertKeys = {
   autocert: pomerium(
@@ -43,6 +43,11 @@ export const listenerKeys = {
     enumValue(["auto", "http1", "http2", "http3"], { "": "auto" }).prefault("auto"),
     "Which HTTP callers may speak: `auto` accepts HTTP/2 and HTTP/1.1, `http1` and `http2` only that one. `http3` is read as `auto`: HTTP/3 is not served.",
     { reload: "restart" },
+  ),
+  http2_connections: cardea(
+    enumValue(["cardea", "node"]).prefault("cardea"),
+    "What serves callers that speak HTTP/2: `cardea` is this proxy's own implementation, `node` the library of Node (nghttp2), which takes more processor time and drops malformed header lines instead of refusing the request. For comparison, and in case a client fails with the former.",
+    { reload: "restart", inConfig: "value" },
   ),
   http_redirect_addr: pomerium(
     hostPortOrOff().prefault("off"),

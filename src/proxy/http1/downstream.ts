@@ -5,7 +5,7 @@
  * writes the response. A head waits for what follows it in the same turn, so that a small response is one system
  * call.
  */
-import { IncomingMessage, ServerResponse, STATUS_CODES } from "node:http";
+import { type IncomingMessage, ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import { resetSocket } from "../enforce/send-queue-socket.ts";
 import { headerLinesMax, type RequestHead } from "../message/canonical-request.ts";
@@ -20,6 +20,7 @@ import type { HeaderLines } from "../message/header-lines.ts";
 import type { PresentedCertificate } from "../message/peer.ts";
 import type { Http1Connection } from "./connection.ts";
 import type { Flush } from "./flush-scheduler.ts";
+import { NodeRequest } from "./node-request.ts";
 
 /** As text, head and body leave in one system call; beyond this the copy costs more than the call. */
 const oneWriteMax = 16_384;
@@ -391,32 +392,6 @@ export class Http1Downstream implements Downstream {
       });
     } else req.finish();
     return { req, res };
-  }
-}
-
-/** A request whose body the downstream pushes. */
-class NodeRequest extends IncomingMessage {
-  readonly #resume: () => void;
-  constructor(socket: Socket, resume: () => void) {
-    super(socket);
-    this.#resume = resume;
-  }
-  takeHeaders(raw: readonly string[]): void {
-    // As Node's own parser does: joins and drops lines of one name by Node's rules.
-    (this as unknown as { _addHeaderLines(lines: readonly string[], n: number): void })._addHeaderLines(
-      raw,
-      raw.length,
-    );
-  }
-  override _read(): void {
-    this.#resume();
-  }
-  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    callback(error); // the connection belongs to the downstream and outlives its requests
-  }
-  finish(): void {
-    this.complete = true;
-    this.push(null);
   }
 }
 

@@ -1,245 +1,286 @@
 /**
  * HTTP/2 downstream: one stream of an HTTP/2 connection, as a request and the response to it.
  *
- * nghttp2 has read the frames and refused what RFC 9113 forbids. The head has the same form as that of an HTTP/1
- * request, so the same code reads, decides and forwards both. Cookies that were sent as several lines are joined
- * again.
+ * - The connection (http2/connection.ts) reads frames and decides when this may write. What is written leaves at the
+ *   end of the turn, after the permit was checked again; until then a cut takes it back.
+ * - The head has the same form as that of an HTTP/1 request, so the same code reads, decides and forwards both.
  */
-
-import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
-import { constants, Http2ServerRequest, Http2ServerResponse, type ServerHttp2Stream } from "node:http2";
-import { isPadded, type RequestHead } from "../message/canonical-request.ts";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { RequestHead } from "../message/canonical-request.ts";
 import type { CutReason } from "../message/close-codes.ts";
+import type { FlushTime } from "../message/deliveries.ts";
 import type { BodyReader, BoundExchange, Downstream, DownstreamTunnel } from "../message/downstream-request.ts";
-import type { HeaderLines } from "../message/header-lines.ts";
+import { type HeaderLines, UnwritableHeaderError } from "../message/header-lines.ts";
 import type { PresentedCertificate } from "../message/peer.ts";
 import type { Http2Connection } from "./connection.ts";
-import { abortStream } from "./reset.ts";
+import type { FrameBatch } from "./frame-batch.ts";
+import { errorCode, type Http2ErrorCode } from "./frame-types.ts";
+import { grpcStatusOfCut } from "./grpc-status.ts";
+import type { FieldList } from "./hpack/encoder.ts";
+import { createNodeObjects, type NodeObjects } from "./node-objects.ts";
+import { type BodyFault, RequestBody } from "./request-body.ts";
+import { StreamOutput } from "./stream-output.ts";
+import { TunnelStream } from "./tunnel-stream.ts";
 
-/** The gRPC status for each cut reason. */
-const grpcStatusOfCut: Readonly<Record<CutReason, number>> = {
-  "session-ended": 16,
-  "not-permitted": 7,
-  "route-removed": 12,
-  stale: 14,
-  lifetime: 14,
-  draining: 14,
-};
+/** A response waits for a caller that does not read when this much of it does. */
+const queuedBytesMax = 65_536;
+/** The rest of a response that waits when its writer is called again. */
+const refillBytes = 16_384;
+
+const emptyBody = new RequestBody({ onConsumed: () => {}, onWindow: () => {} }, undefined);
+emptyBody.finishEmpty();
+
+export type StreamStart = Readonly<{
+  id: number;
+  head: RequestHead;
+  endStream: boolean;
+  contentLength: number | undefined;
+  /** The caller sent `TE: trailers`. */
+  acceptsTrailers: boolean;
+  /** Bytes that the caller accepts at first. */
+  window: number;
+}>;
 
 export class Http2Downstream implements Downstream {
+  readonly id: number;
   readonly head: RequestHead;
-  readonly peer: string;
-  readonly certificate: PresentedCertificate | null;
-  readonly upgrade: "connect" | null;
   readonly hasBody: boolean;
-  bodyComplete: boolean;
+  readonly body: RequestBody;
+  readonly output: StreamOutput;
   status = 0;
   ended = false;
   closed = false;
+  /** The connection counts it among its open requests. */
+  hasBegun = false;
+  /** Is in the connection's list of streams with something to send. */
+  isListed = false;
+  /** When the caller has to have sent the whole request; Infinity: no deadline. */
+  receiveUntil = Infinity;
+  /** When a sweep first found the response complete on this side; Infinity: it did not. */
+  endedAt = Infinity;
   readonly #connection: Http2Connection;
-  readonly #stream: ServerHttp2Stream;
-  readonly #raw: readonly string[];
-  #reader: BodyReader | "discarded" | undefined;
-  /** The reader received part of the body since the last check. */
-  #hasMoved = false;
-  #requestTrailers: readonly string[] = [];
-  #trailers: readonly string[] | undefined;
+  readonly #wantsTrailers: boolean;
+  #exchange: BoundExchange | undefined;
   #acceptsTrailers = false;
   #hasNoBody = false;
   #isGrpc = false;
+  /** The stream belongs to a tunnel: each direction ends by itself. */
+  isTunnel = false;
+  isReset = false;
+  #waitsForDrain = false;
   #onDrain: (() => void) | undefined;
   #onClose: (() => void)[] = [];
-  #nodeObjects: Readonly<{ req: IncomingMessage; res: ServerResponse }> | undefined;
+  #nodeObjects: NodeObjects | undefined;
 
-  constructor(connection: Http2Connection, stream: ServerHttp2Stream, raw: readonly string[], endOfStream: boolean) {
+  constructor(connection: Http2Connection, start: StreamStart) {
     this.#connection = connection;
-    this.#stream = stream;
-    this.#raw = raw;
-    this.peer = connection.caller.address;
-    this.certificate = connection.caller.certificate;
-    this.head = headOf(raw);
-    this.upgrade = this.head.method === "CONNECT" ? "connect" : null;
-    this.hasBody = !endOfStream;
-    this.bodyComplete = endOfStream;
-    stream.on("error", ignore); // `close` follows
-    stream.on("trailers", (_headers: object, _flags: number, lines: string[]) => {
-      this.#requestTrailers = lines;
-    });
-    stream.on("aborted", () => this.#onBodyAborted());
-    stream.on("close", () => {
-      this.#onBodyAborted();
-      connection.whenSent(() => this.#close());
-    });
-    stream.on("drain", () => this.#onDrain?.());
+    this.id = start.id;
+    this.head = start.head;
+    this.hasBody = !start.endStream;
+    this.#wantsTrailers = start.acceptsTrailers;
+    this.output = new StreamOutput(start.id, start.window, connection.output);
+    this.body = start.endStream
+      ? emptyBody
+      : new RequestBody(
+          {
+            onConsumed: (bytes) => connection.onConsumed(bytes),
+            onWindow: (bytes) => connection.openWindow(this, bytes),
+          },
+          start.contentLength,
+        );
   }
 
-  /** Nothing more can be written; `close` has been emitted or is about to be. */
+  get peer(): string {
+    return this.#connection.caller.address;
+  }
+  get certificate(): PresentedCertificate | null {
+    return this.#connection.caller.certificate;
+  }
+  get upgrade(): "connect" | null {
+    return this.head.method === "CONNECT" ? "connect" : null;
+  }
+  get bodyComplete(): boolean {
+    return this.body.hasArrived || this.isTunnel;
+  }
   get #isUnwritable(): boolean {
-    return this.closed || this.#stream.destroyed || this.#stream.closed;
+    return this.closed || this.isReset || this.ended;
   }
-
   get needsDrain(): boolean {
-    return this.#stream.writableNeedDrain;
+    return this.output.queuedBytes >= queuedBytesMax || this.#connection.isFull;
   }
 
   // --- the request's body
 
   readBody(reader: BodyReader): void {
-    if (!this.hasBody || this.#reader !== undefined) return;
-    this.#reader = reader;
-    const stream = this.#stream;
-    stream.on("data", (chunk: Buffer) => {
-      if (this.#reader !== reader) return;
-      this.#hasMoved = true;
-      if (!reader.onChunk(chunk)) stream.pause();
-    });
-    stream.once("end", () => {
-      this.bodyComplete = true;
-      if (this.#reader === reader) reader.onBodyEnd(this.#requestTrailers);
-    });
+    if (this.hasBody) this.body.read(reader);
   }
 
   resumeBody(): void {
-    this.#stream.resume();
+    if (this.hasBody) this.body.resume();
   }
 
-  /**
-   * @returns whether a reader with its own time-outs received part of the body since the last call, or there is no
-   *   reader yet
-   */
-  hasBodyProgress(): boolean {
-    if (this.#reader === undefined) return this.status === 0 && this.#nodeObjects === undefined; // the caller waits
-    const moved = this.#hasMoved && this.#reader !== "discarded" && this.#reader.onTimeout !== undefined;
-    this.#hasMoved = false;
-    return moved;
+  discardBody(): void {
+    if (this.hasBody) this.body.discard();
   }
 
   /** The body takes too long. @returns false when nothing here can respond to that */
   timeOutBody(): boolean {
-    const reader = this.#reader;
-    if (typeof reader !== "object" || reader.onTimeout === undefined || this.status !== 0) return false;
-    reader.onTimeout(this.#stream.isPaused() ? "upstream" : "caller");
-    return true;
+    return this.status === 0 && this.body.timeOut();
   }
 
-  /** Tells the caller to stop sending. The response is not affected. */
-  discardBody(): void {
-    this.#reader = "discarded";
-    if (this.ended) this.#stream.resume();
-  }
-
-  #onBodyAborted(): void {
-    const reader = this.#reader;
-    this.#reader = "discarded";
-    if (reader !== undefined && reader !== "discarded" && !this.bodyComplete) reader.onAbort();
+  /** Called by the connection: END_STREAM has arrived. */
+  onBodyEnd(trailers: readonly string[]): BodyFault | undefined {
+    const fault = this.body.onEnd(trailers);
+    if (fault === undefined) this.receiveUntil = Infinity;
+    return fault;
   }
 
   // --- the response
 
   writeContinue(): void {
-    if (this.status === 0 && !this.#isUnwritable) this.#stream.additionalHeaders({ ":status": 100 });
+    this.#writeInterim(100, []);
   }
 
   writeEarlyHints(links: readonly string[]): void {
-    if (this.status === 0 && !this.#isUnwritable) this.#stream.additionalHeaders({ ":status": 103, link: [...links] });
+    this.#writeInterim(103, links);
   }
 
-  /** Nothing is held back here: Node owns the frames once `write` returns. */
+  #writeInterim(status: number, links: readonly string[]): void {
+    if (this.status !== 0 || this.#isUnwritable) return;
+    const names = this.#connection.names;
+    const fields = {
+      names: links.map(() => names.of("link")),
+      values: links.map((link) => this.#requireWritable("link", link)),
+    };
+    this.output.addInterim({ status, fields });
+    this.#connection.schedule(this);
+  }
+
   bindExchange(exchange: BoundExchange): void {
+    this.#exchange = exchange;
     exchange.setOutlet(this.#connection.outlet);
   }
 
-  writeHead(given: number, { list: lines, endsStream }: HeaderLines, requestId: string | null): void {
+  writeHead(given: number, { list, endsStream }: HeaderLines, requestId: string | null): void {
     if (this.status !== 0 || this.#isUnwritable) return;
-    // Node writes no status above 599, and a status beyond 5xx counts as one (RFC 9110 §15).
+    // A status beyond 5xx counts as one (RFC 9110 §15); no protocol library accepts it.
     const status = given > 599 ? 500 : given;
     const withoutContent = status === 204 || status === 205 || status === 304;
-    const raw: string[] = [":status", String(status)];
+    const fields: FieldList = { names: [], values: [] };
     let hasDate = false;
     let isEmpty = endsStream;
-    for (let i = 0; i < lines.length; i += 2) {
-      const name = (lines[i] ?? "").toLowerCase();
-      if (name === "connection" || name === "transfer-encoding" || name === "keep-alive") continue;
-      // A length without a body makes the stream malformed (RFC 9113 §8.1.1).
-      if (name === "content-length" && withoutContent && status !== 304) continue;
-      if (name === "date") hasDate = true;
-      if (name === "content-length" && lines[i + 1] === "0") isEmpty = true;
-      if (name === "content-type") this.#isGrpc = (lines[i + 1] ?? "").startsWith("application/grpc");
-      raw.push(name, lines[i + 1] ?? "");
+    for (let i = 0; i < list.length; i += 2) {
+      const value = list[i + 1] ?? "";
+      const name = this.#connection.names.of(list[i] ?? "");
+      if (name.use === "omitted") continue;
+      if (name.use === "length") {
+        // A length without a body makes the stream malformed (RFC 9113 §8.1.1).
+        if (withoutContent && status !== 304) continue;
+        if (value === "0") isEmpty = true;
+      } else if (name.use === "date") hasDate = true;
+      else if (name.use === "type") this.#isGrpc = value.startsWith("application/grpc");
+      if (!name.isWritable) throw new UnwritableHeaderError(name.lower);
+      fields.names.push(name);
+      fields.values.push(this.#requireWritable(name.lower, value));
     }
-    if (requestId !== null) raw.push("x-request-id", requestId);
-    if (!hasDate) raw.push("date", this.#connection.httpDate());
+    if (requestId !== null) this.#addField(fields, "x-request-id", requestId);
+    if (!hasDate) this.#addField(fields, "date", this.#connection.httpDate());
     // A response with an empty body ends with its head. gRPC's Trailers-Only responses require that.
     this.#hasNoBody = this.head.method === "HEAD" || withoutContent || isEmpty;
-    this.#acceptsTrailers = !this.#hasNoBody && (this.#isGrpc || this.#wantsTrailers());
-    if (this.#acceptsTrailers) this.#stream.once("wantTrailers", () => this.#sendTrailers());
-    // As a list, so that lines of one name stay lines; it has a date, so Node adds none.
-    const lineList = raw as unknown as OutgoingHttpHeaders;
-    this.#stream.respond(lineList, { endStream: this.#hasNoBody, waitForTrailers: this.#acceptsTrailers });
+    this.#acceptsTrailers = !this.#hasNoBody && (this.#isGrpc || this.#wantsTrailers);
     this.status = status;
+    this.output.setHead({ status, fields });
+    if (this.#hasNoBody) this.output.end(undefined);
+    this.#connection.schedule(this);
   }
 
-  #wantsTrailers(): boolean {
-    for (let i = 0; i < this.#raw.length; i += 2) if (this.#raw[i] === "te") return this.#raw[i + 1] === "trailers";
-    return false;
+  #addField({ names, values }: FieldList, name: string, value: string): void {
+    names.push(this.#connection.names.of(name));
+    values.push(value);
+  }
+
+  #requireWritable(name: string, value: string): string {
+    if (!this.#connection.headerValues.isWritable(value)) throw new UnwritableHeaderError(name);
+    return value;
   }
 
   write(chunk: Buffer | string): boolean {
-    if (this.#isUnwritable || this.ended) return false;
-    return this.#hasNoBody || this.#stream.write(typeof chunk === "string" ? Buffer.from(chunk, "latin1") : chunk);
+    if (this.#isUnwritable) return false;
+    if (this.#hasNoBody || chunk.length === 0) return true;
+    this.output.add(chunk);
+    this.#connection.schedule(this);
+    if (!this.needsDrain) return true;
+    this.#waitsForDrain = true;
+    return false;
   }
 
   end(chunk?: Buffer | string, trailers?: readonly string[]): void {
-    if (this.#isUnwritable || this.ended) return;
+    if (this.#isUnwritable) return;
+    if (chunk !== undefined) this.write(typeof chunk === "string" ? Buffer.from(chunk, "utf8") : chunk);
     this.ended = true;
-    this.#connection.trackEnd(this);
-    this.#trailers = trailers;
-    if (!this.#hasNoBody) this.#stream.end(chunk);
-    if (this.#acceptsTrailers) return;
-    // Without a body it may have left long before `end`.
-    if (this.#stream.writableFinished) this.#stopRequestBody();
-    else this.#stream.once("finish", () => this.#stopRequestBody());
+    if (this.output.queuedBytes > 0) this.#waitsForDrain = true;
+    if (!this.#hasNoBody) this.output.end(this.#trailerFields(trailers));
+    this.#connection.schedule(this);
   }
 
-  /** After the whole response: tells a caller that is still sending to stop (RFC 9113 §8.1). */
-  #stopRequestBody(): void {
-    if (!this.bodyComplete) setImmediate(() => this.#stream.close(constants.NGHTTP2_NO_ERROR));
+  /** Trailers that cannot be written are left out as a whole. */
+  #trailerFields(lines: readonly string[] | undefined): FieldList | undefined {
+    if (lines === undefined || lines.length === 0 || !this.#acceptsTrailers) return undefined;
+    const { names, headerValues } = this.#connection;
+    const fields: FieldList = { names: [], values: [] };
+    for (let i = 0; i < lines.length; i += 2) {
+      const name = names.of(lines[i] ?? "");
+      const value = lines[i + 1] ?? "";
+      if (!name.isWritable || !headerValues.isWritable(value)) return undefined;
+      if (name.use === "omitted") continue;
+      fields.names.push(name);
+      fields.values.push(value);
+    }
+    return fields.names.length > 0 ? fields : undefined;
   }
 
-  #sendTrailers(): void {
-    if (this.#stream.destroyed) return;
-    const trailers: Record<string, string | string[]> = Object.create(null);
-    const all = this.#trailers ?? [];
-    for (let i = 0; i < all.length; i += 2) {
-      const name = (all[i] ?? "").toLowerCase();
-      const before = trailers[name];
-      const value = all[i + 1] ?? "";
-      trailers[name] = before === undefined ? value : [...(Array.isArray(before) ? before : [before]), value];
+  /** Called by the connection when it writes. */
+  writeTo(batch: FrameBatch, flush: FlushTime): void {
+    if (this.#exchange?.mayFlush(flush) === false) {
+      this.#reset(errorCode.cancel);
+      return;
     }
-    try {
-      this.#stream.sendTrailers(trailers); // also without any: it ends the stream
-    } catch {
-      this.#stream.sendTrailers({}); // trailers that cannot be written are left out as a whole
-    }
-    this.#stopRequestBody();
+    this.output.writeTo(batch);
+  }
+
+  get isWholeResponseWritten(): boolean {
+    return this.ended && this.output.isEnded;
+  }
+
+  /** Called by the connection after it has written. */
+  onWritten(): void {
+    if (!this.#waitsForDrain || this.output.queuedBytes > refillBytes) return;
+    this.#waitsForDrain = false;
+    this.#onDrain?.();
   }
 
   cut(reason: CutReason): void | Promise<void> {
     if (this.closed) return;
-    const isDelivered = this.#stream.writableLength === 0 && this.#connection.hasDeliveredAll;
-    if (this.#isGrpc && this.#acceptsTrailers && !this.ended && this.#stream.writableLength === 0) {
+    const isDelivered = this.#connection.hasDeliveredAll;
+    if (this.#isGrpc && this.#acceptsTrailers && !this.ended && this.output.isEmpty) {
+      this.#exchange = undefined; // which permits nothing any more
       this.end(undefined, ["grpc-status", String(grpcStatusOfCut[reason]), "grpc-message", reason]);
-    } else this.#reset(constants.NGHTTP2_CANCEL);
+    } else this.#reset(errorCode.cancel);
     if (!isDelivered) return this.#connection.cutsFinished();
   }
 
   destroy(): void {
-    if (!this.closed) this.#reset(constants.NGHTTP2_INTERNAL_ERROR);
+    this.#reset(errorCode.internal);
   }
 
-  #reset(code: number): void {
-    abortStream(this.#stream, code);
-    this.#stream.destroy();
+  #reset(code: Http2ErrorCode): void {
+    if (!this.closed) this.#connection.resetStream(this, code);
+  }
+
+  /** Called by the connection: nothing more of the stream is sent or received. */
+  onReset(): void {
+    this.isReset = true;
+    this.output.discard();
   }
 
   onDrain(listener: () => void): void {
@@ -251,72 +292,49 @@ export class Http2Downstream implements Downstream {
     else this.#onClose.push(listener);
   }
 
-  #close(): void {
+  /** Called by the connection: the last byte has left, or the stream was reset, or the connection is gone. */
+  close(): void {
     if (this.closed) return;
     this.closed = true;
-    if (this.#nodeObjects !== undefined && this.status === 0) this.status = this.#nodeObjects.res.statusCode;
-    if (this.#nodeObjects?.res.writableEnded === true) this.ended = true;
+    this.output.discard();
+    if (this.hasBody) this.body.abort();
     const listeners = this.#onClose;
     this.#onClose = [];
     for (const listener of listeners) listener();
+    if (this.hasBegun) this.#connection.onRequestClosed();
   }
+
+  // --- for upgrades, tunnels and handlers written for `node:http`
 
   takeSocket(): never {
     throw new TypeError("an HTTP/2 stream is not a connection of its own");
   }
 
   takeTunnel(status: number, lines: readonly string[]): DownstreamTunnel {
-    this.#reader = "discarded"; // the stream belongs to the tunnel
-    this.bodyComplete = true;
+    this.isTunnel = true;
+    this.receiveUntil = Infinity;
+    const fields: FieldList = { names: [], values: [] };
+    for (let i = 0; i < lines.length; i += 2)
+      this.#addField(fields, lines[i] ?? "", this.#requireWritable(lines[i] ?? "", lines[i + 1] ?? ""));
+    this.#addField(fields, "date", this.#connection.httpDate());
     this.status = status;
-    const raw = [":status", String(status), ...lines.map((line, i) => (i % 2 === 0 ? line.toLowerCase() : line))];
-    this.#stream.respond([...raw, "date", this.#connection.httpDate()] as unknown as OutgoingHttpHeaders);
-    return { stream: this.#stream, head: Buffer.alloc(0) };
+    this.output.setHead({ status, fields });
+    this.#connection.schedule(this);
+    return { stream: new TunnelStream(this), head: Buffer.alloc(0) };
+  }
+
+  onTunnelRead(): void {
+    this.#connection.onTunnelChange(this);
+  }
+
+  onTunnelOver(): void {
+    this.isTunnel = false;
+    this.discardBody();
+    this.#connection.onTunnelChange(this);
   }
 
   asNode(): Readonly<{ req: IncomingMessage; res: ServerResponse }> {
-    this.#nodeObjects ??= this.#createNodeObjects();
+    this.#nodeObjects ??= createNodeObjects(this, this.#connection.socket);
     return this.#nodeObjects;
   }
-
-  /** Node's own compatibility objects, which behave as those of `node:http` do for what handlers use. */
-  #createNodeObjects(): Readonly<{ req: IncomingMessage; res: ServerResponse }> {
-    const headers: Record<string, string | string[]> = {};
-    for (let i = 0; i < this.#raw.length; i += 2) {
-      const name = this.#raw[i] ?? "";
-      const value = this.#raw[i + 1] ?? "";
-      const before = headers[name];
-      if (before === undefined) headers[name] = value;
-      else if (name === "set-cookie") headers[name] = [...(Array.isArray(before) ? before : [before]), value];
-      else headers[name] = `${String(before)}${name === "cookie" ? "; " : ", "}${value}`;
-    }
-    headers["host"] ??= String(headers[":authority"] ?? "");
-    this.#reader = "discarded"; // the compatibility object reads it
-    const req = new Http2ServerRequest(this.#stream, headers, {}, [...this.#raw]);
-    const res = new Http2ServerResponse(this.#stream as never);
-    res.on("error", ignore);
-    return { req: req as unknown as IncomingMessage, res: res as unknown as ServerResponse };
-  }
-}
-
-function ignore(): void {}
-
-/** The head in the form of HTTP/1: the authority is its Host. A request with both must have the same value in both. */
-function headOf(raw: readonly string[]): RequestHead {
-  let [method, url, authority] = ["", "", undefined as string | undefined];
-  let cookies: string | undefined;
-  const rawHeaders: string[] = [];
-  for (let i = 0; i < raw.length; i += 2) {
-    const name = raw[i] ?? "";
-    const value = raw[i + 1] ?? "";
-    if (name === ":method") method = value;
-    else if (name === ":path") url = value;
-    else if (name === ":authority") authority = value;
-    else if (name === "cookie" && !isPadded(value)) cookies = cookies === undefined ? value : `${cookies}; ${value}`;
-    else if (!name.startsWith(":") && !(name === "host" && value === authority)) rawHeaders.push(name, value);
-  }
-  if (method === "CONNECT" && url === "") url = authority ?? ""; // RFC 9113 §8.5
-  if (cookies !== undefined) rawHeaders.push("cookie", cookies);
-  if (authority !== undefined) rawHeaders.unshift("host", authority);
-  return { method, url, httpVersion: "2", rawHeaders };
 }

@@ -12,6 +12,8 @@ import type { Config, HostPort } from "../../config/index.ts";
 import type { AcmeServing } from "../autocert/autocert-timer.ts";
 import { Http1Connection } from "../http1/connection.ts";
 import { Http2Connection } from "../http2/connection.ts";
+import { ResponseNames } from "../http2/hpack/response-names.ts";
+import { NodeHttp2Connection } from "../http2/node-connection.ts";
 import type { ConnectionOwner } from "../message/connection-owner.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { HeaderValueCheck } from "../message/header-values.ts";
@@ -22,7 +24,9 @@ import { createEntry, type EntryConfig, type EntryHooks } from "../tls/entry-lis
 import { readEndedPeers } from "./linux-tcp-table-file.ts";
 
 /** The part of the configuration that a listener needs. */
-export type ListenerConfig = EntryConfig & Pick<Config, "address" | "timeouts">;
+export type ListenerConfig = EntryConfig & Pick<Config, "address" | "timeouts" | "http2Connections">;
+
+type Connection = Http1Connection | Http2Connection | NodeHttp2Connection;
 
 export type ProxyListener = Readonly<{
   /** The bound address. */
@@ -79,24 +83,31 @@ export async function openProxyListener(
       return limitOf(timeouts.idleMs);
     },
   };
-  const connections = new Map<Http1Connection | Http2Connection, Socket>();
+  const connections = new Map<Connection, Socket>();
+  const responseNames = new ResponseNames();
 
   // --- from a connection to its requests
 
+  function newHttp2Connection(socket: Socket, caller: ConnectionPeer): Connection {
+    return config.http2Connections === "node"
+      ? new NodeHttp2Connection(socket, caller, owner)
+      : new Http2Connection(socket, caller, owner, responseNames);
+  }
+
   function serve(socket: Socket, caller: ConnectionPeer, protocol?: TLSSocket["alpnProtocol"]): void {
     if (protocol === "h2" || config.codecType === "http2") {
-      take(new Http2Connection(socket, caller, owner), socket);
+      take(newHttp2Connection(socket, caller), socket);
       return;
     }
     const onHttp2 = (): void => {
       connections.delete(connection);
-      take(new Http2Connection(socket, caller, owner), socket);
+      take(newHttp2Connection(socket, caller), socket);
     };
     const connection = new Http1Connection(socket, caller, owner, config.codecType === "http1" ? null : onHttp2);
     take(connection, socket);
   }
 
-  function take(connection: Http1Connection | Http2Connection, socket: Socket): void {
+  function take(connection: Connection, socket: Socket): void {
     connections.set(connection, socket);
     socket.once("close", () => connections.delete(connection));
   }

@@ -8,8 +8,8 @@
  */
 
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { RequestHead } from "./canonical-request.ts";
 import type { CutReason } from "./close-codes.ts";
 import type { ExchangeHandle } from "./deliveries.ts";
@@ -34,9 +34,12 @@ export type BodyReader = Readonly<{
 /** What a request asks to be upgraded to. */
 export type UpgradeKind = "websocket" | "other" | "connect" | "connect-udp";
 
+/** A stream of an HTTP/2 connection, as bytes in both directions. */
+export type StreamOfTunnel = Duplex & { setTimeout: (ms: number, onIdle?: () => void) => unknown };
+
 /** Bytes in both directions after the response head that accepted the tunnel. */
 export type DownstreamTunnel = Readonly<{
-  stream: Socket | ServerHttp2Stream;
+  stream: Socket | StreamOfTunnel;
   /** What has already arrived after the request's head. */
   head: Buffer;
 }>;

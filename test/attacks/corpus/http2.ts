@@ -9,7 +9,9 @@ import {
   frame,
   frameTypes,
   headers,
+  integer,
 } from "../../support/http2-frames.ts";
+import { huffmanEncode } from "../../support/huffman-encode.ts";
 import { handleOf } from "../oracle.ts";
 
 export type Http2Attack = Readonly<{
@@ -65,8 +67,8 @@ const splitting: Readonly<Record<string, Buffer[]>> = {
   "a name with an underscore": one(...get("/", "x_pomerium_claim_email", "evil")),
 };
 
-/** Invalid fields that nghttp2 drops one by one; the request continues without them. */
-const dropped: Readonly<Record<string, Buffer[]>> = {
+/** Invalid fields. A library that drops them one by one would continue without them. */
+const invalidFields: Readonly<Record<string, Buffer[]>> = {
   "a line break in a value": one(...get("/", "x", `a\r\n${smuggled}`)),
   "a line feed in a value": one(...get("/", "x", "a\nx-pomerium-claim-email: evil")),
   "a carriage return in a value": one(...get("/", "x", "a\rb")),
@@ -76,6 +78,49 @@ const dropped: Readonly<Record<string, Buffer[]>> = {
   "a space in a name": one(...get("/", "transfer-encoding ", "chunked")),
   "an empty name": one(...get("/", "", "x")),
   "a line break in a cookie": one(...get("/", "cookie", "a=b\r\nx: y")),
+};
+
+/** The same characters in each way in which HPACK can write a value. */
+const encodings: Readonly<Record<string, Buffer[]>> = Object.fromEntries(
+  Object.entries({ NUL: "a\0b", CR: "a\rb", LF: "a\nb" }).flatMap(([name, text]) => {
+    const value = Buffer.from(text, "latin1");
+    const huffman = huffmanEncode(value);
+    const plainValue = Buffer.concat([integer(value.length, 7, 0), value]);
+    const huffmanValue = Buffer.concat([integer(huffman.length, 7, 0x80), huffman]);
+    const block = (first: number, coded: Buffer, ...more: number[]): Buffer[] => [
+      frame(
+        frameTypes.headers,
+        whole,
+        1,
+        Buffer.concat([fields(...get("/")), Buffer.from([first, 1, 120]), coded, Buffer.from(more)]),
+      ),
+    ];
+    return [
+      [`${name} in a value that is not indexed, plain`, block(0x00, plainValue)],
+      [`${name} in a value that is not indexed, Huffman-coded`, block(0x00, huffmanValue)],
+      [`${name} in a value that is never indexed, Huffman-coded`, block(0x10, huffmanValue)],
+      [`${name} in a value that is indexed, plain`, block(0x40, plainValue)],
+      [`${name} in a value that is indexed, Huffman-coded, and used again`, block(0x40, huffmanValue, 0xbe)],
+      [`${name} in a value of a name of the static table`, [referer(huffmanValue)]],
+    ] as const;
+  }),
+);
+
+function referer(coded: Buffer): Buffer {
+  return frame(frameTypes.headers, whole, 1, Buffer.concat([fields(...get("/")), Buffer.from([0x73]), coded]));
+}
+
+/** The field is in the table of the connection, put there by a request that was refused. */
+const fromTable: Readonly<Record<string, Buffer[]>> = {
+  "a line break in a value that an earlier, refused request put into the table": [
+    frame(
+      frameTypes.headers,
+      whole,
+      1,
+      Buffer.concat([fields(...get("/")), Buffer.from([0x40, 1, 120, 3]), Buffer.from("a\nb")]),
+    ),
+    frame(frameTypes.headers, whole, 3, Buffer.concat([fields(...get("/second")), Buffer.from([0xbe])])),
+  ],
 };
 
 const framing: Readonly<Record<string, Buffer[]>> = {
@@ -269,11 +314,8 @@ const answered: Readonly<Record<string, readonly [Buffer[], number]>> = {
 };
 
 export const http2: readonly Http2Attack[] = [
-  ...[splitting, framing, pseudo].flatMap((attacks) =>
+  ...[splitting, invalidFields, encodings, fromTable, framing, pseudo].flatMap((attacks) =>
     Object.entries(attacks).map(([name, frames]): Http2Attack => ({ name, frames, outcome: "refused" })),
-  ),
-  ...Object.entries(dropped).map(
-    ([name, frames]): Http2Attack => ({ name, frames, outcome: { method: "GET", target: "/" } }),
   ),
   ...[...Object.entries(forwarded), ...Object.entries(answered)].map(
     ([name, [frames, outcome]]): Http2Attack => ({ name, frames, outcome }),
