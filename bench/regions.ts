@@ -38,6 +38,8 @@ const lateMs = Number(values.late);
 const beyondOneWayMs = 60;
 /** Rounds that do not count, in which connections open and code is compiled. */
 const warmUpRounds = 3;
+/** Each cut gives six of these figures and takes about a quarter of a minute. */
+const localRoundsMax = 24;
 /** How long a planned move of the home region may accept no change. */
 const moveMsMax = 5_000;
 
@@ -64,10 +66,13 @@ try {
   took.clear();
   await bareRoundTrips();
   for (let n = 0; n < rounds; n++) for (const region of regions.all) await round(region, n);
+  progress("revocations");
   for (const standby of ["none", "home", "other-region"] as const) await commands(standby);
   await regions.waitFor("home");
-  for (const region of regions.all)
-    if (region.links.length > 0) await localRevocations(region, { rounds, host: regions.host("app"), note });
+  progress("commands");
+  const local = { rounds: Math.min(rounds, localRoundsMax), host: regions.host("app") };
+  for (const region of regions.all) if (region.links.length > 0) await localRevocations(region, { ...local, note });
+  progress("local revocations");
 } finally {
   await regions.stop();
 }
@@ -76,7 +81,13 @@ for (let n = 0; n < Number(values.moves); n++) {
   note(moveRow, withoutChangesMs);
   note("planned move of the home region: longest change of a client", longestChangeMs);
 }
+progress("moves of the home region");
 report();
+
+/** The figures follow together at the end, some minutes later. */
+function progress(what: string): void {
+  console.error(`${(performance.now() / 1_000).toFixed(0).padStart(4)} s  measured: ${what}`);
+}
 
 /** A sign-in in one region, its first requests in all, then its revocation from that region. */
 async function round(region: Region, n: number): Promise<void> {
