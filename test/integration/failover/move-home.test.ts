@@ -245,6 +245,12 @@ test("the printed commands bring the old primary back as a standby, and the home
     const log = await homes.openAt(homes.servers);
     const next = await LogWriter.open(log);
     const later = await append(next);
+    // Until then the move back is refused: it is behind.
+    await waitFor(
+      "the old primary to have it",
+      async () => (await homes.at(east, "select pos::int as pos from cardea.log_head"))?.["pos"] === later.position,
+      { withinMs: 60_000 },
+    );
     const back = await homes.move("east");
     assert.match(back.output, /a planned move of the home region to east/);
     assert.match(back.output, isComplete);
