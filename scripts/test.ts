@@ -28,10 +28,13 @@ const idleShareMin = 0.2;
 const idleLookMs = 500;
 /** Files that take a minute and more, longest first. They start first, so that none of them ends the run alone. */
 const longest = [
-  ...["drills/process-drills", "failover/move-home", "regions/move-home", "cluster/without-nats", "regions/lost-home"],
-  ...["failover/synchronous", "cluster/snapshots", "regions/snapshots", "cluster/behind-retention"],
-  ...["failover/lost-lessees", "regions/regions", "cluster/nats", "failover/fifty-followers"],
-].map((name) => `test/integration/${name}.test.ts`);
+  ...["integration/drills/process-drills", "integration/failover/move-home", "integration/regions/move-home"],
+  ...["integration/cluster/without-nats", "integration/failover/interrupted-move", "integration/regions/lost-home"],
+  ...["integration/failover/synchronous", "attacks/orderly-ends", "integration/cluster/snapshots"],
+  ...["integration/cluster/behind-retention", "integration/failover/lost-lessees", "integration/regions/regions"],
+  ...["integration/failover/promotion", "integration/cluster/nats", "chaos/sim/mutants/gate", "attacks/leaving"],
+  ...["integration/regions/absent", "end-to-end/revocation", "contract/postgres-event-log", "attacks/kernel-queue"],
+].map((name) => `test/${name}.test.ts`);
 const fileMsMax = 600_000;
 /** Tests in these folders start the program. */
 const startsProgram = /^test\/(attacks|cli|end-to-end|integration)\//;
