@@ -4,7 +4,7 @@
  *   node scripts/build.ts [FOLDER]      the folder for `dist/`; default: this checkout
  *
  * - The program is one file, with the libraries that every start loads. A process then loads one file instead of 1,200,
- *   which saves two fifths of the processor time of its start (`bench/start.ts`).
+ *   which saves a third of the processor time of its start (`bench/start.ts`).
  * - A thread has its own file, because `new URL("./x.ts", import.meta.url)` names one.
  * - A process that starts meanwhile sees the old program or the new one, never half of one.
  */

@@ -21,7 +21,7 @@ const filesAtOnce = 2;
  * Many files mostly wait: for leases to expire, for a server to return. While processors are idle, up to so many more
  * files run, shortest first.
  */
-const moreWhileIdleMax = 3;
+const moreWhileIdleMax = 5;
 /** How much of all processors has to be idle before one more file starts. */
 const idleShareMin = 0.2;
 /** Most files that fill such a gap take a second, so a longer pause between them would leave half of it unused. */
@@ -102,7 +102,7 @@ function step(name: string, command: string, ...args: string[]): boolean {
 /** Tests then start the built program (test/support/program.ts). */
 function buildProgram(): void {
   if (!existsSync("node_modules/.bin/esbuild")) {
-    console.log("  tests start the sources, which takes twice as long, because esbuild is not installed: npm ci");
+    console.log("  tests start the sources, which takes longer, because esbuild is not installed: npm ci");
     return;
   }
   const folder = join(root, ".cache", "program");
