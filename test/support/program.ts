@@ -1,8 +1,8 @@
 /**
  * Program: the file that tests start as the command `cardea`.
  *
- * `npm test` builds it as for the image (scripts/build.ts), because it starts in two thirds of the processor time, and names
- * it in CARDEA_TEST_PROGRAM. A file of tests that runs by itself starts the sources.
+ * `npm test` builds it as for the image (scripts/build.ts), because it starts in two thirds of the processor time, and
+ * names it in CARDEA_TEST_PROGRAM. A file of tests that runs by itself starts the sources.
  */
 import { join } from "node:path";
 
