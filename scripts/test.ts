@@ -42,7 +42,7 @@ const containerTests = "test/integration/containers/";
 const nineMachines = "test/deploy/regions-setup.test.ts";
 const needsService = /^test\/(integration|end-to-end|contract)\/|\/browser\.test\.ts$/;
 /** Tests in these folders may share a process, since loading the sources takes longer than most of the files. */
-const sharesProcess = /^test\/(audit|auth\/authorize|broker|config|console|events|proxy|replication)\//;
+const sharesProcess = /^test\/(audit|auth|broker|config|console|events|proxy|replication)\//;
 /** A file that touches what belongs to the whole process runs alone. */
 const needsOwnProcess =
   /\bprocess\.(argv|chdir|env|exit|exitCode|kill|memoryUsage|on|once|stderr|stdout)\b|\bmock\.|\bglobalThis\b|\bgc\(|\bregisterHooks\b/;
