@@ -1,12 +1,14 @@
 /**
- * Mutants of local revocations: what is on the disks of a region before it answers, when it leaves them, and that it is
- * merged once (mutants.ts). Pure data.
+ * Mutants of local revocations: what is on the disks of a region before it answers, which leases wait for it, and when
+ * it leaves the disks (mutants.ts). Pure data.
  */
 import type { Mutant } from "./mutant.ts";
 
 const revocations = "src/broker/region/region-revocations.ts";
 const peers = "src/broker/region/region-peers.ts";
 const merges = "src/broker/region/revocation-merges.ts";
+const leases = "src/broker/region/region-leases.ts";
+const holder = "src/replication/lease/lease-holder.ts";
 
 export const revocationMutants: Readonly<Record<string, Mutant>> = {
   "local-before-disk": {
@@ -53,6 +55,24 @@ export const revocationMutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 40,
     where: "regional",
+  },
+  "tightened-ignored": {
+    meaning: "a lease by age counts before the local revocations that it names are in force at the node",
+    changes: [{ file: holder, take: "!isInForce(each.tightenedTo, state.tightened)", put: "false" }],
+    within: 100,
+    where: "revocations",
+  },
+  "forwarded-early": {
+    meaning: "a regional broker forwards the renew of a node that lacks a local revocation to the leader",
+    changes: [
+      {
+        file: leases,
+        take: "this.#revocations.withholds(this.#granter.confirmedBy(message.renew));",
+        put: "false;",
+      },
+    ],
+    within: 100,
+    where: "revocations",
   },
   "merged-twice": {
     meaning: "a regional broker merges what another broker of its region gave it under another command id",
