@@ -113,6 +113,8 @@ export class Http2Connection implements FlushTask {
   #idleSince: number;
   /** When a caller that does not end its side is disconnected; Infinity: no deadline. */
   #lingersUntil = Infinity;
+  /** Since when a head has had no end; Infinity: there is none. */
+  #blockSince = Infinity;
   /** Bytes that the system had not taken at the last sweep, and since when their number is unchanged. */
   #stuck = { bytes: 0, since: 0 };
 
@@ -409,6 +411,9 @@ export class Http2Connection implements FlushTask {
       return;
     }
     for (const stream of [...this.#events.streams]) this.#sweepStream(stream, now);
+    if (!this.#interpreter.isInBlock) this.#blockSince = Infinity;
+    else if (this.#blockSince === Infinity) this.#blockSince = now;
+    else if (now - this.#blockSince >= this.#owner.readMs) this.#fail({ code: errorCode.calm, reason: "slow-head" });
     this.#sweepUnread(now);
     if (this.#openRequests === 0 && now - this.#idleSince >= this.#owner.idleMs) this.goAway();
   }

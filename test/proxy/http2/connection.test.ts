@@ -9,6 +9,8 @@ import {
   data,
   endHeaders,
   endStream,
+  frame,
+  frameTypes,
   headers,
   initialWindow,
   RawHttp2,
@@ -204,6 +206,22 @@ describe("the end of a connection", () => {
     await waitFor("the connection to end", () => client.closed);
     assert.equal(client.goAway?.code, 0);
     await other.close();
+  });
+
+  test("a head that never ends: the connection ends after timeout_read, though a request is open on it", async () => {
+    const slow = await startUpstream(() => {});
+    const timeouts = { readMs: 500, readLimit: "request", writeMs: 0, idleMs: 60_000 } as const;
+    const other = await startRig([routeTo(slow.port)], { config: { ...own, timeouts } });
+    await other.apply(signedIn(1));
+    const client = open(other.port);
+    client.send(headers(1, whole, ...lines()), frame(frameTypes.ping, 0, 0, Buffer.alloc(8)));
+    await waitFor("the settings to be exchanged", () => client.pongs > 0 && slow.seen.length > 0);
+    client.send(headers(3, endStream, ...lines()));
+    await waitFor("the connection to end", () => client.closed);
+    assert.equal(client.goAway?.code, 11);
+    await waitFor("every exchange to end", () => other.proxy.stats().inFlight.http === 0);
+    await other.close();
+    await slow.close();
   });
 
   test("the table of the caller may shrink and grow between responses", async () => {
