@@ -14,6 +14,7 @@ import {
   type ProvisionedRecord,
   parseProvisioned,
   parseStream,
+  type Sealed,
   type UserId,
 } from "../../../events/index.ts";
 import type { Replica } from "../../../replication/index.ts";
@@ -57,6 +58,8 @@ export class ScimDirectory {
   readonly #aliases = new Map<UserId, Set<UserId>>();
   readonly #listed = new Map<string, { users: UserId[]; isSorted: boolean }>();
   readonly #counts = new Map<string, number>();
+  /** The profile that was read last: most changes of a person are memberships, and leave it as it is. */
+  readonly #profiles = new Map<UserId, Sealed>();
   readonly #changed = new Set<UserId>();
   #draining: Promise<void> | undefined;
   #stop: (() => void) | undefined;
@@ -156,6 +159,7 @@ export class ScimDirectory {
 
   /** Earlier users of the record of a user. */
   aliasesOf(userId: UserId): readonly UserId[] {
+    if (!this.#aliases.has(userId)) return none;
     const found = new Set<UserId>([userId]);
     for (const each of found) for (const alias of this.#aliases.get(each) ?? []) found.add(alias);
     found.delete(userId);
@@ -200,6 +204,7 @@ export class ScimDirectory {
 
   #markAll(): void {
     const { projection } = this.#replica;
+    this.#profiles.clear();
     for (const userId of this.#entries.keys()) this.#changed.add(userId);
     for (const { userId } of projection.users()) this.#changed.add(userId);
     for (const groupId of this.#keysOfGroup.keys()) this.#readGroup(groupId);
@@ -235,18 +240,34 @@ export class ScimDirectory {
     }
   }
 
+  /** Whether the profile is the one that was read last. */
+  #isKnown(userId: UserId): boolean {
+    const sealed = this.#replica.projection.user(userId)?.profile ?? undefined;
+    if (sealed !== undefined && this.#profiles.get(userId) === sealed) return true;
+    if (sealed === undefined) this.#profiles.delete(userId);
+    else this.#profiles.set(userId, sealed);
+    return false;
+  }
+
   #profileOf(userId: UserId): Profile | undefined {
     const sealed = this.#replica.projection.user(userId)?.profile;
     return sealed === undefined || sealed === null ? undefined : this.#replica.open(sealed, userId);
   }
 
   #read(userId: UserId): void {
+    if (!this.#isKnown(userId)) this.#readProfile(userId);
+    for (const person of this.peopleOf(userId)) this.#report(person);
+    this.#report(userId);
+  }
+
+  #readProfile(userId: UserId): void {
     const profile = this.#profileOf(userId);
     const provisioned = parseProvisioned(profile);
     this.#put(userId, provisioned && entryOf(userId, provisioned.client, provisioned.record));
     if (provisioned === undefined) this.#correlate(userId, profile);
     else this.#uncorrelate(userId);
-    for (const person of this.peopleOf(userId)) this.#report(person);
+    // The key may arrive later than the profile.
+    if (profile === undefined) this.#profiles.delete(userId);
   }
 
   #correlate(person: UserId, profile: Profile | undefined): void {
@@ -260,7 +281,6 @@ export class ScimDirectory {
     }
     this.#correlated.set(person, all.size === 0 ? none : [...all]);
     for (const userId of all) addTo(this.#people, userId, person);
-    this.#report(person);
   }
 
   #uncorrelate(person: UserId): void {
@@ -280,7 +300,10 @@ export class ScimDirectory {
     }
     if (entry !== undefined) this.#counts.set(entry.client, this.recordsOf(entry.client) + 1);
     if ((before?.movedTo ?? null) !== (entry?.movedTo ?? null))
-      for (const person of this.#people.get(userId) ?? []) this.#changed.add(person);
+      for (const person of this.#people.get(userId) ?? []) {
+        this.#profiles.delete(person);
+        this.#changed.add(person);
+      }
     if (entry === undefined) {
       this.#entries.delete(userId);
       return;

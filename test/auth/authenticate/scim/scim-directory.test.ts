@@ -44,10 +44,13 @@ function world() {
   const lost = new Set<UserId>();
   const listeners = new Set<ChangeListener>();
   const mismatches: UserId[] = [];
-  let sealings = 0;
+  let [sealings, opened] = [0, 0];
   const replica = {
     projection,
-    open: (sealed: Uint8Array, userId: UserId) => (lost.has(userId) ? undefined : profiles.get(String(sealed))),
+    open(sealed: Uint8Array, userId: UserId) {
+      opened += 1;
+      return lost.has(userId) ? undefined : profiles.get(String(sealed));
+    },
     onChange(listener: ChangeListener) {
       listeners.add(listener);
       return () => listeners.delete(listener);
@@ -84,7 +87,7 @@ function world() {
   };
   const provision = (name: string, parts: Partial<ProvisionedRecord> = {}): Promise<void> =>
     upsert(provisionedUserId("okta", name), provisionedProfile("okta", recordOf(name, parts), { email: "", name: "" }));
-  return { directory, mismatches, lost, apply, upsert, provision };
+  return { directory, mismatches, lost, opened: () => opened, apply, upsert, provision };
 }
 
 test("people are found in both directions, also through records that have moved", async () => {
@@ -129,6 +132,23 @@ test("a person whose key this node lacks, or who is erased, is left alone", asyn
   await apply({ type: "UserErased", userId: personOf("erased") });
   assert.deepEqual(mismatches, []);
   assert.equal(directory.isMismatch(personOf("no-key")), false);
+});
+
+test("a change of memberships does not read the profiles again, and a key that arrives later is used", async () => {
+  const { directory, lost, opened, apply, upsert, provision } = world();
+  await upsert(personOf("a"), profileOf("a"));
+  await provision("a");
+  const a = provisionedUserId("okta", "a");
+  const before = opened();
+  const groupId = "eng" as GroupId;
+  await apply({ type: "GroupMembersChanged", groupId, source: "scim", added: [a, personOf("a")], removed: [] });
+  assert.equal(opened(), before);
+  lost.add(personOf("b"));
+  await upsert(personOf("b"), profileOf("b"));
+  assert.deepEqual(directory.correlatedWith(personOf("b")), []);
+  lost.clear();
+  await apply({ type: "UserGroupsReplaced", userId: personOf("b"), source: "idp", groupIds: [groupId] });
+  assert.deepEqual(directory.correlatedWith(personOf("b")), [provisionedUserId("okta", "b")]);
 });
 
 test("users are listed oldest first, without those that are deleted", async () => {
