@@ -410,6 +410,22 @@ test("a revocation that the leader refuses does not hold up the others on the no
   );
 });
 
+test("revocations that only nodes hold follow each other without a pause, and new ones postpone none", () => {
+  const log = aLog();
+  const node = aNode(log);
+  page(node, [sealed({}, 1), sealed({ sessionIds: [sessionId(2)] }, 2)]);
+  for (const seq of [3, 4, 5]) {
+    node.pass(20_000);
+    page(node, [sealed({ sessionIds: [sessionId(seq)] }, seq)]);
+  }
+  const [first, ...others] = node.all("submitRevocation");
+  assert.ok(first !== undefined && others.length === 0, "within a minute");
+  node.feed({ type: "revocationSubmitted", id: first.id, answer: { type: "merged", link: log.head } });
+  node.pass(1);
+  const [, second] = node.all("submitRevocation");
+  assert.ok(second !== undefined && second.commandId !== first.commandId);
+});
+
 /** The next submission of the node. */
 function submitted(node: DrivenNode) {
   const before = node.all("submitRevocation").length;

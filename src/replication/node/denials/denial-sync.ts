@@ -179,7 +179,7 @@ export class DenialSync {
       case "merged":
         this.#submitFailures = 0;
         this.denials.recordMerged(key, answer.link);
-        this.#scheduleSubmit(now);
+        this.#submitAt = this.denials.unmerged.length > 0 ? now : never;
         return;
       case "other-change":
         this.denials.recordOtherChange(key);
@@ -235,7 +235,9 @@ export class DenialSync {
     if (this.#inForce.some((at) => at.store === store && at.seq >= seq) && !more) return;
     const enforcing = streams.length === 0 ? null : this.#options.onDenied(streams);
     const lacking = this.denials.version > this.#keptVersion ? this.denials.version : null;
-    if (this.denials.version > before) this.#scheduleSubmit(now);
+    // New ones must not postpone those that wait already.
+    if (this.denials.version > before && this.#submitting === null && this.#submitAt === never)
+      this.#scheduleSubmit(now);
     this.#inForce = withPosition(this.#inForce, position);
     this.#pending.push({ position, enforcing, keeping: lacking });
     this.#options.onTightened(this.#inForce);
