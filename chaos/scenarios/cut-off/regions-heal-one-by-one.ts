@@ -10,7 +10,9 @@ export const regionsHealOneByOne: Scenario = {
   async play(game) {
     const { visitors } = game;
     const [us, ap] = [await game.fault("cut-region", "us"), await game.fault("cut-region", "ap")];
-    await game.within("us and ap refuse", visitors.refused("ap", "app", 503), 9);
+    await game.within("ap refuses the route with 3 s of grace", visitors.refused("ap", "app", 503), 9);
+    await game.within("us refuses it too", visitors.refused("us", "app", 503), 9);
+    await game.pause(8); // until the windows have passed: on a busy machine a proxy refuses earlier
     await us.heal();
     await game.within("us serves every route", visitors.permittedOn("us"));
     await game.throughout("ap refuses every route", 2, visitors.refused("ap", "app", 503));
