@@ -7,12 +7,16 @@
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { measureName } from "../../../src/cli/process/measure-gauges.ts";
 import type { ClusterStatus } from "../../../src/replication/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { shortMs } from "../cluster/cluster-config.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
 import { startTwoRegions, type TwoRegions } from "./two-regions.ts";
+
+/** How often a regional broker asks the leader how the regions are (regional-broker.ts). */
+const askedEveryMs = 2_000;
 
 let regions: TwoRegions;
 /** Lines of each state before the cut: a busy machine starts slowly. */
@@ -54,6 +58,8 @@ test("a region that is cut off is absent in status, exit code and metrics, also 
 }, async (t) => {
   linesBefore.lost = linesIn(regions.west.broker, "the home region is out of reach").length;
   linesBefore.back = linesIn(regions.west.broker, "the home region answers again").length;
+  await waitFor("the leader to know both regions", async () => (await regions.status()).regions?.length === 2);
+  await sleep(askedEveryMs + 1_000);
   regions.wan.cut();
   const cutAt = performance.now();
   await waitFor(
