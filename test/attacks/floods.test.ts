@@ -155,6 +155,9 @@ describe("frames without use", () => {
     PRIORITY: (n) => frame(frameTypes.priority, 0, 2 * n + 1, Buffer.alloc(5)),
     "windows of one byte": () => windowUpdate(0, 1),
     "windows of one byte, of an ended stream": () => windowUpdate(1, 1),
+    "RST_STREAM of an ended stream": () => reset(1, 8),
+    "headers of a stream that was reset": (n) =>
+      n === 0 ? headers(3, whole, ...requestFields(), "A", "b") : headers(3, whole, "a", "b"),
     "frames of an unknown type": () => frame(0xfa, 0, 0, empty),
   };
   for (const [name, one] of Object.entries(useless))

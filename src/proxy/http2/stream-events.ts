@@ -85,7 +85,7 @@ export class StreamEvents implements FrameEvents {
   onHeaders(streamId: number, fields: RequestFields, endStream: boolean): Outcome {
     const open = this.#streams.get(streamId);
     if (open !== undefined) return this.#onTrailers(open, fields, endStream);
-    if (streamId <= this.lastStreamId) return this.#reset.has(streamId) ? undefined : closedFault;
+    if (streamId <= this.lastStreamId) return this.#reset.has(streamId) ? this.#ignore() : closedFault;
     this.lastStreamId = streamId;
     if (this.#connection.isGoingAway) return this.#refuse(streamId, errorCode.refusedStream, undefined);
     if (this.#streams.size >= this.#limits.streamsMax)
@@ -120,6 +120,11 @@ export class StreamEvents implements FrameEvents {
     return this.#budget.spendReset() ? undefined : calmFault;
   }
 
+  /** A frame of a stream that is over. */
+  #ignore(): Outcome {
+    return this.#budget.spendOverhead(1) ? undefined : calmFault;
+  }
+
   #onTrailers(stream: Http2Downstream, fields: RequestFields, endStream: boolean): Outcome {
     if (stream.body.hasArrived) return this.onStreamError(stream.id, errorCode.streamClosed, "stream-closed");
     const trailers = fields.takeTrailers();
@@ -143,6 +148,7 @@ export class StreamEvents implements FrameEvents {
       return this.onStreamError(streamId, errorCode.streamClosed, "stream-closed");
     }
     const fault = stream.body.onData(frame.bytes, frame);
+    if (fault !== undefined) this.#connection.onConsumed(counted); // they have no reader
     if (fault === "flow-control") return this.onStreamError(streamId, errorCode.flowControl, fault);
     if (fault === "length") return this.onStreamError(streamId, errorCode.protocol, "content-length");
     return frame.endStream ? this.#endBody(stream, noTrailers) : undefined;
@@ -156,7 +162,7 @@ export class StreamEvents implements FrameEvents {
   onReset(streamId: number): Outcome {
     if (streamId > this.lastStreamId) return protocolFault("idle-stream");
     const stream = this.#streams.get(streamId);
-    if (stream === undefined) return undefined;
+    if (stream === undefined) return this.#ignore();
     this.#streams.delete(streamId);
     stream.onReset();
     stream.close();

@@ -191,6 +191,16 @@ describe("errors of a stream", () => {
     });
 });
 
+test("§6.9 data of refused bodies does not use up the connection's window", async () => {
+  const client = open();
+  for (let stream = 1; stream < 200; stream += 2) {
+    client.send(post(stream, "content-length", "1"), data(stream, 0, "x".repeat(16_384)));
+    await waitFor("the stream to be reset", () => client.isOver(stream), { everyMs: 1 });
+    assert.equal(client.stream(stream).reset, code.protocol, JSON.stringify(client.goAway));
+  }
+  client.socket.destroy();
+});
+
 describe("what is ignored", () => {
   const cases: Readonly<Record<string, readonly Buffer[]>> = {
     "§4.1 a frame of an unknown type, and unknown flags": [
