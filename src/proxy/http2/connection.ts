@@ -350,14 +350,16 @@ export class Http2Connection implements FlushTask {
   #writeStreams(batch: FrameBatch, flush: Flush): readonly [written: Http2Downstream[], ended: Http2Downstream[]] {
     const written = this.#listed;
     this.#listed = [];
+    const again: Http2Downstream[] = [];
     const ended: Http2Downstream[] = [];
     for (const stream of written) {
       stream.isListed = false;
       if (stream.closed) continue;
-      if (this.#unsentBytes + batch.bytes < unsentBytesMax) stream.writeTo(batch, flush);
+      const hasTurn = this.#unsentBytes + batch.bytes < unsentBytesMax;
+      if (hasTurn) stream.writeTo(batch, flush);
       if (stream.output.isSendable) {
         stream.isListed = true;
-        this.#listed.push(stream);
+        (hasTurn ? again : this.#listed).push(stream); // those that had no turn are first in the next one
       } else if (stream.isWholeResponseWritten) {
         if (!stream.isTunnel || stream.body.isComplete) {
           this.#conclude(stream);
@@ -365,6 +367,7 @@ export class Http2Connection implements FlushTask {
         }
       }
     }
+    this.#listed.push(...again);
     return [written, ended];
   }
 
@@ -420,9 +423,7 @@ export class Http2Connection implements FlushTask {
 
   #sweepStream(stream: Http2Downstream, now: number): void {
     const { readLimit, readMs, idleMs } = this.#owner;
-    // A caller that reads nothing is idle, however much is queued for it.
-    if (stream.ended) stream.endedAt = Math.min(stream.endedAt, now);
-    if (now - stream.endedAt >= idleMs) stream.destroy();
+    if (stream.unreadMs(now) >= idleMs) stream.destroy();
     if (stream.receiveUntil === Infinity) return;
     // Once a response has begun both sides may send within the route's own bounds.
     if (stream.bodyComplete || stream.status !== 0) stream.receiveUntil = Infinity;

@@ -56,8 +56,6 @@ export class Http2Downstream implements Downstream {
   isListed = false;
   /** When the caller has to have sent the whole request; Infinity: no deadline. */
   receiveUntil = Infinity;
-  /** When a sweep first found the response complete on this side; Infinity: it did not. */
-  endedAt = Infinity;
   readonly #connection: Http2Connection;
   readonly #wantsTrailers: boolean;
   #exchange: BoundExchange | undefined;
@@ -68,6 +66,9 @@ export class Http2Downstream implements Downstream {
   isTunnel = false;
   isReset = false;
   #waitsForDrain = false;
+  /** Bytes that waited at the last sweep, and since when their number is unchanged, or the response is complete. */
+  #unreadBytes = 0;
+  #unreadSince = Infinity;
   #onDrain: (() => void) | undefined;
   #onClose: (() => void)[] = [];
   #nodeObjects: NodeObjects | undefined;
@@ -275,6 +276,21 @@ export class Http2Downstream implements Downstream {
 
   #reset(code: Http2ErrorCode): void {
     if (!this.closed) this.#connection.resetStream(this, code);
+  }
+
+  /**
+   * Called by each sweep. A caller that reads nothing is idle, however much is queued for it. A tunnel has a limit of
+   * its own.
+   * @returns for how long the response has been complete on this side, or has waited without any progress
+   */
+  unreadMs(now: number): number {
+    const bytes = this.isTunnel ? 0 : this.output.queuedBytes;
+    const isComplete = this.ended && !this.isTunnel;
+    if (!isComplete && bytes !== this.#unreadBytes) this.#unreadSince = now;
+    else if (isComplete || bytes > 0) this.#unreadSince = Math.min(this.#unreadSince, now);
+    else this.#unreadSince = Infinity;
+    this.#unreadBytes = bytes;
+    return now - this.#unreadSince;
   }
 
   /** Called by the connection: nothing more of the stream is sent or received. */

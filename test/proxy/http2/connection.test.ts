@@ -224,6 +224,55 @@ describe("the end of a connection", () => {
     await slow.close();
   });
 
+  test("a response whose window stays closed is reset after timeout_idle, though its writer waits", async () => {
+    const timeouts = { readMs: 30_000, readLimit: "request", writeMs: 0, idleMs: 500 } as const;
+    const reserved = (_req: IncomingMessage, res: ServerResponse): void => void res.end(filler);
+    const other = await startRig([routeTo(upstream.port)], { config: { ...own, timeouts }, deps: { reserved } });
+    const client = new RawHttp2(connect(other.port, "127.0.0.1"), [initialWindow(0)]);
+    client.send(headers(1, whole, ...withPath("/.pomerium/x")));
+    await waitFor("the stream to be reset", () => client.stream(1).reset !== null);
+    assert.equal(client.stream(1).status, 200);
+    await waitFor("every exchange to end", () => other.proxy.stats().inFlight.http === 0);
+    client.socket.destroy();
+    await other.close();
+  });
+
+  test("a tunnel whose target has ended its side still carries what the caller sends, beyond timeout_idle", async () => {
+    let received = 0;
+    const target = createServer({ allowHalfOpen: true }, (socket) => {
+      socket
+        .on("error", () => {})
+        .on("data", (chunk) => {
+          received += chunk.length;
+        });
+      socket.end();
+    }).listen(0, "127.0.0.1");
+    await once(target, "listening");
+    const { port } = target.address() as AddressInfo;
+    const timeouts = { readMs: 30_000, readLimit: "request", writeMs: 0, idleMs: 500 } as const;
+    const route = {
+      ...routeTo(port, { host: "db.localhost", idleTimeoutMs: 0 }),
+      tunnel: { kind: "tcp", targets: [{ host: "db.localhost", port: 5_432 }], behindProxy: false },
+      to: [{ url: new URL(`tcp://127.0.0.1:${port}`), weight: null }],
+    } as const;
+    const other = await startRig([route], { config: { ...own, timeouts } });
+    await other.apply(signedIn(1));
+    const client = open(other.port);
+    const authorization = ["authorization", "Pomerium s1"];
+    client.send(headers(1, endHeaders, ":method", "CONNECT", ":authority", "db.localhost:5432", ...authorization));
+    await waitFor("the target's end", () => client.stream(1).ended);
+    for (let n = 0; n < 12; n++) {
+      client.send(data(1, 0, "x"));
+      await new Promise((resolve) => setTimeout(resolve, 250));
+    }
+    assert.deepEqual([received, client.stream(1).reset], [12, null]);
+    client.send(data(1, endStream, ""));
+    await waitFor("every exchange to end", () => other.proxy.stats().exchanges.tcp === 0);
+    client.socket.destroy();
+    await other.close();
+    target.close();
+  });
+
   test("the table of the caller may shrink and grow between responses", async () => {
     const session = connectHttp2(`http://127.0.0.1:${rig.port}`);
     for (const size of [4_096, 0, 100, 65_536, 0, 4_096]) {
@@ -309,6 +358,29 @@ describe("handlers written for node:http", () => {
     await once(stream, "data");
     stream.close(8);
     await waitFor("both to close", () => events.includes("response") && events.includes("request"));
+  });
+
+  test("a small response does not wait until large ones beside it were read", async () => {
+    handled.handle = (req, res) => void res.end(req.url?.endsWith("small") ? "small" : filler);
+    const client = new RawHttp2(connect(rig.port, "127.0.0.1"), [initialWindow(0x3fff_ffff)]);
+    const large = [1, 3, 5];
+    client.send(windowUpdate(0, 0x3fff_ffff));
+    client.send(...large.map((id) => headers(id, whole, ...withPath("/.pomerium/large"))));
+    let read: number[] | undefined;
+    client.socket.on("data", () => {
+      if (client.isOver(7)) read ??= large.map((id) => client.stream(id).bytes);
+    });
+    await once(client.socket, "data");
+    client.socket.pause();
+    client.send(headers(7, whole, ...withPath("/.pomerium/small")));
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    client.socket.resume();
+    await waitFor("the small response", () => read !== undefined);
+    assert.ok(
+      read?.every((bytes) => bytes < filler.length),
+      String(read),
+    );
+    client.socket.destroy();
   });
 
   test("a response that is destroyed resets its stream", async () => {
