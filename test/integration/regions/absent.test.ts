@@ -116,7 +116,11 @@ test("the region is present again after healing, and its end is logged once on b
   });
   await waitFor("no problem", async () => (await regions.cardea("cluster", "status")).code === 0, { withinMs: 30_000 });
   assert.equal(linesIn(regions.west.broker, "the home region answers again").length, linesBefore.back + 1);
-  assert.equal(linesIn(await leader(), "a region answers again").length, 1);
+  const again = await waitFor("the leader to log the end", async () => {
+    const lines = linesIn(await leader(), "a region answers again");
+    return lines.length > 0 && lines;
+  });
+  assert.equal(again.length, 1);
 });
 
 test("a node that is stopped cleanly is not absent; one that is killed is, until it is retired by an operator", async () => {
