@@ -7,7 +7,14 @@ import { createHandleCodec } from "../../src/auth/index.ts";
 import { authKeys } from "../../src/cli/build/auth-keys.ts";
 import { idpsOf } from "../../src/cli/build/auth-parts.ts";
 import { type Config, loadConfig } from "../../src/config/index.ts";
-import { type CommandId, type GroupId, type SessionId, type UnixMs, userIdOf } from "../../src/events/index.ts";
+import {
+  type CommandId,
+  type GroupId,
+  neededLink,
+  type SessionId,
+  type UnixMs,
+  userIdOf,
+} from "../../src/events/index.ts";
 import { systemClock } from "../../src/replication/runtime/index.ts";
 import { createBrokerClient } from "../../src/replication/wire/index.ts";
 import { freePorts } from "../../test/support/free-port.ts";
@@ -199,5 +206,5 @@ async function startSession({ config }: Written, person: number): Promise<string
     keys: authKeys(config).handles,
     nowS: () => Math.floor(Date.now() / 1_000),
   });
-  return `${config.cookie.name}=${await handles.issue({ sessionId, userId, idpId, needs: result.link, audience: ["app.localhost"] })}`;
+  return `${config.cookie.name}=${await handles.issue({ sessionId, userId, idpId, needs: neededLink(result), audience: ["app.localhost"] })}`;
 }

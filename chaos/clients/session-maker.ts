@@ -8,6 +8,7 @@ import type { Config } from "../../src/config/index.ts";
 import {
   type CommandId,
   type Link,
+  neededLink,
   parseGroupId,
   parseSessionId,
   parseUnixMs,
@@ -114,7 +115,7 @@ export function createSessionMaker(options: {
       if (result.type === "refused") return undefined;
       if (result.type === "done") {
         const audience = routes.map((route) => route.host);
-        const handle = { sessionId, userId: userId(person), idpId, needs: result.link, audience };
+        const handle = { sessionId, userId: userId(person), idpId, needs: neededLink(result), audience };
         const cookie = `${config.cookie.name}=${await handles.issue(handle)}`;
         return { session: sessionId, cookie, link: result.link, expiresAt: life === "short" ? expiresAt : null };
       }

@@ -1,5 +1,12 @@
 /** Cast: the processes and models of a simulation, as faults and workload see them. */
-import type { CommandId, CommandRequest, CommandResult, Link, SessionId, UserId } from "../../src/events/index.ts";
+import type {
+  CommandId,
+  CommandRequest,
+  CommandResult,
+  NeededLink,
+  SessionId,
+  UserId,
+} from "../../src/events/index.ts";
 import type { Receipt, ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts";
 import type { RequestNo } from "./facts.ts";
 import type { NatsModel } from "./nats-model.ts";
@@ -31,7 +38,7 @@ export type IncomingRequest = Readonly<{
   session: SessionId;
   user: UserId;
   kind: "request" | "stream";
-  token: Link;
+  token: NeededLink;
   /** Duration (ms) of the exchange after its first byte, unless the node cuts it. */
   forMs: number;
 }>;

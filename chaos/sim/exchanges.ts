@@ -9,7 +9,7 @@
  * - For the monitors, an exchange is open until its cut is done.
  */
 import { CallerCache, decide, resolveCaller, type SessionHandle } from "../../src/auth/index.ts";
-import type { Link, Stream } from "../../src/events/index.ts";
+import type { Link, NeededLink, Stream } from "../../src/events/index.ts";
 import {
   type CutReason,
   type Exchange,
@@ -58,7 +58,7 @@ export type ExchangesOptions = Readonly<{
   config: NodeConfig;
   file: CompiledFile;
   /** Calls `told` once the projection reaches the link, or when `timeoutMs` has passed. */
-  reach: (link: Link, timeoutMs: number, reached: (outcome: "reached" | "behind" | "lost") => void) => void;
+  reach: (link: NeededLink, timeoutMs: number, reached: (outcome: "reached" | "behind" | "lost") => void) => void;
   random: Random;
 }>;
 

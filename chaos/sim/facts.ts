@@ -20,6 +20,7 @@ import type {
   Epoch,
   Incarnation,
   Link,
+  NeededLink,
   NodeId,
   SessionId,
   UserId,
@@ -278,7 +279,7 @@ export type RequestBegan = FactOf<
     user: UserId;
     kind: "request" | "stream";
     /** The link in the session's cookie. */
-    token: Link;
+    token: NeededLink;
   }
 >;
 /**

@@ -6,7 +6,7 @@
  */
 import {
   type GroupId,
-  type Link,
+  type NeededLink,
   type Profile,
   parseGroupId,
   parseSessionId,
@@ -19,7 +19,7 @@ export type HeldSession = {
   readonly sessionId: SessionId;
   readonly userId: UserId;
   /** The link in the cookie. */
-  token: Link;
+  token: NeededLink;
   /** A client requested its revocation. */
   over: boolean;
 };

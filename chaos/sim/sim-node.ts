@@ -4,7 +4,7 @@
  * It does the work of node-process.ts: effects of the core become messages, timers and cuts; answers become inputs. Its
  * disk survives its boots: the saved projection and the name of its last boot.
  */
-import type { BootId, Link, NodeId, Recorded } from "../../src/events/index.ts";
+import type { BootId, NeededLink, NodeId, Recorded } from "../../src/events/index.ts";
 import type { PageOutcome } from "../../src/replication/index.ts";
 import { readAnswer } from "../../src/replication/node/broker-answers.ts";
 import {
@@ -363,7 +363,7 @@ class Boot {
     });
   }
 
-  #reach(link: Link, timeoutMs: number, reached: (outcome: "reached" | "behind" | "lost") => void): void {
+  #reach(link: NeededLink, timeoutMs: number, reached: (outcome: "reached" | "behind" | "lost") => void): void {
     this.#awaitedIds += 1;
     const id = this.#awaitedIds;
     this.#awaited.set(id, reached);

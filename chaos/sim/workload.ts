@@ -11,6 +11,7 @@ import {
   type CommandRequest,
   type CommandResult,
   type GroupId,
+  neededLink,
   type ProviderTokens,
   parseCommandId,
   type SessionId,
@@ -273,7 +274,7 @@ export class Workload {
           },
         };
         const heard = (result: CommandResult): void => {
-          if (result.type === "done") people.hold({ sessionId, userId, token: result.link, over: false });
+          if (result.type === "done") people.hold({ sessionId, userId, token: neededLink(result), over: false });
         };
         return { command, tightens: false, heard };
       }
@@ -287,7 +288,7 @@ export class Workload {
           },
           tightens: false,
           heard: (result) => {
-            if (result.type === "done") held.token = result.link;
+            if (result.type === "done") held.token = neededLink(result);
           },
         }));
       case "revoke":

@@ -150,6 +150,30 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
+  "same-epoch-accepted": {
+    section: 5,
+    meaning: "a link below a snapshot counts as reached if its epoch has the same number, whatever its incarnation",
+    test: "test/replication/node/link-waiters.test.ts",
+    changes: [
+      {
+        file: "src/replication/lease/chain-history.ts",
+        take: "return incarnation === undefined || mark.incarnation === null || incarnation === tagOf(mark.incarnation);",
+        put: "return true;",
+      },
+    ],
+  },
+  "incarnation-left-out": {
+    section: 5,
+    meaning: "a credential does not name the incarnation of its link's epoch",
+    test: "test/auth/authenticate/sign-in.test.ts",
+    changes: [
+      {
+        file: "src/events/link.ts",
+        take: "return incarnation === undefined ? link : { ...link, incarnation: tagOf(incarnation) };",
+        put: "return incarnation === undefined ? link : { ...link };",
+      },
+    ],
+  },
   "goodbye-before-the-last-stream": {
     section: 5,
     meaning: "a draining node says goodbye before its last stream is closed",

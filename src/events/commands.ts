@@ -23,6 +23,7 @@ import type {
   Fact,
   GroupId,
   Hash,
+  Incarnation,
   NodeId,
   Position,
   SessionId,
@@ -281,8 +282,17 @@ export type CommandRequest = Readonly<{
 export type RefusalCode = "not-found" | "conflict" | "suspended" | "erased" | "forbidden" | "invalid";
 
 export type CommandResult =
-  /** `link`: that of the command's last event, or, if nothing changed, the head at which it was decided. */
-  | Fact<"done", { commandId: CommandId; link: Link; changed: boolean }>
+  | Fact<
+      "done",
+      {
+        commandId: CommandId;
+        /** Link of the command's last event, or, if nothing changed, the head at which it was decided. */
+        link: Link;
+        /** That of the link's epoch. Absent: not known, or the leader is of an older version. */
+        incarnation?: Incarnation | undefined;
+        changed: boolean;
+      }
+    >
   | Fact<"refused", { commandId: CommandId; code: RefusalCode; message: string }>
   /** No leader, the store is down, or the outcome is unknown: retry with the same command id. */
   | Fact<

@@ -37,6 +37,8 @@ export type EventId = Brand<string, "EventId">;
 export type CommandId = Brand<string, "CommandId">;
 /** Random for each opened epoch. Tells apart two epochs of one number, which a restore can cause. */
 export type Incarnation = Brand<string, "Incarnation">;
+/** The last eight characters of an incarnation, enough to tell two of them apart where space is short. */
+export type IncarnationTag = Brand<string, "IncarnationTag">;
 export type ConfigHash = Brand<string, "ConfigHash">;
 
 export class InvalidIdError extends CodedError<"ERR_EVENTS_INVALID_ID"> {
@@ -75,6 +77,8 @@ export const parseBrokerId = idParser<BrokerId>("broker id", idPattern);
 export const parseEventId = idParser<EventId>("event id", uuidPattern);
 export const parseCommandId = idParser<CommandId>("command id (a lowercase UUID)", uuidPattern);
 export const parseIncarnation = idParser<Incarnation>("incarnation", idPattern);
+export const parseIncarnationTag = idParser<IncarnationTag>("incarnation tag", /^[A-Za-z0-9._~@/+=:-]{1,8}$/);
+export const tagOf = (incarnation: Incarnation): IncarnationTag => parseIncarnationTag(incarnation.slice(-8));
 export const parseConfigHash = idParser<ConfigHash>("configuration hash", idPattern);
 export const parseHash = idParser<Hash>("hash", /^[0-9a-f]{64}$/);
 

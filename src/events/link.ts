@@ -7,15 +7,32 @@
 import {
   type Epoch,
   type Hash,
+  type Incarnation,
+  type IncarnationTag,
   noEpoch,
   noPosition,
   type Position,
   parseEpoch,
   parseHash,
   parsePosition,
+  tagOf,
 } from "./ids.ts";
 
 export type Link = Readonly<{ epoch: Epoch; position: Position; hash: Hash }>;
+
+/**
+ * A link that a credential needs. It also names the incarnation of its epoch, which a copy remembers longer than its
+ * hashes. Absent: not known.
+ */
+export type NeededLink = Link & Readonly<{ incarnation?: IncarnationTag }>;
+
+/** The link that the answer to a command names. */
+export function neededLink({
+  link,
+  incarnation,
+}: Readonly<{ link: Link; incarnation?: Incarnation | undefined }>): NeededLink {
+  return incarnation === undefined ? link : { ...link, incarnation: tagOf(incarnation) };
+}
 
 /** The link before the first event. */
 export const genesis: Link = {

@@ -6,6 +6,7 @@ import type {
   FactPositions,
   Link,
   MonotonicMs,
+  NeededLink,
   Profile,
   Projection,
   Sealed,
@@ -53,7 +54,7 @@ export type Replica = {
    * Read-your-writes: waits until the projection has reached a link that a credential needs.
    * `lost`: the link belongs to a suffix that is not in the log.
    */
-  waitFor(link: Link, timeoutMs: number): Promise<"reached" | "behind" | "lost">;
+  waitFor(link: NeededLink, timeoutMs: number): Promise<"reached" | "behind" | "lost">;
 };
 
 export type Freshness = {

@@ -1,7 +1,7 @@
 /** Dependencies of the handlers of both hosts, and the small replies that they share. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import type { CommandId, ConfigHash, Link, SessionId, UnixMs } from "../../events/index.ts";
+import type { CommandId, ConfigHash, NeededLink, SessionId, UnixMs } from "../../events/index.ts";
 import type { Clock, Databroker, Freshness, Replica } from "../../replication/index.ts";
 import type { Principal, ResolvedCaller } from "../authorize/decision.ts";
 import { handlerErrorJson, pageHeaders, type RenderPage, type SignInErrorPage } from "../reply/page.ts";
@@ -54,7 +54,7 @@ export type AuthDeps = Readonly<{
   databroker: Databroker;
   replica: Replica & Freshness;
   /** Waits, then asks a broker; true when the projection has reached the link. */
-  catchUp: (link: Link) => Promise<"reached" | "behind" | "lost">;
+  catchUp: (link: NeededLink) => Promise<"reached" | "behind" | "lost">;
   clock: Clock;
   sleep: (ms: number) => Promise<void>;
   handles: HandleCodec;

@@ -10,7 +10,7 @@ import type { DuplicateCheckCall, DuplicateLookup, PriorOutcome, QueuedCommand }
 import type { LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
-import type { PendingCommands } from "./pending-commands.ts";
+import { doneResult, type PendingCommands } from "./pending-commands.ts";
 import { lastPositionOf, linkRecordedBy } from "./recorded-outcome.ts";
 
 type DuplicateCheckParts = Readonly<{
@@ -107,10 +107,11 @@ export class DuplicateCheck {
   }
 
   #done(lookup: DuplicateLookup, link: Link): void {
-    const { pendingCommands, counters } = this.#parts;
-    const { queued } = lookup;
+    const { pendingCommands, state, counters, isCurrent } = this.#parts;
+    const { queued, leadershipNo } = lookup;
     counters.commandsRepeated += 1;
-    pendingCommands.answer(queued, { type: "done", commandId: queued.request.commandId, link, changed: true });
+    const incarnation = isCurrent(leadershipNo) ? state.incarnationOf(link) : undefined;
+    pendingCommands.answer(queued, doneResult(queued.request.commandId, { link, incarnation, changed: true }));
     this.#end(lookup, "answered");
   }
 

@@ -8,7 +8,7 @@
  *   says nothing of the other. It is sent again once that command has an answer.
  * - Bounded by number and bytes. A caller that waits too long gets "unavailable", which is neither success nor failure.
  */
-import type { CommandId, CommandRequest, CommandResult, MonotonicMs } from "../../events/index.ts";
+import type { CommandId, CommandRequest, CommandResult, Incarnation, Link, MonotonicMs } from "../../events/index.ts";
 import { accessOf, isTightening } from "../commands/catalog.ts";
 import type { CommandWaiter, QueuedCommand } from "../core/internal-messages.ts";
 import type { CommandAnswer, Leadership } from "../core/messages.ts";
@@ -234,6 +234,13 @@ function hasOneAnswer({ command: one }: CommandRequest, { command: other }: Comm
 /** Whether a repetition of the command gets this answer without being performed. */
 function isFinal({ command }: CommandRequest, { type }: CommandResult): boolean {
   return type === "done" || (type === "refused" && command.type !== "mergeRevocation");
+}
+
+export function doneResult(
+  commandId: CommandId,
+  { link, incarnation, changed }: Readonly<{ link: Link; incarnation: Incarnation | undefined; changed: boolean }>,
+): CommandResult {
+  return { type: "done", commandId, link, ...(incarnation === undefined ? {} : { incarnation }), changed };
 }
 
 export function unavailableResult(commandId: CommandId, message: string): CommandResult {

@@ -10,6 +10,7 @@ import { isReassertion } from "../commands/cluster/reassert-tightenings.ts";
 import type { PriorOutcome, QueuedCommand } from "../core/internal-messages.ts";
 import type { ConcludedCommand } from "./batch.ts";
 import type { LeaderParts } from "./leader-parts.ts";
+import { doneResult } from "./pending-commands.ts";
 
 type Conclusion = {
   readonly concluded: ConcludedCommand;
@@ -93,7 +94,8 @@ export function answerDone(
   recordReassertion(parts, queued, changed ? "appended" : "already-denied");
   parts.counters.commandsDone += 1;
   const { commandId } = queued.request;
-  parts.pendingCommands.answer(queued, { type: "done", commandId, link, changed });
+  const incarnation = parts.state.incarnationOf(link);
+  parts.pendingCommands.answer(queued, doneResult(commandId, { link, incarnation, changed }));
 }
 
 function recordReassertion(

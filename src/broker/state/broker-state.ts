@@ -10,6 +10,7 @@ import {
   type ConfigHash,
   decodeEvents,
   type Epoch,
+  type Incarnation,
   type Link,
   type LostTightening,
   type NodeId,
@@ -29,6 +30,7 @@ import {
   type EpochMark,
   emptyHistory,
   extendHistory,
+  incarnationOf,
   type LinkLocation,
   locateLink,
   sharesLink,
@@ -174,6 +176,11 @@ export class BrokerState {
   /** The epochs of its chain, oldest first. */
   get epochs(): readonly EpochMark[] {
     return this.#history.epochs;
+  }
+
+  /** Undefined: not known, or the link is on another chain. */
+  incarnationOf(link: Link): Incarnation | undefined {
+    return incarnationOf(this.#history, link);
   }
 
   locate(link: Link): LinkLocation {

@@ -22,7 +22,7 @@ import {
 } from "../../auth/index.ts";
 import type { Config, HostPort } from "../../config/index.ts";
 import { renderPage } from "../../console/index.ts";
-import type { BootId, Link, NodeId, UnixMs } from "../../events/index.ts";
+import type { BootId, NeededLink, NodeId, UnixMs } from "../../events/index.ts";
 import {
   type AcmeServing,
   createProviderTokenSource,
@@ -98,7 +98,7 @@ export async function startRequestServices(
   });
   stops.push(() => audit.close(auditCloseMs));
   registerAuditMetrics(parts.registry, audit);
-  const catchUp = (link: Link) => replica.waitFor(link, catchUpMs);
+  const catchUp = (link: NeededLink) => replica.waitFor(link, catchUpMs);
   const resolveCaller = callerResolver(replica);
 
   const shadowed = new Counter({

@@ -19,7 +19,7 @@ import type {
   TraceText,
 } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
-import type { BootId, Link, NodeId, UnixMs } from "../../events/index.ts";
+import type { BootId, NeededLink, NodeId, UnixMs } from "../../events/index.ts";
 import type { Clock, Freshness, Logger, Replica } from "../../replication/index.ts";
 import type { ProviderTokenSource } from "../headers/provider-tokens.ts";
 import type { AuthorizeLogEntry } from "../observe/authorize-line.ts";
@@ -38,7 +38,7 @@ export type ProxyDeps = Readonly<{
   replica: Pick<Replica, "projection" | "applied" | "onChange" | "isDeniedLocally" | "isDeniedByRegion">;
   freshness: Freshness;
   /** Read-your-writes: waits for a link for a bounded time, then asks a broker. */
-  catchUp: (link: Link) => Promise<"reached" | "behind" | "lost">;
+  catchUp: (link: NeededLink) => Promise<"reached" | "behind" | "lost">;
   /** Evaluates the policies compiled from `config`, so that one decision uses one configuration. */
   decide: (
     question: Readonly<{ routeId: string; caller: KnownCaller; request: DecisionRequest; now: UnixMs }>,

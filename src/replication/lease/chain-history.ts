@@ -2,8 +2,8 @@
  * Chain history: what a copy remembers of its own chain, so that it can locate a link on it.
  *
  * - It remembers the hashes of the newest tens of thousands of events and the start of every epoch.
- * - It never guesses. A link older than its memory is `unknown`, unless its epoch shows that it belongs to another
- *   chain.
+ * - It never guesses. A link older than its memory is `unknown`, unless its epoch, or the incarnation of that epoch,
+ *   shows that it belongs to another chain.
  * - Immutable and pure. Hashes are held in two generations, so that extending costs the same for a chain of any length.
  */
 import {
@@ -13,8 +13,10 @@ import {
   type Incarnation,
   type Link,
   linkOf,
+  type NeededLink,
   type Position,
   type Recorded,
+  tagOf,
 } from "../../events/index.ts";
 
 export type EpochMark = Readonly<{ epoch: Epoch; start: Position; incarnation: Incarnation | null }>;
@@ -86,23 +88,39 @@ export type LinkLocation =
   | "ahead"
   /** The chain has another event at this position. */
   | "otherChain"
-  /** Older than the remembered hashes, and of the epoch that the chain had at this position. */
+  /** Older than the remembered hashes, and as far as is known of the epoch that the chain had at this position. */
   | "unknown";
 
-export function locateLink(history: ChainHistory, link: Link): LinkLocation {
+export function locateLink(history: ChainHistory, link: NeededLink): LinkLocation {
   // Beyond `applied`, but its epoch had ended before: a newer epoch has written this position.
   if (link.position > history.applied.position) return link.epoch < history.applied.epoch ? "otherChain" : "ahead";
   if (link.position === 0) return link.hash === genesis.hash ? "onChain" : "otherChain";
   if (link.position === history.applied.position) return same(link, history.applied.epoch, history.applied.hash);
   const hash = hashAt(history.young, link.position) ?? hashAt(history.old, link.position);
-  const epoch = epochAt(history, link.position);
-  if (hash !== undefined) return same(link, epoch ?? link.epoch, hash);
-  return epoch === undefined || epoch === link.epoch ? "unknown" : "otherChain";
+  const mark = markAt(history, link.position);
+  if (hash !== undefined) return same(link, mark?.epoch ?? link.epoch, hash);
+  return mark === undefined || isOfEpoch(link, mark) ? "unknown" : "otherChain";
 }
 
 /** The epoch that wrote the event at a position. Undefined: older than the remembered epochs. */
 export function epochAt(history: ChainHistory, position: Position): Epoch | undefined {
-  return history.epochs.findLast((mark) => mark.start <= position)?.epoch;
+  return markAt(history, position)?.epoch;
+}
+
+/** The incarnation of the epoch of a link. Undefined: not known, or the link is on another chain. */
+export function incarnationOf(history: ChainHistory, link: Link): Incarnation | undefined {
+  if (locateLink(history, link) === "otherChain") return undefined;
+  return history.epochs.findLast(({ epoch }) => epoch === link.epoch)?.incarnation ?? undefined;
+}
+
+function markAt({ epochs }: ChainHistory, position: Position): EpochMark | undefined {
+  return epochs.findLast((mark) => mark.start <= position);
+}
+
+/** Two epochs of one number are told apart by their incarnations, as far as both are known. */
+function isOfEpoch({ epoch, incarnation }: NeededLink, mark: EpochMark): boolean {
+  if (epoch !== mark.epoch) return false;
+  return incarnation === undefined || mark.incarnation === null || incarnation === tagOf(mark.incarnation);
 }
 
 function same(link: Link, epoch: Epoch, hash: Hash): LinkLocation {

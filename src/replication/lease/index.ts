@@ -13,6 +13,7 @@ export {
   emptyHistory,
   extendHistory,
   historyFrom,
+  incarnationOf,
   type LinkLocation,
   locateLink,
   sharesLink,

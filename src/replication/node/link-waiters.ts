@@ -3,7 +3,7 @@
  * caller reports when the projection moves and passes the time; the methods return the answered requests.
  */
 
-import type { Epoch, Link } from "../../events/index.ts";
+import type { Epoch, NeededLink } from "../../events/index.ts";
 import { parseEpoch } from "../../events/index.ts";
 import { type ChainHistory, epochAt, locateLink } from "../lease/chain-history.ts";
 
@@ -12,7 +12,7 @@ export type LinkWaitResult = Readonly<{ id: number; outcome: LinkWaitOutcome }>;
 
 type LinkWaiter = {
   readonly id: number;
-  readonly link: Link;
+  readonly link: NeededLink;
   readonly since: number;
   readonly until: number;
   readAt: number;
@@ -29,7 +29,7 @@ export class LinkWaiters {
   /**
    * The link of the highest epoch that a request waited for in vain. Null: none, or the chain has located it since.
    */
-  #unreached: Readonly<{ link: Link; since: number }> | null = null;
+  #unreached: Readonly<{ link: NeededLink; since: number }> | null = null;
 
   get count(): number {
     return this.#waiters.size;
@@ -40,7 +40,7 @@ export class LinkWaiters {
 
   /** @returns the answer if it is known at once */
   wait(
-    request: Readonly<{ id: number; link: Link; timeoutMs: number }>,
+    request: Readonly<{ id: number; link: NeededLink; timeoutMs: number }>,
     history: ChainHistory,
     now: number,
   ): LinkWaitOutcome | undefined {
@@ -123,7 +123,7 @@ export class LinkWaiters {
   }
 }
 
-function outcomeFor(history: ChainHistory, link: Link): LinkWaitOutcome | undefined {
+function outcomeFor(history: ChainHistory, link: NeededLink): LinkWaitOutcome | undefined {
   switch (locateLink(history, link)) {
     case "ahead":
       return undefined;
@@ -133,7 +133,7 @@ function outcomeFor(history: ChainHistory, link: Link): LinkWaitOutcome | undefi
       return ours !== undefined && link.epoch > ours ? undefined : "lost";
     }
     case "onChain":
-    case "unknown": // of the epoch that this chain had there: a lost suffix would have been of an older one
+    case "unknown": // of the epoch that this chain had there: a lost suffix would have been of another
       return "reached";
   }
 }

@@ -12,6 +12,7 @@ import type {
   Fact,
   Link,
   LostTightening,
+  NeededLink,
   Position,
   Projection,
   Stream,
@@ -129,7 +130,7 @@ export type NodeInput =
   /** → submitRevocation */
   | Timed<"revocationSubmitted", { id: number; answer: MergeAnswer }>
   /** A request needs the projection to have reached a link; the caller chooses `id`. Answered by `linkReached`. */
-  | Timed<"linkAwaited", { id: number; link: Link; timeoutMs: number }>
+  | Timed<"linkAwaited", { id: number; link: NeededLink; timeoutMs: number }>
   /** A caller requests a read from a broker; no effect while a read is in flight. */
   | Timed<"nudged", unknown>
   /** The node is no longer ready, but keeps its lease. */

@@ -15,6 +15,7 @@ import {
   parseConfigHash,
   parseEpoch,
   parseHash,
+  parseIncarnation,
   parseNodeId,
   parsePosition,
   parseStoredConfiguration,
@@ -50,7 +51,13 @@ const count = z.number().nonnegative();
 const unixMs = parsedBy(parseUnixMs);
 
 const commandResult = z.discriminatedUnion("type", [
-  z.object({ type: z.literal("done"), commandId, link, changed: z.boolean() }),
+  z.object({
+    type: z.literal("done"),
+    commandId,
+    link,
+    incarnation: parsedBy(parseIncarnation).optional(),
+    changed: z.boolean(),
+  }),
   z.object({
     type: z.literal("refused"),
     commandId,

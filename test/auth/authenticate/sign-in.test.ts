@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { cookieValue } from "../../../src/auth/index.ts";
-import type { GroupId, SessionId } from "../../../src/events/index.ts";
+import { decodeEvents, type GroupId, genesis, linkOf, type SessionId, tagOf } from "../../../src/events/index.ts";
 import { signIn, startWorld, subjectId } from "./support.ts";
 
 test("a first visit ends on the requested page, signed in, with host-only cookies", async (t) => {
@@ -70,6 +70,23 @@ test("a sign-in records a session, a user, groups from the claim, and tokens in 
   assert.deepEqual([...projection.groupsOf(session.userId)].sort(), ["admins", "eng"]);
   const tokens = await world.deps.databroker.tokens(session.sessionId);
   assert.ok(tokens?.accessToken && tokens.refreshToken && tokens.idToken);
+});
+
+test("a sign-in's handle names the log position that its session needs, and the incarnation of its epoch", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const line = visitor.lineOf("app.localhost", "_pomerium") ?? "";
+  const handle = await world.deps.handles.verify(line.slice(line.indexOf("=") + 1, line.indexOf(";")));
+  assert.ok(handle !== "invalid" && handle.needs !== null);
+  const { incarnation, ...link } = handle.needs;
+  const read = await world.broker.databroker("proxy").read(genesis, { limit: link.position, waitMs: 0 });
+  const events = read.type === "page" ? decodeEvents(read.page.entries, genesis) : [];
+  const opened = events[0]?.event;
+  assert.ok(opened?.type === "EpochOpened" && incarnation === tagOf(opened.incarnation));
+  const needed = events.find(({ position }) => position === link.position);
+  assert.ok(needed !== undefined);
+  assert.deepEqual(link, linkOf(needed));
 });
 
 test("a second route needs one round trip and no visit to the provider", async (t) => {

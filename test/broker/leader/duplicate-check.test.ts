@@ -63,6 +63,21 @@ test("a command that is repeated to the next leader gets its own position", asyn
   assert.deepEqual(linkIn((await askedOf(log, {})).result), revoked);
 });
 
+test("an answer names the incarnation of its link's epoch, whichever epoch answers", async () => {
+  const log = createMemoryLog();
+  const broker = brokerOn(log);
+  await waitFor("the broker to lead", () => broker.leading());
+  const first = await submitTo(broker, asked(createSession("s1", "ada")));
+  const revoked = await submitTo(broker, again);
+  await broker.stop();
+  const later = (await askedOf(log, {})).result;
+  const [opened, reopened] = await log.epochs();
+  assert.ok(opened !== undefined && reopened !== undefined && opened.incarnation !== reopened.incarnation);
+  for (const result of [first, revoked, later])
+    assert.equal(result.type === "done" ? result.incarnation : undefined, opened.incarnation);
+  assert.deepEqual(later, revoked);
+});
+
 test("an event of another command at the named position is not accepted as the answer", async () => {
   const { log, created } = await logWithRevoked();
   const { result } = await askedOf(log, { findCommand: async () => ({ first: created.position, count: 1 }) });

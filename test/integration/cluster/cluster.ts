@@ -19,6 +19,7 @@ import {
   type CommandId,
   formatLink,
   type Link,
+  neededLink,
   parseGroupId,
   parseSessionId,
   parseUnixMs,
@@ -361,7 +362,7 @@ export async function createSession(
     nowS: () => Math.floor(Date.now() / 1_000),
   });
   const audience = (by.routes ?? routeNames).map((name) => `${name}.localhost`);
-  const handle = await handles.issue({ sessionId, userId, idpId, needs: result.link, audience });
+  const handle = await handles.issue({ sessionId, userId, idpId, needs: neededLink(result), audience });
   return { id: sessionId, user, userId, link: result.link, cookie: `${config.cookie.name}=${handle}` };
 }
 

@@ -1,7 +1,7 @@
 /** Chain history: whether a link is on the chain that a projection has folded. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Epoch, genesis, type Position } from "../../../src/events/index.ts";
+import { type Epoch, genesis, type Incarnation, type Position, tagOf } from "../../../src/events/index.ts";
 import { emptyHistory, extendHistory, locateLink } from "../../../src/replication/lease/index.ts";
 import { anyEvent, History, history } from "../support.ts";
 
@@ -26,7 +26,7 @@ test("another event at a position of the chain is on another chain", () => {
   assert.equal(locateLink(chain, { ...genesis, hash: log.linkAt(1).hash }), "otherChain");
 });
 
-test("a link older than the history's memory is unknown, or on another chain if its epoch does not fit its position", () => {
+test("a link older than the history's memory is unknown, or on another chain if its epoch does not fit", () => {
   const long = new History().open(1);
   while (long.entries.length < 20_000) long.add(anyEvent(long.entries.length));
   long.open(2);
@@ -43,6 +43,10 @@ test("a link older than the history's memory is unknown, or on another chain if 
   );
   const lost = { ...long.linkAt(20_500), epoch: 1 as Epoch, position: 20_500 as Position };
   assert.equal(locateLink(chainOfTwoEpochs, lost), "otherChain");
+  const needed = { ...long.linkAt(100), incarnation: tagOf("incarnation-1" as Incarnation) };
+  assert.equal(locateLink(chainOfTwoEpochs, needed), "unknown");
+  const another = { ...needed, incarnation: tagOf("incarnation-2" as Incarnation) };
+  assert.equal(locateLink(chainOfTwoEpochs, another), "otherChain", "the same epoch, opened again");
   let hashes = 0;
   for (let run = chainOfTwoEpochs.young; run !== null; run = run.before) hashes += run.hashes.length;
   for (let run = chainOfTwoEpochs.old; run !== null; run = run.before) hashes += run.hashes.length;

@@ -166,6 +166,17 @@ test("an answer that violates the API counts as no answer", async () => {
   await assert.rejects(client.read(genesis, options), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
 });
 
+test("an answer to a command may name the incarnation of its link's epoch, and a malformed one counts as no answer", async () => {
+  const named = { ...done, incarnation: "incarnation-1" };
+  const broker = await aBroker(answer(200, named));
+  assert.deepEqual(await aClient([broker]).submit(command), named);
+  broker.handler = answer(200, { ...done, incarnation: "a b" });
+  const malformed = await aClient([broker], { submitMs: 200 })
+    .submit(command)
+    .catch(() => ({ type: "unavailable" }));
+  assert.equal(malformed.type, "unavailable");
+});
+
 test("a client tries the next broker when one is unreachable, and remembers the one that answered", async () => {
   const good = await aBroker(answer(200, page));
   const client = aClient([unreachable, good]);

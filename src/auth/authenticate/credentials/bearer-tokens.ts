@@ -16,7 +16,8 @@ import { LRUCache } from "lru-cache";
 import {
   type CommandRequest,
   type Fact,
-  type Link,
+  type NeededLink,
+  neededLink,
   type Projection,
   parseSessionId,
   type SessionId,
@@ -68,7 +69,7 @@ export type BearerTokens = Readonly<{
 export type BearerDeps = SubmitDeps &
   Readonly<{
     replica: Readonly<{ projection: Pick<Projection, "sessionStatus" | "session" | "sessionsOf"> }>;
-    catchUp: (link: Link) => Promise<"reached" | "behind" | "lost">;
+    catchUp: (link: NeededLink) => Promise<"reached" | "behind" | "lost">;
     providerOf: (idpId: string) => OidcClient | undefined;
     issuers: TokenIssuers;
     /**
@@ -141,7 +142,7 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
   }
 
   /** Undefined: not in the projection. */
-  function resultOfSession(sessionId: SessionId, needs: Link | null = null): BearerResult | undefined {
+  function resultOfSession(sessionId: SessionId, needs: NeededLink | null = null): BearerResult | undefined {
     const found = deps.replica.projection.sessionStatus(sessionId);
     if (found.status === "unknown") return undefined;
     if (found.status !== "active" || found.session.expiresAt <= deps.clock.wall()) return refused;
@@ -256,9 +257,10 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     const result = await submitWithRetry(deps, request);
     if (result.type === "done") {
       // So that the next request finds the session; this request names the link that it needs.
-      await deps.catchUp(result.link);
+      const needs = neededLink(result);
+      await deps.catchUp(needs);
       deps.log.info({ sessionId, userId, position: result.link.position }, "session created from a bearer token");
-      return { type: "holder", handle: { sessionId, userId, idpId, needs: result.link, audience: [] } };
+      return { type: "holder", handle: { sessionId, userId, idpId, needs, audience: [] } };
     }
     if (result.type === "unavailable") return unavailable;
     if (result.code === "conflict") return afterConflict(sessionId);

@@ -5,13 +5,15 @@
  * - It names the link that the session needs, so a node that lags detects it (read-your-writes).
  * - Pomerium's shape (docs/pomerium-behaviour.md §1.3): HS256, no `exp`; the position is `databroker_record_version`,
  *   the epoch `databroker_server_version`. Issuer and audience are checked.
+ * - `databroker_server_incarnation` tells the epoch from another of its number. Handles of older versions lack it.
  */
 import { jwtVerify, SignJWT } from "jose";
 import { LRUCache } from "lru-cache";
 import {
-  type Link,
+  type NeededLink,
   parseEpoch,
   parseHash,
+  parseIncarnationTag,
   parsePosition,
   parseSessionId,
   parseUserId,
@@ -24,7 +26,7 @@ export type SessionHandle = Readonly<{
   userId: UserId;
   idpId: string;
   /** Link that the projection must reach before the session is checked; null: none. */
-  needs: Link | null;
+  needs: NeededLink | null;
   /** Hosts it may be used on. */
   audience: readonly string[];
 }>;
@@ -103,6 +105,7 @@ export function createHandleCodec(options: {
               databroker_server_version: needs.epoch,
               databroker_record_version: needs.position,
               databroker_record_hash: needs.hash,
+              ...(needs.incarnation === undefined ? {} : { databroker_server_incarnation: needs.incarnation }),
             }),
       })
         .setProtectedHeader({ alg: "HS256", typ: "JWT" })
@@ -123,6 +126,7 @@ export function createHandleCodec(options: {
 function parseClaims(payload: Readonly<Record<string, unknown>>): SessionHandle {
   const aud = payload["aud"];
   const idpId = payload["idp_id"];
+  const incarnation = payload["databroker_server_incarnation"];
   return {
     sessionId: parseSessionId(payload["jti"]),
     userId: parseUserId(payload["sub"]),
@@ -134,6 +138,7 @@ function parseClaims(payload: Readonly<Record<string, unknown>>): SessionHandle 
             epoch: parseEpoch(payload["databroker_server_version"]),
             position: parsePosition(payload["databroker_record_version"]),
             hash: parseHash(payload["databroker_record_hash"]),
+            ...(incarnation === undefined ? {} : { incarnation: parseIncarnationTag(incarnation) }),
           },
     audience: Array.isArray(aud) ? aud.filter((a) => typeof a === "string") : typeof aud === "string" ? [aud] : [],
   };

@@ -6,7 +6,7 @@
  */
 import type { FastifyReply } from "fastify";
 import { isLoopback } from "../../../config/index.ts";
-import type { CommandRequest, CommandResult, Link, SessionId, UserId } from "../../../events/index.ts";
+import type { CommandRequest, CommandResult, NeededLink, SessionId, UserId } from "../../../events/index.ts";
 import { userIdOf } from "../../../events/index.ts";
 import { BrokerUnavailableError } from "../../../replication/wire/index.ts";
 import {
@@ -82,7 +82,12 @@ async function submitOnce(deps: SubmitDeps, request: CommandRequest): Promise<Co
   }
 }
 
-export type SignedInSession = Readonly<{ sessionId: SessionId; userId: UserId; idpId: string; needs: Link | null }>;
+export type SignedInSession = Readonly<{
+  sessionId: SessionId;
+  userId: UserId;
+  idpId: string;
+  needs: NeededLink | null;
+}>;
 
 /** Signs this browser in on the authenticate host. */
 export async function setSessionCookie(deps: AuthDeps, reply: FastifyReply, session: SignedInSession): Promise<void> {

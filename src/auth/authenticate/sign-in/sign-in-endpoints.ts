@@ -10,7 +10,7 @@
  * once (code-exchanges.ts). If this node lags, the answer is 503; it never starts another sign-in.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { CommandResult } from "../../../events/index.ts";
+import { type CommandResult, neededLink } from "../../../events/index.ts";
 import {
   type AuthDeps,
   addCookie,
@@ -215,7 +215,7 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
       return sendNotCreated(exchange, signIn, result);
     const { sessionId, userId, idpId } = command.command;
     if (result.changed) deps.log.info({ sessionId, userId, position: result.link.position }, "session created");
-    const session = { sessionId, userId, idpId, needs: result.link };
+    const session = { sessionId, userId, idpId, needs: neededLink(result) };
     await setSessionCookie(deps, reply, session);
     return redirectWithHandle(deps, reply, signIn, session);
   });

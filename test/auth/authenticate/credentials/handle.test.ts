@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { decodeJwt, decodeProtectedHeader, SignJWT, UnsecuredJWT } from "jose";
 import { cookieBytesMax, setCookie } from "../../../../src/auth/authenticate/credentials/credentials.ts";
 import { createHandleCodec, handleFits, type SessionHandle } from "../../../../src/auth/index.ts";
-import { genesis, type SessionId, type UserId } from "../../../../src/events/index.ts";
+import { genesis, type Incarnation, type SessionId, tagOf, type UserId } from "../../../../src/events/index.ts";
 
 const key = new Uint8Array(32).fill(1);
 const previous = new Uint8Array(32).fill(2);
@@ -36,6 +36,17 @@ test("a handle has Pomerium's format, carries its required log position, and ver
   assert.deepEqual(await codec.verify(token), handle);
 });
 
+test("a handle names the incarnation of its link's epoch, and one of an older version names none", async () => {
+  const incarnation = tagOf("0123456789abcdef0123456789abcdef" as Incarnation);
+  const needs = { ...(handle.needs ?? genesis), incarnation };
+  const token = await codec.issue({ ...handle, needs });
+  assert.equal(decodeJwt(token)["databroker_server_incarnation"], "89abcdef");
+  assert.deepEqual(await codec.verify(token), { ...handle, needs });
+  const old = await codec.issue(handle);
+  assert.ok(!("databroker_server_incarnation" in decodeJwt(old)));
+  assert.deepEqual(await codec.verify(old), handle);
+});
+
 test("a cookie with a handle takes at most 1 KB, and a longer one is refused when it is created", async () => {
   const options = { domain: null, path: "/", httpOnly: true, sameSite: "lax", maxAgeS: 1 } as const;
   const host = `${"a-long-label-of-a-host".repeat(2)}.${"department".repeat(5)}.example.com`;
@@ -45,7 +56,9 @@ test("a cookie with a handle takes at most 1 KB, and a longer one is refused whe
     userId: "u".repeat(43) as UserId,
     idpId: "i".repeat(16),
   };
-  const token = await long.issue({ ...handle, ...longestIds, audience: [host] });
+  const incarnation = tagOf("0123456789abcdef" as Incarnation);
+  const needs = { ...(handle.needs ?? genesis), incarnation };
+  const token = await long.issue({ ...handle, ...longestIds, needs, audience: [host] });
   assert.match(setCookie("__Host-_pomerium_authenticate", token, options), /^__Host-/);
   assert.ok(Buffer.byteLength(`__Host-_pomerium_authenticate=${token}`) <= cookieBytesMax);
   const value = "v".repeat(cookieBytesMax - "name=".length);
@@ -127,6 +140,11 @@ test("a token that the proxy did not sign is refused", async () => {
   const none = new UnsecuredJWT({ jti: handle.sessionId, sub: handle.userId }).setIssuer(issuer).encode();
   const [head = "", body = "", mac = ""] = (await codec.issue(handle)).split(".");
   const otherBody = Buffer.from(JSON.stringify({ ...decodeJwt(`${head}.${body}.${mac}`), sub: "another-user" }));
+  const link = {
+    databroker_server_version: 3,
+    databroker_record_version: 41,
+    databroker_record_hash: "a".repeat(64),
+  };
   const refused: Record<string, string> = {
     "another key": await forge({}, { key: previous }),
     "another algorithm of the same family": await forge({}, { alg: "HS512", key: new Uint8Array(64).fill(1) }),
@@ -141,6 +159,10 @@ test("a token that the proxy did not sign is refused", async () => {
     "an invalid session id": await forge({ jti: "a b" }),
     "an invalid position": await forge({ databroker_record_version: -1 }),
     "half a link": await forge({ databroker_record_version: 5, databroker_server_version: 1 }),
+    "an incarnation that is no text": await forge({ ...link, databroker_server_incarnation: 12 }),
+    "an empty incarnation": await forge({ ...link, databroker_server_incarnation: "" }),
+    "a long incarnation": await forge({ ...link, databroker_server_incarnation: "012345678" }),
+    "an incarnation of other characters": await forge({ ...link, databroker_server_incarnation: "a b" }),
     "a token longer than any handle": `${head}.${"A".repeat(3_000)}.${mac}`,
     nothing: "",
   };
