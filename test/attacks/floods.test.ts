@@ -3,8 +3,11 @@
  * is bounded, and other callers are served.
  */
 import assert from "node:assert/strict";
-import { connect } from "node:net";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { after, afterEach, before, describe, test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { cookieOf, type Rig, routeTo, signedIn, startRig, startUpstream, type Upstream } from "../proxy/support.ts";
 import {
   continuationOf,
@@ -254,6 +257,33 @@ describe("window games", () => {
       assert.deepEqual([client.stream(1).bytes, client.stream(3).bytes], [large, large]);
       client.socket.destroy();
     }));
+
+  test("responses of one byte a chunk, which no caller reads, take no more memory than their bytes", async () => {
+    const chunks = Buffer.from("1\r\ny\r\n".repeat(80_000));
+    const trickling = createServer((socket) => {
+      socket
+        .on("error", () => {})
+        .once("data", () => {
+          socket.write(Buffer.concat([Buffer.from("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), chunks]));
+        });
+    }).listen(0, "127.0.0.1");
+    await once(trickling, "listening");
+    await rig.activate([routeTo((trickling.address() as AddressInfo).port)]);
+    const client = new RawHttp2(connect(rig.port, "127.0.0.1"), [[0x4, 0]]);
+    setFlagsFromString("--expose-gc");
+    const collectGarbage = runInNewContext("gc") as () => void;
+    collectGarbage();
+    const before = process.memoryUsage().heapUsed;
+    const streams = Array.from({ length: 15 }, (_, i) => 1 + 2 * i);
+    for (const stream of streams) client.send(headers(stream, whole, ...requestFields()));
+    await waitFor("all heads", () => streams.every((stream) => client.stream(stream).status === 200));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    collectGarbage();
+    assert.ok(process.memoryUsage().heapUsed - before < 8_000_000, String(process.memoryUsage().heapUsed - before));
+    client.socket.destroy();
+    await rig.activate([routeTo(upstream.port)]);
+    trickling.close();
+  });
 
   test("bodies of one byte per frame, which no upstream reads, take no more memory than their bytes", async () => {
     const silent = await startUpstream((req) => void req.pause());

@@ -13,6 +13,8 @@ import type { FieldList, HpackEncoder } from "./hpack/encoder.ts";
 const copiedBytesMax = 4_096;
 /** Data of one stream before it is the next one's turn. */
 const turnBytesMax = 32_768;
+/** Pieces that are joined before their text is copied: V8 keeps a node of 32 bytes for each until then. */
+const joinedMax = 64;
 /** A frame with less, cut short by a window, serves only a caller that wastes our time. */
 const usefulBytesMin = 1_024;
 
@@ -37,6 +39,7 @@ export class StreamOutput {
   #head: Block | undefined;
   readonly #chunks: (string | Buffer)[] = [];
   queuedBytes = 0;
+  #joined = 0;
   #hasHead = false;
   #hasEnd = false;
   #trailers: FieldList | undefined;
@@ -70,10 +73,15 @@ export class StreamOutput {
     const text = typeof chunk === "string" || chunk.length > copiedBytesMax ? chunk : chunk.toString("latin1");
     const isJoined =
       typeof last === "string" && typeof text === "string" && last.length + text.length <= payloadBytesMax;
-    if (isJoined) this.#chunks[this.#chunks.length - 1] = last + text;
+    if (isJoined) this.#chunks[this.#chunks.length - 1] = this.#join(last, text);
     else this.#chunks.push(text);
     this.queuedBytes += chunk.length;
     this.#shared.queuedBytes += chunk.length;
+  }
+
+  #join(first: string, second: string): string {
+    this.#joined += 1;
+    return this.#joined % joinedMax === 0 ? copyOf(first + second) : first + second;
   }
 
   end(trailers: FieldList | undefined): void {
@@ -149,6 +157,10 @@ export class StreamOutput {
     if (isLast) this.isEnded = true;
     return isLast ? frameFlag.endStream : 0;
   }
+}
+
+function copyOf(text: string): string {
+  return Buffer.from(text, "latin1").toString("latin1");
 }
 
 function firstOf(chunk: string | Buffer, length: number): string | Buffer {
