@@ -279,12 +279,12 @@ export class Http2Downstream implements Downstream {
   }
 
   /**
-   * Called by each sweep. A caller that reads nothing is idle, however much is queued for it. A tunnel has a limit of
-   * its own.
+   * Called by each sweep. A caller that reads nothing is idle, however much is queued for it. While an upstream's
+   * response or a tunnel is not complete, its route's bound applies instead.
    * @returns for how long the response has been complete on this side, or has waited without any progress
    */
   unreadMs(now: number): number {
-    const bytes = this.isTunnel ? 0 : this.output.queuedBytes;
+    const bytes = this.#nodeObjects === undefined ? 0 : this.output.queuedBytes;
     const isComplete = this.ended && !this.isTunnel;
     if (!isComplete && bytes !== this.#unreadBytes) this.#unreadSince = now;
     else if (isComplete || bytes > 0) this.#unreadSince = Math.min(this.#unreadSince, now);

@@ -237,6 +237,22 @@ describe("the end of a connection", () => {
     await other.close();
   });
 
+  test("an upstream's response whose window stays closed waits as long as its route allows", async () => {
+    const trickling = await startUpstream((_req, res) => void res.write(filler.subarray(0, 1_000)));
+    const timeouts = { readMs: 30_000, readLimit: "request", writeMs: 0, idleMs: 500 } as const;
+    const other = await startRig([routeTo(trickling.port, { idleTimeoutMs: 0 })], { config: { ...own, timeouts } });
+    await other.apply(signedIn(1));
+    const client = new RawHttp2(connect(other.port, "127.0.0.1"), [initialWindow(0)]);
+    client.send(headers(1, whole, ...lines()));
+    await waitFor("the head", () => client.stream(1).status === 200);
+    await new Promise((resolve) => setTimeout(resolve, 2_800)); // sweeps come once a second
+    client.send(windowUpdate(1, 1_000));
+    await waitFor("the body", () => client.stream(1).bytes === 1_000);
+    client.socket.destroy();
+    await other.close();
+    await trickling.close();
+  });
+
   test("a tunnel whose target has ended its side still carries what the caller sends, beyond timeout_idle", async () => {
     let received = 0;
     const target = createServer({ allowHalfOpen: true }, (socket) => {
