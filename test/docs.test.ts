@@ -86,7 +86,7 @@ test("code and documents cite only documents and sections of this repository", (
 });
 
 /** Other sources with sections: standards, and papers with a quoted title. */
-const standard = /(?:RFC \d+|OIDC|OpenID Connect|Trace Context|Logout 1\.0|SPDY|")[^§]*(?:§[\d.]+[^§]*)*$/;
+const standard = /(?:RFC \d+|OIDC|OpenID Connect|Trace Context|Logout 1\.0|SSF 1\.0|SPDY|")[^§]*(?:§[\d.]+[^§]*)*$/;
 
 test("every § belongs to a cited document, to a standard, or to a numbered section of its own page", () => {
   const broken: string[] = [];

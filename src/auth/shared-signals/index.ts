@@ -1,0 +1,63 @@
+/** Entry point of Shared Signals: what a receiver and a transmitter share. Pure. */
+export {
+  metadataUrlOf,
+  type ParsedStreamValue,
+  parseDelivery,
+  parseStreamConfiguration,
+  parseStreamState,
+  parseStreamStatus,
+  parseTransmitterMetadata,
+  pollMethod,
+  pushMethod,
+  type StreamConfiguration,
+  type StreamDelivery,
+  type StreamState,
+  type StreamStatus,
+  streamStatuses,
+  type TransmitterMetadata,
+} from "./event-stream.ts";
+export {
+  caepEventNames,
+  eventNameOf,
+  eventUriOf,
+  isStreamEvent,
+  riscEventNames,
+  type SignalEventName,
+  type SignalName,
+  type StreamEventName,
+  signalNames,
+  streamEventNames,
+} from "./event-types.ts";
+export {
+  formatPollRequest,
+  type PollRequest,
+  type PollResponse,
+  parsePollRequest,
+  parsePollResponse,
+  pollEventsMax,
+} from "./poll-messages.ts";
+export {
+  type ParsedSecurityEvent,
+  parseSecurityEvent,
+  type SecurityEvent,
+  type SecurityEventRules,
+  type SetError,
+  type SetErrorCode,
+  securityEventClaims,
+  setAlgorithms,
+  setBytesMax,
+  setError,
+  setMediaType,
+  setType,
+} from "./security-event.ts";
+export {
+  type ComplexSubject,
+  formatSubject,
+  identifiersOf,
+  parseSimpleSubject,
+  parseSubject,
+  type SimpleSubject,
+  type SubjectIdentifier,
+  sameSubjectIdentifier,
+  subjectsMatch,
+} from "./subject.ts";
