@@ -54,8 +54,8 @@ export type CopyDriverParts = Readonly<{
   heard: () => void;
 }>;
 
-/** Timeouts (ms), the same as those of the product's client. */
-export const callMs = { sendMessage: 1_500, readGrace: 2_000, submit: 5_000, snapshot: 20_000 };
+/** Timeouts (ms), the same as those of the product's client. A snapshot has that of its manifest. */
+export const callMs = { sendMessage: 1_500, readGrace: 2_000, submit: 5_000, snapshot: 5_000 };
 
 export class CopyDriver {
   readonly calls: NodeCalls;
