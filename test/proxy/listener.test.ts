@@ -363,6 +363,44 @@ describe("the gateway to a remote authenticate service", () => {
     assert.match(unreachable.body, /<html>/);
     assert.ok(!unreachable.body.includes(String(service.port)));
   });
+
+  test("a service that stops answering on open connections: waiting requests end, others fail at once, until it answers", {
+    timeout: 60_000,
+  }, async () => {
+    let silent = false;
+    const arrived: string[] = [];
+    const { rig } = await startGateway((req, res) => {
+      arrived.push(req.url ?? "");
+      if (!silent) res.end("here");
+    });
+    const command = { host, path: "/.pomerium/admin/api/v1/sessions" }; // which may wait 150 s for a receipt
+    assert.equal((await rig.request(command)).status, 200);
+    silent = true;
+    const waiting = await Promise.all([rig.request(command), rig.request({ host })]);
+    assert.deepEqual(
+      waiting.map(({ status }) => status),
+      [504, 504],
+    );
+    const sent = arrived.filter((path) => path !== "/ping").length;
+    assert.equal((await rig.request(command)).status, 503);
+    assert.equal(arrived.filter((path) => path !== "/ping").length, sent, "no request is sent in vain");
+    silent = false;
+    await waitFor("the service", async () => (await rig.request(command)).status === 200);
+  });
+
+  test("a service that answers others lets a request wait for a receipt", { timeout: 60_000 }, async () => {
+    let release = (): void => {};
+    let pings = 0;
+    const { rig } = await startGateway((req, res) => {
+      if (req.url === "/ping") {
+        pings += 1;
+        res.end();
+        if (pings === 2) release();
+      } else release = () => res.end("complete");
+    });
+    const answer = await rig.request({ host, path: "/.pomerium/admin/api/v1/receipts/1?wait=30s" });
+    assert.deepEqual([answer.status, answer.body], [200, "complete"]);
+  });
 });
 
 describe("strict audit", () => {

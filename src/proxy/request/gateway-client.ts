@@ -3,35 +3,21 @@
  *
  * - It serves only that host; the databroker API is never behind it.
  * - It verifies the service's certificate, retries nothing, and sets `X-Forwarded-*` itself.
- * - After a connection that was not made in time, requests fail at once for a moment: no caller waits in vain twice.
- * - A request of the operator API may wait for a receipt. Every other one is answered soon, or fails.
+ * - While the service does not answer, requests fail at once (authenticate-client.ts).
  */
-
-import { isIP } from "node:net";
-import { getCACertificates } from "node:tls";
 import httpProxy from "@fastify/http-proxy";
 import Fastify from "fastify";
-import { Agent, buildConnector, type Dispatcher } from "undici";
 import { bestMatch, type RenderPage, type ReservedContext, type ReservedPathHandler } from "../../auth/index.ts";
 import type { Config } from "../../config/index.ts";
-import { operatorApiPrefix } from "../../console/index.ts";
 import type { Clock } from "../../replication/index.ts";
 import { withoutJsonSchemas } from "../../replication/runtime/index.ts";
 import { foldName, hopByHopNames, isReservedName } from "../message/header-names.ts";
 import { localReplyFor } from "../reply/local-reply.ts";
 import { defaultReplyFormat } from "../reply/reply-format.ts";
-import { codeOf, conditionOf, renderLocalReply } from "../reply/write-reply.ts";
+import { conditionOf, renderLocalReply } from "../reply/write-reply.ts";
+import { connectAuthenticate } from "./authenticate-client.ts";
 
 export type Gateway = Readonly<{ handle: ReservedPathHandler; close(): Promise<void> }>;
-
-/** Without a connection in this time (ms), the service counts as unreachable: a person waits. */
-const connectMsMax = 3_000;
-/** After such a wait, further requests fail at once for this long (ms). */
-const unreachableMs = 2_000;
-const headersMsMax = 30_000;
-/** A command (10 s) and the longest wait for its receipt (120 s), each with the time of the hops behind. */
-const receiptHeadersMsMax = 150_000;
-const bodyIdleMsMax = 300_000;
 
 export async function createGateway(options: {
   upstream: URL;
@@ -40,7 +26,7 @@ export async function createGateway(options: {
   render: RenderPage;
 }): Promise<Gateway> {
   const { upstream, config } = options;
-  const service = connectService(upstream, options);
+  const service = connectAuthenticate(upstream, options);
   const app = Fastify({
     logger: false,
     schemaController: withoutJsonSchemas,
@@ -126,49 +112,6 @@ export async function createGateway(options: {
       await app.close();
       await service.close();
     },
-  };
-}
-
-type Service = Readonly<{
-  dispatcher: Dispatcher;
-  /** Why a request would wait in vain; null: it would not. */
-  problem(): Error | null;
-  close(): Promise<void>;
-}>;
-
-function connectService(
-  upstream: URL,
-  { config, clock }: Readonly<{ config: Pick<Config, "certificateAuthority">; clock: Clock }>,
-): Service {
-  // The certificate must match the name in the URL, never the Host header, which names the authenticate host.
-  const hostname = upstream.hostname.replace(/^\[|\]$/g, "");
-  const servername = isIP(hostname) === 0 ? hostname : "";
-  const connector = buildConnector({
-    rejectUnauthorized: true,
-    timeout: connectMsMax,
-    ...(config.certificateAuthority === null ? {} : { ca: [...getCACertificates(), config.certificateAuthority] }),
-  });
-  let unreachable: Readonly<{ error: Error; until: number }> | null = null;
-  const agent = new Agent({
-    connections: 128,
-    bodyTimeout: bodyIdleMsMax,
-    keepAliveTimeout: 4_000,
-    connect: (target, callback) =>
-      connector({ ...target, servername }, (...outcome) => {
-        const [error] = outcome;
-        const timedOut = error !== null && codeOf(error) === "UND_ERR_CONNECT_TIMEOUT";
-        unreachable = timedOut ? { error, until: clock.monotonic() + unreachableMs } : null;
-        callback(...outcome);
-      }),
-  });
-  const dispatcher = agent.compose((dispatch) => (request, handler) => {
-    const mayWait = request.path.startsWith(`${operatorApiPrefix}/`);
-    return dispatch({ ...request, headersTimeout: mayWait ? receiptHeadersMsMax : headersMsMax }, handler);
-  });
-  return {
-    dispatcher,
-    problem: () => (unreachable !== null && clock.monotonic() < unreachable.until ? unreachable.error : null),
-    close: () => agent.destroy(),
   };
 }
 
