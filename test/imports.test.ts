@@ -23,6 +23,7 @@ const ioEndings = new Set([
   ...["client", "server", "listener", "socket", "connection", "fanout", "fetch", "splice"], // the network
   ...["forwarder", "pipeline", "tunnel", "attempt", "pools", "choice", "metrics"], // what uses it
   ...["file", "folder", "lock", "loader", "log", "sink", "spool", "feed"], // storage
+  ...["adapter", "adapters"], // a directory of people
   ...["clock", "timer", "random", "worker"], // the machine
 ]);
 /**
