@@ -303,6 +303,7 @@ export const refusalStatus = {
   erased: 410,
   forbidden: 403,
   invalid: 400,
+  "logged-out": 409,
 } as const;
 
 export const errorSchema = z.object({

@@ -61,6 +61,8 @@ export type SessionCreated = Fact<
     expiresAt: UnixMs;
     /** A sealed `Profile`: subject, e-mail, name, claims. */
     profile: Sealed;
+    /** The provider's own session (`providerSessionId`); absent: the provider names none. */
+    providerSession?: SessionId;
   }
 >;
 /** New claims from the identity provider replace all the old ones. The expiry never moves. */
@@ -69,7 +71,15 @@ export type SessionRefreshed = Fact<
   { sessionId: SessionId; userId: UserId; profile: Sealed; refreshedAt: UnixMs }
 >;
 export type SessionRevoked = Fact<"SessionRevoked", { sessionId: SessionId; userId: UserId; reason: RevocationReason }>;
-/** The sweep: these sessions have expired and leave the projection. No clock removes anything from it. */
+/**
+ * The identity provider has ended a session of its own, or all sessions of a person. `logoutId` is derived from the
+ * session or the person (derived-ids.ts). Until the given time, sign-ins that belong to it are refused.
+ */
+export type LogoutRecorded = Fact<"LogoutRecorded", { logoutId: SessionId; until: UnixMs }>;
+/**
+ * The sweep: these sessions and recorded logouts have expired and leave the projection. No clock removes anything from
+ * it.
+ */
 export type SessionsExpired = Fact<"SessionsExpired", { sessionIds: readonly SessionId[] }>;
 
 // --- users
@@ -170,7 +180,7 @@ export type AuditSegmentSealed = Fact<
   { nodeId: NodeId; bootId: BootId; first: number; last: number; root: Hash }
 >;
 
-export type SessionEvent = SessionCreated | SessionRefreshed | SessionRevoked | SessionsExpired;
+export type SessionEvent = SessionCreated | SessionRefreshed | SessionRevoked | LogoutRecorded | SessionsExpired;
 export type UserEvent = UserUpserted | UserSessionsRevoked | UserSuspended | UserRestored | UserErased;
 export type GroupEvent =
   | GroupUpserted
@@ -263,6 +273,7 @@ type Entry<Type extends EventType> = Readonly<{
 
 const sinceLevel1: readonly Format[] = [{ level: 1 }];
 const sinceLevel3: readonly Format[] = [{ level: 3 }];
+const sinceLevel5: readonly Format[] = [{ level: 5 }];
 const bySession = ({ sessionId }: Readonly<{ sessionId: SessionId }>): Stream => sessionStream(sessionId);
 const byUser = ({ userId }: Readonly<{ userId: UserId }>): Stream => userStream(userId);
 const byGroup = ({ groupId }: Readonly<{ groupId: GroupId }>): Stream => groupStream(groupId);
@@ -278,7 +289,14 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
   SessionCreated: {
     stream: bySession,
     effect: "either",
-    formats: sinceLevel1,
+    formats: [
+      { level: 1 },
+      {
+        level: 5,
+        up: (body) => body,
+        down: (body) => ("providerSession" in body ? null : body),
+      },
+    ],
     describe: ({ idpId }) => `signed in, by provider ${idpId === "" ? "(default)" : idpId}`,
   },
   SessionRefreshed: {
@@ -292,6 +310,12 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
     effect: "tightens",
     formats: sinceLevel1,
     describe: ({ reason }) => `revoked: ${reason}`,
+  },
+  LogoutRecorded: {
+    stream: ({ logoutId }) => sessionStream(logoutId),
+    effect: "tightens",
+    formats: sinceLevel5,
+    describe: () => "the identity provider ended its session",
   },
   SessionsExpired: {
     stream: inSweep,

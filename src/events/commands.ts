@@ -78,6 +78,10 @@ export type CreateSession = Fact<
     maxSessionsPerUser: number;
     /** The provisioned people that this profile correlates with; absent: no SCIM client is configured. */
     provisioned?: readonly UserId[];
+    /** The provider's own session (`providerSessionId`); absent: the ID token names none. */
+    providerSession?: SessionId;
+    /** The position that the authenticate host had applied when the sign-in began; absent: `issuedAt` is compared. */
+    begunAt?: Position;
   }
 >;
 /** The claims and tokens of a refresh replace all the old ones. */
@@ -122,6 +126,20 @@ export type RevokeSession = Fact<"revokeSession", { sessionId: SessionId; reason
 export type RevokeSessions = Fact<"revokeSessions", { sessionIds: readonly SessionId[]; reason: RevocationReason }>;
 /** All sessions that the user has when the command runs, in one event. */
 export type RevokeUserSessions = Fact<"revokeUserSessions", { userId: UserId; reason: RevocationReason }>;
+/**
+ * What an identity provider says of its own session. Ends the sessions that began in it; without it, all sessions of
+ * the person. At least one of the two is named.
+ */
+export type RecordLogout = Fact<
+  "recordLogout",
+  {
+    /** The provider's own session (`providerSessionId`); null: all of the person's. */
+    providerSession: SessionId | null;
+    userId: UserId | null;
+    /** Whether sign-ins that belong to it are refused from now on: only if the provider's signature says so. */
+    remembered: boolean;
+  }
+>;
 export type SuspendUser = Fact<"suspendUser", { userId: UserId; reason: string }>;
 export type RestoreUser = Fact<"restoreUser", { userId: UserId }>;
 export type EraseUser = Fact<"eraseUser", { userId: UserId }>;
@@ -235,6 +253,7 @@ export type Command =
   | RevokeSession
   | RevokeSessions
   | RevokeUserSessions
+  | RecordLogout
   | SuspendUser
   | RestoreUser
   | EraseUser
@@ -279,7 +298,15 @@ export type CommandRequest = Readonly<{
   command: Command;
 }>;
 
-export type RefusalCode = "not-found" | "conflict" | "suspended" | "erased" | "forbidden" | "invalid";
+export type RefusalCode =
+  | "not-found"
+  | "conflict"
+  | "suspended"
+  | "erased"
+  | "forbidden"
+  | "invalid"
+  /** The identity provider has ended the session that the sign-in belongs to. */
+  | "logged-out";
 
 export type CommandResult =
   | Fact<

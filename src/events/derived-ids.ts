@@ -1,6 +1,7 @@
 /** Derived ids: UUIDs and hashes that follow from random bytes or from another hash. Pure. */
 import { hash as digestOf } from "node:crypto";
-import type { CommandId, EventId, Hash, SessionId } from "./ids.ts";
+import type { CommandId, EventId, Hash, SessionId, UserId } from "./ids.ts";
+import { encode } from "./messagepack.ts";
 
 /** Formats 16 random bytes, which the caller supplies, as a version 4 UUID. */
 export function uuidFromBytes(random: Uint8Array): EventId {
@@ -34,6 +35,28 @@ const endedSession = Buffer.from("cardea ended session", "utf8");
 export function endedSessionHash(event: Hash, sessionId: SessionId): Hash {
   const id = Buffer.from(sessionId, "utf8");
   return digestOf("sha256", Buffer.concat([endedSession, Buffer.from(event, "hex"), id]), "hex") as Hash;
+}
+
+/** The id of a provider's own session (the `sid` of its tokens): a version 8 UUID. It reveals neither part. */
+export function providerSessionId(issuer: string, sid: string): SessionId {
+  return formatUuid(digestOfParts("cardea provider session", issuer, sid), 0x80) as SessionId;
+}
+
+/** The id under which a logout of all of a person's sessions at their provider is recorded. */
+export function personLogoutId(userId: UserId): SessionId {
+  return formatUuid(digestOfParts("cardea person logout", userId), 0x80) as SessionId;
+}
+
+/**
+ * The command id of a logout token: a repeated token is the same command. Two logouts to which a provider gave one
+ * `jti` are still two commands.
+ */
+export function logoutCommandId(issuer: string, jti: string, about: Readonly<{ sid: string; sub: string }>): CommandId {
+  return formatUuid(digestOfParts("cardea logout token", issuer, jti, about.sid, about.sub), 0x80) as CommandId;
+}
+
+function digestOfParts(...parts: readonly string[]): Uint8Array {
+  return digestOf("sha256", encode(parts), "buffer");
 }
 
 const hexOf = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));

@@ -19,12 +19,15 @@ import { catalog, type EventBody, type Format } from "./catalog.ts";
  * This build reads everything of this level and below. Grows by one with each release that writes something new or
  * folds old events differently.
  */
-export const readsLevel = 4;
+export const readsLevel = 5;
 
 /**
  * From this level on, revoked sessions that the log never knew have an expiry (state.ts), also those revoked before.
  */
 export const unknownExpireFrom = 2;
+
+/** From this level on, logouts at identity providers are recorded, and sessions name the provider's own session. */
+export const logoutsFrom = 5;
 
 /** The versions of each type, oldest first: 1, 2, 3 … */
 export type Formats = Readonly<Record<string, readonly Format[]>>;

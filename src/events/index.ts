@@ -122,8 +122,16 @@ export {
   parseStoredConfiguration,
   type StoredConfiguration,
 } from "./configuration-body.ts";
-export { commandIdFromBytes, commandIdOfEnvelope, uuidFromBytes, uuidOfHash } from "./derived-ids.ts";
-export { readsLevel } from "./formats.ts";
+export {
+  commandIdFromBytes,
+  commandIdOfEnvelope,
+  logoutCommandId,
+  personLogoutId,
+  providerSessionId,
+  uuidFromBytes,
+  uuidOfHash,
+} from "./derived-ids.ts";
+export { logoutsFrom, readsLevel } from "./formats.ts";
 export {
   type BootId,
   type Brand,

@@ -120,6 +120,12 @@ const events: readonly CardeaEvent[] = [
       changedAt: 1_700_000_000_500,
     },
   }),
+  of({
+    ...{ type: "SessionCreated", sessionId: "session-10", userId: "user-1", idpId: "idp" },
+    ...{ issuedAt: 1_700_000_000_000, expiresAt: 1_700_000_360_000, profile: sealed },
+    providerSession: "00000000-0000-8000-8000-0000000000cc",
+  }),
+  of({ type: "LogoutRecorded", logoutId: "00000000-0000-8000-8000-0000000000dd", until: 1_700_086_400_000 }),
   of({ type: "SessionRevoked", sessionId: "session-6", userId: "user-1", reason: "reasserted" }),
 ];
 

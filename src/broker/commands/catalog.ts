@@ -24,6 +24,7 @@ import { writeProvisionedGroup } from "./provisioned/write-provisioned-group.ts"
 import { endProvisionedUser, writeProvisionedUser } from "./provisioned/write-provisioned-user.ts";
 import { createSession } from "./session/create-session.ts";
 import { keepTokens } from "./session/keep-tokens.ts";
+import { recordLogout } from "./session/record-logout.ts";
 import { refreshSession } from "./session/refresh-session.ts";
 import { revokeSession } from "./session/revoke-session.ts";
 import { revokeSessions } from "./session/revoke-sessions.ts";
@@ -41,6 +42,7 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   revokeSession,
   revokeSessions,
   revokeUserSessions,
+  recordLogout,
   suspendUser,
   restoreUser,
   eraseUser,

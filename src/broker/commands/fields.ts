@@ -107,6 +107,11 @@ export function textOf(fields: Fields, name: string): string {
   if (typeof value === "string" && value.length <= textMax && isPlainText(value)) return value;
   throw new MalformedCommandError(`${name} is not text`);
 }
+export function booleanOf(fields: Fields, name: string): boolean {
+  const value = fields[name];
+  if (typeof value === "boolean") return value;
+  throw new MalformedCommandError(`${name} is not a boolean`);
+}
 export function integerOf(fields: Fields, name: string, { min, max }: Readonly<{ min: number; max: number }>): number {
   const value = fields[name];
   if (typeof value === "number" && Number.isSafeInteger(value) && value >= min && value <= max) return value;

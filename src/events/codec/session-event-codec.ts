@@ -20,14 +20,16 @@ const ascii = (text: string): Uint8Array => Buffer.from(text, "latin1");
 /** A string of fewer than 32 ASCII characters in MessagePack. */
 const short = (text: string): Uint8Array => Buffer.concat([Buffer.of(0xa0 | text.length), ascii(text)]);
 /** Type, version and effect, which follow each other. */
-const kind = (type: string, effect: Effect): Uint8Array => Buffer.concat([short(type), Buffer.of(1), short(effect)]);
+const kind = (type: string, effect: Effect, version = 1): Uint8Array =>
+  Buffer.concat([short(type), Buffer.of(version), short(effect)]);
 const kinds = {
-  created: kind("SessionCreated", "either"),
+  created: kind("SessionCreated", "either", 2),
+  createdBefore: kind("SessionCreated", "either", 1),
   refreshed: kind("SessionRefreshed", "either"),
   revoked: kind("SessionRevoked", "tightens"),
 };
 const bodyOf = (fields: number): Uint8Array => Buffer.concat([Buffer.of(0x80 | fields), short("sessionId")]);
-const bodies = { created: bodyOf(6), refreshed: bodyOf(4), revoked: bodyOf(3) };
+const bodies = { created: bodyOf(6), linked: bodyOf(7), refreshed: bodyOf(4), revoked: bodyOf(3) };
 const names = {
   userId: short("userId"),
   idpId: short("idpId"),
@@ -36,6 +38,7 @@ const names = {
   profile: short("profile"),
   refreshedAt: short("refreshedAt"),
   reason: short("reason"),
+  providerSession: short("providerSession"),
 };
 const streamStart = ascii("session:");
 
@@ -59,6 +62,8 @@ export class SessionEventReader {
   #actor = "";
   #idpId = "";
   #reason = "";
+  /** The version of the body that comes next. */
+  #bodyVersion = 1;
 
   /** @param source holds the bytes of each event, followed by some spare room */
   constructor(source: Buffer) {
@@ -102,7 +107,7 @@ export class SessionEventReader {
       stream: `session:${sessionId}`,
       version,
       type,
-      schemaVersion: 1,
+      schemaVersion: this.#bodyVersion,
       effect: type === "SessionRevoked" ? "tightens" : "either",
       recordedAt,
       actor,
@@ -112,7 +117,10 @@ export class SessionEventReader {
   }
 
   #type(): "SessionCreated" | "SessionRefreshed" | "SessionRevoked" | undefined {
+    this.#bodyVersion = 2;
     if (this.#accept(kinds.created)) return "SessionCreated";
+    this.#bodyVersion = 1;
+    if (this.#accept(kinds.createdBefore)) return "SessionCreated";
     if (this.#accept(kinds.revoked)) return "SessionRevoked";
     return this.#accept(kinds.refreshed) ? "SessionRefreshed" : undefined;
   }
@@ -130,7 +138,12 @@ export class SessionEventReader {
     const { sessionId, from, bytes } = of;
     const body =
       type === "SessionCreated" ? bodies.created : type === "SessionRevoked" ? bodies.revoked : bodies.refreshed;
-    if (!this.#accept(body) || this.#length() !== of.idLength || !this.#acceptRepeat(of.idAt, of.idLength))
+    const isLinked = type === "SessionCreated" && this.#bodyVersion > 1 && this.#accept(bodies.linked);
+    if (
+      (!isLinked && !this.#accept(body)) ||
+      this.#length() !== of.idLength ||
+      !this.#acceptRepeat(of.idAt, of.idLength)
+    )
       return undefined;
     if (!this.#accept(names.userId)) return undefined;
     const userId = this.#ascii(this.#length()) as UserId | undefined;
@@ -154,7 +167,10 @@ export class SessionEventReader {
     const profile = this.#accept(names.profile) ? this.#binary(from, bytes) : undefined;
     if (idpId === undefined || issuedAt < 0 || expiresAt < 0 || profile === undefined) return undefined;
     this.#idpId = idpId;
-    return { type, sessionId, userId, idpId, issuedAt, expiresAt, profile };
+    if (!isLinked) return { type, sessionId, userId, idpId, issuedAt, expiresAt, profile };
+    const providerSession = (this.#accept(names.providerSession) ? this.#uuid() : undefined) as SessionId | undefined;
+    if (providerSession === undefined) return undefined;
+    return { type, sessionId, userId, idpId, issuedAt, expiresAt, profile, providerSession };
   }
 
   /** Skips these bytes if they come next. */

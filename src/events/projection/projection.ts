@@ -48,6 +48,7 @@ import {
   createTombstone,
   type Device,
   evolveDevice,
+  evolveLogout,
   evolveMembership,
   evolveSession,
   evolveUser,
@@ -130,6 +131,14 @@ export class Projection {
   }
   sessionsOf(userId: UserId): readonly SessionId[] {
     return this.#sessions.ofUser(userId);
+  }
+  /** The active sessions that began in a session of their identity provider (`providerSessionId`). */
+  sessionsOfProvider(providerSession: SessionId): readonly SessionId[] {
+    return this.#sessions.ofProviderSession(providerSession);
+  }
+  /** Tombstones that name no person: recorded logouts, and revoked sessions that the log never knew. */
+  get tombstonesWithoutUser(): number {
+    return this.#sessions.withoutUser;
   }
   user(id: UserId): User | undefined {
     return this.#users.get(id);
@@ -270,6 +279,9 @@ export class Projection {
           ),
         );
         return [sessionStream(event.sessionId)];
+      case "LogoutRecorded":
+        this.#putSession(event.logoutId, evolveLogout(this.#sessions.get(event.logoutId), event, position));
+        return [sessionStream(event.logoutId)];
       case "SessionsExpired":
         for (const id of event.sessionIds) this.#putSession(id, undefined);
         return event.sessionIds.map(sessionStream);

@@ -9,7 +9,7 @@ import type { Session } from "./state.ts";
 
 const startBytes = 1_024;
 /** Field names in a form, at most. */
-const namesMax = 8;
+const namesMax = 9;
 const ascii = (text: string): Uint8Array => Buffer.from(text, "latin1");
 /** A field name as a MessagePack string of fewer than 32 characters. */
 export const fieldName = (field: string): Uint8Array => Buffer.concat([Buffer.of(0xa0 | field.length), ascii(field)]);
@@ -18,6 +18,7 @@ export const formHead = (kind: string, fields: number): Uint8Array =>
   Buffer.concat([Buffer.of(0x92), fieldName(kind), Buffer.of(0x80 | fields)]);
 const names = {
   active: Buffer.concat([formHead("session", 9), fieldName("status"), fieldName("active"), fieldName("sessionId")]),
+  linked: Buffer.concat([formHead("session", 10), fieldName("status"), fieldName("active"), fieldName("sessionId")]),
   revoked: Buffer.concat([formHead("session", 6), fieldName("status"), fieldName("revoked"), fieldName("sessionId")]),
   userId: fieldName("userId"),
   idpId: fieldName("idpId"),
@@ -26,12 +27,15 @@ const names = {
   refreshedAt: fieldName("refreshedAt"),
   profile: fieldName("profile"),
   createdAt: fieldName("createdAt"),
+  providerSession: fieldName("providerSession"),
   reason: fieldName("reason"),
   revokedAt: fieldName("revokedAt"),
 };
 
 export class SessionForm {
   readonly #active = new FormWriter();
+  /** Active, with a provider's session. */
+  readonly #linked = new FormWriter();
   readonly #revoked = new FormWriter();
 
   /**
@@ -42,10 +46,10 @@ export class SessionForm {
   }
 
   #activeBytes(session: Extract<Session, { status: "active" }>): Uint8Array | undefined {
-    const { sessionId, userId, idpId, profile } = session;
-    const form = this.#active;
-    form.begin(profile.length + sessionId.length + userId.length + idpId.length);
-    form.name(names.active);
+    const { sessionId, userId, idpId, profile, providerSession } = session;
+    const form = providerSession === undefined ? this.#active : this.#linked;
+    form.begin(profile.length + sessionId.length + userId.length + idpId.length + (providerSession?.length ?? 0));
+    form.name(providerSession === undefined ? names.active : names.linked);
     form.text(sessionId);
     form.name(names.userId);
     form.text(userId);
@@ -61,6 +65,10 @@ export class SessionForm {
     form.binary(profile);
     form.name(names.createdAt);
     form.number(session.createdAt);
+    if (providerSession !== undefined) {
+      form.name(names.providerSession);
+      form.text(providerSession);
+    }
     return form.end();
   }
 

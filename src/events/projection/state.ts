@@ -6,6 +6,7 @@
 import type {
   DeviceApproved,
   DeviceEnrolled,
+  LogoutRecorded,
   MembershipSource,
   RevocationReason,
   ScimGroup,
@@ -44,6 +45,8 @@ export type ActiveSession = Readonly<{
   profile: Sealed;
   /** The position of its creation, which `User.sessionsRevokedBelow` is compared with. */
   createdAt: Position;
+  /** The provider's own session; absent: the provider named none. */
+  providerSession?: SessionId;
 }>;
 /**
  * A tombstone, which stays until `expiresAt`: the session's own expiry. For a session that the log never knew, it is
@@ -90,6 +93,7 @@ export function evolveSession(
           refreshedAt: event.issuedAt,
           profile: event.profile,
           createdAt: position,
+          ...(event.providerSession === undefined ? {} : { providerSession: event.providerSession }),
         }
       );
     case "SessionRefreshed":
@@ -121,6 +125,18 @@ export function createTombstone(
 ): RevokedSession {
   const [userId, expiresAt] = before === undefined ? [null, unknownEnd] : [before.userId, before.expiresAt];
   return { status: "revoked", sessionId, userId, reason: "operator", expiresAt, revokedAt };
+}
+
+/** A recorded logout is the tombstone of an id that no session has. A later one renews it. */
+export function evolveLogout(
+  before: Session | undefined,
+  { logoutId, until }: LogoutRecorded,
+  revokedAt: Position,
+): RevokedSession {
+  const expiresAt =
+    before === undefined ? until : before.expiresAt === null ? null : (Math.max(before.expiresAt, until) as UnixMs);
+  const userId = before?.userId ?? null;
+  return { status: "revoked", sessionId: logoutId, userId, reason: "identity-provider", expiresAt, revokedAt };
 }
 
 export type User = Readonly<{

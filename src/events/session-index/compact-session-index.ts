@@ -18,6 +18,7 @@ import { ByteArena } from "./byte-arena.ts";
 import { GenerationalCache } from "./generational-cache.ts";
 import { type IdKey, IdTables } from "./id-tables.ts";
 import { type IdForm, packedBytes, packId, unpackId } from "./packed-id.ts";
+import { ProviderSessions } from "./provider-sessions.ts";
 import { none } from "./record-table.ts";
 import {
   blockRecords,
@@ -42,6 +43,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
   readonly #arena = new ByteArena();
   readonly #words = new StringTable();
   readonly #users = new UserLists();
+  readonly #providerSessions = new ProviderSessions();
   /** Sessions whose ids cannot be packed. */
   readonly #textIds = new Map<SessionId, number>();
   readonly #textOf = new Map<number, SessionId>();
@@ -55,9 +57,14 @@ export class CompactSessionIndex implements LoadableSessionIndex {
   #records = 0;
   #free = none;
   #size = 0;
+  #withoutUser = 0;
 
   get size(): number {
     return this.#size;
+  }
+
+  get withoutUser(): number {
+    return this.#withoutUser;
   }
 
   expect(sessions: number): void {
@@ -89,6 +96,8 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     if (((block.flags[at] ?? 0) & maybeCached) !== 0) this.#cached.delete(session.sessionId);
     const before = block.profile[at] ?? none;
     const user = this.#userOf(session, found === none ? none : (block.user[at] ?? none));
+    if (found !== none && block.user[at] === none) this.#withoutUser -= 1;
+    if (user === none) this.#withoutUser += 1;
     if (found !== none && block.user[at] !== user) this.#unlink(record);
     const isNew = found === none || block.user[at] !== user;
     block.user[at] = user;
@@ -96,6 +105,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     if (isNew && user !== none) this.#link(record, user);
     if (before !== none) this.#arena.release(before);
     const form = (block.flags[at] ?? 0) & formMask;
+    this.#providerSessions.set(record, session.status === "active" ? session.providerSession : undefined);
     if (session.status === "active") {
       block.flags[at] = form | used;
       block.word[at] = this.#words.numberOf(session.idpId);
@@ -129,7 +139,9 @@ export class CompactSessionIndex implements LoadableSessionIndex {
       const user = this.#userOfRow(rows, users, row);
       block.user[at] = user === none && active ? missing() : user;
       if (user !== none) this.#link(record, user);
+      else this.#withoutUser += 1;
     }
+    this.#providerSessions.load(rows.providerSessions, first);
     this.#indexIds(rows, first);
   }
 
@@ -201,6 +213,8 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     this.#lastId = undefined;
     const { block, at } = this.#at(record);
     if (((block.flags[at] ?? 0) & maybeCached) !== 0) this.#cached.delete(id);
+    if (block.user[at] === none) this.#withoutUser -= 1;
+    this.#providerSessions.set(record, undefined);
     this.#unlink(record);
     if (block.profile[at] !== none) this.#arena.release(block.profile[at] ?? none);
     if (((block.flags[at] ?? 0) & formMask) === 0) {
@@ -222,6 +236,10 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     for (let record = user === none ? none : this.#users.first(user); record !== none; record = this.#next(record))
       ids.push(this.#idOf(record));
     return ids;
+  }
+
+  ofProviderSession(id: SessionId): readonly SessionId[] {
+    return this.#providerSessions.recordsOf(id).map((record) => this.#idOf(record));
   }
 
   *values(): IterableIterator<Session> {
@@ -266,6 +284,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
         revokedAt: block.position[at] as Position,
       };
     }
+    const providerSession = this.#providerSessions.get(record);
     return {
       status: "active",
       sessionId,
@@ -276,6 +295,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
       refreshedAt: block.refreshedAt[at] as UnixMs,
       profile: this.#arena.get(block.profile[at] ?? none),
       createdAt: block.position[at] as Position,
+      ...(providerSession === undefined ? {} : { providerSession }),
     };
   }
 

@@ -30,6 +30,8 @@ export type SessionColumns = Readonly<{
   /** Index in `profiles` plus one; 0: a revoked session. */
   profile: Uint32Array;
   profiles: ByteStrings;
+  /** The rows, in ascending order, of sessions with a provider's session, and its id. */
+  providerSessions: Readonly<{ rows: Uint32Array; ids: IdRows }>;
 }>;
 
 export type SessionIndex = {
@@ -41,6 +43,10 @@ export type SessionIndex = {
   delete(id: SessionId): void;
   /** In the order in which they became the user's. */
   ofUser(userId: UserId): readonly SessionId[];
+  /** Active sessions that name this session of their provider. */
+  ofProviderSession(id: SessionId): readonly SessionId[];
+  /** The number of tombstones that name no user. */
+  readonly withoutUser: number;
   /** Expired sessions, at most `limit`. */
   expired(now: UnixMs, limit: number): SessionId[];
   /** Revoked sessions without an expiry. */

@@ -14,7 +14,7 @@ import { decode } from "../messagepack.ts";
 import { Projection } from "../projection/projection.ts";
 import type { ProjectionTables } from "../projection/projection-types.ts";
 import type { User } from "../projection/state.ts";
-import type { ByteStrings } from "../session-index/session-index.ts";
+import type { ByteStrings, SessionColumns } from "../session-index/session-index.ts";
 import { chunkFormat } from "./chunks.ts";
 import { allIds, arrayOf, bufferOf, numbersOf, readBytes, readIds, textsOf } from "./columns.ts";
 import { userStates } from "./shard.ts";
@@ -180,10 +180,9 @@ function loadMemberships(
 }
 
 function loadSessions(columns: unknown, { sessions }: ProjectionTables, { userIds, words, blobs }: Dictionary): void {
-  const [counted, ids, persons, flags, wordNumbers, issued, expires, refreshed, placesIn, profiles] = arrayOf(
-    columns,
-    10,
-  );
+  const all = arrayOf(columns);
+  if (all.length !== 10 && all.length !== 11) throw new MalformedSnapshotError("its sessions have other columns");
+  const [counted, ids, persons, flags, wordNumbers, issued, expires, refreshed, placesIn, profiles] = all;
   const count = Number(counted);
   sessions.load({
     count,
@@ -199,7 +198,17 @@ function loadSessions(columns: unknown, { sessions }: ProjectionTables, { userId
     position: numbersOf(placesIn, "f64", count),
     profile: numbersOf(profiles, "u32", count),
     profiles: blobs,
+    providerSessions: readProviderSessions(all[10], count),
   });
+}
+
+function readProviderSessions(column: unknown, count: number): SessionColumns["providerSessions"] {
+  const [having, ids] =
+    column === undefined ? [new Uint8Array(), [new Uint8Array(), new Uint8Array(), []]] : arrayOf(column, 2);
+  const rows = numbersOf(having, "u32");
+  if (!rows.every((row, at) => row < count && (at === 0 || row > (rows[at - 1] ?? 0))))
+    throw new MalformedSnapshotError("the rows of providers' sessions are not in order");
+  return { rows, ids: readIds(ids, rows.length) };
 }
 
 /** A copy, because a view would keep the whole chunk in memory. */

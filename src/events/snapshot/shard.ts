@@ -45,6 +45,8 @@ export class ShardRows {
     place: new NumberColumn("f64"),
     /** Blob + 1; 0: none. */
     profile: new NumberColumn("u32"),
+    /** By row; the others have none. */
+    providerSession: new Map<number, SessionId>(),
   };
 
   /** Number of sessions in the last `write`, duplicates removed. */
@@ -67,6 +69,8 @@ export class ShardRows {
 
   addSession(session: Session): void {
     const row = this.#session;
+    if (session.status === "active" && session.providerSession !== undefined)
+      row.providerSession.set(row.id.length, session.providerSession);
     row.id.push(session.sessionId satisfies SessionId);
     row.person.push(session.userId === null ? 0 : this.#person(session.userId) + 1);
     const active = session.status === "active";
@@ -169,7 +173,24 @@ export class ShardRows {
       row.refreshedAt.inOrder(rows),
       row.place.inOrder(rows),
       bytesOf(profile),
+      ...this.#writeProviderSessions(rows),
     ];
+  }
+
+  /** Builds below level 5 read ten columns, and a cluster below it has no such session. */
+  #writeProviderSessions(rows: Uint32Array): readonly unknown[] {
+    const { providerSession } = this.#session;
+    if (providerSession.size === 0) return [];
+    const having = new NumberColumn("u32");
+    const ids = new IdColumn();
+    for (let at = 0; at < rows.length; at++) {
+      const id = providerSession.get(rows[at] ?? 0);
+      if (id === undefined) continue;
+      having.push(at);
+      ids.push(id);
+    }
+    const all = everyRow(having.length);
+    return [[having.inOrder(all), ids.inOrder(all)]];
   }
 
   /** Rows by person, then by position in the log, then by id, without duplicates. */

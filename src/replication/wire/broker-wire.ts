@@ -61,7 +61,7 @@ const commandResult = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("refused"),
     commandId,
-    code: z.enum(["not-found", "conflict", "suspended", "erased", "forbidden", "invalid"]),
+    code: z.enum(["not-found", "conflict", "suspended", "erased", "forbidden", "invalid", "logged-out"]),
     message: text,
   }),
   z.object({

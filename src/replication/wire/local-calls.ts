@@ -125,7 +125,7 @@ const result = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("refused"),
     commandId: parsedBy(parseCommandId),
-    code: z.enum(["not-found", "conflict", "suspended", "erased", "forbidden", "invalid"]),
+    code: z.enum(["not-found", "conflict", "suspended", "erased", "forbidden", "invalid", "logged-out"]),
     message: text,
   }),
   z.object({

@@ -31,6 +31,15 @@ const sessions = fc.oneof(
     ...{ issuedAt: whole, expiresAt: whole, refreshedAt: whole, profile, createdAt: whole },
   }),
   fc.record({
+    ...{
+      status: fc.constant("active"),
+      sessionId: id,
+      userId: id,
+      idpId: id,
+    },
+    ...{ issuedAt: whole, expiresAt: whole, refreshedAt: whole, profile, createdAt: whole, providerSession: fc.uuid() },
+  }),
+  fc.record({
     ...{ status: fc.constant("revoked"), sessionId: id, userId: fc.option(id) },
     ...{ reason: fc.constantFrom("operator", "sign-out"), expiresAt: fc.option(whole), revokedAt: whole },
   }),

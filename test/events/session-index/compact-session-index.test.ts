@@ -32,23 +32,23 @@ const ids: readonly SessionId[] = [
   Buffer.from(uuidOf(2).replaceAll("-", ""), "hex").toString("base64url"),
 ] as SessionId[];
 const people = Array.from({ length: 6 }, (_, n) => `person-${n}` as UserId);
+const providerSessions = Array.from({ length: 5 }, (_, n) => uuidOf(1_000 + n) as SessionId);
 const profiles: readonly Uint8Array[] = Array.from({ length: 8 }, (_, n) => Buffer.alloc(20 + n * 37, n));
 
+const active = {
+  status: fc.constant("active" as const),
+  sessionId: fc.constantFrom(...ids),
+  userId: fc.constantFrom(...people),
+  idpId: fc.constantFrom("a", "b"),
+  issuedAt: fc.nat().map((n) => n as UnixMs),
+  expiresAt: fc.nat(1_000).map((n) => n as UnixMs),
+  refreshedAt: fc.nat().map((n) => (n * 1_000) as UnixMs),
+  profile: fc.constantFrom(...profiles),
+  createdAt: fc.nat().map((n) => n as Position),
+};
 const session = fc.oneof(
-  fc.record(
-    {
-      status: fc.constant("active" as const),
-      sessionId: fc.constantFrom(...ids),
-      userId: fc.constantFrom(...people),
-      idpId: fc.constantFrom("a", "b"),
-      issuedAt: fc.nat().map((n) => n as UnixMs),
-      expiresAt: fc.nat(1_000).map((n) => n as UnixMs),
-      refreshedAt: fc.nat().map((n) => (n * 1_000) as UnixMs),
-      profile: fc.constantFrom(...profiles),
-      createdAt: fc.nat().map((n) => n as Position),
-    },
-    { noNullPrototype: true },
-  ),
+  fc.record(active, { noNullPrototype: true }),
+  fc.record({ ...active, providerSession: fc.constantFrom(...providerSessions) }, { noNullPrototype: true }),
   fc.record(
     {
       status: fc.constant("revoked" as const),
@@ -88,6 +88,7 @@ test("the compact index equals a plain map, by id, by person and by expiry", () 
         assert.deepEqual(encode(compact.get(id) ?? null), encode(map.get(id) ?? null));
       }
       for (const userId of people) assert.deepEqual([...compact.ofUser(userId)].sort(), [...map.ofUser(userId)].sort());
+      assertSameProviders(compact, map);
       const sorted = (all: Iterable<Session>): Session[] =>
         [...all].sort((a, b) => (a.sessionId < b.sessionId ? -1 : a.sessionId > b.sessionId ? 1 : 0));
       assert.deepEqual(sorted(compact.values()), sorted(map.values()));
@@ -129,8 +130,11 @@ function columnsOf(sessions: readonly Session[]): SessionColumns {
     const bytes = Buffer.alloc(packedBytes);
     return { form: packId(sessionId, bytes, 0) ?? 0, bytes };
   });
+  const linked = ordered.flatMap((one, at) =>
+    one.status === "active" && one.providerSession !== undefined ? [{ at, id: one.providerSession }] : [],
+  );
   const words = ["a", "b", "operator", "sign-out"];
-  const active = (one: Session) => one.status === "active";
+  const isActive = (one: Session) => one.status === "active";
   return {
     count: ordered.length,
     ids: {
@@ -140,7 +144,7 @@ function columnsOf(sessions: readonly Session[]): SessionColumns {
     },
     person: Uint32Array.from(ordered, ({ userId }) => (userId === null ? 0 : people.indexOf(userId) + 1)),
     people,
-    flags: Uint8Array.from(ordered, (one) => (active(one) ? 0 : 1) | (one.expiresAt === null ? 2 : 0)),
+    flags: Uint8Array.from(ordered, (one) => (isActive(one) ? 0 : 1) | (one.expiresAt === null ? 2 : 0)),
     word: Uint32Array.from(ordered, (one) => words.indexOf(one.status === "active" ? one.idpId : one.reason)),
     words,
     issuedAt: Float64Array.from(ordered, (one) => (one.status === "active" ? one.issuedAt : 0)),
@@ -149,7 +153,21 @@ function columnsOf(sessions: readonly Session[]): SessionColumns {
     position: Float64Array.from(ordered, (one) => (one.status === "active" ? one.createdAt : one.revokedAt)),
     profile: Uint32Array.from(ordered, (one) => (one.status === "active" ? profiles.indexOf(one.profile) + 1 : 0)),
     profiles: { count: profiles.length, get: (at) => profiles[at] as Uint8Array },
+    providerSessions: {
+      rows: Uint32Array.from(linked, ({ at }) => at),
+      ids: {
+        forms: Uint8Array.from(linked, () => 1),
+        packed: Buffer.concat(linked.map(({ id }) => Buffer.from(id.replaceAll("-", ""), "hex"))),
+        texts: [],
+      },
+    },
   };
+}
+
+function assertSameProviders(compact: CompactSessionIndex, map: MapSessionIndex): void {
+  assert.equal(compact.withoutUser, map.withoutUser);
+  for (const id of providerSessions)
+    assert.deepEqual([...compact.ofProviderSession(id)].sort(), [...map.ofProviderSession(id)].sort());
 }
 
 test("loaded columns give the same sessions as single inserts, and change like them afterwards", () => {
@@ -166,6 +184,7 @@ test("loaded columns give the same sessions as single inserts, and change like t
         else for (const index of [compact, map]) index.delete(one.delete);
       }
       assert.equal(compact.size, map.size);
+      assertSameProviders(compact, map);
       for (const id of ids) assert.deepEqual(encode(compact.get(id) ?? null), encode(map.get(id) ?? null));
       for (const userId of people) assert.deepEqual([...compact.ofUser(userId)].sort(), [...map.ofUser(userId)].sort());
       assert.deepEqual(compact.expired(500 as UnixMs, 1_000).sort(), map.expired(500 as UnixMs, 1_000).sort());
@@ -249,4 +268,29 @@ test("an arena keeps live values, shares none by accident, and does not grow by 
   arena.release(entry);
   assert.ok(arena.equals(entry, big));
   arena.release(entry);
+});
+
+test("sessions of one provider session are found across blocks, also after many of them have ended", () => {
+  const index = new CompactSessionIndex();
+  const shared = providerSessions[0] as SessionId;
+  const put = (n: number, change: object = {}): void =>
+    index.set({
+      ...{ status: "active", sessionId: uuidOf(n) as SessionId, userId: people[n % 6] as UserId, idpId: "a" },
+      ...{ issuedAt: 1 as UnixMs, expiresAt: 2 as UnixMs, refreshedAt: 1 as UnixMs, createdAt: (n + 1) as Position },
+      ...{
+        profile: profiles[0] as Uint8Array,
+        providerSession: n % 100 === 0 ? shared : (uuidOf(n + 50_000) as SessionId),
+      },
+      ...change,
+    });
+  const many = 20_000;
+  for (let n = 0; n < many; n++) put(n);
+  assert.equal(index.ofProviderSession(shared).length, many / 100);
+  for (let n = 0; n < many; n += 200) put(n, { providerSession: providerSessions[1] });
+  for (let n = 100; n < many; n += 400) index.delete(uuidOf(n) as SessionId);
+  assert.equal(index.ofProviderSession(shared).length, many / 400);
+  assert.equal(index.ofProviderSession(providerSessions[1] as SessionId).length, many / 200);
+  for (let n = 1; n < many; n += 997)
+    assert.deepEqual(index.ofProviderSession(uuidOf(n + 50_000) as SessionId), n % 100 === 0 ? [] : [uuidOf(n)]);
+  assert.deepEqual(index.ofProviderSession("not-a-uuid" as SessionId), []);
 });

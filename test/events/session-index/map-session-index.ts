@@ -35,6 +35,14 @@ export class MapSessionIndex implements SessionIndex {
   ofUser(userId: UserId): readonly SessionId[] {
     return [...(this.#byUser.get(userId) ?? [])];
   }
+  ofProviderSession(id: SessionId): readonly SessionId[] {
+    return [...this.#byId.values()]
+      .filter((session) => session.status === "active" && session.providerSession === id)
+      .map(({ sessionId }) => sessionId);
+  }
+  get withoutUser(): number {
+    return [...this.#byId.values()].filter(({ userId }) => userId === null).length;
+  }
   values(): IterableIterator<Session> {
     return this.#byId.values();
   }

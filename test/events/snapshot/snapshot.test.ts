@@ -24,6 +24,7 @@ const seed = Number(process.env["SEED"] ?? 7);
 
 const ids = Array.from({ length: 24 }, (_, n) => (n % 3 === 0 ? `s-${n}` : randomUUID()) as SessionId);
 const people = Array.from({ length: 9 }, (_, n) => (n % 2 === 0 ? `user-${n}` : randomUUID()) as UserId);
+const providerSessions = Array.from({ length: 4 }, () => randomUUID() as string as SessionId);
 const groups = ["eng", "sales", "ä€😀", "a:b"] as GroupId[];
 const sources: MembershipSource[] = ["directory", "scim", "operator", "idp"];
 const profiles = people.map((_, n) => new Uint8Array([n, ...randomBytes(40)]));
@@ -51,6 +52,12 @@ const anEvent: fc.Arbitrary<CardeaEvent> = fc.oneof(
     arbitrary: fc
       .tuple(pick(ids), pick(people))
       .map(([sessionId, userId]): CardeaEvent => ({ type: "SessionRevoked", sessionId, userId, reason: "operator" })),
+  },
+  {
+    weight: 1,
+    arbitrary: pick([...ids, ...providerSessions]).map(
+      (logoutId): CardeaEvent => ({ type: "LogoutRecorded", logoutId, until: 1_700_000_500_000 as UnixMs }),
+    ),
   },
   {
     weight: 1,
@@ -115,6 +122,7 @@ function session(sessionId: SessionId, person: number, expires: number): CardeaE
     issuedAt: (1_700_000_000_000 + person) as UnixMs,
     expiresAt: (1_700_000_100_000 + expires) as UnixMs,
     profile: profiles[person] as Uint8Array,
+    ...(expires % 3 === 0 ? { providerSession: providerSessions[person % 4] as SessionId } : {}),
   };
 }
 

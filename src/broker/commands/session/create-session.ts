@@ -5,7 +5,9 @@
 import {
   type CardeaEvent,
   groupStream,
+  logoutsFrom,
   type Projection,
+  parsePosition,
   parseSessionId,
   parseUnixMs,
   parseUserId,
@@ -14,10 +16,11 @@ import {
   userStream,
 } from "../../../events/index.ts";
 import type { CommandDefinition, CommandOf } from "../definition.ts";
-import { integerOf, parseGroupIds, parseProfileFields, parseTokenFields, textOf } from "../fields.ts";
+import { type Fields, integerOf, parseGroupIds, parseProfileFields, parseTokenFields, textOf } from "../fields.ts";
 import { recordChanges, refuseCommand, type Tools } from "../performed.ts";
 import { openProfile, sameSubject, sealerFor } from "../profile-seal.ts";
 import { findProvisioned, parseProvisionedIds, provisionedReads } from "../provisioned/provisioned-parts.ts";
+import { logoutsConcerning, parseProviderSession, refuseLoggedOut } from "./record-logout.ts";
 import {
   obtainedNow,
   profileUpsert,
@@ -45,14 +48,21 @@ export const createSession: CommandDefinition<"createSession"> = {
     groupIds: parseGroupIds(fields["groupIds"]),
     maxSessionsPerUser: integerOf(fields, "maxSessionsPerUser", { min: 1, max: sessionsPerUserMax }),
     ...parseProvisionedIds(fields),
+    ...parseOrigin(fields),
   }),
   permission: ["authenticate"],
-  access({ sessionId, userId, groupIds, maxSessionsPerUser, provisioned }, projection) {
+  access(command, projection) {
+    const { sessionId, userId, groupIds, maxSessionsPerUser, provisioned } = command;
     const groups = groupIds === null ? [] : [...groupIds, ...providerGroupsOf(projection, userId)].map(groupStream);
     const others = projection.sessionsOf(userId);
     const counted = others.length >= maxSessionsPerUser ? others.map(sessionStream) : [];
     return {
-      reads: [...groups, ...counted, ...provisionedReads(provisioned, userId, projection)],
+      reads: [
+        ...groups,
+        ...counted,
+        ...provisionedReads(provisioned, userId, projection),
+        ...logoutsConcerning(command).map(sessionStream),
+      ],
       writes: [sessionStream(sessionId), userStream(userId)],
     };
   },
@@ -64,6 +74,8 @@ export const createSession: CommandDefinition<"createSession"> = {
     if (barred !== undefined) return barred;
     const directory = findProvisioned(projection, command.provisioned, tools);
     if (directory.barred !== undefined) return directory.barred;
+    const loggedOut = refuseLoggedOut(projection, command, tools);
+    if (loggedOut !== undefined) return loggedOut;
     const stream = sessionStream(sessionId);
     if (projection.session(sessionId) !== undefined || tools.versionOf(stream) > 0) {
       return refuseCommand("conflict", "a session with this id exists or has existed");
@@ -73,11 +85,20 @@ export const createSession: CommandDefinition<"createSession"> = {
     const known = openProfile(user?.profile, sealer.person);
     if (known !== undefined && !sameSubject(known, profile))
       return refuseCommand("forbidden", "the user id belongs to another person");
-    const { idpId, issuedAt, expiresAt } = command;
+    const { idpId, issuedAt, expiresAt, providerSession } = command;
     const sealed = reusableSeal(user, known, profile) ?? sealer.seal(profile);
     const events: CardeaEvent[] = [
       ...(sealed === user?.profile ? [] : [profileUpsert(userId, sealed)]),
-      { type: "SessionCreated", sessionId, userId, idpId, issuedAt, expiresAt, profile: sealed },
+      {
+        type: "SessionCreated",
+        sessionId,
+        userId,
+        idpId,
+        issuedAt,
+        expiresAt,
+        profile: sealed,
+        ...(providerSession === undefined || projection.level < logoutsFrom ? {} : { providerSession }),
+      },
       ...replaceGroups(projection, userId, command.groupIds),
       ...replaceGroups(projection, userId, directory.groupIds, "scim"),
     ];
@@ -91,6 +112,15 @@ export const createSession: CommandDefinition<"createSession"> = {
     });
   },
 };
+
+function parseOrigin(fields: Fields): Pick<CommandOf<"createSession">, "providerSession" | "begunAt"> {
+  const { providerSession, begunAt } = fields;
+  const parsed = providerSession === undefined ? null : parseProviderSession(providerSession);
+  return {
+    ...(parsed === null ? {} : { providerSession: parsed }),
+    ...(begunAt === undefined ? {} : { begunAt: parsePosition(begunAt) }),
+  };
+}
 
 /** The sessions that make room for a new one, oldest first. */
 function sessionsBeyondLimit(projection: Projection, command: CommandOf<"createSession">, tools: Tools): SessionId[] {
