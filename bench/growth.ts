@@ -252,7 +252,7 @@ class BusyNode {
     const decisions = new Float64Array(count);
     const bare = new Float64Array(count);
     const open = this.#keys.open;
-    const options = { now, idpId: "bench", credentialInHeader: false, open, cache: this.#cache };
+    const options = { now, idpIds: new Set(["bench"]), credentialInHeader: false, open, cache: this.#cache };
     const what = request({ path: "/" });
     for (let n = 0; n < count; n++) {
       const drawn = Math.floor(Math.random() * this.#size);

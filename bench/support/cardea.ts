@@ -5,8 +5,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createHandleCodec } from "../../src/auth/index.ts";
 import { authKeys } from "../../src/cli/build/auth-keys.ts";
-import { idpsOf } from "../../src/cli/build/auth-parts.ts";
-import { type Config, loadConfig } from "../../src/config/index.ts";
+import { type Config, loadConfig, signInClientsOf } from "../../src/config/index.ts";
 import {
   type CommandId,
   type GroupId,
@@ -177,7 +176,7 @@ async function startSession({ config }: Written, person: number): Promise<string
   const sessionId = randomUUID() as string as SessionId;
   const userId = userIdOf(profile.issuer, profile.subject);
   const now = Date.now();
-  const idpId = idpsOf(config).id;
+  const idpId = signInClientsOf(config).defaults.bearerIdpId;
   const request = {
     commandId: randomUUID() as string as CommandId,
     actor: "service:authenticate",

@@ -64,7 +64,7 @@ export function createWorld(
   }));
   const options = {
     now: 1_000_000 as UnixMs,
-    idpId: "idp",
+    idpIds: new Set(["idp"]),
     credentialInHeader: false,
     open: (_sealed: Uint8Array, id: UserId) => profiles.get(id),
     cache: new CallerCache(),

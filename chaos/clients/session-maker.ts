@@ -3,8 +3,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { createHandleCodec } from "../../src/auth/index.ts";
 import { authKeys } from "../../src/cli/build/auth-keys.ts";
-import { idpsOf } from "../../src/cli/build/auth-parts.ts";
-import type { Config } from "../../src/config/index.ts";
+import { type Config, signInClientsOf } from "../../src/config/index.ts";
 import {
   type CommandId,
   type Link,
@@ -55,7 +54,7 @@ export function createSessionMaker(options: {
     randomBytes,
     logger: quiet,
   });
-  const idpId = idpsOf(config).id;
+  const idpId = signInClientsOf(config).defaults.bearerIdpId;
   const handles = createHandleCodec({
     issuer: config.authenticateServiceUrl.hostname,
     keys: authKeys(config).handles,

@@ -140,7 +140,7 @@ export class Exchanges {
     };
     const { resolve } = createCallerIdentifier(
       {
-        ...{ config, idpIdOf: () => "idp" },
+        ...{ config, signInOf: () => ({ idpIds: ["idp"], allows: new Set(["idp"]), bearerIdpId: "idp" }) },
         replica: {
           isDeniedLocally: (stream) => core().isDeniedLocally(stream),
           isDeniedByRegion: (stream) => core().isDeniedByRegion(stream),

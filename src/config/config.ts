@@ -15,6 +15,7 @@ import type { HomeRegion } from "./values/home-values.ts";
 import type { ClaimLists, SubPolicyConfig, TokenIssuerConfig } from "./values/identity-values.ts";
 import type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
 import type { HostPort, Upstream } from "./values/network-values.ts";
+import type { ClientAuthMethod, ParMode, ProviderKind } from "./values/sign-in-provider-values.ts";
 import type { SubjectNamePattern } from "./values/tls-values.ts";
 import type { BalancingConfig, BreakerConfig, OutlierConfig } from "./values/upstream-settings.ts";
 
@@ -46,6 +47,31 @@ export type BearerConfig = Readonly<
   /** Tokens of other issuers. `issuers`: their names. */
   | { format: "jwt"; issuers: readonly string[] }
 >;
+
+/** A provider at which people sign in, and our client there. */
+export type SignInProviderConfig = Readonly<{
+  /** `default`: the provider of the `idp_` keys. */
+  name: string;
+  /** What people read where they choose. */
+  title: string;
+  provider: ProviderKind;
+  /** The issuer, as configured. */
+  url: URL;
+  clientId: string;
+  /** `client_secret`: by the method that the provider announces. `apple`: a client secret that `privateKey` signs. */
+  clientAuth: ClientAuthMethod | "apple";
+  /** "" with a private key, and in a process that calls no provider. */
+  clientSecret: string;
+  /** PKCS#8 PEM. */
+  privateKey: string | null;
+  /** The `kid` of `privateKey`; null: none is sent. */
+  keyId: string | null;
+  /** Apple's team. */
+  teamId: string | null;
+  scopes: readonly string[];
+  requestParams: Readonly<Record<string, string>>;
+  par: ParMode;
+}>;
 
 /** The requirements of a route on its callers: its policies and Pomerium's lists. */
 export type RouteAccess = Pick<
@@ -245,7 +271,7 @@ export type Config = Readonly<{
     sameSite: "strict" | "lax" | "none";
   }>;
   idp: Readonly<{
-    provider: string;
+    provider: ProviderKind;
     url: URL;
     clientId: string;
     /** Empty in a process that runs neither authenticate nor databroker and does not have the secret. */
@@ -253,6 +279,10 @@ export type Config = Readonly<{
     scopes: readonly string[];
     requestParams: Readonly<Record<string, string>>;
   }> | null;
+  /** Every provider at which people sign in: that of the `idp_` keys (`default`) first, then those with a name. */
+  signInProviders: readonly SignInProviderConfig[];
+  /** Names of the providers of routes that name none; the first is also that of the sign-in host itself. */
+  defaultSignInProviders: readonly string[];
   /** The issuers whose bearer tokens routes may accept. */
   tokenIssuers: readonly TokenIssuerConfig[];
   administrators: readonly string[];

@@ -12,6 +12,7 @@ import { type ConfigHash, parseConfigHash } from "../events/index.ts";
 import type { Config } from "./config.ts";
 import { secretDigest, secretPathsIn, withoutSecrets } from "./redact.ts";
 import { globalKeys, routeKeys } from "./schema/schema.ts";
+import { defaultProviderName } from "./values/sign-in-provider-values.ts";
 
 export type Unhashed = Omit<Config, "hash">;
 
@@ -28,16 +29,20 @@ export function canonicalConfig(config: Unhashed): string {
 
 /** The fields of a configuration that its body contains, with secrets not yet redacted. */
 function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
-  const { file: _file, nodeName: _nodeName, jwtEndpoint, signOutToRoutes, dnsLookupFamily, ...shared } = config;
+  const { file: _file, nodeName: _nodeName, jwtEndpoint, signOutToRoutes, dnsLookupFamily, ...rest } = config;
+  const { signInProviders, defaultSignInProviders, ...shared } = rest;
+  const named = signInProviders.filter(({ name }) => name !== defaultProviderName);
   return {
     ...shared,
     // Settings that were added later are left out at their defaults, so a configuration without them keeps its hash.
     ...(jwtEndpoint ? { jwtEndpoint } : {}),
     ...(signOutToRoutes ? { signOutToRoutes } : {}),
     ...(dnsLookupFamily === "V4_PREFERRED" ? {} : { dnsLookupFamily }),
+    // The provider of the `idp_` keys is in `idp`.
+    ...(named.length === 0 ? {} : { signInProviders: named, defaultSignInProviders }),
     hash: undefined,
     routes: config.routes.map(
-      ({ location: _place, policy, shadowPolicy, subPolicies, idpClient, logoUrl, ...route }) => ({
+      ({ location: _place, policy, shadowPolicy, subPolicies, idpClient, logoUrl, signInProviders, ...route }) => ({
         ...route,
         ...(logoUrl === "" ? {} : { logoUrl }),
         policy: policy === null ? null : policy.ppl,
@@ -49,6 +54,7 @@ function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
               subPolicies: subPolicies.map((sub) => ({ ...sub, policy: sub.policy === null ? null : sub.policy.ppl })),
             }),
         ...(idpClient === null ? {} : { idpClient }),
+        ...(signInProviders === null ? {} : { signInProviders }),
         // The body holds the name of a token file, not the token, so rotating the token does not change the hash.
         kubernetes:
           route.kubernetes === null ? null : (route.kubernetes.tokenFile ?? { token: route.kubernetes.token }),

@@ -10,6 +10,7 @@ export type {
   DownstreamMtls,
   OnStale,
   RouteConfig,
+  SignInProviderConfig,
   TlsFiles,
   TracingConfig,
   TunnelConfig,
@@ -22,6 +23,12 @@ export { canonicalAddress, readSubjectNames, type SubjectNames, servedNames } fr
 export { certificateReader } from "./resolve/certificate-reader.ts";
 export { exampleSecret, type FileContent, type ReadFile } from "./resolve/key-material.ts";
 export type { GeneratedSecrets } from "./resolve/secrets.ts";
+export {
+  type RouteSignIn,
+  type SignInClient,
+  type SignInClients,
+  signInClientsOf,
+} from "./sign-in-clients.ts";
 export type { Environment, Overrides } from "./source/overrides.ts";
 export {
   formatPath,
@@ -51,6 +58,7 @@ export {
   type Upstream,
 } from "./values/network-values.ts";
 export { everyService, type Service } from "./values/process-values.ts";
+export { defaultProviderName, type ProviderKind } from "./values/sign-in-provider-values.ts";
 export { suggest } from "./values/suggest.ts";
 export type { SubjectNamePattern, SubjectNameType } from "./values/tls-values.ts";
 export type {

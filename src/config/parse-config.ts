@@ -31,6 +31,12 @@ import {
   signInHostOf,
   type VisitedHost,
 } from "./resolve/sign-in.ts";
+import {
+  checkRouteProviders,
+  resolveDefaultProviders,
+  resolveIdp,
+  resolveSignInProviders,
+} from "./resolve/sign-in-providers.ts";
 import { resolveTimeouts } from "./resolve/timeouts.ts";
 import { configFields, keyMeta } from "./schema/keys.ts";
 import { type Globals, globalKeys, globalShape, type Route, routeShape } from "./schema/schema.ts";
@@ -150,13 +156,14 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
     hosts.filter((_, i) => placed[i]?.route.tunnel === null),
     { globals, report },
   );
-  const signIn = resolveSignIn(globals, {
-    report,
-    failed,
-    idpClientSecret: secrets.idpClientSecret,
-    hosts,
-    isNeeded: needsSignIn(globals, placed),
-  });
+  const isNeeded = needsSignIn(globals, placed);
+  const signIn = resolveSignIn(globals, { report, failed, hosts, isNeeded });
+  const { idpClientSecret } = secrets;
+  const idp = signIn.signsIn ? resolveIdp(globals, { report, failed, idpClientSecret, isNeeded }) : null;
+  const providers = signIn.signsIn ? resolveSignInProviders(globals, { report, material, idp }) : [];
+  const defaults = resolveDefaultProviders(globals, { report, providers });
+  if (signIn.signsIn && !report.hasErrors)
+    checkRouteProviders(placed, { report, providers, defaults, requiresSession });
   const listening = [
     ...brokers.broker.urls,
     ...(brokers.broker.advertisedUrl === null ? [] : [brokers.broker.advertisedUrl]),
@@ -207,7 +214,9 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
     signingKey: secrets.signingKey,
     signingKeyPrevious: secrets.signingKeyPrevious,
     cookie: signIn.cookie,
-    idp: signIn.idp,
+    idp,
+    signInProviders: providers,
+    defaultSignInProviders: defaults,
     tokenIssuers: globals.identity_providers,
     administrators,
     refreshEveryMs: globals.refresh_interval,

@@ -25,7 +25,8 @@ const globalParts: ReadonlySet<string> = new Set([
 ]);
 
 /** Keys of a route that are left out: key material for its upstream, and its own sign-in client. */
-const routeMaterial = /^(?:tls_(?!downstream_client_ca)|kubernetes_service_account_token|idp_client_)/;
+const routeMaterial =
+  /^(?:tls_(?!downstream_client_ca)|kubernetes_service_account_token|idp_client_|sign_in_providers$)/;
 
 /** Placeholders for the parts that are left out. The process neither calls them nor listens on them. */
 const standIns = {

@@ -22,11 +22,12 @@ const withoutSession: ReadonlySet<string> = new Set([
   "time_of_day",
 ]);
 
-type RouteRequirements = RouteAccess & Pick<RouteConfig, "bearer" | "idpClient" | "shadowPolicy">;
+type RouteRequirements = RouteAccess & Pick<RouteConfig, "bearer" | "idpClient" | "signInProviders" | "shadowPolicy">;
 
 /** Whether a caller of this route may have to sign in. */
 export function requiresSession(route: RouteRequirements): boolean {
   if (route.allowAnyAuthenticatedUser || route.bearer !== null || route.idpClient !== null) return true;
+  if (route.signInProviders !== null) return true;
   if (route.allowedUsers.length + route.allowedDomains.length + Object.keys(route.allowedIdpClaims).length > 0)
     return true;
   const policies = [route.policy, route.shadowPolicy, ...route.subPolicies.map(({ policy }) => policy)];

@@ -62,6 +62,16 @@ const plants: Readonly<Record<string, Plant>> = {
   signing_key_previous: { value: signingPem, secrets: bodyLinesOf(signingPem) },
   idp_client_secret: { value: "planted-idp", secrets: ["planted-idp"] },
   idp_request_params: { value: "hint=planted-param", secrets: ["planted-param"] },
+  sign_in_providers: {
+    value: JSON.stringify({
+      one: {
+        ...{ provider: "oidc", provider_url: "https://one.example.com", client_id: "c", client_secret: "planted-one" },
+        request_params: { hint: "planted-hint" },
+      },
+      two: { provider: "oidc", provider_url: "https://two.example.com", client_id: "c", private_key: signingPem },
+    }),
+    secrets: ["planted-one", "planted-hint", ...bodyLinesOf(signingPem)],
+  },
   databroker_storage_connection_string: {
     value: "postgres://cardea:planted-pg@db:5432/cardea",
     secrets: ["planted-pg"],
@@ -217,6 +227,7 @@ suite("secrets are compared by their digest", () => {
 /** Keys with free text that every reader of the configuration may see. */
 const visible: ReadonlySet<string> = new Set([
   ...["certificate", "certificate_authority", "idp_client_id", "idp_scopes", "groups_from_claim", "administrators"],
+  "default_sign_in_providers",
   ...["programmatic_redirect_domain_whitelist", "cookie_domain", "allow_upgrades", "broker.tls_ca", "nats.servers"],
   "broker.homes",
   ...["nats.user", "nats.placement_cluster", "nats.tls_ca", "jwt_claims_headers", "jwt_groups_filter"],
@@ -236,7 +247,7 @@ const visibleRouteKeys: ReadonlySet<string> = new Set([
   ...["policy", "shadow_policy", "sub_policies", "allowed_users", "allowed_domains", "allowed_idp_claims"],
   ...["idp_client_id", "idp_access_token_allowed_audiences", "identity_providers", "jwt_groups_filter"],
   ...["set_response_headers", "rewrite_response_headers", "remove_request_headers", "allow_upgrades", "tls_custom_ca"],
-  ...["tls_client_cert", "tls_downstream_client_ca", "depends_on", "to"],
+  ...["tls_client_cert", "tls_downstream_client_ca", "depends_on", "to", "sign_in_providers"],
 ]);
 
 /**

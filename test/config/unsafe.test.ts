@@ -80,13 +80,6 @@ suite("the authenticate service and the identity provider", () => {
       ],
     ],
     [
-      "an identity provider without OpenID Connect",
-      withKeys({ idp_provider: "github" }),
-      [
-        "c.yaml:6:15: idp_provider: github is not supported by this build yet; put an OpenID Connect provider that signs in with GitHub in between, such as Dex or Keycloak, and write idp_provider: oidc with its idp_provider_url; GitHub itself speaks plain OAuth 2",
-      ],
-    ],
-    [
       "the hosted identity provider",
       withKeys({ idp_provider: "hosted" }),
       [

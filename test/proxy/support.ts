@@ -235,7 +235,7 @@ export async function startRig(
     freshness: { overdueMs: () => lease.overdueMs },
     catchUp: async () => catchUp.answer,
     resolveCaller: (handle, options) => resolveCaller(projection, handle, { ...options, open: openSealed, cache }),
-    idpIdOf: () => "idp",
+    signInOf: () => ({ idpIds: ["idp"], allows: new Set(["idp"]), bearerIdpId: "idp" }),
     bearerTokens: { identify: () => ({ type: "refused" }), accepts: () => false },
     providerTokens: { of: () => null, onChange() {} },
     credentials: {

@@ -8,7 +8,7 @@ import { handlerErrorJson, pageHeaders, type RenderPage, type SignInErrorPage } 
 import type { ListedRoute, ListRoutesQuery } from "../route-list.ts";
 import { type CookieOptions, setCookie } from "./credentials/credentials.ts";
 import type { HandleCodec, SessionHandle } from "./credentials/handle.ts";
-import type { OidcClient } from "./provider/oidc-client.ts";
+import type { ProviderClient } from "./provider/provider-client.ts";
 import type { TraceText } from "./provider/trace-text.ts";
 import type { ProvisionedFor } from "./scim/correlation.ts";
 import type { SignInGate } from "./sign-in/sign-in-gate.ts";
@@ -23,10 +23,12 @@ export type AuthSettings = Readonly<{
     expireMs: number;
     sameSite: "strict" | "lax" | "none";
   }>;
-  /** The identity provider and the client there, unless a route names its own. */
-  idpId: string;
-  /** Every provider and client that is configured; a session of any other does not count. */
+  /** The clients at identity providers of addresses whose route names none; the first is the administrators'. */
+  defaultIdpIds: readonly string[];
+  /** Every client that is configured; a session of any other does not count. */
   idpIds: ReadonlySet<string>;
+  /** The names of these clients: the configured one, and the one that people read. */
+  providerNames: ReadonlyMap<string, Readonly<{ name: string; title: string }>>;
   /** How people sign in for an address. */
   signInFor: (url: URL) => SignInFor;
   groupsFromClaim: string | null;
@@ -44,7 +46,8 @@ export type AuthSettings = Readonly<{
 
 /** How people sign in for a route. */
 export type SignInFor = Readonly<{
-  idpId: string;
+  /** The clients among which people choose. */
+  idpIds: readonly string[];
   /** Origins of other routes that the sign-in visits on its way. */
   dependsOn: readonly string[];
 }>;
@@ -65,11 +68,11 @@ export type AuthDeps = Readonly<{
   /** Whether new sign-ins may start. */
   signIns: SignInGate;
   /** Undefined: no such provider or client is configured here. */
-  providerOf: (idpId: string) => OidcClient | undefined;
+  providerOf: (idpId: string) => ProviderClient | undefined;
   render: RenderPage;
   resolveCaller: (
     handle: SessionHandle | undefined,
-    options: Readonly<{ idpId: string; credentialInHeader: boolean; now: UnixMs }>,
+    options: Readonly<{ idpIds: ReadonlySet<string>; credentialInHeader: boolean; now: UnixMs }>,
   ) => ResolvedCaller;
   /** The claims of the assertion for a host, also shown at `/.pomerium/user`. */
   identityClaims: (principal: Principal, hostname: string) => Readonly<Record<string, unknown>>;

@@ -33,8 +33,8 @@ export type CallerHandle = Readonly<{
 
 export type CallerOptions = Readonly<{
   now: UnixMs;
-  /** The identity provider of the route: a session of another one counts as none. */
-  idpId: string;
+  /** The identity providers of the route: a session of another one counts as none. */
+  idpIds: ReadonlySet<string>;
   /** The credential arrived in a header or the query, so the caller cannot follow a redirect to sign-in. */
   credentialInHeader: boolean;
   /** Opens personal data; undefined while this node does not have the person's key. */
@@ -60,7 +60,7 @@ export class CallerCache {
 export function resolveCaller(
   projection: Pick<Projection, "sessionStatus" | "groupsOf">,
   handle: CallerHandle | undefined,
-  { now, idpId, credentialInHeader, open, cache }: CallerOptions,
+  { now, idpIds, credentialInHeader, open, cache }: CallerOptions,
 ): ResolvedCaller {
   if (handle === undefined) return anonymous("no-credential", credentialInHeader);
   const found = projection.sessionStatus(handle.sessionId);
@@ -71,7 +71,7 @@ export function resolveCaller(
   }
   const { session, user } = found;
   if (session.userId !== handle.userId) return anonymous("session-of-another-user", credentialInHeader);
-  if (session.idpId !== idpId || (handle.idpId !== "" && handle.idpId !== idpId))
+  if (!idpIds.has(session.idpId) || (handle.idpId !== "" && handle.idpId !== session.idpId))
     return anonymous("identity-provider-differs", credentialInHeader);
   if (session.expiresAt <= now) return anonymous("session-expired", credentialInHeader);
 

@@ -121,6 +121,16 @@ export type SignInLoopPage = Fact<
   }
 >;
 
+/** Several identity providers are allowed: the person chooses one. */
+export type ChooseProviderPage = Fact<
+  "choose-provider",
+  {
+    /** The host that the person wants to reach; null: a command line signs in. */
+    host: string | null;
+    providers: readonly Readonly<{ title: string; url: string }>[];
+  }
+>;
+
 /** The address is too long for redirects: the browser stores it and starts a sign-in. The page runs a script. */
 export type KeepAddressPage = Fact<
   "keep-address",
@@ -142,6 +152,7 @@ export type ReturnPage = Fact<
 >;
 
 export type Page =
+  | ChooseProviderPage
   | KeepAddressPage
   | ReturnPage
   | SignInLoopPage

@@ -1,5 +1,5 @@
 /** Sign-in, refresh and the operator API, built from a configuration. */
-import { hash, randomBytes, randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Feed } from "../../audit/index.ts";
 import type { Assertions } from "../../auth/index.ts";
@@ -7,6 +7,7 @@ import {
   type AuthDeps,
   CallerCache,
   type CallerOptions,
+  callbackPathOf,
   createAuthenticateHost,
   createHandleCodec,
   createLocalFetch,
@@ -16,8 +17,8 @@ import {
   createTokenIssuers,
   createValueCipher,
   listRoutes,
-  type OidcClient,
   type Policies,
+  type ProviderClient,
   type ProvisionedFor,
   provisionedFor,
   type RefreshMemory,
@@ -27,7 +28,7 @@ import {
   type TokenIssuers,
 } from "../../auth/index.ts";
 import type { Duty } from "../../broker/index.ts";
-import type { Config, RouteConfig } from "../../config/index.ts";
+import { type Config, signInClientsOf } from "../../config/index.ts";
 import {
   createHomeLookup,
   operatorCallerOf,
@@ -46,35 +47,9 @@ const providerTimeoutMs = 10_000;
 const refreshCheckEveryMs = 1_000;
 const nowS = (): number => Math.floor(systemClock.wall() / 1_000);
 
-/** Identifies the provider and client of a session; another client id makes other sessions. */
-function idpIdOf({ provider, url }: NonNullable<Config["idp"]>, clientId: string): string {
-  return hash("sha256", JSON.stringify([provider, url.href, clientId]), "base64url").slice(0, 16);
-}
-
-/** The provider clients: the one of the whole configuration, and those of single routes. */
-export function idpsOf({ idp, routes }: Config): Idps {
-  const id = idp === null ? "" : idpIdOf(idp, idp.clientId);
-  const clients = new Map(idp === null ? [] : [[id, { clientId: idp.clientId, clientSecret: idp.clientSecret }]]);
-  const byRoute = new Map<RouteConfig, string>();
-  for (const route of routes) {
-    const own = idp === null || route.idpClient === null ? null : idpIdOf(idp, route.idpClient.clientId);
-    if (own !== null && route.idpClient !== null) clients.set(own, route.idpClient);
-    byRoute.set(route, own ?? id);
-  }
-  return { id, clients, ofRoute: (route) => byRoute.get(route) ?? id };
-}
-
-export type Idps = Readonly<{
-  /** The id of the whole configuration's client; "": there is no identity provider. */
-  id: string;
-  /** Each client once. */
-  clients: ReadonlyMap<string, Readonly<{ clientId: string; clientSecret: string }>>;
-  ofRoute(route: RouteConfig): string;
-}>;
-
 /** Clients of the identity provider and of the issuers of bearer tokens. */
 export type ProviderClients = Readonly<{
-  of(idpId: string): OidcClient | undefined;
+  of(idpId: string): ProviderClient | undefined;
   issuers: TokenIssuers;
   close(): Promise<void>;
 }>;
@@ -86,12 +61,10 @@ export function providerClientsOf(config: Config): ProviderClients {
     ...(config.certificateAuthority === null ? {} : { ca: config.certificateAuthority }),
   });
   const nowMs = (): number => systemClock.wall();
-  const clients = new Map<string, OidcClient>();
-  if (config.idp !== null) {
-    const { url: issuer, scopes, requestParams } = config.idp;
-    const redirectUri = new URL("/oauth2/callback", config.authenticateServiceUrl);
-    for (const [idpId, client] of idpsOf(config).clients)
-      clients.set(idpId, createOidcClient({ issuer, scopes, requestParams, redirectUri, ...client }, local, nowMs));
+  const clients = new Map<string, ProviderClient>();
+  for (const [idpId, client] of signInClientsOf(config).all) {
+    const redirectUri = new URL(callbackPathOf(client.name), config.authenticateServiceUrl);
+    clients.set(idpId, createOidcClient({ ...client, issuer: client.url, redirectUri }, local, nowMs));
   }
   return {
     of: (idpId) => clients.get(idpId),
@@ -103,8 +76,8 @@ export function providerClientsOf(config: Config): ProviderClients {
 export function callerResolver(replica: Replica): AuthDeps["resolveCaller"] {
   const cache = new CallerCache();
   const open: CallerOptions["open"] = (sealed, userId) => replica.open(sealed, userId);
-  return (handle, { idpId, credentialInHeader, now }) =>
-    resolveCaller(replica.projection, handle, { idpId, credentialInHeader, now, open, cache });
+  return (handle, { idpIds, credentialInHeader, now }) =>
+    resolveCaller(replica.projection, handle, { idpIds, credentialInHeader, now, open, cache });
 }
 
 export function authDepsOf(
@@ -126,21 +99,22 @@ export function authDepsOf(
   const keys = authKeys(config);
   const provisioned = provisionedOf(config);
   const routes = compileRouteTable(config.routes);
-  const idps = idpsOf(config);
+  const clients = signInClientsOf(config);
   return {
     settings: {
       authenticateUrl: config.authenticateServiceUrl,
       cookie: config.cookie,
-      idpId: idps.id,
-      idpIds: new Set(idps.clients.keys()),
+      defaultIdpIds: clients.defaults.idpIds,
+      idpIds: new Set(clients.all.keys()),
+      providerNames: clients.all,
       signInFor(url) {
         const { hostname, pathname: path } = url;
         const port = url.port === "" ? null : Number(url.port);
         // An address outside every route's path uses the first route of its host.
         const route = routes.match({ hostname, port, path }) ?? routes.ofHost(hostname, port);
         return route === undefined
-          ? { idpId: idps.id, dependsOn: [] }
-          : { idpId: idps.ofRoute(route), dependsOn: route.dependsOn };
+          ? { idpIds: clients.defaults.idpIds, dependsOn: [] }
+          : { idpIds: clients.ofRoute(route).idpIds, dependsOn: route.dependsOn };
       },
       groupsFromClaim: config.groupsFromClaim,
       maxSessionsPerUser: config.maxSessionsPerUser,

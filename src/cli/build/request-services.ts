@@ -20,7 +20,7 @@ import {
   readCredential,
   signInLoopOf,
 } from "../../auth/index.ts";
-import type { Config, HostPort } from "../../config/index.ts";
+import { type Config, type HostPort, signInClientsOf } from "../../config/index.ts";
 import { renderPage } from "../../console/index.ts";
 import type { BootId, NeededLink, NodeId, UnixMs } from "../../events/index.ts";
 import {
@@ -41,7 +41,7 @@ import { identityCounts } from "../process/identity-counts.ts";
 import type { Output } from "../terminal/output.ts";
 import { startAudit } from "./audit-parts.ts";
 import { authKeys } from "./auth-keys.ts";
-import { authDepsOf, authenticateHostOf, callerResolver, idpsOf, type ProviderClients } from "./auth-parts.ts";
+import { authDepsOf, authenticateHostOf, callerResolver, type ProviderClients } from "./auth-parts.ts";
 import { startAutocertOf } from "./autocert-parts.ts";
 import { nodeRoleOf, type startDatabroker } from "./databroker-parts.ts";
 import { startDecisionApi } from "./decision-parts.ts";
@@ -147,7 +147,7 @@ export async function startRequestServices(
       signIns,
       onCodeExchange: (result) => counts.codeExchanges.inc({ result }),
     });
-    const idps = idpsOf(own);
+    const clients = signInClientsOf(own);
     const host = own.services.has("authenticate")
       ? await authenticateHostOf(own, {
           auth,
@@ -171,7 +171,7 @@ export async function startRequestServices(
         onShadow: (route, direction) => shadowed.inc({ route, direction }),
       }),
       resolveCaller,
-      idpIdOf: idps.ofRoute,
+      signInOf: clients.ofRoute,
       bearerTokens: createBearerTokens({
         databroker: auth.databroker,
         clock: auth.clock,
@@ -195,7 +195,7 @@ export async function startRequestServices(
         verify: (token) => auth.handles.verify(token),
       },
       beginSignIn(asked, cookieHeader, { route, trace, keepsAddress }) {
-        const how = { idpId: idps.ofRoute(route), dependsOn: route.dependsOn };
+        const how = { idpIds: clients.ofRoute(route).idpIds, dependsOn: route.dependsOn };
         return beginSignIn(auth, asked, cookieHeader, { how, trace, keepsAddress });
       },
       signIns,

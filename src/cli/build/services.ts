@@ -10,7 +10,7 @@ import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { Registry } from "prom-client";
 import { newRefreshMemory, type RefreshMemory } from "../../auth/index.ts";
-import { type Config, canonicalJson, type HostPort } from "../../config/index.ts";
+import { type Config, canonicalJson, type HostPort, signInClientsOf } from "../../config/index.ts";
 import { type NodeId, parseNodeId, type UnixMs } from "../../events/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import { type NodeSnapshots, type ReplicaProcess, startReplica } from "../../replication/node/index.ts";
@@ -25,7 +25,7 @@ import { registerRefreshCounts } from "../process/refresh-counts.ts";
 import { CannotError } from "../terminal/command.ts";
 import type { Output } from "../terminal/output.ts";
 import { version } from "../terminal/version.ts";
-import { idpsOf, providerClientsOf, refreshDuty } from "./auth-parts.ts";
+import { providerClientsOf, refreshDuty } from "./auth-parts.ts";
 import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
 import type { LoadedConfig } from "./load.ts";
 import { type ListenerName, type RequestServices, startRequestServices } from "./request-services.ts";
@@ -89,7 +89,7 @@ export async function startServices(
 
     const registry = new Registry();
     if (databroker.broker !== null)
-      registerRefreshCounts(registry, refreshes, (id) => idpsOf(current).clients.get(id)?.clientId ?? id);
+      registerRefreshCounts(registry, refreshes, (id) => signInClientsOf(current).all.get(id)?.clientId ?? id);
     const decides = config.services.has("proxy") || config.services.has("authorize");
     const needsReplica = decides || config.services.has("authenticate");
     const from = databroker.snapshots;
@@ -262,6 +262,7 @@ function hasSameProviders(a: Config, b: Config): boolean {
   const settingsOf = ({ idp, authenticateServiceUrl, hostAliases, certificateAuthority, ...rest }: Config) =>
     canonicalJson([
       idp,
+      rest.signInProviders,
       rest.routes.flatMap(({ idpClient }) => idpClient ?? []),
       rest.tokenIssuers,
       authenticateServiceUrl,

@@ -185,7 +185,10 @@ function hostPattern(host: string): (name: string) => boolean {
   return (name) => pattern.test(name);
 }
 
-/** Refuses two secrets for one client. Warns of two clients on one host, which share one session cookie. */
+/**
+ * Refuses two secrets for one client. Warns of two clients, or two choices of providers, on one host: they share one
+ * session cookie.
+ */
 export function checkIdpClients(placed: readonly LocatedRoute[], report: ProblemReporter): void {
   const secrets = new Map<string, string>();
   const clients = new Map<string, string | null>();
@@ -202,13 +205,15 @@ export function checkIdpClients(placed: readonly LocatedRoute[], report: Problem
         );
       secrets.set(idpClient.clientId, idpClient.clientSecret);
     }
-    const client = idpClient?.clientId ?? null;
+    const chosen = route.signInProviders === null ? null : route.signInProviders.toSorted().join(" ");
+    const client = idpClient?.clientId ?? (chosen === null ? null : `: ${chosen}`);
     const before = clients.get(host);
+    const byName = [before, client].some((one) => one?.startsWith(": ") === true);
     if (before !== undefined && before !== client)
       report.warn(
-        [...path, client === null ? "from" : "idp_client_id"],
-        `${host} has routes with different clients, and a browser keeps one session per host: people are redirected to the identity provider each time they switch between these routes`,
-        "give each client its own host",
+        [...path, idpClient !== null ? "idp_client_id" : chosen !== null ? "sign_in_providers" : "from"],
+        `${host} has routes with different ${byName ? "sign-in providers" : "clients"}, and a browser keeps one session per host: people are redirected to the identity provider each time they switch between these routes`,
+        byName ? "give each choice of providers its own host" : "give each client its own host",
       );
     clients.set(host, client);
   }

@@ -1,5 +1,5 @@
 /**
- * Sign-in settings: the authenticate URL, the identity provider and the session cookie.
+ * Sign-in settings: the authenticate URL, the administrators and the session cookie.
  *
  * Pure. Refuses settings that would send credentials in clear or cause a redirect loop: plain HTTP outside loopback,
  * and a cookie domain that does not cover every host.
@@ -8,13 +8,13 @@ import type { Config } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
 import type { Path, ProblemReporter } from "../source/source-locations.ts";
 import { isLoopback } from "../values/network-values.ts";
-import { resolveProvider } from "./identity-providers.ts";
 
 export type SignInPart = Readonly<{
   authenticateServiceUrl: URL | null;
   authenticateInternalServiceUrl: URL | null;
   cookie: Config["cookie"];
-  idp: Config["idp"];
+  /** False: no caller of this process has to sign in, so it has no provider. */
+  signsIn: boolean;
 }>;
 /** A host that people visit, and its path in the document. */
 export type VisitedHost = Readonly<{ host: string; path: Path }>;
@@ -24,7 +24,6 @@ export function resolveSignIn(
   from: Readonly<{
     report: ProblemReporter;
     failed: ReadonlySet<string>;
-    idpClientSecret: string | null;
     hosts: readonly VisitedHost[];
     /** False: no caller of this process has to sign in. */
     isNeeded: boolean;
@@ -33,7 +32,8 @@ export function resolveSignIn(
   const { report, failed } = from;
   const cookies = (hosts: readonly VisitedHost[]): Config["cookie"] => resolveCookie(globals, { report, hosts });
   const isUnnamed = globals.authenticate_service_url === undefined && !failed.has("authenticate_service_url");
-  if (isHosted(globals) || (isUnnamed && globals.idp_provider === undefined && !failed.has("idp_provider"))) {
+  const hasProvider = globals.idp_provider !== undefined || globals.sign_in_providers.length > 0 || isAnyFailed(failed);
+  if (isHosted(globals) || (isUnnamed && !hasProvider)) {
     if (from.isNeeded) refuseHosted(globals, from);
     else if (!globals.services.has("proxy")) warnOfNoRefresh(report);
     else if (globals.authenticate_service_url !== undefined)
@@ -61,13 +61,17 @@ export function resolveSignIn(
     authenticateServiceUrl: authenticate,
     authenticateInternalServiceUrl: resolveInternal(globals, report),
     cookie: cookies(hosts),
-    idp: resolveIdp(globals, from),
+    signsIn: true,
   };
+}
+
+function isAnyFailed(failed: ReadonlySet<string>): boolean {
+  return failed.has("idp_provider") || failed.has("sign_in_providers");
 }
 
 /** Placeholder for the sign-in host when no caller has to sign in; `.invalid` never resolves (RFC 2606). */
 const nowhere = new URL("https://sign-in.invalid");
-const noSignIn = { authenticateServiceUrl: nowhere, authenticateInternalServiceUrl: null, idp: null } as const;
+const noSignIn = { authenticateServiceUrl: nowhere, authenticateInternalServiceUrl: null, signsIn: false } as const;
 
 /** The host that needs a certificate for sign-in; null: there is no sign-in, or it uses plain HTTP. */
 export function signInHostOf(url: URL): string | null {
@@ -95,7 +99,7 @@ function refuseHosted(
   else report.error(["authenticate_service_url"], "is missing, and there is no hosted sign-in service", remedy, "key");
 }
 
-function warnOfNoRefresh(report: ProblemReporter): void {
+export function warnOfNoRefresh(report: ProblemReporter): void {
   report.warn(
     ["idp_provider"],
     "is missing, so sessions are not refreshed with the identity provider",
@@ -192,70 +196,6 @@ export function requireEncryption(url: URL, where: Readonly<{ report: ProblemRep
   if (url.protocol === "http:" && !isLoopback(url.hostname)) {
     where.report.error(where.path, "is plain HTTP, which is allowed only for loopback and *.localhost", "use https");
   }
-}
-
-function resolveIdp(
-  globals: Globals,
-  from: Readonly<{
-    report: ProblemReporter;
-    failed: ReadonlySet<string>;
-    idpClientSecret: string | null;
-    isNeeded: boolean;
-  }>,
-): Config["idp"] {
-  const { report, failed } = from;
-  const signsIn = globals.services.has("authenticate");
-  if (globals.idp_provider === undefined) {
-    if (failed.has("idp_provider")) return null;
-    if (!from.isNeeded && globals.services.has("proxy")) return null;
-    if (signsIn)
-      report.error(
-        ["idp_provider"],
-        "is missing, so no one could sign in",
-        "write oidc with idp_provider_url, idp_client_id and idp_client_secret",
-        "key",
-      );
-    else if (globals.services.has("proxy"))
-      report.error(
-        ["idp_provider"],
-        "is missing, so no session would be accepted here and sign-in would loop",
-        "write the same idp_provider, idp_provider_url and idp_client_id as for the authenticate service",
-        "key",
-      );
-    else if (globals.services.has("databroker")) warnOfNoRefresh(report);
-    return null;
-  }
-  const provider = resolveProvider(globals);
-  if ("problem" in provider) {
-    if (!failed.has(provider.key)) report.error([provider.key], provider.problem, provider.remedy);
-    return null;
-  }
-  if (!globals.idp_allow_plain_http) requireEncryption(provider.url, { report, path: ["idp_provider_url"] });
-  else if (provider.url.protocol === "http:")
-    report.warn(
-      ["idp_provider_url"],
-      "is plain HTTP: anyone on the network in between reads passwords and tokens, and can sign in as any person",
-      "use https where the network is not your own",
-    );
-  if (!provider.scopes.includes("openid")) report.error(["idp_scopes"], "does not include openid", "add openid");
-  // A proxy identifies valid sessions by the provider and the client id. Only a process that calls the provider needs
-  // the secret.
-  const speaks = signsIn || globals.services.has("databroker");
-  for (const key of ["idp_client_id", "idp_client_secret"] as const) {
-    const found = key === "idp_client_id" ? globals.idp_client_id : speaks ? from.idpClientSecret : "not needed";
-    const wrong = failed.has(key) || (key === "idp_client_secret" && globals.idp_client_secret_file !== undefined);
-    if ((found === undefined || found === null || found === "") && !wrong)
-      report.error([key], "is missing", "write the value that the identity provider issued for this client", "key");
-  }
-  if (globals.idp_client_id === undefined || (speaks && from.idpClientSecret === null)) return null;
-  return {
-    provider: globals.idp_provider,
-    url: provider.url,
-    clientId: globals.idp_client_id,
-    clientSecret: from.idpClientSecret ?? "",
-    scopes: provider.scopes,
-    requestParams: provider.requestParams,
-  };
 }
 
 function resolveCookie(

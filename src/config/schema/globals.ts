@@ -22,7 +22,7 @@ import {
   stringValue,
 } from "../values/value-type.ts";
 import { auditKeys } from "./audit.ts";
-import { bearerKeys, identityHeaderKeys, scimKeys } from "./identity.ts";
+import { bearerKeys, identityHeaderKeys, scimKeys, signInProviderKeys } from "./identity.ts";
 import { cardea, pomerium } from "./keys.ts";
 import { autocertKeys, listenerKeys } from "./listener.ts";
 import { observingKeys } from "./observing.ts";
@@ -185,7 +185,7 @@ export const signInKeys = {
       "github",
       "hosted",
     ]).optional(),
-    "The kind of identity provider. `apple`, `github` and `hosted` are known but not supported by this build.",
+    "The kind of identity provider: the provider named `default`. `hosted` is known but not supported: it signs people in for Pomerium alone. See docs/identity.md.",
   ),
   idp_provider_url: pomerium(url(http).optional(), "The provider's issuer URL. Some providers have a default."),
   idp_client_id: pomerium(stringValue().optional(), "The client id issued by the provider."),
@@ -200,6 +200,7 @@ export const signInKeys = {
   idp_request_params: pomerium(stringMap().prefault({}), "More parameters for the provider's sign-in URL.", {
     secretParts: ["idp.requestParams.*"],
   }),
+  ...signInProviderKeys,
   ...bearerKeys,
   ...scimKeys,
   groups_from_claim: cardea(
@@ -209,7 +210,7 @@ export const signInKeys = {
   ),
   administrators: cardea(
     stringList("administrator").prefault([]),
-    "Who may use the operator API and console: `group:` and a group id, `email:` and an e-mail that the provider calls verified, or `sub:` and the provider's subject. A bare entry is an error; a bare e-mail beside entries that say their kind is read as `email:`, with a warning.",
+    "Who may use the operator API and console: `group:` and a group id, `email:` and an e-mail that the provider calls verified, or `sub:` and the provider's subject; always of the first default provider. A bare entry is an error; a bare e-mail beside entries that say their kind is read as `email:`, with a warning.",
   ),
   refresh_interval: cardea(
     duration({ min: "1s", max: "24h" }).prefault("10m"),

@@ -3,13 +3,34 @@
 import { scimClients, tokenIssuers } from "../values/identity-values.ts";
 import { claimHeaders, headers } from "../values/network-values.ts";
 import { bearerFormat } from "../values/process-values.ts";
+import { signInProviders } from "../values/sign-in-provider-values.ts";
 import { booleanValue, enumValue, integer, stringList } from "../values/value-type.ts";
 import { cardea, pomerium } from "./keys.ts";
+
+export const signInProviderKeys = {
+  sign_in_providers: cardea(
+    signInProviders().prefault({}),
+    "More providers at which people sign in, by name: `{NAME: {provider, provider_url, client_id, client_secret or client_secret_file, title, scopes, request_params, client_auth, private_key or private_key_file, key_id, team_id, pushed_authorization}}`. `provider` is one of the kinds of `idp_provider`. The callback at the provider is `/oauth2/callback/NAME` of `authenticate_service_url`. See docs/identity.md.",
+    {
+      secretParts: [
+        "signInProviders.*.clientSecret",
+        "signInProviders.*.privateKey",
+        "signInProviders.*.requestParams.*",
+      ],
+      configPaths: ["signInProviders"],
+    },
+  ),
+  default_sign_in_providers: cardea(
+    stringList("name").optional(),
+    "The providers of routes without `sign_in_providers`; `default` is that of the `idp_` keys. The first is also that of administrators and of the sign-in host itself. Absent: `default`, or else the only entry of `sign_in_providers`.",
+    { configPaths: ["defaultSignInProviders"] },
+  ),
+};
 
 export const bearerKeys = {
   idp_allow_plain_http: cardea(
     booleanValue().prefault(false),
-    "Let `idp_provider_url` be plain HTTP outside loopback. Only where you own the network to the provider, for this process and for browsers: it carries the client secret, codes, tokens and passwords in clear text.",
+    "Let `idp_provider_url` and those of `sign_in_providers` be plain HTTP outside loopback. Only where you own the network to the provider, for this process and for browsers: it carries the client secret, codes, tokens and passwords in clear text.",
   ),
   bearer_token_format: pomerium(
     bearerFormat().prefault("default"),

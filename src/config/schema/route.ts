@@ -185,6 +185,11 @@ const identity = {
   idp_client_secret: pomerium(secretString().optional(), "The secret of `idp_client_id`.", {
     secret: "idpClient.clientSecret",
   }),
+  sign_in_providers: cardea(
+    stringList("name").optional(),
+    "The providers at which people may sign in for this route, by name; `default` is that of the `idp_` keys. With several, people choose. A session of another provider does not count here. Absent: `default_sign_in_providers`.",
+    { inConfig: "value" },
+  ),
   bearer_token_format: pomerium(bearerFormat().optional(), "As the global key, for this route."),
   idp_access_token_allowed_audiences: pomerium(stringList("audience").optional(), "As the global key, for this route."),
   identity_providers: pomerium(

@@ -3,8 +3,8 @@
  */
 import { flattenClaims, isScimClientName } from "../../events/index.ts";
 import type { PolicySource } from "../source/source-locations.ts";
+import { readNamedMapping, refuseInside, refuseUnknownKey } from "./named-mapping.ts";
 import { checkUrl, isLoopback } from "./network-values.ts";
-import { unknownKeyRemedy } from "./suggest.ts";
 import {
   formatValue,
   isPlainObject,
@@ -66,23 +66,6 @@ const algorithms = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA"
 const usualAlgorithms = ["RS256", "ES256", "EdDSA"];
 const issuerKeys = ["issuer", "jwks_url", "supported_algs", "audiences"];
 
-/** Prefixes the path of a refusal. */
-const refuseInside =
-  (refuse: Refuse, ...at: readonly (string | number)[]): Refuse =>
-  (problem, remedy, path = []) =>
-    refuse(problem, remedy, [...at, ...path]);
-
-function refuseUnknownKey(
-  item: Record<string, unknown>,
-  keys: readonly string[],
-  refuse: Refuse,
-): RefusedValue | undefined {
-  const strange = Object.keys(item).find((key) => !keys.includes(key));
-  if (strange === undefined) return undefined;
-  const otherwise = `use ${keys.join(", ")}`;
-  return refuse("is not a known key", unknownKeyRemedy(strange, { known: keys, written: item, otherwise }), [strange]);
-}
-
 export const tokenIssuers = (): ValueType<readonly TokenIssuerConfig[]> =>
   valueType(
     {
@@ -115,17 +98,10 @@ export const scimClients = (): ValueType<readonly ScimClientConfig[]> =>
       json: { type: ["object", "string"], additionalProperties: { type: "object" } },
     },
     (value, refuse) => {
-      const map = typeof value === "string" ? parseJson(value) : value;
-      if (!isPlainObject(map)) return refuse("is not a mapping", "write a name, and under it match");
-      const found: ScimClientConfig[] = [];
-      let refused: RefusedValue | undefined;
-      for (const [name, item] of Object.entries(map)) {
-        const client = readScimClient(name, item, refuseInside(refuse, name));
-        if (isRefused(client)) refused = client;
-        else found.push(client);
-      }
-      if (found.length > scimClientsMax) return refuse("has too many clients", `keep ${scimClientsMax} of them`);
-      return refused ?? found;
+      const example = "write a name, and under it match";
+      const found = readNamedMapping(value, { refuse, example, read: readScimClient });
+      if (isRefused(found)) return found;
+      return found.length > scimClientsMax ? refuse("has too many clients", `keep ${scimClientsMax} of them`) : found;
     },
   );
 

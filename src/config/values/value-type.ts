@@ -150,7 +150,8 @@ export const enumValue = <const Word extends string>(
   valueType({ label: words.join(", "), json: { enum: [...words] } }, (value, refuse) => {
     const typed = scalarText(value)?.toLowerCase();
     const found =
-      words.find((word) => word.toLowerCase() === typed) ?? (typed === undefined ? undefined : others[typed]);
+      words.find((word) => word.toLowerCase() === typed) ??
+      (typed !== undefined && Object.hasOwn(others, typed) ? others[typed] : undefined);
     return found ?? refuse(`${formatValue(value)} is not known here`, `write one of ${words.join(", ")}`);
   });
 

@@ -1,6 +1,7 @@
 /** Page rendering: turns a page of `src/auth` into HTML. Pure. */
 import type { Page } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
+import { chooseProviderPage } from "./choose-provider-page.ts";
 import { errorPage, signInErrorPage } from "./error-page.ts";
 import { keepAddressPage, returnPage, signInLoopPage } from "./sign-in-pages.ts";
 import { signedOutPage, signOutConfirmPage } from "./sign-out-pages.ts";
@@ -22,6 +23,8 @@ export function renderPage(page: Page): string {
       return keepAddressPage(page);
     case "return":
       return returnPage(page);
+    case "choose-provider":
+      return chooseProviderPage(page);
     case "sign-in-loop":
       return signInLoopPage(page);
     default:

@@ -9,13 +9,13 @@ export type SessionIds = Pick<SessionHandle, "sessionId" | "userId">;
 
 /**
  * The source of the caller's identity: the credential in the request ("credential"), a given credential, or a session.
- * `among` selects a person's session by identity provider. Null: an anonymous caller.
+ * `among` selects a person's session by the identity providers of the route. Null: an anonymous caller.
  */
 export type SubjectSource =
   | "credential"
   | Readonly<{ token: string }>
   | SessionIds
-  | Readonly<{ among: (idpId: string) => SessionIds | undefined }>
+  | Readonly<{ among: (idpIds: ReadonlySet<string>) => SessionIds | undefined }>
   | null;
 
 export type DecisionQuery = Readonly<{

@@ -65,7 +65,7 @@ export function createAuthzen(
     ...parts,
     decider,
     decide: (asked) => find(asked, whoIs(asked.subject)),
-    decideFor: (userId, asked) => find(asked, { among: (idpId) => newestOf(userId, idpId) }),
+    decideFor: (userId, asked) => find(asked, { among: (idpIds) => newestOf(userId, idpIds) }),
   });
 
   async function find(
@@ -123,15 +123,18 @@ export function createAuthzen(
   function ofUser(id: string, from: unknown, type: "user" | "identity"): Exclude<SubjectSource, "credential"> {
     const ours = type === "user" ? parsed<UserId>(parseUserId, id) : undefined;
     const userId = typeof from === "string" ? userIdOf(from, id) : from === null ? ours : undefined;
-    return userId === undefined ? null : { among: (idpId) => newestOf(userId, idpId) };
+    return userId === undefined ? null : { among: (idpIds) => newestOf(userId, idpIds) };
   }
 
   /** The newest of the person's active sessions, because policy reads a session. */
-  function newestOf(userId: UserId, idpId: string): Pick<SessionHandle, "sessionId" | "userId"> | undefined {
+  function newestOf(
+    userId: UserId,
+    idpIds: ReadonlySet<string>,
+  ): Pick<SessionHandle, "sessionId" | "userId"> | undefined {
     const now = clock.wall();
     const standing = replica.projection.sessionsOf(userId).flatMap((sessionId) => {
       const found = replica.projection.sessionStatus(sessionId);
-      const counts = found.status === "active" && found.session.expiresAt > now && found.session.idpId === idpId;
+      const counts = found.status === "active" && found.session.expiresAt > now && idpIds.has(found.session.idpId);
       return counts ? [found.session] : [];
     });
     const newest = standing.toSorted((a, b) => b.createdAt - a.createdAt)[0];

@@ -46,7 +46,7 @@ import { type MatchedRequest, matchDescribedRequest } from "./described-request.
 
 export type DecisionApiDeps = Pick<
   ProxyDeps,
-  | ("config" | "identity" | "clock" | "replica" | "freshness" | "catchUp" | "decide" | "resolveCaller" | "idpIdOf")
+  | ("config" | "identity" | "clock" | "replica" | "freshness" | "catchUp" | "decide" | "resolveCaller" | "signInOf")
   | ("bearerTokens" | "explain" | "annotateDecision" | "credentials" | "assertions" | "render")
   | ("recorder" | "authorizeLog" | "logger")
 >;
@@ -124,7 +124,7 @@ export function createRequestDecider(deps: DecisionApiDeps, handles: ReachedHand
     if (subject === "credential") return callers.identify(request, route, described.ip ?? "");
     if ("token" in subject)
       return callers.fromCredential({ token: subject.token, source: "header" }, scopeOf(route, request));
-    const session = "among" in subject ? subject.among(deps.idpIdOf(route)) : subject;
+    const session = "among" in subject ? subject.among(deps.signInOf(route).allows) : subject;
     if (session === undefined) return anonymous;
     return { ...anonymous, handle: { ...session, idpId: "", needs: null, audience: [] } };
   }

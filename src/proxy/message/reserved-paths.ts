@@ -2,6 +2,8 @@
  * Reserved paths: paths that the proxy itself serves on every host (docs/pomerium-behaviour.md §2.1), beside `/ping`
  * and `/healthz`, and paths that the authenticate service serves on its own host. Pure.
  */
+import { isProviderCallback } from "../../auth/index.ts";
+
 /** Paths by which a load balancer or an orchestrator asks whether this node is alive. */
 export function isProbePath(path: string): boolean {
   return path === "/ping" || path === "/healthz";
@@ -19,7 +21,7 @@ export function isReserved(path: string): boolean {
 
 /** Paths of the sign-in service on a host that is also the host of a route; the route has all others. */
 export function isSignInPath(path: string): boolean {
-  return isReserved(path) || path === "/" || path === "/oauth2/callback" || path === "/robots.txt";
+  return isReserved(path) || path === "/" || isProviderCallback(path) || path === "/robots.txt";
 }
 
 /** Reserved paths for users of a route, also where the route is on the sign-in host. */

@@ -4,7 +4,7 @@
  *
  * An invalid `traceparent` is ignored, and its `tracestate` with it (W3C Trace Context §4.3).
  */
-import { type TraceText, traceInTarget, traceText } from "../../auth/index.ts";
+import { isProviderCallback, type TraceText, traceInTarget, traceText } from "../../auth/index.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import type { FailureReason } from "../reply/failures.ts";
@@ -66,7 +66,7 @@ function parentOf(request: CanonicalRequest): TraceContext | null {
 }
 
 function signInTraceOf({ path, search }: CanonicalRequest): TraceText | null {
-  return path.startsWith("/.pomerium/") || path === "/oauth2/callback" ? traceInTarget(path, search) : null;
+  return path.startsWith("/.pomerium/") || isProviderCallback(path) ? traceInTarget(path, search) : null;
 }
 
 /** The trace context to add to a redirect, whether this node records the trace or not. */

@@ -18,7 +18,7 @@ import type {
   SignInRedirect,
   TraceText,
 } from "../../auth/index.ts";
-import type { Config, RouteConfig } from "../../config/index.ts";
+import type { Config, RouteConfig, RouteSignIn } from "../../config/index.ts";
 import type { BootId, NeededLink, NodeId, UnixMs } from "../../events/index.ts";
 import type { Clock, Freshness, Logger, Replica } from "../../replication/index.ts";
 import type { ProviderTokenSource } from "../headers/provider-tokens.ts";
@@ -47,10 +47,10 @@ export type ProxyDeps = Readonly<{
   annotateDecision: AnnotateDecision;
   resolveCaller: (
     handle: SessionHandle | undefined,
-    options: Readonly<{ idpId: string; credentialInHeader: boolean; now: UnixMs }>,
+    options: Readonly<{ idpIds: ReadonlySet<string>; credentialInHeader: boolean; now: UnixMs }>,
   ) => ResolvedCaller;
-  /** Identifies the identity provider, and our client there, whose sessions a route accepts. */
-  idpIdOf: (route: RouteConfig) => string;
+  /** Identifies the identity providers, and our clients there, whose sessions a route accepts. */
+  signInOf: (route: RouteConfig) => RouteSignIn;
   /** Identifies the holder of a bearer token that a route accepts. */
   bearerTokens: Pick<BearerTokens, "identify" | "accepts">;
   /** The identity provider's tokens for a session, for routes that forward them. */

@@ -89,7 +89,7 @@ export type CallerIdentifier = Readonly<{
 export function createCallerIdentifier(
   deps: Pick<
     ProxyDeps,
-    "config" | "credentials" | "bearerTokens" | "catchUp" | "resolveCaller" | "idpIdOf" | "replica"
+    "config" | "credentials" | "bearerTokens" | "catchUp" | "resolveCaller" | "signInOf" | "replica"
   >,
   reached: ReachedHandles,
 ): CallerIdentifier {
@@ -105,7 +105,7 @@ export function createCallerIdentifier(
     if (token !== undefined && rules !== null) {
       if (rules.format === "jwt" && deps.credentials.read(request.headers, "")?.source === "cookie")
         return "two-credentials";
-      const found = deps.bearerTokens.identify(token, rules, { idpId: deps.idpIdOf(route), from });
+      const found = deps.bearerTokens.identify(token, rules, { idpId: deps.signInOf(route).bearerIdpId, from });
       const bearer = { token, rules };
       return found instanceof Promise ? found.then((answer) => fromBearer(answer, bearer)) : fromBearer(found, bearer);
     }
@@ -177,10 +177,11 @@ export function createCallerIdentifier(
     route: RouteConfig,
     now: UnixMs,
   ): ResolvedCaller {
-    const own = deps.idpIdOf(route);
-    const idpId = bearer !== undefined && handle !== undefined ? bearerIdpOf(bearer, handle, route) : own;
-    const held = idpId === undefined ? undefined : handle;
-    const caller = deps.resolveCaller(held, { idpId: idpId ?? own, credentialInHeader, now });
+    const { allows } = deps.signInOf(route);
+    const ofBearer = bearer !== undefined && handle !== undefined ? bearerIdpOf(bearer, handle, route) : undefined;
+    const held = bearer !== undefined && ofBearer === undefined ? undefined : handle;
+    const idpIds = ofBearer === undefined ? allows : new Set([ofBearer]);
+    const caller = deps.resolveCaller(held, { idpIds, credentialInHeader, now });
     if (caller.type !== "principal") return caller;
     const [session, user] = streamsOf(caller.principal);
     const denied = replica.isDeniedLocally(session) || replica.isDeniedLocally(user);
@@ -197,7 +198,7 @@ export function createCallerIdentifier(
   ): string | undefined {
     const { bearer: now } = route;
     const taken = now === rules || (now !== null && verifyAlike(now, rules) && deps.bearerTokens.accepts(token, now));
-    return taken ? bearerIdp(now, handle, deps.idpIdOf(route)) : undefined;
+    return taken ? bearerIdp(now, handle, deps.signInOf(route).bearerIdpId) : undefined;
   }
 
   return { identify, fromCredential, resolve };

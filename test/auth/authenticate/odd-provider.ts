@@ -6,14 +6,14 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import type { TestContext } from "node:test";
 import { exportJWK, generateKeyPair, SignJWT, UnsecuredJWT } from "jose";
-import { createLocalFetch, createOidcClient, type OidcClient } from "../../../src/auth/index.ts";
+import { createLocalFetch, createOidcClient, type ProviderClient } from "../../../src/auth/index.ts";
 
 type Answer = Readonly<{ status?: number; headers?: Record<string, string>; body: unknown }>;
 type Claims = Record<string, unknown>;
 
 export type OddProvider = {
   readonly issuer: string;
-  readonly client: OidcClient;
+  readonly client: ProviderClient;
   /** The claims of its ID tokens. */
   claims: Claims;
   userinfo: Claims;
@@ -153,5 +153,5 @@ export async function startOddProvider(t: TestContext, metadata: Record<string, 
 }
 
 /** Completes a sign-in, as if the browser had returned from the provider. */
-export const finish = (provider: OddProvider): ReturnType<OidcClient["finish"]> =>
+export const finish = (provider: OddProvider): ReturnType<ProviderClient["finish"]> =>
   provider.client.finish("?code=c1&state=state-1", { state: "state-1", nonce: "nonce-1", verifier: "v".repeat(43) });

@@ -20,7 +20,7 @@ import {
   createRouteHost,
   createValueCipher,
   handleFits,
-  type OidcClient,
+  type ProviderClient,
   readCredential,
   resolveCaller,
   scriptedPageHeaders,
@@ -61,7 +61,7 @@ export type World = {
   readonly operator: Databroker;
   readonly replica: ReplicaProcess;
   readonly deps: AuthDeps;
-  readonly oidc: OidcClient;
+  readonly oidc: ProviderClient;
   /** Offset of the clock of the two hosts, ms. */
   clockMs: number;
   /** Messages that were logged at `warn`. */
@@ -76,7 +76,7 @@ export type WorldOptions = Readonly<{
   cookie?: Partial<AuthSettings["cookie"]>;
   /** Changes the dependencies of the hosts. */
   deps?: (deps: AuthDeps, world: World) => AuthDeps;
-  duties?: (oidc: OidcClient) => readonly Duty[];
+  duties?: (oidc: ProviderClient) => readonly Duty[];
   plugins?: (world: World) => readonly ((app: FastifyInstance) => void)[];
   provider?: Partial<Parameters<typeof startDemoProvider>[0]>;
   /** Wraps the fan-out of the node. */
@@ -197,9 +197,10 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
         sameSite: "lax",
         ...options.cookie,
       },
-      idpId: "demo",
+      defaultIdpIds: ["demo"],
       idpIds: new Set(["demo"]),
-      signInFor: () => ({ idpId: "demo", dependsOn: [] }),
+      providerNames: new Map([["demo", { name: "default", title: "Demo" }]]),
+      signInFor: () => ({ idpIds: ["demo"], dependsOn: [] }),
       groupsFromClaim: "groups",
       maxSessionsPerUser: 100,
       signoutRedirectUrl: null,
@@ -291,7 +292,7 @@ async function serveRoute(deps: AuthDeps, req: IncomingMessage, res: ServerRespo
   if (fits && handle.needs !== null && (await deps.catchUp(handle.needs)) === "behind")
     return void res.writeHead(503).end("behind");
   const caller = deps.resolveCaller(fits ? handle : undefined, {
-    idpId: deps.settings.signInFor(new URL(`http://${req.headers.host}`)).idpId,
+    idpIds: new Set(deps.settings.signInFor(new URL(`http://${req.headers.host}`)).idpIds),
     credentialInHeader: credential?.source !== "cookie",
     now: deps.clock.wall(),
   });

@@ -41,7 +41,7 @@ class World {
       { sessionId: sessionId(session), userId: userId(user), idpId: options.handleIdp ?? "idp" },
       {
         now: 500 as UnixMs,
-        idpId: "idp",
+        idpIds: new Set(["idp"]),
         credentialInHeader: false,
         open: (sealed) => {
           this.opened++;
@@ -80,7 +80,7 @@ test("an active session is a principal with profile, claims and effective groups
 });
 
 test("no handle is an anonymous caller, and whether the credential was in a header is passed on", () => {
-  const options = { now: 0 as UnixMs, idpId: "idp", credentialInHeader: true, open: () => undefined };
+  const options = { now: 0 as UnixMs, idpIds: new Set(["idp"]), credentialInHeader: true, open: () => undefined };
   assert.deepEqual(resolveCaller(new Projection(), undefined, options), {
     type: "anonymous",
     why: "no-credential",
@@ -114,7 +114,11 @@ const anonymousCases: readonly (readonly [string, (world: World) => ResolvedCall
     (w) => w.given(user("UserSessionsRevoked")).resolve(),
     "session-revoked: operator",
   ],
-  ["a session on a route of another provider", (w) => w.resolve(1, 1, { idpId: "other" }), "identity-provider-differs"],
+  [
+    "a session on a route of another provider",
+    (w) => w.resolve(1, 1, { idpIds: new Set(["other", "third"]) }),
+    "identity-provider-differs",
+  ],
   ["a handle made with another provider", (w) => w.resolve(1, 1, { handleIdp: "other" }), "identity-provider-differs"],
   ["a handle that names another user", (w) => w.resolve(1, 2), "session-of-another-user"],
 ];
@@ -134,11 +138,22 @@ test("a session created after the revocation or the restore is valid", () => {
   assert.equal(describeCaller(world.resolve(3)), "principal");
 });
 
+test("a session of any provider of the route is valid", () => {
+  const world = new World().given(created(1, 1));
+  assert.equal(describeCaller(world.resolve(1, 1, { idpIds: new Set(["other", "idp"]) })), "principal");
+  const idpIds = new Set(["other", "idp"]);
+  assert.equal(
+    describeCaller(world.resolve(1, 1, { handleIdp: "other", idpIds })),
+    "anonymous: identity-provider-differs",
+    "the handle names another allowed provider than the session",
+  );
+});
+
 test("a handle that names no provider takes its session's provider", () => {
   const world = new World().given(created(1, 1));
   assert.equal(describeCaller(world.resolve(1, 1, { handleIdp: "" })), "principal");
   assert.equal(
-    describeCaller(world.resolve(1, 1, { handleIdp: "", idpId: "other" })),
+    describeCaller(world.resolve(1, 1, { handleIdp: "", idpIds: new Set(["other"]) })),
     "anonymous: identity-provider-differs",
   );
 });

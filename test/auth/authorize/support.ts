@@ -42,6 +42,7 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
     setResponseHeaders: {},
     rewriteResponseHeaders: [],
     idpClient: null,
+    signInProviders: null,
     bearer: null,
     dependsOn: [],
     passIdentityHeaders: false,

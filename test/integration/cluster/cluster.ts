@@ -11,8 +11,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createHandleCodec } from "../../../src/auth/index.ts";
 import { authKeys } from "../../../src/cli/build/auth-keys.ts";
-import { idpsOf } from "../../../src/cli/build/auth-parts.ts";
-import { type Config, loadConfig } from "../../../src/config/index.ts";
+import { type Config, loadConfig, signInClientsOf } from "../../../src/config/index.ts";
 import { mintOperatorToken, operatorApiPrefix } from "../../../src/console/index.ts";
 import { type DemoProvider, startDemoProvider } from "../../../src/dev/index.ts";
 import {
@@ -336,7 +335,7 @@ export async function createSession(
   const { config, issuer } = by;
   const sessionId = parseSessionId(randomUUID());
   const userId = userIdOf(issuer, user);
-  const idpId = idpsOf(config).id;
+  const idpId = signInClientsOf(config).defaults.bearerIdpId;
   const now = Date.now();
   const result = await by.client.submit({
     commandId: randomUUID() as string as CommandId,

@@ -11,8 +11,7 @@ import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
 import { createLocalFetch, createOidcClient, createRefresh, newRefreshMemory } from "../../../src/auth/index.ts";
 import { createLeaderClient, startBroker } from "../../../src/broker/index.ts";
-import { idpsOf } from "../../../src/cli/build/auth-parts.ts";
-import type { Config } from "../../../src/config/index.ts";
+import { type Config, signInClientsOf } from "../../../src/config/index.ts";
 import {
   type BrokerId,
   type CommandId,
@@ -154,7 +153,7 @@ async function signIn(
 }
 
 const onCluster = (): Promise<SessionId> =>
-  signIn(at.provider, { idpId: idpsOf(at.config).id, submit: at.client.submit });
+  signIn(at.provider, { idpId: signInClientsOf(at.config).defaults.bearerIdpId, submit: at.client.submit });
 const refreshTokenOf = async (sessionId: SessionId): Promise<string> =>
   (await at.client.tokens(sessionId))?.refreshToken ?? assert.fail("the session has ended");
 /** Waits until the session has another refresh token than this one. */

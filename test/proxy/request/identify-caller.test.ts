@@ -49,7 +49,7 @@ function createCounters() {
             credentialInHeader: false,
           };
         },
-        idpIdOf: () => "idp",
+        signInOf: () => ({ idpIds: ["idp"], allows: new Set(["idp"]), bearerIdpId: "idp" }),
         replica: {} as ProxyDeps["replica"],
       },
       new ReachedHandles(),

@@ -28,7 +28,7 @@ import {
 } from "../../../events/index.ts";
 import { callerNetwork } from "../../authorize/source-ip.ts";
 import { claimedGroups } from "../provider/claimed-groups.ts";
-import type { OidcClient } from "../provider/oidc-client.ts";
+import type { ProviderClient } from "../provider/provider-client.ts";
 import { ProviderError } from "../provider/provider-error.ts";
 import type { ProvisionedFor } from "../scim/correlation.ts";
 import { type SubmitDeps, submitWithRetry } from "../sign-in/begin-session.ts";
@@ -70,7 +70,7 @@ export type BearerDeps = SubmitDeps &
   Readonly<{
     replica: Readonly<{ projection: Pick<Projection, "sessionStatus" | "session" | "sessionsOf"> }>;
     catchUp: (link: NeededLink) => Promise<"reached" | "behind" | "lost">;
-    providerOf: (idpId: string) => OidcClient | undefined;
+    providerOf: (idpId: string) => ProviderClient | undefined;
     issuers: TokenIssuers;
     /**
      * Key that derives session ids from tokens, the same on every node. It prevents testing guessed tokens against a

@@ -10,17 +10,16 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { decodeJwt, type JWTPayload, jwtVerify } from "jose";
 import * as openid from "openid-client";
-import { type Fact, flattenClaims, type Profile, type ProviderTokens, type UnixMs } from "../../../events/index.ts";
-import { tokenError, type VerifiedToken } from "../credentials/issuers.ts";
+import { flattenClaims, type ProviderTokens, type UnixMs } from "../../../events/index.ts";
+import { tokenError } from "../credentials/issuers.ts";
 import { createKeySet, type KeySet } from "../credentials/key-set.ts";
 import { issuedAtOf, unverifiedClaims } from "../credentials/token-text.ts";
 import { issuerFetch, readAnswer } from "./issuer-fetch.ts";
 import type { LocalFetch } from "./local-fetch.ts";
 import { profileOf } from "./oidc-profile.ts";
+import type { ProviderClient, ProviderDescription, RefreshOutcome } from "./provider-client.ts";
 import { ProviderError } from "./provider-error.ts";
 import { presentationMsMax } from "./refresh-rules.ts";
-
-export type SignInSecrets = Readonly<{ nonce: string; verifier: string }>;
 
 export type ProviderSettings = Readonly<{
   issuer: URL;
@@ -34,69 +33,6 @@ export type ProviderSettings = Readonly<{
   timeoutS?: number;
   /** Timeout of the response to a presented refresh token (ms). */
   refreshMsMax?: number;
-}>;
-
-export type ProviderIdentity = Readonly<{ profile: Profile; tokens: ProviderTokens }>;
-
-/** Outcome of one presentation of a refresh token. */
-export type RefreshOutcome =
-  /**
-   * Keep these tokens whatever else fails: the old refresh token may be used up. `problem`: the response's ID token
-   * failed verification; null: it did not.
-   */
-  | Fact<"tokens", { tokens: ProviderTokens; problem: ProviderError | null }>
-  /** The request was not sent, or the provider refused it before it checked the token. */
-  | Fact<"not-used", { error: ProviderError }>
-  | Fact<"refused", { error: ProviderError }>
-  | Fact<"unknown", { error: ProviderError }>;
-
-export type ProviderDescription = Readonly<{
-  profile: Profile;
-  /** Whether the claim is from the current userinfo. Other claims are as old as the ID token. */
-  isFromUserinfo(claim: string): boolean;
-}>;
-
-export type OidcClient = Readonly<{
-  /**
-   * The URL to send the browser to. `stateOf` makes the state from the new secrets.
-   * @throws ProviderError
-   */
-  begin(
-    stateOf: (secrets: SignInSecrets) => Promise<string>,
-    options: Readonly<{ account: "current" | "another" }>,
-  ): Promise<URL>;
-  /**
-   * @param query the query of the provider's redirect
-   * @throws ProviderError
-   */
-  finish(query: string, expected: SignInSecrets & Readonly<{ state: string }>): Promise<ProviderIdentity>;
-  /** Presents the refresh token: one request, never repeated. A failure is an outcome too. */
-  refresh(tokens: ProviderTokens): Promise<RefreshOutcome>;
-  /**
-   * Checks that the token endpoint answers, with a refresh token that no provider has issued.
-   * @throws ProviderError when it does not
-   */
-  probe(): Promise<void>;
-  /**
-   * Fetches the current claims of the person.
-   * @throws ProviderError
-   */
-  describe(tokens: ProviderTokens): Promise<ProviderDescription>;
-  /**
-   * Verifies an ID token that a caller presents as a credential; it must be issued for this client.
-   * @throws ProviderError
-   */
-  verifyIdentityToken(token: string): Promise<VerifiedToken>;
-  /**
-   * Verifies an access token that a caller presents as a credential; the provider names its subject.
-   * @param audiences it must be a signed token that names one of these; null: any token that the provider accepts
-   * @throws ProviderError
-   */
-  verifyAccessToken(token: string, audiences: readonly string[] | null): Promise<VerifiedToken>;
-  /** Null: the provider has no end-session endpoint. */
-  logoutUrl(options: Readonly<{ idToken: string | null; returnTo: URL | null }>): Promise<URL | null>;
-  /** Revokes the tokens if the provider supports it. Ignores failures. */
-  revoke(tokens: ProviderTokens): Promise<void>;
 }>;
 
 const timeoutS = 10;
@@ -117,7 +53,7 @@ type RefreshAttempt = { left: "no" | "maybe"; received: Readonly<Record<string, 
 /** Accepted algorithms of presented tokens: public keys only. A holder of a shared secret could forge a token. */
 const signatures = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
-export function createOidcClient(settings: ProviderSettings, local: LocalFetch, nowMs: () => number): OidcClient {
+export function createOidcClient(settings: ProviderSettings, local: LocalFetch, nowMs: () => number): ProviderClient {
   const bounded = issuerFetch(local);
   const attempts = new AsyncLocalStorage<RefreshAttempt>();
   let discovered: Promise<openid.Configuration> | undefined;

@@ -24,7 +24,7 @@ import type {
 import { isOfTokenIssuer } from "../credentials/issuers.ts";
 import type { ProvisionedFor } from "../scim/correlation.ts";
 import { claimedGroups } from "./claimed-groups.ts";
-import type { OidcClient, RefreshOutcome } from "./oidc-client.ts";
+import type { ProviderClient, RefreshOutcome } from "./provider-client.ts";
 import { ProviderError } from "./provider-error.ts";
 import {
   countRefresh,
@@ -44,7 +44,7 @@ import {
 
 export type RefreshDeps = Readonly<{
   /** The provider's client that made a session; undefined: unknown to this process. */
-  providerOf: (idpId: string) => OidcClient | undefined;
+  providerOf: (idpId: string) => ProviderClient | undefined;
   groupsFromClaim: string | null;
   /** As in `AuthDeps`. */
   provisionedFor?: ProvisionedFor;
@@ -93,7 +93,7 @@ const leaderSubmitsMax = 3;
 
 /** New tokens, and the previous ID token of the session: a provider need not send a new one. */
 type FreshTokens = Readonly<{ tokens: ProviderTokens; tokenVersion: number; idTokenBefore: string | null }>;
-type DueSession = Readonly<{ session: ActiveSession; entry: VaultedTokens; oidc: OidcClient }>;
+type DueSession = Readonly<{ session: ActiveSession; entry: VaultedTokens; oidc: ProviderClient }>;
 
 /**
  * Makes the function of one run, which refreshes the due sessions. It caches when each is due next; a lost entry costs
@@ -357,7 +357,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     }
 
     /** @returns false: the provider is down, and no probe has succeeded yet */
-    async function isReachable(idpId: string, oidc: OidcClient): Promise<boolean> {
+    async function isReachable(idpId: string, oidc: ProviderClient): Promise<boolean> {
       const breaker = memory.breakers.get(idpId);
       if (breaker === undefined) return true;
       if (breaker.probeAt > clock.monotonic()) return false;

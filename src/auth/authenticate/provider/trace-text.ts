@@ -6,6 +6,7 @@
  * no person and affects no decision. Pure.
  */
 import { parameter } from "../sign-in/signed-url.ts";
+import { isProviderCallback } from "./provider-callback.ts";
 
 /** `traceparent` and `tracestate` as in the headers of W3C Trace Context; the state may be empty. */
 export type TraceText = Readonly<{ parent: string; state: string }>;
@@ -47,6 +48,6 @@ export function splitState(state: string): Readonly<{ sealed: string; trace: Tra
 export function traceInTarget(path: string, search: string): TraceText | null {
   if (!search.includes("traceparent") && !search.includes("state=")) return null;
   const parameters = new URLSearchParams(search);
-  if (path === "/oauth2/callback") return splitState(parameters.get("state") ?? "").trace;
+  if (isProviderCallback(path)) return splitState(parameters.get("state") ?? "").trace;
   return traceText(parameters.get(parameter.traceparent), parameters.get(parameter.tracestate));
 }

@@ -22,7 +22,7 @@ import {
 } from "../context.ts";
 import { tunnelAudience } from "../credentials/handle.ts";
 import { claimedGroups } from "../provider/claimed-groups.ts";
-import type { ProviderIdentity } from "../provider/oidc-client.ts";
+import type { ProviderIdentity } from "../provider/provider-client.ts";
 import { handlePurpose } from "./callback-endpoint.ts";
 import { callbackUrl, type SignInRequest } from "./sign-in-request.ts";
 import { authenticateCookie } from "./signed-in.ts";

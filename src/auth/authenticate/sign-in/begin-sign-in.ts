@@ -40,7 +40,7 @@ export function browserToken(deps: AuthDeps, cookieHeader: string | undefined, n
 
 export type SignInOptions = Readonly<{
   account?: SignInRequest["account"];
-  /** The provider client and further hosts of this sign-in; absent: those of the target's route. */
+  /** The provider clients and further hosts of this sign-in; absent: those of the target's route. */
   how?: SignInFor;
   trace?: TraceText | null;
   /** The caller is a browser that runs scripts, so it can keep a long address. Otherwise the query is lost. */
@@ -62,7 +62,7 @@ export function beginSignIn(
   const { settings } = deps;
   const callback = through === undefined ? target : new URL("/.pomerium/callback/", through.origin);
   if (!settings.isRouteOrigin(target.origin) || !settings.isRouteOrigin(callback.origin)) throw new NoRouteError();
-  const { idpId, dependsOn } = how ?? settings.signInFor(callback);
+  const { idpIds, dependsOn } = how ?? settings.signInFor(callback);
   const name = ownCookie(settings.cookie.name, "nonce", callback);
   const nonce = browserToken(deps, cookieHeader, name);
   const refused = cookieValue(cookieHeader, settings.cookie.name) !== undefined;
@@ -72,7 +72,8 @@ export function beginSignIn(
     {
       redirectUri: id === null ? target : returnUrlOf(target, id),
       callbackUri: through === undefined ? null : callback,
-      idpId,
+      idpIds,
+      chosenIdpId: null,
       additionalHosts: through?.rest ?? dependsOn.map((origin) => new URL(origin).host),
       trace,
       programmatic: "browser",

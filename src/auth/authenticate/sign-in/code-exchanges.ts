@@ -13,7 +13,7 @@ import { LRUCache } from "lru-cache";
 import type { CommandRequest } from "../../../events/index.ts";
 import { callerNetwork } from "../../authorize/source-ip.ts";
 import { FairLimiter } from "../credentials/fair-limiter.ts";
-import type { ProviderIdentity } from "../provider/oidc-client.ts";
+import type { ProviderIdentity } from "../provider/provider-client.ts";
 import { stateMaxAgeS } from "./sign-in-state.ts";
 
 export type CodeExchange = {

@@ -49,7 +49,8 @@ export function registerLogin(app: FastifyInstance, deps: AuthDeps, contexts: Re
       {
         redirectUri,
         callbackUri: new URL("/.pomerium/callback/", context.origin),
-        idpId: settings.signInFor(new URL(context.origin)).idpId,
+        chosenIdpId: null,
+        idpIds: settings.signInFor(new URL(context.origin)).idpIds,
         additionalHosts: [],
         trace: context.trace ?? null,
         programmatic: "programmatic",

@@ -26,11 +26,13 @@ import {
 } from "../context.ts";
 import { ownCookie } from "../credentials/cookie-names.ts";
 import { cookieValue } from "../credentials/credentials.ts";
-import type { OidcClient } from "../provider/oidc-client.ts";
+import { callbackPathOf, isProviderCallback } from "../provider/provider-callback.ts";
+import type { ProviderClient } from "../provider/provider-client.ts";
 import { ProviderError } from "../provider/provider-error.ts";
 import { splitState, stateWithTrace } from "../provider/trace-text.ts";
 import { createSessionCommand, redirectWithHandle, setSessionCookie, submitWithRetry } from "./begin-session.ts";
 import { browserToken } from "./begin-sign-in.ts";
+import { allowedIdpIds, chosenIdpIdOf, sendProviderChoice } from "./choose-provider.ts";
 import {
   type CodeExchange,
   type CodeExchangeRefusal,
@@ -66,29 +68,24 @@ export function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: R
 
   app.get("/.pomerium/sign_in", (request, reply) => signIn({ deps, request, reply, context: contexts.of(request) }));
 
-  app.get("/oauth2/callback", (request, reply) =>
-    callback({ deps, request, reply, context: contexts.of(request) }, codeExchanges),
-  );
-
-  /** `response_mode=form_post` is a request from another site, without our cookies. The redirect adds them. */
-  app.post("/oauth2/callback", (request, reply) => {
-    const fields = typeof request.body === "object" && request.body !== null ? Object.entries(request.body) : [];
-    const query = new URLSearchParams(
-      fields.filter((field): field is [string, string] => typeof field[1] === "string"),
-    );
-    return reply.redirect(`/oauth2/callback?${query}`, 303);
-  });
+  for (const path of ["/oauth2/callback", "/oauth2/callback/:provider"]) {
+    app.get(path, (request, reply) => callback({ deps, request, reply, context: contexts.of(request) }, codeExchanges));
+    /** `response_mode=form_post` is a request from another site, without our cookies. The redirect adds them. */
+    app.post(path, (request, reply) => {
+      const fields = typeof request.body === "object" && request.body !== null ? Object.entries(request.body) : [];
+      const query = new URLSearchParams(
+        fields.filter((field): field is [string, string] => typeof field[1] === "string"),
+      );
+      const { pathname } = externalUrl(request, contexts.of(request));
+      return isProviderCallback(pathname) ? reply.redirect(`${pathname}?${query}`, 303) : reply.callNotFound();
+    });
+  }
 }
 
 /** The proxy has checked this, too. If the signing key leaks, people must still not be sent to a foreign host. */
 function leadsToKnownHost({ settings }: AuthDeps, asked: SignInRequest): boolean {
   const { origin } = asked.callbackUri ?? asked.redirectUri;
   return origin === settings.authenticateUrl.origin || settings.isRouteOrigin(origin);
-}
-
-/** The provider and client that a sign-in is for. */
-function idpOf({ settings }: AuthDeps, { idpId }: SignInRequest): string {
-  return idpId === "" ? settings.idpId : idpId;
 }
 
 /** Makes the rest of the sign-in part of this request's span, if it has one. */
@@ -124,7 +121,7 @@ async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
     const { session, userId } = signedIn.principal;
     const leftMs = session.expiresAt - deps.clock.wall();
     const lasts = leftMs > Math.min(remainingMsMin, deps.settings.cookie.expireMs / 20);
-    if (lasts && idpOf(deps, signIn) === session.idpId) {
+    if (lasts && allowedIdpIds(deps, signIn).includes(session.idpId)) {
       const { sessionId, idpId } = session;
       return redirectWithHandle(deps, reply, traced(exchange, signIn), {
         sessionId,
@@ -146,12 +143,14 @@ async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
     const retryUrl = signIn.programmatic === "programmatic" ? null : signIn.redirectUri.href;
     return sendSignInUnavailable(deps, request, reply, { context, retryUrl, existing: null });
   }
-  return withProvider(exchange, signIn, async (oidc) => {
+  const idpId = chosenIdpIdOf(deps, signIn);
+  if (idpId === undefined) return sendProviderChoice(deps, reply, traced(exchange, signIn));
+  return withProvider(exchange, { request: signIn, idpId }, async (oidc) => {
     const name = browserCookie(deps);
     const browser = browserToken(deps, headersOf(request)["cookie"], name);
     const stateOf = async (secrets: Pick<SignInState, "nonce" | "verifier">): Promise<string> =>
       stateWithTrace(
-        await sealState(deps.stateCipher, { ...secrets, request: signIn }, browser),
+        await sealState(deps.stateCipher, { ...secrets, idpId, request: signIn }, browser),
         traced(exchange, signIn).trace,
       );
     const there = await oidc.begin(stateOf, { account });
@@ -181,9 +180,18 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
       retryUrl: known ? opened.request.redirectUri.href : "/.pomerium/",
     });
   }
-  const { nonce, verifier } = opened.state;
+  const { nonce, verifier, idpId: answering } = opened.state;
   const signIn = traced(exchange, { ...opened.state.request, trace });
-  return withProvider(exchange, signIn, async (oidc) => {
+  if (!isCallbackOf(deps, answering, url.pathname)) {
+    deps.log.warn({ idpId: answering }, "an identity provider's answer came to the callback of another; refused");
+    return sendProblem(deps, request, reply, context, {
+      status: 400,
+      title: "Sign-in did not complete",
+      description: "The answer came from another identity provider than the one where you signed in.",
+      retryUrl: restartUrl(deps, signIn),
+    });
+  }
+  return withProvider(exchange, { request: signIn, idpId: answering }, async (oidc) => {
     const exchangeCode = () => oidc.finish(url.search, { state, nonce, verifier });
     const code = url.searchParams.get("code");
     const codeExchange: CodeExchange | CodeExchangeRefusal =
@@ -208,7 +216,7 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
       });
     }
     const identity = await codeExchange.identity;
-    codeExchange.command ??= createSessionCommand(deps, identity, idpOf(deps, signIn));
+    codeExchange.command ??= createSessionCommand(deps, identity, answering);
     const { command } = codeExchange;
     const result = await submitWithRetry(deps, command);
     if (result.type !== "done" || command.command.type !== "createSession")
@@ -247,22 +255,30 @@ function sendNotCreated(
   });
 }
 
-/** The URL that restarts this sign-in. */
+/** The URL that restarts this sign-in, and lets the person choose again. */
 function restartUrl(deps: AuthDeps, asked: SignInRequest): string {
-  return signInUrl(deps.settings.authenticateUrl, asked, currentKey(deps), nowS(deps)).href;
+  const request = { ...asked, chosenIdpId: null };
+  return signInUrl(deps.settings.authenticateUrl, request, currentKey(deps), nowS(deps)).href;
+}
+
+/** Each provider has its own callback, so one provider's answer is never sent to another (RFC 9700 §4.4.2). */
+function isCallbackOf({ settings }: AuthDeps, idpId: string, path: string): boolean {
+  const name = settings.providerNames.get(idpId)?.name;
+  return name !== undefined && callbackPathOf(name) === path;
 }
 
 async function withProvider(
   { deps, request, reply, context }: EndpointCall,
-  asked: SignInRequest,
-  job: (oidc: OidcClient) => Promise<FastifyReply>,
+  { request: asked, idpId }: Readonly<{ request: SignInRequest; idpId: string }>,
+  job: (oidc: ProviderClient) => Promise<FastifyReply>,
 ): Promise<FastifyReply> {
-  const oidc = deps.providerOf(idpOf(deps, asked));
+  const oidc = deps.providerOf(idpId);
   if (oidc === undefined) {
     // Another client would not help: its sessions are not valid on the route that the person came from.
-    const description = deps.settings.idpIds.has(idpOf(deps, asked))
-      ? "This installation has no identity provider configured (idp_provider_url), so no one can sign in."
-      : "The route has its own client at the identity provider (idp_client_id), and the authenticate service does not know it. Its configuration file needs the same routes.";
+    const description =
+      deps.settings.idpIds.has(idpId) || deps.settings.idpIds.size === 0
+        ? "This installation has no identity provider configured (idp_provider_url), so no one can sign in."
+        : "The route has its own client at the identity provider (idp_client_id) or its own provider (sign_in_providers), and the authenticate service does not know it. Its configuration file needs the same providers and routes.";
     return sendProblem(deps, request, reply, context, { status: 500, title: "No identity provider", description });
   }
   try {

@@ -14,7 +14,10 @@ export type SignInRequest = Readonly<{
   redirectUri: URL;
   /** Null: `/.pomerium/callback/` on the redirect's host. */
   callbackUri: URL | null;
-  idpId: string;
+  /** The clients at identity providers among which the person chooses; empty: the defaults. */
+  idpIds: readonly string[];
+  /** The one that the person has chosen; null: not yet. */
+  chosenIdpId: string | null;
   /** Hosts of other routes that the browser also signs in to before it reaches the target. */
   additionalHosts: readonly string[];
   programmatic: "programmatic" | "browser";
@@ -43,9 +46,10 @@ export function nonceHashOf(nonce: string): string {
 export function signInUrl(authenticateUrl: URL, request: SignInRequest, key: Uint8Array, nowS: number): URL {
   const url = new URL("/.pomerium/sign_in", authenticateUrl);
   url.searchParams.set(parameter.redirectUri, request.redirectUri.href);
-  url.searchParams.set(parameter.idpId, request.idpId);
+  url.searchParams.set(parameter.idpId, request.idpIds.join(","));
   if (request.additionalHosts.length > 0)
     url.searchParams.set(parameter.additionalHosts, request.additionalHosts.join(","));
+  if (request.chosenIdpId !== null) url.searchParams.set(parameter.chosenIdpId, request.chosenIdpId);
   addTrace(url, request.trace);
   if (request.callbackUri !== null) url.searchParams.set(parameter.callbackUri, request.callbackUri.href);
   if (request.programmatic === "programmatic") url.searchParams.set(parameter.programmatic, "true");
@@ -67,7 +71,8 @@ export function parseSignInUrl(url: URL): SignInRequest | undefined {
   return {
     redirectUri,
     callbackUri,
-    idpId: searchParams.get(parameter.idpId) ?? "",
+    idpIds: parseIdpIds(searchParams.get(parameter.idpId)),
+    chosenIdpId: searchParams.get(parameter.chosenIdpId),
     additionalHosts: additionalHostsOf(url),
     trace: traceOf(url),
     programmatic: searchParams.get(parameter.programmatic) === "true" ? "programmatic" : "browser",
@@ -76,6 +81,11 @@ export function parseSignInUrl(url: URL): SignInRequest | undefined {
     account: parseAccount(searchParams.get(parameter.account)),
     seen: parseOptionalLink(searchParams.get(parameter.seen)),
   };
+}
+
+/** @param text ids with commas between them */
+function parseIdpIds(text: string | null): readonly string[] {
+  return (text ?? "").split(",").filter((id) => id !== "");
 }
 
 function parseAccount(text: string | null): SignInRequest["account"] {

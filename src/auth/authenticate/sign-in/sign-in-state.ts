@@ -1,14 +1,15 @@
 /**
  * Sign-in state: the data of a pending sign-in, sealed into the OAuth `state`.
  *
- * - It holds the target, the OIDC nonce, the PKCE verifier, and the hash of a cookie of the browser that started.
+ * - It holds the target, the provider, the OIDC nonce, the PKCE verifier, and the hash of a cookie of the browser that
+ *   started.
  * - One small cookie serves every tab. With a cookie per attempt, a browser that restores thirty tabs would send a
  *   header that servers refuse.
  * - It opens only on this installation, for half an hour, and only with that cookie.
  */
 
 import { parseHttpUrl } from "../context.ts";
-import type { SignInSecrets } from "../provider/oidc-client.ts";
+import type { SignInSecrets } from "../provider/provider-client.ts";
 import { nonceHashOf, type SignInRequest } from "./sign-in-request.ts";
 import { parseReturns } from "./sign-in-returns.ts";
 import type { ValueCipher } from "./value-cipher.ts";
@@ -22,18 +23,24 @@ const purpose = "sign-in state";
  */
 const stateCharsMax = 7_000;
 
-export type SignInState = SignInSecrets & Readonly<{ request: SignInRequest }>;
+export type SignInState = SignInSecrets &
+  Readonly<{
+    request: SignInRequest;
+    /** The client at the provider that was sent the state. No other provider's answer is accepted for it. */
+    idpId: string;
+  }>;
 
 export async function sealState(box: ValueCipher, state: SignInState, browser: string): Promise<string> {
   let sealed = "";
   for (const redirectUri of shortenedUrls(state.request.redirectUri)) {
-    const { callbackUri, idpId, programmatic, nonceHash, additionalHosts, returns } = state.request;
+    const { callbackUri, idpIds, programmatic, nonceHash, additionalHosts, returns } = state.request;
     sealed = await box.seal(purpose, {
       browser: nonceHashOf(browser),
       nonce: state.nonce,
       verifier: state.verifier,
       to: redirectUri.href,
-      idp: idpId,
+      idp: state.idpId,
+      ...(idpIds.length < 2 ? {} : { idps: idpIds }),
       ...(callbackUri === null ? {} : { callback: callbackUri.href }),
       ...(programmatic === "programmatic" ? { programmatic: true } : {}),
       ...(nonceHash === "" ? {} : { hash: nonceHash }),
@@ -61,13 +68,14 @@ export async function openState(box: ValueCipher, sealed: string, browser: strin
   const value = await box.open(purpose, sealed, stateMaxAgeS);
   if (typeof value !== "object" || value === null) return { type: "unknown" };
   const fields = value as Readonly<Record<string, unknown>>;
-  const { nonce, verifier } = fields;
+  const { nonce, verifier, idp: idpId } = fields;
   const request = requestOf(fields);
-  if (request === undefined || typeof nonce !== "string" || typeof verifier !== "string") return { type: "unknown" };
+  if (request === undefined || typeof nonce !== "string" || typeof verifier !== "string" || typeof idpId !== "string")
+    return { type: "unknown" };
   if (browser === undefined || fields["browser"] !== nonceHashOf(browser)) {
     return { type: "of-another-browser", request };
   }
-  return { type: "ours", state: { nonce, verifier, request } };
+  return { type: "ours", state: { nonce, verifier, idpId, request } };
 }
 
 function requestOf(fields: Readonly<Record<string, unknown>>): SignInRequest | undefined {
@@ -81,13 +89,18 @@ function requestOf(fields: Readonly<Record<string, unknown>>): SignInRequest | u
   return {
     redirectUri,
     callbackUri,
-    idpId: text("idp") ?? "",
+    idpIds: textsOf(fields["idps"]) ?? [text("idp") ?? ""],
+    chosenIdpId: null,
     programmatic: fields["programmatic"] === true ? "programmatic" : "browser",
     nonceHash: text("hash") ?? "",
     returns: parseReturns(text("returns")),
-    additionalHosts: Array.isArray(fields["also"]) ? fields["also"].filter((host) => typeof host === "string") : [],
+    additionalHosts: textsOf(fields["also"]) ?? [],
     trace: null,
     account: "current",
     seen: null,
   };
+}
+
+function textsOf(field: unknown): readonly string[] | undefined {
+  return Array.isArray(field) ? field.filter((one) => typeof one === "string") : undefined;
 }

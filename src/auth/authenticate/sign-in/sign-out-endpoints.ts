@@ -26,7 +26,7 @@ import {
   sendProblem,
 } from "../context.ts";
 import type { SessionHandle } from "../credentials/handle.ts";
-import type { OidcClient } from "../provider/oidc-client.ts";
+import type { ProviderClient } from "../provider/provider-client.ts";
 import { isFromElsewhere } from "../same-origin.ts";
 import { submitWithRetry } from "./begin-session.ts";
 import { readOnly } from "./common-endpoints.ts";
@@ -72,7 +72,7 @@ async function signOut(
   if (sessionId !== undefined) {
     const tokens = await deps.databroker.tokens(sessionId).catch(() => undefined);
     const session = deps.replica.projection.session(sessionId);
-    const idpId = session?.status === "active" ? session.idpId : deps.settings.idpId;
+    const idpId = session?.status === "active" ? session.idpId : (deps.settings.defaultIdpIds[0] ?? "");
     const result = await revokeSession(deps, sessionId);
     if (result.type === "unavailable" || (result.type === "refused" && result.code !== "not-found")) {
       return sendProblem(deps, request, reply, context, {
@@ -142,7 +142,7 @@ async function confirmSignOut(
  */
 async function endProviderSession(
   deps: AuthDeps,
-  oidc: OidcClient | undefined,
+  oidc: ProviderClient | undefined,
   { tokens, returnTo }: Readonly<{ tokens: ProviderTokens; returnTo: URL | null }>,
 ): Promise<URL | null> {
   if (oidc === undefined) return null;

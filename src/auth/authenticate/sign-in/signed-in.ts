@@ -40,12 +40,12 @@ export async function readOwnHandle(deps: AuthDeps, request: FastifyRequest): Pr
   return handle !== "invalid" && handle.audience.includes(deps.settings.authenticateUrl.hostname) ? handle : undefined;
 }
 
-/** The sign-in status on the authenticate host. */
+/** The sign-in status on the authenticate host, where sessions of every configured provider client are valid. */
 export async function readSignInStatus(deps: AuthDeps, request: FastifyRequest): Promise<SignInStatus> {
   const handle = await readOwnHandle(deps, request);
   return handle === undefined
     ? { type: "anonymous" }
-    : statusOfHandle(deps, handle, { source: "cookie", idpId: ownIdpOf(deps, handle) });
+    : statusOfHandle(deps, handle, { source: "cookie", idpIds: deps.settings.idpIds });
 }
 
 /** The sign-in status on a route's host. */
@@ -54,13 +54,13 @@ export async function readRouteSignInStatus(
   request: FastifyRequest,
   { hostname, origin }: Pick<ReservedContext, "hostname" | "origin">,
 ): Promise<SignInStatus> {
-  const { idpId } = deps.settings.signInFor(new URL(origin));
+  const { idpIds } = deps.settings.signInFor(new URL(origin));
   const query = (request.raw.url ?? "").split("?", 2)[1] ?? "";
   const credential = readCredential(headersOf(request), query, deps.settings.cookie.name);
   const handle = credential === undefined ? "invalid" : await deps.handles.verify(credential.token);
   if (credential === undefined || handle === "invalid") return { type: "anonymous" };
   return handleFits(handle, hostname, deps.settings.cookie.domain)
-    ? statusOfHandle(deps, handle, { source: credential.source, idpId })
+    ? statusOfHandle(deps, handle, { source: credential.source, idpIds: new Set(idpIds) })
     : { type: "anonymous" };
 }
 
@@ -72,22 +72,17 @@ export async function withFreshLease(deps: AuthDeps, readStatus: () => Promise<S
   return overdueMs > 0 ? { type: "behind" } : readStatus();
 }
 
-/** The sign-in status on the authenticate host, for sessions of the global provider client alone. */
+/** The sign-in status on the authenticate host, for sessions of the first default provider alone. */
 export async function readLeasedSignInStatus(deps: AuthDeps, request: FastifyRequest): Promise<SignInStatus> {
   const signedIn = await withFreshLease(deps, () => readSignInStatus(deps, request));
-  const counts = signedIn.type !== "signed-in" || signedIn.principal.session.idpId === deps.settings.idpId;
+  const counts = signedIn.type !== "signed-in" || signedIn.principal.session.idpId === deps.settings.defaultIdpIds[0];
   return counts ? signedIn : { type: "anonymous" };
-}
-
-/** On the authenticate host, sessions of every configured provider client are valid. */
-function ownIdpOf({ settings }: AuthDeps, { idpId }: SessionHandle): string {
-  return settings.idpIds.has(idpId) ? idpId : settings.idpId;
 }
 
 async function statusOfHandle(
   deps: AuthDeps,
   handle: SessionHandle,
-  { source, idpId }: Readonly<{ source: CredentialSource; idpId: string }>,
+  { source, idpIds }: Readonly<{ source: CredentialSource; idpIds: ReadonlySet<string> }>,
 ): Promise<SignInStatus> {
   if (handle.needs !== null) {
     const reached = await deps.catchUp(handle.needs);
@@ -96,7 +91,11 @@ async function statusOfHandle(
   }
   // Receipts may count this node as fenced: revocations no longer reach it, so it must identify no one.
   if (deps.replica.overdueMs(deps.clock.monotonic()) === Number.POSITIVE_INFINITY) return { type: "behind" };
-  const caller = deps.resolveCaller(handle, { idpId, credentialInHeader: source !== "cookie", now: deps.clock.wall() });
+  const caller = deps.resolveCaller(handle, {
+    idpIds,
+    credentialInHeader: source !== "cookie",
+    now: deps.clock.wall(),
+  });
   if (caller.type === "behind") return { type: "behind" };
   if (caller.type === "anonymous") return { type: "anonymous" };
   const { principal } = caller;
@@ -133,12 +132,13 @@ export async function userInfo(
     {
       redirectUri: new URL("/.pomerium/", deps.settings.authenticateUrl),
       callbackUri: null,
-      idpId: principal?.session.idpId ?? deps.settings.idpId,
+      idpIds: [...new Set([...(principal === null ? [] : [principal.session.idpId]), ...deps.settings.defaultIdpIds])],
       additionalHosts: [],
       trace: context.trace ?? null,
       programmatic: "browser",
       nonceHash: "",
       returns: 0,
+      chosenIdpId: null,
       account: principal === null ? "current" : "another",
       seen: null,
     },

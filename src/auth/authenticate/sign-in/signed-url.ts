@@ -19,6 +19,8 @@ export const parameter = {
   sessionEncrypted: "pomerium_session_encrypted",
   session: "pomerium_session",
   jwt: "pomerium_jwt",
+  /** Cardea's: the client at an identity provider that the person has chosen. */
+  chosenIdpId: "pomerium_chosen_idp_id",
   /** Further hosts that a visitor is signed in to, separated by commas. */
   additionalHosts: "pomerium_additional_hosts",
   traceparent: "pomerium_traceparent",

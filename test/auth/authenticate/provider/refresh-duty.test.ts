@@ -5,7 +5,12 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { type TestContext, test } from "node:test";
-import { createRefresh, newRefreshMemory, type OidcClient, type RefreshMemory } from "../../../../src/auth/index.ts";
+import {
+  createRefresh,
+  newRefreshMemory,
+  type ProviderClient,
+  type RefreshMemory,
+} from "../../../../src/auth/index.ts";
 import type { Duty } from "../../../../src/broker/index.ts";
 import type {
   ActiveSession,
@@ -26,7 +31,7 @@ import { quiet, signIn, startWorld, subjectId, type World } from "../support.ts"
 
 type Runs = { count: number; readonly memory: RefreshMemory };
 
-const refreshing = (oidc: OidcClient, runs: Runs): Duty => {
+const refreshing = (oidc: ProviderClient, runs: Runs): Duty => {
   const refresh = createRefresh({
     providerOf: () => oidc,
     groupsFromClaim: "groups",
@@ -595,7 +600,7 @@ test("a run visits a bounded number of sessions, and the next run continues from
     { status: "active", sessionId: due, expiresAt: 9e15, refreshedAt: 0 },
   ];
   let requestCount = 0;
-  const countRefresh: OidcClient["refresh"] = async (tokens) => {
+  const countRefresh: ProviderClient["refresh"] = async (tokens) => {
     requestCount++;
     return { type: "tokens", tokens, problem: null };
   };

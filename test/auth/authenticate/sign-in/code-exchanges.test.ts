@@ -1,7 +1,7 @@
 /** Code exchanges at the identity provider: at most one for each state, and limited for each network. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { ProviderIdentity } from "../../../../src/auth/authenticate/provider/oidc-client.ts";
+import type { ProviderIdentity } from "../../../../src/auth/authenticate/provider/provider-client.ts";
 import {
   burst,
   type CodeExchangeOptions,

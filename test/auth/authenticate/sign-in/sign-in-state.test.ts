@@ -20,7 +20,8 @@ const browser = "b".repeat(32);
 const request: SignInRequest = {
   redirectUri: new URL("https://app.example.com/x?a=1"),
   callbackUri: null,
-  idpId: "demo",
+  idpIds: ["demo"],
+  chosenIdpId: null,
   programmatic: "browser",
   nonceHash: "hash",
   account: "current",
@@ -29,7 +30,7 @@ const request: SignInRequest = {
   additionalHosts: ["api.example.com"],
   trace: null,
 };
-const secrets = { nonce: "n".repeat(43), verifier: "v".repeat(43) };
+const secrets = { nonce: "n".repeat(43), verifier: "v".repeat(43), idpId: "demo" };
 
 test("a state opens only for the browser that started, with its full content", async () => {
   const sealed = await sealState(box, { ...secrets, request }, browser);
@@ -38,6 +39,11 @@ test("a state opens only for the browser that started, with its full content", a
   const programmatic = { ...request, programmatic: "programmatic", callbackUri, nonceHash: "" } as const;
   const opened = await openState(box, await sealState(box, { ...secrets, request: programmatic }, browser), browser);
   assert.deepEqual(opened, { type: "ours", state: { ...secrets, request: programmatic } });
+});
+
+test("a state names the provider that was sent it, and the others among which the person may choose again", async () => {
+  const state = { ...secrets, idpId: "second", request: { ...request, idpIds: ["demo", "second"] } };
+  assert.deepEqual(await openState(box, await sealState(box, state, browser), browser), { type: "ours", state });
 });
 
 test("a state cannot be read on the way", async () => {

@@ -1,0 +1,72 @@
+/**
+ * Provider client: our client at one identity provider, whatever protocol it speaks. OpenID Connect (oidc-client.ts),
+ * GitHub (github-client.ts).
+ */
+import type { Fact, Profile, ProviderTokens } from "../../../events/index.ts";
+import type { VerifiedToken } from "../credentials/issuers.ts";
+import type { ProviderError } from "./provider-error.ts";
+
+export type SignInSecrets = Readonly<{ nonce: string; verifier: string }>;
+
+export type ProviderIdentity = Readonly<{ profile: Profile; tokens: ProviderTokens }>;
+
+/** Outcome of one presentation of a refresh token. */
+export type RefreshOutcome =
+  /**
+   * Keep these tokens whatever else fails: the old refresh token may be used up. `problem`: the response's ID token
+   * failed verification; null: it did not.
+   */
+  | Fact<"tokens", { tokens: ProviderTokens; problem: ProviderError | null }>
+  /** The request was not sent, or the provider refused it before it checked the token. */
+  | Fact<"not-used", { error: ProviderError }>
+  | Fact<"refused", { error: ProviderError }>
+  | Fact<"unknown", { error: ProviderError }>;
+
+export type ProviderDescription = Readonly<{
+  profile: Profile;
+  /** Whether the claim is from the current userinfo. Other claims are as old as the ID token. */
+  isFromUserinfo(claim: string): boolean;
+}>;
+
+export type ProviderClient = Readonly<{
+  /**
+   * The URL to send the browser to. `stateOf` makes the state from the new secrets.
+   * @throws ProviderError
+   */
+  begin(
+    stateOf: (secrets: SignInSecrets) => Promise<string>,
+    options: Readonly<{ account: "current" | "another" }>,
+  ): Promise<URL>;
+  /**
+   * @param query the query of the provider's redirect
+   * @throws ProviderError
+   */
+  finish(query: string, expected: SignInSecrets & Readonly<{ state: string }>): Promise<ProviderIdentity>;
+  /** Presents the refresh token: one request, never repeated. A failure is an outcome too. */
+  refresh(tokens: ProviderTokens): Promise<RefreshOutcome>;
+  /**
+   * Checks that the token endpoint answers, with a refresh token that no provider has issued.
+   * @throws ProviderError when it does not
+   */
+  probe(): Promise<void>;
+  /**
+   * Fetches the current claims of the person.
+   * @throws ProviderError
+   */
+  describe(tokens: ProviderTokens): Promise<ProviderDescription>;
+  /**
+   * Verifies an ID token that a caller presents as a credential; it must be issued for this client.
+   * @throws ProviderError
+   */
+  verifyIdentityToken(token: string): Promise<VerifiedToken>;
+  /**
+   * Verifies an access token that a caller presents as a credential; the provider names its subject.
+   * @param audiences it must be a signed token that names one of these; null: any token that the provider accepts
+   * @throws ProviderError
+   */
+  verifyAccessToken(token: string, audiences: readonly string[] | null): Promise<VerifiedToken>;
+  /** Null: the provider has no end-session endpoint. */
+  logoutUrl(options: Readonly<{ idToken: string | null; returnTo: URL | null }>): Promise<URL | null>;
+  /** Revokes the tokens if the provider supports it. Ignores failures. */
+  revoke(tokens: ProviderTokens): Promise<void>;
+}>;

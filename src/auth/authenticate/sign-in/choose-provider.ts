@@ -1,0 +1,35 @@
+/**
+ * Provider choice: the client at an identity provider that a sign-in uses, and the page on which a person chooses one.
+ *
+ * - A sign-in names the providers that its route allows. With one of them, no page is shown.
+ * - Each link of the page is a signed URL that names the choice. No cookie remembers it.
+ */
+import type { FastifyReply } from "fastify";
+import { pageHeaders } from "../../reply/page.ts";
+import { type AuthDeps, currentKey, nowS, sendPage } from "../context.ts";
+import { type SignInRequest, signInUrl } from "./sign-in-request.ts";
+
+/** The clients among which a sign-in may choose. */
+export function allowedIdpIds({ settings }: Pick<AuthDeps, "settings">, { idpIds }: SignInRequest): readonly string[] {
+  return idpIds.some((id) => id !== "") ? idpIds : settings.defaultIdpIds;
+}
+
+/** The client that a sign-in uses; undefined: the person has to choose first. */
+export function chosenIdpIdOf(deps: Pick<AuthDeps, "settings">, signIn: SignInRequest): string | undefined {
+  const allowed = allowedIdpIds(deps, signIn);
+  const chosen = allowed.find((id) => id === signIn.chosenIdpId);
+  return chosen ?? (allowed.length > 1 ? undefined : (allowed[0] ?? ""));
+}
+
+export function sendProviderChoice(deps: AuthDeps, reply: FastifyReply, signIn: SignInRequest): FastifyReply {
+  const { settings } = deps;
+  const providers = allowedIdpIds(deps, signIn).map((idpId) => ({
+    title: settings.providerNames.get(idpId)?.title ?? "another provider",
+    url: signInUrl(settings.authenticateUrl, { ...signIn, chosenIdpId: idpId }, currentKey(deps), nowS(deps)).href,
+  }));
+  const { hostname } = signIn.redirectUri;
+  const host = signIn.programmatic === "programmatic" ? null : hostname;
+  const page = deps.render({ type: "choose-provider", host, providers });
+  // The address of this page is a signed URL: links on it must not send it as a referrer.
+  return sendPage(reply, 200, page, { ...pageHeaders, "referrer-policy": "no-referrer" });
+}
