@@ -185,6 +185,8 @@ function isMembershipSetBy(event: Recorded["event"], group: string, user: string
       const people = [...event.added, ...event.removed].map(userStream);
       return `group:${event.groupId}` === group && people.some((one) => one === user);
     }
+    case "MembershipsExpired":
+      return `group:${event.groupId}` === group && event.userIds.map(userStream).some((one) => one === user);
     case "UserGroupsReplaced":
       return userStream(event.userId) === user;
     case "GroupRemoved":

@@ -294,9 +294,9 @@ export async function createAssertions(options: {
     entries: PrincipalCache["entries"],
     place: string,
     made: CachedAssertion["result"],
-    now: number,
+    freshUntil: number,
   ): CachedAssertion {
-    const entry: CachedAssertion = { result: made, freshUntil: now + freshForMs };
+    const entry: CachedAssertion = { result: made, freshUntil };
     entries.set(place, entry, { size: entryBytes });
     if (made instanceof Promise)
       made.then(
@@ -319,6 +319,8 @@ export async function createAssertions(options: {
     const { hostname, rules, now } = scope;
     const place = contentOf(rules) + hostname; // the digests have one length, so no two places are written alike
     const known = entries.get(place);
+    // An assertion that names a group is not used after the end of the membership.
+    const freshUntil = Math.min(now + freshForMs, principal?.groupsUntil ?? Number.POSITIVE_INFINITY);
     const entry =
       known !== undefined && now < known.freshUntil
         ? known
@@ -326,7 +328,7 @@ export async function createAssertions(options: {
             entries,
             place,
             rejectOnThrow(() => signWhole(principal, hostname, rules)),
-            now,
+            freshUntil,
           );
     if (entry.result !== "oversize") return entry;
     const named = rules.routeId === undefined ? [] : options.groupsOfPolicy(rules.routeId);
@@ -337,7 +339,7 @@ export async function createAssertions(options: {
       entries,
       reducedPlace,
       rejectOnThrow(() => signReduced(principal, hostname, rules)),
-      now,
+      freshUntil,
     );
   }
 

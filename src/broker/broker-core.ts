@@ -374,7 +374,7 @@ class Core {
         this.#parts.reassertionIntake.eventAnswered(waiter.report, answer);
         return;
       case "sweep":
-        this.#parts.duties.sweepAnswered(answer);
+        this.#parts.duties.sweepAnswered(waiter.sweep, answer);
         return;
       case "caller":
         return;

@@ -23,6 +23,7 @@ import {
   sendHomeUnreachable,
 } from "./operator-route.ts";
 import { registerScimTokens } from "./operator-scim.ts";
+import { registerUserChanges } from "./operator-user-changes.ts";
 
 export const operatorApiPrefix = "/.pomerium/admin/api/v1";
 
@@ -71,6 +72,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   };
   registerReads(route, deps);
   registerChanges(route, deps);
+  registerUserChanges(route, deps);
   registerLocalReceipts(route, deps);
   registerScimTokens(route, deps);
   registerConfigurations(route, deps);

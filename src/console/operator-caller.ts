@@ -18,7 +18,7 @@ export type OperatorCaller =
       {
         /** The actor that the log records. */
         actor: string;
-        /** When the token or the session ends. */
+        /** When the token or the session ends, or a membership that may have made the caller an administrator. */
         until: UnixMs;
         /** The facts behind this decision; none for a token. */
         reads: readonly Stream[];
@@ -89,7 +89,7 @@ export async function operatorCallerOf(
   return {
     type: "operator",
     actor: `operator:${principal.userId}`,
-    until: principal.session.expiresAt,
+    until: Math.min(principal.session.expiresAt, principal.groupsUntil ?? Number.POSITIVE_INFINITY) as UnixMs,
     reads: [sessionStream(principal.session.sessionId), userStream(principal.userId)],
   };
 }

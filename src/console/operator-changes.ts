@@ -15,11 +15,8 @@ import {
   parseCommandId,
   parseGroupId,
   parseNodeId,
-  parseProvisioned,
   parseSessionId,
   type SessionId,
-  type UnavailableCode,
-  type UserId,
 } from "../events/index.ts";
 import type { LocalResult, Receipt, ReceiptWait, Replica } from "../replication/index.ts";
 import { BrokerUnavailableError, formatUnavailable, promiseOf } from "../replication/wire/index.ts";
@@ -27,10 +24,10 @@ import { revokeInRegion, sendLocalChange } from "./local-changes.ts";
 import {
   badRequest,
   isKnownRegion,
+  nameIn,
   type OperatorApiDeps,
   type RegisterRoute,
   requireOperator,
-  sendHomeUnreachable,
   tryParse,
   unknownRegion,
 } from "./operator-route.ts";
@@ -40,10 +37,11 @@ import {
   membersSchema,
   refusalStatus,
   retireSchema,
+  timeBoxEnd,
   timeoutMsOf,
   waitSchema,
 } from "./operator-schemas.ts";
-import { findUsers, profileOfUser } from "./operator-views.ts";
+import { eachUser, findAtHead, sendNameProblem } from "./person-names.ts";
 import { sessionsMatching, sessionsNamed } from "./session-choice.ts";
 
 const unknownNamedMax = 100;
@@ -69,8 +67,6 @@ export type RevokedManyAnswer = ChangeAnswer &
     /** More sessions match the filter: repeat the request. */
     more: boolean;
   }>;
-
-type UserVerb = "sessions/revoke" | "suspend" | "restore";
 
 export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): void {
   route("POST /sessions/:id/revoke", async (request, reply, { actor }) => {
@@ -105,19 +101,6 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
     { bodyBytesMax: manyBytesMax },
   );
 
-  const onUser = (verb: UserVerb, emails: "any" | "verified", command: (userId: UserId) => Command): void => {
-    route(`POST /users/:user/${verb}`, async (request, reply, { actor }) => {
-      const name = nameIn((request.params as { user: string }).user);
-      const found = await findAtHead(deps, () => oneUser(deps.replica, name, emails));
-      if (typeof found !== "string") return sendNameProblem(reply, found);
-      return submitChange(deps, request, reply, actor, command(found));
-    });
-  };
-  onUser("sessions/revoke", "any", (userId) => ({ type: "revokeUserSessions", userId, reason: "operator" }));
-  onUser("suspend", "any", (userId) => ({ type: "suspendUser", userId, reason: "operator" }));
-  onUser("restore", "verified", (userId) => ({ type: "restoreUser", userId }));
-  registerErase(route, deps);
-
   route("POST /cluster/finalize", async (request, reply, { actor }) => {
     const body = finalizeSchema.safeParse(request.body ?? {});
     if (!body.success) return badRequest(reply, body.error);
@@ -146,14 +129,17 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
     const body = membersSchema.safeParse(request.body ?? {});
     if (groupId === undefined) return reply.code(400).send({ error: "not a group id" });
     if (!body.success) return badRequest(reply, body.error);
-    const { add, remove, ...wait } = body.data;
+    const { add, remove, reason, until, forMs, ...wait } = body.data;
+    const end = timeBoxEnd({ until, forMs }, deps.now());
+    if (typeof end === "string") return reply.code(400).send({ error: end });
     const added = await findAtHead(deps, () => eachUser(deps.replica, add, "verified"));
     const removed = await findAtHead(deps, () => eachUser(deps.replica, remove, "any"));
     if ("error" in added) return sendNameProblem(reply, added);
     if ("error" in removed) return sendNameProblem(reply, removed);
     if (added.userIds.length + removed.userIds.length === 0)
       return reply.code(400).send({ error: "name at least one user to add or remove" });
-    const change = { added: added.userIds, removed: removed.userIds };
+    const why = reason === undefined ? {} : { reason };
+    const change = { added: added.userIds, removed: removed.userIds, ...end, ...why };
     return submitChange(
       deps,
       request,
@@ -169,41 +155,6 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
     if (groupId === undefined) return reply.code(400).send({ error: "not a group id" });
     return submitChange(deps, request, reply, actor, { type: "removeGroup", groupId });
   });
-}
-
-function registerErase(route: RegisterRoute, deps: OperatorApiDeps): void {
-  route("POST /users/:user/erase", async (request, reply, { actor }) => {
-    const name = nameIn((request.params as { user: string }).user);
-    const found = await findAtHead(deps, () => oneUser(deps.replica, name, "verified"));
-    if (typeof found !== "string") return sendNameProblem(reply, found);
-    // What SCIM clients say about the person goes first: without the person's profile it could not be found again.
-    for (const userId of provisionedOf(deps, found)) {
-      const commandId = tryParse(parseCommandId, deps.uuid());
-      if (commandId === undefined || (await requireOperator(deps, request, reply)) === undefined) return reply;
-      const result = await submit(deps, { commandId, actor, command: { type: "eraseUser", userId } });
-      if (result.type !== "done") return sendFailure(reply, result);
-    }
-    return submitChange(deps, request, reply, actor, { type: "eraseUser", userId: found });
-  });
-}
-
-/** The provisioned people that correlate with a person who signs in, those that a record has moved to included. */
-function provisionedOf({ replica, provisionedFor }: OperatorApiDeps, userId: UserId): readonly UserId[] {
-  const profile = profileOfUser(replica, userId);
-  const found = new Set(profile === undefined ? [] : provisionedFor?.(profile));
-  for (const each of found) {
-    const movedTo = parseProvisioned(profileOfUser(replica, each))?.record.movedTo;
-    if (movedTo !== undefined && movedTo !== null) found.add(movedTo);
-  }
-  return [...found].filter((each) => replica.projection.user(each) !== undefined);
-}
-
-/**
- * A name from a path. Proxies refuse an escaped slash, so such names arrive as `base64url:<UTF-8>`.
- */
-function nameIn(param: string): string {
-  const encoded = /^base64url:([\w-]+)$/.exec(param)?.[1];
-  return encoded === undefined ? param : Buffer.from(encoded, "base64url").toString("utf8");
 }
 
 export async function submitChange(
@@ -223,7 +174,7 @@ export async function submitChange(
   if (commandId === undefined) return reply.code(400).send({ error: "commandId must be a lowercase UUID" });
   if ((await requireOperator(deps, request, reply)) === undefined) return reply;
   deps.log.info({ actor, commandId, ...loggedCommand(command) }, "operator command");
-  const result = await submit(deps, { commandId, actor, command });
+  const result = await submitCommand(deps, { commandId, actor, command });
   const waiting = { wait: body.data.wait, timeoutMs: timeoutMsOf(body.data) };
   if (result.type === "unavailable") {
     const local = await revokeInRegion(deps, { commandId, actor, command }, result);
@@ -269,11 +220,10 @@ function loggedCommand(command: Command): object {
     return { command: { type, sessions: sessionIds.length, sessionIds: sessionIds.slice(0, 20) } };
   }
   if (command.type !== "changeGroupMembers") return { command };
-  const { type, groupId, added, removed } = command;
-  return { command: { type, groupId, added: added.slice(0, 20), removed: removed.slice(0, 20) } };
+  return { command: { ...command, added: command.added.slice(0, 20), removed: command.removed.slice(0, 20) } };
 }
 
-async function submit(
+export async function submitCommand(
   { databroker }: OperatorApiDeps,
   request: Parameters<OperatorApiDeps["databroker"]["submit"]>[0],
 ): Promise<CommandResult> {
@@ -316,7 +266,7 @@ function joinFailures(leader: Unavailable, { code: reason, message, outcome }: L
   return { ...leader, message, reason, outcome: leader.outcome === "none" && outcome === "none" ? "none" : "unknown" };
 }
 
-function sendFailure(reply: FastifyReply, result: Failure): FastifyReply {
+export function sendFailure(reply: FastifyReply, result: Failure): FastifyReply {
   if (result.type === "unavailable") {
     const { commandId, retryAfterMs } = result;
     return reply
@@ -348,68 +298,4 @@ function whyUnavailable({
       ? cutOffWords[outcome]
       : `this region is cut off from its home region, and has not accepted the change by itself: ${message}`;
   return { error, code, outcome, ...why };
-}
-
-/** `code`: this region is cut off, so a retry finds no more until that ends. */
-type NameProblem = Readonly<{ status: 404 | 409 | 503; error: string; code?: UnavailableCode }>;
-
-/** A user who has just signed in may not be known here yet. */
-const catchUpMs = 2_000;
-
-/** Repeats a search without a match once this node has reached the head of the log: then the user does not exist. */
-async function findAtHead<Found extends UserId | Readonly<{ userIds: readonly UserId[] }>>(
-  { databroker, replica }: OperatorApiDeps,
-  find: () => Found | NameProblem,
-): Promise<Found | NameProblem> {
-  const found = find();
-  if (typeof found === "string" || !("status" in found) || found.status !== 404) return found;
-  const status = await databroker.status({ nodes: "omitted" }).catch((error: unknown) => {
-    if (error instanceof BrokerUnavailableError) return undefined;
-    throw error;
-  });
-  const head = status?.leader?.head;
-  if (head !== undefined && (await replica.waitFor(head, catchUpMs)) === "reached") return find();
-  if (status?.home !== undefined) {
-    const why = "and the home region is out of reach, so this region knows of no change since";
-    return { status: 503, error: `${found.error}, ${why}`, code: "home-unreachable" };
-  }
-  return { status: 503, error: `${found.error}, but this node is behind the log; try again` };
-}
-
-function sendNameProblem(reply: FastifyReply, { status, error, code }: NameProblem): FastifyReply {
-  if (code !== undefined) return sendHomeUnreachable(reply, { error });
-  return (status === 503 ? reply.header("retry-after", "1") : reply).code(status).send({ error });
-}
-
-function eachUser(
-  replica: Replica,
-  names: readonly string[],
-  emails: "any" | "verified",
-): Readonly<{ userIds: readonly UserId[] }> | NameProblem {
-  const userIds: UserId[] = [];
-  for (const name of names) {
-    const found = oneUser(replica, name, emails);
-    if (typeof found !== "string") return found;
-    userIds.push(found);
-  }
-  return { userIds };
-}
-
-/** One user by id, IdP subject or e-mail. */
-function oneUser(replica: Replica, name: string, emails: "any" | "verified"): UserId | NameProblem {
-  const found = findUsers(replica, name, emails);
-  const [only, another] = found;
-  if (only === undefined) {
-    const claimed = emails === "verified" && findUsers(replica, name, "any").length > 0;
-    const why = claimed
-      ? ": the identity provider has not verified that e-mail, so use the user id or the subject"
-      : " (user id, subject or e-mail)";
-    return { status: 404, error: `no user matches ${JSON.stringify(name)}${why}` };
-  }
-  if (another === undefined) return only;
-  const some = found.slice(0, 5).join(", ");
-  return {
-    status: 409,
-    error: `${found.length} users match ${JSON.stringify(name)}; use a user id: ${some}`,
-  };
 }

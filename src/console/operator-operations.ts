@@ -16,6 +16,7 @@ import {
   retireSchema,
   scimTokenSchema,
   sessionsSchema,
+  suspendSchema,
   timeoutSchema,
   waitSchema,
 } from "./operator-schemas.ts";
@@ -51,6 +52,18 @@ export const operatorOperations = {
   },
   "GET /users": { ...list, summary: "List users", answer: answerSchemas.users },
   "GET /groups": { ...list, summary: "List groups and their members", answer: answerSchemas.groups },
+  "GET /users/:user": {
+    summary: "One user, with what ends when; several if an e-mail names several",
+    status: 200,
+    answer: answerSchemas.user,
+    errors: [404],
+  },
+  "GET /groups/:group": {
+    summary: "One group and its members, with what ends when",
+    status: 200,
+    answer: answerSchemas.group,
+    errors: [404],
+  },
   "GET /nodes": {
     summary: "Brokers, nodes and regions: epoch, position, lag, lease, version",
     status: 200,
@@ -83,7 +96,12 @@ export const operatorOperations = {
     errors: [400, 404, 409],
   },
   "POST /users/:user/sessions/revoke": { ...onUser, ...tightening, summary: "Revoke all sessions of a user" },
-  "POST /users/:user/suspend": { ...onUser, ...tightening, summary: "End a user's sessions and refuse new ones" },
+  "POST /users/:user/suspend": {
+    ...onUser,
+    ...tightening,
+    body: suspendSchema,
+    summary: "End a user's sessions and refuse new ones, with or without an end",
+  },
   "POST /users/:user/restore": { ...onUser, summary: "Lift a suspension" },
   "POST /users/:user/erase": { ...onUser, summary: "Erase a user's personal data; this is final" },
   "POST /cluster/finalize": {
@@ -101,7 +119,7 @@ export const operatorOperations = {
   "POST /groups/:group/members": {
     ...command,
     body: membersSchema,
-    summary: "Add and remove members of a group",
+    summary: "Add and remove members of a group; an addition may have an end",
     errors: [400, 404, 409, 410],
   },
   "POST /groups/:group/remove": { ...command, summary: "Remove a group", errors: [400, 404, 409] },

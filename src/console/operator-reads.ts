@@ -1,10 +1,11 @@
 /** Operator reads: sessions, users and groups from this node's projection; nodes and receipts from the brokers. */
-import { type CommandId, parseCommandId, parseLink } from "../events/index.ts";
+import { type CommandId, parseCommandId, parseGroupId, parseLink } from "../events/index.ts";
 import { type ReceiptTarget, regionLags } from "../replication/index.ts";
 import { lastKnownAfter, noReceiptWithoutHome } from "./last-known.ts";
 import {
   badRequest,
   isKnownRegion,
+  nameIn,
   type OperatorApiDeps,
   type RegisterRoute,
   requireOperator,
@@ -35,15 +36,30 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
     const query = listSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
     const found = limited(replica.projection.users(), query.data.limit, (user) =>
-      isRecordOfScim(replica, user.userId) ? undefined : describeUser(replica, user),
+      isRecordOfScim(replica, user.userId) ? undefined : describeUser(replica, user, deps.now()),
     );
     return { users: found.items, more: found.more, applied: replica.applied };
   });
   route("GET /groups", async (request, reply) => {
     const query = listSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
-    const found = limited(replica.projection.groups(), query.data.limit, (group) => describeGroup(replica, group));
+    const found = limited(replica.projection.groups(), query.data.limit, (group) =>
+      describeGroup(replica, group, deps.now()),
+    );
     return { groups: found.items, more: found.more, applied: replica.applied };
+  });
+  route("GET /users/:user", async (request, reply) => {
+    const name = nameIn((request.params as { user: string }).user);
+    const found = findUsers(replica, name, "any");
+    const users = found.map((id) => replica.projection.user(id)).filter((user) => user !== undefined);
+    if (users.length === 0) return reply.code(404).send({ error: `no user matches ${JSON.stringify(name)}` });
+    return { users: users.map((user) => describeUser(replica, user, deps.now())), applied: replica.applied };
+  });
+  route("GET /groups/:group", async (request, reply) => {
+    const groupId = tryParse(parseGroupId, nameIn((request.params as { group: string }).group));
+    const group = groupId === undefined ? undefined : replica.projection.group(groupId);
+    if (group === undefined) return reply.code(404).send({ error: "there is no such group" });
+    return { group: describeGroup(replica, group, deps.now()), applied: replica.applied };
   });
   route("GET /nodes", async () => {
     const status = await deps.databroker.status();

@@ -70,6 +70,14 @@ export function mayReceive({ fresh }: Pick<OperatorApiDeps, "fresh">, { reads }:
   return reads.length === 0 || fresh();
 }
 
+/**
+ * A name from a path. Proxies refuse an escaped slash, so such names arrive as `base64url:<UTF-8>`.
+ */
+export function nameIn(param: string): string {
+  const encoded = /^base64url:([\w-]+)$/.exec(param)?.[1];
+  return encoded === undefined ? param : Buffer.from(encoded, "base64url").toString("utf8");
+}
+
 export function tryParse<T>(parser: (value: unknown) => T, value: unknown): T | undefined {
   try {
     return parser(value);

@@ -3,7 +3,7 @@
  * description is generated from them (operator-openapi.ts). Pure.
  */
 import { z } from "zod";
-import { retiredAtOnceMax, scimScopes } from "../events/index.ts";
+import { retiredAtOnceMax, scimScopes, type UnixMs } from "../events/index.ts";
 
 /** The most sessions per command. With several commands the last receipt covers the earlier ones. */
 export const sessionsAtOnceMax = 10_000;
@@ -66,10 +66,41 @@ export const waitSchema = z.strictObject({
     .meta({ description: "A lowercase UUID. A repeated id gets the first answer and changes nothing twice." }),
 });
 const namesOf = (description: string) => z.array(z.string().max(1_000)).max(10_000).default([]).meta({ description });
+const timeBoxFields = {
+  until: z.iso
+    .datetime({ offset: true })
+    .optional()
+    .meta({ description: "The end, with a time zone. Level 5 of the cluster and later." }),
+  forMs: z
+    .number()
+    .int()
+    .min(1)
+    .max(Number.MAX_SAFE_INTEGER / 4)
+    .optional()
+    .meta({ description: "The end, counted in milliseconds from now by this server's clock, in place of `until`." }),
+  reason: z
+    .string()
+    .min(1)
+    .max(200)
+    .optional()
+    .meta({ description: "Recorded in the log in clear and forever: name no person. Required with an end." }),
+};
 export const membersSchema = waitSchema.extend({
   add: namesOf("User ids, subjects or verified e-mails."),
   remove: namesOf("User ids, subjects or e-mails."),
+  ...timeBoxFields,
 });
+export const suspendSchema = waitSchema.extend(timeBoxFields);
+
+/** The end that a body names, by this server's clock where it gives a duration. @returns text: a problem */
+export function timeBoxEnd(
+  { until, forMs }: Readonly<{ until: string | undefined; forMs: number | undefined }>,
+  now: UnixMs,
+): Readonly<{ until?: UnixMs }> | string {
+  if (until !== undefined && forMs !== undefined) return "give either until or forMs";
+  if (until !== undefined) return { until: Date.parse(until) as UnixMs };
+  return forMs === undefined ? {} : { until: (now + forMs) as UnixMs };
+}
 export const finalizeSchema = waitSchema.extend({ level: z.number().int().min(1).max(1_000_000) });
 
 export const retireSchema = waitSchema
@@ -170,6 +201,7 @@ const session = z.object({
   refreshedAt: at,
   expiresAt: at,
 });
+const timeBox = z.object({ until: z.string(), reason: z.string() });
 const user = z.object({
   id: z.string(),
   status: z.string(),
@@ -179,6 +211,10 @@ const user = z.object({
   name: z.string(),
   groups: z.array(z.string()),
   sessions: z.number(),
+  suspension: timeBox.nullable().meta({ description: "The end of a suspension that ends by itself." }),
+  grants: z
+    .array(timeBox.extend({ group: z.string() }))
+    .meta({ description: "Additions to groups by an operator that end by themselves." }),
 });
 const member = z.object({
   userId: z.string(),
@@ -186,6 +222,7 @@ const member = z.object({
   member: z.boolean(),
   sources: z.array(z.string()),
   excluded: z.boolean(),
+  grant: timeBox.nullable().meta({ description: "The end of an operator's addition that ends by itself." }),
 });
 const group = z.object({ id: z.string(), name: z.string(), members: z.array(member) });
 const configuration = z.object({
@@ -219,6 +256,8 @@ export const answerSchemas = {
   sessions: z.object({ sessions: z.array(session), more, applied: link }),
   users: z.object({ users: z.array(user), more, applied: link }),
   groups: z.object({ groups: z.array(group), more, applied: link }),
+  user: z.object({ users: z.array(user), applied: link }),
+  group: z.object({ group, applied: link }),
   nodes: z.looseObject({ nodes: z.array(z.looseObject({})), regions: z.array(z.looseObject({})) }),
   receipt,
   change,

@@ -6,6 +6,7 @@ import {
   type Profile,
   type Session,
   sessionStream,
+  type TimeBox,
   type UnixMs,
   type User,
   type UserId,
@@ -35,7 +36,12 @@ export type UserView = Readonly<{
   name: string;
   groups: readonly string[];
   sessions: number;
+  /** The end of a suspension that ends by itself, and its reason; null: none. */
+  suspension: TimeBoxView | null;
+  /** Additions by an operator that end by themselves, also those that have ended and wait for the sweep. */
+  grants: readonly (TimeBoxView & Readonly<{ group: string }>)[];
 }>;
+export type TimeBoxView = Readonly<{ until: string; reason: string }>;
 export type GroupView = Readonly<{
   id: string;
   name: string;
@@ -45,6 +51,8 @@ export type GroupView = Readonly<{
     member: boolean;
     sources: readonly string[];
     excluded: boolean;
+    /** The end of the operator's addition, and its reason; null: it has none. */
+    grant: TimeBoxView | null;
   }>[];
 }>;
 
@@ -80,7 +88,10 @@ function whyRevoked(replica: Replica, session: Session): string | null {
   return streams.some((stream) => replica.isDeniedLocally(stream)) ? "reasserted" : null;
 }
 
-export function describeUser(replica: Replica, user: User): UserView {
+const boxView = (box: TimeBox | undefined): TimeBoxView | null =>
+  box === undefined ? null : { until: new Date(box.until).toISOString(), reason: box.reason };
+
+export function describeUser(replica: Replica, user: User, now: UnixMs): UserView {
   const profile = profileOfUser(replica, user.userId);
   return {
     id: user.userId,
@@ -89,14 +100,25 @@ export function describeUser(replica: Replica, user: User): UserView {
     email: profile?.email ?? "",
     emailVerified: profile?.emailVerified ?? false,
     name: profile?.name ?? "",
-    groups: user.status === "erased" ? [] : [...replica.projection.groupsOf(user.userId)].sort(),
+    groups: user.status === "erased" ? [] : [...replica.projection.groupsOf(user.userId, now)].sort(),
     sessions: replica.projection
       .sessionsOf(user.userId)
       .filter((id) => replica.projection.sessionStatus(id).status === "active").length,
+    suspension: boxView(user.suspension),
+    grants: user.status === "erased" ? [] : grantsOf(replica, user.userId),
   };
 }
 
-export function describeGroup(replica: Replica, group: Group): GroupView {
+function grantsOf({ projection }: Replica, userId: UserId): UserView["grants"] {
+  const grants: UserView["grants"][number][] = [];
+  for (const [group, membership] of projection.memberships(userId)) {
+    const box = boxView(membership.grant);
+    if (box !== null) grants.push({ group, ...box });
+  }
+  return grants.sort((a, b) => (a.until < b.until ? -1 : 1));
+}
+
+export function describeGroup(replica: Replica, group: Group, now: UnixMs): GroupView {
   return {
     id: group.groupId,
     name: group.name,
@@ -105,9 +127,10 @@ export function describeGroup(replica: Replica, group: Group): GroupView {
       return {
         userId,
         email: profileOfUser(replica, userId)?.email ?? "",
-        member: isMember(membership),
+        member: isMember(membership, now),
         sources: membership?.sources ?? [],
         excluded: membership?.excluded ?? false,
+        grant: boxView(membership?.grant),
       };
     }),
   };

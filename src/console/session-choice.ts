@@ -1,6 +1,13 @@
 /** Session selection: the named sessions, or those that match a filter in this node's projection. Pure. */
 import type { z } from "zod";
-import { type GroupId, parseGroupId, parseSessionId, type SessionId, type UserId } from "../events/index.ts";
+import {
+  type GroupId,
+  parseGroupId,
+  parseSessionId,
+  type SessionId,
+  type UnixMs,
+  type UserId,
+} from "../events/index.ts";
 import type { Replica } from "../replication/index.ts";
 import { type OperatorApiDeps, tryParse } from "./operator-route.ts";
 import { type filterSchema, sessionsAtOnceMax } from "./operator-schemas.ts";
@@ -34,7 +41,7 @@ export function sessionsMatching(
   for (const session of replica.projection.sessions()) {
     if (session.status !== "active" || session.expiresAt <= at || session.issuedAt >= before) continue;
     if (idpId !== undefined && session.idpId !== idpId) continue;
-    if (members !== undefined && !isMemberOf(replica, session.userId, members, groupId)) continue;
+    if (members !== undefined && !isMemberOf(replica, session.userId, { members, groupId, at })) continue;
     if (replica.projection.sessionStatus(session.sessionId).status !== "active") continue;
     if (sessionIds.length >= sessionsAtOnceMax) return { sessionIds, more: true };
     sessionIds.push(session.sessionId);
@@ -45,8 +52,7 @@ export function sessionsMatching(
 function isMemberOf(
   { projection }: Replica,
   userId: UserId,
-  members: ReadonlySet<UserId>,
-  groupId: GroupId | undefined,
+  { members, groupId, at }: Readonly<{ members: ReadonlySet<UserId>; groupId: GroupId | undefined; at: UnixMs }>,
 ): boolean {
-  return groupId !== undefined && members.has(userId) && projection.groupsOf(userId).has(groupId);
+  return groupId !== undefined && members.has(userId) && projection.groupsOf(userId, at).has(groupId);
 }

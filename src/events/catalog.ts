@@ -89,8 +89,13 @@ export type UserSessionsRevoked = Fact<
   "UserSessionsRevoked",
   { userId: UserId; upTo: Position | null; reason: RevocationReason }
 >;
-/** Also revokes the existing sessions. A later restore readmits the person but not those sessions. */
-export type UserSuspended = Fact<"UserSuspended", { userId: UserId; reason: string }>;
+/**
+ * Also revokes the existing sessions. A later restore readmits the person but not those sessions.
+ * `until` absent: the suspension has no end. A later event never brings the end of a suspension forward.
+ */
+export type UserSuspended = Fact<"UserSuspended", { userId: UserId; reason: string; until?: UnixMs }>;
+/** The sweep: a suspension has reached its end. `at`: the leader's time. It ends none whose end is later. */
+export type SuspensionExpired = Fact<"SuspensionExpired", { userId: UserId; at: UnixMs }>;
 export type UserRestored = Fact<"UserRestored", { userId: UserId }>;
 /** The same transaction destroys the person's key. */
 export type UserErased = Fact<"UserErased", { userId: UserId }>;
@@ -112,10 +117,27 @@ export type GroupUpserted = Fact<"GroupUpserted", { groupId: GroupId; name: stri
 /**
  * A removal by an operator excludes the person, whatever other sources say, until an operator adds them again.
  * A removal by any other source only withdraws that source's own claim.
+ *
+ * `until`: the end of what this source claims for the added people; absent: none. Only an operator sets it.
  */
 export type GroupMembersChanged = Fact<
   "GroupMembersChanged",
-  { groupId: GroupId; source: MembershipSource; added: readonly UserId[]; removed: readonly UserId[] }
+  {
+    groupId: GroupId;
+    source: MembershipSource;
+    added: readonly UserId[];
+    removed: readonly UserId[];
+    until?: UnixMs;
+    reason?: string;
+  }
+>;
+/**
+ * The sweep: time-boxed memberships of a group have reached their ends. `at`: the leader's time. It ends none whose end
+ * is later. Nodes have enforced the ends before, by their own clocks.
+ */
+export type MembershipsExpired = Fact<
+  "MembershipsExpired",
+  { groupId: GroupId; userIds: readonly UserId[]; at: UnixMs }
 >;
 /**
  * The complete groups of one user according to one source. Replaces everything this source said before.
@@ -181,10 +203,17 @@ export type AuditSegmentSealed = Fact<
 >;
 
 export type SessionEvent = SessionCreated | SessionRefreshed | SessionRevoked | LogoutRecorded | SessionsExpired;
-export type UserEvent = UserUpserted | UserSessionsRevoked | UserSuspended | UserRestored | UserErased;
+export type UserEvent =
+  | UserUpserted
+  | UserSessionsRevoked
+  | UserSuspended
+  | SuspensionExpired
+  | UserRestored
+  | UserErased;
 export type GroupEvent =
   | GroupUpserted
   | GroupMembersChanged
+  | MembershipsExpired
   | UserGroupsReplaced
   | GroupRemoved
   | DirectorySyncStarted
@@ -274,6 +303,13 @@ type Entry<Type extends EventType> = Readonly<{
 const sinceLevel1: readonly Format[] = [{ level: 1 }];
 const sinceLevel3: readonly Format[] = [{ level: 3 }];
 const sinceLevel5: readonly Format[] = [{ level: 5 }];
+/** A second version at level 5 that adds optional fields. */
+const withFieldsAtLevel5 = (...added: readonly string[]): readonly Format[] => [
+  { level: 1 },
+  { level: 5, up: (body) => body, down: (body) => (added.some((name) => name in body) ? null : body) },
+];
+const timeText = (at: UnixMs): string => Temporal.Instant.fromEpochMilliseconds(at).toString();
+const endText = (until: UnixMs | undefined): string => (until === undefined ? "" : ` until ${timeText(until)}`);
 const bySession = ({ sessionId }: Readonly<{ sessionId: SessionId }>): Stream => sessionStream(sessionId);
 const byUser = ({ userId }: Readonly<{ userId: UserId }>): Stream => userStream(userId);
 const byGroup = ({ groupId }: Readonly<{ groupId: GroupId }>): Stream => groupStream(groupId);
@@ -338,8 +374,14 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
   UserSuspended: {
     stream: byUser,
     effect: "tightens",
-    formats: sinceLevel1,
-    describe: ({ reason }) => `suspended: ${reason}`,
+    formats: withFieldsAtLevel5("until"),
+    describe: ({ reason, until }) => `suspended${endText(until)}: ${reason}`,
+  },
+  SuspensionExpired: {
+    stream: byUser,
+    effect: "either",
+    formats: sinceLevel5,
+    describe: ({ at }) => `the suspension ended by itself, swept at ${timeText(at)}`,
   },
   UserRestored: {
     stream: byUser,
@@ -369,11 +411,19 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
   GroupMembersChanged: {
     stream: byGroup,
     effect: "either",
-    formats: sinceLevel1,
-    describe: ({ added, source }, { user }) =>
-      added.some((id) => userStream(id) === user)
-        ? `added to the group by ${source}`
-        : `removed from the group by ${source}`,
+    formats: withFieldsAtLevel5("until", "reason"),
+    describe: ({ added, source, until, reason }, { user }) => {
+      const why = reason === undefined ? "" : `: ${reason}`;
+      return added.some((id) => userStream(id) === user)
+        ? `added to the group by ${source}${endText(until)}${why}`
+        : `removed from the group by ${source}${why}`;
+    },
+  },
+  MembershipsExpired: {
+    stream: byGroup,
+    effect: "either",
+    formats: sinceLevel5,
+    describe: ({ at }) => `the time-boxed membership ended by itself, swept at ${timeText(at)}`,
   },
   UserGroupsReplaced: {
     stream: byUser,

@@ -140,12 +140,21 @@ export type RecordLogout = Fact<
     remembered: boolean;
   }
 >;
-export type SuspendUser = Fact<"suspendUser", { userId: UserId; reason: string }>;
+/** `until` absent: the suspension has no end. */
+export type SuspendUser = Fact<"suspendUser", { userId: UserId; reason: string; until?: UnixMs }>;
 export type RestoreUser = Fact<"restoreUser", { userId: UserId }>;
 export type EraseUser = Fact<"eraseUser", { userId: UserId }>;
+/** `until`: only for additions by an operator, and with a reason. */
 export type ChangeGroupMembers = Fact<
   "changeGroupMembers",
-  { groupId: GroupId; source: MembershipSource; added: readonly UserId[]; removed: readonly UserId[] }
+  {
+    groupId: GroupId;
+    source: MembershipSource;
+    added: readonly UserId[];
+    removed: readonly UserId[];
+    until?: UnixMs;
+    reason?: string;
+  }
 >;
 export type RemoveGroup = Fact<"removeGroup", { groupId: GroupId }>;
 /** A change to a provisioned person (provisioned.ts). */
@@ -201,6 +210,9 @@ export type CreateScimToken = Fact<
 export type RevokeScimToken = Fact<"revokeScimToken", { tokenId: string }>;
 /** The expiry sweep, which is a duty of the leader. */
 export type ExpireSessions = Fact<"expireSessions", { sessionIds: readonly SessionId[] }>;
+/** The sweep of memberships of a group, and of suspensions, that have reached their ends. A duty of the leader. */
+export type ExpireMemberships = Fact<"expireMemberships", { groupId: GroupId; userIds: readonly UserId[] }>;
+export type ExpireSuspensions = Fact<"expireSuspensions", { userIds: readonly UserId[] }>;
 export type ActivateConfiguration = Fact<
   "activateConfiguration",
   {
@@ -220,6 +232,8 @@ export type LostTightening = Readonly<{
   /** The user whose credential it was; null: the event does not say. */
   userId: UserId | null;
   recordedAt: UnixMs;
+  /** The end of a suspension; absent: it has none. */
+  until?: UnixMs;
 }>;
 /**
  * The part of a lost suffix that a node still knows, to be recorded again. Each event is recorded once, however many
@@ -266,6 +280,8 @@ export type Command =
   | CreateScimToken
   | RevokeScimToken
   | ExpireSessions
+  | ExpireMemberships
+  | ExpireSuspensions
   | ActivateConfiguration
   | RecordSnapshot
   | FinalizeUpgrade
@@ -276,7 +292,8 @@ export type Command =
 /** The report of an event that this node has applied and the log has lost. */
 export function toLostTightening({ epoch, position, hash, stream, type, recordedAt, event }: Recorded): LostTightening {
   const userId = "userId" in event ? event.userId : null;
-  return { link: { epoch, position, hash }, stream, type, userId, recordedAt };
+  const until = event.type === "UserSuspended" && event.until !== undefined ? { until: event.until } : {};
+  return { link: { epoch, position, hash }, stream, type, userId, recordedAt, ...until };
 }
 
 /**

@@ -28,6 +28,8 @@ export const unknownExpireFrom = 2;
 
 /** From this level on, logouts at identity providers are recorded, and sessions name the provider's own session. */
 export const logoutsFrom = 5;
+/** From this level on, memberships and suspensions may have an end. */
+export const timeBoxedFrom = 5;
 
 /** The versions of each type, oldest first: 1, 2, 3 … */
 export type Formats = Readonly<Record<string, readonly Format[]>>;

@@ -25,6 +25,7 @@ export {
   type GroupUpserted,
   groupStream,
   type MembershipSource,
+  type MembershipsExpired,
   type NodesRetired,
   parseStream,
   type Recorded,
@@ -41,6 +42,7 @@ export {
   type SnapshotTaken,
   type Stream,
   type StreamKind,
+  type SuspensionExpired,
   serviceAccountStream,
   sessionStream,
   streamOf,
@@ -80,7 +82,9 @@ export {
   type CreateSession,
   type EndProvisionedUser,
   type EraseUser,
+  type ExpireMemberships,
   type ExpireSessions,
+  type ExpireSuspensions,
   type FinalizeUpgrade,
   type KeepTokens,
   type LostTightening,
@@ -131,7 +135,7 @@ export {
   uuidFromBytes,
   uuidOfHash,
 } from "./derived-ids.ts";
-export { logoutsFrom, readsLevel } from "./formats.ts";
+export { logoutsFrom, readsLevel, timeBoxedFrom } from "./formats.ts";
 export {
   type BootId,
   type Brand,
@@ -210,14 +214,18 @@ export {
   evolveMembership,
   evolveSession,
   evolveUser,
+  expireMembership,
   type Group,
+  hasServedSuspension,
   isMember,
+  isSuspendedUntil,
   type Membership,
   newUser,
   type RevokedSession,
   type ServiceAccount,
   type Session,
   sessionMsMax,
+  type TimeBox,
   type User,
 } from "./projection/state.ts";
 export {

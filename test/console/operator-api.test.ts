@@ -70,11 +70,13 @@ test("sessions, users, groups and nodes are listed with people's names", async (
     name: "Alice Archer",
     groups: ["admins", "eng"],
     sessions: 2,
+    suspension: null,
+    grants: [],
   });
   const { groups } = json(await at.get("/groups"));
   const eng = groups.find((group: { id: string }) => group.id === "eng");
   assert.deepEqual(eng.members, [
-    { userId: alice, email: "alice@example.com", member: true, sources: ["idp"], excluded: false },
+    { userId: alice, email: "alice@example.com", member: true, sources: ["idp"], excluded: false, grant: null },
   ]);
   const { nodes, leader } = json(await at.get("/nodes"));
   assert.equal(leader.brokerId, "broker-1");

@@ -127,6 +127,14 @@ const events: readonly CardeaEvent[] = [
   }),
   of({ type: "LogoutRecorded", logoutId: "00000000-0000-8000-8000-0000000000dd", until: 1_700_086_400_000 }),
   of({ type: "SessionRevoked", sessionId: "session-6", userId: "user-1", reason: "reasserted" }),
+  of({
+    ...{ type: "GroupMembersChanged", groupId: "eng", source: "operator", added: ["user-3", "user-5"], removed: [] },
+    ...{ until: 1_700_000_900_000, reason: "on call" },
+  }),
+  of({ type: "MembershipsExpired", groupId: "eng", userIds: ["user-3"], at: 1_700_000_900_000 }),
+  of({ type: "UserSuspended", userId: "user-3", reason: "lost laptop", until: 1_700_000_900_000 }),
+  of({ type: "UserSuspended", userId: "user-5", reason: "lost laptop", until: 1_700_000_800_000 }),
+  of({ type: "SuspensionExpired", userId: "user-5", at: 1_700_000_800_500 }),
 ];
 
 function write(): void {

@@ -497,6 +497,34 @@ describe("time", () => {
     assert.equal((await rig.request({ session: 7 })).status, 302);
   });
 
+  test("a stream whose membership ends by itself is cut at the end, also an idle one, and new requests are refused", async () => {
+    const rig = await start(engOnly, (client) => client.send("hello"));
+    const end = Date.now() + 700;
+    await rig.apply(groupChanged({ added: [2] }), groupChanged({ added: [1], until: end }));
+    const [socket, other] = [await openSocket(rig, 1), await openSocket(rig, 2)];
+    const { code } = await closeOf(socket);
+    assert.ok(Date.now() >= end, "not before the end");
+    assert.ok(Date.now() < end + 1_000, `cut ${Date.now() - end} ms after the end`);
+    assert.equal(code, 4_403);
+    assert.equal((await rig.request({ session: 1 })).status, 403);
+    assert.equal((await rig.request({ session: 2 })).status, 200);
+    assert.equal(other.readyState, WebSocket.OPEN, "a membership without an end stays");
+    const facts = rig.records.at(-2)?.trace?.facts ?? [];
+    const group = facts.find(({ fact }) => fact === "group:eng");
+    assert.deepEqual([group?.member, group?.until, group?.reason], [false, end, "on call"]);
+  });
+
+  test("a membership that is renewed in time keeps its streams open", async () => {
+    const rig = await start(engOnly);
+    const end = Date.now() + 500;
+    await rig.apply(groupChanged({ added: [1], until: end }));
+    const socket = await openSocket(rig, 1);
+    await rig.apply(groupChanged({ added: [1], until: end + 3_600_000 }));
+    await waitFor("the first end to pass", () => Date.now() > end + 400);
+    assert.equal(socket.readyState, WebSocket.OPEN);
+    assert.equal((await rig.request({ session: 1 })).status, 200);
+  });
+
   test("max_stream_lifetime ends a stream that is otherwise permitted", async () => {
     const rig = await start({ maxStreamLifetimeMs: 1_500 });
     const socket = await openSocket(rig);

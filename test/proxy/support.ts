@@ -139,7 +139,7 @@ export function userRecorded(n: number): CardeaEvent {
 export function sessionRevoked(n: number): CardeaEvent {
   return { type: "SessionRevoked", sessionId: sessionId(n), userId: userId(n), reason: "operator" };
 }
-export function groupChanged(change: { added?: number[]; removed?: number[] }): CardeaEvent {
+export function groupChanged(change: { added?: number[]; removed?: number[]; until?: number }): CardeaEvent {
   const ids = (all: number[] = []) => all.map(userId);
   return {
     type: "GroupMembersChanged",
@@ -147,6 +147,7 @@ export function groupChanged(change: { added?: number[]; removed?: number[] }): 
     source: "operator",
     added: ids(change.added),
     removed: ids(change.removed),
+    ...(change.until === undefined ? {} : { until: change.until as UnixMs, reason: "on call" }),
   };
 }
 export const cookieOf = (n: number): string => `_pomerium=s${n}`;

@@ -97,7 +97,7 @@ function directionOf(live: DecisionSummary, shadow: ShadowAnswer): ShadowDirecti
 export function factPositionOf(
   replica: Readonly<{
     places: Pick<FactPositions, "ofStream" | "ofSession" | "ofSweptSession" | "ofMembership">;
-    projection: Pick<Projection, "session">;
+    projection: Pick<Projection, "session" | "membership">;
   }>,
 ): FactPositionOf {
   return (fact) => {
@@ -105,8 +105,11 @@ export function factPositionOf(
     switch (fact.type) {
       case "stream":
         return places.ofStream(fact.stream);
-      case "membership":
-        return places.ofMembership(fact.userId, fact.groupId);
+      case "membership": {
+        const place = places.ofMembership(fact.userId, fact.groupId);
+        const grant = projection.membership(fact.userId, fact.groupId)?.grant;
+        return grant === undefined ? place : { ...place, grant };
+      }
       case "session": {
         const session = projection.session(fact.sessionId);
         return session === undefined ? places.ofSweptSession(fact.sessionId) : places.ofSession(session);

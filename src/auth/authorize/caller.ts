@@ -58,7 +58,7 @@ export class CallerCache {
 }
 
 export function resolveCaller(
-  projection: Pick<Projection, "sessionStatus" | "groupsOf">,
+  projection: Pick<Projection, "sessionStatus" | "groupsOf" | "nextEndOf">,
   handle: CallerHandle | undefined,
   { now, idpIds, credentialInHeader, open, cache }: CallerOptions,
 ): ResolvedCaller {
@@ -75,7 +75,7 @@ export function resolveCaller(
     return anonymous("identity-provider-differs", credentialInHeader);
   if (session.expiresAt <= now) return anonymous("session-expired", credentialInHeader);
 
-  const groups = projection.groupsOf(session.userId);
+  const groups = projection.groupsOf(session.userId, now);
   const cached = cache?.get(session);
   if (cached !== undefined && cached.user === user && cached.groups === groups) return cached.caller;
 
@@ -84,7 +84,18 @@ export function resolveCaller(
   if (profile === undefined) return { type: "behind", why: "personal-data-not-open" };
   const { userId } = session;
   const streams = [sessionStream(session.sessionId), userStream(userId)] as const;
-  const principal: Principal = { session, user, userId, profile, claims: profile.claims, groups, streams };
+  const end = projection.nextEndOf(userId, now);
+  const groupsUntil = end === null ? {} : { groupsUntil: end };
+  const principal: Principal = {
+    session,
+    user,
+    userId,
+    profile,
+    claims: profile.claims,
+    groups,
+    ...groupsUntil,
+    streams,
+  };
   const caller: ResolvedCaller = { type: "principal", principal };
   cache?.set(session, { caller, user, groups });
   return caller;

@@ -32,8 +32,8 @@ type DecisionBase = Readonly<{
    */
   reads: readonly FactKey[];
   /**
-   * The next moment at which time alone can change the answer (session expiry, a bound of a time criterion); null:
-   * none.
+   * The next moment at which time alone can change the answer (session expiry, the end of a membership, a bound of a
+   * time criterion); null: none.
    */
   until: UnixMs | null;
 }>;
@@ -142,12 +142,17 @@ function untilOf(
   request: DecisionRequest,
   now: UnixMs,
 ): UnixMs | null {
-  let until = principal === null ? null : principal.session.expiresAt;
+  let until = principal === null ? null : endOf(principal);
   for (const boundary of policy?.reads.boundaries ?? []) {
     const at = boundary(request, now);
     if (at !== null && (until === null || at < until)) until = at;
   }
   return until;
+}
+
+/** The session's expiry, or an earlier end of a membership. */
+function endOf({ session, groupsUntil }: Principal): UnixMs {
+  return groupsUntil !== undefined && groupsUntil < session.expiresAt ? groupsUntil : session.expiresAt;
 }
 
 type PolicyResult = Readonly<{

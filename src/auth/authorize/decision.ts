@@ -9,6 +9,7 @@ import type {
   Profile,
   SessionId,
   Stream,
+  UnixMs,
   User,
   UserId,
 } from "../../events/index.ts";
@@ -48,6 +49,8 @@ export type Principal = Readonly<{
   profile: Profile | undefined;
   claims: Claims;
   groups: ReadonlySet<GroupId>;
+  /** The next time at which a membership ends by itself, and `groups` no longer holds. Absent: none does. */
+  groupsUntil?: UnixMs;
   /** In the order in which the session showed them. Absent: none. */
   devices?: readonly DeviceCredential[];
   /** Result of `streamsOf`, cached because each request needs it. */

@@ -16,6 +16,7 @@ import {
   type SessionId,
   type Stream,
   sessionStream,
+  type TimeBox,
   type UnixMs,
   type UserId,
   userStream,
@@ -73,6 +74,9 @@ export type FactTrace = Readonly<{
   criteria: readonly string[];
   /** For a group: whether the person is a member. */
   member?: boolean;
+  /** For a group: the end of an operator's addition, which may have passed, and its reason. Absent: it has none. */
+  until?: UnixMs;
+  reason?: string;
   /** Position of its newest event; 0: there was none; null: the fact is not in the log. */
   position: number | null;
   /** False: the newest event is at `position` or earlier. */
@@ -80,7 +84,7 @@ export type FactTrace = Readonly<{
 }>;
 
 /** Finds the newest event of a fact in this node's copy of the log; null: the fact is not in the log. */
-export type FactPositionOf = (fact: TracedFact) => FactPosition | null;
+export type FactPositionOf = (fact: TracedFact) => (FactPosition & Readonly<{ grant?: TimeBox }>) | null;
 export type TracedFact =
   | Readonly<{ type: "stream"; stream: Stream }>
   | Readonly<{ type: "session"; sessionId: SessionId }>
@@ -145,6 +149,7 @@ function factsOf(
       fact,
       criteria: [...criteria],
       ...more,
+      ...place?.grant,
       position: place?.position ?? null,
       exact: place?.exact ?? false,
     });

@@ -8,6 +8,7 @@ import type { Command, CommandRequest, Projection, UserId } from "../../events/i
 import type { Access } from "./access.ts";
 import { activateConfiguration } from "./cluster/activate-configuration.ts";
 import { expireSessions } from "./cluster/expire-sessions.ts";
+import { expireMemberships, expireSuspensions } from "./cluster/expire-time-boxes.ts";
 import { finalizeUpgrade } from "./cluster/finalize-upgrade.ts";
 import { mergeRevocation } from "./cluster/merge-revocation.ts";
 import { reassertTightenings } from "./cluster/reassert-tightenings.ts";
@@ -55,6 +56,8 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   createScimToken,
   revokeScimToken,
   expireSessions,
+  expireMemberships,
+  expireSuspensions,
   activateConfiguration,
   recordSnapshot,
   finalizeUpgrade,

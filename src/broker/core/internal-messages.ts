@@ -64,8 +64,8 @@ export type CommandWaiter =
   | Fact<"receipt", { requestId: number }>
   /** A report of lost events that contains this command. */
   | Fact<"report", { report: number }>
-  /** The expiry sweep. */
-  | Fact<"sweep", unknown>;
+  /** A sweep of what has expired. */
+  | Fact<"sweep", { sweep: "sessions" | "ends" }>;
 
 /**
  * `resolve`: the outcome of its batch is unknown; `settle`: it has nothing to do, or is refused; `repeated`: the log

@@ -5,10 +5,10 @@
  * log by commands that name its epoch: they are written in transactions of that epoch or not at all. So a duty that
  * another leader's duty has overtaken can do no harm.
  *
- * Two duties run here: the sweep of expired sessions (no clock removes anything from a projection), and that of old
- * command ids.
+ * Three duties run here: the sweep of expired sessions, that of memberships and suspensions that have ended (no clock
+ * removes anything from a projection), and that of old command ids.
  */
-import { commandIdFromBytes } from "../../events/index.ts";
+import { type Command, commandIdFromBytes, type Projection, type UnixMs } from "../../events/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { BrokerInput, CommandAnswer, DutyRun, Leadership, LogAnswer } from "../core/messages.ts";
 import type { DutyTimes } from "../core/options.ts";
@@ -24,9 +24,17 @@ type HeldDuty = {
 };
 
 const expirySweep = "expiry sweep";
+const endSweep = "end sweep";
 const commandSweep = "command sweep";
 const expiredAtOnce = 1_000;
+/** Each is an event of its own. */
+const suspensionsAtOnce = 200;
+/** How often ends are looked for. A look costs nothing before the earliest end. */
+const endSweepMs = 1_000;
 const sweepsMax = 200;
+
+/** A sweep that submits one command after another until nothing is left. */
+type Sweep = "sessions" | "ends";
 
 export class DutyHolder {
   readonly #context: StepContext;
@@ -39,7 +47,8 @@ export class DutyHolder {
   readonly #duties: readonly HeldDuty[];
   #leadership: Leadership | null = null;
   #runs = 0;
-  #expirySweeps = 0;
+  /** Commands of the running sweeps. */
+  readonly #swept: Record<Sweep, number> = { sessions: 0, ends: 0 };
   #lastSweepCount = 0;
 
   constructor(
@@ -57,6 +66,7 @@ export class DutyHolder {
     const all = [
       ...duties.others,
       { name: expirySweep, everyMs: duties.expirySweepMs },
+      { name: endSweep, everyMs: endSweepMs },
       { name: commandSweep, everyMs: duties.commandSweepMs },
     ];
     this.#duties = all.map(({ name, everyMs }) => ({ name, everyMs, dueAt: 0, running: null }));
@@ -110,9 +120,10 @@ export class DutyHolder {
     for (const duty of this.#duties) {
       if (duty.running !== null || duty.dueAt > this.#context.now) continue;
       this.#runs += 1;
-      this.#parts.counters.dutyRuns += 1;
+      if (duty.name !== endSweep) this.#parts.counters.dutyRuns += 1;
       duty.running = { name: duty.name, run: this.#runs, ...this.#leadership };
-      if (duty.name === expirySweep) this.#beginSweep();
+      if (duty.name === expirySweep) this.#beginSweep("sessions");
+      else if (duty.name === endSweep) this.#beginSweep("ends");
       else if (duty.name === commandSweep) this.#beginCommandSweep();
       else this.#context.emit({ type: "runDuty", run: duty.running });
     }
@@ -126,32 +137,38 @@ export class DutyHolder {
     duty.dueAt = isInEpoch(run, this.#leadership) ? this.#context.now + duty.everyMs : this.#context.now;
   }
 
-  // --- the sweep of expired sessions
+  // --- the sweeps of what has expired
 
-  #beginSweep(): void {
-    this.#expirySweeps = 0;
-    this.#sweep();
+  #beginSweep(sweep: Sweep): void {
+    this.#swept[sweep] = 0;
+    this.#sweep(sweep);
   }
 
-  #sweep(): void {
+  #sweep(sweep: Sweep): void {
     const { state, pendingCommands, random } = this.#parts;
-    const sessionIds =
-      this.#expirySweeps < sweepsMax ? state.projection.expired(this.#context.at.wall, expiredAtOnce) : [];
-    if (sessionIds.length === 0) {
-      this.#endOwn(expirySweep);
+    const { wall } = this.#context.at;
+    const command = this.#swept[sweep] < sweepsMax ? this.#nextOf(sweep, state.projection, wall) : null;
+    if (command === null) {
+      this.#endOwn(dutyOf[sweep]);
       return;
     }
-    this.#expirySweeps += 1;
-    this.#lastSweepCount = sessionIds.length;
-    const commandId = commandIdFromBytes(random(16));
-    const request = { commandId, actor: "system", command: { type: "expireSessions", sessionIds } } as const;
-    pendingCommands.submit(request, { type: "sweep" }, this.#leadership);
+    this.#swept[sweep] += 1;
+    const request = { commandId: commandIdFromBytes(random(16)), actor: "system", command };
+    pendingCommands.submit(request, { type: "sweep", sweep }, this.#leadership);
   }
 
-  sweepAnswered(answer: CommandAnswer): void {
+  #nextOf(sweep: Sweep, projection: Projection, now: UnixMs): Command | null {
+    if (sweep === "ends") return nextEnds(projection, now);
+    const sessionIds = projection.expired(now, expiredAtOnce);
+    this.#lastSweepCount = sessionIds.length;
+    return sessionIds.length === 0 ? null : { type: "expireSessions", sessionIds };
+  }
+
+  sweepAnswered(sweep: Sweep, answer: CommandAnswer): void {
     if (this.#leadership === null) return;
-    if (answer.type === "done" && answer.changed && this.#lastSweepCount >= expiredAtOnce) this.#sweep();
-    else this.#endOwn(expirySweep);
+    const mayBeMore = sweep === "ends" || this.#lastSweepCount >= expiredAtOnce;
+    if (answer.type === "done" && answer.changed && mayBeMore) this.#sweep(sweep);
+    else this.#endOwn(dutyOf[sweep]);
   }
 
   // --- the sweep of old command ids, which are kept for a day so that a late retry is recognized
@@ -176,8 +193,18 @@ export class DutyHolder {
   }
 }
 
+const dutyOf: Readonly<Record<Sweep, string>> = { sessions: expirySweep, ends: endSweep };
+
 function isOwnDuty(name: string): boolean {
-  return name === expirySweep || name === commandSweep;
+  return name === expirySweep || name === endSweep || name === commandSweep;
+}
+
+/** Memberships of one group, or suspensions, whose ends have come. Null: none. */
+function nextEnds(projection: Projection, now: UnixMs): Command | null {
+  const memberships = projection.expiredMemberships(now, expiredAtOnce);
+  if (memberships !== null) return { type: "expireMemberships", ...memberships };
+  const userIds = projection.expiredSuspensions(now, suspensionsAtOnce);
+  return userIds.length === 0 ? null : { type: "expireSuspensions", userIds };
 }
 
 function isInEpoch(run: DutyRun, leadership: Leadership | null): boolean {

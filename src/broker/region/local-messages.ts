@@ -14,6 +14,8 @@ export type LocalRefusal =
   | "local-no-lease"
   /** The region does not know what the command names; home may. */
   | "local-unknown"
+  /** Only the leader can accept it. */
+  | "local-unsupported"
   | "local-full"
   | "local-not-stored"
   /** Another broker of the region cannot be reached. */

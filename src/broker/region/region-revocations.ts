@@ -371,6 +371,8 @@ export class RegionRevocations {
   #revocationOf({ commandId, actor, command }: LocalRequest): LocalRevocation | LocalAnswer {
     const { own, at } = this.#context;
     const { lease } = own;
+    if (command.type === "suspendUser" && command.until !== undefined)
+      return unavailable("local-unsupported", "a region cannot accept a suspension with an end: give none");
     const named = this.#idsOf(command);
     if (named === null) return unavailable("local-unknown", unknownHere);
     return {

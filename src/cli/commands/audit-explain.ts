@@ -136,8 +136,9 @@ function textOf({ record, facts, broken, open, others }: ExplainAnswer): string 
   return text.join("");
 }
 
-function rowOf({ fact, criteria, member, position, exact, event }: ExplainedFact): readonly string[] {
-  const name = member === undefined ? fact : `${fact} (${member ? "member" : "not a member"})`;
+function rowOf({ fact, criteria, member, until, reason, position, exact, event }: ExplainedFact): readonly string[] {
+  const end = until === undefined ? "" : `, added until ${new Date(until).toISOString()}: ${reason ?? ""}`;
+  const name = member === undefined ? fact : `${fact} (${member ? "member" : "not a member"}${end})`;
   const at = position === null ? "" : position === 0 ? "none" : exact ? String(position) : `≤ ${position}`;
   if (event === null) return [name, criteria.join(" "), at, "", "", "", ""];
   const when = new Date(event.at).toISOString();

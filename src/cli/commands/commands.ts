@@ -13,7 +13,7 @@ import { configList, configShow } from "./config.ts";
 import { demo } from "./demo.ts";
 import { dev } from "./dev.ts";
 import { drillList, drillRun } from "./drill.ts";
-import { groupsAdd, groupsDelete, groupsList, groupsRemove } from "./groups.ts";
+import { groupsAdd, groupsDelete, groupsList, groupsRemove, groupsShow } from "./groups.ts";
 import { health } from "./health.ts";
 import { execCredential, flushCredentials } from "./kubernetes.ts";
 import { logExport, logVerify } from "./log.ts";
@@ -27,7 +27,7 @@ import { sessionsList, sessionsRevoke } from "./sessions.ts";
 import { snapshotCreate, snapshotKeys, snapshotList, snapshotRestore, snapshotVerify } from "./snapshot.ts";
 import { token } from "./token.ts";
 import { login, sshProxy, tcp, udp } from "./tunnel.ts";
-import { usersErase, usersList, usersRestore, usersSuspend } from "./users.ts";
+import { usersErase, usersList, usersRestore, usersShow, usersSuspend } from "./users.ts";
 
 export const commands: readonly CliCommand[] = [
   dev,
@@ -40,10 +40,12 @@ export const commands: readonly CliCommand[] = [
   sessionsList,
   sessionsRevoke,
   usersList,
+  usersShow,
   usersSuspend,
   usersRestore,
   usersErase,
   groupsList,
+  groupsShow,
   groupsAdd,
   groupsRemove,
   groupsDelete,

@@ -1,10 +1,11 @@
-/** `cardea groups list|add|remove|delete` */
+/** `cardea groups list|show|add|remove|delete` */
 import type { GroupView } from "../../console/index.ts";
 import { connectOperator, inPath } from "../operator/operator-client.ts";
 import { runChange } from "../operator/run-change.ts";
-import { operatorOptions, parse, waitOptions } from "../terminal/arguments.ts";
-import type { CliCommand } from "../terminal/command.ts";
+import { operatorOptions, type Parsed, parse, waitOptions } from "../terminal/arguments.ts";
+import { type CliCommand, UsageError } from "../terminal/command.ts";
 import { formatTable } from "../terminal/print.ts";
+import { timeBoxBody, timeBoxOptions } from "../terminal/time-box.ts";
 
 export const groupsList: CliCommand = {
   name: "groups list",
@@ -21,15 +22,51 @@ export const groupsList: CliCommand = {
       else {
         const rows = groups.flatMap((g) =>
           g.members.length === 0
-            ? [[g.id, "", "", ""]]
+            ? [[g.id, "", "", "", ""]]
             : g.members.map((m) => [
                 g.id,
                 m.email || m.userId,
-                m.excluded ? "excluded" : m.member ? "member" : "",
+                statusOf(m),
                 m.sources.join(", "),
+                m.grant?.until ?? "",
               ]),
         );
-        terminal.out(formatTable(["GROUP", "USER", "STATUS", "SOURCES"], rows));
+        terminal.out(formatTable(["GROUP", "USER", "STATUS", "SOURCES", "UNTIL"], rows));
+      }
+      return 0;
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+function statusOf({ member, excluded }: GroupView["members"][number]): string {
+  return member ? "member" : excluded ? "excluded" : "";
+}
+
+export const groupsShow: CliCommand = {
+  name: "groups show",
+  usage: "GROUP",
+  summary: "show a group: its members, their sources, and what ends when",
+  help: `UNTIL is the end of an addition by an operator. A member of another source as well stays one after it; an exclusion that the
+addition overrode is in force again.`,
+  async run(args, terminal) {
+    const parsed = parse(args, operatorOptions, { min: 1, max: 1 });
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const path = `/groups/${inPath(parsed.positionals[0] ?? "")}`;
+      const { group } = (await client.get(path)) as { group: GroupView };
+      if (parsed.flag("json")) terminal.out(`${JSON.stringify(group)}\n`);
+      else {
+        const rows = group.members.map((m) => [
+          m.userId,
+          m.email,
+          statusOf(m),
+          m.sources.join(", "),
+          m.grant?.until ?? "",
+          m.grant?.reason ?? "",
+        ]);
+        terminal.out(formatTable(["USER", "E-MAIL", "STATUS", "SOURCES", "UNTIL", "REASON"], rows));
       }
       return 0;
     } finally {
@@ -40,21 +77,28 @@ export const groupsList: CliCommand = {
 
 const change = (verb: "add" | "remove"): CliCommand => ({
   name: `groups ${verb}`,
-  usage: "GROUP NAME… [--wait [--region [NAME]] [--timeout 10s]]",
+  usage: `GROUP NAME… ${verb === "add" ? "[--until TIME|DURATION] " : ""}[--reason TEXT] [--wait [--region [NAME]] [--timeout 10s]]`,
   summary: verb === "add" ? "add users to a group" : "remove users from a group",
   help:
     verb === "add"
-      ? "Takes effect on every node at once. Also lifts an earlier exclusion."
+      ? `Takes effect on every node at once. Also lifts an earlier exclusion.
+--until ends the addition by itself: 8h, 3d, or a time with its zone. Every node enforces the end by its own clock, on open connections
+too. The newest addition counts: a later end renews, an earlier one shortens, and without --until it has none. At the end an exclusion
+that it overrode is in force again, and memberships of other sources stay. --reason goes into the log in clear, forever: name no person.`
       : "Takes effect on every node at once, on open connections too. The exclusion lasts until `groups add`, whatever the identity provider says.",
   async run(args, terminal) {
-    const parsed = parse(args, { ...operatorOptions, ...waitOptions }, { min: 2, max: 1_001 });
+    const options = { ...operatorOptions, ...waitOptions, ...timeBoxOptions };
+    const parsed = parse(args, options, { min: 2, max: 1_001 });
     const [group = "", ...names] = parsed.positionals;
+    const box = timeBoxBody(parsed);
+    if (verb === "remove" && parsed.text("until") !== undefined)
+      throw new UsageError("--until belongs to an addition; a removal lasts until `groups add`");
     const client = await connectOperator(parsed, terminal);
     try {
       return await runChange(client, parsed, terminal, {
         path: `/groups/${inPath(group)}/members`,
-        body: { [verb]: names },
-        done: `${names.join(", ")} ${verb === "add" ? "added to" : "removed from"} ${group}`,
+        body: { [verb]: names, ...box },
+        done: `${names.join(", ")} ${verb === "add" ? "added to" : "removed from"} ${group}${endText(parsed)}`,
         unchanged: "nothing to change",
       });
     } finally {
@@ -62,6 +106,11 @@ const change = (verb: "add" | "remove"): CliCommand => ({
     }
   },
 });
+
+function endText(parsed: Parsed): string {
+  const until = parsed.text("until");
+  return until === undefined ? "" : /^\d+[mhdw]$/.test(until) ? ` for ${until}` : ` until ${until}`;
+}
 
 export const groupsAdd = change("add");
 export const groupsRemove = change("remove");

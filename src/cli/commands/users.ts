@@ -1,10 +1,11 @@
-/** `cardea users list|suspend|restore|erase` */
+/** `cardea users list|show|suspend|restore|erase` */
 import type { UserView } from "../../console/index.ts";
 import { connectOperator, inPath } from "../operator/operator-client.ts";
 import { runChange } from "../operator/run-change.ts";
 import { operatorOptions, parse, waitOptions } from "../terminal/arguments.ts";
 import type { CliCommand } from "../terminal/command.ts";
-import { formatTable } from "../terminal/print.ts";
+import { formatTable, maskControlCharacters } from "../terminal/print.ts";
+import { timeBoxBody, timeBoxOptions } from "../terminal/time-box.ts";
 
 export const usersList: CliCommand = {
   name: "users list",
@@ -29,7 +30,38 @@ export const usersList: CliCommand = {
   },
 };
 
-const onUser = (verb: "suspend" | "restore" | "erase", summary: string, help: string, past: string): CliCommand => ({
+export const usersShow: CliCommand = {
+  name: "users show",
+  usage: "NAME",
+  summary: "show a user: status, groups, and what ends when",
+  help: "NAME is a user id, a subject or an e-mail. Shows ends of suspensions and of additions to groups, with their reasons.",
+  async run(args, terminal) {
+    const parsed = parse(args, operatorOptions, { min: 1, max: 1 });
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const path = `/users/${inPath(parsed.positionals[0] ?? "")}`;
+      const { users } = (await client.get(path)) as { users: readonly UserView[] };
+      terminal.out(parsed.flag("json") ? `${JSON.stringify(users)}\n` : users.map(textOf).join("\n"));
+      return 0;
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+function textOf(user: UserView): string {
+  const { suspension, grants } = user;
+  const lines = [
+    `${user.id}  ${user.email || user.subject}  ${user.name}`,
+    `status: ${user.status}${suspension === null ? "" : ` until ${suspension.until}: ${suspension.reason}`}`,
+    `sessions: ${user.sessions}`,
+    `groups: ${user.groups.join(", ") || "none"}`,
+    ...grants.map(({ group, until, reason }) => `  ${group} by an operator until ${until}: ${reason}`),
+  ];
+  return lines.map((line) => `${maskControlCharacters(line)}\n`).join("");
+}
+
+const onUser = (verb: "restore" | "erase", summary: string, help: string, past: string): CliCommand => ({
   name: `users ${verb}`,
   usage: "NAME [--wait [--region [NAME]] [--timeout 10s]]",
   summary,
@@ -51,12 +83,31 @@ const onUser = (verb: "suspend" | "restore" | "erase", summary: string, help: st
   },
 });
 
-export const usersSuspend = onUser(
-  "suspend",
-  "end a user's sessions and refuse new ones",
-  "Revokes every session of the user and refuses new sign-ins until the user is restored.",
-  "suspended",
-);
+export const usersSuspend: CliCommand = {
+  name: "users suspend",
+  usage: "NAME [--until TIME|DURATION] [--reason TEXT] [--wait [--region [NAME]] [--timeout 10s]]",
+  summary: "end a user's sessions and refuse new ones",
+  help: `Revokes every session of the user and refuses new sign-ins until the user is restored.
+--until ends the suspension by itself: 8h, 3d, or a time with its zone. The person may then sign in again; old sessions stay revoked. It
+never shortens a suspension: restore the user for that. --reason goes into the log in clear, forever: name no person.`,
+  async run(args, terminal) {
+    const parsed = parse(args, { ...operatorOptions, ...waitOptions, ...timeBoxOptions }, { min: 1, max: 1 });
+    const name = parsed.positionals[0] ?? "";
+    const body = timeBoxBody(parsed);
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const until = parsed.text("until");
+      return await runChange(client, parsed, terminal, {
+        path: `/users/${inPath(name)}/suspend`,
+        body,
+        done: `${name} suspended${until === undefined ? "" : ` (--until ${until})`}`,
+        unchanged: `nothing changed: ${name} was already suspended`,
+      });
+    } finally {
+      await client.close();
+    }
+  },
+};
 export const usersRestore = onUser(
   "restore",
   "let a suspended user sign in again",

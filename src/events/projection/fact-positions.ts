@@ -54,6 +54,9 @@ export class FactPositions {
         for (const userId of event.added) this.#set(memberKey(userId, event.groupId), position);
         for (const userId of event.removed) this.#set(memberKey(userId, event.groupId), position);
         return;
+      case "MembershipsExpired":
+        for (const userId of event.userIds) this.#set(memberKey(userId, event.groupId), position);
+        return;
       case "UserGroupsReplaced":
         this.#set(groupsKey(event.userId), position);
         return;

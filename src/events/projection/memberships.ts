@@ -4,15 +4,17 @@
  * - A person's list has one word per group: the group's number and five bits, one for each of the four sources and one
  *   for the exclusion. A group's list has its people.
  * - Results are built on each call. Only `groupsOf` is cached, for recently requested people; it returns the same set
- *   object until that person's memberships change.
+ *   object until that person's memberships change, or one of them ends by itself.
+ * - Ends are in a table of their own, so only time-boxed memberships cost bytes for them.
  */
 
 import type { MembershipSource } from "../catalog.ts";
 import { copyString } from "../codec/copy-string.ts";
-import type { GroupId, UserId } from "../ids.ts";
+import type { GroupId, UnixMs, UserId } from "../ids.ts";
 import { GenerationalCache } from "../session-index/generational-cache.ts";
+import { EndIndex } from "./end-index.ts";
 import { ListPool } from "./list-pool.ts";
-import { isMember, type Membership } from "./state.ts";
+import { isMember, type Membership, type TimeBox } from "./state.ts";
 
 /** In alphabetical order, as in `Membership.sources`. */
 const sources: readonly MembershipSource[] = ["directory", "idp", "operator", "scim"];
@@ -25,7 +27,10 @@ const forms: readonly Membership[] = Array.from({ length: 2 * excludedBit }, (_,
 const formBits = 5;
 /** Bound of the cached sets of groups, and the approximate size of one. */
 const effectiveBytesMax = 64 * 1024 * 1024;
-const effectiveBytes = (groups: ReadonlySet<GroupId>): number => 256 + 48 * groups.size;
+const effectiveBytes = ({ groups }: EffectiveGroups): number => 288 + 48 * groups.size;
+/** The effective groups of a person from one end to the next: at `from` and later, before `until`. */
+type EffectiveGroups = Readonly<{ groups: ReadonlySet<GroupId>; from: number; until: number }>;
+const always = { from: Number.NEGATIVE_INFINITY, until: Number.POSITIVE_INFINITY };
 /** Shorter lists are scanned just as fast. */
 const indexedFrom = 64;
 /** Consecutive searches of one person's list before it is indexed: building the index costs several searches. */
@@ -40,7 +45,11 @@ export class Memberships {
   readonly #groups = new NumberedNames<GroupId>();
   readonly #groupsOf = new ListPool();
   readonly #peopleIn = new ListPool();
-  readonly #effective = new GenerationalCache<UserId, ReadonlySet<GroupId>>(effectiveBytesMax, effectiveBytes);
+  readonly #effective = new GenerationalCache<UserId, EffectiveGroups>(effectiveBytesMax, effectiveBytes);
+  /** Ends of operators' additions, by the numbers of the person and the group. */
+  readonly #grants = new Map<number, Map<number, TimeBox>>();
+  readonly #grantEnds = new EndIndex<number>();
+  #grantCount = 0;
   /**
    * The person searched last, and an index of their list after many searches in a row: an event that changes thousands
    * of a person's groups then takes linear, not quadratic time.
@@ -56,7 +65,13 @@ export class Memberships {
     const group = this.#groups.find(groupId);
     if (person === undefined || group === undefined) return undefined;
     const at = this.#find(person, group);
-    return at < 0 ? undefined : forms[this.#groupsOf.get(person, at) & 31];
+    return at < 0 ? undefined : this.#formOf(person, this.#groupsOf.get(person, at));
+  }
+
+  #formOf(person: number, word: number): Membership {
+    const form = forms[word & 31] as Membership;
+    const grant = this.#grants.get(person)?.get(word >>> formBits);
+    return grant === undefined ? form : { ...form, grant };
   }
 
   of(userId: UserId): Map<GroupId, Membership> {
@@ -64,7 +79,7 @@ export class Memberships {
     const person = this.#people.find(userId);
     if (person === undefined) return all;
     for (const word of this.#groupsOf.view(person))
-      all.set(this.#groups.nameOf(word >>> formBits), forms[word & 31] as Membership);
+      all.set(this.#groups.nameOf(word >>> formBits), this.#formOf(person, word));
     return all;
   }
 
@@ -75,15 +90,65 @@ export class Memberships {
     return people;
   }
 
-  groupsOf(userId: UserId): ReadonlySet<GroupId> {
+  groupsOf(userId: UserId, now: UnixMs): ReadonlySet<GroupId> {
     const known = this.#effective.get(userId);
-    if (known !== undefined) return known;
+    if (known !== undefined && known.from <= now && now < known.until) return known.groups;
     const groups = new Set<GroupId>();
     const person = this.#people.find(userId);
     const words = person === undefined ? [] : this.#groupsOf.view(person);
-    for (const word of words) if (isMember(forms[word & 31])) groups.add(this.#groups.nameOf(word >>> formBits));
-    this.#effective.set(userId, groups);
+    for (const word of words)
+      if (isMember(this.#formOf(person ?? 0, word), now)) groups.add(this.#groups.nameOf(word >>> formBits));
+    this.#effective.set(userId, { groups, ...this.#intervalOf(person, now) });
     return groups;
+  }
+
+  /** The time between two ends of a person's grants in which `now` lies. */
+  #intervalOf(person: number | undefined, now: UnixMs): Readonly<{ from: number; until: number }> {
+    const grants = person === undefined ? undefined : this.#grants.get(person);
+    if (grants === undefined) return always;
+    let { from, until } = always;
+    for (const { until: end } of grants.values())
+      if (end <= now) from = Math.max(from, end);
+      else until = Math.min(until, end);
+    return { from, until };
+  }
+
+  /** The next end of a grant of the person; null: none. */
+  nextEndOf(userId: UserId, now: UnixMs): UnixMs | null {
+    if (this.#grants.size === 0) return null;
+    const { until } = this.#intervalOf(this.#people.find(userId), now);
+    return until === always.until ? null : (until as UnixMs);
+  }
+
+  get timeBoxes(): number {
+    return this.#grantCount;
+  }
+
+  /** People of one group whose grants have ended, at most `limit`; null: none. */
+  expired(now: UnixMs, limit: number): Readonly<{ groupId: GroupId; userIds: readonly UserId[] }> | null {
+    let group: number | undefined;
+    const userIds: UserId[] = [];
+    for (const person of this.#grantEnds.ended(now, limit))
+      for (const [each, { until }] of this.#grants.get(person) ?? []) {
+        if (until > now || (group !== undefined && each !== group)) continue;
+        group = each;
+        userIds.push(this.#people.nameOf(person));
+      }
+    return group === undefined ? null : { groupId: this.#groups.nameOf(group), userIds };
+  }
+
+  #setGrant(person: number, group: number, grant: TimeBox | undefined): void {
+    const grants = this.#grants.get(person);
+    if (grants === undefined && grant === undefined) return;
+    const changed = grants ?? new Map<number, TimeBox>();
+    this.#grantCount -= changed.size;
+    if (grant === undefined) changed.delete(group);
+    else changed.set(group, grant);
+    this.#grantCount += changed.size;
+    if (changed.size === 0) this.#grants.delete(person);
+    else this.#grants.set(person, changed);
+    const earliest = Math.min(...[...changed.values()].map(({ until }) => until));
+    this.#grantEnds.set(person, changed.size === 0 ? undefined : (earliest as UnixMs));
   }
 
   /** All people with a membership, in no particular order. Live: reflects changes during the iteration. */
@@ -97,6 +162,7 @@ export class Memberships {
     const person = this.#people.numberOf(userId);
     const group = this.#groups.numberOf(groupId);
     const at = this.#find(person, group);
+    this.#setGrant(person, group, membership?.grant);
     if (membership === undefined) {
       if (at >= 0) this.#remove(person, group, at);
       this.#releaseUnused(person, group);
@@ -125,6 +191,11 @@ export class Memberships {
       this.#groupsOf.set(person, at, ((group << formBits) | (bits[at] ?? 0)) >>> 0);
       this.#peopleIn.push(group, person);
     }
+  }
+
+  /** Sets the end of an operator's addition that `load` has set. */
+  loadGrant(userId: UserId, groupNumber: number, grant: TimeBox): void {
+    this.#setGrant(this.#people.numberOfOwn(userId), groupNumber, grant);
   }
 
   /** For `load`. A group that gets no member keeps its name in memory. */

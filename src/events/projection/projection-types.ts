@@ -4,6 +4,7 @@
 import { CodedError } from "../coded-error.ts";
 import type { DeviceId, GroupId, Position, ServiceAccountId, UserId } from "../ids.ts";
 import type { LoadableSessionIndex } from "../session-index/session-index.ts";
+import type { EndIndex } from "./end-index.ts";
 import type { Memberships } from "./memberships.ts";
 import type { ActiveSession, Device, Group, ServiceAccount, Session, User } from "./state.ts";
 
@@ -26,6 +27,7 @@ export type ProjectionCounts = Readonly<{ sessions: number; users: number; group
 export type ProjectionTables = Readonly<{
   sessions: LoadableSessionIndex;
   users: Map<UserId, User>;
+  suspensions: EndIndex<UserId>;
   groups: Map<GroupId, Group>;
   memberships: Memberships;
   devices: Map<DeviceId, Device>;

@@ -13,6 +13,7 @@
 import {
   type CardeaEvent,
   deviceStream,
+  type GroupMembersChanged,
   groupStream,
   type MembershipSource,
   parseStream,
@@ -37,6 +38,7 @@ import { CompactSessionIndex } from "../session-index/compact-session-index.ts";
 import type { LoadableSessionIndex } from "../session-index/session-index.ts";
 import { ProjectionCapture } from "./capture.ts";
 import { DigestSum } from "./digest-sum.ts";
+import { EndIndex } from "./end-index.ts";
 import { Memberships } from "./memberships.ts";
 import {
   OutOfOrderError,
@@ -52,6 +54,7 @@ import {
   evolveMembership,
   evolveSession,
   evolveUser,
+  expireMembership,
   type Group,
   type Membership,
   newUser,
@@ -59,6 +62,7 @@ import {
   revokeServiceAccount,
   type ServiceAccount,
   type Session,
+  type TimeBox,
   type User,
   unknownSessionExpiry,
 } from "./state.ts";
@@ -79,6 +83,8 @@ export class Projection {
   readonly #users = new Map<UserId, User>();
   readonly #groups = new Map<GroupId, Group>();
   readonly #memberships = new Memberships();
+  /** People whose suspensions end by themselves, with the ends. */
+  readonly #suspensions = new EndIndex<UserId>();
   readonly #devices = new Map<DeviceId, Device>();
   readonly #serviceAccounts = new Map<ServiceAccountId, ServiceAccount>();
   #capture: ProjectionCapture | undefined;
@@ -162,9 +168,15 @@ export class Projection {
   membersOf(groupId: GroupId): ReadonlySet<UserId> {
     return this.#memberships.peopleIn(groupId);
   }
-  /** The effective groups of a person. For recently requested people, the same set object until it changes. */
-  groupsOf(userId: UserId): ReadonlySet<GroupId> {
-    return this.#memberships.groupsOf(userId);
+  /**
+   * The effective groups of a person at a time. For recently requested people, the same set object until it changes.
+   */
+  groupsOf(userId: UserId, now: UnixMs): ReadonlySet<GroupId> {
+    return this.#memberships.groupsOf(userId, now);
+  }
+  /** The next time at which a membership of the person ends by itself; null: none does. */
+  nextEndOf(userId: UserId, now: UnixMs): UnixMs | null {
+    return this.#memberships.nextEndOf(userId, now);
   }
   device(id: DeviceId): Device | undefined {
     return this.#devices.get(id);
@@ -185,6 +197,19 @@ export class Projection {
   /** Expired sessions, for the sweep. */
   expired(now: UnixMs, limit: number): SessionId[] {
     return this.#sessions.expired(now, limit);
+  }
+
+  /** The number of time-boxed memberships and suspensions. */
+  get timeBoxes(): number {
+    return this.#memberships.timeBoxes + this.#suspensions.size;
+  }
+  /** Time-boxed memberships that have ended, for the sweep: at most `limit` people of one group. Null: none. */
+  expiredMemberships(now: UnixMs, limit: number): Readonly<{ groupId: GroupId; userIds: readonly UserId[] }> | null {
+    return this.#memberships.expired(now, limit);
+  }
+  /** People whose suspensions have ended, for the sweep. */
+  expiredSuspensions(now: UnixMs, limit: number): readonly UserId[] {
+    return this.#suspensions.ended(now, limit);
   }
 
   /**
@@ -227,6 +252,7 @@ export class Projection {
     const places = {
       sessions: projection.#sessions,
       users: projection.#users,
+      suspensions: projection.#suspensions,
       groups: projection.#groups,
       memberships: projection.#memberships,
       devices: projection.#devices,
@@ -288,6 +314,7 @@ export class Projection {
       case "UserUpserted":
       case "UserSessionsRevoked":
       case "UserSuspended":
+      case "SuspensionExpired":
       case "UserRestored":
       case "UserErased":
         this.#putUser(evolveUser(this.#users.get(event.userId), event, position));
@@ -300,9 +327,15 @@ export class Projection {
         });
         return [groupStream(event.groupId)];
       case "GroupMembersChanged":
-        for (const userId of event.added) this.#changeMembership(userId, event.groupId, "added", event.source);
-        for (const userId of event.removed) this.#changeMembership(userId, event.groupId, "removed", event.source);
-        return [groupStream(event.groupId), ...[...event.added, ...event.removed].map(userStream)];
+        return this.#changeMembers(event);
+      case "MembershipsExpired":
+        for (const userId of event.userIds)
+          this.#putMembership(
+            userId,
+            event.groupId,
+            expireMembership(this.membership(userId, event.groupId), event.at),
+          );
+        return [groupStream(event.groupId), ...event.userIds.map(userStream)];
       case "UserGroupsReplaced":
         this.#replaceGroups(event.userId, event.source, new Set(event.groupIds));
         return [userStream(event.userId)];
@@ -401,6 +434,7 @@ export class Projection {
     this.#capture?.preserve("user", user.userId, () => before && { kind: "user", entity: before });
     this.#digest.replace("user", before, user);
     this.#users.set(user.userId, user);
+    this.#suspensions.set(user.userId, user.suspension?.until);
   }
 
   #putGroup(id: GroupId, group: Group | undefined): void {
@@ -440,8 +474,14 @@ export class Projection {
     this.#putServiceAccount(revokeServiceAccount(before, serviceAccountId, userId));
   }
 
-  #changeMembership(userId: UserId, groupId: GroupId, change: "added" | "removed", source: MembershipSource): void {
-    this.#putMembership(userId, groupId, evolveMembership(this.membership(userId, groupId), change, source));
+  #changeMembers(event: GroupMembersChanged): readonly Stream[] {
+    const { groupId, source, added, removed, until, reason = "" } = event;
+    const box: TimeBox | undefined = until === undefined ? undefined : { until, reason };
+    for (const userId of added)
+      this.#putMembership(userId, groupId, evolveMembership(this.membership(userId, groupId), "added", source, box));
+    for (const userId of removed)
+      this.#putMembership(userId, groupId, evolveMembership(this.membership(userId, groupId), "removed", source));
+    return [groupStream(groupId), ...[...added, ...removed].map(userStream)];
   }
 
   #putMembership(userId: UserId, groupId: GroupId, membership: Membership | undefined): void {

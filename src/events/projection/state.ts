@@ -14,6 +14,7 @@ import type {
   SessionCreated,
   SessionRefreshed,
   SessionRevoked,
+  SuspensionExpired,
   UserErased,
   UserRestored,
   UserSessionsRevoked,
@@ -146,7 +147,23 @@ export type User = Readonly<{
   /** Sessions created below this position are revoked. */
   sessionsRevokedBelow: Position;
   sessionsRevokedFor: RevocationReason | null;
+  /** The end and the reason of a suspension that ends by itself; absent otherwise. Only an event lifts it. */
+  suspension?: TimeBox;
 }>;
+
+/** The end of a right or of a suspension, and the reason that an operator gave. */
+export type TimeBox = Readonly<{ until: UnixMs; reason: string }>;
+
+/** Whether a suspension is in force that ends no earlier. @param until undefined: never */
+export function isSuspendedUntil(user: User | undefined, until: UnixMs | undefined): boolean {
+  if (user?.status !== "suspended") return false;
+  return user.suspension === undefined || (until !== undefined && until <= user.suspension.until);
+}
+
+/** Whether a suspension has reached its end, so that an event may lift it. */
+export function hasServedSuspension(user: User | undefined, now: UnixMs): boolean {
+  return user?.status === "suspended" && user.suspension !== undefined && user.suspension.until <= now;
+}
 
 export function newUser(userId: UserId): User {
   return {
@@ -161,7 +178,7 @@ export function newUser(userId: UserId): User {
 /** Folds one event into one user. Erasure is final. Suspension also revokes every existing session. */
 export function evolveUser(
   before: User | undefined,
-  event: UserUpserted | UserSessionsRevoked | UserSuspended | UserRestored | UserErased,
+  event: UserUpserted | UserSessionsRevoked | UserSuspended | SuspensionExpired | UserRestored | UserErased,
   position: Position,
 ): User {
   const user = before ?? newUser(event.userId);
@@ -172,14 +189,29 @@ export function evolveUser(
     case "UserSessionsRevoked":
       return cutSessions(user, event.upTo === null ? position : nextPosition(event.upTo), event.reason);
     case "UserSuspended":
-      return { ...cutSessions(user, position, "operator"), status: "suspended" };
+      return suspendUser(cutSessions(user, position, "operator"), event);
+    case "SuspensionExpired":
+      return hasServedSuspension(user, event.at) ? { ...withoutSuspension(user), status: "active" } : user;
     case "UserRestored":
-      return { ...user, status: "active" };
+      return { ...withoutSuspension(user), status: "active" };
     case "UserErased":
-      return { ...cutSessions(user, position, "operator"), status: "erased", profile: null };
+      return { ...withoutSuspension(cutSessions(user, position, "operator")), status: "erased", profile: null };
     default:
       return unreachable(event);
   }
+}
+
+/** Of two suspensions the one with the later end counts; one without an end is never shortened. */
+function suspendUser(user: User, { until, reason }: UserSuspended): User {
+  if (isSuspendedUntil(user, until)) return user;
+  const suspended = { ...withoutSuspension(user), status: "suspended" } as const;
+  return until === undefined ? suspended : { ...suspended, suspension: { until, reason } };
+}
+
+function withoutSuspension(user: User): User {
+  if (user.suspension === undefined) return user;
+  const { suspension: _, ...rest } = user;
+  return rest;
 }
 
 function cutSessions(user: User, below: Position, reason: RevocationReason): User {
@@ -189,24 +221,58 @@ function cutSessions(user: User, below: Position, reason: RevocationReason): Use
 }
 
 /** The sources of a person's membership in a group, and whether an operator has excluded the person. */
-export type Membership = Readonly<{ sources: readonly MembershipSource[]; excluded: boolean }>;
+export type Membership = Readonly<{
+  sources: readonly MembershipSource[];
+  excluded: boolean;
+  /**
+   * The end of the operator's addition; absent: it has none. Until then it overrides `excluded`, which is in force
+   * again afterwards.
+   */
+  grant?: TimeBox;
+}>;
 const noMembership: Membership = { sources: [], excluded: false };
 
-export function isMember(membership: Membership | undefined): boolean {
-  return membership !== undefined && !membership.excluded && membership.sources.length > 0;
+export function isMember(membership: Membership | undefined, now: UnixMs): boolean {
+  if (membership === undefined) return false;
+  const { sources, excluded, grant } = membership;
+  if (grant === undefined) return !excluded && sources.length > 0;
+  return now < grant.until || (!excluded && sources.length > 1);
 }
 
-/** A removal by an operator excludes the person. Only an addition by an operator lifts that. */
+/**
+ * A removal by an operator excludes the person. Only an addition by an operator lifts that, a time-boxed one until its
+ * end. The newest addition by an operator counts, whether its end is later or earlier.
+ */
 export function evolveMembership(
   before: Membership | undefined,
   change: "added" | "removed",
   source: MembershipSource,
+  box?: TimeBox,
 ): Membership | undefined {
   const membership = before ?? noMembership;
   const others = membership.sources.filter((s) => s !== source);
   const sources = change === "added" ? [...others, source].sort() : others;
-  const excluded = source === "operator" ? change === "removed" : membership.excluded;
-  return sources.length === 0 && !excluded ? undefined : { sources, excluded };
+  if (source !== "operator") return membershipOf(sources, membership.excluded, membership.grant);
+  if (change === "removed") return membershipOf(sources, true);
+  return membershipOf(sources, box !== undefined && membership.excluded, box);
+}
+
+/** A time-boxed addition by an operator has reached its end; one with a later end, or without one, stays. */
+export function expireMembership(before: Membership | undefined, at: UnixMs): Membership | undefined {
+  if (before?.grant === undefined || before.grant.until > at) return before;
+  return membershipOf(
+    before.sources.filter((source) => source !== "operator"),
+    before.excluded,
+  );
+}
+
+function membershipOf(
+  sources: readonly MembershipSource[],
+  excluded: boolean,
+  grant?: TimeBox,
+): Membership | undefined {
+  if (sources.length === 0 && !excluded) return undefined;
+  return grant === undefined ? { sources, excluded } : { sources, excluded, grant };
 }
 
 export type Device = Readonly<{

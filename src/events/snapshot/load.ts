@@ -13,7 +13,7 @@ import { MalformedSnapshotError } from "../malformed-snapshot.ts";
 import { decode } from "../messagepack.ts";
 import { Projection } from "../projection/projection.ts";
 import type { ProjectionTables } from "../projection/projection-types.ts";
-import type { User } from "../projection/state.ts";
+import type { TimeBox, User } from "../projection/state.ts";
 import type { ByteStrings, SessionColumns } from "../session-index/session-index.ts";
 import { chunkFormat } from "./chunks.ts";
 import { allIds, arrayOf, bufferOf, numbersOf, readBytes, readIds, textsOf } from "./columns.ts";
@@ -138,8 +138,19 @@ type Dictionary = Readonly<{
   blobs: ByteStrings;
 }>;
 
-function loadUsers(columns: unknown, { users }: ProjectionTables, { userIds, words, blobs }: Dictionary): void {
-  const [statuses, profiles, belows, reasons] = arrayOf(columns, 4);
+function loadUsers(
+  content: unknown,
+  { users, suspensions }: ProjectionTables,
+  { userIds, words, blobs }: Dictionary,
+): void {
+  const columns = arrayOf(content);
+  if (columns.length !== 4 && columns.length !== 5) throw new MalformedSnapshotError("its users have other columns");
+  const [statuses, profiles, belows, reasons, ends = []] = columns;
+  const boxes = new Map<unknown, TimeBox>();
+  for (const row of arrayOf(ends)) {
+    const [rank, until, why] = arrayOf(row, 3);
+    boxes.set(rank, { until: until as UnixMs, reason: String(why) });
+  }
   const count = userIds.length;
   const status = numbersOf(statuses, "u8", count);
   const profile = numbersOf(profiles, "u32", count);
@@ -155,18 +166,27 @@ function loadUsers(columns: unknown, { users }: ProjectionTables, { userIds, wor
       profile: profile[row] === 0 ? null : copyOf(blobs, (profile[row] ?? 0) - 1),
       sessionsRevokedBelow: below[row] as Position,
       sessionsRevokedFor: reason[row] === 0 ? null : (entry(words, (reason[row] ?? 0) - 1) as RevocationReason),
+      ...suspensionOf(boxes.get(row)),
     };
     users.set(userId, user);
+    suspensions.set(userId, user.suspension?.until);
   }
 }
 
+function suspensionOf(box: TimeBox | undefined): Pick<User, "suspension"> {
+  return box === undefined ? {} : { suspension: box };
+}
+
 function loadMemberships(
-  columns: unknown,
+  content: unknown,
   { memberships }: ProjectionTables,
   userIds: readonly UserId[],
   groupNumbers: Uint32Array,
 ): void {
-  const [counts, groups, bits] = arrayOf(columns, 3);
+  const columns = arrayOf(content);
+  if (columns.length !== 3 && columns.length !== 4)
+    throw new MalformedSnapshotError("its memberships have other columns");
+  const [counts, groups, bits, grants = []] = columns;
   const count = numbersOf(counts, "u32", userIds.length);
   const group = numbersOf(groups, "u32").map((rank) => groupNumbers[rank] ?? missing());
   const bit = numbersOf(bits, "u8", group.length);
@@ -177,6 +197,12 @@ function loadMemberships(
     from = to;
   }
   if (from !== group.length) throw new MalformedSnapshotError("the number of memberships differs from the stated one");
+  for (const row of arrayOf(grants)) {
+    const [rank, groupRank, until, reason] = arrayOf(row, 4);
+    const userId = entry(userIds, Number(rank));
+    const box = { until: until as UnixMs, reason: String(reason) };
+    memberships.loadGrant(userId, groupNumbers[Number(groupRank)] ?? missing(), box);
+  }
 }
 
 function loadSessions(columns: unknown, { sessions }: ProjectionTables, { userIds, words, blobs }: Dictionary): void {

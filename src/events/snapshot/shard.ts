@@ -112,11 +112,13 @@ export class ShardRows {
     ]);
   }
 
-  #writeUsers(people: readonly number[], blobs: Renumbered, words: Renumbered): readonly Uint8Array[] {
+  /** Builds below level 5 read four columns, and a cluster below it has no suspension that ends. */
+  #writeUsers(people: readonly number[], blobs: Renumbered, words: Renumbered): readonly unknown[] {
     const status = new Uint8Array(people.length);
     const profile = new Uint32Array(people.length);
     const below = new Float64Array(people.length);
     const reason = new Uint32Array(people.length);
+    const suspensions: (readonly unknown[])[] = [];
     for (const [rank, person] of people.entries()) {
       const user = this.#users.get(person);
       if (user === undefined) continue;
@@ -125,26 +127,33 @@ export class ShardRows {
       below[rank] = user.sessionsRevokedBelow;
       if (user.sessionsRevokedFor !== null)
         reason[rank] = words.numberOf(this.#words.numberOf(user.sessionsRevokedFor)) + 1;
+      if (user.suspension !== undefined) suspensions.push([rank, user.suspension.until, user.suspension.reason]);
     }
-    return [status, profile, below, reason].map(bytesOf);
+    const columns = [status, profile, below, reason].map(bytesOf);
+    return suspensions.length === 0 ? columns : [...columns, suspensions];
   }
 
-  #writeMemberships(people: readonly number[], groupNumbers: ReadonlyMap<GroupId, number>): readonly Uint8Array[] {
+  /** Builds below level 5 read three columns, and a cluster below it has no membership that ends. */
+  #writeMemberships(people: readonly number[], groupNumbers: ReadonlyMap<GroupId, number>): readonly unknown[] {
     const counts = new Uint32Array(people.length);
     const groups = new NumberColumn("u32");
     const bits = new NumberColumn("u8");
+    const grants: (readonly unknown[])[] = [];
     for (const [rank, person] of people.entries()) {
       const all = [...(this.#memberships.get(person) ?? [])].map(
-        ([groupId, membership]) => [groupNumbers.get(groupId) ?? 0, bitsOfMembership(membership)] as const,
+        ([groupId, membership]) => [groupNumbers.get(groupId) ?? 0, membership] as const,
       );
       counts[rank] = all.length;
-      for (const [group, form] of all.sort(([a], [b]) => a - b)) {
+      for (const [group, membership] of all.sort(([a], [b]) => a - b)) {
         groups.push(group);
-        bits.push(form);
+        bits.push(bitsOfMembership(membership));
+        const { grant } = membership;
+        if (grant !== undefined) grants.push([rank, group, grant.until, grant.reason]);
       }
     }
     const rows = everyRow(groups.length);
-    return [bytesOf(counts), groups.inOrder(rows), bits.inOrder(rows)];
+    const columns = [bytesOf(counts), groups.inOrder(rows), bits.inOrder(rows)];
+    return grants.length === 0 ? columns : [...columns, grants];
   }
 
   #writeSessions(rankOf: Uint32Array, blobs: Renumbered, words: Renumbered): readonly unknown[] {

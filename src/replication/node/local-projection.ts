@@ -23,7 +23,7 @@ import {
 import { type ChainHistory, type EpochMark, sharesLink, withEpoch } from "../lease/chain-history.ts";
 import { type DenialsOnDisk, type PersistedDenial, PersistedDenials } from "./denials/persisted-denials.ts";
 import { ReassertionAnswers } from "./denials/reassertion-answers.ts";
-import { isDenied, type LostDenials, sessionsEndedBy, Tightenings } from "./denials/tightenings.ts";
+import { isDenied, isDeniedAsLong, type LostDenials, sessionsEndedBy, Tightenings } from "./denials/tightenings.ts";
 import type { LoadedSnapshot } from "./messages.ts";
 import type { PersonKeys } from "./person-keys.ts";
 
@@ -213,7 +213,7 @@ export class LocalProjection {
   }
 
   #releaseDenied(by: Projection): void {
-    for (const stream of this.#retained) if (isDenied(by, stream)) this.#retained.delete(stream);
+    for (const stream of this.#retained) if (isDeniedAsLong(by, stream, undefined)) this.#retained.delete(stream);
   }
 
   /** Drops an extra denial when the surviving log contains the same fact or an operator has lifted it later. */
@@ -223,9 +223,11 @@ export class LocalProjection {
     if (effect === "tightens") {
       const { kind, id } = parseStream(stream);
       const since = this.#epochs.at(-1);
-      if (since !== undefined && isDenied(this.#visible, stream))
+      // A suspension that ends by itself settles none: the lost one may have no end. The answer to its report does.
+      const isSettled = isDeniedAsLong(this.#visible, stream, undefined);
+      if (since !== undefined && isSettled)
         this.#persisted.recordLaterDenial(stream, { link: linkOf(recorded), since });
-      if (isDenied(this.#visible, stream)) this.#retained.delete(stream);
+      if (isSettled) this.#retained.delete(stream);
       if (kind !== "user") return;
       for (const session of this.#visible.sessionsOf(id).map(sessionStream)) {
         if (this.#retained.has(session) && isDenied(this.#visible, session)) this.#retained.delete(session);

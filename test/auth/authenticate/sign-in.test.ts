@@ -2,7 +2,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { cookieValue } from "../../../src/auth/index.ts";
-import { decodeEvents, type GroupId, genesis, linkOf, type SessionId, tagOf } from "../../../src/events/index.ts";
+import {
+  decodeEvents,
+  type GroupId,
+  genesis,
+  linkOf,
+  type SessionId,
+  tagOf,
+  type UnixMs,
+} from "../../../src/events/index.ts";
 import { signIn, startWorld, subjectId } from "./support.ts";
 
 test("a first visit ends on the requested page, signed in, with host-only cookies", async (t) => {
@@ -67,7 +75,7 @@ test("a sign-in records a session, a user, groups from the claim, and tokens in 
   assert.equal(profile?.email, "alice@example.com");
   assert.equal(profile?.emailVerified, true);
   assert.equal(profile?.claims["exp"], undefined, "a claim of the token, not of the user");
-  assert.deepEqual([...projection.groupsOf(session.userId)].sort(), ["admins", "eng"]);
+  assert.deepEqual([...projection.groupsOf(session.userId, Date.now() as UnixMs)].sort(), ["admins", "eng"]);
   const tokens = await world.deps.databroker.tokens(session.sessionId);
   assert.ok(tokens?.accessToken && tokens.refreshToken && tokens.idToken);
 });

@@ -79,6 +79,21 @@ test("an active session is a principal with profile, claims and effective groups
   assert.equal(caller.principal.session.sessionId, "session-1");
 });
 
+test("a membership that ends by itself belongs to the principal until its end, by the node's own clock", () => {
+  const until = { until: 700 as UnixMs, reason: "on call" };
+  const world = new World().given(created(1, 1), { ...(members({ added: [1] }) as object), ...until } as CardeaEvent);
+  const groupsAt = (now: number): readonly [readonly string[], number | undefined] => {
+    const caller = world.resolve(1, 1, { now: now as UnixMs });
+    assert(caller.type === "principal");
+    return [[...caller.principal.groups], caller.principal.groupsUntil];
+  };
+  assert.deepEqual(groupsAt(699), [["eng"], 700]);
+  assert.deepEqual(groupsAt(700), [[], undefined]);
+  assert.deepEqual(groupsAt(699), [["eng"], 700], "a clock that was set back");
+  const before = world.resolve(1, 1, { now: 600 as UnixMs });
+  assert.equal(world.resolve(1, 1, { now: 650 as UnixMs }), before, "the principal is cached in between");
+});
+
 test("no handle is an anonymous caller, and whether the credential was in a header is passed on", () => {
   const options = { now: 0 as UnixMs, idpIds: new Set(["idp"]), credentialInHeader: true, open: () => undefined };
   assert.deepEqual(resolveCaller(new Projection(), undefined, options), {

@@ -143,7 +143,7 @@ describe("createSession", () => {
       "SessionCreated",
       "UserGroupsReplaced",
     ]);
-    assert.equal(bench.ledger.groupsOf(user("alice")).size, 0);
+    assert.equal(bench.ledger.groupsOf(user("alice"), now).size, 0);
     assert.deepEqual(types(bench.do(createSession("s4", "alice", { groupIds: null }))), ["SessionCreated"]);
   });
 
@@ -489,11 +489,11 @@ describe("groups", () => {
     bench.do(change([], ["alice"]));
     bench.do(change(["bob"], []));
     bench.do(createSession("s4", "bob", { groupIds: [group("eng")] }));
-    assert.equal(bench.ledger.groupsOf(user("alice")).has(group("eng")), false);
+    assert.equal(bench.ledger.groupsOf(user("alice"), now).has(group("eng")), false);
     assert.equal(bench.ask(change([], ["alice"])).type, "nothing");
     assert.equal(bench.ask(change(["alice"], [], "idp")).type, "nothing");
     bench.do(change(["alice"], []));
-    assert.equal(bench.ledger.groupsOf(user("alice")).has(group("eng")), true);
+    assert.equal(bench.ledger.groupsOf(user("alice"), now).has(group("eng")), true);
   });
 
   const refusals: readonly (readonly [string, Command, string])[] = [
@@ -515,7 +515,7 @@ describe("groups", () => {
     const bench = people();
     bench.do(change(["alice"], []));
     assert.deepEqual(types(bench.do({ type: "removeGroup", groupId: group("eng") })), ["GroupRemoved"]);
-    assert.equal(bench.ledger.groupsOf(user("alice")).size, 0);
+    assert.equal(bench.ledger.groupsOf(user("alice"), now).size, 0);
   });
 });
 

@@ -76,7 +76,8 @@ const groupWrite = (version: number, parts: Partial<Omit<GroupWrite, "type">> = 
   ...parts,
 });
 const codeOf = (result: CommandResult): string => (result.type === "refused" ? result.code : result.type);
-const groupsOf = (projection: Projection, userId: UserId): readonly string[] => [...projection.groupsOf(userId)].sort();
+const groupsOf = (projection: Projection, userId: UserId): readonly string[] =>
+  [...projection.groupsOf(userId, 0 as UnixMs)].sort();
 const person = user("s-alice");
 
 test("a person who was deactivated before the first sign-in cannot sign in until the client says otherwise", async (t) => {

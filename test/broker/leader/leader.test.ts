@@ -5,7 +5,16 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Broker, BrokerOptions } from "../../../src/broker/index.ts";
-import { type CommandResult, decodeEvents, genesis, type Link, type UserId } from "../../../src/events/index.ts";
+import {
+  type CommandResult,
+  decodeEvents,
+  type GroupId,
+  genesis,
+  type Link,
+  readsLevel,
+  type UnixMs,
+  type UserId,
+} from "../../../src/events/index.ts";
 import { createLocalFanout, openBatch } from "../../../src/replication/fanout/index.ts";
 import {
   type AppendBatch,
@@ -585,6 +594,32 @@ describe("a broker's stored data", () => {
       { duties: [duty], expirySweepMs: 30 },
     );
     assert.deepEqual([most, told, running], [1, true, 0]);
+  });
+
+  test("the sweep records the ends of memberships and suspensions soon after they have come, and not before", async () => {
+    const log = createMemoryLog();
+    await withBroker(log, async (broker) => {
+      const operator = broker.databroker("operator");
+      await operator.submit(asked({ type: "finalizeUpgrade", level: readsLevel }));
+      await broker.databroker("authenticate").submit(asked(createSession("s1", "alice")));
+      await broker.databroker("authenticate").submit(asked(createSession("s2", "bob")));
+      const until = (Date.now() + 400) as UnixMs;
+      const added = { added: [user("alice")], removed: [], until, reason: "on call" };
+      const group = { groupId: "eng" as GroupId, source: "operator" } as const;
+      assert.ok(isDone(await operator.submit(asked({ type: "changeGroupMembers", ...group, ...added }))));
+      const suspend = { type: "suspendUser", userId: user("bob"), reason: "lost laptop", until } as const;
+      assert.ok(isDone(await operator.submit(asked(suspend))));
+      await waitFor("both ends", async () => {
+        const state = await folded(log);
+        const isOver = state.timeBoxes === 0;
+        assert.ok(!isOver || Date.now() >= until, "not before the end");
+        return isOver;
+      });
+      const state = await folded(log);
+      assert.equal(state.membership(user("alice"), "eng" as GroupId), undefined);
+      assert.equal(state.user(user("bob"))?.status, "active");
+      assert.equal(state.sessionStatus(session("s2")).status, "revoked");
+    });
   });
 
   test("a previous secret still opens what was wrapped and sealed under it", async () => {

@@ -99,31 +99,31 @@ test("an operator's removal overrides the identity provider's claims until an op
   });
   assert.equal(
     fold([idp([group])])
-      .groupsOf(userId(1))
+      .groupsOf(userId(1), 0 as UnixMs)
       .has(group),
     true,
   );
   assert.equal(
     fold([idp([group]), idp([])])
-      .groupsOf(userId(1))
+      .groupsOf(userId(1), 0 as UnixMs)
       .has(group),
     false,
   );
   assert.equal(
     fold([idp([group]), operator("removed")])
-      .groupsOf(userId(1))
+      .groupsOf(userId(1), 0 as UnixMs)
       .has(group),
     false,
   );
   assert.equal(
     fold([idp([group]), operator("removed"), idp([]), idp([group])])
-      .groupsOf(userId(1))
+      .groupsOf(userId(1), 0 as UnixMs)
       .has(group),
     false,
   );
   assert.equal(
     fold([idp([group]), operator("removed"), operator("added")])
-      .groupsOf(userId(1))
+      .groupsOf(userId(1), 0 as UnixMs)
       .has(group),
     true,
   );
@@ -136,7 +136,7 @@ test("removing a group removes every member and touches each of them", () => {
   ]);
   const projection = new Projection();
   const touched = events.map((one) => projection.apply(one));
-  assert.equal(projection.groupsOf(userId(1)).size, 0);
+  assert.equal(projection.groupsOf(userId(1), 0 as UnixMs).size, 0);
   assert.ok(touched[1]?.includes(userStream(userId(1))));
   assert.ok(touched[1]?.includes(userStream(userId(2))));
 });

@@ -89,6 +89,23 @@ const anEvent: fc.Arbitrary<CardeaEvent> = fc.oneof(
     ),
   },
   {
+    weight: 3,
+    arbitrary: fc
+      .tuple(pick(groups), fc.subarray(people), fc.nat(9), fc.nat(3))
+      .map(([groupId, some, end, what]): CardeaEvent => {
+        if (what === 0) return { type: "MembershipsExpired", groupId, userIds: some, at: end as UnixMs };
+        const box = { until: end as UnixMs, reason: `ä ${end}` };
+        return { type: "GroupMembersChanged", groupId, source: "operator", added: some, removed: [], ...box };
+      }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.tuple(pick(people), fc.nat(9), fc.boolean()).map(([userId, end, suspends]): CardeaEvent => {
+      if (!suspends) return { type: "SuspensionExpired", userId, at: end as UnixMs };
+      return { type: "UserSuspended", userId, reason: "lost laptop", until: end as UnixMs };
+    }),
+  },
+  {
     weight: 1,
     arbitrary: pick(groups).map((groupId): CardeaEvent => ({ type: "GroupUpserted", groupId, name: `${groupId}!` })),
   },
@@ -175,13 +192,16 @@ function everything(projection: Projection): unknown {
       id,
       [...projection.sessionsOf(id)].sort(),
       [...projection.memberships(id)].sort(byJson),
-      [...projection.groupsOf(id)].sort(),
+      [0, 3, 7, 20].map((now) => [...projection.groupsOf(id, now as UnixMs)].sort()),
+      projection.nextEndOf(id, 4 as UnixMs),
       projection
         .devicesOf(id)
         .map((d) => d.deviceId)
         .sort(),
     ]),
     groups: [...projection.groups()].sort(byJson),
+    timeBoxes: projection.timeBoxes,
+    suspensions: [...projection.expiredSuspensions(6 as UnixMs, 100)].sort(),
     members: groups.map((id) => [...projection.membersOf(id)].sort()),
     devices: [...projection.devices()].sort(byJson),
     accounts: [...projection.serviceAccounts()].sort(byJson),

@@ -12,6 +12,7 @@
 import {
   type CardeaEvent,
   type CommandRequest,
+  isSuspendedUntil,
   type LostTightening,
   type Position,
   type Projection,
@@ -30,6 +31,7 @@ import {
 import type { CommandDefinition } from "../definition.ts";
 import { fieldsOf, listIn, MalformedCommandError, textOf } from "../fields.ts";
 import { type Changes, nothing, type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
+import { parseUntil } from "../time-box.ts";
 
 const restoredSince = refuseCommand(
   "conflict",
@@ -96,6 +98,7 @@ function parseLost(value: unknown): LostTightening {
     type: textOf(event, "type"),
     userId: event["userId"] === null ? null : parseUserId(event["userId"]),
     recordedAt: parseUnixMs(event["recordedAt"]),
+    ...parseUntil(event),
   };
 }
 
@@ -118,7 +121,7 @@ function ofPerson(
   if (lost.type === "UserErased") {
     // Nothing here proves the erasure, and a destroyed key cannot be restored: suspend the person; an operator erases
     // again.
-    if (user?.status === "suspended") return nothing;
+    if (isSuspendedUntil(user, undefined)) return nothing;
     return recordChanges([{ type: "UserSuspended", userId, reason: "reasserted" }], vaultOf(projection, userId));
   }
   if (lost.type === "UserSessionsRevoked") {
@@ -129,8 +132,11 @@ function ofPerson(
     return recordChanges([{ type: "UserSessionsRevoked", userId, upTo, reason: "reasserted" }]);
   }
   if (tools.lost.restoredAfter(userId, lost.link.epoch)) return restoredSince;
-  if (user?.status === "suspended") return nothing;
-  return recordChanges([{ type: "UserSuspended", userId, reason: "reasserted" }], vaultOf(projection, userId));
+  // One whose end has passed is recorded too: it ended sessions. The sweep lifts it at once.
+  const { until } = lost;
+  if (isSuspendedUntil(user, until)) return nothing;
+  const end = until === undefined ? {} : { until };
+  return recordChanges([{ type: "UserSuspended", userId, reason: "reasserted", ...end }], vaultOf(projection, userId));
 }
 
 function ofCredential(projection: Projection, lost: LostTightening, tools: Tools): Performed {
@@ -158,8 +164,8 @@ function denied(projection: Projection, { stream, type, link }: LostTightening, 
     return projection.serviceAccount(id)?.revoked === true ? nothing : recordChanges([event]);
   if (kind !== "user") return refuseCommand("invalid", "the event is about no credential: an operator must decide");
   if (tools.lost.restoredAfter(id, link.epoch)) return restoredSince;
-  const { status } = projection.user(id) ?? { status: "active" };
-  return status === "active" ? recordChanges([event]) : nothing;
+  const user = projection.user(id);
+  return user?.status === "erased" || isSuspendedUntil(user, undefined) ? nothing : recordChanges([event]);
 }
 
 function vaultOf(projection: Projection, userId: UserId): Pick<Changes, "vaultRemoved"> {

@@ -6,14 +6,17 @@ import { isDeepStrictEqual } from "node:util";
 import {
   evolveMembership,
   groupStream,
+  type Projection,
   parseGroupId,
   parseUserId,
+  type UnixMs,
   type UserId,
   userStream,
 } from "../../../events/index.ts";
-import type { CommandDefinition } from "../definition.ts";
+import type { CommandDefinition, CommandOf } from "../definition.ts";
 import { listIn, parseMembershipSource } from "../fields.ts";
-import { recordChanges, refuseCommand } from "../performed.ts";
+import { type Performed, recordChanges, refuseCommand } from "../performed.ts";
+import { parseTimeBox, refuseEnd } from "../time-box.ts";
 
 export const changeGroupMembers: CommandDefinition<"changeGroupMembers"> = {
   schema: (fields) => ({
@@ -22,6 +25,7 @@ export const changeGroupMembers: CommandDefinition<"changeGroupMembers"> = {
     source: parseMembershipSource(fields["source"]),
     added: listIn(fields, "added").map(parseUserId),
     removed: listIn(fields, "removed").map(parseUserId),
+    ...parseTimeBox(fields),
   }),
   permission: ["authenticate", "operator"],
   /** The identity provider's memberships are all that a sign-in knows of groups. */
@@ -30,8 +34,10 @@ export const changeGroupMembers: CommandDefinition<"changeGroupMembers"> = {
     reads: [...added, ...removed].map(userStream),
     writes: [groupStream(groupId)],
   }),
-  perform(projection, command) {
-    const { groupId, source } = command;
+  perform(projection, command, { now }) {
+    const { groupId, source, until, reason } = command;
+    const refusal = until === undefined ? undefined : refuseGrant(projection, command, { until, now });
+    if (refusal !== undefined) return refusal;
     const adding = new Set(command.added);
     const removing = new Set(command.removed);
     for (const userId of removing) {
@@ -45,13 +51,27 @@ export const changeGroupMembers: CommandDefinition<"changeGroupMembers"> = {
     }
     if (adding.size === 0 && projection.group(groupId) === undefined)
       return refuseCommand("not-found", "there is no such group");
+    const box = until === undefined ? undefined : { until, reason: reason ?? "" };
     const changes = (userId: UserId, change: "added" | "removed"): boolean => {
       const before = projection.membership(userId, groupId);
-      return !isDeepStrictEqual(before, evolveMembership(before, change, source));
+      return !isDeepStrictEqual(before, evolveMembership(before, change, source, box));
     };
     const added = [...adding].filter((userId) => changes(userId, "added"));
     const removed = [...removing].filter((userId) => changes(userId, "removed"));
     if (added.length === 0 && removed.length === 0) return recordChanges([]);
-    return recordChanges([{ type: "GroupMembersChanged", groupId, source, added, removed }]);
+    const given = { ...(until === undefined ? {} : { until }), ...(reason === undefined ? {} : { reason }) };
+    return recordChanges([{ type: "GroupMembersChanged", groupId, source, added, removed, ...given }]);
   },
 };
+
+function refuseGrant(
+  projection: Projection,
+  { source, removed, reason }: CommandOf<"changeGroupMembers">,
+  end: Readonly<{ until: UnixMs; now: UnixMs }>,
+): Performed | undefined {
+  if (source !== "operator" || removed.length > 0)
+    return refuseCommand("invalid", "only an addition by an operator has an end");
+  if (reason === undefined || reason.trim() === "")
+    return refuseCommand("invalid", "an addition that ends by itself needs a reason");
+  return refuseEnd(projection, end);
+}

@@ -12,6 +12,7 @@ import {
   type GroupId,
   groupStream,
   isScimClientName,
+  isSuspendedUntil,
   type Projection,
   parseProvisioned,
   parseUserId,
@@ -153,8 +154,10 @@ function stateEvents(projection: Projection, command: Write, isActive: boolean):
   const users = new Set([userId, ...aliases, ...(movedFrom === null ? [] : [movedFrom.userId])]);
   const events: CardeaEvent[] = [];
   for (const id of users) {
-    const status = projection.user(id)?.status ?? "active";
-    if (!isActive && status === "active")
+    const user = projection.user(id);
+    const status = user?.status ?? "active";
+    // An operator's suspension with an end does not say that the client has deactivated the person.
+    if (!isActive && status !== "erased" && !isSuspendedUntil(user, undefined))
       events.push({ type: "UserSuspended", userId: id, reason: `not active at SCIM client ${client}` });
     if (isActive && status === "suspended") events.push({ type: "UserRestored", userId: id });
   }

@@ -15,6 +15,7 @@ import {
   sessionStream,
   userStream,
 } from "../../../events/index.ts";
+import { suspensionEnd } from "../cluster/expire-time-boxes.ts";
 import type { CommandDefinition, CommandOf } from "../definition.ts";
 import { type Fields, integerOf, parseGroupIds, parseProfileFields, parseTokenFields, textOf } from "../fields.ts";
 import { recordChanges, refuseCommand, type Tools } from "../performed.ts";
@@ -70,7 +71,7 @@ export const createSession: CommandDefinition<"createSession"> = {
   perform(projection, command, tools) {
     const { sessionId, userId, profile } = command;
     const user = projection.user(userId);
-    const barred = refuseUser(user);
+    const barred = refuseUser(user, tools.now);
     if (barred !== undefined) return barred;
     const directory = findProvisioned(projection, command.provisioned, tools);
     if (directory.barred !== undefined) return directory.barred;
@@ -88,6 +89,7 @@ export const createSession: CommandDefinition<"createSession"> = {
     const { idpId, issuedAt, expiresAt, providerSession } = command;
     const sealed = reusableSeal(user, known, profile) ?? sealer.seal(profile);
     const events: CardeaEvent[] = [
+      ...suspensionEnd(projection, userId, tools.now),
       ...(sealed === user?.profile ? [] : [profileUpsert(userId, sealed)]),
       {
         type: "SessionCreated",

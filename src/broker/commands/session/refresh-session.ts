@@ -54,7 +54,7 @@ export const refreshSession: CommandDefinition<"refreshSession"> = {
     if (session === undefined) return refuseCommand("not-found", "there is no such session");
     if (session.status === "revoked") return refuseCommand("conflict", "the session is revoked");
     const { userId } = session;
-    const barred = refuseUser(projection.user(userId));
+    const barred = refuseUser(projection.user(userId), tools.now);
     if (barred !== undefined) return barred;
     const directory = findProvisioned(projection, command.provisioned, tools);
     if (directory.barred !== undefined) return directory.barred;

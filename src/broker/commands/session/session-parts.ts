@@ -2,12 +2,14 @@
 import {
   type CardeaEvent,
   type GroupId,
+  hasServedSuspension,
   type Profile,
   type Projection,
   type ProviderTokens,
   type Sealed,
   type SessionId,
   sessionStream,
+  type UnixMs,
   type User,
   type UserId,
   userStream,
@@ -47,8 +49,10 @@ export function replaceTokens(
   });
 }
 
-export function refuseUser(user: User | undefined): Performed | undefined {
-  if (user?.status === "suspended") return refuseCommand("suspended", "the user is suspended");
+/** A suspension that has reached its end does not bar the person: the same command records that it ended. */
+export function refuseUser(user: User | undefined, now: UnixMs): Performed | undefined {
+  if (user?.status === "suspended" && !hasServedSuspension(user, now))
+    return refuseCommand("suspended", "the user is suspended");
   if (user?.status === "erased") return refuseCommand("erased", "the user is erased");
   return undefined;
 }

@@ -32,7 +32,7 @@ import {
   userStream,
 } from "../../../events/index.ts";
 import { type ChainHistory, type EpochMark, sharesLink } from "../../lease/chain-history.ts";
-import { isDenied, type LostDenials } from "./tightenings.ts";
+import { isDeniedAsLong, type LostDenials } from "./tightenings.ts";
 
 export type PersistedDenial = LostTightening &
   Readonly<{
@@ -206,7 +206,9 @@ export class PersistedDenials {
       if (place !== null && place.position > history.applied.position) continue;
       this.#close(denial);
       if (place !== null) continue;
-      const facts = deniedFacts(denial, { projection, history }).filter((fact) => !isDenied(projection, fact));
+      const facts = deniedFacts(denial, { projection, history }).filter(
+        (fact) => !isDeniedAsLong(projection, fact, denial.until),
+      );
       if (facts.length === 0) this.recordSettlement(denial.link.hash, settledAtHead(history));
       for (const fact of facts) denied.add(fact);
       for (const event of facts.map((fact) => lostOf(denial, fact))) events.set(event.link.hash, event);

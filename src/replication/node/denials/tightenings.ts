@@ -14,6 +14,7 @@ import {
   deviceStream,
   type Epoch,
   type Hash,
+  isSuspendedUntil,
   type LostTightening,
   noPosition,
   type Position,
@@ -26,6 +27,7 @@ import {
   sessionStream,
   toLostSession,
   toLostTightening,
+  type UnixMs,
   type UserId,
   userStream,
 } from "../../../events/index.ts";
@@ -226,6 +228,17 @@ export function isDenied(projection: Projection, stream: Stream): boolean {
   }
 }
 
+/**
+ * Whether a projection denies a fact at least as long as a denial does: a suspension that ends by itself does not stand
+ * for one without an end.
+ */
+export function isDeniedAsLong(projection: Projection, stream: Stream, until: UnixMs | undefined): boolean {
+  if (!isDenied(projection, stream)) return false;
+  const { kind, id } = parseStream(stream);
+  const user = kind === "user" ? projection.user(id) : undefined;
+  return user?.status !== "suspended" || isSuspendedUntil(user, until);
+}
+
 /** For a lost reassertion, the denial that it had handed back. */
 function originalTightening(recorded: Recorded): LostTightening {
   const lost = toLostTightening(recorded);
@@ -234,10 +247,10 @@ function originalTightening(recorded: Recorded): LostTightening {
 }
 
 /** Whether the new history contains the same fact through another event. */
-function isInHistory({ stream, type }: LostTightening, next: Projection): boolean {
+function isInHistory({ stream, type, until }: LostTightening, next: Projection): boolean {
   const { kind, id } = parseStream(stream);
   if (type === "UserErased" && kind === "user") return next.user(id)?.status === "erased";
-  return isDenied(next, stream);
+  return isDeniedAsLong(next, stream, until);
 }
 
 function deniedSessions(old: Projection, userId: UserId): Stream[] {

@@ -57,7 +57,7 @@ async function startRefreshing(t: TestContext): Promise<Readonly<{ world: World;
 }
 
 const groupsOf = (world: World, user: string): string =>
-  [...world.replica.projection.groupsOf(subjectId(world, user))].sort().join(",");
+  [...world.replica.projection.groupsOf(subjectId(world, user), Date.now() as UnixMs)].sort().join(",");
 
 test("a group that the provider adds or removes changes at the next refresh", async (t) => {
   const { world } = await startRefreshing(t);

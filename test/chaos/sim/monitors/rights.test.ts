@@ -51,7 +51,7 @@ test("in random histories both folds agree on sessions and memberships at every 
       }
       for (const user of users) {
         for (const group of groups) {
-          const theirs = projection.groupsOf(user).has(group);
+          const theirs = projection.groupsOf(user, 0 as UnixMs).has(group);
           assert.equal(
             rights.groupDenial(user, group, point) === null,
             theirs,
