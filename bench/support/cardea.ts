@@ -38,6 +38,8 @@ export type CardeaOptions = Readonly<{
   program?: string;
   /** How many people are signed in; default: one. */
   people?: number;
+  /** URL of the identity provider; absent: none answers. */
+  idp?: string;
   /** The store of the log; default: `memory`. */
   store?: "memory" | "file";
   /** Runs a proxy alone, with that process's broker; absent: all services. */
@@ -122,7 +124,7 @@ function writeConfig(
     ...(brokerOf === undefined ? [`databroker_storage_type: ${options.store ?? "memory"}`] : []),
     `authenticate_service_url: ${scheme}://authenticate.localhost:${port}`,
     "idp_provider: oidc",
-    `idp_provider_url: http://idp.localhost:${port}`,
+    `idp_provider_url: ${options.idp ?? `http://idp.localhost:${port}`}`,
     "idp_client_id: bench",
     "idp_client_secret: bench",
     `shared_secret: ${Buffer.from(brokerOf?.config.sharedSecret ?? randomBytes(32)).toString("base64")}`,
