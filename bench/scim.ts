@@ -16,7 +16,7 @@ import { mintOperatorToken, operatorApiPrefix } from "../src/console/index.ts";
 import { formatScimToken, hashScimSecret, provisionedFrom, scimScopes, secretIn } from "../src/events/index.ts";
 import { Visitor, type VisitorResponse } from "../test/support/visitor.ts";
 import { type Cardea, startCardea } from "./support/cardea.ts";
-import { percentile } from "./support/histogram.ts";
+import { printTimes, sampled } from "./support/sampled-decisions.ts";
 import { withStand } from "./support/stand.ts";
 
 const number = (text: string | undefined): number => Number(text);
@@ -37,7 +37,6 @@ const [users, groups, members, large] = [values.users, values.groups, values.mem
 const bulkUsers = 500;
 const inFlight = 2;
 const groupsInFlight = 4;
-const sampleEveryMs = 10;
 
 type Send = (method: string, path: string, body?: unknown) => Promise<Record<string, unknown>>;
 
@@ -54,14 +53,14 @@ await withStand(async (stand) => {
   stand.atEnd(() => visitor.close());
   const send = await connect(cardea, visitor);
   const idle = await sampled(cardea, async () => delay(3_000));
-  print("decisions while idle", idle.times);
+  printTimes("decisions while idle", idle.times);
 
   const ids: string[] = [];
   const loading = await sampled(cardea, () => loadUsers(send, ids));
   console.log(
     `${users} users in ${seconds(loading.ms)} (${seconds(loading.cpuMs)} of CPU): ${rate(users, loading.ms)}/s`,
   );
-  print("decisions meanwhile", loading.times);
+  printTimes("decisions meanwhile", loading.times);
 
   const made: string[] = [];
   const grouping = await sampled(cardea, () => loadGroups(send, { ids, made }));
@@ -69,13 +68,13 @@ await withStand(async (stand) => {
   console.log(
     `${groups} groups with ${memberships} members in ${seconds(grouping.ms)}: ${rate(groups, grouping.ms)}/s`,
   );
-  print("decisions meanwhile", grouping.times);
+  printTimes("decisions meanwhile", grouping.times);
 
   for (const [name, group] of [
     ["small", made[1]],
     ["large", made[0]],
   ] as const)
-    print(`a member added to and removed from a ${name} group`, await changeMembers(send, group ?? "", ids));
+    printTimes(`a member added to and removed from a ${name} group`, await changeMembers(send, group ?? "", ids));
   for (const filter of [`userName eq "user-${users - 1}@example.com"`, `title eq "nothing"`]) {
     const at = performance.now();
     await send("GET", `/Users?filter=${encodeURIComponent(filter)}`);
@@ -186,43 +185,6 @@ async function inParallel<T>(all: readonly T[], count: number, run: (one: T) => 
       for (let next = rest.pop(); next !== undefined; next = rest.pop()) await run(next);
     }),
   );
-}
-
-/** Runs a job while a signed-in person requests a route at a steady pace. */
-async function sampled(
-  { port, headers, pinned }: Cardea,
-  job: () => Promise<void>,
-): Promise<Readonly<{ ms: number; cpuMs: number; times: readonly number[] }>> {
-  const person = new Visitor();
-  const cookie = headers.find((line) => line.startsWith("Cookie: "))?.slice("Cookie: ".length) ?? "";
-  const times: number[] = [];
-  let isOver = false;
-  const sample = async (): Promise<void> => {
-    while (!isOver) {
-      const at = performance.now();
-      const { status } = await person.request(`http://app.localhost:${port}/`, { headers: { cookie } });
-      if (status !== 200) throw new Error(`the route answered ${status}`);
-      times.push(performance.now() - at);
-      await delay(sampleEveryMs);
-    }
-  };
-  const [from, cpuFrom] = [performance.now(), pinned.cpuMs()];
-  const run = async (): Promise<void> => {
-    try {
-      await job();
-    } finally {
-      isOver = true;
-    }
-  };
-  await Promise.all([sample(), run()]);
-  const [ms, cpuMs] = [performance.now() - from, pinned.cpuMs() - cpuFrom];
-  await person.close();
-  return { ms, cpuMs, times };
-}
-
-function print(what: string, times: readonly number[]): void {
-  const [p50, p99, most] = [50, 99, 100].map((p) => percentile(times, p).toFixed(1));
-  console.log(`${what}: p50 ${p50} ms, p99 ${p99} ms, max ${most} ms (${times.length})`);
 }
 
 function seconds(ms: number): string {

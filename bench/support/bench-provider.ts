@@ -5,12 +5,15 @@
 import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 
 export type BenchProvider = Readonly<{
   issuer: string;
   /** The code that the provider's redirect carries. */
   codeFor(subject: string, nonce: string): string;
+  /** A refresh token that it accepts. */
+  refreshTokenFor(subject: string): string;
   /** How many refresh tokens it has answered. */
   refreshed(): number;
   close(): Promise<void>;
@@ -22,7 +25,8 @@ const accessTokenS = 3_600;
 
 type Person = Readonly<{ subject: string; nonce: string | null }>;
 
-export async function startBenchProvider(): Promise<BenchProvider> {
+/** @param delayMs how long each answer takes */
+export async function startBenchProvider(delayMs = 0): Promise<BenchProvider> {
   const { publicKey, privateKey } = await generateKeyPair("ES256");
   const jwks = JSON.stringify({ keys: [{ ...(await exportJWK(publicKey)), kid: "bench", alg: "ES256", use: "sig" }] });
   let refreshes = 0;
@@ -47,6 +51,7 @@ export async function startBenchProvider(): Promise<BenchProvider> {
 
   async function answer(request: IncomingMessage): Promise<object | string> {
     const { pathname } = new URL(request.url ?? "/", issuer);
+    if (delayMs > 0) await delay(delayMs);
     switch (pathname) {
       case "/.well-known/openid-configuration":
         return metadataOf(issuer);
@@ -82,6 +87,7 @@ export async function startBenchProvider(): Promise<BenchProvider> {
   return {
     issuer,
     codeFor: (subject, nonce) => encodePerson({ subject, nonce }),
+    refreshTokenFor: (subject) => `${encodePerson({ subject, nonce: null })}.first`,
     refreshed: () => refreshes,
     async close() {
       server.closeAllConnections();

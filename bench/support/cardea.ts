@@ -8,8 +8,10 @@ import { authKeys } from "../../src/cli/build/auth-keys.ts";
 import { type Config, loadConfig, signInClientsOf } from "../../src/config/index.ts";
 import {
   type CommandId,
+  type CommandRequest,
   type GroupId,
   neededLink,
+  type ProviderTokens,
   type SessionId,
   type UnixMs,
   userIdOf,
@@ -20,6 +22,7 @@ import { freePorts } from "../../test/support/free-port.ts";
 import type { Pinned } from "./pinned.ts";
 import { coreOfProxy, type Stand } from "./stand.ts";
 
+type CreateSession = Extract<CommandRequest["command"], { type: "createSession" }>;
 type Written = Readonly<{ path: string; config: Config }>;
 
 export type CardeaOptions = Readonly<{
@@ -152,12 +155,11 @@ function writeConfig(
   return { path, config: loaded.config };
 }
 
-/** @returns the cookie of a new session, `name=value` */
-async function startSession({ config }: Written, person: number): Promise<string> {
+/** A client of the process's broker, in the role of the authenticate service. */
+export function connectBroker(config: Config): ReturnType<typeof createBrokerClient> {
   const { listen } = config.broker;
   if (listen === null) throw new Error("the bench's broker listens nowhere");
-  const quiet = { debug() {}, info() {}, warn() {}, error() {} };
-  const client = createBrokerClient({
+  return createBrokerClient({
     urls: [new URL(`http://${listen.host}:${listen.port}`)],
     cluster: config.broker.clusterName,
     role: "authenticate",
@@ -165,36 +167,43 @@ async function startSession({ config }: Written, person: number): Promise<string
     secret: config.sharedSecret,
     clock: systemClock,
     randomBytes,
-    logger: quiet,
+    logger: { debug() {}, info() {}, warn() {}, error() {} },
   });
+}
+
+/** @param tokens those of the provider; absent: none, so the session is never refreshed */
+export function newSession(
+  config: Config,
+  { person, issuer, tokens }: Readonly<{ person: string; issuer: string; tokens?: ProviderTokens }>,
+): Readonly<{ commandId: CommandId; actor: string; command: CreateSession }> {
+  const now = Date.now();
   const profile = {
-    issuer: "https://idp.example",
-    subject: `person-${person}`,
-    email: `person-${person}@example.com`,
+    issuer,
+    subject: person,
+    email: `${person}@example.com`,
     emailVerified: true,
     name: `Person ${person}`,
     claims: { groups: ["eng"] },
   };
-  const sessionId = randomUUID() as string as SessionId;
-  const userId = userIdOf(profile.issuer, profile.subject);
-  const now = Date.now();
-  const idpId = signInClientsOf(config).defaults.bearerIdpId;
-  const request = {
-    commandId: randomUUID() as string as CommandId,
-    actor: "service:authenticate",
-    command: {
-      type: "createSession",
-      sessionId,
-      userId,
-      idpId,
-      issuedAt: now as UnixMs,
-      expiresAt: (now + 3_600_000) as UnixMs,
-      profile,
-      tokens: { accessToken: null, refreshToken: null, idToken: null, accessTokenExpiresAt: null },
-      groupIds: ["eng" as GroupId],
-      maxSessionsPerUser: 100,
-    },
+  const command = {
+    type: "createSession",
+    sessionId: randomUUID() as string as SessionId,
+    userId: userIdOf(profile.issuer, profile.subject),
+    idpId: signInClientsOf(config).defaults.bearerIdpId,
+    issuedAt: now as UnixMs,
+    expiresAt: (now + 3_600_000) as UnixMs,
+    profile,
+    tokens: tokens ?? { accessToken: null, refreshToken: null, idToken: null, accessTokenExpiresAt: null },
+    groupIds: ["eng" as GroupId],
+    maxSessionsPerUser: 100,
   } as const;
+  return { commandId: randomUUID() as string as CommandId, actor: "service:authenticate", command };
+}
+
+/** @returns the cookie of a new session, `name=value` */
+async function startSession({ config }: Written, person: number): Promise<string> {
+  const client = connectBroker(config);
+  const request = newSession(config, { person: `person-${person}`, issuer: "https://idp.example" });
   let result = await client.submit(request);
   for (let attempt = 1; result.type === "unavailable" && attempt < 10; attempt++) {
     await delay(result.retryAfterMs);
@@ -207,5 +216,6 @@ async function startSession({ config }: Written, person: number): Promise<string
     keys: authKeys(config).handles,
     nowS: () => Math.floor(Date.now() / 1_000),
   });
+  const { sessionId, userId, idpId } = request.command;
   return `${config.cookie.name}=${await handles.issue({ sessionId, userId, idpId, needs: neededLink(result), audience: ["app.localhost"] })}`;
 }
