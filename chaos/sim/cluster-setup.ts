@@ -6,7 +6,8 @@
  *
  * In some seeds the nodes of the west call only regional brokers: region-west and, in half of these seeds,
  * region-west-2. In half of these seeds there is a third region, south: nats-4 (a leaf), region-south, perhaps
- * region-south-2, node-5, node-6. Each node of a remote region starts with another one of its brokers.
+ * region-south-2, node-5, node-6. Each node of a remote region starts with another one of its brokers. In some seeds
+ * node-3 or node-5 also calls home brokers.
  */
 import {
   type BootId,
@@ -87,7 +88,10 @@ export const buildCluster: BuildCluster = (world, options) => {
     const home: readonly BrokerPort[] = [...own, ...brokers.filter((broker) => !own.includes(broker))];
     const regional = regionals.filter(({ process }) => process.region === region).map(({ forNodes }) => forNodes);
     const inTurn = number % 2 === 0 ? regional.toReversed() : regional;
-    const ports = (regional.length === 0 ? home : inTurn).map((broker) =>
+    const { pastRegion } = options;
+    const isPast = pastRegion?.region === region && number % 2 === 1;
+    const withHome = pastRegion?.homeFirst === true ? [...home, ...inTurn] : [...inTurn, ...home];
+    const ports = (regional.length === 0 ? home : isPast ? withHome : inTurn).map((broker) =>
       options.load.forgeEveryMs === null ? broker : forger.between(name, broker),
     );
     return addSimNode({

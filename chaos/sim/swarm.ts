@@ -89,6 +89,11 @@ export type SimOptions = Readonly<{
   /** Regions whose nodes use only regional brokers. `south` exists only if this list contains it. */
   remotes: readonly RemoteRegion[];
   /**
+   * A region with one node that also calls home brokers, before or after those of its region, against the rule for
+   * regions that revoke by themselves. Null: none.
+   */
+  pastRegion: Readonly<{ region: RemoteRegion["region"]; homeFirst: boolean }> | null;
+  /**
    * Number of recent events that brokers keep in memory for readers. Readers further behind get theirs from the log.
    */
   recentEventsMax: number;
@@ -179,6 +184,7 @@ export function optionsOf(seed: number): SimOptions {
     },
     unknown: unknownOf(random),
     remotes,
+    pastRegion: pastRegionOf(seed, remotes),
     recentEventsMax: one([16, 4_096, 4_096]),
     snapshots: { everyEvents: one([30, 60, 120]) },
   };
@@ -205,6 +211,12 @@ function remotesOf(random: Stream, regions: Stream): SimOptions["remotes"] {
   const south = { region: "south", brokers: brokers() } as const;
   if (!random.chance(0.4)) return [];
   return random.chance(0.5) ? [west, south] : [west];
+}
+
+function pastRegionOf(seed: number, remotes: SimOptions["remotes"]): SimOptions["pastRegion"] {
+  const random = streamOf(seed, "past region");
+  if (remotes.length === 0 || !random.chance(0.25)) return null;
+  return { region: random.pick(remotes).region, homeFirst: random.chance(0.5) };
 }
 
 /**
@@ -235,11 +247,17 @@ export function formatOptions(options: SimOptions): string {
     `  routes: ${routes.map(formatRoute).join("; ")}`,
     `  network: ${flat(network)}; NATS: ${flat(nats)}`,
     `  load: ${flat(load)}; brokers keep ${options.recentEventsMax} events for readers, and take a snapshot after ${options.snapshots.everyEvents}`,
-    `  remote regions: ${options.remotes.map(({ region, brokers }) => `${region} (${brokers})`).join(", ") || "none"}`,
+    `  remote regions: ${options.remotes.map(({ region, brokers }) => `${region} (${brokers})`).join(", ") || "none"}${formatPastRegion(options)}`,
     ...options.unknown.flatMap((types, index) =>
       types.length === 0 ? [] : [`  node-${index + 1} does not know ${types.join(", ")} before it is upgraded`],
     ),
   ].join("\n");
+}
+
+function formatPastRegion({ pastRegion }: SimOptions): string {
+  if (pastRegion === null) return "";
+  const { region, homeFirst } = pastRegion;
+  return `; a node of ${region} also calls home brokers, ${homeFirst ? "first" : "last"}`;
 }
 
 function formatRoute({
