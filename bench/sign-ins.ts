@@ -1,7 +1,7 @@
 /**
  * Bench: sign-ins per second of one process with all services and SQLite, on one core, and what each step of a sign-in
- * costs it. Beside a bare relying party, which redirects, exchanges the code, checks the ID token and asks userinfo, and
- * does nothing else.
+ * costs it. Beside a bare relying party, which redirects, exchanges the code, checks the ID token, asks userinfo,
+ * and does nothing else.
  *
  *   node bench/sign-ins.ts [--steps 1000] [--seconds 10]
  *
