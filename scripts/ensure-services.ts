@@ -15,6 +15,7 @@ import { findNatsServer } from "../test/support/nats.ts";
 import { findNginx } from "../test/support/nginx.ts";
 import { findPebble } from "../test/support/pebble.ts";
 import { findPostgresBinaries } from "../test/support/postgres.ts";
+import { findSlapd } from "../test/support/slapd.ts";
 import { findSshd } from "../test/support/sshd.ts";
 
 type Need = Readonly<{
@@ -39,10 +40,11 @@ const needs: readonly Need[] = [
   { name: "kubectl", find: findKubectl, packages: ["kubectl", "kubernetes-client"], optional: true },
   { name: "Pebble, an ACME authority", find: findPebble, packages: ["pebble"], optional: true },
   { name: "libfaketime", find: findFaketime, packages: ["libfaketime"], optional: true },
-  // These packages start servers on ports 22 and 80, which a developer's own machine should not get.
+  // These packages start servers on ports 22, 80 and 389, which a developer's own machine should not get.
   ...(process.env["CI_CONTAINERS"] === "1"
     ? ([
         { name: "OpenSSH", find: findSshd, packages: ["openssh-server"], optional: true },
+        { name: "OpenLDAP", find: findSlapd, packages: ["slapd"], optional: true },
         { name: "nginx", find: findNginx, packages: ["nginx-light", "nginx"], optional: true },
         { name: "Caddy", find: findCaddy, packages: ["caddy"], optional: true },
       ] as const)

@@ -43,6 +43,8 @@ export type DirectoryOffers = Readonly<{
   delta: boolean;
   /** The directory can list one person twice. */
   duplicates: boolean;
+  /** The directory vouches for no e-mail. */
+  withoutEmail?: true;
   /** The ids and texts that the directory can have; absent: any. */
   personId?(n: number): string;
   groupId?(n: number): string;
@@ -72,7 +74,7 @@ export function directorySourceContract(
   const person = (n: number, fields: Partial<DirectoryPerson> = {}): DirectoryPerson => ({
     id: offers.personId?.(n) ?? `person-${n}`,
     userName: `user${n}@example.com`,
-    email: `user${n}@example.com`,
+    email: offers.withoutEmail === true ? null : `user${n}@example.com`,
     name: `User ${n}`,
     active: true,
     ...fields,

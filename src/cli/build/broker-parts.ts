@@ -6,7 +6,6 @@ import {
   createLeaderClient,
   createSnapshotService,
   type Duty,
-  type MassChangeLimits,
   type SnapshotService,
   startBroker,
 } from "../../broker/index.ts";
@@ -143,7 +142,6 @@ function startBrokerOf(
       ...(settings.listen === null && { remoteWindowMaxMs: 0 }),
     },
     takeoverMs: settings.takeoverMs,
-    massChange: massChangeLimitsOf(config),
     replaced: parts.replaced ?? null,
     advertisedUrl: settings.advertisedUrl?.href ?? null,
     leaderClient: createLeaderClient({
@@ -159,11 +157,6 @@ function startBrokerOf(
     snapshots: snapshotService,
     logger: parts.logger,
   });
-}
-
-function massChangeLimitsOf({ massChange }: Config): MassChangeLimits {
-  const { maxPeople, maxShare, minPeople, windowMs, heldForMs } = massChange;
-  return { peopleMax: maxPeople, shareMax: maxShare, peopleMin: minPeople, windowMs, heldMs: heldForMs };
 }
 
 function limitsOf(config: Config): RoleLimits {

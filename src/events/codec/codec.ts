@@ -15,6 +15,7 @@ import {
   type EventType,
   effectOf,
   type Recorded,
+  type Stream,
   type UnknownEvent,
 } from "../catalog.ts";
 import { CodedError } from "../coded-error.ts";
@@ -31,7 +32,6 @@ import {
 import type { Link } from "../link.ts";
 import { MalformedEventError } from "../malformed-event.ts";
 import { decode, encode } from "../messagepack.ts";
-import type { Stream } from "../streams.ts";
 import { ScratchBuffer } from "./scratch-buffer.ts";
 import { SessionEventReader } from "./session-event-codec.ts";
 

@@ -61,19 +61,8 @@ const commandResult = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("refused"),
     commandId,
-    code: z.enum([
-      "not-found",
-      "conflict",
-      "suspended",
-      "erased",
-      "forbidden",
-      "invalid",
-      "logged-out",
-      "held",
-      "dropped",
-    ]),
+    code: z.enum(["not-found", "conflict", "suspended", "erased", "forbidden", "invalid", "logged-out"]),
     message: text,
-    heldId: commandId.optional(),
   }),
   z.object({
     type: z.literal("unavailable"),
