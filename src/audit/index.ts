@@ -1,9 +1,21 @@
 /** Entry point of audit: decision records, their sinks, and their explanation. */
+export {
+  type AccessAnswer,
+  type AccessFact,
+  type AccessPerson,
+  type AccessState,
+  describePerson,
+  evaluateAccess,
+  evaluateAnonymous,
+  factsBehind,
+  whoCan,
+} from "./access-report.ts";
 export { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
 export type { AuditSink, Sleep } from "./audit-sink.ts";
 export { type Explained, type ExplainedEvent, type ExplainedFact, explainDecision } from "./explain.ts";
 export { createFeed, type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from "./feed.ts";
 export { createFileSink } from "./file-sink.ts";
+export { type LogAtTime, LogUnreachableError, readLogAt } from "./log-at-time.ts";
 export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
 export { readAuditStream, type StreamedRecord } from "./nats-audit-reader.ts";
 export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-audit-sink.ts";

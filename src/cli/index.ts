@@ -15,12 +15,16 @@ const byFirstWord: Readonly<Record<string, () => Promise<readonly CliCommand[]>>
     return [sessionsList, sessionsRevoke];
   },
   async users() {
-    const { usersErase, usersList, usersRestore, usersSuspend } = await import("./commands/users.ts");
-    return [usersList, usersSuspend, usersRestore, usersErase];
+    const { usersErase, usersList, usersRestore, usersShow, usersSuspend } = await import("./commands/users.ts");
+    return [usersList, usersShow, usersSuspend, usersRestore, usersErase];
   },
   async groups() {
-    const { groupsAdd, groupsDelete, groupsList, groupsRemove } = await import("./commands/groups.ts");
-    return [groupsList, groupsAdd, groupsRemove, groupsDelete];
+    const { groupsAdd, groupsDelete, groupsList, groupsRemove, groupsShow } = await import("./commands/groups.ts");
+    return [groupsList, groupsShow, groupsAdd, groupsRemove, groupsDelete];
+  },
+  async access() {
+    const { accessWhat, accessWho } = await import("./commands/access.ts");
+    return [accessWho, accessWhat];
   },
   async cluster() {
     const { clusterFinalize, clusterRetire, clusterStatus } = await import("./commands/cluster.ts");

@@ -1,5 +1,6 @@
 /** Pages and the operator API: the entry point of the console. */
 
+export type { AccessFailure, AccessProgress, WhatReport, WhoReport } from "./access-reports.ts";
 export type { ExplainAnswer } from "./explain-route.ts";
 export { createHomeLookup } from "./home-lookup.ts";
 export { parseLastKnown } from "./last-known.ts";

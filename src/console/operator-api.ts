@@ -8,6 +8,7 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { BrokerUnavailableError, formatUnavailable } from "../replication/wire/index.ts";
+import { registerAccessReports } from "./access-reports.ts";
 import { streamDecisions } from "./decision-stream.ts";
 import { registerExplain } from "./explain-route.ts";
 import { registerLocalReceipts } from "./local-changes.ts";
@@ -77,6 +78,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerScimTokens(route, deps);
   registerConfigurations(route, deps);
   registerExplain(route, deps);
+  registerAccessReports(route, deps);
   route("GET /decisions", (request, reply, caller) => streamDecisions(request, reply, deps, caller));
   const missing = Object.keys(operatorOperations).filter((name) => !registered.has(name));
   if (missing.length > 0) throw new TypeError(`operations without a handler: ${missing.join(", ")}`);

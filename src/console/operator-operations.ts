@@ -5,6 +5,8 @@
  */
 import type { z } from "zod";
 import {
+  accessWhatSchema,
+  accessWhoSchema,
   answerSchemas,
   decisionsSchema,
   explainSchema,
@@ -157,6 +159,20 @@ export const operatorOperations = {
     status: 200,
     answer: answerSchemas.configuration,
     errors: [400, 404],
+  },
+  "GET /access/who": {
+    summary: "Who could reach a route at a time, with the events that made it so",
+    query: accessWhoSchema,
+    status: 200,
+    stream: "`progress` while the log is read, then `report`, or `failed` with `error`.",
+    errors: [400],
+  },
+  "GET /access/what": {
+    summary: "Which routes a person could reach at a time, with the events that made it so",
+    query: accessWhatSchema,
+    status: 200,
+    stream: "`progress` while the log is read, then `report`, or `failed` with `error`.",
+    errors: [400, 404, 409],
   },
   "POST /explain": {
     summary: "Why a decision was made",

@@ -5,6 +5,7 @@ import type { Feed } from "../audit/index.ts";
 import type { ProvisionedFor } from "../auth/index.ts";
 import type { UnavailableCode, UnixMs } from "../events/index.ts";
 import type { Databroker, Replica } from "../replication/index.ts";
+import type { SnapshotSource } from "../replication/node/index.ts";
 import { homeRetryAfterMs } from "../replication/wire/index.ts";
 import type { OperatorCaller } from "./operator-caller.ts";
 import type { OperationName } from "./operator-operations.ts";
@@ -15,6 +16,8 @@ export type OperatorApiDeps = Readonly<{
   databroker: Databroker;
   replica: Replica;
   feed: Feed;
+  /** Snapshots of the brokers, for reports of the past; absent: the brokers keep none. */
+  snapshots?: Pick<SnapshotSource, "load">;
   /** The provisioned people that a profile correlates with; absent: no SCIM client is configured. */
   provisionedFor?: ProvisionedFor;
   callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;

@@ -54,6 +54,26 @@ export const decisionsSchema = z.object({
     .meta({ description: "Start with this many of the newest decisions, at most 1000." }),
 });
 
+const accessAt = {
+  at: z.iso.datetime({ offset: true }).optional().meta({ description: "The time, with its zone. Default: now." }),
+  config: z
+    .string()
+    .regex(/^[0-9a-f]{8,64}$/)
+    .optional()
+    .meta({ description: "Only this configuration: its hash, or at least 8 characters of its start." }),
+};
+export const accessWhoSchema = z.object({
+  route: z.string().min(1).max(2_000).meta({ description: "The route's id, name, or `from`." }),
+  ...accessAt,
+  limit: z.coerce.number().int().min(1).max(10_000).default(1_000).meta({
+    description: "The maximum number of people per configuration.",
+  }),
+});
+export const accessWhatSchema = z.object({
+  user: z.string().min(1).max(1_000).meta({ description: "A user id, subject or e-mail." }),
+  ...accessAt,
+});
+
 const bodyTimeout = z.number().int().min(0).max(timeoutMsMax).optional();
 export const waitSchema = z.strictObject({
   wait: z.enum(["all", "region", "none"]).default("none").meta(waitMeta),

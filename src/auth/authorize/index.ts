@@ -54,6 +54,7 @@ export {
   type SessionRef,
   traceDecision,
 } from "./explain.ts";
+export { evaluateOutcomes, evaluatePartially, type PartialAnswer } from "./partial.ts";
 export { ambiguityOf, pathReadings } from "./path-readings.ts";
 export { type RecordFetch, type RecordLoader, readRecordsOnce, startRecordLoader } from "./records/record-loader.ts";
 export {

@@ -39,6 +39,7 @@ import {
 import type { UnixMs } from "../../events/index.ts";
 import { compileRouteTable } from "../../proxy/index.ts";
 import type { Databroker, Logger, Replica } from "../../replication/index.ts";
+import type { SnapshotSource } from "../../replication/node/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
 import { receiptKeys } from "../../replication/wire/index.ts";
 import { authKeys } from "./auth-keys.ts";
@@ -160,6 +161,8 @@ export async function authenticateHostOf(
     auth: AuthDeps;
     operator: Databroker;
     feed: Feed;
+    /** Null: the brokers keep no snapshots. */
+    snapshots: Pick<SnapshotSource, "load"> | null;
     /** The administrators in force; a removed one loses open streams. */
     administrators: () => Config["administrators"];
     now: () => UnixMs;
@@ -186,6 +189,7 @@ export async function authenticateHostOf(
         databroker: parts.operator,
         replica: parts.auth.replica,
         feed: parts.feed,
+        ...(parts.snapshots === null ? {} : { snapshots: parts.snapshots }),
         ...(correlation === undefined ? {} : { provisionedFor: correlation }),
         callerOf: (request) =>
           operatorCallerOf(request, {

@@ -34,7 +34,7 @@ import {
   startProxy,
 } from "../../proxy/index.ts";
 import type { Logger } from "../../replication/index.ts";
-import type { ReplicaProcess } from "../../replication/node/index.ts";
+import type { ReplicaProcess, SnapshotSource } from "../../replication/node/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
 import { registerAuditMetrics } from "../process/audit-metrics.ts";
 import { identityCounts } from "../process/identity-counts.ts";
@@ -55,6 +55,8 @@ export type RequestServiceParts = Readonly<{
   boot: BootId;
   replica: ReplicaProcess;
   databroker: Awaited<ReturnType<typeof startDatabroker>>;
+  /** Null: the brokers keep no snapshots. */
+  snapshots: Pick<SnapshotSource, "load"> | null;
   registry: Registry;
   now: () => UnixMs;
   logger: Logger;
@@ -153,6 +155,7 @@ export async function startRequestServices(
           auth,
           operator: databroker.forRole("operator"),
           feed: audit.feed,
+          snapshots: parts.snapshots,
           now: parts.now,
           logger,
           administrators: () => parts.config().administrators,

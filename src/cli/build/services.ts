@@ -170,6 +170,7 @@ export async function startServices(
         boot,
         replica,
         databroker,
+        snapshots,
         registry,
         now,
         logger,

@@ -5,6 +5,7 @@ import { policyLint } from "../policy/policy-lint.ts";
 import { policyReplay } from "../policy/policy-replay.ts";
 import { policyTest } from "../policy/policy-test.ts";
 import type { CliCommand } from "../terminal/command.ts";
+import { accessWhat, accessWho } from "./access.ts";
 import { auditTail } from "./audit.ts";
 import { auditExplain } from "./audit-explain.ts";
 import { check } from "./check.ts";
@@ -49,6 +50,8 @@ export const commands: readonly CliCommand[] = [
   groupsAdd,
   groupsRemove,
   groupsDelete,
+  accessWho,
+  accessWhat,
   scimTokensList,
   scimTokensCreate,
   scimTokensRotate,

@@ -5,10 +5,10 @@
  * facts is neither met nor unmet, and an answer counts only if it is the same either way. So a replay never guesses.
  */
 import {
-  type CompiledConditional,
   criterionDescriptor,
   type DecisionRecord,
   decide,
+  evaluateOutcomes,
   type RoutePolicy,
 } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
@@ -66,20 +66,7 @@ export function replayDecision(record: DecisionRecord, { config, target, people 
     const { type, reasons } = decision;
     return { type: "replayed", routeId: route.id, before, after: type === "permit", reasons };
   }
-  const outcomeOf = (action: CompiledConditional["action"]): boolean | null =>
-    anyOf(
-      policy.conditionals
-        .filter((conditional) => conditional.action === action)
-        .map(({ operator, criteria }) =>
-          combined(
-            operator,
-            criteria.map(({ name, needsSession, test }) =>
-              isKnown(name, needsSession) ? test(question.request, principal, question.now).met : null,
-            ),
-          ),
-        ),
-    );
-  const [allow, deny] = [outcomeOf("allow"), outcomeOf("deny")];
+  const { allow, deny } = evaluateOutcomes(policy, { ...question, principal, isKnown });
   if (allow === false || deny === true) return refused(route.id, []);
   if (
     allow === true &&
@@ -103,31 +90,6 @@ function unknownOf(policy: RoutePolicy, isKnown: (name: string, needsSession: bo
     criteria.flatMap(({ name, needsSession }) => (isKnown(name, needsSession) ? [] : [name])),
   );
   return [...new Set(names)].sort();
-}
-
-/** Null: depends on unknown facts. */
-function combined(operator: CompiledConditional["operator"], values: readonly (boolean | null)[]): boolean | null {
-  if (values.length === 0) return false;
-  switch (operator) {
-    case "and":
-      return allOf(values);
-    case "or":
-      return anyOf(values);
-    case "not":
-      return negated(anyOf(values));
-    case "nor":
-      return negated(allOf(values));
-  }
-}
-
-function anyOf(values: readonly (boolean | null)[]): boolean | null {
-  return values.includes(true) ? true : values.includes(null) ? null : false;
-}
-function allOf(values: readonly (boolean | null)[]): boolean | null {
-  return values.includes(false) ? false : values.includes(null) ? null : true;
-}
-function negated(value: boolean | null): boolean | null {
-  return value === null ? null : !value;
 }
 
 /** Null: the host has routes with ports, and the record does not say which port was requested. */
