@@ -2,6 +2,7 @@
 import { readsLevel } from "../events/index.ts";
 import { Reassertions } from "../replication/node/index.ts";
 import { personKeyWrap, vaultKey } from "../replication/wire/index.ts";
+import { defaultMassChangeLimits } from "./commands/held/guard-mass-change.ts";
 import { newCounters } from "./core/counters.ts";
 import type { BrokerCoreOptions } from "./core/options.ts";
 import { StepContext } from "./core/step-context.ts";
@@ -94,6 +95,7 @@ export function createBrokerCoreParts(options: BrokerCoreOptions) {
     idleBeatMs: Math.min(idleBeatMsMax, takeoverMs / 6),
     wrappingKey: personKeyWrap(secret),
     vaultKey: vaultKey(secret),
+    massChange: options.massChange ?? defaultMassChangeLimits,
     proofMsMax: options.writeTimeoutMs,
   };
   const lifecycle = new LeadershipLifecycle(leaderParts, {

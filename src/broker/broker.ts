@@ -35,6 +35,7 @@ import { createPageCalls } from "./api/page-calls.ts";
 import { createReceiptIssuer } from "./api/receipt-issuer.ts";
 import { newBrokerCore, step } from "./broker-core.ts";
 import { createBrokerStatus } from "./broker-status.ts";
+import type { MassChangeLimits } from "./commands/performed.ts";
 import { refuseCommand } from "./commands/permissions.ts";
 import { openVault } from "./commands/vault.ts";
 import type { Duty, DutyContext } from "./core/duty.ts";
@@ -93,6 +94,8 @@ export type BrokerOptions = Readonly<{
   commandMs?: number;
   /** The most commands that may wait. */
   commandsMax?: number;
+  /** From when on a change of memberships is held for an operator. Absent: the defaults. */
+  massChange?: MassChangeLimits;
   expirySweepMs?: number;
   commandSweepMs?: number;
   /**
@@ -136,6 +139,7 @@ export function startBroker(options: BrokerOptions): Broker {
     exclusive: log.exclusive,
     writeTimeoutMs: options.writeTimeoutMs ?? 10_000,
     version: options.version ?? "",
+    ...(options.massChange === undefined ? {} : { massChange: options.massChange }),
     expirySweepMs: options.expirySweepMs ?? 30_000,
     commandSweepMs: options.commandSweepMs ?? 3_600_000,
     random: options.random,

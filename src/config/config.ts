@@ -21,6 +21,7 @@ import type { BalancingConfig, BreakerConfig, OutlierConfig } from "./values/ups
 
 type BrokerKeys = (typeof globalKeys)["broker"]["shape"];
 type NatsKeys = (typeof globalKeys)["nats"]["shape"];
+type MassChangeKeys = (typeof globalKeys)["mass_change"]["shape"];
 type AuditKeys = (typeof globalKeys)["audit"]["shape"];
 type DecisionApiKeys = (typeof globalKeys)["decision_api"]["shape"];
 type RedirectKeys = (typeof routeKeys)["redirect"]["shape"];
@@ -321,6 +322,7 @@ export type Config = Readonly<{
       /** The certificate of the databroker API; null: plain HTTP (loopback, or `grpc_insecure` is set). */
       tls: TlsFiles | null;
     }>;
+  massChange: ConfigFields<MassChangeKeys>;
   audit: ConfigFields<AuditKeys> &
     Readonly<{
       spoolDir: string;

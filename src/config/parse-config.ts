@@ -226,6 +226,7 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
     store: brokers.store,
     nats: brokers.nats,
     broker: brokers.broker,
+    massChange: configFields(globalKeys.mass_change.shape, globals.mass_change),
     audit: brokers.audit,
     ...observing,
     hotReload: globals.runtime_flags["config_hot_reload"] ?? true,

@@ -363,6 +363,8 @@ export const refusalStatus = {
   forbidden: 403,
   invalid: 400,
   "logged-out": 409,
+  held: 409,
+  dropped: 409,
 } as const;
 
 export const errorSchema = z.object({

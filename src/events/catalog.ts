@@ -28,6 +28,19 @@ import type {
   UnixMs,
   UserId,
 } from "./ids.ts";
+import type { HeldChangeEnded, HeldChangeNarrowed, MassChangeHeld, MassChangesAllowed } from "./mass-change.ts";
+import {
+  clusterStream,
+  configurationStream,
+  deviceStream,
+  groupStream,
+  heldStream,
+  type Stream,
+  serviceAccountStream,
+  sessionStream,
+  sweepStream,
+  userStream,
+} from "./streams.ts";
 
 /** Encrypted personal data, as `seal` writes it: key id, nonce, AES-256-GCM ciphertext and tag. */
 export type Sealed = Uint8Array;
@@ -216,6 +229,10 @@ export type GroupEvent =
   | MembershipsExpired
   | UserGroupsReplaced
   | GroupRemoved
+  | MassChangeHeld
+  | HeldChangeNarrowed
+  | HeldChangeEnded
+  | MassChangesAllowed
   | DirectorySyncStarted
   | DirectorySyncCompleted;
 export type CredentialEvent =
@@ -234,41 +251,6 @@ export type ClusterEvent =
   | AuditSegmentSealed;
 export type CardeaEvent = SessionEvent | UserEvent | GroupEvent | CredentialEvent | ClusterEvent;
 export type EventType = CardeaEvent["type"];
-
-// --- streams
-
-export type StreamKind = "session" | "user" | "group" | "device" | "service-account" | "configuration" | "cluster";
-/**
- * The name of the events of one entity, `kind:id`. No kind contains a colon, so two entities never share a stream,
- * whatever their ids. Streams also name the facts that a decision read.
- */
-export type Stream = `${StreamKind}:${string}`;
-
-export const sessionStream = (id: SessionId): Stream => `session:${id}`;
-export const userStream = (id: UserId): Stream => `user:${id}`;
-export const groupStream = (id: GroupId): Stream => `group:${id}`;
-export const deviceStream = (id: DeviceId): Stream => `device:${id}`;
-export const serviceAccountStream = (id: ServiceAccountId): Stream => `service-account:${id}`;
-export const configurationStream = (id: NodeId): Stream => `configuration:${id}`;
-export const clusterStream: Stream = "cluster:log";
-/** Expiry sweeps and directory syncs concern many entities at once. */
-export const sweepStream: Stream = "cluster:sweep";
-
-/** The entity of a stream. */
-export type ParsedStream =
-  | Readonly<{ kind: "session"; id: SessionId }>
-  | Readonly<{ kind: "user"; id: UserId }>
-  | Readonly<{ kind: "group"; id: GroupId }>
-  | Readonly<{ kind: "device"; id: DeviceId }>
-  | Readonly<{ kind: "service-account"; id: ServiceAccountId }>
-  | Readonly<{ kind: "configuration"; id: NodeId }>
-  | Readonly<{ kind: "cluster"; id: "log" | "sweep" }>;
-
-/** Splits a stream at its first colon. */
-export function parseStream(stream: Stream): ParsedStream {
-  const colon = stream.indexOf(":");
-  return { kind: stream.slice(0, colon), id: stream.slice(colon + 1) } as ParsedStream;
-}
 
 // --- the catalog
 
@@ -317,6 +299,7 @@ const byDevice = ({ deviceId }: Readonly<{ deviceId: DeviceId }>): Stream => dev
 const byServiceAccount = ({ serviceAccountId }: Readonly<{ serviceAccountId: ServiceAccountId }>): Stream =>
   serviceAccountStream(serviceAccountId);
 const inSweep = (): Stream => sweepStream;
+const inHeld = (): Stream => heldStream;
 const inCluster = (): Stream => clusterStream;
 /** For events that no decision depends on. */
 const byType = ({ type }: Readonly<{ type: EventType }>): string => type;
@@ -437,6 +420,30 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
     effect: "either",
     formats: sinceLevel1,
     describe: () => "the group was removed, with every membership",
+  },
+  MassChangeHeld: {
+    stream: inHeld,
+    effect: "neutral",
+    formats: sinceLevel5,
+    describe: ({ heldId, people }) => `held as ${heldId}, because it would take a group from ${people} people`,
+  },
+  HeldChangeNarrowed: {
+    stream: inHeld,
+    effect: "neutral",
+    formats: sinceLevel5,
+    describe: ({ heldId, withdrawn }) => `held change ${heldId} no longer concerns ${withdrawn.length} people`,
+  },
+  HeldChangeEnded: {
+    stream: inHeld,
+    effect: "neutral",
+    formats: sinceLevel5,
+    describe: ({ heldId, outcome }) => `held change ${heldId} was ${outcome}`,
+  },
+  MassChangesAllowed: {
+    stream: inHeld,
+    effect: "neutral",
+    formats: sinceLevel5,
+    describe: ({ source }) => `an operator allowed mass changes of ${source}`,
   },
   DirectorySyncStarted: {
     stream: inSweep,

@@ -6,14 +6,7 @@
  * - The caller chooses the command id and repeats it in retries. A broker answers a repeated id with its first answer.
  */
 
-import {
-  type MembershipSource,
-  type Recorded,
-  type RevocationReason,
-  type ScimGroup,
-  type Stream,
-  sessionStream,
-} from "./catalog.ts";
+import type { MembershipSource, Recorded, RevocationReason, ScimGroup } from "./catalog.ts";
 import type { ConfigBody } from "./configuration-body.ts";
 import { endedSessionHash } from "./derived-ids.ts";
 import type {
@@ -33,6 +26,7 @@ import type {
 import type { Link } from "./link.ts";
 import type { Profile } from "./profile.ts";
 import type { ScimScope } from "./scim-token.ts";
+import { type Stream, sessionStream } from "./streams.ts";
 
 /** The tokens of the identity provider. They are stored sealed in the vault, never in the log. */
 export type ProviderTokens = Readonly<{
@@ -190,6 +184,8 @@ export type WriteProvisionedGroup = Fact<
     removed: readonly UserId[];
     /** The group's id before it was renamed; null: it was not. */
     renamedFrom: GroupId | null;
+    /** The client has stated all members; absent: only the changes. */
+    isWhole?: boolean;
   }
 >;
 /** Gives a person who signs in the groups of the provisioned people who correlate, or ends their access. */
@@ -208,6 +204,23 @@ export type CreateScimToken = Fact<
   }
 >;
 export type RevokeScimToken = Fact<"revokeScimToken", { tokenId: string }>;
+/** `version`: of the held change that the operator has seen. */
+export type ReleaseHeldChange = Fact<
+  "releaseHeldChange",
+  {
+    heldId: CommandId;
+    version: number;
+    reason: string;
+    /** Until when its source may make further mass changes; null: it may not. */
+    allowUntil: UnixMs | null;
+  }
+>;
+/** The source gets the same refusal if it repeats the change. */
+export type DropHeldChange = Fact<"dropHeldChange", { heldId: CommandId; version: number; reason: string }>;
+/** Mass changes of a source are not held until a time; a time that has passed ends that. */
+export type AllowMassChanges = Fact<"allowMassChanges", { source: string; until: UnixMs; reason: string }>;
+/** A duty of the leader. */
+export type ExpireHeldChanges = Fact<"expireHeldChanges", { heldIds: readonly CommandId[] }>;
 /** The expiry sweep, which is a duty of the leader. */
 export type ExpireSessions = Fact<"expireSessions", { sessionIds: readonly SessionId[] }>;
 /** The sweep of memberships of a group, and of suspensions, that have reached their ends. A duty of the leader. */
@@ -279,6 +292,10 @@ export type Command =
   | CorrelateUser
   | CreateScimToken
   | RevokeScimToken
+  | ReleaseHeldChange
+  | DropHeldChange
+  | AllowMassChanges
+  | ExpireHeldChanges
   | ExpireSessions
   | ExpireMemberships
   | ExpireSuspensions
@@ -323,7 +340,11 @@ export type RefusalCode =
   | "forbidden"
   | "invalid"
   /** The identity provider has ended the session that the sign-in belongs to. */
-  | "logged-out";
+  | "logged-out"
+  /** The change waits for an operator (mass-change.ts); without `heldId` it does not, because too many wait. */
+  | "held"
+  /** An operator has dropped the same change. */
+  | "dropped";
 
 export type CommandResult =
   | Fact<
@@ -337,7 +358,7 @@ export type CommandResult =
         changed: boolean;
       }
     >
-  | Fact<"refused", { commandId: CommandId; code: RefusalCode; message: string }>
+  | Fact<"refused", { commandId: CommandId; code: RefusalCode; message: string; heldId?: CommandId | undefined }>
   /** No leader, the store is down, or the outcome is unknown: retry with the same command id. */
   | Fact<
       "unavailable",

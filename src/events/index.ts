@@ -6,15 +6,12 @@ export {
   type ClusterEvent,
   type ConfigurationActivated,
   type CredentialEvent,
-  clusterStream,
-  configurationStream,
   type DeviceApproved,
   type DeviceEnrolled,
   type DeviceRemoved,
   type DirectorySyncCompleted,
   type DirectorySyncStarted,
   describeEvent,
-  deviceStream,
   type Effect,
   type EpochOpened,
   type EventType,
@@ -23,11 +20,9 @@ export {
   type GroupMembersChanged,
   type GroupRemoved,
   type GroupUpserted,
-  groupStream,
   type MembershipSource,
   type MembershipsExpired,
   type NodesRetired,
-  parseStream,
   type Recorded,
   type RevocationReason,
   type ScimGroup,
@@ -40,13 +35,8 @@ export {
   type SessionRevoked,
   type SessionsExpired,
   type SnapshotTaken,
-  type Stream,
-  type StreamKind,
   type SuspensionExpired,
-  serviceAccountStream,
-  sessionStream,
   streamOf,
-  sweepStream,
   type TighteningReasserted,
   type UnknownEvent,
   type UpgradeFinalized,
@@ -57,7 +47,6 @@ export {
   type UserSessionsRevoked,
   type UserSuspended,
   type UserUpserted,
-  userStream,
 } from "./catalog.ts";
 export {
   chainHash,
@@ -72,6 +61,7 @@ export {
 export { CodedError } from "./coded-error.ts";
 export {
   type ActivateConfiguration,
+  type AllowMassChanges,
   type ChangeGroupMembers,
   type Command,
   type CommandOutcome,
@@ -80,8 +70,10 @@ export {
   type CorrelateUser,
   type CreateScimToken,
   type CreateSession,
+  type DropHeldChange,
   type EndProvisionedUser,
   type EraseUser,
+  type ExpireHeldChanges,
   type ExpireMemberships,
   type ExpireSessions,
   type ExpireSuspensions,
@@ -95,6 +87,7 @@ export {
   type RecordSnapshot,
   type RefreshSession,
   type RefusalCode,
+  type ReleaseHeldChange,
   type RemoveGroup,
   type RestoreUser,
   type RetireNodes,
@@ -193,6 +186,20 @@ export {
 } from "./link.ts";
 export { MalformedEventError } from "./malformed-event.ts";
 export { MalformedSnapshotError } from "./malformed-snapshot.ts";
+export {
+  allowedMsMax,
+  type HeldChange,
+  type HeldChangeEnded,
+  type HeldChangeNarrowed,
+  heldMax,
+  heldPeopleMax,
+  lossesMax,
+  lossMsMax,
+  type MassChangeHeld,
+  type MassChangesAllowed,
+  massChangeFrom,
+  sourceOf,
+} from "./mass-change.ts";
 export { decode, encode } from "./messagepack.ts";
 export { isPlainLines, isPlainText } from "./plain-text.ts";
 export {
@@ -205,6 +212,8 @@ export {
 } from "./profile.ts";
 export type { ProjectionCapture } from "./projection/capture.ts";
 export { type FactPosition, FactPositions } from "./projection/fact-positions.ts";
+export { lossesOf } from "./projection/losses.ts";
+export type { MassChanges } from "./projection/mass-changes.ts";
 export { Projection } from "./projection/projection.ts";
 export { OutOfOrderError, type SessionStatus } from "./projection/projection-types.ts";
 export {
@@ -265,3 +274,17 @@ export { GenerationalCache } from "./session-index/generational-cache.ts";
 export type { SessionIndex } from "./session-index/session-index.ts";
 export { chunkFormat, SnapshotChunks } from "./snapshot/chunks.ts";
 export { loadProjection, ProjectionLoader, type SnapshotCounts } from "./snapshot/load.ts";
+export {
+  clusterStream,
+  configurationStream,
+  deviceStream,
+  groupStream,
+  heldStream,
+  parseStream,
+  type Stream,
+  type StreamKind,
+  serviceAccountStream,
+  sessionStream,
+  sweepStream,
+  userStream,
+} from "./streams.ts";

@@ -4,7 +4,15 @@
  * The leader performs a command against the projection at exactly the head, so its decision still holds when its events
  * are recorded behind that head.
  */
-import type { Command, CommandRequest, Projection, UserId } from "../../events/index.ts";
+import {
+  type Command,
+  type CommandRequest,
+  encode,
+  type HeldChange,
+  type Projection,
+  sourceOf,
+  type UserId,
+} from "../../events/index.ts";
 import type { Access } from "./access.ts";
 import { activateConfiguration } from "./cluster/activate-configuration.ts";
 import { expireSessions } from "./cluster/expire-sessions.ts";
@@ -14,11 +22,25 @@ import { mergeRevocation } from "./cluster/merge-revocation.ts";
 import { reassertTightenings } from "./cluster/reassert-tightenings.ts";
 import { recordSnapshot } from "./cluster/record-snapshot.ts";
 import { retireNodes } from "./cluster/retire-nodes.ts";
-import type { CommandDefinition, CommandOf, Submitter } from "./definition.ts";
+import type { CommandDefinition, CommandOf, HoldableChange, Submitter } from "./definition.ts";
 import type { Fields } from "./fields.ts";
 import { changeGroupMembers } from "./group/change-group-members.ts";
 import { removeGroup } from "./group/remove-group.ts";
-import type { Performed, Tools } from "./performed.ts";
+import {
+  countMassChange,
+  type GuardedChange,
+  guardMassChange,
+  type MassChangeCount,
+} from "./held/guard-mass-change.ts";
+import {
+  allowMassChanges,
+  dropHeldChange,
+  expireHeldChanges,
+  fieldsOfTemplate,
+  releaseHeldChange,
+  sourceStream,
+} from "./held/held-changes.ts";
+import type { MassChangeLimits, Performed, Tools } from "./performed.ts";
 import { correlateUser } from "./provisioned/correlate-user.ts";
 import { createScimToken, revokeScimToken } from "./provisioned/scim-tokens.ts";
 import { writeProvisionedGroup } from "./provisioned/write-provisioned-group.ts";
@@ -55,6 +77,14 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   correlateUser,
   createScimToken,
   revokeScimToken,
+  releaseHeldChange: releaseHeldChange(() => ({
+    atRelease: storedCommand,
+    access: (command, projection) => accessOfCommand(command, projection),
+    perform: (projection, command, tools) => performTyped(projection, command, tools),
+  })),
+  dropHeldChange,
+  allowMassChanges,
+  expireHeldChanges,
   expireSessions,
   expireMemberships,
   expireSuspensions,
@@ -76,8 +106,10 @@ function isCommandType(type: unknown): type is Command["type"] {
   return typeof type === "string" && Object.hasOwn(definitions, type);
 }
 
-export function performCommand(projection: Projection, { command }: CommandRequest, tools: Tools): Performed {
-  return performTyped(projection, command, tools);
+export function performCommand(projection: Projection, request: CommandRequest, tools: Tools): Performed {
+  const performed = performTyped(projection, request.command, tools);
+  const change = guardedChange(request.command, request);
+  return change === undefined ? performed : guardMassChange(projection, change, performed, tools);
 }
 
 function performTyped<Type extends Command["type"]>(
@@ -88,8 +120,73 @@ function performTyped<Type extends Command["type"]>(
   return definitions[command.type].perform(projection, command, tools);
 }
 
-export function accessOf<Type extends Command["type"]>(command: CommandOf<Type>, projection: Projection): Access {
+/** What a change would do at this projection, without doing it. Undefined: it is never held. */
+export function countChange(
+  projection: Projection,
+  request: CommandRequest,
+  { tools, limits }: Readonly<{ tools: Tools; limits: MassChangeLimits }>,
+): MassChangeCount | undefined {
+  const change = guardedChange(request.command, request);
+  if (change === undefined) return undefined;
+  const performed = performTyped(projection, request.command, tools);
+  const events = performed.type === "changes" ? performed.changes.events : [];
+  return countMassChange(projection, { ...change, events }, { now: tools.now, limits });
+}
+
+function holdableOf<Type extends Command["type"]>(
+  command: CommandOf<Type>,
+): HoldableChange<CommandOf<Type>> | undefined {
+  return definitions[command.type].holdable;
+}
+
+function guardedChange<Type extends Command["type"]>(
+  command: CommandOf<Type>,
+  { commandId, actor }: Pick<CommandRequest, "commandId" | "actor">,
+): GuardedChange | undefined {
+  const holdable = holdableOf(command);
+  if (holdable === undefined) return undefined;
+  return {
+    commandId,
+    actor,
+    subject: holdable.subject(command),
+    replaces: holdable.replaces?.(command) ?? [],
+    isWhole: holdable.isWhole?.(command) ?? false,
+    announced: holdable.announced?.(command) ?? 0,
+    ...holdable.people(command),
+    template: () => encode(holdable.withPeople(command, { added: [], removed: [] })),
+  };
+}
+
+/** A held command as it is performed at the head; undefined: this build cannot read it. */
+export function storedCommand(held: HeldChange, projection: Projection): Command | undefined {
+  try {
+    const command = parseFields(fieldsOfTemplate(held));
+    return command === undefined ? undefined : atRelease(command, projection);
+  } catch {
+    return undefined; // a template of another build: an operator can only drop it
+  }
+}
+
+function atRelease<Type extends Command["type"]>(
+  command: CommandOf<Type>,
+  projection: Projection,
+): CommandOf<Type> | undefined {
+  return holdableOf(command)?.atRelease(command, projection);
+}
+
+export function accessOf({ command, actor }: CommandRequest, projection: Projection): Access {
+  const own = accessOfCommand(command, projection);
+  const source = sourceOf(actor);
+  if (source === null || !mayTake(command)) return own;
+  return { reads: own.reads, writes: [...own.writes, sourceStream(source)] };
+}
+
+function accessOfCommand<Type extends Command["type"]>(command: CommandOf<Type>, projection: Projection): Access {
   return definitions[command.type].access(command, projection);
+}
+
+function mayTake<Type extends Command["type"]>(command: CommandOf<Type>): boolean {
+  return holdableOf(command)?.mayTake(command) === true;
 }
 
 /** The person whose key performing a command may need. */

@@ -6,7 +6,7 @@
  * - `access` names the streams that performing it reads and writes.
  * - `perform` turns the command into events. It never throws because of what a caller requested.
  */
-import type { Command, Projection, UserId } from "../../events/index.ts";
+import type { Command, HeldChange, Projection, UserId } from "../../events/index.ts";
 import type { Role } from "../../replication/wire/index.ts";
 import type { Access } from "./access.ts";
 import type { Fields } from "./fields.ts";
@@ -22,6 +22,28 @@ export type CommandOf<Type extends Command["type"]> = {
   [Each in Type]: Readonly<{ type: Each }> & CommandsByType[Each];
 }[Type];
 
+/** How a command that may take groups from people waits for an operator (held/guard-mass-change.ts). */
+export type HoldableChange<Change> = Readonly<{
+  /**
+   * What the change is about. A source has one held change about it, which a later change joins. A deletion is about
+   * something else than a change of members.
+   */
+  subject: (command: Change) => string;
+  /** Held changes about these subjects end if this command is performed. Absent: none. */
+  replaces?: (command: Change) => readonly string[];
+  /** It may take a group from a person: such changes of one source are performed one after the other. */
+  mayTake: (command: Change) => boolean;
+  /** It states everything about its subject, so it replaces what is held. Absent: it joins it. */
+  isWhole?: (command: Change) => boolean;
+  /** How many people the sender's whole batch would take a group from. Absent: the sender does not say. */
+  announced?: (command: Change) => number;
+  /** The same command with other lists of people. A deletion has none. */
+  withPeople: (command: Change, people: Pick<HeldChange, "added" | "removed">) => Change;
+  people: (command: Change) => Pick<HeldChange, "added" | "removed">;
+  /** As it is released at the head: without people who are gone, and for the newest version of its subject. */
+  atRelease: (command: Change, projection: Projection) => Change;
+}>;
+
 export type CommandDefinition<Type extends Command["type"]> = Readonly<{
   /** @throws MalformedCommandError, or an error of the id parsers */
   schema: (fields: Fields) => CommandOf<Type>;
@@ -31,6 +53,8 @@ export type CommandDefinition<Type extends Command["type"]> = Readonly<{
   /** The command records a final denial, so it overtakes the others. Absent: it does not. */
   tightens?: true;
   access: (command: CommandOf<Type>, projection: Projection) => Access;
+  /** Absent: it never takes groups from people, or from one person alone, and is never held. */
+  holdable?: HoldableChange<CommandOf<Type>>;
   /** The person whose key performing the command may need. Absent: no person. */
   person?: (command: CommandOf<Type>, projection: Projection) => UserId | undefined;
   perform: (projection: Projection, command: CommandOf<Type>, tools: Tools) => Performed;

@@ -4,6 +4,7 @@
  */
 import type {
   CardeaEvent,
+  CommandId,
   ConfigHash,
   Epoch,
   Fact,
@@ -33,11 +34,13 @@ export type Changes = Readonly<{
   configurations: readonly StoredConfiguration[];
   /** Nodes that are removed from the admitted ones. */
   retired: readonly NodeName[];
+  /** Set where the events only hold the change for an operator; the caller then gets the refusal `held`. */
+  held?: CommandId;
 }>;
 
 export type Performed =
   | Fact<"changes", { changes: Changes }>
-  | Fact<"refused", { code: RefusalCode; message: string }>
+  | Fact<"refused", { code: RefusalCode; message: string; heldId?: CommandId }>
   /** The requested state exists already. */
   | Fact<"nothing", unknown>;
 
@@ -68,6 +71,8 @@ export type Tools = Readonly<{
   unreadyFor: (level: number) => readonly string[];
   /** Every admitted node; `answers`: the leader hears from it. */
   admittedNodes: () => readonly (AdmittedNode & Readonly<{ answers: boolean }>)[];
+  /** From when on a change of memberships is held. Absent: the defaults. */
+  massChange?: MassChangeLimits;
   /** Compares this log with a history that a process remembers. */
   lost: LostHistory;
   random: (bytes: number) => Uint8Array;
@@ -77,9 +82,23 @@ export type Tools = Readonly<{
   vaultKey: Uint8Array;
 }>;
 
+/** From when on a change takes groups from too many people at once. */
+export type MassChangeLimits = Readonly<{
+  /** More people than this, or … */
+  peopleMax: number;
+  /** … a greater share of all who are in groups (0 to 1), is a mass change; … */
+  shareMax: number;
+  /** … but never so few. */
+  peopleMin: number;
+  /** Losses by one source count together for this long. */
+  windowMs: number;
+  /** A held change expires after this time. */
+  heldMs: number;
+}>;
+
 export const nothing: Performed = { type: "nothing" };
 
-export function refuseCommand(code: RefusalCode, message: string): Performed {
+export function refuseCommand(code: RefusalCode, message: string): Extract<Performed, { type: "refused" }> {
   return { type: "refused", code, message };
 }
 

@@ -50,6 +50,10 @@ export type Counters = {
   revocationsMerged: number;
   /** Of them, suspensions of people who had been restored meanwhile. The suspension counts. */
   restoresOverridden: number;
+  /** Changes that were held because they would have taken groups from too many people. */
+  massChangesHeld: number;
+  /** Suspensions, erasures and ends of all sessions by a SCIM client, a directory or Shared Signals. */
+  peopleEnded: number;
   dutyRuns: number;
   dutyFailures: number;
 };
@@ -94,6 +98,8 @@ export function newCounters(): Counters {
     reassertionsForOperator: 0,
     revocationsMerged: 0,
     restoresOverridden: 0,
+    massChangesHeld: 0,
+    peopleEnded: 0,
     dutyRuns: 0,
     dutyFailures: 0,
   };

@@ -1,6 +1,7 @@
 /** Core options: the settings of a broker's core. Only types. */
 import type { BrokerId, Incarnation } from "../../events/index.ts";
 import type { RoleLimits } from "../../replication/lease/index.ts";
+import type { MassChangeLimits } from "../commands/performed.ts";
 
 export type DutyTimes = Readonly<{ name: string; everyMs: number }>;
 
@@ -37,6 +38,8 @@ export type BrokerCoreOptions = Readonly<{
   /** The level up to which this build can read events. Absent: the level of the code. */
   reads?: number;
   duties: readonly DutyTimes[];
+  /** From when on a change of memberships is held. Absent: the defaults. */
+  massChange?: MassChangeLimits;
   expirySweepMs: number;
   commandSweepMs: number;
   /** The most commands that may wait. */

@@ -14,12 +14,13 @@ import {
   type PersonKey,
   type Stream,
   sameLink,
+  sourceOf,
   type UserId,
   unreachable,
   type WrappedKey,
 } from "../../events/index.ts";
 import type { WriteRound } from "../../replication/lease/index.ts";
-import type { AppendBatch, AppendOutcome } from "../../replication/log/index.ts";
+import type { AppendBatch, AppendOutcome, LogEntry } from "../../replication/log/index.ts";
 import type { AccessSet } from "../commands/access.ts";
 import { personOf } from "../commands/catalog.ts";
 import type { LostHistory, Tools } from "../commands/performed.ts";
@@ -30,7 +31,7 @@ import { type AcceptedCommand, type BatchBuilder, BatchDraft, type BuiltBatch, b
 import { reopen } from "./epoch.ts";
 import type { LeaderParts } from "./leader-parts.ts";
 import { epochEnded } from "./pending-commands.ts";
-import { answerDone, type PendingConclusions } from "./pending-conclusions.ts";
+import { answerDone, answerHeld, type PendingConclusions } from "./pending-conclusions.ts";
 
 export type WriteTicket = Readonly<{ number: number; round: WriteRound }>;
 export type Committed = Readonly<{ batch: AppendBatch; accepted: readonly AcceptedCommand[] }>;
@@ -323,7 +324,7 @@ export class BatchWriter {
   }
 
   #builder(absent: ReadonlySet<UserId>): BatchBuilder {
-    const { state, keys, random, wrappingKey, vaultKey } = this.#parts;
+    const { state, keys, random, wrappingKey, vaultKey, massChange } = this.#parts;
     const { epoch, incarnation } = this.#opened;
     const keyOf = (id: UserId): PersonKey | null | undefined => keys.get(id) ?? (absent.has(id) ? null : undefined);
     const lost: LostHistory = {
@@ -343,6 +344,7 @@ export class BatchWriter {
         random,
         wrappingKey,
         vaultKey,
+        massChange,
         lost,
         configOf: (id) => state.configOf(id),
         hasBody: (hash) => state.hasBody(hash),
@@ -380,11 +382,14 @@ export class BatchWriter {
     this.#conflictsInARow = 0;
     counters.batches += 1;
     counters.events += batch.entries.length;
+    counters.peopleEnded += batch.entries.filter(endsPerson).length;
     keys.put(accepted.flatMap(({ newKeys }) => newKeys));
     this.#context.post({ type: "eventsFolded", events: state.fold(batch.entries) });
     state.learnBodies(batch.configurations);
     this.#parts.publisher.publish(batch);
-    for (const { queued, last } of accepted) answerDone(this.#parts, queued, { link: last, changed: true });
+    for (const { queued, last, held } of accepted)
+      if (held === null) answerDone(this.#parts, queued, { link: last, changed: true });
+      else answerHeld(this.#parts, queued, held);
   }
 
   #notAppended(outcome: AppendOutcome, commands: readonly QueuedCommand[]): LeaderEnd | null {
@@ -435,5 +440,8 @@ export class BatchWriter {
     });
   }
 }
+
+const endings: ReadonlySet<string> = new Set(["UserSuspended", "UserErased", "UserSessionsRevoked"]);
+const endsPerson = ({ recorded: { type, actor } }: LogEntry): boolean => endings.has(type) && sourceOf(actor) !== null;
 
 const noRound: WriteRound = { tickets: [], lessees: [], left: [] };

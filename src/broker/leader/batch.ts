@@ -7,6 +7,7 @@
  */
 import {
   type CardeaEvent,
+  type CommandId,
   decodeEvent,
   type Epoch,
   type EventId,
@@ -45,7 +46,13 @@ export type BatchBuilder = Readonly<{
   versionOf: (stream: Stream) => number | undefined;
 }>;
 
-export type AcceptedCommand = Readonly<{ queued: QueuedCommand; last: Link; newKeys: readonly PersonKey[] }>;
+export type AcceptedCommand = Readonly<{
+  queued: QueuedCommand;
+  last: Link;
+  newKeys: readonly PersonKey[];
+  /** Its events only hold the change: the caller gets a refusal. */
+  held: CommandId | null;
+}>;
 export type ConcludedCommand = Readonly<{ queued: QueuedCommand; performed: Exclude<Performed, { type: "changes" }> }>;
 
 export type BuiltBatch = Readonly<{
@@ -109,7 +116,7 @@ export class BatchDraft {
 
   #add(queued: QueuedCommand, tools: Tools): void {
     const builder = this.#builder;
-    const access = accessOf(queued.request.command, builder.projection);
+    const access = accessOf(queued.request, builder.projection);
     if (this.#conflicts(access)) {
       this.#defer(queued, access);
       return;
@@ -236,7 +243,8 @@ class DraftEntries {
     if (full && this.#entries.length > 0) return false;
     const first = nextPosition(this.#tail.position);
     this.#commands.push({ commandId: queued.request.commandId, first, count: entries.length });
-    this.#accepted.push({ queued, last: tail, newKeys: changes.newKeys.map(({ person }) => person) });
+    const newKeys = changes.newKeys.map(({ person }) => person);
+    this.#accepted.push({ queued, last: tail, newKeys, held: changes.held ?? null });
     this.#entries.push(...entries);
     this.#streams.push(...streams.values());
     this.#changes.push(changes);

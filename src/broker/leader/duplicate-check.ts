@@ -3,15 +3,16 @@
  * a command starts here. Pure. The number of concurrent lookups is bounded; the others wait.
  */
 
-import type { Link, Position } from "../../events/index.ts";
+import type { Position } from "../../events/index.ts";
 import { previousPosition } from "../../events/index.ts";
+import { refuseHeld } from "../commands/held/guard-mass-change.ts";
 import type { Counters } from "../core/counters.ts";
 import type { DuplicateCheckCall, DuplicateLookup, PriorOutcome, QueuedCommand } from "../core/internal-messages.ts";
 import type { LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import { doneResult, type PendingCommands } from "./pending-commands.ts";
-import { lastPositionOf, linkRecordedBy } from "./recorded-outcome.ts";
+import { type CommandRecord, lastPositionOf, outcomeRecordedBy } from "./recorded-outcome.ts";
 
 type DuplicateCheckParts = Readonly<{
   pendingCommands: PendingCommands;
@@ -80,10 +81,10 @@ export class DuplicateCheck {
       this.#context.callLog({ op: "read", after: outcome.link, limit: 1 }, event);
       return;
     }
-    const link = linkRecordedBy(lookup.queued.request.commandId, position, outcome);
-    if (link === "truncated") this.#truncated(lookup, position);
-    else if (link === "other" || link === "unknown") this.#failed(lookup);
-    else this.#done(lookup, link);
+    const recorded = outcomeRecordedBy(lookup.queued.request.commandId, position, outcome);
+    if (recorded === "truncated") this.#truncated(lookup, position);
+    else if (recorded === "other" || recorded === "unknown") this.#failed(lookup);
+    else this.#done(lookup, recorded);
   }
 
   #readLink(lookup: DuplicateLookup, position: Position): void {
@@ -97,7 +98,8 @@ export class DuplicateCheck {
    */
   #truncated(lookup: DuplicateLookup, position: Position): void {
     const { state, isCurrent } = this.#parts;
-    if (isCurrent(lookup.leadershipNo) && state.applied.position >= position) this.#done(lookup, state.applied);
+    if (isCurrent(lookup.leadershipNo) && state.applied.position >= position)
+      this.#done(lookup, { link: state.applied, held: null });
     else this.#failed(lookup);
   }
 
@@ -106,10 +108,16 @@ export class DuplicateCheck {
     this.#end(lookup, "failed");
   }
 
-  #done(lookup: DuplicateLookup, link: Link): void {
+  #done(lookup: DuplicateLookup, { link, held }: CommandRecord): void {
     const { pendingCommands, state, counters, isCurrent } = this.#parts;
     const { queued, leadershipNo } = lookup;
     counters.commandsRepeated += 1;
+    if (held !== null) {
+      const { commandId } = queued.request;
+      pendingCommands.answer(queued, { ...refuseHeld(held), commandId });
+      this.#end(lookup, "answered");
+      return;
+    }
     const incarnation = isCurrent(leadershipNo) ? state.incarnationOf(link) : undefined;
     pendingCommands.answer(queued, doneResult(queued.request.commandId, { link, incarnation, changed: true }));
     this.#end(lookup, "answered");

@@ -199,12 +199,14 @@ function isOwnDuty(name: string): boolean {
   return name === expirySweep || name === endSweep || name === commandSweep;
 }
 
-/** Memberships of one group, or suspensions, whose ends have come. Null: none. */
+/** Memberships of one group, suspensions, or held changes whose ends have come. Null: none. */
 function nextEnds(projection: Projection, now: UnixMs): Command | null {
   const memberships = projection.expiredMemberships(now, expiredAtOnce);
   if (memberships !== null) return { type: "expireMemberships", ...memberships };
   const userIds = projection.expiredSuspensions(now, suspensionsAtOnce);
-  return userIds.length === 0 ? null : { type: "expireSuspensions", userIds };
+  if (userIds.length > 0) return { type: "expireSuspensions", userIds };
+  const heldIds = projection.massChanges.expired(now);
+  return heldIds.length === 0 ? null : { type: "expireHeldChanges", heldIds };
 }
 
 function isInEpoch(run: DutyRun, leadership: Leadership | null): boolean {

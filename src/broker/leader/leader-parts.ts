@@ -1,3 +1,4 @@
+import type { MassChangeLimits } from "../commands/performed.ts";
 import type { Counters } from "../core/counters.ts";
 import type { LeaseOptions } from "../core/options.ts";
 import type { StepContext } from "../core/step-context.ts";
@@ -32,6 +33,7 @@ export type LeaderParts = Readonly<{
   version: string;
   wrappingKey: Uint8Array;
   vaultKey: Uint8Array;
+  massChange: MassChangeLimits;
   /** The longest wait for a proof that this broker leads. */
   proofMsMax: number;
 }>;

@@ -197,7 +197,7 @@ export class PendingCommands {
     const queued: QueuedCommand = {
       order: this.#order,
       request,
-      access: accessOf(request.command, this.#state.projection),
+      access: accessOf(request, this.#state.projection),
       urgent: isTightening(request.command),
       bytes: commandBytesOf(request),
       onlyIn,

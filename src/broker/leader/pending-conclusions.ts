@@ -5,8 +5,9 @@
  *   was still the log's, and after a check for an earlier run: a retry must never fail because it succeeded.
  * - If that commit is not clean, the command is queued again and decided at the head, here or by another leader.
  */
-import type { Link } from "../../events/index.ts";
+import type { CommandId, Link } from "../../events/index.ts";
 import { isReassertion } from "../commands/cluster/reassert-tightenings.ts";
+import { refuseHeld } from "../commands/held/guard-mass-change.ts";
 import type { PriorOutcome, QueuedCommand } from "../core/internal-messages.ts";
 import type { ConcludedCommand } from "./batch.ts";
 import type { LeaderParts } from "./leader-parts.ts";
@@ -80,8 +81,8 @@ export class PendingConclusions {
     }
     recordReassertion(this.#parts, queued, "operator");
     counters.commandsRefused += 1;
-    const { code, message } = performed;
-    pendingCommands.answer(queued, { type: "refused", commandId: queued.request.commandId, code, message });
+    const { type, ...refusal } = performed;
+    pendingCommands.answer(queued, { type, commandId: queued.request.commandId, ...refusal });
   }
 }
 
@@ -96,6 +97,24 @@ export function answerDone(
   const { commandId } = queued.request;
   const incarnation = parts.state.incarnationOf(link);
   parts.pendingCommands.answer(queued, doneResult(commandId, { link, incarnation, changed }));
+}
+
+/** Answers a command that a clean commit has held for an operator. */
+export function answerHeld(parts: LeaderParts, queued: QueuedCommand, heldId: CommandId): void {
+  const held = parts.state.projection.massChanges.heldChange(heldId);
+  parts.counters.commandsRefused += 1;
+  parts.counters.massChangesHeld += 1;
+  const { people = 0, counted = 0, limit = 0, source = "", subject = "" } = held ?? {};
+  const { type, ...refusal } = refuseHeld({ heldId, people, counted, limit });
+  parts.context.logger("error", "a mass change is held and has no effect; release or drop it", {
+    heldId,
+    source,
+    subject,
+    people,
+    counted,
+    limit,
+  });
+  parts.pendingCommands.answer(queued, { type, commandId: queued.request.commandId, ...refusal });
 }
 
 function recordReassertion(

@@ -20,7 +20,7 @@ import type { BrokerInput, CommandAnswer, LogAnswer, ReceiptAsked } from "../cor
 import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import type { PendingCommands } from "./pending-commands.ts";
-import { lastPositionOf, linkRecordedBy } from "./recorded-outcome.ts";
+import { lastPositionOf, outcomeRecordedBy } from "./recorded-outcome.ts";
 
 type ReceiptRequest = {
   readonly id: number;
@@ -220,14 +220,14 @@ export class ReceiptTracker {
 
   #eventRead(request: ReceiptRequest, position: Position, outcome: LogAnswer): void {
     if (request.target.type !== "command") return;
-    const link = linkRecordedBy(request.target.commandId, position, outcome);
-    if (link === "truncated") {
+    const recorded = outcomeRecordedBy(request.target.commandId, position, outcome);
+    if (recorded === "truncated") {
       this.#truncated(request, position);
       return;
     }
-    if (link === "other") this.#notOnChain(request);
-    else if (link === "unknown") this.#logSilent(request);
-    else this.#checkChain(request, link);
+    if (recorded === "other") this.#notOnChain(request);
+    else if (recorded === "unknown") this.#logSilent(request);
+    else this.#checkChain(request, recorded.link);
   }
 
   /** Retention has dropped the command's event: a node that enforces our head enforces it, too. */

@@ -6,6 +6,7 @@ import {
   createLeaderClient,
   createSnapshotService,
   type Duty,
+  type MassChangeLimits,
   type SnapshotService,
   startBroker,
 } from "../../broker/index.ts";
@@ -142,6 +143,7 @@ function startBrokerOf(
       ...(settings.listen === null && { remoteWindowMaxMs: 0 }),
     },
     takeoverMs: settings.takeoverMs,
+    massChange: massChangeLimitsOf(config),
     replaced: parts.replaced ?? null,
     advertisedUrl: settings.advertisedUrl?.href ?? null,
     leaderClient: createLeaderClient({
@@ -157,6 +159,11 @@ function startBrokerOf(
     snapshots: snapshotService,
     logger: parts.logger,
   });
+}
+
+function massChangeLimitsOf({ massChange }: Config): MassChangeLimits {
+  const { maxPeople, maxShare, minPeople, windowMs, heldForMs } = massChange;
+  return { peopleMax: maxPeople, shareMax: maxShare, peopleMin: minPeople, windowMs, heldMs: heldForMs };
 }
 
 function limitsOf(config: Config): RoleLimits {

@@ -25,6 +25,7 @@ import { auditKeys } from "./audit.ts";
 import { bearerKeys, identityHeaderKeys, scimKeys, signInProviderKeys } from "./identity.ts";
 import { cardea, pomerium } from "./keys.ts";
 import { autocertKeys, listenerKeys } from "./listener.ts";
+import { massChangeKeys } from "./mass-change.ts";
 import { observingKeys } from "./observing.ts";
 import { breakerKeys } from "./upstreams.ts";
 
@@ -448,6 +449,7 @@ export const brokerKeys = {
     "The databroker: how it is reached, its leases, its log.",
     { reload: "restart" },
   ),
+  ...massChangeKeys,
   nats: cardea(
     z.strictObject({
       servers: cardea(

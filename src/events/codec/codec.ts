@@ -15,7 +15,6 @@ import {
   type EventType,
   effectOf,
   type Recorded,
-  type Stream,
   type UnknownEvent,
 } from "../catalog.ts";
 import { CodedError } from "../coded-error.ts";
@@ -32,6 +31,7 @@ import {
 import type { Link } from "../link.ts";
 import { MalformedEventError } from "../malformed-event.ts";
 import { decode, encode } from "../messagepack.ts";
+import type { Stream } from "../streams.ts";
 import { ScratchBuffer } from "./scratch-buffer.ts";
 import { SessionEventReader } from "./session-event-codec.ts";
 

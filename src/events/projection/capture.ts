@@ -7,6 +7,7 @@
  */
 import type { DeviceId, GroupId, ServiceAccountId, SessionId, UserId } from "../ids.ts";
 import type { Link } from "../link.ts";
+import type { MassChangeRow } from "./mass-changes.ts";
 import type { Device, Group, Membership, ServiceAccount, Session, User } from "./state.ts";
 
 export type CapturedEntity =
@@ -36,6 +37,8 @@ export class ProjectionCapture {
   /** The newest event in it. */
   readonly link: Link;
   readonly digest: string;
+  /** Few and small, so they are copied at the start, in their order. */
+  readonly massChanges: readonly MassChangeRow[];
   readonly #preserved = new Map<EntityKind, Map<string, CapturedEntity | undefined>>(
     kinds.map((kind) => [kind, new Map()]),
   );
@@ -43,9 +46,14 @@ export class ProjectionCapture {
   readonly #onDone: () => void;
   #isDone = false;
 
-  constructor(at: Readonly<{ link: Link; digest: string }>, live: LiveEntities, onOver: () => void) {
+  constructor(
+    at: Readonly<{ link: Link; digest: string; massChanges: readonly MassChangeRow[] }>,
+    live: LiveEntities,
+    onOver: () => void,
+  ) {
     this.link = at.link;
     this.digest = at.digest;
+    this.massChanges = at.massChanges;
     this.#onDone = onOver;
     this.#entities = this.#all(live);
   }

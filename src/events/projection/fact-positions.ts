@@ -8,8 +8,9 @@
  *   at most half full. A session that was only created takes no entry, because its state holds the position.
  */
 
-import { type Recorded, type Stream, sessionStream } from "../catalog.ts";
+import type { Recorded } from "../catalog.ts";
 import type { GroupId, Position, SessionId, UserId } from "../ids.ts";
+import { type Stream, sessionStream } from "../streams.ts";
 import type { Session } from "./state.ts";
 
 /** `exact`: this event set the fact (position 0: none did). Otherwise this event or an earlier one did. */
@@ -42,6 +43,10 @@ export class FactPositions {
     switch (event.type) {
       case "SessionCreated": // the session's state holds the position
       case "SessionsExpired":
+      case "MassChangeHeld":
+      case "HeldChangeNarrowed":
+      case "HeldChangeEnded":
+      case "MassChangesAllowed":
       case "DirectorySyncStarted":
       case "DirectorySyncCompleted":
       case "NodesRetired":

@@ -60,6 +60,11 @@ export class Memberships {
     index: null,
   };
 
+  /** How many people have a membership. */
+  get size(): number {
+    return this.#people.size;
+  }
+
   get(userId: UserId, groupId: GroupId): Membership | undefined {
     const person = this.#people.find(userId);
     const group = this.#groups.find(groupId);
@@ -250,6 +255,9 @@ class NumberedNames<Name extends string> {
 
   get end(): number {
     return this.#names.length;
+  }
+  get size(): number {
+    return this.#numbers.size;
   }
   find(name: Name): number | undefined {
     return this.#numbers.get(name);

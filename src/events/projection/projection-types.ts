@@ -5,6 +5,7 @@ import { CodedError } from "../coded-error.ts";
 import type { DeviceId, GroupId, Position, ServiceAccountId, UserId } from "../ids.ts";
 import type { LoadableSessionIndex } from "../session-index/session-index.ts";
 import type { EndIndex } from "./end-index.ts";
+import type { MassChanges } from "./mass-changes.ts";
 import type { Memberships } from "./memberships.ts";
 import type { ActiveSession, Device, Group, ServiceAccount, Session, User } from "./state.ts";
 
@@ -32,4 +33,5 @@ export type ProjectionTables = Readonly<{
   memberships: Memberships;
   devices: Map<DeviceId, Device>;
   serviceAccounts: Map<ServiceAccountId, ServiceAccount>;
+  massChanges: MassChanges;
 }>;

@@ -10,19 +10,7 @@
  *   A guess is never saved, and a newer build folds these events again.
  */
 
-import {
-  type CardeaEvent,
-  deviceStream,
-  type GroupMembersChanged,
-  groupStream,
-  type MembershipSource,
-  parseStream,
-  type Recorded,
-  type Stream,
-  serviceAccountStream,
-  sessionStream,
-  userStream,
-} from "../catalog.ts";
+import type { CardeaEvent, CredentialEvent, GroupMembersChanged, MembershipSource, Recorded } from "../catalog.ts";
 import { linkOf } from "../codec/codec.ts";
 import {
   type DeviceId,
@@ -34,11 +22,23 @@ import {
   unreachable,
 } from "../ids.ts";
 import { genesis, type Link } from "../link.ts";
+import { massChangeFrom, sourceOf } from "../mass-change.ts";
 import { CompactSessionIndex } from "../session-index/compact-session-index.ts";
 import type { LoadableSessionIndex } from "../session-index/session-index.ts";
+import {
+  deviceStream,
+  groupStream,
+  parseStream,
+  type Stream,
+  serviceAccountStream,
+  sessionStream,
+  userStream,
+} from "../streams.ts";
 import { ProjectionCapture } from "./capture.ts";
 import { DigestSum } from "./digest-sum.ts";
 import { EndIndex } from "./end-index.ts";
+import { lossesOf } from "./losses.ts";
+import { MassChanges } from "./mass-changes.ts";
 import { Memberships } from "./memberships.ts";
 import {
   OutOfOrderError,
@@ -70,6 +70,7 @@ import {
 /** The level before any upgrade was finalized. */
 const firstLevel = 1;
 type EventPosition = Pick<Recorded, "position" | "recordedAt">;
+type EventOrigin = Pick<Recorded, "position" | "recordedAt" | "actor">;
 /** The level's form in the digest. The first level has none, so that the digest of an empty projection is 0. */
 const levelForm = (level: number): object | undefined => (level === firstLevel ? undefined : { level });
 
@@ -87,6 +88,7 @@ export class Projection {
   readonly #suspensions = new EndIndex<UserId>();
   readonly #devices = new Map<DeviceId, Device>();
   readonly #serviceAccounts = new Map<ServiceAccountId, ServiceAccount>();
+  readonly #massChanges = new MassChanges((kind, before, after) => this.#digest.replace(kind, before, after));
   #capture: ProjectionCapture | undefined;
 
   /** The link of the newest event folded in. */
@@ -194,6 +196,15 @@ export class Projection {
     return this.#serviceAccounts.values();
   }
 
+  /** What is held of mass changes, and who lost a group by which source (mass-change.ts). */
+  get massChanges(): MassChanges {
+    return this.#massChanges;
+  }
+  /** How many people have a membership. */
+  get peopleInGroups(): number {
+    return this.#memberships.size;
+  }
+
   /** Expired sessions, for the sweep. */
   expired(now: UnixMs, limit: number): SessionId[] {
     return this.#sessions.expired(now, limit);
@@ -218,7 +229,7 @@ export class Projection {
    */
   capture(): ProjectionCapture {
     this.#capture?.end();
-    const at = { link: this.#applied, digest: this.digest() };
+    const at = { link: this.#applied, digest: this.digest(), massChanges: [...this.#massChanges.rows()] };
     const capture = new ProjectionCapture(
       at,
       {
@@ -257,6 +268,7 @@ export class Projection {
       memberships: projection.#memberships,
       devices: projection.#devices,
       serviceAccounts: projection.#serviceAccounts,
+      massChanges: projection.#massChanges,
     };
     return { projection, places };
   }
@@ -271,6 +283,7 @@ export class Projection {
     for (const userId of this.#memberships.people())
       for (const [groupId, membership] of this.#memberships.of(userId))
         sum.replace("membership", undefined, { userId, groupId, ...membership });
+    for (const [kind, form] of this.#massChanges.forms()) sum.replace(kind, undefined, form);
     return sum.text();
   }
 
@@ -289,8 +302,9 @@ export class Projection {
     return touched;
   }
 
-  #fold(event: CardeaEvent, at: EventPosition): readonly Stream[] {
+  #fold(event: CardeaEvent, at: EventOrigin): readonly Stream[] {
     const { position, recordedAt } = at;
+    this.#countLosses(event, at);
     switch (event.type) {
       case "SessionCreated":
       case "SessionRefreshed":
@@ -343,6 +357,38 @@ export class Projection {
         return this.#removeGroup(event.groupId);
       case "DeviceEnrolled":
       case "DeviceApproved":
+      case "DeviceRemoved":
+      case "ServiceAccountCreated":
+      case "ServiceAccountRevoked":
+        return this.#foldCredential(event);
+      case "TighteningReasserted":
+        return this.#deny(event.subject, at);
+      case "UpgradeFinalized":
+        this.#raiseLevel(event.level, at);
+        return [];
+      case "MassChangeHeld":
+      case "HeldChangeNarrowed":
+      case "HeldChangeEnded":
+      case "MassChangesAllowed":
+        this.#massChanges.evolve(event, at);
+        return [];
+      case "DirectorySyncStarted":
+      case "DirectorySyncCompleted":
+      case "ConfigurationActivated":
+      case "EpochOpened":
+      case "NodesRetired":
+      case "SnapshotTaken":
+      case "AuditSegmentSealed":
+        return [];
+      default:
+        return unreachable(event);
+    }
+  }
+
+  #foldCredential(event: CredentialEvent): readonly Stream[] {
+    switch (event.type) {
+      case "DeviceEnrolled":
+      case "DeviceApproved":
         this.#putDevice(event.deviceId, evolveDevice(this.#devices.get(event.deviceId), event));
         return [deviceStream(event.deviceId), userStream(event.userId)];
       case "DeviceRemoved":
@@ -357,22 +403,14 @@ export class Projection {
       case "ServiceAccountRevoked":
         this.#denyServiceAccount(event.serviceAccountId, event.userId);
         return [serviceAccountStream(event.serviceAccountId)];
-      case "TighteningReasserted":
-        return this.#deny(event.subject, at);
-      case "UpgradeFinalized":
-        this.#raiseLevel(event.level, at);
-        return [];
-      case "DirectorySyncStarted":
-      case "DirectorySyncCompleted":
-      case "ConfigurationActivated":
-      case "EpochOpened":
-      case "NodesRetired":
-      case "SnapshotTaken":
-      case "AuditSegmentSealed":
-        return [];
       default:
         return unreachable(event);
     }
+  }
+
+  #countLosses(event: CardeaEvent, at: EventOrigin): void {
+    const source = this.#level < massChangeFrom ? null : sourceOf(at.actor);
+    if (source !== null) this.#massChanges.recordLosses(source, lossesOf(this, event, at.recordedAt), at);
   }
 
   #raiseLevel(level: number, { recordedAt }: EventPosition): void {

@@ -1,7 +1,8 @@
 /**
  * Snapshot chunks: the bytes of a projection at one link, in chunks of about half a megabyte. Pure.
  *
- * - The first chunk holds the groups. Each other chunk holds one or more of the 256 shards, in order.
+ * - The first chunk holds the groups. The next ones hold one or more of the 256 shards each, in order. The last ones
+ *   hold what is known of mass changes, if anything is.
  * - Equal states give equal bytes on every broker, whatever their history, so brokers can compare snapshots by hash.
  * - The caller advances it in small steps, so that it never blocks for longer than one shard takes.
  */
@@ -10,6 +11,7 @@ import type { ScimGroup } from "../catalog.ts";
 import type { GroupId, UserId } from "../ids.ts";
 import { encode } from "../messagepack.ts";
 import type { CapturedEntity, ProjectionCapture } from "../projection/capture.ts";
+import type { MassChangeRow } from "../projection/mass-changes.ts";
 import type { Group } from "../projection/state.ts";
 import { compareText } from "./columns.ts";
 import { ShardRows, shardCount, shardOf } from "./shard.ts";
@@ -18,6 +20,8 @@ import { ShardRows, shardCount, shardOf } from "./shard.ts";
 export const chunkFormat = 1;
 /** Shards are collected into one chunk until they reach this size. */
 const chunkBytesMin = 256 * 1024;
+const idBytes = 38;
+const rowBytes = 80;
 
 export type SnapshotCountsSoFar = { sessions: number; users: number; groups: number };
 
@@ -31,6 +35,7 @@ export class SnapshotChunks {
   #waitingBytes = 0;
   #shard = 0;
   #sessions = 0;
+  #massChangeRows = 0;
 
   constructor(capture: ProjectionCapture) {
     this.#capture = capture;
@@ -65,7 +70,20 @@ export class SnapshotChunks {
       const full = this.#waitingBytes >= chunkBytesMin || (this.#shard === shardCount && this.#waiting.length > 0);
       return full ? this.#flush() : "more";
     }
-    return "done";
+    return this.#writeMassChanges();
+  }
+
+  /** Builds below level 5 know no such chunk, and a cluster below it has no rows. */
+  #writeMassChanges(): Uint8Array | "done" {
+    const { massChanges } = this.#capture;
+    const rows: MassChangeRow[] = [];
+    for (let bytes = 0; bytes < chunkBytesMin && this.#massChangeRows < massChanges.length; this.#massChangeRows++) {
+      const row = massChanges[this.#massChangeRows];
+      if (row === undefined) break;
+      rows.push(row);
+      bytes += row[0] === "held" ? idBytes * (row[1].added.length + row[1].removed.length) : rowBytes;
+    }
+    return rows.length === 0 ? "done" : encode([chunkFormat, "mass-changes", rows]);
   }
 
   #flush(): Uint8Array {

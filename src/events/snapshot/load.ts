@@ -11,6 +11,7 @@ import type { DeviceId, GroupId, Position, ServiceAccountId, UnixMs, UserId } fr
 import type { Link } from "../link.ts";
 import { MalformedSnapshotError } from "../malformed-snapshot.ts";
 import { decode } from "../messagepack.ts";
+import type { MassChangeRow } from "../projection/mass-changes.ts";
 import { Projection } from "../projection/projection.ts";
 import type { ProjectionTables } from "../projection/projection-types.ts";
 import type { TimeBox, User } from "../projection/state.ts";
@@ -46,6 +47,8 @@ export class ProjectionLoader {
       this.#groupNumbers = Uint32Array.from(groupIds, (id) => this.#tables.memberships.numberOf(id));
     } else if (kind === "shards" && this.#groupNumbers !== undefined) {
       for (const shard of arrayOf(content)) loadShard(decodeChunk(bufferOf(shard)), this.#tables, this.#groupNumbers);
+    } else if (kind === "mass-changes") {
+      for (const row of arrayOf(content)) this.#tables.massChanges.load(arrayOf(row) as unknown as MassChangeRow);
     } else throw new MalformedSnapshotError("its chunks are not in order");
   }
 

@@ -61,8 +61,19 @@ const commandResult = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("refused"),
     commandId,
-    code: z.enum(["not-found", "conflict", "suspended", "erased", "forbidden", "invalid", "logged-out"]),
+    code: z.enum([
+      "not-found",
+      "conflict",
+      "suspended",
+      "erased",
+      "forbidden",
+      "invalid",
+      "logged-out",
+      "held",
+      "dropped",
+    ]),
     message: text,
+    heldId: commandId.optional(),
   }),
   z.object({
     type: z.literal("unavailable"),

@@ -52,6 +52,8 @@ export type ScimAnswer = Readonly<{
 
 const appliedMsMax = 5_000;
 const attemptsMax = 6;
+/** Seconds after which a provider may repeat a change that waits for an operator. */
+const heldRetryAfter = 900;
 
 /** Jobs under one key run one after the other. */
 export class ResourceTurns {
@@ -111,6 +113,11 @@ function refusalOf(result: Exclude<CommandResult, { type: "done" }>): "again" {
     case "conflict":
     case "not-found":
       return "again";
+    // Not 403, 429 or a success: providers would stop, slow down, or believe that it is done (docs/adr/0050).
+    case "held":
+      throw new ScimError(503, result.message, null, heldRetryAfter);
+    case "dropped":
+      throw new ScimError(409, result.message);
     case "erased":
       throw uniqueness("the person has been erased and cannot be provisioned again");
     default:

@@ -19,8 +19,11 @@ export class ScimError extends CodedError<"ERR_AUTH_SCIM"> {
   override readonly code = "ERR_AUTH_SCIM";
   readonly status: number;
   readonly scimType: ScimType | null;
-  constructor(status: number, detail: string, scimType: ScimType | null = null) {
+  /** For 503: when a repetition may succeed, in seconds. */
+  readonly retryAfter: number;
+  constructor(status: number, detail: string, scimType: ScimType | null = null, retryAfter = 1) {
     super(detail);
+    this.retryAfter = retryAfter;
     this.status = status;
     this.scimType = scimType;
   }

@@ -5,7 +5,16 @@
  * - A change of members is worked out from the operations alone, so its cost does not grow with the group, unless it
  *   replaces all members.
  */
-import { type GroupId, isPlainText, parseGroupId, type ScimGroup, type UserId } from "../../../events/index.ts";
+import {
+  type GroupId,
+  groupStream,
+  type HeldChange,
+  isPlainText,
+  parseGroupId,
+  type ScimGroup,
+  sourceOf,
+  type UserId,
+} from "../../../events/index.ts";
 import { attributeOf, groupSchema, isObject, type JsonObject, textAttribute } from "./scim-attributes.ts";
 import {
   type Attempt,
@@ -178,7 +187,8 @@ function changeGroup(
     const { added, removed } = await membersChanged(deps, caller, { groupId, change });
     if (added.length > 0 && deps.replica.projection.membersOf(groupId).size + added.length > membersMax)
       throw new ScimError(403, `a group has at most ${membersMax} members, the people who sign in included`);
-    if (newId === groupId && externalId === scim.externalId && added.length + removed.length === 0)
+    const replacesHeld = change.base === "empty" && heldAbout(deps, caller, groupId).length > 0;
+    if (!replacesHeld && newId === groupId && externalId === scim.externalId && added.length + removed.length === 0)
       return unchanged(deps, caller, { groupId, change });
     return submitGroup(deps, caller, {
       groupId: newId,
@@ -187,8 +197,20 @@ function changeGroup(
       renamedFrom: newId === groupId ? null : groupId,
       added,
       removed,
+      ...(change.base === "empty" ? { isWhole: true } : {}),
     });
   });
+}
+
+/** What is held of this client's changes to a group (src/events/mass-change.ts). */
+function heldAbout({ replica }: ScimDeps, { actor }: ScimCaller, groupId: GroupId): readonly HeldChange[] {
+  const { massChanges } = replica.projection;
+  if (massChanges.heldCount === 0) return [];
+  const source = sourceOf(actor) ?? actor;
+  return [groupStream(groupId), `${groupStream(groupId)} delete`]
+    .map((subject) => massChanges.heldAbout(source, subject))
+    .filter((held) => held !== undefined)
+    .filter(({ status }) => status === "held");
 }
 
 type MembersMeeting = (filter: Filter) => readonly string[];
@@ -217,7 +239,9 @@ async function membersChanged(
       : [...projection.membersOf(groupId)].filter(
           (userId) => deps.directory.entry(userId)?.isLive === true && !wanted.has(userId),
         );
-  return { added: [...wanted].filter((userId) => !isIn(userId)), removed: gone.filter(isIn) };
+  // The removal of a member may be held: that the client names the member again ends that.
+  const held = new Set(heldAbout(deps, caller, groupId).flatMap(({ removed }) => removed));
+  return { added: [...wanted].filter((userId) => !isIn(userId) || held.has(userId)), removed: gone.filter(isIn) };
 }
 
 /** @throws ScimError for a member that is not a user of the client */
@@ -259,6 +283,7 @@ async function submitGroup(
     renamedFrom: GroupId | null;
     added: readonly UserId[];
     removed: readonly UserId[];
+    isWhole?: boolean;
   }>,
 ): Promise<Attempt> {
   const withPeople = (users: readonly UserId[]): readonly UserId[] => [

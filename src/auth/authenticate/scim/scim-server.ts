@@ -198,7 +198,7 @@ function sendError({ log }: ScimDeps, reply: FastifyReply, error: unknown): Fast
     log.warn({ err: error }, "a SCIM request failed; answering 500");
     return sendError({ log } as ScimDeps, reply, new ScimError(500, "internal error; the change may have been made"));
   }
-  if (known.status === 503) reply.header("retry-after", "1");
+  if (known.status === 503) reply.header("retry-after", String(known.retryAfter));
   if (known.status === 401) reply.header("www-authenticate", 'Bearer realm="scim"');
   reply.header("cache-control", "no-store").type("application/scim+json");
   return reply.code(known.status).send(JSON.stringify(errorBody(known)));

@@ -34,6 +34,13 @@ export const changeGroupMembers: CommandDefinition<"changeGroupMembers"> = {
     reads: [...added, ...removed].map(userStream),
     writes: [groupStream(groupId)],
   }),
+  holdable: {
+    subject: ({ groupId }) => groupStream(groupId),
+    mayTake: ({ removed }) => removed.length > 0,
+    people: ({ added, removed }) => ({ added, removed }),
+    withPeople: (command, people) => ({ ...command, ...people }),
+    atRelease: (command, projection) => ({ ...command, ...omitGonePeople(command, projection) }),
+  },
   perform(projection, command, { now }) {
     const { groupId, source, until, reason } = command;
     const refusal = until === undefined ? undefined : refuseGrant(projection, command, { until, now });
@@ -74,4 +81,16 @@ function refuseGrant(
   if (reason === undefined || reason.trim() === "")
     return refuseCommand("invalid", "an addition that ends by itself needs a reason");
   return refuseEnd(projection, end);
+}
+
+/** Without people who are gone, or who can no longer be added. */
+export function omitGonePeople(
+  { added, removed }: Readonly<{ added: readonly UserId[]; removed: readonly UserId[] }>,
+  projection: Projection,
+): Readonly<{ added: readonly UserId[]; removed: readonly UserId[] }> {
+  const statusOf = (userId: UserId) => projection.user(userId)?.status ?? "erased";
+  return {
+    added: added.filter((userId) => statusOf(userId) !== "erased"),
+    removed: removed.filter((userId) => projection.user(userId) !== undefined),
+  };
 }

@@ -21,6 +21,7 @@ import {
 } from "../../../events/index.ts";
 import type { CommandDefinition, CommandOf } from "../definition.ts";
 import { fieldsOf, integerOf, listIn, MalformedCommandError, textOf } from "../fields.ts";
+import { omitGonePeople } from "../group/change-group-members.ts";
 import { recordChanges, refuseCommand } from "../performed.ts";
 import { belowLevel, parseClient } from "./write-provisioned-user.ts";
 
@@ -42,6 +43,7 @@ export const writeProvisionedGroup: CommandDefinition<"writeProvisionedGroup"> =
       added: listIn(fields, "added").map(parseUserId),
       removed: listIn(fields, "removed").map(parseUserId),
       renamedFrom: fields["renamedFrom"] === null ? null : parseGroupId(fields["renamedFrom"]),
+      ...(fields["isWhole"] === true ? { isWhole: true } : {}),
     };
   },
   permission: ["authenticate"],
@@ -53,6 +55,21 @@ export const writeProvisionedGroup: CommandDefinition<"writeProvisionedGroup"> =
       ...[...added, ...removed].map(userStream),
     ],
   }),
+  holdable: {
+    subject: ({ groupId, renamedFrom, scim }) =>
+      scim === null
+        ? deletionOf(groupId)
+        : renamedFrom === null
+          ? groupStream(groupId)
+          : `${groupStream(renamedFrom)} rename ${groupId}`,
+    // A client that changes a group, or renames it back, no longer wants it deleted.
+    replaces: ({ groupId, scim }) => (scim === null ? [groupStream(groupId)] : [deletionOf(groupId)]),
+    mayTake: ({ removed, renamedFrom, scim }) => scim === null || renamedFrom !== null || removed.length > 0,
+    isWhole: ({ isWhole, scim }) => isWhole === true || scim === null,
+    people: ({ added, removed }) => ({ added, removed }),
+    withPeople: (command, people) => ({ ...command, ...people }),
+    atRelease: (command, projection) => ({ ...atHead(command, projection), ...omitGonePeople(command, projection) }),
+  },
   perform(projection, command) {
     if (projection.level < provisionedFrom) return belowLevel(projection.level);
     const { groupId, renamedFrom, scim, expected } = command;
@@ -67,6 +84,20 @@ export const writeProvisionedGroup: CommandDefinition<"writeProvisionedGroup"> =
     return recordChanges(scim === null ? removalOf(projection, groupId) : changesOf(projection, command, scim));
   },
 };
+
+const deletionOf = (groupId: GroupId): string => `${groupStream(groupId)} delete`;
+
+/** For the version that the group has now; what else the client has said of it since stays. */
+function atHead(
+  command: CommandOf<"writeProvisionedGroup">,
+  projection: Projection,
+): CommandOf<"writeProvisionedGroup"> {
+  const now = projection.group(command.renamedFrom ?? command.groupId)?.scim;
+  if (now === undefined) return command;
+  const { scim } = command;
+  const next = scim && { ...now, version: now.version + 1, changedAt: scim.changedAt };
+  return { ...command, expected: now.version, scim: next };
+}
 
 function parseScimGroup(value: unknown): ScimGroup {
   const fields = fieldsOf(value, "scim");

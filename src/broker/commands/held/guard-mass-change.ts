@@ -1,0 +1,211 @@
+/**
+ * Guard of mass changes: decides at the head whether a change takes groups from too many people at once, and holds it
+ * then. Pure.
+ *
+ * - All people that lost a group by one source within the window count together, however its changes were split. Each
+ *   change of a person is judged alone.
+ * - A held change is recorded in full and has no effect. A repetition changes nothing. A later change of the source
+ *   about the same subject joins it, or replaces it if it states everything.
+ *
+ * Why so: docs/adr/0050-mass-changes-are-held.md.
+ */
+import {
+  type CardeaEvent,
+  type CommandId,
+  type HeldChange,
+  heldMax,
+  heldPeopleMax,
+  lossesOf,
+  massChangeFrom,
+  type Projection,
+  sourceOf,
+  type UnixMs,
+  type UserId,
+} from "../../../events/index.ts";
+import { type MassChangeLimits, type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
+
+export const defaultMassChangeLimits: MassChangeLimits = {
+  peopleMax: 500,
+  shareMax: 0.2,
+  peopleMin: 20,
+  windowMs: 3_600_000,
+  heldMs: 7 * 24 * 3_600_000,
+};
+
+/** A change that may be held, as its definition describes it. */
+export type GuardedChange = Readonly<{
+  commandId: CommandId;
+  actor: string;
+  subject: string;
+  /** Held changes about these subjects end if this change is made. */
+  replaces: readonly string[];
+  /** It states everything about its subject. */
+  isWhole: boolean;
+  /** How many people the whole batch of its sender would take a group from, as far as the sender says. */
+  announced: number;
+  added: readonly UserId[];
+  removed: readonly UserId[];
+  /** The command without its lists, encoded. */
+  template: () => Uint8Array;
+}>;
+
+export type MassChangeCount = Readonly<{
+  /** Who would lose a group by this change. */
+  people: ReadonlySet<UserId>;
+  /** The same with the people of the window, or what the sender has announced. */
+  counted: number;
+  limit: number;
+}>;
+
+const subjectCharsMax = 600;
+
+export function guardMassChange(
+  projection: Projection,
+  change: GuardedChange,
+  performed: Performed,
+  tools: Pick<Tools, "now" | "massChange">,
+): Performed {
+  if (performed.type === "refused" || projection.level < massChangeFrom) return performed;
+  const events = performed.type === "changes" ? performed.changes.events : [];
+  const limits = tools.massChange ?? defaultMassChangeLimits;
+  const count = countMassChange(projection, { ...change, events }, { now: tools.now, limits });
+  const source = sourceOf(change.actor) ?? change.actor;
+  if (projection.massChanges.allowedUntil(source) > tools.now || count.people.size === 0)
+    return withEarlierEnded(projection, change, performed);
+  const earlier = projection.massChanges.heldAbout(source, change.subject);
+  const repeated = earlier !== undefined && earlier.expiresAt > tools.now ? repetitionOf(earlier, change, count) : null;
+  if (repeated !== null) return repeated;
+  if (count.counted <= count.limit) return withEarlierEnded(projection, change, performed);
+  return holdChange(projection, { ...change, source, count }, { now: tools.now, heldMs: limits.heldMs });
+}
+
+/** @param change.events what the change would record */
+export function countMassChange(
+  projection: Projection,
+  change: Pick<GuardedChange, "actor" | "announced"> & Readonly<{ events: readonly CardeaEvent[] }>,
+  { now, limits }: Readonly<{ now: UnixMs; limits: MassChangeLimits }>,
+): MassChangeCount {
+  const people = new Set(change.events.flatMap((event) => lossesOf(projection, event, now)));
+  const { peopleMax, peopleMin, shareMax, windowMs } = limits;
+  const limit = Math.min(peopleMax, Math.max(peopleMin, Math.floor(shareMax * projection.peopleInGroups)));
+  const source = sourceOf(change.actor);
+  const all = new Set(people);
+  if (source !== null && people.size > 0)
+    for (const userId of projection.massChanges.lossesOf(source, now - windowMs)) all.add(userId);
+  return { people, counted: Math.max(all.size, change.announced), limit };
+}
+
+/** The refusal of a change, or of a part of one, that is held or was dropped; null: it is another change. */
+function repetitionOf(earlier: HeldChange, change: GuardedChange, { people }: MassChangeCount): Performed | null {
+  if (earlier.status === "held") return isSaid(earlier, change) ? refuseHeld(earlier) : null;
+  const { heldId, removed } = earlier;
+  const known = new Set(removed);
+  const isSame =
+    change.removed.length === 0 || removed.length === 0
+      ? change.removed.length === removed.length
+      : [...people].every((userId) => known.has(userId));
+  return isSame ? { ...refuseCommand("dropped", droppedMessage(earlier)), heldId } : null;
+}
+
+/** The change is made: what it says replaces what is held about the same people, or about the whole subject. */
+function withEarlierEnded(projection: Projection, change: GuardedChange, performed: Performed): Performed {
+  const source = sourceOf(change.actor) ?? change.actor;
+  const ended: CardeaEvent[] = [];
+  for (const subject of new Set([change.subject, ...change.replaces])) {
+    const earlier = projection.massChanges.heldAbout(source, subject);
+    if (earlier === undefined || earlier.status === "dropped") continue;
+    const { heldId } = earlier;
+    const said = new Set([...change.added, ...change.removed]);
+    const held = [...earlier.added, ...earlier.removed];
+    const withdrawn = held.filter((userId) => said.has(userId));
+    const isOver = change.isWhole || subject !== change.subject || withdrawn.length === held.length;
+    if (isOver) ended.push({ type: "HeldChangeEnded", heldId, outcome: "replaced", reason: "" });
+    else if (withdrawn.length > 0) ended.push({ type: "HeldChangeNarrowed", heldId, withdrawn });
+  }
+  if (ended.length === 0) return performed;
+  // The command's own events come last: the last one says what became of it.
+  if (performed.type !== "changes") return recordChanges(ended);
+  return { type: "changes", changes: { ...performed.changes, events: [...ended, ...performed.changes.events] } };
+}
+
+function holdChange(
+  projection: Projection,
+  change: GuardedChange & Readonly<{ source: string; count: MassChangeCount }>,
+  { now, heldMs }: Readonly<{ now: number; heldMs: number }>,
+): Performed {
+  const { source, subject, count, added, removed, isWhole } = change;
+  const { massChanges } = projection;
+  const known = massChanges.heldAbout(source, subject);
+  const live = known?.status === "held" && known.expiresAt > now ? known : undefined;
+  const own = added.length + removed.length;
+  const before = isWhole ? (live?.added.length ?? 0) + (live?.removed.length ?? 0) : 0;
+  const isFull = live === undefined && massChanges.heldCount - (known === undefined ? 0 : 1) >= heldMax;
+  if (isFull || massChanges.heldPeople - before + own > heldPeopleMax || subject.length > subjectCharsMax)
+    return refuseCommand("held", fullMessage(count));
+  const held: CardeaEvent = {
+    type: "MassChangeHeld",
+    heldId: live?.heldId ?? change.commandId,
+    source,
+    subject,
+    template: change.template(),
+    base: isWhole ? "empty" : "current",
+    added,
+    removed,
+    people: isWhole ? count.people.size : peopleWith(live, count),
+    counted: count.counted,
+    limit: count.limit,
+    expiresAt: (now + heldMs) as HeldChange["expiresAt"],
+  };
+  const replaced: CardeaEvent[] =
+    known === undefined || live !== undefined
+      ? []
+      : [{ type: "HeldChangeEnded", heldId: known.heldId, outcome: "replaced", reason: "" }];
+  return recordChanges([...replaced, held], { held: held.heldId });
+}
+
+/** The held change has all of it already. */
+function isSaid(live: HeldChange, { added, removed, isWhole }: GuardedChange): boolean {
+  const [toAdd, toRemove] = [new Set(live.added), new Set(live.removed)];
+  if (isWhole && (added.length !== toAdd.size || removed.length !== toRemove.size)) return false;
+  return added.every((userId) => toAdd.has(userId)) && removed.every((userId) => toRemove.has(userId));
+}
+
+function peopleWith(live: HeldChange | undefined, { people }: MassChangeCount): number {
+  if (live === undefined) return people.size;
+  const known = new Set(live.removed);
+  return live.people + [...people].filter((userId) => !known.has(userId)).length;
+}
+
+export function refuseHeld({
+  heldId,
+  people,
+  counted,
+  limit,
+}: Pick<HeldChange, "heldId" | "people" | "counted" | "limit">): Extract<Performed, { type: "refused" }> {
+  return { ...refuseCommand("held", describeHeld({ heldId, people, counted, limit })), heldId };
+}
+
+/** What a caller reads: the change is in the log, and has no effect yet. */
+export function describeHeld({
+  heldId,
+  people,
+  counted,
+  limit,
+}: Pick<HeldChange, "heldId" | "people" | "counted" | "limit">): string {
+  return (
+    `held as ${heldId} and not made: it would take a group from ${people} people` +
+    `${counted > people ? `, ${counted} with the others of its source` : ""}, and more than ${limit} at once need an ` +
+    "operator: `cardea held show`"
+  );
+}
+
+function fullMessage({ people, limit }: MassChangeCount): string {
+  return (
+    `not made, and not held: it would take a group from ${people.size} people, more than ${limit} at once need an ` +
+    "operator, and no more changes can be held; release or drop some: `cardea held list`"
+  );
+}
+
+function droppedMessage({ heldId }: HeldChange): string {
+  return `not made: an operator has dropped this change (${heldId}); correct it at its source`;
+}

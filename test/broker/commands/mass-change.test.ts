@@ -1,0 +1,310 @@
+/** Mass changes: what is held, what never is, and what becomes of a held change. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { heldMax, heldPeopleMax, type UnixMs, type UserId } from "../../../src/events/index.ts";
+import { fc } from "../../support/property.ts";
+import { group, MassChangeWorld, okta, oktaSource, operator, people } from "./mass-change-world.ts";
+
+describe("what is held", () => {
+  test("a change that takes a group from more people than the limit has no effect and is shown; one below it passes", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    assert.equal(at.submit(at.change("eng", { removed: people(11) })), "held");
+    assert.equal(at.members("eng").length, 30);
+    const { source, subject, people: count, counted, limit, actor, removed } = at.onlyHeld();
+    assert.deepEqual([source, actor, subject, count, counted, limit], [oktaSource, okta, "group:eng", 11, 11, 10]);
+    assert.deepEqual(removed, people(11));
+    assert.equal(at.submit(at.change("eng", { removed: people(10, 20) })), "done");
+    assert.equal(at.members("eng").length, 20);
+  });
+
+  test("below level 5 nothing is counted or held", () => {
+    const at = new MassChangeWorld({}, 4);
+    at.provision("eng", people(30));
+    assert.equal(at.submit(at.change("eng", { removed: people(30) })), "done");
+    assert.deepEqual(at.members("eng"), []);
+  });
+
+  test("the changes of one source count together within the window, under whichever token, and no longer after it", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    for (const userId of people(10)) assert.equal(at.submit(at.change("eng", { removed: [userId] })), "done");
+    assert.equal(at.submit(at.change("eng", { removed: people(1, 10) }), "service:scim/okta#another"), "held");
+    at.now += at.limits.windowMs;
+    assert.equal(at.submit(at.change("eng", { removed: people(1, 12) })), "done");
+  });
+
+  test("a person who leaves several groups counts once", () => {
+    const at = new MassChangeWorld();
+    for (const name of ["a", "b", "c"]) at.provision(name, people(30));
+    for (const name of ["a", "b", "c"]) assert.equal(at.submit(at.change(name, { removed: people(10) })), "done");
+    assert.equal(at.submit(at.change("a", { removed: people(1, 10) })), "held");
+  });
+
+  test("a share of the people in groups is the limit where it is lower, but never below the minimum", () => {
+    const at = new MassChangeWorld({ shareMax: 0.2, peopleMin: 3 });
+    at.provision("eng", people(20));
+    assert.equal(at.submit(at.change("eng", { removed: people(5) })), "held", "20 % of 20 people are 4");
+    const small = new MassChangeWorld({ shareMax: 0.2, peopleMin: 3 });
+    small.provision("eng", people(5));
+    assert.equal(small.submit(small.change("eng", { removed: people(3) })), "done");
+  });
+
+  test("each change of an operator is judged alone: removals of one person are never held, a whole group is", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    for (const userId of people(15)) assert.equal(at.submit(at.removal("eng", [userId]), operator), "done");
+    assert.equal(at.submit(at.removal("eng", people(11, 15)), operator), "held");
+    assert.equal(at.submit({ type: "removeGroup", groupId: group("eng") }, operator), "held");
+    assert.equal(at.members("eng").length, 15);
+  });
+
+  test("the deletion of a group by its client is held, and so is a new name for it", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    assert.equal(at.submit(at.change("eng", { scim: null })), "held");
+    const renamed = { ...at.change("eng", {}), groupId: group("staff"), renamedFrom: group("eng") };
+    assert.equal(at.submit(renamed), "held");
+    assert.equal(at.members("eng").length, 30);
+    assert.deepEqual(
+      at
+        .held()
+        .map(({ subject }) => subject)
+        .sort(),
+      ["group:eng delete", "group:eng rename staff"],
+    );
+  });
+
+  test("people who are members through another source, or who are none, lose nothing", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    const added = people(30);
+    at.fold([{ type: "GroupMembersChanged", groupId: group("eng"), source: "directory", added, removed: [] }]);
+    assert.equal(at.submit(at.change("eng", { removed: people(30) })), "done");
+    assert.equal(at.members("eng").length, 30);
+  });
+
+  test("suspension, the end of a person's provisioning and revocations are never held, however many", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    for (const userId of people(30))
+      assert.equal(at.submit({ type: "suspendUser", userId, reason: "left" }, "service:ssf/idp"), "done");
+    assert.deepEqual(at.held(), []);
+  });
+});
+
+describe("a repetition", () => {
+  test("the same change again gets the same refusal and records nothing", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    at.submit(at.change("eng", { removed: people(11) }));
+    const before = at.projection.applied;
+    assert.equal(at.submit(at.change("eng", { removed: people(11) })), "held");
+    assert.equal(at.submit(at.change("eng", { removed: people(11).slice(2) })), "held");
+    assert.deepEqual(at.projection.applied, before);
+  });
+
+  test("more removals of the same source from the same group join, under the same id and another version", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    for (const userId of people(10)) at.submit(at.change("eng", { removed: [userId] }));
+    at.submit(at.change("eng", { removed: people(1, 10) }));
+    const first = at.onlyHeld();
+    at.submit(at.change("eng", { removed: people(3, 11) }));
+    const second = at.onlyHeld();
+    assert.deepEqual([second.heldId, second.version], [first.heldId, first.version + 1]);
+    assert.deepEqual(second.removed, people(4, 10));
+    assert.equal(second.people, 4);
+    assert.equal(at.release(first), "conflict", "an operator releases what they have seen");
+    assert.equal(at.release(second), "done");
+    assert.equal(at.members("eng").length, 16);
+  });
+
+  test("a statement of all members replaces what is held", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    at.submit(at.change("eng", { removed: people(20), isWhole: true }));
+    at.submit(at.change("eng", { removed: people(12, 5), isWhole: true }));
+    assert.deepEqual(at.onlyHeld().removed, people(12, 5));
+    at.submit(at.change("eng", { removed: people(2), isWhole: true }));
+    assert.deepEqual(at.held(), []);
+    assert.equal(at.members("eng").length, 28);
+  });
+
+  test("a person that the source names as a member again is no longer removed by a release", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    at.submit(at.change("eng", { removed: people(12) }));
+    assert.equal(at.submit(at.change("eng", { added: people(2) })), "done");
+    assert.deepEqual(at.onlyHeld().removed, people(10, 2));
+    at.release(at.onlyHeld());
+    assert.deepEqual(
+      at.members("eng").slice(0, 2),
+      ["p0", "p1"].map((name) => people(30).find((id) => id.endsWith(name))).sort(),
+    );
+    assert.equal(at.members("eng").length, 20);
+  });
+
+  test("a client that uses a group again no longer deletes it", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    at.submit(at.change("eng", { scim: null }));
+    assert.equal(at.submit(at.change("eng", { added: people(1, 30) })), "not-found");
+    at.provision("other", people(1, 30));
+    assert.equal(at.submit(at.change("eng", { added: people(1, 30) })), "done");
+    assert.deepEqual(at.held(), []);
+  });
+});
+
+describe("release, drop and expiry", () => {
+  test("a release makes the change once; a second one is refused", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    at.submit(at.change("eng", { removed: people(11) }));
+    const held = at.onlyHeld();
+    assert.equal(at.release(held), "done");
+    assert.equal(at.members("eng").length, 19);
+    assert.equal(at.release(held), "not-found");
+    assert.equal(at.projection.group(group("eng"))?.scim?.version, 2, "the client sees another version");
+    assert.equal(
+      at.submit(at.change("eng", { removed: people(11) })),
+      "done",
+      "the client's repetition has its effect",
+    );
+  });
+
+  test("a release does only what is still true at the head", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    at.submit(at.change("eng", { removed: people(11), added: [] }));
+    const held = at.onlyHeld();
+    at.fold([
+      { type: "UserErased", userId: people(1)[0] as UserId },
+      { type: "GroupMembersChanged", groupId: group("eng"), source: "directory", added: people(2, 1), removed: [] },
+    ]);
+    assert.equal(at.release(held), "done");
+    assert.equal(at.members("eng").length, 21, "two are members through a directory now");
+  });
+
+  test("after a release the count of its source starts again, and further changes can be allowed for a while", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(60));
+    at.submit(at.change("eng", { removed: people(11) }));
+    assert.equal(at.release(at.onlyHeld(), { allowUntil: (at.now + 60_000) as UnixMs }), "done");
+    assert.equal(at.submit(at.change("eng", { removed: people(20, 11) })), "done");
+    at.now += 60_000;
+    assert.equal(at.submit(at.change("eng", { removed: people(11, 31) })), "held");
+    assert.equal(at.release(at.onlyHeld(), { allowUntil: (at.now + 90_000_000) as UnixMs }), "invalid");
+  });
+
+  test("a dropped change is refused when its source repeats it, in parts too, and another one is held", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    at.submit(at.change("eng", { removed: people(11) }));
+    assert.equal(at.drop(at.onlyHeld()), "done");
+    assert.equal(at.submit(at.change("eng", { removed: people(11) })), "dropped");
+    assert.equal(at.submit(at.change("eng", { removed: people(1) })), "dropped");
+    assert.equal(at.members("eng").length, 30);
+    assert.equal(at.submit(at.change("eng", { removed: people(12) })), "held");
+    assert.equal(at.onlyHeld().status, "held");
+    const dropped = at.onlyHeld();
+    at.drop(dropped);
+    assert.equal(at.release(at.onlyHeld()), "done", "an operator may change their mind");
+  });
+
+  test("a held change expires, and is then neither released nor in the way", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    at.submit(at.change("eng", { removed: people(11) }));
+    const held = at.onlyHeld();
+    assert.equal(at.submit({ type: "expireHeldChanges", heldIds: [held.heldId] }, "system"), "done");
+    assert.equal(at.held().length, 1, "it has not expired");
+    at.now += at.limits.heldMs;
+    assert.equal(at.release(held), "not-found");
+    assert.equal(at.submit(at.change("eng", { removed: people(11) })), "held");
+    assert.notEqual(at.onlyHeld().heldId, held.heldId);
+    at.now += at.limits.heldMs;
+    assert.equal(at.submit({ type: "expireHeldChanges", heldIds: [at.onlyHeld().heldId] }, "system"), "done");
+    assert.deepEqual(at.held(), []);
+  });
+
+  test("a full list holds no more, and the change still has no effect", () => {
+    const at = new MassChangeWorld({ peopleMax: 1 });
+    for (let n = 0; n < heldMax; n++) {
+      at.provision(`g${n}`, people(2));
+      assert.equal(at.submit(at.change(`g${n}`, { scim: null })), "held");
+    }
+    at.provision("last", people(2));
+    assert.equal(at.submit(at.change("last", { scim: null })), "held");
+    assert.equal(at.held().length, heldMax);
+    assert.equal(at.members("last").length, 2);
+  });
+
+  test("the ids of all held changes together have a bound", () => {
+    const at = new MassChangeWorld();
+    const many = people(20_000);
+    at.provision("eng", many);
+    let groups = 0;
+    for (let held = "held"; held === "held" && groups < 20; groups++) {
+      at.provision(`g${groups}`, many.slice(0, 11));
+      const performed = at.perform(at.change(`g${groups}`, { removed: many }));
+      if (performed.type !== "changes") break;
+      at.fold(performed.changes.events);
+      held = performed.changes.held === undefined ? "done" : "held";
+    }
+    assert.equal(groups, heldPeopleMax / 20_000);
+    assert.equal(at.projection.massChanges.heldPeople, heldPeopleMax);
+  });
+
+  test("operators allow a source's mass changes for a while, and withdraw that", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(60));
+    const allow = (untilMs: number) =>
+      at.submit({ type: "allowMassChanges", source: oktaSource, until: untilMs as UnixMs, reason: "merger" }, operator);
+    assert.equal(allow(at.now + 3_600_000), "done");
+    assert.equal(at.submit(at.change("eng", { removed: people(20) })), "done");
+    assert.equal(allow(at.now), "done");
+    assert.equal(at.submit(at.change("eng", { removed: people(20, 20) })), "held");
+    assert.equal(allow(at.now + 90_000_000), "invalid");
+  });
+});
+
+test("however a source splits its changes, over tokens and groups, it never takes groups from more people than the limit", () => {
+  const step = fc.record({
+    group: fc.integer({ min: 0, max: 3 }),
+    from: fc.integer({ min: 0, max: 39 }),
+    count: fc.integer({ min: 1, max: 14 }),
+    verb: fc.constantFrom("remove", "remove", "remove", "whole", "delete", "add"),
+    token: fc.constantFrom("a", "b"),
+    pauseMs: fc.constantFrom(0, 1_000, 600_000),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { minLength: 1, maxLength: 40 }), (steps) => {
+      const at = new MassChangeWorld();
+      const all = people(40);
+      for (let n = 0; n < 4; n++) at.provision(`g${n}`, all);
+      const lost: { userId: UserId; at: number }[] = [];
+      for (const { group: n, from, count, verb, token, pauseMs } of steps) {
+        at.now += pauseMs;
+        const name = `g${n}`;
+        const some = all.slice(from, from + count);
+        const before = new Set(at.members(name));
+        if (at.projection.group(group(name))?.scim === undefined) continue;
+        const change =
+          verb === "delete"
+            ? { scim: null }
+            : verb === "add"
+              ? { added: some }
+              : { removed: some, isWhole: verb === "whole" };
+        at.submit(at.change(name, change), `service:scim/okta#${token}`);
+        const after = new Set(at.members(name));
+        for (const userId of before) if (!after.has(userId)) lost.push({ userId, at: at.now });
+        const recent = new Set(
+          lost.filter((each) => each.at > at.now - at.limits.windowMs).map(({ userId }) => userId),
+        );
+        assert.ok(recent.size <= at.limits.peopleMax, `${recent.size} people lost a group without an operator`);
+      }
+    }),
+    { numRuns: 60 },
+  );
+});
