@@ -9,7 +9,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type * as OidcProvider from "oidc-provider";
 import type { Configuration, interactionPolicy, Provider } from "oidc-provider";
-import { pageHeaders } from "../auth/index.ts";
+import { createLocalFetch, pageHeaders } from "../auth/index.ts";
 import { startDemoControl } from "./demo-control-server.ts";
 import { handleInteraction, interactionOf, sendNote } from "./demo-interaction.ts";
 import { providerNotePage } from "./demo-pages.ts";
@@ -29,6 +29,8 @@ export type DemoProviderOptions = Readonly<{
   clientName?: string;
   redirectUris: readonly string[];
   postLogoutRedirectUris: readonly string[];
+  /** Where it reports the end of its sessions (OpenID Connect Back-Channel Logout); absent: nowhere. */
+  backchannelLogoutUri?: string;
   /** Stores keys, grants and tokens over restarts; absent: in memory. */
   dataDir?: string;
   users?: readonly DemoUser[];
@@ -53,6 +55,7 @@ export type DemoProvider = Readonly<{
   close: () => Promise<void>;
 }>;
 
+const reportMsMax = 2_000;
 const signInS = 14 * 3600;
 const grantS = 14 * 24 * 3600;
 
@@ -65,6 +68,8 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
   const onError = options.onError ?? (() => {});
 
   const oidc = await importOidcProvider();
+  const { backchannelLogoutUri } = options;
+  const local = createLocalFetch({ timeoutMs: reportMsMax });
   const provider: Provider = new oidc.Provider(options.issuer.origin, {
     adapter: store.adapter,
     jwks: keys.jwks,
@@ -77,8 +82,12 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
         post_logout_redirect_uris: [...options.postLogoutRedirectUris],
         grant_types: ["authorization_code", "refresh_token"],
         response_types: ["code"],
+        ...(backchannelLogoutUri === undefined
+          ? {}
+          : { backchannel_logout_uri: backchannelLogoutUri, backchannel_logout_session_required: true }),
       },
     ],
+    fetch: local.fetch as unknown as typeof fetch, // undici's own types of the same fetch
     claims: demoClaims,
     scopes: demoScopes,
     conformIdTokenClaims: false,
@@ -86,6 +95,7 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
     pkce: { required: () => true },
     features: {
       devInteractions: { enabled: false },
+      backchannelLogout: { enabled: backchannelLogoutUri !== undefined },
       revocation: { enabled: true, allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId },
       rpInitiatedLogout: {
         enabled: true,
@@ -126,6 +136,7 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
   } satisfies Configuration);
   provider.proxy = true;
   provider.on("server_error", (_ctx, error) => onError(error));
+  provider.on("backchannel.error", (_ctx, error) => onError(error));
   provider.use(skipConfirmationWithoutSession);
 
   const answer = provider.callback();
@@ -155,7 +166,7 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
     people.set(name, { ...user, groups: [...groups] });
   };
 
-  const open: (() => void | Promise<void>)[] = [store.close];
+  const open: (() => void | Promise<void>)[] = [store.close, local.close];
   const close = async (): Promise<void> => {
     for (const end of open.splice(0).reverse()) await end();
   };

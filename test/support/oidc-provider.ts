@@ -7,6 +7,7 @@ import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import type { TestContext } from "node:test";
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
+import { createLocalFetch } from "../../src/auth/index.ts";
 import { importOidcProvider } from "../../src/dev/demo-provider-server.ts";
 
 export type ProviderClient = Readonly<{ id: string; secret: string; redirectUris: readonly string[] }>;
@@ -25,6 +26,8 @@ export type TestProvider = Readonly<{
   refreshTokenUses: ReadonlyMap<string, number>;
   /** Number of token families revoked because a refresh token was used twice. */
   reuseDetected: { families: number };
+  /** Logout tokens that a client did not answer with 200. */
+  logoutFailures: readonly string[];
   /** An access token for a resource (`audience`), signed by the provider (RFC 9068). */
   accessTokenFor(audience: string, claims?: JWTPayload): Promise<string>;
 }>;
@@ -36,7 +39,12 @@ export async function startProvider(
   t: Pick<TestContext, "after">,
   clients: readonly ProviderClient[],
   /** Without a site it listens on a free port of loopback, without TLS. */
-  options: Readonly<{ refreshTokens?: "rotated"; site?: ProviderSite }> = {},
+  options: Readonly<{
+    refreshTokens?: "rotated";
+    site?: ProviderSite;
+    /** Where it reports the end of its sessions to every client; `sid`: with the session, `sub`: only the person. */
+    backchannelLogout?: Readonly<{ uri: string; names: "sid" | "sub" }>;
+  }> = {},
 ): Promise<TestProvider> {
   const oidc = await importOidcProvider();
   const { privateKey } = await generateKeyPair("RS256", { extractable: true });
@@ -47,7 +55,8 @@ export async function startProvider(
   const reuseDetected = { families: 0 };
   const person = { name: "alice", claims: {} as Readonly<Record<string, unknown>> };
   let answer: (req: IncomingMessage, res: ServerResponse) => unknown = () => {};
-  const { site } = options;
+  const { site, backchannelLogout } = options;
+  const local = createLocalFetch({ timeoutMs: 2_000 });
   const onRequest: RequestListener = (req, res) => {
     requestedPaths.push(new URL(req.url ?? "/", "http://x").pathname);
     if (state.down) res.writeHead(500).end("down");
@@ -59,6 +68,7 @@ export async function startProvider(
   t.after(() => {
     server.closeAllConnections();
     server.close();
+    return local.close();
   });
   const issuer = site?.issuer ?? new URL(`http://idp.localhost:${(server.address() as AddressInfo).port}`);
   const claimsOf = (sub: string) => ({
@@ -76,13 +86,21 @@ export async function startProvider(
       redirect_uris: [...redirectUris],
       grant_types: ["authorization_code", "refresh_token"],
       response_types: ["code"],
+      ...(backchannelLogout === undefined
+        ? {}
+        : {
+            backchannel_logout_uri: backchannelLogout.uri,
+            backchannel_logout_session_required: backchannelLogout.names === "sid",
+          }),
     })),
+    fetch: local.fetch as unknown as typeof fetch,
     claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name"], groups: ["groups"] },
     scopes: ["openid", "offline_access", "email", "profile", "groups"],
     conformIdTokenClaims: false,
     cookies: { keys: ["test"] },
     features: {
       devInteractions: { enabled: false },
+      backchannelLogout: { enabled: backchannelLogout !== undefined },
     },
     interactions: { url: () => "/interaction" },
     findAccount: (_ctx, sub) => ({ accountId: sub, claims: () => claimsOf(sub) }),
@@ -106,6 +124,8 @@ export async function startProvider(
       RefreshToken: 86_400,
     },
   });
+  const logoutFailures: string[] = [];
+  provider.on("backchannel.error", (_ctx, error) => void logoutFailures.push(String(error)));
   const callback = provider.callback();
   provider.on("grant.revoked", () => {
     reuseDetected.families += 1;
@@ -124,6 +144,7 @@ export async function startProvider(
       state,
       refreshTokenUses,
       reuseDetected,
+      logoutFailures,
     },
     accessTokenFor: (audience, claims = {}) =>
       new SignJWT({ sub: person.name, scope: "read", client_id: "cardea", ...claims })

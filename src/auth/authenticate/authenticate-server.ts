@@ -3,6 +3,7 @@ import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance } from "fastify";
 import { withoutJsonSchemas } from "../../replication/runtime/index.ts";
 import { type AuthDeps, createRequestContexts, type ReservedPathHandler } from "./context.ts";
+import { registerBackchannelLogout } from "./sign-in/backchannel-logout.ts";
 import { registerCallback } from "./sign-in/callback-endpoint.ts";
 import { readOnly, registerCommon, sendUnauthorized } from "./sign-in/common-endpoints.ts";
 import { registerLogin, registerUser } from "./sign-in/programmatic-endpoints.ts";
@@ -29,6 +30,7 @@ export async function createAuthenticateHost(
   registerCommon(app, deps, contexts);
   registerSignIn(app, deps, contexts);
   registerSignOut(app, deps, contexts);
+  registerBackchannelLogout(app, deps);
   registerLogin(app, deps, contexts);
   registerCallback(app, deps, contexts);
   registerUser(app, deps, {

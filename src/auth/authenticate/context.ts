@@ -87,6 +87,8 @@ export type AuthDeps = Readonly<{
   random: Readonly<{ uuid(): string; token(): string }>;
   /** The provisioned people that a profile correlates with; absent: no SCIM client is configured. */
   provisionedFor?: ProvisionedFor;
+  /** What became of a logout that an identity provider reported, on the back or front channel. */
+  onLogout?: (channel: "back" | "front", result: "recorded" | "unknown" | "refused" | "unavailable") => void;
   /** What became of a callback that brought a code from the identity provider. */
   onCodeExchange?: (result: "exchanged" | "repeated" | "used" | "busy") => void;
   log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;

@@ -36,6 +36,7 @@ import { isFromElsewhere } from "./same-origin.ts";
 import { beginSignIn, type SignInOptions } from "./sign-in/begin-sign-in.ts";
 import { registerCallback } from "./sign-in/callback-endpoint.ts";
 import { readOnly, registerCommon, sendUnauthorized } from "./sign-in/common-endpoints.ts";
+import { frontchannelIn } from "./sign-in/frontchannel-logout.ts";
 import { fallbackPathOf, keepAddressScript, returnPath, scriptPath } from "./sign-in/kept-address.ts";
 import { registerLogin, registerUser } from "./sign-in/programmatic-endpoints.ts";
 import { registerRouteList } from "./sign-in/route-list-endpoint.ts";
@@ -246,6 +247,11 @@ function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: Request
     const context = contexts.of(request);
     const headers = headersOf(request);
     const url = new URL("/.pomerium/sign_out", settings.authenticateUrl);
+    const fromProvider = frontchannelIn(externalUrl(request, context));
+    if (fromProvider !== undefined) {
+      url.search = new URLSearchParams({ iss: fromProvider.issuer, sid: fromProvider.sid }).toString();
+      return reply.header("cache-control", "no-store").redirect(url.href, 302);
+    }
     const returnTo = namedEnd(request, context) ?? settings.signoutRedirectUrl;
     if (returnTo !== null) url.searchParams.set(parameter.redirectUri, returnTo.href);
     if (!isFromElsewhere(headers, context.origin)) {

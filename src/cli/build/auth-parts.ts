@@ -94,6 +94,7 @@ export function authDepsOf(
     render: AuthDeps["render"];
     signIns: AuthDeps["signIns"];
     onCodeExchange: NonNullable<AuthDeps["onCodeExchange"]>;
+    onLogout: NonNullable<AuthDeps["onLogout"]>;
     logger: Logger;
   }>,
 ): AuthDeps {
@@ -139,6 +140,7 @@ export function authDepsOf(
     providerOf: parts.providers.of,
     render: parts.render,
     onCodeExchange: parts.onCodeExchange,
+    onLogout: parts.onLogout,
     ...(provisioned === undefined ? {} : { provisionedFor: provisioned }),
     resolveCaller: parts.resolveCaller,
     identityClaims: (principal, hostname) => parts.assertions.claimsOf(principal, hostname),

@@ -148,6 +148,7 @@ export async function startRequestServices(
       logger,
       signIns,
       onCodeExchange: (result) => counts.codeExchanges.inc({ result }),
+      onLogout: (channel, result) => counts.logouts.inc({ channel, result }),
     });
     const clients = signInClientsOf(own);
     const host = own.services.has("authenticate")

@@ -11,6 +11,7 @@ export type IdentityCounts = Readonly<{
   sessionTokens: Counter<"result">;
   codeExchanges: Counter<"result">;
   signInsRefused: Counter;
+  logouts: Counter<"channel" | "result">;
   onOversize: (oversize: OversizeIdentity) => void;
 }>;
 
@@ -50,6 +51,12 @@ export function identityCounts(
     signInsRefused: new Counter({
       name: "cardea_sign_ins_refused_total",
       help: "Sign-ins that were not started, because no leader could record a session",
+      registers: [registry],
+    }),
+    logouts: new Counter({
+      name: "cardea_provider_logouts_total",
+      help: "Logouts that identity providers reported, by channel (back, front) and result",
+      labelNames: ["channel", "result"],
       registers: [registry],
     }),
     onOversize(found) {

@@ -37,6 +37,7 @@ test("the well-known document names the requested host, with and without a trail
       authentication_callback_endpoint: world.url("authenticate", "/oauth2/callback"),
       jwks_uri: world.url("app", "/.well-known/pomerium/jwks.json"),
       frontchannel_logout_uri: world.url("app", "/.pomerium/sign_out"),
+      backchannel_logout_uri: world.url("authenticate", "/.pomerium/backchannel_logout"),
     });
   }
 });

@@ -183,6 +183,7 @@ async function build(
     clientSecret: setup.idpSecret,
     redirectUris: [`http://${hostOf(setup, "authenticate")}/oauth2/callback`],
     postLogoutRedirectUris: [`http://${hostOf(setup, "authenticate")}/.pomerium/signed_out`],
+    backchannelLogoutUri: `http://${hostOf(setup, "authenticate")}/.pomerium/backchannel_logout`,
     control: { host: "127.0.0.1", port: 0 },
   });
   stops.push(() => provider.close());

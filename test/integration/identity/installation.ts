@@ -50,6 +50,7 @@ export async function startInstallation(
   t: Pick<TestContext, "after">,
   parts: Parts,
   form: "whole" | "split" = "whole",
+  providerOptions: Readonly<{ logoutNames?: "sid" | "sub" }> = {},
 ): Promise<Installation> {
   const folder = new TemporaryFolder("identity");
   const [port = 0, controlPort = 0, brokerPort = 0, sparePort = 0] = await freePorts(4);
@@ -60,6 +61,14 @@ export async function startInstallation(
       ...{ id, secret: `the client secret of ${id}` },
       redirectUris: [url("authenticate", "/oauth2/callback")],
     })),
+    providerOptions.logoutNames === undefined
+      ? {}
+      : {
+          backchannelLogout: {
+            uri: url("authenticate", "/.pomerium/backchannel_logout"),
+            names: providerOptions.logoutNames,
+          },
+        },
   );
   const upstream = createServer((req, res) => {
     res.setHeader("content-type", "application/json");

@@ -31,7 +31,7 @@ import { claimedGroups } from "../provider/claimed-groups.ts";
 import type { ProviderClient } from "../provider/provider-client.ts";
 import { ProviderError } from "../provider/provider-error.ts";
 import type { ProvisionedFor } from "../scim/correlation.ts";
-import { type SubmitDeps, submitWithRetry } from "../sign-in/begin-session.ts";
+import { originOf, type SubmitDeps, submitWithRetry } from "../sign-in/begin-session.ts";
 import { FairLimiter } from "./fair-limiter.ts";
 import type { SessionHandle } from "./handle.ts";
 import { isOfTokenIssuer, type TokenIssuers, tokenIssuerId, type VerifiedToken } from "./issuers.ts";
@@ -252,6 +252,7 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
         groupIds: claimedGroups({ profile, claim: deps.groupsFromClaim, age }),
         maxSessionsPerUser: deps.maxSessionsPerUser,
         ...(deps.provisionedFor === undefined ? {} : { provisioned: deps.provisionedFor(profile) }),
+        ...originOf(profile),
       },
     };
     const result = await submitWithRetry(deps, request);

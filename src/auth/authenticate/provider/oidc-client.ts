@@ -16,6 +16,7 @@ import { createKeySet, type KeySet } from "../credentials/key-set.ts";
 import { issuedAtOf, unverifiedClaims } from "../credentials/token-text.ts";
 import { issuerFetch, readAnswer } from "./issuer-fetch.ts";
 import type { LocalFetch } from "./local-fetch.ts";
+import { verifyLogoutToken } from "./logout-token.ts";
 import { profileOf } from "./oidc-profile.ts";
 import type { ProviderClient, ProviderDescription, RefreshOutcome } from "./provider-client.ts";
 import { ProviderError } from "./provider-error.ts";
@@ -293,6 +294,17 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
         });
       const saidAt = nowMs() as UnixMs;
       return { profile: profileOf(issuer, userinfo.sub, { ...verified, ...userinfo }), tokens, saidAt, expiresAt };
+    },
+
+    logouts: {
+      issuer: settings.issuer,
+      clientId: settings.clientId,
+      async verify(token) {
+        const config = await configuration();
+        const { issuer, id_token_signing_alg_values_supported: announced } = config.serverMetadata();
+        const rules = { issuer, clientId: settings.clientId, announced, accepted: signatures, nowMs: nowMs() };
+        return verifyLogoutToken(token, { ...rules, keys: keySet(config) });
+      },
     },
 
     async logoutUrl({ idToken, returnTo }) {

@@ -4,6 +4,7 @@
  */
 import type { Fact, Profile, ProviderTokens } from "../../../events/index.ts";
 import type { VerifiedToken } from "../credentials/issuers.ts";
+import type { LogoutToken } from "./logout-token.ts";
 import type { ProviderError } from "./provider-error.ts";
 
 export type SignInSecrets = Readonly<{ nonce: string; verifier: string }>;
@@ -65,6 +66,14 @@ export type ProviderClient = Readonly<{
    * @throws ProviderError
    */
   verifyAccessToken(token: string, audiences: readonly string[] | null): Promise<VerifiedToken>;
+  /** Verifies logout tokens of the provider for this client; null: the provider sends none. */
+  logouts: Readonly<{
+    /** As configured. */
+    issuer: URL;
+    clientId: string;
+    /** @throws ProviderError */
+    verify(token: string): Promise<LogoutToken>;
+  }> | null;
   /** Null: the provider has no end-session endpoint. */
   logoutUrl(options: Readonly<{ idToken: string | null; returnTo: URL | null }>): Promise<URL | null>;
   /** Revokes the tokens if the provider supports it. Ignores failures. */

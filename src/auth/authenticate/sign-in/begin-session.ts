@@ -6,8 +6,16 @@
  */
 import type { FastifyReply } from "fastify";
 import { isLoopback } from "../../../config/index.ts";
-import type { CommandRequest, CommandResult, NeededLink, SessionId, UserId } from "../../../events/index.ts";
-import { userIdOf } from "../../../events/index.ts";
+import type {
+  CommandRequest,
+  CommandResult,
+  NeededLink,
+  Position,
+  Profile,
+  SessionId,
+  UserId,
+} from "../../../events/index.ts";
+import { providerSessionId, userIdOf } from "../../../events/index.ts";
 import { BrokerUnavailableError } from "../../../replication/wire/index.ts";
 import {
   type AuthDeps,
@@ -36,7 +44,7 @@ export type NewSession = Extract<CommandRequest["command"], { type: "createSessi
 export function createSessionCommand(
   deps: AuthDeps,
   { profile, tokens }: ProviderIdentity,
-  idpId: string,
+  { idpId, begunAt }: Readonly<{ idpId: string; begunAt: Position | undefined }>,
 ): CommandRequest {
   const { settings } = deps;
   const now = deps.clock.wall();
@@ -52,8 +60,19 @@ export function createSessionCommand(
     groupIds: claimedGroups({ profile, claim: settings.groupsFromClaim, age: "new" }),
     maxSessionsPerUser: settings.maxSessionsPerUser,
     ...(deps.provisionedFor === undefined ? {} : { provisioned: deps.provisionedFor(profile) }),
+    ...originOf(profile),
+    ...(begunAt === undefined ? {} : { begunAt }),
   };
   return { commandId: newCommandId(deps), actor: "service:authenticate", command };
+}
+
+const sidCharsMax = 1_000;
+
+/** The provider's own session, which the ID token names in `sid`. */
+export function originOf({ issuer, claims }: Profile): Pick<NewSession, "providerSession"> {
+  const [sid] = claims["sid"] ?? [];
+  const isNamed = typeof sid === "string" && sid !== "" && sid.length <= sidCharsMax;
+  return isNamed ? { providerSession: providerSessionId(issuer, sid) } : {};
 }
 
 export type SubmitDeps = Pick<AuthDeps, "databroker" | "clock" | "sleep">;

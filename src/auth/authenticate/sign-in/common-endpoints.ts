@@ -9,6 +9,8 @@ import { signInChallenge, signInHint } from "../../reply/sign-in-hint.ts";
 import { type AuthDeps, headersOf, type RequestContexts, type ReservedContext, sendProblem } from "../context.ts";
 import { readCredential } from "../credentials/credentials.ts";
 
+export const backchannelLogoutPath = "/.pomerium/backchannel_logout";
+
 /** Adds a GET and HEAD route; its handler must not change or start anything. */
 export function readOnly(app: FastifyInstance, url: string, handler: RouteHandlerMethod): void {
   app.route({ method: ["GET", "HEAD"], url, handler });
@@ -32,6 +34,7 @@ export function registerCommon(app: FastifyInstance, deps: AuthDeps, contexts: R
         authentication_callback_endpoint: new URL("/oauth2/callback", deps.settings.authenticateUrl).href,
         jwks_uri: `${origin}/.well-known/pomerium/jwks.json`,
         frontchannel_logout_uri: `${origin}/.pomerium/sign_out`,
+        backchannel_logout_uri: new URL(backchannelLogoutPath, deps.settings.authenticateUrl).href,
       });
     });
   }

@@ -148,9 +148,10 @@ async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
   return withProvider(exchange, { request: signIn, idpId }, async (oidc) => {
     const name = browserCookie(deps);
     const browser = browserToken(deps, headersOf(request)["cookie"], name);
+    const begunAt = deps.replica.applied.position;
     const stateOf = async (secrets: Pick<SignInState, "nonce" | "verifier">): Promise<string> =>
       stateWithTrace(
-        await sealState(deps.stateCipher, { ...secrets, idpId, request: signIn }, browser),
+        await sealState(deps.stateCipher, { ...secrets, idpId, request: signIn, begunAt }, browser),
         traced(exchange, signIn).trace,
       );
     const there = await oidc.begin(stateOf, { account });
@@ -180,7 +181,7 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
       retryUrl: known ? opened.request.redirectUri.href : "/.pomerium/",
     });
   }
-  const { nonce, verifier, idpId: answering } = opened.state;
+  const { nonce, verifier, idpId: answering, begunAt } = opened.state;
   const signIn = traced(exchange, { ...opened.state.request, trace });
   if (!isCallbackOf(deps, answering, url.pathname)) {
     deps.log.warn({ idpId: answering }, "an identity provider's answer came to the callback of another; refused");
@@ -216,7 +217,7 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
       });
     }
     const identity = await codeExchange.identity;
-    codeExchange.command ??= createSessionCommand(deps, identity, answering);
+    codeExchange.command ??= createSessionCommand(deps, identity, { idpId: answering, begunAt });
     const { command } = codeExchange;
     const result = await submitWithRetry(deps, command);
     if (result.type !== "done" || command.command.type !== "createSession")
@@ -242,6 +243,14 @@ function sendNotCreated(
       title: "Account suspended",
       description:
         "The identity provider knows you, but your access to this installation has been suspended. Ask an administrator.",
+    });
+  }
+  if (result.type === "refused" && result.code === "logged-out") {
+    return sendProblem(deps, request, reply, context, {
+      status: 400,
+      title: "You were signed out",
+      description: "The identity provider ended your session while you signed in. Sign in again.",
+      retryUrl: restartUrl(deps, asked),
     });
   }
   // A retry of this callback submits the same command again, so the person need not sign in a second time.

@@ -8,6 +8,7 @@
  * - It opens only on this installation, for half an hour, and only with that cookie.
  */
 
+import { type Position, parsePosition } from "../../../events/index.ts";
 import { parseHttpUrl } from "../context.ts";
 import type { SignInSecrets } from "../provider/provider-client.ts";
 import { nonceHashOf, type SignInRequest } from "./sign-in-request.ts";
@@ -28,6 +29,8 @@ export type SignInState = SignInSecrets &
     request: SignInRequest;
     /** The client at the provider that was sent the state. No other provider's answer is accepted for it. */
     idpId: string;
+    /** The position that this host had applied when it sent the browser to the provider; absent: not known. */
+    begunAt?: Position;
   }>;
 
 export async function sealState(box: ValueCipher, state: SignInState, browser: string): Promise<string> {
@@ -38,6 +41,7 @@ export async function sealState(box: ValueCipher, state: SignInState, browser: s
       browser: nonceHashOf(browser),
       nonce: state.nonce,
       verifier: state.verifier,
+      ...(state.begunAt === undefined ? {} : { at: state.begunAt }),
       to: redirectUri.href,
       idp: state.idpId,
       ...(idpIds.length < 2 ? {} : { idps: idpIds }),
@@ -75,7 +79,11 @@ export async function openState(box: ValueCipher, sealed: string, browser: strin
   if (browser === undefined || fields["browser"] !== nonceHashOf(browser)) {
     return { type: "of-another-browser", request };
   }
-  return { type: "ours", state: { nonce, verifier, idpId, request } };
+  return { type: "ours", state: { nonce, verifier, idpId, request, ...positionIn(fields["at"]) } };
+}
+
+function positionIn(value: unknown): Pick<SignInState, "begunAt"> {
+  return value === undefined ? {} : { begunAt: parsePosition(value) };
 }
 
 function requestOf(fields: Readonly<Record<string, unknown>>): SignInRequest | undefined {

@@ -30,6 +30,7 @@ import type { ProviderClient } from "../provider/provider-client.ts";
 import { isFromElsewhere } from "../same-origin.ts";
 import { submitWithRetry } from "./begin-session.ts";
 import { readOnly } from "./common-endpoints.ts";
+import { frontchannelIn, receiveFrontchannel } from "./frontchannel-logout.ts";
 import { authenticateCookie, readOwnHandle, readSignInStatus } from "./signed-in.ts";
 import { checkSignedUrl, parameter, signUrl } from "./signed-url.ts";
 
@@ -38,7 +39,12 @@ const providerMsMax = 3_000;
 
 export function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
   const { settings } = deps;
-  app.get("/.pomerium/sign_out", (request, reply) => signOut(deps, request, reply, contexts.of(request)));
+  app.get("/.pomerium/sign_out", (request, reply) => {
+    const context = contexts.of(request);
+    const fromProvider = frontchannelIn(externalUrl(request, context));
+    if (fromProvider !== undefined) return receiveFrontchannel(deps, fromProvider, { request, reply });
+    return signOut(deps, request, reply, context);
+  });
   app.post("/.pomerium/sign_out", (request, reply) => {
     const context = contexts.of(request);
     if (!isFromElsewhere(headersOf(request), context.origin)) return signOut(deps, request, reply, context);
