@@ -40,6 +40,8 @@ import {
   startMsMax,
   stepAfterAnswer,
   stepAfterRecord,
+  workersAfter,
+  workersMin,
 } from "./refresh-rules.ts";
 
 export type RefreshDeps = Readonly<{
@@ -86,7 +88,6 @@ const vaultReadsMax = 10_000;
 const sessionsMax = 20_000;
 const pruneAbove = 10_000;
 const unknownMax = 100;
-const workers = 8;
 /** Consecutive silent responses after which a provider counts as down; other sessions wait for the next run. */
 const silencesMax = 3;
 const leaderSubmitsMax = 3;
@@ -104,6 +105,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
   const dueAt = new Map<SessionId, number>();
   let forgetAt = pruneAbove;
   const pauseMs = Math.min(coolOffMs, deps.everyMs);
+  let workers = workersMin;
 
   function nextDue(session: ActiveSession, tokens: ProviderTokens | undefined): number {
     if (tokens === undefined || tokens.refreshToken === null) return Number.POSITIVE_INFINITY;
@@ -141,6 +143,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     let vaultReads = 0;
     let refreshes = 0;
     let silences = 0;
+    let wasHeldBack = false;
 
     async function worker(): Promise<void> {
       while (!signal.aborted && vaultReads < vaultReadsMax && refreshes < refreshesMax && silences < silencesMax) {
@@ -237,6 +240,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       const { session, entry } = at;
       const { sessionId, idpId } = session;
       const presented = outcome.type === "refused" ? { ...outcome, error: outcome.error.error } : outcome;
+      if (outcome.type === "unknown" || outcome.type === "not-used") wasHeldBack = true;
       if (outcome.type === "unknown") {
         silences++;
         openBreaker(memory, idpId, clock.monotonic());
@@ -392,6 +396,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     }
 
     const ends = await Promise.allSettled(Array.from({ length: workers }, () => worker()));
+    workers = workersAfter({ workers, refreshes, wasHeldBack });
     for (const end of ends) if (end.status === "rejected") throw end.reason;
   };
 }

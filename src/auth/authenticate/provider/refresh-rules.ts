@@ -111,3 +111,19 @@ export function stepAfterAnswer(
 function mayBeUsedByAnotherLeader({ obtainedIn }: Pick<VaultedTokens, "obtainedIn">, epoch: Epoch): boolean {
   return obtainedIn !== epoch;
 }
+
+/** Refreshes in progress at once. */
+export const workersMin = 8;
+const workersMax = 64;
+/** A run with this many refreshes for each worker has more to do than it can do in time. */
+const busyRefreshes = 5;
+
+/**
+ * How many refreshes the next run has in progress at once. More while many are due, because a provider that is far away
+ * takes long for each; few after a run in which the provider refused the request itself, or did not answer.
+ */
+export function workersAfter(run: Readonly<{ workers: number; refreshes: number; wasHeldBack: boolean }>): number {
+  if (run.wasHeldBack) return workersMin;
+  if (run.refreshes >= run.workers * busyRefreshes) return Math.min(workersMax, run.workers * 2);
+  return Math.max(workersMin, run.workers / 2);
+}
