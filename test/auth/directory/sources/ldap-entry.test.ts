@@ -29,6 +29,7 @@ test("names that are equal have one key, and others do not", () => {
     ["cn=\\C3\\A9va,ou=x", "cn=éva,ou=x", "CN=\\c3\\89VA,ou=x"],
     ["cn=a+uid=b,ou=x", "cn=a + uid=b,ou=x"],
     ["cn=Ada  Lovelace,ou=x", "cn=ada lovelace;ou=x"],
+    ["cn=ΟΔΟΣ,ou=x", "cn=\\CE\\9F\\CE\\94\\CE\\9F\\CE\\A3, ou=x", "CN=οδος,OU=x"],
     ["cn=a\\=b,ou=x", "cn=a\\3Db,ou=x"],
   ];
   for (const names of equal) assert.equal(new Set(names.map(dnKey)).size, 1, names.join());

@@ -56,11 +56,15 @@ export function siblingSid(entry: LdapEntry, relativeId: number): Buffer | null 
   return sibling;
 }
 
+const unusual = /[\\;]|^ | $| {2}| [,=+]|[,=+] /;
+
 /**
  * A distinguished name in a form in which equal names are equal (RFC 4514): without case, optional spaces, and kinds of
  * escapes. Values that are equal only by their attribute's own rule, such as telephone numbers, stay different.
  */
 export function dnKey(dn: string): string {
+  // Most names have nothing that can be written in two ways.
+  if (!unusual.test(dn)) return dn.toLowerCase().replace(/[,=+]/g, "\u0000$&");
   let key = "";
   let spaces = 0;
   /** At the start of a type or value, where spaces do not count. */
@@ -82,14 +86,14 @@ export function dnKey(dn: string): string {
     }
     isStart = false;
     if (char !== "\\") {
-      key += char.toLowerCase();
+      key += char;
       continue;
     }
     const escaped = escapedText(dn, at + 1);
-    key += escaped.text.toLowerCase();
+    key += escaped.text;
     at = escaped.last;
   }
-  return key;
+  return key.toLowerCase();
 }
 
 /** The text of one or more escapes: `\,`, or bytes of UTF-8 such as `\C3\A9`. */

@@ -75,8 +75,8 @@ export async function readIndex(
     groupByDn.set(dnKey(entry.dn), found.group.id);
   });
   return {
-    people: [...people.values()].sort((a, b) => compare(a.person.id, b.person.id)),
-    groups: [...groups.values()].sort((a, b) => compare(a.group.id, b.group.id)),
+    people: sortedById(people),
+    groups: sortedById(groups),
     personByDn,
     personByUserName,
     groupByDn,
@@ -93,17 +93,20 @@ export function newestMark({ people, groups }: LdapIndex): string {
   return newest;
 }
 
-/** Of the ids of all entries that existed at a mark, in any order. */
+/** Of the ids of all entries that existed at a mark. */
 export function digestAt({ people, groups }: LdapIndex, mark: string): string {
-  const sum = Buffer.alloc(32);
-  const add = (kind: string, id: string): void => {
-    const hash = createHash("sha256").update(`${kind} ${id}`).digest();
-    for (let at = 0; at < sum.byteLength; at++) sum[at] = (sum[at] ?? 0) ^ (hash[at] ?? 0);
+  const hash = createHash("sha256");
+  const add = (ids: readonly string[]): void => {
+    for (let at = 0; at < ids.length; at += idsPerUpdate)
+      hash.update(`${JSON.stringify(ids.slice(at, at + idsPerUpdate))}\n`);
+    hash.update("\n");
   };
-  for (const { person, created } of people) if (created <= mark) add("person", person.id);
-  for (const { group, created } of groups) if (created <= mark) add("group", group.id);
-  return sum.toString("base64url");
+  add(people.filter(({ created }) => created <= mark).map(({ person }) => person.id));
+  add(groups.filter(({ created }) => created <= mark).map(({ group }) => group.id));
+  return hash.digest("base64url");
 }
+
+const idsPerUpdate = 1_000;
 
 /** Reads all pages of a search. */
 export async function searchAll(
@@ -201,8 +204,9 @@ function requireNew(known: ReadonlyMap<string, unknown>, id: string, max: number
   if (known.size >= max) throw malformed(`the directory has more than ${max} entries of a kind`);
 }
 
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
+/** Sorting the keys alone is several times faster than sorting entries by a comparison. */
+function sortedById<Entry>(entries: ReadonlyMap<string, Entry>): readonly Entry[] {
+  return [...entries.keys()].sort().flatMap((id) => entries.get(id) ?? []);
 }
 
 function malformed(problem: string): DirectoryError {
