@@ -22,6 +22,7 @@ import {
   createBrokerOpener,
   createReceiptSigner,
   encodeMessage,
+  personKeyWrap,
   type Role,
   sealEnvelope,
   vaultKey,
@@ -56,6 +57,7 @@ import { createDutyRunner } from "./leader/duties.ts";
 import { leaseMessageIn, ProvenReplacements } from "./leader/lease-messages.ts";
 import { epochEnded } from "./leader/pending-commands.ts";
 import { rewrapDuty } from "./leader/rewrap-duty.ts";
+import { openProfiles } from "./open-profiles.ts";
 import { EpochSigners } from "./peers/epoch-signers.ts";
 import { createGossip } from "./peers/gossip.ts";
 import { nodeOpener } from "./peers/node-opener.ts";
@@ -111,6 +113,7 @@ export function startBroker(options: BrokerOptions): Broker {
     ...(options.previousSecret ? [options.previousSecret] : []),
   ];
   const vaultKeys = secrets.map(vaultKey);
+  const wrappingKeys = secrets.map(personKeyWrap);
   const { random, previousSecret } = options;
   const rewrap = previousSecret ? rewrapDuty({ log, secret: options.secret, previousSecret, random, logger }) : null;
   const allDuties = rewrap === null ? options.duties : [...options.duties, rewrap];
@@ -347,6 +350,7 @@ export function startBroker(options: BrokerOptions): Broker {
       projection: core.state.projection,
       now: clock.wall(),
       tokens: async (sessionId) => openVault(await log.vault(sessionId), vaultKeys),
+      profiles: (userIds) => openProfiles(userIds, { log, wrappingKeys, projection: core.state.projection }),
       leads: () => core.leadership?.epoch === run.epoch && core.leadership.incarnation === run.incarnation,
       submitToLeader: (request) => databroker("broker").submit(request),
       clock,

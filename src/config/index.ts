@@ -44,6 +44,7 @@ export {
 export { readYaml, type YamlDocument } from "./source/yaml-document.ts";
 export type { DataSource } from "./values/data-values.ts";
 export type { RequestTemplate, ResourceTemplates, TemplatePart } from "./values/decision-values.ts";
+export type { DirectoryConfig } from "./values/directory-values.ts";
 export { type HeaderPart, type HeaderTemplate, parseHeaderTemplate } from "./values/header-template.ts";
 export { type HomeRegion, postgresServerOf } from "./values/home-values.ts";
 export type { ScimClientConfig, SubPolicyConfig, TokenIssuerConfig } from "./values/identity-values.ts";

@@ -9,6 +9,7 @@
 import type { MembershipSource, Recorded, RevocationReason, ScimGroup } from "./catalog.ts";
 import type { ConfigBody } from "./configuration-body.ts";
 import { endedSessionHash } from "./derived-ids.ts";
+import type { DirectoryMode, DirectoryRunSummary } from "./directory-state.ts";
 import type {
   CommandId,
   ConfigHash,
@@ -151,7 +152,7 @@ export type ChangeGroupMembers = Fact<
   }
 >;
 export type RemoveGroup = Fact<"removeGroup", { groupId: GroupId }>;
-/** A change to a provisioned person (provisioned.ts). */
+/** A change to a provisioned person (provisioned.ts). `client`: the name of a SCIM client, or of a directory. */
 type ProvisionedWrite = Readonly<{
   userId: UserId;
   client: string;
@@ -190,6 +191,24 @@ export type WriteProvisionedGroup = Fact<
 >;
 /** Gives a person who signs in the groups of the provisioned people who correlate, or ends their access. */
 export type CorrelateUser = Fact<"correlateUser", { userId: UserId; provisioned: readonly UserId[] }>;
+/** An operator asks for a run of a directory now. `removals`: the run may make every removal. */
+export type RequestDirectorySync = Fact<
+  "requestDirectorySync",
+  { directory: string; requestId: string; removals: boolean }
+>;
+/** The leader begins a run. Recorded before the first request to the directory. */
+export type StartDirectorySync = Fact<"startDirectorySync", { directory: string; syncId: string; mode: DirectoryMode }>;
+/** The run of this id has ended. `complete`: what the directory has; null: not everything was read and applied. */
+export type CompleteDirectorySync = Fact<
+  "completeDirectorySync",
+  {
+    directory: string;
+    syncId: string;
+    summary: Omit<DirectoryRunSummary, "startedAt" | "endedAt">;
+    complete: Readonly<{ people: number; groups: number; memberships: number }> | null;
+    delta: string | null;
+  }
+>;
 /** `secretHash`: the SHA-256 of the token's secret, hexadecimal. */
 export type CreateScimToken = Fact<
   "createScimToken",
@@ -290,6 +309,9 @@ export type Command =
   | EndProvisionedUser
   | WriteProvisionedGroup
   | CorrelateUser
+  | RequestDirectorySync
+  | StartDirectorySync
+  | CompleteDirectorySync
   | CreateScimToken
   | RevokeScimToken
   | ReleaseHeldChange

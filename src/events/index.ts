@@ -128,6 +128,20 @@ export {
   uuidFromBytes,
   uuidOfHash,
 } from "./derived-ids.ts";
+export {
+  type DirectoryMode,
+  type DirectoryResult,
+  type DirectoryRunSummary,
+  type DirectoryState,
+  deltaCharsMax,
+  directoryModes,
+  directoryResults,
+  directoryStateProfile,
+  directoryStateUser,
+  newDirectoryState,
+  parseDirectoryState,
+  problemCharsMax,
+} from "./directory-state.ts";
 export { logoutsFrom, readsLevel, timeBoxedFrom } from "./formats.ts";
 export {
   type BootId,
@@ -238,8 +252,14 @@ export {
   type User,
 } from "./projection/state.ts";
 export {
+  directoriesFrom,
+  directoryClient,
+  directoryOf,
+  isDirectoryClient,
+  isDirectoryName,
   isProvisioned,
   isScimClientName,
+  levelOfClient,
   type ProvisionedRecord,
   parseProvisioned,
   provisionedBytesMax,
@@ -247,6 +267,7 @@ export {
   provisionedProfile,
   provisionedUserId,
   type ScimResource,
+  sourceOfClient,
 } from "./provisioned.ts";
 export {
   formatScimToken,

@@ -1,5 +1,5 @@
 /**
- * Provisioned person: what a SCIM client says about a person, as a user of its own in the log. Pure.
+ * Provisioned person: what a SCIM client or a directory says about a person, as a user of its own in the log. Pure.
  *
  * - Its user id follows from the client and the key that correlates it with people who sign in, so every process finds
  *   it without a search, also before the person has ever signed in. It is never the user of a session.
@@ -16,6 +16,8 @@ import type { Profile } from "./profile.ts";
 
 /** The cluster level from which SCIM clients may write: every leader then looks at the person before a sign-in. */
 export const provisionedFrom = 4;
+/** The same for directories. */
+export const directoriesFrom = 5;
 
 export type ScimResource = Readonly<Record<string, unknown>>;
 export type ProvisionedRecord = Readonly<{
@@ -33,12 +35,28 @@ export type ProvisionedRecord = Readonly<{
 }>;
 
 const issuerPrefix = "scim:";
+/** No SCIM client's name has a colon. */
+const directoryPrefix = "directory:";
 const claim = "scim";
 /** Bound of one record as text. */
 export const provisionedBytesMax = 32 * 1024;
 const clientPattern = /^[a-z0-9][a-z0-9.-]{0,39}$/;
 
 export const isScimClientName = (name: string): boolean => clientPattern.test(name);
+/** The names of directories have the same form. */
+export const isDirectoryName = isScimClientName;
+
+/** The client whose records a directory's are, beside the SCIM clients. */
+export const directoryClient = (directory: string): string => `${directoryPrefix}${directory}`;
+export const isDirectoryClient = (client: string): boolean => client.startsWith(directoryPrefix);
+/** The name of the directory of a client for which `isDirectoryClient` is true. */
+export const directoryOf = (client: string): string => client.slice(directoryPrefix.length);
+/** The source of the memberships that a client gives. */
+export const sourceOfClient = (client: string): "directory" | "scim" =>
+  isDirectoryClient(client) ? "directory" : "scim";
+/** The cluster level from which a client may write. */
+export const levelOfClient = (client: string): number =>
+  isDirectoryClient(client) ? directoriesFrom : provisionedFrom;
 
 /** @param key what the client's record and the profile of a sign-in have in common */
 export function provisionedUserId(client: string, key: string): UserId {
@@ -47,7 +65,7 @@ export function provisionedUserId(client: string, key: string): UserId {
 }
 
 export function isProvisioned({ issuer }: Profile): boolean {
-  return issuer.startsWith(issuerPrefix);
+  return issuer.startsWith(issuerPrefix) || isDirectoryClient(issuer);
 }
 
 export function provisionedProfile(
@@ -56,7 +74,7 @@ export function provisionedProfile(
   shown: Readonly<{ email: string; name: string }>,
 ): Profile {
   return {
-    issuer: `${issuerPrefix}${client}`,
+    issuer: isDirectoryClient(client) ? client : `${issuerPrefix}${client}`,
     subject: record.id,
     email: shown.email,
     emailVerified: false,
@@ -72,7 +90,8 @@ export function parseProvisioned(
   if (profile === undefined || !isProvisioned(profile)) return undefined;
   const text = profile.claims[claim]?.[0];
   const record = typeof text === "string" ? parseRecord(text) : undefined;
-  return record && { client: profile.issuer.slice(issuerPrefix.length), record };
+  const { issuer } = profile;
+  return record && { client: isDirectoryClient(issuer) ? issuer : issuer.slice(issuerPrefix.length), record };
 }
 
 function parseRecord(text: string): ProvisionedRecord | undefined {
@@ -98,7 +117,7 @@ function parseRecord(text: string): ProvisionedRecord | undefined {
 }
 
 /** JSON without a character outside of ASCII: claims are plain text. */
-function asciiJson(value: unknown): string {
+export function asciiJson(value: unknown): string {
   return JSON.stringify(value).replace(
     /[\u007f-\uffff]/g,
     (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,

@@ -72,6 +72,13 @@ const plants: Readonly<Record<string, Plant>> = {
     }),
     secrets: ["planted-one", "planted-hint", ...bodyLinesOf(signingPem)],
   },
+  directories: {
+    value: JSON.stringify({
+      one: { provider: "file", url: "https://one.example.com/x?key=planted-key", bearer_token: "planted-token" },
+      two: { provider: "file", path: "/p.json", credentials: { secret: "planted-inner" } },
+    }),
+    secrets: ["planted-key", "planted-token", "planted-inner"],
+  },
   databroker_storage_connection_string: {
     value: "postgres://cardea:planted-pg@db:5432/cardea",
     secrets: ["planted-pg"],

@@ -10,6 +10,12 @@ export {
   text,
 } from "./adapter-contract.ts";
 export { directoryAdapters, findAdapter } from "./directory-adapters.ts";
+export {
+  createDirectoryDuty,
+  type DirectoryDuty,
+  type DirectoryDutyDeps,
+  type OpenDirectory,
+} from "./directory-duty.ts";
 export { DirectoryError, type DirectoryErrorKind } from "./directory-error.ts";
 export {
   createDirectoryHttp,

@@ -42,6 +42,7 @@ import {
 } from "./held/held-changes.ts";
 import type { MassChangeLimits, Performed, Tools } from "./performed.ts";
 import { correlateUser } from "./provisioned/correlate-user.ts";
+import { completeDirectorySync, requestDirectorySync, startDirectorySync } from "./provisioned/directory-sync.ts";
 import { createScimToken, revokeScimToken } from "./provisioned/scim-tokens.ts";
 import { writeProvisionedGroup } from "./provisioned/write-provisioned-group.ts";
 import { endProvisionedUser, writeProvisionedUser } from "./provisioned/write-provisioned-user.ts";
@@ -75,6 +76,9 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   endProvisionedUser,
   writeProvisionedGroup,
   correlateUser,
+  requestDirectorySync,
+  startDirectorySync,
+  completeDirectorySync,
   createScimToken,
   revokeScimToken,
   releaseHeldChange: releaseHeldChange(() => ({

@@ -1,11 +1,13 @@
-/** Duty: work that exactly one broker does for the cluster, the leader. Only types. */
+/** Duty: work that exactly one broker does for the cluster, the leader. Types, and a bound. */
 import type {
   CommandRequest,
   CommandResult,
   Position,
+  Profile,
   Projection,
   SessionId,
   UnixMs,
+  UserId,
   VaultedTokens,
 } from "../../events/index.ts";
 import type { Clock } from "../../replication/index.ts";
@@ -21,6 +23,11 @@ export type DutyContext = Readonly<{
   now: UnixMs;
   /** The vault entry of a session, read from the store. */
   tokens: (sessionId: SessionId) => Promise<VaultedTokens | undefined>;
+  /**
+   * The profiles of people that the store's keys open; erased people and those without a profile are omitted. At most
+   * `profilesMax` people.
+   */
+  profiles: (userIds: readonly UserId[]) => Promise<ReadonlyMap<UserId, Profile>>;
   /**
    * True while this process knows itself as the leader of the run's epoch. Check it right before a call outside the
    * log.
@@ -40,5 +47,8 @@ export type DutyContext = Readonly<{
   /** The position of the node that is furthest behind: events after it are still needed. */
   neededAfter: () => Position;
 }>;
+
+/** Bounds one read of `profiles`. */
+export const profilesMax = 1_000;
 
 export type Duty = Readonly<{ name: string; everyMs: number; run: (context: DutyContext) => Promise<void> }>;

@@ -1,7 +1,8 @@
 /** Sign-in, refresh and the operator API, built from a configuration. */
 import { randomBytes, randomUUID } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
+import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import type { Feed } from "../../audit/index.ts";
+import { createDirectoryDuty, type DirectoryDuty } from "../../auth/directory/index.ts";
 import type { Assertions } from "../../auth/index.ts";
 import {
   type AuthDeps,
@@ -28,7 +29,7 @@ import {
   type TokenIssuers,
 } from "../../auth/index.ts";
 import type { Duty } from "../../broker/index.ts";
-import { type Config, signInClientsOf } from "../../config/index.ts";
+import { type Config, type DirectoryConfig, type ScimClientConfig, signInClientsOf } from "../../config/index.ts";
 import {
   createHomeLookup,
   operatorCallerOf,
@@ -36,16 +37,18 @@ import {
   registerReceiptKeys,
   verifyOperatorToken,
 } from "../../console/index.ts";
-import type { UnixMs } from "../../events/index.ts";
+import { directoryClient, type UnixMs } from "../../events/index.ts";
 import { compileRouteTable } from "../../proxy/index.ts";
 import type { Databroker, Logger, Replica } from "../../replication/index.ts";
 import type { SnapshotSource } from "../../replication/node/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
 import { receiptKeys } from "../../replication/wire/index.ts";
+import type { OpenDirectories } from "../process/open-directories.ts";
 import { authKeys } from "./auth-keys.ts";
 
 const providerTimeoutMs = 10_000;
 const refreshCheckEveryMs = 1_000;
+const directoryLookEveryMs = 1_000;
 const nowS = (): number => Math.floor(systemClock.wall() / 1_000);
 
 /** Clients of the identity provider and of the issuers of bearer tokens. */
@@ -219,9 +222,30 @@ export async function authenticateHostOf(
   };
 }
 
-/** Which provisioned people a profile of the sign-in provider is; undefined: no SCIM client is configured. */
-export function provisionedOf({ scimClients, idp }: Config): ProvisionedFor | undefined {
-  return provisionedFor(scimClients, idp?.url.href ?? null);
+/** Which provisioned people a profile of the sign-in provider is; undefined: no SCIM client or directory is there. */
+export function provisionedOf({ scimClients, directories, idp }: Config): ProvisionedFor | undefined {
+  return provisionedFor([...scimClients, ...directories.map(clientOfDirectory)], idp?.url.href ?? null);
+}
+
+function clientOfDirectory({ name, match, claim }: DirectoryConfig): ScimClientConfig {
+  return { name: directoryClient(name), match, claim };
+}
+
+/** The leader's duty to read the directories of the configuration in force. */
+export function directoryDuty(
+  config: Config,
+  parts: Readonly<{ directories: OpenDirectories; logger: Logger }>,
+): Duty & Pick<DirectoryDuty, "close"> {
+  const clients = config.directories.map(clientOfDirectory);
+  const { run, close } = createDirectoryDuty({
+    directories: () => parts.directories.directories,
+    provisionedFor: provisionedFor(clients, config.idp?.url.href ?? null) ?? (() => []),
+    uuid: randomUUID,
+    sleep: (ms, signal) => sleep(ms, undefined, { signal, ref: false }),
+    pause: async () => void (await turn()),
+    log: parts.logger,
+  });
+  return { name: "directories", everyMs: directoryLookEveryMs, run, close };
 }
 
 /** The leader's duty to fetch fresh claims from the identity provider. */

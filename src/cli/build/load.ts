@@ -8,6 +8,7 @@ import {
   recordSetsOf,
 } from "../../auth/index.ts";
 import { type Config, formatProblem, type LoadOptions, loadConfig, type Problem } from "../../config/index.ts";
+import { checkDirectories } from "../process/open-directories.ts";
 import type { Parsed } from "../terminal/arguments.ts";
 import { type Terminal, UsageError } from "../terminal/command.ts";
 
@@ -66,11 +67,17 @@ export function readConfiguration(path: string | null, options: LoadOptions): Co
     };
   const records = recordSetsOf(read.config.dataSources);
   const compiled = compilePolicies(read.config.routes, { records });
-  const problems = sortedByLocation([...read.warnings, ...(compiled.ok ? compiled.warnings : compiled.problems)]);
+  const directories = checkDirectories(read.config, path ?? "environment");
+  const problems = sortedByLocation([
+    ...read.warnings,
+    ...directories,
+    ...(compiled.ok ? compiled.warnings : compiled.problems),
+  ]);
   return {
-    loaded: compiled.ok
-      ? { config: read.config, policies: compiled.policies, shadows: compiled.shadows, records }
-      : undefined,
+    loaded:
+      compiled.ok && directories.length === 0
+        ? { config: read.config, policies: compiled.policies, shadows: compiled.shadows, records }
+        : undefined,
     problems,
     files,
   };

@@ -19,13 +19,14 @@ import { addressCharsMax, addressesMax, type NodeKey, nodeKeyFrom } from "../../
 import { announceConfigurations } from "../process/announce-config.ts";
 import { startHealthServer } from "../process/health-server.ts";
 import { tuneHeap } from "../process/heap-tuning.ts";
+import { openDirectories } from "../process/open-directories.ts";
 import { registerProcessMetrics } from "../process/process-metrics.ts";
 import { type ProcessReadiness, readinessOf, routeShareOf } from "../process/readiness.ts";
 import { registerRefreshCounts } from "../process/refresh-counts.ts";
 import { CannotError } from "../terminal/command.ts";
 import type { Output } from "../terminal/output.ts";
 import { version } from "../terminal/version.ts";
-import { providerClientsOf, refreshDuty } from "./auth-parts.ts";
+import { directoryDuty, providerClientsOf, refreshDuty } from "./auth-parts.ts";
 import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
 import type { LoadedConfig } from "./load.ts";
 import { type ListenerName, type RequestServices, startRequestServices } from "./request-services.ts";
@@ -76,10 +77,15 @@ export async function startServices(
     const refreshes = newRefreshMemory();
     let provider = providersWithDuty(config, { logger, refreshes });
     stops.push(() => provider.close());
+    let sync = directoriesWithDuty(config, logger);
+    stops.push(() => sync.close());
     const databroker = await startDatabroker(config, {
       node,
       logger,
-      duties: [{ ...provider.duty, run: (context) => provider.duty.run(context) }],
+      duties: [
+        { ...provider.duty, run: (context) => provider.duty.run(context) },
+        { ...sync.duty, run: (context) => sync.duty.run(context) },
+      ],
     });
     stops.push(() => databroker.stop());
     const failed = Promise.withResolvers<CannotError>();
@@ -204,20 +210,24 @@ export async function startServices(
       registry,
       healthPort,
       async activate(next) {
-        const before = { config: current, provider };
+        const before = { config: current, provider, sync };
         const other = hasSameProviders(current, next.config)
           ? provider
           : providersWithDuty(next.config, { logger, refreshes });
+        const otherSync = hasSameDirectories(current, next.config) ? sync : directoriesWithDuty(next.config, logger);
         current = next.config;
         try {
           const activated = await requestServices?.activate(next, other);
           provider = other;
+          sync = otherSync;
+          if (before.sync !== otherSync) await before.sync.close();
           void Promise.resolve(activated?.drained).then(() =>
             before.provider === other ? undefined : before.provider.close(),
           );
         } catch (error) {
           current = before.config;
           if (other !== before.provider) await other.close();
+          if (otherSync !== before.sync) await otherSync.close();
           throw error;
         }
         announce(next.config);
@@ -256,6 +266,31 @@ function tooOldFor(problem: string): CannotError {
 function providersWithDuty(config: Config, parts: Readonly<{ logger: Logger; refreshes: RefreshMemory }>) {
   const providers = providerClientsOf(config);
   return { ...providers, duty: refreshDuty(config, { providers, ...parts }) };
+}
+
+/** The directories, and the duty that reads them. A run of an earlier configuration ends when it is closed. */
+function directoriesWithDuty(config: Config, logger: Logger) {
+  const directories = openDirectories(config, logger);
+  const duty = directoryDuty(config, { directories, logger });
+  const closed = new AbortController();
+  return {
+    duty: {
+      ...duty,
+      run: (context: Parameters<typeof duty.run>[0]) =>
+        duty.run({ ...context, signal: AbortSignal.any([context.signal, closed.signal]) }),
+    },
+    async close() {
+      closed.abort();
+      duty.close();
+      await directories.close();
+    },
+  };
+}
+
+function hasSameDirectories(a: Config, b: Config): boolean {
+  const settingsOf = ({ directories, idp, hostAliases, certificateAuthority }: Config) =>
+    canonicalJson([directories, idp?.url.href ?? null, hostAliases, certificateAuthority]);
+  return settingsOf(a) === settingsOf(b);
 }
 
 /** Whether a provider's clients can be kept, with their keys and failures. */

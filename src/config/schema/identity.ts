@@ -1,5 +1,6 @@
 /** Schema of the tokens that callers may send instead of a session, and of the identity that upstreams receive. */
 
+import { directories } from "../values/directory-values.ts";
 import { scimClients, tokenIssuers } from "../values/identity-values.ts";
 import { claimHeaders, headers } from "../values/network-values.ts";
 import { bearerFormat } from "../values/process-values.ts";
@@ -51,6 +52,14 @@ export const scimKeys = {
     scimClients().prefault({}),
     "Clients of the SCIM server at `/scim/v2`, by name, with `match`: `subject` (the client's `externalId` is the provider's `sub`), `claim` (it is the claim named by `claim`) or `email` (the client's primary e-mail, or `userName`, is the e-mail that the provider has verified). The same on every node. See docs/scim.md.",
     { inConfig: "value" },
+  ),
+};
+
+export const directoryKeys = {
+  directories: cardea(
+    directories().prefault({}),
+    "Directories of people and groups that the leader reads, by name, with `provider`, `match` (`subject`, `claim` with `claim`, or `email`), `groups` (policies name groups by `name` or `id`), `interval` and the settings of the provider. The same on every process. See docs/directories.md.",
+    { inConfig: "value", secretParts: ["directories.*.settings.*", "directories.*.settings.*.*"] },
   ),
 };
 

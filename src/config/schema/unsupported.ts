@@ -160,9 +160,9 @@ export const unusedGlobals = {
   client_crl_file: removed("use downstream_mtls.crl_file"),
   ...Object.fromEntries(Object.entries(onceIgnored).map(([key, [why, remedy]]) => [key, ignored(why, { remedy })])),
   headers: removed("use set_response_headers"),
-  idp_service_account: removed("use groups_from_claim or SCIM for groups"),
-  idp_refresh_directory_timeout: removed("use groups_from_claim or SCIM for groups"),
-  idp_refresh_directory_interval: removed("use groups_from_claim or SCIM for groups"),
+  idp_service_account: removed("use directories, groups_from_claim or SCIM for groups"),
+  idp_refresh_directory_timeout: removed("use directories, groups_from_claim or SCIM for groups"),
+  idp_refresh_directory_interval: removed("use directories, groups_from_claim or SCIM for groups"),
   idp_qps: removed("remove it"),
   policy_file: removed("write the routes under routes"),
   ...Object.fromEntries(

@@ -113,6 +113,7 @@ async function office(
           submitToLeader: () => assert.fail("this duty submits no command to the leader"),
         },
         tokens: async () => undefined,
+        profiles: async () => new Map(),
         sealManifest: (manifest) => sealManifest(signer({ secret, cluster, epoch }), manifest),
         neededAfter: () => Math.min(needed, projection.applied.position) as Position,
         async submit({ commandId, command }) {

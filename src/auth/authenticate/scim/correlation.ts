@@ -1,6 +1,6 @@
 /**
- * Correlation: which provisioned people a person who signs in is, and the key by which a SCIM client names a person.
- * Pure.
+ * Correlation: which provisioned people a person who signs in is, and the key by which a SCIM client or a directory
+ * names a person. Pure.
  *
  * Both sides derive the same user id from the client and the key (`provisionedUserId`), so no search is needed, and the
  * leader can decide at its head. Only profiles of the sign-in provider's issuer correlate: another issuer could choose
@@ -50,6 +50,14 @@ export function keyOfResource({ match }: ScimClientConfig, resource: ScimResourc
       ? (primaryEmail(resource) ?? textAttribute(resource, "userName"))?.toLowerCase()
       : textAttribute(resource, "externalId");
   return text === undefined ? undefined : keyed(text)[0];
+}
+
+/** The key of a person of a directory; undefined: the person lacks it. */
+export function keyOfPerson(
+  { match }: Pick<ScimClientConfig, "match">,
+  { id, email }: Readonly<{ id: string; email: string | null }>,
+): string | undefined {
+  return keyed(match === "email" ? (email ?? "").toLowerCase() : id)[0];
 }
 
 /** What a client must send so that its people can be matched. */

@@ -8,6 +8,7 @@
  *   while the client made the change, or before it knew the person.
  */
 import {
+  directoriesFrom,
   type Group,
   type GroupId,
   type Profile,
@@ -184,21 +185,25 @@ export class ScimDirectory {
   isMismatch(person: UserId): boolean {
     const { projection } = this.#replica;
     if (!this.#correlated.has(person) || projection.user(person)?.status === "erased") return false;
-    const wanted = new Set<GroupId>();
-    let isBarred = false;
-    for (const userId of this.correlatedWith(person)) {
-      if (projection.user(userId)?.status === "suspended") isBarred = true;
-      for (const groupId of this.#groupsFromScim(userId)) wanted.add(groupId);
+    for (const source of this.#sources()) {
+      const wanted = new Set<GroupId>();
+      for (const userId of this.correlatedWith(person))
+        for (const groupId of this.#groupsFrom(source, userId)) wanted.add(groupId);
+      const held = this.#groupsFrom(source, person);
+      if (held.length !== wanted.size || held.some((groupId) => !wanted.has(groupId))) return true;
     }
-    const held = this.#groupsFromScim(person);
-    if (held.length !== wanted.size || held.some((groupId) => !wanted.has(groupId))) return true;
+    const isBarred = this.correlatedWith(person).some((userId) => projection.user(userId)?.status === "suspended");
     return isBarred && projection.sessionsOf(person).some((id) => projection.sessionStatus(id).status === "active");
   }
 
-  #groupsFromScim(userId: UserId): readonly GroupId[] {
+  #sources(): readonly ("scim" | "directory")[] {
+    return this.#replica.projection.level < directoriesFrom ? ["scim"] : ["scim", "directory"];
+  }
+
+  #groupsFrom(source: "scim" | "directory", userId: UserId): readonly GroupId[] {
     const held: GroupId[] = [];
     for (const [groupId, { sources }] of this.#replica.projection.memberships(userId))
-      if (sources.includes("scim")) held.push(groupId);
+      if (sources.includes(source)) held.push(groupId);
     return held;
   }
 

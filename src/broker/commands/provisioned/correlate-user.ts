@@ -1,14 +1,18 @@
 /**
- * Correlate user: gives a person who signed in before a SCIM client named them what the client says: groups, and the
- * end of access. A sign-in and a refresh do the same by themselves. Pure.
+ * Correlate user: gives a person who signed in before a SCIM client or a directory named them what it says: groups, and
+ * the end of access. A sign-in and a refresh do the same by themselves. Pure.
  */
 import { parseUserId, provisionedFrom, userStream } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { MalformedCommandError } from "../fields.ts";
 import { recordChanges } from "../performed.ts";
-import { replaceGroups } from "../session/session-parts.ts";
 import { erasedUser, unknownUser } from "../user/refusals.ts";
-import { findProvisioned, parseProvisionedIds, provisionedReads } from "./provisioned-parts.ts";
+import {
+  findProvisioned,
+  parseProvisionedIds,
+  provisionedReads,
+  replaceProvisionedGroups,
+} from "./provisioned-parts.ts";
 import { belowLevel, endSessions } from "./write-provisioned-user.ts";
 
 export const correlateUser: CommandDefinition<"correlateUser"> = {
@@ -23,13 +27,13 @@ export const correlateUser: CommandDefinition<"correlateUser"> = {
     writes: [userStream(userId)],
   }),
   perform(projection, { userId, provisioned }, tools) {
-    if (projection.level < provisionedFrom) return belowLevel(projection.level);
+    if (projection.level < provisionedFrom) return belowLevel(projection.level, "");
     const user = projection.user(userId);
     if (user === undefined) return unknownUser;
     if (user.status === "erased") return erasedUser;
-    const { barred, groupIds } = findProvisioned(projection, provisioned, tools);
+    const { barred, groups } = findProvisioned(projection, provisioned, tools);
     const ended = barred === undefined ? [] : endSessions(projection, userId);
-    return recordChanges([...ended, ...replaceGroups(projection, userId, groupIds, "scim")], {
+    return recordChanges([...ended, ...replaceProvisionedGroups(projection, userId, groups)], {
       vaultRemoved: ended.length === 0 ? [] : projection.sessionsOf(userId),
     });
   },

@@ -1,7 +1,8 @@
 /**
- * Write provisioned group: a SCIM client creates, changes, renames or deletes a group, or changes its members. Pure.
+ * Write provisioned group: a SCIM client or a directory creates, changes, renames or deletes a group, or changes its
+ * members. Pure.
  *
- * - A group of a SCIM client has one owner. Members of other sources, and exclusions by operators, stay as they are.
+ * - A group of a client has one owner. Members of other sources, and exclusions by operators, stay as they are.
  * - Only real changes are recorded, so that a change of one member costs one membership, whatever the group's size.
  */
 import { isDeepStrictEqual } from "node:util";
@@ -10,12 +11,13 @@ import {
   evolveMembership,
   type GroupId,
   groupStream,
+  levelOfClient,
   type Projection,
   parseGroupId,
   parseUnixMs,
   parseUserId,
-  provisionedFrom,
   type ScimGroup,
+  sourceOfClient,
   type UserId,
   userStream,
 } from "../../../events/index.ts";
@@ -23,7 +25,8 @@ import type { CommandDefinition, CommandOf } from "../definition.ts";
 import { fieldsOf, integerOf, listIn, MalformedCommandError, textOf } from "../fields.ts";
 import { omitGonePeople } from "../group/change-group-members.ts";
 import { recordChanges, refuseCommand } from "../performed.ts";
-import { belowLevel, parseClient } from "./write-provisioned-user.ts";
+import type { ProvisionedSource } from "./provisioned-parts.ts";
+import { belowLevel, isOfSubmitter, parseClient } from "./write-provisioned-user.ts";
 
 /** Ids of one event: about 80 KB. */
 const membersPerEventMax = 2_000;
@@ -46,7 +49,8 @@ export const writeProvisionedGroup: CommandDefinition<"writeProvisionedGroup"> =
       ...(fields["isWhole"] === true ? { isWhole: true } : {}),
     };
   },
-  permission: ["authenticate"],
+  permission: ["authenticate", "duty"],
+  isPermitted: isOfSubmitter,
   access: ({ groupId, renamedFrom, added, removed }) => ({
     reads: [],
     writes: [
@@ -71,17 +75,19 @@ export const writeProvisionedGroup: CommandDefinition<"writeProvisionedGroup"> =
     atRelease: (command, projection) => ({ ...atHead(command, projection), ...omitGonePeople(command, projection) }),
   },
   perform(projection, command) {
-    if (projection.level < provisionedFrom) return belowLevel(projection.level);
+    if (projection.level < levelOfClient(command.client)) return belowLevel(projection.level, command.client);
     const { groupId, renamedFrom, scim, expected } = command;
     const owned = projection.group(renamedFrom ?? groupId)?.scim;
     const isOwn = owned?.client === command.client && (scim === null || owned.id === scim.id);
     if (expected === 0 ? owned !== undefined : !isOwn || owned.version !== expected)
       return refuseCommand("conflict", "the resource has changed");
     if (renamedFrom !== null && projection.group(groupId)?.scim !== undefined)
-      return refuseCommand("conflict", "a SCIM client has a group of this name");
+      return refuseCommand("conflict", "a SCIM client or a directory has a group of this name");
     for (const userId of command.added)
       if (projection.user(userId) === undefined) return refuseCommand("not-found", `there is no user ${userId}`);
-    return recordChanges(scim === null ? removalOf(projection, groupId) : changesOf(projection, command, scim));
+    return recordChanges(
+      scim === null ? removalOf(projection, groupId, command.client) : changesOf(projection, command, scim),
+    );
   },
 };
 
@@ -118,52 +124,55 @@ function changesOf(
 ): CardeaEvent[] {
   const added = new Set(change.added.filter((id) => projection.user(id)?.status !== "erased"));
   const removed = new Set(change.removed.filter((id) => !added.has(id)));
+  const source = sourceOfClient(scim.client);
   if (renamedFrom !== null)
-    for (const id of membersFromScim(projection, renamedFrom)) if (!removed.has(id)) added.add(id);
+    for (const id of membersFrom(source, projection, renamedFrom)) if (!removed.has(id)) added.add(id);
   const named = projection.group(groupId);
   const upsert: CardeaEvent = { type: "GroupUpserted", groupId, name: groupId, scim };
   return [
     ...(isDeepStrictEqual(named?.scim, scim) ? [] : [upsert]),
-    ...membershipEvents(projection, groupId, { added, removed }),
-    ...(renamedFrom === null ? [] : removalOf(projection, renamedFrom)),
+    ...membershipEvents(projection, groupId, { source, added, removed }),
+    ...(renamedFrom === null ? [] : removalOf(projection, renamedFrom, scim.client)),
   ];
 }
 
 /** Without a member of another source or an exclusion the group itself goes. */
-function removalOf(projection: Projection, groupId: GroupId): CardeaEvent[] {
-  const members = membersFromScim(projection, groupId);
+function removalOf(projection: Projection, groupId: GroupId, client: string): CardeaEvent[] {
+  const source = sourceOfClient(client);
+  const members = membersFrom(source, projection, groupId);
   const others = [...projection.membersOf(groupId)].some((userId) => {
     const membership = projection.membership(userId, groupId);
-    return membership?.excluded === true || membership?.sources.some((source) => source !== "scim") === true;
+    return membership?.excluded === true || membership?.sources.some((each) => each !== source) === true;
   });
   if (!others) return [{ type: "GroupRemoved", groupId }];
   return [
-    ...membershipEvents(projection, groupId, { added: new Set(), removed: new Set(members) }),
+    ...membershipEvents(projection, groupId, { source, added: new Set(), removed: new Set(members) }),
     { type: "GroupUpserted", groupId, name: groupId },
   ];
 }
 
-function membersFromScim(projection: Projection, groupId: GroupId): readonly UserId[] {
+function membersFrom(source: ProvisionedSource, projection: Projection, groupId: GroupId): readonly UserId[] {
   return [...projection.membersOf(groupId)].filter(
-    (userId) => projection.membership(userId, groupId)?.sources.includes("scim") === true,
+    (userId) => projection.membership(userId, groupId)?.sources.includes(source) === true,
   );
 }
 
 function membershipEvents(
   projection: Projection,
   groupId: GroupId,
-  change: Readonly<{ added: ReadonlySet<UserId>; removed: ReadonlySet<UserId> }>,
+  change: Readonly<{ source: ProvisionedSource; added: ReadonlySet<UserId>; removed: ReadonlySet<UserId> }>,
 ): CardeaEvent[] {
   const changes = (userId: UserId, kind: "added" | "removed"): boolean => {
     const before = projection.membership(userId, groupId);
-    return !isDeepStrictEqual(before, evolveMembership(before, kind, "scim"));
+    return !isDeepStrictEqual(before, evolveMembership(before, kind, change.source));
   };
   const added = [...change.added].filter((userId) => changes(userId, "added"));
   const removed = [...change.removed].filter((userId) => changes(userId, "removed"));
   const events: CardeaEvent[] = [];
   for (let from = 0; from < Math.max(added.length, removed.length); from += membersPerEventMax) {
     const part = (all: readonly UserId[]): readonly UserId[] => all.slice(from, from + membersPerEventMax);
-    events.push({ type: "GroupMembersChanged", groupId, source: "scim", added: part(added), removed: part(removed) });
+    const { source } = change;
+    events.push({ type: "GroupMembersChanged", groupId, source, added: part(added), removed: part(removed) });
   }
   return events;
 }

@@ -1,5 +1,5 @@
 /**
- * Write and end provisioned user: a SCIM client creates, changes, deactivates or deletes a person. Pure.
+ * Write and end provisioned user: a SCIM client or a directory creates, changes, deactivates or deletes a person. Pure.
  *
  * - Each change names the version of the record that it replaces. A change of another version is refused.
  * - The end of a person's access also ends the sessions of everybody who correlates. It leaves their own status alone,
@@ -9,19 +9,23 @@
  */
 import {
   type CardeaEvent,
+  directoryOf,
   type GroupId,
   groupStream,
+  isDirectoryClient,
+  isDirectoryName,
   isScimClientName,
   isSuspendedUntil,
+  levelOfClient,
   type Projection,
   parseProvisioned,
   parseUserId,
-  provisionedFrom,
   type Stream,
+  sourceOfClient,
   type UserId,
   userStream,
 } from "../../../events/index.ts";
-import type { CommandDefinition, CommandOf } from "../definition.ts";
+import type { CommandDefinition, CommandOf, Submitter } from "../definition.ts";
 import {
   type Fields,
   fieldsOf,
@@ -35,12 +39,14 @@ import { type NewKey, nothing, type Performed, recordChanges, refuseCommand, typ
 import { openProfile, sameProfile, sealerFor } from "../profile-seal.ts";
 import { groupsFrom, replaceGroups } from "../session/session-parts.ts";
 import { erasedUser } from "../user/refusals.ts";
+import { groupsFromAll } from "./provisioned-parts.ts";
 
 type Write = Omit<CommandOf<"writeProvisionedUser">, "type">;
 
 export const writeProvisionedUser: CommandDefinition<"writeProvisionedUser"> = {
   schema: (fields) => ({ type: "writeProvisionedUser", ...parseWrite(fields) }),
-  permission: ["authenticate"],
+  permission: ["authenticate", "duty"],
+  isPermitted: isOfSubmitter,
   access: accessOfWrite,
   person: ({ userId }) => userId,
   perform: (projection, command, tools) => performWrite(projection, command, { tools, isActive: true }),
@@ -48,7 +54,8 @@ export const writeProvisionedUser: CommandDefinition<"writeProvisionedUser"> = {
 
 export const endProvisionedUser: CommandDefinition<"endProvisionedUser"> = {
   schema: (fields) => ({ type: "endProvisionedUser", ...parseWrite(fields) }),
-  permission: ["authenticate"],
+  permission: ["authenticate", "duty"],
+  isPermitted: isOfSubmitter,
   tightens: true,
   access: accessOfWrite,
   person: ({ userId }) => userId,
@@ -77,8 +84,14 @@ function parseWrite(fields: Fields): Write {
 
 export function parseClient(fields: Fields): string {
   const client = textOf(fields, "client");
-  if (!isScimClientName(client)) throw new MalformedCommandError("not the name of a SCIM client");
+  const isKnown = isDirectoryClient(client) ? isDirectoryName(directoryOf(client)) : isScimClientName(client);
+  if (!isKnown) throw new MalformedCommandError("not the name of a SCIM client or a directory");
   return client;
+}
+
+/** The duty of the leader writes for directories, and for nothing else. */
+export function isOfSubmitter(role: Submitter, { client }: Readonly<{ client: string }>): boolean {
+  return isDirectoryClient(client) === (role === "duty");
 }
 
 function parseRecordProfile(fields: Fields): Write["profile"] {
@@ -92,7 +105,7 @@ function parseRecordProfile(fields: Fields): Write["profile"] {
 function accessOfWrite({ userId, people, aliases, movedFrom }: Write, projection: Projection) {
   const moved = movedFrom === null ? [] : [movedFrom.userId];
   const users = [userId, ...people, ...aliases, ...moved];
-  const groups = users.flatMap((id): Stream[] => groupsFrom("scim", projection, id).map(groupStream));
+  const groups = users.flatMap((id): Stream[] => groupsFromAll(projection, id).map(groupStream));
   return { reads: groups, writes: users.map(userStream) };
 }
 
@@ -101,8 +114,9 @@ function performWrite(
   command: Write,
   { tools, isActive }: Readonly<{ tools: Tools; isActive: boolean }>,
 ): Performed {
-  if (projection.level < provisionedFrom) return belowLevel(projection.level);
+  if (projection.level < levelOfClient(command.client)) return belowLevel(projection.level, command.client);
   const { userId, movedFrom, profile } = command;
+  const source = sourceOfClient(command.client);
   if (projection.user(userId)?.status === "erased") return erasedUser;
   const own = versionNow(projection, userId, { client: command.client, tools });
   const before = movedFrom && versionNow(projection, movedFrom.userId, { client: command.client, tools });
@@ -114,7 +128,7 @@ function performWrite(
     ...recordEvents(projection, command, { tools, newKeys }),
     ...moveEvents(projection, command, { tools, newKeys }),
     ...stateEvents(projection, command, isActive),
-    ...(isDeleted ? [userId, ...command.people].flatMap((id) => replaceGroups(projection, id, [], "scim")) : []),
+    ...(isDeleted ? [userId, ...command.people].flatMap((id) => replaceGroups(projection, id, [], source)) : []),
   ];
   if (events.length === 0) return nothing;
   const ended = events.filter((event) => event.type === "UserSessionsRevoked");
@@ -138,13 +152,14 @@ function recordEvents(
   return [{ type: "UserUpserted", userId, profile: sealer.seal(profile) }];
 }
 
-function moveEvents(projection: Projection, { userId, movedFrom }: Write, sealing: Sealing): CardeaEvent[] {
+function moveEvents(projection: Projection, { userId, movedFrom, client }: Write, sealing: Sealing): CardeaEvent[] {
   if (movedFrom === null) return [];
-  const held: readonly GroupId[] = groupsFrom("scim", projection, movedFrom.userId);
+  const source = sourceOfClient(client);
+  const held: readonly GroupId[] = groupsFrom(source, projection, movedFrom.userId);
   return [
     ...recordEvents(projection, movedFrom, sealing),
-    ...replaceGroups(projection, userId, held, "scim"),
-    ...replaceGroups(projection, movedFrom.userId, [], "scim"),
+    ...replaceGroups(projection, userId, held, source),
+    ...replaceGroups(projection, movedFrom.userId, [], source),
   ];
 }
 
@@ -156,14 +171,20 @@ function stateEvents(projection: Projection, command: Write, isActive: boolean):
   for (const id of users) {
     const user = projection.user(id);
     const status = user?.status ?? "active";
-    // An operator's suspension with an end does not say that the client has deactivated the person.
+    // An operator's suspension with an end does not say that the client or directory has deactivated the person.
     if (!isActive && status !== "erased" && !isSuspendedUntil(user, undefined))
-      events.push({ type: "UserSuspended", userId: id, reason: `not active at SCIM client ${client}` });
+      events.push({ type: "UserSuspended", userId: id, reason: notActive(client) });
     if (isActive && status === "suspended") events.push({ type: "UserRestored", userId: id });
   }
   if (isActive) return events;
   for (const id of new Set(people)) events.push(...endSessions(projection, id));
   return events;
+}
+
+function notActive(client: string): string {
+  return isDirectoryClient(client)
+    ? `not active in directory ${directoryOf(client)}`
+    : `not active at SCIM client ${client}`;
 }
 
 /** Ends the sessions of a person, if there are any. */
@@ -185,10 +206,11 @@ function versionNow(
   return known?.client === client ? known.record.version : -1;
 }
 
-export function belowLevel(level: number): Performed {
+export function belowLevel(level: number, client: string): Performed {
   const remedy = "upgrade every broker and node, then run `cardea cluster finalize`";
+  const what = isDirectoryClient(client) ? "directory sync" : "SCIM";
   return refuseCommand(
     "conflict",
-    `the cluster is at level ${level}, and SCIM needs level ${provisionedFrom}: ${remedy}`,
+    `the cluster is at level ${level}, and ${what} needs level ${levelOfClient(client)}: ${remedy}`,
   );
 }

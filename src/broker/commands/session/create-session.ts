@@ -20,7 +20,12 @@ import type { CommandDefinition, CommandOf } from "../definition.ts";
 import { type Fields, integerOf, parseGroupIds, parseProfileFields, parseTokenFields, textOf } from "../fields.ts";
 import { recordChanges, refuseCommand, type Tools } from "../performed.ts";
 import { openProfile, sameSubject, sealerFor } from "../profile-seal.ts";
-import { findProvisioned, parseProvisionedIds, provisionedReads } from "../provisioned/provisioned-parts.ts";
+import {
+  findProvisioned,
+  parseProvisionedIds,
+  provisionedReads,
+  replaceProvisionedGroups,
+} from "../provisioned/provisioned-parts.ts";
 import { logoutsConcerning, parseProviderSession, refuseLoggedOut } from "./record-logout.ts";
 import {
   obtainedNow,
@@ -102,7 +107,7 @@ export const createSession: CommandDefinition<"createSession"> = {
         ...(providerSession === undefined || projection.level < logoutsFrom ? {} : { providerSession }),
       },
       ...replaceGroups(projection, userId, command.groupIds),
-      ...replaceGroups(projection, userId, directory.groupIds, "scim"),
+      ...replaceProvisionedGroups(projection, userId, directory.groups),
     ];
     const beyondLimit = sessionsBeyondLimit(projection, command, tools);
     for (const old of beyondLimit)

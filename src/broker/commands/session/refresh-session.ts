@@ -14,7 +14,12 @@ import type { CommandDefinition } from "../definition.ts";
 import { parseGroupIds, parseProfileFields, parseTokenFields, tokenVersionOf } from "../fields.ts";
 import { recordChanges, refuseCommand } from "../performed.ts";
 import { openProfile, sameSubject, sealerFor } from "../profile-seal.ts";
-import { findProvisioned, parseProvisionedIds, provisionedReads } from "../provisioned/provisioned-parts.ts";
+import {
+  findProvisioned,
+  parseProvisionedIds,
+  provisionedReads,
+  replaceProvisionedGroups,
+} from "../provisioned/provisioned-parts.ts";
 import {
   obtainedNow,
   profileUpsert,
@@ -75,7 +80,7 @@ export const refreshSession: CommandDefinition<"refreshSession"> = {
       { type: "SessionRefreshed", sessionId, userId, profile: sealed, refreshedAt },
       ...(sealed === user?.profile ? [] : [profileUpsert(userId, sealed)]),
       ...replaceGroups(projection, userId, command.groupIds),
-      ...replaceGroups(projection, userId, directory.groupIds, "scim"),
+      ...replaceProvisionedGroups(projection, userId, directory.groups),
     ];
     return recordChanges(events, {
       newKeys: sealer.newKeys,

@@ -66,12 +66,15 @@ export function profileUpsert(userId: UserId, profile: Sealed): CardeaEvent {
   return { type: "UserUpserted", userId, profile };
 }
 
+/** A source that says all groups of a person at once. */
+export type ReplacedSource = "idp" | "scim" | "directory";
+
 /** A source's groups for the person replace those that it claimed before, if they differ. */
 export function replaceGroups(
   projection: Projection,
   userId: UserId,
   claimed: readonly GroupId[] | null,
-  source: "idp" | "scim" = "idp",
+  source: ReplacedSource = "idp",
 ): CardeaEvent[] {
   if (claimed === null) return [];
   const wanted = new Set(claimed);
@@ -86,7 +89,7 @@ export function providerGroupsOf(projection: Projection, userId: UserId): readon
 }
 
 /** The groups that a source claims for a person. */
-export function groupsFrom(source: "idp" | "scim", projection: Projection, userId: UserId): readonly GroupId[] {
+export function groupsFrom(source: ReplacedSource, projection: Projection, userId: UserId): readonly GroupId[] {
   return [...projection.memberships(userId)]
     .filter(([, { sources }]) => sources.includes(source))
     .map(([groupId]) => groupId);

@@ -1,0 +1,196 @@
+/**
+ * Apply plan: submits the changes of a run plan, in an order in which each step is safe alone.
+ *
+ * - First what ends access, then people, then groups and members, then what is gone.
+ * - A change that the log refuses, because something else has changed it meanwhile, is left to the next run.
+ * - Several changes are in flight at once. Those of one group follow each other.
+ */
+import {
+  type Command,
+  type CommandId,
+  type CommandRequest,
+  type CommandResult,
+  directoryClient,
+  type ProvisionedRecord,
+  provisionedProfile,
+  type ScimGroup,
+  type UserId,
+} from "../../events/index.ts";
+import { shownOf } from "../authenticate/scim/scim-user.ts";
+import type { DirectoryIndex, IndexedRecord } from "./directory-index.ts";
+import type { GroupChange, PersonChange, RunPlan } from "./run-plan.ts";
+
+/** `ends`: people who are explicitly not active. `removals`: everything else that a plan takes away. */
+export type Permitted = Readonly<{ ends: boolean; removals: boolean }>;
+export type Applied = Readonly<{ added: number; removed: number; ended: number; refused: number }>;
+
+export type ApplyParts = Readonly<{
+  directory: string;
+  index: DirectoryIndex;
+  submit: (request: CommandRequest) => Promise<CommandResult>;
+  leads: () => boolean;
+  uuid: () => string;
+  /** The wall clock (ms). */
+  now: () => number;
+  sleep: (ms: number) => Promise<void>;
+  pause: () => Promise<void>;
+  signal: AbortSignal;
+  log: Readonly<{ warn(fields: object, message: string): void }>;
+}>;
+
+const inFlightMax = 24;
+/** Of one command, the people who correlate included. */
+const membersPerCommand = 2_000;
+const peopleMax = 10_000;
+const attemptsMax = 8;
+
+/** The epoch of the run has ended; the next leader begins the run again. */
+export class RunEndedError extends Error {}
+
+/** @throws RunEndedError */
+export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: ApplyParts): Promise<Applied> {
+  const totals = { added: 0, removed: 0, ended: 0, refused: 0 };
+  const submit = async (command: Command): Promise<boolean> => {
+    const isDone = await submitCommand(command, parts);
+    if (!isDone) totals.refused += 1;
+    await parts.pause();
+    return isDone;
+  };
+  const endPerson = async (change: PersonChange): Promise<void> => {
+    if (await submit(personCommand(change, parts))) totals.ended += 1;
+  };
+  if (permitted.ends) await forEach(plan.ends, parts, endPerson);
+  await forEach(plan.writes, parts, async (change) => void (await submit(personCommand(change, parts))));
+  const groups = permitted.removals ? plan.groups : plan.groups.map(withoutRemovals);
+  await forEach(groups, parts, async (change) => {
+    for (const { command, added, removed } of groupCommands(change, parts)) {
+      if (!(await submit(command))) return;
+      totals.added += added;
+      totals.removed += removed;
+    }
+  });
+  if (!permitted.removals) return totals;
+  await forEach(plan.gone, parts, endPerson);
+  await forEach(plan.goneGroups, parts, async ({ groupId, scim, members }) => {
+    const { client, version: expected } = scim;
+    const gone = { groupId, client, expected, scim: null, added: [], removed: [], renamedFrom: null };
+    if (await submit({ type: "writeProvisionedGroup", ...gone })) totals.removed += members;
+  });
+  return totals;
+}
+
+/** A rename takes the earlier name from every member, so it counts as a removal. */
+function withoutRemovals({ renamedFrom, groupId, ...change }: GroupChange): GroupChange {
+  return { ...change, groupId: renamedFrom ?? groupId, renamedFrom: null, removed: [] };
+}
+
+async function forEach<T>(
+  items: readonly T[],
+  { signal }: Pick<ApplyParts, "signal">,
+  perform: (item: T) => Promise<void>,
+): Promise<void> {
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    for (let item = items[next++]; item !== undefined && !signal.aborted; item = items[next++]) await perform(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(inFlightMax, items.length) }, worker));
+  if (signal.aborted) throw new RunEndedError("the run has ended");
+}
+
+/** @returns whether the log has the change @throws RunEndedError */
+async function submitCommand(command: Command, parts: ApplyParts): Promise<boolean> {
+  const commandId = parts.uuid() as CommandId;
+  const request = { commandId, actor: `service:directory/${parts.directory}`, command };
+  for (let attempt = 1; ; attempt++) {
+    const result = await parts.submit(request);
+    if (result.type === "done") return true;
+    if (result.type === "refused") {
+      const { directory } = parts;
+      const facts = { directory, command: command.type, code: result.code, message: result.message };
+      parts.log.warn(facts, "a change of a directory was refused; the next run looks at it again");
+      return false;
+    }
+    if (!parts.leads() || attempt >= attemptsMax || parts.signal.aborted)
+      throw new RunEndedError("the log did not accept the change");
+    await parts.sleep(Math.min(5_000, Math.max(100, result.retryAfterMs)));
+  }
+}
+
+function personCommand(
+  { userId, id, resource, before, movedFrom }: PersonChange,
+  { index, directory, now }: ApplyParts,
+): Command {
+  const client = directoryClient(directory);
+  const changedAt = new Date(now()).toISOString();
+  const version = Math.max(before?.version ?? 0, movedFrom?.version ?? 0) + 1;
+  const createdAt = movedFrom?.createdAt ?? before?.createdAt ?? changedAt;
+  const record: ProvisionedRecord = { version, id, createdAt, changedAt, resource, movedTo: null };
+  const shown = resource === null ? { email: "", name: "" } : shownOf(resource);
+  const own = [userId, ...(movedFrom === null ? [] : [movedFrom.userId])];
+  const aliases = own.flatMap((each) => index.aliasesOf(each)).filter((each) => each !== userId);
+  return {
+    type: resource?.["active"] === true ? "writeProvisionedUser" : "endProvisionedUser",
+    userId,
+    client,
+    expected: before?.version ?? 0,
+    profile: provisionedProfile(client, record, shown),
+    people: [...new Set(own.flatMap((each) => index.peopleOf(each)))].slice(0, peopleMax),
+    aliases: [...new Set(aliases)],
+    movedFrom: movedFrom && {
+      userId: movedFrom.userId,
+      expected: movedFrom.version,
+      profile: provisionedProfile(client, movedRecord(movedFrom, { movedTo: userId, changedAt }), {
+        email: "",
+        name: "",
+      }),
+    },
+  };
+}
+
+function movedRecord(
+  { version, id, createdAt }: IndexedRecord,
+  { movedTo, changedAt }: Readonly<{ movedTo: UserId; changedAt: string }>,
+): ProvisionedRecord {
+  return { version: version + 1, id, createdAt, changedAt, resource: null, movedTo };
+}
+
+type GroupStep = Readonly<{ command: Command; added: number; removed: number }>;
+
+function* groupCommands(change: GroupChange, { index, directory, now }: ApplyParts): Generator<GroupStep> {
+  const client = directoryClient(directory);
+  const { groupId, id, before, renamedFrom } = change;
+  const isNew = before === undefined || renamedFrom !== null;
+  const scim: ScimGroup = {
+    client,
+    id,
+    externalId: null,
+    version: (before?.version ?? 0) + (isNew ? 1 : 0),
+    createdAt: before?.createdAt ?? (now() as ScimGroup["createdAt"]),
+    changedAt: isNew || before === undefined ? (now() as ScimGroup["changedAt"]) : before.changedAt,
+  };
+  const all = [
+    ...change.removed.map((userId) => ({ userId, isAdded: false })),
+    ...change.added.map((userId) => ({ userId, isAdded: true })),
+  ];
+  let at = 0;
+  for (let isFirst = true; isFirst || at < all.length; isFirst = false) {
+    const step = { added: 0, removed: 0 };
+    const lists = { added: new Set<UserId>(), removed: new Set<UserId>() };
+    for (; at < all.length && lists.added.size + lists.removed.size < membersPerCommand; at++) {
+      const { userId, isAdded } = all[at] ?? { userId: "" as UserId, isAdded: false };
+      step[isAdded ? "added" : "removed"] += 1;
+      for (const each of [userId, ...index.peopleOf(userId)]) lists[isAdded ? "added" : "removed"].add(each);
+    }
+    const command: Command = {
+      type: "writeProvisionedGroup",
+      groupId,
+      client,
+      scim,
+      expected: isFirst ? (before?.version ?? 0) : scim.version,
+      renamedFrom: isFirst ? renamedFrom : null,
+      added: [...lists.added],
+      removed: [...lists.removed],
+    };
+    yield { command, ...step };
+  }
+}

@@ -1,0 +1,381 @@
+/** Directory sync: what a run of the leader changes, and what it never removes. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { DirectoryError, type DirectoryErrorKind } from "../../../src/auth/directory/directory-error.ts";
+import { emptyPage } from "../../../src/auth/directory/source.ts";
+import type { CommandResult, GroupId, UserId } from "../../../src/events/index.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { directoryWorld, group, MemoryDirectory, person } from "./directory-world.ts";
+
+const codeOf = (result: CommandResult): string => (result.type === "refused" ? result.code : result.type);
+const eng = "eng" as GroupId;
+const staff = {
+  people: [person("ada"), person("bob"), person("cleo")],
+  groups: [group("eng", ["ada", "bob"]), group("ops", ["cleo"])],
+};
+const many = (count: number) => Array.from({ length: count }, (_, n) => person(`p${String(n).padStart(3, "0")}`));
+
+test("a run gives people who have signed in their groups, and those who sign in later", async (t) => {
+  const at = await directoryWorld(t);
+  assert.equal(codeOf(await at.signIn("ada")), "done");
+  at.directory.content = staff;
+  const run = await at.sync();
+  assert.deepEqual([run.result, run.mode, run.added, run.removed], ["complete", "full", 3, 0]);
+  assert.equal(codeOf(await at.signIn("cleo")), "done");
+  const projection = await at.projection();
+  assert.deepEqual([...projection.groupsOf(at.userOf("ada"))], ["eng"]);
+  assert.deepEqual([...projection.groupsOf(at.userOf("cleo"))], ["ops"]);
+  assert.deepEqual(projection.membership(at.userOf("ada"), eng)?.sources, ["directory"]);
+  assert.deepEqual((await at.state())?.complete?.people, 3);
+});
+
+test("a second run of the same directory records nothing about people and groups", async (t) => {
+  const at = await directoryWorld(t);
+  at.directory.content = staff;
+  await at.sync();
+  const before = (await at.events()).length;
+  await at.sync();
+  const types = (await at.events()).slice(before).map(({ type }) => type);
+  const own = new Set(["UserUpserted", "DirectorySyncStarted", "DirectorySyncCompleted"]);
+  assert.deepEqual(
+    types.filter((type) => !own.has(type)),
+    [],
+  );
+  assert.equal(types.filter((type) => type === "UserUpserted").length, 3, "the state: asked, started, ended");
+});
+
+test("the start of a run is in the log before the first page is read", async (t) => {
+  const at = await directoryWorld(t);
+  at.directory.content = staff;
+  const started = Promise.withResolvers<number>();
+  at.directory.answers.push(async () => {
+    const events = await at.events();
+    started.resolve(events.filter(({ type }) => type === "DirectorySyncStarted").length);
+    throw new DirectoryError("busy", { kind: "unreachable" });
+  });
+  await at.sync();
+  assert.ok((await started.promise) >= 1);
+});
+
+test("a person who is not active, or no longer listed, loses sessions and cannot sign in until listed again", async (t) => {
+  const at = await directoryWorld(t);
+  at.directory.content = staff;
+  await at.sync();
+  await at.signIn("ada");
+  await at.signIn("bob");
+  at.directory.content = { ...staff, people: [person("ada", { active: false }), person("cleo")] };
+  const run = await at.sync();
+  assert.equal(run.ended, 2);
+  const projection = await at.projection();
+  for (const name of ["ada", "bob"]) {
+    const [sessionId] = projection.sessionsOf(at.userOf(name));
+    assert.notEqual(sessionId && projection.sessionStatus(sessionId).status, "active", name);
+    assert.equal(codeOf(await at.signIn(name)), "suspended");
+    assert.equal(projection.user(at.userOf(name))?.status, "active", "the person's own status is not the directory's");
+  }
+  at.directory.content = staff;
+  await at.sync();
+  assert.equal(codeOf(await at.signIn("ada")), "done");
+  assert.equal(codeOf(await at.signIn("bob")), "done");
+  assert.deepEqual([...(await at.projection()).groupsOf(at.userOf("bob"))], ["eng"]);
+});
+
+test("a person who was not active before the first sign-in cannot sign in", async (t) => {
+  const at = await directoryWorld(t);
+  at.directory.content = { people: [person("ada", { active: false }), person("bob")], groups: [] };
+  await at.sync();
+  assert.equal(codeOf(await at.signIn("ada")), "suspended");
+});
+
+test("a member who leaves a group loses it, and a group that is gone is gone", async (t) => {
+  const at = await directoryWorld(t);
+  at.directory.content = staff;
+  await at.sync();
+  await at.signIn("ada");
+  at.directory.content = { ...staff, groups: [group("eng", ["bob"])] };
+  const run = await at.sync();
+  assert.deepEqual([run.result, run.removed], ["complete", 2]);
+  const projection = await at.projection();
+  assert.deepEqual([...projection.groupsOf(at.userOf("ada"))], []);
+  assert.equal(projection.group("ops" as GroupId), undefined);
+});
+
+test("a group that is renamed keeps its members under the new name", async (t) => {
+  const at = await directoryWorld(t);
+  at.directory.content = staff;
+  await at.sync();
+  await at.signIn("ada");
+  at.directory.content = {
+    ...staff,
+    groups: [{ ...group("eng", ["ada", "bob"]), name: "engineers" }, group("ops", ["cleo"])],
+  };
+  await at.sync();
+  const projection = await at.projection();
+  assert.deepEqual([...projection.groupsOf(at.userOf("ada"))], ["engineers"]);
+  assert.equal(projection.group(eng), undefined);
+});
+
+test("groups inside groups give their people the outer group, also in a circle", async (t) => {
+  const at = await directoryWorld(t);
+  at.directory.delta = emptyPage;
+  at.directory.content = {
+    people: staff.people,
+    groups: [group("eng", ["ada"], ["id-ops"]), group("ops", ["cleo"], ["id-all"]), group("all", ["bob"], ["id-eng"])],
+  };
+  await at.sync();
+  for (const name of ["eng", "ops", "all"]) assert.equal((await at.membersOf(name)).length, 3, name);
+  assert.equal((await at.state())?.delta, null, "the next run is full");
+});
+
+test("memberships of other sources, and exclusions by operators, stay", async (t) => {
+  const at = await directoryWorld(t);
+  await at.signIn("ada");
+  await at.signIn("bob");
+  const byOperator = { type: "changeGroupMembers", groupId: eng, source: "operator" } as const;
+  await at.submit({ ...byOperator, added: [at.userOf("bob")], removed: [] });
+  await at.submit({ ...byOperator, added: [], removed: [at.userOf("ada")] });
+  at.directory.content = staff;
+  await at.sync();
+  const during = await at.projection();
+  assert.deepEqual([...during.groupsOf(at.userOf("ada"))], [], "the operator's exclusion counts");
+  at.directory.content = { ...staff, groups: [group("ops", ["cleo"])] };
+  await at.sync();
+  const after = await at.projection();
+  assert.deepEqual(after.membership(at.userOf("bob"), eng)?.sources, ["operator"]);
+});
+
+test("two directories do not overwrite each other, and a person has the groups of both", async (t) => {
+  const other = new MemoryDirectory();
+  const second = { name: "git", match: "subject", groups: "name", everyMs: 3_600_000, source: other } as const;
+  const at = await directoryWorld(t, { others: [second] });
+  at.directory.content = { people: staff.people, groups: [group("eng", ["bob"])] };
+  await at.sync();
+  await at.signIn("ada");
+  other.content = { people: [person("ada")], groups: [group("git", ["ada"]), group("eng", ["ada"])] };
+  await waitFor("the second directory", async () => {
+    await at.submit({ type: "requestDirectorySync", directory: "git", requestId: "r", removals: false });
+    return (await at.membersOf("git")).length > 0;
+  });
+  await at.signIn("ada");
+  const projection = await at.projection();
+  assert.deepEqual(
+    [...projection.groupsOf(at.userOf("ada"))],
+    ["git"],
+    "eng belongs to the directory that had it first",
+  );
+  at.directory.content = { people: staff.people, groups: [] };
+  await at.sync({ removals: true });
+  assert.deepEqual([...(await at.projection()).groupsOf(at.userOf("ada"))], ["git"]);
+});
+
+test("two groups of one name in a directory: the one that the log has keeps it", async (t) => {
+  const at = await directoryWorld(t);
+  at.directory.content = { people: staff.people, groups: [{ ...group("eng", ["ada"]), id: "z" }] };
+  await at.sync();
+  const impostor = { ...group("eng", ["cleo"]), id: "a" };
+  at.directory.content = { people: staff.people, groups: [impostor, { ...group("eng", ["ada"]), id: "z" }] };
+  const run = await at.sync();
+  assert.match(run.problem ?? "", /left out.*eng/);
+  assert.deepEqual(await at.membersOf("eng"), [at.recordOf("ada")]);
+});
+
+test("with match: email a person whose e-mail changes keeps the record, and the earlier e-mail still finds it", async (t) => {
+  const at = await directoryWorld(t, { match: "email" });
+  at.directory.content = {
+    people: [person("1", { email: "Ada@example.test" }), person("2", { email: null })],
+    groups: [],
+  };
+  await at.sync();
+  await at.signIn("ada");
+  at.directory.content = {
+    people: [person("1", { email: "lovelace@example.test" }), person("2", { email: null })],
+    groups: [group("eng", ["1"])],
+  };
+  const run = await at.sync();
+  assert.equal(run.ended, 0);
+  const projection = await at.projection();
+  const [sessionId] = projection.sessionsOf(at.userOf("ada"));
+  assert.equal(sessionId && projection.sessionStatus(sessionId).status, "active");
+  await at.signIn("ada");
+  await at.signIn("lovelace");
+  const after = await at.projection();
+  assert.deepEqual([...after.groupsOf(at.userOf("ada"))], ["eng"]);
+  assert.deepEqual([...after.groupsOf(at.userOf("lovelace"))], ["eng"]);
+});
+
+test("of two people with one e-mail the active one counts", async (t) => {
+  const at = await directoryWorld(t, { match: "email" });
+  const email = "ada@example.test";
+  at.directory.content = {
+    people: [person("1", { email, active: false }), person("2", { email }), person("3", { email, active: false })],
+    groups: [],
+  };
+  await at.sync();
+  assert.equal(codeOf(await at.signIn("ada")), "done");
+});
+
+const failures: readonly DirectoryErrorKind[] = ["unreachable", "unauthorized", "forbidden", "malformed"];
+for (const kind of failures)
+  test(`a run that ends as ${kind} in its middle changes nothing`, async (t) => {
+    const at = await directoryWorld(t);
+    at.directory.content = staff;
+    await at.sync();
+    at.directory.content = { people: [person("ada")], groups: [] };
+    const fail = () => {
+      throw new DirectoryError("broken", { kind });
+    };
+    const [first] = at.directory.pages();
+    at.directory.answers.push(() => ({ ...emptyPage, ...first, next: "1" }), ...Array.from({ length: 9 }, () => fail));
+    const run = await at.sync();
+    assert.equal(run.result, "failed");
+    assert.equal((await at.membersOf("eng")).length, 2);
+    assert.equal(codeOf(await at.signIn("bob")), "done");
+  });
+
+test("a page beyond its bounds fails the run", async (t) => {
+  const at = await directoryWorld(t);
+  at.directory.content = staff;
+  await at.sync();
+  at.directory.answers.push(...[0, 1].map(() => () => ({ ...emptyPage, people: [person("x\u0000")] })));
+  assert.equal((await at.sync()).result, "failed");
+  assert.equal((await at.membersOf("eng")).length, 2);
+});
+
+test("a limited run waits, and continues at its cursor", async (t) => {
+  const at = await directoryWorld(t);
+  at.directory.content = staff;
+  const [first] = at.directory.pages();
+  at.directory.answers.push(
+    () => ({ ...emptyPage, ...first, next: "1" }),
+    () => {
+      throw new DirectoryError("slow down", { kind: "limited", retryAfterMs: 10 });
+    },
+  );
+  assert.equal((await at.sync()).result, "complete");
+  assert.equal((await at.membersOf("eng")).length, 2);
+  const retried = at.directory.reads.filter((cursor) => cursor === "1");
+  assert.ok(retried.length >= 2, "the same page was requested again");
+});
+
+test("a partial run adds and never removes", async (t) => {
+  const at = await directoryWorld(t);
+  at.directory.content = staff;
+  await at.sync();
+  const pages = { people: [person("ada"), person("dan")], groups: [{ id: "id-eng", name: "eng" }] };
+  const members = [{ groupId: "id-eng", people: ["dan"], groups: [] }];
+  const problems = [{ about: "id-ops", message: "403" }];
+  at.directory.answers.push(() => ({ ...emptyPage, ...pages, members, problems }));
+  const run = await at.sync({ removals: true });
+  assert.deepEqual([run.result, run.added, run.removed, run.ended], ["partial", 1, 0, 0]);
+  assert.match(run.problem ?? "", /nothing is removed/);
+  const wanted = ["ada", "bob", "dan"].map((id) => at.recordOf(id)).sort();
+  assert.deepEqual(await at.membersOf("eng"), wanted);
+  assert.equal(codeOf(await at.signIn("bob")), "done");
+});
+
+for (const [what, content] of [
+  ["no people and no groups", { people: [], groups: [] }],
+  ["people and no groups", { people: staff.people, groups: [] }],
+  ["groups and no people", { people: [], groups: staff.groups }],
+] as const)
+  test(`a directory that suddenly has ${what} removes nothing until an operator says so`, async (t) => {
+    const at = await directoryWorld(t);
+    at.directory.content = staff;
+    await at.sync();
+    at.directory.content = content;
+    const run = await at.sync();
+    assert.deepEqual([run.result, run.removed, run.ended], ["withheld", 0, 0]);
+    assert.match(run.problem ?? "", /suddenly empty/);
+    assert.equal((await at.membersOf("eng")).length, 2);
+    const allowed = await at.sync({ removals: true });
+    assert.equal(allowed.result, "complete");
+    assert.equal((await at.membersOf("eng")).length, 0);
+  });
+
+test("a run that would take something from many people at once removes nothing until an operator says so", async (t) => {
+  const at = await directoryWorld(t);
+  const people = many(60);
+  const ids = people.map(({ id }) => id);
+  at.directory.content = { people, groups: [group("eng", ids)] };
+  await at.sync();
+  at.directory.content = { people: people.slice(0, 40), groups: [group("eng", ids)] };
+  const run = await at.sync();
+  assert.deepEqual([run.result, run.removed, run.ended], ["withheld", 0, 0]);
+  assert.match(run.problem ?? "", /20 of 60 people/);
+  at.directory.content = { people, groups: [group("eng", ids.slice(0, 40))] };
+  assert.equal((await at.sync()).result, "withheld");
+  assert.equal((await at.membersOf("eng")).length, 60);
+  at.directory.content = { people: people.map((each) => ({ ...each, active: false })), groups: [group("eng", ids)] };
+  assert.deepEqual([(await at.sync()).ended], [0], "a directory that suddenly deactivates everyone");
+  at.directory.content = { people: people.slice(0, 55), groups: [group("eng", ids)] };
+  const few = await at.sync();
+  assert.deepEqual([few.result, few.ended], ["complete", 5]);
+});
+
+test("a delta applies what changed and removes what it names, and nothing else", async (t) => {
+  const at = await directoryWorld(t, { everyMs: 50 });
+  at.directory.content = staff;
+  at.directory.delta = { ...emptyPage, delta: "delta 2" };
+  await at.sync();
+  const full = at.directory.fullRuns;
+  at.directory.delta = {
+    ...emptyPage,
+    people: [person("dan")],
+    removedPeople: ["cleo", "nobody"],
+    members: [{ groupId: "id-eng", people: ["dan"], groups: [] }],
+    removedMembers: [{ groupId: "id-eng", people: ["bob"], groups: [] }],
+    delta: "delta 3",
+  };
+  await waitFor("the delta", async () => (await at.membersOf("eng")).includes(at.recordOf("dan")));
+  await waitFor("its end", async () => (await at.state())?.delta === "delta 3");
+  assert.deepEqual(await at.membersOf("eng"), [at.recordOf("ada"), at.recordOf("dan")].sort());
+  assert.equal(codeOf(await at.signIn("cleo")), "suspended");
+  assert.equal(codeOf(await at.signIn("bob")), "done");
+  assert.equal(at.directory.fullRuns, full, "no full run was needed");
+});
+
+test("a delta of a whole group removes those it no longer lists, and one with groups inside groups becomes full", async (t) => {
+  const at = await directoryWorld(t, { everyMs: 50 });
+  at.directory.content = staff;
+  at.directory.delta = { ...emptyPage, delta: "delta 2" };
+  await at.sync();
+  const whole = { members: [{ groupId: "id-eng", people: ["ada"], groups: [] }], wholeGroups: ["id-eng"] };
+  at.directory.delta = { ...emptyPage, ...whole, delta: "delta 3" };
+  await waitFor("the delta", async () => (await at.membersOf("eng")).length === 1);
+  const full = at.directory.fullRuns;
+  const nested = { members: [{ groupId: "id-eng", people: [], groups: ["id-ops"] }] };
+  at.directory.delta = { ...emptyPage, ...nested, delta: "delta 4" };
+  await waitFor("a full run", () => at.directory.fullRuns > full);
+  await waitFor("its content", async () => (await at.membersOf("eng")).length === 2);
+});
+
+test("a delta that the directory no longer has becomes a full run", async (t) => {
+  const at = await directoryWorld(t, { everyMs: 50 });
+  at.directory.content = staff;
+  at.directory.delta = { ...emptyPage, delta: "delta 2" };
+  await at.sync();
+  const full = at.directory.fullRuns;
+  at.directory.answers.push(() => {
+    throw new DirectoryError("too old", { kind: "deltaExpired" });
+  });
+  await waitFor("a full run", () => at.directory.fullRuns > full);
+});
+
+test("below its level nothing is read, and a request is refused with the remedy", async (t) => {
+  const at = await directoryWorld(t, { level: 4 });
+  at.directory.content = staff;
+  const refused = await at.submit({ type: "requestDirectorySync", directory: "corp", requestId: "r", removals: false });
+  assert.ok(refused.type === "refused");
+  assert.match(refused.message, /level 5.*cardea cluster finalize/);
+  assert.deepEqual(at.directory.reads, []);
+});
+
+test("an erased person of a directory is not provisioned again", async (t) => {
+  const at = await directoryWorld(t);
+  at.directory.content = staff;
+  await at.sync();
+  await at.submit({ type: "eraseUser", userId: at.recordOf("ada") as UserId });
+  const run = await at.sync();
+  assert.equal(run.result, "complete");
+  assert.equal(codeOf(await at.signIn("ada")), "erased");
+});
