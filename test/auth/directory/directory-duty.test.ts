@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DirectoryError, type DirectoryErrorKind } from "../../../src/auth/directory/directory-error.ts";
 import { emptyPage } from "../../../src/auth/directory/source.ts";
-import type { CommandResult, GroupId, UserId } from "../../../src/events/index.ts";
+import type { CommandResult, GroupId, UnixMs, UserId } from "../../../src/events/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { directoryWorld, group, MemoryDirectory, person } from "./directory-world.ts";
 
@@ -23,8 +23,8 @@ test("a run gives people who have signed in their groups, and those who sign in 
   assert.deepEqual([run.result, run.mode, run.added, run.removed], ["complete", "full", 3, 0]);
   assert.equal(codeOf(await at.signIn("cleo")), "done");
   const projection = await at.projection();
-  assert.deepEqual([...projection.groupsOf(at.userOf("ada"))], ["eng"]);
-  assert.deepEqual([...projection.groupsOf(at.userOf("cleo"))], ["ops"]);
+  assert.deepEqual([...projection.groupsOf(at.userOf("ada"), Date.now() as UnixMs)], ["eng"]);
+  assert.deepEqual([...projection.groupsOf(at.userOf("cleo"), Date.now() as UnixMs)], ["ops"]);
   assert.deepEqual(projection.membership(at.userOf("ada"), eng)?.sources, ["directory"]);
   assert.deepEqual((await at.state())?.complete?.people, 3);
 });
@@ -77,7 +77,7 @@ test("a person who is not active, or no longer listed, loses sessions and cannot
   await at.sync();
   assert.equal(codeOf(await at.signIn("ada")), "done");
   assert.equal(codeOf(await at.signIn("bob")), "done");
-  assert.deepEqual([...(await at.projection()).groupsOf(at.userOf("bob"))], ["eng"]);
+  assert.deepEqual([...(await at.projection()).groupsOf(at.userOf("bob"), Date.now() as UnixMs)], ["eng"]);
 });
 
 test("a person who was not active before the first sign-in cannot sign in", async (t) => {
@@ -96,7 +96,7 @@ test("a member who leaves a group loses it, and a group that is gone is gone", a
   const run = await at.sync();
   assert.deepEqual([run.result, run.removed], ["complete", 2]);
   const projection = await at.projection();
-  assert.deepEqual([...projection.groupsOf(at.userOf("ada"))], []);
+  assert.deepEqual([...projection.groupsOf(at.userOf("ada"), Date.now() as UnixMs)], []);
   assert.equal(projection.group("ops" as GroupId), undefined);
 });
 
@@ -111,7 +111,7 @@ test("a group that is renamed keeps its members under the new name", async (t) =
   };
   await at.sync();
   const projection = await at.projection();
-  assert.deepEqual([...projection.groupsOf(at.userOf("ada"))], ["engineers"]);
+  assert.deepEqual([...projection.groupsOf(at.userOf("ada"), Date.now() as UnixMs)], ["engineers"]);
   assert.equal(projection.group(eng), undefined);
 });
 
@@ -137,7 +137,7 @@ test("memberships of other sources, and exclusions by operators, stay", async (t
   at.directory.content = staff;
   await at.sync();
   const during = await at.projection();
-  assert.deepEqual([...during.groupsOf(at.userOf("ada"))], [], "the operator's exclusion counts");
+  assert.deepEqual([...during.groupsOf(at.userOf("ada"), Date.now() as UnixMs)], [], "the operator's exclusion counts");
   at.directory.content = { ...staff, groups: [group("ops", ["cleo"])] };
   await at.sync();
   const after = await at.projection();
@@ -159,13 +159,13 @@ test("two directories do not overwrite each other, and a person has the groups o
   await at.signIn("ada");
   const projection = await at.projection();
   assert.deepEqual(
-    [...projection.groupsOf(at.userOf("ada"))],
+    [...projection.groupsOf(at.userOf("ada"), Date.now() as UnixMs)],
     ["git"],
     "eng belongs to the directory that had it first",
   );
   at.directory.content = { people: staff.people, groups: [] };
   await at.sync({ removals: true });
-  assert.deepEqual([...(await at.projection()).groupsOf(at.userOf("ada"))], ["git"]);
+  assert.deepEqual([...(await at.projection()).groupsOf(at.userOf("ada"), Date.now() as UnixMs)], ["git"]);
 });
 
 test("two groups of one name in a directory: the one that the log has keeps it", async (t) => {
@@ -199,8 +199,8 @@ test("with match: email a person whose e-mail changes keeps the record, and the 
   await at.signIn("ada");
   await at.signIn("lovelace");
   const after = await at.projection();
-  assert.deepEqual([...after.groupsOf(at.userOf("ada"))], ["eng"]);
-  assert.deepEqual([...after.groupsOf(at.userOf("lovelace"))], ["eng"]);
+  assert.deepEqual([...after.groupsOf(at.userOf("ada"), Date.now() as UnixMs)], ["eng"]);
+  assert.deepEqual([...after.groupsOf(at.userOf("lovelace"), Date.now() as UnixMs)], ["eng"]);
 });
 
 test("of two people with one e-mail the active one counts", async (t) => {

@@ -20,6 +20,7 @@ import {
   parseDirectoryState,
   provisionedUserId,
   type Recorded,
+  type UnixMs,
   type UserId,
 } from "../../../src/events/index.ts";
 import { createMemoryLog, type EventLog } from "../../../src/replication/log/index.ts";
@@ -187,7 +188,9 @@ export async function directoryWorld(
     async membersOf(groupId) {
       const projection = await folded(log);
       const id = groupId as Parameters<Projection["membersOf"]>[0];
-      return [...projection.membersOf(id)].filter((userId) => isMember(projection.membership(userId, id))).sort();
+      return [...projection.membersOf(id)]
+        .filter((userId) => isMember(projection.membership(userId, id), Date.now() as UnixMs))
+        .sort();
     },
     recordOf: (id) => provisionedUserId(directoryClient("corp"), id),
     userOf,
