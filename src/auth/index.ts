@@ -64,6 +64,12 @@ export { type SignInLoop, signInLoopOf, signInLoopPageOf } from "./authenticate/
 export { existingSignInPath, signInUnavailable } from "./authenticate/sign-in/sign-in-unavailable.ts";
 export { readLeasedSignInStatus, readSignInStatus, type SignInStatus } from "./authenticate/sign-in/signed-in.ts";
 export { createValueCipher, type ValueCipher } from "./authenticate/sign-in/value-cipher.ts";
+export { createPollDuty } from "./authenticate/signals/poll-duty.ts";
+export { countPoll, countReceived, newSignalMemory, type SignalMemory } from "./authenticate/signals/signal-memory.ts";
+export { type SignalRecordsFor, signalRecordsFor, transmitterRulesOf } from "./authenticate/signals/signal-plan.ts";
+export type { SignalTransmitter } from "./authenticate/signals/signal-receiver.ts";
+export { createSignalServer, type SignalServer } from "./authenticate/signals/signal-server.ts";
+export { createTransmitterClient } from "./authenticate/signals/transmitter-client.ts";
 export {
   type AnnotateDecision,
   AnyRecords,

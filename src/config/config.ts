@@ -16,6 +16,7 @@ import type { ClaimLists, SubPolicyConfig, TokenIssuerConfig } from "./values/id
 import type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
 import type { HostPort, Upstream } from "./values/network-values.ts";
 import type { ClientAuthMethod, ParMode, ProviderKind } from "./values/sign-in-provider-values.ts";
+import type { SignalTransmitterConfig } from "./values/signal-transmitters.ts";
 import type { SubjectNamePattern } from "./values/tls-values.ts";
 import type { BalancingConfig, BreakerConfig, OutlierConfig } from "./values/upstream-settings.ts";
 
@@ -286,6 +287,8 @@ export type Config = Readonly<{
   defaultSignInProviders: readonly string[];
   /** The issuers whose bearer tokens routes may accept. */
   tokenIssuers: readonly TokenIssuerConfig[];
+  /** The transmitters of Shared Signals that this cluster listens to. */
+  signalTransmitters: readonly SignalTransmitterConfig[];
   administrators: readonly string[];
   /** The longest interval between two refreshes of a session's claims. */
   refreshEveryMs: number;

@@ -37,6 +37,7 @@ import {
   resolveIdp,
   resolveSignInProviders,
 } from "./resolve/sign-in-providers.ts";
+import { resolveSignalTransmitters } from "./resolve/signals.ts";
 import { resolveTimeouts } from "./resolve/timeouts.ts";
 import { configFields, keyMeta } from "./schema/keys.ts";
 import { type Globals, globalKeys, globalShape, type Route, routeShape } from "./schema/schema.ts";
@@ -218,6 +219,7 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
     signInProviders: providers,
     defaultSignInProviders: defaults,
     tokenIssuers: globals.identity_providers,
+    signalTransmitters: resolveSignalTransmitters(globals.signal_transmitters, { report, material }),
     administrators,
     refreshEveryMs: globals.refresh_interval,
     identityHeadersBytesMax: globals.max_identity_headers_bytes,

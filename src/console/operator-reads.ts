@@ -14,7 +14,7 @@ import {
   unknownRegion,
 } from "./operator-route.ts";
 import { listSchema, receiptSchema, sessionsSchema, timeoutMsOf } from "./operator-schemas.ts";
-import { describeGroup, describeSession, describeUser, findUsers, isRecordOfScim } from "./operator-views.ts";
+import { describeGroup, describeSession, describeUser, findUsers, isRecord } from "./operator-views.ts";
 import { createReceiptStream, eventStreamType } from "./receipt-stream.ts";
 
 export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void {
@@ -36,7 +36,7 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
     const query = listSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
     const found = limited(replica.projection.users(), query.data.limit, (user) =>
-      isRecordOfScim(replica, user.userId) ? undefined : describeUser(replica, user, deps.now()),
+      isRecord(replica, user.userId) ? undefined : describeUser(replica, user, deps.now()),
     );
     return { users: found.items, more: found.more, applied: replica.applied };
   });

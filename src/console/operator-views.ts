@@ -3,6 +3,7 @@ import {
   type Group,
   isMember,
   isProvisioned,
+  isSignalRecord,
   type Profile,
   type Session,
   sessionStream,
@@ -146,15 +147,16 @@ export function findUsers(replica: Replica, name: string, emails: "any" | "verif
   for (const user of replica.projection.users()) {
     if (user.userId === name) return [user.userId];
     const profile = profileOfUser(replica, user.userId);
-    if (profile === undefined || isProvisioned(profile)) continue;
+    if (profile === undefined || isProvisioned(profile) || isSignalRecord(user.userId)) continue;
     const byEmail = profile.email === name && (emails === "any" || profile.emailVerified);
     if (profile.subject === name || byEmail) found.push(user.userId);
   }
   return found;
 }
 
-/** A provisioned person is a record of a SCIM client, beside the person who signs in. */
-export function isRecordOfScim(replica: Replica, userId: UserId): boolean {
+/** A record of a SCIM client or of a transmitter of signals is a user beside the person who signs in. */
+export function isRecord(replica: Replica, userId: UserId): boolean {
+  if (isSignalRecord(userId)) return true;
   const profile = profileOfUser(replica, userId);
   return profile !== undefined && isProvisioned(profile);
 }

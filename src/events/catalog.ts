@@ -29,6 +29,7 @@ import type {
   UserId,
 } from "./ids.ts";
 import type { HeldChangeEnded, HeldChangeNarrowed, MassChangeHeld, MassChangesAllowed } from "./mass-change.ts";
+import type { SignalAction, SignalOutcome } from "./signal-records.ts";
 import {
   clusterStream,
   configurationStream,
@@ -112,6 +113,26 @@ export type SuspensionExpired = Fact<"SuspensionExpired", { userId: UserId; at: 
 export type UserRestored = Fact<"UserRestored", { userId: UserId }>;
 /** The same transaction destroys the person's key. */
 export type UserErased = Fact<"UserErased", { userId: UserId }>;
+/**
+ * A transmitter of Shared Signals has said something about a subject. What follows from it is in events of its own, of
+ * the same command.
+ */
+export type SignalReceived = Fact<
+  "SignalReceived",
+  {
+    /** The record of the subject (signal-records.ts). */
+    userId: UserId;
+    /** A name in `signal_transmitters`. */
+    transmitter: string;
+    /** The name of the event, or its URI. */
+    event: string;
+    action: SignalAction;
+    outcome: SignalOutcome;
+    /** By the clock of the transmitter. */
+    issuedAt: UnixMs;
+    occurredAt: UnixMs;
+  }
+>;
 
 // --- groups
 /** The SCIM group behind a group: its client, and what the client says of it besides its members. */
@@ -222,7 +243,8 @@ export type UserEvent =
   | UserSuspended
   | SuspensionExpired
   | UserRestored
-  | UserErased;
+  | UserErased
+  | SignalReceived;
 export type GroupEvent =
   | GroupUpserted
   | GroupMembersChanged
@@ -377,6 +399,12 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
     effect: "tightens",
     formats: sinceLevel1,
     describe: () => "erased",
+  },
+  SignalReceived: {
+    stream: byUser,
+    effect: "neutral",
+    formats: sinceLevel5,
+    describe: ({ transmitter, event, outcome }) => `signal ${event} from transmitter ${transmitter}: ${outcome}`,
   },
   GroupUpserted: {
     stream: byGroup,

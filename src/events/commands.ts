@@ -27,6 +27,7 @@ import type {
 import type { Link } from "./link.ts";
 import type { Profile } from "./profile.ts";
 import type { ScimScope } from "./scim-token.ts";
+import type { SignalAction, SignalStreamState } from "./signal-records.ts";
 import { type Stream, sessionStream } from "./streams.ts";
 
 /** The tokens of the identity provider. They are stored sealed in the vault, never in the log. */
@@ -77,6 +78,8 @@ export type CreateSession = Fact<
     providerSession?: SessionId;
     /** The position that the authenticate host had applied when the sign-in began; absent: `issuedAt` is compared. */
     begunAt?: Position;
+    /** The records of signals about this profile, one per transmitter and identifier; absent: there are none. */
+    signalRecords?: readonly UserId[];
   }
 >;
 /** The claims and tokens of a refresh replace all the old ones. */
@@ -92,6 +95,7 @@ export type RefreshSession = Fact<
     tokenVersion?: number;
     /** As in `CreateSession`. */
     provisioned?: readonly UserId[];
+    signalRecords?: readonly UserId[];
   }
 >;
 /**
@@ -240,6 +244,31 @@ export type DropHeldChange = Fact<"dropHeldChange", { heldId: CommandId; version
 export type AllowMassChanges = Fact<"allowMassChanges", { source: string; until: UnixMs; reason: string }>;
 /** A duty of the leader. */
 export type ExpireHeldChanges = Fact<"expireHeldChanges", { heldIds: readonly CommandId[] }>;
+/**
+ * What a verified security event token of a transmitter of Shared Signals means here. A repeated token has the same
+ * command id, so it is performed once.
+ */
+export type ReceiveSignal = Fact<
+  "receiveSignal",
+  {
+    transmitter: string;
+    event: string;
+    action: SignalAction;
+    /** The record of the subject. */
+    recordId: UserId;
+    /**
+     * Users that the subject names by itself; ids that the log does not know are skipped. Empty: only
+     * the nodes that serve sign-ins find out who matches, from the record.
+     */
+    people: readonly UserId[];
+    /** `unmatched`: nothing can follow from the subject. */
+    subject: "matched" | "unmatched";
+    /** What the token says of its own stream; null: it is about a person. */
+    stream: SignalStreamState | null;
+    issuedAt: UnixMs;
+    occurredAt: UnixMs;
+  }
+>;
 /** The expiry sweep, which is a duty of the leader. */
 export type ExpireSessions = Fact<"expireSessions", { sessionIds: readonly SessionId[] }>;
 /** The sweep of memberships of a group, and of suspensions, that have reached their ends. A duty of the leader. */
@@ -318,6 +347,7 @@ export type Command =
   | DropHeldChange
   | AllowMassChanges
   | ExpireHeldChanges
+  | ReceiveSignal
   | ExpireSessions
   | ExpireMemberships
   | ExpireSuspensions

@@ -34,6 +34,7 @@ export {
   type SessionRefreshed,
   type SessionRevoked,
   type SessionsExpired,
+  type SignalReceived,
   type SnapshotTaken,
   type SuspensionExpired,
   streamOf,
@@ -84,6 +85,7 @@ export {
   type Presentation,
   type ProviderTokens,
   type ReassertTightenings,
+  type ReceiveSignal,
   type RecordSnapshot,
   type RefreshSession,
   type RefusalCode,
@@ -293,6 +295,24 @@ export {
 } from "./seal.ts";
 export { GenerationalCache } from "./session-index/generational-cache.ts";
 export type { SessionIndex } from "./session-index/session-index.ts";
+export {
+  isSignalRecord,
+  isTransmitterName,
+  parseTransmitterRecord,
+  type SignalAction,
+  type SignalOutcome,
+  type SignalStreamState,
+  type StreamSignals,
+  type SubjectKey,
+  type SubjectSignals,
+  signalActions,
+  signalCommandId,
+  signalProfile,
+  signalRecordId,
+  signalsFrom,
+  type TransmitterRecord,
+  transmitterOf,
+} from "./signal-records.ts";
 export { chunkFormat, SnapshotChunks } from "./snapshot/chunks.ts";
 export { loadProjection, ProjectionLoader, type SnapshotCounts } from "./snapshot/load.ts";
 export {

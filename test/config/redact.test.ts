@@ -113,6 +113,23 @@ const plants: Readonly<Record<string, Plant>> = {
     secrets: ["planted-key"],
     env: decisions,
   },
+  signal_transmitters: {
+    value: JSON.stringify({
+      okta: {
+        ...{ issuer: "https://idp.example.com", audience: "https://us.example.com" },
+        push_token: "planted-push-token-of-okta",
+      },
+      tool: {
+        ...{ issuer: "https://tool.example.com", audience: "https://us.example.com", delivery: "poll" },
+        access_token: "planted-access-token-of-tool",
+      },
+      other: {
+        ...{ issuer: "https://other.example.com", audience: "https://us.example.com", client_id: "us" },
+        ...{ client_secret: "planted client secret", token_url: "https://other.example.com/token" },
+      },
+    }),
+    secrets: ["planted-push-token-of-okta", "planted-access-token-of-tool", "planted client secret"],
+  },
   data_sources: {
     value:
       '[{"type":"hr","url":"https://hr.example.com/all?api_key=planted-query","headers":{"Authorization":"planted-header"}}]',

@@ -161,6 +161,10 @@ const events: readonly CardeaEvent[] = [
   of({ type: "UserSuspended", userId: "user-3", reason: "lost laptop", until: 1_700_000_900_000 }),
   of({ type: "UserSuspended", userId: "user-5", reason: "lost laptop", until: 1_700_000_800_000 }),
   of({ type: "SuspensionExpired", userId: "user-5", at: 1_700_000_800_500 }),
+  of({
+    ...{ type: "SignalReceived", userId: "signal:okta:hash", transmitter: "okta", event: "account-disabled" },
+    ...{ action: "suspend", outcome: "enforced", issuedAt: 1_700_000_000_000, occurredAt: 1_700_000_000_000 },
+  }),
 ];
 
 function write(): void {

@@ -13,6 +13,7 @@ import type { TraceText } from "./provider/trace-text.ts";
 import type { ProvisionedFor } from "./scim/correlation.ts";
 import type { SignInGate } from "./sign-in/sign-in-gate.ts";
 import type { ValueCipher } from "./sign-in/value-cipher.ts";
+import type { SignalRecordsFor } from "./signals/signal-plan.ts";
 
 export type AuthSettings = Readonly<{
   authenticateUrl: URL;
@@ -89,6 +90,8 @@ export type AuthDeps = Readonly<{
   provisionedFor?: ProvisionedFor;
   /** What became of a logout that an identity provider reported, on the back or front channel. */
   onLogout?: (channel: "back" | "front", result: "recorded" | "unknown" | "refused" | "unavailable") => void;
+  /** The records of signals about a profile; absent: no transmitter of signals is configured. */
+  signalRecordsFor?: SignalRecordsFor;
   /** What became of a callback that brought a code from the identity provider. */
   onCodeExchange?: (result: "exchanged" | "repeated" | "used" | "busy") => void;
   log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;

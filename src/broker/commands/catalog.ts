@@ -53,6 +53,7 @@ import { refreshSession } from "./session/refresh-session.ts";
 import { revokeSession } from "./session/revoke-session.ts";
 import { revokeSessions } from "./session/revoke-sessions.ts";
 import { startRefresh } from "./session/start-refresh.ts";
+import { receiveSignal } from "./signal/receive-signal.ts";
 import { eraseUser } from "./user/erase-user.ts";
 import { restoreUser } from "./user/restore-user.ts";
 import { revokeUserSessions } from "./user/revoke-user-sessions.ts";
@@ -89,6 +90,7 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   dropHeldChange,
   allowMassChanges,
   expireHeldChanges,
+  receiveSignal,
   expireSessions,
   expireMemberships,
   expireSuspensions,

@@ -11,6 +11,8 @@ export type AuthKeys = Readonly<{
   handover: readonly Uint8Array[];
   /** Seals sign-in attempts in cookies of the authenticate host. */
   attempts: readonly Uint8Array[];
+  /** Signs the states of verification requests to transmitters of signals. */
+  verifications: readonly Uint8Array[];
   /** Derives session ids from bearer tokens. */
   bearers: Uint8Array;
 }>;
@@ -26,6 +28,7 @@ export function authKeys(
     urls: shared("signed urls"),
     handles: shared("session handles"),
     handover: shared("session handover"),
+    verifications: shared("signal verification"),
     bearers: deriveKey(config.sharedSecret, "bearer sessions"),
     attempts: ring(config.cookieSecret, config.cookieSecretPrevious, "sign-in attempts"),
   };

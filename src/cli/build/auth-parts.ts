@@ -26,6 +26,8 @@ import {
   type ReservedPathHandler,
   readLeasedSignInStatus,
   resolveCaller,
+  type SignalMemory,
+  type SignalTransmitter,
   type TokenIssuers,
 } from "../../auth/index.ts";
 import type { Duty } from "../../broker/index.ts";
@@ -45,6 +47,7 @@ import { systemClock } from "../../replication/runtime/index.ts";
 import { receiptKeys } from "../../replication/wire/index.ts";
 import type { OpenDirectories } from "../process/open-directories.ts";
 import { authKeys } from "./auth-keys.ts";
+import { signalRecordsOf, signalServerOf, signalTransmittersOf } from "./signals/signal-parts.ts";
 
 const providerTimeoutMs = 10_000;
 const refreshCheckEveryMs = 1_000;
@@ -55,6 +58,7 @@ const nowS = (): number => Math.floor(systemClock.wall() / 1_000);
 export type ProviderClients = Readonly<{
   of(idpId: string): ProviderClient | undefined;
   issuers: TokenIssuers;
+  signals: readonly SignalTransmitter[];
   close(): Promise<void>;
 }>;
 
@@ -73,6 +77,7 @@ export function providerClientsOf(config: Config): ProviderClients {
   return {
     of: (idpId) => clients.get(idpId),
     issuers: createTokenIssuers(config.tokenIssuers, { local, nowMs }),
+    signals: signalTransmittersOf(config, local),
     close: () => local.close(),
   };
 }
@@ -103,6 +108,7 @@ export function authDepsOf(
 ): AuthDeps {
   const keys = authKeys(config);
   const provisioned = provisionedOf(config);
+  const signalRecords = signalRecordsOf(config);
   const routes = compileRouteTable(config.routes);
   const clients = signInClientsOf(config);
   return {
@@ -145,6 +151,7 @@ export function authDepsOf(
     onCodeExchange: parts.onCodeExchange,
     onLogout: parts.onLogout,
     ...(provisioned === undefined ? {} : { provisionedFor: provisioned }),
+    ...(signalRecords === undefined ? {} : { signalRecordsFor: signalRecords }),
     resolveCaller: parts.resolveCaller,
     identityClaims: (principal, hostname) => parts.assertions.claimsOf(principal, hostname),
     assertionFor: config.jwtEndpoint
@@ -164,6 +171,8 @@ export async function authenticateHostOf(
   config: Config,
   parts: Readonly<{
     auth: AuthDeps;
+    transmitters: readonly SignalTransmitter[];
+    signals: SignalMemory;
     operator: Databroker;
     feed: Feed;
     /** Null: the brokers keep no snapshots. */
@@ -186,7 +195,9 @@ export async function authenticateHostOf(
           provisionedFor: correlation,
           region: config.region,
         });
+  const signals = signalServerOf(config, parts);
   const host = await createAuthenticateHost(parts.auth, [
+    (app) => signals?.register(app),
     (app) => scim?.register(app),
     (app) => registerReceiptKeys(app, keys),
     (app) =>
@@ -217,6 +228,7 @@ export async function authenticateHostOf(
     handle: host.handle,
     async close() {
       scim?.close();
+      signals?.close();
       await host.close();
     },
   };
@@ -254,9 +266,11 @@ export function refreshDuty(
   parts: Readonly<{ providers: ProviderClients; refreshes: RefreshMemory; logger: Logger }>,
 ): Duty {
   const provisioned = provisionedOf(config);
+  const signalRecords = signalRecordsOf(config);
   const refresh = createRefresh({
     providerOf: parts.providers.of,
     ...(provisioned === undefined ? {} : { provisionedFor: provisioned }),
+    ...(signalRecords === undefined ? {} : { signalRecordsFor: signalRecords }),
     groupsFromClaim: config.groupsFromClaim,
     uuid: randomUUID,
     everyMs: config.refreshEveryMs,

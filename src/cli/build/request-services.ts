@@ -18,6 +18,7 @@ import {
   factPositionOf,
   type ReservedPathHandler,
   readCredential,
+  type SignalMemory,
   signInLoopOf,
 } from "../../auth/index.ts";
 import { type Config, type HostPort, signInClientsOf } from "../../config/index.ts";
@@ -58,6 +59,7 @@ export type RequestServiceParts = Readonly<{
   /** Null: the brokers keep no snapshots. */
   snapshots: Pick<SnapshotSource, "load"> | null;
   registry: Registry;
+  signals: SignalMemory;
   now: () => UnixMs;
   logger: Logger;
   output: Output;
@@ -154,6 +156,8 @@ export async function startRequestServices(
     const host = own.services.has("authenticate")
       ? await authenticateHostOf(own, {
           auth,
+          transmitters: known.signals,
+          signals: parts.signals,
           operator: databroker.forRole("operator"),
           feed: audit.feed,
           snapshots: parts.snapshots,
@@ -188,6 +192,7 @@ export async function startRequestServices(
         sessionMsMax: own.cookie.expireMs,
         groupsFromClaim: own.groupsFromClaim,
         ...(auth.provisionedFor === undefined ? {} : { provisionedFor: auth.provisionedFor }),
+        ...(auth.signalRecordsFor === undefined ? {} : { signalRecordsFor: auth.signalRecordsFor }),
         maxSessionsPerUser: own.maxSessionsPerUser,
         uuid: randomUUID,
         log: logger,

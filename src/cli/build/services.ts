@@ -9,7 +9,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { Registry } from "prom-client";
-import { newRefreshMemory, type RefreshMemory } from "../../auth/index.ts";
+import { newRefreshMemory, newSignalMemory, type RefreshMemory, type SignalMemory } from "../../auth/index.ts";
 import { type Config, canonicalJson, type HostPort, signInClientsOf } from "../../config/index.ts";
 import { type NodeId, parseNodeId, type UnixMs } from "../../events/index.ts";
 import type { Logger } from "../../replication/index.ts";
@@ -23,6 +23,7 @@ import { openDirectories } from "../process/open-directories.ts";
 import { registerProcessMetrics } from "../process/process-metrics.ts";
 import { type ProcessReadiness, readinessOf, routeShareOf } from "../process/readiness.ts";
 import { registerRefreshCounts } from "../process/refresh-counts.ts";
+import { registerSignalCounts } from "../process/signal-counts.ts";
 import { CannotError } from "../terminal/command.ts";
 import type { Output } from "../terminal/output.ts";
 import { version } from "../terminal/version.ts";
@@ -30,6 +31,7 @@ import { directoryDuty, providerClientsOf, refreshDuty } from "./auth-parts.ts";
 import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
 import type { LoadedConfig } from "./load.ts";
 import { type ListenerName, type RequestServices, startRequestServices } from "./request-services.ts";
+import { pollDuty } from "./signals/signal-parts.ts";
 import { nodeSnapshotsOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 
 export type Services = Readonly<{
@@ -75,7 +77,8 @@ export async function startServices(
 
   try {
     const refreshes = newRefreshMemory();
-    let provider = providersWithDuty(config, { logger, refreshes });
+    const signals = newSignalMemory();
+    let provider = providersWithDuty(config, { logger, refreshes, signals });
     stops.push(() => provider.close());
     let sync = directoriesWithDuty(config, logger);
     stops.push(() => sync.close());
@@ -85,6 +88,7 @@ export async function startServices(
       duties: [
         { ...provider.duty, run: (context) => provider.duty.run(context) },
         { ...sync.duty, run: (context) => sync.duty.run(context) },
+        { ...provider.polls, run: (context) => provider.polls.run(context) },
       ],
     });
     stops.push(() => databroker.stop());
@@ -96,6 +100,7 @@ export async function startServices(
     const registry = new Registry();
     if (databroker.broker !== null)
       registerRefreshCounts(registry, refreshes, (id) => signInClientsOf(current).all.get(id)?.clientId ?? id);
+    registerSignalCounts(registry, signals);
     const decides = config.services.has("proxy") || config.services.has("authorize");
     const needsReplica = decides || config.services.has("authenticate");
     const from = databroker.snapshots;
@@ -178,6 +183,7 @@ export async function startServices(
         databroker,
         snapshots,
         registry,
+        signals,
         now,
         logger,
         output,
@@ -213,7 +219,7 @@ export async function startServices(
         const before = { config: current, provider, sync };
         const other = hasSameProviders(current, next.config)
           ? provider
-          : providersWithDuty(next.config, { logger, refreshes });
+          : providersWithDuty(next.config, { logger, refreshes, signals });
         const otherSync = hasSameDirectories(current, next.config) ? sync : directoriesWithDuty(next.config, logger);
         current = next.config;
         try {
@@ -263,9 +269,13 @@ function tooOldFor(problem: string): CannotError {
 }
 
 /** The clients of the identity provider, and the refresh duty. Neither calls the provider before it has to. */
-function providersWithDuty(config: Config, parts: Readonly<{ logger: Logger; refreshes: RefreshMemory }>) {
+function providersWithDuty(
+  config: Config,
+  parts: Readonly<{ logger: Logger; refreshes: RefreshMemory; signals: SignalMemory }>,
+) {
   const providers = providerClientsOf(config);
-  return { ...providers, duty: refreshDuty(config, { providers, ...parts }) };
+  const polls = pollDuty(config, { transmitters: providers.signals, ...parts });
+  return { ...providers, duty: refreshDuty(config, { providers, ...parts }), polls };
 }
 
 /** The directories, and the duty that reads them. A run of an earlier configuration ends when it is closed. */
@@ -301,6 +311,7 @@ function hasSameProviders(a: Config, b: Config): boolean {
       rest.signInProviders,
       rest.routes.flatMap(({ idpClient }) => idpClient ?? []),
       rest.tokenIssuers,
+      rest.signalTransmitters,
       authenticateServiceUrl,
       hostAliases,
       certificateAuthority,

@@ -5,6 +5,7 @@ import { scimClients, tokenIssuers } from "../values/identity-values.ts";
 import { claimHeaders, headers } from "../values/network-values.ts";
 import { bearerFormat } from "../values/process-values.ts";
 import { signInProviders } from "../values/sign-in-provider-values.ts";
+import { signalTransmitters } from "../values/signal-transmitters.ts";
 import { booleanValue, enumValue, integer, stringList } from "../values/value-type.ts";
 import { cardea, pomerium } from "./keys.ts";
 
@@ -60,6 +61,20 @@ export const directoryKeys = {
     directories().prefault({}),
     "Directories of people and groups that the leader reads, by name, with `provider`, `match` (`subject`, `claim` with `claim`, or `email`), `groups` (policies name groups by `name` or `id`), `interval` and the settings of the provider. The same on every process. See docs/directories.md.",
     { inConfig: "value", secretParts: ["directories.*.settings.*", "directories.*.settings.*.*"] },
+  ),
+};
+
+export const signalTransmitterKeys = {
+  signal_transmitters: cardea(
+    signalTransmitters().prefault({}),
+    "Services whose signals are obeyed here (OpenID Shared Signals), by name, each with `issuer` and `audience`. Also `delivery` (`push` or `poll`), `push_token`, `access_token` or `client_id` with `client_secret` and `token_url` and `scope`, `stream_id`, `metadata_url`, `jwks_url`, `poll_url`, `match` (`subject`, `email`), `subject_issuers` and `actions`. A secret may be in a file: `push_token_file` and so on. The same on every node. See docs/shared-signals.md.",
+    {
+      secretParts: [
+        "signalTransmitters.*.pushToken",
+        "signalTransmitters.*.accessToken",
+        "signalTransmitters.*.client.secret",
+      ],
+    },
   ),
 };
 

@@ -50,6 +50,7 @@ export class FactPositions {
       case "DirectorySyncStarted":
       case "DirectorySyncCompleted":
       case "NodesRetired":
+      case "SignalReceived":
       case "SnapshotTaken":
       case "AuditSegmentSealed":
       case "EpochOpened":

@@ -303,7 +303,8 @@ export class Projection {
   }
 
   #fold(event: CardeaEvent, at: EventOrigin): readonly Stream[] {
-    const { position, recordedAt } = at;
+    const { position } = at;
+    const unknownEnd = unknownSessionExpiry(this.#level, at.recordedAt);
     this.#countLosses(event, at);
     switch (event.type) {
       case "SessionCreated":
@@ -311,12 +312,7 @@ export class Projection {
       case "SessionRevoked":
         this.#putSession(
           event.sessionId,
-          evolveSession(
-            this.#sessions.get(event.sessionId),
-            event,
-            position,
-            unknownSessionExpiry(this.#level, recordedAt),
-          ),
+          evolveSession(this.#sessions.get(event.sessionId), event, position, unknownEnd),
         );
         return [sessionStream(event.sessionId)];
       case "LogoutRecorded":
@@ -377,6 +373,7 @@ export class Projection {
       case "ConfigurationActivated":
       case "EpochOpened":
       case "NodesRetired":
+      case "SignalReceived":
       case "SnapshotTaken":
       case "AuditSegmentSealed":
         return [];

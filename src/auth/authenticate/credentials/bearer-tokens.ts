@@ -32,6 +32,7 @@ import type { ProviderClient } from "../provider/provider-client.ts";
 import { ProviderError } from "../provider/provider-error.ts";
 import type { ProvisionedFor } from "../scim/correlation.ts";
 import { originOf, type SubmitDeps, submitWithRetry } from "../sign-in/begin-session.ts";
+import type { SignalRecordsFor } from "../signals/signal-plan.ts";
 import { FairLimiter } from "./fair-limiter.ts";
 import type { SessionHandle } from "./handle.ts";
 import { isOfTokenIssuer, type TokenIssuers, tokenIssuerId, type VerifiedToken } from "./issuers.ts";
@@ -81,6 +82,7 @@ export type BearerDeps = SubmitDeps &
     groupsFromClaim: string | null;
     /** As in `AuthDeps`. */
     provisionedFor?: ProvisionedFor;
+    signalRecordsFor?: SignalRecordsFor;
     maxSessionsPerUser: number;
     uuid: () => string;
     log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;
@@ -253,6 +255,7 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
         maxSessionsPerUser: deps.maxSessionsPerUser,
         ...(deps.provisionedFor === undefined ? {} : { provisioned: deps.provisionedFor(profile) }),
         ...originOf(profile),
+        ...(deps.signalRecordsFor === undefined ? {} : { signalRecords: deps.signalRecordsFor(profile) }),
       },
     };
     const result = await submitWithRetry(deps, request);

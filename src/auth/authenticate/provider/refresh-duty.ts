@@ -23,6 +23,7 @@ import type {
 } from "../../../events/index.ts";
 import { isOfTokenIssuer } from "../credentials/issuers.ts";
 import type { ProvisionedFor } from "../scim/correlation.ts";
+import type { SignalRecordsFor } from "../signals/signal-plan.ts";
 import { claimedGroups } from "./claimed-groups.ts";
 import type { ProviderClient, RefreshOutcome } from "./provider-client.ts";
 import { ProviderError } from "./provider-error.ts";
@@ -50,6 +51,7 @@ export type RefreshDeps = Readonly<{
   groupsFromClaim: string | null;
   /** As in `AuthDeps`. */
   provisionedFor?: ProvisionedFor;
+  signalRecordsFor?: SignalRecordsFor;
   uuid: () => string;
   /** Longest time between two refreshes of a session (ms). */
   everyMs: number;
@@ -294,6 +296,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
         const groupIds = claimedGroups({ profile, claim, age: isNew ? "new" : "older than what is known" });
         const refreshedAt = clock.wall();
         const provisioned = deps.provisionedFor === undefined ? {} : { provisioned: deps.provisionedFor(profile) };
+        const signals = deps.signalRecordsFor === undefined ? {} : { signalRecords: deps.signalRecordsFor(profile) };
         const result = await context.submit(
           request({
             type: "refreshSession",
@@ -304,6 +307,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
             refreshedAt,
             tokenVersion,
             ...provisioned,
+            ...signals,
           }),
         );
         if (result.type === "done") countRefresh(memory, idpId, "refreshed");

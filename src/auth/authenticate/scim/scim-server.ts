@@ -9,7 +9,6 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ScimClientConfig } from "../../../config/index.ts";
 import {
   isSecretOf,
-  type Link,
   parseScimToken,
   provisionedFrom,
   type ScimToken,
@@ -17,6 +16,7 @@ import {
   type UserId,
 } from "../../../events/index.ts";
 import type { AuthDeps } from "../context.ts";
+import { receiptWordOf, waitMsOf } from "../receipt-preference.ts";
 import type { ProvisionedFor } from "./correlation.ts";
 import { answerBulk, bulkOperationsMax } from "./scim-bulk.ts";
 import { ResourceTurns, type ScimAnswer, type ScimCaller, type ScimDeps, submitChange } from "./scim-context.ts";
@@ -28,8 +28,6 @@ import { answerScim } from "./scim-router.ts";
 const prefix = "/scim/v2";
 const bodyBytesMax = 2 * 1024 * 1024;
 const inProgressMax = 64;
-const waitMsDefault = 10_000;
-const waitMsMax = 60_000;
 /** People who lack what a change gives are looked at again after this pause: the request itself may have done it. */
 const correlateAfterMs = 1_000;
 /** Processes with different `scim_clients` would otherwise undo each other's changes forever. */
@@ -168,28 +166,11 @@ async function sendAnswer(
     const waitMs = waitMsOf(request.headers["prefer"]);
     if (waitMs !== null) {
       reply.header("preference-applied", "wait");
-      reply.header("cardea-receipt", await receiptOf(deps, link, waitMs));
+      reply.header("cardea-receipt", await receiptWordOf(deps, link, waitMs));
     }
   }
   reply.code(status);
   return body === undefined ? reply.send() : reply.send(JSON.stringify(body));
-}
-
-/** `Prefer: wait` or `wait=10`, in seconds (RFC 7240 §4.3). Null: not asked for. */
-function waitMsOf(prefer: string | string[] | undefined): number | null {
-  const found = /(?:^|[,;])\s*wait(?:\s*=\s*"?(\d{1,4})"?)?\s*(?=$|[,;])/i.exec(String(prefer ?? ""));
-  if (found === null) return null;
-  return found[1] === undefined ? waitMsDefault : Math.min(waitMsMax, Number(found[1]) * 1_000);
-}
-
-/** `complete`: every node that may permit something has enforced the change. */
-async function receiptOf({ databroker, region }: ScimDeps, link: Link, timeoutMs: number): Promise<string> {
-  try {
-    const { complete } = await databroker.receipt({ type: "link", link }, { wait: "all", timeoutMs, region });
-    return complete ? "complete" : "incomplete";
-  } catch {
-    return "unavailable"; // the change is in the log, whatever its receipt says
-  }
 }
 
 function sendError({ log }: ScimDeps, reply: FastifyReply, error: unknown): FastifyReply {

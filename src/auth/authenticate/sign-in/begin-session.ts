@@ -62,6 +62,7 @@ export function createSessionCommand(
     ...(deps.provisionedFor === undefined ? {} : { provisioned: deps.provisionedFor(profile) }),
     ...originOf(profile),
     ...(begunAt === undefined ? {} : { begunAt }),
+    ...(deps.signalRecordsFor === undefined ? {} : { signalRecords: deps.signalRecordsFor(profile) }),
   };
   return { commandId: newCommandId(deps), actor: "service:authenticate", command };
 }

@@ -29,8 +29,10 @@ import {
 import { logoutsConcerning, parseProviderSession, refuseLoggedOut } from "./record-logout.ts";
 import {
   obtainedNow,
+  parseSignalRecords,
   profileUpsert,
   providerGroupsOf,
+  refuseDisabled,
   refuseUser,
   replaceGroups,
   reusableSeal,
@@ -55,10 +57,11 @@ export const createSession: CommandDefinition<"createSession"> = {
     maxSessionsPerUser: integerOf(fields, "maxSessionsPerUser", { min: 1, max: sessionsPerUserMax }),
     ...parseProvisionedIds(fields),
     ...parseOrigin(fields),
+    ...parseSignalRecords(fields),
   }),
   permission: ["authenticate"],
   access(command, projection) {
-    const { sessionId, userId, groupIds, maxSessionsPerUser, provisioned } = command;
+    const { sessionId, userId, groupIds, maxSessionsPerUser, provisioned, signalRecords } = command;
     const groups = groupIds === null ? [] : [...groupIds, ...providerGroupsOf(projection, userId)].map(groupStream);
     const others = projection.sessionsOf(userId);
     const counted = others.length >= maxSessionsPerUser ? others.map(sessionStream) : [];
@@ -68,6 +71,7 @@ export const createSession: CommandDefinition<"createSession"> = {
         ...counted,
         ...provisionedReads(provisioned, userId, projection),
         ...logoutsConcerning(command).map(sessionStream),
+        ...(signalRecords ?? []).map(userStream),
       ],
       writes: [sessionStream(sessionId), userStream(userId)],
     };
@@ -76,7 +80,7 @@ export const createSession: CommandDefinition<"createSession"> = {
   perform(projection, command, tools) {
     const { sessionId, userId, profile } = command;
     const user = projection.user(userId);
-    const barred = refuseUser(user, tools.now);
+    const barred = refuseUser(user, tools.now) ?? refuseDisabled(projection, command.signalRecords);
     if (barred !== undefined) return barred;
     const directory = findProvisioned(projection, command.provisioned, tools);
     if (directory.barred !== undefined) return directory.barred;

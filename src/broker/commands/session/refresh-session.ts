@@ -22,8 +22,10 @@ import {
 } from "../provisioned/provisioned-parts.ts";
 import {
   obtainedNow,
+  parseSignalRecords,
   profileUpsert,
   providerGroupsOf,
+  refuseDisabled,
   refuseUser,
   replaceGroups,
   reusableSeal,
@@ -41,14 +43,19 @@ export const refreshSession: CommandDefinition<"refreshSession"> = {
     refreshedAt: parseUnixMs(fields["refreshedAt"]),
     ...(fields["tokenVersion"] === undefined ? {} : { tokenVersion: tokenVersionOf(fields) }),
     ...parseProvisionedIds(fields),
+    ...parseSignalRecords(fields),
   }),
   permission: ["authenticate", "duty"],
-  access({ sessionId, groupIds, provisioned }, projection) {
+  access({ sessionId, groupIds, provisioned, signalRecords }, projection) {
     const userId = projection.session(sessionId)?.userId ?? undefined;
     if (userId === undefined) return { reads: [], writes: [sessionStream(sessionId)] };
     const held = groupIds === null ? [] : providerGroupsOf(projection, userId);
     return {
-      reads: [...[...(groupIds ?? []), ...held].map(groupStream), ...provisionedReads(provisioned, userId, projection)],
+      reads: [
+        ...[...(groupIds ?? []), ...held].map(groupStream),
+        ...provisionedReads(provisioned, userId, projection),
+        ...(signalRecords ?? []).map(userStream),
+      ],
       writes: [sessionStream(sessionId), userStream(userId)],
     };
   },
@@ -59,7 +66,7 @@ export const refreshSession: CommandDefinition<"refreshSession"> = {
     if (session === undefined) return refuseCommand("not-found", "there is no such session");
     if (session.status === "revoked") return refuseCommand("conflict", "the session is revoked");
     const { userId } = session;
-    const barred = refuseUser(projection.user(userId), tools.now);
+    const barred = refuseUser(projection.user(userId), tools.now) ?? refuseDisabled(projection, command.signalRecords);
     if (barred !== undefined) return barred;
     const directory = findProvisioned(projection, command.provisioned, tools);
     if (directory.barred !== undefined) return directory.barred;

@@ -15,7 +15,7 @@ export const revokeSessions: CommandDefinition<"revokeSessions"> = {
     sessionIds: listIn(fields, "sessionIds").map(parseSessionId),
     reason: parseRevocationReason(fields["reason"]),
   }),
-  permission: ["operator"],
+  permission: ["authenticate", "operator"],
   tightens: true,
   access: ({ sessionIds }) => ({ reads: [], writes: sessionIds.map(sessionStream) }),
   perform(projection, { sessionIds, reason }) {

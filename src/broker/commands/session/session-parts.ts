@@ -6,6 +6,7 @@ import {
   type Profile,
   type Projection,
   type ProviderTokens,
+  parseUserId,
   type Sealed,
   type SessionId,
   sessionStream,
@@ -17,6 +18,7 @@ import {
 } from "../../../events/index.ts";
 import type { VaultEntry } from "../../../replication/log/index.ts";
 import type { Access } from "../access.ts";
+import { type Fields, listIn, MalformedCommandError } from "../fields.ts";
 import { type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
 import { sameProfile } from "../profile-seal.ts";
 import { sealTokens } from "../vault.ts";
@@ -55,6 +57,30 @@ export function refuseUser(user: User | undefined, now: UnixMs): Performed | und
     return refuseCommand("suspended", "the user is suspended");
   if (user?.status === "erased") return refuseCommand("erased", "the user is erased");
   return undefined;
+}
+
+/** One per transmitter and identifier of a person. */
+const signalRecordsMax = 64;
+
+export function parseSignalRecords(fields: Fields): Readonly<{ signalRecords?: readonly UserId[] }> {
+  if (fields["signalRecords"] === undefined) return {};
+  const signalRecords = listIn(fields, "signalRecords").map(parseUserId);
+  if (signalRecords.length > signalRecordsMax) throw new MalformedCommandError("too many records of signals");
+  return { signalRecords };
+}
+
+/**
+ * A transmitter of Shared Signals has disabled the account. The leader looks at its head, so every later sign-in is
+ * refused, whatever the sender has read.
+ */
+export function refuseDisabled(
+  projection: Projection,
+  signalRecords: readonly UserId[] | undefined,
+): Performed | undefined {
+  const isDisabled = signalRecords?.some((id) => projection.user(id)?.status === "suspended") === true;
+  return isDisabled
+    ? refuseCommand("suspended", "a transmitter of signals says that the account is disabled")
+    : undefined;
 }
 
 /** The bytes in which the user's own profile is sealed, if it says the same: copies of the log keep them once. */

@@ -1,0 +1,44 @@
+/** Signal memory: what a process counts of signals, for its metrics. It lasts as long as the process. Pure. */
+
+export type SignalMemory = Readonly<{
+  /** By transmitter, event and result. Bounded: the configuration and the known events name all of them. */
+  received: Map<string, Readonly<{ transmitter: string; event: string; result: string; count: number }>>;
+  /** By transmitter. */
+  polls: Map<string, PollCounts>;
+}>;
+
+export type PollCounts = Readonly<{
+  answered: number;
+  failed: number;
+  /** Wall clock (ms) of the last answer; 0: none yet. */
+  answeredAt: number;
+}>;
+
+const entriesMax = 10_000;
+
+export function newSignalMemory(): SignalMemory {
+  return { received: new Map(), polls: new Map() };
+}
+
+export function countReceived(
+  { received }: SignalMemory,
+  { transmitter, event, result }: Readonly<{ transmitter: string; event: string; result: string }>,
+): void {
+  const key = `${transmitter} ${event} ${result}`;
+  const count = (received.get(key)?.count ?? 0) + 1;
+  if (count > 1 || received.size < entriesMax) received.set(key, { transmitter, event, result, count });
+}
+
+export function countPoll(
+  { polls }: SignalMemory,
+  transmitter: string,
+  { result, nowMs }: Readonly<{ result: "answered" | "failed"; nowMs: number }>,
+): void {
+  const { answered, failed, answeredAt } = polls.get(transmitter) ?? { answered: 0, failed: 0, answeredAt: 0 };
+  polls.set(
+    transmitter,
+    result === "answered"
+      ? { answered: answered + 1, failed, answeredAt: nowMs }
+      : { answered, failed: failed + 1, answeredAt },
+  );
+}

@@ -1,0 +1,181 @@
+/**
+ * Signal plan: what a verified security event means here: its action, and the people it concerns. Pure.
+ *
+ * - The operator's table names the action of each event; an event that it does not name is recorded.
+ * - A subject names people by the provider's issuer and subject, or by an e-mail that the provider has verified.
+ *   Several identifiers of one subject become several commands.
+ * - A complex subject is matched by its `user`. With a critical member that nothing here can process, it is recorded,
+ *   and nothing follows (SSF 1.0 §3.6).
+ */
+import type { SignalTransmitterConfig } from "../../../config/index.ts";
+import {
+  type Command,
+  type CommandId,
+  type Profile,
+  type SignalAction,
+  type SignalStreamState,
+  type SubjectKey,
+  signalCommandId,
+  signalRecordId,
+  type UnixMs,
+  type UserId,
+  userIdOf,
+} from "../../../events/index.ts";
+import {
+  formatSubject,
+  identifiersOf,
+  isStreamEvent,
+  type SecurityEvent,
+  type SignalName,
+  type SimpleSubject,
+  type SubjectIdentifier,
+} from "../../shared-signals/index.ts";
+
+export type TransmitterRules = Readonly<{
+  name: string;
+  match: SignalTransmitterConfig["match"];
+  actions: SignalTransmitterConfig["actions"];
+  /** Issuers that a subject may have, without a slash at their ends. */
+  subjectIssuers: readonly string[];
+}>;
+
+export type PlannedCommand = Readonly<{ commandId: CommandId; command: Extract<Command, { type: "receiveSignal" }> }>;
+
+/** The records about a profile, of all transmitters. */
+export type SignalRecordsFor = (profile: Profile) => readonly UserId[];
+
+/** One token becomes at most this many commands. */
+const commandsMax = 24;
+/** Members that are matched, or that only make a subject more precise. */
+const processed = ["user"];
+
+/** @param signInIssuers of the providers at which people sign in */
+export function transmitterRulesOf(
+  config: SignalTransmitterConfig,
+  signInIssuers: readonly string[],
+): TransmitterRules {
+  const issuers = [config.issuer, ...signInIssuers, ...config.subjectIssuers];
+  const { name, match, actions } = config;
+  return { name, match, actions, subjectIssuers: [...new Set(issuers.map(withoutSlash))] };
+}
+
+/** @returns undefined: no transmitter is configured */
+export function signalRecordsFor(transmitters: readonly TransmitterRules[]): SignalRecordsFor | undefined {
+  if (transmitters.length === 0) return undefined;
+  return (profile) =>
+    transmitters.flatMap((rules) => keysOfProfile(rules, profile).map((key) => signalRecordId(rules.name, key)));
+}
+
+function keysOfProfile({ match, subjectIssuers }: TransmitterRules, profile: Profile): readonly SubjectKey[] {
+  const { issuer, subject, email, emailVerified } = profile;
+  const keys: SubjectKey[] = [];
+  if (match.includes("subject") && subjectIssuers.includes(withoutSlash(issuer)))
+    keys.push({ by: "subject", issuer, subject });
+  if (match.includes("email") && emailVerified && email !== "") keys.push({ by: "email", email });
+  return keys;
+}
+
+export function planSignal(
+  event: SecurityEvent,
+  rules: TransmitterRules,
+  criticalMembers: readonly string[],
+): readonly PlannedCommand[] {
+  const { name } = event;
+  const about = {
+    type: "receiveSignal",
+    transmitter: rules.name,
+    event: name ?? event.uri,
+    issuedAt: event.issuedAt as UnixMs,
+    occurredAt: event.occurredAt as UnixMs,
+    stream: null,
+  } as const;
+  const targets = name !== null && isStreamEvent(name) ? [] : targetsOf(event.subject, rules, criticalMembers);
+  const stream = streamStateOf(event);
+  if (stream !== null) {
+    const recordId = signalRecordId(rules.name, { by: "stream" });
+    const command = { ...about, action: "record", recordId, people: [], subject: "matched", stream } as const;
+    return [{ commandId: signalCommandId(rules.name, event, 0), command }];
+  }
+  const action = actionOf(event, rules);
+  if (targets.length === 0) {
+    const text = JSON.stringify(formatSubject(event.subject));
+    const recordId = signalRecordId(rules.name, { by: "other", text });
+    const command = { ...about, action, recordId, people: [], subject: "unmatched" } as const;
+    return [{ commandId: signalCommandId(rules.name, event, 0), command }];
+  }
+  return targets.slice(0, commandsMax).map(({ key, people }, part) => ({
+    commandId: signalCommandId(rules.name, event, part),
+    command: { ...about, action, recordId: signalRecordId(rules.name, key), people, subject: "matched" },
+  }));
+}
+
+/** The value of an event that the table may distinguish: `credential-change/create`. */
+const valueMembers: Readonly<Partial<Record<SignalName, string>>> = {
+  "session-revoked": "initiating_entity",
+  "credential-change": "change_type",
+  "assurance-level-change": "change_direction",
+  "device-compliance-change": "current_status",
+  "risk-level-change": "current_level",
+  "account-disabled": "reason",
+};
+
+function actionOf({ name, payload }: SecurityEvent, { actions }: TransmitterRules): SignalAction {
+  if (name === null) return "record";
+  const member = Object.hasOwn(valueMembers, name) ? valueMembers[name as SignalName] : undefined;
+  const value = member === undefined ? undefined : payload[member];
+  const exact = typeof value === "string" ? `${name}/${value}` : name;
+  if (Object.hasOwn(actions, exact)) return actions[exact] ?? "record";
+  return Object.hasOwn(actions, name) ? (actions[name] ?? "record") : "record";
+}
+
+type Target = Readonly<{ key: SubjectKey; people: readonly UserId[] }>;
+
+function targetsOf(
+  subject: SubjectIdentifier,
+  rules: TransmitterRules,
+  criticalMembers: readonly string[],
+): readonly Target[] {
+  if (subject.format !== "complex") return identifiersOf(subject).flatMap((each) => targetsOfOne(each, rules));
+  const { members } = subject;
+  const isUnable = Object.keys(members).some(
+    (member) => criticalMembers.includes(member) && !processed.includes(member),
+  );
+  const user = Object.hasOwn(members, "user") ? members["user"] : undefined;
+  if (isUnable || user === undefined) return [];
+  return identifiersOf(user).flatMap((each) => targetsOfOne(each, rules));
+}
+
+function targetsOfOne(subject: SimpleSubject, { match, subjectIssuers }: TransmitterRules): readonly Target[] {
+  if (subject.format === "email" && match.includes("email"))
+    return [{ key: { by: "email", email: subject.email }, people: [] }];
+  if (!match.includes("subject")) return [];
+  if (subject.format === "iss_sub")
+    return subjectIssuers.includes(withoutSlash(subject.iss)) ? [subjectTarget(subject.iss, subject.sub)] : [];
+  if (subject.format === "opaque") return subjectIssuers.map((issuer) => subjectTarget(issuer, subject.id));
+  return [];
+}
+
+/** Providers write their issuer with a slash at its end or without one. */
+function subjectTarget(issuer: string, subject: string): Target {
+  const plain = withoutSlash(issuer);
+  const people = [userIdOf(plain, subject), userIdOf(`${plain}/`, subject)];
+  return { key: { by: "subject", issuer: plain, subject }, people };
+}
+
+function streamStateOf({ name, subject, payload, issuedAt }: SecurityEvent): SignalStreamState | null {
+  if (name !== "verification" && name !== "stream-updated") return null;
+  const streamId = subject.format === "opaque" ? subject.id.slice(0, 1_000) : "";
+  const at = issuedAt as UnixMs;
+  if (name === "verification") {
+    const { state } = payload;
+    const verifiedState = typeof state === "string" ? state.slice(0, 1_000) : null;
+    return { streamId, status: null, statusAt: null, verifiedAt: at, verifiedState };
+  }
+  const { status } = payload;
+  const known = (["enabled", "paused", "disabled"] as const).find((each) => each === status) ?? null;
+  return { streamId, status: known, statusAt: at, verifiedAt: null, verifiedState: null };
+}
+
+export function withoutSlash(url: string): string {
+  return url.endsWith("/") ? url.slice(0, -1) : url;
+}

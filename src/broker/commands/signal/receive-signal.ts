@@ -1,0 +1,306 @@
+/**
+ * Receive signal: a transmitter of Shared Signals has said something about a subject. Pure.
+ *
+ * - Each signal is recorded, also one without consequences, so that a repeated token does nothing.
+ * - A transmitter suspends and restores its own record of the subject, never the person. So it cannot lift a suspension
+ *   by an operator or by another transmitter.
+ * - Signals about the account are ordered by the transmitter's own times. One that a newer has overtaken is stale, and
+ *   so is the repetition of one that an operator has lifted: the log forgets command ids, the record does not.
+ * - The sessions of people that only an e-mail identifies are ended by the nodes that serve sign-ins, from the state of
+ *   the record.
+ */
+import {
+  type CardeaEvent,
+  isSignalRecord,
+  isTransmitterName,
+  type Projection,
+  parseTransmitterRecord,
+  parseUnixMs,
+  parseUserId,
+  type SessionId,
+  type SignalOutcome,
+  type SignalStreamState,
+  sessionStream,
+  signalActions,
+  signalProfile,
+  signalsFrom,
+  type TransmitterRecord,
+  type UnixMs,
+  type UserId,
+  userStream,
+} from "../../../events/index.ts";
+import type { CommandDefinition, CommandOf } from "../definition.ts";
+import { type Fields, fieldsOf, listIn, MalformedCommandError, textOf } from "../fields.ts";
+import { type NewKey, type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
+import { openProfile, sameProfile, sealerFor } from "../profile-seal.ts";
+
+type Signal = CommandOf<"receiveSignal">;
+
+/** Two forms of an issuer, and the aliases of a subject. */
+const peopleMax = 64;
+const eventCharsMax = 300;
+const streamTextMax = 1_000;
+/** Records are users of the log. Above this number no new one is created. */
+export const usersMax = 4_000_000;
+/** A session that began up to this long after an event may have begun before it, by the clock of the transmitter. */
+export const clockDifferenceMs = 60_000;
+
+export const receiveSignal: CommandDefinition<"receiveSignal"> = {
+  schema: parseSignal,
+  permission: ["authenticate", "duty"],
+  tightens: true,
+  access: ({ recordId, people }, projection) => ({
+    reads: [],
+    writes: [recordId, ...people]
+      .map(userStream)
+      .concat(people.flatMap((id) => projection.sessionsOf(id).map(sessionStream))),
+  }),
+  person: ({ recordId }) => recordId,
+  perform(projection, command, tools) {
+    if (projection.level < signalsFrom) return belowLevel(projection.level);
+    if (projection.user(command.recordId)?.status === "erased")
+      return refuseCommand("erased", "the record of this subject has been erased");
+    if (command.stream !== null) return performStream(projection, command, { tools, said: command.stream });
+    const known = parseTransmitterRecord(openProfileOf(projection, command.recordId, tools));
+    const before = known?.kind === "subject" ? known : undefined;
+    const isNew = projection.user(command.recordId) === undefined;
+    if (isNew && changesRecord(command) && projection.counts.users >= usersMax)
+      return refuseCommand("conflict", `the log has ${projection.counts.users} users, and no room for another record`);
+    const newKeys: NewKey[] = [];
+    const events = consequencesOf(projection, command, { tools, newKeys, before });
+    const outcome = typeof events === "string" ? events : events.length === 0 ? idleOutcomeOf(command) : "enforced";
+    return record(projection, command, { outcome, newKeys, events: typeof events === "string" ? [] : events });
+  },
+};
+
+type RecordTools = Readonly<{
+  tools: Tools;
+  newKeys: NewKey[];
+  before: Extract<TransmitterRecord, { kind: "subject" }> | undefined;
+}>;
+
+/** The events that follow from a signal about a person; empty: none. */
+function consequencesOf(projection: Projection, command: Signal, about: RecordTools): CardeaEvent[] | "stale" {
+  const { action, recordId, people, occurredAt } = command;
+  if (command.subject === "unmatched") return [];
+  switch (action) {
+    case "record":
+      return [];
+    case "revoke-sessions":
+      return [...people.flatMap((id) => endSessionsUpTo(projection, id, null)), ...cutRecord(command)];
+    case "require-new-sign-in": {
+      const issuedUpTo = (occurredAt + clockDifferenceMs) as UnixMs;
+      return [...people.flatMap((id) => endSessionsUpTo(projection, id, issuedUpTo)), ...cutRecord(command)];
+    }
+    case "suspend": {
+      if (isStaleDisabling(projection, command, about.before)) return "stale";
+      const isSuspended = projection.user(recordId)?.status === "suspended";
+      const reason = `${command.event} from transmitter ${command.transmitter}`;
+      return [
+        ...writeRecord(projection, command, about),
+        ...(isSuspended ? [] : [{ type: "UserSuspended", userId: recordId, reason } as const]),
+        ...people.flatMap((id) => endSessionsUpTo(projection, id, null)),
+      ];
+    }
+    case "restore": {
+      if (about.before === undefined) return [];
+      if (occurredAt < about.before.stateAt) return "stale";
+      const isSuspended = projection.user(recordId)?.status === "suspended";
+      return [
+        ...writeRecord(projection, command, about),
+        ...(isSuspended ? [{ type: "UserRestored", userId: recordId } as const] : []),
+      ];
+    }
+  }
+}
+
+function isStaleDisabling(
+  projection: Projection,
+  { recordId, occurredAt }: Signal,
+  before: RecordTools["before"],
+): boolean {
+  if (before === undefined || occurredAt > before.stateAt) return false;
+  if (before.state === "enabled") return occurredAt < before.stateAt;
+  // An operator has lifted it, and this is an earlier signal, or the same one again.
+  return (projection.user(recordId)?.status ?? "active") === "active";
+}
+
+/** What only the nodes can match: the sessions of everyone who matches the record, up to here. */
+function cutRecord({ people, recordId }: Signal): CardeaEvent[] {
+  if (people.length > 0) return [];
+  return [{ type: "UserSessionsRevoked", userId: recordId, upTo: null, reason: "identity-provider" }];
+}
+
+/** @param issuedUpTo null: all sessions */
+function endSessionsUpTo(projection: Projection, userId: UserId, issuedUpTo: UnixMs | null): CardeaEvent[] {
+  const live: SessionId[] = [];
+  let isAll = true;
+  for (const sessionId of projection.sessionsOf(userId)) {
+    const at = projection.sessionStatus(sessionId);
+    if (at.status !== "active") continue;
+    if (issuedUpTo !== null && at.session.issuedAt > issuedUpTo) isAll = false;
+    else live.push(sessionId);
+  }
+  if (live.length === 0) return [];
+  if (isAll) return [{ type: "UserSessionsRevoked", userId, upTo: null, reason: "identity-provider" }];
+  return live.map((sessionId) => ({ type: "SessionRevoked", sessionId, userId, reason: "identity-provider" }));
+}
+
+function writeRecord(projection: Projection, command: Signal, { tools, newKeys, before }: RecordTools): CardeaEvent[] {
+  const { event, action } = command;
+  const stateAt = Math.max(command.occurredAt, before?.stateAt ?? 0) as UnixMs;
+  const state = action === "suspend" ? "disabled" : "enabled";
+  return writeProfile(projection, command, { tools, newKeys, record: { kind: "subject", state, stateAt, event } });
+}
+
+function writeProfile(
+  projection: Projection,
+  { recordId, transmitter }: Signal,
+  { tools, newKeys, record }: Readonly<{ tools: Tools; newKeys: NewKey[]; record: TransmitterRecord }>,
+): CardeaEvent[] {
+  const profile = signalProfile(transmitter, record);
+  if (sameProfile(openProfileOf(projection, recordId, tools), profile)) return [];
+  const sealer = sealerFor(recordId, tools);
+  newKeys.push(...sealer.newKeys);
+  return [{ type: "UserUpserted", userId: recordId, profile: sealer.seal(profile) }];
+}
+
+function openProfileOf(projection: Projection, userId: UserId, tools: Tools) {
+  const sealed = projection.user(userId)?.profile;
+  const person = tools.personKeyOf(userId);
+  return sealed === undefined || sealed === null || person === undefined ? undefined : openProfile(sealed, person);
+}
+
+/** What the transmitter says of its stream. The newer of two signals counts, separately for status and verification. */
+function performStream(
+  projection: Projection,
+  command: Signal,
+  { tools, said }: Readonly<{ tools: Tools; said: SignalStreamState }>,
+): Performed {
+  const known = parseTransmitterRecord(openProfileOf(projection, command.recordId, tools));
+  const before = known?.kind === "stream" && known.streamId === said.streamId ? known : undefined;
+  const newerStatus = (said.statusAt ?? -1) >= (before?.statusAt ?? -1) ? said : (before ?? said);
+  const newerProof = (said.verifiedAt ?? -1) >= (before?.verifiedAt ?? -1) ? said : (before ?? said);
+  const record: TransmitterRecord = {
+    kind: "stream",
+    streamId: said.streamId,
+    status: newerStatus.status,
+    statusAt: newerStatus.statusAt,
+    verifiedAt: newerProof.verifiedAt,
+    verifiedState: newerProof.verifiedState,
+  };
+  const newKeys: NewKey[] = [];
+  const events = writeProfile(projection, command, { tools, newKeys, record });
+  return recordOf(command, { outcome: "recorded", newKeys, events, vaultRemoved: [] });
+}
+
+function record(
+  projection: Projection,
+  command: Signal,
+  {
+    outcome,
+    newKeys,
+    events,
+  }: Readonly<{ outcome: SignalOutcome; newKeys: readonly NewKey[]; events: readonly CardeaEvent[] }>,
+): Performed {
+  const vaultRemoved = events.flatMap((event): readonly SessionId[] => {
+    if (event.type === "SessionRevoked") return [event.sessionId];
+    return event.type === "UserSessionsRevoked" && !isSignalRecord(event.userId)
+      ? projection.sessionsOf(event.userId)
+      : [];
+  });
+  return recordOf(command, { outcome, newKeys, events, vaultRemoved });
+}
+
+function recordOf(
+  { recordId, transmitter, event, action, issuedAt, occurredAt }: Signal,
+  {
+    outcome,
+    newKeys,
+    events,
+    vaultRemoved,
+  }: Readonly<{
+    outcome: SignalOutcome;
+    newKeys: readonly NewKey[];
+    events: readonly CardeaEvent[];
+    vaultRemoved: readonly SessionId[];
+  }>,
+): Performed {
+  const received: CardeaEvent = {
+    type: "SignalReceived",
+    userId: recordId,
+    transmitter,
+    event,
+    action,
+    outcome,
+    issuedAt,
+    occurredAt,
+  };
+  return recordChanges([...events, received], { newKeys, vaultRemoved });
+}
+
+function idleOutcomeOf({ action, subject }: Signal): SignalOutcome {
+  if (subject === "unmatched") return "unmatched";
+  return action === "record" ? "recorded" : "unchanged";
+}
+
+/** Whether the signal may make a record that the log does not have yet. */
+function changesRecord({ action, people, subject }: Signal): boolean {
+  if (subject === "unmatched") return false;
+  return action === "suspend" || (action !== "record" && action !== "restore" && people.length === 0);
+}
+
+function belowLevel(level: number): Performed {
+  const remedy = "upgrade every broker and node, then run `cardea cluster finalize`";
+  return refuseCommand(
+    "conflict",
+    `the cluster is at level ${level}, and signals need level ${signalsFrom}: ${remedy}`,
+  );
+}
+
+function parseSignal(fields: Fields): Signal {
+  const transmitter = textOf(fields, "transmitter");
+  const event = textOf(fields, "event");
+  const action = signalActions.find((each) => each === fields["action"]);
+  const recordId = parseUserId(fields["recordId"]);
+  const people = listIn(fields, "people").map(parseUserId);
+  if (!isTransmitterName(transmitter)) throw new MalformedCommandError("not the name of a transmitter");
+  if (event === "" || event.length > eventCharsMax) throw new MalformedCommandError("event is too long");
+  if (action === undefined) throw new MalformedCommandError(`action is not one of ${signalActions.join(", ")}`);
+  if (!recordId.startsWith(`signal:${transmitter}:`))
+    throw new MalformedCommandError("the record is not of the transmitter");
+  if (people.length > peopleMax || people.some(isSignalRecord))
+    throw new MalformedCommandError("people are not people");
+  const subject = fields["subject"];
+  if (subject !== "matched" && subject !== "unmatched") throw new MalformedCommandError("subject is unknown");
+  return {
+    type: "receiveSignal",
+    transmitter,
+    event,
+    action,
+    recordId,
+    people,
+    subject,
+    stream: fields["stream"] === null ? null : parseStreamState(fieldsOf(fields["stream"], "stream")),
+    issuedAt: parseUnixMs(fields["issuedAt"]),
+    occurredAt: parseUnixMs(fields["occurredAt"]),
+  };
+}
+
+function parseStreamState(fields: Fields): SignalStreamState {
+  const shortText = (name: string): string => {
+    const text = textOf(fields, name);
+    if (text.length > streamTextMax) throw new MalformedCommandError(`${name} is too long`);
+    return text;
+  };
+  const statuses = ["enabled", "paused", "disabled"] as const;
+  const status = fields["status"] === null ? null : statuses.find((each) => each === fields["status"]);
+  if (status === undefined) throw new MalformedCommandError("status is unknown");
+  return {
+    streamId: shortText("streamId"),
+    status,
+    statusAt: fields["statusAt"] === null ? null : parseUnixMs(fields["statusAt"]),
+    verifiedAt: fields["verifiedAt"] === null ? null : parseUnixMs(fields["verifiedAt"]),
+    verifiedState: fields["verifiedState"] === null ? null : shortText("verifiedState"),
+  };
+}

@@ -1,0 +1,241 @@
+/** Commands of transmitters of signals: what the leader records, and what it refuses. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { MalformedCommandError, parseCommandRequest } from "../../../src/broker/commands/parse-command.ts";
+import {
+  type Command,
+  readsLevel,
+  type SessionId,
+  signalRecordId,
+  signalsFrom,
+  transmitterOf,
+  type UnixMs,
+  type UserId,
+} from "../../../src/events/index.ts";
+import { createMemoryLog } from "../../../src/replication/log/index.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { asked, brokerOn, createSession, folded, session, user } from "../support.ts";
+import { provisionedWorld } from "./provisioned-world.ts";
+
+type Signal = Extract<Command, { type: "receiveSignal" }>;
+const now = Date.now();
+const at = (seconds: number): UnixMs => (now + seconds * 1_000) as UnixMs;
+const byEmail = signalRecordId("okta", { by: "email", email: "alice@example.test" });
+const bySubject = signalRecordId("okta", { by: "subject", issuer: "https://idp.test", subject: "alice" });
+
+const signal = (action: Signal["action"], parts: Partial<Omit<Signal, "type">> = {}): Signal => ({
+  type: "receiveSignal",
+  transmitter: "okta",
+  event: "account-disabled",
+  action,
+  recordId: bySubject,
+  people: [user("s-alice")],
+  subject: "matched",
+  stream: null,
+  issuedAt: at(0),
+  occurredAt: at(0),
+  ...parts,
+});
+const signIn = (id: string, parts: object = {}): Command =>
+  createSession(id, "s-alice", { signalRecords: [bySubject, byEmail], ...parts });
+const world = (t: Parameters<typeof provisionedWorld>[0]) => provisionedWorld(t, { level: readsLevel });
+const status = async (at: Awaited<ReturnType<typeof world>>, id: string): Promise<string> =>
+  (await at.projection()).sessionStatus(session(id)).status;
+
+test("a record's id names its transmitter and nothing else, and issuers may end in a slash", () => {
+  assert.equal(transmitterOf(bySubject), "okta");
+  assert.equal(transmitterOf(user("s-alice")), undefined);
+  assert.doesNotMatch(byEmail, /alice/);
+  const slashed = signalRecordId("okta", { by: "subject", issuer: "https://idp.test/", subject: "alice" });
+  assert.equal(slashed, bySubject);
+  assert.equal(signalRecordId("okta", { by: "email", email: "Alice@Example.test" }), byEmail);
+  assert.notEqual(signalRecordId("other", { by: "email", email: "alice@example.test" }), byEmail);
+});
+
+test("below its level a signal is refused with the remedy", async (t) => {
+  const broker = brokerOn(createMemoryLog());
+  t.after(() => broker.stop());
+  const submit = (command: Command) => broker.databroker("authenticate").submit(asked(command));
+  await waitFor("a leader", async () => (await submit(signIn("s-0"))).type === "done");
+  const result = await submit(signal("revoke-sessions"));
+  assert.ok(result.type === "refused" && result.code === "conflict");
+  assert.match(result.message, new RegExp(`needs? level ${signalsFrom}.*cardea cluster finalize`));
+});
+
+test("the sessions of a person end, and later ones do not", async (t) => {
+  const at = await world(t);
+  await at.done(signIn("s-1"));
+  await at.done(signal("revoke-sessions"));
+  assert.equal(await status(at, "s-1"), "revoked");
+  await at.done(signIn("s-2"));
+  assert.equal(await status(at, "s-2"), "active");
+});
+
+test("a repeated token does nothing, and is answered with the first position", async (t) => {
+  const log = createMemoryLog();
+  const broker = brokerOn(log);
+  t.after(() => broker.stop());
+  const databroker = broker.databroker("authenticate");
+  const level = { type: "finalizeUpgrade", level: readsLevel } as const;
+  await waitFor("the level", async () => (await broker.databroker("operator").submit(asked(level))).type === "done");
+  await databroker.submit(asked(signIn("s-1")));
+  const request = asked(signal("revoke-sessions"));
+  const first = await databroker.submit(request);
+  await databroker.submit(asked(signIn("s-2")));
+  const second = await databroker.submit(request);
+  assert.ok(first.type === "done" && second.type === "done");
+  assert.deepEqual(second.link, first.link);
+  assert.equal((await folded(log)).sessionStatus(session("s-2")).status, "active");
+});
+
+test("a required sign-in ends only sessions that began before the event", async (t) => {
+  const at_ = await world(t);
+  await at_.done(signIn("s-1", { issuedAt: at(-600) }));
+  await at_.done(signIn("s-2", { issuedAt: at(-120) }));
+  await at_.done(signal("require-new-sign-in", { occurredAt: at(-300) }));
+  assert.equal(await status(at_, "s-1"), "revoked");
+  assert.equal(await status(at_, "s-2"), "active");
+  await at_.done(signal("require-new-sign-in", { occurredAt: at(-150) }));
+  assert.equal(await status(at_, "s-2"), "revoked", "it began within the difference that clocks may have");
+});
+
+test("a disabled account refuses sign-ins until its transmitter enables it, and never lifts an operator's suspension", async (t) => {
+  const at_ = await world(t);
+  await at_.done(signIn("s-1"));
+  await at_.done(signal("suspend"));
+  assert.equal(await status(at_, "s-1"), "revoked");
+  const refused = await at_.submit(signIn("s-2"));
+  assert.ok(refused.type === "refused" && refused.code === "suspended");
+  await at_.done({ type: "suspendUser", userId: user("s-alice"), reason: "operator" }, "operator");
+  await at_.done(signal("restore", { event: "account-enabled", occurredAt: at(1) }));
+  assert.equal((await at_.submit(signIn("s-3"))).type, "refused", "the operator's suspension stays");
+  await at_.done({ type: "restoreUser", userId: user("s-alice") }, "operator");
+  await at_.done(signIn("s-4"));
+});
+
+test("one transmitter does not lift what another has disabled", async (t) => {
+  const at_ = await world(t);
+  const other = signalRecordId("hr", { by: "subject", issuer: "https://idp.test", subject: "alice" });
+  await at_.done(signal("suspend"));
+  await at_.done(signal("suspend", { transmitter: "hr", recordId: other }));
+  await at_.done(signal("restore", { transmitter: "hr", recordId: other, occurredAt: at(1) }));
+  assert.equal((await at_.submit(signIn("s-1", { signalRecords: [bySubject, other] }))).type, "refused");
+});
+
+test("a signal about someone who has never signed in denies the first sign-in", async (t) => {
+  const at_ = await world(t);
+  await at_.done(signal("suspend", { recordId: byEmail, people: [] }));
+  assert.equal((await at_.submit(signIn("s-1"))).type, "refused");
+});
+
+test("a refresh is refused too", async (t) => {
+  const at_ = await world(t);
+  await at_.done(signIn("s-1", { signalRecords: [] }));
+  await at_.done(signal("suspend", { recordId: byEmail, people: [] }));
+  const { profile, tokens } = createSession("s-1", "s-alice");
+  const refreshed = await at_.submit({
+    ...{ type: "refreshSession", sessionId: session("s-1"), profile, tokens, groupIds: null },
+    ...{ refreshedAt: at(0), signalRecords: [byEmail] },
+  });
+  assert.ok(refreshed.type === "refused" && refreshed.code === "suspended");
+});
+
+test("signals that arrive in another order than they were made count by their own times", async (t) => {
+  const at_ = await world(t);
+  const record = async () => (await at_.projection()).user(bySubject)?.status;
+  await at_.done(signal("suspend", { occurredAt: at(10) }));
+  await at_.done(signal("restore", { occurredAt: at(5) }));
+  assert.equal(await record(), "suspended", "an earlier one does not lift a later suspension");
+  await at_.done(signal("restore", { occurredAt: at(20) }));
+  assert.equal(await record(), "active");
+  await at_.done(signal("suspend", { occurredAt: at(15) }));
+  assert.equal(await record(), "active", "a repetition of an earlier one does not suspend again");
+  await at_.done(signal("suspend", { occurredAt: at(21) }));
+  assert.equal(await record(), "suspended");
+});
+
+test("a token that the log has forgotten does not suspend again what an operator has lifted", async (t) => {
+  const at_ = await world(t);
+  await at_.done(signal("suspend", { occurredAt: at(10) }));
+  await at_.done({ type: "restoreUser", userId: bySubject }, "operator");
+  await at_.done(signal("suspend", { occurredAt: at(10) })); // under another command id, as after a day
+  assert.equal((await at_.projection()).user(bySubject)?.status, "active");
+  await at_.done(signal("suspend", { occurredAt: at(11) }));
+  assert.equal((await at_.projection()).user(bySubject)?.status, "suspended");
+});
+
+test("a signal that only records, or whose subject no one matches, changes no state", async (t) => {
+  const at_ = await world(t);
+  await at_.done(signIn("s-1"));
+  const before = await at_.projection();
+  await at_.done(signal("record"));
+  await at_.done(
+    signal("suspend", {
+      subject: "unmatched",
+      people: [],
+      recordId: signalRecordId("okta", { by: "other", text: "x" }),
+    }),
+  );
+  const after = await at_.projection();
+  assert.equal(after.digest(), before.digest());
+  assert.ok(after.applied.position > before.applied.position);
+  assert.equal(await status(at_, "s-1"), "active");
+});
+
+test("what only the nodes can match leaves a mark in the record, up to which sessions end", async (t) => {
+  const at_ = await world(t);
+  await at_.done(signal("revoke-sessions", { recordId: byEmail, people: [] }));
+  const projection = await at_.projection();
+  const record = projection.user(byEmail);
+  assert.equal(record?.status, "active");
+  assert.ok(Number(record?.sessionsRevokedBelow) > 0);
+  await at_.done(signIn("s-1"));
+});
+
+test("the state of a stream is the newest that the transmitter has said", async (t) => {
+  const at_ = await world(t);
+  const recordId = signalRecordId("okta", { by: "stream" });
+  const said = (parts: object): Command =>
+    signal("record", {
+      ...{ recordId, people: [], event: "verification" },
+      stream: { streamId: "st", status: null, statusAt: null, verifiedAt: null, verifiedState: null, ...parts },
+    });
+  await at_.done(said({ status: "paused", statusAt: at(10) }));
+  await at_.done(said({ verifiedAt: at(5), verifiedState: "x" }));
+  await at_.done(said({ status: "enabled", statusAt: at(1) }));
+  assert.ok((await at_.projection()).user(recordId)?.profile);
+});
+
+test("a malformed signal, and one in the name of another transmitter, is refused before the log", () => {
+  const wrong: readonly object[] = [
+    { transmitter: "Okta!" },
+    { transmitter: "hr" },
+    { recordId: user("s-alice") },
+    { people: [byEmail] },
+    { people: Array.from({ length: 65 }, (_, n) => user(`p-${n}`)) },
+    { action: "erase" },
+    { event: "" },
+    { event: "x".repeat(301) },
+    { subject: "perhaps" },
+    { occurredAt: -1 },
+    { stream: { streamId: 1 } },
+  ];
+  for (const parts of wrong)
+    assert.throws(
+      () => parseCommandRequest({ ...asked(signal("suspend")), command: { ...signal("suspend"), ...parts } }),
+      MalformedCommandError,
+      JSON.stringify(parts),
+    );
+  parseCommandRequest(asked(signal("suspend")));
+});
+
+test("sessions of other people are untouched", async (t) => {
+  const at_ = await world(t);
+  await at_.done(createSession("b-1", "s-bob"));
+  await at_.done(signal("suspend"));
+  await at_.done(signal("revoke-sessions", { recordId: byEmail, people: [] }));
+  assert.equal(await status(at_, "b-1"), "active");
+  const ids: readonly UserId[] = [user("s-bob")];
+  const live = (await at_.projection()).sessionsOf(ids[0] as UserId) as readonly SessionId[];
+  assert.equal(live.length, 1);
+});
