@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { generateKeyPairSync } from "node:crypto";
+import { createHash, generateKeyPairSync } from "node:crypto";
 import { test } from "node:test";
 import { jwtVerify } from "jose";
 import { findAdapter } from "../../../../src/auth/directory/directory-adapters.ts";
@@ -20,6 +20,8 @@ const { privateKey, publicKey } = generateKeyPairSync("rsa", { modulusLength: 20
 
 type Extra = {
   fields: object;
+  /** Called before each page of a list. */
+  onList: () => void;
   membership: FixtureAnswer;
   permissions: Readonly<Record<string, string>>;
   next: FixtureAnswer | null;
@@ -29,6 +31,7 @@ type Github = Fixture & Readonly<{ extra: Extra; open: (more?: object) => Direct
 async function startGithub(): Promise<Github> {
   const extra: Extra = {
     fields: {},
+    onList: () => {},
     membership: { body: { state: "active", role: "member" } },
     permissions: { members: "read", metadata: "read" },
     next: null,
@@ -47,6 +50,7 @@ async function startGithub(): Promise<Github> {
       assert.equal(request.headers["user-agent"], "cardea");
       assert.equal(request.headers["x-github-api-version"], "2022-11-28");
       if (request.method === "POST") return installationToken(request, extra);
+      if (request.query.get("page") !== null) extra.onList();
       return apiAnswer(request, { base, content: content.value, extra });
     },
   });
@@ -79,14 +83,17 @@ function apiAnswer(
   if (headers.authorization !== "Bearer ghp_token" && headers.authorization !== "Bearer ghs_token")
     return { status: 401, body: { message: "Bad credentials" } };
   const list = (all: readonly object[], canonical: string): FixtureAnswer => {
-    const { items, next } = pageOf(all, 3 * (Number(query.get("page") ?? 1) - 1));
-    const etag = `W/"${JSON.stringify([items, next]).length}-${Buffer.from(JSON.stringify(items)).toString("base64url").slice(0, 60)}"`;
+    const page = Number(query.get("page") ?? 1);
+    const { items, next } = pageOf(all, 3 * (page - 1));
+    const etag = `W/"${createHash("sha256").update(JSON.stringify(items)).digest("hex")}"`;
     if (headers["if-none-match"] === etag) return { status: 304, headers: { etag } };
-    const following = new URL(`${canonical}?per_page=100&page=${Number(query.get("page") ?? 1) + 1}`, base);
-    return {
-      headers: { etag, ...(next !== null && { link: `<${following}>; rel="next", <${following}>; rel="last"` }) },
-      body: items,
-    };
+    const linkTo = (number: number, relation: string): string =>
+      `<${new URL(`${canonical}?per_page=100&page=${number}`, base)}>; rel="${relation}"`;
+    const links = [
+      ...(page > 1 ? [linkTo(page - 1, "prev")] : []),
+      ...(next === null ? [] : [linkTo(page + 1, "next")]),
+    ];
+    return { headers: { etag, link: links.join(", ") }, body: items };
   };
   const users = content.people
     .filter(({ active }) => active)
@@ -179,6 +186,22 @@ test("github: a request names the ETag of the answer that was kept, which counts
   assert.ok(later.length > 0 && later.every(({ headers }) => headers["if-none-match"] !== undefined));
   github.content.value = { people, groups: [{ ...groups[0], id: "7", name: "core", people: ["1"], groups: [] }] };
   assert.deepEqual(await readOnce(), ["1", "2", "3", "4", "1"]);
+  await github.close();
+});
+
+test("github: members who move while a list is read make the run partial", async () => {
+  const github = await startGithub();
+  const five = people.concat({ ...ada, id: "5", userName: "user5" });
+  github.content.value = { people: five, groups };
+  let lists = 0;
+  github.extra.onList = () => {
+    lists += 1;
+    if (lists === 2) github.content.value = { people: five.slice(1), groups };
+  };
+  const read = await readAll(github.open());
+  // The fourth person moved to the page that had been read.
+  assert.equal(read.people.has("4"), false);
+  assert.deepEqual(read.problems, ["the list changed while it was read"]);
   await github.close();
 });
 

@@ -164,7 +164,7 @@ test("gitlab: members who move while a list is read make the run partial", async
   const read = await readAll(gitlab.open());
   // The fourth person moved to the page that had been read.
   assert.equal(read.members.get("20")?.has("4"), false);
-  assert.deepEqual(read.problems, ["the members changed while they were read"]);
+  assert.deepEqual(read.problems, ["the list changed while it was read"]);
   await gitlab.close();
 });
 

@@ -119,7 +119,7 @@ function apiAnswer({ path, query, headers }: FixtureRequest, base: URL, extra: E
   const since = Date.parse(
     /lastUpdated gt "([^"]*)"/.exec(query.get("filter") ?? "")?.[1] ?? "1970-01-01T00:00:00.000Z",
   );
-  const hasFilter = query.get("filter") !== null;
+  const asksDeactivated = query.get("filter")?.startsWith('status eq "DEPROVISIONED"') === true;
   const userOf = ({ value, status, updated }: typeof extra.users extends Map<string, infer User> ? User : never) => ({
     id: value.id,
     status,
@@ -150,10 +150,12 @@ function apiAnswer({ path, query, headers }: FixtureRequest, base: URL, extra: E
   const groups = [...extra.groups.values()];
   const missing = { status: 404, body: { errorCode: "E0000007", errorSummary: "Not found" } };
   if (resource === "users") {
-    // Without a filter, Okta leaves out deactivated people.
+    // Okta leaves out deactivated people unless a filter asks for them.
     if (id === undefined)
       return list(
-        users.filter(({ status, updated }) => updated > since && (hasFilter || status !== "DEPROVISIONED")).map(userOf),
+        users
+          .filter(({ status, updated }) => updated > since && (status === "DEPROVISIONED") === asksDeactivated)
+          .map(userOf),
       );
     const user = extra.users.get(id);
     if (user === undefined) return missing;

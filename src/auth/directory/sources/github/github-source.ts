@@ -6,6 +6,8 @@
  * - A team's members include those of the teams inside it.
  * - GitHub offers no changes since an earlier run. Answers are kept with their ETag: an unchanged one does not count
  *   against the rate limit.
+ * - Lists have pages by number. If a member leaves meanwhile, the rest moves and one member is skipped. So the page
+ *   before is requested once more, which is free if nothing has changed; otherwise the run is partial.
  * - GitHub vouches for no e-mail, and does not tell names in lists.
  */
 import { LRUCache } from "lru-cache";
@@ -13,9 +15,9 @@ import { z } from "zod";
 import { DirectoryError } from "../../directory-error.ts";
 import type { DirectoryAnswer, DirectoryHttp, LimitOf } from "../../directory-fetch.ts";
 import { plainText } from "../../page-check.ts";
-import type { DirectoryPerson, DirectorySource } from "../../source.ts";
+import type { DirectoryPerson, DirectoryProblem, DirectorySource } from "../../source.ts";
 import { type Listing, readListing } from "../shared/listing.ts";
-import { addressOf, nextInHeader, relativeLink } from "../shared/page-links.ts";
+import { addressOf, linkInHeader, relativeLink } from "../shared/page-links.ts";
 
 export type GithubOptions = Readonly<{
   http: DirectoryHttp;
@@ -54,10 +56,24 @@ export function createGithubSource(options: GithubOptions): DirectorySource {
   const call = (link: string, signal: AbortSignal): Promise<DirectoryAnswer> =>
     callGithub(options, kept, { link, signal });
   const nextOf = (answer: DirectoryAnswer): string | null => {
-    const next = nextInHeader(answer.headers.get("link"));
+    const next = linkInHeader(answer.headers.get("link"), "next");
     return next === null ? null : relativeLink(next, api);
   };
   const name = encodeURIComponent(options.organization);
+
+  async function problemsOf(
+    answer: DirectoryAnswer,
+    about: string | null,
+    signal: AbortSignal,
+  ): Promise<readonly DirectoryProblem[]> {
+    const target = linkInHeader(answer.headers.get("link"), "prev");
+    const link = target === null ? null : relativeLink(target, api);
+    const before = link === null ? undefined : kept.get(keyOf(link));
+    if (link === null || before === undefined) return [];
+    const again = await call(link, signal);
+    const isSame = again.status === 200 && Buffer.from(again.body).equals(before.answer.body);
+    return isSame ? [] : [{ about, message: "the list changed while it was read" }];
+  }
 
   const listing: Listing = {
     async begin({ signal }) {
@@ -69,20 +85,23 @@ export function createGithubSource(options: GithubOptions): DirectorySource {
     },
     end: () => null,
     async people(link, { signal }) {
-      const answer = await call(link ?? `orgs/${name}/members?per_page=100`, signal);
-      return { people: parse(accounts, answer).map(personOf), next: nextOf(answer) };
+      const answer = await call(link ?? `orgs/${name}/members?per_page=100&page=1`, signal);
+      const problems = await problemsOf(answer, null, signal);
+      return { people: parse(accounts, answer).map(personOf), problems, next: nextOf(answer) };
     },
     async groups(link, { signal }) {
-      const answer = await call(link ?? `orgs/${name}/teams?per_page=100`, signal);
+      const answer = await call(link ?? `orgs/${name}/teams?per_page=100&page=1`, signal);
       const found = parse(teams, answer).map((team) => ({ id: team.id, name: plainText(team.slug) }));
-      return { groups: found, toRead: found.map((team) => team.id), next: nextOf(answer) };
+      const problems = await problemsOf(answer, null, signal);
+      return { groups: found, toRead: found.map((team) => team.id), problems, next: nextOf(answer) };
     },
     async members(teamId, link, { signal, start }) {
-      const path = `organizations/${start}/team/${teamId}/members?per_page=100`;
+      const path = `organizations/${start}/team/${teamId}/members?per_page=100&page=1`;
       const answer = await call(link ?? path, signal);
       // The team has been deleted since it was listed.
       if (answer.status === 404) return { people: [], groups: [], next: null };
-      return { people: parse(accounts, answer).map((each) => each.id), groups: [], next: nextOf(answer) };
+      const problems = await problemsOf(answer, teamId, signal);
+      return { people: parse(accounts, answer).map((each) => each.id), groups: [], problems, next: nextOf(answer) };
     },
   };
 
@@ -92,6 +111,11 @@ export function createGithubSource(options: GithubOptions): DirectorySource {
       kept.clear();
     },
   };
+}
+
+/** GitHub's links name the organization by its number. */
+function keyOf(link: string): string {
+  return link.replace(/^(?:orgs|organizations)\/[^/]+\//, "");
 }
 
 function personOf({ id: personId, login }: z.infer<typeof account>): DirectoryPerson {
@@ -131,7 +155,7 @@ async function callGithub(
   { link, signal }: Readonly<{ link: string; signal: AbortSignal }>,
 ): Promise<DirectoryAnswer> {
   const url = addressOf(link, options.api);
-  const known = kept.get(link);
+  const known = kept.get(keyOf(link));
   const headers = {
     ...githubHeaders,
     authorization: `Bearer ${await options.token(signal)}`,
@@ -148,7 +172,7 @@ async function callGithub(
   }
   if (answer.status === 403) throw refusalOf(answer);
   const etag = answer.headers.get("etag");
-  if (answer.status === 200 && etag !== null && etag.length < 256) kept.set(link, { etag, answer });
+  if (answer.status === 200 && etag !== null && etag.length < 256) kept.set(keyOf(link), { etag, answer });
   return answer;
 }
 

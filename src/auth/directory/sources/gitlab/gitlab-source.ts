@@ -2,8 +2,8 @@
  * GitLab source: members of a group and of its subgroups, from the REST API.
  *
  * - Each group is read with the members that it inherits or that were invited as a group, as they count in GitLab.
- * - Lists of members have pages by number. If a member leaves meanwhile, the rest moves and one member is skipped. The
- *   total of each page shows it; the run is then partial.
+ * - Lists of groups and members have pages by number. If an entry goes meanwhile, the rest moves and one is skipped. The
+ *   total of each page shows it, up to 10,000 entries; the run is then partial.
  * - With `all_users`, for administrators of their own GitLab, everyone in the installation is listed, by keyset pages.
  * - GitLab offers no changes since an earlier run, so each run is full.
  */
@@ -13,7 +13,7 @@ import type { DirectoryAnswer, DirectoryHttp, LimitOf } from "../../directory-fe
 import { plainText } from "../../page-check.ts";
 import type { DirectoryPerson, DirectorySource } from "../../source.ts";
 import { type Listing, type ListingContext, readListing } from "../shared/listing.ts";
-import { addressOf, nextInHeader, relativeLink } from "../shared/page-links.ts";
+import { addressOf, linkInHeader, relativeLink } from "../shared/page-links.ts";
 
 export type GitlabOptions = Readonly<{
   http: DirectoryHttp;
@@ -45,7 +45,7 @@ export function createGitlabSource(options: GitlabOptions): DirectorySource {
   const { api } = options;
   const call = (link: string, signal: AbortSignal): Promise<DirectoryAnswer> => callGitlab(options, link, signal);
   const nextOf = (answer: DirectoryAnswer): string | null => {
-    const next = nextInHeader(answer.headers.get("link"));
+    const next = linkInHeader(answer.headers.get("link"), "next");
     return next === null ? null : relativeLink(next, api);
   };
 
@@ -54,22 +54,19 @@ export function createGitlabSource(options: GitlabOptions): DirectorySource {
     link: string | null,
     { signal }: ListingContext,
   ): Promise<Awaited<ReturnType<Listing["members"]>>> {
-    const { path, total, seen } = parseLink(link ?? `groups/${groupId}/members/all?per_page=100`);
-    const answer = await call(path, signal);
+    const present = parsePosition(link ?? `groups/${groupId}/members/all?per_page=100`);
+    const answer = await call(present.path, signal);
     // The group has been deleted since it was listed.
     if (answer.status === 404) return { people: [], groups: [], next: null };
     const listed = parse(members, answer);
-    const stated = totalOf(answer);
-    const count = seen + listed.length;
-    const next = nextOf(answer);
-    const hasMoved = (total !== null && stated !== total) || (next === null && stated !== null && count !== stated);
-    const present = listed.filter(({ membership_state }) => (membership_state ?? "active") === "active");
+    const { next, hasMoved } = nextPosition(present, { answer, count: listed.length, next: nextOf(answer) });
+    const active = listed.filter(({ membership_state }) => (membership_state ?? "active") === "active");
     return {
-      people: present.map((each) => each.id),
+      people: active.map((each) => each.id),
       groups: [],
-      ...(!options.listsAllUsers && { persons: present.map((each) => personOf(each, "managed")) }),
-      problems: hasMoved ? [{ about: groupId, message: "the members changed while they were read" }] : [],
-      next: next === null ? null : `${stated ?? ""} ${count} ${next}`,
+      ...(!options.listsAllUsers && { persons: active.map((each) => personOf(each, "managed")) }),
+      problems: hasMoved ? [{ about: groupId, message: moved }] : [],
+      next,
     };
   }
 
@@ -90,9 +87,12 @@ export function createGitlabSource(options: GitlabOptions): DirectorySource {
         const own = parse(group, await call(`groups/${start}?with_projects=false`, signal));
         return { groups: [groupOf(own)], toRead: [own.id], next: `groups/${start}/descendant_groups?per_page=100` };
       }
-      const answer = await call(link ?? "groups?all_available=true&order_by=id&sort=asc&per_page=100", signal);
+      const present = parsePosition(link ?? "groups?all_available=true&order_by=id&sort=asc&per_page=100");
+      const answer = await call(present.path, signal);
       const found = parse(groups, answer).map(groupOf);
-      return { groups: found, toRead: found.map((each) => each.id), next: nextOf(answer) };
+      const { next, hasMoved } = nextPosition(present, { answer, count: found.length, next: nextOf(answer) });
+      const problems = hasMoved ? [{ about: null, message: moved }] : [];
+      return { groups: found, toRead: found.map((each) => each.id), problems, next };
     },
     members: readMembers,
   };
@@ -100,12 +100,29 @@ export function createGitlabSource(options: GitlabOptions): DirectorySource {
   return { read: (request) => readListing(listing, request), close: async () => {} };
 }
 
-/** A link to a next page of members comes with the total and the count of the members so far. */
-function parseLink(link: string): Readonly<{ path: string; total: number | null; seen: number }> {
+const moved = "the list changed while it was read";
+
+/** A page of a list by numbers. `total`: as the earlier pages stated it. `seen`: the entries of the earlier pages. */
+type ListPosition = Readonly<{ path: string; total: number | null; seen: number }>;
+
+function parsePosition(link: string): ListPosition {
   const found = /^(\d*) (\d+) (.+)$/.exec(link);
   if (found === null) return { path: link, total: null, seen: 0 };
   const [, total = "", seen = "0", path = ""] = found;
   return { path, total: total === "" ? null : Number(total), seen: Number(seen) };
+}
+
+/** The link to the next page, and whether the pages so far are of one list. */
+function nextPosition(
+  { total, seen }: ListPosition,
+  { answer, count, next }: Readonly<{ answer: DirectoryAnswer; count: number; next: string | null }>,
+): Readonly<{ next: string | null; hasMoved: boolean }> {
+  const stated = totalOf(answer);
+  const isWhole = next !== null || stated === null || seen + count === stated;
+  return {
+    next: next === null ? null : `${stated ?? ""} ${seen + count} ${next}`,
+    hasMoved: (total !== null && stated !== total) || !isWhole,
+  };
 }
 
 /** GitLab states no total beyond 10,000. */

@@ -20,7 +20,7 @@ import {
   emptyPage,
 } from "../../source.ts";
 import { type Listing, readListing } from "../shared/listing.ts";
-import { addressOf, nextInHeader, pathPart, relativeLink } from "../shared/page-links.ts";
+import { addressOf, linkInHeader, pathPart, relativeLink } from "../shared/page-links.ts";
 
 export type OktaOptions = Readonly<{
   http: DirectoryHttp;
@@ -48,14 +48,15 @@ const pageSize = "200";
 /** Ids of a page of groups must fit into a cursor. */
 const groupsPageSize = "100";
 const overlapMs = 60_000;
+const deactivated = "DEPROVISIONED";
 /** A locked account or an expired password is a trouble of the person, not a decision of the organization. */
-const inactive = new Set(["SUSPENDED", "DEPROVISIONED", "STAGED"]);
+const inactive = new Set(["SUSPENDED", deactivated, "STAGED"]);
 
 export function createOktaSource(options: OktaOptions): DirectorySource {
   const { api } = options;
   const call = (link: string, signal: AbortSignal): Promise<DirectoryAnswer> => callOkta(options, link, signal);
   const nextOf = (answer: DirectoryAnswer): string | null => {
-    const next = nextInHeader(answer.headers.get("link"));
+    const next = linkInHeader(answer.headers.get("link"), "next");
     return next === null ? null : relativeLink(next, api);
   };
 
@@ -70,7 +71,12 @@ export function createOktaSource(options: OktaOptions): DirectorySource {
     async people(link, { since, signal }) {
       const query = { limit: pageSize, ...(since !== null && { filter: `lastUpdated gt "${instant(since)}"` }) };
       const answer = await call(link ?? `users?${new URLSearchParams(query)}`, signal);
-      return { people: parse(users, answer).map(personOf), next: nextOf(answer) };
+      const next = nextOf(answer);
+      const isLast = next === null && (since === null || link?.includes(deactivated) === true);
+      return {
+        people: parse(users, answer).map(personOf),
+        next: isLast ? null : (next ?? deactivatedSince(since ?? "")),
+      };
     },
     async groups(link, { since, signal }) {
       const changed = (time: string): string => `lastUpdated gt "${time}" or lastMembershipUpdated gt "${time}"`;
@@ -92,6 +98,12 @@ export function createOktaSource(options: OktaOptions): DirectorySource {
     readPerson: (personId, signal) => readPerson(personId, { call, nextOf, signal }),
     close: async () => {},
   };
+}
+
+/** Okta leaves deactivated people out of lists that do not ask for them. */
+function deactivatedSince(since: string): string {
+  const filter = `status eq "${deactivated}" and lastUpdated gt "${instant(since)}"`;
+  return `users?${new URLSearchParams({ limit: pageSize, filter })}`;
 }
 
 type PersonRequest = Readonly<{

@@ -35,6 +35,7 @@ export type ListedGroups = Listed<{
   groups: readonly DirectoryGroup[];
   /** Ids of the groups whose members the run reads. */
   toRead: readonly string[];
+  problems?: readonly DirectoryProblem[];
 }>;
 export type ListedMembers = Listed<{
   people: readonly string[];
@@ -88,13 +89,10 @@ export async function readListing(listing: Listing, request: ReadRequest): Promi
     return { ...emptyPage, people, problems, next: formatCursor(following) };
   }
   if (cursor.phase === "groups") {
-    const { next, groups, toRead } = await listing.groups(cursor.link, context);
+    const { next, groups, toRead, problems = [] } = await listing.groups(cursor.link, context);
     const after = next === null ? null : differing(next, cursor.link);
-    return {
-      ...emptyPage,
-      groups,
-      ...afterGroups({ ...cursor, link: null, after, toRead: [...toRead] }, listing, context),
-    };
+    const content = { ...emptyPage, groups, problems };
+    return { ...content, ...afterGroups({ ...cursor, link: null, after, toRead: [...toRead] }, listing, context) };
   }
   return readMembers(cursor, listing, context);
 }

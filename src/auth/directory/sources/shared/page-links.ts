@@ -8,12 +8,14 @@ import { DirectoryError } from "../../directory-error.ts";
 
 const linkCharsMax = 4_096;
 
-/** RFC 8288: the target of `rel="next"`. @returns null: this is the last page */
-export function nextInHeader(header: string | null): string | null {
+/** RFC 8288: the target of `rel="next"` or `rel="prev"`. @returns null: there is none */
+export function linkInHeader(header: string | null, relation: "next" | "prev"): string | null {
   if (header === null) return null;
   if (header.length > 4 * linkCharsMax) throw malformed("the Link header is too long");
-  for (const [, target = "", parameters = ""] of header.matchAll(/<([^<>]*)>((?:\s*;\s*[^,;<>"]+(?:"[^"]*")?)*)/g))
-    if (/;\s*rel\s*=\s*(?:"(?:[^"]*\s)?next(?:\s[^"]*)?"|next\s*(?:;|$))/i.test(parameters)) return target;
+  for (const [, target = "", parameters = ""] of header.matchAll(/<([^<>]*)>((?:\s*;\s*[^,;<>"]+(?:"[^"]*")?)*)/g)) {
+    const [, quoted, plain] = /;\s*rel\s*=\s*(?:"([^"]*)"|([^\s;]+))/i.exec(parameters) ?? [];
+    if ((quoted ?? plain ?? "").toLowerCase().split(/\s+/).includes(relation)) return target;
+  }
   return null;
 }
 
