@@ -2,8 +2,8 @@
  * GitLab source: members of a group and of its subgroups, from the REST API.
  *
  * - Each group is read with the members that it inherits or that were invited as a group, as they count in GitLab.
- * - Lists of groups and members have pages by number. If an entry goes meanwhile, the rest moves and one is skipped. The
- *   total of each page shows it, up to 10,000 entries; the run is then partial.
+ * - Lists of groups and members have pages by number. If an entry goes meanwhile, the rest moves and one is skipped.
+ *   The total of each page shows it, up to 10,000 entries; the run is then partial.
  * - With `all_users`, for administrators of their own GitLab, everyone in the installation is listed, by keyset pages.
  * - GitLab offers no changes since an earlier run, so each run is full.
  */
