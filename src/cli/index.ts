@@ -19,7 +19,9 @@ const byFirstWord: Readonly<Record<string, () => Promise<readonly CliCommand[]>>
     return [usersList, usersShow, usersSuspend, usersRestore, usersErase];
   },
   async groups() {
-    const { groupsAdd, groupsDelete, groupsList, groupsRemove, groupsShow } = await import("./commands/groups.ts");
+    const { groupsAdd, groupsDelete, groupsList, groupsRemove, groupsShow } = await import(
+      "./commands/membership/groups.ts"
+    );
     return [groupsList, groupsShow, groupsAdd, groupsRemove, groupsDelete];
   },
   async access() {

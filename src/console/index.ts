@@ -2,6 +2,8 @@
 
 export type { AccessFailure, AccessProgress, WhatReport, WhoReport } from "./access-reports.ts";
 export type { ExplainAnswer } from "./explain-route.ts";
+export type { BlastRadius, PreviewAnswer } from "./held/blast-radius.ts";
+export type { HeldView } from "./held/operator-held.ts";
 export { createHomeLookup } from "./home-lookup.ts";
 export { parseLastKnown } from "./last-known.ts";
 export type { LocalChangeAnswer } from "./local-changes.ts";

@@ -11,6 +11,7 @@ import { BrokerUnavailableError, formatUnavailable } from "../replication/wire/i
 import { registerAccessReports } from "./access-reports.ts";
 import { streamDecisions } from "./decision-stream.ts";
 import { registerExplain } from "./explain-route.ts";
+import { registerHeld } from "./held/operator-held.ts";
 import { registerLocalReceipts } from "./local-changes.ts";
 import { isChange, registerChanges } from "./operator-changes.ts";
 import { registerConfigurations } from "./operator-configurations.ts";
@@ -76,6 +77,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerUserChanges(route, deps);
   registerLocalReceipts(route, deps);
   registerScimTokens(route, deps);
+  registerHeld(route, deps);
   registerConfigurations(route, deps);
   registerExplain(route, deps);
   registerAccessReports(route, deps);

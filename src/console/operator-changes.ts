@@ -20,6 +20,7 @@ import {
 } from "../events/index.ts";
 import type { LocalResult, Receipt, ReceiptWait, Replica } from "../replication/index.ts";
 import { BrokerUnavailableError, formatUnavailable, promiseOf } from "../replication/wire/index.ts";
+import { answerPreview } from "./held/blast-radius.ts";
 import { revokeInRegion, sendLocalChange } from "./local-changes.ts";
 import {
   badRequest,
@@ -33,6 +34,7 @@ import {
 } from "./operator-route.ts";
 import {
   finalizeSchema,
+  groupRemovalSchema,
   manySchema,
   membersSchema,
   refusalStatus,
@@ -129,7 +131,7 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
     const body = membersSchema.safeParse(request.body ?? {});
     if (groupId === undefined) return reply.code(400).send({ error: "not a group id" });
     if (!body.success) return badRequest(reply, body.error);
-    const { add, remove, reason, until, forMs, ...wait } = body.data;
+    const { add, remove, reason, until, forMs, dryRun, ...wait } = body.data;
     const end = timeBoxEnd({ until, forMs }, deps.now());
     if (typeof end === "string") return reply.code(400).send({ error: end });
     const added = await findAtHead(deps, () => eachUser(deps.replica, add, "verified"));
@@ -140,20 +142,20 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
       return reply.code(400).send({ error: "name at least one user to add or remove" });
     const why = reason === undefined ? {} : { reason };
     const change = { added: added.userIds, removed: removed.userIds, ...end, ...why };
-    return submitChange(
-      deps,
-      request,
-      reply,
-      actor,
-      { type: "changeGroupMembers", groupId, source: "operator", ...change },
-      wait,
-    );
+    const command = { type: "changeGroupMembers", groupId, source: "operator", ...change } as const;
+    if (dryRun === true) return answerPreview(deps, actor, command);
+    return submitChange(deps, request, reply, actor, command, wait);
   });
 
   route("POST /groups/:group/remove", async (request, reply, { actor }) => {
     const groupId = tryParse(parseGroupId, nameIn((request.params as { group: string }).group));
+    const body = groupRemovalSchema.safeParse(request.body ?? {});
     if (groupId === undefined) return reply.code(400).send({ error: "not a group id" });
-    return submitChange(deps, request, reply, actor, { type: "removeGroup", groupId });
+    if (!body.success) return badRequest(reply, body.error);
+    const { dryRun, ...wait } = body.data;
+    const command = { type: "removeGroup", groupId } as const;
+    if (dryRun === true) return answerPreview(deps, actor, command);
+    return submitChange(deps, request, reply, actor, command, wait);
   });
 }
 
@@ -275,7 +277,8 @@ export function sendFailure(reply: FastifyReply, result: Failure): FastifyReply 
       .send({ ...whyUnavailable(result), commandId });
   }
   const status = refusalStatus[result.code];
-  return reply.code(status).send({ error: result.message, code: result.code });
+  const { message: error, code, heldId } = result;
+  return reply.code(status).send({ error, code, ...(heldId === undefined ? {} : { heldId }) });
 }
 
 const cutOffWords: Readonly<Record<CommandOutcome, string>> = {

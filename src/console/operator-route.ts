@@ -3,7 +3,8 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Feed } from "../audit/index.ts";
 import type { ProvisionedFor } from "../auth/index.ts";
-import type { UnavailableCode, UnixMs } from "../events/index.ts";
+import type { MassChangeLimits } from "../broker/index.ts";
+import type { GroupId, UnavailableCode, UnixMs } from "../events/index.ts";
 import type { Databroker, Replica } from "../replication/index.ts";
 import type { SnapshotSource } from "../replication/node/index.ts";
 import { homeRetryAfterMs } from "../replication/wire/index.ts";
@@ -27,6 +28,10 @@ export type OperatorApiDeps = Readonly<{
   /** Settles after `ms`, or earlier if the signal aborts. */
   sleep: (ms: number, signal: AbortSignal) => Promise<void>;
   uuid: () => string;
+  /** From when on a change of groups is held; absent: the defaults. */
+  massChange?: MassChangeLimits;
+  /** The routes whose policies name one of these groups; absent: this process has no routes. */
+  routesNaming?: (groups: ReadonlySet<GroupId>) => readonly string[];
   region: string;
   log: Readonly<{ info(fields: object, message: string): void }>;
 }>;

@@ -109,6 +109,10 @@ export const membersSchema = waitSchema.extend({
   add: namesOf("User ids, subjects or verified e-mails."),
   remove: namesOf("User ids, subjects or e-mails."),
   ...timeBoxFields,
+  dryRun: z
+    .boolean()
+    .optional()
+    .meta({ description: "True: changes nothing, and answers which people and routes the change would concern." }),
 });
 export const suspendSchema = waitSchema.extend(timeBoxFields);
 
@@ -121,6 +125,37 @@ export function timeBoxEnd(
   if (until !== undefined) return { until: Date.parse(until) as UnixMs };
   return forMs === undefined ? {} : { until: (now + forMs) as UnixMs };
 }
+const dryRun = z
+  .boolean()
+  .optional()
+  .meta({ description: "True: changes nothing, and answers which people and routes the change would concern." });
+const operatorReason = z
+  .string()
+  .min(1)
+  .max(500)
+  .meta({ description: "Recorded in the log in clear and forever: name no person." });
+const heldVersion = z
+  .number()
+  .int()
+  .min(1)
+  .meta({ description: "The version of the held change that the operator has seen." });
+const dayMs = 24 * 3_600_000;
+export const groupRemovalSchema = waitSchema.extend({ dryRun });
+export const dropSchema = waitSchema.extend({ version: heldVersion, reason: operatorReason });
+export const releaseSchema = dropSchema.extend({
+  allowForMs: z
+    .number()
+    .int()
+    .min(1)
+    .max(dayMs)
+    .optional()
+    .meta({ description: "For how long its source may make further mass changes. Default: not." }),
+});
+export const allowSchema = waitSchema.extend({
+  source: z.string().min(1).max(200).meta({ description: "As `GET /held` shows it, such as `service:scim/okta`." }),
+  forMs: z.number().int().min(0).max(dayMs).meta({ description: "From now on, in milliseconds; 0 ends it." }),
+  reason: operatorReason,
+});
 export const finalizeSchema = waitSchema.extend({ level: z.number().int().min(1).max(1_000_000) });
 
 export const retireSchema = waitSchema
@@ -272,6 +307,30 @@ const localChange = z.object({
 });
 const localReceipt = z.looseObject({ type: z.enum(["receipt", "merged"]) });
 
+const radius = z.object({
+  people: z.number().meta({ description: "How many people would lose a group now." }),
+  named: z
+    .array(z.object({ userId: z.string(), email: z.string() }))
+    .meta({ description: "The first thousand of them." }),
+  groups: z.array(z.string()),
+  routes: z
+    .array(z.string())
+    .meta({ description: "Routes of this server's configuration whose policies name one of the groups." }),
+  refusal: z.string().nullable().meta({ description: "Why the change would be refused now; null: it would not." }),
+});
+const held = z.object({
+  id: z.string(),
+  version: z.number(),
+  status: z.enum(["held", "dropped"]),
+  source: z.string(),
+  actor: z.string(),
+  subject: z.string(),
+  people: z.number().meta({ description: "From how many people it would have taken a group when it was held." }),
+  counted: z.number().meta({ description: "The same with the others of its source within the window." }),
+  limit: z.number(),
+  heldAt: z.string(),
+  expiresAt: z.string(),
+});
 export const answerSchemas = {
   sessions: z.object({ sessions: z.array(session), more, applied: link }),
   users: z.object({ users: z.array(user), more, applied: link }),
@@ -284,6 +343,17 @@ export const answerSchemas = {
   localChange,
   localReceipt,
   manyRevoked: change.extend({ named: z.number(), unknown: z.array(z.string()), more }),
+  held: z.object({
+    held: z.array(held),
+    allowed: z.array(z.object({ source: z.string(), until: z.string() })),
+    applied: link,
+  }),
+  heldChange: held.extend({ now: radius, applied: link }),
+  /** With `dryRun` the radius, else the change. */
+  changeOrPreview: z.union([
+    change,
+    radius.extend({ dryRun: z.literal(true), held: z.boolean(), counted: z.number(), limit: z.number() }),
+  ]),
   scimTokens: z.object({
     tokens: z.array(
       z.object({
@@ -384,6 +454,7 @@ export const errorSchema = z.object({
       "With `home-unreachable`: `none` if the command was not forwarded and the region has not accepted it by itself; `unknown` if it may have been made, or may be in force in the region.",
   }),
   commandId: z.string().optional().meta({ description: "With 503: repeat the command with this id." }),
+  heldId: z.string().optional().meta({ description: "With `held` and `dropped`: the id of the held change." }),
   reason: z.string().optional().meta({ description: "With 503: why, as a code (docs/errors.md)." }),
   lastKnown: lastKnownSchema.optional().meta({
     description:

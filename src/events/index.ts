@@ -214,6 +214,7 @@ export {
   type MassChangeHeld,
   type MassChangesAllowed,
   massChangeFrom,
+  originOf,
   sourceOf,
 } from "./mass-change.ts";
 export { decode, encode } from "./messagepack.ts";

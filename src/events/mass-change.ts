@@ -85,9 +85,13 @@ export type MassChangesAllowed = Fact<"MassChangesAllowed", { source: string; un
 
 const persons = /^(?:operator|user):/;
 
-/** The source behind an actor; null: a person. The tokens of a SCIM client are one source. */
+/** The source or person behind an actor, whatever token it used. */
+export function originOf(actor: string): string {
+  const [origin = actor] = actor.split("#", 1);
+  return origin;
+}
+
+/** The source behind an actor; null: a person. */
 export function sourceOf(actor: string): string | null {
-  if (persons.test(actor)) return null;
-  const [source = actor] = actor.split("#", 1);
-  return source;
+  return persons.test(actor) ? null : originOf(actor);
 }

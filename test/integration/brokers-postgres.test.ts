@@ -8,11 +8,22 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { type Broker, createLeaderClient, startBroker, startDatabrokerServer } from "../../src/broker/index.ts";
-import { type BrokerId, type CommandResult, decodeEvents, genesis, Projection } from "../../src/events/index.ts";
+import {
+  type BrokerId,
+  type Command,
+  type CommandResult,
+  decodeEvents,
+  type GroupId,
+  genesis,
+  Projection,
+  readsLevel,
+  type UnixMs,
+  type UserId,
+} from "../../src/events/index.ts";
 import { createLocalFanout } from "../../src/replication/fanout/index.ts";
 import { type EventLog, verifyLog } from "../../src/replication/log/index.ts";
 import { systemClock } from "../../src/replication/runtime/index.ts";
-import { asked, cluster, createSession, FakeNode, quiet, random, revoke, secret } from "../broker/support.ts";
+import { asked, cluster, createSession, FakeNode, quiet, random, revoke, secret, user } from "../broker/support.ts";
 import { freePort } from "../support/free-port.ts";
 import { startPostgres } from "../support/postgres.ts";
 import type { PostgresServer } from "../support/service.ts";
@@ -181,4 +192,43 @@ test("a leader hands over under load, and the new leader answers receipts for no
   assert.equal((await waiting).nodes[0]?.status, "applied");
   assert.equal((await b.log.epochs()).length, 3, "one epoch of a, its resignation, one epoch of b");
   assert.equal((await b.log.read(genesis, 1)).type, "page");
+});
+
+test("a mass change that one leader held is released by the next, once, though both brokers are asked", async () => {
+  const a = await startMember("a");
+  await untilLeading(a.broker);
+  const b = await startMember("b");
+  await waitFor("b to follow", () => b.broker.ready().ready);
+  const submit = (broker: Broker, command: Command, as: "authenticate" | "operator" = "operator") =>
+    broker.databroker(as).submit(asked(command, { actor: as === "operator" ? "operator:alice" : "system" }));
+  const level = await submit(a.broker, { type: "finalizeUpgrade", level: readsLevel });
+  assert.equal(level.type, "done", JSON.stringify(level));
+  const people = Array.from({ length: 40 }, (_, n) => `u${n}`);
+  for (const name of people)
+    assert.equal((await submit(a.broker, createSession(`s-${name}`, name), "authenticate")).type, "done");
+  const members = { type: "changeGroupMembers", groupId: "eng" as GroupId, source: "operator" } as const;
+  const userIds = people.map(user);
+  assert.equal((await submit(a.broker, { ...members, added: userIds, removed: [] })).type, "done");
+  const removal = asked({ ...members, added: [], removed: userIds }, { actor: "operator:alice" });
+  const refused = await b.broker.databroker("operator").submit(removal);
+  assert.equal(refused.type === "refused" && refused.code, "held", JSON.stringify(refused));
+  await a.log.close(); // as if its host were cut off
+  await untilLeading(b.broker);
+  const again = await b.broker.databroker("operator").submit(removal);
+  assert.deepEqual(again, refused, "the next leader says the same of the same command");
+  const command = {
+    type: "releaseHeldChange",
+    heldId: removal.commandId,
+    version: 1,
+    reason: "ok",
+    allowUntil: null,
+  } as const;
+  const released = await Promise.all([submit(b.broker, command), submit(b.broker, command)]);
+  assert.deepEqual(released.map((result) => (result.type === "refused" ? result.code : result.type)).sort(), [
+    "done",
+    "not-found",
+  ]);
+  const projection = await checkLog([]);
+  assert.equal(projection.groupsOf(userIds[0] as UserId, Date.now() as UnixMs).size, 0);
+  assert.equal(projection.recomputedDigest(), projection.digest());
 });

@@ -9,8 +9,11 @@ import {
   type CommandRequest,
   encode,
   type HeldChange,
+  noEpoch,
+  noPosition,
   type Projection,
   sourceOf,
+  type UnixMs,
   type UserId,
 } from "../../events/index.ts";
 import type { Access } from "./access.ts";
@@ -130,13 +133,37 @@ function performTyped<Type extends Command["type"]>(
 export function countChange(
   projection: Projection,
   request: CommandRequest,
-  { tools, limits }: Readonly<{ tools: Tools; limits: MassChangeLimits }>,
-): MassChangeCount | undefined {
+  { now, limits }: Readonly<{ now: UnixMs; limits: MassChangeLimits }>,
+): Readonly<{ count: MassChangeCount; performed: Performed }> | undefined {
   const change = guardedChange(request.command, request);
   if (change === undefined) return undefined;
-  const performed = performTyped(projection, request.command, tools);
+  const performed = performTyped(projection, request.command, previewTools(now));
   const events = performed.type === "changes" ? performed.changes.events : [];
-  return countMassChange(projection, { ...change, events }, { now: tools.now, limits });
+  return { performed, count: countMassChange(projection, { ...change, events }, { now, limits }) };
+}
+
+/** What a release would do at this projection. Undefined: this build cannot read the held change. */
+export function performStored(projection: Projection, held: HeldChange, now: UnixMs): Performed | undefined {
+  const command = storedCommand(held, projection);
+  return command === undefined ? undefined : performTyped(projection, command, previewTools(now));
+}
+
+/** Commands that can be held use the time alone. */
+function previewTools(now: UnixMs): Tools {
+  return {
+    now,
+    epoch: noEpoch,
+    personKeyOf: () => undefined,
+    versionOf: () => 0,
+    configOf: () => undefined,
+    hasBody: () => false,
+    unreadyFor: () => [],
+    admittedNodes: () => [],
+    lost: { holds: () => true, lacks: () => false, endOfEpoch: () => noPosition, restoredAfter: () => false },
+    random: (bytes) => new Uint8Array(bytes),
+    wrappingKey: new Uint8Array(),
+    vaultKey: new Uint8Array(),
+  };
 }
 
 function holdableOf<Type extends Command["type"]>(

@@ -39,7 +39,7 @@ import {
   registerReceiptKeys,
   verifyOperatorToken,
 } from "../../console/index.ts";
-import { directoryClient, type UnixMs } from "../../events/index.ts";
+import { directoryClient, type GroupId, type UnixMs } from "../../events/index.ts";
 import { compileRouteTable } from "../../proxy/index.ts";
 import type { Databroker, Logger, Replica } from "../../replication/index.ts";
 import type { SnapshotSource } from "../../replication/node/index.ts";
@@ -47,6 +47,7 @@ import { systemClock } from "../../replication/runtime/index.ts";
 import { receiptKeys } from "../../replication/wire/index.ts";
 import type { OpenDirectories } from "../process/open-directories.ts";
 import { authKeys } from "./auth-keys.ts";
+import { massChangeLimitsOf } from "./broker-parts.ts";
 import { signalRecordsOf, signalServerOf, signalTransmittersOf } from "./signals/signal-parts.ts";
 
 const providerTimeoutMs = 10_000;
@@ -179,6 +180,7 @@ export async function authenticateHostOf(
     snapshots: Pick<SnapshotSource, "load"> | null;
     /** The administrators in force; a removed one loses open streams. */
     administrators: () => Config["administrators"];
+    policies: Policies;
     now: () => UnixMs;
     logger: Logger;
   }>,
@@ -220,6 +222,8 @@ export async function authenticateHostOf(
         now: parts.now,
         sleep: (ms, signal) => sleep(ms, undefined, { signal, ref: false }),
         uuid: randomUUID,
+        massChange: massChangeLimitsOf(config),
+        routesNaming: (groups) => routesNaming(config, parts.policies, groups),
         region: config.region,
         log: parts.logger,
       }),
@@ -232,6 +236,13 @@ export async function authenticateHostOf(
       await host.close();
     },
   };
+}
+
+function routesNaming({ routes }: Config, policies: Policies, groups: ReadonlySet<GroupId>): readonly string[] {
+  const named = routes.filter(({ id }) =>
+    policies.get(id)?.groupsNamed.some((group) => (groups as ReadonlySet<string>).has(group)),
+  );
+  return [...new Set(named.map(({ from }) => from.href))];
 }
 
 /** Which provisioned people a profile of the sign-in provider is; undefined: no SCIM client or directory is there. */

@@ -161,7 +161,7 @@ function startBrokerOf(
   });
 }
 
-function massChangeLimitsOf({ massChange }: Config): MassChangeLimits {
+export function massChangeLimitsOf({ massChange }: Config): MassChangeLimits {
   const { maxPeople, maxShare, minPeople, windowMs, heldForMs } = massChange;
   return { peopleMax: maxPeople, shareMax: maxShare, peopleMin: minPeople, windowMs, heldMs: heldForMs };
 }

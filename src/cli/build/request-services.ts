@@ -164,6 +164,7 @@ export async function startRequestServices(
           now: parts.now,
           logger,
           administrators: () => parts.config().administrators,
+          policies,
         })
       : null;
     const routeHost = await createRouteHost(auth);

@@ -14,10 +14,11 @@ import { configList, configShow } from "./config.ts";
 import { demo } from "./demo.ts";
 import { dev } from "./dev.ts";
 import { drillList, drillRun } from "./drill.ts";
-import { groupsAdd, groupsDelete, groupsList, groupsRemove, groupsShow } from "./groups.ts";
 import { health } from "./health.ts";
 import { execCredential, flushCredentials } from "./kubernetes.ts";
 import { logExport, logVerify } from "./log.ts";
+import { groupsAdd, groupsDelete, groupsList, groupsRemove, groupsShow } from "./membership/groups.ts";
+import { heldAllow, heldDrop, heldList, heldRelease, heldShow } from "./membership/held.ts";
 import { postgresPromote } from "./postgres.ts";
 import { receiptShow, receiptsKeys, receiptsVerify } from "./receipts.ts";
 import { regionMoveHome } from "./region.ts";
@@ -52,6 +53,11 @@ export const commands: readonly CliCommand[] = [
   groupsDelete,
   accessWho,
   accessWhat,
+  heldList,
+  heldShow,
+  heldRelease,
+  heldDrop,
+  heldAllow,
   scimTokensList,
   scimTokensCreate,
   scimTokensRotate,

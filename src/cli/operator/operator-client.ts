@@ -43,6 +43,8 @@ export class OperatorRefusedError extends CannotError {
   readonly outcome: CommandOutcome;
   /** What the region of the server knows in place of a receipt, while it is cut off; null: it says nothing of it. */
   readonly lastKnown: LastKnownState | null;
+  /** The id of the held change that the refusal is about; null: it is about none. */
+  readonly heldId: string | null;
   constructor(
     problem: string,
     of: Readonly<{
@@ -50,6 +52,7 @@ export class OperatorRefusedError extends CannotError {
       reason: string | null;
       outcome: CommandOutcome;
       lastKnown?: LastKnownState | null;
+      heldId?: string | null;
     }>,
   ) {
     super(problem);
@@ -57,6 +60,7 @@ export class OperatorRefusedError extends CannotError {
     this.reason = of.reason;
     this.outcome = of.outcome;
     this.lastKnown = of.lastKnown ?? null;
+    this.heldId = of.heldId ?? null;
   }
 }
 
@@ -239,7 +243,7 @@ function jsonOf(text: string, url: URL): unknown {
 }
 
 function refusalIn(text: string, url: URL, status: number): OperatorRefusedError {
-  const { error, code, outcome, lastKnown } = fieldsIn(text);
+  const { error, code, outcome, lastKnown, heldId } = fieldsIn(text);
   const problem = `${url.origin} answered ${status}: ${error === undefined ? text.slice(0, 200) : String(error)}`;
   const reason = typeof code === "string" ? code : null;
   // A status below 500 is the log's or the server's decision. Any other answer may be that of a proxy in between.
@@ -248,10 +252,17 @@ function refusalIn(text: string, url: URL, status: number): OperatorRefusedError
     reason,
     outcome: status < 500 || outcome === "none" ? "none" : "unknown",
     lastKnown: parseLastKnown(lastKnown),
+    heldId: code === "held" && typeof heldId === "string" ? heldId : null,
   });
 }
 
-type RefusalFields = Readonly<{ error?: unknown; code?: unknown; outcome?: unknown; lastKnown?: unknown }>;
+type RefusalFields = Readonly<{
+  error?: unknown;
+  code?: unknown;
+  outcome?: unknown;
+  lastKnown?: unknown;
+  heldId?: unknown;
+}>;
 
 function fieldsIn(text: string): RefusalFields {
   try {

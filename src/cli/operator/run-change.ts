@@ -8,6 +8,7 @@ import { type Parsed, parseWait } from "../terminal/arguments.ts";
 import { CannotError, type ExitCode, type Terminal } from "../terminal/command.ts";
 import { lastKnownText } from "../terminal/last-known-text.ts";
 import { promiseIn, receiptText } from "../terminal/print.ts";
+import { printHeldChange } from "./blast-radius.ts";
 import { isLocal, printLocal } from "./local-change.ts";
 import { type OperatorClient, OperatorRefusedError, OperatorUnreachableError } from "./operator-client.ts";
 import { showProgress, watchReceipt } from "./watch-receipt.ts";
@@ -23,7 +24,11 @@ export async function runChange(
   change: Readonly<{ path: string; body: object; done: string; unchanged: string }>,
 ): Promise<ExitCode> {
   await checkRegion(client, parsed);
-  const answer = (await postChange(client, change.path, change.body)) as ChangeAnswer | LocalChangeAnswer;
+  const answer = (await postChange(client, change.path, change.body).catch(async (error: unknown) => {
+    const heldId = error instanceof OperatorRefusedError ? error.heldId : null;
+    if (heldId !== null) await printHeldChange(client, terminal, heldId).catch(() => {}); // the refusal has the id, too
+    throw error;
+  })) as ChangeAnswer | LocalChangeAnswer;
   if (isLocal(answer)) return printLocal(client, parsed, terminal, answer);
   return printOutcome(client, parsed, terminal, answer, answer.changed ? change.done : change.unchanged);
 }

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { TemporaryFolder } from "../../support/child.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { startInstallation } from "../identity/installation.ts";
-import { patchOf, raiseLevel, requester, scimClient } from "./scim-client.ts";
+import { operate, patchOf, raiseLevel, requester, scimClient } from "./scim-client.ts";
 
 const user = (name: string): object => ({ userName: `${name}@example.com`, externalId: name });
 
@@ -13,7 +13,7 @@ test("a separate proxy forwards every method and a group of thousands", async (t
     t,
     ({ url, upstream }) => ({
       scim_clients: { okta: {} },
-      routes: [{ from: url("app", ""), to: upstream, allow_any_authenticated_user: true }],
+      routes: [{ from: url("app", ""), to: upstream, policy: [{ allow: { or: [{ groups: { has: "thousand" } }] } }] }],
     }),
     "split",
   );
@@ -37,7 +37,24 @@ test("a separate proxy forwards every method and a group of thousands", async (t
   const path = `/Groups/${String(group.body["id"])}`;
   const remove = { op: "remove", path: `members[value eq "${ids[0]}"]` };
   assert.equal((await okta.request("PATCH", path, patchOf(remove))).status, 204);
-  assert.equal((await okta.request("PUT", path, { displayName: "thousand", members: [] })).status, 200);
+  const empty = { displayName: "thousand", members: [] };
+  const refused = await okta.request("PUT", path, empty);
+  assert.deepEqual(
+    [refused.status, refused.header("retry-after")],
+    [503, "900"],
+    "it would take a group from 999 people",
+  );
+  const { held } = (await operate(at, "/held")).body as { held: { id: string; version: number; people: number }[] };
+  const [{ id: heldId = "", version = 0, people = 0 } = {}] = held;
+  assert.ok(held.length === 1 && String(refused.body["detail"]).includes(heldId), JSON.stringify(held));
+  assert.equal(people, 999);
+  const shown = (await operate(at, `/held/${heldId}`)).body["now"] as Record<string, unknown>;
+  assert.deepEqual([shown["people"], shown["groups"]], [999, ["thousand"]]);
+  assert.deepEqual(shown["routes"], [at.url("app")]);
+  assert.equal(((await okta.request("GET", path)).body["members"] as object[]).length, 999);
+  const release = { version, reason: "the group is no longer used", wait: "all" };
+  assert.equal((await operate(at, `/held/${heldId}/release`, release)).status, 200);
+  assert.equal((await okta.request("PUT", path, empty)).status, 200);
   assert.equal((await okta.request("DELETE", path)).status, 204);
 });
 

@@ -10,9 +10,9 @@ import {
   groupStream,
   type HeldChange,
   isPlainText,
+  originOf,
   parseGroupId,
   type ScimGroup,
-  sourceOf,
   type UserId,
 } from "../../../events/index.ts";
 import { attributeOf, groupSchema, isObject, type JsonObject, textAttribute } from "./scim-attributes.ts";
@@ -206,7 +206,7 @@ function changeGroup(
 function heldAbout({ replica }: ScimDeps, { actor }: ScimCaller, groupId: GroupId): readonly HeldChange[] {
   const { massChanges } = replica.projection;
   if (massChanges.heldCount === 0) return [];
-  const source = sourceOf(actor) ?? actor;
+  const source = originOf(actor);
   return [groupStream(groupId), `${groupStream(groupId)} delete`]
     .map((subject) => massChanges.heldAbout(source, subject))
     .filter((held) => held !== undefined)

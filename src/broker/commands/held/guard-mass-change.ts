@@ -17,6 +17,7 @@ import {
   heldPeopleMax,
   lossesOf,
   massChangeFrom,
+  originOf,
   type Projection,
   sourceOf,
   type UnixMs,
@@ -69,7 +70,7 @@ export function guardMassChange(
   const events = performed.type === "changes" ? performed.changes.events : [];
   const limits = tools.massChange ?? defaultMassChangeLimits;
   const count = countMassChange(projection, { ...change, events }, { now: tools.now, limits });
-  const source = sourceOf(change.actor) ?? change.actor;
+  const source = originOf(change.actor);
   if (projection.massChanges.allowedUntil(source) > tools.now || count.people.size === 0)
     return withEarlierEnded(projection, change, performed);
   const earlier = projection.massChanges.heldAbout(source, change.subject);
@@ -109,7 +110,7 @@ function repetitionOf(earlier: HeldChange, change: GuardedChange, { people }: Ma
 
 /** The change is made: what it says replaces what is held about the same people, or about the whole subject. */
 function withEarlierEnded(projection: Projection, change: GuardedChange, performed: Performed): Performed {
-  const source = sourceOf(change.actor) ?? change.actor;
+  const source = originOf(change.actor);
   const ended: CardeaEvent[] = [];
   for (const subject of new Set([change.subject, ...change.replaces])) {
     const earlier = projection.massChanges.heldAbout(source, subject);

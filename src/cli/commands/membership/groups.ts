@@ -1,11 +1,12 @@
 /** `cardea groups list|show|add|remove|delete` */
-import type { GroupView } from "../../console/index.ts";
-import { connectOperator, inPath } from "../operator/operator-client.ts";
-import { runChange } from "../operator/run-change.ts";
-import { operatorOptions, type Parsed, parse, waitOptions } from "../terminal/arguments.ts";
-import { type CliCommand, UsageError } from "../terminal/command.ts";
-import { formatTable } from "../terminal/print.ts";
-import { timeBoxBody, timeBoxOptions } from "../terminal/time-box.ts";
+import type { GroupView, PreviewAnswer } from "../../../console/index.ts";
+import { printPreview } from "../../operator/blast-radius.ts";
+import { connectOperator, inPath, type OperatorClient } from "../../operator/operator-client.ts";
+import { runChange } from "../../operator/run-change.ts";
+import { operatorOptions, type Parsed, parse, waitOptions } from "../../terminal/arguments.ts";
+import { type CliCommand, type ExitCode, type Terminal, UsageError } from "../../terminal/command.ts";
+import { formatTable } from "../../terminal/print.ts";
+import { timeBoxBody, timeBoxOptions } from "../../terminal/time-box.ts";
 
 export const groupsList: CliCommand = {
   name: "groups list",
@@ -75,9 +76,23 @@ addition overrode is in force again.`,
   },
 };
 
+const dryRunOption = { "dry-run": { type: "boolean" } } as const;
+
+async function preview(
+  client: OperatorClient,
+  parsed: Parsed,
+  terminal: Terminal,
+  { path, body }: Readonly<{ path: string; body: object }>,
+): Promise<ExitCode> {
+  const answer = (await client.post(path, { ...body, dryRun: true })) as PreviewAnswer;
+  if (parsed.flag("json")) terminal.out(`${JSON.stringify(answer)}\n`);
+  else printPreview(terminal, answer);
+  return 0;
+}
+
 const change = (verb: "add" | "remove"): CliCommand => ({
   name: `groups ${verb}`,
-  usage: `GROUP NAME… ${verb === "add" ? "[--until TIME|DURATION] " : ""}[--reason TEXT] [--wait [--region [NAME]] [--timeout 10s]]`,
+  usage: `GROUP NAME… ${verb === "add" ? "[--until TIME|DURATION] " : ""}[--reason TEXT] [--dry-run] [--wait [--region [NAME]] [--timeout 10s]]`,
   summary: verb === "add" ? "add users to a group" : "remove users from a group",
   help:
     verb === "add"
@@ -85,9 +100,9 @@ const change = (verb: "add" | "remove"): CliCommand => ({
 --until ends the addition by itself: 8h, 3d, or a time with its zone. Every node enforces the end by its own clock, on open connections
 too. The newest addition counts: a later end renews, an earlier one shortens, and without --until it has none. At the end an exclusion
 that it overrode is in force again, and memberships of other sources stay. --reason goes into the log in clear, forever: name no person.`
-      : "Takes effect on every node at once, on open connections too. The exclusion lasts until `groups add`, whatever the identity provider says.",
+      : "Takes effect on every node at once, on open connections too. The exclusion lasts until `groups add`, whatever the identity provider says.\n--dry-run prints which people and routes it would concern. A change that concerns many people is held: see `cardea held list`.",
   async run(args, terminal) {
-    const options = { ...operatorOptions, ...waitOptions, ...timeBoxOptions };
+    const options = { ...operatorOptions, ...waitOptions, ...timeBoxOptions, ...dryRunOption };
     const parsed = parse(args, options, { min: 2, max: 1_001 });
     const [group = "", ...names] = parsed.positionals;
     const box = timeBoxBody(parsed);
@@ -95,8 +110,11 @@ that it overrode is in force again, and memberships of other sources stay. --rea
       throw new UsageError("--until belongs to an addition; a removal lasts until `groups add`");
     const client = await connectOperator(parsed, terminal);
     try {
+      const path = `/groups/${inPath(group)}/members`;
+      if (parsed.flag("dry-run"))
+        return await preview(client, parsed, terminal, { path, body: { [verb]: names, ...box } });
       return await runChange(client, parsed, terminal, {
-        path: `/groups/${inPath(group)}/members`,
+        path,
         body: { [verb]: names, ...box },
         done: `${names.join(", ")} ${verb === "add" ? "added to" : "removed from"} ${group}${endText(parsed)}`,
         unchanged: "nothing to change",
@@ -117,17 +135,20 @@ export const groupsRemove = change("remove");
 
 export const groupsDelete: CliCommand = {
   name: "groups delete",
-  usage: "GROUP [--wait [--region [NAME]] [--timeout 10s]] [--output FILE]",
+  usage: "GROUP [--dry-run] [--wait [--region [NAME]] [--timeout 10s]] [--output FILE]",
   summary: "delete a group with all its memberships",
   help: `Takes effect on every node at once, on open connections too. If the identity provider or a directory names the group again, it starts
-empty: an operator's earlier exclusions and additions no longer apply.`,
+empty: an operator's earlier exclusions and additions no longer apply. --dry-run prints which people and routes it would concern. A change
+that concerns many people is held: see cardea held list.`,
   async run(args, terminal) {
-    const parsed = parse(args, { ...operatorOptions, ...waitOptions }, { min: 1, max: 1 });
+    const parsed = parse(args, { ...operatorOptions, ...waitOptions, ...dryRunOption }, { min: 1, max: 1 });
     const group = parsed.positionals[0] ?? "";
     const client = await connectOperator(parsed, terminal);
     try {
+      const path = `/groups/${inPath(group)}/remove`;
+      if (parsed.flag("dry-run")) return await preview(client, parsed, terminal, { path, body: {} });
       return await runChange(client, parsed, terminal, {
-        path: `/groups/${inPath(group)}/remove`,
+        path,
         body: {},
         done: `group ${group} removed`,
         unchanged: "nothing to change",

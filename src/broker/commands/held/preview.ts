@@ -1,0 +1,69 @@
+/** Preview: from how many people a change would take a group, without making it. Pure. */
+import {
+  type CardeaEvent,
+  type CommandRequest,
+  type GroupId,
+  type HeldChange,
+  lossesOf,
+  type Projection,
+  type UnixMs,
+  type UserId,
+} from "../../../events/index.ts";
+import { countChange, performStored } from "../catalog.ts";
+import type { MassChangeLimits } from "../performed.ts";
+import { defaultMassChangeLimits } from "./guard-mass-change.ts";
+
+export type ChangePreview = Readonly<{
+  /** The refusal of the change; null: it would be made or held. */
+  refusal: string | null;
+  people: readonly UserId[];
+  /** The people with those of the window, and the limit above which the change is held. */
+  counted: number;
+  limit: number;
+  /** The groups that they lose. */
+  groups: readonly GroupId[];
+}>;
+
+/** Undefined: the change is never held. */
+export function previewChange(
+  projection: Projection,
+  request: CommandRequest,
+  { now, limits = defaultMassChangeLimits }: Readonly<{ now: UnixMs; limits?: MassChangeLimits }>,
+): ChangePreview | undefined {
+  const counted = countChange(projection, request, { now, limits });
+  if (counted === undefined) return undefined;
+  const { count, performed } = counted;
+  const events = performed.type === "changes" ? performed.changes.events : [];
+  return {
+    refusal: performed.type === "refused" ? performed.message : null,
+    people: [...count.people],
+    counted: count.counted,
+    limit: count.limit,
+    groups: groupsOf(events),
+  };
+}
+
+/** What a release would do at this projection. Undefined: this build cannot read the held change. */
+export function previewHeld(
+  projection: Projection,
+  held: HeldChange,
+  now: UnixMs,
+): Pick<ChangePreview, "refusal" | "people" | "groups"> | undefined {
+  const performed = performStored(projection, held, now);
+  if (performed === undefined) return undefined;
+  const events = performed.type === "changes" ? performed.changes.events : [];
+  return {
+    refusal: performed.type === "refused" ? performed.message : null,
+    people: [...new Set(events.flatMap((event) => lossesOf(projection, event, now)))],
+    groups: groupsOf(events),
+  };
+}
+
+function groupsOf(events: readonly CardeaEvent[]): readonly GroupId[] {
+  const named = events.flatMap((event) =>
+    event.type === "GroupRemoved" || (event.type === "GroupMembersChanged" && event.removed.length > 0)
+      ? [event.groupId]
+      : [],
+  );
+  return [...new Set(named)];
+}

@@ -1,0 +1,56 @@
+/** Blast radius: the people and routes that a change of groups would concern. */
+import { previewChange } from "../../broker/index.ts";
+import { type Command, type GroupId, massChangeFrom, parseCommandId, type UserId } from "../../events/index.ts";
+import type { OperatorApiDeps } from "../operator-route.ts";
+import { profileOfUser } from "../operator-views.ts";
+
+/** People who are named; the others are counted. */
+const namedMax = 1_000;
+
+export type BlastRadius = Readonly<{
+  /** How many people would lose a group now. */
+  people: number;
+  /** The first thousand of them. */
+  named: readonly Readonly<{ userId: string; email: string }>[];
+  groups: readonly string[];
+  /** The routes of this server's configuration whose policies name one of the groups. */
+  routes: readonly string[];
+  /** Why the change would be refused now; null: it would not. */
+  refusal: string | null;
+}>;
+export type PreviewAnswer = Readonly<{ dryRun: true; held: boolean; counted: number; limit: number }> & BlastRadius;
+
+/** What a change would do, without making it. */
+export function answerPreview(deps: OperatorApiDeps, actor: string, command: Command): PreviewAnswer | undefined {
+  const commandId = parseCommandId(deps.uuid());
+  const now = deps.now();
+  const limits = deps.massChange === undefined ? {} : { limits: deps.massChange };
+  const preview = previewChange(deps.replica.projection, { commandId, actor, command }, { now, ...limits });
+  if (preview === undefined) return undefined;
+  const { counted, limit } = preview;
+  const { level } = deps.replica.projection;
+  return {
+    dryRun: true,
+    held: level >= massChangeFrom && preview.refusal === null && preview.people.length > 0 && counted > limit,
+    counted,
+    limit,
+    ...describeRadius(deps, preview),
+  };
+}
+
+export function describeRadius(
+  { replica, routesNaming }: OperatorApiDeps,
+  {
+    people,
+    groups,
+    refusal,
+  }: Readonly<{ people: readonly UserId[]; groups: readonly GroupId[]; refusal: string | null }>,
+): BlastRadius {
+  return {
+    people: people.length,
+    named: people.slice(0, namedMax).map((userId) => ({ userId, email: profileOfUser(replica, userId)?.email ?? "" })),
+    groups,
+    routes: routesNaming?.(new Set(groups)) ?? [],
+    refusal,
+  };
+}
