@@ -3,6 +3,7 @@
  *
  * Exit codes: 0 done, 1 the check failed or is incomplete, 2 usage error, 3 could not be done.
  */
+import { createInterface } from "node:readline/promises";
 import { commandsFor, runCommandLine } from "./cli/index.ts";
 
 const args = process.argv.slice(2);
@@ -11,4 +12,14 @@ process.exitCode = await runCommandLine(args, await commandsFor(args), {
   err: (text) => void process.stderr.write(text),
   interactive: process.stderr.isTTY === true,
   env: process.env,
+  ...(process.stdin.isTTY === true ? { ask } : {}),
 });
+
+async function ask(question: string): Promise<string> {
+  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return await lines.question(question);
+  } finally {
+    lines.close();
+  }
+}

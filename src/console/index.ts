@@ -1,6 +1,7 @@
 /** Pages and the operator API: the entry point of the console. */
 
 export type { AccessFailure, AccessProgress, WhatReport, WhoReport } from "./access-reports.ts";
+export type { ErasureReport } from "./erasure-report.ts";
 export type { ExplainAnswer } from "./explain-route.ts";
 export type { BlastRadius, PreviewAnswer } from "./held/blast-radius.ts";
 export type { HeldView } from "./held/operator-held.ts";
@@ -16,6 +17,7 @@ export type { OperatorApiDeps } from "./operator-route.ts";
 export type { LastKnownState } from "./operator-schemas.ts";
 export type { ScimTokenView } from "./operator-scim.ts";
 export { mintOperatorToken, type OperatorToken, verifyOperatorToken } from "./operator-token.ts";
+export type { EraseAnswer } from "./operator-user-changes.ts";
 export type { GroupView, SessionView, UserView } from "./operator-views.ts";
 export { errorPage, signInErrorPage } from "./pages/error-page.ts";
 export { escapeHtml, type Html, type HtmlValue, html, safeUrl } from "./pages/html.ts";

@@ -109,7 +109,17 @@ export const operatorOperations = {
     summary: "End a user's sessions and refuse new ones, with or without an end",
   },
   "POST /users/:user/restore": { ...onUser, summary: "Lift a suspension" },
-  "POST /users/:user/erase": { ...onUser, summary: "Erase a user's personal data; this is final" },
+  "GET /users/:user/erasure": {
+    summary: "What erasing a user would destroy, and what it would not reach",
+    status: 200,
+    answer: answerSchemas.erasure,
+    errors: [404, 409],
+  },
+  "POST /users/:user/erase": {
+    ...onUser,
+    summary: "Erase a user's personal data; this is final",
+    answer: answerSchemas.erased,
+  },
   "POST /cluster/finalize": {
     ...command,
     body: finalizeSchema,

@@ -294,6 +294,25 @@ const change = z.object({
   link,
   receipt: receipt.nullable(),
 });
+const erasure = z.object({
+  people: z.array(
+    z.object({
+      userId: z.string(),
+      kind: z.enum(["person", "scim-record"]),
+      client: z.string().nullable(),
+      key: z.enum(["destroyed", "destroyed-before", "to-be-destroyed"]),
+      sessions: z.number(),
+      memberships: z.number(),
+    }),
+  ),
+  configurations: z
+    .array(z.string())
+    .meta({ description: "Stored configurations that name the e-mail or the subject." }),
+  unsearched: z.number().meta({ description: "Stored configurations that were not searched." }),
+  kept: z
+    .array(z.object({ place: z.string(), holds: z.string(), remedy: z.string() }))
+    .meta({ description: "What the erasure does not reach (docs/erasure.md)." }),
+});
 /** The answer of a region that is cut off from the leader. */
 const localChange = z.object({
   accepted: z.literal("region"),
@@ -340,6 +359,11 @@ export const answerSchemas = {
   nodes: z.looseObject({ nodes: z.array(z.looseObject({})), regions: z.array(z.looseObject({})) }),
   receipt,
   change,
+  erasure,
+  erased: change.extend({
+    erasure,
+    recordLinks: z.array(link).meta({ description: "The erasures of what SCIM clients had recorded." }),
+  }),
   localChange,
   localReceipt,
   manyRevoked: change.extend({ named: z.number(), unknown: z.array(z.string()), more }),

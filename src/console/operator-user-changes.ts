@@ -1,6 +1,7 @@
 /** Operator changes of people: revoke their sessions, suspend, restore, erase. */
-import { type Command, parseCommandId, parseProvisioned, type UserId } from "../events/index.ts";
-import { sendFailure, submitChange, submitCommand } from "./operator-changes.ts";
+import { type Command, type Link, parseCommandId, type UserId } from "../events/index.ts";
+import { confirmErasure, type ErasureReport, reportErasure } from "./erasure-report.ts";
+import { type ChangeAnswer, isChange, sendFailure, submitChange, submitCommand } from "./operator-changes.ts";
 import {
   badRequest,
   nameIn,
@@ -10,8 +11,10 @@ import {
   tryParse,
 } from "./operator-route.ts";
 import { suspendSchema, timeBoxEnd } from "./operator-schemas.ts";
-import { profileOfUser } from "./operator-views.ts";
 import { findAtHead, oneUser, sendNameProblem } from "./person-names.ts";
+
+/** `recordLinks`: the erasures of what SCIM clients had recorded. */
+export type EraseAnswer = ChangeAnswer & Readonly<{ erasure: ErasureReport; recordLinks: readonly Link[] }>;
 
 type UserVerb = "sessions/revoke" | "restore";
 
@@ -41,28 +44,30 @@ export function registerUserChanges(route: RegisterRoute, deps: OperatorApiDeps)
 }
 
 function registerErase(route: RegisterRoute, deps: OperatorApiDeps): void {
+  route("GET /users/:user/erasure", async (request, reply) => {
+    const name = nameIn((request.params as { user: string }).user);
+    const found = oneUser(deps.replica, name, "verified");
+    if (typeof found !== "string") return sendNameProblem(reply, found);
+    return reportErasure(deps, found);
+  });
+
   route("POST /users/:user/erase", async (request, reply, { actor }) => {
     const name = nameIn((request.params as { user: string }).user);
     const found = await findAtHead(deps, () => oneUser(deps.replica, name, "verified"));
     if (typeof found !== "string") return sendNameProblem(reply, found);
-    // What SCIM clients say about the person goes first: without the person's profile it could not be found again.
-    for (const userId of provisionedOf(deps, found)) {
+    // The report and the records of SCIM clients go first: without the person's profile they could not be found again.
+    const report = await reportErasure(deps, found);
+    const links: Link[] = [];
+    for (const { userId, kind } of report.people) {
+      if (kind === "person") continue;
       const commandId = tryParse(parseCommandId, deps.uuid());
       if (commandId === undefined || (await requireOperator(deps, request, reply)) === undefined) return reply;
       const result = await submitCommand(deps, { commandId, actor, command: { type: "eraseUser", userId } });
       if (result.type !== "done") return sendFailure(reply, result);
+      if (result.changed) links.push(result.link);
     }
-    return submitChange(deps, request, reply, actor, { type: "eraseUser", userId: found });
+    const answer = await submitChange(deps, request, reply, actor, { type: "eraseUser", userId: found });
+    if (!isChange(answer)) return answer;
+    return { ...answer, erasure: confirmErasure(report), recordLinks: links } satisfies EraseAnswer;
   });
-}
-
-/** The provisioned people that correlate with a person who signs in, those that a record has moved to included. */
-function provisionedOf({ replica, provisionedFor }: OperatorApiDeps, userId: UserId): readonly UserId[] {
-  const profile = profileOfUser(replica, userId);
-  const found = new Set(profile === undefined ? [] : provisionedFor?.(profile));
-  for (const each of found) {
-    const movedTo = parseProvisioned(profileOfUser(replica, each))?.record.movedTo;
-    if (movedTo !== undefined && movedTo !== null) found.add(movedTo);
-  }
-  return [...found].filter((each) => replica.projection.user(each) !== undefined);
 }

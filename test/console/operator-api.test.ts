@@ -339,3 +339,33 @@ test("an internal failure reveals no internals", async (t) => {
   assert.equal(answer.status, 500);
   assert.ok(!answer.body.includes("insides"));
 });
+
+test("an erasure reports what it destroys, also before it is made, and once more when it is repeated", async (t) => {
+  const at = await startOperatorWorld(t);
+  const { world } = at;
+  await signIn(world, world.visitor(), "alice");
+  await signIn(world, world.visitor(), "alice");
+  const alice = subjectId(world, "alice");
+  const dry = json(await at.get("/users/alice/erasure"));
+  const expected = { userId: alice, kind: "person", client: null, sessions: 2, memberships: 2 };
+  assert.deepEqual(dry.people, [{ ...expected, key: "to-be-destroyed" }]);
+  assert.ok(dry.kept.length > 0);
+  assert.equal(world.replica.projection.user(alice)?.status, "active", "nothing is destroyed");
+  assert.equal((await at.get("/users/unknown/erasure")).status, 404);
+
+  // A request has made this node open the profile, and keep it.
+  const [session] = world.replica.projection.sessionsOf(alice);
+  assert.ok(session !== undefined);
+  const before = world.replica.projection.sessionStatus(session);
+  const erased = json(await at.post("/users/alice@example.com/erase", { wait: "all" }));
+  assert.equal(erased.changed, true);
+  assert.deepEqual(erased.erasure.people, [{ ...expected, key: "destroyed" }]);
+  assert.match(erased.promise, /each applied node has dropped the key of the person/);
+  assert.equal(erased.receipt.complete, true);
+  const after = world.replica.projection.sessionStatus(session);
+  assert.ok("session" in before && "session" in after);
+  assert.notEqual(after.session, before.session, "what was kept for the session object is gone with it");
+  const again = json(await at.post(`/users/${alice}/erase`));
+  assert.equal(again.changed, false);
+  assert.equal(again.erasure.people[0].key, "destroyed-before");
+});

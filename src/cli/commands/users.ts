@@ -1,9 +1,9 @@
 /** `cardea users list|show|suspend|restore|erase` */
-import type { UserView } from "../../console/index.ts";
+import type { EraseAnswer, ErasureReport, UserView } from "../../console/index.ts";
 import { connectOperator, inPath } from "../operator/operator-client.ts";
-import { runChange } from "../operator/run-change.ts";
-import { operatorOptions, parse, waitOptions } from "../terminal/arguments.ts";
-import type { CliCommand } from "../terminal/command.ts";
+import { checkRegion, postChange, printOutcome, runChange } from "../operator/run-change.ts";
+import { operatorOptions, type Parsed, parse, waitOptions } from "../terminal/arguments.ts";
+import { type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
 import { formatTable, maskControlCharacters } from "../terminal/print.ts";
 import { timeBoxBody, timeBoxOptions } from "../terminal/time-box.ts";
 
@@ -61,7 +61,7 @@ function textOf(user: UserView): string {
   return lines.map((line) => `${maskControlCharacters(line)}\n`).join("");
 }
 
-const onUser = (verb: "restore" | "erase", summary: string, help: string, past: string): CliCommand => ({
+const onUser = (verb: "restore", summary: string, help: string, past: string): CliCommand => ({
   name: `users ${verb}`,
   usage: "NAME [--wait [--region [NAME]] [--timeout 10s]]",
   summary,
@@ -114,9 +114,70 @@ export const usersRestore = onUser(
   "Sessions that were revoked stay revoked.",
   "restored",
 );
-export const usersErase = onUser(
-  "erase",
-  "erase a person permanently",
-  "Destroys the person's key, so that their names, e-mails and claims become unreadable in every copy of the log. This cannot be undone.",
-  "erased",
-);
+export const usersErase: CliCommand = {
+  name: "users erase",
+  usage: "NAME [--dry-run] [--yes] [--wait [--region [NAME]] [--timeout 10s]]",
+  summary: "erase a person permanently",
+  help: `Destroys the person's key, so that their names, e-mails and claims become unreadable in every copy of the log, and their provider tokens.
+Prints what was destroyed and what it does not reach (docs/erasure.md). --dry-run prints the same and destroys nothing. On a terminal it asks
+for the name once more, unless --yes is given. With --output, the signed receipts of the person and of each SCIM record. This cannot be undone.`,
+  async run(args, terminal) {
+    const options = {
+      ...operatorOptions,
+      ...waitOptions,
+      "dry-run": { type: "boolean" },
+      yes: { type: "boolean" },
+    } as const;
+    const parsed = parse(args, options, { min: 1, max: 1 });
+    const name = parsed.positionals[0] ?? "";
+    const client = await connectOperator(parsed, terminal);
+    try {
+      if (parsed.flag("dry-run")) {
+        const report = (await client.get(`/users/${inPath(name)}/erasure`)) as ErasureReport;
+        terminal.out(parsed.flag("json") ? `${JSON.stringify(report)}\n` : erasureText(report));
+        return 0;
+      }
+      await confirmName(name, parsed, terminal);
+      await checkRegion(client, parsed);
+      const answer = (await postChange(client, `/users/${inPath(name)}/erase`, {})) as EraseAnswer;
+      const saved = [...answer.recordLinks.map((link) => ({ ...answer, link })), answer];
+      const sentence = answer.changed ? `${name} erased` : `nothing changed: ${name} was already erased`;
+      const code = await printOutcome(client, parsed, terminal, answer, sentence, saved);
+      if (!parsed.flag("json")) terminal.out(erasureText(answer.erasure));
+      return code;
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+/** @throws UsageError when another name is typed */
+async function confirmName(name: string, parsed: Parsed, terminal: Terminal): Promise<void> {
+  if (parsed.flag("yes") || terminal.ask === undefined) return;
+  const typed = await terminal.ask(`this cannot be undone; type ${maskControlCharacters(name)} to erase: `);
+  if (typed.trim() !== name) throw new UsageError("the name does not match; nothing was erased");
+}
+
+const keyTexts = {
+  destroyed: "key destroyed",
+  "destroyed-before": "key destroyed before",
+  "to-be-destroyed": "key to be destroyed",
+} as const;
+
+function erasureText({ people, configurations, unsearched, kept }: ErasureReport): string {
+  const rows = people.map(({ userId, kind, client, key, sessions, memberships }) => [
+    userId,
+    client === null ? kind : `${kind} of ${client}`,
+    keyTexts[key],
+    String(sessions),
+    String(memberships),
+  ]);
+  const named = configurations.map((hash) => `cardea config show ${hash.slice(0, 12)}`);
+  return [
+    formatTable(["USER", "KIND", "KEY", "SESSIONS AND TOKENS", "MEMBERSHIPS KEPT"], rows),
+    ...(named.length === 0 ? [] : [`stored configurations name the person: ${named.join(", ")}\n`]),
+    ...(unsearched === 0 ? [] : [`${unsearched} older configurations were not searched\n`]),
+    "not reached (docs/erasure.md):\n",
+    ...kept.map(({ holds, remedy }) => `  ${holds}: ${remedy}\n`),
+  ].join("");
+}

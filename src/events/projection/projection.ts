@@ -470,6 +470,8 @@ export class Projection {
     this.#digest.replace("user", before, user);
     this.#users.set(user.userId, user);
     this.#suspensions.set(user.userId, user.suspension?.until);
+    // Principals with opened personal data are kept by session object.
+    if (user.status === "erased") for (const id of this.#sessions.ofUser(user.userId)) this.#sessions.forgetCached(id);
   }
 
   #putGroup(id: GroupId, group: Group | undefined): void {

@@ -89,6 +89,10 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     return session;
   }
 
+  forgetCached(id: SessionId): void {
+    this.#cached.delete(id);
+  }
+
   set(session: Session): void {
     const found = this.#find(session.sessionId);
     const record = found === none ? this.#add(session.sessionId) : found;

@@ -39,6 +39,8 @@ export type SessionIndex = {
   get(id: SessionId): Session | undefined;
   /** As `get`, but for recently requested sessions the same object until they change. */
   cachedSession(id: SessionId): Session | undefined;
+  /** Drops the cached object of a session, and with it everything that others keep for that object. */
+  forgetCached(id: SessionId): void;
   set(session: Session): void;
   delete(id: SessionId): void;
   /** In the order in which they became the user's. */

@@ -166,7 +166,8 @@ export function promiseOf(
 function promiseOfApplied(types: readonly string[]): string {
   if (types.some((type) => endsSessions.has(type))) {
     const whose = types.includes("SessionRevoked") ? "these sessions" : "the sessions that this user had";
-    return `no node permits another request, or carries another byte, on ${whose}`;
+    const erased = types.includes("UserErased") ? `; ${keyDropped}` : "";
+    return `no node permits another request, or carries another byte, on ${whose}${erased}`;
   }
   if (types.some((type) => endsCredentials.has(type)))
     return "no node permits another request on the strength of this credential";
@@ -175,6 +176,7 @@ function promiseOfApplied(types: readonly string[]): string {
   return "every node decides by the log up to this change, and has closed what it no longer permits";
 }
 
+const keyDropped = "each applied node has dropped the key of the person and the personal data that it had opened";
 const keptByKernels = "the kernel of a fenced node may still send what it held of connections that were open";
 
 /** Builds the claims of a receipt before the leader sends it. */

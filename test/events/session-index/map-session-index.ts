@@ -15,6 +15,8 @@ export class MapSessionIndex implements SessionIndex {
   cachedSession(id: SessionId): Session | undefined {
     return this.#byId.get(id);
   }
+  forgetCached(): void {} // it makes no objects of its own
+
   set(session: Session): void {
     if (this.#byId.get(session.sessionId)?.userId !== session.userId) this.delete(session.sessionId);
     this.#byId.set(session.sessionId, session);
