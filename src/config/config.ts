@@ -73,6 +73,8 @@ export type SignInProviderConfig = Readonly<{
   scopes: readonly string[];
   requestParams: Readonly<Record<string, string>>;
   par: ParMode;
+  /** Lifetime of the sessions that begin there, if it is shorter than `cookie_expire`; null: `cookie_expire`. */
+  sessionLifetimeMs: number | null;
 }>;
 
 /** The requirements of a route on its callers: its policies and Pomerium's lists. */

@@ -114,6 +114,16 @@ suite("a wrong provider is refused with its location and a remedy", () => {
       /sign_in_providers\.x\.client_id: is the same client of the same provider as default, so their sessions/,
     ],
     [
+      "a lifetime that is no duration",
+      entry("provider: google, client_id: c, client_secret: s, session_lifetime: 1 day"),
+      /sign_in_providers\.x\.session_lifetime: "1 day" is not a lifetime of a session; write a duration from 1m/,
+    ],
+    [
+      "a lifetime that is too short",
+      entry("provider: google, client_id: c, client_secret: s, session_lifetime: 10s"),
+      /sign_in_providers\.x\.session_lifetime: "10s" is not a lifetime of a session/,
+    ],
+    [
       "seventeen of them",
       `${base}${under(Array.from({ length: 17 }, (_, i) => two.replace("two", `n${i}`).replace("c2", `c${i}`)).join(", "))}${goodRoute}`,
       /sign_in_providers: has too many providers; keep 16 of them/,

@@ -525,6 +525,15 @@ describe("time", () => {
     assert.equal((await rig.request({ session: 1 })).status, 200);
   });
 
+  test("session_lifetime of a route ends its streams and refuses the session there, however long it lasts", async () => {
+    const rig = await start({ sessionLifetimeMs: Date.now() + 1_500 }); // the sessions of the rig began at 0
+    const socket = await openSocket(rig);
+    assert.equal((await rig.request({ session: 1 })).status, 200);
+    assert.equal((await closeOf(socket)).code, 4_401);
+    assert.equal((await rig.request({ session: 1 })).status, 302, "to the sign-in");
+    assert.equal(rig.proxy.stats().cuts["session-ended"], 1);
+  });
+
   test("max_stream_lifetime ends a stream that is otherwise permitted", async () => {
     const rig = await start({ maxStreamLifetimeMs: 1_500 });
     const socket = await openSocket(rig);

@@ -30,6 +30,8 @@ export type AuthSettings = Readonly<{
   idpIds: ReadonlySet<string>;
   /** The names of these clients: the configured one, and the one that people read. */
   providerNames: ReadonlyMap<string, Readonly<{ name: string; title: string }>>;
+  /** The lifetime of a session of a client, if it is shorter than that of the cookie; null: it is not. */
+  sessionMsOf: (idpId: string) => number | null;
   /** How people sign in for an address. */
   signInFor: (url: URL) => SignInFor;
   groupsFromClaim: string | null;
@@ -51,6 +53,8 @@ export type SignInFor = Readonly<{
   idpIds: readonly string[];
   /** Origins of other routes that the sign-in visits on its way. */
   dependsOn: readonly string[];
+  /** An older session does not count (`session_lifetime`); absent or 0: its own expiry decides. */
+  sessionMsMax?: number;
 }>;
 
 export type AuthDeps = Readonly<{

@@ -119,6 +119,7 @@ export function authDepsOf(
       defaultIdpIds: clients.defaults.idpIds,
       idpIds: new Set(clients.all.keys()),
       providerNames: clients.all,
+      sessionMsOf: (idpId) => clients.all.get(idpId)?.sessionLifetimeMs ?? null,
       signInFor(url) {
         const { hostname, pathname: path } = url;
         const port = url.port === "" ? null : Number(url.port);
@@ -126,7 +127,11 @@ export function authDepsOf(
         const route = routes.match({ hostname, port, path }) ?? routes.ofHost(hostname, port);
         return route === undefined
           ? { idpIds: clients.defaults.idpIds, dependsOn: [] }
-          : { idpIds: clients.ofRoute(route).idpIds, dependsOn: route.dependsOn };
+          : {
+              idpIds: clients.ofRoute(route).idpIds,
+              dependsOn: route.dependsOn,
+              sessionMsMax: route.sessionLifetimeMs,
+            };
       },
       groupsFromClaim: config.groupsFromClaim,
       maxSessionsPerUser: config.maxSessionsPerUser,

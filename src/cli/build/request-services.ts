@@ -205,7 +205,8 @@ export async function startRequestServices(
         verify: (token) => auth.handles.verify(token),
       },
       beginSignIn(asked, cookieHeader, { route, trace, keepsAddress }) {
-        const how = { idpIds: clients.ofRoute(route).idpIds, dependsOn: route.dependsOn };
+        const { dependsOn, sessionLifetimeMs: sessionMsMax } = route;
+        const how = { idpIds: clients.ofRoute(route).idpIds, dependsOn, sessionMsMax };
         return beginSignIn(auth, asked, cookieHeader, { how, trace, keepsAddress });
       },
       signIns,

@@ -119,6 +119,7 @@ export function resolveSignInProviders(
       keyId: null,
       teamId: null,
       par: "auto",
+      sessionLifetimeMs: null,
     });
   for (const written of globals.sign_in_providers) {
     const at = ["sign_in_providers", written.name];
@@ -169,6 +170,7 @@ function resolveEntry(
     clientId: written.clientId,
     ...keys,
     par: written.par,
+    sessionLifetimeMs: written.sessionLifetimeMs,
   };
 }
 

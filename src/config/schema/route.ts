@@ -262,6 +262,11 @@ const flow = {
     booleanValue().prefault(false),
     "Allow upgrades to SPDY/3.1, which older Kubernetes clients request.",
   ),
+  session_lifetime: cardea(
+    duration().prefault("0s"),
+    "How long after a sign-in a session counts on this route; then the person signs in again, and open streams are cut. `0s`: until the session expires (`cookie_expire`, or `session_lifetime` of the provider).",
+    { inConfig: "milliseconds" },
+  ),
   max_stream_lifetime: cardea(
     duration().prefault("0s"),
     "The longest a WebSocket or other stream may live; `0s`: no bound.",

@@ -1,6 +1,6 @@
 /** Value type of `sign_in_providers`: the identity providers at which people sign in, by name. Pure. */
 import { readNamedMapping, refuseInside, refuseUnknownKey } from "./named-mapping.ts";
-import { checkUrl } from "./network-values.ts";
+import { checkUrl, parseDuration } from "./network-values.ts";
 import {
   formatValue,
   isPlainObject,
@@ -59,6 +59,8 @@ export type WrittenSignInProvider = Readonly<{
   par: ParMode;
   scopes: readonly string[];
   requestParams: Readonly<Record<string, string>>;
+  /** Null: `cookie_expire`. */
+  sessionLifetimeMs: number | null;
 }>;
 
 /** The name of the provider that the `idp_` keys configure. */
@@ -81,6 +83,7 @@ const entryKeys = [
   "pushed_authorization",
   "scopes",
   "request_params",
+  "session_lifetime",
 ];
 const titleCharsMax = 60;
 
@@ -136,6 +139,8 @@ function readProvider(name: string, item: unknown, refuse: Refuse): WrittenSignI
     refuse: refuseInside(refuse, "request_params"),
   });
   if (isRefused(requestParams)) return requestParams;
+  const sessionLifetimeMs = lifetimeOf(item["session_lifetime"], refuseInside(refuse, "session_lifetime"));
+  if (isRefused(sessionLifetimeMs)) return sessionLifetimeMs;
   if (texts.clientId === undefined)
     return refuse("is missing", "write the value that the provider issued for this client", ["client_id"]);
   if ((texts.title ?? "").length > titleCharsMax)
@@ -148,9 +153,21 @@ function readProvider(name: string, item: unknown, refuse: Refuse): WrittenSignI
     par: par ?? "auto",
     scopes: scopes.flatMap((scope) => scope.split(/\s+/)).filter((scope) => scope !== ""),
     requestParams,
+    sessionLifetimeMs,
     ...texts,
     clientId: texts.clientId,
   };
+}
+
+const lifetimeMsMin = 60_000;
+const lifetimeMsMax = 366 * 24 * 3_600_000;
+
+function lifetimeOf(written: unknown, refuse: Refuse): number | null | RefusedValue {
+  if (written === undefined || written === null) return null;
+  const ms = typeof written === "string" ? parseDuration(written.trim()) : undefined;
+  if (ms === undefined || ms < lifetimeMsMin || ms > lifetimeMsMax)
+    return refuse(`${formatValue(written)} is not a lifetime of a session`, "write a duration from 1m to 8784h");
+  return ms;
 }
 
 const textKeys = {

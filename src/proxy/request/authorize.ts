@@ -67,9 +67,13 @@ export function createAuthorizer(
     },
 
     evaluate(route, holder, decisionRequest, now) {
-      const caller = resolve(holder, route, now);
-      if (caller.type === "behind") return undefined;
-      const decided = deps.decide({ routeId: route.id, caller, request: decisionRequest, now });
+      const resolved = resolve(holder, route, now);
+      if (resolved.type === "behind") return undefined;
+      const endsAt = endOnRoute(route, resolved);
+      const counts = endsAt === null || endsAt > now;
+      const caller = counts ? resolved : { ...olderThanRoute, credentialInHeader: holder.credentialInHeader };
+      const answered = deps.decide({ routeId: route.id, caller, request: decisionRequest, now });
+      const decided = counts ? endingBy(endsAt, answered) : answered;
       const isByRegion = caller.type === "anonymous" && caller.why === revokedByRegion && decided.type !== "permit";
       const decision = isByRegion ? { ...decided, reasons: [...decided.reasons, revokedByRegion] } : decided;
       return { decision, caller, decisionRequest, now };
@@ -83,6 +87,20 @@ export function createAuthorizer(
       return deps.annotateDecision(traced === undefined ? question : { ...question, wantsTrace: traced }, answered);
     },
   };
+}
+
+const olderThanRoute = { type: "anonymous", why: "session-older-than-route-allows" } as const;
+
+/** When the caller's session stops counting on the route (`session_lifetime`); null: when it expires. */
+function endOnRoute({ sessionLifetimeMs }: RouteConfig, caller: KnownCaller): UnixMs | null {
+  if (sessionLifetimeMs === 0 || caller.type !== "principal") return null;
+  return (caller.principal.session.issuedAt + sessionLifetimeMs) as UnixMs;
+}
+
+/** The decision, to be repeated at this time or before. */
+function endingBy(endsAt: UnixMs | null, decision: Decision): Decision {
+  if (endsAt === null || (decision.until !== null && decision.until <= endsAt)) return decision;
+  return { ...decision, until: endsAt };
 }
 
 /** The request as policy sees it. @param host the host that the route publishes */

@@ -200,6 +200,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
       defaultIdpIds: ["demo"],
       idpIds: new Set(["demo"]),
       providerNames: new Map([["demo", { name: "default", title: "Demo" }]]),
+      sessionMsOf: () => null,
       signInFor: () => ({ idpIds: ["demo"], dependsOn: [] }),
       groupsFromClaim: "groups",
       maxSessionsPerUser: 100,

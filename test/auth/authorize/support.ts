@@ -90,6 +90,7 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
     staleGraceMs: 60_000,
     audit: "best_effort",
     auditTrace: "denials",
+    sessionLifetimeMs: 0,
     maxStreamLifetimeMs: 0,
     maxRequestBodyBytes: 0,
     allowEncodedSlashes: false,

@@ -54,7 +54,7 @@ export function createSessionCommand(
     userId: userIdOf(profile.issuer, profile.subject),
     idpId,
     issuedAt: now,
-    expiresAt: addMs(now, settings.cookie.expireMs),
+    expiresAt: addMs(now, Math.min(settings.cookie.expireMs, settings.sessionMsOf(idpId) ?? Infinity)),
     profile,
     tokens,
     groupIds: claimedGroups({ profile, claim: settings.groupsFromClaim, age: "new" }),

@@ -62,7 +62,7 @@ export function beginSignIn(
   const { settings } = deps;
   const callback = through === undefined ? target : new URL("/.pomerium/callback/", through.origin);
   if (!settings.isRouteOrigin(target.origin) || !settings.isRouteOrigin(callback.origin)) throw new NoRouteError();
-  const { idpIds, dependsOn } = how ?? settings.signInFor(callback);
+  const { idpIds, dependsOn, sessionMsMax = 0 } = how ?? settings.signInFor(callback);
   const name = ownCookie(settings.cookie.name, "nonce", callback);
   const nonce = browserToken(deps, cookieHeader, name);
   const refused = cookieValue(cookieHeader, settings.cookie.name) !== undefined;
@@ -82,6 +82,7 @@ export function beginSignIn(
       returns: account === "another" || through !== undefined ? 0 : returnsBefore(deps, cookieHeader, callback),
       account,
       seen: refused ? deps.replica.applied : null,
+      ...(sessionMsMax === 0 ? {} : { sessionMsMax }),
     },
     currentKey(deps),
     nowS(deps),

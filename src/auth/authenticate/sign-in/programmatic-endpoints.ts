@@ -44,13 +44,15 @@ export function registerLogin(app: FastifyInstance, deps: AuthDeps, contexts: Re
     }
     if (!deps.signIns.isOpen())
       return sendSignInUnavailable(deps, request, reply, { context, retryUrl: null, existing: null });
+    const { idpIds, sessionMsMax = 0 } = settings.signInFor(new URL(context.origin));
     const url = signInUrl(
       settings.authenticateUrl,
       {
         redirectUri,
         callbackUri: new URL("/.pomerium/callback/", context.origin),
         chosenIdpId: null,
-        idpIds: settings.signInFor(new URL(context.origin)).idpIds,
+        idpIds,
+        ...(sessionMsMax === 0 ? {} : { sessionMsMax }),
         additionalHosts: [],
         trace: context.trace ?? null,
         programmatic: "programmatic",

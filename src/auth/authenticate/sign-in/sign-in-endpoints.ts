@@ -119,8 +119,9 @@ async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
   if (signedIn.type === "behind") return sendBehind(deps, request, reply, context);
   if (signedIn.type === "signed-in" && signIn.account !== "another") {
     const { session, userId } = signedIn.principal;
-    const leftMs = session.expiresAt - deps.clock.wall();
-    const lasts = leftMs > Math.min(remainingMsMin, deps.settings.cookie.expireMs / 20);
+    const { sessionMsMax = Number.POSITIVE_INFINITY } = signIn;
+    const leftMs = Math.min(session.expiresAt, session.issuedAt + sessionMsMax) - deps.clock.wall();
+    const lasts = leftMs > Math.min(remainingMsMin, deps.settings.cookie.expireMs / 20, sessionMsMax / 20);
     if (lasts && allowedIdpIds(deps, signIn).includes(session.idpId)) {
       const { sessionId, idpId } = session;
       return redirectWithHandle(deps, reply, traced(exchange, signIn), {

@@ -37,6 +37,8 @@ export type SignInRequest = Readonly<{
   returns: number;
   /** Trace context of this sign-in; null: none. */
   trace: TraceText | null;
+  /** The longest time since the sign-in of a session that is used for it; absent: its expiry decides. */
+  sessionMsMax?: number;
 }>;
 
 export function nonceHashOf(nonce: string): string {
@@ -56,6 +58,8 @@ export function signInUrl(authenticateUrl: URL, request: SignInRequest, key: Uin
   if (request.nonceHash !== "") url.searchParams.set(parameter.nonce, request.nonceHash);
   if (request.returns > 0) url.searchParams.set(parameter.returns, String(request.returns));
   if (request.account !== "current") url.searchParams.set(parameter.account, request.account);
+  if (request.sessionMsMax !== undefined)
+    url.searchParams.set(parameter.sessionAge, String(Math.ceil(request.sessionMsMax / 1_000)));
   if (request.seen !== null && request.seen.position > 0)
     url.searchParams.set(parameter.seen, formatLink(request.seen));
   return signUrl(url, key, nowS);
@@ -80,7 +84,12 @@ export function parseSignInUrl(url: URL): SignInRequest | undefined {
     returns: parseReturns(searchParams.get(parameter.returns)),
     account: parseAccount(searchParams.get(parameter.account)),
     seen: parseOptionalLink(searchParams.get(parameter.seen)),
+    ...parseSessionAge(searchParams.get(parameter.sessionAge)),
   };
+}
+
+function parseSessionAge(text: string | null): Pick<SignInRequest, "sessionMsMax"> {
+  return text !== null && /^\d{1,9}$/.test(text) ? { sessionMsMax: Number(text) * 1_000 } : {};
 }
 
 /** @param text ids with commas between them */

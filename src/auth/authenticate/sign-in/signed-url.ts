@@ -33,6 +33,8 @@ export const parameter = {
   returns: "pomerium_returns",
   /** Cardea's: `another` for a signed-in person who wants another account, `existing` for one who starts no sign-in. */
   account: "pomerium_account",
+  /** Cardea's: the longest time since the sign-in of a session that may be used, in seconds (`session_lifetime`). */
+  sessionAge: "pomerium_session_age",
   /** Cardea's: the id of the session that a sign-out ends. It is no credential. */
   endSession: "pomerium_end_session",
   issued: "pomerium_issued",
