@@ -29,12 +29,15 @@ const at = (n: number, browser: Browser) => {
     cookie: `${cluster.config.cookie.name}=${value}`,
   };
 };
+async function signIn(browser: Browser, user: string): Promise<void> {
+  const { status, permitted, url, body } = await browser.navigate(`http://${cluster.host("app")}/`, { user });
+  assert.equal(permitted, true, `${status} at ${url.href}: ${body.slice(0, 300)}`);
+}
 const issuer = (): string => `http://idp.localhost:${cluster.setup.idpPort}`;
 
 test("a person who signs out at the provider is signed out on every proxy, and their WebSocket is cut", async () => {
   const [browser, other] = [newBrowser(), newBrowser()];
-  for (const each of [browser, other])
-    assert.equal((await each.navigate(`http://${cluster.host("app")}/`, { user: "alice" })).permitted, true);
+  for (const each of [browser, other]) await signIn(each, "alice");
   const socket = await openSocket(at(2, browser));
   const otherSocket = await openSocket(at(2, other));
   for (const n of [1, 2]) assert.equal((await ask(at(n, browser))).permitted, true);
@@ -58,7 +61,7 @@ test("a person who signs out at the provider is signed out on every proxy, and t
 
 test("a logout token is answered while the leader changes, or with 503, and is recorded once it was answered with 200", async () => {
   const browser = newBrowser();
-  assert.equal((await browser.navigate(`http://${cluster.host("app")}/`, { user: "bob" })).permitted, true);
+  await signIn(browser, "bob");
   const leader = await cluster.leader();
   const page = await browser.navigate(`${issuer()}/session/end`);
   const xsrf = /name="xsrf" value="([^"]+)"/.exec(page.body)?.[1] ?? assert.fail(page.body);
