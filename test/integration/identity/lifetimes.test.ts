@@ -21,7 +21,10 @@ test("a route with a shorter lifetime asks for a new sign-in, which succeeds, an
   await waitFor("the lifetime to pass", async () => (await visitor.request(at.url("strict"))).status === 302);
   const { hops, end } = await follow(visitor, at.url("strict"));
   echoOf(end);
-  assert.ok(hops.some(({ hostname }) => hostname === "idp.localhost"), "the provider was asked again");
+  assert.ok(
+    hops.some(({ hostname }) => hostname === "idp.localhost"),
+    "the provider was asked again",
+  );
   assert.notEqual(cookieOf("strict"), atStrict);
   assert.equal((await visitor.request(at.url("app"))).status, 200);
   assert.equal(cookieOf("app"), atApp);
