@@ -46,11 +46,13 @@ export {
   tunnelAudience,
 } from "./authenticate/credentials/handle.ts";
 export { createTokenIssuers, type TokenIssuers } from "./authenticate/credentials/issuers.ts";
+export { createGitHubClient } from "./authenticate/provider/github-client.ts";
 export { createLocalFetch, createLocalLookup, type LocalFetch } from "./authenticate/provider/local-fetch.ts";
 export { createOidcClient } from "./authenticate/provider/oidc-client.ts";
 export { callbackPathOf, isProviderCallback } from "./authenticate/provider/provider-callback.ts";
 export type { ProviderClient } from "./authenticate/provider/provider-client.ts";
 export { ProviderError } from "./authenticate/provider/provider-error.ts";
+export type { ProviderStatus } from "./authenticate/provider/provider-health.ts";
 export { createRefresh } from "./authenticate/provider/refresh-duty.ts";
 export { newRefreshMemory, type RefreshMemory, refreshResults } from "./authenticate/provider/refresh-memory.ts";
 export { type TraceText, traceInTarget, traceText } from "./authenticate/provider/trace-text.ts";

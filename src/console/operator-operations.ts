@@ -71,7 +71,7 @@ export const operatorOperations = {
     errors: [404],
   },
   "GET /nodes": {
-    summary: "Brokers, nodes and regions: epoch, position, lag, lease, version",
+    summary: "Brokers, nodes, regions and identity providers: epoch, position, lag, lease, version, health",
     status: 200,
     answer: answerSchemas.nodes,
     errors: [],

@@ -63,7 +63,8 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
   });
   route("GET /nodes", async () => {
     const status = await deps.databroker.status();
-    return { ...status, regions: status.regions ?? regionLags(status.nodes) };
+    const signInProviders = deps.signInProviders?.() ?? [];
+    return { ...status, regions: status.regions ?? regionLags(status.nodes), signInProviders };
   });
   route("GET /receipts/:target", async (request, reply, caller) => {
     const target = parseTarget((request.params as { target: string }).target);

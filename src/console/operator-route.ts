@@ -21,6 +21,8 @@ export type OperatorApiDeps = Readonly<{
   snapshots?: Pick<SnapshotSource, "load">;
   /** The provisioned people that a profile correlates with; absent: no SCIM client is configured. */
   provisionedFor?: ProvisionedFor;
+  /** The identity providers, and whether they answer this process; absent: none is configured. */
+  signInProviders?: () => readonly object[];
   callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
   /** Whether this node's lease is fresh. Without, it may not confirm any session. */
   fresh: () => boolean;

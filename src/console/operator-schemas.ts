@@ -356,7 +356,13 @@ export const answerSchemas = {
   groups: z.object({ groups: z.array(group), more, applied: link }),
   user: z.object({ users: z.array(user), applied: link }),
   group: z.object({ group, applied: link }),
-  nodes: z.looseObject({ nodes: z.array(z.looseObject({})), regions: z.array(z.looseObject({})) }),
+  nodes: z.looseObject({
+    nodes: z.array(z.looseObject({})),
+    regions: z.array(z.looseObject({})),
+    signInProviders: z
+      .array(z.looseObject({}))
+      .meta({ description: "The identity providers, and whether they answer this process." }),
+  }),
   receipt,
   change,
   erasure,

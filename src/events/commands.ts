@@ -76,6 +76,8 @@ export type CreateSession = Fact<
     provisioned?: readonly UserId[];
     /** The provider's own session (`providerSessionId`); absent: the ID token names none. */
     providerSession?: SessionId;
+    /** A profile without a name keeps the name that is known of the person. Absent: it has none then. */
+    keepsName?: true;
     /** The position that the authenticate host had applied when the sign-in began; absent: `issuedAt` is compared. */
     begunAt?: Position;
     /** The records of signals about this profile, one per transmitter and identifier; absent: there are none. */
@@ -96,6 +98,7 @@ export type RefreshSession = Fact<
     /** As in `CreateSession`. */
     provisioned?: readonly UserId[];
     signalRecords?: readonly UserId[];
+    keepsName?: true;
   }
 >;
 /**

@@ -10,7 +10,14 @@ import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
 import { createLocalFetch } from "../../src/auth/index.ts";
 import { importOidcProvider } from "../../src/dev/demo-provider-server.ts";
 
-export type ProviderClient = Readonly<{ id: string; secret: string; redirectUris: readonly string[] }>;
+export type ProviderClient = Readonly<{
+  id: string;
+  /** "": the client has none. */
+  secret: string;
+  redirectUris: readonly string[];
+  /** More metadata, such as its own keys. */
+  metadata?: Readonly<Record<string, unknown>>;
+}>;
 export type TestProvider = Readonly<{
   issuer: URL;
   /** The person of the next sign-in. */
@@ -44,6 +51,10 @@ export async function startProvider(
     site?: ProviderSite;
     /** Where it reports the end of its sessions to every client; `sid`: with the session, `sub`: only the person. */
     backchannelLogout?: Readonly<{ uri: string; names: "sid" | "sub" }>;
+    /** Default: idp.localhost. Cookies are kept by name, so each of several providers needs its own. */
+    hostname?: string;
+    /** Pushed authorization requests (RFC 9126). Absent: not offered. */
+    par?: "offered" | "required";
   }> = {},
 ): Promise<TestProvider> {
   const oidc = await importOidcProvider();
@@ -70,7 +81,8 @@ export async function startProvider(
     server.close();
     return local.close();
   });
-  const issuer = site?.issuer ?? new URL(`http://idp.localhost:${(server.address() as AddressInfo).port}`);
+  const issuer =
+    site?.issuer ?? new URL(`http://${options.hostname ?? "idp.localhost"}:${(server.address() as AddressInfo).port}`);
   const claimsOf = (sub: string) => ({
     sub,
     email: `${sub}@example.com`,
@@ -80,9 +92,9 @@ export async function startProvider(
   });
   const provider = new oidc.Provider(issuer.origin, {
     jwks: { keys: [key as never] },
-    clients: clients.map(({ id, secret, redirectUris }) => ({
+    clients: clients.map(({ id, secret, redirectUris, metadata }) => ({
       client_id: id,
-      client_secret: secret,
+      ...(secret !== "" && { client_secret: secret }),
       redirect_uris: [...redirectUris],
       grant_types: ["authorization_code", "refresh_token"],
       response_types: ["code"],
@@ -92,15 +104,21 @@ export async function startProvider(
             backchannel_logout_uri: backchannelLogout.uri,
             backchannel_logout_session_required: backchannelLogout.names === "sid",
           }),
+      ...metadata,
     })),
     fetch: local.fetch as unknown as typeof fetch,
     claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name"], groups: ["groups"] },
     scopes: ["openid", "offline_access", "email", "profile", "groups"],
     conformIdTokenClaims: false,
+    enabledJWA: { clientAuthSigningAlgValues: ["RS256", "ES256", "EdDSA"] },
     cookies: { keys: ["test"] },
     features: {
       devInteractions: { enabled: false },
       backchannelLogout: { enabled: backchannelLogout !== undefined },
+      pushedAuthorizationRequests: {
+        enabled: options.par !== undefined,
+        requirePushedAuthorizationRequests: options.par === "required",
+      },
     },
     interactions: { url: () => "/interaction" },
     findAccount: (_ctx, sub) => ({ accountId: sub, claims: () => claimsOf(sub) }),

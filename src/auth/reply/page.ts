@@ -127,7 +127,8 @@ export type ChooseProviderPage = Fact<
   {
     /** The host that the person wants to reach; null: a command line signs in. */
     host: string | null;
-    providers: readonly Readonly<{ title: string; url: string }>[];
+    /** `isDown`: it did not answer when it was last asked. The person may still try. */
+    providers: readonly Readonly<{ title: string; url: string; isDown: boolean }>[];
   }
 >;
 

@@ -46,6 +46,11 @@ export function sameProfile(a: Profile | undefined, b: Profile): boolean {
   return a !== undefined && isDeepStrictEqual(plain(a), plain(b));
 }
 
+/** Some providers state a person's name at the first sign-in alone. */
+export function withKnownName(profile: Profile, known: Profile | undefined): Profile {
+  return profile.name === "" && known !== undefined ? { ...profile, name: known.name } : profile;
+}
+
 /** True if both profiles name the same person of the identity provider. */
 export function sameSubject(a: Profile, b: Profile): boolean {
   return a.issuer === b.issuer && a.subject === b.subject;

@@ -8,18 +8,13 @@ import {
   type AuthDeps,
   CallerCache,
   type CallerOptions,
-  callbackPathOf,
   createAuthenticateHost,
   createHandleCodec,
-  createLocalFetch,
-  createOidcClient,
   createRefresh,
   createScimServer,
-  createTokenIssuers,
   createValueCipher,
   listRoutes,
   type Policies,
-  type ProviderClient,
   type ProvisionedFor,
   provisionedFor,
   type RefreshMemory,
@@ -28,7 +23,6 @@ import {
   resolveCaller,
   type SignalMemory,
   type SignalTransmitter,
-  type TokenIssuers,
 } from "../../auth/index.ts";
 import type { Duty } from "../../broker/index.ts";
 import { type Config, type DirectoryConfig, type ScimClientConfig, signInClientsOf } from "../../config/index.ts";
@@ -46,42 +40,14 @@ import type { SnapshotSource } from "../../replication/node/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
 import { receiptKeys } from "../../replication/wire/index.ts";
 import type { OpenDirectories } from "../process/open-directories.ts";
+import type { ProviderClients } from "../process/provider-clients.ts";
 import { authKeys } from "./auth-keys.ts";
 import { massChangeLimitsOf } from "./broker-parts.ts";
-import { signalRecordsOf, signalServerOf, signalTransmittersOf } from "./signals/signal-parts.ts";
+import { signalRecordsOf, signalServerOf } from "./signals/signal-parts.ts";
 
-const providerTimeoutMs = 10_000;
 const refreshCheckEveryMs = 1_000;
 const directoryLookEveryMs = 1_000;
 const nowS = (): number => Math.floor(systemClock.wall() / 1_000);
-
-/** Clients of the identity provider and of the issuers of bearer tokens. */
-export type ProviderClients = Readonly<{
-  of(idpId: string): ProviderClient | undefined;
-  issuers: TokenIssuers;
-  signals: readonly SignalTransmitter[];
-  close(): Promise<void>;
-}>;
-
-export function providerClientsOf(config: Config): ProviderClients {
-  const local = createLocalFetch({
-    timeoutMs: providerTimeoutMs,
-    hosts: config.hostAliases,
-    ...(config.certificateAuthority === null ? {} : { ca: config.certificateAuthority }),
-  });
-  const nowMs = (): number => systemClock.wall();
-  const clients = new Map<string, ProviderClient>();
-  for (const [idpId, client] of signInClientsOf(config).all) {
-    const redirectUri = new URL(callbackPathOf(client.name), config.authenticateServiceUrl);
-    clients.set(idpId, createOidcClient({ ...client, issuer: client.url, redirectUri }, local, nowMs));
-  }
-  return {
-    of: (idpId) => clients.get(idpId),
-    issuers: createTokenIssuers(config.tokenIssuers, { local, nowMs }),
-    signals: signalTransmittersOf(config, local),
-    close: () => local.close(),
-  };
-}
 
 export function callerResolver(replica: Replica): AuthDeps["resolveCaller"] {
   const cache = new CallerCache();
@@ -183,6 +149,7 @@ export async function authenticateHostOf(
     feed: Feed;
     /** Null: the brokers keep no snapshots. */
     snapshots: Pick<SnapshotSource, "load"> | null;
+    providers: ProviderClients;
     /** The administrators in force; a removed one loses open streams. */
     administrators: () => Config["administrators"];
     policies: Policies;
@@ -213,6 +180,7 @@ export async function authenticateHostOf(
         replica: parts.auth.replica,
         feed: parts.feed,
         ...(parts.snapshots === null ? {} : { snapshots: parts.snapshots }),
+        signInProviders: parts.providers.views,
         ...(correlation === undefined ? {} : { provisionedFor: correlation }),
         callerOf: (request) =>
           operatorCallerOf(request, {

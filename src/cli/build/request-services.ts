@@ -39,10 +39,11 @@ import type { ReplicaProcess, SnapshotSource } from "../../replication/node/inde
 import { systemClock } from "../../replication/runtime/index.ts";
 import { registerAuditMetrics } from "../process/audit-metrics.ts";
 import { identityCounts } from "../process/identity-counts.ts";
+import type { ProviderClients } from "../process/provider-clients.ts";
 import type { Output } from "../terminal/output.ts";
 import { startAudit } from "./audit-parts.ts";
 import { authKeys } from "./auth-keys.ts";
-import { authDepsOf, authenticateHostOf, callerResolver, type ProviderClients } from "./auth-parts.ts";
+import { authDepsOf, authenticateHostOf, callerResolver } from "./auth-parts.ts";
 import { startAutocertOf } from "./autocert-parts.ts";
 import { nodeRoleOf, type startDatabroker } from "./databroker-parts.ts";
 import { startDecisionApi } from "./decision-parts.ts";
@@ -161,6 +162,7 @@ export async function startRequestServices(
           operator: databroker.forRole("operator"),
           feed: audit.feed,
           snapshots: parts.snapshots,
+          providers: known,
           now: parts.now,
           logger,
           administrators: () => parts.config().administrators,

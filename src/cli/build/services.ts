@@ -21,17 +21,18 @@ import { startHealthServer } from "../process/health-server.ts";
 import { tuneHeap } from "../process/heap-tuning.ts";
 import { openDirectories } from "../process/open-directories.ts";
 import { registerProcessMetrics } from "../process/process-metrics.ts";
+import { providerClientsOf, registerProviderMetrics } from "../process/provider-clients.ts";
 import { type ProcessReadiness, readinessOf, routeShareOf } from "../process/readiness.ts";
 import { registerRefreshCounts } from "../process/refresh-counts.ts";
 import { registerSignalCounts } from "../process/signal-counts.ts";
 import { CannotError } from "../terminal/command.ts";
 import type { Output } from "../terminal/output.ts";
 import { version } from "../terminal/version.ts";
-import { directoryDuty, providerClientsOf, refreshDuty } from "./auth-parts.ts";
+import { directoryDuty, refreshDuty } from "./auth-parts.ts";
 import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
 import type { LoadedConfig } from "./load.ts";
 import { type ListenerName, type RequestServices, startRequestServices } from "./request-services.ts";
-import { pollDuty } from "./signals/signal-parts.ts";
+import { pollDuty, signalTransmittersOf } from "./signals/signal-parts.ts";
 import { nodeSnapshotsOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 
 export type Services = Readonly<{
@@ -98,6 +99,7 @@ export async function startServices(
     });
 
     const registry = new Registry();
+    registerProviderMetrics(registry, () => provider.views());
     if (databroker.broker !== null)
       registerRefreshCounts(registry, refreshes, (id) => signInClientsOf(current).all.get(id)?.clientId ?? id);
     registerSignalCounts(registry, signals);
@@ -268,12 +270,12 @@ function tooOldFor(problem: string): CannotError {
   return new CannotError(`this build (${version}) cannot serve this cluster: ${problem}`);
 }
 
-/** The clients of the identity provider, and the refresh duty. Neither calls the provider before it has to. */
+/** The clients of the identity provider, and the refresh duty. No process waits for a provider to start. */
 function providersWithDuty(
   config: Config,
   parts: Readonly<{ logger: Logger; refreshes: RefreshMemory; signals: SignalMemory }>,
 ) {
-  const providers = providerClientsOf(config);
+  const providers = providerClientsOf(config, { ...parts, transmittersOf: signalTransmittersOf });
   const polls = pollDuty(config, { transmitters: providers.signals, ...parts });
   return { ...providers, duty: refreshDuty(config, { providers, ...parts }), polls };
 }

@@ -13,7 +13,8 @@ export const clusterStatus: CliCommand = {
     "show the leader, the other brokers and every enforcement node: state, position, lag, lease, digest, version",
   help: `STATUS: ok; silent (no renew for a while, its lease may still count); refused (it renews and gets no lease); fenced (its lease has ended); absent
 (silent, its lease has ended, and it is neither retired nor said goodbye: see cardea cluster retire). CONFIG is the start of the hash of the
-node's configuration. READS is the highest level of events that the build can read. Exit 1: there is no leader, a node is absent, a region is
+node's configuration. PROVIDER: the identity providers, and whether each answers the process that this command called; ID is what its sessions
+name. READS is the highest level of events that the build can read. Exit 1: there is no leader, a node is absent, a region is
 cut off, or a node's digest differs from the leader's at the same link.`,
   async run(args, terminal) {
     const parsed = parse(args, operatorOptions, { min: 0, max: 0 });

@@ -9,6 +9,10 @@ type Absent = NonNullable<ClusterStatus["absent"]>[number];
 /** A node that renews every second is silent after this time. */
 const silentMsMax = 5_000;
 
+/** An identity provider, as the process that answers sees it. */
+type Provider = Readonly<{ name: string; title: string; provider: string; idpId: string; status: string }>;
+type ShownStatus = ClusterStatus & Readonly<{ signInProviders?: readonly Provider[] }>;
+
 /** What an operator must look at: `cardea cluster status` exits 1 if there is any. */
 export function clusterProblems({ leader, nodes, absent, regions }: ClusterStatus): number {
   const mismatches = nodes.filter(({ digestMismatch }) => digestMismatch).length;
@@ -17,7 +21,7 @@ export function clusterProblems({ leader, nodes, absent, regions }: ClusterStatu
 }
 
 /** @param nowMs the wall clock of this machine */
-export function clusterText(status: ClusterStatus, nowMs: number): string {
+export function clusterText(status: ShownStatus, nowMs: number): string {
   const { leader, level, brokers, nodes, home } = status;
   if (leader === null) {
     const first = home === undefined ? "no leader\n" : homeText(home, nowMs);
@@ -36,7 +40,14 @@ export function clusterText(status: ClusterStatus, nowMs: number): string {
     regionTable(status.regions ?? regionLags(nodes)),
     copiedText(nodes),
     nodeTable(status),
+    providerTable(status.signInProviders ?? []),
   ].join("");
+}
+
+function providerTable(providers: readonly Provider[]): string {
+  if (providers.length === 0) return "";
+  const rows = providers.map(({ name, provider, status, idpId, title }) => [name, provider, status, idpId, title]);
+  return formatTable(["PROVIDER", "KIND", "STATUS", "ID", "TITLE"], rows);
 }
 
 /** In a region whose brokers do not reach the home region. */

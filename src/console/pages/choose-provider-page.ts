@@ -10,6 +10,7 @@ const css = `
 .choices li { margin: 0; }
 .choices .button { width: 100%; justify-content: space-between; gap: .75rem; text-align: start; overflow-wrap: anywhere; min-width: 0; }
 .choices .button span:last-child { color: var(--muted); flex: none; }
+.choices small { display: block; font-weight: 400; color: var(--bad); }
 `;
 
 export function chooseProviderPage({ host, providers }: ChooseProviderPage): string {
@@ -17,11 +18,13 @@ export function chooseProviderPage({ host, providers }: ChooseProviderPage): str
     host === null
       ? html`<p>A program on your computer asked you to sign in.</p>`
       : html`<p>You need to sign in to open <b>${isolateText(host)}</b>.</p>`;
-  const choices = providers.map(({ title, url }) => {
+  const choices = providers.map(({ title, url, isDown }) => {
     const href = safeUrl(url);
     return (
       href !== null &&
-      html`<li><a class="button" href="${href}"><span>${isolateText(title)}</span><span aria-hidden="true">→</span></a></li>`
+      html`<li><a class="button" href="${href}"><span>${isolateText(title)}${
+        isDown && html`<small>Not responding right now</small>`
+      }</span><span aria-hidden="true">→</span></a></li>`
     );
   });
   return renderLayout({

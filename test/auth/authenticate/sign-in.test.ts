@@ -14,7 +14,7 @@ import {
 import { signIn, startWorld, subjectId } from "./support.ts";
 
 test("a first visit ends on the requested page, signed in, with host-only cookies", async (t) => {
-  const world = await startWorld(t);
+  const world = await startWorld(t, { par: "never" });
   const visitor = world.visitor();
   const first = await visitor.request(world.url("app", "/x?b=2&a=1"));
   assert.equal(first.status, 302);
@@ -174,8 +174,29 @@ test("a page with a very long address is restored, or at least its path", async 
   assert.equal((await signIn(world, other, "alice", world.url("app", longer))).url.href, world.url("app", "/report"));
 });
 
-test("a signed-in user who requests sign-in can choose another account", async (t) => {
+test("where the provider takes pushed requests, nothing but a reference to them is in the browser", async (t) => {
   const world = await startWorld(t);
+  const visitor = world.visitor();
+  const redirect = await visitor.navigate(world.url("app", "/x"), { until: world.idpUrl.href });
+  assert.deepEqual([...(redirect.location?.searchParams.keys() ?? [])].sort(), ["client_id", "request_uri"]);
+});
+
+test("a network that starts sign-ins too fast pushes no more requests, and still signs in", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  const first = await visitor.request(world.url("app", "/x"));
+  const keys = new Set<string>();
+  for (let i = 0; i < 120; i++) {
+    const { location } = await visitor.request(first.location ?? "");
+    keys.add([...(location?.searchParams.keys() ?? [])].sort().join(" "));
+  }
+  assert.ok(keys.has("client_id request_uri"));
+  assert.equal(keys.size, 2, [...keys].join("; "));
+  assert.match((await signIn(world, visitor, "alice")).body, /^hello alice/);
+});
+
+test("a signed-in user who requests sign-in can choose another account", async (t) => {
+  const world = await startWorld(t, { par: "never" });
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
   const signInRedirect = await visitor.navigate(

@@ -79,6 +79,8 @@ export type WorldOptions = Readonly<{
   duties?: (oidc: ProviderClient) => readonly Duty[];
   plugins?: (world: World) => readonly ((app: FastifyInstance) => void)[];
   provider?: Partial<Parameters<typeof startDemoProvider>[0]>;
+  /** `never`: the parameters of a sign-in go through the browser, where a test can read them. */
+  par?: "never";
   /** Wraps the fan-out of the node. */
   fanout?: (inner: Fanout) => Fanout;
 }>;
@@ -114,6 +116,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
       scopes: ["openid", "profile", "email", "groups", "offline_access"],
       requestParams: {},
       redirectUri: new URL("/oauth2/callback", authenticateUrl),
+      par: options.par ?? "auto",
       timeoutS: 5,
     },
     local,

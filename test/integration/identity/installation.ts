@@ -37,7 +37,7 @@ export type Installation = Readonly<{
 
 export type Parts = (
   at: Readonly<{ url: Installation["url"]; upstream: string; sparePort: number }>,
-) => Readonly<Record<string, unknown>>;
+) => Readonly<Record<string, unknown>> | Promise<Readonly<Record<string, unknown>>>;
 
 const secret = (byte: number): string =>
   Buffer.from(Array.from({ length: 32 }, (_, i) => (i * 7 + byte) % 251)).toString("base64");
@@ -78,7 +78,7 @@ export async function startInstallation(
   upstream.listen(0, "127.0.0.1");
   await once(upstream, "listening");
   const upstreamUrl = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`;
-  const ownParts = parts({ url, upstream: upstreamUrl, sparePort });
+  const ownParts = await parts({ url, upstream: upstreamUrl, sparePort });
   const load = (more: Readonly<Record<string, unknown>>, of: "all" | "proxy" | "control" = "all") => {
     const path = join(folder.path, `${of}.yaml`);
     const config = {

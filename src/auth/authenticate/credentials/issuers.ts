@@ -51,11 +51,9 @@ export const isOfTokenIssuer = (idpId: string): boolean => idpId.startsWith(pref
 
 export function createTokenIssuers(
   settings: readonly TokenIssuerSettings[],
-  options: Readonly<{ local: LocalFetch; nowMs: () => number }>,
+  options: Readonly<{ local: LocalFetch; nowMs: () => number; monotonic: () => number }>,
 ): TokenIssuers {
-  const byName = new Map(
-    settings.map((one) => [one.name, { ...one, keys: keySetOf(one, issuerFetch(options.local)) }]),
-  );
+  const byName = new Map(settings.map((one) => [one.name, { ...one, keys: keySetOf(one, options) }]));
   const byIssuer = new Map(settings.map(({ issuer, name }) => [issuer, name]));
 
   return {
@@ -68,9 +66,8 @@ export function createTokenIssuers(
     async verify(token, name) {
       const issuer = byName.get(name);
       if (issuer === undefined) throw new ProviderError("the issuer of the token is unknown", { kind: "untrue" });
-      const keys = await issuer.keys();
       try {
-        const { payload } = await jwtVerify(token, keys, {
+        const { payload } = await jwtVerify(token, issuer.keys, {
           issuer: issuer.issuer,
           audience: [...issuer.audiences],
           algorithms: [...issuer.algorithms],
@@ -88,16 +85,12 @@ export function createTokenIssuers(
   };
 }
 
-function keySetOf({ issuer, jwksUrl }: TokenIssuerSettings, local: IssuerFetch): () => Promise<KeySet> {
-  let found: Promise<KeySet> | undefined;
-  const read = async (): Promise<KeySet> => createKeySet(jwksUrl ?? (await discover(issuer, local)), local);
-  return () => {
-    found ??= read().catch((error: unknown) => {
-      found = undefined;
-      throw error;
-    });
-    return found;
-  };
+function keySetOf(
+  { issuer, jwksUrl }: TokenIssuerSettings,
+  { local, monotonic }: Readonly<{ local: LocalFetch; monotonic: () => number }>,
+): KeySet {
+  const bounded = issuerFetch(local);
+  return createKeySet(async () => jwksUrl ?? discover(issuer, bounded), bounded, monotonic);
 }
 
 /** OpenID Connect Discovery §4. */

@@ -2,135 +2,117 @@
  * OIDC client: the identity provider's operations (openid-client): authorization code with PKCE, state and nonce;
  * refresh; logout.
  *
- * - Discovery runs at first use and is retried after a failure. A provider that is down only makes sign-in fail, with a
- *   clear error.
+ * - Discovery and keys are cached and fetched again at a bounded rate (document-cache.ts). A provider that is down only
+ *   makes sign-in fail, with a clear error.
  * - ID tokens are verified with the provider's keys, even if TLS already authenticates the sender.
  * - Claims are the ID token's, then userinfo's, flattened.
  */
-import { AsyncLocalStorage } from "node:async_hooks";
-import { decodeJwt, type JWTPayload, jwtVerify } from "jose";
+import { compactVerify, decodeJwt, type JWTPayload, jwtVerify } from "jose";
 import * as openid from "openid-client";
-import { flattenClaims, type ProviderTokens, type UnixMs } from "../../../events/index.ts";
+import { flattenClaims, type Profile, type ProviderTokens, type UnixMs } from "../../../events/index.ts";
 import { tokenError } from "../credentials/issuers.ts";
-import { createKeySet, type KeySet } from "../credentials/key-set.ts";
+import { createKeySet } from "../credentials/key-set.ts";
 import { issuedAtOf, unverifiedClaims } from "../credentials/token-text.ts";
-import { issuerFetch, readAnswer } from "./issuer-fetch.ts";
+import { type ClientCredentials, clientAuthOf } from "./client-auth-client.ts";
+import { type CacheLimits, createCachedDocument } from "./document-cache.ts";
+import { issuerFetch } from "./issuer-fetch.ts";
 import type { LocalFetch } from "./local-fetch.ts";
 import { verifyLogoutToken } from "./logout-token.ts";
 import { profileOf } from "./oidc-profile.ts";
-import type { ProviderClient, ProviderDescription, RefreshOutcome } from "./provider-client.ts";
+import type { ProviderClient, ProviderDescription } from "./provider-client.ts";
 import { ProviderError } from "./provider-error.ts";
-import { presentationMsMax } from "./refresh-rules.ts";
+import { createHealthRecord, observedFetch } from "./provider-health.ts";
+import { AnotherPersonError, createTokenGrants, providerError } from "./token-grants-client.ts";
 
 export type ProviderSettings = Readonly<{
   issuer: URL;
   clientId: string;
-  clientSecret: string;
   scopes: readonly string[];
   requestParams: Readonly<Record<string, string>>;
-  /** `https://<authenticate host>/oauth2/callback` */
+  /** The provider's callback on the authenticate host. */
   redirectUri: URL;
+  /** Use of pushed authorization requests (RFC 9126). Absent: `auto`, where the provider offers them. */
+  par?: "auto" | "required" | "never";
+  /** An e-mail that the provider calls unverified is no e-mail of the person. Absent: it is, as in Pomerium. */
+  email?: "verified";
+  /** As in `ProviderClient`. */
+  behaviour?: Pick<ProviderClient, "refreshMsMin" | "namesOnce">;
   /** Timeout of each request to the provider (seconds). */
   timeoutS?: number;
   /** Timeout of the response to a presented refresh token (ms). */
   refreshMsMax?: number;
-}>;
+}> &
+  Pick<ClientCredentials, "clientSecret"> &
+  Partial<ClientCredentials>;
 
+/** A changed document is read within an hour; while the provider does not publish it, the old one serves for a day. */
+const discoveryLimits: CacheLimits = {
+  freshMs: 60 * 60_000,
+  usableMs: 24 * 60 * 60_000,
+  demandedEveryMs: 60_000,
+  firstPauseMs: 1_000,
+  pauseMsMax: 60_000,
+};
+const noKey = { clientAuth: "client_secret", privateKey: null, keyId: null, teamId: null } as const;
 const timeoutS = 10;
-/** Errors of RFC 6749 §5.2 and rate limits that a provider returns before it uses the refresh token. */
-const tokenUnusedErrors: ReadonlySet<string> = new Set([
-  "invalid_client",
-  "unauthorized", // a challenge without an error: the client did not authenticate
-  "unauthorized_client",
-  "unsupported_grant_type",
-  "invalid_request",
-  "invalid_scope",
-  "temporarily_unavailable",
-  "slow_down",
-]);
-
-/** One presentation of a refresh token, as the fetch sees it. */
-type RefreshAttempt = { left: "no" | "maybe"; received: Readonly<Record<string, unknown>> | null };
 /** Accepted algorithms of presented tokens: public keys only. A holder of a shared secret could forge a token. */
 const signatures = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
-export function createOidcClient(settings: ProviderSettings, local: LocalFetch, nowMs: () => number): ProviderClient {
-  const bounded = issuerFetch(local);
-  const attempts = new AsyncLocalStorage<RefreshAttempt>();
-  let discovered: Promise<openid.Configuration> | undefined;
-  let keys: KeySet | undefined;
+export function createOidcClient(
+  settings: ProviderSettings,
+  local: LocalFetch,
+  nowMs: () => number,
+  monotonic: () => number = () => performance.now(),
+): ProviderClient {
+  const health = createHealthRecord(monotonic);
+  const bounded = { fetch: observedFetch(issuerFetch(local).fetch, health) };
+  const { refreshMsMax } = settings;
+  const grants = createTokenGrants({ local, bounded, health, nowMs, configuration, checkRefreshed, refreshMsMax });
+  const auth = clientAuthOf({ ...noKey, ...settings }, nowMs);
+  const discovered = createCachedDocument(discover, { limits: discoveryLimits, monotonic });
+  const keySet = createKeySet(keysUrl, bounded, monotonic);
 
   function configuration(): Promise<openid.Configuration> {
-    discovered ??= discover().catch((cause: unknown) => {
-      discovered = undefined;
-      throw providerError("the identity provider's discovery document could not be read", cause);
-    });
-    return discovered;
+    return discovered.read();
   }
 
   async function discover(): Promise<openid.Configuration> {
     // The configuration allows plain HTTP for loopback hosts, or by an explicit setting.
     const insecure = settings.issuer.protocol === "http:";
-    return openid.discovery(settings.issuer, settings.clientId, undefined, clientAuth(settings.clientSecret), {
-      timeout: settings.timeoutS ?? timeoutS,
-      [openid.customFetch]: fetchFor as unknown as openid.CustomFetch,
-      execute: [openid.enableNonRepudiationChecks, ...(insecure ? [openid.allowInsecureRequests] : [])],
-    });
-  }
-
-  /**
-   * Sends the token request of a presentation once, on its own connection, and records the response before any check.
-   */
-  const fetchFor: LocalFetch["fetch"] = async (input, init) => {
-    const exchange = attempts.getStore();
-    const presents = init?.body instanceof URLSearchParams && init.body.get("grant_type") === "refresh_token";
-    if (exchange === undefined || !presents) return bounded.fetch(input, init);
-    const onSend = (): void => {
-      exchange.left = "maybe";
-    };
-    const answer = await readAnswer(
-      await local.fetchOnce(input, init, { timeoutMs: settings.refreshMsMax ?? presentationMsMax, onSend }),
-    );
-    if (answer.status === 200) exchange.received = await readTokenResponse(answer.clone());
-    return answer;
-  };
-
-  async function present(tokens: ProviderTokens, exchange: RefreshAttempt): Promise<RefreshOutcome> {
     try {
-      const config = await configuration();
-      if (tokens.refreshToken === null) throw new TypeError("there is no refresh token");
-      const response = await openid.refreshTokenGrant(config, tokens.refreshToken);
-      const before = claimsOf(tokens.idToken)["sub"];
-      const after = response.claims()?.sub;
-      if (after === undefined || before === undefined || after === before)
-        return { type: "tokens", tokens: tokensOf(response, tokens), problem: null };
-      const facts = { kind: "refused", error: "subject_changed" } as const;
-      return { type: "refused", error: new ProviderError("the refreshed ID token names another person", facts) };
+      return await openid.discovery(settings.issuer, settings.clientId, undefined, auth, {
+        timeout: settings.timeoutS ?? timeoutS,
+        [openid.customFetch]: grants.fetch as unknown as openid.CustomFetch,
+        execute: insecure ? [openid.allowInsecureRequests] : [],
+      });
     } catch (cause) {
-      const error = providerError("the identity provider did not refresh the session", cause);
-      if (exchange.received !== null)
-        return { type: "tokens", tokens: tokensReceived(exchange.received, tokens), problem: error };
-      if (exchange.left === "no" || tokenUnusedErrors.has(error.error)) return { type: "not-used", error };
-      return { type: error.kind === "refused" ? "refused" : "unknown", error };
+      throw providerError("the identity provider's discovery document could not be read", cause);
     }
   }
 
-  /** The tokens of a response that failed verification; the previous ID token and its claims stay. */
-  function tokensReceived(received: RefreshAttempt["received"] & object, before: ProviderTokens): ProviderTokens {
-    const text = (name: string): string | null => (typeof received[name] === "string" ? received[name] : null);
-    return {
-      accessToken: text("access_token"),
-      refreshToken: text("refresh_token") ?? before.refreshToken,
-      idToken: before.idToken,
-      accessTokenExpiresAt: nowMs() as UnixMs, // not used to ask for claims
-    };
+  async function keysUrl(): Promise<URL> {
+    const { jwks_uri: uri } = (await configuration()).serverMetadata();
+    if (uri === undefined) throw new ProviderError("the identity provider publishes no keys", { kind: "silent" });
+    return new URL(uri);
   }
 
-  function keySet(config: openid.Configuration): KeySet {
-    const uri = config.serverMetadata().jwks_uri;
-    if (uri === undefined) throw new ProviderError("the identity provider publishes no keys", { kind: "silent" });
-    keys ??= createKeySet(new URL(uri), bounded);
-    return keys;
+  /**
+   * Verifies the signature of an ID token from the token endpoint, by the keys that all tokens of the provider are
+   * verified with. openid-client has checked its claims.
+   */
+  async function verifySignature(idToken: string | undefined): Promise<void> {
+    if (idToken === undefined) return;
+    try {
+      await compactVerify(idToken, keySet, { algorithms: signatures });
+    } catch (cause) {
+      throw tokenError("the ID token's signature could not be verified", cause);
+    }
+  }
+
+  async function checkRefreshed(response: openid.TokenEndpointResponse, before: ProviderTokens): Promise<void> {
+    await verifySignature(response.id_token);
+    const [old, fresh] = [claimsOf(before.idToken)["sub"], claimsOf(response.id_token ?? null)["sub"]];
+    if (fresh !== undefined && old !== undefined && fresh !== old) throw new AnotherPersonError();
   }
 
   /** @throws ProviderError unless the provider signed it for one of the audiences */
@@ -141,7 +123,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
   ): Promise<JWTPayload & Readonly<{ sub: string }>> {
     const rules = { issuer: config.serverMetadata().issuer, audience: [...audiences], requiredClaims: ["sub", "exp"] };
     try {
-      const { payload } = await jwtVerify(token, keySet(config), {
+      const { payload } = await jwtVerify(token, keySet, {
         ...rules,
         algorithms: signatures,
         currentDate: new Date(nowMs()),
@@ -161,17 +143,10 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
     }
   }
 
-  function tokensOf(
-    response: openid.TokenEndpointResponse & openid.TokenEndpointResponseHelpers,
-    before: ProviderTokens | null,
-  ): ProviderTokens {
-    return {
-      accessToken: response.access_token,
-      refreshToken: response.refresh_token ?? before?.refreshToken ?? null,
-      idToken: response.id_token ?? before?.idToken ?? null,
-      accessTokenExpiresAt:
-        response.expires_in === undefined ? null : (Math.floor(nowMs() + response.expires_in * 1_000) as UnixMs),
-    };
+  /** @throws ProviderError as `profileOf` */
+  function profileFrom(issuer: string, subject: string, claims: Readonly<Record<string, unknown>>): Profile {
+    const profile = profileOf(issuer, subject, claims);
+    return settings.email === "verified" && isCalledUnverified(claims) ? { ...profile, email: "" } : profile;
   }
 
   async function describe(config: openid.Configuration, tokens: ProviderTokens): Promise<ProviderDescription> {
@@ -183,16 +158,56 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
     const userinfo = asksUserinfo ? await openid.fetchUserInfo(config, tokens.accessToken ?? "", subject) : {};
     const claims = { ...idClaims, ...userinfo, ...protocolClaims(idClaims) };
     return {
-      profile: profileOf(config.serverMetadata().issuer, subject, claims),
+      profile: profileFrom(config.serverMetadata().issuer, subject, claims),
       isFromUserinfo: (claim) => Object.hasOwn(flattenClaims(userinfo), claim),
     };
   }
 
+  /**
+   * The address to which the browser goes, with the parameters pushed to the provider first where that is possible
+   * (RFC 9126): then none of them passes through the browser.
+   */
+  async function authorizationUrl(
+    config: openid.Configuration,
+    mayPush: () => boolean,
+    parameters: Readonly<Record<string, string>>,
+  ): Promise<URL> {
+    const { par = "auto" } = settings;
+    const metadata = config.serverMetadata();
+    const isRequired = par === "required" || metadata.require_pushed_authorization_requests === true;
+    const isOffered = metadata.pushed_authorization_request_endpoint !== undefined;
+    if (!isRequired && (par === "never" || !isOffered)) return openid.buildAuthorizationUrl(config, parameters);
+    if (!isOffered)
+      throw new ProviderError(
+        "the identity provider has no endpoint for the pushed authorization requests that this configuration or the provider itself requires",
+        { kind: "untrue" },
+      );
+    if (mayPush()) {
+      try {
+        return await openid.buildAuthorizationUrlWithPAR(config, parameters);
+      } catch (cause) {
+        const error = providerError("the identity provider did not accept the pushed authorization request", cause);
+        // Some providers announce the endpoint to clients that may not use it.
+        if (isRequired || error.kind !== "refused") throw error;
+        return openid.buildAuthorizationUrl(config, parameters);
+      }
+    }
+    if (!isRequired) return openid.buildAuthorizationUrl(config, parameters);
+    throw new ProviderError("too many sign-ins are starting", { kind: "refused", error: "slow_down" });
+  }
+
   return {
-    begin: (stateOf, { account }) =>
+    ...settings.behaviour,
+    status: health.status,
+
+    check: async () => {
+      await discovered.readNewer(await configuration());
+    },
+
+    begin: (stateOf, { account, mayPush = () => true }) =>
       withConfiguration("sign-in at the identity provider could not be started", async (config) => {
         const secrets = { nonce: openid.randomNonce(), verifier: openid.randomPKCECodeVerifier() };
-        return openid.buildAuthorizationUrl(config, {
+        return authorizationUrl(config, mayPush, {
           ...(account === "another" ? { prompt: "login" } : {}),
           ...settings.requestParams,
           redirect_uri: settings.redirectUri.href,
@@ -214,15 +229,14 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
           pkceCodeVerifier: expected.verifier,
           idTokenExpected: true,
         });
-        const tokens = tokensOf(response, null);
+        await verifySignature(response.id_token);
+        const tokens = grants.tokensOf(response, null);
         const { profile } = await describe(config, tokens);
-        return { tokens, profile };
+        const { givenName = "" } = expected;
+        return { tokens, profile: profile.name === "" ? { ...profile, name: givenName } : profile };
       }),
 
-    refresh(tokens) {
-      const exchange: RefreshAttempt = { left: "no", received: null };
-      return attempts.run(exchange, () => present(tokens, exchange));
-    },
+    refresh: grants.refresh,
 
     probe: () =>
       withConfiguration("the identity provider's token endpoint does not answer", async (config) => {
@@ -242,7 +256,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       const config = await configuration();
       const { issuer } = config.serverMetadata();
       try {
-        const { payload, protectedHeader } = await jwtVerify(token, keySet(config), {
+        const { payload, protectedHeader } = await jwtVerify(token, keySet, {
           issuer,
           audience: settings.clientId,
           requiredClaims: ["sub", "exp", "iat"],
@@ -257,7 +271,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
         const tokens = { accessToken: null, refreshToken: null, idToken: token, accessTokenExpiresAt: null };
         const expiresAt = ((payload.exp ?? 0) * 1_000) as UnixMs;
         return {
-          profile: profileOf(issuer, payload.sub ?? "", payload),
+          profile: profileFrom(issuer, payload.sub ?? "", payload),
           tokens,
           saidAt: issuedAtOf(payload),
           expiresAt,
@@ -279,7 +293,12 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       const verified = audiences === null ? null : await verifyAudience(token, config, audiences);
       if (verified !== null && isForResources(verified)) {
         // Userinfo refuses tokens for other resources, so the claims of the signed token are used.
-        return { profile: profileOf(issuer, verified.sub, verified), tokens, saidAt: issuedAtOf(verified), expiresAt };
+        return {
+          profile: profileFrom(issuer, verified.sub, verified),
+          tokens,
+          saidAt: issuedAtOf(verified),
+          expiresAt,
+        };
       }
       if (config.serverMetadata().userinfo_endpoint === undefined)
         throw new ProviderError("the identity provider has no userinfo endpoint, so it cannot identify access tokens", {
@@ -293,7 +312,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
           kind: "untrue",
         });
       const saidAt = nowMs() as UnixMs;
-      return { profile: profileOf(issuer, userinfo.sub, { ...verified, ...userinfo }), tokens, saidAt, expiresAt };
+      return { profile: profileFrom(issuer, userinfo.sub, { ...verified, ...userinfo }), tokens, saidAt, expiresAt };
     },
 
     logouts: {
@@ -303,7 +322,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
         const config = await configuration();
         const { issuer, id_token_signing_alg_values_supported: announced } = config.serverMetadata();
         const rules = { issuer, clientId: settings.clientId, announced, accepted: signatures, nowMs: nowMs() };
-        return verifyLogoutToken(token, { ...rules, keys: keySet(config) });
+        return verifyLogoutToken(token, { ...rules, keys: keySet });
       },
     },
 
@@ -325,30 +344,6 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
   };
 }
 
-/** The tokens in a response of the token endpoint; null: none. */
-async function readTokenResponse(
-  answer: Awaited<ReturnType<LocalFetch["fetch"]>>,
-): Promise<RefreshAttempt["received"]> {
-  try {
-    const said: unknown = await answer.json();
-    if (typeof said !== "object" || said === null || !("access_token" in said)) return null;
-    return said as Readonly<Record<string, unknown>>;
-  } catch {
-    return null; // the checks that follow say what is wrong with it
-  }
-}
-
-/** The authentication method that the provider announces; by default HTTP Basic (OIDC Discovery §3). */
-function clientAuth(secret: string): openid.ClientAuth {
-  if (secret === "") return openid.None(); // it only verifies tokens, and was given none
-  const post = openid.ClientSecretPost(secret);
-  const basic = openid.ClientSecretBasic(secret);
-  return (server, client, body, headers) => {
-    const methods = server.token_endpoint_auth_methods_supported ?? ["client_secret_basic"];
-    return (methods.includes("client_secret_post") ? post : basic)(server, client, body, headers);
-  };
-}
-
 /** Claims of an ID token that was verified on receipt. */
 function claimsOf(idToken: string | null): Readonly<Record<string, unknown>> {
   return idToken === null ? {} : decodeJwt(idToken);
@@ -363,34 +358,14 @@ function isForResources(claims: Readonly<Record<string, unknown>>): boolean {
   return scopes !== null && !scopes.includes("openid");
 }
 
+/** Whether the provider itself says so; one that says nothing answers for its people's addresses. */
+function isCalledUnverified(claims: Readonly<Record<string, unknown>>): boolean {
+  const said = claims["email_verified"];
+  return said === false || said === "false";
+}
+
 /** Claims of the ID token about itself; userinfo cannot override them. */
 function protocolClaims(idClaims: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const own = ["iss", "sub", "aud", "azp", "sid", "auth_time", "acr", "amr"];
   return Object.fromEntries(own.filter((name) => Object.hasOwn(idClaims, name)).map((name) => [name, idClaims[name]]));
-}
-
-/** Codes of openid-client for a response that arrived and failed verification. */
-const untrueCodes: ReadonlySet<string> = new Set([
-  "OAUTH_INVALID_RESPONSE",
-  "OAUTH_INVALID_SIGNATURE",
-  "OAUTH_JSON_ATTRIBUTE_COMPARISON_FAILED",
-  "OAUTH_JWT_CLAIM_COMPARISON_FAILED",
-  "OAUTH_JWT_TIMESTAMP_CHECK_FAILED",
-  "OAUTH_KEY_SELECTION_FAILED",
-  "OAUTH_MISSING_SERVER_METADATA",
-  "OAUTH_UNSUPPORTED_OPERATION",
-]);
-
-function providerError(message: string, cause: unknown): ProviderError {
-  if (cause instanceof ProviderError) return cause;
-  if (cause instanceof openid.ResponseBodyError || cause instanceof openid.AuthorizationResponseError) {
-    const facts = { kind: "refused", error: cause.error, errorDescription: cause.error_description ?? "" } as const;
-    return new ProviderError(message, facts, { cause });
-  }
-  if (cause instanceof openid.WWWAuthenticateChallengeError) {
-    const error = cause.cause.map(({ parameters }) => parameters["error"]).find((word) => word !== undefined);
-    return new ProviderError(message, { kind: "refused", error: error ?? "unauthorized" }, { cause });
-  }
-  const code = typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "";
-  return new ProviderError(message, { kind: untrueCodes.has(code) ? "untrue" : "silent" }, { cause });
 }

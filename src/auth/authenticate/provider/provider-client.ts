@@ -6,6 +6,7 @@ import type { Fact, Profile, ProviderTokens } from "../../../events/index.ts";
 import type { VerifiedToken } from "../credentials/issuers.ts";
 import type { LogoutToken } from "./logout-token.ts";
 import type { ProviderError } from "./provider-error.ts";
+import type { ProviderStatus } from "./provider-health.ts";
 
 export type SignInSecrets = Readonly<{ nonce: string; verifier: string }>;
 
@@ -30,19 +31,35 @@ export type ProviderDescription = Readonly<{
 }>;
 
 export type ProviderClient = Readonly<{
+  /** Whether the provider answers, by the last requests to it. */
+  status(): ProviderStatus;
+  /**
+   * Asks the provider for its public metadata, so that `status` is known without a sign-in. Rarely more than a read of
+   * the cache.
+   * @throws ProviderError
+   */
+  check(): Promise<void>;
   /**
    * The URL to send the browser to. `stateOf` makes the state from the new secrets.
    * @throws ProviderError
    */
   begin(
     stateOf: (secrets: SignInSecrets) => Promise<string>,
-    options: Readonly<{ account: "current" | "another" }>,
+    options: Readonly<{
+      account: "current" | "another";
+      /** Whether this sign-in may cause a request to the provider; called at most once. Absent: it may. */
+      mayPush?: () => boolean;
+    }>,
   ): Promise<URL>;
   /**
    * @param query the query of the provider's redirect
+   * @param expected.givenName the name in a form of the provider, which no one has signed
    * @throws ProviderError
    */
-  finish(query: string, expected: SignInSecrets & Readonly<{ state: string }>): Promise<ProviderIdentity>;
+  finish(
+    query: string,
+    expected: SignInSecrets & Readonly<{ state: string; givenName?: string }>,
+  ): Promise<ProviderIdentity>;
   /** Presents the refresh token: one request, never repeated. A failure is an outcome too. */
   refresh(tokens: ProviderTokens): Promise<RefreshOutcome>;
   /**
@@ -74,6 +91,15 @@ export type ProviderClient = Readonly<{
     /** @throws ProviderError */
     verify(token: string): Promise<LogoutToken>;
   }> | null;
+  /**
+   * True: an access token without a refresh token is as good as one, so the claims of its session are fetched again
+   * with it. `describe` then fails with the refusal `invalid_grant` only if the provider has withdrawn the token.
+   */
+  describesAgain?: boolean;
+  /** Shortest time (ms) between two refreshes of a session that the provider allows. Absent: any. */
+  refreshMsMin?: number;
+  /** The provider states a name only at a person's first sign-in: later profiles without one keep it. */
+  namesOnce?: boolean;
   /** Null: the provider has no end-session endpoint. */
   logoutUrl(options: Readonly<{ idToken: string | null; returnTo: URL | null }>): Promise<URL | null>;
   /** Revokes the tokens if the provider supports it. Ignores failures. */

@@ -93,9 +93,17 @@ const unknownMax = 100;
 /** Consecutive silent responses after which a provider counts as down; other sessions wait for the next run. */
 const silencesMax = 3;
 const leaderSubmitsMax = 3;
+/** Pause (ms) after claims could not be fetched with an access token. */
+const retryDescribeMs = 60_000;
 
 /** New tokens, and the previous ID token of the session: a provider need not send a new one. */
-type FreshTokens = Readonly<{ tokens: ProviderTokens; tokenVersion: number; idTokenBefore: string | null }>;
+type FreshTokens = Readonly<{
+  tokens: ProviderTokens;
+  tokenVersion: number;
+  idTokenBefore: string | null;
+  /** The session ends if the provider has withdrawn the token. Absent: it continues. */
+  endsIfRefused?: boolean;
+}>;
 type DueSession = Readonly<{ session: ActiveSession; entry: VaultedTokens; oidc: ProviderClient }>;
 
 /**
@@ -109,10 +117,12 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
   const pauseMs = Math.min(coolOffMs, deps.everyMs);
   let workers = workersMin;
 
-  function nextDue(session: ActiveSession, tokens: ProviderTokens | undefined): number {
-    if (tokens === undefined || tokens.refreshToken === null) return Number.POSITIVE_INFINITY;
+  function nextDue(session: ActiveSession, tokens: ProviderTokens | undefined, oidc: ProviderClient): number {
+    if (tokens === undefined) return Number.POSITIVE_INFINITY;
+    if (tokens.refreshToken === null)
+      return describesAgain(oidc, tokens, 0) ? session.refreshedAt + deps.everyMs : Number.POSITIVE_INFINITY;
     const byToken = (tokens.accessTokenExpiresAt ?? Number.POSITIVE_INFINITY) - beforeExpiryMs;
-    const earliest = session.refreshedAt + pauseMs;
+    const earliest = session.refreshedAt + Math.max(pauseMs, oidc.refreshMsMin ?? 0);
     return Math.max(earliest, Math.min(byToken, session.refreshedAt + deps.everyMs));
   }
 
@@ -180,10 +190,11 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       vaultReads++;
       const entry = await context.tokens(sessionId);
       if (entry !== undefined && (await describeKept({ session, entry, oidc }))) return;
-      const due = entry?.presentation == null ? nextDue(session, entry?.tokens) : 0;
+      const due = entry?.presentation == null ? nextDue(session, entry?.tokens, oidc) : 0;
       dueAt.set(sessionId, due);
       if (due > now || entry === undefined) return;
-      await refresh({ session, entry, oidc });
+      if (describesAgain(oidc, entry.tokens, now)) await describeAgain({ session, entry, oidc });
+      else await refresh({ session, entry, oidc });
     }
 
     async function refresh(at: DueSession): Promise<void> {
@@ -286,7 +297,8 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     }
 
     /** @returns whether it is done: the log has the claims, or the session has ended */
-    async function describe(at: DueSession, { tokens, tokenVersion, idTokenBefore }: FreshTokens): Promise<boolean> {
+    async function describe(at: DueSession, fresh: FreshTokens): Promise<boolean> {
+      const { tokens, tokenVersion, idTokenBefore } = fresh;
       const { session, oidc } = at;
       const { sessionId, idpId } = session;
       try {
@@ -308,6 +320,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
             tokenVersion,
             ...provisioned,
             ...signals,
+            ...(oidc.namesOnce === true ? { keepsName: true } : {}),
           }),
         );
         if (result.type === "done") countRefresh(memory, idpId, "refreshed");
@@ -315,7 +328,15 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
         return result.type !== "unavailable";
       } catch (error) {
         if (!(error instanceof ProviderError)) throw error;
-        if (error.kind === "silent") silences++;
+        if (fresh.endsIfRefused === true && error.error === "invalid_grant") {
+          countRefresh(memory, idpId, "refused");
+          await end(session, error.error);
+          return true;
+        }
+        if (error.kind === "silent") {
+          silences++;
+          if (fresh.endsIfRefused === true) openBreaker(memory, idpId, clock.monotonic());
+        }
         logFailure(session, error, "kept");
         return false;
       }
@@ -337,6 +358,17 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       dueAt.set(sessionId, now + pauseMs);
       if (await describe(at, { ...undescribed, tokenVersion: entry.version })) memory.undescribed.delete(sessionId);
       return true;
+    }
+
+    /** Fetches new claims with an access token that needs no refresh. Nothing is presented, so there is no intent. */
+    async function describeAgain(at: DueSession): Promise<void> {
+      const { session, entry, oidc } = at;
+      dueAt.set(session.sessionId, now + Math.max(pauseMs, Math.min(deps.everyMs, retryDescribeMs)));
+      refreshes++;
+      if (!(await isReachable(session.idpId, oidc))) return;
+      const { tokens, version: tokenVersion } = entry;
+      const done = await describe(at, { tokens, tokenVersion, idTokenBefore: tokens.idToken, endsIfRefused: true });
+      if (done) dueAt.delete(session.sessionId); // the next run reads the vault and the time of the refresh
     }
 
     /** @param of.tokenVersion the version that the intent wrote */
@@ -403,6 +435,12 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     workers = workersAfter({ workers, refreshes, wasHeldBack });
     for (const end of ends) if (end.status === "rejected") throw end.reason;
   };
+}
+
+/** Whether claims are fetched with the session's access token, because it needs no refresh. */
+function describesAgain({ describesAgain: isAble }: ProviderClient, tokens: ProviderTokens, now: number): boolean {
+  const lasts = tokens.accessTokenExpiresAt === null || tokens.accessTokenExpiresAt > now;
+  return isAble === true && tokens.refreshToken === null && tokens.accessToken !== null && lasts;
 }
 
 /** Sum of the ages of claims over one pass. */

@@ -30,7 +30,7 @@ import {
 } from "../context.ts";
 import { tunnelAudience } from "../credentials/handle.ts";
 import { claimedGroups } from "../provider/claimed-groups.ts";
-import type { ProviderIdentity } from "../provider/provider-client.ts";
+import type { ProviderClient, ProviderIdentity } from "../provider/provider-client.ts";
 import { handlePurpose } from "./callback-endpoint.ts";
 import { callbackUrl, type SignInRequest } from "./sign-in-request.ts";
 import { authenticateCookie } from "./signed-in.ts";
@@ -44,7 +44,15 @@ export type NewSession = Extract<CommandRequest["command"], { type: "createSessi
 export function createSessionCommand(
   deps: AuthDeps,
   { profile, tokens }: ProviderIdentity,
-  { idpId, begunAt }: Readonly<{ idpId: string; begunAt: Position | undefined }>,
+  {
+    idpId,
+    begunAt,
+    oidc,
+  }: Readonly<{
+    idpId: string;
+    begunAt: Position | undefined;
+    oidc: Pick<ProviderClient, "namesOnce">;
+  }>,
 ): CommandRequest {
   const { settings } = deps;
   const now = deps.clock.wall();
@@ -59,6 +67,7 @@ export function createSessionCommand(
     tokens,
     groupIds: claimedGroups({ profile, claim: settings.groupsFromClaim, age: "new" }),
     maxSessionsPerUser: settings.maxSessionsPerUser,
+    ...(oidc.namesOnce === true ? { keepsName: true } : {}),
     ...(deps.provisionedFor === undefined ? {} : { provisioned: deps.provisionedFor(profile) }),
     ...originOf(profile),
     ...(begunAt === undefined ? {} : { begunAt }),

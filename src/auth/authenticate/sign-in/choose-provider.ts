@@ -7,7 +7,7 @@
 import type { FastifyReply } from "fastify";
 import { pageHeaders } from "../../reply/page.ts";
 import { type AuthDeps, currentKey, nowS, sendPage } from "../context.ts";
-import { type SignInRequest, signInUrl } from "./sign-in-request.ts";
+import { parseSignInUrl, type SignInRequest, signInUrl } from "./sign-in-request.ts";
 
 /** The clients among which a sign-in may choose. */
 export function allowedIdpIds({ settings }: Pick<AuthDeps, "settings">, { idpIds }: SignInRequest): readonly string[] {
@@ -25,6 +25,7 @@ export function sendProviderChoice(deps: AuthDeps, reply: FastifyReply, signIn: 
   const { settings } = deps;
   const providers = allowedIdpIds(deps, signIn).map((idpId) => ({
     title: settings.providerNames.get(idpId)?.title ?? "another provider",
+    isDown: deps.providerOf(idpId)?.status() === "down",
     url: signInUrl(settings.authenticateUrl, { ...signIn, chosenIdpId: idpId }, currentKey(deps), nowS(deps)).href,
   }));
   const { hostname } = signIn.redirectUri;
@@ -32,4 +33,15 @@ export function sendProviderChoice(deps: AuthDeps, reply: FastifyReply, signIn: 
   const page = deps.render({ type: "choose-provider", host, providers });
   // The address of this page is a signed URL: links on it must not send it as a referrer.
   return sendPage(reply, 200, page, { ...pageHeaders, "referrer-policy": "no-referrer" });
+}
+
+/**
+ * Where a person goes who chose on a page that lay open for too long: to the page that they wanted, where the sign-in
+ * starts again. Undefined: the URL is no choice, or leads elsewhere.
+ * @param url its signature is valid, and has expired
+ */
+export function restartOfOldChoice({ settings }: Pick<AuthDeps, "settings">, url: URL): URL | undefined {
+  const signIn = parseSignInUrl(url);
+  if (signIn?.chosenIdpId == null || signIn.programmatic === "programmatic") return undefined;
+  return settings.isRouteOrigin(signIn.redirectUri.origin) ? signIn.redirectUri : undefined;
 }

@@ -13,6 +13,7 @@ import { LRUCache } from "lru-cache";
 import type { CommandRequest } from "../../../events/index.ts";
 import { callerNetwork } from "../../authorize/source-ip.ts";
 import { FairLimiter } from "../credentials/fair-limiter.ts";
+import { NetworkBudget } from "../credentials/network-budget.ts";
 import type { ProviderIdentity } from "../provider/provider-client.ts";
 import { stateMaxAgeS } from "./sign-in-state.ts";
 
@@ -49,10 +50,6 @@ const exchangeBytesMax = 32 * 1024 * 1024;
 const pendingBytes = 2_048;
 const usedStatesMax = 100_000;
 const concurrentMax = 64;
-/** Per network: a whole office may sign in from one address in the morning. */
-export const startsPerS = 10;
-export const burst = 100;
-const networksMax = 10_000;
 
 export function createCodeExchanges({ monotonic, onExchange }: CodeExchangeOptions): CodeExchanges {
   const exchanges = new LRUCache<string, CodeExchange & Readonly<{ code: string }>>({
@@ -64,16 +61,7 @@ export function createCodeExchanges({ monotonic, onExchange }: CodeExchangeOptio
   });
   const usedStates = new LRUCache<string, true>({ max: usedStatesMax, ttl: stateMaxAgeS * 1_000 });
   const limiter = new FairLimiter(concurrentMax);
-  /** Exchanges that a network may still start, at a monotonic time (ms). */
-  const budgets = new LRUCache<string, Readonly<{ left: number; at: number }>>({ max: networksMax });
-
-  function spendBudget(network: string): boolean {
-    const now = monotonic();
-    const { left, at } = budgets.get(network) ?? { left: burst, at: now };
-    const refilled = Math.min(burst, left + ((now - at) / 1_000) * startsPerS);
-    budgets.set(network, { left: refilled >= 1 ? refilled - 1 : refilled, at: now });
-    return refilled >= 1;
-  }
+  const budget = new NetworkBudget(monotonic);
 
   function begin(
     { state, code, from }: Readonly<{ state: string; code: string; from: string }>,
@@ -86,7 +74,7 @@ export function createCodeExchanges({ monotonic, onExchange }: CodeExchangeOptio
     const network = callerNetwork(from);
     const leave = limiter.acquire(network);
     if (leave === undefined) return "busy";
-    if (!spendBudget(network)) {
+    if (!budget.spend(network)) {
       leave();
       return "busy";
     }

@@ -11,6 +11,7 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type CommandResult, neededLink } from "../../../events/index.ts";
+import { callerNetwork } from "../../authorize/source-ip.ts";
 import {
   type AuthDeps,
   addCookie,
@@ -26,19 +27,21 @@ import {
 } from "../context.ts";
 import { ownCookie } from "../credentials/cookie-names.ts";
 import { cookieValue } from "../credentials/credentials.ts";
+import { NetworkBudget } from "../credentials/network-budget.ts";
 import { callbackPathOf, isProviderCallback } from "../provider/provider-callback.ts";
 import type { ProviderClient } from "../provider/provider-client.ts";
 import { ProviderError } from "../provider/provider-error.ts";
 import { splitState, stateWithTrace } from "../provider/trace-text.ts";
 import { createSessionCommand, redirectWithHandle, setSessionCookie, submitWithRetry } from "./begin-session.ts";
 import { browserToken } from "./begin-sign-in.ts";
-import { allowedIdpIds, chosenIdpIdOf, sendProviderChoice } from "./choose-provider.ts";
+import { allowedIdpIds, chosenIdpIdOf, restartOfOldChoice, sendProviderChoice } from "./choose-provider.ts";
 import {
   type CodeExchange,
   type CodeExchangeRefusal,
   type CodeExchanges,
   createCodeExchanges,
 } from "./code-exchanges.ts";
+import { givenNameOf, queryOfForm } from "./form-post.ts";
 import { parseSignInUrl, type SignInRequest, signInUrl } from "./sign-in-request.ts";
 import { openState, type SignInState, sealState } from "./sign-in-state.ts";
 import { sendSignInUnavailable, signInUnavailable } from "./sign-in-unavailable.ts";
@@ -66,18 +69,19 @@ export function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: R
     ...(deps.onCodeExchange === undefined ? {} : { onExchange: deps.onCodeExchange }),
   });
 
-  app.get("/.pomerium/sign_in", (request, reply) => signIn({ deps, request, reply, context: contexts.of(request) }));
+  const pushes = new NetworkBudget(deps.clock.monotonic);
+
+  app.get("/.pomerium/sign_in", (request, reply) =>
+    signIn({ deps, request, reply, context: contexts.of(request) }, pushes),
+  );
 
   for (const path of ["/oauth2/callback", "/oauth2/callback/:provider"]) {
     app.get(path, (request, reply) => callback({ deps, request, reply, context: contexts.of(request) }, codeExchanges));
-    /** `response_mode=form_post` is a request from another site, without our cookies. The redirect adds them. */
-    app.post(path, (request, reply) => {
-      const fields = typeof request.body === "object" && request.body !== null ? Object.entries(request.body) : [];
-      const query = new URLSearchParams(
-        fields.filter((field): field is [string, string] => typeof field[1] === "string"),
-      );
+    app.post(path, async (request, reply) => {
       const { pathname } = externalUrl(request, contexts.of(request));
-      return isProviderCallback(pathname) ? reply.redirect(`${pathname}?${query}`, 303) : reply.callNotFound();
+      if (!isProviderCallback(pathname)) return reply.callNotFound();
+      reply.header("cache-control", "no-store").header("referrer-policy", "no-referrer");
+      return reply.redirect(`${pathname}?${await queryOfForm(deps.stateCipher, request.body)}`, 303);
     });
   }
 }
@@ -97,12 +101,16 @@ function browserCookie({ settings }: AuthDeps): string {
   return ownCookie(settings.cookie.name, "csrf", settings.authenticateUrl);
 }
 
-async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
+async function signIn(exchange: EndpointCall, pushes: NetworkBudget): Promise<FastifyReply> {
   const { deps, request, reply, context } = exchange;
   const refuse = (description: string): FastifyReply =>
     sendProblem(deps, request, reply, context, { status: 400, title: "Sign-in link not valid", description });
   const url = externalUrl(request, context);
   const checked = checkSignedUrl(url, deps.settings.urlKeys, nowS(deps));
+  if (checked === "expired") {
+    const restart = restartOfOldChoice(deps, url);
+    if (restart !== undefined) return reply.header("referrer-policy", "no-referrer").redirect(restart.href, 302);
+  }
   if (checked === "expired")
     return refuse("This sign-in link has expired. Go back to the page you wanted and try again.");
   if (checked !== "valid")
@@ -155,7 +163,8 @@ async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
         await sealState(deps.stateCipher, { ...secrets, idpId, request: signIn, begunAt }, browser),
         traced(exchange, signIn).trace,
       );
-    const there = await oidc.begin(stateOf, { account });
+    const mayPush = (): boolean => pushes.spend(callerNetwork(context.ip));
+    const there = await oidc.begin(stateOf, { account, mayPush });
     addCookie(reply, name, browser, ownCookieOptions(browserMaxAgeS));
     reply.header("cache-control", "no-store").header("referrer-policy", "no-referrer");
     return reply.redirect(there.href, 302);
@@ -194,7 +203,8 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
     });
   }
   return withProvider(exchange, { request: signIn, idpId: answering }, async (oidc) => {
-    const exchangeCode = () => oidc.finish(url.search, { state, nonce, verifier });
+    const givenName = oidc.namesOnce === true ? await givenNameOf(deps.stateCipher, url.searchParams) : "";
+    const exchangeCode = () => oidc.finish(url.search, { state, nonce, verifier, givenName });
     const code = url.searchParams.get("code");
     const codeExchange: CodeExchange | CodeExchangeRefusal =
       code === null
@@ -218,7 +228,7 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
       });
     }
     const identity = await codeExchange.identity;
-    codeExchange.command ??= createSessionCommand(deps, identity, { idpId: answering, begunAt });
+    codeExchange.command ??= createSessionCommand(deps, identity, { idpId: answering, begunAt, oidc });
     const { command } = codeExchange;
     const result = await submitWithRetry(deps, command);
     if (result.type !== "done" || command.command.type !== "createSession")
@@ -321,6 +331,12 @@ function problemOf(error: ProviderError): Readonly<{ status: number; title: stri
         description: `${what}: its response could not be verified, so you are not signed in.`,
       };
     case "refused": {
+      if (error.error === "slow_down")
+        return {
+          status: 429,
+          title: "Too many sign-ins at once",
+          description: "Too many people are signing in from your network right now. Please try again in a moment.",
+        };
       const denied = error.error === "access_denied" || error.error === "unauthorized_client";
       return {
         status: denied ? 401 : 400,

@@ -10,7 +10,7 @@ import * as openid from "openid-client";
 import type { SignalTransmitterConfig } from "../../../config/index.ts";
 import { CodedError } from "../../../events/index.ts";
 import { metadataUrlOf, parseTransmitterMetadata, type TransmitterMetadata } from "../../shared-signals/index.ts";
-import { createKeySet, type RemoteKeySet } from "../credentials/key-set.ts";
+import { createRemoteKeySet, type RemoteKeySet } from "../credentials/key-set.ts";
 import { type IssuerFetch, issuerFetch } from "../provider/issuer-fetch.ts";
 
 /** A transmitter did not answer, or not in a form that can be used. */
@@ -102,7 +102,7 @@ class HttpTransmitterClient implements TransmitterClient {
     if (this.#nowMs() < this.#keysFailedUntil)
       throw new TransmitterError("the transmitter's keys could not be read a moment ago", { status: null });
     const url = this.#config.jwksUrl?.href ?? (await this.metadata()).jwks_uri;
-    if (this.#keySet?.url !== url) this.#keySet = { url, keys: createKeySet(new URL(url), this.#bounded) };
+    if (this.#keySet?.url !== url) this.#keySet = { url, keys: createRemoteKeySet(new URL(url), this.#bounded) };
     return this.#keySet.keys;
   }
 

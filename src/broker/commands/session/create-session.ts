@@ -19,7 +19,7 @@ import { suspensionEnd } from "../cluster/expire-time-boxes.ts";
 import type { CommandDefinition, CommandOf } from "../definition.ts";
 import { type Fields, integerOf, parseGroupIds, parseProfileFields, parseTokenFields, textOf } from "../fields.ts";
 import { recordChanges, refuseCommand, type Tools } from "../performed.ts";
-import { openProfile, sameSubject, sealerFor } from "../profile-seal.ts";
+import { openProfile, sameSubject, sealerFor, withKnownName } from "../profile-seal.ts";
 import {
   findProvisioned,
   parseProvisionedIds,
@@ -58,6 +58,7 @@ export const createSession: CommandDefinition<"createSession"> = {
     ...parseProvisionedIds(fields),
     ...parseOrigin(fields),
     ...parseSignalRecords(fields),
+    ...(fields["keepsName"] === true ? { keepsName: true } : {}),
   }),
   permission: ["authenticate"],
   access(command, projection) {
@@ -78,7 +79,7 @@ export const createSession: CommandDefinition<"createSession"> = {
   },
   person: ({ userId }) => userId,
   perform(projection, command, tools) {
-    const { sessionId, userId, profile } = command;
+    const { sessionId, userId } = command;
     const user = projection.user(userId);
     const barred = refuseUser(user, tools.now) ?? refuseDisabled(projection, command.signalRecords);
     if (barred !== undefined) return barred;
@@ -93,9 +94,10 @@ export const createSession: CommandDefinition<"createSession"> = {
     if (command.expiresAt <= tools.now) return refuseCommand("invalid", "the session would expire before it begins");
     const sealer = sealerFor(userId, tools);
     const known = openProfile(user?.profile, sealer.person);
-    if (known !== undefined && !sameSubject(known, profile))
+    if (known !== undefined && !sameSubject(known, command.profile))
       return refuseCommand("forbidden", "the user id belongs to another person");
     const { idpId, issuedAt, expiresAt, providerSession } = command;
+    const profile = command.keepsName === true ? withKnownName(command.profile, known) : command.profile;
     const sealed = reusableSeal(user, known, profile) ?? sealer.seal(profile);
     const events: CardeaEvent[] = [
       ...suspensionEnd(projection, userId, tools.now),

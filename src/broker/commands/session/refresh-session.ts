@@ -13,7 +13,7 @@ import {
 import type { CommandDefinition } from "../definition.ts";
 import { parseGroupIds, parseProfileFields, parseTokenFields, tokenVersionOf } from "../fields.ts";
 import { recordChanges, refuseCommand } from "../performed.ts";
-import { openProfile, sameSubject, sealerFor } from "../profile-seal.ts";
+import { openProfile, sameSubject, sealerFor, withKnownName } from "../profile-seal.ts";
 import {
   findProvisioned,
   parseProvisionedIds,
@@ -44,6 +44,7 @@ export const refreshSession: CommandDefinition<"refreshSession"> = {
     ...(fields["tokenVersion"] === undefined ? {} : { tokenVersion: tokenVersionOf(fields) }),
     ...parseProvisionedIds(fields),
     ...parseSignalRecords(fields),
+    ...(fields["keepsName"] === true ? { keepsName: true } : {}),
   }),
   permission: ["authenticate", "duty"],
   access({ sessionId, groupIds, provisioned, signalRecords }, projection) {
@@ -61,7 +62,7 @@ export const refreshSession: CommandDefinition<"refreshSession"> = {
   },
   person: ({ sessionId }, projection) => projection.session(sessionId)?.userId ?? undefined,
   perform(projection, command, tools) {
-    const { sessionId, profile, refreshedAt } = command;
+    const { sessionId, refreshedAt } = command;
     const session = projection.session(sessionId);
     if (session === undefined) return refuseCommand("not-found", "there is no such session");
     if (session.status === "revoked") return refuseCommand("conflict", "the session is revoked");
@@ -77,11 +78,12 @@ export const refreshSession: CommandDefinition<"refreshSession"> = {
       return refuseCommand("conflict", tokensChanged);
     const sealer = sealerFor(userId, tools);
     const before = openProfile(session.profile, sealer.person);
-    if (before !== undefined && !sameSubject(before, profile)) {
+    if (before !== undefined && !sameSubject(before, command.profile)) {
       return refuseCommand("forbidden", "the identity provider answered for another person");
     }
     const user = projection.user(userId);
     const known = openProfile(user?.profile, sealer.person);
+    const profile = command.keepsName === true ? withKnownName(command.profile, known) : command.profile;
     const sealed = reusableSeal(user, known, profile) ?? sealer.seal(profile);
     const events: CardeaEvent[] = [
       { type: "SessionRefreshed", sessionId, userId, profile: sealed, refreshedAt },

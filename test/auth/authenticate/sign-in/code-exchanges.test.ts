@@ -1,12 +1,11 @@
 /** Code exchanges at the identity provider: at most one for each state, and limited for each network. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { burst, startsPerS } from "../../../../src/auth/authenticate/credentials/network-budget.ts";
 import type { ProviderIdentity } from "../../../../src/auth/authenticate/provider/provider-client.ts";
 import {
-  burst,
   type CodeExchangeOptions,
   createCodeExchanges,
-  startsPerS,
 } from "../../../../src/auth/authenticate/sign-in/code-exchanges.ts";
 
 const identity = {} as ProviderIdentity;
