@@ -173,6 +173,8 @@ type ProvisionedWrite = Readonly<{
   aliases: readonly UserId[];
   /** The user that had the record until now; null: this one. `profile`: what it keeps. */
   movedFrom: Readonly<{ userId: UserId; expected: number; profile: Profile }> | null;
+  /** The position at which the sender found the `userName` free among its client's people; absent: it did not look. */
+  basis?: Position;
 }>;
 /** The person is active at the SCIM client. */
 export type WriteProvisionedUser = Fact<"writeProvisionedUser", ProvisionedWrite>;

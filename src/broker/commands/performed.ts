@@ -73,6 +73,8 @@ export type Tools = Readonly<{
   admittedNodes: () => readonly (AdmittedNode & Readonly<{ answers: boolean }>)[];
   /** From when on a change of memberships is held. Absent: the defaults. */
   massChange?: MassChangeLimits;
+  /** Whether another person may have been given a name after a position (name-claims.ts). Absent: never. */
+  isNameClaimed?: (name: string, by: Readonly<{ userId: UserId; basis: Position }>) => boolean;
   /** Compares this log with a history that a process remembers. */
   lost: LostHistory;
   random: (bytes: number) => Uint8Array;

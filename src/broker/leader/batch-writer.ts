@@ -24,6 +24,7 @@ import type { AppendBatch, AppendOutcome, LogEntry } from "../../replication/log
 import type { AccessSet } from "../commands/access.ts";
 import { personOf } from "../commands/catalog.ts";
 import type { LostHistory, Tools } from "../commands/performed.ts";
+import { NameClaims } from "../commands/provisioned/name-claims.ts";
 import type { LeaderEnd, LogCallOwner, OpenedEpoch, QueuedCommand } from "../core/internal-messages.ts";
 import type { LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
@@ -90,6 +91,7 @@ export class BatchWriter {
   readonly #leadershipNo: number;
   readonly #about: Pick<Tools, "unreadyFor" | "admittedNodes">;
   readonly #conclusions: PendingConclusions;
+  readonly #names: NameClaims;
   #inFlight: InFlight | null = null;
   #next: Next | null = null;
   #loadCount = 0;
@@ -110,6 +112,7 @@ export class BatchWriter {
     this.#opened = of.opened;
     this.#leadershipNo = of.leadershipNo;
     this.#conclusions = of.conclusions;
+    this.#names = new NameClaims(of.opened.head.position);
     this.#about = { unreadyFor: of.unreadyFor, admittedNodes: of.admittedNodes };
   }
 
@@ -345,6 +348,7 @@ export class BatchWriter {
         wrappingKey,
         vaultKey,
         massChange,
+        isNameClaimed: (name, by) => this.#names.isClaimed(name, by),
         lost,
         configOf: (id) => state.configOf(id),
         hasBody: (hash) => state.hasBody(hash),
@@ -387,6 +391,7 @@ export class BatchWriter {
     this.#context.post({ type: "eventsFolded", events: state.fold(batch.entries) });
     state.learnBodies(batch.configurations);
     this.#parts.publisher.publish(batch);
+    for (const { queued, last } of accepted) this.#names.record(queued.request, last.position);
     for (const { queued, last, held } of accepted)
       if (held === null) answerDone(this.#parts, queued, { link: last, changed: true });
       else answerHeld(this.#parts, queued, held);

@@ -247,3 +247,27 @@ test("a token's id is new, and a replaced token is revoked with the creation", a
   await at.done({ type: "revokeScimToken", tokenId: "bbbbbbbb" }, "operator");
   assert.equal(codeOf(await at.submit({ type: "revokeScimToken", tokenId: "dddddddd" }, "operator")), "not-found");
 });
+
+test("of two people who are given one user name at the same time by two nodes, the leader accepts one", async (t) => {
+  const at = await provisionedWorld(t);
+  const basis = (await at.projection()).applied.position;
+  const named = (key: string, parts: Partial<Write> = {}): Write => ({
+    ...write(1, { userId: provisionedUserId("okta", key), basis, ...parts }, { id: key }),
+  });
+  const codes = (await Promise.all([at.submit(named("one")), at.submit(named("two"))])).map(codeOf);
+  assert.deepEqual(codes.sort(), ["conflict", "done"]);
+  assert.equal(codeOf(await at.submit(named("three"))), "conflict", "nor a third, that looked before the first");
+  const other = { userName: "ALICE", externalId: "x", active: true };
+  const loud = write(1, { userId: provisionedUserId("okta", "four"), basis }, { id: "four", resource: other });
+  assert.equal(codeOf(await at.submit(loud)), "conflict", "names ignore case");
+  const later = (await at.projection()).applied.position;
+  await at.done(named("five", { basis: later }));
+  const free = { userName: "bob", externalId: "bob", active: true };
+  await at.done(write(1, { userId: provisionedUserId("okta", "bob"), basis: later }, { id: "bob", resource: free }));
+  const stale = write(1, { userId: provisionedUserId("okta", "carl"), basis: 0 as typeof basis }, { id: "carl" });
+  assert.equal(
+    codeOf(await at.submit(stale)),
+    "conflict",
+    "what was decided before this leader's epoch is decided again",
+  );
+});

@@ -11,6 +11,8 @@ import {
   directoriesFrom,
   type Group,
   type GroupId,
+  noPosition,
+  type Position,
   type Profile,
   type ProvisionedRecord,
   parseProvisioned,
@@ -62,6 +64,8 @@ export class ScimDirectory {
   /** The profile that was read last: most changes of a person are memberships, and leave it as it is. */
   readonly #profiles = new Map<UserId, Sealed>();
   readonly #changed = new Set<UserId>();
+  /** The newest position at which no change waited. */
+  #position: Position = noPosition;
   #draining: Promise<void> | undefined;
   #stop: (() => void) | undefined;
 
@@ -97,6 +101,12 @@ export class ScimDirectory {
     this.#stop?.();
     this.#stop = undefined;
     this.#changed.clear();
+  }
+
+  /** Everything up to here is in the index. */
+  get position(): Position {
+    if (this.#changed.size === 0) this.#position = this.#replica.applied.position;
+    return this.#position;
   }
 
   /** Every applied change is in the index. */

@@ -174,6 +174,7 @@ async function submitRecord(
     expected,
     profile: provisionedProfile(client, record, shown),
     people: [...new Set(people)].slice(0, peopleMax),
+    basis: directory.position,
     aliases: [...new Set(aliases)],
     movedFrom: movedFrom && {
       userId: movedFrom.userId,

@@ -7,9 +7,11 @@
  * - A record whose correlating key changes moves to another user, with its memberships. The earlier user points to it
  *   and shares its state.
  */
+import { hash as digestOf } from "node:crypto";
 import {
   type CardeaEvent,
   directoryOf,
+  encode,
   type GroupId,
   groupStream,
   isDirectoryClient,
@@ -17,7 +19,10 @@ import {
   isScimClientName,
   isSuspendedUntil,
   levelOfClient,
+  noPosition,
+  type Profile,
   type Projection,
+  parsePosition,
   parseProvisioned,
   parseUserId,
   type Stream,
@@ -25,6 +30,7 @@ import {
   type UserId,
   userStream,
 } from "../../../events/index.ts";
+import type { Access } from "../access.ts";
 import type { CommandDefinition, CommandOf, Submitter } from "../definition.ts";
 import {
   type Fields,
@@ -79,6 +85,7 @@ function parseWrite(fields: Fields): Write {
       expected: versionOf(movedFrom),
       profile: parseRecordProfile(movedFrom),
     },
+    ...(fields["basis"] === undefined ? {} : { basis: parsePosition(fields["basis"]) }),
   };
 }
 
@@ -102,11 +109,23 @@ function parseRecordProfile(fields: Fields): Write["profile"] {
   return profile;
 }
 
-function accessOfWrite({ userId, people, aliases, movedFrom }: Write, projection: Projection) {
+/** The stream of a user name of a client, which ignores case. Null: the record has no name. */
+export function nameStreamOf(client: string, profile: Profile): Stream | null {
+  const name = parseProvisioned(profile)?.record.resource?.["userName"];
+  if (typeof name !== "string") return null;
+  const digest = digestOf("sha256", encode(["cardea user name", client, name.toLowerCase()]), "hex");
+  return `cluster:name:${digest}`;
+}
+
+function accessOfWrite(
+  { userId, client, profile, people, aliases, movedFrom, basis }: Write,
+  projection: Projection,
+): Access {
   const moved = movedFrom === null ? [] : [movedFrom.userId];
   const users = [userId, ...people, ...aliases, ...moved];
   const groups = users.flatMap((id): Stream[] => groupsFromAll(projection, id).map(groupStream));
-  return { reads: groups, writes: users.map(userStream) };
+  const name = basis === undefined ? null : nameStreamOf(client, profile);
+  return { reads: groups, writes: [...users.map(userStream), ...(name === null ? [] : [name])] };
 }
 
 function performWrite(
@@ -122,6 +141,9 @@ function performWrite(
   const before = movedFrom && versionNow(projection, movedFrom.userId, { client: command.client, tools });
   const isCurrent = own === command.expected && (movedFrom === null || before === movedFrom.expected);
   if (!isCurrent) return refuseCommand("conflict", "the resource has changed");
+  const name = command.basis === undefined ? null : nameStreamOf(command.client, profile);
+  if (name !== null && tools.isNameClaimed?.(name, { userId, basis: command.basis ?? noPosition }) === true)
+    return refuseCommand("conflict", "the user name may have been given to another person meanwhile");
   const isDeleted = parseProvisioned(profile)?.record.resource === null;
   const newKeys: NewKey[] = [];
   const events: CardeaEvent[] = [
