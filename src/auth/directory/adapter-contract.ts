@@ -51,10 +51,15 @@ export function parseSettings(
   const parsed = adapter.settings.safeParse(section);
   if (parsed.success) return { settings: section };
   return {
-    problems: parsed.error.issues.map(({ path, message, ...issue }) => ({
-      key: [...path, ...("keys" in issue && Array.isArray(issue.keys) ? issue.keys : [])].map(String).join("."),
-      problem: message,
-    })),
+    problems: parsed.error.issues.map(({ path, message, ...issue }) => {
+      const unknown = issue.code === "unrecognized_keys" ? issue.keys : [];
+      const [first] = path;
+      const isMissing = issue.code === "invalid_type" && path.length === 1 && section[String(first)] === undefined;
+      return {
+        key: [...path, ...unknown].map(String).join("."),
+        problem: isMissing ? "is missing" : unknown.length > 0 ? "is not a known key" : message,
+      };
+    }),
   };
 }
 

@@ -1,6 +1,6 @@
 /**
- * Directory sync from a real LDAP server (slapd), over StartTLS: the leader reads it, and a route's policy follows who is
- * in a group there and who is locked.
+ * Directory sync from a real LDAP server (slapd), over StartTLS: the leader reads it, and the policy of a route follows
+ * who is in a group there, and who is locked.
  */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { Client } from "ldapts";
-import type { SourceParts } from "../../../../src/auth/directory/adapter-contract.ts";
+import { parseSettings, type SourceParts } from "../../../../src/auth/directory/adapter-contract.ts";
 import type { DirectorySource } from "../../../../src/auth/directory/source.ts";
 import { ldapAdapter } from "../../../../src/auth/directory/sources/ldap/ldap-adapter.ts";
 import {
@@ -369,6 +369,15 @@ describe("ldap with a server that has the schema of Active Directory", { skip },
       await server.stop();
     }
   });
+});
+
+test("ldap: a key that is missing and one that is not known are named, with what is wrong", () => {
+  const { people_base: _, ...rest } = section(389) as Readonly<Record<string, unknown>>;
+  const parsed = parseSettings(ldapAdapter, { ...rest, pepole_base: "x", page_size: "many" });
+  assert.ok("problems" in parsed);
+  assert.deepEqual(parsed.problems.slice(0, 1), [{ key: "people_base", problem: "is missing" }]);
+  assert.ok(parsed.problems.some(({ key, problem }) => key === "pepole_base" && problem === "is not a known key"));
+  assert.ok(parsed.problems.some(({ key, problem }) => key === "page_size" && problem.includes("number")));
 });
 
 test("ldap: the settings refuse a connection in clear, filters that are none, and unknown keys", () => {
