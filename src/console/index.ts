@@ -13,9 +13,14 @@ export { isAdministrator, type OperatorCaller, operatorCallerOf } from "./operat
 export type { ChangeAnswer, RevokedManyAnswer } from "./operator-changes.ts";
 export type { ConfigurationAnswer, ConfigurationView } from "./operator-configurations.ts";
 export { operatorOpenApi } from "./operator-openapi.ts";
+export {
+  type DirectoryView,
+  directoryStateOf,
+  type MembershipView,
+  type ScimTokenView,
+} from "./operator-provisioning.ts";
 export type { OperatorApiDeps } from "./operator-route.ts";
 export type { LastKnownState } from "./operator-schemas.ts";
-export type { ScimTokenView } from "./operator-scim.ts";
 export { mintOperatorToken, type OperatorToken, verifyOperatorToken } from "./operator-token.ts";
 export type { EraseAnswer } from "./operator-user-changes.ts";
 export type { GroupView, SessionView, UserView } from "./operator-views.ts";

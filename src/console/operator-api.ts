@@ -16,6 +16,7 @@ import { registerLocalReceipts } from "./local-changes.ts";
 import { isChange, registerChanges } from "./operator-changes.ts";
 import { registerConfigurations } from "./operator-configurations.ts";
 import { operatorOperations } from "./operator-operations.ts";
+import { registerDirectories, registerScimTokens } from "./operator-provisioning.ts";
 import { registerReads } from "./operator-reads.ts";
 import {
   type Operator,
@@ -24,7 +25,6 @@ import {
   requireOperator,
   sendHomeUnreachable,
 } from "./operator-route.ts";
-import { registerScimTokens } from "./operator-scim.ts";
 import { registerUserChanges } from "./operator-user-changes.ts";
 
 export const operatorApiPrefix = "/.pomerium/admin/api/v1";
@@ -78,6 +78,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerLocalReceipts(route, deps);
   registerScimTokens(route, deps);
   registerHeld(route, deps);
+  registerDirectories(route, deps);
   registerConfigurations(route, deps);
   registerExplain(route, deps);
   registerAccessReports(route, deps);

@@ -11,6 +11,7 @@ import {
   answerSchemas,
   decisionsSchema,
   dropSchema,
+  directorySyncSchema,
   explainSchema,
   finalizeSchema,
   groupRemovalSchema,
@@ -188,6 +189,18 @@ export const operatorOperations = {
     summary: "Revoke a token of a SCIM client",
     errors: [400, 404, 409],
   },
+  "GET /directories": {
+    summary: "The directories of the configuration: the last run of each, and what it has",
+    status: 200,
+    answer: answerSchemas.directories,
+    errors: [],
+  },
+  "POST /directories/:directory/sync": {
+    ...command,
+    body: directorySyncSchema,
+    summary: "Read a directory now, and whole",
+    errors: [400, 404, 409],
+  },
   "POST /snapshots": {
     summary: "Request a snapshot",
     status: 202,
@@ -245,6 +258,7 @@ export const pathParameters: Readonly<Record<string, string>> = {
   user: "A user id, subject or e-mail; `base64url:` and its base64url where it has a slash.",
   group: "A group id; `base64url:` and its base64url where it has a slash.",
   token: "The id of a SCIM token.",
+  directory: "The name of a directory in the configuration.",
   target: "`command:` and a command id, or `link:` and a link (epoch.position.hash).",
   hash: "A configuration's hash, or at least 8 characters of its start.",
 };

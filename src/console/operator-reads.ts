@@ -2,6 +2,7 @@
 import { type CommandId, parseCommandId, parseGroupId, parseLink } from "../events/index.ts";
 import { type ReceiptTarget, regionLags } from "../replication/index.ts";
 import { lastKnownAfter, noReceiptWithoutHome } from "./last-known.ts";
+import { describeMemberships } from "./operator-provisioning.ts";
 import {
   badRequest,
   isKnownRegion,
@@ -53,7 +54,13 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
     const found = findUsers(replica, name, "any");
     const users = found.map((id) => replica.projection.user(id)).filter((user) => user !== undefined);
     if (users.length === 0) return reply.code(404).send({ error: `no user matches ${JSON.stringify(name)}` });
-    return { users: users.map((user) => describeUser(replica, user, deps.now())), applied: replica.applied };
+    return {
+      users: users.map((user) => ({
+        ...describeUser(replica, user, deps.now()),
+        memberships: user.status === "erased" ? [] : describeMemberships(replica, user.userId),
+      })),
+      applied: replica.applied,
+    };
   });
   route("GET /groups/:group", async (request, reply) => {
     const groupId = tryParse(parseGroupId, nameIn((request.params as { group: string }).group));

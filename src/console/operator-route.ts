@@ -23,6 +23,8 @@ export type OperatorApiDeps = Readonly<{
   provisionedFor?: ProvisionedFor;
   /** The identity providers, and whether they answer this process; absent: none is configured. */
   signInProviders?: () => readonly object[];
+  /** Those of the configuration. */
+  directories: readonly Readonly<{ name: string; provider: string; everyMs: number }>[];
   callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
   /** Whether this node's lease is fresh. Without, it may not confirm any session. */
   fresh: () => boolean;

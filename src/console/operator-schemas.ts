@@ -3,7 +3,7 @@
  * description is generated from them (operator-openapi.ts). Pure.
  */
 import { z } from "zod";
-import { retiredAtOnceMax, scimScopes, type UnixMs } from "../events/index.ts";
+import { directoryModes, directoryResults, retiredAtOnceMax, scimScopes, type UnixMs } from "../events/index.ts";
 
 /** The most sessions per command. With several commands the last receipt covers the earlier ones. */
 export const sessionsAtOnceMax = 10_000;
@@ -172,6 +172,12 @@ export const retireSchema = waitSchema
   })
   .meta({ description: "Either `nodes` or `region`." });
 
+export const directorySyncSchema = waitSchema.extend({
+  removals: z
+    .boolean()
+    .optional()
+    .meta({ description: "Let the run make every removal, also of many people at once." }),
+});
 export const scimTokenSchema = waitSchema.extend({
   client: z
     .string()
@@ -279,6 +285,38 @@ const member = z.object({
   excluded: z.boolean(),
   grant: timeBox.nullable().meta({ description: "The end of an operator's addition that ends by itself." }),
 });
+const memberships = z
+  .array(
+    z.object({
+      group: z.string(),
+      excluded: z.boolean(),
+      sources: z.array(z.object({ source: z.string(), name: z.string().nullable(), asOf: z.string().nullable() })),
+    }),
+  )
+  .meta({ description: "The sources of each membership, and when each last stated everything." });
+const directory = z.object({
+  name: z.string(),
+  provider: z.string(),
+  intervalS: z.number(),
+  asked: z.boolean(),
+  runningSince: z.string().nullable(),
+  last: z
+    .object({
+      mode: z.enum(directoryModes),
+      result: z.enum(directoryResults),
+      startedAt: z.string(),
+      endedAt: z.string(),
+      problem: z.string().nullable(),
+      added: z.number(),
+      removed: z.number(),
+      ended: z.number().meta({ description: "People who lost access." }),
+    })
+    .nullable(),
+  complete: z
+    .object({ at: z.string(), people: z.number(), groups: z.number(), memberships: z.number() })
+    .nullable()
+    .meta({ description: "The last complete run, and what the directory had then." }),
+});
 const group = z.object({ id: z.string(), name: z.string(), members: z.array(member) });
 const configuration = z.object({
   configHash: z.string(),
@@ -354,7 +392,8 @@ export const answerSchemas = {
   sessions: z.object({ sessions: z.array(session), more, applied: link }),
   users: z.object({ users: z.array(user), more, applied: link }),
   groups: z.object({ groups: z.array(group), more, applied: link }),
-  user: z.object({ users: z.array(user), applied: link }),
+  user: z.object({ users: z.array(user.extend({ memberships })), applied: link }),
+  directories: z.object({ directories: z.array(directory), applied: link }),
   group: z.object({ group, applied: link }),
   nodes: z.looseObject({
     nodes: z.array(z.looseObject({})),

@@ -196,6 +196,8 @@ export type WriteProvisionedGroup = Fact<
     renamedFrom: GroupId | null;
     /** The client has stated all members; absent: only the changes. */
     isWhole?: boolean;
+    /** How many people the sender's whole batch takes something from. Absent: the sender does not say. */
+    losing?: number;
   }
 >;
 /** Gives a person who signs in the groups of the provisioned people who correlate, or ends their access. */

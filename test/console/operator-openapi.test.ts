@@ -82,6 +82,7 @@ test("the API serves every path, checks every parameter and field, and answers w
   const values: Readonly<Record<string, string>> = {
     ...{ user: "bob", group: "sales", id: "an-unknown-session", hash: "0123456789abcdef", token: "abcdef012345" },
     held: "c0ffee00-0000-4000-8000-000000000002",
+    directory: "corp",
     target: `link:${formatLink(at.world.replica.applied)}`,
     commandId: "c0ffee00-0000-4000-8000-000000000001",
   };

@@ -58,6 +58,7 @@ export async function startOperatorWorld(
           databroker: options.operator?.(built.operator) ?? built.operator,
           replica: built.replica,
           feed,
+          directories: [{ name: "corp", provider: "file", everyMs: 900_000 }],
           callerOf: (request) =>
             operatorCallerOf(request, {
               authenticateOrigin: new URL(built.url("authenticate")).origin,

@@ -18,11 +18,12 @@ import {
 } from "../../events/index.ts";
 import { shownOf } from "../authenticate/scim/scim-user.ts";
 import type { DirectoryIndex, IndexedRecord } from "./directory-index.ts";
-import type { GroupChange, PersonChange, RunPlan } from "./run-plan.ts";
+import { directoryActor, type GroupChange, type PersonChange, type RunPlan } from "./run-plan.ts";
 
 /** `ends`: people who are explicitly not active. `removals`: everything else that a plan takes away. */
 export type Permitted = Readonly<{ ends: boolean; removals: boolean }>;
-export type Applied = Readonly<{ added: number; removed: number; ended: number; refused: number }>;
+/** `held`: changes of groups that wait for an operator, or that an operator has dropped (docs/mass-changes.md). */
+export type Applied = Readonly<{ added: number; removed: number; ended: number; refused: number; held: number }>;
 
 export type ApplyParts = Readonly<{
   directory: string;
@@ -49,12 +50,12 @@ export class RunEndedError extends Error {}
 
 /** @throws RunEndedError */
 export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: ApplyParts): Promise<Applied> {
-  const totals = { added: 0, removed: 0, ended: 0, refused: 0 };
+  const totals = { added: 0, removed: 0, ended: 0, refused: 0, held: 0 };
   const submit = async (command: Command): Promise<boolean> => {
-    const isDone = await submitCommand(command, parts);
-    if (!isDone) totals.refused += 1;
+    const outcome = await submitCommand(command, parts);
+    if (outcome !== "done") totals[outcome] += 1;
     await parts.pause();
-    return isDone;
+    return outcome === "done";
   };
   const endPerson = async (change: PersonChange): Promise<void> => {
     if (await submit(personCommand(change, parts))) totals.ended += 1;
@@ -63,8 +64,8 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
   await forEach(plan.writes, parts, async (change) => void (await submit(personCommand(change, parts))));
   const groups = permitted.removals ? plan.groups : plan.groups.map(withoutRemovals);
   await forEach(groups, parts, async (change) => {
-    for (const { command, added, removed } of groupCommands(change, parts)) {
-      if (!(await submit(command))) return;
+    for (const { command, added, removed } of groupCommands(change, plan.counts.losing, parts)) {
+      if (!(await submit(command))) continue;
       totals.added += added;
       totals.removed += removed;
     }
@@ -73,7 +74,8 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
   await forEach(plan.gone, parts, endPerson);
   await forEach(plan.goneGroups, parts, async ({ groupId, scim, members }) => {
     const { client, version: expected } = scim;
-    const gone = { groupId, client, expected, scim: null, added: [], removed: [], renamedFrom: null };
+    const { losing } = plan.counts;
+    const gone = { groupId, client, expected, scim: null, added: [], removed: [], renamedFrom: null, losing };
     if (await submit({ type: "writeProvisionedGroup", ...gone })) totals.removed += members;
   });
   return totals;
@@ -97,18 +99,19 @@ async function forEach<T>(
   if (signal.aborted) throw new RunEndedError("the run has ended");
 }
 
-/** @returns whether the log has the change @throws RunEndedError */
-async function submitCommand(command: Command, parts: ApplyParts): Promise<boolean> {
+/** @throws RunEndedError */
+async function submitCommand(command: Command, parts: ApplyParts): Promise<"done" | "held" | "refused"> {
   const commandId = parts.uuid() as CommandId;
-  const request = { commandId, actor: `service:directory/${parts.directory}`, command };
+  const request = { commandId, actor: directoryActor(parts.directory), command };
   for (let attempt = 1; ; attempt++) {
     const result = await parts.submit(request);
-    if (result.type === "done") return true;
+    if (result.type === "done") return "done";
+    if (result.type === "refused" && (result.code === "held" || result.code === "dropped")) return "held";
     if (result.type === "refused") {
       const { directory } = parts;
       const facts = { directory, command: command.type, code: result.code, message: result.message };
       parts.log.warn(facts, "a change of a directory was refused; the next run looks at it again");
-      return false;
+      return "refused";
     }
     if (!parts.leads() || attempt >= attemptsMax || parts.signal.aborted)
       throw new RunEndedError("the log did not accept the change");
@@ -156,7 +159,12 @@ function movedRecord(
 
 type GroupStep = Readonly<{ command: Command; added: number; removed: number }>;
 
-function* groupCommands(change: GroupChange, { index, directory, now }: ApplyParts): Generator<GroupStep> {
+/** What gives comes before what takes: only the latter may be held. */
+function* groupCommands(
+  change: GroupChange,
+  losing: number,
+  { index, directory, now }: ApplyParts,
+): Generator<GroupStep> {
   const client = directoryClient(directory);
   const { groupId, id, before, renamedFrom } = change;
   const isNew = before === undefined || renamedFrom !== null;
@@ -169,8 +177,8 @@ function* groupCommands(change: GroupChange, { index, directory, now }: ApplyPar
     changedAt: isNew || before === undefined ? (now() as ScimGroup["changedAt"]) : before.changedAt,
   };
   const all = [
-    ...change.removed.map((userId) => ({ userId, isAdded: false })),
     ...change.added.map((userId) => ({ userId, isAdded: true })),
+    ...change.removed.map((userId) => ({ userId, isAdded: false })),
   ];
   let at = 0;
   for (let isFirst = true; isFirst || at < all.length; isFirst = false) {
@@ -190,6 +198,9 @@ function* groupCommands(change: GroupChange, { index, directory, now }: ApplyPar
       renamedFrom: isFirst ? renamedFrom : null,
       added: [...lists.added],
       removed: [...lists.removed],
+      // The first one replaces what is held of the group; the others join it.
+      ...(isFirst && change.isWhole ? { isWhole: true } : {}),
+      losing,
     };
     yield { command, ...step };
   }

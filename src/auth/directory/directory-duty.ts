@@ -22,13 +22,13 @@ import {
   type UserId,
 } from "../../events/index.ts";
 import type { ProvisionedFor } from "../authenticate/scim/correlation.ts";
-import { type ApplyParts, applyPlan, RunEndedError } from "./apply-plan.ts";
+import { type Applied, type ApplyParts, applyPlan, RunEndedError } from "./apply-plan.ts";
 import { DirectoryError } from "./directory-error.ts";
 import { DirectoryIndex } from "./directory-index.ts";
 import { checkPage, plainText } from "./page-check.ts";
-import { decideRemovals } from "./removal-rule.ts";
+import { decideRemovals, type RemovalDecision } from "./removal-rule.ts";
 import { newRun, type RunInput, step } from "./run-machine.ts";
-import { type PlanInput, planRun, type RunPlan } from "./run-plan.ts";
+import { directoryActor, type PlanInput, planRun, type RunPlan } from "./run-plan.ts";
 import type { DirectorySource } from "./source.ts";
 import type { StagedRun } from "./staged-run.ts";
 
@@ -276,17 +276,17 @@ async function applyRead(
   const plan = await buildPlan({ directory, staged, index, projection: context.projection }, deps);
   const decision = decideRemovals(plan, { problems: staged.problems, areAllowed: read.areAllowed });
   const applied = await applyPlan(plan, decision, applyPartsOf(name, parts));
-  const isComplete = decision.result === "complete" && applied.refused === 0;
-  const problem = decision.problem ?? skippedText(plan);
   const { mode } = staged;
-  const { refused, ...counts } = applied;
-  const result = decision.result === "complete" && refused > 0 ? "partial" : decision.result;
+  const { refused, held, ...counts } = applied;
+  const result = resultOf(decision.result, applied);
+  const isComplete = result === "complete";
+  const problem = decision.problem ?? heldText(applied) ?? skippedText(plan);
   const summary = { mode, result, problem: problem?.slice(0, problemCharsMax) ?? null, ...counts };
   // A delta counts from a state that was applied whole. Groups inside groups need a full run each time.
   const delta = isComplete && !staged.isNested ? read.delta : isComplete ? null : keptDelta(state, mode);
   const complete = isComplete ? countsOf(plan, state, { mode, ...counts }) : null;
   await record(parts, name, { type: "completeDirectorySync", directory: name, syncId, summary, complete, delta });
-  const facts = { directory: name, mode, result, ...counts, refused, ...plan.counts };
+  const facts = { directory: name, mode, result, ...plan.counts, ...counts, refused, held };
   if (problem === null) deps.log.info(facts, "a directory was read");
   else deps.log.warn({ ...facts, problem }, "a directory was read, but not everything was applied");
 }
@@ -306,6 +306,15 @@ function countsOf(
     return { people, groups, memberships };
   }
   return { ...complete, memberships: Math.max(0, complete.memberships + added - removed) };
+}
+
+function resultOf(decided: RemovalDecision["result"], { refused, held }: Applied): RemovalDecision["result"] {
+  if (decided !== "complete") return decided;
+  return held > 0 ? "withheld" : refused > 0 ? "partial" : "complete";
+}
+
+function heldText({ held }: Applied): string | null {
+  return held === 0 ? null : `${held} changes of groups wait for an operator, or were dropped by one`;
 }
 
 function skippedText({ skipped }: RunPlan): string | null {
@@ -344,6 +353,6 @@ async function record(
   command: CommandRequest["command"],
 ): Promise<void> {
   const commandId = deps.uuid() as CommandId;
-  const result = await context.submit({ commandId, actor: `service:directory/${directory}`, command });
+  const result = await context.submit({ commandId, actor: directoryActor(directory), command });
   if (result.type !== "done") throw new RunEndedError(`the log did not accept ${command.type}: ${result.message}`);
 }

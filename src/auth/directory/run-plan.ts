@@ -9,6 +9,7 @@
 import {
   directoryClient,
   type GroupId,
+  groupStream,
   type Projection,
   provisionedUserId,
   type ScimGroup,
@@ -19,6 +20,9 @@ import { keyOfPerson } from "../authenticate/scim/correlation.ts";
 import { type DirectoryIndex, digestOfResource, type IndexedRecord } from "./directory-index.ts";
 import type { DirectoryPerson } from "./source.ts";
 import type { StagedGroup, StagedRun } from "./staged-run.ts";
+
+/** The actor of everything that a run changes. */
+export const directoryActor = (directory: string): string => `service:directory/${directory}`;
 
 /** A new record of a person. `movedFrom`: the user that has had it. */
 export type PersonChange = Readonly<{
@@ -35,6 +39,8 @@ export type GroupChange = Readonly<{
   id: string;
   before: ScimGroup | undefined;
   renamedFrom: GroupId | null;
+  /** The run has listed all members. */
+  isWhole: boolean;
   /** People of the directory; those who correlate are added when the change is submitted. */
   added: readonly UserId[];
   removed: readonly UserId[];
@@ -231,7 +237,9 @@ function* planGroups(
       removed += 1;
     }
     const isNew = before === undefined || renamedFrom !== null;
-    if (isNew || change.added.length + change.removed.length > 0) groups.push(change);
+    const isSame = !isNew && change.added.length + change.removed.length === 0;
+    // A change that changes nothing withdraws one that waits for an operator.
+    if (!isSame || (change.isWhole && isHeld(input, groupId))) groups.push(change);
   }
   for (const [id, { groupId, scim }] of owned) {
     yield;
@@ -242,6 +250,14 @@ function* planGroups(
     gone.push({ groupId, scim, members: members.length });
   }
   return { groups, gone, losing, removed, count: names.size, owned: owned.size, memberships, skipped };
+}
+
+function isHeld({ projection, directory }: PlanInput, groupId: GroupId): boolean {
+  const source = directoryActor(directory.name);
+  const stream = groupStream(groupId);
+  return [stream, `${stream} delete`].some(
+    (subject) => projection.massChanges.heldAbout(source, subject)?.status === "held",
+  );
 }
 
 /**
@@ -319,6 +335,7 @@ function changeOf(
     id: group.id,
     before: before?.scim,
     renamedFrom: presentGroup === groupId ? null : presentGroup,
+    isWhole: group.isWhole,
     added: [...wanted].filter((userId) => !isIn(userId)),
     removed: [...new Set(removed)],
     memberships: wanted.size,

@@ -179,6 +179,7 @@ export async function authenticateHostOf(
         databroker: parts.operator,
         replica: parts.auth.replica,
         feed: parts.feed,
+        directories: config.directories,
         ...(parts.snapshots === null ? {} : { snapshots: parts.snapshots }),
         signInProviders: parts.providers.views,
         ...(correlation === undefined ? {} : { provisionedFor: correlation }),

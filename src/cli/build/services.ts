@@ -17,6 +17,7 @@ import { type NodeSnapshots, type ReplicaProcess, startReplica } from "../../rep
 import { systemClock } from "../../replication/runtime/index.ts";
 import { addressCharsMax, addressesMax, type NodeKey, nodeKeyFrom } from "../../replication/wire/index.ts";
 import { announceConfigurations } from "../process/announce-config.ts";
+import { registerDirectoryMetrics } from "../process/directory-metrics.ts";
 import { startHealthServer } from "../process/health-server.ts";
 import { tuneHeap } from "../process/heap-tuning.ts";
 import { openDirectories } from "../process/open-directories.ts";
@@ -117,6 +118,11 @@ export async function startServices(
         })
       : null;
     if (replica !== null) {
+      registerDirectoryMetrics(registry, {
+        replica,
+        names: () => current.directories.map(({ name }) => name),
+        now: systemClock.wall,
+      });
       const { snapshotRefreshMs: everyMs } = config.broker;
       if (snapshots !== null)
         stops.push(startSnapshotRefresh((signal) => snapshots.refresh(signal), { everyMs, logger }));

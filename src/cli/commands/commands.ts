@@ -1,5 +1,6 @@
 /** Every command, in the order of the help. */
 
+import { directoriesList, directoriesSync } from "../operator/directories.ts";
 import { policyEval } from "../policy/policy-eval.ts";
 import { policyLint } from "../policy/policy-lint.ts";
 import { policyReplay } from "../policy/policy-replay.ts";
@@ -58,6 +59,8 @@ export const commands: readonly CliCommand[] = [
   heldRelease,
   heldDrop,
   heldAllow,
+  directoriesList,
+  directoriesSync,
   scimTokensList,
   scimTokensCreate,
   scimTokensRotate,

@@ -1,5 +1,5 @@
 /** `cardea users list|show|suspend|restore|erase` */
-import type { EraseAnswer, ErasureReport, UserView } from "../../console/index.ts";
+import type { EraseAnswer, ErasureReport, MembershipView, UserView } from "../../console/index.ts";
 import { connectOperator, inPath } from "../operator/operator-client.ts";
 import { checkRegion, postChange, printOutcome, runChange } from "../operator/run-change.ts";
 import { operatorOptions, type Parsed, parse, waitOptions } from "../terminal/arguments.ts";
@@ -40,7 +40,7 @@ export const usersShow: CliCommand = {
     const client = await connectOperator(parsed, terminal);
     try {
       const path = `/users/${inPath(parsed.positionals[0] ?? "")}`;
-      const { users } = (await client.get(path)) as { users: readonly UserView[] };
+      const { users } = (await client.get(path)) as { users: readonly ShownUser[] };
       terminal.out(parsed.flag("json") ? `${JSON.stringify(users)}\n` : users.map(textOf).join("\n"));
       return 0;
     } finally {
@@ -49,16 +49,27 @@ export const usersShow: CliCommand = {
   },
 };
 
-function textOf(user: UserView): string {
-  const { suspension, grants } = user;
+type ShownUser = UserView & Readonly<{ memberships: readonly MembershipView[] }>;
+
+function textOf(user: ShownUser): string {
+  const { suspension, grants, memberships } = user;
   const lines = [
     `${user.id}  ${user.email || user.subject}  ${user.name}`,
     `status: ${user.status}${suspension === null ? "" : ` until ${suspension.until}: ${suspension.reason}`}`,
     `sessions: ${user.sessions}`,
     `groups: ${user.groups.join(", ") || "none"}`,
+    ...memberships.map(textOfMembership),
     ...grants.map(({ group, until, reason }) => `  ${group} by an operator until ${until}: ${reason}`),
   ];
   return lines.map((line) => `${maskControlCharacters(line)}\n`).join("");
+}
+
+function textOfMembership({ group, excluded, sources }: MembershipView): string {
+  const named = sources.map(({ source, name, asOf }) => {
+    const age = asOf === null ? "" : ` (as of ${asOf})`;
+    return `${source}${name === null ? "" : ` ${name}`}${age}`;
+  });
+  return `  ${group} from ${named.join(", ") || "no source"}${excluded ? "; excluded by an operator" : ""}`;
 }
 
 const onUser = (verb: "restore", summary: string, help: string, past: string): CliCommand => ({

@@ -312,6 +312,28 @@ test("a run that would take something from many people at once removes nothing u
   assert.deepEqual([few.result, few.ended], ["complete", 5]);
 });
 
+test("a mass change of a group waits for an operator, and is withdrawn when the directory has the people again", async (t) => {
+  const at = await directoryWorld(t);
+  const people = many(60);
+  const ids = people.map(({ id }) => id);
+  at.directory.content = { people, groups: [group("eng", ids), group("ops", ids.slice(0, 5))] };
+  await at.sync();
+  const fewer = { people, groups: [group("eng", [...ids.slice(0, 20)]), group("ops", ids.slice(0, 6))] };
+  at.directory.content = fewer;
+  const run = await at.sync({ removals: true });
+  assert.deepEqual([run.result, run.added, run.removed], ["withheld", 1, 0]);
+  assert.match(run.problem ?? "", /1 changes of groups wait for an operator/);
+  const held = [...(await at.projection()).massChanges.held()];
+  assert.deepEqual(
+    held.map(({ source, removed }) => [source, removed.length]),
+    [["service:directory/corp", 40]],
+  );
+  at.directory.content = { people, groups: [group("eng", ids), group("ops", ids.slice(0, 6))] };
+  assert.equal((await at.sync()).result, "complete");
+  assert.deepEqual([...(await at.projection()).massChanges.held()], []);
+  assert.equal((await at.membersOf("eng")).length, 60);
+});
+
 test("a delta applies what changed and removes what it names, and nothing else", async (t) => {
   const at = await directoryWorld(t, { everyMs: 50 });
   at.directory.content = staff;

@@ -47,6 +47,7 @@ export const writeProvisionedGroup: CommandDefinition<"writeProvisionedGroup"> =
       removed: listIn(fields, "removed").map(parseUserId),
       renamedFrom: fields["renamedFrom"] === null ? null : parseGroupId(fields["renamedFrom"]),
       ...(fields["isWhole"] === true ? { isWhole: true } : {}),
+      ...(fields["losing"] === undefined ? {} : { losing: integerOf(fields, "losing", { min: 0, max: versionMax }) }),
     };
   },
   permission: ["authenticate", "duty"],
@@ -69,6 +70,7 @@ export const writeProvisionedGroup: CommandDefinition<"writeProvisionedGroup"> =
     // A client that changes a group, or renames it back, no longer wants it deleted.
     replaces: ({ groupId, scim }) => (scim === null ? [groupStream(groupId)] : [deletionOf(groupId)]),
     mayTake: ({ removed, renamedFrom, scim }) => scim === null || renamedFrom !== null || removed.length > 0,
+    announced: ({ losing }) => losing ?? 0,
     isWhole: ({ isWhole, scim }) => isWhole === true || scim === null,
     people: ({ added, removed }) => ({ added, removed }),
     withPeople: (command, people) => ({ ...command, ...people }),
