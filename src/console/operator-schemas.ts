@@ -3,7 +3,8 @@
  * description is generated from them (operator-openapi.ts). Pure.
  */
 import { z } from "zod";
-import { directoryModes, directoryResults, retiredAtOnceMax, scimScopes, type UnixMs } from "../events/index.ts";
+import { retiredAtOnceMax, scimScopes, type UnixMs } from "../events/index.ts";
+import { directory, memberships } from "./provisioning/directory-schemas.ts";
 
 /** The most sessions per command. With several commands the last receipt covers the earlier ones. */
 export const sessionsAtOnceMax = 10_000;
@@ -284,38 +285,6 @@ const member = z.object({
   sources: z.array(z.string()),
   excluded: z.boolean(),
   grant: timeBox.nullable().meta({ description: "The end of an operator's addition that ends by itself." }),
-});
-const memberships = z
-  .array(
-    z.object({
-      group: z.string(),
-      excluded: z.boolean(),
-      sources: z.array(z.object({ source: z.string(), name: z.string().nullable(), asOf: z.string().nullable() })),
-    }),
-  )
-  .meta({ description: "The sources of each membership, and when each last stated everything." });
-const directory = z.object({
-  name: z.string(),
-  provider: z.string(),
-  intervalS: z.number(),
-  asked: z.boolean(),
-  runningSince: z.string().nullable(),
-  last: z
-    .object({
-      mode: z.enum(directoryModes),
-      result: z.enum(directoryResults),
-      startedAt: z.string(),
-      endedAt: z.string(),
-      problem: z.string().nullable(),
-      added: z.number(),
-      removed: z.number(),
-      ended: z.number().meta({ description: "People who lost access." }),
-    })
-    .nullable(),
-  complete: z
-    .object({ at: z.string(), people: z.number(), groups: z.number(), memberships: z.number() })
-    .nullable()
-    .meta({ description: "The last complete run, and what the directory had then." }),
 });
 const group = z.object({ id: z.string(), name: z.string(), members: z.array(member) });
 const configuration = z.object({
