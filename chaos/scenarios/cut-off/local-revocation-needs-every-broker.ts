@@ -15,7 +15,7 @@ export const localRevocationNeedsEveryBroker: Scenario = {
     await game.within("us serves every route", visitors.permittedOn("us"), 8);
     await game.fault("cut-region", "us");
     await game.pause(2);
-    const refused = operators.refusesToRevoke(revoked, "us", "local-broker-unreachable");
+    const refused = operators.refusesToRevoke(revoked, "us", "cannot be reached");
     await game.within("us does not revoke by itself", refused);
   },
 };
