@@ -35,7 +35,7 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
         put: 'return at.leads || at.waitedMs >= 0 ? "present" : "release";',
       },
     ],
-    within: 30,
+    within: 60,
   },
   "unknown-presented-again": {
     meaning: "a refresh token whose outcome is unknown is presented again",

@@ -114,8 +114,8 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: projection,
-        take: "return [groupStream(event.groupId), ...[...event.added, ...event.removed].map(userStream)];",
-        put: "return [groupStream(event.groupId)];",
+        take: "return [groupStream(groupId), ...[...added, ...removed].map(userStream)];",
+        put: "return [groupStream(groupId)];",
       },
     ],
     within: 30,

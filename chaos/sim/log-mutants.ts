@@ -159,7 +159,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
         put: "",
       },
     ],
-    within: 40,
+    within: 200,
     where: "unproven",
   },
   "no-epoch-end-check": {
@@ -211,7 +211,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
         put: 'if ((outcome.type === "appended" && sameLink(outcome.last, batch.last)) || outcome.type === "indeterminate") {',
       },
     ],
-    within: 20,
+    within: 60,
   },
   "grant-without-commit": {
     meaning: "renews are granted when a beat begins, and not when it has committed",
@@ -385,7 +385,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
         put: 'return ours !== undefined && link.epoch > ours ? undefined : "reached";',
       },
     ],
-    within: 30,
+    within: 80,
     where: "unproven",
   },
   "token-ignored": {

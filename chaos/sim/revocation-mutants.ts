@@ -21,7 +21,7 @@ export const revocationMutants: Readonly<Record<string, Mutant>> = {
       },
       { file: peers, take: "if (!entry.kept || entry.merged !== null", put: "if (entry.merged !== null" },
     ],
-    within: 20,
+    within: 40,
     where: "regional",
   },
   "peer-before-disk": {
