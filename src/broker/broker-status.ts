@@ -53,6 +53,7 @@ export function createBrokerStatus({
     const { counters, leadership, observedEpoch, state, reads, commands } = core();
     return {
       ...counters,
+      heldChanges: [...state.projection.massChanges.held()].filter(({ status }) => status === "held").length,
       leading: leadership === null ? 0 : 1,
       epoch: observedEpoch,
       applied: state.applied.position,

@@ -33,6 +33,7 @@ import {
 } from "./resolve/sign-in.ts";
 import {
   checkRouteProviders,
+  checkScimProviders,
   resolveDefaultProviders,
   resolveIdp,
   resolveSignInProviders,
@@ -163,6 +164,7 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
   const idp = signIn.signsIn ? resolveIdp(globals, { report, failed, idpClientSecret, isNeeded }) : null;
   const providers = signIn.signsIn ? resolveSignInProviders(globals, { report, material, idp }) : [];
   const defaults = resolveDefaultProviders(globals, { report, providers });
+  if (signIn.signsIn) checkScimProviders(globals, { report, providers });
   if (signIn.signsIn && !report.hasErrors)
     checkRouteProviders(placed, { report, providers, defaults, requiresSession });
   const listening = [

@@ -135,6 +135,11 @@ suite("a wrong provider is refused with its location and a remedy", () => {
 suite("a wrong choice of a route is refused", () => {
   const table: readonly (readonly [name: string, text: string, expected: RegExp])[] = [
     [
+      "a SCIM client of an unknown provider",
+      `${base}${under(one)}scim_clients: {okta: {provider: onne}}\n${goodRoute}`,
+      /scim_clients\.okta\.provider: onne is not a sign-in provider; write one of default, one/,
+    ],
+    [
       "an unknown provider",
       `${base}${under(one)}${goodRoute}    sign_in_providers: [onne]\n`,
       /routes\[0\]\.sign_in_providers\[0\]: onne is not a sign-in provider; write some of default, one/,

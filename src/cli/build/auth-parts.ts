@@ -220,12 +220,13 @@ function routesNaming({ routes }: Config, policies: Policies, groups: ReadonlySe
 }
 
 /** Which provisioned people a profile of the sign-in provider is; undefined: no SCIM client or directory is there. */
-export function provisionedOf({ scimClients, directories, idp }: Config): ProvisionedFor | undefined {
-  return provisionedFor([...scimClients, ...directories.map(clientOfDirectory)], idp?.url.href ?? null);
+export function provisionedOf({ scimClients, directories, idp, signInProviders }: Config): ProvisionedFor | undefined {
+  const named = new Map(signInProviders.map(({ name, url }) => [name, url.href]));
+  return provisionedFor([...scimClients, ...directories.map(clientOfDirectory)], idp?.url.href ?? null, named);
 }
 
 function clientOfDirectory({ name, match, claim }: DirectoryConfig): ScimClientConfig {
-  return { name: directoryClient(name), match, claim };
+  return { name: directoryClient(name), match, claim, provider: null };
 }
 
 /** The leader's duty to read the directories of the configuration in force. */

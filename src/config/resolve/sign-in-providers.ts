@@ -365,3 +365,16 @@ function checkNames(
     else if (names.indexOf(name) !== i) report.error([...path, i], `${name} is named twice`, "keep one of them");
   }
 }
+
+/** A SCIM client of a provider that does not exist would match no one, so its deactivations would deny nothing. */
+export function checkScimProviders(
+  globals: Globals,
+  { report, providers }: Readonly<{ report: ProblemReporter; providers: readonly SignInProviderConfig[] }>,
+): void {
+  const names = providers.map(({ name }) => name);
+  for (const { name, provider } of globals.scim_clients) {
+    if (provider === null || names.includes(provider)) continue;
+    const remedy = names.length === 0 ? "add it to sign_in_providers" : `write one of ${names.join(", ")}`;
+    report.error(["scim_clients", name, "provider"], `${provider} is not a sign-in provider`, remedy);
+  }
+}

@@ -51,7 +51,7 @@ export const bearerKeys = {
 export const scimKeys = {
   scim_clients: cardea(
     scimClients().prefault({}),
-    "Clients of the SCIM server at `/scim/v2`, by name, with `match`: `subject` (the client's `externalId` is the provider's `sub`), `claim` (it is the claim named by `claim`) or `email` (the client's primary e-mail, or `userName`, is the e-mail that the provider has verified). The same on every node. See docs/scim.md.",
+    "Clients of the SCIM server at `/scim/v2`, by name, with `match`: `subject` (the client's `externalId` is the provider's `sub`), `claim` (it is the claim named by `claim`) or `email` (the client's primary e-mail, or `userName`, is the e-mail that the provider has verified), and `provider`: an entry of `sign_in_providers` whose people it provisions, if they are not those of the `idp_` provider. The same on every node. See docs/scim.md.",
     { inConfig: "value" },
   ),
 };

@@ -39,6 +39,8 @@ export type ScimClientConfig = Readonly<{
   match: "subject" | "claim" | "email";
   /** Null unless `match` is `claim`. */
   claim: string | null;
+  /** Whose people it provisions: an entry of `sign_in_providers`; null: the provider of the `idp_` keys. */
+  provider: string | null;
 }>;
 
 /** Sufficient values, by claim name. */
@@ -88,7 +90,7 @@ export const tokenIssuers = (): ValueType<readonly TokenIssuerConfig[]> =>
     },
   );
 
-const scimKeys = ["match", "claim"];
+const scimKeys = ["match", "claim", "provider"];
 const scimMatches = ["subject", "claim", "email"] as const;
 
 export const scimClients = (): ValueType<readonly ScimClientConfig[]> =>
@@ -120,7 +122,10 @@ function readScimClient(name: string, item: unknown, refuse: Refuse): ScimClient
   const claim = item["claim"] === undefined ? null : (scalarText(item["claim"]) ?? "");
   if ((match === "claim") !== (claim !== null && claim !== ""))
     return refuse("names a claim only with match: claim", "write match: claim with claim, or neither", ["claim"]);
-  return { name, match, claim };
+  const provider = item["provider"] === undefined ? null : scalarText(item["provider"]);
+  if (provider === undefined || provider === "")
+    return refuse("is not the name of a provider", "write the name of an entry of sign_in_providers", ["provider"]);
+  return { name, match, claim, provider };
 }
 
 function readIssuer(name: string, item: unknown, refuse: Refuse): TokenIssuerConfig | RefusedValue {

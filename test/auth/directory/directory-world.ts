@@ -122,7 +122,12 @@ export async function directoryWorld(
     source: directory,
   };
   const directories = [own, ...(options.others ?? [])];
-  const clients = directories.map((each) => ({ name: directoryClient(each.name), match: each.match, claim: null }));
+  const clients = directories.map((each) => ({
+    name: directoryClient(each.name),
+    match: each.match,
+    claim: null,
+    provider: null,
+  }));
   const correlation = provisionedFor(clients, issuer);
   assert.ok(correlation !== undefined);
   const duty = createDirectoryDuty({

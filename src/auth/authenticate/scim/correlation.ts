@@ -3,8 +3,8 @@
  * names a person. Pure.
  *
  * Both sides derive the same user id from the client and the key (`provisionedUserId`), so no search is needed, and the
- * leader can decide at its head. Only profiles of the sign-in provider's issuer correlate: another issuer could choose
- * a subject.
+ * leader can decide at its head. Only profiles of the issuer of the client's own provider correlate: another issuer
+ * could choose a subject.
  */
 import type { ScimClientConfig } from "../../../config/index.ts";
 import { type Profile, provisionedUserId, type ScimResource, type UserId } from "../../../events/index.ts";
@@ -17,17 +17,26 @@ export type ProvisionedFor = (profile: Profile) => readonly UserId[];
 const valuesMax = 4;
 const keyCharsMax = 512;
 
-/** @returns undefined: no SCIM client is configured */
+/**
+ * @param issuer of the provider of clients that name none; null: there is none
+ * @param named the issuers of the other providers, by name
+ * @returns undefined: no SCIM client or directory has people who can sign in here
+ */
 export function provisionedFor(
   clients: readonly ScimClientConfig[],
   issuer: string | null,
+  named: ReadonlyMap<string, string> = new Map(),
 ): ProvisionedFor | undefined {
-  if (clients.length === 0 || issuer === null) return undefined;
-  const ours = withoutSlash(issuer);
+  const byIssuer = new Map<string, ScimClientConfig[]>();
+  for (const client of clients) {
+    const own = client.provider === null ? issuer : (named.get(client.provider) ?? null);
+    if (own !== null) byIssuer.set(withoutSlash(own), [...(byIssuer.get(withoutSlash(own)) ?? []), client]);
+  }
+  if (byIssuer.size === 0) return undefined;
   return (profile) =>
-    withoutSlash(profile.issuer) === ours
-      ? clients.flatMap((client) => keysOf(client, profile).map((key) => provisionedUserId(client.name, key)))
-      : [];
+    (byIssuer.get(withoutSlash(profile.issuer)) ?? []).flatMap((client) =>
+      keysOf(client, profile).map((key) => provisionedUserId(client.name, key)),
+    );
 }
 
 function keysOf({ match, claim }: ScimClientConfig, profile: Profile): readonly string[] {
