@@ -5,8 +5,10 @@
  * - Its settings stand beside the common keys in its section of `directories`. Its schema is strict, so a misspelt key
  *   is refused. A setting listed in `secrets` may be written as `NAME_file` instead, with the path of a file.
  */
+import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { LocalFetch } from "../authenticate/provider/local-fetch.ts";
+import { DirectoryError } from "./directory-error.ts";
 import type { createDirectoryHttp, DirectoryHttp } from "./directory-fetch.ts";
 import type { DirectorySource } from "./source.ts";
 
@@ -34,12 +36,49 @@ export type DirectoryAdapter<Settings = unknown> = Readonly<{
 /** A problem of one section of `directories`, with the key at fault. */
 export type SettingProblem = Readonly<{ key: string; problem: string }>;
 
-/** Lets adapters with different settings stand in one list: each opens only what its own schema has parsed. */
+/**
+ * Lets adapters with different settings stand in one list: each opens only what its own schema has parsed.
+ *
+ * A `delta` is bound to the settings besides secrets. With others, such as another organization or filter, it would
+ * leave the people of the earlier ones in place, so the next run is full.
+ */
 export function defineAdapter<Settings>(adapter: DirectoryAdapter<Settings>): DirectoryAdapter {
   return {
     ...adapter,
     settings: adapter.settings,
-    open: (settings, parts) => adapter.open(adapter.settings.parse(settings), parts),
+    open: (settings, parts) =>
+      boundTo(fingerprintOf(adapter, settings), adapter.open(adapter.settings.parse(settings), parts)),
+  };
+}
+
+/** Characters that a `delta` gains. */
+export const fingerprintChars = 17;
+
+function fingerprintOf(
+  { provider, secrets }: Pick<DirectoryAdapter, "provider" | "secrets">,
+  settings: unknown,
+): string {
+  const section = Object.entries(settings as Readonly<Record<string, unknown>>)
+    .filter(([key]) => !secrets.includes(key))
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+  const hash = createHash("sha256")
+    .update(JSON.stringify([provider, section]))
+    .digest("hex");
+  return `${hash.slice(0, fingerprintChars - 1)} `;
+}
+
+function boundTo(fingerprint: string, source: DirectorySource): DirectorySource {
+  return {
+    ...source,
+    async read(request) {
+      const { since } = request;
+      if (since !== null && !since.startsWith(fingerprint))
+        throw new DirectoryError("the settings of the directory have changed; it is read whole", {
+          kind: "deltaExpired",
+        });
+      const page = await source.read({ ...request, since: since?.slice(fingerprint.length) ?? null });
+      return page.delta === null ? page : { ...page, delta: fingerprint + page.delta };
+    },
   };
 }
 

@@ -255,8 +255,24 @@ test("okta: one person is read by id, not by login", async () => {
 
 test("okta: a delta that is no time is not put into a filter", async () => {
   const okta = await startOkta();
-  await rejectsWith(readAll(okta.open(), 'x" or id pr or id eq "'), "deltaExpired", /another version/);
+  const { delta } = await readAll(okta.open());
+  const forged = `${delta?.slice(0, 17)}x" or id pr or id eq "`;
+  await rejectsWith(readAll(okta.open(), forged), "deltaExpired", /another version/);
   await okta.close();
+});
+
+test("okta: another organization is read whole, and another token is not", async () => {
+  const [okta, other] = [await startOkta(), await startOkta()];
+  okta.set({ people: [ada], groups: [] });
+  const { delta } = await readAll(okta.open());
+  await rejectsWith(readAll(other.open(), delta), "deltaExpired", /settings of the directory have changed/);
+  const key = privateKey.export({ type: "pkcs8", format: "pem" });
+  const app = { client_id: "0oaclient", key_id: "key-1" };
+  await rejectsWith(readAll(okta.open({ ...app, private_key: key }), delta), "deltaExpired", /settings/);
+  const ofApp = await readAll(okta.open({ ...app, private_key: key }));
+  const newKey = `${key}\n`;
+  assert.ok((await readAll(okta.open({ ...app, private_key: newKey }), ofApp.delta)).delta !== null);
+  await Promise.all([okta.close(), other.close()]);
 });
 
 test("okta: the settings want one proof, and the organization's own address", () => {

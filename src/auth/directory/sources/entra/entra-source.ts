@@ -9,6 +9,7 @@
  * - When Graph has forgotten a token (410, or 400 with its code), the next run is full.
  */
 import { z } from "zod";
+import { fingerprintChars } from "../../adapter-contract.ts";
 import { DirectoryError } from "../../directory-error.ts";
 import type { DirectoryAnswer, DirectoryHttp } from "../../directory-fetch.ts";
 import { plainText } from "../../page-check.ts";
@@ -326,7 +327,7 @@ function parse<T>(schema: z.ZodType<T>, answer: DirectoryAnswer): T {
 
 function format<T>(_schema: z.ZodType<T>, value: T): string {
   const written = JSON.stringify(value);
-  if (written.length > cursorCharsMax) throw malformed("the tokens of Graph are too long to keep");
+  if (written.length > cursorCharsMax - fingerprintChars) throw malformed("the tokens of Graph are too long to keep");
   return written;
 }
 
