@@ -68,10 +68,18 @@ export { readLeasedSignInStatus, readSignInStatus, type SignInStatus } from "./a
 export { createValueCipher, type ValueCipher } from "./authenticate/sign-in/value-cipher.ts";
 export { createPollDuty } from "./authenticate/signals/poll-duty.ts";
 export { countPoll, countReceived, newSignalMemory, type SignalMemory } from "./authenticate/signals/signal-memory.ts";
+export {
+  createSignalOperations,
+  type ManagedStream,
+  type SignalOperations,
+  type TransmitterDetails,
+  type TransmitterOperations,
+  type TransmitterView,
+} from "./authenticate/signals/signal-operations.ts";
 export { type SignalRecordsFor, signalRecordsFor, transmitterRulesOf } from "./authenticate/signals/signal-plan.ts";
 export type { SignalTransmitter } from "./authenticate/signals/signal-receiver.ts";
 export { createSignalServer, type SignalServer } from "./authenticate/signals/signal-server.ts";
-export { createTransmitterClient } from "./authenticate/signals/transmitter-client.ts";
+export { createTransmitterClient, TransmitterError } from "./authenticate/signals/transmitter-client.ts";
 export {
   type AnnotateDecision,
   AnyRecords,
@@ -157,3 +165,4 @@ export {
 } from "./reply/page.ts";
 export { signInChallenge, signInHint } from "./reply/sign-in-hint.ts";
 export { type ListedRoute, type ListRoutesQuery, listRoutes } from "./route-list.ts";
+export { parseSubject, type SignalName, signalNames, streamStatuses } from "./shared-signals/index.ts";

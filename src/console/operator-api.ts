@@ -26,6 +26,7 @@ import {
   sendHomeUnreachable,
 } from "./operator-route.ts";
 import { registerUserChanges } from "./operator-user-changes.ts";
+import { registerTransmitters } from "./signals/operator-transmitters.ts";
 
 export const operatorApiPrefix = "/.pomerium/admin/api/v1";
 
@@ -79,6 +80,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerScimTokens(route, deps);
   registerHeld(route, deps);
   registerDirectories(route, deps);
+  registerTransmitters(route, deps);
   registerConfigurations(route, deps);
   registerExplain(route, deps);
   registerAccessReports(route, deps);

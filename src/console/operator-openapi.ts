@@ -23,6 +23,7 @@ const errors: Readonly<Record<number, string>> = {
   404: "What the path or the body names does not exist.",
   409: "The name matches several users, or the state of the log does not permit the change.",
   410: "The user is erased.",
+  502: "The transmitter refused the request, or did not answer; `error` says why.",
 };
 
 export function operatorOpenApi(prefix: string): Json {

@@ -27,6 +27,7 @@ import {
   timeoutSchema,
   waitSchema,
 } from "./operator-schemas.ts";
+import { transmitterOperations } from "./signals/transmitter-operations.ts";
 
 export type Operation = Readonly<{
   summary: string;
@@ -41,7 +42,7 @@ export type Operation = Readonly<{
   /** Set where `Accept: text/event-stream` is answered with a stream, or nothing else is. */
   stream?: string;
   /** Error statuses besides those of every operation. */
-  errors: readonly (400 | 404 | 409 | 410)[];
+  errors: readonly (400 | 404 | 409 | 410 | 502)[];
 }>;
 
 const list = { query: listSchema, status: 200, errors: [400] } as const;
@@ -189,6 +190,7 @@ export const operatorOperations = {
     summary: "Revoke a token of a SCIM client",
     errors: [400, 404, 409],
   },
+  ...transmitterOperations,
   "GET /directories": {
     summary: "The directories of the configuration: the last run of each, and what it has",
     status: 200,
@@ -258,6 +260,7 @@ export const pathParameters: Readonly<Record<string, string>> = {
   user: "A user id, subject or e-mail; `base64url:` and its base64url where it has a slash.",
   group: "A group id; `base64url:` and its base64url where it has a slash.",
   token: "The id of a SCIM token.",
+  transmitter: "A name in `signal_transmitters`.",
   directory: "The name of a directory in the configuration.",
   target: "`command:` and a command id, or `link:` and a link (epoch.position.hash).",
   hash: "A configuration's hash, or at least 8 characters of its start.",

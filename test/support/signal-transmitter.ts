@@ -10,6 +10,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import type { TestContext } from "node:test";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
+import { Visitor } from "./visitor.ts";
 
 const caep = "https://schemas.openid.net/secevent/caep/event-type/";
 const risc = "https://schemas.openid.net/secevent/risc/event-type/";
@@ -71,8 +72,12 @@ export async function startTransmitter(t: Pick<TestContext, "after">): Promise<T
     ...{ status: { status: "enabled" }, subjects: [], criticalMembers: [], tokensIssued: 0 },
     beforeAck: async () => {},
   };
+  const visitor = new Visitor();
+  t.after(() => visitor.close());
   const server = createServer((req, res) => {
-    answer(req, res).catch((error: unknown) => res.writeHead(500).end(String(error)));
+    answer(req, res).catch((error: unknown) => {
+      if (!res.headersSent) res.writeHead(500).end(String(error));
+    });
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -225,11 +230,9 @@ export async function startTransmitter(t: Pick<TestContext, "after">): Promise<T
         .setProtectedHeader({ alg: "RS256", kid: String(jwk.kid), typ: "secevent+jwt", ...header })
         .sign(pair.privateKey),
     async push(url, token, headers = {}) {
-      const response = await fetch(url, {
-        ...{ method: "POST", body: token, redirect: "manual" },
-        headers: { "content-type": "application/secevent+jwt", accept: "application/json", ...headers },
-      });
-      return { status: response.status, header: (name) => response.headers.get(name), body: await response.text() };
+      const sent = { "content-type": "application/secevent+jwt", accept: "application/json", ...headers };
+      const { status, headers: got, body } = await visitor.request(url, { method: "POST", body: token, headers: sent });
+      return { status, header: (name) => (got[name] === undefined ? null : String(got[name])), body };
     },
     queue: (token, jti) => void state.pending.push({ jti, token }),
     async rotate() {

@@ -43,7 +43,7 @@ import type { OpenDirectories } from "../process/open-directories.ts";
 import type { ProviderClients } from "../process/provider-clients.ts";
 import { authKeys } from "./auth-keys.ts";
 import { massChangeLimitsOf } from "./broker-parts.ts";
-import { signalRecordsOf, signalServerOf } from "./signals/signal-parts.ts";
+import { signalOperationsOf, signalRecordsOf, signalServerOf } from "./signals/signal-parts.ts";
 
 const refreshCheckEveryMs = 1_000;
 const directoryLookEveryMs = 1_000;
@@ -170,6 +170,7 @@ export async function authenticateHostOf(
           region: config.region,
         });
   const signals = signalServerOf(config, parts);
+  const signalOperations = signalOperationsOf(config, parts);
   const host = await createAuthenticateHost(parts.auth, [
     (app) => signals?.register(app),
     (app) => scim?.register(app),
@@ -183,6 +184,7 @@ export async function authenticateHostOf(
         ...(parts.snapshots === null ? {} : { snapshots: parts.snapshots }),
         signInProviders: parts.providers.views,
         ...(correlation === undefined ? {} : { provisionedFor: correlation }),
+        ...(signalOperations === undefined ? {} : { signals: signalOperations }),
         callerOf: (request) =>
           operatorCallerOf(request, {
             authenticateOrigin: config.authenticateServiceUrl.origin,

@@ -27,6 +27,19 @@ import { routesList } from "./routes.ts";
 import { run } from "./run.ts";
 import { scimTokensCreate, scimTokensList, scimTokensRevoke, scimTokensRotate } from "./scim.ts";
 import { sessionsList, sessionsRevoke } from "./sessions.ts";
+import {
+  transmittersAddSubject,
+  transmittersCreate,
+  transmittersDelete,
+  transmittersDisable,
+  transmittersEnable,
+  transmittersList,
+  transmittersPause,
+  transmittersRemoveSubject,
+  transmittersShow,
+  transmittersUpdate,
+  transmittersVerify,
+} from "./signals/transmitters.ts";
 import { snapshotCreate, snapshotKeys, snapshotList, snapshotRestore, snapshotVerify } from "./snapshot.ts";
 import { token } from "./token.ts";
 import { login, sshProxy, tcp, udp } from "./tunnel.ts";
@@ -65,6 +78,17 @@ export const commands: readonly CliCommand[] = [
   scimTokensCreate,
   scimTokensRotate,
   scimTokensRevoke,
+  transmittersList,
+  transmittersShow,
+  transmittersCreate,
+  transmittersUpdate,
+  transmittersDelete,
+  transmittersEnable,
+  transmittersPause,
+  transmittersDisable,
+  transmittersVerify,
+  transmittersAddSubject,
+  transmittersRemoveSubject,
   clusterStatus,
   clusterFinalize,
   clusterRetire,

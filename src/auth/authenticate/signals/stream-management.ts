@@ -61,9 +61,12 @@ export async function findStream(transmitter: SignalTransmitter): Promise<Stream
 export async function requireStream(transmitter: SignalTransmitter): Promise<StreamConfiguration> {
   const stream = await findStream(transmitter);
   if (stream !== undefined) return stream;
-  throw new TransmitterError("the transmitter has no stream for us; create one with cardea signals create", {
-    status: 404,
-  });
+  throw new TransmitterError(
+    "the transmitter has no stream for us; create one with cardea signals transmitters create",
+    {
+      status: 404,
+    },
+  );
 }
 
 /** @param pushUrl where the transmitter is to push @throws TransmitterError */
@@ -178,7 +181,7 @@ function requireStatus({ status }: TransmitterAnswer, wanted: readonly number[],
     status === 401 || status === 403
       ? ": check its access_token or client_id"
       : status === 409
-        ? ": it has a stream for us already; use cardea signals update"
+        ? ": it has a stream for us already; use cardea signals transmitters update"
         : status === 429
           ? ": too many requests; wait a while"
           : "";

@@ -1,14 +1,17 @@
 /** Shared Signals, built from a configuration: the transmitters, the push endpoint, and the duty to poll. */
+import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   type AuthDeps,
   countPoll,
   countReceived,
   createPollDuty,
+  createSignalOperations,
   createSignalServer,
   createTransmitterClient,
   type LocalFetch,
   type SignalMemory,
+  type SignalOperations,
   type SignalRecordsFor,
   type SignalServer,
   type SignalTransmitter,
@@ -51,6 +54,25 @@ export function signalServerOf(
     stateKeys: authKeys(config).verifications,
     onReceived: (counted) => countReceived(parts.signals, counted),
     region: config.region,
+  });
+}
+
+/** What operators do at the transmitters; undefined: none is configured. */
+export function signalOperationsOf(
+  config: Config,
+  parts: Readonly<{ auth: AuthDeps; transmitters: readonly SignalTransmitter[] }>,
+): SignalOperations | undefined {
+  const { auth, transmitters } = parts;
+  if (transmitters.length === 0) return undefined;
+  return createSignalOperations({
+    transmitters,
+    authenticateUrl: config.authenticateServiceUrl,
+    stateKeys: authKeys(config).verifications,
+    replica: auth.replica,
+    nowMs: () => systemClock.wall(),
+    monotonic: () => systemClock.monotonic(),
+    sleep: auth.sleep,
+    nonce: () => randomBytes(12),
   });
 }
 
