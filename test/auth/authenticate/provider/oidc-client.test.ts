@@ -1,6 +1,7 @@
 /** OpenID Connect client: which responses of the provider are accepted, and how each of the others is classified. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { generateKeyPair, SignJWT } from "jose";
 import { ProviderError } from "../../../../src/auth/index.ts";
 import { waitFor } from "../../../support/wait-for.ts";
 import { finish, type OddProvider, redirectUri, startOddProvider } from "../odd-provider.ts";
@@ -166,6 +167,57 @@ test("discovery and keys are read once for many sign-ins, and an unknown key cau
   provider.signing = "another key";
   for (let i = 0; i < 5; i++) await assert.rejects(finish(provider));
   assert.ok(provider.count("/jwks") - before <= 1, `${provider.count("/jwks") - before} fetches`);
+});
+
+test("a flood of tokens with unknown keys is no flood at the provider, even while its key endpoint fails", async (t) => {
+  const provider = await startOddProvider(t);
+  const foreign = await generateKeyPair("RS256");
+  const token = (i: number): Promise<string> =>
+    new SignJWT({ sub: "alice" })
+      .setProtectedHeader({ alg: "RS256", kid: `unknown-${i}` })
+      .setIssuer(provider.issuer)
+      .setAudience("cardea")
+      .setIssuedAt()
+      .setExpirationTime("5m")
+      .sign(foreign.privateKey);
+  provider.instead = (path) => (path === "/jwks" ? { status: 503, body: "down" } : undefined);
+  for (let i = 0; i < 50; i++) await assertFails(provider.client.verifyIdentityToken(await token(i)), "silent");
+  const whileDown = provider.count("/jwks");
+  assert.ok(whileDown <= 5, `${whileDown} fetches of keys while they could not be read`);
+  provider.instead = () => undefined;
+  await waitFor("the keys to be read", async () => {
+    const failure: unknown = await provider.client.verifyIdentityToken(await token(0)).catch((error: unknown) => error);
+    return failure instanceof ProviderError && failure.kind === "untrue";
+  });
+  const before = provider.count("/jwks");
+  for (let i = 0; i < 50; i++) await assertFails(provider.client.verifyIdentityToken(await token(i)), "untrue");
+  assert.ok(provider.count("/jwks") - before <= 1, "unknown keys are no reason to ask each time");
+});
+
+test("pushed requests: a refusal does not stop a sign-in unless they are required, and silence does", async (t) => {
+  for (const [metadata, answer, expected] of [
+    [{}, { status: 400, body: { error: "unauthorized_client" } }, "plain"],
+    [
+      { require_pushed_authorization_requests: true },
+      { status: 400, body: { error: "unauthorized_client" } },
+      "refused",
+    ],
+    [{}, { status: 503, body: "down" }, "silent"],
+    [{}, { status: 201, body: { request_uri: "urn:example:1", expires_in: 60 } }, "pushed"],
+  ] as const) {
+    const provider = await startOddProvider(t);
+    provider.metadata = { ...metadata, pushed_authorization_request_endpoint: `${provider.issuer}/par` };
+    provider.instead = (path) => (path === "/par" ? answer : undefined);
+    const begun = await provider.client
+      .begin(async () => "s", { account: "current" })
+      .then(
+        ({ searchParams }) => (searchParams.has("request_uri") ? "pushed" : "plain"),
+        (error: unknown) => (error instanceof ProviderError ? error.kind : String(error)),
+      );
+    assert.equal(begun, expected, JSON.stringify(metadata));
+    const sent = provider.seen.find(({ path }) => path === "/par")?.body;
+    assert.equal(sent?.get("code_challenge_method"), "S256");
+  }
 });
 
 test("the client secret is sent by a method that the provider supports", async (t) => {
