@@ -9,6 +9,7 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
     "src/audit/explain.ts broken",
     "src/audit/explain.ts open",
     "src/auth/authenticate/scim/scim-groups.ts removed",
+    "src/auth/directory/apply-plan.ts missing",
     "src/auth/directory/sources/file/document.ts lists",
     "src/auth/directory/staged-run.ts #problems",
     "src/auth/authorize/explain.ts facts",

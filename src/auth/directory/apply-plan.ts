@@ -57,12 +57,22 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
     await parts.pause();
     return outcome === "done";
   };
+  /** People without a record yet: a group that named one would be refused whole. */
+  const missing = new Set<UserId>();
+  const writePerson = async (change: PersonChange): Promise<boolean> => {
+    const isDone = await submit(personCommand(change, parts));
+    if (!isDone && change.before === undefined) missing.add(change.userId);
+    return isDone;
+  };
   const endPerson = async (change: PersonChange): Promise<void> => {
-    if (await submit(personCommand(change, parts))) totals.ended += 1;
+    if (await writePerson(change)) totals.ended += 1;
   };
   if (permitted.ends) await forEach(plan.ends, parts, endPerson);
-  await forEach(plan.writes, parts, async (change) => void (await submit(personCommand(change, parts))));
-  const groups = permitted.removals ? plan.groups : plan.groups.map(withoutRemovals);
+  else for (const { userId, before } of plan.ends) if (before === undefined) missing.add(userId);
+  await forEach(plan.writes, parts, async (change) => void (await writePerson(change)));
+  const groups = (permitted.removals ? plan.groups : plan.groups.map(withoutRemovals)).map((change) =>
+    missing.size === 0 ? change : { ...change, added: change.added.filter((userId) => !missing.has(userId)) },
+  );
   await forEach(groups, parts, async (change) => {
     for (const { command, added, removed } of groupCommands(change, plan.counts.losing, parts)) {
       if (!(await submit(command))) continue;

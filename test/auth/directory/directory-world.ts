@@ -6,8 +6,10 @@ import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises"
 import { createDirectoryDuty, type OpenDirectory } from "../../../src/auth/directory/index.ts";
 import { type DirectoryPage, type DirectorySource, emptyPage } from "../../../src/auth/directory/source.ts";
 import { provisionedFor } from "../../../src/auth/index.ts";
+import type { DutyContext } from "../../../src/broker/index.ts";
 import {
   type Command,
+  type CommandRequest,
   type CommandResult,
   type DirectoryState,
   decodeEvents,
@@ -88,6 +90,8 @@ export type DirectoryWorld = Readonly<{
   log: EventLog;
   directory: MemoryDirectory;
   submit(command: Command, as?: "authenticate" | "operator"): Promise<CommandResult>;
+  /** Submits as a duty of the leader. */
+  submitAsDuty(request: CommandRequest): Promise<CommandResult>;
   signIn(subject: string): Promise<CommandResult>;
   /** Runs the directory now, and waits until the run has ended. */
   sync(options?: Readonly<{ removals: boolean }>): Promise<NonNullable<DirectoryState["last"]>>;
@@ -138,7 +142,18 @@ export async function directoryWorld(
     pause: async () => void (await turn()),
     log: { info() {}, warn() {} },
   });
-  const broker = brokerOn(log, { duties: [{ name: "directories", everyMs: 20, run: duty.run }] });
+  const context = Promise.withResolvers<DutyContext>();
+  const holder = {
+    name: "holder",
+    everyMs: 60_000,
+    // Stays in its run, so that the context remains valid.
+    run: async (of: DutyContext) => {
+      context.resolve(of);
+      await new Promise((resolve) => of.signal.addEventListener("abort", resolve, { once: true }));
+    },
+  };
+  const directoryDuty = { name: "directories", everyMs: 20, run: duty.run };
+  const broker = brokerOn(log, { duties: [directoryDuty, holder] });
   t.after(async () => {
     await broker.stop();
     duty.close();
@@ -167,6 +182,7 @@ export async function directoryWorld(
     log,
     directory,
     submit,
+    submitAsDuty: async (request) => (await context.promise).submit(request),
     signIn(subject) {
       const profile = profileOf(subject);
       const command = createSession(`session-${++signIns}`, userOf(subject), {
