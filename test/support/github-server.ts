@@ -24,7 +24,14 @@ export type GitHubServer = Readonly<{
   clientId: string;
   clientSecret: string;
   /** What a person grants, of what the client asks for. */
-  state: { granted: readonly string[] | "all"; apiStatus: number | null; rateLimited: boolean; sendsCode: boolean };
+  state: {
+    granted: readonly string[] | "all";
+    apiStatus: number | null;
+    rateLimited: boolean;
+    sendsCode: boolean;
+    /** As for a GitHub App: tokens expire, and a refresh token is valid once. */
+    expires: boolean;
+  };
   tokens: Map<string, Readonly<{ scopes: readonly string[] }>>;
   /** Method and path of each request. */
   requests: string[];
@@ -56,11 +63,12 @@ export async function startGitHub(
     },
     clientId: "Iv1.8a61f9b3a7aba766",
     clientSecret: "the client secret of an OAuth app",
-    state: { granted: "all", apiStatus: null, rateLimited: false, sendsCode: true },
+    state: { granted: "all", apiStatus: null, rateLimited: false, sendsCode: true, expires: false },
     tokens: new Map(),
     requests: [],
   };
   const codes = new Map<string, Grant>();
+  const refreshTokens = new Set<string>();
 
   async function serve(req: IncomingMessage, res: ServerResponse): Promise<void> {
     let text = "";
@@ -107,6 +115,10 @@ export async function startGitHub(
     });
     if (form.get("client_id") !== github.clientId || form.get("client_secret") !== github.clientSecret)
       return refuse("incorrect_client_credentials");
+    if (form.get("grant_type") === "refresh_token")
+      return refreshTokens.delete(form.get("refresh_token") ?? "")
+        ? issue(["user:email", "read:org"])
+        : refuse("bad_refresh_token");
     const grant = codes.get(form.get("code") ?? "");
     codes.delete(form.get("code") ?? "");
     const hash = createHash("sha256")
@@ -114,9 +126,18 @@ export async function startGitHub(
       .digest("base64url");
     if (grant === undefined || hash !== grant.challenge) return refuse("bad_verification_code");
     if (form.get("redirect_uri") !== grant.redirectUri) return refuse("redirect_uri_mismatch");
+    return issue(grant.scopes);
+  }
+
+  function issue(scopes: readonly string[]): Reply {
     const token = `gho_${randomBytes(18).toString("base64url")}`;
-    github.tokens.set(token, { scopes: grant.scopes });
-    return { status: 200, body: { access_token: token, scope: grant.scopes.join(","), token_type: "bearer" } };
+    github.tokens.set(token, { scopes });
+    const body = { access_token: token, scope: scopes.join(","), token_type: "bearer" };
+    if (!github.state.expires) return { status: 200, body };
+    const refreshToken = `ghr_${randomBytes(18).toString("base64url")}`;
+    refreshTokens.add(refreshToken);
+    const expiring = { expires_in: 28_800, refresh_token: refreshToken, refresh_token_expires_in: 15_897_600 };
+    return { status: 200, body: { ...body, ...expiring } };
   }
 
   function api({ method, headers }: IncomingMessage, url: URL, text: string): Reply {

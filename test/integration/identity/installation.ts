@@ -113,7 +113,7 @@ export async function startInstallation(
       }),
     };
     const withoutClientSecret = (key: string, value: unknown): unknown =>
-      of === "proxy" && key === "idp_client_secret" ? undefined : value;
+      of === "proxy" && (key === "idp_client_secret" || key === "client_secret") ? undefined : value;
     writeFileSync(path, JSON.stringify(config, withoutClientSecret), { mode: 0o600 });
     const { loaded, problems } = readConfiguration(path, { env: {} });
     if (loaded === undefined) throw new Error(problems.map(formatProblem).join("\n"));

@@ -304,3 +304,28 @@ test("a provider that is down at the start stops neither the process nor the oth
   const page = await chooser(visitor, at, "app");
   assert.equal(subjectOf((await follow(visitor, choiceOf(page, "idp.localhost"))).end), "alice");
 });
+
+test("a proxy apart from the sign-in service needs no secret of any provider", async (t) => {
+  const at = await startInstallation(
+    t,
+    async ({ url, upstream }) => {
+      const redirectUris = [url("authenticate", "/oauth2/callback/guests")];
+      const client = { id: "guests", secret: "the client secret of guests", redirectUris };
+      const provider = await startProvider(t, [client], { hostname: "guests.localhost" });
+      provider.person.name = "gus";
+      return {
+        sign_in_providers: {
+          guests: {
+            ...{ provider: "oidc", title: "Guests", provider_url: provider.issuer.href },
+            ...{ client_id: client.id, client_secret: client.secret },
+          },
+        },
+        routes: [{ from: url("app"), to: upstream, ...everyone, sign_in_providers: ["default", "guests"] }],
+      };
+    },
+    "split",
+  );
+  const visitor = at.visitor();
+  const page = await chooser(visitor, at, "app");
+  assert.equal(subjectOf((await follow(visitor, choiceOf(page, "Guests"))).end), "gus");
+});

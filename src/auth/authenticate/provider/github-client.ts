@@ -6,7 +6,7 @@
  */
 import * as openid from "openid-client";
 import { createGitHubApi } from "./github-api-client.ts";
-import { answerDepthMax, type IssuerFetch, isNestedDeeperThan, issuerFetch } from "./issuer-fetch.ts";
+import { answerDepthMax, type IssuerFetch, isNestedDeeperThan, issuerFetch, readAnswer } from "./issuer-fetch.ts";
 import type { LocalFetch } from "./local-fetch.ts";
 import type { ProviderClient } from "./provider-client.ts";
 import { ProviderError } from "./provider-error.ts";
@@ -36,7 +36,10 @@ export function createGitHubClient(
   const web = issuer.href.replace(/\/$/, "");
   const api = createGitHubApi({ web, clientId, clientSecret, fetch: bounded.fetch });
   const grants = createTokenGrants({
-    local: { ...local, fetchOnce: async (...call) => withErrorStatus(await local.fetchOnce(...call)) },
+    local: {
+      ...local,
+      fetchOnce: async (...call) => withErrorStatus(await readAnswer(await local.fetchOnce(...call))),
+    },
     bounded: { fetch: async (input, init) => withErrorStatus(await bounded.fetch(input, init)) },
     health,
     nowMs,
@@ -114,7 +117,8 @@ async function withError<T>(message: string, job: () => Promise<T>): Promise<T> 
 }
 
 /**
- * GitHub's token endpoint reports errors with status 200. With the status of RFC 6749 §5.2 they are read as errors.
+ * GitHub's token endpoint reports errors with status 200, some under names of its own. With the status and the names of
+ * RFC 6749 §5.2 they are read as errors: a wrong client secret must not count as a refused refresh token.
  */
 async function withErrorStatus(
   response: Awaited<ReturnType<LocalFetch["fetch"]>>,
@@ -122,17 +126,27 @@ async function withErrorStatus(
   if (response.status !== 200) return response;
   const text = Buffer.from(await response.arrayBuffer());
   const { status, statusText, headers, url } = response;
-  const isError = !isNestedDeeperThan(text, answerDepthMax) && isErrorBody(text.toString());
-  const copied = new Response(text, { status: isError ? 400 : status, statusText, headers: [...headers] });
+  const error = isNestedDeeperThan(text, answerDepthMax) ? undefined : errorIn(text.toString());
+  const copied =
+    error === undefined
+      ? new Response(text, { status, statusText, headers: [...headers] })
+      : Response.json({ ...error, error: standardErrors[error.error] ?? error.error }, { status: 400 });
   Object.defineProperty(copied, "url", { value: url });
   return copied as unknown as typeof response;
 }
 
-function isErrorBody(text: string): boolean {
+const standardErrors: Readonly<Record<string, string>> = Object.assign(Object.create(null), {
+  incorrect_client_credentials: "invalid_client",
+  bad_refresh_token: "invalid_grant",
+});
+
+/** Undefined: the body is no error. */
+function errorIn(text: string): Readonly<{ error: string }> | undefined {
   try {
     const body: unknown = JSON.parse(text);
-    return typeof body === "object" && body !== null && "error" in body && !("access_token" in body);
+    if (typeof body !== "object" || body === null || "access_token" in body || !("error" in body)) return undefined;
+    return typeof body.error === "string" ? { ...body, error: body.error } : undefined;
   } catch {
-    return false; // the checks that follow say what is wrong with it
+    return undefined; // the checks that follow say what is wrong with it
   }
 }

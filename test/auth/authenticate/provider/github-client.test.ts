@@ -118,6 +118,19 @@ test("one 401 is not the end: the token counts as withdrawn only if GitHub says 
   assert.deepEqual(await rejected(client.describe(tokens)), ["refused", "invalid_grant"]);
 });
 
+test("a GitHub App's refresh tokens are valid once, and a wrong client secret is no refused token", async (t) => {
+  const { github, client } = await start(t);
+  github.state.expires = true;
+  const { tokens } = await signIn(client);
+  const first = await client.refresh(tokens);
+  assert.ok(first.type === "tokens" && first.tokens.refreshToken !== tokens.refreshToken);
+  const again = await client.refresh(tokens);
+  assert.deepEqual([again.type, again.type === "refused" && again.error.error], ["refused", "invalid_grant"]);
+  Object.assign(github, { clientSecret: "another one" });
+  const misconfigured = await client.refresh(first.tokens);
+  assert.equal(misconfigured.type, "not-used", "the session continues, and the token is presented later");
+});
+
 test("an answer is refused with another state, a code of another sign-in, or a code used before", async (t) => {
   const { github, client } = await start(t);
   const [first, second] = [await authorize(client), await authorize(client)];
