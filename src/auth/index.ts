@@ -81,6 +81,22 @@ export type { SignalTransmitter } from "./authenticate/signals/signal-receiver.t
 export { createSignalServer, type SignalServer } from "./authenticate/signals/signal-server.ts";
 export { createTransmitterClient, TransmitterError } from "./authenticate/signals/transmitter-client.ts";
 export {
+  createOperatorStreams,
+  type OperatorStreams,
+  type SignalStreamView,
+} from "./authenticate/transmitter/operator-streams.ts";
+export { createPushClient } from "./authenticate/transmitter/push-client.ts";
+export { createEventSigner, type EventSigner } from "./authenticate/transmitter/signing-key.ts";
+export { createTransmit, type TransmitSettings } from "./authenticate/transmitter/transmit-duty.ts";
+export {
+  deliveryResults,
+  neededAfter,
+  newTransmitMemory,
+  type StreamReport,
+  type TransmitMemory,
+} from "./authenticate/transmitter/transmit-memory.ts";
+export { registerTransmitter, transmitterDepsOf } from "./authenticate/transmitter/transmitter-server.ts";
+export {
   type AnnotateDecision,
   AnyRecords,
   ambiguityOf,

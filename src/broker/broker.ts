@@ -10,6 +10,7 @@ import {
   type CommandRequest,
   type CommandResult,
   type Incarnation,
+  type Position,
   parseBootId,
   unreachable,
 } from "../events/index.ts";
@@ -104,6 +105,8 @@ export type BrokerOptions = Readonly<{
    * Null: the broker takes and serves none, and folds the log from its beginning. The snapshot duty is one of `duties`.
    */
   snapshots?: SnapshotService | null;
+  /** Events after this position are needed by something that is not a node; null: nothing more. Absent: nothing. */
+  neededAfter?: () => Position | null;
 }>;
 
 export function startBroker(options: BrokerOptions): Broker {
@@ -351,6 +354,9 @@ export function startBroker(options: BrokerOptions): Broker {
       now: clock.wall(),
       tokens: async (sessionId) => openVault(await log.vault(sessionId), vaultKeys),
       profiles: (userIds) => openProfiles(userIds, { log, wrappingKeys, projection: core.state.projection }),
+      read: (after, limit) => databroker("broker").read(after, { limit, waitMs: 0 }),
+      logBase: () => log.base(),
+      storedSignalStream: (receiver) => databroker("broker").storedSignalStream(receiver),
       leads: () => core.leadership?.epoch === run.epoch && core.leadership.incarnation === run.incarnation,
       submitToLeader: (request) => databroker("broker").submit(request),
       clock,
@@ -358,7 +364,11 @@ export function startBroker(options: BrokerOptions): Broker {
       leadership: { epoch: run.epoch, incarnation: run.incarnation },
       epochs: () => core.state.epochs,
       sealManifest: (manifest) => sealManifest(signers.signerFor(run), manifest),
-      neededAfter: () => retentionFloor(core.standings(moment()), core.state.applied.position),
+      neededAfter: () =>
+        Math.min(
+          retentionFloor(core.standings(moment()), core.state.applied.position),
+          options.neededAfter?.() ?? Number.POSITIVE_INFINITY,
+        ) as Position,
     };
   }
 

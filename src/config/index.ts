@@ -60,6 +60,7 @@ export {
 } from "./values/network-values.ts";
 export { everyService, type Service } from "./values/process-values.ts";
 export { defaultProviderName, type ProviderKind } from "./values/sign-in-provider-values.ts";
+export { type SentSignal, type SignalReceiverConfig, sentSignals } from "./values/signal-receivers.ts";
 export { defaultSignalActions, type SignalTransmitterConfig, type SubjectMatch } from "./values/signal-transmitters.ts";
 export { suggest } from "./values/suggest.ts";
 export type { SubjectNamePattern, SubjectNameType } from "./values/tls-values.ts";

@@ -19,6 +19,7 @@ import { operatorOperations } from "./operator-operations.ts";
 import { registerDirectories, registerScimTokens } from "./operator-provisioning.ts";
 import { registerReads } from "./operator-reads.ts";
 import {
+  badRequest,
   type Operator,
   type OperatorApiDeps,
   type RegisterRoute,
@@ -27,6 +28,7 @@ import {
 } from "./operator-route.ts";
 import { registerUserChanges } from "./operator-user-changes.ts";
 import { registerTransmitters } from "./signals/operator-transmitters.ts";
+import { signalStatusSchema } from "./signals/signal-schemas.ts";
 
 export const operatorApiPrefix = "/.pomerium/admin/api/v1";
 
@@ -81,12 +83,31 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerHeld(route, deps);
   registerDirectories(route, deps);
   registerTransmitters(route, deps);
+  registerSignalStreams(route, deps);
   registerConfigurations(route, deps);
   registerExplain(route, deps);
   registerAccessReports(route, deps);
   route("GET /decisions", (request, reply, caller) => streamDecisions(request, reply, deps, caller));
   const missing = Object.keys(operatorOperations).filter((name) => !registered.has(name));
   if (missing.length > 0) throw new TypeError(`operations without a handler: ${missing.join(", ")}`);
+}
+
+/** The streams of our signals: what each receiver has, what waits, and who may stop it. */
+function registerSignalStreams(route: RegisterRoute, deps: OperatorApiDeps): void {
+  route("GET /signals/streams", async () => ({ streams: (await deps.signalStreams?.list()) ?? [] }));
+
+  route("POST /signals/streams/:receiver/status", async (request, reply, { actor }) => {
+    const body = signalStatusSchema.safeParse(request.body ?? {});
+    if (!body.success) return badRequest(reply, body.error);
+    const { receiver } = request.params as Readonly<{ receiver: string }>;
+    const { status, reason = null } = body.data;
+    if ((await requireOperator(deps, request, reply)) === undefined) return reply;
+    deps.log.info({ actor, receiver, status }, "operator changes the status of a signal stream");
+    const stream = await deps.signalStreams?.setStatus(receiver, { status, reason, actor });
+    if (stream === undefined)
+      return reply.code(404).send({ error: "signal_receivers has no such receiver, or it has no stream" });
+    return { stream };
+  });
 }
 
 function sendError(error: unknown, _request: FastifyRequest, reply: FastifyReply): FastifyReply {

@@ -27,6 +27,7 @@ import {
   timeoutSchema,
   waitSchema,
 } from "./operator-schemas.ts";
+import { signalStatusSchema, signalStreamAnswer, signalStreamsAnswer } from "./signals/signal-schemas.ts";
 import { transmitterOperations } from "./signals/transmitter-operations.ts";
 
 export type Operation = Readonly<{
@@ -202,6 +203,19 @@ export const operatorOperations = {
     body: directorySyncSchema,
     summary: "Read a directory now, and whole",
     errors: [400, 404, 409],
+  },
+  "GET /signals/streams": {
+    summary: "The streams of our signals: status, what waits, and what was refused",
+    status: 200,
+    answer: signalStreamsAnswer,
+    errors: [],
+  },
+  "POST /signals/streams/:receiver/status": {
+    summary: "Pause, disable or enable the stream of a receiver",
+    body: signalStatusSchema,
+    status: 200,
+    answer: signalStreamAnswer,
+    errors: [400, 404],
   },
   "POST /snapshots": {
     summary: "Request a snapshot",

@@ -2,7 +2,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Feed } from "../audit/index.ts";
-import type { ProvisionedFor, SignalOperations } from "../auth/index.ts";
+import type { OperatorStreams, ProvisionedFor, SignalOperations } from "../auth/index.ts";
 import type { MassChangeLimits } from "../broker/index.ts";
 import type { GroupId, UnavailableCode, UnixMs } from "../events/index.ts";
 import type { Databroker, Replica } from "../replication/index.ts";
@@ -27,6 +27,8 @@ export type OperatorApiDeps = Readonly<{
   directories: readonly Readonly<{ name: string; provider: string; everyMs: number }>[];
   /** Absent: no transmitter of signals is configured. */
   signals?: SignalOperations;
+  /** The streams of our signals; absent: there are no receivers. */
+  signalStreams?: OperatorStreams;
   callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
   /** Whether this node's lease is fresh. Without, it may not confirm any session. */
   fresh: () => boolean;

@@ -39,6 +39,7 @@ import {
   type Stream,
   serviceAccountStream,
   sessionStream,
+  signalStream,
   sweepStream,
   userStream,
 } from "./streams.ts";
@@ -230,6 +231,22 @@ export type NodesRetired = Fact<
   "NodesRetired",
   { nodes: readonly Readonly<{ nodeId: NodeId; role: string; region: string }>[] }
 >;
+/**
+ * What is kept for a receiver of Shared Signals has changed: its stream, or how far the stream has been delivered. The
+ * record itself is in the vault, written in the same transaction; here is only what operators may see.
+ */
+export type SignalStreamChanged = Fact<
+  "SignalStreamChanged",
+  {
+    /** A name in `signal_receivers`. */
+    receiver: string;
+    /** Null: the receiver has no stream. */
+    streamId: string | null;
+    status: "enabled" | "paused" | "disabled" | "none";
+    /** Everything at or below this position has been delivered. */
+    delivered: Position;
+  }
+>;
 export type SnapshotTaken = Fact<"SnapshotTaken", { position: Position; manifestHash: Hash }>;
 export type AuditSegmentSealed = Fact<
   "AuditSegmentSealed",
@@ -269,6 +286,7 @@ export type ClusterEvent =
   | TighteningReasserted
   | UpgradeFinalized
   | NodesRetired
+  | SignalStreamChanged
   | SnapshotTaken
   | AuditSegmentSealed;
 export type CardeaEvent = SessionEvent | UserEvent | GroupEvent | CredentialEvent | ClusterEvent;
@@ -544,6 +562,13 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
     effect: "neutral",
     formats: sinceLevel3,
     describe: ({ nodes }) => `retired nodes: ${nodes.map(({ nodeId }) => nodeId).join(", ")}`,
+  },
+  SignalStreamChanged: {
+    stream: ({ receiver }) => signalStream(receiver),
+    effect: "neutral",
+    formats: sinceLevel5,
+    describe: ({ receiver, status, delivered }) =>
+      `the signal stream of receiver ${receiver} is ${status}, delivered up to position ${delivered}`,
   },
   SnapshotTaken: {
     stream: inCluster,

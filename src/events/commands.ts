@@ -327,6 +327,40 @@ export const retiredAtOnceMax = 200;
 /** Takes absent nodes, or all of a region, off the list of admitted nodes. Refused for a node that is present. */
 export type RetireNodes = Fact<"retireNodes", { nodes: readonly NodeId[]; region: string | null }>;
 
+/** From this level on the log may record streams of signals. */
+export const signalStreamsFrom = 5;
+
+export const isSignalReceiverName = (name: string): boolean => /^[a-z0-9][a-z0-9.-]{0,39}$/.test(name);
+
+/** Bound of what is kept for one receiver of Shared Signals (characters). */
+export const signalStreamCharsMax = 256 * 1_024;
+
+/**
+ * Replaces what is kept for a receiver of Shared Signals. The record is sealed into the vault; the log has only what
+ * operators may see. docs/adr/0047
+ */
+export type WriteSignalStream = Fact<
+  "writeSignalStream",
+  {
+    receiver: string;
+    /** The version that the receiver's stream must still have, or the command is refused; 0: there is none. */
+    expected: number;
+    record: string;
+    streamId: string | null;
+    status: "enabled" | "paused" | "disabled" | "none";
+    delivered: Position;
+  }
+>;
+
+/** The record of a receiver as brokers keep it. */
+export type StoredSignalStream = Readonly<{
+  /** The version of the receiver's stream that wrote it. */
+  version: number;
+  record: string;
+  /** True while it is sealed under the shared secret that is being replaced. */
+  outdated: boolean;
+}>;
+
 export type Command =
   | CreateSession
   | RefreshSession
@@ -362,6 +396,7 @@ export type Command =
   | RecordSnapshot
   | FinalizeUpgrade
   | RetireNodes
+  | WriteSignalStream
   | ReassertTightenings
   | MergeRevocation;
 

@@ -1,7 +1,15 @@
 /** Streams: the names of the events of one entity, which also name the facts that a decision read. Pure. */
 import type { DeviceId, GroupId, NodeId, ServiceAccountId, SessionId, UserId } from "./ids.ts";
 
-export type StreamKind = "session" | "user" | "group" | "device" | "service-account" | "configuration" | "cluster";
+export type StreamKind =
+  | "session"
+  | "user"
+  | "group"
+  | "device"
+  | "service-account"
+  | "configuration"
+  | "signal-stream"
+  | "cluster";
 /**
  * The name of the events of one entity, `kind:id`. No kind contains a colon, so two entities never share a stream,
  * whatever their ids. Streams also name the facts that a decision read.
@@ -14,6 +22,8 @@ export const groupStream = (id: GroupId): Stream => `group:${id}`;
 export const deviceStream = (id: DeviceId): Stream => `device:${id}`;
 export const serviceAccountStream = (id: ServiceAccountId): Stream => `service-account:${id}`;
 export const configurationStream = (id: NodeId): Stream => `configuration:${id}`;
+/** @param receiver a name in `signal_receivers` */
+export const signalStream = (receiver: string): Stream => `signal-stream:${receiver}`;
 export const clusterStream: Stream = "cluster:log";
 /** Expiry sweeps and directory syncs concern many entities at once. */
 export const sweepStream: Stream = "cluster:sweep";
@@ -28,6 +38,7 @@ export type ParsedStream =
   | Readonly<{ kind: "device"; id: DeviceId }>
   | Readonly<{ kind: "service-account"; id: ServiceAccountId }>
   | Readonly<{ kind: "configuration"; id: NodeId }>
+  | Readonly<{ kind: "signal-stream"; id: string }>
   | Readonly<{ kind: "cluster"; id: "log" | "sweep" | "held" }>;
 
 /** Splits a stream at its first colon. */

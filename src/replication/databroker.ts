@@ -21,6 +21,7 @@ import type {
   RefusalCode,
   SessionId,
   StoredConfiguration,
+  StoredSignalStream,
   UnixMs,
   WrappedKey,
 } from "../events/index.ts";
@@ -334,6 +335,11 @@ export type Databroker = {
    * @throws BrokerUnavailableError
    */
   holdsConfiguration(configHash: ConfigHash): Promise<boolean>;
+  /**
+   * What is kept for a receiver of Shared Signals; undefined: nothing. For the authenticate service and operators.
+   * @throws BrokerUnavailableError
+   */
+  storedSignalStream(receiver: string): Promise<StoredSignalStream | undefined>;
   /** The opened identity-provider tokens of a session, for sign-out, refresh and routes that forward them. */
   tokens(sessionId: SessionId): Promise<ProviderTokens | undefined>;
   /**

@@ -83,6 +83,7 @@ test("the API serves every path, checks every parameter and field, and answers w
     ...{ user: "bob", group: "sales", id: "an-unknown-session", hash: "0123456789abcdef", token: "abcdef012345" },
     held: "c0ffee00-0000-4000-8000-000000000002",
     directory: "corp",
+    receiver: "payroll",
     target: `link:${formatLink(at.world.replica.applied)}`,
     commandId: "c0ffee00-0000-4000-8000-000000000001",
   };

@@ -165,6 +165,10 @@ const events: readonly CardeaEvent[] = [
     ...{ type: "SignalReceived", userId: "signal:okta:hash", transmitter: "okta", event: "account-disabled" },
     ...{ action: "suspend", outcome: "enforced", issuedAt: 1_700_000_000_000, occurredAt: 1_700_000_000_000 },
   }),
+  of({
+    ...{ type: "SignalStreamChanged", receiver: "payroll", streamId: "stream-1" },
+    ...{ status: "enabled", delivered: 20 },
+  }),
 ];
 
 function write(): void {

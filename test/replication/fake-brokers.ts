@@ -85,6 +85,7 @@ export class FakeBrokers {
       configuration: unused,
       configurations: unused,
       holdsConfiguration: unused,
+      storedSignalStream: unused,
       tokens: unused,
     };
   }

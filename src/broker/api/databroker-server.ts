@@ -12,6 +12,7 @@ import {
   CodedError,
   decode,
   InvalidIdError,
+  isSignalReceiverName,
   MalformedEventError,
   parseBrokerId,
   parseCommandId,
@@ -196,6 +197,12 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
     const port = databroker(request);
     const tokens = await port.tokens(parseSessionId(parameter(request, "id")));
     return tokens === undefined ? send(request, reply.code(404), { error: "not-found" }) : send(request, reply, tokens);
+  });
+
+  app.get("/v1/signals/:receiver", async (request, reply) => {
+    const receiver = parameter(request, "receiver");
+    const found = isSignalReceiverName(receiver) ? await databroker(request).storedSignalStream(receiver) : undefined;
+    return found === undefined ? send(request, reply.code(404), { error: "not-found" }) : send(request, reply, found);
   });
 
   addRegionRoutes(app, { broker, originOf: guard.originOf, send });

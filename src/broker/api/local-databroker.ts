@@ -28,7 +28,7 @@ import type { LesseeStatus, RenewOrigin } from "../../replication/lease/index.ts
 import { type EventLog, LogUnavailableError, readHistory } from "../../replication/log/index.ts";
 import { BrokerUnavailableError, type Renew } from "../../replication/wire/index.ts";
 import { ForbiddenError, mayRequest, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
-import { openTokens } from "../commands/vault.ts";
+import { openSignalStream, openTokens, signalVaultId } from "../commands/vault.ts";
 import type { Counters } from "../core/counters.ts";
 import type { CommandAnswer } from "../core/messages.ts";
 import { unavailableResult } from "../leader/pending-commands.ts";
@@ -231,6 +231,11 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
     async holdsConfiguration(configHash) {
       check("holdsConfiguration");
       return (await fromStore(deps.log.configuration(configHash))) !== undefined;
+    },
+
+    async storedSignalStream(receiver) {
+      check("signalStream");
+      return openSignalStream(await fromStore(deps.log.vault(signalVaultId(receiver))), deps.vaultKeys);
     },
 
     async tokens(sessionId) {

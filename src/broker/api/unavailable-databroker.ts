@@ -26,5 +26,6 @@ export function unavailableDatabroker(problem: string, reason: "no-leader" | "no
     configurations: refuse,
     holdsConfiguration: refuse,
     tokens: refuse,
+    storedSignalStream: refuse,
   };
 }

@@ -25,6 +25,7 @@ import { mergeRevocation } from "./cluster/merge-revocation.ts";
 import { reassertTightenings } from "./cluster/reassert-tightenings.ts";
 import { recordSnapshot } from "./cluster/record-snapshot.ts";
 import { retireNodes } from "./cluster/retire-nodes.ts";
+import { writeSignalStream } from "./cluster/write-signal-stream.ts";
 import type { CommandDefinition, CommandOf, HoldableChange, Submitter } from "./definition.ts";
 import type { Fields } from "./fields.ts";
 import { changeGroupMembers } from "./group/change-group-members.ts";
@@ -101,6 +102,7 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   recordSnapshot,
   finalizeUpgrade,
   retireNodes,
+  writeSignalStream,
   reassertTightenings,
   mergeRevocation,
 };

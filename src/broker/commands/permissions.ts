@@ -18,6 +18,7 @@ export type Request =
   | "configurations"
   | "holdsConfiguration"
   | "tokens"
+  | "signalStream"
   | "announce"
   | "exchangeRevocations";
 
@@ -32,6 +33,7 @@ const allowed: Readonly<Record<Request, ReadonlySet<Role>>> = {
   configurations: new Set(["broker", "operator"]),
   holdsConfiguration: new Set(["broker", "proxy", "authorize", "authenticate", "operator"]),
   tokens: new Set(["authenticate", "proxy"]), // a proxy for routes that forward them
+  signalStream: new Set(["broker", "authenticate", "operator"]), // it may hold a receiver's credential
   announce: new Set(["broker"]),
   exchangeRevocations: new Set(["broker"]),
 };

@@ -12,6 +12,7 @@ import {
   parseEpoch,
   parseUnixMs,
   type SessionId,
+  type StoredSignalStream,
   seal,
   type UnixMs,
   type UserId,
@@ -20,6 +21,10 @@ import {
 import type { VaultEntry } from "../../replication/log/index.ts";
 
 const purpose = "tokens";
+const signalPurpose = "signal stream";
+
+/** Its row in the vault. The space keeps it apart from every session id. */
+export const signalVaultId = (receiver: string): SessionId => `signal stream ${receiver}` as SessionId;
 
 /** @param entry its version grows with every write: the version of the session's stream */
 export function sealTokens(
@@ -50,6 +55,35 @@ export function openVault(entry: VaultEntry | undefined, vaultKeys: readonly Uin
 /** @returns the tokens alone */
 export function openTokens(entry: VaultEntry, vaultKeys: readonly Uint8Array[]): ProviderTokens | undefined {
   return openVault(entry, vaultKeys)?.tokens;
+}
+
+export function sealSignalStream(
+  { version, record }: Pick<StoredSignalStream, "version" | "record">,
+  { receiver, vaultKey, nonce }: Readonly<{ receiver: string; vaultKey: Uint8Array; nonce: Uint8Array }>,
+): VaultEntry {
+  const sessionId = signalVaultId(receiver);
+  const parts = [signalPurpose, sessionId, version, record];
+  return { sessionId, version, sealed: seal(parts, holder(sessionId, vaultKey), nonce) };
+}
+
+/** @returns undefined: no key opens it, or it was stored for another receiver or version */
+export function openSignalStream(
+  entry: VaultEntry | undefined,
+  vaultKeys: readonly Uint8Array[],
+): StoredSignalStream | undefined {
+  if (entry === undefined) return undefined;
+  for (const [index, vaultKey] of vaultKeys.entries()) {
+    try {
+      const opened = open(entry.sealed, holder(entry.sessionId, vaultKey));
+      if (!Array.isArray(opened) || opened[0] !== signalPurpose || opened[1] !== entry.sessionId) return undefined;
+      const record: unknown = opened[3];
+      const isCurrent = opened[2] === entry.version && typeof record === "string";
+      return isCurrent ? { version: entry.version, record, outdated: index > 0 } : undefined;
+    } catch {
+      // sealed under another secret: the next one may open it
+    }
+  }
+  return undefined;
 }
 
 /** @throws if it is malformed: an entry with an unreadable intent is not used */

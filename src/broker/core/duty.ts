@@ -2,15 +2,17 @@
 import type {
   CommandRequest,
   CommandResult,
+  Link,
   Position,
   Profile,
   Projection,
   SessionId,
+  StoredSignalStream,
   UnixMs,
   UserId,
   VaultedTokens,
 } from "../../events/index.ts";
-import type { Clock } from "../../replication/index.ts";
+import type { Clock, PageOutcome } from "../../replication/index.ts";
 import type { EpochMark } from "../../replication/lease/index.ts";
 import type { SignedManifest, SnapshotManifest } from "../../replication/snapshot/index.ts";
 import type { Leadership } from "./messages.ts";
@@ -23,6 +25,12 @@ export type DutyContext = Readonly<{
   now: UnixMs;
   /** The vault entry of a session, read from the store. */
   tokens: (sessionId: SessionId) => Promise<VaultedTokens | undefined>;
+  /** Events after a link, at or below the durable horizon. */
+  read: (after: Link, limit: number) => Promise<PageOutcome>;
+  /** The link before the oldest kept event. */
+  logBase: () => Promise<Link>;
+  /** What is kept for a receiver of Shared Signals. */
+  storedSignalStream: (receiver: string) => Promise<StoredSignalStream | undefined>;
   /**
    * The profiles of people that the store's keys open; erased people and those without a profile are omitted. At most
    * `profilesMax` people.

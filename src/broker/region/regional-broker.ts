@@ -290,6 +290,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBro
       configuration: (configHash) => ask("configurations", (at) => at.configuration(configHash)),
       configurations: () => ask("configurations", (at) => at.configurations()),
       holdsConfiguration: (configHash) => ask("holdsConfiguration", (at) => at.holdsConfiguration(configHash)),
+      storedSignalStream: (receiver) => ask("signalStream", (at) => at.storedSignalStream(receiver)),
       tokens: (sessionId) => ask("tokens", (at) => at.tokens(sessionId)),
       async denials(after, request) {
         allow("lease");

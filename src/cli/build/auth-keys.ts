@@ -15,6 +15,10 @@ export type AuthKeys = Readonly<{
   verifications: readonly Uint8Array[];
   /** Derives session ids from bearer tokens. */
   bearers: Uint8Array;
+  /** Derive the keys that sign security events. */
+  signals: readonly Uint8Array[];
+  /** Sign access tokens of receivers of signals. */
+  signalTokens: readonly Uint8Array[];
 }>;
 
 export function authKeys(
@@ -29,6 +33,8 @@ export function authKeys(
     handles: shared("session handles"),
     handover: shared("session handover"),
     verifications: shared("signal verification"),
+    signals: shared("signal signing"),
+    signalTokens: shared("signal access tokens"),
     bearers: deriveKey(config.sharedSecret, "bearer sessions"),
     attempts: ring(config.cookieSecret, config.cookieSecretPrevious, "sign-in attempts"),
   };

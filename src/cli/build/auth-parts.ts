@@ -44,6 +44,7 @@ import type { ProviderClients } from "../process/provider-clients.ts";
 import { authKeys } from "./auth-keys.ts";
 import { massChangeLimitsOf } from "./broker-parts.ts";
 import { signalOperationsOf, signalRecordsOf, signalServerOf } from "./signals/signal-parts.ts";
+import { operatorStreamsOf, registerTransmitterOf } from "./signals/transmitter-parts.ts";
 
 const refreshCheckEveryMs = 1_000;
 const directoryLookEveryMs = 1_000;
@@ -171,9 +172,11 @@ export async function authenticateHostOf(
         });
   const signals = signalServerOf(config, parts);
   const signalOperations = signalOperationsOf(config, parts);
+  const signalStreams = operatorStreamsOf(config, parts.auth, parts.operator);
   const host = await createAuthenticateHost(parts.auth, [
     (app) => signals?.register(app),
     (app) => scim?.register(app),
+    registerTransmitterOf(config, parts.auth),
     (app) => registerReceiptKeys(app, keys),
     (app) =>
       registerOperatorApi(app, {
@@ -185,6 +188,7 @@ export async function authenticateHostOf(
         signInProviders: parts.providers.views,
         ...(correlation === undefined ? {} : { provisionedFor: correlation }),
         ...(signalOperations === undefined ? {} : { signals: signalOperations }),
+        ...(signalStreams === undefined ? {} : { signalStreams }),
         callerOf: (request) =>
           operatorCallerOf(request, {
             authenticateOrigin: config.authenticateServiceUrl.origin,

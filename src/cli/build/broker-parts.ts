@@ -11,7 +11,7 @@ import {
   startBroker,
 } from "../../broker/index.ts";
 import { type Config, type HostPort, windowLimits } from "../../config/index.ts";
-import { type BrokerId, type Incarnation, type NodeId, parseCommandId } from "../../events/index.ts";
+import { type BrokerId, type Incarnation, type NodeId, type Position, parseCommandId } from "../../events/index.ts";
 import { createLocalFanout, type Fanout } from "../../replication/fanout/index.ts";
 import type { Databroker, Logger } from "../../replication/index.ts";
 import type { RoleLimits } from "../../replication/lease/index.ts";
@@ -50,6 +50,8 @@ export type LocalBrokerOptions = Readonly<{
   node: NodeId;
   logger: Logger;
   duties: readonly Duty[];
+  /** Events after this position are needed by something that is not a node; null: nothing more. Absent: nothing. */
+  neededAfter?: () => Position | null;
   /** `elsewhere`: another part of the process serves the API. Default: `here`. */
   api?: "here" | "elsewhere";
   /** The Postgres servers to use, named as in the connection string. Default: all. */
@@ -120,6 +122,7 @@ function startBrokerOf(
     fanout: Fanout;
     snapshotService: SnapshotService | null;
     replaced?: Incarnation | null;
+    neededAfter?: () => Position | null;
   }>,
 ): Broker {
   const { broker: settings } = config;
@@ -157,6 +160,7 @@ function startBrokerOf(
     version,
     duties: snapshotService === null ? parts.duties : [...parts.duties, snapshotService.duty],
     snapshots: snapshotService,
+    ...(parts.neededAfter === undefined ? {} : { neededAfter: parts.neededAfter }),
     logger: parts.logger,
   });
 }

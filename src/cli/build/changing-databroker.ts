@@ -20,7 +20,14 @@ import {
   unavailableDatabroker,
 } from "../../broker/index.ts";
 import { type Config, postgresServerOf } from "../../config/index.ts";
-import { type BrokerId, type Epoch, type Incarnation, type NodeId, noEpoch } from "../../events/index.ts";
+import {
+  type BrokerId,
+  type Epoch,
+  type Incarnation,
+  type NodeId,
+  noEpoch,
+  type Position,
+} from "../../events/index.ts";
 import { mirrorName, originName } from "../../replication/fanout/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import { parsePostgresHosts, ServerHeadsReader } from "../../replication/log/index.ts";
@@ -34,7 +41,13 @@ import { startDatabrokerApi } from "./databroker-api.ts";
 import { natsFanoutOf } from "./nats-parts.ts";
 import { type LeftGoodbye, startRegion } from "./region-parts.ts";
 
-type Options = Readonly<{ node: NodeId; logger: Logger; duties: readonly Duty[] }>;
+type Options = Readonly<{
+  node: NodeId;
+  logger: Logger;
+  duties: readonly Duty[];
+  /** As in `LocalBrokerOptions`. */
+  neededAfter?: () => Position | null;
+}>;
 type FoundRole = Readonly<{ role: HomeRole; why: string; replaced: Incarnation | null; settled: boolean }>;
 
 /** How often the servers are read (ms). Often while they are unsettled: no change is accepted during a move. */
@@ -157,7 +170,7 @@ function startHome(
   config: Config,
   options: Options & Readonly<{ own: ReadonlySet<string>; replaced: Incarnation | null }>,
 ): Promise<DatabrokerParts> {
-  const { node, logger, duties, own, replaced } = options;
+  const { node, logger, duties, neededAfter, own, replaced } = options;
   const { region, broker } = config;
   const nats = natsFanoutOf(config, {
     node,
@@ -165,7 +178,8 @@ function startHome(
     keepReplayBuffer: true,
     retiredStreams: () => [mirrorName(originName(broker.clusterName), region)],
   });
-  return startLocalBroker(config, nats, { node, logger, duties, api: "elsewhere", onlyHosts: own, replaced });
+  const parts = { node, logger, duties, api: "elsewhere", onlyHosts: own, replaced } as const;
+  return startLocalBroker(config, nats, neededAfter === undefined ? parts : { ...parts, neededAfter });
 }
 
 /**

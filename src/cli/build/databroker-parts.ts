@@ -4,7 +4,7 @@
  */
 import type { Duty } from "../../broker/index.ts";
 import type { Config } from "../../config/index.ts";
-import type { NodeId } from "../../events/index.ts";
+import type { NodeId, Position } from "../../events/index.ts";
 import type { Fanout } from "../../replication/fanout/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import type { BrokerClient, Role } from "../../replication/wire/index.ts";
@@ -12,7 +12,13 @@ import { clientOf } from "./broker-client.ts";
 import type { DatabrokerParts } from "./broker-parts.ts";
 import { natsFanoutOf } from "./nats-parts.ts";
 
-type Options = Readonly<{ node: NodeId; logger: Logger; duties: readonly Duty[] }>;
+type Options = Readonly<{
+  node: NodeId;
+  logger: Logger;
+  duties: readonly Duty[];
+  /** As in `LocalBrokerOptions`. */
+  neededAfter?: () => Position | null;
+}>;
 
 export async function startDatabroker(config: Config, options: Options): Promise<DatabrokerParts> {
   const { node, logger } = options;

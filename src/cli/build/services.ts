@@ -9,7 +9,13 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { Registry } from "prom-client";
-import { newRefreshMemory, newSignalMemory, type RefreshMemory, type SignalMemory } from "../../auth/index.ts";
+import {
+  newRefreshMemory,
+  newSignalMemory,
+  newTransmitMemory,
+  type RefreshMemory,
+  type SignalMemory,
+} from "../../auth/index.ts";
 import { type Config, canonicalJson, type HostPort, signInClientsOf } from "../../config/index.ts";
 import { type NodeId, parseNodeId, type UnixMs } from "../../events/index.ts";
 import type { Logger } from "../../replication/index.ts";
@@ -26,6 +32,7 @@ import { providerClientsOf, registerProviderMetrics } from "../process/provider-
 import { type ProcessReadiness, readinessOf, routeShareOf } from "../process/readiness.ts";
 import { registerRefreshCounts } from "../process/refresh-counts.ts";
 import { registerSignalCounts } from "../process/signal-counts.ts";
+import { registerTransmitCounts } from "../process/transmit-counts.ts";
 import { CannotError } from "../terminal/command.ts";
 import type { Output } from "../terminal/output.ts";
 import { version } from "../terminal/version.ts";
@@ -34,6 +41,7 @@ import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
 import type { LoadedConfig } from "./load.ts";
 import { type ListenerName, type RequestServices, startRequestServices } from "./request-services.ts";
 import { pollDuty, signalTransmittersOf } from "./signals/signal-parts.ts";
+import { transmitterDutyOf } from "./signals/transmitter-parts.ts";
 import { nodeSnapshotsOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 
 export type Services = Readonly<{
@@ -84,6 +92,9 @@ export async function startServices(
     stops.push(() => provider.close());
     let sync = directoriesWithDuty(config, logger);
     stops.push(() => sync.close());
+    const transmits = newTransmitMemory();
+    const transmitter = transmitterDutyOf(config, { memory: transmits, logger });
+    stops.push(() => transmitter.close());
     const databroker = await startDatabroker(config, {
       node,
       logger,
@@ -91,7 +102,9 @@ export async function startServices(
         { ...provider.duty, run: (context) => provider.duty.run(context) },
         { ...sync.duty, run: (context) => sync.duty.run(context) },
         { ...provider.polls, run: (context) => provider.polls.run(context) },
+        transmitter.duty,
       ],
+      neededAfter: transmitter.neededAfter,
     });
     stops.push(() => databroker.stop());
     const failed = Promise.withResolvers<CannotError>();
@@ -104,6 +117,7 @@ export async function startServices(
     if (databroker.broker !== null)
       registerRefreshCounts(registry, refreshes, (id) => signInClientsOf(current).all.get(id)?.clientId ?? id);
     registerSignalCounts(registry, signals);
+    if (databroker.broker !== null) registerTransmitCounts(registry, transmits, systemClock.wall);
     const decides = config.services.has("proxy") || config.services.has("authorize");
     const needsReplica = decides || config.services.has("authenticate");
     const from = databroker.snapshots;
@@ -244,6 +258,7 @@ export async function startServices(
           if (otherSync !== before.sync) await otherSync.close();
           throw error;
         }
+        transmitter.activate(next.config);
         announce(next.config);
       },
       stop,

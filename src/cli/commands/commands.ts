@@ -28,6 +28,13 @@ import { run } from "./run.ts";
 import { scimTokensCreate, scimTokensList, scimTokensRevoke, scimTokensRotate } from "./scim.ts";
 import { sessionsList, sessionsRevoke } from "./sessions.ts";
 import {
+  signalStreamsDisable,
+  signalStreamsEnable,
+  signalStreamsList,
+  signalStreamsPause,
+  signalStreamsShow,
+} from "./signals/streams.ts";
+import {
   transmittersAddSubject,
   transmittersCreate,
   transmittersDelete,
@@ -89,6 +96,11 @@ export const commands: readonly CliCommand[] = [
   transmittersVerify,
   transmittersAddSubject,
   transmittersRemoveSubject,
+  signalStreamsList,
+  signalStreamsShow,
+  signalStreamsPause,
+  signalStreamsDisable,
+  signalStreamsEnable,
   clusterStatus,
   clusterFinalize,
   clusterRetire,

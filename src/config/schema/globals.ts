@@ -22,14 +22,7 @@ import {
   stringValue,
 } from "../values/value-type.ts";
 import { auditKeys } from "./audit.ts";
-import {
-  bearerKeys,
-  directoryKeys,
-  identityHeaderKeys,
-  scimKeys,
-  signalTransmitterKeys,
-  signInProviderKeys,
-} from "./identity.ts";
+import { bearerKeys, directoryKeys, identityHeaderKeys, scimKeys, signalKeys, signInProviderKeys } from "./identity.ts";
 import { cardea, pomerium } from "./keys.ts";
 import { autocertKeys, listenerKeys } from "./listener.ts";
 import { massChangeKeys } from "./mass-change.ts";
@@ -212,7 +205,7 @@ export const signInKeys = {
   ...bearerKeys,
   ...scimKeys,
   ...directoryKeys,
-  ...signalTransmitterKeys,
+  ...signalKeys,
   groups_from_claim: cardea(
     stringValue().optional(),
     "The claim whose values count as the person's groups, at sign-in and at every refresh. Absent: claims make no groups.",

@@ -5,6 +5,7 @@ import { scimClients, tokenIssuers } from "../values/identity-values.ts";
 import { claimHeaders, headers } from "../values/network-values.ts";
 import { bearerFormat } from "../values/process-values.ts";
 import { signInProviders } from "../values/sign-in-provider-values.ts";
+import { signalReceivers } from "../values/signal-receivers.ts";
 import { signalTransmitters } from "../values/signal-transmitters.ts";
 import { booleanValue, enumValue, integer, stringList } from "../values/value-type.ts";
 import { cardea, pomerium } from "./keys.ts";
@@ -64,7 +65,12 @@ export const directoryKeys = {
   ),
 };
 
-export const signalTransmitterKeys = {
+export const signalKeys = {
+  signal_receivers: cardea(
+    signalReceivers().prefault({}),
+    "Services that are told of revocations here (OpenID Shared Signals), by name, each with `audience` and a credential: `token_sha256`, or `client_id` with `client_secret_sha256`. Also `events`, `subject_format`, `session_subject`, `subjects`, `groups`, `push_urls`, `min_verification_interval` and `inactivity_timeout`. The same on every node. See docs/signal-receivers.md.",
+    { inConfig: "value" },
+  ),
   signal_transmitters: cardea(
     signalTransmitters().prefault({}),
     "Services whose signals are obeyed here (OpenID Shared Signals), by name, each with `issuer` and `audience`. Also `delivery` (`push` or `poll`), `push_token`, `access_token` or `client_id` with `client_secret` and `token_url` and `scope`, `stream_id`, `metadata_url`, `jwks_url`, `poll_url`, `match` (`subject`, `email`), `subject_issuers` and `actions`. A secret may be in a file: `push_token_file` and so on. The same on every node. See docs/shared-signals.md.",

@@ -51,6 +51,7 @@ export class FactPositions {
       case "DirectorySyncCompleted":
       case "NodesRetired":
       case "SignalReceived":
+      case "SignalStreamChanged":
       case "SnapshotTaken":
       case "AuditSegmentSealed":
       case "EpochOpened":

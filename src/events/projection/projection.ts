@@ -374,6 +374,7 @@ export class Projection {
       case "EpochOpened":
       case "NodesRetired":
       case "SignalReceived":
+      case "SignalStreamChanged":
       case "SnapshotTaken":
       case "AuditSegmentSealed":
         return [];

@@ -31,6 +31,7 @@ import {
   parseProviderTokens,
   parseReceipt,
   parseSnapshotAsked,
+  parseStoredSignalStream,
 } from "./broker-wire.ts";
 import type { Role } from "./cluster-keys.ts";
 import { parseLeaseRefusal } from "./lease-refusal-body.ts";
@@ -326,6 +327,11 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       const path = `/v1/sessions/${encodeURIComponent(sessionId)}/tokens`;
       const answer = await ask({ method: "GET", path, answerMs: answerMs.other });
       return answer.status === 404 ? undefined : parsed(answer, parseProviderTokens, [200]);
+    },
+    async storedSignalStream(receiver) {
+      const path = `/v1/signals/${encodeURIComponent(receiver)}`;
+      const answer = await ask({ method: "GET", path, answerMs: answerMs.other });
+      return answer.status === 404 ? undefined : parsed(answer, parseStoredSignalStream, [200]);
     },
     async configuration(configHash) {
       const path = `/v1/configurations/${encodeURIComponent(configHash)}`;

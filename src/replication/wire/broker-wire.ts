@@ -21,6 +21,7 @@ import {
   parseStoredConfiguration,
   parseUnixMs,
   type StoredConfiguration,
+  type StoredSignalStream,
   type UnixMs,
 } from "../../events/index.ts";
 import type { ClusterStatus, PageOutcome, Receipt } from "../databroker.ts";
@@ -249,12 +250,15 @@ const providerTokens = z.object({
     .nullable(),
 });
 
+const storedSignalStream = z.object({ version: count, record: text, outdated: z.boolean() });
+
 /** Each parser throws when the body does not match the API. */
 export const parseCommandResult = (body: Uint8Array): CommandResult => commandResult.parse(decode(body));
 export const parsePageOutcome = (body: Uint8Array): PageOutcome => pageOutcome.parse(decode(body));
 export const parseReceipt = (body: Uint8Array): Receipt => receipt.parse(decode(body));
 export const parseClusterStatus = (body: Uint8Array): ClusterStatus => clusterStatus.parse(decode(body));
 export const parseProviderTokens = (body: Uint8Array): ProviderTokens => providerTokens.parse(decode(body));
+export const parseStoredSignalStream = (body: Uint8Array): StoredSignalStream => storedSignalStream.parse(decode(body));
 export const parseHistoryPage = (body: Uint8Array): HistoryPage => historyPage.parse(decode(body));
 export const parseConfiguration = (body: Uint8Array): StoredConfiguration => parseStoredConfiguration(decode(body));
 export const parseConfigurations = (body: Uint8Array): readonly ConfigurationEntry[] =>

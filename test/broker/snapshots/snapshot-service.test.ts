@@ -114,6 +114,9 @@ async function office(
         },
         tokens: async () => undefined,
         profiles: async () => new Map(),
+        storedSignalStream: async () => undefined,
+        read: () => assert.fail("this duty reads no events"),
+        logBase: () => log.base(),
         sealManifest: (manifest) => sealManifest(signer({ secret, cluster, epoch }), manifest),
         neededAfter: () => Math.min(needed, projection.applied.position) as Position,
         async submit({ commandId, command }) {
