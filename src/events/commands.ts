@@ -268,8 +268,10 @@ export type ReceiveSignal = Fact<
      * the nodes that serve sign-ins find out who matches, from the record.
      */
     people: readonly UserId[];
-    /** `unmatched`: nothing can follow from the subject. */
-    subject: "matched" | "unmatched";
+    /** Sessions of the identity provider (`providerSessionId`) that the subject names; empty: none. */
+    sessions: readonly SessionId[];
+    /** `session`: it is only the `sessions`, and names no person. `unmatched`: nothing can follow from it. */
+    subject: "matched" | "session" | "unmatched";
     /** What the token says of its own stream; null: it is about a person. */
     stream: SignalStreamState | null;
     issuedAt: UnixMs;

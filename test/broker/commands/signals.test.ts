@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { MalformedCommandError, parseCommandRequest } from "../../../src/broker/commands/parse-command.ts";
 import {
   type Command,
+  providerSessionId,
   readsLevel,
   type SessionId,
   signalRecordId,
@@ -30,6 +31,7 @@ const signal = (action: Signal["action"], parts: Partial<Omit<Signal, "type">> =
   action,
   recordId: bySubject,
   people: [user("s-alice")],
+  sessions: [],
   subject: "matched",
   stream: null,
   issuedAt: at(0),
@@ -227,6 +229,34 @@ test("a malformed signal, and one in the name of another transmitter, is refused
       JSON.stringify(parts),
     );
   parseCommandRequest(asked(signal("suspend")));
+});
+
+test("a session of the provider ends alone; one that the log does not know ends all of the person's", async (t) => {
+  const at_ = await world(t);
+  const [one, two] = [providerSessionId("https://idp.test", "sid-1"), providerSessionId("https://idp.test", "sid-2")];
+  await at_.done(signIn("s-1", { providerSession: one }));
+  await at_.done(signIn("s-2", { providerSession: two }));
+  await at_.done(signal("revoke-sessions", { sessions: [one] }));
+  assert.deepEqual([await status(at_, "s-1"), await status(at_, "s-2")], ["revoked", "active"]);
+  const late = await at_.submit(signIn("s-3", { providerSession: one }));
+  assert.ok(late.type === "refused", "a sign-in of the ended session that is under way");
+  await at_.done(signal("revoke-sessions", { sessions: [one] }));
+  assert.equal(await status(at_, "s-2"), "active", "the ended session is known");
+  await at_.done(signal("revoke-sessions", { sessions: [providerSessionId("https://idp.test", "unknown")] }));
+  assert.equal(await status(at_, "s-2"), "revoked");
+});
+
+test("a subject that is only a session of the provider ends it, and refuses a sign-in that is under way", async (t) => {
+  const at_ = await world(t);
+  const one = providerSessionId("https://idp.test", "sid-1");
+  const recordId = signalRecordId("okta", { by: "other", text: "sid-1" });
+  const only = { recordId, people: [], sessions: [one], subject: "session" } as const;
+  await at_.done(signal("revoke-sessions", only));
+  assert.equal((await at_.submit(signIn("s-1", { providerSession: one }))).type, "refused");
+  await at_.done(signIn("s-2"));
+  await at_.done(signal("suspend", only));
+  assert.equal(await status(at_, "s-2"), "active");
+  assert.equal((await at_.projection()).user(recordId), undefined, "no record is made");
 });
 
 test("sessions of other people are untouched", async (t) => {

@@ -4,14 +4,16 @@
  * - The operator's table names the action of each event; an event that it does not name is recorded.
  * - A subject names people by the provider's issuer and subject, or by an e-mail that the provider has verified.
  *   Several identifiers of one subject become several commands.
- * - A complex subject is matched by its `user`. With a critical member that nothing here can process, it is recorded,
- *   and nothing follows (SSF 1.0 §3.6).
+ * - A complex subject is matched by its `user` and its `session`. With a critical member that nothing here can process,
+ *   it is recorded, and nothing follows (SSF 1.0 §3.6).
  */
 import type { SignalTransmitterConfig } from "../../../config/index.ts";
 import {
   type Command,
   type CommandId,
   type Profile,
+  providerSessionId,
+  type SessionId,
   type SignalAction,
   type SignalStreamState,
   type SubjectKey,
@@ -47,7 +49,7 @@ export type SignalRecordsFor = (profile: Profile) => readonly UserId[];
 /** One token becomes at most this many commands. */
 const commandsMax = 24;
 /** Members that are matched, or that only make a subject more precise. */
-const processed = ["user"];
+const processed = ["user", "session"];
 
 /** @param signInIssuers of the providers at which people sign in */
 export function transmitterRulesOf(
@@ -88,6 +90,7 @@ export function planSignal(
     issuedAt: event.issuedAt as UnixMs,
     occurredAt: event.occurredAt as UnixMs,
     stream: null,
+    sessions: sessionsOf(event.subject, rules),
   } as const;
   const targets = name !== null && isStreamEvent(name) ? [] : targetsOf(event.subject, rules, criticalMembers);
   const stream = streamStateOf(event);
@@ -100,7 +103,9 @@ export function planSignal(
   if (targets.length === 0) {
     const text = JSON.stringify(formatSubject(event.subject));
     const recordId = signalRecordId(rules.name, { by: "other", text });
-    const command = { ...about, action, recordId, people: [], subject: "unmatched" } as const;
+    const isSession = about.sessions.length > 0 && !isUnable(event.subject, criticalMembers);
+    const subject = isSession ? "session" : "unmatched";
+    const command = { ...about, action, recordId, people: [], subject } as const;
     return [{ commandId: signalCommandId(rules.name, event, 0), command }];
   }
   return targets.slice(0, commandsMax).map(({ key, people }, part) => ({
@@ -137,12 +142,27 @@ function targetsOf(
 ): readonly Target[] {
   if (subject.format !== "complex") return identifiersOf(subject).flatMap((each) => targetsOfOne(each, rules));
   const { members } = subject;
-  const isUnable = Object.keys(members).some(
-    (member) => criticalMembers.includes(member) && !processed.includes(member),
-  );
   const user = Object.hasOwn(members, "user") ? members["user"] : undefined;
-  if (isUnable || user === undefined) return [];
+  if (isUnable(subject, criticalMembers) || user === undefined) return [];
   return identifiersOf(user).flatMap((each) => targetsOfOne(each, rules));
+}
+
+/** Whether the subject has a critical member that nothing here can process. */
+function isUnable(subject: SubjectIdentifier, criticalMembers: readonly string[]): boolean {
+  if (subject.format !== "complex") return false;
+  return Object.keys(subject.members).some((name) => criticalMembers.includes(name) && !processed.includes(name));
+}
+
+/** The provider's sessions that a complex subject names: by the `sid` alone, or with the issuer. */
+function sessionsOf(subject: SubjectIdentifier, { match, subjectIssuers }: TransmitterRules): readonly SessionId[] {
+  const session =
+    subject.format === "complex" && Object.hasOwn(subject.members, "session") ? subject.members["session"] : undefined;
+  if (session === undefined || !match.includes("subject")) return [];
+  const both = (issuer: string, sid: string): readonly SessionId[] =>
+    [withoutSlash(issuer), `${withoutSlash(issuer)}/`].map((each) => providerSessionId(each, sid));
+  if (session.format === "opaque") return subjectIssuers.flatMap((issuer) => both(issuer, session.id));
+  const isOurs = session.format === "iss_sub" && subjectIssuers.includes(withoutSlash(session.iss));
+  return isOurs ? both(session.iss, session.sub) : [];
 }
 
 function targetsOfOne(subject: SimpleSubject, { match, subjectIssuers }: TransmitterRules): readonly Target[] {

@@ -33,11 +33,13 @@ import type { CommandDefinition, CommandOf } from "../definition.ts";
 import { type Fields, fieldsOf, listIn, MalformedCommandError, textOf } from "../fields.ts";
 import { type NewKey, type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
 import { openProfile, sameProfile, sealerFor } from "../profile-seal.ts";
+import { parseProviderSession, rememberedMax, rememberedMs } from "../session/record-logout.ts";
 
 type Signal = CommandOf<"receiveSignal">;
 
 /** Two forms of an issuer, and the aliases of a subject. */
 const peopleMax = 64;
+const sessionsMax = 40;
 const eventCharsMax = 300;
 const streamTextMax = 1_000;
 /** Records are users of the log. Above this number no new one is created. */
@@ -49,11 +51,12 @@ export const receiveSignal: CommandDefinition<"receiveSignal"> = {
   schema: parseSignal,
   permission: ["authenticate", "duty"],
   tightens: true,
-  access: ({ recordId, people }, projection) => ({
+  access: ({ recordId, people, sessions }, projection) => ({
     reads: [],
-    writes: [recordId, ...people]
+    writes: [recordId, ...people, ...peopleOfSessions(projection, sessions)]
       .map(userStream)
-      .concat(people.flatMap((id) => projection.sessionsOf(id).map(sessionStream))),
+      .concat(people.flatMap((id) => projection.sessionsOf(id).map(sessionStream)))
+      .concat(sessions.flatMap((id) => [id, ...projection.sessionsOfProvider(id)]).map(sessionStream)),
   }),
   person: ({ recordId }) => recordId,
   perform(projection, command, tools) {
@@ -67,7 +70,7 @@ export const receiveSignal: CommandDefinition<"receiveSignal"> = {
     if (isNew && changesRecord(command) && projection.counts.users >= usersMax)
       return refuseCommand("conflict", `the log has ${projection.counts.users} users, and no room for another record`);
     const newKeys: NewKey[] = [];
-    const events = consequencesOf(projection, command, { tools, newKeys, before });
+    const events = consequencesOf(projection, command, { tools, newKeys, before, now: tools.now });
     const outcome = typeof events === "string" ? events : events.length === 0 ? idleOutcomeOf(command) : "enforced";
     return record(projection, command, { outcome, newKeys, events: typeof events === "string" ? [] : events });
   },
@@ -77,15 +80,18 @@ type RecordTools = Readonly<{
   tools: Tools;
   newKeys: NewKey[];
   before: Extract<TransmitterRecord, { kind: "subject" }> | undefined;
+  now: UnixMs;
 }>;
 
 /** The events that follow from a signal about a person; empty: none. */
 function consequencesOf(projection: Projection, command: Signal, about: RecordTools): CardeaEvent[] | "stale" {
   const { action, recordId, people, occurredAt } = command;
   if (command.subject === "unmatched") return [];
+  if (action === "record") return [];
+  const isAboutAccount = action === "suspend" || action === "restore";
+  const named = isAboutAccount && command.subject === "matched" ? undefined : endNamed(projection, command, about.now);
+  if (named !== undefined) return action === "restore" ? [] : named;
   switch (action) {
-    case "record":
-      return [];
     case "revoke-sessions":
       return [...people.flatMap((id) => endSessionsUpTo(projection, id, null)), ...cutRecord(command)];
     case "require-new-sign-in": {
@@ -112,6 +118,33 @@ function consequencesOf(projection: Projection, command: Signal, about: RecordTo
       ];
     }
   }
+}
+
+/**
+ * Ends the sessions that began in those of the provider, and remembers them: a sign-in under way is refused too.
+ * @returns undefined: the subject names none, or none that the log knows, which may be any of the person's
+ */
+function endNamed(projection: Projection, { sessions, subject }: Signal, now: UnixMs): CardeaEvent[] | undefined {
+  const events: CardeaEvent[] = [];
+  for (const sessionId of sessions.flatMap((id) => projection.sessionsOfProvider(id))) {
+    const at = projection.sessionStatus(sessionId);
+    if (at.status !== "active") continue;
+    events.push({ type: "SessionRevoked", sessionId, userId: at.session.userId, reason: "identity-provider" });
+  }
+  const isKnown = events.length > 0 || sessions.some((id) => projection.session(id) !== undefined);
+  if (!isKnown && subject !== "session") return undefined;
+  const unknown = sessions.filter((id) => projection.session(id) === undefined);
+  const hasRoom = projection.tombstonesWithoutUser + unknown.length <= rememberedMax;
+  const until = (now + rememberedMs) as UnixMs;
+  for (const logoutId of hasRoom ? unknown : []) events.push({ type: "LogoutRecorded", logoutId, until });
+  return events;
+}
+
+function peopleOfSessions(projection: Projection, sessions: readonly SessionId[]): readonly UserId[] {
+  return sessions
+    .flatMap((id) => projection.sessionsOfProvider(id))
+    .map((id) => projection.session(id)?.userId ?? null)
+    .filter((id) => id !== null);
 }
 
 function isStaleDisabling(
@@ -246,7 +279,7 @@ function idleOutcomeOf({ action, subject }: Signal): SignalOutcome {
 
 /** Whether the signal may make a record that the log does not have yet. */
 function changesRecord({ action, people, subject }: Signal): boolean {
-  if (subject === "unmatched") return false;
+  if (subject !== "matched") return false;
   return action === "suspend" || (action !== "record" && action !== "restore" && people.length === 0);
 }
 
@@ -271,8 +304,13 @@ function parseSignal(fields: Fields): Signal {
     throw new MalformedCommandError("the record is not of the transmitter");
   if (people.length > peopleMax || people.some(isSignalRecord))
     throw new MalformedCommandError("people are not people");
+  const sessions = listIn(fields, "sessions")
+    .map(parseProviderSession)
+    .filter((id) => id !== null);
+  if (sessions.length > sessionsMax) throw new MalformedCommandError("too many sessions of the provider");
   const subject = fields["subject"];
-  if (subject !== "matched" && subject !== "unmatched") throw new MalformedCommandError("subject is unknown");
+  if (subject !== "matched" && subject !== "session" && subject !== "unmatched")
+    throw new MalformedCommandError("subject is unknown");
   return {
     type: "receiveSignal",
     transmitter,
@@ -280,6 +318,7 @@ function parseSignal(fields: Fields): Signal {
     action,
     recordId,
     people,
+    sessions,
     subject,
     stream: fields["stream"] === null ? null : parseStreamState(fieldsOf(fields["stream"], "stream")),
     issuedAt: parseUnixMs(fields["issuedAt"]),
