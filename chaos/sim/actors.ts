@@ -28,6 +28,8 @@ export type ReceiptRequest = Readonly<{
 export type BrokerActor = Readonly<{
   process: SimProcess;
   leads: () => boolean;
+  /** The level of the log as far as it has read it; 0: it is down. */
+  level: () => number;
   submit: (request: CommandRequest, answered: (result: CommandResult) => void) => void;
   receipt: (receiptRequest: ReceiptRequest, answered: (receipt: Receipt | undefined) => void) => void;
 }>;

@@ -121,6 +121,10 @@ export class BrokerBoot {
     return this.#core.leadership !== null;
   }
 
+  get level(): number {
+    return this.#core.state.projection.level;
+  }
+
   start(): void {
     this.#feed({ type: "started", at: this.#process.moment() });
     this.#nats = this.#options.nats.client({

@@ -20,7 +20,7 @@ import {
 import { bootIdOf, type Certificate } from "../../src/replication/wire/index.ts";
 import type { NodeActor } from "./actors.ts";
 import type { BrokerPort } from "./broker-port.ts";
-import { builds, firstBuild } from "./builds.ts";
+import { builds, firstBuildOf } from "./builds.ts";
 import { Seals, type SimEnvelope } from "./envelopes.ts";
 import { Forger, type Insider } from "./forger.ts";
 import { NatsModel } from "./nats-model.ts";
@@ -55,11 +55,12 @@ export const buildCluster: BuildCluster = (world, options) => {
   const nats = natsOf(world, options);
   const provider = new SimProvider(world);
   const brokers: SimBroker[] = [];
+  const build = options.startsNew ? builds.new : builds.old;
   for (const [number, region] of ["east", "west"].entries()) {
     const name = `broker-${number + 1}`;
     const broker: BrokerId = parseBrokerId(name);
     const common = { world, options, postgres, nats, provider, seals, rules, cluster, secret, brokers: () => brokers };
-    brokers.push(addSimBroker({ ...common, disk: emptyDisk(), name, broker, region, build: builds.old }));
+    brokers.push(addSimBroker({ ...common, disk: emptyDisk(), name, broker, region, build }));
   }
   const compromisedNode: Omit<Certificate, "publicKey"> = {
     ...{ cluster, role: "proxy", name: "node-9", boot: "accomplice" as BootId, epoch: 0 as Epoch, incarnation: "" },
@@ -68,7 +69,6 @@ export const buildCluster: BuildCluster = (world, options) => {
     compromisedNode: (payload) => seals.seal(compromisedNode, payload),
     insider: world.random("insider").chance(0.5) ? insiderOf(seals) : undefined,
   });
-  const build = builds.old;
   const regionals: readonly SimRegion[] = options.remotes.flatMap(({ region, brokers: count }) =>
     [`region-${region}`, `region-${region}-2`].slice(0, count).map((name) =>
       addSimRegion({
@@ -96,7 +96,7 @@ export const buildCluster: BuildCluster = (world, options) => {
     );
     return addSimNode({
       ...{ world, options, nats, seals, cluster, secret, name, node, region },
-      ...{ lessee: "proxy", ...firstBuild(options.unknown[number - 1] ?? []) },
+      ...{ lessee: "proxy", ...firstBuildOf(options, number - 1) },
       brokers: () => ports,
       addresses: ports.map(({ process }) => addressOf(process.name)),
       files,

@@ -15,6 +15,36 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
     within: 20,
     holds: "it is checked when submitted, and again when its batch is made",
   },
+  "membership-end-ignored": {
+    meaning: "a node goes on permitting by a membership that has ended by itself",
+    // The sweep would hide it: the end does not need the leader.
+    beside: [
+      {
+        file: "src/broker/leader/duty-holder.ts",
+        take: 'if (sweep === "ends") return nextEnds(projection, now);',
+        put: 'if (sweep === "ends") return now < 0 ? nextEnds(projection, now) : null;',
+      },
+    ],
+    changes: [
+      {
+        file: "src/events/projection/state.ts",
+        take: "return now < grant.until || (!excluded && sources.length > 1);",
+        put: "return now < grant.until || sources.length > 0;",
+      },
+    ],
+    within: 30,
+  },
+  "suspension-ended-early": {
+    meaning: "a sign-in ends a suspension before its end",
+    changes: [
+      {
+        file: "src/events/projection/state.ts",
+        take: 'return user?.status === "suspended" && user.suspension !== undefined && user.suspension.until <= now;',
+        put: 'return user?.status === "suspended" && user.suspension !== undefined && now > 0;',
+      },
+    ],
+    within: 12,
+  },
   "intent-after-call": {
     meaning: "a refresh token is presented before the log has the intent",
     changes: [

@@ -118,10 +118,14 @@ function formatCommand(command: Command): string {
     case "revokeSessions":
       return `revoke ${command.sessionIds.join(", ")}`;
     case "changeGroupMembers":
-      return `change ${command.groupId}: ${[...command.added.map((id) => `+${id}`), ...command.removed.map((id) => `-${id}`)].join(" ")} (${command.source})`;
+      return `change ${command.groupId}: ${[...command.added.map((id) => `+${id}`), ...command.removed.map((id) => `-${id}`)].join(" ")} (${command.source})${endText(command.until)}`;
     default:
-      return `${command.type}${"userId" in command ? ` ${command.userId}` : ""}`;
+      return `${command.type}${"userId" in command ? ` ${command.userId}` : ""}${"until" in command ? endText(command.until) : ""}`;
   }
+}
+
+function endText(until: number | undefined): string {
+  return until === undefined ? "" : ` until ${until}`;
 }
 
 function shortId(id: string): string {

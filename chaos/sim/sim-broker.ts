@@ -86,6 +86,7 @@ export function addSimBroker(options: SimBrokerOptions): SimBroker {
   return {
     process,
     leads: () => boot()?.leads === true,
+    level: () => boot()?.level ?? 0,
     submit: submitter("direct"),
     sendMessage: messageSender("direct"),
     receipt: receiptRequester("direct"),

@@ -15,6 +15,7 @@ import { type MonitorResult, watch } from "./monitors/index.ts";
 import type { SimProcess } from "./process.ts";
 import { type Situation, Sometimes } from "./sometimes.ts";
 import { optionsOf, type SimOptions } from "./swarm.ts";
+import { startNew } from "./upgrade.ts";
 import { Workload, type WorkloadCounts } from "./workload.ts";
 import { type PlannedAction, planActions } from "./workload-plan.ts";
 import { World, worldStart } from "./world.ts";
@@ -84,6 +85,7 @@ export function simulate(spec: Spec, buildCluster: BuildCluster): SimResult {
   for (const client of clients) client.start();
   const workload = new Workload(actors, options, { clients, forge });
   workload.start(spec.actions ?? planActions(options));
+  startNew(context);
   const faults = startFaults(context, spec.faults ?? planFaults(options));
   world.at(options.faultsUntilMs, () =>
     faults.heal(() => world.report({ type: "faults-over", at: world.now, process: "operator" })),

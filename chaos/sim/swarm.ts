@@ -40,6 +40,8 @@ export type RemoteRegion = Readonly<{ region: "west" | "south"; brokers: 1 | 2 }
 
 export type SimOptions = Readonly<{
   seed: number;
+  /** A new cluster: every process has the new build, and operators finalize its level at the start. */
+  startsNew: boolean;
   /** Enabled classes, in the order of the table. */
   classes: readonly FaultClass[];
   /** Mean time (ms) between two faults. */
@@ -146,6 +148,7 @@ export function optionsOf(seed: number): SimOptions {
   const reloads = streamOf(seed, "reloads");
   return {
     seed,
+    startsNew: seed % 5 === 2,
     classes,
     faultEveryMs: one([2_500, 4_000, 4_000, 6_000]),
     faultForMs: one([1_500, 3_000, 6_000]),

@@ -7,7 +7,7 @@
  * - No process rolls back after the first finalize command.
  */
 import { type CommandId, type CommandResult, parseCommandId } from "../../src/events/index.ts";
-import { builds, firstBuild, readsOf } from "./builds.ts";
+import { builds, firstBuildOf, readsOf } from "./builds.ts";
 import type { Fault, FaultContext } from "./faults.ts";
 import { up } from "./faults-processes.ts";
 import type { SimProcess } from "./process.ts";
@@ -88,6 +88,11 @@ function upgradable({ actors: { nodes, regionals, brokers } }: FaultContext): re
   return [...readers, ...regionals.map(({ process }) => process), ...writers];
 }
 
+/** Operators of a new cluster finalize its level as soon as a leader accepts it. */
+export function startNew(context: FaultContext): void {
+  if (context.options.startsNew) context.actors.world.at(1_000, () => finalize(context));
+}
+
 /** @param settled called once the command has an answer of either kind, or at once if it was sent before */
 function finalize(context: FaultContext, settled: () => void = () => {}): void {
   const { actors, rollout, clients } = context;
@@ -128,7 +133,7 @@ function replace({ actors, options }: FaultContext, process: SimProcess, which: 
   const { boot } = process;
   const index = actors.nodes.findIndex((one) => one.process === process);
   const node = actors.nodes[index];
-  const build = which === "new" ? { build: builds.new, unknownTypes: [] } : firstBuild(options.unknown[index] ?? []);
+  const build = which === "new" ? { build: builds.new, unknownTypes: [] } : firstBuildOf(options, index);
   process.identity = { ...process.identity, ...build };
   if (node === undefined || !process.isUp) process.kill();
   else process.run(() => node.stop());

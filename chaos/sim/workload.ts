@@ -15,6 +15,7 @@ import {
   type ProviderTokens,
   parseCommandId,
   type SessionId,
+  timeBoxedFrom,
   type UnixMs,
   unreachable,
 } from "../../src/events/index.ts";
@@ -309,7 +310,11 @@ export class Workload {
         return { command: { type: "revokeUserSessions", userId, reason: "operator" }, tightens: true, heard: nothing };
       case "suspend":
         people.end((session) => session.userId === userId);
-        return { command: { type: "suspendUser", userId, reason: "sim" }, tightens: true, heard: nothing };
+        return {
+          command: { type: "suspendUser", userId, reason: "sim", ...this.#end(much, now) },
+          tightens: true,
+          heard: nothing,
+        };
       case "restore":
         return { command: { type: "restoreUser", userId }, tightens: false, heard: nothing };
       case "add-member":
@@ -318,7 +323,9 @@ export class Workload {
         const source = much < 0.7 ? "operator" : "scim";
         const [added, removed] = adds ? [[userId], []] : [[], [userId]];
         const groupId = people.group(other);
-        const command: Command = { type: "changeGroupMembers", groupId, source, added, removed };
+        const box = adds && source === "operator" ? this.#end(much / 0.7, now) : {};
+        const reason = "until" in box ? { reason: "sim" } : {};
+        const command: Command = { type: "changeGroupMembers", groupId, source, added, removed, ...box, ...reason };
         return { command, tightens: adds === this.#excludedGroup.has(groupId), heard: nothing };
       }
       case "remove-group":
@@ -326,6 +333,12 @@ export class Workload {
       default:
         return unreachable(kind);
     }
+  }
+
+  /** Most additions by operators, and suspensions, end by themselves once the level of the log allows it. */
+  #end(much: number, now: UnixMs): Readonly<{ until?: UnixMs }> {
+    if (much >= 0.6 || !this.#actors.brokers.some((broker) => broker.level() >= timeBoxedFrom)) return {};
+    return { until: (now + 2_000 + Math.round((much / 0.6) * 20_000)) as UnixMs };
   }
 
   /** Groups whose members get access. */

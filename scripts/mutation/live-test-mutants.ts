@@ -43,7 +43,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: decide,
-        take: "let until = principal === null ? null : principal.session.expiresAt;",
+        take: "let until = principal === null ? null : endOf(principal);",
         put: "let until: UnixMs | null = null as UnixMs | null;",
       },
     ],
@@ -67,8 +67,8 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: projection,
-        take: '        return [sessionStream(event.sessionId)];\n      case "SessionsExpired":',
-        put: '        return event.type === "SessionRefreshed" ? [] : [sessionStream(event.sessionId)];\n      case "SessionsExpired":',
+        take: '        return [sessionStream(event.sessionId)];\n      case "LogoutRecorded":',
+        put: '        return event.type === "SessionRefreshed" ? [] : [sessionStream(event.sessionId)];\n      case "LogoutRecorded":',
       },
     ],
   },

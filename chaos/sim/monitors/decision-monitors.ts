@@ -151,7 +151,8 @@ const clockSlackMs = 2_000 + 5_000 + 300;
 type Offset = { readonly ms: number; until: SimMs };
 
 /**
- * 30: expiry, by true time. A node uses its leader's clock, so within one window it may be off by that clock's error.
+ * 30: expiry of sessions and ends of memberships, by true time. A node uses its leader's clock, so within one window it
+ * may be off by that clock's error.
  */
 export function watchExpiry(truth: GroundTruth): Monitor {
   const { findings, options } = truth;
@@ -176,8 +177,16 @@ export function watchExpiry(truth: GroundTruth): Monitor {
     { session, route }: SimFactOf<"request-began">,
   ): void {
     const created = truth.rights.creationOf(session);
-    const closesAt = nodeOf(truth, fact)?.routes.get(route)?.closesAtMs ?? null;
+    const node = nodeOf(truth, fact);
+    const policy = node?.routes.get(route);
+    const closesAt = policy?.closesAtMs ?? null;
+    const ends = [policy?.group ?? null, policy?.precedingGroup ?? null].map((group) =>
+      group === null || node === undefined || created === undefined
+        ? null
+        : truth.rights.endOf(created.user, group, node.applied),
+    );
     const overs = [
+      ...ends.flatMap((end) => (end === null ? [] : [options.wallStart + fact.at - end])),
       ...(created === undefined ? [] : [options.wallStart + fact.at - created.expiresAt]),
       ...(closesAt === null ? [] : [fact.at - closesAt]),
     ];

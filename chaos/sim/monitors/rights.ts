@@ -9,9 +9,12 @@ import type { Chains, LogPoint } from "./chains.ts";
 import type { Invariant } from "./violation.ts";
 
 type Versioned<Value> = Readonly<{ point: LogPoint; value: Value }>;
-type Member = Readonly<{ sources: ReadonlySet<string>; excluded: boolean }>;
+/** `until`: the end of what operators added; null: it has none. */
+type Member = Readonly<{ sources: ReadonlySet<string>; excluded: boolean; until: number | null }>;
+/** `until`: the end of a suspension; null: it has none, or the person is not suspended. */
+type Status = Readonly<{ is: "active" | "suspended" | "erased"; until: number | null }>;
 type Creation = Readonly<{ user: string; expiresAt: UnixMs }>;
-type Person = { readonly status: Versioned<"active" | "suspended" | "erased">[]; readonly cuts: Versioned<number>[] };
+type Person = { readonly status: Versioned<Status>[]; readonly cuts: Versioned<number>[] };
 type Session = {
   readonly created: Versioned<Creation>[];
   readonly denied: Versioned<DenialCause>[];
@@ -22,7 +25,8 @@ type DenialCause = Readonly<{ invariant: Invariant; why: string }>;
 /** The reason why a session or user may not pass, and the invariant that requires it. */
 export type Denial = Readonly<{ invariant: Invariant; why: string; point: LogPoint | null }>;
 
-const noMembership: Member = { sources: new Set(), excluded: false };
+const noMembership: Member = { sources: new Set(), excluded: false, until: null };
+const active: Status = { is: "active", until: null };
 
 export class Rights {
   readonly #chains: Chains;
@@ -58,8 +62,37 @@ export class Rights {
       session.created.push({ point, value: { user: event.userId, expiresAt: event.expiresAt } });
       return again ? `session ${event.sessionId} is created a second time` : null;
     }
+    const early = this.#earlyEnd(event, point);
     this.#foldOther(event, point);
-    return null;
+    return early;
+  }
+
+  /** A sweep ends nothing before its end. */
+  #earlyEnd(event: CardeaEvent, point: LogPoint): string | null {
+    if (event.type === "SuspensionExpired") {
+      const status = this.#statusOf(event.userId, point);
+      const isEarly = status.is === "suspended" && (status.until === null || event.at < status.until);
+      return isEarly ? `the suspension of ${event.userId} ends at ${event.at}, before ${status.until}` : null;
+    }
+    if (event.type !== "MembershipsExpired") return null;
+    const early = event.userIds.find((user) => {
+      const member = this.#memberOf(user, event.groupId, point);
+      return member.sources.has("operator") && (member.until === null || event.at < member.until);
+    });
+    return early === undefined ? null : `the membership of ${early} in ${event.groupId} ends early, at ${event.at}`;
+  }
+
+  #statusOf(user: string, point: LogPoint): Status {
+    return this.#last(this.#people.get(user)?.status ?? [], point)?.value ?? active;
+  }
+  #memberOf(user: string, group: string, point: LogPoint): Member {
+    return this.#last(this.#members.get(keyOf(user, group)) ?? [], point)?.value ?? noMembership;
+  }
+
+  /** When the user's membership ends by itself at this point of the log; null: it does not. */
+  endOf(user: string, group: string, point: LogPoint): number | null {
+    const { sources, excluded, until } = this.#memberOf(user, group, point);
+    return until !== null && (excluded || sources.size === 1) ? until : null;
   }
 
   /** Null: the session may pass there. Ignores its expiry. */
@@ -77,20 +110,23 @@ export class Rights {
     const deniedStatus = this.#deniedStatus(person, point);
     return deniedStatus === null
       ? null
-      : { invariant: 22, why: `its user is ${deniedStatus.value}`, point: deniedStatus.point };
+      : { invariant: 22, why: `its user is ${deniedStatus.value.is}`, point: deniedStatus.point };
   }
 
-  /** Null: the user may use a route of this group there. */
+  /**
+   * Null: the user may use a route of this group there. A membership that ends by itself counts until the log says that
+   * it has ended: `endOf` says when nodes refuse it.
+   */
   groupDenial(user: string, group: string, point: LogPoint): Denial | null {
     const entry = this.#last(this.#members.get(keyOf(user, group)) ?? [], point);
-    if (entry !== undefined && !entry.value.excluded && entry.value.sources.size > 0) return null;
+    if (entry !== undefined && isIn(entry.value)) return null;
     return { invariant: 23, why: `${user} is not in ${group}`, point: entry?.point ?? null };
   }
 
-  /** Null: the user is not in a group whose members are kept out there. */
+  /** Null: the user is not in a group whose members are kept out there, or is in it until an end. */
   excludedGroupDenial(user: string, group: string, point: LogPoint): Denial | null {
     const entry = this.#last(this.#members.get(keyOf(user, group)) ?? [], point);
-    if (entry === undefined || entry.value.excluded || entry.value.sources.size === 0) return null;
+    if (entry === undefined || !isIn(entry.value) || this.endOf(user, group, point) !== null) return null;
     return { invariant: 23, why: `${user} is in ${group}`, point: entry.point };
   }
 
@@ -112,7 +148,7 @@ export class Rights {
     return known.created.some(({ point, value }) => {
       const person = this.#people.get(value.user);
       if (person === undefined) return false;
-      if (person.status.some((entry) => entry.value !== "active")) return true;
+      if (person.status.some((entry) => entry.value.is !== "active")) return true;
       return person.cuts.some((cut) => point.link.position < cut.value && this.#chains.contains(cut.point, point));
     });
   }
@@ -135,24 +171,24 @@ export class Rights {
     const deniedStatus = person === undefined ? null : this.#deniedStatus(person, point);
     return deniedStatus === null
       ? null
-      : { invariant: 22, why: `${user} is ${deniedStatus.value}`, point: deniedStatus.point };
+      : { invariant: 22, why: `${user} is ${deniedStatus.value.is}`, point: deniedStatus.point };
   }
 
   /** True if an event after `after`, up to `point`, sets the user's status again. */
   isRestoredAfter(user: string, after: LogPoint, point: LogPoint): boolean {
     return (this.#people.get(user)?.status ?? []).some(
       (entry) =>
-        entry.value === "active" &&
+        entry.value.is === "active" &&
         this.#chains.contains(point, entry.point) &&
         !this.#chains.contains(after, entry.point),
     );
   }
 
-  #deniedStatus(person: Person, point: LogPoint): Versioned<string> | null {
+  #deniedStatus(person: Person, point: LogPoint): Versioned<Status> | null {
     for (const entry of person.status)
-      if (entry.value === "erased" && this.#chains.contains(point, entry.point)) return entry;
+      if (entry.value.is === "erased" && this.#chains.contains(point, entry.point)) return entry;
     const last = this.#last(person.status, point);
-    return last === undefined || last.value === "active" ? null : last;
+    return last === undefined || last.value.is === "active" ? null : last;
   }
 
   #foldOther(event: Exclude<CardeaEvent, { type: "SessionCreated" }>, point: LogPoint): void {
@@ -172,17 +208,28 @@ export class Rights {
       case "UserErased": {
         const person = this.#person(event.userId);
         person.cuts.push({ point, value: position });
-        person.status.push({ point, value: event.type === "UserErased" ? "erased" : "suspended" });
+        const value = event.type === "UserErased" ? erased : this.#suspension(event.userId, event.until ?? null, point);
+        person.status.push({ point, value });
+        return;
+      }
+      case "SuspensionExpired": {
+        const { is, until } = this.#statusOf(event.userId, point);
+        const isOver = is === "suspended" && until !== null && until <= event.at;
+        if (isOver) this.#person(event.userId).status.push({ point, value: active });
         return;
       }
       case "TighteningReasserted":
         this.#denySubject(event.subject, point);
         return;
       case "UserRestored":
-        this.#person(event.userId).status.push({ point, value: "active" });
+        this.#person(event.userId).status.push({ point, value: active });
+        return;
+      case "MembershipsExpired":
+        for (const user of event.userIds) this.#endMembership(user, event.groupId, { point, at: event.at });
         return;
       case "GroupMembersChanged":
-        for (const user of event.added) this.#change(user, event.groupId, point, { add: event.source });
+        for (const user of event.added)
+          this.#change(user, event.groupId, point, { add: event.source, until: event.until ?? null });
         for (const user of event.removed) this.#change(user, event.groupId, point, { remove: event.source });
         return;
       case "UserGroupsReplaced": {
@@ -200,18 +247,43 @@ export class Rights {
     }
   }
 
-  #change(user: string, group: string, point: LogPoint, how: Readonly<{ add: string } | { remove: string }>): void {
+  /** Of two suspensions the one that ends later counts. */
+  #suspension(user: string, until: number | null, point: LogPoint): Status {
+    const before = this.#statusOf(user, point);
+    if (before.is !== "suspended") return { is: "suspended", until };
+    return { is: "suspended", until: until === null || before.until === null ? null : Math.max(until, before.until) };
+  }
+
+  #endMembership(user: string, group: string, { point, at }: Readonly<{ point: LogPoint; at: number }>): void {
+    const { sources, excluded, until } = this.#memberOf(user, group, point);
+    if (until === null || until > at) return;
+    const left = new Set([...sources].filter((source) => source !== "operator"));
+    this.#setMembership(user, group, { point, value: { sources: left, excluded, until: null } });
+  }
+
+  #change(
+    user: string,
+    group: string,
+    point: LogPoint,
+    how: Readonly<{ add: string; until?: number | null } | { remove: string }>,
+  ): void {
     const before = this.#last(this.#members.get(keyOf(user, group)) ?? [], point)?.value ?? noMembership;
     const sources = new Set(before.sources);
-    let { excluded } = before;
+    let { excluded, until } = before;
     if ("add" in how) {
       sources.add(how.add);
-      if (how.add === "operator") excluded = false;
+      if (how.add === "operator") {
+        until = how.until ?? null;
+        if (until === null) excluded = false; // an end overrides an exclusion, and does not lift it
+      }
     } else {
       sources.delete(how.remove);
-      if (how.remove === "operator") excluded = true;
+      if (how.remove === "operator") {
+        excluded = true;
+        until = null;
+      }
     }
-    this.#setMembership(user, group, { point, value: { sources, excluded } });
+    this.#setMembership(user, group, { point, value: { sources, excluded, until } });
   }
 
   #setMembership(user: string, group: string, entry: Versioned<Member>): void {
@@ -230,7 +302,7 @@ export class Rights {
     if (kind !== "user") return;
     const person = this.#person(id);
     person.cuts.push({ point, value: point.link.position });
-    person.status.push({ point, value: "suspended" });
+    person.status.push({ point, value: { is: "suspended", until: null } });
   }
 
   /** The newest value recorded at or before a point. */
@@ -253,6 +325,12 @@ export class Rights {
     this.#people.set(id, person);
     return person;
   }
+}
+
+const erased: Status = { is: "erased", until: null };
+
+function isIn({ sources, excluded, until }: Member): boolean {
+  return sources.size > 0 && (!excluded || until !== null);
 }
 
 function keyOf(user: string, group: string): string {

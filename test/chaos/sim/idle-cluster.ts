@@ -31,6 +31,7 @@ export function buildIdleCluster(world: World, options: SimOptions): BuiltCluste
     (process): BrokerActor => ({
       process,
       leads: () => process.name === "broker-1" && process.isUp,
+      level: () => 1,
       submit: ({ commandId }, answered) => {
         heard.push(`${process.name} submit`);
         answered({ type: "unavailable", commandId, message: "idle", retryAfterMs: 0 });

@@ -51,12 +51,13 @@ test("in random histories both folds agree on sessions and memberships at every 
       }
       for (const user of users) {
         for (const group of groups) {
-          const theirs = projection.groupsOf(user, 0 as UnixMs).has(group);
-          assert.equal(
-            rights.groupDenial(user, group, point) === null,
-            theirs,
-            `seed ${seed}, ${user} in ${group} at ${n}`,
-          );
+          const end = rights.endOf(user, group, point);
+          for (const now of [0, 4, 20]) {
+            const theirs = projection.groupsOf(user, now as UnixMs).has(group);
+            const isOver = end !== null && end <= now;
+            const ours = rights.groupDenial(user, group, point) === null && !isOver;
+            assert.equal(ours, theirs, `seed ${seed}, ${user} in ${group} at ${n}, time ${now}`);
+          }
         }
       }
     }
@@ -100,6 +101,30 @@ test("an acknowledgement on a branch covers the events before its fork, and no o
   );
 });
 
+test("a sweep that ends a membership or a suspension before its end is a defect of the log", () => {
+  const chains = new Chains();
+  const rights = new Rights(chains);
+  const both = { chains, rights };
+  const until = { until: 100 as UnixMs };
+  const group = groups[0] as GroupId;
+  const grant = { type: "GroupMembersChanged", groupId: group, source: "operator", added: [user("ada")], removed: [] };
+  const added = add(both, chains.genesis, { ...grant, ...until, reason: "why" } as Made);
+  const suspended = add(both, added, { type: "UserSuspended", userId: user("bo"), reason: "left", ...until });
+  const point = (made: Made): LogPoint => add(both, suspended, made);
+  const defectOf = (made: Made): string | null => rights.fold(point(made));
+  for (const at of [99, 100] as UnixMs[]) {
+    const swept: Made = { type: "MembershipsExpired", groupId: group, userIds: [user("ada")], at };
+    const lifted: Made = { type: "SuspensionExpired", userId: user("bo"), at };
+    if (at < 100) {
+      assert.match(defectOf(swept) ?? "", /ends early/);
+      assert.match(defectOf(lifted) ?? "", /before 100/);
+    } else {
+      assert.equal(defectOf(swept), null);
+      assert.equal(defectOf(lifted), null);
+    }
+  }
+});
+
 type Made = CardeaEvent | Readonly<{ unknown: string; stream: Stream; effect: Effect }>;
 
 function add({ chains, rights }: Readonly<{ chains: Chains; rights: Rights }>, before: LogPoint, made: Made): LogPoint {
@@ -134,8 +159,20 @@ function eventOf(random: Random, sessions: SessionId[]): Made {
   const source = random.pick(sources);
   const sessionId = sessions.length > 0 ? random.pick(sessions) : id("s0");
   const kinds = ["create", "create", "create", "revoke", "cut", "suspend", "restore", "erase", "add", "remove"];
-  const kind = random.pick([...kinds, "replace", "drop", "sweep", "unknown", "unknown-user", "opened", "again"]);
+  const ending = ["add-until", "add-until", "suspend-until", "end-members", "end-suspension"];
+  const others = ["replace", "drop", "sweep", "unknown", "unknown-user", "opened", "again"];
+  const kind = random.pick([...kinds, ...ending, ...others]);
   switch (kind) {
+    case "add-until": {
+      const box = { until: random.between(0, 9) as UnixMs, reason: "why" };
+      return { type: "GroupMembersChanged", groupId, source: "operator", added: [userId], removed: [], ...box };
+    }
+    case "suspend-until":
+      return { type: "UserSuspended", userId, reason: "left", until: random.between(0, 9) as UnixMs };
+    case "end-members":
+      return { type: "MembershipsExpired", groupId, userIds: [userId], at: random.between(0, 9) as UnixMs };
+    case "end-suspension":
+      return { type: "SuspensionExpired", userId, at: random.between(0, 9) as UnixMs };
     case "create": {
       const created = id(`s${sessions.length + 1}`);
       sessions.push(created);
