@@ -37,6 +37,7 @@ import {
   resolveDefaultProviders,
   resolveIdp,
   resolveSignInProviders,
+  signInSecretPaths,
 } from "./resolve/sign-in-providers.ts";
 import { resolveSignalTransmitters } from "./resolve/signals.ts";
 import { resolveTimeouts } from "./resolve/timeouts.ts";
@@ -385,16 +386,17 @@ function routeKeyHint(document: ConfigSource["value"]): MisplacedKeyHint {
 /** Warns once, about the first secret written in a configuration file that every user of the machine can read. */
 function warnOfReadableFile(section: Section, given: ReadContext & Readonly<{ mode: number }>): void {
   if ((given.mode & 0o004) === 0) return;
-  const [path] = secretKeysIn(globalKeys).filter(
-    (key) => section.present.has(key.join(".")) && given.report.locationOf(key).file === given.file,
-  );
+  const written = secretKeysIn(globalKeys).filter((key) => section.present.has(key.join(".")));
+  const ofProviders = signInSecretPaths((section.values as unknown as Globals).sign_in_providers);
+  const [path] = [...written, ...ofProviders].filter((key) => given.report.locationOf(key).file === given.file);
   if (path === undefined) return;
   const fileKey = `${path.at(-1)}_file`;
   const chmod = `chmod 600 ${given.file}`;
+  const hasFileKey = ofProviders.includes(path) || hasKey(globalShape, [...path.slice(0, -1), fileKey]);
   given.report.warn(
     path,
     `every user of this machine can read ${given.file}, and this secret in it`,
-    hasKey(globalShape, [...path.slice(0, -1), fileKey]) ? `${chmod}, or use ${fileKey}` : chmod,
+    hasFileKey ? `${chmod}, or use ${fileKey}` : chmod,
     "key",
   );
 }

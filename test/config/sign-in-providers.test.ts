@@ -254,6 +254,19 @@ test("a proxy needs no secrets, and a configuration without named providers keep
   assert.match(canonicalConfig(config(`${base}${under(one)}${goodRoute}`)), /"signInProviders":\[\{"clientAuth"/);
 });
 
+test("a secret of a provider in a file that everyone can read causes a warning", () => {
+  const secrets = /^(?:shared_secret|cookie_secret|idp_client_secret): (.*)$/gm;
+  const env = Object.fromEntries(
+    [...base.matchAll(secrets)].map(([line, value]) => [line.split(":")[0]?.toUpperCase(), value]),
+  );
+  const text = `${base.replace(secrets, "")}${under(one)}${goodRoute}`;
+  const given = { mode: 0o644, env: env as Record<string, string> };
+  assert.match(
+    warnings(text, given).join("\n"),
+    /sign_in_providers\.one\.client_secret: every user of this machine can read c\.yaml.*or use client_secret_file/,
+  );
+});
+
 test("routes of one host with different providers, and bearer tokens of one of several, cause a warning", () => {
   const other = secondRoute
     .replace("api.example.com", "app.example.com")

@@ -56,6 +56,7 @@ export type UserInfoPage = Fact<
     user: (PageUser & Readonly<{ userId: string; subject: string; emailVerified: boolean }>) | null;
     session: Readonly<{
       sessionId: string;
+      /** The name of the provider that people read. */
       idpId: string;
       issuedAt: UnixMs;
       expiresAt: UnixMs;

@@ -102,6 +102,14 @@ function checkUrl(globals: Globals, url: URL, at: Readonly<{ report: ProblemRepo
     );
 }
 
+/** Paths of the secrets that entries hold themselves, and not in files. */
+export function signInSecretPaths(written: Globals["sign_in_providers"]): readonly (readonly string[])[] {
+  return written.flatMap(({ name, clientSecret, privateKey }) => [
+    ...(clientSecret === undefined ? [] : [["sign_in_providers", name, "client_secret"]]),
+    ...(privateKey === undefined ? [] : [["sign_in_providers", name, "private_key"]]),
+  ]);
+}
+
 /** Every provider, that of the `idp_` keys first. */
 export function resolveSignInProviders(
   globals: Globals,

@@ -321,6 +321,23 @@ describe("refreshSession", () => {
     };
   };
 
+  test("a provider that states a name once keeps the known one, and others replace it", () => {
+    const bench = new Bench();
+    const nameAfter = (events: readonly CardeaEvent[]): string => {
+      const refreshed = events.find(({ type }) => type === "SessionRefreshed" || type === "SessionCreated");
+      if (refreshed?.type !== "SessionRefreshed" && refreshed?.type !== "SessionCreated") return assert.fail();
+      const key = bench.keys.get(refreshed.userId) ?? assert.fail();
+      return (open(refreshed.profile, key) as { name: string }).name;
+    };
+    const created = createSession("s1", "alice");
+    bench.do({ ...created, profile: { ...created.profile, name: "Alice" } });
+    const nameless = { ...created.profile, name: "" };
+    assert.equal(nameAfter(bench.do(refresh("s1", { profile: nameless, keepsName: true }))), "Alice");
+    const second = createSession("s2", "alice");
+    assert.equal(nameAfter(bench.do({ ...second, profile: nameless, keepsName: true })), "Alice");
+    assert.equal(nameAfter(bench.do(refresh("s1", { profile: nameless }))), "");
+  });
+
   test("claims and tokens are replaced completely", () => {
     const bench = new Bench();
     bench.do(createSession("s1", "alice", { groupIds: [group("eng"), group("ops")] }));

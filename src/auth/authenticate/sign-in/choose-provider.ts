@@ -9,9 +9,11 @@ import { pageHeaders } from "../../reply/page.ts";
 import { type AuthDeps, currentKey, nowS, sendPage } from "../context.ts";
 import { parseSignInUrl, type SignInRequest, signInUrl } from "./sign-in-request.ts";
 
-/** The clients among which a sign-in may choose. */
+/** The clients among which a sign-in may choose. Those that are no longer configured are left out, if others are. */
 export function allowedIdpIds({ settings }: Pick<AuthDeps, "settings">, { idpIds }: SignInRequest): readonly string[] {
-  return idpIds.some((id) => id !== "") ? idpIds : settings.defaultIdpIds;
+  if (idpIds.every((id) => id === "")) return settings.defaultIdpIds;
+  const known = idpIds.filter((id) => settings.idpIds.has(id));
+  return known.length === 0 ? idpIds.slice(0, 1) : known;
 }
 
 /** The client that a sign-in uses; undefined: the person has to choose first. */

@@ -170,7 +170,7 @@ export function userInfoPageOf(
     },
     session: {
       sessionId: session.sessionId,
-      idpId: session.idpId,
+      idpId: deps.settings.providerNames.get(session.idpId)?.title ?? session.idpId,
       issuedAt: session.issuedAt,
       expiresAt: session.expiresAt,
       refreshedAt: session.refreshedAt,
