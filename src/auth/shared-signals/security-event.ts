@@ -93,6 +93,7 @@ export function parseSecurityEvent(
   if (only === undefined || entries.length !== 1)
     return refuse("invalid_request", "events must have exactly one event");
   const [uri, said] = only;
+  if (!/^[a-z][a-z0-9+.-]*:/i.test(uri)) return refuse("invalid_request", "the name of the event is not a URI");
   const payload = isMap(said) ? said : undefined;
   if (!isText(uri, uriCharsMax) || payload === undefined)
     return refuse("invalid_request", "the event is not an object");

@@ -87,6 +87,7 @@ describe("security event", () => {
       [{ events: [revoked] }, "invalid_request"],
       [{ events: { [revoked]: "x" } }, "invalid_request"],
       [{ events: undefined }, "invalid_request"],
+      [{ events: { "session-revoked": {} } }, "invalid_request"],
       [{ sub_id: undefined }, "invalid_request"],
       [{ sub_id: { format: "email" } }, "invalid_request"],
       [{ sub_id: { format: "email", email: 5 } }, "invalid_request"],

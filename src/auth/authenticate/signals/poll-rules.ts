@@ -19,7 +19,8 @@ export type PollState = Readonly<{
 
 export const noPolls: PollState = { accepted: [], refused: {}, failures: 0, notBefore: Number.NEGATIVE_INFINITY };
 
-export const eventsPerPoll = 100;
+/** Their tokens of at most 64 KB fit into an answer of 1 MiB; a larger answer could never be read. */
+export const eventsPerPoll = 15;
 const spacingMs = 1_000;
 const spacingMsMax = 60_000;
 

@@ -6,7 +6,7 @@
  */
 import type { SignalTransmitterConfig } from "../../../config/index.ts";
 import type { CommandRequest, CommandResult, Link, UserId } from "../../../events/index.ts";
-import { type SetError, setError } from "../../shared-signals/index.ts";
+import { type SetError, type SignalEventName, setError } from "../../shared-signals/index.ts";
 import { verifySet } from "./set-verifier.ts";
 import { type PlannedCommand, planSignal, type TransmitterRules } from "./signal-plan.ts";
 import type { TransmitterClient } from "./transmitter-client.ts";
@@ -58,14 +58,16 @@ export async function receiveSet(
     if (!isVerificationState(keys, state, nowMs))
       return refused(deps, config.name, setError("invalid_state", "state is not that of a request, or is too old"));
   }
-  return submitPlan(deps, transmitter, { jti: event.jti, planned: planSignal(event, rules, criticalMembers) });
+  const planned = planSignal(event, rules, criticalMembers);
+  return submitPlan(deps, transmitter, { jti: event.jti, name: event.name, planned });
 }
 
 async function submitPlan(
   deps: ReceiverDeps,
   { config: { name } }: SignalTransmitter,
-  { jti, planned }: Readonly<{ jti: string; planned: readonly PlannedCommand[] }>,
+  signal: Readonly<{ jti: string; name: SignalEventName | null; planned: readonly PlannedCommand[] }>,
 ): Promise<ReceivedSet> {
+  const { jti, planned } = signal;
   let newest: Link | null = null;
   for (const { commandId, command } of planned) {
     const result = await deps.submit({ commandId, actor: signalActor(name), command });
@@ -83,15 +85,9 @@ async function submitPlan(
     const facts = { transmitter: name, event, action, recordId, commandId, position: result.link.position };
     deps.log.info(facts, "signal received");
   }
-  const event = knownEventOf(planned);
-  deps.onReceived({ transmitter: name, event, result: "accepted" });
+  // Names of unknown events come from outside, and must not become labels of metrics.
+  deps.onReceived({ transmitter: name, event: signal.name ?? "unknown", result: "accepted" });
   return { type: "accepted", jti, link: newest, records: planned.map(({ command }) => command.recordId) };
-}
-
-/** Names of unknown events come from outside, and must not become labels of metrics. */
-function knownEventOf(planned: readonly PlannedCommand[]): string {
-  const event = planned[0]?.command.event ?? "";
-  return /^[a-z-]{1,60}$/.test(event) ? event : "unknown";
 }
 
 function unavailable(deps: ReceiverDeps, transmitter: string, message: string): ReceivedSet {

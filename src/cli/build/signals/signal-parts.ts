@@ -24,7 +24,7 @@ import type { Logger } from "../../../replication/index.ts";
 import { systemClock } from "../../../replication/runtime/index.ts";
 import { authKeys } from "../auth-keys.ts";
 
-const pollEveryMs = 250;
+const pollEveryMs = 1_000;
 
 export function signalTransmittersOf(config: Config, local: LocalFetch): readonly SignalTransmitter[] {
   return config.signalTransmitters.map((transmitter) => ({

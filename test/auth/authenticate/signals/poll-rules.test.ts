@@ -1,7 +1,9 @@
 /** When a stream is polled, and what each request acknowledges. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { answerBytesMax } from "../../../../src/auth/authenticate/provider/issuer-fetch.ts";
 import {
+  eventsPerPoll,
   noPolls,
   type PolledOutcome,
   type PollState,
@@ -10,22 +12,26 @@ import {
   pollHandled,
   pollRequestOf,
 } from "../../../../src/auth/authenticate/signals/poll-rules.ts";
-import { setError } from "../../../../src/auth/shared-signals/index.ts";
+import { setBytesMax, setError } from "../../../../src/auth/shared-signals/index.ts";
 import { fc } from "../../../support/property.ts";
+
+test("the largest tokens of one poll fit into an answer that is read", () => {
+  assert.ok(eventsPerPoll * (setBytesMax + 600) < answerBytesMax);
+});
 
 const error = setError("invalid_key", "no");
 const handled = (state: PollState, outcomes: readonly PolledOutcome[], now = 100): PollState =>
   pollHandled(pollAnswered(state), outcomes, { sent: pollRequestOf(state), now, startedAt: now - 10 });
 
 test("the first request waits for events, and one that acknowledges something does not", () => {
-  assert.deepEqual(pollRequestOf(noPolls), { maxEvents: 100, returnImmediately: false, ack: [], setErrs: {} });
+  assert.deepEqual(pollRequestOf(noPolls), { maxEvents: 15, returnImmediately: false, ack: [], setErrs: {} });
   const state = handled(noPolls, [
     { jti: "a", type: "accepted" },
     { jti: "b", type: "refused", error },
     { jti: "c", type: "unavailable" },
   ]);
   assert.deepEqual(pollRequestOf(state), {
-    maxEvents: 100,
+    maxEvents: 15,
     returnImmediately: true,
     ack: ["a"],
     setErrs: { b: error },
