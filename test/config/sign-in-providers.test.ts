@@ -140,6 +140,11 @@ suite("a wrong choice of a route is refused", () => {
       /scim_clients\.okta\.provider: onne is not a sign-in provider; write one of default, one/,
     ],
     [
+      "a directory of an unknown provider",
+      `${base}${under(one)}directories: {corp: {provider: file, path: /p.json, sign_in_provider: onne}}\n${goodRoute}`,
+      /directories\.corp\.sign_in_provider: onne is not a sign-in provider; write one of default, one/,
+    ],
+    [
       "an unknown provider",
       `${base}${under(one)}${goodRoute}    sign_in_providers: [onne]\n`,
       /routes\[0\]\.sign_in_providers\[0\]: onne is not a sign-in provider; write some of default, one/,

@@ -226,13 +226,20 @@ function routesNaming({ routes }: Config, policies: Policies, groups: ReadonlySe
 }
 
 /** Which provisioned people a profile of the sign-in provider is; undefined: no SCIM client or directory is there. */
-export function provisionedOf({ scimClients, directories, idp, signInProviders }: Config): ProvisionedFor | undefined {
-  const named = new Map(signInProviders.map(({ name, url }) => [name, url.href]));
-  return provisionedFor([...scimClients, ...directories.map(clientOfDirectory)], idp?.url.href ?? null, named);
+export function provisionedOf(config: Config): ProvisionedFor | undefined {
+  return correlationOf(config, [...config.scimClients, ...config.directories.map(clientOfDirectory)]);
 }
 
-function clientOfDirectory({ name, match, claim }: DirectoryConfig): ScimClientConfig {
-  return { name: directoryClient(name), match, claim, provider: null };
+function correlationOf(
+  { idp, signInProviders }: Config,
+  clients: readonly ScimClientConfig[],
+): ProvisionedFor | undefined {
+  const named = new Map(signInProviders.map(({ name, url }) => [name, url.href]));
+  return provisionedFor(clients, idp?.url.href ?? null, named);
+}
+
+function clientOfDirectory({ name, match, claim, signInProvider }: DirectoryConfig): ScimClientConfig {
+  return { name: directoryClient(name), match, claim, provider: signInProvider };
 }
 
 /** The leader's duty to read the directories of the configuration in force. */
@@ -240,10 +247,10 @@ export function directoryDuty(
   config: Config,
   parts: Readonly<{ directories: OpenDirectories; logger: Logger }>,
 ): Duty & Pick<DirectoryDuty, "close"> {
-  const clients = config.directories.map(clientOfDirectory);
+  const correlation = correlationOf(config, config.directories.map(clientOfDirectory));
   const { run, close } = createDirectoryDuty({
     directories: () => parts.directories.directories,
-    provisionedFor: provisionedFor(clients, config.idp?.url.href ?? null) ?? (() => []),
+    provisionedFor: correlation ?? (() => []),
     uuid: randomUUID,
     sleep: (ms, signal) => sleep(ms, undefined, { signal, ref: false }),
     pause: async () => void (await turn()),

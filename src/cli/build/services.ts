@@ -321,8 +321,14 @@ function directoriesWithDuty(config: Config, logger: Logger) {
 }
 
 function hasSameDirectories(a: Config, b: Config): boolean {
-  const settingsOf = ({ directories, idp, hostAliases, certificateAuthority }: Config) =>
-    canonicalJson([directories, idp?.url.href ?? null, hostAliases, certificateAuthority]);
+  const settingsOf = ({ directories, idp, signInProviders, hostAliases, certificateAuthority }: Config) =>
+    canonicalJson([
+      directories,
+      idp?.url.href ?? null,
+      signInProviders.map(({ name, url }) => [name, url.href]),
+      hostAliases,
+      certificateAuthority,
+    ]);
   return settingsOf(a) === settingsOf(b);
 }
 

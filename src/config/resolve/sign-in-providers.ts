@@ -374,15 +374,18 @@ function checkNames(
   }
 }
 
-/** A SCIM client of a provider that does not exist would match no one, so its deactivations would deny nothing. */
+/** A SCIM client or directory of a provider that does not exist would match no one, and deny nothing. */
 export function checkScimProviders(
   globals: Globals,
   { report, providers }: Readonly<{ report: ProblemReporter; providers: readonly SignInProviderConfig[] }>,
 ): void {
   const names = providers.map(({ name }) => name);
-  for (const { name, provider } of globals.scim_clients) {
-    if (provider === null || names.includes(provider)) continue;
-    const remedy = names.length === 0 ? "add it to sign_in_providers" : `write one of ${names.join(", ")}`;
-    report.error(["scim_clients", name, "provider"], `${provider} is not a sign-in provider`, remedy);
-  }
+  const remedy = names.length === 0 ? "add it to sign_in_providers" : `write one of ${names.join(", ")}`;
+  const check = (path: readonly string[], provider: string | null): void => {
+    if (provider !== null && !names.includes(provider))
+      report.error(path, `${provider} is not a sign-in provider`, remedy);
+  };
+  for (const { name, provider } of globals.scim_clients) check(["scim_clients", name, "provider"], provider);
+  for (const { name, signInProvider } of globals.directories)
+    check(["directories", name, "sign_in_provider"], signInProvider);
 }

@@ -60,7 +60,7 @@ export const scimKeys = {
 export const directoryKeys = {
   directories: cardea(
     directories().prefault({}),
-    "Directories of people and groups that the leader reads, by name, with `provider`, `match` (`subject`, `claim` with `claim`, or `email`), `groups` (policies name groups by `name` or `id`), `interval` and the settings of the provider. The same on every process. See docs/directories.md.",
+    "Directories of people and groups that the leader reads, by name, with `provider`, `match` (`subject`, `claim` with `claim`, or `email`), `sign_in_provider` (an entry of `sign_in_providers`; absent: the `idp_` provider), `groups` (policies name groups by `name` or `id`), `interval` and the settings of the provider. The same on every process. See docs/directories.md.",
     { inConfig: "value", secretParts: ["directories.*.settings.*", "directories.*.settings.*.*"] },
   ),
 };

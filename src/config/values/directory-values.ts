@@ -21,6 +21,8 @@ export type DirectoryConfig = Readonly<{
   match: "subject" | "claim" | "email";
   /** Null unless `match` is `claim`. */
   claim: string | null;
+  /** Whose people it lists: an entry of `sign_in_providers`; null: the provider of the `idp_` keys. */
+  signInProvider: string | null;
   /** What of a group policies name. */
   groups: "name" | "id";
   everyMs: number;
@@ -61,7 +63,8 @@ function readDirectory(name: string, item: unknown, refuse: Refuse): DirectoryCo
   if (!isDirectoryName(name))
     return refuse(`${formatValue(name)} is not a name`, "use up to 40 lowercase letters, digits, . and -");
   if (!isPlainObject(item)) return refuse(`${formatValue(item)} is not a directory`, "write provider: file");
-  const { provider: written, match: by = "subject", claim: named, groups: key = "name", interval, ...settings } = item;
+  const { provider: written, match: by = "subject", claim: named, groups: key = "name", ...more } = item;
+  const { interval, sign_in_provider: signsIn, ...settings } = more;
   const provider = scalarText(written) ?? "";
   if (provider === "") return refuse("names no provider", "write one such as provider: file", ["provider"]);
   const match = matches.find((each) => each === by);
@@ -80,5 +83,10 @@ function readDirectory(name: string, item: unknown, refuse: Refuse): DirectoryCo
       `write one from ${formatDuration(everyMsMin)} to ${formatDuration(everyMsMax)}, such as 15m`,
       ["interval"],
     );
-  return { name, provider, match, claim, groups, everyMs, settings };
+  const signInProvider = signsIn === undefined ? null : (scalarText(signsIn) ?? "");
+  if (signInProvider === "")
+    return refuse("is not the name of a provider", "write the name of an entry of sign_in_providers", [
+      "sign_in_provider",
+    ]);
+  return { name, provider, match, claim, signInProvider, groups, everyMs, settings };
 }
