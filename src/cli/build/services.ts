@@ -16,7 +16,7 @@ import {
   type RefreshMemory,
   type SignalMemory,
 } from "../../auth/index.ts";
-import { type Config, canonicalJson, type HostPort, signInClientsOf } from "../../config/index.ts";
+import { type Config, canonicalJson, defaultProviderName, type HostPort, signInClientsOf } from "../../config/index.ts";
 import { type NodeId, parseNodeId, type UnixMs } from "../../events/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import { type NodeSnapshots, type ReplicaProcess, startReplica } from "../../replication/node/index.ts";
@@ -114,8 +114,7 @@ export async function startServices(
 
     const registry = new Registry();
     registerProviderMetrics(registry, () => provider.views());
-    if (databroker.broker !== null)
-      registerRefreshCounts(registry, refreshes, (id) => signInClientsOf(current).all.get(id)?.clientId ?? id);
+    if (databroker.broker !== null) registerRefreshCounts(registry, refreshes, (id) => refreshLabelOf(current, id));
     registerSignalCounts(registry, signals);
     if (databroker.broker !== null) registerTransmitCounts(registry, transmits, systemClock.wall);
     const decides = config.services.has("proxy") || config.services.has("authorize");
@@ -284,6 +283,13 @@ export function nodeNameOf(config: Config): NodeId {
 /** The role in which a process with these services holds its lease. */
 function leaseRoleOf({ services }: Config): "proxy" | "authorize" {
   return services.has("proxy") ? "proxy" : "authorize";
+}
+
+/** Two providers may have issued the same client id. */
+function refreshLabelOf(config: Config, idpId: string): string {
+  const client = signInClientsOf(config).all.get(idpId);
+  if (client === undefined) return idpId;
+  return client.name === defaultProviderName ? client.clientId : client.name;
 }
 
 /** A finalized level is final. */

@@ -27,6 +27,8 @@ export type OddProvider = {
   /** Whether a refresh response includes an ID token. */
   refreshedIdToken: "with" | "without";
   metadata: Record<string, unknown>;
+  /** Signs with a new key, and publishes no other. */
+  rotateKeys(): Promise<void>;
   count(path: string): number;
   /** Stops accepting connections. */
   close(): void;
@@ -34,10 +36,15 @@ export type OddProvider = {
 
 export const redirectUri = new URL("http://authenticate.localhost:1/oauth2/callback");
 
-export async function startOddProvider(t: TestContext, metadata: Record<string, unknown> = {}): Promise<OddProvider> {
-  const good = await generateKeyPair("RS256");
+export async function startOddProvider(
+  t: TestContext,
+  metadata: Record<string, unknown> = {},
+  /** The clock of the client's caches (ms). */
+  monotonic: () => number = () => performance.now(),
+): Promise<OddProvider> {
+  let good = await generateKeyPair("RS256");
   const bad = await generateKeyPair("RS256");
-  const jwk = { ...(await exportJWK(good.publicKey)), kid: "k1", alg: "RS256", use: "sig" };
+  let jwk = { ...(await exportJWK(good.publicKey)), kid: "k1", alg: "RS256", use: "sig" };
 
   const server = createServer((req, res) => void answer(req, res));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
@@ -65,12 +72,17 @@ export async function startOddProvider(t: TestContext, metadata: Record<string, 
       },
       local,
       () => Date.now(),
+      monotonic,
     ),
     claims: { sub: "alice", name: "From the ID token", groups: ["eng"], sid: "s1" },
     userinfo: { sub: "alice", name: "From userinfo" },
     usedRefreshTokens: new Set(),
     seen: [],
     instead: () => undefined,
+    async rotateKeys() {
+      good = await generateKeyPair("RS256");
+      jwk = { ...(await exportJWK(good.publicKey)), kid: `k${Number(jwk.kid.slice(1)) + 1}`, alg: "RS256", use: "sig" };
+    },
     signing: "good",
     refreshedIdToken: "with",
     metadata,
@@ -146,7 +158,7 @@ export async function startOddProvider(t: TestContext, metadata: Record<string, 
     };
     if (provider.signing === "none") return new UnsecuredJWT(claims).encode();
     const key = provider.signing === "good" ? good.privateKey : bad.privateKey;
-    return new SignJWT(claims).setProtectedHeader({ alg: "RS256", kid: "k1" }).sign(key);
+    return new SignJWT(claims).setProtectedHeader({ alg: "RS256", kid: jwk.kid }).sign(key);
   }
 
   return provider;

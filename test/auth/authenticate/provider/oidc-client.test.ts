@@ -169,6 +169,36 @@ test("discovery and keys are read once for many sign-ins, and an unknown key cau
   assert.ok(provider.count("/jwks") - before <= 1, `${provider.count("/jwks") - before} fetches`);
 });
 
+test("keys that the provider replaces are read within seconds, and a withdrawn key stops counting", async (t) => {
+  const at = { now: 0 };
+  const provider = await startOddProvider(t, {}, () => at.now);
+  const { tokens } = await finish(provider);
+  const old = tokens.idToken ?? assert.fail();
+  assert.equal((await provider.client.verifyIdentityToken(old)).profile.subject, "alice");
+  await provider.rotateKeys();
+  await assertFails(finish(provider), "untrue");
+  at.now = 10_000;
+  assert.equal((await finish(provider)).profile.subject, "alice", "an unknown key has the keys read again");
+  await assertFails(provider.client.verifyIdentityToken(old), "untrue");
+});
+
+test("discovery and keys survive an outage for a while, and no longer", async (t) => {
+  const at = { now: 0 };
+  const provider = await startOddProvider(t, {}, () => at.now);
+  const { tokens } = await finish(provider);
+  const token = tokens.idToken ?? assert.fail();
+  provider.instead = (path) =>
+    path === "/jwks" || path.startsWith("/.well-known") ? { status: 503, body: "" } : undefined;
+  at.now = 59 * 60_000;
+  assert.equal((await provider.client.verifyIdentityToken(token)).profile.subject, "alice");
+  at.now = 61 * 60_000;
+  await assertFails(provider.client.verifyIdentityToken(token), "silent");
+  assert.equal(provider.client.status(), "down");
+  provider.instead = () => undefined;
+  at.now += 2 * 60_000;
+  assert.equal((await provider.client.verifyIdentityToken(token)).profile.subject, "alice");
+});
+
 test("a flood of tokens with unknown keys is no flood at the provider, even while its key endpoint fails", async (t) => {
   const provider = await startOddProvider(t);
   const foreign = await generateKeyPair("RS256");
