@@ -6,6 +6,7 @@
  * still fails without its rule.
  */
 import { liveTestMutants } from "./live-test-mutants.ts";
+import { massChangeTestMutants } from "./mass-change-test-mutants.ts";
 import { regionTestMutants } from "./region-test-mutants.ts";
 import { storeTestMutants } from "./store-test-mutants.ts";
 import type { TestMutant } from "./test-mutant.ts";
@@ -261,5 +262,6 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   ...liveTestMutants,
   ...regionTestMutants,
   ...storeTestMutants,
+  ...massChangeTestMutants,
   ...wireTestMutants,
 };

@@ -201,8 +201,8 @@ test("a mass change that one leader held is released by the next, once, though b
   await waitFor("b to follow", () => b.broker.ready().ready);
   const submit = (broker: Broker, command: Command, as: "authenticate" | "operator" = "operator") =>
     broker.databroker(as).submit(asked(command, { actor: as === "operator" ? "operator:alice" : "system" }));
-  const level = await submit(a.broker, { type: "finalizeUpgrade", level: readsLevel });
-  assert.equal(level.type, "done", JSON.stringify(level));
+  const finalize = { type: "finalizeUpgrade", level: readsLevel } as const;
+  await waitFor("the level", async () => (await submit(a.broker, finalize)).type === "done");
   const people = Array.from({ length: 40 }, (_, n) => `u${n}`);
   for (const name of people)
     assert.equal((await submit(a.broker, createSession(`s-${name}`, name), "authenticate")).type, "done");

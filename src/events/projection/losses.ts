@@ -5,14 +5,13 @@ import { evolveMembership, isMember, type Membership } from "./state.ts";
 
 type Facts = Readonly<{
   membership: (userId: UserId, groupId: GroupId) => Membership | undefined;
-  memberships: (userId: UserId) => ReadonlyMap<GroupId, Membership>;
   membersOf: (groupId: GroupId) => ReadonlySet<UserId>;
 }>;
 
 /**
  * @param facts the state before the event
- * @returns people who are no members afterwards. The complete groups of one person count where a directory lists them:
- * a sign-in or a refresh speaks of that person alone.
+ * @returns people who are no members afterwards. What is said of one person's groups does not count: a sign-in, a
+ * refresh or the end of a person.
  */
 export function lossesOf(facts: Facts, event: CardeaEvent, now: UnixMs): readonly UserId[] {
   const isIn = (membership: Membership | undefined): boolean => isMember(membership, now);
@@ -26,15 +25,6 @@ export function lossesOf(facts: Facts, event: CardeaEvent, now: UnixMs): readonl
     }
     case "GroupRemoved":
       return [...facts.membersOf(event.groupId)].filter((userId) => isIn(facts.membership(userId, event.groupId)));
-    case "UserGroupsReplaced": {
-      if (event.source !== "directory") return [];
-      const wanted = new Set(event.groupIds);
-      const loses = [...facts.memberships(event.userId)].some(
-        ([groupId, before]) =>
-          !wanted.has(groupId) && isIn(before) && !isIn(evolveMembership(before, "removed", "directory")),
-      );
-      return loses ? [event.userId] : [];
-    }
     default:
       return [];
   }
