@@ -226,6 +226,15 @@ describe("a cached assertion", () => {
     now.ms += 1;
     assert.notEqual((await issueWithinBound(assertions, alice, scope)).assertion, first.assertion);
   });
+  test("is not used after the end of a membership that ends by itself", async () => {
+    const { assertions, now } = await start();
+    const alice = principal({ groupsUntil: (now.ms + 5_000) as UnixMs });
+    const first = await issueWithinBound(assertions, alice, scope);
+    now.ms += 4_999;
+    assert.equal(assertions.issue(alice, scope), first);
+    now.ms += 1;
+    assert.notEqual((await issueWithinBound(assertions, alice, scope)).assertion, first.assertion);
+  });
   test("serves no other host, rules or principal, not even the same user after a change", async () => {
     const { assertions } = await start();
     const alice = principal();

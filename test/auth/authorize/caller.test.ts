@@ -225,7 +225,19 @@ test("decrypted personal data of a revoked session is dropped on its next reques
   const caller = world.resolve();
   assert(caller.type === "principal");
   assert.notEqual(world.cache.get(caller.principal.session), undefined);
-  world.given(user("UserErased"));
+  world.given(user("UserSuspended"));
   world.resolve();
   assert.equal(world.cache.get(caller.principal.session), undefined);
+});
+
+test("decrypted personal data of an erased person is unreachable at once, without a request", () => {
+  const world = new World().given(created(1, 1));
+  const caller = world.resolve();
+  assert(caller.type === "principal");
+  world.given(user("UserErased"));
+  const { session } = world.projection.sessionStatus(sessionId(1)) as { session: typeof caller.principal.session };
+  assert.notEqual(session, caller.principal.session, "the cache keeps principals weakly, by session object");
+  assert.equal(world.cache.get(session), undefined);
+  world.resolve();
+  assert.equal(world.cache.get(session), undefined);
 });

@@ -10,6 +10,7 @@ import {
   type ServiceAccountId,
   serviceAccountStream,
   sessionStream,
+  type UnixMs,
   userStream,
 } from "../../../src/events/index.ts";
 import { type EpochMark, emptyHistory, extendHistory } from "../../../src/replication/lease/chain-history.ts";
@@ -84,6 +85,50 @@ test("a lost suspension denies the person until a later restoration, and the per
   copy.fold(log.recorded(log.entries.length - 1, log.entries.length));
   assert.ok(!copy.isDeniedLocally(userStream(userId(1))));
   assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))));
+});
+
+test("a lost suspension without an end stays in force beside one that ends by itself, and after that end", () => {
+  const { old, log } = lost({ type: "UserSuspended", userId: userId(1), reason: "left" });
+  log.add({ type: "UserSuspended", userId: userId(1), reason: "lost laptop", until: 100 as UnixMs });
+  const copy = new LocalProjection(createPersonKeys([secret]));
+  copy.fold(old.recorded(0, old.entries.length));
+  copy.beginRebuild();
+  copy.fold(log.recorded(0, log.entries.length));
+  const handedBack = copy.finishRebuild("lost").events.filter(({ type }) => type === "UserSuspended");
+  assert.deepEqual(
+    handedBack.map(({ until }) => until),
+    [undefined],
+    "it is handed back to the brokers",
+  );
+  log.add({ type: "SuspensionExpired", userId: userId(1), at: 100 as UnixMs });
+  copy.fold(log.recorded(log.entries.length - 1, log.entries.length));
+  assert.equal(copy.projection.user(userId(1))?.status, "active");
+  assert.ok(copy.isDeniedLocally(userStream(userId(1))), "only an operator's restoration lifts it");
+});
+
+test("a lost suspension with an end is covered by one that ends later, and handed back with its end otherwise", () => {
+  const suspended = (until: number): CardeaEvent => ({
+    type: "UserSuspended",
+    userId: userId(1),
+    reason: "lost laptop",
+    until: until as UnixMs,
+  });
+  for (const [there, here] of [
+    [100, 200],
+    [200, 100],
+  ] as const) {
+    const { old, log } = lost(suspended(there));
+    log.add(suspended(here));
+    const copy = new LocalProjection(createPersonKeys([secret]));
+    copy.fold(old.recorded(0, old.entries.length));
+    copy.beginRebuild();
+    copy.fold(log.recorded(0, log.entries.length));
+    const handedBack = copy.finishRebuild("lost").events.filter(({ type }) => type === "UserSuspended");
+    assert.deepEqual(
+      handedBack.map(({ until }) => until),
+      here > there ? [] : [200],
+    );
+  }
 });
 
 test("lost removals of devices and revocations of service accounts stay in force", () => {
