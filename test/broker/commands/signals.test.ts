@@ -65,12 +65,36 @@ test("below its level a signal is refused with the remedy", async (t) => {
 });
 
 test("the sessions of a person end, and later ones do not", async (t) => {
-  const at = await world(t);
-  await at.done(signIn("s-1"));
-  await at.done(signal("revoke-sessions"));
-  assert.equal(await status(at, "s-1"), "revoked");
-  await at.done(signIn("s-2"));
-  assert.equal(await status(at, "s-2"), "active");
+  const at_ = await world(t);
+  await at_.done(signIn("s-1"));
+  await at_.done(signal("revoke-sessions"));
+  assert.equal(await status(at_, "s-1"), "revoked");
+  const early = await at_.submit(signIn("s-2"));
+  assert.equal(early.type === "refused" && early.code, "logged-out", "a token that was issued before");
+  await at_.done(signIn("s-3", { issuedAt: at(60) }));
+  assert.equal(await status(at_, "s-3"), "active");
+});
+
+test("a sign-in that began before all sessions of its person ended is refused", async (t) => {
+  for (const recordId of [bySubject, byEmail]) {
+    const at_ = await world(t);
+    await at_.done(signIn("s-0"));
+    const before = (await at_.projection()).applied.position;
+    await at_.done(signal("revoke-sessions", { recordId, people: recordId === bySubject ? [user("s-alice")] : [] }));
+    const after = (await at_.projection()).applied.position;
+    const late = await at_.submit(signIn("s-1", { begunAt: before }));
+    assert.equal(late.type === "refused" && late.code, "logged-out");
+    await at_.done(signIn("s-2", { begunAt: after }));
+    await at_.done(createSession("b-1", "s-bob", { begunAt: before }));
+  }
+});
+
+test("a sign-in under way is refused also where no session has ended, and the outcome says so", async (t) => {
+  const at_ = await world(t);
+  const before = (await at_.projection()).applied.position;
+  await at_.done(signal("revoke-sessions"));
+  const late = await at_.submit(signIn("s-1", { begunAt: before }));
+  assert.equal(late.type === "refused" && late.code, "logged-out");
 });
 
 test("a repeated token does nothing, and is answered with the first position", async (t) => {
@@ -83,7 +107,7 @@ test("a repeated token does nothing, and is answered with the first position", a
   await databroker.submit(asked(signIn("s-1")));
   const request = asked(signal("revoke-sessions"));
   const first = await databroker.submit(request);
-  await databroker.submit(asked(signIn("s-2")));
+  await databroker.submit(asked(signIn("s-2", { issuedAt: at(60) })));
   const second = await databroker.submit(request);
   assert.ok(first.type === "done" && second.type === "done");
   assert.deepEqual(second.link, first.link);

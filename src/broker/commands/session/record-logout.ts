@@ -4,12 +4,14 @@
  * - Sessions end by events of their own, which every build obeys. The logout is recorded beside them, so that a sign-in
  *   that is still under way is refused, also where no session was known yet.
  * - A recorded logout is a tombstone without a person, which the sweep removes a day later. Their number is bounded.
+ * - A signal that ends all sessions of a person counts as a logout of that person (receive-signal.ts).
  *
  * Why so: docs/adr/0045-a-logout-is-remembered.md.
  */
 import {
   type CardeaEvent,
   logoutsFrom,
+  noPosition,
   type Projection,
   parseSessionId,
   parseUserId,
@@ -28,6 +30,8 @@ import { type Performed, recordChanges, refuseCommand, type Tools } from "../per
 export const rememberedMs = 24 * 3_600_000;
 /** Bounds the memory of remembered logouts to about 12 MB on each node. */
 export const rememberedMax = 100_000;
+/** Signals leave the other half to logouts, of which one that is not remembered is refused. */
+export const rememberedOfSignalsMax = rememberedMax / 2;
 /** Beyond it, one event per person ends all of their sessions. */
 const revokedAtOnceMax = 256;
 /** Clocks of processes differ by at most this; a lease requires it. */
@@ -62,12 +66,20 @@ export const recordLogout: CommandDefinition<"recordLogout"> = {
     const hasRoom = known || projection.tombstonesWithoutUser < rememberedMax;
     if (command.remembered && !hasRoom && ended.events.length === 0)
       return refuseCommand("conflict", `${rememberedMax} logouts of the last day are remembered: no more can be`);
-    const until = (tools.now + rememberedMs) as UnixMs;
-    const remembered: CardeaEvent[] =
-      command.remembered && hasRoom ? [{ type: "LogoutRecorded", logoutId, until }] : [];
+    const remembered = command.remembered && hasRoom ? [logoutRecorded(logoutId, tools.now)] : [];
     return recordChanges([...ended.events, ...remembered], { vaultRemoved: ended.sessions });
   },
 };
+
+function logoutRecorded(logoutId: SessionId, now: UnixMs): CardeaEvent {
+  return { type: "LogoutRecorded", logoutId, until: (now + rememberedMs) as UnixMs };
+}
+
+/** Refuses the sign-ins of these people that are under way, as far as there is room. */
+export function rememberLogouts(projection: Projection, people: readonly UserId[], now: UnixMs): CardeaEvent[] {
+  const hasRoom = projection.tombstonesWithoutUser + people.length <= rememberedOfSignalsMax;
+  return hasRoom ? people.map((userId) => logoutRecorded(personLogoutId(userId), now)) : [];
+}
 
 type Ended = Readonly<{ events: readonly CardeaEvent[]; sessions: readonly SessionId[] }>;
 
@@ -127,14 +139,17 @@ export function logoutsConcerning({
 }
 
 /**
- * The refusal of a sign-in whose session at the provider has ended, or that began before the provider ended all
- * sessions of the person. Undefined: none.
+ * The refusal of a sign-in whose session at the provider has ended, or that began before the provider or a signal ended
+ * all sessions of the person. Undefined: none.
  */
 export function refuseLoggedOut(
   projection: Projection,
-  { userId, providerSession, begunAt, issuedAt }: CommandOf<"createSession">,
+  { userId, providerSession, begunAt, issuedAt, signalRecords = [] }: CommandOf<"createSession">,
   { now }: Pick<Tools, "now">,
 ): Performed | undefined {
+  const isCut = (record: UserId): boolean =>
+    begunAt !== undefined && begunAt < (projection.user(record)?.sessionsRevokedBelow ?? noPosition);
+  if (signalRecords.some(isCut)) return loggedOut;
   const isEnded = providerSession !== undefined && isRemembered(projection, providerSession, now);
   if (isEnded) return loggedOut;
   const ofPerson = projection.session(personLogoutId(userId));
@@ -147,7 +162,10 @@ export function refuseLoggedOut(
   return issuedAt <= recordedAt + clockDifferenceMs ? loggedOut : undefined;
 }
 
-const loggedOut = refuseCommand("logged-out", "the identity provider has ended the session of this sign-in");
+const loggedOut = refuseCommand(
+  "logged-out",
+  "the identity provider or a signal has ended the session of this sign-in",
+);
 
 function isRemembered(projection: Projection, logoutId: SessionId, now: UnixMs): boolean {
   const session = projection.session(logoutId);

@@ -6,6 +6,7 @@
  *   by an operator or by another transmitter.
  * - Signals about the account are ordered by the transmitter's own times. One that a newer has overtaken is stale, and
  *   so is the repetition of one that an operator has lifted: the log forgets command ids, the record does not.
+ * - A sign-in that began before all sessions of its person ended is refused, as after a logout (record-logout.ts).
  * - The sessions of people that only an e-mail identifies are ended by the nodes that serve sign-ins, from the state of
  *   the record.
  */
@@ -17,6 +18,7 @@ import {
   parseTransmitterRecord,
   parseUnixMs,
   parseUserId,
+  personLogoutId,
   type SessionId,
   type SignalOutcome,
   type SignalStreamState,
@@ -33,7 +35,12 @@ import type { CommandDefinition, CommandOf } from "../definition.ts";
 import { type Fields, fieldsOf, listIn, MalformedCommandError, textOf } from "../fields.ts";
 import { type NewKey, type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
 import { openProfile, sameProfile, sealerFor } from "../profile-seal.ts";
-import { parseProviderSession, rememberedMax, rememberedMs } from "../session/record-logout.ts";
+import {
+  parseProviderSession,
+  rememberedMs,
+  rememberedOfSignalsMax,
+  rememberLogouts,
+} from "../session/record-logout.ts";
 
 type Signal = CommandOf<"receiveSignal">;
 
@@ -55,7 +62,7 @@ export const receiveSignal: CommandDefinition<"receiveSignal"> = {
     reads: [],
     writes: [recordId, ...people, ...peopleOfSessions(projection, sessions)]
       .map(userStream)
-      .concat(people.flatMap((id) => projection.sessionsOf(id).map(sessionStream)))
+      .concat(people.flatMap((id) => [personLogoutId(id), ...projection.sessionsOf(id)].map(sessionStream)))
       .concat(sessions.flatMap((id) => [id, ...projection.sessionsOfProvider(id)]).map(sessionStream)),
   }),
   person: ({ recordId }) => recordId,
@@ -72,7 +79,12 @@ export const receiveSignal: CommandDefinition<"receiveSignal"> = {
     const newKeys: NewKey[] = [];
     const events = consequencesOf(projection, command, { tools, newKeys, before, now: tools.now });
     const outcome = typeof events === "string" ? events : events.length === 0 ? idleOutcomeOf(command) : "enforced";
-    return record(projection, command, { outcome, newKeys, events: typeof events === "string" ? [] : events });
+    if (typeof events === "string") return record(projection, command, { outcome, newKeys, events: [] });
+    return record(projection, command, {
+      outcome,
+      newKeys,
+      events: [...events, ...endSignIns(projection, command, tools)],
+    });
   },
 };
 
@@ -134,7 +146,7 @@ function endNamed(projection: Projection, { sessions, subject }: Signal, now: Un
   const isKnown = events.length > 0 || sessions.some((id) => projection.session(id) !== undefined);
   if (!isKnown && subject !== "session") return undefined;
   const unknown = sessions.filter((id) => projection.session(id) === undefined);
-  const hasRoom = projection.tombstonesWithoutUser + unknown.length <= rememberedMax;
+  const hasRoom = projection.tombstonesWithoutUser + unknown.length <= rememberedOfSignalsMax;
   const until = (now + rememberedMs) as UnixMs;
   for (const logoutId of hasRoom ? unknown : []) events.push({ type: "LogoutRecorded", logoutId, until });
   return events;
@@ -156,6 +168,13 @@ function isStaleDisabling(
   if (before.state === "enabled") return occurredAt < before.stateAt;
   // An operator has lifted it, and this is an earlier signal, or the same one again.
   return (projection.user(recordId)?.status ?? "active") === "active";
+}
+
+/** Where all sessions of a person end, so do the sign-ins that began before. */
+function endSignIns(projection: Projection, command: Signal, { now }: Tools): CardeaEvent[] {
+  const endsAll = command.action === "revoke-sessions" && command.subject === "matched";
+  if (!endsAll || endNamed(projection, command, now) !== undefined) return [];
+  return rememberLogouts(projection, command.people, now);
 }
 
 /** What only the nodes can match: the sessions of everyone who matches the record, up to here. */
