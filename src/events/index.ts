@@ -210,6 +210,7 @@ export { MalformedEventError } from "./malformed-event.ts";
 export { MalformedSnapshotError } from "./malformed-snapshot.ts";
 export {
   allowedMsMax,
+  deletionSubject,
   type HeldChange,
   type HeldChangeEnded,
   type HeldChangeNarrowed,

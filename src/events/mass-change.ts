@@ -83,6 +83,9 @@ export type HeldChangeEnded = Fact<
 /** An operator allows mass changes of a source until a time; a time that has passed withdraws that. */
 export type MassChangesAllowed = Fact<"MassChangesAllowed", { source: string; until: UnixMs; reason: string }>;
 
+/** The subject of a deletion. No other subject begins like it, whatever the names of groups. */
+export const deletionSubject = (group: string): string => `delete ${group}`;
+
 const persons = /^(?:operator|user):/;
 
 /** The source or person behind an actor, whatever token it used. */

@@ -7,6 +7,7 @@
  *   without taking. That a person is explicitly not active is neither: it is `ends`.
  */
 import {
+  deletionSubject,
   directoryClient,
   type GroupId,
   groupStream,
@@ -255,7 +256,7 @@ function* planGroups(
 function isHeld({ projection, directory }: PlanInput, groupId: GroupId): boolean {
   const source = directoryActor(directory.name);
   const stream = groupStream(groupId);
-  return [stream, `${stream} delete`].some(
+  return [stream, deletionSubject(stream)].some(
     (subject) => projection.massChanges.heldAbout(source, subject)?.status === "held",
   );
 }

@@ -71,7 +71,7 @@ describe("what is held", () => {
         .held()
         .map(({ subject }) => subject)
         .sort(),
-      ["group:eng delete", "group:eng rename staff"],
+      ["delete group:eng", 'rename ["eng","staff"]'],
     );
   });
 
@@ -154,6 +154,14 @@ describe("a repetition", () => {
     assert.equal(at.submit(at.change("eng", { added: people(1, 30) })), "done");
     assert.deepEqual(at.held(), []);
   });
+});
+
+test("a group whose name looks like another change is another subject", () => {
+  const at = new MassChangeWorld();
+  for (const name of ["eng", "eng delete"]) at.provision(name, people(30));
+  assert.equal(at.submit(at.change("eng delete", { removed: people(11) })), "held");
+  assert.equal(at.submit(at.change("eng", { scim: null })), "held");
+  assert.equal(at.held().length, 2);
 });
 
 describe("release, drop and expiry", () => {

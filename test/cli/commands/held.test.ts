@@ -83,11 +83,11 @@ test("a mass change is previewed, held with its blast radius, dropped, and relea
   assert.match(refused.err, new RegExp(`cardea held release ${heldId} --reason TEXT`));
   await waitFor("the held change", async () => (await cardea("held", "list")).out.includes(heldId));
   const list = await cardea("held", "list");
-  assert.match(list.out, /held +operator:tester +group:eng delete +30 /);
+  assert.match(list.out, /held +operator:tester +delete group:eng +30 /);
   operatorOperations["GET /held/:held"].answer.parse(json(await at.get(`/held/${heldId}`)));
   operatorOperations["GET /held"].answer.parse(json(await at.get("/held")));
   const shown = await cardea("held", "show", heldId);
-  assert.match(shown.out, /version 1, held since 20.*\nsource operator:tester, about group:eng delete\n30 people/s);
+  assert.match(shown.out, /version 1, held since 20.*\nsource operator:tester, about delete group:eng\n30 people/s);
 
   assert.equal((await cardea("held", "drop", heldId)).code, 2, "a reason is required");
   assert.equal((await cardea("held", "drop", heldId, "--reason", "no", "--version", "7")).code, 3);

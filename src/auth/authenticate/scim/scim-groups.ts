@@ -6,6 +6,7 @@
  *   replaces all members.
  */
 import {
+  deletionSubject,
   type GroupId,
   groupStream,
   type HeldChange,
@@ -207,7 +208,7 @@ function heldAbout({ replica }: ScimDeps, { actor }: ScimCaller, groupId: GroupI
   const { massChanges } = replica.projection;
   if (massChanges.heldCount === 0) return [];
   const source = originOf(actor);
-  return [groupStream(groupId), `${groupStream(groupId)} delete`]
+  return [groupStream(groupId), deletionSubject(groupStream(groupId))]
     .map((subject) => massChanges.heldAbout(source, subject))
     .filter((held) => held !== undefined)
     .filter(({ status }) => status === "held");

@@ -1,5 +1,5 @@
 /** Remove group: the group and all its memberships. Pure. */
-import { groupStream, parseGroupId } from "../../../events/index.ts";
+import { deletionSubject, groupStream, parseGroupId } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { recordChanges, refuseCommand } from "../performed.ts";
 
@@ -8,7 +8,7 @@ export const removeGroup: CommandDefinition<"removeGroup"> = {
   permission: ["operator"],
   access: ({ groupId }) => ({ reads: [], writes: [groupStream(groupId)] }),
   holdable: {
-    subject: ({ groupId }) => `${groupStream(groupId)} delete`,
+    subject: ({ groupId }) => deletionSubject(groupStream(groupId)),
     replaces: ({ groupId }) => [groupStream(groupId)],
     mayTake: () => true,
     isWhole: () => true,

@@ -8,6 +8,7 @@
 import { isDeepStrictEqual } from "node:util";
 import {
   type CardeaEvent,
+  deletionSubject,
   evolveMembership,
   type GroupId,
   groupStream,
@@ -66,7 +67,7 @@ export const writeProvisionedGroup: CommandDefinition<"writeProvisionedGroup"> =
         ? deletionOf(groupId)
         : renamedFrom === null
           ? groupStream(groupId)
-          : `${groupStream(renamedFrom)} rename ${groupId}`,
+          : `rename ${JSON.stringify([renamedFrom, groupId])}`,
     // A client that changes a group, or renames it back, no longer wants it deleted.
     replaces: ({ groupId, scim }) => (scim === null ? [groupStream(groupId)] : [deletionOf(groupId)]),
     mayTake: ({ removed, renamedFrom, scim }) => scim === null || renamedFrom !== null || removed.length > 0,
@@ -93,7 +94,7 @@ export const writeProvisionedGroup: CommandDefinition<"writeProvisionedGroup"> =
   },
 };
 
-const deletionOf = (groupId: GroupId): string => `${groupStream(groupId)} delete`;
+const deletionOf = (groupId: GroupId): string => deletionSubject(groupStream(groupId));
 
 /** For the version that the group has now; what else the client has said of it since stays. */
 function atHead(
