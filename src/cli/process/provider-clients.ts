@@ -24,6 +24,8 @@ import type { Logger } from "../../replication/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
 
 const providerTimeoutMs = 10_000;
+/** By then this process listens, and it may be the proxy in front of a provider. */
+const firstCheckMs = 5_000;
 const checkEveryMs = 30_000;
 /** Apple throttles clients that verify a person more often than daily. */
 const appleRefreshMs = 24 * 3_600_000;
@@ -122,6 +124,7 @@ async function checkRegularly(
   { signal, logger }: Readonly<{ signal: AbortSignal; logger: Logger }>,
 ): Promise<void> {
   let before: ProviderStatus = "unknown";
+  await pause(firstCheckMs, signal);
   while (!signal.aborted) {
     try {
       await client.check();
