@@ -54,6 +54,7 @@ export function configOf(spec: ProcessSpec, setup: ClusterSetup, options: Config
     ...stale,
   });
   return {
+    ...options.settings,
     services: spec.services,
     address: `127.0.0.1:${spec.ports.address}`,
     insecure_server: true,
@@ -110,6 +111,8 @@ export type ConfigOptions = Readonly<{
   timing: Timing;
   dataDir: string;
   broker?: object;
+  /** More settings of the whole. */
+  settings?: object;
   /** More routes, for every signed-in person; the value holds their staleness keys. */
   moreRoutes?: Readonly<Record<string, object>>;
 }>;

@@ -67,6 +67,8 @@ export type ClusterOptions = Readonly<{
   relayed?: string;
   /** Settings of the `broker` section of every process. */
   broker?: object;
+  /** More settings of every process. */
+  settings?: object;
   /** Prepares the empty database before the first process starts. */
   prepare?: (setup: ClusterSetup) => Promise<void>;
 }>;
@@ -201,6 +203,7 @@ async function build(
     const config = configOf({ ...spec, ...addresses }, setup, {
       ...{ timing: options.timing, dataDir, moreRoutes },
       broker: options.broker ?? {},
+      settings: options.settings ?? {},
     });
     const created = new ClusterProcess({
       ...{ ...spec, folder: folder.path, dataDir, config },
