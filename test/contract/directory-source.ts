@@ -43,6 +43,8 @@ export type DirectoryOffers = Readonly<{
   delta: boolean;
   /** The directory can list one person twice. */
   duplicates: boolean;
+  /** The members are requested for each group, after the groups have been listed. */
+  membersApart?: true;
   /** The directory vouches for no e-mail. */
   withoutEmail?: true;
   /** The ids and texts that the directory can have; absent: any. */
@@ -126,6 +128,22 @@ export function directorySourceContract(
     }
     assertContent(collect(pages), content);
   });
+
+  if (offers.membersApart === true)
+    check("a group that goes before its members are read makes the run partial", async (directory) => {
+      await directory.set(content);
+      const source = directory.open();
+      const pages: DirectoryPage[] = [];
+      let cursor: string | null = null;
+      do {
+        const page: DirectoryPage = await source.read({ since: null, cursor, signal: signal() });
+        pages.push(checkPage(page, "full"));
+        if (page.groups.length > 0) await directory.set({ people, groups: [] });
+        cursor = page.next;
+      } while (cursor !== null && pages.length < pagesMax);
+      assert.ok(collect(pages).groups.size > 0);
+      assert.ok(collect(pages).problems.length > 0, "without a problem the run would remove the members");
+    });
 
   check("a page that was requested twice changes nothing", async (directory) => {
     await directory.set(content);

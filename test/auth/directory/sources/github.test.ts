@@ -154,6 +154,7 @@ directorySourceContract(
     nestedGroups: true,
     delta: false,
     duplicates: true,
+    membersApart: true,
     withoutEmail: true,
     personId: (n) => String(1_000 + n),
     groupId: (n) => String(50 + n),

@@ -117,6 +117,7 @@ directorySourceContract(
     nestedGroups: false,
     delta: false,
     duplicates: true,
+    membersApart: true,
     personId: (n) => String(100 + n),
     groupId: (n) => String(10 + n),
   },

@@ -164,7 +164,13 @@ async function googleDirectory(): Promise<ControlledDirectory> {
 
 directorySourceContract(
   "google",
-  { faults: ["limited", "unavailable", "cut", "refused"], nestedGroups: true, delta: false, duplicates: true },
+  {
+    faults: ["limited", "unavailable", "cut", "refused"],
+    nestedGroups: true,
+    delta: false,
+    membersApart: true,
+    duplicates: true,
+  },
   googleDirectory,
 );
 

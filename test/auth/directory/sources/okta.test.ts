@@ -188,7 +188,13 @@ async function oktaDirectory(): Promise<ControlledDirectory> {
 
 directorySourceContract(
   "okta",
-  { faults: ["limited", "unavailable", "cut", "refused"], nestedGroups: false, delta: true, duplicates: false },
+  {
+    faults: ["limited", "unavailable", "cut", "refused"],
+    nestedGroups: false,
+    delta: true,
+    membersApart: true,
+    duplicates: false,
+  },
   oktaDirectory,
 );
 

@@ -16,7 +16,7 @@ import { DirectoryError } from "../../directory-error.ts";
 import type { DirectoryAnswer, DirectoryHttp, LimitOf } from "../../directory-fetch.ts";
 import { plainText } from "../../page-check.ts";
 import type { DirectoryPerson, DirectoryProblem, DirectorySource } from "../../source.ts";
-import { type Listing, readListing } from "../shared/listing.ts";
+import { type Listing, readListing, unknownGroup } from "../shared/listing.ts";
 import { addressOf, linkInHeader, relativeLink } from "../shared/page-links.ts";
 
 export type GithubOptions = Readonly<{
@@ -98,8 +98,7 @@ export function createGithubSource(options: GithubOptions): DirectorySource {
     async members(teamId, link, { signal, start }) {
       const path = `organizations/${start}/team/${teamId}/members?per_page=100&page=1`;
       const answer = await call(link ?? path, signal);
-      // The team has been deleted since it was listed.
-      if (answer.status === 404) return { people: [], groups: [], next: null };
+      if (answer.status === 404) return unknownGroup(teamId);
       const problems = await problemsOf(answer, teamId, signal);
       return { people: parse(accounts, answer).map((each) => each.id), groups: [], problems, next: nextOf(answer) };
     },

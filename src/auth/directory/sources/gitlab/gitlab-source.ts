@@ -12,7 +12,7 @@ import { DirectoryError } from "../../directory-error.ts";
 import type { DirectoryAnswer, DirectoryHttp, LimitOf } from "../../directory-fetch.ts";
 import { plainText } from "../../page-check.ts";
 import type { DirectoryPerson, DirectorySource } from "../../source.ts";
-import { type Listing, type ListingContext, readListing } from "../shared/listing.ts";
+import { type Listing, type ListingContext, readListing, unknownGroup } from "../shared/listing.ts";
 import { addressOf, linkInHeader, relativeLink } from "../shared/page-links.ts";
 
 export type GitlabOptions = Readonly<{
@@ -56,8 +56,7 @@ export function createGitlabSource(options: GitlabOptions): DirectorySource {
   ): Promise<Awaited<ReturnType<Listing["members"]>>> {
     const present = parsePosition(link ?? `groups/${groupId}/members/all?per_page=100`);
     const answer = await call(present.path, signal);
-    // The group has been deleted since it was listed.
-    if (answer.status === 404) return { people: [], groups: [], next: null };
+    if (answer.status === 404) return unknownGroup(groupId);
     const listed = parse(members, answer);
     const { next, hasMoved } = nextPosition(present, { answer, count: listed.length, next: nextOf(answer) });
     const active = listed.filter(({ membership_state }) => (membership_state ?? "active") === "active");

@@ -18,7 +18,7 @@ import {
   type DirectorySource,
   emptyPage,
 } from "../../source.ts";
-import { type Listing, type ListingContext, readListing } from "../shared/listing.ts";
+import { type Listing, type ListingContext, readListing, unknownGroup } from "../shared/listing.ts";
 import type { AccessTokens } from "../shared/oauth-client.ts";
 import { addressOf, pathPart } from "../shared/page-links.ts";
 
@@ -111,10 +111,11 @@ async function readMembers(
     { ...query, fields: "kind,nextPageToken,members(id,type)" },
     signal,
   );
-  const nothing = { people: [], groups: [], next: null };
-  if (answer.status === 404) return nothing; // the group has been deleted since it was listed
-  if (answer.status === 403)
-    return { ...nothing, problems: [{ about: groupId, message: "Google does not let us read the members" }] };
+  if (answer.status === 404) return unknownGroup(groupId);
+  if (answer.status === 403) {
+    const problems = [{ about: groupId, message: "Google does not let us read the members" }];
+    return { people: [], groups: [], problems, next: null };
+  }
   const { members, nextPageToken } = parse(membersAnswer, answer);
   const idsOf = (type: string): readonly string[] =>
     members.flatMap((member) => (member.type === type && member.id !== undefined ? [member.id] : []));

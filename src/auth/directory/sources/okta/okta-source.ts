@@ -19,7 +19,7 @@ import {
   type DirectorySource,
   emptyPage,
 } from "../../source.ts";
-import { type Listing, readListing } from "../shared/listing.ts";
+import { type Listing, readListing, unknownGroup } from "../shared/listing.ts";
 import { addressOf, linkInHeader, pathPart, relativeLink } from "../shared/page-links.ts";
 
 export type OktaOptions = Readonly<{
@@ -87,8 +87,7 @@ export function createOktaSource(options: OktaOptions): DirectorySource {
     },
     async members(groupId, link, { signal }) {
       const answer = await call(link ?? `groups/${pathPart(groupId)}/users?limit=${pageSize}`, signal);
-      // The group has been deleted since it was listed.
-      if (answer.status === 404) return { people: [], groups: [], next: null };
+      if (answer.status === 404) return unknownGroup(groupId);
       return { people: parse(ids, answer).map((each) => each.id), groups: [], next: nextOf(answer) };
     },
   };

@@ -56,6 +56,17 @@ export type Listing = Readonly<{
   end(context: ListingContext): string | null;
 }>;
 
+/**
+ * The members of a group that the directory no longer knows: it has been deleted since it was listed, or is hidden from
+ * us now. That says nothing about its members, so the run is partial.
+ */
+export const unknownGroup = (groupId: string): ListedMembers => ({
+  people: [],
+  groups: [],
+  problems: [{ about: groupId, message: "a group went while the run read it" }],
+  next: null,
+});
+
 /** A million people in pages of 100, and as many groups. */
 export const pagesMax = 100_000;
 /** More members than this end a page. */
