@@ -15,8 +15,10 @@ const byFirstWord: Readonly<Record<string, () => Promise<readonly CliCommand[]>>
     return [sessionsList, sessionsRevoke];
   },
   async users() {
-    const { usersErase, usersList, usersRestore, usersShow, usersSuspend } = await import("./commands/users.ts");
-    return [usersList, usersShow, usersSuspend, usersRestore, usersErase];
+    const { usersErase, usersList, usersRefresh, usersRestore, usersShow, usersSuspend } = await import(
+      "./commands/users.ts"
+    );
+    return [usersList, usersShow, usersRefresh, usersSuspend, usersRestore, usersErase];
   },
   async groups() {
     const { groupsAdd, groupsDelete, groupsList, groupsRemove, groupsShow } = await import(

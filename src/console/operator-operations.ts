@@ -112,6 +112,7 @@ export const operatorOperations = {
     summary: "End a user's sessions and refuse new ones, with or without an end",
   },
   "POST /users/:user/restore": { ...onUser, summary: "Lift a suspension" },
+  "POST /users/:user/refresh": { ...onUser, summary: "Ask the identity provider about a user now" },
   "GET /users/:user/erasure": {
     summary: "What erasing a user would destroy, and what it would not reach",
     status: 200,

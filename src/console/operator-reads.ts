@@ -37,7 +37,9 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
     const query = listSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
     const found = limited(replica.projection.users(), query.data.limit, (user) =>
-      isRecord(replica, user.userId) ? undefined : describeUser(replica, user, deps.now()),
+      isRecord(replica, user.userId)
+        ? undefined
+        : describeUser(replica, user, { now: deps.now(), known: deps.providers }),
     );
     return { users: found.items, more: found.more, applied: replica.applied };
   });
@@ -56,7 +58,7 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
     if (users.length === 0) return reply.code(404).send({ error: `no user matches ${JSON.stringify(name)}` });
     return {
       users: users.map((user) => ({
-        ...describeUser(replica, user, deps.now()),
+        ...describeUser(replica, user, { now: deps.now(), known: deps.providers }),
         memberships: user.status === "erased" ? [] : describeMemberships(replica, user.userId),
       })),
       applied: replica.applied,

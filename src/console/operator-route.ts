@@ -11,6 +11,7 @@ import { homeRetryAfterMs } from "../replication/wire/index.ts";
 import type { OperatorCaller } from "./operator-caller.ts";
 import type { OperationName } from "./operator-operations.ts";
 import type { LastKnownState } from "./operator-schemas.ts";
+import type { KnownProviders } from "./operator-views.ts";
 
 export type OperatorApiDeps = Readonly<{
   /** In the operator's role. */
@@ -36,6 +37,8 @@ export type OperatorApiDeps = Readonly<{
   /** Settles after `ms`, or earlier if the signal aborts. */
   sleep: (ms: number, signal: AbortSignal) => Promise<void>;
   uuid: () => string;
+  /** The clients at identity providers of this process. */
+  providers: KnownProviders;
   /** From when on a change of groups is held; absent: the defaults. */
   massChange?: MassChangeLimits;
   /** The routes whose policies name one of these groups; absent: this process has no routes. */

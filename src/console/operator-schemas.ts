@@ -277,6 +277,18 @@ const user = z.object({
   grants: z
     .array(timeBox.extend({ group: z.string() }))
     .meta({ description: "Additions to groups by an operator that end by themselves." }),
+  providers: z
+    .array(
+      z.object({
+        idpId: z.string(),
+        name: z.string().nullable().meta({ description: "The name in the configuration; null: not configured here." }),
+        sessions: z.number(),
+        confirmedAt: z.string().meta({ description: "When the identity provider last confirmed a session." }),
+        dueBy: at.meta({ description: "The latest time of the next refresh, if the session has a refresh token." }),
+        groups: z.array(z.string()).meta({ description: "The groups that the provider claims." }),
+      }),
+    )
+    .meta({ description: "What the identity provider last said, for each client with a live session." }),
 });
 const member = z.object({
   userId: z.string(),

@@ -16,7 +16,7 @@ import { findAtHead, oneUser, sendNameProblem } from "./person-names.ts";
 /** `recordLinks`: the erasures of what SCIM clients had recorded. */
 export type EraseAnswer = ChangeAnswer & Readonly<{ erasure: ErasureReport; recordLinks: readonly Link[] }>;
 
-type UserVerb = "sessions/revoke" | "restore";
+type UserVerb = "sessions/revoke" | "restore" | "refresh";
 
 export function registerUserChanges(route: RegisterRoute, deps: OperatorApiDeps): void {
   const onUser = (verb: UserVerb, emails: "any" | "verified", command: (userId: UserId) => Command): void => {
@@ -28,6 +28,7 @@ export function registerUserChanges(route: RegisterRoute, deps: OperatorApiDeps)
     });
   };
   onUser("sessions/revoke", "any", (userId) => ({ type: "revokeUserSessions", userId, reason: "operator" }));
+  onUser("refresh", "any", (userId) => ({ type: "requestRefresh", userId }));
   onUser("restore", "verified", (userId) => ({ type: "restoreUser", userId }));
   route("POST /users/:user/suspend", async (request, reply, { actor }) => {
     const name = nameIn((request.params as { user: string }).user);

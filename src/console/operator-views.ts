@@ -1,5 +1,6 @@
 /** Operator views: sessions, users and groups of the projection as JSON, with personal data opened. Pure. */
 import {
+  type ActiveSession,
   type Group,
   isMember,
   isProvisioned,
@@ -41,7 +42,24 @@ export type UserView = Readonly<{
   suspension: TimeBoxView | null;
   /** Additions by an operator that end by themselves, also those that have ended and wait for the sweep. */
   grants: readonly (TimeBoxView & Readonly<{ group: string }>)[];
+  /** One for each client at an identity provider with a live session. */
+  providers: readonly UserProviderView[];
 }>;
+/** What an identity provider's client last said of a person, over their live sessions. */
+export type UserProviderView = Readonly<{
+  idpId: string;
+  /** The name in the configuration; null: this process has no such client. */
+  name: string | null;
+  sessions: number;
+  /** When it last confirmed a session. */
+  confirmedAt: string;
+  /** The latest time of the next refresh, if the session has a refresh token; null: no such client. */
+  dueBy: string | null;
+  /** The groups that it claims. */
+  groups: readonly string[];
+}>;
+/** The configured clients at identity providers, as an explanation needs them. */
+export type KnownProviders = Readonly<{ nameOf: (idpId: string) => string | null; refreshEveryMs: number }>;
 export type TimeBoxView = Readonly<{ until: string; reason: string }>;
 export type GroupView = Readonly<{
   id: string;
@@ -92,7 +110,11 @@ function whyRevoked(replica: Replica, session: Session): string | null {
 const boxView = (box: TimeBox | undefined): TimeBoxView | null =>
   box === undefined ? null : { until: new Date(box.until).toISOString(), reason: box.reason };
 
-export function describeUser(replica: Replica, user: User, now: UnixMs): UserView {
+export function describeUser(
+  replica: Replica,
+  user: User,
+  { now, known }: Readonly<{ now: UnixMs; known: KnownProviders }>,
+): UserView {
   const profile = profileOfUser(replica, user.userId);
   return {
     id: user.userId,
@@ -107,7 +129,34 @@ export function describeUser(replica: Replica, user: User, now: UnixMs): UserVie
       .filter((id) => replica.projection.sessionStatus(id).status === "active").length,
     suspension: boxView(user.suspension),
     grants: user.status === "erased" ? [] : grantsOf(replica, user.userId),
+    providers: user.status === "erased" ? [] : providersOf(replica, user.userId, { now, known }),
   };
+}
+
+function providersOf(
+  { projection }: Replica,
+  userId: UserId,
+  { now, known }: Readonly<{ now: UnixMs; known: KnownProviders }>,
+): readonly UserProviderView[] {
+  const groups = [...projection.memberships(userId)].filter(([, { sources }]) => sources.includes("idp"));
+  const byClient = new Map<string, ActiveSession[]>();
+  for (const id of projection.sessionsOf(userId)) {
+    const at = projection.sessionStatus(id);
+    if (at.status !== "active" || at.session.expiresAt <= now) continue;
+    byClient.set(at.session.idpId, [...(byClient.get(at.session.idpId) ?? []), at.session]);
+  }
+  return [...byClient].map(([idpId, sessions]) => {
+    const name = known.nameOf(idpId);
+    const oldest = Math.min(...sessions.map(({ refreshedAt }) => refreshedAt));
+    return {
+      idpId,
+      name,
+      sessions: sessions.length,
+      confirmedAt: new Date(Math.max(...sessions.map(({ refreshedAt }) => refreshedAt))).toISOString(),
+      dueBy: name === null ? null : new Date(oldest + known.refreshEveryMs).toISOString(),
+      groups: groups.map(([group]) => group).sort(),
+    };
+  });
 }
 
 function grantsOf({ projection }: Replica, userId: UserId): UserView["grants"] {

@@ -9,6 +9,7 @@
  *   values and name no person.
  * - The log stores the effect beside the body, so that an old node obeys a new kind of revocation it cannot read.
  */
+import type { Format } from "./event-format.ts";
 import type {
   BootId,
   BrokerId,
@@ -111,6 +112,8 @@ export type UserSessionsRevoked = Fact<
 export type UserSuspended = Fact<"UserSuspended", { userId: UserId; reason: string; until?: UnixMs }>;
 /** The sweep: a suspension has reached its end. `at`: the leader's time. It ends none whose end is later. */
 export type SuspensionExpired = Fact<"SuspensionExpired", { userId: UserId; at: UnixMs }>;
+/** An operator wants the leader to ask the identity provider about the person now. It changes no state. */
+export type UserRefreshRequested = Fact<"UserRefreshRequested", { userId: UserId; requestedAt: UnixMs }>;
 export type UserRestored = Fact<"UserRestored", { userId: UserId }>;
 /** The same transaction destroys the person's key. */
 export type UserErased = Fact<"UserErased", { userId: UserId }>;
@@ -260,6 +263,7 @@ export type UserEvent =
   | UserSuspended
   | SuspensionExpired
   | UserRestored
+  | UserRefreshRequested
   | UserErased
   | SignalReceived;
 export type GroupEvent =
@@ -293,18 +297,6 @@ export type CardeaEvent = SessionEvent | UserEvent | GroupEvent | CredentialEven
 export type EventType = CardeaEvent["type"];
 
 // --- the catalog
-
-export type EventBody = Readonly<Record<string, unknown>>;
-
-/** One version of one type's body. */
-export type Format = Readonly<{
-  /** The cluster's level from which on this version is written. */
-  level: number;
-  /** Lifts the version before to this one; absent in the first. */
-  up?: (body: EventBody) => EventBody;
-  /** Lowers to the version before; null: that version cannot say it, so the event waits for the level. */
-  down?: (body: EventBody) => EventBody | null;
-}>;
 
 /** The fact that an explanation is about. `user`: the stream of the person behind a membership; null: none is known. */
 export type DescribedFact = Readonly<{ fact: string; user: string | null }>;
@@ -411,6 +403,12 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
     effect: "either",
     formats: sinceLevel1,
     describe: () => "restored",
+  },
+  UserRefreshRequested: {
+    stream: byUser,
+    effect: "neutral",
+    formats: sinceLevel5,
+    describe: byType,
   },
   UserErased: {
     stream: byUser,

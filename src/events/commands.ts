@@ -144,6 +144,8 @@ export type RecordLogout = Fact<
 >;
 /** `until` absent: the suspension has no end. */
 export type SuspendUser = Fact<"suspendUser", { userId: UserId; reason: string; until?: UnixMs }>;
+/** The leader asks the identity provider about the person's sessions now, not only when they are due. */
+export type RequestRefresh = Fact<"requestRefresh", { userId: UserId }>;
 export type RestoreUser = Fact<"restoreUser", { userId: UserId }>;
 export type EraseUser = Fact<"eraseUser", { userId: UserId }>;
 /** `until`: only for additions by an operator, and with a reason. */
@@ -374,6 +376,7 @@ export type Command =
   | RecordLogout
   | SuspendUser
   | RestoreUser
+  | RequestRefresh
   | EraseUser
   | ChangeGroupMembers
   | RemoveGroup

@@ -13,7 +13,8 @@
  *
  * Why levels: docs/adr/0014-feature-levels.md
  */
-import { catalog, type EventBody, type Format } from "./catalog.ts";
+import { catalog } from "./catalog.ts";
+import type { EventBody, Format } from "./event-format.ts";
 
 /**
  * This build reads everything of this level and below. Grows by one with each release that writes something new or

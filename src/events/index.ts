@@ -93,6 +93,7 @@ export {
   type RefusalCode,
   type ReleaseHeldChange,
   type RemoveGroup,
+  type RequestRefresh,
   type RestoreUser,
   type RetireNodes,
   type RevokeScimToken,
@@ -240,6 +241,7 @@ export { lossesOf } from "./projection/losses.ts";
 export type { MassChanges } from "./projection/mass-changes.ts";
 export { Projection } from "./projection/projection.ts";
 export { OutOfOrderError, type SessionStatus } from "./projection/projection-types.ts";
+export type { RefreshRequest } from "./projection/refresh-requests.ts";
 export {
   type ActiveSession,
   type Device,

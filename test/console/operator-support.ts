@@ -55,6 +55,7 @@ export async function startOperatorWorld(
       ...(options.plugins ?? []),
       (app) =>
         registerOperatorApi(app, {
+          providers: { nameOf: () => null, refreshEveryMs: 60_000 },
           databroker: options.operator?.(built.operator) ?? built.operator,
           replica: built.replica,
           feed,

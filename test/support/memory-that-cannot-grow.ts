@@ -135,6 +135,7 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
   "is the state of the log, folded: as large as the people, sessions and groups in it (docs/limits.md, the first table)":
     [
       "src/auth/authenticate/provider/refresh-duty.ts dueAt",
+      "src/auth/authenticate/provider/refresh-duty.ts wanted",
       "src/auth/authenticate/provider/refresh-memory.ts inGrace",
       "src/events/session-index/byte-arena.ts #pages",
       "src/events/session-index/compact-session-index.ts #blocks",

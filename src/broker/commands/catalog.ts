@@ -59,6 +59,7 @@ import { revokeSessions } from "./session/revoke-sessions.ts";
 import { startRefresh } from "./session/start-refresh.ts";
 import { receiveSignal } from "./signal/receive-signal.ts";
 import { eraseUser } from "./user/erase-user.ts";
+import { requestRefresh } from "./user/request-refresh.ts";
 import { restoreUser } from "./user/restore-user.ts";
 import { revokeUserSessions } from "./user/revoke-user-sessions.ts";
 import { suspendUser } from "./user/suspend-user.ts";
@@ -74,6 +75,7 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   recordLogout,
   suspendUser,
   restoreUser,
+  requestRefresh,
   eraseUser,
   changeGroupMembers,
   removeGroup,

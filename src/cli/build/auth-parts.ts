@@ -173,6 +173,7 @@ export async function authenticateHostOf(
   const signals = signalServerOf(config, parts);
   const signalOperations = signalOperationsOf(config, parts);
   const signalStreams = operatorStreamsOf(config, parts.auth, parts.operator);
+  const clients = signInClientsOf(config).all;
   const host = await createAuthenticateHost(parts.auth, [
     (app) => signals?.register(app),
     (app) => scim?.register(app),
@@ -205,6 +206,10 @@ export async function authenticateHostOf(
         massChange: massChangeLimitsOf(config),
         routesNaming: (groups) => routesNaming(config, parts.policies, groups),
         region: config.region,
+        providers: {
+          nameOf: (idpId) => clients.get(idpId)?.name ?? null,
+          refreshEveryMs: config.refreshEveryMs,
+        },
         log: parts.logger,
       }),
   ]);

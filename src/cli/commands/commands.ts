@@ -50,7 +50,7 @@ import {
 import { snapshotCreate, snapshotKeys, snapshotList, snapshotRestore, snapshotVerify } from "./snapshot.ts";
 import { token } from "./token.ts";
 import { login, sshProxy, tcp, udp } from "./tunnel.ts";
-import { usersErase, usersList, usersRestore, usersShow, usersSuspend } from "./users.ts";
+import { usersErase, usersList, usersRefresh, usersRestore, usersShow, usersSuspend } from "./users.ts";
 
 export const commands: readonly CliCommand[] = [
   dev,
@@ -64,6 +64,7 @@ export const commands: readonly CliCommand[] = [
   sessionsRevoke,
   usersList,
   usersShow,
+  usersRefresh,
   usersSuspend,
   usersRestore,
   usersErase,

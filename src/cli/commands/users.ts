@@ -1,4 +1,4 @@
-/** `cardea users list|show|suspend|restore|erase` */
+/** `cardea users list|show|refresh|suspend|restore|erase` */
 import type { EraseAnswer, ErasureReport, MembershipView, UserView } from "../../console/index.ts";
 import { connectOperator, inPath } from "../operator/operator-client.ts";
 import { checkRegion, postChange, printOutcome, runChange } from "../operator/run-change.ts";
@@ -33,7 +33,7 @@ export const usersList: CliCommand = {
 export const usersShow: CliCommand = {
   name: "users show",
   usage: "NAME",
-  summary: "show a user: status, groups, and what ends when",
+  summary: "show a user: status, groups, what ends when, and what identity providers said last",
   help: "NAME is a user id, a subject or an e-mail. Shows ends of suspensions and of additions to groups, with their reasons.",
   async run(args, terminal) {
     const parsed = parse(args, operatorOptions, { min: 1, max: 1 });
@@ -52,13 +52,14 @@ export const usersShow: CliCommand = {
 type ShownUser = UserView & Readonly<{ memberships: readonly MembershipView[] }>;
 
 function textOf(user: ShownUser): string {
-  const { suspension, grants, memberships } = user;
+  const { suspension, grants, memberships, providers } = user;
   const lines = [
     `${user.id}  ${user.email || user.subject}  ${user.name}`,
     `status: ${user.status}${suspension === null ? "" : ` until ${suspension.until}: ${suspension.reason}`}`,
     `sessions: ${user.sessions}`,
     `groups: ${user.groups.join(", ") || "none"}`,
     ...memberships.map(textOfMembership),
+    ...providers.map(providerText),
     ...grants.map(({ group, until, reason }) => `  ${group} by an operator until ${until}: ${reason}`),
   ];
   return lines.map((line) => `${maskControlCharacters(line)}\n`).join("");
@@ -72,7 +73,15 @@ function textOfMembership({ group, excluded, sources }: MembershipView): string 
   return `  ${group} from ${named.join(", ") || "no source"}${excluded ? "; excluded by an operator" : ""}`;
 }
 
-const onUser = (verb: "restore", summary: string, help: string, past: string): CliCommand => ({
+function providerText({ name, idpId, sessions, confirmedAt, dueBy, groups }: UserView["providers"][number]): string {
+  const next = dueBy === null ? "" : `, next by ${dueBy}`;
+  const claimed = groups.length === 0 ? "" : `, groups: ${groups.join(", ")}`;
+  return `provider ${name ?? idpId}: sessions ${sessions}, confirmed at ${confirmedAt}${next}${claimed}`;
+}
+
+type VerbTexts = Readonly<{ summary: string; help: string; done: string; unchanged: string }>;
+
+const onUser = (verb: "restore" | "refresh", { summary, help, done, unchanged }: VerbTexts): CliCommand => ({
   name: `users ${verb}`,
   usage: "NAME [--wait [--region [NAME]] [--timeout 10s]]",
   summary,
@@ -85,8 +94,8 @@ const onUser = (verb: "restore", summary: string, help: string, past: string): C
       return await runChange(client, parsed, terminal, {
         path: `/users/${inPath(name)}/${verb}`,
         body: {},
-        done: `${name} ${past}`,
-        unchanged: `nothing changed: ${name} was already ${past}`,
+        done: `${name} ${done}`,
+        unchanged: `${name} ${unchanged}`,
       });
     } finally {
       await client.close();
@@ -119,12 +128,19 @@ never shortens a suspension: restore the user for that. --reason goes into the l
     }
   },
 };
-export const usersRestore = onUser(
-  "restore",
-  "let a suspended user sign in again",
-  "Sessions that were revoked stay revoked.",
-  "restored",
-);
+export const usersRestore = onUser("restore", {
+  summary: "let a suspended user sign in again",
+  help: "Sessions that were revoked stay revoked.",
+  done: "restored",
+  unchanged: "was already restored: nothing changed",
+});
+export const usersRefresh = onUser("refresh", {
+  summary: "ask the identity provider about a user now",
+  help: `The leader refreshes the user's sessions within seconds, each at most every 10 s, and only those with a refresh token.
+users show says when the provider last confirmed them.`,
+  done: "will be asked about at the identity provider",
+  unchanged: "has no live session",
+});
 export const usersErase: CliCommand = {
   name: "users erase",
   usage: "NAME [--dry-run] [--yes] [--wait [--region [NAME]] [--timeout 10s]]",

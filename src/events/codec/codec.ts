@@ -11,13 +11,13 @@ import { hash as digestOf } from "node:crypto";
 import {
   type CardeaEvent,
   type Effect,
-  type EventBody,
   type EventType,
   effectOf,
   type Recorded,
   type UnknownEvent,
 } from "../catalog.ts";
 import { CodedError } from "../coded-error.ts";
+import type { EventBody } from "../event-format.ts";
 import { isReadable, lift, lower, readsLevel } from "../formats.ts";
 import {
   type CommandId,

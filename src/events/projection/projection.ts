@@ -46,6 +46,7 @@ import {
   type ProjectionTables,
   type SessionStatus,
 } from "./projection-types.ts";
+import { RefreshRequests } from "./refresh-requests.ts";
 import {
   createTombstone,
   type Device,
@@ -89,6 +90,7 @@ export class Projection {
   readonly #devices = new Map<DeviceId, Device>();
   readonly #serviceAccounts = new Map<ServiceAccountId, ServiceAccount>();
   readonly #massChanges = new MassChanges((kind, before, after) => this.#digest.replace(kind, before, after));
+  readonly #refreshRequests = new RefreshRequests();
   #capture: ProjectionCapture | undefined;
 
   /** The link of the newest event folded in. */
@@ -203,6 +205,11 @@ export class Projection {
   /** How many people have a membership. */
   get peopleInGroups(): number {
     return this.#memberships.size;
+  }
+
+  /** Operators' requests to ask the identity provider about a person now, for the leader's refresh. */
+  get refreshRequests(): RefreshRequests {
+    return this.#refreshRequests;
   }
 
   /** Expired sessions, for the sweep. */
@@ -367,6 +374,9 @@ export class Projection {
       case "HeldChangeEnded":
       case "MassChangesAllowed":
         this.#massChanges.evolve(event, at);
+        return [];
+      case "UserRefreshRequested":
+        this.#refreshRequests.add(event, position);
         return [];
       case "DirectorySyncStarted":
       case "DirectorySyncCompleted":

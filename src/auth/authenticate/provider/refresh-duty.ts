@@ -113,17 +113,39 @@ type DueSession = Readonly<{ session: ActiveSession; entry: VaultedTokens; oidc:
 export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => Promise<void> {
   const memory = deps.memory ?? newRefreshMemory();
   const dueAt = new Map<SessionId, number>();
+  /** Sessions that an operator wants to be refreshed now, and since when. */
+  const wanted = new Map<SessionId, UnixMs>();
+  let requestsSeen = 0;
   let forgetAt = pruneAbove;
   const pauseMs = Math.min(coolOffMs, deps.everyMs);
   let workers = workersMin;
 
   function nextDue(session: ActiveSession, tokens: ProviderTokens | undefined, oidc: ProviderClient): number {
     if (tokens === undefined) return Number.POSITIVE_INFINITY;
-    if (tokens.refreshToken === null)
-      return describesAgain(oidc, tokens, 0) ? session.refreshedAt + deps.everyMs : Number.POSITIVE_INFINITY;
+    const isRefreshed = tokens.refreshToken !== null;
+    if (!isRefreshed && !describesAgain(oidc, tokens, 0)) return Number.POSITIVE_INFINITY;
+    if ((wanted.get(session.sessionId) ?? 0) > session.refreshedAt) return session.refreshedAt + pauseMs;
+    wanted.delete(session.sessionId);
+    if (!isRefreshed) return session.refreshedAt + deps.everyMs;
     const byToken = (tokens.accessTokenExpiresAt ?? Number.POSITIVE_INFINITY) - beforeExpiryMs;
     const earliest = session.refreshedAt + Math.max(pauseMs, oidc.refreshMsMin ?? 0);
     return Math.max(earliest, Math.min(byToken, session.refreshedAt + deps.everyMs));
+  }
+
+  /** Makes sessions due at once: those of the people of an operator's requests since the last run. */
+  function noteRequests(projection: Projection): Session[] {
+    const due: Session[] = [];
+    for (const { userId, requestedAt, position } of projection.refreshRequests.after(requestsSeen)) {
+      requestsSeen = Math.max(requestsSeen, position);
+      for (const sessionId of projection.sessionsOf(userId)) {
+        const session = projection.session(sessionId);
+        if (session?.status !== "active" || session.refreshedAt >= requestedAt) continue;
+        wanted.set(sessionId, requestedAt);
+        dueAt.delete(sessionId);
+        due.push(session);
+      }
+    }
+    return due;
   }
 
   /** Clients missing from this process's configuration; each is logged once. */
@@ -136,6 +158,8 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
 
   /** Drops entries of ended sessions, so that live sessions bound the memory. */
   function pruneEnded(projection: Projection): void {
+    for (const sessionId of wanted.keys())
+      if (projection.sessionStatus(sessionId).status !== "active") wanted.delete(sessionId);
     for (const sessionId of memory.inGrace.keys())
       if (projection.sessionStatus(sessionId).status !== "active") memory.inGrace.delete(sessionId);
     if (dueAt.size <= forgetAt) return;
@@ -143,6 +167,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     forgetAt = Math.max(pruneAbove, dueAt.size * 2);
   }
 
+  let projectionSeen: Projection | undefined;
   let pass: Readonly<{ projection: Projection; sessions: Iterator<Session>; ages: AgeSum }> | undefined;
 
   return async (context) => {
@@ -151,6 +176,9 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     pruneEnded(projection);
     if (pass?.projection !== projection) pass = { projection, sessions: projection.sessions(), ages: new AgeSum() };
     const { sessions, ages } = pass;
+    if (projectionSeen !== projection) requestsSeen = 0; // another history
+    projectionSeen = projection;
+    const requested = noteRequests(projection);
     let steps = 0;
     let vaultReads = 0;
     let refreshes = 0;
@@ -159,6 +187,11 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
 
     async function worker(): Promise<void> {
       while (!signal.aborted && vaultReads < vaultReadsMax && refreshes < refreshesMax && silences < silencesMax) {
+        const first = requested.shift();
+        if (first !== undefined) {
+          await checkSession(first);
+          continue;
+        }
         const next = steps++ < sessionsMax ? sessions.next() : undefined;
         if (next === undefined) return;
         if (next.done === true) {
@@ -168,8 +201,14 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
           }
           return;
         }
+        countAge(next.value);
         await checkSession(next.value);
       }
+    }
+
+    function countAge(session: Session): void {
+      if (session.status !== "active" || session.expiresAt <= now) return;
+      if (deps.providerOf(session.idpId) !== undefined) ages.add(now - session.refreshedAt);
     }
 
     async function checkSession(session: Session): Promise<void> {
@@ -180,7 +219,6 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
         if (!isOfTokenIssuer(session.idpId)) logUnknown(session.idpId);
         return;
       }
-      ages.add(now - session.refreshedAt);
       if ((dueAt.get(sessionId) ?? 0) > now || projection.sessionStatus(sessionId).status !== "active") return;
       const unwritten = memory.unwritten.get(sessionId);
       if (unwritten !== undefined && !(await write(unwritten))) {

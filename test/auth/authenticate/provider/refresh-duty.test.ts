@@ -24,6 +24,7 @@ import type {
   UserId,
   VaultedTokens,
 } from "../../../../src/events/index.ts";
+import { RefreshRequests } from "../../../../src/events/projection/refresh-requests.ts";
 import { systemClock } from "../../../../src/replication/runtime/index.ts";
 import { waitFor } from "../../../support/wait-for.ts";
 import { finish, type OddProvider, startOddProvider } from "../odd-provider.ts";
@@ -31,12 +32,12 @@ import { quiet, signIn, startWorld, subjectId, type World } from "../support.ts"
 
 type Runs = { count: number; readonly memory: RefreshMemory };
 
-const refreshing = (oidc: ProviderClient, runs: Runs): Duty => {
+const refreshing = (oidc: ProviderClient, runs: Runs, everyMs = 200): Duty => {
   const refresh = createRefresh({
     providerOf: () => oidc,
     groupsFromClaim: "groups",
     uuid: randomUUID,
-    everyMs: 200,
+    everyMs,
     graceMs: 60_000,
     memory: runs.memory,
     log: quiet,
@@ -70,6 +71,43 @@ test("a group that the provider adds or removes changes at the next refresh", as
   world.provider.setGroups("alice", []);
   await waitFor("no groups", () => groupsOf(world, "alice") === "");
   assert.equal((await visitor.request(world.url("app"))).status, 200, "the same session");
+});
+
+test("an operator's request makes the leader ask the provider now, long before the session is due", async (t) => {
+  const runs = { count: 0, memory: newRefreshMemory() };
+  const hourMs = 3_600_000;
+  const world = await startWorld(t, {
+    duties: (oidc) => [refreshing(oidc, runs, hourMs)],
+    provider: { accessTokenS: 3_600 },
+  });
+  await world.submit({ type: "finalizeUpgrade", level: 5 });
+  await signIn(world, world.visitor(), "alice");
+  await signIn(world, world.visitor(), "bob");
+  world.provider.setGroups("alice", ["sales"]);
+  world.provider.setGroups("bob", ["eng"]);
+  const request = { type: "requestRefresh", userId: subjectId(world, "alice") } as const;
+  const requested = await world.submit(request);
+  assert.equal(requested.type, "done", JSON.stringify(requested));
+  await waitFor("the changed groups", () => groupsOf(world, "alice") === "sales", { withinMs: 60_000 });
+  assert.notEqual(groupsOf(world, "bob"), "eng", "no operator asked about bob");
+  const counts = [...runs.memory.counts.values()].map(({ refreshed }) => refreshed);
+  const { count } = runs;
+  await waitFor("more runs", () => runs.count > count + 10);
+  assert.deepEqual(
+    [...runs.memory.counts.values()].map(({ refreshed }) => refreshed),
+    counts,
+    "it asks once",
+  );
+});
+
+test("a request to ask about a person without a session changes nothing, and needs level 5", async (t) => {
+  const { world } = await startRefreshing(t);
+  const request = { type: "requestRefresh", userId: subjectId(world, "alice") } as const;
+  const unknown = await world.submit(request);
+  assert.equal(unknown.type === "refused" && unknown.code, "not-found");
+  await signIn(world, world.visitor(), "alice");
+  const early = await world.submit(request);
+  assert.match(early.type === "refused" ? early.message : "", /level 1.*cardea cluster finalize/);
 });
 
 test("an operator's removal persists, whatever the provider claims at a refresh", async (t) => {
@@ -175,6 +213,7 @@ async function startBench(
   const projection = {
     sessions: () => sessions.values(),
     sessionStatus: (id: SessionId) => ({ status: options.status?.(id) ?? "active" }),
+    refreshRequests: new RefreshRequests(),
   } as unknown as Projection;
   const memory = newRefreshMemory();
   const refresh = createRefresh({
@@ -618,6 +657,7 @@ test("a run visits a bounded number of sessions, and the next run continues from
     projection: {
       sessions: () => sessions.values(),
       sessionStatus: () => ({ status: "active" }),
+      refreshRequests: new RefreshRequests(),
     } as unknown as Projection,
     now: Date.now() as UnixMs,
     tokens: async (id: SessionId) => bench.vault.get(id),
@@ -647,6 +687,7 @@ test("an error that is not the provider's fails the run", async (t) => {
     projection: {
       sessions: () => [{ status: "active", sessionId: "s", expiresAt: 9e15, refreshedAt: 0 }].values(),
       sessionStatus: () => ({ status: "active" }),
+      refreshRequests: new RefreshRequests(),
     } as unknown as Projection,
     now: Date.now() as UnixMs,
     tokens: async () => bench.vault.get("session-0" as SessionId),

@@ -1,0 +1,13 @@
+/** Event format: one version of the body of an event type, and its conversions. Only types. */
+
+export type EventBody = Readonly<Record<string, unknown>>;
+
+/** One version of one type's body. */
+export type Format = Readonly<{
+  /** The cluster's level from which on this version is written. */
+  level: number;
+  /** Lifts the version before to this one; absent in the first. */
+  up?: (body: EventBody) => EventBody;
+  /** Lowers to the version before; null: that version cannot say it, so the event waits for the level. */
+  down?: (body: EventBody) => EventBody | null;
+}>;
