@@ -1,8 +1,9 @@
 /**
  * Removal rule: what of a plan a run may take away. Pure.
  *
- * A partial or suddenly empty run takes nothing away, whatever an operator has said of an earlier one. A run that would
- * take something from too many people at once waits for an operator. That one person is not active is always applied.
+ * - A partial or suddenly empty run takes nothing away, whatever an operator has said of an earlier one.
+ * - A run that would take something from too many people at once waits for an operator.
+ * - That people are explicitly not active is applied by a partial run too, unless it concerns too many.
  */
 import type { RunPlan } from "./run-plan.ts";
 

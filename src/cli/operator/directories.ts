@@ -42,8 +42,8 @@ access and groups from any number of people, also if the directory is suddenly e
       return await runChange(client, parsed, terminal, {
         path: `/directories/${encodeURIComponent(name)}/sync`,
         body: parsed.flag("allow-removals") ? { removals: true } : {},
-        done: `directory ${name} is read now`,
-        unchanged: `nothing changed: directory ${name} is already to be read`,
+        done: `directory ${name} will be read now`,
+        unchanged: `nothing changed: directory ${name} is already waiting to be read`,
       });
     } finally {
       await client.close();

@@ -46,7 +46,7 @@ export type PlannedCommand = Readonly<{ commandId: CommandId; command: Extract<C
 /** The records about a profile, of all transmitters. */
 export type SignalRecordsFor = (profile: Profile) => readonly UserId[];
 
-/** One token becomes at most this many commands. */
+/** Commands for one token. A token for more is refused: each of them must be enforced. */
 const commandsMax = 24;
 /** Members that are matched, or that only make a subject more precise. */
 const processed = ["user", "session"];
@@ -77,11 +77,12 @@ function keysOfProfile({ match, subjectIssuers }: TransmitterRules, profile: Pro
   return keys;
 }
 
+/** @returns undefined: the subject has more identifiers than one token may have here */
 export function planSignal(
   event: SecurityEvent,
   rules: TransmitterRules,
   criticalMembers: readonly string[],
-): readonly PlannedCommand[] {
+): readonly PlannedCommand[] | undefined {
   const { name } = event;
   const about = {
     type: "receiveSignal",
@@ -108,7 +109,8 @@ export function planSignal(
     const command = { ...about, action, recordId, people: [], subject } as const;
     return [{ commandId: signalCommandId(rules.name, event, 0), command }];
   }
-  return targets.slice(0, commandsMax).map(({ key, people }, part) => ({
+  if (targets.length > commandsMax) return undefined;
+  return targets.map(({ key, people }, part) => ({
     commandId: signalCommandId(rules.name, event, part),
     command: { ...about, action, recordId: signalRecordId(rules.name, key), people, subject: "matched" },
   }));

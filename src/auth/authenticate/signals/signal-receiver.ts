@@ -59,6 +59,8 @@ export async function receiveSet(
       return refused(deps, config.name, setError("invalid_state", "state is not that of a request, or is too old"));
   }
   const planned = planSignal(event, rules, criticalMembers);
+  if (planned === undefined)
+    return refused(deps, config.name, setError("invalid_request", "the subject has too many identifiers"));
   return submitPlan(deps, transmitter, { jti: event.jti, name: event.name, planned });
 }
 

@@ -2,7 +2,7 @@
  * Signal server: the push endpoint of Shared Signals on the authenticate host (RFC 8935), one address per transmitter,
  * and the enforcement of signals about people that only such a node can match.
  *
- * - A request is checked in this order: size, type, transmitter, its token if one is configured, the SET, its claims.
+ * - A request is checked in this order: size, transmitter, its token if one is configured, type, the SET, its claims.
  * - 202 is sent once the log has the event; the answer names its position. With `Prefer: wait` it waits until the nodes
  *   have enforced it, and says whether they have.
  */

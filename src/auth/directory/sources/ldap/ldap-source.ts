@@ -239,8 +239,8 @@ const insufficientAccess = 50;
 /** A group that cannot be read while the others can. Null: the error is about more than the group. */
 function groupProblem(error: unknown): string | null {
   const status = error instanceof DirectoryError && "status" in error ? error.status : null;
-  if (status === noSuchObject) return "the group went while the run read it";
-  return status === insufficientAccess ? "we may not read the group" : null;
+  if (status === noSuchObject) return "the group disappeared while it was being read";
+  return status === insufficientAccess ? "we are not allowed to read the group" : null;
 }
 
 /** Null: the next run is full. */

@@ -49,7 +49,7 @@ const pageSize = "200";
 const groupsPageSize = "100";
 const overlapMs = 60_000;
 const deactivated = "DEPROVISIONED";
-/** A locked account or an expired password is a trouble of the person, not a decision of the organization. */
+/** A locked account or an expired password is a problem of the person, not a decision of the organization. */
 const inactive = new Set(["SUSPENDED", deactivated, "STAGED"]);
 
 export function createOktaSource(options: OktaOptions): DirectorySource {

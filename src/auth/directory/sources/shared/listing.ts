@@ -63,7 +63,7 @@ export type Listing = Readonly<{
 export const unknownGroup = (groupId: string): ListedMembers => ({
   people: [],
   groups: [],
-  problems: [{ about: groupId, message: "a group went while the run read it" }],
+  problems: [{ about: groupId, message: "a group disappeared while it was being read" }],
   next: null,
 });
 
