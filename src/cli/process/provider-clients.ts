@@ -5,6 +5,7 @@
  * A process that serves sign-in asks each provider regularly whether it answers. So people and operators learn of an
  * outage before a sign-in fails, and the process starts whether a provider answers or not.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { Gauge, type Registry } from "prom-client";
 import {
   callbackPathOf,
@@ -124,7 +125,7 @@ async function checkRegularly(
   { signal, logger }: Readonly<{ signal: AbortSignal; logger: Logger }>,
 ): Promise<void> {
   let before: ProviderStatus = "unknown";
-  await pause(firstCheckMs, signal);
+  await waitBetweenChecks(firstCheckMs, signal);
   while (!signal.aborted) {
     try {
       await client.check();
@@ -139,19 +140,13 @@ async function checkRegularly(
     else if (status === "up" && before === "down") logger.info({ provider }, "an identity provider answers again");
     before = status;
     // The processes of a cluster do not ask at the same moment.
-    await pause(checkEveryMs * (0.8 + Math.random() * 0.4), signal);
+    await waitBetweenChecks(checkEveryMs * (0.8 + Math.random() * 0.4), signal);
   }
 }
 
-/** Ends early, and keeps no process alive. */
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms).unref();
-  signal.addEventListener("abort", () => {
-    clearTimeout(timer);
-    resolve();
-  });
-  return promise;
+/** Ends early, keeps no process alive, and leaves nothing at the signal, which lasts as long as the configuration. */
+export async function waitBetweenChecks(ms: number, signal: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal, ref: false }).catch(() => undefined);
 }
 
 export function registerProviderMetrics(registry: Registry, views: ProviderClients["views"]): void {
