@@ -26,6 +26,7 @@ export function createTransmit(settings: () => TransmitSettings | null): (contex
     const deps = { ...current, signer: await current.signer };
     const { state, reports } = deps.memory;
     state.loaded = false;
+    state.loadingSince = context.clock.wall();
     reports.clear();
     const isCurrent = (): boolean => !context.signal.aborted && settings() === current;
     const loaded = new Set<string>();
@@ -35,6 +36,7 @@ export function createTransmit(settings: () => TransmitSettings | null): (contex
     };
     await Promise.all(current.receivers.map((receiver) => serve(receiver, { deps, context, isCurrent, onLoaded })));
     state.loaded = false;
+    state.loadingSince = null;
   };
 }
 

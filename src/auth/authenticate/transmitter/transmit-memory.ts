@@ -30,11 +30,15 @@ export type TransmitMemory = Readonly<{
   reports: Map<string, StreamReport>;
   counts: Map<string, Record<DeliveryResult, number>>;
   /** Whether every receiver's record was read since this process leads. */
-  state: { loaded: boolean };
+  state: {
+    loaded: boolean;
+    /** When it began to read them; null: it has not. */
+    loadingSince: UnixMs | null;
+  };
 }>;
 
 export function newTransmitMemory(): TransmitMemory {
-  return { reports: new Map(), counts: new Map(), state: { loaded: false } };
+  return { reports: new Map(), counts: new Map(), state: { loaded: false, loadingSince: null } };
 }
 
 export function countDelivery({ counts }: TransmitMemory, receiver: string, result: DeliveryResult): void {
@@ -51,7 +55,9 @@ export const holdMsMax = 7 * 24 * 3_600_000;
 
 /** The position after which streams need the log; null: they need nothing. */
 export function neededAfter({ reports, state }: TransmitMemory, now: UnixMs): Position | null {
-  if (!state.loaded) return noPosition;
+  const { loaded, loadingSince } = state;
+  // A record that cannot be read must not keep the log forever.
+  if (!loaded && (loadingSince === null || now - loadingSince <= holdMsMax)) return noPosition;
   let oldest: Position | null = null;
   for (const { neededAfter: after, heldSince } of reports.values()) {
     if (after === null || (heldSince !== null && now - heldSince > holdMsMax)) continue;
