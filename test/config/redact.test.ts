@@ -130,6 +130,13 @@ const plants: Readonly<Record<string, Plant>> = {
     }),
     secrets: ["planted-push-token-of-okta", "planted-access-token-of-tool", "planted client secret"],
   },
+  signal_receivers: {
+    value: JSON.stringify({
+      payroll: { audience: "https://payroll.example.com", token_sha256: "a1".repeat(32) },
+      siem: { audience: "https://siem.example.com", client_id: "siem", client_secret_sha256: "b2".repeat(32) },
+    }),
+    secrets: ["a1".repeat(32), "b2".repeat(32)],
+  },
   data_sources: {
     value:
       '[{"type":"hr","url":"https://hr.example.com/all?api_key=planted-query","headers":{"Authorization":"planted-header"}}]',

@@ -5,6 +5,7 @@
  * head and the stream versions. A test can make it get any of these wrong.
  */
 import { randomBytes, randomUUID } from "node:crypto";
+import { formats } from "../../src/events/formats.ts";
 import {
   type BrokerId,
   type CardeaEvent,
@@ -88,7 +89,7 @@ export function entryAt(
     ...place,
     event,
     type: event.type,
-    schemaVersion: 1,
+    schemaVersion: formats[event.type]?.length ?? 1, // the newest, which `encodeEvent` writes
     effect: effectOf(event.type),
     hash: chainHash(previous.hash, bytes),
   };

@@ -39,10 +39,10 @@ import type { Databroker, Logger, Replica } from "../../replication/index.ts";
 import type { SnapshotSource } from "../../replication/node/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
 import { receiptKeys } from "../../replication/wire/index.ts";
+import { massChangeLimitsOf } from "../process/mass-change-limits.ts";
 import type { OpenDirectories } from "../process/open-directories.ts";
 import type { ProviderClients } from "../process/provider-clients.ts";
 import { authKeys } from "./auth-keys.ts";
-import { massChangeLimitsOf } from "./broker-parts.ts";
 import { signalOperationsOf, signalRecordsOf, signalServerOf } from "./signals/signal-parts.ts";
 import { operatorStreamsOf, registerTransmitterOf } from "./signals/transmitter-parts.ts";
 

@@ -6,7 +6,6 @@ import {
   createLeaderClient,
   createSnapshotService,
   type Duty,
-  type MassChangeLimits,
   type SnapshotService,
   startBroker,
 } from "../../broker/index.ts";
@@ -19,6 +18,7 @@ import type { EventLog } from "../../replication/log/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
 import type { SnapshotSupply } from "../../replication/snapshot/index.ts";
 import type { BrokerClient, Role } from "../../replication/wire/index.ts";
+import { massChangeLimitsOf } from "../process/mass-change-limits.ts";
 import { version } from "../terminal/version.ts";
 import { clientOf } from "./broker-client.ts";
 import { startDatabrokerApi } from "./databroker-api.ts";
@@ -163,11 +163,6 @@ function startBrokerOf(
     ...(parts.neededAfter === undefined ? {} : { neededAfter: parts.neededAfter }),
     logger: parts.logger,
   });
-}
-
-export function massChangeLimitsOf({ massChange }: Config): MassChangeLimits {
-  const { maxPeople, maxShare, minPeople, windowMs, heldForMs } = massChange;
-  return { peopleMax: maxPeople, shareMax: maxShare, peopleMin: minPeople, windowMs, heldMs: heldForMs };
 }
 
 function limitsOf(config: Config): RoleLimits {

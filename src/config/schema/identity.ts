@@ -69,7 +69,7 @@ export const signalKeys = {
   signal_receivers: cardea(
     signalReceivers().prefault({}),
     "Services that are told of revocations here (OpenID Shared Signals), by name, each with `audience` and a credential: `token_sha256`, or `client_id` with `client_secret_sha256`. Also `events`, `subject_format`, `session_subject`, `subjects`, `groups`, `push_urls`, `min_verification_interval` and `inactivity_timeout`. The same on every node. See docs/signal-receivers.md.",
-    { inConfig: "value" },
+    { inConfig: "value", secretParts: ["signalReceivers.*.tokenHash", "signalReceivers.*.client.secretHash"] },
   ),
   signal_transmitters: cardea(
     signalTransmitters().prefault({}),

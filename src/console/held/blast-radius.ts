@@ -1,5 +1,4 @@
 /** Blast radius: the people and routes that a change of groups would concern. */
-import { previewChange } from "../../broker/index.ts";
 import { type Command, type GroupId, massChangeFrom, parseCommandId, type UserId } from "../../events/index.ts";
 import type { OperatorApiDeps } from "../operator-route.ts";
 import { profileOfUser } from "../operator-views.ts";
@@ -21,7 +20,12 @@ export type BlastRadius = Readonly<{
 export type PreviewAnswer = Readonly<{ dryRun: true; held: boolean; counted: number; limit: number }> & BlastRadius;
 
 /** What a change would do, without making it. */
-export function answerPreview(deps: OperatorApiDeps, actor: string, command: Command): PreviewAnswer | undefined {
+export async function answerPreview(
+  deps: OperatorApiDeps,
+  actor: string,
+  command: Command,
+): Promise<PreviewAnswer | undefined> {
+  const { previewChange } = await import("../../broker/index.ts"); // which a process that is only a proxy never loads
   const commandId = parseCommandId(deps.uuid());
   const now = deps.now();
   const limits = deps.massChange === undefined ? {} : { limits: deps.massChange };

@@ -4,7 +4,6 @@
  * An operator releases or drops the version that they have seen: a change that has grown meanwhile is refused.
  */
 import type { FastifyReply } from "fastify";
-import { previewHeld } from "../../broker/index.ts";
 import { type HeldChange, parseCommandId, type UnixMs } from "../../events/index.ts";
 import { submitChange } from "../operator-changes.ts";
 import { badRequest, type OperatorApiDeps, type RegisterRoute, tryParse } from "../operator-route.ts";
@@ -42,6 +41,7 @@ export function registerHeld(route: RegisterRoute, deps: OperatorApiDeps): void 
   route("GET /held/:held", async (request, reply) => {
     const held = find(request.params);
     if (held === undefined || held.expiresAt <= deps.now()) return unknownHeld(reply);
+    const { previewHeld } = await import("../../broker/index.ts"); // which a process that is only a proxy never loads
     const preview = previewHeld(deps.replica.projection, held, deps.now());
     const radius = preview ?? { refusal: "this version of Cardea cannot read it", people: [], groups: [] };
     return { ...describeHeld(held), now: describeRadius(deps, radius), applied: deps.replica.applied };

@@ -4,7 +4,7 @@ import { signalNames, streamStatuses } from "../../auth/index.ts";
 
 const time = z.string().nullable().meta({ description: "ISO 8601." });
 
-export const signalStreamSchema = z.object({
+export const signalStreamSchema = z.strictObject({
   events: z
     .array(z.enum(signalNames))
     .min(1)
@@ -12,18 +12,18 @@ export const signalStreamSchema = z.object({
     .optional()
     .meta({ description: "Absent: the events on which this cluster acts." }),
 });
-export const streamStatusSchema = z.object({
+export const streamStatusSchema = z.strictObject({
   status: z.enum(streamStatuses),
   reason: z.string().min(1).max(500).optional(),
 });
-export const signalVerifySchema = z.object({
+export const signalVerifySchema = z.strictObject({
   timeoutMs: z.number().int().min(1_000).max(60_000).optional().meta({ description: "Default: 10,000." }),
 });
-export const signalSubjectSchema = z.object({
+export const signalSubjectSchema = z.strictObject({
   change: z.enum(["add", "remove"]),
   subject: z.record(z.string().max(100), z.unknown()).meta({ description: "A subject identifier (RFC 9493)." }),
 });
-export const nothingSchema = z.object({});
+export const nothingSchema = z.strictObject({});
 
 const transmitter = z.object({
   name: z.string(),
