@@ -12,6 +12,7 @@ import {
   type GroupId,
   groupStream,
   isProvisioned,
+  isSignalRecord,
   type Link,
   noPosition,
   type Position,
@@ -58,7 +59,7 @@ export type AccessAnswer = Readonly<{
 export type AccessPerson = AccessAnswer &
   Readonly<{ userId: UserId; email: string; name: string; facts: readonly AccessFact[] }>;
 
-/** What a report needs of a person; undefined: the user is a record of a SCIM client. */
+/** What a report needs of a person; undefined: the user is a record, not a person who signs in. */
 type Described = Readonly<{ principal: Principal | null; profile: Profile | undefined; note: string | null }>;
 
 const profileCriteria: ReadonlySet<string> = new Set(["user", "email", "domain", "claim"]);
@@ -80,6 +81,7 @@ const noRequest: DecisionRequest = {
 
 export function describePerson(state: AccessState, user: User): Described | undefined {
   const { userId, status, suspension } = user;
+  if (isSignalRecord(userId)) return undefined;
   const profile = user.profile === null ? undefined : state.open(user.profile, userId);
   if (profile !== undefined && isProvisioned(profile)) return undefined;
   if (status === "erased") return { principal: null, profile, note: "the person was erased" };

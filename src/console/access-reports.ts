@@ -260,7 +260,9 @@ async function reportWhat(
   if (user === undefined) throw new LogUnreachableError("the log did not know this person at that time");
   const described = describePerson(state, user);
   if (described === undefined)
-    throw new LogUnreachableError("this is a record of a SCIM client, not a person who signs in");
+    throw new LogUnreachableError(
+      "this is what a SCIM client, a directory or a transmitter of signals has recorded, not a person who signs in",
+    );
   const facts = new Map<string, AccessFact>();
   const answers: WhatReport["configurations"][number][] = [];
   for (const run of chosen(configurations, config)) {
