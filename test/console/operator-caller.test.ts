@@ -113,6 +113,7 @@ test("an administrator loses access when the session is revoked or the person le
 
 const pathValues: Readonly<Record<string, string>> = {
   ...{ id: "s1", user: "alice", group: "eng", hash: "a".repeat(64), token: "abcdef012345" },
+  ...{ held: "33333333-3333-4333-8333-333333333333", directory: "corp", receiver: "payroll", transmitter: "okta" },
   ...{ commandId: "22222222-2222-4222-8222-222222222222", target: `link:1.1.${"a".repeat(64)}` },
 };
 
