@@ -16,6 +16,7 @@ export const revokeSessions: CommandDefinition<"revokeSessions"> = {
     reason: parseRevocationReason(fields["reason"]),
   }),
   permission: ["authenticate", "operator"],
+  isPermitted: (role, { reason }) => role !== "authenticate" || reason === "identity-provider",
   tightens: true,
   access: ({ sessionIds }) => ({ reads: [], writes: sessionIds.map(sessionStream) }),
   perform(projection, { sessionIds, reason }) {
