@@ -114,7 +114,11 @@ test("a redirect is not followed", async () => {
   const before = receiver.seen.length;
   await suspend(at, "hal");
   await waitFor("two attempts", () => receiver.seen.length >= before + 2, waitMs);
-  assert.match((await streamOf(at)).failure.reason, /redirects \(307\)/);
+  await waitFor(
+    "the failure",
+    async () => /redirects \(307\)/.test((await streamOf(at)).failure?.reason ?? ""),
+    waitMs,
+  );
   receiver.behave(null);
   await waitFor("the tokens", () => distinct(about(receiver.accepted, "hal")).length === 2, waitMs);
 });

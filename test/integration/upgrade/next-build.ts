@@ -2,7 +2,7 @@
  * The next build: source changes that make this program its hypothetical next version, for tests of upgrades. Pure
  * data.
  *
- * - It reads level 5. There a suspension has another shape, and two types are new: `SessionCut` (final, for
+ * - It reads level 6. There a suspension has another shape, and two types are new: `SessionCut` (final, for
  *   `SessionRevoked`) and `UserReadmitted` (may change decisions either way, for `UserRestored`).
  * - It adds a migration of the store's schema.
  * - next-main.ts changes the sources as they are loaded, and refuses to start if a `take` is not found once.
@@ -10,7 +10,7 @@
 export type SourceChange = Readonly<{ file: string; take: string; put: string }>;
 
 export const nextVersion = "2.0.0-next";
-export const nextLevel = 5;
+export const nextLevel = 6;
 
 const formats = "src/events/formats.ts";
 const catalog = "src/events/catalog.ts";
@@ -30,20 +30,16 @@ const sinceNextLevel = (type: string, stream: string, effect: string): string =>
 
 export const nextBuild: readonly SourceChange[] = [
   { file: "src/cli/terminal/version.ts", take: "String(packageJson.version)", put: JSON.stringify(nextVersion) },
-  { file: formats, take: "export const readsLevel = 4;", put: `export const readsLevel = ${nextLevel};` },
+  { file: formats, take: "export const readsLevel = 5;", put: `export const readsLevel = ${nextLevel};` },
   {
     file: catalog,
-    take: `    stream: byUser,
-    effect: "tightens",
-    formats: sinceLevel1,
-    describe: ({ reason }) => \`suspended: `,
-    put: `    stream: byUser,
-    effect: "tightens",
-    formats: [
-      { level: 1 },
-      { level: 5, up: ({ reason, ...rest }) => ({ ...rest, why: reason }), down: ({ why, ...rest }) => ({ ...rest, reason: why }) },
+    take: `    formats: withFieldsAtLevel5("until"),
+    describe: ({ reason, until }) => \`suspended`,
+    put: `    formats: [
+      ...withFieldsAtLevel5("until"),
+      { level: 6, up: ({ reason, ...rest }) => ({ ...rest, why: reason }), down: ({ why, ...rest }) => ({ ...rest, reason: why }) },
     ],
-    describe: ({ reason }) => \`suspended: `,
+    describe: ({ reason, until }) => \`suspended`,
   },
   insertBefore(catalog, "  SessionRevoked: {", sinceNextLevel("SessionCut", "bySession", "tightens")),
   insertBefore(catalog, "  UserRestored: {", sinceNextLevel("UserReadmitted", "byUser", "either")),
@@ -59,16 +55,16 @@ export const nextBuild: readonly SourceChange[] = [
   {
     file: "src/broker/commands/session/revoke-session.ts",
     take: 'return recordChanges([{ type: "SessionRevoked", sessionId,',
-    put: 'return recordChanges([{ type: projection.level < 5 ? "SessionRevoked" : "SessionCut", sessionId,',
+    put: 'return recordChanges([{ type: projection.level < 6 ? "SessionRevoked" : "SessionCut", sessionId,',
   },
   {
     file: "src/broker/commands/user/restore-user.ts",
     take: 'return recordChanges([{ type: "UserRestored", userId }]);',
-    put: 'return recordChanges([{ type: projection.level < 5 ? "UserRestored" : "UserReadmitted", userId }]);',
+    put: 'return recordChanges([{ type: projection.level < 6 ? "UserRestored" : "UserReadmitted", userId }]);',
   },
   {
     file: "src/broker/commands/user/suspend-user.ts",
-    take: '{ type: "UserSuspended", userId, reason }',
-    put: '{ type: "UserSuspended", userId, why: reason }',
+    take: '{ type: "UserSuspended", userId, reason, ...end }',
+    put: '{ type: "UserSuspended", userId, why: reason, ...end }',
   },
 ];

@@ -113,7 +113,7 @@ test("brokers upgraded before the nodes write what the nodes can read, and the u
   });
   assert.equal(refused.code, 3);
   for (const name of ["proxy-1", "proxy-2", "authenticate"])
-    assert.match(refused.err, new RegExp(`${name} \\(version [^)]+\\) reads level 4`));
+    assert.match(refused.err, new RegExp(`${name} \\(version [^)]+\\) reads level 5`));
   assert.doesNotMatch(refused.err, /broker-/);
 
   const session = await cluster.session("carol");
@@ -145,7 +145,7 @@ test("every mix of versions permits and revokes, while nodes are upgraded first 
   const leader = await cluster.leader();
   const refused = await finalize();
   assert.equal(refused.code, 3);
-  assert.match(refused.err, /the leading broker reads level 4/);
+  assert.match(refused.err, /the leading broker reads level 5/);
   await restartAs(leader, nextMain);
 
   const follower = await cluster.follower();
@@ -158,7 +158,7 @@ test("every mix of versions permits and revokes, while nodes are upgraded first 
   // It may lead by then, if the machine paused the other broker.
   assert.match(
     refusal.err,
-    new RegExp(`(broker ${follower.name} \\(version [^)]+\\)|the leading broker) reads level 4`),
+    new RegExp(`(broker ${follower.name} \\(version [^)]+\\)|the leading broker) reads level 5`),
   );
   await restartAs(follower, nextMain);
   await waitForOneDigest();
