@@ -189,7 +189,7 @@ test("the new version writes the old formats before the finalization and its own
   assert.equal((await cluster.cardea("cluster", "finalize")).code, 0, "a second finalization changes nothing");
 
   assert.equal((await cluster.cardea("users", "suspend", "grace", "--wait")).code, 0);
-  assert.deepEqual(await newestFormat(`user:${victim.userId}`), ["UserSuspended", 2]);
+  assert.deepEqual(await newestFormat(`user:${victim.userId}`), ["UserSuspended", 3]);
   await assertRefusedEverywhere(victim);
   assert.equal((await cluster.cardea("users", "restore", "grace", "--wait")).code, 0);
   assert.deepEqual(await newestFormat(`user:${victim.userId}`), ["UserReadmitted", 1]);
