@@ -37,8 +37,8 @@ export type DirectoryAdapter<Settings = unknown> = Readonly<{
 export type SettingProblem = Readonly<{ key: string; problem: string }>;
 
 /**
- * Hides the type of an adapter's settings, so that one list holds the adapters of all providers. Each adapter opens only
- * settings that its own schema has parsed.
+ * Hides the type of an adapter's settings, so that one list holds the adapters of all providers. Each adapter opens
+ * only settings that its own schema has parsed.
  *
  * A `delta` is bound to the settings besides secrets. With others, such as another organization or filter, it would
  * leave the people of the earlier ones in place, so the next run is full.

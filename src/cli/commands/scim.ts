@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { ScimTokenView } from "../../console/index.ts";
 import { formatScimToken, hashScimSecret, type ScimScope, scimScopes, secretIn } from "../../events/index.ts";
-import { connectOperator, type OperatorClient } from "../operator/operator-client.ts";
+import { type OperatorClient, withOperator } from "../operator/operator-client.ts";
 import { postChange, runChange } from "../operator/run-change.ts";
 import { operatorOptions, type Parsed, parse, waitOptions } from "../terminal/arguments.ts";
 import { CannotError, type CliCommand, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
@@ -92,19 +92,6 @@ export const scimTokensRevoke: CliCommand = {
       },
     ),
 };
-
-async function withOperator(
-  parsed: Parsed,
-  terminal: Terminal,
-  run: (client: OperatorClient, parsed: Parsed) => Promise<ExitCode>,
-): Promise<ExitCode> {
-  const client = await connectOperator(parsed, terminal);
-  try {
-    return await run(client, parsed);
-  } finally {
-    await client.close();
-  }
-}
 
 async function listTokens(client: OperatorClient): Promise<readonly ScimTokenView[]> {
   const { tokens } = (await client.get("/scim/tokens")) as Readonly<{ tokens: readonly ScimTokenView[] }>;

@@ -18,7 +18,7 @@ import { type LastKnownState, mintOperatorToken, operatorApiPrefix, parseLastKno
 import type { CommandOutcome } from "../../events/index.ts";
 import { readLocalConfig } from "../build/local-config.ts";
 import type { Parsed } from "../terminal/arguments.ts";
-import { CannotError, type Terminal, UsageError } from "../terminal/command.ts";
+import { CannotError, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
 import { describeConnectionProblem, mayHaveBeenSent } from "./connection-problem.ts";
 
 export type OperatorClient = Readonly<{
@@ -98,6 +98,20 @@ export async function connectOperator(parsed: Parsed, terminal: Terminal): Promi
     ...(target.ca === null ? {} : { ca: target.ca }),
   });
   return createClient(target, local.fetch, () => local.close());
+}
+
+/** Runs a command with a client, and closes the client however the command ends. */
+export async function withOperator(
+  parsed: Parsed,
+  terminal: Terminal,
+  run: (client: OperatorClient, parsed: Parsed) => Promise<ExitCode>,
+): Promise<ExitCode> {
+  const client = await connectOperator(parsed, terminal);
+  try {
+    return await run(client, parsed);
+  } finally {
+    await client.close();
+  }
 }
 
 async function findTarget(parsed: Parsed, terminal: Terminal): Promise<Target> {

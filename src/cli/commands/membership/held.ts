@@ -1,10 +1,10 @@
 /** `cardea held list|show|release|drop|allow` */
 import type { BlastRadius, HeldView } from "../../../console/index.ts";
 import { printBlastRadius } from "../../operator/blast-radius.ts";
-import { connectOperator, type OperatorClient } from "../../operator/operator-client.ts";
+import { type OperatorClient, withOperator } from "../../operator/operator-client.ts";
 import { runChange } from "../../operator/run-change.ts";
 import { operatorOptions, type Parsed, parse, waitOptions } from "../../terminal/arguments.ts";
-import { type CliCommand, type ExitCode, type Terminal, UsageError } from "../../terminal/command.ts";
+import { type CliCommand, type Terminal, UsageError } from "../../terminal/command.ts";
 import { formatTable } from "../../terminal/print.ts";
 
 type Shown = HeldView & Readonly<{ now: BlastRadius }>;
@@ -129,19 +129,6 @@ it. --reason goes into the log in clear, forever: name no person.`,
       },
     ),
 };
-
-async function withOperator(
-  parsed: Parsed,
-  terminal: Terminal,
-  run: (client: OperatorClient, parsed: Parsed) => Promise<ExitCode>,
-): Promise<ExitCode> {
-  const client = await connectOperator(parsed, terminal);
-  try {
-    return await run(client, parsed);
-  } finally {
-    await client.close();
-  }
-}
 
 async function showHeld(client: OperatorClient, parsed: Parsed): Promise<Shown> {
   return (await client.get(`/held/${encodeURIComponent(parsed.positionals[0] ?? "")}`)) as Shown;

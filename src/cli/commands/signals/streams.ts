@@ -1,8 +1,8 @@
 /** `cardea signals streams list|show|pause|disable|enable`: the services that are told of our revocations. */
 import type { SignalStreamView } from "../../../auth/index.ts";
-import { connectOperator, type OperatorClient } from "../../operator/operator-client.ts";
-import { operatorOptions, type Parsed, parse } from "../../terminal/arguments.ts";
-import { CannotError, type CliCommand, type ExitCode, type Terminal } from "../../terminal/command.ts";
+import { type OperatorClient, withOperator } from "../../operator/operator-client.ts";
+import { operatorOptions, parse } from "../../terminal/arguments.ts";
+import { CannotError, type CliCommand } from "../../terminal/command.ts";
 import { formatTable } from "../../terminal/print.ts";
 
 export const signalStreamsList: CliCommand = {
@@ -121,17 +121,4 @@ function describeStream(stream: SignalStreamView): string {
 async function listStreams(client: OperatorClient): Promise<readonly SignalStreamView[]> {
   const { streams } = (await client.get("/signals/streams")) as Readonly<{ streams: readonly SignalStreamView[] }>;
   return streams;
-}
-
-async function withOperator(
-  parsed: Parsed,
-  terminal: Terminal,
-  run: (client: OperatorClient, parsed: Parsed) => Promise<ExitCode>,
-): Promise<ExitCode> {
-  const client = await connectOperator(parsed, terminal);
-  try {
-    return await run(client, parsed);
-  } finally {
-    await client.close();
-  }
 }

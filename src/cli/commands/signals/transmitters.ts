@@ -1,8 +1,8 @@
 /** `cardea signals transmitters …`: the services whose signals are obeyed here, and our streams there. */
 import type { ManagedStream, TransmitterDetails, TransmitterView } from "../../../auth/index.ts";
-import { connectOperator, type OperatorClient } from "../../operator/operator-client.ts";
+import { withOperator } from "../../operator/operator-client.ts";
 import { operatorOptions, type Parsed, parse } from "../../terminal/arguments.ts";
-import { type CliCommand, type ExitCode, type Terminal, UsageError } from "../../terminal/command.ts";
+import { type CliCommand, UsageError } from "../../terminal/command.ts";
 import { formatTable } from "../../terminal/print.ts";
 
 const eventOptions = { ...operatorOptions, events: { type: "string" } } as const;
@@ -224,17 +224,4 @@ function describeStream(stream: ManagedStream): string {
       ["events", names.join(", ")],
     ],
   );
-}
-
-async function withOperator(
-  parsed: Parsed,
-  terminal: Terminal,
-  run: (client: OperatorClient, parsed: Parsed) => Promise<ExitCode>,
-): Promise<ExitCode> {
-  const client = await connectOperator(parsed, terminal);
-  try {
-    return await run(client, parsed);
-  } finally {
-    await client.close();
-  }
 }
