@@ -25,6 +25,9 @@ export const checks = {
 } as const;
 export type Check = keyof typeof checks;
 
+/** The checks that say how soon something was over. A machine that is busy with other work may fail them. */
+const timed: ReadonlySet<Check> = new Set(["not-ready-in-time", "home-disturbed"]);
+
 export type Violation = Readonly<{
   check: Check;
   /** When it became certain; the report shows the time around it. */
@@ -49,4 +52,9 @@ export class Findings {
   all(): readonly Violation[] {
     return [...this.#found.values()].sort((a, b) => a.at - b.at);
   }
+}
+
+/** Whether nothing worse happened than that something took too long. */
+export function areOnlyLate(violations: readonly Violation[]): boolean {
+  return violations.every(({ check }) => timed.has(check));
 }

@@ -10,6 +10,7 @@ import { natsIn } from "../faults/fault-kinds.ts";
 import type { Plan } from "../faults/plan.ts";
 import type { TrafficOptions } from "../judge/check-traffic.ts";
 import { checkHistory } from "../judge/checker.ts";
+import { areOnlyLate } from "../judge/violation.ts";
 import { measure } from "../report/measure.ts";
 import { type RecordParts, recordOf } from "../report/record.ts";
 import { formatWaited, type ReportParts, report, summaryLine } from "../report/report.ts";
@@ -53,7 +54,7 @@ export function judgeOptions(topology: Topology): TrafficOptions {
   };
 }
 
-/** @returns 0 no violation, 1 a violation, 3 it could not run */
+/** @returns 0 no violation, 1 a violation, 3 it could not run, 4 nothing worse than that it took too long */
 export async function judgeRun(run: RunToJudge, reportsFolder: string): Promise<number> {
   const { plan, topology } = run;
   const size = plan === null ? "" : `: ${plan.faults.length} faults in ${plan.seconds} s`;
@@ -103,7 +104,8 @@ function reportRun(run: RunToJudge, seen: Seen, folders: Folders): number {
   for (const { what } of violations.slice(0, violationsPrinted)) console.log(`✖ ${what}`);
   console.log(`report: chaos/reports/${name}.html, .md, .json`);
   console.log(summary);
-  return violations.length === 0 ? 0 : 1;
+  if (violations.length === 0) return 0;
+  return areOnlyLate(violations) ? 4 : 1;
 }
 
 const kinds = { databroker: "broker", authenticate: "authenticate", proxy: "proxy" } as const;

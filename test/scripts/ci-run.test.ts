@@ -33,12 +33,23 @@ test("the simulator, the random faults and the tests run in this order; the last
   );
 });
 
-test("a violation under random faults is said before the tests, does not keep them from running, and fails the run", () => {
-  const { code, lines } = runCi({ "run chaos": 3 });
-  assert.equal(code, 3);
-  assert.match(lines.at(-2) ?? "", /npm run chaos ended with 3, so this run will fail/);
+test("a violation under random faults does not keep the tests from running, fails the run, and is printed at its end", () => {
+  const { code, lines } = runCi({ "run chaos": 1 });
+  assert.equal(code, 1);
+  assert.match(lines[3] ?? "", /npm run chaos ended with 1, so this run will fail/);
+  assert.match(lines.at(-3) ?? lines.join(), /npm run chaos/);
   assert.equal(lines.at(-1), "npm test");
+  assert.equal(lines.filter((line) => line === "npm run chaos -- --random --minutes 3 --seed 16").length, 2);
 });
+
+for (const late of [3, 4]) {
+  test(`chaos that ends with ${late} runs once more, and fails the run if it does so again`, () => {
+    const { code, lines } = runCi({ "run chaos": late });
+    assert.equal(code, late);
+    assert.ok(lines.includes(`npm run chaos ended with ${late}; once more.`));
+    assert.equal(lines.at(-1), "npm test");
+  });
+}
 
 test("the result of the tests is the result of the run, and a broken build or simulator ends it at once", () => {
   assert.equal(runCi({ test: 1, "run chaos": 3 }).code, 1);
