@@ -128,6 +128,40 @@ describe("RFC 7644", () => {
     assert.equal(answer.body["totalResults"], 1);
   });
 
+  test("§3.4.2.1, §3.4.3: a query of the root finds users and groups, by GET and by POST", async () => {
+    const user = await createUser({ displayName: "root-query" });
+    const group = await okta.request("POST", "/Groups", {
+      displayName: "root-query",
+      members: [{ value: idOf(user) }],
+    });
+    assert.equal(group.status, 201, JSON.stringify(group.body));
+    const filter = 'displayName eq "root-query"';
+    const schemas = ["urn:ietf:params:scim:api:messages:2.0:SearchRequest"];
+    const kinds = ({ body }: ScimReply): readonly unknown[] =>
+      (body["Resources"] as { meta: { resourceType: string } }[]).map(({ meta }) => meta.resourceType);
+    const byGet = await okta.request("GET", `/?filter=${filter}`);
+    assert.deepEqual([byGet.body["totalResults"], kinds(byGet)], [2, ["User", "Group"]]);
+    const onlyGroups = `${filter} and meta.resourceType eq "Group"`;
+    const byPost = await okta.request("POST", "/.search", { schemas, filter: onlyGroups });
+    assert.deepEqual([byPost.body["totalResults"], kinds(byPost)], [1, ["Group"]]);
+    const paged = await okta.request("GET", `/?filter=${filter}&startIndex=2&count=1`);
+    assert.deepEqual([paged.body["totalResults"], kinds(paged)], [2, ["Group"]]);
+    const narrow = await scimClient(installation(), "okta", { scopes: ["users:read"] });
+    assertRefused(await narrow.request("GET", `/?filter=${filter}`), 403);
+    assertRefused(await okta.request("POST", "/", { schemas }), 405);
+    assertRefused(await okta.request("GET", "/.search"), 405);
+  });
+
+  test("§3.5.2.2: a removed `active` is unassigned and denies; no other PATCH gives it back", async () => {
+    const id = idOf(await createUser({ active: false }));
+    const removed = await okta.request("PATCH", `/Users/${id}`, patchOf({ op: "remove", path: "active" }));
+    assert.deepEqual([removed.status, removed.body["active"]], [200, undefined]);
+    const changed = await okta.request("PATCH", `/Users/${id}`, patchOf({ op: "add", path: "title", value: "x" }));
+    assert.deepEqual([changed.status, changed.body["active"], changed.body["title"]], [200, undefined, "x"]);
+    const nulled = patchOf({ op: "replace", value: { active: null } });
+    assert.equal((await okta.request("PATCH", `/Users/${id}`, nulled)).body["active"], undefined);
+  });
+
   test("§3.5.1: PUT replaces; what is left out goes; the id stays", async () => {
     const created = await createUser({ displayName: "before" });
     const id = idOf(created);
@@ -225,6 +259,13 @@ describe("RFC 7644", () => {
     const schema = "urn:ietf:params:scim:schemas:core:2.0:User";
     assert.equal((await okta.request("GET", `/Schemas/${schema}`)).body["id"], schema);
     assertRefused(await okta.request("GET", '/Schemas?filter=id eq "x"'), 403);
+    const requiredOf = async (client: ScimClient): Promise<boolean | undefined> => {
+      const { body } = await client.request("GET", "/Schemas/urn:ietf:params:scim:schemas:core:2.0:User");
+      const attributes = body["attributes"] as { name: string; required: boolean }[];
+      return attributes.find(({ name }) => name === "externalId")?.required;
+    };
+    assert.equal(await requiredOf(okta), true, "people of this client are matched by it");
+    assert.equal(await requiredOf(await scimClient(installation(), "email")), false);
   });
 });
 

@@ -77,6 +77,23 @@ test("a person who signed in before the client knew them loses the session with 
   await isRefused(at, "early");
 });
 
+test("a client that removes `active` of a person who has left lets them in no more than before", async () => {
+  const at = installation();
+  const okta = await scimClient(at, "okta");
+  const id = await made(okta, "/Users", userOf("retired", { active: false }));
+  for (const operation of [
+    { op: "remove", path: "active" },
+    { op: "replace", path: "active", value: null },
+    { op: "replace", path: "title", value: "x" },
+  ]) {
+    assert.equal((await okta.request("PATCH", `/Users/${id}`, patchOf(operation))).status, 200);
+    await isRefused(at, "retired");
+  }
+  const back = patchOf({ op: "replace", path: "active", value: "True" });
+  assert.equal((await okta.request("PATCH", `/Users/${id}`, back)).status, 200);
+  await signIn(at, "retired");
+});
+
 test("a person who signed in before is in the client's groups at once, without another sign-in", async () => {
   const at = installation();
   const okta = await scimClient(at, "okta");

@@ -1,4 +1,5 @@
 /** SCIM discovery: `/ServiceProviderConfig`, `/ResourceTypes` and `/Schemas` (RFC 7643 §5 to §7). Pure. */
+import type { ScimClientConfig } from "../../../config/index.ts";
 import { enterpriseSchema, groupSchema, type JsonObject, userSchema } from "./scim-attributes.ts";
 import { notFound } from "./scim-error.ts";
 
@@ -56,9 +57,15 @@ function resourceType(
   };
 }
 
-export function describeSchemas(base: string, id: string | null): JsonObject {
+/** What a client must send depends on how its people are matched. */
+export function describeSchemas(
+  base: string,
+  id: string | null,
+  { match }: Pick<ScimClientConfig, "match">,
+): JsonObject {
+  const user = match === "email" ? userAttributes : [requiredExternalId, ...userAttributes.slice(1)];
   return oneOrAll(
-    all.map(([uri, name, attributes]) => ({
+    schemasWith(user).map(([uri, name, attributes]) => ({
       schemas: [schemaSchema],
       id: uri,
       name,
@@ -111,6 +118,7 @@ const plainNames = "displayName nickName profileUrl title userType preferredLang
 const listNames = "emails phoneNumbers ims photos entitlements roles x509Certificates".split(" ");
 const enterpriseNames = "employeeNumber costCenter organization division department".split(" ");
 
+const requiredExternalId = attribute("externalId", { caseExact: true, required: true });
 const userAttributes: readonly Attribute[] = [
   attribute("externalId", { caseExact: true }),
   attribute("userName", { required: true, uniqueness: "server" }),
@@ -157,8 +165,9 @@ const enterpriseAttributes: readonly Attribute[] = [
   complex("manager", [attribute("value"), attribute("$ref"), attribute("displayName")]),
 ];
 
-const all: readonly (readonly [uri: string, name: string, attributes: readonly Attribute[]])[] = [
-  [userSchema, "User", userAttributes],
+type DescribedSchema = readonly [uri: string, name: string, attributes: readonly Attribute[]];
+const schemasWith = (user: readonly Attribute[]): readonly DescribedSchema[] => [
+  [userSchema, "User", user],
   [groupSchema, "Group", groupAttributes],
   [enterpriseSchema, "EnterpriseUser", enterpriseAttributes],
 ];

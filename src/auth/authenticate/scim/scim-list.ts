@@ -137,25 +137,40 @@ type Source<Ref> = Readonly<{
   show: (ref: Ref) => JsonObject | undefined;
 }>;
 
-export async function listUsers(deps: ScimDeps, { client }: ScimCaller, query: ListQuery): Promise<ScimAnswer> {
-  const source = (): Source<UserId> => ({
-    refs: userCandidates(deps, client.name, query.filter),
-    show: (userId) => shownUser(deps, userId),
-  });
-  return listFrom(deps, query, source);
+export function listUsers(deps: ScimDeps, { client }: ScimCaller, query: ListQuery): Promise<ScimAnswer> {
+  return listFrom(deps, query, () => usersIn(deps, client.name, query));
 }
 
-export async function listGroups(deps: ScimDeps, { client }: ScimCaller, query: ListQuery): Promise<ScimAnswer> {
-  const { without, only } = query.shape;
+export function listGroups(deps: ScimDeps, { client }: ScimCaller, query: ListQuery): Promise<ScimAnswer> {
+  return listFrom(deps, query, () => groupsIn(deps, client.name, query));
+}
+
+/** Users, then groups: a query of the server's root (RFC 7644 §3.4.2.1). */
+export function listAll(deps: ScimDeps, { client }: ScimCaller, query: ListQuery): Promise<ScimAnswer> {
+  return listFrom(deps, query, () => {
+    const users = usersIn(deps, client.name, query);
+    const groups = groupsIn(deps, client.name, query);
+    type Ref = Readonly<{ userId: UserId }> | Readonly<{ groupId: GroupId }>;
+    return {
+      refs: [...users.refs.map((userId): Ref => ({ userId })), ...groups.refs.map((groupId): Ref => ({ groupId }))],
+      show: (ref) => ("userId" in ref ? users.show(ref.userId) : groups.show(ref.groupId)),
+    };
+  });
+}
+
+function usersIn(deps: ScimDeps, client: string, { filter }: ListQuery): Source<UserId> {
+  return { refs: userCandidates(deps, client, filter), show: (userId) => shownUser(deps, userId) };
+}
+
+function groupsIn(deps: ScimDeps, client: string, { filter, shape: { without, only } }: ListQuery): Source<GroupId> {
   const names = (list: readonly string[] | null): boolean =>
     list?.some((name) => /^(?:.*:)?members\b/i.test(name)) === true;
-  const withMembers = names(only) || (only === null && !names(without));
-  const filtersMembers = query.filter !== null && /"members"/i.test(JSON.stringify(query.filter));
-  const source = (): Source<GroupId> => ({
-    refs: groupCandidates(deps, client.name, query.filter),
-    show: (groupId) => showGroup(deps, groupId, { withMembers: withMembers || filtersMembers }),
-  });
-  return listFrom(deps, query, source);
+  const filtersMembers = filter !== null && /"members"/i.test(JSON.stringify(filter));
+  const withMembers = filtersMembers || names(only) || (only === null && !names(without));
+  return {
+    refs: groupCandidates(deps, client, filter),
+    show: (groupId) => showGroup(deps, groupId, { withMembers }),
+  };
 }
 
 async function listFrom<Ref>(deps: ScimDeps, query: ListQuery, source: () => Source<Ref>): Promise<ScimAnswer> {

@@ -9,7 +9,15 @@ import { isNamed, type ScimAnswer, type ScimCaller, type ScimDeps, type ScimRequ
 import { describeSchemas, resourceTypes, type ServerLimits, serviceProviderConfig } from "./scim-discovery.ts";
 import { badValue, notFound, ScimError } from "./scim-error.ts";
 import { createGroup, deleteGroup, patchGroup, readGroup, replaceGroup } from "./scim-groups.ts";
-import { type AttributeChoice, chooseAttributes, listGroups, listQueryOf, listUsers, shapeOf } from "./scim-list.ts";
+import {
+  type AttributeChoice,
+  chooseAttributes,
+  listAll,
+  listGroups,
+  listQueryOf,
+  listUsers,
+  shapeOf,
+} from "./scim-list.ts";
 import { createUser, deleteUser, patchUser, readUser, replaceUser } from "./scim-users.ts";
 
 const searchSchema = "urn:ietf:params:scim:api:messages:2.0:SearchRequest";
@@ -24,6 +32,9 @@ export async function answerScim(
   const [kind, id, ...more] = partsOf(request.path);
   if (more.length > 0 || typeof kind !== "string" || id === undefined) throw notFound();
   switch (kind.toLowerCase()) {
+    case "":
+    case ".search":
+      return rootAnswer(deps, caller, request, kind === "" ? "GET" : "POST");
     case "users":
       return withConditions(request, await usersAnswer(deps, caller, request, id));
     case "groups":
@@ -33,7 +44,7 @@ export async function answerScim(
     case "resourcetypes":
       return discovery(request, resourceTypes(deps.base, id));
     case "schemas":
-      return discovery(request, describeSchemas(deps.base, id));
+      return discovery(request, describeSchemas(deps.base, id, caller.client));
     case "me":
       throw new ScimError(501, "a client has no resource of its own");
     default:
@@ -61,6 +72,19 @@ function discovery(request: ScimRequest, body: JsonObject): ScimAnswer {
   // RFC 7644 §4: a filter here is refused, so that no client takes the whole list for its result.
   if (request.query.has("filter")) throw new ScimError(403, "filters are not supported here");
   return { status: 200, body };
+}
+
+/** A query of users and groups together. */
+async function rootAnswer(
+  deps: ScimDeps,
+  caller: ScimCaller,
+  { method, query, body }: ScimRequest,
+  allowed: "GET" | "POST",
+): Promise<ScimAnswer> {
+  if (method !== allowed) throw wrongMethod();
+  requireScope(caller, "users:read");
+  requireScope(caller, "groups:read");
+  return listAll(deps, caller, listQueryOf(method === "POST" ? searchOf(body) : query));
 }
 
 async function usersAnswer(
@@ -127,16 +151,20 @@ async function groupsAnswer(
 
 /** Checks the method and the scope. */
 function prepare(
-  { scopes }: ScimCaller,
+  caller: ScimCaller,
   { method, query }: ScimRequest,
   { kind, id }: Readonly<{ kind: "users" | "groups"; id: string | null }>,
 ): Readonly<{ isSearch: boolean; shape: AttributeChoice }> {
   const isSearch = (id === null && method === "GET") || (id === ".search" && method === "POST");
   if (!isSearch && id === null && method !== "POST") throw wrongMethod();
   if (id === "") throw notFound();
-  const needed: ScimScope = `${kind}:${isSearch || method === "GET" ? "read" : "write"}`;
-  if (!scopes.has(needed)) throw new ScimError(403, `the token lacks the scope ${needed}`);
+  requireScope(caller, `${kind}:${isSearch || method === "GET" ? "read" : "write"}`);
   return { isSearch, shape: shapeOf(query) };
+}
+
+/** @throws ScimError 403 */
+function requireScope({ scopes }: ScimCaller, needed: ScimScope): void {
+  if (!scopes.has(needed)) throw new ScimError(403, `the token lacks the scope ${needed}`);
 }
 
 /** A search in a body (RFC 7644 §3.4.3), as a query. */

@@ -47,8 +47,21 @@ const lists = [
 ] as const;
 const known = [...texts, ...lists, "name", "active"];
 
-/** @throws ScimError `invalidValue`, `invalidSyntax` */
+/** Of POST and PUT. @throws ScimError `invalidValue`, `invalidSyntax` */
 export function normalizeUser(body: unknown): ScimResource {
+  const user = checkedUser(body);
+  return { ...user, active: user["active"] ?? true };
+}
+
+/**
+ * Of PATCH: an `active` that the operations removed stays unassigned, which denies the person, so that no removal lets
+ * a person in who was denied. @throws ScimError `invalidValue`
+ */
+export function normalizePatchedUser(body: unknown): ScimResource {
+  return checkedUser(body);
+}
+
+function checkedUser(body: unknown): JsonObject {
   if (!isObject(body)) throw new ScimError(400, "the body is not a JSON object", "invalidSyntax");
   const user: JsonObject = {};
   for (const [written, value] of Object.entries(body)) {
@@ -63,7 +76,7 @@ export function normalizeUser(body: unknown): ScimResource {
     if (value !== undefined && typeof value !== "string") throw badValue(`${name} is not text`);
   }
   for (const name of lists) normalizeList(user, name);
-  user["active"] = booleanOf(user["active"] ?? true, "active");
+  if (user["active"] !== undefined) user["active"] = booleanOf(user["active"], "active");
   const userName = user["userName"];
   if (typeof userName !== "string" || userName.trim() === "") throw badValue("userName is missing");
   if (userName.length > 256) throw badValue("userName is too long");

@@ -32,7 +32,7 @@ import {
 import type { DirectoryEntry } from "./scim-directory.ts";
 import { badValue, notFound, ScimError } from "./scim-error.ts";
 import { applyPatch, parsePatch } from "./scim-patch.ts";
-import { etagOf, normalizeUser, type ShownGroup, shownOf, showUser } from "./scim-user.ts";
+import { etagOf, normalizePatchedUser, normalizeUser, type ShownGroup, shownOf, showUser } from "./scim-user.ts";
 
 /** In one command; the others follow one by one (`correlatePeople`). */
 const peopleMax = 10_000;
@@ -81,7 +81,7 @@ export function patchUser(
   return changeUser(deps, caller, {
     id,
     ifMatch,
-    change: (resource) => normalizeUser(applyPatch(resource, operations)),
+    change: (resource) => normalizePatchedUser(applyPatch(resource, operations)),
   });
 }
 
