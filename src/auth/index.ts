@@ -86,6 +86,7 @@ export {
   type SignalStreamView,
 } from "./authenticate/transmitter/operator-streams.ts";
 export { createPushClient } from "./authenticate/transmitter/push-client.ts";
+export { type RecordsOf, recordsOfAll } from "./authenticate/transmitter/restored-people.ts";
 export { createEventSigner, type EventSigner } from "./authenticate/transmitter/signing-key.ts";
 export { createTransmit, type TransmitSettings } from "./authenticate/transmitter/transmit-duty.ts";
 export {

@@ -140,6 +140,8 @@ export type RecordLogout = Fact<
     userId: UserId | null;
     /** Whether sign-ins that belong to it are refused from now on: only if the provider's signature says so. */
     remembered: boolean;
+    /** The provider's time of the logout: later sessions are others, and stay. Absent: it states none. */
+    issuedAt?: UnixMs;
   }
 >;
 /** `until` absent: the suspension has no end. */

@@ -42,11 +42,13 @@ export type SignalStreamState = Readonly<{
 
 export type SubjectSignals = Readonly<{
   kind: "subject";
-  /** What the last signal about the account said. */
-  state: "enabled" | "disabled";
-  /** When that happened, by the clock of the transmitter. Earlier signals are stale. */
+  /** What the last signal about the account said; null: there was none. */
+  state: "enabled" | "disabled" | null;
+  /** When that happened, by the clock of the transmitter; 0: never. Earlier signals are stale. */
   stateAt: UnixMs;
   event: string;
+  /** Sessions below `sessionsRevokedBelow` that began after this time have not ended. Null: all have. */
+  endedUpTo: UnixMs | null;
 }>;
 export type StreamSignals = Readonly<{ kind: "stream" }> & SignalStreamState;
 export type TransmitterRecord = SubjectSignals | StreamSignals;
@@ -136,8 +138,10 @@ export function parseTransmitterRecord(profile: Profile | undefined): Transmitte
       };
     if (value?.kind !== "subject" || !Number.isSafeInteger(value.stateAt) || typeof value.event !== "string")
       return undefined;
-    const { state, stateAt, event } = value as SubjectSignals;
-    return state === "enabled" || state === "disabled" ? { kind: "subject", state, stateAt, event } : undefined;
+    const { state, stateAt, event, endedUpTo = null } = value as SubjectSignals;
+    if (endedUpTo !== null && !Number.isSafeInteger(endedUpTo)) return undefined;
+    const isKnown = state === "enabled" || state === "disabled" || state === null;
+    return isKnown ? { kind: "subject", state, stateAt, event, endedUpTo } : undefined;
   } catch {
     return undefined; // not a record that this build can read
   }

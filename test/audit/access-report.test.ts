@@ -29,7 +29,13 @@ const stateWith = (profile: Profile): AccessState =>
 
 test("what a transmitter of signals has recorded is no person who could reach a route", () => {
   const about = { by: "email", email: "alice@example.test" } as const;
-  const said = { kind: "subject", state: "enabled", stateAt: 1 as UnixMs, event: "account-enabled" } as const;
+  const said = {
+    kind: "subject",
+    state: "enabled",
+    stateAt: 1 as UnixMs,
+    event: "account-enabled",
+    endedUpTo: null,
+  } as const;
   const record = user(signalRecordId("okta", about));
   assert.equal(describePerson(stateWith(signalProfile("okta", said)), record), undefined);
   const alice: Profile = {

@@ -35,7 +35,10 @@ export type SecurityEvent = Readonly<{
   jti: string;
   /** Unix time (ms) at which the token was issued. */
   issuedAt: number;
-  /** Unix time (ms) of what it reports: `event_timestamp`, or else `toe`, or else `issuedAt`; never later than that. */
+  /**
+   * Unix time (ms) of what it reports: `event_timestamp`, or else `toe`, or else `issuedAt`. Never later than that, and
+   * never earlier by more than the age that a token may have: such a time is none.
+   */
   occurredAt: number;
   /** Null: none. */
   txn: string | null;
@@ -57,6 +60,8 @@ export type SecurityEventRules = Readonly<{
   nowMs: number;
   /** How far `iat` may be in the future. */
   futureMsMax: number;
+  /** How far `iat` may be in the past. */
+  ageMsMax: number;
 }>;
 
 const idCharsMax = 512;
@@ -70,7 +75,7 @@ export const setError = (err: SetErrorCode, description: string): SetError => ({
 /** @param claims the payload of a token whose signature was verified */
 export function parseSecurityEvent(
   claims: Readonly<Record<string, unknown>>,
-  { issuer, audiences, nowMs, futureMsMax }: SecurityEventRules,
+  { issuer, audiences, nowMs, futureMsMax, ageMsMax }: SecurityEventRules,
 ): ParsedSecurityEvent {
   const refuse = (err: SetErrorCode, description: string): ParsedSecurityEvent => ({
     type: "error",
@@ -87,6 +92,7 @@ export function parseSecurityEvent(
   const issuedAt = millisecondsOf(claims["iat"]);
   if (issuedAt === undefined) return refuse("invalid_request", "iat must be a time in seconds");
   if (issuedAt > nowMs + futureMsMax) return refuse("invalid_request", "iat is in the future; check the clocks");
+  if (issuedAt < nowMs - ageMsMax) return refuse("invalid_request", "iat is too long ago");
   const events = claims["events"];
   const entries = isMap(events) ? Object.entries(events) : [];
   const [only] = entries;
@@ -99,7 +105,8 @@ export function parseSecurityEvent(
     return refuse("invalid_request", "the event is not an object");
   const subject = parseSubject(claims["sub_id"] ?? earlierSubject(payload["subject"]));
   if (subject === undefined) return refuse("invalid_request", "sub_id is not a subject identifier");
-  const toe = millisecondsOf(payload["event_timestamp"]) ?? millisecondsOf(claims["toe"]) ?? issuedAt;
+  const times = [payload["event_timestamp"], claims["toe"]].map(millisecondsOf);
+  const toe = times.find((time) => time !== undefined && time >= issuedAt - ageMsMax) ?? issuedAt;
   const txn = isId(claims["txn"]) ? claims["txn"] : null;
   return {
     type: "event",

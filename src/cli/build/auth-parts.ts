@@ -17,9 +17,11 @@ import {
   type Policies,
   type ProvisionedFor,
   provisionedFor,
+  type RecordsOf,
   type RefreshMemory,
   type ReservedPathHandler,
   readLeasedSignInStatus,
+  recordsOfAll,
   resolveCaller,
   type SignalMemory,
   type SignalTransmitter,
@@ -234,6 +236,10 @@ function routesNaming({ routes }: Config, policies: Policies, groups: ReadonlySe
 export function provisionedOf(config: Config): ProvisionedFor | undefined {
   return correlationOf(config, [...config.scimClients, ...config.directories.map(clientOfDirectory)]);
 }
+
+/** The records that a profile belongs to: of SCIM clients, directories and transmitters of signals. */
+export const profileRecordsOf = (config: Config): RecordsOf =>
+  recordsOfAll(provisionedOf(config), signalRecordsOf(config));
 
 function correlationOf(
   { idp, signInProviders }: Config,

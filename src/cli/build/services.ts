@@ -36,7 +36,7 @@ import { registerTransmitCounts } from "../process/transmit-counts.ts";
 import { CannotError } from "../terminal/command.ts";
 import type { Output } from "../terminal/output.ts";
 import { version } from "../terminal/version.ts";
-import { directoryDuty, refreshDuty } from "./auth-parts.ts";
+import { directoryDuty, profileRecordsOf, refreshDuty } from "./auth-parts.ts";
 import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
 import type { LoadedConfig } from "./load.ts";
 import { type ListenerName, type RequestServices, startRequestServices } from "./request-services.ts";
@@ -93,7 +93,7 @@ export async function startServices(
     let sync = directoriesWithDuty(config, logger);
     stops.push(() => sync.close());
     const transmits = newTransmitMemory();
-    const transmitter = transmitterDutyOf(config, { memory: transmits, logger });
+    const transmitter = transmitterDutyOf(config, { memory: transmits, recordsOf: profileRecordsOf, logger });
     stops.push(() => transmitter.close());
     const databroker = await startDatabroker(config, {
       node,

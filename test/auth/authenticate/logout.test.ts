@@ -4,10 +4,11 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
-import { createLocalFetch, createOidcClient } from "../../../src/auth/index.ts";
+import { type AuthDeps, createLocalFetch, createOidcClient } from "../../../src/auth/index.ts";
 import {
   type Command,
   type CommandId,
+  Projection,
   providerSessionId,
   type SessionId,
   userIdOf,
@@ -264,6 +265,31 @@ test("a frame with an unknown or short sid, or of an unknown issuer, ends nothin
     "an ordinary sign-out without a session",
   );
   assert.deepEqual([statusOf(of, "s1"), statusOf(of, "s2")], ["active", "active"]);
+  assert.equal(of.world.replica.applied.position, position);
+});
+
+test("a frame ends a session that this node has not applied yet, and a flood of unknown sids is bounded", async (t) => {
+  const stale = new Projection();
+  let behind = true;
+  const of = await startLogoutWorld(t, {
+    deps: (deps) => {
+      const projection = { get: () => (behind ? stale : Reflect.get(deps.replica, "projection")) };
+      return { ...deps, replica: Object.create(deps.replica, { projection }) as AuthDeps["replica"] };
+    },
+  });
+  await begin(of, "s1");
+  await waitFor("the session", () => statusOf(of, "s1") === "active");
+  const request = async (provided: string) => {
+    const answer = await of.world.visitor().request(frame(of, { iss: of.issuer, sid: provided }), framed);
+    return answer.status;
+  };
+  assert.equal(await request(sid), 200);
+  await waitFor("the end", () => statusOf(of, "s1") === "revoked");
+  assert.deepEqual(of.results, ["front recorded"]);
+  behind = false;
+  const { position } = of.world.replica.applied;
+  const unknown = await Promise.all(Array.from({ length: 60 }, (_, n) => request(`an-unknown-session-${n}`)));
+  assert.ok(unknown.every((status) => status === 200 || status === 503));
   assert.equal(of.world.replica.applied.position, position);
 });
 

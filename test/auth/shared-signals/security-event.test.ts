@@ -23,7 +23,13 @@ import {
 } from "../../../src/auth/shared-signals/index.ts";
 
 const issuer = "https://idp.example.com/";
-const rules = { issuer, audiences: ["https://cardea.example.com"], nowMs: 1_700_000_000_000, futureMsMax: 60_000 };
+const rules = {
+  issuer,
+  audiences: ["https://cardea.example.com"],
+  nowMs: 1_700_000_000_000,
+  futureMsMax: 60_000,
+  ageMsMax: 86_400_000,
+};
 const revoked = eventUriOf("session-revoked");
 const good = {
   iss: issuer,
@@ -113,6 +119,19 @@ describe("security event", () => {
     if (parsed.type !== "event") return;
     assert.equal(parsed.event.occurredAt, parsed.event.issuedAt);
     assert.deepEqual(parsed.event.subject, { format: "iss_sub", iss: issuer, sub: "7375626A656374" });
+  });
+
+  test("a token that is too old is refused, and a time of the event that is far too early is none", () => {
+    const day = 86_400;
+    assert.equal(errorOf({ iat: 1_700_000_000 - day - 1 }), "invalid_request");
+    assert.equal(errorOf({ iat: 1_700_000_000 - day }), "accepted");
+    for (const [said, expected] of [
+      [1, good.iat],
+      [good.iat - day, good.iat - day],
+    ] as const) {
+      const parsed = parseSecurityEvent({ ...good, events: { [revoked]: { event_timestamp: said } } }, rules);
+      assert.equal(parsed.type === "event" && parsed.event.occurredAt, expected * 1_000);
+    }
   });
 
   test("what is written is what is read", () => {

@@ -9,6 +9,7 @@ import {
   type Command,
   type CommandId,
   logoutCommandId,
+  noPosition,
   type Position,
   Projection,
   personLogoutId,
@@ -84,6 +85,34 @@ test("a sign-in that began before the logout of its person is refused; one that 
   assert.equal(late.type === "refused" && late.code, "logged-out");
   await world.done(createSession("s2", "alice", { begunAt: after }));
   await world.done(createSession("s3", "bob", { begunAt: before }));
+});
+
+test("a sign-in that began before an operator ended all sessions of its person is refused", async (t) => {
+  const world = await provisionedWorld(t, { level: 5 });
+  const cut: Command = { type: "revokeUserSessions", userId: user("alice"), reason: "operator" };
+  await world.done(createSession("s1", "alice"));
+  for (const id of ["s2", "s3"]) {
+    const before = (await world.projection()).applied.position; // the second time no session is live
+    await world.done(cut, "operator");
+    const late = await world.submit(createSession(id, "alice", { begunAt: before }));
+    assert.equal(late.type === "refused" && late.code, "logged-out", id);
+  }
+  const after = (await world.projection()).applied.position;
+  await world.done(createSession("s4", "alice", { begunAt: after }));
+  await world.done(createSession("s5", "bob", { begunAt: noPosition }));
+});
+
+test("a logout token that comes again after a day ends no session that began after its time", async (t) => {
+  const hours = (n: number) => (Date.now() - n * 3_600_000) as UnixMs;
+  for (const named of [{ userId: user("alice") }, { providerSession: sid }]) {
+    const world = await provisionedWorld(t, { level: 5 });
+    await world.done(signIn("s1", { issuedAt: hours(40) }));
+    await world.done(signIn("s2", { issuedAt: hours(1) }));
+    await world.done(logout({ ...named, issuedAt: hours(30) }));
+    const after = await world.projection();
+    assert.deepEqual([statusOf(after, "s1"), statusOf(after, "s2")], ["revoked", "active"]);
+    await world.done(signIn("s3", { begunAt: noPosition }));
+  }
 });
 
 test("a token issued before the logout of its person begins no session later", async (t) => {

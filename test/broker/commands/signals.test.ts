@@ -125,6 +125,35 @@ test("a required sign-in ends only sessions that began before the event", async 
   assert.equal(await status(at_, "s-2"), "revoked", "it began within the difference that clocks may have");
 });
 
+test("a required sign-in refuses the sign-ins that are under way, also where no session or not all end", async (t) => {
+  const at_ = await world(t);
+  await at_.done(signIn("later", { issuedAt: at(600) }));
+  const before = (await at_.projection()).applied.position;
+  await at_.done(signal("require-new-sign-in", { event: "credential-change" }));
+  assert.equal(await status(at_, "later"), "active");
+  const after = (await at_.projection()).applied.position;
+  const late = await at_.submit(signIn("s-1", { begunAt: before }));
+  assert.equal(late.type === "refused" && late.code, "logged-out");
+  await at_.done(signIn("s-2", { begunAt: after }));
+});
+
+test("a token that comes again after the log has forgotten it ends no session that began since", async (t) => {
+  for (const action of ["revoke-sessions", "require-new-sign-in"] as const)
+    for (const recordId of [bySubject, byEmail]) {
+      const at_ = await world(t);
+      const sid = providerSessionId("https://idp.test", "sid-1");
+      const people = recordId === bySubject ? [user("s-alice")] : [];
+      const weekAgo = { occurredAt: at(-7 * 86_400), issuedAt: at(-7 * 86_400), recordId, people };
+      await at_.done(signIn("s-1", { providerSession: sid }));
+      const before = (await at_.projection()).applied.position;
+      await at_.done(signal(action, weekAgo));
+      await at_.done(signal(action, { ...weekAgo, sessions: [sid] }));
+      assert.equal(await status(at_, "s-1"), "active", `${action} ${recordId}`);
+      await at_.done(signIn("s-2", { providerSession: sid, begunAt: (await at_.projection()).applied.position }));
+      if (recordId === bySubject) await at_.done(signIn("s-3", { begunAt: before }));
+    }
+});
+
 test("a disabled account refuses sign-ins until its transmitter enables it, and never lifts an operator's suspension", async (t) => {
   const at_ = await world(t);
   await at_.done(signIn("s-1"));
@@ -215,7 +244,9 @@ test("what only the nodes can match leaves a mark in the record, up to which ses
   const record = projection.user(byEmail);
   assert.equal(record?.status, "active");
   assert.ok(Number(record?.sessionsRevokedBelow) > 0);
-  await at_.done(signIn("s-1"));
+  const early = await at_.submit(signIn("s-1"));
+  assert.equal(early.type === "refused" && early.code, "logged-out", "a bearer token that was issued before");
+  await at_.done(signIn("s-2", { begunAt: projection.applied.position }));
 });
 
 test("the state of a stream is the newest that the transmitter has said", async (t) => {

@@ -7,7 +7,7 @@
  * - An ID token is no logout token, although the same keys sign both: it has a `nonce` and no `events`.
  */
 import { errors, type JWTPayload, jwtVerify } from "jose";
-import { isPlainText } from "../../../events/index.ts";
+import { isPlainText, type UnixMs } from "../../../events/index.ts";
 import { tokenError } from "../credentials/issuers.ts";
 import type { KeySet } from "../credentials/key-set.ts";
 import { ProviderError } from "./provider-error.ts";
@@ -15,6 +15,8 @@ import { ProviderError } from "./provider-error.ts";
 export type LogoutToken = Readonly<{
   issuer: string;
   jti: string;
+  /** By the clock of the provider. */
+  issuedAt: UnixMs;
   /** At least one of the two is not null. */
   subject: string | null;
   sid: string | null;
@@ -34,8 +36,8 @@ export type LogoutTokenRules = Readonly<{
 export const logoutTokenCharsMax = 16_384;
 /** Clocks of the provider and of this process differ by at most this (seconds). */
 const toleranceS = 60;
-/** An older token is refused, whatever its expiry says: the log remembers for as long that it was used. */
-const ageMax = "24h";
+/** An older token is refused, whatever its expiry says: the log remembers for an hour longer that it was used. */
+const ageMax = "23h";
 const textCharsMax = 1_000;
 const event = "http://schemas.openid.net/event/backchannel-logout";
 
@@ -65,11 +67,13 @@ function contentOf(payload: JWTPayload, issuer: string): LogoutToken {
   if (!isObject(events) || !Object.hasOwn(events, event) || !isObject(events[event]))
     throw wrong("it does not name the logout event");
   if (Object.hasOwn(payload, "nonce")) throw wrong("it has a nonce");
+  const { iat } = payload;
+  if (iat === undefined || !(iat >= 0)) throw wrong("its iat is no time");
   const [jti, subject, sid] = [payload.jti, payload.sub, payload["sid"]].map(textOf);
   if (jti === undefined || jti === null) throw wrong("its jti is not plain text");
   if (subject === undefined || sid === undefined) throw wrong("its sub or sid is not plain text");
   if (subject === null && sid === null) throw wrong("it names neither a session nor a person");
-  return { issuer, jti, subject, sid };
+  return { issuer, jti, issuedAt: Math.floor(iat * 1_000) as UnixMs, subject, sid };
 }
 
 /** Null: absent. Undefined: not plain text of a usual length. */

@@ -4,7 +4,8 @@
  *
  * - A request is checked in this order: size and form, issuer and audience, signature, content (logout-token.ts).
  * - 200 means that the log has it. 400: the token is wrong. 503: it could not be verified or recorded now; send again.
- * - A repeated token is the same command, so it ends nothing that began since.
+ * - A repeated token is the same command, so it ends nothing that began since. Nor does one whose command the log has
+ *   forgotten: sessions that began after its time stay.
  *
  * Why so: docs/adr/0045-a-logout-is-remembered.md.
  */
@@ -107,7 +108,7 @@ export function logoutsOfIssuer({ settings, providerOf }: AuthDeps, issuer: unkn
     .filter((logouts) => bare(logouts.issuer.href) === bare(issuer));
 }
 
-function commandOf({ issuer, jti, subject, sid }: LogoutToken): CommandRequest {
+function commandOf({ issuer, jti, issuedAt, subject, sid }: LogoutToken): CommandRequest {
   return {
     commandId: logoutCommandId(issuer, jti, { sid: sid ?? "", sub: subject ?? "" }),
     actor: "service:authenticate",
@@ -116,6 +117,7 @@ function commandOf({ issuer, jti, subject, sid }: LogoutToken): CommandRequest {
       providerSession: sid === null ? null : providerSessionId(issuer, sid),
       userId: subject === null ? null : userIdOf(issuer, subject),
       remembered: true,
+      issuedAt,
     },
   };
 }

@@ -5,7 +5,9 @@
  * - Any page can make the request, and browsers withhold our cookies in a frame of another site. So what counts is the
  *   `sid`, which only the provider and its clients know. A short one may be guessed: it counts only together with the
  *   cookie of its session.
- * - It ends the sessions that have the `sid`. Nothing is recorded of one that no session has.
+ * - The leader decides: a node that has not applied the sign-in yet knows less than it. The sessions that have the
+ *   `sid` end. Nothing is recorded of one that no session has, so a stranger adds nothing to the log. How many requests
+ *   with an unknown `sid` ask the leader at once is bounded.
  *
  * Why so: docs/adr/0045-a-logout-is-remembered.md.
  */
@@ -19,6 +21,8 @@ import { authenticateCookie, readOwnHandle } from "./signed-in.ts";
 /** 96 bits in base64url, 64 in hexadecimal. */
 const sidCharsMin = 16;
 const charsMax = 1_000;
+/** Requests with a `sid` that this node does not know, and that wait for the leader. Any page can make them. */
+const unknownMax = 32;
 
 export type FrontchannelRequest = Readonly<{ issuer: string; sid: string }>;
 
@@ -30,21 +34,41 @@ export function frontchannelIn({ searchParams }: URL): FrontchannelRequest | und
   return issuer.length <= charsMax && sid.length <= charsMax ? { issuer, sid } : undefined;
 }
 
-export async function receiveFrontchannel(
+type HttpExchange = Readonly<{ request: FastifyRequest; reply: FastifyReply }>;
+
+export function createFrontchannelLogout(
+  deps: AuthDeps,
+): (logout: FrontchannelRequest, exchange: HttpExchange) => Promise<FastifyReply> {
+  let unknown = 0;
+  return (logout, exchange) =>
+    receive(deps, logout, exchange, async (providerSession) => {
+      if (deps.replica.projection.sessionsOfProvider(providerSession).length > 0) return end(deps, providerSession);
+      if (unknown >= unknownMax) return undefined;
+      unknown += 1;
+      try {
+        return await end(deps, providerSession);
+      } finally {
+        unknown -= 1;
+      }
+    });
+}
+
+/** @param endSession undefined: too many requests are in progress */
+async function receive(
   deps: AuthDeps,
   { issuer, sid }: FrontchannelRequest,
-  { request, reply }: Readonly<{ request: FastifyRequest; reply: FastifyReply }>,
+  { request, reply }: HttpExchange,
+  endSession: (providerSession: SessionId) => Promise<CommandResult | undefined>,
 ): Promise<FastifyReply> {
   if (logoutsOfIssuer(deps, issuer).length === 0) return sendNote(deps, reply, { status: 400, result: "refused" });
   const providerSession = providerSessionId(issuer, sid);
   const handle = await readOwnHandle(deps, request);
   if (handle !== undefined && handle.needs !== null) await deps.catchUp(handle.needs);
   const own = handle !== undefined && isOf(deps, handle.sessionId, providerSession);
-  const sessions = deps.replica.projection.sessionsOfProvider(providerSession);
-  if (sessions.length === 0 || (sid.length < sidCharsMin && !own))
-    return sendNote(deps, reply, { status: 200, result: "unknown" });
-  const result = await end(deps, providerSession);
-  if (result.type !== "done") {
+  if (sid.length < sidCharsMin && !own) return sendNote(deps, reply, { status: 200, result: "unknown" });
+  const result = await endSession(providerSession);
+  if (result?.type === "done" && !result.changed) return sendNote(deps, reply, { status: 200, result: "unknown" });
+  if (result?.type !== "done") {
     reply.header("retry-after", "1");
     return sendNote(deps, reply, { status: 503, result: "unavailable" });
   }

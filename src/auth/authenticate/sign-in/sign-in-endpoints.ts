@@ -260,7 +260,7 @@ function sendNotCreated(
     return sendProblem(deps, request, reply, context, {
       status: 400,
       title: "You were signed out",
-      description: "The identity provider ended your session while you signed in. Sign in again.",
+      description: "Your sessions were ended while you signed in. Sign in again.",
       retryUrl: restartUrl(deps, asked),
     });
   }

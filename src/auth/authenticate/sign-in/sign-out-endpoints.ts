@@ -30,7 +30,7 @@ import type { ProviderClient } from "../provider/provider-client.ts";
 import { isFromElsewhere } from "../same-origin.ts";
 import { submitWithRetry } from "./begin-session.ts";
 import { readOnly } from "./common-endpoints.ts";
-import { frontchannelIn, receiveFrontchannel } from "./frontchannel-logout.ts";
+import { createFrontchannelLogout, frontchannelIn } from "./frontchannel-logout.ts";
 import { authenticateCookie, readOwnHandle, readSignInStatus } from "./signed-in.ts";
 import { checkSignedUrl, parameter, signUrl } from "./signed-url.ts";
 
@@ -39,10 +39,11 @@ const providerMsMax = 3_000;
 
 export function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
   const { settings } = deps;
+  const receiveFrontchannel = createFrontchannelLogout(deps);
   app.get("/.pomerium/sign_out", (request, reply) => {
     const context = contexts.of(request);
     const fromProvider = frontchannelIn(externalUrl(request, context));
-    if (fromProvider !== undefined) return receiveFrontchannel(deps, fromProvider, { request, reply });
+    if (fromProvider !== undefined) return receiveFrontchannel(fromProvider, { request, reply });
     return signOut(deps, request, reply, context);
   });
   app.post("/.pomerium/sign_out", (request, reply) => {

@@ -27,6 +27,8 @@ export type VerifiedSet = Readonly<
 
 /** Clocks may differ by this much. */
 const futureMsMax = 5 * 60_000;
+/** Transmitters keep what they could not deliver for weeks at most; an older token is a replay. */
+const ageMsMax = 30 * 24 * 3_600_000;
 const depthMax = 16;
 const jws = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 
@@ -51,7 +53,7 @@ export async function verifySet(
   const claims = claimsIn(signed.payload);
   if (claims === undefined) return refuse(setError("invalid_request", "the claims are not a JSON object"));
   const { issuer, audiences } = config;
-  const parsed = parseSecurityEvent(claims, { issuer, audiences, nowMs, futureMsMax });
+  const parsed = parseSecurityEvent(claims, { issuer, audiences, nowMs, futureMsMax, ageMsMax });
   return parsed.type === "error" ? parsed : { ...parsed, criticalMembers: signed.criticalMembers };
 }
 

@@ -7,7 +7,15 @@
  *   while the signal was recorded. The log has the record, so any node completes what another has begun.
  * - Changes of the log mark people; they are read in small steps, so that requests are not held up.
  */
-import { isSignalRecord, parseStream, type Sealed, type SessionId, type UserId } from "../../../events/index.ts";
+import {
+  isSignalRecord,
+  parseStream,
+  parseTransmitterRecord,
+  type Sealed,
+  type SessionId,
+  type User,
+  type UserId,
+} from "../../../events/index.ts";
 import type { Replica } from "../../../replication/index.ts";
 import type { SignalRecordsFor } from "./signal-plan.ts";
 
@@ -86,15 +94,25 @@ export class SignalSubjects {
     for (const recordId of this.#records.get(userId) ?? []) {
       const record = projection.user(recordId);
       if (record === undefined) continue;
+      let endedUpTo: number | undefined;
       const sessionIds = projection.sessionsOf(userId).filter((id) => {
         const at = projection.sessionStatus(id);
         if (at.status !== "active" || seen.has(id)) return false;
-        return record.status !== "active" || at.session.createdAt < record.sessionsRevokedBelow;
+        if (record.status !== "active") return true;
+        if (at.session.createdAt >= record.sessionsRevokedBelow) return false;
+        endedUpTo ??= this.#endedUpTo(record);
+        return at.session.issuedAt <= endedUpTo;
       });
       for (const id of sessionIds) seen.add(id);
       if (sessionIds.length > 0) denied.push({ recordId, userId, sessionIds });
     }
     return denied;
+  }
+
+  /** The time up to which the sessions below the cut have ended. A record that cannot be read ends all of them. */
+  #endedUpTo({ userId, profile }: User): number {
+    const record = profile === null ? undefined : parseTransmitterRecord(this.#replica.open(profile, userId));
+    return record?.kind === "subject" && record.endedUpTo !== null ? record.endedUpTo : Number.POSITIVE_INFINITY;
   }
 
   #markAll(): void {

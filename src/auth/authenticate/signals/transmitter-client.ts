@@ -1,8 +1,9 @@
 /**
  * Transmitter client: the metadata and keys of a transmitter of Shared Signals, and authorized requests to it.
  *
- * - Metadata is read at first use and again after an hour; a failure is remembered for half a minute, so that tokens
- *   that cannot be verified cause few requests. Unknown keys are looked for at the same bounded rate (jose).
+ * - Metadata is read at first use and again after an hour. What is known is used for a day while the transmitter is
+ *   down (document-cache.ts). Failures are paused after, so that tokens that cannot be verified cause few requests.
+ *   Unknown keys are looked for at a bounded rate too (jose).
  * - Answers are read within the bounds of issuer-fetch.ts.
  * - An access token is the configured one, or one of the client credentials grant, kept until a minute before its end.
  */
@@ -11,6 +12,7 @@ import type { SignalTransmitterConfig } from "../../../config/index.ts";
 import { CodedError } from "../../../events/index.ts";
 import { metadataUrlOf, parseTransmitterMetadata, type TransmitterMetadata } from "../../shared-signals/index.ts";
 import { createRemoteKeySet, type RemoteKeySet } from "../credentials/key-set.ts";
+import { type CachedDocument, type CacheLimits, createCachedDocument } from "../provider/document-cache.ts";
 import { type IssuerFetch, issuerFetch } from "../provider/issuer-fetch.ts";
 
 /** A transmitter did not answer, or not in a form that can be used. */
@@ -43,8 +45,15 @@ export type TransmitterClient = Readonly<{
   ): Promise<TransmitterAnswer>;
 }>;
 
-const metadataMs = 3_600_000;
-const failureMs = 30_000;
+const metadataLimits: CacheLimits = {
+  freshMs: 3_600_000,
+  usableMs: 24 * 3_600_000,
+  demandedEveryMs: 60_000,
+  firstPauseMs: 1_000,
+  pauseMsMax: 60_000,
+};
+/** An access token that is requested is waited for by all callers for at most this long. */
+const grantMs = 30_000;
 const keyFailureMs = 5_000;
 const tokenEarlyMs = 60_000;
 const tokenMsMax = 3_600_000;
@@ -53,9 +62,11 @@ const wellKnown = ["ssf-configuration", "risc-configuration"];
 
 type Cached<T> = Readonly<{ value: Promise<T>; until: number }>;
 
+export type TransmitterClientDeps = Readonly<{ local: IssuerFetch; nowMs: () => number; monotonic: () => number }>;
+
 export function createTransmitterClient(
   config: SignalTransmitterConfig,
-  deps: Readonly<{ local: IssuerFetch; nowMs: () => number }>,
+  deps: TransmitterClientDeps,
 ): TransmitterClient {
   return new HttpTransmitterClient(config, deps);
 }
@@ -66,35 +77,27 @@ class HttpTransmitterClient implements TransmitterClient {
   readonly #config: SignalTransmitterConfig;
   readonly #nowMs: () => number;
   readonly #bounded: IssuerFetch;
-  #metadata: Cached<TransmitterMetadata> | undefined;
+  readonly #metadata: CachedDocument<TransmitterMetadata>;
+  #usesMetadata: boolean;
   #keySet: Readonly<{ url: string; keys: RemoteKeySet }> | undefined;
   #keysFailedUntil = Number.NEGATIVE_INFINITY;
   #token: Cached<string> | undefined;
 
-  constructor(config: SignalTransmitterConfig, deps: Readonly<{ local: IssuerFetch; nowMs: () => number }>) {
+  constructor(config: SignalTransmitterConfig, { local, nowMs, monotonic }: TransmitterClientDeps) {
     this.#config = config;
-    this.#nowMs = deps.nowMs;
-    this.#bounded = issuerFetch(deps.local);
+    this.#nowMs = nowMs;
+    this.#bounded = issuerFetch(local);
+    this.#usesMetadata = config.jwksUrl === null;
+    this.#metadata = createCachedDocument(() => this.#fetchMetadata(), { limits: metadataLimits, monotonic });
   }
 
   metadata(): Promise<TransmitterMetadata> {
-    const now = this.#nowMs();
-    if (this.#metadata !== undefined && now < this.#metadata.until) return this.#metadata.value;
-    const before = this.#metadata?.value;
-    const value = this.#fetchMetadata();
-    this.#metadata = { value, until: now + metadataMs };
-    value.catch(() => {
-      // What was known before stays in use; it is read again soon.
-      this.#metadata = { value: before ?? value, until: now + failureMs };
-    });
-    return value.catch((error: unknown) => {
-      if (before === undefined) throw error;
-      return before;
-    });
+    this.#usesMetadata = true;
+    return this.#metadata.read();
   }
 
   async criticalMembers(): Promise<readonly string[]> {
-    if (this.#config.jwksUrl !== null && this.#metadata === undefined) return [];
+    if (!this.#usesMetadata) return [];
     return (await this.metadata()).critical_subject_members;
   }
 
@@ -169,7 +172,7 @@ class HttpTransmitterClient implements TransmitterClient {
     if (this.#token !== undefined && now < this.#token.until) return this.#token.value;
     const granted = this.#grantToken(client);
     const value = granted.then((grant) => grant.accessToken);
-    this.#token = { value, until: now + failureMs };
+    this.#token = { value, until: now + grantMs };
     granted.then(
       ({ expiresInMs }) => {
         this.#token = { value, until: now + Math.min(tokenMsMax, Math.max(0, expiresInMs - tokenEarlyMs)) };

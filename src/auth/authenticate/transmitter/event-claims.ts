@@ -16,6 +16,8 @@ export type TokenContext = Readonly<{
   receiver: SignalReceiverConfig;
   salt: string;
   projection: Pick<Projection, "user" | "groupsOf">;
+  /** What names a person now; undefined: nothing is known. */
+  identityOf: (userId: UserId) => Identity | undefined;
   now: UnixMs;
 }>;
 
@@ -23,11 +25,11 @@ export type TokenContext = Readonly<{
 const groupsBytesMax = 16 * 1_024;
 
 export function signalClaims(
-  { jti, txn, signal, recorded, identity }: PendingSignal,
-  { issuer, receiver, salt, projection, now }: TokenContext,
+  { jti, txn, signal, recorded }: PendingSignal,
+  { issuer, receiver, salt, projection, identityOf, now }: TokenContext,
 ): Readonly<Record<string, unknown>> {
   const { name, userId, sessionId, groupId, initiatedBy, reason, more } = signal;
-  const known = userId === null ? undefined : knownIdentity(userId, identity, projection);
+  const known = userId === null ? undefined : knownIdentity(userId, { identityOf, projection });
   const payload = {
     event_timestamp: Math.floor(recorded.recordedAt / 1_000),
     initiating_entity: initiatedBy,
@@ -68,10 +70,9 @@ export function controlClaims(
 /** An erasure may have come after the signal was read. */
 function knownIdentity(
   userId: UserId,
-  identity: Identity | undefined,
-  projection: TokenContext["projection"],
+  { identityOf, projection }: Pick<TokenContext, "identityOf" | "projection">,
 ): Identity | undefined {
-  return projection.user(userId)?.status === "erased" ? undefined : identity;
+  return projection.user(userId)?.status === "erased" ? undefined : identityOf(userId);
 }
 
 function groupClaims(

@@ -5,6 +5,7 @@
  * - Order is that of the log, and each signal has the same identity whenever and wherever it is read.
  * - At most `windowMax` signals are held. What follows stays in the log until there is room.
  * - An event is read only once the projection has folded it: the projection then knows its people.
+ * - No name of a person is kept while a signal waits: it is opened when the token is made, and an erasure leaves none.
  */
 import type { SentSignal } from "../../../config/index.ts";
 import {
@@ -32,6 +33,8 @@ export type SignalSource = Readonly<{
   applied: () => Position;
   /** What names each person; erased and unknown people are absent. */
   identities: (users: readonly UserId[]) => Promise<ReadonlyMap<UserId, Identity>>;
+  /** Those of restored people whom something else still bars. */
+  stillBarred: (users: readonly UserId[], identities: ReadonlyMap<UserId, Identity>) => Promise<ReadonlySet<UserId>>;
   /** The person of a session, if the projection knows the session. */
   userOf: (sessionId: SessionId) => UserId | null;
 }>;
@@ -41,7 +44,6 @@ export type PendingSignal = Readonly<{
   txn: string;
   signal: Signal;
   recorded: Pick<Recorded, "position" | "recordedAt">;
-  identity: Identity | undefined;
   /** Signals with one key are delivered in order. */
   key: string;
   /** Everything before it. */
@@ -65,7 +67,7 @@ export type ScanOutcome = "more" | "head" | "full" | "changed" | "forked" | "tru
 export type KnownRecord = Readonly<{ stream: Stream; version: number }>;
 
 const eventsAtOnce = 500;
-type Candidate = Omit<PendingSignal, "identity" | "key">;
+type Candidate = Omit<PendingSignal, "key">;
 type Entry = { readonly pending: PendingSignal; done: boolean };
 
 export class PendingSignals {
@@ -205,15 +207,18 @@ export class PendingSignals {
     const candidates = found.map((candidate) => withUser(candidate, source));
     const users = new Set(candidates.map(({ signal }) => signal.userId).filter((userId) => userId !== null));
     const identities = users.size === 0 ? new Map<UserId, Identity>() : await source.identities([...users]);
+    const restored = candidates.flatMap(({ signal: { name, userId } }) =>
+      name === "account-enabled" && userId !== null ? [userId] : [],
+    );
+    const barred = restored.length === 0 ? new Set<UserId>() : await source.stillBarred(restored, identities);
     const { mode, listed, salt } = this.#filter;
     for (const candidate of candidates) {
-      const { userId, sessionId, groupId } = candidate.signal;
-      const known = userId === null ? undefined : identities.get(userId);
-      // The claims may be long, and a thousand people may wait.
-      const identity = known === undefined ? undefined : { ...known, claims: {} };
+      const { name, userId, sessionId, groupId } = candidate.signal;
+      if (name === "account-enabled" && userId !== null && barred.has(userId)) continue;
+      const identity = userId === null ? undefined : identities.get(userId);
       if (!includesUser(userId, identity, { mode, listed, salt })) continue;
       const key = userId ?? sessionId ?? `group ${groupId}`;
-      const entry = { pending: { ...candidate, identity, key }, done: this.#knownDone.delete(candidate.jti) };
+      const entry = { pending: { ...candidate, key }, done: this.#knownDone.delete(candidate.jti) };
       this.#entries.push(entry);
       this.#byJti.set(candidate.jti, entry);
     }

@@ -6,6 +6,7 @@
  * - Tokens, waiting time and waiting requests are bounded.
  */
 import type { SignalReceiverConfig } from "../../../config/index.ts";
+import type { UserId } from "../../../events/index.ts";
 import { type PollRequest, parsePollRequest, pollMethod } from "../../shared-signals/index.ts";
 import { controlClaims, signalClaims } from "./event-claims.ts";
 import { sourceOf } from "./node-source.ts";
@@ -165,11 +166,17 @@ export class PollServer {
     const pending = isEnabled ? window.pending : [];
     const signer = await this.#deps.signer;
     const { issuer, replica } = this.#deps;
-    const token = { issuer, receiver, salt, projection: replica.projection, now: this.#deps.clock.wall() };
+    const given = pending.slice(0, Math.max(0, limit - controls.length));
+    const people = new Set(given.map(({ signal }) => signal.userId).filter((userId) => userId !== null));
+    const identities = await sourceOf(this.#deps).identities([...people]);
+    const token = {
+      ...{ issuer, receiver, salt, projection: replica.projection, now: this.#deps.clock.wall() },
+      identityOf: (userId: UserId) => identities.get(userId),
+    };
     const about = { streamId, issuer, audience: receiver.audience };
     const claims = [
       ...controls.slice(0, limit).map((control) => controlClaims(control, about)),
-      ...pending.slice(0, Math.max(0, limit - controls.length)).map((each) => signalClaims(each, token)),
+      ...given.map((each) => signalClaims(each, token)),
     ];
     const sets = await signEach(signer, claims);
     const moreAvailable = controls.length + pending.length > claims.length || (isEnabled && !isAtHead);

@@ -21,9 +21,11 @@ import { signalStream } from "../../../events/index.ts";
 import type { PageOutcome } from "../../../replication/index.ts";
 import { pushMethod } from "../../shared-signals/index.ts";
 import { controlClaims, signalClaims } from "./event-claims.ts";
+import { Identities } from "./identities.ts";
 import { type Identity, PendingSignals, type SignalSource } from "./pending-signals.ts";
 import type { PushClient } from "./push-client.ts";
 import { newPush, type PushAnswer, type PushState, stepPush, type Waiting } from "./push-delivery.ts";
+import type { RestoredPeople } from "./restored-people.ts";
 import type { EventSigner } from "./signing-key.ts";
 import { filterOf, isSameFilter } from "./stream-filter.ts";
 import {
@@ -58,6 +60,7 @@ export type StreamDutyDeps = Readonly<{
   signer: EventSigner;
   post: PushClient;
   memory: TransmitMemory;
+  restored: RestoredPeople;
   uuid: () => string;
   log: Readonly<{
     info(fields: object, message: string): void;
@@ -82,6 +85,7 @@ export class StreamDuty {
   #version = 0;
   #record: StreamRecord | null = null;
   #window: PendingSignals | null = null;
+  readonly #identities: Identities;
   #push: PushState = newPush;
   #isDirty = false;
   #savedAt = Number.NEGATIVE_INFINITY;
@@ -96,6 +100,7 @@ export class StreamDuty {
     this.#deps = deps;
     this.#receiver = receiver;
     this.#context = context;
+    this.#identities = new Identities(context.projection);
   }
 
   /** Calls back when an answer has come. */
@@ -114,6 +119,7 @@ export class StreamDuty {
     if (stream !== null) {
       await this.#keepUp(stream);
       if (this.#record?.stream?.status === "enabled") await this.#scan();
+      await this.#prepareIdentities();
       if (this.#record?.stream?.delivery.method === pushMethod && !this.#mustLoad) this.#schedule();
       await this.#save();
     }
@@ -276,6 +282,7 @@ export class StreamDuty {
       read,
       applied: () => projection.applied.position,
       identities: profiles,
+      stillBarred: (users, identities) => this.#deps.restored.stillBarred(users, identities),
       userOf: (sessionId) => projection.session(sessionId)?.userId ?? null,
     };
   }
@@ -303,6 +310,15 @@ export class StreamDuty {
 
   // --- push
 
+  /** Also where nothing is sent now: the names of erased people go. */
+  async #prepareIdentities(): Promise<void> {
+    const stream = this.#record?.stream ?? null;
+    const sends = stream?.delivery.method === pushMethod && stream.status === "enabled";
+    const pending = sends && this.#window !== null ? this.#window.pending : [];
+    const people = pending.map(({ signal }) => signal.userId);
+    await this.#identities.prepare(people, this.#context.profiles);
+  }
+
   #schedule(): void {
     const stream = this.#record?.stream ?? null;
     if (stream === null) return;
@@ -318,6 +334,8 @@ export class StreamDuty {
   async #post({ streamId, delivery }: SignalStream, jti: string): Promise<void> {
     let answer: PushAnswer;
     try {
+      const userId = this.#window?.find(jti)?.signal.userId ?? null;
+      if (userId !== null) await this.#identities.ensure(userId, this.#context.profiles);
       const claims = this.#claimsOf(jti);
       if (delivery.method !== pushMethod || claims === undefined || !this.#context.leads())
         answer = { type: "failed", reason: "the token is no longer to be sent", retryAfterMs: null };
@@ -343,7 +361,8 @@ export class StreamDuty {
     if (control !== undefined) return controlClaims(control, { streamId, issuer, audience: this.#receiver.audience });
     const pending = this.#window?.find(jti);
     const { projection, clock } = this.#context;
-    const context = { issuer, receiver: this.#receiver, salt: record.salt, projection, now: clock.wall() };
+    const identityOf = (userId: UserId): Identity | undefined => this.#identities.identityOf(userId);
+    const context = { issuer, receiver: this.#receiver, salt: record.salt, projection, identityOf, now: clock.wall() };
     return pending && signalClaims(pending, context);
   }
 

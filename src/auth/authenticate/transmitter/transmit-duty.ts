@@ -5,11 +5,16 @@
  * slow one holds up no other.
  */
 import type { SignalReceiverConfig } from "../../../config/index.ts";
+import { type RecordsOf, RestoredPeople } from "./restored-people.ts";
 import { StreamDuty, type StreamDutyDeps, type TransmitContext } from "./stream-duty.ts";
 
 export type TransmitSettings = Readonly<{ receivers: readonly SignalReceiverConfig[] }> &
-  Omit<StreamDutyDeps, "signer"> &
-  Readonly<{ signer: Promise<StreamDutyDeps["signer"]>; sleep: (ms: number) => Promise<void> }>;
+  Omit<StreamDutyDeps, "signer" | "restored"> &
+  Readonly<{
+    signer: Promise<StreamDutyDeps["signer"]>;
+    recordsOf: RecordsOf;
+    sleep: (ms: number) => Promise<void>;
+  }>;
 
 /** The log is looked at this often. */
 const lookMs = 100;
@@ -23,7 +28,11 @@ export function createTransmit(settings: () => TransmitSettings | null): (contex
   return async (context) => {
     const current = settings();
     if (current === null || current.receivers.length === 0) return;
-    const deps = { ...current, signer: await current.signer };
+    const { projection, clock, profiles } = context;
+    const restored = new RestoredPeople({
+      ...{ projection, recordsOf: current.recordsOf, open: profiles, now: () => clock.wall(), salt: current.uuid() },
+    });
+    const deps = { ...current, restored, signer: await current.signer };
     const { state, reports } = deps.memory;
     state.loaded = false;
     state.loadingSince = context.clock.wall();

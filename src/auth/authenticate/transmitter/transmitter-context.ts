@@ -4,6 +4,7 @@ import { type CommandId, noPosition, signalStreamsFrom, type UnixMs } from "../.
 import type { AuthDeps } from "../context.ts";
 import type { ResourceTurns } from "../scim/scim-context.ts";
 import { submitWithRetry } from "../sign-in/begin-session.ts";
+import type { RestoredPeople } from "./restored-people.ts";
 import { noStream, unavailable } from "./signal-request-error.ts";
 import type { EventSigner } from "./signing-key.ts";
 import { formatRecord, parseRecord, type SignalStream, type StreamRecord } from "./stream-record.ts";
@@ -15,6 +16,7 @@ export type TransmitterDeps = Pick<AuthDeps, "databroker" | "replica" | "clock" 
     base: string;
     signer: Promise<EventSigner>;
     turns: ResourceTurns;
+    restored: RestoredPeople;
     uuid: () => string;
     /** At least 32 random characters of base64url. */
     token: () => string;

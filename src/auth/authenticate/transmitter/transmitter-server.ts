@@ -10,6 +10,7 @@ import { BrokerUnavailableError } from "../../../replication/wire/index.ts";
 import { pollMethod, pushMethod } from "../../shared-signals/index.ts";
 import type { AuthDeps } from "../context.ts";
 import { ResourceTurns } from "../scim/scim-context.ts";
+import { openIdentities } from "./node-source.ts";
 import { PollServer } from "./poll-endpoint.ts";
 import {
   type CredentialDeps,
@@ -18,6 +19,7 @@ import {
   type ReceiverCaller,
   ssfScopes,
 } from "./receiver-credentials.ts";
+import { RestoredPeople, recordsOfAll } from "./restored-people.ts";
 import { SignalRequestError } from "./signal-request-error.ts";
 import type { EventSigner } from "./signing-key.ts";
 import {
@@ -54,7 +56,15 @@ export function transmitterDepsOf(auth: AuthDeps, signer: Promise<EventSigner>):
   const base = `${issuer}${transmitterPrefix}`;
   const turns = new ResourceTurns();
   const { uuid, token } = random;
-  return { databroker, replica, clock, sleep, log, issuer, base, signer, turns, uuid, token };
+  const restored = new RestoredPeople({
+    // The node may be given another projection later.
+    projection: { user: (id) => replica.projection.user(id), users: () => replica.projection.users() },
+    recordsOf: recordsOfAll(auth.provisionedFor, auth.signalRecordsFor),
+    open: (users) => openIdentities(replica, users),
+    now: () => clock.wall(),
+    salt: token(),
+  });
+  return { databroker, replica, clock, sleep, log, issuer, base, signer, turns, restored, uuid, token };
 }
 
 /** Registers nothing without receivers. */

@@ -12,8 +12,10 @@ import {
   type CardeaEvent,
   logoutsFrom,
   noPosition,
+  type Position,
   type Projection,
   parseSessionId,
+  parseUnixMs,
   parseUserId,
   personLogoutId,
   type SessionId,
@@ -36,6 +38,11 @@ export const rememberedOfSignalsMax = rememberedMax / 2;
 const revokedAtOnceMax = 256;
 /** Clocks of processes differ by at most this; a lease requires it. */
 const clockDifferenceMs = 2_000;
+/**
+ * The clock of a provider or transmitter may be behind ours by this. Of what it says has ended, a session that began
+ * later than this after its time is another one.
+ */
+export const senderClockMs = 5 * 60_000;
 
 export const recordLogout: CommandDefinition<"recordLogout"> = {
   schema(fields) {
@@ -43,7 +50,14 @@ export const recordLogout: CommandDefinition<"recordLogout"> = {
     const providerSession = parseProviderSession(fields["providerSession"]);
     if (userId === null && providerSession === null)
       throw new MalformedCommandError("a logout names neither a session nor a person");
-    return { type: "recordLogout", providerSession, userId, remembered: booleanOf(fields, "remembered") };
+    const { issuedAt } = fields;
+    return {
+      type: "recordLogout",
+      providerSession,
+      userId,
+      remembered: booleanOf(fields, "remembered"),
+      ...(issuedAt === undefined ? {} : { issuedAt: parseUnixMs(issuedAt) }),
+    };
   },
   permission: ["authenticate"],
   tightens: true,
@@ -66,53 +80,77 @@ export const recordLogout: CommandDefinition<"recordLogout"> = {
     const hasRoom = known || projection.tombstonesWithoutUser < rememberedMax;
     if (command.remembered && !hasRoom && ended.events.length === 0)
       return refuseCommand("conflict", `${rememberedMax} logouts of the last day are remembered: no more can be`);
-    const remembered = command.remembered && hasRoom ? [logoutRecorded(logoutId, tools.now)] : [];
+    const remembered = command.remembered && hasRoom ? logoutRecorded(logoutId, logoutTimeOf(command, tools)) : [];
     return recordChanges([...ended.events, ...remembered], { vaultRemoved: ended.sessions });
   },
 };
 
-function logoutRecorded(logoutId: SessionId, now: UnixMs): CardeaEvent {
-  return { type: "LogoutRecorded", logoutId, until: (now + rememberedMs) as UnixMs };
+/** The leader's time of the logout: when it is recorded, or, where the provider's is much earlier, that. */
+function logoutTimeOf({ issuedAt }: CommandOf<"recordLogout">, { now }: Pick<Tools, "now">): RecordedTime {
+  return { now, endedUpTo: endOf(issuedAt) };
 }
 
-/** Refuses the sign-ins of these people that are under way, as far as there is room. */
-export function rememberLogouts(projection: Projection, people: readonly UserId[], now: UnixMs): CardeaEvent[] {
-  const hasRoom = projection.tombstonesWithoutUser + people.length <= rememberedOfSignalsMax;
-  return hasRoom ? people.map((userId) => logoutRecorded(personLogoutId(userId), now)) : [];
+/** Sessions that began up to here have ended. */
+function endOf(issuedAt: UnixMs | undefined): UnixMs {
+  return (issuedAt === undefined ? Number.MAX_SAFE_INTEGER : issuedAt + senderClockMs) as UnixMs;
+}
+
+type RecordedTime = Readonly<{ now: UnixMs; endedUpTo: UnixMs }>;
+
+/** None is remembered of one that is older than a day: no sign-in that began before it is still under way. */
+export function logoutRecorded(logoutId: SessionId, { now, endedUpTo }: RecordedTime): CardeaEvent[] {
+  const until = (Math.min(now, endedUpTo) + rememberedMs) as UnixMs;
+  return until <= now ? [] : [{ type: "LogoutRecorded", logoutId, until }];
+}
+
+/** Refuses the sign-ins of these people, or about these records, that are under way, as far as there is room. */
+export function rememberLogouts(projection: Projection, ids: readonly UserId[], at: RecordedTime): CardeaEvent[] {
+  const hasRoom = projection.tombstonesWithoutUser + ids.length <= rememberedOfSignalsMax;
+  return hasRoom ? ids.flatMap((id) => logoutRecorded(personLogoutId(id), at)) : [];
 }
 
 type Ended = Readonly<{ events: readonly CardeaEvent[]; sessions: readonly SessionId[] }>;
 
-function endedBy(projection: Projection, { userId, providerSession }: CommandOf<"recordLogout">): Ended {
-  if (providerSession === null) return userId === null ? { events: [], sessions: [] } : ofPeople(projection, [userId]);
-  const active: Readonly<{ sessionId: SessionId; userId: UserId }>[] = [];
+function endedBy(projection: Projection, command: CommandOf<"recordLogout">): Ended {
+  const { userId, providerSession, issuedAt } = command;
+  const upTo = endOf(issuedAt);
+  if (providerSession === null)
+    return userId === null ? { events: [], sessions: [] } : ofPeople(projection, [userId], upTo);
+  const active: ActiveSession[] = [];
   for (const id of projection.sessionsOfProvider(providerSession)) {
     const at = projection.sessionStatus(id);
-    if (at.status === "active") active.push(at.session);
+    if (at.status === "active" && at.session.issuedAt <= upTo) active.push(at.session);
   }
   if (active.length > revokedAtOnceMax)
-    return ofPeople(projection, [...new Set(active.map((session) => session.userId))]);
-  return {
-    events: active.map((session) => ({
-      type: "SessionRevoked",
-      sessionId: session.sessionId,
-      userId: session.userId,
-      reason: "identity-provider",
-    })),
-    sessions: active.map(({ sessionId }) => sessionId),
-  };
+    return ofPeople(projection, [...new Set(active.map((session) => session.userId))], upTo);
+  return { events: active.map(revocationOf), sessions: active.map(({ sessionId }) => sessionId) };
 }
 
-function ofPeople(projection: Projection, people: readonly UserId[]): Ended {
-  const events: CardeaEvent[] = [];
-  const sessions: SessionId[] = [];
-  for (const userId of people) {
-    const active = projection.sessionsOf(userId).filter((id) => projection.sessionStatus(id).status === "active");
-    if (active.length === 0) continue;
-    events.push({ type: "UserSessionsRevoked", userId, upTo: null, reason: "identity-provider" });
-    sessions.push(...active);
+type ActiveSession = Readonly<{ sessionId: SessionId; userId: UserId; issuedAt: UnixMs }>;
+
+function revocationOf({ sessionId, userId }: ActiveSession): CardeaEvent {
+  return { type: "SessionRevoked", sessionId, userId, reason: "identity-provider" };
+}
+
+function ofPeople(projection: Projection, people: readonly UserId[], upTo: UnixMs): Ended {
+  const ended = people.map((userId) => endSessionsUpTo(projection, userId, upTo));
+  return { events: ended.flatMap(({ events }) => events), sessions: ended.flatMap(({ sessions }) => sessions) };
+}
+
+/** Ends the sessions of a person that began at or before a time: by one event where these are all of them. */
+export function endSessionsUpTo(projection: Projection, userId: UserId, upTo: UnixMs): Ended {
+  const active: ActiveSession[] = [];
+  let isAll = true;
+  for (const sessionId of projection.sessionsOf(userId)) {
+    const at = projection.sessionStatus(sessionId);
+    if (at.status !== "active") continue;
+    if (at.session.issuedAt > upTo) isAll = false;
+    else active.push(at.session);
   }
-  return { events, sessions };
+  if (active.length === 0) return { events: [], sessions: [] };
+  const sessions = active.map(({ sessionId }) => sessionId);
+  if (!isAll) return { events: active.map(revocationOf), sessions };
+  return { events: [{ type: "UserSessionsRevoked", userId, upTo: null, reason: "identity-provider" }], sessions };
 }
 
 function logoutIdOf({ providerSession, userId }: CommandOf<"recordLogout">): SessionId {
@@ -133,38 +171,54 @@ export function parseProviderSession(value: unknown): SessionId | null {
 export function logoutsConcerning({
   userId,
   providerSession,
-}: Readonly<{ userId: UserId; providerSession?: SessionId }>): readonly SessionId[] {
-  const ofPerson = personLogoutId(userId);
-  return providerSession === undefined ? [ofPerson] : [providerSession, ofPerson];
+  signalRecords = [],
+}: Readonly<{ userId: UserId; providerSession?: SessionId; signalRecords?: readonly UserId[] }>): readonly SessionId[] {
+  const ofPerson = [userId, ...signalRecords].map(personLogoutId);
+  return providerSession === undefined ? ofPerson : [providerSession, ...ofPerson];
 }
 
 /**
- * The refusal of a sign-in whose session at the provider has ended, or that began before the provider or a signal ended
- * all sessions of the person. Undefined: none.
+ * The refusal of a sign-in whose session at the provider has ended, or that began before the provider, a signal or an
+ * operator ended all sessions of the person. Undefined: none.
  */
 export function refuseLoggedOut(
   projection: Projection,
   { userId, providerSession, begunAt, issuedAt, signalRecords = [] }: CommandOf<"createSession">,
   { now }: Pick<Tools, "now">,
 ): Performed | undefined {
-  const isCut = (record: UserId): boolean =>
-    begunAt !== undefined && begunAt < (projection.user(record)?.sessionsRevokedBelow ?? noPosition);
-  if (signalRecords.some(isCut)) return loggedOut;
+  const isCut = (id: UserId): boolean =>
+    begunAt !== undefined && begunAt < (projection.user(id)?.sessionsRevokedBelow ?? noPosition);
+  if ([userId, ...signalRecords].some(isCut)) return loggedOut;
   const isEnded = providerSession !== undefined && isRemembered(projection, providerSession, now);
   if (isEnded) return loggedOut;
-  const ofPerson = projection.session(personLogoutId(userId));
-  if (ofPerson?.status !== "revoked") return undefined;
-  const { expiresAt, revokedAt } = ofPerson;
-  if (expiresAt !== null && expiresAt <= now) return undefined;
-  if (begunAt !== undefined) return begunAt < revokedAt ? loggedOut : undefined;
+  const at = { begunAt, issuedAt, now };
+  const isBefore = [userId, ...signalRecords].some((id) => isBeforeLogout(projection, personLogoutId(id), at));
+  return isBefore ? loggedOut : undefined;
+}
+
+/** Whether a sign-in began before a recorded logout. */
+function isBeforeLogout(
+  projection: Projection,
+  logoutId: SessionId,
+  {
+    begunAt,
+    issuedAt,
+    now,
+  }: Pick<CommandOf<"createSession">, "issuedAt"> & Readonly<{ begunAt: Position | undefined; now: UnixMs }>,
+): boolean {
+  const logout = projection.session(logoutId);
+  if (logout?.status !== "revoked") return false;
+  const { expiresAt, revokedAt } = logout;
+  if (expiresAt !== null && expiresAt <= now) return false;
+  if (begunAt !== undefined) return begunAt < revokedAt;
   // A token that was issued before, presented for the first time now. Recorded again after a loss: no time is known.
   const recordedAt = expiresAt === null ? now : expiresAt - rememberedMs;
-  return issuedAt <= recordedAt + clockDifferenceMs ? loggedOut : undefined;
+  return issuedAt <= recordedAt + clockDifferenceMs;
 }
 
 const loggedOut = refuseCommand(
   "logged-out",
-  "the identity provider or a signal has ended the session of this sign-in",
+  "the identity provider, a signal or an operator has ended the session of this sign-in",
 );
 
 function isRemembered(projection: Projection, logoutId: SessionId, now: UnixMs): boolean {

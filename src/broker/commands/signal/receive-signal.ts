@@ -6,6 +6,8 @@
  *   by an operator or by another transmitter.
  * - Signals about the account are ordered by the transmitter's own times. One that a newer has overtaken is stale, and
  *   so is the repetition of one that an operator has lifted: the log forgets command ids, the record does not.
+ * - What ends sessions ends those that began before the event, by the transmitter's own time. So a token that is sent
+ *   again after the log has forgotten its id ends no newer session.
  * - A sign-in that began before all sessions of its person ended is refused, as after a logout (record-logout.ts).
  * - The sessions of people that only an e-mail identifies are ended by the nodes that serve sign-ins, from the state of
  *   the record.
@@ -22,6 +24,7 @@ import {
   type SessionId,
   type SignalOutcome,
   type SignalStreamState,
+  type SubjectSignals,
   sessionStream,
   signalActions,
   signalProfile,
@@ -36,10 +39,12 @@ import { type Fields, fieldsOf, listIn, MalformedCommandError, textOf } from "..
 import { type NewKey, type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
 import { openProfile, sameProfile, sealerFor } from "../profile-seal.ts";
 import {
+  endSessionsUpTo,
+  logoutRecorded,
   parseProviderSession,
-  rememberedMs,
   rememberedOfSignalsMax,
   rememberLogouts,
+  senderClockMs,
 } from "../session/record-logout.ts";
 
 type Signal = CommandOf<"receiveSignal">;
@@ -51,7 +56,10 @@ const eventCharsMax = 300;
 const streamTextMax = 1_000;
 /** Records are users of the log. Above this number no new one is created. */
 export const usersMax = 4_000_000;
-/** A session that began up to this long after an event may have begun before it, by the clock of the transmitter. */
+/**
+ * A session that began up to this long after an event may have begun before it, by the clock of the transmitter. Shorter
+ * for a required sign-in: the person may have signed in again at once.
+ */
 export const clockDifferenceMs = 60_000;
 
 export const receiveSignal: CommandDefinition<"receiveSignal"> = {
@@ -62,7 +70,8 @@ export const receiveSignal: CommandDefinition<"receiveSignal"> = {
     reads: [],
     writes: [recordId, ...people, ...peopleOfSessions(projection, sessions)]
       .map(userStream)
-      .concat(people.flatMap((id) => [personLogoutId(id), ...projection.sessionsOf(id)].map(sessionStream)))
+      .concat([recordId, ...people].map((id) => sessionStream(personLogoutId(id))))
+      .concat(people.flatMap((id) => projection.sessionsOf(id)).map(sessionStream))
       .concat(sessions.flatMap((id) => [id, ...projection.sessionsOfProvider(id)]).map(sessionStream)),
   }),
   person: ({ recordId }) => recordId,
@@ -77,22 +86,29 @@ export const receiveSignal: CommandDefinition<"receiveSignal"> = {
     if (isNew && changesRecord(command) && projection.counts.users >= usersMax)
       return refuseCommand("conflict", `the log has ${projection.counts.users} users, and no room for another record`);
     const newKeys: NewKey[] = [];
-    const events = consequencesOf(projection, command, { tools, newKeys, before, now: tools.now });
-    const outcome = typeof events === "string" ? events : events.length === 0 ? idleOutcomeOf(command) : "enforced";
-    if (typeof events === "string") return record(projection, command, { outcome, newKeys, events: [] });
+    const about = { tools, newKeys, before, endedUpTo: endedUpToOf(command, tools.now) };
+    const events = consequencesOf(projection, command, about);
+    if (events === "stale") return record(projection, command, { outcome: "stale", newKeys, events: [] });
+    const outcome = events.length === 0 ? idleOutcomeOf(command) : "enforced";
     return record(projection, command, {
       outcome,
       newKeys,
-      events: [...events, ...endSignIns(projection, command, tools)],
+      events: [...events, ...endSignIns(projection, command, about)],
     });
   },
 };
 
+/** Sessions that began up to here end; a disabled account ends all. */
+function endedUpToOf({ action, occurredAt }: Signal, now: UnixMs): UnixMs {
+  if (action === "suspend") return (now + senderClockMs) as UnixMs;
+  return (occurredAt + (action === "require-new-sign-in" ? clockDifferenceMs : senderClockMs)) as UnixMs;
+}
+
 type RecordTools = Readonly<{
   tools: Tools;
   newKeys: NewKey[];
-  before: Extract<TransmitterRecord, { kind: "subject" }> | undefined;
-  now: UnixMs;
+  before: SubjectSignals | undefined;
+  endedUpTo: UnixMs;
 }>;
 
 /** The events that follow from a signal about a person; empty: none. */
@@ -101,15 +117,14 @@ function consequencesOf(projection: Projection, command: Signal, about: RecordTo
   if (command.subject === "unmatched") return [];
   if (action === "record") return [];
   const isAboutAccount = action === "suspend" || action === "restore";
-  const named = isAboutAccount && command.subject === "matched" ? undefined : endNamed(projection, command, about.now);
+  const named = isAboutAccount && command.subject === "matched" ? undefined : endNamed(projection, command, about);
   if (named !== undefined) return action === "restore" ? [] : named;
   switch (action) {
     case "revoke-sessions":
-      return [...people.flatMap((id) => endSessionsUpTo(projection, id, null)), ...cutRecord(command)];
-    case "require-new-sign-in": {
-      const issuedUpTo = (occurredAt + clockDifferenceMs) as UnixMs;
-      return [...people.flatMap((id) => endSessionsUpTo(projection, id, issuedUpTo)), ...cutRecord(command)];
-    }
+    case "require-new-sign-in":
+      return people.length === 0
+        ? cutRecord(projection, command, about)
+        : people.flatMap((id) => endSessionsUpTo(projection, id, about.endedUpTo).events);
     case "suspend": {
       if (isStaleDisabling(projection, command, about.before)) return "stale";
       const isSuspended = projection.user(recordId)?.status === "suspended";
@@ -117,11 +132,11 @@ function consequencesOf(projection: Projection, command: Signal, about: RecordTo
       return [
         ...writeRecord(projection, command, about),
         ...(isSuspended ? [] : [{ type: "UserSuspended", userId: recordId, reason } as const]),
-        ...people.flatMap((id) => endSessionsUpTo(projection, id, null)),
+        ...people.flatMap((id) => endSessionsUpTo(projection, id, about.endedUpTo).events),
       ];
     }
     case "restore": {
-      if (about.before === undefined) return [];
+      if (about.before === undefined || about.before.state === null) return [];
       if (occurredAt < about.before.stateAt) return "stale";
       const isSuspended = projection.user(recordId)?.status === "suspended";
       return [
@@ -136,19 +151,25 @@ function consequencesOf(projection: Projection, command: Signal, about: RecordTo
  * Ends the sessions that began in those of the provider, and remembers them: a sign-in under way is refused too.
  * @returns undefined: the subject names none, or none that the log knows, which may be any of the person's
  */
-function endNamed(projection: Projection, { sessions, subject }: Signal, now: UnixMs): CardeaEvent[] | undefined {
-  const events: CardeaEvent[] = [];
-  for (const sessionId of sessions.flatMap((id) => projection.sessionsOfProvider(id))) {
-    const at = projection.sessionStatus(sessionId);
-    if (at.status !== "active") continue;
-    events.push({ type: "SessionRevoked", sessionId, userId: at.session.userId, reason: "identity-provider" });
-  }
-  const isKnown = events.length > 0 || sessions.some((id) => projection.session(id) !== undefined);
+function endNamed(
+  projection: Projection,
+  { sessions, subject }: Signal,
+  { tools: { now }, endedUpTo }: RecordTools,
+): CardeaEvent[] | undefined {
+  const live = sessions
+    .flatMap((id) => projection.sessionsOfProvider(id))
+    .flatMap((id) => {
+      const at = projection.sessionStatus(id);
+      return at.status === "active" ? [at.session] : [];
+    });
+  const isKnown = live.length > 0 || sessions.some((id) => projection.session(id) !== undefined);
   if (!isKnown && subject !== "session") return undefined;
+  const events: CardeaEvent[] = [];
+  for (const { sessionId, userId, issuedAt } of live)
+    if (issuedAt <= endedUpTo) events.push({ type: "SessionRevoked", sessionId, userId, reason: "identity-provider" });
   const unknown = sessions.filter((id) => projection.session(id) === undefined);
   const hasRoom = projection.tombstonesWithoutUser + unknown.length <= rememberedOfSignalsMax;
-  const until = (now + rememberedMs) as UnixMs;
-  for (const logoutId of hasRoom ? unknown : []) events.push({ type: "LogoutRecorded", logoutId, until });
+  if (hasRoom) events.push(...unknown.flatMap((id) => logoutRecorded(id, { now, endedUpTo })));
   return events;
 }
 
@@ -164,46 +185,53 @@ function isStaleDisabling(
   { recordId, occurredAt }: Signal,
   before: RecordTools["before"],
 ): boolean {
-  if (before === undefined || occurredAt > before.stateAt) return false;
+  if (before === undefined || before.state === null || occurredAt > before.stateAt) return false;
   if (before.state === "enabled") return occurredAt < before.stateAt;
   // An operator has lifted it, and this is an earlier signal, or the same one again.
   return (projection.user(recordId)?.status ?? "active") === "active";
 }
 
-/** Where all sessions of a person end, so do the sign-ins that began before. */
-function endSignIns(projection: Projection, command: Signal, { now }: Tools): CardeaEvent[] {
-  const endsAll = command.action === "revoke-sessions" && command.subject === "matched";
-  if (!endsAll || endNamed(projection, command, now) !== undefined) return [];
-  return rememberLogouts(projection, command.people, now);
+/** Where sessions of a person end, so do the sign-ins that began before. */
+function endSignIns(projection: Projection, command: Signal, about: RecordTools): CardeaEvent[] {
+  const { action, subject, people, recordId } = command;
+  const ends = action === "revoke-sessions" || action === "require-new-sign-in";
+  if (!ends || subject !== "matched" || endNamed(projection, command, about) !== undefined) return [];
+  const { tools, endedUpTo } = about;
+  return rememberLogouts(projection, people.length > 0 ? people : [recordId], { now: tools.now, endedUpTo });
 }
 
-/** What only the nodes can match: the sessions of everyone who matches the record, up to here. */
-function cutRecord({ people, recordId }: Signal): CardeaEvent[] {
-  if (people.length > 0) return [];
-  return [{ type: "UserSessionsRevoked", userId: recordId, upTo: null, reason: "identity-provider" }];
+/**
+ * What only the nodes can match: the sessions of everyone who matches the record, up to this position, and up to the
+ * time that the record keeps.
+ */
+function cutRecord(projection: Projection, command: Signal, about: RecordTools): CardeaEvent[] {
+  const { state, stateAt, event } = about.before ?? { state: null, stateAt: 0 as UnixMs, event: command.event };
+  return [
+    ...writeSubject(projection, command, { about, said: { state, stateAt, event } }),
+    { type: "UserSessionsRevoked", userId: command.recordId, upTo: null, reason: "identity-provider" },
+  ];
 }
 
-/** @param issuedUpTo null: all sessions */
-function endSessionsUpTo(projection: Projection, userId: UserId, issuedUpTo: UnixMs | null): CardeaEvent[] {
-  const live: SessionId[] = [];
-  let isAll = true;
-  for (const sessionId of projection.sessionsOf(userId)) {
-    const at = projection.sessionStatus(sessionId);
-    if (at.status !== "active") continue;
-    if (issuedUpTo !== null && at.session.issuedAt > issuedUpTo) isAll = false;
-    else live.push(sessionId);
-  }
-  if (live.length === 0) return [];
-  if (isAll) return [{ type: "UserSessionsRevoked", userId, upTo: null, reason: "identity-provider" }];
-  return live.map((sessionId) => ({ type: "SessionRevoked", sessionId, userId, reason: "identity-provider" }));
-}
-
-function writeRecord(projection: Projection, command: Signal, { tools, newKeys, before }: RecordTools): CardeaEvent[] {
-  const { event, action } = command;
-  const stateAt = Math.max(command.occurredAt, before?.stateAt ?? 0) as UnixMs;
+function writeRecord(projection: Projection, command: Signal, about: RecordTools): CardeaEvent[] {
+  const { event, action, occurredAt } = command;
+  const stateAt = Math.max(occurredAt, about.before?.stateAt ?? 0) as UnixMs;
   const state = action === "suspend" ? "disabled" : "enabled";
-  return writeProfile(projection, command, { tools, newKeys, record: { kind: "subject", state, stateAt, event } });
+  return writeSubject(projection, command, { about, said: { state, stateAt, event } });
 }
+
+function writeSubject(
+  projection: Projection,
+  command: Signal,
+  { about, said }: Readonly<{ about: RecordTools; said: Pick<SubjectSignals, "state" | "stateAt" | "event"> }>,
+): CardeaEvent[] {
+  const { tools, newKeys, before } = about;
+  const wasEndedUpTo = before?.endedUpTo ?? null;
+  const endedUpTo = command.action === "restore" ? wasEndedUpTo : latest(wasEndedUpTo, about.endedUpTo);
+  const record: TransmitterRecord = { kind: "subject", ...said, endedUpTo };
+  return writeProfile(projection, command, { tools, newKeys, record });
+}
+
+const latest = (a: UnixMs | null, b: UnixMs): UnixMs => (a !== null && a > b ? a : b);
 
 function writeProfile(
   projection: Projection,

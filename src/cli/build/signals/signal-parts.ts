@@ -30,7 +30,11 @@ export function signalTransmittersOf(config: Config, local: LocalFetch): readonl
   return config.signalTransmitters.map((transmitter) => ({
     config: transmitter,
     rules: transmitterRulesOf(transmitter, signInIssuersOf(config)),
-    client: createTransmitterClient(transmitter, { local, nowMs: () => systemClock.wall() }),
+    client: createTransmitterClient(transmitter, {
+      local,
+      nowMs: () => systemClock.wall(),
+      monotonic: () => systemClock.monotonic(),
+    }),
   }));
 }
 

@@ -12,6 +12,7 @@ import {
   type EventSigner,
   neededAfter,
   type OperatorStreams,
+  type RecordsOf,
   registerTransmitter,
   type TransmitMemory,
   type TransmitSettings,
@@ -61,11 +62,16 @@ export type TransmitterDuty = Readonly<{
   close: () => Promise<void>;
 }>;
 
-export function transmitterDutyOf(
-  config: Config,
-  { memory, logger }: Readonly<{ memory: TransmitMemory; logger: Logger }>,
-): TransmitterDuty {
-  let current = settingsOf(config, { memory, logger });
+type DutyParts = Readonly<{
+  memory: TransmitMemory;
+  /** The records that a profile belongs to. */
+  recordsOf: (config: Config) => RecordsOf;
+  logger: Logger;
+}>;
+
+export function transmitterDutyOf(config: Config, parts: DutyParts): TransmitterDuty {
+  const { memory } = parts;
+  let current = settingsOf(config, parts);
   let key = settingsKeyOf(config);
   const run = createTransmit(() => current.settings);
   return {
@@ -75,7 +81,7 @@ export function transmitterDutyOf(
       if (settingsKeyOf(next) === key) return;
       const before = current;
       key = settingsKeyOf(next);
-      current = settingsOf(next, { memory, logger });
+      current = settingsOf(next, parts);
       void before.close();
     },
     close: () => current.close(),
@@ -84,7 +90,7 @@ export function transmitterDutyOf(
 
 function settingsOf(
   config: Config,
-  { memory, logger }: Readonly<{ memory: TransmitMemory; logger: Logger }>,
+  { memory, recordsOf, logger }: DutyParts,
 ): Readonly<{ settings: TransmitSettings | null; close: () => Promise<void> }> {
   const { signalReceivers: receivers } = config;
   if (receivers.length === 0) return { settings: null, close: async () => undefined };
@@ -99,6 +105,7 @@ function settingsOf(
     signer: eventSignerOf(config),
     post: createPushClient(client),
     memory,
+    recordsOf: recordsOf(config),
     uuid: randomUUID,
     sleep: (ms) => sleep(ms, undefined, { ref: false }),
     log: logger,
@@ -108,5 +115,13 @@ function settingsOf(
 
 function settingsKeyOf(config: Config): string {
   const { signalReceivers, authenticateServiceUrl, hostAliases, certificateAuthority } = config;
-  return canonicalJson([signalReceivers, authenticateServiceUrl, hostAliases, certificateAuthority]);
+  const { scimClients, directories, signInProviders, signalTransmitters } = config;
+  // What records a person has depends on these.
+  const records = [
+    scimClients,
+    directories.map(({ name, match, claim, signInProvider }) => [name, match, claim, signInProvider]),
+    signInProviders.map(({ name, url }) => [name, url.href]),
+    signalTransmitters.map(({ name, issuer, match, subjectIssuers }) => [name, issuer, match, subjectIssuers]),
+  ];
+  return canonicalJson([signalReceivers, authenticateServiceUrl, hostAliases, certificateAuthority, records]);
 }

@@ -1,6 +1,7 @@
 /** A stream whose events retention has dropped: it continues, and says so to the receiver and to operators. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { RestoredPeople } from "../../../../src/auth/authenticate/transmitter/restored-people.ts";
 import { StreamDuty, type TransmitContext } from "../../../../src/auth/authenticate/transmitter/stream-duty.ts";
 import { formatRecord, newStream, parseRecord } from "../../../../src/auth/authenticate/transmitter/stream-record.ts";
 import {
@@ -72,6 +73,9 @@ test("a gap is declared once it is recorded, and the stream continues after it",
       ...{ issuer: "https://authenticate.example.com", memory, log, uuid: () => "" },
       signer: { jwks: { keys: [] }, sign: () => assert.fail("nothing is pushed") },
       post: () => assert.fail("nothing is pushed"),
+      restored: new RestoredPeople({
+        ...{ projection, recordsOf: () => [], open: async () => new Map(), now: () => now, salt: "s" },
+      }),
     },
     receiver,
     context,
