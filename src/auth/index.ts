@@ -67,7 +67,14 @@ export { existingSignInPath, signInUnavailable } from "./authenticate/sign-in/si
 export { readLeasedSignInStatus, readSignInStatus, type SignInStatus } from "./authenticate/sign-in/signed-in.ts";
 export { createValueCipher, type ValueCipher } from "./authenticate/sign-in/value-cipher.ts";
 export { createPollDuty } from "./authenticate/signals/poll-duty.ts";
-export { countPoll, countReceived, newSignalMemory, type SignalMemory } from "./authenticate/signals/signal-memory.ts";
+export {
+  countPoll,
+  countReceived,
+  enforcementReportsOf,
+  newSignalMemory,
+  peopleWaiting,
+  type SignalMemory,
+} from "./authenticate/signals/signal-memory.ts";
 export {
   createSignalOperations,
   type ManagedStream,

@@ -28,6 +28,27 @@ export function registerSignalCounts(registry: Registry, memory: SignalMemory): 
       }
     },
   });
+  new Counter({
+    name: "cardea_signal_enforcements_total",
+    registers,
+    labelNames: ["transmitter", "result"],
+    help: "Attempts of this process to end the sessions of a person that a signal denies, by result",
+    collect() {
+      this.reset();
+      for (const [transmitter, { results }] of memory.enforcement)
+        for (const [result, count] of Object.entries(results)) this.inc({ transmitter, result }, count);
+    },
+  });
+  new Gauge({
+    name: "cardea_signal_people_not_ended",
+    registers,
+    labelNames: ["transmitter"],
+    help: "People whose sessions a signal denies, and that this process could not end yet",
+    collect() {
+      this.reset();
+      for (const [transmitter, { people }] of memory.enforcement) this.set({ transmitter }, people);
+    },
+  });
   new Gauge({
     name: "cardea_signal_poll_answered_timestamp_seconds",
     registers,

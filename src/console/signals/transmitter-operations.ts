@@ -37,6 +37,9 @@ const transmitter = z.object({
     .object({ streamId: z.string(), status: z.string().nullable(), statusAt: time, verifiedAt: time })
     .nullable()
     .meta({ description: "What the transmitter last said of its stream by an event." }),
+  notEnded: z.number().meta({
+    description: "People whose sessions a signal denies, and that this process could not end yet. It keeps trying.",
+  }),
 });
 const stream = z.object({ stream: z.looseObject({ stream_id: z.string() }) });
 const streamId = z.object({ streamId: z.string() });

@@ -117,6 +117,23 @@ test("a person that a verified e-mail names, in another case, loses the session;
   assert.equal(await statusOf(at, other), 200);
 });
 
+test("a token from last week ends no session that began since, whatever its subject names", async () => {
+  const at = installation();
+  const visitor = await signIn(at, "rita");
+  const lastWeek = { iat: Math.floor(Date.now() / 1_000) - 7 * 86_400 };
+  for (const subject of [issSub(at, "rita"), email("rita")])
+    for (const event of [uris.sessionRevoked, uris.credentialChange]) {
+      const token = await signed(event, subject, lastWeek, { change_type: "update" });
+      const answer = await push(at, token, { prefer: "wait=20" });
+      assert.equal(answer.status, 202, answer.body);
+      assert.equal(await statusOf(at, visitor), 200, event);
+    }
+  const tooOld = await push(at, await signed(uris.sessionRevoked, email("rita"), { iat: lastWeek.iat - 24 * 86_400 }));
+  assert.deepEqual([tooOld.status, errOf(tooOld.body)], [400, "invalid_request"]);
+  assert.equal((await push(at, await signed(uris.sessionRevoked, email("rita")))).status, 202);
+  assert.equal(await statusOf(at, visitor), 401, "one from now does");
+});
+
 test("a repeated token is accepted, and does nothing more", async () => {
   const at = installation();
   const token = await signed(uris.sessionRevoked, issSub(at, "carla"));

@@ -1,10 +1,22 @@
-/** Signal memory: what a process counts of signals, for its metrics. It lasts as long as the process. Pure. */
+/**
+ * Signal memory: what a process counts of signals, for its metrics and for operators. It lasts as long as the process.
+ * Pure.
+ */
+import type { EnforcementReports, EnforcementResult } from "./signal-enforcement.ts";
 
 export type SignalMemory = Readonly<{
   /** By transmitter, event and result. Bounded: the configuration and the known events name all of them. */
   received: Map<string, Readonly<{ transmitter: string; event: string; result: string; count: number }>>;
   /** By transmitter. */
   polls: Map<string, PollCounts>;
+  /** By transmitter. */
+  enforcement: Map<string, EnforcementCounts>;
+}>;
+
+export type EnforcementCounts = Readonly<{
+  results: Readonly<Record<EnforcementResult, number>>;
+  /** People whose denied sessions could not be ended yet. */
+  people: number;
 }>;
 
 export type PollCounts = Readonly<{
@@ -17,7 +29,7 @@ export type PollCounts = Readonly<{
 const entriesMax = 10_000;
 
 export function newSignalMemory(): SignalMemory {
-  return { received: new Map(), polls: new Map() };
+  return { received: new Map(), polls: new Map(), enforcement: new Map() };
 }
 
 export function countReceived(
@@ -42,3 +54,25 @@ export function countPoll(
       : { answered, failed: failed + 1, answeredAt },
   );
 }
+
+const notEnforced: EnforcementCounts = { results: { ended: 0, unavailable: 0, refused: 0 }, people: 0 };
+
+/** Counts what becomes of denied sessions. */
+export function enforcementReportsOf({ enforcement }: SignalMemory): EnforcementReports {
+  return {
+    onEnforced(transmitter, result) {
+      const { results, people } = enforcement.get(transmitter) ?? notEnforced;
+      enforcement.set(transmitter, { results: { ...results, [result]: results[result] + 1 }, people });
+    },
+    onWaiting(waiting) {
+      for (const transmitter of new Set([...enforcement.keys(), ...waiting.keys()])) {
+        const { results } = enforcement.get(transmitter) ?? notEnforced;
+        enforcement.set(transmitter, { results, people: waiting.get(transmitter) ?? 0 });
+      }
+    },
+  };
+}
+
+/** People whose sessions a signal of the transmitter denies, and that could not be ended yet. */
+export const peopleWaiting = ({ enforcement }: SignalMemory, transmitter: string): number =>
+  enforcement.get(transmitter)?.people ?? 0;

@@ -51,6 +51,8 @@ export type TransmitterView = Readonly<{
   actions: Readonly<Record<string, SignalAction>>;
   /** Null: no event about the stream has arrived. */
   reported: ReportedStream | null;
+  /** People whose sessions a signal denies, and that this process could not end yet. It keeps trying. */
+  notEnded: number;
 }>;
 
 /** A stream of the transmitter, without the header that it must send us. */
@@ -88,6 +90,8 @@ export type SignalOperationDeps = Readonly<{
   authenticateUrl: URL;
   stateKeys: readonly Uint8Array[];
   replica: Replica;
+  /** By the name of a transmitter. */
+  notEnded: (transmitter: string) => number;
   nowMs: () => number;
   monotonic: () => number;
   sleep: (ms: number) => Promise<void>;
@@ -162,7 +166,17 @@ function viewOf(deps: SignalOperationDeps, transmitter: SignalTransmitter): Tran
     statusAt: time(record.statusAt),
     verifiedAt: time(record.verifiedAt),
   };
-  return { name, issuer, audiences, delivery, pushUrl, match, actions, reported: reported ?? null };
+  return {
+    name,
+    issuer,
+    audiences,
+    delivery,
+    pushUrl,
+    match,
+    actions,
+    reported: reported ?? null,
+    notEnded: deps.notEnded(name),
+  };
 }
 
 function recordOf({ replica }: SignalOperationDeps, { config }: SignalTransmitter): StreamSignals | undefined {

@@ -3,30 +3,23 @@
  * and the enforcement of signals about people that only such a node can match.
  *
  * - A request is checked in this order: size, transmitter, its token if one is configured, type, the SET, its claims.
- * - 202 is sent once the log has the event; the answer names its position. With `Prefer: wait` it waits until the nodes
- *   have enforced it, and says whether they have.
+ * - 202 is sent once the log has the event and the sessions that this node knows have ended; the answer names the
+ *   position. With `Prefer: wait` it waits until the nodes have enforced it, and says whether they have.
  */
 import { hash as digestOf, timingSafeEqual } from "node:crypto";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { type CommandId, type Link, transmitterOf, type UserId } from "../../../events/index.ts";
 import { type SetError, setBytesMax, setError, setMediaType } from "../../shared-signals/index.ts";
 import type { AuthDeps } from "../context.ts";
 import { receiptWordOf, waitMsOf } from "../receipt-preference.ts";
 import { submitWithRetry } from "../sign-in/begin-session.ts";
+import { type EnforcementReports, SignalEnforcement } from "./signal-enforcement.ts";
 import type { SignalRecordsFor } from "./signal-plan.ts";
-import {
-  type CountSignal,
-  type ReceiverDeps,
-  receiveSet,
-  type SignalTransmitter,
-  signalActor,
-} from "./signal-receiver.ts";
-import { type DeniedSessions, SignalSubjects } from "./signal-subjects.ts";
+import { type CountSignal, type ReceiverDeps, receiveSet, type SignalTransmitter } from "./signal-receiver.ts";
+import { SignalSubjects } from "./signal-subjects.ts";
 
 export const pushPrefix = "/ssf/push";
 const inProgressMax = 64;
 const appliedMsMax = 5_000;
-const retryMs = 1_000;
 
 export type SignalServer = Readonly<{ register: (app: FastifyInstance) => void; close: () => void }>;
 
@@ -35,11 +28,12 @@ export type SignalServerOptions = Readonly<{
   recordsFor: SignalRecordsFor;
   stateKeys: readonly Uint8Array[];
   onReceived: CountSignal;
+  enforcement: EnforcementReports;
   region: string;
 }>;
 
 export function createSignalServer(auth: AuthDeps, options: SignalServerOptions): SignalServer {
-  const enforcement = new Enforcement(auth);
+  const enforcement = new SignalEnforcement(auth, options.enforcement);
   const subjects = new SignalSubjects({
     replica: auth.replica,
     recordsFor: options.recordsFor,
@@ -69,7 +63,7 @@ type PushParts = Readonly<{
   options: SignalServerOptions;
   receiver: ReceiverDeps;
   subjects: SignalSubjects;
-  enforcement: Enforcement;
+  enforcement: SignalEnforcement;
 }>;
 
 function registerPush(app: FastifyInstance, parts: PushParts): void {
@@ -130,7 +124,10 @@ async function answerPush(
   if (link !== null && (await auth.replica.waitFor(link, appliedMsMax)) === "reached") {
     await subjects.settled();
     const denied = received.records.flatMap((id) => subjects.peopleOf(id)).flatMap((id) => subjects.deniedOf(id));
-    link = (await enforcement.end(denied)) ?? link;
+    const ended = await enforcement.end(denied);
+    // Everything is in the log, so the token that comes again changes nothing but this.
+    if (!ended.complete) return sendUnavailable(reply);
+    link = ended.link ?? link;
   }
   if (link === null) return reply.code(202).send();
   reply.header("cardea-position", String(link.position));
@@ -167,80 +164,4 @@ function sendFrameworkError({ log }: AuthDeps, reply: FastifyReply, error: unkno
   }
   const description = status === 413 ? "the SET is too large" : `send one SET as ${setMediaType}`;
   return sendError(reply, status === 413 ? 413 : 400, setError("invalid_request", description));
-}
-
-/** Ends sessions that records deny. What could not be ended is tried again. */
-class Enforcement {
-  readonly #auth: AuthDeps;
-  readonly #waiting = new Map<UserId, DeniedSessions>();
-  #isRunning = false;
-  #isClosed = false;
-
-  constructor(auth: AuthDeps) {
-    this.#auth = auth;
-  }
-
-  add(denied: DeniedSessions): void {
-    if (this.#isClosed) return;
-    this.#waiting.set(denied.userId, denied);
-    if (!this.#isRunning) void this.#run();
-  }
-
-  close(): void {
-    this.#isClosed = true;
-    this.#waiting.clear();
-  }
-
-  /** @returns the newest link; undefined: nothing was ended now */
-  async end(denied: readonly DeniedSessions[]): Promise<Link | undefined> {
-    let newest: Link | undefined;
-    for (const one of denied) {
-      const link = await this.#revoke(one);
-      if (link === "unavailable") this.add(one);
-      else if (link !== undefined && (newest === undefined || link.position > newest.position)) newest = link;
-    }
-    return newest;
-  }
-
-  async #run(): Promise<void> {
-    this.#isRunning = true;
-    while (this.#waiting.size > 0 && !this.#isClosed) {
-      const some = [...this.#waiting.values()];
-      this.#waiting.clear();
-      for (const denied of some) {
-        if (this.#isClosed || (await this.#revoke(denied)) !== "unavailable") continue;
-        if (!this.#waiting.has(denied.userId)) this.#waiting.set(denied.userId, denied);
-      }
-      if (this.#waiting.size > 0) await this.#auth.sleep(retryMs);
-    }
-    this.#isRunning = false;
-  }
-
-  async #revoke({ recordId, userId, sessionIds }: DeniedSessions): Promise<Link | "unavailable" | undefined> {
-    const { databroker, clock, sleep, random, log, replica } = this.#auth;
-    const live = sessionIds.filter((id) => replica.projection.sessionStatus(id).status === "active");
-    if (live.length === 0) return undefined;
-    const transmitter = transmitterOf(recordId) ?? "";
-    const command = { type: "revokeSessions", sessionIds: live, reason: "identity-provider" } as const;
-    const commandId = random.uuid() as CommandId;
-    try {
-      const result = await submitWithRetry(
-        { databroker, clock, sleep },
-        { commandId, actor: signalActor(transmitter), command },
-      );
-      if (result.type === "unavailable") return "unavailable";
-      if (result.type === "refused") {
-        if (result.code !== "not-found") log.warn({ userId, message: result.message }, "could not end denied sessions");
-        return undefined;
-      }
-      log.info(
-        { transmitter, userId, sessions: live.length, position: result.link.position },
-        "a signal ended sessions",
-      );
-      return result.link;
-    } catch (err) {
-      log.warn({ err, userId }, "could not end the sessions that a signal denies; trying again");
-      return "unavailable";
-    }
-  }
 }

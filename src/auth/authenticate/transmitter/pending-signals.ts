@@ -33,7 +33,7 @@ export type SignalSource = Readonly<{
   applied: () => Position;
   /** What names each person; erased and unknown people are absent. */
   identities: (users: readonly UserId[]) => Promise<ReadonlyMap<UserId, Identity>>;
-  /** Those of restored people whom something else still bars. */
+  /** Those of restored people who are still barred by something else. */
   stillBarred: (users: readonly UserId[], identities: ReadonlyMap<UserId, Identity>) => Promise<ReadonlySet<UserId>>;
   /** The person of a session, if the projection knows the session. */
   userOf: (sessionId: SessionId) => UserId | null;

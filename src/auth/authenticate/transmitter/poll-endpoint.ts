@@ -6,9 +6,8 @@
  * - Tokens, waiting time and waiting requests are bounded.
  */
 import type { SignalReceiverConfig } from "../../../config/index.ts";
-import type { UserId } from "../../../events/index.ts";
 import { type PollRequest, parsePollRequest, pollMethod } from "../../shared-signals/index.ts";
-import { controlClaims, signalClaims } from "./event-claims.ts";
+import { controlClaims, signalClaims, type TokenContext } from "./event-claims.ts";
 import { sourceOf } from "./node-source.ts";
 import { PendingSignals } from "./pending-signals.ts";
 import { type ReceiverCaller, requireScope } from "./receiver-credentials.ts";
@@ -169,9 +168,13 @@ export class PollServer {
     const given = pending.slice(0, Math.max(0, limit - controls.length));
     const people = new Set(given.map(({ signal }) => signal.userId).filter((userId) => userId !== null));
     const identities = await sourceOf(this.#deps).identities([...people]);
-    const token = {
-      ...{ issuer, receiver, salt, projection: replica.projection, now: this.#deps.clock.wall() },
-      identityOf: (userId: UserId) => identities.get(userId),
+    const token: TokenContext = {
+      issuer,
+      receiver,
+      salt,
+      projection: replica.projection,
+      identityOf: (userId) => identities.get(userId),
+      now: this.#deps.clock.wall(),
     };
     const about = { streamId, issuer, audience: receiver.audience };
     const claims = [

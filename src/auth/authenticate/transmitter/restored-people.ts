@@ -1,6 +1,6 @@
 /**
- * Restored people: whether something else still bars a person whose account was restored. Only then is `account-enabled`
- * not sent.
+ * Restored people: whether something else still bars a person whose account was restored. `account-enabled` is then not
+ * sent.
  *
  * - A person may be suspended as such, as a provisioned person of a SCIM client or a directory, and by a transmitter's
  *   record. Each of these is a user of the log. The last one that is lifted is reported.

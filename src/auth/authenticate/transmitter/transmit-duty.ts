@@ -30,7 +30,11 @@ export function createTransmit(settings: () => TransmitSettings | null): (contex
     if (current === null || current.receivers.length === 0) return;
     const { projection, clock, profiles } = context;
     const restored = new RestoredPeople({
-      ...{ projection, recordsOf: current.recordsOf, open: profiles, now: () => clock.wall(), salt: current.uuid() },
+      projection,
+      recordsOf: current.recordsOf,
+      open: profiles,
+      now: () => clock.wall(),
+      salt: current.uuid(),
     });
     const deps = { ...current, restored, signer: await current.signer };
     const { state, reports } = deps.memory;

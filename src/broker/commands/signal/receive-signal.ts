@@ -57,8 +57,8 @@ const streamTextMax = 1_000;
 /** Records are users of the log. Above this number no new one is created. */
 export const usersMax = 4_000_000;
 /**
- * A session that began up to this long after an event may have begun before it, by the clock of the transmitter. Shorter
- * for a required sign-in: the person may have signed in again at once.
+ * A session that began up to this long after an event may have begun before it, by the clock of the transmitter. It is
+ * shorter for a required sign-in: the person may have signed in again at once.
  */
 export const clockDifferenceMs = 60_000;
 

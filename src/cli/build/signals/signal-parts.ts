@@ -9,7 +9,9 @@ import {
   createSignalOperations,
   createSignalServer,
   createTransmitterClient,
+  enforcementReportsOf,
   type LocalFetch,
+  peopleWaiting,
   type SignalMemory,
   type SignalOperations,
   type SignalRecordsFor,
@@ -57,6 +59,7 @@ export function signalServerOf(
     recordsFor,
     stateKeys: authKeys(config).verifications,
     onReceived: (counted) => countReceived(parts.signals, counted),
+    enforcement: enforcementReportsOf(parts.signals),
     region: config.region,
   });
 }
@@ -64,7 +67,7 @@ export function signalServerOf(
 /** What operators do at the transmitters; undefined: none is configured. */
 export function signalOperationsOf(
   config: Config,
-  parts: Readonly<{ auth: AuthDeps; transmitters: readonly SignalTransmitter[] }>,
+  parts: Readonly<{ auth: AuthDeps; transmitters: readonly SignalTransmitter[]; signals: SignalMemory }>,
 ): SignalOperations | undefined {
   const { auth, transmitters } = parts;
   if (transmitters.length === 0) return undefined;
@@ -73,6 +76,7 @@ export function signalOperationsOf(
     authenticateUrl: config.authenticateServiceUrl,
     stateKeys: authKeys(config).verifications,
     replica: auth.replica,
+    notEnded: (name) => peopleWaiting(parts.signals, name),
     nowMs: () => systemClock.wall(),
     monotonic: () => systemClock.monotonic(),
     sleep: auth.sleep,

@@ -11,7 +11,8 @@ export const transmittersList: CliCommand = {
   name: "signals transmitters list",
   usage: "",
   summary: "list the transmitters of signals, with what they last said of their streams",
-  help: "Asks no transmitter. Exit 1 if a transmitter has paused or disabled its stream.",
+  help: `Asks no transmitter. NOT ENDED counts people whose sessions a signal denies, and that the process which answers could
+not end yet; it keeps trying. Exit 1 if there are any, or if a transmitter has paused or disabled its stream.`,
   run: (args, terminal) =>
     withOperator(parse(args, operatorOptions, { min: 0, max: 0 }), terminal, async (client, parsed) => {
       const answer = (await client.get("/signals/transmitters")) as Readonly<{ transmitters: TransmitterView[] }>;
@@ -19,12 +20,14 @@ export const transmittersList: CliCommand = {
       if (parsed.flag("json")) terminal.out(`${JSON.stringify(transmitters)}\n`);
       else if (transmitters.length === 0) terminal.out("no transmitters in signal_transmitters\n");
       else {
-        const rows = transmitters.map(({ name, delivery, issuer, reported }) => [
-          ...[name, delivery, reported?.status ?? "", reported?.verifiedAt ?? "never", issuer],
+        const rows = transmitters.map(({ name, delivery, issuer, reported, notEnded = 0 }) => [
+          ...[name, delivery, reported?.status ?? "", reported?.verifiedAt ?? "never", String(notEnded), issuer],
         ]);
-        terminal.out(formatTable(["TRANSMITTER", "DELIVERY", "STREAM", "VERIFIED", "ISSUER"], rows));
+        terminal.out(formatTable(["TRANSMITTER", "DELIVERY", "STREAM", "VERIFIED", "NOT ENDED", "ISSUER"], rows));
       }
-      return transmitters.some(({ reported }) => (reported?.status ?? "enabled") !== "enabled") ? 1 : 0;
+      const isWell = ({ reported, notEnded = 0 }: TransmitterView): boolean =>
+        notEnded === 0 && (reported?.status ?? "enabled") === "enabled";
+      return transmitters.every(isWell) ? 0 : 1;
     }),
 };
 
