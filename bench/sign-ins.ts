@@ -1,29 +1,43 @@
 /**
- * Bench: sign-ins per second of one process with all services and SQLite, on one core, and what each step of a sign-in
- * costs it. Beside a bare relying party, which redirects, exchanges the code, checks the ID token, asks userinfo,
- * and does nothing else.
+ * Bench: sign-ins per second of one authenticate process, and what each step of a sign-in costs each process: the
+ * authenticate service, a broker with SQLite, a proxy, and the bench itself, which plays browsers and provider. Beside
+ * it a bare relying party, which redirects, exchanges the code, checks the ID token, asks userinfo, and does nothing
+ * else.
  *
- *   node bench/sign-ins.ts [--steps 1000] [--seconds 10]
+ *   node bench/sign-ins.ts [--sign-ins 1000] [--rounds 3] [--together] [--against MAIN]
  *
- * The bench plays browser and provider on the other core. Callers have many addresses, since the exchanges of one
- * network are limited.
+ * `--together`: one process with all services instead of three. `--against` names the main file of another checkout,
+ * whose authenticate process and proxy take turns with ours. The authenticate process has a core to itself; the others
+ * share the other one. Callers have many addresses, since the exchanges of one network are limited. Profiles of all
+ * processes: `CPU_PROF=folder`.
  */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { Agent, request } from "undici";
 import { freePorts } from "../test/support/free-port.ts";
 import { type BenchProvider, startBenchProvider } from "./support/bench-provider.ts";
+import { reportBudgets } from "./support/budget.ts";
 import { type Cardea, startCardea } from "./support/cardea.ts";
 import type { Pinned } from "./support/pinned.ts";
-import { coreOfProxy, type Stand, withStand } from "./support/stand.ts";
+import { coreOfLoad, coreOfProxy, type Stand, withStand } from "./support/stand.ts";
 
 const { values } = parseArgs({
-  options: { steps: { type: "string", default: "1000" }, seconds: { type: "string", default: "10" } },
+  options: {
+    "sign-ins": { type: "string", default: "1000" },
+    rounds: { type: "string", default: "3" },
+    together: { type: "boolean", default: false },
+    against: { type: "string" },
+  },
 });
+const signIns = Number(values["sign-ins"]);
+/** 200 sign-ins per second of one process. */
+const cpuMsMax = 5;
+/** This process. */
+const bench = { name: "browsers and provider", cpuMs: benchCpuMs };
 const atOnce = 16;
 const addresses = 128;
-const rounds = 3;
 
 /** A browser of one person, with the address of its next request and its cookies by host. */
 type Browser = {
@@ -32,38 +46,107 @@ type Browser = {
   url: URL;
   readonly cookies: Map<string, Map<string, string>>;
 };
+/** Processor time so far (ms) of each process, the measured one first. */
+type Processes = readonly Readonly<{ name: string; cpuMs: () => number }>[];
+type Installation = Readonly<{ app: URL; processes: Processes }>;
 type Step = Readonly<{ name: string; run: (browser: Browser) => Promise<void> }>;
 
 await withStand(async (stand) => {
   const upstream = createServer((_request, response) => response.end("ok")).listen(0, "127.0.0.1");
   stand.atEnd(async () => void upstream.close());
-  await new Promise((resolve) => upstream.once("listening", resolve));
+  await new Promise((listening) => upstream.once("listening", listening));
   const provider = await startBenchProvider();
   stand.atEnd(provider.close);
   const agents = Array.from({ length: addresses }, (_, n) => agentFrom(`127.0.${1 + (n >> 7)}.${1 + (n & 127)}`));
   stand.atEnd(async () => void (await Promise.all(agents.map((agent) => agent.close()))));
 
-  const cardea = await startCardea(stand, {
-    upstreamPort: (upstream.address() as AddressInfo).port,
-    store: "file",
-    idp: provider.issuer,
-  });
+  const upstreamPort = (upstream.address() as AddressInfo).port;
+  const { installation, broker } = await startInstallation(stand, upstreamPort, provider);
+  const installations = [installation];
+  if (values.against !== undefined && broker !== null)
+    installations.push(await startFront(stand, { upstreamPort, provider, broker, program: resolve(values.against) }));
   const bare = await startBare(stand, provider);
   const newBrowser = browsers(agents);
   const steps = stepsOf(provider);
-  await sustain(1_000, () => signIn(newBrowser(appOf(cardea)), steps)); // warms both up
-  await sustain(1_000, () => signInBare(newBrowser(bare.url), provider));
+  const signInAt = ({ app }: Installation) => signIn(newBrowser(app), steps);
+  const signInAtBare = () => signInBare(newBrowser(bare.url), provider);
+  for (const each of installations) await repeat(signIns, () => signInAt(each)); // warms all up
+  await repeat(signIns, signInAtBare);
 
-  await printSteps(cardea, steps, () => newBrowser(appOf(cardea)));
-  const forMs = (Number(values.seconds) * 1_000) / rounds;
-  for (let round = 1; round <= rounds; round++) {
-    const ours = await measured(cardea.pinned, forMs, () => signIn(newBrowser(appOf(cardea)), steps));
-    const theirs = await measured(bare.pinned, forMs, () => signInBare(newBrowser(bare.url), provider));
-    console.log(
-      `round ${round}: ${ours.perSecond.toFixed(0)} sign-ins/s at ${ours.cpuMs.toFixed(2)} ms of CPU each; bare relying party ${theirs.perSecond.toFixed(0)}/s at ${theirs.cpuMs.toFixed(2)} ms; ratio ${(ours.perSecond / theirs.perSecond).toFixed(2)} by rate, ${(theirs.cpuMs / ours.cpuMs).toFixed(2)} by CPU`,
-    );
+  await printSteps(installation, steps, () => newBrowser(installation.app));
+  const measuredMs: number[][] = installations.map(() => []);
+  const bareMs: number[] = [];
+  for (let round = 1; round <= Number(values.rounds); round++) {
+    for (const [at, each] of installations.entries()) {
+      const { perSecond, cpuMs } = await measured(each.processes, () => signInAt(each));
+      measuredMs[at]?.push(cpuMs[0] ?? 0);
+      const figures = cpuMs.map((ms, i) => `${each.processes[i]?.name} ${ms.toFixed(2)}`).join(", ");
+      console.log(`round ${round}: ${perSecond.toFixed(0)} sign-ins/s, ms of CPU each: ${figures}`);
+    }
+    const { perSecond, cpuMs } = await measured([bare], signInAtBare);
+    bareMs.push(cpuMs[0] ?? 0);
+    console.log(`round ${round}: ${perSecond.toFixed(0)}/s by the bare relying party, ${cpuMs[0]?.toFixed(2)} ms`);
   }
+  const bareOwn = median(bareMs);
+  const [own = Number.NaN, other] = measuredMs.map(median);
+  const beside = `bare relying party ${bareOwn.toFixed(2)} ms${other === undefined ? "" : `, the other one ${other.toFixed(2)} ms`}`;
+  reportBudgets([
+    {
+      what: `sign-in: processor time of the process with ${installation.processes[0]?.name}`,
+      result: `${own.toFixed(2)} ms, ${(own / bareOwn).toFixed(1)} × (${beside})`,
+      budget: values.together ? "" : `≤ ${cpuMsMax} ms`,
+      met: values.together ? null : own <= cpuMsMax,
+    },
+  ]);
 });
+
+function median(numbers: readonly number[]): number {
+  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
+}
+
+/** `broker`: null if it is part of the one process. */
+async function startInstallation(
+  stand: Stand,
+  upstreamPort: number,
+  provider: BenchProvider,
+): Promise<Readonly<{ installation: Installation; broker: Cardea | null }>> {
+  const common = { upstreamPort, store: "file", idp: provider.issuer } as const;
+  if (values.together) {
+    const { origin, pinned } = await startCardea(stand, common);
+    const processes = [{ name: "all services", cpuMs: pinned.cpuMs }, bench];
+    return { installation: { app: new URL("/", origin), processes }, broker: null };
+  }
+  const broker = await startCardea(stand, { ...common, name: "broker", service: "databroker", core: coreOfLoad });
+  return { installation: await startFront(stand, { upstreamPort, provider, broker }), broker };
+}
+
+/** An authenticate process and a proxy of a broker. */
+async function startFront(
+  stand: Stand,
+  of: Readonly<{ upstreamPort: number; provider: BenchProvider; broker: Cardea; program?: string }>,
+): Promise<Installation> {
+  const { upstreamPort, provider, broker, ...program } = of;
+  const [route = 0, authenticate = 0] = await freePorts(2);
+  const common = { ...program, upstreamPort, idp: provider.issuer, brokerOf: broker, ports: { route, authenticate } };
+  const start = (service: "authenticate" | "proxy", core: string): Promise<Cardea> =>
+    startCardea(stand, { ...common, service, core, name: `${service}-${route}` });
+  const signing = await start("authenticate", coreOfProxy);
+  const proxy = await start("proxy", coreOfLoad);
+  return {
+    app: new URL("/", proxy.origin),
+    processes: [
+      { name: "authenticate", cpuMs: signing.pinned.cpuMs },
+      { name: "broker", cpuMs: broker.pinned.cpuMs },
+      { name: "proxy", cpuMs: proxy.pinned.cpuMs },
+      bench,
+    ],
+  };
+}
+
+function benchCpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1_000;
+}
 
 function agentFrom(localAddress: string): Agent {
   return new Agent({ connections: 4, pipelining: 1, localAddress, connect: { lookup: toLoopback } });
@@ -85,10 +168,6 @@ function browsers(agents: readonly Agent[]): (url: URL) => Browser {
     const agent = agents[made % agents.length] as Agent;
     return { subject: `person-${made++}`, agent, url, cookies: new Map() };
   };
-}
-
-function appOf({ origin }: Cardea): URL {
-  return new URL("/", origin);
 }
 
 /** The five requests of a first visit. The provider's redirect is made here. */
@@ -161,55 +240,57 @@ async function visit({ url, agent, cookies }: Browser): Promise<Readonly<{ statu
   return { status: statusCode, location: headers["location"] === undefined ? null : String(headers["location"]) };
 }
 
-async function startBare(stand: Stand, { issuer }: BenchProvider): Promise<Readonly<{ pinned: Pinned; url: URL }>> {
+async function startBare(
+  stand: Stand,
+  { issuer }: BenchProvider,
+): Promise<Readonly<{ cpuMs: Pinned["cpuMs"]; url: URL }>> {
   const [port = 0] = await freePorts(1);
   const program = new URL("support/bare-relying-party.ts", import.meta.url).pathname;
   const pinned = await stand.start(coreOfProxy, process.execPath, [program, String(port), issuer], port);
-  return { pinned, url: new URL(`http://127.0.0.1:${port}/`) };
+  return { cpuMs: pinned.cpuMs, url: new URL(`http://127.0.0.1:${port}/`) };
 }
 
 /** All browsers take one step before any takes the next, so the processor time of a step is known. */
-async function printSteps({ pinned }: Cardea, steps: readonly Step[], newBrowser: () => Browser): Promise<void> {
-  const all = Array.from({ length: Number(values.steps) }, newBrowser);
-  let total = 0;
+async function printSteps(
+  { processes }: Installation,
+  steps: readonly Step[],
+  newBrowser: () => Browser,
+): Promise<void> {
+  const all = Array.from({ length: signIns }, newBrowser);
+  const together = processes.map(() => 0);
+  const print = (figures: readonly number[], what: string): void =>
+    console.log(`${figures.map((ms) => ms.toFixed(2).padStart(8)).join("")}  ${what}`);
+  console.log(`ms of CPU per sign-in: ${processes.map(({ name }) => name).join(", ")}`);
   for (const { name, run } of steps) {
-    const before = pinned.cpuMs();
+    const before = processes.map(({ cpuMs }) => cpuMs());
     await inParallel(all, run);
-    const each = (pinned.cpuMs() - before) / all.length;
-    total += each;
-    console.log(`${each.toFixed(2).padStart(6)} ms of CPU  ${name}`);
+    const each = processes.map(({ cpuMs }, at) => (cpuMs() - (before[at] ?? 0)) / all.length);
+    for (const [at, ms] of each.entries()) together[at] = (together[at] ?? 0) + ms;
+    print(each, name);
   }
-  console.log(`${total.toFixed(2).padStart(6)} ms of CPU  together`);
+  print(together, "together");
 }
 
-async function inParallel(all: readonly Browser[], run: Step["run"]): Promise<void> {
+async function inParallel<T>(all: readonly T[], run: (one: T) => Promise<void>): Promise<void> {
   const rest = [...all];
   await Promise.all(
     Array.from({ length: atOnce }, async () => {
-      for (let next = rest.pop(); next !== undefined; next = rest.pop()) await run(next);
+      while (rest.length > 0) await run(rest.pop() as T);
     }),
   );
 }
 
 async function measured(
-  pinned: Pinned,
-  forMs: number,
+  processes: readonly Readonly<{ cpuMs: () => number }>[],
   run: () => Promise<void>,
-): Promise<Readonly<{ perSecond: number; cpuMs: number }>> {
-  const cpu = pinned.cpuMs();
+): Promise<Readonly<{ perSecond: number; cpuMs: readonly number[] }>> {
+  const before = processes.map(({ cpuMs }) => cpuMs());
   const at = performance.now();
-  const done = await sustain(forMs, run);
-  return { perSecond: (done * 1_000) / (performance.now() - at), cpuMs: (pinned.cpuMs() - cpu) / done };
+  await repeat(signIns, run);
+  const perSecond = (signIns * 1_000) / (performance.now() - at);
+  return { perSecond, cpuMs: processes.map(({ cpuMs }, i) => (cpuMs() - (before[i] ?? 0)) / signIns) };
 }
 
-/** @returns how many ended */
-async function sustain(forMs: number, run: () => Promise<void>): Promise<number> {
-  const until = performance.now() + forMs;
-  let done = 0;
-  await Promise.all(
-    Array.from({ length: atOnce }, async () => {
-      for (; performance.now() < until; done++) await run();
-    }),
-  );
-  return done;
+function repeat(times: number, run: () => Promise<void>): Promise<void> {
+  return inParallel(Array.from({ length: times }), run);
 }

@@ -5,12 +5,15 @@
  *
  * - The program is one file, with the libraries that every start loads. A process then loads one file instead of 1,200,
  *   which saves a third of the processor time of its start (`bench/start.ts`).
+ * - A library that stays outside the file is loaded on first use: an `import` statement of it would move to the top of
+ *   the file, and every start would load it.
  * - A thread has its own file, because `new URL("./x.ts", import.meta.url)` names one.
  * - A process that starts meanwhile sees the old program or the new one, never half of one.
  */
 import { spawnSync } from "node:child_process";
 import { copyFileSync, globSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { isBuiltin } from "node:module";
+import { basename, join, resolve } from "node:path";
 
 const root = join(import.meta.dirname, "..");
 const files = { main: "src/main.ts", "log-worker": "src/replication/log/sqlite/log-worker.ts" };
@@ -36,6 +39,7 @@ const bundled = spawnSync(
     ...libraries.map((name) => `--external:${name}`),
     `--banner:js=${requireFunction}`,
     `--outdir=${fresh}`,
+    `--metafile=${join(fresh, "meta.json")}`,
   ],
   { cwd: root, stdio: "inherit" },
 );
@@ -43,6 +47,10 @@ if (bundled.error !== undefined) console.error(`esbuild does not run: ${bundled.
 if (bundled.status !== 0) {
   rmSync(fresh, { recursive: true, force: true });
   process.exit(1);
+}
+for (const [name, library] of librariesOfEveryStart(join(fresh, "meta.json"))) {
+  console.error(`dist/${name} loads ${library} at every start; import it where it is used, with await import()`);
+  process.exitCode = 1;
 }
 for (const name of globSync("*.js", { cwd: fresh })) {
   const left = /new URL\(["'`](\.{1,2}\/[^"'`]*\.ts)["'`]/.exec(readFileSync(join(fresh, name), "utf8"));
@@ -77,4 +85,18 @@ function contentOf(of: string, name: string): Buffer | null {
   } catch {
     return null;
   }
+}
+
+/** The libraries that a file of the program imports by a statement, each with the file. Removes the list. */
+function librariesOfEveryStart(metafile: string): readonly (readonly [string, string])[] {
+  type Import = Readonly<{ path: string; kind: string; external?: boolean }>;
+  const { outputs } = JSON.parse(readFileSync(metafile, "utf8")) as {
+    outputs: Readonly<Record<string, Readonly<{ imports: readonly Import[] }>>>;
+  };
+  rmSync(metafile);
+  return Object.entries(outputs).flatMap(([path, { imports }]) =>
+    imports
+      .filter((each) => each.external === true && each.kind === "import-statement" && !isBuiltin(each.path))
+      .map((each) => [basename(path), each.path] as const),
+  );
 }

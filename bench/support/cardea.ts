@@ -45,8 +45,14 @@ export type CardeaOptions = Readonly<{
   idp?: string;
   /** The store of the log; default: `memory`. */
   store?: "memory" | "file";
-  /** Runs a proxy alone, with that process's broker; absent: all services. */
+  /** Runs a proxy alone, or the given service, with that process's broker; absent: all services. */
   brokerOf?: Cardea;
+  /** The one service of the process; default: all, or a proxy beside `brokerOf`. */
+  service?: "databroker" | "authenticate" | "proxy";
+  /** Ports that processes of one cluster must agree on; default: those of this process. */
+  ports?: Readonly<{ route: number; authenticate: number }>;
+  /** Default: that of the proxy. */
+  core?: string;
 }>;
 
 export type Cardea = Readonly<{
@@ -70,13 +76,15 @@ export type Cardea = Readonly<{
  * on.
  */
 export async function startCardea(stand: Stand, options: CardeaOptions): Promise<Cardea> {
-  const [port = 0, brokerPort = 0, metricsPort = 0] = await freePorts(3);
+  const [freePort = 0, brokerPort = 0, metricsPort = 0] = await freePorts(3);
+  const service = serviceOf(options);
+  const port = (service === "authenticate" ? options.ports?.authenticate : options.ports?.route) ?? freePort;
   const folder = join(stand.folder, options.name ?? "cardea");
   mkdirSync(folder);
   const written = writeConfig(folder, { ...options, port, brokerPort, metricsPort });
   const profile = process.env["CPU_PROF"];
   const pinned = await stand.start(
-    coreOfProxy,
+    options.core ?? coreOfProxy,
     process.execPath,
     [
       ...(profile === undefined ? [] : ["--cpu-prof", "--cpu-prof-dir", profile]),
@@ -85,10 +93,10 @@ export async function startCardea(stand: Stand, options: CardeaOptions): Promise
       "-c",
       written.path,
     ],
-    port,
+    service === "databroker" ? brokerPort : port,
   );
-  const host = `app.localhost:${port}`;
-  const people = options.brokerOf === undefined ? (options.people ?? 1) : 0;
+  const host = `app.localhost:${options.ports?.route ?? port}`;
+  const people = options.brokerOf === undefined && service === "all" ? (options.people ?? 1) : 0;
   const cookies: string[] = [];
   for (let person = 0; person < people; person++) cookies.push(await startSession(written, person));
   return {
@@ -103,15 +111,20 @@ export async function startCardea(stand: Stand, options: CardeaOptions): Promise
   };
 }
 
+function serviceOf({ service, brokerOf }: CardeaOptions): "all" | "databroker" | "authenticate" | "proxy" {
+  return service ?? (brokerOf === undefined ? "all" : "proxy");
+}
+
 function writeConfig(
   folder: string,
   options: CardeaOptions & Readonly<Record<"port" | "brokerPort" | "metricsPort", number>>,
 ): Written {
   const { port, certificate, brokerOf } = options;
+  const { route: routePort, authenticate: authenticatePort } = options.ports ?? { route: port, authenticate: port };
   const brokerListen = brokerOf?.config.broker.listen;
   const scheme = certificate === undefined ? "http" : "https";
   const route = {
-    from: `${scheme}://app.localhost:${port}`,
+    from: `${scheme}://app.localhost:${routePort}`,
     to: `http://127.0.0.1:${options.upstreamPort}`,
     policy: "{allow: {and: [{groups: {has: eng}}]}}",
   };
@@ -120,12 +133,12 @@ function writeConfig(
       ? ["insecure_server: true"]
       : [`certificate_file: ${certificate.certFile}`, `certificate_key_file: ${certificate.keyFile}`];
   const lines = [
-    `services: ${brokerOf === undefined ? "all" : "proxy"}`,
+    `services: ${serviceOf(options)}`,
     `address: 127.0.0.1:${port}`,
     ...transport,
     `data_dir: ${folder}/data`,
     ...(brokerOf === undefined ? [`databroker_storage_type: ${options.store ?? "memory"}`] : []),
-    `authenticate_service_url: ${scheme}://authenticate.localhost:${port}`,
+    `authenticate_service_url: ${scheme}://authenticate.localhost:${authenticatePort}`,
     "idp_provider: oidc",
     `idp_provider_url: ${options.idp ?? `http://idp.localhost:${port}`}`,
     "idp_client_id: bench",

@@ -49,6 +49,7 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
     "src/replication/log/postgres/move-home.ts left",
     "src/replication/snapshot/load-snapshot.ts coming",
   ],
+  "has one entry per role of a process": ["src/replication/wire/service-call.ts keys"],
   "has one entry per operation of the operator API": ["src/console/operator-api.ts registered"],
   "lasts for one step of a core, or one turn of the event loop": [
     "src/broker/broker.ts inputs",

@@ -23,6 +23,7 @@ import {
   answerHeader,
   BrokerUnavailableError,
   createBrokerOpener,
+  createCallSigner,
   headerIn,
   mustBeSealed,
   parseClusterStatus,
@@ -31,7 +32,6 @@ import {
   parseReceipt,
   parseSnapshotAsked,
   refuseAnswer,
-  signCall,
   statusPath,
 } from "../../replication/wire/index.ts";
 import { LeaseMessageRejectedError } from "../core/lease-message-error.ts";
@@ -87,12 +87,13 @@ export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
   });
 
   const secrets = [options.secret, ...(options.previousSecret ? [options.previousSecret] : [])];
+  const signCall = createCallSigner({ ...options, randomBytes });
   const openEnvelope = createBrokerOpener({ cluster: options.cluster, secrets });
   let refused = 0;
 
   async function callBroker(to: LeaderCall, http: HttpCall): Promise<Readonly<{ status: number; body: Uint8Array }>> {
     const base = trustedUrl(to.url);
-    const { authorization, callId } = await signCall(http, { ...options, ...to.caller, randomBytes });
+    const { authorization, callId } = await signCall(http, to.caller);
     const timeoutMs = Math.max(1, Math.ceil(to.timeoutMs));
     let refusal: AnswerRefusal | undefined;
     try {

@@ -9,7 +9,7 @@
 import { decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from "jose";
 import { CodedError } from "../../events/index.ts";
 import type { Clock } from "../../replication/index.ts";
-import { type Role, serviceTokenKey, serviceTokenSeconds } from "../../replication/wire/index.ts";
+import { hmacKey, type Role, serviceTokenKey, serviceTokenSeconds } from "../../replication/wire/index.ts";
 
 export type Caller = Readonly<{ role: Role; name: string }>;
 
@@ -39,7 +39,9 @@ export class UnauthenticatedError extends CodedError<"ERR_BROKER_UNAUTHENTICATED
 export function createTokenVerifier(
   options: Readonly<{ cluster: string; secrets: readonly Uint8Array[]; clock: Clock }>,
 ): (authorization: string | undefined) => Promise<Caller & CallProof> {
-  const keys = new Map(roles.map((role) => [role, options.secrets.map((secret) => serviceTokenKey(secret, role))]));
+  const keys = new Map(
+    roles.map((role) => [role, options.secrets.map((secret) => hmacKey(serviceTokenKey(secret, role)))]),
+  );
 
   return async (authorization) => {
     const [scheme, token, ...rest] = authorization?.split(" ") ?? [];

@@ -7,13 +7,7 @@
  * - Every failure is a denial.
  * - A query whose deadline has passed or whose call was cancelled is abandoned.
  */
-import {
-  type handleUnaryCall,
-  Server,
-  ServerCredentials,
-  type ServerUnaryCall,
-  type ServiceDefinition,
-} from "@grpc/grpc-js";
+import type { handleUnaryCall, ServerUnaryCall, ServiceDefinition } from "@grpc/grpc-js";
 import type { DecisionApiConfig, HostPort } from "../../config/index.ts";
 import type { ApiDecision } from "./api-decision.ts";
 import { type DecisionService, type DecisionServices, requestIdPattern } from "./decision-service.ts";
@@ -43,6 +37,8 @@ export async function startExtAuthz(
   { host, port }: HostPort,
   serving: DecisionServices,
 ): Promise<Readonly<{ address: HostPort; close(): Promise<void> }>> {
+  // Loaded here: the build keeps the library outside the program's file, which would load it at every start.
+  const { Server, ServerCredentials } = await import("@grpc/grpc-js");
   const server = new Server({
     "grpc.max_receive_message_length": messageBytesMax,
     "grpc.max_metadata_size": metadataBytesMax,

@@ -36,7 +36,7 @@ import {
 import type { Role } from "./cluster-keys.ts";
 import { parseLeaseRefusal } from "./lease-refusal-body.ts";
 import { localCallsOver } from "./local-calls.ts";
-import { homeHeader, signCall } from "./service-call.ts";
+import { createCallSigner, homeHeader } from "./service-call.ts";
 import { type AnswerRefusal, answerHeader, mustBeSealed, refuseAnswer } from "./signed-answer.ts";
 import { snapshotSupplyOver } from "./snapshot-calls.ts";
 import { isNotHome, parseUnavailable } from "./unavailable-body.ts";
@@ -146,6 +146,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
   });
   const closing = new AbortController();
   const secrets = [options.secret, ...(options.previousSecret ? [options.previousSecret] : [])];
+  const signCall = createCallSigner(options);
   const open = createBrokerOpener({ cluster: options.cluster, secrets });
   const refused: Record<AnswerRefusal, number> = { unsigned: 0, "not-authentic": 0, "another-call": 0, altered: 0 };
   const good: LastGood = options.lastGood ?? { index: 0 };
@@ -153,7 +154,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
 
   async function attempt(base: string, ask: Ask): Promise<Answer> {
     const withinMs = Math.ceil(ask.answerMs); // both timers need integers
-    const { authorization, callId } = await signCall(ask, { ...options, randomBytes });
+    const { authorization, callId } = await signCall(ask, options);
     const signals = [closing.signal, AbortSignal.timeout(withinMs + bodyMsMax), ...(ask.signal ? [ask.signal] : [])];
     const { statusCode, headers, body } = await send(`${base}${ask.path}`, {
       dispatcher: agent,

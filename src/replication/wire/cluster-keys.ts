@@ -4,7 +4,7 @@
  * A derived key reveals nothing about another. Brokers and nodes enrol under different roots, so a process that has
  * only the enrolment key of the proxy cannot act as a broker. Pure.
  */
-import { createPrivateKey, createPublicKey, hkdfSync, type KeyObject } from "node:crypto";
+import { createPrivateKey, createPublicKey, createSecretKey, hkdfSync, type KeyObject } from "node:crypto";
 
 export type Role = "broker" | "proxy" | "authorize" | "authenticate" | "operator";
 
@@ -22,6 +22,13 @@ export const vaultKey = (secret: Uint8Array): Uint8Array => deriveKey(secret, "t
 /** Signs the service token of one role. */
 export const serviceTokenKey = (secret: Uint8Array, role: Role): Uint8Array =>
   deriveKey(secret, `service token ${role}`);
+
+/** A key for HS256, imported once: jose imports bytes again for each use, which costs more than the MAC. */
+export const hmacKey = (bytes: Uint8Array): CryptoKey =>
+  createSecretKey(bytes).toCryptoKey({ name: "HMAC", hash: "SHA-256" }, false, ["sign", "verify"]);
+/** A key for A256GCM, imported once, as in `hmacKey`. @param bytes 32 */
+export const sealingKey = (bytes: Uint8Array): CryptoKey =>
+  createSecretKey(bytes).toCryptoKey("AES-GCM", false, ["encrypt", "decrypt"]);
 
 /** PKCS#8 of an Ed25519 private key is this prefix and the 32-byte seed (RFC 8410 §7). */
 const pkcs8Prefix = Buffer.from("302e020100300506032b657004220420", "hex");

@@ -23,10 +23,12 @@ export { parseClusterStatus, parseCommandResult, parseReceipt, parseSnapshotAske
 export {
   deriveKey,
   enrolmentRoot,
+  hmacKey,
   personKeyWrap,
   type Role,
   rawPublicKey,
   type SigningPair,
+  sealingKey,
   serviceTokenKey,
   signingPairFromSeed,
   vaultKey,
@@ -129,11 +131,11 @@ export {
 export {
   bodyDigest,
   callText,
+  createCallSigner,
   homeHeader,
   type ServiceCall,
   type SignedCall,
   serviceTokenSeconds,
-  signCall,
 } from "./service-call.ts";
 export {
   type AnswerRefusal,

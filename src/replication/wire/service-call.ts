@@ -12,7 +12,7 @@
 import { hash as digestOf } from "node:crypto";
 import { SignJWT } from "jose";
 import type { Clock } from "../runtime/clock.ts";
-import { type Role, serviceTokenKey } from "./cluster-keys.ts";
+import { hmacKey, type Role, serviceTokenKey } from "./cluster-keys.ts";
 
 export type ServiceCall = Readonly<{ method: string; path: string; body?: Uint8Array | undefined }>;
 export type SignedCall = Readonly<{ authorization: string; callId: string }>;
@@ -21,29 +21,39 @@ export const serviceTokenSeconds = 60;
 /** The header of a call that only a broker of the home region may answer. */
 export const homeHeader = "cardea-home";
 
-export async function signCall(
-  call: ServiceCall,
-  by: Readonly<{
+/** `name`: of the process; the issuer of the token. */
+export type SigningCaller = Readonly<{ role: Role; name: string }>;
+
+/** Signs the calls of one process, which may act for callers of several roles. */
+export function createCallSigner(
+  of: Readonly<{
     cluster: string;
-    role: Role;
-    /** The name of the process; the issuer of the token. */
-    name: string;
     secret: Uint8Array;
     clock: Clock;
     randomBytes: (size: number) => Uint8Array;
   }>,
-): Promise<SignedCall> {
-  const callId = Buffer.from(by.randomBytes(16)).toString("base64url");
-  const issuedAt = Math.floor(by.clock.wall() / 1_000);
-  const token = await new SignJWT({ call: callText(call), body: bodyDigest(call.body) })
-    .setProtectedHeader({ alg: "HS256", kid: by.role })
-    .setIssuer(by.name)
-    .setAudience(`cardea:${by.cluster}`)
-    .setJti(callId)
-    .setIssuedAt(issuedAt)
-    .setExpirationTime(issuedAt + serviceTokenSeconds)
-    .sign(serviceTokenKey(by.secret, by.role));
-  return { authorization: `Bearer ${token}`, callId };
+): (call: ServiceCall, by: SigningCaller) => Promise<SignedCall> {
+  const keys = new Map<Role, CryptoKey>();
+
+  function keyOf(role: Role): CryptoKey {
+    const known = keys.get(role) ?? hmacKey(serviceTokenKey(of.secret, role));
+    keys.set(role, known);
+    return known;
+  }
+
+  return async (call, { role, name }) => {
+    const callId = Buffer.from(of.randomBytes(16)).toString("base64url");
+    const issuedAt = Math.floor(of.clock.wall() / 1_000);
+    const token = await new SignJWT({ call: callText(call), body: bodyDigest(call.body) })
+      .setProtectedHeader({ alg: "HS256", kid: role })
+      .setIssuer(name)
+      .setAudience(`cardea:${of.cluster}`)
+      .setJti(callId)
+      .setIssuedAt(issuedAt)
+      .setExpirationTime(issuedAt + serviceTokenSeconds)
+      .sign(keyOf(role));
+    return { authorization: `Bearer ${token}`, callId };
+  };
 }
 
 /** The call in the form that the token names. */

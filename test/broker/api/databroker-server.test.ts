@@ -27,11 +27,11 @@ import {
   callText,
   createBrokerClient,
   createBrokerOpener,
+  createCallSigner,
   type Role,
   refuseAnswer,
   type ServiceCall,
   serviceTokenKey,
-  signCall,
 } from "../../../src/replication/wire/index.ts";
 import {
   aCommandId,
@@ -230,10 +230,11 @@ describe("authentication and roles", () => {
 });
 
 describe("a token that names its call is valid for that call alone", () => {
-  const proof = (call: ServiceCall, parts: Partial<Parameters<typeof signCall>[1]> = {}) =>
-    signCall(call, {
-      ...{ cluster, role: "operator", name: "test", secret, clock: systemClock, randomBytes: random },
-      ...parts,
+  type Signing = Parameters<typeof createCallSigner>[0] & Readonly<{ role: Role }>;
+  const proof = (call: ServiceCall, { role = "operator", ...parts }: Partial<Signing> = {}) =>
+    createCallSigner({ cluster, secret, clock: systemClock, randomBytes: random, ...parts })(call, {
+      role,
+      name: "test",
     });
   const body = encode(asked(revoke("bound-1")));
   const command = { method: "POST", path: "/v1/commands", body } as const;

@@ -4,7 +4,7 @@ import { after, before, test } from "node:test";
 import { type Broker, type DatabrokerServer, startDatabrokerServer } from "../../../src/broker/index.ts";
 import { type BrokerId, decode, encode, formatLink, genesis } from "../../../src/events/index.ts";
 import { systemClock } from "../../../src/replication/runtime/index.ts";
-import { type Role, type ServiceCall, signCall } from "../../../src/replication/wire/index.ts";
+import { createCallSigner, type Role, type ServiceCall } from "../../../src/replication/wire/index.ts";
 import { freePort } from "../../support/free-port.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import {
@@ -47,8 +47,8 @@ after(async () => {
 });
 
 async function caught(call: ServiceCall, role: Role, type = "application/msgpack") {
-  const by = { cluster, role, name: "test", secret, clock: systemClock, randomBytes: random };
-  const { authorization } = await signCall(call, by);
+  const signCall = createCallSigner({ cluster, secret, clock: systemClock, randomBytes: random });
+  const { authorization } = await signCall(call, { role, name: "test" });
   return async ({ server }: Running) => {
     const answer = await fetch(`${server.url}${call.path}`, {
       method: call.method,

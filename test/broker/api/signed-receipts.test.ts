@@ -10,9 +10,9 @@ import { systemClock } from "../../../src/replication/runtime/index.ts";
 import {
   checkReceipt,
   createBrokerClient,
+  createCallSigner,
   type ReceiptStatement,
   receiptKeys,
-  signCall,
 } from "../../../src/replication/wire/index.ts";
 import { freePort } from "../../support/free-port.ts";
 import { waitFor } from "../../support/wait-for.ts";
@@ -214,6 +214,6 @@ test("a stream that cannot start gets a status: no permission, or an unknown for
 });
 
 async function proofOf(path: string, role: "operator" | "proxy" = "operator"): Promise<string> {
-  const by = { cluster, role, name: "test", secret, clock: systemClock, randomBytes: random };
-  return (await signCall({ method: "GET", path }, by)).authorization;
+  const signCall = createCallSigner({ cluster, secret, clock: systemClock, randomBytes: random });
+  return (await signCall({ method: "GET", path }, { role, name: "test" })).authorization;
 }

@@ -20,6 +20,7 @@ import {
   type SessionId,
   type UserId,
 } from "../../../events/index.ts";
+import { hmacKey } from "../../../replication/wire/index.ts";
 
 export type SessionHandle = Readonly<{
   sessionId: SessionId;
@@ -66,7 +67,8 @@ export function createHandleCodec(options: {
   /** Bound of the cache of verified handles. */
   cacheBytesMax?: number;
 }): HandleCodec {
-  const [signingKey] = options.keys;
+  const keys = options.keys.map(hmacKey);
+  const [signingKey] = keys;
   if (signingKey === undefined) throw new TypeError("a handle codec needs a key");
   /** Valid tokens only: invalid ones cannot fill the cache or evict entries. */
   const verified = new LRUCache<string, SessionHandle>({
@@ -75,7 +77,7 @@ export function createHandleCodec(options: {
   });
 
   async function verifySignature(token: string): Promise<SessionHandle | "invalid"> {
-    for (const key of options.keys) {
+    for (const key of keys) {
       try {
         const { payload } = await jwtVerify(token, key, {
           algorithms: ["HS256"],

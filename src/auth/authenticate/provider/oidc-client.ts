@@ -7,6 +7,7 @@
  * - ID tokens are verified with the provider's keys, even if TLS already authenticates the sender.
  * - Claims are the ID token's, then userinfo's, flattened.
  */
+import { hash } from "node:crypto";
 import { compactVerify, decodeJwt, type JWTPayload, jwtVerify } from "jose";
 import * as openid from "openid-client";
 import { flattenClaims, type Profile, type ProviderTokens, type UnixMs } from "../../../events/index.ts";
@@ -71,9 +72,17 @@ export function createOidcClient(
   const auth = clientAuthOf({ ...noKey, ...settings }, nowMs);
   const discovered = createCachedDocument(discover, { limits: discoveryLimits, monotonic });
   const keySet = createKeySet(keysUrl, bounded, monotonic);
+  const metadata = new WeakMap<openid.Configuration, openid.ServerMetadata>();
 
   function configuration(): Promise<openid.Configuration> {
     return discovered.read();
+  }
+
+  /** openid-client copies the whole document for each call, several times in a sign-in. */
+  function metadataOf(config: openid.Configuration): openid.ServerMetadata {
+    const known = metadata.get(config) ?? config.serverMetadata();
+    metadata.set(config, known);
+    return known;
   }
 
   async function discover(): Promise<openid.Configuration> {
@@ -91,7 +100,7 @@ export function createOidcClient(
   }
 
   async function keysUrl(): Promise<URL> {
-    const { jwks_uri: uri } = (await configuration()).serverMetadata();
+    const { jwks_uri: uri } = metadataOf(await configuration());
     if (uri === undefined) throw new ProviderError("the identity provider publishes no keys", { kind: "silent" });
     return new URL(uri);
   }
@@ -121,7 +130,7 @@ export function createOidcClient(
     config: openid.Configuration,
     audiences: readonly string[],
   ): Promise<JWTPayload & Readonly<{ sub: string }>> {
-    const rules = { issuer: config.serverMetadata().issuer, audience: [...audiences], requiredClaims: ["sub", "exp"] };
+    const rules = { issuer: metadataOf(config).issuer, audience: [...audiences], requiredClaims: ["sub", "exp"] };
     try {
       const { payload } = await jwtVerify(token, keySet, {
         ...rules,
@@ -154,11 +163,11 @@ export function createOidcClient(
     const subject = idClaims["sub"];
     if (typeof subject !== "string" || subject === "")
       throw new ProviderError("the identity provider sent no ID token that names a subject", { kind: "untrue" });
-    const asksUserinfo = config.serverMetadata().userinfo_endpoint !== undefined && tokens.accessToken !== null;
+    const asksUserinfo = metadataOf(config).userinfo_endpoint !== undefined && tokens.accessToken !== null;
     const userinfo = asksUserinfo ? await openid.fetchUserInfo(config, tokens.accessToken ?? "", subject) : {};
     const claims = { ...idClaims, ...userinfo, ...protocolClaims(idClaims) };
     return {
-      profile: profileFrom(config.serverMetadata().issuer, subject, claims),
+      profile: profileFrom(metadataOf(config).issuer, subject, claims),
       isFromUserinfo: (claim) => Object.hasOwn(flattenClaims(userinfo), claim),
     };
   }
@@ -173,9 +182,10 @@ export function createOidcClient(
     parameters: Readonly<Record<string, string>>,
   ): Promise<URL> {
     const { par = "auto" } = settings;
-    const metadata = config.serverMetadata();
-    const isRequired = par === "required" || metadata.require_pushed_authorization_requests === true;
-    const isOffered = metadata.pushed_authorization_request_endpoint !== undefined;
+    const { require_pushed_authorization_requests: demanded, pushed_authorization_request_endpoint: endpoint } =
+      metadataOf(config);
+    const isRequired = par === "required" || demanded === true;
+    const isOffered = endpoint !== undefined;
     if (!isRequired && (par === "never" || !isOffered)) return openid.buildAuthorizationUrl(config, parameters);
     if (!isOffered)
       throw new ProviderError(
@@ -214,7 +224,7 @@ export function createOidcClient(
           scope: settings.scopes.join(" "),
           state: await stateOf(secrets),
           nonce: secrets.nonce,
-          code_challenge: await openid.calculatePKCECodeChallenge(secrets.verifier),
+          code_challenge: hash("sha256", secrets.verifier, "base64url"), // RFC 7636 §4.2
           code_challenge_method: "S256",
         });
       }),
@@ -254,7 +264,7 @@ export function createOidcClient(
 
     async verifyIdentityToken(token) {
       const config = await configuration();
-      const { issuer } = config.serverMetadata();
+      const { issuer } = metadataOf(config);
       try {
         const { payload, protectedHeader } = await jwtVerify(token, keySet, {
           issuer,
@@ -283,7 +293,7 @@ export function createOidcClient(
 
     async verifyAccessToken(token, audiences) {
       const config = await configuration();
-      const { issuer } = config.serverMetadata();
+      const { issuer } = metadataOf(config);
       const said = unverifiedClaims(token);
       const expiresAt = typeof said?.["exp"] === "number" ? ((said["exp"] * 1_000) as UnixMs) : null;
       // Callers can send anything, so the provider is called only for a token that may be valid.
@@ -300,7 +310,7 @@ export function createOidcClient(
           expiresAt,
         };
       }
-      if (config.serverMetadata().userinfo_endpoint === undefined)
+      if (metadataOf(config).userinfo_endpoint === undefined)
         throw new ProviderError("the identity provider has no userinfo endpoint, so it cannot identify access tokens", {
           kind: "untrue",
         });
@@ -320,7 +330,7 @@ export function createOidcClient(
       clientId: settings.clientId,
       async verify(token) {
         const config = await configuration();
-        const { issuer, id_token_signing_alg_values_supported: announced } = config.serverMetadata();
+        const { issuer, id_token_signing_alg_values_supported: announced } = metadataOf(config);
         const rules = { issuer, clientId: settings.clientId, announced, accepted: signatures, nowMs: nowMs() };
         return verifyLogoutToken(token, { ...rules, keys: keySet });
       },
@@ -328,7 +338,7 @@ export function createOidcClient(
 
     async logoutUrl({ idToken, returnTo }) {
       const config = await configuration();
-      if (config.serverMetadata().end_session_endpoint === undefined) return null;
+      if (metadataOf(config).end_session_endpoint === undefined) return null;
       return openid.buildEndSessionUrl(config, {
         ...(idToken === null ? {} : { id_token_hint: idToken }),
         ...(returnTo === null ? {} : { post_logout_redirect_uri: returnTo.href }),
@@ -337,7 +347,7 @@ export function createOidcClient(
 
     async revoke(tokens) {
       const config = await configuration();
-      if (config.serverMetadata().revocation_endpoint === undefined) return;
+      if (metadataOf(config).revocation_endpoint === undefined) return;
       const token = tokens.refreshToken ?? tokens.accessToken;
       if (token !== null) await openid.tokenRevocation(config, token);
     },

@@ -59,7 +59,11 @@ export function createCodeExchanges({ monotonic, onExchange }: CodeExchangeOptio
     maxSize: exchangeBytesMax,
     sizeCalculation: () => pendingBytes,
   });
-  const usedStates = new LRUCache<string, true>({ max: usedStatesMax, ttl: stateMaxAgeS * 1_000 });
+  const usedStates = new LRUCache<string, true>({
+    maxSize: usedStatesMax, // with `max`, the whole table would be allocated now
+    sizeCalculation: () => 1,
+    ttl: stateMaxAgeS * 1_000,
+  });
   const limiter = new FairLimiter(concurrentMax);
   const budget = new NetworkBudget(monotonic);
 

@@ -5,6 +5,7 @@
  * for another. Every value has a maximum age.
  */
 import { CompactEncrypt, compactDecrypt } from "jose";
+import { sealingKey } from "../../../replication/wire/index.ts";
 
 export type ValueCipher = Readonly<{
   seal(purpose: string, value: unknown): Promise<string>;
@@ -18,18 +19,19 @@ const aheadMaxS = 60;
 const textCharsMax = 16_384;
 
 export function createValueCipher(options: { keys: readonly Uint8Array[]; nowS: () => number }): ValueCipher {
-  const [sealingKey] = options.keys;
-  if (sealingKey === undefined) throw new TypeError("a value cipher needs a key");
+  const keys = options.keys.map(sealingKey);
+  const [current] = keys;
+  if (current === undefined) throw new TypeError("a value cipher needs a key");
   return {
     async seal(purpose, value) {
       const text = JSON.stringify({ value, iat: options.nowS() });
       return new CompactEncrypt(new TextEncoder().encode(text))
         .setProtectedHeader({ alg: "dir", enc: "A256GCM", typ: purpose })
-        .encrypt(sealingKey);
+        .encrypt(current);
     },
     async open(purpose, text, maxAgeS) {
       if (text.length > textCharsMax) return undefined;
-      for (const key of options.keys) {
+      for (const key of keys) {
         try {
           const { plaintext, protectedHeader } = await compactDecrypt(text, key, {
             keyManagementAlgorithms: ["dir"],
