@@ -5,7 +5,7 @@
  * and the decision on a session's requests of one kind, whatever their path.
  */
 import type { DecisionRecord } from "../auth/index.ts";
-import type { Line } from "./record-buffer.ts";
+import type { Line } from "./spool/index.ts";
 
 /** Number of cached decisions. A new one replaces another with the same key. */
 const answersMax = 256;

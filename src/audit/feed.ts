@@ -9,8 +9,8 @@
  */
 import { CodedError } from "../events/index.ts";
 import { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
-import type { AuditBatch } from "./record-buffer.ts";
 import { type DecisionEntry, hasRecordId } from "./record-id.ts";
+import type { AuditBatch } from "./spool/index.ts";
 
 export type FeedEntry = Readonly<{ cursor: string; record: AuditRecord }>;
 
@@ -18,7 +18,7 @@ export type Feed = Readonly<{
   /** @param of.cursor unique in the feed; `bytes`: the size of the record's line. By default the feed chooses both */
   push(record: AuditRecord, of?: Readonly<{ cursor: string; bytes: number }>): void;
   /** Copies the bytes. The feed chooses the cursors of the entries. */
-  pushBatch(batch: AuditBatch): void;
+  pushBatch(batch: Pick<AuditBatch, "first" | "last" | "bytes">): void;
   /**
    * @param from the cursor of the entry to continue after, or how many of the newest entries to start with
    * @throws TooManyWatchersError

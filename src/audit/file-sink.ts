@@ -25,7 +25,9 @@ export function createFileSink(path: string): AuditSink {
       file = undefined;
     }
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    const isNew = (await stat(path).catch(() => undefined)) === undefined;
     file = await open(path, "a+", 0o600);
+    if (isNew) await syncFolder(dirname(path)); // else a power failure could remove the file with what was stored in it
     torn = await endsWithinALine(file);
     return file;
   }
@@ -45,6 +47,15 @@ export function createFileSink(path: string): AuditSink {
       file = undefined;
     },
   };
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
 }
 
 /** Whether the file is not empty and its last byte is not a line end. */

@@ -11,7 +11,7 @@ export {
   whoCan,
 } from "./access-report.ts";
 export { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
-export type { AuditSink, Sleep } from "./audit-sink.ts";
+export { AuditRejectedError, type AuditSink } from "./audit-sink.ts";
 export { type Explained, type ExplainedEvent, type ExplainedFact, explainDecision } from "./explain.ts";
 export { createFeed, type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from "./feed.ts";
 export { createFileSink } from "./file-sink.ts";
@@ -19,10 +19,7 @@ export { type LogAtTime, LogUnreachableError, readLogAt } from "./log-at-time.ts
 export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
 export { readAuditStream, type StreamedRecord } from "./nats-audit-reader.ts";
 export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-audit-sink.ts";
-export type { AuditBatch } from "./record-buffer.ts";
 export { type DecisionEntry, hasRecordId, recordIdOf } from "./record-id.ts";
-export { openRecordNumbers, type RecordNumbers } from "./record-numbers.ts";
-export { recordNumbersFile } from "./record-numbers-file.ts";
 export {
   createRecordVerifier,
   type RecordRefusal,
@@ -31,4 +28,14 @@ export {
   recordRefusals,
 } from "./record-proof.ts";
 export { createRecorder, type Recorder, type RecorderStats } from "./recorder.ts";
-export { AuditLostError, type SinkStats } from "./sink-queue.ts";
+export type { SinkStats } from "./sink-delivery.ts";
+export {
+  type AuditBatch,
+  AuditNotDurableError,
+  type Damage,
+  type NotDurableReason,
+  openSpoolFolder,
+  type Sleep,
+  type SpoolDisk,
+  type SpoolFile,
+} from "./spool/index.ts";

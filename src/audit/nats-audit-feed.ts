@@ -8,11 +8,11 @@
 import type { JsMsg } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { natsJetstream } from "../replication/fanout/index.ts";
-import type { Sleep } from "./audit-sink.ts";
 import type { Feed } from "./feed.ts";
 import { auditStreamName, ensureAuditStream } from "./nats-audit-sink.ts";
 import { receivedRecordsOf } from "./nats-received.ts";
 import { createRecordVerifier, type RecordRefusal, type RecordVerifierCounts } from "./record-proof.ts";
+import type { Sleep } from "./spool/index.ts";
 
 export type AuditStreamFollower = Readonly<{
   /** Also closes the connection. */

@@ -13,10 +13,10 @@ import type { JetStreamManager, StreamInfo } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { CodedError } from "../events/index.ts";
 import { natsJetstream, natsTransport } from "../replication/fanout/index.ts";
-import type { AuditSink } from "./audit-sink.ts";
+import { AuditRejectedError, type AuditSink } from "./audit-sink.ts";
 import { auditSubject, auditSubjects } from "./audit-subject.ts";
-import type { AuditBatch } from "./record-buffer.ts";
 import { proveRecords, type RecordSigner, recordMessageId } from "./record-proof.ts";
+import type { AuditBatch } from "./spool/index.ts";
 
 export function auditStreamName(cluster: string): string {
   return `AUDIT_${cluster.toUpperCase().replace(/[^A-Z0-9_-]/g, "_")}`;
@@ -25,8 +25,10 @@ export function auditStreamName(cluster: string): string {
 const retentionMs = 30 * 24 * 3_600_000;
 const duplicatesMs = 10 * 60_000;
 const publishTimeoutMs = 5_000;
-/** JetStream's default limit on a message is 1 MB; batches are split well below it. */
+/** JetStream's default limit on a message is 1 MB; batches are split well below it, and below the server's own limit. */
 const messageBytesMax = 512 * 1_024;
+/** Room for the proof, which the server counts too. */
+const headerBytes = 8_192;
 /** The server's code for "no such stream". */
 const streamNotFound = 10_059;
 /** The server's codes for too little storage: in total, for an account, for a tier. */
@@ -45,6 +47,7 @@ export function createNatsAuditSink(options: {
   cluster: string;
   region: string;
   node: string;
+  /** The present boot. It also publishes what earlier boots of its node left. */
   boot: string;
   signer: RecordSigner;
   replicas: number;
@@ -75,14 +78,20 @@ export function createNatsAuditSink(options: {
     async write(batch) {
       if (!isConnected) throw new AuditSinkDisconnectedError();
       await ensureStream();
-      for (const { first, last, bytes } of split(batch)) {
+      const { boot } = batch;
+      const serverBytesMax = options.connection.info?.max_payload ?? Number.POSITIVE_INFINITY;
+      const bytesMax = Math.min(messageBytesMax, serverBytesMax - headerBytes);
+      for (const { first, last, bytes } of split(batch, bytesMax)) {
+        if (bytes.length + headerBytes > serverBytesMax)
+          throw new AuditRejectedError("nats", `it has ${bytes.length} bytes; the server takes ${serverBytesMax}`);
         try {
           const headers = natsTransport().headers();
           const message = { subject, first, last, bytes };
-          const proof = proveRecords(message, options.signer, Date.now());
+          const of = boot === options.boot ? message : { ...message, boot };
+          const proof = proveRecords(of, options.signer, Date.now());
           for (const [name, value] of Object.entries(proof)) headers.set(name, value);
           await client.publish(subject, bytes, {
-            msgID: recordMessageId(message, options.boot, options.signer.secret),
+            msgID: recordMessageId(message, boot, options.signer.secret),
             headers,
           });
         } catch (error) {
@@ -154,22 +163,22 @@ async function limit(manager: JetStreamManager, info: StreamInfo, bytesMax: numb
 }
 
 /** Splits a batch between lines. A batch of several records has dense numbers. */
-function split(batch: AuditBatch): AuditBatch[] {
+function split(batch: AuditBatch, bytesMax: number): AuditBatch[] {
   const parts: AuditBatch[] = [];
   const { bytes } = batch;
   let { first } = batch;
   for (let from = 0; from < bytes.length; ) {
     let to = bytes.length;
     let { last } = batch;
-    if (to - from > messageBytesMax) {
+    if (to - from > bytesMax) {
       to = bytes.indexOf(0x0a, from) + 1;
       for (last = first; ; last++) {
         const end = bytes.indexOf(0x0a, to) + 1;
-        if (end === 0 || end - from > messageBytesMax) break;
+        if (end === 0 || end - from > bytesMax) break;
         to = end;
       }
     }
-    parts.push({ first, last, bytes: bytes.subarray(from, to) });
+    parts.push({ boot: batch.boot, first, last, bytes: bytes.subarray(from, to) });
     from = to;
     first = last + 1;
   }

@@ -5,7 +5,8 @@
  * - Each message has one Ed25519 signature with the node's enrolled key, which also signs its renews. The proof is in a
  *   header, so the message itself stays JSON lines.
  * - The proof covers the subject, the first and last number, the time of signing and the SHA-256 of the message. Its
- *   certificate names cluster, node and boot. Every record in the message must name the same node and boot.
+ *   certificate names cluster, node and boot. Every record in the message must name the same node and boot. A later boot
+ *   of the node may publish what an earlier one left: then the proof also names the earlier boot.
  * - Checks run from cheap to expensive: size, tag, repetition, signature, digest, and only then the JSON lines.
  * - A node signs anew at each attempt to publish, so an old proof on a new message of the stream is a replay.
  */
@@ -30,6 +31,7 @@ const clockMsMax = 120_000;
 /** Most numbers that may be missing between two records; a larger jump is a false number, not a loss. */
 const jumpMax = 10_000_000;
 const bootsMax = 10_000;
+const bootCharsMax = 128;
 const signaturesMax = 16_384;
 
 export const recordRefusals = [
@@ -52,16 +54,24 @@ export type RecordSigner = Readonly<{
   secret: Uint8Array;
 }>;
 
-export type RecordMessage = Readonly<{ subject: string; first: number; last: number; bytes: Uint8Array }>;
+export type RecordMessage = Readonly<{
+  subject: string;
+  first: number;
+  last: number;
+  bytes: Uint8Array;
+  /** An earlier boot of the same node, whose records the signing boot found in the spool. Absent: the signing boot. */
+  boot?: string;
+}>;
 
 /** @returns the headers of the message, by name */
 export function proveRecords(
-  { subject, first, last, bytes }: RecordMessage,
+  { subject, first, last, bytes, boot }: RecordMessage,
   signer: RecordSigner,
   atMs: number,
 ): Readonly<Record<string, string>> {
   const digest = digestOf("sha256", bytes, "buffer");
-  const envelope = signer.seal(encode([subject, first, last, Math.trunc(atMs), digest]));
+  const claims = [subject, first, last, Math.trunc(atMs), digest];
+  const envelope = signer.seal(encode(boot === undefined ? claims : [...claims, boot]));
   return {
     [proofHeader]: Buffer.from(envelope).toString("base64url"),
     [proofTagHeader]: createDeliveryTag(envelope, deliveryTagKey(signer.secret), atMs),
@@ -110,7 +120,15 @@ export type RecordVerifier = Readonly<{
 /** The roles of processes that make decisions. */
 const signingRoles: readonly Role[] = ["proxy", "authorize"];
 
-type Claims = Readonly<{ subject: string; first: number; last: number; signedAtMs: number; digest: Uint8Array }>;
+type Claims = Readonly<{
+  subject: string;
+  first: number;
+  last: number;
+  signedAtMs: number;
+  digest: Uint8Array;
+  /** Null: the boot of the certificate. */
+  boot: string | null;
+}>;
 
 export type VerifierOptions = Readonly<{
   cluster: string;
@@ -164,17 +182,18 @@ export function createRecordVerifier(options: VerifierOptions): RecordVerifier {
   function acceptRecords(message: ReceivedRecords, claims: Claims, from: Certificate): OpenedRecords | RecordRefusal {
     const entries = entriesIn(message.bytes);
     if (entries === undefined) return "malformed";
+    const recordBoot = claims.boot ?? from.boot;
     const isForeign = entries.some(
       ({ record }) =>
         record.node !== from.name ||
-        record.boot !== from.boot ||
+        record.boot !== recordBoot ||
         auditSubject({ cluster: options.cluster, node: record.node, region: regionIn(message.subject) }) !==
           message.subject,
     );
     if (isForeign) return "foreign";
     if (!isDense(entries, claims)) return "malformed";
     if (entries.some(({ record }) => record.at > message.storedAtMs + clockMsMax)) return "far-ahead";
-    const boot = JSON.stringify([from.name, from.boot]);
+    const boot = JSON.stringify([from.name, recordBoot]);
     const before = newest.get(boot);
     const fresh = before === undefined ? entries : entries.filter(({ record }) => record.seq > before);
     const [first] = fresh;
@@ -206,11 +225,12 @@ function claimsIn(payload: Uint8Array): Claims | undefined {
     if (error instanceof MalformedEventError) return undefined;
     throw error;
   }
-  if (!Array.isArray(fields) || fields.length !== 5) return undefined;
-  const [subject, first, last, signedAtMs, digest] = fields;
+  if (!Array.isArray(fields) || fields.length < 5 || fields.length > 6) return undefined;
+  const [subject, first, last, signedAtMs, digest, boot = null] = fields;
   if (typeof subject !== "string" || !(digest instanceof Uint8Array)) return undefined;
   if (![first, last, signedAtMs].every((value) => Number.isSafeInteger(value) && value >= 0)) return undefined;
-  return { subject, first, last, signedAtMs, digest };
+  if (boot !== null && (typeof boot !== "string" || boot.length > bootCharsMax)) return undefined;
+  return { subject, first, last, signedAtMs, digest, boot };
 }
 
 type Entry = OpenedRecords["records"][number];

@@ -1,82 +1,199 @@
 /**
- * Recorder: writes decision records to the sinks in batches, off the request path.
+ * Recorder: numbers decision records and keeps them until every sink has them, off the request path.
  *
- * - `record` numbers the decision, appends a line to the buffer (record-buffer.ts) and returns. It never waits or
- *   throws.
- * - Each sink has its own bounded queue (sink-queue.ts) and its own pace.
- * - Best effort: a killed process loses what is queued. Numbers are reserved on disk (record-numbers.ts), so the next
- *   boot declares possible losses with a gap record.
+ *   decision → ring in memory → spool on disk → sinks, each at its own pace
+ *
+ * - `record` never waits or throws. Without room the record is lost, and a gap record declares its number.
+ * - `recordDurably` resolves once the record would survive a power failure.
+ * - Without a spool (no sink is configured) records only reach the tap.
  */
-
 import type { DecisionRecord, RecordDecision } from "../auth/index.ts";
-import type { BootId, NodeId, UnixMs } from "../events/index.ts";
-import { gapOfEndedBoot, toLine } from "./audit-record.ts";
-import type { AuditSink, Sleep } from "./audit-sink.ts";
+import type { BootId, NodeId } from "../events/index.ts";
+import type { AuditSink } from "./audit-sink.ts";
 import { createLineFormatter } from "./decision-line.ts";
-import { RecordBuffer } from "./record-buffer.ts";
-import type { RecordNumbers } from "./record-numbers.ts";
-import { createSinkQueue, type SinkQueue, type SinkStats } from "./sink-queue.ts";
+import { SinkDelivery, type SinkStats } from "./sink-delivery.ts";
+import {
+  type AuditBatch,
+  AuditNotDurableError,
+  type Damage,
+  gapRecordOf,
+  type NotDurableReason,
+  RecordRing,
+  type Sleep,
+  type SpoolDisk,
+  SpoolStore,
+  SpoolWriter,
+} from "./spool/index.ts";
 
-const queueBytesDefault = 64 * 1024 * 1024;
-
-export type RecorderStats = Readonly<{ recorded: number; sinks: readonly SinkStats[] }>;
+export type RecorderStats = Readonly<{
+  recorded: number;
+  /** Decisions whose record had no room. */
+  dropped: number;
+  /** Numbers that were used before they were reserved on disk: if the process is killed, their loss is not declared. */
+  unreserved: number;
+  /** Records and bytes in memory that are not durable yet. */
+  pending: number;
+  pendingBytes: number;
+  spoolBytes: number;
+  /** Why strict records are refused now; null: they are not, or there is no spool. */
+  refusal: NotDurableReason | null;
+  sinks: readonly SinkStats[];
+}>;
 
 export type Recorder = Readonly<{
   record: RecordDecision;
+  /** Strict. @throws AuditNotDurableError */
+  recordDurably(decision: DecisionRecord): Promise<void>;
   stats(): RecorderStats;
-  /** The newest number that every sink has written. */
-  written(): number;
-  /** Writes the queued records, for at most this long. Later records are lost and counted. */
+  /** Stores what is in memory, and waits for the sinks, for at most this long. What sinks do not have stays stored. */
   close(timeoutMs: number): Promise<void>;
 }>;
 
-export function createRecorder(options: {
+export type RecorderOptions = Readonly<{
   node: NodeId;
   boot: BootId;
-  sinks: readonly AuditSink[];
-  /** Most records that wait for one sink. Beyond this, the oldest are lost. */
-  queueMax: number;
-  /** The same bound in bytes; 64 MiB by default. */
-  queueBytesMax?: number;
-  /** How long records are gathered before they are written. */
-  gatherMs: number;
-  now: () => UnixMs;
+  /** Null: no record is stored. */
+  spool: Readonly<{ disk: SpoolDisk; bytesMax: number; sinks: readonly AuditSink[] }> | null;
+  /** Gets every record soon after its decision, stored or not. */
+  tap?: (batch: AuditBatch) => void;
+  /** Bound of the records in memory. */
+  ringBytesMax?: number;
+  gatherMs?: number;
+  syncMs?: number;
+  strictMs?: number;
+  nowMs: () => number;
+  monotonicMs: () => number;
   sleep: Sleep;
-  onFailure: (sink: string, error: unknown) => void;
-  /** Reserves the numbers on disk. Null or absent: losses at the end of a boot stay undetected. */
-  numbers?: RecordNumbers | null;
-}): Recorder {
-  const { numbers = null } = options;
-  let seq = 0;
-  let closing = false;
-  const buffer = new RecordBuffer();
+  onFailure: (what: string, error: unknown) => void;
+  onDamage: (damage: Damage) => void;
+}>;
+
+const ringBytesDefault = 32 * 1_024 * 1_024;
+const gatherMsDefault = 10;
+const syncMsDefault = 100;
+const strictMsDefault = 1_000;
+const tapMs = 50;
+const sinkGatherMs = 50;
+const closePollMs = 10;
+
+export async function createRecorder(options: RecorderOptions): Promise<Recorder> {
+  const { node, boot, spool, nowMs, monotonicMs, sleep, onFailure } = options;
+  const ring = new RecordRing(options.ringBytesMax ?? ringBytesDefault);
   const formatLine = createLineFormatter();
-  const queues: readonly SinkQueue[] = options.sinks.map((sink) =>
-    createSinkQueue(sink, buffer, {
-      ...options,
-      queueBytesMax: options.queueBytesMax ?? queueBytesDefault,
-      onReleased: () => buffer.forget(Math.min(...queues.map((queue) => queue.oldestNeeded()))),
-    }),
-  );
-  if (numbers !== null && numbers.ended !== null && queues.length > 0) {
-    const { node, boot, now } = options;
-    seq++;
-    buffer.append({ text: toLine(gapOfEndedBoot(numbers.ended, { node, boot, at: now() })), isAscii: false });
-    for (const queue of queues) queue.notifyAppended();
+  let durable = 0;
+  const release = (): void => ring.release(spool === null ? tap.last() : Math.min(durable, tap.last()));
+  const tap = createTap(ring, { ...options, onFlushed: release });
+  const parts = spool === null ? null : await startSpool(spool);
+  let closing = false;
+
+  async function startSpool({ disk, bytesMax, sinks }: NonNullable<RecorderOptions["spool"]>) {
+    const { onDamage } = options;
+    const store = new SpoolStore({ disk, node, boot, bytesMax, nowMs, onDamage });
+    await store.open();
+    const deliveries: SinkDelivery[] = [];
+    const cursor = { node, boot, nowMs, onDamage };
+    const onStored = (): void => writer?.notifyDelivered();
+    let writer: SpoolWriter | undefined;
+    const common = { store, disk, cursor, gatherMs: sinkGatherMs, nowMs, monotonicMs, sleep, onFailure, onStored };
+    for (const sink of sinks) deliveries.push(await SinkDelivery.open(sink, common));
+    writer = new SpoolWriter({
+      ...{ ring, store, node, boot, nowMs, monotonicMs, sleep },
+      positions: () => deliveries.map(({ position }) => position),
+      gatherMs: options.gatherMs ?? gatherMsDefault,
+      syncMs: options.syncMs ?? syncMsDefault,
+      strictMs: options.strictMs ?? strictMsDefault,
+      onFailure: (error) => onFailure("spool", error),
+      onDurable(number) {
+        durable = number;
+        tap.flush();
+      },
+    });
+    await writer.started;
+    return { store, writer, deliveries };
   }
+
+  function append(decision: DecisionRecord): boolean {
+    const line = formatLine(ring.last + 1, decision);
+    const isFull = closing || parts?.store.full === true;
+    if (isFull) ring.drop("spool_full", decision.at);
+    const appended = !isFull && ring.append(line, decision.at);
+    parts?.writer.notify(ring.last);
+    tap.notify();
+    return appended;
+  }
+
   return {
-    record(decision: DecisionRecord) {
-      seq++;
-      numbers?.use(seq);
-      if (queues.length > 0 && !closing) buffer.append(formatLine(seq, decision));
-      for (const queue of queues) queue.notifyAppended();
+    record(decision) {
+      append(decision);
     },
-    written: () => Math.min(seq, ...queues.map((queue) => queue.newestWritten())),
-    stats: () => ({ recorded: seq, sinks: queues.map((queue) => queue.stats()) }),
+    recordDurably(decision) {
+      const refusal = parts === null || closing ? "closed" : parts.writer.refusal();
+      if (parts === null || refusal !== null) return Promise.reject(new AuditNotDurableError(refusal ?? "closed"));
+      parts.writer.markStrict(ring.last + 1);
+      if (!append(decision)) return Promise.reject(new AuditNotDurableError("busy"));
+      return parts.writer.waitFor(ring.last);
+    },
+    stats: () => ({
+      recorded: ring.last,
+      dropped: ring.dropped,
+      unreserved: parts?.writer.unreserved ?? 0,
+      pending: ring.last - durable,
+      pendingBytes: ring.bytes,
+      spoolBytes: parts?.store.bytes ?? 0,
+      refusal: parts?.writer.refusal() ?? null,
+      sinks: parts?.deliveries.map((delivery) => delivery.stats()) ?? [],
+    }),
     async close(timeoutMs) {
+      if (closing) return;
       closing = true;
-      await Promise.all(queues.map((queue) => queue.close(timeoutMs)));
-      await numbers?.close();
+      tap.flush();
+      if (parts === null) return;
+      const until = monotonicMs() + timeoutMs;
+      const left = (): number => Math.max(0, until - monotonicMs());
+      const { writer, deliveries } = parts;
+      if (!(await writer.close(left()))) onFailure("spool", new AuditNotDurableError("closed"));
+      const isBusy = ({ isIdle, failing }: SinkDelivery): boolean => !isIdle && !failing;
+      while (left() > 0 && deliveries.some(isBusy)) await sleep(closePollMs);
+      await Promise.all(deliveries.map((delivery) => delivery.close(left())));
+    },
+  };
+}
+
+/** Copies records from the ring to the tap, whatever the disk does. */
+function createTap(
+  ring: RecordRing,
+  options: Pick<RecorderOptions, "tap" | "node" | "boot" | "sleep"> & Readonly<{ onFlushed: () => void }>,
+) {
+  const { tap, node, boot, sleep } = options;
+  let last = 0;
+  let scheduled = false;
+
+  function flush(): void {
+    for (;;) {
+      const chunk = tap === undefined ? undefined : ring.read(last, { flush: true });
+      if (chunk === undefined) break;
+      last = chunk.last;
+      if (chunk.kind === "records") tap?.({ boot, ...chunk });
+      else {
+        const bytes = Buffer.from(`${JSON.stringify(gapRecordOf({ node, boot, ...chunk }))}\n`);
+        tap?.({ boot, first: last, last, bytes });
+      }
+    }
+    options.onFlushed();
+  }
+
+  return {
+    last: () => (tap === undefined ? Number.POSITIVE_INFINITY : last),
+    flush,
+    notify() {
+      if (scheduled) return;
+      scheduled = true;
+      void sleep(tapMs)
+        .catch(() => undefined)
+        .then(() => {
+          scheduled = false;
+          flush();
+        });
     },
   };
 }

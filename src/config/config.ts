@@ -331,6 +331,8 @@ export type Config = Readonly<{
   audit: ConfigFields<AuditKeys> &
     Readonly<{
       spoolDir: string;
+      /** The size limit of one node's spool. */
+      spoolMaxBytes: number;
       files: readonly string[];
       nats: boolean;
       stdout: boolean;

@@ -151,6 +151,8 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
   const cookieDomain = globals.cookie_domain.trim() === "" ? null : globals.cookie_domain;
   const placed = resolveDependsOn(written, { report, cookieDomain });
   checkIdpClients(placed, report);
+  if (brokers.audit.mode === "strict" || placed.some(({ route }) => route.audit === "strict"))
+    checkStrictSinks(brokers.audit, report);
   checkClientCertificates(section.present, { report, routes: placed.map(({ route }) => route) });
   const hosts: VisitedHost[] = placed.map(({ route, path }) => ({ host: route.host, path: [...path, "from"] }));
   const administrators = resolveAdministrators(globals, report);
@@ -241,6 +243,13 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
     decisionApi: resolveDecisionApi(globals, { report, material }),
     routes,
   };
+}
+
+/** Strict records are never dropped, so they need a sink that takes them off the disk. */
+function checkStrictSinks({ files, nats, stdout }: Unhashed["audit"], report: ProblemReporter): void {
+  if (files.length > 0 || nats || stdout) return;
+  const wrong = "is empty, and a route has strict audit: its records would fill the spool";
+  report.error(["audit", "sinks"], wrong, "name a sink, or write best_effort");
 }
 
 /** A broker-only process needs no sign-in, and neither does a proxy whose routes all require no session. */

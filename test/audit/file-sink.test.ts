@@ -6,7 +6,9 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { type AuditRecord, createFileSink, parseLine } from "../../src/audit/index.ts";
 import { waitFor } from "../support/wait-for.ts";
-import { batchOf, decision, recorderOver } from "./support.ts";
+import { ModelDisk } from "./spool/model-disk.ts";
+import { startSpool } from "./spool/spool-support.ts";
+import { batchOf, decision } from "./support.ts";
 
 async function folder(t: TestContext): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), "cardea-audit-"));
@@ -71,7 +73,7 @@ test("a disk that fails for a while loses no record", async (t) => {
   const at = await folder(t);
   const path = join(at, "inner", "audit.jsonl");
   await writeFile(join(at, "inner"), "a file where the folder should be");
-  const recorder = recorderOver([createFileSink(path)]);
+  const recorder = await startSpool(new ModelDisk(), [createFileSink(path)]);
   for (let i = 0; i < 3; i++) recorder.record(decision());
   while (recorder.failures.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
   await rm(join(at, "inner"));

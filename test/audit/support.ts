@@ -1,13 +1,10 @@
 /** Support for the tests of audit: decisions, scripted sinks, and a recorder over them. */
 import { randomBytes } from "node:crypto";
-import { setTimeout as delay } from "node:timers/promises";
 import {
   type AuditBatch,
   type AuditRecord,
   type AuditSink,
-  createRecorder,
   parseLine,
-  type Recorder,
   type RecordSigner,
   toLine,
 } from "../../src/audit/index.ts";
@@ -71,7 +68,7 @@ export function decision(path = "/", more: Partial<DecisionRecord> = {}): Decisi
 /** The batch that a sink gets for these records. */
 export function batchOf(...records: readonly AuditRecord[]): AuditBatch {
   const bytes = Buffer.from(records.map(toLine).join(""));
-  return { first: records[0]?.seq ?? 0, last: records.at(-1)?.seq ?? 0, bytes };
+  return { boot: records[0]?.boot ?? boot, first: records[0]?.seq ?? 0, last: records.at(-1)?.seq ?? 0, bytes };
 }
 
 export function recordsIn({ bytes }: AuditBatch): AuditRecord[] {
@@ -114,27 +111,6 @@ export function testSink(name = "test"): TestSink {
     },
   };
   return sink;
-}
-
-export type TestRecorder = Recorder & Readonly<{ failures: readonly string[] }>;
-
-export function recorderOver(
-  sinks: readonly AuditSink[],
-  options: Readonly<{ queueMax?: number; queueBytesMax?: number; gatherMs?: number }> = {},
-): TestRecorder {
-  const failures: string[] = [];
-  const recorder = createRecorder({
-    node,
-    boot,
-    sinks,
-    queueMax: options.queueMax ?? 1_000,
-    queueBytesMax: options.queueBytesMax ?? 10_000_000,
-    gatherMs: options.gatherMs ?? 1,
-    now: () => 1 as UnixMs,
-    sleep: (ms, signal) => delay(Math.min(ms, 50), undefined, signal === undefined ? {} : { signal }),
-    onFailure: (sink, error) => failures.push(`${sink}: ${error instanceof Error ? error.message : error}`),
-  });
-  return { ...recorder, failures };
 }
 
 /** The numbers that a sink has received, each once: written ones, and those of gaps. */

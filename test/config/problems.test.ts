@@ -106,10 +106,11 @@ suite("an invalid global setting is reported at its location", () => {
       "audit:\n  sinks:\n    - file: a.jsonl\n    - s3: true",
       ["c.yaml:14:7: audit.sinks[1]: a mapping is not a sink; write - file: path, - nats: true or - stdout: true"],
     ],
+    ["audit:\n  mode: exact", ['c.yaml:12:9: audit.mode: "exact" is not known here; write best_effort or strict']],
     [
-      "audit:\n  mode: strict",
+      "audit:\n  mode: strict\n  sinks: []",
       [
-        "c.yaml:12:9: audit.mode: strict audit is not supported by this version; write best_effort: records are streamed off the request path, and losses are declared",
+        "c.yaml:13:10: audit.sinks: is empty, and a route has strict audit: its records would fill the spool; name a sink, or write best_effort",
       ],
     ],
     ["audit:\n  modes: strict", ["c.yaml:12:3: audit.modes: is not a known key; did you mean mode?"]],

@@ -24,6 +24,7 @@ import { proofHeader, proofTagHeader, proveRecords } from "../../src/audit/recor
 import type { DecisionRecord } from "../../src/auth/index.ts";
 import { recordSource } from "../../src/cli/operator/audit-records.ts";
 import type { BootId, NodeId, UnixMs } from "../../src/events/index.ts";
+import { ModelDisk } from "../audit/spool/model-disk.ts";
 import { batchOf, decision, secret, signerOf } from "../audit/support.ts";
 import { startNats } from "../support/nats.ts";
 import type { NatsCluster } from "../support/service.ts";
@@ -38,7 +39,7 @@ type Bench = Readonly<{
   nats: NatsCluster;
   connection(): Promise<NatsConnection>;
   sink(node: string, boot: string): Promise<AuditSink>;
-  recorder(node: string, options?: Readonly<{ queueMax?: number }>): Promise<Recorder>;
+  recorder(node: string, options?: Readonly<{ bytesMax?: number; disk?: ModelDisk }>): Promise<Recorder>;
   feed(): Promise<Feed>;
   following(): Promise<Readonly<{ feed: Feed }> & Pick<AuditStreamFollower, "counts">>;
 }>;
@@ -84,15 +85,16 @@ async function startBench(t: TestContext): Promise<Bench> {
     sink,
     async recorder(node, options = {}) {
       const boot = randomUUID();
-      const recorder = createRecorder({
+      const { disk = new ModelDisk(), bytesMax = 100_000_000 } = options;
+      const recorder = await createRecorder({
         node: node as NodeId,
         boot: boot as string as BootId,
-        sinks: [await sink(node, boot)],
-        queueMax: options.queueMax ?? 10_000,
-        gatherMs: 20,
-        now: () => Date.now() as UnixMs,
+        spool: { disk, bytesMax, sinks: [await sink(node, boot)] },
+        nowMs: () => Date.now(),
+        monotonicMs: () => performance.now(),
         sleep,
         onFailure() {},
+        onDamage: () => assert.fail("nothing is damaged"),
       });
       t.after(() => recorder.close(500));
       const record = recorder.record;
@@ -318,7 +320,7 @@ test("a node can write only its own records: those with another node's name, sub
 test("a server restart delays records and loses none", async (t) => {
   const bench = await startBench(t);
   const feed = watchAll(await bench.feed());
-  const recorder = await bench.recorder("node-a", { queueMax: 100_000 }); // enough for a slow start of the server
+  const recorder = await bench.recorder("node-a");
   let recorded = 0;
   const load = setInterval(() => {
     recorder.record(decision());
@@ -337,10 +339,10 @@ test("a server restart delays records and loses none", async (t) => {
   assert.deepEqual(numbers(feed.of("node-a")), range(1, recorded));
 });
 
-test("an outage that overflows the queue leaves a gap record that names exactly the missing records", async (t) => {
+test("an outage that overflows the spool leaves a gap record that names exactly the missing records", async (t) => {
   const bench = await startBench(t);
   const feed = watchAll(await bench.feed());
-  const recorder = await bench.recorder("node-a", { queueMax: 100 });
+  const recorder = await bench.recorder("node-a", { bytesMax: 60_000 });
   for (let i = 0; i < 50; i++) recorder.record(decision());
   await waitFor("the first records", () => feed.of("node-a").length === 50);
   const [server] = bench.nats.nodes;
@@ -354,6 +356,28 @@ test("an outage that overflows the queue leaves a gap record that names exactly 
   const covered = feed.of("node-a").flatMap((r) => (r.kind === "gap" ? range(r.first, r.last) : [r.seq]));
   assert.deepEqual(covered, range(1, 550));
   assert.ok(feed.of("node-a").some(({ kind }) => kind === "gap"));
+});
+
+test("what a boot could not publish, the next boot of its node does; both boots' records are accepted", async (t) => {
+  const bench = await startBench(t);
+  const { feed, counts } = await bench.following();
+  const seen = watchAll(feed);
+  const disk = new ModelDisk();
+  const first = await bench.recorder("node-a", { disk });
+  first.record(decision("/seen"));
+  await waitFor("the first record", () => seen.of("node-a").length === 1);
+  const [server] = bench.nats.nodes;
+  await server?.kill();
+  for (let i = 0; i < 20; i++) first.record(decision("/left"));
+  await first.close(500);
+  await server?.start();
+  const second = await bench.recorder("node-a", { disk });
+  second.record(decision("/new"));
+  await waitFor("every record", () => seen.of("node-a").length >= 22, { withinMs: 30_000 });
+  const paths = seen.of("node-a").map((record) => (record.kind === "decision" ? record.path : "gap"));
+  assert.deepEqual(paths, ["/seen", ...Array.from({ length: 20 }, () => "/left"), "/new"]);
+  assert.equal(new Set(seen.of("node-a").map((record) => record.boot)).size, 2);
+  assert.deepEqual([counts().missing, Object.values(counts().refused).reduce((a, b) => a + b)], [0, 0]);
 });
 
 test("a stream deleted under load is created again, and the feed continues with the new one", async (t) => {

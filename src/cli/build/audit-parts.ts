@@ -11,27 +11,22 @@ import {
   createRecorder,
   type Feed,
   followAuditStream,
-  openRecordNumbers,
+  openSpoolFolder,
   type Recorder,
   type RecordVerifierCounts,
-  recordNumbersFile,
 } from "../../audit/index.ts";
 import type { Config } from "../../config/index.ts";
-import type { BootId, NodeId, UnixMs } from "../../events/index.ts";
+import type { BootId, NodeId } from "../../events/index.ts";
 import { credentialsIn, natsJetstream, natsTransport } from "../../replication/fanout/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import type { Output } from "../terminal/output.ts";
 
-const queueMax = 100_000;
-const gatherMs = 100;
 const feedKeep = 5_000;
 const feedKeepBytes = 16 * 1024 * 1024;
 const watchersMax = 100;
 
 export type AuditParts = Readonly<{
   recorder: Recorder;
-  /** Records whose number the disk has not reserved. */
-  unreserved(): number;
   feed: Feed;
   /** Counts of the stream of all nodes; null: this process does not follow it. */
   verified(): RecordVerifierCounts | null;
@@ -79,43 +74,32 @@ export async function startAudit(
       ),
     );
   }
-  const numbers =
-    decides && sinks.length > 0
-      ? await openRecordNumbers({
-          boot: context.boot,
-          store: recordNumbersFile(join(config.dataDir, `records-${encodeURIComponent(context.node)}`), (error) =>
-            context.logger.warn(
-              { error: String(error) },
-              "cannot read the record numbers of the previous boot; its losses are not detected",
-            ),
-          ),
-          written: () => recorder.written(),
-          sleep: (ms, signal) => sleep(ms, undefined, { ref: false, ...(signal === undefined ? {} : { signal }) }),
-          onFailure: (error) =>
-            context.logger.warn(
-              { error: String(error) },
-              "cannot reserve record numbers on disk; losing the newest records would not be detected",
-            ),
-        })
-      : null;
-  // In a cluster operators watch every node through the stream; in one process they watch the records themselves.
-  if (!viaNats)
-    sinks.push({
-      name: "feed",
-      write: async (batch) => feed.pushBatch(batch),
-      close: async () => undefined,
-    });
-  const recorder = createRecorder({
-    numbers,
+  // A process that decides nothing records nothing, so its sinks need no spool.
+  const disk =
+    decides && sinks.length > 0 ? openSpoolFolder(join(config.audit.spoolDir, encodeURIComponent(context.node))) : null;
+  const recorder = await createRecorder({
     node: context.node,
     boot: context.boot,
-    sinks,
-    queueMax,
-    gatherMs,
-    now: () => Date.now() as UnixMs,
+    spool: disk === null ? null : { disk, bytesMax: config.audit.spoolMaxBytes, sinks },
+    // In a cluster operators watch every node through the stream; in one process they watch the records themselves.
+    ...(viaNats ? {} : { tap: (batch) => feed.pushBatch(batch) }),
+    nowMs: () => Date.now(),
+    monotonicMs: () => performance.now(),
     sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
-    onFailure: (sink, error) =>
-      context.logger.warn({ sink, error: String(error) }, "an audit sink is failing; its records wait"),
+    onFailure: (what, error) =>
+      context.logger.warn(
+        { what, error: error instanceof Error ? error.message : String(error), code: codeOf(error) },
+        what === "spool"
+          ? "the audit spool is failing; records wait in memory, and strict routes answer 503"
+          : "an audit sink is failing; its records wait in the spool",
+      ),
+    onDamage: (place) =>
+      context.logger.warn(
+        place,
+        place.torn
+          ? "the end of an audit segment was not written completely; cut it off"
+          : "an audit segment is damaged; skipped the place, and a gap record declares what was there",
+      ),
   });
   const following =
     viaNats && config.services.has("authenticate")
@@ -123,14 +107,18 @@ export async function startAudit(
       : undefined;
   return {
     recorder,
-    unreserved: () => numbers?.unreserved() ?? 0,
     feed,
     verified: () => following?.verified() ?? null,
     async close(timeoutMs) {
       await recorder.close(timeoutMs);
+      disk?.release();
       await following?.stop();
     },
   };
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error ? String(error.code) : undefined;
 }
 
 /** The shared secret, then the previous one while it is being replaced. */

@@ -249,7 +249,7 @@ export async function startRequestServices(
     freshness: replica,
     catchUp,
     render: renderPage,
-    recorder: { record: audit.recorder.record, recordDurably: null },
+    recorder: audit.recorder,
     authorizeLog: observers.authorizeLog,
     logger,
   };

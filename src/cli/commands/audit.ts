@@ -62,6 +62,8 @@ export const auditTail: CliCommand = {
 function lineOf(record: AuditRecord): string {
   const at = new Date(record.at).toISOString();
   if (record.kind === "gap" && record.ended !== undefined) return `${at}  GAP  ${record.node}: ${record.why}`;
+  if (record.kind === "gap" && record.atLeast !== undefined)
+    return `${at}  GAP  ${record.node}: at least ${record.atLeast} of the records ${record.first} to ${record.last} were lost (${record.why})`;
   if (record.kind === "gap")
     return `${at}  GAP  ${record.node}: records ${record.first} to ${record.last} were lost (${record.why})`;
   const who = record.userId ?? "anonymous";

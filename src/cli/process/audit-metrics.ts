@@ -10,7 +10,6 @@ export function registerAuditMetrics(
     recorder: Recorder;
     /** Null: this process does not follow the audit stream. */
     verified: () => RecordVerifierCounts | null;
-    unreserved: () => number;
   }>,
 ): void {
   const refused = new Gauge({
@@ -33,18 +32,34 @@ export function registerAuditMetrics(
       },
     });
   };
-  sinkGauge("queued_records", "Decision records that wait for the sink", ({ queued }) => queued);
-  sinkGauge("queued_bytes", "Bytes of decision records that wait for the sink", ({ queuedBytes }) => queuedBytes);
+  sinkGauge("queued_records", "Decision records in the spool that the sink does not have", ({ queued }) => queued);
+  sinkGauge("queued_bytes", "Bytes of the spool that the sink does not have", ({ queuedBytes }) => queuedBytes);
+  sinkGauge("lag_seconds", "Age of the oldest record that the sink does not have", ({ lagMs }) => lagMs / 1_000);
   sinkGauge("written_records", "Decision records written to the sink since the start", ({ written }) => written);
-  sinkGauge("lost_records", "Decision records lost before the sink since the start", ({ lost }) => lost);
-  const unreserved: Gauge = new Gauge({
-    name: "cardea_audit_unreserved",
-    help: "Decision records without a number reserved on disk: if this process is killed, their loss is not detected",
-    registers: [registry],
-    collect() {
-      unreserved.set(audit.unreserved());
-    },
-  });
+  sinkGauge("lost_records", "Decision records that the sink never gets, declared since the start", ({ lost }) => lost);
+  sinkGauge("dead_letters", "Decision records that the sink rejected since the start", (sink) => sink.deadLetters);
+  sinkGauge("failing", "1 while the sink is failing", ({ failing }) => (failing ? 1 : 0));
+  const spoolGauge = (name: string, help: string, measured: (stats: ReturnType<Recorder["stats"]>) => number): void => {
+    const gauge: Gauge = new Gauge({
+      name: `cardea_audit_${name}`,
+      help,
+      registers: [registry],
+      collect: () => gauge.set(measured(audit.recorder.stats())),
+    });
+  };
+  spoolGauge("recorded", "Decisions recorded since the start", ({ recorded }) => recorded);
+  spoolGauge("dropped", "Decisions without a record, because memory or spool were full", ({ dropped }) => dropped);
+  spoolGauge("pending_records", "Decision records in memory that are not on disk yet", ({ pending }) => pending);
+  spoolGauge("pending_bytes", "Bytes of these records", ({ pendingBytes }) => pendingBytes);
+  spoolGauge("spool_bytes", "Bytes of the spool", ({ spoolBytes }) => spoolBytes);
+  spoolGauge("strict_refused", "1 while strict routes answer 503, because records cannot be stored", ({ refusal }) =>
+    refusal === null ? 0 : 1,
+  );
+  spoolGauge(
+    "unreserved",
+    "Decision records without a number reserved on disk: if this process is killed, their loss is not detected",
+    ({ unreserved }) => unreserved,
+  );
   const missing: Gauge = new Gauge({
     name: "cardea_audit_missing",
     help: "Numbers of decision records that are neither in the audit stream nor declared lost",

@@ -421,6 +421,7 @@ function resolveAudit(globals: Globals, from: From & Readonly<{ nats: Config["na
   return {
     ...configFields(globalKeys.audit.shape, audit),
     spoolDir: audit.spool_dir ?? `${globals.data_dir}/audit/spool`,
+    spoolMaxBytes: audit.spool_max_bytes,
     files: sinks.flatMap((sink) => ("file" in sink ? [sink.file] : [])),
     nats,
     stdout: sinks.some((sink) => "stdout" in sink),

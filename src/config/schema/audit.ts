@@ -9,13 +9,18 @@ export const auditKeys = {
     z.strictObject({
       mode: cardea(
         auditMode().prefault("best_effort"),
-        "`best_effort`: records are streamed off the request path, and losses are declared. `strict` is not supported by this version.",
+        "`best_effort`: records are stored off the request path, and losses are declared. `strict`: nothing is permitted before its record is on disk; while it cannot be stored, the answer is 503. See docs/audit.md.",
         { reload: "restart", inConfig: "value" },
       ),
       spool_dir: cardea(
         filePath().optional(),
-        "The folder in which records wait for the sinks. Absent: `audit/spool` in the data folder. In this version they wait in memory.",
+        "The folder in which records wait for the sinks, on a disk that survives a restart. Absent: `audit/spool` in the data folder. See docs/audit.md.",
         { reload: "restart" },
+      ),
+      spool_max_bytes: cardea(
+        integer({ min: 16_777_216, max: 1_000_000_000_000_000 }).prefault(2_147_483_648),
+        "The maximum size, in bytes, of the records that wait in the spool of one node. At this size the oldest are dropped and declared by a gap record; records of strict routes are never dropped.",
+        { reload: "restart", configPaths: ["audit.spoolMaxBytes"] },
       ),
       trace: cardea(
         enumValue(["denials", "all"]).prefault("denials"),

@@ -155,18 +155,13 @@ export const enumValue = <const Word extends string>(
     return found ?? refuse(`${formatValue(value)} is not known here`, `write one of ${words.join(", ")}`);
   });
 
-/** How decision records are kept. `strict` is reserved, and refused until it is implemented. */
-export const auditMode = (): ValueType<"best_effort"> =>
-  valueType({ label: "best_effort", json: { enum: ["best_effort"] } }, (value, refuse) => {
+/** How decision records are kept: off the request path, or on disk before a permit is used. */
+export const auditMode = (): ValueType<"best_effort" | "strict"> =>
+  valueType({ label: "best_effort or strict", json: { enum: ["best_effort", "strict"] } }, (value, refuse) => {
     const typed = scalarText(value)?.toLowerCase();
     if (typed === "best_effort" || typed === "best-effort") return "best_effort";
-    if (typed === "strict") {
-      return refuse(
-        "strict audit is not supported by this version",
-        "write best_effort: records are streamed off the request path, and losses are declared",
-      );
-    }
-    return refuse(`${formatValue(value)} is not known here`, "write best_effort");
+    if (typed === "strict") return "strict";
+    return refuse(`${formatValue(value)} is not known here`, "write best_effort or strict");
   });
 
 /** A list, or a text with commas; each part must be text on one line. */

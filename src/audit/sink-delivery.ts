@@ -1,0 +1,295 @@
+/**
+ * Sink delivery: moves records from the spool to one sink, in order, at the sink's own pace. Pure, apart from the disk,
+ * clock and timer that it is given.
+ *
+ * - At least once: the sink's position is stored after the records that it covers. After a crash the sink gets the last
+ *   ones again.
+ * - A failing sink is tried again after a pause that grows to five seconds. Its records wait in the spool.
+ * - A record that the sink rejects for what it is goes to the sink's dead-letter file. While that file is full, the
+ *   sink waits instead: nothing is lost silently.
+ */
+import { hash } from "node:crypto";
+import { CodedError, parseBootId } from "../events/index.ts";
+import { AuditRejectedError, type AuditSink } from "./audit-sink.ts";
+import {
+  type AuditBatch,
+  backlogOf,
+  type CursorBatch,
+  type Sleep,
+  SpoolCursor,
+  type SpoolDisk,
+  type SpoolFile,
+  type SpoolPosition,
+  type SpoolStore,
+  spoolStart,
+} from "./spool/index.ts";
+
+export type SinkStats = Readonly<{
+  name: string;
+  written: number;
+  /** Decisions that the sink surely never gets. Gap records name them. */
+  lost: number;
+  /** Records that wait in the spool, their bytes, and the age of the oldest. */
+  queued: number;
+  queuedBytes: number;
+  lagMs: number;
+  /** Records in the dead-letter file since the start. */
+  deadLetters: number;
+  failing: boolean;
+}>;
+
+export class DeadLettersFullError extends CodedError<"ERR_AUDIT_DEAD_LETTERS_FULL"> {
+  override readonly code = "ERR_AUDIT_DEAD_LETTERS_FULL";
+  constructor(sink: string, file: string) {
+    super(`the dead-letter file ${file} of the sink ${sink} is full; move it away`);
+  }
+}
+
+export type DeliveryOptions = Readonly<{
+  store: SpoolStore;
+  disk: SpoolDisk;
+  cursor: Omit<ConstructorParameters<typeof SpoolCursor>[1], "position" | "disk">;
+  /** Between two batches, unless the sink is far behind. */
+  gatherMs: number;
+  nowMs: () => number;
+  monotonicMs: () => number;
+  sleep: Sleep;
+  onFailure: (sink: string, error: unknown) => void;
+  /** Called after the stored position changed. */
+  onStored: () => void;
+}>;
+
+const retryMsFirst = 100;
+const retryMsMax = 5_000;
+/** The position is stored at most this often, but at once when nothing more waits. */
+const storeEveryMs = 500;
+/** A batch of this size is followed by the next without a pause. */
+const fullBatchBytes = 256 * 1_024;
+const deadLetterBytesMax = 64 * 1_024 * 1_024;
+
+export class SinkDelivery {
+  readonly #sink: AuditSink;
+  readonly #options: DeliveryOptions;
+  readonly #cursor: SpoolCursor;
+  readonly #stateName: string;
+  readonly #deadName: string;
+  #stored: SpoolPosition;
+  #storedAt = Number.NEGATIVE_INFINITY;
+  #delivered: SpoolPosition;
+  #dead: Readonly<{ file: SpoolFile; at: number }> | null = null;
+  #counts = { written: 0, lost: 0, deadLetters: 0 };
+  #failing = false;
+  /** Time of the newest delivered frame. */
+  #deliveredMs = 0;
+  readonly #stop = new AbortController();
+  readonly #running: Promise<void>;
+
+  /** Continues where the sink was when the process last ended. */
+  static async open(sink: AuditSink, options: DeliveryOptions): Promise<SinkDelivery> {
+    const name = stateNameOf(sink);
+    return new SinkDelivery(sink, options, positionIn(await options.disk.readSmall(name)) ?? spoolStart);
+  }
+
+  private constructor(sink: AuditSink, options: DeliveryOptions, position: SpoolPosition) {
+    this.#sink = sink;
+    this.#options = options;
+    this.#stateName = stateNameOf(sink);
+    this.#deadName = `dead-letters-${idOf(sink)}.jsonl`;
+    this.#stored = position;
+    this.#delivered = position;
+    options.store.passIndex(position.index - 1);
+    this.#cursor = new SpoolCursor(options.store, { ...options.cursor, disk: options.disk, position });
+    this.#running = this.#run();
+  }
+
+  /** What the sink has, by the file on disk. */
+  get position(): SpoolPosition {
+    return this.#stored;
+  }
+
+  /** Whether the sink has everything that is stored. */
+  get isIdle(): boolean {
+    const { segments } = this.#options.store;
+    const newest = segments.at(-1)?.index ?? 0;
+    return this.#delivered.index >= newest && backlogOf(segments, this.#delivered).records === 0;
+  }
+
+  get failing(): boolean {
+    return this.#failing;
+  }
+
+  stats(): SinkStats {
+    const { store, nowMs } = this.#options;
+    const { records, bytes, fromMs } = backlogOf(store.segments, this.#delivered);
+    const lagMs = fromMs === null ? 0 : Math.max(0, nowMs() - Math.max(fromMs, this.#deliveredMs));
+    const { name } = this.#sink;
+    return { name, ...this.#counts, queued: records, queuedBytes: bytes, lagMs, failing: this.#failing };
+  }
+
+  async #run(): Promise<void> {
+    const { sleep, gatherMs } = this.#options;
+    while (!this.#stop.signal.aborted) {
+      const { changed } = this.#options.store;
+      const batch = await this.#read();
+      if (batch === undefined) {
+        if (!this.#stop.signal.aborted) this.#delivered = this.#cursor.position; // past frames without records
+        await this.#store({ now: true });
+        await this.#until(changed);
+        continue;
+      }
+      await this.#deliver(batch);
+      await this.#store({ now: false });
+      if (batch.bytes.length < fullBatchBytes) await sleep(gatherMs, this.#stop.signal).catch(() => undefined);
+    }
+    await this.#store({ now: true });
+  }
+
+  async #until(changed: Promise<void>): Promise<void> {
+    const { signal } = this.#stop;
+    if (signal.aborted) return;
+    const stopped = Promise.withResolvers<void>();
+    const stop = (): void => stopped.resolve();
+    signal.addEventListener("abort", stop, { once: true });
+    await Promise.race([changed, stopped.promise]);
+    signal.removeEventListener("abort", stop);
+  }
+
+  async #read(): Promise<CursorBatch | undefined> {
+    for (let retryMs = retryMsFirst; !this.#stop.signal.aborted; retryMs = Math.min(retryMsMax, retryMs * 2)) {
+      try {
+        return await this.#cursor.next();
+      } catch (error) {
+        await this.#cursor.close().catch(() => undefined); // it is opened again
+        this.#report(error);
+        if (isMissing(error) && retryMs > retryMsFirst) this.#cursor.skip();
+        await this.#options.sleep(retryMs, this.#stop.signal).catch(() => undefined);
+      }
+    }
+    return undefined;
+  }
+
+  /** Returns when the sink has the batch, or delivery stops. */
+  async #deliver(batch: CursorBatch): Promise<void> {
+    for (let retryMs = retryMsFirst; ; retryMs = Math.min(retryMsMax, retryMs * 2)) {
+      try {
+        await this.#write(batch);
+        this.#failing = false;
+        this.#counts.written += batch.records;
+        this.#counts.lost += batch.lost;
+        this.#delivered = batch.after;
+        this.#deliveredMs = batch.atMs;
+        return;
+      } catch (error) {
+        this.#report(error);
+        if (this.#stop.signal.aborted) return;
+        await this.#options.sleep(retryMs, this.#stop.signal).catch(() => undefined);
+        if (this.#stop.signal.aborted) return;
+      }
+    }
+  }
+
+  /** Halves a batch that the sink rejects, until the record that it rejects is alone. */
+  async #write(batch: AuditBatch): Promise<void> {
+    try {
+      await this.#sink.write(batch);
+    } catch (error) {
+      if (!(error instanceof AuditRejectedError)) throw error;
+      if (batch.first === batch.last) return this.#bury(batch, error);
+      const [before, after] = halvesOf(batch);
+      await this.#write(before);
+      await this.#write(after);
+    }
+  }
+
+  async #bury({ bytes }: AuditBatch, error: unknown): Promise<void> {
+    const { disk, onFailure } = this.#options;
+    const name = this.#deadName;
+    if (this.#dead === null) {
+      const known = (await disk.list()).find((file) => file.name === name);
+      const file = await (known === undefined ? disk.create(name) : disk.open(name));
+      this.#dead = { file, at: known?.size ?? 0 };
+    }
+    const { file, at } = this.#dead;
+    if (at + bytes.length > deadLetterBytesMax) {
+      this.#dead = null; // it may have been moved away by the next attempt
+      await file.close();
+      throw new DeadLettersFullError(this.#sink.name, name);
+    }
+    await file.write([bytes], at);
+    await file.sync();
+    this.#dead = { file, at: at + bytes.length };
+    this.#counts.deadLetters++;
+    onFailure(this.#sink.name, error);
+  }
+
+  #report(error: unknown): void {
+    if (!this.#failing) this.#options.onFailure(this.#sink.name, error);
+    this.#failing = true;
+  }
+
+  async #store({ now }: Readonly<{ now: boolean }>): Promise<void> {
+    const { disk, monotonicMs, onStored } = this.#options;
+    const position = this.#delivered;
+    if (position === this.#stored || (!now && monotonicMs() - this.#storedAt < storeEveryMs)) return;
+    this.#storedAt = monotonicMs();
+    const state = { version: 1, sink: this.#sink.name, ...position };
+    try {
+      await disk.replace(this.#stateName, Buffer.from(`${JSON.stringify(state)}\n`));
+      this.#stored = position;
+      onStored();
+    } catch (error) {
+      this.#report(error); // the sink gets the records again if the process ends now
+    }
+  }
+
+  /** Stops before the next batch. A batch in flight is waited for until the time is over. */
+  async close(timeoutMs: number): Promise<void> {
+    const { sleep, onFailure } = this.#options;
+    this.#stop.abort();
+    const timeUp = new AbortController();
+    const closing = this.#running.then(async () => {
+      await this.#cursor.close();
+      await this.#dead?.file.close();
+      await this.#sink.close();
+    });
+    const reported = closing.catch((error: unknown) => onFailure(this.#sink.name, error));
+    await Promise.race([reported, sleep(timeoutMs, timeUp.signal).catch(() => undefined)]);
+    timeUp.abort();
+  }
+}
+
+function idOf({ name }: AuditSink): string {
+  return hash("sha256", name, "hex").slice(0, 16);
+}
+
+function stateNameOf(sink: AuditSink): string {
+  return `cursor-${idOf(sink)}.json`;
+}
+
+/** @returns undefined if there is none: the sink then gets everything that the spool has */
+function positionIn(bytes: Buffer | null): SpoolPosition | undefined {
+  if (bytes === null) return undefined;
+  try {
+    const { index, offset, boot, next } = JSON.parse(bytes.toString("utf8")) as Record<string, unknown>;
+    const numbers = [index, offset, next].map(Number);
+    if (!numbers.every((number) => Number.isSafeInteger(number) && number >= 0)) return undefined;
+    const [at = 0, from = 0, following = 0] = numbers;
+    return { index: at, offset: from, next: following, boot: boot === null ? null : parseBootId(boot) };
+  } catch {
+    return undefined;
+  }
+}
+
+function halvesOf({ boot, first, last, bytes }: AuditBatch): readonly [AuditBatch, AuditBatch] {
+  const middle = Math.floor((first + last) / 2);
+  let at = 0;
+  for (let number = first; number <= middle; number++) at = bytes.indexOf(0x0a, at) + 1;
+  return [
+    { boot, first, last: middle, bytes: bytes.subarray(0, at) },
+    { boot, first: middle + 1, last, bytes: bytes.subarray(at) },
+  ];
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENOENT";
+}

@@ -1,0 +1,147 @@
+/**
+ * Record ring: decision lines as bytes, from the decision until they are durable in the spool. Pure.
+ *
+ * - Numbers are dense: every decision uses one, also a decision whose record has no room. Runs of those are gaps.
+ * - The bound is in bytes. Once it is reached, records are dropped until half of it is free again, so that one gap covers
+ *   many.
+ * - Lines are packed into pages outside the garbage collector's heap, which would otherwise copy them repeatedly.
+ * - What was read does not change before `release`.
+ */
+import { framePayloadMax } from "./frame.ts";
+import type { GapReason } from "./gap-record.ts";
+
+/** A line with its line end. `isAscii`: it is known to be ASCII, so it can be copied without encoding. */
+export type Line = Readonly<{ text: string; isAscii: boolean }>;
+
+export type RingChunk =
+  | Readonly<{ kind: "records"; first: number; last: number; bytes: Buffer }>
+  | Readonly<{ kind: "gap"; first: number; last: number; reason: GapReason; fromMs: number; toMs: number }>;
+
+const pageBytes = 256 * 1_024;
+const pageRecordsMax = 1_000;
+/** Empty pages kept for reuse: allocating memory outside the heap triggers full garbage collections. */
+const sparePagesMax = 4;
+
+type Page = {
+  kind: "records";
+  first: number;
+  readonly bytes: Buffer;
+  /** The end offset of each line. */
+  readonly ends: Uint32Array;
+  count: number;
+};
+type GapPage = { kind: "gap"; first: number; last: number; reason: GapReason; fromMs: number; toMs: number };
+
+export class RecordRing {
+  readonly #bytesMax: number;
+  /** In order and without holes. Lines are appended to the last one. */
+  readonly #pages: (Page | GapPage)[] = [];
+  readonly #spare: Page[] = [];
+  #dropping = false;
+  /** The number of the newest decision; 0: none. */
+  last = 0;
+  /** Bytes of the records that are not released. */
+  bytes = 0;
+  /** Decisions whose record had no room. */
+  dropped = 0;
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  get isFull(): boolean {
+    if (this.#dropping && this.bytes <= this.#bytesMax / 2) this.#dropping = false;
+    if (this.bytes >= this.#bytesMax) this.#dropping = true;
+    return this.#dropping;
+  }
+
+  /** Uses the next number. @returns whether there was room */
+  append(line: Line, atMs: number): boolean {
+    if (this.isFull) {
+      this.drop("ring_full", atMs);
+      return false;
+    }
+    const { text, isAscii } = line;
+    if (text.length > framePayloadMax / 3 && Buffer.byteLength(text) > framePayloadMax) {
+      this.drop("dropped", atMs);
+      return false;
+    }
+    const bytesMax = isAscii ? text.length : text.length * 3; // UTF-8
+    const page = this.#pageFor(Math.min(bytesMax, framePayloadMax));
+    const at = page.count === 0 ? 0 : (page.ends[page.count - 1] ?? 0);
+    const written = page.bytes.write(text, at, isAscii ? "latin1" : "utf8");
+    page.ends[page.count++] = at + written;
+    this.bytes += written;
+    this.last++;
+    return true;
+  }
+
+  /** Uses the next number for a decision that gets no record. */
+  drop(reason: GapReason, atMs: number): void {
+    this.dropped++;
+    this.last++;
+    const open = this.#pages.at(-1);
+    if (open?.kind === "gap" && open.reason === reason) {
+      open.last = this.last;
+      open.toMs = atMs;
+    } else this.#pages.push({ kind: "gap", first: this.last, last: this.last, reason, fromMs: atMs, toMs: atMs });
+  }
+
+  #pageFor(bytes: number): Page {
+    const open = this.#pages.at(-1);
+    if (open?.kind === "records" && open.count < pageRecordsMax && open.bytes.length - endOf(open) >= bytes)
+      return open;
+    const page = (bytes > pageBytes ? undefined : this.#spare.pop()) ?? newPage(Math.max(pageBytes, bytes));
+    page.first = this.last + 1;
+    page.count = 0;
+    this.#pages.push(page);
+    return page;
+  }
+
+  /**
+   * @returns what follows this number, to the end of a page; undefined: nothing yet. A gap that may still grow is
+   * returned only if `flush` is set; the gap's later numbers then form another one.
+   */
+  read(after: number, { flush }: Readonly<{ flush: boolean }>): RingChunk | undefined {
+    const index = this.#pages.findIndex((page) => after < lastOf(page));
+    const page = this.#pages[index];
+    if (page === undefined) return undefined;
+    if (page.kind === "gap") {
+      if (!flush && index === this.#pages.length - 1) return undefined;
+      return { ...page, first: Math.max(page.first, after + 1) };
+    }
+    const skipped = Math.max(0, after + 1 - page.first);
+    const bytes = page.bytes.subarray(page.ends[skipped - 1] ?? 0, endOf(page));
+    return { kind: "records", first: page.first + skipped, last: lastOf(page), bytes };
+  }
+
+  /** Forgets what is at or before this number. Its chunks are no longer used. */
+  release(upTo: number): void {
+    for (;;) {
+      const page = this.#pages[0];
+      if (page === undefined || lastOf(page) > upTo) return;
+      this.#pages.shift();
+      if (page.kind === "gap") continue;
+      this.bytes -= endOf(page);
+      if (page.bytes.length === pageBytes && this.#spare.length < sparePagesMax) this.#spare.push(page);
+    }
+  }
+}
+
+function lastOf(page: Page | GapPage): number {
+  return page.kind === "gap" ? page.last : page.first + page.count - 1;
+}
+
+function endOf(page: Page): number {
+  return page.count === 0 ? 0 : (page.ends[page.count - 1] ?? 0);
+}
+
+function newPage(size: number): Page {
+  return {
+    kind: "records",
+    first: 0,
+    bytes: Buffer.allocUnsafeSlow(size),
+    ends: new Uint32Array(pageRecordsMax),
+    count: 0,
+  };
+}

@@ -1,0 +1,216 @@
+/**
+ * Spool cursor: reads the spool for one sink, in order, as batches of lines. Pure, apart from the disk.
+ *
+ * - Every number that it passes without a record is declared by a gap record, whatever the cause. A gap is a batch of its
+ *   own.
+ * - Records that the sink already has are skipped, by number. So a segment that repeats records, after a failed sync,
+ *   does no harm.
+ */
+import type { BootId, NodeId } from "../../events/index.ts";
+import type { Frame } from "./frame.ts";
+import { framePayloadMax } from "./frame.ts";
+import { type Gap, type GapRecord, gapRecordOf, sizeOfGap } from "./gap-record.ts";
+import { type Segment, type SpoolPosition, tailOf } from "./segment.ts";
+import { type ReadFrame, SegmentReader } from "./segment-reader.ts";
+import type { SpoolDisk } from "./spool-disk.ts";
+import type { Damage, SpoolStore } from "./spool-store.ts";
+
+/** Records on their way to a sink, as lines of JSON in UTF-8, each with its end. */
+export type AuditBatch = Readonly<{
+  boot: BootId;
+  /** Numbers of the first and last record. For a gap, both are the last number that it declares lost. */
+  first: number;
+  last: number;
+  bytes: Buffer;
+}>;
+
+export type CursorBatch = AuditBatch &
+  Readonly<{
+    /** The sink's position once it has the batch. */
+    after: SpoolPosition;
+    /** Decisions whose record the sink gets, and that it surely never gets. */
+    records: number;
+    lost: number;
+    /** When the newest of its frames was written. */
+    atMs: number;
+  }>;
+
+export class SpoolCursor {
+  readonly #store: SpoolStore;
+  readonly #options: Readonly<{
+    disk: SpoolDisk;
+    node: NodeId;
+    boot: BootId;
+    nowMs: () => number;
+    onDamage: (damage: Damage) => void;
+  }>;
+  readonly #reader: SegmentReader;
+  readonly #batch = Buffer.allocUnsafeSlow(framePayloadMax);
+  #position: SpoolPosition;
+  /** Time of the newest frame read; milliseconds since 1970. */
+  #atMs = 0;
+
+  constructor(store: SpoolStore, options: SpoolCursorOptions) {
+    this.#store = store;
+    this.#options = options;
+    this.#position = options.position;
+    this.#reader = new SegmentReader(options.disk);
+  }
+
+  get position(): SpoolPosition {
+    return this.#position;
+  }
+
+  /**
+   * Moves past what it returns. The bytes are valid until the next call. @returns undefined if the sink has everything
+   * that is durable
+   */
+  async next(): Promise<CursorBatch | undefined> {
+    const open = { filled: 0, first: 0, last: 0 };
+    const boot = (): BootId => this.#position.boot as BootId;
+    const finish = (): CursorBatch => {
+      const { first, last } = open;
+      const bytes = this.#batch.subarray(0, open.filled);
+      const counts = { records: last - first + 1, lost: 0, atMs: this.#atMs };
+      return { boot: boot(), first, last, bytes, after: this.#position, ...counts };
+    };
+    for (;;) {
+      const segment = this.#segment();
+      if (segment === undefined) return open.filled > 0 ? finish() : undefined;
+      if (segment.boot !== this.#position.boot || segment.index !== this.#position.index) {
+        if (open.filled > 0 && segment.boot !== this.#position.boot) return finish();
+        this.#enter(segment);
+      }
+      // Retention replaced the segment while the sink was in the middle of it.
+      if (segment.kind === "gap" && this.#position.next <= segment.last) this.#moveTo(segment, 0);
+      let read: ReadFrame;
+      try {
+        read = await this.#reader.read(segment.name, this.#position.offset, segment.bytes);
+      } catch (error) {
+        if (open.filled > 0) return finish(); // the next call fails
+        throw error;
+      }
+      if (read.type === "damaged") {
+        this.#report(segment, read.end);
+        this.#moveTo(segment, read.end);
+        continue;
+      }
+      if (read.type === "end") {
+        if (read.damagedBytes > 0) this.#report(segment, segment.bytes);
+        if (!segment.ended) return open.filled > 0 ? finish() : undefined;
+        const tail = this.#tailGap(segment);
+        if (tail !== undefined && open.filled > 0) return finish();
+        if (tail !== undefined) return this.#gapBatch(tail, segment.bytes);
+        if (!this.#leave(segment)) return open.filled > 0 ? finish() : undefined;
+        continue;
+      }
+      const { frame, end } = read;
+      const isNew = (frame.kind === "records" || frame.kind === "gap") && frame.last >= this.#position.next;
+      if (!isNew) {
+        this.#moveTo(segment, end);
+        continue;
+      }
+      const isGap = frame.kind === "gap" || frame.first > this.#position.next;
+      if (open.filled > 0 && (isGap || open.filled + frame.payload.length > this.#batch.length)) return finish();
+      this.#atMs = frame.atMs;
+      if (frame.kind === "gap") return this.#gapBatch(declaredGap(frame, this.#position.next), end);
+      if (isGap) return this.#gapBatch(this.#holeBefore(frame.first, segment, frame.atMs), this.#position.offset);
+      const lines = linesFrom(frame, this.#position.next);
+      lines.copy(this.#batch, open.filled);
+      if (open.filled === 0) open.first = this.#position.next;
+      open.filled += lines.length;
+      open.last = frame.last;
+      this.#moveTo(segment, end, frame.last + 1);
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#reader.close();
+  }
+
+  /** Continues behind a segment whose file is gone. Its numbers are declared like any others that are missing. */
+  skip(): void {
+    const segment = this.#segment();
+    if (segment !== undefined) this.#leave(segment);
+  }
+
+  #segment(): Segment | undefined {
+    return this.#store.segments.find(({ index }) => index >= this.#position.index);
+  }
+
+  #enter({ index, boot, first }: Segment): void {
+    const next = boot === this.#position.boot ? this.#position.next : first;
+    this.#position = { index, boot, next, offset: 0 };
+  }
+
+  #moveTo({ index, boot }: Segment, offset: number, next = this.#position.next): void {
+    this.#position = { index, boot, next, offset };
+  }
+
+  /** @returns false if there is no later segment yet */
+  #leave(segment: Segment): boolean {
+    if (this.#store.segments.at(-1) === segment) return false;
+    this.#position = { ...this.#position, index: segment.index + 1, offset: 0 };
+    return true;
+  }
+
+  /** The numbers at the end of an ended boot that have no record; undefined: none. */
+  #tailGap(segment: Segment): GapRecord | undefined {
+    const { node, boot, nowMs } = this.#options;
+    const at = this.#store.segments.indexOf(segment);
+    const unused = tailOf(this.#store.segments, at, boot);
+    const { next } = this.#position;
+    const last = segment.last + unused;
+    if (last < next || this.#store.segments[at + 1]?.boot === segment.boot || segment.boot === boot) return undefined;
+    const atLeast = Math.max(0, segment.last - next + 1);
+    const reason = unused > 0 ? "killed" : "damaged";
+    const gap = { node, boot: segment.boot, first: next, last, reason, fromMs: segment.toMs, toMs: nowMs() } as const;
+    return gapRecordOf(unused > 0 ? { ...gap, atLeast } : gap);
+  }
+
+  #holeBefore(first: number, segment: Segment, toMs: number): GapRecord {
+    const { node } = this.#options;
+    const { next } = this.#position;
+    const fromMs = Math.min(toMs, this.#atMs || segment.fromMs);
+    const gap: Gap = { node, boot: segment.boot, first: next, last: first - 1, reason: "damaged", fromMs, toMs };
+    return gapRecordOf(gap);
+  }
+
+  #gapBatch(record: GapRecord, offset: number): CursorBatch {
+    const { boot, seq } = record;
+    this.#position = { ...this.#position, offset, next: seq + 1 };
+    const bytes = Buffer.from(`${JSON.stringify(record)}\n`);
+    const counts = { records: 0, lost: sizeOfGap(record), atMs: this.#atMs };
+    return { boot, first: seq, last: seq, bytes, after: this.#position, ...counts };
+  }
+
+  #report({ name }: Segment, end: number): void {
+    const { offset } = this.#position;
+    this.#options.onDamage({ name, offset, bytes: end - offset, torn: false });
+  }
+}
+
+export type SpoolCursorOptions = Readonly<{
+  disk: SpoolDisk;
+  node: NodeId;
+  boot: BootId;
+  nowMs: () => number;
+  onDamage: (damage: Damage) => void;
+  position: SpoolPosition;
+}>;
+
+/** The gap of a frame, without the numbers that the sink already has. */
+function declaredGap(frame: Frame, next: number): GapRecord {
+  const record = JSON.parse(frame.payload.toString("utf8")) as GapRecord;
+  if (record.first >= next) return record;
+  const { atLeast, ...rest } = record;
+  const left = atLeast === undefined ? {} : { atLeast: Math.max(0, atLeast - (next - record.first)) };
+  return { ...rest, ...left, first: next };
+}
+
+/** The lines of a frame from this number on. */
+function linesFrom({ first, payload }: Frame, next: number): Buffer {
+  let from = 0;
+  for (let number = first; number < next; number++) from = payload.indexOf(0x0a, from) + 1;
+  return payload.subarray(from);
+}

@@ -1,0 +1,135 @@
+/**
+ * Spool folder: the folder of one node's spool, of mode 0700, with files of mode 0600.
+ *
+ * A SQLite lock keeps a second process away: two writers would destroy each other's records. The kernel releases it
+ * when the process ends, also by `kill -9`.
+ */
+import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
+import { type FileHandle, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { CodedError } from "../../events/index.ts";
+import type { SpoolDisk, SpoolFile } from "./spool-disk.ts";
+
+export class SpoolUnusableError extends CodedError<"ERR_AUDIT_SPOOL_UNUSABLE"> {
+  override readonly code = "ERR_AUDIT_SPOOL_UNUSABLE";
+  readonly path: string;
+  constructor({ path, how }: Readonly<{ path: string; how: string }>, options?: ErrorOptions) {
+    super(`the audit spool ${path} ${how}`, options);
+    this.path = path;
+  }
+}
+
+/** @throws SpoolUnusableError if the folder cannot be created, or another process uses it */
+export function openSpoolFolder(path: string): SpoolDisk & Readonly<{ release(): void }> {
+  const lock = lockFolder(path);
+  const at = (name: string): string => join(path, name);
+  return {
+    async list() {
+      const names = await readdir(path);
+      return Promise.all(names.map(async (name) => ({ name, size: (await stat(at(name))).size })));
+    },
+    create: async (name) => fileOf(await open(at(name), "wx+", 0o600), () => syncFolder(path)),
+    open: async (name) => fileOf(await open(at(name), "r+"), null),
+    async readSmall(name) {
+      try {
+        return await readFile(at(name));
+      } catch (error) {
+        if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+        throw error;
+      }
+    },
+    async replace(name, bytes) {
+      const handle = await open(at(`${name}.new`), "w", 0o600);
+      try {
+        await handle.writeFile(bytes);
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+      await rename(at(`${name}.new`), at(name));
+      await syncFolder(path);
+    },
+    remove: (name) => rm(at(name), { force: true }),
+    release: () => lock.close(),
+  };
+}
+
+function lockFolder(path: string): DatabaseSync {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    const name = join(path, "lock.sqlite");
+    closeSync(openSync(name, "a", 0o600));
+    chmodSync(name, 0o600);
+    const lock = new DatabaseSync(name);
+    try {
+      lock.exec("pragma busy_timeout = 0; pragma locking_mode = exclusive; pragma journal_mode = memory");
+      lock.exec("begin exclusive");
+      return lock;
+    } catch (cause) {
+      lock.close();
+      const isBusy = cause instanceof Error && "errcode" in cause && cause.errcode === 5;
+      if (!isBusy) throw cause;
+      const how = "is in use by another process: give each node its own audit.spool_dir";
+      throw new SpoolUnusableError({ path, how }, { cause });
+    }
+  } catch (cause) {
+    if (cause instanceof SpoolUnusableError) throw cause;
+    const how = `cannot be used: ${cause instanceof Error ? cause.message : String(cause)}`;
+    throw new SpoolUnusableError({ path, how }, { cause });
+  }
+}
+
+/** @param syncName makes the name of a new file durable, once; null: it is */
+function fileOf(handle: FileHandle, syncName: (() => Promise<void>) | null): SpoolFile {
+  let isNameDurable = syncName === null;
+  return {
+    async write(chunks, at) {
+      let left = chunks;
+      for (let offset = at; left.length > 0; ) {
+        const { bytesWritten } = await handle.writev(left as Uint8Array[], offset);
+        offset += bytesWritten;
+        left = after(left, bytesWritten);
+      }
+    },
+    async sync() {
+      await handle.datasync();
+      if (isNameDurable) return;
+      await syncName?.();
+      isNameDurable = true;
+    },
+    async read(into, at) {
+      let total = 0;
+      while (total < into.length) {
+        const { bytesRead } = await handle.read(into, total, into.length - total, at + total);
+        if (bytesRead === 0) break;
+        total += bytesRead;
+      }
+      return total;
+    },
+    truncate: (size) => handle.truncate(size),
+    close: () => handle.close(),
+  };
+}
+
+/** What remains of the chunks after so many bytes. */
+function after(chunks: readonly Uint8Array[], bytes: number): readonly Uint8Array[] {
+  let skip = bytes;
+  let from = 0;
+  for (; from < chunks.length; from++) {
+    const { length } = chunks[from] as Uint8Array;
+    if (skip < length) break;
+    skip -= length;
+  }
+  const [first, ...rest] = chunks.slice(from);
+  return first === undefined ? [] : [first.subarray(skip), ...rest];
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

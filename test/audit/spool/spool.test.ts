@@ -1,0 +1,174 @@
+/** The spool on a disk that fails, fills up, is slow, or returns something else than was written. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { AuditNotDurableError, type NotDurableReason } from "../../../src/audit/index.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { decision, testSink } from "../support.ts";
+import { ModelDisk } from "./model-disk.ts";
+import { accountOf, startSpool } from "./spool-support.ts";
+
+const range = (first: number, last: number): number[] => Array.from({ length: last - first + 1 }, (_, i) => first + i);
+const sorted = (numbers: Iterable<number>): number[] => [...numbers].toSorted((a, b) => a - b);
+const filler = (): ReturnType<typeof decision> => decision(`/${"x".repeat(3_000)}`);
+const refusedFor = (reason: NotDurableReason) => (error: unknown) =>
+  error instanceof AuditNotDurableError && error.reason === reason;
+
+describe("strict records", () => {
+  test("are on disk when the caller may go on, and many share one sync", async () => {
+    const disk = new ModelDisk();
+    let syncs = 0;
+    disk.before = async (operation) => {
+      if (operation !== "sync") return;
+      syncs++;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    };
+    const recorder = await startSpool(disk, [testSink()]);
+    const before = syncs;
+    await Promise.all(range(1, 200).map(() => recorder.recordDurably(decision())));
+    assert.ok(syncs - before <= 4, `${syncs - before} syncs for 200 records`);
+    await recorder.close(1_000);
+  });
+
+  test("are refused when the disk refuses, and accepted once it accepts again", async () => {
+    const disk = new ModelDisk();
+    const sink = testSink();
+    const recorder = await startSpool(disk, [sink]);
+    await recorder.recordDurably(decision("/1"));
+    disk.bytesMax = disk.size;
+    await assert.rejects(recorder.recordDurably(decision("/2")), refusedFor("failing"));
+    await assert.rejects(recorder.recordDurably(decision("/3")), refusedFor("failing"));
+    for (let i = 0; i < 10; i++) recorder.record(decision("/best-effort"));
+    const reported = recorder.failures.filter((line) => line.startsWith("spool:"));
+    assert.equal(reported.length, 1, "reported once");
+    disk.bytesMax = Number.POSITIVE_INFINITY;
+    await waitFor("the disk to accept again", () => recorder.stats().refusal === null);
+    await recorder.recordDurably(decision("/4"));
+    await recorder.close(5_000);
+    const { recorded, declared } = accountOf(sink.written, "boot-1");
+    assert.deepEqual([sorted(recorded), declared.size], [range(1, 13), 0], "nothing is lost, the refused one included");
+  });
+
+  test("are refused when the disk is slow, at once while it stays slow", async () => {
+    const disk = new ModelDisk();
+    const recorder = await startSpool(disk, [testSink()], { strictMs: 30 });
+    let release = (): void => undefined;
+    disk.before = (operation) =>
+      operation === "sync" ? new Promise<void>((resolve) => (release = resolve)) : undefined;
+    await assert.rejects(recorder.recordDurably(decision()), refusedFor("slow"));
+    const began = performance.now();
+    await assert.rejects(recorder.recordDurably(decision()), refusedFor("slow"));
+    assert.ok(performance.now() - began < 25);
+    disk.before = () => undefined;
+    release();
+    await waitFor("the disk to be quick again", () => recorder.stats().refusal === null);
+    await recorder.recordDurably(decision());
+    await recorder.close(1_000);
+  });
+
+  test("after a failed sync nothing of it counts: the records are written again, to another segment", async () => {
+    const disk = new ModelDisk();
+    const sink = testSink();
+    const recorder = await startSpool(disk, [sink]);
+    let failed = 0;
+    disk.before = (operation) => {
+      if (operation === "sync" && failed++ === 0) throw Object.assign(new Error("EIO"), { code: "EIO" });
+    };
+    await assert.rejects(recorder.recordDurably(decision("/1")), refusedFor("failing"));
+    await waitFor("the second try", () => recorder.stats().refusal === null);
+    await recorder.recordDurably(decision("/2"));
+    await recorder.close(1_000);
+    assert.deepEqual(
+      sink.written.map(({ seq }) => seq),
+      [1, 2],
+    );
+  });
+});
+
+describe("at its bound", () => {
+  test("the spool drops the oldest records, and declares them to the sinks that miss them", async () => {
+    const disk = new ModelDisk();
+    const [good, down] = [testSink("good"), testSink("down")];
+    down.mode = "failing";
+    const recorder = await startSpool(disk, [good, down], { bytesMax: 100_000 });
+    for (let i = 0; i < 200; i++) {
+      recorder.record(filler());
+      await waitFor("the record", () => recorder.stats().pending < 5, { everyMs: 1 });
+    }
+    assert.ok(recorder.stats().spoolBytes < 130_000, `${recorder.stats().spoolBytes} bytes`);
+    const tombstones = [...disk.files.keys()].filter((name) => name.endsWith(".gap"));
+    assert.equal(tombstones.length, 1, "gaps side by side are one");
+    down.mode = "good";
+    await recorder.close(5_000);
+    assert.deepEqual(sorted(accountOf(good.written, "boot-1").recorded), range(1, 200));
+    const { recorded, declared } = accountOf(down.written, "boot-1");
+    assert.deepEqual(sorted([...recorded, ...declared]), range(1, 200), "each number once");
+    assert.ok(recorded.size >= 20 && declared.size >= 100, `${recorded.size} and ${declared.size}`);
+    const gap = down.written.find((record) => record.kind === "gap");
+    assert.ok(gap?.kind === "gap" && gap.reason === "spool_full" && (gap.fromMs ?? 0) > 0);
+    assert.equal(recorder.stats().sinks[1]?.lost, declared.size);
+  });
+
+  test("strict records are never dropped: strict is refused, best effort declares its losses", async () => {
+    const disk = new ModelDisk();
+    const down = testSink("down");
+    down.mode = "failing";
+    const recorder = await startSpool(disk, [down], { bytesMax: 100_000 });
+    const accepted: number[] = [];
+    for (let i = 0; i < 100; i++) {
+      await recorder.recordDurably(filler()).then(
+        () => accepted.push(recorder.stats().recorded),
+        (error: unknown) => assert.ok(refusedFor("full")(error)),
+      );
+    }
+    assert.ok(accepted.length >= 20 && accepted.length < 50, `${accepted.length} accepted`);
+    for (let i = 0; i < 30; i++) recorder.record(filler());
+    const made = recorder.stats().recorded;
+    down.mode = "good";
+    await waitFor("room", () => recorder.stats().refusal === null);
+    await recorder.recordDurably(decision());
+    await recorder.close(5_000);
+    const { recorded, declared } = accountOf(down.written, "boot-1");
+    for (const number of accepted) assert.ok(recorded.has(number));
+    assert.deepEqual(sorted([...recorded, ...declared]), range(1, made + 1));
+  });
+});
+
+describe("a damaged segment", () => {
+  test("loses the damaged records only, which are declared, and the place is reported", async () => {
+    const disk = new ModelDisk();
+    const down = testSink("down");
+    down.mode = "failing";
+    const first = await startSpool(disk, [down]);
+    for (let i = 0; i < 10; i++) await first.recordDurably(decision(`/${i}`));
+    await first.close(100);
+    const [name, file] = [...disk.files].find(([each]) => each.endsWith(".records")) ?? assert.fail();
+    const content = (await disk.readSmall(name)) ?? assert.fail();
+    const at = content.indexOf('"/4"');
+    content[at + 1] = 0x5a;
+    disk.files.set(name, { ...file, durable: content, pending: [] });
+    down.mode = "good";
+    const second = await startSpool(disk, [down], { boot: "boot-2" });
+    await second.close(5_000);
+    const { recorded, declared } = accountOf(down.written, "boot-1");
+    assert.deepEqual(sorted(declared), [5]);
+    assert.deepEqual(sorted([...recorded, ...declared]), range(1, 10));
+    assert.ok(second.damages.some((damage) => damage.name === name && !damage.torn && damage.offset < at));
+  });
+
+  test("that an operator removed is declared too", async () => {
+    const disk = new ModelDisk();
+    const down = testSink("down");
+    down.mode = "failing";
+    const recorder = await startSpool(disk, [down], { bytesMax: 1_000_000 });
+    for (let i = 0; i < 100; i++) await recorder.recordDurably(filler());
+    const names = [...disk.files.keys()].filter((name) => name.endsWith(".records")).toSorted();
+    assert.ok(names.length >= 3, `${names.length} segments`);
+    disk.files.delete(names[1] ?? "");
+    down.mode = "good";
+    await waitFor("the rest", () => down.written.some(({ seq }) => seq === 100));
+    await recorder.close(5_000);
+    const { recorded, declared } = accountOf(down.written, "boot-1");
+    assert.ok(declared.size > 0);
+    assert.deepEqual(sorted([...recorded, ...declared]), range(1, 100));
+  });
+});
