@@ -25,7 +25,7 @@ export function auditStreamName(cluster: string): string {
 const retentionMs = 30 * 24 * 3_600_000;
 const duplicatesMs = 10 * 60_000;
 const publishTimeoutMs = 5_000;
-/** JetStream's default limit on a message is 1 MB; batches are split well below it, and below the server's own limit. */
+/** JetStream's default limit on a message is 1 MB; batches are split well below it, and below the server's own. */
 const messageBytesMax = 512 * 1_024;
 /** Room for the proof, which the server counts too. */
 const headerBytes = 8_192;

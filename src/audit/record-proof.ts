@@ -5,8 +5,8 @@
  * - Each message has one Ed25519 signature with the node's enrolled key, which also signs its renews. The proof is in a
  *   header, so the message itself stays JSON lines.
  * - The proof covers the subject, the first and last number, the time of signing and the SHA-256 of the message. Its
- *   certificate names cluster, node and boot. Every record in the message must name the same node and boot. A later boot
- *   of the node may publish what an earlier one left: then the proof also names the earlier boot.
+ *   certificate names cluster, node and boot. Every record in the message must name the same node and boot.
+ * - A later boot of the node may publish what an earlier one left. The proof then names the earlier boot, too.
  * - Checks run from cheap to expensive: size, tag, repetition, signature, digest, and only then the JSON lines.
  * - A node signs anew at each attempt to publish, so an old proof on a new message of the stream is a replay.
  */

@@ -8,7 +8,7 @@
  * - Without a spool (no sink is configured) records only reach the tap.
  */
 import type { DecisionRecord, RecordDecision } from "../auth/index.ts";
-import type { BootId, NodeId } from "../events/index.ts";
+import { type BootId, CodedError, type NodeId } from "../events/index.ts";
 import type { AuditSink } from "./audit-sink.ts";
 import { createLineFormatter } from "./decision-line.ts";
 import { SinkDelivery, type SinkStats } from "./sink-delivery.ts";
@@ -24,6 +24,15 @@ import {
   SpoolStore,
   SpoolWriter,
 } from "./spool/index.ts";
+
+export class AuditLostError extends CodedError<"ERR_AUDIT_LOST"> {
+  override readonly code = "ERR_AUDIT_LOST";
+  readonly count: number;
+  constructor(count: number) {
+    super(`${count} decision records were not stored before the shutdown; the next boot declares them`);
+    this.count = count;
+  }
+}
 
 export type RecorderStats = Readonly<{
   recorded: number;
@@ -97,7 +106,13 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
     const common = { store, disk, cursor, gatherMs: sinkGatherMs, nowMs, monotonicMs, sleep, onFailure, onStored };
     for (const sink of sinks) deliveries.push(await SinkDelivery.open(sink, common));
     writer = new SpoolWriter({
-      ...{ ring, store, node, boot, nowMs, monotonicMs, sleep },
+      ring,
+      store,
+      node,
+      boot,
+      nowMs,
+      monotonicMs,
+      sleep,
       positions: () => deliveries.map(({ position }) => position),
       gatherMs: options.gatherMs ?? gatherMsDefault,
       syncMs: options.syncMs ?? syncMsDefault,
@@ -151,7 +166,7 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
       const until = monotonicMs() + timeoutMs;
       const left = (): number => Math.max(0, until - monotonicMs());
       const { writer, deliveries } = parts;
-      if (!(await writer.close(left()))) onFailure("spool", new AuditNotDurableError("closed"));
+      if (!(await writer.close(left()))) onFailure("spool", new AuditLostError(ring.last - writer.durable));
       const isBusy = ({ isIdle, failing }: SinkDelivery): boolean => !isIdle && !failing;
       while (left() > 0 && deliveries.some(isBusy)) await sleep(closePollMs);
       await Promise.all(deliveries.map((delivery) => delivery.close(left())));

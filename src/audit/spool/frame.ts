@@ -1,7 +1,8 @@
 /**
  * Frame: the unit that the spool writes, reads and checks. Pure.
  *
- *   magic 4 | kind 1 | flags 1 | format 2 | payload length 4 | first 6 | last 6 | reserved 6 | at 6 | zero 4 | check 4 | payload
+ *   magic 4 | kind 1 | flags 1 | format 2 | payload length 4 | first 6 | last 6 | reserved 6 | at 6 | zero 8 |
+ *   check 4 | payload
  *
  * - The check is a CRC-32 over the identity of the segment, the header and the payload. A frame that strayed from
  *   another segment, or an older frame in a reused block, does not pass.
@@ -30,7 +31,7 @@ export type FrameHead = Readonly<{
   final: boolean;
 }>;
 
-export type Frame = FrameHead & Readonly<{ payload: Buffer /** Length with its header. */; bytes: number }>;
+export type SpoolFrame = FrameHead & Readonly<{ payload: Buffer /** Length with its header. */; bytes: number }>;
 
 export const frameHeadBytes = 48;
 /** Longest payload; a longer record is dropped and declared. */
@@ -72,7 +73,7 @@ export function claimedFrameBytes(bytes: Buffer, at: number): number | undefined
 }
 
 /** @returns the frame at this offset; undefined: the bytes are not a whole, undamaged frame */
-export function frameAt(bytes: Buffer, at: number, seed: number): Frame | undefined {
+export function frameAt(bytes: Buffer, at: number, seed: number): SpoolFrame | undefined {
   const length = claimedFrameBytes(bytes, at);
   if (length === undefined || bytes.length - at < length) return undefined;
   const payload = bytes.subarray(at + frameHeadBytes, at + length);

@@ -2,8 +2,8 @@
  * Record ring: decision lines as bytes, from the decision until they are durable in the spool. Pure.
  *
  * - Numbers are dense: every decision uses one, also a decision whose record has no room. Runs of those are gaps.
- * - The bound is in bytes. Once it is reached, records are dropped until half of it is free again, so that one gap covers
- *   many.
+ * - The bound is in bytes. Once it is reached, records are dropped until half of it is free again, so that one gap
+ *   covers many.
  * - Lines are packed into pages outside the garbage collector's heap, which would otherwise copy them repeatedly.
  * - What was read does not change before `release`.
  */

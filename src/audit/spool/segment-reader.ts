@@ -4,18 +4,18 @@
  */
 import {
   claimedFrameBytes,
-  type Frame,
   frameAt,
   frameHeadBytes,
   framePayloadMax,
   frameSeed,
   nextFrameOffset,
+  type SpoolFrame,
 } from "./frame.ts";
 import type { SpoolDisk, SpoolFile } from "./spool-disk.ts";
 
 export type ReadFrame =
   /** The frame's payload is valid until the next read. */
-  | Readonly<{ type: "frame"; frame: Frame; end: number }>
+  | Readonly<{ type: "frame"; frame: SpoolFrame; end: number }>
   /** Not a frame; the next one that passes begins at `end`. */
   | Readonly<{ type: "damaged"; end: number }>
   /** No whole frame begins between here and `limit`. */
@@ -59,7 +59,7 @@ export class SegmentReader {
     return { type: "end", damagedBytes: limit - offset };
   }
 
-  async #frameAt(offset: number, limit: number): Promise<Frame | undefined> {
+  async #frameAt(offset: number, limit: number): Promise<SpoolFrame | undefined> {
     const head = await this.#bytesFrom(offset, Math.min(limit, offset + frameHeadBytes), limit);
     const length = claimedFrameBytes(head, 0);
     if (length === undefined || offset + length > limit) return undefined;

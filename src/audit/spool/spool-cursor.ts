@@ -1,14 +1,13 @@
 /**
  * Spool cursor: reads the spool for one sink, in order, as batches of lines. Pure, apart from the disk.
  *
- * - Every number that it passes without a record is declared by a gap record, whatever the cause. A gap is a batch of its
- *   own.
+ * - Every number that it passes without a record is declared by a gap record, whatever the cause. A gap is a batch of
+ *   its own.
  * - Records that the sink already has are skipped, by number. So a segment that repeats records, after a failed sync,
  *   does no harm.
  */
 import type { BootId, NodeId } from "../../events/index.ts";
-import type { Frame } from "./frame.ts";
-import { framePayloadMax } from "./frame.ts";
+import { framePayloadMax, type SpoolFrame } from "./frame.ts";
 import { type Gap, type GapRecord, gapRecordOf, sizeOfGap } from "./gap-record.ts";
 import { type Segment, type SpoolPosition, tailOf } from "./segment.ts";
 import { type ReadFrame, SegmentReader } from "./segment-reader.ts";
@@ -200,7 +199,7 @@ export type SpoolCursorOptions = Readonly<{
 }>;
 
 /** The gap of a frame, without the numbers that the sink already has. */
-function declaredGap(frame: Frame, next: number): GapRecord {
+function declaredGap(frame: SpoolFrame, next: number): GapRecord {
   const record = JSON.parse(frame.payload.toString("utf8")) as GapRecord;
   if (record.first >= next) return record;
   const { atLeast, ...rest } = record;
@@ -209,7 +208,7 @@ function declaredGap(frame: Frame, next: number): GapRecord {
 }
 
 /** The lines of a frame from this number on. */
-function linesFrom({ first, payload }: Frame, next: number): Buffer {
+function linesFrom({ first, payload }: SpoolFrame, next: number): Buffer {
   let from = 0;
   for (let number = first; number < next; number++) from = payload.indexOf(0x0a, from) + 1;
   return payload.subarray(from);

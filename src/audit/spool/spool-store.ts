@@ -7,8 +7,8 @@
  *   unknown. The caller appends the same records again, to a new segment.
  * - Opening scans only segments without an `end` frame. It cuts a torn tail and reports each damaged place. It writes
  *   nothing: numbers that an ended boot reserved and left unused are declared by readers (spool-cursor.ts).
- * - Segments that every sink has passed are removed. At the bound, the oldest without strict records are replaced by gap
- *   records.
+ * - Segments that every sink has passed are removed. At the bound, the oldest without strict records are replaced by
+ *   gap records.
  */
 import type { BootId, NodeId } from "../../events/index.ts";
 import { type FrameHead, frameAt, frameHeadBytes, frameHeadOf, frameSeed, spoolFormat } from "./frame.ts";

@@ -20,8 +20,8 @@ import type { NewFrame, SpoolOptions, SpoolStore } from "./spool-store.ts";
 export type Sleep = (ms: number, signal?: AbortSignal) => Promise<void>;
 
 /**
- * `full`: the spool is at its bound and must keep everything. `failing`: the last write or sync failed. `slow`: the disk
- * did not answer in time. `busy`: more records wait in memory than may. `closed`: the process is ending.
+ * `full`: the spool is at its bound and must keep everything. `failing`: the last write or sync failed. `slow`: the
+ * disk did not answer in time. `busy`: more records wait in memory than may. `closed`: the process is ending.
  */
 export type NotDurableReason = "full" | "failing" | "slow" | "busy" | "closed";
 

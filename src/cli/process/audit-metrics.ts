@@ -21,9 +21,9 @@ export function registerAuditMetrics(
       for (const [reason, count] of Object.entries(audit.verified()?.refused ?? {})) refused.set({ reason }, count);
     },
   });
-  const sinkGauge = (what: string, help: string, measured: (sink: SinkStats) => number): void => {
+  const sinkGauge = (name: string, help: string, measured: (sink: SinkStats) => number): void => {
     const gauge: Gauge<"sink"> = new Gauge({
-      name: `cardea_audit_sink_${what}`,
+      name,
       help,
       labelNames: ["sink"],
       registers: [registry],
@@ -32,34 +32,38 @@ export function registerAuditMetrics(
       },
     });
   };
-  sinkGauge("queued_records", "Decision records in the spool that the sink does not have", ({ queued }) => queued);
-  sinkGauge("queued_bytes", "Bytes of the spool that the sink does not have", ({ queuedBytes }) => queuedBytes);
-  sinkGauge("lag_seconds", "Age of the oldest record that the sink does not have", ({ lagMs }) => lagMs / 1_000);
-  sinkGauge("written_records", "Decision records written to the sink since the start", ({ written }) => written);
-  sinkGauge("lost_records", "Decision records that the sink never gets, declared since the start", ({ lost }) => lost);
-  sinkGauge("dead_letters", "Decision records that the sink rejected since the start", (sink) => sink.deadLetters);
-  sinkGauge("failing", "1 while the sink is failing", ({ failing }) => (failing ? 1 : 0));
-  const spoolGauge = (name: string, help: string, measured: (stats: ReturnType<Recorder["stats"]>) => number): void => {
-    const gauge: Gauge = new Gauge({
-      name: `cardea_audit_${name}`,
-      help,
-      registers: [registry],
-      collect: () => gauge.set(measured(audit.recorder.stats())),
-    });
-  };
-  spoolGauge("recorded", "Decisions recorded since the start", ({ recorded }) => recorded);
-  spoolGauge("dropped", "Decisions without a record, because memory or spool were full", ({ dropped }) => dropped);
-  spoolGauge("pending_records", "Decision records in memory that are not on disk yet", ({ pending }) => pending);
-  spoolGauge("pending_bytes", "Bytes of these records", ({ pendingBytes }) => pendingBytes);
-  spoolGauge("spool_bytes", "Bytes of the spool", ({ spoolBytes }) => spoolBytes);
-  spoolGauge("strict_refused", "1 while strict routes answer 503, because records cannot be stored", ({ refusal }) =>
-    refusal === null ? 0 : 1,
+  sinkGauge(
+    "cardea_audit_sink_queued_records",
+    "Decision records in the spool that the sink does not have",
+    ({ queued }) => queued,
   );
-  spoolGauge(
-    "unreserved",
-    "Decision records without a number reserved on disk: if this process is killed, their loss is not detected",
-    ({ unreserved }) => unreserved,
+  sinkGauge(
+    "cardea_audit_sink_queued_bytes",
+    "Bytes of the spool that the sink does not have",
+    ({ queuedBytes }) => queuedBytes,
   );
+  sinkGauge(
+    "cardea_audit_sink_lag_seconds",
+    "Age of the oldest record that the sink does not have",
+    ({ lagMs }) => lagMs / 1_000,
+  );
+  sinkGauge(
+    "cardea_audit_sink_written_records",
+    "Decision records written to the sink since the start",
+    ({ written }) => written,
+  );
+  sinkGauge(
+    "cardea_audit_sink_lost_records",
+    "Decision records that the sink never gets, declared since the start",
+    ({ lost }) => lost,
+  );
+  sinkGauge(
+    "cardea_audit_sink_dead_letters",
+    "Decision records that the sink rejected since the start",
+    (sink) => sink.deadLetters,
+  );
+  sinkGauge("cardea_audit_sink_failing", "1 while the sink is failing", ({ failing }) => (failing ? 1 : 0));
+  registerSpoolMetrics(registry, audit.recorder);
   const missing: Gauge = new Gauge({
     name: "cardea_audit_missing",
     help: "Numbers of decision records that are neither in the audit stream nor declared lost",
@@ -68,4 +72,38 @@ export function registerAuditMetrics(
       missing.set(audit.verified()?.missing ?? 0);
     },
   });
+}
+
+function registerSpoolMetrics(registry: Registry, recorder: Recorder): void {
+  const spoolGauge = (name: string, help: string, measured: (stats: ReturnType<Recorder["stats"]>) => number): void => {
+    const gauge: Gauge = new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect: () => gauge.set(measured(recorder.stats())),
+    });
+  };
+  spoolGauge("cardea_audit_recorded", "Decisions recorded since the start", ({ recorded }) => recorded);
+  spoolGauge(
+    "cardea_audit_dropped",
+    "Decisions without a record, because memory or spool were full",
+    ({ dropped }) => dropped,
+  );
+  spoolGauge(
+    "cardea_audit_pending_records",
+    "Decision records in memory that are not on disk yet",
+    ({ pending }) => pending,
+  );
+  spoolGauge("cardea_audit_pending_bytes", "Bytes of these records", ({ pendingBytes }) => pendingBytes);
+  spoolGauge("cardea_audit_spool_bytes", "Bytes of the spool", ({ spoolBytes }) => spoolBytes);
+  spoolGauge(
+    "cardea_audit_strict_refused",
+    "1 while strict routes answer 503, because records cannot be stored",
+    ({ refusal }) => (refusal === null ? 0 : 1),
+  );
+  spoolGauge(
+    "cardea_audit_unreserved",
+    "Decision records without a number reserved on disk: if this process is killed, their loss is not detected",
+    ({ unreserved }) => unreserved,
+  );
 }

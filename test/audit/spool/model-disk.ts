@@ -2,8 +2,8 @@
  * Model disk: a file system in memory for the spool. It can fail, hang, fill up, and lose what was not synced.
  *
  * - `afterKill`: every write that returned is there, and a part of the one in flight: the process died.
- * - `afterPowerLoss`: of what was not synced any part may be there, torn at any byte, in any order; a file whose name was
- *   not synced may be missing, and a removed one may be back.
+ * - `afterPowerLoss`: of what was not synced any part may be there, torn at any byte, in any order; a file whose name
+ *   was not synced may be missing, and a removed one may be back.
  */
 
 import type { Random } from "../../../chaos/random.ts";
