@@ -87,6 +87,7 @@ export { type SignalRecordsFor, signalRecordsFor, transmitterRulesOf } from "./a
 export type { SignalTransmitter } from "./authenticate/signals/signal-receiver.ts";
 export { createSignalServer, type SignalServer } from "./authenticate/signals/signal-server.ts";
 export { createTransmitterClient, TransmitterError } from "./authenticate/signals/transmitter-client.ts";
+export { createVerificationDuty } from "./authenticate/signals/verification-duty.ts";
 export {
   createOperatorStreams,
   type OperatorStreams,

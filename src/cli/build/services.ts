@@ -40,7 +40,7 @@ import { directoryDuty, profileRecordsOf, refreshDuty } from "./auth-parts.ts";
 import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
 import type { LoadedConfig } from "./load.ts";
 import { type ListenerName, type RequestServices, startRequestServices } from "./request-services.ts";
-import { pollDuty, signalTransmittersOf } from "./signals/signal-parts.ts";
+import { pollDuty, signalTransmittersOf, verificationDuty } from "./signals/signal-parts.ts";
 import { transmitterDutyOf } from "./signals/transmitter-parts.ts";
 import { nodeSnapshotsOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 
@@ -102,6 +102,7 @@ export async function startServices(
         { ...provider.duty, run: (context) => provider.duty.run(context) },
         { ...sync.duty, run: (context) => sync.duty.run(context) },
         { ...provider.polls, run: (context) => provider.polls.run(context) },
+        { ...provider.verifications, run: (context) => provider.verifications.run(context) },
         transmitter.duty,
       ],
       neededAfter: transmitter.neededAfter,
@@ -304,7 +305,8 @@ function providersWithDuty(
 ) {
   const providers = providerClientsOf(config, { ...parts, transmittersOf: signalTransmittersOf });
   const polls = pollDuty(config, { transmitters: providers.signals, ...parts });
-  return { ...providers, duty: refreshDuty(config, { providers, ...parts }), polls };
+  const verifications = verificationDuty(config, { transmitters: providers.signals, ...parts });
+  return { ...providers, duty: refreshDuty(config, { providers, ...parts }), polls, verifications };
 }
 
 /** The directories, and the duty that reads them. A run of an earlier configuration ends when it is closed. */

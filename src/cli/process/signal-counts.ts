@@ -2,8 +2,35 @@
 import { Counter, Gauge, type Registry } from "prom-client";
 import type { SignalMemory } from "../../auth/index.ts";
 
-export function registerSignalCounts(registry: Registry, memory: SignalMemory): void {
+/** A process that no longer leads has read nothing for longer. */
+const readMsMax = 120_000;
+
+export function registerSignalCounts(registry: Registry, memory: SignalMemory, now: () => number = Date.now): void {
   const registers = [registry];
+  const streams = () => [...memory.streams].filter(([, { readAt }]) => now() - readAt <= readMsMax);
+  new Gauge({
+    name: "cardea_signal_transmitter_stream",
+    registers,
+    labelNames: ["transmitter", "status"],
+    help: "1 for the status of our stream at a transmitter of Shared Signals, as it last said; from the leading broker",
+    collect() {
+      this.reset();
+      for (const [transmitter, { status }] of streams())
+        for (const each of ["enabled", "paused", "disabled"] as const)
+          this.set({ transmitter, status: each }, (status ?? "enabled") === each ? 1 : 0);
+    },
+  });
+  new Gauge({
+    name: "cardea_signal_verified_timestamp_seconds",
+    registers,
+    labelNames: ["transmitter"],
+    help: "When a verification event of a transmitter last arrived, which the leading broker requests; 0: never",
+    collect() {
+      this.reset();
+      for (const [transmitter, { verifiedAt }] of streams())
+        if (verifiedAt !== null) this.set({ transmitter }, verifiedAt / 1_000);
+    },
+  });
   new Counter({
     name: "cardea_signals_received_total",
     registers,

@@ -3,6 +3,7 @@
  * Pure.
  */
 import type { EnforcementReports, EnforcementResult } from "./signal-enforcement.ts";
+import type { ReportedState } from "./verification-duty.ts";
 
 export type SignalMemory = Readonly<{
   /** By transmitter, event and result. Bounded: the configuration and the known events name all of them. */
@@ -11,6 +12,8 @@ export type SignalMemory = Readonly<{
   polls: Map<string, PollCounts>;
   /** By transmitter. */
   enforcement: Map<string, EnforcementCounts>;
+  /** By transmitter: what the leader has read of its stream, and when (wall clock, ms). */
+  streams: Map<string, ReportedState & Readonly<{ readAt: number }>>;
 }>;
 
 export type EnforcementCounts = Readonly<{
@@ -29,7 +32,7 @@ export type PollCounts = Readonly<{
 const entriesMax = 10_000;
 
 export function newSignalMemory(): SignalMemory {
-  return { received: new Map(), polls: new Map(), enforcement: new Map() };
+  return { received: new Map(), polls: new Map(), enforcement: new Map(), streams: new Map() };
 }
 
 export function countReceived(

@@ -50,6 +50,7 @@ export function createTransmit(settings: () => TransmitSettings | null): (contex
     await Promise.all(current.receivers.map((receiver) => serve(receiver, { deps, context, isCurrent, onLoaded })));
     state.loaded = false;
     state.loadingSince = null;
+    reports.clear(); // another process knows more from now on
   };
 }
 

@@ -9,6 +9,7 @@ import {
   createSignalOperations,
   createSignalServer,
   createTransmitterClient,
+  createVerificationDuty,
   enforcementReportsOf,
   type LocalFetch,
   peopleWaiting,
@@ -27,6 +28,7 @@ import { systemClock } from "../../../replication/runtime/index.ts";
 import { authKeys } from "../auth-keys.ts";
 
 const pollEveryMs = 1_000;
+const verifyLookEveryMs = 15_000;
 
 export function signalTransmittersOf(config: Config, local: LocalFetch): readonly SignalTransmitter[] {
   return config.signalTransmitters.map((transmitter) => ({
@@ -82,6 +84,23 @@ export function signalOperationsOf(
     sleep: auth.sleep,
     nonce: () => randomBytes(12),
   });
+}
+
+/** The leader's duty to ask transmitters for verification events. */
+export function verificationDuty(
+  config: Config,
+  parts: Readonly<{ transmitters: readonly SignalTransmitter[]; signals: SignalMemory; logger: Logger }>,
+): Duty {
+  const { transmitters, signals, logger } = parts;
+  const run = createVerificationDuty({
+    transmitters,
+    stateKeys: authKeys(config).verifications,
+    nowMs: () => systemClock.wall(),
+    nonce: () => randomBytes(12).toString("base64url"),
+    onReported: (name, state) => void signals.streams.set(name, { ...state, readAt: systemClock.wall() }),
+    log: logger,
+  });
+  return { name: "signal verifications", everyMs: verifyLookEveryMs, run };
 }
 
 /** The leader's duty to fetch the events of transmitters that are polled. */
