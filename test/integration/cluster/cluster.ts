@@ -55,6 +55,8 @@ export type ClusterOptions = Readonly<{
   /** More settings of the NATS servers. */
   natsConfig?: string;
   brokers?: number;
+  /** How many authenticate processes: 1 by default. */
+  authenticates?: number;
   /** The regions of the proxies, in turn: `proxy-1`, `proxy-2`, … */
   regions: readonly string[];
   /** Starts the Postgres server to use in place of a new one; it stops with the cluster. */
@@ -82,6 +84,8 @@ export type Cluster = Readonly<{
   nats: NatsCluster;
   brokers: readonly ClusterProcess[];
   authenticate: ClusterProcess;
+  /** All of them; `authenticate` is the first. */
+  authenticates: readonly ClusterProcess[];
   proxies: readonly ClusterProcess[];
   proxy(n: number): ClusterProcess;
   provider: DemoProvider;
@@ -219,10 +223,16 @@ async function build(
     ...{ name: "authenticate", services: ["authenticate"], region: "north" },
     ports: ports.authenticate,
   });
+  const authenticates = [
+    authenticate,
+    ...ports.moreAuthenticates.map((each, i) =>
+      newProcess({ name: `authenticate-${i + 2}`, services: ["authenticate"], region: "north", ports: each }),
+    ),
+  ];
   const proxies = ports.proxies.map((each, i) =>
     newProcess({ name: `proxy-${i + 1}`, services: ["proxy"], region: options.regions[i] ?? "north", ports: each }),
   );
-  await Promise.all([...brokers, authenticate, ...proxies].map((each) => each.start()));
+  await Promise.all([...brokers, ...authenticates, ...proxies].map((each) => each.start()));
 
   const config = loadConfigFile(authenticate.configFile);
   const clients = new Map<Role, BrokerClient>();
@@ -251,6 +261,7 @@ async function build(
       nats,
       brokers,
       authenticate,
+      authenticates,
       proxies,
       provider,
       upstream,
@@ -314,12 +325,13 @@ export function statusWithLeader(client: BrokerClient): Promise<ClusterStatus> {
   );
 }
 
-async function choosePorts({ brokers = 2, regions }: ClusterOptions) {
-  const free = await freePorts(2 + 3 * (brokers + 1 + regions.length));
+async function choosePorts({ brokers = 2, authenticates = 1, regions }: ClusterOptions) {
+  const free = await freePorts(2 + 3 * (brokers + authenticates + regions.length));
   const next = (): number => free.pop() ?? 0;
   const nextPorts = (): ProcessPorts => ({ address: next(), metrics: next(), broker: next() });
   return {
     ...{ front: next(), idp: next(), authenticate: nextPorts() },
+    moreAuthenticates: Array.from({ length: authenticates - 1 }, nextPorts),
     brokers: Array.from({ length: brokers }, nextPorts),
     proxies: regions.map(nextPorts),
   };
