@@ -25,6 +25,7 @@ import { lockDataFolder, replacementBy } from "./data-folder-lock.ts";
 import { createDenialCalls } from "./denial-calls.ts";
 import { LostChanges } from "./denials/lost-changes.ts";
 import type { DenialsOnDisk } from "./denials/persisted-denials.ts";
+import { DeliverySlices, PageSlices } from "./event-slices.ts";
 import { openLocalDenialsFile } from "./local-denials-file.ts";
 import type {
   FanoutState,
@@ -157,6 +158,11 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
   const awaited = new Map<number, (outcome: "reached" | "behind" | "lost") => void>();
   const left = Promise.withResolvers<boolean>();
   const ending = new AbortController();
+  const pages = new PageSlices();
+  const deliveries = new DeliverySlices({
+    apply: (delivery) => arrive({ type: "delivered", delivery, at: moment() }),
+    later: setImmediate,
+  });
   let core = newNodeCore({
     ...options,
     node,
@@ -330,8 +336,14 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     { after, limit, waitMs }: Extract<NodeEffect, { type: "read" }>,
     signal: AbortSignal,
   ): Promise<ReadAnswer> {
+    const held = pages.after(after);
     try {
-      return readAnswer(await databroker.read(after, { limit, waitMs, signal }));
+      if (held === undefined) {
+        const answer = readAnswer(await databroker.read(after, { limit, waitMs, signal }));
+        return decides() ? pages.first(answer) : answer;
+      }
+      await new Promise((resolve) => setImmediate(resolve));
+      return held;
     } catch (error) {
       return { type: "failed", error };
     }
@@ -403,7 +415,15 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     const opened = openBatch(envelope, openEnvelope, (last) => core.hasApplied(last));
     if ("refused" in opened && opened.refused === "not-authentic") reportForgery?.();
     const delivery = "refused" in opened ? opened : { ...opened.batch, events: opened.events };
-    arrive({ type: "delivered", delivery, at: moment() });
+    if ("refused" in delivery || !decides()) {
+      deliveries.flush();
+      arrive({ type: "delivered", delivery, at: moment() });
+    } else deliveries.push(delivery);
+  }
+
+  /** A node without a valid lease has nothing to hold up, and is to catch up soon. */
+  function decides(): boolean {
+    return core.overdueMs(moment()) <= 0;
   }
 
   async function start(): Promise<void> {
@@ -489,6 +509,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     async stop() {
       if (stopped) return;
       stopped = true;
+      deliveries.clear();
       ending.abort();
       for (const off of unsubscribe) off();
       feed({ type: "stopped", at: moment() });
