@@ -33,7 +33,7 @@ export class DeliverySlices {
     for (const [nth, range] of slicesOf(delivery).entries()) {
       // The keys come with the first slice, so that an erasure in it is not undone by a later one.
       this.#waiting.push({ ...delivery, ...range, keys: nth === 0 ? delivery.keys : [] });
-      this.#waitingWeight += weightOfAll(range.events);
+      this.#waitingWeight += totalWeight(range.events);
     }
     if (this.#waitingWeight > waitingWeightMax) this.flush();
     else if (!this.#isScheduled) this.#step();
@@ -62,7 +62,7 @@ export class DeliverySlices {
   #applyNext(): void {
     const next = this.#waiting.shift();
     if (next === undefined) return;
-    this.#waitingWeight -= weightOfAll(next.events);
+    this.#waitingWeight -= totalWeight(next.events);
     this.#apply(next);
   }
 }
@@ -100,7 +100,7 @@ export function slicesOf({ previous, events, last }: EventRange): readonly Event
     return before === undefined ? previous : linkOf(before);
   };
   for (const [at, recorded] of events.entries()) {
-    const own = weightOf(recorded);
+    const own = eventWeight(recorded);
     if (at > from && weight + own > sliceWeightMax) {
       slices.push({ previous: linkBefore(from), events: events.slice(from, at), last: linkBefore(at) });
       [from, weight] = [at, 0];
@@ -111,9 +111,9 @@ export function slicesOf({ previous, events, last }: EventRange): readonly Event
   return [...slices, { previous: linkBefore(from), events: events.slice(from), last }];
 }
 
-const weightOfAll = (events: readonly Recorded[]): number => events.reduce((sum, each) => sum + weightOf(each), 0);
+const totalWeight = (events: readonly Recorded[]): number => events.reduce((sum, each) => sum + eventWeight(each), 0);
 
-function weightOf({ event }: Recorded): number {
+function eventWeight({ event }: Recorded): number {
   switch (event.type) {
     case "GroupMembersChanged":
       return 1 + countOf(event.added) + countOf(event.removed);

@@ -21,6 +21,28 @@ const namePattern = /^[A-Za-z$][\w$-]{0,127}$/;
 export const isObject = (value: unknown): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
+const bodyLevelsMax = 32;
+/** A group of 20,000 members has some 100,000. */
+const bodyValuesMax = 200_000;
+
+/** Before anything else walks a body: without recursion, and no further than its bounds. @throws ScimError 400, 413 */
+export function checkShape(body: unknown): void {
+  let values = 0;
+  let level: unknown[] = [body];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > bodyLevelsMax) throw new ScimError(400, "the body has too many levels", "invalidSyntax");
+    const inner: unknown[] = [];
+    for (const each of level) {
+      if (typeof each !== "object" || each === null) continue;
+      const parts = Array.isArray(each) ? each : Object.values(each);
+      values += parts.length;
+      if (values > bodyValuesMax) throw new ScimError(413, `a body has at most ${bodyValuesMax} values`, "tooMany");
+      for (const part of parts) inner.push(part);
+    }
+    level = inner;
+  }
+}
+
 /** The own key that equals a name but for case. */
 export function keyIn(object: JsonObject | ScimResource, name: string): string | undefined {
   if (Object.hasOwn(object, name)) return name;

@@ -1,8 +1,10 @@
 /**
  * SCIM bulk: several operations in one request (RFC 7644 §3.7).
  *
- * Operations run in order, one after the other, except that neighbouring creations of users run together. A `bulkId`
- * may be used by the operations after the one that creates its resource.
+ * - Operations run in order, one after the other, except that neighbouring creations of users run together.
+ * - An operation that uses a `bulkId` waits for the one that creates its resource. Those that wait for each other get
+ *   409.
+ * - The token is checked before each operation: a revocation ends a request that is in progress.
  */
 import { isObject, type JsonObject } from "./scim-attributes.ts";
 import type { ScimAnswer, ScimCaller, ScimDeps, ScimRequest } from "./scim-context.ts";
@@ -15,6 +17,7 @@ const responseSchema = "urn:ietf:params:scim:api:messages:2.0:BulkResponse";
 export const bulkOperationsMax = 1_000;
 /** More would load users faster, and keep decisions of the same process waiting for longer (bench/scim.ts). */
 const togetherMax = 16;
+const bulkIdPattern = /bulkId:([\w.-]{1,200})/g;
 const levelsMax = 16;
 
 type Operation = Readonly<{
@@ -34,20 +37,19 @@ export async function answerBulk(
   limits: ServerLimits,
 ): Promise<ScimAnswer> {
   const { operations, failOnErrors } = parseBulk(body);
+  const order = new BulkOrder(operations);
   const ids = new Map<string, string>();
   const done: Done[] = [];
   let errors = 0;
-  for (let at = 0; at < operations.length && errors < failOnErrors; ) {
-    const group = together(operations.slice(at, at + togetherMax));
-    const some = await Promise.all(group.map((operation) => run(deps, caller, { operation, ids, limits })));
-    for (const [n, each] of some.entries()) {
+  for (let some = order.next(); some.length > 0 && errors < failOnErrors; some = order.next()) {
+    const ran = await Promise.all(some.map((operation) => run(deps, caller, { operation, ids, limits })));
+    for (const [n, each] of ran.entries()) {
       done.push(each);
       if (each.failed) errors += 1;
-      const bulkId = group[n]?.bulkId;
+      const bulkId = some[n]?.bulkId;
       const id = each.answer?.body?.["id"];
       if (bulkId !== undefined && typeof id === "string") ids.set(bulkId, id);
     }
-    at += group.length;
   }
   const links = done.map(({ answer }) => answer?.link).filter((link) => link !== undefined);
   const newest = links.reduce<(typeof links)[number] | undefined>(
@@ -61,12 +63,44 @@ export async function answerBulk(
   };
 }
 
-/** The operations at the start that may run at the same time: none depends on another. */
-function together(operations: readonly Operation[]): readonly Operation[] {
-  const isCreation = ({ method, path, data }: Operation): boolean =>
-    method === "POST" && /^\/users$/i.test(path) && !JSON.stringify(data ?? null).includes("bulkId:");
-  const other = operations.findIndex((operation) => !isCreation(operation));
-  return operations.slice(0, other === -1 ? operations.length : Math.max(1, other));
+/** The order of the operations: as sent, but one that uses a `bulkId` waits for the one that creates its resource. */
+class BulkOrder {
+  #waiting: readonly Readonly<{ operation: Operation; needs: ReadonlySet<string> }>[];
+  /** The `bulkId`s of the creations that have not been passed out. */
+  readonly #open: Set<string>;
+
+  constructor(operations: readonly Operation[]) {
+    this.#waiting = operations.map((operation) => ({ operation, needs: bulkIdsIn(operation) }));
+    this.#open = new Set(operations.map(creates).filter((bulkId) => bulkId !== undefined));
+  }
+
+  /** The next operation, with the neighbouring creations of users that may run at the same time; none: the end. */
+  next(): readonly Operation[] {
+    // Operations that wait for each other run as they are, and are refused.
+    const from = Math.max(
+      0,
+      this.#waiting.findIndex((each) => this.#isReady(each)),
+    );
+    const rest = this.#waiting.slice(from, from + togetherMax);
+    const other = rest.findIndex(({ operation, needs }) => !isUserCreation(operation) || needs.size > 0);
+    const taken = rest.slice(0, other === -1 ? rest.length : Math.max(1, other)).map(({ operation }) => operation);
+    this.#waiting = [...this.#waiting.slice(0, from), ...this.#waiting.slice(from + taken.length)];
+    for (const operation of taken) this.#open.delete(creates(operation) ?? "");
+    return taken;
+  }
+
+  #isReady({ operation, needs }: Readonly<{ operation: Operation; needs: ReadonlySet<string> }>): boolean {
+    for (const bulkId of needs) if (this.#open.has(bulkId) && bulkId !== creates(operation)) return false;
+    return true;
+  }
+}
+
+const creates = ({ method, bulkId }: Operation): string | undefined => (method === "POST" ? bulkId : undefined);
+const isUserCreation = ({ method, path }: Operation): boolean => method === "POST" && /^\/users$/i.test(path);
+
+function bulkIdsIn({ path, data }: Operation): ReadonlySet<string> {
+  const text = `${path} ${JSON.stringify(data ?? null)}`;
+  return new Set([...text.matchAll(bulkIdPattern)].map(([, bulkId = ""]) => bulkId));
 }
 
 async function run(
@@ -81,6 +115,7 @@ async function run(
   const { method, path, bulkId, version } = operation;
   const named = { method, ...(bulkId === undefined ? {} : { bulkId }) };
   try {
+    caller.recheck();
     const request: ScimRequest = {
       method,
       path: String(resolved(path, ids, 0)),
@@ -112,9 +147,9 @@ async function run(
 function resolved(value: unknown, ids: ReadonlyMap<string, string>, level: number): unknown {
   if (level > levelsMax) throw new ScimError(400, "the data has too many levels", "invalidSyntax");
   if (typeof value === "string") {
-    return value.replace(/bulkId:([\w.-]{1,200})/g, (_whole, bulkId: string) => {
+    return value.replace(bulkIdPattern, (_whole, bulkId: string) => {
       const id = ids.get(bulkId);
-      if (id === undefined) throw new ScimError(409, `no operation before this one created ${bulkId}`, "invalidValue");
+      if (id === undefined) throw new ScimError(409, `no operation has created ${bulkId}`, "invalidValue");
       return id;
     });
   }

@@ -13,6 +13,8 @@ export type ScimDeps = Readonly<{
   directory: ScimDirectory;
   /** Changes of one resource, one after the other: requests that arrive together then do not lose to each other. */
   turns: ResourceTurns;
+  /** How many searches through all resources each client has in progress. */
+  searches: Map<string, number>;
   replica: Replica & Freshness;
   databroker: Databroker;
   clock: AuthDeps["clock"];
@@ -29,6 +31,8 @@ export type ScimCaller = Readonly<{
   /** The actor that the log records. */
   actor: string;
   scopes: ReadonlySet<ScimScope>;
+  /** Checks the token again, in a request that takes long. @throws ScimError 401, 403, 503 */
+  recheck: () => void;
 }>;
 
 export type ScimRequest = Readonly<{

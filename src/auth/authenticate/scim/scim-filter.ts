@@ -158,6 +158,19 @@ class FilterParser {
   }
 }
 
+export function comparisonsIn(filter: Filter): number {
+  switch (filter.type) {
+    case "and":
+    case "or":
+      return comparisonsIn(filter.left) + comparisonsIn(filter.right);
+    case "not":
+    case "element":
+      return comparisonsIn(filter.of);
+    default:
+      return 1;
+  }
+}
+
 export function meetsFilter(resource: ScimResource, filter: Filter): boolean {
   switch (filter.type) {
     case "and":

@@ -38,6 +38,8 @@ import { etagOf } from "./scim-user.ts";
 /** Of one request, the people who correlate included: bounds the command. */
 const changedMembersMax = 20_000;
 
+/** Filters that do not name members, in one request: each is evaluated for every member. */
+const memberFiltersMax = 10;
 const groupsMax = 100_000;
 const membersMax = 50_000;
 
@@ -328,6 +330,7 @@ function patchChange(operations: readonly PatchOperation[], members: MembersMeet
   let displayName: string | undefined;
   let externalId: string | null | undefined;
   let base: GroupChange["base"] = "current";
+  let memberFilters = 0;
   const added = new Set<string>();
   const removed = new Set<string>();
   const leave = (ids: readonly string[]): void => {
@@ -347,7 +350,10 @@ function patchChange(operations: readonly PatchOperation[], members: MembersMeet
     } else if (name === "members" && path.sub === null) {
       if (path.filter !== null) {
         if (op !== "remove") throw new ScimError(400, "members have no attributes to change", "mutability");
-        leave(namedIn(path.filter) ?? [...members(path.filter), ...added]);
+        const named = namedIn(path.filter);
+        if (named === undefined) memberFilters += 1;
+        if (memberFilters > memberFiltersMax) throw new ScimError(400, "there are too many filters", "tooMany");
+        leave(named ?? [...members(path.filter), ...added]);
       } else if (op === "remove" && value !== undefined && value !== null) leave(memberIds(value));
       else {
         if (op !== "add") {

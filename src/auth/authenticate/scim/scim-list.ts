@@ -2,7 +2,7 @@
  * SCIM lists: filters, sorting, paging and the choice of attributes (RFC 7644 §3.4.2, §3.9).
  *
  * - A filter that names a `userName`, a group's `displayName`, an `externalId`, `id` or e-mail with `eq` uses an index.
- *   Any other reads every resource of the client, in steps, for at most 20 s.
+ *   Any other reads every resource of the client, in steps, for at most 20 s; a client has two such searches at once.
  * - An empty answer is given only once this node knows all of the log: a client would otherwise create a person twice.
  */
 import type { GroupId, ScimResource, UserId } from "../../../events/index.ts";
@@ -16,8 +16,11 @@ import { shownUser } from "./scim-users.ts";
 export const listSchema = "urn:ietf:params:scim:api:messages:2.0:ListResponse";
 export const resultsMax = 200;
 const resultsDefault = 100;
-const stepResources = 200;
+/** A search lets other work go first after this time. */
+const stepMs = 2;
 const searchMsMax = 20_000;
+/** Of one client at once; each step of each of them holds up decisions. */
+const searchesMax = 2;
 
 export type ListQuery = Readonly<{
   filter: Filter | null;
@@ -138,16 +141,16 @@ type Source<Ref> = Readonly<{
 }>;
 
 export function listUsers(deps: ScimDeps, { client }: ScimCaller, query: ListQuery): Promise<ScimAnswer> {
-  return listFrom(deps, query, () => usersIn(deps, client.name, query));
+  return listFrom(deps, client.name, query, () => usersIn(deps, client.name, query));
 }
 
 export function listGroups(deps: ScimDeps, { client }: ScimCaller, query: ListQuery): Promise<ScimAnswer> {
-  return listFrom(deps, query, () => groupsIn(deps, client.name, query));
+  return listFrom(deps, client.name, query, () => groupsIn(deps, client.name, query));
 }
 
 /** Users, then groups: a query of the server's root (RFC 7644 §3.4.2.1). */
 export function listAll(deps: ScimDeps, { client }: ScimCaller, query: ListQuery): Promise<ScimAnswer> {
-  return listFrom(deps, query, () => {
+  return listFrom(deps, client.name, query, () => {
     const users = usersIn(deps, client.name, query);
     const groups = groupsIn(deps, client.name, query);
     type Ref = Readonly<{ userId: UserId }> | Readonly<{ groupId: GroupId }>;
@@ -173,12 +176,17 @@ function groupsIn(deps: ScimDeps, client: string, { filter, shape: { without, on
   };
 }
 
-async function listFrom<Ref>(deps: ScimDeps, query: ListQuery, source: () => Source<Ref>): Promise<ScimAnswer> {
+async function listFrom<Ref>(
+  deps: ScimDeps,
+  client: string,
+  query: ListQuery,
+  source: () => Source<Ref>,
+): Promise<ScimAnswer> {
   await deps.directory.settled();
-  let found = await search(deps, query, source());
+  let found = await search(deps, client, { query, source: source() });
   if (found.total === 0) {
     await catchUp(deps);
-    found = await search(deps, query, source());
+    found = await search(deps, client, { query, source: source() });
   }
   const Resources = found.page.map((resource) => chooseAttributes(resource, query.shape));
   return {
@@ -193,29 +201,52 @@ async function listFrom<Ref>(deps: ScimDeps, query: ListQuery, source: () => Sou
   };
 }
 
-async function search<Ref>(
-  deps: ScimDeps,
-  { filter, startIndex, count, sortBy, isDescending }: ListQuery,
-  { refs, show }: Source<Ref>,
-): Promise<Readonly<{ total: number; page: readonly JsonObject[] }>> {
-  const first = startIndex - 1;
-  const showAll = (some: readonly Ref[]) => some.map(show).filter((resource) => resource !== undefined);
+type Search<Ref> = Readonly<{ query: ListQuery; source: Source<Ref> }>;
+type Found = Readonly<{ total: number; page: readonly JsonObject[] }>;
+
+async function search<Ref>(deps: ScimDeps, client: string, { query, source }: Search<Ref>): Promise<Found> {
+  const { filter, startIndex, count, sortBy } = query;
+  const { refs } = source;
   if (filter === null && sortBy === null)
-    return { total: refs.length, page: showAll(refs.slice(first, first + count)) };
+    return { total: refs.length, page: shownOf(source, refs.slice(startIndex - 1, startIndex - 1 + count)) };
+  if (refs.length <= resultsMax) return searchAll(deps, { query, source });
+  const others = deps.searches.get(client) ?? 0;
+  if (others >= searchesMax)
+    throw new ScimError(503, `a client has at most ${searchesMax} searches without an index at once; try again`);
+  deps.searches.set(client, others + 1);
+  try {
+    return await searchAll(deps, { query, source });
+  } finally {
+    const left = (deps.searches.get(client) ?? 1) - 1;
+    if (left === 0) deps.searches.delete(client);
+    else deps.searches.set(client, left);
+  }
+}
+
+async function searchAll<Ref>(deps: ScimDeps, { query, source }: Search<Ref>): Promise<Found> {
+  const { filter, startIndex, count, sortBy, isDescending } = query;
+  const first = startIndex - 1;
   const path = sortBy === null ? null : parseAttribute(sortBy);
   const met: Readonly<{ ref: Ref; key: string | number }>[] = [];
-  const until = deps.clock.monotonic() + searchMsMax;
-  for (const [at, ref] of refs.entries()) {
-    if (at % stepResources === stepResources - 1) {
+  let pausedAt = deps.clock.monotonic();
+  const until = pausedAt + searchMsMax;
+  for (const ref of source.refs) {
+    if (deps.clock.monotonic() - pausedAt >= stepMs) {
       await deps.sleep(0);
-      if (deps.clock.monotonic() > until) throw new ScimError(400, "the search takes too long; name less", "tooMany");
+      pausedAt = deps.clock.monotonic();
+      if (pausedAt > until) throw new ScimError(400, "the search takes too long; name less", "tooMany");
     }
-    const resource = show(ref);
+    const resource = source.show(ref);
     if (resource === undefined || (filter !== null && !meetsFilter(resource, filter))) continue;
     met.push({ ref, key: path === null ? 0 : sortKey(resource, path) });
   }
   if (path !== null) met.sort((a, b) => compareKeys(a.key, b.key) * (isDescending ? -1 : 1));
-  return { total: met.length, page: showAll(met.slice(first, first + count).map(({ ref }) => ref)) };
+  const page = met.slice(first, first + count).map(({ ref }) => ref);
+  return { total: met.length, page: shownOf(source, page) };
+}
+
+function shownOf<Ref>({ show }: Source<Ref>, some: readonly Ref[]): readonly JsonObject[] {
+  return some.map(show).filter((resource) => resource !== undefined);
 }
 
 /** Of a list, the primary element or else the first (RFC 7644 §3.4.2.3). */

@@ -24,7 +24,8 @@ import {
   parseAttribute,
 } from "./scim-attributes.ts";
 import { badValue, ScimError } from "./scim-error.ts";
-import { asElement, type Filter, filterAt, meetsFilter } from "./scim-filter.ts";
+import { asElement, comparisonsIn, type Filter, filterAt, meetsFilter } from "./scim-filter.ts";
+import { elementsMax } from "./scim-user.ts";
 
 export const patchSchema = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
 /** `emails[type eq "work"].value`. */
@@ -32,8 +33,8 @@ export type PatchPath = AttributePath & Readonly<{ filter: Filter | null }>;
 export type PatchOperation = Readonly<{ op: "add" | "replace" | "remove"; path: PatchPath | null; value: unknown }>;
 
 const operationsMax = 1_000;
-/** Of one list in a resource. Members of groups are no part of a resource. */
-const elementsMax = 200;
+/** Of all operations on a user together: each costs time for each element of a list. */
+const userElementsMax = 1_000;
 
 /** @throws ScimError */
 export function parsePatch(body: unknown): readonly PatchOperation[] {
@@ -96,6 +97,8 @@ const readOnly = new Set(["id", "meta", "schemas", "groups"]);
 
 /** Applies operations to a copy. Read-only attributes are skipped without a path, as Okta sends them, else refused. */
 export function applyPatch(resource: ScimResource, operations: readonly PatchOperation[]): JsonObject {
+  const elements = operations.reduce((sum, { path, value }) => sum + countOf(value) + countIn(path), 0);
+  if (elements > userElementsMax) throw new ScimError(400, "the operations have too many elements", "tooMany");
   const patched = structuredClone(resource) as JsonObject;
   for (const operation of operations) {
     for (const { op, path, value } of withPaths(operation)) {
@@ -107,6 +110,14 @@ export function applyPatch(resource: ScimResource, operations: readonly PatchOpe
     }
   }
   return patched;
+}
+
+const countIn = (path: PatchPath | null): number => (path?.filter ? comparisonsIn(path.filter) : 1);
+
+/** The elements of all lists. */
+function countOf(value: unknown): number {
+  if (Array.isArray(value)) return value.reduce<number>((sum, each) => sum + 1 + countOf(each), 0);
+  return isObject(value) ? Object.values(value).reduce<number>((sum, each) => sum + countOf(each), 0) : 0;
 }
 
 type Placed = Readonly<{ op: PatchOperation["op"]; path: PatchPath; value: unknown }>;

@@ -18,6 +18,7 @@ import {
 import type { AuthDeps } from "../context.ts";
 import { receiptWordOf, waitMsOf } from "../receipt-preference.ts";
 import type { ProvisionedFor } from "./correlation.ts";
+import { checkShape } from "./scim-attributes.ts";
 import { answerBulk, bulkOperationsMax } from "./scim-bulk.ts";
 import { ResourceTurns, type ScimAnswer, type ScimCaller, type ScimDeps, submitChange } from "./scim-context.ts";
 import { ScimDirectory } from "./scim-directory.ts";
@@ -53,6 +54,7 @@ export function createScimServer(
     clients: new Map(options.clients.map((client) => [client.name, client])),
     directory,
     turns: new ResourceTurns(),
+    searches: new Map(),
     replica: auth.replica,
     databroker: auth.databroker,
     clock: auth.clock,
@@ -132,10 +134,12 @@ function callerOf(deps: ScimDeps, tokens: TokenIndex, request: FastifyRequest): 
       503,
       `the cluster is at level ${level}, and SCIM needs level ${provisionedFrom}: run cardea cluster finalize`,
     );
-  return { client, actor: `service:scim/${token.client}#${tokenId}`, scopes: token.scopes };
+  const recheck = (): void => void callerOf(deps, tokens, request);
+  return { client, actor: `service:scim/${token.client}#${tokenId}`, scopes: token.scopes, recheck };
 }
 
 async function answerOf(deps: ScimDeps, caller: ScimCaller, request: FastifyRequest): Promise<ScimAnswer> {
+  checkShape(request.body);
   const [path = "", query = ""] = (request.raw.url ?? "").slice(prefix.length).split("?", 2);
   if (path.toLowerCase() === "/bulk") {
     if (request.method !== "POST") throw new ScimError(405, "this resource has no such method");

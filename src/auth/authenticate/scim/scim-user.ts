@@ -21,6 +21,8 @@ import { badValue, ScimError } from "./scim-error.ts";
 
 const bytesMax = 24 * 1024;
 const levelsMax = 8;
+/** Of one list. */
+export const elementsMax = 200;
 /** The server decides these, or does not keep them. */
 const notKept = new Set(["id", "meta", "schemas", "groups", "password"]);
 const texts = [
@@ -106,7 +108,10 @@ function normalizeList(user: JsonObject, name: string): void {
 /** A copy with lists and names that are within bounds. */
 function checked(value: unknown, level: number): unknown {
   if (level > levelsMax) throw badValue("the resource has too many levels");
-  if (Array.isArray(value)) return value.map((each) => checked(each, level + 1));
+  if (Array.isArray(value)) {
+    if (value.length > elementsMax) throw new ScimError(400, "a list has too many elements", "tooMany");
+    return value.map((each) => checked(each, level + 1));
+  }
   if (!isObject(value)) return value;
   const copy: JsonObject = {};
   for (const [name, each] of Object.entries(value))
