@@ -12,9 +12,9 @@ import {
   type ProvisionedRecord,
   parseProvisioned,
   type ScimResource,
-  type Sealed,
   type UserId,
 } from "../../events/index.ts";
+import { PeopleIndex } from "../authenticate/people/people-index.ts";
 import type { ProvisionedFor } from "../authenticate/scim/correlation.ts";
 
 export type IndexedRecord = Readonly<{
@@ -29,19 +29,15 @@ export type IndexedRecord = Readonly<{
   movedTo: UserId | null;
 }>;
 
-const none: readonly UserId[] = [];
 const usersPerStep = 20_000;
 const profilesPerStep = 500;
 
 export class DirectoryIndex {
   readonly #provisionedFor: ProvisionedFor;
-  readonly #sealed = new Map<UserId, Sealed>();
+  readonly #people = new PeopleIndex();
   readonly #records = new Map<UserId, IndexedRecord>();
   /** By client and the directory's id: the user that has the live record, or else the one that had it last. */
   readonly #byId = new Map<string, UserId>();
-  readonly #aliases = new Map<UserId, Set<UserId>>();
-  readonly #correlated = new Map<UserId, readonly UserId[]>();
-  readonly #people = new Map<UserId, Set<UserId>>();
 
   constructor(provisionedFor: ProvisionedFor) {
     this.#provisionedFor = provisionedFor;
@@ -58,7 +54,7 @@ export class DirectoryIndex {
     let seen = 0;
     for (const { userId, profile } of parts.projection.users()) {
       if (profile === null) this.#forget(userId);
-      else if (this.#sealed.get(userId) !== profile) changed.push(userId);
+      else if (!this.#people.hasRead(userId, profile)) changed.push(userId);
       seen += 1;
       if (seen % usersPerStep === 0) await parts.pause();
     }
@@ -71,7 +67,7 @@ export class DirectoryIndex {
         const profile = opened.get(userId);
         const own = sealed[at] ?? null;
         if (profile === undefined || own === null) continue; // its key may arrive later
-        this.#sealed.set(userId, own);
+        this.#people.recordRead(userId, own);
         this.#read(userId, profile);
       }
       await parts.pause();
@@ -91,45 +87,36 @@ export class DirectoryIndex {
   }
   /** Earlier users of the record of a user. */
   aliasesOf(userId: UserId): readonly UserId[] {
-    if (!this.#aliases.has(userId)) return none;
-    const found = new Set<UserId>([userId]);
-    for (const each of found) for (const alias of this.#aliases.get(each) ?? []) found.add(alias);
-    found.delete(userId);
-    return [...found];
+    return this.#people.aliasesOf(userId);
   }
   /** The people who sign in and correlate with a person of a directory. */
   peopleOf(userId: UserId): readonly UserId[] {
-    const people = new Set<UserId>();
-    for (const each of [userId, ...this.aliasesOf(userId)])
-      for (const person of this.#people.get(each) ?? []) people.add(person);
-    return [...people];
+    return this.#people.peopleOf(userId);
   }
 
   #read(userId: UserId, profile: Profile): void {
     const provisioned = parseProvisioned(profile);
     if (provisioned === undefined) {
       const correlated = this.#provisionedFor(profile);
-      if (correlated.length > 0) this.#correlated.set(userId, correlated);
-      for (const each of correlated) addTo(this.#people, each, userId);
+      if (correlated.length > 0) this.#people.setNamed(userId, correlated);
       return;
     }
     if (!isDirectoryClient(provisioned.client)) return;
     const record = recordFrom(userId, provisioned.client, provisioned.record);
     this.#records.set(userId, record);
-    if (record.movedTo !== null) addTo(this.#aliases, record.movedTo, userId);
+    if (record.movedTo !== null) this.#people.addAlias(record.movedTo, userId);
     const key = keyOf(record.client, record.id);
     const holder = this.#records.get(this.#byId.get(key) ?? userId);
     if (record.digest !== null || holder === undefined || holder.digest === null) this.#byId.set(key, userId);
   }
 
   #forget(userId: UserId): void {
-    this.#sealed.delete(userId);
-    for (const each of this.#correlated.get(userId) ?? []) deleteFrom(this.#people, each, userId);
-    this.#correlated.delete(userId);
+    this.#people.forgetRead(userId);
+    this.#people.removeNamed(userId);
     const record = this.#records.get(userId);
     if (record === undefined) return;
     this.#records.delete(userId);
-    if (record.movedTo !== null) deleteFrom(this.#aliases, record.movedTo, userId);
+    if (record.movedTo !== null) this.#people.removeAlias(record.movedTo, userId);
     const key = keyOf(record.client, record.id);
     if (this.#byId.get(key) === userId) this.#byId.delete(key);
   }
@@ -146,15 +133,3 @@ function recordFrom(userId: UserId, client: string, record: ProvisionedRecord): 
 
 /** No client's name has a line feed. */
 const keyOf = (client: string, id: string): string => `${client}\n${id}`;
-
-function addTo<K, V>(map: Map<K, Set<V>>, key: K, value: V): void {
-  const set = map.get(key);
-  if (set === undefined) map.set(key, new Set([value]));
-  else set.add(value);
-}
-
-function deleteFrom<K, V>(map: Map<K, Set<V>>, key: K, value: V): void {
-  const set = map.get(key);
-  set?.delete(value);
-  if (set?.size === 0) map.delete(key);
-}

@@ -17,10 +17,11 @@ import {
   type ProvisionedRecord,
   parseProvisioned,
   parseStream,
-  type Sealed,
   type UserId,
 } from "../../../events/index.ts";
 import type { Replica } from "../../../replication/index.ts";
+import { ChangedPeople } from "../people/changed-people.ts";
+import { addTo, deleteFrom, PeopleIndex } from "../people/people-index.ts";
 import type { ProvisionedFor } from "./correlation.ts";
 import { emailsOf, textAttribute } from "./scim-attributes.ts";
 
@@ -39,16 +40,15 @@ export type DirectoryEntry = Readonly<{
 }>;
 
 const none: readonly UserId[] = [];
-const stepPeople = 200;
 /** More e-mails of one person are found by a search through all people. */
 const emailsMax = 8;
 
 export class ScimDirectory {
   readonly #replica: Replica;
   readonly #provisionedFor: ProvisionedFor;
-  readonly #pause: () => Promise<void>;
   readonly #onMismatch: (userId: UserId) => void;
-  readonly #onError: (userId: UserId, error: unknown) => void;
+  readonly #people = new PeopleIndex();
+  readonly #changed: ChangedPeople;
   readonly #entries = new Map<UserId, DirectoryEntry>();
   /** By client and resource id, user name, externalId or e-mail. */
   readonly #userOf = new Map<string, UserId>();
@@ -56,17 +56,10 @@ export class ScimDirectory {
   /** By client and resource id, name or externalId. */
   readonly #groupsBy = new Map<string, Set<GroupId>>();
   readonly #keysOfGroup = new Map<GroupId, readonly string[]>();
-  readonly #correlated = new Map<UserId, readonly UserId[]>();
-  readonly #people = new Map<UserId, Set<UserId>>();
-  readonly #aliases = new Map<UserId, Set<UserId>>();
   readonly #listed = new Map<string, { users: UserId[]; isSorted: boolean }>();
   readonly #counts = new Map<string, number>();
-  /** The profile that was read last: most changes of a person are memberships, and leave it as it is. */
-  readonly #profiles = new Map<UserId, Sealed>();
-  readonly #changed = new Set<UserId>();
   /** The newest position at which no change waited. */
   #position: Position = noPosition;
-  #draining: Promise<void> | undefined;
   #stop: (() => void) | undefined;
 
   constructor(
@@ -82,9 +75,8 @@ export class ScimDirectory {
   ) {
     this.#replica = parts.replica;
     this.#provisionedFor = parts.provisionedFor;
-    this.#pause = parts.pause;
     this.#onMismatch = parts.onMismatch;
-    this.#onError = parts.onError;
+    this.#changed = new ChangedPeople({ ...parts, read: (userId) => this.#read(userId) });
   }
 
   start(): void {
@@ -105,17 +97,13 @@ export class ScimDirectory {
 
   /** Everything up to here is in the index. */
   get position(): Position {
-    if (this.#changed.size === 0) this.#position = this.#replica.applied.position;
+    if (this.#changed.isEmpty) this.#position = this.#replica.applied.position;
     return this.#position;
   }
 
   /** Every applied change is in the index. */
   settled(): Promise<void> {
-    if (this.#changed.size === 0) return this.#draining ?? Promise.resolve();
-    this.#draining ??= this.#drain().finally(() => {
-      this.#draining = undefined;
-    });
-    return this.#draining;
+    return this.#changed.settled();
   }
 
   entry(userId: UserId): DirectoryEntry | undefined {
@@ -170,22 +158,15 @@ export class ScimDirectory {
 
   /** Earlier users of the record of a user. */
   aliasesOf(userId: UserId): readonly UserId[] {
-    if (!this.#aliases.has(userId)) return none;
-    const found = new Set<UserId>([userId]);
-    for (const each of found) for (const alias of this.#aliases.get(each) ?? []) found.add(alias);
-    found.delete(userId);
-    return [...found];
+    return this.#people.aliasesOf(userId);
   }
   /** The people who sign in and correlate with a provisioned person. */
   peopleOf(userId: UserId): readonly UserId[] {
-    const people = new Set<UserId>();
-    for (const each of [userId, ...this.aliasesOf(userId)])
-      for (const person of this.#people.get(each) ?? []) people.add(person);
-    return [...people];
+    return this.#people.peopleOf(userId);
   }
   /** The provisioned people that a person correlates with, those that have moved included. */
   correlatedWith(person: UserId): readonly UserId[] {
-    return this.#correlated.get(person) ?? [];
+    return this.#people.namedBy(person) ?? none;
   }
 
   /**
@@ -194,7 +175,7 @@ export class ScimDirectory {
    */
   isMismatch(person: UserId): boolean {
     const { projection } = this.#replica;
-    if (!this.#correlated.has(person) || projection.user(person)?.status === "erased") return false;
+    if (this.#people.namedBy(person) === undefined || projection.user(person)?.status === "erased") return false;
     for (const source of this.#sources()) {
       const wanted = new Set<GroupId>();
       for (const userId of this.correlatedWith(person))
@@ -219,49 +200,21 @@ export class ScimDirectory {
 
   #markAll(): void {
     const { projection } = this.#replica;
-    this.#profiles.clear();
-    for (const userId of this.#entries.keys()) this.#changed.add(userId);
-    for (const { userId } of projection.users()) this.#changed.add(userId);
+    this.#people.forgetReads();
+    for (const userId of this.#entries.keys()) this.#changed.mark(userId);
+    for (const { userId } of projection.users()) this.#changed.mark(userId);
     for (const groupId of this.#keysOfGroup.keys()) this.#readGroup(groupId);
     for (const { groupId } of projection.groups()) this.#readGroup(groupId);
   }
 
   #mark(stream: Parameters<typeof parseStream>[0]): void {
     const parsed = parseStream(stream);
-    if (parsed.kind === "user") this.#changed.add(parsed.id);
+    if (parsed.kind === "user") this.#changed.mark(parsed.id);
     else if (parsed.kind === "group") this.#readGroup(parsed.id);
     else if (parsed.kind === "session") {
       const session = this.#replica.projection.session(parsed.id);
-      if (session?.userId !== undefined && session.userId !== null) this.#changed.add(session.userId);
+      if (session?.userId !== undefined && session.userId !== null) this.#changed.mark(session.userId);
     }
-  }
-
-  async #drain(): Promise<void> {
-    while (this.#changed.size > 0) {
-      const some: UserId[] = [];
-      for (const userId of this.#changed) {
-        some.push(userId);
-        if (some.length >= stepPeople) break;
-      }
-      for (const userId of some) {
-        this.#changed.delete(userId);
-        try {
-          this.#read(userId);
-        } catch (error) {
-          this.#onError(userId, error);
-        }
-      }
-      if (this.#changed.size > 0) await this.#pause();
-    }
-  }
-
-  /** Whether the profile is the one that was read last. */
-  #isKnown(userId: UserId): boolean {
-    const sealed = this.#replica.projection.user(userId)?.profile ?? undefined;
-    if (sealed !== undefined && this.#profiles.get(userId) === sealed) return true;
-    if (sealed === undefined) this.#profiles.delete(userId);
-    else this.#profiles.set(userId, sealed);
-    return false;
   }
 
   #profileOf(userId: UserId): Profile | undefined {
@@ -270,7 +223,8 @@ export class ScimDirectory {
   }
 
   #read(userId: UserId): void {
-    if (!this.#isKnown(userId)) this.#readProfile(userId);
+    const sealed = this.#replica.projection.user(userId)?.profile;
+    if (!this.#people.hasRead(userId, sealed)) this.#readProfile(userId);
     for (const person of this.peopleOf(userId)) this.#report(person);
     this.#report(userId);
   }
@@ -280,27 +234,25 @@ export class ScimDirectory {
     const provisioned = parseProvisioned(profile);
     this.#put(userId, provisioned && entryOf(userId, provisioned.client, provisioned.record));
     if (provisioned === undefined) this.#correlate(userId, profile);
-    else this.#uncorrelate(userId);
+    else this.#people.removeNamed(userId);
+    const sealed = this.#replica.projection.user(userId)?.profile;
     // The key may arrive later than the profile.
-    if (profile === undefined) this.#profiles.delete(userId);
+    if (profile === undefined || sealed === null || sealed === undefined) this.#people.forgetRead(userId);
+    else this.#people.recordRead(userId, sealed);
   }
 
   #correlate(person: UserId, profile: Profile | undefined): void {
-    this.#uncorrelate(person);
-    // Without the person's key this node does not know what the person correlates with, which is not "nothing".
-    if (profile === undefined) return;
+    if (profile === undefined) {
+      // Without the person's key this node does not know what the person correlates with, which is not "nothing".
+      this.#people.removeNamed(person);
+      return;
+    }
     const all = new Set(this.#provisionedFor(profile));
     for (const userId of all) {
       const movedTo = this.#entries.get(userId)?.movedTo ?? null;
       if (movedTo !== null) all.add(movedTo);
     }
-    this.#correlated.set(person, all.size === 0 ? none : [...all]);
-    for (const userId of all) addTo(this.#people, userId, person);
-  }
-
-  #uncorrelate(person: UserId): void {
-    for (const userId of this.#correlated.get(person) ?? []) deleteFrom(this.#people, userId, person);
-    this.#correlated.delete(person);
+    this.#people.setNamed(person, [...all]);
   }
 
   #report(person: UserId): void {
@@ -315,9 +267,9 @@ export class ScimDirectory {
     }
     if (entry !== undefined) this.#counts.set(entry.client, this.recordsOf(entry.client) + 1);
     if ((before?.movedTo ?? null) !== (entry?.movedTo ?? null))
-      for (const person of this.#people.get(userId) ?? []) {
-        this.#profiles.delete(person);
-        this.#changed.add(person);
+      for (const person of this.#people.peopleNaming(userId)) {
+        this.#people.forgetRead(person);
+        this.#changed.mark(person);
       }
     if (entry === undefined) {
       this.#entries.delete(userId);
@@ -325,7 +277,7 @@ export class ScimDirectory {
     }
     this.#entries.set(userId, entry);
     const { client, movedTo } = entry;
-    if (movedTo !== null) addTo(this.#aliases, movedTo, userId);
+    if (movedTo !== null) this.#people.addAlias(movedTo, userId);
     if (!entry.isLive) return;
     this.#userOf.set(keyOf(client, "id", entry.id), userId);
     this.#userOf.set(keyOf(client, "userName", entry.userName), userId);
@@ -342,7 +294,7 @@ export class ScimDirectory {
 
   #forget(entry: DirectoryEntry): void {
     const { client, userId, movedTo } = entry;
-    if (movedTo !== null) deleteFrom(this.#aliases, movedTo, userId);
+    if (movedTo !== null) this.#people.removeAlias(movedTo, userId);
     if (!entry.isLive) return;
     for (const [by, value] of [
       ["id", entry.id],
@@ -396,16 +348,4 @@ function keysOfGroup({ name, scim }: Group): readonly string[] {
 /** No client's name has a line feed. */
 function keyOf(client: string, by: string, value: string): string {
   return `${client}\n${by}\n${by === "userName" || by === "group name" ? value.toLowerCase() : value}`;
-}
-
-function addTo<K, V>(map: Map<K, Set<V>>, key: K, value: V): void {
-  const set = map.get(key);
-  if (set === undefined) map.set(key, new Set([value]));
-  else set.add(value);
-}
-
-function deleteFrom<K, V>(map: Map<K, Set<V>>, key: K, value: V): void {
-  const set = map.get(key);
-  set?.delete(value);
-  if (set?.size === 0) map.delete(key);
 }

@@ -17,25 +17,19 @@ import {
   type UserId,
 } from "../../../events/index.ts";
 import type { Replica } from "../../../replication/index.ts";
+import { ChangedPeople } from "../people/changed-people.ts";
+import { PeopleIndex } from "../people/people-index.ts";
 import type { SignalRecordsFor } from "./signal-plan.ts";
 
 /** Sessions of a person that a record denies. */
 export type DeniedSessions = Readonly<{ recordId: UserId; userId: UserId; sessionIds: readonly SessionId[] }>;
 
-const stepPeople = 200;
-
 export class SignalSubjects {
   readonly #replica: Replica;
   readonly #recordsFor: SignalRecordsFor;
-  readonly #pause: () => Promise<void>;
   readonly #onDenied: (denied: DeniedSessions) => void;
-  readonly #onError: (userId: UserId, error: unknown) => void;
-  readonly #records = new Map<UserId, readonly UserId[]>();
-  readonly #people = new Map<UserId, Set<UserId>>();
-  /** The profile that was read last. */
-  readonly #profiles = new Map<UserId, Sealed>();
-  readonly #changed = new Set<UserId>();
-  #draining: Promise<void> | undefined;
+  readonly #people = new PeopleIndex();
+  readonly #changed: ChangedPeople;
   #stop: (() => void) | undefined;
 
   constructor(
@@ -51,9 +45,8 @@ export class SignalSubjects {
   ) {
     this.#replica = parts.replica;
     this.#recordsFor = parts.recordsFor;
-    this.#pause = parts.pause;
     this.#onDenied = parts.onDenied;
-    this.#onError = parts.onError;
+    this.#changed = new ChangedPeople({ ...parts, read: (userId) => this.#read(userId) });
   }
 
   start(): void {
@@ -74,16 +67,12 @@ export class SignalSubjects {
 
   /** Every applied change is in the index. */
   settled(): Promise<void> {
-    if (this.#changed.size === 0) return this.#draining ?? Promise.resolve();
-    this.#draining ??= this.#drain().finally(() => {
-      this.#draining = undefined;
-    });
-    return this.#draining;
+    return this.#changed.settled();
   }
 
   /** The people that a record concerns, as far as this node has read. */
   peopleOf(recordId: UserId): readonly UserId[] {
-    return [...(this.#people.get(recordId) ?? [])];
+    return [...this.#people.peopleNaming(recordId)];
   }
 
   /** The sessions of a person that records deny. */
@@ -91,7 +80,7 @@ export class SignalSubjects {
     const { projection } = this.#replica;
     const denied: DeniedSessions[] = [];
     const seen = new Set<SessionId>();
-    for (const recordId of this.#records.get(userId) ?? []) {
+    for (const recordId of this.#people.namedBy(userId) ?? []) {
       const record = projection.user(recordId);
       if (record === undefined) continue;
       let endedUpTo: number | undefined;
@@ -116,66 +105,35 @@ export class SignalSubjects {
   }
 
   #markAll(): void {
-    this.#profiles.clear();
-    for (const userId of this.#records.keys()) this.#changed.add(userId);
-    for (const { userId } of this.#replica.projection.users()) if (!isSignalRecord(userId)) this.#changed.add(userId);
+    this.#people.forgetReads();
+    for (const userId of this.#people.knownPeople()) this.#changed.mark(userId);
+    for (const { userId } of this.#replica.projection.users()) if (!isSignalRecord(userId)) this.#changed.mark(userId);
   }
 
   #mark(stream: Parameters<typeof parseStream>[0]): void {
     const parsed = parseStream(stream);
     if (parsed.kind === "user") {
-      if (!isSignalRecord(parsed.id)) this.#changed.add(parsed.id);
-      else for (const person of this.#people.get(parsed.id) ?? []) this.#changed.add(person);
+      if (!isSignalRecord(parsed.id)) this.#changed.mark(parsed.id);
+      else for (const person of this.#people.peopleNaming(parsed.id)) this.#changed.mark(person);
     } else if (parsed.kind === "session") {
       const session = this.#replica.projection.session(parsed.id);
-      if (session?.status === "active") this.#changed.add(session.userId);
-    }
-  }
-
-  async #drain(): Promise<void> {
-    while (this.#changed.size > 0) {
-      const some: UserId[] = [];
-      for (const userId of this.#changed) {
-        some.push(userId);
-        if (some.length >= stepPeople) break;
-      }
-      for (const userId of some) {
-        this.#changed.delete(userId);
-        try {
-          this.#read(userId);
-        } catch (error) {
-          this.#onError(userId, error);
-        }
-      }
-      if (this.#changed.size > 0) await this.#pause();
+      if (session?.status === "active") this.#changed.mark(session.userId);
     }
   }
 
   #read(userId: UserId): void {
     const sealed = this.#replica.projection.user(userId)?.profile ?? undefined;
-    if (sealed === undefined || this.#profiles.get(userId) !== sealed) this.#readProfile(userId, sealed);
+    if (!this.#people.hasRead(userId, sealed)) this.#readProfile(userId, sealed);
     for (const denied of this.deniedOf(userId)) this.#onDenied(denied);
   }
 
   #readProfile(userId: UserId, sealed: Sealed | undefined): void {
     const profile = sealed === undefined ? undefined : this.#replica.open(sealed, userId);
-    for (const recordId of this.#records.get(userId) ?? []) this.#forget(recordId, userId);
-    this.#records.delete(userId);
-    this.#profiles.delete(userId); // the key may arrive later than the profile
+    this.#people.removeNamed(userId);
+    this.#people.forgetRead(userId); // the key may arrive later than the profile
     if (profile === undefined || sealed === undefined) return;
-    this.#profiles.set(userId, sealed);
+    this.#people.recordRead(userId, sealed);
     const records = this.#recordsFor(profile);
-    if (records.length === 0) return;
-    this.#records.set(userId, records);
-    for (const recordId of records) {
-      const people = this.#people.get(recordId) ?? new Set<UserId>();
-      this.#people.set(recordId, people.add(userId));
-    }
-  }
-
-  #forget(recordId: UserId, userId: UserId): void {
-    const people = this.#people.get(recordId);
-    people?.delete(userId);
-    if (people?.size === 0) this.#people.delete(recordId);
+    if (records.length > 0) this.#people.setNamed(userId, records);
   }
 }
