@@ -2,7 +2,7 @@
  * Bench: the longest pauses of the event loops while a SCIM client sends large groups, in a cluster of separate
  * processes on Postgres and NATS. The proxy decides requests meanwhile.
  *
- *   node bench/scim-pauses.ts [--users 20000] [--groups 20] [--members 5000]
+ *   node bench/scim-pauses.ts [--users 6000] [--groups 20] [--members 5000]
  *
  * Budget: no piece of work keeps the proxy from deciding for more than 10 ms of processor time.
  */
@@ -24,15 +24,16 @@ import { printTimes } from "./support/sampled-decisions.ts";
 
 const { values } = parseArgs({
   options: {
-    users: { type: "string", default: "20000" },
+    users: { type: "string", default: "6000" },
     groups: { type: "string", default: "20" },
     members: { type: "string", default: "5000" },
   },
 });
 const [users, groups, members] = [Number(values.users), Number(values.groups), Number(values.members)] as const;
 const cpuMsMax = 10;
-const bulkUsers = 500;
-const inFlight = 2;
+const bulkUsers = 250;
+const bulksInFlight = 4;
+const groupsInFlight = 2;
 const settleMs = 2_000;
 const watched = ["proxy-1", "authenticate", "broker-1", "broker-2"] as const;
 
@@ -53,7 +54,9 @@ const cluster = await startCluster({
 });
 try {
   const send = await connect(cluster);
+  const startedAt = performance.now();
   const ids = await loadUsers(send);
+  console.log(`${users} users in ${((performance.now() - startedAt) / 1_000).toFixed(0)} s`);
   const session = await cluster.session("person");
   await startPeriod();
   const idle = await decideDuring(cluster, session, () => delay(settleMs));
@@ -103,35 +106,37 @@ async function connect(at: Cluster): Promise<Send> {
 
 async function loadUsers(send: Send): Promise<readonly string[]> {
   const ids: string[] = [];
-  for (let from = 0; from < users; from += bulkUsers) {
+  const starts = Array.from({ length: Math.ceil(users / bulkUsers) }, (_, n) => n * bulkUsers);
+  await inParallel(starts, bulksInFlight, async (from) => {
     const Operations = Array.from({ length: Math.min(bulkUsers, users - from) }, (_, n) => {
       const name = `user-${from + n}`;
-      return {
-        method: "POST",
-        path: "/Users",
-        bulkId: name,
-        data: { userName: `${name}@example.com`, externalId: name },
-      };
+      const data = { userName: `${name}@example.com`, externalId: name };
+      return { method: "POST", path: "/Users", bulkId: name, data };
     });
     const schemas = ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"];
     const answer = await send("POST", "/Bulk", { schemas, Operations });
     for (const { location } of answer["Operations"] as { location: string }[])
       ids.push(location.slice(location.lastIndexOf("/") + 1));
-  }
+  });
   return ids;
 }
 
-async function loadGroups(send: Send, ids: readonly string[]): Promise<void> {
-  const rest = Array.from({ length: groups }, (_, n) => n);
+async function inParallel<T>(all: readonly T[], count: number, run: (one: T) => Promise<void>): Promise<void> {
+  const rest = [...all];
   await Promise.all(
-    Array.from({ length: inFlight }, async () => {
-      for (let group = rest.pop(); group !== undefined; group = rest.pop()) {
-        const first = group * 613;
-        const listed = Array.from({ length: members }, (_, n) => ({ value: ids[(first + n) % ids.length] }));
-        await send("POST", "/Groups?excludedAttributes=members", { displayName: `group ${group}`, members: listed });
-      }
+    Array.from({ length: count }, async () => {
+      for (let next = rest.pop(); next !== undefined; next = rest.pop()) await run(next);
     }),
   );
+}
+
+async function loadGroups(send: Send, ids: readonly string[]): Promise<void> {
+  const all = Array.from({ length: groups }, (_, n) => n);
+  await inParallel(all, groupsInFlight, async (group) => {
+    const first = group * 613;
+    const listed = Array.from({ length: members }, (_, n) => ({ value: ids[(first + n) % ids.length] }));
+    await send("POST", "/Groups?excludedAttributes=members", { displayName: `group ${group}`, members: listed });
+  });
 }
 
 async function decideDuring(at: Cluster, session: Session, job: () => Promise<void>): Promise<readonly number[]> {
