@@ -31,6 +31,8 @@ export type GitHubServer = Readonly<{
     sendsCode: boolean;
     /** As for a GitHub App: tokens expire, and a refresh token is valid once. */
     expires: boolean;
+    /** Entries that each page of a list lacks. */
+    missing: number;
   };
   tokens: Map<string, Readonly<{ scopes: readonly string[] }>>;
   /** Method and path of each request. */
@@ -63,7 +65,7 @@ export async function startGitHub(
     },
     clientId: "Iv1.8a61f9b3a7aba766",
     clientSecret: "the client secret of an OAuth app",
-    state: { granted: "all", apiStatus: null, rateLimited: false, sendsCode: true, expires: false },
+    state: { granted: "all", apiStatus: null, rateLimited: false, sendsCode: true, expires: false, missing: 0 },
     tokens: new Map(),
     requests: [],
   };
@@ -158,7 +160,8 @@ export async function startGitHub(
     const scoped = { "x-oauth-scopes": token.scopes.join(", ") };
     if (rateLimited && url.pathname !== "/api/v3/user")
       return { status: 403, body: { message: "You have exceeded a secondary rate limit." }, headers: scoped };
-    return { ...resource(url, token.scopes), headers: scoped };
+    const { headers: own, ...rest } = resource(url, token.scopes);
+    return { ...rest, headers: { ...own, ...scoped } };
   }
 
   function resource({ pathname, searchParams }: URL, scopes: readonly string[]): Reply {
@@ -167,7 +170,15 @@ export async function startGitHub(
       if (!scopes.includes(scope)) return { status: 404, body: { message: "Not Found" } };
       const size = Number(searchParams.get("per_page") ?? 30);
       const from = (Number(searchParams.get("page") ?? 1) - 1) * size;
-      return { status: 200, body: entries.slice(from, from + size) };
+      const linkTo = (rel: string, number: number): string =>
+        `<${new URL(`${pathname}?per_page=${size}&page=${number}`, origin).href}>; rel="${rel}"`;
+      const links = [
+        ...(from > 0 ? [linkTo("prev", from / size)] : []),
+        ...(from + size < entries.length ? [linkTo("next", from / size + 2)] : []),
+      ];
+      const headers: Record<string, string> = links.length === 0 ? {} : { link: links.join(", ") };
+      // A page may have fewer entries than asked for.
+      return { status: 200, body: entries.slice(from, from + size - github.state.missing), headers };
     };
     switch (pathname) {
       case "/api/v3/user":

@@ -39,7 +39,7 @@ export type ApplyParts = Readonly<{
   log: Readonly<{ warn(fields: object, message: string): void }>;
 }>;
 
-const inFlightMax = 24;
+const inFlightMax = 128;
 /** Of one command, the people who correlate included. */
 const membersPerCommand = 2_000;
 const peopleMax = 10_000;
@@ -96,16 +96,29 @@ function withoutRemovals({ renamedFrom, groupId, ...change }: GroupChange): Grou
   return { ...change, groupId: renamedFrom ?? groupId, renamedFrom: null, removed: [] };
 }
 
+/**
+ * Performs several at once. After the first failure no further one begins, and nothing is in flight any more when this
+ * settles. @throws that failure; RunEndedError when the epoch has ended
+ */
 async function forEach<T>(
   items: readonly T[],
   { signal }: Pick<ApplyParts, "signal">,
   perform: (item: T) => Promise<void>,
 ): Promise<void> {
   let next = 0;
+  let failure: Readonly<{ error: unknown }> | undefined;
   const worker = async (): Promise<void> => {
-    for (let item = items[next++]; item !== undefined && !signal.aborted; item = items[next++]) await perform(item);
+    for (; next < items.length && failure === undefined && !signal.aborted; ) {
+      const item = items[next++] as T;
+      try {
+        await perform(item);
+      } catch (error) {
+        failure ??= { error };
+      }
+    }
   };
   await Promise.all(Array.from({ length: Math.min(inFlightMax, items.length) }, worker));
+  if (failure !== undefined) throw failure.error;
   if (signal.aborted) throw new RunEndedError("the run has ended");
 }
 

@@ -1,9 +1,11 @@
 /** Commands with an end: what they record and refuse, and what the sweep records at the end. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { performCommand } from "../../../src/broker/commands/catalog.ts";
+import { AccessSet } from "../../../src/broker/commands/access.ts";
+import { accessOf, performCommand } from "../../../src/broker/commands/catalog.ts";
 import { parseCommandRequest } from "../../../src/broker/commands/parse-command.ts";
 import type { Performed, Tools } from "../../../src/broker/commands/performed.ts";
+import { timeBoxesMax } from "../../../src/broker/commands/time-box.ts";
 import {
   type CardeaEvent,
   type Command,
@@ -152,6 +154,58 @@ describe("an addition with an end", () => {
     assert.deepEqual(parseCommandRequest({ ...asked(add()) }).command, add());
     assert.throws(() => parseCommandRequest(asked({ ...suspend(later(1)), reason: "x".repeat(201) } as Command)));
     assert.deepEqual(parseCommandRequest(asked(suspend(later(1)))).command, suspend(later(1)));
+  });
+});
+
+describe("the bound of ends", () => {
+  const people = Array.from({ length: timeBoxesMax }, (_, n) => user(`person-${n}`));
+  const filled = (count: number): Bench => {
+    const bench = new Bench();
+    for (let from = 0; from < count; from += 5_000) {
+      const added = people.slice(from, Math.min(count, from + 5_000));
+      const until = later(1_000);
+      bench.fold([
+        { type: "GroupMembersChanged", groupId: eng, source: "operator", added, removed: [], until, reason: "r" },
+      ]);
+    }
+    assert.equal(bench.ledger.timeBoxes, count);
+    return bench;
+  };
+
+  test("counts every person that a command names, not the command alone", () => {
+    const bench = filled(timeBoxesMax - 1);
+    bench.do({ ...createSession("s2", "bob"), issuedAt: start, expiresAt: later(864_000_000) });
+    const both = bench.ask(add({ groupId: "ops" as GroupId, added: [alice, user("bob")] }));
+    assert.ok(both.type === "refused" && both.code === "conflict", JSON.stringify(both));
+    assert.match(both.message, /this would add 2: it keeps at most 100000/);
+    bench.do(add({ groupId: "ops" as GroupId }));
+    assert.equal(bench.ledger.timeBoxes, timeBoxesMax);
+    assert.equal(codeOf(bench.ask(suspend(later(5_000)))), "conflict");
+  });
+
+  test("refuses no change of an end that exists", () => {
+    const bench = filled(timeBoxesMax - 2);
+    bench.do(add());
+    bench.do(suspend(later(2_000)));
+    assert.equal(bench.ledger.timeBoxes, timeBoxesMax);
+    bench.do(add({ until: later(9_000) }));
+    bench.do(add({ until: later(3_000) }));
+    bench.do(suspend(later(9_000)));
+    assert.equal(bench.ledger.timeBoxes, timeBoxesMax);
+  });
+
+  test("is not exceeded by two commands of one batch, which is performed against one head", () => {
+    const used = new AccessSet();
+    const { ledger } = new Bench();
+    used.add(accessOf(asked(add()), ledger));
+    for (const other of [add({ groupId: "ops" as GroupId, added: [user("bob")] }), suspend(later(1_000))])
+      assert.equal(used.conflicts(accessOf(asked(other), ledger)), true, other.type);
+    const { until: _, ...permanent } = add({ groupId: "ops" as GroupId, added: [user("bob")] }) as ReturnType<
+      typeof add
+    > & {
+      until?: UnixMs;
+    };
+    assert.equal(used.conflicts(accessOf(asked(permanent as Command), ledger)), false);
   });
 });
 

@@ -13,8 +13,10 @@ import type { ProviderDescription } from "./provider-client.ts";
 import { ProviderError } from "./provider-error.ts";
 
 type Json = Readonly<Record<string, unknown>>;
-/** Pages of 100 entries: 1,000 teams, more than fit into identity headers. */
-const pagesMax = 10;
+/** `link`: the header that names the next page; null: GitHub sent none, because the list fits into one. */
+type Answer = Readonly<{ body: unknown; link: string | null }>;
+/** Pages of 100 entries: 5,000 teams. A person with more cannot be described: a part of them would be a lie. */
+const pagesMax = 50;
 const perPage = 100;
 const emailScopes = ["user:email", "user"];
 const organizationScopes = ["read:org", "write:org", "admin:org"];
@@ -45,12 +47,12 @@ export function createGitHubApi({
    * @param scopes each of them is enough; null in the answer: the token has none of them, or may not do this
    * @throws ProviderError when GitHub does not answer the question
    */
-  async function request(path: string, accessToken: string, scopes: readonly string[] = []): Promise<unknown> {
+  async function request(path: string, accessToken: string, scopes: readonly string[] = []): Promise<Answer | null> {
     const headers = { ...headersOfAll, authorization: `Bearer ${accessToken}` };
     const response = await fetch(`${api}${path}`, { headers }).catch((cause: unknown): never => {
       throw new ProviderError("GitHub does not answer", { kind: "silent" }, { cause });
     });
-    if (response.status === 200) return response.json();
+    if (response.status === 200) return { body: await response.json(), link: response.headers.get("link") };
     await response.body?.cancel();
     if (response.status === 401) {
       if (await isWithdrawn(accessToken))
@@ -90,11 +92,15 @@ export function createGitHubApi({
     const all: Json[] = [];
     for (let page = 1; page <= pagesMax; page++) {
       const found = await request(`${path}?per_page=${perPage}&page=${page}`, accessToken, scopes);
-      const entries = Array.isArray(found) ? found.filter(isRecord) : [];
-      all.push(...entries);
-      if (entries.length < perPage) break;
+      if (found === null) return all;
+      const { body, link } = found;
+      if (!Array.isArray(body)) throw new ProviderError(`GitHub's answer to ${path} is no list`, { kind: "silent" });
+      all.push(...body.filter(isRecord));
+      // A page may have fewer entries than asked for, and more may follow.
+      const isLast = link === null ? body.length < perPage : !/;\s*rel="next"/.test(link);
+      if (isLast) return all;
     }
-    return all;
+    throw new ProviderError(`GitHub lists more than ${pagesMax * perPage} entries for ${path}`, { kind: "silent" });
   }
 
   async function describe({ accessToken }: ProviderTokens): Promise<ProviderDescription> {
@@ -105,7 +111,7 @@ export function createGitHubApi({
       list("/user/teams", accessToken, organizationScopes),
       list("/user/orgs", accessToken, organizationScopes),
     ]);
-    return descriptionOf(web, { user, emails, teams, organizations });
+    return descriptionOf(web, { user: user?.body, emails, teams, organizations });
   }
 
   return {

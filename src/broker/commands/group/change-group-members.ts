@@ -16,7 +16,7 @@ import {
 import type { CommandDefinition, CommandOf } from "../definition.ts";
 import { listIn, parseMembershipSource } from "../fields.ts";
 import { type Performed, recordChanges, refuseCommand } from "../performed.ts";
-import { parseTimeBox, refuseEnd } from "../time-box.ts";
+import { parseTimeBox, refuseEnd, timeBoxStream } from "../time-box.ts";
 
 export const changeGroupMembers: CommandDefinition<"changeGroupMembers"> = {
   schema: (fields) => ({
@@ -30,9 +30,9 @@ export const changeGroupMembers: CommandDefinition<"changeGroupMembers"> = {
   permission: ["authenticate", "operator"],
   /** The identity provider's memberships are all that a sign-in knows of groups. */
   isPermitted: (role, { source }) => role !== "authenticate" || source === "idp",
-  access: ({ groupId, added, removed }) => ({
+  access: ({ groupId, added, removed, until }) => ({
     reads: [...added, ...removed].map(userStream),
-    writes: [groupStream(groupId)],
+    writes: [groupStream(groupId), ...(until === undefined ? [] : [timeBoxStream])],
   }),
   holdable: {
     subject: ({ groupId }) => groupStream(groupId),
@@ -73,14 +73,15 @@ export const changeGroupMembers: CommandDefinition<"changeGroupMembers"> = {
 
 function refuseGrant(
   projection: Projection,
-  { source, removed, reason }: CommandOf<"changeGroupMembers">,
+  { groupId, source, added, removed, reason }: CommandOf<"changeGroupMembers">,
   end: Readonly<{ until: UnixMs; now: UnixMs }>,
 ): Performed | undefined {
   if (source !== "operator" || removed.length > 0)
     return refuseCommand("invalid", "only an addition by an operator has an end");
   if (reason === undefined || reason.trim() === "")
     return refuseCommand("invalid", "an addition that ends by itself needs a reason");
-  return refuseEnd(projection, end);
+  const newOnes = [...new Set(added)].filter((id) => projection.membership(id, groupId)?.grant === undefined);
+  return refuseEnd(projection, { ...end, added: newOnes.length });
 }
 
 /** Without people who are gone, or who can no longer be added. */

@@ -3,7 +3,7 @@ import { isSuspendedUntil, parseUserId, userStream } from "../../../events/index
 import type { CommandDefinition } from "../definition.ts";
 import { MalformedCommandError, textOf } from "../fields.ts";
 import { nothing, recordChanges, refuseCommand } from "../performed.ts";
-import { iso, parseUntil, refuseEnd, timeBoxReasonMax } from "../time-box.ts";
+import { iso, parseUntil, refuseEnd, timeBoxReasonMax, timeBoxStream } from "../time-box.ts";
 import { erasedUser, unknownUser } from "./refusals.ts";
 
 export const suspendUser: CommandDefinition<"suspendUser"> = {
@@ -15,12 +15,16 @@ export const suspendUser: CommandDefinition<"suspendUser"> = {
   },
   permission: ["operator"],
   tightens: true,
-  access: ({ userId }) => ({ reads: [], writes: [userStream(userId)] }),
+  access: ({ userId, until }) => ({
+    reads: [],
+    writes: [userStream(userId), ...(until === undefined ? [] : [timeBoxStream])],
+  }),
   perform(projection, { userId, reason, until }, { now }) {
     const user = projection.user(userId);
     if (user === undefined) return unknownUser;
     if (user.status === "erased") return erasedUser;
-    const refusal = until === undefined ? undefined : refuseEnd(projection, { until, now });
+    const added = user.suspension === undefined ? 1 : 0;
+    const refusal = until === undefined ? undefined : refuseEnd(projection, { until, now, added });
     if (refusal !== undefined) return refusal;
     if (isSuspendedUntil(user, until)) {
       const stands = user.suspension?.until;

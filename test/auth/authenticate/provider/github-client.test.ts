@@ -87,13 +87,25 @@ test("only an address that GitHub has verified is the person's e-mail", async (t
   assert.deepEqual([none.email, none.emailVerified, none.claims["email"]], ["", false, undefined]);
 });
 
-test("more teams than a page holds are all read, and no more than ten pages", async (t) => {
+test("more teams than a page holds are all read, and more than 5,000 are an error that takes nothing away", async (t) => {
   const { github, client } = await start(t);
   const teams = (count: number) => Array.from({ length: count }, (_, i) => ({ slug: `t${i}`, organization: "o" }));
   github.account.teams = teams(250);
   assert.equal((await signIn(client)).profile.claims["groups"]?.length, 250);
+  github.account.teams = teams(1_001);
+  const { tokens, profile } = await signIn(client);
+  assert.equal(profile.claims["groups"]?.length, 1_001);
   github.account.teams = teams(5_000);
-  assert.equal((await signIn(client)).profile.claims["groups"]?.length, 1_000);
+  assert.equal((await client.describe(tokens)).profile.claims["groups"]?.length, 5_000);
+  github.account.teams = teams(5_001);
+  assert.deepEqual(await rejected(client.describe(tokens)), ["silent", ""]);
+});
+
+test("a page with fewer entries than asked for does not end a list that has a next page", async (t) => {
+  const { github, client } = await start(t);
+  github.account.teams = Array.from({ length: 250 }, (_, i) => ({ slug: `t${i}`, organization: "o" }));
+  github.state.missing = 1;
+  assert.equal((await signIn(client)).profile.claims["groups"]?.length, 248);
 });
 
 test("without a scope its claims are empty, and a rate limit takes nothing away", async (t) => {
