@@ -35,13 +35,13 @@ await withStand(async (stand) => {
     idp: provider.issuer,
   });
   const idle = await sampled(cardea, () => delay(3_000));
-  printTimes("decisions while idle", idle.times);
+  printTimes("decisions while idle", idle.times, idle);
   const creating = await sampled(cardea, () => createSessions(cardea, provider));
   printRate("sessions created", sessions, creating);
   await refreshed(provider, 1);
   const refreshing = await sampled(cardea, () => refreshed(provider, sessions));
   printRate("sessions refreshed", sessions, refreshing);
-  printTimes("decisions meanwhile", refreshing.times);
+  printTimes("decisions meanwhile", refreshing.times, refreshing);
   console.log(
     `a refresh takes ${(refreshing.cpuMs / creating.cpuMs).toFixed(2)} times the processor time of a creation by command`,
   );

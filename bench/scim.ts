@@ -53,14 +53,14 @@ await withStand(async (stand) => {
   stand.atEnd(() => visitor.close());
   const send = await connect(cardea, visitor);
   const idle = await sampled(cardea, async () => delay(3_000));
-  printTimes("decisions while idle", idle.times);
+  printTimes("decisions while idle", idle.times, idle);
 
   const ids: string[] = [];
   const loading = await sampled(cardea, () => loadUsers(send, ids));
   console.log(
     `${users} users in ${seconds(loading.ms)} (${seconds(loading.cpuMs)} of CPU): ${rate(users, loading.ms)}/s`,
   );
-  printTimes("decisions meanwhile", loading.times);
+  printTimes("decisions meanwhile", loading.times, loading);
 
   const made: string[] = [];
   const grouping = await sampled(cardea, () => loadGroups(send, { ids, made }));
@@ -68,7 +68,7 @@ await withStand(async (stand) => {
   console.log(
     `${groups} groups with ${memberships} members in ${seconds(grouping.ms)}: ${rate(groups, grouping.ms)}/s`,
   );
-  printTimes("decisions meanwhile", grouping.times);
+  printTimes("decisions meanwhile", grouping.times, grouping);
 
   for (const [name, group] of [
     ["small", made[1]],

@@ -12,6 +12,8 @@ export type Pinned = Readonly<{
   cpuMs(): number;
   /** Resident bytes now, of all its processes. */
   rssBytes(): number;
+  /** How it ended, with the end of its output; null: it runs. */
+  ended(): string | null;
 }>;
 
 export async function startPinned(
@@ -40,6 +42,10 @@ export async function startPinned(
     },
     cpuMs: () => cpuMs(child.pid ?? 0),
     rssBytes: () => rssBytes(child.pid ?? 0),
+    ended: () =>
+      child.exitCode === null && child.signalCode === null
+        ? null
+        : `${command} ended with ${child.signalCode ?? child.exitCode}: ${output}`,
   };
 }
 

@@ -6,8 +6,17 @@ import { percentile } from "./histogram.ts";
 
 const sampleEveryMs = 10;
 
-/** `times`: milliseconds of each request. */
-export type Sampled = Readonly<{ ms: number; cpuMs: number; times: readonly number[] }>;
+/**
+ * `times`: milliseconds of each permitted request. `refused`: requests that the process did not permit, because a busy
+ * machine had kept it from renewing its lease. `failed`: requests that got no answer.
+ */
+export type Sampled = Readonly<{
+  ms: number;
+  cpuMs: number;
+  times: readonly number[];
+  refused: number;
+  failed: number;
+}>;
 
 /** Runs a job while a signed-in person requests a route at a steady pace. */
 export async function sampled({ port, headers, pinned }: Cardea, job: () => Promise<void>): Promise<Sampled> {
@@ -15,12 +24,23 @@ export async function sampled({ port, headers, pinned }: Cardea, job: () => Prom
   const cookie = headers.find((line) => line.startsWith("Cookie: "))?.slice("Cookie: ".length) ?? "";
   const times: number[] = [];
   let isOver = false;
+  let [refused, failed] = [0, 0];
+  const request = async (): Promise<number> => {
+    try {
+      return (await person.request(`http://app.localhost:${port}/`, { headers: { cookie } })).status;
+    } catch (error) {
+      throwIfEnded(pinned, error);
+      return 0;
+    }
+  };
   async function sample(): Promise<void> {
     while (!isOver) {
       const at = performance.now();
-      const { status } = await person.request(`http://app.localhost:${port}/`, { headers: { cookie } });
-      if (status !== 200) throw new Error(`a permitted request got ${status}`);
-      times.push(performance.now() - at);
+      const status = await request();
+      if (status === 200) times.push(performance.now() - at);
+      else if (status === 0) failed += 1;
+      else if (status === 503) refused += 1;
+      else throw new Error(`a permitted request got ${status}`);
       await delay(sampleEveryMs);
     }
   }
@@ -33,10 +53,22 @@ export async function sampled({ port, headers, pinned }: Cardea, job: () => Prom
   await Promise.all([sample(), run()]);
   const [ms, cpuMs] = [performance.now() - from, pinned.cpuMs() - cpuFrom];
   await person.close();
-  return { ms, cpuMs, times };
+  return { ms, cpuMs, times, refused, failed };
 }
 
-export function printTimes(what: string, times: readonly number[]): void {
+/** A connection that breaks says that the process has ended, or that it closed an idle one just then. */
+export function throwIfEnded({ ended }: Cardea["pinned"], cause: unknown): void {
+  const problem = ended();
+  if (problem !== null) throw new Error(problem, { cause });
+}
+
+/** @param sampled where the times are from; absent: no request has failed */
+export function printTimes(
+  what: string,
+  times: readonly number[],
+  { refused, failed }: Pick<Sampled, "refused" | "failed"> = { refused: 0, failed: 0 },
+): void {
   const [p50, p99, most] = [50, 99, 100].map((p) => percentile(times, p).toFixed(1));
   console.log(`${what}: p50 ${p50} ms, p99 ${p99} ms, max ${most} ms (${times.length})`);
+  if (refused + failed > 0) console.log(`  besides ${refused} with status 503, and ${failed} without an answer`);
 }

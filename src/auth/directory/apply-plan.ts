@@ -39,7 +39,14 @@ export type ApplyParts = Readonly<{
   log: Readonly<{ warn(fields: object, message: string): void }>;
 }>;
 
-const inFlightMax = 128;
+/**
+ * Of the changes in flight. Many share one commit, but all of a batch are folded in one step, and decisions of the same
+ * process wait for it.
+ */
+const weightMax = 1_536;
+const personWeight = 16;
+/** A group weighs as much as its changed memberships; two with a person in common cannot share a commit. */
+const groupWeight = 64;
 /** Of one command, the people who correlate included. */
 const membersPerCommand = 2_000;
 const peopleMax = 10_000;
@@ -50,6 +57,8 @@ export class RunEndedError extends Error {}
 
 /** @throws RunEndedError */
 export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: ApplyParts): Promise<Applied> {
+  const { signal } = parts;
+  const people = { signal, weightOf: () => personWeight };
   const totals = { added: 0, removed: 0, ended: 0, refused: 0, held: 0 };
   const submit = async (command: Command): Promise<boolean> => {
     const outcome = await submitCommand(command, parts);
@@ -67,13 +76,14 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
   const endPerson = async (change: PersonChange): Promise<void> => {
     if (await writePerson(change)) totals.ended += 1;
   };
-  if (permitted.ends) await forEach(plan.ends, parts, endPerson);
+  if (permitted.ends) await forEach(plan.ends, people, endPerson);
   else for (const { userId, before } of plan.ends) if (before === undefined) missing.add(userId);
-  await forEach(plan.writes, parts, async (change) => void (await writePerson(change)));
+  await forEach(plan.writes, people, async (change) => void (await writePerson(change)));
   const groups = (permitted.removals ? plan.groups : plan.groups.map(withoutRemovals)).map((change) =>
     missing.size === 0 ? change : { ...change, added: change.added.filter((userId) => !missing.has(userId)) },
   );
-  await forEach(groups, parts, async (change) => {
+  const weightOf = ({ added, removed }: GroupChange): number => groupWeight + added.length + removed.length;
+  await forEach(groups, { signal, weightOf }, async (change) => {
     for (const { command, added, removed } of groupCommands(change, plan.counts.losing, parts)) {
       if (!(await submit(command))) continue;
       totals.added += added;
@@ -81,8 +91,9 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
     }
   });
   if (!permitted.removals) return totals;
-  await forEach(plan.gone, parts, endPerson);
-  await forEach(plan.goneGroups, parts, async ({ groupId, scim, members }) => {
+  await forEach(plan.gone, people, endPerson);
+  const weightOfGone = ({ members }: Readonly<{ members: number }>): number => groupWeight + members;
+  await forEach(plan.goneGroups, { signal, weightOf: weightOfGone }, async ({ groupId, scim, members }) => {
     const { client, version: expected } = scim;
     const { losing } = plan.counts;
     const gone = { groupId, client, expected, scim: null, added: [], removed: [], renamedFrom: null, losing };
@@ -97,27 +108,40 @@ function withoutRemovals({ renamedFrom, groupId, ...change }: GroupChange): Grou
 }
 
 /**
- * Performs several at once. After the first failure no further one begins, and nothing is in flight any more when this
- * settles. @throws that failure; RunEndedError when the epoch has ended
+ * Performs several at once, up to a weight in flight. After the first failure no further one begins, and nothing is in
+ * flight any more when this settles. @throws that failure; RunEndedError when the epoch has ended
  */
 async function forEach<T>(
   items: readonly T[],
-  { signal }: Pick<ApplyParts, "signal">,
+  { signal, weightOf }: Pick<ApplyParts, "signal"> & Readonly<{ weightOf: (item: T) => number }>,
   perform: (item: T) => Promise<void>,
 ): Promise<void> {
-  let next = 0;
+  let weight = 0;
   let failure: Readonly<{ error: unknown }> | undefined;
-  const worker = async (): Promise<void> => {
-    for (; next < items.length && failure === undefined && !signal.aborted; ) {
-      const item = items[next++] as T;
-      try {
-        await perform(item);
-      } catch (error) {
-        failure ??= { error };
-      }
+  let next = Promise.withResolvers<void>();
+  const run = async (item: T, own: number): Promise<void> => {
+    try {
+      await perform(item);
+    } catch (error) {
+      failure ??= { error };
+    }
+    weight -= own;
+    next.resolve();
+  };
+  const waitFor = async (isDone: () => boolean): Promise<void> => {
+    while (!isDone()) {
+      next = Promise.withResolvers();
+      await next.promise;
     }
   };
-  await Promise.all(Array.from({ length: Math.min(inFlightMax, items.length) }, worker));
+  for (const item of items) {
+    const own = weightOf(item);
+    await waitFor(() => weight === 0 || weight + own <= weightMax || failure !== undefined);
+    if (failure !== undefined || signal.aborted) break;
+    weight += own;
+    void run(item, own);
+  }
+  await waitFor(() => weight === 0);
   if (failure !== undefined) throw failure.error;
   if (signal.aborted) throw new RunEndedError("the run has ended");
 }

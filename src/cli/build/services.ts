@@ -16,7 +16,7 @@ import {
   type RefreshMemory,
   type SignalMemory,
 } from "../../auth/index.ts";
-import { type Config, canonicalJson, defaultProviderName, type HostPort, signInClientsOf } from "../../config/index.ts";
+import { type Config, defaultProviderName, type HostPort, signInClientsOf } from "../../config/index.ts";
 import { type NodeId, parseNodeId, type UnixMs } from "../../events/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import { type NodeSnapshots, type ReplicaProcess, startReplica } from "../../replication/node/index.ts";
@@ -38,6 +38,7 @@ import type { Output } from "../terminal/output.ts";
 import { version } from "../terminal/version.ts";
 import { directoryDuty, profileRecordsOf, refreshDuty } from "./auth-parts.ts";
 import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
+import { hasSameDirectories, hasSameProviders } from "./kept-parts.ts";
 import type { LoadedConfig } from "./load.ts";
 import { type ListenerName, type RequestServices, startRequestServices } from "./request-services.ts";
 import { pollDuty, signalTransmittersOf, verificationDuty } from "./signals/signal-parts.ts";
@@ -326,37 +327,6 @@ function directoriesWithDuty(config: Config, logger: Logger) {
       await directories.close();
     },
   };
-}
-
-function hasSameDirectories(a: Config, b: Config): boolean {
-  const settingsOf = ({ directories, idp, signInProviders, hostAliases, certificateAuthority }: Config) =>
-    canonicalJson([
-      directories,
-      idp?.url.href ?? null,
-      signInProviders.map(({ name, url }) => [name, url.href]),
-      hostAliases,
-      certificateAuthority,
-    ]);
-  return settingsOf(a) === settingsOf(b);
-}
-
-/** Whether a provider's clients can be kept, with their keys and failures. */
-function hasSameProviders(a: Config, b: Config): boolean {
-  const settingsOf = ({ idp, authenticateServiceUrl, hostAliases, certificateAuthority, ...rest }: Config) =>
-    canonicalJson([
-      idp,
-      rest.signInProviders,
-      rest.routes.flatMap(({ idpClient }) => idpClient ?? []),
-      rest.tokenIssuers,
-      rest.signalTransmitters,
-      authenticateServiceUrl,
-      hostAliases,
-      certificateAuthority,
-      rest.groupsFromClaim,
-      rest.refreshEveryMs,
-      rest.refreshGraceMs,
-    ]);
-  return settingsOf(a) === settingsOf(b);
 }
 
 /** The longest `stale_grace` of all routes, in milliseconds. */
