@@ -22,6 +22,12 @@ export const sourcesMax = 32;
 export const heldMax = 256;
 /** Ids in all of them together: about 8 MB. */
 export const heldPeopleMax = 200_000;
+/** Of one source, so that none takes the room of another. */
+export const heldBySourceMax = 64;
+export const heldPeopleBySourceMax = 100_000;
+/** Of all sources together. What is left is for the changes of people. */
+export const heldBySourcesMax = 192;
+export const heldPeopleBySourcesMax = 150_000;
 /** The longest time for which one source may make mass changes after an operator has allowed them. */
 export const allowedMsMax = 24 * 3_600_000;
 

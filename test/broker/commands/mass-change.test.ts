@@ -1,7 +1,17 @@
 /** Mass changes: what is held, what never is, and what becomes of a held change. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { heldMax, heldPeopleMax, type UnixMs, type UserId } from "../../../src/events/index.ts";
+import type { Performed } from "../../../src/broker/commands/performed.ts";
+import {
+  heldBySourceMax,
+  heldBySourcesMax,
+  heldMax,
+  heldPeopleBySourceMax,
+  heldPeopleBySourcesMax,
+  heldPeopleMax,
+  type UnixMs,
+  type UserId,
+} from "../../../src/events/index.ts";
 import { fc } from "../../support/property.ts";
 import { group, MassChangeWorld, okta, oktaSource, operator, people } from "./mass-change-world.ts";
 
@@ -236,32 +246,89 @@ describe("release, drop and expiry", () => {
     assert.deepEqual(at.held(), []);
   });
 
-  test("a full list holds no more, and the change still has no effect", () => {
-    const at = new MassChangeWorld({ peopleMax: 1 });
-    for (let n = 0; n < heldMax; n++) {
-      at.provision(`g${n}`, people(2));
-      assert.equal(at.submit(at.change(`g${n}`, { scim: null })), "held");
+  const sourceOf = (n: number): string => `service:scim/client-${n}`;
+  const refusalOf = (performed: Performed): string =>
+    performed.type === "refused" ? performed.message : performed.type;
+  /** A source's deletions of groups, until one is not held. */
+  const fill = (at: MassChangeWorld, source: string, count: number): void => {
+    for (let n = 0; n < count; n++) {
+      const name = `${source} ${n}`;
+      at.provision(name, people(2));
+      assert.equal(at.submit(at.change(name, { scim: null }), source), "held");
     }
+  };
+
+  test("one source fills its part alone: it is told so, and another source and an operator still have room", () => {
+    const at = new MassChangeWorld({ peopleMax: 1 });
+    fill(at, sourceOf(0), heldBySourceMax);
     at.provision("last", people(2));
-    assert.equal(at.submit(at.change("last", { scim: null })), "held");
+    const deletion = at.change("last", { scim: null });
+    assert.match(
+      refusalOf(at.perform(deletion, sourceOf(0))),
+      /no more changes of service:scim\/client-0 can be held \(64,/,
+    );
+    assert.equal(at.submit(deletion, sourceOf(0)), "held");
+    assert.equal(at.held().length, heldBySourceMax);
+    assert.equal(at.members("last").length, 2, "it has no effect");
+    assert.equal(at.submit(deletion, sourceOf(1)), "held");
+    assert.equal(at.held().length, heldBySourceMax + 1);
+    const [first] = at.held();
+    assert.ok(first !== undefined);
+    assert.equal(at.release(first), "done");
+    assert.equal(at.submit(at.change("last", { scim: null }), sourceOf(0)), "held");
+    assert.equal(at.held().length, heldBySourceMax + 1, "a release has made room");
+  });
+
+  test("all sources together leave room for the changes of operators, and a full list holds no more", () => {
+    const at = new MassChangeWorld({ peopleMax: 1 });
+    for (let n = 0; n < heldBySourcesMax / heldBySourceMax; n++) fill(at, sourceOf(n), heldBySourceMax);
+    at.provision("last", people(2));
+    const deletion = at.change("last", { scim: null });
+    assert.match(
+      refusalOf(at.perform(deletion, sourceOf(9))),
+      /no more changes of SCIM clients and directories can be held/,
+    );
+    for (let n = heldBySourcesMax; n < heldMax; n++) {
+      at.provision(`own ${n}`, people(2));
+      assert.equal(at.submit({ type: "removeGroup", groupId: group(`own ${n}`) }, operator), "held");
+    }
+    assert.equal(at.held().length, heldMax);
+    assert.match(
+      refusalOf(at.perform({ type: "removeGroup", groupId: group("last") }, operator)),
+      /no more changes can be/,
+    );
     assert.equal(at.held().length, heldMax);
     assert.equal(at.members("last").length, 2);
   });
 
-  test("the ids of all held changes together have a bound", () => {
+  test("the ids of held changes have a bound, of one source, of all sources, and of the cluster", () => {
     const at = new MassChangeWorld();
     const many = people(20_000);
     at.provision("eng", many);
-    let groups = 0;
-    for (let held = "held"; held === "held" && groups < 20; groups++) {
-      at.provision(`g${groups}`, many.slice(0, 11));
-      const performed = at.perform(at.change(`g${groups}`, { removed: many }));
-      if (performed.type !== "changes") break;
-      at.fold(performed.changes.events);
-      held = performed.changes.held === undefined ? "done" : "held";
-    }
-    assert.equal(groups, heldPeopleMax / 20_000);
-    assert.equal(at.projection.massChanges.heldPeople, heldPeopleMax);
+    const heldBy = (source: string): number => {
+      for (let n = 0; ; n++) {
+        const name = `${source} ${n}`;
+        at.provision(name, many.slice(0, 11));
+        const performed = at.perform(at.change(name, { removed: many }), source);
+        if (performed.type !== "changes") return n * many.length;
+        at.fold(performed.changes.events, source);
+      }
+    };
+    assert.equal(heldBy(sourceOf(0)), heldPeopleBySourceMax);
+    assert.equal(heldBy(sourceOf(1)), Math.floor((heldPeopleBySourcesMax - heldPeopleBySourceMax) / 20_000) * 20_000);
+    assert.equal(heldBy(sourceOf(2)), 0);
+    const before = at.projection.massChanges.heldPeople;
+    assert.equal(heldBy(operator), heldPeopleMax - before);
+  });
+
+  test("a change that joins a held one of a full source is still held", () => {
+    const at = new MassChangeWorld({ peopleMax: 1 });
+    fill(at, sourceOf(0), heldBySourceMax - 1);
+    at.provision("eng", people(20));
+    assert.equal(at.submit(at.change("eng", { removed: people(5) }), sourceOf(0)), "held");
+    assert.equal(at.submit(at.change("eng", { removed: people(5, 5) }), sourceOf(0)), "held");
+    assert.equal(at.held().length, heldBySourceMax);
+    assert.equal(at.held().at(-1)?.removed.length, 10);
   });
 
   test("operators allow a source's mass changes for a while, and withdraw that", () => {

@@ -13,7 +13,11 @@ import {
   type CardeaEvent,
   type CommandId,
   type HeldChange,
+  heldBySourceMax,
+  heldBySourcesMax,
   heldMax,
+  heldPeopleBySourceMax,
+  heldPeopleBySourcesMax,
   heldPeopleMax,
   lossesOf,
   massChangeFrom,
@@ -138,11 +142,9 @@ function holdChange(
   const { massChanges } = projection;
   const known = massChanges.heldAbout(source, subject);
   const live = known?.status === "held" && known.expiresAt > now ? known : undefined;
-  const own = added.length + removed.length;
-  const before = isWhole ? (live?.added.length ?? 0) + (live?.removed.length ?? 0) : 0;
-  const isFull = live === undefined && massChanges.heldCount - (known === undefined ? 0 : 1) >= heldMax;
-  if (isFull || massChanges.heldPeople - before + own > heldPeopleMax || subject.length > subjectCharsMax)
-    return refuseCommand("held", fullMessage(count));
+  const full = whyFull(massChanges.held(), { source, known, live, isWhole, people: added.length + removed.length });
+  if (full !== null) return refuseCommand("held", fullMessage(count, full));
+  if (subject.length > subjectCharsMax) return refuseCommand("held", fullMessage(count, "its subject is too long"));
   const held: CardeaEvent = {
     type: "MassChangeHeld",
     heldId: live?.heldId ?? change.commandId,
@@ -162,6 +164,48 @@ function holdChange(
       ? []
       : [{ type: "HeldChangeEnded", heldId: known.heldId, outcome: "replaced", reason: "" }];
   return recordChanges([...replaced, held], { held: held.heldId });
+}
+
+/**
+ * Why one more change cannot be held; null: it can. A source has a part of the room, all sources together have most of
+ * it, and the rest is for the changes of people.
+ */
+function whyFull(
+  held: Iterable<HeldChange>,
+  change: Readonly<{
+    source: string;
+    known: HeldChange | undefined;
+    live: HeldChange | undefined;
+    isWhole: boolean;
+    people: number;
+  }>,
+): string | null {
+  const { source, known, live, isWhole } = change;
+  const isNew = live === undefined;
+  const all = { changes: 1, people: change.people };
+  const bySources = { ...all };
+  const bySource = { ...all };
+  for (const each of held) {
+    // A change that is joined counts as one, and one that is replaced no longer counts.
+    const isOver = each.heldId === known?.heldId && (live === undefined || isWhole);
+    const people = isOver ? 0 : each.added.length + each.removed.length;
+    const changes = each.heldId === known?.heldId ? 0 : 1;
+    const sums = [
+      all,
+      ...(sourceOf(each.source) === null ? [] : [bySources]),
+      ...(each.source === source ? [bySource] : []),
+    ];
+    for (const sum of sums) {
+      sum.changes += changes;
+      sum.people += people;
+    }
+  }
+  if ((isNew && all.changes > heldMax) || all.people > heldPeopleMax) return "no more changes can be held";
+  if (sourceOf(source) === null) return null;
+  if ((isNew && bySource.changes > heldBySourceMax) || bySource.people > heldPeopleBySourceMax)
+    return `no more changes of ${source} can be held (${heldBySourceMax}, with ${heldPeopleBySourceMax} people)`;
+  const isFull = (isNew && bySources.changes > heldBySourcesMax) || bySources.people > heldPeopleBySourcesMax;
+  return isFull ? "no more changes of SCIM clients and directories can be held" : null;
 }
 
 /** The held change has all of it already. */
@@ -200,10 +244,10 @@ export function describeHeld({
   );
 }
 
-function fullMessage({ people, limit }: MassChangeCount): string {
+function fullMessage({ people, limit }: MassChangeCount, why: string): string {
   return (
     `not made, and not held: it would take a group from ${people.size} people, more than ${limit} at once need an ` +
-    "operator, and no more changes can be held; release or drop some: `cardea held list`"
+    `operator, and ${why}; release or drop some: \`cardea held list\``
   );
 }
 
