@@ -469,7 +469,7 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
     stream: inHeld,
     effect: "neutral",
     formats: sinceLevel5,
-    describe: ({ heldId, people }) => `held as ${heldId}, because it would take a group from ${people} people`,
+    describe: ({ heldId, people }) => `held as ${heldId}, because ${people} people would lose a group or their access`,
   },
   HeldChangeNarrowed: {
     stream: inHeld,

@@ -184,6 +184,26 @@ type ProvisionedWrite = Readonly<{
 export type WriteProvisionedUser = Fact<"writeProvisionedUser", ProvisionedWrite>;
 /** The SCIM client has deactivated or deleted the person: sessions end, and new ones are refused. */
 export type EndProvisionedUser = Fact<"endProvisionedUser", ProvisionedWrite>;
+/**
+ * A SCIM client or a directory is about to end the access of several people in one batch, which is judged whole. The
+ * command itself changes nothing, unless it was held and an operator releases it.
+ */
+export type AnnounceEnds = Fact<
+  "announceEnds",
+  {
+    client: string;
+    /** Provisioned people. */
+    users: readonly UserId[];
+    /** People who sign in and correlate with them. */
+    people: readonly UserId[];
+    /** How many people the whole batch takes access or a group from. */
+    losing: number;
+    /** The sender has named everyone that it would end; absent: others may wait from an earlier batch. */
+    isWhole?: boolean;
+    /** Set where an operator has released it; no sender sets it. */
+    isReleased?: true;
+  }
+>;
 export type WriteProvisionedGroup = Fact<
   "writeProvisionedGroup",
   {
@@ -212,7 +232,16 @@ export type RequestDirectorySync = Fact<
   { directory: string; requestId: string; removals: boolean }
 >;
 /** The leader begins a run. Recorded before the first request to the directory. */
-export type StartDirectorySync = Fact<"startDirectorySync", { directory: string; syncId: string; mode: DirectoryMode }>;
+export type StartDirectorySync = Fact<
+  "startDirectorySync",
+  {
+    directory: string;
+    syncId: string;
+    mode: DirectoryMode;
+    /** The operator's request that this run answers; null: none. A request that arrived since waits for the next run. */
+    answers: string | null;
+  }
+>;
 /** The run of this id has ended. `complete`: what the directory has; null: not everything was read and applied. */
 export type CompleteDirectorySync = Fact<
   "completeDirectorySync",
@@ -384,6 +413,7 @@ export type Command =
   | RemoveGroup
   | WriteProvisionedUser
   | EndProvisionedUser
+  | AnnounceEnds
   | WriteProvisionedGroup
   | CorrelateUser
   | RequestDirectorySync

@@ -34,12 +34,22 @@ export type DirectoryRunSummary = Readonly<{
   ended: number;
 }>;
 
+export type DirectoryRunState = Readonly<{
+  syncId: string;
+  mode: DirectoryMode;
+  startedAt: number;
+  /** An operator lets the run take access and groups from any number of people. */
+  removals: boolean;
+  /** With `removals`: until when its mass changes had been allowed before, to be restored at its end; 0: not. */
+  allowedBefore?: number;
+}>;
+
 export type DirectoryState = Readonly<{
   directory: string;
   /** The request of an operator that no run has answered yet. `removals`: the run may make every removal. */
   asked: Readonly<{ id: string; removals: boolean }> | null;
   /** The run in progress; a leader that finds one of an earlier epoch begins again. */
-  run: Readonly<{ syncId: string; mode: DirectoryMode; startedAt: number; removals: boolean }> | null;
+  run: DirectoryRunState | null;
   last: DirectoryRunSummary | null;
   /** When the last complete run and the last complete full run ended, and what the directory had then. */
   complete: Readonly<{ at: number; fullAt: number; people: number; groups: number; memberships: number }> | null;

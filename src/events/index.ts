@@ -64,6 +64,7 @@ export { CodedError } from "./coded-error.ts";
 export {
   type ActivateConfiguration,
   type AllowMassChanges,
+  type AnnounceEnds,
   type ChangeGroupMembers,
   type Command,
   type CommandOutcome,
@@ -140,6 +141,7 @@ export {
 export {
   type DirectoryMode,
   type DirectoryResult,
+  type DirectoryRunState,
   type DirectoryRunSummary,
   type DirectoryState,
   deltaCharsMax,
@@ -212,6 +214,7 @@ export { MalformedSnapshotError } from "./malformed-snapshot.ts";
 export {
   allowedMsMax,
   deletionSubject,
+  endsSubject,
   type HeldChange,
   type HeldChangeEnded,
   type HeldChangeNarrowed,
@@ -269,6 +272,7 @@ export {
 } from "./projection/state.ts";
 export {
   directoriesFrom,
+  directoryActor,
   directoryClient,
   directoryOf,
   isDirectoryClient,

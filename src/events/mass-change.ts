@@ -92,6 +92,9 @@ export type MassChangesAllowed = Fact<"MassChangesAllowed", { source: string; un
 /** The subject of a deletion. No other subject begins like it, whatever the names of groups. */
 export const deletionSubject = (group: string): string => `delete ${group}`;
 
+/** The subject of what a source would end of people's access. A source has one such held change. */
+export const endsSubject = "people";
+
 const persons = /^(?:operator|user):/;
 
 /** The source or person behind an actor, whatever token it used. */

@@ -48,6 +48,8 @@ export const isDirectoryName = isScimClientName;
 
 /** The client whose records a directory's are, beside the SCIM clients. */
 export const directoryClient = (directory: string): string => `${directoryPrefix}${directory}`;
+/** The actor of everything that a run of the directory changes. */
+export const directoryActor = (directory: string): string => `service:directory/${directory}`;
 export const isDirectoryClient = (client: string): boolean => client.startsWith(directoryPrefix);
 /** The name of the directory of a client for which `isDirectoryClient` is true. */
 export const directoryOf = (client: string): string => client.slice(directoryPrefix.length);

@@ -1,7 +1,9 @@
 /**
  * Apply plan: submits the changes of a run plan, in an order in which each step is safe alone.
  *
- * - First what ends access, then people, then groups and members, then what is gone.
+ * - What would end people's access is announced first, and judged whole (docs/adr/0050-mass-changes-are-held.md).
+ * - First what ends access, then people, then groups and members, then groups that are gone. Who is gone loses their
+ *   groups with their access, as one person, so no change of a group counts them once more.
  * - A change that the log refuses, because something else has changed it meanwhile, is left to the next run.
  * - Several changes are in flight at once. Those of one group follow each other.
  */
@@ -10,7 +12,10 @@ import {
   type CommandId,
   type CommandRequest,
   type CommandResult,
+  directoryActor,
   directoryClient,
+  endsSubject,
+  type Projection,
   type ProvisionedRecord,
   provisionedProfile,
   type ScimGroup,
@@ -18,16 +23,18 @@ import {
 } from "../../events/index.ts";
 import { shownOf } from "../authenticate/scim/scim-user.ts";
 import type { DirectoryIndex, IndexedRecord } from "./directory-index.ts";
-import { directoryActor, type GroupChange, type PersonChange, type RunPlan } from "./run-plan.ts";
+import { type GroupChange, mayLose, type PersonChange, type RunPlan } from "./run-plan.ts";
 
-/** `ends`: people who are explicitly not active. `removals`: everything else that a plan takes away. */
-export type Permitted = Readonly<{ ends: boolean; removals: boolean }>;
-/** `held`: changes of groups that wait for an operator, or that an operator has dropped (docs/mass-changes.md). */
+/** `removals`: what a plan takes away for being absent. That a person is explicitly not active is none. */
+export type Permitted = Readonly<{ removals: boolean }>;
+/** `held`: changes of groups or of people's access that wait for an operator, or that an operator has dropped (docs/mass-changes.md). */
 export type Applied = Readonly<{ added: number; removed: number; ended: number; refused: number; held: number }>;
 
 export type ApplyParts = Readonly<{
   directory: string;
   index: DirectoryIndex;
+  /** Of this process, which leads. */
+  projection: Projection;
   submit: (request: CommandRequest) => Promise<CommandResult>;
   leads: () => boolean;
   uuid: () => string;
@@ -50,6 +57,8 @@ const groupWeight = 64;
 /** Of one command, the people who correlate included. */
 const membersPerCommand = 2_000;
 const peopleMax = 10_000;
+/** People whose end is held at once; a release records one event for each. The others wait for another run. */
+const announcedMax = 5_000;
 const attemptsMax = 8;
 
 /** The epoch of the run has ended; the next leader begins the run again. */
@@ -76,12 +85,17 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
   const endPerson = async (change: PersonChange): Promise<void> => {
     if (await writePerson(change)) totals.ended += 1;
   };
-  if (permitted.ends) await forEach(plan.ends, people, endPerson);
-  else for (const { userId, before } of plan.ends) if (before === undefined) missing.add(userId);
+  const waiting = await announceAll([...plan.ends, ...(permitted.removals ? plan.gone : [])], parts, submit);
+  const mayEnd = ({ userId }: PersonChange): boolean => !waiting.has(userId);
+  for (const { userId, before } of plan.ends) if (before === undefined && waiting.has(userId)) missing.add(userId);
+  await forEach(plan.ends.filter(mayEnd), people, endPerson);
+  if (permitted.removals) await forEach(plan.gone.filter(mayEnd), people, endPerson);
   await forEach(plan.writes, people, async (change) => void (await writePerson(change)));
-  const groups = (permitted.removals ? plan.groups : plan.groups.map(withoutRemovals)).map((change) =>
-    missing.size === 0 ? change : { ...change, added: change.added.filter((userId) => !missing.has(userId)) },
-  );
+  const groups = plan.groups
+    .map((change) => (permitted.removals ? withoutPeople(change, waiting) : withoutRemovals(change)))
+    .map((change) =>
+      missing.size === 0 ? change : { ...change, added: change.added.filter((userId) => !missing.has(userId)) },
+    );
   const weightOf = ({ added, removed }: GroupChange): number => groupWeight + added.length + removed.length;
   await forEach(groups, { signal, weightOf }, async (change) => {
     for (const { command, added, removed } of groupCommands(change, plan.counts.losing, parts)) {
@@ -91,7 +105,6 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
     }
   });
   if (!permitted.removals) return totals;
-  await forEach(plan.gone, people, endPerson);
   const weightOfGone = ({ members }: Readonly<{ members: number }>): number => groupWeight + members;
   await forEach(plan.goneGroups, { signal, weightOf: weightOfGone }, async ({ groupId, scim, members }) => {
     const { client, version: expected } = scim;
@@ -100,6 +113,47 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
     if (await submit({ type: "writeProvisionedGroup", ...gone })) totals.removed += members;
   });
   return totals;
+}
+
+/**
+ * Announces whose access the run would end. Those who wait for an operator since an earlier run are announced apart, so
+ * that no other person waits with them.
+ * @returns the people who must not be ended now
+ */
+async function announceAll(
+  changes: readonly PersonChange[],
+  parts: ApplyParts,
+  submit: (command: Command) => Promise<boolean>,
+): Promise<ReadonlySet<UserId>> {
+  const { index, projection, directory, now } = parts;
+  const users = changes.map(({ userId }) => userId).filter((userId) => mayLose({ index, projection }, userId));
+  const held = projection.massChanges.heldAbout(directoryActor(directory), endsSubject);
+  const earlier = new Set(held !== undefined && held.expiresAt > now() ? held.removed : []);
+  const again = users.filter((userId) => earlier.has(userId));
+  const fresh = users.filter((userId) => !earlier.has(userId));
+  const announce = async (
+    some: readonly UserId[],
+    fields: Readonly<{ isWhole?: true }>,
+  ): Promise<readonly UserId[]> => {
+    const named = some.slice(0, announcedMax);
+    const correlated = new Set(named.flatMap((userId) => index.peopleOf(userId)));
+    const isDone = await submit({
+      type: "announceEnds",
+      client: directoryClient(directory),
+      users: named,
+      people: [...correlated].slice(0, peopleMax),
+      losing: some.length,
+      ...fields,
+    });
+    return isDone ? [] : some;
+  };
+  const waiting = earlier.size === 0 ? [] : await announce(again, { isWhole: true });
+  return new Set([...waiting, ...(fresh.length === 0 ? [] : await announce(fresh, {}))]);
+}
+
+/** Whose end waits loses no group either, before an operator has decided. */
+function withoutPeople({ removed, ...change }: GroupChange, waiting: ReadonlySet<UserId>): GroupChange {
+  return { ...change, removed: waiting.size === 0 ? removed : removed.filter((userId) => !waiting.has(userId)) };
 }
 
 /** A rename takes the earlier name from every member, so it counts as a removal. */

@@ -12,6 +12,7 @@ import {
   type CommandResult,
   type DirectoryState,
   directoriesFrom,
+  directoryActor,
   directoryStateUser,
   newDirectoryState,
   type Profile,
@@ -28,7 +29,7 @@ import { DirectoryIndex } from "./directory-index.ts";
 import { checkPage, plainText } from "./page-check.ts";
 import { decideRemovals, type RemovalDecision } from "./removal-rule.ts";
 import { newRun, type RunInput, step } from "./run-machine.ts";
-import { directoryActor, type PlanInput, planRun, type RunPlan } from "./run-plan.ts";
+import { type PlanInput, planRun, type RunPlan } from "./run-plan.ts";
 import type { DirectorySource } from "./source.ts";
 import type { StagedRun } from "./staged-run.ts";
 
@@ -201,12 +202,16 @@ async function performRun(
 ): Promise<"done" | "failed"> {
   const { context, deps } = parts;
   const { name } = directory;
-  const areAllowed = state.asked?.removals ?? state.run?.removals ?? false;
+  // As the log will have it: a run that was cut passes on what it was allowed.
+  const areAllowed = state.asked?.removals === true || state.run?.removals === true;
   const isFullDue = state.asked !== null || context.clock.wall() >= (state.complete?.fullAt ?? 0) + fullEveryMs;
   const since = isFullDue ? null : state.delta;
   const syncId = deps.uuid();
   const mode = since === null ? "full" : "delta";
-  await record(parts, name, { type: "startDirectorySync", directory: name, syncId, mode });
+  await record(parts, name, {
+    ...{ type: "startDirectorySync", directory: name, syncId, mode },
+    answers: state.asked?.id ?? null,
+  });
   const read = await readPages(directory, since, parts);
   if (read.type === "fail") {
     const problem = plainText(read.message).slice(0, problemCharsMax);
@@ -314,7 +319,7 @@ function resultOf(decided: RemovalDecision["result"], { refused, held }: Applied
 }
 
 function heldText({ held }: Applied): string | null {
-  return held === 0 ? null : `${held} changes of groups wait for an operator, or were dropped by one`;
+  return held === 0 ? null : `${held} mass changes wait for an operator, or were dropped by one: cardea held list`;
 }
 
 function skippedText({ skipped }: RunPlan): string | null {
@@ -335,6 +340,7 @@ function applyPartsOf(directory: string, { context, deps, index }: RunParts): Ap
   return {
     directory,
     index,
+    projection: context.projection,
     submit: context.submit,
     leads: context.leads,
     uuid: deps.uuid,

@@ -8,6 +8,7 @@
  */
 import {
   deletionSubject,
+  directoryActor,
   directoryClient,
   type GroupId,
   groupStream,
@@ -21,9 +22,6 @@ import { keyOfPerson } from "../authenticate/scim/correlation.ts";
 import { type DirectoryIndex, digestOfResource, type IndexedRecord } from "./directory-index.ts";
 import type { DirectoryPerson } from "./source.ts";
 import type { StagedGroup, StagedRun } from "./staged-run.ts";
-
-/** The actor of everything that a run changes. */
-export const directoryActor = (directory: string): string => `service:directory/${directory}`;
 
 /** A new record of a person. `movedFrom`: the user that has had it. */
 export type PersonChange = Readonly<{
@@ -63,7 +61,7 @@ export type RunPlan = Readonly<{
     removed: number;
     /** People of the directory who are active in the log. */
     known: number;
-    /** The people among them who would lose something. */
+    /** People who would lose access or a group. */
     losing: number;
   }>;
   /** The directory is empty, and the log has people of it. */
@@ -92,9 +90,12 @@ export function* planRun(input: PlanInput): Generator<void, RunPlan> {
   const people = yield* chosenPeople(input, client);
   const persons = yield* planPeople(input, client, people);
   const groups = yield* planGroups(input, client, people.userIds);
-  const losing = new Set([...persons.gone, ...persons.ends].map(({ userId }) => userId));
+  const ended = [...persons.gone, ...persons.ends].map(({ userId }) => userId);
+  const losing = new Set(ended);
   for (const { removed } of groups.groups) for (const userId of removed) losing.add(userId);
   for (const userId of groups.losing) losing.add(userId);
+  // Who has lost access already loses nothing more that counts.
+  for (const userId of losing) if (!mayLose(input, userId)) losing.delete(userId);
   const { known } = persons;
   const isFull = input.staged.mode === "full";
   const hasGroups = groups.owned > 0 && groups.count === 0;
@@ -144,6 +145,15 @@ function isPreferred(person: DirectoryPerson, other: DirectoryPerson, record: In
   if (person.active !== other.active) return person.active;
   if (record?.digest != null && (record.id === person.id || record.id === other.id)) return record.id === person.id;
   return person.id < other.id;
+}
+
+/** A person whom the log does not know yet counts if a person who signs in correlates. */
+export function mayLose(
+  { projection, index }: Readonly<{ projection: Pick<Projection, "user">; index: DirectoryIndex }>,
+  userId: UserId,
+): boolean {
+  const user = projection.user(userId);
+  return user === undefined ? index.peopleOf(userId).length > 0 : user.status === "active";
 }
 
 function* planPeople(

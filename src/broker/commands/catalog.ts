@@ -11,6 +11,7 @@ import {
   type HeldChange,
   noEpoch,
   noPosition,
+  originOf,
   type Projection,
   sourceOf,
   type UnixMs,
@@ -35,6 +36,7 @@ import {
   type GuardedChange,
   guardMassChange,
   type MassChangeCount,
+  withAnsweredEnded,
 } from "./held/guard-mass-change.ts";
 import {
   allowMassChanges,
@@ -45,6 +47,7 @@ import {
   sourceStream,
 } from "./held/held-changes.ts";
 import type { MassChangeLimits, Performed, Tools } from "./performed.ts";
+import { announceEnds } from "./provisioned/announce-ends.ts";
 import { correlateUser } from "./provisioned/correlate-user.ts";
 import { completeDirectorySync, requestDirectorySync, startDirectorySync } from "./provisioned/directory-sync.ts";
 import { createScimToken, revokeScimToken } from "./provisioned/scim-tokens.ts";
@@ -81,6 +84,7 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   removeGroup,
   writeProvisionedUser,
   endProvisionedUser,
+  announceEnds,
   writeProvisionedGroup,
   correlateUser,
   requestDirectorySync,
@@ -121,8 +125,10 @@ function isCommandType(type: unknown): type is Command["type"] {
 
 export function performCommand(projection: Projection, request: CommandRequest, tools: Tools): Performed {
   const performed = performTyped(projection, request.command, tools);
-  const change = guardedChange(request.command, request);
-  return change === undefined ? performed : guardMassChange(projection, change, performed, tools);
+  const change = guardedChange(request.command, request, projection);
+  if (change !== undefined) return guardMassChange(projection, change, performed, tools);
+  const answered = answeredBy(request, projection);
+  return answered === undefined ? performed : withAnsweredEnded(projection, answered, performed);
 }
 
 function performTyped<Type extends Command["type"]>(
@@ -139,17 +145,41 @@ export function countChange(
   request: CommandRequest,
   { now, limits }: Readonly<{ now: UnixMs; limits: MassChangeLimits }>,
 ): Readonly<{ count: MassChangeCount; performed: Performed }> | undefined {
-  const change = guardedChange(request.command, request);
+  const change = guardedChange(request.command, request, projection);
   if (change === undefined) return undefined;
   const performed = performTyped(projection, request.command, previewTools(now));
   const events = performed.type === "changes" ? performed.changes.events : [];
   return { performed, count: countMassChange(projection, { ...change, events }, { now, limits }) };
 }
 
-/** What a release would do at this projection. Undefined: this build cannot read the held change. */
-export function performStored(projection: Projection, held: HeldChange, now: UnixMs): Performed | undefined {
+/**
+ * What a release would do at this projection, and whose access it would end. Undefined: this build cannot read the held
+ * change.
+ */
+export function performStored(
+  projection: Projection,
+  held: HeldChange,
+  now: UnixMs,
+): Readonly<{ performed: Performed; ending: readonly UserId[] }> | undefined {
   const command = storedCommand(held, projection);
-  return command === undefined ? undefined : performTyped(projection, command, previewTools(now));
+  if (command === undefined) return undefined;
+  return { performed: performTyped(projection, command, previewTools(now)), ending: endingOf(command, projection) };
+}
+
+function endingOf<Type extends Command["type"]>(command: CommandOf<Type>, projection: Projection): readonly UserId[] {
+  return holdableOf(command)?.ending?.(command, projection) ?? [];
+}
+
+/** The held change that a command answers by its effect on a person; undefined: none. */
+function answeredBy<Type extends Command["type"]>(
+  { command, actor }: Readonly<{ command: CommandOf<Type>; actor: string }>,
+  projection: Projection,
+): Readonly<{ held: HeldChange; users: readonly UserId[] }> | undefined {
+  const answered = definitions[command.type].answers?.(command);
+  const held = answered && projection.massChanges.heldAbout(originOf(actor), answered.subject);
+  if (answered === undefined || held?.status !== "held") return undefined;
+  const users = answered.users.filter((userId) => held.removed.includes(userId));
+  return users.length === 0 ? undefined : { held, users };
 }
 
 /** Commands that can be held use the time alone. */
@@ -179,6 +209,7 @@ function holdableOf<Type extends Command["type"]>(
 function guardedChange<Type extends Command["type"]>(
   command: CommandOf<Type>,
   { commandId, actor }: Pick<CommandRequest, "commandId" | "actor">,
+  projection: Projection,
 ): GuardedChange | undefined {
   const holdable = holdableOf(command);
   if (holdable === undefined) return undefined;
@@ -189,6 +220,7 @@ function guardedChange<Type extends Command["type"]>(
     replaces: holdable.replaces?.(command) ?? [],
     isWhole: holdable.isWhole?.(command) ?? false,
     announced: holdable.announced?.(command) ?? 0,
+    ending: holdable.ending?.(command, projection) ?? [],
     ...holdable.people(command),
     template: () => encode(holdable.withPeople(command, { added: [], removed: [] })),
   };
@@ -198,23 +230,26 @@ function guardedChange<Type extends Command["type"]>(
 export function storedCommand(held: HeldChange, projection: Projection): Command | undefined {
   try {
     const command = parseFields(fieldsOfTemplate(held));
-    return command === undefined ? undefined : atRelease(command, projection);
+    return command === undefined ? undefined : atRelease(command, held, projection);
   } catch {
     return undefined; // a template of another build: an operator can only drop it
   }
 }
 
 function atRelease<Type extends Command["type"]>(
-  command: CommandOf<Type>,
+  template: CommandOf<Type>,
+  held: Pick<HeldChange, "added" | "removed">,
   projection: Projection,
 ): CommandOf<Type> | undefined {
-  return holdableOf(command)?.atRelease(command, projection);
+  const holdable = holdableOf(template);
+  return holdable?.atRelease(holdable.withPeople(template, held), projection);
 }
 
-export function accessOf({ command, actor }: CommandRequest, projection: Projection): Access {
+export function accessOf(request: CommandRequest, projection: Projection): Access {
+  const { command, actor } = request;
   const own = accessOfCommand(command, projection);
   const source = sourceOf(actor);
-  if (source === null || !mayTake(command)) return own;
+  if (source === null || (!mayTake(command) && answeredBy(request, projection) === undefined)) return own;
   return { reads: own.reads, writes: [...own.writes, sourceStream(source)] };
 }
 

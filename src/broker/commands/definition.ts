@@ -37,6 +37,8 @@ export type HoldableChange<Change> = Readonly<{
   isWhole?: (command: Change) => boolean;
   /** How many people the sender's whole batch would take a group from. Absent: the sender does not say. */
   announced?: (command: Change) => number;
+  /** People whose access the sender is about to end. Absent: none; what it takes of groups is in its events. */
+  ending?: (command: Change, projection: Projection) => readonly UserId[];
   /** The same command with other lists of people. A deletion has none. */
   withPeople: (command: Change, people: Pick<HeldChange, "added" | "removed">) => Change;
   people: (command: Change) => Pick<HeldChange, "added" | "removed">;
@@ -55,6 +57,8 @@ export type CommandDefinition<Type extends Command["type"]> = Readonly<{
   access: (command: CommandOf<Type>, projection: Projection) => Access;
   /** Absent: it never takes groups from people, or from one person alone, and is never held. */
   holdable?: HoldableChange<CommandOf<Type>>;
+  /** What is held of these people no longer counts once the command is performed. Absent: nothing is. */
+  answers?: (command: CommandOf<Type>) => Readonly<{ subject: string; users: readonly UserId[] }>;
   /** The person whose key performing the command may need. Absent: no person. */
   person?: (command: CommandOf<Type>, projection: Projection) => UserId | undefined;
   perform: (projection: Projection, command: CommandOf<Type>, tools: Tools) => Performed;

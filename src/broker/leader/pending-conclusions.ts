@@ -105,7 +105,7 @@ export function answerHeld(parts: LeaderParts, queued: QueuedCommand, heldId: Co
   parts.counters.commandsRefused += 1;
   parts.counters.massChangesHeld += 1;
   const { people = 0, counted = 0, limit = 0, source = "", subject = "" } = held ?? {};
-  const { type, ...refusal } = refuseHeld({ heldId, people, counted, limit });
+  const { type, ...refusal } = refuseHeld({ heldId, people, subject, counted, limit });
   parts.context.logger("error", "a mass change is held and has no effect; release or drop it", {
     heldId,
     source,

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type ApplyParts, applyPlan, RunEndedError } from "../../../src/auth/directory/apply-plan.ts";
 import { DirectoryIndex } from "../../../src/auth/directory/directory-index.ts";
 import type { RunPlan } from "../../../src/auth/directory/run-plan.ts";
-import type { CommandResult, UserId } from "../../../src/events/index.ts";
+import { type CommandResult, Projection, type UserId } from "../../../src/events/index.ts";
 
 const done = { type: "done", link: { epoch: 1, position: 1, hash: "" } } as unknown as CommandResult;
 const people = (count: number): RunPlan["writes"] =>
@@ -25,6 +25,7 @@ const planOf = (count: number): RunPlan => ({
 const partsOf = (submit: ApplyParts["submit"], fields: Partial<ApplyParts> = {}): ApplyParts => ({
   directory: "corp",
   index: new DirectoryIndex(() => []),
+  projection: new Projection(),
   submit,
   leads: () => true,
   uuid: randomUUID,
@@ -47,7 +48,7 @@ test("after a failure no further change begins, and none is in flight when it is
     if (number >= 100) throw new Error(`failure ${number}`);
     return done;
   };
-  await assert.rejects(applyPlan(planOf(5_000), { ends: true, removals: true }, partsOf(submit)), /failure 1\d\d/);
+  await assert.rejects(applyPlan(planOf(5_000), { removals: true }, partsOf(submit)), /failure 1\d\d/);
   assert.equal(inFlight, 0, "changes are still in flight");
   const atEnd = begun;
   assert.ok(atEnd < 1_000, `${atEnd} changes began`);
@@ -67,6 +68,6 @@ test("a run whose epoch ends stops, and nothing is in flight when it says so", a
     return done;
   };
   const parts = partsOf(submit, { signal: epoch.signal });
-  await assert.rejects(applyPlan(planOf(5_000), { ends: true, removals: true }, parts), RunEndedError);
+  await assert.rejects(applyPlan(planOf(5_000), { removals: true }, parts), RunEndedError);
   assert.equal(inFlight, 0);
 });

@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DirectoryError, type DirectoryErrorKind } from "../../../src/auth/directory/directory-error.ts";
 import { emptyPage } from "../../../src/auth/directory/source.ts";
-import type { CommandResult, GroupId, UnixMs, UserId } from "../../../src/events/index.ts";
+import type { CommandRequest, CommandResult, GroupId, HeldChange, UnixMs, UserId } from "../../../src/events/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { directoryWorld, group, MemoryDirectory, person } from "./directory-world.ts";
+import { type DirectoryWorld, directoryWorld, group, MemoryDirectory, person } from "./directory-world.ts";
 
 const codeOf = (result: CommandResult): string => (result.type === "refused" ? result.code : result.type);
 const eng = "eng" as GroupId;
@@ -292,24 +292,109 @@ for (const [what, content] of [
     assert.equal((await at.membersOf("eng")).length, 0);
   });
 
-test("a run that would take something from many people at once removes nothing until an operator says so", async (t) => {
+const heldOf = async (at: DirectoryWorld): Promise<readonly HeldChange[]> => [
+  ...(await at.projection()).massChanges.held(),
+];
+const decide = async (at: DirectoryWorld, type: "releaseHeldChange" | "dropHeldChange"): Promise<string> => {
+  const [held] = await heldOf(at);
+  assert.ok(held !== undefined);
+  const { heldId, version } = held;
+  const common = { heldId, version, reason: "looked at it" };
+  return codeOf(
+    await at.submit(type === "dropHeldChange" ? { type, ...common } : { type, ...common, allowUntil: null }),
+  );
+};
+
+for (const [what, changed] of [
+  ["no longer lists", (people: ReturnType<typeof many>) => people.slice(0, 30)],
+  ["deactivates", (people: ReturnType<typeof many>) => people.map((each, n) => ({ ...each, active: n < 30 }))],
+] as const) {
+  test(`a directory that ${what} too many people at once is judged whole, by the rule of mass changes`, async (t) => {
+    const at = await directoryWorld(t);
+    const people = many(60);
+    const ids = people.map(({ id }) => id);
+    at.directory.content = { people, groups: [group("eng", ids)] };
+    await at.sync();
+    await at.signIn("p059");
+    at.directory.content = { people: changed(people), groups: [group("eng", ids)] };
+    for (let run = 0; run < 2; run++) {
+      const { result, removed, ended, problem } = await at.sync();
+      assert.deepEqual([result, removed, ended], ["withheld", 0, 0]);
+      assert.match(problem ?? "", /1 mass changes wait for an operator/);
+    }
+    const [held, ...others] = await heldOf(at);
+    assert.deepEqual([held?.source, held?.subject, held?.removed.length], ["service:directory/corp", "people", 30]);
+    assert.deepEqual([held?.version, others], [1, []], "the second run has said the same");
+    assert.equal((await at.membersOf("eng")).length, 61);
+    assert.equal(codeOf(await at.signIn("p058")), "done");
+
+    assert.equal(await decide(at, "releaseHeldChange"), "done");
+    const projection = await at.projection();
+    const [sessionId] = projection.sessionsOf(at.userOf("p059"));
+    assert.notEqual(
+      sessionId && projection.sessionStatus(sessionId).status,
+      "active",
+      "a release ends sessions at once",
+    );
+    assert.equal(codeOf(await at.signIn("p058")), "suspended");
+    assert.equal(codeOf(await at.signIn("p001")), "done");
+    const after = await at.sync();
+    assert.equal(after.result, "complete", after.problem ?? "");
+    assert.deepEqual(await heldOf(at), []);
+  });
+}
+
+test("one person more is ended at once while many wait, and is not held with them", async (t) => {
   const at = await directoryWorld(t);
   const people = many(60);
-  const ids = people.map(({ id }) => id);
-  at.directory.content = { people, groups: [group("eng", ids)] };
+  at.directory.content = { people, groups: [] };
   await at.sync();
-  at.directory.content = { people: people.slice(0, 40), groups: [group("eng", ids)] };
+  at.directory.content = { people: people.slice(0, 30), groups: [] };
+  await at.sync();
+  at.directory.content = { people: people.slice(1, 30), groups: [] };
   const run = await at.sync();
-  assert.deepEqual([run.result, run.removed, run.ended], ["withheld", 0, 0]);
-  assert.match(run.problem ?? "", /20 of 60 people/);
-  at.directory.content = { people, groups: [group("eng", ids.slice(0, 40))] };
+  assert.deepEqual([run.result, run.ended], ["withheld", 1]);
+  assert.equal(codeOf(await at.signIn("p000")), "suspended");
+  assert.equal(codeOf(await at.signIn("p045")), "done");
+});
+
+test("held ends are withdrawn for the people that the directory lists again, and a drop keeps the others", async (t) => {
+  const at = await directoryWorld(t);
+  const people = many(60);
+  at.directory.content = { people, groups: [] };
+  await at.sync();
+  at.directory.content = { people: people.slice(0, 30), groups: [] };
+  await at.sync();
+  at.directory.content = { people: people.slice(0, 35), groups: [] };
   assert.equal((await at.sync()).result, "withheld");
-  assert.equal((await at.membersOf("eng")).length, 60);
-  at.directory.content = { people: people.map((each) => ({ ...each, active: false })), groups: [group("eng", ids)] };
-  assert.deepEqual([(await at.sync()).ended], [0], "a directory that suddenly deactivates everyone");
-  at.directory.content = { people: people.slice(0, 55), groups: [group("eng", ids)] };
-  const few = await at.sync();
-  assert.deepEqual([few.result, few.ended], ["complete", 5]);
+  const [held] = await heldOf(at);
+  assert.deepEqual([held?.removed.length, held?.version], [25, 2]);
+  assert.equal(await decide(at, "dropHeldChange"), "done");
+  assert.equal((await at.sync()).result, "withheld");
+  assert.equal((await heldOf(at)).length, 1);
+  assert.equal(codeOf(await at.signIn("p050")), "done");
+  at.directory.content = { people, groups: [] };
+  assert.equal((await at.sync()).result, "complete");
+});
+
+test("held ends of people whom the directory has again are gone, without an operator", async (t) => {
+  const at = await directoryWorld(t);
+  const people = many(60);
+  at.directory.content = { people, groups: [] };
+  await at.sync();
+  at.directory.content = { people: people.slice(0, 30), groups: [] };
+  await at.sync();
+  at.directory.content = { people, groups: [] };
+  assert.equal((await at.sync()).result, "complete");
+  assert.deepEqual(await heldOf(at), []);
+});
+
+test("the first run of a directory with many inactive people is complete: no one loses anything", async (t) => {
+  const at = await directoryWorld(t);
+  at.directory.content = { people: many(60).map((each, n) => ({ ...each, active: n < 10 })), groups: [] };
+  const run = await at.sync();
+  assert.deepEqual([run.result, run.problem], ["complete", null]);
+  assert.equal(codeOf(await at.signIn("p050")), "suspended");
 });
 
 test("a mass change of a group waits for an operator, and is withdrawn when the directory has the people again", async (t) => {
@@ -320,18 +405,77 @@ test("a mass change of a group waits for an operator, and is withdrawn when the 
   await at.sync();
   const fewer = { people, groups: [group("eng", [...ids.slice(0, 20)]), group("ops", ids.slice(0, 6))] };
   at.directory.content = fewer;
-  const run = await at.sync({ removals: true });
+  const run = await at.sync();
   assert.deepEqual([run.result, run.added, run.removed], ["withheld", 1, 0]);
-  assert.match(run.problem ?? "", /1 changes of groups wait for an operator/);
-  const held = [...(await at.projection()).massChanges.held()];
+  assert.match(run.problem ?? "", /1 mass changes wait for an operator/);
   assert.deepEqual(
-    held.map(({ source, removed }) => [source, removed.length]),
+    (await heldOf(at)).map(({ source, removed }) => [source, removed.length]),
     [["service:directory/corp", 40]],
   );
   at.directory.content = { people, groups: [group("eng", ids), group("ops", ids.slice(0, 6))] };
   assert.equal((await at.sync()).result, "complete");
-  assert.deepEqual([...(await at.projection()).massChanges.held()], []);
+  assert.deepEqual(await heldOf(at), []);
   assert.equal((await at.membersOf("eng")).length, 60);
+});
+
+test("a run with every removal allowed makes mass changes of people and groups, and the next run is held again", async (t) => {
+  const at = await directoryWorld(t);
+  const people = many(90);
+  const ids = people.map(({ id }) => id);
+  at.directory.content = { people, groups: [group("eng", ids), group("ops", ids)] };
+  await at.sync();
+  at.directory.content = {
+    people: people.slice(0, 60),
+    groups: [group("eng", ids.slice(0, 20)), group("ops", ids.slice(0, 60))],
+  };
+  assert.equal((await at.sync()).result, "withheld");
+  const allowed = await at.sync({ removals: true });
+  assert.deepEqual([allowed.result, allowed.ended], ["complete", 30]);
+  assert.equal((await at.membersOf("eng")).length, 20);
+  assert.deepEqual(await heldOf(at), []);
+  assert.deepEqual([...(await at.projection()).massChanges.allowed()], [], "the permission ends with the run");
+  at.directory.content = {
+    people: people.slice(0, 60),
+    groups: [group("eng", ids.slice(0, 20)), group("ops", ids.slice(0, 5))],
+  };
+  assert.equal((await at.sync()).result, "withheld");
+});
+
+test("a run with every removal allowed leaves an operator's longer permission as it was", async (t) => {
+  const at = await directoryWorld(t);
+  at.directory.content = staff;
+  await at.sync();
+  const source = "service:directory/corp";
+  const until = (Date.now() + 7_200_000) as UnixMs;
+  await at.submit({ type: "allowMassChanges", source, until, reason: "reorganisation" });
+  await at.sync({ removals: true });
+  assert.deepEqual([...(await at.projection()).massChanges.allowed()], [[source, until]]);
+});
+
+test("a request that arrives while a run begins is answered by the next run, with what it allows", async (t) => {
+  const request = { type: "requestDirectorySync", directory: "corp", requestId: "late", removals: true } as const;
+  let at: DirectoryWorld | undefined;
+  let isLate = false;
+  const arrives = async ({ command }: CommandRequest): Promise<void> => {
+    if (command.type !== "startDirectorySync" || !isLate) return;
+    isLate = false;
+    assert.equal(codeOf((await at?.submit(request)) as CommandResult), "done");
+  };
+  at = await directoryWorld(t, { beforeSubmit: arrives });
+  at.directory.content = staff;
+  await at.sync();
+  at.directory.content = { people: [], groups: [] };
+  isLate = true;
+  const full = at.directory.fullRuns;
+  await at.submit({ ...request, requestId: "early", removals: false });
+  const last = await waitFor("the run that answers", async () => {
+    const state = await at?.state();
+    return state?.run === null && state.asked === null && state.last?.result === "complete" && state.last.ended > 0
+      ? state.last
+      : undefined;
+  });
+  assert.equal(last.ended, 3);
+  assert.equal(at.directory.fullRuns, full + 2, "one run for each request");
 });
 
 test("a delta applies what changed and removes what it names, and nothing else", async (t) => {

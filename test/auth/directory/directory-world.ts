@@ -113,6 +113,8 @@ export async function directoryWorld(
     everyMs?: number;
     others?: readonly OpenDirectory[];
     log?: EventLog;
+    /** Runs before each command of the duty. */
+    beforeSubmit?: (request: CommandRequest) => Promise<void>;
   }> = {},
 ): Promise<DirectoryWorld> {
   const directory = new MemoryDirectory();
@@ -152,7 +154,15 @@ export async function directoryWorld(
       await new Promise((resolve) => of.signal.addEventListener("abort", resolve, { once: true }));
     },
   };
-  const directoryDuty = { name: "directories", everyMs: 20, run: duty.run };
+  const run = (of: DutyContext): Promise<void> =>
+    duty.run({
+      ...of,
+      async submit(request) {
+        await options.beforeSubmit?.(request);
+        return of.submit(request);
+      },
+    });
+  const directoryDuty = { name: "directories", everyMs: 20, run };
   const broker = brokerOn(log, { duties: [directoryDuty, holder] });
   t.after(async () => {
     await broker.stop();

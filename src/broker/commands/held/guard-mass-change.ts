@@ -12,6 +12,7 @@
 import {
   type CardeaEvent,
   type CommandId,
+  endsSubject,
   type HeldChange,
   heldBySourceMax,
   heldBySourcesMax,
@@ -46,8 +47,10 @@ export type GuardedChange = Readonly<{
   replaces: readonly string[];
   /** It states everything about its subject. */
   isWhole: boolean;
-  /** How many people the whole batch of its sender would take a group from, as far as the sender says. */
+  /** How many people the whole batch of its sender would take a group or access from, as far as the sender says. */
   announced: number;
+  /** People whose access the sender is about to end. */
+  ending: readonly UserId[];
   added: readonly UserId[];
   removed: readonly UserId[];
   /** The command without its lists, encoded. */
@@ -55,7 +58,7 @@ export type GuardedChange = Readonly<{
 }>;
 
 export type MassChangeCount = Readonly<{
-  /** Who would lose a group by this change. */
+  /** Who would lose a group or their access by this change. */
   people: ReadonlySet<UserId>;
   /** The same with the people of the window, or what the sender has announced. */
   counted: number;
@@ -87,10 +90,11 @@ export function guardMassChange(
 /** @param change.events what the change would record */
 export function countMassChange(
   projection: Projection,
-  change: Pick<GuardedChange, "actor" | "announced"> & Readonly<{ events: readonly CardeaEvent[] }>,
+  change: Pick<GuardedChange, "actor" | "announced" | "ending"> & Readonly<{ events: readonly CardeaEvent[] }>,
   { now, limits }: Readonly<{ now: UnixMs; limits: MassChangeLimits }>,
 ): MassChangeCount {
-  const people = new Set(change.events.flatMap((event) => lossesOf(projection, event, now)));
+  const people = new Set(change.ending);
+  for (const event of change.events) for (const userId of lossesOf(projection, event, now)) people.add(userId);
   const { peopleMax, peopleMin, shareMax, windowMs } = limits;
   const limit = Math.min(peopleMax, Math.max(peopleMin, Math.floor(shareMax * projection.peopleInGroups)));
   const source = sourceOf(change.actor);
@@ -127,10 +131,33 @@ function withEarlierEnded(projection: Projection, change: GuardedChange, perform
     if (isOver) ended.push({ type: "HeldChangeEnded", heldId, outcome: "replaced", reason: "" });
     else if (withdrawn.length > 0) ended.push({ type: "HeldChangeNarrowed", heldId, withdrawn });
   }
-  if (ended.length === 0) return performed;
-  // The command's own events come last: the last one says what became of it.
+  return withEvents(ended, performed);
+}
+
+/** The command's own events come last: the last one says what became of it. */
+function withEvents(ended: readonly CardeaEvent[], performed: Performed): Performed {
+  if (ended.length === 0 || performed.type === "refused") return performed;
   if (performed.type !== "changes") return recordChanges(ended);
   return { type: "changes", changes: { ...performed.changes, events: [...ended, ...performed.changes.events] } };
+}
+
+/** The source has said something else about these people, one by one. */
+export function withAnsweredEnded(
+  projection: Projection,
+  { held, users }: Readonly<{ held: HeldChange; users: readonly UserId[] }>,
+  performed: Performed,
+): Performed {
+  if (projection.level < massChangeFrom) return performed;
+  const { heldId, removed } = held;
+  const isOver = new Set(users).size === removed.length;
+  return withEvents(
+    [
+      isOver
+        ? { type: "HeldChangeEnded", heldId, outcome: "replaced", reason: "" }
+        : { type: "HeldChangeNarrowed", heldId, withdrawn: users },
+    ],
+    performed,
+  );
 }
 
 function holdChange(
@@ -143,8 +170,9 @@ function holdChange(
   const known = massChanges.heldAbout(source, subject);
   const live = known?.status === "held" && known.expiresAt > now ? known : undefined;
   const full = whyFull(massChanges.held(), { source, known, live, isWhole, people: added.length + removed.length });
-  if (full !== null) return refuseCommand("held", fullMessage(count, full));
-  if (subject.length > subjectCharsMax) return refuseCommand("held", fullMessage(count, "its subject is too long"));
+  if (full !== null) return refuseCommand("held", fullMessage(count, subject, full));
+  if (subject.length > subjectCharsMax)
+    return refuseCommand("held", fullMessage(count, subject, "its subject is too long"));
   const held: CardeaEvent = {
     type: "MassChangeHeld",
     heldId: live?.heldId ?? change.commandId,
@@ -224,29 +252,29 @@ function peopleWith(live: HeldChange | undefined, { people }: MassChangeCount): 
 export function refuseHeld({
   heldId,
   people,
+  subject,
   counted,
   limit,
-}: Pick<HeldChange, "heldId" | "people" | "counted" | "limit">): Extract<Performed, { type: "refused" }> {
-  return { ...refuseCommand("held", describeHeld({ heldId, people, counted, limit })), heldId };
+}: HeldFacts): Extract<Performed, { type: "refused" }> {
+  return { ...refuseCommand("held", describeHeld({ heldId, people, subject, counted, limit })), heldId };
 }
 
+type HeldFacts = Pick<HeldChange, "heldId" | "people" | "subject" | "counted" | "limit">;
+
 /** What a caller reads: the change is in the log, and has no effect yet. */
-export function describeHeld({
-  heldId,
-  people,
-  counted,
-  limit,
-}: Pick<HeldChange, "heldId" | "people" | "counted" | "limit">): string {
+function describeHeld({ heldId, people, subject, counted, limit }: HeldFacts): string {
   return (
-    `held as ${heldId} and not made: it would take a group from ${people} people` +
+    `held as ${heldId} and not made: it would ${effectOn(subject)} ${people} people` +
     `${counted > people ? `, ${counted} with the others of its source` : ""}, and more than ${limit} at once need an ` +
     "operator: `cardea held show`"
   );
 }
 
-function fullMessage({ people, limit }: MassChangeCount, why: string): string {
+const effectOn = (subject: string): string => (subject === endsSubject ? "end the access of" : "take a group from");
+
+function fullMessage({ people, limit }: MassChangeCount, subject: string, why: string): string {
   return (
-    `not made, and not held: it would take a group from ${people.size} people, more than ${limit} at once need an ` +
+    `not made, and not held: it would ${effectOn(subject)} ${people.size} people, more than ${limit} at once need an ` +
     `operator, and ${why}; release or drop some: \`cardea held list\``
   );
 }

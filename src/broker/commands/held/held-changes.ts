@@ -163,7 +163,7 @@ function reasonIn(fields: Fields): string {
   return reason;
 }
 
-/** The fields of a stored command. @throws an error of the decoder */
-export function fieldsOfTemplate({ template, added, removed }: HeldChange): Record<string, unknown> {
-  return { ...(decode(template) as object), added, removed };
+/** The fields of a stored command, without its people. @throws an error of the decoder */
+export function fieldsOfTemplate({ template }: HeldChange): Record<string, unknown> {
+  return { ...(decode(template) as object) };
 }

@@ -49,12 +49,13 @@ export function previewHeld(
   held: HeldChange,
   now: UnixMs,
 ): Pick<ChangePreview, "refusal" | "people" | "groups"> | undefined {
-  const performed = performStored(projection, held, now);
-  if (performed === undefined) return undefined;
+  const stored = performStored(projection, held, now);
+  if (stored === undefined) return undefined;
+  const { performed, ending } = stored;
   const events = performed.type === "changes" ? performed.changes.events : [];
   return {
     refusal: performed.type === "refused" ? performed.message : null,
-    people: [...new Set(events.flatMap((event) => lossesOf(projection, event, now)))],
+    people: [...new Set([...ending, ...events.flatMap((event) => lossesOf(projection, event, now))])],
     groups: groupsOf(events),
   };
 }

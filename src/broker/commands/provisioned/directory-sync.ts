@@ -4,30 +4,38 @@
  * - The start is in the log before the first request to the directory. A run that its leader did not end is ended by
  *   the start of the next one, as incomplete.
  * - Only the run in progress can end, so a leader that was replaced changes nothing.
+ * - A start names the request that the leader has seen. One that arrives between its look and the start is not lost: it
+ *   waits for the next run.
+ * - A run that may make every removal is allowed mass changes (held/guard-mass-change.ts) from its start to its end.
  */
 import {
+  allowedMsMax,
   type CardeaEvent,
   type DirectoryMode,
   type DirectoryRunSummary,
   type DirectoryState,
   deltaCharsMax,
   directoriesFrom,
+  directoryActor,
   directoryClient,
   directoryModes,
   directoryResults,
   directoryStateProfile,
   directoryStateUser,
+  heldStream,
   isDirectoryName,
   newDirectoryState,
   type Projection,
   parseDirectoryState,
   problemCharsMax,
   sweepStream,
+  type UnixMs,
   userStream,
 } from "../../../events/index.ts";
 import type { Access } from "../access.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { type Fields, fieldsOf, integerOf, MalformedCommandError, textOf } from "../fields.ts";
+import { sourceStream } from "../held/held-changes.ts";
 import { type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
 import { openProfile, sealerFor } from "../profile-seal.ts";
 import { belowLevel } from "./write-provisioned-user.ts";
@@ -58,23 +66,39 @@ export const startDirectorySync: CommandDefinition<"startDirectorySync"> = {
     directory: parseDirectory(fields),
     syncId: parseShortId(fields, "syncId"),
     mode: oneOf(fields["mode"], directoryModes, "mode"),
+    answers: fields["answers"] === null ? null : parseShortId(fields, "answers"),
   }),
   permission: ["duty"],
-  access: accessOfState,
+  access: accessOfRun,
   person: ({ directory }) => directoryStateUser(directory),
-  perform: (projection, { directory, syncId, mode }, tools) =>
+  perform: (projection, { directory, syncId, mode, answers }, tools) =>
     changeState(projection, directory, tools, (state) => {
       const { run, asked } = state;
-      const removals = asked?.removals ?? run?.removals ?? false;
+      const isAnswered = asked !== null && asked.id === answers;
+      // A run that was cut passes what it was allowed to the one that replaces it.
+      const removals = (isAnswered && asked.removals) || run?.removals === true;
+      const source = directoryActor(directory);
+      const allowedBefore = run?.allowedBefore ?? projection.massChanges.allowedUntil(source);
+      const until = (tools.now + allowedMsMax) as UnixMs;
+      const started = { syncId, mode, startedAt: tools.now, removals };
       return {
-        state: { ...state, asked: null, run: { syncId, mode, startedAt: tools.now, removals } },
+        state: {
+          ...state,
+          asked: isAnswered ? null : asked,
+          run: removals ? { ...started, allowedBefore } : started,
+        },
         events: [
           ...(run === null ? [] : [completed(directory, run.syncId, { complete: false })]),
           { type: "DirectorySyncStarted", directory, syncId },
+          ...(removals ? [{ type: "MassChangesAllowed", source, until, reason: allowedFor } as const] : []),
         ],
       };
     }),
 };
+
+/** The reason of a permission, and of its end. */
+const allowedFor = "a run of the directory that an operator lets make every removal";
+const allowedNoMore = "the end of that run";
 
 export const completeDirectorySync: CommandDefinition<"completeDirectorySync"> = {
   schema: (fields) => ({
@@ -86,12 +110,16 @@ export const completeDirectorySync: CommandDefinition<"completeDirectorySync"> =
     delta: fields["delta"] === null ? null : parseDelta(fields),
   }),
   permission: ["duty"],
-  access: accessOfState,
+  access: accessOfRun,
   person: ({ directory }) => directoryStateUser(directory),
   perform: (projection, { directory, syncId, summary, complete, delta }, tools) =>
     changeState(projection, directory, tools, (state) => {
       if (state.run?.syncId !== syncId) return refuseCommand("conflict", "another run of the directory has begun");
-      const { startedAt } = state.run;
+      const { startedAt, removals, allowedBefore = 0 } = state.run;
+      const source = directoryActor(directory);
+      const until = Math.max(allowedBefore, tools.now) as UnixMs;
+      // What an operator has said of the source since counts.
+      const isOurs = removals && projection.massChanges.allowedUntil(source) === startedAt + allowedMsMax;
       return {
         state: {
           ...state,
@@ -103,7 +131,10 @@ export const completeDirectorySync: CommandDefinition<"completeDirectorySync"> =
               : { ...complete, at: tools.now, fullAt: fullAtOf(state, summary.mode, tools.now) },
           delta,
         },
-        events: [completed(directory, syncId, { complete: summary.result === "complete" })],
+        events: [
+          completed(directory, syncId, { complete: summary.result === "complete" }),
+          ...(isOurs ? [{ type: "MassChangesAllowed", source, until, reason: allowedNoMore } as const] : []),
+        ],
       };
     }),
 };
@@ -140,6 +171,12 @@ function completed(
 
 function accessOfState({ directory }: Readonly<{ directory: string }>): Access {
   return { reads: [], writes: [userStream(directoryStateUser(directory)), sweepStream] };
+}
+
+/** The run may begin or end what its source is allowed. */
+function accessOfRun({ directory }: Readonly<{ directory: string }>): Access {
+  const { reads, writes } = accessOfState({ directory });
+  return { reads, writes: [...writes, heldStream, sourceStream(directoryActor(directory))] };
 }
 
 function parseDirectory(fields: Fields): string {

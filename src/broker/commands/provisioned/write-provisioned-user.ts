@@ -12,6 +12,7 @@ import {
   type CardeaEvent,
   directoryOf,
   encode,
+  endsSubject,
   type GroupId,
   groupStream,
   isDirectoryClient,
@@ -49,11 +50,15 @@ import { groupsFromAll } from "./provisioned-parts.ts";
 
 type Write = Omit<CommandOf<"writeProvisionedUser">, "type">;
 
+/** Both say what the client or directory wants of the person now, so an end that waits is about something else. */
+const answers = ({ userId }: Write) => ({ subject: endsSubject, users: [userId] });
+
 export const writeProvisionedUser: CommandDefinition<"writeProvisionedUser"> = {
   schema: (fields) => ({ type: "writeProvisionedUser", ...parseWrite(fields) }),
   permission: ["authenticate", "duty"],
   isPermitted: isOfSubmitter,
   access: accessOfWrite,
+  answers,
   person: ({ userId }) => userId,
   perform: (projection, command, tools) => performWrite(projection, command, { tools, isActive: true }),
 };
@@ -64,6 +69,7 @@ export const endProvisionedUser: CommandDefinition<"endProvisionedUser"> = {
   isPermitted: isOfSubmitter,
   tightens: true,
   access: accessOfWrite,
+  answers,
   person: ({ userId }) => userId,
   perform: (projection, command, tools) => performWrite(projection, command, { tools, isActive: false }),
 };
@@ -203,7 +209,7 @@ function stateEvents(projection: Projection, command: Write, isActive: boolean):
   return events;
 }
 
-function notActive(client: string): string {
+export function notActive(client: string): string {
   return isDirectoryClient(client)
     ? `not active in directory ${directoryOf(client)}`
     : `not active at SCIM client ${client}`;
