@@ -32,7 +32,7 @@ export const directoriesSync: CliCommand = {
   usage: "NAME [--allow-removals] [--wait [--region [NAME]] [--timeout 10s]]",
   summary: "read a directory now, and whole",
   help: `The leader begins the run within a second or two; \`cardea directories list\` shows how it ended. With --allow-removals the run may take
-access and groups from any number of people, also if the directory is suddenly empty. Mass changes of groups may still wait for you.`,
+access and groups from any number of people, also if the directory is suddenly empty. Without it, mass changes wait: cardea held list.`,
   async run(args, terminal) {
     const options = { ...operatorOptions, ...waitOptions, "allow-removals": { type: "boolean" } } as const;
     const parsed = parse(args, options, { min: 1, max: 1 });

@@ -1,18 +1,22 @@
 /** Mass changes: what is held, what never is, and what becomes of a held change. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { parseCommandRequest } from "../../../src/broker/commands/parse-command.ts";
 import type { Performed } from "../../../src/broker/commands/performed.ts";
 import {
+  type Command,
   heldBySourceMax,
   heldBySourcesMax,
   heldMax,
   heldPeopleBySourceMax,
   heldPeopleBySourcesMax,
   heldPeopleMax,
+  type Sealed,
   type UnixMs,
   type UserId,
 } from "../../../src/events/index.ts";
 import { fc } from "../../support/property.ts";
+import { aCommandId } from "../support.ts";
 import { group, MassChangeWorld, okta, oktaSource, operator, people } from "./mass-change-world.ts";
 
 describe("what is held", () => {
@@ -341,6 +345,68 @@ describe("release, drop and expiry", () => {
     assert.equal(allow(at.now), "done");
     assert.equal(at.submit(at.change("eng", { removed: people(20, 20) })), "held");
     assert.equal(allow(at.now + 90_000_000), "invalid");
+  });
+});
+
+describe("ends that a batch announces", () => {
+  const announcement = (users: readonly UserId[], parts: Partial<Extract<Command, { type: "announceEnds" }>> = {}) =>
+    ({ type: "announceEnds", client: "okta", users, people: [], losing: users.length, ...parts }) as const;
+  const known = (at: MassChangeWorld, count: number): void =>
+    at.fold(people(count).map((userId) => ({ type: "UserUpserted", userId, profile: new Uint8Array(8) as Sealed })));
+  const active = (at: MassChangeWorld): number =>
+    people(30).filter((userId) => at.projection.user(userId)?.status === "active").length;
+
+  test("are judged whole: above the limit they are held, below it nothing is recorded", () => {
+    const at = new MassChangeWorld();
+    known(at, 30);
+    assert.equal(at.perform(announcement(people(10))).type, "nothing");
+    assert.equal(at.submit(announcement(people(11))), "held");
+    assert.equal(at.submit(announcement(people(2, 20), { losing: 11 })), "held", "the rest of the batch counts");
+    const { subject, removed, people: count } = at.onlyHeld();
+    assert.deepEqual([subject, removed.length, count], ["people", 13, 13]);
+    assert.equal(active(at), 30);
+  });
+
+  test("name only people who have access: those whose access has ended count no more", () => {
+    const at = new MassChangeWorld();
+    known(at, 30);
+    at.fold(people(25).map((userId) => ({ type: "UserSuspended", userId, reason: "left" })));
+    assert.equal(at.submit(announcement(people(30), { losing: 5 })), "done");
+  });
+
+  test("are ended in one batch by a release, and cannot be ended by a command that says it is released", () => {
+    const at = new MassChangeWorld();
+    known(at, 30);
+    const forged = parseCommandRequest({
+      ...{ commandId: aCommandId(), actor: okta },
+      command: { ...announcement(people(5)), isReleased: true },
+    });
+    assert.equal(at.submit(forged.command), "done");
+    assert.equal(active(at), 30);
+    at.submit(announcement(people(15)));
+    assert.equal(at.release(at.onlyHeld()), "done");
+    assert.equal(active(at), 15);
+    assert.deepEqual(at.held(), []);
+    assert.equal(at.submit(announcement(people(15))), "done", "the repetition finds them ended");
+  });
+
+  test("that are restated without some people no longer hold those; without all of them nothing is held", () => {
+    const at = new MassChangeWorld();
+    known(at, 30);
+    at.submit(announcement(people(20)));
+    assert.equal(at.submit(announcement(people(15), { isWhole: true })), "held");
+    assert.equal(at.onlyHeld().removed.length, 15);
+    assert.equal(at.submit(announcement([], { isWhole: true })), "done");
+    assert.deepEqual(at.held(), []);
+  });
+
+  test("that were dropped are refused again, and others of the same source are not", () => {
+    const at = new MassChangeWorld();
+    known(at, 30);
+    at.submit(announcement(people(15)));
+    assert.equal(at.drop(at.onlyHeld()), "done");
+    assert.equal(at.submit(announcement(people(15), { isWhole: true })), "dropped");
+    assert.equal(at.submit(announcement(people(4, 20))), "done");
   });
 });
 

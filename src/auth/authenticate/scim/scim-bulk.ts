@@ -5,8 +5,10 @@
  * - An operation that uses a `bulkId` waits for the one that creates its resource. Those that wait for each other get
  *   409.
  * - The token is checked before each operation: a revocation ends a request that is in progress.
+ * - A request that would take access or a group from too many people is held whole, before its first operation.
  */
 import { isObject, type JsonObject } from "./scim-attributes.ts";
+import { announceBulk, type BulkOperation } from "./scim-bulk-total.ts";
 import type { ScimAnswer, ScimCaller, ScimDeps, ScimRequest } from "./scim-context.ts";
 import type { ServerLimits } from "./scim-discovery.ts";
 import { errorBody, ScimError } from "./scim-error.ts";
@@ -20,13 +22,7 @@ const togetherMax = 16;
 const bulkIdPattern = /bulkId:([\w.-]{1,200})/g;
 const levelsMax = 16;
 
-type Operation = Readonly<{
-  method: string;
-  path: string;
-  bulkId: string | undefined;
-  version: string | undefined;
-  data: unknown;
-}>;
+type Operation = BulkOperation & Readonly<{ bulkId: string | undefined }>;
 type Done = Readonly<{ answer: ScimAnswer | null; entry: JsonObject; failed: boolean }>;
 
 /** @throws ScimError */
@@ -37,12 +33,13 @@ export async function answerBulk(
   limits: ServerLimits,
 ): Promise<ScimAnswer> {
   const { operations, failOnErrors } = parseBulk(body);
+  const counted = await announceBulk(deps, caller, operations);
   const order = new BulkOrder(operations);
   const ids = new Map<string, string>();
   const done: Done[] = [];
   let errors = 0;
   for (let some = order.next(); some.length > 0 && errors < failOnErrors; some = order.next()) {
-    const ran = await Promise.all(some.map((operation) => run(deps, caller, { operation, ids, limits })));
+    const ran = await Promise.all(some.map((operation) => run(deps, counted, { operation, ids, limits })));
     for (const [n, each] of ran.entries()) {
       done.push(each);
       if (each.failed) errors += 1;

@@ -33,6 +33,8 @@ export type ScimCaller = Readonly<{
   scopes: ReadonlySet<ScimScope>;
   /** Checks the token again, in a request that takes long. @throws ScimError 401, 403, 503 */
   recheck: () => void;
+  /** How many people the batch of this request takes access or a group from; absent: it is no batch. */
+  losing?: number;
 }>;
 
 export type ScimRequest = Readonly<{

@@ -205,6 +205,31 @@ function changeGroup(
   });
 }
 
+/** Who would lose the group by a change, as the log has it now. @throws ScimError where the change would fail */
+export async function losersOfGroupChange(
+  deps: ScimDeps,
+  caller: ScimCaller,
+  { method, id, body, ifMatch }: Readonly<{ method: string; id: string; body: unknown; ifMatch: string | undefined }>,
+): Promise<readonly UserId[]> {
+  const { projection } = deps.replica;
+  const groupId = deps.directory.groupOf(caller.client.name, id);
+  const scim = groupId && projection.group(groupId)?.scim;
+  if (groupId === undefined || scim === undefined) return [];
+  requireMatch(ifMatch, etagOf(scim.version));
+  const all = (): readonly UserId[] =>
+    [...projection.membersOf(groupId)].filter(
+      (userId) => projection.membership(userId, groupId)?.sources.includes("scim") === true,
+    );
+  if (method === "DELETE") return all();
+  const change =
+    method === "PUT"
+      ? changeIn(body)
+      : patchChange(parsePatch(body), (filter) => membersMeeting(deps, groupId, filter));
+  // A new name takes the earlier one from everyone.
+  if (change.displayName !== undefined && nameOf(change.displayName) !== groupId) return all();
+  return (await membersChanged(deps, caller, { groupId, change })).removed;
+}
+
 /** What is held of this client's changes to a group (src/events/mass-change.ts). */
 function heldAbout({ replica }: ScimDeps, { actor }: ScimCaller, groupId: GroupId): readonly HeldChange[] {
   const { massChanges } = replica.projection;
@@ -306,6 +331,7 @@ async function submitGroup(
     ...command,
     added,
     removed,
+    ...(caller.losing === undefined ? {} : { losing: caller.losing }),
   });
   if (link === "again") return "again";
   const newest = await correlatePeople(deps, caller, { users: touched, link });

@@ -7,7 +7,9 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import {
+  endsSubject,
   type GroupId,
+  originOf,
   type ProvisionedRecord,
   provisionedProfile,
   provisionedUserId,
@@ -120,7 +122,8 @@ function changeUser(
     const resource = change(record.resource);
     const userId = userIdOfResource(caller, resource);
     const isMove = userId !== entry.userId;
-    if (!isMove && isDeepStrictEqual(resource, record.resource)) return unchanged(deps, caller, entry);
+    const isSame = !isMove && isDeepStrictEqual(resource, record.resource);
+    if (isSame && !hasHeldEnd(deps, caller, userId)) return unchanged(deps, caller, entry);
     requireFreeName(deps, caller, resource, entry.userId);
     const target = isMove ? deps.directory.entry(userId) : entry;
     if (isMove && target?.isLive === true) throw uniqueness("a user with this identity exists");
@@ -134,6 +137,28 @@ function changeUser(
       movedFrom: isMove ? entry : null,
     });
   });
+}
+
+/** The end of the person's access waits for an operator. A statement of the client about the person ends that. */
+function hasHeldEnd({ replica }: ScimDeps, { actor }: ScimCaller, userId: UserId): boolean {
+  const held = replica.projection.massChanges.heldAbout(originOf(actor), endsSubject);
+  return held?.status === "held" && held.removed.includes(userId);
+}
+
+/** @returns the user whose access a change would end; undefined: it ends none @throws ScimError where it would fail */
+export function endedUser(
+  { directory }: ScimDeps,
+  { client }: ScimCaller,
+  { method, id, body, ifMatch }: Readonly<{ method: string; id: string; body: unknown; ifMatch: string | undefined }>,
+): UserId | undefined {
+  const userId = directory.find(client.name, "id", id)?.userId;
+  const record = userId && directory.record(userId);
+  if (record === undefined || record.resource === null) return undefined;
+  requireMatch(ifMatch, etagOf(record.version));
+  if (method === "DELETE") return userId;
+  const resource =
+    method === "PUT" ? normalizeUser(body) : normalizeUser(applyPatch(record.resource, parsePatch(body)));
+  return resource["active"] === true ? undefined : userId;
 }
 
 /** Nothing to append, unless a person who signs in still lacks what the record gives. */

@@ -96,12 +96,14 @@ export function countMassChange(
   const people = new Set(change.ending);
   for (const event of change.events) for (const userId of lossesOf(projection, event, now)) people.add(userId);
   const { peopleMax, peopleMin, shareMax, windowMs } = limits;
-  const limit = Math.min(peopleMax, Math.max(peopleMin, Math.floor(shareMax * projection.peopleInGroups)));
+  // People whose access would end need not be in groups.
+  const all = change.ending.length === 0 ? projection.peopleInGroups : projection.counts.users;
+  const limit = Math.min(peopleMax, Math.max(peopleMin, Math.floor(shareMax * all)));
   const source = sourceOf(change.actor);
-  const all = new Set(people);
+  const recent = new Set(people);
   if (source !== null && people.size > 0)
-    for (const userId of projection.massChanges.lossesOf(source, now - windowMs)) all.add(userId);
-  return { people, counted: Math.max(all.size, change.announced), limit };
+    for (const userId of projection.massChanges.lossesOf(source, now - windowMs)) recent.add(userId);
+  return { people, counted: Math.max(recent.size, change.announced), limit };
 }
 
 /** The refusal of a change, or of a part of one, that is held or was dropped; null: it is another change. */
