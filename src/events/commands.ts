@@ -238,7 +238,7 @@ export type StartDirectorySync = Fact<
     directory: string;
     syncId: string;
     mode: DirectoryMode;
-    /** The operator's request that this run answers; null: none. A request that arrived since waits for the next run. */
+    /** The operator's request that this run answers; null: none. A later request waits for the next run. */
     answers: string | null;
   }
 >;

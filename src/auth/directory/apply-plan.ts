@@ -27,7 +27,7 @@ import { type GroupChange, mayLose, type PersonChange, type RunPlan } from "./ru
 
 /** `removals`: what a plan takes away for being absent. That a person is explicitly not active is none. */
 export type Permitted = Readonly<{ removals: boolean }>;
-/** `held`: changes of groups or of people's access that wait for an operator, or that an operator has dropped (docs/mass-changes.md). */
+/** `held`: mass changes that wait for an operator, or that an operator has dropped (docs/mass-changes.md). */
 export type Applied = Readonly<{ added: number; removed: number; ended: number; refused: number; held: number }>;
 
 export type ApplyParts = Readonly<{
@@ -50,10 +50,10 @@ export type ApplyParts = Readonly<{
  * Of the changes in flight. Many share one commit, but all of a batch are folded in one step, and decisions of the same
  * process wait for it.
  */
-const weightMax = 1_536;
-const personWeight = 16;
+const costMax = 1_536;
+const personCost = 16;
 /** A group weighs as much as its changed memberships; two with a person in common cannot share a commit. */
-const groupWeight = 64;
+const groupCost = 64;
 /** Of one command, the people who correlate included. */
 const membersPerCommand = 2_000;
 const peopleMax = 10_000;
@@ -67,7 +67,7 @@ export class RunEndedError extends Error {}
 /** @throws RunEndedError */
 export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: ApplyParts): Promise<Applied> {
   const { signal } = parts;
-  const people = { signal, weightOf: () => personWeight };
+  const people = { signal, costOf: () => personCost };
   const totals = { added: 0, removed: 0, ended: 0, refused: 0, held: 0 };
   const submit = async (command: Command): Promise<boolean> => {
     const outcome = await submitCommand(command, parts);
@@ -96,8 +96,8 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
     .map((change) =>
       missing.size === 0 ? change : { ...change, added: change.added.filter((userId) => !missing.has(userId)) },
     );
-  const weightOf = ({ added, removed }: GroupChange): number => groupWeight + added.length + removed.length;
-  await forEach(groups, { signal, weightOf }, async (change) => {
+  const costOf = ({ added, removed }: GroupChange): number => groupCost + added.length + removed.length;
+  await forEach(groups, { signal, costOf }, async (change) => {
     for (const { command, added, removed } of groupCommands(change, plan.counts.losing, parts)) {
       if (!(await submit(command))) continue;
       totals.added += added;
@@ -105,8 +105,8 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
     }
   });
   if (!permitted.removals) return totals;
-  const weightOfGone = ({ members }: Readonly<{ members: number }>): number => groupWeight + members;
-  await forEach(plan.goneGroups, { signal, weightOf: weightOfGone }, async ({ groupId, scim, members }) => {
+  const costOfGone = ({ members }: Readonly<{ members: number }>): number => groupCost + members;
+  await forEach(plan.goneGroups, { signal, costOf: costOfGone }, async ({ groupId, scim, members }) => {
     const { client, version: expected } = scim;
     const { losing } = plan.counts;
     const gone = { groupId, client, expected, scim: null, added: [], removed: [], renamedFrom: null, losing };
@@ -162,12 +162,12 @@ function withoutRemovals({ renamedFrom, groupId, ...change }: GroupChange): Grou
 }
 
 /**
- * Performs several at once, up to a weight in flight. After the first failure no further one begins, and nothing is in
+ * Performs several at once, up to a cost in flight. After the first failure no further one begins, and nothing is in
  * flight any more when this settles. @throws that failure; RunEndedError when the epoch has ended
  */
 async function forEach<T>(
   items: readonly T[],
-  { signal, weightOf }: Pick<ApplyParts, "signal"> & Readonly<{ weightOf: (item: T) => number }>,
+  { signal, costOf }: Pick<ApplyParts, "signal"> & Readonly<{ costOf: (item: T) => number }>,
   perform: (item: T) => Promise<void>,
 ): Promise<void> {
   let weight = 0;
@@ -189,8 +189,8 @@ async function forEach<T>(
     }
   };
   for (const item of items) {
-    const own = weightOf(item);
-    await waitFor(() => weight === 0 || weight + own <= weightMax || failure !== undefined);
+    const own = costOf(item);
+    await waitFor(() => weight === 0 || weight + own <= costMax || failure !== undefined);
     if (failure !== undefined || signal.aborted) break;
     weight += own;
     void run(item, own);

@@ -208,10 +208,8 @@ async function performRun(
   const since = isFullDue ? null : state.delta;
   const syncId = deps.uuid();
   const mode = since === null ? "full" : "delta";
-  await record(parts, name, {
-    ...{ type: "startDirectorySync", directory: name, syncId, mode },
-    answers: state.asked?.id ?? null,
-  });
+  const answers = state.asked?.id ?? null;
+  await record(parts, name, { type: "startDirectorySync", directory: name, syncId, mode, answers });
   const read = await readPages(directory, since, parts);
   if (read.type === "fail") {
     const problem = plainText(read.message).slice(0, problemCharsMax);

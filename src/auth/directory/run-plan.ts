@@ -147,7 +147,7 @@ function isPreferred(person: DirectoryPerson, other: DirectoryPerson, record: In
   return person.id < other.id;
 }
 
-/** A person whom the log does not know yet counts if a person who signs in correlates. */
+/** A person that the log does not know yet counts if a person who signs in correlates. */
 export function mayLose(
   { projection, index }: Readonly<{ projection: Pick<Projection, "user">; index: DirectoryIndex }>,
   userId: UserId,

@@ -377,7 +377,7 @@ test("held ends are withdrawn for the people that the directory lists again, and
   assert.equal((await at.sync()).result, "complete");
 });
 
-test("held ends of people whom the directory has again are gone, without an operator", async (t) => {
+test("held ends of people that the directory has again are gone, without an operator", async (t) => {
   const at = await directoryWorld(t);
   const people = many(60);
   at.directory.content = { people, groups: [] };

@@ -262,7 +262,7 @@ describe("release, drop and expiry", () => {
     }
   };
 
-  test("one source fills its part alone: it is told so, and another source and an operator still have room", () => {
+  test("one source fills its part alone: the refusal says so, and another source and an operator still have room", () => {
     const at = new MassChangeWorld({ peopleMax: 1 });
     fill(at, sourceOf(0), heldBySourceMax);
     at.provision("last", people(2));

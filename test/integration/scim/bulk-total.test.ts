@@ -83,7 +83,7 @@ test("a bulk request that would end too many people or memberships is held befor
   const release = { version: narrowed?.version, reason: "the department has moved", wait: "all" };
   assert.equal((await operate(at, `/held/${held?.id}/release`, release)).status, 200);
   const accepted = await bulk(okta, many);
-  assert.equal(accepted.status, 200, "the one person whom the client has kept meanwhile is one person's end");
+  assert.equal(accepted.status, 200, "the one person that the client has kept meanwhile is one person's end");
   assert.ok(
     statuses(accepted.body).every((status) => /^20[014]$/.test(status)),
     JSON.stringify(statuses(accepted.body)),

@@ -60,7 +60,7 @@ export const announceEnds: CommandDefinition<"announceEnds"> = {
   },
 };
 
-/** A person whom the log does not know yet may correlate with one who signs in. */
+/** A person that the log does not know yet may correlate with one who signs in. */
 function isActive(projection: Projection, userId: UserId): boolean {
   return (projection.user(userId)?.status ?? "active") === "active";
 }

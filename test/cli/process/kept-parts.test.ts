@@ -1,7 +1,7 @@
 /** What a reload keeps: a key that a part reads must replace the part. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { hasSameDirectories, hasSameProviders } from "../../../src/cli/build/kept-parts.ts";
+import { hasSameDirectories, hasSameProviders } from "../../../src/cli/process/kept-parts.ts";
 import type { Config } from "../../../src/config/index.ts";
 import { base, goodRoute, parse } from "../../config/support.ts";
 
