@@ -2,9 +2,9 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Feed } from "../audit/index.ts";
-import type { OperatorStreams, ProvisionedFor, SignalOperations } from "../auth/index.ts";
+import type { OperatorStreams, ProvisionedFor, RoutePolicy, SignalOperations } from "../auth/index.ts";
 import type { MassChangeLimits } from "../broker/index.ts";
-import type { GroupId, UnavailableCode, UnixMs } from "../events/index.ts";
+import type { UnavailableCode, UnixMs } from "../events/index.ts";
 import type { Databroker, Replica } from "../replication/index.ts";
 import type { SnapshotSource } from "../replication/node/index.ts";
 import { homeRetryAfterMs } from "../replication/wire/index.ts";
@@ -41,8 +41,8 @@ export type OperatorApiDeps = Readonly<{
   providers: KnownProviders;
   /** From when on a change of groups is held; absent: the defaults. */
   massChange?: MassChangeLimits;
-  /** The routes whose policies name one of these groups; absent: this process has no routes. */
-  routesNaming?: (groups: ReadonlySet<GroupId>) => readonly string[];
+  /** The routes of the configuration in force, with their policies; absent: this process has no routes. */
+  routePolicies?: () => readonly Readonly<{ from: string; policy: RoutePolicy }>[];
   region: string;
   log: Readonly<{ info(fields: object, message: string): void }>;
 }>;

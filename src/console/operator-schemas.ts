@@ -346,7 +346,7 @@ const localChange = z.object({
 const localReceipt = z.looseObject({ type: z.enum(["receipt", "merged"]) });
 
 const radius = z.object({
-  people: z.number().meta({ description: "How many people would lose a group now." }),
+  people: z.number().meta({ description: "How many people would lose a group or their access now." }),
   named: z
     .array(z.object({ userId: z.string(), email: z.string() }))
     .meta({ description: "The first thousand of them." }),
@@ -354,6 +354,19 @@ const radius = z.object({
   routes: z
     .array(z.string())
     .meta({ description: "Routes of this server's configuration whose policies name one of the groups." }),
+  lost: z
+    .object({
+      routes: z
+        .array(z.object({ route: z.string(), people: z.number(), conditional: z.number() }))
+        .meta({ description: "The route of most people first; conditional: who would keep it in some requests." }),
+      moreRoutes: z.number(),
+      people: z.array(
+        z.object({ userId: z.string(), email: z.string(), routes: z.array(z.string()), more: z.number() }),
+      ),
+      morePeople: z.number(),
+      unchecked: z.number().meta({ description: "People that were not evaluated, because it took too long." }),
+    })
+    .meta({ description: "Who would lose which routes of this server's configuration, as their policies say." }),
   refusal: z.string().nullable().meta({ description: "Why the change would be refused now; null: it would not." }),
 });
 const held = z.object({

@@ -20,6 +20,7 @@ import {
   type RecordsOf,
   type RefreshMemory,
   type ReservedPathHandler,
+  type RoutePolicy,
   readLeasedSignInStatus,
   recordsOfAll,
   resolveCaller,
@@ -35,7 +36,7 @@ import {
   registerReceiptKeys,
   verifyOperatorToken,
 } from "../../console/index.ts";
-import { directoryClient, type GroupId, type UnixMs } from "../../events/index.ts";
+import { directoryClient, type UnixMs } from "../../events/index.ts";
 import { compileRouteTable } from "../../proxy/index.ts";
 import type { Databroker, Logger, Replica } from "../../replication/index.ts";
 import type { SnapshotSource } from "../../replication/node/index.ts";
@@ -206,7 +207,7 @@ export async function authenticateHostOf(
         sleep: (ms, signal) => sleep(ms, undefined, { signal, ref: false }),
         uuid: randomUUID,
         massChange: massChangeLimitsOf(config),
-        routesNaming: (groups) => routesNaming(config, parts.policies, groups),
+        routePolicies: () => routePolicies(config, parts.policies),
         region: config.region,
         providers: {
           nameOf: (idpId) => clients.get(idpId)?.name ?? null,
@@ -225,11 +226,14 @@ export async function authenticateHostOf(
   };
 }
 
-function routesNaming({ routes }: Config, policies: Policies, groups: ReadonlySet<GroupId>): readonly string[] {
-  const named = routes.filter(({ id }) =>
-    policies.get(id)?.groupsNamed.some((group) => (groups as ReadonlySet<string>).has(group)),
-  );
-  return [...new Set(named.map(({ from }) => from.href))];
+function routePolicies(
+  { routes }: Config,
+  policies: Policies,
+): readonly Readonly<{ from: string; policy: RoutePolicy }>[] {
+  return routes.flatMap(({ id, from }) => {
+    const policy = policies.get(id);
+    return policy === undefined ? [] : [{ from: from.href, policy }];
+  });
 }
 
 /** Which provisioned people a profile of the sign-in provider is; undefined: no SCIM client or directory is there. */

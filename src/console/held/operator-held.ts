@@ -43,8 +43,13 @@ export function registerHeld(route: RegisterRoute, deps: OperatorApiDeps): void 
     if (held === undefined || held.expiresAt <= deps.now()) return unknownHeld(reply);
     const { previewHeld } = await import("../../broker/index.ts"); // which a process that is only a proxy never loads
     const preview = previewHeld(deps.replica.projection, held, deps.now());
-    const radius = preview ?? { refusal: "this version of Cardea cannot read it", people: [], groups: [] };
-    return { ...describeHeld(held), now: describeRadius(deps, radius), applied: deps.replica.applied };
+    const radius = preview ?? {
+      refusal: "this version of Cardea cannot read it",
+      people: [],
+      groups: [],
+      taken: { groups: new Map(), ended: [] },
+    };
+    return { ...describeHeld(held), now: await describeRadius(deps, radius), applied: deps.replica.applied };
   });
 
   route("POST /held/:held/release", async (request, reply, { actor }) => {

@@ -2,6 +2,7 @@
 import {
   type CardeaEvent,
   type CommandRequest,
+  endsSubject,
   type GroupId,
   type HeldChange,
   lossesOf,
@@ -22,6 +23,12 @@ export type ChangePreview = Readonly<{
   limit: number;
   /** The groups that they lose. */
   groups: readonly GroupId[];
+  taken: Readonly<{
+    /** The groups that each of them loses. */
+    groups: ReadonlyMap<UserId, readonly GroupId[]>;
+    /** People who sign in and lose all access. */
+    ended: readonly UserId[];
+  }>;
 }>;
 
 /** Undefined: the change is never held. */
@@ -40,6 +47,7 @@ export function previewChange(
     counted: count.counted,
     limit: count.limit,
     groups: groupsOf(events),
+    taken: { groups: groupsTaken(projection, events, now), ended: [] },
   };
 }
 
@@ -48,7 +56,7 @@ export function previewHeld(
   projection: Projection,
   held: HeldChange,
   now: UnixMs,
-): Pick<ChangePreview, "refusal" | "people" | "groups"> | undefined {
+): Pick<ChangePreview, "refusal" | "people" | "groups" | "taken"> | undefined {
   const stored = performStored(projection, held, now);
   if (stored === undefined) return undefined;
   const { performed, ending } = stored;
@@ -57,7 +65,26 @@ export function previewHeld(
     refusal: performed.type === "refused" ? performed.message : null,
     people: [...new Set([...ending, ...events.flatMap((event) => lossesOf(projection, event, now))])],
     groups: groupsOf(events),
+    taken: { groups: groupsTaken(projection, events, now), ended: held.subject === endsSubject ? held.added : [] },
   };
+}
+
+function groupsTaken(
+  projection: Projection,
+  events: readonly CardeaEvent[],
+  now: UnixMs,
+): ReadonlyMap<UserId, readonly GroupId[]> {
+  const taken = new Map<UserId, GroupId[]>();
+  for (const event of events) {
+    const groupId = event.type === "GroupMembersChanged" || event.type === "GroupRemoved" ? event.groupId : undefined;
+    for (const userId of groupId === undefined ? [] : lossesOf(projection, event, now)) {
+      const known = taken.get(userId);
+      if (groupId === undefined) continue;
+      if (known === undefined) taken.set(userId, [groupId]);
+      else known.push(groupId);
+    }
+  }
+  return taken;
 }
 
 function groupsOf(events: readonly CardeaEvent[]): readonly GroupId[] {

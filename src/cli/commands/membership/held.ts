@@ -40,7 +40,7 @@ export const heldShow: CliCommand = {
   name: "held show",
   usage: "ID",
   summary: "show a held change: which people and routes it concerns",
-  help: "Says what a release would do now: the people who would lose a group, and the routes whose policies name the groups.",
+  help: "Says what a release would do now: the people who would lose a group or their access, and who would lose which routes.",
   run: (args, terminal) =>
     withOperator(parse(args, operatorOptions, { min: 1, max: 1 }), terminal, async (client, parsed) => {
       const shown = await showHeld(client, parsed);
