@@ -13,6 +13,7 @@ import {
   registerOperatorApi,
   verifyOperatorToken,
 } from "../../src/console/index.ts";
+import type { OperatorApiDeps } from "../../src/console/operator-route.ts";
 import type { UnixMs } from "../../src/events/index.ts";
 import type { Databroker, HomeOutOfReach } from "../../src/replication/index.ts";
 import { secret, startWorld, type World, type WorldOptions } from "../auth/authenticate/support.ts";
@@ -42,6 +43,7 @@ export async function startOperatorWorld(
     feed?: Partial<Parameters<typeof createFeed>[0]>;
     plugins?: readonly ((app: FastifyInstance) => void)[];
     homeOutOfReach?: () => HomeOutOfReach | null;
+    routes?: ReturnType<NonNullable<OperatorApiDeps["routePolicies"]>>;
     /** The longest wait of the API. */
     sleepMsMax?: number;
   }> = {},
@@ -73,6 +75,7 @@ export async function startOperatorWorld(
           sleep: (ms, signal) => delay(Math.min(ms, options.sleepMsMax ?? ms), undefined, { signal }),
           uuid: randomUUID,
           region: "here",
+          routePolicies: () => options.routes ?? [],
           log: { info: (fields, message) => void logged.push(`${message} ${JSON.stringify(fields)}`) },
         }),
     ],

@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
+import { compilePolicies } from "../../../src/auth/index.ts";
+import type { BlastRadius } from "../../../src/console/index.ts";
 import { operatorOperations } from "../../../src/console/operator-operations.ts";
 import {
   type Command,
@@ -13,6 +15,7 @@ import {
   type UserId,
   userIdOf,
 } from "../../../src/events/index.ts";
+import { base, parse } from "../../config/support.ts";
 import { json, type OperatorWorld, startOperatorWorld } from "../../console/operator-support.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { run } from "../support.ts";
@@ -102,6 +105,50 @@ test("a mass change is previewed, held with its blast radius, dropped, and relea
   assert.match(released.out, new RegExp(`30 people lose a group: eng\n.*held change ${heldId} released`, "s"));
   await waitFor("the release", () => !members());
   assert.equal((await cardea("held", "release", heldId, "--reason", "again")).code, 3);
+});
+
+test("the radius says who would lose which routes, who keeps one by another group, and what depends on the request", async (t) => {
+  const policies: Readonly<Record<string, string>> = {
+    eng: "{allow: {and: [{groups: {has: eng}}]}}",
+    either: "{allow: {or: [{groups: {has: eng}}, {groups: {has: ops}}]}}",
+    night: "{allow: {or: [{groups: {has: eng}}, {http_method: {is: GET}}]}}",
+    other: "{allow: {and: [{groups: {has: ops}}]}}",
+  };
+  const routes = Object.entries(policies).map(
+    ([name, policy]) => `  - {from: "https://${name}.example.com", to: "http://127.0.0.1:1", policy: [${policy}]}`,
+  );
+  const parsed = parse(`${base}routes:\n${routes.join("\n")}\n`);
+  if (!parsed.ok) return assert.fail(JSON.stringify(parsed.problems));
+  const { config } = parsed;
+  const compiled = compilePolicies(config.routes);
+  assert.ok(compiled.ok, JSON.stringify(compiled));
+  const at = await startOperatorWorld(t, {
+    routes: config.routes.flatMap(({ id, from }) => {
+      const policy = compiled.policies.get(id);
+      return policy === undefined ? [] : [{ from: from.href, policy }];
+    }),
+  });
+  const people = await startWithGroup(at);
+  assert.equal((await at.post("/groups/ops/members", { add: people.slice(0, 5), wait: "all" })).status, 200);
+  const env = { CARDEA_URL: at.world.url("authenticate"), CARDEA_TOKEN: await at.token() };
+  const preview = await run(["groups", "delete", "eng", "--dry-run", "--json"], env);
+  const { lost } = JSON.parse(preview.out) as BlastRadius;
+  assert.deepEqual(lost.routes, [
+    { route: "https://eng.example.com/", people: 30, conditional: 0 },
+    { route: "https://either.example.com/", people: 25, conditional: 0 },
+    { route: "https://night.example.com/", people: 0, conditional: 30 },
+  ]);
+  assert.deepEqual([lost.people.length, lost.morePeople, lost.moreRoutes, lost.unchecked], [30, 0, 0, 0]);
+  const shown = await run(["groups", "delete", "eng", "--dry-run"], env);
+  assert.match(shown.out, /^https:\/\/eng\.example\.com\/: 30 people lose it$/m);
+  assert.match(shown.out, /^https:\/\/night\..*: 0 people lose it, and 30 more keep it only under conditions/m);
+  assert.match(shown.out, /^ {2}person-\d+@example\.com loses https:\/\/eng\.example\.com\/, /m);
+  assert.match(shown.out, /^ {2}and 10 more people$/m);
+  const one = await run(["groups", "remove", "ops", people[0] ?? "", "--dry-run", "--json"], env);
+  assert.deepEqual(
+    (JSON.parse(one.out) as BlastRadius).lost.routes.map(({ route, people: count }) => [route, count]),
+    [["https://other.example.com/", 1]],
+  );
 });
 
 test("mass changes of a source are allowed for a while, and that is withdrawn", async (t) => {
