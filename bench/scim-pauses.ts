@@ -31,6 +31,7 @@ const { values } = parseArgs({
 });
 const [users, groups, members] = [Number(values.users), Number(values.groups), Number(values.members)] as const;
 const cpuMsMax = 10;
+const bulkSchema = "urn:ietf:params:scim:api:messages:2.0:BulkRequest";
 const bulkUsers = 250;
 const bulksInFlight = 4;
 const groupsInFlight = 2;
@@ -108,16 +109,21 @@ async function loadUsers(send: Send): Promise<readonly string[]> {
   const ids: string[] = [];
   const starts = Array.from({ length: Math.ceil(users / bulkUsers) }, (_, n) => n * bulkUsers);
   await inParallel(starts, bulksInFlight, async (from) => {
-    const Operations = Array.from({ length: Math.min(bulkUsers, users - from) }, (_, n) => {
-      const name = `user-${from + n}`;
-      const data = { userName: `${name}@example.com`, externalId: name };
-      return { method: "POST", path: "/Users", bulkId: name, data };
-    });
-    const schemas = ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"];
-    const answer = await send("POST", "/Bulk", { schemas, Operations });
-    for (const { location } of answer["Operations"] as { location: string }[])
-      ids.push(location.slice(location.lastIndexOf("/") + 1));
+    let rest = Array.from({ length: Math.min(bulkUsers, users - from) }, (_, n) => `user-${from + n}`);
+    for (let tries = 0; rest.length > 0 && tries < 20; tries++) {
+      const Operations = rest.map((name) => {
+        const data = { userName: `${name}@example.com`, externalId: name };
+        return { method: "POST", path: "/Users", bulkId: name, data };
+      });
+      const answer = await send("POST", "/Bulk", { schemas: [bulkSchema], Operations });
+      const done = answer["Operations"] as Readonly<{ bulkId: string; status: string; location?: string }>[];
+      for (const { location } of done)
+        if (location !== undefined) ids.push(location.slice(location.lastIndexOf("/") + 1));
+      // A busy machine may refuse some for a moment.
+      rest = done.filter(({ status }) => status === "503").map(({ bulkId }) => bulkId);
+    }
   });
+  if (ids.length < users) throw new Error(`${users - ids.length} users were not created`);
   return ids;
 }
 

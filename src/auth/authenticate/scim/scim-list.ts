@@ -165,15 +165,20 @@ function usersIn(deps: ScimDeps, client: string, { filter }: ListQuery): Source<
   return { refs: userCandidates(deps, client, filter), show: (userId) => shownUser(deps, userId) };
 }
 
-function groupsIn(deps: ScimDeps, client: string, { filter, shape: { without, only } }: ListQuery): Source<GroupId> {
-  const names = (list: readonly string[] | null): boolean =>
-    list?.some((name) => /^(?:.*:)?members\b/i.test(name)) === true;
+function groupsIn(deps: ScimDeps, client: string, { filter, shape }: ListQuery): Source<GroupId> {
   const filtersMembers = filter !== null && /"members"/i.test(JSON.stringify(filter));
-  const withMembers = filtersMembers || names(only) || (only === null && !names(without));
+  const withMembers = filtersMembers || showsMembers(shape);
   return {
     refs: groupCandidates(deps, client, filter),
     show: (groupId) => showGroup(deps, groupId, { withMembers }),
   };
+}
+
+/** Whether the caller wants the members of groups, which may be many. */
+export function showsMembers({ only, without }: AttributeChoice): boolean {
+  const hasMembers = (names: readonly string[] | null, pattern: RegExp): boolean =>
+    names?.some((name) => pattern.test(name)) === true;
+  return only === null ? !hasMembers(without, /^(?:.*:)?members$/i) : hasMembers(only, /^(?:.*:)?members\b/i);
 }
 
 async function listFrom<Ref>(

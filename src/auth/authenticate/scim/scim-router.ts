@@ -12,11 +12,13 @@ import { createGroup, deleteGroup, patchGroup, readGroup, replaceGroup } from ".
 import {
   type AttributeChoice,
   chooseAttributes,
+  type ListQuery,
   listAll,
   listGroups,
   listQueryOf,
   listUsers,
   shapeOf,
+  showsMembers,
 } from "./scim-list.ts";
 import { createUser, deleteUser, patchUser, readUser, replaceUser } from "./scim-users.ts";
 
@@ -36,9 +38,9 @@ export async function answerScim(
     case ".search":
       return rootAnswer(deps, caller, request, kind === "" ? "GET" : "POST");
     case "users":
-      return withConditions(request, await usersAnswer(deps, caller, request, id));
+      return withConditions(request, await resourceAnswer(deps, caller, { request, id, handlers: users }));
     case "groups":
-      return withConditions(request, await groupsAnswer(deps, caller, request, id));
+      return withConditions(request, await resourceAnswer(deps, caller, { request, id, handlers: groups }));
     case "serviceproviderconfig":
       return discovery(request, serviceProviderConfig(deps.base, limits));
     case "resourcetypes":
@@ -87,63 +89,81 @@ async function rootAnswer(
   return listAll(deps, caller, listQueryOf(method === "POST" ? searchOf(body) : query));
 }
 
-async function usersAnswer(
-  deps: ScimDeps,
-  caller: ScimCaller,
-  request: ScimRequest,
-  id: string | null,
-): Promise<ScimAnswer> {
-  const { method, query, body, ifMatch } = request;
-  const { isSearch, shape } = prepare(caller, request, { kind: "users", id });
-  if (isSearch) return listUsers(deps, caller, listQueryOf(method === "POST" ? searchOf(body) : query));
-  if (id === null) return chosenAnswer(await createUser(deps, caller, body), shape);
-  switch (method) {
-    case "GET":
-      return chosenAnswer(await readUser(deps, caller, id), shape);
-    case "PUT":
-      return chosenAnswer(await replaceUser(deps, caller, { id, body, ifMatch }), shape);
-    case "PATCH":
-      return chosenAnswer(await patchUser(deps, caller, { id, body, ifMatch }), shape);
-    case "DELETE":
-      return deleteUser(deps, caller, { id, ifMatch });
-    default:
-      throw wrongMethod();
-  }
-}
+type Change = Readonly<{ id: string; body: unknown; ifMatch: string | undefined }>;
+/** What the operations on users and on groups have in common. */
+type ResourceHandlers = Readonly<{
+  kind: "users" | "groups";
+  list: (deps: ScimDeps, caller: ScimCaller, query: ListQuery) => Promise<ScimAnswer>;
+  create: (deps: ScimDeps, caller: ScimCaller, body: unknown) => Promise<ScimAnswer>;
+  read: (
+    deps: ScimDeps,
+    caller: ScimCaller,
+    read: Readonly<{ id: string; shape: AttributeChoice }>,
+  ) => Promise<ScimAnswer>;
+  replace: (deps: ScimDeps, caller: ScimCaller, change: Change) => Promise<ScimAnswer>;
+  patch: (deps: ScimDeps, caller: ScimCaller, change: Change) => Promise<ScimAnswer>;
+  delete: (deps: ScimDeps, caller: ScimCaller, change: Omit<Change, "body">) => Promise<ScimAnswer>;
+  /** Whether the answer to a PATCH has a body. */
+  showsPatched: (shape: AttributeChoice) => boolean;
+}>;
 
-async function groupsAnswer(
+const users: ResourceHandlers = {
+  kind: "users",
+  list: listUsers,
+  create: createUser,
+  read: (deps, caller, { id }) => readUser(deps, caller, id),
+  replace: replaceUser,
+  patch: patchUser,
+  delete: deleteUser,
+  showsPatched: () => true,
+};
+const groups: ResourceHandlers = {
+  kind: "groups",
+  list: listGroups,
+  create: createGroup,
+  read: (deps, caller, { id, shape }) => readGroup(deps, caller, { id, withMembers: showsMembers(shape) }),
+  replace: replaceGroup,
+  patch: patchGroup,
+  delete: deleteGroup,
+  // 204 without a body: its cost does not grow with the group. A caller that names attributes gets them.
+  showsPatched: ({ only }) => only !== null,
+};
+
+async function resourceAnswer(
   deps: ScimDeps,
   caller: ScimCaller,
-  request: ScimRequest,
-  id: string | null,
+  { request, id, handlers }: Readonly<{ request: ScimRequest; id: string | null; handlers: ResourceHandlers }>,
 ): Promise<ScimAnswer> {
   const { method, query, body, ifMatch } = request;
-  const { isSearch, shape } = prepare(caller, request, { kind: "groups", id });
-  if (isSearch) return listGroups(deps, caller, listQueryOf(method === "POST" ? searchOf(body) : query));
-  const named = (names: AttributeChoice["only"]): boolean => names?.some((name) => /members/i.test(name)) === true;
-  const withMembers = named(shape.only) || (shape.only === null && !named(shape.without));
-  const shown = async (answer: ScimAnswer, written: string): Promise<ScimAnswer> => {
-    const whole = await readGroup(deps, caller, { id: written, withMembers });
-    return chosenAnswer({ ...answer, ...(whole.body === undefined ? {} : { body: whole.body }) }, shape);
+  const { isSearch, shape } = prepare(caller, request, { kind: handlers.kind, id });
+  if (isSearch) return handlers.list(deps, caller, listQueryOf(method === "POST" ? searchOf(body) : query));
+  /** A change with the resource as a read shows it; without, if another request has deleted it since. */
+  const shown = async ({ status, link }: ScimAnswer, of: string): Promise<ScimAnswer> => {
+    const changed: ScimAnswer = { status, ...(link === undefined ? {} : { link }) };
+    try {
+      return chosenAnswer({ ...(await handlers.read(deps, caller, { id: of, shape })), ...changed }, shape);
+    } catch (error) {
+      if (error instanceof ScimError && error.status === 404) return changed;
+      throw error;
+    }
   };
   if (id === null) {
-    const created = await createGroup(deps, caller, body);
+    const created = await handlers.create(deps, caller, body);
     return shown(created, String(created.body?.["id"]));
   }
   switch (method) {
     case "GET":
-      return chosenAnswer(await readGroup(deps, caller, { id, withMembers }), shape);
+      return chosenAnswer(await handlers.read(deps, caller, { id, shape }), shape);
     case "PUT":
-      return shown(await replaceGroup(deps, caller, { id, body, ifMatch }), id);
+      return shown(await handlers.replace(deps, caller, { id, body, ifMatch }), id);
     case "PATCH": {
-      const answer = await patchGroup(deps, caller, { id, body, ifMatch });
-      // 204 without a body: its cost does not grow with the group. A caller that names attributes gets them.
-      if (shape.only !== null) return shown(answer, id);
+      const answer = await handlers.patch(deps, caller, { id, body, ifMatch });
+      if (handlers.showsPatched(shape)) return shown(answer, id);
       const { body: _, ...rest } = answer;
       return { ...rest, status: 204 };
     }
     case "DELETE":
-      return deleteGroup(deps, caller, { id, ifMatch });
+      return handlers.delete(deps, caller, { id, ifMatch });
     default:
       throw wrongMethod();
   }
