@@ -287,6 +287,7 @@ export function refreshDuty(
     ...(signalRecords === undefined ? {} : { signalRecordsFor: signalRecords }),
     groupsFromClaim: config.groupsFromClaim,
     uuid: randomUUID,
+    pause: async () => void (await turn()),
     everyMs: config.refreshEveryMs,
     graceMs: config.refreshGraceMs,
     memory: parts.refreshes,

@@ -9,6 +9,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import { createLocalFetch, createOidcClient, createRefresh, newRefreshMemory } from "../../../src/auth/index.ts";
 import { createLeaderClient, startBroker } from "../../../src/broker/index.ts";
 import { type Config, signInClientsOf } from "../../../src/config/index.ts";
@@ -263,6 +264,7 @@ test("a provider that answers after the leader's time-out gets no token twice, a
   const memory = newRefreshMemory();
   const refresh = createRefresh({
     ...{ providerOf: () => oidc, groupsFromClaim: "groups", uuid: randomUUID, everyMs: 50, graceMs: 60_000, memory },
+    pause: () => turn(),
     log: quiet,
   });
   let runs = 0;

@@ -28,6 +28,7 @@ import { claimedGroups } from "./claimed-groups.ts";
 import type { ProviderClient, RefreshOutcome } from "./provider-client.ts";
 import { ProviderError } from "./provider-error.ts";
 import {
+  AgeSum,
   countRefresh,
   newRefreshMemory,
   openBreaker,
@@ -53,6 +54,8 @@ export type RefreshDeps = Readonly<{
   provisionedFor?: ProvisionedFor;
   signalRecordsFor?: SignalRecordsFor;
   uuid: () => string;
+  /** Lets the event loop do its other work. */
+  pause: () => Promise<void>;
   /** Longest time between two refreshes of a session (ms). */
   everyMs: number;
   /**
@@ -88,6 +91,8 @@ const refreshesMax = 1_000;
 const vaultReadsMax = 10_000;
 /** Sessions visited per run, because the leader has other work. The next run continues from there. */
 const sessionsMax = 20_000;
+/** Sessions visited in one turn of the event loop by all workers together: less than a millisecond, if none is due. */
+const sessionsPerTurn = 250;
 const pruneAbove = 10_000;
 const unknownMax = 100;
 /** Consecutive silent responses after which a provider counts as down; other sessions wait for the next run. */
@@ -185,6 +190,15 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     let silences = 0;
     let wasHeldBack = false;
 
+    let visited = 0;
+    let nextTurn: Promise<void> | undefined;
+    /** All workers wait for the same turn. */
+    async function pause(): Promise<void> {
+      await deps.pause();
+      visited = 0;
+      nextTurn = undefined;
+    }
+
     async function worker(): Promise<void> {
       while (!signal.aborted && vaultReads < vaultReadsMax && refreshes < refreshesMax && silences < silencesMax) {
         const first = requested.shift();
@@ -203,6 +217,9 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
         }
         countAge(next.value);
         await checkSession(next.value);
+        if (++visited < sessionsPerTurn) continue;
+        nextTurn ??= pause();
+        await nextTurn;
       }
     }
 
@@ -479,22 +496,4 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
 function describesAgain({ describesAgain: isAble }: ProviderClient, tokens: ProviderTokens, now: number): boolean {
   const lasts = tokens.accessTokenExpiresAt === null || tokens.accessTokenExpiresAt > now;
   return isAble === true && tokens.refreshToken === null && tokens.accessToken !== null && lasts;
-}
-
-/** Sum of the ages of claims over one pass. */
-class AgeSum {
-  #sessions = 0;
-  #oldestMs = 0;
-  #sumMs = 0;
-
-  add(ms: number): void {
-    this.#sessions++;
-    this.#sumMs += Math.max(0, ms);
-    this.#oldestMs = Math.max(this.#oldestMs, ms);
-  }
-
-  result(): RefreshMemory["ages"] {
-    const meanS = this.#sessions === 0 ? 0 : this.#sumMs / this.#sessions / 1_000;
-    return { sessions: this.#sessions, oldestS: this.#oldestMs / 1_000, meanS };
-  }
 }

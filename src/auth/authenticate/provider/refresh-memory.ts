@@ -84,3 +84,21 @@ export function openBreaker({ breakers }: RefreshMemory, idpId: string, now: num
   const pauseMs = before === undefined ? firstPauseMs : Math.min(pauseMsMax, before.pauseMs * 2);
   breakers.set(idpId, { probeAt: now + pauseMs, pauseMs });
 }
+
+/** Sum of the ages of claims over one pass. */
+export class AgeSum {
+  #sessions = 0;
+  #oldestMs = 0;
+  #sumMs = 0;
+
+  add(ms: number): void {
+    this.#sessions++;
+    this.#sumMs += Math.max(0, ms);
+    this.#oldestMs = Math.max(this.#oldestMs, ms);
+  }
+
+  result(): RefreshMemory["ages"] {
+    const meanS = this.#sessions === 0 ? 0 : this.#sumMs / this.#sessions / 1_000;
+    return { sessions: this.#sessions, oldestS: this.#oldestMs / 1_000, meanS };
+  }
+}

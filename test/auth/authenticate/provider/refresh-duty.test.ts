@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { type TestContext, test } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import {
   createRefresh,
   newRefreshMemory,
@@ -37,6 +38,7 @@ const refreshing = (oidc: ProviderClient, runs: Runs, everyMs = 200): Duty => {
     providerOf: () => oidc,
     groupsFromClaim: "groups",
     uuid: randomUUID,
+    pause: () => turn(),
     everyMs,
     graceMs: 60_000,
     memory: runs.memory,
@@ -220,6 +222,7 @@ async function startBench(
     providerOf: () => provider.client,
     groupsFromClaim: "groups",
     uuid: randomUUID,
+    pause: () => turn(),
     everyMs: 60_000,
     graceMs: grace,
     memory,
@@ -647,6 +650,7 @@ test("a run visits a bounded number of sessions, and the next run continues from
     providerOf: () => ({ ...bench.provider.client, refresh: countRefresh }),
     groupsFromClaim: null,
     uuid: randomUUID,
+    pause: () => turn(),
     everyMs: 1,
     graceMs: grace,
     log: quiet,
@@ -670,6 +674,37 @@ test("a run visits a bounded number of sessions, and the next run continues from
   }
 });
 
+test("a run over many sessions that are not due lets the event loop turn in between", async (t) => {
+  const bench = await startBench(t);
+  const sessions = Array.from({ length: 5_000 }, (_, n) => ({ status: "revoked", sessionId: `over-${n}` }));
+  const refresh = createRefresh({
+    providerOf: () => bench.provider.client,
+    groupsFromClaim: null,
+    uuid: randomUUID,
+    pause: () => turn(),
+    everyMs: 60_000,
+    graceMs: grace,
+    log: quiet,
+  });
+  let turns = 0;
+  let runs = true;
+  const count = (): void => {
+    turns++;
+    if (runs) setImmediate(count);
+  };
+  setImmediate(count);
+  await refresh({
+    submit: () => Promise.reject(new TypeError("nothing is due")),
+    projection: { sessions: () => sessions.values(), refreshRequests: new RefreshRequests() } as unknown as Projection,
+    now: Date.now() as UnixMs,
+    tokens: () => Promise.reject(new TypeError("nothing is due")),
+    signal: new AbortController().signal,
+    ...permanentLeader,
+  });
+  runs = false;
+  assert.ok(turns >= 10, `${turns} turns for 5,000 sessions`);
+});
+
 test("an error that is not the provider's fails the run", async (t) => {
   const bench = await startBench(t);
   bench.advance(60_000);
@@ -677,6 +712,7 @@ test("an error that is not the provider's fails the run", async (t) => {
     providerOf: () => ({ ...bench.provider.client, refresh: () => Promise.reject(new TypeError("a bug")) }),
     groupsFromClaim: null,
     uuid: randomUUID,
+    pause: () => turn(),
     everyMs: 1,
     graceMs: grace,
     log: quiet,
