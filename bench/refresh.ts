@@ -1,11 +1,13 @@
 /**
- * Bench: the refresh of many sessions that are all due, by the leader of one process with all services and SQLite, on
- * one core. Prints the rate, the processor time of each refresh beside that of a session's creation, and the time of
- * decisions meanwhile beside an idle process.
+ * Bench: the refresh of many sessions that are all due at once, by the leader of one process with all services and
+ * SQLite, on one core. Prints the rate, the processor time of each refresh beside that of a session's creation, the
+ * time of decisions meanwhile beside an idle process, and memory.
  *
  *   node bench/refresh.ts [--sessions 100000] [--delay 0]
  *
  * `--delay`: how long (ms) the provider takes for each answer. A refresh asks it twice: for tokens, and for userinfo.
+ * The first twentieth of the sessions is not due: it shows how long the creation takes, and thus when the rest may be
+ * due. A profile of the process, which has the cost of each step: `CPU_PROF=folder`.
  */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -21,7 +23,13 @@ const { values } = parseArgs({
   options: { sessions: { type: "string", default: "100000" }, delay: { type: "string", default: "0" } },
 });
 const sessions = Number(values.sessions);
+const notDue = Math.ceil(sessions / 20);
 const createdAtOnce = 64;
+const sampledMs = 5_000;
+/** As in the refresh duty. */
+const beforeExpiryMs = 60_000;
+const vaultReadsPerS = 5_000;
+const mega = 2 ** 20;
 
 await withStand(async (stand) => {
   const upstream = createServer((_request, response) => response.end("ok")).listen(0, "127.0.0.1");
@@ -34,38 +42,59 @@ await withStand(async (stand) => {
     store: "file",
     idp: provider.issuer,
   });
-  const idle = await sampled(cardea, () => delay(3_000));
+  const idle = await sampled(cardea, () => delay(sampledMs));
   printTimes("decisions while idle", idle.times, idle);
-  const creating = await sampled(cardea, () => createSessions(cardea, provider));
+  const empty = cardea.pinned.rssBytes();
+  let dueAt = 0;
+  const creating = await sampled(cardea, async () => {
+    dueAt = await createSessions(cardea, provider);
+  });
   printRate("sessions created", sessions, creating);
-  await refreshed(provider, 1);
-  const refreshing = await sampled(cardea, () => refreshed(provider, sessions));
-  printRate("sessions refreshed", sessions, refreshing);
-  printTimes("decisions meanwhile", refreshing.times, refreshing);
+  const created = cardea.pinned.rssBytes();
+  await delay(Math.max(0, dueAt - Date.now() - 2 * sampledMs)); // the leader reads the vault once for each session
+  const waiting = await sampled(cardea, () => delay(sampledMs));
+  printTimes("decisions while none is due", waiting.times, waiting);
+  const cpuShare = (waiting.cpuMs / waiting.ms) * 100;
   console.log(
-    `a refresh takes ${(refreshing.cpuMs / creating.cpuMs).toFixed(2)} times the processor time of a creation by command`,
+    `processor time while none is due: ${cpuShare.toFixed(1)} % of a core, with ${waiting.times.length} requests`,
   );
+  await refreshed(provider, 1);
+  const due = sessions - notDue;
+  const refreshing = await sampled(cardea, () => refreshed(provider, due));
+  printRate("sessions refreshed", due, refreshing);
+  printTimes("decisions meanwhile", refreshing.times, refreshing);
+  const perCreation = creating.cpuMs / sessions;
+  console.log(
+    `a refresh takes ${(refreshing.cpuMs / due / perCreation).toFixed(2)} times the processor time of a creation by command`,
+  );
+  const [before, then, now] = [empty, created, cardea.pinned.rssBytes()].map((bytes) => Math.round(bytes / mega));
+  console.log(`memory: ${before} MB empty, ${then} MB after creation, ${now} MB after refresh`);
 });
 
-/** Each is due ten seconds after its creation. */
-async function createSessions({ config }: Cardea, provider: BenchProvider): Promise<void> {
+/** @returns when they are due */
+async function createSessions({ config }: Cardea, provider: BenchProvider): Promise<number> {
   const client = connectBroker(config);
-  let next = 0;
-  await Promise.all(
-    Array.from({ length: createdAtOnce }, async () => {
-      for (let n = next++; n < sessions; n = next++) await create(n);
-    }),
-  );
+  const from = Date.now();
+  await createEach(0, notDue, null);
+  const needsMs = ((Date.now() - from) / notDue) * sessions * 1.5;
+  const dueAt = Date.now() + needsMs + (sessions / vaultReadsPerS) * 1_000 + 3 * sampledMs;
+  await createEach(notDue, sessions, (dueAt + beforeExpiryMs) as UnixMs);
   await client.close();
+  return dueAt;
 
-  async function create(n: number): Promise<void> {
+  async function createEach(first: number, end: number, accessTokenExpiresAt: UnixMs | null): Promise<void> {
+    let next = first;
+    await Promise.all(
+      Array.from({ length: createdAtOnce }, async () => {
+        for (let n = next++; n < end; n = next++) await create(n, accessTokenExpiresAt);
+      }),
+    );
+  }
+
+  async function create(n: number, accessTokenExpiresAt: UnixMs | null): Promise<void> {
     const person = `person-${n}`;
-    const tokens = {
-      accessToken: "used up",
-      refreshToken: provider.refreshTokenFor(person),
-      idToken: null,
-      accessTokenExpiresAt: Date.now() as UnixMs,
-    };
+    const refreshToken = provider.refreshTokenFor(person);
+    const tokens = { accessToken: "used up", refreshToken, idToken: null, accessTokenExpiresAt };
     const request = newSession(config, { person, issuer: provider.issuer, tokens });
     for (;;) {
       const result = await client.submit(request);
