@@ -88,6 +88,7 @@ export class BrokerBoot {
       },
       ...{ takeoverMs: lease.takeoverMs, writeTimeoutMs: 5_000, version: process.identity.build },
       reads: readsOf(process.identity.build),
+      ...(options.options.startsNew ? { newLogLevel: readsOf(process.identity.build) } : {}),
       recentEventsMax: options.options.recentEventsMax,
       ...{ duties: dutyTimes, expirySweepMs: 10_000, commandSweepMs: 3_600_000 },
       random: (bytes) => random.bytes(bytes),

@@ -40,7 +40,7 @@ export type RemoteRegion = Readonly<{ region: "west" | "south"; brokers: 1 | 2 }
 
 export type SimOptions = Readonly<{
   seed: number;
-  /** A new cluster: every process has the new build, and operators finalize its level at the start. */
+  /** A new cluster: every process has the new build, and its first leader raises the log to that build's level. */
   startsNew: boolean;
   /** Enabled classes, in the order of the table. */
   classes: readonly FaultClass[];

@@ -1,5 +1,5 @@
 /** Broker core parts: the state machines of one broker, built and connected. Pure. */
-import { readsLevel } from "../events/index.ts";
+import { firstLevel, readsLevel } from "../events/index.ts";
 import { Reassertions } from "../replication/node/index.ts";
 import { personKeyWrap, vaultKey } from "../replication/wire/index.ts";
 import { defaultMassChangeLimits } from "./commands/held/guard-mass-change.ts";
@@ -86,6 +86,7 @@ export function createBrokerCoreParts(options: BrokerCoreOptions) {
     lease,
     exclusive,
     version,
+    newLogLevel: options.newLogLevel ?? firstLevel,
     keys,
     duplicateCheck,
     publisher,

@@ -15,7 +15,7 @@ import type { Renew } from "../replication/wire/index.ts";
 import { type BrokerCoreParts, createBrokerCoreParts } from "./broker-core-parts.ts";
 import type { Counters } from "./core/counters.ts";
 import type { InternalMessage, LeadershipState, LogCallOwner } from "./core/internal-messages.ts";
-import type { BrokerEffect, BrokerInput, Leadership, LogAnswer } from "./core/messages.ts";
+import type { BrokerEffect, BrokerInput, CommandAnswer, Leadership, LogAnswer } from "./core/messages.ts";
 import type { BrokerCoreOptions } from "./core/options.ts";
 import type { StepContext } from "./core/step-context.ts";
 import type { Peer } from "./leader/broker-presence.ts";
@@ -376,11 +376,20 @@ class Core {
       case "sweep":
         this.#parts.duties.sweepAnswered(waiter.sweep, answer);
         return;
+      case "newLog":
+        this.#newLogAnswered(answer);
+        return;
       case "caller":
         return;
       default:
         unreachable(waiter);
     }
+  }
+
+  #newLogAnswered(answer: CommandAnswer): void {
+    if (answer.type === "done") return;
+    const message = "The new log stays at its first level. Run cardea cluster finalize.";
+    this.#context.emit({ type: "logger", level: "warn", message, fields: { answer } });
   }
 
   #stop(): void {

@@ -97,6 +97,8 @@ export type BrokerOptions = Readonly<{
   commandMs?: number;
   /** The most commands that may wait. */
   commandsMax?: number;
+  /** A new log begins at this level, if all brokers that are present can read it. Absent: at level 1. */
+  newLogLevel?: number;
   /** From when on a change of memberships is held for an operator. Absent: the defaults. */
   massChange?: MassChangeLimits;
   expirySweepMs?: number;
@@ -145,6 +147,7 @@ export function startBroker(options: BrokerOptions): Broker {
     exclusive: log.exclusive,
     writeTimeoutMs: options.writeTimeoutMs ?? 10_000,
     version: options.version ?? "",
+    ...(options.newLogLevel === undefined ? {} : { newLogLevel: options.newLogLevel }),
     ...(options.massChange === undefined ? {} : { massChange: options.massChange }),
     expirySweepMs: options.expirySweepMs ?? 30_000,
     commandSweepMs: options.commandSweepMs ?? 3_600_000,

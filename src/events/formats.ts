@@ -2,7 +2,8 @@
  * Formats: the versions of event bodies, the cluster level from which each is written, and the conversions between
  * them. Pure.
  *
- * - A cluster has one *level*: 1 at first, raised by an `UpgradeFinalized` event, never lowered.
+ * - A cluster has one *level*: 1 at first, raised by an `UpgradeFinalized` event, never lowered. The first leader of a
+ *   new log raises it at once.
  * - A build reads every version of every level up to its own (`readsLevel`). It writes only those of the cluster's
  *   level. So two builds can run side by side, and the newer one can be rolled back until an operator finalizes the
  *   upgrade.
@@ -21,6 +22,9 @@ import type { EventBody, Format } from "./event-format.ts";
  * folds old events differently.
  */
 export const readsLevel = 5;
+
+/** The level before any upgrade was finalized. */
+export const firstLevel = 1;
 
 /**
  * From this level on, revoked sessions that the log never knew have an expiry (state.ts), also those revoked before.

@@ -153,7 +153,7 @@ export {
   parseDirectoryState,
   problemCharsMax,
 } from "./directory-state.ts";
-export { logoutsFrom, readsLevel, timeBoxedFrom } from "./formats.ts";
+export { firstLevel, logoutsFrom, readsLevel, timeBoxedFrom } from "./formats.ts";
 export {
   type BootId,
   type Brand,

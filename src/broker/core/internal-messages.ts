@@ -65,7 +65,9 @@ export type CommandWaiter =
   /** A report of lost events that contains this command. */
   | Fact<"report", { report: number }>
   /** A sweep of what has expired. */
-  | Fact<"sweep", { sweep: "sessions" | "ends" }>;
+  | Fact<"sweep", { sweep: "sessions" | "ends" }>
+  /** The leader of a new log, which raises its level. */
+  | Readonly<{ type: "newLog" }>;
 
 /**
  * `resolve`: the outcome of its batch is unknown; `settle`: it has nothing to do, or is refused; `repeated`: the log

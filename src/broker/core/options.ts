@@ -37,6 +37,8 @@ export type BrokerCoreOptions = Readonly<{
   version: string;
   /** The level up to which this build can read events. Absent: the level of the code. */
   reads?: number;
+  /** A new log begins at this level, if all brokers that are present can read it. Absent: at level 1. */
+  newLogLevel?: number;
   duties: readonly DutyTimes[];
   /** From when on a change of memberships is held. Absent: the defaults. */
   massChange?: MassChangeLimits;

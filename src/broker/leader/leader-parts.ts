@@ -31,6 +31,8 @@ export type LeaderParts = Readonly<{
   /** Applies even without lessees: candidates watch the beat. */
   idleBeatMs: number;
   version: string;
+  /** The level at which a new log begins. */
+  newLogLevel: number;
   wrappingKey: Uint8Array;
   vaultKey: Uint8Array;
   massChange: MassChangeLimits;

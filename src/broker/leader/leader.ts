@@ -171,7 +171,9 @@ export class Leader {
 
   #unreadyFor(level: number): readonly string[] {
     const { peers, exclusive } = this.#parts;
-    const ledForMs = exclusive ? Number.POSITIVE_INFINITY : this.#context.now - this.opened.openedAt;
+    const isNewLog =
+      this.#parts.state.applied.position === this.opened.head.position && this.opened.previous.position === 0;
+    const ledForMs = exclusive || isNewLog ? Number.POSITIVE_INFINITY : this.#context.now - this.opened.openedAt;
     return unreadyFor(level, { reads: peers.own.reads, lessees: this.standings(), peers: peers.alive, ledForMs });
   }
 

@@ -4,7 +4,7 @@
  * Before an epoch is led, the broker state is brought to its head, and commands of unclear batches get their answer
  * from the log as it is now. When a leader ends, the next one inherits its lessees.
  */
-import type { Epoch, Incarnation } from "../../events/index.ts";
+import { commandIdFromBytes, type Epoch, firstLevel, genesis, type Incarnation } from "../../events/index.ts";
 import type { AdmittedBefore, GrantedLessee } from "../../replication/lease/index.ts";
 import type {
   DuplicateLookup,
@@ -13,6 +13,7 @@ import type {
   PriorOutcome,
   QueuedCommand,
 } from "../core/internal-messages.ts";
+import type { Leadership } from "../core/messages.ts";
 import type { BrokerStateSync } from "../state/broker-state-sync.ts";
 import type { DutyHolder } from "./duty-holder.ts";
 import type { Election } from "./election.ts";
@@ -117,6 +118,19 @@ export class LeadershipLifecycle {
     this.leader = new Leader(this.#parts, { opened, known, before, leadershipNo });
     this.#collaborators.duties.begin(this.leader.leadership);
     this.#collaborators.election.nowLeading();
+    if (opened.previous.position === genesis.position) this.#raiseNewLog(this.leader.leadership);
+  }
+
+  /**
+   * A new log has no reader that a later level could shut out, so it begins at the level of its first leader. If this
+   * broker crashes before, the log stays at the first level, until an operator finalizes a later one.
+   */
+  #raiseNewLog(leadership: Leadership): void {
+    const { newLogLevel: level, pendingCommands, random } = this.#parts;
+    if (level <= firstLevel) return;
+    const commandId = commandIdFromBytes(random(16));
+    const request = { commandId, actor: "system", command: { type: "finalizeUpgrade", level } } as const;
+    pendingCommands.submit(request, { type: "newLog" }, leadership);
   }
 
   #abandonOpening(end: LeaderEnd): void {

@@ -10,7 +10,14 @@ import {
   startBroker,
 } from "../../broker/index.ts";
 import { type Config, type HostPort, windowLimits } from "../../config/index.ts";
-import { type BrokerId, type Incarnation, type NodeId, type Position, parseCommandId } from "../../events/index.ts";
+import {
+  type BrokerId,
+  type Incarnation,
+  type NodeId,
+  type Position,
+  parseCommandId,
+  readsLevel,
+} from "../../events/index.ts";
 import { createLocalFanout, type Fanout } from "../../replication/fanout/index.ts";
 import type { Databroker, Logger } from "../../replication/index.ts";
 import type { RoleLimits } from "../../replication/lease/index.ts";
@@ -146,6 +153,7 @@ function startBrokerOf(
       ...(settings.listen === null && { remoteWindowMaxMs: 0 }),
     },
     takeoverMs: settings.takeoverMs,
+    newLogLevel: readsLevel,
     massChange: massChangeLimitsOf(config),
     replaced: parts.replaced ?? null,
     advertisedUrl: settings.advertisedUrl?.href ?? null,

@@ -12,6 +12,7 @@
 
 import type { CardeaEvent, CredentialEvent, GroupMembersChanged, MembershipSource, Recorded } from "../catalog.ts";
 import { linkOf } from "../codec/codec.ts";
+import { firstLevel } from "../formats.ts";
 import {
   type DeviceId,
   type GroupId,
@@ -68,8 +69,6 @@ import {
   unknownSessionExpiry,
 } from "./state.ts";
 
-/** The level before any upgrade was finalized. */
-const firstLevel = 1;
 type EventPosition = Pick<Recorded, "position" | "recordedAt">;
 type EventOrigin = Pick<Recorded, "position" | "recordedAt" | "actor">;
 /** The level's form in the digest. The first level has none, so that the digest of an empty projection is 0. */
