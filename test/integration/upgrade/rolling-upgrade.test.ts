@@ -171,11 +171,14 @@ test("the new version writes the old formats before the finalization and its own
     await cluster.session("heidi"),
   ];
   assert.equal((await cluster.cardea("users", "suspend", "frank", "--wait")).code, 0);
-  assert.deepEqual(await newestFormat(`user:${before.userId}`), ["UserSuspended", 1]);
+  assert.deepEqual(await newestFormat(`user:${before.userId}`), ["UserSuspended", 2]);
   await assertRefusedEverywhere(before);
 
   const status = await waitForFollowerBuild("new");
-  assert.deepEqual([status.level, status.leader?.reads, status.leader?.version], [1, nextLevel, nextVersion]);
+  assert.deepEqual(
+    [status.level, status.leader?.reads, status.leader?.version],
+    [nextLevel - 1, nextLevel, nextVersion],
+  );
   assert.deepEqual(
     status.brokers.map(({ reads }) => reads),
     [nextLevel],
