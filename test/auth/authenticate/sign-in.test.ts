@@ -186,10 +186,10 @@ test("a network that starts sign-ins too fast pushes no more requests, and still
   const visitor = world.visitor();
   const first = await visitor.request(world.url("app", "/x"));
   const keys = new Set<string>();
-  // The budget refills meanwhile, so a slow machine needs more requests to use it up.
-  for (let i = 0; i < 1_000 && keys.size < 2; i++) {
-    const { location } = await visitor.request(first.location ?? "");
-    keys.add([...(location?.searchParams.keys() ?? [])].sort().join(" "));
+  // The budget refills meanwhile, so many requests at once use it up, also on a slow machine.
+  for (let i = 0; i < 50 && keys.size < 2; i++) {
+    const answers = await Promise.all(Array.from({ length: 20 }, () => visitor.request(first.location ?? "")));
+    for (const { location } of answers) keys.add([...(location?.searchParams.keys() ?? [])].sort().join(" "));
   }
   assert.ok(keys.has("client_id request_uri"));
   assert.equal(keys.size, 2, [...keys].join("; "));
