@@ -345,12 +345,10 @@ export class Projection {
       case "GroupMembersChanged":
         return this.#changeMembers(event);
       case "MembershipsExpired":
-        for (const userId of event.userIds)
-          this.#putMembership(
-            userId,
-            event.groupId,
-            expireMembership(this.membership(userId, event.groupId), event.at),
-          );
+        for (const userId of event.userIds) {
+          const before = this.#memberships.get(userId, event.groupId);
+          this.#putMembership(userId, event.groupId, { before, after: expireMembership(before, event.at) });
+        }
         return [groupStream(event.groupId), ...event.userIds.map(userStream)];
       case "UserGroupsReplaced":
         this.#replaceGroups(event.userId, event.source, new Set(event.groupIds));
@@ -524,22 +522,29 @@ export class Projection {
   #changeMembers(event: GroupMembersChanged): readonly Stream[] {
     const { groupId, source, added, removed, until, reason = "" } = event;
     const box: TimeBox | undefined = until === undefined ? undefined : { until, reason };
-    for (const userId of added)
-      this.#putMembership(userId, groupId, evolveMembership(this.membership(userId, groupId), "added", source, box));
-    for (const userId of removed)
-      this.#putMembership(userId, groupId, evolveMembership(this.membership(userId, groupId), "removed", source));
+    for (const userId of added) {
+      const before = this.#memberships.get(userId, groupId);
+      this.#putMembership(userId, groupId, { before, after: evolveMembership(before, "added", source, box) });
+    }
+    for (const userId of removed) {
+      const before = this.#memberships.get(userId, groupId);
+      this.#putMembership(userId, groupId, { before, after: evolveMembership(before, "removed", source) });
+    }
     return [groupStream(groupId), ...[...added, ...removed].map(userStream)];
   }
 
-  #putMembership(userId: UserId, groupId: GroupId, membership: Membership | undefined): void {
-    const before = this.#memberships.get(userId, groupId);
+  #putMembership(
+    userId: UserId,
+    groupId: GroupId,
+    { before, after }: Readonly<{ before: Membership | undefined; after: Membership | undefined }>,
+  ): void {
     this.#capture?.preserve("memberships", userId, () => {
       const entity = this.#memberships.of(userId);
       return entity.size === 0 ? undefined : { kind: "memberships", userId, entity };
     });
-    this.#digest.replaceMembership(userId, groupId, { before, after: membership });
-    this.#memberships.put(userId, groupId, membership);
-    if (membership === undefined) return;
+    this.#digest.replaceMembership(userId, groupId, { before, after });
+    this.#memberships.put(userId, groupId, after);
+    if (after === undefined) return;
     if (!this.#users.has(userId)) this.#putUser(newUser(userId));
     if (!this.#groups.has(groupId)) this.#putGroup(groupId, { groupId, name: groupId });
   }
@@ -548,20 +553,24 @@ export class Projection {
     const held = this.memberships(userId);
     for (const [groupId, membership] of held) {
       if (membership.sources.includes(source) && !wanted.has(groupId)) {
-        this.#putMembership(userId, groupId, evolveMembership(membership, "removed", source));
+        this.#putMembership(userId, groupId, {
+          before: membership,
+          after: evolveMembership(membership, "removed", source),
+        });
       }
     }
     for (const groupId of wanted) {
       const before = held.get(groupId);
       if (before?.sources.includes(source) !== true) {
-        this.#putMembership(userId, groupId, evolveMembership(before, "added", source));
+        this.#putMembership(userId, groupId, { before, after: evolveMembership(before, "added", source) });
       }
     }
   }
 
   #removeGroup(groupId: GroupId): readonly Stream[] {
     const members = [...this.membersOf(groupId)];
-    for (const userId of members) this.#putMembership(userId, groupId, undefined);
+    for (const userId of members)
+      this.#putMembership(userId, groupId, { before: this.#memberships.get(userId, groupId), after: undefined });
     this.#putGroup(groupId, undefined);
     return [groupStream(groupId), ...members.map(userStream)];
   }

@@ -274,10 +274,13 @@ async function membersChanged(
 
 /** @throws ScimError for a member that is not a user of the client */
 async function membersOf(deps: ScimDeps, { client }: ScimCaller, ids: ReadonlySet<string>): Promise<readonly UserId[]> {
-  const find = (id: string): UserId | undefined => deps.directory.find(client.name, "id", id)?.userId;
-  if ([...ids].some((id) => find(id) === undefined)) await catchUp(deps);
-  return [...ids].map((id) => {
-    const userId = find(id);
+  const findAll = () => [...ids].map((id) => [id, deps.directory.find(client.name, "id", id)?.userId] as const);
+  let found = findAll();
+  if (found.some(([, userId]) => userId === undefined)) {
+    await catchUp(deps);
+    found = findAll();
+  }
+  return found.map(([id, userId]) => {
     if (userId === undefined) throw badValue(`a member is not a user of this client: ${id.slice(0, 100)}`);
     return userId;
   });
