@@ -2,7 +2,7 @@
  * Event slices: an event may change thousands of memberships, and folding many of them in one piece would hold up
  * decisions. Both classes cut what arrives at event boundaries, so the state at every position stays exact. Pure.
  *
- * - The part of a range before its last slice is folded first; other work runs before the next slice.
+ * - The first slice is folded at once. Other work runs before each of the others.
  * - Order stays: a delivery waits for the slices of the one before.
  * - Slices that wait are bounded: beyond `waitingWeightMax` they are folded at once, as without slices.
  */
@@ -10,10 +10,12 @@ import { type Link, linkOf, type Recorded, sameLink } from "../../events/index.t
 import type { EventRange } from "./follower.ts";
 import type { Delivered, ReadAnswer } from "./messages.ts";
 
-/** About 2.5 ms of folding. A page of 1,000 events of usual size is one slice. */
+/** At most 5 ms of folding. A page of 1,000 events of usual size is one slice. */
 const sliceWeightMax = 1_000;
+/** Of one membership. Generous: listeners look at each of them too. */
+const memberWeight = 2;
 /** About 2 MB of events. */
-const waitingWeightMax = 50_000;
+const waitingWeightMax = 100_000;
 
 export class DeliverySlices {
   readonly #apply: (delivery: Delivered) => void;
@@ -116,13 +118,13 @@ const totalWeight = (events: readonly Recorded[]): number => events.reduce((sum,
 function eventWeight({ event }: Recorded): number {
   switch (event.type) {
     case "GroupMembersChanged":
-      return 1 + countOf(event.added) + countOf(event.removed);
+      return 1 + memberWeight * (countOf(event.added) + countOf(event.removed));
     case "UserGroupsReplaced":
-      return 1 + countOf(event.groupIds);
+      return 1 + memberWeight * countOf(event.groupIds);
     case "SessionsExpired":
-      return 1 + countOf(event.sessionIds);
+      return 1 + memberWeight * countOf(event.sessionIds);
     case "MembershipsExpired":
-      return 1 + countOf(event.userIds);
+      return 1 + memberWeight * countOf(event.userIds);
     default:
       return 1;
   }

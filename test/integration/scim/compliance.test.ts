@@ -146,6 +146,7 @@ describe("RFC 7644", () => {
     assert.deepEqual([byPost.body["totalResults"], kinds(byPost)], [1, ["Group"]]);
     const paged = await okta.request("GET", `/?filter=${filter}&startIndex=2&count=1`);
     assert.deepEqual([paged.body["totalResults"], kinds(paged)], [2, ["Group"]]);
+    assert.deepEqual((await okta.request("GET", `?filter=${filter}`)).body, byGet.body, "without the slash too");
     const narrow = await scimClient(installation(), "okta", { scopes: ["users:read"] });
     assertRefused(await narrow.request("GET", `/?filter=${filter}`), 403);
     assertRefused(await okta.request("POST", "/", { schemas }), 405);

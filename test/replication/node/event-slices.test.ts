@@ -33,8 +33,8 @@ const positionsOf = (ranges: readonly Pick<Delivered, "events">[]): readonly (re
 test("slices link to each other and hold every event once; a range of usual events is one slice", () => {
   const { range } = rangeOf(
     created(1),
-    membersOf(1, 600),
-    membersOf(2, 600),
+    membersOf(1, 300),
+    membersOf(2, 300),
     revoked(1),
     membersOf(3, 5_000),
     created(2),
@@ -59,7 +59,7 @@ test("a delivery waits for the slices of the one before; keys come with the firs
   const jobs: (() => void)[] = [];
   const slices = new DeliverySlices({ apply: (each) => applied.push(each), later: (job) => jobs.push(job) });
   const keys = [{} as WrappedKey];
-  const { range } = rangeOf(membersOf(1, 900), membersOf(2, 900), revoked(1));
+  const { range } = rangeOf(membersOf(1, 450), membersOf(2, 450), revoked(1));
   slices.push({ ...range, keys });
   assert.deepEqual(positionsOf(applied), [[2]]);
   const next = rangeOf(revoked(2)).range;
@@ -88,7 +88,7 @@ test("beyond the bound everything that waits is applied at once, and nothing is 
 });
 
 test("a page is answered slice by slice to reads that follow its links, and dropped for any other read", () => {
-  const { range, log } = rangeOf(membersOf(1, 900), membersOf(2, 900), membersOf(3, 900));
+  const { range, log } = rangeOf(membersOf(1, 450), membersOf(2, 450), membersOf(3, 450));
   const answer = { type: "page", page: range, head: log.head, keys: [{} as WrappedKey] } as const;
   const pages = new PageSlices();
   const first = pages.first(answer);

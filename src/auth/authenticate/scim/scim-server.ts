@@ -90,22 +90,20 @@ function registerScim(app: FastifyInstance, deps: ScimDeps, tokens: TokenIndex):
       });
       scope.setErrorHandler((error, _request, reply) => sendError(deps, reply, error));
       scope.setNotFoundHandler((_request, reply) => sendError(deps, reply, new ScimError(404, "no such resource")));
-      scope.route({
-        method: ["GET", "POST", "PUT", "PATCH", "DELETE"],
-        url: "/*",
-        bodyLimit: bodyBytesMax,
-        handler: async (request, reply) => {
-          const caller = callers.get(request);
-          if (caller === undefined) throw new TypeError("a SCIM request without its caller");
-          if (inProgress >= inProgressMax) throw new ScimError(503, "too many requests at once; try again");
-          inProgress += 1;
-          try {
-            return await sendAnswer(deps, request, reply, await answerOf(deps, caller, request));
-          } finally {
-            inProgress -= 1;
-          }
-        },
-      });
+      const handler = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
+        const caller = callers.get(request);
+        if (caller === undefined) throw new TypeError("a SCIM request without its caller");
+        if (inProgress >= inProgressMax) throw new ScimError(503, "too many requests at once; try again");
+        inProgress += 1;
+        try {
+          return await sendAnswer(deps, request, reply, await answerOf(deps, caller, request));
+        } finally {
+          inProgress -= 1;
+        }
+      };
+      // The first is the root of the server, with and without a slash at its end.
+      for (const url of ["/", "/*"])
+        scope.route({ method: ["GET", "POST", "PUT", "PATCH", "DELETE"], url, bodyLimit: bodyBytesMax, handler });
       done();
     },
     { prefix },
