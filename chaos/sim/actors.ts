@@ -4,6 +4,8 @@ import type {
   CommandRequest,
   CommandResult,
   NeededLink,
+  Profile,
+  Projection,
   SessionId,
   UserId,
 } from "../../src/events/index.ts";
@@ -56,6 +58,14 @@ export type NodeActor = Readonly<{
   configure: (routes: number) => void;
   /** Sends a goodbye and stops, as on SIGTERM. */
   stop: () => void;
+  /** The copy of the log on which its authenticate service decides. Undefined: the node does not run. */
+  copy: () => NodeCopy | undefined;
+}>;
+
+export type NodeCopy = Readonly<{
+  projection: Projection;
+  /** The profile of a user. Undefined: the node lacks it, or its key. */
+  profileOf: (userId: UserId) => Profile | undefined;
 }>;
 
 /** A regional broker: the broker of a region other than the leader's. */

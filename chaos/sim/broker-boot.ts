@@ -90,6 +90,7 @@ export class BrokerBoot {
       reads: readsOf(process.identity.build),
       ...(options.options.startsNew ? { newLogLevel: readsOf(process.identity.build) } : {}),
       recentEventsMax: options.options.recentEventsMax,
+      ...(options.options.outside.massChanges === null ? {} : { massChange: options.options.outside.massChanges }),
       ...{ duties: dutyTimes, expirySweepMs: 10_000, commandSweepMs: 3_600_000 },
       random: (bytes) => random.bytes(bytes),
     });

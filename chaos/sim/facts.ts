@@ -49,6 +49,7 @@ import type {
   TokenPresented,
   TokenSent,
 } from "./broker-facts.ts";
+import type { DeactivationAnswered } from "./outside/outside-facts.ts";
 import type {
   CommittedCleanly,
   Demoted,
@@ -439,6 +440,7 @@ export type SimFact =
   | DiskReplaced
   | MergeAnswered
   | LocalReceiptAnswered
+  | DeactivationAnswered
   | Sized;
 
 export type SimFactOf<Type extends SimFact["type"]> = Extract<SimFact, { type: Type }>;

@@ -1,6 +1,6 @@
 /** Mutant: one safety rule of the protocol that a test run removes. Pure data; see mutants.ts. */
 import type { Change } from "../../scripts/mutation/change-sources.ts";
-import type { FaultClass } from "./swarm.ts";
+import type { FaultClass, OutsideNews } from "./swarm.ts";
 
 export type { Change };
 
@@ -14,8 +14,9 @@ export type Mutant = Readonly<{
   beside?: readonly Change[];
   within: number;
   /**
-   * Only seeds with this class of faults can detect the mutant; "regional": only seeds whose region has its own broker.
+   * Only seeds with this class of faults, or with this news from outside, can detect the mutant; "regional": only seeds
+   * whose region has its own broker.
    */
-  where?: FaultClass | "regional";
+  where?: FaultClass | keyof OutsideNews | "regional";
   holds?: string;
 }>;

@@ -92,8 +92,9 @@ async function runMutant(name: string, mutant: Mutant, seedsMax: number): Promis
   return ended(seedsMax, null);
 }
 
-function isEligible({ classes, remotes }: SimOptions, where: NonNullable<Mutant["where"]>): boolean {
-  return where === "regional" ? remotes.length > 0 : classes.includes(where);
+function isEligible({ classes, remotes, outside }: SimOptions, where: NonNullable<Mutant["where"]>): boolean {
+  if (where === "regional") return remotes.length > 0;
+  return classes.some((name) => name === where) || Object.entries(outside).some(([name, is]) => name === where && is);
 }
 
 /** In a process without a mutant: whether the seed breaks nothing. */

@@ -16,6 +16,7 @@ import { leaseMutants } from "./lease-mutants.ts";
 import { liveMutants } from "./live-mutants.ts";
 import { logMutants } from "./log-mutants.ts";
 import type { Mutant } from "./mutant.ts";
+import { outsideMutants } from "./outside/outside-mutants.ts";
 import { regionMutants } from "./region-mutants.ts";
 import { retentionMutants } from "./retention-mutants.ts";
 import { revocationMutants } from "./revocation-mutants.ts";
@@ -30,6 +31,7 @@ export const mutants: Readonly<Record<string, Mutant>> = {
   ...absenceMutants,
   ...retentionMutants,
   ...dutyMutants,
+  ...outsideMutants,
 };
 
 /** Those that are caught at once: what `npm test` has time for. */

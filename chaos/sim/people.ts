@@ -22,6 +22,8 @@ export type HeldSession = {
   token: NeededLink;
   /** A client requested its revocation. */
   over: boolean;
+  /** The session at the identity provider in which it began; null: none was named. */
+  readonly providerSession: SessionId | null;
 };
 
 const heldMax = 400;

@@ -17,7 +17,7 @@ import {
   type ReadAnswer,
 } from "../../src/replication/node/index.ts";
 import type { NodeKey } from "../../src/replication/wire/index.ts";
-import type { NodeActor } from "./actors.ts";
+import type { NodeActor, NodeCopy } from "./actors.ts";
 import type { BrokerPort, Unavailable } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import { CopyDriver, callMs, type OwnEffect, replacementBy } from "./copy-driver.ts";
@@ -103,6 +103,7 @@ export function addSimNode(options: SimNodeOptions): NodeActor {
       running?.configure(configOf(options.options, routes));
     },
     stop: () => running?.stop(),
+    copy: () => (process.status === "running" ? running?.copy() : undefined),
   };
 }
 
@@ -250,6 +251,18 @@ class Boot {
     this.#exchanges.configure(config, this.#options.files.of(config));
     const { hash: configHash } = config;
     this.#driver.feed({ type: "configured", windowMs: windowOf(config), configHash, at: this.#process.moment() });
+  }
+
+  copy(): NodeCopy | undefined {
+    const { projection, rebuilding } = this.#driver.core;
+    if (this.#stopping || rebuilding) return undefined;
+    return {
+      projection,
+      profileOf: (userId) => {
+        const sealed = projection.user(userId)?.profile ?? null;
+        return sealed === null ? undefined : this.#disk.keys.open(sealed, userId);
+      },
+    };
   }
 
   stop(): void {

@@ -60,7 +60,10 @@ const stepsMax = 5_000_000;
 export function simulate(spec: Spec, buildCluster: BuildCluster): SimResult {
   const options = optionsOf(spec.seed);
   const { deltaMs, drift, windowMaxMs } = options.lease;
-  const monitors = watch({ wallStart: worldStart, deltaMs, drift, windowMaxMs });
+  const monitors = watch({
+    ...{ wallStart: worldStart, deltaMs, drift, windowMaxMs },
+    massChanges: options.outside.massChanges,
+  });
   const sometimes = new Sometimes(monitors.truth);
   const world: World = new World({
     seed: spec.seed,

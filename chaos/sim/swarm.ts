@@ -5,6 +5,7 @@
  * Pure. A world with constant faults never reaches situations that need an hour of peace before one accident. So each
  * seed omits some faults and prints the rest.
  */
+import type { MassChangeLimits } from "../../src/broker/commands/performed.ts";
 import { plainRoute, type RoutePolicy } from "./facts.ts";
 import { type Stream, streamOf } from "./random.ts";
 
@@ -100,6 +101,17 @@ export type SimOptions = Readonly<{
    */
   recentEventsMax: number;
   snapshots: Readonly<{ everyEvents: number }>;
+  /** The news that arrives from outside. Only clusters that begin at the newest level get any. */
+  outside: OutsideNews;
+}>;
+
+export type OutsideNews = Readonly<{
+  /** Identity providers end sessions of their own, before, while and after people sign in with them. */
+  logouts: boolean;
+  /** A SCIM client provisions people and groups, through two authenticate nodes. */
+  provisioning: boolean;
+  /** Low limits of mass changes, and operators who exceed, release and drop them. Null: the defaults, never reached. */
+  massChanges: MassChangeLimits | null;
 }>;
 
 /** Fault classes without effect if every node uses the home region. */
@@ -148,7 +160,7 @@ export function optionsOf(seed: number): SimOptions {
   const reloads = streamOf(seed, "reloads");
   return {
     seed,
-    startsNew: seed % 5 === 2,
+    startsNew: startsNew(seed),
     classes,
     faultEveryMs: one([2_500, 4_000, 4_000, 6_000]),
     faultForMs: one([1_500, 3_000, 6_000]),
@@ -190,7 +202,18 @@ export function optionsOf(seed: number): SimOptions {
     pastRegion: pastRegionOf(seed, remotes),
     recentEventsMax: one([16, 4_096, 4_096]),
     snapshots: { everyEvents: one([30, 60, 120]) },
+    outside: outsideOf(seed),
   };
+}
+
+const startsNew = (seed: number): boolean => seed % 5 === 2 || seed % 5 === 4;
+
+function outsideOf(seed: number): OutsideNews {
+  const random = streamOf(seed, "outside");
+  const isOn = (): boolean => random.chance(0.5) && startsNew(seed);
+  const [logouts, provisioning, isGuarded] = [isOn(), isOn(), isOn()];
+  const limits = { peopleMax: 2, shareMax: 1, peopleMin: 2, windowMs: 8_000, heldMs: random.between(8_000, 60_000) };
+  return { logouts, provisioning, massChanges: isGuarded ? limits : null };
 }
 
 /** One route for each kind of fact: session and person, an allowed group, a barred group (both ways), a claim, time. */
@@ -251,10 +274,16 @@ export function formatOptions(options: SimOptions): string {
     `  network: ${flat(network)}; NATS: ${flat(nats)}`,
     `  load: ${flat(load)}; brokers keep ${options.recentEventsMax} events for readers, and take a snapshot after ${options.snapshots.everyEvents}`,
     `  remote regions: ${options.remotes.map(({ region, brokers }) => `${region} (${brokers})`).join(", ") || "none"}${formatPastRegion(options)}`,
+    `  from outside: ${formatOutside(options.outside)}`,
     ...options.unknown.flatMap((types, index) =>
       types.length === 0 ? [] : [`  node-${index + 1} does not know ${types.join(", ")} before it is upgraded`],
     ),
   ].join("\n");
+}
+
+function formatOutside(outside: OutsideNews): string {
+  const names = Object.entries(outside).flatMap(([name, is]) => (is === false || is === null ? [] : [name]));
+  return names.join(", ") || "nothing";
 }
 
 function formatPastRegion({ pastRegion }: SimOptions): string {

@@ -5,6 +5,7 @@
  * sessions of an action; `workload.ts` resolves them by the client's knowledge at that time.
  */
 import { isOfRevocations, planFaults } from "./fault-plan.ts";
+import { type OutsideKind, outsideActions } from "./outside/outside-plan.ts";
 import { type Stream, streamOf } from "./random.ts";
 import { type FaultKind, faultClasses, type SimOptions } from "./swarm.ts";
 
@@ -29,7 +30,7 @@ export const localKinds = {
   "local-suspend": "suspend",
 } as const satisfies Readonly<Record<string, CommandKind>>;
 export type LocalKind = keyof typeof localKinds;
-export type ActionKind = CommandKind | LocalKind | "request" | "stream" | "forge" | "reload";
+export type ActionKind = CommandKind | LocalKind | OutsideKind | "request" | "stream" | "forge" | "reload";
 
 export type PlannedAction = Readonly<{
   /** Its index in the whole plan, unchanged by the removal of other actions. Its ids derive from it. */
@@ -84,13 +85,13 @@ export function planActions(options: SimOptions): readonly PlannedAction[] {
     for (let at = 3_000; at < endMs - forgeryFreeMs; at += random.exponential(load.forgeEveryMs)) put(at, "forge");
   if (load.reloadEveryMs !== null)
     for (let at = 5_000; at < endMs - reloadFreeMs; at += random.exponential(load.reloadEveryMs)) put(at, "reload");
-  // The ids of local actions follow those of the others, which they thus leave unchanged.
-  return [...byTime(actions), ...byTime(localActions(options))]
+  // The ids of local actions, and of those from outside, follow those of the others, which they thus leave unchanged.
+  return [...byTime(actions), ...byTime(localActions(options)), ...byTime(outsideActions(options))]
     .map((action, id) => ({ ...action, id, atMs: Math.round(action.atMs * 1_000) / 1_000 }))
     .toSorted((a, b) => a.atMs - b.atMs);
 }
 
-type Unnumbered = Omit<PlannedAction, "id">;
+export type Unnumbered = Omit<PlannedAction, "id">;
 
 function byTime(actions: readonly Unnumbered[]): readonly Unnumbered[] {
   return actions.toSorted((a, b) => a.atMs - b.atMs);
@@ -134,7 +135,7 @@ export function isLocal(kind: ActionKind): kind is LocalKind {
 }
 
 export function isCommand(kind: ActionKind): kind is CommandKind {
-  return !isLocal(kind) && kind !== "request" && kind !== "stream" && kind !== "forge" && kind !== "reload";
+  return commandKinds.some((each) => each === kind);
 }
 
 function commandKind(random: Stream): CommandKind {

@@ -12,9 +12,7 @@ import {
   type CommandResult,
   type GroupId,
   neededLink,
-  type ProviderTokens,
   parseCommandId,
-  type SessionId,
   timeBoxedFrom,
   type UnixMs,
   unreachable,
@@ -23,11 +21,13 @@ import type { ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts"
 import type { Actors, BrokerActor, NodeActor } from "./actors.ts";
 import type { RequestNo } from "./facts.ts";
 import { LocalWorkload } from "./local-workload.ts";
+import { isOutside } from "./outside/outside-plan.ts";
+import { OutsideWorkload } from "./outside/outside-workload.ts";
 import { type HeldSession, People, profileOf, sessionIdOf } from "./people.ts";
 import type { SimProcess } from "./process.ts";
 import { type Stream, streamOf } from "./random.ts";
+import { noTokens, signIn } from "./sign-ins.ts";
 import { configurationAt } from "./sim-node.ts";
-import { firstRefreshToken } from "./sim-provider.ts";
 import type { SimOptions } from "./swarm.ts";
 import {
   type CommandKind,
@@ -46,12 +46,6 @@ const lateMs = [500, 20_000] as const;
 const streamMsMax = 20_000;
 const receiptTriesMax = 6;
 const manyMax = 12;
-/** Each sign-in gets its own token family. */
-const tokensOf = (sessionId: SessionId): ProviderTokens => ({
-  ...noTokens,
-  refreshToken: firstRefreshToken(sessionId),
-});
-const noTokens = { accessToken: null, refreshToken: null, idToken: null, accessTokenExpiresAt: null };
 
 export type WorkloadCounts = Record<"commands" | "requests" | "receipts" | "complete" | "forged" | "reloads", number>;
 
@@ -78,6 +72,7 @@ export class Workload {
   readonly #random: Stream;
   readonly #forge: (action: PlannedAction) => void;
   readonly #local: LocalWorkload;
+  readonly #outside: OutsideWorkload;
   #requests = 0;
   #receipts = 0;
 
@@ -102,9 +97,18 @@ export class Workload {
     this.#local = new LocalWorkload({
       ...{ actors, options, random: localRandom },
       client: (by) => this.#client(by),
-      submitAtHome: (request, client) => this.#submitAtHome(request, client),
+      submitAtHome: (request, client) => this.#submitAtHome(request, client, () => {}),
       use: (held, { node, kind }) =>
         this.#request(held, { node, kind, other: localRandom.next(), forMs: localRandom.within(1, 60) }),
+    });
+    this.#outside = new OutsideWorkload({
+      ...{ actors, options, people: this.#people, random: actors.world.random("outside-clients") },
+      client: (by) => this.#client(by),
+      submit: (request, client, done) => {
+        this.counts.commands += 1;
+        this.#submitAtHome(request, client, done);
+      },
+      askReceipt: (client, target) => this.#askReceipt(client, target),
     });
   }
 
@@ -127,6 +131,7 @@ export class Workload {
       this.counts.forged += 1;
       this.#forge(action);
     } else if (action.kind === "reload") this.#reload(action);
+    else if (isOutside(action.kind)) this.#outside.perform(action, action.kind);
     else if (isCommand(action.kind)) this.#submit(action, action.kind);
     else this.#use(action, action.kind);
   }
@@ -211,8 +216,8 @@ export class Workload {
   }
 
   /** Sends a command to the home region until it is answered. */
-  #submitAtHome(request: CommandRequest, client: SimProcess): void {
-    const open: Open = { request, client, attempts: 0, attemptsInFlight: 0, settled: false, done: () => {} };
+  #submitAtHome(request: CommandRequest, client: SimProcess, done: (result: CommandResult) => void): void {
+    const open: Open = { request, client, attempts: 0, attemptsInFlight: 0, settled: false, done };
     this.#ask(open, this.#broker(client));
   }
 
@@ -265,17 +270,12 @@ export class Workload {
       case "sign-in": {
         const { sessionMsMin, sessionMsMax } = this.#options.load;
         const sessionId = sessionIdOf(random.bytes(12));
-        const command: Command = {
-          ...{ type: "createSession", sessionId, userId, idpId: "idp", issuedAt: now, maxSessionsPerUser: 8 },
-          expiresAt: (now + Math.round(random.within(sessionMsMin, sessionMsMax))) as UnixMs,
-          ...{
-            profile: profileOf(userId, 0),
-            tokens: tokensOf(sessionId),
-            groupIds: random.chance(0.2) ? this.#welcome() : null,
-          },
-        };
+        const lastsMs = random.within(sessionMsMin, sessionMsMax);
+        const groupIds = random.chance(0.2) ? this.#welcome() : null;
+        const command = signIn(this.#options, { sessionId, userId, now, lastsMs, groupIds });
         const heard = (result: CommandResult): void => {
-          if (result.type === "done") people.hold({ sessionId, userId, token: neededLink(result), over: false });
+          if (result.type !== "done") return;
+          people.hold({ sessionId, userId, token: neededLink(result), over: false, providerSession: null });
         };
         return { command, tightens: false, heard };
       }

@@ -34,7 +34,7 @@ export const allowedMsMax = 24 * 3_600_000;
 export type HeldChange = Readonly<{
   /** The id of the first command that was held. */
   heldId: CommandId;
-  /** Grows with each change of what is held: an operator releases what they have seen. */
+  /** Grows with each change of what is held, and with its drop: an operator releases what they have seen. */
   version: number;
   /** The source, or the person who made the change. */
   source: string;

@@ -12,6 +12,7 @@
  * - Receipts are checked even then. Exceptions: while two servers accept writes, and while leases of the abandoned
  *   server may last, because no store can know of those.
  */
+import type { MassChangeLimits } from "../../../src/broker/commands/performed.ts";
 import type { Link } from "../../../src/events/index.ts";
 import type { ProcessName, RequestNo, RoutePolicy, SimFact, SimFactOf, SimMs } from "../facts.ts";
 import { Chains, type LogPoint } from "./chains.ts";
@@ -26,6 +27,8 @@ export type GroundTruthOptions = Readonly<{
   drift: number;
   /** The longest window that any node is granted, ms. */
   windowMaxMs: number;
+  /** The limits of mass changes, where they are low enough to be reached; null or absent: they are not. */
+  massChanges?: MassChangeLimits | null;
 }>;
 
 export type NodeView = {

@@ -21,6 +21,9 @@ import { watchChain, watchPrefix, watchStreams, watchWriters } from "./log-monit
 import type { Handlers, Monitor } from "./monitor.ts";
 import type { Observation } from "./monitor-coverage.ts";
 import { watchNodeList } from "./node-list-monitors.ts";
+import { watchLogouts } from "./outside/logout-monitors.ts";
+import { watchMassChanges } from "./outside/mass-change-monitors.ts";
+import { watchProvisioning } from "./outside/provisioning-monitors.ts";
 import { watchDigests, watchMoves, watchUnknown } from "./projection-monitors.ts";
 import { type Availability, watchAvailability, watchSizes } from "./quality-monitors.ts";
 import { watchRefreshes } from "./refresh-monitors.ts";
@@ -138,6 +141,9 @@ export function monitorsOf(
     watchDuties(truth),
     watchRefreshes(truth),
     watchNodeList(truth),
+    watchLogouts(truth),
+    watchProvisioning(truth),
+    watchMassChanges(truth, truth.options.massChanges ?? null),
     watchAnnounced(truth),
     watchRetention(truth),
     watchTruncation(truth, leaseTracker),

@@ -158,6 +158,13 @@ export const observations = {
     in100: 20,
     what: "of these, nodes that had been down for longer than any window",
   },
+  "logout-checked": { of: "logged-out", in100: 10, what: "sessions of logouts that were answered" },
+  "name-checked": { of: "one-name", in100: 10, what: "names compared when one was given" },
+  "provisioned-sign-in": { of: "deactivated", in100: 10, what: "sign-ins of people who correlate" },
+  "deactivation-checked": { of: "deactivated", in100: 10, what: "sessions from before an answered deactivation" },
+  "loss-checked": { of: "mass-held", in100: 10, what: "changes that took a group from somebody" },
+  "held-checked": { of: "held-inert", in100: 10, what: "changes that were held" },
+  "held-decision-checked": { of: "held-decided", in100: 10, what: "releases and drops" },
   "claim-checked": { of: "enforced-true", in100: 25_000, what: "confirmations of nodes" },
 } as const satisfies Readonly<Record<string, Readonly<{ of: string; in100: number; what: string }>>>;
 

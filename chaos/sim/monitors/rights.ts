@@ -89,6 +89,15 @@ export class Rights {
     return this.#last(this.#members.get(keyOf(user, group)) ?? [], point)?.value ?? noMembership;
   }
 
+  sourcesOf(user: string, group: string, point: LogPoint): ReadonlySet<string> {
+    return this.#memberOf(user, group, point).sources;
+  }
+
+  /** Everybody who ever was in the group. */
+  membersOf(group: string): readonly string[] {
+    return [...(this.#membersOf.get(group) ?? [])];
+  }
+
   /** When the user's membership ends by itself at this point of the log; null: it does not. */
   endOf(user: string, group: string, point: LogPoint): number | null {
     const { sources, excluded, until } = this.#memberOf(user, group, point);

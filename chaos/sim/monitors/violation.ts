@@ -73,6 +73,13 @@ export const invariants = {
   "merged-once": "a local revocation is recorded in the log at most once",
   "local-merged": "a local revocation that a disk holds is eventually in the log, and then leaves the disks",
   "node-listed": "a node that was granted a lease is shown by each later leader until it says goodbye or is retired",
+  "logged-out":
+    "no session of a provider's session, or person, that was logged out is live at the answer or begins later",
+  "one-name": "no two people of a SCIM client have one user name",
+  deactivated: "nobody signs in while a provisioned person denies it, and earlier sessions have ended at the answer",
+  "mass-held": "no change takes a group from more people than the limit without an operator",
+  "held-inert": "a held change has no effect, and only mass changes are held",
+  "held-decided": "a held change is released once or dropped, and a released one has its effect in the same batch",
   availability: "half of the rightful requests in quiet times are permitted",
 } as const;
 

@@ -180,7 +180,9 @@ export class MassChanges {
   #end({ heldId, outcome }: HeldChangeEnded): void {
     const before = this.#held.get(heldId);
     if (before === undefined) return;
-    this.#put(heldId, outcome === "dropped" ? { ...before, status: "dropped" } : undefined);
+    // The version grows: an operator who has not seen the drop does not release the change.
+    const { version } = before;
+    this.#put(heldId, outcome === "dropped" ? { ...before, version: version + 1, status: "dropped" } : undefined);
     // An operator has looked at what the source does, so its count starts again.
     if (outcome === "released") this.#forgetLosses(before.source);
   }

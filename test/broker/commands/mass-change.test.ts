@@ -234,6 +234,16 @@ describe("release, drop and expiry", () => {
     assert.equal(at.release(at.onlyHeld()), "done", "an operator may change their mind");
   });
 
+  test("an operator who has not seen the drop of a change does not release it", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    at.submit(at.change("eng", { removed: people(11) }));
+    const seen = at.onlyHeld();
+    assert.equal(at.drop(seen), "done");
+    assert.equal(at.release(seen), "conflict");
+    assert.equal(at.members("eng").length, 30);
+  });
+
   test("a held change expires, and is then neither released nor in the way", () => {
     const at = new MassChangeWorld();
     at.provision("eng", people(30));

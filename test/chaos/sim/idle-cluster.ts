@@ -45,6 +45,7 @@ export function buildIdleCluster(world: World, options: SimOptions): BuiltCluste
       process,
       request: (_, decided) => decided("unavailable"),
       disk: (what) => heard.push(`${process.name} ${what} disk`),
+      copy: () => undefined,
       limitRevocations: (limit) => heard.push(`${process.name} limit ${limit}`),
       configure: () => heard.push(`${process.name} configure`),
       stop: () => process.kill(),

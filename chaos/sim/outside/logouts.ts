@@ -1,0 +1,91 @@
+/**
+ * Logouts: people sign in with sessions of their identity provider, and the provider ends some of these before, while
+ * and after that, through another broker.
+ */
+import {
+  type CommandResult,
+  neededLink,
+  noPosition,
+  type Position,
+  parseCommandId,
+  providerSessionId,
+  type SessionId,
+  type UserId,
+} from "../../../src/events/index.ts";
+import { sessionIdOf } from "../people.ts";
+import { signIn } from "../sign-ins.ts";
+import type { PlannedAction } from "../workload-plan.ts";
+import { type OutsideParts, wallOf } from "./outside-parts.ts";
+
+const issuer = "https://idp.example";
+const signInsMax = 3;
+const signInMs = 3_000;
+const logoutMs = [-1_500, 3_500] as const;
+/** How often nobody signs in, so that a logout is of a session that the cluster never knows. */
+const unknownChance = 0.1;
+const lastsMs = 300_000;
+
+export class Logouts {
+  readonly #parts: OutsideParts;
+
+  constructor(parts: OutsideParts) {
+    this.#parts = parts;
+  }
+
+  /** A person signs in a few times with one session of the provider, which ends at some time of these. */
+  session({ who }: PlannedAction): void {
+    const { actors, people, random } = this.#parts;
+    const userId = people.user(who);
+    const providerSession = providerSessionId(issuer, random.uuid());
+    const count = random.chance(unknownChance) ? 0 : random.between(1, signInsMax);
+    const begunMs = Math.max(0, -logoutMs[0]);
+    for (let n = 0; n < count; n += 1) {
+      const [begins, takes] = [random.within(0, signInMs), random.within(0, 800)];
+      const sessionId = sessionIdOf(random.bytes(12));
+      actors.world.after(begunMs + begins, () => this.#signIn({ sessionId, userId, providerSession }, takes));
+    }
+    actors.world.after(begunMs + random.within(...logoutMs), () => this.#end({ userId, providerSession }));
+  }
+
+  /** The provider ends all sessions of a person. */
+  person({ who }: PlannedAction): void {
+    const userId = this.#parts.people.user(who);
+    this.#end({ userId, providerSession: null });
+  }
+
+  /** @param takes the time (ms) that the person needs at the provider */
+  #signIn(of: Readonly<{ sessionId: SessionId; userId: UserId; providerSession: SessionId }>, takes: number): void {
+    const { actors, options, people, random, client, submit } = this.#parts;
+    const begunAt = this.#seen();
+    actors.world.after(takes, () => {
+      const { sessionId, userId, providerSession } = of;
+      const session = signIn(options, { sessionId, userId, now: wallOf(actors), lastsMs, groupIds: null });
+      const commandId = parseCommandId(random.uuid());
+      const command = { ...session, providerSession, begunAt };
+      submit({ commandId, actor: "service:authenticate", command }, client(random.next()), (result) => {
+        if (result.type !== "done") return;
+        people.hold({ sessionId, userId, token: neededLink(result), over: false, providerSession });
+      });
+    });
+  }
+
+  /** The position that an authenticate node has applied. */
+  #seen(): Position {
+    const { actors, random } = this.#parts;
+    return random.pick(actors.nodes).copy()?.projection.applied.position ?? noPosition;
+  }
+
+  #end({ userId, providerSession }: Readonly<{ userId: UserId; providerSession: SessionId | null }>): void {
+    const { people, random, client, submit, askReceipt } = this.#parts;
+    const commandId = parseCommandId(random.uuid());
+    const by = client(random.next());
+    const command = { type: "recordLogout", providerSession, userId, remembered: true } as const;
+    const answered = (result: CommandResult): void => {
+      people.end((held) =>
+        providerSession === null ? held.userId === userId : held.providerSession === providerSession,
+      );
+      if (result.type === "done") askReceipt(by, { type: "link", link: result.link });
+    };
+    submit({ commandId, actor: "service:authenticate", command }, by, answered);
+  }
+}

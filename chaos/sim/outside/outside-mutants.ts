@@ -1,0 +1,93 @@
+/** Mutants of what arrives from outside: logouts, provisioned people, mass changes (mutants.ts). Pure data. */
+import type { Mutant } from "../mutant.ts";
+
+const recordLogout = "src/broker/commands/session/record-logout.ts";
+const createSession = "src/broker/commands/session/create-session.ts";
+const massChange = "src/broker/commands/held/guard-mass-change.ts";
+
+export const outsideMutants: Readonly<Record<string, Mutant>> = {
+  "logout-not-remembered": {
+    meaning: "a logout that no session is known of yet is not recorded",
+    changes: [
+      {
+        file: recordLogout,
+        take: "const remembered = command.remembered && hasRoom ?",
+        put: 'const remembered = command.remembered && hasRoom && logoutId === "" ?',
+      },
+    ],
+    within: 6,
+    where: "logouts",
+  },
+  "logout-ignored": {
+    meaning: "a sign-in with a session of the provider that was logged out creates a session",
+    changes: [
+      {
+        file: recordLogout,
+        take: "const isEnded = providerSession !== undefined && isRemembered(projection, providerSession, now);",
+        put: "const isEnded = providerSession !== undefined && now < 0 && isRemembered(projection, providerSession, now);",
+      },
+    ],
+    within: 6,
+    where: "logouts",
+  },
+  "logout-not-read": {
+    meaning: "a sign-in in the batch of its logout does not see it",
+    changes: [{ file: createSession, take: "        ...logoutsConcerning(command).map(sessionStream),\n", put: "" }],
+    within: 60,
+    where: "logouts",
+  },
+  "name-not-claimed": {
+    meaning: "the leader gives a user name to two people whose nodes both found it free",
+    changes: [
+      {
+        file: "src/broker/commands/provisioned/write-provisioned-user.ts",
+        take: "basis: command.basis ?? noPosition }) === true)",
+        put: "basis: command.basis ?? noPosition }) === undefined)",
+      },
+    ],
+    within: 20,
+    where: "provisioning",
+  },
+  "deactivated-sign-in": {
+    meaning: "a person signs in though their provisioned person is not active",
+    changes: [{ file: createSession, take: "if (directory.barred !== undefined) return directory.barred;", put: "" }],
+    within: 6,
+    where: "provisioning",
+  },
+  "mass-change-made": {
+    meaning: "a change that takes a group from too many people is made at once",
+    changes: [
+      {
+        file: massChange,
+        take: "if (count.counted <= count.limit) return withEarlierEnded(projection, change, performed);",
+        put: "if (count.counted >= 0) return withEarlierEnded(projection, change, performed);",
+      },
+    ],
+    within: 6,
+    where: "massChanges",
+  },
+  "release-not-ended": {
+    meaning: "a release makes the change, and keeps it for another release",
+    changes: [
+      {
+        file: "src/broker/commands/held/held-changes.ts",
+        take: "events: [...changes.events, ended, ...permitted]",
+        put: "events: [...changes.events, ...permitted]",
+      },
+    ],
+    within: 10,
+    where: "massChanges",
+  },
+  "drop-unseen": {
+    meaning: "an operator who has not seen the drop of a change releases it",
+    changes: [
+      {
+        file: "src/events/projection/mass-changes.ts",
+        take: 'version: version + 1, status: "dropped"',
+        put: 'version, status: "dropped"',
+      },
+    ],
+    within: 10,
+    where: "massChanges",
+  },
+};
