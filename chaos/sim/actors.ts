@@ -12,6 +12,7 @@ import type {
 import type { Receipt, ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts";
 import type { RequestNo } from "./facts.ts";
 import type { NatsModel } from "./nats-model.ts";
+import type { SimDirectory } from "./outside/sim-directory.ts";
 import type { PostgresModel } from "./postgres-model.ts";
 import type { SimProcess } from "./process.ts";
 import type { RegionDisk } from "./region-disk.ts";
@@ -109,6 +110,8 @@ export type Actors = Readonly<{
   postgres: PostgresModel;
   nats: Pick<NatsModel<unknown>, "serverNames" | "loseStreamSuffix" | "deleteStream">;
   brokers: readonly BrokerActor[];
+  /** Null: the seed has none. */
+  directory: SimDirectory | null;
   nodes: readonly NodeActor[];
   /** One or two regional brokers for each region whose nodes do not call the home region. */
   regionals: readonly RegionActor[];

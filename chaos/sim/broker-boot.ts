@@ -33,7 +33,7 @@ import type { NatsClient } from "./nats-model.ts";
 import type { Alarm, SimProcess } from "./process.ts";
 import { load } from "./saved-projection.ts";
 import type { SimBrokerOptions } from "./sim-broker.ts";
-import { dutyTimes, SimDuties } from "./sim-duties.ts";
+import { dutyTimesOf, SimDuties } from "./sim-duties.ts";
 import { SimLog } from "./sim-log.ts";
 import { callSimLog } from "./sim-log-calls.ts";
 import { type BrokerSave, SnapshotDisk } from "./snapshot-disk.ts";
@@ -91,7 +91,7 @@ export class BrokerBoot {
       ...(options.options.startsNew ? { newLogLevel: readsOf(process.identity.build) } : {}),
       recentEventsMax: options.options.recentEventsMax,
       ...(options.options.outside.massChanges === null ? {} : { massChange: options.options.outside.massChanges }),
-      ...{ duties: dutyTimes, expirySweepMs: 10_000, commandSweepMs: 3_600_000 },
+      ...{ duties: dutyTimesOf(options.options), expirySweepMs: 10_000, commandSweepMs: 3_600_000 },
       random: (bytes) => random.bytes(bytes),
     });
     this.#reporter = new BrokerReporter({
@@ -114,7 +114,7 @@ export class BrokerBoot {
       submit: (run, request, answered) => this.#submitAsDuty(run, request, answered),
       submitToLeader: (request, answered) => this.submit("direct", request, answered),
       leads: (run) => this.#leadsSince(run),
-      ...{ provider: options.provider, secret },
+      ...{ provider: options.provider, directory: options.directory, secret },
       ended: (run, outcome) => this.#feed({ type: "dutyEnded", at: process.moment(), run, outcome }),
     });
   }

@@ -49,7 +49,7 @@ import type {
   TokenPresented,
   TokenSent,
 } from "./broker-facts.ts";
-import type { DeactivationAnswered } from "./outside/outside-facts.ts";
+import type { OutsideFact } from "./outside/outside-facts.ts";
 import type {
   CommittedCleanly,
   Demoted,
@@ -440,7 +440,7 @@ export type SimFact =
   | DiskReplaced
   | MergeAnswered
   | LocalReceiptAnswered
-  | DeactivationAnswered
+  | OutsideFact
   | Sized;
 
 export type SimFactOf<Type extends SimFact["type"]> = Extract<SimFact, { type: Type }>;

@@ -19,13 +19,13 @@ const traceLines = 400_000;
 const printedTraceLines = 60;
 
 /** Runs the plans and never throws: an error is a finding. */
-export function runPlans(
+export async function runPlans(
   plans: Plans,
   buildCluster: BuildCluster,
   how: Readonly<{ traceLinesMax?: number; stopAtFirst?: true }> = {},
 ) {
   try {
-    const result = simulate({ ...plans, ...how }, buildCluster);
+    const result = await simulate({ ...plans, ...how }, buildCluster);
     return { report: reportOf(result), trace: result.trace };
   } catch (error) {
     return { report: reportOfCrash(plans.seed, error), trace: [] };
@@ -42,33 +42,37 @@ export function plansOf(seed: number): Plans {
  * @param runsMax upper bound of simulations
  * @returns undefined if the seed does not fail
  */
-export function shrinkSeed(whole: Plans, buildCluster: BuildCluster, runsMax: number): Story | undefined {
+export async function shrinkSeed(
+  whole: Plans,
+  buildCluster: BuildCluster,
+  runsMax: number,
+): Promise<Story | undefined> {
   let runs = 0;
-  const first = runPlans(whole, buildCluster, { stopAtFirst: true }).report.violations[0];
+  const [first] = (await runPlans(whole, buildCluster, { stopAtFirst: true })).report.violations;
   if (first === undefined) return undefined;
   const { seed } = whole;
-  const fails = (plans: Plans): boolean => {
+  const fails = async (plans: Plans): Promise<boolean> => {
     runs += 1;
-    const { report } = runPlans(plans, buildCluster, { stopAtFirst: true });
+    const { report } = await runPlans(plans, buildCluster, { stopAtFirst: true });
     return report.violations[0]?.invariant === first.invariant;
   };
   let plans = whole;
-  const attempt = (shorter: Plans): void => {
-    if (runs < runsMax && fails(shorter)) plans = shorter;
+  const attempt = async (shorter: Plans): Promise<void> => {
+    if (runs < runsMax && (await fails(shorter))) plans = shorter;
   };
-  attempt({
+  await attempt({
     seed,
     faults: whole.faults.filter(({ atMs }) => atMs <= first.at),
     actions: whole.actions.filter(({ atMs }) => atMs <= first.at),
   });
   for (const kind of kindsIn(plans.actions)) {
-    attempt({ ...plans, actions: plans.actions.filter((action) => action.kind !== kind) });
+    await attempt({ ...plans, actions: plans.actions.filter((action) => action.kind !== kind) });
   }
-  const faults = shrinkList(plans.faults, (some) => fails({ ...plans, faults: some }), Math.max(0, runsMax / 2 - runs));
+  const faults = await shrinkList(plans.faults, (some) => fails({ ...plans, faults: some }), Math.max(0, runsMax / 2 - runs));
   plans = { ...plans, faults: faults.left };
-  const actions = shrinkList(plans.actions, (some) => fails({ ...plans, actions: some }), Math.max(0, runsMax - runs));
+  const actions = await shrinkList(plans.actions, (some) => fails({ ...plans, actions: some }), Math.max(0, runsMax - runs));
   plans = { ...plans, actions: actions.left };
-  const last = runPlans(plans, buildCluster, { stopAtFirst: true, traceLinesMax: traceLines });
+  const last = await runPlans(plans, buildCluster, { stopAtFirst: true, traceLinesMax: traceLines });
   return { plans, report: last.report, text: formatStory(plans, last.report, last.trace), runs };
 }
 

@@ -106,16 +106,16 @@ async function runMany({ stories, ...many }: Many): Promise<number> {
     const kind = violations[0]?.invariant ?? "";
     if (kinds.size >= stories || kinds.has(kind)) continue; // one story of each kind
     kinds.add(kind);
-    printStory(seed);
+    await printStory(seed);
   }
   for (const line of summary.details()) console.log(line);
   console.log(summary.line(seconds));
   return summary.isGood ? 0 : 1;
 }
 
-function printStory(seed: number): void {
+async function printStory(seed: number): Promise<void> {
   console.log(`\nshrinking seed ${seed} …`);
-  const story = shrinkSeed(plansOf(seed), buildCluster, shrinkRunsMax);
+  const story = await shrinkSeed(plansOf(seed), buildCluster, shrinkRunsMax);
   if (story === undefined) {
     console.log(`seed ${seed} did not fail again: it does not repeat`);
     return;
@@ -128,10 +128,10 @@ function printStory(seed: number): void {
 }
 
 /** Prints nothing that depends on the machine's clock, so that two replays can be compared byte by byte. */
-function replay(plans: Plans, traced: boolean): number {
+async function replay(plans: Plans, traced: boolean): Promise<number> {
   console.log(formatOptions(optionsOf(plans.seed)));
   for (const fault of plans.faults) console.log(formatFault(fault));
-  const { report, trace } = runPlans(plans, buildCluster, traced ? { traceLinesMax } : {});
+  const { report, trace } = await runPlans(plans, buildCluster, traced ? { traceLinesMax } : {});
   for (const line of trace) console.log(line);
   for (const { story } of report.violations) console.log(story);
   console.log(

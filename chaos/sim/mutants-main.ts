@@ -81,7 +81,7 @@ async function runMutant(name: string, mutant: Mutant, seedsMax: number): Promis
     if (mutant.where !== undefined && !isEligible(optionsOf(seed), mutant.where)) continue;
     seeds += 1;
     try {
-      const [violation] = runSeed(seed, { stopAtFirst: true }).violations;
+      const [violation] = (await runSeed(seed, { stopAtFirst: true })).violations;
       if (violation !== undefined)
         return ended(seeds, { seed, invariant: String(violation.invariant), what: violation.what });
     } catch (error) {
@@ -101,7 +101,7 @@ function isEligible({ classes, remotes, outside }: SimOptions, where: NonNullabl
 async function isKept(seed: number): Promise<boolean> {
   const { runSeed } = await import("./run-seed.ts");
   try {
-    return runSeed(seed, { stopAtFirst: true }).violations.length === 0;
+    return (await runSeed(seed, { stopAtFirst: true })).violations.length === 0;
   } catch {
     return false;
   }

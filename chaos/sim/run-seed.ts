@@ -6,7 +6,7 @@ import { type SimResult, type Spec, simulate } from "./simulation.ts";
 export type SeedRun = SimResult & Readonly<{ violations: readonly Violation[] }>;
 
 /** @throws any error of a core or a model; such an error is a finding, too */
-export function runSeed(seed: number, how: Omit<Spec, "seed"> = {}): SeedRun {
-  const result = simulate({ seed, ...how }, buildCluster);
+export async function runSeed(seed: number, how: Omit<Spec, "seed"> = {}): Promise<SeedRun> {
+  const result = await simulate({ seed, ...how }, buildCluster);
   return { ...result, violations: result.monitorResult.violations };
 }

@@ -12,21 +12,25 @@ export type Shrunk<T> = Readonly<{ left: readonly T[]; runs: number }>;
  * @param fails whether the run still fails with these items alone; the caller knows that it fails with all of them
  * @param asksMax maximum number of calls of `fails`
  */
-export function shrinkList<T>(all: readonly T[], fails: (some: readonly T[]) => boolean, runsMax: number): Shrunk<T> {
+export async function shrinkList<T>(
+  all: readonly T[],
+  fails: (some: readonly T[]) => Promise<boolean> | boolean,
+  runsMax: number,
+): Promise<Shrunk<T>> {
   let left = all;
   let runs = 0;
-  const attempt = (some: readonly T[]): boolean => {
+  const attempt = (some: readonly T[]): Promise<boolean> | boolean => {
     runs += 1;
     return fails(some);
   };
-  if (all.length > 0 && runsMax > 0 && attempt([])) return { left: [], runs };
+  if (all.length > 0 && runsMax > 0 && (await attempt([]))) return { left: [], runs };
   let parts = 2;
   while (left.length > 1 && runs < runsMax) {
     const size = Math.ceil(left.length / parts);
     let shorter: readonly T[] | undefined;
     for (let from = 0; from < left.length && runs < runsMax; from += size) {
       const without = [...left.slice(0, from), ...left.slice(from + size)];
-      if (without.length === left.length || !attempt(without)) continue;
+      if (without.length === left.length || !(await attempt(without))) continue;
       shorter = without;
       break;
     }

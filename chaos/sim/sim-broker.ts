@@ -11,6 +11,7 @@ import type { BrokerPort } from "./broker-port.ts";
 import type { Hop } from "./broker-routes.ts";
 import type { Seals, SimEnvelope } from "./envelopes.ts";
 import type { NatsModel } from "./nats-model.ts";
+import type { SimDirectory } from "./outside/sim-directory.ts";
 import type { PostgresModel } from "./postgres-model.ts";
 import type { SimProvider } from "./sim-provider.ts";
 import type { BrokerDisk, BrokerSave } from "./snapshot-disk.ts";
@@ -23,6 +24,8 @@ export type SimBrokerOptions = Readonly<{
   postgres: PostgresModel;
   nats: NatsModel<SimEnvelope>;
   provider: SimProvider;
+  /** Null: the seed has none. */
+  directory: SimDirectory | null;
   seals: Seals;
   disk: BrokerDisk;
   /** When a snapshot is due and which data may be dropped. Operators change it. */

@@ -5,21 +5,29 @@
  * core must refuse its late commands.
  */
 import type { DutyRun } from "../../src/broker/core/messages.ts";
+import type { DutyTimes } from "../../src/broker/core/options.ts";
 import type { CommandId, CommandRequest, CommandResult, Projection, Session } from "../../src/events/index.ts";
 import type { BrokerReporter } from "./broker-reporter.ts";
 import type { SimProcess } from "./process.ts";
+import { DirectoryRuns, type DirectoryRunsParts } from "./outside/directory-runs.ts";
 import { SimRefreshes, type SimRefreshesParts } from "./sim-refreshes.ts";
 import { SimSnapshots, type SimSnapshotsParts } from "./sim-snapshots.ts";
+import type { SimOptions } from "./swarm.ts";
 import type { World } from "./world.ts";
 
-export const dutyTimes = [
+const dutyTimes: readonly DutyTimes[] = [
   { name: "snapshots", everyMs: 500 },
   { name: "visits", everyMs: 6_000 },
   { name: "refreshes", everyMs: 1_500 },
-] as const;
+];
+
+export function dutyTimesOf({ outside }: Pick<SimOptions, "outside">): readonly DutyTimes[] {
+  return outside.directory ? [...dutyTimes, { name: "directories", everyMs: 1_000 }] : dutyTimes;
+}
 
 export type SimDutiesParts = Omit<SimSnapshotsParts, "submit"> &
   Omit<SimRefreshesParts, "submit"> &
+  Omit<DirectoryRunsParts, "submit"> &
   Readonly<{
     world: World;
     process: SimProcess;
@@ -33,6 +41,7 @@ const visitMs = [100, 5_000] as const;
 export class SimDuties {
   readonly snapshots: SimSnapshots;
   readonly #refreshes: SimRefreshes;
+  readonly #directories: DirectoryRuns | null;
   readonly #parts: SimDutiesParts;
   readonly #random: ReturnType<World["random"]>;
 
@@ -40,17 +49,22 @@ export class SimDuties {
     this.#parts = parts;
     this.#random = parts.world.random(`duties/${parts.process.name}`);
     this.snapshots = new SimSnapshots({ ...parts, submit: (...asked) => this.#submit(...asked) });
+    const { directory } = parts;
+    this.#directories =
+      directory && new DirectoryRuns({ ...parts, submit: (...asked) => this.#submit(...asked) }, directory);
     this.#refreshes = new SimRefreshes({ ...parts, submit: (...asked) => this.#submit(...asked) });
   }
 
   run(run: DutyRun): void {
     if (run.name === "snapshots") this.snapshots.run(run);
     else if (run.name === "refreshes") this.#refreshes.run(run);
+    else if (run.name === "directories") this.#directories?.run(run);
     else this.#visit(run);
   }
 
   end(run: DutyRun): void {
     if (run.name === "snapshots") this.snapshots.end();
+    else if (run.name === "directories") this.#directories?.end(run);
   }
 
   #visit(run: DutyRun): void {

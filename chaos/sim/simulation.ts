@@ -57,7 +57,7 @@ const sliceMs = 250;
 /** Maximum number of steps. No seed needs as many: more means an endless loop. */
 const stepsMax = 5_000_000;
 
-export function simulate(spec: Spec, buildCluster: BuildCluster): SimResult {
+export async function simulate(spec: Spec, buildCluster: BuildCluster): Promise<SimResult> {
   const options = optionsOf(spec.seed);
   const { deltaMs, drift, windowMaxMs } = options.lease;
   const monitors = watch({
@@ -94,7 +94,7 @@ export function simulate(spec: Spec, buildCluster: BuildCluster): SimResult {
     faults.heal(() => world.report({ type: "faults-over", at: world.now, process: "operator" })),
   );
   for (let until = sliceMs; until <= options.endMs; until += sliceMs) {
-    world.run(until);
+    await world.runSettled(until);
     if (world.steps > stepsMax) throw new Error(`seed ${spec.seed}: ${world.steps} steps in ${until} ms`);
     if (spec.stopAtFirst === true && monitors.found()) break;
   }

@@ -110,6 +110,8 @@ export type OutsideNews = Readonly<{
   logouts: boolean;
   /** A SCIM client provisions people and groups, through two authenticate nodes. */
   provisioning: boolean;
+  /** The leader reads a directory. Not beside low limits, which would hold its changes. */
+  directory: boolean;
   /** Low limits of mass changes, and operators who exceed, release and drop them. Null: the defaults, never reached. */
   massChanges: MassChangeLimits | null;
 }>;
@@ -213,7 +215,8 @@ function outsideOf(seed: number): OutsideNews {
   const isOn = (): boolean => random.chance(0.5) && startsNew(seed);
   const [logouts, provisioning, isGuarded] = [isOn(), isOn(), isOn()];
   const limits = { peopleMax: 2, shareMax: 1, peopleMin: 2, windowMs: 8_000, heldMs: random.between(8_000, 60_000) };
-  return { logouts, provisioning, massChanges: isGuarded ? limits : null };
+  const directory = isOn() && !isGuarded;
+  return { logouts, provisioning, directory, massChanges: isGuarded ? limits : null };
 }
 
 /** One route for each kind of fact: session and person, an allowed group, a barred group (both ways), a claim, time. */

@@ -16,10 +16,10 @@ export function readCoverageBy(read: () => Coverage): void {
 }
 
 /** Runs each seed that the runner orders. The process ends when the runner disconnects. */
-export function takeOrders(run: (order: SeedOrder) => Done): void {
+export function takeOrders(run: (order: SeedOrder) => Promise<Done>): void {
   process.on("disconnect", () => process.exit(0));
   process.on("message", (order: Order) => {
-    if (order.type === "seed") send(run(order));
+    if (order.type === "seed") void run(order).then(send);
     else if (readCoverage !== undefined) send({ type: "covered", coverage: readCoverage() });
   });
 }

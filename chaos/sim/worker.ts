@@ -6,11 +6,11 @@ import { buildCluster } from "./cluster-setup.ts";
 import { plansOf, runPlans } from "./failure-report.ts";
 import { type Done, takeOrders } from "./worker-orders.ts";
 
-takeOrders(({ seed, twice }): Done => {
+takeOrders(async ({ seed, twice }): Promise<Done> => {
   const from = process.cpuUsage();
   const plans = plansOf(seed);
-  const { report } = runPlans(plans, buildCluster);
+  const { report } = await runPlans(plans, buildCluster);
   const { user, system } = process.cpuUsage(from);
-  const repeated = !twice || runPlans(plans, buildCluster).report.hash === report.hash;
+  const repeated = !twice || (await runPlans(plans, buildCluster)).report.hash === report.hash;
   return { type: "done", report, repeated, cpuMs: (user + system) / 1_000 };
 });

@@ -1,7 +1,9 @@
 /**
  * World of a simulation: real time, the order of events, randomness, the processes and the network between them.
  *
- * - Callbacks only: no promise, no clock of the machine. The same seed and the same calls give the same run.
+ * - No clock of the machine. The same seed and the same calls give the same run.
+ * - Callbacks, and promises that only the simulation settles (promises.ts). After a step that has settled one, everything
+ *   that waited for it runs before the next step.
  * - Time never goes back. Of two callbacks due at the same time, the one scheduled first runs first.
  * - Each free choice draws from the stream of the authority that makes it.
  * - The trace's hash covers the time and order of each callback and every reported fact. Two runs that differ anywhere
@@ -46,6 +48,8 @@ export class World {
   readonly #ground: Ground;
   #now = 0;
   #steps = 0;
+  #mustSettle = false;
+  #failed: Readonly<{ error: unknown }> | null = null;
 
   constructor(options: WorldOptions) {
     this.seed = options.seed;
@@ -139,6 +143,37 @@ export class World {
       this.#step(due);
     }
     this.#now = Math.max(this.#now, until);
+  }
+
+  /** The same, for a world with promises. */
+  async runSettled(until: number): Promise<void> {
+    while (true) {
+      const due = this.#heap.pop(until);
+      if (due === undefined) break;
+      this.#step(due);
+      if (this.#mustSettle) await this.#settle();
+    }
+    this.#now = Math.max(this.#now, until);
+  }
+
+  /** A promise was settled in this step, or a function that awaits was called. */
+  mustSettle(): void {
+    this.#mustSettle = true;
+  }
+
+  /** An awaiting function has thrown: the run ends with the error. */
+  fail(error: unknown): void {
+    this.#failed ??= { error };
+    this.#mustSettle = true;
+  }
+
+  /** Runs all microtasks. */
+  async #settle(): Promise<void> {
+    while (this.#mustSettle) {
+      this.#mustSettle = false;
+      if (this.#failed !== null) throw this.#failed.error;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
   }
 
   /**

@@ -21,6 +21,7 @@ import { watchChain, watchPrefix, watchStreams, watchWriters } from "./log-monit
 import type { Handlers, Monitor } from "./monitor.ts";
 import type { Observation } from "./monitor-coverage.ts";
 import { watchNodeList } from "./node-list-monitors.ts";
+import { watchDirectory } from "./outside/directory-monitors.ts";
 import { watchLogouts } from "./outside/logout-monitors.ts";
 import { watchMassChanges } from "./outside/mass-change-monitors.ts";
 import { watchProvisioning } from "./outside/provisioning-monitors.ts";
@@ -143,6 +144,7 @@ export function monitorsOf(
     watchNodeList(truth),
     watchLogouts(truth),
     watchProvisioning(truth),
+    watchDirectory(truth),
     watchMassChanges(truth, truth.options.massChanges ?? null),
     watchAnnounced(truth),
     watchRetention(truth),

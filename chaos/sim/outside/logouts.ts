@@ -16,8 +16,8 @@ import { sessionIdOf } from "../people.ts";
 import { signIn } from "../sign-ins.ts";
 import type { PlannedAction } from "../workload-plan.ts";
 import { type OutsideParts, wallOf } from "./outside-parts.ts";
+import { issuer } from "./provisioned-people.ts";
 
-const issuer = "https://idp.example";
 const signInsMax = 3;
 const signInMs = 3_000;
 const logoutMs = [-1_500, 3_500] as const;

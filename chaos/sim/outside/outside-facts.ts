@@ -1,5 +1,5 @@
 /** Outside facts: what the senders of news from outside report. facts.ts has the other facts. Only types. */
-import type { Link, UserId } from "../../../src/events/index.ts";
+import type { CommandId, Link, UserId } from "../../../src/events/index.ts";
 import type { FactOf } from "../facts.ts";
 
 /**
@@ -8,3 +8,30 @@ import type { FactOf } from "../facts.ts";
  * - `link`: that of the answer; the sessions of people who signed in meanwhile have ended there, too.
  */
 export type DeactivationAnswered = FactOf<"deactivation-answered", { person: UserId; ended: Link; link: Link }>;
+
+/** People with whether they are active, and the members of each group. */
+export type DirectoryState = Readonly<{
+  people: Readonly<Record<string, boolean>>;
+  groups: Readonly<Record<string, readonly string[]>>;
+}>;
+/** The directory has changed, or changes no more. */
+export type DirectoryChanged = FactOf<"directory-changed", { state: DirectoryState }>;
+/** The directory answers the first page of a run of this process. `isEmpty`: it shows nothing of what it has. */
+export type DirectoryRun = FactOf<
+  "directory-run",
+  { run: number; mode: "full" | "delta"; isEmpty: boolean; state: DirectoryState }
+>;
+/** The directory answers a request for a page. `partial`: with a part missing. */
+export type DirectoryPageRead = FactOf<
+  "directory-page",
+  { run: number; what: "page" | "last" | "failed" | "partial" }
+>;
+/** B: a run submits a change. `run`: the last one of which this boot has read a page. */
+export type DirectorySubmitted = FactOf<"directory-submitted", { run: number; commandId: CommandId }>;
+
+export type OutsideFact =
+  | DeactivationAnswered
+  | DirectoryChanged
+  | DirectoryRun
+  | DirectoryPageRead
+  | DirectorySubmitted;

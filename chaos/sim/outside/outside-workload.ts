@@ -1,21 +1,45 @@
 /** Outside workload: performs the planned news from outside. */
-import { unreachable } from "../../../src/events/index.ts";
+import { parseCommandId, unreachable } from "../../../src/events/index.ts";
 import type { PlannedAction } from "../workload-plan.ts";
+import { Correlator } from "./correlator.ts";
 import { Logouts } from "./logouts.ts";
 import { MassChanges } from "./mass-changes.ts";
 import type { OutsideParts } from "./outside-parts.ts";
 import type { OutsideKind } from "./outside-plan.ts";
+import { directoryName } from "./provisioned-people.ts";
 import { Provisioning } from "./provisioning.ts";
+
+const calmMs = 4_000;
 
 export class OutsideWorkload {
   readonly #logouts: Logouts;
   readonly #provisioning: Provisioning;
   readonly #massChanges: MassChanges;
+  readonly #parts: OutsideParts;
 
   constructor(parts: OutsideParts) {
     this.#logouts = new Logouts(parts);
     this.#provisioning = new Provisioning(parts);
     this.#massChanges = new MassChanges(parts);
+    this.#parts = parts;
+    new Correlator(parts).start();
+    this.#calmDirectory();
+  }
+
+  /** Once the faults are over the directory is quiet, too, and an operator asks for a whole run. */
+  #calmDirectory(): void {
+    const { actors, options } = this.#parts;
+    const { world, directory } = actors;
+    if (directory === null) return;
+    world.at(options.faultsUntilMs + calmMs, () => directory.calm());
+    world.at(options.faultsUntilMs + 2 * calmMs, () => this.#requestRun());
+  }
+
+  #requestRun(): void {
+    const { random, client, submit } = this.#parts;
+    const about = { directory: directoryName, requestId: random.uuid(), removals: false };
+    const command = { type: "requestDirectorySync", ...about } as const;
+    submit({ commandId: parseCommandId(random.uuid()), actor: "operator:sim", command }, client(random.next()), () => {});
   }
 
   perform(action: PlannedAction, kind: OutsideKind): void {
@@ -37,6 +61,12 @@ export class OutsideWorkload {
         return;
       case "provision-group":
         this.#provisioning.group(action);
+        return;
+      case "directory-change":
+        this.#parts.actors.directory?.change({ by: action.who, group: action.other, how: action.much });
+        return;
+      case "directory-request":
+        this.#requestRun();
         return;
       case "mass-removal":
         this.#massChanges.remove(action);

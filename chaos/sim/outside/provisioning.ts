@@ -7,7 +7,6 @@
  */
 import {
   type Command,
-  type GroupId,
   type Link,
   type ProvisionedRecord,
   parseCommandId,
@@ -20,7 +19,8 @@ import type { NodeCopy } from "../actors.ts";
 import type { SimProcess } from "../process.ts";
 import type { PlannedAction } from "../workload-plan.ts";
 import { authenticateNode, type OutsideParts, wallOf } from "./outside-parts.ts";
-import { scimClient, scimUserOf } from "./provisioned-people.ts";
+import { isMismatch } from "./correlator.ts";
+import { provisionedOf, scimClient, scimUserOf } from "./provisioned-people.ts";
 
 const actor = `service:scim/${scimClient}`;
 /** Fewer names than people: a name is often taken. */
@@ -73,8 +73,9 @@ export class Provisioning {
 
   /** Adds people to a group of the client, or removes some. */
   group({ who, other, much }: PlannedAction): void {
-    const { people, random } = this.#parts;
-    const groupId = people.groups.find((id) => id === groupsOfClient[who < 0.5 ? 0 : 1]);
+    const { people, random, options } = this.#parts;
+    const second = options.outside.directory ? 0 : 1; // the directory has that group
+    const groupId = people.groups.find((id) => id === groupsOfClient[who < 0.5 ? 0 : second]);
     if (groupId === undefined) return;
     const some = people.users.filter(() => random.chance(0.3));
     const adds = much < 0.6;
@@ -142,12 +143,13 @@ export class Provisioning {
       if (tries < applyTriesMax) actors.world.after(applyMs, () => this.#afterEnd(node, person, ended, tries + 1));
       return;
     }
-    if (!isMismatch(copy, person)) {
+    const provisioned = provisionedOf(person, this.#parts.options.outside);
+    if (!isMismatch(copy, person, provisioned)) {
       this.#answer(node.sender, { person, ended, link: ended });
       return;
     }
     const commandId = parseCommandId(random.uuid());
-    const command = { type: "correlateUser", userId: person, provisioned: [scimUserOf(person)] } as const;
+    const command = { type: "correlateUser", userId: person, provisioned } as const;
     submit({ commandId, actor, command }, node.sender, (result) => {
       if (result.type === "done") this.#answer(node.sender, { person, ended, link: result.link });
     });
@@ -181,15 +183,4 @@ function isTaken(copy: NodeCopy, person: UserId, userName: string): boolean {
     if (String(provisioned.record.resource?.["userName"]).toLowerCase() === userName.toLowerCase()) return true;
   }
   return false;
-}
-
-/** A person has sessions, or groups, that the provisioned person does not give. */
-export function isMismatch({ projection }: NodeCopy, person: UserId): boolean {
-  if (projection.user(person) === undefined || projection.user(person)?.status === "erased") return false;
-  const groupsOf = (userId: UserId): readonly GroupId[] =>
-    [...projection.memberships(userId)].filter(([, { sources }]) => sources.includes("scim")).map(([id]) => id);
-  const [wanted, held] = [new Set(groupsOf(scimUserOf(person))), groupsOf(person)];
-  if (held.length !== wanted.size || held.some((id) => !wanted.has(id))) return true;
-  if (projection.user(scimUserOf(person))?.status !== "suspended") return false;
-  return projection.sessionsOf(person).some((id) => projection.sessionStatus(id).status === "active");
 }

@@ -69,6 +69,7 @@ export function buildIdleCluster(world: World, options: SimOptions): BuiltCluste
     postgres,
     nats,
     brokers,
+    directory: null,
     nodes,
     regionals,
     keepNothing: () => () => {},

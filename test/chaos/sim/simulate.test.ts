@@ -83,10 +83,11 @@ describe("npm run simulate", { concurrency: false }, () => {
     const { buildCluster } = await import("../../../chaos/sim/cluster-setup.ts");
     const { plansOf, runPlans, shrinkSeed } = await import("../../../chaos/sim/failure-report.ts");
     let seed = 1;
-    const fails = (): boolean => runPlans(plansOf(seed), buildCluster, { stopAtFirst: true }).report.counts.length > 0;
-    for (; !fails(); seed += 1) assert.ok(seed < mutant.within, "not caught at all");
+    const fails = async (): Promise<boolean> =>
+      (await runPlans(plansOf(seed), buildCluster, { stopAtFirst: true })).report.counts.length > 0;
+    for (; !(await fails()); seed += 1) assert.ok(seed < mutant.within, "not caught at all");
     const whole = plansOf(seed);
-    const story = shrinkSeed(whole, buildCluster, 40);
+    const story = await shrinkSeed(whole, buildCluster, 40);
     assert.ok(story);
     assert.ok(story.plans.actions.length * 4 < whole.actions.length, `${story.plans.actions.length} actions are left`);
     assert.ok(story.plans.faults.length <= whole.faults.length);
@@ -94,7 +95,7 @@ describe("npm run simulate", { concurrency: false }, () => {
     assert.match(shown, /^invariant \S+ \(/);
     assert.ok(story.text.includes(shown));
     assert.ok(story.text.endsWith(`the whole seed again: SEED=${seed} npm run simulate`));
-    const again = runPlans(story.plans, buildCluster, { stopAtFirst: true }).report;
+    const again = (await runPlans(story.plans, buildCluster, { stopAtFirst: true })).report;
     assert.deepEqual(again, story.report, "the shrunk plan fails in the same way each time");
   });
 });

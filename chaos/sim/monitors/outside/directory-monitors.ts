@@ -1,0 +1,133 @@
+/**
+ * Directory monitors: what a run of a directory may take away, and what the log has after the last one.
+ *
+ * - A run that failed, that read only a part, or that found the directory suddenly empty withdraws no membership.
+ * - A run withdraws a membership only if the directory did not have it when the run began.
+ * - Once the directory neither changes nor fails, the memberships of its source are those of the directory, and nobody
+ *   has a session whom it no longer has, or has as not active.
+ */
+import { directoryUserOf } from "../../outside/provisioned-people.ts";
+import type { DirectoryState } from "../../outside/outside-facts.ts";
+import type { SimFactOf } from "../../facts.ts";
+import type { LogPoint } from "../chains.ts";
+import type { GroundTruth } from "../ground-truth.ts";
+import { formatLink } from "../log-monitors.ts";
+import type { Monitor } from "../monitor.ts";
+import { WrittenCommands } from "./written-commands.ts";
+
+type Run = {
+  readonly began: SimFactOf<"directory-run">;
+  /** The last one that the directory answered; `last`: all of it was read. */
+  pages: "none" | "some" | "last";
+  isPartial: boolean;
+};
+
+/** A change, and a run that was lost with its leader, are made up for in this time (ms). */
+const settledMs = 25_000;
+
+export function watchDirectory(truth: GroundTruth): Monitor {
+  const { findings, observations, rights } = truth;
+  const written = new WrittenCommands(truth);
+  const runs = new Map<number, Run>();
+  const submitted = new Map<string, number>();
+  let present: SimFactOf<"directory-changed"> | null = null;
+  /** By group: when operators removed it with everything in it. */
+  const removedAt = new Map<string, number>();
+  let fullAt = Number.NEGATIVE_INFINITY;
+
+  const { before, after } = written.handlers(({ commandId, points, last }, fact) => {
+    const run = runs.get(submitted.get(commandId) ?? Number.NaN);
+    for (const { recorded, before: previous } of points) {
+      const event = recorded?.event;
+      if (event?.type === "GroupRemoved") removedAt.set(event.groupId, fact.at);
+      if (run === undefined || event === undefined || previous === null) continue;
+      if (event.type === "GroupMembersChanged" && event.source === "directory")
+        for (const user of event.removed) checkRemoval(run, { user, group: event.groupId, point: last }, fact);
+      if (event.type === "GroupRemoved")
+        for (const user of rights.membersOf(event.groupId))
+          if (rights.sourcesOf(user, event.groupId, previous).has("directory"))
+            checkRemoval(run, { user, group: event.groupId, point: last }, fact);
+    }
+  });
+
+  function checkRemoval(
+    run: Run,
+    { user, group, point }: Readonly<{ user: string; group: string; point: LogPoint }>,
+    fact: SimFactOf<"wrote">,
+  ): void {
+    observations.add("removal-checked");
+    const { state, isEmpty, run: number } = run.began;
+    const why = run.isPartial
+      ? "read only a part"
+      : isEmpty
+        ? "found the directory suddenly empty"
+        : run.pages === "last"
+          ? null
+          : "has not read everything";
+    const isMember = Object.entries(state.groups).some(
+      ([name, ids]) => name === group && ids.some((id) => directoryUserOf(id) === user || id === user),
+    );
+    if (why === null && !isMember) return;
+    const what = `run ${number} takes ${user} out of ${group} at ${formatLink(point.link)}, and ${why ?? "the directory has that member"}`;
+    findings.add("directory-kept", what, [run.began, fact]);
+  }
+
+  function checkEnd(): void {
+    if (present === null || truth.now - present.at < settledMs || truth.faultsOver === null) return;
+    const { state } = present;
+    for (const [group, ids] of Object.entries(state.groups)) {
+      if ((removedAt.get(group) ?? Number.NEGATIVE_INFINITY) >= fullAt) continue;
+      observations.add("directory-end-checked");
+      const wanted = new Set(ids.map(directoryUserOf) as string[]);
+      // People who sign in correlate: they follow their person of the directory.
+      const people = new Set<string>(everybody(state));
+      const all = [...new Set([...rights.membersOf(group), ...wanted])];
+      const isIn = (user: string): boolean => rights.sourcesOf(user, group, truth.head).has("directory");
+      const wrong = all.filter((user) => !people.has(user) && isIn(user) !== wanted.has(user));
+      if (wrong.length === 0) continue;
+      const what = `${wrong.join(", ")}: membership in ${group} is not that of the directory at the end`;
+      findings.add("directory-followed", what, [present]);
+    }
+    for (const id of everybody(state)) {
+      if (state.people[id] === true) continue;
+      for (const session of rights.sessionsOf(id, truth.head)) {
+        if (rights.denialOf(session, truth.head) !== null) continue;
+        const what = `session ${session} of ${id} is live at the end, though the directory ${id in state.people ? "has the person as not active" : "no longer has the person"}`;
+        findings.add("directory-followed", what, [present]);
+      }
+    }
+  }
+
+  /** Everybody whom the directory ever had. */
+  function everybody({ people }: DirectoryState): readonly string[] {
+    return [...new Set([...Object.keys(people), ...known])];
+  }
+  const known = new Set<string>();
+
+  return {
+    invariants: ["directory-kept", "directory-followed"],
+    before: {
+      ...before,
+      "directory-changed": (fact) => {
+        present = fact;
+        for (const id of Object.keys(fact.state.people)) known.add(id);
+      },
+      "directory-run": (fact) => {
+        observations.add("directory-run-checked");
+        runs.set(fact.run, { began: fact, pages: "none", isPartial: false });
+        if (fact.mode === "full" && !fact.isEmpty) fullAt = fact.at;
+      },
+      "directory-page": (fact) => {
+        const run = runs.get(fact.run);
+        if (run === undefined) return;
+        if (fact.what === "partial") run.isPartial = true;
+        if (fact.what === "page" || fact.what === "last") run.pages = fact.what === "last" ? "last" : "some";
+      },
+      "directory-submitted": (fact) => {
+        submitted.set(fact.commandId, fact.run);
+      },
+      "run-over": checkEnd,
+    },
+    after,
+  };
+}
