@@ -13,6 +13,7 @@ import type { Receipt, ReceiptTarget, ReceiptWait } from "../../src/replication/
 import type { RequestNo } from "./facts.ts";
 import type { NatsModel } from "./nats-model.ts";
 import type { SimDirectory } from "./outside/sim-directory.ts";
+import type { SimSignals } from "./outside/sim-signals.ts";
 import type { PostgresModel } from "./postgres-model.ts";
 import type { SimProcess } from "./process.ts";
 import type { RegionDisk } from "./region-disk.ts";
@@ -112,6 +113,7 @@ export type Actors = Readonly<{
   brokers: readonly BrokerActor[];
   /** Null: the seed has none. */
   directory: SimDirectory | null;
+  signals: SimSignals | null;
   nodes: readonly NodeActor[];
   /** One or two regional brokers for each region whose nodes do not call the home region. */
   regionals: readonly RegionActor[];

@@ -19,8 +19,17 @@ import type {
 } from "../../src/broker/core/messages.ts";
 import { ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
 import { retentionFloor } from "../../src/broker/snapshots/snapshot-service.ts";
-import type { BootId, CommandRequest, CommandResult, Epoch, Incarnation, NodeId } from "../../src/events/index.ts";
-import type { Receipt } from "../../src/replication/index.ts";
+import type {
+  BootId,
+  CommandRequest,
+  CommandResult,
+  Epoch,
+  Incarnation,
+  Link,
+  NodeId,
+  Position,
+} from "../../src/events/index.ts";
+import type { PageOutcome, Receipt } from "../../src/replication/index.ts";
 import type { Durability } from "../../src/replication/log/index.ts";
 import type { ReceiptRequest } from "./actors.ts";
 import type { BrokerPort, NodeMessageAnswer, Unavailable } from "./broker-port.ts";
@@ -110,11 +119,15 @@ export class BrokerBoot {
       ...{ world, process, log: this.#log, disk: this.#disk, reporter: this.#reporter },
       ...{ cluster: options.cluster, rules: options.rules },
       ledger: () => this.#core.state,
-      neededAfter: () => retentionFloor(this.#core.standings(process.moment()), this.#core.state.applied.position),
+      neededAfter: () => {
+        const floor = retentionFloor(this.#core.standings(process.moment()), this.#core.state.applied.position);
+        return Math.min(floor, this.#duties.neededAfter ?? floor) as Position;
+      },
       submit: (run, request, answered) => this.#submitAsDuty(run, request, answered),
       submitToLeader: (request, answered) => this.submit("direct", request, answered),
       leads: (run) => this.#leadsSince(run),
-      ...{ provider: options.provider, directory: options.directory, secret },
+      ...{ provider: options.provider, directory: options.directory, signals: options.signals, secret },
+      readOwn: (after, limit, answered) => this.#readOwn(after, limit, answered),
       ended: (run, outcome) => this.#feed({ type: "dutyEnded", at: process.moment(), run, outcome }),
     });
   }
@@ -215,6 +228,11 @@ export class BrokerBoot {
       answered(answer);
     });
     this.#feed({ type: "pageRequested", at: this.#process.moment(), id, after, limit, waitMs });
+  }
+
+  #readOwn(after: Link, limit: number, answered: (outcome: PageOutcome | undefined) => void): void {
+    const id = this.#addPending(this.#pages, (answer) => answered(answer.type === "unavailable" ? undefined : answer));
+    this.#feed({ type: "pageRequested", at: this.#process.moment(), id, after, limit, waitMs: 0 });
   }
 
   present(presence: Presence): void {

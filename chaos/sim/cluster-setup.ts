@@ -27,6 +27,7 @@ import { NatsModel } from "./nats-model.ts";
 import { NodeFiles } from "./node-file.ts";
 import { directoryGroups } from "./outside/provisioned-people.ts";
 import { SimDirectory } from "./outside/sim-directory.ts";
+import { SimSignals } from "./outside/sim-signals.ts";
 import { PostgresModel } from "./postgres-model.ts";
 import { type SimProcess, simCluster } from "./process.ts";
 import { addressOf } from "./region-revocation-io.ts";
@@ -60,12 +61,26 @@ export const buildCluster: BuildCluster = (world, options) => {
   const directory = options.outside.directory
     ? new SimDirectory(world, { people: users, groups: directoryGroups })
     : null;
+  const signals = options.outside.signals ? new SimSignals(world) : null;
   const brokers: SimBroker[] = [];
   const build = options.startsNew ? builds.new : builds.old;
   for (const [number, region] of ["east", "west"].entries()) {
     const name = `broker-${number + 1}`;
     const broker: BrokerId = parseBrokerId(name);
-    const common = { world, options, postgres, nats, provider, directory, seals, rules, cluster, secret, brokers: () => brokers };
+    const common = {
+      world,
+      options,
+      postgres,
+      nats,
+      provider,
+      directory,
+      signals,
+      seals,
+      rules,
+      cluster,
+      secret,
+      brokers: () => brokers,
+    };
     brokers.push(addSimBroker({ ...common, disk: emptyDisk(), name, broker, region, build }));
   }
   const compromisedNode: Omit<Certificate, "publicKey"> = {
@@ -114,7 +129,7 @@ export const buildCluster: BuildCluster = (world, options) => {
   for (const { process } of [...brokers, ...regionals, ...nodes]) process.start();
   if (options.load.forgeEveryMs !== null) forger.start();
   const actors = {
-    ...{ world, postgres, nats, brokers, directory, nodes, regionals },
+    ...{ world, postgres, nats, brokers, directory, signals, nodes, regionals },
     keepNothing: () => {
       Object.assign(rules, { everyEvents: Math.min(everyEvents, partitionSize), hold: "nothing" });
       return () => Object.assign(rules, { everyEvents, hold: "everything" });

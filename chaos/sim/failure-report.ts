@@ -68,9 +68,17 @@ export async function shrinkSeed(
   for (const kind of kindsIn(plans.actions)) {
     await attempt({ ...plans, actions: plans.actions.filter((action) => action.kind !== kind) });
   }
-  const faults = await shrinkList(plans.faults, (some) => fails({ ...plans, faults: some }), Math.max(0, runsMax / 2 - runs));
+  const faults = await shrinkList(
+    plans.faults,
+    (some) => fails({ ...plans, faults: some }),
+    Math.max(0, runsMax / 2 - runs),
+  );
   plans = { ...plans, faults: faults.left };
-  const actions = await shrinkList(plans.actions, (some) => fails({ ...plans, actions: some }), Math.max(0, runsMax - runs));
+  const actions = await shrinkList(
+    plans.actions,
+    (some) => fails({ ...plans, actions: some }),
+    Math.max(0, runsMax - runs),
+  );
   plans = { ...plans, actions: actions.left };
   const last = await runPlans(plans, buildCluster, { stopAtFirst: true, traceLinesMax: traceLines });
   return { plans, report: last.report, text: formatStory(plans, last.report, last.trace), runs };

@@ -12,6 +12,7 @@ import type { Hop } from "./broker-routes.ts";
 import type { Seals, SimEnvelope } from "./envelopes.ts";
 import type { NatsModel } from "./nats-model.ts";
 import type { SimDirectory } from "./outside/sim-directory.ts";
+import type { SimSignals } from "./outside/sim-signals.ts";
 import type { PostgresModel } from "./postgres-model.ts";
 import type { SimProvider } from "./sim-provider.ts";
 import type { BrokerDisk, BrokerSave } from "./snapshot-disk.ts";
@@ -26,6 +27,7 @@ export type SimBrokerOptions = Readonly<{
   provider: SimProvider;
   /** Null: the seed has none. */
   directory: SimDirectory | null;
+  signals: SimSignals | null;
   seals: Seals;
   disk: BrokerDisk;
   /** When a snapshot is due and which data may be dropped. Operators change it. */

@@ -6,10 +6,20 @@
  */
 import type { DutyRun } from "../../src/broker/core/messages.ts";
 import type { DutyTimes } from "../../src/broker/core/options.ts";
-import type { CommandId, CommandRequest, CommandResult, Projection, Session } from "../../src/events/index.ts";
+import type {
+  CommandId,
+  CommandRequest,
+  CommandResult,
+  Position,
+  Projection,
+  Session,
+} from "../../src/events/index.ts";
 import type { BrokerReporter } from "./broker-reporter.ts";
-import type { SimProcess } from "./process.ts";
 import { DirectoryRuns, type DirectoryRunsParts } from "./outside/directory-runs.ts";
+import { SignalPolls, type SignalPollsParts } from "./outside/signal-polls.ts";
+import { SignalTransmission, type SignalTransmissionParts } from "./outside/signal-transmission.ts";
+import type { SimSignals } from "./outside/sim-signals.ts";
+import type { SimProcess } from "./process.ts";
 import { SimRefreshes, type SimRefreshesParts } from "./sim-refreshes.ts";
 import { SimSnapshots, type SimSnapshotsParts } from "./sim-snapshots.ts";
 import type { SimOptions } from "./swarm.ts";
@@ -22,16 +32,24 @@ const dutyTimes: readonly DutyTimes[] = [
 ];
 
 export function dutyTimesOf({ outside }: Pick<SimOptions, "outside">): readonly DutyTimes[] {
-  return outside.directory ? [...dutyTimes, { name: "directories", everyMs: 1_000 }] : dutyTimes;
+  const more = [
+    ...(outside.directory ? ["directories"] : []),
+    ...(outside.signals ? ["signal-polls", "signal-transmission"] : []),
+  ];
+  return [...dutyTimes, ...more.map((name) => ({ name, everyMs: 1_000 }))];
 }
 
 export type SimDutiesParts = Omit<SimSnapshotsParts, "submit"> &
   Omit<SimRefreshesParts, "submit"> &
   Omit<DirectoryRunsParts, "submit"> &
+  Omit<SignalPollsParts, "submit"> &
+  Omit<SignalTransmissionParts, "submit"> &
   Readonly<{
     world: World;
     process: SimProcess;
     reporter: BrokerReporter;
+    /** Null: the seed has none. */
+    signals: SimSignals | null;
     /** Submits a command in the run's epoch, or not at all. */
     submit: (run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void) => void;
   }>;
@@ -42,6 +60,8 @@ export class SimDuties {
   readonly snapshots: SimSnapshots;
   readonly #refreshes: SimRefreshes;
   readonly #directories: DirectoryRuns | null;
+  readonly #polls: SignalPolls | null;
+  readonly #transmission: SignalTransmission | null;
   readonly #parts: SimDutiesParts;
   readonly #random: ReturnType<World["random"]>;
 
@@ -49,22 +69,32 @@ export class SimDuties {
     this.#parts = parts;
     this.#random = parts.world.random(`duties/${parts.process.name}`);
     this.snapshots = new SimSnapshots({ ...parts, submit: (...asked) => this.#submit(...asked) });
-    const { directory } = parts;
-    this.#directories =
-      directory && new DirectoryRuns({ ...parts, submit: (...asked) => this.#submit(...asked) }, directory);
+    const { directory, signals } = parts;
+    const ofDuty = { ...parts, submit: (...asked: Parameters<SimDutiesParts["submit"]>) => this.#submit(...asked) };
+    this.#directories = directory && new DirectoryRuns(ofDuty, directory);
+    this.#polls = signals && new SignalPolls(ofDuty, signals);
+    this.#transmission = signals && new SignalTransmission(ofDuty, signals);
     this.#refreshes = new SimRefreshes({ ...parts, submit: (...asked) => this.#submit(...asked) });
+  }
+
+  /** The position after which the signals need the log; null: they do not. */
+  get neededAfter(): Position | null {
+    return this.#transmission?.neededAfter ?? null;
   }
 
   run(run: DutyRun): void {
     if (run.name === "snapshots") this.snapshots.run(run);
     else if (run.name === "refreshes") this.#refreshes.run(run);
     else if (run.name === "directories") this.#directories?.run(run);
+    else if (run.name === "signal-polls") this.#polls?.run(run);
+    else if (run.name === "signal-transmission") this.#transmission?.run(run);
     else this.#visit(run);
   }
 
   end(run: DutyRun): void {
     if (run.name === "snapshots") this.snapshots.end();
     else if (run.name === "directories") this.#directories?.end(run);
+    else if (run.name === "signal-transmission") this.#transmission?.end(run);
   }
 
   #visit(run: DutyRun): void {

@@ -112,6 +112,8 @@ export type OutsideNews = Readonly<{
   provisioning: boolean;
   /** The leader reads a directory. Not beside low limits, which would hold its changes. */
   directory: boolean;
+  /** Shared Signals: the leader polls a transmitter, and pushes what the cluster revokes to a receiver. */
+  signals: boolean;
   /** Low limits of mass changes, and operators who exceed, release and drop them. Null: the defaults, never reached. */
   massChanges: MassChangeLimits | null;
 }>;
@@ -216,7 +218,8 @@ function outsideOf(seed: number): OutsideNews {
   const [logouts, provisioning, isGuarded] = [isOn(), isOn(), isOn()];
   const limits = { peopleMax: 2, shareMax: 1, peopleMin: 2, windowMs: 8_000, heldMs: random.between(8_000, 60_000) };
   const directory = isOn() && !isGuarded;
-  return { logouts, provisioning, directory, massChanges: isGuarded ? limits : null };
+  const signals = isOn();
+  return { logouts, provisioning, directory, signals, massChanges: isGuarded ? limits : null };
 }
 
 /** One route for each kind of fact: session and person, an allowed group, a barred group (both ways), a claim, time. */

@@ -25,6 +25,7 @@ import { watchDirectory } from "./outside/directory-monitors.ts";
 import { watchLogouts } from "./outside/logout-monitors.ts";
 import { watchMassChanges } from "./outside/mass-change-monitors.ts";
 import { watchProvisioning } from "./outside/provisioning-monitors.ts";
+import { watchSignals } from "./outside/signal-monitors.ts";
 import { watchDigests, watchMoves, watchUnknown } from "./projection-monitors.ts";
 import { type Availability, watchAvailability, watchSizes } from "./quality-monitors.ts";
 import { watchRefreshes } from "./refresh-monitors.ts";
@@ -145,6 +146,7 @@ export function monitorsOf(
     watchLogouts(truth),
     watchProvisioning(truth),
     watchDirectory(truth),
+    watchSignals(truth),
     watchMassChanges(truth, truth.options.massChanges ?? null),
     watchAnnounced(truth),
     watchRetention(truth),

@@ -165,6 +165,8 @@ export const observations = {
   "directory-run-checked": { of: "directory-kept", in100: 10, what: "runs of a directory" },
   "removal-checked": { of: "directory-kept", in100: 10, what: "memberships that a run withdrew" },
   "directory-end-checked": { of: "directory-followed", in100: 1, what: "groups of a directory at the end of a run" },
+  "signal-acknowledged": { of: "signal-durable", in100: 10, what: "tokens acknowledged to a transmitter" },
+  "signal-delivered": { of: "signal-delivered", in100: 10, what: "revocations searched at a receiver of signals" },
   "loss-checked": { of: "mass-held", in100: 10, what: "changes that took a group from somebody" },
   "held-checked": { of: "held-inert", in100: 10, what: "changes that were held" },
   "held-decision-checked": { of: "held-decided", in100: 10, what: "releases and drops" },

@@ -2,11 +2,7 @@
  * Correlator: two authenticate nodes give people who sign in what their provisioned people give them, where a change at
  * the same time has left that out, as scim-directory.ts does.
  */
-import {
-  type GroupId,
-  parseCommandId,
-  type UserId,
-} from "../../../src/events/index.ts";
+import { type GroupId, parseCommandId, type UserId } from "../../../src/events/index.ts";
 import type { NodeCopy } from "../actors.ts";
 import { authenticateNode, type OutsideParts } from "./outside-parts.ts";
 import { provisionedOf } from "./provisioned-people.ts";

@@ -22,16 +22,23 @@ export type DirectoryRun = FactOf<
   { run: number; mode: "full" | "delta"; isEmpty: boolean; state: DirectoryState }
 >;
 /** The directory answers a request for a page. `partial`: with a part missing. */
-export type DirectoryPageRead = FactOf<
-  "directory-page",
-  { run: number; what: "page" | "last" | "failed" | "partial" }
->;
+export type DirectoryPageRead = FactOf<"directory-page", { run: number; what: "page" | "last" | "failed" | "partial" }>;
 /** B: a run submits a change. `run`: the last one of which this boot has read a page. */
 export type DirectorySubmitted = FactOf<"directory-submitted", { run: number; commandId: CommandId }>;
+
+/** A transmitter makes a token about a person. `commandIds`: what it means to the cluster. */
+export type SignalIssued = FactOf<"signal-issued", { jti: string; commandIds: readonly CommandId[] }>;
+/** The transmitter learns that the cluster has the token, and forgets it. */
+export type SignalAcknowledged = FactOf<"signal-acknowledged", { jti: string }>;
+/** The receiver of our signals stores a token. `content`: what it says, without its identity. */
+export type SignalAccepted = FactOf<"signal-accepted", { receiver: string; jti: string; content: string }>;
 
 export type OutsideFact =
   | DeactivationAnswered
   | DirectoryChanged
   | DirectoryRun
   | DirectoryPageRead
-  | DirectorySubmitted;
+  | DirectorySubmitted
+  | SignalIssued
+  | SignalAcknowledged
+  | SignalAccepted;

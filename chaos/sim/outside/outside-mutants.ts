@@ -90,4 +90,76 @@ export const outsideMutants: Readonly<Record<string, Mutant>> = {
     within: 10,
     where: "massChanges",
   },
+  "partial-removes": {
+    meaning: "a run that read only a part of a directory withdraws what it did not read",
+    changes: [
+      {
+        file: "src/auth/directory/removal-rule.ts",
+        take: 'return { removals: false, ends, result: "partial", problem };',
+        put: 'return { removals: true, ends, result: "partial", problem };',
+      },
+    ],
+    within: 20,
+    where: "directory",
+  },
+  "empty-removes": {
+    meaning: "a directory that is suddenly empty withdraws every membership",
+    changes: [
+      {
+        file: "src/auth/directory/removal-rule.ts",
+        take: "if (plan.isSuddenlyEmpty) {",
+        put: "if (plan.isSuddenlyEmpty && known < 0) {",
+      },
+    ],
+    within: 20,
+    where: "directory",
+  },
+  "delta-of-partial": {
+    meaning: "the next run begins behind changes that this one did not apply",
+    changes: [
+      {
+        file: "src/auth/directory/directory-duty.ts",
+        take: "const delta = isComplete && !staged.isNested ? read.delta : isComplete ? null : keptDelta(state, mode);",
+        put: "const delta = mode === staged.mode ? read.delta : keptDelta(state, mode);",
+      },
+    ],
+    within: 30,
+    where: "directory",
+  },
+  "acknowledged-early": {
+    meaning: "a token is acknowledged to its transmitter though the log does not have it",
+    changes: [
+      {
+        file: "src/auth/authenticate/signals/poll-rules.ts",
+        take: '(type === "accepted" ? [jti] : [])',
+        put: '(type !== "refused" ? [jti] : [])',
+      },
+    ],
+    within: 10,
+    where: "signals",
+  },
+  "cursor-ahead": {
+    meaning: "what waits for its delivery counts as delivered when the leader changes",
+    changes: [
+      {
+        file: "src/auth/authenticate/transmitter/pending-signals.ts",
+        take: "return this.#entries[0]?.pending.at ?? this.#scanned;",
+        put: "return this.#entries.length < 0 ? this.#start : this.#scanned;",
+      },
+    ],
+    within: 10,
+    where: "signals",
+  },
+  "identity-of-leader": {
+    meaning: "a token gets another identity when another leader sends it",
+    changes: [
+      {
+        file: "src/auth/authenticate/transmitter/pending-signals.ts",
+        take: "jti: jtiOf(streamId, hash, index),",
+        put: "jti: jtiOf(streamId, hash, index, this.#start.after.position),",
+      },
+    ],
+    within: 10,
+    where: "signals",
+  },
 };

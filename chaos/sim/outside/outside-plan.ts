@@ -8,6 +8,7 @@ const everyMs = {
   logouts: { logout: 2_500, "logout-person": 9_000 },
   provisioning: { "provision-user": 1_600, "deactivate-user": 4_500, "delete-user": 9_000, "provision-group": 2_500 },
   directory: { "directory-change": 1_500, "directory-request": 20_000 },
+  signals: { signal: 2_500 },
   massChanges: { "mass-removal": 3_000, "decide-held": 3_000 },
 } as const satisfies Readonly<Record<keyof SimOptions["outside"], Readonly<Record<string, number>>>>;
 

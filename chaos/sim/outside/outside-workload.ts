@@ -8,6 +8,7 @@ import type { OutsideParts } from "./outside-parts.ts";
 import type { OutsideKind } from "./outside-plan.ts";
 import { directoryName } from "./provisioned-people.ts";
 import { Provisioning } from "./provisioning.ts";
+import { createStream } from "./signal-streams.ts";
 
 const calmMs = 4_000;
 
@@ -24,22 +25,28 @@ export class OutsideWorkload {
     this.#parts = parts;
     new Correlator(parts).start();
     this.#calmDirectory();
+    if (parts.actors.signals !== null) createStream(parts);
   }
 
   /** Once the faults are over the directory is quiet, too, and an operator asks for a whole run. */
   #calmDirectory(): void {
     const { actors, options } = this.#parts;
-    const { world, directory } = actors;
+    const { world, directory, signals } = actors;
+    if (signals !== null) world.at(options.faultsUntilMs + calmMs, () => signals.calm());
     if (directory === null) return;
     world.at(options.faultsUntilMs + calmMs, () => directory.calm());
-    world.at(options.faultsUntilMs + 2 * calmMs, () => this.#requestRun());
+    if (this.#parts.random.chance(0.5)) world.at(options.faultsUntilMs + 2 * calmMs, () => this.#requestRun());
   }
 
   #requestRun(): void {
     const { random, client, submit } = this.#parts;
     const about = { directory: directoryName, requestId: random.uuid(), removals: false };
     const command = { type: "requestDirectorySync", ...about } as const;
-    submit({ commandId: parseCommandId(random.uuid()), actor: "operator:sim", command }, client(random.next()), () => {});
+    submit(
+      { commandId: parseCommandId(random.uuid()), actor: "operator:sim", command },
+      client(random.next()),
+      () => {},
+    );
   }
 
   perform(action: PlannedAction, kind: OutsideKind): void {
@@ -68,6 +75,11 @@ export class OutsideWorkload {
       case "directory-request":
         this.#requestRun();
         return;
+      case "signal": {
+        const { actors, people } = this.#parts;
+        actors.signals?.issue(people.user(action.who), action.much);
+        return;
+      }
       case "mass-removal":
         this.#massChanges.remove(action);
         return;

@@ -24,3 +24,7 @@ export function provisionedOf(
 ): readonly UserId[] {
   return [...(provisioning ? [scimUserOf(person)] : []), ...(directory ? [directoryUserOf(person)] : [])];
 }
+
+/** The transmitter whose signals are obeyed, and the receiver of the cluster's own. */
+export const transmitterName = "corp";
+export const receiverName = "watcher";

@@ -18,8 +18,8 @@ import {
 import type { NodeCopy } from "../actors.ts";
 import type { SimProcess } from "../process.ts";
 import type { PlannedAction } from "../workload-plan.ts";
-import { authenticateNode, type OutsideParts, wallOf } from "./outside-parts.ts";
 import { isMismatch } from "./correlator.ts";
+import { authenticateNode, type OutsideParts, wallOf } from "./outside-parts.ts";
 import { provisionedOf, scimClient, scimUserOf } from "./provisioned-people.ts";
 
 const actor = `service:scim/${scimClient}`;

@@ -156,7 +156,9 @@ export class SimDirectory {
     const from = Number(cursor.split(":")[1]);
     const items = run.items.slice(from, from + itemsPerPage);
     const isLast = from + itemsPerPage >= run.items.length;
-    const end = isLast ? { next: null, delta: run.delta } : { next: `${run.number}:${from + itemsPerPage}`, delta: null };
+    const end = isLast
+      ? { next: null, delta: run.delta }
+      : { next: `${run.number}:${from + itemsPerPage}`, delta: null };
     if (items.length > 0 && isBad(fails.partial)) {
       report("partial");
       return { ...emptyPage, problems: [{ about: null, message: "a part could not be read" }], ...end };

@@ -70,6 +70,7 @@ export function buildIdleCluster(world: World, options: SimOptions): BuiltCluste
     nats,
     brokers,
     directory: null,
+    signals: null,
     nodes,
     regionals,
     keepNothing: () => () => {},

@@ -13,10 +13,7 @@ test("the items that the failure needs are left, in their order", async () => {
 });
 
 test("a failure that needs nothing leaves nothing", async () => {
-  assert.deepEqual(
-    await shrinkList(numbers(10), () => true, 100),
-    { left: [], runs: 1 },
-  );
+  assert.deepEqual(await shrinkList(numbers(10), () => true, 100), { left: [], runs: 1 });
 });
 
 test("the number of runs is bounded, and the result still fails", async () => {

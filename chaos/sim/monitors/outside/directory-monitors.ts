@@ -6,9 +6,10 @@
  * - Once the directory neither changes nor fails, the memberships of its source are those of the directory, and nobody
  *   has a session whom it no longer has, or has as not active.
  */
-import { directoryUserOf } from "../../outside/provisioned-people.ts";
-import type { DirectoryState } from "../../outside/outside-facts.ts";
+
 import type { SimFactOf } from "../../facts.ts";
+import type { DirectoryState } from "../../outside/outside-facts.ts";
+import { directoryUserOf } from "../../outside/provisioned-people.ts";
 import type { LogPoint } from "../chains.ts";
 import type { GroundTruth } from "../ground-truth.ts";
 import { formatLink } from "../log-monitors.ts";
