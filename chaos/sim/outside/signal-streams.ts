@@ -18,7 +18,10 @@ export function createStream(parts: OutsideParts): void {
   const attempt = (): void => {
     const at: Link | undefined = random.pick(actors.nodes).copy()?.projection.applied;
     const again = (): void => void actors.world.after(againMs, attempt);
-    if (at === undefined) return again();
+    if (at === undefined) {
+      again();
+      return;
+    }
     const of = { streamId: random.uuid(), createdAt: wallOf(actors), delivery, requested: null, description: null, at };
     const stream = newStream(of);
     const command: Command = {
