@@ -7,6 +7,7 @@
  */
 import type { ProcessName, SimFact, SimFactOf, SimMs } from "./facts.ts";
 import type { GroundTruth } from "./monitors/index.ts";
+import { OutsideSituations, outsideSituations } from "./outside/outside-situations.ts";
 import { RegionSituations, regionSituations } from "./region-situations.ts";
 
 export type Situation = keyof typeof situations;
@@ -61,6 +62,7 @@ export const situations = {
   },
   "disk-snapshot": { within: 100, what: "a node started from the snapshot on its disk" },
   ...regionSituations,
+  ...outsideSituations,
 } as const;
 
 const pauseNoticedMs = 1_300;
@@ -72,6 +74,7 @@ export class Sometimes {
   readonly reached = new Map<Situation, SimMs>();
   readonly #truth: GroundTruth;
   readonly #regions: RegionSituations;
+  readonly #outside = new OutsideSituations((situation) => this.#reach(situation));
   readonly #paused = new Map<ProcessName, SimFactOf<"paused">>();
   readonly #resumed = new Map<ProcessName, SimFactOf<"resumed"> & Readonly<{ how: string }>>();
   readonly #renews = new Map<ProcessName, Map<number, SimMs>>();
@@ -99,6 +102,7 @@ export class Sometimes {
 
   report(fact: SimFact): void {
     this.#regions.report(fact);
+    this.#outside.report(fact);
     switch (fact.type) {
       case "receipt-answered":
         if (fact.answer.complete && fact.answer.nodes.some(({ status }) => status === "fenced"))

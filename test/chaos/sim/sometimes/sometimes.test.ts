@@ -26,7 +26,21 @@ const regional = {
   unknownTypes: [],
 };
 
+const refused = (code: string, message: string) => ({ type: "refused", code, message });
+const directoryRun = { process: "broker-1", run: 1, mode: "full", isEmpty: false, state: { people: {}, groups: {} } };
+const accepted = { process: "operator", receiver: "r", jti: "t1", content: "" };
+
 const examples: Readonly<Record<Situation, (history: History) => unknown>> = {
+  "logged-out-before": (h) => h.answer("c1", refused("logged-out", "")),
+  "name-taken-meanwhile": (h) =>
+    h.answer("c1", refused("conflict", "the user name may have been given to another person meanwhile")),
+  "change-held": (h) => h.answer("c1", refused("held", "")),
+  "drop-not-seen": (h) =>
+    h.answer("c1", refused("conflict", "the held change has changed since you looked at it; look again")),
+  "directory-run-cut": (h) =>
+    h.tell("directory-run", directoryRun).tell("directory-run", { ...directoryRun, process: "broker-2" }),
+  "directory-in-part": (h) => h.tell("directory-page", { run: 1, what: "partial" }),
+  "signal-repeated": (h) => h.tell("signal-accepted", accepted).tell("signal-accepted", accepted),
   "receipt-by-expiry": (h) => h.receipt({ nodes: [nodeStatus("fenced")] }),
   "receipt-incomplete": (h) => h.receipt({ nodes: [nodeStatus("unconfirmed")], complete: false, status: "incomplete" }),
   "grant-after-pause": (h) => paused(h.renew().beat().grant(), "stopped", 2_000).take(),
