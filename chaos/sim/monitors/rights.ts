@@ -93,6 +93,11 @@ export class Rights {
     return this.#memberOf(user, group, point).sources;
   }
 
+  /** Every group that the user ever was in. */
+  groupsOf(user: string): readonly string[] {
+    return [...(this.#groupsOf.get(user) ?? [])];
+  }
+
   /** Everybody who ever was in the group. */
   membersOf(group: string): readonly string[] {
     return [...(this.#membersOf.get(group) ?? [])];

@@ -135,7 +135,7 @@ export const outsideMutants: Readonly<Record<string, Mutant>> = {
         put: '(type !== "refused" ? [jti] : [])',
       },
     ],
-    within: 10,
+    within: 40,
     where: "signals",
   },
   "cursor-ahead": {

@@ -42,18 +42,39 @@ export function watchDirectory(truth: GroundTruth): Monitor {
       const event = recorded?.event;
       if (event?.type === "GroupRemoved") removedAt.set(event.groupId, fact.at);
       if (run === undefined || event === undefined || previous === null) continue;
-      if (event.type === "GroupMembersChanged" && event.source === "directory")
-        for (const user of event.removed) checkRemoval(run, { user, group: event.groupId, point: last }, fact);
-      if (event.type === "GroupRemoved")
-        for (const user of rights.membersOf(event.groupId))
-          if (rights.sourcesOf(user, event.groupId, previous).has("directory"))
-            checkRemoval(run, { user, group: event.groupId, point: last }, fact);
+      for (const [user, group] of withdrawnBy(event, previous)) checkRemoval(run, { user, group, point: last }, fact);
     }
   });
 
+  /** Memberships that an event withdraws, and people whose access it ends. */
+  function withdrawnBy(
+    event: NonNullable<LogPoint["recorded"]>["event"],
+    before: LogPoint,
+  ): readonly (readonly [user: string, group: string | null])[] {
+    const isIn = (user: string, group: string): boolean => rights.sourcesOf(user, group, before).has("directory");
+    switch (event.type) {
+      case "GroupMembersChanged":
+        return event.source === "directory" ? event.removed.map((user) => [user, event.groupId] as const) : [];
+      case "GroupRemoved": {
+        const members = rights.membersOf(event.groupId).filter((user) => isIn(user, event.groupId));
+        return members.map((user) => [user, event.groupId] as const);
+      }
+      case "UserGroupsReplaced": {
+        const left = new Set<string>(event.groupIds);
+        const { userId, source } = event;
+        const lost = rights.groupsOf(userId).filter((group) => isIn(userId, group) && !left.has(group));
+        return source === "directory" ? lost.map((group) => [userId, group] as const) : [];
+      }
+      case "UserSuspended":
+        return [[event.userId, null]];
+      default:
+        return [];
+    }
+  }
+
   function checkRemoval(
     run: Run,
-    { user, group, point }: Readonly<{ user: string; group: string; point: LogPoint }>,
+    { user, group, point }: Readonly<{ user: string; group: string | null; point: LogPoint }>,
     fact: SimFactOf<"wrote">,
   ): void {
     observations.add("removal-checked");
@@ -65,11 +86,15 @@ export function watchDirectory(truth: GroundTruth): Monitor {
         : run.pages === "last"
           ? null
           : "has not read everything";
-    const isMember = Object.entries(state.groups).some(
-      ([name, ids]) => name === group && ids.some((id) => directoryUserOf(id) === user || id === user),
-    );
-    if (why === null && !isMember) return;
-    const what = `run ${number} takes ${user} out of ${group} at ${formatLink(point.link)}, and ${why ?? "the directory has that member"}`;
+    const isNamed = (id: string): boolean => directoryUserOf(id) === user || id === user;
+    const has =
+      group === null
+        ? Object.entries(state.people).some(([id, isActive]) => isActive && isNamed(id))
+        : state.groups[group]?.some(isNamed) === true;
+    // That a person is not active is true in a part, too.
+    if (!has && (why === null || group === null)) return;
+    const from = group === null ? `ends the access of ${user}` : `takes ${user} out of ${group}`;
+    const what = `run ${number} ${from} at ${formatLink(point.link)}, and ${why ?? "the directory has that person there"}`;
     findings.add("directory-kept", what, [run.began, fact]);
   }
 
@@ -80,11 +105,15 @@ export function watchDirectory(truth: GroundTruth): Monitor {
       if ((removedAt.get(group) ?? Number.NEGATIVE_INFINITY) >= fullAt) continue;
       observations.add("directory-end-checked");
       const wanted = new Set(ids.map(directoryUserOf) as string[]);
-      // People who sign in correlate: they follow their person of the directory.
+      // People who have signed in follow their person of the directory.
       const people = new Set<string>(everybody(state));
-      const all = [...new Set([...rights.membersOf(group), ...wanted])];
+      const all = [...new Set([...rights.membersOf(group), ...wanted])].filter((user) => !people.has(user));
       const isIn = (user: string): boolean => rights.sourcesOf(user, group, truth.head).has("directory");
-      const wrong = all.filter((user) => !people.has(user) && isIn(user) !== wanted.has(user));
+      const signedIn = [...people].filter((id) => rights.sessionsOf(id, truth.head).length > 0);
+      const wrong = [
+        ...all.filter((user) => isIn(user) !== wanted.has(user)),
+        ...signedIn.filter((id) => isIn(id) !== wanted.has(directoryUserOf(id))),
+      ];
       if (wrong.length === 0) continue;
       const what = `${wrong.join(", ")}: membership in ${group} is not that of the directory at the end`;
       findings.add("directory-followed", what, [present]);

@@ -126,7 +126,7 @@ test("a run that read only a part of a directory, or nothing, and withdraws a me
   isBroken(run("partial", false, []), "directory-kept", /read only a part/);
   isBroken(run("failed", false, []), "directory-kept", /has not read everything/);
   isBroken(run("last", true, []), "directory-kept", /suddenly empty/);
-  isBroken(run("last", false, ["ada"]), "directory-kept", /the directory has that member/);
+  isBroken(run("last", false, ["ada"]), "directory-kept", /the directory has that person there/);
 });
 
 test("a signal that is acknowledged and not in the log is found, and a revocation that no receiver gets", () => {
