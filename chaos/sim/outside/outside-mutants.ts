@@ -30,12 +30,6 @@ export const outsideMutants: Readonly<Record<string, Mutant>> = {
     within: 6,
     where: "logouts",
   },
-  "logout-not-read": {
-    meaning: "a sign-in in the batch of its logout does not see it",
-    changes: [{ file: createSession, take: "        ...logoutsConcerning(command).map(sessionStream),\n", put: "" }],
-    within: 60,
-    where: "logouts",
-  },
   "name-not-claimed": {
     meaning: "the leader gives a user name to two people whose nodes both found it free",
     changes: [
@@ -114,18 +108,6 @@ export const outsideMutants: Readonly<Record<string, Mutant>> = {
     within: 20,
     where: "directory",
   },
-  "delta-of-partial": {
-    meaning: "the next run begins behind changes that this one did not apply",
-    changes: [
-      {
-        file: "src/auth/directory/directory-duty.ts",
-        take: "const delta = isComplete && !staged.isNested ? read.delta : isComplete ? null : keptDelta(state, mode);",
-        put: "const delta = mode === staged.mode ? read.delta : keptDelta(state, mode);",
-      },
-    ],
-    within: 30,
-    where: "directory",
-  },
   "acknowledged-early": {
     meaning: "a token is acknowledged to its transmitter though the log does not have it",
     changes: [
@@ -138,13 +120,13 @@ export const outsideMutants: Readonly<Record<string, Mutant>> = {
     within: 40,
     where: "signals",
   },
-  "cursor-ahead": {
-    meaning: "what waits for its delivery counts as delivered when the leader changes",
+  "failed-given-up": {
+    meaning: "a signal that did not reach its receiver is not sent again",
     changes: [
       {
-        file: "src/auth/authenticate/transmitter/pending-signals.ts",
-        take: "return this.#entries[0]?.pending.at ?? this.#scanned;",
-        put: "return this.#entries.length < 0 ? this.#start : this.#scanned;",
+        file: "src/auth/authenticate/transmitter/stream-duty.ts",
+        take: "          this.#noteFailure(stream, effect.reason, now);",
+        put: "          this.#conclude(jti, (one) => one);",
       },
     ],
     within: 10,

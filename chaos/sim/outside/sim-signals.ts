@@ -25,8 +25,8 @@ export const signalRules: TransmitterRules = {
 type Token = Readonly<{ event: SecurityEvent; person: UserId }>;
 const silent = 0.15;
 const answerLost = 0.1;
-const downMs = [500, 9_000] as const;
-const downChance = 0.02;
+const downMs = [500, 12_000] as const;
+const downChance = 0.05;
 
 export class SimSignals {
   readonly #world: World;
