@@ -2,8 +2,8 @@
  * World of a simulation: real time, the order of events, randomness, the processes and the network between them.
  *
  * - No clock of the machine. The same seed and the same calls give the same run.
- * - Callbacks, and promises that only the simulation settles (promises.ts). After a step that has settled one, everything
- *   that waited for it runs before the next step.
+ * - Callbacks, and promises that only the simulation settles (promises.ts). After a step that has settled one, all that
+ *   waited for it runs before the next step.
  * - Time never goes back. Of two callbacks due at the same time, the one scheduled first runs first.
  * - Each free choice draws from the stream of the authority that makes it.
  * - The trace's hash covers the time and order of each callback and every reported fact. Two runs that differ anywhere

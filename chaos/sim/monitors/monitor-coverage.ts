@@ -167,7 +167,7 @@ export const observations = {
   "directory-end-checked": { of: "directory-followed", in100: 2, what: "groups of a directory at the end of a run" },
   "signal-acknowledged": { of: "signal-durable", in100: 250, what: "tokens acknowledged to a transmitter" },
   "signal-delivered": { of: "signal-delivered", in100: 250, what: "revocations searched at a receiver of signals" },
-  "loss-checked": { of: "mass-held", in100: 60, what: "changes that took a group from somebody" },
+  "loss-checked": { of: "mass-held", in100: 60, what: "changes that took a group from people" },
   "held-checked": { of: "held-inert", in100: 20, what: "changes that were held" },
   "held-decision-checked": { of: "held-decided", in100: 15, what: "releases and drops" },
   "claim-checked": { of: "enforced-true", in100: 25_000, what: "confirmations of nodes" },

@@ -76,11 +76,12 @@ export const invariants = {
   "logged-out":
     "no session of a provider's session, or person, that was logged out is live at the answer or begins later",
   "one-name": "no two people of a SCIM client have one user name",
-  deactivated: "nobody signs in while a provisioned person denies it, and earlier sessions have ended at the answer",
+  deactivated:
+    "no sign-in succeeds while a provisioned person denies it, and earlier sessions have ended at the answer",
   "directory-kept":
     "a run of a directory that did not read all of it withdraws no membership, and none withdraws a true one",
   "directory-followed":
-    "after the last run the log has the directory's memberships, and nobody is signed in whom it denies",
+    "after the last run the log has the directory's memberships, and the people that it denies have no session",
   "signal-durable": "a security event that is acknowledged to its transmitter is in the log",
   "signal-delivered": "each revocation reaches each receiver of signals, always with the same identity",
   "mass-held": "no change takes a group from more people than the limit without an operator",

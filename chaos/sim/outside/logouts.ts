@@ -21,7 +21,7 @@ import { issuer } from "./provisioned-people.ts";
 const signInsMax = 3;
 const signInMs = 3_000;
 const logoutMs = [-1_500, 3_500] as const;
-/** How often nobody signs in, so that a logout is of a session that the cluster never knows. */
+/** Chance that a logout is of a session with which no person signs in. */
 const unknownChance = 0.1;
 const lastsMs = 300_000;
 

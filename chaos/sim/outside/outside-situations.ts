@@ -5,7 +5,7 @@ export const outsideSituations = {
   "logged-out-before": { within: 50, what: "a sign-in was refused, because its session at the provider had ended" },
   "name-taken-meanwhile": {
     within: 200,
-    what: "a user name was refused that another node might have given to somebody else",
+    what: "a user name was refused that another node might have given to another person",
   },
   "change-held": { within: 50, what: "a change that took a group from too many people was held" },
   "drop-not-seen": { within: 200, what: "an operator decided about a held change that another one had changed" },

@@ -17,7 +17,7 @@ export function directoryPeopleFor(profile: Profile): readonly UserId[] {
   return profile.issuer === issuer ? [directoryUserOf(profile.subject)] : [];
 }
 
-/** The provisioned people with whom a person who signs in correlates. */
+/** The provisioned people of a person who signs in. */
 export function provisionedOf(
   person: UserId,
   { provisioning, directory }: Pick<OutsideNews, "provisioning" | "directory">,

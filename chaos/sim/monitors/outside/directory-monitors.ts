@@ -3,8 +3,8 @@
  *
  * - A run that failed, that read only a part, or that found the directory suddenly empty withdraws no membership.
  * - A run withdraws a membership only if the directory did not have it when the run began.
- * - Once the directory neither changes nor fails, the memberships of its source are those of the directory, and nobody
- *   has a session whom it no longer has, or has as not active.
+ * - Once the directory neither changes nor fails, the memberships of its source are those of the directory, and people
+ *   that it lacks, or has as not active, have no session.
  */
 
 import type { SimFactOf } from "../../facts.ts";
@@ -106,7 +106,7 @@ export function watchDirectory(truth: GroundTruth): Monitor {
       observations.add("directory-end-checked");
       const wanted = new Set(ids.map(directoryUserOf) as string[]);
       // People who have signed in follow their person of the directory.
-      const people = new Set<string>(everybody(state));
+      const people = new Set<string>(allPeople(state));
       const all = [...new Set([...rights.membersOf(group), ...wanted])].filter((user) => !people.has(user));
       const isIn = (user: string): boolean => rights.sourcesOf(user, group, truth.head).has("directory");
       const signedIn = [...people].filter((id) => rights.sessionsOf(id, truth.head).length > 0);
@@ -118,7 +118,7 @@ export function watchDirectory(truth: GroundTruth): Monitor {
       const what = `${wrong.join(", ")}: membership in ${group} is not that of the directory at the end`;
       findings.add("directory-followed", what, [present]);
     }
-    for (const id of everybody(state)) {
+    for (const id of allPeople(state)) {
       if (state.people[id] === true) continue;
       for (const session of rights.sessionsOf(id, truth.head)) {
         if (rights.denialOf(session, truth.head) !== null) continue;
@@ -128,8 +128,8 @@ export function watchDirectory(truth: GroundTruth): Monitor {
     }
   }
 
-  /** Everybody whom the directory ever had. */
-  function everybody({ people }: DirectoryState): readonly string[] {
+  /** All people that the directory ever had. */
+  function allPeople({ people }: DirectoryState): readonly string[] {
     return [...new Set([...Object.keys(people), ...known])];
   }
   const known = new Set<string>();

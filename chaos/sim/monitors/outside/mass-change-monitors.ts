@@ -161,7 +161,7 @@ export function watchMassChanges(truth: GroundTruth, limits: MassChangeLimits | 
     findings.add("held-decided", what, [fact]);
   }
 
-  /** A person whom the released change was to remove, and who is still a member by its source; null: nobody. */
+  /** A person that the released change had to remove, and that still is a member by its source; null: there is none. */
   function remainingOf(before: readonly Held[], command: Command, after: LogPoint): string | null {
     if (command.type !== "changeGroupMembers" && command.type !== "writeProvisionedGroup") return null;
     const source = command.type === "changeGroupMembers" ? command.source : "scim";

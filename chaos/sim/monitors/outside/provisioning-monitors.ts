@@ -2,7 +2,7 @@
  * Provisioning monitors: user names have one holder, and what a SCIM client or a directory denies stays denied.
  *
  * - No two people of a client have one user name at any point of the log; the case of letters does not count.
- * - Nobody signs in while one of their provisioned people is not active.
+ * - No person signs in while one of their provisioned people is not active.
  * - Where the end of a person's access is answered, no session from before it is live.
  */
 import { type Command, parseProvisioned } from "../../../../src/events/index.ts";

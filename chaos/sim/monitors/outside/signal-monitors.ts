@@ -5,7 +5,7 @@
  * - Each revocation behind the beginning of a stream reaches its receiver, always with the same identity (`jti`).
  *
  * Operators who promote a server without proof may lose what the cluster has acknowledged, and a stream then has a gap
- * that its receiver is told of.
+ * of which its receiver is notified.
  */
 import { jtiOf, parseRecord } from "../../../../src/auth/authenticate/transmitter/stream-record.ts";
 import type { SimFactOf } from "../../facts.ts";
