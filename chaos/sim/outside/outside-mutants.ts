@@ -89,8 +89,8 @@ export const outsideMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/auth/directory/removal-rule.ts",
-        take: 'return { removals: false, ends, result: "partial", problem };',
-        put: 'return { removals: true, ends, result: "partial", problem };',
+        take: 'return { removals: false, result: "partial", problem };',
+        put: 'return { removals: true, result: "partial", problem };',
       },
     ],
     within: 20,
@@ -101,8 +101,8 @@ export const outsideMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/auth/directory/removal-rule.ts",
-        take: "if (plan.isSuddenlyEmpty) {",
-        put: "if (plan.isSuddenlyEmpty && known < 0) {",
+        take: "if (plan.isSuddenlyEmpty && !run.areAllowed) {",
+        put: "if (plan.isSuddenlyEmpty && run.areAllowed) {",
       },
     ],
     within: 20,

@@ -1,4 +1,5 @@
 /** Signal transmission: the product's transmit duty in one boot of a broker, which pushes to the simulated receiver. */
+import { signalRecordsFor } from "../../../src/auth/authenticate/signals/signal-plan.ts";
 import type { PushAnswer } from "../../../src/auth/authenticate/transmitter/push-delivery.ts";
 import type { TransmitContext } from "../../../src/auth/authenticate/transmitter/stream-duty.ts";
 import { createTransmit, type TransmitSettings } from "../../../src/auth/authenticate/transmitter/transmit-duty.ts";
@@ -16,7 +17,7 @@ import { Promises } from "../promises.ts";
 import type { SimLog } from "../sim-log.ts";
 import type { World } from "../world.ts";
 import { receiverName } from "./provisioned-people.ts";
-import type { SimSignals } from "./sim-signals.ts";
+import { type SimSignals, signalRules } from "./sim-signals.ts";
 
 export type SignalTransmissionParts = Readonly<{
   world: World;
@@ -64,6 +65,7 @@ export class SignalTransmission {
     const settings: TransmitSettings = {
       ...{ receivers: [receiver], issuer: "https://cardea.example", memory: this.#memory, post },
       signer: Promise.resolve({ jwks: { keys: [] }, sign: async (claims) => JSON.stringify(claims) }),
+      recordsOf: signalRecordsFor([signalRules]) ?? (() => []),
       sleep: (ms) => this.#promises.pass(ms),
       uuid: () => random.uuid(),
       log: { info: note("info"), warn: note("warn"), error: note("error") },

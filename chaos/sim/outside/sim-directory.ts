@@ -20,10 +20,7 @@ import type { DirectoryState } from "./outside-facts.ts";
 const itemsPerPage = 3;
 const fails = { page: 0.07, limited: 0.05, partial: 0.06, empty: 0.05, delta: 0.12, cursor: 0.02 };
 /** What it changes in one step: a person, or a membership. */
-type Change =
-  | Readonly<{ type: "person"; id: string }>
-  | Readonly<{ type: "gone"; id: string }>
-  | Readonly<{ type: "member"; group: string; id: string; isIn: boolean }>;
+type Change = Readonly<{ type: "person"; id: string }> | Readonly<{ type: "member"; group: string; id: string }>;
 
 type Run = {
   readonly number: number;
@@ -61,9 +58,10 @@ export class SimDirectory {
     if (id === undefined || name === undefined) return;
     if (how < 0.6) this.#setMember(name, id, this.#members.get(name)?.has(id) !== true);
     else if (how < 0.85) this.#setPerson(id, this.#people.get(id) !== true);
-    else if (this.#people.delete(id)) {
-      for (const members of this.#members.values()) members.delete(id);
-      this.#changes.push({ type: "gone", id });
+    else if (this.#people.has(id)) {
+      for (const [group, members] of this.#members) if (members.has(id)) this.#setMember(group, id, false);
+      this.#people.delete(id);
+      this.#changes.push({ type: "person", id });
     }
     this.#report();
   }
@@ -102,7 +100,7 @@ export class SimDirectory {
     if (!this.#people.has(id)) this.#setPerson(id, true);
     if (isIn) this.#members.get(group)?.add(id);
     else this.#members.get(group)?.delete(id);
-    this.#changes.push({ type: "member", group, id, isIn });
+    this.#changes.push({ type: "member", group, id });
   }
 
   get state(): DirectoryState {
@@ -176,16 +174,18 @@ export class SimDirectory {
     return [...[...this.#people].map(([id, active]) => personPage(id, active)), ...groups];
   }
 
+  /** What is different since then, each person and membership once. */
   #since(from: number): readonly DirectoryPage[] {
-    return this.#changes.slice(from).map((change): DirectoryPage => {
-      if (change.type === "gone") return { ...emptyPage, removedPeople: [change.id] };
+    const changed = new Map(this.#changes.slice(from).map((change) => [JSON.stringify(change), change]));
+    return [...changed.values()].map((change): DirectoryPage => {
       if (change.type === "person") {
         const active = this.#people.get(change.id);
         return active === undefined ? { ...emptyPage, removedPeople: [change.id] } : personPage(change.id, active);
       }
-      const { group, id, isIn } = change;
+      const { group, id } = change;
       const members = [membersOf(group, [id])];
       const groups = [{ id: `g-${group}`, name: group }];
+      const isIn = this.#members.get(group)?.has(id) === true;
       return isIn ? { ...emptyPage, groups, members } : { ...emptyPage, groups, removedMembers: members };
     });
   }

@@ -242,7 +242,9 @@ function atRelease<Type extends Command["type"]>(
   projection: Projection,
 ): CommandOf<Type> | undefined {
   const holdable = holdableOf(template);
-  return holdable?.atRelease(holdable.withPeople(template, held), projection);
+  // Only its lists: a held change has a source of its own, which is not that of a membership.
+  const { added, removed } = held;
+  return holdable?.atRelease(holdable.withPeople(template, { added, removed }), projection);
 }
 
 export function accessOf(request: CommandRequest, projection: Projection): Access {

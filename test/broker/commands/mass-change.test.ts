@@ -234,6 +234,18 @@ describe("release, drop and expiry", () => {
     assert.equal(at.release(at.onlyHeld()), "done", "an operator may change their mind");
   });
 
+  test("the release of an operator's change takes what the operator gave", () => {
+    const at = new MassChangeWorld();
+    at.provision("eng", people(30));
+    const members = (change: Readonly<{ added: readonly UserId[]; removed: readonly UserId[] }>) =>
+      ({ type: "changeGroupMembers", groupId: group("ops"), source: "operator", ...change }) as const;
+    at.submit(members({ added: people(30), removed: [] }), "operator:eve");
+    assert.equal(at.submit(members({ added: [], removed: people(11) }), "operator:eve"), "held");
+    assert.equal(at.release(at.onlyHeld()), "done");
+    assert.equal(at.members("ops").length, 19);
+    assert.deepEqual(at.projection.membership(people(1)[0] as UserId, group("ops"))?.sources, []);
+  });
+
   test("an operator who has not seen the drop of a change does not release it", () => {
     const at = new MassChangeWorld();
     at.provision("eng", people(30));
