@@ -1,7 +1,14 @@
 /** A broker on a memory log at a level, for the commands of SCIM clients. */
 import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
-import type { Command, CommandResult, Projection } from "../../../src/events/index.ts";
+import {
+  type Command,
+  type CommandResult,
+  decodeEvents,
+  genesis,
+  type Projection,
+  type Recorded,
+} from "../../../src/events/index.ts";
 import { createMemoryLog } from "../../../src/replication/log/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { asked, brokerOn, folded } from "../support.ts";
@@ -17,6 +24,8 @@ export async function provisionedWorld(
     /** Submits, and asserts that the command is done. */
     done(command: Command, as?: As): Promise<void>;
     projection(): Promise<Projection>;
+    /** Every event of the log. */
+    events(): Promise<readonly Recorded[]>;
   }>
 > {
   const log = createMemoryLog();
@@ -33,5 +42,10 @@ export async function provisionedWorld(
       assert.equal(result.type, "done", JSON.stringify(result));
     },
     projection: () => folded(log),
+    async events() {
+      const outcome = await log.read(genesis, 10_000);
+      assert.equal(outcome.type, "page");
+      return decodeEvents(outcome.page.entries, genesis);
+    },
   };
 }

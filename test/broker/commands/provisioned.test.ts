@@ -181,6 +181,31 @@ test("a group belongs to one client, is renamed with its members, and leaves mem
   assert.equal((await at.projection()).group("builders" as GroupId), undefined);
 });
 
+test("a large group is written and deleted in events of at most 250 members, which a node folds in moments", async (t) => {
+  const { done, events, projection } = await provisionedWorld(t);
+  const people = Array.from({ length: 600 }, (_, n) => provisionedUserId("okta", `person ${n}`));
+  await Promise.all(
+    people.map((userId, n) =>
+      done(write(1, { userId }, { id: `r-${n}`, resource: { userName: `n${n}`, externalId: `x${n}`, active: true } })),
+    ),
+  );
+  const sizesAfter = async (command: Command): Promise<readonly (number | string)[]> => {
+    const before = (await events()).length;
+    await done(command);
+    return (await events())
+      .slice(before)
+      .map(({ event }) =>
+        event.type === "GroupMembersChanged" ? event.added.length + event.removed.length : event.type,
+      );
+  };
+  assert.deepEqual(await sizesAfter(groupWrite(1, { added: people })), ["GroupUpserted", 250, 250, 100]);
+  assert.equal((await projection()).membersOf("eng" as GroupId).size, 600);
+  assert.deepEqual(await sizesAfter(groupWrite(2, { scim: null })), [250, 250, 100, "GroupRemoved"]);
+  const after = await projection();
+  assert.deepEqual([after.membersOf("eng" as GroupId).size, after.group("eng" as GroupId)], [0, undefined]);
+  assert.equal(after.digest(), after.recomputedDigest());
+});
+
 test("an operator's exclusion counts whatever the client says", async (t) => {
   const at = await provisionedWorld(t);
   await at.done(write(1));
