@@ -31,4 +31,5 @@ export { describeReasons } from "./pages/reasons.ts";
 export { renderPage } from "./pages/render-page.ts";
 export { signedOutPage, signOutConfirmPage } from "./pages/sign-out-pages.ts";
 export { userInfoPage } from "./pages/user-info-page.ts";
+export type { AskAnswer } from "./provisioning/directory-people.ts";
 export { registerReceiptKeys } from "./receipt-keys.ts";

@@ -27,6 +27,7 @@ import {
   sendHomeUnreachable,
 } from "./operator-route.ts";
 import { registerUserChanges } from "./operator-user-changes.ts";
+import { registerDirectoryPeople } from "./provisioning/directory-people.ts";
 import { registerTransmitters } from "./signals/operator-transmitters.ts";
 import { signalStatusSchema } from "./signals/signal-schemas.ts";
 
@@ -82,6 +83,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerScimTokens(route, deps);
   registerHeld(route, deps);
   registerDirectories(route, deps);
+  registerDirectoryPeople(route, deps);
   registerTransmitters(route, deps);
   registerSignalStreams(route, deps);
   registerConfigurations(route, deps);

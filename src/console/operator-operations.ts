@@ -27,6 +27,7 @@ import {
   timeoutSchema,
   waitSchema,
 } from "./operator-schemas.ts";
+import { askSchema } from "./provisioning/directory-schemas.ts";
 import { signalStatusSchema, signalStreamAnswer, signalStreamsAnswer } from "./signals/signal-schemas.ts";
 import { transmitterOperations } from "./signals/transmitter-operations.ts";
 
@@ -113,6 +114,13 @@ export const operatorOperations = {
   },
   "POST /users/:user/restore": { ...onUser, summary: "Lift a suspension" },
   "POST /users/:user/refresh": { ...onUser, summary: "Ask the identity provider about a user now" },
+  "POST /users/:user/ask": {
+    body: askSchema,
+    status: 200,
+    answer: answerSchemas.asked,
+    summary: "Ask every directory about a user now, and apply what it says",
+    errors: [400, 404, 409],
+  },
   "GET /users/:user/erasure": {
     summary: "What erasing a user would destroy, and what it would not reach",
     status: 200,

@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { retiredAtOnceMax, scimScopes, type UnixMs } from "../events/index.ts";
-import { directory, memberships } from "./provisioning/directory-schemas.ts";
+import { askAnswer, directory, memberships } from "./provisioning/directory-schemas.ts";
 
 /** The most sessions per command. With several commands the last receipt covers the earlier ones. */
 export const sessionsAtOnceMax = 10_000;
@@ -388,6 +388,7 @@ export const answerSchemas = {
   groups: z.object({ groups: z.array(group), more, applied: link }),
   user: z.object({ users: z.array(user.extend({ memberships })), applied: link }),
   directories: z.object({ directories: z.array(directory), applied: link }),
+  asked: askAnswer,
   group: z.object({ group, applied: link }),
   nodes: z.looseObject({
     nodes: z.array(z.looseObject({})),

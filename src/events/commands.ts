@@ -9,7 +9,7 @@
 import type { MembershipSource, Recorded, RevocationReason, ScimGroup } from "./catalog.ts";
 import type { ConfigBody } from "./configuration-body.ts";
 import { endedSessionHash } from "./derived-ids.ts";
-import type { DirectoryMode, DirectoryRunSummary } from "./directory-state.ts";
+import type { DirectoryMode, DirectoryPersonAnswer, DirectoryRunSummary } from "./directory-state.ts";
 import type {
   CommandId,
   ConfigHash,
@@ -231,6 +231,16 @@ export type RequestDirectorySync = Fact<
   "requestDirectorySync",
   { directory: string; requestId: string; removals: boolean }
 >;
+/** An operator wants the directory to be asked about one person who signs in. */
+export type RequestDirectoryPerson = Fact<
+  "requestDirectoryPerson",
+  { directory: string; requestId: string; userId: UserId }
+>;
+/** What became of that request. */
+export type CompleteDirectoryPerson = Fact<
+  "completeDirectoryPerson",
+  { directory: string; requestId: string; answer: Omit<DirectoryPersonAnswer, "answeredAt"> }
+>;
 /** The leader begins a run. Recorded before the first request to the directory. */
 export type StartDirectorySync = Fact<
   "startDirectorySync",
@@ -249,7 +259,7 @@ export type CompleteDirectorySync = Fact<
     directory: string;
     syncId: string;
     summary: Omit<DirectoryRunSummary, "startedAt" | "endedAt">;
-    complete: Readonly<{ people: number; groups: number; memberships: number }> | null;
+    complete: Readonly<{ people: number; groups: number; memberships: number; isNested: boolean }> | null;
     delta: string | null;
   }
 >;
@@ -417,6 +427,8 @@ export type Command =
   | WriteProvisionedGroup
   | CorrelateUser
   | RequestDirectorySync
+  | RequestDirectoryPerson
+  | CompleteDirectoryPerson
   | StartDirectorySync
   | CompleteDirectorySync
   | CreateScimToken

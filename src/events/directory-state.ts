@@ -44,6 +44,21 @@ export type DirectoryRunState = Readonly<{
   allowedBefore?: number;
 }>;
 
+/** What a directory said of one person. `cannot`: it cannot be asked about this person. `failed`: it did not answer. */
+export const directoryPersonResults = ["answered", "cannot", "failed"] as const;
+export type DirectoryPersonAnswer = Readonly<{
+  result: (typeof directoryPersonResults)[number];
+  /** One sentence without personal data. */
+  said: string;
+  /** Something was recorded because of it. */
+  changed: boolean;
+  /** Of the newest change, or of the log when nothing had to change; null: the directory did not answer. */
+  position: number | null;
+  answeredAt: number;
+}>;
+/** The request of an operator, and its answer; null: it waits. */
+export type DirectoryPersonRequest = Readonly<{ id: string; userId: UserId; answer: DirectoryPersonAnswer | null }>;
+
 export type DirectoryState = Readonly<{
   directory: string;
   /** The request of an operator that no run has answered yet. `removals`: the run may make every removal. */
@@ -52,9 +67,19 @@ export type DirectoryState = Readonly<{
   run: DirectoryRunState | null;
   last: DirectoryRunSummary | null;
   /** When the last complete run and the last complete full run ended, and what the directory had then. */
-  complete: Readonly<{ at: number; fullAt: number; people: number; groups: number; memberships: number }> | null;
+  complete: Readonly<{
+    at: number;
+    fullAt: number;
+    people: number;
+    groups: number;
+    memberships: number;
+    /** A group was inside another one. Absent: not known. */
+    isNested?: boolean;
+  }> | null;
   /** Where the next delta begins; null: the next run is full. */
   delta: string | null;
+  /** Requests about one person, the newest ones. */
+  people: readonly DirectoryPersonRequest[];
 }>;
 
 const claim = "directory";
@@ -63,11 +88,14 @@ const subject = "state";
 export const directoryStateCharsMax = 64 * 1024;
 export const deltaCharsMax = 8_192;
 export const problemCharsMax = 500;
+/** Requests about people that a directory keeps, the answered ones included. */
+export const directoryPeopleMax = 16;
+export const saidCharsMax = 300;
 
 export const directoryStateUser = (directory: string): UserId => provisionedUserId("directory state", directory);
 
 export function newDirectoryState(directory: string): DirectoryState {
-  return { directory, asked: null, run: null, last: null, complete: null, delta: null };
+  return { directory, asked: null, run: null, last: null, complete: null, delta: null, people: [] };
 }
 
 export function directoryStateProfile(state: DirectoryState): Profile {
@@ -87,7 +115,7 @@ export function parseDirectoryState(profile: Profile | undefined): DirectoryStat
   if (profile === undefined || typeof text !== "string" || text.length > directoryStateCharsMax) return undefined;
   try {
     const value = JSON.parse(text) as Partial<DirectoryState>;
-    const { directory, asked, run, last, complete, delta } = value;
+    const { directory, asked, run, last, complete, delta, people } = value;
     if (typeof directory !== "string" || profile.issuer !== directoryClient(directory)) return undefined;
     return {
       directory,
@@ -96,6 +124,7 @@ export function parseDirectoryState(profile: Profile | undefined): DirectoryStat
       last: last ?? null,
       complete: complete ?? null,
       delta: typeof delta === "string" && isPlainText(delta) ? delta : null,
+      people: people ?? [],
     };
   } catch {
     return undefined; // not a state that this build can read: the next run is full

@@ -70,6 +70,7 @@ export {
   type CommandOutcome,
   type CommandRequest,
   type CommandResult,
+  type CompleteDirectoryPerson,
   type CorrelateUser,
   type CreateScimToken,
   type CreateSession,
@@ -94,6 +95,7 @@ export {
   type RefusalCode,
   type ReleaseHeldChange,
   type RemoveGroup,
+  type RequestDirectoryPerson,
   type RequestRefresh,
   type RestoreUser,
   type RetireNodes,
@@ -140,18 +142,23 @@ export {
 } from "./derived-ids.ts";
 export {
   type DirectoryMode,
+  type DirectoryPersonAnswer,
+  type DirectoryPersonRequest,
   type DirectoryResult,
   type DirectoryRunState,
   type DirectoryRunSummary,
   type DirectoryState,
   deltaCharsMax,
   directoryModes,
+  directoryPeopleMax,
+  directoryPersonResults,
   directoryResults,
   directoryStateProfile,
   directoryStateUser,
   newDirectoryState,
   parseDirectoryState,
   problemCharsMax,
+  saidCharsMax,
 } from "./directory-state.ts";
 export { firstLevel, logoutsFrom, readsLevel, timeBoxedFrom } from "./formats.ts";
 export {

@@ -15,6 +15,7 @@ import {
   directoryActor,
   directoryClient,
   endsSubject,
+  type Position,
   type Projection,
   type ProvisionedRecord,
   provisionedProfile,
@@ -26,7 +27,11 @@ import type { DirectoryIndex, IndexedRecord } from "./directory-index.ts";
 import { type GroupChange, mayLose, type PersonChange, type RunPlan } from "./run-plan.ts";
 
 /** `removals`: what a plan takes away for being absent. That a person is explicitly not active is none. */
-export type Permitted = Readonly<{ removals: boolean }>;
+export type Permitted = Readonly<{
+  removals: boolean;
+  /** The plan is about one person, who is never held. Absent: it is a run. */
+  isOnePerson?: true;
+}>;
 /** `held`: mass changes that wait for an operator, or that an operator has dropped (docs/mass-changes.md). */
 export type Applied = Readonly<{ added: number; removed: number; ended: number; refused: number; held: number }>;
 
@@ -43,6 +48,10 @@ export type ApplyParts = Readonly<{
   sleep: (ms: number) => Promise<void>;
   pause: () => Promise<void>;
   signal: AbortSignal;
+  /** People of whom the directory has said something newer since the plan's pages were read. Absent: none. */
+  except?: ReadonlySet<UserId>;
+  /** Gets the position of each change that was recorded. */
+  onRecorded?: (position: Position) => void;
   log: Readonly<{ warn(fields: object, message: string): void }>;
 }>;
 
@@ -78,6 +87,7 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
   /** People without a record yet: a group that named one would be refused whole. */
   const missing = new Set<UserId>();
   const writePerson = async (change: PersonChange): Promise<boolean> => {
+    if (parts.except?.has(change.userId) === true) return false;
     const isDone = await submit(personCommand(change, parts));
     if (!isDone && change.before === undefined) missing.add(change.userId);
     return isDone;
@@ -85,7 +95,8 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
   const endPerson = async (change: PersonChange): Promise<void> => {
     if (await writePerson(change)) totals.ended += 1;
   };
-  const waiting = await announceAll([...plan.ends, ...(permitted.removals ? plan.gone : [])], parts, submit);
+  const ending = [...plan.ends, ...(permitted.removals ? plan.gone : [])];
+  const waiting = permitted.isOnePerson === true ? new Set<UserId>() : await announceAll(ending, parts, submit);
   const mayEnd = ({ userId }: PersonChange): boolean => !waiting.has(userId);
   for (const { userId, before } of plan.ends) if (before === undefined && waiting.has(userId)) missing.add(userId);
   await forEach(plan.ends.filter(mayEnd), people, endPerson);
@@ -98,7 +109,7 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
     );
   const costOf = ({ added, removed }: GroupChange): number => groupCost + added.length + removed.length;
   await forEach(groups, { signal, costOf }, async (change) => {
-    for (const { command, added, removed } of groupCommands(change, plan.counts.losing, parts)) {
+    for (const { command, added, removed } of groupCommands(withoutNewer(change, parts), plan.counts.losing, parts)) {
       if (!(await submit(command))) continue;
       totals.added += added;
       totals.removed += removed;
@@ -156,6 +167,18 @@ function withoutPeople({ removed, ...change }: GroupChange, waiting: ReadonlySet
   return { ...change, removed: waiting.size === 0 ? removed : removed.filter((userId) => !waiting.has(userId)) };
 }
 
+function withoutNewer(change: GroupChange, { except }: Pick<ApplyParts, "except">): GroupChange {
+  if (except === undefined || except.size === 0) return change;
+  const { added, removed } = change;
+  return {
+    ...change,
+    added: added.filter((userId) => !except.has(userId)),
+    removed: removed.filter((userId) => !except.has(userId)),
+    // The list is no longer complete.
+    isWhole: false,
+  };
+}
+
 /** A rename takes the earlier name from every member, so it counts as a removal. */
 function withoutRemovals({ renamedFrom, groupId, ...change }: GroupChange): GroupChange {
   return { ...change, groupId: renamedFrom ?? groupId, renamedFrom: null, removed: [] };
@@ -206,7 +229,10 @@ async function submitCommand(command: Command, parts: ApplyParts): Promise<"done
   const request = { commandId, actor: directoryActor(parts.directory), command };
   for (let attempt = 1; ; attempt++) {
     const result = await parts.submit(request);
-    if (result.type === "done") return "done";
+    if (result.type === "done") {
+      if (result.changed) parts.onRecorded?.(result.link.position);
+      return "done";
+    }
     if (result.type === "refused" && (result.code === "held" || result.code === "dropped")) return "held";
     if (result.type === "refused") {
       const { directory } = parts;

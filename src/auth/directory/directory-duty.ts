@@ -10,6 +10,7 @@ import {
   type CommandId,
   type CommandRequest,
   type CommandResult,
+  type DirectoryPersonRequest,
   type DirectoryState,
   directoriesFrom,
   directoryActor,
@@ -27,6 +28,7 @@ import { type Applied, type ApplyParts, applyPlan, RunEndedError } from "./apply
 import { DirectoryError } from "./directory-error.ts";
 import { DirectoryIndex } from "./directory-index.ts";
 import { checkPage, plainText } from "./page-check.ts";
+import { readPerson } from "./read-person.ts";
 import { decideRemovals, type RemovalDecision } from "./removal-rule.ts";
 import { newRun, type RunInput, step } from "./run-machine.ts";
 import { type PlanInput, planRun, type RunPlan } from "./run-plan.ts";
@@ -68,6 +70,8 @@ const fullEveryMs = 24 * 3_600_000;
 const firstRetryMs = 30_000;
 /** A file that was replaced is read after this pause: it may be replaced once more. */
 const settleMs = 500;
+/** A directory that has not said what it has of one person by then counts as silent. */
+const personMsMax = 30_000;
 
 /** What one process keeps about a directory between its runs. */
 type Memory = {
@@ -78,6 +82,8 @@ type Memory = {
   retryAt: number;
   /** Null: the source has noticed no change. */
   changedAt: number | null;
+  /** People about whom the directory was asked since the run in progress began. */
+  newer: Set<UserId>;
   stopWatching: (() => void) | undefined;
   source: DirectorySource;
 };
@@ -104,6 +110,7 @@ export function createDirectoryDuty(deps: DirectoryDutyDeps): DirectoryDuty {
       failures: 0,
       retryAt: 0,
       changedAt: null,
+      newer: new Set(),
       stopWatching: undefined,
       source: directory.source,
     };
@@ -132,7 +139,9 @@ export function createDirectoryDuty(deps: DirectoryDutyDeps): DirectoryDuty {
 
   async function runOne(directory: OpenDirectory, memory: Memory, context: DirectoryContext): Promise<void> {
     memory.changedAt = null;
-    const outcome = await performRun(directory, memory.state, { context, deps, index, refreshIndex });
+    memory.newer = new Set();
+    const { state, newer } = memory;
+    const outcome = await performRun(directory, state, { context, deps, index, refreshIndex, newer });
     if (outcome === "failed") {
       memory.failures += 1;
       const pauseMs = firstRetryMs * 2 ** Math.min(memory.failures - 1, 10);
@@ -152,13 +161,26 @@ export function createDirectoryDuty(deps: DirectoryDutyDeps): DirectoryDuty {
         return;
       }
       const active = new Map<string, Promise<void>>();
+      /** The request about a person that each directory is asked about: one at a time, also during a run. */
+      const asking = new Map<string, Promise<void>>();
+      const startAnswer = (directory: OpenDirectory, memory: Memory, of: DirectoryContext): void => {
+        const request = memory.state.people.find(({ answer }) => answer === null);
+        if (request === undefined || asking.has(directory.name)) return;
+        const parts = { context: of, deps, index, refreshIndex, newer: memory.newer };
+        const ended = answerPerson(directory, { request, memory }, parts)
+          .catch((err: unknown) => {
+            if (!of.signal.aborted) deps.log.warn({ err, directory: directory.name }, "a directory could not be asked");
+          })
+          .finally(() => asking.delete(directory.name));
+        asking.set(directory.name, ended);
+      };
       do {
         for (const directory of context.signal.aborted ? [] : deps.directories()) {
           const { name } = directory;
-          if (active.has(name)) continue;
           const memory = memoryOf(directory, context.clock.wall);
           await readState(memory, name, context);
-          if (!isDue(memory, directory, context.clock.wall())) continue;
+          startAnswer(directory, memory, context);
+          if (active.has(name) || !isDue(memory, directory, context.clock.wall())) continue;
           const ended = runOne(directory, memory, context)
             .catch((err: unknown) => {
               memory.retryAt = context.clock.wall() + firstRetryMs;
@@ -168,9 +190,9 @@ export function createDirectoryDuty(deps: DirectoryDutyDeps): DirectoryDuty {
           active.set(name, ended);
         }
         const looked = deps.sleep(lookEveryMs, context.signal).catch(() => undefined);
-        if (active.size > 0) await Promise.race([looked, ...active.values()]);
-      } while (active.size > 0 && !context.signal.aborted);
-      await Promise.all(active.values());
+        if (active.size + asking.size > 0) await Promise.race([looked, ...active.values(), ...asking.values()]);
+      } while (active.size + asking.size > 0 && !context.signal.aborted);
+      await Promise.all([...active.values(), ...asking.values()]);
     },
     close() {
       for (const { stopWatching } of memories.values()) stopWatching?.();
@@ -192,7 +214,45 @@ type RunParts = Readonly<{
   deps: DirectoryDutyDeps;
   index: DirectoryIndex;
   refreshIndex: (context: DirectoryContext) => Promise<void>;
+  newer: Set<UserId>;
 }>;
+
+/** @throws RunEndedError when the epoch has ended, or the log accepts nothing */
+async function answerPerson(
+  directory: OpenDirectory,
+  { request, memory }: Readonly<{ request: DirectoryPersonRequest; memory: Memory }>,
+  parts: RunParts,
+): Promise<void> {
+  const { context, deps, index } = parts;
+  const { name } = directory;
+  await parts.refreshIndex(context);
+  const ended = new AbortController();
+  const isLate = new AbortController();
+  void deps.sleep(personMsMax, AbortSignal.any([context.signal, ended.signal])).then(
+    () => isLate.abort(),
+    () => undefined,
+  );
+  try {
+    const answer = await readPerson({
+      directory,
+      userId: request.userId,
+      profile: (await context.profiles([request.userId])).get(request.userId),
+      provisionedFor: deps.provisionedFor,
+      index,
+      projection: context.projection,
+      isNested: memory.state.complete?.isNested,
+      apply: applyPartsOf(name, parts),
+      onPlanned: (users) => {
+        for (const userId of users) memory.newer.add(userId);
+      },
+      signal: AbortSignal.any([context.signal, isLate.signal]),
+    });
+    await record(parts, name, { type: "completeDirectoryPerson", directory: name, requestId: request.id, answer });
+    deps.log.info({ directory: name, ...answer }, "a directory was asked about a person");
+  } finally {
+    ended.abort();
+  }
+}
 
 /** @throws RunEndedError when the epoch has ended, or the log accepts nothing */
 async function performRun(
@@ -278,7 +338,7 @@ async function applyRead(
   await parts.refreshIndex(context);
   const plan = await buildPlan({ directory, staged, index, projection: context.projection }, deps);
   const decision = decideRemovals(plan, { problems: staged.problems, areAllowed: read.areAllowed });
-  const applied = await applyPlan(plan, decision, applyPartsOf(name, parts));
+  const applied = await applyPlan(plan, decision, { ...applyPartsOf(name, parts), except: parts.newer });
   const { mode } = staged;
   const { refused, held, ...counts } = applied;
   const result = resultOf(decision.result, applied);
@@ -286,8 +346,11 @@ async function applyRead(
   const problem = decision.problem ?? heldText(applied) ?? skippedText(plan);
   const summary = { mode, result, problem: problem?.slice(0, problemCharsMax) ?? null, ...counts };
   // A delta counts from a state that was applied whole. Groups inside groups need a full run each time.
-  const delta = isComplete && !staged.isNested ? read.delta : isComplete ? null : keptDelta(state, mode);
-  const complete = isComplete ? countsOf(plan, state, { mode, ...counts }) : null;
+  // What a person was asked about meanwhile may have changed again before the delta, so that is repeated.
+  const isExact = isComplete && parts.newer.size === 0;
+  const delta =
+    isExact && !staged.isNested ? read.delta : staged.isNested && isComplete ? null : keptDelta(state, mode);
+  const complete = isComplete ? countsOf(plan, state, { mode, isNested: staged.isNested, ...counts }) : null;
   await record(parts, name, { type: "completeDirectorySync", directory: name, syncId, summary, complete, delta });
   const facts = { directory: name, mode, result, ...plan.counts, ...counts, refused, held };
   if (problem === null) deps.log.info(facts, "a directory was read");
@@ -302,13 +365,21 @@ function keptDelta(state: DirectoryState, mode: StagedRun["mode"]): string | nul
 function countsOf(
   { counts }: RunPlan,
   { complete }: DirectoryState,
-  { mode, added, removed }: Readonly<{ mode: StagedRun["mode"]; added: number; removed: number }>,
-): Readonly<{ people: number; groups: number; memberships: number }> {
+  run: Readonly<{ mode: StagedRun["mode"]; isNested: boolean; added: number; removed: number }>,
+): Readonly<{ people: number; groups: number; memberships: number; isNested: boolean }> {
+  const { mode, isNested, added, removed } = run;
   if (mode === "full" || complete === null) {
     const { people, groups, memberships } = counts;
-    return { people, groups, memberships };
+    return { people, groups, memberships, isNested };
   }
-  return { ...complete, memberships: Math.max(0, complete.memberships + added - removed) };
+  const { people, groups } = complete;
+  // A delta does not repeat which groups are inside others.
+  return {
+    people,
+    groups,
+    memberships: Math.max(0, complete.memberships + added - removed),
+    isNested: complete.isNested ?? true,
+  };
 }
 
 function resultOf(decided: RemovalDecision["result"], { refused, held }: Applied): RemovalDecision["result"] {

@@ -85,6 +85,15 @@ export class DirectoryIndex {
   *recordsOf(client: string): Generator<IndexedRecord> {
     for (const record of this.#records.values()) if (record.client === client) yield record;
   }
+  /** The record of a client that one of these users has, or has moved to another one. */
+  recordAmong(client: string, users: readonly UserId[]): IndexedRecord | undefined {
+    for (const each of users) {
+      const record = this.#records.get(each);
+      const live = record?.movedTo == null ? record : this.#records.get(record.movedTo);
+      if (live?.client === client) return live;
+    }
+    return undefined;
+  }
   /** Earlier users of the record of a user. */
   aliasesOf(userId: UserId): readonly UserId[] {
     return this.#people.aliasesOf(userId);

@@ -49,6 +49,7 @@ import {
 import type { MassChangeLimits, Performed, Tools } from "./performed.ts";
 import { announceEnds } from "./provisioned/announce-ends.ts";
 import { correlateUser } from "./provisioned/correlate-user.ts";
+import { completeDirectoryPerson, requestDirectoryPerson } from "./provisioned/directory-person.ts";
 import { completeDirectorySync, requestDirectorySync, startDirectorySync } from "./provisioned/directory-sync.ts";
 import { createScimToken, revokeScimToken } from "./provisioned/scim-tokens.ts";
 import { writeProvisionedGroup } from "./provisioned/write-provisioned-group.ts";
@@ -88,6 +89,8 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   writeProvisionedGroup,
   correlateUser,
   requestDirectorySync,
+  requestDirectoryPerson,
+  completeDirectoryPerson,
   startDirectorySync,
   completeDirectorySync,
   createScimToken,

@@ -1,8 +1,15 @@
 /** `cardea users list|show|refresh|suspend|restore|erase` */
-import type { EraseAnswer, ErasureReport, MembershipView, UserView } from "../../console/index.ts";
-import { connectOperator, inPath } from "../operator/operator-client.ts";
+import type {
+  AskAnswer,
+  ChangeAnswer,
+  EraseAnswer,
+  ErasureReport,
+  MembershipView,
+  UserView,
+} from "../../console/index.ts";
+import { connectOperator, inPath, withOperator } from "../operator/operator-client.ts";
 import { checkRegion, postChange, printOutcome, runChange } from "../operator/run-change.ts";
-import { operatorOptions, type Parsed, parse, waitOptions } from "../terminal/arguments.ts";
+import { operatorOptions, type Parsed, parse, parseWait, waitOptions } from "../terminal/arguments.ts";
 import { type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
 import { formatTable, maskControlCharacters } from "../terminal/print.ts";
 import { timeBoxBody, timeBoxOptions } from "../terminal/time-box.ts";
@@ -81,7 +88,7 @@ function providerText({ name, idpId, sessions, confirmedAt, dueBy, groups }: Use
 
 type VerbTexts = Readonly<{ summary: string; help: string; done: string; unchanged: string }>;
 
-const onUser = (verb: "restore" | "refresh", { summary, help, done, unchanged }: VerbTexts): CliCommand => ({
+const onUser = (verb: "restore", { summary, help, done, unchanged }: VerbTexts): CliCommand => ({
   name: `users ${verb}`,
   usage: "NAME [--wait [--region [NAME]] [--timeout 10s]]",
   summary,
@@ -134,13 +141,45 @@ export const usersRestore = onUser("restore", {
   done: "restored",
   unchanged: "was already restored: nothing changed",
 });
-export const usersRefresh = onUser("refresh", {
-  summary: "ask the identity provider about a user now",
+export const usersRefresh: CliCommand = {
+  name: "users refresh",
+  usage: "NAME [--wait [--region [NAME]]] [--timeout 10s]",
+  summary: "ask the identity provider and the directories about a user now",
   help: `The leader refreshes the user's sessions within seconds, each at most every 10 s, and only those with a refresh token.
-users show says when the provider last confirmed them.`,
-  done: "will be asked about at the identity provider",
-  unchanged: "has no live session",
-});
+users show says when the provider last confirmed them. Each directory is asked about the user, and what it says is applied: the answer
+names what was said, whether it changed something, and the position. --timeout is also how long to wait for the directories, at most 30s.`,
+  run: (args, terminal) =>
+    withOperator(
+      parse(args, { ...operatorOptions, ...waitOptions }, { min: 1, max: 1 }),
+      terminal,
+      async (client, parsed) => {
+        const name = parsed.positionals[0] ?? "";
+        await checkRegion(client, parsed);
+        const answer = (await postChange(client, `/users/${inPath(name)}/refresh`, {})) as ChangeAnswer;
+        const timeoutMs = Math.min(30_000, parseWait(parsed.text("timeout"), 10_000));
+        const asked = (await client.post(`/users/${inPath(name)}/ask`, { timeoutMs }, timeoutMs + 10_000)) as AskAnswer;
+        const isAnswered = asked.directories.every(({ result }) => result === "answered" || result === "cannot");
+        if (parsed.flag("json")) {
+          terminal.out(`${JSON.stringify({ ...answer, ...asked })}\n`);
+          return isAnswered ? 0 : 1;
+        }
+        const sentence = answer.changed
+          ? `${name} will be asked about at the identity provider`
+          : `${name} has no live session, so the identity provider is not asked`;
+        const code = await printOutcome(client, parsed, terminal, answer, sentence);
+        for (const each of asked.directories) terminal.out(`${directoryText(each)}\n`);
+        return isAnswered ? code : 1;
+      },
+    ),
+};
+
+function directoryText({ directory, result, said, changed, position }: AskAnswer["directories"][number]): string {
+  if (result === "answered")
+    return `directory ${directory}: ${said}; ${changed ? "changed" : "nothing changed"} (position ${position})`;
+  const what = { cannot: "not asked", failed: "failed", refused: "not asked", waiting: "waiting" }[result];
+  return `directory ${directory}: ${what}: ${said}`;
+}
+
 export const usersErase: CliCommand = {
   name: "users erase",
   usage: "NAME [--dry-run] [--yes] [--wait [--region [NAME]] [--timeout 10s]]",

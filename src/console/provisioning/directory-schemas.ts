@@ -1,6 +1,6 @@
 /** Schemas of what the operator API says about directories, and about the sources of memberships. Pure. */
 import { z } from "zod";
-import { directoryModes, directoryResults } from "../../events/index.ts";
+import { directoryModes, directoryPersonResults, directoryResults } from "../../events/index.ts";
 
 export const memberships = z
   .array(
@@ -33,4 +33,27 @@ export const directory = z.object({
     .object({ at: z.string(), people: z.number(), groups: z.number(), memberships: z.number() })
     .nullable()
     .meta({ description: "The last complete run, and what the directory had then." }),
+});
+/** The body of a request that every directory is asked about one person. */
+export const askSchema = z.strictObject({
+  timeoutMs: z
+    .number()
+    .int()
+    .min(0)
+    .max(30_000)
+    .optional()
+    .meta({ description: "How long to wait for the directories; 10000 by default." }),
+});
+export const askAnswer = z.object({
+  userId: z.string(),
+  directories: z.array(
+    z.object({
+      directory: z.string(),
+      result: z.enum([...directoryPersonResults, "waiting", "refused"]),
+      said: z.string(),
+      changed: z.boolean(),
+      position: z.number().nullable().meta({ description: "Of the newest change, or of the log; null: no answer." }),
+    }),
+  ),
+  applied: z.looseObject({}),
 });

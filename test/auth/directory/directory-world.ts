@@ -54,6 +54,7 @@ export class MemoryDirectory implements DirectorySource {
   /** Answers the next reads, one each. */
   readonly answers: (() => DirectoryPage | Promise<DirectoryPage>)[] = [];
   delta: DirectoryPage | null = null;
+  readPerson?: NonNullable<DirectorySource["readPerson"]>;
   readonly reads: (string | null)[] = [];
   /** How many of the first reads of a run were full. */
   fullRuns = 0;

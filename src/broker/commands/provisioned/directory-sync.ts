@@ -145,7 +145,7 @@ function fullAtOf({ complete }: DirectoryState, mode: DirectoryMode, now: number
 
 type Change = Readonly<{ state: DirectoryState; events: readonly CardeaEvent[] }>;
 
-function changeState(
+export function changeState(
   projection: Projection,
   directory: string,
   tools: Tools,
@@ -169,7 +169,7 @@ function completed(
   return { type: "DirectorySyncCompleted", directory, syncId, complete };
 }
 
-function accessOfState({ directory }: Readonly<{ directory: string }>): Access {
+export function accessOfState({ directory }: Readonly<{ directory: string }>): Access {
   return { reads: [], writes: [userStream(directoryStateUser(directory)), sweepStream] };
 }
 
@@ -179,19 +179,19 @@ function accessOfRun({ directory }: Readonly<{ directory: string }>): Access {
   return { reads, writes: [...writes, heldStream, sourceStream(directoryActor(directory))] };
 }
 
-function parseDirectory(fields: Fields): string {
+export function parseDirectory(fields: Fields): string {
   const directory = textOf(fields, "directory");
   if (!isDirectoryName(directory)) throw new MalformedCommandError("not the name of a directory");
   return directory;
 }
 
-function parseShortId(fields: Fields, name: string): string {
+export function parseShortId(fields: Fields, name: string): string {
   const id = textOf(fields, name);
   if (id === "" || id.length > idCharsMax) throw new MalformedCommandError(`${name} is not a short id`);
   return id;
 }
 
-function parseFlag(fields: Fields, name: string): boolean {
+export function parseFlag(fields: Fields, name: string): boolean {
   const value = fields[name];
   if (typeof value !== "boolean") throw new MalformedCommandError(`${name} is not a boolean`);
   return value;
@@ -203,9 +203,16 @@ function parseDelta(fields: Fields): string {
   return delta;
 }
 
-function parseCounts(fields: Fields): Readonly<{ people: number; groups: number; memberships: number }> {
+function parseCounts(
+  fields: Fields,
+): Readonly<{ people: number; groups: number; memberships: number; isNested: boolean }> {
   const count = (name: string): number => integerOf(fields, name, { min: 0, max: countMax });
-  return { people: count("people"), groups: count("groups"), memberships: count("memberships") };
+  return {
+    people: count("people"),
+    groups: count("groups"),
+    memberships: count("memberships"),
+    isNested: parseFlag(fields, "isNested"),
+  };
 }
 
 function parseSummary(fields: Fields): Omit<DirectoryRunSummary, "startedAt" | "endedAt"> {
@@ -221,7 +228,7 @@ function parseSummary(fields: Fields): Omit<DirectoryRunSummary, "startedAt" | "
   };
 }
 
-function oneOf<T extends string>(value: unknown, allowed: readonly T[], name: string): T {
+export function oneOf<T extends string>(value: unknown, allowed: readonly T[], name: string): T {
   const found = allowed.find((each) => each === value);
   if (found === undefined) throw new MalformedCommandError(`${name} is not one of ${allowed.join(", ")}`);
   return found;
