@@ -48,7 +48,7 @@ export type ApplyParts = Readonly<{
   sleep: (ms: number) => Promise<void>;
   pause: () => Promise<void>;
   signal: AbortSignal;
-  /** People of whom the directory has said something newer since the plan's pages were read. Absent: none. */
+  /** People with a newer answer of the directory than the plan's pages. Absent: none. */
   except?: ReadonlySet<UserId>;
   /** Gets the position of each change that was recorded. */
   onRecorded?: (position: Position) => void;

@@ -72,6 +72,8 @@ const firstRetryMs = 30_000;
 const settleMs = 500;
 /** A directory that has not said what it has of one person by then counts as silent. */
 const personMsMax = 30_000;
+/** Requests about people are answered beside a run until so many people have newer answers. */
+const newerMax = 10_000;
 
 /** What one process keeps about a directory between its runs. */
 type Memory = {
@@ -82,7 +84,7 @@ type Memory = {
   retryAt: number;
   /** Null: the source has noticed no change. */
   changedAt: number | null;
-  /** People about whom the directory was asked since the run in progress began. */
+  /** People with a newer answer of the directory than the run in progress: requests about one person. */
   newer: Set<UserId>;
   stopWatching: (() => void) | undefined;
   source: DirectorySource;
@@ -104,16 +106,7 @@ export function createDirectoryDuty(deps: DirectoryDutyDeps): DirectoryDuty {
     const known = memories.get(directory.name);
     if (known?.source === directory.source) return known;
     known?.stopWatching?.();
-    const memory: Memory = {
-      sealed: null,
-      state: newDirectoryState(directory.name),
-      failures: 0,
-      retryAt: 0,
-      changedAt: null,
-      newer: new Set(),
-      stopWatching: undefined,
-      source: directory.source,
-    };
+    const memory = newMemory(directory);
     memory.stopWatching = directory.source.watch?.(() => {
       memory.changedAt ??= now();
     });
@@ -161,11 +154,14 @@ export function createDirectoryDuty(deps: DirectoryDutyDeps): DirectoryDuty {
         return;
       }
       const active = new Map<string, Promise<void>>();
-      /** The request about a person that each directory is asked about: one at a time, also during a run. */
+      /** Requests about one person, one at a time for each directory, also during a run. */
       const asking = new Map<string, Promise<void>>();
       const startAnswer = (directory: OpenDirectory, memory: Memory, of: DirectoryContext): void => {
         const request = memory.state.people.find(({ answer }) => answer === null);
-        if (request === undefined || asking.has(directory.name)) return;
+        // A run of hours ends before its list of newer answers grows without end; the request waits for that.
+        const isFull = memory.newer.size >= newerMax;
+        if (request === undefined || asking.has(directory.name) || (isFull && active.has(directory.name))) return;
+        if (isFull) memory.newer.clear();
         const parts = { context: of, deps, index, refreshIndex, newer: memory.newer };
         const ended = answerPerson(directory, { request, memory }, parts)
           .catch((err: unknown) => {
@@ -198,6 +194,19 @@ export function createDirectoryDuty(deps: DirectoryDutyDeps): DirectoryDuty {
       for (const { stopWatching } of memories.values()) stopWatching?.();
       memories.clear();
     },
+  };
+}
+
+function newMemory(directory: OpenDirectory): Memory {
+  return {
+    sealed: null,
+    state: newDirectoryState(directory.name),
+    failures: 0,
+    retryAt: 0,
+    changedAt: null,
+    newer: new Set(),
+    stopWatching: undefined,
+    source: directory.source,
   };
 }
 

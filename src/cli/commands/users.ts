@@ -146,7 +146,7 @@ export const usersRefresh: CliCommand = {
   usage: "NAME [--wait [--region [NAME]]] [--timeout 10s]",
   summary: "ask the identity provider and the directories about a user now",
   help: `The leader refreshes the user's sessions within seconds, each at most every 10 s, and only those with a refresh token.
-users show says when the provider last confirmed them. Each directory is asked about the user, and what it says is applied: the answer
+users show says when the provider last confirmed them. Cardea asks each directory about the user, and applies what it says: the answer
 names what was said, whether it changed something, and the position. --timeout is also how long to wait for the directories, at most 30s.`,
   run: (args, terminal) =>
     withOperator(

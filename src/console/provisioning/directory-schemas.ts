@@ -34,7 +34,7 @@ export const directory = z.object({
     .nullable()
     .meta({ description: "The last complete run, and what the directory had then." }),
 });
-/** The body of a request that every directory is asked about one person. */
+/** The body of a request about one person to every directory. */
 export const askSchema = z.strictObject({
   timeoutMs: z
     .number()

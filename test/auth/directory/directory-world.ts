@@ -3,7 +3,12 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import type { TestContext } from "node:test";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
-import { createDirectoryDuty, type OpenDirectory } from "../../../src/auth/directory/index.ts";
+import {
+  createDirectoryDuty,
+  type DirectoryDuty,
+  type DirectoryDutyDeps,
+  type OpenDirectory,
+} from "../../../src/auth/directory/index.ts";
 import { type DirectoryPage, type DirectorySource, emptyPage } from "../../../src/auth/directory/source.ts";
 import { provisionedFor } from "../../../src/auth/index.ts";
 import type { DutyContext } from "../../../src/broker/index.ts";
@@ -91,6 +96,10 @@ export type DirectoryWorld = Readonly<{
   log: EventLog;
   directory: MemoryDirectory;
   submit(command: Command, as?: "authenticate" | "operator"): Promise<CommandResult>;
+  /** What a duty of the leader gets. */
+  context(): Promise<DutyContext>;
+  /** A duty without memory, as a new leader has it. */
+  newDuty(): DirectoryDuty;
   /** Submits as a duty of the leader. */
   submitAsDuty(request: CommandRequest): Promise<CommandResult>;
   signIn(subject: string): Promise<CommandResult>;
@@ -116,6 +125,8 @@ export async function directoryWorld(
     log?: EventLog;
     /** Runs before each command of the duty. */
     beforeSubmit?: (request: CommandRequest) => Promise<void>;
+    /** The test runs duties of its own meanwhile. */
+    isPaused?: () => boolean;
   }> = {},
 ): Promise<DirectoryWorld> {
   const directory = new MemoryDirectory();
@@ -137,14 +148,15 @@ export async function directoryWorld(
   }));
   const correlation = provisionedFor(clients, issuer);
   assert.ok(correlation !== undefined);
-  const duty = createDirectoryDuty({
+  const dutyDeps: DirectoryDutyDeps = {
     directories: () => directories,
     provisionedFor: correlation,
     uuid: randomUUID,
     sleep: (ms, signal) => sleep(Math.min(ms, 20), undefined, { signal }),
     pause: async () => void (await turn()),
     log: { info() {}, warn() {} },
-  });
+  };
+  const duty = createDirectoryDuty(dutyDeps);
   const context = Promise.withResolvers<DutyContext>();
   const holder = {
     name: "holder",
@@ -155,14 +167,16 @@ export async function directoryWorld(
       await new Promise((resolve) => of.signal.addEventListener("abort", resolve, { once: true }));
     },
   };
-  const run = (of: DutyContext): Promise<void> =>
-    duty.run({
+  const run = async (of: DutyContext): Promise<void> => {
+    if (options.isPaused?.() === true) return;
+    await duty.run({
       ...of,
       async submit(request) {
         await options.beforeSubmit?.(request);
         return of.submit(request);
       },
     });
+  };
   const directoryDuty = { name: "directories", everyMs: 20, run };
   const broker = brokerOn(log, { duties: [directoryDuty, holder] });
   t.after(async () => {
@@ -193,6 +207,8 @@ export async function directoryWorld(
     log,
     directory,
     submit,
+    context: () => context.promise,
+    newDuty: () => createDirectoryDuty(dutyDeps),
     submitAsDuty: async (request) => (await context.promise).submit(request),
     signIn(subject) {
       const profile = profileOf(subject);
