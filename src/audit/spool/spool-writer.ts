@@ -70,6 +70,9 @@ type Waiter = Readonly<{
 }>;
 
 const turnBytesMax = 4 * 1_024 * 1_024;
+/** With this many records waiting, the next turn begins without a pause; with so many bytes written, it syncs. */
+const fullTurnRecords = 2_000;
+const fullSyncBytes = 1_024 * 1_024;
 const reserveLeast = 256;
 const reserveMost = 131_072;
 const reserveForMs = 2_000;
@@ -85,6 +88,7 @@ export class SpoolWriter {
   #written = 0;
   #durable = 0;
   #syncedAt = Number.NEGATIVE_INFINITY;
+  #unsyncedBytes = 0;
   #failure: unknown;
   #slow = false;
   #closing = false;
@@ -130,7 +134,7 @@ export class SpoolWriter {
   notify(number: number): void {
     if (number > this.#options.store.reserved) this.unreserved++;
     this.#wake.resolve();
-    if (number > this.#reserveAfter) this.#hurryUp();
+    if (number > this.#reserveAfter || number - this.#written > fullTurnRecords) this.#hurryUp();
   }
 
   /** Called after sinks advanced: segments may be removed. */
@@ -181,7 +185,7 @@ export class SpoolWriter {
   }
 
   #hurryUp(): void {
-    this.#hurry.abort();
+    if (!this.#hurry.signal.aborted) this.#hurry.abort();
     this.#wake.resolve();
   }
 
@@ -238,10 +242,13 @@ export class SpoolWriter {
       if (frames.length > 0) await store.append(frames, reserved);
       this.#written = last;
       const isDirty = frames.length > 0 || last > this.#durable;
-      const isDue = mustReserve || this.#closing || monotonicMs() - this.#syncedAt >= syncMs;
+      for (const { payload } of frames) this.#unsyncedBytes += payload.length;
+      const isLate = monotonicMs() - this.#syncedAt >= syncMs || this.#unsyncedBytes >= fullSyncBytes;
+      const isDue = mustReserve || this.#closing || isLate;
       if (isDirty && (this.#waiters.length > 0 || isDue)) {
         await store.sync();
         this.#syncedAt = monotonicMs();
+        this.#unsyncedBytes = 0;
         this.#acknowledge(last);
       }
       this.#failure = undefined;
