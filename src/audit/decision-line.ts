@@ -44,7 +44,7 @@ export function createLineFormatter(): (seq: number, record: DecisionRecord) => 
     const begin = momentOf(record);
     const answer = answerOf(record);
     if (overdueMs !== overdue.ms) overdue = { ms: overdueMs, text: overdueText(overdueMs) };
-    const took = `${numberField("latencyMs", record.latencyMs)}${numberField("cutMs", record.cutMs)}`;
+    const took = `${numberField("latencyMs", record.latencyMs)}${numberField("cutMs", record.cutMs)}${optionalField("closed", record.closed)}`;
     const areWordsPlain = plain.test(requestId) && plain.test(path);
     const id = areWordsPlain ? `"${requestId}"` : JSON.stringify(requestId);
     const pathText = areWordsPlain ? `"${path}"` : JSON.stringify(path);
@@ -112,7 +112,7 @@ function overdueText(ms: number | null): string {
 /** A new field of a record stops the build here, because without code above no sink would get it. */
 type Written = "node" | "boot" | "region" | "at" | "occasion" | "requestId" | "routeId" | "method" | "host" | "path";
 type AlsoWritten = "ip" | "sessionId" | "userId" | "result" | "status" | "reasons" | "trace" | "shadow";
-type Timing = "latencyMs" | "cutMs";
+type Timing = "latencyMs" | "cutMs" | "closed";
 type Unwritten = Exclude<keyof DecisionRecord, Written | AlsoWritten | "applied" | "configHash" | "overdueMs" | Timing>;
 true satisfies [Unwritten] extends [never] ? true : Unwritten;
 

@@ -1,4 +1,4 @@
-/** Record id: `<boot>:<number>` names one decision; a request id may name several. Pure. */
+/** Record id: `<boot>:<number>` names one decision; a request id may name several, but not the end of a stream. Pure. */
 import type { AuditRecord } from "./audit-record.ts";
 
 export type DecisionEntry = Extract<AuditRecord, { kind: "decision" }>;
@@ -8,5 +8,6 @@ export function recordIdOf({ boot, seq }: AuditRecord): string {
 }
 
 export function hasRecordId(record: AuditRecord, id: string): record is DecisionEntry {
-  return record.kind === "decision" && (record.requestId === id || recordIdOf(record) === id);
+  if (record.kind !== "decision") return false;
+  return recordIdOf(record) === id || (record.requestId === id && record.occasion !== "closed");
 }

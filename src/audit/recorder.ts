@@ -51,6 +51,8 @@ export type RecorderStats = Readonly<{
 
 export type Recorder = Readonly<{
   record: RecordDecision;
+  /** As `record`, but once it is in the spool, retention must not drop it. */
+  recordKept: RecordDecision;
   /** Strict. @throws AuditNotDurableError */
   recordDurably(decision: DecisionRecord): Promise<void>;
   stats(): RecorderStats;
@@ -139,6 +141,10 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
 
   return {
     record(decision) {
+      append(decision);
+    },
+    recordKept(decision) {
+      parts?.writer.markStrict(ring.last + 1);
       append(decision);
     },
     recordDurably(decision) {

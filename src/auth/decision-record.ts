@@ -14,8 +14,11 @@ export type DecisionRecord = Readonly<{
   boot: BootId;
   region: string;
   at: UnixMs;
-  /** A new request, or the re-decision of an open exchange after one of its facts changed. */
-  occasion: "request" | "redecision";
+  /**
+   * A new request; the re-decision of an open exchange after one of its facts changed; or the end of a permitted stream,
+   * which decides nothing.
+   */
+  occasion: "request" | "redecision" | "closed";
   requestId: string;
   routeId: string | null;
   method: string;
@@ -50,6 +53,14 @@ export type DecisionRecord = Readonly<{
    * differ by 2 s at most. Absent if the re-decision cut nothing or no log change caused it.
    */
   cutMs?: number;
+  /** How a stream ended: an upgraded connection, a tunnel, or a response of 10 s or longer. Bytes without heads. */
+  closed?: Readonly<{
+    /** Why it was cut, or failed; `ended`: one of its sides ended it. */
+    cause: string;
+    durationMs: number;
+    bytes: number;
+    bytesReceived: number;
+  }>;
 }>;
 
 /** Queues a record off the request path. Never throws, never waits. */

@@ -66,6 +66,11 @@ function lineOf(record: AuditRecord): string {
     return `${at}  GAP  ${record.node}: at least ${record.atLeast} of the records ${record.first} to ${record.last} were lost (${record.why})`;
   if (record.kind === "gap")
     return `${at}  GAP  ${record.node}: records ${record.first} to ${record.last} were lost (${record.why})`;
+  const { closed } = record;
+  if (closed !== undefined)
+    return maskControlCharacters(
+      `${at}  CLOSED      ${record.status}  ${record.node}  ${record.userId ?? "anonymous"}  ${record.method} ${record.host}${record.path}  [${closed.cause}]  after ${closed.durationMs} ms, ${closed.bytes} bytes sent, ${closed.bytesReceived} received  ${recordIdOf(record)}`,
+    );
   const who = record.userId ?? "anonymous";
   const what = `${record.method} ${record.host}${record.path}`;
   return maskControlCharacters(

@@ -52,7 +52,8 @@ Exit 0: no answer differs; 1: an answer differs; 2: usage error, an invalid NEW.
       if ("refused" in read) report.notReplayed(`a message of the audit stream was refused: ${read.refused}`);
       else if (record === null) report.notReplayed("the line is not a decision record");
       else if (record === "gap") report.notReplayed("records were lost before they were written (a gap in the file)");
-      else if (record.at >= from) report.add(record, replayDecision(record, { config, target, people }));
+      else if (record.at >= from && record.occasion !== "closed")
+        report.add(record, replayDecision(record, { config, target, people }));
     }
     terminal.out(parsed.flag("json") ? `${JSON.stringify(report.toJson())}\n` : report.toText(config));
     return report.differs ? 1 : 0;

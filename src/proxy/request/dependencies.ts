@@ -29,6 +29,8 @@ export type DecisionRecorder = Readonly<{
   record: RecordDecision;
   /** Strict audit: settles once the record is durable on this node. Null: records are kept on a best effort. */
   recordDurably: ((record: DecisionRecord) => Promise<void>) | null;
+  /** As `record`, for the end of a stream of a strict route. Absent: `record` is used. */
+  recordKept?: RecordDecision;
 }>;
 
 export type ProxyDeps = Readonly<{

@@ -316,6 +316,7 @@ export type RecordedOutcome = Pick<DecisionRecord, "result" | "status" | "reason
     /** For the authorize log; the record contains `trace`. */
     sides?: RuleSetOutcomes | null;
     cutMs?: number;
+    closed?: DecisionRecord["closed"];
   }>;
 
 /**
@@ -331,7 +332,7 @@ export function decisionRecordOf(
 ): DecisionRecord {
   const { request } = context;
   const { node, boot, region } = deps.identity;
-  const { result, status, reasons, occasion = "request", trace, shadow, cutMs } = decided;
+  const { result, status, reasons, occasion = "request", trace, shadow, cutMs, closed } = decided;
   const overdueMs = deps.freshness.overdueMs(at.monotonic, at.wall);
   const record = {
     node,
@@ -362,6 +363,7 @@ export function decisionRecordOf(
     ...(cutMs === undefined ? {} : { cutMs }),
     ...(trace === undefined ? {} : { trace }),
     ...(shadow === undefined ? {} : { shadow }),
+    ...(closed === undefined ? {} : { closed }),
   };
 }
 

@@ -1,5 +1,6 @@
 /**
- * Request end: after a request's last byte, updates the metrics and the trace and writes the access log line.
+ * Request end: after a request's last byte, updates the metrics and the trace, records the end of a stream, and writes
+ * the access log line.
  *
  * Pure: clocks, meters and the log are passed in.
  */
@@ -9,10 +10,13 @@ import { roundedMs } from "../message/recorded-text.ts";
 import { compileAccessLine, isProbe } from "../observe/access-line.ts";
 import type { HttpMetrics } from "../observe/http-metrics.ts";
 import type { ProxyDeps } from "./dependencies.ts";
-import type { RequestContext } from "./request-context.ts";
+import { decisionRecordOf, type RequestContext } from "./request-context.ts";
+
+/** A response that takes this long is a stream, whose end is recorded. */
+const streamMsMin = 10_000;
 
 type RequestEndParts = Readonly<{
-  deps: Pick<ProxyDeps, "config" | "clock" | "accessLog">;
+  deps: ProxyDeps;
   metrics: Pick<HttpMetrics, "requestEnded" | "lineDropped">;
 }>;
 
@@ -21,6 +25,23 @@ export function createRequestEndRecorder({ deps, metrics }: RequestEndParts): (c
   const { config, clock, accessLog: log } = deps;
   const { skipXffAppend, xffNumTrustedHops: trustedHops } = config;
   const accessLine = log === null ? undefined : compileAccessLine(config.accessLogFields);
+
+  /** Only of streams that began: a refused upgrade was none. */
+  function recordStreamEnd(
+    context: RequestContext,
+    { status, durationMs, lasting }: Readonly<{ status: number; durationMs: number; lasting: boolean }>,
+  ): void {
+    const { permitted, answeredAt, bytes, bytesReceived } = context;
+    const isOpened = lasting && (status === 101 || status === 200);
+    if (permitted === null || !(isOpened || (answeredAt > 0 && durationMs >= streamMsMin))) return;
+    const cause = context.exchange?.cutReason ?? context.failure ?? "ended";
+    const closed = { cause, durationMs, bytes, bytesReceived };
+    const outcome = { result: "permit", status, reasons: [], occasion: "closed", closed } as const;
+    const record = decisionRecordOf(context, outcome, permitted.permit.principal, deps);
+    const { recorder } = deps;
+    if (permitted.plan.route.audit === "strict") (recorder.recordKept ?? recorder.record)(record);
+    else recorder.record(record);
+  }
 
   return (context) => {
     const { downstream, trace, meter, sentAt, answeredAt, bytes, bytesReceived } = context;
@@ -40,6 +61,7 @@ export function createRequestEndRecorder({ deps, metrics }: RequestEndParts): (c
       bytes,
       bytesReceived,
     });
+    recordStreamEnd(context, { status, durationMs, lasting });
     if (trace !== null) {
       if (sentAt > 0) trace.upstreamEnds(answeredAt > 0 ? status : null);
       trace.ends({ status, failure, bytes, bytesReceived });

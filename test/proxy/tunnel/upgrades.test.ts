@@ -195,3 +195,31 @@ test("the options for upgrades, as an operator may write them", () => {
     "c.yaml:17:22: routes[0].allow_upgrades[0]: h2c would carry requests without a decision; remove it; a route of tcp+https or udp+https carries other traffic",
   ]);
 });
+
+test("the end of a stream is recorded with its bytes and cause; a refused upgrade leaves no such record", async () => {
+  const upstream = await startSpdy();
+  const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"] });
+  const closed = () => rig.records.filter(({ occasion }) => occasion === "closed");
+  const refused = requestUpgrade(rig, spdy, "/no");
+  await waitFor("the refusal", () => refused.received().includes("403"));
+  const { socket, received } = requestUpgrade(rig, spdy);
+  await waitFor("the protocol", () => received().includes("101"));
+  socket.write("hello");
+  await waitFor("the echo", () => received().includes("HELLO"));
+  assert.equal(closed().length, 0, "while it is open");
+  socket.end();
+  await waitFor("its record", () => closed().length === 1);
+  const [record] = closed();
+  const { cause, bytes, bytesReceived } = record?.closed ?? {};
+  assert.deepEqual({ cause, bytes, bytesReceived }, { cause: "ended", bytes: 5, bytesReceived: 5 });
+  const permit = rig.records.find(
+    ({ requestId, occasion }) => requestId === record?.requestId && occasion === "request",
+  );
+  assert.equal(permit?.result, "permit");
+
+  const cut = requestUpgrade(rig, spdy);
+  await waitFor("the second one", () => cut.received().includes("101"));
+  await rig.apply(groupChanged({ removed: [1] }));
+  await waitFor("its record", () => closed().length === 2);
+  assert.equal(closed()[1]?.closed?.cause, "not-permitted");
+});
