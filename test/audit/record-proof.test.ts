@@ -11,6 +11,7 @@ import {
   proofTagHeader,
   proveRecords,
   type ReceivedRecords,
+  type RecordSigner,
   recordMessageBytesMax,
   recordMessageId,
 } from "../../src/audit/record-proof.ts";
@@ -49,6 +50,24 @@ describe("a message of decision records", () => {
     assert.equal(outcome(messageOf([one(1)], { signedAtMs: now + 1 }), by), "repeated");
     assert.deepEqual(outcome(messageOf([one(7)]), by), [7]);
     assert.equal(by.counts().missing, 3);
+  });
+
+  test("of an earlier boot is accepted from a later boot of the same node, if the proof names it", () => {
+    const later = signerOf({ cluster, node, boot: "boot-2" });
+    const headersOf = (named: string | undefined, by: RecordSigner) => {
+      const { first, last, bytes } = batchOf(one(1), one(2));
+      const proof = { subject, first, last, bytes, ...(named === undefined ? {} : { boot: named }) };
+      const headers = proveRecords(proof, by, now);
+      return { subject, bytes, overheadBytes: 1_000, header: (name: string) => headers[name], storedAtMs: now };
+    };
+    assert.deepEqual(outcome(headersOf(boot, later)), [1, 2]);
+    assert.equal(outcome(headersOf(undefined, later)), "foreign", "the records are not of the signing boot");
+    assert.equal(outcome(headersOf("boot-9", later)), "foreign", "the proof names another boot");
+    assert.equal(outcome(headersOf(boot, signerOf({ cluster, node: "node-2", boot: "boot-2" }))), "foreign");
+    assert.equal(outcome(headersOf("b".repeat(200), later)), "not-authentic");
+    const by = verifier();
+    assert.deepEqual(outcome(messageOf([one(1), one(2)]), by), [1, 2]);
+    assert.equal(outcome(headersOf(boot, later), by), "repeated", "the earlier boot had published them itself");
   });
 
   test("a declared gap is not missing, and a jump beyond ten million is refused", () => {
