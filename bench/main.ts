@@ -13,6 +13,7 @@ import { type Budget, budgetsIn, budgetTable } from "./support/budget.ts";
 const ofProxy = ["apache", "latency", "bodies", "websockets", "tls", "routes"].map((row) => `proxy-${row}`);
 const all = [
   "decide",
+  "audit",
   "follower",
   "append",
   "revoke",

@@ -1,4 +1,4 @@
-/** Record id: `<boot>:<number>` names one decision; a request id may name several, but not the end of a stream. Pure. */
+/** Record id: `<boot>:<number>` names one record; a request id may name several, not the end of a stream. Pure. */
 import type { AuditRecord } from "./audit-record.ts";
 
 export type DecisionEntry = Extract<AuditRecord, { kind: "decision" }>;

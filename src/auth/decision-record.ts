@@ -15,8 +15,8 @@ export type DecisionRecord = Readonly<{
   region: string;
   at: UnixMs;
   /**
-   * A new request; the re-decision of an open exchange after one of its facts changed; or the end of a permitted stream,
-   * which decides nothing.
+   * A new request; the re-decision of an open exchange after one of its facts changed; or the end of a permitted
+   * stream, which decides nothing.
    */
   occasion: "request" | "redecision" | "closed";
   requestId: string;
