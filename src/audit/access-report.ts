@@ -8,6 +8,7 @@
  */
 import { type DecisionRequest, evaluatePartially, type Principal, type RoutePolicy } from "../auth/index.ts";
 import {
+  claimsOfSession,
   type FactPositions,
   type GroupId,
   groupStream,
@@ -32,7 +33,7 @@ export type AccessState = Readonly<{
   at: UnixMs;
   /** The newest event that was recorded by then. */
   link: Link;
-  projection: Pick<Projection, "users" | "user" | "groupsOf" | "membership">;
+  projection: Pick<Projection, "users" | "user" | "groupsOf" | "membership" | "session" | "sessionsOf">;
   places: Pick<FactPositions, "ofStream" | "ofMembership">;
   open: (sealed: Sealed, userId: UserId) => Profile | undefined;
 }>;
@@ -113,9 +114,19 @@ function principalOf({ projection, at }: AccessState, user: User, profile: Profi
     user,
     userId,
     profile,
-    claims: profile.claims,
+    claims: claimsOfSession(profile.claims, lastStatedOf(projection, userId), profile),
     groups: projection.groupsOf(userId, at),
   };
+}
+
+/** When the provider last stated the person's claims, as far as a session of theirs is known. */
+function lastStatedOf(projection: AccessState["projection"], userId: UserId): UnixMs {
+  let last = 0;
+  for (const id of projection.sessionsOf(userId)) {
+    const session = projection.session(id);
+    if (session?.status === "active") last = Math.max(last, session.refreshedAt);
+  }
+  return last as UnixMs;
 }
 
 export function evaluateAccess(

@@ -25,7 +25,7 @@ import type {
   UserId,
 } from "./ids.ts";
 import type { Link } from "./link.ts";
-import type { Profile } from "./profile.ts";
+import type { Claims, Profile } from "./profile.ts";
 import type { ScimScope } from "./scim-token.ts";
 import type { SignalAction, SignalStreamState } from "./signal-records.ts";
 import { type Stream, sessionStream } from "./streams.ts";
@@ -298,6 +298,12 @@ export type ExpireHeldChanges = Fact<"expireHeldChanges", { heldIds: readonly Co
  * What a verified security event token of a transmitter of Shared Signals means here. A repeated token has the same
  * command id, so it is performed once.
  */
+/** `groups`: what one of the claims means for the groups of the provider; null: none of them is about groups. */
+export type SignalClaims = Readonly<{
+  values: Claims;
+  groups: Readonly<{ claim: string; groupIds: readonly GroupId[] }> | null;
+}>;
+
 export type ReceiveSignal = Fact<
   "receiveSignal",
   {
@@ -317,6 +323,8 @@ export type ReceiveSignal = Fact<
     subject: "matched" | "session" | "unmatched";
     /** What the token says of its own stream; null: it is about a person. */
     stream: SignalStreamState | null;
+    /** With `replace-claims`; absent: the token names none that may be replaced, so a new sign-in is required. */
+    claims?: SignalClaims;
     issuedAt: UnixMs;
     occurredAt: UnixMs;
   }

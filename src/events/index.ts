@@ -104,6 +104,7 @@ export {
   type RevokeSessions,
   type RevokeUserSessions,
   retiredAtOnceMax,
+  type SignalClaims,
   type StartRefresh,
   type StoredSignalStream,
   type SuspendUser,
@@ -296,6 +297,12 @@ export {
   type ScimResource,
   sourceOfClient,
 } from "./provisioned.ts";
+export {
+  claimsOfSession,
+  isStatedBefore,
+  replaceClaims,
+  withKnownReplaced,
+} from "./replaced-claims.ts";
 export {
   formatScimToken,
   hashScimSecret,

@@ -17,11 +17,18 @@ import type { Profile } from "./profile.ts";
 /** The cluster level from which signals may be recorded: every leader then looks at the records before a sign-in. */
 export const signalsFrom = 5;
 
-export const signalActions = ["record", "revoke-sessions", "require-new-sign-in", "suspend", "restore"] as const;
+export const signalActions = [
+  "record",
+  "revoke-sessions",
+  "require-new-sign-in",
+  "replace-claims",
+  "suspend",
+  "restore",
+] as const;
 export type SignalAction = (typeof signalActions)[number];
 
 /**
- * - `enforced`: sessions ended, or the record was suspended or restored.
+ * - `enforced`: sessions ended, claims were replaced, or the record was suspended or restored.
  * - `unchanged`: there was nothing to end or to change.
  * - `recorded`: the action is only to record.
  * - `stale`: a newer signal about the subject has been recorded before, or an operator has lifted this one.

@@ -23,7 +23,7 @@ const user = (userId: UserId): User => ({
 const stateWith = (profile: Profile): AccessState =>
   ({
     at: 0 as UnixMs,
-    projection: { groupsOf: () => new Set() },
+    projection: { groupsOf: () => new Set(), sessionsOf: () => [] },
     open: () => profile,
   }) as unknown as AccessState;
 

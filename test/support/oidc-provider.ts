@@ -107,7 +107,7 @@ export async function startProvider(
       ...metadata,
     })),
     fetch: local.fetch as unknown as typeof fetch,
-    claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name"], groups: ["groups"] },
+    claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name", "role"], groups: ["groups"] },
     scopes: ["openid", "offline_access", "email", "profile", "groups"],
     conformIdTokenClaims: false,
     enabledJWA: { clientAuthSigningAlgValues: ["RS256", "ES256", "EdDSA"] },

@@ -9,6 +9,7 @@
  */
 import {
   type ActiveSession,
+  claimsOfSession,
   type Profile,
   type Projection,
   type Sealed,
@@ -83,6 +84,8 @@ export function resolveCaller(
   // The session is active, so the person was not erased: the key has not arrived yet, or is being destroyed right now.
   if (profile === undefined) return { type: "behind", why: "personal-data-not-open" };
   const { userId } = session;
+  const sealed = user?.profile ?? null;
+  const person = sealed === null || sealed === session.profile ? profile : open(sealed, userId);
   const streams = [sessionStream(session.sessionId), userStream(userId)] as const;
   const end = projection.nextEndOf(userId, now);
   const groupsUntil = end === null ? {} : { groupsUntil: end };
@@ -91,7 +94,7 @@ export function resolveCaller(
     user,
     userId,
     profile,
-    claims: profile.claims,
+    claims: claimsOfSession(profile.claims, session.refreshedAt, person),
     groups,
     ...groupsUntil,
     streams,

@@ -48,7 +48,7 @@ export function parseProfileFields(value: unknown): Profile {
   };
 }
 
-function parseClaims(value: unknown): Claims {
+export function parseClaims(value: unknown): Claims {
   const entries = Object.entries(fieldsOf(value, "claims"));
   if (entries.length > claimsMax) throw new MalformedCommandError("too many claims");
   if (!entries.every(([name]) => isPlainText(name)))

@@ -122,6 +122,8 @@ function without(state: AccessState, lost: ReadonlySet<GroupId>): AccessState {
     ...state,
     projection: {
       users: () => projection.users(),
+      session: (sessionId) => projection.session(sessionId),
+      sessionsOf: (userId) => projection.sessionsOf(userId),
       user: (userId) => projection.user(userId),
       membership: (userId, groupId) => projection.membership(userId, groupId),
       groupsOf: (userId, at) => new Set([...projection.groupsOf(userId, at)].filter((group) => !lost.has(group))),

@@ -6,12 +6,19 @@ import {
   type CommandResult,
   decodeEvents,
   genesis,
+  open,
+  type Profile,
   type Projection,
+  parseProfile,
   type Recorded,
+  type Sealed,
+  type UserId,
+  unwrapKey,
 } from "../../../src/events/index.ts";
 import { createMemoryLog } from "../../../src/replication/log/index.ts";
+import { personKeyWrap } from "../../../src/replication/wire/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { asked, brokerOn, folded } from "../support.ts";
+import { asked, brokerOn, folded, secret } from "../support.ts";
 
 type As = "authenticate" | "operator";
 
@@ -26,6 +33,8 @@ export async function provisionedWorld(
     projection(): Promise<Projection>;
     /** Every event of the log. */
     events(): Promise<readonly Recorded[]>;
+    /** Opens what is sealed under the key of a person. */
+    opener(userId: UserId): Promise<(sealed: Sealed) => Profile>;
   }>
 > {
   const log = createMemoryLog();
@@ -46,6 +55,11 @@ export async function provisionedWorld(
       const outcome = await log.read(genesis, 10_000);
       assert.equal(outcome.type, "page");
       return decodeEvents(outcome.page.entries, genesis);
+    },
+    async opener(userId) {
+      const [wrapped] = await log.keys([userId]);
+      const person = unwrapKey(wrapped ?? assert.fail(), personKeyWrap(secret));
+      return (sealed) => parseProfile(open(sealed, person)) ?? assert.fail();
     },
   };
 }

@@ -4,6 +4,8 @@ import { test } from "node:test";
 import { MalformedCommandError, parseCommandRequest } from "../../../src/broker/commands/parse-command.ts";
 import {
   type Command,
+  claimsOfSession,
+  parseGroupId,
   providerSessionId,
   readsLevel,
   type SessionId,
@@ -152,6 +154,62 @@ test("a token that comes again after the log has forgotten it ends no session th
       await at_.done(signIn("s-2", { providerSession: sid, begunAt: (await at_.projection()).applied.position }));
       if (recordId === bySubject) await at_.done(signIn("s-3", { begunAt: before }));
     }
+});
+
+test("replaced claims are those of the newest statement, and a repetition or a later sign-in is not undone", async (t) => {
+  const at_ = await world(t);
+  const claimsOf = async (id: string) => {
+    const projection = await at_.projection();
+    const { session: of, user: person } = projection.sessionStatus(session(id)) as never as {
+      session: { userId: UserId; refreshedAt: UnixMs; profile: Uint8Array };
+      user: { profile: Uint8Array };
+    };
+    const open = await at_.opener(of.userId);
+    return claimsOfSession(open(of.profile).claims, of.refreshedAt, open(person.profile));
+  };
+  const change = (role: string, seconds: number, groups: readonly string[] = []) =>
+    signal("replace-claims", {
+      event: "token-claims-change",
+      occurredAt: at(seconds),
+      claims: {
+        values: { role: [role], groups },
+        groups: { claim: "groups", groupIds: groups.map((each) => parseGroupId(each)) },
+      },
+    });
+  const groups = async () => [...(await at_.projection()).groupsOf(user("s-alice"), at(0))].sort();
+  await at_.done(signIn("s-1", { issuedAt: at(-600), groupIds: [parseGroupId("admins")] }));
+  await at_.done(change("user", -300, ["staff"]));
+  assert.deepEqual(await claimsOf("s-1"), { team: ["red"], role: ["user"], groups: ["staff"] });
+  assert.deepEqual(await groups(), ["staff"]);
+  assert.equal(await status(at_, "s-1"), "active");
+  await at_.done(change("root", -400, ["admins"]));
+  assert.deepEqual((await claimsOf("s-1"))["role"], ["user"], "an earlier one that arrives late");
+  assert.deepEqual(await groups(), ["staff"]);
+  await at_.done(change("guest", -200));
+  assert.deepEqual(await claimsOf("s-1"), { team: ["red"], role: ["guest"], groups: [] });
+
+  // A new sign-in states its own claims; those of the older session stay replaced.
+  const { profile } = createSession("s-2", "s-alice");
+  await at_.done(signIn("s-2", { issuedAt: at(0), profile: { ...profile, claims: { role: ["admin"] } } }));
+  assert.deepEqual(await claimsOf("s-2"), { role: ["admin"] });
+  assert.deepEqual((await claimsOf("s-1"))["role"], ["guest"]);
+  const forged = { ...profile, claims: { "cardea:replaced": ["{}"] } };
+  await at_.done(signIn("s-3", { issuedAt: at(0), profile: forged }));
+  assert.deepEqual(await claimsOf("s-3"), {});
+  assert.deepEqual((await claimsOf("s-1"))["role"], ["guest"], "a provider cannot undo it by a claim of that name");
+});
+
+test("where claims cannot be replaced, a new sign-in is required", async (t) => {
+  const many = Object.fromEntries(Array.from({ length: 65 }, (_, n) => [`c${n}`, [n]]));
+  for (const claims of [undefined, { values: many, groups: null }]) {
+    const at_ = await world(t);
+    await at_.done(signIn("s-1", { issuedAt: at(-600) }));
+    await at_.done(signal("replace-claims", claims === undefined ? {} : { claims }));
+    assert.equal(await status(at_, "s-1"), "revoked");
+  }
+  const at_ = await world(t);
+  await at_.done(signal("replace-claims", { recordId: byEmail, people: [] }));
+  assert.ok(Number((await at_.projection()).user(byEmail)?.sessionsRevokedBelow) > 0, "by e-mail");
 });
 
 test("a disabled account refuses sign-ins until its transmitter enables it, and never lifts an operator's suspension", async (t) => {

@@ -17,13 +17,22 @@ let plain: TestTransmitter;
 const installation = shared(async (t) => {
   transmitter = await startTransmitter(t);
   plain = await startTransmitter(t);
+  plain.state.criticalMembers = ["tenant"];
   const at = await startInstallation(t, ({ url, upstream }) => ({
     signal_transmitters: {
       okta: { issuer: transmitter.issuer, audience: transmitter.audience, push_token: pushToken },
-      plain: { issuer: plain.issuer, audience: plain.audience, actions: { "session-revoked": "record" } },
+      plain: {
+        ...{ issuer: plain.issuer, audience: plain.audience },
+        actions: { "session-revoked": "record", "token-claims-change": "replace-claims" },
+      },
     },
+    groups_from_claim: "groups",
     administrators: ["sub:root"],
-    routes: [{ from: url("app", ""), to: upstream, allow_any_authenticated_user: true, allow_websockets: true }],
+    routes: [
+      { from: url("app", ""), to: upstream, allow_any_authenticated_user: true, allow_websockets: true },
+      { from: url("roles", ""), to: upstream, policy: [{ allow: { and: [{ "claim/role": "admin" }] } }] },
+      { from: url("team", ""), to: upstream, policy: [{ allow: { and: [{ groups: { has: "engineers" } }] } }] },
+    ],
   }));
   await raiseLevel(at);
   return at;
@@ -134,6 +143,34 @@ test("a token from last week ends no session that began since, whatever its subj
   assert.equal(await statusOf(at, visitor), 401, "one from now does");
 });
 
+test("claims that a transmitter replaces are decided again, on open requests too, and a new sign-in states them anew", async () => {
+  const at = installation();
+  const claims = { role: "admin", groups: ["engineers"] };
+  const visitor = await signIn(at, "klara", claims);
+  const get = async (host: string) => (await visitor.navigate(at.url(host))).status;
+  assert.deepEqual([await get("roles"), await get("team")], [200, 200]);
+  const change = async (changed: object) => {
+    const token = await plain.sign(plain.claims(uris.claimsChange, issSub(at, "klara"), {}, { claims: changed }));
+    const answer = await push(at, token, { prefer: "wait=20" }, "plain");
+    assert.equal(answer.status, 202, answer.body);
+    assert.equal(answer.headers["cardea-receipt"], "complete");
+  };
+  const held = visitor.request(at.url("roles", "/held"));
+  const ended = assert.rejects(held, "an open request ends");
+  await change({ role: "user" });
+  await ended;
+  assert.deepEqual([await get("roles"), await get("team")], [403, 200]);
+  await change({ groups: [] });
+  assert.equal(await get("team"), 403);
+  assert.equal(await statusOf(at, visitor), 200, "the session goes on");
+  await change({ role: "admin", groups: ["engineers"] });
+  assert.deepEqual([await get("roles"), await get("team")], [200, 200]);
+  await change({ role: null });
+  assert.equal(await get("roles"), 403);
+  await change({ sub: "root" });
+  assert.equal(await statusOf(at, visitor), 401, "who a person is, only a new sign-in states");
+});
+
 test("a repeated token is accepted, and does nothing more", async () => {
   const at = installation();
   const token = await signed(uris.sessionRevoked, issSub(at, "carla"));
@@ -189,7 +226,6 @@ test("complex subjects are matched by their user; a critical member that cannot 
   const at = installation();
   const visitor = await signIn(at, "frida");
   const subject = { format: "complex", user: email("frida"), tenant: { format: "opaque", id: "t1" } };
-  plain.state.criticalMembers = ["tenant"];
   const discarded = await plain.sign(plain.claims(uris.accountDisabled, subject));
   assert.equal((await push(at, discarded, {}, "plain")).status, 202);
   assert.equal(await statusOf(at, visitor), 200);

@@ -9,12 +9,15 @@
  */
 import type { SignalTransmitterConfig } from "../../../config/index.ts";
 import {
+  type ClaimValue,
   type Command,
   type CommandId,
+  isPlainText,
   type Profile,
   providerSessionId,
   type SessionId,
   type SignalAction,
+  type SignalClaims,
   type SignalStreamState,
   type SubjectKey,
   signalCommandId,
@@ -32,6 +35,7 @@ import {
   type SimpleSubject,
   type SubjectIdentifier,
 } from "../../shared-signals/index.ts";
+import { claimedGroups } from "../provider/claimed-groups.ts";
 
 export type TransmitterRules = Readonly<{
   name: string;
@@ -39,6 +43,8 @@ export type TransmitterRules = Readonly<{
   actions: SignalTransmitterConfig["actions"];
   /** Issuers that a subject may have, without a slash at their ends. */
   subjectIssuers: readonly string[];
+  /** The claim that has groups; null: none. */
+  groupsClaim: string | null;
 }>;
 
 export type PlannedCommand = Readonly<{ commandId: CommandId; command: Extract<Command, { type: "receiveSignal" }> }>;
@@ -51,14 +57,18 @@ const commandsMax = 24;
 /** Members that are matched, or that only make a subject more precise. */
 const processed = ["user", "session"];
 
-/** @param signInIssuers of the providers at which people sign in */
+/**
+ * @param signInIssuers of the providers at which people sign in
+ * @param groupsClaim `groups_from_claim`
+ */
 export function transmitterRulesOf(
   config: SignalTransmitterConfig,
   signInIssuers: readonly string[],
+  groupsClaim: string | null = null,
 ): TransmitterRules {
   const issuers = [config.issuer, ...signInIssuers, ...config.subjectIssuers];
   const { name, match, actions } = config;
-  return { name, match, actions, subjectIssuers: [...new Set(issuers.map(withoutSlash))] };
+  return { name, match, actions, subjectIssuers: [...new Set(issuers.map(withoutSlash))], groupsClaim };
 }
 
 /** @returns undefined: no transmitter is configured */
@@ -110,9 +120,17 @@ export function planSignal(
     return [{ commandId: signalCommandId(rules.name, event, 0), command }];
   }
   if (targets.length > commandsMax) return undefined;
+  const claims = action === "replace-claims" && name === "token-claims-change" ? claimsIn(event, rules) : undefined;
   return targets.map(({ key, people }, part) => ({
     commandId: signalCommandId(rules.name, event, part),
-    command: { ...about, action, recordId: signalRecordId(rules.name, key), people, subject: "matched" },
+    command: {
+      ...about,
+      action,
+      recordId: signalRecordId(rules.name, key),
+      people,
+      subject: "matched",
+      ...(claims && { claims }),
+    },
   }));
 }
 
@@ -133,6 +151,42 @@ function actionOf({ name, payload }: SecurityEvent, { actions }: TransmitterRule
   const exact = typeof value === "string" ? `${name}/${value}` : name;
   if (Object.hasOwn(actions, exact)) return actions[exact] ?? "record";
   return Object.hasOwn(actions, name) ? (actions[name] ?? "record") : "record";
+}
+
+const claimNamesMax = 32;
+const claimValuesMax = 1_000;
+const claimCharsMax = 8 * 1_024;
+/** Who the person is, and the token itself: only a new sign-in states these. */
+const identityClaims: ReadonlySet<string> = new Set(
+  "iss sub sid aud azp exp iat nbf jti nonce auth_time email email_verified name preferred_username".split(" "),
+);
+
+/** Undefined: the event names no claims, too many, or some that may not be replaced. */
+function claimsIn({ payload }: SecurityEvent, { groupsClaim }: TransmitterRules): SignalClaims | undefined {
+  const { claims } = payload;
+  if (typeof claims !== "object" || claims === null || Array.isArray(claims)) return undefined;
+  const entries = Object.entries(claims);
+  if (entries.length === 0 || entries.length > claimNamesMax) return undefined;
+  if (JSON.stringify(claims).length > claimCharsMax) return undefined;
+  const values: Record<string, readonly ClaimValue[]> = {};
+  for (const [name, value] of entries) {
+    const list = value === null ? [] : Array.isArray(value) ? value : [value];
+    // What is nested would replace only the parts that it names.
+    const isPlain = isPlainText(name) && !name.includes(".") && !name.includes(":") && !identityClaims.has(name);
+    if (!isPlain || list.length > claimValuesMax || !list.every(isClaimValue)) return undefined;
+    values[name] = list;
+  }
+  const groupIds =
+    groupsClaim === null
+      ? null
+      : claimedGroups({ profile: { ...noProfile, claims: values }, claim: groupsClaim, age: "new" });
+  return { values, groups: groupsClaim === null || groupIds === null ? null : { claim: groupsClaim, groupIds } };
+}
+
+const noProfile = { issuer: "", subject: "", email: "", emailVerified: false, name: "" };
+
+function isClaimValue(value: unknown): value is ClaimValue {
+  return typeof value === "string" ? isPlainText(value) : typeof value === "number" || typeof value === "boolean";
 }
 
 type Target = Readonly<{ key: SubjectKey; people: readonly UserId[] }>;

@@ -14,6 +14,7 @@ import {
   type SessionId,
   sessionStream,
   userStream,
+  withKnownReplaced,
 } from "../../../events/index.ts";
 import { suspensionEnd } from "../cluster/expire-time-boxes.ts";
 import type { CommandDefinition, CommandOf } from "../definition.ts";
@@ -97,7 +98,8 @@ export const createSession: CommandDefinition<"createSession"> = {
     if (known !== undefined && !sameSubject(known, command.profile))
       return refuseCommand("forbidden", "the user id belongs to another person");
     const { idpId, issuedAt, expiresAt, providerSession } = command;
-    const profile = command.keepsName === true ? withKnownName(command.profile, known) : command.profile;
+    const named = command.keepsName === true ? withKnownName(command.profile, known) : command.profile;
+    const profile = withKnownReplaced(named, known);
     const sealed = reusableSeal(user, known, profile) ?? sealer.seal(profile);
     const events: CardeaEvent[] = [
       ...suspensionEnd(projection, userId, tools.now),

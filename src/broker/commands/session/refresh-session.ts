@@ -9,6 +9,7 @@ import {
   parseUnixMs,
   sessionStream,
   userStream,
+  withKnownReplaced,
 } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { parseGroupIds, parseProfileFields, parseTokenFields, tokenVersionOf } from "../fields.ts";
@@ -83,7 +84,8 @@ export const refreshSession: CommandDefinition<"refreshSession"> = {
     }
     const user = projection.user(userId);
     const known = openProfile(user?.profile, sealer.person);
-    const profile = command.keepsName === true ? withKnownName(command.profile, known) : command.profile;
+    const named = command.keepsName === true ? withKnownName(command.profile, known) : command.profile;
+    const profile = withKnownReplaced(named, known);
     const sealed = reusableSeal(user, known, profile) ?? sealer.seal(profile);
     const events: CardeaEvent[] = [
       { type: "SessionRefreshed", sessionId, userId, profile: sealed, refreshedAt },

@@ -14,14 +14,18 @@
  */
 import {
   type CardeaEvent,
+  groupStream,
   isSignalRecord,
+  isStatedBefore,
   isTransmitterName,
   type Projection,
   parseTransmitterRecord,
   parseUnixMs,
   parseUserId,
   personLogoutId,
+  replaceClaims,
   type SessionId,
+  type SignalClaims,
   type SignalOutcome,
   type SignalStreamState,
   type SubjectSignals,
@@ -35,7 +39,7 @@ import {
   userStream,
 } from "../../../events/index.ts";
 import type { CommandDefinition, CommandOf } from "../definition.ts";
-import { type Fields, fieldsOf, listIn, MalformedCommandError, textOf } from "../fields.ts";
+import { type Fields, fieldsOf, listIn, MalformedCommandError, parseClaims, parseGroupIds, textOf } from "../fields.ts";
 import { type NewKey, type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
 import { openProfile, sameProfile, sealerFor } from "../profile-seal.ts";
 import {
@@ -46,6 +50,7 @@ import {
   rememberLogouts,
   senderClockMs,
 } from "../session/record-logout.ts";
+import { providerGroupsOf, replaceGroups } from "../session/session-parts.ts";
 
 type Signal = CommandOf<"receiveSignal">;
 
@@ -66,8 +71,10 @@ export const receiveSignal: CommandDefinition<"receiveSignal"> = {
   schema: parseSignal,
   permission: ["authenticate", "duty"],
   tightens: true,
-  access: ({ recordId, people, sessions }, projection) => ({
-    reads: [],
+  access: ({ recordId, people, sessions, claims }, projection) => ({
+    reads: [...people.flatMap((id) => providerGroupsOf(projection, id)), ...(claims?.groups?.groupIds ?? [])].map(
+      groupStream,
+    ),
     writes: [recordId, ...people, ...peopleOfSessions(projection, sessions)]
       .map(userStream)
       .concat([recordId, ...people].map((id) => sessionStream(personLogoutId(id))))
@@ -101,7 +108,7 @@ export const receiveSignal: CommandDefinition<"receiveSignal"> = {
 /** Sessions that began up to here end; a disabled account ends all. */
 function endedUpToOf({ action, occurredAt }: Signal, now: UnixMs): UnixMs {
   if (action === "suspend") return (now + senderClockMs) as UnixMs;
-  return (occurredAt + (action === "require-new-sign-in" ? clockDifferenceMs : senderClockMs)) as UnixMs;
+  return (occurredAt + (action === "revoke-sessions" ? senderClockMs : clockDifferenceMs)) as UnixMs;
 }
 
 type RecordTools = Readonly<{
@@ -117,9 +124,16 @@ function consequencesOf(projection: Projection, command: Signal, about: RecordTo
   if (command.subject === "unmatched") return [];
   if (action === "record") return [];
   const isAboutAccount = action === "suspend" || action === "restore";
-  const named = isAboutAccount && command.subject === "matched" ? undefined : endNamed(projection, command, about);
+  const isAboutPerson = isAboutAccount || replacesClaims(command);
+  const named = isAboutPerson && command.subject === "matched" ? undefined : endNamed(projection, command, about);
   if (named !== undefined) return action === "restore" ? [] : named;
   switch (action) {
+    case "replace-claims":
+      if (people.length > 0 && command.claims !== undefined) {
+        const { claims } = command;
+        return people.flatMap((id) => replaceClaimsOf(projection, id, { command, claims, about }));
+      }
+      return consequencesOf(projection, { ...command, action: "require-new-sign-in" }, about);
     case "revoke-sessions":
     case "require-new-sign-in":
       return people.length === 0
@@ -191,11 +205,46 @@ function isStaleDisabling(
   return (projection.user(recordId)?.status ?? "active") === "active";
 }
 
+const replacesClaims = ({ action, people, claims }: Signal): boolean =>
+  action === "replace-claims" && people.length > 0 && claims !== undefined;
+
+/**
+ * The claims that the provider stated before the event are replaced, and its groups. Where there would be too many, the
+ * sessions end, so that the provider states them again.
+ */
+function replaceClaimsOf(
+  projection: Projection,
+  userId: UserId,
+  { command, claims, about }: Readonly<{ command: Signal; claims: SignalClaims; about: RecordTools }>,
+): CardeaEvent[] {
+  const stated = projection.sessionsOf(userId).flatMap((id) => {
+    const at = projection.sessionStatus(id);
+    return at.status === "active" ? [at.session.refreshedAt] : [];
+  });
+  const profile = openProfileOf(projection, userId, about.tools);
+  const { occurredAt } = command;
+  // A later sign-in, or a refresh, has stated newer claims of every session.
+  const isOld = stated.length > 0 && !stated.some((time) => isStatedBefore(time, occurredAt));
+  if (profile === undefined || isOld) return [];
+  const replaced = replaceClaims(profile, claims.values, { at: occurredAt, heardAt: about.tools.now });
+  if (replaced === undefined) return [...endSessionsUpTo(projection, userId, about.endedUpTo).events];
+  if (replaced.names.length === 0) return [];
+  const { groups } = claims;
+  const isNewest = groups !== null && replaced.names.includes(groups.claim);
+  const isLast = stated.every((time) => isStatedBefore(time, occurredAt));
+  const sealer = sealerFor(userId, about.tools);
+  return [
+    { type: "UserUpserted", userId, profile: sealer.seal(replaced.profile) },
+    ...(isNewest && isLast ? replaceGroups(projection, userId, groups.groupIds) : []),
+  ];
+}
+
 /** Where sessions of a person end, so do the sign-ins that began before. */
 function endSignIns(projection: Projection, command: Signal, about: RecordTools): CardeaEvent[] {
   const { action, subject, people, recordId } = command;
-  const ends = action === "revoke-sessions" || action === "require-new-sign-in";
-  if (!ends || subject !== "matched" || endNamed(projection, command, about) !== undefined) return [];
+  const ends = action === "revoke-sessions" || action === "require-new-sign-in" || action === "replace-claims";
+  if (!ends || replacesClaims(command) || subject !== "matched" || endNamed(projection, command, about) !== undefined)
+    return [];
   const { tools, endedUpTo } = about;
   return rememberLogouts(projection, people.length > 0 ? people : [recordId], { now: tools.now, endedUpTo });
 }
@@ -367,10 +416,18 @@ function parseSignal(fields: Fields): Signal {
     people,
     sessions,
     subject,
+    ...(fields["claims"] === undefined ? {} : { claims: parseSignalClaims(fieldsOf(fields["claims"], "claims")) }),
     stream: fields["stream"] === null ? null : parseStreamState(fieldsOf(fields["stream"], "stream")),
     issuedAt: parseUnixMs(fields["issuedAt"]),
     occurredAt: parseUnixMs(fields["occurredAt"]),
   };
+}
+
+function parseSignalClaims(fields: Fields): SignalClaims {
+  const values = parseClaims(fields["values"]);
+  if (fields["groups"] === null) return { values, groups: null };
+  const groups = fieldsOf(fields["groups"], "groups");
+  return { values, groups: { claim: textOf(groups, "claim"), groupIds: parseGroupIds(groups["groupIds"]) ?? [] } };
 }
 
 function parseStreamState(fields: Fields): SignalStreamState {

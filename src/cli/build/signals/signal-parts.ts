@@ -33,7 +33,7 @@ const verifyLookEveryMs = 15_000;
 export function signalTransmittersOf(config: Config, local: LocalFetch): readonly SignalTransmitter[] {
   return config.signalTransmitters.map((transmitter) => ({
     config: transmitter,
-    rules: transmitterRulesOf(transmitter, signInIssuersOf(config)),
+    rules: transmitterRulesOf(transmitter, signInIssuersOf(config), config.groupsFromClaim),
     client: createTransmitterClient(transmitter, {
       local,
       nowMs: () => systemClock.wall(),
