@@ -19,6 +19,7 @@ export const signalRules: TransmitterRules = {
   name: transmitterName,
   match: ["subject"],
   actions: { "session-revoked": "revoke-sessions", "account-disabled": "suspend", "account-enabled": "restore" },
+  groupsClaim: null,
   subjectIssuers: [issuer],
 };
 
