@@ -8,7 +8,14 @@
  *   cuts, which take up to 50 ms.
  * - For the monitors, an exchange is open until its cut is done.
  */
-import { CallerCache, decide, resolveCaller, type SessionHandle } from "../../src/auth/index.ts";
+import {
+  CallerCache,
+  createIdleGate,
+  decide,
+  resolveCaller,
+  SessionActivity,
+  type SessionHandle,
+} from "../../src/auth/index.ts";
 import type { Link, NeededLink, Stream } from "../../src/events/index.ts";
 import {
   type CutReason,
@@ -153,8 +160,10 @@ export class Exchanges {
       },
       new ReachedHandles(),
     );
+    const idle = createIdleGate(null, new SessionActivity({ useOf: () => undefined, isFresh: () => false }));
     const authorizer = createAuthorizer(
       {
+        idle,
         freshness: this.#registry.freshness,
         annotateDecision: () => ({}),
         decide: (question) => decide({ policies, ...question }),
@@ -167,6 +176,7 @@ export class Exchanges {
       lifetimeMsMax: config.timeouts.writeMs,
       plans,
       exchanges: this.#registry,
+      idle,
       current: () => this.#inForce,
       record: () => {},
     });

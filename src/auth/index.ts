@@ -165,11 +165,15 @@ export {
   type SessionRef,
   type ShadowAnswer,
   type ShadowDirection,
+  sessionIdle,
   startRecordLoader,
   streamsOf,
   traceDecision,
 } from "./authorize/index.ts";
 export type { DecisionRecord, RecordDecision } from "./decision-record.ts";
+export { createIdleDuty } from "./idle/idle-duty.ts";
+export { createIdleGate, type IdleGate, type KnownUse } from "./idle/idle-gate.ts";
+export { type ReportResult, SessionActivity, type UsedSession } from "./idle/session-activity.ts";
 export { acceptsRedirect, bestMatch, isBrowser } from "./reply/accept-header.ts";
 export {
   denialJson,

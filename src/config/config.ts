@@ -75,6 +75,8 @@ export type SignInProviderConfig = Readonly<{
   par: ParMode;
   /** Lifetime of the sessions that begin there, if it is shorter than `cookie_expire`; null: `cookie_expire`. */
   sessionLifetimeMs: number | null;
+  /** How long these sessions may be unused, if that is shorter than the global bound; 0: the global bound. */
+  sessionIdleLifetimeMs: number;
 }>;
 
 /** The requirements of a route on its callers: its policies and Pomerium's lists. */

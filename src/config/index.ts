@@ -17,6 +17,7 @@ export type {
 } from "./config.ts";
 export { type LoadOptions, type LoadResult, loadConfig, readKeyFile } from "./config-loader.ts";
 export { canonicalConfig, canonicalJson } from "./hash.ts";
+export { type IdleLifetimes, idleLifetimesOf, reportedEvery } from "./idle-lifetimes.ts";
 export { type ParseOptions, type ParseResult, parseConfig, type WrittenPolicy } from "./parse-config.ts";
 export { type Reload, reloadConfig } from "./reload.ts";
 export { canonicalAddress, readSubjectNames, type SubjectNames, servedNames } from "./resolve/certificate-names.ts";

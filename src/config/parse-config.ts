@@ -19,6 +19,7 @@ import { resolveBrokers } from "./resolve/brokers.ts";
 import { checkClientCertificates, resolveClientCertificates } from "./resolve/client-certificates.ts";
 import { resolveDecisionApi } from "./resolve/decision-api.ts";
 import { checkIdpClients, resolveDependsOn } from "./resolve/identity.ts";
+import { checkIdleLifetimes } from "./resolve/idle-lifetimes.ts";
 import { KeyMaterial, type ReadFile } from "./resolve/key-material.ts";
 import { resolveObserving } from "./resolve/observing.ts";
 import { type ProcessPart, resolveListener, resolveProcess } from "./resolve/process.ts";
@@ -153,6 +154,7 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
   checkIdpClients(placed, report);
   if (brokers.audit.mode === "strict" || placed.some(({ route }) => route.audit === "strict"))
     checkStrictSinks(brokers.audit, report);
+  checkIdleLifetimes(globals, { placed, report });
   checkClientCertificates(section.present, { report, routes: placed.map(({ route }) => route) });
   const hosts: VisitedHost[] = placed.map(({ route, path }) => ({ host: route.host, path: [...path, "from"] }));
   const administrators = resolveAdministrators(globals, report);

@@ -28,7 +28,7 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
     const users = user === undefined ? undefined : new Set(findUsers(replica, user, "any"));
     const found = limited(replica.projection.sessions(), query.data.limit, (session) => {
       if (users !== undefined && (session.userId === null || !users.has(session.userId))) return undefined;
-      const described = describeSession(replica, session, deps.now());
+      const described = describeSession(replica, session, { now: deps.now(), idle: deps.idle });
       return status === "all" || described.status === status ? described : undefined;
     });
     return { sessions: found.items, more: found.more, applied: replica.applied };
@@ -39,7 +39,7 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
     const found = limited(replica.projection.users(), query.data.limit, (user) =>
       isRecord(replica, user.userId)
         ? undefined
-        : describeUser(replica, user, { now: deps.now(), known: deps.providers }),
+        : describeUser(replica, user, { now: deps.now(), idle: deps.idle, known: deps.providers }),
     );
     return { users: found.items, more: found.more, applied: replica.applied };
   });
@@ -58,7 +58,7 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
     if (users.length === 0) return reply.code(404).send({ error: `no user matches ${JSON.stringify(name)}` });
     return {
       users: users.map((user) => ({
-        ...describeUser(replica, user, { now: deps.now(), known: deps.providers }),
+        ...describeUser(replica, user, { now: deps.now(), idle: deps.idle, known: deps.providers }),
         memberships: user.status === "erased" ? [] : describeMemberships(replica, user.userId),
       })),
       applied: replica.applied,

@@ -2,7 +2,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Feed } from "../audit/index.ts";
-import type { OperatorStreams, ProvisionedFor, RoutePolicy, SignalOperations } from "../auth/index.ts";
+import type { IdleGate, OperatorStreams, ProvisionedFor, RoutePolicy, SignalOperations } from "../auth/index.ts";
 import type { MassChangeLimits } from "../broker/index.ts";
 import type { UnavailableCode, UnixMs } from "../events/index.ts";
 import type { Databroker, Replica } from "../replication/index.ts";
@@ -37,6 +37,8 @@ export type OperatorApiDeps = Readonly<{
   /** Settles after `ms`, or earlier if the signal aborts. */
   sleep: (ms: number, signal: AbortSignal) => Promise<void>;
   uuid: () => string;
+  /** What is known of the use of sessions. */
+  idle: Pick<IdleGate, "describe">;
   /** The clients at identity providers of this process. */
   providers: KnownProviders;
   /** From when on a change of groups is held; absent: the defaults. */

@@ -262,6 +262,12 @@ const session = z.object({
   issuedAt: at,
   refreshedAt: at,
   expiresAt: at,
+  lastSeenAt: at.meta({ description: "ISO 8601. The last known use; null: it is not tracked." }),
+  lastSeenBy: z
+    .enum(["sign-in", "log", "this-node"])
+    .nullable()
+    .meta({ description: "Who knows the last use. sign-in: no use since then is known." }),
+  idleAt: at.meta({ description: "ISO 8601. When the session ends because it is not used; null: no idle lifetime." }),
 });
 const timeBox = z.object({ until: z.string(), reason: z.string() });
 const user = z.object({
@@ -273,6 +279,10 @@ const user = z.object({
   name: z.string(),
   groups: z.array(z.string()),
   sessions: z.number(),
+  lastSession: session
+    .pick({ id: true, lastSeenAt: true, lastSeenBy: true, idleAt: true, expiresAt: true })
+    .nullable()
+    .meta({ description: "The active session that was last used." }),
   suspension: timeBox.nullable().meta({ description: "The end of a suspension that ends by itself." }),
   grants: z
     .array(timeBox.extend({ group: z.string() }))

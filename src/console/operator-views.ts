@@ -1,4 +1,5 @@
 /** Operator views: sessions, users and groups of the projection as JSON, with personal data opened. Pure. */
+import type { IdleGate } from "../auth/index.ts";
 import {
   type ActiveSession,
   type Group,
@@ -27,6 +28,12 @@ export type SessionView = Readonly<{
   issuedAt: string | null;
   refreshedAt: string | null;
   expiresAt: string | null;
+  /** The last known use; null: it is not tracked. */
+  lastSeenAt: string | null;
+  /** Who knows it. `sign-in`: no use since then is known. Null: it is not tracked. */
+  lastSeenBy: "sign-in" | "log" | "this-node" | null;
+  /** When the session ends because it is not used; null: no idle lifetime of all routes applies to it. */
+  idleAt: string | null;
 }>;
 export type UserView = Readonly<{
   id: string;
@@ -38,6 +45,8 @@ export type UserView = Readonly<{
   name: string;
   groups: readonly string[];
   sessions: number;
+  /** The active session that was last used; null: there is none. */
+  lastSession: Pick<SessionView, "id" | "lastSeenAt" | "lastSeenBy" | "idleAt" | "expiresAt"> | null;
   /** The end of a suspension that ends by itself, and its reason; null: none. */
   suspension: TimeBoxView | null;
   /** Additions by an operator that end by themselves, also those that have ended and wait for the sweep. */
@@ -77,14 +86,19 @@ export type GroupView = Readonly<{
 
 const iso = (at: UnixMs | null): string | null => (at === null ? null : new Date(at).toISOString());
 
-export function describeSession(replica: Replica, session: Session, now: UnixMs): SessionView {
+/** What the views read beside the projection. */
+export type ViewParts = Readonly<{ now: UnixMs; idle: Pick<IdleGate, "describe"> }>;
+
+export function describeSession(replica: Replica, session: Session, { now, idle }: ViewParts): SessionView {
   const reason = whyRevoked(replica, session);
-  const expired = session.expiresAt !== null && session.expiresAt <= now;
+  const use = session.status === "active" && reason === null ? idle.describe(session, now) : null;
+  const isIdle = use !== null && use.idleAt !== null && use.idleAt <= now;
+  const expired = isIdle || (session.expiresAt !== null && session.expiresAt <= now);
   const profile = session.userId === null ? undefined : profileOfUser(replica, session.userId);
   return {
     id: session.sessionId,
     status: reason !== null ? "revoked" : expired ? "expired" : "active",
-    reason,
+    reason: isIdle ? "idle" : reason,
     userId: session.userId,
     email: profile?.email ?? "",
     name: profile?.name ?? "",
@@ -92,6 +106,9 @@ export function describeSession(replica: Replica, session: Session, now: UnixMs)
     issuedAt: session.status === "active" ? iso(session.issuedAt) : null,
     refreshedAt: session.status === "active" ? iso(session.refreshedAt) : null,
     expiresAt: iso(session.expiresAt),
+    lastSeenAt: iso(use?.seenAt ?? null),
+    lastSeenBy: use === null || use.seenAt === null ? null : use.seenBy,
+    idleAt: iso(use?.idleAt === 0 ? now : (use?.idleAt ?? null)),
   };
 }
 
@@ -113,7 +130,7 @@ const boxView = (box: TimeBox | undefined): TimeBoxView | null =>
 export function describeUser(
   replica: Replica,
   user: User,
-  { now, known }: Readonly<{ now: UnixMs; known: KnownProviders }>,
+  { now, idle, known }: ViewParts & Readonly<{ known: KnownProviders }>,
 ): UserView {
   const profile = profileOfUser(replica, user.userId);
   return {
@@ -127,10 +144,25 @@ export function describeUser(
     sessions: replica.projection
       .sessionsOf(user.userId)
       .filter((id) => replica.projection.sessionStatus(id).status === "active").length,
+    lastSession: lastSessionOf(replica, user.userId, { now, idle }),
     suspension: boxView(user.suspension),
     grants: user.status === "erased" ? [] : grantsOf(replica, user.userId),
     providers: user.status === "erased" ? [] : providersOf(replica, user.userId, { now, known }),
   };
+}
+
+function lastSessionOf(replica: Replica, userId: UserId, parts: ViewParts): UserView["lastSession"] {
+  const { projection } = replica;
+  const views = projection.sessionsOf(userId).flatMap((id) => {
+    const at = projection.sessionStatus(id);
+    const view = at.status === "active" ? describeSession(replica, at.session, parts) : undefined;
+    return view?.status === "active" ? [view] : [];
+  });
+  const usedAt = ({ lastSeenAt, issuedAt }: SessionView): string => lastSeenAt ?? issuedAt ?? "";
+  const [last] = views.sort((a, b) => (usedAt(a) < usedAt(b) ? 1 : -1));
+  if (last === undefined) return null;
+  const { id, lastSeenAt, lastSeenBy, idleAt, expiresAt } = last;
+  return { id, lastSeenAt, lastSeenBy, idleAt, expiresAt };
 }
 
 function providersOf(

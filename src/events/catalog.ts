@@ -30,8 +30,10 @@ import type {
   UserId,
 } from "./ids.ts";
 import type { HeldChangeEnded, HeldChangeNarrowed, MassChangeHeld, MassChangesAllowed } from "./mass-change.ts";
+import type { LaterSessionEvent, RevocationReason } from "./session-events.ts";
 import type { SignalAction, SignalOutcome } from "./signal-records.ts";
 import {
+  activityStream,
   clusterStream,
   configurationStream,
   deviceStream,
@@ -57,13 +59,6 @@ export type Effect = "tightens" | "neutral" | "either";
 
 /** The source of a membership. `idp` is used only with `groups_from_claim`. */
 export type MembershipSource = "directory" | "scim" | "operator" | "idp";
-export type RevocationReason =
-  | "operator"
-  | "sign-out"
-  | "refresh-refused"
-  | "identity-provider"
-  | "session-limit"
-  | "reasserted";
 
 // --- sessions
 export type SessionCreated = Fact<
@@ -86,17 +81,6 @@ export type SessionRefreshed = Fact<
   "SessionRefreshed",
   { sessionId: SessionId; userId: UserId; profile: Sealed; refreshedAt: UnixMs }
 >;
-export type SessionRevoked = Fact<"SessionRevoked", { sessionId: SessionId; userId: UserId; reason: RevocationReason }>;
-/**
- * The identity provider has ended a session of its own, or all sessions of a person. `logoutId` is derived from the
- * session or the person (derived-ids.ts). Until the given time, sign-ins that belong to it are refused.
- */
-export type LogoutRecorded = Fact<"LogoutRecorded", { logoutId: SessionId; until: UnixMs }>;
-/**
- * The sweep: these sessions and recorded logouts have expired and leave the projection. No clock removes anything from
- * it.
- */
-export type SessionsExpired = Fact<"SessionsExpired", { sessionIds: readonly SessionId[] }>;
 
 // --- users
 export type UserUpserted = Fact<"UserUpserted", { userId: UserId; profile: Sealed }>;
@@ -256,7 +240,7 @@ export type AuditSegmentSealed = Fact<
   { nodeId: NodeId; bootId: BootId; first: number; last: number; root: Hash }
 >;
 
-export type SessionEvent = SessionCreated | SessionRefreshed | SessionRevoked | LogoutRecorded | SessionsExpired;
+export type SessionEvent = SessionCreated | SessionRefreshed | LaterSessionEvent;
 export type UserEvent =
   | UserUpserted
   | UserSessionsRevoked
@@ -331,6 +315,7 @@ const byDevice = ({ deviceId }: Readonly<{ deviceId: DeviceId }>): Stream => dev
 const byServiceAccount = ({ serviceAccountId }: Readonly<{ serviceAccountId: ServiceAccountId }>): Stream =>
   serviceAccountStream(serviceAccountId);
 const inSweep = (): Stream => sweepStream;
+const inActivity = (): Stream => activityStream;
 const inHeld = (): Stream => heldStream;
 const inCluster = (): Stream => clusterStream;
 /** For events that no decision depends on. */
@@ -373,6 +358,12 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
     effect: "neutral",
     formats: sinceLevel1,
     describe: () => "expired",
+  },
+  SessionsSeen: {
+    stream: inActivity,
+    effect: "either",
+    formats: sinceLevel5,
+    describe: () => "in use",
   },
   UserUpserted: {
     stream: byUser,

@@ -6,7 +6,7 @@
  * - The caller chooses the command id and repeats it in retries. A broker answers a repeated id with its first answer.
  */
 
-import type { MembershipSource, Recorded, RevocationReason, ScimGroup } from "./catalog.ts";
+import type { MembershipSource, Recorded, ScimGroup } from "./catalog.ts";
 import type { ConfigBody } from "./configuration-body.ts";
 import { endedSessionHash } from "./derived-ids.ts";
 import type { DirectoryMode, DirectoryPersonAnswer, DirectoryRunSummary } from "./directory-state.ts";
@@ -27,6 +27,7 @@ import type {
 import type { Link } from "./link.ts";
 import type { Claims, Profile } from "./profile.ts";
 import type { ScimScope } from "./scim-token.ts";
+import type { RevocationReason, SeenSession } from "./session-events.ts";
 import type { SignalAction, SignalStreamState } from "./signal-records.ts";
 import { type Stream, sessionStream } from "./streams.ts";
 
@@ -331,6 +332,12 @@ export type ReceiveSignal = Fact<
 >;
 /** The expiry sweep, which is a duty of the leader. */
 export type ExpireSessions = Fact<"expireSessions", { sessionIds: readonly SessionId[] }>;
+/** When sessions were last used on a node. Sent by nodes that permit requests. */
+export type RecordActivity = Fact<"recordActivity", { seen: readonly SeenSession[] }>;
+/** Bounds a report, and so an event, to about 60 KB. */
+export const seenAtOnceMax = 1_000;
+/** Ends those of the sessions that began and were last used at or before a time. A duty of the leader. */
+export type EndIdleSessions = Fact<"endIdleSessions", { sessionIds: readonly SessionId[]; unusedSince: UnixMs }>;
 /** The sweep of memberships of a group, and of suspensions, that have reached their ends. A duty of the leader. */
 export type ExpireMemberships = Fact<"expireMemberships", { groupId: GroupId; userIds: readonly UserId[] }>;
 export type ExpireSuspensions = Fact<"expireSuspensions", { userIds: readonly UserId[] }>;
@@ -447,6 +454,8 @@ export type Command =
   | ExpireHeldChanges
   | ReceiveSignal
   | ExpireSessions
+  | RecordActivity
+  | EndIdleSessions
   | ExpireMemberships
   | ExpireSuspensions
   | ActivateConfiguration

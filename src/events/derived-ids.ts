@@ -69,3 +69,11 @@ function formatUuid(b: Uint8Array, version: number): string {
   const start = `${h(0)}${h(1)}${h(2)}${h(3)}-${h(4)}${h(5)}-${six}${h(7)}-${eight}${h(9)}-`;
   return `${start}${h(10)}${h(11)}${h(12)}${h(13)}${h(14)}${h(15)}`;
 }
+
+/**
+ * Whether a session began with a bearer token: its id is derived from the token, so it is a version 8 UUID. Those of
+ * sign-ins are random.
+ */
+export function isTokenSession(sessionId: SessionId): boolean {
+  return sessionId.length === 36 && sessionId.charCodeAt(14) === 0x38;
+}

@@ -33,6 +33,8 @@ export const unknownExpireFrom = 2;
 
 /** From this level on, logouts at identity providers are recorded, and sessions name the provider's own session. */
 export const logoutsFrom = 5;
+/** From this level on, the log records when sessions were last used. */
+export const activityFrom = 5;
 /** From this level on, memberships and suspensions may have an end. */
 export const timeBoxedFrom = 5;
 

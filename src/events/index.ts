@@ -24,7 +24,6 @@ export {
   type MembershipsExpired,
   type NodesRetired,
   type Recorded,
-  type RevocationReason,
   type ScimGroup,
   type Sealed,
   type ServiceAccountCreated,
@@ -32,8 +31,6 @@ export {
   type SessionCreated,
   type SessionEvent,
   type SessionRefreshed,
-  type SessionRevoked,
-  type SessionsExpired,
   type SignalReceived,
   type SignalStreamChanged,
   type SnapshotTaken,
@@ -75,6 +72,7 @@ export {
   type CreateScimToken,
   type CreateSession,
   type DropHeldChange,
+  type EndIdleSessions,
   type EndProvisionedUser,
   type EraseUser,
   type ExpireHeldChanges,
@@ -90,6 +88,7 @@ export {
   type ProviderTokens,
   type ReassertTightenings,
   type ReceiveSignal,
+  type RecordActivity,
   type RecordSnapshot,
   type RefreshSession,
   type RefusalCode,
@@ -108,6 +107,7 @@ export {
   type StartRefresh,
   type StoredSignalStream,
   type SuspendUser,
+  seenAtOnceMax,
   signalStreamCharsMax,
   signalStreamsFrom,
   toLostSession,
@@ -135,6 +135,7 @@ export {
 export {
   commandIdFromBytes,
   commandIdOfEnvelope,
+  isTokenSession,
   logoutCommandId,
   personLogoutId,
   providerSessionId,
@@ -161,7 +162,7 @@ export {
   problemCharsMax,
   saidCharsMax,
 } from "./directory-state.ts";
-export { firstLevel, logoutsFrom, readsLevel, timeBoxedFrom } from "./formats.ts";
+export { activityFrom, firstLevel, logoutsFrom, readsLevel, timeBoxedFrom } from "./formats.ts";
 export {
   type BootId,
   type Brand,
@@ -325,7 +326,9 @@ export {
   type WrappedKey,
   wrapKey,
 } from "./seal.ts";
+export type { RevocationReason, SeenSession, SessionRevoked, SessionsExpired, SessionsSeen } from "./session-events.ts";
 export { GenerationalCache } from "./session-index/generational-cache.ts";
+export type { SessionUse } from "./session-index/seen-times.ts";
 export type { SessionIndex } from "./session-index/session-index.ts";
 export {
   isSignalRecord,
@@ -348,6 +351,7 @@ export {
 export { chunkFormat, SnapshotChunks } from "./snapshot/chunks.ts";
 export { loadProjection, ProjectionLoader, type SnapshotCounts } from "./snapshot/load.ts";
 export {
+  activityStream,
   clusterStream,
   configurationStream,
   deviceStream,

@@ -27,6 +27,8 @@ export const signalStream = (receiver: string): Stream => `signal-stream:${recei
 export const clusterStream: Stream = "cluster:log";
 /** Expiry sweeps and directory syncs concern many entities at once. */
 export const sweepStream: Stream = "cluster:sweep";
+/** When sessions were last used concerns many sessions at once. */
+export const activityStream: Stream = "cluster:activity";
 /** One stream, so that the leader decides about one held change after the other, and its bounds are exact. */
 export const heldStream: Stream = "cluster:held";
 
@@ -39,7 +41,7 @@ export type ParsedStream =
   | Readonly<{ kind: "service-account"; id: ServiceAccountId }>
   | Readonly<{ kind: "configuration"; id: NodeId }>
   | Readonly<{ kind: "signal-stream"; id: string }>
-  | Readonly<{ kind: "cluster"; id: "log" | "sweep" | "held" }>;
+  | Readonly<{ kind: "cluster"; id: "log" | "sweep" | "activity" | "held" }>;
 
 /** Splits a stream at its first colon. */
 export function parseStream(stream: Stream): ParsedStream {

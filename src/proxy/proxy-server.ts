@@ -11,6 +11,7 @@
 import type { Registry } from "prom-client";
 import type { FactKey } from "../auth/index.ts";
 import type { HostPort } from "../config/index.ts";
+import { momentOf } from "../replication/runtime/index.ts";
 import type { AcmeServing } from "./autocert/autocert-timer.ts";
 import { type CutReason, cutReasons, Exchanges, type KindCounts, type Settled } from "./enforce/exchanges.ts";
 import { InFlight } from "./enforce/in-flight.ts";
@@ -89,6 +90,7 @@ export async function startProxy(
       metrics.cut(reason);
     },
     onRedecisionFailed: (error, requestId) => metrics.redecisionFailed(error, requestId),
+    onUse: (session) => inForce.deps.idle.note(session, momentOf(clock)),
   });
   const metrics = createHttpMetrics({
     registry,

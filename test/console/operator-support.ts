@@ -58,6 +58,7 @@ export async function startOperatorWorld(
       (app) =>
         registerOperatorApi(app, {
           providers: { nameOf: () => null, refreshEveryMs: 60_000 },
+          idle: built.deps.idle,
           databroker: options.operator?.(built.operator) ?? built.operator,
           replica: built.replica,
           feed,

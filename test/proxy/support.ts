@@ -11,16 +11,18 @@ import {
   compilePolicies,
   createAssertions,
   createDecisionAnnotator,
+  createIdleGate,
   type DecisionRecord,
   decide,
   describePolicy,
   factPositionOf,
   readCredential,
   resolveCaller,
+  SessionActivity,
   type SessionHandle,
   type ShadowDirection,
 } from "../../src/auth/index.ts";
-import type { Config, DecisionApiConfig, RouteConfig } from "../../src/config/index.ts";
+import { type Config, type DecisionApiConfig, idleLifetimesOf, type RouteConfig } from "../../src/config/index.ts";
 import {
   type BootId,
   type CardeaEvent,
@@ -165,6 +167,7 @@ export type Rig = Readonly<{
   apply(...events: CardeaEvent[]): Promise<number>;
   /** Time since the lease expired, in ms; negative: the lease is fresh. A test may set it. */
   lease: { overdueMs: number };
+  activity: SessionActivity;
   /** The result when the proxy waits for a link that is not applied. */
   catchUp: { answer: "reached" | "behind" | "lost" };
   deniedLocally: Set<Stream>;
@@ -218,7 +221,11 @@ export async function startRig(
   const policies = compilePolicies(config.routes);
   const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
-  const common: Omit<ProxyDeps, "config" | "decide" | "annotateDecision" | "explain"> = {
+  const activity = new SessionActivity({
+    useOf: (id) => projection.uses.of(id),
+    isFresh: () => lease.overdueMs <= 0,
+  });
+  const common: Omit<ProxyDeps, "config" | "idle" | "decide" | "annotateDecision" | "explain"> = {
     identity: { node: "node-1" as NodeId, boot: "boot-1" as BootId, region: "here" },
     clock: systemClock,
     replica: {
@@ -295,6 +302,7 @@ export async function startRig(
     return {
       ...common,
       config: own,
+      idle: createIdleGate(idleLifetimesOf(own), activity),
       decide: (question) => decide({ policies: compiled.policies, ...question }),
       annotateDecision: createDecisionAnnotator({
         ...{ policies: compiled.policies, shadows: compiled.shadows, node: common.identity.node },
@@ -318,6 +326,7 @@ export async function startRig(
     registry,
     metrics: async () => `${await registry.metrics()}\n${[...proxy.routeMetrics()].join("")}`,
     lease,
+    activity,
     catchUp,
     deniedLocally,
     shadowed,

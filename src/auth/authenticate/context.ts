@@ -4,6 +4,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import type { CommandId, ConfigHash, NeededLink, SessionId, UnixMs } from "../../events/index.ts";
 import type { Clock, Databroker, Freshness, Replica } from "../../replication/index.ts";
 import type { Principal, ResolvedCaller } from "../authorize/decision.ts";
+import type { IdleGate } from "../idle/idle-gate.ts";
 import { handlerErrorJson, pageHeaders, type RenderPage, type SignInErrorPage } from "../reply/page.ts";
 import type { ListedRoute, ListRoutesQuery } from "../route-list.ts";
 import { type CookieOptions, setCookie } from "./credentials/credentials.ts";
@@ -55,6 +56,8 @@ export type SignInFor = Readonly<{
   dependsOn: readonly string[];
   /** An older session does not count (`session_lifetime`); absent or 0: its own expiry decides. */
   sessionMsMax?: number;
+  /** A session that was unused for this long does not count (`session_idle_lifetime`); absent or 0: no bound. */
+  idleMsMax?: number;
 }>;
 
 export type AuthDeps = Readonly<{
@@ -79,6 +82,8 @@ export type AuthDeps = Readonly<{
     handle: SessionHandle | undefined,
     options: Readonly<{ idpIds: ReadonlySet<string>; credentialInHeader: boolean; now: UnixMs }>,
   ) => ResolvedCaller;
+  /** When sessions become idle, and where their use is noted. */
+  idle: IdleGate;
   /** The claims of the assertion for a host, also shown at `/.pomerium/user`. */
   identityClaims: (principal: Principal, hostname: string) => Readonly<Record<string, unknown>>;
   /**

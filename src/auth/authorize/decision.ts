@@ -66,6 +66,9 @@ export type ResolvedCaller =
 /** Why a caller is anonymous whose session or person this node's region has revoked by itself; also a `Reason`. */
 export const revokedByRegion = "revoked-by-region";
 
+/** Why a caller is anonymous whose session was unused for too long; also a `Reason`. */
+export const sessionIdle = "session-idle";
+
 /** The facts behind a decision. It is re-decided exactly when one of them changes. */
 export type FactsRead = Readonly<{
   sessionId: SessionId | null;

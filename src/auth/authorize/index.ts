@@ -43,6 +43,7 @@ export {
   type ResolvedCaller,
   type RuleSetOutcomes,
   revokedByRegion,
+  sessionIdle,
 } from "./decision.ts";
 export {
   type DecisionTrace,

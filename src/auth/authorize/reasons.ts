@@ -48,6 +48,8 @@ export type Reason =
   /** Ours: the node's region revoked the session or the person by itself; the log does not have that yet. */
   | "revoked-by-region"
   | "route-not-found"
+  /** Ours: the session was unused for an idle lifetime. */
+  | "session-idle"
   | "source-ip-ok"
   | "source-ip-unauthorized"
   | "ssh-publickey-ok"

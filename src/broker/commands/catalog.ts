@@ -19,11 +19,13 @@ import {
 } from "../../events/index.ts";
 import type { Access } from "./access.ts";
 import { activateConfiguration } from "./cluster/activate-configuration.ts";
+import { endIdleSessions } from "./cluster/end-idle-sessions.ts";
 import { expireSessions } from "./cluster/expire-sessions.ts";
 import { expireMemberships, expireSuspensions } from "./cluster/expire-time-boxes.ts";
 import { finalizeUpgrade } from "./cluster/finalize-upgrade.ts";
 import { mergeRevocation } from "./cluster/merge-revocation.ts";
 import { reassertTightenings } from "./cluster/reassert-tightenings.ts";
+import { recordActivity } from "./cluster/record-activity.ts";
 import { recordSnapshot } from "./cluster/record-snapshot.ts";
 import { retireNodes } from "./cluster/retire-nodes.ts";
 import { writeSignalStream } from "./cluster/write-signal-stream.ts";
@@ -105,6 +107,8 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   expireHeldChanges,
   receiveSignal,
   expireSessions,
+  recordActivity,
+  endIdleSessions,
   expireMemberships,
   expireSuspensions,
   activateConfiguration,

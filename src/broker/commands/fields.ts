@@ -81,6 +81,7 @@ const revocations: readonly RevocationReason[] = [
   "refresh-refused",
   "identity-provider",
   "session-limit",
+  "idle",
   "reasserted",
 ];
 const sources: readonly MembershipSource[] = ["directory", "scim", "operator", "idp"];

@@ -10,6 +10,7 @@ import {
   type CallerOptions,
   createAuthenticateHost,
   createHandleCodec,
+  createIdleDuty,
   createRefresh,
   createScimServer,
   createValueCipher,
@@ -28,7 +29,13 @@ import {
   type SignalTransmitter,
 } from "../../auth/index.ts";
 import type { Duty } from "../../broker/index.ts";
-import { type Config, type DirectoryConfig, type ScimClientConfig, signInClientsOf } from "../../config/index.ts";
+import {
+  type Config,
+  type DirectoryConfig,
+  idleLifetimesOf,
+  type ScimClientConfig,
+  signInClientsOf,
+} from "../../config/index.ts";
 import {
   createHomeLookup,
   operatorCallerOf,
@@ -51,7 +58,17 @@ import { operatorStreamsOf, registerTransmitterOf } from "./signals/transmitter-
 
 const refreshCheckEveryMs = 1_000;
 const directoryLookEveryMs = 1_000;
+/** It reads every session. */
+const idleCheckEveryMs = 60_000;
 const nowS = (): number => Math.floor(systemClock.wall() / 1_000);
+
+/** The idle lifetime of all sessions on a route; 0: none. */
+export function routeIdleMs(
+  { sessionIdleLifetimeMs: global }: Pick<Config, "sessionIdleLifetimeMs">,
+  { sessionIdleLifetimeMs: own }: Pick<Config["routes"][number], "sessionIdleLifetimeMs">,
+): number {
+  return own === 0 || global === 0 ? own + global : Math.min(own, global);
+}
 
 export function callerResolver(replica: Replica): AuthDeps["resolveCaller"] {
   const cache = new CallerCache();
@@ -67,6 +84,7 @@ export function authDepsOf(
     replica: AuthDeps["replica"];
     catchUp: AuthDeps["catchUp"];
     resolveCaller: AuthDeps["resolveCaller"];
+    idle: AuthDeps["idle"];
     assertions: Assertions;
     policies: Policies;
     providers: ProviderClients;
@@ -101,6 +119,7 @@ export function authDepsOf(
               idpIds: clients.ofRoute(route).idpIds,
               dependsOn: route.dependsOn,
               sessionMsMax: route.sessionLifetimeMs,
+              idleMsMax: routeIdleMs(config, route),
             };
       },
       groupsFromClaim: config.groupsFromClaim,
@@ -129,6 +148,7 @@ export function authDepsOf(
     ...(provisioned === undefined ? {} : { provisionedFor: provisioned }),
     ...(signalRecords === undefined ? {} : { signalRecordsFor: signalRecords }),
     resolveCaller: parts.resolveCaller,
+    idle: parts.idle,
     identityClaims: (principal, hostname) => parts.assertions.claimsOf(principal, hostname),
     assertionFor: config.jwtEndpoint
       ? async (principal, hostname) => (await parts.assertions.issue(principal, { hostname, mode: "cached" })).assertion
@@ -209,6 +229,7 @@ export async function authenticateHostOf(
         massChange: massChangeLimitsOf(config),
         routePolicies: () => routePolicies(config, parts.policies),
         region: config.region,
+        idle: parts.auth.idle,
         providers: {
           nameOf: (idpId) => clients.get(idpId)?.name ?? null,
           refreshEveryMs: config.refreshEveryMs,
@@ -294,4 +315,10 @@ export function refreshDuty(
     log: parts.logger,
   });
   return { name: "refresh", everyMs: refreshCheckEveryMs, run: refresh };
+}
+
+/** The leader's duty to end sessions that are idle. @param config the configuration in force */
+export function idleDutyOf(config: () => Config): Duty {
+  const run = createIdleDuty({ lifetimes: () => idleLifetimesOf(config()), uuid: randomUUID });
+  return { name: "idle sessions", everyMs: idleCheckEveryMs, run };
 }

@@ -11,6 +11,7 @@ import {
   createAssertions,
   createBearerTokens,
   createDecisionAnnotator,
+  createIdleGate,
   createRouteHost,
   createSignInGate,
   decide,
@@ -21,7 +22,7 @@ import {
   type SignalMemory,
   signInLoopOf,
 } from "../../auth/index.ts";
-import { type Config, type HostPort, signInClientsOf } from "../../config/index.ts";
+import { type Config, type HostPort, idleLifetimesOf, signInClientsOf } from "../../config/index.ts";
 import { renderPage } from "../../console/index.ts";
 import type { BootId, NeededLink, NodeId, UnixMs } from "../../events/index.ts";
 import {
@@ -37,13 +38,14 @@ import {
 import type { Logger } from "../../replication/index.ts";
 import type { ReplicaProcess, SnapshotSource } from "../../replication/node/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
+import { startActivityReports } from "../process/activity-reports.ts";
 import { registerAuditMetrics } from "../process/audit-metrics.ts";
 import { identityCounts } from "../process/identity-counts.ts";
 import type { ProviderClients } from "../process/provider-clients.ts";
 import type { Output } from "../terminal/output.ts";
 import { startAudit } from "./audit-parts.ts";
 import { authKeys } from "./auth-keys.ts";
-import { authDepsOf, authenticateHostOf, callerResolver } from "./auth-parts.ts";
+import { authDepsOf, authenticateHostOf, callerResolver, routeIdleMs } from "./auth-parts.ts";
 import { startAutocertOf } from "./autocert-parts.ts";
 import { nodeRoleOf, type startDatabroker } from "./databroker-parts.ts";
 import { startDecisionApi } from "./decision-parts.ts";
@@ -106,6 +108,15 @@ export async function startRequestServices(
   const catchUp = (link: NeededLink) => replica.waitFor(link, catchUpMs);
   const resolveCaller = callerResolver(replica);
 
+  const { activity, stop: stopReports } = startActivityReports({
+    registry: parts.registry,
+    replica,
+    databroker: databroker.forRole(nodeRoleOf(config)),
+    hasIdleLifetime: () => idleLifetimesOf(parts.config()) !== null,
+    logger,
+  });
+  stops.push(stopReports);
+
   const shadowed = new Counter({
     name: "cardea_shadow_decisions_total",
     help: "Decisions of routes with a shadow_policy, by the change that it would make",
@@ -139,11 +150,13 @@ export async function startRequestServices(
       now: parts.now,
       uuid: randomUUID,
     });
+    const idle = createIdleGate(idleLifetimesOf(own), activity);
     const auth = authDepsOf(own, {
       databroker: databroker.forRole("authenticate"),
       replica,
       catchUp,
       resolveCaller,
+      idle,
       assertions,
       policies,
       providers: known,
@@ -182,6 +195,7 @@ export async function startRequestServices(
         onShadow: (route, direction) => shadowed.inc({ route, direction }),
       }),
       resolveCaller,
+      idle,
       signInOf: clients.ofRoute,
       bearerTokens: createBearerTokens({
         databroker: auth.databroker,
@@ -208,7 +222,8 @@ export async function startRequestServices(
       },
       beginSignIn(asked, cookieHeader, { route, trace, keepsAddress }) {
         const { dependsOn, sessionLifetimeMs: sessionMsMax } = route;
-        const how = { idpIds: clients.ofRoute(route).idpIds, dependsOn, sessionMsMax };
+        const idleMsMax = routeIdleMs(own, route);
+        const how = { idpIds: clients.ofRoute(route).idpIds, dependsOn, sessionMsMax, idleMsMax };
         return beginSignIn(auth, asked, cookieHeader, { how, trace, keepsAddress });
       },
       signIns,

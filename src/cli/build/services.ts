@@ -37,7 +37,7 @@ import { registerTransmitCounts } from "../process/transmit-counts.ts";
 import { CannotError } from "../terminal/command.ts";
 import type { Output } from "../terminal/output.ts";
 import { version } from "../terminal/version.ts";
-import { directoryDuty, profileRecordsOf, refreshDuty } from "./auth-parts.ts";
+import { directoryDuty, idleDutyOf, profileRecordsOf, refreshDuty } from "./auth-parts.ts";
 import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
 import type { LoadedConfig } from "./load.ts";
 import { type ListenerName, type RequestServices, startRequestServices } from "./request-services.ts";
@@ -104,6 +104,7 @@ export async function startServices(
         { ...sync.duty, run: (context) => sync.duty.run(context) },
         { ...provider.polls, run: (context) => provider.polls.run(context) },
         { ...provider.verifications, run: (context) => provider.verifications.run(context) },
+        idleDutyOf(() => current),
         transmitter.duty,
       ],
       neededAfter: transmitter.neededAfter,

@@ -13,7 +13,8 @@ export const sessionsList: CliCommand = {
   name: "sessions list",
   usage: "[--user NAME] [--status active|revoked|expired|all]",
   summary: "list sessions",
-  help: "NAME is a user id, an identity provider's subject, or an e-mail address.",
+  help: `NAME is a user id, an identity provider's subject, or an e-mail address. LAST SEEN, IDLE AT and EXPIRES: the last known use and who knows
+it, and when the session ends because it is not used (session_idle_lifetime) and at the latest.`,
   async run(args, terminal) {
     const parsed = parse(
       args,
@@ -34,10 +35,13 @@ export const sessionsList: CliCommand = {
           s.email || s.userId || "",
           s.status,
           s.issuedAt ?? "",
+          lastSeenText(s, Date.now()),
+          s.idleAt ?? "",
           s.expiresAt ?? "",
-          s.reason ?? "",
+          s.reason === null ? "" : `ended: ${s.reason}`,
         ]);
-        terminal.out(formatTable(["SESSION", "USER", "STATUS", "SIGNED IN", "EXPIRES", ""], rows));
+        const columns = ["SESSION", "USER", "STATUS", "SIGNED IN", "LAST SEEN", "IDLE AT", "EXPIRES", ""];
+        terminal.out(formatTable(columns, rows));
       }
       return 0;
     } finally {
@@ -45,6 +49,23 @@ export const sessionsList: CliCommand = {
     }
   },
 };
+
+const sources = { "sign-in": "sign-in", log: "log", "this-node": "this node" } as const;
+
+/** When a session was last used, its age, and who knows it; empty: it is not tracked. */
+export function lastSeenText(
+  { lastSeenAt, lastSeenBy }: Pick<SessionView, "lastSeenAt" | "lastSeenBy">,
+  now: number,
+): string {
+  if (lastSeenAt === null || lastSeenBy === null) return "";
+  return `${lastSeenAt} (${ageText(now - Date.parse(lastSeenAt))} ago, ${sources[lastSeenBy]})`;
+}
+
+function ageText(ms: number): string {
+  const minutes = Math.floor(Math.max(0, ms) / 60_000);
+  if (minutes === 0) return `${Math.floor(Math.max(0, ms) / 1_000)}s`;
+  return minutes < 60 ? `${minutes}m` : `${Math.floor(minutes / 60)}h${minutes % 60}m`;
+}
 
 /** The most sessions in one request of the API. The receipt of the last change covers the earlier ones. */
 const batchSessionsMax = 10_000;

@@ -13,6 +13,7 @@ import { operatorOptions, type Parsed, parse, parseWait, waitOptions } from "../
 import { type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
 import { formatTable, maskControlCharacters } from "../terminal/print.ts";
 import { timeBoxBody, timeBoxOptions } from "../terminal/time-box.ts";
+import { lastSeenText } from "./sessions.ts";
 
 export const usersList: CliCommand = {
   name: "users list",
@@ -64,12 +65,20 @@ function textOf(user: ShownUser): string {
     `${user.id}  ${user.email || user.subject}  ${user.name}`,
     `status: ${user.status}${suspension === null ? "" : ` until ${suspension.until}: ${suspension.reason}`}`,
     `sessions: ${user.sessions}`,
+    ...sessionText(user.lastSession),
     `groups: ${user.groups.join(", ") || "none"}`,
     ...memberships.map(textOfMembership),
     ...providers.map(providerText),
     ...grants.map(({ group, until, reason }) => `  ${group} by an operator until ${until}: ${reason}`),
   ];
   return lines.map((line) => `${maskControlCharacters(line)}\n`).join("");
+}
+
+function sessionText(last: UserView["lastSession"]): readonly string[] {
+  if (last === null) return [];
+  const seen = last.lastSeenBy === null ? "" : ` seen ${lastSeenText(last, Date.now())},`;
+  const idle = last.idleAt === null ? "" : ` ends ${last.idleAt} if it is not used, and`;
+  return [`last session: ${last.id},${seen}${idle} ends ${last.expiresAt ?? "never"} at the latest`];
 }
 
 function textOfMembership({ group, excluded, sources }: MembershipView): string {

@@ -128,6 +128,7 @@ export function resolveSignInProviders(
       teamId: null,
       par: "auto",
       sessionLifetimeMs: null,
+      sessionIdleLifetimeMs: 0,
     });
   for (const written of globals.sign_in_providers) {
     const at = ["sign_in_providers", written.name];
@@ -179,6 +180,7 @@ function resolveEntry(
     ...keys,
     par: written.par,
     sessionLifetimeMs: written.sessionLifetimeMs,
+    sessionIdleLifetimeMs: written.sessionIdleLifetimeMs,
   };
 }
 

@@ -256,6 +256,11 @@ export const signInKeys = {
     duration({ min: "1s", max: "8760h" }).prefault("14h"),
     "How long a session lasts from sign-in, regardless of activity.",
   ),
+  session_idle_lifetime: cardea(
+    duration({ min: "10s", max: "8784h", allowsNone: true }).prefault("0s"),
+    "How long a session may be unused; then it ends, and the person signs in again. A provider in `sign_in_providers` and a route may have a shorter one. `0s`: until `cookie_expire`. Needs cluster level 5. See docs/identity.md.",
+    { inConfig: "milliseconds" },
+  ),
   cookie_same_site: pomerium(
     enumValue(["lax", "strict", "none"], { "": "lax" }).prefault("lax"),
     "Which other sites may cause the cookie to be sent. With `none`, a WebSocket request with the cookie must have the `Origin` of a route.",

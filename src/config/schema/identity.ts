@@ -13,7 +13,7 @@ import { cardea, pomerium } from "./keys.ts";
 export const signInProviderKeys = {
   sign_in_providers: cardea(
     signInProviders().prefault({}),
-    "More providers at which people sign in, by name: `{NAME: {provider, provider_url, client_id, client_secret or client_secret_file, title, scopes, request_params, client_auth, private_key or private_key_file, key_id, team_id, pushed_authorization, session_lifetime}}`. `provider` is one of the kinds of `idp_provider`. `session_lifetime` bounds the sessions of its sign-ins, at most to `cookie_expire`. The callback at the provider is `/oauth2/callback/NAME` of `authenticate_service_url`. See docs/identity.md.",
+    "More providers at which people sign in, by name: `{NAME: {provider, provider_url, client_id, client_secret or client_secret_file, title, scopes, request_params, client_auth, private_key or private_key_file, key_id, team_id, pushed_authorization, session_lifetime, session_idle_lifetime}}`. `provider` is one of the kinds of `idp_provider`. `session_lifetime` bounds the sessions of its sign-ins, at most to `cookie_expire`; `session_idle_lifetime` ends those that are unused. The callback at the provider is `/oauth2/callback/NAME` of `authenticate_service_url`. See docs/identity.md.",
     {
       secretParts: [
         "signInProviders.*.clientSecret",

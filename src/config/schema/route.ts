@@ -267,6 +267,11 @@ const flow = {
     "How long after a sign-in a session counts on this route; then the person signs in again, and open streams are cut. `0s`: until the session expires (`cookie_expire`, or `session_lifetime` of the provider).",
     { inConfig: "milliseconds" },
   ),
+  session_idle_lifetime: cardea(
+    duration({ min: "10s", max: "8784h", allowsNone: true }).prefault("0s"),
+    "How long a session may be unused to count on this route; then the person signs in again, and open streams are cut. The shortest of this, the global one and that of the provider counts. `0s`: no bound by the route.",
+    { inConfig: "milliseconds" },
+  ),
   max_stream_lifetime: cardea(
     duration().prefault("0s"),
     "The longest a WebSocket or other stream may live; `0s`: no bound.",

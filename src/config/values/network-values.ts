@@ -62,8 +62,8 @@ export function formatDuration(ms: number): string {
   return parts.join("");
 }
 
-/** Bounds are written in Go's form too; `max` defaults to ten years. */
-export const duration = (bounds: Readonly<{ min?: string; max?: string }> = {}): ValueType<number> =>
+/** Bounds are written in Go's form too; `max` defaults to ten years. `allowsNone`: 0 is allowed below `min` too. */
+export const duration = (bounds: Readonly<{ min?: string; max?: string; allowsNone?: true }> = {}): ValueType<number> =>
   valueType(
     { label: "duration", json: { type: ["string", "integer"], examples: ["30s", "1h30m"] } },
     (value, refuse) => {
@@ -73,6 +73,7 @@ export const duration = (bounds: Readonly<{ min?: string; max?: string }> = {}):
         return refuse(`${formatValue(value)} is not a duration`, "write one such as 250ms, 30s or 1h30m");
       const min = parseDuration(bounds.min ?? "0s") ?? 0;
       const max = parseDuration(bounds.max ?? "87600h") ?? 0;
+      if (ms === 0 && bounds.allowsNone) return ms;
       if (ms < min) return refuse(`${formatDuration(ms)} is too short`, `write ${bounds.min} or more`);
       if (ms > max) return refuse(`${formatDuration(ms)} is too long`, `write ${bounds.max ?? "87600h"} or less`);
       return ms;

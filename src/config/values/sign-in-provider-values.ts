@@ -61,6 +61,8 @@ export type WrittenSignInProvider = Readonly<{
   requestParams: Readonly<Record<string, string>>;
   /** Null: `cookie_expire`. */
   sessionLifetimeMs: number | null;
+  /** 0: none. */
+  sessionIdleLifetimeMs: number;
 }>;
 
 /** The name of the provider that the `idp_` keys configure. */
@@ -84,6 +86,7 @@ const entryKeys = [
   "scopes",
   "request_params",
   "session_lifetime",
+  "session_idle_lifetime",
 ];
 const titleCharsMax = 60;
 
@@ -139,8 +142,8 @@ function readProvider(name: string, item: unknown, refuse: Refuse): WrittenSignI
     refuse: refuseInside(refuse, "request_params"),
   });
   if (isRefused(requestParams)) return requestParams;
-  const sessionLifetimeMs = lifetimeOf(item["session_lifetime"], refuseInside(refuse, "session_lifetime"));
-  if (isRefused(sessionLifetimeMs)) return sessionLifetimeMs;
+  const lifetimes = lifetimesOf(item, refuse);
+  if (isRefused(lifetimes)) return lifetimes;
   if (texts.clientId === undefined)
     return refuse("is missing", "write the value that the provider issued for this client", ["client_id"]);
   if ((texts.title ?? "").length > titleCharsMax)
@@ -153,20 +156,35 @@ function readProvider(name: string, item: unknown, refuse: Refuse): WrittenSignI
     par: par ?? "auto",
     scopes: scopes.flatMap((scope) => scope.split(/\s+/)).filter((scope) => scope !== ""),
     requestParams,
-    sessionLifetimeMs,
+    ...lifetimes,
     ...texts,
     clientId: texts.clientId,
   };
 }
 
-const lifetimeMsMin = 60_000;
+type Lifetimes = Pick<WrittenSignInProvider, "sessionLifetimeMs" | "sessionIdleLifetimeMs">;
+
+function lifetimesOf(item: Readonly<Record<string, unknown>>, refuse: Refuse): Lifetimes | RefusedValue {
+  const sessionLifetimeMs = lifetimeOf(item, "session_lifetime", { min: "1m", refuse });
+  if (isRefused(sessionLifetimeMs)) return sessionLifetimeMs;
+  const idleMs = lifetimeOf(item, "session_idle_lifetime", { min: "10s", refuse });
+  return isRefused(idleMs) ? idleMs : { sessionLifetimeMs, sessionIdleLifetimeMs: idleMs ?? 0 };
+}
+
 const lifetimeMsMax = 366 * 24 * 3_600_000;
 
-function lifetimeOf(written: unknown, refuse: Refuse): number | null | RefusedValue {
+function lifetimeOf(
+  item: Readonly<Record<string, unknown>>,
+  key: string,
+  { min, refuse }: Readonly<{ min: string; refuse: Refuse }>,
+): number | null | RefusedValue {
+  const written = item[key];
   if (written === undefined || written === null) return null;
   const ms = typeof written === "string" ? parseDuration(written.trim()) : undefined;
-  if (ms === undefined || ms < lifetimeMsMin || ms > lifetimeMsMax)
-    return refuse(`${formatValue(written)} is not a lifetime of a session`, "write a duration from 1m to 8784h");
+  if (ms === undefined || ms < (parseDuration(min) ?? 0) || ms > lifetimeMsMax)
+    return refuse(`${formatValue(written)} is not a lifetime of a session`, `write a duration from ${min} to 8784h`, [
+      key,
+    ]);
   return ms;
 }
 

@@ -6,15 +6,9 @@
  *   not ASCII, trailing bytes.
  */
 
-import type {
-  Effect,
-  Recorded,
-  RevocationReason,
-  SessionCreated,
-  SessionRefreshed,
-  SessionRevoked,
-} from "../catalog.ts";
+import type { Effect, Recorded, SessionCreated, SessionRefreshed } from "../catalog.ts";
 import type { CommandId, Epoch, EventId, Hash, Position, SessionId, UnixMs, UserId } from "../ids.ts";
+import type { RevocationReason, SessionRevoked } from "../session-events.ts";
 
 const ascii = (text: string): Uint8Array => Buffer.from(text, "latin1");
 /** A string of fewer than 32 ASCII characters in MessagePack. */

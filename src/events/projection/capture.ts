@@ -7,6 +7,7 @@
  */
 import type { DeviceId, GroupId, ServiceAccountId, SessionId, UserId } from "../ids.ts";
 import type { Link } from "../link.ts";
+import type { SessionUse } from "../session-index/seen-times.ts";
 import type { MassChangeRow } from "./mass-changes.ts";
 import type { Device, Group, Membership, ServiceAccount, Session, User } from "./state.ts";
 
@@ -14,7 +15,8 @@ export type CapturedEntity =
   | Readonly<{ kind: "group"; entity: Group }>
   | Readonly<{ kind: "user"; entity: User }>
   | Readonly<{ kind: "memberships"; userId: UserId; entity: ReadonlyMap<GroupId, Membership> }>
-  | Readonly<{ kind: "session"; entity: Session }>
+  /** `use` undefined: nothing is known of it. */
+  | Readonly<{ kind: "session"; entity: Session; use: SessionUse | undefined }>
   | Readonly<{ kind: "device"; entity: Device }>
   | Readonly<{ kind: "service-account"; entity: ServiceAccount }>;
 export type EntityKind = CapturedEntity["kind"];
@@ -26,6 +28,7 @@ export type LiveEntities = Readonly<{
   people: () => Iterable<UserId>;
   membershipsOf: (userId: UserId) => ReadonlyMap<GroupId, Membership>;
   sessions: () => Iterable<Session>;
+  useOf: (sessionId: SessionId) => SessionUse | undefined;
   devices: () => Iterable<Device>;
   serviceAccounts: () => Iterable<ServiceAccount>;
 }>;
@@ -135,7 +138,7 @@ function* liveOf(kind: EntityKind, live: LiveEntities): Generator<CapturedEntity
       for (const userId of live.people()) yield { kind, userId, entity: live.membershipsOf(userId) };
       return;
     case "session":
-      for (const entity of live.sessions()) yield { kind, entity };
+      for (const entity of live.sessions()) yield { kind, entity, use: live.useOf(entity.sessionId) };
       return;
     case "device":
       for (const entity of live.devices()) yield { kind, entity };

@@ -43,6 +43,7 @@ export class FactPositions {
     switch (event.type) {
       case "SessionCreated": // the session's state holds the position
       case "SessionsExpired":
+      case "SessionsSeen":
       case "UserRefreshRequested":
       case "MassChangeHeld":
       case "HeldChangeNarrowed":

@@ -10,7 +10,7 @@
  *   A guess is never saved, and a newer build folds these events again.
  */
 
-import type { CardeaEvent, CredentialEvent, GroupMembersChanged, MembershipSource, Recorded } from "../catalog.ts";
+import type { CardeaEvent, GroupMembersChanged, MembershipSource, Recorded, UserRefreshRequested } from "../catalog.ts";
 import { linkOf } from "../codec/codec.ts";
 import { firstLevel } from "../formats.ts";
 import {
@@ -24,18 +24,12 @@ import {
 } from "../ids.ts";
 import { genesis, type Link } from "../link.ts";
 import { massChangeFrom, sourceOf } from "../mass-change.ts";
+import type { SessionsSeen } from "../session-events.ts";
 import { CompactSessionIndex } from "../session-index/compact-session-index.ts";
 import type { LoadableSessionIndex } from "../session-index/session-index.ts";
-import {
-  deviceStream,
-  groupStream,
-  parseStream,
-  type Stream,
-  serviceAccountStream,
-  sessionStream,
-  userStream,
-} from "../streams.ts";
+import { groupStream, parseStream, type Stream, sessionStream, userStream } from "../streams.ts";
 import { ProjectionCapture } from "./capture.ts";
+import { Credentials } from "./credentials.ts";
 import { DigestSum } from "./digest-sum.ts";
 import { EndIndex } from "./end-index.ts";
 import { lossesOf } from "./losses.ts";
@@ -48,10 +42,10 @@ import {
   type SessionStatus,
 } from "./projection-types.ts";
 import { RefreshRequests } from "./refresh-requests.ts";
+import { SessionUses } from "./session-uses.ts";
 import {
   createTombstone,
   type Device,
-  evolveDevice,
   evolveLogout,
   evolveMembership,
   evolveSession,
@@ -60,8 +54,6 @@ import {
   type Group,
   type Membership,
   newUser,
-  removeDevice,
-  revokeServiceAccount,
   type ServiceAccount,
   type Session,
   type TimeBox,
@@ -82,12 +74,20 @@ export class Projection {
   readonly #digest = new DigestSum();
   readonly #sessions: LoadableSessionIndex = new CompactSessionIndex();
   readonly #users = new Map<UserId, User>();
+  readonly #uses = new SessionUses({
+    sessions: this.#sessions,
+    userOf: (id) => this.#users.get(id),
+    replace: (kind, before, after) => this.#digest.replace(kind, before, after),
+    preserve: (session) => this.#preserveSession(session.sessionId, session),
+  });
   readonly #groups = new Map<GroupId, Group>();
   readonly #memberships = new Memberships();
   /** People whose suspensions end by themselves, with the ends. */
   readonly #suspensions = new EndIndex<UserId>();
-  readonly #devices = new Map<DeviceId, Device>();
-  readonly #serviceAccounts = new Map<ServiceAccountId, ServiceAccount>();
+  readonly #credentials = new Credentials({
+    replace: (kind, before, after) => this.#digest.replace(kind, before, after),
+    preserve: (kind, id, before) => this.#capture?.preserve(kind, id, before),
+  });
   readonly #massChanges = new MassChanges((kind, before, after) => this.#digest.replace(kind, before, after));
   readonly #refreshRequests = new RefreshRequests();
   #capture: ProjectionCapture | undefined;
@@ -182,19 +182,19 @@ export class Projection {
     return this.#memberships.nextEndOf(userId, now);
   }
   device(id: DeviceId): Device | undefined {
-    return this.#devices.get(id);
+    return this.#credentials.devices.get(id);
   }
   devices(): IterableIterator<Device> {
-    return this.#devices.values();
+    return this.#credentials.devices.values();
   }
   devicesOf(userId: UserId): readonly Device[] {
-    return [...this.#devices.values()].filter((d) => d.userId === userId && !d.removed);
+    return [...this.#credentials.devices.values()].filter((d) => d.userId === userId && !d.removed);
   }
   serviceAccount(id: ServiceAccountId): ServiceAccount | undefined {
-    return this.#serviceAccounts.get(id);
+    return this.#credentials.serviceAccounts.get(id);
   }
   serviceAccounts(): IterableIterator<ServiceAccount> {
-    return this.#serviceAccounts.values();
+    return this.#credentials.serviceAccounts.values();
   }
 
   /** What is held of mass changes, and who lost a group by which source (mass-change.ts). */
@@ -209,6 +209,11 @@ export class Projection {
   /** Operators' requests to ask the identity provider about a person now, for the leader's refresh. */
   get refreshRequests(): RefreshRequests {
     return this.#refreshRequests;
+  }
+
+  /** When sessions were last used, as far as the log knows. */
+  get uses(): SessionUses {
+    return this.#uses;
   }
 
   /** Expired sessions, for the sweep. */
@@ -244,8 +249,9 @@ export class Projection {
         people: () => this.#memberships.people(),
         membershipsOf: (userId) => this.#memberships.of(userId),
         sessions: () => this.#sessions.values(),
-        devices: () => this.#devices.values(),
-        serviceAccounts: () => this.#serviceAccounts.values(),
+        useOf: (id) => this.#uses.of(id),
+        devices: () => this.#credentials.devices.values(),
+        serviceAccounts: () => this.#credentials.serviceAccounts.values(),
       },
       () => {
         if (this.#capture === capture) this.#capture = undefined;
@@ -272,8 +278,8 @@ export class Projection {
       suspensions: projection.#suspensions,
       groups: projection.#groups,
       memberships: projection.#memberships,
-      devices: projection.#devices,
-      serviceAccounts: projection.#serviceAccounts,
+      devices: projection.#credentials.devices,
+      serviceAccounts: projection.#credentials.serviceAccounts,
       massChanges: projection.#massChanges,
     };
     return { projection, places };
@@ -283,9 +289,10 @@ export class Projection {
   recomputedDigest(): string {
     const sum = new DigestSum();
     sum.replace("level", undefined, levelForm(this.#level));
-    const all = { session: this.#sessions, user: this.#users, group: this.#groups, device: this.#devices };
-    for (const [kind, entities] of Object.entries({ ...all, "service-account": this.#serviceAccounts }))
+    const all = { session: this.#sessions, user: this.#users, group: this.#groups, device: this.#credentials.devices };
+    for (const [kind, entities] of Object.entries({ ...all, "service-account": this.#credentials.serviceAccounts }))
       for (const entity of entities.values()) sum.replace(kind, undefined, entity);
+    for (const form of this.#uses.forms()) sum.replace("use", undefined, form);
     for (const userId of this.#memberships.people())
       for (const [groupId, membership] of this.#memberships.of(userId))
         sum.replace("membership", undefined, { userId, groupId, ...membership });
@@ -360,20 +367,19 @@ export class Projection {
       case "DeviceRemoved":
       case "ServiceAccountCreated":
       case "ServiceAccountRevoked":
-        return this.#foldCredential(event);
+        return this.#credentials.evolve(event);
       case "TighteningReasserted":
         return this.#deny(event.subject, at);
       case "UpgradeFinalized":
         this.#raiseLevel(event.level, at);
         return [];
+      case "SessionsSeen":
       case "MassChangeHeld":
       case "HeldChangeNarrowed":
       case "HeldChangeEnded":
       case "MassChangesAllowed":
-        this.#massChanges.evolve(event, at);
-        return [];
       case "UserRefreshRequested":
-        this.#refreshRequests.add(event, position);
+        this.#foldBeside(event, at);
         return [];
       case "DirectorySyncStarted":
       case "DirectorySyncCompleted":
@@ -390,27 +396,14 @@ export class Projection {
     }
   }
 
-  #foldCredential(event: CredentialEvent): readonly Stream[] {
-    switch (event.type) {
-      case "DeviceEnrolled":
-      case "DeviceApproved":
-        this.#putDevice(event.deviceId, evolveDevice(this.#devices.get(event.deviceId), event));
-        return [deviceStream(event.deviceId), userStream(event.userId)];
-      case "DeviceRemoved":
-        this.#denyDevice(event.deviceId, event.userId);
-        return [deviceStream(event.deviceId), userStream(event.userId)];
-      case "ServiceAccountCreated":
-        if (!this.#serviceAccounts.has(event.serviceAccountId)) {
-          const { type: _, ...account } = event;
-          this.#putServiceAccount({ ...account, revoked: false });
-        }
-        return [serviceAccountStream(event.serviceAccountId)];
-      case "ServiceAccountRevoked":
-        this.#denyServiceAccount(event.serviceAccountId, event.userId);
-        return [serviceAccountStream(event.serviceAccountId)];
-      default:
-        return unreachable(event);
-    }
+  /** What no permit depends on: none of it turns one into a denial. */
+  #foldBeside(
+    event: SessionsSeen | UserRefreshRequested | Parameters<MassChanges["evolve"]>[0],
+    at: EventOrigin,
+  ): void {
+    if (event.type === "SessionsSeen") this.#uses.evolve(event);
+    else if (event.type === "UserRefreshRequested") this.#refreshRequests.add(event, at.position);
+    else this.#massChanges.evolve(event, at);
   }
 
   #countLosses(event: CardeaEvent, at: EventOrigin): void {
@@ -451,9 +444,9 @@ export class Projection {
         evolveUser(this.#users.get(id), { type: "UserSuspended", userId: id, reason: "unknown event" }, position),
       );
     } else if (kind === "device") {
-      this.#denyDevice(id, null);
+      this.#credentials.denyDevice(id, null);
     } else if (kind === "service-account") {
-      this.#denyServiceAccount(id, null);
+      this.#credentials.denyServiceAccount(id, null);
     } else {
       this.#degraded = stream; // a final fact about a kind of subject that this build does not know
     }
@@ -465,10 +458,15 @@ export class Projection {
   #putSession(id: SessionId, session: Session | undefined): void {
     const before = this.#sessions.get(id);
     if (before === session) return;
-    this.#capture?.preserve("session", id, () => before && { kind: "session", entity: before });
+    this.#preserveSession(id, before);
     this.#digest.replaceSession(before, session);
+    if (session?.status !== "active") this.#uses.forget(id);
     if (session === undefined) this.#sessions.delete(id);
     else this.#sessions.set(session);
+  }
+
+  #preserveSession(id: SessionId, entity: Session | undefined): void {
+    this.#capture?.preserve("session", id, () => entity && { kind: "session", entity, use: this.#uses.of(id) });
   }
 
   #putUser(user: User): void {
@@ -488,35 +486,6 @@ export class Projection {
     this.#digest.replaceGroup(before, group);
     if (group === undefined) this.#groups.delete(id);
     else this.#groups.set(id, group);
-  }
-
-  #putDevice(id: DeviceId, device: Device | undefined): void {
-    if (device === undefined) return;
-    const before = this.#devices.get(id);
-    this.#capture?.preserve("device", id, () => before && { kind: "device", entity: before });
-    this.#digest.replace("device", before, device);
-    this.#devices.set(id, device);
-  }
-
-  #putServiceAccount(account: ServiceAccount): void {
-    const before = this.#serviceAccounts.get(account.serviceAccountId);
-    this.#capture?.preserve(
-      "service-account",
-      account.serviceAccountId,
-      () => before && { kind: "service-account", entity: before },
-    );
-    this.#digest.replace("service-account", before, account);
-    this.#serviceAccounts.set(account.serviceAccountId, account);
-  }
-
-  #denyDevice(deviceId: DeviceId, userId: UserId | null): void {
-    const before = this.#devices.get(deviceId);
-    this.#putDevice(deviceId, removeDevice(before, deviceId, userId));
-  }
-
-  #denyServiceAccount(serviceAccountId: ServiceAccountId, userId: UserId | null): void {
-    const before = this.#serviceAccounts.get(serviceAccountId);
-    this.#putServiceAccount(revokeServiceAccount(before, serviceAccountId, userId));
   }
 
   #changeMembers(event: GroupMembersChanged): readonly Stream[] {

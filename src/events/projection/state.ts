@@ -6,14 +6,11 @@
 import type {
   DeviceApproved,
   DeviceEnrolled,
-  LogoutRecorded,
   MembershipSource,
-  RevocationReason,
   ScimGroup,
   Sealed,
   SessionCreated,
   SessionRefreshed,
-  SessionRevoked,
   SuspensionExpired,
   UserErased,
   UserRestored,
@@ -34,6 +31,7 @@ import {
   type UserId,
   unreachable,
 } from "../ids.ts";
+import type { LogoutRecorded, RevocationReason, SessionRevoked } from "../session-events.ts";
 
 export type ActiveSession = Readonly<{
   status: "active";

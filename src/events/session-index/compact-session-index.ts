@@ -10,16 +10,17 @@
  * A `Map` of ten million objects would cost gigabytes, and pauses of seconds that use up the lease (docs/adr/0017).
  */
 
-import type { RevocationReason } from "../catalog.ts";
 import type { Position, SessionId, UnixMs, UserId } from "../ids.ts";
 import { MalformedSnapshotError } from "../malformed-snapshot.ts";
 import type { Session } from "../projection/state.ts";
+import type { RevocationReason } from "../session-events.ts";
 import { ByteArena } from "./byte-arena.ts";
 import { GenerationalCache } from "./generational-cache.ts";
 import { type IdKey, IdTables } from "./id-tables.ts";
 import { type IdForm, packedBytes, packId, unpackId } from "./packed-id.ts";
 import { ProviderSessions } from "./provider-sessions.ts";
 import { none } from "./record-table.ts";
+import { SeenTimes, type SessionUse } from "./seen-times.ts";
 import {
   blockRecords,
   endless,
@@ -44,6 +45,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
   readonly #words = new StringTable();
   readonly #users = new UserLists();
   readonly #providerSessions = new ProviderSessions();
+  readonly #seen = new SeenTimes();
   /** Sessions whose ids cannot be packed. */
   readonly #textIds = new Map<SessionId, number>();
   readonly #textOf = new Map<number, SessionId>();
@@ -118,6 +120,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
       block.refreshedAt[at] = session.refreshedAt;
       block.position[at] = session.createdAt;
     } else {
+      this.#seen.set(record, undefined);
       block.flags[at] = form | used | revoked | (session.expiresAt === null ? endless : 0);
       block.word[at] = this.#words.numberOf(session.reason);
       block.expiresAt[at] = session.expiresAt ?? 0;
@@ -146,6 +149,11 @@ export class CompactSessionIndex implements LoadableSessionIndex {
       else this.#withoutUser += 1;
     }
     this.#providerSessions.load(rows.providerSessions, first);
+    const { seen } = rows;
+    for (let each = 0; each < seen.rows.length; each++) {
+      const use = { seenAt: (seen.seenAt[each] ?? 0) as UnixMs, pauseMs: seen.pauseMs[each] ?? 0 };
+      this.#seen.set(first + (seen.rows[each] ?? 0), use);
+    }
     this.#indexIds(rows, first);
   }
 
@@ -219,6 +227,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     if (((block.flags[at] ?? 0) & maybeCached) !== 0) this.#cached.delete(id);
     if (block.user[at] === none) this.#withoutUser -= 1;
     this.#providerSessions.set(record, undefined);
+    this.#seen.set(record, undefined);
     this.#unlink(record);
     if (block.profile[at] !== none) this.#arena.release(block.profile[at] ?? none);
     if (((block.flags[at] ?? 0) & formMask) === 0) {
@@ -232,6 +241,38 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     block.next[at] = this.#free;
     this.#free = record;
     this.#size -= 1;
+  }
+
+  useOf(id: SessionId): SessionUse | undefined {
+    const record = this.#find(id);
+    return record === none ? undefined : this.#seen.get(record);
+  }
+
+  setUse(id: SessionId, use: SessionUse): void {
+    const record = this.#find(id);
+    if (record !== none && this.#isActive(record)) this.#seen.set(record, use);
+  }
+
+  unused(since: (idpId: string) => number, limit: number, counts: (session: Session) => boolean): SessionId[] {
+    const ids: SessionId[] = [];
+    /** By the number of the provider's word. */
+    const sinces: number[] = [];
+    for (let record = 0; record < this.#records && ids.length < limit; record++) {
+      if (!this.#isActive(record)) continue;
+      const { block, at } = this.#at(record);
+      const word = block.word[at] ?? 0;
+      sinces[word] ??= since(this.#words.textOf(word));
+      const usedAt = Math.max(block.issuedAt[at] ?? 0, this.#seen.seenAt(record));
+      if (usedAt > (sinces[word] ?? 0)) continue;
+      const id = this.#idOf(record);
+      if (counts(this.#read(record, id))) ids.push(id);
+    }
+    return ids;
+  }
+
+  #isActive(record: number): boolean {
+    const { block, at } = this.#at(record);
+    return ((block.flags[at] ?? 0) & (used | revoked)) === used;
   }
 
   ofUser(userId: UserId): readonly SessionId[] {

@@ -3,6 +3,7 @@
  */
 import type { SessionId, UnixMs, UserId } from "../ids.ts";
 import type { Session } from "../projection/state.ts";
+import type { SessionUse } from "./seen-times.ts";
 
 /** Bits of `SessionColumns.flags`. */
 export const columnFlags = { revoked: 1, endless: 2 } as const;
@@ -32,6 +33,8 @@ export type SessionColumns = Readonly<{
   profiles: ByteStrings;
   /** The rows, in ascending order, of sessions with a provider's session, and its id. */
   providerSessions: Readonly<{ rows: Uint32Array; ids: IdRows }>;
+  /** The rows, in ascending order, of active sessions whose use is known. */
+  seen: Readonly<{ rows: Uint32Array; seenAt: Float64Array; pauseMs: Float64Array }>;
 }>;
 
 export type SessionIndex = {
@@ -41,7 +44,18 @@ export type SessionIndex = {
   cachedSession(id: SessionId): Session | undefined;
   /** Drops the cached object of a session, and with it everything that others keep for that object. */
   forgetCached(id: SessionId): void;
+  /** A revoked session loses what is known of its use. */
   set(session: Session): void;
+  /** When the session was last used; undefined: not known. */
+  useOf(id: SessionId): SessionUse | undefined;
+  /** No effect unless the session is active. The session object stays the same. */
+  setUse(id: SessionId, use: SessionUse): void;
+  /**
+   * Active sessions that began and were last used at or before a time, at most `limit`.
+   * @param since the time for sessions of a provider
+   * @param counts whether the session is one of them
+   */
+  unused(since: (idpId: string) => number, limit: number, counts: (session: Session) => boolean): SessionId[];
   delete(id: SessionId): void;
   /** In the order in which they became the user's. */
   ofUser(userId: UserId): readonly SessionId[];

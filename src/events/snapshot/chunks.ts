@@ -115,7 +115,7 @@ export class SnapshotChunks {
         this.#rows(captured.userId).addMemberships(captured.userId, captured.entity);
         return;
       case "session":
-        this.#rows(captured.entity.userId ?? captured.entity.sessionId).addSession(captured.entity);
+        this.#rows(captured.entity.userId ?? captured.entity.sessionId).addSession(captured.entity, captured.use);
         return;
       case "device":
         this.#rows(captured.entity.userId).addDevice(captured.entity);

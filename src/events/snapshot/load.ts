@@ -6,7 +6,7 @@
  * - The projection is available only after the last chunk.
  */
 
-import type { RevocationReason, ScimGroup } from "../catalog.ts";
+import type { ScimGroup } from "../catalog.ts";
 import type { DeviceId, GroupId, Position, ServiceAccountId, UnixMs, UserId } from "../ids.ts";
 import type { Link } from "../link.ts";
 import { MalformedSnapshotError } from "../malformed-snapshot.ts";
@@ -15,6 +15,7 @@ import type { MassChangeRow } from "../projection/mass-changes.ts";
 import { Projection } from "../projection/projection.ts";
 import type { ProjectionTables } from "../projection/projection-types.ts";
 import type { TimeBox, User } from "../projection/state.ts";
+import type { RevocationReason } from "../session-events.ts";
 import type { ByteStrings, SessionColumns } from "../session-index/session-index.ts";
 import { chunkFormat } from "./chunks.ts";
 import { allIds, arrayOf, bufferOf, numbersOf, readBytes, readIds, textsOf } from "./columns.ts";
@@ -210,7 +211,7 @@ function loadMemberships(
 
 function loadSessions(columns: unknown, { sessions }: ProjectionTables, { userIds, words, blobs }: Dictionary): void {
   const all = arrayOf(columns);
-  if (all.length !== 10 && all.length !== 11) throw new MalformedSnapshotError("its sessions have other columns");
+  if (all.length < 10 || all.length > 12) throw new MalformedSnapshotError("its sessions have other columns");
   const [counted, ids, persons, flags, wordNumbers, issued, expires, refreshed, placesIn, profiles] = all;
   const count = Number(counted);
   sessions.load({
@@ -228,6 +229,7 @@ function loadSessions(columns: unknown, { sessions }: ProjectionTables, { userId
     profile: numbersOf(profiles, "u32", count),
     profiles: blobs,
     providerSessions: readProviderSessions(all[10], count),
+    seen: readUses(all[11], count),
   });
 }
 
@@ -235,9 +237,25 @@ function readProviderSessions(column: unknown, count: number): SessionColumns["p
   const [having, ids] =
     column === undefined ? [new Uint8Array(), [new Uint8Array(), new Uint8Array(), []]] : arrayOf(column, 2);
   const rows = numbersOf(having, "u32");
-  if (!rows.every((row, at) => row < count && (at === 0 || row > (rows[at - 1] ?? 0))))
-    throw new MalformedSnapshotError("the rows of providers' sessions are not in order");
+  checkOrder(rows, count);
   return { rows, ids: readIds(ids, rows.length) };
+}
+
+function readUses(column: unknown, count: number): SessionColumns["seen"] {
+  const nothing = new Uint8Array();
+  const [having, seenAt, pauseMs] = column === undefined ? [nothing, nothing, nothing] : arrayOf(column, 3);
+  const rows = numbersOf(having, "u32");
+  checkOrder(rows, count);
+  return {
+    rows,
+    seenAt: numbersOf(seenAt, "f64", rows.length),
+    pauseMs: numbersOf(pauseMs, "f64", rows.length),
+  };
+}
+
+function checkOrder(rows: Uint32Array, count: number): void {
+  if (!rows.every((row, at) => row < count && (at === 0 || row > (rows[at - 1] ?? 0))))
+    throw new MalformedSnapshotError("the rows of a column for some sessions are not in order");
 }
 
 /** A copy, because a view would keep the whole chunk in memory. */

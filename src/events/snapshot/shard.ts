@@ -10,6 +10,7 @@ import type { GroupId, SessionId, UserId } from "../ids.ts";
 import { encode } from "../messagepack.ts";
 import { bitsOfMembership } from "../projection/memberships.ts";
 import type { Device, Membership, ServiceAccount, Session, User } from "../projection/state.ts";
+import type { SessionUse } from "../session-index/seen-times.ts";
 import { columnFlags } from "../session-index/session-index.ts";
 import { bytesOf, compareText, IdColumn, NumberColumn } from "./columns.ts";
 
@@ -47,6 +48,8 @@ export class ShardRows {
     profile: new NumberColumn("u32"),
     /** By row; the others have none. */
     providerSession: new Map<number, SessionId>(),
+    /** By row; nothing is known of the others. */
+    use: new Map<number, SessionUse>(),
   };
 
   /** Number of sessions in the last `write`, duplicates removed. */
@@ -67,8 +70,9 @@ export class ShardRows {
     this.#accounts.set(account.serviceAccountId, account);
   }
 
-  addSession(session: Session): void {
+  addSession(session: Session, use: SessionUse | undefined): void {
     const row = this.#session;
+    if (use !== undefined) row.use.set(row.id.length, use);
     if (session.status === "active" && session.providerSession !== undefined)
       row.providerSession.set(row.id.length, session.providerSession);
     row.id.push(session.sessionId satisfies SessionId);
@@ -182,14 +186,34 @@ export class ShardRows {
       row.refreshedAt.inOrder(rows),
       row.place.inOrder(rows),
       bytesOf(profile),
-      ...this.#writeProviderSessions(rows),
+      ...this.#writeLaterColumns(rows),
     ];
   }
 
-  /** Builds below level 5 read ten columns, and a cluster below it has no such session. */
+  /** Builds below level 5 read ten columns, and a cluster below it has no session with more. */
+  #writeLaterColumns(rows: Uint32Array): readonly unknown[] {
+    const { providerSession, use } = this.#session;
+    if (use.size > 0) return [this.#writeProviderSessions(rows), this.#writeUses(rows)];
+    return providerSession.size > 0 ? [this.#writeProviderSessions(rows)] : [];
+  }
+
+  #writeUses(rows: Uint32Array): readonly unknown[] {
+    const having = new NumberColumn("u32");
+    const seenAt = new NumberColumn("f64");
+    const pauseMs = new NumberColumn("f64");
+    for (let at = 0; at < rows.length; at++) {
+      const use = this.#session.use.get(rows[at] ?? 0);
+      if (use === undefined) continue;
+      having.push(at);
+      seenAt.push(use.seenAt);
+      pauseMs.push(use.pauseMs);
+    }
+    const all = everyRow(having.length);
+    return [having, seenAt, pauseMs].map((column) => column.inOrder(all));
+  }
+
   #writeProviderSessions(rows: Uint32Array): readonly unknown[] {
     const { providerSession } = this.#session;
-    if (providerSession.size === 0) return [];
     const having = new NumberColumn("u32");
     const ids = new IdColumn();
     for (let at = 0; at < rows.length; at++) {
@@ -199,7 +223,7 @@ export class ShardRows {
       ids.push(id);
     }
     const all = everyRow(having.length);
-    return [[having.inOrder(all), ids.inOrder(all)]];
+    return [having.inOrder(all), ids.inOrder(all)];
   }
 
   /** Rows by person, then by position in the log, then by id, without duplicates. */

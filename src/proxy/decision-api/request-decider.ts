@@ -47,7 +47,7 @@ import { type MatchedRequest, matchDescribedRequest } from "./described-request.
 export type DecisionApiDeps = Pick<
   ProxyDeps,
   | ("config" | "identity" | "clock" | "replica" | "freshness" | "catchUp" | "decide" | "resolveCaller" | "signInOf")
-  | ("bearerTokens" | "explain" | "annotateDecision" | "credentials" | "assertions" | "render")
+  | ("bearerTokens" | "idle" | "explain" | "annotateDecision" | "credentials" | "assertions" | "render")
   | ("recorder" | "authorizeLog" | "logger")
 >;
 
@@ -81,6 +81,14 @@ export function createRequestDecider(deps: DecisionApiDeps, handles: ReachedHand
   const assertionRules = new WeakMap<RouteConfig, AssertionRules>();
 
   async function decide(asked: DecisionQuery): Promise<ApiDecision> {
+    const answer = await decideQuery(asked);
+    // A question about a session is no use of it; a request that another proxy carries is.
+    if (asked.subject === "credential" && answer.type === "permit" && answer.principal !== null)
+      deps.idle.note(answer.principal.session, momentOf(clock));
+    return answer;
+  }
+
+  async function decideQuery(asked: DecisionQuery): Promise<ApiDecision> {
     const query: TimedQuery = { ...asked, startedAt: clock.monotonic() };
     const found = matchDescribedRequest(query.described, { routes, config });
     if (found.type !== "matched") {

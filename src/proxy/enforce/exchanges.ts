@@ -15,7 +15,7 @@
  * - The lease, the expiry and the lifetime are comparisons, made on every read (`mayCarry`; docs/adr/0028). `sweep`
  *   makes the same comparisons for silent streams; no safety depends on it.
  */
-import type { FactKey } from "../../auth/index.ts";
+import type { FactKey, UsedSession } from "../../auth/index.ts";
 import { CodedError, type Fact, type MonotonicMs, type UnixMs, unreachable } from "../../events/index.ts";
 import type { Change, Clock, Freshness } from "../../replication/index.ts";
 import type { CutReason } from "../message/close-codes.ts";
@@ -65,6 +65,8 @@ export type ExchangeOptions = ExchangeLimits &
     reads: readonly FactKey[];
     until: UnixMs | null;
     openedAt: MonotonicMs;
+    /** The session whose use its bytes are; undefined or absent: there is none. */
+    session?: UsedSession | undefined;
     /** Decides again from the current projection and configuration, and records the decision. */
     redecide: () => ReauthorizeOutcome;
   }>;
@@ -84,6 +86,9 @@ export class CutFailedError extends CodedError<"ERR_PROXY_CUT_FAILED"> {
   }
 }
 
+/** The bytes of an exchange count as use of its session at most this often (ms). */
+const usedEveryMs = 1_000;
+
 const none: Readings<Exchange> = [];
 const nothing: readonly SocketDelivery[] = [];
 
@@ -100,6 +105,8 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   checkedAt: MonotonicMs;
   #reads: readonly FactKey[];
   #until: UnixMs | null;
+  readonly #session: UsedSession | undefined;
+  #usedAt: number;
   #cut: Cut | undefined;
   /** "delivering": complete in this process, but possibly not in the caller's kernel. */
   #state: "open" | "delivering" | "left" = "open";
@@ -122,7 +129,9 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
     this.#redecide = options.redecide;
     this.#reads = options.reads;
     this.#until = options.until;
+    this.#session = options.session;
     this.#openedAt = options.openedAt;
+    this.#usedAt = options.openedAt;
     this.checkedAt = options.openedAt;
     this.#grant(options);
   }
@@ -162,6 +171,16 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
    * @returns false if the exchange may not continue; its cut has begun then
    */
   mayCarry(): boolean {
+    if (!this.mayContinue()) return false;
+    if (this.#session !== undefined && this.checkedAt - this.#usedAt >= usedEveryMs) {
+      this.#usedAt = this.checkedAt;
+      this.#registry.onUse(this.#session);
+    }
+    return true;
+  }
+
+  /** The comparisons of `mayCarry`, without a byte. */
+  mayContinue(): boolean {
     if (this.cutReason !== undefined) return false;
     const { clock, freshness } = this.#registry;
     const now = clock.monotonic();
@@ -334,6 +353,8 @@ export class Exchanges {
   readonly #onCut: (reason: CutReason) => void;
   readonly #onRedecisionFailed: (error: unknown, requestId: string) => void;
   readonly #onClosed: () => void;
+  /** Bytes of a session were permitted. */
+  readonly onUse: (session: UsedSession) => void;
   readonly #cutting = new LinkedList<Cutting>();
   /** Ordered by `upTo`. At most one for each change that is being enforced. */
   readonly #waiters: Waiter[] = [];
@@ -350,6 +371,8 @@ export class Exchanges {
       onRedecisionFailed: (error: unknown, requestId: string) => void;
       /** Called after an exchange is no longer open. */
       onClosed?: () => void;
+      /** Bytes of a session were permitted; called about once a second for each exchange. */
+      onUse?: (session: UsedSession) => void;
     }>,
   ) {
     this.clock = options.clock;
@@ -357,6 +380,7 @@ export class Exchanges {
     this.#onCut = options.onCut;
     this.#onRedecisionFailed = options.onRedecisionFailed;
     this.#onClosed = options.onClosed ?? (() => {});
+    this.onUse = options.onUse ?? (() => {});
   }
 
   get counts(): KindCounts {
@@ -436,8 +460,8 @@ export class Exchanges {
 
   /** Makes the comparisons of `mayCarry` for silent streams. */
   sweep(): void {
-    for (const exchange of this.#all.items()) exchange.mayCarry();
-    for (const exchange of this.#delivering.items()) if (!exchange.leaveIfDelivered()) exchange.mayCarry();
+    for (const exchange of this.#all.items()) exchange.mayContinue();
+    for (const exchange of this.#delivering.items()) if (!exchange.leaveIfDelivered()) exchange.mayContinue();
     this.#byFact.tidy();
   }
 

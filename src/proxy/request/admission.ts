@@ -16,6 +16,7 @@ import type {
   AnnotateDecision,
   Decision,
   DecisionRequest,
+  IdleGate,
   Permit,
   Principal,
   RuleSetOutcomes,
@@ -74,6 +75,8 @@ export type AdmissionParts<Context extends AdmissionContext> = Readonly<{
   lifetimeMsMax: number;
   plans: Pick<CompiledRoutes, "has" | "successorsOf" | "routes">;
   exchanges: Pick<Exchanges, "open" | "enforcing">;
+  /** Where permitted requests of sessions are noted. */
+  idle: Pick<IdleGate, "note">;
   /** The admission of the configuration in force. */
   current: () => Pick<Admission<Context>, "reauthorize">;
   /** Records a decision about an open exchange. */
@@ -81,7 +84,7 @@ export type AdmissionParts<Context extends AdmissionContext> = Readonly<{
 }>;
 
 export function createAdmission<Context extends AdmissionContext>(parts: AdmissionParts<Context>): Admission<Context> {
-  const { authorizer, clock, lifetimeMsMax, plans, exchanges, current, record } = parts;
+  const { authorizer, clock, lifetimeMsMax, plans, exchanges, idle, current, record } = parts;
 
   // --- a new request
 
@@ -94,6 +97,7 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
     const annotations = authorizer.annotate(plan.route, holder, evaluation, decision);
     if (decision.type !== "permit") return { type: "refused", decision, principal: principalOf(caller), annotations };
     const { permit, reasons, outcomes: sides } = decision;
+    if (permit.principal !== null) idle.note(permit.principal.session, context.asOf);
     const exchange = register(routed, holder, decisionRequest, decision);
     return { type: "permitted", exchange, permit, reasons, sides, annotations };
   }
@@ -117,9 +121,9 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
       requestId: context.requestId,
       reads,
       until,
-      graceMs: plan.route.staleGraceMs,
-      lifetimeMs: shorter(plan.route.maxStreamLifetimeMs, lifetimeMsMax),
+      ...limitsOf(plan),
       openedAt: context.asOf.monotonic,
+      session: permit.principal?.session,
       redecide: () => current().reauthorize(open),
     });
   }

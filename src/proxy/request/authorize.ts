@@ -13,6 +13,7 @@ import {
   type KnownCaller,
   type Principal,
   revokedByRegion,
+  sessionIdle,
 } from "../../auth/index.ts";
 import type { RouteConfig } from "../../config/index.ts";
 import type { UnixMs } from "../../events/index.ts";
@@ -57,7 +58,7 @@ export type Authorizer = Readonly<{
 }>;
 
 export function createAuthorizer(
-  deps: Pick<ProxyDeps, "freshness" | "decide" | "annotateDecision">,
+  deps: Pick<ProxyDeps, "freshness" | "decide" | "annotateDecision" | "idle">,
   resolve: CallerIdentifier["resolve"],
 ): Authorizer {
   const { freshness } = deps;
@@ -69,13 +70,17 @@ export function createAuthorizer(
     evaluate(route, holder, decisionRequest, now) {
       const resolved = resolve(holder, route, now);
       if (resolved.type === "behind") return undefined;
-      const endsAt = endOnRoute(route, resolved);
+      const idleAt = resolved.type === "principal" ? deps.idle.onRoute(route, resolved.principal.session, now) : null;
+      const isIdle = idleAt !== null && idleAt <= now;
+      const endsAt = earlier(endOnRoute(route, resolved), idleAt);
       const counts = endsAt === null || endsAt > now;
-      const caller = counts ? resolved : { ...olderThanRoute, credentialInHeader: holder.credentialInHeader };
+      const { credentialInHeader } = holder;
+      const caller = counts ? resolved : { ...(isIdle ? idleSession : olderThanRoute), credentialInHeader };
       const answered = deps.decide({ routeId: route.id, caller, request: decisionRequest, now });
       const decided = counts ? endingBy(endsAt, answered) : answered;
-      const isByRegion = caller.type === "anonymous" && caller.why === revokedByRegion && decided.type !== "permit";
-      const decision = isByRegion ? { ...decided, reasons: [...decided.reasons, revokedByRegion] } : decided;
+      const why = caller.type === "anonymous" && decided.type !== "permit" ? caller.why : null;
+      const isNamed = why === revokedByRegion || why === sessionIdle;
+      const decision = isNamed ? { ...decided, reasons: [...decided.reasons, why] } : decided;
       return { decision, caller, decisionRequest, now };
     },
 
@@ -90,6 +95,12 @@ export function createAuthorizer(
 }
 
 const olderThanRoute = { type: "anonymous", why: "session-older-than-route-allows" } as const;
+
+const idleSession = { type: "anonymous", why: sessionIdle } as const;
+
+function earlier(a: UnixMs | null, b: UnixMs | null): UnixMs | null {
+  return a === null ? b : b === null || a < b ? a : b;
+}
 
 /** When the caller's session stops counting on the route (`session_lifetime`); null: when it expires. */
 function endOnRoute({ sessionLifetimeMs }: RouteConfig, caller: KnownCaller): UnixMs | null {

@@ -7,6 +7,7 @@ import type {
   Decision,
   DecisionRecord,
   DecisionRequest,
+  IdleGate,
   KnownCaller,
   RecordDecision,
   RenderPage,
@@ -57,6 +58,8 @@ export type ProxyDeps = Readonly<{
   bearerTokens: Pick<BearerTokens, "identify" | "accepts">;
   /** The identity provider's tokens for a session, for routes that forward them. */
   providerTokens: ProviderTokenSource;
+  /** When sessions become idle, by `config`, and where permitted requests are noted. */
+  idle: IdleGate;
   /** The requirements of a route, one sentence each. */
   explain: (routeId: string) => readonly string[];
   credentials: Readonly<{

@@ -104,6 +104,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
     lifetimeMsMax: config.timeouts.writeMs,
     plans,
     exchanges,
+    idle: deps.idle,
     current,
     record: (context, outcome, permittedTo) => recordDecision(context, outcome, permittedTo, deps),
   });

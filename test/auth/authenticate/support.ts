@@ -15,6 +15,7 @@ import {
   createAssertions,
   createAuthenticateHost,
   createHandleCodec,
+  createIdleGate,
   createLocalFetch,
   createOidcClient,
   createRouteHost,
@@ -23,6 +24,7 @@ import {
   type ProviderClient,
   readCredential,
   resolveCaller,
+  SessionActivity,
   scriptedPageHeaders,
   signInLoopOf,
   signInLoopPageOf,
@@ -232,6 +234,10 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
     render: renderPage,
     resolveCaller: (handle, requestedUrl) =>
       resolveCaller(replica.projection, handle, { ...requestedUrl, open: replica.open, cache }),
+    idle: createIdleGate(
+      null,
+      new SessionActivity({ useOf: (id) => replica.projection.uses.of(id), isFresh: () => true }),
+    ),
     identityClaims: (principal, hostname) => assertions.claimsOf(principal, hostname),
     assertionFor: null,
     jwks: assertions.jwks,

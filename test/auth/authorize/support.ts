@@ -91,6 +91,7 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
     audit: "best_effort",
     auditTrace: "denials",
     sessionLifetimeMs: 0,
+    sessionIdleLifetimeMs: 0,
     maxStreamLifetimeMs: 0,
     maxRequestBodyBytes: 0,
     allowEncodedSlashes: false,

@@ -161,6 +161,7 @@ function columnsOf(sessions: readonly Session[]): SessionColumns {
         texts: [],
       },
     },
+    seen: { rows: new Uint32Array(), seenAt: new Float64Array(), pauseMs: new Float64Array() },
   };
 }
 

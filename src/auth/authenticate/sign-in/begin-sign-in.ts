@@ -62,7 +62,7 @@ export function beginSignIn(
   const { settings } = deps;
   const callback = through === undefined ? target : new URL("/.pomerium/callback/", through.origin);
   if (!settings.isRouteOrigin(target.origin) || !settings.isRouteOrigin(callback.origin)) throw new NoRouteError();
-  const { idpIds, dependsOn, sessionMsMax = 0 } = how ?? settings.signInFor(callback);
+  const { idpIds, dependsOn, sessionMsMax = 0, idleMsMax = 0 } = how ?? settings.signInFor(callback);
   const name = ownCookie(settings.cookie.name, "nonce", callback);
   const nonce = browserToken(deps, cookieHeader, name);
   const refused = cookieValue(cookieHeader, settings.cookie.name) !== undefined;
@@ -83,6 +83,7 @@ export function beginSignIn(
       account,
       seen: refused ? deps.replica.applied : null,
       ...(sessionMsMax === 0 ? {} : { sessionMsMax }),
+      ...(idleMsMax === 0 ? {} : { idleMsMax }),
     },
     currentKey(deps),
     nowS(deps),

@@ -44,7 +44,7 @@ export function registerLogin(app: FastifyInstance, deps: AuthDeps, contexts: Re
     }
     if (!deps.signIns.isOpen())
       return sendSignInUnavailable(deps, request, reply, { context, retryUrl: null, existing: null });
-    const { idpIds, sessionMsMax = 0 } = settings.signInFor(new URL(context.origin));
+    const { idpIds, sessionMsMax = 0, idleMsMax = 0 } = settings.signInFor(new URL(context.origin));
     const url = signInUrl(
       settings.authenticateUrl,
       {
@@ -53,6 +53,7 @@ export function registerLogin(app: FastifyInstance, deps: AuthDeps, contexts: Re
         chosenIdpId: null,
         idpIds,
         ...(sessionMsMax === 0 ? {} : { sessionMsMax }),
+        ...(idleMsMax === 0 ? {} : { idleMsMax }),
         additionalHosts: [],
         trace: context.trace ?? null,
         programmatic: "programmatic",

@@ -10,7 +10,7 @@
  * once (code-exchanges.ts). If this node lags, the answer is 503; it never starts another sign-in.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { type CommandResult, neededLink } from "../../../events/index.ts";
+import { type ActiveSession, type CommandResult, neededLink, type UnixMs } from "../../../events/index.ts";
 import { callerNetwork } from "../../authorize/source-ip.ts";
 import {
   type AuthDeps,
@@ -127,16 +127,15 @@ async function signIn(exchange: EndpointCall, pushes: NetworkBudget): Promise<Fa
   if (signedIn.type === "behind") return sendBehind(deps, request, reply, context);
   if (signedIn.type === "signed-in" && signIn.account !== "another") {
     const { session, userId } = signedIn.principal;
-    const { sessionMsMax = Number.POSITIVE_INFINITY } = signIn;
-    const leftMs = Math.min(session.expiresAt, session.issuedAt + sessionMsMax) - deps.clock.wall();
-    const lasts = leftMs > Math.min(remainingMsMin, deps.settings.cookie.expireMs / 20, sessionMsMax / 20);
-    if (lasts && allowedIdpIds(deps, signIn).includes(session.idpId)) {
+    // By the log alone: the proxy has it too, so it does not find the session idle that it gets back.
+    const idleAt = deps.idle.byLog(signIn.idleMsMax ?? 0, session);
+    if (lastsLongEnough(deps, session, signIn, idleAt) && allowedIdpIds(deps, signIn).includes(session.idpId)) {
       const { sessionId, idpId } = session;
       return redirectWithHandle(deps, reply, traced(exchange, signIn), {
         sessionId,
         userId,
         idpId,
-        needs: signedIn.handle.needs,
+        needs: idleAt === null ? signedIn.handle.needs : deps.replica.applied,
       });
     }
   }
@@ -169,6 +168,18 @@ async function signIn(exchange: EndpointCall, pushes: NetworkBudget): Promise<Fa
     reply.header("cache-control", "no-store").header("referrer-policy", "no-referrer");
     return reply.redirect(there.href, 302);
   });
+}
+
+/** Whether a session that the browser has counts for a sign-in, and does for a while. @param idleAt null: never idle */
+function lastsLongEnough(
+  { clock, settings }: AuthDeps,
+  session: Pick<ActiveSession, "issuedAt" | "expiresAt">,
+  { sessionMsMax = Number.POSITIVE_INFINITY, idleMsMax = Number.POSITIVE_INFINITY }: SignInRequest,
+  idleAt: UnixMs | null,
+): boolean {
+  const endsAt = Math.min(session.expiresAt, session.issuedAt + sessionMsMax, idleAt ?? Number.POSITIVE_INFINITY);
+  const { expireMs } = settings.cookie;
+  return endsAt - clock.wall() > Math.min(remainingMsMin, expireMs / 20, sessionMsMax / 20, idleMsMax / 20);
 }
 
 async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): Promise<FastifyReply> {

@@ -39,6 +39,8 @@ export type SignInRequest = Readonly<{
   trace: TraceText | null;
   /** The longest time since the sign-in of a session that is used for it; absent: its expiry decides. */
   sessionMsMax?: number;
+  /** The longest time that a session that is used for it may have been unused; absent: no bound by the route. */
+  idleMsMax?: number;
 }>;
 
 export function nonceHashOf(nonce: string): string {
@@ -60,6 +62,8 @@ export function signInUrl(authenticateUrl: URL, request: SignInRequest, key: Uin
   if (request.account !== "current") url.searchParams.set(parameter.account, request.account);
   if (request.sessionMsMax !== undefined)
     url.searchParams.set(parameter.sessionAge, String(Math.ceil(request.sessionMsMax / 1_000)));
+  if (request.idleMsMax !== undefined)
+    url.searchParams.set(parameter.sessionIdle, String(Math.ceil(request.idleMsMax / 1_000)));
   if (request.seen !== null && request.seen.position > 0)
     url.searchParams.set(parameter.seen, formatLink(request.seen));
   return signUrl(url, key, nowS);
@@ -84,12 +88,16 @@ export function parseSignInUrl(url: URL): SignInRequest | undefined {
     returns: parseReturns(searchParams.get(parameter.returns)),
     account: parseAccount(searchParams.get(parameter.account)),
     seen: parseOptionalLink(searchParams.get(parameter.seen)),
-    ...parseSessionAge(searchParams.get(parameter.sessionAge)),
+    ...parseSeconds("sessionMsMax", searchParams.get(parameter.sessionAge)),
+    ...parseSeconds("idleMsMax", searchParams.get(parameter.sessionIdle)),
   };
 }
 
-function parseSessionAge(text: string | null): Pick<SignInRequest, "sessionMsMax"> {
-  return text !== null && /^\d{1,9}$/.test(text) ? { sessionMsMax: Number(text) * 1_000 } : {};
+function parseSeconds(
+  name: "sessionMsMax" | "idleMsMax",
+  text: string | null,
+): Pick<SignInRequest, "sessionMsMax" | "idleMsMax"> {
+  return text !== null && /^\d{1,9}$/.test(text) ? { [name]: Number(text) * 1_000 } : {};
 }
 
 /** @param text ids with commas between them */

@@ -6,6 +6,7 @@
  */
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { type Fact, sessionStream, userStream } from "../../../events/index.ts";
+import { momentOf } from "../../../replication/runtime/index.ts";
 import type { Principal } from "../../authorize/decision.ts";
 import {
   type AuthDeps,
@@ -45,7 +46,7 @@ export async function readSignInStatus(deps: AuthDeps, request: FastifyRequest):
   const handle = await readOwnHandle(deps, request);
   return handle === undefined
     ? { type: "anonymous" }
-    : statusOfHandle(deps, handle, { source: "cookie", idpIds: deps.settings.idpIds });
+    : statusOfHandle(deps, handle, { source: "cookie", idpIds: deps.settings.idpIds, idleMsMax: 0 });
 }
 
 /** The sign-in status on a route's host. */
@@ -54,13 +55,13 @@ export async function readRouteSignInStatus(
   request: FastifyRequest,
   { hostname, origin }: Pick<ReservedContext, "hostname" | "origin">,
 ): Promise<SignInStatus> {
-  const { idpIds } = deps.settings.signInFor(new URL(origin));
+  const { idpIds, idleMsMax = 0 } = deps.settings.signInFor(new URL(origin));
   const query = (request.raw.url ?? "").split("?", 2)[1] ?? "";
   const credential = readCredential(headersOf(request), query, deps.settings.cookie.name);
   const handle = credential === undefined ? "invalid" : await deps.handles.verify(credential.token);
   if (credential === undefined || handle === "invalid") return { type: "anonymous" };
   return handleFits(handle, hostname, deps.settings.cookie.domain)
-    ? statusOfHandle(deps, handle, { source: credential.source, idpIds: new Set(idpIds) })
+    ? statusOfHandle(deps, handle, { source: credential.source, idpIds: new Set(idpIds), idleMsMax })
     : { type: "anonymous" };
 }
 
@@ -82,7 +83,7 @@ export async function readLeasedSignInStatus(deps: AuthDeps, request: FastifyReq
 async function statusOfHandle(
   deps: AuthDeps,
   handle: SessionHandle,
-  { source, idpIds }: Readonly<{ source: CredentialSource; idpIds: ReadonlySet<string> }>,
+  { source, idpIds, idleMsMax }: Readonly<{ source: CredentialSource; idpIds: ReadonlySet<string>; idleMsMax: number }>,
 ): Promise<SignInStatus> {
   if (handle.needs !== null) {
     const reached = await deps.catchUp(handle.needs);
@@ -103,7 +104,12 @@ async function statusOfHandle(
   const denied =
     deps.replica.isDeniedLocally(sessionStream(principal.session.sessionId)) ||
     deps.replica.isDeniedLocally(userStream(principal.userId));
-  return denied ? { type: "anonymous" } : { type: "signed-in", principal, handle };
+  if (denied) return { type: "anonymous" };
+  const at = momentOf(deps.clock);
+  const idleAt = deps.idle.onRoute({ sessionIdleLifetimeMs: idleMsMax }, principal.session, at.wall);
+  if (idleAt !== null && idleAt <= at.wall) return { type: "anonymous" };
+  deps.idle.note(principal.session, at);
+  return { type: "signed-in", principal, handle };
 }
 
 /** Serves `/.pomerium/` on the authenticate host. */

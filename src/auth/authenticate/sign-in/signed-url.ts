@@ -35,6 +35,8 @@ export const parameter = {
   account: "pomerium_account",
   /** Cardea's: the longest time since the sign-in of a session that may be used, in seconds (`session_lifetime`). */
   sessionAge: "pomerium_session_age",
+  /** Cardea's: the longest time that a session may have been unused, in seconds (`session_idle_lifetime`). */
+  sessionIdle: "pomerium_session_idle",
   /** Cardea's: the id of the session that a sign-out ends. It is no credential. */
   endSession: "pomerium_end_session",
   issued: "pomerium_issued",

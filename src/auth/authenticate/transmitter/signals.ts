@@ -40,6 +40,7 @@ const causes: Readonly<Partial<Record<RevocationReason, Cause>>> = {
   "refresh-refused": { initiatedBy: "system", reason: "The identity provider refused to refresh the session." },
   "identity-provider": { initiatedBy: "system", reason: "The identity provider or directory ended the session." },
   "session-limit": { initiatedBy: "policy", reason: "The oldest session ended because the person has too many." },
+  idle: { initiatedBy: "policy", reason: "The session ended because it was not used." },
   reasserted: { initiatedBy: "system", reason: "A revocation that had been lost was recorded again." },
 };
 const otherCause: Cause = { initiatedBy: "system", reason: "The session was revoked." };
