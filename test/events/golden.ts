@@ -125,6 +125,7 @@ const events: readonly CardeaEvent[] = [
     ...{ issuedAt: 1_700_000_000_000, expiresAt: 1_700_000_360_000, profile: sealed },
     providerSession: "00000000-0000-8000-8000-0000000000cc",
   }),
+  of({ type: "SessionsSeen", sessionIds: ["session-10"], seenAt: [1_700_000_240_000], pauseMs: [120_000] }),
   of({ type: "UserRefreshRequested", userId: "user-1", requestedAt: 1_700_000_200_000 }),
   of({ type: "LogoutRecorded", logoutId: "00000000-0000-8000-8000-0000000000dd", until: 1_700_086_400_000 }),
   of({

@@ -47,6 +47,8 @@ import { record, sessionId, userId } from "../events/support.ts";
 
 export const eng = "eng" as GroupId;
 
+const noIdleLifetime = { sessionIdleLifetimeMs: 0, signInProviders: [], defaultSignInProviders: [] };
+
 export function routeTo(upstreamPort: number, parts: Partial<RouteConfig> & { name?: string } = {}): RouteConfig {
   const host = parts.host ?? "app.localhost";
   return bareRoute({
@@ -302,7 +304,7 @@ export async function startRig(
     return {
       ...common,
       config: own,
-      idle: createIdleGate(idleLifetimesOf(own), activity),
+      idle: createIdleGate(idleLifetimesOf({ ...noIdleLifetime, routes: own.routes }), activity),
       decide: (question) => decide({ policies: compiled.policies, ...question }),
       annotateDecision: createDecisionAnnotator({
         ...{ policies: compiled.policies, shadows: compiled.shadows, node: common.identity.node },

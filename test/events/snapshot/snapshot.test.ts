@@ -67,6 +67,17 @@ const anEvent: fc.Arbitrary<CardeaEvent> = fc.oneof(
   },
   {
     weight: 2,
+    arbitrary: fc.tuple(fc.subarray(ids), fc.nat(9), fc.nat(9)).map(
+      ([sessionIds, at, pause]): CardeaEvent => ({
+        type: "SessionsSeen",
+        sessionIds,
+        seenAt: sessionIds.map((_, n) => (1_700_000_000_000 + n * at) as UnixMs),
+        pauseMs: sessionIds.map((_, n) => n * pause),
+      }),
+    ),
+  },
+  {
+    weight: 2,
     arbitrary: fc.tuple(pick(people), fc.nat(4)).map(([userId, n]): CardeaEvent => {
       if (n === 0) return { type: "UserSessionsRevoked", userId, upTo: null, reason: "identity-provider" };
       if (n === 1) return { type: "UserSuspended", userId, reason: "left" };
@@ -187,6 +198,8 @@ function everything(projection: Projection): unknown {
       .map((s) => (s.status === "active" ? { ...s, profile: Buffer.from(s.profile) } : s))
       .sort(byJson),
     statuses: ids.map((id) => projection.sessionStatus(id).status),
+    uses: ids.map((id) => projection.uses.of(id)),
+    unused: projection.uses.unused((idp) => (idp === "one" ? 1_700_000_000_004 : 0), 100).sort(),
     users: users.sort(byJson),
     ofUsers: people.map((id) => [
       id,
