@@ -16,7 +16,7 @@ const orders: Readonly<Record<string, string>> = {
   "src/config": "values schema source resolve root",
   "src/replication": "runtime log lease wire fanout snapshot node root",
   "src/broker": "core commands state snapshots leader api peers region root",
-  "src/auth": "reply authorize root shared-signals authenticate directory",
+  "src/auth": "reply authorize idle root shared-signals authenticate directory",
   "src/audit": "spool root",
   "src/proxy":
     "message enforce reply tls autocert http1 http2 upstream headers routing observe forward tunnel request listen decision-api root",
