@@ -167,7 +167,7 @@ type Lifetimes = Pick<WrittenSignInProvider, "sessionLifetimeMs" | "sessionIdleL
 function lifetimesOf(item: Readonly<Record<string, unknown>>, refuse: Refuse): Lifetimes | RefusedValue {
   const sessionLifetimeMs = lifetimeOf(item, "session_lifetime", { min: "1m", refuse });
   if (isRefused(sessionLifetimeMs)) return sessionLifetimeMs;
-  const idleMs = lifetimeOf(item, "session_idle_lifetime", { min: "10s", refuse });
+  const idleMs = lifetimeOf(item, "session_idle_lifetime", { min: "10s", allowsNone: true, refuse });
   return isRefused(idleMs) ? idleMs : { sessionLifetimeMs, sessionIdleLifetimeMs: idleMs ?? 0 };
 }
 
@@ -176,11 +176,12 @@ const lifetimeMsMax = 366 * 24 * 3_600_000;
 function lifetimeOf(
   item: Readonly<Record<string, unknown>>,
   key: string,
-  { min, refuse }: Readonly<{ min: string; refuse: Refuse }>,
+  { min, allowsNone, refuse }: Readonly<{ min: string; allowsNone?: true; refuse: Refuse }>,
 ): number | null | RefusedValue {
   const written = item[key];
   if (written === undefined || written === null) return null;
   const ms = typeof written === "string" ? parseDuration(written.trim()) : undefined;
+  if (ms === 0 && allowsNone) return ms;
   if (ms === undefined || ms < (parseDuration(min) ?? 0) || ms > lifetimeMsMax)
     return refuse(`${formatValue(written)} is not a lifetime of a session`, `write a duration from ${min} to 8784h`, [
       key,
