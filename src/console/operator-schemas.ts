@@ -262,11 +262,8 @@ const session = z.object({
   issuedAt: at,
   refreshedAt: at,
   expiresAt: at,
-  lastSeenAt: at.meta({ description: "ISO 8601. The last known use; null: it is not tracked." }),
-  lastSeenBy: z
-    .enum(["sign-in", "log", "this-node"])
-    .nullable()
-    .meta({ description: "Who knows the last use. sign-in: no use since then is known." }),
+  lastSeenAt: at.meta({ description: "ISO 8601. The last known use, and who knows it; null: it is not tracked." }),
+  lastSeenBy: z.enum(["sign-in", "log", "this-node"]).nullable(),
   idleAt: at.meta({ description: "ISO 8601. When the session ends because it is not used; null: no idle lifetime." }),
 });
 const timeBox = z.object({ until: z.string(), reason: z.string() });
@@ -279,10 +276,7 @@ const user = z.object({
   name: z.string(),
   groups: z.array(z.string()),
   sessions: z.number(),
-  lastSession: session
-    .pick({ id: true, lastSeenAt: true, lastSeenBy: true, idleAt: true, expiresAt: true })
-    .nullable()
-    .meta({ description: "The active session that was last used." }),
+  lastSession: session.pick({ id: true, lastSeenAt: true, lastSeenBy: true, idleAt: true, expiresAt: true }).nullable(),
   suspension: timeBox.nullable().meta({ description: "The end of a suspension that ends by itself." }),
   grants: z
     .array(timeBox.extend({ group: z.string() }))

@@ -38,11 +38,11 @@ import {
 import type { Logger } from "../../replication/index.ts";
 import type { ReplicaProcess, SnapshotSource } from "../../replication/node/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
-import { startActivityReports } from "../process/activity-reports.ts";
 import { registerAuditMetrics } from "../process/audit-metrics.ts";
 import { identityCounts } from "../process/identity-counts.ts";
 import type { ProviderClients } from "../process/provider-clients.ts";
 import type { Output } from "../terminal/output.ts";
+import { startActivityReports } from "./activity-reports.ts";
 import { startAudit } from "./audit-parts.ts";
 import { authKeys } from "./auth-keys.ts";
 import { authDepsOf, authenticateHostOf, callerResolver, routeIdleMs } from "./auth-parts.ts";
