@@ -10,7 +10,6 @@ import {
   type CallerOptions,
   createAuthenticateHost,
   createHandleCodec,
-  createIdleDuty,
   createRefresh,
   createScimServer,
   createValueCipher,
@@ -29,13 +28,7 @@ import {
   type SignalTransmitter,
 } from "../../auth/index.ts";
 import type { Duty } from "../../broker/index.ts";
-import {
-  type Config,
-  type DirectoryConfig,
-  idleLifetimesOf,
-  type ScimClientConfig,
-  signInClientsOf,
-} from "../../config/index.ts";
+import { type Config, type DirectoryConfig, type ScimClientConfig, signInClientsOf } from "../../config/index.ts";
 import {
   createHomeLookup,
   operatorCallerOf,
@@ -53,22 +46,13 @@ import { massChangeLimitsOf } from "../process/mass-change-limits.ts";
 import type { OpenDirectories } from "../process/open-directories.ts";
 import type { ProviderClients } from "../process/provider-clients.ts";
 import { authKeys } from "./auth-keys.ts";
+import { routeIdleMs } from "./idle/idle-parts.ts";
 import { signalOperationsOf, signalRecordsOf, signalServerOf } from "./signals/signal-parts.ts";
 import { operatorStreamsOf, registerTransmitterOf } from "./signals/transmitter-parts.ts";
 
 const refreshCheckEveryMs = 1_000;
 const directoryLookEveryMs = 1_000;
-/** It reads every session. */
-const idleCheckEveryMs = 60_000;
 const nowS = (): number => Math.floor(systemClock.wall() / 1_000);
-
-/** The idle lifetime of all sessions on a route; 0: none. */
-export function routeIdleMs(
-  { sessionIdleLifetimeMs: global }: Pick<Config, "sessionIdleLifetimeMs">,
-  { sessionIdleLifetimeMs: own }: Pick<Config["routes"][number], "sessionIdleLifetimeMs">,
-): number {
-  return own === 0 || global === 0 ? own + global : Math.min(own, global);
-}
 
 export function callerResolver(replica: Replica): AuthDeps["resolveCaller"] {
   const cache = new CallerCache();
@@ -315,10 +299,4 @@ export function refreshDuty(
     log: parts.logger,
   });
   return { name: "refresh", everyMs: refreshCheckEveryMs, run: refresh };
-}
-
-/** The leader's duty to end sessions that are idle. @param config the configuration in force */
-export function idleDutyOf(config: () => Config): Duty {
-  const run = createIdleDuty({ lifetimes: () => idleLifetimesOf(config()), uuid: randomUUID });
-  return { name: "idle sessions", everyMs: idleCheckEveryMs, run };
 }

@@ -4,12 +4,12 @@
  */
 import { randomUUID } from "node:crypto";
 import { Counter, Gauge, type Registry } from "prom-client";
-import { type ReportResult, SessionActivity } from "../../auth/index.ts";
-import { activityFrom, type CommandId, type SeenSession } from "../../events/index.ts";
-import type { Databroker, Logger } from "../../replication/index.ts";
-import type { ReplicaProcess } from "../../replication/node/index.ts";
-import { systemClock } from "../../replication/runtime/index.ts";
-import { BrokerUnavailableError } from "../../replication/wire/index.ts";
+import { type ReportResult, SessionActivity } from "../../../auth/index.ts";
+import { activityFrom, type CommandId, type SeenSession } from "../../../events/index.ts";
+import type { Databroker, Logger } from "../../../replication/index.ts";
+import type { ReplicaProcess } from "../../../replication/node/index.ts";
+import { systemClock } from "../../../replication/runtime/index.ts";
+import { BrokerUnavailableError } from "../../../replication/wire/index.ts";
 
 const tickMs = 1_000;
 const results: readonly ReportResult[] = ["done", "refused", "unavailable"];
