@@ -273,6 +273,22 @@ test("a client can neither read, change, name nor delete what another client has
   assert.equal(((await okta.request("GET", groupPath)).body["members"] as object[]).length, 1);
 });
 
+test("a client with as many requests in progress as it may have does not keep another client out", async () => {
+  const other = await scimClient(installation(), "other");
+  const operations = Array.from({ length: 100 }, (_, n) => ({
+    ...{ method: "POST", path: "/Groups", bulkId: `g${n}` },
+    data: { displayName: `crowd-${n}` },
+  }));
+  const crowd = Array.from({ length: 60 }, () => okta.request("POST", "/Bulk", bulkOf(...operations)));
+  const seen = await Promise.all(Array.from({ length: 10 }, () => other.request("GET", "/Users?count=1")));
+  assert.ok(seen.every(({ status }) => status === 200));
+  const answers = await Promise.all(crowd);
+  const statuses = new Set(answers.map(({ status }) => status));
+  assert.deepEqual([...statuses].sort(), [200, 503], "the rest is refused, with a time to try again");
+  assert.equal(answers.find(({ status }) => status === 503)?.header("retry-after"), "1");
+  assert.equal((await okta.request("GET", "/Users?count=1")).status, 200);
+});
+
 test("a revoked token is refused on a connection that stays open, and ends a bulk request in progress", async () => {
   const at = installation();
   const first = await scimClient(at, "okta");

@@ -28,7 +28,8 @@ import { answerScim } from "./scim-router.ts";
 
 const prefix = "/scim/v2";
 const bodyBytesMax = 2 * 1024 * 1024;
-const inProgressMax = 64;
+/** Of all clients, and of one, so that no client keeps the others out. */
+const inProgressMax = { all: 64, client: 32 };
 /** People who lack what a change gives are looked at again after this pause: the request itself may have done it. */
 const correlateAfterMs = 1_000;
 /** Processes with different `scim_clients` would otherwise undo each other's changes forever. */
@@ -77,7 +78,7 @@ export function createScimServer(
 }
 
 function registerScim(app: FastifyInstance, deps: ScimDeps, tokens: TokenIndex): void {
-  let inProgress = 0;
+  const inProgress = new Map<string, number>();
   void app.register(
     (scope, _options, done) => {
       const callers = new WeakMap<FastifyRequest, ScimCaller>();
@@ -93,13 +94,9 @@ function registerScim(app: FastifyInstance, deps: ScimDeps, tokens: TokenIndex):
       const handler = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
         const caller = callers.get(request);
         if (caller === undefined) throw new TypeError("a SCIM request without its caller");
-        if (inProgress >= inProgressMax) throw new ScimError(503, "too many requests at once; try again");
-        inProgress += 1;
-        try {
-          return await sendAnswer(deps, request, reply, await answerOf(deps, caller, request));
-        } finally {
-          inProgress -= 1;
-        }
+        const answer = await inTurn(inProgress, caller.client.name, () => answerOf(deps, caller, request));
+        // A wait for a receipt costs nothing here, so it is no longer in progress.
+        return sendAnswer(deps, request, reply, answer);
       };
       // The first is the root of the server, with and without a slash at its end.
       for (const url of ["/", "/*"])
@@ -108,6 +105,22 @@ function registerScim(app: FastifyInstance, deps: ScimDeps, tokens: TokenIndex):
     },
     { prefix },
   );
+}
+
+/** @throws ScimError 503 */
+async function inTurn<T>(inProgress: Map<string, number>, client: string, job: () => Promise<T>): Promise<T> {
+  const own = inProgress.get(client) ?? 0;
+  const all = [...inProgress.values()].reduce((sum, each) => sum + each, 0);
+  if (all >= inProgressMax.all || own >= inProgressMax.client)
+    throw new ScimError(503, "too many requests at once; try again");
+  inProgress.set(client, own + 1);
+  try {
+    return await job();
+  } finally {
+    const left = (inProgress.get(client) ?? 1) - 1;
+    if (left === 0) inProgress.delete(client);
+    else inProgress.set(client, left);
+  }
 }
 
 /** @throws ScimError */
