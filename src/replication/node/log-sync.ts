@@ -2,7 +2,8 @@
  * Log sync: passes deliveries, pages, snapshots and the heads of grants to the follower, and carries out the follower's
  * effects at the right time.
  *
- * - Deliveries are applied as they arrive, without a queue.
+ * - Deliveries are applied as they arrive, without a queue here. The node process passes heavy ones in slices
+ *   (event-slices.ts).
  * - Reads from a broker fill gaps. They wait at the head only while the fan-out is down or has missed events, so that
  *   without NATS every event still arrives within a second.
  * - A snapshot is loaded before the first read, before a rebuild, and when the log begins after our position. Meanwhile
