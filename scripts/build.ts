@@ -7,6 +7,9 @@
  *   which saves a third of the processor time of its start (`bench/start.ts`).
  * - A library that stays outside the file is loaded on first use: an `import` statement of it would move to the top of
  *   the file, and every start would load it.
+ * - An `import` of `node:http` reads all its exports. One of them loads Node's own copy of undici: 20 ms of each start,
+ *   also of `cardea health`. undici from npm asks for it too, to accept the other copy's headers in its functions for
+ *   cookies, which nothing uses. See node-http.cjs.
  * - A thread has its own file, because `new URL("./x.ts", import.meta.url)` names one.
  * - A process that starts meanwhile sees the old program or the new one, never half of one.
  */
@@ -37,6 +40,8 @@ const bundled = spawnSync(
     ...Object.entries(files).map(([name, file]) => `${name}=${file}`),
     ...["--bundle", "--format=esm", "--platform=node", "--target=node26", "--log-level=warning"],
     ...libraries.map((name) => `--external:${name}`),
+    `--alias:node:http=${join(root, "scripts", "node-http.cjs")}`,
+    "--define:globalThis.Headers=undefined",
     `--banner:js=${requireFunction}`,
     `--outdir=${fresh}`,
     `--metafile=${join(fresh, "meta.json")}`,

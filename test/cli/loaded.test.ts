@@ -1,8 +1,12 @@
 /** A process loads only the libraries of the services that it runs. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { registerHooks } from "node:module";
-import { test } from "node:test";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { TemporaryFolder } from "../support/child.ts";
+import { mainFile } from "../support/program.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const loaded: string[] = [];
@@ -25,6 +29,15 @@ const otherServices = {
   "the gateway to another process": /\/node_modules\/(@fastify\/http-proxy|ws)\//,
 };
 
+let formats = 0;
+const { DateTimeFormat } = Intl;
+Intl.DateTimeFormat = new Proxy(DateTimeFormat, {
+  construct(target, args, newTarget) {
+    formats++;
+    return Reflect.construct(target, args, newTarget);
+  },
+});
+
 const loadedMatching = (pattern: RegExp): readonly string[] => loaded.filter((path) => pattern.test(path));
 
 test("a process that is only a proxy loads no library of other services", async () => {
@@ -33,7 +46,35 @@ test("a process that is only a proxy loads no library of other services", async 
   assert.ok(loaded.includes(`${root}src/proxy/proxy-server.ts`));
   for (const [what, pattern] of Object.entries(otherServices))
     assert.deepEqual(loadedMatching(pattern).slice(0, 3), [], what);
+  assert.equal(formats, 0, "the first format of dates takes 11 ms");
 });
+
+test("the built program does not load Node's own undici before it is used", (t) => {
+  const list = 'process.on("exit", () => console.log(JSON.stringify(process.moduleLoadList)))';
+  const { stdout, stderr } = spawnSync(
+    process.execPath,
+    [
+      ...["--no-warnings", "--import", `data:text/javascript,${encodeURIComponent(list)}`],
+      ...[builtProgram(t), "run", "-c", "missing.yaml"],
+    ],
+    { encoding: "utf8" },
+  );
+  assert.match(stderr, /missing\.yaml/);
+  const names = JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as readonly string[];
+  assert.ok(names.some((name) => name.endsWith(" http")));
+  assert.deepEqual(
+    names.filter((name) => /undici/.test(name)),
+    [],
+  );
+});
+
+function builtProgram(t: TestContext): string {
+  if (mainFile.endsWith(".js")) return mainFile;
+  const folder = new TemporaryFolder("built");
+  t.after(() => folder[Symbol.dispose]());
+  assert.equal(spawnSync(process.execPath, [`${root}scripts/build.ts`, folder.path]).status, 0);
+  return join(folder.path, "dist", "main.js");
+}
 
 test("the libraries for NATS, Postgres and revocation lists are loaded on first use", async () => {
   const { natsJetstream, natsTransport } = await import("../../src/replication/fanout/index.ts");

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { denialJson, type ErrorPage, handlerErrorJson, type Page, pageHeaders } from "../../src/auth/index.ts";
 import { describeReasons, escapeHtml, html, renderPage, safeUrl } from "../../src/console/index.ts";
+import { timeElement } from "../../src/console/pages/layout.ts";
 import { parseUnixMs } from "../../src/events/index.ts";
 import { fc } from "../support/property.ts";
 
@@ -23,6 +24,15 @@ const denial: ErrorPage = {
   signInUrl: "/.pomerium/sign_in",
   signOutUrl: "/.pomerium/sign_out",
 };
+
+test("a time reads as in British English", () => {
+  const format = new Intl.DateTimeFormat("en-GB", { dateStyle: "long", timeStyle: "medium", timeZone: "UTC" });
+  fc.assert(
+    fc.property(fc.date({ min: new Date(0), max: new Date("9999-12-31"), noInvalidDate: true }), (date) => {
+      assert.ok(timeElement(parseUnixMs(date.getTime())).markup.includes(`>${format.format(date)} UTC<`));
+    }),
+  );
+});
 
 test("a denial shows the user, the reason, the contact and the request id", () => {
   const page = renderPage(denial);

@@ -145,12 +145,19 @@ export function definitionList(rows: readonly (readonly [name: string, value: Ht
   return html`<dl>${filled.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>`;
 }
 
-const clock = new Intl.DateTimeFormat("en-GB", { dateStyle: "long", timeStyle: "medium", timeZone: "UTC" });
 const dateMax = 8.64e15;
+const months = "January February March April May June July August September October November December".split(" ");
 
 /** UTC, because the reader and the administrator may be in different time zones. */
 export function timeElement(at: UnixMs): Html {
   if (!(Math.abs(at) <= dateMax)) return html`${String(at)}`;
   const date = new Date(at);
-  return html`<time datetime="${date.toISOString()}">${clock.format(date)} UTC</time>`;
+  const iso = date.toISOString();
+  return html`<time datetime="${iso}">${readableTime(date, iso)} UTC</time>`;
+}
+
+/** As `Intl.DateTimeFormat` in British English, but its first use takes 11 ms of a start. */
+function readableTime(date: Date, iso: string): string {
+  const day = `${date.getUTCDate()} ${months[date.getUTCMonth()]} ${date.getUTCFullYear()}`;
+  return `${day} at ${iso.slice(-"00:00:00.000Z".length, -".000Z".length)}`;
 }
