@@ -95,6 +95,11 @@ export function frameAt(bytes: Buffer, at: number, seed: number): SpoolFrame | u
   };
 }
 
+/** @returns the format of the frame that these bytes begin with, readable or not; undefined: they begin with none */
+export function formatOfFrame(bytes: Buffer): number | undefined {
+  return bytes.compare(magic, 0, 4, 0, 4) === 0 ? bytes.readUInt16LE(6) : undefined;
+}
+
 /** @returns the next offset, from `at` on, at which a frame may begin; undefined: none in these bytes */
 export function nextFrameOffset(bytes: Buffer, at: number): number | undefined {
   const found = bytes.indexOf(magic, at);

@@ -10,8 +10,16 @@
  * - Segments that every sink has passed are removed. At the bound, the oldest without strict records are replaced by
  *   gap records.
  */
-import type { BootId, NodeId } from "../../events/index.ts";
-import { type FrameHead, frameAt, frameHeadBytes, frameHeadOf, frameSeed, spoolFormat } from "./frame.ts";
+import { type BootId, CodedError, type NodeId } from "../../events/index.ts";
+import {
+  type FrameHead,
+  formatOfFrame,
+  frameAt,
+  frameHeadBytes,
+  frameHeadOf,
+  frameSeed,
+  spoolFormat,
+} from "./frame.ts";
 import { type GapReason, gapRecordOf } from "./gap-record.ts";
 import {
   deliveredSegments,
@@ -42,9 +50,19 @@ export type SpoolOptions = Readonly<{
 
 export type Damage = Readonly<{ name: string; offset: number; bytes: number; torn: boolean }>;
 
-const segmentBytesMax = 8 * 1_024 * 1_024;
+const segmentBytesUsual = 8 * 1_024 * 1_024;
+const segmentBytesMost = 128 * 1_024 * 1_024;
 const segmentsLeast = 16;
+/** A large spool has larger segments rather than more of them. */
+const segmentsUsualMax = 1_024;
 const noPayload = new Uint8Array();
+
+export class SpoolFormatError extends CodedError<"ERR_AUDIT_SPOOL_FORMAT"> {
+  override readonly code = "ERR_AUDIT_SPOOL_FORMAT";
+  constructor(name: string, format: number) {
+    super(`the audit segment ${name} has the format ${format} of a later version; this one reads ${spoolFormat}`);
+  }
+}
 
 type Active = {
   readonly segment: Segment;
@@ -73,7 +91,9 @@ export class SpoolStore {
 
   constructor(options: SpoolOptions) {
     this.#options = options;
-    this.#segmentBytes = Math.min(segmentBytesMax, Math.floor(options.bytesMax / segmentsLeast));
+    const { bytesMax } = options;
+    const usual = Math.min(segmentBytesMost, Math.max(segmentBytesUsual, Math.floor(bytesMax / segmentsUsualMax)));
+    this.#segmentBytes = Math.min(usual, Math.floor(bytesMax / segmentsLeast));
   }
 
   get segments(): readonly Segment[] {
@@ -149,6 +169,7 @@ export class SpoolStore {
   async #scan(file: SegmentName & Readonly<{ name: string; size: number }>, reader: SegmentReader): Promise<Segment> {
     const { name, size } = file;
     const segment = segmentOf(file);
+    await this.#checkFormat(file);
     for (let offset = 0; ; ) {
       const read = await reader.read(name, offset, size);
       if (read.type === "end") break;
@@ -171,9 +192,20 @@ export class SpoolStore {
     return segment;
   }
 
+  /** @throws SpoolFormatError rather than treating what a later version wrote as damaged */
+  async #checkFormat({ name }: Readonly<{ name: string }>): Promise<void> {
+    const bytes = Buffer.alloc(frameHeadBytes);
+    await this.#withFile(name, async (file) => {
+      await file.read(bytes, 0);
+    });
+    const format = formatOfFrame(bytes);
+    if (format !== undefined && format > spoolFormat) throw new SpoolFormatError(name, format);
+  }
+
   async #cut(segment: Segment, size: number): Promise<void> {
     const { name, bytes } = segment;
     this.#options.onDamage({ name, offset: bytes, bytes: size - bytes, torn: true });
+    if (bytes === 0) return; // nothing in it is readable: left as it is
     await this.#withFile(name, (file) => file.truncate(bytes)).catch(() => undefined); // readers stop there anyway
   }
 

@@ -109,7 +109,8 @@ export function createRequestDecider(deps: DecisionApiDeps, handles: ReachedHand
     if (query.recorded === false) return withIdentity(judgement.decision, identity);
     if (judgement.decision.type === "permit" && matched.route.audit === "strict" && recorder.recordDurably !== null) {
       const decision = annotated(query, judgement);
-      const isDurable = await recorder.recordDurably(recordOf(query, decision)).then(
+      const permit = recordOf(query, decision);
+      const isDurable = await recorder.recordDurably(permit).then(
         () => true,
         (error: unknown) => {
           const facts = { requestId: query.requestId, error: describeError(error) };
@@ -120,7 +121,10 @@ export function createRequestDecider(deps: DecisionApiDeps, handles: ReachedHand
       judgement = isDurable
         ? judge(query, matched, identification)
         : { decision: { type: "unavailable", why: "audit", ...matched }, policy: null };
-      if (judgement.decision.type === "permit") return withIdentity(judgement.decision, identity);
+      if (judgement.decision.type === "permit") {
+        logCheck(permit, decision);
+        return withIdentity(judgement.decision, identity);
+      }
     }
     const decision = annotated(query, judgement);
     record(recordOf(query, decision), decision);
@@ -217,6 +221,10 @@ export function createRequestDecider(deps: DecisionApiDeps, handles: ReachedHand
 
   function record(record: DecisionRecord, decision: RouteDecision | null): void {
     recorder.record(record);
+    logCheck(record, decision);
+  }
+
+  function logCheck(record: DecisionRecord, decision: RouteDecision | null): void {
     if (deps.authorizeLog === null || !isCheck(record)) return;
     const principal = decision !== null && "principal" in decision ? decision.principal : null;
     const sides = decision !== null && "sides" in decision ? (decision.sides ?? null) : null;

@@ -374,9 +374,19 @@ export function recordDecision(
   deps: ProxyDeps,
   at?: Moment,
 ): void {
-  if (decided.occasion === undefined) context.trace?.decided(decided.result, decided.reasons);
   const complete = decisionRecordOf(context, decided, principal, deps, at);
   deps.recorder.record(complete);
+  showDecision(context, { decided, complete, principal }, deps);
+}
+
+/** Adds a recorded decision to the trace of its request and to the authorize log. */
+export function showDecision(
+  context: RequestContext,
+  of: Readonly<{ decided: RecordedOutcome; complete: DecisionRecord; principal: Principal | null }>,
+  deps: ProxyDeps,
+): void {
+  const { decided, complete, principal } = of;
+  if (decided.occasion === undefined) context.trace?.decided(decided.result, decided.reasons);
   if (deps.authorizeLog === null || !isCheck(complete)) return;
   const route = context.plan?.route ?? null;
   deps.authorizeLog({ record: complete, sides: decided.sides ?? null, principal, route, request: context.request });

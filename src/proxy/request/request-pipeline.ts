@@ -59,6 +59,7 @@ import {
   recordDecision,
   requireEarlierStep,
   sendLocalReply,
+  showDecision,
 } from "./request-context.ts";
 import { createRequestEndRecorder } from "./request-end.ts";
 import { createRequestForwarder } from "./request-forwarder.ts";
@@ -268,8 +269,13 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
       recordDecision(context, outcome, permit.principal, deps, context.asOf);
       return "next";
     }
-    return recorder.recordDurably(decisionRecordOf(context, outcome, permit.principal, deps, context.asOf)).then(
-      () => continueIfPermitted(permitted),
+    const { principal } = permit;
+    const complete = decisionRecordOf(context, outcome, principal, deps, context.asOf);
+    return recorder.recordDurably(complete).then(
+      () => {
+        showDecision(context, { decided: outcome, complete, principal }, deps);
+        return continueIfPermitted(permitted);
+      },
       (error: unknown) => {
         const facts = { requestId: context.requestId, error: describeError(error) };
         deps.logger.error(facts, "could not record a decision durably; refused the request");

@@ -19,6 +19,7 @@ type Line = Readonly<Record<string, unknown>>;
 
 async function start(
   fields: readonly AuthorizeLogField[],
+  parts: Partial<RouteConfig> = {},
 ): Promise<Readonly<{ rig: Rig; lines: Line[]; texts: string[] }>> {
   const upstream = await startUpstream();
   const [texts, lines]: [string[], Line[]] = [[], []];
@@ -28,6 +29,7 @@ async function start(
       routeTo(upstream.port, {
         host: "eng.localhost",
         jwtGroupsFilter: ["sales"],
+        ...parts,
         ...policy({
           allow: { and: [{ groups: { has: "eng" } }] },
           deny: { or: [{ email: { is: "user2@example.com" } }] },
@@ -35,6 +37,7 @@ async function start(
       }),
     ],
     {
+      recordDurably: () => Promise.resolve(),
       deps: {
         authorizeLog(facts) {
           texts.push(lineOf(facts));
@@ -49,6 +52,15 @@ async function start(
 }
 
 const session = ["request-id", "method", "path", "host", "ip", "session-id", "user", "email", "route-id"] as const;
+
+test("a permit of a strict route has its line, too", async () => {
+  const { rig, lines } = await start(session, { audit: "strict" });
+  assert.equal((await rig.request({ host: "eng.localhost", session: 1 })).status, 200);
+  assert.deepEqual(
+    lines.map(({ allow, user }) => ({ allow, user })),
+    [{ allow: true, user: "subject-1" }],
+  );
+});
 
 test("a decision is one line, with the results and reasons of allow and deny", async () => {
   const { rig, lines } = await start(session);
