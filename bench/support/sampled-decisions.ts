@@ -7,15 +7,14 @@ import { percentile } from "./histogram.ts";
 const sampleEveryMs = 10;
 
 /**
- * `times`: milliseconds of each permitted request. `refused`: requests that the process did not permit, because a busy
- * machine had kept it from renewing its lease. `failed`: requests that got no answer.
+ * `times`: milliseconds of each permitted request. `others`: how many got another status, 503 where a busy machine had
+ * kept the process from renewing its lease, and 0 where there was no answer.
  */
 export type Sampled = Readonly<{
   ms: number;
   cpuMs: number;
   times: readonly number[];
-  refused: number;
-  failed: number;
+  others: ReadonlyMap<number, number>;
 }>;
 
 /** Runs a job while a signed-in person requests a route at a steady pace. */
@@ -24,7 +23,7 @@ export async function sampled({ port, headers, pinned }: Cardea, job: () => Prom
   const cookie = headers.find((line) => line.startsWith("Cookie: "))?.slice("Cookie: ".length) ?? "";
   const times: number[] = [];
   let isOver = false;
-  let [refused, failed] = [0, 0];
+  const others = new Map<number, number>();
   const request = async (): Promise<number> => {
     try {
       return (await person.request(`http://app.localhost:${port}/`, { headers: { cookie } })).status;
@@ -38,9 +37,7 @@ export async function sampled({ port, headers, pinned }: Cardea, job: () => Prom
       const at = performance.now();
       const status = await request();
       if (status === 200) times.push(performance.now() - at);
-      else if (status === 0) failed += 1;
-      else if (status === 503) refused += 1;
-      else throw new Error(`a permitted request got ${status}`);
+      else others.set(status, (others.get(status) ?? 0) + 1);
       await delay(sampleEveryMs);
     }
   }
@@ -53,7 +50,7 @@ export async function sampled({ port, headers, pinned }: Cardea, job: () => Prom
   await Promise.all([sample(), run()]);
   const [ms, cpuMs] = [performance.now() - from, pinned.cpuMs() - cpuFrom];
   await person.close();
-  return { ms, cpuMs, times, refused, failed };
+  return { ms, cpuMs, times, others };
 }
 
 /** A connection that breaks says that the process has ended, or that it closed an idle one just then. */
@@ -62,13 +59,14 @@ export function throwIfEnded({ ended }: Cardea["pinned"], cause: unknown): void 
   if (problem !== null) throw new Error(problem, { cause });
 }
 
-/** @param sampled where the times are from; absent: no request has failed */
+/** @param sampled where the times are from; absent: every request was permitted */
 export function printTimes(
   what: string,
   times: readonly number[],
-  { refused, failed }: Pick<Sampled, "refused" | "failed"> = { refused: 0, failed: 0 },
+  { others }: Pick<Sampled, "others"> = { others: new Map() },
 ): void {
   const [p50, p99, most] = [50, 99, 100].map((p) => percentile(times, p).toFixed(1));
   console.log(`${what}: p50 ${p50} ms, p99 ${p99} ms, max ${most} ms (${times.length})`);
-  if (refused + failed > 0) console.log(`  besides ${refused} with status 503, and ${failed} without an answer`);
+  for (const [status, count] of others)
+    console.log(`  besides ${count} ${status === 0 ? "without an answer" : `with status ${status}`}`);
 }
