@@ -47,6 +47,62 @@ export const massChangeTestMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
+  "ends-not-counted": {
+    section: 3,
+    meaning: "a batch that ends the access of any number of people passes",
+    test: commandsTest,
+    changes: [
+      { file: guard, take: "  const people = new Set(change.ending);", put: "  const people = new Set<UserId>();" },
+    ],
+  },
+  "sender-releases-itself": {
+    section: 3,
+    meaning: "a source ends the access of many people by a command that says an operator has released it",
+    test: commandsTest,
+    changes: [
+      {
+        file: "src/broker/commands/provisioned/announce-ends.ts",
+        take: "    if (command.isReleased !== true ||",
+        put: '    if (command.type !== "announceEnds" ||',
+      },
+    ],
+  },
+  "one-source-fills-all": {
+    section: 3,
+    meaning: "held changes of one source leave no room for others",
+    test: commandsTest,
+    changes: [
+      {
+        file: guard,
+        take: "  if (sourceOf(source) === null) return null;",
+        put: "  if (sourceOf(source) !== undefined) return null;",
+      },
+    ],
+  },
+  "request-lost-at-the-start": {
+    section: 3,
+    meaning: "a request that arrives while a run starts is consumed by that run, without what it allows",
+    test: "test/auth/directory/directory-duty.test.ts",
+    changes: [
+      {
+        file: "src/broker/commands/provisioned/directory-sync.ts",
+        take: "      const isAnswered = asked !== null && asked.id === answers;",
+        put: "      const isAnswered = asked !== null;",
+      },
+    ],
+  },
+  "older-page-wins": {
+    section: 3,
+    meaning: "a run undoes what the directory has said of one person since",
+    test: "test/auth/directory/read-person.test.ts",
+    changes: [
+      {
+        file: "src/auth/directory/apply-plan.ts",
+        take: "    if (parts.except?.has(change.userId) === true) return false;",
+        put: "    if (parts.except?.has(change.userId) === false && attemptsMax === 0) return false;",
+      },
+    ],
+  },
   "sources-at-the-same-time": {
     section: 3,
     meaning: "changes of one source in one batch do not count those before",
@@ -54,8 +110,8 @@ export const massChangeTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: "src/broker/commands/catalog.ts",
-        take: "  if (source === null || !mayTake(command)) return own;",
-        put: "  if (source !== null || !mayTake(command)) return own;",
+        take: "  if (source === null || (!mayTake(command) && answeredBy(request, projection) === undefined)) return own;",
+        put: "  if (source !== null || (!mayTake(command) && answeredBy(request, projection) === undefined)) return own;",
       },
     ],
   },

@@ -28,7 +28,7 @@ import { type Applied, type ApplyParts, applyPlan, RunEndedError } from "./apply
 import { DirectoryError } from "./directory-error.ts";
 import { DirectoryIndex } from "./directory-index.ts";
 import { checkPage, plainText } from "./page-check.ts";
-import { readPerson } from "./read-person.ts";
+import { type PersonAnswer, type PersonParts, readPerson } from "./read-person.ts";
 import { decideRemovals, type RemovalDecision } from "./removal-rule.ts";
 import { newRun, type RunInput, step } from "./run-machine.ts";
 import { type PlanInput, planRun, type RunPlan } from "./run-plan.ts";
@@ -197,6 +197,18 @@ export function createDirectoryDuty(deps: DirectoryDutyDeps): DirectoryDuty {
   };
 }
 
+/** An answer in any case: a request without one would be repeated every second. @throws RunEndedError */
+async function readOrExplain(person: PersonParts, { context, deps }: RunParts): Promise<PersonAnswer> {
+  try {
+    return await readPerson(person);
+  } catch (err) {
+    if (err instanceof RunEndedError || context.signal.aborted) throw err;
+    deps.log.warn({ err, directory: person.directory.name }, "a directory could not be asked about a person");
+    const said = "it could not be asked; the log of the leader says why";
+    return { result: "failed", said, changed: false, position: null };
+  }
+}
+
 function newMemory(directory: OpenDirectory): Memory {
   return {
     sealed: null,
@@ -242,20 +254,23 @@ async function answerPerson(
     () => undefined,
   );
   try {
-    const answer = await readPerson({
-      directory,
-      userId: request.userId,
-      profile: (await context.profiles([request.userId])).get(request.userId),
-      provisionedFor: deps.provisionedFor,
-      index,
-      projection: context.projection,
-      isNested: memory.state.complete?.isNested,
-      apply: applyPartsOf(name, parts),
-      onPlanned: (users) => {
-        for (const userId of users) memory.newer.add(userId);
+    const answer = await readOrExplain(
+      {
+        directory,
+        userId: request.userId,
+        profile: (await context.profiles([request.userId])).get(request.userId),
+        provisionedFor: deps.provisionedFor,
+        index,
+        projection: context.projection,
+        isNested: memory.state.complete?.isNested,
+        apply: applyPartsOf(name, parts),
+        onPlanned: (users) => {
+          for (const userId of users) memory.newer.add(userId);
+        },
+        signal: AbortSignal.any([context.signal, isLate.signal]),
       },
-      signal: AbortSignal.any([context.signal, isLate.signal]),
-    });
+      parts,
+    );
     await record(parts, name, { type: "completeDirectoryPerson", directory: name, requestId: request.id, answer });
     deps.log.info({ directory: name, ...answer }, "a directory was asked about a person");
   } finally {

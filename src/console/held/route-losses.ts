@@ -78,10 +78,16 @@ function evaluationFor(
 ): (userId: UserId) => Evaluated | undefined {
   const at = now();
   const { projection, places, applied: link } = replica;
-  const open = replica.open.bind(replica);
-  const before: AccessState = { at, link, projection, places, open };
-  const closed = (routePolicies?.() ?? []).filter(({ policy }) => evaluateAnonymous(policy, at).result !== "permit");
-  const routesNaming = byGroup(closed);
+  const before: AccessState = { at, link, projection, places, open: replica.open.bind(replica) };
+  const routes = routePolicies?.() ?? [];
+  const routesNaming = byGroup(routes);
+  /** A route that needs no sign-in is not lost. */
+  const open = new Map<RoutePolicy, boolean>();
+  const isOpen = (policy: RoutePolicy): boolean => {
+    const known = open.get(policy) ?? evaluateAnonymous(policy, at).result === "permit";
+    open.set(policy, known);
+    return known;
+  };
   return (userId) => {
     const user = projection.user(userId);
     const own = user && describePerson(before, user);
@@ -90,10 +96,10 @@ function evaluationFor(
     const lostGroups = groups.get(userId) ?? [];
     const isEnded = ended.has(userId);
     const after = isEnded ? undefined : describePerson(without(before, new Set(lostGroups)), user);
-    const concerned = isEnded ? closed : [...new Set(lostGroups.flatMap((group) => routesNaming.get(group) ?? []))];
+    const concerned = isEnded ? routes : [...new Set(lostGroups.flatMap((group) => routesNaming.get(group) ?? []))];
     const lost = concerned.flatMap(({ from, policy }): Lost[] => {
       const { result } = evaluateAccess(policy, own, at);
-      if (result === "deny") return [];
+      if (result === "deny" || isOpen(policy)) return [];
       const then = after === undefined ? "deny" : evaluateAccess(policy, after, at).result;
       const isLess = then === "deny" || (then === "conditional" && result === "permit");
       return isLess ? [{ route: from.slice(0, routeCharsMax), isConditional: then !== "deny" }] : [];

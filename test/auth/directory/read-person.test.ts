@@ -83,6 +83,12 @@ test("a directory that cannot be asked, does not answer or answers about another
   };
   const silent = await ask(at, at.userOf("ada"));
   assert.deepEqual([silent.result, silent.said, silent.position], ["failed", "the directory does not answer", null]);
+  at.directory.readPerson = async () => {
+    throw new TypeError("a bug");
+  };
+  const broken = await ask(at, at.userOf("ada"));
+  assert.deepEqual([broken.result, broken.changed], ["failed", false]);
+  assert.match(broken.said, /the log of the leader says why/);
   at.directory.readPerson = async () => pageOf("bob", []);
   assert.equal((await ask(at, at.userOf("ada"))).result, "failed");
   at.directory.readPerson = async (id) => ({ ...pageOf(id, []), problems: [{ about: null, message: "403" }] });
