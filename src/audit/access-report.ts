@@ -15,6 +15,7 @@ import {
   isProvisioned,
   isSignalRecord,
   type Link,
+  lastStatedOf,
   noPosition,
   type Position,
   type Profile,
@@ -117,16 +118,6 @@ function principalOf({ projection, at }: AccessState, user: User, profile: Profi
     claims: claimsOfSession(profile.claims, lastStatedOf(projection, userId), profile),
     groups: projection.groupsOf(userId, at),
   };
-}
-
-/** When the provider last stated the person's claims, as far as a session of theirs is known. */
-function lastStatedOf(projection: AccessState["projection"], userId: UserId): UnixMs {
-  let last = 0;
-  for (const id of projection.sessionsOf(userId)) {
-    const session = projection.session(id);
-    if (session?.status === "active") last = Math.max(last, session.refreshedAt);
-  }
-  return last as UnixMs;
 }
 
 export function evaluateAccess(

@@ -301,6 +301,7 @@ export {
 export {
   claimsOfSession,
   isStatedBefore,
+  lastStatedOf,
   replaceClaims,
   withKnownReplaced,
 } from "./replaced-claims.ts";

@@ -8,8 +8,9 @@
  *
  * Why so: docs/adr/0046-signals-are-records-of-their-transmitter.md.
  */
-import type { UnixMs } from "./ids.ts";
+import type { UnixMs, UserId } from "./ids.ts";
 import type { Claims, ClaimValue, Profile } from "./profile.ts";
+import type { Projection } from "./projection/projection.ts";
 import { asciiJson } from "./provisioned.ts";
 
 /** No claim of a provider has this name here. */
@@ -70,6 +71,16 @@ export function claimsOfSession(claims: Claims, statedAt: UnixMs, person: Profil
   const newer = Object.entries(replacedIn(person)).filter(([, { at }]) => isStatedBefore(statedAt, at));
   if (newer.length === 0) return stated;
   return { ...stated, ...Object.fromEntries(newer.map(([name, { values }]) => [name, values])) };
+}
+
+/** When the provider last stated the claims of a person in a session that is live; 0: in none. */
+export function lastStatedOf(projection: Pick<Projection, "session" | "sessionsOf">, userId: UserId): UnixMs {
+  let last = 0;
+  for (const id of projection.sessionsOf(userId)) {
+    const session = projection.session(id);
+    if (session?.status === "active") last = Math.max(last, session.refreshedAt);
+  }
+  return last as UnixMs;
 }
 
 function withoutReplaced(claims: Claims): Claims {

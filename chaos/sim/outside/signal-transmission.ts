@@ -35,7 +35,7 @@ export type SignalTransmissionParts = Readonly<{
 const receiver: SignalReceiverConfig = {
   ...{ name: receiverName, audience: "https://watcher.example", tokenHash: null, client: null },
   events: ["session-revoked", "account-disabled", "account-enabled", "account-purged"],
-  ...{ subjectFormat: "opaque", sessionSubject: "complex", subjects: "all", groups: null, pushUrls: [] },
+  ...{ subjectFormat: "opaque", sessionSubject: "complex", subjects: "all", groups: null, claims: [], pushUrls: [] },
   ...{ minVerificationMs: 60_000, inactivityMs: null },
 };
 const wayMs = [5, 400] as const;

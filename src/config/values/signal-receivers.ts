@@ -41,6 +41,8 @@ export type SignalReceiverConfig = Readonly<{
   subjects: "all" | "none";
   /** Groups whose changes are sent; null: every group. */
   groups: readonly string[] | null;
+  /** Claims of a person whose values are sent when they change; empty: none. */
+  claims: readonly string[];
   /** Where tokens may be pushed to: an `endpoint_url` of the receiver begins with one of them. */
   pushUrls: readonly string[];
   minVerificationMs: number;
@@ -49,6 +51,7 @@ export type SignalReceiverConfig = Readonly<{
 }>;
 
 const receiversMax = 16;
+const claimsMax = 32;
 const keys = [
   "audience",
   "token_sha256",
@@ -59,6 +62,7 @@ const keys = [
   "session_subject",
   "subjects",
   "groups",
+  "claims",
   "push_urls",
   "min_verification_interval",
   "inactivity_timeout",
@@ -129,6 +133,8 @@ function readReceiver(name: string, item: unknown, refuse: Refuse): SignalReceiv
   if (isRefused(subjects)) return subjects;
   const groups = item["groups"] === undefined ? null : parseStringList(item["groups"], inside(refuse, "groups"));
   if (isRefused(groups)) return groups;
+  const claims = readClaims(item["claims"] ?? [], inside(refuse, "claims"));
+  if (isRefused(claims)) return claims;
   const pushUrls = readPushUrls(item["push_urls"] ?? [], inside(refuse, "push_urls"));
   if (isRefused(pushUrls)) return pushUrls;
   const minVerificationMs = readTime(item, { key: "min_verification_interval", otherwise: 60_000, refuse });
@@ -144,6 +150,7 @@ function readReceiver(name: string, item: unknown, refuse: Refuse): SignalReceiv
     sessionSubject,
     subjects,
     groups,
+    claims,
     pushUrls,
     minVerificationMs: minVerificationMs ?? 60_000,
     inactivityMs,
@@ -197,6 +204,16 @@ function readEvents(value: unknown, refuse: Refuse): readonly SentSignal[] | Ref
       "events",
     ]);
   return sentSignals.filter((known) => named.includes(known));
+}
+
+/** Flattened names, as policies write them. */
+function readClaims(value: unknown, refuse: Refuse): readonly string[] | RefusedValue {
+  const named = parseStringList(value, refuse);
+  if (isRefused(named)) return named;
+  if (named.length > claimsMax) return refuse(`names ${named.length} claims`, `write ${claimsMax} at most`);
+  const strange = named.findIndex((name) => name === "" || name.length > 200 || name.includes(":"));
+  if (strange >= 0) return refuse("is not the name of a claim", "write a name such as role", [strange]);
+  return [...new Set(named)];
 }
 
 function oneOf<T extends string>(

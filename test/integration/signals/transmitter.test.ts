@@ -40,6 +40,7 @@ const installation = shared(async (t) => {
       ...of("opaque", { subject_format: "opaque" }),
       ...of("other"),
       ...of("few", { subjects: "none" }),
+      ...of("claims", { events: ["token-claims-change"], claims: ["role", "team"] }),
       ...of("quiet", { inactivity_timeout: "2s" }),
       oauth: {
         audience: audience("oauth"),
@@ -88,6 +89,34 @@ test("the metadata says what the CAEP interoperability profile demands, and the 
     assert.equal(Buffer.from(String(key.n), "base64url").length * 8, 2_048);
     assert.deepEqual(Object.keys(key).sort(), ["alg", "e", "kid", "kty", "n", "use"], "no part of the private key");
   }
+});
+
+test("a change of the claims that a receiver gets is reported with their values, and no others", async () => {
+  const at = installation();
+  const { endpoint_url: endpoint } = (await createStream(at, "claims")).delivery;
+  const client = signalClient(at, tokenOf("claims"));
+  const arriving = async (): Promise<ReceivedEvent> => {
+    const rules = { ...keys, audience: audience("claims") };
+    let found: readonly ReceivedEvent[] = [];
+    await waitFor("a change of claims", async () => {
+      ({ events: found } = await poll(client, endpoint, rules));
+      return found.length > 0;
+    });
+    await poll(client, endpoint, rules, { ack: found.map(({ jti }) => jti) });
+    assert.equal(found.length, 1);
+    return found[0] ?? assert.fail();
+  };
+  await signIn(at, "nora", { ...verified, role: "user", phone: "123" });
+  await signIn(at, "nora", { ...verified, role: "user", phone: "123" });
+  await signIn(at, "nora", { ...verified, role: ["admin", "root"], phone: "456" });
+  const changed = await arriving();
+  assert.equal(changed.name, "token-claims-change");
+  assert.deepEqual(changed.subject, { format: "email", email: emailOf("nora") });
+  assert.deepEqual(changed.payload["claims"], { role: ["admin", "root"], team: null });
+  assert.equal(changed.payload["initiating_entity"], "system");
+  assert.doesNotMatch(JSON.stringify(changed.claims), /123|456/);
+  await signIn(at, "nora", verified);
+  assert.deepEqual((await arriving()).payload["claims"], { role: null, team: null });
 });
 
 test("a push stream reports each way in which a session or an account ends, in order for each person", async () => {

@@ -5,7 +5,7 @@
  * `token-claims-change` lists are those at the time when the token is made: they are as new as its event, or newer.
  */
 import type { SignalReceiverConfig } from "../../../config/index.ts";
-import type { Projection, UnixMs, UserId } from "../../../events/index.ts";
+import { claimsOfSession, lastStatedOf, type Projection, type UnixMs, type UserId } from "../../../events/index.ts";
 import { securityEventClaims } from "../../shared-signals/index.ts";
 import type { Identity, PendingSignal } from "./pending-signals.ts";
 import { opaqueId, subjectClaim, subjectFor } from "./signal-subjects.ts";
@@ -15,7 +15,7 @@ export type TokenContext = Readonly<{
   issuer: string;
   receiver: SignalReceiverConfig;
   salt: string;
-  projection: Pick<Projection, "user" | "groupsOf">;
+  projection: Pick<Projection, "user" | "groupsOf" | "session" | "sessionsOf">;
   /** What names a person now; undefined: nothing is known. */
   identityOf: (userId: UserId) => Identity | undefined;
   now: UnixMs;
@@ -28,14 +28,18 @@ export function signalClaims(
   { jti, txn, signal, recorded }: PendingSignal,
   { issuer, receiver, salt, projection, identityOf, now }: TokenContext,
 ): Readonly<Record<string, unknown>> {
-  const { name, userId, sessionId, groupId, initiatedBy, reason, more } = signal;
+  const { name, userId, sessionId, groupId, isAboutClaims, initiatedBy, reason, more } = signal;
   const known = userId === null ? undefined : knownIdentity(userId, { identityOf, projection });
+  const changedClaims = (): Readonly<Record<string, unknown>> =>
+    isAboutClaims === true && userId !== null
+      ? statedClaims(userId, known, { receiver, projection })
+      : groupClaims(userId, { receiver, projection, now });
   const payload = {
     event_timestamp: Math.floor(recorded.recordedAt / 1_000),
     initiating_entity: initiatedBy,
     reason_admin: { en: reason },
     ...more,
-    ...(name === "token-claims-change" ? { claims: groupClaims(userId, { receiver, projection, now }) } : {}),
+    ...(name === "token-claims-change" ? { claims: changedClaims() } : {}),
   };
   const claims = securityEventClaims({
     issuer,
@@ -73,6 +77,21 @@ function knownIdentity(
   { identityOf, projection }: Pick<TokenContext, "identityOf" | "projection">,
 ): Identity | undefined {
   return projection.user(userId)?.status === "erased" ? undefined : identityOf(userId);
+}
+
+/** The claims that the receiver gets, as they are now. One that the person has no more is null. */
+function statedClaims(
+  userId: UserId,
+  known: Identity | undefined,
+  { receiver, projection }: Pick<TokenContext, "receiver" | "projection">,
+): Readonly<Record<string, unknown>> {
+  const claims = claimsOfSession(known?.claims ?? {}, lastStatedOf(projection, userId), known);
+  const shown = receiver.claims.map((name): [string, unknown] => {
+    const values = Object.hasOwn(claims, name) ? (claims[name] ?? []) : [];
+    return [name, values.length === 0 ? null : values.length === 1 ? values[0] : values];
+  });
+  const bytes = JSON.stringify(shown).length;
+  return bytes > groupsBytesMax ? { claims_count: shown.length } : Object.fromEntries(shown);
 }
 
 function groupClaims(

@@ -15,9 +15,11 @@ export const identitiesMax = 64;
 export class Identities {
   readonly #known = new Map<UserId, Readonly<{ sealed: Sealed; identity: Identity | undefined }>>();
   readonly #projection: Pick<Projection, "user">;
+  readonly #keepsClaims: boolean;
 
-  constructor(projection: Pick<Projection, "user">) {
+  constructor(projection: Pick<Projection, "user">, { keepsClaims }: Readonly<{ keepsClaims: boolean }>) {
     this.#projection = projection;
+    this.#keepsClaims = keepsClaims;
   }
 
   /** Opens the names of the first people, and drops all others. */
@@ -59,7 +61,7 @@ export class Identities {
     for (const [userId, profile] of sealed) {
       const found = opened.get(userId);
       // The claims may be long, and name no one.
-      const identity = found === undefined ? undefined : { ...found, claims: {} };
+      const identity = found === undefined || this.#keepsClaims ? found : { ...found, claims: {} };
       this.#known.set(userId, { sealed: profile, identity });
     }
   }

@@ -10,6 +10,7 @@
 import type { SentSignal } from "../../../config/index.ts";
 import {
   decodeEvents,
+  isProvisioned,
   isSignalRecord,
   type Link,
   type Position,
@@ -57,6 +58,8 @@ export type StreamFilter = Readonly<{
   events: ReadonlySet<SentSignal>;
   /** Null: every group. */
   groups: ReadonlySet<string> | null;
+  /** Claims of which changes are sent. */
+  claims: readonly string[];
   mode: SubjectRules["subjects"];
   listed: ReadonlySet<string>;
 }>;
@@ -197,9 +200,10 @@ export class PendingSignals {
   }
 
   /** What other transmitters have said of a subject is a user of the log, but no person. */
-  #isWanted({ name, userId, groupId }: Signal): boolean {
+  #isWanted({ name, userId, groupId, isAboutClaims }: Signal): boolean {
     if (userId !== null && isSignalRecord(userId)) return false;
-    const { events, groups } = this.#filter;
+    const { events, groups, claims } = this.#filter;
+    if (isAboutClaims === true && claims.length === 0) return false;
     return events.has(name) && (groups === null || groupId === null || groups.has(groupId));
   }
 
@@ -216,6 +220,9 @@ export class PendingSignals {
       const { name, userId, sessionId, groupId } = candidate.signal;
       if (name === "account-enabled" && userId !== null && barred.has(userId)) continue;
       const identity = userId === null ? undefined : identities.get(userId);
+      // A provisioned person has no claims of a provider, and an erased one none at all.
+      const hasClaims = identity !== undefined && !isProvisioned(identity);
+      if (candidate.signal.isAboutClaims === true && !hasClaims) continue;
       if (!includesUser(userId, identity, { mode, listed, salt })) continue;
       const key = userId ?? sessionId ?? `group ${groupId}`;
       const entry = { pending: { ...candidate, key }, done: this.#knownDone.delete(candidate.jti) };

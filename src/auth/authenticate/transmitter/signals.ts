@@ -26,6 +26,8 @@ export type Signal = Readonly<{
   sessionId: SessionId | null;
   /** The group that has changed; null: none, or not known. */
   groupId: GroupId | null;
+  /** Set where the claims of the person may have changed: other than groups. */
+  isAboutClaims?: true;
   initiatedBy: Entity;
   reason: string;
   /** Members of the event beside those of every event; `claims` of token-claims-change are added when it is built. */
@@ -47,7 +49,7 @@ const otherCause: Cause = { initiatedBy: "system", reason: "The session was revo
 const suspended = "The account was suspended.";
 const erased = "The account was erased.";
 
-export function signalsOf({ event, actor }: Pick<Recorded, "event" | "actor">): readonly Signal[] {
+export function signalsOf({ event, actor, version }: Pick<Recorded, "event" | "actor" | "version">): readonly Signal[] {
   const by = initiatorOf(actor);
   switch (event.type) {
     case "SessionRevoked":
@@ -59,6 +61,8 @@ export function signalsOf({ event, actor }: Pick<Recorded, "event" | "actor">): 
         revoked(event, null, { initiatedBy: by, reason: suspended }),
         account("account-disabled", event, { initiatedBy: by, reason: suspended }),
       ];
+    case "UserUpserted":
+      return version === 1 ? [] : [claimsChanged(event.userId, by)]; // at first there is no change
     case "UserRestored":
       return [account("account-enabled", event, { initiatedBy: by, reason: "The account was restored." })];
     case "SuspensionExpired":
@@ -101,6 +105,12 @@ function account(
 function groupsChanged(userId: UserId | null, groupId: GroupId | null, initiatedBy: Entity): Signal {
   const reason = userId === null ? "A group was removed." : "The groups of the person changed.";
   return { name: "token-claims-change", userId, sessionId: null, groupId, initiatedBy, reason, more: {} };
+}
+
+function claimsChanged(userId: UserId, initiatedBy: Entity): Signal {
+  const reason = "The profile of the person changed.";
+  const name = "token-claims-change";
+  return { name, userId, sessionId: null, groupId: null, isAboutClaims: true, initiatedBy, reason, more: {} };
 }
 
 function credentialChanged(

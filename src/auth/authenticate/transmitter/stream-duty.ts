@@ -100,7 +100,7 @@ export class StreamDuty {
     this.#deps = deps;
     this.#receiver = receiver;
     this.#context = context;
-    this.#identities = new Identities(context.projection);
+    this.#identities = new Identities(context.projection, { keepsClaims: receiver.claims.length > 0 });
   }
 
   /** Calls back when an answer has come. */

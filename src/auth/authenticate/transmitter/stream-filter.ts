@@ -14,6 +14,7 @@ export function filterOf(
     salt,
     events: new Set(deliveredEvents(receiver, stream.requested)),
     groups: receiver.groups === null ? null : new Set(receiver.groups),
+    claims: receiver.claims,
     mode: receiver.subjects,
     listed: new Set(stream.subjects),
   };
@@ -32,6 +33,7 @@ export function isSameFilter(a: StreamFilter, b: StreamFilter): boolean {
   return textOf(a) === textOf(b);
 }
 
-function textOf({ streamId, salt, events, groups, mode, listed }: StreamFilter): string {
-  return JSON.stringify([streamId, salt, [...events], groups === null ? null : [...groups], mode, [...listed]]);
+function textOf({ streamId, salt, events, groups, claims, mode, listed }: StreamFilter): string {
+  const lists = [[...events], groups === null ? null : [...groups], claims, [...listed]];
+  return JSON.stringify([streamId, salt, mode, ...lists]);
 }

@@ -90,7 +90,7 @@ async function everyCrash(run: (crashes: readonly Crash[]) => Promise<number>): 
 const receiver: SignalReceiverConfig = {
   ...{ name: "payroll", audience: "https://payroll.example.com", tokenHash: null, client: null },
   events: ["session-revoked", "account-disabled", "account-enabled", "account-purged"],
-  ...{ subjectFormat: "email", sessionSubject: "complex", subjects: "all", groups: null, pushUrls: [] },
+  ...{ subjectFormat: "email", sessionSubject: "complex", subjects: "all", groups: null, claims: [], pushUrls: [] },
   ...{ minVerificationMs: 60_000, inactivityMs: null },
 };
 const person = (n: number): CardeaEvent => ({ type: "UserUpserted", userId: userId(n), profile: new Uint8Array([n]) });

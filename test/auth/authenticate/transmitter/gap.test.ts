@@ -34,6 +34,7 @@ const receiver = {
   sessionSubject: "complex",
   subjects: "all",
   groups: null,
+  claims: [],
   pushUrls: [],
   minVerificationMs: 60_000,
   inactivityMs: null,

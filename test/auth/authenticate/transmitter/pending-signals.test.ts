@@ -43,7 +43,7 @@ const suspended = (userId: UserId): CardeaEvent => ({ type: "UserSuspended", use
 const restored = (userId: UserId): CardeaEvent => ({ type: "UserRestored", userId });
 const filter: StreamFilter = {
   ...{ streamId: "s", salt: "x".repeat(43), events: new Set(["account-enabled", "account-disabled"]) },
-  ...{ groups: null, mode: "all", listed: new Set<string>() },
+  ...{ groups: null, claims: [], mode: "all", listed: new Set<string>() },
 };
 
 /** Everything that waits after these events. */
@@ -109,7 +109,7 @@ test("of the people who are next a few names are known, and of an erased one non
   const users = Array.from({ length: 200 }, (_, n) => `user-${n}` as UserId);
   for (const each of record(users.map(profile))) projection.apply(each);
   const first = users[0] ?? assert.fail();
-  const names = new Identities(projection);
+  const names = new Identities(projection, { keepsClaims: false });
   let opened = 0;
   const open = async (wanted: readonly UserId[]) => {
     opened += 1;
