@@ -44,7 +44,8 @@ export class Logouts {
       const sessionId = sessionIdOf(random.bytes(12));
       actors.world.after(begunMs + begins, () => this.#signIn({ sessionId, userId, providerSession }, takes));
     }
-    actors.world.after(begunMs + random.within(...logoutMs), () => this.#end({ userId, providerSession }));
+    const named = random.chance(0.5) ? userId : null; // a logout token may name the session alone
+    actors.world.after(begunMs + random.within(...logoutMs), () => this.#end({ userId: named, providerSession }));
   }
 
   /** The provider ends all sessions of a person. */
@@ -75,7 +76,7 @@ export class Logouts {
     return random.pick(actors.nodes).copy()?.projection.applied.position ?? noPosition;
   }
 
-  #end({ userId, providerSession }: Readonly<{ userId: UserId; providerSession: SessionId | null }>): void {
+  #end({ userId, providerSession }: Readonly<{ userId: UserId | null; providerSession: SessionId | null }>): void {
     const { people, random, client, submit, askReceipt } = this.#parts;
     const commandId = parseCommandId(random.uuid());
     const by = client(random.next());

@@ -117,7 +117,7 @@ export const outsideMutants: Readonly<Record<string, Mutant>> = {
         put: '(type !== "refused" ? [jti] : [])',
       },
     ],
-    within: 40,
+    within: 30,
     where: "signals",
   },
   "failed-given-up": {
@@ -139,6 +139,36 @@ export const outsideMutants: Readonly<Record<string, Mutant>> = {
         file: "src/auth/authenticate/transmitter/pending-signals.ts",
         take: "jti: jtiOf(streamId, hash, index),",
         put: "jti: jtiOf(streamId, hash, index, this.#start.after.position),",
+      },
+    ],
+    within: 20,
+    where: "signals",
+  },
+  "logout-not-read": {
+    meaning: "a sign-in in the batch of its logout does not see it",
+    changes: [{ file: createSession, take: "        ...logoutsConcerning(command).map(sessionStream),\n", put: "" }],
+    within: 20,
+    where: "logouts",
+  },
+  "delta-of-partial": {
+    meaning: "the next run begins behind changes that this one did not apply",
+    changes: [
+      {
+        file: "src/auth/directory/directory-duty.ts",
+        take: "const delta = isComplete && !staged.isNested ? read.delta : isComplete ? null : keptDelta(state, mode);",
+        put: "const delta = mode === staged.mode ? read.delta : keptDelta(state, mode);",
+      },
+    ],
+    within: 30,
+    where: "directory",
+  },
+  "cursor-ahead": {
+    meaning: "what waits for its delivery counts as delivered when the leader changes",
+    changes: [
+      {
+        file: "src/auth/authenticate/transmitter/pending-signals.ts",
+        take: "return this.#entries[0]?.pending.at ?? this.#scanned;",
+        put: "return this.#entries.length < 0 ? this.#start : this.#scanned;",
       },
     ],
     within: 10,

@@ -17,28 +17,32 @@ export class OutsideWorkload {
   readonly #provisioning: Provisioning;
   readonly #massChanges: MassChanges;
   readonly #parts: OutsideParts;
+  /** Operators ask for whole runs. Without these, one that missed something is never made up for. */
+  readonly #requestsRuns: boolean;
 
   constructor(parts: OutsideParts) {
     this.#logouts = new Logouts(parts);
     this.#provisioning = new Provisioning(parts);
     this.#massChanges = new MassChanges(parts);
     this.#parts = parts;
+    this.#requestsRuns = parts.random.chance(0.5);
     new Correlator(parts).start();
     this.#calmDirectory();
     if (parts.actors.signals !== null) createStream(parts);
   }
 
-  /** Once the faults are over the directory is quiet, too, and an operator asks for a whole run. */
+  /** Once the faults are over the directory is quiet, too, and an operator may ask for a whole run. */
   #calmDirectory(): void {
     const { actors, options } = this.#parts;
     const { world, directory, signals } = actors;
     if (signals !== null) world.at(options.faultsUntilMs + calmMs, () => signals.calm());
     if (directory === null) return;
     world.at(options.faultsUntilMs + calmMs, () => directory.calm());
-    if (this.#parts.random.chance(0.5)) world.at(options.faultsUntilMs + 2 * calmMs, () => this.#requestRun());
+    world.at(options.faultsUntilMs + 2 * calmMs, () => this.#requestRun());
   }
 
   #requestRun(): void {
+    if (!this.#requestsRuns) return;
     const { random, client, submit } = this.#parts;
     const about = { directory: directoryName, requestId: random.uuid(), removals: false };
     const command = { type: "requestDirectorySync", ...about } as const;

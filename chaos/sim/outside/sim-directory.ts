@@ -18,7 +18,7 @@ import type { World } from "../world.ts";
 import type { DirectoryState } from "./outside-facts.ts";
 
 const itemsPerPage = 3;
-const fails = { page: 0.07, limited: 0.05, partial: 0.06, empty: 0.05, delta: 0.12, cursor: 0.02 };
+const fails = { page: 0.07, limited: 0.05, partial: 0.06, empty: 0.15, delta: 0.12, cursor: 0.02 };
 /** What it changes in one step: a person, or a membership. */
 type Change = Readonly<{ type: "person"; id: string }> | Readonly<{ type: "member"; group: string; id: string }>;
 
