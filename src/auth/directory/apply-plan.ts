@@ -96,7 +96,8 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
     if (await writePerson(change)) totals.ended += 1;
   };
   const ending = [...plan.ends, ...(permitted.removals ? plan.gone : [])];
-  const waiting = permitted.isOnePerson === true ? new Set<UserId>() : await announceAll(ending, parts, submit);
+  const announcing = { ...parts, submit, isComplete: permitted.removals };
+  const waiting = permitted.isOnePerson === true ? new Set<UserId>() : await announceAll(ending, announcing);
   const mayEnd = ({ userId }: PersonChange): boolean => !waiting.has(userId);
   for (const { userId, before } of plan.ends) if (before === undefined && waiting.has(userId)) missing.add(userId);
   await forEach(plan.ends.filter(mayEnd), people, endPerson);
@@ -128,15 +129,15 @@ export async function applyPlan(plan: RunPlan, permitted: Permitted, parts: Appl
 
 /**
  * Announces whose access the run would end. Those who wait for an operator since an earlier run are announced apart, so
- * that no other person waits with them.
+ * that no other person waits with them. A run that has not read everything says nothing new of them.
  * @returns the people who must not be ended now
  */
 async function announceAll(
   changes: readonly PersonChange[],
-  parts: ApplyParts,
-  submit: (command: Command) => Promise<boolean>,
+  parts: Pick<ApplyParts, "index" | "projection" | "directory" | "now"> &
+    Readonly<{ isComplete: boolean; submit: (command: Command) => Promise<boolean> }>,
 ): Promise<ReadonlySet<UserId>> {
-  const { index, projection, directory, now } = parts;
+  const { index, projection, directory, now, isComplete, submit } = parts;
   const users = changes.map(({ userId }) => userId).filter((userId) => mayLose({ index, projection }, userId));
   const held = projection.massChanges.heldAbout(directoryActor(directory), endsSubject);
   const earlier = new Set(held !== undefined && held.expiresAt > now() ? held.removed : []);
@@ -158,7 +159,7 @@ async function announceAll(
     });
     return isDone ? [] : some;
   };
-  const waiting = earlier.size === 0 ? [] : await announce(again, { isWhole: true });
+  const waiting = isComplete && earlier.size > 0 ? await announce(again, { isWhole: true }) : again;
   return new Set([...waiting, ...(fresh.length === 0 ? [] : await announce(fresh, {}))]);
 }
 
@@ -179,9 +180,9 @@ function withoutNewer(change: GroupChange, { except }: Pick<ApplyParts, "except"
   };
 }
 
-/** A rename takes the earlier name from every member, so it counts as a removal. */
+/** A rename takes the earlier name from every member, so it counts as a removal. What waits of the group still does. */
 function withoutRemovals({ renamedFrom, groupId, ...change }: GroupChange): GroupChange {
-  return { ...change, groupId: renamedFrom ?? groupId, renamedFrom: null, removed: [] };
+  return { ...change, groupId: renamedFrom ?? groupId, renamedFrom: null, removed: [], isWhole: false };
 }
 
 /**

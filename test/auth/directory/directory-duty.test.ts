@@ -389,6 +389,31 @@ test("held ends of people that the directory has again are gone, without an oper
   assert.deepEqual(await heldOf(at), []);
 });
 
+test("a partial or suddenly empty run leaves what waits for an operator as it is", async (t) => {
+  const at = await directoryWorld(t);
+  const people = many(90);
+  const ids = people.map(({ id }) => id);
+  at.directory.content = { people, groups: [group("eng", ids)] };
+  await at.sync();
+  const fewer = { people: people.slice(0, 60), groups: [group("eng", ids.slice(0, 20))] };
+  at.directory.content = fewer;
+  assert.equal((await at.sync()).result, "withheld");
+  const held = (await heldOf(at)).map(({ subject, version, removed }) => [subject, version, removed.length]);
+  assert.deepEqual(held.map(([subject]) => subject).sort(), ["group:eng", "people"]);
+  const still = async () =>
+    (await heldOf(at)).map(({ subject, version, removed }) => [subject, version, removed.length]);
+  const groups = fewer.groups.map(({ id, name }) => ({ id, name }));
+  const members = fewer.groups.map(({ id, people: listed }) => ({ groupId: id, people: listed, groups: [] }));
+  const problems = [{ about: null, message: "403" }];
+  at.directory.answers.push(() => ({ ...emptyPage, people: fewer.people, groups, members, problems }));
+  assert.equal((await at.sync()).result, "partial");
+  assert.deepEqual(await still(), held);
+  at.directory.content = { people: [], groups: [] };
+  assert.equal((await at.sync()).result, "withheld");
+  assert.deepEqual(await still(), held);
+  assert.equal((await at.membersOf("eng")).length, 90);
+});
+
 test("the first run of a directory with many inactive people is complete: no one loses anything", async (t) => {
   const at = await directoryWorld(t);
   at.directory.content = { people: many(60).map((each, n) => ({ ...each, active: n < 10 })), groups: [] };
