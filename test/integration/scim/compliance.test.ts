@@ -3,13 +3,24 @@
  * installation; and hostile requests.
  */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { describe, test } from "node:test";
+import type { GroupId } from "../../../src/events/index.ts";
+import { openSqliteLog } from "../../../src/replication/log/index.ts";
+import { TemporaryFolder } from "../../support/child.ts";
+import { LogWriter } from "../../support/log-writer.ts";
 import { type Installation, shared, startInstallation } from "../identity/installation.ts";
 import { operate, patchOf, raiseLevel, requester, type ScimClient, type ScimReply, scimClient } from "./scim-client.ts";
 
 let okta: ScimClient;
 const installation = shared(async (t) => {
+  const folder = new TemporaryFolder("scim-compliance");
+  t.after(() => folder[Symbol.dispose]());
+  const path = join(folder.path, "log.sqlite");
+  await beginAtFirstLevel(path);
   const at = await startInstallation(t, ({ url, upstream }) => ({
+    databroker_storage_type: "file",
+    databroker_storage_connection_string: path,
     scim_clients: { okta: { match: "subject" }, email: { match: "email" } },
     routes: [{ from: url("app", ""), to: upstream, allow_any_authenticated_user: true }],
   }));
@@ -21,6 +32,14 @@ const installation = shared(async (t) => {
   okta = await scimClient(at, "okta");
   return at;
 });
+
+/** A log that an earlier version has begun. */
+async function beginAtFirstLevel(path: string): Promise<void> {
+  const log = await openSqliteLog({ path, cluster: "cardea" });
+  const writer = await LogWriter.open(log);
+  await writer.append([{ events: [{ type: "GroupUpserted", groupId: "first" as GroupId, name: "first" }] }]);
+  await log.close();
+}
 
 const errorSchema = "urn:ietf:params:scim:api:messages:2.0:Error";
 let made = 0;
