@@ -49,6 +49,7 @@ test("sessions, users, groups and nodes are listed with people's names", async (
   const [first] = all.sessions;
   assert.deepEqual(Object.keys(first), [
     ...["id", "status", "reason", "userId", "email", "name", "idpId", "issuedAt", "refreshedAt", "expiresAt"],
+    ...["lastSeenAt", "lastSeenBy", "idleAt"],
   ]);
   assert.equal(first.email, "alice@example.com");
   for (const name of ["alice", "alice@example.com", alice])
@@ -61,7 +62,12 @@ test("sessions, users, groups and nodes are listed with people's names", async (
 
   const { users } = json(await at.get("/users"));
   const described = users.find((user: { id: string }) => user.id === alice);
-  const { providers, ...own } = described;
+  const { providers, lastSession, ...own } = described;
+  const newest = all.sessions.find(({ id }: { id: string }) => id === lastSession.id);
+  assert.deepEqual(lastSession, {
+    ...{ id: newest.id, expiresAt: newest.expiresAt },
+    ...{ lastSeenAt: null, lastSeenBy: null, idleAt: null }, // no idle lifetime: use is not tracked
+  });
   assert.deepEqual(providers, [
     {
       ...{ idpId: "demo", name: null, sessions: 2, dueBy: null, groups: ["admins", "eng"] },
