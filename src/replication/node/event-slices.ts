@@ -4,6 +4,7 @@
  *
  * - The first slice is folded at once. Other work runs before each of the others.
  * - Order stays: a delivery waits for the slices of the one before.
+ * - A revocation or another event that only denies is never delayed: everything up to it is folded at once.
  * - Slices that wait are bounded: beyond `waitingWeightMax` they are folded at once, as without slices.
  */
 import { type Link, linkOf, type Recorded, sameLink } from "../../events/index.ts";
@@ -37,7 +38,7 @@ export class DeliverySlices {
       this.#waiting.push({ ...delivery, ...range, keys: nth === 0 ? delivery.keys : [] });
       this.#waitingWeight += totalWeight(range.events);
     }
-    if (this.#waitingWeight > waitingWeightMax) this.flush();
+    if (this.#waitingWeight > waitingWeightMax || tightens(delivery)) this.flush();
     else if (!this.#isScheduled) this.#step();
   }
 
@@ -78,7 +79,7 @@ export class PageSlices {
   /** The first slice of a page; any other answer as it is. */
   first(answer: ReadAnswer): ReadAnswer {
     this.#rest = [];
-    if (answer.type !== "page") return answer;
+    if (answer.type !== "page" || tightens(answer.page)) return answer;
     const [first = answer.page, ...rest] = slicesOf(answer.page);
     this.#rest = rest.map((page) => ({ ...answer, page, keys: [] }));
     return { ...answer, page: first };
@@ -113,6 +114,7 @@ export function slicesOf({ previous, events, last }: EventRange): readonly Event
   return [...slices, { previous: linkBefore(from), events: events.slice(from), last }];
 }
 
+const tightens = ({ events }: EventRange): boolean => events.some(({ effect }) => effect === "tightens");
 const totalWeight = (events: readonly Recorded[]): number => events.reduce((sum, each) => sum + eventWeight(each), 0);
 
 function eventWeight({ event }: Recorded): number {

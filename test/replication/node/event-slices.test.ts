@@ -59,10 +59,10 @@ test("a delivery waits for the slices of the one before; keys come with the firs
   const jobs: (() => void)[] = [];
   const slices = new DeliverySlices({ apply: (each) => applied.push(each), later: (job) => jobs.push(job) });
   const keys = [{} as WrappedKey];
-  const { range } = rangeOf(membersOf(1, 450), membersOf(2, 450), revoked(1));
+  const { range } = rangeOf(membersOf(1, 450), membersOf(2, 450), created(1));
   slices.push({ ...range, keys });
   assert.deepEqual(positionsOf(applied), [[2]]);
-  const next = rangeOf(revoked(2)).range;
+  const next = rangeOf(created(2)).range;
   slices.push(next);
   assert.equal(applied.length, 1, "the later delivery is not applied first");
   assert.equal(jobs.length, 1, "one job at a time");
@@ -85,6 +85,19 @@ test("beyond the bound everything that waits is applied at once, and nothing is 
   assert.equal(applied.length, 80);
   while (jobs.length > 0) jobs.shift()?.();
   assert.equal(applied.length, 80);
+});
+
+test("a revocation waits for no slices, not those before it and not those of its own delivery or page", () => {
+  const applied: Delivered[] = [];
+  const jobs: (() => void)[] = [];
+  const slices = new DeliverySlices({ apply: (each) => applied.push(each), later: (job) => jobs.push(job) });
+  slices.push(rangeOf(membersOf(1, 450), membersOf(2, 450), membersOf(3, 450)).range);
+  assert.equal(applied.length, 1);
+  const { range, log } = rangeOf(membersOf(4, 450), revoked(1));
+  slices.push(range);
+  assert.deepEqual(positionsOf(applied), [[2], [3], [4], [2, 3]]);
+  const answer = { type: "page", page: range, head: log.head, keys: [] } as const;
+  assert.deepEqual(new PageSlices().first(answer), answer);
 });
 
 test("a page is answered slice by slice to reads that follow its links, and dropped for any other read", () => {
@@ -127,7 +140,7 @@ for (const way of ["a delivery", "a page"] as const) {
       if (node.applied.position < brokers.log.head.position) setImmediate(count);
     };
     setImmediate(count);
-    const last = brokers.commit(revoked(1));
+    const last = brokers.commit(created(2));
     await waitFor("the node at the head", () => node.enforced.hash === last.hash);
     assert.ok(seen.length >= 5, `${seen.length} pieces`);
     assert.ok(turns >= 5, "other work ran between the pieces");
