@@ -110,7 +110,7 @@ export type OutsideNews = Readonly<{
   logouts: boolean;
   /** A SCIM client provisions people and groups, through two authenticate nodes. */
   provisioning: boolean;
-  /** The leader reads a directory. Not beside low limits, which would hold its changes. */
+  /** The leader reads a directory. */
   directory: boolean;
   /** Shared Signals: the leader polls a transmitter, and pushes what the cluster revokes to a receiver. */
   signals: boolean;
@@ -217,7 +217,7 @@ function outsideOf(seed: number): OutsideNews {
   const isOn = (): boolean => random.chance(0.5) && startsNew(seed);
   const [logouts, provisioning, isGuarded] = [isOn(), isOn(), isOn()];
   const limits = { peopleMax: 2, shareMax: 1, peopleMin: 2, windowMs: 8_000, heldMs: random.between(8_000, 60_000) };
-  const directory = isOn() && !isGuarded;
+  const directory = isOn();
   const signals = isOn();
   return { logouts, provisioning, directory, signals, massChanges: isGuarded ? limits : null };
 }

@@ -145,7 +145,7 @@ export function monitorsOf(
     watchNodeList(truth),
     watchLogouts(truth),
     watchProvisioning(truth),
-    watchDirectory(truth),
+    watchDirectory(truth, truth.options.massChanges ?? null),
     watchSignals(truth),
     watchMassChanges(truth, truth.options.massChanges ?? null),
     watchAnnounced(truth),

@@ -35,6 +35,7 @@ export class Rights {
   readonly #members = new Map<string, Versioned<Member>[]>();
   /** Every user and every group that ever occurred in a membership event. */
   readonly #groupsOf = new Map<string, Set<string>>();
+  readonly #upserted: Versioned<string>[] = [];
   readonly #membersOf = new Map<string, Set<string>>();
 
   constructor(chains: Chains) {
@@ -91,6 +92,11 @@ export class Rights {
 
   sourcesOf(user: string, group: string, point: LogPoint): ReadonlySet<string> {
     return this.#memberOf(user, group, point).sources;
+  }
+
+  /** True if the log has a profile of the user at this point. */
+  isKnown(user: string, point: LogPoint): boolean {
+    return this.#upserted.some((entry) => entry.value === user && this.#chains.contains(point, entry.point));
   }
 
   /** Every group that the user ever was in. */
@@ -208,6 +214,9 @@ export class Rights {
   #foldOther(event: Exclude<CardeaEvent, { type: "SessionCreated" }>, point: LogPoint): void {
     const { position } = point.link;
     switch (event.type) {
+      case "UserUpserted":
+        this.#upserted.push({ point, value: event.userId });
+        return;
       case "SessionRevoked":
         this.#session(event.sessionId).denied.push({ point, value: { invariant: 21, why: "it was revoked" } });
         return;

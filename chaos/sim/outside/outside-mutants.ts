@@ -155,8 +155,8 @@ export const outsideMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/auth/directory/directory-duty.ts",
-        take: "const delta = isComplete && !staged.isNested ? read.delta : isComplete ? null : keptDelta(state, mode);",
-        put: "const delta = mode === staged.mode ? read.delta : keptDelta(state, mode);",
+        take: "const isExact = isComplete && parts.newer.size === 0;",
+        put: 'const isExact = mode === "full" || mode === "delta";',
       },
     ],
     within: 30,

@@ -7,6 +7,7 @@
  *   that it lacks, or has as not active, have no session.
  */
 
+import type { MassChangeLimits } from "../../../../src/broker/commands/performed.ts";
 import type { SimFactOf } from "../../facts.ts";
 import type { DirectoryState } from "../../outside/outside-facts.ts";
 import { directoryUserOf } from "../../outside/provisioned-people.ts";
@@ -26,7 +27,8 @@ type Run = {
 /** A change, and a run that was lost with its leader, are made up for in this time (ms). */
 const settledMs = 25_000;
 
-export function watchDirectory(truth: GroundTruth): Monitor {
+/** @param limits of mass changes; null: none of the directory's is held, so the log follows it */
+export function watchDirectory(truth: GroundTruth, limits: MassChangeLimits | null): Monitor {
   const { findings, observations, rights } = truth;
   const written = new WrittenCommands(truth);
   const runs = new Map<number, Run>();
@@ -99,7 +101,8 @@ export function watchDirectory(truth: GroundTruth): Monitor {
   }
 
   function checkEnd(): void {
-    if (present === null || truth.now - present.at < settledMs || truth.faultsOver === null) return;
+    const isSettled = present !== null && truth.now - present.at >= settledMs && truth.faultsOver !== null;
+    if (present === null || !isSettled || limits !== null) return;
     const { state } = present;
     for (const [group, ids] of Object.entries(state.groups)) {
       if ((removedAt.get(group) ?? Number.NEGATIVE_INFINITY) >= fullAt) continue;

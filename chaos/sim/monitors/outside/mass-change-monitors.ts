@@ -9,7 +9,7 @@
  * Ends of memberships and windows are times of the leader's clock: what is near one counts as neither.
  */
 import type { MassChangeLimits } from "../../../../src/broker/commands/performed.ts";
-import { type Command, decode } from "../../../../src/events/index.ts";
+import { type Command, decode, sourceOfClient } from "../../../../src/events/index.ts";
 import type { SimFactOf } from "../../facts.ts";
 import type { LogPoint } from "../chains.ts";
 import type { GroundTruth } from "../ground-truth.ts";
@@ -157,14 +157,14 @@ export function watchMassChanges(truth: GroundTruth, limits: MassChangeLimits | 
     if (event.outcome !== "released" || newest?.type !== "MassChangeHeld") return;
     const remaining = remainingOf(before, decode(newest.template) as Command, command.last);
     if (remaining === null) return;
-    const what = `${event.heldId} is released at ${formatLink(point.link)}, and ${remaining} still is a member by its source`;
+    const what = `${event.heldId} is released at ${formatLink(point.link)}, and ${remaining} still has what it takes`;
     findings.add("held-decided", what, [fact]);
   }
 
-  /** A person that the released change had to remove, and that still is a member by its source; null: there is none. */
+  /** A person who still has what the released change had to take; null: there is none. */
   function remainingOf(before: readonly Held[], command: Command, after: LogPoint): string | null {
-    if (command.type !== "changeGroupMembers" && command.type !== "writeProvisionedGroup") return null;
-    const source = command.type === "changeGroupMembers" ? command.source : "scim";
+    const isOfGroup = command.type === "changeGroupMembers" || command.type === "writeProvisionedGroup";
+    if (!isOfGroup && command.type !== "announceEnds") return null;
     const removed = new Set<string>();
     for (const { event } of before) {
       if (event.type === "HeldChangeNarrowed") for (const user of event.withdrawn) removed.delete(user);
@@ -173,8 +173,16 @@ export function watchMassChanges(truth: GroundTruth, limits: MassChangeLimits | 
       for (const user of event.added) removed.delete(user);
       for (const user of event.removed) removed.add(user);
     }
-    const remains = [...removed].find((user) => rights.sourcesOf(user, command.groupId, after).has(source));
+    const remains = [...removed].find((user) =>
+      command.type === "announceEnds"
+        ? rights.isKnown(user, after) && rights.userDenial(user, after) === null
+        : rights.sourcesOf(user, command.groupId, after).has(sourceOf(command)),
+    );
     return remains ?? null;
+  }
+
+  function sourceOf(command: Extract<Command, { type: "changeGroupMembers" | "writeProvisionedGroup" }>): string {
+    return command.type === "changeGroupMembers" ? command.source : sourceOfClient(command.client);
   }
 
   return {
