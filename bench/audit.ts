@@ -45,11 +45,20 @@ const strictRatioMin = 0.7;
 
 const people = Array.from({ length: 100 }, () => ({ sessionId: randomUUID() as never, userId: randomUUID() as never }));
 const reasons = ["user-ok"]; // the proxy, too, shares the list of a decision's reasons
+const [allow, deny] = [
+  { met: true, reasons },
+  { met: false, reasons: [] },
+];
+const userAgent =
+  "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Safari/537.36";
 const requests = Array.from({ length: 1_024 }, (_, i) =>
   decision(`/reports/${i * 7}/pages/${i % 13}`, {
     requestId: `018f3c5e-7b1a-7c3d-9a52-${String(i).padStart(12, "0")}`,
     ...people[i % people.length],
     reasons,
+    allow,
+    deny,
+    ...{ rule: "policy[0].allow.or", routeName: "Reports", userAgent },
     latencyMs: 0.4,
   }),
 );

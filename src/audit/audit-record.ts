@@ -24,3 +24,9 @@ export function parseLine(line: string): AuditRecord | undefined {
     return undefined;
   }
 }
+
+/** The record in a CloudEvents envelope; any other value as it is. */
+export function withoutEnvelope(value: unknown): unknown {
+  if (typeof value !== "object" || value === null || !("specversion" in value)) return value;
+  return "data" in value ? value.data : value;
+}

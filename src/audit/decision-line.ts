@@ -45,11 +45,13 @@ export function createLineFormatter(): (seq: number, record: DecisionRecord) => 
     const answer = answerOf(record);
     if (overdueMs !== overdue.ms) overdue = { ms: overdueMs, text: overdueText(overdueMs) };
     const took = `${numberField("latencyMs", record.latencyMs)}${numberField("cutMs", record.cutMs)}${optionalField("closed", record.closed)}`;
+    const shown = requestFields(record);
     const areWordsPlain = plain.test(requestId) && plain.test(path);
     const id = areWordsPlain ? `"${requestId}"` : JSON.stringify(requestId);
     const pathText = areWordsPlain ? `"${path}"` : JSON.stringify(path);
-    const text = `{"kind":"decision","seq":${seq}${begin.text}${id}${answer.beforePath}${pathText}${answer.afterPath}${overdue.text}${took}}\n`;
-    return { text, isAscii: areWordsPlain && begin.isAscii && answer.isAscii };
+    const text = `{"kind":"decision","seq":${seq}${begin.text}${id}${answer.beforePath}${pathText}${answer.afterPath}${overdue.text}${took}${shown}}\n`;
+    const isAscii = areWordsPlain && begin.isAscii && answer.isAscii && (shown === "" || ascii.test(shown));
+    return { text, isAscii };
   };
 }
 
@@ -65,7 +67,9 @@ function answerText(record: DecisionRecord): CachedAnswer {
   const { routeId, method, host, ip, sessionId, userId, result, status, reasons } = record;
   const whose = `"ip":${quote(ip)},"sessionId":${quoteOrNull(sessionId)},"userId":${quoteOrNull(userId)}`;
   const answer = `"result":"${result}","status":${status},"reasons":${JSON.stringify(reasons)}`;
-  const why = `${optionalField("trace", record.trace)}${optionalField("shadow", record.shadow)}`;
+  const sides = `${optionalField("allow", record.allow)}${optionalField("deny", record.deny)}`;
+  const names = `${textField("rule", record.rule)}${textField("routeName", record.routeName)}${textField("userAgent", record.userAgent)}`;
+  const why = `${sides}${names}${optionalField("trace", record.trace)}${optionalField("shadow", record.shadow)}`;
   const from = `"applied":${JSON.stringify(record.applied)},"configHash":${JSON.stringify(record.configHash)}`;
   const beforePath = `,"routeId":${quoteOrNull(routeId)},"method":${quote(method)},"host":${quote(host)},"path":`;
   const afterPath = `,${whose},${answer}${why},${from}`;
@@ -73,9 +77,18 @@ function answerText(record: DecisionRecord): CachedAnswer {
   return { record: withoutPath(record), beforePath, afterPath, isAscii };
 }
 
-/** A path can be long, and what is cached must not keep it in memory. */
+/** The texts of a request can be slices of its whole head. What is cached must not keep it in memory. */
 function withoutPath(record: DecisionRecord): DecisionRecord {
-  return { ...record, path: "" };
+  const { userAgent } = record;
+  const copied = userAgent === undefined ? undefined : Buffer.from(userAgent).toString();
+  return { ...record, path: "", userAgent: copied, query: undefined, headers: undefined };
+}
+
+/** What differs from one request to the next and is rarely recorded. A trace id is hexadecimal. */
+function requestFields({ traceId, query, headers }: DecisionRecord): string {
+  const trace = traceId === undefined ? "" : `,"traceId":"${traceId}"`;
+  if (query === undefined && headers === undefined) return trace;
+  return `${trace}${textField("query", query)}${optionalField("headers", headers)}`;
 }
 
 /** Whether two records have the same text but for their paths. For records without a trace and a shadow decision. */
@@ -90,6 +103,11 @@ function isSameAnswer(a: DecisionRecord, b: DecisionRecord): boolean {
     a.result === b.result &&
     a.status === b.status &&
     a.reasons === b.reasons &&
+    a.allow === b.allow &&
+    a.deny === b.deny &&
+    a.rule === b.rule &&
+    a.routeName === b.routeName &&
+    a.userAgent === b.userAgent &&
     a.applied === b.applied &&
     a.configHash === b.configHash
   );
@@ -113,7 +131,9 @@ function overdueText(ms: number | null): string {
 type Written = "node" | "boot" | "region" | "at" | "occasion" | "requestId" | "routeId" | "method" | "host" | "path";
 type AlsoWritten = "ip" | "sessionId" | "userId" | "result" | "status" | "reasons" | "trace" | "shadow";
 type Timing = "latencyMs" | "cutMs" | "closed";
-type Unwritten = Exclude<keyof DecisionRecord, Written | AlsoWritten | "applied" | "configHash" | "overdueMs" | Timing>;
+type Shown = "allow" | "deny" | "rule" | "routeName" | "userAgent" | "traceId" | "query" | "headers";
+type From = "applied" | "configHash" | "overdueMs";
+type Unwritten = Exclude<keyof DecisionRecord, Written | AlsoWritten | From | Timing | Shown>;
 true satisfies [Unwritten] extends [never] ? true : Unwritten;
 
 function numberField(name: string, value: number | undefined): string {
@@ -122,6 +142,10 @@ function numberField(name: string, value: number | undefined): string {
 
 function optionalField(name: string, value: object | undefined): string {
   return value === undefined ? "" : `,"${name}":${JSON.stringify(value)}`;
+}
+
+function textField(name: string, value: string | undefined): string {
+  return value === undefined ? "" : `,"${name}":${quote(value)}`;
 }
 
 function quoteOrNull(text: string | null): string {

@@ -10,7 +10,7 @@ export {
   factsBehind,
   whoCan,
 } from "./access-report.ts";
-export { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
+export { type AuditRecord, parseLine, toLine, withoutEnvelope } from "./audit-record.ts";
 export { AuditRejectedError, type AuditSink } from "./audit-sink.ts";
 export { type Explained, type ExplainedEvent, type ExplainedFact, explainDecision } from "./explain.ts";
 export { createFeed, type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from "./feed.ts";

@@ -2,11 +2,11 @@
  * DecisionRecord: one decision with its request, its answer, and the link and configuration behind it.
  *
  * - Every decision makes one, also re-decisions of open streams.
- * - It holds ids and reasons, and no claims, tokens or query strings.
+ * - It holds ids and reasons, and no claims or tokens. Of the query and the headers it holds what the route names.
  * - (link, configuration hash) determine the decision, so it can be replayed and explained later.
  */
 import type { BootId, ConfigHash, Link, NodeId, SessionId, UnixMs, UserId } from "../events/index.ts";
-import type { DecisionTrace, ShadowAnswer } from "./authorize/index.ts";
+import type { DecisionTrace, RecordedSide, ShadowAnswer } from "./authorize/index.ts";
 
 export type DecisionRecord = Readonly<{
   /** `<boot>:<seq>`; `seq` is dense per boot, so a lost record shows. */
@@ -23,14 +23,31 @@ export type DecisionRecord = Readonly<{
   routeId: string | null;
   method: string;
   host: string;
-  /** Path without query. */
+  /** Path without query. The segments that the route redacts are `[redacted]`. */
   path: string;
   ip: string;
+  /** Name of the route. Absent: it has none, or the record is of an older build, as in each field below. */
+  routeName?: string | undefined;
+  /** Its first 256 characters; control characters are replaced. Absent: none was sent, or it is not recorded. */
+  userAgent?: string | undefined;
+  /** W3C trace id: of this node's span, else of the caller. */
+  traceId?: string | undefined;
+  /** The query parameters that the route records, in their order, as they were sent. */
+  query?: string | undefined;
+  /** The headers that the route records, except the user agent, by their lowercase names. */
+  headers?: Readonly<Record<string, string>> | undefined;
   sessionId: SessionId | null;
   userId: UserId | null;
   result: "permit" | "deny" | "signin" | "unavailable" | "not_found" | "bad_request";
   status: number;
   reasons: readonly string[];
+  /** What the allow rules and the deny rules answered, each with its reasons. Absent: policy was not evaluated. */
+  allow?: RecordedSide | undefined;
+  deny?: RecordedSide | undefined;
+  /**
+   * The rule that decided. Absent: no rule did, or the route has so many allow rules that only a trace finds the one.
+   */
+  rule?: string | undefined;
   /**
    * Names of the rules and criteria that were met and unmet, without the values they compare with, and the log position
    * of each fact. Every refusal has it; a permit has it if the route requests it.
@@ -57,6 +74,10 @@ export type DecisionRecord = Readonly<{
   closed?: Readonly<{
     /** Why it was cut, or failed; `ended`: one of its sides ended it. */
     cause: string;
+    /** The last event of the batch of changes that cut it. Absent: no change of the log did. */
+    link?: Link;
+    /** As `cutMs` of a re-decision. */
+    cutMs?: number;
     durationMs: number;
     bytes: number;
     bytesReceived: number;

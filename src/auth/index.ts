@@ -148,6 +148,7 @@ export {
   type Principal,
   parsePresentedKey,
   pathReadings,
+  type RecordedSide,
   type RecordFetch,
   type RecordKey,
   type RecordLoader,

@@ -14,7 +14,7 @@ import type { PolicySource, SourceLocation } from "./source/source-locations.ts"
 import type { HomeRegion } from "./values/home-values.ts";
 import type { ClaimLists, SubPolicyConfig, TokenIssuerConfig } from "./values/identity-values.ts";
 import type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
-import type { HostPort, Upstream } from "./values/network-values.ts";
+import type { HostPort, SinkFormat, Upstream } from "./values/network-values.ts";
 import type { ClientAuthMethod, ParMode, ProviderKind } from "./values/sign-in-provider-values.ts";
 import type { SignalTransmitterConfig } from "./values/signal-transmitters.ts";
 import type { SubjectNamePattern } from "./values/tls-values.ts";
@@ -175,8 +175,19 @@ export type RouteConfig = Readonly<{
   audit: "best_effort" | "strict";
   /** The decision records of this route that contain a trace. */
   auditTrace: "denials" | "all";
+  recorded: RecordedFields;
 }> &
   ConfigFields<typeof routeKeys>;
+
+/** What the decision records show of a request, besides its ids. */
+export type RecordedFields = Readonly<{
+  /** Names of query parameters. */
+  query: readonly string[];
+  /** Names of headers, in lowercase. */
+  headers: readonly string[];
+  /** Patterns of paths: their `*` and `**` are replaced. */
+  redactPath: readonly string[];
+}>;
 
 /** 0: no limit. */
 export type TimeoutConfig = Readonly<{
@@ -335,9 +346,12 @@ export type Config = Readonly<{
       spoolDir: string;
       /** The size limit of one node's spool. */
       spoolMaxBytes: number;
-      files: readonly string[];
+      files: readonly Readonly<{ path: string; format: SinkFormat }>[];
       nats: boolean;
-      stdout: boolean;
+      /** The format on standard output; null: no such sink. */
+      stdout: SinkFormat | null;
+      /** Applies to requests without a route. */
+      recorded: RecordedFields;
       /** The size limit of the JetStream stream. */
       streamBytesMax: number;
     }>;

@@ -9,6 +9,7 @@ export type {
   DecisionApiConfig,
   DownstreamMtls,
   OnStale,
+  RecordedFields,
   RouteConfig,
   SignInProviderConfig,
   TlsFiles,
@@ -56,6 +57,7 @@ export {
   isLoopback,
   parseDuration,
   parseHostPort,
+  type SinkFormat,
   speaksHttp2,
   type Upstream,
 } from "./values/network-values.ts";

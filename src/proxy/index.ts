@@ -10,6 +10,7 @@ export { type HandlerListener, startHandlerListener } from "./listen/handler-lis
 export { createRequestIds } from "./message/request-ids.ts";
 export { type AuthorizeLogEntry, compileAuthorizeLine } from "./observe/authorize-line.ts";
 export { createTracing, type TracingClient } from "./observe/opentelemetry-client.ts";
+export { redacted } from "./observe/recorded-request.ts";
 export { type ProxyServer, type ProxyStats, startProxy } from "./proxy-server.ts";
 export type { ProxyDeps } from "./request/dependencies.ts";
 export {

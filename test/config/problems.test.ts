@@ -106,6 +106,18 @@ suite("an invalid global setting is reported at its location", () => {
       "audit:\n  sinks:\n    - file: a.jsonl\n    - s3: true",
       ["c.yaml:14:7: audit.sinks[1]: a mapping is not a sink; write - file: path, - nats: true or - stdout: true"],
     ],
+    [
+      "audit:\n  redact_path: [/a/*, /b*]",
+      [
+        'c.yaml:12:23: audit.redact_path[1]: "/b*" is not a path pattern; write one such as /reset/*/confirm or /files/**',
+      ],
+    ],
+    [
+      "audit:\n  redact_path: [/a]",
+      [
+        'c.yaml:12:17: audit.redact_path[0]: "/a" is not a path pattern; write one such as /reset/*/confirm or /files/**',
+      ],
+    ],
     ["audit:\n  mode: exact", ['c.yaml:12:9: audit.mode: "exact" is not known here; write best_effort or strict']],
     [
       "audit:\n  mode: strict\n  sinks: []",

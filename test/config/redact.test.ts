@@ -259,6 +259,7 @@ suite("secrets are compared by their digest", () => {
 const visible: ReadonlySet<string> = new Set([
   ...["certificate", "certificate_authority", "idp_client_id", "idp_scopes", "groups_from_claim", "administrators"],
   "default_sign_in_providers",
+  ...["audit.query", "audit.headers", "audit.redact_path"],
   ...["programmatic_redirect_domain_whitelist", "cookie_domain", "allow_upgrades", "broker.tls_ca", "nats.servers"],
   "broker.homes",
   ...["nats.user", "nats.placement_cluster", "nats.tls_ca", "jwt_claims_headers", "jwt_groups_filter"],
@@ -279,6 +280,7 @@ const visibleRouteKeys: ReadonlySet<string> = new Set([
   ...["idp_client_id", "idp_access_token_allowed_audiences", "identity_providers", "jwt_groups_filter"],
   ...["set_response_headers", "rewrite_response_headers", "remove_request_headers", "allow_upgrades", "tls_custom_ca"],
   ...["tls_client_cert", "tls_downstream_client_ca", "depends_on", "to", "sign_in_providers"],
+  ...["audit_query", "audit_headers", "audit_redact_path"],
 ]);
 
 /**

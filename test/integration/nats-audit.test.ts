@@ -468,7 +468,7 @@ test("the records of all nodes are read from a given time to the end of the stre
   };
   const secrets = { sharedSecret: secret, sharedSecretPrevious: null };
   const configuration = {
-    audit: { files: ["never-read.jsonl"], nats: true },
+    audit: { files: [{ path: "never-read.jsonl", format: "json" }], nats: true } as const,
     nats,
     broker: { clusterName: cluster },
     ...secrets,

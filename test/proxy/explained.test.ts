@@ -204,3 +204,44 @@ describe("a decision for another proxy", () => {
     assert.deepEqual([denied.decision, denied.context.trace?.rule], [false, null]);
   });
 });
+
+describe("a record", () => {
+  const userAgent = { "user-agent": "curl/8" };
+  const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+  test("names the reasons of both sides and the rule of a permit, also where several rules could permit", async () => {
+    const ppl = {
+      allow: [{ or: [{ groups: "nobody" }] }, { or: [{ authenticated_user: true }] }],
+      deny: { or: [{ http_path: { starts_with: "/private" } }] },
+    };
+    const policy = {
+      ppl: [{ allow: ppl.allow[0] }, { allow: ppl.allow[1], deny: ppl.deny }],
+      location: anySignedIn.location,
+    };
+    const { rig } = await start({ allowAnyAuthenticatedUser: false, policy, name: "Reports" });
+    assert.equal((await rig.request({ session: 1, headers: { ...userAgent, traceparent } })).status, 200);
+    const { allow, deny, rule, routeName, traceId, userAgent: agent } = rig.records.at(-1) ?? {};
+    assert.equal(allow?.met, true);
+    assert.ok(allow.reasons.includes("user-ok"));
+    assert.deepEqual(deny, { met: false, reasons: ["http-path-unauthorized"] });
+    assert.equal(rule, "policy[1].allow.or");
+    assert.deepEqual([routeName, traceId, agent], ["Reports", "4bf92f3577b34da6a3ce929d0e0e4736", "curl/8"]);
+    await rig.request({ session: 1, path: "/private/x" });
+    assert.equal(rig.records.at(-1)?.rule, "policy[1].deny.or");
+    assert.equal(rig.records.at(-1)?.deny?.met, true);
+  });
+
+  test("shows of a request only what its route names", async () => {
+    const recorded = { query: ["page"], headers: ["x-team"], redactPath: ["/reset/*"] };
+    const { rig } = await start({ ...engOnly, recorded });
+    const headers = { ...userAgent, "x-team": "blue", "x-api-key": "s3cr3t" };
+    await rig.request({ session: 1, path: "/reset/s3cr3t?token=s3cr3t&page=2", headers });
+    const shown = rig.records.at(-1);
+    assert.deepEqual(
+      [shown?.path, shown?.query, shown?.headers],
+      ["/reset/[redacted]", "page=2", { "x-team": "blue" }],
+    );
+    assert.equal(shown?.userAgent, undefined, "the route does not name it");
+    assert.doesNotMatch(JSON.stringify(rig.records), /s3cr3t/);
+  });
+});

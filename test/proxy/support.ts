@@ -113,6 +113,7 @@ function configOf(routes: readonly RouteConfig[], parts: Partial<Config>): Confi
     drainTimeoutMs: 500,
     xffNumTrustedHops: 0,
     accessLogFields: [],
+    audit: { recorded: { query: [], headers: ["user-agent"], redactPath: [] } },
     routes,
     ...parts,
   };

@@ -20,8 +20,12 @@ export type ShadowAnswer = Readonly<{
 /** From the live policy to the shadow policy; `otherwise`: both refuse, in another way. */
 export type ShadowDirection = "same" | "gains" | "loses" | "otherwise" | "error";
 
-export type DecisionAnnotations = Readonly<{ trace?: DecisionTrace; shadow?: ShadowAnswer }>;
+/** `rule`: the rule that decided. */
+export type DecisionAnnotations = Readonly<{ trace?: DecisionTrace; shadow?: ShadowAnswer; rule?: string }>;
 const noAnnotations: DecisionAnnotations = {};
+
+/** A permit by one of more allow rules than this is not attributed to its rule without a trace: that takes too long. */
+const allowRulesMax = 8;
 
 export type AnnotationQuery = Readonly<{
   routeId: string;
@@ -68,13 +72,37 @@ export function createDecisionAnnotator(
     return direction === "same" ? null : shadow;
   }
 
+  const allowRules = new Map([...policies].map(([routeId, policy]) => [routeId, allowRulesOf(policy)]));
+
+  /** Names the rule of a permit. The object is shared, because nearly every request gets one. */
+  function permittedBy({ routeId, request, principal, now }: AnnotationQuery): DecisionAnnotations {
+    const rules = allowRules.get(routeId);
+    if (rules === undefined) return noAnnotations;
+    if (rules.length === 1) return rules[0]?.annotations ?? noAnnotations;
+    return rules.find(({ test }) => test(request, principal, now).met)?.annotations ?? noAnnotations;
+  }
+
   return (question, answer) => {
     const trace = traceOf(question, answer);
     const policy = shadows.get(question.routeId);
-    if (trace === null && policy === undefined) return noAnnotations;
+    const named = trace === null && answer.type === "permit" ? permittedBy(question) : noAnnotations;
+    if (trace === null && policy === undefined) return named;
     const shadow = policy === undefined ? null : shadowOf(policy, question, answer);
-    return { ...(trace === null ? {} : { trace }), ...(shadow === null ? {} : { shadow }) };
+    const rule = trace === null ? named.rule : (trace.rule ?? undefined);
+    return {
+      ...(trace === null ? {} : { trace }),
+      ...(shadow === null ? {} : { shadow }),
+      ...(rule === undefined ? {} : { rule }),
+    };
   };
+}
+
+type AllowRule = Pick<RoutePolicy["conditionals"][number], "test"> & Readonly<{ annotations: DecisionAnnotations }>;
+
+/** @returns empty: there are too many */
+function allowRulesOf({ conditionals }: RoutePolicy): readonly AllowRule[] {
+  const allows = conditionals.filter(({ action }) => action === "allow");
+  return allows.length > allowRulesMax ? [] : allows.map(({ rule, test }) => ({ test, annotations: { rule } }));
 }
 
 function evaluateShadow(policy: RoutePolicy, question: AnnotationQuery): ShadowAnswer {

@@ -57,6 +57,7 @@ export {
 } from "./explain.ts";
 export { evaluateOutcomes, evaluatePartially, type PartialAnswer } from "./partial.ts";
 export { ambiguityOf, pathReadings } from "./path-readings.ts";
+export type { RecordedSide } from "./reasons.ts";
 export { type RecordFetch, type RecordLoader, readRecordsOnce, startRecordLoader } from "./records/record-loader.ts";
 export {
   AnyRecords,

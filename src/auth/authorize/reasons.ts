@@ -63,8 +63,11 @@ export type Reason =
   | "user-unauthorized"
   | "valid-client-certificate";
 
-/** What a criterion or a combination of criteria answers. */
-export type PolicyOutcome = Readonly<{ met: boolean; reasons: Reasons }>;
+/** One side of a decision as its record shows it. */
+export type RecordedSide = Readonly<{ met: boolean; reasons: readonly string[] }>;
+
+/** What a criterion or a combination of criteria answers. `recorded`: made once, because each request records it. */
+export type PolicyOutcome = Readonly<{ met: boolean; reasons: Reasons; recorded: RecordedSide }>;
 
 /** A set of reasons. `met` and `unmet` are the two outcomes that can carry it. */
 export class Reasons {
@@ -80,8 +83,8 @@ export class Reasons {
 
   constructor(words: readonly Reason[]) {
     this.words = words;
-    this.met = { met: true, reasons: this };
-    this.unmet = { met: false, reasons: this };
+    this.met = { met: true, reasons: this, recorded: { met: true, reasons: words } };
+    this.unmet = { met: false, reasons: this, recorded: { met: false, reasons: words } };
     this.requiresSignIn = words.includes("user-unauthenticated");
     this.requiresCertificate =
       words.includes("client-certificate-required") || words.includes("invalid-client-certificate");

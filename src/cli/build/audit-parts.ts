@@ -47,8 +47,8 @@ export async function startAudit(
   const feed = createFeed({ id: context.boot, entriesMax: feedKeep, bytesMax: feedKeepBytes, watchersMax });
   const { nats } = config;
   const replicas = nats === null ? 1 : nats.servers.length >= 3 ? 3 : 1;
-  const sinks: AuditSink[] = config.audit.files.map(createFileSink);
-  if (config.audit.stdout) {
+  const sinks: AuditSink[] = config.audit.files.map(({ path }) => createFileSink(path));
+  if (config.audit.stdout !== null) {
     sinks.push({
       name: "stdout",
       write: ({ bytes }) => context.output.writeAll(bytes),

@@ -32,7 +32,7 @@ export const auditTail: CliCommand = {
     const show = (data: string, id: string): void => {
       if (id !== "") cursor = id; // an event about the stream itself has none
       const record = parseLine(data);
-      if (record !== undefined) terminal.out(parsed.flag("json") ? `${data}\n` : `${lineOf(record)}\n`);
+      if (record !== undefined) terminal.out(parsed.flag("json") ? `${escapeControls(data)}\n` : `${lineOf(record)}\n`);
     };
     try {
       while (!stop.signal.aborted) {
@@ -58,6 +58,11 @@ export const auditTail: CliCommand = {
     }
   },
 };
+
+/** JSON text escapes the other control characters itself. */
+function escapeControls(json: string): string {
+  return json.replace(/[\u007f-\u009f]/g, (one) => `\\u00${one.charCodeAt(0).toString(16)}`);
+}
 
 function lineOf(record: AuditRecord): string {
   const at = new Date(record.at).toISOString();

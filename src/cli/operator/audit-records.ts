@@ -10,7 +10,7 @@ import { basename, dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { LRUCache } from "lru-cache";
-import { type RecordRefusal, readAuditStream } from "../../audit/index.ts";
+import { type RecordRefusal, readAuditStream, withoutEnvelope } from "../../audit/index.ts";
 import type { Config } from "../../config/index.ts";
 import { connectNats, secretsOf } from "../build/audit-parts.ts";
 import { CannotError, UsageError } from "../terminal/command.ts";
@@ -45,7 +45,7 @@ export function recordSource(
   if (kept === "nats" && !viaNats)
     throw new UsageError("the configuration stores no records in NATS; name a file with --input");
   if (viaNats && kept !== "files") return { name: "NATS", read: () => withoutRepeats(readStream(config, from)) };
-  const [path] = config.audit.files;
+  const [{ path } = { path: undefined }] = config.audit.files;
   if (path === undefined) throw new UsageError("the configuration names no audit file; name one with --input");
   const files = auditFiles(path, from);
   if (files.length === 0) throw new UsageError(`${path} cannot be read: there is no such file`);
@@ -109,7 +109,8 @@ async function* readStream(config: RecordLocation, fromMs: number): AsyncGenerat
 /** Skips repetitions: a batch whose acknowledgement was lost is written twice. */
 async function* withoutRepeats(all: AsyncGenerator<RecordReading>): AsyncGenerator<RecordReading> {
   const seen = new LRUCache<string, true>({ max: seenIdsMax });
-  for await (const one of all) {
+  for await (const read of all) {
+    const one = "value" in read ? { ...read, value: withoutEnvelope(read.value) } : read;
     const id = "value" in one ? idIn(one.value) : null;
     if (id !== null && seen.has(id)) continue;
     if (id !== null) seen.set(id, true);

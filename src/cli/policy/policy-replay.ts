@@ -49,6 +49,7 @@ Exit 0: no answer differs; 1: an answer differs; 2: usage error, an invalid NEW.
     const report = new ReplayReport();
     for await (const read of source.read()) {
       const record = "problem" in read ? null : parseRecord(read.value);
+      if (record === "act") continue;
       if ("refused" in read) report.notReplayed(`a message of the audit stream was refused: ${read.refused}`);
       else if (record === null) report.notReplayed("the line is not a decision record");
       else if (record === "gap") report.notReplayed("records were lost before they were written (a gap in the file)");
@@ -143,10 +144,11 @@ export function parseSince(text: string | undefined): number {
 }
 
 /** Null: not a decision record. */
-function parseRecord(value: unknown): DecisionRecord | "gap" | null {
+function parseRecord(value: unknown): DecisionRecord | "gap" | "act" | null {
   if (typeof value !== "object" || value === null) return null;
   const record = value as Readonly<Record<string, unknown>>;
   if (record["kind"] === "gap") return "gap";
+  if (record["kind"] === "operator" || record["kind"] === "authentication") return "act";
   const texts = ["requestId", "method", "host", "path", "ip", "result"].every((key) => typeof record[key] === "string");
   const ids = ["routeId", "sessionId", "userId"].every(
     (key) => record[key] === null || typeof record[key] === "string",

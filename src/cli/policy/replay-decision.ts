@@ -12,7 +12,7 @@ import {
   type RoutePolicy,
 } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
-import { type DryRunRequest, dryRunRequest } from "../../proxy/index.ts";
+import { type DryRunRequest, dryRunRequest, redacted } from "../../proxy/index.ts";
 import { callerOf } from "./evaluate-policy.ts";
 import type { CasePerson } from "./policy-case.ts";
 import type { PolicyTarget } from "./policy-document.ts";
@@ -78,7 +78,8 @@ export function replayDecision(record: DecisionRecord, { config, target, people 
   return { type: "not", why: `it depends on facts that the record does not contain: ${unknown.join(", ")}` };
 }
 
-function whyNot({ result, status, sessionId }: DecisionRecord): string | null {
+function whyNot({ result, status, sessionId, path }: DecisionRecord): string | null {
+  if (path.includes(redacted)) return "the record does not contain the whole path: the route redacts it";
   if (result === "unavailable" || result === "bad_request") return `policy did not decide it: ${result}`;
   if (status === 503) return "policy did not decide it: a data set could not be read";
   if (result === "signin" && sessionId !== null) return "the session had ended";

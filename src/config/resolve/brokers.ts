@@ -404,8 +404,8 @@ function checkTimes(globals: Globals, report: ProblemReporter): void {
 function resolveAudit(globals: Globals, from: From & Readonly<{ nats: Config["nats"] }>): Config["audit"] {
   const { audit } = globals;
   const sinks = audit.sinks ?? [
-    { file: `${globals.data_dir}/audit/decisions.jsonl` },
-    ...(from.nats === null ? [] : [{ nats: true } as const]),
+    { file: `${globals.data_dir}/audit/decisions.jsonl`, format: "json" } as const,
+    ...(from.nats === null ? [] : [{ nats: true, format: "json" } as const]),
   ];
   const nats = sinks.some((sink) => "nats" in sink);
   if (nats && from.nats === null && !from.failed.has("nats.servers")) {
@@ -422,9 +422,10 @@ function resolveAudit(globals: Globals, from: From & Readonly<{ nats: Config["na
     ...configFields(globalKeys.audit.shape, audit),
     spoolDir: audit.spool_dir ?? `${globals.data_dir}/audit/spool`,
     spoolMaxBytes: audit.spool_max_bytes,
-    files: sinks.flatMap((sink) => ("file" in sink ? [sink.file] : [])),
+    files: sinks.flatMap((sink) => ("file" in sink ? [{ path: sink.file, format: sink.format }] : [])),
     nats,
-    stdout: sinks.some((sink) => "stdout" in sink),
+    stdout: sinks.find((sink) => "stdout" in sink)?.format ?? null,
+    recorded: { query: audit.query, headers: audit.headers, redactPath: audit.redact_path },
     streamBytesMax: audit.stream_max_bytes,
   };
 }

@@ -100,6 +100,11 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     ...stale,
     audit: route.audit ?? globals.audit.mode,
     auditTrace: route.audit_trace ?? globals.audit.trace,
+    recorded: {
+      query: route.audit_query ?? globals.audit.query,
+      headers: route.audit_headers ?? globals.audit.headers,
+      redactPath: [...new Set([...globals.audit.redact_path, ...route.audit_redact_path])],
+    },
   };
 }
 

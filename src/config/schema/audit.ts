@@ -1,7 +1,7 @@
 /** Schema of the `audit` keys: the sinks, the spool and the content of decision records. Pure. */
 import { z } from "zod";
-import { sinks } from "../values/network-values.ts";
-import { auditMode, enumValue, filePath, integer } from "../values/value-type.ts";
+import { headerNames, pathPatterns, sinks } from "../values/network-values.ts";
+import { auditMode, enumValue, filePath, integer, stringList } from "../values/value-type.ts";
 import { cardea } from "./keys.ts";
 
 export const auditKeys = {
@@ -26,9 +26,21 @@ export const auditKeys = {
         enumValue(["denials", "all"]).prefault("denials"),
         "The decision records that name the deciding rules and facts: `denials`, or `all` decisions. See docs/policy-testing.md.",
       ),
+      query: cardea(
+        stringList("query parameters").prefault([]),
+        "The query parameters that decision records contain; all others are left out. Parameters that begin with `pomerium_` are never recorded.",
+      ),
+      headers: cardea(
+        headerNames().prefault(["user-agent"]),
+        "The request headers that decision records contain. Credentials, such as `Authorization` and `Cookie`, are never recorded.",
+      ),
+      redact_path: cardea(
+        pathPatterns().prefault([]),
+        "Path segments that decision records show as `[redacted]`: `*` is any one segment, `**` at the end all that follow. A pattern covers every path that begins like it, and is compared without regard to case. See docs/audit.md.",
+      ),
       sinks: cardea(
         sinks().optional(),
-        "The destinations of decision records. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured.",
+        "The destinations of audit records. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured.",
         { reload: "restart", configPaths: ["audit.files", "audit.nats", "audit.stdout"] },
       ),
       stream_max_bytes: cardea(

@@ -6,6 +6,7 @@ import {
   headerNames,
   headerRewrites,
   headers,
+  pathPatterns,
   regularExpression,
   upstreams,
 } from "../values/network-values.ts";
@@ -296,6 +297,9 @@ const flow = {
     enumValue(["denials", "all"]).optional(),
     "As `audit.trace`, for this route. Takes effect with a reload.",
   ),
+  audit_query: cardea(stringList("query parameters").optional(), "As `audit.query`, for this route."),
+  audit_headers: cardea(headerNames().optional(), "As `audit.headers`, for this route."),
+  audit_redact_path: cardea(pathPatterns().prefault([]), "As `audit.redact_path`, in addition, for this route."),
 };
 
 const upstreamTls = {

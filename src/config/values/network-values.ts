@@ -7,6 +7,7 @@ import { isIP } from "node:net";
 import { RE2JS } from "re2js";
 import {
   formatValue,
+  isPlainObject,
   isRefused,
   parseJson,
   parseStringList,
@@ -401,9 +402,41 @@ export const hostAliases = (): ValueType<Readonly<Record<string, string>>> =>
     return found;
   });
 
-export type Sink = Readonly<{ file: string } | { nats: true } | { stdout: true }>;
+const pathPatternsMax = 64;
+const pathPatternSegmentsMax = 32;
 
-/** Destinations of decision records: a list of `{file: path}`, `{nats: true}`, `{stdout: true}`. */
+/** Paths with `*` for one segment and, at the end, `**` for all that follow. */
+export const pathPatterns = (): ValueType<readonly string[]> =>
+  valueType(
+    { label: "list of path patterns", json: { type: ["array", "string"], items: { type: "string" } } },
+    (value, refuse) => {
+      const list = parseStringList(value, refuse);
+      if (isRefused(list)) return list;
+      const remedy = "write one such as /reset/*/confirm or /files/**";
+      if (list.length > pathPatternsMax) return refuse(`has more than ${pathPatternsMax} patterns`, remedy);
+      const bad = list.findIndex((pattern) => !isPathPattern(pattern));
+      if (bad < 0) return list;
+      return refuse(`${formatValue(list[bad])} is not a path pattern`, remedy, Array.isArray(value) ? [bad] : []);
+    },
+  );
+
+function isPathPattern(pattern: string): boolean {
+  const [first, ...segments] = pattern.split("/");
+  if (first !== "" || segments.length > pathPatternSegmentsMax || !/^[!-~]{2,512}$/.test(pattern)) return false;
+  const isSegment = (segment: string, i: number): boolean =>
+    segment === "*" ||
+    (segment === "**" && i === segments.length - 1) ||
+    /^(?:[^*?#%\\;]|%[0-9a-f]{2})+$/i.test(segment);
+  return segments.every(isSegment) && segments.some((segment) => segment.startsWith("*"));
+}
+
+export const sinkFormats = ["json"] as const;
+export type SinkFormat = (typeof sinkFormats)[number];
+export type Sink = Readonly<
+  { file: string; format: SinkFormat } | { nats: true; format: "json" } | { stdout: true; format: SinkFormat }
+>;
+
+/** Destinations of audit records: a list of `{file: path}`, `{nats: true}`, `{stdout: true}`, each with its format. */
 export const sinks = (): ValueType<readonly Sink[]> =>
   valueType(
     { label: "list of {file: path}, {nats: true}, {stdout: true}", json: { type: ["array", "string"] } },
@@ -414,12 +447,23 @@ export const sinks = (): ValueType<readonly Sink[]> =>
       const found: Sink[] = [];
       let refused: RefusedValue | undefined;
       list.forEach((item: unknown, i) => {
-        const entries = typeof item === "object" && item !== null ? Object.entries(item) : [];
-        const [name, inner]: readonly unknown[] = entries[0] ?? [];
-        if (entries.length === 1 && name === "file" && typeof inner === "string" && inner !== "")
-          found.push({ file: inner });
-        else if (entries.length === 1 && name === "nats" && inner === true) found.push({ nats: true });
-        else if (entries.length === 1 && name === "stdout" && inner === true) found.push({ stdout: true });
+        const { format = "json", ...place } = isPlainObject(item) ? item : {};
+        const known = sinkFormats.find((one) => one === format);
+        const [name, inner]: readonly unknown[] = Object.entries(place)[0] ?? [];
+        const isOne = Object.keys(place).length === 1;
+        if (known === undefined)
+          refused = refuse(`${formatValue(format)} is not a format`, `write ${sinkFormats.join(", ")}`, [i]);
+        else if (isOne && name === "file" && typeof inner === "string" && inner !== "")
+          found.push({ file: inner, format: known });
+        else if (isOne && name === "nats" && inner === true && known === "json")
+          found.push({ nats: true, format: known });
+        else if (isOne && name === "nats" && inner === true)
+          refused = refuse(
+            `${formatValue(format)} is not a format of the audit stream, which Cardea itself reads`,
+            "remove the format, or add a sink of another kind",
+            [i],
+          );
+        else if (isOne && name === "stdout" && inner === true) found.push({ stdout: true, format: known });
         else refused = refuse(`${formatValue(item)} is not a sink`, remedy, [i]);
       });
       return refused ?? found;

@@ -12,9 +12,10 @@ import { type AssertionRules, chainToAuthority, type DecisionRecord, identityToo
 import type { RouteConfig } from "../../config/index.ts";
 import { momentOf } from "../../replication/runtime/index.ts";
 import { assertionRulesOf, replyCarriersOf } from "../headers/assertion-rules.ts";
-import { recordedMethod, recordedPath, roundedMs } from "../message/recorded-text.ts";
+import { recordedMethod, roundedMs } from "../message/recorded-text.ts";
 import { isCheck } from "../observe/authorize-line.ts";
 import { describeError } from "../observe/log-text.ts";
+import { recordRulesOf, traceIdIn } from "../observe/recorded-request.ts";
 import {
   createAuthorizer,
   crossSiteReason,
@@ -237,15 +238,19 @@ export function createRequestDecider(deps: DecisionApiDeps, handles: ReachedHand
     const principal = "principal" in decision ? decision.principal : null;
     const now = clock.monotonic();
     const overdueMs = freshness.overdueMs(now);
+    const request = "request" in decision ? decision.request : null;
+    const route = "route" in decision ? decision.route : null;
+    const rules = recordRulesOf((route ?? config.audit).recorded);
+    const sides = "sides" in decision ? (decision.sides ?? null) : null;
     return {
       ...deps.identity,
       at: clock.wall(),
       occasion: "request",
       requestId,
-      routeId: "route" in decision ? decision.route.id : null,
+      routeId: route?.id ?? null,
       method: recordedMethod(described.method),
-      host: "request" in decision ? decision.request.hostname : "",
-      path: "request" in decision ? recordedPath(decision.request.rawPath) : "",
+      host: request?.hostname ?? "",
+      path: rules.path(request?.rawPath ?? ""),
       ip: described.ip ?? "",
       sessionId: principal?.session.sessionId ?? null,
       userId: principal?.userId ?? null,
@@ -256,6 +261,13 @@ export function createRequestDecider(deps: DecisionApiDeps, handles: ReachedHand
       result: decision.type,
       status: statusOf(decision),
       reasons: reasonsOf(decision),
+      allow: sides?.allow.recorded,
+      deny: sides?.deny.recorded,
+      routeName: route === null || route.name === "" ? undefined : route.name,
+      userAgent: request === null ? undefined : rules.userAgent(request.headers),
+      traceId: request === null ? undefined : traceIdIn(request),
+      query: request === null ? undefined : rules.query(request.search),
+      headers: request === null ? undefined : rules.headers(request.headers),
       ...("annotations" in decision ? decision.annotations : {}),
     };
   }

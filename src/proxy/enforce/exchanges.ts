@@ -16,7 +16,7 @@
  *   makes the same comparisons for silent streams; no safety depends on it.
  */
 import type { FactKey, UsedSession } from "../../auth/index.ts";
-import { CodedError, type Fact, type MonotonicMs, type UnixMs, unreachable } from "../../events/index.ts";
+import { CodedError, type Fact, type Link, type MonotonicMs, type UnixMs, unreachable } from "../../events/index.ts";
 import type { Change, Clock, Freshness } from "../../replication/index.ts";
 import type { CutReason } from "../message/close-codes.ts";
 import {
@@ -71,6 +71,12 @@ export type ExchangeOptions = ExchangeLimits &
     redecide: () => ReauthorizeOutcome;
   }>;
 
+/**
+ * The end of the batch of changes that cut an exchange, and the time from the commit of the oldest of them to the cut,
+ * by the clocks of two machines. Null: no change of the log caused it, or its time is unknown.
+ */
+export type CutCause = Readonly<{ link: Link | null; cutMs: number | null }>;
+
 /** Ends the exchange permanently. Undefined: no further byte can leave. Called at most once. */
 // biome-ignore lint/suspicious/noConfusingVoidType: most performers destroy a socket and return nothing.
 export type Cut = (reason: CutReason) => void | PendingCut;
@@ -101,6 +107,7 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   readings: Readings<Exchange> = none;
   /** Why it was cut; set before its sockets are destroyed. */
   cutReason: CutReason | undefined;
+  cutCause: CutCause | undefined;
   /** When `mayCarry` last read the clocks, or when the exchange was opened. */
   checkedAt: MonotonicMs;
   #reads: readonly FactKey[];
@@ -267,6 +274,7 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   cut(reason: CutReason): void {
     if (this.cutReason !== undefined || this.leaveIfDelivered()) return;
     this.cutReason = reason;
+    this.cutCause = this.#registry.causeOfCut();
     this.#registry.countCut(reason);
     this.#destroy(reason);
     for (const unsent of this.#unsent) if (!unsent.isDone()) this.#registry.trackCut(resetAfterWait(unsent));
@@ -344,7 +352,7 @@ class Cutting implements Linked<Cutting> {
 type Waiter = { readonly upTo: number; readonly settled: Settled; failed: number; cause: unknown };
 
 export class Exchanges {
-  #enforcing: UnixMs | null = null;
+  #enforcing: Pick<Change, "link" | "committedAt"> | null = null;
   readonly clock: Clock;
   readonly freshness: Freshness;
   readonly #all = new LinkedList<Exchange>();
@@ -406,7 +414,7 @@ export class Exchanges {
    * @param settled called when every denied exchange is destroyed; before this method returns if no cut is pending
    */
   onChange(change: Change, settled: Settled): void {
-    this.#enforcing = change.committedAt ?? null;
+    this.#enforcing = change;
     try {
       if (change.rebuilt) this.redecideAll(settled);
       else this.#redecide(this.#byFact.readersOf(change.touched), settled);
@@ -417,7 +425,13 @@ export class Exchanges {
 
   /** Commit time of the change that this turn enforces. Null: there is none, or its time is unknown. */
   get enforcing(): UnixMs | null {
-    return this.#enforcing;
+    return this.#enforcing?.committedAt ?? null;
+  }
+
+  /** What a cut of this turn is recorded with. */
+  causeOfCut(): CutCause {
+    const { link = null, committedAt = null } = this.#enforcing ?? {};
+    return { link, cutMs: committedAt === null ? null : Math.max(0, this.clock.wall() - committedAt) };
   }
 
   /** Re-decides the exchanges that read one of these facts. */

@@ -156,7 +156,7 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
     const { route } = plan;
     const now = clock.wall();
     const recordAgain = (outcome: Omit<RecordedOutcome, "occasion">): void =>
-      record(context, { ...outcome, occasion: "redecision", ...cutOf(outcome, now) }, permittedTo);
+      record(context, { ...outcome, occasion: "redecision", ...cutOf(outcome, now, exchanges.enforcing) }, permittedTo);
     const evaluation = authorizer.evaluate(route, holder, open.decisionRequest, now);
     if (evaluation === undefined) {
       recordAgain({ result: "unavailable", status: 503, reasons: ["behind"] });
@@ -166,7 +166,8 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
     // A permit for a session ends with the session, also where the route is open to everyone.
     const ended = permittedTo !== null && (caller.type !== "principal" || caller.principal.session.expiresAt <= now);
     const answered: Parameters<AnnotateDecision>[1] = ended ? { type: "signin" } : decision;
-    const annotations = authorizer.annotate(route, holder, evaluation, answered);
+    const sides = ended ? null : decision.outcomes;
+    const annotations = { ...authorizer.annotate(route, holder, evaluation, answered), sides };
     if (decision.type === "permit" && !ended) {
       recordAgain({ result: "permit", status: 200, reasons: decision.reasons, ...annotations });
       return { type: "permitted", reads: decision.reads, until: decision.until };
@@ -181,12 +182,6 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
     return { type: "refused", reason };
   }
 
-  /** Time from the commit of a change to its cut. The leader's clock may differ from this node's. */
-  function cutOf({ result }: Pick<RecordedOutcome, "result">, now: UnixMs): Pick<RecordedOutcome, "cutMs"> {
-    const committedAt = exchanges.enforcing;
-    return result === "permit" || committedAt === null ? {} : { cutMs: Math.max(0, now - committedAt) };
-  }
-
   function limitsOf({ route }: CompiledRoute): ExchangeLimits {
     return {
       graceMs: route.staleGraceMs,
@@ -195,6 +190,15 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
   }
 
   return { isStale: ({ context, plan }) => authorizer.isStale(plan.route, context.asOf), admit, reauthorize };
+}
+
+/** Time from the commit of a change to its cut. The leader's clock may differ from this node's. */
+function cutOf(
+  { result }: Pick<RecordedOutcome, "result">,
+  now: UnixMs,
+  committedAt: UnixMs | null,
+): Pick<RecordedOutcome, "cutMs"> {
+  return result === "permit" || committedAt === null ? {} : { cutMs: Math.max(0, now - committedAt) };
 }
 
 /** Combines several permits into one that allows no more than any of them. */

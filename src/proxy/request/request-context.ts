@@ -21,8 +21,9 @@ import type { ForwardedTokens } from "../headers/provider-tokens.ts";
 import type { UpstreamIdentity } from "../headers/upstream-headers.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
 import type { Downstream } from "../message/downstream-request.ts";
-import { recordedMethod, recordedPath, roundedMs } from "../message/recorded-text.ts";
+import { recordedMethod, roundedMs } from "../message/recorded-text.ts";
 import { isCheck } from "../observe/authorize-line.ts";
+import { recordRulesOf, traceIdIn } from "../observe/recorded-request.ts";
 import type { RouteMeter, RouteMeters } from "../observe/route-meters.ts";
 import { type RequestTrace, traceTextOf } from "../observe/traces.ts";
 import { type FailureReason, failureOf } from "../reply/failures.ts";
@@ -313,14 +314,14 @@ export type RecordedOutcome = Pick<DecisionRecord, "result" | "status" | "reason
     occasion?: DecisionRecord["occasion"];
     trace?: DecisionRecord["trace"] | undefined;
     shadow?: DecisionRecord["shadow"] | undefined;
-    /** For the authorize log; the record contains `trace`. */
     sides?: RuleSetOutcomes | null;
+    rule?: string | undefined;
     cutMs?: number;
     closed?: DecisionRecord["closed"];
   }>;
 
 /**
- * Contains ids and reasons only: no query, header or claim.
+ * Contains ids and reasons, and no claims; of the query and the headers only what the route names.
  * @param at time of the decision
  */
 export function decisionRecordOf(
@@ -334,6 +335,9 @@ export function decisionRecordOf(
   const { node, boot, region } = deps.identity;
   const { result, status, reasons, occasion = "request", trace, shadow, cutMs, closed } = decided;
   const overdueMs = deps.freshness.overdueMs(at.monotonic, at.wall);
+  const route = context.plan?.route ?? null;
+  const rules = recordRulesOf((route ?? deps.config.audit).recorded);
+  const sides = decided.sides ?? null;
   const record = {
     node,
     boot,
@@ -341,19 +345,27 @@ export function decisionRecordOf(
     at: at.wall,
     occasion,
     requestId: context.requestId,
-    routeId: context.plan?.route.id ?? null,
+    routeId: route?.id ?? null,
     method: recordedMethod(context.downstream.head.method),
     host: context.tunnel === null ? (request?.hostname ?? "") : `${context.tunnel.at.host}:${context.tunnel.at.port}`,
-    path: recordedPath(request?.rawPath ?? ""),
+    path: rules.path(request?.rawPath ?? ""),
     ip: context.ip,
     sessionId: principal?.session.sessionId ?? null,
     userId: principal?.userId ?? null,
     result,
     status,
     reasons,
+    allow: sides?.allow.recorded,
+    deny: sides?.deny.recorded,
+    rule: decided.rule,
+    routeName: route === null || route.name === "" ? undefined : route.name,
+    userAgent: request === null ? undefined : rules.userAgent(request.headers),
     applied: deps.replica.applied,
     configHash: deps.config.hash,
     overdueMs: Number.isFinite(overdueMs) ? Math.round(overdueMs) : null,
+    traceId: context.trace?.traceId ?? (request === null ? undefined : traceIdIn(request)),
+    query: request === null ? undefined : rules.query(request.search),
+    headers: request === null ? undefined : rules.headers(request.headers),
   };
   if (occasion === "request" && trace === undefined && shadow === undefined)
     return { ...record, latencyMs: roundedMs(deps.clock.monotonic() - context.startedAt) }; // of nearly all

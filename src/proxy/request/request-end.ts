@@ -35,7 +35,9 @@ export function createRequestEndRecorder({ deps, metrics }: RequestEndParts): (c
     const isOpened = lasting && (status === 101 || status === 200);
     if (permitted === null || !(isOpened || (answeredAt > 0 && durationMs >= streamMsMin))) return;
     const cause = context.exchange?.cutReason ?? context.failure ?? "ended";
-    const closed = { cause, durationMs, bytes, bytesReceived };
+    const { link = null, cutMs = null } = context.exchange?.cutCause ?? {};
+    const by = { ...(link === null ? {} : { link }), ...(cutMs === null ? {} : { cutMs }) };
+    const closed = { cause, ...by, durationMs, bytes, bytesReceived };
     const outcome = { result: "permit", status, reasons: [], occasion: "closed", closed } as const;
     const record = decisionRecordOf(context, outcome, permitted.permit.principal, deps);
     const { recorder } = deps;

@@ -251,12 +251,12 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
       permit,
       reasons,
       sides,
-      annotations: { trace, shadow },
+      annotations: { trace, shadow, rule },
     }: Extract<ReturnType<typeof admission.admit>, { type: "permitted" }>,
   ): "next" {
     const { plan, request } = requireEarlierStep(context.routed);
     context.exchange = exchange;
-    const outcome = { result: "permit", status: 200, reasons, sides, trace, shadow } as const;
+    const outcome = { result: "permit", status: 200, reasons, sides, trace, shadow, rule } as const;
     context.permitted = { context, plan, request, exchange, permit, outcome };
     return "next";
   }

@@ -17,7 +17,7 @@ suite("an environment variable overrides the file", () => {
     );
     assert.deepEqual([broker.leaseMs, broker.beatMs], [6000, 100]);
     assert.deepEqual(nats?.servers, ["tls://a:4222", "tls://b:4222"]);
-    assert.equal(audit.stdout, true);
+    assert.equal(audit.stdout, "json");
   });
   test("lists are comma-separated; mappings are JSON or k=v", () => {
     assert.deepEqual(read({ ADMINISTRATORS: "email:a@example.com,group:admins" }).administrators, [

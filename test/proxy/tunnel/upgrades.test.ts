@@ -221,5 +221,7 @@ test("the end of a stream is recorded with its bytes and cause; a refused upgrad
   await waitFor("the second one", () => cut.received().includes("101"));
   await rig.apply(groupChanged({ removed: [1] }));
   await waitFor("its record", () => closed().length === 2);
-  assert.equal(closed()[1]?.closed?.cause, "not-permitted");
+  const by = closed()[1]?.closed;
+  assert.equal(by?.cause, "not-permitted");
+  assert.deepEqual(by?.link, rig.deps.replica.applied, "the link of the change that cut it");
 });
