@@ -76,6 +76,9 @@ test("a global idle lifetime ends a session everywhere, operators see when, and 
   assert.deepEqual([ended?.status, ended?.reason], ["expired", "idle"]);
   assert.equal((await visitor.request(at.url("app"))).status, 302);
   assert.equal((await visitor.request(at.url("authenticate", "/.pomerium/api/v1/routes"))).status !== 200, true);
+  const signOut = await visitor.request(at.url("authenticate", "/.pomerium/sign_out"));
+  assert.equal(signOut.status, 200, "an idle session can still be signed out, so it is not only forgotten here");
+  assert.match(signOut.body, /alice/);
   const again = await follow(visitor, at.url("app"));
   echoOf(again.end);
   assert.ok(again.hops.some(({ hostname }) => hostname === "idp.localhost"));

@@ -31,7 +31,7 @@ import { isFromElsewhere } from "../same-origin.ts";
 import { submitWithRetry } from "./begin-session.ts";
 import { readOnly } from "./common-endpoints.ts";
 import { createFrontchannelLogout, frontchannelIn } from "./frontchannel-logout.ts";
-import { authenticateCookie, readOwnHandle, readSignInStatus } from "./signed-in.ts";
+import { authenticateCookie, readHeldSession, readOwnHandle } from "./signed-in.ts";
 import { checkSignedUrl, parameter, signUrl } from "./signed-url.ts";
 
 /** The longest wait for the provider. */
@@ -91,13 +91,13 @@ async function signOut(
     }
     deps.log.info({ sessionId: sessionId }, "signed out");
     if (ownHandle !== undefined && ownHandle.sessionId !== sessionId)
-      return confirmSignOut(deps, request, reply, { ownHandle, returnTo });
+      return confirmSignOut(deps, reply, { ownHandle, returnTo });
     clearAuthenticateCookie(deps, reply);
     const next =
       tokens === undefined ? null : await endProviderSession(deps, deps.providerOf(idpId), { tokens, returnTo });
     return reply.redirect((next ?? returnTo)?.href ?? "/.pomerium/signed_out", 302);
   }
-  if (ownHandle !== undefined) return confirmSignOut(deps, request, reply, { ownHandle, returnTo });
+  if (ownHandle !== undefined) return confirmSignOut(deps, reply, { ownHandle, returnTo });
   return reply.redirect(returnTo?.href ?? "/.pomerium/signed_out", 302);
 }
 
@@ -121,11 +121,10 @@ function revokeSession(deps: AuthDeps, sessionId: SessionId): Promise<CommandRes
 /** Asks the person signed in here to confirm. The form of the page is signed for their session alone. */
 async function confirmSignOut(
   deps: AuthDeps,
-  request: FastifyRequest,
   reply: FastifyReply,
   { ownHandle, returnTo }: Readonly<{ ownHandle: SessionHandle; returnTo: URL | null }>,
 ): Promise<FastifyReply> {
-  const signedIn = await readSignInStatus(deps, request);
+  const signedIn = await readHeldSession(deps, ownHandle);
   if (signedIn.type === "anonymous") {
     clearAuthenticateCookie(deps, reply);
     return reply.redirect(returnTo?.href ?? "/.pomerium/signed_out", 302);

@@ -49,6 +49,11 @@ export async function readSignInStatus(deps: AuthDeps, request: FastifyRequest):
     : statusOfHandle(deps, handle, { source: "cookie", idpIds: deps.settings.idpIds, idleMsMax: 0 });
 }
 
+/** As `readSignInStatus`, also while the session is idle: it can still be signed out. */
+export function readHeldSession(deps: AuthDeps, handle: SessionHandle): Promise<SignInStatus> {
+  return statusOfHandle(deps, handle, { source: "cookie", idpIds: deps.settings.idpIds, idleMsMax: null });
+}
+
 /** The sign-in status on a route's host. */
 export async function readRouteSignInStatus(
   deps: AuthDeps,
@@ -83,7 +88,16 @@ export async function readLeasedSignInStatus(deps: AuthDeps, request: FastifyReq
 async function statusOfHandle(
   deps: AuthDeps,
   handle: SessionHandle,
-  { source, idpIds, idleMsMax }: Readonly<{ source: CredentialSource; idpIds: ReadonlySet<string>; idleMsMax: number }>,
+  {
+    source,
+    idpIds,
+    idleMsMax,
+  }: Readonly<{
+    source: CredentialSource;
+    idpIds: ReadonlySet<string>;
+    /** The idle lifetime of the route; 0: it has none. Null: an idle session counts, and this is no use of it. */
+    idleMsMax: number | null;
+  }>,
 ): Promise<SignInStatus> {
   if (handle.needs !== null) {
     const reached = await deps.catchUp(handle.needs);
@@ -105,6 +119,7 @@ async function statusOfHandle(
     deps.replica.isDeniedLocally(sessionStream(principal.session.sessionId)) ||
     deps.replica.isDeniedLocally(userStream(principal.userId));
   if (denied) return { type: "anonymous" };
+  if (idleMsMax === null) return { type: "signed-in", principal, handle };
   const at = momentOf(deps.clock);
   const idleAt = deps.idle.onRoute({ sessionIdleLifetimeMs: idleMsMax }, principal.session, at.wall);
   if (idleAt !== null && idleAt <= at.wall) return { type: "anonymous" };
