@@ -79,8 +79,13 @@ export class ModelDisk implements SpoolDisk {
   #fileOf(name: string): SpoolFile {
     const file = this.files.get(name) as Stored;
     const disk = this;
+    let closed = false;
+    const checkOpen = (): void => {
+      if (closed) throw Object.assign(new Error("file closed"), { code: "EBADF" });
+    };
     return {
       async write(chunks, at) {
+        checkOpen();
         const bytes = Buffer.concat(chunks);
         disk.inFlight = { file, change: { at, bytes } };
         await disk.before("write", name);
@@ -89,6 +94,7 @@ export class ModelDisk implements SpoolDisk {
         disk.inFlight = null;
       },
       async sync() {
+        checkOpen();
         await disk.before("sync", name);
         const done = file.pending.length;
         file.durable = contentOf(file);
@@ -96,14 +102,18 @@ export class ModelDisk implements SpoolDisk {
         file.isNameDurable = true;
       },
       async read(into, at) {
+        checkOpen();
         await disk.before("read", name);
         return contentOf(file).copy(into, 0, at);
       },
       async truncate(size) {
+        checkOpen();
         await disk.before("truncate", name);
         file.pending.push({ size });
       },
-      async close() {},
+      async close() {
+        closed = true;
+      },
     };
   }
 

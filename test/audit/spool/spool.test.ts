@@ -82,8 +82,8 @@ describe("strict records", () => {
     await recorder.recordDurably(decision("/2"));
     await recorder.close(1_000);
     assert.deepEqual(
-      sink.written.map(({ seq }) => seq),
-      [1, 2],
+      sink.written.map(({ kind, seq }) => `${kind} ${seq}`),
+      ["decision 1", "decision 2"],
     );
   });
 });
@@ -103,6 +103,7 @@ describe("at its bound", () => {
     const tombstones = [...disk.files.keys()].filter((name) => name.endsWith(".gap"));
     assert.equal(tombstones.length, 1, "gaps side by side are one");
     down.mode = "good";
+    await waitFor("the sink to catch up", () => recorder.stats().sinks[1]?.queued === 0);
     await recorder.close(5_000);
     assert.deepEqual(sorted(accountOf(good.written, "boot-1").recorded), range(1, 200));
     const { recorded, declared } = accountOf(down.written, "boot-1");
@@ -131,6 +132,7 @@ describe("at its bound", () => {
     down.mode = "good";
     await waitFor("room", () => recorder.stats().refusal === null);
     await recorder.recordDurably(decision());
+    await waitFor("the sink to catch up", () => recorder.stats().sinks[0]?.queued === 0);
     await recorder.close(5_000);
     const { recorded, declared } = accountOf(down.written, "boot-1");
     for (const number of accepted) assert.ok(recorded.has(number));
