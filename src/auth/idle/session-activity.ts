@@ -61,6 +61,8 @@ export class SessionActivity {
   readonly #options: SessionActivityOptions;
   readonly #dueMax: number;
   readonly #uses: GenerationalCache<SessionId, Use>;
+  /** The session found last: a permit is noted right after it was decided. */
+  #found: Readonly<{ sessionId: SessionId; use: Use }> | undefined;
   /** Uses to report, in the order in which they became due. */
   readonly #due = new Map<SessionId, Use>();
   #waitMs: number = waitMs.max;
@@ -93,7 +95,7 @@ export class SessionActivity {
 
   /** When the session becomes idle, as this node knows; 0: it was idle before. */
   idleAt(session: UsedSession, idleMs: number, now: UnixMs): UnixMs {
-    const here = this.#uses.get(session.sessionId);
+    const here = this.#find(session.sessionId);
     if (here !== undefined && here.pauseMs < idleMs && here.seenAt + idleMs > now)
       return (here.seenAt + idleMs) as UnixMs;
     const logged = this.#options.useOf(session.sessionId);
@@ -114,13 +116,20 @@ export class SessionActivity {
   note(session: UsedSession, shortestMs: number, at: Moment): void {
     const { sessionId } = session;
     const now = at.wall;
-    const known = this.#uses.get(sessionId);
+    const known = this.#find(sessionId);
     if (known !== undefined && now - known.seenAt < notedEveryMs) return;
     if (!this.#options.isFresh(at)) return;
     const quarterMs = shortestMs / reportedEvery;
     const use = known !== undefined && now - known.seenAt < quarterMs ? known : this.#resume(session, known, now);
     use.seenAt = now;
     if (now - use.reportedAt >= quarterMs) this.#report(sessionId, use, shortestMs);
+  }
+
+  #find(sessionId: SessionId): Use | undefined {
+    if (this.#found?.sessionId === sessionId) return this.#found.use;
+    const use = this.#uses.get(sessionId);
+    if (use !== undefined) this.#found = { sessionId, use };
+    return use;
   }
 
   /** The first use on this node, or the first after a while: another node may have seen the session meanwhile. */
