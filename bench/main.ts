@@ -22,6 +22,7 @@ const all = [
   ...ofProxy,
   "idle",
   "start",
+  "sign-ins",
   "growth",
   "snapshot",
   "regions",

@@ -149,7 +149,8 @@ function benchCpuMs(): number {
 }
 
 function agentFrom(localAddress: string): Agent {
-  return new Agent({ connections: 4, pipelining: 1, localAddress, connect: { lookup: toLoopback } });
+  const keepAlive = { keepAliveTimeout: 1_000, keepAliveMaxTimeout: 1_000 }; // ends before the servers close them
+  return new Agent({ ...keepAlive, connections: 4, pipelining: 1, localAddress, connect: { lookup: toLoopback } });
 }
 
 /** Every name of the bench is on this machine. */
@@ -222,13 +223,20 @@ function answerOf(provider: BenchProvider, { url, subject }: Browser): URL {
 async function visit({ url, agent, cookies }: Browser): Promise<Readonly<{ status: number; location: string | null }>> {
   const jar = cookies.get(url.host) ?? new Map<string, string>();
   cookies.set(url.host, jar);
-  const { statusCode, headers, body } = await request(url, {
-    dispatcher: agent,
-    headers: {
-      accept: "text/html",
-      "sec-fetch-mode": "navigate",
-      ...(jar.size === 0 ? {} : { cookie: [...jar].map(([name, value]) => `${name}=${value}`).join("; ") }),
-    },
+  const send = () =>
+    request(url, {
+      dispatcher: agent,
+      headers: {
+        accept: "text/html",
+        "sec-fetch-mode": "navigate",
+        ...(jar.size === 0 ? {} : { cookie: [...jar].map(([name, value]) => `${name}=${value}`).join("; ") }),
+      },
+    });
+  // As browsers do when a server has just closed the connection.
+  const { statusCode, headers, body } = await send().catch((error: unknown) => {
+    if (error instanceof Error && "code" in error && /^(ECONNRESET|UND_ERR_SOCKET)$/.test(String(error.code)))
+      return send();
+    throw error;
   });
   await body.dump();
   for (const line of [headers["set-cookie"] ?? []].flat()) {

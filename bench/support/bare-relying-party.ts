@@ -38,7 +38,7 @@ async function finish(url: URL): Promise<string> {
   return String(email);
 }
 
-createServer((request, response) => {
+createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
   const url = new URL(request.url ?? "/", redirectUri);
   if (url.pathname !== "/callback") {
     begin().then(
