@@ -94,7 +94,7 @@ function startRecorder(disk: SpoolDisk, sink: AuditSink): Promise<Recorder> {
   });
 }
 
-type SpoolRun = Readonly<{ perSecond: number; bytes: number; groups: number; usOf: readonly number[] }>;
+type SpoolRun = Readonly<{ perSecond: number; cpuUs: number; bytes: number; groups: number; usOf: readonly number[] }>;
 
 async function runSpool(mode: "best_effort" | "strict"): Promise<SpoolRun> {
   const folder = mkdtempSync(join(values.folder, "cardea-bench-spool-"));
@@ -108,6 +108,7 @@ async function runSpool(mode: "best_effort" | "strict"): Promise<SpoolRun> {
   const recorder = await startRecorder(disk, { name: "null", write, close: async () => undefined });
   const usOf: number[] = [];
   const began = performance.now();
+  const cpu = process.cpuUsage();
   let settled = 0;
   for (let i = 0; i < records; ) {
     const before = performance.now();
@@ -121,10 +122,12 @@ async function runSpool(mode: "best_effort" | "strict"): Promise<SpoolRun> {
   }
   while (delivered < records) await delay(1);
   const perSecond = records / ((performance.now() - began) / 1_000);
+  const { user, system } = process.cpuUsage(cpu);
+  const cpuUs = (user + system) / records;
   await recorder.close(5_000);
   disk.release();
   rmSync(folder, { recursive: true });
-  return { perSecond, bytes, groups: writes(), usOf: usOf.toSorted((a, b) => a - b) };
+  return { perSecond, cpuUs, bytes, groups: writes(), usOf: usOf.toSorted((a, b) => a - b) };
 }
 
 /** Plain appends of so many bytes as lines, in so many groups, each synced. @returns records per second */
@@ -163,6 +166,9 @@ async function measureSpool(mode: "best_effort" | "strict"): Promise<readonly Bu
   const per = median(runs.map(({ perSecond }) => perSecond));
   const groups = median(runs.map((run) => run.groups));
   console.log(`${mode}: ${whole(per)} records/s, ${groups} syncs; plain ${whole(median(plain))} records/s`);
+  console.log(
+    `${mode}: ${median(runs.map(({ cpuUs }) => cpuUs)).toFixed(1)} µs of processor time per record, all in all`,
+  );
   console.log(`${mode}: ratios ${ratios.map((ratio) => ratio.toFixed(2)).join(", ")}`);
   console.log(`${mode}: on the request path ${p50.toFixed(2)} µs, p99 of 50 together ${p99.toFixed(2)} µs`);
   return [
