@@ -12,6 +12,7 @@ import type { DutyRun } from "../../../src/broker/core/messages.ts";
 import { openProfiles } from "../../../src/broker/open-profiles.ts";
 import type { BrokerState } from "../../../src/broker/state/broker-state.ts";
 import type { CommandRequest, CommandResult } from "../../../src/events/index.ts";
+import { LogUnavailableError } from "../../../src/replication/log/log.ts";
 import { personKeyWrap } from "../../../src/replication/wire/index.ts";
 import type { SimProcess } from "../process.ts";
 import { Promises } from "../promises.ts";
@@ -94,9 +95,9 @@ export class DirectoryRuns {
         await this.#duty.run(context);
         return "done";
       } catch (error) {
-        // The product's runner of duties logs it; here only the log may be out of reach.
-        if (!(error instanceof Error) || !/log|unavailable|connection|time/i.test(error.message)) throw error;
-        return "failed";
+        // The product's runner of duties logs it, and the next run begins again.
+        if (error instanceof LogUnavailableError || controller.signal.aborted) return "failed";
+        throw error;
       }
     };
     this.#promises.begin(perform, (outcome) => {
