@@ -31,7 +31,7 @@ export function registerTransmitCounts(registry: Registry, memory: TransmitMemor
   };
   gauge(
     "cardea_signals_pending",
-    "Security events that wait for a receiver; 1000 means at least so many",
+    "Security events that wait for a receiver; from 937 on there may be more in the log",
     (r) => r.pending,
   );
   gauge(

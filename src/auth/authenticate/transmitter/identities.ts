@@ -11,6 +11,8 @@ export type OpenIdentities = (users: readonly UserId[]) => Promise<ReadonlyMap<U
 
 /** The people of the signals that are looked at when some are sent. */
 export const identitiesMax = 64;
+/** Names are opened many at once, when one of so many next people is unknown: each time costs a call of the store. */
+const soonMax = 16;
 
 export class Identities {
   readonly #known = new Map<UserId, Readonly<{ sealed: Sealed; identity: Identity | undefined }>>();
@@ -31,10 +33,9 @@ export class Identities {
     }
     for (const userId of this.#known.keys())
       if (!next.has(userId) || this.#entry(userId) === undefined) this.#known.delete(userId);
-    await this.#open(
-      [...next].filter((userId) => !this.#known.has(userId)),
-      open,
-    );
+    const isUnknown = (userId: UserId): boolean => !this.#known.has(userId);
+    const people = [...next];
+    if (people.slice(0, soonMax).some(isUnknown)) await this.#open(people.filter(isUnknown), open);
   }
 
   /** Opens the name of a person who is not among the first. */

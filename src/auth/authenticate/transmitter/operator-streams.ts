@@ -8,13 +8,7 @@ import { sourceOf } from "./node-source.ts";
 import { PendingSignals } from "./pending-signals.ts";
 import { setStatus } from "./stream-endpoints.ts";
 import { deliveredEvents, filterOf } from "./stream-filter.ts";
-import {
-  type DeadLetter,
-  type DeliveryFailure,
-  type SignalStream,
-  type StreamRecord,
-  windowMax,
-} from "./stream-record.ts";
+import type { DeadLetter, DeliveryFailure, SignalStream, StreamRecord } from "./stream-record.ts";
 import { changeRecord, readRecord, type TransmitterDeps } from "./transmitter-context.ts";
 
 export type SignalStreamView = Readonly<{
@@ -157,7 +151,7 @@ async function countPending(
   let more = stream.status !== "disabled";
   for (let pages = 0; pages < pagesMax && more; pages++) {
     const outcome = await window.scan(sourceOf(deps), null);
-    more = outcome === "more";
+    more = outcome === "more" || outcome === "full";
     if (outcome === "full") break;
   }
   const { pending } = window;
@@ -167,7 +161,7 @@ async function countPending(
   );
   return {
     pending: pending.length + controls,
-    more: more || pending.length >= windowMax,
+    more,
     oldestAt: Number.isFinite(oldestAt) ? oldestAt : 0,
   };
 }

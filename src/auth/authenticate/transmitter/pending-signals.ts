@@ -70,6 +70,8 @@ export type ScanOutcome = "more" | "head" | "full" | "changed" | "forked" | "tru
 export type KnownRecord = Readonly<{ stream: Stream; version: number }>;
 
 const eventsAtOnce = 500;
+/** A page is read only for so many signals at once: one freed place must not cost a page. */
+const roomMin = 64;
 type Candidate = Omit<PendingSignal, "key">;
 type Entry = { readonly pending: PendingSignal; done: boolean };
 
@@ -148,9 +150,9 @@ export class PendingSignals {
    */
   async scan(source: SignalSource, record: KnownRecord | null): Promise<ScanOutcome> {
     const room = windowMax - this.#entries.length;
-    if (room <= 0) return "full";
+    if (room < roomMin) return "full";
     const { after, index: first } = this.#scanned;
-    const outcome = await source.read(after, eventsAtOnce);
+    const outcome = await source.read(after, Math.min(eventsAtOnce, 2 * room));
     if (outcome.type !== "page") return outcome.type;
     const { entries, previous } = outcome.page;
     const applied = source.applied();

@@ -119,6 +119,9 @@ test("of the people who are next a few names are known, and of an erased one non
   await names.prepare(users, open);
   assert.equal(opened, 1, "what is known is not opened again");
   assert.equal(names.size, identitiesMax);
+  for (let sent = 0; sent < 100; sent++) await names.prepare(users.slice(sent), open);
+  assert.ok(opened <= 4, `names are opened many at once: ${opened} times for 100 tokens`);
+  await names.prepare(users, open);
   assert.equal(names.identityOf(first)?.email, own.email);
   const erased = record([...users.map(profile), { type: "UserErased", userId: first }]).at(-1) ?? assert.fail();
   projection.apply(erased);
