@@ -114,6 +114,23 @@ describe("at its bound", () => {
     assert.equal(recorder.stats().sinks[1]?.lost, declared.size);
   });
 
+  test("a record that must be kept is kept, while its neighbours are dropped", async () => {
+    const down = testSink("down");
+    down.mode = "failing";
+    const recorder = await startSpool(new ModelDisk(), [down], { bytesMax: 100_000 });
+    recorder.recordKept(decision("/the end of a strict stream"));
+    for (let i = 0; i < 120; i++) {
+      recorder.record(filler());
+      await waitFor("the record", () => recorder.stats().pending < 5, { everyMs: 1 });
+    }
+    down.mode = "good";
+    await waitFor("the sink to catch up", () => recorder.stats().sinks[0]?.queued === 0);
+    await recorder.close(5_000);
+    const { recorded, declared } = accountOf(down.written, "boot-1");
+    assert.ok(recorded.has(1) && declared.size > 50, `${declared.size} declared`);
+    assert.deepEqual(sorted([...recorded, ...declared]), range(1, 121));
+  });
+
   test("strict records are never dropped: strict is refused, best effort declares its losses", async () => {
     const disk = new ModelDisk();
     const down = testSink("down");
