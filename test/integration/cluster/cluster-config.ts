@@ -113,6 +113,6 @@ export type ConfigOptions = Readonly<{
   broker?: object;
   /** More settings of the whole. */
   settings?: object;
-  /** More routes, for every signed-in person; the value holds more of their keys. */
+  /** More routes, for every signed-in person; the value holds their staleness keys. */
   moreRoutes?: Readonly<Record<string, object>>;
 }>;

@@ -1,5 +1,7 @@
 /** Idle lifetimes of sessions, with a real provider. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type IncomingMessage, request } from "node:http";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SessionView, UserView } from "../../../src/console/index.ts";
@@ -86,4 +88,30 @@ test("a global idle lifetime ends a session everywhere, operators see when, and 
   await at.activate({ session_idle_lifetime: "1h" });
   await sleep(idleMs + 500);
   assert.equal((await visitor.request(at.url("app"))).status, 200);
+});
+
+test("use of a session at one proxy counts at another, as soon as the leader knows it, and idle is idle on both", async (t) => {
+  const at = await startInstallation(
+    t,
+    ({ url, upstream }) => ({
+      routes: [{ from: url("strict"), to: upstream, ...everyone, session_idle_lifetime: "16s" }],
+    }),
+    "split",
+    { otherProxy: true },
+  );
+  const visitor = at.visitor();
+  echoOf((await follow(visitor, at.url("strict"))).end);
+  const { host } = new URL(at.url("strict"));
+  const statusAt = async (port: number): Promise<number> => {
+    const headers = { host, cookie: visitor.cookieHeader(new URL(at.url("strict"))), accept: "application/json" };
+    const sent = request({ host: "127.0.0.1", port, headers }).end();
+    const [answer] = (await once(sent, "response")) as [IncomingMessage];
+    answer.resume();
+    return answer.statusCode ?? 0;
+  };
+  for (const until = Date.now() + 24_000; Date.now() < until; await sleep(400))
+    assert.equal(await statusAt(at.port), 200);
+  assert.equal(await statusAt(at.sparePort), 200, "it never saw the session in its idle lifetime");
+  await sleep(17_000);
+  for (const port of [at.port, at.sparePort]) assert.equal(await statusAt(port), 401);
 });

@@ -50,7 +50,11 @@ export async function startInstallation(
   t: Pick<TestContext, "after">,
   parts: Parts,
   form: "whole" | "split" = "whole",
-  providerOptions: Readonly<{ logoutNames?: "sid" | "sub" }> = {},
+  providerOptions: Readonly<{
+    logoutNames?: "sid" | "sub";
+    /** With `split`: a second proxy at the spare port. */
+    otherProxy?: true;
+  }> = {},
 ): Promise<Installation> {
   const folder = new TemporaryFolder("identity");
   const [port = 0, controlPort = 0, brokerPort = 0, sparePort = 0] = await freePorts(4);
@@ -79,7 +83,7 @@ export async function startInstallation(
   await once(upstream, "listening");
   const upstreamUrl = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`;
   const ownParts = await parts({ url, upstream: upstreamUrl, sparePort });
-  const load = (more: Readonly<Record<string, unknown>>, of: "all" | "proxy" | "control" = "all") => {
+  const load = (more: Readonly<Record<string, unknown>>, of: "all" | "proxy" | "control" | "other-proxy" = "all") => {
     const path = join(folder.path, `${of}.yaml`);
     const config = {
       authenticate_service_url: url("authenticate"),
@@ -106,14 +110,15 @@ export async function startInstallation(
         databroker_storage_type: "file",
         broker: { listen: `127.0.0.1:${brokerPort}` },
       }),
-      ...(of === "proxy" && {
+      ...((of === "proxy" || of === "other-proxy") && {
         services: ["proxy"],
+        ...(of === "other-proxy" && { address: `127.0.0.1:${sparePort}` }),
         authenticate_internal_service_url: `http://127.0.0.1:${controlPort}`,
         databroker_service_url: `http://127.0.0.1:${brokerPort}`,
       }),
     };
     const withoutClientSecret = (key: string, value: unknown): unknown =>
-      of === "proxy" && (key === "idp_client_secret" || key === "client_secret") ? undefined : value;
+      of.endsWith("proxy") && (key === "idp_client_secret" || key === "client_secret") ? undefined : value;
     writeFileSync(path, JSON.stringify(config, withoutClientSecret), { mode: 0o600 });
     const { loaded, problems } = readConfiguration(path, { env: {} });
     if (loaded === undefined) throw new Error(problems.map(formatProblem).join("\n"));
@@ -127,9 +132,12 @@ export async function startInstallation(
   const control = form === "split" ? await startServices(load({}, "control"), { logger, output }) : null;
   const own = form === "split" ? "proxy" : "all";
   const services = await startServices(load({}, own), { logger, output });
+  const other =
+    providerOptions.otherProxy === true ? await startServices(load({}, "other-proxy"), { logger, output }) : null;
   const visitors: Visitor[] = [];
   t.after(async () => {
     for (const visitor of visitors) await visitor.close();
+    await other?.stop();
     await services.stop();
     await control?.stop();
     await output.close();
