@@ -12,9 +12,11 @@ export {
 } from "./access-report.ts";
 export { type AuditRecord, parseLine, toLine, withoutEnvelope } from "./audit-record.ts";
 export { AuditRejectedError, type AuditSink } from "./audit-sink.ts";
+export { type ActRecord, type CommandKind, recordCommands } from "./command-record.ts";
 export { type Explained, type ExplainedEvent, type ExplainedFact, explainDecision } from "./explain.ts";
 export { createFeed, type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from "./feed.ts";
 export { createFileSink } from "./file-sink.ts";
+export { withFormat } from "./formatted-sink.ts";
 export { type LogAtTime, LogUnreachableError, readLogAt } from "./log-at-time.ts";
 export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
 export { readAuditStream, type StreamedRecord } from "./nats-audit-reader.ts";

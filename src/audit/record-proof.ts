@@ -117,8 +117,8 @@ export type RecordVerifier = Readonly<{
   counts: () => RecordVerifierCounts;
 }>;
 
-/** The roles of processes that make decisions. */
-const signingRoles: readonly Role[] = ["proxy", "authorize"];
+/** The roles of processes that make decisions, sign people in, or serve operators. */
+const signingRoles: readonly Role[] = ["proxy", "authorize", "authenticate"];
 
 type Claims = Readonly<{
   subject: string;
@@ -252,7 +252,7 @@ function isComplete(record: AuditRecord): boolean {
   const { node, boot, at, seq } = record as Partial<AuditRecord>;
   if (typeof node !== "string" || typeof boot !== "string" || !Number.isFinite(at)) return false;
   if (seq === undefined || seq < 1) return false;
-  if (record.kind === "decision") return true;
+  if (record.kind !== "gap") return true;
   return Number.isSafeInteger(record.first) && record.first >= 1 && record.first <= record.seq && record.last === seq;
 }
 

@@ -8,8 +8,10 @@
  * - Without a spool (no sink is configured) records only reach the tap.
  */
 import type { DecisionRecord, RecordDecision } from "../auth/index.ts";
-import { type BootId, CodedError, type NodeId } from "../events/index.ts";
+import { type BootId, CodedError, type NodeId, type UnixMs } from "../events/index.ts";
+import { toLine } from "./audit-record.ts";
 import type { AuditSink } from "./audit-sink.ts";
+import type { ActRecord, CommandKind } from "./command-record.ts";
 import { createLineFormatter } from "./decision-line.ts";
 import { SinkDelivery, type SinkStats } from "./sink-delivery.ts";
 import {
@@ -17,6 +19,7 @@ import {
   AuditNotDurableError,
   type Damage,
   gapRecordOf,
+  type Line,
   type NotDurableReason,
   RecordRing,
   type Sleep,
@@ -53,6 +56,8 @@ export type Recorder = Readonly<{
   record: RecordDecision;
   /** As `record`, but once it is in the spool, retention must not drop it. */
   recordKept: RecordDecision;
+  /** An act of an operator, or a sign-in or sign-out. As `record`. */
+  recordCommand(kind: CommandKind, act: Omit<ActRecord, "node" | "boot">): void;
   /** Strict. @throws AuditNotDurableError */
   recordDurably(decision: DecisionRecord): Promise<void>;
   stats(): RecorderStats;
@@ -130,10 +135,13 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
   }
 
   function append(decision: DecisionRecord): boolean {
-    const line = formatLine(ring.last + 1, decision);
+    return appendLine(formatLine(ring.last + 1, decision), decision.at);
+  }
+
+  function appendLine(line: Line, at: UnixMs): boolean {
     const isFull = closing || parts?.store.full === true;
-    if (isFull) ring.drop("spool_full", decision.at);
-    const appended = !isFull && ring.append(line, decision.at);
+    if (isFull) ring.drop("spool_full", at);
+    const appended = !isFull && ring.append(line, at);
     parts?.writer.notify(ring.last);
     tap.notify();
     return appended;
@@ -146,6 +154,9 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
     recordKept(decision) {
       parts?.writer.markStrict(ring.last + 1);
       append(decision);
+    },
+    recordCommand(kind, act) {
+      appendLine({ text: toLine({ kind, seq: ring.last + 1, node, boot, ...act }), isAscii: false }, act.at);
     },
     recordDurably(decision) {
       const refusal = parts === null || closing ? "closed" : parts.writer.refusal();

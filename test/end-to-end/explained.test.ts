@@ -59,6 +59,10 @@ test(
     assert.equal(membership?.event?.says, "removed from the group by operator");
     assert.match(membership?.event?.cause ?? "", /^[0-9a-f-]{36}$/);
 
+    const tail = await dev.cardea("audit", "tail", "--last", "200", "--no-follow");
+    assert.match(tail.out, /SIGN-IN +done .* service:authenticate {2}createSession session:\S+ user:\S+/);
+    assert.match(tail.out, /OPERATOR +done .* token:\S+ {2}changeGroupMembers group:eng/);
+
     const text = await dev.cardea("audit", "explain", `${explained.record.boot}:${explained.record.seq}`);
     assert.equal(text.code, 0, text.err);
     assert.match(text.out, /rule: no rule allows the request/);

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { type Browser, chromium } from "playwright-core";
+import { assertAuditFile } from "../support/audit-schema.ts";
 import { Child } from "../support/child.ts";
 import { findChromium } from "../support/chromium.ts";
 import { freeBasePort } from "../support/free-port.ts";
@@ -51,6 +52,7 @@ export async function startDev(t: TestContext, ...extra: string[]): Promise<Dev>
   let child = await start();
   t.after(async () => {
     await child.end("SIGTERM");
+    assertAuditFile(join(dataDir, "audit/decisions.jsonl"));
     rmSync(folder, { recursive: true, force: true });
   });
   await ready();

@@ -14,6 +14,7 @@ import {
   openSpoolFolder,
   type Recorder,
   type RecordVerifierCounts,
+  withFormat,
 } from "../../audit/index.ts";
 import type { Config } from "../../config/index.ts";
 import type { BootId, NodeId } from "../../events/index.ts";
@@ -47,18 +48,19 @@ export async function startAudit(
   const feed = createFeed({ id: context.boot, entriesMax: feedKeep, bytesMax: feedKeepBytes, watchersMax });
   const { nats } = config;
   const replicas = nats === null ? 1 : nats.servers.length >= 3 ? 3 : 1;
-  const sinks: AuditSink[] = config.audit.files.map(({ path }) => createFileSink(path));
-  if (config.audit.stdout !== null) {
-    sinks.push({
-      name: "stdout",
-      write: ({ bytes }) => context.output.writeAll(bytes),
-      close: async () => undefined,
-    });
+  const { stdout } = config.audit;
+  const cluster = config.broker.clusterName;
+  const sinks: AuditSink[] = config.audit.files.map(({ path, format }) =>
+    withFormat(createFileSink(path), { format, cluster }),
+  );
+  if (stdout !== null) {
+    const write: AuditSink["write"] = ({ bytes }) => context.output.writeAll(bytes);
+    sinks.push(withFormat({ name: "stdout", write, close: async () => undefined }, { format: stdout, cluster }));
   }
   const viaNats = config.audit.nats && nats !== null;
   if (viaNats) natsJetstream(); // fails at the start if a package is missing, not at the first record
-  const decides = config.services.has("proxy") || config.services.has("authorize");
-  if (viaNats && decides) {
+  const records = (["proxy", "authorize", "authenticate"] as const).some((service) => config.services.has(service));
+  if (viaNats && records) {
     sinks.push(
       lazySink("nats", async () =>
         createNatsAuditSink({
@@ -74,9 +76,9 @@ export async function startAudit(
       ),
     );
   }
-  // A process that decides nothing records nothing, so its sinks need no spool.
+  // A broker alone records nothing, so its sinks need no spool.
   const disk =
-    decides && sinks.length > 0 ? openSpoolFolder(join(config.audit.spoolDir, encodeURIComponent(context.node))) : null;
+    records && sinks.length > 0 ? openSpoolFolder(join(config.audit.spoolDir, encodeURIComponent(context.node))) : null;
   const recorder = await createRecorder({
     node: context.node,
     boot: context.boot,

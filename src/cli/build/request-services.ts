@@ -6,6 +6,7 @@
  */
 import { randomBytes, randomFillSync, randomUUID } from "node:crypto";
 import { Counter, type Registry } from "prom-client";
+import { type CommandKind, recordCommands } from "../../audit/index.ts";
 import {
   beginSignIn,
   createAssertions,
@@ -35,7 +36,7 @@ import {
   startHandlerListener,
   startProxy,
 } from "../../proxy/index.ts";
-import type { Logger } from "../../replication/index.ts";
+import type { Databroker, Logger } from "../../replication/index.ts";
 import type { ReplicaProcess, SnapshotSource } from "../../replication/node/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
 import { registerAuditMetrics } from "../process/audit-metrics.ts";
@@ -133,6 +134,15 @@ export async function startRequestServices(
     log: logger,
   });
 
+  /** The databroker of a role, whose commands are recorded as of this kind. */
+  const recorded = (kind: CommandKind): Databroker =>
+    recordCommands(databroker.forRole(kind === "operator" ? "operator" : "authenticate"), {
+      kind,
+      record: (of, act) => audit.recorder.recordCommand(of, { ...act, region: config.region }),
+      wall: parts.now,
+      monotonic: systemClock.monotonic,
+    });
+
   /** Builds what depends on the configuration. */
   async function build(loaded: LoadedConfig, known: ProviderClients, before: LoadedConfig | null) {
     const { config: own, policies } = loaded;
@@ -153,7 +163,7 @@ export async function startRequestServices(
     });
     const idle = createIdleGate(idleLifetimesOf(own), activity);
     const auth = authDepsOf(own, {
-      databroker: databroker.forRole("authenticate"),
+      databroker: recorded("authentication"),
       replica,
       catchUp,
       resolveCaller,
@@ -173,7 +183,7 @@ export async function startRequestServices(
           auth,
           transmitters: known.signals,
           signals: parts.signals,
-          operator: databroker.forRole("operator"),
+          operator: recorded("operator"),
           feed: audit.feed,
           snapshots: parts.snapshots,
           providers: known,

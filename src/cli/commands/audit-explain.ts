@@ -109,7 +109,12 @@ function textOf({ record, facts, broken, open, others }: ExplainAnswer): string 
     `decided from ${formatLink(record.applied)} by configuration ${record.configHash} (cardea config show ${record.configHash.slice(0, 12)})`,
     `reasons: ${record.reasons.join(", ") || "none"}`,
   ];
-  if (trace === undefined) lines.push("rule: not recorded (permits record it only with audit_trace: all)");
+  if (trace === undefined)
+    lines.push(
+      record.rule === undefined
+        ? "rule: not recorded (permits record it only with audit_trace: all)"
+        : `rule: ${record.rule} (its criteria and facts are recorded only with audit_trace: all)`,
+    );
   else {
     lines.push(`rule: ${trace.rule ?? "no rule allows the request"}`);
     for (const { rule, met, criteriaMet, criteriaUnmet, criteriaMore } of trace.rules) {

@@ -71,6 +71,7 @@ function lineOf(record: AuditRecord): string {
     return `${at}  GAP  ${record.node}: at least ${record.atLeast} of the records ${record.first} to ${record.last} were lost (${record.why})`;
   if (record.kind === "gap")
     return `${at}  GAP  ${record.node}: records ${record.first} to ${record.last} were lost (${record.why})`;
+  if (record.kind !== "decision") return maskControlCharacters(commandLineOf(record, at));
   const { closed } = record;
   if (closed !== undefined)
     return maskControlCharacters(
@@ -81,4 +82,13 @@ function lineOf(record: AuditRecord): string {
   return maskControlCharacters(
     `${at}  ${record.result.padEnd(11)} ${record.status}  ${record.node}  ${who}  ${what}  [${record.reasons.join(", ")}]  @${record.applied.epoch}.${record.applied.position}  ${recordIdOf(record)}`,
   );
+}
+
+function commandLineOf(record: Exclude<AuditRecord, { kind: "decision" | "gap" }>, at: string): string {
+  const { kind, command, outcome, code, node, actor, targets, targetsMore, reason, link } = record;
+  const named = `${targets.join(" ")}${targetsMore > 0 ? ` and ${targetsMore} more` : ""}`;
+  const why = `${code === null ? "" : `  (${code})`}${reason === null ? "" : `  [${reason}]`}`;
+  const where = link === null ? "" : `  @${link.epoch}.${link.position}`;
+  const title = kind === "operator" ? "OPERATOR" : command === "createSession" ? "SIGN-IN" : "SIGN-OUT";
+  return `${at}  ${title.padEnd(11)} ${outcome}  ${node}  ${actor}  ${command} ${named}${why}${where}  ${recordIdOf(record)}`;
 }

@@ -45,8 +45,13 @@ export function recordSource(
   if (kept === "nats" && !viaNats)
     throw new UsageError("the configuration stores no records in NATS; name a file with --input");
   if (viaNats && kept !== "files") return { name: "NATS", read: () => withoutRepeats(readStream(config, from)) };
-  const [{ path } = { path: undefined }] = config.audit.files;
-  if (path === undefined) throw new UsageError("the configuration names no audit file; name one with --input");
+  const path = config.audit.files.find(({ format }) => format !== "ocsf")?.path;
+  if (path === undefined)
+    throw new UsageError(
+      config.audit.files.length > 0
+        ? "the configuration's audit files are in OCSF, from which no record can be read back; name another file with --input"
+        : "the configuration names no audit file; name one with --input",
+    );
   const files = auditFiles(path, from);
   if (files.length === 0) throw new UsageError(`${path} cannot be read: there is no such file`);
   return { name: path, read: () => withoutRepeats(readFiles(files)) };

@@ -40,7 +40,7 @@ export const auditKeys = {
       ),
       sinks: cardea(
         sinks().optional(),
-        "The destinations of audit records. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured.",
+        "The destinations of audit records, each with an optional `format`: `json`, `cloudevents` or `ocsf`. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured.",
         { reload: "restart", configPaths: ["audit.files", "audit.nats", "audit.stdout"] },
       ),
       stream_max_bytes: cardea(

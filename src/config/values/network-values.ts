@@ -430,7 +430,7 @@ function isPathPattern(pattern: string): boolean {
   return segments.every(isSegment) && segments.some((segment) => segment.startsWith("*"));
 }
 
-export const sinkFormats = ["json"] as const;
+export const sinkFormats = ["json", "cloudevents", "ocsf"] as const;
 export type SinkFormat = (typeof sinkFormats)[number];
 export type Sink = Readonly<
   { file: string; format: SinkFormat } | { nats: true; format: "json" } | { stdout: true; format: SinkFormat }
