@@ -62,7 +62,9 @@ export type ClusterOptions = Readonly<{
   /** Starts the Postgres server to use in place of a new one; it stops with the cluster. */
   postgres?: () => Promise<PostgresServer>;
   /** More routes, for every signed-in person, with their staleness settings. */
-  moreRoutes?: Readonly<Record<string, Readonly<{ on_stale?: string; stale_grace?: string }>>>;
+  moreRoutes?: Readonly<
+    Record<string, Readonly<{ on_stale?: string; stale_grace?: string; session_idle_lifetime?: string }>>
+  >;
   /** Extra environment variables, by the name of the process. */
   env?: Readonly<Record<string, Readonly<Record<string, string>>>>;
   /** The name of a proxy that reaches NATS and the brokers through relays. */

@@ -121,7 +121,9 @@ test("when a receipt is complete, every open exchange was already cut, and nothi
   }
   for (const proxy of cluster.proxies) {
     const decisions = await waitFor("the cut to be recorded", () => {
-      const records = decisionsOf(proxy).filter((each) => each["sessionId"] === session.id);
+      const records = decisionsOf(proxy).filter(
+        (each) => each["sessionId"] === session.id && each["occasion"] !== "closed",
+      );
       return records.some((each) => each["occasion"] === "redecision") && records;
     });
     assert.equal(decisions.at(-1)?.["result"], "signin", "the newest decision on this session is no permit");
