@@ -32,7 +32,8 @@ export const auditTail: CliCommand = {
     const show = (data: string, id: string): void => {
       if (id !== "") cursor = id; // an event about the stream itself has none
       const record = parseLine(data);
-      if (record !== undefined) terminal.out(parsed.flag("json") ? `${escapeControls(data)}\n` : `${lineOf(record)}\n`);
+      if (record !== undefined)
+        terminal.out(parsed.flag("json") ? `${escapeControls(data)}\n` : `${auditLineOf(record)}\n`);
     };
     try {
       while (!stop.signal.aborted) {
@@ -60,8 +61,13 @@ export const auditTail: CliCommand = {
 };
 
 /** JSON text escapes the other control characters itself. */
-function escapeControls(json: string): string {
+export function escapeControls(json: string): string {
   return json.replace(/[\u007f-\u009f]/g, (one) => `\\u00${one.charCodeAt(0).toString(16)}`);
+}
+
+/** One line for a terminal, without control characters. */
+export function auditLineOf(record: AuditRecord): string {
+  return maskControlCharacters(lineOf(record));
 }
 
 function lineOf(record: AuditRecord): string {
@@ -71,17 +77,13 @@ function lineOf(record: AuditRecord): string {
     return `${at}  GAP  ${record.node}: at least ${record.atLeast} of the records ${record.first} to ${record.last} were lost (${record.why})`;
   if (record.kind === "gap")
     return `${at}  GAP  ${record.node}: records ${record.first} to ${record.last} were lost (${record.why})`;
-  if (record.kind !== "decision") return maskControlCharacters(commandLineOf(record, at));
+  if (record.kind !== "decision") return commandLineOf(record, at);
   const { closed } = record;
   if (closed !== undefined)
-    return maskControlCharacters(
-      `${at}  CLOSED      ${record.status}  ${record.node}  ${record.userId ?? "anonymous"}  ${record.method} ${record.host}${record.path}  [${closed.cause}]  after ${closed.durationMs} ms, ${closed.bytes} bytes sent, ${closed.bytesReceived} received  ${recordIdOf(record)}`,
-    );
+    return `${at}  CLOSED      ${record.status}  ${record.node}  ${record.userId ?? "anonymous"}  ${record.method} ${record.host}${record.path}  [${closed.cause}]  after ${closed.durationMs} ms, ${closed.bytes} bytes sent, ${closed.bytesReceived} received  ${recordIdOf(record)}`;
   const who = record.userId ?? "anonymous";
   const what = `${record.method} ${record.host}${record.path}`;
-  return maskControlCharacters(
-    `${at}  ${record.result.padEnd(11)} ${record.status}  ${record.node}  ${who}  ${what}  [${record.reasons.join(", ")}]  @${record.applied.epoch}.${record.applied.position}  ${recordIdOf(record)}`,
-  );
+  return `${at}  ${record.result.padEnd(11)} ${record.status}  ${record.node}  ${who}  ${what}  [${record.reasons.join(", ")}]  @${record.applied.epoch}.${record.applied.position}  ${recordIdOf(record)}`;
 }
 
 function commandLineOf(record: Exclude<AuditRecord, { kind: "decision" | "gap" }>, at: string): string {
