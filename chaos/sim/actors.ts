@@ -66,6 +66,7 @@ export type NodeActor = Readonly<{
 
 export type NodeCopy = Readonly<{
   projection: Projection;
+  appliedLink: NeededLink;
   /** The profile of a user. Undefined: the node lacks it, or its key. */
   profileOf: (userId: UserId) => Profile | undefined;
 }>;

@@ -254,10 +254,11 @@ class Boot {
   }
 
   copy(): NodeCopy | undefined {
-    const { projection, rebuilding } = this.#driver.core;
+    const { projection, appliedLink, rebuilding } = this.#driver.core;
     if (this.#stopping || rebuilding) return undefined;
     return {
       projection,
+      appliedLink,
       profileOf: (userId) => {
         const sealed = projection.user(userId)?.profile ?? null;
         return sealed === null ? undefined : this.#disk.keys.open(sealed, userId);

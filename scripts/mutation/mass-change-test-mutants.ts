@@ -139,4 +139,28 @@ export const massChangeTestMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
+  "lost-basis-accepted": {
+    section: 3,
+    meaning: "what a node has decided by a lost history is recorded",
+    test: "test/broker/commands/provisioned.test.ts",
+    changes: [
+      {
+        file: "src/broker/commands/performed.ts",
+        take: "basisLink === undefined || lost.mayHold(basisLink)",
+        put: "basisLink === undefined || lost.mayHold !== undefined",
+      },
+    ],
+  },
+  "lost-beginning-accepted": {
+    section: 3,
+    meaning: "a sign-in that began in a lost history passes a logout since",
+    test: "test/broker/commands/logouts.test.ts",
+    changes: [
+      {
+        file: "src/broker/commands/session/record-logout.ts",
+        take: "begunLink === undefined || lost.mayHold(begunLink)",
+        put: "begunLink === undefined || lost.mayHold !== undefined",
+      },
+    ],
+  },
 };

@@ -24,7 +24,7 @@ import type {
   UnixMs,
   UserId,
 } from "./ids.ts";
-import type { Link } from "./link.ts";
+import type { Link, NeededLink } from "./link.ts";
 import type { Claims, Profile } from "./profile.ts";
 import type { ScimScope } from "./scim-token.ts";
 import type { RevocationReason, SeenSession } from "./session-events.ts";
@@ -81,6 +81,8 @@ export type CreateSession = Fact<
     keepsName?: true;
     /** The position that the authenticate host had applied when the sign-in began; absent: `issuedAt` is compared. */
     begunAt?: Position;
+    /** The link at `begunAt`; absent: an older build began the sign-in. */
+    begunLink?: NeededLink;
     /** The records of signals about this profile, one per transmitter and identifier; absent: there are none. */
     signalRecords?: readonly UserId[];
   }
@@ -180,6 +182,8 @@ type ProvisionedWrite = Readonly<{
   movedFrom: Readonly<{ userId: UserId; expected: number; profile: Profile }> | null;
   /** The position at which the sender found the `userName` free among its client's people; absent: it did not look. */
   basis?: Position;
+  /** The link at `basis`; absent: an older build sent it. */
+  basisLink?: NeededLink;
 }>;
 /** The person is active at the SCIM client. */
 export type WriteProvisionedUser = Fact<"writeProvisionedUser", ProvisionedWrite>;
@@ -223,6 +227,8 @@ export type WriteProvisionedGroup = Fact<
     isWhole?: boolean;
     /** How many people the sender's whole batch takes something from. Absent: the sender does not say. */
     losing?: number;
+    /** What the sender had applied when it read the group and its members; absent: it does not say. */
+    basisLink?: NeededLink;
   }
 >;
 /** Gives a person who signs in the groups of the provisioned people who correlate, or ends their access. */

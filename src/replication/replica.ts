@@ -39,6 +39,8 @@ export type Replica = {
   /** The positions at which the log recorded the facts of the projection; for explanations. */
   readonly places: Pick<FactPositions, "ofStream" | "ofSession" | "ofSweptSession" | "ofMembership">;
   readonly applied: Link;
+  /** `applied`, with the incarnation of its epoch: for a command that names what it was decided from. */
+  readonly appliedLink: NeededLink;
   readonly enforced: Link;
   /** Opens personal data; undefined when the key of the person is erased or unknown. Cached per sealed value. */
   open(sealed: Sealed, userId: UserId): Profile | undefined;

@@ -4,9 +4,9 @@
  */
 import {
   type CommandResult,
+  genesis,
+  type NeededLink,
   neededLink,
-  noPosition,
-  type Position,
   parseCommandId,
   providerSessionId,
   type SessionId,
@@ -57,12 +57,12 @@ export class Logouts {
   /** @param takes the time (ms) that the person needs at the provider */
   #signIn(of: Readonly<{ sessionId: SessionId; userId: UserId; providerSession: SessionId }>, takes: number): void {
     const { actors, options, people, random, client, submit } = this.#parts;
-    const begunAt = this.#seen();
+    const begunLink = this.#seen();
     actors.world.after(takes, () => {
       const { sessionId, userId, providerSession } = of;
       const session = signIn(options, { sessionId, userId, now: wallOf(actors), lastsMs, groupIds: null });
       const commandId = parseCommandId(random.uuid());
-      const command = { ...session, providerSession, begunAt };
+      const command = { ...session, providerSession, begunAt: begunLink.position, begunLink };
       submit({ commandId, actor: "service:authenticate", command }, client(random.next()), (result) => {
         if (result.type !== "done") return;
         people.hold({ sessionId, userId, token: neededLink(result), over: false, providerSession });
@@ -70,10 +70,10 @@ export class Logouts {
     });
   }
 
-  /** The position that an authenticate node has applied. */
-  #seen(): Position {
+  /** What an authenticate node has applied. */
+  #seen(): NeededLink {
     const { actors, random } = this.#parts;
-    return random.pick(actors.nodes).copy()?.projection.applied.position ?? noPosition;
+    return random.pick(actors.nodes).copy()?.appliedLink ?? genesis;
   }
 
   #end({ userId, providerSession }: Readonly<{ userId: UserId | null; providerSession: SessionId | null }>): void {

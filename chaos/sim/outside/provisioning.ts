@@ -94,7 +94,11 @@ export class Provisioning {
       };
       const lists = { added: adds ? all : [], removed: adds ? [] : all };
       const command = { groupId, scim, client: scimClient, expected: known?.version ?? 0, ...lists, renamedFrom: null };
-      return { command: { type: "writeProvisionedGroup", ...command }, done: (link) => this.#receipt(other, link) };
+      const { appliedLink: basisLink } = copy;
+      return {
+        command: { type: "writeProvisionedGroup", ...command, basisLink },
+        done: (link) => this.#receipt(other, link),
+      };
     });
   }
 
@@ -112,7 +116,8 @@ export class Provisioning {
       ...{ userId: scimUserOf(person), client: scimClient, expected: record?.version ?? 0 },
       profile: provisionedProfile(scimClient, next, { email: "", name: person }),
       ...{ people: peopleOf(copy, person), aliases: [], movedFrom: null },
-      basis: copy.projection.applied.position,
+      basis: copy.appliedLink.position,
+      basisLink: copy.appliedLink,
     };
   }
 

@@ -11,9 +11,14 @@ import {
   isPlainLines,
   isPlainText,
   type MembershipSource,
+  type NeededLink,
   type Profile,
   type ProviderTokens,
+  parseEpoch,
   parseGroupId,
+  parseHash,
+  parseIncarnationTag,
+  parsePosition,
   type RevocationReason,
 } from "../../events/index.ts";
 import { parseTokens } from "./vault.ts";
@@ -120,6 +125,22 @@ export function integerOf(fields: Fields, name: string, { min, max }: Readonly<{
 }
 export function listIn(fields: Fields, name: string): readonly unknown[] {
   return listOf(fields[name], name);
+}
+/** The link at a position that a command names. */
+export function linkAt(value: unknown, position: unknown): NeededLink {
+  const link = parseNeededLink(value);
+  if (link.position !== position) throw new MalformedCommandError("a link is of another position");
+  return link;
+}
+export function parseNeededLink(value: unknown): NeededLink {
+  const fields = fieldsOf(value, "link");
+  const { incarnation } = fields;
+  return {
+    epoch: parseEpoch(fields["epoch"]),
+    position: parsePosition(fields["position"]),
+    hash: parseHash(fields["hash"]),
+    ...(incarnation === undefined ? {} : { incarnation: parseIncarnationTag(incarnation) }),
+  };
 }
 function listOf(value: unknown, name: string): readonly unknown[] {
   if (Array.isArray(value) && value.length <= listMax) return value;

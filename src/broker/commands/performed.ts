@@ -9,6 +9,7 @@ import type {
   Epoch,
   Fact,
   Link,
+  NeededLink,
   NodeId,
   PersonKey,
   Position,
@@ -49,6 +50,8 @@ export type LostHistory = Readonly<{
   holds: (link: Link) => boolean;
   /** True if the link is surely not on our chain. */
   lacks: (link: Link) => boolean;
+  /** False unless the link is on our chain, or is too old to tell, but of the epoch that wrote its position. */
+  mayHold: (link: NeededLink) => boolean;
   /** The last position of our log that was written in the epoch of a link, or before it. */
   endOfEpoch: (epoch: Epoch) => Position;
   /** True when our log has restored the person in an epoch after this one. */
@@ -102,6 +105,16 @@ export const nothing: Performed = { type: "nothing" };
 
 export function refuseCommand(code: RefusalCode, message: string): Extract<Performed, { type: "refused" }> {
   return { type: "refused", code, message };
+}
+
+/** The refusal of what was decided by events that are not in the log. The sender reads on, and decides again. */
+export function refuseLostBasis(
+  basisLink: NeededLink | undefined,
+  { lost }: Readonly<{ lost: Pick<LostHistory, "mayHold"> }>,
+): Performed | undefined {
+  return basisLink === undefined || lost.mayHold(basisLink)
+    ? undefined
+    : refuseCommand("conflict", "the sender has decided this by events that are not in the log");
 }
 
 export function recordChanges(events: readonly CardeaEvent[], rest: Partial<Omit<Changes, "events">> = {}): Performed {

@@ -333,6 +333,7 @@ export class BatchWriter {
     const lost: LostHistory = {
       holds: (link) => state.locate(link) === "onChain",
       lacks: (link) => ["otherChain", "ahead"].includes(state.locate(link)),
+      mayHold: (link) => state.mayHold(link),
       endOfEpoch: (of) => state.endOfEpoch(of),
       restoredAfter: (userId, of) => state.restoredAfter(userId, of),
     };

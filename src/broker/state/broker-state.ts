@@ -13,6 +13,7 @@ import {
   type Incarnation,
   type Link,
   type LostTightening,
+  type NeededLink,
   type NodeId,
   type Position,
   Projection,
@@ -33,6 +34,7 @@ import {
   incarnationOf,
   type LinkLocation,
   locateLink,
+  mayHold,
   sharesLink,
 } from "../../replication/lease/index.ts";
 import type { LogEntry, LogPage } from "../../replication/log/index.ts";
@@ -185,6 +187,9 @@ export class BrokerState {
 
   locate(link: Link): LinkLocation {
     return locateLink(this.#history, link);
+  }
+  mayHold(link: NeededLink): boolean {
+    return mayHold(this.#history, link);
   }
   /** The last position that was written in this epoch or before it. */
   endOfEpoch(epoch: Epoch): Position {

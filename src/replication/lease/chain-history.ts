@@ -102,6 +102,12 @@ export function locateLink(history: ChainHistory, link: NeededLink): LinkLocatio
   return mark === undefined || isOfEpoch(link, mark) ? "unknown" : "otherChain";
 }
 
+/** Whether the chain has the link, as far as it can tell. A link ahead of it, or of an unknown epoch, it has not. */
+export function mayHold(history: ChainHistory, link: NeededLink): boolean {
+  const location = locateLink(history, link);
+  return location === "onChain" || (location === "unknown" && epochAt(history, link.position) === link.epoch);
+}
+
 /** The epoch that wrote the event at a position. Undefined: older than the remembered epochs. */
 export function epochAt(history: ChainHistory, position: Position): Epoch | undefined {
   return markAt(history, position)?.epoch;

@@ -16,6 +16,7 @@ export {
   incarnationOf,
   type LinkLocation,
   locateLink,
+  mayHold,
   sharesLink,
 } from "./chain-history.ts";
 export {

@@ -10,6 +10,8 @@
 import {
   FactPositions,
   linkOf,
+  type NeededLink,
+  neededLink,
   noPosition,
   Projection,
   parseStream,
@@ -65,6 +67,12 @@ export class LocalProjection {
   /** The log positions of the facts in `projection`. */
   get places(): FactPositions {
     return this.#visiblePositions;
+  }
+  /** What the visible projection has applied, also during a rebuild. */
+  get appliedLink(): NeededLink {
+    const link = this.#visible.applied;
+    const mark = this.#visibleEpochs.findLast(({ epoch }) => epoch === link.epoch);
+    return neededLink({ link, incarnation: mark?.incarnation ?? undefined });
   }
   get rebuilding(): boolean {
     return this.#next !== null;

@@ -12,6 +12,7 @@ import {
   type FactPositions,
   type Link,
   type MonotonicMs,
+  type NeededLink,
   type Projection,
   readsLevel,
   type Stream,
@@ -124,6 +125,9 @@ export class NodeCore {
   }
   get applied(): Link {
     return this.projection.applied;
+  }
+  get appliedLink(): NeededLink {
+    return this.#sync.copy.appliedLink;
   }
   get enforced(): Link {
     return this.#enforcement.enforced;

@@ -467,6 +467,9 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     get applied() {
       return core.applied;
     },
+    get appliedLink() {
+      return core.appliedLink;
+    },
     get enforced() {
       return core.enforced;
     },

@@ -3,12 +3,16 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import { performCommand } from "../../../src/broker/commands/catalog.ts";
+import { MalformedCommandError, parseCommandRequest } from "../../../src/broker/commands/parse-command.ts";
 import type { Tools } from "../../../src/broker/commands/performed.ts";
 import { rememberedMax, rememberedMs } from "../../../src/broker/commands/session/record-logout.ts";
 import {
   type Command,
   type CommandId,
+  type Epoch,
+  type Hash,
   logoutCommandId,
+  type NeededLink,
   noPosition,
   type Position,
   Projection,
@@ -85,6 +89,51 @@ test("a sign-in that began before the logout of its person is refused; one that 
   assert.equal(late.type === "refused" && late.code, "logged-out");
   await world.done(createSession("s2", "alice", { begunAt: after }));
   await world.done(createSession("s3", "bob", { begunAt: before }));
+});
+
+test("a sign-in that began in a lost history counts as begun before a logout, whatever its position", async (t) => {
+  const world = await provisionedWorld(t, { level: 5 });
+  await world.done(logout({ userId: user("alice") }));
+  const { applied } = await world.projection();
+  const signInAt = (id: string, begunLink: NeededLink, of = "alice") =>
+    createSession(id, of, { begunAt: begunLink.position, begunLink });
+  const lost: readonly NeededLink[] = [
+    { ...applied, epoch: (applied.epoch - 1) as Epoch },
+    { ...applied, hash: "f".repeat(64) as Hash },
+    { ...applied, position: (applied.position + 1_000) as Position },
+  ];
+  for (const [n, begunLink] of lost.entries()) {
+    const late = await world.submit(signInAt(`lost-${n}`, begunLink));
+    assert.equal(late.type === "refused" && late.code, "logged-out", `${n}`);
+    await world.done(signInAt(`bob-${n}`, begunLink, "bob"));
+  }
+  await world.done(signInAt("own", applied));
+  const cut: Command = { type: "revokeUserSessions", userId: user("bob"), reason: "operator" };
+  await world.done(cut, "operator");
+  const after = (await world.projection()).applied;
+  const late = await world.submit(signInAt("cut", { ...after, hash: "f".repeat(64) as Hash }, "bob"));
+  assert.equal(late.type === "refused" && late.code, "logged-out");
+  await world.done(signInAt("anew", after, "bob"));
+});
+
+test("a sign-in whose beginning is malformed is refused whole", () => {
+  const link = { epoch: 1, position: 7, hash: "f".repeat(64) };
+  const begun = (parts: object) => ({ ...asked(createSession("s1", "alice")), command: { ...good, ...parts } });
+  const good = createSession("s1", "alice");
+  assert.deepEqual(parseCommandRequest(begun({ begunAt: 7, begunLink: link })).command, {
+    ...good,
+    begunAt: 7,
+    begunLink: link,
+  });
+  for (const parts of [
+    { begunAt: 8, begunLink: link },
+    { begunLink: link },
+    { begunAt: 7, begunLink: { ...link, hash: "f" } },
+    { begunAt: 7, begunLink: { ...link, epoch: -1 } },
+    { begunAt: 7, begunLink: { ...link, incarnation: "longer than a tag" } },
+    { begunAt: 7, begunLink: "1.7.f" },
+  ])
+    assert.throws(() => parseCommandRequest(begun(parts)), MalformedCommandError, JSON.stringify(parts));
 });
 
 test("a sign-in that began before an operator ended all sessions of its person is refused", async (t) => {

@@ -47,7 +47,13 @@ class Broker {
       hasBody: () => false,
       unreadyFor: () => [],
       admittedNodes: () => [],
-      lost: { holds: () => false, lacks: () => true, endOfEpoch: () => this.endOfEpoch, restoredAfter: () => false },
+      lost: {
+        holds: () => false,
+        mayHold: () => false,
+        lacks: () => true,
+        endOfEpoch: () => this.endOfEpoch,
+        restoredAfter: () => false,
+      },
     };
     const performed = performCommand(this.ledger, request, tools);
     if (performed.type !== "changes") return performed.type === "refused" ? performed.code : performed.type;

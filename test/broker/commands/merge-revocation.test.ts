@@ -28,7 +28,13 @@ const tools: Tools = {
   ...{ epoch: 1 as Epoch, now, random, wrappingKey: new Uint8Array(32), vaultKey: new Uint8Array(32) },
   ...{ personKeyOf: () => undefined, versionOf: () => 0, configOf: () => undefined, hasBody: () => false },
   ...{ unreadyFor: () => [], admittedNodes: () => [] },
-  lost: { holds: () => false, lacks: () => false, endOfEpoch: () => 0 as Position, restoredAfter: () => false },
+  lost: {
+    holds: () => false,
+    mayHold: () => false,
+    lacks: () => false,
+    endOfEpoch: () => 0 as Position,
+    restoredAfter: () => false,
+  },
 };
 
 function envelopeOf(parts: Partial<LocalRevocation> = {}): Uint8Array {

@@ -42,6 +42,7 @@ class Bench {
   admitted: ReturnType<Tools["admittedNodes"]> = [];
   lost: Tools["lost"] = {
     holds: () => false,
+    mayHold: () => false,
     lacks: () => true,
     endOfEpoch: () => 0 as Position,
     restoredAfter: () => false,

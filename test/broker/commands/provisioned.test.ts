@@ -1,10 +1,15 @@
 /** Commands of SCIM clients: what the leader records, and what it refuses. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { MalformedCommandError, parseCommandRequest } from "../../../src/broker/commands/parse-command.ts";
 import {
   type Command,
   type CommandResult,
+  type Epoch,
   type GroupId,
+  type Hash,
+  type NeededLink,
+  type Position,
   type Profile,
   type Projection,
   type ProvisionedRecord,
@@ -295,4 +300,30 @@ test("of two people who are given one user name at the same time by two nodes, t
     "conflict",
     "what was decided before this leader's epoch is decided again",
   );
+});
+
+test("what a node has decided by a lost history is decided again, whatever the position", async (t) => {
+  const at = await provisionedWorld(t);
+  await at.done(write(1));
+  const { applied } = await at.projection();
+  const decided = (make: typeof write | typeof end, basisLink: NeededLink): Command =>
+    make(2, { basis: basisLink.position, basisLink });
+  const lost: readonly NeededLink[] = [
+    { ...applied, epoch: (applied.epoch - 1) as Epoch },
+    { ...applied, hash: "f".repeat(64) as Hash },
+    { ...applied, position: (applied.position + 1_000) as Position },
+  ];
+  for (const basisLink of lost)
+    for (const make of [write, end])
+      assert.equal(codeOf(await at.submit(decided(make, basisLink))), "conflict", JSON.stringify(basisLink));
+  await at.done(decided(end, applied));
+  const group = (basisLink: NeededLink): Command => ({
+    type: "writeProvisionedGroup",
+    ...{ groupId: "staff" as GroupId, scim: scimOf(1), client: "okta", expected: 0 },
+    ...{ added: [], removed: [], renamedFrom: null, basisLink },
+  });
+  for (const basisLink of lost) assert.equal(codeOf(await at.submit(group(basisLink))), "conflict");
+  await at.done(group(applied));
+  const bare = { ...write(3), basisLink: applied };
+  assert.throws(() => parseCommandRequest(asked(bare)), MalformedCommandError, "a link without its position");
 });

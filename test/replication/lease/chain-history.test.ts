@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Epoch, genesis, type Incarnation, type Position, tagOf } from "../../../src/events/index.ts";
-import { emptyHistory, extendHistory, locateLink } from "../../../src/replication/lease/index.ts";
+import { emptyHistory, extendHistory, historyFrom, locateLink, mayHold } from "../../../src/replication/lease/index.ts";
 import { anyEvent, History, history } from "../support.ts";
 
 const log = history(30);
@@ -24,6 +24,26 @@ test("another event at a position of the chain is on another chain", () => {
     assert.equal(locateLink(chain, other.linkAt(position)), "otherChain");
   assert.equal(locateLink(chain, { ...log.linkAt(5), epoch: 2 as Epoch }), "otherChain");
   assert.equal(locateLink(chain, { ...genesis, hash: log.linkAt(1).hash }), "otherChain");
+});
+
+test("a chain may hold a link of its own, and none of a lost suffix, whatever was written there since", () => {
+  const before = history(30);
+  const after = before.fork(20).open(2).add(anyEvent(100)).add(anyEvent(101)).add(anyEvent(102));
+  const since = extendHistory(emptyHistory, after.recorded(0, after.entries.length));
+  for (const position of [0, 1, 20]) assert.equal(mayHold(since, before.linkAt(position)), true);
+  for (const position of [21, 23, 30]) assert.equal(mayHold(since, before.linkAt(position)), false, `${position}`);
+  assert.equal(mayHold(since, after.head), true);
+  assert.equal(mayHold(since, { ...after.head, position: 40 as Position }), false, "ahead");
+  const loaded = historyFrom(after.head, since.epochs);
+  assert.equal(mayHold(loaded, before.linkAt(20)), true, "without hashes, the epoch counts");
+  assert.equal(mayHold(loaded, before.linkAt(22)), false);
+  const tags = ["incarnation-1", "incarnation-9"].map((text) => tagOf(text as Incarnation));
+  const held = tags.map((incarnation) =>
+    mayHold(loaded, { ...before.linkAt(20), ...(incarnation && { incarnation }) }),
+  );
+  assert.deepEqual(held, [true, false], "an epoch of this number that was opened again");
+  const forgotten = historyFrom(after.head, since.epochs.slice(1));
+  assert.equal(mayHold(forgotten, before.linkAt(20)), false, "of an epoch that is no longer known");
 });
 
 test("a link older than the history's memory is unknown, or on another chain if its epoch does not fit", () => {

@@ -5,6 +5,9 @@ import {
   type CardeaEvent,
   type DeviceId,
   deviceStream,
+  genesis,
+  type NeededLink,
+  neededLink,
   Projection,
   type Recorded,
   type ServiceAccountId,
@@ -46,6 +49,22 @@ function snapshotOf(of: History): LoadedSnapshot {
 function marksOf(of: History): EpochMark[] {
   return extendHistory(emptyHistory, of.recorded(0, of.entries.length)).epochs.slice();
 }
+
+test("the applied link names its epoch's incarnation, and a rebuild keeps it until the new history is there", () => {
+  const { old, log } = lost(created(9, 1));
+  const copy = new LocalProjection(createPersonKeys([secret]));
+  assert.deepEqual(copy.appliedLink, genesis);
+  copy.fold(old.recorded(0, old.entries.length));
+  const needs = (of: History): NeededLink =>
+    neededLink({ link: of.head, incarnation: marksOf(of).at(-1)?.incarnation ?? undefined });
+  assert.deepEqual(copy.appliedLink, needs(old));
+  copy.beginRebuild();
+  copy.fold(log.recorded(0, log.entries.length));
+  assert.deepEqual(copy.appliedLink, needs(old));
+  copy.finishRebuild("lost");
+  assert.deepEqual(copy.appliedLink, needs(log));
+  assert.notEqual(copy.appliedLink.incarnation, undefined);
+});
 
 test("a revocation in a lost suffix stays in force, outside the digest", () => {
   const { old, log } = lost(revoked(1, 1));

@@ -4,7 +4,7 @@
  * - At its answer's position no session that began in the provider's session is live, and none is created later.
  * - Of a person: no session is live there, and none is created later by a sign-in that had begun before.
  */
-import type { Command, Position } from "../../../../src/events/index.ts";
+import type { Command } from "../../../../src/events/index.ts";
 import type { SimFactOf } from "../../facts.ts";
 import type { LogPoint } from "../chains.ts";
 import type { GroundTruth } from "../ground-truth.ts";
@@ -16,8 +16,8 @@ type Logout = Readonly<{ point: LogPoint; fact: SimFactOf<"command-answered"> }>
 type Created = Readonly<{
   sessionId: string;
   user: string;
-  /** The position that its authenticate node had applied when the sign-in began; null: not stated. */
-  begunAt: Position | null;
+  /** What its authenticate node had applied when the sign-in began; undefined: not stated. */
+  begun: LogPoint | undefined;
   point: LogPoint;
 }>;
 
@@ -45,19 +45,18 @@ export function watchLogouts(truth: GroundTruth): Monitor {
       return;
     }
     if (!chains.contains(session.point, point)) return;
-    // A position says nothing of another history.
-    const isEarlier = session.begunAt !== null && session.begunAt < point.link.position && truth.lost.length === 0;
-    if (command.providerSession === null && !isEarlier) return;
-    if (command.providerSession === null && isBegunAfter(session, point)) return;
+    if (command.providerSession === null && !isBegunBefore(session, point)) return;
     observations.add("logout-checked");
     const what = `session ${session.sessionId} is created at ${formatLink(session.point.link)}, after its logout was answered with ${formatLink(point.link)}`;
     findings.add("logged-out", what, at === fact ? [fact] : [fact, at]);
   }
 
-  /** The logout itself may be older than its answer's position: the answer of a repetition. */
-  function isBegunAfter({ begunAt }: Created, point: LogPoint): boolean {
-    const { recorded } = point;
-    return recorded?.event.type !== "LogoutRecorded" || (begunAt ?? 0) >= point.link.position;
+  /**
+   * Whether the sign-in began before the logout, or in a history that lacks it. The logout itself may be older than its
+   * answer's position: the answer of a repetition.
+   */
+  function isBegunBefore({ begun }: Created, point: LogPoint): boolean {
+    return point.recorded?.event.type === "LogoutRecorded" && begun !== undefined && !chains.contains(begun, point);
   }
 
   function subjectOf({ providerSession, userId }: Extract<Command, { type: "recordLogout" }>): string {
@@ -68,8 +67,8 @@ export function watchLogouts(truth: GroundTruth): Monitor {
     if (command?.type !== "createSession") return;
     const point = points.find(({ recorded }) => recorded?.event.type === "SessionCreated");
     if (point === undefined) return;
-    const { sessionId, userId: user, providerSession, begunAt = null } = command;
-    const session = { sessionId, user, begunAt, point };
+    const { sessionId, userId: user, providerSession, begunLink } = command;
+    const session = { sessionId, user, begun: begunLink && truth.find(begunLink), point };
     if (providerSession !== undefined) noteCreated(session, providerSession, fact);
     noteCreated(session, `person ${user}`, fact);
   });

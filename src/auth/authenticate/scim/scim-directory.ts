@@ -11,8 +11,8 @@ import {
   directoriesFrom,
   type Group,
   type GroupId,
-  noPosition,
-  type Position,
+  genesis,
+  type NeededLink,
   type Profile,
   type ProvisionedRecord,
   parseProvisioned,
@@ -58,8 +58,8 @@ export class ScimDirectory {
   readonly #keysOfGroup = new Map<GroupId, readonly string[]>();
   readonly #listed = new Map<string, { users: UserId[]; isSorted: boolean }>();
   readonly #counts = new Map<string, number>();
-  /** The newest position at which no change waited. */
-  #position: Position = noPosition;
+  /** The newest link at which no change waited. */
+  #basis: NeededLink = genesis;
   #stop: (() => void) | undefined;
 
   constructor(
@@ -96,9 +96,9 @@ export class ScimDirectory {
   }
 
   /** Everything up to here is in the index. */
-  get position(): Position {
-    if (this.#changed.isEmpty) this.#position = this.#replica.applied.position;
-    return this.#position;
+  get basis(): NeededLink {
+    if (this.#changed.isEmpty) this.#basis = this.#replica.appliedLink;
+    return this.#basis;
   }
 
   /** Every applied change is in the index. */

@@ -11,6 +11,7 @@ import {
   groupStream,
   type HeldChange,
   isPlainText,
+  type NeededLink,
   originOf,
   parseGroupId,
   type ScimGroup,
@@ -56,6 +57,7 @@ export async function createGroup(deps: ScimDeps, caller: ScimCaller, body: unkn
   const change = changeIn(body);
   const groupId = nameOf(change.displayName);
   const answer = await withAttempts(deps, groupId, async () => {
+    const basisLink = deps.replica.appliedLink;
     requireFree(deps, groupId);
     if (deps.directory.groups >= groupsMax)
       throw new ScimError(403, `the SCIM clients together have at most ${groupsMax} groups`);
@@ -69,7 +71,8 @@ export async function createGroup(deps: ScimDeps, caller: ScimCaller, body: unkn
       changedAt: at,
     };
     const members = await membersOf(deps, caller, change.added);
-    return submitGroup(deps, caller, { groupId, scim, expected: 0, renamedFrom: null, added: members, removed: [] });
+    const lists = { added: members, removed: [] };
+    return submitGroup(deps, caller, { groupId, scim, expected: 0, renamedFrom: null, ...lists, basisLink });
   });
   return { ...answer, status: 201 };
 }
@@ -111,6 +114,7 @@ export async function deleteGroup(
 ): Promise<ScimAnswer> {
   const answer = await withAttempts(deps, id, async () => {
     const groupId = await findGroup(deps, caller.client.name, id);
+    const basisLink = deps.replica.appliedLink;
     const scim = deps.replica.projection.group(groupId)?.scim;
     if (scim === undefined) return "again";
     requireMatch(ifMatch, etagOf(scim.version));
@@ -121,6 +125,7 @@ export async function deleteGroup(
       renamedFrom: null,
       added: [],
       removed: [],
+      basisLink,
     });
   });
   return { status: 204, ...(answer.link === undefined ? {} : { link: answer.link }) };
@@ -180,6 +185,7 @@ function changeGroup(
 ): Promise<ScimAnswer> {
   return withAttempts(deps, id, async () => {
     const groupId = await findGroup(deps, caller.client.name, id);
+    const basisLink = deps.replica.appliedLink;
     const scim = deps.replica.projection.group(groupId)?.scim;
     if (scim === undefined) return "again";
     requireMatch(ifMatch, etagOf(scim.version));
@@ -200,6 +206,7 @@ function changeGroup(
       renamedFrom: newId === groupId ? null : groupId,
       added,
       removed,
+      basisLink,
       ...(change.base === "empty" ? { isWhole: true } : {}),
     });
   });
@@ -314,6 +321,8 @@ async function submitGroup(
     renamedFrom: GroupId | null;
     added: readonly UserId[];
     removed: readonly UserId[];
+    /** What this node had applied before it read the group. */
+    basisLink: NeededLink;
     isWhole?: boolean;
   }>,
 ): Promise<Attempt> {

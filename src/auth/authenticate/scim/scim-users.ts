@@ -183,6 +183,7 @@ async function submitRecord(
   { userId, expected, record, movedFrom }: RecordChange,
 ): Promise<Attempt> {
   const { directory } = deps;
+  const { basis } = directory;
   const client = caller.client.name;
   const shown = record.resource === null ? { email: "", name: "" } : shownOf(record.resource);
   const isActive = record.resource?.["active"] === true;
@@ -199,7 +200,8 @@ async function submitRecord(
     expected,
     profile: provisionedProfile(client, record, shown),
     people: [...new Set(people)].slice(0, peopleMax),
-    basis: directory.position,
+    basis: basis.position,
+    basisLink: basis,
     aliases: [...new Set(aliases)],
     movedFrom: movedFrom && {
       userId: movedFrom.userId,

@@ -6,15 +6,7 @@
  */
 import type { FastifyReply } from "fastify";
 import { isLoopback } from "../../../config/index.ts";
-import type {
-  CommandRequest,
-  CommandResult,
-  NeededLink,
-  Position,
-  Profile,
-  SessionId,
-  UserId,
-} from "../../../events/index.ts";
+import type { CommandRequest, CommandResult, NeededLink, Profile, SessionId, UserId } from "../../../events/index.ts";
 import { providerSessionId, userIdOf } from "../../../events/index.ts";
 import { BrokerUnavailableError } from "../../../replication/wire/index.ts";
 import {
@@ -33,6 +25,7 @@ import { claimedGroups } from "../provider/claimed-groups.ts";
 import type { ProviderClient, ProviderIdentity } from "../provider/provider-client.ts";
 import { handlePurpose } from "./callback-endpoint.ts";
 import { callbackUrl, type SignInRequest } from "./sign-in-request.ts";
+import type { SignInBeginning } from "./sign-in-state.ts";
 import { authenticateCookie } from "./signed-in.ts";
 
 /** A new leader is elected within three seconds, and a person is waiting. */
@@ -46,11 +39,11 @@ export function createSessionCommand(
   { profile, tokens }: ProviderIdentity,
   {
     idpId,
-    begunAt,
+    beginning: { begunAt, begunLink },
     oidc,
   }: Readonly<{
     idpId: string;
-    begunAt: Position | undefined;
+    beginning: SignInBeginning;
     oidc: Pick<ProviderClient, "namesOnce">;
   }>,
 ): CommandRequest {
@@ -71,6 +64,7 @@ export function createSessionCommand(
     ...(deps.provisionedFor === undefined ? {} : { provisioned: deps.provisionedFor(profile) }),
     ...originOf(profile),
     ...(begunAt === undefined ? {} : { begunAt }),
+    ...(begunLink === undefined ? {} : { begunLink }),
     ...(deps.signalRecordsFor === undefined ? {} : { signalRecords: deps.signalRecordsFor(profile) }),
   };
   return { commandId: newCommandId(deps), actor: "service:authenticate", command };

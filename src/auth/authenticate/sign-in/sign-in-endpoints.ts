@@ -43,7 +43,7 @@ import {
 } from "./code-exchanges.ts";
 import { givenNameOf, queryOfForm } from "./form-post.ts";
 import { parseSignInUrl, type SignInRequest, signInUrl } from "./sign-in-request.ts";
-import { openState, type SignInState, sealState } from "./sign-in-state.ts";
+import { beginningAt, openState, type SignInState, sealState } from "./sign-in-state.ts";
 import { sendSignInUnavailable, signInUnavailable } from "./sign-in-unavailable.ts";
 import { readSignInStatus } from "./signed-in.ts";
 import { checkSignedUrl } from "./signed-url.ts";
@@ -156,10 +156,10 @@ async function signIn(exchange: EndpointCall, pushes: NetworkBudget): Promise<Fa
   return withProvider(exchange, { request: signIn, idpId }, async (oidc) => {
     const name = browserCookie(deps);
     const browser = browserToken(deps, headersOf(request)["cookie"], name);
-    const begunAt = deps.replica.applied.position;
+    const beginning = beginningAt(deps.replica.appliedLink);
     const stateOf = async (secrets: Pick<SignInState, "nonce" | "verifier">): Promise<string> =>
       stateWithTrace(
-        await sealState(deps.stateCipher, { ...secrets, idpId, request: signIn, begunAt }, browser),
+        await sealState(deps.stateCipher, { ...secrets, ...beginning, idpId, request: signIn }, browser),
         traced(exchange, signIn).trace,
       );
     const mayPush = (): boolean => pushes.spend(callerNetwork(context.ip));
@@ -202,7 +202,7 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
       retryUrl: known ? opened.request.redirectUri.href : "/.pomerium/",
     });
   }
-  const { nonce, verifier, idpId: answering, begunAt } = opened.state;
+  const { nonce, verifier, idpId: answering } = opened.state;
   const signIn = traced(exchange, { ...opened.state.request, trace });
   if (!isCallbackOf(deps, answering, url.pathname)) {
     deps.log.warn({ idpId: answering }, "an identity provider's answer came to the callback of another; refused");
@@ -239,7 +239,7 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
       });
     }
     const identity = await codeExchange.identity;
-    codeExchange.command ??= createSessionCommand(deps, identity, { idpId: answering, begunAt, oidc });
+    codeExchange.command ??= createSessionCommand(deps, identity, { idpId: answering, beginning: opened.state, oidc });
     const { command } = codeExchange;
     const result = await submitWithRetry(deps, command);
     if (result.type !== "done" || command.command.type !== "createSession")

@@ -8,7 +8,14 @@
  * - It opens only on this installation, for half an hour, and only with that cookie.
  */
 
-import { type Position, parsePosition } from "../../../events/index.ts";
+import {
+  formatLink,
+  type NeededLink,
+  type Position,
+  parseIncarnationTag,
+  parseLink,
+  parsePosition,
+} from "../../../events/index.ts";
 import { parseHttpUrl } from "../context.ts";
 import type { SignInSecrets } from "../provider/provider-client.ts";
 import { nonceHashOf, type SignInRequest } from "./sign-in-request.ts";
@@ -29,9 +36,19 @@ export type SignInState = SignInSecrets &
     request: SignInRequest;
     /** The client at the provider that was sent the state. No other provider's answer is accepted for it. */
     idpId: string;
-    /** The position that this host had applied when it sent the browser to the provider; absent: not known. */
-    begunAt?: Position;
-  }>;
+  }> &
+  SignInBeginning;
+
+export type SignInBeginning = Readonly<{
+  /** The position that this host had applied when it sent the browser to the provider; absent: not known. */
+  begunAt?: Position;
+  /** The link at that position; absent: an older build sealed the state. */
+  begunLink?: NeededLink;
+}>;
+
+export function beginningAt(link: NeededLink): SignInBeginning {
+  return { begunAt: link.position, begunLink: link };
+}
 
 export async function sealState(box: ValueCipher, state: SignInState, browser: string): Promise<string> {
   let sealed = "";
@@ -42,6 +59,7 @@ export async function sealState(box: ValueCipher, state: SignInState, browser: s
       nonce: state.nonce,
       verifier: state.verifier,
       ...(state.begunAt === undefined ? {} : { at: state.begunAt }),
+      ...(state.begunLink === undefined ? {} : sealedLink(state.begunLink)),
       to: redirectUri.href,
       idp: state.idpId,
       ...(idpIds.length < 2 ? {} : { idps: idpIds }),
@@ -79,11 +97,18 @@ export async function openState(box: ValueCipher, sealed: string, browser: strin
   if (browser === undefined || fields["browser"] !== nonceHashOf(browser)) {
     return { type: "of-another-browser", request };
   }
-  return { type: "ours", state: { nonce, verifier, idpId, request, ...positionIn(fields["at"]) } };
+  return { type: "ours", state: { nonce, verifier, idpId, request, ...beginningIn(fields) } };
 }
 
-function positionIn(value: unknown): Pick<SignInState, "begunAt"> {
-  return value === undefined ? {} : { begunAt: parsePosition(value) };
+/** Older builds read `at` alone. */
+function sealedLink({ incarnation, ...link }: NeededLink): Readonly<Record<string, string>> {
+  return { link: formatLink(link), ...(incarnation === undefined ? {} : { of: incarnation }) };
+}
+
+function beginningIn({ at, link, of }: Readonly<Record<string, unknown>>): SignInBeginning {
+  if (at === undefined) return {};
+  if (link === undefined) return { begunAt: parsePosition(at) };
+  return beginningAt({ ...parseLink(link), ...(of === undefined ? {} : { incarnation: parseIncarnationTag(of) }) });
 }
 
 function requestOf(fields: Readonly<Record<string, unknown>>): SignInRequest | undefined {

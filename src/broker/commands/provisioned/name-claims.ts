@@ -4,6 +4,7 @@
  * - A node looks for a name in its own index, which lags. Two nodes could give one name to two people at the same time.
  *   So the sender states the position that its index includes, and the leader refuses it if another person has been
  *   given the name since. The sender then reads on, and decides again.
+ * - The position is of this history: the command refuses the link of another one before it asks here.
  * - A new leader knows no earlier claims: it refuses what was decided before its epoch. So does a full table.
  */
 import type { CommandRequest, Position, UserId } from "../../../events/index.ts";

@@ -23,9 +23,9 @@ import {
   userStream,
 } from "../../../events/index.ts";
 import type { CommandDefinition, CommandOf } from "../definition.ts";
-import { fieldsOf, integerOf, listIn, MalformedCommandError, textOf } from "../fields.ts";
+import { fieldsOf, integerOf, listIn, MalformedCommandError, parseNeededLink, textOf } from "../fields.ts";
 import { omitGonePeople } from "../group/change-group-members.ts";
-import { recordChanges, refuseCommand } from "../performed.ts";
+import { recordChanges, refuseCommand, refuseLostBasis } from "../performed.ts";
 import type { ProvisionedSource } from "./provisioned-parts.ts";
 import { belowLevel, isOfSubmitter, parseClient } from "./write-provisioned-user.ts";
 
@@ -49,6 +49,7 @@ export const writeProvisionedGroup: CommandDefinition<"writeProvisionedGroup"> =
       renamedFrom: fields["renamedFrom"] === null ? null : parseGroupId(fields["renamedFrom"]),
       ...(fields["isWhole"] === true ? { isWhole: true } : {}),
       ...(fields["losing"] === undefined ? {} : { losing: integerOf(fields, "losing", { min: 0, max: versionMax }) }),
+      ...(fields["basisLink"] === undefined ? {} : { basisLink: parseNeededLink(fields["basisLink"]) }),
     };
   },
   permission: ["authenticate", "duty"],
@@ -77,8 +78,10 @@ export const writeProvisionedGroup: CommandDefinition<"writeProvisionedGroup"> =
     withPeople: (command, people) => ({ ...command, ...people }),
     atRelease: (command, projection) => ({ ...atHead(command, projection), ...omitGonePeople(command, projection) }),
   },
-  perform(projection, command) {
+  perform(projection, command, tools) {
     if (projection.level < levelOfClient(command.client)) return belowLevel(projection.level, command.client);
+    const ofLost = refuseLostBasis(command.basisLink, tools);
+    if (ofLost !== undefined) return ofLost;
     const { groupId, renamedFrom, scim, expected } = command;
     const owned = projection.group(renamedFrom ?? groupId)?.scim;
     const isOwn = owned?.client === command.client && (scim === null || owned.id === scim.id);

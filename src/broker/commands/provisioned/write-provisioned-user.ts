@@ -37,12 +37,21 @@ import {
   type Fields,
   fieldsOf,
   integerOf,
+  linkAt,
   listIn,
   MalformedCommandError,
   parseProfileFields,
   textOf,
 } from "../fields.ts";
-import { type NewKey, nothing, type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
+import {
+  type NewKey,
+  nothing,
+  type Performed,
+  recordChanges,
+  refuseCommand,
+  refuseLostBasis,
+  type Tools,
+} from "../performed.ts";
 import { openProfile, sameProfile, sealerFor } from "../profile-seal.ts";
 import { groupsFrom, replaceGroups } from "../session/session-parts.ts";
 import { erasedUser } from "../user/refusals.ts";
@@ -92,6 +101,7 @@ function parseWrite(fields: Fields): Write {
       profile: parseRecordProfile(movedFrom),
     },
     ...(fields["basis"] === undefined ? {} : { basis: parsePosition(fields["basis"]) }),
+    ...(fields["basisLink"] === undefined ? {} : { basisLink: linkAt(fields["basisLink"], fields["basis"]) }),
   };
 }
 
@@ -147,6 +157,8 @@ function performWrite(
   const before = movedFrom && versionNow(projection, movedFrom.userId, { client: command.client, tools });
   const isCurrent = own === command.expected && (movedFrom === null || before === movedFrom.expected);
   if (!isCurrent) return refuseCommand("conflict", "the resource has changed");
+  const ofLost = refuseLostBasis(command.basisLink, tools);
+  if (ofLost !== undefined) return ofLost;
   const name = command.basis === undefined ? null : nameStreamOf(command.client, profile);
   if (name !== null && tools.isNameClaimed?.(name, { userId, basis: command.basis ?? noPosition }) === true)
     return refuseCommand("conflict", "the user name may have been given to another person meanwhile");

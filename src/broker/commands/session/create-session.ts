@@ -18,7 +18,15 @@ import {
 } from "../../../events/index.ts";
 import { suspensionEnd } from "../cluster/expire-time-boxes.ts";
 import type { CommandDefinition, CommandOf } from "../definition.ts";
-import { type Fields, integerOf, parseGroupIds, parseProfileFields, parseTokenFields, textOf } from "../fields.ts";
+import {
+  type Fields,
+  integerOf,
+  linkAt,
+  parseGroupIds,
+  parseProfileFields,
+  parseTokenFields,
+  textOf,
+} from "../fields.ts";
 import { recordChanges, refuseCommand, type Tools } from "../performed.ts";
 import { openProfile, sameSubject, sealerFor, withKnownName } from "../profile-seal.ts";
 import {
@@ -128,12 +136,15 @@ export const createSession: CommandDefinition<"createSession"> = {
   },
 };
 
-function parseOrigin(fields: Fields): Pick<CommandOf<"createSession">, "providerSession" | "begunAt"> {
-  const { providerSession, begunAt } = fields;
+type Origin = Pick<CommandOf<"createSession">, "providerSession" | "begunAt" | "begunLink">;
+
+function parseOrigin(fields: Fields): Origin {
+  const { providerSession, begunAt, begunLink } = fields;
   const parsed = providerSession === undefined ? null : parseProviderSession(providerSession);
   return {
     ...(parsed === null ? {} : { providerSession: parsed }),
     ...(begunAt === undefined ? {} : { begunAt: parsePosition(begunAt) }),
+    ...(begunLink === undefined ? {} : { begunLink: linkAt(begunLink, begunAt) }),
   };
 }
 

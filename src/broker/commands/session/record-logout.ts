@@ -26,7 +26,7 @@ import {
 } from "../../../events/index.ts";
 import type { CommandDefinition, CommandOf } from "../definition.ts";
 import { booleanOf, MalformedCommandError } from "../fields.ts";
-import { type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
+import { type LostHistory, type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
 
 /** Longer than a sign-in takes, and than the ID tokens of usual providers are valid. */
 export const rememberedMs = 24 * 3_600_000;
@@ -183,9 +183,11 @@ export function logoutsConcerning({
  */
 export function refuseLoggedOut(
   projection: Projection,
-  { userId, providerSession, begunAt, issuedAt, signalRecords = [] }: CommandOf<"createSession">,
-  { now }: Pick<Tools, "now">,
+  command: CommandOf<"createSession">,
+  { now, lost }: Pick<Tools, "now" | "lost">,
 ): Performed | undefined {
+  const { userId, providerSession, issuedAt, signalRecords = [] } = command;
+  const begunAt = beginningOf(command, lost);
   const isCut = (id: UserId): boolean =>
     begunAt !== undefined && begunAt < (projection.user(id)?.sessionsRevokedBelow ?? noPosition);
   if ([userId, ...signalRecords].some(isCut)) return loggedOut;
@@ -194,6 +196,14 @@ export function refuseLoggedOut(
   const at = { begunAt, issuedAt, now };
   const isBefore = [userId, ...signalRecords].some((id) => isBeforeLogout(projection, personLogoutId(id), at));
   return isBefore ? loggedOut : undefined;
+}
+
+/** A sign-in that began in a lost history counts as begun before everything: the log may have other events since. */
+function beginningOf(
+  { begunAt, begunLink }: CommandOf<"createSession">,
+  lost: Pick<LostHistory, "mayHold">,
+): Position | undefined {
+  return begunLink === undefined || lost.mayHold(begunLink) ? begunAt : noPosition;
 }
 
 /** Whether a sign-in began before a recorded logout. */

@@ -9,8 +9,9 @@ import { ownCookie } from "../../../../src/auth/authenticate/credentials/cookie-
 import { isRedirectable } from "../../../../src/auth/authenticate/route-host-server.ts";
 import { isFromElsewhere } from "../../../../src/auth/authenticate/same-origin.ts";
 import type { SignInRequest } from "../../../../src/auth/authenticate/sign-in/sign-in-request.ts";
-import { openState, sealState } from "../../../../src/auth/authenticate/sign-in/sign-in-state.ts";
+import { beginningAt, openState, sealState } from "../../../../src/auth/authenticate/sign-in/sign-in-state.ts";
 import { createValueCipher } from "../../../../src/auth/index.ts";
+import { type Epoch, type Hash, type Position, parseIncarnationTag } from "../../../../src/events/index.ts";
 
 let now = 1_700_000_000;
 const nowS = (): number => now;
@@ -44,6 +45,17 @@ test("a state opens only for the browser that started, with its full content", a
 test("a state names the provider that was sent it, and the others among which the person may choose again", async () => {
   const state = { ...secrets, idpId: "second", request: { ...request, idpIds: ["demo", "second"] } };
   assert.deepEqual(await openState(box, await sealState(box, state, browser), browser), { type: "ours", state });
+});
+
+test("a state says where the sign-in began, as an older build may have sealed it too", async () => {
+  const link = { epoch: 3 as Epoch, position: 700 as Position, hash: "a".repeat(64) as Hash };
+  for (const begunLink of [link, { ...link, incarnation: parseIncarnationTag("a1b2c3d4") }]) {
+    const state = { ...secrets, request, ...beginningAt(begunLink) };
+    assert.equal(state.begunAt, 700);
+    assert.deepEqual(await openState(box, await sealState(box, state, browser), browser), { type: "ours", state });
+  }
+  const older = { ...secrets, request, begunAt: link.position };
+  assert.deepEqual(await openState(box, await sealState(box, older, browser), browser), { type: "ours", state: older });
 });
 
 test("a state cannot be read on the way", async () => {
