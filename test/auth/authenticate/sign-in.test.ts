@@ -3,10 +3,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { cookieValue } from "../../../src/auth/index.ts";
 import {
+  type Command,
   decodeEvents,
   type GroupId,
   genesis,
+  type Hash,
   linkOf,
+  type NeededLink,
+  type Position,
   type SessionId,
   tagOf,
   type UnixMs,
@@ -336,4 +340,48 @@ test("the page that restores a long address exists only on route hosts, and no H
   for (const host of ["app", "authenticate"])
     assert.equal((await visitor.request(world.url(host, "/.well-known/pomerium/hpke-public-key"))).status, 404, host);
   assert.equal((await visitor.request(world.url("nowhere", "/.pomerium/return"))).status, 404);
+});
+
+test("a sign-in that began by a history that the log has lost is refused after a revocation, and begins anew", async (t) => {
+  const appliedLinks: NeededLink[] = [];
+  let isLost = false;
+  const sent: Command[] = [];
+  const world = await startWorld(t, {
+    deps: (deps) => ({
+      ...deps,
+      databroker: {
+        ...deps.databroker,
+        submit: (request) => {
+          sent.push(request.command);
+          return deps.databroker.submit(request);
+        },
+      },
+      replica: Object.create(deps.replica, {
+        appliedLink: {
+          get(): NeededLink {
+            const link = deps.replica.appliedLink;
+            appliedLinks.push(link);
+            return isLost
+              ? { ...link, position: (link.position + 500) as Position, hash: "f".repeat(64) as Hash }
+              : link;
+          },
+        },
+      }),
+    }),
+  });
+  const beginning = () => sent.findLast((command) => command.type === "createSession")?.begunLink;
+  const visitor = world.visitor();
+  assert.equal((await signIn(world, visitor, "alice")).status, 200);
+  assert.deepEqual(beginning(), appliedLinks[0]);
+  assert.match(beginning()?.incarnation ?? "", /^.{8}$/);
+  const userId = subjectId(world, "alice");
+  const cut = await world.submit({ type: "revokeUserSessions", userId, reason: "operator" });
+  assert.ok(cut.type === "done" && (await world.replica.waitFor(cut.link, 5_000)) === "reached");
+  isLost = true;
+  const refused = await signIn(world, world.visitor(), "alice");
+  assert.equal(refused.status, 400);
+  assert.match(refused.body, /You were signed out/);
+  assert.equal(beginning()?.hash, "f".repeat(64));
+  isLost = false;
+  assert.equal((await signIn(world, world.visitor(), "alice")).status, 200);
 });

@@ -47,6 +47,9 @@ function world() {
   let [sealings, opened] = [0, 0];
   const replica = {
     projection,
+    get appliedLink() {
+      return projection.applied;
+    },
     open(sealed: Uint8Array, userId: UserId) {
       opened += 1;
       return lost.has(userId) ? undefined : profiles.get(String(sealed));
@@ -106,6 +109,19 @@ test("people are found in both directions, also through records that have moved"
   await provision("a", { version: 3, id: "id-c" });
   assert.deepEqual(directory.peopleOf(now), [], "the old key has a record of its own again");
   assert.deepEqual(directory.peopleOf(old), [personOf("a")]);
+});
+
+test("the basis is the link of what is in the index, not of what waits to be read", async () => {
+  const { directory, apply, upsert } = world();
+  const added = Array.from({ length: 201 }, (_, n) => personOf(`p${n}`)); // more than are read in one step
+  for (const userId of added) await upsert(userId, profileOf("a"));
+  const before = directory.basis;
+  assert.equal(before.position, 201);
+  const read = apply({ type: "GroupMembersChanged", groupId: "eng" as GroupId, source: "scim", added, removed: [] });
+  assert.deepEqual(directory.basis, before);
+  await read;
+  assert.equal(directory.basis.position, 202);
+  assert.notEqual(directory.basis.hash, before.hash);
 });
 
 test("a person who lacks a group, or has a session that is denied, is reported; one who has all is not", async () => {
