@@ -94,6 +94,7 @@ test("the region's broker says that home is out of reach, and how long leases co
     logger: { debug() {}, info() {}, warn() {}, error() {} },
   });
   t.after(() => client.close());
+  await waitFor("the region to know both regions", async () => (await client.status()).regions?.length === 2);
   regions.wan.cut();
   t.after(() => regions.wan.heal());
 
