@@ -119,6 +119,8 @@ export type RecordVerifier = Readonly<{
 
 /** The roles of processes that make decisions, sign people in, or serve operators. */
 const signingRoles: readonly Role[] = ["proxy", "authorize", "authenticate"];
+/** A process of this role decides nothing, so it signs acts and gaps only. */
+const actsOnly: Role = "authenticate";
 
 type Claims = Readonly<{
   subject: string;
@@ -182,6 +184,7 @@ export function createRecordVerifier(options: VerifierOptions): RecordVerifier {
   function acceptRecords(message: ReceivedRecords, claims: Claims, from: Certificate): OpenedRecords | RecordRefusal {
     const entries = entriesIn(message.bytes);
     if (entries === undefined) return "malformed";
+    if (from.role === actsOnly && entries.some(({ record }) => record.kind === "decision")) return "not-authentic";
     const recordBoot = claims.boot ?? from.boot;
     const isForeign = entries.some(
       ({ record }) =>

@@ -16,6 +16,7 @@ import {
   recordMessageId,
 } from "../../src/audit/record-proof.ts";
 import { fc } from "../support/property.ts";
+import { samples } from "./samples.ts";
 import { batchOf, boot, decision, node, secret, signerOf } from "./support.ts";
 
 const cluster = "test";
@@ -50,6 +51,18 @@ describe("a message of decision records", () => {
     assert.equal(outcome(messageOf([one(1)], { signedAtMs: now + 1 }), by), "repeated");
     assert.deepEqual(outcome(messageOf([one(7)]), by), [7]);
     assert.equal(by.counts().missing, 3);
+  });
+
+  test("from an authenticate process holds acts and gaps; a decision in it is refused", () => {
+    const by = signerOf({ cluster, node, boot, role: "authenticate" });
+    const gap = { kind: "gap", seq: 2, node, boot, at: decision().at, first: 2, last: 2, why: "" } as const;
+    const act = { ...(samples["operator"] ?? assert.fail()), seq: 1, node, boot } as AuditRecord;
+    const all = verifier();
+    assert.deepEqual(outcome(messageOf([act], { by }), all), [1]);
+    assert.deepEqual(outcome(messageOf([gap], { by }), all), [2]);
+    assert.equal(outcome(messageOf([one(3)], { by }), all), "not-authentic");
+    assert.equal(outcome(messageOf([{ ...act, seq: 3 } as AuditRecord, one(4)], { by }), all), "not-authentic");
+    assert.deepEqual(outcome(messageOf([one(3)]), all), [3], "a refused message changes nothing");
   });
 
   test("of an earlier boot is accepted from a later boot of the same node, if the proof names it", () => {

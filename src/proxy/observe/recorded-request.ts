@@ -104,17 +104,36 @@ function shownValues(
   return Object.keys(shown).length === 0 ? undefined : shown;
 }
 
-/** Null: cannot be decoded. Servers differ in letter case and in path parameters, so both are ignored. */
+/** How often some server may decode a path. A bound, because each time costs the length of the segment. */
+const decodingsMax = 4;
+
+/**
+ * Null: cannot be decoded. Servers differ in letter case, in path parameters and in how often they decode, so all three
+ * are ignored.
+ */
 function comparable(segment: string): string | null {
+  const decoded = decodedText(segment.split(";", 1)[0] ?? "");
+  if (decoded === null) return null;
+  let text = decoded;
+  for (let times = 1; text.includes("%"); times++) {
+    const again = decodedText(text);
+    if (again === null || again === text) break; // a percent sign that was meant
+    if (times === decodingsMax) return null;
+    text = again;
+  }
+  return (text.split(";", 1)[0] ?? "").toLowerCase();
+}
+
+function decodedText(text: string): string | null {
   try {
-    return decodeURIComponent(segment.split(";", 1)[0] ?? "").toLowerCase();
+    return decodeURIComponent(text);
   } catch {
     return null;
   }
 }
 
 /** What some server may read as the end of a segment. */
-const separators = /(\/|%2f|%5c)/i;
+const separators = /(\/|%(?:25)*(?:2f|5c))/i;
 
 /**
  * A pattern covers the paths that begin with its segments: `*` any one segment, `**` all that follow. Those are

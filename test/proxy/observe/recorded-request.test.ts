@@ -124,6 +124,16 @@ describe("the path", () => {
     );
   });
 
+  test("however often a server may decode it, a covered segment is not shown", () => {
+    for (const reset of ["%72eset", "%2572eset", "%252572eset", "reset%3bv=1", "reset%253Bv=1"])
+      assert.equal(rules.path(`/${reset}/secret/confirm`), `/${reset}/${redacted}/confirm`);
+    for (const separator of ["%2f", "%252F", "%25255c"])
+      assert.equal(rules.path(`/reset${separator}secret/confirm`), `/reset${separator}${redacted}/confirm`);
+    assert.equal(rules.path("/100%25/x"), "/100%25/x", "a percent sign that was meant");
+    const deep = `%${"25".repeat(30_000)}41`;
+    assert.ok(!rules.path(`/${deep}/secret`).includes("secret"), "more encodings than are read");
+  });
+
   test("a long path is redacted before it is cut", () => {
     const shown = rules.path(`/users/${"s".repeat(5_000)}/${"p".repeat(5_000)}`);
     assert.ok(shown.startsWith(`/users/${redacted}/ppp`) && shown.length < 2_100);
