@@ -47,12 +47,13 @@ const kept: readonly KeptData[] = [
   },
   {
     place: "decision-records",
-    holds: "user and session ids, addresses, hosts and paths; no name, e-mail or claim",
+    holds:
+      "ids, addresses, hosts, paths, user agents, reasons that operators wrote, and what audit_query and audit_headers name; no name, e-mail or claim of Cardea's own",
     remedy: "the retention of the sinks",
   },
   {
     place: "process-logs",
-    holds: "what authorize_log_fields and access_log_fields name, such as e-mails",
+    holds: "what authorize_log_fields and access_log_fields name, such as e-mails, and reasons that operators wrote",
     remedy: "the retention of your log system",
   },
   {

@@ -221,6 +221,10 @@ function loggedCommand(command: Command): object {
     const { type, sessionIds } = command;
     return { command: { type, sessions: sessionIds.length, sessionIds: sessionIds.slice(0, 20) } };
   }
+  if (command.type === "createScimToken") {
+    const { secretHash: _hash, ...logged } = command;
+    return { command: logged };
+  }
   if (command.type !== "changeGroupMembers") return { command };
   return { command: { ...command, added: command.added.slice(0, 20), removed: command.removed.slice(0, 20) } };
 }

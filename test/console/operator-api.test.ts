@@ -313,6 +313,11 @@ test("every call is logged with its caller and operation, and without personal d
   );
   assert.ok(at.logged.some((line) => line.includes('"GET"') && line.includes(`${operatorApiPrefix}/users`)));
   assert.ok(!at.logged.join().includes("bob@example.com"));
+  const secretHash = "ab".repeat(32);
+  await at.post("/scim/tokens", { client: "okta", tokenId: "0123456789abcdef", secretHash, scopes: ["users:read"] });
+  const created = at.logged.find((line) => line.includes("createScimToken"));
+  assert.ok(created?.includes("0123456789abcdef"));
+  assert.ok(created?.includes("secretHash") === false, "nor what could check a guess of a secret");
 });
 
 test("an unreachable broker causes a clear 503, and a change that was made is never answered as a failure", async (t) => {
@@ -363,7 +368,9 @@ test("an erasure reports what it destroys, also before it is made, and once more
   const dry = json(await at.get("/users/alice/erasure"));
   const expected = { userId: alice, kind: "person", client: null, sessions: 2, memberships: 2 };
   assert.deepEqual(dry.people, [{ ...expected, key: "to-be-destroyed" }]);
-  assert.ok(dry.kept.length > 0);
+  const ofRecords = dry.kept.find(({ place }: { place: string }) => place === "decision-records");
+  for (const each of ["user agents", "reasons", "audit_query", "audit_headers"])
+    assert.ok(ofRecords.holds.includes(each));
   assert.equal(world.replica.projection.user(alice)?.status, "active", "nothing is destroyed");
   assert.equal((await at.get("/users/unknown/erasure")).status, 404);
 

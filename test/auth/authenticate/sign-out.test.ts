@@ -31,6 +31,7 @@ test("signing out on a route ends the session in the log, the tokens and the ses
   const second = await visitor.request(first.location ?? "");
   assert.equal(second.status, 302);
   assert.equal(statusOf(world, sessionId), "revoked", "revoked before the redirect to the provider");
+  assert.match(String(second.headers["cardea-position"]), /^[1-9]\d*$/, "where the log has it");
   assert.equal(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined);
   const atProvider = second.location ?? assert.fail();
   assert.equal(atProvider.origin, world.idpUrl.origin);

@@ -89,6 +89,7 @@ async function signOut(
         retryUrl: request.raw.url ?? null,
       });
     }
+    if (result.type === "done") reply.header("cardea-position", String(result.link.position));
     deps.log.info({ sessionId: sessionId }, "signed out");
     if (ownHandle !== undefined && ownHandle.sessionId !== sessionId)
       return confirmSignOut(deps, reply, { ownHandle, returnTo });

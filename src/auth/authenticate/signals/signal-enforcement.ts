@@ -7,6 +7,7 @@
  */
 import { type CommandId, type Link, transmitterOf, type UserId } from "../../../events/index.ts";
 import type { AuthDeps } from "../context.ts";
+import { addTo } from "../people/people-index.ts";
 import { submitWithRetry } from "../sign-in/begin-session.ts";
 import { signalActor } from "./signal-receiver.ts";
 import type { DeniedSessions } from "./signal-subjects.ts";
@@ -28,9 +29,10 @@ export type Enforced = Readonly<{ complete: boolean; link: Link | undefined }>;
 export class SignalEnforcement {
   readonly #auth: AuthDeps;
   readonly #reports: EnforcementReports;
-  readonly #waiting = new Map<UserId, DeniedSessions>();
-  /** People whose sessions could not be ended at the last attempt. */
-  readonly #failed = new Map<UserId, DeniedSessions>();
+  /** By record and person: several records may deny sessions of one person, each of them others. */
+  readonly #waiting = new Map<string, DeniedSessions>();
+  /** What could not be ended at the last attempt. */
+  readonly #failed = new Map<string, DeniedSessions>();
   #isRunning = false;
   #isClosed = false;
 
@@ -41,7 +43,7 @@ export class SignalEnforcement {
 
   add(denied: DeniedSessions): void {
     if (this.#isClosed) return;
-    this.#waiting.set(denied.userId, denied);
+    this.#waiting.set(keyOf(denied), denied);
     if (!this.#isRunning) void this.#run();
   }
 
@@ -75,7 +77,7 @@ export class SignalEnforcement {
       for (const denied of some) {
         if (this.#isClosed || (await this.#revoke(denied)) !== "failed") continue;
         failed += 1;
-        if (!this.#waiting.has(denied.userId)) this.#waiting.set(denied.userId, denied);
+        if (!this.#waiting.has(keyOf(denied))) this.#waiting.set(keyOf(denied), denied);
       }
       pauseMs = failed === some.length ? Math.min(retryMsMax, pauseMs * 2) : retryMs;
       if (this.#waiting.size > 0 && !this.#isClosed) await this.#auth.sleep(failed === 0 ? 0 : pauseMs);
@@ -84,13 +86,13 @@ export class SignalEnforcement {
   }
 
   async #revoke(denied: DeniedSessions): Promise<Link | "failed" | undefined> {
-    const { recordId, userId, sessionIds } = denied;
+    const { recordId, sessionIds } = denied;
     const { projection } = this.#auth.replica;
     const live = sessionIds.filter((id) => projection.sessionStatus(id).status === "active");
     const transmitter = transmitterOf(recordId) ?? "";
     const result = live.length === 0 ? undefined : await this.#submit({ ...denied, sessionIds: live }, transmitter);
-    if (result === "unavailable" || result === "refused") this.#failed.set(userId, denied);
-    else this.#failed.delete(userId);
+    if (result === "unavailable" || result === "refused") this.#failed.set(keyOf(denied), denied);
+    else this.#failed.delete(keyOf(denied));
     this.#report();
     if (result === undefined) return undefined;
     this.#reports.onEnforced(transmitter, typeof result === "string" ? result : "ended");
@@ -128,11 +130,10 @@ export class SignalEnforcement {
   }
 
   #report(): void {
-    const people = new Map<string, number>();
-    for (const { recordId } of this.#failed.values()) {
-      const transmitter = transmitterOf(recordId) ?? "";
-      people.set(transmitter, (people.get(transmitter) ?? 0) + 1);
-    }
-    this.#reports.onWaiting(people);
+    const people = new Map<string, Set<UserId>>();
+    for (const { recordId, userId } of this.#failed.values()) addTo(people, transmitterOf(recordId) ?? "", userId);
+    this.#reports.onWaiting(new Map([...people].map(([transmitter, users]) => [transmitter, users.size])));
   }
 }
+
+const keyOf = ({ recordId, userId }: DeniedSessions): string => `${recordId} ${userId}`;

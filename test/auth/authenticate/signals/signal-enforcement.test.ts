@@ -1,6 +1,7 @@
 /** Sessions that a signal denies and that cannot be ended now: the transmitter and the operators see it. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import { SignalEnforcement } from "../../../../src/auth/authenticate/signals/signal-enforcement.ts";
 import { createTransmitterClient } from "../../../../src/auth/authenticate/signals/transmitter-client.ts";
 import {
   type AuthDeps,
@@ -14,6 +15,7 @@ import {
   transmitterRulesOf,
 } from "../../../../src/auth/index.ts";
 import type { SignalTransmitterConfig } from "../../../../src/config/index.ts";
+import { signalRecordId } from "../../../../src/events/index.ts";
 import { startTransmitter, uris } from "../../../support/signal-transmitter.ts";
 import { waitFor } from "../../../support/wait-for.ts";
 import { signIn, startWorld } from "../support.ts";
@@ -106,4 +108,37 @@ test("what could not be ended is tried again without another push", async (t) =>
   started.state.refuses = false;
   await waitFor("the end", () => bob.status() === "revoked", { withinMs: 15_000 });
   await waitFor("the count", () => peopleWaiting(started.memory, "okta") === 0);
+});
+
+test("sessions of one person that two records deny are both tried again, and count as one person", async (t) => {
+  const { world, state, memory } = await start(t);
+  for (let times = 0; times < 2; times++) await signIn(world, world.visitor(), "carol");
+  await waitFor("the sessions", () => [...world.replica.projection.sessions()].length === 2);
+  const [first, second] = [...world.replica.projection.sessions()];
+  assert.ok(first?.status === "active" && second?.status === "active");
+  const databroker: AuthDeps["databroker"] = Object.create(world.deps.databroker, {
+    submit: {
+      value: (request: Parameters<AuthDeps["databroker"]["submit"]>[0]) =>
+        state.refuses
+          ? { type: "refused", commandId: request.commandId, code: "forbidden", message: "an older leader" }
+          : world.deps.databroker.submit(request),
+    },
+  });
+  const enforcement = new SignalEnforcement({ ...world.deps, databroker }, enforcementReportsOf(memory));
+  t.after(() => enforcement.close());
+  const { userId } = first;
+  const [suspended, ended] = ["a@example.com", "b@example.com"].map((email) =>
+    signalRecordId("okta", { by: "email", email }),
+  );
+  assert.ok(suspended !== undefined && ended !== undefined);
+  enforcement.add({ recordId: suspended, userId, sessionIds: [first.sessionId] });
+  enforcement.add({ recordId: ended, userId, sessionIds: [second.sessionId] });
+  await waitFor("both to fail", () => (memory.enforcement.get("okta")?.results.refused ?? 0) >= 2);
+  assert.equal(peopleWaiting(memory, "okta"), 1);
+  state.refuses = false;
+  const statusOf = (session: typeof first): string => world.replica.projection.sessionStatus(session.sessionId).status;
+  await waitFor("the ends", () => statusOf(first) === "revoked" && statusOf(second) === "revoked", {
+    withinMs: 15_000,
+  });
+  await waitFor("the count", () => peopleWaiting(memory, "okta") === 0);
 });
