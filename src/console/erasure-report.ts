@@ -41,6 +41,11 @@ const kept: readonly KeptData[] = [
     remedy: "let them expire; after a restore of the key table, erase the person again",
   },
   {
+    place: "log",
+    holds: "user ids, which are hashes of the subject or the e-mail, session and group ids, and times; snapshots too",
+    remedy: "none: who guesses the subject or the e-mail can recognise the id",
+  },
+  {
     place: "nats",
     holds: "the person's key, wrapped: the replay buffer of NATS, for 24 hours",
     remedy: "wait, or purge the stream",

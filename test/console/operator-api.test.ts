@@ -371,6 +371,7 @@ test("an erasure reports what it destroys, also before it is made, and once more
   const ofRecords = dry.kept.find(({ place }: { place: string }) => place === "decision-records");
   for (const each of ["user agents", "reasons", "audit_query", "audit_headers"])
     assert.ok(ofRecords.holds.includes(each));
+  assert.ok(dry.kept.some(({ holds }: { holds: string }) => holds.includes("hashes of the subject or the e-mail")));
   assert.equal(world.replica.projection.user(alice)?.status, "active", "nothing is destroyed");
   assert.equal((await at.get("/users/unknown/erasure")).status, 404);
 
