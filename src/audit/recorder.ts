@@ -152,8 +152,7 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
       append(decision);
     },
     recordKept(decision) {
-      parts?.writer.markStrict(ring.last + 1);
-      append(decision);
+      if (append(decision)) parts?.writer.markStrict(ring.last);
     },
     recordCommand(kind, act) {
       appendLine({ text: toLine({ kind, seq: ring.last + 1, node, boot, ...act }), isAscii: false }, act.at);
@@ -161,8 +160,8 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
     recordDurably(decision) {
       const refusal = parts === null || closing ? "closed" : parts.writer.refusal();
       if (parts === null || refusal !== null) return Promise.reject(new AuditNotDurableError(refusal ?? "closed"));
-      parts.writer.markStrict(ring.last + 1);
       if (!append(decision)) return Promise.reject(new AuditNotDurableError("busy"));
+      parts.writer.markStrict(ring.last);
       return parts.writer.waitFor(ring.last);
     },
     stats: () => ({

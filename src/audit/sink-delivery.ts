@@ -66,6 +66,7 @@ const storeEveryMs = 500;
 /** A batch of this size is followed by the next without a pause. */
 const fullBatchBytes = 256 * 1_024;
 const deadLetterBytesMax = 64 * 1_024 * 1_024;
+const lineEnd = Buffer.from("\n");
 
 export class SinkDelivery {
   readonly #sink: AuditSink;
@@ -76,7 +77,7 @@ export class SinkDelivery {
   #stored: SpoolPosition;
   #storedAt = Number.NEGATIVE_INFINITY;
   #delivered: SpoolPosition;
-  #dead: Readonly<{ file: SpoolFile; at: number }> | null = null;
+  #dead: Readonly<{ file: SpoolFile; at: number; torn: boolean }> | null = null;
   #counts = { written: 0, lost: 0, deadLetters: 0 };
   #failing = false;
   /** Time of the newest delivered frame. */
@@ -207,17 +208,19 @@ export class SinkDelivery {
     if (this.#dead === null) {
       const known = (await disk.list()).find((file) => file.name === name);
       const file = await (known === undefined ? disk.create(name) : disk.open(name));
-      this.#dead = { file, at: known?.size ?? 0 };
+      const size = known?.size ?? 0;
+      this.#dead = { file, at: size, torn: await endsWithinALine(file, size) };
     }
-    const { file, at } = this.#dead;
-    if (at + bytes.length > deadLetterBytesMax) {
+    const { file, at, torn } = this.#dead;
+    const whole = torn ? Buffer.concat([lineEnd, bytes]) : bytes;
+    if (at + whole.length > deadLetterBytesMax) {
       this.#dead = null; // it may have been moved away by the next attempt
       await file.close();
       throw new DeadLettersFullError(this.#sink.name, name);
     }
-    await file.write([bytes], at);
+    await file.write([whole], at);
     await file.sync();
-    this.#dead = { file, at: at + bytes.length };
+    this.#dead = { file, at: at + whole.length, torn: false };
     this.#counts.deadLetters++;
     onFailure(this.#sink.name, error);
   }
@@ -256,6 +259,12 @@ export class SinkDelivery {
     await Promise.race([reported, sleep(timeoutMs, timeUp.signal).catch(() => undefined)]);
     timeUp.abort();
   }
+}
+
+/** The last write of an earlier process may have ended in the middle of a line. */
+async function endsWithinALine(file: SpoolFile, size: number): Promise<boolean> {
+  const byte = Buffer.alloc(1);
+  return size > 0 && (await file.read(byte, size - 1)) === 1 && byte[0] !== 0x0a;
 }
 
 function idOf({ name }: AuditSink): string {

@@ -1,7 +1,7 @@
 /** The recorder of decisions: off the request path, in order, stored, and with every loss declared exactly. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { AuditNotDurableError, type AuditRecord, AuditRejectedError } from "../../src/audit/index.ts";
+import { AuditNotDurableError, type AuditRecord, AuditRejectedError, parseLine } from "../../src/audit/index.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { ModelDisk } from "./spool/model-disk.ts";
 import { accountOf, startSpool } from "./spool/spool-support.ts";
@@ -180,5 +180,22 @@ describe("a sink that rejects records", () => {
     const buried = JSON.parse(String(await disk.readSmall(name))) as AuditRecord;
     assert.equal(buried.seq, 7);
     assert.equal(recorder.stats().sinks[0]?.deadLetters, 1);
+  });
+
+  test("begins a new line behind what an earlier process has written of one", async () => {
+    const disk = new ModelDisk();
+    const all = { ...testSink(), write: () => Promise.reject(new AuditRejectedError("x", "each")) };
+    const first = await startSpool(disk, [all]);
+    first.record(decision());
+    await first.close(1_000);
+    const name = [...disk.files.keys()].find((each) => each.startsWith("dead-letters-")) ?? "";
+    const whole = (await disk.readSmall(name)) ?? assert.fail();
+    await (await disk.open(name)).write([whole.subarray(0, 30)], whole.length);
+    const second = await startSpool(disk, [all], { boot: "boot-2" });
+    for (let i = 0; i < 2; i++) second.record(decision("/", { boot: second.boot }));
+    await second.close(1_000);
+    const lines = String(await disk.readSmall(name)).split("\n");
+    const ids = lines.flatMap((line) => parseLine(line) ?? []).map(({ boot, seq }) => `${boot}:${seq}`);
+    assert.deepEqual(ids, ["boot-1:1", "boot-2:1", "boot-2:2"]);
   });
 });

@@ -46,6 +46,8 @@ export class SpoolCursor {
   readonly #reader: SegmentReader;
   readonly #batch = Buffer.allocUnsafeSlow(framePayloadMax);
   #position: SpoolPosition;
+  /** Index of a segment whose file is gone. */
+  #gone: number | null = null;
   /** Time of the newest frame read; milliseconds since 1970. */
   #atMs = 0;
 
@@ -84,7 +86,8 @@ export class SpoolCursor {
       if (segment.kind === "gap" && this.#position.next <= segment.last) this.#moveTo(segment, 0);
       let read: ReadFrame;
       try {
-        read = await this.#reader.read(segment.name, this.#position.offset, segment.bytes);
+        const isGone = segment.index === this.#gone;
+        read = isGone ? gone : await this.#reader.read(segment.name, this.#position.offset, segment.bytes);
       } catch (error) {
         if (open.filled > 0) return finish(); // the next call fails
         throw error;
@@ -129,8 +132,7 @@ export class SpoolCursor {
 
   /** Continues behind a segment whose file is gone. Its numbers are declared like any others that are missing. */
   skip(): void {
-    const segment = this.#segment();
-    if (segment !== undefined) this.#leave(segment);
+    this.#gone = this.#segment()?.index ?? null;
   }
 
   #segment(): Segment | undefined {
@@ -163,7 +165,9 @@ export class SpoolCursor {
     if (last < next || this.#store.segments[at + 1]?.boot === segment.boot || segment.boot === boot) return undefined;
     const atLeast = Math.max(0, segment.last - next + 1);
     const reason = unused > 0 ? "killed" : "damaged";
-    const gap = { node, boot: segment.boot, first: next, last, reason, fromMs: segment.toMs, toMs: nowMs() } as const;
+    const fromMs = segment.toMs;
+    const toMs = Math.max(fromMs, nowMs()); // the clock may have been set back
+    const gap = { node, boot: segment.boot, first: next, last, reason, fromMs, toMs } as const;
     return gapRecordOf(unused > 0 ? { ...gap, atLeast } : gap);
   }
 
@@ -197,6 +201,8 @@ export type SpoolCursorOptions = Readonly<{
   onDamage: (damage: Damage) => void;
   position: SpoolPosition;
 }>;
+
+const gone: ReadFrame = { type: "end", damagedBytes: 0 };
 
 /** The gap of a frame, without the numbers that the sink already has. */
 function declaredGap(frame: SpoolFrame, next: number): GapRecord {

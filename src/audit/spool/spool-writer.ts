@@ -151,7 +151,7 @@ export class SpoolWriter {
     return this.#options.ring.isFull ? "busy" : null;
   }
 
-  /** The record with this number must survive until every sink has it. */
+  /** The record with this number, the newest in the ring, must survive until every sink has it. */
   markStrict(number: number): void {
     this.#strict.push(number);
   }

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { randomFrom } from "../../../chaos/random.ts";
 import { AuditNotDurableError, type NotDurableReason, openSpoolFolder } from "../../../src/audit/index.ts";
+import { frameAt, frameSeed } from "../../../src/audit/spool/frame.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { decision, testSink } from "../support.ts";
@@ -157,6 +158,32 @@ describe("at its bound", () => {
   });
 });
 
+describe("records that retention must keep", () => {
+  test("are marked only if they are stored, so that a long failure of the disk costs no memory for them", async () => {
+    const disk = new ModelDisk();
+    let failing = true;
+    const recorder = await startSpool(disk, [testSink()], { ringBytesMax: 5_000 });
+    disk.before = (operation) => {
+      if (failing && operation === "write") throw new Error("the disk fails");
+    };
+    for (let i = 0; i < 1_000; i++) recorder.recordKept(decision());
+    const { dropped } = recorder.stats();
+    assert.ok(dropped > 900);
+    failing = false;
+    await waitFor("the records to be stored", () => recorder.stats().pending === 0);
+    const name = [...disk.files.keys()].find((each) => each.endsWith(".records")) ?? assert.fail();
+    const stored = (await disk.readSmall(name)) ?? assert.fail();
+    const strict: string[] = [];
+    for (let at = 0; at < stored.length; ) {
+      const frame = frameAt(stored, at, frameSeed(name)) ?? assert.fail();
+      if (frame.strict) strict.push(`${frame.kind} ${frame.first}-${frame.last}`);
+      at += frame.bytes;
+    }
+    assert.deepEqual(strict, [`records 1-${1_000 - dropped}`]);
+    await recorder.close(1_000);
+  });
+});
+
 describe("a damaged segment", () => {
   test("loses the damaged records only, which are declared, and the place is reported", async () => {
     const disk = new ModelDisk();
@@ -191,6 +218,31 @@ describe("a damaged segment", () => {
     down.mode = "good";
     await waitFor("the rest", () => down.written.some(({ seq }) => seq === 100));
     await recorder.close(5_000);
+    const { recorded, declared } = accountOf(down.written, "boot-1");
+    assert.ok(declared.size > 0);
+    assert.deepEqual(sorted([...recorded, ...declared]), range(1, 100));
+  });
+});
+
+describe("the last segment of an earlier boot", () => {
+  test("is declared when an operator removed it while the sink was behind", async () => {
+    const disk = new ModelDisk();
+    const down = testSink("down");
+    down.mode = "failing";
+    const first = await startSpool(disk, [down], { bytesMax: 1_000_000 });
+    for (let i = 0; i < 100; i++) await first.recordDurably(filler());
+    await first.close(100);
+    const last =
+      [...disk.files.keys()]
+        .filter((name) => name.endsWith(".records"))
+        .toSorted()
+        .at(-1) ?? assert.fail();
+    const second = await startSpool(disk, [down], { bytesMax: 1_000_000, boot: "boot-2" });
+    disk.files.delete(last);
+    second.record(decision("/", { boot: second.boot }));
+    down.mode = "good";
+    await waitFor("the next boot", () => down.written.some(({ boot }) => boot === "boot-2"));
+    await second.close(5_000);
     const { recorded, declared } = accountOf(down.written, "boot-1");
     assert.ok(declared.size > 0);
     assert.deepEqual(sorted([...recorded, ...declared]), range(1, 100));
