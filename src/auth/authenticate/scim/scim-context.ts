@@ -82,17 +82,23 @@ export class ResourceTurns {
 export type Attempt = ScimAnswer | "again";
 
 /**
+ * @param isCaughtUp this node has what the log had when the request came. Before, "nothing changes" may be wrong: a
+ * node that lags has not seen the change that this request takes back.
+ */
+type AttemptChange = (isCaughtUp: boolean) => Promise<Attempt>;
+
+/**
  * Takes its turn, and repeats a change that lost a race against another node.
  * @param key the resource @throws ScimError
  */
-export function withAttempts(deps: ScimDeps, key: string, attempt: () => Promise<Attempt>): Promise<ScimAnswer> {
+export function withAttempts(deps: ScimDeps, key: string, attempt: AttemptChange): Promise<ScimAnswer> {
   return deps.turns.run(key, () => runAttempts(deps, attempt));
 }
 
-async function runAttempts(deps: ScimDeps, attempt: () => Promise<Attempt>): Promise<ScimAnswer> {
+async function runAttempts(deps: ScimDeps, attempt: AttemptChange): Promise<ScimAnswer> {
   for (let tries = 0; tries < attemptsMax; tries++) {
     await deps.directory.settled();
-    const answer = await attempt();
+    const answer = await attempt(tries > 0);
     if (answer !== "again") return answer;
     await catchUp(deps);
   }

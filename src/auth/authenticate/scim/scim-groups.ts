@@ -183,7 +183,7 @@ function changeGroup(
     changeFrom,
   }: Readonly<{ id: string; ifMatch: string | undefined; changeFrom: (members: MembersMeeting) => GroupChange }>,
 ): Promise<ScimAnswer> {
-  return withAttempts(deps, id, async () => {
+  return withAttempts(deps, id, async (isCaughtUp) => {
     const groupId = await findGroup(deps, caller.client.name, id);
     const basisLink = deps.replica.appliedLink;
     const scim = deps.replica.projection.group(groupId)?.scim;
@@ -198,7 +198,7 @@ function changeGroup(
       throw new ScimError(403, `a group has at most ${membersMax} members, the people who sign in included`);
     const replacesHeld = change.base === "empty" && heldAbout(deps, caller, groupId).length > 0;
     if (!replacesHeld && newId === groupId && externalId === scim.externalId && added.length + removed.length === 0)
-      return unchanged(deps, caller, { groupId, change });
+      return isCaughtUp ? unchanged(deps, caller, { groupId, change }) : "again";
     return submitGroup(deps, caller, {
       groupId: newId,
       scim: { ...scim, externalId, version: scim.version + 1, changedAt: deps.clock.wall() },

@@ -114,7 +114,7 @@ function changeUser(
     change,
   }: Readonly<{ id: string; ifMatch: string | undefined; change: (resource: ScimResource) => ScimResource }>,
 ): Promise<ScimAnswer> {
-  return withAttempts(deps, id, async () => {
+  return withAttempts(deps, id, async (isCaughtUp) => {
     const entry = await findUser(deps, caller.client.name, id);
     const record = deps.directory.record(entry.userId);
     if (record === undefined || record.resource === null) throw notFound();
@@ -123,7 +123,7 @@ function changeUser(
     const userId = userIdOfResource(caller, resource);
     const isMove = userId !== entry.userId;
     const isSame = !isMove && isDeepStrictEqual(resource, record.resource);
-    if (isSame && !hasHeldEnd(deps, caller, userId)) return unchanged(deps, caller, entry);
+    if (isSame && !hasHeldEnd(deps, caller, userId)) return isCaughtUp ? unchanged(deps, caller, entry) : "again";
     requireFreeName(deps, caller, resource, entry.userId);
     const target = isMove ? deps.directory.entry(userId) : entry;
     if (isMove && target?.isLive === true) throw uniqueness("a user with this identity exists");
