@@ -66,6 +66,8 @@ const storeEveryMs = 500;
 /** A batch of this size is followed by the next without a pause. */
 const fullBatchBytes = 256 * 1_024;
 const deadLetterBytesMax = 64 * 1_024 * 1_024;
+/** With its line end, the file of a position fills one sector: a later one needs no further room, and tears nowhere. */
+const stateBytesLeast = 511;
 const lineEnd = Buffer.from("\n");
 
 export class SinkDelivery {
@@ -80,6 +82,8 @@ export class SinkDelivery {
   #dead: Readonly<{ file: SpoolFile; at: number; torn: boolean }> | null = null;
   #counts = { written: 0, lost: 0, deadLetters: 0 };
   #failing = false;
+  /** Whether its position could be stored the last time. */
+  #storing = true;
   /** Time of the newest delivered frame. */
   #deliveredMs = 0;
   readonly #stop = new AbortController();
@@ -231,17 +235,37 @@ export class SinkDelivery {
   }
 
   async #store({ now }: Readonly<{ now: boolean }>): Promise<void> {
-    const { disk, monotonicMs, onStored } = this.#options;
+    const { disk, monotonicMs, onStored, onFailure } = this.#options;
     const position = this.#delivered;
     if (position === this.#stored || (!now && monotonicMs() - this.#storedAt < storeEveryMs)) return;
     this.#storedAt = monotonicMs();
-    const state = { version: 1, sink: this.#sink.name, ...position };
+    const state = JSON.stringify({ version: 1, sink: this.#sink.name, ...position });
+    const bytes = Buffer.from(`${state.padEnd(stateBytesLeast)}\n`);
     try {
-      await disk.replace(this.#stateName, Buffer.from(`${JSON.stringify(state)}\n`));
+      await disk
+        .replace(this.#stateName, bytes)
+        .catch((error: unknown) => (isDiskFull(error) ? this.#overwrite(bytes) : Promise.reject(error)));
       this.#stored = position;
+      this.#storing = true;
       onStored();
     } catch (error) {
-      this.#report(error); // the sink gets the records again if the process ends now
+      // The sink itself works. It gets the records again if the process ends now.
+      if (this.#storing) onFailure(this.#sink.name, error);
+      this.#storing = false;
+    }
+  }
+
+  /**
+   * On a full disk, replacing the file would fail, and then what the sink has could never be removed. If the process
+   * dies meanwhile and the file cannot be read, the sink gets its records again.
+   */
+  async #overwrite(bytes: Buffer): Promise<void> {
+    const file = await this.#options.disk.open(this.#stateName);
+    try {
+      await file.write([bytes], 0);
+      await file.sync();
+    } finally {
+      await file.close();
     }
   }
 
@@ -297,6 +321,10 @@ function halvesOf({ boot, first, last, bytes }: AuditBatch): readonly [AuditBatc
     { boot, first, last: middle, bytes: bytes.subarray(0, at) },
     { boot, first: middle + 1, last, bytes: bytes.subarray(at) },
   ];
+}
+
+function isDiskFull(error: unknown): boolean {
+  return error instanceof Error && "code" in error && (error.code === "ENOSPC" || error.code === "EDQUOT");
 }
 
 function isMissing(error: unknown): boolean {

@@ -158,6 +158,26 @@ describe("at its bound", () => {
   });
 });
 
+describe("a full disk", () => {
+  test("is used again once the sinks have what the spool holds", async () => {
+    const disk = new ModelDisk();
+    const sink = testSink();
+    const recorder = await startSpool(disk, [sink], { bytesMax: 1_000_000 });
+    await recorder.recordDurably(decision());
+    await waitFor("a stored position", () => [...disk.files.keys()].some((name) => name.startsWith("cursor-")));
+    sink.mode = "failing";
+    for (let i = 0; i < 100; i++) await recorder.recordDurably(filler());
+    disk.bytesMax = disk.size;
+    await assert.rejects(recorder.recordDurably(decision()), refusedFor("failing"));
+    sink.mode = "good";
+    await waitFor("room", () => recorder.stats().refusal === null);
+    await recorder.recordDurably(decision());
+    await recorder.close(5_000);
+    const { recorded, declared } = accountOf(sink.written, "boot-1");
+    assert.deepEqual([sorted(recorded), declared.size], [range(1, 103), 0]);
+  });
+});
+
 describe("records that retention must keep", () => {
   test("are marked only if they are stored, so that a long failure of the disk costs no memory for them", async () => {
     const disk = new ModelDisk();
