@@ -41,6 +41,8 @@ function compileRecordRules(fields: RecordedFields): RecordRules {
   const showsUserAgent = names.includes("user-agent");
   const parameters = new Set(fields.query.filter((name) => !isOwnParameter(name)));
   const patterns = fields.redactPath.map((pattern) => pattern.slice(1).split("/").map(comparable));
+  // The page before may be one whose path is covered, under other patterns than these.
+  const refererText = patterns.length === 0 ? withoutQuery : originIn;
   return {
     path: patterns.length === 0 ? recordedPath : (rawPath) => recordedPath(redactPath(rawPath, patterns)),
     userAgent(headers) {
@@ -48,7 +50,7 @@ function compileRecordRules(fields: RecordedFields): RecordRules {
       return sent === undefined ? undefined : recordedText(sent, valueCharsMax);
     },
     query: parameters.size === 0 ? () => undefined : (search) => shownQuery(search, parameters),
-    headers: others.length === 0 ? () => undefined : (headers) => shownValues(headers, others),
+    headers: others.length === 0 ? () => undefined : (headers) => shownValues(headers, others, refererText),
   };
 }
 
@@ -94,14 +96,20 @@ function shownQuery(search: string, parameters: ReadonlySet<string>): string | u
 function shownValues(
   headers: CanonicalRequest["headers"],
   names: readonly string[],
+  refererText: (value: string) => string,
 ): Readonly<Record<string, string>> | undefined {
   const shown: Record<string, string> = {};
   for (const name of names) {
     const value = headers[name];
     if (value === undefined) continue;
-    shown[name] = recordedText(name === "referer" ? withoutQuery(value) : value, valueCharsMax);
+    shown[name] = recordedText(name === "referer" ? refererText(value) : value, valueCharsMax);
   }
   return Object.keys(shown).length === 0 ? undefined : shown;
+}
+
+function originIn(url: string): string {
+  const parsed = URL.parse(url);
+  return parsed === null || parsed.origin === "null" ? redacted : parsed.origin;
 }
 
 /** How often some server may decode a path. A bound, because each time costs the length of the segment. */

@@ -140,6 +140,17 @@ describe("the path", () => {
   });
 });
 
+test("where paths are redacted, the referer is shown without its path", () => {
+  const rules = rulesOf({ headers: ["referer"], redactPath: ["/reset/*"] });
+  const shown = (referer: string) => rules.headers({ referer })?.["referer"];
+  assert.equal(shown("https://user:pass@app.example.com:8443/reset/secret?q=1"), "https://app.example.com:8443");
+  for (const odd of ["/reset/secret", "data:text/html,secret", "secret", ""]) assert.equal(shown(odd), redacted, odd);
+  assert.equal(
+    rulesOf({ headers: ["referer"] }).headers({ referer: "https://a.example/b?q=1" })?.["referer"],
+    "https://a.example/b",
+  );
+});
+
 test("the trace id is that of a valid traceparent alone", () => {
   const id = "4bf92f3577b34da6a3ce929d0e0e4736";
   assert.equal(traceIdIn({ headers: { traceparent: `00-${id}-00f067aa0ba902b7-01` } }), id);
