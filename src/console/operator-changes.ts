@@ -43,7 +43,7 @@ import {
   timeoutMsOf,
   waitSchema,
 } from "./operator-schemas.ts";
-import { eachUser, findAtHead, sendNameProblem } from "./person-names.ts";
+import { eachUser, findAtHead, readToHead, sendNameProblem } from "./person-names.ts";
 import { sessionsMatching, sessionsNamed } from "./session-choice.ts";
 
 const unknownNamedMax = 100;
@@ -85,6 +85,8 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
       const { sessionIds: named, filter, ...wait } = body.data;
       if ((named === undefined) === (filter === undefined))
         return reply.code(400).send({ error: "give either sessionIds or a filter" });
+      // Sessions that began elsewhere just before would stay otherwise. Without a leader, this node's copy counts.
+      if (named === undefined) await readToHead(deps);
       const chosen = named === undefined ? sessionsMatching(deps, filter ?? {}) : sessionsNamed(named);
       if ("error" in chosen) return reply.code(400).send({ error: chosen.error });
       const { sessionIds, more } = chosen;

@@ -19,12 +19,8 @@ export async function findAtHead<Found extends UserId | Readonly<{ userIds: read
 ): Promise<Found | NameProblem> {
   const found = find();
   if (typeof found === "string" || !("status" in found) || found.status !== 404) return found;
-  const status = await databroker.status({ nodes: "omitted" }).catch((error: unknown) => {
-    if (error instanceof BrokerUnavailableError) return undefined;
-    throw error;
-  });
-  const head = status?.leader?.head;
-  if (head !== undefined && (await replica.waitFor(head, catchUpMs)) === "reached") return find();
+  const { isReached, status } = await readToHead({ databroker, replica });
+  if (isReached) return find();
   if (status?.home !== undefined) {
     const why = "and the home region is out of reach, so this region knows of no change since";
     return { status: 503, error: `${found.error}, ${why}`, code: "home-unreachable" };
@@ -68,4 +64,19 @@ export function oneUser(replica: Replica, name: string, emails: "any" | "verifie
     status: 409,
     error: `${found.length} users match ${JSON.stringify(name)}; use a user id: ${some}`,
   };
+}
+
+/** Reads the log to its head, so that this node knows what was recorded before. `isReached` false: it may lag. */
+export async function readToHead({
+  databroker,
+  replica,
+}: Pick<OperatorApiDeps, "databroker" | "replica">): Promise<
+  Readonly<{ isReached: boolean; status: Awaited<ReturnType<OperatorApiDeps["databroker"]["status"]>> | undefined }>
+> {
+  const status = await databroker.status({ nodes: "omitted" }).catch((error: unknown) => {
+    if (error instanceof BrokerUnavailableError) return undefined;
+    throw error;
+  });
+  const head = status?.leader?.head;
+  return { isReached: head !== undefined && (await replica.waitFor(head, catchUpMs)) === "reached", status };
 }
