@@ -64,7 +64,7 @@ export type RunPlan = Readonly<{
     /** People who would lose access or a group. */
     losing: number;
   }>;
-  /** The directory is empty, and the log has people of it. */
+  /** No people, no groups or no members are left, and the log has some of this directory. */
   isSuddenlyEmpty: boolean;
   /** Groups left out: another directory or SCIM client has the name, or the directory has it twice. */
   skipped: readonly string[];
@@ -99,6 +99,9 @@ export function* planRun(input: PlanInput): Generator<void, RunPlan> {
   const { known } = persons;
   const isFull = input.staged.mode === "full";
   const hasGroups = groups.owned > 0 && groups.count === 0;
+  // As if the directory hid the attribute with the members. The last member of the last group may leave it.
+  const stillListed = new Set(groups.groups.flatMap(({ removed }) => removed.filter((id) => people.byUser.has(id))));
+  const hasMembers = groups.memberships === 0 && stillListed.size >= 2;
   return {
     ...persons,
     groups: groups.groups,
@@ -112,7 +115,7 @@ export function* planRun(input: PlanInput): Generator<void, RunPlan> {
       known,
       losing: losing.size,
     },
-    isSuddenlyEmpty: isFull && ((people.byUser.size === 0 && known > 0) || hasGroups),
+    isSuddenlyEmpty: isFull && ((people.byUser.size === 0 && known > 0) || hasGroups || hasMembers),
     skipped: groups.skipped,
   };
 }

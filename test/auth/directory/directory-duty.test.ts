@@ -277,6 +277,7 @@ for (const [what, content] of [
   ["no people and no groups", { people: [], groups: [] }],
   ["people and no groups", { people: staff.people, groups: [] }],
   ["groups and no people", { people: [], groups: staff.groups }],
+  ["groups and no members", { people: staff.people, groups: [group("eng", []), group("ops", [])] }],
 ] as const)
   test(`a directory that suddenly has ${what} removes nothing until an operator says so`, async (t) => {
     const at = await directoryWorld(t);

@@ -104,6 +104,13 @@ describe("a report of use", () => {
     assert.equal(bench.projection.recomputedDigest(), bench.projection.digest());
   });
 
+  test("names no pause that is longer than the session is old", () => {
+    const bench = new Bench();
+    bench.now = later(10 * minute);
+    bench.do(report(row(9 * minute, { pauseMs: 1_000 * minute })));
+    assert.equal(bench.projection.uses.of(s1)?.pauseMs, 10 * minute);
+  });
+
   test("that is repeated, or comes from a second node, records nothing", () => {
     const bench = new Bench();
     bench.now = later(10 * minute);

@@ -1,7 +1,7 @@
 /**
  * SCIM server: `/scim/v2` on the authenticate host (RFC 7644), for the clients in `scim_clients`.
  *
- * - A request is checked in this order: size, form of the credential, the credential, the lease of this node, content.
+ * - A request is checked in this order: size, form of the credential, the lease of this node, the credential, content.
  * - A change is in the log before it is answered; the answer names its position. With `Prefer: wait` it waits until the
  *   nodes have enforced it, and says whether they have.
  */

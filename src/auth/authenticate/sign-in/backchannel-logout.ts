@@ -49,11 +49,6 @@ async function receive(deps: AuthDeps, request: FastifyRequest, reply: FastifyRe
   const token = tokenIn(request);
   if (token === undefined)
     return sendRefusal(deps, reply, { status: 400, why: "send one logout_token, in a form, of at most 16 KB" });
-  const { level } = deps.replica.projection;
-  if (level < logoutsFrom) {
-    const why = `the cluster is at level ${level}, and logouts need level ${logoutsFrom}: run cardea cluster finalize`;
-    return sendRefusal(deps, reply, { status: 503, why, retryAfterS: 60 });
-  }
   const client = clientOf(deps, token);
   if (client === undefined)
     return sendRefusal(deps, reply, { status: 400, why: "the token is of no provider and client that are configured" });
@@ -68,6 +63,11 @@ async function receive(deps: AuthDeps, request: FastifyRequest, reply: FastifyRe
       reply,
       error.kind === "untrue" ? { status: 400, why } : { status: 503, why, retryAfterS: 30 },
     );
+  }
+  const { level } = deps.replica.projection;
+  if (level < logoutsFrom) {
+    const why = `the cluster is at level ${level}, and logouts need level ${logoutsFrom}: run cardea cluster finalize`;
+    return sendRefusal(deps, reply, { status: 503, why, retryAfterS: 60 });
   }
   const result = await submitWithRetry(deps, commandOf(verified));
   if (result.type === "unavailable") {

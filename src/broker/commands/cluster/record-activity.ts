@@ -1,7 +1,8 @@
 /**
  * Record activity: when sessions were last used on a node. Pure.
  *
- * - A time is never later than the leader's own, so no clock makes a session look used in the future.
+ * - A time is never later than the leader's own, so no clock makes a session look used in the future. A pause is never
+ *   longer than the session is old.
  * - Reports that add little are dropped: several nodes may serve one session, and a report may arrive twice.
  * - Below level 5 it is refused: each node then knows only its own requests (docs/identity.md).
  */
@@ -55,11 +56,12 @@ export const recordActivity: CommandDefinition<"recordActivity"> = {
       if (at.status !== "active" || at.session.expiresAt <= now) continue;
       const seenAt = Math.min(row.seenAt, now) as UnixMs;
       const isNews = seenAt - Math.max(before?.seenAt ?? 0, at.session.issuedAt) >= advanceMsMin;
-      if (!isNews && row.pauseMs <= (before?.pauseMs ?? 0)) continue;
+      const pauseMs = Math.min(row.pauseMs, Math.max(0, now - at.session.issuedAt));
+      if (!isNews && pauseMs <= (before?.pauseMs ?? 0)) continue;
       rows.set(row.sessionId, {
         sessionId: row.sessionId,
         seenAt: Math.max(seenAt, before?.seenAt ?? 0) as UnixMs,
-        pauseMs: Math.max(row.pauseMs, before?.pauseMs ?? 0),
+        pauseMs: Math.max(pauseMs, before?.pauseMs ?? 0),
       });
     }
     if (rows.size === 0) return nothing;
