@@ -125,6 +125,7 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
       syncMs: options.syncMs ?? syncMsDefault,
       strictMs: options.strictMs ?? strictMsDefault,
       onFailure: (error) => onFailure("spool", error),
+      onUnremoved: (error) => onFailure("spool files", error),
       onDurable(number) {
         durable = number;
         tap.flush();

@@ -92,12 +92,16 @@ export function backlogOf(
   return { records, bytes, fromMs };
 }
 
-/** @returns the segments that every sink has passed, oldest first; never the newest of the present boot */
+/**
+ * @returns the segments that every sink has passed, oldest first; never the newest durable one, because only it
+ * says which numbers are reserved
+ */
 export function deliveredSegments(
   segments: readonly Segment[],
   positions: readonly SpoolPosition[],
 ): readonly Segment[] {
-  const reached = Math.min(...positions.map(({ index }) => index));
+  const durable = segments.findLast(({ bytes }) => bytes > 0)?.index ?? 0;
+  const reached = Math.min(durable, ...positions.map(({ index }) => index));
   return segments.filter((segment) => segment.ended && segment.index < reached);
 }
 

@@ -320,19 +320,25 @@ export class SpoolStore {
     this.notify();
   }
 
-  /** Removes what every sink has, and makes room at the bound. Called by the writer, between its writes. */
+  /**
+   * Removes what every sink has, and makes room at the bound. Called by the writer, between its writes. @throws if a
+   * file cannot be removed or replaced; it stays, and counts
+   */
   async maintain(positions: readonly SpoolPosition[]): Promise<void> {
     const { disk, bytesMax } = this.#options;
-    for (const segment of positions.length === 0 ? [] : deliveredSegments(this.#segments, positions)) {
-      await disk.remove(segment.name);
-      this.#segments.splice(this.#segments.indexOf(segment), 1);
+    try {
+      for (const segment of positions.length === 0 ? [] : deliveredSegments(this.#segments, positions)) {
+        await disk.remove(segment.name);
+        this.#segments.splice(this.#segments.indexOf(segment), 1);
+      }
+      while (this.bytes > bytesMax) {
+        const dropped = segmentToDrop(this.#segments);
+        if (dropped === null) break;
+        await this.#drop(dropped);
+      }
+    } finally {
+      this.full = this.bytes > bytesMax;
     }
-    while (this.bytes > bytesMax) {
-      const dropped = segmentToDrop(this.#segments);
-      if (dropped === null) break;
-      await this.#drop(dropped);
-    }
-    this.full = this.bytes > bytesMax;
   }
 
   async #drop(segment: Segment): Promise<void> {
@@ -357,7 +363,12 @@ export class SpoolStore {
     const { final } = segment;
     Object.assign(tombstone, { bytes: bytes.length, last, reserved: last, final, fromMs, toMs });
     this.#segments.splice(at, 1, tombstone);
-    await disk.remove(segment.name);
+    try {
+      await disk.remove(segment.name);
+    } catch (error) {
+      this.#segments.splice(this.#segments.indexOf(tombstone), 1, segment); // it still takes its room
+      throw error;
+    }
     if (merged !== null) {
       this.#segments.splice(at - 1, 1);
       await disk.remove(merged.name);

@@ -58,6 +58,8 @@ export type SpoolWriterOptions = Readonly<{
   sleep: Sleep;
   /** Called with the first failure of several. */
   onFailure: (error: unknown) => void;
+  /** Called with the first of several failures to remove files. */
+  onUnremoved: (error: unknown) => void;
   /** The records up to this number are durable. */
   onDurable: (number: number) => void;
 }>;
@@ -90,6 +92,8 @@ export class SpoolWriter {
   #syncedAt = Number.NEGATIVE_INFINITY;
   #unsyncedBytes = 0;
   #failure: unknown;
+  /** Whether files could be removed the last time. */
+  #maintained = true;
   #slow = false;
   #closing = false;
   #stopped = false;
@@ -231,10 +235,10 @@ export class SpoolWriter {
   }
 
   async #turn(): Promise<void> {
-    const { store, ring, positions, syncMs, monotonicMs, onFailure } = this.#options;
+    const { store, ring, syncMs, monotonicMs, onFailure } = this.#options;
     this.#wake = Promise.withResolvers();
     try {
-      await store.maintain(positions());
+      await this.#maintain();
       const { frames, last } = this.#takeFrames();
       const reserved = this.#reservationFor(ring.last);
       const mustReserve = ring.last > this.#reserveAfter || store.reserved === 0;
@@ -257,6 +261,18 @@ export class SpoolWriter {
       if (this.#failure === undefined) onFailure(error);
       this.#failure = error;
       for (const { reject } of this.#waiters.splice(0)) reject(new AuditNotDurableError("failing", { cause: error }));
+    }
+  }
+
+  /** A file that cannot be removed does not stop the records: only the bound does. */
+  async #maintain(): Promise<void> {
+    const { store, positions, onUnremoved } = this.#options;
+    try {
+      await store.maintain(positions());
+      this.#maintained = true;
+    } catch (error) {
+      if (this.#maintained) onUnremoved(error);
+      this.#maintained = false;
     }
   }
 

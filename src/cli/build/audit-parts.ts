@@ -93,7 +93,9 @@ export async function startAudit(
         { what, error: error instanceof Error ? error.message : String(error), code: codeOf(error) },
         what === "spool"
           ? "the audit spool is failing; records wait in memory, and strict routes answer 503"
-          : "an audit sink is failing; its records wait in the spool",
+          : what === "spool files"
+            ? "files of the audit spool cannot be removed; it grows to its bound"
+            : "an audit sink is failing; its records wait in the spool",
       ),
     onDamage: (place) =>
       context.logger.warn(

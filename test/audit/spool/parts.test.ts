@@ -137,3 +137,16 @@ describe("segments", () => {
     assert.equal(tailOf([old], 0, boot), 0);
   });
 });
+
+test("the newest durable segment is never removed: without it a power failure would lose the reservation", () => {
+  const of = (index: number, bytes: number): Segment => ({
+    ...{ index, first: index * 10, boot: "boot-1" as BootId, kind: "records", name: `${index}`, bytes },
+    ...{ last: index * 10 + 9, reserved: 300, strict: false, ended: bytes > 0, final: false, fromMs: 1, toMs: 1 },
+  });
+  const removed = (...segments: Segment[]): readonly number[] =>
+    deliveredSegments(segments, [{ index: 3, offset: 0, boot: "boot-1" as BootId, next: 30 }]).map(
+      ({ index }) => index,
+    );
+  assert.deepEqual(removed(of(1, 100), of(2, 100), of(3, 0)), [1]);
+  assert.deepEqual(removed(of(1, 100), of(2, 100), of(3, 100)), [1, 2]);
+});

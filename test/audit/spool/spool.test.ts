@@ -178,6 +178,42 @@ describe("a full disk", () => {
   });
 });
 
+test("a segment that cannot be removed is reported once, and stops no strict record", async () => {
+  const disk = new ModelDisk();
+  const sink = testSink();
+  const recorder = await startSpool(disk, [sink], { bytesMax: 1_000_000 });
+  let tried = 0;
+  disk.before = (operation) => {
+    if (operation !== "remove") return;
+    tried++;
+    throw new Error("not permitted");
+  };
+  for (let i = 0; i < 200; i++) {
+    await recorder.recordDurably(filler());
+    if (tried < 3) await waitFor("the sink", () => recorder.stats().sinks[0]?.queued === 0);
+  }
+  assert.ok(tried >= 3, `${tried} attempts`);
+  assert.deepEqual(recorder.failures, ["spool files: not permitted"]);
+  await recorder.close(1_000);
+});
+
+test("segments that cannot be removed stop the spool at its bound", async () => {
+  const disk = new ModelDisk();
+  const down = testSink("down");
+  down.mode = "failing";
+  const recorder = await startSpool(disk, [down], { bytesMax: 200_000 });
+  disk.before = (operation) => {
+    if (operation === "remove") throw new Error("not permitted");
+  };
+  for (let i = 0; i < 300; i++) {
+    recorder.record(filler());
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  assert.equal(recorder.stats().refusal, "full");
+  assert.ok(disk.size < 400_000, `${disk.size} bytes`);
+  await recorder.close(1_000);
+});
+
 describe("records that retention must keep", () => {
   test("are marked only if they are stored, so that a long failure of the disk costs no memory for them", async () => {
     const disk = new ModelDisk();
