@@ -148,9 +148,14 @@ export class SpoolCursor {
     this.#position = { index, boot, next, offset };
   }
 
-  /** @returns false if there is no later segment yet */
+  /**
+   * @returns false if there is no later durable segment yet. After a crash without one, the numbers that this segment
+   * reserved must still be declared
+   */
   #leave(segment: Segment): boolean {
-    if (this.#store.segments.at(-1) === segment) return false;
+    const { segments } = this.#store;
+    const next = segments[segments.indexOf(segment) + 1];
+    if (next === undefined || next.bytes === 0) return false;
     this.#position = { ...this.#position, index: segment.index + 1, offset: 0 };
     return true;
   }
