@@ -136,16 +136,17 @@ test("a disk that fails now and then, before the process dies, loses nothing and
     let disk = new ModelDisk();
     const run = await runUntil(disk, random.between(10, 120), "boot-1", sinks, fails);
     disk = survivorOf(disk, random.next() < 0.7 ? "kill" : "power", random);
-    const before = sinks[0]?.written.length ?? 0;
-    await finish(disk, "boot-2", sinks);
-    const after = (sinks[0]?.written ?? []).slice(before).filter((record) => record.boot === "boot-1");
-    const numbers = after.map(({ seq }) => seq);
+    // A sink of its own: what the dead process was writing must not arrive now.
+    const later = testSink("a");
+    await finish(disk, "boot-2", [later]);
+    const written = [...(sinks[0]?.written ?? []), ...later.written];
+    const numbers = later.written.filter((record) => record.boot === "boot-1").map(({ seq }) => seq);
     assert.deepEqual(
       numbers,
       [...new Set(numbers)].toSorted((a, b) => a - b),
       `seed ${seed}: in order, each once`,
     );
-    const { recorded, declared } = accountOf(sinks[0]?.written ?? [], "boot-1");
+    const { recorded, declared } = accountOf(written, "boot-1");
     const isTold = (number: number): boolean => recorded.has(number) || declared.has(number);
     let missing = 0;
     for (let number = 1; number <= run.answered; number++) missing += isTold(number) ? 0 : 1;
