@@ -100,15 +100,22 @@ export async function findDecisions(
   return { found, refused: [...refused].map(([reason, count]) => `${count} ${reason}`).join(", ") };
 }
 
-function textOf({ record, facts, broken, open, others }: ExplainAnswer): string {
+const occasions = {
+  request: "",
+  redecision: ", decided again while it was open",
+  closed: ", the end of its stream; the result is that of its last decision",
+} as const;
+
+export function textOf({ record, facts, broken, open, others }: ExplainAnswer): string {
   const { trace } = record;
   const who = record.userId === null ? "not signed in" : `user ${record.userId}`;
   const lines = [
     `${new Date(record.at).toISOString()}  ${record.result} ${record.status}  ${record.method} ${record.host}${record.path}  ${who}`,
-    `request ${record.requestId}${record.occasion === "redecision" ? ", decided again while it was open" : ""}, route ${record.routeId ?? "(none)"}, node ${record.node}`,
+    `request ${record.requestId}${occasions[record.occasion]}, route ${record.routeId ?? "(none)"}, node ${record.node}`,
     `decided from ${formatLink(record.applied)} by configuration ${record.configHash} (cardea config show ${record.configHash.slice(0, 12)})`,
     `reasons: ${record.reasons.join(", ") || "none"}`,
   ];
+  if (record.closed !== undefined) lines.push(`closed: ${record.closed.cause}`);
   if (trace === undefined)
     lines.push(
       record.rule === undefined

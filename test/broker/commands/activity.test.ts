@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import { createIdleDuty, reportMsMax } from "../../../src/auth/idle/idle-duty.ts";
 import { performCommand } from "../../../src/broker/commands/catalog.ts";
 import { parseCommandRequest } from "../../../src/broker/commands/parse-command.ts";
-import type { Performed, Tools } from "../../../src/broker/commands/performed.ts";
+import type { Performed } from "../../../src/broker/commands/performed.ts";
 import {
   type CardeaEvent,
   type Command,
@@ -13,7 +13,6 @@ import {
   type Epoch,
   encode,
   type MonotonicMs,
-  type Position,
   Projection,
   readsLevel,
   type SeenSession,
@@ -22,7 +21,8 @@ import {
   type UnixMs,
 } from "../../../src/events/index.ts";
 import { record } from "../../events/support.ts";
-import { asked, createSession, random, user } from "../support.ts";
+import { asked, createSession, user } from "../support.ts";
+import { commandTools } from "./command-tools.ts";
 
 const start = 1_700_000_000_000 as UnixMs;
 const minute = 60_000;
@@ -56,26 +56,7 @@ class Bench {
   }
 
   ask(command: Command): Performed {
-    const tools: Tools = {
-      epoch: 2 as Epoch,
-      now: this.now,
-      personKeyOf: () => undefined,
-      versionOf: () => 0,
-      configOf: () => undefined,
-      hasBody: () => false,
-      unreadyFor: () => [],
-      admittedNodes: () => [],
-      lost: {
-        holds: () => false,
-        mayHold: () => false,
-        lacks: () => true,
-        endOfEpoch: () => 0 as Position,
-        restoredAfter: () => false,
-      },
-      random,
-      wrappingKey: new Uint8Array(32).fill(2),
-      vaultKey: new Uint8Array(32).fill(1),
-    };
+    const tools = commandTools(this.now);
     return performCommand(this.projection, asked(command), tools);
   }
 

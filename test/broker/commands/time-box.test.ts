@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import { AccessSet } from "../../../src/broker/commands/access.ts";
 import { accessOf, performCommand } from "../../../src/broker/commands/catalog.ts";
 import { parseCommandRequest } from "../../../src/broker/commands/parse-command.ts";
-import type { Performed, Tools } from "../../../src/broker/commands/performed.ts";
+import type { Performed } from "../../../src/broker/commands/performed.ts";
 import { timeBoxesMax } from "../../../src/broker/commands/time-box.ts";
 import {
   type CardeaEvent,
@@ -20,7 +20,8 @@ import {
   type UserId,
 } from "../../../src/events/index.ts";
 import { record } from "../../events/support.ts";
-import { asked, createSession, random, user } from "../support.ts";
+import { asked, createSession, user } from "../support.ts";
+import { commandTools } from "./command-tools.ts";
 
 const start = 1_700_000_000_000 as UnixMs;
 const eng = "eng" as GroupId;
@@ -39,26 +40,10 @@ class Bench {
   }
 
   ask(command: Command): Performed {
-    const tools: Tools = {
-      epoch: 2 as Epoch,
-      now: this.now,
+    const tools = commandTools(this.now, {
       personKeyOf: (id) => this.keys.get(id),
       versionOf: (stream) => this.versions.get(stream) ?? 0,
-      configOf: () => undefined,
-      hasBody: () => false,
-      unreadyFor: () => [],
-      admittedNodes: () => [],
-      lost: {
-        holds: () => false,
-        mayHold: () => false,
-        lacks: () => true,
-        endOfEpoch: () => 0 as Position,
-        restoredAfter: () => false,
-      },
-      random,
-      wrappingKey: new Uint8Array(32).fill(2),
-      vaultKey: new Uint8Array(32).fill(1),
-    };
+    });
     return performCommand(this.ledger, asked(command), tools);
   }
 
