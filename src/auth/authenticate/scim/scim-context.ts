@@ -98,11 +98,19 @@ export function withAttempts(deps: ScimDeps, key: string, attempt: AttemptChange
 async function runAttempts(deps: ScimDeps, attempt: AttemptChange): Promise<ScimAnswer> {
   for (let tries = 0; tries < attemptsMax; tries++) {
     await deps.directory.settled();
-    const answer = await attempt(tries > 0);
+    const answer = await attempt(tries > 0).catch((error: unknown): Attempt => {
+      if (tries > 0 || !mayBeOutdated(error)) throw error;
+      return "again";
+    });
     if (answer !== "again") return answer;
     await catchUp(deps);
   }
   throw new ScimError(503, "the resource changes too often; try again");
+}
+
+/** Whether a node that has not seen the newest changes may have refused what it would accept. */
+function mayBeOutdated(error: unknown): boolean {
+  return error instanceof ScimError && (error.status === 412 || error.scimType === "uniqueness");
 }
 
 /** Submits a command, and waits until this node has applied it. @throws ScimError */

@@ -50,10 +50,10 @@ test("what a lagging node takes for a repetition, a deactivation or a removal, i
   });
   await waitFor("the token", () => [...world.replica.projection.serviceAccounts()].length === 1);
   const visitor = world.visitor();
-  const scim = async (method: string, path: string, body: object) => {
+  const scim = async (method: string, path: string, body: object, headers: Readonly<Record<string, string>> = {}) => {
     const answer = await visitor.request(world.url("authenticate", `/scim/v2${path}`), {
       method,
-      headers: { authorization: `Bearer ${token}`, "content-type": "application/scim+json" },
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/scim+json", ...headers },
       body: JSON.stringify(body),
     });
     assert.ok(answer.status < 300, answer.body);
@@ -91,7 +91,7 @@ test("what a lagging node takes for a repetition, a deactivation or a removal, i
       },
     });
     assert.ok(reactivated.type === "done" && reactivated.changed);
-    const answer = await scim("PATCH", path, deactivate);
+    const answer = await scim("PATCH", path, deactivate, { "if-match": `W/"${record.version}"` });
     assert.ok(answer.position > reactivated.link.position, "the deactivation is behind the reactivation");
     assert.equal(world.replica.projection.user(userId)?.status, "suspended");
   }
