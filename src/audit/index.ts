@@ -11,12 +11,16 @@ export {
   whoCan,
 } from "./access-report.ts";
 export { type AuditRecord, parseLine, toLine, withoutEnvelope } from "./audit-record.ts";
-export { AuditRejectedError, type AuditSink } from "./audit-sink.ts";
+export {
+  AuditPartlyRejectedError,
+  AuditRejectedError,
+  type AuditSink,
+  AuditSinkBusyError,
+  type SinkBatching,
+} from "./audit-sink.ts";
 export { type ActRecord, type CommandKind, recordCommands } from "./command-record.ts";
 export { type Explained, type ExplainedEvent, type ExplainedFact, explainDecision } from "./explain.ts";
 export { createFeed, type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from "./feed.ts";
-export { createFileSink } from "./file-sink.ts";
-export { withFormat } from "./formatted-sink.ts";
 export { type LogAtTime, LogUnreachableError, readLogAt } from "./log-at-time.ts";
 export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
 export { readAuditStream, type StreamedRecord } from "./nats-audit-reader.ts";
@@ -31,6 +35,8 @@ export {
 } from "./record-proof.ts";
 export { createRecorder, type Recorder, type RecorderStats } from "./recorder.ts";
 export type { SinkStats } from "./sink-delivery.ts";
+export { createFileSink } from "./sinks/file-sink.ts";
+export { withFormat } from "./sinks/formatted-sink.ts";
 export {
   type AuditBatch,
   AuditNotDurableError,

@@ -184,12 +184,15 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
       const left = (): number => Math.max(0, until - monotonicMs());
       const { writer, deliveries } = parts;
       if (!(await writer.close(left()))) onFailure("spool", new AuditLostError(ring.last - writer.durable));
-      const isBusy = ({ isIdle, failing }: SinkDelivery): boolean => !isIdle && !failing;
+      for (const delivery of deliveries) delivery.flush();
       while (left() > 0 && deliveries.some(isBusy)) await sleep(closePollMs);
       await Promise.all(deliveries.map((delivery) => delivery.close(left())));
     },
   };
 }
+
+/** Whether it is worth to wait for the sink. */
+const isBusy = ({ isIdle, failing }: SinkDelivery): boolean => !isIdle && !failing;
 
 /** Copies records from the ring to the tap, whatever the disk does. */
 function createTap(

@@ -4,15 +4,19 @@
  *
  * - At least once: the sink's position is stored after the records that it covers. After a crash the sink gets the last
  *   ones again.
- * - A failing sink is tried again after a pause that grows to five seconds. Its records wait in the spool.
+ * - A failing sink is tried again after a pause that grows to five seconds, or after the time that it asks for. Its
+ *   records wait in the spool.
+ * - A sink may ask for larger batches. Their records wait in the spool too, and the end of a batch is stored before it
+ *   is written.
  * - A record that the sink rejects for what it is goes to the sink's dead-letter file. While that file is full, the
  *   sink waits instead: nothing is lost silently.
  */
 import { hash } from "node:crypto";
 import { CodedError, parseBootId } from "../events/index.ts";
-import { AuditRejectedError, type AuditSink } from "./audit-sink.ts";
+import { AuditPartlyRejectedError, AuditRejectedError, type AuditSink, AuditSinkBusyError } from "./audit-sink.ts";
 import {
   type AuditBatch,
+  type BatchEnd,
   backlogOf,
   type CursorBatch,
   type Sleep,
@@ -61,6 +65,8 @@ export type DeliveryOptions = Readonly<{
 
 const retryMsFirst = 100;
 const retryMsMax = 5_000;
+/** A sink that asks for a longer pause is tried again after this one. */
+const retryAfterMsMax = 300_000;
 /** The position is stored at most this often, but at once when nothing more waits. */
 const storeEveryMs = 500;
 /** A batch of this size is followed by the next without a pause. */
@@ -77,6 +83,10 @@ export class SinkDelivery {
   readonly #stateName: string;
   readonly #deadName: string;
   #stored: SpoolPosition;
+  /** The end of the batch that follows the position, if an attempt to write it may have begun. */
+  #begun: BatchEnd | null;
+  /** `#begun` as it is stored. */
+  #storedBegun: BatchEnd | null;
   #storedAt = Number.NEGATIVE_INFINITY;
   #delivered: SpoolPosition;
   #dead: Readonly<{ file: SpoolFile; at: number; torn: boolean }> | null = null;
@@ -86,24 +96,28 @@ export class SinkDelivery {
   #storing = true;
   /** Time of the newest delivered frame. */
   #deliveredMs = 0;
+  readonly #flushing = new AbortController();
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
 
   /** Continues where the sink was when the process last ended. */
   static async open(sink: AuditSink, options: DeliveryOptions): Promise<SinkDelivery> {
-    const name = stateNameOf(sink);
-    return new SinkDelivery(sink, options, positionIn(await options.disk.readSmall(name)) ?? spoolStart);
+    const state = stateIn(await options.disk.readSmall(stateNameOf(sink)));
+    return new SinkDelivery(sink, options, state ?? { position: spoolStart, begun: null });
   }
 
-  private constructor(sink: AuditSink, options: DeliveryOptions, position: SpoolPosition) {
+  private constructor(sink: AuditSink, options: DeliveryOptions, { position, begun }: StoredState) {
     this.#sink = sink;
     this.#options = options;
     this.#stateName = stateNameOf(sink);
     this.#deadName = `dead-letters-${idOf(sink)}.jsonl`;
     this.#stored = position;
+    this.#begun = begun;
+    this.#storedBegun = begun;
     this.#delivered = position;
     options.store.passIndex(position.index - 1);
-    this.#cursor = new SpoolCursor(options.store, { ...options.cursor, disk: options.disk, position });
+    const limits = sink.batching === undefined ? {} : { limits: sink.batching };
+    this.#cursor = new SpoolCursor(options.store, { ...options.cursor, disk: options.disk, position, ...limits });
     this.#running = this.#run();
   }
 
@@ -134,13 +148,21 @@ export class SinkDelivery {
   async #run(): Promise<void> {
     const { sleep, gatherMs } = this.#options;
     while (!this.#stop.signal.aborted) {
+      await this.#gather();
       const { changed } = this.#options.store;
       const batch = await this.#read();
       if (batch === undefined) {
-        if (!this.#stop.signal.aborted) this.#delivered = this.#cursor.position; // past frames without records
+        if (!this.#stop.signal.aborted) {
+          this.#delivered = this.#cursor.position; // past frames without records
+          this.#begun = null;
+        }
         await this.#store({ now: true });
-        await this.#until(changed);
+        await this.#until(changed, { signals: [this.#stop.signal] });
         continue;
+      }
+      if (this.#sink.batching !== undefined) {
+        this.#begun = { boot: batch.boot, last: batch.last };
+        await this.#store({ now: true });
       }
       await this.#deliver(batch);
       await this.#store({ now: false });
@@ -149,20 +171,46 @@ export class SinkDelivery {
     await this.#store({ now: true });
   }
 
-  async #until(changed: Promise<void>): Promise<void> {
-    const { signal } = this.#stop;
-    if (signal.aborted) return;
+  /** Waits until the spool has a large or old enough batch for the sink. A batch that was begun is not changed. */
+  async #gather(): Promise<void> {
+    const { batching } = this.#sink;
+    if (batching === undefined || this.#begun !== null) return;
+    const { store, monotonicMs } = this.#options;
+    const untilMs = monotonicMs() + batching.lingerMs;
+    for (;;) {
+      const { changed } = store;
+      const { records, bytes } = backlogOf(store.segments, this.#delivered);
+      const isFull = bytes >= batching.bytesMax || records >= batching.recordsMax;
+      const leftMs = untilMs - monotonicMs();
+      if (records === 0 || isFull || leftMs <= 0 || this.#flushing.signal.aborted || this.#stop.signal.aborted) return;
+      await this.#store({ now: true });
+      await this.#until(changed, { signals: [this.#stop.signal, this.#flushing.signal], ms: leftMs });
+    }
+  }
+
+  /** Delivers what waits for a larger batch, and gathers no more. */
+  flush(): void {
+    this.#flushing.abort();
+  }
+
+  async #until(
+    changed: Promise<void>,
+    { signals, ms }: Readonly<{ signals: readonly AbortSignal[]; ms?: number }>,
+  ): Promise<void> {
+    if (signals.some(({ aborted }) => aborted)) return;
+    const over = new AbortController();
     const stopped = Promise.withResolvers<void>();
-    const stop = (): void => stopped.resolve();
-    signal.addEventListener("abort", stop, { once: true });
-    await Promise.race([changed, stopped.promise]);
-    signal.removeEventListener("abort", stop);
+    for (const signal of signals) signal.addEventListener("abort", () => stopped.resolve(), { signal: over.signal });
+    const waits = [changed, stopped.promise];
+    if (ms !== undefined) waits.push(this.#options.sleep(ms, over.signal).catch(() => undefined));
+    await Promise.race(waits);
+    over.abort();
   }
 
   async #read(): Promise<CursorBatch | undefined> {
     for (let retryMs = retryMsFirst; !this.#stop.signal.aborted; retryMs = Math.min(retryMsMax, retryMs * 2)) {
       try {
-        return await this.#cursor.next();
+        return await this.#cursor.next(this.#begun ?? undefined);
       } catch (error) {
         await this.#cursor.close().catch(() => undefined); // it is opened again
         this.#report(error);
@@ -182,12 +230,14 @@ export class SinkDelivery {
         this.#counts.written += batch.records;
         this.#counts.lost += batch.lost;
         this.#delivered = batch.after;
+        this.#begun = null;
         this.#deliveredMs = batch.atMs;
         return;
       } catch (error) {
         this.#report(error);
         if (this.#stop.signal.aborted) return;
-        await this.#options.sleep(retryMs, this.#stop.signal).catch(() => undefined);
+        const askedMs = error instanceof AuditSinkBusyError ? Math.min(error.retryAfterMs, retryAfterMsMax) : 0;
+        await this.#options.sleep(Math.max(retryMs, askedMs), this.#stop.signal).catch(() => undefined);
         if (this.#stop.signal.aborted) return;
       }
     }
@@ -198,15 +248,17 @@ export class SinkDelivery {
     try {
       await this.#sink.write(batch);
     } catch (error) {
+      // Which records were rejected is not known, so the dead-letter file gets them all.
+      if (error instanceof AuditPartlyRejectedError) return this.#bury(batch, error, error.rejected);
       if (!(error instanceof AuditRejectedError)) throw error;
-      if (batch.first === batch.last) return this.#bury(batch, error);
+      if (batch.first === batch.last) return this.#bury(batch, error, 1);
       const [before, after] = halvesOf(batch);
       await this.#write(before);
       await this.#write(after);
     }
   }
 
-  async #bury({ bytes }: AuditBatch, error: unknown): Promise<void> {
+  async #bury({ bytes }: AuditBatch, error: unknown, rejected: number): Promise<void> {
     const { disk, onFailure } = this.#options;
     const name = this.#deadName;
     if (this.#dead === null) {
@@ -225,7 +277,7 @@ export class SinkDelivery {
     await file.write([whole], at);
     await file.sync();
     this.#dead = { file, at: at + whole.length, torn: false };
-    this.#counts.deadLetters++;
+    this.#counts.deadLetters += rejected;
     onFailure(this.#sink.name, error);
   }
 
@@ -237,15 +289,18 @@ export class SinkDelivery {
   async #store({ now }: Readonly<{ now: boolean }>): Promise<void> {
     const { disk, monotonicMs, onStored, onFailure } = this.#options;
     const position = this.#delivered;
-    if (position === this.#stored || (!now && monotonicMs() - this.#storedAt < storeEveryMs)) return;
+    const begun = this.#begun;
+    const isSame = position === this.#stored && begun === this.#storedBegun;
+    if (isSame || (!now && monotonicMs() - this.#storedAt < storeEveryMs)) return;
     this.#storedAt = monotonicMs();
-    const state = JSON.stringify({ version: 1, sink: this.#sink.name, ...position });
+    const state = JSON.stringify({ version: 1, sink: this.#sink.name, ...position, begun });
     const bytes = Buffer.from(`${state.padEnd(stateBytesLeast)}\n`);
     try {
       await disk
         .replace(this.#stateName, bytes)
         .catch((error: unknown) => (isDiskFull(error) ? this.#overwrite(bytes) : Promise.reject(error)));
       this.#stored = position;
+      this.#storedBegun = begun;
       this.#storing = true;
       onStored();
     } catch (error) {
@@ -299,18 +354,28 @@ function stateNameOf(sink: AuditSink): string {
   return `cursor-${idOf(sink)}.json`;
 }
 
+/** What the file of a sink's position says. */
+type StoredState = Readonly<{ position: SpoolPosition; begun: BatchEnd | null }>;
+
 /** @returns undefined if there is none: the sink then gets everything that the spool has */
-function positionIn(bytes: Buffer | null): SpoolPosition | undefined {
+function stateIn(bytes: Buffer | null): StoredState | undefined {
   if (bytes === null) return undefined;
   try {
-    const { index, offset, boot, next } = JSON.parse(bytes.toString("utf8")) as Record<string, unknown>;
+    const { index, offset, boot, next, begun } = JSON.parse(bytes.toString("utf8")) as Record<string, unknown>;
     const numbers = [index, offset, next].map(Number);
     if (!numbers.every((number) => Number.isSafeInteger(number) && number >= 0)) return undefined;
     const [at = 0, from = 0, following = 0] = numbers;
-    return { index: at, offset: from, next: following, boot: boot === null ? null : parseBootId(boot) };
+    const position = { index: at, offset: from, next: following, boot: boot === null ? null : parseBootId(boot) };
+    return { position, begun: endIn(begun) };
   } catch {
     return undefined;
   }
+}
+
+function endIn(value: unknown): BatchEnd | null {
+  if (typeof value !== "object" || value === null || !("boot" in value) || !("last" in value)) return null;
+  const { boot, last } = value;
+  return Number.isSafeInteger(last) ? { boot: parseBootId(boot), last: Number(last) } : null;
 }
 
 function halvesOf({ boot, first, last, bytes }: AuditBatch): readonly [AuditBatch, AuditBatch] {

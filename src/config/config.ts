@@ -14,9 +14,10 @@ import type { PolicySource, SourceLocation } from "./source/source-locations.ts"
 import type { HomeRegion } from "./values/home-values.ts";
 import type { ClaimLists, SubPolicyConfig, TokenIssuerConfig } from "./values/identity-values.ts";
 import type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
-import type { HostPort, SinkFormat, Upstream } from "./values/network-values.ts";
+import type { HostPort, Upstream } from "./values/network-values.ts";
 import type { ClientAuthMethod, ParMode, ProviderKind } from "./values/sign-in-provider-values.ts";
 import type { SignalTransmitterConfig } from "./values/signal-transmitters.ts";
+import type { FileRotation, SinkFormat } from "./values/sink-values.ts";
 import type { SubjectNamePattern } from "./values/tls-values.ts";
 import type { BalancingConfig, BreakerConfig, OutlierConfig } from "./values/upstream-settings.ts";
 
@@ -346,7 +347,7 @@ export type Config = Readonly<{
       spoolDir: string;
       /** The size limit of one node's spool. */
       spoolMaxBytes: number;
-      files: readonly Readonly<{ path: string; format: SinkFormat }>[];
+      files: readonly Readonly<{ path: string; format: SinkFormat; rotation: FileRotation | null }>[];
       nats: boolean;
       /** The format on standard output; null: no such sink. */
       stdout: SinkFormat | null;

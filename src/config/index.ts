@@ -57,7 +57,6 @@ export {
   isLoopback,
   parseDuration,
   parseHostPort,
-  type SinkFormat,
   speaksHttp2,
   type Upstream,
 } from "./values/network-values.ts";
@@ -65,6 +64,7 @@ export { everyService, type Service } from "./values/process-values.ts";
 export { defaultProviderName, type ProviderKind } from "./values/sign-in-provider-values.ts";
 export { type SentSignal, type SignalReceiverConfig, sentSignals } from "./values/signal-receivers.ts";
 export { defaultSignalActions, type SignalTransmitterConfig, type SubjectMatch } from "./values/signal-transmitters.ts";
+export type { FileRotation, SinkFormat } from "./values/sink-values.ts";
 export { suggest } from "./values/suggest.ts";
 export type { SubjectNamePattern, SubjectNameType } from "./values/tls-values.ts";
 export type {

@@ -107,6 +107,20 @@ suite("an invalid global setting is reported at its location", () => {
       ["c.yaml:14:7: audit.sinks[1]: a mapping is not a sink; write - file: path, - nats: true or - stdout: true"],
     ],
     [
+      "audit:\n  sinks:\n    - file: a.jsonl\n      rotate: {max_size: 5MB}\n    - file: b.jsonl\n      rotate: {max_bytes: 5MB}",
+      [
+        "c.yaml:14:26: audit.sinks[0].rotate.max_size: is not a known key; use max_bytes, every, keep_files, keep_bytes, compress",
+        'c.yaml:16:27: audit.sinks[1].rotate.max_bytes: "5MB" is not a whole number from 1048576 to 1000000000000; correct the number',
+      ],
+    ],
+    [
+      "audit:\n  sinks:\n    - file: a.jsonl\n      rotate: {max_bytes: 200000000, keep_bytes: 100000000}\n    - file: b.jsonl\n      rotat: {}",
+      [
+        "c.yaml:14:50: audit.sinks[0].rotate.keep_bytes: is less than max_bytes, so a full file would be deleted at once; write max_bytes or more",
+        "c.yaml:16:14: audit.sinks[1].rotat: is not a known key; did you mean rotate?",
+      ],
+    ],
+    [
       "audit:\n  redact_path: [/a/*, /b*]",
       [
         'c.yaml:12:23: audit.redact_path[1]: "/b*" is not a path pattern; write one such as /reset/*/confirm or /files/**',

@@ -2,7 +2,7 @@
 export { type GapReason, type GapRecord, gapRecordOf, sizeOfGap } from "./gap-record.ts";
 export { type Line, RecordRing } from "./record-ring.ts";
 export { backlogOf, type Segment, type SpoolPosition, spoolStart } from "./segment.ts";
-export { type AuditBatch, type CursorBatch, SpoolCursor } from "./spool-cursor.ts";
+export { type AuditBatch, type BatchEnd, type CursorBatch, SpoolCursor } from "./spool-cursor.ts";
 export type { SpoolDisk, SpoolFile } from "./spool-disk.ts";
 export { openSpoolFolder, SpoolUnusableError } from "./spool-folder.ts";
 export { type Damage, SpoolStore } from "./spool-store.ts";

@@ -34,6 +34,18 @@ export type CursorBatch = AuditBatch &
     atMs: number;
   }>;
 
+/** What one batch may hold. */
+export type BatchLimits = Readonly<{
+  /** A batch has at least one record, however large. */
+  bytesMax: number;
+  recordsMax: number;
+}>;
+
+/** The last record of a batch. */
+export type BatchEnd = Readonly<{ boot: BootId; last: number }>;
+
+const limitsDefault: BatchLimits = { bytesMax: framePayloadMax, recordsMax: Number.MAX_SAFE_INTEGER };
+
 export class SpoolCursor {
   readonly #store: SpoolStore;
   readonly #options: Readonly<{
@@ -44,7 +56,8 @@ export class SpoolCursor {
     onDamage: (damage: Damage) => void;
   }>;
   readonly #reader: SegmentReader;
-  readonly #batch = Buffer.allocUnsafeSlow(framePayloadMax);
+  readonly #limits: BatchLimits;
+  readonly #batch: Buffer;
   #position: SpoolPosition;
   /** Index of a segment whose file is gone. */
   #gone: number | null = null;
@@ -55,6 +68,8 @@ export class SpoolCursor {
     this.#store = store;
     this.#options = options;
     this.#position = options.position;
+    this.#limits = options.limits ?? limitsDefault;
+    this.#batch = Buffer.allocUnsafeSlow(Math.max(this.#limits.bytesMax, framePayloadMax));
     this.#reader = new SegmentReader(options.disk);
   }
 
@@ -65,8 +80,9 @@ export class SpoolCursor {
   /**
    * Moves past what it returns. The bytes are valid until the next call. @returns undefined if the sink has everything
    * that is durable
+   * @param end the batch ends with this record if it reaches it
    */
-  async next(): Promise<CursorBatch | undefined> {
+  async next(end?: BatchEnd): Promise<CursorBatch | undefined> {
     const open = { filled: 0, first: 0, last: 0 };
     const boot = (): BootId => this.#position.boot as BootId;
     const finish = (): CursorBatch => {
@@ -106,24 +122,58 @@ export class SpoolCursor {
         if (!this.#leave(segment)) return open.filled > 0 ? finish() : undefined;
         continue;
       }
-      const { frame, end } = read;
+      const { frame } = read;
       const isNew = (frame.kind === "records" || frame.kind === "gap") && frame.last >= this.#position.next;
       if (!isNew) {
-        this.#moveTo(segment, end);
+        this.#moveTo(segment, read.end);
         continue;
       }
       const isGap = frame.kind === "gap" || frame.first > this.#position.next;
-      if (open.filled > 0 && (isGap || open.filled + frame.payload.length > this.#batch.length)) return finish();
+      if (open.filled > 0 && isGap) return finish();
+      if (frame.kind === "gap") {
+        this.#atMs = frame.atMs;
+        return this.#gapBatch(declaredGap(frame, this.#position.next), read.end);
+      }
+      if (isGap) {
+        this.#atMs = frame.atMs;
+        return this.#gapBatch(this.#holeBefore(frame.first, segment, frame.atMs), this.#position.offset);
+      }
+      const { next } = this.#position;
+      const { bytes, last } = this.#fitting(frame, { ...open, end });
+      if (bytes.length === 0) return finish();
       this.#atMs = frame.atMs;
-      if (frame.kind === "gap") return this.#gapBatch(declaredGap(frame, this.#position.next), end);
-      if (isGap) return this.#gapBatch(this.#holeBefore(frame.first, segment, frame.atMs), this.#position.offset);
-      const lines = linesFrom(frame, this.#position.next);
-      lines.copy(this.#batch, open.filled);
-      if (open.filled === 0) open.first = this.#position.next;
-      open.filled += lines.length;
-      open.last = frame.last;
-      this.#moveTo(segment, end, frame.last + 1);
+      bytes.copy(this.#batch, open.filled);
+      if (open.filled === 0) open.first = next;
+      open.filled += bytes.length;
+      open.last = last;
+      this.#moveTo(segment, last === frame.last ? read.end : this.#position.offset, last + 1);
+      if (last < frame.last || (last === end?.last && segment.boot === end.boot)) return finish();
     }
+  }
+
+  /** The lines of a frame that the batch has room for: none, unless it is empty. */
+  #fitting(
+    frame: SpoolFrame,
+    open: Readonly<{ filled: number; first: number; end: BatchEnd | undefined }>,
+  ): Readonly<{ bytes: Buffer; last: number }> {
+    const { next, boot } = this.#position;
+    const lines = linesFrom(frame, next);
+    const { bytesMax, recordsMax } = this.#limits;
+    const first = open.filled === 0 ? next : open.first;
+    const isAhead = open.end !== undefined && open.end.boot === boot && open.end.last >= next;
+    const endLast = isAhead ? open.end.last : Number.MAX_SAFE_INTEGER;
+    const lastMax = Math.min(first + recordsMax - 1, endLast, frame.last);
+    const room = bytesMax - open.filled;
+    if (lastMax === frame.last && lines.length <= room) return { bytes: lines, last: lastMax };
+    let to = 0;
+    let last = next - 1;
+    while (last < lastMax) {
+      const lineEnd = lines.indexOf(0x0a, to) + 1;
+      if (lineEnd > room && (to > 0 || open.filled > 0)) break;
+      to = lineEnd;
+      last++;
+    }
+    return { bytes: lines.subarray(0, to), last };
   }
 
   close(): Promise<void> {
@@ -205,6 +255,8 @@ export type SpoolCursorOptions = Readonly<{
   nowMs: () => number;
   onDamage: (damage: Damage) => void;
   position: SpoolPosition;
+  /** Default: 512 KiB, any number of records. */
+  limits?: BatchLimits;
 }>;
 
 const gone: ReadFrame = { type: "end", damagedBytes: 0 };

@@ -6,7 +6,6 @@ import type { NatsConnection } from "@nats-io/transport-node";
 import {
   type AuditSink,
   createFeed,
-  createFileSink,
   createNatsAuditSink,
   createRecorder,
   type Feed,
@@ -14,13 +13,13 @@ import {
   openSpoolFolder,
   type Recorder,
   type RecordVerifierCounts,
-  withFormat,
 } from "../../audit/index.ts";
 import type { Config } from "../../config/index.ts";
 import type { BootId, NodeId } from "../../events/index.ts";
 import { credentialsIn, natsJetstream, natsTransport } from "../../replication/fanout/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import type { Output } from "../terminal/output.ts";
+import { createSinks } from "./audit/audit-sinks.ts";
 
 const feedKeep = 5_000;
 const feedKeepBytes = 16 * 1024 * 1024;
@@ -48,18 +47,10 @@ export async function startAudit(
   const feed = createFeed({ id: context.boot, entriesMax: feedKeep, bytesMax: feedKeepBytes, watchersMax });
   const { nats } = config;
   const replicas = nats === null ? 1 : nats.servers.length >= 3 ? 3 : 1;
-  const { stdout } = config.audit;
-  const cluster = config.broker.clusterName;
-  const sinks: AuditSink[] = config.audit.files.map(({ path, format }) =>
-    withFormat(createFileSink(path), { format, cluster }),
-  );
-  if (stdout !== null) {
-    const write: AuditSink["write"] = ({ bytes }) => context.output.writeAll(bytes);
-    sinks.push(withFormat({ name: "stdout", write, close: async () => undefined }, { format: stdout, cluster }));
-  }
   const viaNats = config.audit.nats && nats !== null;
-  if (viaNats) natsJetstream(); // fails at the start if a package is missing, not at the first record
   const records = (["proxy", "authorize", "authenticate"] as const).some((service) => config.services.has(service));
+  if (viaNats) natsJetstream(); // fails at the start if a package is missing, not at the first record
+  const sinks = createSinks(config, context);
   if (viaNats && records) {
     sinks.push(
       lazySink("nats", async () =>

@@ -21,7 +21,7 @@ const seenIdsMax = 20_000;
 
 /** The parts of a configuration that say where records are stored. */
 export type RecordLocation = Readonly<{
-  audit: Pick<Config["audit"], "files" | "nats">;
+  audit: Readonly<{ files: readonly Pick<Config["audit"]["files"][number], "path" | "format">[]; nats: boolean }>;
   nats: Config["nats"];
   broker: Pick<Config["broker"], "clusterName">;
 }> &
@@ -73,7 +73,9 @@ export function auditFiles(path: string, from: number): readonly string[] {
   } catch {
     return [];
   }
-  const rotated = names.filter(isRotated).map((name) => join(folder, name));
+  // While a file is being replaced by its compressed one, both have the same records.
+  const isTwin = (name: string): boolean => name.endsWith(".gz") && names.includes(name.slice(0, -".gz".length));
+  const rotated = names.filter((name) => isRotated(name) && !isTwin(name)).map((name) => join(folder, name));
   const dated = rotated.map((file) => ({ file, at: statSync(file).mtimeMs })).filter(({ at }) => at >= from);
   dated.sort((a, b) => a.at - b.at || (a.file < b.file ? 1 : -1)); // at equal times `.2` is older than `.1`
   return [...dated.map(({ file }) => file), ...(names.includes(live) ? [path] : [])];

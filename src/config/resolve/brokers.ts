@@ -14,6 +14,7 @@ import type { ProblemReporter } from "../source/source-locations.ts";
 import type { HomeRegion } from "../values/home-values.ts";
 import { isLoopback } from "../values/network-values.ts";
 import { everyService } from "../values/process-values.ts";
+import { resolveAudit } from "./audit.ts";
 import type { KeyMaterial } from "./key-material.ts";
 
 export type BrokerPart = Readonly<{
@@ -399,33 +400,4 @@ function checkTimes(globals: Globals, report: ProblemReporter): void {
       "is less than three times broker.beat, so a slow commit would cost the leader its leadership",
       "beat more often, or lengthen broker.takeover",
     );
-}
-
-function resolveAudit(globals: Globals, from: From & Readonly<{ nats: Config["nats"] }>): Config["audit"] {
-  const { audit } = globals;
-  const sinks = audit.sinks ?? [
-    { file: `${globals.data_dir}/audit/decisions.jsonl`, format: "json" } as const,
-    ...(from.nats === null ? [] : [{ nats: true, format: "json" } as const]),
-  ];
-  const nats = sinks.some((sink) => "nats" in sink);
-  if (nats && from.nats === null && !from.failed.has("nats.servers")) {
-    const at = sinks.findIndex((sink) => "nats" in sink);
-    from.report.error(
-      ["audit", "sinks", at],
-      "names NATS, and nats.servers is missing",
-      "write nats.servers, or remove this sink",
-    );
-  }
-  if (sinks.length === 0)
-    from.report.warn(["audit", "sinks"], "is empty, so no decision record is kept", "name a sink");
-  return {
-    ...configFields(globalKeys.audit.shape, audit),
-    spoolDir: audit.spool_dir ?? `${globals.data_dir}/audit/spool`,
-    spoolMaxBytes: audit.spool_max_bytes,
-    files: sinks.flatMap((sink) => ("file" in sink ? [{ path: sink.file, format: sink.format }] : [])),
-    nats,
-    stdout: sinks.find((sink) => "stdout" in sink)?.format ?? null,
-    recorded: { query: audit.query, headers: audit.headers, redactPath: audit.redact_path },
-    streamBytesMax: audit.stream_max_bytes,
-  };
 }

@@ -1,6 +1,7 @@
 /** Schema of the `audit` keys: the sinks, the spool and the content of decision records. Pure. */
 import { z } from "zod";
-import { headerNames, pathPatterns, sinks } from "../values/network-values.ts";
+import { headerNames, pathPatterns } from "../values/network-values.ts";
+import { sinks } from "../values/sink-values.ts";
 import { auditMode, enumValue, filePath, integer, stringList } from "../values/value-type.ts";
 import { cardea } from "./keys.ts";
 
@@ -40,7 +41,7 @@ export const auditKeys = {
       ),
       sinks: cardea(
         sinks().optional(),
-        "The destinations of audit records, each with an optional `format`: `json`, `cloudevents` or `ocsf`. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured.",
+        "The destinations of audit records, each with an optional `format`: `json`, `cloudevents` or `ocsf`, and with settings of its own. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured. See docs/audit-sinks.md.",
         { reload: "restart", configPaths: ["audit.files", "audit.nats", "audit.stdout"] },
       ),
       stream_max_bytes: cardea(

@@ -7,7 +7,6 @@ import { isIP } from "node:net";
 import { RE2JS } from "re2js";
 import {
   formatValue,
-  isPlainObject,
   isRefused,
   parseJson,
   parseStringList,
@@ -429,43 +428,3 @@ function isPathPattern(pattern: string): boolean {
     /^(?:[^*?#%\\;]|%[0-9a-f]{2})+$/i.test(segment);
   return segments.every(isSegment) && segments.some((segment) => segment.startsWith("*"));
 }
-
-export const sinkFormats = ["json", "cloudevents", "ocsf"] as const;
-export type SinkFormat = (typeof sinkFormats)[number];
-export type Sink = Readonly<
-  { file: string; format: SinkFormat } | { nats: true; format: "json" } | { stdout: true; format: SinkFormat }
->;
-
-/** Destinations of audit records: a list of `{file: path}`, `{nats: true}`, `{stdout: true}`, each with its format. */
-export const sinks = (): ValueType<readonly Sink[]> =>
-  valueType(
-    { label: "list of {file: path}, {nats: true}, {stdout: true}", json: { type: ["array", "string"] } },
-    (value, refuse) => {
-      const list = typeof value === "string" ? parseJson(value) : value;
-      const remedy = "write - file: path, - nats: true or - stdout: true";
-      if (!Array.isArray(list)) return refuse("is not a list of sinks", remedy);
-      const found: Sink[] = [];
-      let refused: RefusedValue | undefined;
-      list.forEach((item: unknown, i) => {
-        const { format = "json", ...place } = isPlainObject(item) ? item : {};
-        const known = sinkFormats.find((one) => one === format);
-        const [name, inner]: readonly unknown[] = Object.entries(place)[0] ?? [];
-        const isOne = Object.keys(place).length === 1;
-        if (known === undefined)
-          refused = refuse(`${formatValue(format)} is not a format`, `write ${sinkFormats.join(", ")}`, [i]);
-        else if (isOne && name === "file" && typeof inner === "string" && inner !== "")
-          found.push({ file: inner, format: known });
-        else if (isOne && name === "nats" && inner === true && known === "json")
-          found.push({ nats: true, format: known });
-        else if (isOne && name === "nats" && inner === true)
-          refused = refuse(
-            `${formatValue(format)} is not a format of the audit stream, which Cardea itself reads`,
-            "remove the format, or add a sink of another kind",
-            [i],
-          );
-        else if (isOne && name === "stdout" && inner === true) found.push({ stdout: true, format: known });
-        else refused = refuse(`${formatValue(item)} is not a sink`, remedy, [i]);
-      });
-      return refused ?? found;
-    },
-  );

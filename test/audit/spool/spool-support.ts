@@ -26,6 +26,7 @@ export async function startSpool(
     syncMs?: number;
     tap?: Parameters<typeof createRecorder>[0]["tap"];
     sleepMsMax?: number;
+    onSleep?: (ms: number) => void;
   }> = {},
 ): Promise<SpoolRig> {
   const failures: string[] = [];
@@ -39,8 +40,10 @@ export async function startSpool(
     ...(options.tap === undefined ? {} : { tap: options.tap }),
     nowMs: () => Date.now(),
     monotonicMs: () => performance.now(),
-    sleep: (ms, signal) =>
-      delay(Math.min(ms, options.sleepMsMax ?? 20), undefined, signal === undefined ? {} : { signal }),
+    sleep(ms, signal) {
+      options.onSleep?.(ms);
+      return delay(Math.min(ms, options.sleepMsMax ?? 20), undefined, signal === undefined ? {} : { signal });
+    },
     onFailure: (what, error) => failures.push(`${what}: ${error instanceof Error ? error.message : error}`),
     onDamage: (damage) => damages.push(damage),
   });

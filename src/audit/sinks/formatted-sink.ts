@@ -3,11 +3,11 @@
  *
  * Each record stays one line. Dead letters hold the records as they were, before they were formatted.
  */
-import type { SinkFormat } from "../config/index.ts";
-import { type AuditRecord, parseLine } from "./audit-record.ts";
-import type { AuditSink } from "./audit-sink.ts";
-import { cloudEventOf } from "./cloud-event.ts";
-import { ocsfEventOf } from "./ocsf-event.ts";
+import type { SinkFormat } from "../../config/index.ts";
+import { type AuditRecord, parseLine } from "../audit-record.ts";
+import type { AuditSink } from "../audit-sink.ts";
+import { cloudEventOf } from "../cloud-event.ts";
+import { ocsfEventOf } from "../ocsf-event.ts";
 
 export function withFormat(sink: AuditSink, options: Readonly<{ format: SinkFormat; cluster: string }>): AuditSink {
   const { format, cluster } = options;
@@ -16,6 +16,7 @@ export function withFormat(sink: AuditSink, options: Readonly<{ format: SinkForm
     format === "cloudevents" ? cloudEventOf(record, cluster) : ocsfEventOf(record, cluster);
   return {
     name: `${sink.name} as ${format}`,
+    ...(sink.batching === undefined ? {} : { batching: sink.batching }),
     write: (batch) => sink.write({ ...batch, bytes: convertLines(batch.bytes, convert) }),
     close: () => sink.close(),
   };

@@ -1,0 +1,84 @@
+/**
+ * File sink: appends audit records as JSON lines to a file of mode 0600 and syncs it after each batch.
+ *
+ * - With `rotation` the sink renames the file itself, by size and time (rotated-folder.ts). The operator may rename it
+ *   too: the sink notices a renamed or removed file and creates a new one, so no signal is needed.
+ * - A batch counts as written only if the file still has its name after the sync. Otherwise another process renamed it
+ *   meanwhile and may have compressed it without the batch.
+ * - A failed batch is written again as a whole, starting on a new line. So half a line is never read as a record, and a
+ *   record may occur twice, with the same number.
+ */
+import { type FileHandle, mkdir, open, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import { CodedError } from "../../events/index.ts";
+import type { AuditSink } from "../audit-sink.ts";
+import { createFileRotator, type FileRotationOptions, type FileRotator, syncFolder } from "./rotated-folder.ts";
+
+const lineEnd = Buffer.from("\n");
+
+export class AuditFileMovedError extends CodedError<"ERR_AUDIT_FILE_MOVED"> {
+  override readonly code = "ERR_AUDIT_FILE_MOVED";
+  constructor(path: string) {
+    super(`${path} was renamed while records were written to it; they are written again`);
+  }
+}
+
+export function createFileSink(path: string, options: FileRotationOptions | null = null): AuditSink {
+  let file: FileHandle | undefined;
+  /** The last write, perhaps of an earlier process, may have ended in the middle of a line. */
+  let torn = true;
+  const rotator: FileRotator | null = options === null ? null : createFileRotator(path, options);
+
+  async function current(): Promise<FileHandle> {
+    if (file !== undefined) {
+      if (await isStillNamed(file, path)) return file;
+      await closeFile();
+    }
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    const isNew = (await stat(path).catch(() => undefined)) === undefined;
+    file = await open(path, "a+", 0o600);
+    if (isNew) await syncFolder(dirname(path)); // else a power failure could remove the file with what was stored in it
+    torn = await endsWithinALine(file);
+    return file;
+  }
+
+  async function closeFile(): Promise<void> {
+    const closing = file;
+    file = undefined;
+    await closing?.close();
+  }
+
+  return {
+    name: `file ${path}`,
+    async write({ bytes }) {
+      let handle = await current();
+      if (rotator !== null && (await rotator.rotate(handle, bytes.length))) {
+        await closeFile();
+        handle = await current();
+      }
+      const whole = torn ? Buffer.concat([lineEnd, bytes]) : bytes;
+      torn = true;
+      await handle.appendFile(whole);
+      torn = false;
+      await handle.datasync();
+      if (!(await isStillNamed(handle, path))) throw new AuditFileMovedError(path);
+    },
+    async close() {
+      await rotator?.close();
+      await closeFile();
+    },
+  };
+}
+
+async function isStillNamed(file: FileHandle, path: string): Promise<boolean> {
+  const [there, ours] = await Promise.all([stat(path).catch(() => undefined), file.stat()]);
+  return there !== undefined && there.ino === ours.ino && there.dev === ours.dev;
+}
+
+/** Whether the file is not empty and its last byte is not a line end. */
+async function endsWithinALine(file: FileHandle): Promise<boolean> {
+  const { size } = await file.stat();
+  if (size === 0) return false;
+  const { bytesRead, buffer } = await file.read(Buffer.alloc(1), 0, 1, size - 1);
+  return bytesRead === 1 && buffer[0] !== 0x0a;
+}

@@ -1,0 +1,32 @@
+/** Audit sinks: made as a configuration describes them. The audit stream of NATS is made in audit-parts.ts. */
+import { type AuditSink, createFileSink, withFormat } from "../../../audit/index.ts";
+import type { Config, SinkFormat } from "../../../config/index.ts";
+import type { Logger } from "../../../replication/index.ts";
+import type { Output } from "../../terminal/output.ts";
+
+type SinkContext = Readonly<{ output: Output; logger: Logger }>;
+
+export function createSinks(config: Pick<Config, "audit" | "broker">, context: SinkContext): AuditSink[] {
+  const { files, stdout } = config.audit;
+  const formatted = (sink: AuditSink, format: SinkFormat): AuditSink =>
+    withFormat(sink, { format, cluster: config.broker.clusterName });
+  const sinks = files.map((file) => formatted(fileSink(file, context), file.format));
+  if (stdout !== null) {
+    const write: AuditSink["write"] = ({ bytes }) => context.output.writeAll(bytes);
+    sinks.push(formatted({ name: "stdout", write, close: async () => undefined }, stdout));
+  }
+  return sinks;
+}
+
+function fileSink({ path, rotation }: Config["audit"]["files"][number], { logger }: SinkContext): AuditSink {
+  if (rotation === null) return createFileSink(path);
+  return createFileSink(path, {
+    rotation,
+    nowMs: () => Date.now(),
+    onFailure: (error) =>
+      logger.warn(
+        { path, error: error instanceof Error ? error.message : String(error) },
+        "a rotated audit file could not be compressed or deleted; trying again at the next rotation",
+      ),
+  });
+}
