@@ -123,6 +123,10 @@ const gap = z.strictObject({
   last: z.int().min(1),
   reason: z.enum(["ring_full", "spool_full", "killed", "damaged", "dropped"]).optional(),
   atLeast: count.optional(),
+  earlier: z
+    .strictObject({ boots: count, atLeast: count })
+    .optional()
+    .meta({ description: "Gaps of so many earlier boots of the node that are no longer known each." }),
   fromMs: ms.optional(),
   toMs: ms.optional(),
   why: text,

@@ -13,7 +13,7 @@ import { toLine } from "./audit-record.ts";
 import type { AuditSink } from "./audit-sink.ts";
 import type { ActRecord, CommandKind } from "./command-record.ts";
 import { createLineFormatter } from "./decision-line.ts";
-import { SinkDelivery, type SinkStats } from "./sink-delivery.ts";
+import { cursorName, cursorNameOf, SinkDelivery, type SinkStats } from "./sink-delivery.ts";
 import {
   type AuditBatch,
   AuditNotDurableError,
@@ -27,6 +27,14 @@ import {
   SpoolStore,
   SpoolWriter,
 } from "./spool/index.ts";
+
+/** A decision after the spool was closed: nothing in the process should decide any more. */
+export class AuditClosedError extends CodedError<"ERR_AUDIT_CLOSED"> {
+  override readonly code = "ERR_AUDIT_CLOSED";
+  constructor() {
+    super("a decision was made after the audit spool was closed; it has no record, and no gap declares it");
+  }
+}
 
 export class AuditLostError extends CodedError<"ERR_AUDIT_LOST"> {
   override readonly code = "ERR_AUDIT_LOST";
@@ -69,7 +77,13 @@ export type RecorderOptions = Readonly<{
   node: NodeId;
   boot: BootId;
   /** Null: no record is stored. */
-  spool: Readonly<{ disk: SpoolDisk; bytesMax: number; sinks: readonly AuditSink[] }> | null;
+  spool: Readonly<{
+    disk: SpoolDisk;
+    bytesMax: number;
+    /** Bound of the number of files with records. */
+    segmentsMax?: number;
+    sinks: readonly AuditSink[];
+  }> | null;
   /** Gets every record soon after its decision, stored or not. */
   tap?: (batch: AuditBatch) => void;
   /** Bound of the records in memory. */
@@ -93,54 +107,30 @@ const sinkGatherMs = 50;
 const closePollMs = 10;
 
 export async function createRecorder(options: RecorderOptions): Promise<Recorder> {
-  const { node, boot, spool, nowMs, monotonicMs, sleep, onFailure } = options;
+  const { node, boot, spool, onFailure } = options;
   const ring = new RecordRing(options.ringBytesMax ?? ringBytesDefault);
   const formatLine = createLineFormatter();
   let durable = 0;
   const release = (): void => ring.release(spool === null ? tap.last() : Math.min(durable, tap.last()));
   const tap = createTap(ring, { ...options, onFlushed: release });
-  const parts = spool === null ? null : await startSpool(spool);
+  const onDurable = (number: number): void => {
+    durable = number;
+    tap.flush();
+  };
+  const parts = spool === null ? null : await startSpool(spool, { ...options, ring, onDurable });
   let closing = false;
-
-  async function startSpool({ disk, bytesMax, sinks }: NonNullable<RecorderOptions["spool"]>) {
-    const { onDamage } = options;
-    const store = new SpoolStore({ disk, node, boot, bytesMax, nowMs, onDamage });
-    await store.open();
-    const deliveries: SinkDelivery[] = [];
-    const cursor = { node, boot, nowMs, onDamage };
-    const onStored = (): void => writer?.notifyDelivered();
-    let writer: SpoolWriter | undefined;
-    const common = { store, disk, cursor, gatherMs: sinkGatherMs, nowMs, monotonicMs, sleep, onFailure, onStored };
-    for (const sink of sinks) deliveries.push(await SinkDelivery.open(sink, common));
-    writer = new SpoolWriter({
-      ring,
-      store,
-      node,
-      boot,
-      nowMs,
-      monotonicMs,
-      sleep,
-      positions: () => deliveries.map(({ position }) => position),
-      gatherMs: options.gatherMs ?? gatherMsDefault,
-      syncMs: options.syncMs ?? syncMsDefault,
-      strictMs: options.strictMs ?? strictMsDefault,
-      onFailure: (error) => onFailure("spool", error),
-      onUnremoved: (error) => onFailure("spool files", error),
-      onDurable(number) {
-        durable = number;
-        tap.flush();
-      },
-    });
-    await writer.started;
-    return { store, writer, deliveries };
-  }
+  /** Nothing is written any more. */
+  let sealed = false;
+  let late = false;
 
   function append(decision: DecisionRecord): boolean {
     return appendLine(formatLine(ring.last + 1, decision), decision.at);
   }
 
   function appendLine(line: Line, at: UnixMs): boolean {
-    const isFull = closing || parts?.store.full === true;
+    if (sealed && !late) onFailure("spool", new AuditClosedError());
+    late = sealed;
+    const isFull = sealed || parts?.store.full === true;
     if (isFull) ring.drop("spool_full", at);
     const appended = !isFull && ring.append(line, at);
     parts?.writer.notify(ring.last);
@@ -179,20 +169,72 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
       if (closing) return;
       closing = true;
       tap.flush();
-      if (parts === null) return;
-      const until = monotonicMs() + timeoutMs;
-      const left = (): number => Math.max(0, until - monotonicMs());
-      const { writer, deliveries } = parts;
-      if (!(await writer.close(left()))) onFailure("spool", new AuditLostError(ring.last - writer.durable));
-      for (const delivery of deliveries) delivery.flush();
-      while (left() > 0 && deliveries.some(isBusy)) await sleep(closePollMs);
-      await Promise.all(deliveries.map((delivery) => delivery.close(left())));
+      if (parts !== null) await closeSpool(parts, { ...options, timeoutMs });
+      sealed = true;
+      if (parts !== null && durable < ring.last) onFailure("spool", new AuditLostError(ring.last - durable));
     },
   };
 }
 
 /** Whether it is worth to wait for the sink. */
 const isBusy = ({ isIdle, failing }: SinkDelivery): boolean => !isIdle && !failing;
+type SpoolParts = Readonly<{ store: SpoolStore; writer: SpoolWriter; deliveries: readonly SinkDelivery[] }>;
+
+async function startSpool(
+  { sinks, ...bounds }: NonNullable<RecorderOptions["spool"]>,
+  options: RecorderOptions & Pick<ConstructorParameters<typeof SpoolWriter>[0], "ring" | "onDurable">,
+): Promise<SpoolParts> {
+  const { node, boot, nowMs, monotonicMs, sleep, onFailure, onDamage, ring, onDurable } = options;
+  const { disk } = bounds;
+  const store = new SpoolStore({ ...bounds, node, boot, nowMs, onDamage });
+  await store.open();
+  const deliveries: SinkDelivery[] = [];
+  const cursor = { node, boot, nowMs, onDamage };
+  const onStored = (): void => writer?.notifyDelivered();
+  let writer: SpoolWriter | undefined;
+  const common = { store, disk, cursor, gatherMs: sinkGatherMs, nowMs, monotonicMs, sleep, onFailure, onStored };
+  for (const sink of sinks) deliveries.push(await SinkDelivery.open(sink, common));
+  await forgetSinks(disk, sinks);
+  writer = new SpoolWriter({
+    ring,
+    store,
+    node,
+    boot,
+    nowMs,
+    monotonicMs,
+    sleep,
+    onDurable,
+    positions: () => deliveries.map(({ position }) => position),
+    gatherMs: options.gatherMs ?? gatherMsDefault,
+    syncMs: options.syncMs ?? syncMsDefault,
+    strictMs: options.strictMs ?? strictMsDefault,
+    onFailure: (error) => onFailure("spool", error),
+    onUnremoved: (error) => onFailure("spool files", error),
+  });
+  await writer.started;
+  return { store, writer, deliveries };
+}
+
+/** Records that are made meanwhile are stored, too. */
+async function closeSpool(
+  { writer, deliveries }: SpoolParts,
+  { timeoutMs, monotonicMs, sleep }: Pick<RecorderOptions, "monotonicMs" | "sleep"> & Readonly<{ timeoutMs: number }>,
+): Promise<void> {
+  const until = monotonicMs() + timeoutMs;
+  const left = (): number => Math.max(0, until - monotonicMs());
+  await writer.close(left());
+  for (const delivery of deliveries) delivery.flush();
+  while (left() > 0 && deliveries.some(isBusy)) await sleep(closePollMs);
+  await Promise.all(deliveries.map((delivery) => delivery.close(left())));
+  await writer.close(left());
+  writer.seal();
+}
+
+/** A sink that is no longer configured would keep a position that the spool moves away from. */
+async function forgetSinks(disk: SpoolDisk, sinks: readonly AuditSink[]): Promise<void> {
+  const known = new Set(sinks.map(cursorNameOf));
+  for (const { name } of await disk.list()) if (cursorName.test(name) && !known.has(name)) await disk.remove(name);
+}
 
 /** Copies records from the ring to the tap, whatever the disk does. */
 function createTap(

@@ -102,20 +102,22 @@ export class SinkDelivery {
 
   /** Continues where the sink was when the process last ended. */
   static async open(sink: AuditSink, options: DeliveryOptions): Promise<SinkDelivery> {
-    const state = stateIn(await options.disk.readSmall(stateNameOf(sink)));
-    return new SinkDelivery(sink, options, state ?? { position: spoolStart, begun: null });
+    const stored = stateIn(await options.disk.readSmall(cursorNameOf(sink)));
+    return new SinkDelivery(sink, options, stored ?? null);
   }
 
-  private constructor(sink: AuditSink, options: DeliveryOptions, { position, begun }: StoredState) {
+  private constructor(sink: AuditSink, options: DeliveryOptions, stored: StoredState | null) {
     this.#sink = sink;
     this.#options = options;
-    this.#stateName = stateNameOf(sink);
+    this.#stateName = cursorNameOf(sink);
     this.#deadName = `dead-letters-${idOf(sink)}.jsonl`;
-    this.#stored = position;
-    this.#begun = begun;
-    this.#storedBegun = begun;
+    options.store.passIndex((stored?.position.index ?? 0) - 1);
+    // A new sink gets what the spool has. From now on, whatever the spool loses is declared to it.
+    const position = stored?.position ?? options.store.joinPosition;
+    this.#begun = stored?.begun ?? null;
+    this.#storedBegun = this.#begun;
+    this.#stored = stored?.position ?? spoolStart;
     this.#delivered = position;
-    options.store.passIndex(position.index - 1);
     const limits = sink.batching === undefined ? {} : { limits: sink.batching };
     this.#cursor = new SpoolCursor(options.store, { ...options.cursor, disk: options.disk, position, ...limits });
     this.#running = this.#run();
@@ -147,6 +149,7 @@ export class SinkDelivery {
 
   async #run(): Promise<void> {
     const { sleep, gatherMs } = this.#options;
+    await this.#store({ now: true });
     while (!this.#stop.signal.aborted) {
       await this.#gather();
       const { changed } = this.#options.store;
@@ -346,13 +349,16 @@ async function endsWithinALine(file: SpoolFile, size: number): Promise<boolean> 
   return size > 0 && (await file.read(byte, size - 1)) === 1 && byte[0] !== 0x0a;
 }
 
-function idOf({ name }: AuditSink): string {
+function idOf({ name }: Pick<AuditSink, "name">): string {
   return hash("sha256", name, "hex").slice(0, 16);
 }
 
-function stateNameOf(sink: AuditSink): string {
+/** The file of the sink's position. */
+export function cursorNameOf(sink: Pick<AuditSink, "name">): string {
   return `cursor-${idOf(sink)}.json`;
 }
+
+export const cursorName = /^cursor-[0-9a-f]{16}\.json$/;
 
 /** What the file of a sink's position says. */
 type StoredState = Readonly<{ position: SpoolPosition; begun: BatchEnd | null }>;

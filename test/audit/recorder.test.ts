@@ -113,6 +113,35 @@ describe("best effort", () => {
     assert.equal(sink.written.length, 1);
     assert.equal(recorder.stats().dropped, 1);
     await assert.rejects(recorder.recordDurably(decision()), AuditNotDurableError);
+    for (let i = 0; i < 3; i++) recorder.record(decision());
+    assert.equal(recorder.failures.length, 1, "reported once");
+    assert.match(recorder.failures[0] ?? "", /after the audit spool was closed/);
+  });
+
+  test("records that are made while the sinks are waited for at the end are stored too", async () => {
+    const disk = new ModelDisk();
+    const sink = testSink();
+    const recorder = await startSpool(disk, [sink]);
+    sink.mode = "stuck";
+    recorder.record(decision("/1"));
+    await waitFor("the sink", () => sink.batches.length > 0);
+    const closing = recorder.close(5_000);
+    const contents = (): string => [...disk.files.values()].map(({ durable }) => durable.toString("latin1")).join();
+    await waitFor("the end of the spool", () => recorder.stats().pending === 0 && contents().includes('"/1"'));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    for (const path of ["/2", "/3"]) recorder.record(decision(path));
+    await assert.rejects(recorder.recordDurably(decision("/4")), { code: "ERR_AUDIT_NOT_DURABLE" });
+    await waitFor("them to be stored", () => recorder.stats().pending === 0);
+    sink.mode = "good";
+    sink.release();
+    await closing;
+    const next = await startSpool(disk, [sink], { boot: "boot-2" });
+    await next.close(1_000);
+    assert.deepEqual(
+      sink.written.map(({ kind, seq }) => `${kind} ${seq}`),
+      ["decision 1", "decision 2", "decision 3"],
+    );
+    assert.deepEqual(recorder.failures, []);
   });
 
   test("the tap gets every record, also while the disk hangs", async () => {

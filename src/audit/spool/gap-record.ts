@@ -6,7 +6,8 @@ import type { BootId, NodeId, UnixMs } from "../../events/index.ts";
  * process ended without writing its newest records. `damaged`: the disk returned something else than was written.
  * `dropped`: the record was too large.
  */
-export type GapReason = "ring_full" | "spool_full" | "killed" | "damaged" | "dropped";
+export const gapReasons = ["ring_full", "spool_full", "killed", "damaged", "dropped"] as const;
+export type GapReason = (typeof gapReasons)[number];
 
 export type GapRecord = Readonly<{
   kind: "gap";
@@ -21,6 +22,11 @@ export type GapRecord = Readonly<{
   reason?: GapReason;
   /** How many of the numbers surely belonged to a decision. Absent: all. Numbers are reserved ahead of their use. */
   atLeast?: number;
+  /**
+   * Gaps of so many earlier boots of the node that are no longer known each, and how many decisions they surely cover.
+   * The node was killed so often while a sink was behind that the spool cannot keep them.
+   */
+  earlier?: Readonly<{ boots: number; atLeast: number }>;
   /** No decision of the gap was made before `fromMs` or after `toMs`. */
   fromMs?: number;
   toMs?: number;
@@ -56,6 +62,6 @@ export function gapRecordOf(gap: Gap): GapRecord {
 }
 
 /** How many decisions a gap surely covers. */
-export function sizeOfGap({ first, last, atLeast }: Pick<GapRecord, "first" | "last" | "atLeast">): number {
-  return atLeast ?? last - first + 1;
+export function sizeOfGap(gap: Pick<GapRecord, "first" | "last" | "atLeast" | "earlier">): number {
+  return (gap.atLeast ?? gap.last - gap.first + 1) + (gap.earlier?.atLeast ?? 0);
 }

@@ -2,8 +2,9 @@
 export { type GapReason, type GapRecord, gapRecordOf, sizeOfGap } from "./gap-record.ts";
 export { type Line, RecordRing } from "./record-ring.ts";
 export { backlogOf, type Segment, type SpoolPosition, spoolStart } from "./segment.ts";
+export type { Damage } from "./segment-scan.ts";
 export { type AuditBatch, type BatchEnd, type CursorBatch, SpoolCursor } from "./spool-cursor.ts";
 export type { SpoolDisk, SpoolFile } from "./spool-disk.ts";
 export { openSpoolFolder, SpoolUnusableError } from "./spool-folder.ts";
-export { type Damage, SpoolStore } from "./spool-store.ts";
+export { SpoolStore } from "./spool-store.ts";
 export { AuditNotDurableError, type NotDurableReason, type Sleep, SpoolWriter } from "./spool-writer.ts";

@@ -2,8 +2,8 @@
  * Record ring: decision lines as bytes, from the decision until they are durable in the spool. Pure.
  *
  * - Numbers are dense: every decision uses one, also a decision whose record has no room. Runs of those are gaps.
- * - The bound is in bytes. Once it is reached, records are dropped until half of it is free again, so that one gap
- *   covers many.
+ * - The bound is on the memory of all pages, used or not. Once it is reached, records are dropped until half of it is
+ *   free again, so that one gap covers many.
  * - Lines are packed into pages outside the garbage collector's heap, which would otherwise copy them repeatedly.
  * - What was read does not change before `release`.
  */
@@ -17,7 +17,9 @@ export type RingChunk =
   | Readonly<{ kind: "records"; first: number; last: number; bytes: Buffer }>
   | Readonly<{ kind: "gap"; first: number; last: number; reason: GapReason; fromMs: number; toMs: number }>;
 
-const pageBytes = 256 * 1_024;
+const pageBytesUsual = 256 * 1_024;
+/** A ring has at least so many pages. */
+const pagesLeast = 16;
 const pageRecordsMax = 1_000;
 /** Empty pages kept for reuse: allocating memory outside the heap triggers full garbage collections. */
 const sparePagesMax = 4;
@@ -34,10 +36,13 @@ type GapPage = { kind: "gap"; first: number; last: number; reason: GapReason; fr
 
 export class RecordRing {
   readonly #bytesMax: number;
+  readonly #pageBytes: number;
   /** In order and without holes. Lines are appended to the last one. */
   readonly #pages: (Page | GapPage)[] = [];
   readonly #spare: Page[] = [];
   #dropping = false;
+  /** Memory of all pages, spare ones included. */
+  #allocated = 0;
   /** The number of the newest decision; 0: none. */
   last = 0;
   /** Bytes of the records that are not released. */
@@ -47,12 +52,17 @@ export class RecordRing {
 
   constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
+    this.#pageBytes = Math.min(pageBytesUsual, Math.floor(bytesMax / pagesLeast));
   }
 
   get isFull(): boolean {
-    if (this.#dropping && this.bytes <= this.#bytesMax / 2) this.#dropping = false;
-    if (this.bytes >= this.#bytesMax) this.#dropping = true;
+    if (this.#dropping) this.#dropping = this.#usedBytes() > this.#bytesMax / 2;
     return this.#dropping;
+  }
+
+  /** Memory of all pages. */
+  get allocated(): number {
+    return this.#allocated;
   }
 
   /** Uses the next number. @returns whether there was room */
@@ -62,13 +72,19 @@ export class RecordRing {
       return false;
     }
     const { text, isAscii } = line;
-    if (text.length > framePayloadMax / 3 && Buffer.byteLength(text) > framePayloadMax) {
+    let bytesMax = isAscii ? text.length : text.length * 3; // UTF-8
+    if (!isAscii && bytesMax > this.#room()) bytesMax = Buffer.byteLength(text);
+    if (bytesMax > framePayloadMax) {
       this.drop("dropped", atMs);
       return false;
     }
-    const bytesMax = isAscii ? text.length : text.length * 3; // UTF-8
-    const page = this.#pageFor(Math.min(bytesMax, framePayloadMax));
-    const at = page.count === 0 ? 0 : (page.ends[page.count - 1] ?? 0);
+    const page = this.#pageFor(bytesMax);
+    if (page === undefined) {
+      this.#dropping = true;
+      this.drop("ring_full", atMs);
+      return false;
+    }
+    const at = endOf(page);
     const written = page.bytes.write(text, at, isAscii ? "latin1" : "utf8");
     page.ends[page.count++] = at + written;
     this.bytes += written;
@@ -83,19 +99,43 @@ export class RecordRing {
     const open = this.#pages.at(-1);
     if (open?.kind === "gap" && open.reason === reason) {
       open.last = this.last;
-      open.toMs = atMs;
+      open.fromMs = Math.min(open.fromMs, atMs); // the clock may be set back
+      open.toMs = Math.max(open.toMs, atMs);
     } else this.#pages.push({ kind: "gap", first: this.last, last: this.last, reason, fromMs: atMs, toMs: atMs });
   }
 
-  #pageFor(bytes: number): Page {
+  /** Room for the next line in the page in use. */
+  #room(): number {
     const open = this.#pages.at(-1);
-    if (open?.kind === "records" && open.count < pageRecordsMax && open.bytes.length - endOf(open) >= bytes)
-      return open;
-    const page = (bytes > pageBytes ? undefined : this.#spare.pop()) ?? newPage(Math.max(pageBytes, bytes));
+    return open?.kind === "records" && open.count < pageRecordsMax ? open.bytes.length - endOf(open) : 0;
+  }
+
+  /** @returns undefined if there is no room for another page */
+  #pageFor(bytes: number): Page | undefined {
+    const open = this.#pages.at(-1);
+    if (open?.kind === "records" && this.#room() >= bytes) return open;
+    const page = (bytes > this.#pageBytes ? undefined : this.#spare.pop()) ?? this.#allocate(bytes);
+    if (page === undefined) return undefined;
     page.first = this.last + 1;
     page.count = 0;
     this.#pages.push(page);
     return page;
+  }
+
+  #allocate(bytes: number): Page | undefined {
+    const size = Math.max(this.#pageBytes, bytes);
+    for (const room = this.#bytesMax - size - endsBytes; this.#allocated > room; ) {
+      const spare = this.#spare.pop();
+      if (spare === undefined) return undefined;
+      this.#allocated -= memoryOf(spare);
+    }
+    const page = newPage(size);
+    this.#allocated += memoryOf(page);
+    return page;
+  }
+
+  #usedBytes(): number {
+    return this.#spare.reduce((sum, page) => sum - memoryOf(page), this.#allocated);
   }
 
   /**
@@ -123,7 +163,8 @@ export class RecordRing {
       this.#pages.shift();
       if (page.kind === "gap") continue;
       this.bytes -= endOf(page);
-      if (page.bytes.length === pageBytes && this.#spare.length < sparePagesMax) this.#spare.push(page);
+      if (page.bytes.length === this.#pageBytes && this.#spare.length < sparePagesMax) this.#spare.push(page);
+      else this.#allocated -= memoryOf(page);
     }
   }
 }
@@ -134,6 +175,12 @@ function lastOf(page: Page | GapPage): number {
 
 function endOf(page: Page): number {
   return page.count === 0 ? 0 : (page.ends[page.count - 1] ?? 0);
+}
+
+const endsBytes = pageRecordsMax * Uint32Array.BYTES_PER_ELEMENT;
+
+function memoryOf({ bytes }: Page): number {
+  return bytes.length + endsBytes;
 }
 
 function newPage(size: number): Page {

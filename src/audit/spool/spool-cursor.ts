@@ -8,11 +8,13 @@
  */
 import type { BootId, NodeId } from "../../events/index.ts";
 import { framePayloadMax, type SpoolFrame } from "./frame.ts";
+import { recordOfDropped } from "./gap-list.ts";
 import { type Gap, type GapRecord, gapRecordOf, sizeOfGap } from "./gap-record.ts";
-import { type Segment, type SpoolPosition, tailOf } from "./segment.ts";
+import { goesOn, type Segment, type SpoolPosition, tailOf } from "./segment.ts";
 import { type ReadFrame, SegmentReader } from "./segment-reader.ts";
+import type { Damage } from "./segment-scan.ts";
 import type { SpoolDisk } from "./spool-disk.ts";
-import type { Damage, SpoolStore } from "./spool-store.ts";
+import type { SpoolStore } from "./spool-store.ts";
 
 /** Records on their way to a sink, as lines of JSON in UTF-8, each with its end. */
 export type AuditBatch = Readonly<{
@@ -94,15 +96,20 @@ export class SpoolCursor {
     for (;;) {
       const segment = this.#segment();
       if (segment === undefined) return open.filled > 0 ? finish() : undefined;
+      if (segment.kind === "gap") {
+        if (open.filled > 0) return finish();
+        const declared = this.#nextDropped(segment);
+        if (declared !== undefined) return declared;
+        if (!this.#leave(segment)) return undefined;
+        continue;
+      }
       if (segment.boot !== this.#position.boot || segment.index !== this.#position.index) {
         if (open.filled > 0 && segment.boot !== this.#position.boot) return finish();
         this.#enter(segment);
       }
-      // Retention replaced the segment while the sink was in the middle of it.
-      if (segment.kind === "gap" && this.#position.next <= segment.last) this.#moveTo(segment, 0);
       let read: ReadFrame;
       try {
-        const isGone = segment.index === this.#gone;
+        const isGone = segment.index === this.#gone || segment.damaged;
         read = isGone ? gone : await this.#reader.read(segment.name, this.#position.offset, segment.bytes);
       } catch (error) {
         if (open.filled > 0) return finish(); // the next call fails
@@ -114,11 +121,12 @@ export class SpoolCursor {
         continue;
       }
       if (read.type === "end") {
+        if (!this.#store.segments.includes(segment)) continue; // retention replaced it meanwhile
         if (read.damagedBytes > 0) this.#report(segment, segment.bytes);
         if (!segment.ended) return open.filled > 0 ? finish() : undefined;
         const tail = this.#tailGap(segment);
         if (tail !== undefined && open.filled > 0) return finish();
-        if (tail !== undefined) return this.#gapBatch(tail, segment.bytes);
+        if (tail !== undefined) return this.#gapBatch(tail, { offset: segment.bytes });
         if (!this.#leave(segment)) return open.filled > 0 ? finish() : undefined;
         continue;
       }
@@ -130,15 +138,15 @@ export class SpoolCursor {
       }
       const isGap = frame.kind === "gap" || frame.first > this.#position.next;
       if (open.filled > 0 && isGap) return finish();
+      const { next, offset } = this.#position;
+      if (frame.first > next) {
+        this.#atMs = frame.atMs;
+        return this.#gapBatch(this.#holeBefore(frame.first, segment, frame.atMs), { offset });
+      }
       if (frame.kind === "gap") {
         this.#atMs = frame.atMs;
-        return this.#gapBatch(declaredGap(frame, this.#position.next), read.end);
+        return this.#gapBatch(declaredGap(frame, next), { offset: read.end });
       }
-      if (isGap) {
-        this.#atMs = frame.atMs;
-        return this.#gapBatch(this.#holeBefore(frame.first, segment, frame.atMs), this.#position.offset);
-      }
-      const { next } = this.#position;
       const { bytes, last } = this.#fitting(frame, { ...open, end });
       if (bytes.length === 0) return finish();
       this.#atMs = frame.atMs;
@@ -189,9 +197,23 @@ export class SpoolCursor {
     return this.#store.segments.find(({ index }) => index >= this.#position.index);
   }
 
-  #enter({ index, boot, first }: Segment): void {
-    const next = boot === this.#position.boot ? this.#position.next : first;
+  /** The sink has nothing of a boot that it was not in, and numbers begin with 1. */
+  #enter({ index, boot }: Segment): void {
+    const next = boot === this.#position.boot ? this.#position.next : 1;
     this.#position = { index, boot, next, offset: 0 };
+  }
+
+  /** The next gap of a list; undefined: the sink has the others. */
+  #nextDropped({ gaps }: Segment): CursorBatch | undefined {
+    const { index: from, boot, next } = this.#position;
+    for (const gap of gaps) {
+      if (gap.index < from) continue;
+      const known = gap.boot === boot ? next : null;
+      if (known !== null && gap.last < known) continue;
+      const place = { index: gap.index + 1, offset: 0, boot: gap.boot };
+      return this.#gapBatch(recordOfDropped(gap, this.#options.node, known), place);
+    }
+    return undefined;
   }
 
   #moveTo({ index, boot }: Segment, offset: number, next = this.#position.next): void {
@@ -217,9 +239,9 @@ export class SpoolCursor {
     const unused = tailOf(this.#store.segments, at, boot);
     const { next } = this.#position;
     const last = segment.last + unused;
-    if (last < next || this.#store.segments[at + 1]?.boot === segment.boot || segment.boot === boot) return undefined;
+    if (last < next || goesOn(this.#store.segments, at) || segment.boot === boot) return undefined;
     const atLeast = Math.max(0, segment.last - next + 1);
-    const reason = unused > 0 ? "killed" : "damaged";
+    const reason = unused > 0 && !segment.damaged ? "killed" : "damaged";
     const fromMs = segment.toMs;
     const toMs = Math.max(fromMs, nowMs()); // the clock may have been set back
     const gap = { node, boot: segment.boot, first: next, last, reason, fromMs, toMs } as const;
@@ -234,9 +256,9 @@ export class SpoolCursor {
     return gapRecordOf(gap);
   }
 
-  #gapBatch(record: GapRecord, offset: number): CursorBatch {
+  #gapBatch(record: GapRecord, place: Partial<SpoolPosition>): CursorBatch {
     const { boot, seq } = record;
-    this.#position = { ...this.#position, offset, next: seq + 1 };
+    this.#position = { ...this.#position, ...place, next: seq + 1 };
     const bytes = Buffer.from(`${JSON.stringify(record)}\n`);
     const counts = { records: 0, lost: sizeOfGap(record), atMs: this.#atMs };
     return { boot, first: seq, last: seq, bytes, after: this.#position, ...counts };

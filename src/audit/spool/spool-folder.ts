@@ -4,7 +4,7 @@
  * A SQLite lock keeps a second process away: two writers would destroy each other's records. The kernel releases it
  * when the process ends, also by `kill -9`.
  */
-import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
+import { chmodSync, closeSync, mkdirSync, openSync, readdirSync, rmSync } from "node:fs";
 import { type FileHandle, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -20,17 +20,32 @@ export class SpoolUnusableError extends CodedError<"ERR_AUDIT_SPOOL_UNUSABLE"> {
   }
 }
 
-/** @throws SpoolUnusableError if the folder cannot be created, or another process uses it */
+/**
+ * @returns its files. After `release` they can no longer be changed: the folder may be another process's.
+ * @throws SpoolUnusableError if the folder cannot be created, or another process uses it
+ */
 export function openSpoolFolder(path: string): SpoolDisk & Readonly<{ release(): void }> {
   const lock = lockFolder(path);
   const at = (name: string): string => join(path, name);
+  let changes = 0;
+  let isReleased = false;
+  const change: Change = async (make) => {
+    if (isReleased) throw new SpoolUnusableError({ path, how: "was released" });
+    changes++;
+    try {
+      return await make();
+    } finally {
+      if (--changes === 0 && isReleased) lock.close();
+    }
+  };
+  removeUnfinished(path);
   return {
     async list() {
       const names = await readdir(path);
       return Promise.all(names.map(async (name) => ({ name, size: (await stat(at(name))).size })));
     },
-    create: async (name) => fileOf(await open(at(name), "wx+", 0o600), () => syncFolder(path)),
-    open: async (name) => fileOf(await open(at(name), "r+"), null),
+    create: (name) => change(async () => fileOf(await open(at(name), "wx+", 0o600), change, () => syncFolder(path))),
+    open: async (name) => fileOf(await open(at(name), "r+"), change, null),
     async readSmall(name) {
       try {
         return await readFile(at(name));
@@ -39,21 +54,39 @@ export function openSpoolFolder(path: string): SpoolDisk & Readonly<{ release():
         throw error;
       }
     },
-    async replace(name, bytes) {
-      const handle = await open(at(`${name}.new`), "w", 0o600);
-      try {
-        await handle.writeFile(bytes);
-        await handle.sync();
-      } finally {
-        await handle.close();
-      }
-      await rename(at(`${name}.new`), at(name));
-      await syncFolder(path);
+    replace: (name, bytes) =>
+      change(async () => {
+        const handle = await open(at(`${name}${unfinished}`), "w", 0o600);
+        try {
+          await handle.writeFile(bytes);
+          await handle.sync();
+        } finally {
+          await handle.close();
+        }
+        await rename(at(`${name}${unfinished}`), at(name));
+        await syncFolder(path);
+      }),
+    remove: (name) => change(() => rm(at(name), { force: true })),
+    release() {
+      isReleased = true;
+      if (changes === 0) lock.close(); // else after the last change
     },
-    remove: (name) => rm(at(name), { force: true }),
-    release: () => lock.close(),
   };
 }
+
+/** Makes a change of the folder. @throws SpoolUnusableError after its release */
+type Change = <Result>(make: () => Promise<Result>) => Promise<Result>;
+
+/** Suffix of a file that is being written to replace another one. */
+const unfinished = ".new";
+
+/** Removes what a process that ended within `replace` has left. */
+function removeUnfinished(path: string): void {
+  for (const name of readdirSync(path)) if (name.endsWith(unfinished)) rmSync(join(path, name), { force: true });
+}
+
+/** How long to wait for a process that ends, or only looks whether the folder is in use. */
+const lockMs = 500;
 
 function lockFolder(path: string): DatabaseSync {
   try {
@@ -63,7 +96,7 @@ function lockFolder(path: string): DatabaseSync {
     chmodSync(name, 0o600);
     const lock = new DatabaseSync(name);
     try {
-      lock.exec("pragma busy_timeout = 0; pragma locking_mode = exclusive; pragma journal_mode = memory");
+      lock.exec(`pragma busy_timeout = ${lockMs}; pragma locking_mode = exclusive; pragma journal_mode = memory`);
       lock.exec("begin exclusive");
       return lock;
     } catch (cause) {
@@ -81,23 +114,26 @@ function lockFolder(path: string): DatabaseSync {
 }
 
 /** @param syncName makes the name of a new file durable, once; null: it is */
-function fileOf(handle: FileHandle, syncName: (() => Promise<void>) | null): SpoolFile {
+function fileOf(handle: FileHandle, change: Change, syncName: (() => Promise<void>) | null): SpoolFile {
   let isNameDurable = syncName === null;
   return {
-    async write(chunks, at) {
-      let left = chunks;
-      for (let offset = at; left.length > 0; ) {
-        const { bytesWritten } = await handle.writev(left as Uint8Array[], offset);
-        offset += bytesWritten;
-        left = after(left, bytesWritten);
-      }
-    },
-    async sync() {
-      await handle.datasync();
-      if (isNameDurable) return;
-      await syncName?.();
-      isNameDurable = true;
-    },
+    write: (chunks, at) =>
+      change(async () => {
+        let left = chunks;
+        for (let offset = at; left.length > 0; ) {
+          const { bytesWritten } = await handle.writev(left as Uint8Array[], offset);
+          if (bytesWritten === 0) throw new Error("the disk wrote nothing");
+          offset += bytesWritten;
+          left = after(left, bytesWritten);
+        }
+      }),
+    sync: () =>
+      change(async () => {
+        await handle.datasync();
+        if (isNameDurable) return;
+        await syncName?.();
+        isNameDurable = true;
+      }),
     async read(into, at) {
       let total = 0;
       while (total < into.length) {
@@ -107,7 +143,7 @@ function fileOf(handle: FileHandle, syncName: (() => Promise<void>) | null): Spo
       }
       return total;
     },
-    truncate: (size) => handle.truncate(size),
+    truncate: (size) => change(() => handle.truncate(size)),
     close: () => handle.close(),
   };
 }

@@ -5,33 +5,28 @@
  * - `append` writes, `sync` makes it durable. Only then do readers see it, and `Segment` counts it.
  * - A failed write or sync ends its segment at the last durable frame, because what a failed sync leaves on the disk is
  *   unknown. The caller appends the same records again, to a new segment.
- * - Opening scans only segments without an `end` frame. It cuts a torn tail and reports each damaged place. It writes
- *   nothing: numbers that an ended boot reserved and left unused are declared by readers (spool-cursor.ts).
- * - Segments that every sink has passed are removed. At the bound, the oldest without strict records are replaced by
- *   gap records.
+ * - Opening cuts torn ends (segment-scan.ts). It writes nothing else: numbers that an ended boot reserved and left
+ *   unused are declared by readers (spool-cursor.ts).
+ * - Segments that every sink has passed are removed. At the bound, which counts the blocks that files take and the
+ *   files themselves, the oldest without strict records are replaced by gaps.
  */
-import { type BootId, CodedError, type NodeId } from "../../events/index.ts";
-import {
-  type FrameHead,
-  formatOfFrame,
-  frameAt,
-  frameHeadBytes,
-  frameHeadOf,
-  frameSeed,
-  spoolFormat,
-} from "./frame.ts";
-import { type GapReason, gapRecordOf } from "./gap-record.ts";
+import type { BootId, NodeId } from "../../events/index.ts";
+import { type FrameHead, frameHeadBytes, frameHeadOf, frameSeed, spoolFormat } from "./frame.ts";
+import { condenseGaps, type DroppedGap, encodeGapList, gapListMax } from "./gap-list.ts";
 import {
   deliveredSegments,
   formatSegmentName,
+  joinPosition,
+  listWithout,
   parseSegmentName,
+  replacedSegments,
+  roomOf,
   type Segment,
-  type SegmentName,
   type SpoolPosition,
   segmentToDrop,
-  tailOf,
 } from "./segment.ts";
 import { SegmentReader } from "./segment-reader.ts";
+import { type Damage, scanSegment, segmentOf, summaryOf } from "./segment-scan.ts";
 import type { SpoolDisk, SpoolFile } from "./spool-disk.ts";
 
 /** A frame to append. `last`: the newest number after it. */
@@ -41,28 +36,22 @@ export type SpoolOptions = Readonly<{
   disk: SpoolDisk;
   node: NodeId;
   boot: BootId;
-  /** Bound of all segments. */
+  /** Bounds of all segments: the blocks that they take on the disk, and their number. */
   bytesMax: number;
+  segmentsMax?: number;
   nowMs: () => number;
   /** Called for each damaged place. `torn`: the end of a segment, which is cut off; no durable record was there. */
   onDamage: (damage: Damage) => void;
 }>;
-
-export type Damage = Readonly<{ name: string; offset: number; bytes: number; torn: boolean }>;
 
 const segmentBytesUsual = 8 * 1_024 * 1_024;
 const segmentBytesMost = 128 * 1_024 * 1_024;
 const segmentsLeast = 16;
 /** A large spool has larger segments rather than more of them. */
 const segmentsUsualMax = 1_024;
+/** Segments of full length are at most a quarter of them. The others are of boots that ended early. */
+const segmentsMaxDefault = 4_096;
 const noPayload = new Uint8Array();
-
-export class SpoolFormatError extends CodedError<"ERR_AUDIT_SPOOL_FORMAT"> {
-  override readonly code = "ERR_AUDIT_SPOOL_FORMAT";
-  constructor(name: string, format: number) {
-    super(`the audit segment ${name} has the format ${format} of a later version; this one reads ${spoolFormat}`);
-  }
-}
 
 type Active = {
   readonly segment: Segment;
@@ -83,6 +72,8 @@ export class SpoolStore {
   #active: Active | null = null;
   #nextIndex = 1;
   #last = 0;
+  /** A file without durable content that could not be removed. No further one is created before it is. */
+  #leftover: string | null = null;
   #changed = Promise.withResolvers<void>();
   /** No number of this boot above this one is used before a later reservation is durable. */
   reserved = 0;
@@ -100,9 +91,14 @@ export class SpoolStore {
     return this.#segments;
   }
 
+  /** The blocks that the segments take on the disk. */
   get bytes(): number {
-    const durable = this.#segments.reduce((sum, { bytes }) => sum + bytes, 0);
-    return durable + (this.#active === null ? 0 : this.#active.at - this.#active.segment.bytes);
+    return this.#segments.reduce((sum, segment) => sum + roomOf(segment), 0);
+  }
+
+  /** Where a sink begins that has nothing yet. */
+  get joinPosition(): SpoolPosition {
+    return joinPosition(this.#segments, this.#nextIndex);
   }
 
   /** Settles when more can be read, or segments changed. */
@@ -129,92 +125,26 @@ export class SpoolStore {
       return parsed === undefined ? [] : [{ name, size, ...parsed }];
     });
     found.sort((a, b) => a.index - b.index || (a.kind === "records" ? -1 : 1));
+    const { onDamage } = this.#options;
     const reader = new SegmentReader(disk);
     try {
       for (const file of found) {
         this.#nextIndex = Math.max(this.#nextIndex, file.index + 1);
-        const before = this.#segments.at(-1);
-        if (before?.index === file.index) {
-          await disk.remove(file.name); // the segment was about to be dropped, and still exists
+        if (file.size === 0) {
+          await disk.remove(file.name); // the process ended before anything was durable
           continue;
         }
-        const segment = (await this.#segmentWithEnd(file)) ?? (await this.#scan(file, reader));
+        const before = this.#segments.at(-1);
+        const segment = await scanSegment(file, { disk, reader, onDamage });
         if (before?.boot === segment.boot) segment.reserved = Math.max(segment.reserved, before.reserved);
-        if (segment.bytes > 0) this.#segments.push(segment);
+        this.#segments.push(segment);
       }
     } finally {
       await reader.close();
     }
-    for (const { name, size } of found) {
-      if (size === 0) await disk.remove(name); // the process ended before anything was durable
-    }
-  }
-
-  /** A segment whose last frame is an `end`: it needs no scan. */
-  async #segmentWithEnd(file: SegmentName & Readonly<{ name: string; size: number }>): Promise<Segment | undefined> {
-    if (file.size < frameHeadBytes * 2) return undefined;
-    const handle = await this.#options.disk.open(file.name);
-    try {
-      const bytes = Buffer.alloc(frameHeadBytes);
-      await handle.read(bytes, file.size - frameHeadBytes);
-      const frame = frameAt(bytes, 0, frameSeed(file.name));
-      if (frame?.kind !== "end") return undefined;
-      const { last, reserved, strict, atMs, final } = frame;
-      return { ...segmentOf(file), bytes: file.size, last, reserved, strict, final, fromMs: atMs, toMs: atMs };
-    } finally {
-      await handle.close();
-    }
-  }
-
-  async #scan(file: SegmentName & Readonly<{ name: string; size: number }>, reader: SegmentReader): Promise<Segment> {
-    const { name, size } = file;
-    const segment = segmentOf(file);
-    await this.#checkFormat(file);
-    for (let offset = 0; ; ) {
-      const read = await reader.read(name, offset, size);
-      if (read.type === "end") break;
-      if (read.type === "damaged") {
-        this.#options.onDamage({ name, offset, bytes: read.end - offset, torn: false });
-        offset = read.end;
-        continue;
-      }
-      const { last, reserved, strict, atMs, final } = read.frame;
-      segment.last = Math.max(segment.last, last);
-      segment.reserved = Math.max(segment.reserved, reserved);
-      segment.strict ||= strict;
-      segment.final ||= final;
-      segment.fromMs ||= atMs;
-      segment.toMs = atMs;
-      offset = read.end;
-      segment.bytes = offset;
-    }
-    if (segment.bytes < size) await this.#cut(segment, size);
-    return segment;
-  }
-
-  /** @throws SpoolFormatError rather than treating what a later version wrote as damaged */
-  async #checkFormat({ name }: Readonly<{ name: string }>): Promise<void> {
-    const bytes = Buffer.alloc(frameHeadBytes);
-    await this.#withFile(name, async (file) => {
-      await file.read(bytes, 0);
-    });
-    const format = formatOfFrame(bytes);
-    if (format !== undefined && format > spoolFormat) throw new SpoolFormatError(name, format);
-  }
-
-  async #cut(segment: Segment, size: number): Promise<void> {
-    const { name, bytes } = segment;
-    this.#options.onDamage({ name, offset: bytes, bytes: size - bytes, torn: true });
-    if (bytes === 0) return; // nothing in it is readable: left as it is
-    await this.#withFile(name, (file) => file.truncate(bytes)).catch(() => undefined); // readers stop there anyway
-  }
-
-  async #withFile(name: string, use: (file: SpoolFile) => Promise<void>): Promise<void> {
-    const file = await this.#options.disk.open(name);
-    try {
-      await use(file);
-    } finally {
-      await file.close();
+    for (const segment of replacedSegments(this.#segments)) {
+      await disk.remove(segment.name); // the process or the power ended before it was gone
+      this.#segments.splice(this.#segments.indexOf(segment), 1);
     }
   }
 
@@ -234,6 +164,7 @@ export class SpoolStore {
       }
       active.reserved = Math.max(active.reserved, reserved);
       active.toMs = atMs;
+      active.segment.size = at;
       await active.file.write(chunks, active.at);
       active.at = at;
     } catch (error) {
@@ -253,8 +184,9 @@ export class SpoolStore {
       throw error;
     }
     const { segment, at, last, reserved, strict, toMs } = active;
-    Object.assign(segment, { bytes: at, last, reserved, strict, toMs });
-    segment.fromMs ||= toMs;
+    Object.assign(segment, { bytes: at, last, reserved, strict });
+    segment.fromMs = Math.min(segment.fromMs || toMs, toMs); // the clock may be set back
+    segment.toMs = Math.max(segment.toMs, toMs);
     this.#last = last;
     this.reserved = Math.max(this.reserved, reserved);
     this.notify();
@@ -269,11 +201,13 @@ export class SpoolStore {
       const reserved = final ? last : active.reserved;
       const atMs = this.#options.nowMs();
       const head = frameHeadOf({ kind: "end", first: last + 1, last, reserved, atMs, strict, final }, noPayload, seed);
+      segment.size = active.at + head.length;
       await active.file.write([head], active.at);
       active.at += head.length;
       await this.sync();
       segment.ended = true;
       segment.final = final;
+      if (final) this.reserved = last;
       this.#active = null;
       await active.file.close().catch(() => undefined); // its content is durable
       this.notify();
@@ -289,6 +223,8 @@ export class SpoolStore {
 
   async #create(reserved: number): Promise<Active> {
     const { disk, node, boot, nowMs } = this.#options;
+    if (this.#leftover !== null) await disk.remove(this.#leftover);
+    this.#leftover = null;
     const first = this.#last + 1;
     const index = this.#nextIndex++;
     const name = formatSegmentName({ index, first, boot, kind: "records" });
@@ -300,8 +236,9 @@ export class SpoolStore {
     this.#active = active;
     const payload = Buffer.from(`${JSON.stringify({ format: spoolFormat, node, boot, index, first })}\n`);
     const head = { kind: "header", first, last, reserved, atMs: active.toMs, strict: false, final: false } as const;
+    segment.size = frameHeadBytes + payload.length;
     await file.write([frameHeadOf(head, payload, active.seed), payload], 0);
-    active.at = frameHeadBytes + payload.length;
+    active.at = segment.size;
     return active;
   }
 
@@ -311,11 +248,16 @@ export class SpoolStore {
     this.#active = null;
     const { segment, file } = active;
     segment.ended = true;
-    await file.truncate(segment.bytes).catch(() => undefined); // readers stop there anyway
+    const { name, bytes } = segment;
+    // If it cannot be cut, readers stop there anyway.
+    await file.truncate(bytes).then(
+      () => (segment.size = bytes),
+      () => undefined,
+    );
     await file.close().catch(() => undefined); // the failure that ended the segment is reported
-    if (segment.bytes === 0) {
+    if (bytes === 0) {
       this.#segments.splice(this.#segments.indexOf(segment), 1);
-      await this.#options.disk.remove(segment.name).catch(() => undefined); // an empty file; opening removes it
+      await this.#options.disk.remove(name).catch(() => (this.#leftover = name)); // opening removes it, too
     }
     this.notify();
   }
@@ -325,61 +267,67 @@ export class SpoolStore {
    * file cannot be removed or replaced; it stays, and counts
    */
   async maintain(positions: readonly SpoolPosition[]): Promise<void> {
-    const { disk, bytesMax } = this.#options;
+    const { disk } = this.#options;
     try {
       for (const segment of positions.length === 0 ? [] : deliveredSegments(this.#segments, positions)) {
         await disk.remove(segment.name);
         this.#segments.splice(this.#segments.indexOf(segment), 1);
       }
-      while (this.bytes > bytesMax) {
+      while (this.#isBeyondBound()) {
         const dropped = segmentToDrop(this.#segments);
-        if (dropped === null) break;
-        await this.#drop(dropped);
+        const longest = this.#longestList();
+        if (dropped !== null) await this.#drop(dropped);
+        else if (longest !== null) await this.#condense(longest);
+        else break;
       }
     } finally {
-      this.full = this.bytes > bytesMax;
+      this.full = this.#isBeyondBound();
     }
   }
 
+  #isBeyondBound(): boolean {
+    const { bytesMax, segmentsMax = segmentsMaxDefault } = this.#options;
+    return this.#segments.length > segmentsMax || this.bytes > bytesMax;
+  }
+
+  /** The list of gaps that takes most room, if it could take less. */
+  #longestList(): Segment | null {
+    const lists = this.#segments.filter((segment) => segment.gaps.length > 1 && roomOf(segment) > roomOf({ size: 1 }));
+    return lists.toSorted((a, b) => b.size - a.size)[0] ?? null;
+  }
+
+  /** Replaces a segment by its gaps, in one list with those of its neighbours. */
   async #drop(segment: Segment): Promise<void> {
-    const { disk, node, boot: present } = this.#options;
-    const at = this.#segments.indexOf(segment);
-    const before = this.#segments[at - 1];
-    const merged = before?.kind === "gap" && before.boot === segment.boot ? before : null;
-    const { index, boot, toMs } = segment;
-    const first = merged?.first ?? segment.first;
-    const last = segment.last + tailOf(this.#segments, at, present);
-    const name = formatSegmentName({ index, first, boot, kind: "gap" });
-    const fromMs = merged?.fromMs ?? segment.fromMs;
-    const reason: GapReason = "spool_full";
-    const gap = { node, boot, first, last, reason, fromMs, toMs };
-    const used = segment.last - first + 1;
-    const line = gapRecordOf(last > segment.last ? { ...gap, atLeast: used } : gap);
-    const payload = Buffer.from(`${JSON.stringify(line)}\n`);
-    const head = { kind: "gap", first, last, reserved: last, atMs: toMs, strict: false, final: true } as const;
-    const bytes = Buffer.concat([frameHeadOf(head, payload, frameSeed(name)), payload]);
-    await disk.replace(name, bytes);
-    const tombstone = segmentOf({ index, first, boot, kind: "gap", name, size: bytes.length });
-    const { final } = segment;
-    Object.assign(tombstone, { bytes: bytes.length, last, reserved: last, final, fromMs, toMs });
-    this.#segments.splice(at, 1, tombstone);
-    try {
-      await disk.remove(segment.name);
-    } catch (error) {
-      this.#segments.splice(this.#segments.indexOf(tombstone), 1, segment); // it still takes its room
-      throw error;
+    const { disk, boot: present } = this.#options;
+    const segments = this.#segments;
+    const at = segments.indexOf(segment);
+    const { gaps, before, after } = listWithout(segments, at, present);
+    const [newest] = gaps.slice(-1);
+    if (newest !== undefined) {
+      const { index } = after ?? segment;
+      const name = after?.name ?? formatSegmentName({ index, first: newest.first, boot: newest.boot, kind: "gap" });
+      const list = await this.#writeList({ name, index }, condenseGaps(gaps, gapListMax));
+      segments.splice(at + 1, after === null ? 0 : 1, list);
     }
-    if (merged !== null) {
-      this.#segments.splice(at - 1, 1);
-      await disk.remove(merged.name);
+    // The list first, with its name: after a crash, what it covers counts as removed.
+    for (const old of [segment, ...(newest === undefined || before === null ? [] : [before])]) {
+      await disk.remove(old.name); // if it fails, the file still takes its room
+      segments.splice(segments.indexOf(old), 1);
     }
     this.notify();
   }
-}
 
-function segmentOf(file: SegmentName & Readonly<{ name: string; size: number }>): Segment {
-  const { name, index, first, boot, kind } = file;
-  const last = first - 1;
-  const content = { bytes: 0, last, reserved: last, strict: false, fromMs: 0, toMs: 0 };
-  return { name, index, first, boot, kind, ...content, ended: true, final: false };
+  async #condense(list: Segment): Promise<void> {
+    const shorter = await this.#writeList(list, condenseGaps(list.gaps, Math.floor(list.gaps.length / 2)));
+    this.#segments.splice(this.#segments.indexOf(list), 1, shorter);
+    this.notify();
+  }
+
+  async #writeList({ name, index }: Pick<Segment, "name" | "index">, gaps: readonly DroppedGap[]): Promise<Segment> {
+    const bytes = encodeGapList(name, gaps);
+    await this.#options.disk.replace(name, bytes);
+    const { first = 1, boot = this.#options.boot } = gaps.at(-1) ?? {};
+    const list = segmentOf({ index, first, boot, kind: "gap", name, size: bytes.length });
+    return { ...list, ...summaryOf(gaps), bytes: bytes.length, final: true, gaps };
+  }
 }

@@ -106,7 +106,8 @@ export class SpoolWriter {
   #hurry = new AbortController();
   readonly #closed = new AbortController();
   readonly #started: Promise<void>;
-  readonly #running: Promise<void>;
+  /** Null: the spool is ended, and no number was used since. */
+  #running: Promise<void> | null;
   /** Numbers that were used without a reservation on disk. */
   unreserved = 0;
 
@@ -137,6 +138,7 @@ export class SpoolWriter {
   /** Called after the ring used a number. Returns at once. */
   notify(number: number): void {
     if (number > this.#options.store.reserved) this.unreserved++;
+    if (!this.#stopped) this.#running ??= this.#run(); // a segment of its own, after the final one
     this.#wake.resolve();
     if (number > this.#reserveAfter || number - this.#written > fullTurnRecords) this.#hurryUp();
   }
@@ -203,13 +205,25 @@ export class SpoolWriter {
         await sleep(ms, this.#closed.signal.aborted ? undefined : this.#closed.signal).catch(() => undefined);
         retryMs = Math.min(retryMsMax, retryMs * 2);
       } else {
-        if (this.#closing && this.#isDone()) return;
+        if (this.#closing && this.#isDone()) {
+          if (await this.#end()) return;
+          continue;
+        }
         retryMs = retryMsFirst;
         await this.#waitForWork();
         await this.#gather(gatherMs);
       }
       await this.#turn();
     }
+  }
+
+  /** Ends the spool. @returns false if numbers were used meanwhile */
+  async #end(): Promise<boolean> {
+    const { store, onFailure } = this.#options;
+    await store.end({ final: true }).catch(onFailure); // if it fails, the next boot declares what was reserved
+    if (!this.#isDone()) return false;
+    this.#running = null;
+    return true;
   }
 
   #isDone(): boolean {
@@ -326,23 +340,24 @@ export class SpoolWriter {
   }
 
   /**
-   * Writes what is in the ring, for at most this long, and ends the segment. @returns whether every record is durable
+   * Writes what is in the ring, for at most this long, and ends the spool. Records that are made later are still
+   * written, until `seal`. @returns whether every record is durable
    */
   async close(timeoutMs: number): Promise<boolean> {
-    const { sleep, store, onFailure } = this.#options;
+    const { sleep } = this.#options;
     this.#closing = true;
     this.#closed.abort();
     this.#hurryUp();
     const timeUp = new AbortController();
-    const ended = this.#running.then(async () => {
-      if (!this.#isDone()) return;
-      await store.end({ final: true }).catch(onFailure);
-    });
-    await Promise.race([ended, sleep(timeoutMs, timeUp.signal).catch(() => undefined)]);
+    await Promise.race([this.#running, sleep(timeoutMs, timeUp.signal).catch(() => undefined)]);
     timeUp.abort();
-    this.#stopped = true;
     for (const { reject } of this.#waiters.splice(0)) reject(new AuditNotDurableError("closed"));
     return this.#isDone();
+  }
+
+  /** Writes nothing more, but what it is writing. */
+  seal(): void {
+    this.#stopped = true;
   }
 }
 

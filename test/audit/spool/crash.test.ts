@@ -126,6 +126,31 @@ test("a node that dies again and again while it recovers loses nothing either", 
   }
 });
 
+test("a node that dies again and again while its sink is down and its spool full loses nothing unnoticed", async () => {
+  for (let seed = 1; seed <= 40; seed++) {
+    const random = randomFrom(seed * 13);
+    let disk = new ModelDisk();
+    const answered: number[] = [];
+    for (let boot = 1; boot <= 7; boot++) {
+      const down = testSink("a");
+      down.mode = "failing";
+      answered.push((await runUntil(disk, random.between(4, 90), `boot-${boot}`, [down])).answered);
+      disk = survivorOf(disk, random.next() < 0.5 ? "kill" : "power", random);
+    }
+    const sink = testSink("a");
+    await finish(disk, "boot-9", [sink]);
+    for (const [index, made] of answered.entries()) {
+      const { recorded, declared, surelyLost } = accountOf(sink.written, `boot-${index + 1}`);
+      const what = `seed ${seed}, boot ${index + 1}`;
+      for (let number = 1; number <= made; number++)
+        assert.ok(recorded.has(number) || declared.has(number), `${what}: ${number} of ${made}`);
+      assert.ok(recorded.size + surelyLost <= made, `${what}: ${recorded.size} and ${surelyLost} of ${made}`);
+    }
+    const ids = sink.written.flatMap(({ kind, boot, seq }) => (kind === "gap" ? [] : [`${boot}:${seq}`]));
+    assert.equal(new Set(ids).size, ids.length, `seed ${seed}: each once`);
+  }
+});
+
 test("a disk that fails now and then, before the process dies, loses nothing and repeats nothing", async () => {
   for (let seed = 1; seed <= 60; seed++) {
     const random = randomFrom(seed * 7);

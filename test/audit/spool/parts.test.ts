@@ -103,6 +103,7 @@ describe("segments", () => {
   const segment = (index: number, parts: Partial<Segment> = {}): Segment => ({
     ...{ index, first: index * 10, last: index * 10 + 9, boot, kind: "records", name: `${index}`, bytes: 100 },
     ...{ reserved: 0, strict: false, ended: true, final: false, fromMs: 0, toMs: 0 },
+    ...{ size: 100, damaged: false, gaps: [] },
     ...parts,
   });
 
@@ -142,6 +143,7 @@ test("the newest durable segment is never removed: without it a power failure wo
   const of = (index: number, bytes: number): Segment => ({
     ...{ index, first: index * 10, boot: "boot-1" as BootId, kind: "records", name: `${index}`, bytes },
     ...{ last: index * 10 + 9, reserved: 300, strict: false, ended: bytes > 0, final: false, fromMs: 1, toMs: 1 },
+    ...{ size: bytes, damaged: false, gaps: [] },
   });
   const removed = (...segments: Segment[]): readonly number[] =>
     deliveredSegments(segments, [{ index: 3, offset: 0, boot: "boot-1" as BootId, next: 30 }]).map(

@@ -20,6 +20,8 @@ export async function startSpool(
   options: Readonly<{
     boot?: string;
     bytesMax?: number;
+    segmentsMax?: number;
+    nowMs?: () => number;
     ringBytesMax?: number;
     strictMs?: number;
     gatherMs?: number;
@@ -34,11 +36,14 @@ export async function startSpool(
   const boot = (options.boot ?? "boot-1") as BootId;
   const recorder = await createRecorder({
     ...{ node, boot, gatherMs: options.gatherMs ?? 1, syncMs: options.syncMs ?? 1 },
-    spool: { disk, bytesMax: options.bytesMax ?? 1_000_000_000, sinks },
+    spool: {
+      ...{ disk, bytesMax: options.bytesMax ?? 1_000_000_000, sinks },
+      ...(options.segmentsMax === undefined ? {} : { segmentsMax: options.segmentsMax }),
+    },
     ...(options.ringBytesMax === undefined ? {} : { ringBytesMax: options.ringBytesMax }),
     ...(options.strictMs === undefined ? {} : { strictMs: options.strictMs }),
     ...(options.tap === undefined ? {} : { tap: options.tap }),
-    nowMs: () => Date.now(),
+    nowMs: options.nowMs ?? (() => Date.now()),
     monotonicMs: () => performance.now(),
     sleep(ms, signal) {
       options.onSleep?.(ms);
@@ -63,10 +68,13 @@ export function accountOf(records: readonly AuditRecord[], boot: string): Accoun
   const byId = new Map<string, string>();
   const recorded = new Set<number>();
   const declared = new Set<number>();
+  const gaps = new Set<string>();
   let surelyLost = 0;
   for (const record of records) {
     if (record.boot !== boot) continue;
     if (record.kind === "gap") {
+      if (gaps.has(JSON.stringify(record))) continue; // after a crash a sink may get it again
+      gaps.add(JSON.stringify(record));
       for (let number = record.first; number <= record.last; number++) declared.add(number);
       surelyLost += record.atLeast ?? record.last - record.first + 1;
       continue;

@@ -322,14 +322,23 @@ describe("opening", () => {
     assert.deepEqual(await later.readSmall(name), content);
   });
 
-  test("leaves a segment of which nothing can be read, and reports it", async () => {
+  test("leaves a segment of which nothing can be read until every sink has its gap, and reports it", async () => {
     const disk = new ModelDisk();
     const name = "000000000007-1-boot-0.records";
     disk.files.set(name, { durable: Buffer.alloc(5_000, 0x41), pending: [], isNameDurable: true });
-    const recorder = await startSpool(disk, [testSink()]);
+    const down = testSink();
+    down.mode = "failing";
+    const recorder = await startSpool(disk, [down]);
+    await waitFor("an attempt", () => down.batches.length > 0);
     assert.deepEqual(recorder.damages, [{ name, offset: 0, bytes: 5_000, torn: true }]);
     assert.equal((await disk.readSmall(name))?.length, 5_000);
+    down.mode = "good";
+    await waitFor("its end", () => !disk.files.has(name));
     await recorder.close(1_000);
+    const [gap] = down.written;
+    assert.ok(gap?.kind === "gap" && gap.boot === "boot-0");
+    const { first, last, reason, atLeast } = gap;
+    assert.deepEqual({ first, last, reason, atLeast }, { first: 1, last: 19, reason: "damaged", atLeast: 0 });
   });
 
   test("is refused while another process has the folder", (t) => {
