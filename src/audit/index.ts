@@ -25,6 +25,7 @@ export { type LogAtTime, LogUnreachableError, readLogAt } from "./log-at-time.ts
 export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
 export { readAuditStream, type StreamedRecord } from "./nats-audit-reader.ts";
 export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-audit-sink.ts";
+export { AuditDatabaseError, createPostgresAuditSink, schemaScript } from "./postgres/index.ts";
 export { type DecisionEntry, hasRecordId, recordIdOf } from "./record-id.ts";
 export {
   createRecordVerifier,

@@ -15,6 +15,7 @@ import type { HomeRegion } from "./values/home-values.ts";
 import type { ClaimLists, SubPolicyConfig, TokenIssuerConfig } from "./values/identity-values.ts";
 import type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
 import type { HostPort, Upstream } from "./values/network-values.ts";
+import type { PostgresSinkConfig } from "./values/postgres-sink.ts";
 import type { ClientAuthMethod, ParMode, ProviderKind } from "./values/sign-in-provider-values.ts";
 import type { SignalTransmitterConfig } from "./values/signal-transmitters.ts";
 import type { FileRotation, SinkFormat } from "./values/sink-values.ts";
@@ -351,6 +352,8 @@ export type Config = Readonly<{
       nats: boolean;
       /** The format on standard output; null: no such sink. */
       stdout: SinkFormat | null;
+      /** Null: no such sink. */
+      postgres: PostgresSinkConfig | null;
       /** Applies to requests without a route. */
       recorded: RecordedFields;
       /** The size limit of the JetStream stream. */

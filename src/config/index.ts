@@ -60,6 +60,7 @@ export {
   speaksHttp2,
   type Upstream,
 } from "./values/network-values.ts";
+export type { PostgresSinkConfig } from "./values/postgres-sink.ts";
 export { everyService, type Service } from "./values/process-values.ts";
 export { defaultProviderName, type ProviderKind } from "./values/sign-in-provider-values.ts";
 export { type SentSignal, type SignalReceiverConfig, sentSignals } from "./values/signal-receivers.ts";

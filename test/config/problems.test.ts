@@ -104,7 +104,9 @@ suite("an invalid global setting is reported at its location", () => {
     ],
     [
       "audit:\n  sinks:\n    - file: a.jsonl\n    - s3: true",
-      ["c.yaml:14:7: audit.sinks[1]: a mapping is not a sink; write - file: path, - nats: true or - stdout: true"],
+      [
+        "c.yaml:14:7: audit.sinks[1]: a mapping is not a sink; write - file: path, - nats: true, - stdout: true or - postgres: true",
+      ],
     ],
     [
       "audit:\n  sinks:\n    - file: a.jsonl\n      rotate: {max_size: 5MB}\n    - file: b.jsonl\n      rotate: {max_bytes: 5MB}",

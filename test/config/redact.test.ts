@@ -90,6 +90,10 @@ const plants: Readonly<Record<string, Plant>> = {
     env: { BROKER_LISTEN: "127.0.0.1:5443", BROKER_TLS_CERT_FILE: "/c.pem" },
     files,
   },
+  "audit.sinks": {
+    value: JSON.stringify([{ postgres: true, url: "postgres://audit:planted-audit@db:5432/audit" }]),
+    secrets: ["planted-audit"],
+  },
   "nats.password": { value: "planted-nats", secrets: ["planted-nats"], env: nats },
   autocert_eab_mac_key: {
     value: Buffer.from("planted-mac-key-of-an-account").toString("base64url"),

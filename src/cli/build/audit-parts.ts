@@ -50,7 +50,7 @@ export async function startAudit(
   const viaNats = config.audit.nats && nats !== null;
   const records = (["proxy", "authorize", "authenticate"] as const).some((service) => config.services.has(service));
   if (viaNats) natsJetstream(); // fails at the start if a package is missing, not at the first record
-  const sinks = createSinks(config, context);
+  const sinks = records ? createSinks(config, context) : [];
   if (viaNats && records) {
     sinks.push(
       lazySink("nats", async () =>

@@ -7,6 +7,7 @@ import { policyReplay } from "../policy/policy-replay.ts";
 import { policyTest } from "../policy/policy-test.ts";
 import type { CliCommand } from "../terminal/command.ts";
 import { accessWhat, accessWho } from "./access.ts";
+import { auditSchema } from "./audit/audit-schema.ts";
 import { auditTail } from "./audit.ts";
 import { auditExplain } from "./audit-explain.ts";
 import { check } from "./check.ts";
@@ -112,6 +113,7 @@ export const commands: readonly CliCommand[] = [
   receiptsKeys,
   auditTail,
   auditExplain,
+  auditSchema,
   logVerify,
   logExport,
   snapshotCreate,

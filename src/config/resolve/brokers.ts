@@ -13,6 +13,7 @@ import { type Globals, globalKeys } from "../schema/schema.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
 import type { HomeRegion } from "../values/home-values.ts";
 import { isLoopback } from "../values/network-values.ts";
+import { isPlainPostgres, isPostgresAddress } from "../values/postgres-sink.ts";
 import { everyService } from "../values/process-values.ts";
 import { resolveAudit } from "./audit.ts";
 import type { KeyMaterial } from "./key-material.ts";
@@ -33,11 +34,12 @@ type From = Readonly<{
 
 export function resolveBrokers(globals: Globals, from: From): BrokerPart {
   const nats = resolveNats(globals, from);
+  const store = resolveStore(globals, from);
   return {
-    store: resolveStore(globals, from),
+    store,
     nats,
     broker: resolveBroker(globals, { ...from, nats }),
-    audit: resolveAudit(globals, { ...from, nats }),
+    audit: resolveAudit(globals, { ...from, nats, store }),
   };
 }
 
@@ -79,7 +81,7 @@ function resolveStore(globals: Globals, { report, material, failed }: From): Con
     }
     return null;
   }
-  if (!/^postgres(?:ql)?:\/\/\S+$/.test(text) && !/^\w+\s*=/.test(text)) {
+  if (!isPostgresAddress(text)) {
     report.error(
       found?.path ?? [key],
       "is neither a postgres:// URL nor key=value settings",
@@ -87,7 +89,7 @@ function resolveStore(globals: Globals, { report, material, failed }: From): Con
     );
     return null;
   }
-  if (/sslmode=disable/.test(text) && !/@(?:localhost|127\.|\[::1\])|host=(?:localhost|127\.|\/)|@\//.test(text)) {
+  if (isPlainPostgres(text)) {
     report.warn(
       found?.path ?? [key],
       "turns TLS to Postgres off",

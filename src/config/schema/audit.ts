@@ -42,7 +42,11 @@ export const auditKeys = {
       sinks: cardea(
         sinks().optional(),
         "The destinations of audit records, each with an optional `format`: `json`, `cloudevents` or `ocsf`, and with settings of its own. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured. See docs/audit-sinks.md.",
-        { reload: "restart", configPaths: ["audit.files", "audit.nats", "audit.stdout"] },
+        {
+          reload: "restart",
+          configPaths: ["audit.files", "audit.nats", "audit.stdout", "audit.postgres"],
+          secretParts: ["audit.postgres.connectionString"],
+        },
       ),
       stream_max_bytes: cardea(
         integer({ min: 1_048_576, max: 1_000_000_000_000_000 }).prefault(10_737_418_240),

@@ -8,6 +8,7 @@
 import type { z } from "zod";
 import { refuseInside, refuseUnknownKey } from "./named-mapping.ts";
 import { duration } from "./network-values.ts";
+import { readPostgresSink, type WrittenPostgresSink } from "./postgres-sink.ts";
 import {
   booleanValue,
   formatValue,
@@ -40,7 +41,8 @@ export type FileRotation = Readonly<{
 export type Sink =
   | Readonly<{ kind: "file"; path: string; format: SinkFormat; rotation: FileRotation | null }>
   | Readonly<{ kind: "nats" }>
-  | Readonly<{ kind: "stdout"; format: SinkFormat }>;
+  | Readonly<{ kind: "stdout"; format: SinkFormat }>
+  | WrittenPostgresSink;
 
 type Kind = Readonly<{
   /** How the entry begins, for messages. */
@@ -53,6 +55,7 @@ const kinds: Readonly<Record<string, Kind>> = {
   file: { example: "file: path", read: readFileSink },
   nats: { example: "nats: true", read: readNatsSink },
   stdout: { example: "stdout: true", read: readStdoutSink },
+  postgres: { example: "postgres: true", read: readPostgresSink },
 };
 
 const examples = Object.values(kinds).map(({ example }) => example);

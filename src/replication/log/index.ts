@@ -38,7 +38,8 @@ export { checkBatch, MalformedBatchError, pageBytesMax, pageEventsMax } from "./
 export { createLogVerifier, type LogVerdict, type LogVerifier, verifyChain, verifyLog } from "./log-verify.ts";
 export { createMemoryLog, type MemoryLogOptions } from "./memory-log.ts";
 export type { LogSink } from "./postgres/connection.ts";
-export { type PostgresHost, parsePostgresHosts } from "./postgres/hosts.ts";
+export { postgresDriver } from "./postgres/driver.ts";
+export { HostOrder, type PostgresHost, parsePostgresHosts } from "./postgres/hosts.ts";
 export { openPostgresLog, type PostgresLogOptions } from "./postgres/log.ts";
 export { type LogReader, openPostgresReader } from "./postgres/log-reader.ts";
 export { type MovedHome, type MoveHomeOptions, movePostgresHome } from "./postgres/move-home.ts";

@@ -1,10 +1,11 @@
 /** Audit sinks: made as a configuration describes them. The audit stream of NATS is made in audit-parts.ts. */
-import { type AuditSink, createFileSink, withFormat } from "../../../audit/index.ts";
+import { type AuditSink, createFileSink, createPostgresAuditSink, withFormat } from "../../../audit/index.ts";
 import type { Config, SinkFormat } from "../../../config/index.ts";
+import type { NodeId } from "../../../events/index.ts";
 import type { Logger } from "../../../replication/index.ts";
 import type { Output } from "../../terminal/output.ts";
 
-type SinkContext = Readonly<{ output: Output; logger: Logger }>;
+type SinkContext = Readonly<{ node: NodeId; output: Output; logger: Logger }>;
 
 export function createSinks(config: Pick<Config, "audit" | "broker">, context: SinkContext): AuditSink[] {
   const { files, stdout } = config.audit;
@@ -15,7 +16,22 @@ export function createSinks(config: Pick<Config, "audit" | "broker">, context: S
     const write: AuditSink["write"] = ({ bytes }) => context.output.writeAll(bytes);
     sinks.push(formatted({ name: "stdout", write, close: async () => undefined }, stdout));
   }
+  if (config.audit.postgres !== null) sinks.push(postgresSink(config.audit.postgres, config, context));
   return sinks;
+}
+
+function postgresSink(
+  options: NonNullable<Config["audit"]["postgres"]>,
+  { broker }: Pick<Config, "broker">,
+  { node, logger }: SinkContext,
+): AuditSink {
+  return createPostgresAuditSink({
+    ...options,
+    cluster: broker.clusterName,
+    node,
+    onTrouble: (problem, error) =>
+      logger.warn(error === null ? {} : { error: messageOf(error) }, `the audit database ${problem}`),
+  });
 }
 
 function fileSink({ path, rotation }: Config["audit"]["files"][number], { logger }: SinkContext): AuditSink {
@@ -25,8 +41,12 @@ function fileSink({ path, rotation }: Config["audit"]["files"][number], { logger
     nowMs: () => Date.now(),
     onFailure: (error) =>
       logger.warn(
-        { path, error: error instanceof Error ? error.message : String(error) },
+        { path, error: messageOf(error) },
         "a rotated audit file could not be compressed or deleted; trying again at the next rotation",
       ),
   });
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
