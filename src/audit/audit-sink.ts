@@ -58,12 +58,8 @@ export class AuditPartlyRejectedError extends CodedError<"ERR_AUDIT_PARTLY_REJEC
 export class AuditSinkBusyError extends CodedError<"ERR_AUDIT_SINK_BUSY"> {
   override readonly code = "ERR_AUDIT_SINK_BUSY";
   readonly retryAfterMs: number;
-  constructor(
-    sink: string,
-    { why, retryAfterMs }: Readonly<{ why: string; retryAfterMs: number }>,
-    options?: ErrorOptions,
-  ) {
-    super(`the sink ${sink} does not accept records for now: ${why}`, options);
-    this.retryAfterMs = retryAfterMs;
+  constructor(sink: string, options: ErrorOptions & Readonly<{ why: string; retryAfterMs: number }>) {
+    super(`the sink ${sink} does not accept records for now: ${options.why}`, options);
+    this.retryAfterMs = options.retryAfterMs;
   }
 }

@@ -38,6 +38,7 @@ export { createRecorder, type Recorder, type RecorderStats } from "./recorder.ts
 export type { SinkStats } from "./sink-delivery.ts";
 export { createFileSink } from "./sinks/file-sink.ts";
 export { withFormat } from "./sinks/formatted-sink.ts";
+export { createWebhookSink } from "./sinks/webhook-sink.ts";
 export {
   type AuditBatch,
   AuditNotDurableError,

@@ -18,7 +18,9 @@ import type { HostPort, Upstream } from "./values/network-values.ts";
 import type { PostgresSinkConfig } from "./values/postgres-sink.ts";
 import type { ClientAuthMethod, ParMode, ProviderKind } from "./values/sign-in-provider-values.ts";
 import type { SignalTransmitterConfig } from "./values/signal-transmitters.ts";
-import type { FileRotation, SinkFormat } from "./values/sink-values.ts";
+import type { SinkFormat } from "./values/sinks/sink-format.ts";
+import type { FileRotation } from "./values/sinks/sink-values.ts";
+import type { WebhookSinkConfig } from "./values/sinks/webhook-sink-values.ts";
 import type { SubjectNamePattern } from "./values/tls-values.ts";
 import type { BalancingConfig, BreakerConfig, OutlierConfig } from "./values/upstream-settings.ts";
 
@@ -350,6 +352,7 @@ export type Config = Readonly<{
       spoolMaxBytes: number;
       files: readonly Readonly<{ path: string; format: SinkFormat; rotation: FileRotation | null }>[];
       nats: boolean;
+      webhooks: readonly WebhookSinkConfig[];
       /** The format on standard output; null: no such sink. */
       stdout: SinkFormat | null;
       /** Null: no such sink. */

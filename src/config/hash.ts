@@ -27,6 +27,16 @@ export function canonicalConfig(config: Unhashed): string {
   return canonicalJson(withoutSecrets(bodyOf(config), secretPaths, secretDigest(config.sharedSecret)));
 }
 
+/** Kinds of sinks that were added later are left out if there are none. */
+function auditBodyOf({ files, postgres, webhooks, ...audit }: Unhashed["audit"]): Readonly<Record<string, unknown>> {
+  return {
+    ...audit,
+    files: files.map(({ rotation, ...file }) => (rotation === null ? file : { ...file, rotation })),
+    ...(postgres === null ? {} : { postgres }),
+    ...(webhooks.length === 0 ? {} : { webhooks }),
+  };
+}
+
 /** The fields of a configuration that its body contains, with secrets not yet redacted. */
 function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
   const { file: _file, nodeName: _nodeName, jwtEndpoint, signOutToRoutes, dnsLookupFamily, ...rest } = config;
@@ -40,6 +50,7 @@ function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
     ...(dnsLookupFamily === "V4_PREFERRED" ? {} : { dnsLookupFamily }),
     // The provider of the `idp_` keys is in `idp`.
     ...(named.length === 0 ? {} : { signInProviders: named, defaultSignInProviders }),
+    audit: auditBodyOf(config.audit),
     hash: undefined,
     routes: config.routes.map(
       ({ location: _place, policy, shadowPolicy, subPolicies, idpClient, logoUrl, signInProviders, ...route }) => ({

@@ -248,8 +248,9 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
 }
 
 /** Strict records are never dropped, so they need a sink that takes them off the disk. */
-function checkStrictSinks({ files, nats, stdout, postgres }: Unhashed["audit"], report: ProblemReporter): void {
-  if (files.length > 0 || nats || stdout !== null || postgres !== null) return;
+function checkStrictSinks(audit: Unhashed["audit"], report: ProblemReporter): void {
+  const { files, nats, stdout, postgres, webhooks } = audit;
+  if (files.length + webhooks.length > 0 || nats || stdout !== null || postgres !== null) return;
   const wrong = "is empty, and a route has strict audit: its records would fill the spool";
   report.error(["audit", "sinks"], wrong, "name a sink, or write best_effort");
 }

@@ -90,10 +90,6 @@ const plants: Readonly<Record<string, Plant>> = {
     env: { BROKER_LISTEN: "127.0.0.1:5443", BROKER_TLS_CERT_FILE: "/c.pem" },
     files,
   },
-  "audit.sinks": {
-    value: JSON.stringify([{ postgres: true, url: "postgres://audit:planted-audit@db:5432/audit" }]),
-    secrets: ["planted-audit"],
-  },
   "nats.password": { value: "planted-nats", secrets: ["planted-nats"], env: nats },
   autocert_eab_mac_key: {
     value: Buffer.from("planted-mac-key-of-an-account").toString("base64url"),
@@ -116,6 +112,21 @@ const plants: Readonly<Record<string, Plant>> = {
     value: "todo=planted-key-planted-key-planted-key",
     secrets: ["planted-key"],
     env: decisions,
+  },
+  "audit.sinks": {
+    value: JSON.stringify([
+      { postgres: true, url: "postgres://audit:planted-audit@db:5432/audit" },
+      {
+        ...{ webhook: "https://siem.example.com/?key=planted-hook-query", secrets: [bytes(13)] },
+        ...{ bearer_token: "planted-hook-token", headers: { "x-api-key": "planted-hook-header" } },
+        ...{ tls_cert_file: "/c.pem", tls_key_file: "/k.pem" },
+      },
+    ]),
+    secrets: [
+      ...["planted-audit", "planted-hook-query", "planted-hook-token", "planted-hook-header", bytes(13)],
+      ...bodyLinesOf(tls.key),
+    ],
+    files,
   },
   signal_transmitters: {
     value: JSON.stringify({

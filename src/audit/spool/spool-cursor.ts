@@ -23,6 +23,8 @@ export type AuditBatch = Readonly<{
   first: number;
   last: number;
   bytes: Buffer;
+  /** The batch is a gap record. Absent: it is not, or the batch does not come from the spool. */
+  isGap?: true;
 }>;
 
 export type CursorBatch = AuditBatch &
@@ -261,7 +263,7 @@ export class SpoolCursor {
     this.#position = { ...this.#position, ...place, next: seq + 1 };
     const bytes = Buffer.from(`${JSON.stringify(record)}\n`);
     const counts = { records: 0, lost: sizeOfGap(record), atMs: this.#atMs };
-    return { boot, first: seq, last: seq, bytes, after: this.#position, ...counts };
+    return { boot, first: seq, last: seq, bytes, isGap: true, after: this.#position, ...counts };
   }
 
   #report({ name }: Segment, end: number): void {

@@ -9,8 +9,9 @@ import {
   type PostgresSinkConfig,
   type WrittenPostgresSink,
 } from "../values/postgres-sink.ts";
-import type { Sink } from "../values/sink-values.ts";
+import type { Sink } from "../values/sinks/sink-values.ts";
 import type { KeyMaterial } from "./key-material.ts";
+import { resolveRemoteSinks } from "./sinks/remote-sinks.ts";
 
 export function resolveAudit(
   globals: Globals,
@@ -52,6 +53,7 @@ export function resolveAudit(
       return [{ path, format, rotation }];
     }),
     nats: nats >= 0,
+    ...resolveRemoteSinks(sinks, from),
     stdout: sinks.find((sink) => sink.kind === "stdout")?.format ?? null,
     postgres: postgres[0] ?? null,
     recorded: { query: audit.query, headers: audit.headers, redactPath: audit.redact_path },

@@ -1,9 +1,14 @@
 /** Schema of the `audit` keys: the sinks, the spool and the content of decision records. Pure. */
 import { z } from "zod";
 import { headerNames, pathPatterns } from "../values/network-values.ts";
-import { sinks } from "../values/sink-values.ts";
+import { sinks } from "../values/sinks/sink-values.ts";
 import { auditMode, enumValue, filePath, integer, stringList } from "../values/value-type.ts";
 import { cardea } from "./keys.ts";
+
+const sinkPaths = ["files", "nats", "stdout", "postgres", "webhooks"].map((kind) => `audit.${kind}`);
+const sinkSecrets = ["webhooks.*.secrets.*", "webhooks.*.endpoint.headers.*", "webhooks.*.endpoint.tls.key"].map(
+  (path) => `audit.${path}`,
+);
 
 export const auditKeys = {
   audit: cardea(
@@ -42,11 +47,7 @@ export const auditKeys = {
       sinks: cardea(
         sinks().optional(),
         "The destinations of audit records, each with an optional `format`: `json`, `cloudevents` or `ocsf`, and with settings of its own. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured. See docs/audit-sinks.md.",
-        {
-          reload: "restart",
-          configPaths: ["audit.files", "audit.nats", "audit.stdout", "audit.postgres"],
-          secretParts: ["audit.postgres.connectionString"],
-        },
+        { reload: "restart", configPaths: sinkPaths, secretParts: sinkSecrets },
       ),
       stream_max_bytes: cardea(
         integer({ min: 1_048_576, max: 1_000_000_000_000_000 }).prefault(10_737_418_240),

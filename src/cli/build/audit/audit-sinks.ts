@@ -1,5 +1,11 @@
 /** Audit sinks: made as a configuration describes them. The audit stream of NATS is made in audit-parts.ts. */
-import { type AuditSink, createFileSink, createPostgresAuditSink, withFormat } from "../../../audit/index.ts";
+import {
+  type AuditSink,
+  createFileSink,
+  createPostgresAuditSink,
+  createWebhookSink,
+  withFormat,
+} from "../../../audit/index.ts";
 import type { Config, SinkFormat } from "../../../config/index.ts";
 import type { NodeId } from "../../../events/index.ts";
 import type { Logger } from "../../../replication/index.ts";
@@ -7,8 +13,12 @@ import type { Output } from "../../terminal/output.ts";
 
 type SinkContext = Readonly<{ node: NodeId; output: Output; logger: Logger }>;
 
-export function createSinks(config: Pick<Config, "audit" | "broker">, context: SinkContext): AuditSink[] {
-  const { files, stdout } = config.audit;
+export function createSinks(
+  config: Pick<Config, "audit" | "broker" | "certificateAuthority">,
+  context: SinkContext,
+): AuditSink[] {
+  const { files, stdout, webhooks } = config.audit;
+  const common = { authority: config.certificateAuthority, nowMs: () => Date.now() };
   const formatted = (sink: AuditSink, format: SinkFormat): AuditSink =>
     withFormat(sink, { format, cluster: config.broker.clusterName });
   const sinks = files.map((file) => formatted(fileSink(file, context), file.format));
@@ -17,6 +27,7 @@ export function createSinks(config: Pick<Config, "audit" | "broker">, context: S
     sinks.push(formatted({ name: "stdout", write, close: async () => undefined }, stdout));
   }
   if (config.audit.postgres !== null) sinks.push(postgresSink(config.audit.postgres, config, context));
+  sinks.push(...webhooks.map((webhook) => formatted(createWebhookSink(webhook, common), webhook.format)));
   return sinks;
 }
 

@@ -5,10 +5,10 @@
  *   kind.
  * - A kind is one entry of `kinds`: what its first key may hold, and the keys beside it.
  */
-import type { z } from "zod";
-import { refuseInside, refuseUnknownKey } from "./named-mapping.ts";
-import { duration } from "./network-values.ts";
-import { readPostgresSink, type WrittenPostgresSink } from "./postgres-sink.ts";
+import { refuseInside } from "../named-mapping.ts";
+import { duration } from "../network-values.ts";
+import { readPostgresSink, type WrittenPostgresSink } from "../postgres-sink.ts";
+import { readSettings } from "../settings-values.ts";
 import {
   booleanValue,
   formatValue,
@@ -18,13 +18,11 @@ import {
   parseJson,
   type Refuse,
   type RefusedValue,
-  type Shape,
   type ValueType,
   valueType,
-} from "./value-type.ts";
-
-export const sinkFormats = ["json", "cloudevents", "ocsf"] as const;
-export type SinkFormat = (typeof sinkFormats)[number];
+} from "../value-type.ts";
+import { formatShape, type SinkFormat } from "./sink-format.ts";
+import { readWebhookSink, type WebhookSinkWritten } from "./webhook-sink-values.ts";
 
 /** When a file of audit records is renamed, and which of the renamed ones stay. */
 export type FileRotation = Readonly<{
@@ -42,7 +40,8 @@ export type Sink =
   | Readonly<{ kind: "file"; path: string; format: SinkFormat; rotation: FileRotation | null }>
   | Readonly<{ kind: "nats" }>
   | Readonly<{ kind: "stdout"; format: SinkFormat }>
-  | WrittenPostgresSink;
+  | WrittenPostgresSink
+  | WebhookSinkWritten;
 
 type Kind = Readonly<{
   /** How the entry begins, for messages. */
@@ -56,6 +55,7 @@ const kinds: Readonly<Record<string, Kind>> = {
   nats: { example: "nats: true", read: readNatsSink },
   stdout: { example: "stdout: true", read: readStdoutSink },
   postgres: { example: "postgres: true", read: readPostgresSink },
+  webhook: { example: "webhook: URL", read: readWebhookSink },
 };
 
 const examples = Object.values(kinds).map(({ example }) => example);
@@ -90,14 +90,6 @@ function readSink(item: unknown, refuse: Refuse): Sink | RefusedValue {
   const { [name]: target, ...settings } = item;
   return kind.read(target, settings, refuse);
 }
-
-const format = (): ValueType<SinkFormat> =>
-  valueType({ label: sinkFormats.join(", "), json: { enum: [...sinkFormats] } }, (value, refuse) => {
-    const known = sinkFormats.find((one) => one === value);
-    return known ?? refuse(`${formatValue(value)} is not a format`, `write ${sinkFormats.join(", ")}`);
-  });
-
-const formatShape = { format: format().prefault("json") };
 
 const rotationShape = {
   max_bytes: integer({ min: 1_048_576, max: 1_000_000_000_000 }).prefault(104_857_600),
@@ -147,28 +139,4 @@ function readStdoutSink(isOn: unknown, settings: Record<string, unknown>, refuse
   if (isOn !== true) return refuse(`${formatValue(isOn)} cannot be used here`, "write - stdout: true", ["stdout"]);
   const read = readSettings(formatShape, settings, { refuse });
   return isRefused(read) ? read : { kind: "stdout", format: read.format };
-}
-
-type SettingsOf<S extends Shape> = { readonly [Key in keyof S]: z.output<S[Key]> };
-
-/** @param how.known further keys of the entry, which the caller reads */
-function readSettings<S extends Shape>(
-  shape: S,
-  written: Record<string, unknown>,
-  how: Readonly<{ refuse: Refuse; known?: readonly string[] }>,
-): SettingsOf<S> | RefusedValue {
-  const { refuse, known = [] } = how;
-  const strange = refuseUnknownKey(written, [...Object.keys(shape), ...known], refuse);
-  if (strange !== undefined) return strange;
-  const values: Record<string, unknown> = {};
-  let refused: RefusedValue | undefined;
-  for (const [key, schema] of Object.entries(shape)) {
-    const parsed = schema.safeParse(written[key]);
-    if (parsed.success) values[key] = parsed.data;
-    for (const issue of parsed.error?.issues ?? []) {
-      const said = "params" in issue ? (issue.params as Readonly<{ remedy?: string }> | undefined)?.remedy : undefined;
-      refused = refuse(issue.message, said ?? "correct it", [key, ...(issue.path as (string | number)[])]);
-    }
-  }
-  return refused ?? (values as SettingsOf<S>); // key for key, as the shape says
 }

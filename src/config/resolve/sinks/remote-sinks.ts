@@ -1,0 +1,82 @@
+/** Sinks that send over HTTP: their names, and the files of their secrets. Pure. */
+import type { Config } from "../../config.ts";
+import type { ProblemReporter } from "../../source/source-locations.ts";
+import { isLoopback } from "../../values/network-values.ts";
+import type { SinkEndpointConfig, WrittenEndpoint } from "../../values/sinks/sink-endpoint-values.ts";
+import type { Sink } from "../../values/sinks/sink-values.ts";
+import {
+  type WebhookSinkConfig,
+  type WebhookSinkWritten,
+  webhookSecretOf,
+  webhookSecretRemedy,
+} from "../../values/sinks/webhook-sink-values.ts";
+import type { KeyMaterial } from "../key-material.ts";
+
+type From = Readonly<{ report: ProblemReporter; material: KeyMaterial }>;
+
+/** Names must differ, because the cursor of a sink is kept under its name. */
+export function resolveRemoteSinks(
+  sinks: readonly Sink[],
+  { report, material }: From,
+): Pick<Config["audit"], "webhooks"> {
+  const webhooks: WebhookSinkConfig[] = [];
+  const names = new Set<string>();
+  for (const [i, sink] of sinks.entries()) {
+    if (sink.kind !== "webhook") continue;
+    const name = `${sink.kind} ${sink.name ?? sink.endpoint.url.host}`;
+    if (names.has(name))
+      report.error(["audit", "sinks", i], `has the name of another sink, ${name}`, "write a name for each of them");
+    names.add(name);
+    const inside: From = { report: report.under("audit", "sinks", i), material: material.under("audit", "sinks", i) };
+    webhooks.push({ ...resolveWebhook(sink, inside), name });
+  }
+  return { webhooks };
+}
+
+function resolveWebhook(sink: WebhookSinkWritten, from: From): Omit<WebhookSinkConfig, "name"> {
+  const { format, body, batch } = sink;
+  const written = sink.secrets.map((secret) => webhookSecretOf(secret));
+  const inFiles = sink.secretFiles.map((file, i) => {
+    const at = ["secret_files", i];
+    const text = from.material.fileText(file, { at, secrecy: "secret" })?.text;
+    const secret = text === undefined ? null : webhookSecretOf(text);
+    if (text !== undefined && secret === null)
+      from.report.error(at, `the file ${file} has no secret of a webhook`, webhookSecretRemedy);
+    return secret;
+  });
+  const secrets = [...written, ...inFiles].filter((secret) => secret !== null);
+  return { format, body, batch, secrets, endpoint: resolveEndpoint(sink.endpoint, from) };
+}
+
+function resolveEndpoint(written: WrittenEndpoint, { report, material }: From): SinkEndpointConfig {
+  const { url, timeoutMs, bearerToken, bearerTokenFile, certFile, keyFile } = written;
+  const secretIn = (file: string, ...at: readonly string[]): string => {
+    const text = material.fileText(file, { at, secrecy: "secret" })?.text.trim() ?? "";
+    if (/^[\x20-\x7e]*$/.test(text)) return text;
+    report.error(at, `the file ${file} has more than one line of ASCII`, "write the value into it, alone, on one line");
+    return "";
+  };
+  const token = bearerTokenFile === null ? bearerToken : secretIn(bearerTokenFile, "bearer_token_file");
+  const inFiles = Object.entries(written.headerFiles).map(
+    ([name, file]) => [name, secretIn(file, "header_files", name)] as const,
+  );
+  if (url.protocol === "http:" && !isLoopback(url.hostname))
+    report.warn(
+      [],
+      "is reached without TLS",
+      "use https, unless the network is your own: records name people by ids and addresses",
+    );
+  const cert = certFile === null ? null : material.fileText(certFile, { at: ["tls_cert_file"], secrecy: "public" });
+  const key = keyFile === null ? null : material.fileText(keyFile, { at: ["tls_key_file"], secrecy: "secret" });
+  return {
+    url,
+    timeoutMs,
+    headers: {
+      ...written.headers,
+      ...Object.fromEntries(inFiles),
+      ...(token === null ? {} : { authorization: `Bearer ${token}` }),
+    },
+    ca: material.authorities(material.textOrFile(written.ca, { key: "tls_ca", secrecy: "public" })),
+    tls: material.pair(cert, key, ["tls_cert_file"]),
+  };
+}
