@@ -11,6 +11,7 @@ process.exitCode = await runCommandLine(args, await commandsFor(args), {
   out: (text) => void process.stdout.write(text),
   err: (text) => void process.stderr.write(text),
   interactive: process.stderr.isTTY === true,
+  ...(process.stdout.isTTY ? { columns: () => process.stdout.columns } : {}),
   env: process.env,
   ...(process.stdin.isTTY === true ? { ask } : {}),
 });

@@ -20,12 +20,32 @@ export {
 } from "./audit-sink.ts";
 export { type ActRecord, type CommandKind, recordCommands } from "./command-record.ts";
 export { type Explained, type ExplainedEvent, type ExplainedFact, explainDecision } from "./explain.ts";
-export { createFeed, type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from "./feed.ts";
 export { type LogAtTime, LogUnreachableError, readLogAt } from "./log-at-time.ts";
 export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
 export { readAuditStream, type StreamedRecord } from "./nats-audit-reader.ts";
 export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-audit-sink.ts";
 export { AuditDatabaseError, createPostgresAuditSink, schemaScript } from "./postgres/index.ts";
+export {
+  createFeed,
+  createNatsHistory,
+  type Feed,
+  type FeedEntry,
+  formatCursor,
+  type Missed,
+  matchesFilter,
+  newestCursor,
+  openPullStore,
+  parseCursor,
+  type ReaderSources,
+  type RecordCursor,
+  type RecordFilter,
+  type RecordHistory,
+  type RecordPage,
+  RecordsUnreadableError,
+  readRecords,
+  recordsChanged,
+  TooManyWatchersError,
+} from "./pull/index.ts";
 export { type DecisionEntry, hasRecordId, recordIdOf } from "./record-id.ts";
 export {
   createRecordVerifier,

@@ -8,9 +8,9 @@
 import type { JsMsg } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { natsJetstream } from "../replication/fanout/index.ts";
-import type { Feed } from "./feed.ts";
 import { auditStreamName, ensureAuditStream } from "./nats-audit-sink.ts";
-import { receivedRecordsOf } from "./nats-received.ts";
+import { receivedRecordsOf, sequenceOf } from "./nats-received.ts";
+import type { Feed } from "./pull/index.ts";
 import { createRecordVerifier, type RecordRefusal, type RecordVerifierCounts } from "./record-proof.ts";
 import type { Sleep } from "./spool/index.ts";
 
@@ -60,9 +60,8 @@ export function followAuditStream(options: {
       options.onRefused?.(opened.refused);
       return;
     }
-    const made = Date.parse(created).toString(36);
-    for (const { record, index, bytes } of opened.records)
-      feed.push(record, { cursor: `${made}.${message.seq}.${index}`, bytes });
+    const at = { sequence: sequenceOf({ created }), number: message.seq };
+    feed.push(opened.records.map(({ index, ...entry }) => ({ ...entry, cursor: { ...at, index } })));
   }
 
   async function consume(): Promise<void> {

@@ -1,5 +1,5 @@
-/** Received records: what the verifier asks of a JetStream message. */
-import type { JsMsg } from "@nats-io/jetstream";
+/** Received records: what the verifier asks of a JetStream message, and the sequence that its number belongs to. */
+import type { JsMsg, StreamInfo } from "@nats-io/jetstream";
 import { overheadBytesOf } from "../replication/fanout/index.ts";
 import type { ReceivedRecords } from "./record-proof.ts";
 
@@ -11,4 +11,9 @@ export function receivedRecordsOf(message: JsMsg): ReceivedRecords {
     header: (name) => message.headers?.get(name),
     storedAtMs: message.info.timestampNanos / 1e6,
   };
+}
+
+/** Tells a stream from one that was created again under its name. */
+export function sequenceOf({ created }: Pick<StreamInfo, "created">): string {
+  return Date.parse(created).toString(36);
 }

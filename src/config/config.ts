@@ -359,6 +359,8 @@ export type Config = Readonly<{
       postgres: PostgresSinkConfig | null;
       /** Applies to requests without a route. */
       recorded: RecordedFields;
+      /** The size limit of the records that a process without NATS keeps for callers that pull; 0: none. */
+      pullMaxBytes: number;
       /** The size limit of the JetStream stream. */
       streamBytesMax: number;
     }>;

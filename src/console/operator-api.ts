@@ -9,7 +9,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { BrokerUnavailableError, formatUnavailable } from "../replication/wire/index.ts";
 import { registerAccessReports } from "./access-reports.ts";
-import { streamDecisions } from "./decision-stream.ts";
+import { sendDecisionPage } from "./decisions/decision-page.ts";
+import { parseDecisionQuery } from "./decisions/decision-query.ts";
+import { streamDecisions } from "./decisions/decision-stream.ts";
 import { registerExplain } from "./explain-route.ts";
 import { registerHeld } from "./held/operator-held.ts";
 import { registerLocalReceipts } from "./local-changes.ts";
@@ -28,6 +30,7 @@ import {
 } from "./operator-route.ts";
 import { registerUserChanges } from "./operator-user-changes.ts";
 import { registerDirectoryPeople } from "./provisioning/directory-people.ts";
+import { eventStreamType } from "./receipt-stream.ts";
 import { registerTransmitters } from "./signals/operator-transmitters.ts";
 import { signalStatusSchema } from "./signals/signal-schemas.ts";
 
@@ -89,7 +92,13 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerConfigurations(route, deps);
   registerExplain(route, deps);
   registerAccessReports(route, deps);
-  route("GET /decisions", (request, reply, caller) => streamDecisions(request, reply, deps, caller));
+  route("GET /decisions", async (request, reply, caller) => {
+    const query = parseDecisionQuery(request, deps.replica);
+    if ("error" in query) return reply.code(query.status).send({ error: query.error });
+    return request.headers.accept?.includes(eventStreamType) === true
+      ? streamDecisions(request, reply, deps, { caller, query })
+      : sendDecisionPage(reply, deps, query);
+  });
   const missing = Object.keys(operatorOperations).filter((name) => !registered.has(name));
   if (missing.length > 0) throw new TypeError(`operations without a handler: ${missing.join(", ")}`);
 }

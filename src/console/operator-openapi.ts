@@ -22,7 +22,7 @@ const errors: Readonly<Record<number, string>> = {
   400: "A parameter or the body is not valid; `error` says what would be.",
   404: "What the path or the body names does not exist.",
   409: "The name matches several users, or the state of the log does not permit the change.",
-  410: "The user is erased.",
+  410: "The user is erased; with `cursor_unknown`, what follows the cursor is gone.",
   502: "The transmitter refused the request, or did not answer; `error` says why.",
 };
 

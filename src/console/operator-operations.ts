@@ -4,12 +4,12 @@
  * Pure.
  */
 import type { z } from "zod";
+import { decisionsAnswer, decisionsSchema } from "./decisions/decision-schemas.ts";
 import {
   accessWhatSchema,
   accessWhoSchema,
   allowSchema,
   answerSchemas,
-  decisionsSchema,
   directorySyncSchema,
   dropSchema,
   explainSchema,
@@ -266,11 +266,13 @@ export const operatorOperations = {
     errors: [400, 404],
   },
   "GET /decisions": {
-    summary: "Decisions as they are made",
+    summary: "Audit records from a cursor on, as they are made",
     query: decisionsSchema,
     status: 200,
-    stream: "One decision record per event; `id` is the cursor to resume from. `missed`: records in between are gone.",
-    errors: [],
+    answer: decisionsAnswer,
+    stream:
+      "One record per event; `id` is the cursor to resume from. `cursor`: only a cursor. `missed`: records are gone. `names`: names of people by user id.",
+    errors: [400, 404, 410],
   },
 } as const satisfies Readonly<Record<string, Operation>>;
 

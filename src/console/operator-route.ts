@@ -1,7 +1,7 @@
 /** Operator routes: the dependencies and helpers that the operations of the operator API share. Pure. */
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
-import type { Feed } from "../audit/index.ts";
+import type { Feed, RecordHistory } from "../audit/index.ts";
 import type { IdleGate, OperatorStreams, ProvisionedFor, RoutePolicy, SignalOperations } from "../auth/index.ts";
 import type { MassChangeLimits } from "../broker/index.ts";
 import type { UnavailableCode, UnixMs } from "../events/index.ts";
@@ -18,6 +18,8 @@ export type OperatorApiDeps = Readonly<{
   databroker: Databroker;
   replica: Replica;
   feed: Feed;
+  /** The stored records behind the feed; null: none are stored. */
+  history: RecordHistory | null;
   /** Snapshots of the brokers, for reports of the past; absent: the brokers keep none. */
   snapshots?: Pick<SnapshotSource, "load">;
   /** The provisioned people that a profile correlates with; absent: no SCIM client is configured. */

@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { retiredAtOnceMax, scimScopes, type UnixMs } from "../events/index.ts";
+import { missedSchema } from "./decisions/decision-schemas.ts";
 import { askAnswer, directory, memberships } from "./provisioning/directory-schemas.ts";
 
 /** The most sessions per command. With several commands the last receipt covers the earlier ones. */
@@ -47,14 +48,6 @@ export const receiptSchema = z.object({
   timeout: queryTimeout.meta(oldName),
 });
 export const timeoutSchema = receiptSchema.omit({ wait: true });
-export const decisionsSchema = z.object({
-  after: z.string().optional().meta({ description: "The cursor after which to resume, as in `Last-Event-ID`." }),
-  last: z.coerce
-    .number()
-    .optional()
-    .meta({ description: "Start with this many of the newest decisions, at most 1000." }),
-});
-
 const accessAt = {
   at: z.iso.datetime({ offset: true }).optional().meta({ description: "The time, with its zone. Default: now." }),
   config: z
@@ -511,6 +504,7 @@ export const errorSchema = z.object({
     .enum([
       ...(Object.keys(refusalStatus) as [keyof typeof refusalStatus, ...(keyof typeof refusalStatus)[]]),
       "home-unreachable",
+      "cursor_unknown",
     ])
     .optional()
     .meta({
@@ -523,6 +517,10 @@ export const errorSchema = z.object({
   }),
   commandId: z.string().optional().meta({ description: "With 503: repeat the command with this id." }),
   heldId: z.string().optional().meta({ description: "With `held` and `dropped`: the id of the held change." }),
+  next: z.string().optional().meta({
+    description: "With `cursor_unknown`: the cursor after which the oldest decisions are that this server has.",
+  }),
+  missed: missedSchema.optional().meta({ description: "With `cursor_unknown`." }),
   reason: z.string().optional().meta({ description: "With 503: why, as a code (docs/errors.md)." }),
   lastKnown: lastKnownSchema.optional().meta({
     description:

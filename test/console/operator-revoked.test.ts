@@ -15,7 +15,7 @@ import type { ReceiptOptions } from "../../src/replication/index.ts";
 import { decision } from "../audit/support.ts";
 import { signIn } from "../auth/authenticate/support.ts";
 import { waitFor } from "../support/wait-for.ts";
-import { json, type OperatorWorld, startOperatorWorld } from "./operator-support.ts";
+import { json, type OperatorWorld, pushRecords, startOperatorWorld } from "./operator-support.ts";
 
 /** A request of a signed-in administrator: sends the head; the caller ends the body. */
 async function startRequest(
@@ -121,7 +121,8 @@ test("a node whose lease has expired sends no more decisions or receipts to a se
         },
       }),
   });
-  const record = (): AuditRecord => ({ kind: "decision", seq: 1, ...decision(`/${lease.overdueMs}`) });
+  let seq = 0;
+  const record = (): AuditRecord => ({ kind: "decision", seq, ...decision(`/${lease.overdueMs}`) });
   const link = formatLink(at.world.replica.applied);
   for (const path of ["/decisions", `/receipts/link:${link}?wait=region&timeout=60000`]) {
     lease.overdueMs = -1_000;
@@ -129,7 +130,8 @@ test("a node whose lease has expired sends no more decisions or receipts to a se
     clientRequest.end();
     let [text, ended] = ["", false];
     const next = (): void => {
-      at.feed.push(record());
+      seq += 1;
+      pushRecords(at.feed, record());
       step.next.resolve();
     };
     let begun: IncomingMessage | undefined;

@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import type { TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import type { FastifyInstance } from "fastify";
-import { createFeed, type Feed } from "../../src/audit/index.ts";
+import { type AuditRecord, createFeed, type Feed, type RecordHistory } from "../../src/audit/index.ts";
 import { readLeasedSignInStatus } from "../../src/auth/index.ts";
 import {
   mintOperatorToken,
@@ -41,6 +41,7 @@ export async function startOperatorWorld(
     world?: WorldOptions;
     operator?: (inner: Databroker) => Databroker;
     feed?: Partial<Parameters<typeof createFeed>[0]>;
+    history?: RecordHistory;
     plugins?: readonly ((app: FastifyInstance) => void)[];
     homeOutOfReach?: () => HomeOutOfReach | null;
     routes?: ReturnType<NonNullable<OperatorApiDeps["routePolicies"]>>;
@@ -48,7 +49,8 @@ export async function startOperatorWorld(
     sleepMsMax?: number;
   }> = {},
 ): Promise<OperatorWorld> {
-  const feed = createFeed({ id: "test", entriesMax: 1_000, bytesMax: 1_000_000, watchersMax: 5, ...options.feed });
+  const bounds = { entriesMax: 1_000, bytesMax: 1_000_000, watchersMax: 5, ...options.feed };
+  const feed = createFeed({ start: { sequence: "test", number: 0, index: 0 }, ...bounds });
   const logged: string[] = [];
   const administrators = ["admins"];
   const world = await startWorld(t, {
@@ -62,6 +64,7 @@ export async function startOperatorWorld(
           databroker: options.operator?.(built.operator) ?? built.operator,
           replica: built.replica,
           feed,
+          history: options.history ?? null,
           directories: [{ name: "corp", provider: "file", everyMs: 900_000 }],
           callerOf: (request) =>
             operatorCallerOf(request, {
@@ -104,6 +107,14 @@ export async function startOperatorWorld(
         headers: request.headers ?? { ...headers, "content-type": "application/json" },
       }),
   };
+}
+
+/** Adds records as those of the process itself. */
+export function pushRecords(feed: Feed, ...records: readonly AuditRecord[]): void {
+  for (const record of records) {
+    const bytes = Buffer.byteLength(JSON.stringify(record)) + 1;
+    feed.push([{ cursor: { sequence: "test", number: record.seq, index: 0 }, record, bytes }]);
+  }
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: the tests check the answer field by field

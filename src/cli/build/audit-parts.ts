@@ -7,11 +7,14 @@ import {
   type AuditSink,
   createFeed,
   createNatsAuditSink,
+  createNatsHistory,
   createRecorder,
   type Feed,
   followAuditStream,
+  openPullStore,
   openSpoolFolder,
   type Recorder,
+  type RecordHistory,
   type RecordVerifierCounts,
 } from "../../audit/index.ts";
 import type { Config } from "../../config/index.ts";
@@ -21,13 +24,15 @@ import type { Logger } from "../../replication/index.ts";
 import type { Output } from "../terminal/output.ts";
 import { createSinks } from "./audit/audit-sinks.ts";
 
-const feedKeep = 5_000;
+const feedKeep = 20_000;
 const feedKeepBytes = 16 * 1024 * 1024;
 const watchersMax = 100;
 
 export type AuditParts = Readonly<{
   recorder: Recorder;
   feed: Feed;
+  /** The stored records behind the feed; null: none are stored. */
+  history: RecordHistory | null;
   /** Counts of the stream of all nodes; null: this process does not follow it. */
   verified(): RecordVerifierCounts | null;
   close(timeoutMs: number): Promise<void>;
@@ -44,10 +49,12 @@ export async function startAudit(
     seal: (payload: Uint8Array) => Uint8Array;
   }>,
 ): Promise<AuditParts> {
-  const feed = createFeed({ id: context.boot, entriesMax: feedKeep, bytesMax: feedKeepBytes, watchersMax });
   const { nats } = config;
-  const replicas = nats === null ? 1 : nats.servers.length >= 3 ? 3 : 1;
   const viaNats = config.audit.nats && nats !== null;
+  const bounds = { entriesMax: feedKeep, bytesMax: feedKeepBytes, watchersMax };
+  // In a cluster operators watch every node through the stream; in one process they watch the records themselves.
+  const feed = createFeed(viaNats ? bounds : { ...bounds, start: { sequence: context.boot, number: 0, index: 0 } });
+  const replicas = nats === null ? 1 : nats.servers.length >= 3 ? 3 : 1;
   const records = (["proxy", "authorize", "authenticate"] as const).some((service) => config.services.has(service));
   if (viaNats) natsJetstream(); // fails at the start if a package is missing, not at the first record
   const sinks = records ? createSinks(config, context) : [];
@@ -68,13 +75,14 @@ export async function startAudit(
     );
   }
   // A broker alone records nothing, so its sinks need no spool.
-  const disk =
-    records && sinks.length > 0 ? openSpoolFolder(join(config.audit.spoolDir, encodeURIComponent(context.node))) : null;
+  const spoolFolder = join(config.audit.spoolDir, encodeURIComponent(context.node));
+  const disk = records && sinks.length > 0 ? openSpoolFolder(spoolFolder) : null;
+  const pulls = disk === null || viaNats ? null : await openPulls(config, spoolFolder, context.boot);
+  if (pulls !== null) sinks.push(pulls.store);
   const recorder = await createRecorder({
     node: context.node,
     boot: context.boot,
     spool: disk === null ? null : { disk, bytesMax: config.audit.spoolMaxBytes, sinks },
-    // In a cluster operators watch every node through the stream; in one process they watch the records themselves.
     ...(viaNats ? {} : { tap: (batch) => feed.pushBatch(batch) }),
     nowMs: () => Date.now(),
     monotonicMs: () => performance.now(),
@@ -100,14 +108,18 @@ export async function startAudit(
     viaNats && config.services.has("authenticate")
       ? followInBackground(config, nats, { feed, replicas, ...context })
       : undefined;
+  const history = viaNats && config.services.has("authenticate") ? streamHistoryOf(config, nats, context.node) : null;
   return {
     recorder,
     feed,
+    history: history ?? pulls?.store ?? null,
     verified: () => following?.verified() ?? null,
     async close(timeoutMs) {
       await recorder.close(timeoutMs);
+      pulls?.release();
       disk?.release();
       await following?.stop();
+      await history?.close();
     },
   };
 }
@@ -157,6 +169,41 @@ export function connectNats(
       : { authenticator: credsAuthenticator(credentialsIn(nats.credentialsFile)) }),
     ...(nats.tlsCa === null ? {} : { tls: { ca: nats.tlsCa } }),
   });
+}
+
+/** What this process keeps for callers that pull; null: it serves no operators, or keeps nothing. */
+async function openPulls(
+  config: Config,
+  spoolFolder: string,
+  boot: BootId,
+): Promise<Readonly<{ store: AuditSink & RecordHistory; release(): void }> | null> {
+  const { pullMaxBytes: bytesMax } = config.audit;
+  if (!config.services.has("authenticate") || bytesMax === 0) return null;
+  const disk = openSpoolFolder(join(spoolFolder, "pull"));
+  return { store: await openPullStore({ disk, boot, bytesMax }), release: () => disk.release() };
+}
+
+/** The stream of all nodes as history, through a connection that is made at the first read. */
+function streamHistoryOf(
+  config: Config,
+  nats: Nats,
+  node: NodeId,
+): RecordHistory & Readonly<{ close(): Promise<void> }> {
+  let made: Promise<NatsConnection> | undefined;
+  const connection = (): Promise<NatsConnection> => {
+    made ??= connectNats(nats, `${node} audit history`).catch((error: unknown) => {
+      made = undefined;
+      throw error;
+    });
+    return made;
+  };
+  const history = createNatsHistory({ connection, cluster: config.broker.clusterName, secrets: secretsOf(config) });
+  return {
+    ...history,
+    async close() {
+      await (await made?.catch(() => undefined))?.close();
+    },
+  };
 }
 
 /** A sink that is created at its first write, and again after a failed creation. */

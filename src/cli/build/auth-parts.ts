@@ -1,7 +1,7 @@
 /** Sign-in, refresh and the operator API, built from a configuration. */
 import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
-import type { Feed } from "../../audit/index.ts";
+import type { Feed, RecordHistory } from "../../audit/index.ts";
 import { createDirectoryDuty, type DirectoryDuty } from "../../auth/directory/index.ts";
 import type { Assertions } from "../../auth/index.ts";
 import {
@@ -155,6 +155,7 @@ export async function authenticateHostOf(
     signals: SignalMemory;
     operator: Databroker;
     feed: Feed;
+    history: RecordHistory | null;
     /** Null: the brokers keep no snapshots. */
     snapshots: Pick<SnapshotSource, "load"> | null;
     providers: ProviderClients;
@@ -191,6 +192,7 @@ export async function authenticateHostOf(
         databroker: parts.operator,
         replica: parts.auth.replica,
         feed: parts.feed,
+        history: parts.history,
         directories: config.directories,
         ...(parts.snapshots === null ? {} : { snapshots: parts.snapshots }),
         signInProviders: parts.providers.views,

@@ -185,6 +185,7 @@ export async function startRequestServices(
           signals: parts.signals,
           operator: recorded("operator"),
           feed: audit.feed,
+          history: audit.history,
           snapshots: parts.snapshots,
           providers: known,
           now: parts.now,

@@ -24,11 +24,11 @@ import { describeConnectionProblem, mayHaveBeenSent } from "./connection-problem
 export type OperatorClient = Readonly<{
   get(path: string, timeoutMs?: number): Promise<unknown>;
   post(path: string, body: object, timeoutMs?: number): Promise<unknown>;
-  /** Server-Sent Events: calls back with each `data` and its id until the signal aborts. */
+  /** Server-Sent Events: calls back with each `data`, its id and its type until the signal aborts. */
   stream(
     path: string,
     lastEventId: string | null,
-    onEvent: (data: string, id: string) => void,
+    onEvent: (data: string, id: string, type: string) => void,
     signal: AbortSignal,
   ): Promise<void>;
   close(): Promise<void>;
@@ -238,8 +238,10 @@ function createClient(target: Target, fetch: typeof undiciFetch, close: () => Pr
         buffered = blocks.pop() ?? "";
         for (const block of blocks) {
           const lines = block.split("\n");
-          const data = lines.find((line) => line.startsWith("data: "))?.slice(6);
-          if (data !== undefined) onEvent(data, lines.find((line) => line.startsWith("id: "))?.slice(4) ?? "");
+          const field = (name: string): string | undefined =>
+            lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2);
+          const data = field("data");
+          if (data !== undefined) onEvent(data, field("id") ?? "", field("event") ?? "message");
         }
       }
     },

@@ -11,6 +11,8 @@ export type Terminal = Readonly<{
   err(text: string): void;
   /** Whether progress may be drawn. */
   interactive: boolean;
+  /** The width of the terminal to which `out` writes. Absent: it is no terminal. */
+  columns?: () => number;
   /** Asks the person at the terminal, and answers with one line. Absent: standard input is no terminal. */
   ask?: (question: string) => Promise<string>;
   env: Readonly<Record<string, string | undefined>>;

@@ -57,6 +57,7 @@ export function resolveAudit(
     stdout: sinks.find((sink) => sink.kind === "stdout")?.format ?? null,
     postgres: postgres[0] ?? null,
     recorded: { query: audit.query, headers: audit.headers, redactPath: audit.redact_path },
+    pullMaxBytes: audit.pull_max_bytes,
     streamBytesMax: audit.stream_max_bytes,
   };
 }

@@ -49,6 +49,11 @@ export const auditKeys = {
         "The destinations of audit records, each with an optional `format`: `json`, `cloudevents` or `ocsf`, and with settings of its own. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured. See docs/audit-sinks.md.",
         { reload: "restart", configPaths: sinkPaths, secretParts: sinkSecrets },
       ),
+      pull_max_bytes: cardea(
+        integer({ min: 0, max: 1_000_000_000_000 }).prefault(268_435_456),
+        "The maximum size, in bytes, of the newest audit records that a process without NATS keeps on disk for callers that pull them (`GET /decisions`); the oldest are removed first. 0: none are kept, so a caller resumes only within the records in memory.",
+        { reload: "restart", configPaths: ["audit.pullMaxBytes"] },
+      ),
       stream_max_bytes: cardea(
         integer({ min: 1_048_576, max: 1_000_000_000_000_000 }).prefault(10_737_418_240),
         "The maximum size, in bytes, of the audit stream in JetStream; the oldest records are removed first. Applies when the stream is created, and to a stream that has no limit.",
