@@ -46,7 +46,7 @@ export {
   recordsChanged,
   TooManyWatchersError,
 } from "./pull/index.ts";
-export { type DecisionEntry, hasRecordId, recordIdOf } from "./record-id.ts";
+export { type DecisionEntry, hasRecordId, parseRecordId, recordIdOf } from "./record-id.ts";
 export {
   createRecordVerifier,
   type RecordRefusal,
@@ -59,6 +59,19 @@ export type { SinkStats } from "./sink-delivery.ts";
 export { createFileSink } from "./sinks/file-sink.ts";
 export { withFormat } from "./sinks/formatted-sink.ts";
 export { createWebhookSink } from "./sinks/webhook-sink.ts";
+export {
+  auditFiles,
+  createFileSource,
+  createPostgresSource,
+  createSpoolSource,
+  emptyCounts,
+  type FindCounts,
+  type FoundRecord,
+  findRecords,
+  type RecordSource,
+  type StoredRecordQuery,
+  spoolFolders,
+} from "./sources/index.ts";
 export {
   type AuditBatch,
   AuditNotDurableError,

@@ -11,3 +11,11 @@ export function hasRecordId(record: AuditRecord, id: string): record is Decision
   if (record.kind !== "decision") return false;
   return recordIdOf(record) === id || (record.requestId === id && record.occasion !== "closed");
 }
+
+/** @returns undefined if it is no record id */
+export function parseRecordId(id: string): Readonly<{ boot: string; seq: number }> | undefined {
+  const at = id.lastIndexOf(":");
+  const seq = Number(id.slice(at + 1));
+  if (at < 1 || !/^\d{1,15}$/.test(id.slice(at + 1)) || !Number.isSafeInteger(seq)) return undefined;
+  return { boot: id.slice(0, at), seq };
+}

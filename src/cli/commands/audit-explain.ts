@@ -10,7 +10,7 @@ import {
 import type { ExplainAnswer } from "../../console/index.ts";
 import { formatLink } from "../../events/index.ts";
 import { readLocalConfig } from "../build/local-config.ts";
-import { type RecordLocation, type RecordSource, recordSource } from "../operator/audit-records.ts";
+import { type ReadingSource, type RecordLocation, recordSource } from "../operator/audit-records.ts";
 import { connectOperator, type OperatorClient, OperatorRefusedError } from "../operator/operator-client.ts";
 import { parseKept } from "../policy/policy-replay.ts";
 import { operatorOptions, type Parsed, parse } from "../terminal/arguments.ts";
@@ -88,7 +88,7 @@ async function explainById(id: string, context: ExplainContext): Promise<Explain
 /** @returns `refused`: how many messages of the audit stream were refused, by reason; empty: none */
 export async function findDecisions(
   id: string,
-  source: RecordSource,
+  source: ReadingSource,
 ): Promise<Readonly<{ found: readonly DecisionEntry[]; refused: string }>> {
   const found: DecisionEntry[] = [];
   const refused = new Map<RecordRefusal, number>();

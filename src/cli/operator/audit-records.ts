@@ -1,16 +1,13 @@
 /**
  * Stored decision records: an audit file with its rotated files, or the audit stream of all nodes.
  *
- * The name of a rotated file starts with the live file's name, or with that name before `.jsonl`: `decisions.jsonl.1`,
- * `decisions.jsonl-20261126.gz`, `decisions-2026-11-26.jsonl`. Reads the oldest first, and skips files that were last
- * written before the requested time.
+ * Reads the oldest first, and skips files that were last written before the requested time.
  */
-import { createReadStream, readdirSync, statSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { createReadStream } from "node:fs";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { LRUCache } from "lru-cache";
-import { type RecordRefusal, readAuditStream, withoutEnvelope } from "../../audit/index.ts";
+import { auditFiles, type RecordRefusal, readAuditStream, withoutEnvelope } from "../../audit/index.ts";
 import type { Config } from "../../config/index.ts";
 import { connectNats, secretsOf } from "../build/audit-parts.ts";
 import { CannotError, UsageError } from "../terminal/command.ts";
@@ -28,7 +25,7 @@ export type RecordLocation = Readonly<{
   Pick<Config, "sharedSecret" | "sharedSecretPrevious">;
 /** `refused`: why a message of the audit stream was refused. */
 export type RecordReading = ReadValue | Readonly<{ at: string; problem: string; refused: RecordRefusal }>;
-export type RecordSource = Readonly<{ name: string; read: () => AsyncGenerator<RecordReading> }>;
+export type ReadingSource = Readonly<{ name: string; read: () => AsyncGenerator<RecordReading> }>;
 
 /**
  * @param options.input a file, or `-`; undefined: the source that the configuration names
@@ -37,7 +34,7 @@ export type RecordSource = Readonly<{ name: string; read: () => AsyncGenerator<R
 export function recordSource(
   config: RecordLocation,
   options: Readonly<{ input: string | undefined; from: number; kept: "files" | "nats" | undefined }>,
-): RecordSource {
+): ReadingSource {
   const { input, from, kept } = options;
   if (input !== undefined) return { name: input, read: () => withoutRepeats(readValues(input)) };
   const { nats } = config;
@@ -55,30 +52,6 @@ export function recordSource(
   const files = auditFiles(path, from);
   if (files.length === 0) throw new UsageError(`${path} cannot be read: there is no such file`);
   return { name: path, read: () => withoutRepeats(readFiles(files)) };
-}
-
-/** The rotated files written since `from` (ms since 1970), oldest first, then the live file. */
-export function auditFiles(path: string, from: number): readonly string[] {
-  const folder = dirname(path);
-  const live = basename(path);
-  const stem = live.replace(/\.jsonl?$/, "");
-  const isRotated = (name: string): boolean =>
-    name !== live &&
-    (name.startsWith(`${live}.`) ||
-      name.startsWith(`${live}-`) ||
-      (name.startsWith(`${stem}-`) && /\.jsonl?(\.gz)?$/.test(name)));
-  let names: readonly string[];
-  try {
-    names = readdirSync(folder);
-  } catch {
-    return [];
-  }
-  // While a file is being replaced by its compressed one, both have the same records.
-  const isTwin = (name: string): boolean => name.endsWith(".gz") && names.includes(name.slice(0, -".gz".length));
-  const rotated = names.filter((name) => isRotated(name) && !isTwin(name)).map((name) => join(folder, name));
-  const dated = rotated.map((file) => ({ file, at: statSync(file).mtimeMs })).filter(({ at }) => at >= from);
-  dated.sort((a, b) => a.at - b.at || (a.file < b.file ? 1 : -1)); // at equal times `.2` is older than `.1`
-  return [...dated.map(({ file }) => file), ...(names.includes(live) ? [path] : [])];
 }
 
 async function* readFiles(files: readonly string[]): AsyncGenerator<ReadValue> {
