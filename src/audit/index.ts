@@ -55,6 +55,14 @@ export {
   recordRefusals,
 } from "./record-proof.ts";
 export { createRecorder, type Recorder, type RecorderStats } from "./recorder.ts";
+export {
+  AuditForkedError,
+  eraseLine,
+  recordLeafOf,
+  type SealerStats,
+  type SealPort,
+  type SubmittedSeal,
+} from "./seal/index.ts";
 export type { SinkStats } from "./sink-delivery.ts";
 export { createFileSink } from "./sinks/file-sink.ts";
 export { withFormat } from "./sinks/formatted-sink.ts";

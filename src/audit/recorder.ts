@@ -13,6 +13,7 @@ import { toLine } from "./audit-record.ts";
 import type { AuditSink } from "./audit-sink.ts";
 import type { ActRecord, CommandKind } from "./command-record.ts";
 import { createLineFormatter } from "./decision-line.ts";
+import { AuditSealer, type SealerStats, type SealPort } from "./seal/index.ts";
 import { cursorName, cursorNameOf, SinkDelivery, type SinkStats } from "./sink-delivery.ts";
 import {
   type AuditBatch,
@@ -58,6 +59,8 @@ export type RecorderStats = Readonly<{
   /** Why strict records are refused now; null: they are not, or there is no spool. */
   refusal: NotDurableReason | null;
   sinks: readonly SinkStats[];
+  /** Null: nothing is sealed. */
+  seal: SealerStats | null;
 }>;
 
 export type Recorder = Readonly<{
@@ -83,6 +86,8 @@ export type RecorderOptions = Readonly<{
     /** Bound of the number of files with records. */
     segmentsMax?: number;
     sinks: readonly AuditSink[];
+    /** Absent: the roots of the records are not sealed into the log. */
+    seal?: Readonly<{ port: SealPort; everyMs: number }>;
   }> | null;
   /** Gets every record soon after its decision, stored or not. */
   tap?: (batch: AuditBatch) => void;
@@ -158,12 +163,9 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
     stats: () => ({
       recorded: ring.last,
       dropped: ring.dropped,
-      unreserved: parts?.writer.unreserved ?? 0,
       pending: ring.last - durable,
       pendingBytes: ring.bytes,
-      spoolBytes: parts?.store.bytes ?? 0,
-      refusal: parts?.writer.refusal() ?? null,
-      sinks: parts?.deliveries.map((delivery) => delivery.stats()) ?? [],
+      ...spoolStatsOf(parts),
     }),
     async close(timeoutMs) {
       if (closing) return;
@@ -176,12 +178,33 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
   };
 }
 
+type SpoolParts = Readonly<{
+  store: SpoolStore;
+  writer: SpoolWriter;
+  deliveries: readonly SinkDelivery[];
+  /** Undefined: nothing is sealed. */
+  sealer: AuditSealer | undefined;
+}>;
+
+function spoolStatsOf(
+  parts: SpoolParts | null,
+): Pick<RecorderStats, "unreserved" | "spoolBytes" | "refusal" | "sinks" | "seal"> {
+  if (parts === null) return { unreserved: 0, spoolBytes: 0, refusal: null, sinks: [], seal: null };
+  const { store, writer, deliveries, sealer } = parts;
+  return {
+    unreserved: writer.unreserved,
+    spoolBytes: store.bytes,
+    refusal: writer.refusal(),
+    sinks: deliveries.map((delivery) => delivery.stats()),
+    seal: sealer?.stats() ?? null,
+  };
+}
+
 /** Whether it is worth to wait for the sink. */
 const isBusy = ({ isIdle, failing }: SinkDelivery): boolean => !isIdle && !failing;
-type SpoolParts = Readonly<{ store: SpoolStore; writer: SpoolWriter; deliveries: readonly SinkDelivery[] }>;
 
 async function startSpool(
-  { sinks, ...bounds }: NonNullable<RecorderOptions["spool"]>,
+  { sinks, seal, ...bounds }: NonNullable<RecorderOptions["spool"]>,
   options: RecorderOptions & Pick<ConstructorParameters<typeof SpoolWriter>[0], "ring" | "onDurable">,
 ): Promise<SpoolParts> {
   const { node, boot, nowMs, monotonicMs, sleep, onFailure, onDamage, ring, onDurable } = options;
@@ -195,6 +218,9 @@ async function startSpool(
   const common = { store, disk, cursor, gatherMs: sinkGatherMs, nowMs, monotonicMs, sleep, onFailure, onStored };
   for (const sink of sinks) deliveries.push(await SinkDelivery.open(sink, common));
   await forgetSinks(disk, sinks);
+  const sealFailure = (error: unknown): void => onFailure("seal", error);
+  const sealer = seal && (await AuditSealer.open({ ...common, ...seal, node, boot, onFailure: sealFailure }));
+  const readers = sealer === undefined ? deliveries : [...deliveries, sealer];
   writer = new SpoolWriter({
     ring,
     store,
@@ -204,7 +230,7 @@ async function startSpool(
     monotonicMs,
     sleep,
     onDurable,
-    positions: () => deliveries.map(({ position }) => position),
+    positions: () => readers.map(({ position }) => position),
     gatherMs: options.gatherMs ?? gatherMsDefault,
     syncMs: options.syncMs ?? syncMsDefault,
     strictMs: options.strictMs ?? strictMsDefault,
@@ -212,12 +238,12 @@ async function startSpool(
     onUnremoved: (error) => onFailure("spool files", error),
   });
   await writer.started;
-  return { store, writer, deliveries };
+  return { store, writer, deliveries, sealer };
 }
 
 /** Records that are made meanwhile are stored, too. */
 async function closeSpool(
-  { writer, deliveries }: SpoolParts,
+  { writer, deliveries, sealer }: SpoolParts,
   { timeoutMs, monotonicMs, sleep }: Pick<RecorderOptions, "monotonicMs" | "sleep"> & Readonly<{ timeoutMs: number }>,
 ): Promise<void> {
   const until = monotonicMs() + timeoutMs;
@@ -228,6 +254,7 @@ async function closeSpool(
   await Promise.all(deliveries.map((delivery) => delivery.close(left())));
   await writer.close(left());
   writer.seal();
+  await sealer?.close(left());
 }
 
 /** A sink that is no longer configured would keep a position that the spool moves away from. */

@@ -26,6 +26,7 @@ import {
   personKeyWrap,
   type Role,
   sealEnvelope,
+  sealSignersOpener,
   vaultKey,
 } from "../replication/wire/index.ts";
 import type { Broker } from "./api/broker-handle.ts";
@@ -35,6 +36,7 @@ import { createLocalDatabroker, type LeaderHandle } from "./api/local-databroker
 import { createMergeCheck } from "./api/merge-check.ts";
 import { createPageCalls } from "./api/page-calls.ts";
 import { createReceiptIssuer } from "./api/receipt-issuer.ts";
+import { createSealCheck } from "./api/seal-check.ts";
 import { newBrokerCore, step } from "./broker-core.ts";
 import { createBrokerStatus } from "./broker-status.ts";
 import type { MassChangeLimits } from "./commands/performed.ts";
@@ -436,6 +438,7 @@ export function startBroker(options: BrokerOptions): Broker {
     counters: core.counters,
     logger: options.logger,
   });
+  const refuseSeal = createSealCheck(sealSignersOpener(cluster, secrets));
   const databrokerFor = (callOrigin: CallOrigin): Databroker =>
     createLocalDatabroker(callOrigin, {
       version: options.version ?? "",
@@ -451,6 +454,7 @@ export function startBroker(options: BrokerOptions): Broker {
       pages: page,
       receipts: receiptIssuer,
       merges,
+      refuseSeal,
       state: core.state,
       snapshots: options.snapshots ?? null,
       counters: core.counters,

@@ -350,6 +350,8 @@ export type Config = Readonly<{
       spoolDir: string;
       /** The size limit of one node's spool. */
       spoolMaxBytes: number;
+      /** The least time between two seals; 0: nothing is sealed. */
+      sealMs: number;
       files: readonly Readonly<{ path: string; format: SinkFormat; rotation: FileRotation | null }>[];
       nats: boolean;
       webhooks: readonly WebhookSinkConfig[];

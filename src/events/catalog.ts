@@ -9,20 +9,25 @@
  *   values and name no person.
  * - The log stores the effect beside the body, so that an old node obeys a new kind of revocation it cannot read.
  */
+import type {
+  AuditSegmentSealed,
+  ConfigurationActivated,
+  EpochOpened,
+  NodesRetired,
+  SignalStreamChanged,
+  SnapshotTaken,
+  TighteningReasserted,
+  UpgradeFinalized,
+} from "./cluster-events.ts";
 import type { Format } from "./event-format.ts";
 import type {
-  BootId,
-  BrokerId,
   CommandId,
-  ConfigHash,
   DeviceId,
   Epoch,
   EventId,
   Fact,
   GroupId,
   Hash,
-  Incarnation,
-  NodeId,
   Position,
   ServiceAccountId,
   SessionId,
@@ -34,6 +39,7 @@ import type { LaterSessionEvent, RevocationReason } from "./session-events.ts";
 import type { SignalAction, SignalOutcome } from "./signal-records.ts";
 import {
   activityStream,
+  auditStream,
   clusterStream,
   configurationStream,
   deviceStream,
@@ -192,54 +198,6 @@ export type ServiceAccountRevoked = Fact<
   { serviceAccountId: ServiceAccountId; userId: UserId; reason: RevocationReason }
 >;
 
-// --- cluster
-export type ConfigurationActivated = Fact<"ConfigurationActivated", { nodeId: NodeId; configHash: ConfigHash }>;
-/** The first event of each epoch. `publicKey` is the broker's raw Ed25519 key for the epoch, base64url. */
-export type EpochOpened = Fact<
-  "EpochOpened",
-  { epoch: Epoch; incarnation: Incarnation; brokerId: BrokerId; publicKey: string }
->;
-/**
- * A tightening event that the log had lost (a failover without its last suffix, a restore) and whose type this build
- * does not know: it denies the subject of the stream permanently. An event of a known type is recorded again as itself.
- * `of`: the lost event's type; `lost`: its hash.
- */
-export type TighteningReasserted = Fact<"TighteningReasserted", { subject: Stream; of: string; lost: Hash }>;
-/**
- * From this event on the cluster is at this level (formats.ts). Newer formats may be written, and builds that cannot
- * read them get no lease. A level is never lowered, so there is no way back to such a build.
- */
-export type UpgradeFinalized = Fact<"UpgradeFinalized", { level: number }>;
-/**
- * An operator has retired nodes that are absent: they no longer count as nodes of the cluster. It takes no right away;
- * a node that comes back is admitted again.
- */
-export type NodesRetired = Fact<
-  "NodesRetired",
-  { nodes: readonly Readonly<{ nodeId: NodeId; role: string; region: string }>[] }
->;
-/**
- * What is kept for a receiver of Shared Signals has changed: its stream, or how far the stream has been delivered. The
- * record itself is in the vault, written in the same transaction; here is only what operators may see.
- */
-export type SignalStreamChanged = Fact<
-  "SignalStreamChanged",
-  {
-    /** A name in `signal_receivers`. */
-    receiver: string;
-    /** Null: the receiver has no stream. */
-    streamId: string | null;
-    status: "enabled" | "paused" | "disabled" | "none";
-    /** Everything at or below this position has been delivered. */
-    delivered: Position;
-  }
->;
-export type SnapshotTaken = Fact<"SnapshotTaken", { position: Position; manifestHash: Hash }>;
-export type AuditSegmentSealed = Fact<
-  "AuditSegmentSealed",
-  { nodeId: NodeId; bootId: BootId; first: number; last: number; root: Hash }
->;
-
 export type SessionEvent = SessionCreated | SessionRefreshed | LaterSessionEvent;
 export type UserEvent =
   | UserUpserted
@@ -301,11 +259,12 @@ type Entry<Type extends EventType> = Readonly<{
 const sinceLevel1: readonly Format[] = [{ level: 1 }];
 const sinceLevel3: readonly Format[] = [{ level: 3 }];
 const sinceLevel5: readonly Format[] = [{ level: 5 }];
-/** A second version at level 5 that adds optional fields. */
-const withFieldsAtLevel5 = (...added: readonly string[]): readonly Format[] => [
+/** A second version at a later level that adds optional fields. */
+const withFieldsAt = (level: number, ...added: readonly string[]): readonly Format[] => [
   { level: 1 },
-  { level: 5, up: (body) => body, down: (body) => (added.some((name) => name in body) ? null : body) },
+  { level, up: (body) => body, down: (body) => (added.some((name) => name in body) ? null : body) },
 ];
+const withFieldsAtLevel5 = (...added: readonly string[]): readonly Format[] => withFieldsAt(5, ...added);
 const timeText = (at: UnixMs): string => Temporal.Instant.fromEpochMilliseconds(at).toString();
 const endText = (until: UnixMs | undefined): string => (until === undefined ? "" : ` until ${timeText(until)}`);
 const bySession = ({ sessionId }: Readonly<{ sessionId: SessionId }>): Stream => sessionStream(sessionId);
@@ -566,9 +525,9 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
     describe: byType,
   },
   AuditSegmentSealed: {
-    stream: inCluster,
+    stream: ({ seal }) => (seal === undefined ? clusterStream : auditStream),
     effect: "neutral",
-    formats: sinceLevel1,
+    formats: withFieldsAt(6, "final", "seal"),
     describe: byType,
   },
 };

@@ -381,6 +381,12 @@ export type ReassertTightenings = Fact<"reassertTightenings", { events: readonly
  */
 export type MergeRevocation = Fact<"mergeRevocation", { envelope: Uint8Array }>;
 
+/**
+ * The root of the audit records of a boot, in the envelope that the node signed (replication/wire/audit-seal.ts). The
+ * command id follows from the envelope.
+ */
+export type SealAuditSegment = Fact<"sealAuditSegment", { envelope: Uint8Array }>;
+
 /** The sending broker holds a complete, signed snapshot on disk. A duty of the leader. */
 export type RecordSnapshot = Fact<"recordSnapshot", { position: Position; manifestHash: Hash }>;
 
@@ -470,7 +476,8 @@ export type Command =
   | RetireNodes
   | WriteSignalStream
   | ReassertTightenings
-  | MergeRevocation;
+  | MergeRevocation
+  | SealAuditSegment;
 
 /** The report of an event that this node has applied and the log has lost. */
 export function toLostTightening({ epoch, position, hash, stream, type, recordedAt, event }: Recorded): LostTightening {

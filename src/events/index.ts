@@ -1,10 +1,8 @@
 /** Entry point of events: the types of events and commands, their bytes, and the state folded from them. */
 
 export {
-  type AuditSegmentSealed,
   type CardeaEvent,
   type ClusterEvent,
-  type ConfigurationActivated,
   type CredentialEvent,
   type DeviceApproved,
   type DeviceEnrolled,
@@ -13,7 +11,6 @@ export {
   type DirectorySyncStarted,
   describeEvent,
   type Effect,
-  type EpochOpened,
   type EventType,
   effectOf,
   type GroupEvent,
@@ -22,7 +19,6 @@ export {
   type GroupUpserted,
   type MembershipSource,
   type MembershipsExpired,
-  type NodesRetired,
   type Recorded,
   type ScimGroup,
   type Sealed,
@@ -32,13 +28,9 @@ export {
   type SessionEvent,
   type SessionRefreshed,
   type SignalReceived,
-  type SignalStreamChanged,
-  type SnapshotTaken,
   type SuspensionExpired,
   streamOf,
-  type TighteningReasserted,
   type UnknownEvent,
-  type UpgradeFinalized,
   type UserErased,
   type UserEvent,
   type UserGroupsReplaced,
@@ -47,6 +39,16 @@ export {
   type UserSuspended,
   type UserUpserted,
 } from "./catalog.ts";
+export type {
+  AuditSegmentSealed,
+  ConfigurationActivated,
+  EpochOpened,
+  NodesRetired,
+  SignalStreamChanged,
+  SnapshotTaken,
+  TighteningReasserted,
+  UpgradeFinalized,
+} from "./cluster-events.ts";
 export {
   chainHash,
   decodeEvent,
@@ -57,6 +59,20 @@ export {
   levelNeededBy,
   linkOf,
 } from "./codec/codec.ts";
+export {
+  ConsistencyBuilder,
+  emptyRoot,
+  InclusionBuilder,
+  leafHash,
+  MerkleTree,
+  nodeHash,
+  peakCount,
+  rootOfPeaks,
+  treeHashBytes,
+  treeSizeMax,
+  verifyConsistency,
+  verifyInclusion,
+} from "./codec/merkle-tree.ts";
 export { CodedError } from "./coded-error.ts";
 export {
   type ActivateConfiguration,
@@ -103,6 +119,7 @@ export {
   type RevokeSessions,
   type RevokeUserSessions,
   retiredAtOnceMax,
+  type SealAuditSegment,
   type SignalClaims,
   type StartRefresh,
   type StoredSignalStream,
@@ -162,7 +179,7 @@ export {
   problemCharsMax,
   saidCharsMax,
 } from "./directory-state.ts";
-export { activityFrom, firstLevel, logoutsFrom, readsLevel, timeBoxedFrom } from "./formats.ts";
+export { activityFrom, auditSealsFrom, firstLevel, logoutsFrom, readsLevel, timeBoxedFrom } from "./formats.ts";
 export {
   type BootId,
   type Brand,
@@ -219,7 +236,6 @@ export {
   sameLink,
 } from "./link.ts";
 export { MalformedEventError } from "./malformed-event.ts";
-export { MalformedSnapshotError } from "./malformed-snapshot.ts";
 export {
   allowedMsMax,
   deletionSubject,
@@ -251,6 +267,7 @@ export {
   parseProfile,
   userIdOf,
 } from "./profile.ts";
+export { type AuditSealHead, type AuditSeals, auditSealHeadsMax } from "./projection/audit-seals.ts";
 export type { ProjectionCapture } from "./projection/capture.ts";
 export { type FactPosition, FactPositions } from "./projection/fact-positions.ts";
 export { lossesOf } from "./projection/losses.ts";
@@ -329,6 +346,7 @@ export {
 } from "./seal.ts";
 export type { RevocationReason, SeenSession, SessionRevoked, SessionsExpired, SessionsSeen } from "./session-events.ts";
 export { GenerationalCache } from "./session-index/generational-cache.ts";
+export { MalformedSnapshotError } from "./session-index/malformed-snapshot.ts";
 export type { SessionUse } from "./session-index/seen-times.ts";
 export type { SessionIndex } from "./session-index/session-index.ts";
 export {
@@ -353,6 +371,7 @@ export { chunkFormat, SnapshotChunks } from "./snapshot/chunks.ts";
 export { loadProjection, ProjectionLoader, type SnapshotCounts } from "./snapshot/load.ts";
 export {
   activityStream,
+  auditStream,
   clusterStream,
   configurationStream,
   deviceStream,

@@ -29,6 +29,8 @@ export const clusterStream: Stream = "cluster:log";
 export const sweepStream: Stream = "cluster:sweep";
 /** When sessions were last used concerns many sessions at once. */
 export const activityStream: Stream = "cluster:activity";
+/** The seals of audit records, of all nodes. */
+export const auditStream: Stream = "cluster:audit";
 /** One stream, so that the leader decides about one held change after the other, and its bounds are exact. */
 export const heldStream: Stream = "cluster:held";
 
@@ -41,7 +43,7 @@ export type ParsedStream =
   | Readonly<{ kind: "service-account"; id: ServiceAccountId }>
   | Readonly<{ kind: "configuration"; id: NodeId }>
   | Readonly<{ kind: "signal-stream"; id: string }>
-  | Readonly<{ kind: "cluster"; id: "log" | "sweep" | "activity" | "held" }>;
+  | Readonly<{ kind: "cluster"; id: "log" | "sweep" | "activity" | "held" | "audit" }>;
 
 /** Splits a stream at its first colon. */
 export function parseStream(stream: Stream): ParsedStream {

@@ -106,6 +106,10 @@ const events: readonly CardeaEvent[] = [
     ...{ first: 1, last: 9, root: "d".repeat(64) },
   }),
   of({ type: "UpgradeFinalized", level: readsLevel }),
+  of({
+    ...{ type: "AuditSegmentSealed", nodeId: "proxy-1", bootId: "boot-2" },
+    ...{ first: 10, last: 12, root: "e".repeat(64), final: true, seal: sealed },
+  }),
   of({ type: "NodesRetired", nodes: [{ nodeId: "proxy-9", role: "proxy", region: "ap" }] }),
   of({
     type: "GroupUpserted",

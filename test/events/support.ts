@@ -84,6 +84,6 @@ export function foreign(options: { stream: Stream; effect: Effect; after: Link }
   return decodeEvent(bytes, options.after);
 }
 
-function eventId(n: number): EventId {
+export function eventId(n: number): EventId {
   return `00000000-0000-4000-8000-${String(n).padStart(12, "0")}` as EventId;
 }

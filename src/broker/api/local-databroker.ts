@@ -38,6 +38,7 @@ import type { LeaderClient } from "./leader-client.ts";
 import { type CallOrigin, notLeader, type RouterDeps, regionalCaller, routeToLeader } from "./leader-router.ts";
 import type { MergeCheck } from "./merge-check.ts";
 import type { ReceiptIssuer } from "./receipt-issuer.ts";
+import type { SealCheck } from "./seal-check.ts";
 
 export type PageRequest = Readonly<{ limit: number; waitMs: number; signal?: AbortSignal }>;
 
@@ -78,6 +79,8 @@ export type LocalDatabrokerDeps = Readonly<{
   receipts: ReceiptIssuer;
   /** Checks revocations that a cut-off region accepted by itself. */
   merges: MergeCheck;
+  /** Checks seals of audit records. */
+  refuseSeal: SealCheck;
   /** How long a command waits for its outcome. */
   commandMs: number;
   /** True while no command can succeed soon: it is then answered early. */
@@ -118,7 +121,7 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
     async submit(request) {
       const { commandId } = request;
       const message = mayRequest(role, "submit") ? refuseCommand(role, request) : "this role may not submit commands";
-      const refusal = message ?? deps.merges.refuse(request);
+      const refusal = message ?? deps.merges.refuse(request) ?? deps.refuseSeal(request);
       if (refusal !== undefined) return { type: "refused", commandId, code: "forbidden", message: refusal };
       const graceEndsAt = deps.clock.monotonic() + unreachableGraceMs;
       try {

@@ -28,6 +28,7 @@ import { reassertTightenings } from "./cluster/reassert-tightenings.ts";
 import { recordActivity } from "./cluster/record-activity.ts";
 import { recordSnapshot } from "./cluster/record-snapshot.ts";
 import { retireNodes } from "./cluster/retire-nodes.ts";
+import { sealAuditSegment } from "./cluster/seal-audit-segment.ts";
 import { writeSignalStream } from "./cluster/write-signal-stream.ts";
 import type { CommandDefinition, CommandOf, HoldableChange, Submitter } from "./definition.ts";
 import type { Fields } from "./fields.ts";
@@ -118,6 +119,7 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   writeSignalStream,
   reassertTightenings,
   mergeRevocation,
+  sealAuditSegment,
 };
 
 /** @returns undefined when no command has this type @throws MalformedCommandError, or an error of the id parsers */

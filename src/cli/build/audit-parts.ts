@@ -16,6 +16,7 @@ import {
   type Recorder,
   type RecordHistory,
   type RecordVerifierCounts,
+  type SealPort,
 } from "../../audit/index.ts";
 import type { Config } from "../../config/index.ts";
 import type { BootId, NodeId } from "../../events/index.ts";
@@ -47,6 +48,8 @@ export async function startAudit(
     output: Output;
     /** Signs decision records with the key that this node enrolled. */
     seal: (payload: Uint8Array) => Uint8Array;
+    /** Seals the roots of the records into the log. */
+    sealPort: SealPort;
   }>,
 ): Promise<AuditParts> {
   const { nats } = config;
@@ -79,10 +82,12 @@ export async function startAudit(
   const disk = records && sinks.length > 0 ? openSpoolFolder(spoolFolder) : null;
   const pulls = disk === null || viaNats ? null : await openPulls(config, spoolFolder, context.boot);
   if (pulls !== null) sinks.push(pulls.store);
+  const everyMs = config.audit.sealMs;
+  const sealing = everyMs === 0 ? {} : { seal: { port: context.sealPort, everyMs } };
   const recorder = await createRecorder({
     node: context.node,
     boot: context.boot,
-    spool: disk === null ? null : { disk, bytesMax: config.audit.spoolMaxBytes, sinks },
+    spool: disk === null ? null : { disk, bytesMax: config.audit.spoolMaxBytes, sinks, ...sealing },
     ...(viaNats ? {} : { tap: (batch) => feed.pushBatch(batch) }),
     nowMs: () => Date.now(),
     monotonicMs: () => performance.now(),
@@ -94,7 +99,9 @@ export async function startAudit(
           ? "the audit spool is failing; records wait in memory, and strict routes answer 503"
           : what === "spool files"
             ? "files of the audit spool cannot be removed; it grows to its bound"
-            : "an audit sink is failing; its records wait in the spool",
+            : what === "seal"
+              ? "the roots of audit records are not sealed into the log now"
+              : "an audit sink is failing; its records wait in the spool",
       ),
     onDamage: (place) =>
       context.logger.warn(

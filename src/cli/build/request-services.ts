@@ -43,6 +43,7 @@ import { registerAuditMetrics } from "../process/audit-metrics.ts";
 import { identityCounts } from "../process/identity-counts.ts";
 import type { ProviderClients } from "../process/provider-clients.ts";
 import type { Output } from "../terminal/output.ts";
+import { sealPortOf } from "./audit/seal-parts.ts";
 import { startAudit } from "./audit-parts.ts";
 import { authKeys } from "./auth-keys.ts";
 import { authDepsOf, authenticateHostOf, callerResolver } from "./auth-parts.ts";
@@ -104,6 +105,7 @@ export async function startRequestServices(
     logger,
     output,
     seal: (payload) => replica.sealRecords(payload),
+    sealPort: sealPortOf({ node: parts.node, replica, databroker: databroker.forRole(nodeRoleOf(config)), logger }),
   });
   stops.push(() => audit.close(auditCloseMs));
   registerAuditMetrics(parts.registry, audit);

@@ -64,6 +64,7 @@ export function registerAuditMetrics(
   );
   sinkGauge("cardea_audit_sink_failing", "1 while the sink is failing", ({ failing }) => (failing ? 1 : 0));
   registerSpoolMetrics(registry, audit.recorder);
+  registerSealMetrics(registry, audit.recorder);
   const missing: Gauge = new Gauge({
     name: "cardea_audit_missing",
     help: "Numbers of decision records that are neither in the audit stream nor declared lost",
@@ -105,5 +106,32 @@ function registerSpoolMetrics(registry: Registry, recorder: Recorder): void {
     "cardea_audit_unreserved",
     "Decision records without a number reserved on disk: if this process is killed, their loss is not detected",
     ({ unreserved }) => unreserved,
+  );
+}
+
+function registerSealMetrics(registry: Registry, recorder: Recorder): void {
+  type Seals = NonNullable<ReturnType<Recorder["stats"]>["seal"]>;
+  const sealGauge = (name: string, help: string, measured: (seals: Seals) => number): void => {
+    const gauge: Gauge = new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        const { seal } = recorder.stats();
+        gauge.set(seal === null ? 0 : measured(seal));
+      },
+    });
+  };
+  sealGauge("cardea_audit_unsealed_records", "Audit records that no seal covers yet", ({ unsealed }) => unsealed);
+  sealGauge(
+    "cardea_audit_seals_pending",
+    "Seals of audit records that the log does not have yet",
+    ({ pending }) => pending,
+  );
+  sealGauge("cardea_audit_sealed", "Seals of audit records in the log since the start", ({ sealed }) => sealed);
+  sealGauge(
+    "cardea_audit_seal_forks",
+    "Boots of this node for which the log has another root than its spool: tampering, or a restored disk",
+    ({ forks }) => forks,
   );
 }

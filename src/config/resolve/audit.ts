@@ -47,6 +47,7 @@ export function resolveAudit(
     ...configFields(globalKeys.audit.shape, audit),
     spoolDir: audit.spool_dir ?? `${globals.data_dir}/audit/spool`,
     spoolMaxBytes: audit.spool_max_bytes,
+    sealMs: audit.seal_interval ?? 0,
     files: sinks.flatMap((sink) => {
       if (sink.kind !== "file") return [];
       const { path, format, rotation } = sink;

@@ -1,6 +1,6 @@
 /** Schema of the `audit` keys: the sinks, the spool and the content of decision records. Pure. */
 import { z } from "zod";
-import { headerNames, pathPatterns } from "../values/network-values.ts";
+import { duration, headerNames, pathPatterns } from "../values/network-values.ts";
 import { sinks } from "../values/sinks/sink-values.ts";
 import { auditMode, enumValue, filePath, integer, stringList } from "../values/value-type.ts";
 import { cardea } from "./keys.ts";
@@ -27,6 +27,11 @@ export const auditKeys = {
         integer({ min: 16_777_216, max: 1_000_000_000_000_000 }).prefault(2_147_483_648),
         "The maximum size, in bytes, of the records that wait in the spool of one node. At this size the oldest are dropped and declared by a gap record; records of strict routes are never dropped.",
         { reload: "restart", configPaths: ["audit.spoolMaxBytes"] },
+      ),
+      seal_interval: cardea(
+        duration({ min: "1s", max: "24h", allowsNone: true }).prefault("300s"),
+        "How often a node seals the root of its decision records into the log, if there are new ones. `0s`: never. See docs/audit-proofs.md.",
+        { reload: "restart", configPaths: ["audit.sealMs"] },
       ),
       trace: cardea(
         enumValue(["denials", "all"]).prefault("denials"),

@@ -8,6 +8,7 @@
 import type { DeviceId, GroupId, ServiceAccountId, SessionId, UserId } from "../ids.ts";
 import type { Link } from "../link.ts";
 import type { SessionUse } from "../session-index/seen-times.ts";
+import type { AuditSealRow } from "./audit-seals.ts";
 import type { MassChangeRow } from "./mass-changes.ts";
 import type { Device, Group, Membership, ServiceAccount, Session, User } from "./state.ts";
 
@@ -42,6 +43,7 @@ export class ProjectionCapture {
   readonly digest: string;
   /** Few and small, so they are copied at the start, in their order. */
   readonly massChanges: readonly MassChangeRow[];
+  readonly auditSeals: readonly AuditSealRow[];
   readonly #preserved = new Map<EntityKind, Map<string, CapturedEntity | undefined>>(
     kinds.map((kind) => [kind, new Map()]),
   );
@@ -50,13 +52,19 @@ export class ProjectionCapture {
   #isDone = false;
 
   constructor(
-    at: Readonly<{ link: Link; digest: string; massChanges: readonly MassChangeRow[] }>,
+    at: Readonly<{
+      link: Link;
+      digest: string;
+      massChanges: readonly MassChangeRow[];
+      auditSeals: readonly AuditSealRow[];
+    }>,
     live: LiveEntities,
     onOver: () => void,
   ) {
     this.link = at.link;
     this.digest = at.digest;
     this.massChanges = at.massChanges;
+    this.auditSeals = at.auditSeals;
     this.#onDone = onOver;
     this.#entities = this.#all(live);
   }

@@ -4,6 +4,7 @@
 import { CodedError } from "../coded-error.ts";
 import type { DeviceId, GroupId, Position, ServiceAccountId, UserId } from "../ids.ts";
 import type { LoadableSessionIndex } from "../session-index/session-index.ts";
+import type { AuditSeals } from "./audit-seals.ts";
 import type { EndIndex } from "./end-index.ts";
 import type { MassChanges } from "./mass-changes.ts";
 import type { Memberships } from "./memberships.ts";
@@ -34,4 +35,5 @@ export type ProjectionTables = Readonly<{
   devices: Map<DeviceId, Device>;
   serviceAccounts: Map<ServiceAccountId, ServiceAccount>;
   massChanges: MassChanges;
+  auditSeals: AuditSeals;
 }>;

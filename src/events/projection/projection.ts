@@ -11,6 +11,7 @@
  */
 
 import type { CardeaEvent, GroupMembersChanged, MembershipSource, Recorded, UserRefreshRequested } from "../catalog.ts";
+import type { AuditSegmentSealed } from "../cluster-events.ts";
 import { linkOf } from "../codec/codec.ts";
 import { firstLevel } from "../formats.ts";
 import {
@@ -28,6 +29,7 @@ import type { SessionsSeen } from "../session-events.ts";
 import { CompactSessionIndex } from "../session-index/compact-session-index.ts";
 import type { LoadableSessionIndex } from "../session-index/session-index.ts";
 import { groupStream, parseStream, type Stream, sessionStream, userStream } from "../streams.ts";
+import { AuditSeals } from "./audit-seals.ts";
 import { ProjectionCapture } from "./capture.ts";
 import { Credentials } from "./credentials.ts";
 import { DigestSum } from "./digest-sum.ts";
@@ -89,6 +91,7 @@ export class Projection {
     preserve: (kind, id, before) => this.#capture?.preserve(kind, id, before),
   });
   readonly #massChanges = new MassChanges((kind, before, after) => this.#digest.replace(kind, before, after));
+  readonly #auditSeals = new AuditSeals((kind, before, after) => this.#digest.replace(kind, before, after));
   readonly #refreshRequests = new RefreshRequests();
   #capture: ProjectionCapture | undefined;
 
@@ -201,6 +204,10 @@ export class Projection {
   get massChanges(): MassChanges {
     return this.#massChanges;
   }
+  /** Up to where audit records are sealed. */
+  get auditSeals(): AuditSeals {
+    return this.#auditSeals;
+  }
   /** How many people have a membership. */
   get peopleInGroups(): number {
     return this.#memberships.size;
@@ -240,7 +247,12 @@ export class Projection {
    */
   capture(): ProjectionCapture {
     this.#capture?.end();
-    const at = { link: this.#applied, digest: this.digest(), massChanges: [...this.#massChanges.rows()] };
+    const at = {
+      link: this.#applied,
+      digest: this.digest(),
+      massChanges: [...this.#massChanges.rows()],
+      auditSeals: [...this.#auditSeals.rows()],
+    };
     const capture = new ProjectionCapture(
       at,
       {
@@ -281,6 +293,7 @@ export class Projection {
       devices: projection.#credentials.devices,
       serviceAccounts: projection.#credentials.serviceAccounts,
       massChanges: projection.#massChanges,
+      auditSeals: projection.#auditSeals,
     };
     return { projection, places };
   }
@@ -297,6 +310,7 @@ export class Projection {
       for (const [groupId, membership] of this.#memberships.of(userId))
         sum.replace("membership", undefined, { userId, groupId, ...membership });
     for (const [kind, form] of this.#massChanges.forms()) sum.replace(kind, undefined, form);
+    for (const [kind, form] of this.#auditSeals.forms()) sum.replace(kind, undefined, form);
     return sum.text();
   }
 
@@ -379,6 +393,7 @@ export class Projection {
       case "HeldChangeEnded":
       case "MassChangesAllowed":
       case "UserRefreshRequested":
+      case "AuditSegmentSealed":
         this.#foldBeside(event, at);
         return [];
       case "DirectorySyncStarted":
@@ -389,7 +404,6 @@ export class Projection {
       case "SignalReceived":
       case "SignalStreamChanged":
       case "SnapshotTaken":
-      case "AuditSegmentSealed":
         return [];
       default:
         return unreachable(event);
@@ -398,10 +412,11 @@ export class Projection {
 
   /** What no permit depends on: none of it turns one into a denial. */
   #foldBeside(
-    event: SessionsSeen | UserRefreshRequested | Parameters<MassChanges["evolve"]>[0],
+    event: SessionsSeen | UserRefreshRequested | AuditSegmentSealed | Parameters<MassChanges["evolve"]>[0],
     at: EventOrigin,
   ): void {
     if (event.type === "SessionsSeen") this.#uses.evolve(event);
+    else if (event.type === "AuditSegmentSealed") this.#auditSeals.evolve(event);
     else if (event.type === "UserRefreshRequested") this.#refreshRequests.add(event, at.position);
     else this.#massChanges.evolve(event, at);
   }

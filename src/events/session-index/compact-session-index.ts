@@ -11,12 +11,12 @@
  */
 
 import type { Position, SessionId, UnixMs, UserId } from "../ids.ts";
-import { MalformedSnapshotError } from "../malformed-snapshot.ts";
 import type { Session } from "../projection/state.ts";
 import type { RevocationReason } from "../session-events.ts";
 import { ByteArena } from "./byte-arena.ts";
 import { GenerationalCache } from "./generational-cache.ts";
 import { type IdKey, IdTables } from "./id-tables.ts";
+import { MalformedSnapshotError } from "./malformed-snapshot.ts";
 import { type IdForm, packedBytes, packId, unpackId } from "./packed-id.ts";
 import { ProviderSessions } from "./provider-sessions.ts";
 import { none } from "./record-table.ts";

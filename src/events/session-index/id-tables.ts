@@ -4,7 +4,7 @@
  * Many small hash tables grow independently, so that no rehash takes long. The ids themselves are in the records'
  * blocks.
  */
-import { MalformedSnapshotError } from "../malformed-snapshot.ts";
+import { MalformedSnapshotError } from "./malformed-snapshot.ts";
 import { none, RecordTable } from "./record-table.ts";
 import { blockRecords, formMask, type IdBlock, packedWords } from "./session-block.ts";
 

@@ -6,7 +6,7 @@
  * - Several sessions may have one provider's session: each of them is a record in the same table.
  */
 import type { SessionId } from "../ids.ts";
-import { MalformedSnapshotError } from "../malformed-snapshot.ts";
+import { MalformedSnapshotError } from "./malformed-snapshot.ts";
 import { packedBytes, packId, unpackId } from "./packed-id.ts";
 import { none, RecordTable } from "./record-table.ts";
 import { blockRecords, packedWords } from "./session-block.ts";

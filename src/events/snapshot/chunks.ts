@@ -2,7 +2,7 @@
  * Snapshot chunks: the bytes of a projection at one link, in chunks of about half a megabyte. Pure.
  *
  * - The first chunk holds the groups. The next ones hold one or more of the 256 shards each, in order. The last ones
- *   hold what is known of mass changes, if anything is.
+ *   hold what is known of mass changes and of seals of audit records, if anything is.
  * - Equal states give equal bytes on every broker, whatever their history, so brokers can compare snapshots by hash.
  * - The caller advances it in small steps, so that it never blocks for longer than one shard takes.
  */
@@ -22,6 +22,8 @@ export const chunkFormat = 1;
 const chunkBytesMin = 256 * 1024;
 const idBytes = 38;
 const rowBytes = 80;
+/** In one chunk; a row has about 200 bytes. */
+const auditSealRowsMax = 1_500;
 
 export type SnapshotCountsSoFar = { sessions: number; users: number; groups: number };
 
@@ -36,6 +38,7 @@ export class SnapshotChunks {
   #shard = 0;
   #sessions = 0;
   #massChangeRows = 0;
+  #auditSealRows = 0;
 
   constructor(capture: ProjectionCapture) {
     this.#capture = capture;
@@ -83,7 +86,14 @@ export class SnapshotChunks {
       rows.push(row);
       bytes += row[0] === "held" ? idBytes * (row[1].added.length + row[1].removed.length) : rowBytes;
     }
-    return rows.length === 0 ? "done" : encode([chunkFormat, "mass-changes", rows]);
+    return rows.length === 0 ? this.#writeAuditSeals() : encode([chunkFormat, "mass-changes", rows]);
+  }
+
+  /** Builds below level 6 know no such chunk, and a cluster below it has no rows. */
+  #writeAuditSeals(): Uint8Array | "done" {
+    const rows = this.#capture.auditSeals.slice(this.#auditSealRows, this.#auditSealRows + auditSealRowsMax);
+    this.#auditSealRows += rows.length;
+    return rows.length === 0 ? "done" : encode([chunkFormat, "audit-seals", rows]);
   }
 
   #flush(): Uint8Array {

@@ -7,7 +7,7 @@
  */
 
 import { copyString } from "../codec/copy-string.ts";
-import { MalformedSnapshotError } from "../malformed-snapshot.ts";
+import { MalformedSnapshotError } from "../session-index/malformed-snapshot.ts";
 import { type IdForm, packedBytes, packId, unpackId } from "../session-index/packed-id.ts";
 import type { ByteStrings, IdRows } from "../session-index/session-index.ts";
 

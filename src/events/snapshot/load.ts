@@ -9,13 +9,14 @@
 import type { ScimGroup } from "../catalog.ts";
 import type { DeviceId, GroupId, Position, ServiceAccountId, UnixMs, UserId } from "../ids.ts";
 import type { Link } from "../link.ts";
-import { MalformedSnapshotError } from "../malformed-snapshot.ts";
 import { decode } from "../messagepack.ts";
+import type { AuditSealRow } from "../projection/audit-seals.ts";
 import type { MassChangeRow } from "../projection/mass-changes.ts";
 import { Projection } from "../projection/projection.ts";
 import type { ProjectionTables } from "../projection/projection-types.ts";
 import type { TimeBox, User } from "../projection/state.ts";
 import type { RevocationReason } from "../session-events.ts";
+import { MalformedSnapshotError } from "../session-index/malformed-snapshot.ts";
 import type { ByteStrings, SessionColumns } from "../session-index/session-index.ts";
 import { chunkFormat } from "./chunks.ts";
 import { allIds, arrayOf, bufferOf, numbersOf, readBytes, readIds, textsOf } from "./columns.ts";
@@ -50,6 +51,8 @@ export class ProjectionLoader {
       for (const shard of arrayOf(content)) loadShard(decodeChunk(bufferOf(shard)), this.#tables, this.#groupNumbers);
     } else if (kind === "mass-changes") {
       for (const row of arrayOf(content)) this.#tables.massChanges.load(arrayOf(row) as unknown as MassChangeRow);
+    } else if (kind === "audit-seals") {
+      for (const row of arrayOf(content)) this.#tables.auditSeals.load(arrayOf(row) as unknown as AuditSealRow);
     } else throw new MalformedSnapshotError("its chunks are not in order");
   }
 

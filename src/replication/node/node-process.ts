@@ -96,6 +96,8 @@ export type ReplicaProcess = Replica &
     boot: BootId;
     /** Signs decision records with the key that this node enrolled, in an envelope of the kind `audit`. */
     sealRecords(payload: Uint8Array): Uint8Array;
+    /** Signs a seal of audit records with the same key, in an envelope of the kind `audit-seal`. */
+    sealAudit(payload: Uint8Array): Uint8Array;
     /** Whether the node serves, and why not; for /readyz. */
     ready(): ReplicaReadiness;
     /** Whether the cluster has finalized a level that this build cannot read: the node will never be ready. */
@@ -458,6 +460,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     node,
     boot,
     sealRecords: (payload) => Uint8Array.from(sealEnvelope(speaker, "audit", payload)),
+    sealAudit: (payload) => Uint8Array.from(sealEnvelope(speaker, "audit-seal", payload)),
     get projection() {
       return core.projection;
     },

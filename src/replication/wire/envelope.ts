@@ -25,7 +25,7 @@ import {
 } from "../../events/index.ts";
 import { publicKeyFromRaw, type Role, rawPublicKey, type SigningPair } from "./cluster-keys.ts";
 import { readEnvelopeShape } from "./envelope-shape.ts";
-import { mayUseBoot } from "./node-key.ts";
+import { commitsToKey, mayUseBoot } from "./node-key.ts";
 
 export type MessageKind =
   | "batch"
@@ -37,6 +37,7 @@ export type MessageKind =
   | "snapshot"
   | "answer"
   | "audit"
+  | "audit-seal"
   | "local-revocation";
 
 export type Certificate = Readonly<{
@@ -152,6 +153,34 @@ export function createEnvelopeOpener(options: {
   };
 }
 
+/** The parts of an envelope, of which nothing is verified but the shape. */
+export type UnverifiedEnvelope = Readonly<{
+  kind: MessageKind;
+  certificate: Certificate;
+  /** Whether the boot id of the certificate names its key (node-key.ts). */
+  commitsToKey: boolean;
+  payload: Uint8Array;
+  /** The bytes that the sender signed. */
+  signed: Uint8Array;
+  signature: Uint8Array;
+}>;
+
+/** Reads an envelope for a caller that has no root to check its certificate with. @returns undefined if it is none */
+export function envelopeParts(bytes: Uint8Array): UnverifiedEnvelope | undefined {
+  const parts = readEnvelopeShape(bytes);
+  if (parts === undefined || !isKind(parts.kind)) return undefined;
+  const { kind, payload, signature } = parts;
+  try {
+    const certificate = parseCertificate(parts.certificate);
+    if (certificate === undefined) return undefined;
+    const signed = signedBytes(kind, parts.certificate, payload);
+    const isBound = commitsToKey(certificate.boot) && mayUseBoot(certificate);
+    return { kind, certificate, commitsToKey: isBound, payload, signed, signature };
+  } catch {
+    return undefined; // not MessagePack, or an id that is none
+  }
+}
+
 /** The first bytes of every certificate of a role in a cluster, compared before the signature is verified. */
 function certificatePrefix(cluster: string, role: Role): Uint8Array {
   const bytes = Uint8Array.from(encode(["cardea certificate", cluster, role]));
@@ -177,6 +206,7 @@ const kinds: readonly MessageKind[] = [
   "snapshot",
   "answer",
   "audit",
+  "audit-seal",
   "local-revocation",
 ];
 

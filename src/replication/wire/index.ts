@@ -1,6 +1,20 @@
 /** Entry point of the wire: messages, envelopes, keys, signatures, and the HTTP client of the databroker API. */
 
 export {
+  type AuditSeal,
+  auditSealBytesMax,
+  checkAuditSeal,
+  encodeAuditSeal,
+  lostRangesMax,
+  markBytes,
+  marksMax,
+  type OfflineSeal,
+  openAuditSeal,
+  readAuditSeal,
+  type SealedRange,
+  sealSignersOpener,
+} from "./audit-seal.ts";
+export {
   type BrokerClient,
   type BrokerClientOptions,
   createBrokerClient,

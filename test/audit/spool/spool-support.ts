@@ -29,16 +29,19 @@ export async function startSpool(
     tap?: Parameters<typeof createRecorder>[0]["tap"];
     sleepMsMax?: number;
     onSleep?: (ms: number) => void;
+    seal?: NonNullable<NonNullable<Parameters<typeof createRecorder>[0]["spool"]>["seal"]>;
   }> = {},
 ): Promise<SpoolRig> {
   const failures: string[] = [];
   const damages: Damage[] = [];
   const boot = (options.boot ?? "boot-1") as BootId;
+  const sealing = options.seal === undefined ? {} : { seal: options.seal };
   const recorder = await createRecorder({
     ...{ node, boot, gatherMs: options.gatherMs ?? 1, syncMs: options.syncMs ?? 1 },
     spool: {
       ...{ disk, bytesMax: options.bytesMax ?? 1_000_000_000, sinks },
       ...(options.segmentsMax === undefined ? {} : { segmentsMax: options.segmentsMax }),
+      ...sealing,
     },
     ...(options.ringBytesMax === undefined ? {} : { ringBytesMax: options.ringBytesMax }),
     ...(options.strictMs === undefined ? {} : { strictMs: options.strictMs }),

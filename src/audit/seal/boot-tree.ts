@@ -1,0 +1,170 @@
+/**
+ * Boot tree: the hash tree over the records of one boot as far as they were read, and what its next seal says. Pure.
+ */
+import { type BootId, emptyRoot, MerkleTree, type NodeId } from "../../events/index.ts";
+import { type AuditSeal, lostRangesMax, type SealedRange } from "../../replication/wire/index.ts";
+import { hashesIn, MarkBlocks, type MarkBlocksForm } from "./mark-blocks.ts";
+import { lostLeaf } from "./record-leaf.ts";
+
+export type TreeHead = Readonly<{ size: number; root: Buffer }>;
+
+/**
+ * `reading`: its records are hashed. `forked`: the log has another root for the same numbers. `stopped`: nothing more
+ * of it is sealed, because of a fork that was reported, or because its first records were gone.
+ */
+export type BootTreeState = "reading" | "forked" | "stopped";
+
+export type BootTreeForm = Readonly<{
+  boot: string;
+  state: BootTreeState;
+  ended: boolean;
+  size: number;
+  peaks: string;
+  made: Readonly<{ size: number; root: string }>;
+  expected: Readonly<{ size: number; root: string }> | null;
+  lost: readonly SealedRange[];
+  lostMore: boolean;
+  marks: MarkBlocksForm;
+}>;
+
+export const emptyHead: TreeHead = { size: 0, root: emptyRoot };
+
+export class BootTree {
+  readonly boot: BootId;
+  state: BootTreeState = "reading";
+  /** The newest seal that was made; it may not be in the log yet. */
+  made: TreeHead = emptyHead;
+  /** The newest seal that was made says that the boot has ended. */
+  ended = false;
+  /** The log has a seal that this tree has not reached yet; null: none. No seal is made before. */
+  expected: TreeHead | null = null;
+  #tree = new MerkleTree();
+  #lost: SealedRange[] = [];
+  #lostMore = false;
+  #marks = new MarkBlocks();
+
+  constructor(boot: BootId) {
+    this.boot = boot;
+  }
+
+  get size(): number {
+    return this.#tree.size;
+  }
+  /** Numbers that no seal covers yet. */
+  get unsealed(): number {
+    return this.state === "reading" && this.expected === null ? this.#tree.size - this.made.size : 0;
+  }
+
+  append(leaf: Buffer): void {
+    this.#add(leaf, 1);
+  }
+
+  /** Numbers without a record, up to this one. */
+  appendLost(last: number): void {
+    const first = this.#tree.size + 1;
+    if (last < first) return;
+    const stop = this.expected?.size ?? last;
+    if (first <= stop && stop < last) {
+      this.appendLost(stop);
+      this.appendLost(last);
+      return;
+    }
+    const before = this.#lost.at(-1);
+    if (before !== undefined && before.last === first - 1)
+      this.#lost[this.#lost.length - 1] = { first: before.first, last };
+    else if (this.#lost.length < lostRangesMax) this.#lost.push({ first, last });
+    else this.#lostMore = true;
+    this.#add(lostLeaf, last - first + 1);
+  }
+
+  /** The log has a newer seal, up to a number that this tree has not passed: what follows is checked against it. */
+  expect(head: TreeHead): void {
+    this.expected = head;
+    this.#reach();
+  }
+
+  /** Whether a seal would say something new. @param final the boot has ended */
+  hasNews({ final }: Readonly<{ final: boolean }>): boolean {
+    const isOpen = this.state === "reading" && this.expected === null && !this.ended;
+    return isOpen && (this.unsealed > 0 || (final && this.made.size > 0));
+  }
+
+  /** What a seal of everything up to here says; the next one continues it. */
+  seal(node: NodeId, { atMs, final }: Readonly<{ atMs: number; final: boolean }>): AuditSeal {
+    const { size, root, peaks } = this.#tree;
+    const seal: AuditSeal = {
+      node,
+      boot: this.boot,
+      previous: this.made,
+      size,
+      root,
+      peaks,
+      final,
+      atMs,
+      lost: this.#lost,
+      lostMore: this.#lostMore,
+      marks: this.#marks.marks(),
+    };
+    this.#begin({ size, root });
+    this.ended = final;
+    return seal;
+  }
+
+  form(): BootTreeForm {
+    const { boot, state, ended, made, expected } = this;
+    return {
+      boot,
+      state,
+      ended,
+      size: this.#tree.size,
+      peaks: Buffer.concat(this.#tree.peaks).toString("base64url"),
+      made: formOf(made),
+      expected: expected === null ? null : formOf(expected),
+      lost: this.#lost,
+      lostMore: this.#lostMore,
+      marks: this.#marks.form(),
+    };
+  }
+
+  static from(form: BootTreeForm): BootTree {
+    const tree = new BootTree(form.boot as BootId);
+    tree.state = form.state;
+    tree.ended = form.ended;
+    tree.made = headIn(form.made);
+    tree.expected = form.expected === null ? null : headIn(form.expected);
+    tree.#tree = MerkleTree.from({ size: form.size, peaks: hashesIn(form.peaks) });
+    tree.#lost = [...form.lost];
+    tree.#lostMore = form.lostMore;
+    tree.#marks = MarkBlocks.from(form.marks);
+    return tree;
+  }
+
+  #add(leaf: Buffer, count: number): void {
+    if (count === 1) this.#tree.append(leaf);
+    else this.#tree.appendRun(leaf, count);
+    this.#marks.append(leaf, count);
+    if (this.expected !== null) this.#reach();
+  }
+
+  #reach(): void {
+    const { expected } = this;
+    if (expected === null || this.#tree.size < expected.size) return;
+    if (this.#tree.size > expected.size || !this.#tree.root.equals(expected.root)) this.state = "forked";
+    this.expected = null;
+    this.#begin(expected);
+  }
+
+  #begin(made: TreeHead): void {
+    this.made = made;
+    this.#lost = [];
+    this.#lostMore = false;
+    this.#marks = new MarkBlocks();
+  }
+}
+
+function formOf({ size, root }: TreeHead): Readonly<{ size: number; root: string }> {
+  return { size, root: root.toString("base64url") };
+}
+function headIn({ size, root }: Readonly<{ size: number; root: string }>): TreeHead {
+  return { size, root: Buffer.from(root, "base64url") };
+}

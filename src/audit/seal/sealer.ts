@@ -1,0 +1,356 @@
+/**
+ * Audit sealer: hashes the records of this node from its spool, boot by boot, and has the roots sealed into the log
+ * (docs/adr/0057). Pure, apart from the disk, clock, timer and port that it is given.
+ *
+ * - It reads the spool like a sink, behind the request path, with a cursor of its own. Its position and its trees are
+ *   one file, replaced as a whole, so a crash repeats work and never changes a root.
+ * - A seal is stored before it is sent, and is sent again, unchanged, until the log has it or another one.
+ * - A seal is made when there is something to seal and `everyMs` have passed, earlier after `earlyRecords`, but never
+ *   two within `leastMs`. What an earlier boot left is sealed at once.
+ * - If the log has another root for numbers that this node has hashed, it seals nothing more of that boot, and reports
+ *   it.
+ */
+import { type BootId, CodedError, type NodeId } from "../../events/index.ts";
+import { type AuditSeal, encodeAuditSeal, readAuditSeal } from "../../replication/wire/index.ts";
+import {
+  type CursorBatch,
+  type Sleep,
+  SpoolCursor,
+  type SpoolDisk,
+  type SpoolPosition,
+  type SpoolStore,
+  spoolStart,
+} from "../spool/index.ts";
+import { BootTree, emptyHead, type TreeHead } from "./boot-tree.ts";
+import { recordLeafOf } from "./record-leaf.ts";
+import type { SealPort } from "./seal-port.ts";
+import { parseSealerState, type SealerState, writeSealerState } from "./sealer-state.ts";
+
+export type SealerStats = Readonly<{
+  /** Numbers of this boot that were hashed and that no seal covers yet. */
+  unsealed: number;
+  /** Seals that the log does not have yet. */
+  pending: number;
+  /** Seals that the log has, since the start. */
+  sealed: number;
+  /** Boots for which the log has another root than this node. */
+  forks: number;
+}>;
+
+export class AuditForkedError extends CodedError<"ERR_AUDIT_FORKED"> {
+  override readonly code = "ERR_AUDIT_FORKED";
+  constructor(boot: BootId, size: number) {
+    super(
+      `the log has another root than this node for the audit records 1 to ${size} of ${boot}: the spool was changed, or another process has sealed in this node's name`,
+    );
+  }
+}
+
+export type SealerOptions = Readonly<{
+  node: NodeId;
+  boot: BootId;
+  store: SpoolStore;
+  disk: SpoolDisk;
+  cursor: Omit<ConstructorParameters<typeof SpoolCursor>[1], "position" | "disk">;
+  port: SealPort;
+  everyMs: number;
+  nowMs: () => number;
+  monotonicMs: () => number;
+  sleep: Sleep;
+  onFailure: (error: unknown) => void;
+  /** Called after the stored position changed. */
+  onStored: () => void;
+}>;
+
+const earlyRecords = 65_536;
+const leastMs = 10_000;
+const storeEveryMs = 5_000;
+const retryMsFirst = 1_000;
+const retryMsMax = 30_000;
+const idleMsMax = 1_000;
+const gatherMs = 50;
+/** A batch of this size is followed by the next without a pause. */
+const fullBatchBytes = 256 * 1_024;
+/** So many lines are hashed without a pause: about a millisecond. */
+const sliceLines = 128;
+/** More seals than this wait for the log: reading waits, too. */
+const pendingMax = 8;
+/** The log has had another seal than the one that a pending seal continues, so often in a row. */
+const strangeMax = 3;
+
+export class AuditSealer {
+  readonly #options: SealerOptions;
+  #cursor: SpoolCursor;
+  #position: SpoolPosition;
+  #stored: SpoolPosition;
+  #storedAt = Number.NEGATIVE_INFINITY;
+  #storedPending = 0;
+  #tree: BootTree | null;
+  /** Envelopes, oldest first. */
+  readonly #pending: Uint8Array[];
+  #madeAt: number;
+  #sending: Promise<void> | null = null;
+  #retryAt = Number.NEGATIVE_INFINITY;
+  #retryMs = retryMsFirst;
+  #strange = 0;
+  /** The newest seal of a boot that the log has acknowledged; this node may not have read it yet. */
+  #acknowledged: Readonly<{ boot: BootId; head: TreeHead & Readonly<{ final: boolean }> }> | null = null;
+  #counts = { sealed: 0, forks: 0 };
+  #failing = false;
+  readonly #stop = new AbortController();
+  readonly #running: Promise<void>;
+
+  /** Continues where the process last ended. */
+  static async open(options: SealerOptions): Promise<AuditSealer> {
+    return new AuditSealer(options, parseSealerState(await options.disk.readSmall(stateName)));
+  }
+
+  private constructor(options: SealerOptions, state: SealerState | undefined) {
+    this.#options = options;
+    options.store.passIndex((state?.position.index ?? 0) - 1);
+    this.#position = state?.position ?? options.store.joinPosition;
+    this.#stored = state?.position ?? spoolStart;
+    this.#tree = state?.tree == null ? null : BootTree.from(state.tree);
+    this.#pending = [...(state?.pending ?? [])];
+    this.#storedPending = this.#pending.length;
+    this.#madeAt = options.monotonicMs();
+    this.#cursor = this.#openCursor();
+    this.#running = this.#run();
+  }
+
+  /** What is hashed, by the file on disk. */
+  get position(): SpoolPosition {
+    return this.#stored;
+  }
+
+  stats(): SealerStats {
+    return { unsealed: this.#tree?.unsealed ?? 0, pending: this.#pending.length, ...this.#counts };
+  }
+
+  /** Seals what the spool has, for at most this long. What is left is sealed by the next boot. */
+  async close(timeoutMs: number): Promise<void> {
+    const { monotonicMs, sleep } = this.#options;
+    const until = monotonicMs() + timeoutMs;
+    this.#stop.abort();
+    const done = this.#running.then(() => this.#finish(until));
+    const timeUp = new AbortController();
+    await Promise.race([done, sleep(timeoutMs, timeUp.signal).catch(() => undefined)]);
+    timeUp.abort();
+    await this.#cursor.close().catch(() => undefined);
+  }
+
+  #openCursor(): SpoolCursor {
+    const { store, disk, cursor } = this.#options;
+    return new SpoolCursor(store, { ...cursor, disk, position: this.#position });
+  }
+
+  async #run(): Promise<void> {
+    const { store, sleep } = this.#options;
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      const { changed } = store;
+      const batch = await this.#step();
+      if (batch === null) await sleep(idleMsMax, signal).catch(() => undefined);
+      else if (batch === undefined) await this.#until(changed);
+      else if (batch.bytes.length < fullBatchBytes) await sleep(gatherMs, signal).catch(() => undefined);
+    }
+  }
+
+  /** @returns what was hashed; undefined: nothing was there; null: something failed, and was reported */
+  async #step(): Promise<CursorBatch | undefined | null> {
+    try {
+      const batch = this.#pending.length >= pendingMax ? undefined : await this.#cursor.next();
+      if (batch === undefined)
+        this.#position = this.#cursor.position; // past frames without records
+      else await this.#hash(batch);
+      if (this.#isDue()) await this.#make({ final: false });
+      else if (this.#hasNews() && this.#options.monotonicMs() - this.#storedAt >= storeEveryMs) await this.#store();
+      this.#send();
+      this.#failing = false;
+      return batch;
+    } catch (error) {
+      this.#report(error);
+      await this.#cursor.close().catch(() => undefined);
+      this.#cursor = this.#openCursor(); // what could not be hashed is read again
+      return null;
+    }
+  }
+
+  async #hash(batch: CursorBatch): Promise<void> {
+    const { boot, bytes, records } = batch;
+    const first = records > 0 ? batch.first : (JSON.parse(bytes.toString("utf8")) as { first: number }).first;
+    const tree = await this.#treeOf(boot, first);
+    if (records === 0) tree.appendLost(batch.last);
+    else if (tree.state === "reading") {
+      tree.appendLost(first - 1);
+      for (let from = 0, lines = 1; from < bytes.length; lines++) {
+        const end = bytes.indexOf(0x0a, from) + 1;
+        const record = recordLeafOf(bytes.subarray(from, end));
+        if (record === "not-a-record") tree.appendLost(tree.size + 1);
+        else tree.append(record.leaf);
+        from = end;
+        if (lines % sliceLines === 0) await this.#options.sleep(0);
+      }
+    }
+    if (tree.state === "forked") this.#reportFork(tree);
+    this.#position = batch.after;
+  }
+
+  /** The tree of a boot. What the boot before it left is sealed. */
+  async #treeOf(boot: BootId, first: number): Promise<BootTree> {
+    const before = this.#tree;
+    if (before?.boot === boot) return before;
+    if (before?.hasNews({ final: true }) === true) await this.#make({ final: true });
+    const tree = new BootTree(boot);
+    if (first > 1) tree.state = "stopped"; // sinks had its first records before this build ran
+    this.#tree = tree;
+    return tree;
+  }
+
+  #hasNews(): boolean {
+    return this.#position !== this.#stored || this.#pending.length !== this.#storedPending;
+  }
+
+  #isDue(): boolean {
+    const { everyMs, monotonicMs } = this.#options;
+    const unsealed = this.#tree?.unsealed ?? 0;
+    if (unsealed === 0 || this.#pending.length > 0) return false;
+    const sinceMs = monotonicMs() - this.#madeAt;
+    return sinceMs >= everyMs || (sinceMs >= leastMs && unsealed >= earlyRecords);
+  }
+
+  /** The seal is stored before it can be sent. */
+  async #make({ final }: Readonly<{ final: boolean }>): Promise<void> {
+    const { node, port, nowMs, monotonicMs } = this.#options;
+    if (this.#tree === null) return;
+    const seal = this.#tree.seal(node, { atMs: nowMs(), final });
+    this.#pending.push(port.sign(encodeAuditSeal(seal)));
+    this.#madeAt = monotonicMs();
+    await this.#store();
+  }
+
+  /** Sends the oldest pending seal, unless one is on its way. */
+  #send(): void {
+    const [envelope] = this.#pending;
+    const { port, monotonicMs } = this.#options;
+    if (envelope === undefined || this.#sending !== null || monotonicMs() < this.#retryAt || !port.isReady()) return;
+    this.#sending = this.#attempt(envelope).finally(() => {
+      this.#sending = null;
+      this.#options.store.notify(); // the loop looks again
+    });
+  }
+
+  async #attempt(envelope: Uint8Array): Promise<void> {
+    const { port } = this.#options;
+    const seal = readAuditSeal(envelope);
+    const known = port.headOf(seal.boot) ?? { ...emptyHead, final: false };
+    const acknowledged = this.#acknowledged?.boot === seal.boot ? this.#acknowledged.head : known;
+    const head = acknowledged.size > known.size ? acknowledged : known;
+    if (head.size === seal.size && !head.root.equals(seal.root)) return this.#fork(seal);
+    if (head.size === seal.size && (head.final || !seal.final)) return this.#accept(seal);
+    if (head.size > seal.size) return this.#followLog(seal, head);
+    const isNext = head.size === seal.previous.size && head.root.equals(seal.previous.root);
+    if (!isNext && head !== known) this.#acknowledged = null;
+    if (!isNext && ++this.#strange >= strangeMax) return this.#continueFrom(known, seal);
+    const result = isNext ? await port.submit(envelope) : "refused";
+    if (result === "done") return this.#accept(seal);
+    if (result === "refused") this.#acknowledged = null; // the log may have lost it
+    this.#retryAt = this.#options.monotonicMs() + this.#retryMs;
+    this.#retryMs = Math.min(retryMsMax, this.#retryMs * 2);
+  }
+
+  #accept({ boot, size, root, final }: AuditSeal): void {
+    this.#counts.sealed++;
+    this.#acknowledged = { boot, head: { size, root, final } };
+    this.#drop();
+  }
+
+  #drop(): void {
+    this.#pending.shift();
+    this.#strange = 0;
+    this.#retryMs = retryMsFirst;
+    this.#retryAt = Number.NEGATIVE_INFINITY;
+    this.#storedAt = Number.NEGATIVE_INFINITY;
+  }
+
+  /** The log has a newer seal of the boot than this spool: the folder was restored from an older copy. */
+  #followLog({ boot, size }: AuditSeal, head: TreeHead): void {
+    this.#drop();
+    const tree = this.#tree;
+    if (tree?.boot === boot && tree.size <= head.size) tree.expect(head);
+    else if (tree?.boot === boot)
+      tree.made = head; // the next seal continues that of the log; verifiers compare
+    else this.#report(new AuditForkedError(boot, size));
+    if (tree?.state === "forked") this.#reportFork(tree);
+  }
+
+  /** The log has lost seals, as a failover can: what they covered is sealed again from where the log is. */
+  #continueFrom(head: TreeHead, seal: AuditSeal): void {
+    const { sign } = this.#options.port;
+    const marks = { leaves: 1, bytes: Buffer.alloc(0) };
+    const again = { ...seal, previous: head, lost: [], lostMore: true, marks };
+    this.#pending[0] = sign(encodeAuditSeal(again));
+    this.#strange = 0;
+    this.#storedAt = Number.NEGATIVE_INFINITY;
+  }
+
+  #fork({ boot, size }: AuditSeal): void {
+    this.#drop();
+    if (this.#tree?.boot === boot) this.#tree.state = "stopped";
+    this.#counts.forks++;
+    this.#options.onFailure(new AuditForkedError(boot, size));
+  }
+
+  #reportFork(tree: BootTree): void {
+    this.#counts.forks++;
+    this.#options.onFailure(new AuditForkedError(tree.boot, tree.size));
+    tree.state = "stopped"; // reported once
+  }
+
+  async #finish(until: number): Promise<void> {
+    const { store, monotonicMs, sleep } = this.#options;
+    await this.#sending;
+    while (monotonicMs() < until && (await this.#step()) != null);
+    const isEnded = store.segments.at(-1)?.final === true;
+    try {
+      if (this.#tree?.hasNews({ final: isEnded }) === true) await this.#make({ final: isEnded });
+      else await this.#store();
+      this.#retryAt = Number.NEGATIVE_INFINITY;
+      while (this.#pending.length > 0 && monotonicMs() < until && this.#retryAt <= monotonicMs()) {
+        this.#send();
+        if (this.#sending === null) break; // not ready
+        await this.#sending;
+      }
+      await this.#store();
+    } catch (error) {
+      this.#report(error);
+      await sleep(0);
+    }
+  }
+
+  async #store(): Promise<void> {
+    const { disk, monotonicMs, onStored } = this.#options;
+    this.#storedAt = monotonicMs();
+    const position = this.#position;
+    const tree = this.#tree?.form() ?? null;
+    await writeSealerState(disk, stateName, { position, tree, pending: this.#pending });
+    this.#storedPending = this.#pending.length;
+    if (position === this.#stored) return;
+    this.#stored = position;
+    onStored();
+  }
+
+  async #until(changed: Promise<void>): Promise<void> {
+    const timer = new AbortController();
+    const signal = AbortSignal.any([timer.signal, this.#stop.signal]);
+    await Promise.race([changed, this.#options.sleep(idleMsMax, signal).catch(() => undefined)]);
+    timer.abort();
+  }
+
+  #report(error: unknown): void {
+    if (!this.#failing) this.#options.onFailure(error);
+    this.#failing = true;
+  }
+}
+
+const stateName = "seals.json";

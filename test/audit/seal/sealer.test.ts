@@ -1,0 +1,320 @@
+/** The sealer: every record of a boot is in a root that the log has, whatever breaks in between. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { randomFrom } from "../../../chaos/random.ts";
+import { eraseLine, recordLeafOf } from "../../../src/audit/index.ts";
+import { lostLeaf } from "../../../src/audit/seal/index.ts";
+import { decodeEvent, MerkleTree, readsLevel } from "../../../src/events/index.ts";
+import { type AuditSeal, checkAuditSeal, encodeAuditSeal, readAuditSeal } from "../../../src/replication/wire/index.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { ModelDisk } from "../spool/model-disk.ts";
+import { startSpool } from "../spool/spool-support.ts";
+import { decision } from "../support.ts";
+import { lineSink, only, SealLog, signerOfNode, type TestSigner } from "./seal-support.ts";
+
+function sealsIn(log: SealLog): readonly AuditSeal[] {
+  return log.seals.map(({ previous, bytes }) => {
+    const { event } = decodeEvent(bytes, previous);
+    assert.ok(event.type === "AuditSegmentSealed" && event.seal !== undefined);
+    const checked = checkAuditSeal(event.seal);
+    assert.ok(typeof checked !== "string", String(checked));
+    assert.equal(event.root, checked.seal.root.toString("hex"));
+    return checked.seal;
+  });
+}
+
+/** The root over what a sink has, computed from the lines alone. */
+function rootOf(lines: readonly string[], boot: string): Buffer {
+  const tree = new MerkleTree();
+  for (const line of lines) {
+    const record = JSON.parse(line) as { kind: string; boot: string; seq: number; last?: number };
+    if (record.boot !== boot || record.seq <= tree.size) continue;
+    if (record.kind === "gap") tree.appendRun(lostLeaf, record.seq - tree.size);
+    else {
+      const leaf = recordLeafOf(Buffer.from(line));
+      assert.ok(leaf !== "not-a-record");
+      tree.append(leaf.leaf);
+    }
+  }
+  return tree.root;
+}
+
+const start = (disk: ModelDisk, log: SealLog, signer: TestSigner, everyMs = 1) => {
+  const sink = lineSink();
+  const boot = signer.boot;
+  const rig = startSpool(disk, [sink], { boot, seal: { port: log.port(signer), everyMs } });
+  return rig.then((recorder) => ({
+    recorder,
+    sink,
+    boot,
+    ask: (path: string) => recorder.record(decision(path, { boot })),
+  }));
+};
+
+describe("a boot", () => {
+  test("is sealed as it grows, each seal continues the one before, and the last says that it ended", async () => {
+    const log = new SealLog();
+    const at = await start(new ModelDisk(), log, signerOfNode());
+    for (let round = 0; round < 4; round++) {
+      for (let n = 0; n < 300; n++) at.ask(`/${round}/${n}`);
+      await waitFor("a seal", () => at.recorder.stats().seal?.sealed === round + 1 || log.seals.length > round);
+      await delay(5);
+    }
+    at.ask("/last");
+    await at.recorder.close(5_000);
+    const seals = sealsIn(log);
+    assert.deepEqual(log.refusals, []);
+    for (const [index, { previous, marks, size }] of seals.entries()) {
+      assert.equal(previous.size, seals[index - 1]?.size ?? 0);
+      assert.equal(marks.bytes.length, 4 * Math.ceil((size - previous.size) / marks.leaves));
+    }
+    assert.equal(seals.at(-1)?.size, 1_201);
+    assert.equal(seals.at(-1)?.final, true);
+    assert.deepEqual(seals.at(-1)?.root, rootOf(at.sink.lines, at.boot));
+    assert.equal(log.projection.auditSeals.tree.size, seals.length);
+    assert.deepEqual(at.recorder.failures, []);
+  });
+
+  test("that decided nothing seals nothing, and one that decides little seals once in the interval", async () => {
+    const log = new SealLog();
+    const idle = await start(new ModelDisk(), log, signerOfNode());
+    await delay(60);
+    await idle.recorder.close(1_000);
+    assert.equal(log.seals.length, 0);
+    const slow = await start(new ModelDisk(), log, signerOfNode(), 3_600_000);
+    for (let n = 0; n < 50; n++) {
+      slow.ask(`/${n}`);
+      await delay(1);
+    }
+    assert.equal(log.seals.length, 0);
+    await slow.recorder.close(1_000);
+    assert.equal(only(sealsIn(log)).size, 50);
+  });
+
+  test("below the level, or while the leader is away, records go on, and the next seal covers all", async () => {
+    const log = new SealLog();
+    log.isReady = false;
+    const at = await start(new ModelDisk(), log, signerOfNode());
+    for (let n = 0; n < 500; n++) at.ask(`/${n}`);
+    await waitFor("the records", () => at.sink.lines.length === 500);
+    await waitFor("a pending seal", () => at.recorder.stats().seal?.pending === 1);
+    assert.equal(log.seals.length, 0);
+    log.isReady = true;
+    log.script = ["down", "lost"];
+    await waitFor("the seal", () => at.recorder.stats().seal?.pending === 0 && log.seals.length > 0, {
+      withinMs: 20_000,
+    });
+    await at.recorder.close(5_000);
+    assert.deepEqual(sealsIn(log).at(-1)?.root, rootOf(at.sink.lines, at.boot));
+    assert.deepEqual(log.refusals, [], "a lost answer is sent again unchanged");
+  });
+});
+
+describe("after a crash", () => {
+  test("the next boot seals what was left, with the numbers that were lost", async () => {
+    for (let cut = 0; cut < 6; cut++) {
+      const log = new SealLog();
+      const disk = new ModelDisk();
+      const [first, second] = [signerOfNode(), signerOfNode()];
+      const one = await start(disk, log, first, cut % 2 === 0 ? 1 : 3_600_000);
+      for (let n = 0; n < 100 + cut; n++) one.ask(`/${n}`);
+      await waitFor("the records", () => one.sink.lines.length > 50);
+      if (cut > 3) await waitFor("all", () => one.sink.lines.length === 100 + cut);
+      log.killed.add(first.boot);
+      const left = disk.afterKill(randomFrom(cut + 1));
+      await one.recorder.close(0);
+      const two = await start(left, log, second);
+      two.ask("/again");
+      await waitFor("the seal of the first boot", () =>
+        sealsIn(log).some(({ boot, final }) => boot === first.boot && final),
+      );
+      await two.recorder.close(5_000);
+      const lines = [...one.sink.lines, ...two.sink.lines];
+      for (const { boot } of [first, second])
+        assert.deepEqual(sealsIn(log).findLast((seal) => seal.boot === boot)?.root, rootOf(lines, boot));
+      const lost = sealsIn(log).flatMap((seal) => (seal.boot === first.boot ? seal.lost : []));
+      const gaps = lines.filter((line) => line.includes('"gap"') && line.includes(first.boot));
+      assert.equal(only(lost).last, (JSON.parse(only(gaps)) as { last: number }).last, "reserved numbers are lost");
+    }
+  });
+});
+
+describe("the log", () => {
+  test("refuses what does not continue it, and what another node has signed", async () => {
+    const log = new SealLog();
+    const signer = signerOfNode();
+    const at = await start(new ModelDisk(), log, signer, 3_600_000);
+    for (let n = 0; n < 10; n++) at.ask(`/${n}`);
+    await at.recorder.close(5_000);
+    const seals = log.projection.auditSeals;
+    const [seal] = sealsIn(log);
+    assert.ok(seal !== undefined);
+    const { event } = decodeEvent(only(log.seals).bytes, only(log.seals).previous);
+    assert.ok(event.type === "AuditSegmentSealed" && event.seal !== undefined);
+    const sealed = event.seal;
+    assert.equal(log.submit(sealed), "done", "a replay changes nothing");
+    assert.equal(log.seals.length, 1);
+    const tree = MerkleTree.from({ size: seal.size, peaks: seal.peaks });
+    tree.append(lostLeaf);
+    const next: AuditSeal = {
+      ...seal,
+      ...{ previous: { size: seal.size, root: seal.root }, size: tree.size, root: tree.root, peaks: tree.peaks },
+      ...{ lost: [], marks: { leaves: 1, bytes: Buffer.alloc(4) }, final: false },
+    };
+    const cases: readonly [string, Uint8Array, RegExp][] = [
+      ["another node's key", signerOfNode("node-2").sign(encodeAuditSeal(next)), /another node signed it/],
+      [
+        "a stranger's key",
+        signerOfNode("node-1", { secret: Buffer.alloc(32, 1) }).sign(encodeAuditSeal(next)),
+        /not signed by this cluster/,
+      ],
+      [
+        "altered",
+        Uint8Array.from(signer.sign(encodeAuditSeal(next)), (byte, index) => (index === 300 ? byte ^ 1 : byte)),
+        /bad signature|malformed|not authentic/,
+      ],
+      ["after the end", signer.sign(encodeAuditSeal(next)), /has ended/],
+    ];
+    for (const [what, envelope, why] of cases) {
+      let refusal = "";
+      try {
+        assert.equal(log.submit(envelope), "refused", what);
+        refusal = log.refusals.at(-1) ?? "";
+      } catch (error) {
+        refusal = String(error);
+      }
+      assert.match(refusal, why, what);
+    }
+    assert.equal(seals.count, 1);
+    const other = signerOfNode();
+    const own = { ...next, boot: other.boot, final: false };
+    assert.equal(log.submit(other.sign(encodeAuditSeal(own))), "refused", "a boot begins at its first number");
+    assert.match(log.refusals.at(-1) ?? "", /another history/);
+    assert.equal(log.submit(sealed, "00000000-0000-4000-8000-000000000001" as never), "refused");
+    const low = new SealLog(readsLevel - 1);
+    assert.equal(low.submit(sealed), "refused");
+    assert.match(low.refusals.at(-1) ?? "", /cardea cluster finalize/);
+  });
+
+  test("that lost seals gets them again, from where it is", async () => {
+    const log = new SealLog();
+    const at = await start(new ModelDisk(), log, signerOfNode());
+    for (let n = 0; n < 10; n++) at.ask(`/${n}`);
+    await waitFor("a seal", () => log.seals.length > 0 && at.recorder.stats().seal?.pending === 0);
+    log.loseAfter(1);
+    at.ask("/more");
+    await waitFor("another seal", () => log.seals.length > 0, { withinMs: 20_000 });
+    await at.recorder.close(5_000);
+    const last = sealsIn(log).at(-1);
+    assert.deepEqual(last?.root, rootOf(at.sink.lines, at.boot));
+    assert.equal(sealsIn(log)[0]?.previous.size, 0);
+  });
+
+  test("with another root for the same numbers stops the boot, and it is reported", async () => {
+    const log = new SealLog();
+    const signer = signerOfNode();
+    const forged = new MerkleTree();
+    forged.appendRun(lostLeaf, 5);
+    const { root, peaks } = forged;
+    const intruder = signerOfNode(); // a later boot of the same node may seal for an earlier one
+    const seal: AuditSeal = {
+      ...{
+        node: signer.node,
+        boot: signer.boot,
+        previous: { size: 0, root: new MerkleTree().root },
+        size: 5,
+        root,
+        peaks,
+      },
+      ...{ final: false, atMs: 1, lost: [], lostMore: false, marks: { leaves: 1, bytes: Buffer.alloc(0) } },
+    };
+    assert.equal(log.submit(intruder.sign(encodeAuditSeal(seal))), "done");
+    const at = await start(new ModelDisk(), log, signer);
+    for (let n = 0; n < 5; n++) at.ask(`/${n}`);
+    await waitFor("the report", () => at.recorder.failures.some((line) => /seal: the log has another root/.test(line)));
+    assert.equal(at.recorder.stats().seal?.forks, 1);
+    for (let n = 0; n < 5; n++) at.ask(`/more/${n}`);
+    await at.recorder.close(5_000);
+    assert.equal(at.sink.lines.length, 10, "records are delivered all the same");
+    assert.equal(log.seals.length, 1);
+  });
+});
+
+test("an erased line has the leaf of the line, and no personal member can be changed in it", () => {
+  const line = Buffer.from(
+    JSON.stringify({
+      kind: "decision",
+      seq: 1,
+      ...decision('/secret,"\\', { userAgent: 'a"}\\' }),
+      trace: { rules: [[], {}] },
+    }),
+  );
+  const erased = eraseLine(line);
+  assert.ok(erased !== undefined);
+  assert.equal(/secret|192\.0|request-1|userAgent|trace/.test(erased.toString()), false);
+  assert.deepEqual(Object.keys(JSON.parse(erased.toString())).slice(-2), ["overdueMs", "erased"]);
+  const [whole, rest] = [recordLeafOf(line), recordLeafOf(erased)];
+  assert.ok(whole !== "not-a-record" && rest !== "not-a-record");
+  assert.deepEqual(rest.leaf, whole.leaf);
+  assert.deepEqual([whole.erased, rest.erased], [false, true]);
+  assert.deepEqual(eraseLine(erased), erased, "erasing twice changes nothing");
+  const changed = Buffer.from(erased.toString().replace('"permit"', '"deny"'));
+  const leaf = recordLeafOf(changed);
+  assert.ok(leaf !== "not-a-record" && !leaf.leaf.equals(whole.leaf), "what is public is still proven");
+  const text = erased.toString();
+  const refused = [
+    text.replace(/}$/, ',"ip":"1.2.3.4"}'),
+    text.replace("{", '{"ip":"1.2.3.4",'),
+    text.replace(/"erased":"./, '"erased":"'),
+    text.replace(/"erased":".*"/, '"erased":1'),
+    text.replace(/("erased":"[^"]*")/, "$1,$1"),
+    "",
+    "{",
+    "[]",
+    '{"a":}',
+    '{"a":1,}',
+    '{"a":1 }',
+    '{"a" :1}',
+    '{"a":[1}',
+    '{"a":"b}',
+    '{"a":b:c}',
+  ];
+  for (const bad of refused) assert.equal(recordLeafOf(Buffer.from(bad)), "not-a-record", bad);
+});
+
+test("a seal is refused whose parts contradict each other", () => {
+  const tree = new MerkleTree();
+  tree.appendRun(lostLeaf, 9);
+  const good: AuditSeal = {
+    ...{ node: "node-1" as never, boot: "boot-1" as never, previous: { size: 0, root: new MerkleTree().root } },
+    ...{ size: 9, root: tree.root, peaks: tree.peaks, final: false, atMs: 1 },
+    ...{ lost: [{ first: 1, last: 9 }], lostMore: false, marks: { leaves: 4, bytes: Buffer.alloc(12) } },
+  };
+  const signer = signerOfNode();
+  const read = (seal: AuditSeal) => () => readAuditSeal(signer.sign(encodeAuditSeal(seal)));
+  assert.deepEqual(read(good)(), good);
+  const bad: Partial<AuditSeal>[] = [
+    { size: 8 },
+    { size: 0 },
+    { size: 2 ** 52 },
+    { previous: { size: 9, root: tree.root } },
+    { previous: { size: 0, root: tree.root } },
+    { root: Buffer.alloc(32) },
+    { peaks: [] },
+    { lost: [{ first: 2, last: 10 }] },
+    { lost: [{ first: 3, last: 2 }] },
+    {
+      lost: [
+        { first: 1, last: 3 },
+        { first: 3, last: 4 },
+      ],
+    },
+    { lost: Array.from({ length: 65 }, (_, at) => ({ first: at + 1, last: at + 1 })) },
+    { marks: { leaves: 3, bytes: Buffer.alloc(12) } },
+    { marks: { leaves: 4, bytes: Buffer.alloc(16) } },
+    { marks: { leaves: 0, bytes: Buffer.alloc(0) } },
+    { atMs: -1 },
+  ];
+  for (const parts of bad) assert.throws(read({ ...good, ...parts }), /seal of audit records/, JSON.stringify(parts));
+});
