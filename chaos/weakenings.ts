@@ -23,6 +23,7 @@ export type Weakening = Readonly<{
 }>;
 
 const brokers = ["broker-eu-1", "broker-eu-2"];
+const proxies = ["proxy-eu-1", "proxy-us-1", "proxy-ap-1"];
 
 export const weakenings: Readonly<Record<string, Weakening>> = {
   "confirm-before-closing": {
@@ -74,6 +75,60 @@ export const weakenings: Readonly<Record<string, Weakening>> = {
     file: "src/replication/node/denials/local-denials.ts",
     take: "return this.#denied.has(stream);",
     put: "return this.#denied.has(stream) && this.#denied.size < 0;",
+  },
+  "declare-no-lost-tail": {
+    meaning: "a boot declares nothing of the numbers that a killed boot had reserved and not stored",
+    topology: "three-regions",
+    faults: ["kill-on-full-disk", "kill-on-slow-disk"],
+    in: proxies,
+    file: "src/audit/spool/segment.ts",
+    take: "return Math.max(0, segment.reserved - segment.last);",
+    put: "return 0;",
+  },
+  "permit-before-the-record": {
+    meaning: "a strict route permits before the record of the permit is on disk",
+    topology: "three-regions",
+    faults: ["kill-on-slow-disk"],
+    in: proxies,
+    file: "src/audit/spool/spool-writer.ts",
+    take: "const { promise, resolve, reject } = Promise.withResolvers<void>();",
+    put: "const { promise, resolve, reject } = Promise.withResolvers<void>(); resolve();",
+  },
+  "pass-before-acceptance": {
+    meaning: "the position of a sink moves on before the sink has accepted the records",
+    topology: "three-regions",
+    faults: ["block-audit-file"],
+    in: proxies,
+    file: "src/audit/sink-delivery.ts",
+    take: "await this.#write(batch);\n        this.#failing = false;",
+    put: "void this.#write(batch).catch(() => undefined);\n        this.#failing = false;",
+  },
+  "withhold-gap-records": {
+    meaning: "gap records do not reach the sinks",
+    topology: "three-regions",
+    faults: ["kill-on-full-disk", "kill-on-slow-disk"],
+    in: proxies,
+    file: "src/audit/sink-delivery.ts",
+    take: "const batch = await this.#read();",
+    put: "let batch = await this.#read();\n      if (batch?.records === 0) batch = await this.#read();",
+  },
+  "record-another-result": {
+    meaning: "refusals are recorded as permits",
+    topology: "three-regions",
+    faults: ["fill-disk"],
+    in: proxies,
+    file: "src/audit/decision-line.ts",
+    take: "ip, sessionId, userId, result, status, reasons } = record;",
+    put: 'ip, sessionId, userId, status, reasons } = record; const result = "permit";',
+  },
+  "record-no-cut": {
+    meaning: "the end of a stream has no record if a change cut it",
+    topology: "three-regions",
+    faults: ["fill-disk"],
+    in: proxies,
+    file: "src/proxy/request/request-end.ts",
+    take: "if (permitted === null || ",
+    put: "if (context.exchange?.cutReason !== undefined || permitted === null || ",
   },
 };
 

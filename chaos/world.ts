@@ -14,12 +14,14 @@ export type Route = Readonly<{
   group: string | null;
   /** How long it is served without a fresh lease; null: never (`on_stale: deny`). */
   graceMs: number | null;
+  /** `strict`: nothing is permitted before its record is on disk. */
+  audit: "strict" | "best_effort";
 }>;
 
 export const routes: readonly Route[] = [
-  { name: "app", host: "app.localhost", group: null, graceMs: 3_000 },
-  { name: "eng", host: "eng.localhost", group: "eng", graceMs: null },
-  { name: "sales", host: "sales.localhost", group: "sales", graceMs: 2_000 },
+  { name: "app", host: "app.localhost", group: null, graceMs: 3_000, audit: "best_effort" },
+  { name: "eng", host: "eng.localhost", group: "eng", graceMs: null, audit: "strict" },
+  { name: "sales", host: "sales.localhost", group: "sales", graceMs: 2_000, audit: "best_effort" },
 ];
 
 const extras = Array.from({ length: 24 }, (_, i): Person => {
@@ -44,6 +46,10 @@ export function isFirstMember(user: string, group: string): boolean {
 
 export function groupOf(route: string): string | null {
   return routes.find(({ name }) => name === route)?.group ?? null;
+}
+
+export function isStrict(route: string): boolean {
+  return routes.find(({ name }) => name === route)?.audit === "strict";
 }
 
 export const cluster = "chaos";

@@ -55,7 +55,7 @@ function download(response: ServerResponse, ms: number): void {
 
 const filler = Buffer.alloc(64 * 1_024, "x");
 
-function flow(response: ServerResponse, ms: number): void {
+function flow(id: string, response: ServerResponse, ms: number): void {
   const until = performance.now() + ms;
   const more = (): void => {
     while (performance.now() < until && !response.destroyed) if (!response.write(filler)) return;
@@ -63,15 +63,18 @@ function flow(response: ServerResponse, ms: number): void {
   };
   response.on("drain", more);
   const end = setTimeout(() => response.end(), ms);
-  response.once("close", () => clearTimeout(end));
+  response.once("close", () => {
+    clearTimeout(end);
+    history.write({ type: "left", id, at: now() });
+  });
   more();
 }
 
 const server = createServer({ keepAliveTimeout: 120_000 }, (request, response) => {
-  const { url, arrivedAt } = arrive(request);
+  const { url, id, arrivedAt } = arrive(request);
   response.writeHead(200, { "content-type": "text/plain", ...stamps(arrivedAt) });
   if (url.pathname === "/download") download(response, Math.min(10_000, Number(url.searchParams.get("ms") ?? 1_000)));
-  else if (url.pathname === "/flow") flow(response, Math.min(30_000, Number(url.searchParams.get("ms") ?? 1_000)));
+  else if (url.pathname === "/flow") flow(id, response, Math.min(30_000, Number(url.searchParams.get("ms") ?? 1_000)));
   else response.end("here\n");
 });
 

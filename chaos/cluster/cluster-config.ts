@@ -56,6 +56,9 @@ export type Reach = Readonly<{
   homes: readonly Readonly<{ region: string; brokers: readonly number[]; databases: readonly number[] }>[];
 }>;
 
+/** Every process that records has this file and JetStream. */
+export const auditFileIn = (dataDir: string): string => `${dataDir}/audit/decisions.jsonl`;
+
 export type Wiring = Readonly<{ topology: Topology; addresses: ClusterAddresses; nextPort: () => number }>;
 
 /**
@@ -135,9 +138,16 @@ export function authenticateUrlOf({ processes }: Pick<ClusterAddresses, "process
 
 export function configOf(
   { name: process, service, region, ports }: ProcessSpec,
-  wired: Readonly<{ topology: Topology; addresses: ClusterAddresses; reach: Reach; dataDir: string }>,
+  wired: Readonly<{
+    topology: Topology;
+    addresses: ClusterAddresses;
+    reach: Reach;
+    dataDir: string;
+    /** Null: in its data folder. */
+    spoolDir: string | null;
+  }>,
 ): object {
-  const { topology, addresses, reach, dataDir } = wired;
+  const { topology, addresses, reach, dataDir, spoolDir } = wired;
   const isBroker = service === "databroker";
   const isMovable = reach.homes.length > 0;
   const isRegional = isBroker && region.kind === "remote" && !isMovable;
@@ -192,8 +202,14 @@ export function configOf(
       // After a failover that may have lost beats, a receipt waits for the longest granted window.
       max_window: { proxy: longest, authorize: longest, broker: longest },
     },
+    audit: {
+      query: ["r"], // the client's own id of a request
+      sinks: [{ file: auditFileIn(dataDir) }, { nats: true }],
+      ...(spoolDir !== null && { spool_dir: spoolDir }),
+    },
     routes: routes.map((route) => ({
       id: route.name,
+      audit: route.audit,
       name: route.name,
       from: `http://${route.host}`,
       to: `http://127.0.0.1:${addresses.upstreamPort}`,

@@ -4,15 +4,19 @@
  * Ports and data survive a kill. Only its owner restarts it, except when it could not start because a dependency was
  * down: then it restarts itself, as a supervisor would.
  */
-import { writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Child } from "../../test/support/child.ts";
 import { waitFor } from "../../test/support/wait-for.ts";
-import type { ProcessPorts, ProcessSpec } from "./cluster-config.ts";
+import { auditFileIn, type ProcessPorts, type ProcessSpec } from "./cluster-config.ts";
+
+/** `drained`: it ended by itself when it was told to, with exit code 0. */
+export type EndOfProcess = "drained" | "killed";
 
 /** The exit code of a command that could not be done. */
 const couldNotStart = 3;
 const restartMs = 500;
+const slowDisk = join(import.meta.dirname, "slow-disk.ts");
 const answerMs = 1_000;
 
 export class ClusterProcess {
@@ -22,8 +26,13 @@ export class ClusterProcess {
   readonly service: ProcessSpec["service"];
   readonly configFile: string;
   readonly logFile: string;
+  /** The file of its audit records. */
+  readonly auditFile: string;
   readonly #entry: string;
   readonly #env: Readonly<Record<string, string>>;
+  readonly #enter: readonly string[];
+  readonly #onEnd: (how: EndOfProcess) => void;
+  readonly #slowDiskFile: string;
   /** Restarts because a dependency was down. */
   restarts = 0;
   /** True while it must stay down until it is started. */
@@ -34,7 +43,15 @@ export class ClusterProcess {
 
   constructor(
     spec: ProcessSpec,
-    location: Readonly<{ folder: string; config: object; entry: string; env: Readonly<Record<string, string>> }>,
+    location: Readonly<{
+      folder: string;
+      config: object;
+      entry: string;
+      env: Readonly<Record<string, string>>;
+      /** What enters the namespace in which it runs; empty: it runs in this one. */
+      enter: readonly string[];
+      onEnd: (how: EndOfProcess) => void;
+    }>,
   ) {
     this.name = spec.name;
     this.ports = spec.ports;
@@ -42,8 +59,12 @@ export class ClusterProcess {
     this.service = spec.service;
     this.configFile = join(location.folder, `${spec.name}.yaml`);
     this.logFile = join(location.folder, `${spec.name}.log`);
+    this.auditFile = auditFileIn(join(location.folder, "data", spec.name));
+    this.#slowDiskFile = join(location.folder, `${spec.name}.slow-disk`);
     this.#entry = location.entry;
     this.#env = location.env;
+    this.#enter = location.enter;
+    this.#onEnd = location.onEnd;
     writeFileSync(this.configFile, JSON.stringify(location.config, null, 2), { mode: 0o600 });
   }
 
@@ -57,19 +78,22 @@ export class ClusterProcess {
   async start(): Promise<void> {
     this.#down = false;
     if (this.running) return;
+    const program = ["--no-warnings", "--import", slowDisk, this.#entry, "run", "-c", this.configFile];
+    const [command = "", ...args] = [...this.#enter, process.execPath, ...program];
     const child = await Child.start({
-      command: process.execPath,
-      args: ["--no-warnings", this.#entry, "run", "-c", this.configFile],
+      command,
+      args,
       logFile: this.logFile,
       // Do not wait for streams of clients that stay open.
-      env: { DRAIN_DELAY: "0s", DRAIN_TIMEOUT: "3s", ...this.#env },
+      env: { DRAIN_DELAY: "0s", DRAIN_TIMEOUT: "3s", CARDEA_CHAOS_SLOW_DISK: this.#slowDiskFile, ...this.#env },
     });
     this.#child = child;
-    void child.exited.then(({ code, signal }) => this.#onEnd(child, code ?? signal));
+    void child.exited.then(({ code, signal }) => this.#ended(child, code ?? signal));
   }
 
   /** Restarts a process that could not start because a dependency was down, as a supervisor does. */
-  #onEnd(child: Child, how: number | string | null): void {
+  #ended(child: Child, how: number | string | null): void {
+    this.#onEnd(how === 0 ? "drained" : "killed");
     if (this.#child !== child) return;
     if (how !== couldNotStart) {
       this.#crashes.push(`${this.name} ended by itself with ${how}`);
@@ -96,6 +120,12 @@ export class ClusterProcess {
     this.#child = undefined;
     this.#down = true;
     await child?.end("SIGTERM", { withinMs });
+  }
+
+  /** Makes each sync of a file take that much longer; 0: as usual. */
+  slowDisk(ms: number): void {
+    if (ms > 0) writeFileSync(this.#slowDiskFile, String(ms));
+    else rmSync(this.#slowDiskFile, { force: true });
   }
 
   pause(): void {

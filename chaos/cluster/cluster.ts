@@ -18,6 +18,7 @@ import { type PostgresGroup, startPostgresGroup } from "../../test/support/postg
 import type { NatsCluster } from "../../test/support/service.ts";
 import type { ProviderOptions } from "../clients/provider.ts";
 import type { UpstreamOptions } from "../clients/upstream.ts";
+import { type AuditStreams, createAuditStreams } from "./audit-streams.ts";
 import {
   authenticateUrlOf,
   type ClusterAddresses,
@@ -32,11 +33,12 @@ import {
   type ServerAddress,
   specsOf,
 } from "./cluster-config.ts";
-import { ClusterProcess, whenReady } from "./cluster-process.ts";
+import { ClusterProcess, type EndOfProcess, whenReady } from "./cluster-process.ts";
 import { type Helper, startHelper } from "./helper-process.ts";
 import type { Link } from "./link-rules.ts";
 import type { LinksOptions } from "./links.ts";
 import { type Network, startNetwork } from "./network.ts";
+import { type SmallDisks, startSmallDisks } from "./small-disks.ts";
 import { homeOf, type RegionPlan, type Topology } from "./topology.ts";
 
 export type ClusterRegion = Readonly<{
@@ -65,6 +67,8 @@ export type Cluster = Readonly<{
   proxies: readonly ClusterProcess[];
   upstream: Helper;
   network: Network;
+  disks: SmallDisks;
+  auditStreams: AuditStreams;
   addresses: ClusterAddresses;
   issuer: string;
   stop(): Promise<void>;
@@ -77,6 +81,7 @@ export type ClusterOptions = Readonly<{
   /** The rule that is removed, and the processes that run without it. */
   weakened: Readonly<{ rule: string; processes: readonly string[] }> | null;
   say: (text: string) => void;
+  onProcessEnd: (process: string, how: EndOfProcess) => void;
 }>;
 
 /** All ports at once, so that they differ: three for each process, one for the provider, one for each link. */
@@ -143,7 +148,10 @@ async function startOnce(options: ClusterOptions, stops: Stops): Promise<Cluster
   const named = new Map(standbyLinks.map(({ near, far, port }) => [`${near[0]} ${far[0]}`, port]));
   if (remotes > 0) await stores.postgres.reachThrough((standby, primary) => named.get(`${standby} ${primary}`) ?? 0);
 
-  const processes = plans.map(({ spec, reach }) => newProcess(spec, { topology, addresses, reach }, options));
+  const proxyNames = specs.filter(({ service }) => service === "proxy").map(({ name }) => name);
+  const disks = await startSmallDisks(proxyNames, folder);
+  stops.push(() => disks.stop());
+  const processes = plans.map(({ spec, reach }) => newProcess(spec, { topology, addresses, reach, disks }, options));
   for (const each of processes) stops.push(() => each.kill());
   const regions = topology.regions.map((plan) => regionWith(plan, { processes, nats: stores.nats }));
   const region = (name: string): ClusterRegion => one(regions, name);
@@ -158,6 +166,8 @@ async function startOnce(options: ClusterOptions, stops: Stops): Promise<Cluster
     proxies: regions.flatMap((each) => each.proxies),
     upstream,
     network,
+    disks,
+    auditStreams: createAuditStreams(),
     addresses,
     issuer: issuerOf(addresses),
     stop: () => stopAll(stops, say),
@@ -301,15 +311,18 @@ function startProvider(addresses: ClusterAddresses, topology: Topology, folder: 
 
 function newProcess(
   spec: ProcessSpec,
-  wired: Readonly<{ topology: Topology; addresses: ClusterAddresses; reach: Reach }>,
-  { folder, weakened }: ClusterOptions,
+  { disks, ...wired }: Readonly<{ topology: Topology; addresses: ClusterAddresses; reach: Reach; disks: SmallDisks }>,
+  { folder, weakened, onProcessEnd }: ClusterOptions,
 ): ClusterProcess {
   const dataDir = join(folder, "data", spec.name);
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
   const isWeak = weakened?.processes.includes(spec.name) === true;
+  const isProxy = spec.service === "proxy";
   return new ClusterProcess(spec, {
     folder,
-    config: configOf(spec, { ...wired, dataDir }),
+    config: configOf(spec, { ...wired, dataDir, spoolDir: isProxy ? disks.folder(spec.name) : null }),
+    enter: isProxy ? disks.enter : [],
+    onEnd: (how) => onProcessEnd(spec.name, how),
     entry: join(rootFolder, isWeak ? "chaos/weakened-main.ts" : "src/main.ts"),
     env: {
       NODE_COMPILE_CACHE: join(folder, "compile-cache"), // makes a restart take about a second

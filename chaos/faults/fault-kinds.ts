@@ -59,6 +59,11 @@ export const faultKinds = [
   "delete-mirror",
   "lose-home",
   "move-home",
+  "fill-disk",
+  "kill-on-full-disk",
+  "slow-disk",
+  "kill-on-slow-disk",
+  "block-audit-file",
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 export const isFaultKind = (text: string): text is FaultKind => faultKinds.some((kind) => kind === text);
@@ -67,8 +72,10 @@ export type FaultProfile = Readonly<{
   /**
    * The kind of target. `home`: the home region as a whole, so there is nothing to choose. `home-proxy`: a proxy of the
    * home region, which has links that can be broken. `region`: a region other than the home region.
+   * `disk`: the disk of a proxy's audit spool; nothing else may end that proxy meanwhile. `audit-file`: the file of a
+   * proxy's audit records.
    */
-  target: "proxy" | "home-proxy" | "nats" | "region" | "regional-broker" | "home";
+  target: "proxy" | "disk" | "audit-file" | "home-proxy" | "nats" | "region" | "regional-broker" | "home";
   /** Further parts that must be unaffected, and are affected until it has recovered. */
   uses: readonly ("brokers" | "postgres" | "every-nats" | "every-proxy" | "every-region")[];
   /** The topologies in which it is drawn. */
@@ -78,6 +85,8 @@ export type FaultProfile = Readonly<{
   recoversMs: number;
   /** Its weight once every kind has happened; 0: it happens once; null: only scenarios make it. */
   weight: number | null;
+  /** Drawn beside the others, at times of its own: such faults leave the cluster serving. */
+  beside?: true;
 }>;
 
 const anywhere = ["one-region", "three-regions", "movable-home"] as const;
@@ -326,6 +335,52 @@ export const faultProfiles: Readonly<Record<FaultKind, FaultProfile>> = {
     recoversMs: 45_000,
     weight: 2,
   },
+  // Numbers are reserved on disk for a few seconds ahead, so a disk is full for less than that.
+  "fill-disk": {
+    target: "disk",
+    uses: [],
+    in: anywhere,
+    forMs: [400, 4_000],
+    recoversMs: 3_000,
+    weight: 2,
+    beside: true,
+  },
+  "kill-on-full-disk": {
+    target: "disk",
+    uses: [],
+    in: anywhere,
+    forMs: [100, 2_000],
+    recoversMs: 6_000,
+    weight: 3,
+    beside: true,
+  },
+  "slow-disk": {
+    target: "disk",
+    uses: [],
+    in: anywhere,
+    forMs: [1_000, 5_000],
+    recoversMs: 3_000,
+    weight: 2,
+    beside: true,
+  },
+  "kill-on-slow-disk": {
+    target: "disk",
+    uses: [],
+    in: anywhere,
+    forMs: [100, 2_000],
+    recoversMs: 6_000,
+    weight: 3,
+    beside: true,
+  },
+  "block-audit-file": {
+    target: "audit-file",
+    uses: [],
+    in: anywhere,
+    forMs: [1_000, 10_000],
+    recoversMs: 6_000,
+    weight: 3,
+    beside: true,
+  },
   "delete-mirror": { target: "region", uses: [], in: regional, forMs: [0, 0], recoversMs: 2_000, weight: 1 },
 };
 
@@ -357,6 +412,19 @@ export function targetsOf(kind: FaultKind, topology: Topology): readonly TargetO
       const regions = target === "proxy" ? topology.regions : [homeOf(topology)];
       return options(regions.flatMap(proxiesOf).map((name) => ({ target: name, parts: [partOf.proxy(name)] })));
     }
+    case "disk":
+      return options(
+        topology.regions.flatMap((region) =>
+          proxiesOf(region).map((name) => ({
+            target: name,
+            parts: [partOf.proxy(name), ...(region.kind === "home" ? [] : [regionPart(region.name)])],
+          })),
+        ),
+      );
+    case "audit-file":
+      return options(
+        topology.regions.flatMap(proxiesOf).map((name) => ({ target: name, parts: [`audit file of ${name}`] })),
+      );
     case "nats":
       return options(topology.regions.flatMap(natsIn).map((name) => ({ target: name, parts: [partOf.nats(name)] })));
     case "region":

@@ -53,6 +53,11 @@ const msPerFault: Readonly<Record<Topology["name"], number>> = {
   "movable-home": 6_000,
 };
 
+/** Faults beside the others: how often they begin, how often one is tried, and what their seed adds. */
+const besideEveryMs = { usual: 20_000, alone: 9_000 };
+const besideAttempts = 12;
+const besideSeed = 1_000_003;
+
 /** @returns faults in time order; 120 s have about 33 in one region and 20 in three */
 export function planFaults({ seed, seconds, topology, only }: PlanOptions): Plan {
   const random = randomFrom(seed);
@@ -60,7 +65,8 @@ export function planFaults({ seed, seconds, topology, only }: PlanOptions): Plan
   const count = Math.max(1, Math.round((seconds * 1_000) / msPerFault[topology]));
   const stepMs = (endMs - quietMs.first) / count;
   const busy = new Map<Part, number>();
-  const kinds = faultKinds.filter((kind) => isDrawn(kind, topology) && only?.includes(kind) !== false);
+  const isWanted = (kind: FaultKind): boolean => isDrawn(kind, topology) && only?.includes(kind) !== false;
+  const kinds = faultKinds.filter((kind) => isWanted(kind) && faultProfiles[kind].beside !== true);
   // Faults that need several parts at once come first, while all parts are free.
   const rank = (kind: FaultKind): number => -faultProfiles[kind].uses.length;
   const deck = random.shuffled(kinds).sort((a, b) => rank(a) - rank(b));
@@ -70,7 +76,53 @@ export function planFaults({ seed, seconds, topology, only }: PlanOptions): Plan
     const fault = nextFault({ index, atMs, deck, busy, random, endMs, kinds, topology: topologies[topology] });
     if (fault !== undefined) faults.push(fault);
   }
-  return { seed, seconds, topology, faults };
+  const beside = faultKinds.filter((kind) => isWanted(kind) && faultProfiles[kind].beside === true);
+  const everyMs = kinds.length === 0 ? besideEveryMs.alone : besideEveryMs.usual;
+  const all = [...faults, ...drawBeside(beside, faults, { seed, endMs, everyMs, topology: topologies[topology] })];
+  const inOrder = all.sort((a, b) => a.atMs - b.atMs).map((fault, index) => ({ ...fault, index }));
+  return { seed, seconds, topology, faults: inOrder };
+}
+
+/** Such faults have times of their own, so the others are those that the seed always gave. */
+function drawBeside(
+  kinds: readonly FaultKind[],
+  others: readonly PlannedFault[],
+  { seed, endMs, everyMs, topology }: Readonly<{ seed: number; endMs: number; everyMs: number; topology: Topology }>,
+): readonly PlannedFault[] {
+  const random = randomFrom(seed + besideSeed);
+  const drawn: PlannedFault[] = [];
+  const deck = random.shuffled(kinds);
+  const count = kinds.length === 0 ? 0 : Math.floor((endMs - quietMs.first) / everyMs);
+  for (let slot = 0; slot < count; slot++) {
+    for (let attempt = 0; attempt < besideAttempts; attempt++) {
+      const atMs = Math.round(quietMs.first + (slot + random.next()) * everyMs);
+      const kind = deck[attempt % Math.max(1, deck.length)] ?? random.pick(kinds);
+      const { forMs: range, recoversMs } = faultProfiles[kind];
+      const forMs = random.between(...range);
+      const span = { from: atMs, until: atMs + forMs + recoversMs };
+      const free = targetsOf(kind, topology).filter(({ parts }) =>
+        isFree(parts, span, [...others, ...drawn], topology),
+      );
+      if (free.length === 0 || span.until > endMs + quietMs.last) continue;
+      drawn.push({ index: 0, atMs, kind, target: random.pick(free).target, forMs });
+      if (deck.includes(kind)) deck.splice(deck.indexOf(kind), 1);
+      break;
+    }
+  }
+  return drawn;
+}
+
+function isFree(
+  parts: readonly Part[],
+  span: Readonly<{ from: number; until: number }>,
+  faults: readonly PlannedFault[],
+  topology: Topology,
+): boolean {
+  return faults.every(({ kind, target, atMs, forMs }) => {
+    if (atMs >= span.until || atMs + forMs + faultProfiles[kind].recoversMs <= span.from) return true;
+    const option = targetsOf(kind, topology).find((each) => each.target === target);
+    return option?.parts.every((part) => !parts.includes(part)) !== false;
+  });
 }
 
 export function isDrawn(kind: FaultKind, topology: TopologyName): boolean {

@@ -47,13 +47,13 @@ export const storeFaults = {
   "pause-nats": (aim) => ofServer(aim, (server) => paused(server)),
   "kill-all-nats": (aim) => ofHomeNats(aim, killed(patient(aim.home.nats))),
   "pause-all-nats": (aim) => ofHomeNats(aim, paused(aim.home.nats)),
-  "delete-stream": (aim) => ofHomeNats(aim, { begin: () => deleteStreams(aim.home.nats), heal: nothing }),
-  "delete-mirror": ({ cluster, target }) => ({
+  "delete-stream": (aim) => ofHomeNats(aim, { begin: () => deleteStreams(aim.home.nats, aim), heal: nothing }),
+  "delete-mirror": ({ cluster, target, note }) => ({
     target: `JetStream of ${target}`,
     regions: [target],
     isolates: [],
     holds: [],
-    begin: () => deleteStreams(cluster.region(target).nats),
+    begin: () => deleteStreams(cluster.region(target).nats, { cluster, note }),
     heal: nothing,
   }),
   "hostile-nats-client": (aim) => ofHomeNats(aim, flood(aim.home)),
@@ -139,8 +139,12 @@ async function within(work: Promise<void>, ms: number): Promise<void> {
   await Promise.race([work, delay(ms, undefined, { ref: false })]);
 }
 
-/** The replay buffer or its mirror, and the decision records: all of JetStream. Without a quorum this has to wait. */
-async function deleteStreams(nats: NatsCluster): Promise<void> {
+/**
+ * The replay buffer or its mirror, and the decision records: all of JetStream. The records are kept for the judge first.
+ * Without a quorum this has to wait.
+ */
+async function deleteStreams(nats: NatsCluster, { cluster, note }: Pick<Aim, "cluster" | "note">): Promise<void> {
+  await cluster.auditStreams.keep(nats.urls).catch((error: unknown) => note(`records were not kept: ${error}`));
   for (let attempt = 1; ; attempt++) {
     try {
       return await deleteStreamsOnce(nats);

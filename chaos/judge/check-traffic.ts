@@ -33,6 +33,10 @@ export type TrafficOptions = Readonly<{
   /** The region of a node; null: it is in none. */
   regionOf: (node: string) => string | null;
   home: string;
+  /** Whether a route permits nothing before its record is on disk. */
+  isStrict: (route: string) => boolean;
+  /** The process that serves the operator API of a region. */
+  operatorNodeOf: (region: string) => string;
   /** The processes that stamp received bytes. */
   clients: string;
   upstream: string;

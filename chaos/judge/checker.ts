@@ -4,6 +4,7 @@
  * Pure. It takes the histories of clients, operator and upstream and returns violations. It trusts nothing of the
  * system but its responses, and its log only where a response named a position. chaos/README.md lists the checks.
  */
+import { checkAudit } from "./check-audit.ts";
 import { checkLog } from "./check-log.ts";
 import { checkRegions } from "./check-regions.ts";
 import { checkTraffic, type TrafficOptions } from "./check-traffic.ts";
@@ -21,6 +22,7 @@ export function checkHistory(history: History, ending: Ending, options: TrafficO
   checkTraffic(history, operations, { options, losses, found });
   checkLog(operations, ending, { sessions: history.session, losses, found });
   checkRegions(history, operations, { options, losses, found });
+  if (ending.audit !== null) checkAudit(history, { audit: ending.audit, ...options, found });
   checkPromises(history, found);
   checkEnding(history, ending, found);
   return {

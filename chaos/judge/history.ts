@@ -7,6 +7,7 @@
  * two.
  */
 import type { Fact } from "../../src/events/index.ts";
+import type { AuditSeen } from "./audit-line.ts";
 
 /** Nanoseconds since the run's origin; safe to 104 days. */
 export type Ns = number;
@@ -68,6 +69,8 @@ export type LateEntry = Fact<
 export type ClosedEntry = Fact<"closed", { id: string; at: Ns; code: number }>;
 /** A request reached the upstream. */
 export type ArrivedEntry = Fact<"arrived", { id: string; at: Ns }>;
+/** The upstream's side of a slow reader's download was over. */
+export type LeftEntry = Fact<"left", { id: string; at: Ns }>;
 /** Bytes of a client on a stream reached the upstream. */
 export type CarriedEntry = Fact<"carried", { id: string; sentAt: Ns; at: Ns }>;
 
@@ -183,6 +186,8 @@ export type SampleEntry = Fact<"sample", { at: Ns; node: string; position: numbe
 export type StallEntry = Fact<"stall", { process: string; begin: Ns; end: Ns }>;
 /** How long a harness process ran, and how long it waited for a processor, by the kernel's account. */
 export type LoadEntry = Fact<"load", { process: string; begin: Ns; end: Ns; ranMs: number; waitedMs: number }>;
+/** A process of the cluster has ended. `drained`: by itself, when it was told to. */
+export type ProcessEndEntry = Fact<"process-end", { at: Ns; node: string; how: "drained" | "killed" }>;
 /** An event for the report: a takeover, a node that is ready again. */
 export type NoteEntry = Fact<"note", { at: Ns; text: string }>;
 
@@ -193,6 +198,7 @@ export type Entry =
   | LateEntry
   | ClosedEntry
   | ArrivedEntry
+  | LeftEntry
   | CarriedEntry
   | CommandEntry
   | ReceiptEntry
@@ -203,6 +209,7 @@ export type Entry =
   | SampleEntry
   | StallEntry
   | LoadEntry
+  | ProcessEndEntry
   | NoteEntry;
 
 export type History = Readonly<{
@@ -218,6 +225,7 @@ export function historyOf(entries: Iterable<Entry>): History {
     late: [],
     closed: [],
     arrived: [],
+    left: [],
     carried: [],
     command: [],
     receipt: [],
@@ -228,6 +236,7 @@ export function historyOf(entries: Iterable<Entry>): History {
     sample: [],
     stall: [],
     load: [],
+    "process-end": [],
     note: [],
   };
   for (const entry of entries) (history[entry.type] as Entry[]).push(entry);
@@ -249,6 +258,8 @@ export type Ending = Readonly<{
   nodes: readonly Readonly<{ node: string; role: string; position: number | null; digest: string | null }>[];
   /** Processes that ended by themselves, without those that could not start while a dependency was down. */
   crashes: readonly string[];
+  /** What the audit sinks have; null: they were not looked at. */
+  audit: AuditSeen | null;
 }>;
 
 export type LoggedEvent = Readonly<{

@@ -22,11 +22,16 @@ export const checks = {
   "permitted-in-isolated-region": "a region that no lease can reach permitted a request after its window",
   "home-disturbed": "faults of other regions took requests of the home region with them",
   "promise-broken": "a promise of a scenario was not kept within its bound",
+  "audit-missing": "something that was answered has neither a record nor a place in a declared gap",
+  "audit-differs": "a record says something else than was answered, or than another copy of it",
+  "audit-strict-lost": "a permit of a strict route has no record",
+  "audit-unexplained": "a gap was declared that no fault explains",
+  "audit-late": "the audit sinks did not have everything in time",
 } as const;
 export type Check = keyof typeof checks;
 
 /** The checks that say how soon something was over. A machine that is busy with other work may fail them. */
-const timed: ReadonlySet<Check> = new Set(["not-ready-in-time", "home-disturbed"]);
+const timed: ReadonlySet<Check> = new Set(["not-ready-in-time", "home-disturbed", "audit-late"]);
 
 export type Violation = Readonly<{
   check: Check;

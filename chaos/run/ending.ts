@@ -15,6 +15,7 @@ import type { HistoryFile } from "../judge/history-file.ts";
 import { watchLoad } from "../judge/machine-load.ts";
 import type { RunClock } from "../judge/run-clock.ts";
 import { cluster as clusterName } from "../world.ts";
+import { readAuditCopies } from "./audit-copies.ts";
 import { metricIn } from "./metric.ts";
 
 const run = promisify(execFile);
@@ -87,7 +88,11 @@ export async function becomeReady(cluster: Cluster, bound: number): Promise<Read
 }
 
 /** Call it once no client uses the cluster any more. */
-export async function inspect(cluster: Cluster, client: BrokerClient, readiness: Readiness): Promise<Ending> {
+export async function inspect(
+  cluster: Cluster,
+  client: BrokerClient,
+  { readiness, now, originMs }: Readonly<{ readiness: Readiness; now: RunClock; originMs: number }>,
+): Promise<Ending> {
   const status = await agreement(cluster, client);
   return {
     ...readiness,
@@ -104,6 +109,7 @@ export async function inspect(cluster: Cluster, client: BrokerClient, readiness:
           },
     crashes: cluster.processes.flatMap((each) => each.crashes),
     nodes: copiesOf(cluster, status),
+    audit: await readAuditCopies(cluster, { now, originMs }),
   };
 }
 

@@ -1,11 +1,11 @@
 /** Judge run: one run on a cluster of its own, its verdict, and its report. */
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { renderRunReport } from "../../src/cli/drill/report/report-page.ts";
 import { parseUnixMs } from "../../src/events/index.ts";
 import { TemporaryFolder } from "../../test/support/child.ts";
 import type { Keep } from "../arguments.ts";
-import { regionOf, type Topology } from "../cluster/topology.ts";
+import { authenticateOf, regionOf, type Topology } from "../cluster/topology.ts";
 import { natsIn } from "../faults/fault-kinds.ts";
 import type { Plan } from "../faults/plan.ts";
 import type { TrafficOptions } from "../judge/check-traffic.ts";
@@ -14,7 +14,7 @@ import { areOnlyLate } from "../judge/violation.ts";
 import { measure } from "../report/measure.ts";
 import { type RecordParts, recordOf } from "../report/record.ts";
 import { formatWaited, type ReportParts, report, summaryLine } from "../report/report.ts";
-import { groupOf, isFirstMember, windowMsOf } from "../world.ts";
+import { groupOf, isFirstMember, isStrict, windowMsOf } from "../world.ts";
 import { runOnStage, type Seen, type StageOptions } from "./stage.ts";
 
 export type RunToJudge = Pick<StageOptions, "topology" | "seed" | "weakened" | "act"> &
@@ -47,6 +47,8 @@ export function judgeOptions(topology: Topology): TrafficOptions {
     isFirstMember,
     regionOf: (node) => regionOf(topology, node),
     home: topology.regions.find(({ kind }) => kind === "home")?.name ?? "",
+    isStrict,
+    operatorNodeOf: (region) => authenticateOf({ name: region }),
     allowanceMs,
     kernelBytesMax,
     clients: "load",
@@ -154,9 +156,14 @@ function versionOf(): string {
   return /"version": "([^"]+)"/.exec(text)?.[1] ?? "unknown";
 }
 
-/** The output of the processes, without their data and secrets. */
+/** The output of the processes and their audit records, without their other data and secrets. */
 function keepFiles(name: string, { reportsFolder, folder }: Folders): void {
   const left = new Set(["data", "compile-cache"]);
   const filter = (from: string): boolean => !left.has(basename(from)) && !from.endsWith(".yaml");
   cpSync(folder, join(reportsFolder, name), { recursive: true, filter });
+  const data = join(folder, "data");
+  for (const process of existsSync(data) ? readdirSync(data) : []) {
+    const audit = join(data, process, "audit");
+    if (existsSync(audit)) cpSync(audit, join(reportsFolder, name, "audit", process), { recursive: true });
+  }
 }

@@ -16,3 +16,9 @@ export function metricIn(
   }
   return undefined;
 }
+
+/** The sum over all labels; 0 when there is no such line. */
+export function sumIn(page: string, name: string): number {
+  const lines = page.split("\n").filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
+  return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
+}

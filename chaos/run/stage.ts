@@ -10,7 +10,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { LoadOptions } from "../clients/client-load.ts";
 import type { OperatorOptions } from "../clients/operator.ts";
 import { type Cluster, startCluster } from "../cluster/cluster.ts";
-import type { ClusterProcess } from "../cluster/cluster-process.ts";
+import type { ClusterProcess, EndOfProcess } from "../cluster/cluster-process.ts";
 import { type Helper, startHelper } from "../cluster/helper-process.ts";
 import type { Topology } from "../cluster/topology.ts";
 import { createFaultRunner, type FaultRunner } from "../faults/fault-runner.ts";
@@ -18,6 +18,7 @@ import { type Ending, type History, historyOf, type Ns, nsPerMs } from "../judge
 import { type HistoryFile, openHistoryFile, readHistoryFile } from "../judge/history-file.ts";
 import { watchLoad } from "../judge/machine-load.ts";
 import { newOrigin, type RunClock, runClock } from "../judge/run-clock.ts";
+import { wallClockAt } from "./audit-copies.ts";
 import { becomeReady, inspect, statusClient, watchLeader } from "./ending.ts";
 import { createHomeMoves, type HomeMoves } from "./home-moves.ts";
 import { watchNodes } from "./node-watch.ts";
@@ -69,6 +70,7 @@ export async function runOnStage({ topology, seed, folder, weakened, print, act 
   await using stack = new AsyncDisposableStack();
   const origin = newOrigin();
   const now = runClock(origin);
+  const originMs = wallClockAt(now);
   const token = randomBytes(12).toString("hex");
   let startedAt = now();
   const say = (text: string): void =>
@@ -76,7 +78,11 @@ export async function runOnStage({ topology, seed, folder, weakened, print, act 
   const file = (name: string): string => join(folder, `${name}.jsonl`);
   const history = stack.adopt(openHistoryFile(file("main"), { process: "main", now }), (each) => each.close());
   const upstream = { origin, token, tickMs: 100 };
-  const started = await startCluster({ topology, folder, upstream, weakened, say });
+  let isWritten = false;
+  const onProcessEnd = (node: string, how: EndOfProcess): void => {
+    if (!isWritten) history.write({ type: "process-end", at: now(), node, how });
+  };
+  const started = await startCluster({ topology, folder, upstream, weakened, say, onProcessEnd });
   const cluster = stack.adopt(started, (each) => each.stop());
   const client = stack.adopt(statusClient(cluster), (each) => each.close());
   const watch = stack.adopt(watchLeader(client, { now, history }), (each) => each.stop());
@@ -114,10 +120,11 @@ export async function runOnStage({ topology, seed, folder, weakened, print, act 
   const endedAt = now();
   say("clients and operator have ended; looking at what is left");
 
-  const ending = await inspect(cluster, client, readiness);
+  const ending = await inspect(cluster, client, { readiness, now, originMs });
   const restarts = cluster.processes.reduce((sum, each) => sum + each.restarts, 0);
   watch.stop();
   samples.stop();
+  isWritten = true;
   await Promise.all([history.close(), cluster.upstream.stop(5_000)]);
   const entries = await Promise.all(
     ["main", "load", "operator", "upstream"].map((name) => readHistoryFile(file(name))),

@@ -27,6 +27,8 @@ export const options: TrafficOptions = {
   isFirstMember: (_user, group) => group === "eng",
   regionOf: (node) => node.split("-")[1] ?? null,
   home: "eu",
+  isStrict: (route) => route === "eng",
+  operatorNodeOf: (region) => `authenticate-${region}`,
   allowanceMs: 1_000,
   kernelBytesMax: 4_000_000,
   clients: "load",
@@ -171,6 +173,7 @@ export function ending(
     leader: { broker: "broker-eu-1", epoch: 1, position: 30, digest: "d" },
     crashes: [],
     nodes: [{ node: "proxy-eu-1", role: "proxy", position: 30, digest: "d" }],
+    audit: null,
     ...over,
   };
 }

@@ -1,0 +1,84 @@
+/** Audit copies: waits, for a bounded time, until the sinks of all processes have everything, and reads what they have. */
+import { createReadStream, existsSync } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Cluster } from "../cluster/cluster.ts";
+import type { ClusterProcess } from "../cluster/cluster-process.ts";
+import { type AuditCopy, type AuditLine, type AuditSeen, auditLineOf } from "../judge/audit-line.ts";
+import { nsPerMs } from "../judge/history.ts";
+import { watchLoad } from "../judge/machine-load.ts";
+import type { RunClock } from "../judge/run-clock.ts";
+import { sumIn } from "./metric.ts";
+
+const drainedWithinMs = 30_000;
+const pollEveryMs = 250;
+/** Numbers of records that no sink or not every sink has. */
+const waiting = ["cardea_audit_pending_records", "cardea_audit_sink_queued_records"];
+
+/** The wall clock at the origin of a run. */
+export function wallClockAt(now: RunClock): number {
+  return Date.now() - now() / nsPerMs;
+}
+
+/** Call it once no client uses the cluster any more. @param originMs the wall clock at the origin, when the run began */
+export async function readAuditCopies(
+  cluster: Cluster,
+  { now, originMs }: Readonly<{ now: RunClock; originMs: number }>,
+): Promise<AuditSeen> {
+  const undrained = await untilDrained(cluster);
+  const unread: string[] = [];
+  const keep = async ({ name, nats }: Cluster["regions"][number]): Promise<void> => {
+    await cluster.auditStreams.keep(nats.urls).catch((error: unknown) => unread.push(`JetStream of ${name}: ${error}`));
+  };
+  await Promise.all(cluster.regions.map(keep));
+  const clockStepMs = Math.abs(wallClockAt(now) - originMs);
+  return {
+    copies: [await filesOf(cluster.processes), { sink: "JetStream", ...cluster.auditStreams.kept() }],
+    undrained: [...undrained, ...unread],
+    originMs,
+    clockStepMs,
+  };
+}
+
+async function untilDrained({ processes }: Cluster): Promise<readonly string[]> {
+  const startedAt = performance.now();
+  const load = watchLoad();
+  for (let quiet = 0; ; ) {
+    const late = (await Promise.all(processes.map(waitingIn))).flat();
+    quiet = late.length === 0 ? quiet + 1 : 0;
+    if (quiet === 2) return [];
+    if (performance.now() - startedAt > drainedWithinMs * load()) return late;
+    await delay(pollEveryMs);
+  }
+}
+
+async function waitingIn(process: ClusterProcess): Promise<readonly string[]> {
+  try {
+    const page = await process.metrics();
+    const counts = waiting.map((name) => [name, sumIn(page, name)] as const);
+    return counts.flatMap(([name, count]) => (count > 0 ? [`${process.name}: ${name} ${count}`] : []));
+  } catch (error) {
+    return [`${process.name}: ${error}`];
+  }
+}
+
+/** The files of all processes, with those that a fault renamed. */
+async function filesOf(processes: readonly ClusterProcess[]): Promise<AuditCopy> {
+  const lines: AuditLine[] = [];
+  let malformed = 0;
+  for (const { auditFile } of processes) {
+    const folder = dirname(auditFile);
+    const [stem = ""] = basename(auditFile).split(".");
+    const names = existsSync(folder) ? (await readdir(folder)).filter((name) => name.startsWith(`${stem}.`)) : [];
+    for (const name of names) {
+      for await (const text of createInterface({ input: createReadStream(join(folder, name)) })) {
+        const line = auditLineOf(text, null);
+        if (line !== undefined) lines.push(line);
+        else if (text !== "") malformed += 1;
+      }
+    }
+  }
+  return { sink: "file", lines, malformed };
+}
