@@ -15,6 +15,7 @@ import { TemporaryFolder } from "../test/support/child.ts";
 import type { ClusterProcess } from "./cluster/cluster-process.ts";
 import { type Topology, topologies } from "./cluster/topology.ts";
 import { checkHistory } from "./judge/checker.ts";
+import { auditFiguresOf, formatAuditFigures } from "./report/audit-figures.ts";
 import { judgeOptions } from "./run/judge-run.ts";
 import { metricIn } from "./run/metric.ts";
 import { runOnStage, type Seen, type Stage } from "./run/stage.ts";
@@ -151,11 +152,7 @@ async function recovered(
 function judge({ history, ending }: Seen, topology: Topology): number {
   const { violations } = checkHistory(history, ending, judgeOptions(topology));
   for (const { what } of violations.slice(0, violationsPrinted)) console.log(`✖ ${what}`);
-  for (const { sink, lines } of ending.audit?.copies ?? []) {
-    const numbers = new Set(lines.filter(({ gap }) => gap === null).map(({ boot, seq }) => `${boot}:${seq}`));
-    const gaps = lines.filter(({ gap }) => gap !== null).length;
-    console.log(`${sink}: ${numbers.size} records, ${lines.length - gaps - numbers.size} repetitions, ${gaps} gaps`);
-  }
+  if (ending.audit !== null) console.log(`audit: ${formatAuditFigures(auditFiguresOf(ending.audit))}`);
   const answered = history.request.filter(({ outcome }) => outcome === "answered").length;
   const verdict = violations.length === 0 ? "no violation" : `${violations.length} VIOLATIONS`;
   console.log(`audit outage: ${verdict}; ${answered} answers judged, ${history.command.length} commands`);

@@ -204,7 +204,8 @@ export function configOf(
     },
     audit: {
       query: ["r"], // the client's own id of a request
-      sinks: [{ file: auditFileIn(dataDir) }, { nats: true }],
+      // A file of this size is rotated every minute or so.
+      sinks: [{ file: auditFileIn(dataDir), rotate: { max_bytes: 1_048_576, keep_files: 10_000 } }, { nats: true }],
       ...(spoolDir !== null && { spool_dir: spoolDir }),
     },
     routes: routes.map((route) => ({

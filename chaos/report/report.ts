@@ -3,6 +3,7 @@
 import { describeFault, type Plan } from "../faults/plan.ts";
 import { type CommandEntry, type Ending, type History, type Ns, nsPerMs, type ReceiptEntry } from "../judge/history.ts";
 import { checks, type Violation } from "../judge/violation.ts";
+import { auditFiguresOf, formatAuditFigures } from "./audit-figures.ts";
 import type { Measures, Percentiles, Share, Waited } from "./measure.ts";
 
 export type ReportParts = Readonly<{
@@ -124,6 +125,7 @@ function ended({ ending, restarts, takeovers }: ReportParts): string[] {
       ? "No broker leads."
       : `${leader.broker} leads epoch ${leader.epoch} at ${leader.position}, ${leader.digest}`,
     ...nodes.map(({ node, role, position, digest }) => `${node} (${role}) at ${position}, ${digest}`),
+    ...(ending.audit === null ? [] : [`Audit: ${formatAuditFigures(auditFiguresOf(ending.audit))}.`]),
     ...(restarts === 0 ? [] : [`${restarts} times a process could not start at first because what it needs was down.`]),
   ];
   return ["## The end", lines.map((line) => `- ${line}`).join("\n")];

@@ -1,9 +1,9 @@
 /** Audit copies: waits, for a bounded time, until the sinks of all processes have everything, and reads what they have. */
-import { createReadStream, existsSync } from "node:fs";
-import { readdir } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
+import { gunzipSync } from "node:zlib";
 import type { Cluster } from "../cluster/cluster.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
 import { type AuditCopy, type AuditLine, type AuditSeen, auditLineOf } from "../judge/audit-line.ts";
@@ -14,6 +14,7 @@ import { sumIn } from "./metric.ts";
 
 const drainedWithinMs = 30_000;
 const pollEveryMs = 250;
+const readAttempts = 5;
 /** Numbers of records that no sink or not every sink has. */
 const waiting = ["cardea_audit_pending_records", "cardea_audit_sink_queued_records"];
 
@@ -64,21 +65,46 @@ async function waitingIn(process: ClusterProcess): Promise<readonly string[]> {
   }
 }
 
-/** The files of all processes, with those that a fault renamed. */
+/** The files of all processes, with those that were rotated or renamed. */
 async function filesOf(processes: readonly ClusterProcess[]): Promise<AuditCopy> {
   const lines: AuditLine[] = [];
   let malformed = 0;
   for (const { auditFile } of processes) {
-    const folder = dirname(auditFile);
-    const [stem = ""] = basename(auditFile).split(".");
-    const names = existsSync(folder) ? (await readdir(folder)).filter((name) => name.startsWith(`${stem}.`)) : [];
-    for (const name of names) {
-      for await (const text of createInterface({ input: createReadStream(join(folder, name)) })) {
-        const line = auditLineOf(text, null);
-        if (line !== undefined) lines.push(line);
-        else if (text !== "") malformed += 1;
-      }
-    }
+    const read = await readFolder(dirname(auditFile), basename(auditFile, ".jsonl"));
+    for (const line of read.lines) lines.push(line);
+    malformed += read.malformed;
   }
   return { sink: "file", lines, malformed };
+}
+
+/** A file may be compressed, and so renamed, while the folder is read. */
+async function readFolder(folder: string, stem: string): Promise<Omit<AuditCopy, "sink">> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await readFiles(existsSync(folder) ? await filesIn(folder, stem) : []);
+    } catch (error) {
+      const isRenamed = error instanceof Error && "code" in error && error.code === "ENOENT";
+      if (!isRenamed || attempt === readAttempts) throw error;
+    }
+  }
+}
+
+async function filesIn(folder: string, stem: string): Promise<readonly string[]> {
+  const names = await readdir(folder);
+  return names.filter((name) => name.startsWith(stem)).map((name) => join(folder, name));
+}
+
+async function readFiles(paths: readonly string[]): Promise<Omit<AuditCopy, "sink">> {
+  const lines: AuditLine[] = [];
+  let malformed = 0;
+  for (const path of paths) {
+    const bytes = await readFile(path);
+    const text = (path.endsWith(".gz") ? gunzipSync(bytes) : bytes).toString("utf8");
+    for (const one of text.split("\n")) {
+      const line = auditLineOf(one, null);
+      if (line !== undefined) lines.push(line);
+      else if (one !== "") malformed += 1;
+    }
+  }
+  return { lines, malformed };
 }

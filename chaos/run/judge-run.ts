@@ -11,6 +11,7 @@ import type { Plan } from "../faults/plan.ts";
 import type { TrafficOptions } from "../judge/check-traffic.ts";
 import { checkHistory } from "../judge/checker.ts";
 import { areOnlyLate } from "../judge/violation.ts";
+import { auditFiguresOf, formatAuditFigures } from "../report/audit-figures.ts";
 import { measure } from "../report/measure.ts";
 import { type RecordParts, recordOf } from "../report/record.ts";
 import { formatWaited, type ReportParts, report, summaryLine } from "../report/report.ts";
@@ -104,6 +105,7 @@ function reportRun(run: RunToJudge, seen: Seen, folders: Folders): number {
   writeFileSync(file(".html"), renderRunReport(record));
   if (run.keep === "always" || (violations.length > 0 && run.weakened === null)) keepFiles(name, folders);
   for (const { what } of violations.slice(0, violationsPrinted)) console.log(`✖ ${what}`);
+  if (ending.audit !== null) console.log(`audit: ${formatAuditFigures(auditFiguresOf(ending.audit))}`);
   console.log(`report: chaos/reports/${name}.html, .md, .json`);
   console.log(summary);
   if (violations.length === 0) return 0;

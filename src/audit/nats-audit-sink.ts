@@ -31,8 +31,8 @@ const messageBytesMax = 512 * 1_024;
 const headerBytes = 8_192;
 /** The server's code for "no such stream". */
 const streamNotFound = 10_059;
-/** The server's codes for too little storage: in total, for an account, for a tier. */
-const noRoom: ReadonlySet<number> = new Set([10_023, 10_028, 10_047, 10_120]);
+/** The server's codes for too little storage: of no server in a cluster, in total, for an account, for a tier. */
+const noRoom: ReadonlySet<number> = new Set([10_005, 10_023, 10_028, 10_047, 10_120]);
 const streamBytesLeast = 16 * 1_048_576;
 
 export class AuditSinkDisconnectedError extends CodedError<"ERR_AUDIT_SINK_DISCONNECTED"> {

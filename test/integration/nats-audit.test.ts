@@ -444,6 +444,16 @@ test("a server with less space than the limit gets a smaller stream", async (t) 
   assert.ok(config.max_bytes > 0 && config.max_bytes < 2 ** 49, String(config.max_bytes));
 });
 
+test("three servers with less space than the limit get a smaller stream, with three replicas", async (t) => {
+  const nats = await startNats({ size: 3 });
+  t.after(() => nats.stop());
+  const connection = await connect({ servers: [...nats.urls], timeout: 5_000 });
+  t.after(() => connection.close());
+  const { config } = await ensureAuditStream(connection, { cluster, replicas: 3, streamBytesMax: 2 ** 49 });
+  assert.ok(config.max_bytes > 0 && config.max_bytes < 2 ** 49, String(config.max_bytes));
+  assert.equal(config.num_replicas, 3);
+});
+
 test("the records of all nodes are read from a given time to the end of the stream, for commands over past decisions", async (t) => {
   const bench = await startBench(t);
   const from = Date.now();
