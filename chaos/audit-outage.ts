@@ -4,9 +4,9 @@
  *   npm run chaos:audit-outage                         30 minutes at 100 requests a second
  *   npm run chaos:audit-outage -- --minutes N --per-second R
  *
- * The cluster is real. Afterwards it measures how long each sink needs to have everything, and compares the clients' own
- * histories with both sinks: records and declared gaps account for every answer. Exit codes: 0 no violation, 1 a
- * violation, 2 usage error, 3 it could not run.
+ * The cluster is real. Afterwards it measures how long each sink needs to have everything, and compares the clients'
+ * own histories with both sinks: records and declared gaps account for every answer. Exit codes: 0 no violation,
+ * 1 a violation, 2 usage error, 3 it could not run.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";

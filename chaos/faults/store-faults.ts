@@ -140,7 +140,7 @@ async function within(work: Promise<void>, ms: number): Promise<void> {
 }
 
 /**
- * The replay buffer or its mirror, and the decision records: all of JetStream. The records are kept for the judge first.
+ * The replay buffer or its mirror, and the decision records: all of JetStream. The judge gets the records first.
  * Without a quorum this has to wait.
  */
 async function deleteStreams(nats: NatsCluster, { cluster, note }: Pick<Aim, "cluster" | "note">): Promise<void> {

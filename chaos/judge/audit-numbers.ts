@@ -13,7 +13,7 @@ type Span = Readonly<{ fromMs: number; toMs: number }>;
 
 /** JetStream's servers write behind what they acknowledge; a hole may end so long before a fault. */
 const unwrittenMs = 5_000;
-/** How long a process takes to end at most, when it is told to. */
+/** How long after its last decision a process ends at the latest. */
 const endsWithinMs = 20_000;
 /** The faults that take messages from JetStream. */
 const losing: ReadonlySet<string> = new Set([

@@ -95,7 +95,7 @@ function checkRequests(history: History, { audit, isStrict, records, found }: Re
     const about = { node, route, id, session: request.session };
     const seen = passed ? "passed to the upstream" : `was answered with ${request.status}`;
     const what = `${request.kind} request ${id} to ${route} on ${node}, which ${seen}`;
-    const foreign = all.find((line) => line.node !== node || line.decision?.route !== route);
+    const foreign = all.find((line) => line.node !== node || (line.decision?.route ?? route) !== route);
     if (foreign !== undefined) {
       const as = `${foreign.node}, route ${foreign.decision?.route}, as ${nameOf(foreign)}`;
       found.add({ check: "audit-differs", at: end, what: `${what}, is recorded by ${as}`, about });
@@ -171,7 +171,7 @@ function isStream({ kind, status, end }: RequestEntry, leftAt: Ns = end): boolea
   return kind === "websocket" ? status === 101 : leftAt - end >= streamMsMin * nsPerMs;
 }
 
-/** Whether a boot recorded something after this time, and for some time from then on. It may have been paused before. */
+/** Whether a boot recorded something after this time, and then for some time: before, it may have been paused. */
 function hasRun(times: readonly number[], fromMs: number): boolean {
   const first = times.find((at) => at >= fromMs);
   return first !== undefined && (times.at(-1) ?? 0) >= first + closedMs.ran;

@@ -24,13 +24,16 @@ import { tricklingRegion } from "./cut-off/trickling-region.ts";
 import { homeIsLost } from "./homes/home-is-lost.ts";
 import { homeMoves } from "./homes/home-moves.ts";
 import { lostHomeAfterALocalRevocation } from "./homes/lost-home-after-a-local-revocation.ts";
+import { auditSinksAway } from "./one-region/audit-sinks-away.ts";
 import { cutProxy } from "./one-region/cut-proxy.ts";
 import { deafProxy } from "./one-region/deaf-proxy.ts";
 import { frozenNats } from "./one-region/frozen-nats.ts";
+import { fullAuditDisk } from "./one-region/full-audit-disk.ts";
 import { halfOpenProxy } from "./one-region/half-open-proxy.ts";
 import { hostileNatsClient } from "./one-region/hostile-nats-client.ts";
 import { killAllBrokers } from "./one-region/kill-all-brokers.ts";
 import { killLeader } from "./one-region/kill-leader.ts";
+import { killedWithRecordsInMemory } from "./one-region/killed-with-records-in-memory.ts";
 import { laggingStandbyPromoted } from "./one-region/lagging-standby-promoted.ts";
 import { leaderDiesWithAProxyAway } from "./one-region/leader-dies-with-a-proxy-away.ts";
 import { leaderWithoutPostgres } from "./one-region/leader-without-postgres.ts";
@@ -62,6 +65,9 @@ export const scenarios: readonly Scenario[] = [
   deafProxy,
   halfOpenProxy,
   noNats,
+  auditSinksAway,
+  fullAuditDisk,
+  killedWithRecordsInMemory,
   frozenNats,
   hostileNatsClient,
   streamDeleted,
