@@ -104,8 +104,13 @@ async function breakSinks({ cluster, faults, say }: Stage, { minutes }: Wanted):
 
 type Sample = Readonly<{ sink: "file" | "nats"; queued: number; written: number; lagMs: number; spoolBytes: number }>;
 
+/** A busy machine may need several attempts. */
 async function samplesOf(proxy: ClusterProcess): Promise<readonly Sample[]> {
-  const page = await proxy.metrics().catch(() => "");
+  const page = await proxy.metrics().catch(() => null);
+  if (page === null) {
+    await delay(pollEveryMs);
+    return samplesOf(proxy);
+  }
   const value = (name: string, sink: string): number => metricIn(page, name, { sink }) ?? Number.NaN;
   const names = { file: `file ${proxy.auditFile}`, nats: "nats" };
   return (["file", "nats"] as const).map((sink) => ({

@@ -206,6 +206,7 @@ export function configOf(
       query: ["r"], // the client's own id of a request
       // A file of this size is rotated every minute or so.
       sinks: [{ file: auditFileIn(dataDir), rotate: { max_bytes: 1_048_576, keep_files: 10_000 } }, { nats: true }],
+      stream_max_bytes: 1_073_741_824, // several streams fit into the servers of a run
       ...(spoolDir !== null && { spool_dir: spoolDir }),
     },
     routes: routes.map((route) => ({

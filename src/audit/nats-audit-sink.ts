@@ -128,27 +128,28 @@ export async function ensureAuditStream(
     max_age: natsTransport().nanos(retentionMs),
     duplicate_window: natsTransport().nanos(duplicatesMs),
   };
-  // JetStream reserves the limit in advance. With less room, a smaller stream is better than none.
-  for (let bytesMax = streamBytesMax; ; bytesMax = Math.floor(bytesMax / 4)) {
+  const sized = { ...settings, max_bytes: streamBytesMax };
+  if (replicas === 1) return addLargest(manager, { ...sized, num_replicas: 1 });
+  try {
+    return await addLargest(manager, { ...sized, num_replicas: replicas });
+  } catch (error) {
+    if (!(error instanceof natsJetstream().JetStreamApiError)) throw error;
+    return addLargest(manager, { ...sized, num_replicas: 1 }); // too few servers: one copy is better than none
+  }
+}
+
+/** JetStream reserves the limit in advance. With less room, a smaller stream is better than none. */
+async function addLargest(
+  manager: JetStreamManager,
+  config: Parameters<JetStreamManager["streams"]["add"]>[0] & Readonly<{ max_bytes: number }>,
+): Promise<StreamInfo> {
+  for (let bytesMax = config.max_bytes; ; bytesMax = Math.floor(bytesMax / 4)) {
     try {
-      return await addStream(manager, { ...settings, max_bytes: bytesMax, num_replicas: replicas });
+      return await manager.streams.add({ ...config, max_bytes: bytesMax });
     } catch (error) {
       if (!(error instanceof natsJetstream().JetStreamApiError) || !noRoom.has(error.code)) throw error;
       if (bytesMax / 4 < streamBytesLeast) throw error;
     }
-  }
-}
-
-/** With fewer servers than replicas, one copy is better than none. */
-async function addStream(
-  manager: JetStreamManager,
-  config: Parameters<JetStreamManager["streams"]["add"]>[0],
-): Promise<StreamInfo> {
-  try {
-    return await manager.streams.add(config);
-  } catch (error) {
-    if (!(error instanceof natsJetstream().JetStreamApiError) || config.num_replicas === 1) throw error;
-    return manager.streams.add({ ...config, num_replicas: 1 });
   }
 }
 

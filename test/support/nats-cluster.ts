@@ -48,7 +48,7 @@ export function natsConfig(options: {
   return `server_name: ${name}
 listen: "${host}:${ports.client}"
 http: "${host}:${ports.monitor}"
-jetstream { store_dir: ${JSON.stringify(storeFolder)}, ${domain === undefined ? "" : `domain: ${domain}, `}max_memory_store: 256MB, max_file_store: 1GB }
+jetstream { store_dir: ${JSON.stringify(storeFolder)}, ${domain === undefined ? "" : `domain: ${domain}, `}max_memory_store: 256MB, max_file_store: 4GB }
 ${routes.length > 0 ? cluster : ""}
 ${config}
 `;
