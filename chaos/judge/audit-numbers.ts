@@ -13,8 +13,6 @@ type Span = Readonly<{ fromMs: number; toMs: number }>;
 
 /** JetStream's servers write behind what they acknowledge; a hole may end so long before a fault. */
 const unwrittenMs = 5_000;
-/** How long after its last decision a process ends at the latest. */
-const endsWithinMs = 20_000;
 /** The faults that take messages from JetStream. */
 const losing: ReadonlySet<string> = new Set([
   "kill-nats",
@@ -108,17 +106,10 @@ function checkGaps(history: History, { audit, found }: NumbersCheck): void {
     history["process-end"].filter(({ how }) => how === "killed"),
     ({ node }) => node,
   );
-  /** A decision while the process ends may come after its spool has taken the last record. */
-  const isOfEnd = ({ node, gap }: AuditLine): boolean =>
-    gap?.reason === "spool_full" &&
-    history["process-end"].some((end) => {
-      const afterMs = audit.originMs + end.at / nsPerMs - gap.toMs;
-      return end.node === node && afterMs >= 0 && afterMs < endsWithinMs;
-    });
   const gaps = audit.copies.flatMap(({ lines }) => lines.filter(({ gap }) => gap !== null));
   for (const line of gaps) {
     const { node, boot, gap } = line;
-    if (gap === null || gap.reason === "killed" || isOfEnd(line)) continue;
+    if (gap === null || gap.reason === "killed") continue;
     const what = `${node} ${boot} declares ${gap.first}–${gap.last} lost (${gap.reason}), and no fault explains it`;
     found.add({ check: "audit-unexplained", at: nsOf(line, audit), what, about: { node, boot, reason: gap.reason } });
   }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { topologies } from "../../chaos/cluster/topology.ts";
-import { faultKinds, faultProfiles, targetsOf } from "../../chaos/faults/fault-kinds.ts";
+import { type FaultKind, faultKinds, faultProfiles, targetsOf } from "../../chaos/faults/fault-kinds.ts";
 import { describeFault, isDrawn, parsePlan, planFaults } from "../../chaos/faults/plan.ts";
 
 const seeds = Array.from({ length: 200 }, (_, i) => i * 7_919 + 1);
@@ -94,6 +94,20 @@ test("a plan may be of some kinds only", () => {
   const { faults } = planFaults({ seed: 5, seconds: 60, topology: "three-regions", only: ["cut-region"] });
   assert.deepEqual([...new Set(faults.map(({ kind }) => kind))], ["cut-region"]);
   assert.ok(faults.length >= 3, String(faults.length));
+});
+
+test("faults of audit records happen beside the others, which are those of the seed without them", () => {
+  const isBeside = (kind: FaultKind): boolean => faultProfiles[kind].beside === true;
+  const options = { seconds: 180, topology: "three-regions" } as const;
+  const others = faultKinds.filter((kind) => !isBeside(kind));
+  for (const seed of seeds.slice(0, 50)) {
+    const { faults } = planFaults({ ...options, seed });
+    const withoutIndex = (all: typeof faults) => all.map((fault) => ({ ...fault, index: 0 }));
+    const kept = faults.filter(({ kind }) => !isBeside(kind));
+    assert.deepEqual(withoutIndex(kept), withoutIndex(planFaults({ ...options, seed, only: others }).faults));
+    const kinds = new Set(faults.map(({ kind }) => kind).filter(isBeside));
+    assert.ok(kinds.size >= 4, `seed ${seed}: ${[...kinds].join(", ")}`);
+  }
 });
 
 test("most faults of three regions concern regions", () => {
