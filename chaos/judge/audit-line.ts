@@ -78,7 +78,7 @@ export function auditLineOf(text: string, storedMs: number | null): AuditLine | 
     case "gap":
       return { ...line, gap: gapIn(record) };
     default:
-      return undefined;
+      return typeof kind === "string" ? line : undefined; // of a later build: its number counts
   }
 }
 

@@ -278,6 +278,10 @@ test("what waits for a sink at the end is late", () => {
   assert.deepEqual(found([], audit), ["audit-late"]);
 });
 
+test("a record of a kind that the judge does not know counts by its number", () => {
+  assert.deepEqual(found([], seen(inFile(permit(1), { kind: "later", seq: 2 }, permit(3, "r3")))), []);
+});
+
 test("a line that is no record is not read as one", () => {
   for (const text of [
     "",
