@@ -39,7 +39,11 @@ const fileMsMax = 600_000;
 /** Tests in these folders start the program. */
 const startsProgram = /^test\/(attacks|cli|end-to-end|integration)\//;
 const containerTests = "test/integration/containers/";
-const nineMachines = "test/deploy/regions-setup.test.ts";
+/** Long tests, each with a script of its own. */
+const ownScripts: Readonly<Record<string, string>> = {
+  "test/deploy/regions-setup.test.ts": "test:regions-setup",
+  "test/integration/cluster/decided-again.test.ts": "test:decided-again",
+};
 const needsService = /^test\/(integration|end-to-end|contract)\/|\/browser\.test\.ts$/;
 /** Tests in these folders may share a process, since loading the sources takes longer than most of the files. */
 const sharesProcess = /^test\/(audit|auth|broker|config|console|events|proxy|replication)\//;
@@ -112,10 +116,10 @@ function buildProgram(): void {
 
 function chooseTests(wanted: readonly string[]): string[] {
   if (wanted.length === 0) {
-    console.log(`  ${nineMachines} left out: npm run test:regions-setup`);
+    for (const [file, script] of Object.entries(ownScripts)) console.log(`  ${file} left out: npm run ${script}`);
     const all = globSync("test/**/*.test.ts")
       .sort()
-      .filter((file) => file !== nineMachines);
+      .filter((file) => ownScripts[file] === undefined);
     if (process.env["CI_CONTAINERS"] === "1") return all;
     console.log(`  ${containerTests} left out: npm run test:containers`);
     return all.filter((file) => !file.startsWith(containerTests));
@@ -123,7 +127,7 @@ function chooseTests(wanted: readonly string[]): string[] {
   if (wanted[0] === "unit") {
     return globSync("test/**/*.test.ts")
       .sort()
-      .filter((file) => !needsService.test(file) && file !== nineMachines);
+      .filter((file) => !needsService.test(file) && ownScripts[file] === undefined);
   }
   return wanted.flatMap((path) =>
     statSync(path).isDirectory() ? globSync(join(path, "**/*.test.ts")).sort() : [path],

@@ -192,7 +192,7 @@ export class SimSnapshots {
     const { applied, guessed } = ledger;
     return {
       ...{ type: "snapshotsListed", snapshots, wanted: this.#wanted, guessed: guessed !== undefined },
-      ...{ applied: applied.position, neededAfter: this.#parts.neededAfter() },
+      ...{ applied: applied.position, neededAfter: this.#parts.neededAfter(), archivedUpTo: null },
     };
   }
 

@@ -20,7 +20,7 @@ export {
 } from "./audit-sink.ts";
 export { type ActRecord, type CommandKind, recordCommands } from "./command-record.ts";
 export { type Explained, type ExplainedEvent, type ExplainedFact, explainDecision } from "./explain.ts";
-export { type LogAtTime, LogUnreachableError, readLogAt } from "./log-at-time.ts";
+export { type LogAtTime, type LogTarget, LogUnreachableError, readLogAt } from "./log-at-time.ts";
 export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
 export { readAuditStream, type StreamedRecord } from "./nats-audit-reader.ts";
 export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-audit-sink.ts";
@@ -55,6 +55,28 @@ export {
   recordRefusals,
 } from "./record-proof.ts";
 export { createRecorder, type Recorder, type RecorderStats } from "./recorder.ts";
+export {
+  type AnswerDifference,
+  createRecheck,
+  type DerivedAnswer,
+  type DifferentDecision,
+  type PastConfiguration,
+  type PastDecision,
+  type PastFacts,
+  type PastRoute,
+  pastConfigurationOf,
+  type ReadRecord,
+  type Recheck,
+  type RecheckCounts,
+  type RecordedQuestion,
+  type RecordReaderOf,
+  type Rederivation,
+  readStoredConfiguration,
+  rederiveDecision,
+  type SkipReason,
+  skipReasons,
+  type UnknownCode,
+} from "./rederive/index.ts";
 export {
   AuditForkedError,
   eraseLine,

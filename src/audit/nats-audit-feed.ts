@@ -36,7 +36,7 @@ export function followAuditStream(options: {
   secrets: readonly Uint8Array[];
   replicas: number;
   streamBytesMax: number;
-  feed: Feed;
+  feed: Pick<Feed, "push">;
   now: () => number;
   sleep: Sleep;
   onFailure: (error: unknown) => void;

@@ -1,8 +1,6 @@
 /** Pages and the operator API: the entry point of the console. */
 
-export type { AccessFailure, AccessProgress, WhatReport, WhoReport } from "./access-reports.ts";
 export type { ErasureReport } from "./erasure-report.ts";
-export type { ExplainAnswer } from "./explain-route.ts";
 export type { BlastRadius, PreviewAnswer } from "./held/blast-radius.ts";
 export type { HeldView } from "./held/operator-held.ts";
 export { createHomeLookup } from "./home-lookup.ts";
@@ -31,5 +29,7 @@ export { describeReasons } from "./pages/reasons.ts";
 export { renderPage } from "./pages/render-page.ts";
 export { signedOutPage, signOutConfirmPage } from "./pages/sign-out-pages.ts";
 export { userInfoPage } from "./pages/user-info-page.ts";
+export type { AccessFailure, AccessProgress, WhatReport, WhoReport } from "./past/access-reports.ts";
+export type { ExplainAnswer } from "./past/explain-route.ts";
 export type { AskAnswer } from "./provisioning/directory-people.ts";
 export { registerReceiptKeys } from "./receipt-keys.ts";

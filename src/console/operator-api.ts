@@ -8,11 +8,9 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { BrokerUnavailableError, formatUnavailable } from "../replication/wire/index.ts";
-import { registerAccessReports } from "./access-reports.ts";
 import { sendDecisionPage } from "./decisions/decision-page.ts";
 import { parseDecisionQuery } from "./decisions/decision-query.ts";
 import { streamDecisions } from "./decisions/decision-stream.ts";
-import { registerExplain } from "./explain-route.ts";
 import { registerHeld } from "./held/operator-held.ts";
 import { registerLocalReceipts } from "./local-changes.ts";
 import { isChange, registerChanges } from "./operator-changes.ts";
@@ -29,6 +27,9 @@ import {
   sendHomeUnreachable,
 } from "./operator-route.ts";
 import { registerUserChanges } from "./operator-user-changes.ts";
+import { registerAccessReports } from "./past/access-reports.ts";
+import { registerExplain } from "./past/explain-route.ts";
+import { createPastLog } from "./past/past-log.ts";
 import { registerDirectoryPeople } from "./provisioning/directory-people.ts";
 import { eventStreamType } from "./receipt-stream.ts";
 import { registerTransmitters } from "./signals/operator-transmitters.ts";
@@ -90,8 +91,6 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerTransmitters(route, deps);
   registerSignalStreams(route, deps);
   registerConfigurations(route, deps);
-  registerExplain(route, deps);
-  registerAccessReports(route, deps);
   route("GET /decisions", async (request, reply, caller) => {
     const query = parseDecisionQuery(request, deps.replica);
     if ("error" in query) return reply.code(query.status).send({ error: query.error });
@@ -99,6 +98,9 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
       ? streamDecisions(request, reply, deps, { caller, query })
       : sendDecisionPage(reply, deps, query);
   });
+  const past = createPastLog(deps);
+  registerExplain(route, deps, past);
+  registerAccessReports(route, deps, past);
   const missing = Object.keys(operatorOperations).filter((name) => !registered.has(name));
   if (missing.length > 0) throw new TypeError(`operations without a handler: ${missing.join(", ")}`);
 }

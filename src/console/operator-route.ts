@@ -1,12 +1,12 @@
 /** Operator routes: the dependencies and helpers that the operations of the operator API share. Pure. */
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
-import type { Feed, RecordHistory } from "../audit/index.ts";
+import type { Feed, RecordHistory, RecordReaderOf } from "../audit/index.ts";
 import type { IdleGate, OperatorStreams, ProvisionedFor, RoutePolicy, SignalOperations } from "../auth/index.ts";
 import type { MassChangeLimits } from "../broker/index.ts";
 import type { UnavailableCode, UnixMs } from "../events/index.ts";
 import type { Databroker, Replica } from "../replication/index.ts";
-import type { SnapshotSource } from "../replication/node/index.ts";
+import type { LogArchive } from "../replication/snapshot/index.ts";
 import { homeRetryAfterMs } from "../replication/wire/index.ts";
 import type { OperatorCaller } from "./operator-caller.ts";
 import type { OperationName } from "./operator-operations.ts";
@@ -20,8 +20,10 @@ export type OperatorApiDeps = Readonly<{
   feed: Feed;
   /** The stored records behind the feed; null: none are stored. */
   history: RecordHistory | null;
-  /** Snapshots of the brokers, for reports of the past; absent: the brokers keep none. */
-  snapshots?: Pick<SnapshotSource, "load">;
+  /** Snapshots and dropped events that the brokers keep, for the past; absent: they keep none. */
+  archive?: LogArchive;
+  /** Reads recorded requests as the proxy would, to decide them again; absent: they are not decided again. */
+  recordReaderOf?: RecordReaderOf;
   /** The provisioned people that a profile correlates with; absent: no SCIM client is configured. */
   provisionedFor?: ProvisionedFor;
   /** The identity providers, and whether they answer this process; absent: none is configured. */

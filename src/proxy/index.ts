@@ -21,6 +21,7 @@ export {
   type DryRunRequest,
   dryRunRequest,
 } from "./request/dry-run.ts";
+export { createRecordedRequestReader, recordedHead } from "./request/recorded-request-reader.ts";
 export { compileRouteTable, type RouteTable } from "./routing/route-table.ts";
 export { type RedirectListener, startRedirectListener } from "./tls/redirect-listener.ts";
 export { CapsuleReader, datagramCapsule } from "./tunnel/datagram-capsules.ts";

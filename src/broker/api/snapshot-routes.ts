@@ -14,6 +14,7 @@ import {
   type Position,
   parseHash,
   parsePosition,
+  parseUnixMs,
   parseUserId,
 } from "../../events/index.ts";
 import { keysPage, type SnapshotSupply } from "../../replication/snapshot/index.ts";
@@ -48,9 +49,7 @@ export function addSnapshotRoutes(
 
   app.get("/v1/snapshot", async (request, reply) => {
     mayRead(request);
-    const newerThan = field(request.query, "newer_than");
-    const after = newerThan === undefined ? noPosition : position(newerThan);
-    const manifest = of.supply === null ? null : await of.supply.manifest(after);
+    const manifest = of.supply === null ? null : await manifestFor(request.query, of.supply);
     const answer = reply.header("cache-control", "no-store");
     return manifest === null ? answer.code(204).send() : octets(answer, manifest);
   });
@@ -68,6 +67,19 @@ export function addSnapshotRoutes(
     return octets(reply.header("cache-control", immutable), packed);
   });
 
+  app.get("/v1/snapshot/events/:position", async (request, reply) => {
+    const supply = supplyFor(request);
+    const at = position(field(request.params, "position") ?? "");
+    if (sending >= sendingMax) throw new BrokerUnavailableError("this broker is sending too many chunks; try again");
+    sending += 1;
+    reply.raw.once("close", () => {
+      sending -= 1;
+    });
+    const packed = (await supply.eventsAt?.(at)) ?? null;
+    const answer = reply.header("cache-control", "no-store");
+    return packed === null ? answer.code(404).send(Buffer.of()) : octets(answer, packed);
+  });
+
   app.get("/v1/keys", async (request, reply) => {
     const supply = supplyFor(request);
     const after = field(request.query, "after");
@@ -77,6 +89,16 @@ export function addSnapshotRoutes(
       .header("cache-control", "no-store")
       .send(Buffer.from(encode(keys)));
   });
+}
+
+/** The newest manifest, that after a position, or the newest one that is not later than a position or a time. */
+async function manifestFor(query: unknown, supply: SnapshotSupply): Promise<Uint8Array | null> {
+  const upTo = field(query, "up_to");
+  if (upTo !== undefined) return (await supply.manifestUpTo?.({ position: position(upTo) })) ?? null;
+  const recordedBy = field(query, "recorded_by");
+  if (recordedBy !== undefined) return (await supply.manifestUpTo?.({ at: parseUnixMs(Number(recordedBy)) })) ?? null;
+  const newerThan = field(query, "newer_than");
+  return supply.manifest(newerThan === undefined ? noPosition : position(newerThan));
 }
 
 function octets(reply: FastifyReply, bytes: Uint8Array): FastifyReply {

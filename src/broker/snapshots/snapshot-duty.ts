@@ -2,20 +2,27 @@
  * Snapshot duty: the shell of a snapshot run (snapshot-run.ts). It performs the run's effects with the disk, the log
  * and the turns of its options, and feeds every result back. It decides nothing.
  */
-import { type CommandId, decodeEvents, type Position, previousPosition, type UnixMs } from "../../events/index.ts";
+import {
+  type CommandId,
+  decodeEvents,
+  noPosition,
+  type Position,
+  previousPosition,
+  type UnixMs,
+} from "../../events/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import type { EventLog } from "../../replication/log/index.ts";
 import type { SignedManifest, SnapshotFolder } from "../../replication/snapshot/index.ts";
 import type { Duty, DutyContext } from "../core/duty.ts";
 import type { SnapshotEffect, SnapshotInput, SnapshotRules } from "./snapshot-messages.ts";
-import { newSnapshotRun, nothingRemembered, snapshotsKept, stepSnapshotRun } from "./snapshot-run.ts";
+import { newSnapshotRun, nothingRemembered, stepSnapshotRun } from "./snapshot-run.ts";
 import type { SnapshotStore } from "./snapshot-store.ts";
 
 export type SnapshotDutyOptions = SnapshotRules &
   Readonly<{
     cluster: string;
-    folder: Pick<SnapshotFolder, "alone" | "putChunk" | "putManifest" | "keep" | "chunk">;
-    store: Pick<SnapshotStore, "inLog">;
+    folder: Pick<SnapshotFolder, "alone" | "putChunk" | "putManifest" | "chunk">;
+    store: Pick<SnapshotStore, "inLog" | "archive" | "tidy">;
     log: Pick<EventLog, "base" | "retain" | "linkAt" | "read">;
     /**
      * Whether a snapshot needs the previous secret: no broker will accept it once that secret is removed. A new one is
@@ -40,6 +47,7 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
   /** A snapshot at this position or later is requested. */
   let wanted = 0;
   let reported = false;
+  let archiveFails = false;
 
   function run(context: DutyContext): Promise<void> {
     const { projection, signal } = context;
@@ -134,9 +142,11 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
     }
 
     async function listed(): Promise<SnapshotInput> {
+      const archivedUpTo = await archived();
       const snapshots = await store.inLog();
       const { applied, guessed } = projection;
-      const now = { applied: applied.position, guessed: guessed !== undefined, neededAfter: context.neededAfter() };
+      const needed = { neededAfter: context.neededAfter(), archivedUpTo };
+      const now = { applied: applied.position, guessed: guessed !== undefined, ...needed };
       return {
         type: "snapshotsListed",
         snapshots,
@@ -166,8 +176,22 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
   }
 
   async function tidy(): Promise<SnapshotInput> {
-    await folder.keep((await store.inLog()).slice(0, snapshotsKept));
+    await store.tidy();
     return { type: "tidied" };
+  }
+
+  /** @returns how far; null: nothing is archived. After a failure no event is dropped. */
+  async function archived(): Promise<Position | null> {
+    try {
+      const upTo = await store.archive();
+      archiveFails = false;
+      return upTo;
+    } catch (error) {
+      if (!archiveFails)
+        logger.error({ err: error }, "could not archive old events; none is dropped until that succeeds");
+      archiveFails = true;
+      return noPosition;
+    }
   }
 
   async function retained(request: Parameters<EventLog["retain"]>[0]): Promise<SnapshotInput> {

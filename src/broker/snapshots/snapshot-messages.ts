@@ -47,6 +47,8 @@ export type SnapshotInput =
         wanted: number;
         /** A lease holder may still read the events after it. */
         neededAfter: Position;
+        /** The events up to here are archived; null: they need not be. */
+        archivedUpTo: Position | null;
       }
     >
   /** → readChunk */
@@ -83,7 +85,7 @@ export type SnapshotEffect =
   | Fact<"build", unknown>
   | Fact<"store", { index: number; bytes: Uint8Array }>
   | Fact<"save", { manifest: SnapshotManifest }>
-  /** Delete snapshots beyond `snapshotsKept`, of another history, or half made. */
+  /** Delete snapshots that need not be kept (archive-plan.ts), of another history, or half made. */
   | Fact<"tidy", unknown>
   | Fact<"recordSnapshot", { position: Position; manifestHash: Hash }>
   | Fact<"readBase", unknown>

@@ -4,7 +4,7 @@
  *
  * An event is dropped only if all of this is true: it is in the two newest snapshots; the older of them has been read
  * back from the disk and is of the very log that drops it; every node with a lease has reported a later position; the
- * event is older than `retentionMs`; there is no legal hold.
+ * event is older than `retentionMs`; it is in the archive, if there is one; there is no legal hold.
  *
  *   listing --one is due--> building --> saving --> tidying --> recording --> listing again
  *   listing --none is due--> reading the log's base --> finding old events --> reading the older snapshot --> dropping
@@ -276,10 +276,10 @@ function announced(run: SnapshotRun, { manifest }: StoredSnapshot, result: Comma
 
 // --- dropping old events
 
-function planRetention(run: SnapshotRun, { snapshots, neededAfter }: ListedSnapshots): Stepped {
+function planRetention(run: SnapshotRun, { snapshots, neededAfter, archivedUpTo }: ListedSnapshots): Stepped {
   const [, second] = snapshots;
   if (run.rules.hold === "everything" || run.cancelled || second === undefined) return end(run);
-  const upTo = Math.min(second.manifest.link.position, neededAfter);
+  const upTo = Math.min(second.manifest.link.position, neededAfter, archivedUpTo ?? Number.POSITIVE_INFINITY);
   if (upTo <= run.memory.droppedUpTo) return end(run);
   return [{ ...run, phase: { type: "askingBase", second, upTo } }, [{ type: "readBase" }]];
 }

@@ -18,6 +18,7 @@ import {
   type SnapshotSupply,
   supplyFrom,
 } from "../../replication/snapshot/index.ts";
+import { createKeptPast, type KeptPast, type StoreArchive } from "./kept-past.ts";
 import { snapshotsKept } from "./snapshot-run.ts";
 
 export type SnapshotStore = Readonly<{
@@ -34,7 +35,8 @@ export type SnapshotStore = Readonly<{
   load(first: Position): Promise<LoadedSnapshot | null>;
   /** Copies the newest snapshot of another broker, unless it is here. @returns whether there was a newer one */
   refresh(signal: AbortSignal): Promise<boolean>;
-}>;
+}> &
+  KeptPast["store"];
 
 /** The most damaged snapshots that are remembered as logged. */
 const reportedMax = 1_000;
@@ -42,11 +44,12 @@ const reportedMax = 1_000;
 export function createSnapshotStore(
   of: Readonly<{
     folder: SnapshotFolder;
-    log: Pick<EventLog, "base" | "linkAt" | "keysAfter">;
+    log: Pick<EventLog, "base" | "linkAt" | "read" | "keysAfter">;
     /** Whether the snapshot's position is on the chain of the broker's own state. */
     isKnown: (manifest: SnapshotManifest) => boolean;
     /** Null: there are no other brokers. */
     others: SnapshotSupply | null;
+    archive: StoreArchive | null;
     logger: Logger;
   }>,
 ): SnapshotStore {
@@ -57,7 +60,7 @@ export function createSnapshotStore(
   async function onDisk(): Promise<readonly SignedManifest[]> {
     const { snapshots, bad } = await folder.list();
     for (const each of bad) logOnce(each.file, each, "snapshot failed verification; ignoring it");
-    places = snapshots.map(snapshotPlaceOf);
+    places = snapshots.slice(0, snapshotsKept).map(snapshotPlaceOf);
     return snapshots;
   }
 
@@ -73,16 +76,33 @@ export function createSnapshotStore(
     return at !== undefined && sameLink(at, manifest.link);
   }
 
+  /** Those that are needed, newest first: the older ones serve the past alone. */
   async function inLog(): Promise<readonly SignedManifest[]> {
     const found: SignedManifest[] = [];
     for (const signed of await onDisk()) {
-      const { position } = signed.manifest.link;
+      if (found.length === snapshotsKept) break;
       if (await isInLog(signed)) found.push(signed);
-      else if (position > (await log.base()).position)
-        logOnce(signed.id, { position }, "a snapshot on this disk belongs to another history of the log; ignoring it");
+      else await reportLost(signed);
     }
     return found;
   }
+
+  async function reportLost({ id, manifest }: SignedManifest): Promise<void> {
+    const { position } = manifest.link;
+    if (position > (await log.base()).position)
+      logOnce(id, { position }, "a snapshot on this disk belongs to another history of the log; ignoring it");
+  }
+
+  const past = createKeptPast({
+    ...of,
+    onDisk,
+    inLog,
+    async isInLog(signed) {
+      const isOfThis = await isInLog(signed);
+      if (!isOfThis) await reportLost(signed);
+      return isOfThis;
+    },
+  });
 
   /** A broker without its store continues to serve snapshots that it knows to be true. */
   async function toServe(): Promise<readonly SignedManifest[]> {
@@ -124,7 +144,7 @@ export function createSnapshotStore(
     return folder.alone(async () => {
       const into = { folder, newerThan, ...how };
       if ((await fetchSnapshot(others, into)) === null) return false;
-      await folder.keep((await inLog()).slice(0, snapshotsKept));
+      await past.store.tidy();
       return true;
     });
   }
@@ -139,6 +159,7 @@ export function createSnapshotStore(
         const [newest] = await toServe();
         return newest !== undefined && newest.manifest.link.position > newerThan ? newest.envelope : null;
       },
+      ...past.supply,
     },
     async load(first) {
       const own = await loadFromDisk(first);
@@ -148,6 +169,7 @@ export function createSnapshotStore(
       return (await fetchNewerThan(leadsThere)) ? loadFromDisk(first) : null;
     },
     refresh,
+    ...past.store,
   };
 }
 

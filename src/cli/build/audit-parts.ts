@@ -13,6 +13,7 @@ import {
   followAuditStream,
   openPullStore,
   openSpoolFolder,
+  type Recheck,
   type Recorder,
   type RecordHistory,
   type RecordVerifierCounts,
@@ -50,6 +51,8 @@ export async function startAudit(
     seal: (payload: Uint8Array) => Uint8Array;
     /** Seals the roots of the records into the log. */
     sealPort: SealPort;
+    /** Gets each record of the stream of all nodes; null: this process checks none. */
+    recheck: Pick<Recheck, "offer"> | null;
   }>,
 ): Promise<AuditParts> {
   const { nats } = config;
@@ -113,7 +116,7 @@ export async function startAudit(
   });
   const following =
     viaNats && config.services.has("authenticate")
-      ? followInBackground(config, nats, { feed, replicas, ...context })
+      ? followInBackground(config, nats, { feed: offeringTo(context.recheck, feed), replicas, ...context })
       : undefined;
   const history = viaNats && config.services.has("authenticate") ? streamHistoryOf(config, nats, context.node) : null;
   return {
@@ -127,6 +130,17 @@ export async function startAudit(
       disk?.release();
       await following?.stop();
       await history?.close();
+    },
+  };
+}
+
+/** The feed, with each of its records offered for a check. */
+function offeringTo(recheck: Pick<Recheck, "offer"> | null, feed: Feed): Pick<Feed, "push"> {
+  if (recheck === null) return feed;
+  return {
+    push(entries) {
+      feed.push(entries);
+      for (const { record, bytes } of entries) recheck.offer(record, bytes);
     },
   };
 }
@@ -242,7 +256,7 @@ function lazySink(name: string, make: () => Promise<AuditSink>): AuditSink {
 function followInBackground(
   config: Config,
   nats: Nats,
-  options: Readonly<{ feed: Feed; replicas: number; logger: Logger; node: NodeId }>,
+  options: Readonly<{ feed: Pick<Feed, "push">; replicas: number; logger: Logger; node: NodeId }>,
 ): Readonly<{ verified(): RecordVerifierCounts | null; stop(): Promise<void> }> {
   const stopped = new AbortController();
   let follower: ReturnType<typeof followAuditStream> | undefined;

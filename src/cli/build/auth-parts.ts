@@ -37,10 +37,10 @@ import {
   verifyOperatorToken,
 } from "../../console/index.ts";
 import { directoryClient, type UnixMs } from "../../events/index.ts";
-import { compileRouteTable } from "../../proxy/index.ts";
+import { compileRouteTable, createRecordedRequestReader } from "../../proxy/index.ts";
 import type { Databroker, Logger, Replica } from "../../replication/index.ts";
-import type { SnapshotSource } from "../../replication/node/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
+import type { LogArchive } from "../../replication/snapshot/index.ts";
 import { receiptKeys } from "../../replication/wire/index.ts";
 import { massChangeLimitsOf } from "../process/mass-change-limits.ts";
 import type { OpenDirectories } from "../process/open-directories.ts";
@@ -156,8 +156,8 @@ export async function authenticateHostOf(
     operator: Databroker;
     feed: Feed;
     history: RecordHistory | null;
-    /** Null: the brokers keep no snapshots. */
-    snapshots: Pick<SnapshotSource, "load"> | null;
+    /** What the brokers keep of the past; null: nothing. */
+    archive: LogArchive | null;
     providers: ProviderClients;
     /** The administrators in force; a removed one loses open streams. */
     administrators: () => Config["administrators"];
@@ -194,7 +194,8 @@ export async function authenticateHostOf(
         feed: parts.feed,
         history: parts.history,
         directories: config.directories,
-        ...(parts.snapshots === null ? {} : { snapshots: parts.snapshots }),
+        ...(parts.archive === null ? {} : { archive: parts.archive }),
+        recordReaderOf: createRecordedRequestReader,
         signInProviders: parts.providers.views,
         ...(correlation === undefined ? {} : { provisionedFor: correlation }),
         ...(signalOperations === undefined ? {} : { signals: signalOperations }),

@@ -23,7 +23,7 @@ import type { Databroker, Logger } from "../../replication/index.ts";
 import type { RoleLimits } from "../../replication/lease/index.ts";
 import type { EventLog } from "../../replication/log/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
-import type { SnapshotSupply } from "../../replication/snapshot/index.ts";
+import { EventArchiveFolder, type SnapshotSupply } from "../../replication/snapshot/index.ts";
 import type { BrokerClient, Role } from "../../replication/wire/index.ts";
 import { massChangeLimitsOf } from "../process/mass-change-limits.ts";
 import { version } from "../terminal/version.ts";
@@ -95,7 +95,12 @@ export async function startLocalBroker(
     stops.unshift(() => broker.stop());
     if (snapshots !== null && others !== null) {
       const { snapshotRefreshMs: everyMs } = config.broker;
-      const refresh = async (signal: AbortSignal) => !broker.leading() && (await snapshots.refresh(signal));
+      const refresh = async (signal: AbortSignal) => {
+        if (broker.leading()) return false;
+        const isNewer = await snapshots.refresh(signal);
+        await snapshots.archive();
+        return isNewer;
+      };
       stops.unshift(startSnapshotRefresh(refresh, { everyMs, logger: options.logger }));
     }
     const supply = snapshots?.supply ?? null;
@@ -193,16 +198,21 @@ function snapshotServiceOf(
 ): SnapshotService | null {
   if (parts.log.kind === "memory") return null;
   const { broker } = config;
+  const folder = snapshotFolderOf(config);
+  const disk = new EventArchiveFolder(folder.path);
+  const rules = { archiveMs: broker.archiveMs, bytesMax: broker.archiveMaxBytes };
+  const takeTurn = async (): Promise<void> => void (await turn());
   return createSnapshotService({
     ...parts,
     cluster: broker.clusterName,
-    folder: snapshotFolderOf(config),
+    folder,
+    archive: { disk, rules, turn: takeTurn, now: () => systemClock.wall() },
     needsPreviousSecret: invalidatedByRotation(config),
     everyEvents: broker.snapshotEvery,
     retentionMs: broker.retentionMs,
     hold: broker.legalHold ? "everything" : "nothing",
     lookMs: snapshotCheckMs,
     commandId: () => parseCommandId(randomUUID()),
-    turn: async () => void (await turn()),
+    turn: takeTurn,
   });
 }

@@ -325,5 +325,7 @@ function supplyOf(current: () => DatabrokerParts | null): SnapshotSupply {
     manifest: async (newerThan) => supply().manifest(newerThan),
     chunk: async (hash) => supply().chunk(hash),
     keysAfter: async (user, limit) => supply().keysAfter(user, limit),
+    manifestUpTo: async (target) => (await supply().manifestUpTo?.(target)) ?? null,
+    eventsAt: async (position) => (await supply().eventsAt?.(position)) ?? null,
   };
 }

@@ -37,8 +37,9 @@ import {
   startProxy,
 } from "../../proxy/index.ts";
 import type { Databroker, Logger } from "../../replication/index.ts";
-import type { ReplicaProcess, SnapshotSource } from "../../replication/node/index.ts";
+import type { ReplicaProcess } from "../../replication/node/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
+import type { LogArchive } from "../../replication/snapshot/index.ts";
 import { registerAuditMetrics } from "../process/audit-metrics.ts";
 import { identityCounts } from "../process/identity-counts.ts";
 import type { ProviderClients } from "../process/provider-clients.ts";
@@ -54,6 +55,7 @@ import { startActivityReports } from "./idle/activity-reports.ts";
 import { routeIdleMs } from "./idle/idle-parts.ts";
 import type { LoadedConfig } from "./load.ts";
 import { startObservers } from "./observers.ts";
+import { startRecheck } from "./recheck/recheck-parts.ts";
 import { startRecords } from "./record-parts.ts";
 import { startRedirect } from "./redirect-parts.ts";
 
@@ -62,8 +64,8 @@ export type RequestServiceParts = Readonly<{
   boot: BootId;
   replica: ReplicaProcess;
   databroker: Awaited<ReturnType<typeof startDatabroker>>;
-  /** Null: the brokers keep no snapshots. */
-  snapshots: Pick<SnapshotSource, "load"> | null;
+  /** What the brokers keep of the past; null: nothing. */
+  archive: LogArchive | null;
   registry: Registry;
   signals: SignalMemory;
   now: () => UnixMs;
@@ -99,7 +101,18 @@ export async function startRequestServices(
 ): Promise<RequestServices> {
   const { config } = loaded;
   const { replica, databroker, logger, output, stops } = parts;
+  let inForce = loaded;
+  const recheck = startRecheck(config, {
+    node: parts.node,
+    replica,
+    logger,
+    stops,
+    registry: parts.registry,
+    databroker: databroker.forRole("operator"),
+    loaded: () => inForce,
+  });
   const audit = await startAudit(config, {
+    recheck,
     node: parts.node,
     boot: parts.boot,
     logger,
@@ -188,7 +201,7 @@ export async function startRequestServices(
           operator: recorded("operator"),
           feed: audit.feed,
           history: audit.history,
-          snapshots: parts.snapshots,
+          archive: parts.archive,
           providers: known,
           now: parts.now,
           logger,
@@ -308,6 +321,7 @@ export async function startRequestServices(
         autocert.follow(next.config.autocert);
         const before = current;
         current = made;
+        inForce = next;
         const drainTimedOut = new Promise<void>((resolve) => setTimeout(resolve, next.config.drainTimeoutMs).unref());
         return { drained: drainTimedOut.then(() => before.close()).then(() => undefined) };
       },
@@ -346,6 +360,7 @@ export async function startRequestServices(
       });
       const before = current;
       current = made;
+      inForce = next;
       return { drained: activated.left.then(() => before.close()).then(() => undefined) };
     },
   };

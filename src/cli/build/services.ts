@@ -44,7 +44,7 @@ import type { LoadedConfig } from "./load.ts";
 import { type ListenerName, type RequestServices, startRequestServices } from "./request-services.ts";
 import { pollDuty, signalTransmittersOf, verificationDuty } from "./signals/signal-parts.ts";
 import { transmitterDutyOf } from "./signals/transmitter-parts.ts";
-import { nodeSnapshotsOf, startSnapshotRefresh } from "./snapshot-parts.ts";
+import { logArchiveOf, nodeSnapshotsOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 
 export type Services = Readonly<{
   /** The configuration in force. */
@@ -125,6 +125,7 @@ export async function startServices(
     const needsReplica = decides || config.services.has("authenticate");
     const from = databroker.snapshots;
     const snapshots = from === null || !needsReplica ? null : nodeSnapshotsOf(config, { node, logger, ...from });
+    const archive = from === null ? null : logArchiveOf(config, from);
     const replica = needsReplica
       ? startReplicaOf(() => current, {
           key,
@@ -206,7 +207,7 @@ export async function startServices(
         boot,
         replica,
         databroker,
-        snapshots,
+        archive,
         registry,
         signals,
         now,

@@ -5,7 +5,13 @@ import type { Config } from "../../config/index.ts";
 import type { NodeId } from "../../events/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import { createNodeSnapshots, type NodeSnapshots } from "../../replication/node/index.ts";
-import { type SignedManifest, SnapshotFolder, type SnapshotSupply } from "../../replication/snapshot/index.ts";
+import {
+  createLogArchive,
+  type LogArchive,
+  type SignedManifest,
+  SnapshotFolder,
+  type SnapshotSupply,
+} from "../../replication/snapshot/index.ts";
 import { createBrokerOpener } from "../../replication/wire/index.ts";
 
 /** The folder accepts only snapshots that a broker of this cluster has signed. */
@@ -38,6 +44,11 @@ export function nodeSnapshotsOf(
     folder: parts.folder === "own" ? folder : null,
     deniedFile: join(config.dataDir, `denied-${encodeURIComponent(parts.node)}`),
   });
+}
+
+/** What the brokers keep of the past. */
+export function logArchiveOf(config: Config, { supply }: Readonly<{ supply: SnapshotSupply }>): LogArchive {
+  return createLogArchive({ supply, open: snapshotFolderOf(config).open });
 }
 
 /** Copies the newest snapshot at random intervals around `everyMs`, to spread the processes. @returns stops it */

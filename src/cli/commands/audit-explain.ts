@@ -14,22 +14,26 @@ import { type ReadingSource, type RecordLocation, recordSource } from "../operat
 import { connectOperator, type OperatorClient, OperatorRefusedError } from "../operator/operator-client.ts";
 import { parseKept } from "../policy/policy-replay.ts";
 import { operatorOptions, type Parsed, parse } from "../terminal/arguments.ts";
-import { type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
+import { type CliCommand, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
 import { formatTable, maskControlCharacters } from "../terminal/print.ts";
 
-const explainMs = 40_000;
+/** The server reads the log up to the decision, within 90 s. */
+const explainMs = 120_000;
 /** For records from a file, whose signatures are not checked. */
 const noSecrets = { sharedSecret: new Uint8Array(), sharedSecretPrevious: null };
 
 export const auditExplain: CliCommand = {
   name: "audit explain",
   usage: "ID [--input FILE|-] [--kept files|nats] [--json]",
-  summary: "explain a past decision: its rule, criteria and facts, and the events that set them",
+  summary: "explain a past decision, and make it again: its rule, criteria and facts, and the events that set them",
   help: `ID is a record id (\`<boot>:<number>\`, as \`audit tail\` prints it) or a request id, as the error page of a denial shows it. If a request has
 several decisions, the newest is explained and the others are listed. The record comes from the newest ones that the server holds, else
 from where -c cardea.yaml stores them (audit files with their rotated files, or the stream in NATS; --kept chooses), or from --input.
-The events come from the log.
-Exit 0: explained; 1: no such decision, or the log contradicts the record; 2: usage error; 3: the server did not answer.`,
+The events come from the log. The server then decides the request again, from the facts at the position of the record and the
+configuration that it names (docs/audit-queries.md), also where retention has dropped the events, as long as the archive of the brokers
+has them.
+Exit 0: explained; 1: no such decision, the log contradicts the record, or the decision made again differs; 2: usage error;
+3: the server did not answer, or the decision could not be made again.`,
   async run(args, terminal) {
     const parsed = parse(
       args,
@@ -45,12 +49,17 @@ Exit 0: explained; 1: no such decision, or the log contradicts the record; 2: us
         return 1;
       }
       terminal.out(parsed.flag("json") ? `${JSON.stringify(answer)}\n` : textOf(answer));
-      return answer.broken.length === 0 ? 0 : 1;
+      return exitCodeOf(answer);
     } finally {
       await client.close();
     }
   },
 };
+
+export function exitCodeOf({ broken, again, record }: Pick<ExplainAnswer, "broken" | "again" | "record">): ExitCode {
+  if (broken.length > 0 || again.type === "different") return 1;
+  return again.type === "same" || record.occasion === "closed" ? 0 : 3;
+}
 
 type ExplainContext = Readonly<{ parsed: Parsed; terminal: Terminal; client: OperatorClient }>;
 
@@ -106,7 +115,31 @@ const occasions = {
   closed: ", the end of its stream; the result is that of its last decision",
 } as const;
 
-export function textOf({ record, facts, broken, open, others }: ExplainAnswer): string {
+/** What became of the decision when it was made again. An older server does not say. */
+function againText({ again, source }: Pick<ExplainAnswer, "again" | "source">): readonly string[] {
+  if (again === undefined) return ["made again: no; the server is of an older version"];
+  const from =
+    source === null
+      ? ""
+      : ` from ${source.snapshot === 0 ? "the whole log" : `the snapshot at ${source.snapshot}`}${source.erased ? "; the person was erased since" : ""}`;
+  switch (again.type) {
+    case "same":
+      return again.uncompared.length === 0
+        ? [`made again${from}: the same result, reasons and rule`]
+        : [`made again${from}: the same result`, ...again.uncompared.map((what) => `  not compared: ${what}`)];
+    case "different":
+      return [
+        `made again${from}: DIFFERENT`,
+        ...again.differences.map(
+          ({ field, recorded, derived }) => `  DIFFERENT ${field}: recorded ${recorded}; made again ${derived}`,
+        ),
+      ];
+    default:
+      return [`made again${from}: not possible: ${again.why}`];
+  }
+}
+
+export function textOf({ record, facts, broken, open, others, again, source }: ExplainAnswer): string {
   const { trace } = record;
   const who = record.userId === null ? "not signed in" : `user ${record.userId}`;
   const lines = [
@@ -135,6 +168,7 @@ export function textOf({ record, facts, broken, open, others }: ExplainAnswer): 
   const { shadow } = record;
   if (shadow !== undefined)
     lines.push(`shadow policy: ${shadow.result} ${shadow.status} [${shadow.reasons.join(", ")}]`);
+  lines.push(...againText({ again, source }));
   const rows = facts.map(rowOf);
   const text = [
     ...lines.map((line) => `${maskControlCharacters(line)}\n`),

@@ -11,8 +11,8 @@ import {
   evaluateOutcomes,
   type RoutePolicy,
 } from "../../auth/index.ts";
-import type { Config, RouteConfig } from "../../config/index.ts";
-import { type DryRunRequest, dryRunRequest, redacted } from "../../proxy/index.ts";
+import type { Config } from "../../config/index.ts";
+import { dryRunRequest, recordedHead, redacted } from "../../proxy/index.ts";
 import { callerOf } from "./evaluate-policy.ts";
 import type { CasePerson } from "./policy-case.ts";
 import type { PolicyTarget } from "./policy-document.ts";
@@ -31,7 +31,7 @@ export function replayDecision(record: DecisionRecord, { config, target, people 
   const skip = whyNot(record);
   if (skip !== null) return { type: "not", why: skip };
   const before = record.result === "permit";
-  const head = headOf(record, config.routes);
+  const head = recordedHead(record, config.routes);
   if (head === null) return { type: "not", why: "the record does not contain the requested port" };
   const dryRun = dryRunRequest(head);
   const refused = (routeId: string | null, reasons: readonly string[]): ReplayOutcome => ({
@@ -91,22 +91,6 @@ function unknownOf(policy: RoutePolicy, isKnown: (name: string, needsSession: bo
     criteria.flatMap(({ name, needsSession }) => (isKnown(name, needsSession) ? [] : [name])),
   );
   return [...new Set(names)].sort();
-}
-
-/** Null: the host has routes with ports, and the record does not say which port was requested. */
-function headOf(record: DecisionRecord, routes: readonly RouteConfig[]): DryRunRequest | null {
-  const { method, host, path, ip, routeId } = record;
-  const named = routes.find(({ id }) => id === routeId);
-  const head = { method, scheme: "https", headers: [], ip } as const;
-  const kind = named?.tunnel?.kind ?? (method === "CONNECT" ? "tcp" : null);
-  if (kind !== null) {
-    const [, name = host, port = "0"] = /^(.*):(\d+)$/.exec(host) ?? [];
-    return { ...head, authority: host, target: path || host, tunnel: { kind, at: { host: name, port: Number(port) } } };
-  }
-  const port = named?.host === host ? named.port : null;
-  const atPorts = routes.some((route) => route.host === host && route.port !== null && route.tunnel === null);
-  if (atPorts && named === undefined) return null;
-  return { ...head, authority: port === null ? host : `${host}:${port}`, target: path, tunnel: null };
 }
 
 function personOf({ sessionId, userId }: DecisionRecord, known: KnownPerson | undefined): CasePerson {

@@ -49,6 +49,16 @@ export const auditKeys = {
         pathPatterns().prefault([]),
         "Path segments that decision records show as `[redacted]`: `*` is any one segment, `**` at the end all that follow. A pattern covers every path that begins like it, and is compared without regard to case. See docs/audit.md.",
       ),
+      recheck_one_in: cardea(
+        integer({ min: 0, max: 1_000_000_000 }).prefault(1_000),
+        "An authenticate service decides one in this many decisions of the other nodes again and compares the answers; needs `nats`. 0: none. See docs/audit-queries.md.",
+        { reload: "restart", inConfig: "value" },
+      ),
+      recheck_per_second: cardea(
+        integer({ min: 1, max: 1_000 }).prefault(5),
+        "At most this many decisions a second are decided again.",
+        { reload: "restart", inConfig: "value" },
+      ),
       sinks: cardea(
         sinks().optional(),
         "The destinations of audit records, each with an optional `format`: `json`, `cloudevents` or `ocsf`, and with settings of its own. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured. See docs/audit-sinks.md.",

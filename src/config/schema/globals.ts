@@ -27,6 +27,7 @@ import { cardea, pomerium } from "./keys.ts";
 import { autocertKeys, listenerKeys } from "./listener.ts";
 import { massChangeKeys } from "./mass-change.ts";
 import { observingKeys } from "./observing.ts";
+import { retentionKeys } from "./retention.ts";
 import { breakerKeys } from "./upstreams.ts";
 
 const http = { schemes: ["https", "http"] } as const;
@@ -433,25 +434,7 @@ export const brokerKeys = {
         reload: "restart",
         configPaths: ["broker.tls"],
       }),
-      snapshot_every: cardea(
-        integer({ min: 100, max: 100_000_000 }).prefault(50_000),
-        "The leading broker takes a snapshot after this many events. Snapshots are in `snapshots` of the data folder.",
-        { reload: "restart", inConfig: "value" },
-      ),
-      snapshot_refresh: cardea(
-        duration({ min: "1s" }).prefault("5m"),
-        "About how often a node, and a broker that does not lead, checks for a newer snapshot to copy.",
-        { reload: "restart", inConfig: "milliseconds" },
-      ),
-      retention: cardea(
-        duration({ min: "1s" }).prefault("720h"),
-        "The minimum time for which events are kept. Older ones are dropped once two snapshots include them and no node with a lease needs them.",
-        { reload: "restart", inConfig: "milliseconds" },
-      ),
-      legal_hold: cardea(booleanValue().prefault(false), "True: no event is dropped, whatever its age.", {
-        reload: "restart",
-        inConfig: "value",
-      }),
+      ...retentionKeys,
     }),
     "The databroker: how it is reached, its leases, its log.",
     { reload: "restart" },

@@ -10,7 +10,10 @@ export {
   SnapshotCancelledError,
   stepBuilder,
 } from "./builder.ts";
+export { EventArchiveFolder, type StoredBlock, unpackBlock } from "./event-archive-folder.ts";
+export { type BlockName, type EventBlock, EventBlockError, eventBlock, linkInBlock } from "./event-block.ts";
 export { loadSnapshot } from "./load-snapshot.ts";
+export { createLogArchive, type LogArchive } from "./log-archive-client.ts";
 export {
   hashOfChunk,
   openManifest,
@@ -21,4 +24,12 @@ export {
   sealManifest,
 } from "./manifest.ts";
 export { SnapshotCorruptError, SnapshotFolder, type SnapshotList, SnapshotNotSavedError } from "./snapshot-folder.ts";
-export { allKeys, fetchSnapshot, keysPage, type SnapshotSupply, supplyFrom } from "./snapshot-supply.ts";
+export {
+  type ArchiveTarget,
+  allKeys,
+  fetchSnapshot,
+  isUpTo,
+  keysPage,
+  type SnapshotSupply,
+  supplyFrom,
+} from "./snapshot-supply.ts";

@@ -6,11 +6,14 @@
  * - Keys are wrapped under the secret of the cluster. They are never part of a snapshot, so that the key of an erased
  *   person exists nowhere outside the key table.
  */
-import type { Hash, Position, UserId, WrappedKey } from "../../events/index.ts";
+import type { Hash, Link, Position, UnixMs, UserId, WrappedKey } from "../../events/index.ts";
 import { BrokerUnavailableError } from "../wire/broker-unavailable-error.ts";
 import type { ChunkRef } from "./builder.ts";
 import { openManifest, type SignedManifest } from "./manifest.ts";
 import type { SnapshotFolder } from "./snapshot-folder.ts";
+
+/** A moment of the log: a position, or what was recorded by a time. */
+export type ArchiveTarget = Readonly<{ position: Position } | { at: UnixMs }>;
 
 export type SnapshotSupply = Readonly<{
   /**
@@ -22,7 +25,21 @@ export type SnapshotSupply = Readonly<{
   chunk(hash: Hash): Promise<Uint8Array | undefined>;
   /** Wrapped keys ordered by user id. Fewer than `limit`: this page is the last. @throws BrokerUnavailableError */
   keysAfter(user: UserId | null, limit: number): Promise<readonly WrappedKey[]>;
+  /**
+   * The newest signed manifest that is not later than the target; null when there is none. Absent, like the next one:
+   * the source keeps nothing of the past. @throws BrokerUnavailableError
+   */
+  manifestUpTo?(target: ArchiveTarget): Promise<Uint8Array | null>;
+  /**
+   * The packed block of archived events that holds a position; null when there is none.
+   * @throws BrokerUnavailableError
+   */
+  eventsAt?(position: Position): Promise<Uint8Array | null>;
 }>;
+
+export function isUpTo({ link, takenAt }: Readonly<{ link: Link; takenAt: UnixMs }>, target: ArchiveTarget): boolean {
+  return "at" in target ? takenAt <= target.at : link.position <= target.position;
+}
 
 export const keysPage = 5_000;
 /** Number of chunks fetched at once. */

@@ -39,6 +39,11 @@ export function snapshotSupplyOver(ask: (call: SnapshotCall) => Promise<Snapshot
       const body = await get(`/v1/keys${query}`, answerMs.keys, []);
       return body === null ? [] : parseKeys(body);
     },
+    manifestUpTo: (target) => {
+      const query = "at" in target ? `recorded_by=${target.at}` : `up_to=${target.position}`;
+      return get(`/v1/snapshot?${query}`, answerMs.manifest, [204]);
+    },
+    eventsAt: (position) => get(`/v1/snapshot/events/${position}`, answerMs.chunk, [404]),
   };
 }
 

@@ -15,6 +15,7 @@ const looked = {
     guessed: false,
     wanted: 0,
     neededAfter: 40 as Position,
+    archivedUpTo: null,
   },
 } as const satisfies SnapshotInput;
 

@@ -19,28 +19,28 @@ import {
   factsBehind,
   type LogAtTime,
   LogUnreachableError,
-  readLogAt,
   whoCan,
-} from "../audit/index.ts";
-import { AnyRecords, compilePolicies, type DecisionRecord, type FactTrace, type RoutePolicy } from "../auth/index.ts";
-import type { RouteConfig } from "../config/index.ts";
+} from "../../audit/index.ts";
+import type { DecisionRecord, FactTrace, RoutePolicy } from "../../auth/index.ts";
 import {
   type ConfigHash,
-  configTextOf,
   configurationStream,
   decodeEvents,
+  type Link,
   type NodeId,
   type Position,
-  parseConfigBody,
+  type Recorded,
   type UnixMs,
   type UserId,
-} from "../events/index.ts";
-import type { ClusterStatus, Databroker } from "../replication/index.ts";
-import { BrokerUnavailableError } from "../replication/wire/index.ts";
-import { badRequest, type Operator, type OperatorApiDeps, type RegisterRoute } from "./operator-route.ts";
-import { accessWhatSchema, accessWhoSchema } from "./operator-schemas.ts";
-import { findUsers } from "./operator-views.ts";
-import { eventStreamType } from "./receipt-stream.ts";
+} from "../../events/index.ts";
+import type { ClusterStatus, Databroker } from "../../replication/index.ts";
+import type { LogArchive } from "../../replication/snapshot/index.ts";
+import { BrokerUnavailableError } from "../../replication/wire/index.ts";
+import { badRequest, type Operator, type OperatorApiDeps, type RegisterRoute } from "../operator-route.ts";
+import { accessWhatSchema, accessWhoSchema } from "../operator-schemas.ts";
+import { findUsers } from "../operator-views.ts";
+import { eventStreamType } from "../receipt-stream.ts";
+import type { PastLog } from "./past-log.ts";
 
 type ReportBase = Readonly<{
   type: "report";
@@ -87,8 +87,7 @@ const reportMsMax = 600_000;
 const explainedMax = 100;
 const progressEveryMs = 250;
 
-export function registerAccessReports(route: RegisterRoute, deps: OperatorApiDeps): void {
-  let running = false;
+export function registerAccessReports(route: RegisterRoute, deps: OperatorApiDeps, past: PastLog): void {
   const answer = async (
     request: FastifyRequest,
     reply: FastifyReply,
@@ -96,21 +95,19 @@ export function registerAccessReports(route: RegisterRoute, deps: OperatorApiDep
     at: UnixMs | undefined,
     report: (state: ReportState) => Promise<WhoReport | WhatReport>,
   ): Promise<FastifyReply> => {
-    if (running)
-      return reply.code(503).header("retry-after", "5").send({ error: "another access report runs on this server" });
-    running = true;
-    try {
-      return await stream(deps, { request, reply, caller }, at, report);
-    } finally {
-      running = false;
-    }
+    const answered = past.alone(() => stream({ ...deps, past }, { request, reply, caller }, at, report));
+    if (answered !== undefined) return answered;
+    const error = "another report of the past runs on this server";
+    return reply.code(503).header("retry-after", "5").send({ error });
   };
 
   route("GET /access/who", async (request, reply, caller) => {
     const query = accessWhoSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
     const { route: name, at, config, limit } = query.data;
-    return answer(request, reply, caller, timeOf(at), (state) => reportWho(deps, state, { name, config, limit }));
+    return answer(request, reply, caller, timeOf(at), (state) =>
+      reportWho({ ...deps, past }, state, { name, config, limit }),
+    );
   });
   route("GET /access/what", async (request, reply, caller) => {
     const query = accessWhatSchema.safeParse(request.query);
@@ -123,7 +120,9 @@ export function registerAccessReports(route: RegisterRoute, deps: OperatorApiDep
       return reply
         .code(409)
         .send({ error: `${found.length} users match; use a user id: ${found.slice(0, 5).join(", ")}` });
-    return answer(request, reply, caller, timeOf(at), (state) => reportWhat(deps, state, { userId, config }));
+    return answer(request, reply, caller, timeOf(at), (state) =>
+      reportWhat({ ...deps, past }, state, { userId, config }),
+    );
   });
 }
 
@@ -136,8 +135,10 @@ type ReportState = Readonly<{
   configurations: readonly RunConfiguration[];
 }>;
 
+type ReportDeps = OperatorApiDeps & Readonly<{ past: PastLog }>;
+
 async function stream(
-  deps: OperatorApiDeps,
+  deps: ReportDeps,
   { request, reply, caller }: Readonly<{ request: FastifyRequest; reply: FastifyReply; caller: Operator }>,
   at: UnixMs | undefined,
   report: (state: ReportState) => Promise<WhoReport | WhatReport>,
@@ -186,12 +187,9 @@ const problemOf = (error: unknown): string => (isExpected(error) ? error.message
 
 /** The log at a time: of now or later, this node's own copy; of the past, a fold of its own. */
 async function stateAt(
-  { databroker, replica, snapshots }: OperatorApiDeps,
+  { databroker, replica, past, archive }: ReportDeps,
   { at, isNow }: Readonly<{ at: UnixMs; isNow: boolean }>,
-  how: Readonly<{
-    onProgress: (progress: Readonly<{ position: number; head: number; at: UnixMs }>) => void;
-    signal: AbortSignal;
-  }>,
+  how: Parameters<PastLog["stateAt"]>[1],
 ): Promise<ReportState> {
   const open = replica.open.bind(replica);
   const when = new Date(at).toISOString();
@@ -200,19 +198,11 @@ async function stateAt(
     const configurations = configurationsNow(await databroker.status());
     return { state: { at, link, projection, places, open }, base: { at: when, link, snapshot: null }, configurations };
   }
-  const log = await readLogAt(at, {
-    ...how,
-    read: (after, limit) => databroker.read(after, { limit, waitMs: 0, signal: how.signal }),
-    async snapshot() {
-      const [newest] = (await databroker.status({ nodes: "omitted" })).leader?.snapshots ?? [];
-      if (snapshots === undefined || newest === undefined || newest.takenAt > at) return null;
-      const loaded = await snapshots.load({ first: null, signal: how.signal });
-      return loaded === null || loaded.link.position !== newest.position ? null : loaded;
-    },
-  });
-  const { link, projection, places, base } = log;
+  const log = await past.stateAt({ at }, how);
+  const { link, projection, places, began } = log;
+  const configurations = await configurationsAt(log, { databroker, ...(archive === undefined ? {} : { archive }) });
   const state = { at, link, projection, places, open };
-  return { state, base: { at: when, link, snapshot: base }, configurations: await configurationsAt(log, databroker) };
+  return { state, base: { at: when, link, snapshot: began.position }, configurations };
 }
 
 function chosen(all: readonly RunConfiguration[], config: string | undefined): readonly RunConfiguration[] {
@@ -220,20 +210,20 @@ function chosen(all: readonly RunConfiguration[], config: string | undefined): r
   if (named.length > 0) return named.slice(0, configurationsMax);
   throw new LogUnreachableError(
     config === undefined
-      ? "the log names no configuration of a node at that time"
+      ? "neither the log nor its archive names the configuration of a node at that time; a longer `broker.archive` would have kept it"
       : `no node ran a configuration ${config} at that time`,
   );
 }
 
 async function reportWho(
-  deps: OperatorApiDeps,
+  deps: ReportDeps,
   { state, base, configurations }: ReportState,
   { name, config, limit }: Readonly<{ name: string; config: string | undefined; limit: number }>,
 ): Promise<WhoReport> {
   const answers: WhoReport["configurations"][number][] = [];
   const nothing = { route: null, anyone: null, people: [], denied: 0, more: false };
   for (const run of chosen(configurations, config)) {
-    const routes = await routesOf(run.configHash, deps.databroker);
+    const routes = await routesOf(run.configHash, deps.past);
     const found = routes?.find((each) => isNamed(each, name));
     if (found === undefined || found.policy === null) {
       const problem = routes === undefined ? textMissing : (found?.problem ?? "it has no such route");
@@ -252,7 +242,7 @@ async function reportWho(
 }
 
 async function reportWhat(
-  deps: OperatorApiDeps,
+  deps: ReportDeps,
   { state, base, configurations }: ReportState,
   { userId, config }: Readonly<{ userId: UserId; config: string | undefined }>,
 ): Promise<WhatReport> {
@@ -266,7 +256,7 @@ async function reportWhat(
   const facts = new Map<string, AccessFact>();
   const answers: WhatReport["configurations"][number][] = [];
   for (const run of chosen(configurations, config)) {
-    const routes = await routesOf(run.configHash, deps.databroker);
+    const routes = await routesOf(run.configHash, deps.past);
     const answered = (routes ?? []).map(({ id, name, from, policy, problem }) => {
       if (policy === null) return { id, name, from, problem, ...unanswered };
       for (const fact of factsBehind(policy, state, userId)) facts.set(fact.fact, fact);
@@ -364,41 +354,55 @@ function configurationsNow({ nodes }: Pick<ClusterStatus, "nodes">): readonly Ru
   );
 }
 
+type Announcements = Readonly<{ databroker: Pick<Databroker, "history" | "status">; archive?: LogArchive }>;
+
 /**
  * The configurations that nodes ran at a time. Announcements before a snapshot are searched for the nodes that the
  * cluster knows now. @throws BrokerUnavailableError
  */
 async function configurationsAt(
-  { configs, base }: Pick<LogAtTime, "configs" | "base">,
-  databroker: Pick<Databroker, "history" | "status">,
+  { configs, began }: Pick<LogAtTime, "configs" | "began">,
+  from: Announcements,
 ): Promise<readonly RunConfiguration[]> {
   const found: Announced[] = [...configs].map(([node, { configHash, position }]) => ({ node, configHash, position }));
-  if (base > 0) found.push(...(await searchBefore(base, new Set(configs.keys()), databroker)));
+  if (began.position > 0) found.push(...(await searchBefore(began, new Set(configs.keys()), from)));
   return byHash(found);
 }
 
 type Announced = Readonly<{ node: NodeId; configHash: ConfigHash; position: Position | null }>;
 
+/** Backwards, first in the log and then in what the brokers have archived of it. */
 async function searchBefore(
-  base: Position,
+  began: Link,
   known: ReadonlySet<NodeId>,
-  databroker: Pick<Databroker, "history" | "status">,
+  { databroker, archive }: Announcements,
 ): Promise<readonly Announced[]> {
   const { nodes, absent = [] } = await databroker.status();
   const names = [...nodes.map(({ node }) => node), ...absent.map(({ node }) => node)];
   const left = new Set(names.filter((node) => !known.has(node)));
   const found: Announced[] = [];
-  let upTo = base;
-  for (let searches = 0; left.size > 0 && searches < searchesMax; searches += 1) {
+  const note = ({ event, position }: Recorded): void => {
+    if (event.type !== "ConfigurationActivated" || !left.delete(event.nodeId)) return;
+    found.push({ node: event.nodeId, configHash: event.configHash, position });
+  };
+  let upTo = began.position;
+  let searches = 0;
+  for (; left.size > 0 && searches < searchesMax; searches += 1) {
     const streams = [...left].slice(0, 100).map(configurationStream);
     const page = await databroker.history({ streams, upTo, depth: searchDepth });
-    for (const { previous, bytes } of page.found.toReversed())
-      for (const { event, position } of decodeEvents([bytes], previous)) {
-        if (event.type !== "ConfigurationActivated" || !left.delete(event.nodeId)) continue;
-        found.push({ node: event.nodeId, configHash: event.configHash, position });
-      }
-    if (page.damagedAt !== null || page.searchedTo <= page.base) break;
+    for (const { previous, bytes } of page.found.toReversed()) decodeEvents([bytes], previous).forEach(note);
+    if (page.damagedAt !== null) return found;
+    if (upTo <= page.base || page.searchedTo <= page.base) {
+      upTo = page.base;
+      break;
+    }
     upTo = page.searchedTo;
+  }
+  const base = upTo < began.position ? (await databroker.history({ streams: [], upTo, depth: 1 })).at : began;
+  for (let link = base; link !== null && link.position > 0 && left.size > 0 && searches < searchesMax; searches += 1) {
+    const block = (await archive?.eventsUpTo(link)) ?? null;
+    for (const recorded of block?.events.toReversed() ?? []) note(recorded);
+    link = block?.after ?? null;
   }
   return found;
 }
@@ -419,31 +423,15 @@ function byHash(announced: readonly Announced[]): readonly RunConfiguration[] {
 /** The routes of a stored configuration, each with its policy. Undefined: its text is not stored. */
 async function routesOf(
   configHash: ConfigHash,
-  databroker: Pick<Databroker, "configuration">,
+  past: Pick<PastLog, "configuration">,
 ): Promise<readonly ReportedRoute[] | undefined> {
-  const stored = await databroker.configuration(configHash);
+  const stored = await past.configuration(configHash);
   if (stored === undefined) return undefined;
-  parseConfigBody(stored.body, configHash); // the text is that of the hash
-  const { routes } = JSON.parse(configTextOf(stored.body)) as Readonly<{ routes: readonly StoredRoute[] }>;
-  return routes.map(compileStored);
-}
-
-type StoredRoute = Omit<RouteConfig, "policy" | "subPolicies" | "from"> &
-  Readonly<{ from: string; policy: unknown; subPolicies?: readonly Readonly<{ policy: unknown }>[] }>;
-
-/** The stored text has the policies as data, without the places in their file. */
-function compileStored(stored: StoredRoute): ReportedRoute {
-  const { id, name, from } = stored;
-  const location = { file: "stored configuration", line: 0, column: 0 };
-  const written = (ppl: unknown): RouteConfig["policy"] => (ppl === null ? null : { ppl, location });
-  const route = {
-    ...stored,
-    location,
-    policy: written(stored.policy),
-    shadowPolicy: null,
-    subPolicies: (stored.subPolicies ?? []).map((sub) => ({ ...sub, policy: written(sub.policy) })),
-  } as unknown as RouteConfig;
-  const compiled = compilePolicies([route], { records: new AnyRecords() });
-  if (compiled.ok) return { id, name, from, policy: compiled.policies.get(id) ?? null, problem: null };
-  return { id, name, from, policy: null, problem: compiled.problems[0]?.problem ?? "it cannot be compiled" };
+  return [...stored.routes.values()].map(({ route: { id, name, from }, policy, problem }) => ({
+    id,
+    name,
+    from: String(from),
+    policy,
+    problem,
+  }));
 }
