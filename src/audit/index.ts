@@ -87,12 +87,15 @@ export {
 } from "./seal/index.ts";
 export type { SinkStats } from "./sink-delivery.ts";
 export { createFileSink } from "./sinks/file-sink.ts";
-export { withFormat } from "./sinks/formatted-sink.ts";
+export { createRecordFormatter, withFormat } from "./sinks/formatted-sink.ts";
+export { connectS3 } from "./sinks/s3-connection.ts";
+export { createS3Sink } from "./sinks/s3-sink.ts";
 export { createWebhookSink } from "./sinks/webhook-sink.ts";
 export {
   auditFiles,
   createFileSource,
   createPostgresSource,
+  createS3Source,
   createSpoolSource,
   emptyCounts,
   type FindCounts,

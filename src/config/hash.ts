@@ -28,12 +28,19 @@ export function canonicalConfig(config: Unhashed): string {
 }
 
 /** Kinds of sinks that were added later are left out if there are none. */
-function auditBodyOf({ files, postgres, webhooks, ...audit }: Unhashed["audit"]): Readonly<Record<string, unknown>> {
+function auditBodyOf({
+  files,
+  postgres,
+  webhooks,
+  s3,
+  ...audit
+}: Unhashed["audit"]): Readonly<Record<string, unknown>> {
   return {
     ...audit,
     files: files.map(({ rotation, ...file }) => (rotation === null ? file : { ...file, rotation })),
     ...(postgres === null ? {} : { postgres }),
     ...(webhooks.length === 0 ? {} : { webhooks }),
+    ...(s3.length === 0 ? {} : { s3 }),
   };
 }
 

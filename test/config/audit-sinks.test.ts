@@ -118,6 +118,54 @@ describe("a webhook", () => {
   });
 });
 
+describe("object storage", () => {
+  test("needs a bucket, and finds credentials by itself", () => {
+    const [bucket] = accepted([{ s3: "audit-records" }]).s3;
+    assert.deepEqual(
+      { ...bucket, batch: undefined },
+      {
+        ...{ name: "s3 audit-records", format: "json", bucket: "audit-records", prefix: "", region: "us-east-1" },
+        ...{ endpoint: null, pathStyle: false, compression: "gzip", encryption: null, encryptionKeyId: null },
+        ...{ timeoutMs: 60_000, credentials: null, ca: null, batch: undefined },
+      },
+    );
+    assert.deepEqual(bucket?.batch, { bytesMax: 8_388_608, recordsMax: 1_000_000, lingerMs: 60_000 });
+  });
+
+  test("takes credentials from a file, and the place of another store", async () => {
+    const { pem } = await Authority.root();
+    const written = {
+      ...{ s3: "records", prefix: "cardea/audit/", endpoint: "https://minio.internal:9000", region: "eu-1" },
+      ...{ access_key_id: "key-1", secret_access_key_file: "/secret", tls_ca_file: "/ca", compression: "zstd" },
+      ...{ encryption: "aws:kms", encryption_key_id: "key-2", timeout: "5s", batch_wait: "5m" },
+    };
+    const [bucket] = accepted([written], { "/secret": "secret-1\n", "/ca": pem }).s3;
+    assert.equal(bucket?.prefix, "cardea/audit");
+    assert.equal(bucket?.pathStyle, true);
+    assert.deepEqual(bucket?.credentials, { accessKeyId: "key-1", secretAccessKey: "secret-1" });
+    assert.equal(bucket?.batch.lingerMs, 300_000);
+  });
+
+  test("is refused with the key and the remedy", () => {
+    const table: readonly (readonly [object, RegExp])[] = [
+      [{ s3: true }, /sinks\[0\]\.s3 true is not a bucket; write its name, such as - s3: audit-records/],
+      [{ s3: "A_B" }, /s3 "A_B" is not a bucket/],
+      [{ s3: "abc", endpoint: "http://minio:9000" }, /endpoint is plain HTTP, so anyone on the network path can read/],
+      [{ s3: "abc", endpoint: "https://minio/path" }, /endpoint "https:\/\/minio\/path" has a path/],
+      [
+        { s3: "abc", access_key_id: "a" },
+        /access_key_id has only one half of the credentials; write access_key_id with/,
+      ],
+      [{ s3: "abc", secret_access_key: "a" }, /secret_access_key has only one half/],
+      [{ s3: "abc", encryption_key_id: "a" }, /encryption_key_id has no effect without encryption: aws:kms/],
+      [{ s3: "abc", compression: "lz4" }, /compression "lz4" is not known here; write one of gzip, zstd, none/],
+      [{ s3: "abc", prefix: "/a" }, /prefix "\/a" is not a prefix of keys/],
+      [{ s3: "abc", batch_bytes: 1e9 }, /batch_bytes 1000000000 is not a whole number from 1024 to 67108864/],
+    ];
+    for (const [item, expected] of table) assert.match(problemsOf([item]), expected, JSON.stringify(item));
+  });
+});
+
 test("two sinks of one name are refused, because a cursor is kept under it", () => {
   const [one, other] = [
     { webhook: url, secrets: [whsec] },

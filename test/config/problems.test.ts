@@ -103,9 +103,9 @@ suite("an invalid global setting is reported at its location", () => {
       ['c.yaml:12:16: broker.clock_drift: "0.2%" is not a share from 0.01 to 0.1; write one such as 0.01 or 1%'],
     ],
     [
-      "audit:\n  sinks:\n    - file: a.jsonl\n    - s3: true",
+      "audit:\n  sinks:\n    - file: a.jsonl\n    - kafka: true",
       [
-        "c.yaml:14:7: audit.sinks[1]: a mapping is not a sink; write - file: path, - nats: true, - stdout: true, - postgres: true or - webhook: URL",
+        "c.yaml:14:7: audit.sinks[1]: a mapping is not a sink; write - file: path, - nats: true, - stdout: true, - postgres: true, - webhook: URL or - s3: bucket",
       ],
     ],
     [

@@ -115,7 +115,8 @@ const plants: Readonly<Record<string, Plant>> = {
   },
   "audit.sinks": {
     value: JSON.stringify([
-      { postgres: true, url: "postgres://audit:planted-audit@db:5432/audit" },
+      { postgres: true, url: "host=db user=audit password=planted-audit dbname=audit" },
+      { s3: "records", access_key_id: "key-1", secret_access_key: "planted-s3-secret" },
       {
         ...{ webhook: "https://siem.example.com/?key=planted-hook-query", secrets: [bytes(13)] },
         ...{ bearer_token: "planted-hook-token", headers: { "x-api-key": "planted-hook-header" } },
@@ -123,7 +124,14 @@ const plants: Readonly<Record<string, Plant>> = {
       },
     ]),
     secrets: [
-      ...["planted-audit", "planted-hook-query", "planted-hook-token", "planted-hook-header", bytes(13)],
+      ...[
+        "planted-audit",
+        "planted-s3-secret",
+        "planted-hook-query",
+        "planted-hook-token",
+        "planted-hook-header",
+        bytes(13),
+      ],
       ...bodyLinesOf(tls.key),
     ],
     files,

@@ -1,24 +1,48 @@
 /**
- * Formatted sink: gives a sink its records in another format than JSON lines of Cardea, off the request path. Pure.
+ * Formatted sink: gives a sink its records in another format than JSON lines of Cardea, off the request path.
  *
  * Each record stays one line. Dead letters hold the records as they were, before they were formatted.
  */
+import { setImmediate as otherWork } from "node:timers/promises";
 import type { SinkFormat } from "../../config/index.ts";
 import { type AuditRecord, parseLine } from "../audit-record.ts";
 import type { AuditSink } from "../audit-sink.ts";
 import { cloudEventOf } from "../cloud-event.ts";
 import { ocsfEventOf } from "../ocsf-event.ts";
 
-export function withFormat(sink: AuditSink, options: Readonly<{ format: SinkFormat; cluster: string }>): AuditSink {
-  const { format, cluster } = options;
-  if (format === "json") return sink;
+/** Converts lines of records to lines of a format. */
+export type RecordFormatter = (lines: Buffer) => Promise<Buffer>;
+
+type Format = Readonly<{ format: SinkFormat; cluster: string }>;
+
+/** Bytes that are converted at once: a large batch must not delay requests. */
+const sliceBytes = 65_536;
+
+export function withFormat(sink: AuditSink, format: Format): AuditSink {
+  if (format.format === "json") return sink;
+  const formatRecords = createRecordFormatter(format);
+  return {
+    name: `${sink.name} as ${format.format}`,
+    ...(sink.batching === undefined ? {} : { batching: sink.batching }),
+    write: async (batch) => sink.write({ ...batch, bytes: await formatRecords(batch.bytes) }),
+    close: () => sink.close(),
+  };
+}
+
+export function createRecordFormatter({ format, cluster }: Format): RecordFormatter {
+  if (format === "json") return async (lines) => lines;
   const convert = (record: AuditRecord): object =>
     format === "cloudevents" ? cloudEventOf(record, cluster) : ocsfEventOf(record, cluster);
-  return {
-    name: `${sink.name} as ${format}`,
-    ...(sink.batching === undefined ? {} : { batching: sink.batching }),
-    write: (batch) => sink.write({ ...batch, bytes: convertLines(batch.bytes, convert) }),
-    close: () => sink.close(),
+  return async (lines) => {
+    const parts: Buffer[] = [];
+    for (let from = 0; from < lines.length; ) {
+      const end = lines.indexOf(0x0a, Math.min(from + sliceBytes, lines.length) - 1) + 1;
+      const to = end === 0 ? lines.length : end;
+      if (from > 0) await otherWork();
+      parts.push(convertLines(lines.subarray(from, to), convert));
+      from = to;
+    }
+    return Buffer.concat(parts);
   };
 }
 

@@ -5,3 +5,4 @@ export { auditFiles, createFileSource } from "./record-file.ts";
 export { matchesQuery, type StoredRecordQuery } from "./record-query.ts";
 export type { ReadingProgress, RecordSource } from "./record-source.ts";
 export { createSpoolSource, spoolFolders } from "./record-spool.ts";
+export { createS3Source } from "./s3-source.ts";

@@ -63,7 +63,7 @@ export async function startAudit(
   const replicas = nats === null ? 1 : nats.servers.length >= 3 ? 3 : 1;
   const records = (["proxy", "authorize", "authenticate"] as const).some((service) => config.services.has(service));
   if (viaNats) natsJetstream(); // fails at the start if a package is missing, not at the first record
-  const sinks = records ? createSinks(config, context) : [];
+  const sinks = records ? await createSinks(config, context) : [];
   if (viaNats && records) {
     sinks.push(
       lazySink("nats", async () =>

@@ -5,10 +5,14 @@ import { sinks } from "../values/sinks/sink-values.ts";
 import { auditMode, enumValue, filePath, integer, stringList } from "../values/value-type.ts";
 import { cardea } from "./keys.ts";
 
-const sinkPaths = ["files", "nats", "stdout", "postgres", "webhooks"].map((kind) => `audit.${kind}`);
-const sinkSecrets = ["webhooks.*.secrets.*", "webhooks.*.endpoint.headers.*", "webhooks.*.endpoint.tls.key"].map(
-  (path) => `audit.${path}`,
-);
+const sinkPaths = ["files", "nats", "stdout", "postgres", "webhooks", "s3"].map((kind) => `audit.${kind}`);
+const sinkSecrets = [
+  "postgres.connectionString",
+  "webhooks.*.secrets.*",
+  "webhooks.*.endpoint.headers.*",
+  "webhooks.*.endpoint.tls.key",
+  "s3.*.credentials.secretAccessKey",
+].map((path) => `audit.${path}`);
 
 export const auditKeys = {
   audit: cardea(

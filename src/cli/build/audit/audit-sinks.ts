@@ -1,8 +1,11 @@
 /** Audit sinks: made as a configuration describes them. The audit stream of NATS is made in audit-parts.ts. */
 import {
   type AuditSink,
+  connectS3,
   createFileSink,
   createPostgresAuditSink,
+  createRecordFormatter,
+  createS3Sink,
   createWebhookSink,
   withFormat,
 } from "../../../audit/index.ts";
@@ -13,14 +16,14 @@ import type { Output } from "../../terminal/output.ts";
 
 type SinkContext = Readonly<{ node: NodeId; output: Output; logger: Logger }>;
 
-export function createSinks(
+export async function createSinks(
   config: Pick<Config, "audit" | "broker" | "certificateAuthority">,
   context: SinkContext,
-): AuditSink[] {
-  const { files, stdout, webhooks } = config.audit;
+): Promise<AuditSink[]> {
+  const { files, stdout, webhooks, s3 } = config.audit;
+  const cluster = config.broker.clusterName;
   const common = { authority: config.certificateAuthority, nowMs: () => Date.now() };
-  const formatted = (sink: AuditSink, format: SinkFormat): AuditSink =>
-    withFormat(sink, { format, cluster: config.broker.clusterName });
+  const formatted = (sink: AuditSink, format: SinkFormat): AuditSink => withFormat(sink, { format, cluster });
   const sinks = files.map((file) => formatted(fileSink(file, context), file.format));
   if (stdout !== null) {
     const write: AuditSink["write"] = ({ bytes }) => context.output.writeAll(bytes);
@@ -28,6 +31,11 @@ export function createSinks(
   }
   if (config.audit.postgres !== null) sinks.push(postgresSink(config.audit.postgres, config, context));
   sinks.push(...webhooks.map((webhook) => formatted(createWebhookSink(webhook, common), webhook.format)));
+  for (const bucket of s3) {
+    const connection = await connectS3(bucket, common.authority); // before requests, because it loads a large library
+    const formatRecords = createRecordFormatter({ format: bucket.format, cluster });
+    sinks.push(createS3Sink(bucket, { connection, node: context.node, formatRecords, nowMs: common.nowMs }));
+  }
   return sinks;
 }
 

@@ -2,6 +2,7 @@
 import type { Config } from "../../config.ts";
 import type { ProblemReporter } from "../../source/source-locations.ts";
 import { isLoopback } from "../../values/network-values.ts";
+import type { S3SinkConfig, S3SinkWritten } from "../../values/sinks/s3-sink-values.ts";
 import type { SinkEndpointConfig, WrittenEndpoint } from "../../values/sinks/sink-endpoint-values.ts";
 import type { Sink } from "../../values/sinks/sink-values.ts";
 import {
@@ -18,19 +19,21 @@ type From = Readonly<{ report: ProblemReporter; material: KeyMaterial }>;
 export function resolveRemoteSinks(
   sinks: readonly Sink[],
   { report, material }: From,
-): Pick<Config["audit"], "webhooks"> {
+): Pick<Config["audit"], "webhooks" | "s3"> {
   const webhooks: WebhookSinkConfig[] = [];
+  const s3: S3SinkConfig[] = [];
   const names = new Set<string>();
   for (const [i, sink] of sinks.entries()) {
-    if (sink.kind !== "webhook") continue;
-    const name = `${sink.kind} ${sink.name ?? sink.endpoint.url.host}`;
+    if (sink.kind !== "webhook" && sink.kind !== "s3") continue;
+    const name = `${sink.kind} ${sink.name ?? (sink.kind === "s3" ? sink.bucket : sink.endpoint.url.host)}`;
     if (names.has(name))
       report.error(["audit", "sinks", i], `has the name of another sink, ${name}`, "write a name for each of them");
     names.add(name);
     const inside: From = { report: report.under("audit", "sinks", i), material: material.under("audit", "sinks", i) };
-    webhooks.push({ ...resolveWebhook(sink, inside), name });
+    if (sink.kind === "webhook") webhooks.push({ ...resolveWebhook(sink, inside), name });
+    else s3.push({ ...resolveS3(sink, inside), name });
   }
-  return { webhooks };
+  return { webhooks, s3 };
 }
 
 function resolveWebhook(sink: WebhookSinkWritten, from: From): Omit<WebhookSinkConfig, "name"> {
@@ -78,5 +81,15 @@ function resolveEndpoint(written: WrittenEndpoint, { report, material }: From): 
     },
     ca: material.authorities(material.textOrFile(written.ca, { key: "tls_ca", secrecy: "public" })),
     tls: material.pair(cert, key, ["tls_cert_file"]),
+  };
+}
+
+function resolveS3(sink: S3SinkWritten, { material }: From): Omit<S3SinkConfig, "name"> {
+  const { kind: _, accessKeyId, secret: written, ca, ...rest } = sink;
+  const secret = material.textOrFile(written, { key: "secret_access_key", secrecy: "secret" })?.text.trim() ?? null;
+  return {
+    ...rest,
+    credentials: accessKeyId === null || secret === null ? null : { accessKeyId, secretAccessKey: secret },
+    ca: material.authorities(material.textOrFile(ca, { key: "tls_ca", secrecy: "public" })),
   };
 }

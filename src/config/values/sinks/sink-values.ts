@@ -21,6 +21,7 @@ import {
   type ValueType,
   valueType,
 } from "../value-type.ts";
+import { readS3Sink, type S3SinkWritten } from "./s3-sink-values.ts";
 import { formatShape, type SinkFormat } from "./sink-format.ts";
 import { readWebhookSink, type WebhookSinkWritten } from "./webhook-sink-values.ts";
 
@@ -41,7 +42,8 @@ export type Sink =
   | Readonly<{ kind: "nats" }>
   | Readonly<{ kind: "stdout"; format: SinkFormat }>
   | WrittenPostgresSink
-  | WebhookSinkWritten;
+  | WebhookSinkWritten
+  | S3SinkWritten;
 
 type Kind = Readonly<{
   /** How the entry begins, for messages. */
@@ -56,6 +58,7 @@ const kinds: Readonly<Record<string, Kind>> = {
   stdout: { example: "stdout: true", read: readStdoutSink },
   postgres: { example: "postgres: true", read: readPostgresSink },
   webhook: { example: "webhook: URL", read: readWebhookSink },
+  s3: { example: "s3: bucket", read: readS3Sink },
 };
 
 const examples = Object.values(kinds).map(({ example }) => example);
