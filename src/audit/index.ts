@@ -24,6 +24,7 @@ export { type LogAtTime, type LogTarget, LogUnreachableError, readLogAt } from "
 export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
 export { readAuditStream, type StreamedRecord } from "./nats-audit-reader.ts";
 export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-audit-sink.ts";
+export { inspectSpool, listSpoolFolders, type SpoolFolder, spoolFolderOf } from "./orphaned-spool-folder.ts";
 export { AuditDatabaseError, createPostgresAuditSink, schemaScript } from "./postgres/index.ts";
 export {
   createFeed,

@@ -72,6 +72,8 @@ export type Recorder = Readonly<{
   /** Strict. @throws AuditNotDurableError */
   recordDurably(decision: DecisionRecord): Promise<void>;
   stats(): RecorderStats;
+  /** Whether every sink has everything that is stored, gaps included. */
+  isDelivered(): boolean;
   /** Stores what is in memory, and waits for the sinks, for at most this long. What sinks do not have stays stored. */
   close(timeoutMs: number): Promise<void>;
 }>;
@@ -167,6 +169,7 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
       pendingBytes: ring.bytes,
       ...spoolStatsOf(parts),
     }),
+    isDelivered: () => durable === ring.last && (parts?.deliveries.every(({ isIdle }) => isIdle) ?? true),
     async close(timeoutMs) {
       if (closing) return;
       closing = true;

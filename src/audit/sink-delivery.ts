@@ -102,7 +102,7 @@ export class SinkDelivery {
 
   /** Continues where the sink was when the process last ended. */
   static async open(sink: AuditSink, options: DeliveryOptions): Promise<SinkDelivery> {
-    const stored = stateIn(await options.disk.readSmall(cursorNameOf(sink)));
+    const stored = parseStoredState(await options.disk.readSmall(cursorNameOf(sink)));
     return new SinkDelivery(sink, options, stored ?? null);
   }
 
@@ -361,10 +361,10 @@ export function cursorNameOf(sink: Pick<AuditSink, "name">): string {
 export const cursorName = /^cursor-[0-9a-f]{16}\.json$/;
 
 /** What the file of a sink's position says. */
-type StoredState = Readonly<{ position: SpoolPosition; begun: BatchEnd | null }>;
+export type StoredState = Readonly<{ position: SpoolPosition; begun: BatchEnd | null }>;
 
 /** @returns undefined if there is none: the sink then gets everything that the spool has */
-function stateIn(bytes: Buffer | null): StoredState | undefined {
+export function parseStoredState(bytes: Buffer | null): StoredState | undefined {
   if (bytes === null) return undefined;
   try {
     const { index, offset, boot, next, begun } = JSON.parse(bytes.toString("utf8")) as Record<string, unknown>;

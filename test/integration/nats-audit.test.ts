@@ -1,6 +1,8 @@
 /** Audit over a real NATS server: records arrive once and in order, whatever happens to the server and its stream. */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
@@ -17,10 +19,12 @@ import {
   type Feed,
   followAuditStream,
   formatCursor,
+  openSpoolFolder,
   type RecordCursor,
   type Recorder,
   readAuditStream,
   type StreamedRecord,
+  spoolFolderOf,
 } from "../../src/audit/index.ts";
 import { proofHeader, proofTagHeader, proveRecords } from "../../src/audit/record-proof.ts";
 import type { DecisionRecord } from "../../src/auth/index.ts";
@@ -28,6 +32,8 @@ import { recordSource } from "../../src/cli/operator/audit-records.ts";
 import type { BootId, NodeId, UnixMs } from "../../src/events/index.ts";
 import { ModelDisk } from "../audit/spool/model-disk.ts";
 import { batchOf, decision, secret, signerOf } from "../audit/support.ts";
+import { run } from "../cli/support.ts";
+import { TemporaryFolder } from "../support/child.ts";
 import { startNats } from "../support/nats.ts";
 import type { NatsCluster } from "../support/service.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -524,4 +530,48 @@ test("stopping takes a bounded time, even while the server is down", async (t) =
   const before = performance.now();
   await Promise.all([follower.stop(), recorder.close(1_000)]);
   assert.ok(performance.now() - before < 30_000);
+});
+
+test("what a node that was renamed has left is delivered by a command, and readers accept it", async (t) => {
+  const bench = await startBench(t);
+  using folder = new TemporaryFolder("orphaned-spool");
+  const spoolDir = join(folder.path, "spools");
+  const disk = openSpoolFolder(spoolFolderOf(spoolDir, "old-name" as NodeId));
+  const down: AuditSink = {
+    name: "nats",
+    write: () => Promise.reject(new Error("down")),
+    close: async () => undefined,
+  };
+  const boot = "old-boot" as BootId;
+  const left = await createRecorder({
+    ...{ node: "old-name" as NodeId, boot, spool: { disk, bytesMax: 100_000_000, sinks: [down] } },
+    ...{ nowMs: () => Date.now(), monotonicMs: () => performance.now(), sleep, onFailure() {}, onDamage() {} },
+  });
+  for (let n = 1; n <= 20; n++) left.record(decision(`/${n}`, { node: "old-name" as NodeId, boot }));
+  await left.close(200);
+  disk.release();
+  const config = join(folder.path, "cardea.yaml");
+  const shared = randomBytes(32);
+  const keys = {
+    ...{ services: ["proxy"], shared_secret: shared.toString("base64"), node_name: "new-name" },
+    ...{ cookie_secret: shared.toString("base64"), insecure_server: true, data_dir: folder.path },
+    ...{ idp_provider: "oidc", idp_provider_url: "https://idp.example.com", idp_client_id: "cardea" },
+    authenticate_service_url: "https://authenticate.example.com",
+    broker: { urls: ["http://127.0.0.1:2"], cluster_name: cluster },
+    nats: { servers: bench.nats.urls },
+    audit: { spool_dir: spoolDir, sinks: [{ nats: true }] },
+    routes: [{ from: "https://app.example.com", to: "http://127.0.0.1:1", allow_any_authenticated_user: true }],
+  };
+  writeFileSync(config, JSON.stringify(keys), { mode: 0o600 });
+  const from = Date.now();
+  const delivered = await run(["audit", "spool", "-c", config, "--deliver", "old-name", "--timeout", "60s"]);
+  assert.equal(delivered.code, 0, delivered.err);
+  const read = await all(readAuditStream(await bench.connection(), { cluster, secrets: [shared], fromMs: from }));
+  const ids = read.map((one) =>
+    "record" in one ? `${one.record.node} ${one.record.boot}:${one.record.seq}` : one.refused,
+  );
+  assert.deepEqual(
+    ids,
+    Array.from({ length: 20 }, (_, n) => `old-name old-boot:${n + 1}`),
+  );
 });

@@ -1,7 +1,7 @@
 /** Entry point of the spool: records on disk between the decision and its sinks. */
 export { type GapReason, type GapRecord, gapRecordOf, sizeOfGap } from "./gap-record.ts";
 export { type Line, RecordRing } from "./record-ring.ts";
-export { backlogOf, type Segment, type SpoolPosition, spoolStart } from "./segment.ts";
+export { backlogOf, type Segment, type SpoolPosition, spoolStart, tailOf } from "./segment.ts";
 export type { Damage } from "./segment-scan.ts";
 export { type AuditBatch, type BatchEnd, type CursorBatch, SpoolCursor } from "./spool-cursor.ts";
 export type { SpoolDisk, SpoolFile } from "./spool-disk.ts";

@@ -14,18 +14,28 @@ import type { SpoolDisk, SpoolFile } from "./spool-disk.ts";
 export class SpoolUnusableError extends CodedError<"ERR_AUDIT_SPOOL_UNUSABLE"> {
   override readonly code = "ERR_AUDIT_SPOOL_UNUSABLE";
   readonly path: string;
-  constructor({ path, how }: Readonly<{ path: string; how: string }>, options?: ErrorOptions) {
+  /** Another process has the folder. */
+  readonly isInUse: boolean;
+  constructor(
+    { path, how, isInUse = false }: Readonly<{ path: string; how: string; isInUse?: boolean }>,
+    options?: ErrorOptions,
+  ) {
     super(`the audit spool ${path} ${how}`, options);
     this.path = path;
+    this.isInUse = isInUse;
   }
 }
 
 /**
+ * @param options.waitMs how long to wait for a process that ends, or only looks at the folder; the thread waits
  * @returns its files. After `release` they can no longer be changed: the folder may be another process's.
  * @throws SpoolUnusableError if the folder cannot be created, or another process uses it
  */
-export function openSpoolFolder(path: string): SpoolDisk & Readonly<{ release(): void }> {
-  const lock = lockFolder(path);
+export function openSpoolFolder(
+  path: string,
+  { waitMs = waitMsDefault }: Readonly<{ waitMs?: number }> = {},
+): SpoolDisk & Readonly<{ release(): void }> {
+  const lock = lockFolder(path, waitMs);
   const at = (name: string): string => join(path, name);
   let changes = 0;
   let isReleased = false;
@@ -85,10 +95,9 @@ function removeUnfinished(path: string): void {
   for (const name of readdirSync(path)) if (name.endsWith(unfinished)) rmSync(join(path, name), { force: true });
 }
 
-/** How long to wait for a process that ends, or only looks whether the folder is in use. */
-const lockMs = 500;
+const waitMsDefault = 1_500;
 
-function lockFolder(path: string): DatabaseSync {
+function lockFolder(path: string, waitMs: number): DatabaseSync {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
     const name = join(path, "lock.sqlite");
@@ -96,7 +105,7 @@ function lockFolder(path: string): DatabaseSync {
     chmodSync(name, 0o600);
     const lock = new DatabaseSync(name);
     try {
-      lock.exec(`pragma busy_timeout = ${lockMs}; pragma locking_mode = exclusive; pragma journal_mode = memory`);
+      lock.exec(`pragma busy_timeout = ${waitMs}; pragma locking_mode = exclusive; pragma journal_mode = memory`);
       lock.exec("begin exclusive");
       return lock;
     } catch (cause) {
@@ -104,7 +113,7 @@ function lockFolder(path: string): DatabaseSync {
       const isBusy = cause instanceof Error && "errcode" in cause && cause.errcode === 5;
       if (!isBusy) throw cause;
       const how = "is in use by another process: give each node its own audit.spool_dir";
-      throw new SpoolUnusableError({ path, how }, { cause });
+      throw new SpoolUnusableError({ path, how, isInUse: true }, { cause });
     }
   } catch (cause) {
     if (cause instanceof SpoolUnusableError) throw cause;

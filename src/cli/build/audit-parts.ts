@@ -18,6 +18,7 @@ import {
   type RecordHistory,
   type RecordVerifierCounts,
   type SealPort,
+  spoolFolderOf,
 } from "../../audit/index.ts";
 import type { Config } from "../../config/index.ts";
 import type { BootId, NodeId } from "../../events/index.ts";
@@ -32,6 +33,8 @@ const watchersMax = 100;
 
 export type AuditParts = Readonly<{
   recorder: Recorder;
+  /** Whether records are stored: the process records, and a sink is configured. */
+  hasSpool: boolean;
   feed: Feed;
   /** The stored records behind the feed; null: none are stored. */
   history: RecordHistory | null;
@@ -40,48 +43,34 @@ export type AuditParts = Readonly<{
   close(timeoutMs: number): Promise<void>;
 }>;
 
+type AuditContext = Readonly<{
+  node: NodeId;
+  boot: BootId;
+  logger: Logger;
+  output: Pick<Output, "writeAll">;
+  /** Signs decision records with the key that this node enrolled. */
+  seal: (payload: Uint8Array) => Uint8Array;
+}>;
+
 export async function startAudit(
   config: Config,
-  context: Readonly<{
-    node: NodeId;
-    boot: BootId;
-    logger: Logger;
-    output: Output;
-    /** Signs decision records with the key that this node enrolled. */
-    seal: (payload: Uint8Array) => Uint8Array;
-    /** Seals the roots of the records into the log. */
-    sealPort: SealPort;
-    /** Gets each record of the stream of all nodes; null: this process checks none. */
-    recheck: Pick<Recheck, "offer"> | null;
-  }>,
+  context: AuditContext &
+    Readonly<{
+      /** Seals the roots of the records into the log. */
+      sealPort: SealPort;
+      /** Gets each record of the stream of all nodes; null: this process checks none. */
+      recheck: Pick<Recheck, "offer"> | null;
+    }>,
 ): Promise<AuditParts> {
   const { nats } = config;
   const viaNats = config.audit.nats && nats !== null;
   const bounds = { entriesMax: feedKeep, bytesMax: feedKeepBytes, watchersMax };
   // In a cluster operators watch every node through the stream; in one process they watch the records themselves.
   const feed = createFeed(viaNats ? bounds : { ...bounds, start: { sequence: context.boot, number: 0, index: 0 } });
-  const replicas = nats === null ? 1 : nats.servers.length >= 3 ? 3 : 1;
   const records = (["proxy", "authorize", "authenticate"] as const).some((service) => config.services.has(service));
-  if (viaNats) natsJetstream(); // fails at the start if a package is missing, not at the first record
-  const sinks = records ? await createSinks(config, context) : [];
-  if (viaNats && records) {
-    sinks.push(
-      lazySink("nats", async () =>
-        createNatsAuditSink({
-          connection: await connectNats(nats, `${context.node} audit`),
-          cluster: config.broker.clusterName,
-          region: config.region,
-          node: context.node,
-          boot: context.boot,
-          signer: { seal: context.seal, secret: config.sharedSecret },
-          replicas,
-          streamBytesMax: config.audit.streamBytesMax,
-        }),
-      ),
-    );
-  }
+  const sinks = [...(records ? await sinksOf(config, context) : [])];
   // A broker alone records nothing, so its sinks need no spool.
-  const spoolFolder = join(config.audit.spoolDir, encodeURIComponent(context.node));
+  const spoolFolder = spoolFolderOf(config.audit.spoolDir, context.node);
   const disk = records && sinks.length > 0 ? openSpoolFolder(spoolFolder) : null;
   const pulls = disk === null || viaNats ? null : await openPulls(config, spoolFolder, context.boot);
   if (pulls !== null) sinks.push(pulls.store);
@@ -114,6 +103,7 @@ export async function startAudit(
           : "an audit segment is damaged; skipped the place, and a gap record declares what was there",
       ),
   });
+  const replicas = nats === null ? 1 : replicasOf(nats);
   const following =
     viaNats && config.services.has("authenticate")
       ? followInBackground(config, nats, { feed: offeringTo(context.recheck, feed), replicas, ...context })
@@ -121,6 +111,7 @@ export async function startAudit(
   const history = viaNats && config.services.has("authenticate") ? streamHistoryOf(config, nats, context.node) : null;
   return {
     recorder,
+    hasSpool: disk !== null,
     feed,
     history: history ?? pulls?.store ?? null,
     verified: () => following?.verified() ?? null,
@@ -143,6 +134,31 @@ function offeringTo(recheck: Pick<Recheck, "offer"> | null, feed: Feed): Pick<Fe
       for (const { record, bytes } of entries) recheck.offer(record, bytes);
     },
   };
+}
+
+/** The sinks of a node, the stream in NATS included. */
+export async function sinksOf(config: Config, context: AuditContext): Promise<readonly AuditSink[]> {
+  const { nats } = config;
+  const sinks = await createSinks(config, context);
+  if (nats === null || !config.audit.nats) return sinks;
+  natsJetstream(); // fails at the start if a package is missing, not at the first record
+  const stream = lazySink("nats", async () =>
+    createNatsAuditSink({
+      connection: await connectNats(nats, `${context.node} audit`),
+      cluster: config.broker.clusterName,
+      region: config.region,
+      node: context.node,
+      boot: context.boot,
+      signer: { seal: context.seal, secret: config.sharedSecret },
+      replicas: replicasOf(nats),
+      streamBytesMax: config.audit.streamBytesMax,
+    }),
+  );
+  return [...sinks, stream];
+}
+
+function replicasOf({ servers }: Nats): number {
+  return servers.length >= 3 ? 3 : 1;
 }
 
 function codeOf(error: unknown): string | undefined {

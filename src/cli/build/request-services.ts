@@ -43,7 +43,9 @@ import type { LogArchive } from "../../replication/snapshot/index.ts";
 import { registerAuditMetrics } from "../process/audit-metrics.ts";
 import { identityCounts } from "../process/identity-counts.ts";
 import type { ProviderClients } from "../process/provider-clients.ts";
+import { workerShareOf } from "../process/workers.ts";
 import type { Output } from "../terminal/output.ts";
+import { watchOrphanedSpools } from "./audit/orphaned-spools.ts";
 import { sealPortOf } from "./audit/seal-parts.ts";
 import { startAudit } from "./audit-parts.ts";
 import { authKeys } from "./auth-keys.ts";
@@ -122,6 +124,11 @@ export async function startRequestServices(
   });
   stops.push(() => audit.close(auditCloseMs));
   registerAuditMetrics(parts.registry, audit);
+  // One of several workers is enough.
+  if ((workerShareOf(process.env)?.index ?? 1) === 1) {
+    const ownNode = audit.hasSpool ? parts.node : null;
+    stops.push(watchOrphanedSpools(config, { node: ownNode, registry: parts.registry, logger }));
+  }
   const catchUp = (link: NeededLink) => replica.waitFor(link, catchUpMs);
   const resolveCaller = callerResolver(replica);
 

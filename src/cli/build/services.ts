@@ -37,6 +37,7 @@ import { registerTransmitCounts } from "../process/transmit-counts.ts";
 import { CannotError } from "../terminal/command.ts";
 import type { Output } from "../terminal/output.ts";
 import { version } from "../terminal/version.ts";
+import { watchOrphanedSpools } from "./audit/orphaned-spools.ts";
 import { directoryDuty, profileRecordsOf, refreshDuty } from "./auth-parts.ts";
 import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
 import { idleDutyOf } from "./idle/idle-parts.ts";
@@ -217,6 +218,8 @@ export async function startServices(
         onListening,
         config: () => current,
       });
+    // A process that records watches them, too; of several workers, the first.
+    else if (config.workers <= 1) stops.push(watchOrphanedSpools(config, { node: null, registry, logger }));
 
     tuneHeap();
     phase = "serving";

@@ -8,6 +8,7 @@ import { policyTest } from "../policy/policy-test.ts";
 import type { CliCommand } from "../terminal/command.ts";
 import { accessWhat, accessWho } from "./access.ts";
 import { auditSchema } from "./audit/audit-schema.ts";
+import { auditSpool } from "./audit/audit-spool.ts";
 import { auditTail } from "./audit.ts";
 import { auditExplain } from "./audit-explain.ts";
 import { check } from "./check.ts";
@@ -114,6 +115,7 @@ export const commands: readonly CliCommand[] = [
   auditTail,
   auditExplain,
   auditSchema,
+  auditSpool,
   logVerify,
   logExport,
   snapshotCreate,

@@ -14,7 +14,7 @@ import type { NodeId } from "../../../events/index.ts";
 import type { Logger } from "../../../replication/index.ts";
 import type { Output } from "../../terminal/output.ts";
 
-type SinkContext = Readonly<{ node: NodeId; output: Output; logger: Logger }>;
+type SinkContext = Readonly<{ node: NodeId; output: Pick<Output, "writeAll">; logger: Logger }>;
 
 export async function createSinks(
   config: Pick<Config, "audit" | "broker" | "certificateAuthority">,
