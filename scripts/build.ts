@@ -11,6 +11,7 @@
  *   also of `cardea health`. undici from npm asks for it too, to accept the other copy's headers in its functions for
  *   cookies, which nothing uses. See node-http.cjs.
  * - A thread has its own file, because `new URL("./x.ts", import.meta.url)` names one.
+ * - The scripts and style sheets of pages are files of their own in `dist/web/`, which browsers load.
  * - A process that starts meanwhile sees the old program or the new one, never half of one.
  */
 import { spawnSync } from "node:child_process";
@@ -20,6 +21,7 @@ import { basename, join, resolve } from "node:path";
 
 const root = join(import.meta.dirname, "..");
 const files = { main: "src/main.ts", "log-worker": "src/replication/log/sqlite/log-worker.ts" };
+const pageScripts = "src/console/web";
 /** What the program reads beside `dist/`: src/cli/terminal/package-file.ts. */
 const beside = ["package.json", "cardea.dev.yaml"];
 /** Loaded on first use, or with files of their own that they look for beside themselves. */
@@ -48,8 +50,16 @@ const bundled = spawnSync(
   ],
   { cwd: root, stdio: "inherit" },
 );
+const minified = spawnSync(
+  "esbuild",
+  [
+    ...globSync([`${pageScripts}/*.js`, `${pageScripts}/*.css`], { cwd: root }),
+    ...["--minify", "--format=esm", "--target=es2022", "--log-level=warning", `--outdir=${join(fresh, "web")}`],
+  ],
+  { cwd: root, stdio: "inherit" },
+);
 if (bundled.error !== undefined) console.error(`esbuild does not run: ${bundled.error.message}`);
-if (bundled.status !== 0) {
+if (bundled.status !== 0 || minified.status !== 0) {
   rmSync(fresh, { recursive: true, force: true });
   process.exit(1);
 }
@@ -70,9 +80,8 @@ if (folder !== root) {
   mkdirSync(folder, { recursive: true });
   for (const name of beside) copyFileSync(join(root, name), join(folder, name));
 }
-const isUnchanged = Object.keys(files).every((name) =>
-  contentOf(target, name)?.equals(contentOf(fresh, name) ?? Buffer.of()),
-);
+const made = globSync(["*.js", "web/*"], { cwd: fresh });
+const isUnchanged = made.every((name) => contentOf(target, name)?.equals(contentOf(fresh, name) ?? Buffer.of()));
 if (!isUnchanged) {
   rmSync(`${fresh}-old`, { recursive: true, force: true });
   try {
@@ -86,7 +95,7 @@ for (const path of [fresh, `${fresh}-old`]) rmSync(path, { recursive: true, forc
 
 function contentOf(of: string, name: string): Buffer | null {
   try {
-    return readFileSync(join(of, `${name}.js`));
+    return readFileSync(join(of, name));
   } catch {
     return null;
   }

@@ -61,6 +61,7 @@ export { type ProvisionedFor, provisionedFor } from "./authenticate/scim/correla
 export { createScimServer } from "./authenticate/scim/scim-server.ts";
 export { beginSignIn, NoRouteError, type SignInRedirect } from "./authenticate/sign-in/begin-sign-in.ts";
 export { isTooLongForRedirect, scriptPath } from "./authenticate/sign-in/kept-address.ts";
+export { portalPath } from "./authenticate/sign-in/route-list-endpoint.ts";
 export { createSignInGate, type SignInGate } from "./authenticate/sign-in/sign-in-gate.ts";
 export { type SignInLoop, signInLoopOf, signInLoopPageOf } from "./authenticate/sign-in/sign-in-returns.ts";
 export { existingSignInPath, signInUnavailable } from "./authenticate/sign-in/sign-in-unavailable.ts";
@@ -182,17 +183,28 @@ export {
   handlerErrorJson,
   type KeepAddressPage,
   type Page,
+  type PageReader,
   type PageUser,
   pageHeaders,
+  type RenderedPage,
   type RenderPage,
   type ReturnPage,
+  type RoutesPage,
   type SignedOutPage,
   type SignInErrorPage,
   type SignInLoopPage,
   type SignOutConfirmPage,
-  scriptedPageHeaders,
   type UserInfoPage,
 } from "./reply/page.ts";
+export type { PageCondition } from "./reply/page-condition.ts";
 export { signInChallenge, signInHint } from "./reply/sign-in-hint.ts";
-export { type ListedRoute, type ListRoutesQuery, listRoutes } from "./route-list.ts";
+export {
+  createRouteCatalog,
+  type FoundRoute,
+  type RefusedRoute,
+  type RouteCatalog,
+  type RouteKind,
+  type RouteSearch,
+} from "./route-catalog.ts";
+export type { ListedRoute, ListRoutesQuery } from "./route-list.ts";
 export { parseSubject, type SignalName, signalNames, streamStatuses } from "./shared-signals/index.ts";

@@ -12,7 +12,7 @@
 import type { RouteConfig } from "../config/index.ts";
 import type { UnixMs } from "../events/index.ts";
 import type { Policies } from "./authorize/compile.ts";
-import { decide } from "./authorize/decide.ts";
+import { type Decision, decide } from "./authorize/decide.ts";
 import type { DecisionRequest, Principal } from "./authorize/decision.ts";
 
 /** Field names are Pomerium's. */
@@ -27,6 +27,8 @@ export type ListedRoute = Readonly<{
   /** Command that opens a tunnel from a terminal. */
   connect_command?: string;
   logo_url: string;
+  /** Who decides about access. Not in Pomerium. */
+  owner?: string;
 }>;
 
 /** The caller, and the origin that the request was sent to. */
@@ -39,18 +41,14 @@ export type ListRoutesQuery = Readonly<{
   now: UnixMs;
 }>;
 
-/** In the order of the configuration file. */
-export function listRoutes(
-  { routes, policies }: Readonly<{ routes: readonly RouteConfig[]; policies: Policies }>,
-  query: ListRoutesQuery,
-): readonly ListedRoute[] {
+/** The whole policy of a route, allow and deny sides, for a plain request of this person. */
+export function createRouteProbe(policies: Policies, query: ListRoutesQuery): (route: RouteConfig) => Decision {
   const caller = { type: "principal", principal: query.principal } as const;
   const common = { headers: query.headers, ip: query.ip, query: "", clientCertificate };
-  const mayUse = (route: RouteConfig): boolean => {
+  return (route) => {
     const request = { ...probeRequestOf(route), ...common };
-    return decide({ policies, routeId: route.id, caller, request, now: query.now }).type === "permit";
+    return decide({ policies, routeId: route.id, caller, request, now: query.now });
   };
-  return routes.filter(mayUse).map((route) => listedRouteOf(route, query.origin));
 }
 
 const clientCertificate = { presented: true, valid: true, leafPem: "" };
@@ -67,9 +65,9 @@ function probeRequestOf(route: RouteConfig): Pick<DecisionRequest, "method" | "s
   };
 }
 
-function listedRouteOf(route: RouteConfig, origin: URL): ListedRoute {
-  const { id, name, description, logoUrl } = route;
-  const common = { id, name, description, logo_url: logoUrl };
+export function listedRouteOf(route: RouteConfig, origin: URL): ListedRoute {
+  const { id, name, description, logoUrl, owner } = route;
+  const common = { id, name, description, logo_url: logoUrl, ...(owner === "" ? {} : { owner }) };
   if (route.tunnel === null) {
     const { origin: from } = route.from;
     const path = route.match.kind === "regex" ? "/" : route.match.value;

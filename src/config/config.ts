@@ -239,6 +239,21 @@ export type DecisionApiConfig = Readonly<{
 }> &
   ConfigFields<DecisionApiKeys>;
 
+/** The look of the pages that people see. Colours are `#rgb` or `#rrggbb`; null: that of Cardea. */
+export type BrandingConfig = Readonly<{
+  /** Empty: Cardea. */
+  organizationName: string;
+  /** `http`, `https` or `data:image/`; empty: none. */
+  logoUrl: string;
+  faviconUrl: string;
+  light: Readonly<{ primary: string | null; secondary: string | null }>;
+  dark: Readonly<{ primary: string | null; secondary: string | null }>;
+  /** The first paragraph of each error page; empty: none. */
+  firstParagraph: string;
+  /** Who helps people, and where; null: not configured. */
+  support: Readonly<{ label: string; url: string | null }> | null;
+}>;
+
 /** Certificates from an ACME authority. */
 export type AutocertConfig = Readonly<{
   /** The authority's directory. */
@@ -392,6 +407,7 @@ export type Config = Readonly<{
   signOutToRoutes: boolean;
   /** Null: no decision API. */
   decisionApi: DecisionApiConfig | null;
+  branding: BrandingConfig;
   routes: readonly RouteConfig[];
 }> &
   ConfigFields<typeof globalKeys>;

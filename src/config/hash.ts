@@ -9,6 +9,7 @@
  */
 import { createHash } from "node:crypto";
 import { type ConfigHash, parseConfigHash } from "../events/index.ts";
+import { plainBranding } from "./branding.ts";
 import type { Config } from "./config.ts";
 import { secretDigest, secretPathsIn, withoutSecrets } from "./redact.ts";
 import { globalKeys, routeKeys } from "./schema/schema.ts";
@@ -47,11 +48,12 @@ function auditBodyOf({
 /** The fields of a configuration that its body contains, with secrets not yet redacted. */
 function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
   const { file: _file, nodeName: _nodeName, jwtEndpoint, signOutToRoutes, dnsLookupFamily, ...rest } = config;
-  const { signInProviders, defaultSignInProviders, ...shared } = rest;
+  const { signInProviders, defaultSignInProviders, branding, ...shared } = rest;
   const named = signInProviders.filter(({ name }) => name !== defaultProviderName);
   return {
     ...shared,
     // Settings that were added later are left out at their defaults, so a configuration without them keeps its hash.
+    ...(canonicalJson(branding) === canonicalJson(plainBranding) ? {} : { branding }),
     ...(jwtEndpoint ? { jwtEndpoint } : {}),
     ...(signOutToRoutes ? { signOutToRoutes } : {}),
     ...(dnsLookupFamily === "V4_PREFERRED" ? {} : { dnsLookupFamily }),
@@ -60,23 +62,31 @@ function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
     audit: auditBodyOf(config.audit),
     hash: undefined,
     routes: config.routes.map(
-      ({ location: _place, policy, shadowPolicy, subPolicies, idpClient, logoUrl, signInProviders, ...route }) => ({
-        ...route,
-        ...(logoUrl === "" ? {} : { logoUrl }),
-        policy: policy === null ? null : policy.ppl,
-        shadowPolicy: shadowPolicy === null ? null : shadowPolicy.ppl,
-        // Left out if absent, so that a configuration without them keeps its hash.
-        ...(subPolicies.length === 0
-          ? {}
-          : {
-              subPolicies: subPolicies.map((sub) => ({ ...sub, policy: sub.policy === null ? null : sub.policy.ppl })),
-            }),
-        ...(idpClient === null ? {} : { idpClient }),
-        ...(signInProviders === null ? {} : { signInProviders }),
-        // The body holds the name of a token file, not the token, so rotating the token does not change the hash.
-        kubernetes:
-          route.kubernetes === null ? null : (route.kubernetes.tokenFile ?? { token: route.kubernetes.token }),
-      }),
+      ({ location: _place, policy, shadowPolicy, subPolicies, idpClient, logoUrl, signInProviders, ...shown }) => {
+        const { owner, discoverable, ...route } = shown;
+        return {
+          ...route,
+          ...(logoUrl === "" ? {} : { logoUrl }),
+          ...(owner === "" ? {} : { owner }),
+          ...(discoverable ? { discoverable } : {}),
+          policy: policy === null ? null : policy.ppl,
+          shadowPolicy: shadowPolicy === null ? null : shadowPolicy.ppl,
+          // Left out if absent, so that a configuration without them keeps its hash.
+          ...(subPolicies.length === 0
+            ? {}
+            : {
+                subPolicies: subPolicies.map((sub) => ({
+                  ...sub,
+                  policy: sub.policy === null ? null : sub.policy.ppl,
+                })),
+              }),
+          ...(idpClient === null ? {} : { idpClient }),
+          ...(signInProviders === null ? {} : { signInProviders }),
+          // The body holds the name of a token file, not the token, so rotating the token does not change the hash.
+          kubernetes:
+            route.kubernetes === null ? null : (route.kubernetes.tokenFile ?? { token: route.kubernetes.token }),
+        };
+      },
     ),
   };
 }

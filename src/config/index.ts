@@ -2,9 +2,11 @@
  * Configuration: its type, its parser and loader, and the location of every problem in it. The package's entry point.
  */
 
+export { plainBranding } from "./branding.ts";
 export type {
   AutocertConfig,
   BearerConfig,
+  BrandingConfig,
   Config,
   DecisionApiConfig,
   DownstreamMtls,
@@ -44,6 +46,7 @@ export {
   type SourceLocationTree,
 } from "./source/source-locations.ts";
 export { readYaml, type YamlDocument } from "./source/yaml-document.ts";
+export { textOn } from "./values/colour.ts";
 export type { DataSource } from "./values/data-values.ts";
 export type { RequestTemplate, ResourceTemplates, TemplatePart } from "./values/decision-values.ts";
 export type { DirectoryConfig } from "./values/directory-values.ts";

@@ -10,6 +10,7 @@
  */
 import { z } from "zod";
 import { parseNodeId } from "../events/index.ts";
+import { resolveBranding } from "./branding.ts";
 import { checkRoutes, type LocatedRoute } from "./check-routes.ts";
 import type { Config } from "./config.ts";
 import { hashConfig, type Unhashed } from "./hash.ts";
@@ -243,6 +244,7 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
     jwtEndpoint: globals.runtime_flags["pomerium_jwt_endpoint"] ?? false,
     signOutToRoutes: globals.runtime_flags["allow_any_sign_out_redirect_uri"] ?? false,
     decisionApi: resolveDecisionApi(globals, { report, material }),
+    branding: resolveBranding(globals, report),
     routes,
   };
 }

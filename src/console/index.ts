@@ -1,5 +1,9 @@
 /** Pages and the operator API: the entry point of the console. */
 
+export { createPageAssets, type PageAssets } from "./assets/page-assets.ts";
+export { fetchPicture } from "./assets/picture-fetch.ts";
+export { createPictureStore } from "./assets/picture-store.ts";
+export { registerAssets } from "./assets/register-assets.ts";
 export type { ErasureReport } from "./erasure-report.ts";
 export type { BlastRadius, PreviewAnswer } from "./held/blast-radius.ts";
 export type { HeldView } from "./held/operator-held.ts";
@@ -22,14 +26,12 @@ export type { LastKnownState } from "./operator-schemas.ts";
 export { mintOperatorToken, type OperatorToken, verifyOperatorToken } from "./operator-token.ts";
 export type { EraseAnswer } from "./operator-user-changes.ts";
 export type { GroupView, SessionView, UserView } from "./operator-views.ts";
-export { errorPage, signInErrorPage } from "./pages/error-page.ts";
 export { escapeHtml, type Html, type HtmlValue, html, safeUrl } from "./pages/html.ts";
-export { definitionList, type Frame, isolateText, linkButton, renderLayout } from "./pages/layout.ts";
-export { describeReasons } from "./pages/reasons.ts";
-export { renderPage } from "./pages/render-page.ts";
-export { signedOutPage, signOutConfirmPage } from "./pages/sign-out-pages.ts";
-export { userInfoPage } from "./pages/user-info-page.ts";
+export { definitionList, type Frame, isolateText, linkButton, renderLayout, renderPlainPage } from "./pages/layout.ts";
+export { lookOf, type PageLook } from "./pages/look.ts";
+export { createPageRenderer } from "./pages/render-page.ts";
 export type { AccessFailure, AccessProgress, WhatReport, WhoReport } from "./past/access-reports.ts";
 export type { ExplainAnswer } from "./past/explain-route.ts";
 export type { AskAnswer } from "./provisioning/directory-people.ts";
 export { registerReceiptKeys } from "./receipt-keys.ts";
+export { describeReasons, type PageText, texts } from "./text/texts.ts";

@@ -6,7 +6,6 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Interaction, Provider } from "oidc-provider";
-import { pageHeaders } from "../auth/index.ts";
 import { providerNotePage, signInPage } from "./demo-pages.ts";
 import { type DemoUser, demoScopes } from "./demo-users.ts";
 
@@ -26,7 +25,8 @@ export function interactionOf(path: string): string | null {
 }
 
 export function sendNote(response: ServerResponse, status: number, title: string, text: string): void {
-  response.writeHead(status, pageHeaders).end(providerNotePage({ title, text }));
+  const { html, headers } = providerNotePage({ title, text });
+  response.writeHead(status, headers).end(html);
 }
 
 export async function handleInteraction(
@@ -65,7 +65,7 @@ function sendSignInPage(
   response: ServerResponse,
 ): void {
   const { login_hint: hint } = interaction.params;
-  const body = signInPage({
+  const { html, headers } = signInPage({
     action: `/interaction/${interaction.uid}`,
     clientName: deps.clientName,
     users: [...deps.people.values()],
@@ -73,7 +73,7 @@ function sendSignInPage(
     unknown,
     hint: typeof hint === "string" ? hint : "",
   });
-  response.writeHead(unknown === null ? 200 : 422, pageHeaders).end(body);
+  response.writeHead(unknown === null ? 200 : 422, headers).end(html);
 }
 
 /** @returns where the browser goes on */

@@ -1,7 +1,8 @@
 /**
  * Demo pages: the pages of the demo identity provider, with plain forms that work without JavaScript. Pure.
  */
-import { html, isolateText, renderLayout, safeUrl } from "../console/index.ts";
+import type { RenderedPage } from "../auth/index.ts";
+import { html, isolateText, renderPlainPage, safeUrl } from "../console/index.ts";
 import type { DemoUser } from "./demo-users.ts";
 
 const brand = "Demo identity provider";
@@ -35,9 +36,9 @@ export type SignInForm = Readonly<{
   hint: string;
 }>;
 
-export function signInPage(question: SignInForm): string {
+export function signInPage(question: SignInForm): RenderedPage {
   const { action, unknown } = question;
-  return renderLayout({
+  return renderPlainPage({
     page: "demo-sign-in",
     title: "Sign in",
     brand,
@@ -70,8 +71,8 @@ ${question.users.map(
 }
 
 /** Shown only if the application did not prove which session it means (RP-Initiated Logout 1.0 §2). */
-export function providerSignOutPage(question: Readonly<{ action: string; xsrf: string; user: string }>): string {
-  return renderLayout({
+export function providerSignOutPage(question: Readonly<{ action: string; xsrf: string; user: string }>): RenderedPage {
+  return renderPlainPage({
     page: "demo-sign-out",
     title: "Sign out?",
     brand,
@@ -84,8 +85,8 @@ export function providerSignOutPage(question: Readonly<{ action: string; xsrf: s
 }
 
 /** A page with a message and no form. */
-export function providerNotePage(note: Readonly<{ title: string; text: string; code?: string }>): string {
-  return renderLayout({
+export function providerNotePage(note: Readonly<{ title: string; text: string; code?: string }>): RenderedPage {
+  return renderPlainPage({
     page: "demo-note",
     title: note.title,
     brand,

@@ -9,13 +9,13 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type * as OidcProvider from "oidc-provider";
 import type { Configuration, interactionPolicy, Provider } from "oidc-provider";
-import { createLocalFetch, pageHeaders } from "../auth/index.ts";
+import { createLocalFetch } from "../auth/index.ts";
 import { startDemoControl } from "./demo-control-server.ts";
 import { handleInteraction, interactionOf, sendNote } from "./demo-interaction.ts";
 import { providerNotePage } from "./demo-pages.ts";
 import { loadDemoKeys } from "./demo-provider-key-file.ts";
 import { openDemoStore } from "./demo-provider-sqlite.ts";
-import { signedOut, signOut, skipConfirmationWithoutSession } from "./demo-sign-out.ts";
+import { setPage, signedOut, signOut, skipConfirmationWithoutSession } from "./demo-sign-out.ts";
 import { claimsOf, type DemoUser, demoClaims, demoScopes, demoUsers, UnknownDemoUserError } from "./demo-users.ts";
 import { type ListenAddress, listenServer } from "./listen-server.ts";
 
@@ -125,13 +125,9 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
       RefreshToken: grantS,
     },
     renderError(ctx, out) {
-      ctx.set(pageHeaders);
       const text = "Go back to the application and start again.";
-      ctx.body = providerNotePage({
-        title: "This did not work",
-        text,
-        code: `${out.error}: ${out.error_description ?? ""}`,
-      });
+      const code = `${out.error}: ${out.error_description ?? ""}`;
+      setPage(ctx, providerNotePage({ title: "Something went wrong", text, code }));
     },
   } satisfies Configuration);
   provider.proxy = true;

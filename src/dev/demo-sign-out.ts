@@ -4,7 +4,7 @@
  * It redirects only to a registered URI. Without proof of which session is meant, a page asks.
  */
 import type { KoaContextWithOIDC, Provider } from "oidc-provider";
-import { pageHeaders } from "../auth/index.ts";
+import type { RenderedPage } from "../auth/index.ts";
 import { providerNotePage, providerSignOutPage } from "./demo-pages.ts";
 
 /** Ends the session at once if an ID token proves which one is meant. Otherwise a page asks. */
@@ -12,9 +12,11 @@ export async function signOut(ctx: KoaContextWithOIDC, provider: Provider, clien
   const { session, entities } = ctx.oidc;
   if (session?.accountId === undefined) return;
   if (entities.IdTokenHint?.payload["sub"] !== session.accountId) {
-    ctx.set(pageHeaders);
     const xsrf = String(session.state?.["secret"] ?? "");
-    ctx.body = providerSignOutPage({ action: ctx.oidc.urlFor("end_session_confirm"), xsrf, user: session.accountId });
+    setPage(
+      ctx,
+      providerSignOutPage({ action: ctx.oidc.urlFor("end_session_confirm"), xsrf, user: session.accountId }),
+    );
     return;
   }
   const grantId = session.grantIdFor(clientId);
@@ -39,8 +41,12 @@ export async function skipConfirmationWithoutSession(
 }
 
 export function signedOut(ctx: KoaContextWithOIDC): void {
-  ctx.set(pageHeaders);
-  ctx.body = providerNotePage({ title: "You are signed out", text: "You can close this window." });
+  setPage(ctx, providerNotePage({ title: "You're signed out", text: "You can close this window." }));
+}
+
+export function setPage(ctx: Pick<KoaContextWithOIDC, "set" | "body">, { html, headers }: RenderedPage): void {
+  ctx.set(headers);
+  ctx.body = html;
 }
 
 /** The package has checked the URI against the registered ones, and removed it where no client was named. */

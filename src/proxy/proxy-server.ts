@@ -126,7 +126,7 @@ export async function startProxy(
   });
   const listenerHooks = {
     requestId,
-    render: (page: Parameters<ProxyDeps["render"]>[0]) => inForce.deps.render(page),
+    render: (...asked: Parameters<ProxyDeps["render"]>) => inForce.deps.render(...asked),
     onRefused: metrics.refused,
     monotonic: clock.monotonic,
     wall: clock.wall,

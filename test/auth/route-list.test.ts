@@ -1,7 +1,7 @@
 /** The list of routes for a user: those that policy permits, and no others. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type ListedRoute, listRoutes } from "../../src/auth/index.ts";
+import { createRouteCatalog, type ListedRoute } from "../../src/auth/index.ts";
 import type { RouteConfig } from "../../src/config/index.ts";
 import type { UnixMs } from "../../src/events/index.ts";
 import { compiled, now, type Person, principal, route, source } from "./authorize/support.ts";
@@ -12,7 +12,13 @@ function listFor(
   { origin = "https://app.example", at = now as number } = {},
 ): readonly ListedRoute[] {
   const query = { principal: principal(person), origin: new URL(origin), headers: {}, ip: "192.0.2.1" };
-  return listRoutes({ routes, policies: compiled(...routes) }, { ...query, now: at as UnixMs });
+  return drain(createRouteCatalog({ routes, policies: compiled(...routes) }).list({ ...query, now: at as UnixMs }));
+}
+function drain<T>(steps: Generator<undefined, T>): T {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
 }
 const idsFor = (routes: readonly RouteConfig[], person: Person, at?: number): readonly string[] =>
   listFor(routes, person, at === undefined ? {} : { at }).map(({ id }) => id);

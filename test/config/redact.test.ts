@@ -282,6 +282,7 @@ suite("secrets are compared by their digest", () => {
 const visible: ReadonlySet<string> = new Set([
   ...["certificate", "certificate_authority", "idp_client_id", "idp_scopes", "groups_from_claim", "administrators"],
   "default_sign_in_providers",
+  ...["organization_name", "error_message_first_paragraph", "support.label"],
   ...["audit.query", "audit.headers", "audit.redact_path"],
   ...["programmatic_redirect_domain_whitelist", "cookie_domain", "allow_upgrades", "broker.tls_ca", "nats.servers"],
   "broker.homes",
@@ -298,7 +299,15 @@ const visible: ReadonlySet<string> = new Set([
   ...["decision_api.resources", "downstream_mtls.match_subject_alt_names", "identity_providers", "scim_clients"],
 ]);
 const visibleRouteKeys: ReadonlySet<string> = new Set([
-  ...["from", "name", "description", "response.body", "host_rewrite_header", "host_path_regex_rewrite_substitution"],
+  ...[
+    "from",
+    "name",
+    "description",
+    "owner",
+    "response.body",
+    "host_rewrite_header",
+    "host_path_regex_rewrite_substitution",
+  ],
   ...["policy", "shadow_policy", "sub_policies", "allowed_users", "allowed_domains", "allowed_idp_claims"],
   ...["idp_client_id", "idp_access_token_allowed_audiences", "identity_providers", "jwt_groups_filter"],
   ...["set_response_headers", "rewrite_response_headers", "remove_request_headers", "allow_upgrades", "tls_custom_ca"],

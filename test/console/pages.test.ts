@@ -1,10 +1,12 @@
 /** The HTML pages: their content, and that no text in them can become markup. */
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { test } from "node:test";
-import { denialJson, type ErrorPage, handlerErrorJson, type Page, pageHeaders } from "../../src/auth/index.ts";
-import { describeReasons, escapeHtml, html, renderPage, safeUrl } from "../../src/console/index.ts";
+import { criterionDescriptors, denialJson, type ErrorPage, handlerErrorJson, type Page } from "../../src/auth/index.ts";
+import { describeReasons, escapeHtml, html, safeUrl } from "../../src/console/index.ts";
 import { timeElement } from "../../src/console/pages/layout.ts";
 import { parseUnixMs } from "../../src/events/index.ts";
+import { anyReader, htmlOf, pageRenderer, renderPage } from "../support/pages.ts";
 import { fc } from "../support/property.ts";
 
 const at = parseUnixMs(Date.UTC(2025, 10, 25, 14, 3, 22));
@@ -12,6 +14,7 @@ const at = parseUnixMs(Date.UTC(2025, 10, 25, 14, 3, 22));
 const denial: ErrorPage = {
   type: "error",
   status: 403,
+  condition: "denied",
   title: "Access denied",
   description: "You may not use eng.localhost.",
   reasons: ["groups-unauthorized"],
@@ -20,7 +23,8 @@ const denial: ErrorPage = {
   explain: ["Members of the group eng may use this."],
   user: { name: "Bob Baker", email: "bob@example.com" },
   host: "eng.localhost",
-  contact: "it@example.com",
+  app: "Payroll",
+  owner: "the payroll team",
   signInUrl: "/.pomerium/sign_in",
   signOutUrl: "/.pomerium/sign_out",
 };
@@ -34,38 +38,57 @@ test("a time reads as in British English", () => {
   );
 });
 
-test("a denial shows the user, the reason, the contact and the request id", () => {
-  const page = renderPage(denial);
+test("a denial shows the app, the user, the reason, who to ask, the request id and a way forward", () => {
+  const page = htmlOf({ ...denial, appsUrl: "/.pomerium/routes" });
   for (const part of [
-    "Access denied",
+    "You don&#39;t have access to Payroll",
+    "<title>You don&#39;t have access to Payroll (403)</title>",
     "Bob Baker",
     "bob@example.com",
-    "You are not a member of a group that has access.",
     "Members of the group eng may use this.",
-    "it@example.com",
+    "Ask the payroll team for access.",
     "0f3c9d52",
     "groups-unauthorized",
     "25 November 2025",
-    'href="/.pomerium/sign_in"',
+    '<a class="button first" href="/.pomerium/sign_in">Switch account</a>',
+    '<a class="button" href="/.pomerium/routes">My apps</a>',
     'href="/.pomerium/sign_out"',
-    "Sign in with another account",
+    'data-copy="0f3c9d52"',
     'data-page="error"',
     'data-status="403"',
   ]) {
     assert.ok(page.includes(part), part);
   }
+  // The policy's own sentence says more than the general reason, which is left out.
+  assert.ok(!page.includes("in a group that has access"));
+  assert.ok(htmlOf({ ...denial, explain: [] }).includes("You&#39;re not in a group that has access."));
+});
+
+test("request access is offered only where there is a place for it, and is then the first action", () => {
+  assert.ok(!htmlOf(denial).includes("Request access"));
+  const page = htmlOf({ ...denial, requestAccessUrl: "/.pomerium/access" });
+  assert.ok(page.includes('<a class="button first" href="/.pomerium/access">Request access</a>'));
+  assert.equal(page.match(/class="button first"/g)?.length, 1);
+});
+
+test("without an owner the configured contact is named, with its link", () => {
+  const render = pageRenderer({ support: { label: "the help desk", url: "mailto:help@example.com" } });
+  const asked = render({ ...denial, owner: null }, anyReader).html;
+  assert.ok(asked.includes('Ask <a href="mailto:help@example.com"><bdi>the help desk</bdi></a> for access'));
+  assert.ok(htmlOf({ ...denial, owner: null }).includes("Ask your administrator for access"));
 });
 
 test("a denial without a user offers sign-in and shows no user", () => {
-  const page = renderPage({ ...denial, user: null });
+  const page = htmlOf({ ...denial, user: null });
   assert.ok(page.includes(">Sign in</a>"));
-  assert.ok(!page.includes("You are signed in as"));
+  assert.ok(!page.includes("Signed in as"));
 });
 
 test("an outage offers a retry with a time, and no contact for access", () => {
-  const page = renderPage({
+  const page = htmlOf({
     ...denial,
     status: 503,
+    condition: "lease",
     title: "Not available right now",
     reasons: [],
     explain: [],
@@ -80,13 +103,13 @@ test("an outage offers a retry with a time, and no contact for access", () => {
 });
 
 test("details are shown only if given", () => {
-  assert.ok(!renderPage(denial).includes("<details>"));
-  const page = renderPage({ ...denial, details: [{ name: "allow[0]", value: "groups has eng: false" }] });
+  assert.ok(!htmlOf(denial).includes("<details>"));
+  const page = htmlOf({ ...denial, details: [{ name: "allow[0]", value: "groups has eng: false" }] });
   assert.ok(page.includes("groups has eng: false"));
 });
 
 test("the user info page shows session and claims, or that no user is signed in", () => {
-  const page = renderPage({
+  const page = htmlOf({
     type: "user-info",
     at,
     user: { name: "Alice", email: "alice@example.com", emailVerified: true, userId: "u1", subject: "alice" },
@@ -105,22 +128,24 @@ test("the user info page shows session and claims, or that no user is signed in"
   for (const part of ["(verified)", "s1", "(in 14 h 0 min)", "eng, admins", 'href="http://app.localhost:8080/"']) {
     assert.ok(page.includes(part), part);
   }
-  const signedOut = renderPage({ type: "user-info", at, user: null, session: null, claims: null, groups: [] });
-  assert.ok(signedOut.includes("You are not signed in"));
+  const signedOut = htmlOf({ type: "user-info", at, user: null, session: null, claims: null, groups: [] });
+  assert.ok(signedOut.includes("You&#39;re not signed in"));
 });
 
 test("sign-out asks for confirmation, with a form that posts to the signed URL", () => {
-  const page = renderPage({ type: "sign-out-confirm", action: "/.pomerium/sign_out?pomerium_signature=x&a=1" });
+  const page = htmlOf({ type: "sign-out-confirm", action: "/.pomerium/sign_out?pomerium_signature=x&a=1" });
   assert.ok(page.includes('<form method="post" action="/.pomerium/sign_out?pomerium_signature=x&amp;a=1">'));
   assert.ok(
-    renderPage({ type: "signed-out", continueUrl: "https://example.com/" }).includes('href="https://example.com/"'),
+    htmlOf({ type: "signed-out", continueUrl: "https://example.com/" }).includes('href="https://example.com/"'),
   );
 });
 
 test("a failed sign-in quotes the identity provider and starts again", () => {
-  const page = renderPage({
+  const page = htmlOf({
     type: "sign-in-error",
     status: 400,
+    condition: "provider-refused",
+    provider: "Okta",
     title: "Signing in did not work",
     description: "The sign-in took too long.",
     requestId: "r1",
@@ -128,7 +153,14 @@ test("a failed sign-in quotes the identity provider and starts again", () => {
     providerSays: "access_denied",
     retryUrl: "http://app.localhost:8080/",
   });
-  for (const part of ["<q><bdi>access_denied</bdi></q>", "Sign in again", "r1"]) assert.ok(page.includes(part), part);
+  for (const part of [
+    "<q><bdi>access_denied</bdi></q>",
+    "Okta didn&#39;t sign you in",
+    "Start again",
+    "The sign-in took too long.",
+    "r1",
+  ])
+    assert.ok(page.includes(part), part);
 });
 
 test("the JSON forms have Pomerium's keys", () => {
@@ -140,18 +172,63 @@ test("the JSON forms have Pomerium's keys", () => {
   });
 });
 
-test("pages run no script, load nothing from elsewhere and are not stored", () => {
-  const policy = pageHeaders["content-security-policy"] ?? "";
-  assert.ok(policy.startsWith("default-src 'none'"));
-  assert.ok(!policy.includes("script-src"));
-  assert.equal(pageHeaders["cache-control"], "no-store");
-  assert.ok(!/<script|src=|@import|url\(/.test(renderPage(denial)));
+test("the policy of a page allows its style sheet by its hash, its own scripts, and nothing else", () => {
+  const render = pageRenderer({}, undefined, {
+    page: "/.pomerium/assets/page.x.js",
+    portal: null,
+    portalSheet: null,
+  });
+  const { html: page, headers } = render(denial, { host: "app.example.com:8443", language: "" });
+  const sheet = /<style>([^<]*)<\/style>/.exec(page)?.[1] ?? "";
+  const policy = new Map(
+    (headers["content-security-policy"] ?? "").split("; ").map((directive) => {
+      const [name = "", ...sources] = directive.split(" ");
+      return [name, sources.join(" ")] as const;
+    }),
+  );
+  assert.deepEqual(Object.fromEntries(policy), {
+    "default-src": "'none'",
+    "style-src": `'sha256-${createHash("sha256").update(sheet).digest("base64")}'`,
+    "img-src": "data: app.example.com:8443/.pomerium/assets/",
+    "base-uri": "'none'",
+    "frame-ancestors": "'self'",
+    "script-src": "app.example.com:8443/.pomerium/assets/page.x.js",
+    "require-trusted-types-for": "'script'",
+    "trusted-types": "'none'",
+    "form-action": "'none'",
+  });
+  assert.equal(headers["cache-control"], "no-store");
+  assert.ok(!/style="|@import|url\(/.test(page));
+});
+
+test("a host that could end a directive of the policy gets a page without scripts", () => {
+  const render = pageRenderer({}, undefined, {
+    page: "/.pomerium/assets/page.x.js",
+    portal: null,
+    portalSheet: null,
+  });
+  for (const host of ["x;script-src", "a b", "x'y", "", null]) {
+    const { html: page, headers } = render(denial, { host, language: "" });
+    assert.ok(!page.includes("<script"), String(host));
+    assert.ok(!headers["content-security-policy"]?.includes("script-src"), String(host));
+  }
+});
+
+test("sign-out posts to the identity provider's redirects, so its page does not restrict forms", () => {
+  const { headers } = renderPage({ type: "sign-out-confirm", action: "/x" }, anyReader);
+  assert.ok(!headers["content-security-policy"]?.includes("form-action"));
 });
 
 test("a reason is shown once, and an unknown reason is not interpreted", () => {
   assert.deepEqual(describeReasons(["groups-unauthorized", "groups-unauthorized", "groups-ok", "toString"]), [
-    "You are not a member of a group that has access.",
+    "You're not in a group that has access.",
   ]);
+});
+
+test("every reason that a policy can refuse with has a sentence", () => {
+  for (const { name, reasons } of criterionDescriptors)
+    for (const reason of [reasons.fail, ...(reasons.others ?? [])])
+      assert.equal(describeReasons([reason]).length, 1, `${name}: ${reason}`);
 });
 
 test("the template escapes text, passes numbers and its own markup, and renders null as nothing", () => {
@@ -225,6 +302,7 @@ const pages: fc.Arbitrary<Page> = fc.oneof(
   fc.record({
     type: fc.constant("error" as const),
     status: fc.constant(403),
+    condition: fc.constant("denied" as const),
     title: text,
     description: text,
     reasons: fc.tuple(text, text).map(([a, b]) => [`x${a}`, `x${b}`]),
@@ -233,7 +311,8 @@ const pages: fc.Arbitrary<Page> = fc.oneof(
     explain: fc.tuple(text),
     user: fc.record({ name: text, email: text.map((email) => `${email}@`) }),
     host: text,
-    contact: text,
+    app: text,
+    owner: text,
     signInUrl: url,
     signOutUrl: url,
     retryUrl: url,
@@ -272,13 +351,14 @@ const pages: fc.Arbitrary<Page> = fc.oneof(
   fc.record({
     type: fc.constant("sign-in-error" as const),
     status: fc.constant(502),
+    condition: fc.constant("provider-silent" as const),
     title: text,
     description: text,
     requestId: text,
     at: time,
     providerSays: text,
     retryUrl: url,
-    contact: text,
+    provider: text,
   }),
 );
 
@@ -286,7 +366,7 @@ test("no text in any field of any page changes its markup", () => {
   const skeletons = new Map<string, string>();
   fc.assert(
     fc.property(pages, (page) => {
-      const tags = skeleton(renderPage(page));
+      const tags = skeleton(htmlOf(page));
       const first = skeletons.get(page.type) ?? tags;
       skeletons.set(page.type, first);
       assert.equal(tags, first);
@@ -313,5 +393,5 @@ test("an unsafe link is omitted everywhere", () => {
     { type: "sign-out-confirm", action: bad, cancelUrl: bad },
     { type: "signed-out", continueUrl: bad },
   ];
-  for (const page of all) assert.ok(!renderPage(page).includes("javascript:"), page.type);
+  for (const page of all) assert.ok(!htmlOf(page).includes("javascript:"), page.type);
 });

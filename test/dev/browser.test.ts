@@ -10,12 +10,12 @@ import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
-import { pageHeaders } from "../../src/auth/index.ts";
-import { renderPage } from "../../src/console/index.ts";
+import { pageHeaders, type RenderedPage } from "../../src/auth/index.ts";
 import { startDemoApp, startDemoProvider } from "../../src/dev/index.ts";
 import { parseUnixMs } from "../../src/events/index.ts";
 import { findChromium } from "../support/chromium.ts";
 import { freePort } from "../support/free-port.ts";
+import { anyReader, renderPage } from "../support/pages.ts";
 
 const executablePath = findChromium();
 const options = { skip: executablePath === undefined ? "no Chromium on this machine" : false, timeout: 120_000 };
@@ -54,10 +54,12 @@ async function picture(page: Page, name: string): Promise<void> {
   if (size !== null) await page.setViewportSize(size);
 }
 
-async function serve(t: TestContext, answer: (url: URL) => string): Promise<number> {
+async function serve(t: TestContext, answer: (url: URL) => string | RenderedPage): Promise<number> {
   const server = createServer((request, response) => {
     if (request.url === "/favicon.ico") return void response.writeHead(204).end();
-    response.writeHead(200, pageHeaders).end(answer(new URL(request.url ?? "/", "http://test.invalid")));
+    const made = answer(new URL(request.url ?? "/", "http://test.invalid"));
+    const { html, headers } = typeof made === "string" ? { html: made, headers: pageHeaders } : made;
+    response.writeHead(200, headers).end(html);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -214,26 +216,33 @@ test("the app handles a public visitor and a forged assertion", options, async (
 test("a browser renders an error page correctly, whatever its text", options, async (t) => {
   const attack = `"><img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`;
   const port = await serve(t, () =>
-    renderPage({
-      type: "error",
-      status: 403,
-      title: "Access denied",
-      description: `The rules for eng.localhost do not let you in. ${attack}`,
-      reasons: ["groups-unauthorized", attack],
-      requestId: attack,
-      at: parseUnixMs(Date.now()),
-      explain: ["Members of the group “eng” may use this.", attack],
-      user: { name: `Bob ${attack}`, email: "bob@example.com" },
-      host: "eng.localhost",
-      signInUrl: "/.pomerium/sign_in",
-      signOutUrl: "/.pomerium/sign_out",
-    }),
+    renderPage(
+      {
+        type: "error",
+        status: 403,
+        condition: "denied",
+        title: "Access denied",
+        description: "Not on a page.",
+        app: `Payroll ${attack}`,
+        owner: `the payroll team ${attack}`,
+        reasons: ["groups-unauthorized", attack],
+        requestId: attack,
+        at: parseUnixMs(Date.now()),
+        explain: ["Members of the group “eng” may use this.", attack],
+        user: { name: `Bob ${attack}`, email: "bob@example.com" },
+        host: "eng.localhost",
+        signInUrl: "/.pomerium/sign_in",
+        signOutUrl: "/.pomerium/sign_out",
+      },
+      { ...anyReader, host: null },
+    ),
   );
   const page = await open(t);
   await page.goto(`http://eng.localhost:${port}/`);
-  assert.equal(await page.title(), "Access denied (403)");
+  assert.equal(await page.title(), `You don't have access to Payroll ${attack} (403)`);
   assert.equal(await page.locator("img, script").count(), 0);
-  assert.equal(await page.getByText(attack).count(), 5);
-  await page.getByRole("link", { name: "Sign in with another account" }).waitFor();
+  // Heading, owner, name, sentence, request id, its button, reason.
+  assert.equal(await page.locator("main").getByText(attack).count(), 6);
+  await page.getByRole("link", { name: "Switch account" }).waitFor();
   await picture(page, "error-attacked");
 });

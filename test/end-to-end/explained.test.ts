@@ -95,7 +95,7 @@ test(
     await page.goto(dev.url("eng"));
     await page.waitForSelector('body[data-page="error"]');
     const errorText = (await page.locator("body").textContent()) ?? "";
-    assert.match(errorText, /Refused by/, "alice is an administrator");
+    assert.match(errorText, /Decided by/, "alice is an administrator");
     assert.match(errorText, /last set by event \d+/);
     const folder = process.env["SCREENSHOTS"];
     if (folder !== undefined) {

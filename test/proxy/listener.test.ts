@@ -273,6 +273,7 @@ test("a route on the sign-in host gets every path except those that sign-in hand
     "/.pomerium/callback/?x=1",
     "/.pomerium/api/v1/routes",
     "/.pomerium/return",
+    "/.pomerium/routes",
     "/.pomerium/address.js",
   ])
     assert.match((await rig.request({ host, path })).body, /"reserved"/, path);

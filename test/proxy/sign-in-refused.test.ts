@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { chromium } from "playwright-core";
-import { renderPage } from "../../src/console/index.ts";
 import { findChromium } from "../support/chromium.ts";
+import { renderPage } from "../support/pages.ts";
 import { type Rig, routeTo, signedIn, startRig, startUpstream, type Upstream } from "./support.ts";
 
 let rig: Rig;

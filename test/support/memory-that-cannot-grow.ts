@@ -68,6 +68,8 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
     "src/replication/node/node-process.ts inputs",
   ],
   "is as large as the configuration of this process": [
+    "src/console/assets/page-assets.ts made",
+    "src/console/assets/picture-store.ts failedAt",
     "src/auth/directory/directory-duty.ts memories",
     "src/auth/authenticate/provider/refresh-memory.ts breakers",
     "src/auth/authenticate/provider/refresh-memory.ts counts",

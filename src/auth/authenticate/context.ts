@@ -5,8 +5,9 @@ import type { CommandId, ConfigHash, NeededLink, SessionId, UnixMs } from "../..
 import type { Clock, Databroker, Freshness, Replica } from "../../replication/index.ts";
 import type { Principal, ResolvedCaller } from "../authorize/decision.ts";
 import type { IdleGate } from "../idle/idle-gate.ts";
-import { handlerErrorJson, pageHeaders, type RenderPage, type SignInErrorPage } from "../reply/page.ts";
-import type { ListedRoute, ListRoutesQuery } from "../route-list.ts";
+import { handlerErrorJson, type Page, type PageReader, type RenderPage, type SignInErrorPage } from "../reply/page.ts";
+import type { PageCondition } from "../reply/page-condition.ts";
+import type { RouteCatalog } from "../route-catalog.ts";
 import { type CookieOptions, setCookie } from "./credentials/credentials.ts";
 import type { HandleCodec, SessionHandle } from "./credentials/handle.ts";
 import type { ProviderClient } from "./provider/provider-client.ts";
@@ -93,7 +94,7 @@ export type AuthDeps = Readonly<{
   assertionFor: ((principal: Principal, hostname: string) => Promise<string | null>) | null;
   jwks: Readonly<{ keys: readonly object[] }>;
   /** The routes that a person may use; null: this host does not list them. */
-  routesOf: ((asked: ListRoutesQuery) => readonly ListedRoute[]) | null;
+  routes: RouteCatalog | null;
   random: Readonly<{ uuid(): string; token(): string }>;
   /** The provisioned people that a profile correlates with; absent: no SCIM client is configured. */
   provisionedFor?: ProvisionedFor;
@@ -174,15 +175,38 @@ export function addCookie(reply: FastifyReply, name: string, value: string, opti
   reply.header("set-cookie", setCookie(name, value, options)); // Fastify appends further values of this header
 }
 
-export function sendPage(reply: FastifyReply, status: number, html: string, headers = pageHeaders): FastifyReply {
-  return reply.code(status).headers(headers).header("x-pomerium-intercepted-response", "true").send(html);
+/** The host as in the address bar, and the language, of the reader of a page. */
+export function readerOf(request: FastifyRequest, { origin }: Pick<ReservedContext, "origin">): PageReader {
+  return { host: new URL(origin).host, language: request.headers["accept-language"] ?? "" };
+}
+
+export type PageCall = Readonly<{
+  deps: Pick<AuthDeps, "render">;
+  request: FastifyRequest;
+  reply: FastifyReply;
+  context: ReservedContext;
+}>;
+
+/** @param headers replace those of the page */
+export function sendPage(
+  { deps, request, reply, context }: PageCall,
+  status: number,
+  page: Page,
+  headers: Readonly<Record<string, string>> = {},
+): FastifyReply {
+  const rendered = deps.render(page, readerOf(request, context));
+  reply.code(status).headers({ ...rendered.headers, ...headers });
+  return reply.header("x-pomerium-intercepted-response", "true").send(rendered.html);
 }
 
 export type PageProblem = Readonly<{
   status: number;
+  /** What the page says; title and description are for programs. */
+  condition: PageCondition;
   title: string;
   description: string;
   retryUrl?: string | null;
+  provider?: string | null;
   providerSays?: string | null;
   /** With 503. Default: 1. */
   retryAfterS?: number;
@@ -212,8 +236,7 @@ export function sendProblem(
       .send(handlerErrorJson(page));
   }
   // The address of such a page may contain a code or a sealed handle: links on it must not send it as a referrer.
-  reply.code(problem.status).headers(pageHeaders).header("referrer-policy", "no-referrer");
-  return reply.header("x-pomerium-intercepted-response", "true").send(deps.render(page));
+  return sendPage({ deps, request, reply, context }, problem.status, page, { "referrer-policy": "no-referrer" });
 }
 
 /** An http(s) URL without credentials, or undefined. */
@@ -250,6 +273,7 @@ export function sendBehind(
 ): FastifyReply {
   return sendProblem(deps, request, reply, context, {
     status: 503,
+    condition: "behind",
     title: "Please try again",
     description: "We cannot verify your session right now. Please try again in a moment; you are still signed in.",
     retryUrl: request.raw.url ?? "/",

@@ -10,7 +10,6 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { withoutJsonSchemas } from "../../replication/runtime/index.ts";
 import { identityTooLarge } from "../assertion.ts";
 import { acceptsRedirect, isBrowser } from "../reply/accept-header.ts";
-import { scriptedPageHeaders } from "../reply/page.ts";
 import { signInChallenge } from "../reply/sign-in-hint.ts";
 import {
   type AuthDeps,
@@ -43,11 +42,13 @@ import { registerRouteList } from "./sign-in/route-list-endpoint.ts";
 import { additionalHostsOf } from "./sign-in/sign-in-request.ts";
 import { clearReturns, signInLoopOf, signInLoopPageOf } from "./sign-in/sign-in-returns.ts";
 import { existingSignInPath, sendSignInUnavailable } from "./sign-in/sign-in-unavailable.ts";
+import { signedOutPage } from "./sign-in/sign-out-endpoints.ts";
 import { readRouteSignInStatus, userInfoPageOf, withFreshLease } from "./sign-in/signed-in.ts";
 import { checkSignedUrl, parameter, signUrl } from "./sign-in/signed-url.ts";
 
 export async function createRouteHost(
   deps: AuthDeps,
+  plugins: readonly ((app: FastifyInstance) => void)[] = [],
 ): Promise<Readonly<{ handle: ReservedPathHandler; close(): Promise<void> }>> {
   const app = Fastify({
     logger: false,
@@ -67,6 +68,7 @@ export async function createRouteHost(
   registerLogin(app, deps, contexts);
   registerCallback(app, deps, contexts);
   registerSignOut(app, deps, contexts);
+  for (const plugin of plugins) plugin(app);
   await app.ready();
   return {
     handle(req, res, context) {
@@ -78,7 +80,11 @@ export async function createRouteHost(
 }
 
 function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
-  const urls = { signInUrl: "/.pomerium/sign_in", signOutUrl: "/.pomerium/sign_out" };
+  const urls = {
+    signInUrl: "/.pomerium/sign_in",
+    signOutUrl: "/.pomerium/sign_out",
+    appsUrl: deps.routes === null ? null : "/.pomerium/routes",
+  };
   readOnly(app, "/.pomerium", (_request, reply) => reply.redirect("/.pomerium/", 301));
 
   readOnly(app, "/.pomerium/", async (request, reply) => {
@@ -86,7 +92,7 @@ function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: Reque
     const asking = await readRouteSignInStatus(deps, request, context);
     if (asking.type === "behind") return sendBehind(deps, request, reply, context);
     const principal = asking.type === "signed-in" ? asking.principal : null;
-    return sendPage(reply, 200, deps.render(userInfoPageOf(deps, principal, urls)));
+    return sendPage({ deps, request, reply, context }, 200, userInfoPageOf(deps, principal, urls));
   });
 
   const { assertionFor } = deps;
@@ -101,6 +107,7 @@ function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: Reque
     if (assertion === null)
       return sendProblem(deps, request, reply, context, {
         status: 403,
+        condition: "too-many-groups",
         title: identityTooLarge.title,
         description: identityTooLarge.description,
       });
@@ -165,7 +172,7 @@ function redirectToSignIn(
       const { hostname: host, requestId } = context;
       const page = signInLoopPageOf(loop, { host, url: to, requestId, at: deps.clock.wall() });
       reply.header("set-cookie", loop.setCookie).header("www-authenticate", signInChallenge);
-      return sendPage(reply, page.status, deps.render(page));
+      return sendPage({ deps, request, reply, context }, page.status, page);
     }
   }
   const keepsAddress = request.method === "GET" && headersOf(request)["sec-fetch-mode"] === "navigate";
@@ -173,7 +180,7 @@ function redirectToSignIn(
   reply.header("set-cookie", [...redirect.setCookies]);
   if (redirect.page !== null) {
     reply.header("www-authenticate", signInChallenge);
-    return sendPage(reply, 401, deps.render(redirect.page), scriptedPageHeaders);
+    return sendPage({ deps, request, reply, context }, 401, redirect.page);
   }
   return reply.header("cache-control", "no-store").redirect(redirect.location, 302);
 }
@@ -192,6 +199,7 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: RequestC
       if (checkSignedUrl(url, settings.urlKeys, nowS(deps)) !== "valid" || !settings.isRouteOrigin(redirectUrl.origin))
         return sendProblem(deps, request, reply, context, {
           status: 400,
+          condition: "sign-in-link",
           title: "Sign-in link not valid",
           description:
             "This link was not created by this installation, or has expired. Go back to the page you wanted.",
@@ -218,7 +226,7 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: RequestC
     const context = contexts.of(request);
     if (!settings.isRouteOrigin(context.origin)) return reply.callNotFound();
     const fallbackUrl = fallbackPathOf(externalUrl(request, context));
-    return sendPage(reply, 200, deps.render({ type: "return", fallbackUrl }), scriptedPageHeaders);
+    return sendPage({ deps, request, reply, context }, 200, { type: "return", fallbackUrl });
   });
   readOnly(app, scriptPath, (_request, reply) =>
     reply
@@ -266,7 +274,7 @@ function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: Request
   };
   app.get("/.pomerium/sign_out", signOut);
   app.post("/.pomerium/sign_out", signOut);
-  readOnly(app, "/.pomerium/signed_out", (_request, reply) =>
-    sendPage(reply, 200, deps.render({ type: "signed-out", continueUrl: settings.signoutRedirectUrl?.href ?? null })),
+  readOnly(app, "/.pomerium/signed_out", (request, reply) =>
+    sendPage({ deps, request, reply, context: contexts.of(request) }, 200, signedOutPage(deps)),
   );
 }

@@ -30,7 +30,7 @@ export function textPhrase(noun: string, matcher: TextMatcher): string {
 export function peoplePhrase(matcher: TextMatcher): string {
   if (matcher.anyOf !== null) return countPhrase(matcher.anyOf);
   const excludes = matcher.operators.every(({ operator }) => operator === "not" || operator === "not_in");
-  return excludes ? "anyone except certain people" : "a person whose name or address has a certain form";
+  return excludes ? "anyone except certain people" : "a matching name or email";
 }
 
 function countPhrase(names: readonly ClaimValue[]): string {
@@ -48,11 +48,11 @@ const personalClaim =
   /(^|[./_])(sub|oid|uid|upn|email|mail|name|username|nickname|phone|phone_number|address|birthdate)$/i;
 
 export function claimPhrase(claim: string, matcher: ListMatcher<ClaimValue>): string {
-  if (personalClaim.test(claim)) return `a certain value of the claim ${claim}`;
+  if (personalClaim.test(claim)) return `a particular value of ${claim}`;
   const words = { has: "", is: "only ", exclude: "other than " } as const;
   const values = matcher.operators.map(({ operator, operand }) => {
     const hidden = typeof operand === "string" && operand.includes("@");
-    return `${words[operator]}${hidden ? "a certain value" : operand}`;
+    return `${words[operator]}${hidden ? "a particular value" : operand}`;
   });
   return `claim ${claim}: ${values.join(" and ")}`;
 }
@@ -81,8 +81,15 @@ export function conditionalPhrase(operator: PolicyOperator, criteria: readonly C
 /** The sentences of a whole route. Conditionals are alternatives on either side. */
 export function describeRules(allow: readonly string[], deny: readonly string[]): readonly string[] {
   return [
-    ...(allow.length === 0 ? ["This route lets no one in."] : []),
-    ...allow.map((asked, index) => (index === 0 ? `This route requires ${asked}.` : `Or ${asked}.`)),
-    ...deny.map((refused) => `It refuses requests with ${refused}.`),
+    ...(allow.length === 0 ? ["No one has access."] : []),
+    ...allow.map((asked, index) => (index === 0 ? firstSentence(asked) : `Or: ${asked}.`)),
+    ...deny.map((refused) => `Blocked: ${refused}.`),
   ];
+}
+
+function firstSentence(asked: string): string {
+  const [, group] = /^group ([^;:]+)$/.exec(asked) ?? [];
+  return group === undefined || group.includes(" and ")
+    ? `Access needs ${asked}.`
+    : `Only members of ${group} have access.`;
 }

@@ -2,6 +2,8 @@
  * Page: the content of an HTML page, as data. `Render` turns it into HTML.
  *
  * - It never holds a token, a cookie or a key.
+ * - `condition` says what happened; the renderer has the words. `title` and `description` are for programs, and do not
+ *   change with the words of a page.
  * - Any text in it may come from outside; the renderer escapes it.
  * - The renderer links only to paths of this host and to http(s) URLs.
  * - `Render` is an argument, so this folder never imports the console.
@@ -9,6 +11,8 @@
  * Pure.
  */
 import type { Claims, Fact, UnixMs } from "../../events/index.ts";
+import type { FoundRoute, RefusedRoute } from "../route-catalog.ts";
+import type { PageCondition } from "./page-condition.ts";
 
 /** The signed-in reader. Absent or null on a page: not signed in, or not shown. */
 export type PageUser = Readonly<{ name: string; email: string }>;
@@ -17,9 +21,10 @@ export type ErrorPage = Fact<
   "error",
   {
     status: number;
-    /** A few words: "Access denied". */
+    condition: PageCondition;
+    /** What programs get, a few words: "Access denied". */
     title: string;
-    /** One or two sentences in the reader's language, without internals. */
+    /** What programs get, one or two sentences without internals. */
     description: string;
     /** Sorted reason words of policy (docs/pomerium-behaviour.md §6.3). The page explains each in a sentence. */
     reasons: readonly string[];
@@ -30,8 +35,14 @@ export type ErrorPage = Fact<
     user?: PageUser | null;
     /** The requested host, as the reader knows it: `eng.example.com`. */
     host?: string | null;
-    /** Contact for help: a sentence, an address or a name. Absent: the operator of the host. */
-    contact?: string | null;
+    /** Name of the route; only where the reader may know it. Absent: the host stands for it. */
+    app?: string | null;
+    /** Who decides about access to the route: its `owner`. */
+    owner?: string | null;
+    /** Where the reader can ask for access; absent: nowhere here. */
+    requestAccessUrl?: string | null;
+    /** The routes portal; absent: this host has none. */
+    appsUrl?: string | null;
     /** Sign-in URL, also for another account. */
     signInUrl?: string | null;
     signOutUrl?: string | null;
@@ -67,6 +78,8 @@ export type UserInfoPage = Fact<
     routes?: readonly Readonly<{ name: string; url: string; description: string }>[];
     signInUrl?: string | null;
     signOutUrl?: string | null;
+    /** The routes portal; absent: this host has none. */
+    appsUrl?: string | null;
   }
 >;
 
@@ -90,15 +103,19 @@ export type SignInErrorPage = Fact<
   "sign-in-error",
   {
     status: number;
+    condition: PageCondition;
+    /** What programs get. */
     title: string;
+    /** What programs get; the page shows it as the cause, among the details for administrators. */
     description: string;
     requestId: string;
     at: UnixMs;
+    /** The identity provider's name; absent: unknown. */
+    provider?: string | null;
     /** The provider's `error` and `error_description`; the page marks them as a quote. */
     providerSays?: string | null;
     /** Restarts the sign-in with the same target. */
     retryUrl?: string | null;
-    contact?: string | null;
   }
 >;
 
@@ -118,7 +135,6 @@ export type SignInLoopPage = Fact<
     at: UnixMs;
     /** Restarts the same sign-in. */
     retryUrl: string;
-    contact?: string | null;
   }
 >;
 
@@ -153,7 +169,27 @@ export type ReturnPage = Fact<
   }
 >;
 
+/** The routes portal: what a person may reach. */
+export type RoutesPage = Fact<
+  "routes",
+  {
+    user: PageUser | null;
+    /** The search text; empty: none. */
+    text: string;
+    show: "permitted" | "refused";
+    view: "tiles" | "list";
+    isFirst: boolean;
+    routes: readonly FoundRoute[];
+    /** Discoverable routes that refuse the person. */
+    refused: readonly (FoundRoute | RefusedRoute)[];
+    /** The next page continues behind this route; null: this is the last. */
+    next: string | null;
+    moreRefused: boolean;
+  }
+>;
+
 export type Page =
+  | RoutesPage
   | ChooseProviderPage
   | KeepAddressPage
   | ReturnPage
@@ -163,27 +199,29 @@ export type Page =
   | SignOutConfirmPage
   | SignedOutPage
   | SignInErrorPage;
-/** Renders a page as a complete HTML document; send it with `pageHeaders`. */
-export type RenderPage = (page: Page) => string;
+/** The reader of a page, as far as it changes the document. */
+export type PageReader = Readonly<{
+  /** The requested host as in the address bar, `app.example.com:8443`. Null: unknown. */
+  host: string | null;
+  /** `Accept-Language`; empty: unknown. */
+  language: string;
+}>;
+
+/** A complete HTML document, with the headers that belong to it: its content security policy names its style sheet. */
+export type RenderedPage = Readonly<{ html: string; headers: Readonly<Record<string, string>> }>;
+
+export type RenderPage = (page: Page, reader: PageReader) => RenderedPage;
 
 /**
- * Headers of every page without a script: no scripts, no foreign resources, no framing by other sites, no caching.
- * There is no `form-action`: Chromium applies it to the redirects behind a form, and sign-out redirects to the identity
- * provider.
+ * Headers of every page, besides its content security policy: no caching, and no framing by old browsers' rules.
+ * A policy never has `form-action` on pages from which people sign in or out: Chromium applies it to the redirects
+ * behind a form, and sign-out redirects to the identity provider.
  */
 export const pageHeaders: Readonly<Record<string, string>> = {
   "content-type": "text/html; charset=utf-8",
-  "content-security-policy":
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'self'",
   "referrer-policy": "same-origin",
   "x-content-type-options": "nosniff",
   "cache-control": "no-store",
-};
-
-/** Headers of the two pages that run a script, which is one file of the same host. */
-export const scriptedPageHeaders: Readonly<Record<string, string>> = {
-  ...pageHeaders,
-  "content-security-policy": `${pageHeaders["content-security-policy"]}; script-src 'self'`,
 };
 
 /**

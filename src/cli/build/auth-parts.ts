@@ -1,6 +1,7 @@
 /** Sign-in, refresh and the operator API, built from a configuration. */
 import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
+import type { FastifyInstance } from "fastify";
 import type { Feed, RecordHistory } from "../../audit/index.ts";
 import { createDirectoryDuty, type DirectoryDuty } from "../../auth/directory/index.ts";
 import type { Assertions } from "../../auth/index.ts";
@@ -11,9 +12,9 @@ import {
   createAuthenticateHost,
   createHandleCodec,
   createRefresh,
+  createRouteCatalog,
   createScimServer,
   createValueCipher,
-  listRoutes,
   type Policies,
   type ProvisionedFor,
   provisionedFor,
@@ -138,9 +139,9 @@ export function authDepsOf(
       ? async (principal, hostname) => (await parts.assertions.issue(principal, { hostname, mode: "cached" })).assertion
       : null,
     jwks: parts.assertions.jwks,
-    routesOf:
+    routes:
       config.services.has("proxy") && config.routesPortal
-        ? (request) => listRoutes({ routes: config.routes, policies: parts.policies }, request)
+        ? createRouteCatalog({ routes: config.routes, policies: parts.policies })
         : null,
     random: { uuid: randomUUID, token: () => randomBytes(24).toString("base64url") },
     log: parts.logger,
@@ -162,6 +163,7 @@ export async function authenticateHostOf(
     /** The administrators in force; a removed one loses open streams. */
     administrators: () => Config["administrators"];
     policies: Policies;
+    registerAssets: (app: FastifyInstance) => void;
     now: () => UnixMs;
     logger: Logger;
   }>,
@@ -183,6 +185,7 @@ export async function authenticateHostOf(
   const signalStreams = operatorStreamsOf(config, parts.auth, parts.operator);
   const clients = signInClientsOf(config).all;
   const host = await createAuthenticateHost(parts.auth, [
+    parts.registerAssets,
     (app) => signals?.register(app),
     (app) => scim?.register(app),
     registerTransmitterOf(config, parts.auth),

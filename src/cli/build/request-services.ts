@@ -18,13 +18,13 @@ import {
   decide,
   describePolicy,
   factPositionOf,
+  type RenderPage,
   type ReservedPathHandler,
   readCredential,
   type SignalMemory,
   signInLoopOf,
 } from "../../auth/index.ts";
 import { type Config, type HostPort, idleLifetimesOf, signInClientsOf } from "../../config/index.ts";
-import { renderPage } from "../../console/index.ts";
 import type { BootId, NeededLink, NodeId, UnixMs } from "../../events/index.ts";
 import {
   type AcmeServing,
@@ -57,6 +57,7 @@ import { startActivityReports } from "./idle/activity-reports.ts";
 import { routeIdleMs } from "./idle/idle-parts.ts";
 import type { LoadedConfig } from "./load.ts";
 import { startObservers } from "./observers.ts";
+import { pagePartsOf, readPageAssets } from "./pages/page-parts.ts";
 import { startRecheck } from "./recheck/recheck-parts.ts";
 import { startRecords } from "./record-parts.ts";
 import { startRedirect } from "./redirect-parts.ts";
@@ -165,6 +166,8 @@ export async function startRequestServices(
       monotonic: systemClock.monotonic,
     });
 
+  const pageAssets = readPageAssets();
+
   /** Builds what depends on the configuration. */
   async function build(loaded: LoadedConfig, known: ProviderClients, before: LoadedConfig | null) {
     const { config: own, policies } = loaded;
@@ -184,6 +187,7 @@ export async function startRequestServices(
       uuid: randomUUID,
     });
     const idle = createIdleGate(idleLifetimesOf(own), activity);
+    const pages = pagePartsOf(own, pageAssets, logger);
     const auth = authDepsOf(own, {
       databroker: recorded("authentication"),
       replica,
@@ -193,7 +197,7 @@ export async function startRequestServices(
       assertions,
       policies,
       providers: known,
-      render: renderPage,
+      render: pages.render,
       logger,
       signIns,
       onCodeExchange: (result) => counts.codeExchanges.inc({ result }),
@@ -214,11 +218,13 @@ export async function startRequestServices(
           logger,
           administrators: () => parts.config().administrators,
           policies,
+          registerAssets: pages.registerAssets,
         })
       : null;
-    const routeHost = await createRouteHost(auth);
+    const routeHost = await createRouteHost(auth, [pages.registerAssets]);
     const deps = {
       config: own,
+      render: pages.render,
       decide: ({ routeId, caller, request, now }) => decide({ policies, routeId, caller, request, now }),
       annotateDecision: createDecisionAnnotator({
         policies,
@@ -297,7 +303,7 @@ export async function startRequestServices(
     replica,
     freshness: replica,
     catchUp,
-    render: renderPage,
+    render: (...asked: Parameters<RenderPage>) => current.deps.render(...asked),
     recorder: audit.recorder,
     authorizeLog: observers.authorizeLog,
     logger,
@@ -314,7 +320,12 @@ export async function startRequestServices(
   if (!config.services.has("proxy")) {
     const handle: ReservedPathHandler = (...asked) => current.deps.authenticateHost?.(...asked);
     const listener = config.services.has("authenticate")
-      ? await startAuthenticateListener(parts.config, { handle, acme: autocert, logger })
+      ? await startAuthenticateListener(parts.config, {
+          handle,
+          acme: autocert,
+          logger,
+          render: (...asked) => current.deps.render(...asked),
+        })
       : null;
     if (listener !== null) {
       parts.onListening("authenticate", listener.address);
@@ -379,14 +390,19 @@ export async function startRequestServices(
  */
 function startAuthenticateListener(
   config: () => Config,
-  { handle, acme, logger }: Readonly<{ handle: ReservedPathHandler; acme: AcmeServing; logger: Logger }>,
+  {
+    handle,
+    acme,
+    logger,
+    render,
+  }: Readonly<{ handle: ReservedPathHandler; acme: AcmeServing; logger: Logger; render: RenderPage }>,
 ): Promise<HandlerListener> {
   return startHandlerListener(config, {
     site: () => config().authenticateServiceUrl,
     handle,
     acme,
     clock: systemClock,
-    render: renderPage,
+    render,
     requestId: randomUUID,
     onRefused: (code) => logger.debug({ code }, "refused"),
     onConnectionFailure: (failure) => logger.warn(failure, "listener connection failure"),

@@ -26,6 +26,7 @@ import {
   type ValueType,
   valueType,
 } from "../values/value-type.ts";
+import { picture } from "./branding.ts";
 import { cardea, pomerium } from "./keys.ts";
 import { upstreamKeys } from "./upstreams.ts";
 
@@ -39,16 +40,6 @@ const host = (): ValueType<string> =>
     pattern: /^[A-Za-z0-9._-]+(?::\d{1,5})?$/,
     what: "a host",
     example: "app.internal",
-  });
-
-/** A URL that a page may show as a picture, but never one that it could run. */
-const picture = (): ValueType<string> =>
-  stringMatching({
-    label: "URL",
-    json: { type: "string" },
-    pattern: /^(?:(?:https?:\/\/|data:image\/)[^\s"'<>\\`]{1,65536})?$/i,
-    what: "the address of an image",
-    example: "https://static.example.com/wiki.svg",
   });
 
 /** Sufficient values by claim name. A single value counts as a list of one. */
@@ -95,7 +86,23 @@ const matchers = {
   description: pomerium(stringValue().prefault(""), "The description shown to people.", { inConfig: "value" }),
   logo_url: pomerium(
     picture().prefault(""),
-    "The image shown in lists of routes (`/.pomerium/api/v1/routes`): a URL with `http`, `https` or `data:image/`.",
+    "The image shown in lists of routes (`/.pomerium/routes`): a URL with `http`, `https` or `data:image/`, as the global `logo_url`.",
+    { inConfig: "value" },
+  ),
+  owner: cardea(
+    stringMatching({
+      label: "text",
+      json: { type: "string" },
+      pattern: /^[^\p{Cc}]{0,200}$/u,
+      what: "a line of at most 200 characters",
+      example: "the payroll team",
+    }).prefault(""),
+    "Who decides about access: a name, a team or an address. People who are signed in and refused are told to ask there.",
+    { inConfig: "value" },
+  ),
+  discoverable: cardea(
+    booleanValue().prefault(false),
+    "Show the route in the portal to everyone who is signed in, with its name, description, logo and owner, also to people who are refused by its policy: they see why, and who can be asked. `false`: as in Pomerium, only people who may use it see it.",
     { inConfig: "value" },
   ),
 };

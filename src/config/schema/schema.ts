@@ -11,6 +11,7 @@ import { z } from "zod";
 import { dataSources } from "../values/data-values.ts";
 import { formatValue, isPlainObject, parseJson, scalarText, type ValueType, valueType } from "../values/value-type.ts";
 import { auditKeys } from "./audit.ts";
+import { brandingKeys } from "./branding.ts";
 import { decisionKeys } from "./decisions.ts";
 import { brokerKeys, processKeys, requestKeys, secretKeys, signInKeys, supportedGroups } from "./globals.ts";
 import { identityHeaderKeys } from "./identity.ts";
@@ -65,6 +66,7 @@ const compatibility = {
 export const globalGroups = [
   ...supportedGroups,
   { title: "Decisions for others", keys: decisionKeys },
+  { title: "Pages", keys: brandingKeys },
   { title: "External data", keys: dataKeys },
   { title: "Compatibility", keys: compatibility },
 ] as const;
@@ -81,6 +83,7 @@ export const globalKeys = {
   ...brokerKeys,
   ...auditKeys,
   ...decisionKeys,
+  ...brandingKeys,
   ...observingKeys,
   ...dataKeys,
   ...compatibility,

@@ -145,13 +145,6 @@ export const unusedGlobals = {
   session_recording_concurrency: ignored("sessions are not recorded"),
   installation_id: ignored("nothing is reported to anyone"),
   auto_apply_changesets: ignored("a setting of Pomerium's hosted console"),
-  primary_color: ignored("the appearance of pages cannot be changed in this build"),
-  secondary_color: ignored("the appearance of pages cannot be changed in this build"),
-  darkmode_primary_color: ignored("the appearance of pages cannot be changed in this build"),
-  darkmode_secondary_color: ignored("the appearance of pages cannot be changed in this build"),
-  logo_url: ignored("the appearance of pages cannot be changed in this build"),
-  favicon_url: ignored("the appearance of pages cannot be changed in this build"),
-  error_message_first_paragraph: ignored("the appearance of pages cannot be changed in this build"),
 
   // --- gone from Pomerium
   client_ca: removed("use downstream_mtls.ca"),

@@ -68,3 +68,10 @@ export function safeUrl(url: string | null | undefined): string | null {
   if (parsed === null || (parsed.protocol !== "https:" && parsed.protocol !== "http:")) return null;
   return parsed.username === "" && parsed.password === "" ? parsed.href : null;
 }
+
+/** As `safeUrl`, and also `mailto:` with one plain address: where people get help. */
+export function safeContactUrl(url: string | null | undefined): string | null {
+  if (url !== null && url !== undefined && /^mailto:[A-Za-z0-9._%+-]{1,100}@[A-Za-z0-9.-]{1,200}$/.test(url))
+    return url;
+  return safeUrl(url);
+}

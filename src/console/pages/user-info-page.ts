@@ -1,75 +1,94 @@
-/** User info page: who the signed-in user is, the session, and what is known about the user; never a token. Pure. */
+/** Account page: who the signed-in user is, the session, and what is known about the user; never a token. Pure. */
 import type { UserInfoPage } from "../../auth/index.ts";
 import type { Claims } from "../../events/index.ts";
+import type { PageText } from "../text/texts.ts";
+import { firstIsPrimary } from "./error-page.ts";
 import { type Html, type HtmlValue, html, safeUrl } from "./html.ts";
-import { definitionList, isolateText, linkButton, renderLayout, timeElement, userBox } from "./layout.ts";
+import {
+  definitionList,
+  isolateText,
+  isolateValue,
+  linkButton,
+  type PageFrame,
+  timeElement,
+  userBox,
+} from "./layout.ts";
+import type { PageContext } from "./page-context.ts";
 
-export function userInfoPage(page: Omit<UserInfoPage, "type">): string {
-  return renderLayout({
+type Fields = Omit<UserInfoPage, "type">;
+
+export function userInfoPage(page: Fields, { text }: PageContext): PageFrame {
+  return {
     page: "user-info",
-    title: page.user === null ? "Not signed in" : "You",
-    width: "wide",
-    body: page.user === null ? signedOutBody(page) : signedInBody(page),
-  });
+    title: page.user === null ? text.account.notSignedIn : text.account.title,
+    width: page.user === null ? "narrow" : "wide",
+    body: page.user === null ? signedOutBody(page, text) : signedInBody(page, text),
+  };
 }
 
-function signedOutBody(page: Omit<UserInfoPage, "type">): Html {
-  return html`<h1>You are not signed in</h1>
-<p>This proxy knows nothing about you.</p>
-<div class="actions">${linkButton(page.signInUrl, "Sign in", "first")}</div>`;
+function signedOutBody(page: Fields, { account, pages }: PageText): Html {
+  return html`<h1>${account.notSignedIn}</h1>
+<p>${account.notSignedInText}</p>
+<div class="actions">${linkButton(page.signInUrl, pages.signIn, "first")}</div>`;
 }
 
-function signedInBody(page: Omit<UserInfoPage, "type">): Html {
+function signedInBody(page: Fields, text: PageText): Html {
   const { user, session } = page;
-  return html`<h1>You, as this proxy sees you</h1>
-<p class="muted">The proxy and the applications behind it base their decisions on this information.</p>
-${userBox(user, "You are signed in as")}
-<div class="actions">${linkButton(page.signOutUrl, "Sign out", "first")}${linkButton(page.signInUrl, "Sign in with another account", "second")}</div>
-<h2>Identity</h2>
+  const { account, pages } = text;
+  const buttons = firstIsPrimary([
+    (look) => linkButton(page.appsUrl, pages.myApps, look),
+    (look) => linkButton(page.signInUrl, pages.switchAccount, look),
+    (look) => linkButton(page.signOutUrl, pages.signOut, look),
+  ]);
+  return html`<h1>${account.title}</h1>
+<p class="muted">${account.lead}</p>
+${userBox(user, pages.signedInAs)}
+<div class="actions">${buttons}</div>
+<h2>${account.identity}</h2>
 ${definitionList([
-  ["Name", user !== null && user.name !== "" && isolateText(user.name)],
+  [account.name, user !== null && user.name !== "" && isolateText(user.name)],
   [
-    "E-mail",
+    account.email,
     user !== null &&
       user.email !== "" &&
-      html`${isolateText(user.email)} <span class="muted">${user.emailVerified ? "(verified)" : "(not verified)"}</span>`,
+      html`${isolateText(user.email)} <span class="muted">(${user.emailVerified ? account.verified : account.unverified})</span>`,
   ],
-  ["Subject", user !== null && html`<code>${user.subject}</code>`],
-  ["User ID", user !== null && html`<code>${user.userId}</code>`],
+  [account.subject, user !== null && html`<code>${user.subject}</code>`],
+  [account.userId, user !== null && html`<code>${user.userId}</code>`],
 ])}
-<h2>Groups</h2>
-${page.groups.length === 0 ? html`<p class="muted">None.</p>` : html`<p data-part="groups">${page.groups.map((group) => html`<span class="tag" title="${group.id}">${group.name === "" ? group.id : group.name}</span>`)}</p>`}
+<h2>${account.groups}</h2>
+${page.groups.length === 0 ? html`<p class="muted">${account.none}</p>` : html`<p data-part="groups">${page.groups.map((group) => html`<span class="tag" title="${group.id}">${group.name === "" ? group.id : group.name}</span>`)}</p>`}
 ${
   session !== null &&
-  html`<h2>Session</h2>
+  html`<h2>${account.session}</h2>
 ${definitionList([
-  ["Session ID", html`<code>${session.sessionId}</code>`],
-  ["Identity provider", html`<code>${session.idpId}</code>`],
-  ["Signed in", timeElement(session.issuedAt)],
+  [account.sessionId, html`<code>${session.sessionId}</code>`],
+  [account.provider, html`<code>${session.idpId}</code>`],
+  [account.signedIn, timeElement(session.issuedAt)],
   [
-    "Refreshed",
+    account.refreshed(isolateValue(session.idpId)),
     session.refreshedAt !== null && session.refreshedAt !== session.issuedAt && timeElement(session.refreshedAt),
   ],
   [
-    "Ends",
-    html`${timeElement(session.expiresAt)} <span class="muted">${remaining(session.expiresAt - page.at)}</span>`,
+    account.expires,
+    html`${timeElement(session.expiresAt)} <span class="muted">(${remaining(session.expiresAt - page.at, text)})</span>`,
   ],
 ])}`
 }
-${routesOf(page)}
-${claimsOf(page.claims)}`;
+${routesOf(page, text)}
+${claimsOf(page.claims, text)}`;
 }
 
-function remaining(ms: number): string {
-  if (!(ms > 0)) return "(expired)";
+function remaining(ms: number, { account }: PageText): string {
+  if (!(ms > 0)) return account.expired;
   const minutes = Math.floor(ms / 60_000);
-  if (minutes < 1) return "(in less than a minute)";
-  if (minutes < 120) return `(in ${minutes} min)`;
+  if (minutes < 1) return account.withinMinute;
+  if (minutes < 120) return account.inMinutes(minutes);
   const hours = Math.floor(minutes / 60);
-  return hours < 72 ? `(in ${hours} h ${minutes % 60} min)` : `(in ${Math.floor(hours / 24)} days)`;
+  return hours < 72 ? account.inHours(hours, minutes % 60) : account.inDays(Math.floor(hours / 24));
 }
 
-function routesOf(page: Omit<UserInfoPage, "type">): HtmlValue {
+function routesOf(page: Fields, { account }: PageText): HtmlValue {
   const routes = (page.routes ?? []).flatMap((route) => {
     const href = safeUrl(route.url);
     return href === null
@@ -78,14 +97,14 @@ function routesOf(page: Omit<UserInfoPage, "type">): HtmlValue {
           html`<li><a href="${href}">${route.name}</a>${route.description !== "" && html` <span class="muted">${route.description}</span>`}</li>`,
         ];
   });
-  return routes.length > 0 && html`<h2>Applications you can open</h2><ul data-part="routes">${routes}</ul>`;
+  return routes.length > 0 && html`<h2>${account.apps}</h2><ul data-part="routes">${routes}</ul>`;
 }
 
-function claimsOf(claims: Claims | null): HtmlValue {
+function claimsOf(claims: Claims | null, { account }: PageText): HtmlValue {
   const names = Object.keys(claims ?? {}).sort();
   return (
     names.length > 0 &&
-    html`<details><summary>Claims from the identity provider (${names.length})</summary>${definitionList(
+    html`<details><summary>${account.claims(names.length)}</summary>${definitionList(
       names.map((name) => [name, html`<code>${(claims?.[name] ?? []).map(String).join(", ")}</code>`]),
     )}</details>`
   );

@@ -8,7 +8,7 @@
  *   configured.
  * - Envoy accepts any status.
  */
-import { pageHeaders, signInChallenge } from "../../auth/index.ts";
+import { signInChallenge } from "../../auth/index.ts";
 import { type UnixMs, unreachable } from "../../events/index.ts";
 import { headerValue } from "../message/header-names.ts";
 import { type Condition, type LocalReply, localReplyFor } from "../reply/local-reply.ts";
@@ -62,6 +62,10 @@ export function externalAuthReplyOf(verdict: ApiDecision, parts: ExternalAuthRep
     requestId: parts.requestId,
     at: parts.now,
     host: url?.hostname ?? null,
+    authority: url?.host ?? null,
+    ...(verdict.type === "deny" && verdict.principal !== null
+      ? { app: verdict.route.name, owner: verdict.route.owner }
+      : {}),
     url: url?.href ?? null,
     explain: verdict.type === "deny" ? parts.deps.explain(verdict.route.id) : [],
     user: userOf(verdict),
@@ -87,14 +91,16 @@ function statusFor({ form }: ExternalAuthReplyParts, verdict: ApiDecision, made:
 }
 
 function bodyOf(
-  { body }: LocalReply,
+  { body, reader }: LocalReply,
   { form, deps: { render } }: ExternalAuthReplyParts,
   headers: [string, string][],
 ): Pick<ExternalAuthReply, "body"> {
   if (form === "auth-request") return { body: "" }; // nginx discards it
   if (body.type === "html") {
-    for (const [name, value] of Object.entries(pageHeaders)) if (name !== "cache-control") headers.push([name, value]);
-    return { body: render(body.page) };
+    const rendered = render(body.page, reader);
+    for (const [name, value] of Object.entries(rendered.headers))
+      if (name !== "cache-control") headers.push([name, value]);
+    return { body: rendered.html };
   }
   headers.push(["content-type", body.contentType]);
   return { body: body.text };

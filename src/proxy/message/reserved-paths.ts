@@ -27,5 +27,6 @@ export function isSignInPath(path: string): boolean {
 /** Reserved paths for users of a route, also where the route is on the sign-in host. */
 export function isVisitorPath(path: string): boolean {
   if (path.startsWith("/.pomerium/callback") || path.startsWith("/.pomerium/api/")) return true;
+  if (path === "/.pomerium/routes") return true;
   return path === "/.pomerium/jwt" || path === "/.pomerium/return" || path === "/.pomerium/address.js";
 }

@@ -14,6 +14,8 @@ import {
   type ErrorPage,
   existingSignInPath,
   identityTooLarge,
+  type PageCondition,
+  type PageReader,
   type PageUser,
   type SignInLoop,
   type SignInLoopPage,
@@ -59,6 +61,14 @@ export type ReplyDetails = Readonly<{
   requestId: string;
   at: UnixMs;
   host: string | null;
+  /** The host as in the address bar, with its port, for the page's own files; absent: unknown. */
+  authority?: string | null;
+  /** The route's name; only if the caller may know it. */
+  app?: string | null;
+  /** Who can be asked for access. */
+  owner?: string | null;
+  /** The routes portal on this host; absent: none. */
+  appsUrl?: string | null;
   /** The requested URL as in the caller's address bar; null if it could not be read. */
   url: string | null;
   /** What this route requires, a sentence each. */
@@ -78,6 +88,8 @@ export type LocalReply = Readonly<{
   status: number;
   headers: Readonly<Record<string, string>>;
   body: Body;
+  /** Who reads the page, if it is one. */
+  reader: PageReader;
   /**
    * Send the caller to sign in: `Location` and the nonce cookie are the writer's to add; `keep-address`: a page in
    * place of `Location`, which keeps the address in the browser.
@@ -96,14 +108,15 @@ export function localReplyFor(condition: Condition, asked: ReplyFormat, facts: R
     "cache-control": "no-store",
     "x-request-id": facts.requestId,
   };
+  const reader: PageReader = { host: facts.authority ?? null, language: asked.language };
   if (page.retryAfterS !== undefined && page.retryAfterS !== null) headers["retry-after"] = String(page.retryAfterS);
   if (page.status === 405) headers["allow"] = allowedMethods;
   const refused = condition.type === "no-session" || condition.type === "no-right";
 
-  if (asked.grpc !== null) return { status: page.status, signIn: null, ...grpcForm(asked, page, headers) };
-  if (asked.kubernetes) return { status: page.status, headers, signIn: null, body: kubernetesStatus(page) };
+  if (asked.grpc !== null) return { status: page.status, signIn: null, reader, ...grpcForm(asked, page, headers) };
+  if (asked.kubernetes) return { status: page.status, headers, signIn: null, reader, body: kubernetesStatus(page) };
   if (refused && asked.path === "/robots.txt" && asked.kind !== "preflight" && asked.kind !== "upgrade") {
-    return { status: 200, headers, signIn: null, body: text("text/plain; charset=utf-8", robots) };
+    return { status: 200, headers, signIn: null, reader, body: text("text/plain; charset=utf-8", robots) };
   }
   if (asked.kind === "fetch" && asked.corsOrigin !== null) {
     headers["access-control-allow-origin"] = asked.corsOrigin;
@@ -112,15 +125,16 @@ export function localReplyFor(condition: Condition, asked: ReplyFormat, facts: R
   }
   if (asked.kind === "fetch") headers["vary"] = "Origin";
   if (condition.type === "no-session") {
-    if (asked.canSignIn && facts.signInLoop !== undefined) return signInLoopReply(facts.signInLoop, headers, facts);
+    if (asked.canSignIn && facts.signInLoop !== undefined)
+      return { ...signInLoopReply(facts.signInLoop, headers, facts), reader };
     if (asked.canSignIn && facts.keepsAddress === true) {
       const own = { ...headers, "www-authenticate": signInChallenge };
-      return { status: 401, headers: own, signIn: "keep-address", body: text("text/plain; charset=utf-8", "") };
+      return { status: 401, headers: own, signIn: "keep-address", reader, body: text("text/plain; charset=utf-8", "") };
     }
     if (asked.canSignIn)
-      return { status: 302, headers, signIn: "redirect", body: text("text/plain; charset=utf-8", "") };
+      return { status: 302, headers, signIn: "redirect", reader, body: text("text/plain; charset=utf-8", "") };
     headers["www-authenticate"] = signInChallenge;
-    if (wantsHint(asked)) return { status: 401, headers, signIn: null, body: hintFor(asked, facts) };
+    if (wantsHint(asked)) return { status: 401, headers, signIn: null, reader, body: hintFor(asked, facts) };
   }
   const wantsJson =
     asked.kind === "preflight" || asked.kind === "upgrade" || asked.kind === "fetch" || asked.prefers !== "html";
@@ -128,7 +142,7 @@ export function localReplyFor(condition: Condition, asked: ReplyFormat, facts: R
   const body: Body = wantsJson
     ? text("application/json", json)
     : { type: "html", page: unsentPage(page, condition, asked) };
-  return { status: page.status, headers, signIn: null, body };
+  return { status: page.status, headers, signIn: null, reader, body };
 }
 
 /** A program that prefers JSON gets JSON. */
@@ -145,7 +159,7 @@ function signInLoopReply(
   loop: SignInLoop,
   headers: Readonly<Record<string, string>>,
   { url, host, requestId, at }: ReplyDetails,
-): LocalReply {
+): Omit<LocalReply, "reader"> {
   const requested = url === null ? null : new URL(url);
   const page = signInLoopPageOf(loop, { host: host ?? "this address", url: requested, requestId, at });
   const own = { ...headers, "www-authenticate": signInChallenge, "set-cookie": loop.setCookie };
@@ -161,6 +175,7 @@ function unsentPage(page: ErrorPage, { type }: Condition, { method }: ReplyForma
   return {
     ...page,
     unsent: true,
+    condition: "unsent",
     title: "Sign in, then send it again",
     description: "You aren't signed in, so what you sent was not forwarded. It is still in this tab.",
     signInUrl: "/.pomerium/sign_in",
@@ -181,25 +196,37 @@ function text(contentType: string, content: string): Body {
   return { type: "text", contentType, text: content };
 }
 
-type ReplyWords = Readonly<{ status: number; title: string; description: string }>;
+type ReplyWords = Readonly<{ status: number; condition: PageCondition; title: string; description: string }>;
 
 function wordsFor(condition: Condition): ReplyWords {
   switch (condition.type) {
     case "no-session":
-      return { status: 401, title: "Unauthenticated", description: "Sign in to see this page." };
+      return {
+        status: 401,
+        condition: "unauthenticated",
+        title: "Unauthenticated",
+        description: "Sign in to see this page.",
+      };
     case "no-right":
       return { status: condition.status, ...denied(condition) };
     case "unknown":
       return {
         status: 503,
+        condition: condition.why === "sign-in" ? "sign-in-paused" : condition.why,
         title: unknownTitles[condition.why] ?? "Temporarily unavailable",
         description: unknownWords[condition.why],
       };
     case "no-route":
-      return { status: 404, title: "Not found", description: "Nothing is published at this address." };
+      return {
+        status: 404,
+        condition: "no-route",
+        title: "Not found",
+        description: "Nothing is published at this address.",
+      };
     case "upgrade-not-allowed":
       return {
         status: 403,
+        condition: "upgrade",
         title: "Upgrade not allowed",
         description: "This address does not accept connections of this kind.",
       };
@@ -208,6 +235,7 @@ function wordsFor(condition: Condition): ReplyWords {
     case "upstream-broke":
       return {
         status: 502,
+        condition: "upstream-broke",
         title: "Bad gateway",
         description: "The service behind this address closed the connection before its response was complete.",
       };
@@ -215,20 +243,28 @@ function wordsFor(condition: Condition): ReplyWords {
     case "tunnel-unreachable":
       return {
         status: 503,
+        condition: "upstream-unreachable",
         title: "Service unavailable",
         description: "The service behind this address cannot be reached.",
       };
     case "upstream-timeout":
-      return { status: 504, title: "Gateway timeout", description: "The service behind this address took too long." };
+      return {
+        status: 504,
+        condition: "upstream-timeout",
+        title: "Gateway timeout",
+        description: "The service behind this address took too long.",
+      };
     case "request-timeout":
       return {
         status: 408,
+        condition: "request-timeout",
         title: "Request timeout",
         description: "The request did not arrive in full in time. Part of it may have been forwarded.",
       };
     case "internal":
       return {
         status: 500,
+        condition: "internal",
         title: "Internal server error",
         description: "Something went wrong on our side.",
       };
@@ -245,19 +281,34 @@ const unknownTitles: Readonly<Record<string, string>> = {
 };
 
 const ambiguous = {
+  condition: "ambiguous",
   title: "Bad request",
   description: "The request is ambiguous or malformed, so it was not forwarded.",
-};
-const badRequestWords: Readonly<Record<number, Readonly<{ title: string; description: string }>>> = {
-  405: { title: "Method not allowed", description: "This method is not allowed here." },
-  408: { title: "Request timeout", description: "The request took too long to arrive, so it was not forwarded." },
-  413: { title: "Content too large", description: "The request is larger than this address accepts." },
-  414: { title: "Address too long", description: "The address is longer than this server accepts." },
+} as const;
+const badRequestWords: Readonly<Record<number, Omit<ReplyWords, "status">>> = {
+  405: { condition: "method", title: "Method not allowed", description: "This method is not allowed here." },
+  408: {
+    condition: "slow-request",
+    title: "Request timeout",
+    description: "The request took too long to arrive, so it was not forwarded.",
+  },
+  413: {
+    condition: "too-large",
+    title: "Content too large",
+    description: "The request is larger than this address accepts.",
+  },
+  414: {
+    condition: "address-too-long",
+    title: "Address too long",
+    description: "The address is longer than this server accepts.",
+  },
   417: {
+    condition: "expectation",
     title: "Expectation failed",
     description: "The request has an expectation that this server does not support.",
   },
   431: {
+    condition: "headers-too-large",
     title: "Request header fields too large",
     description:
       "The request's headers are larger than this server accepts. Cookies are the usual cause: delete those of this site and try again.",
@@ -280,20 +331,31 @@ const unknownWords = {
 function denied({ status, reasons }: Extract<Condition, { type: "no-right" }>): Omit<ReplyWords, "status"> {
   if (reasons.includes(identityTooLarge.reason)) {
     const { title, description } = identityTooLarge;
-    return { title, description };
+    return { condition: "too-many-groups", title, description };
   }
   if (status === 450)
-    return { title: "Device not authorized", description: "Your device is not authorized for this page." };
+    return {
+      condition: "device-unapproved",
+      title: "Device not authorized",
+      description: "Your device is not authorized for this page.",
+    };
   if (status === 495) {
     return {
+      condition: "certificate",
       title: "A valid client certificate is required to access this page",
       description: "Your browser did not present a certificate that is accepted here.",
     };
   }
   if (status === 400) return ambiguous;
-  if (status === 404) return { title: "Not found", description: "Nothing is published at this address." };
-  if (status === 401) return { title: "Device not enrolled", description: "Enrol a device to see this page." };
-  return { title: "Access denied", description: "You do not have permission to see this page." };
+  if (status === 404)
+    return { condition: "no-route", title: "Not found", description: "Nothing is published at this address." };
+  if (status === 401)
+    return {
+      condition: "device-unregistered",
+      title: "Device not enrolled",
+      description: "Enrol a device to see this page.",
+    };
+  return { condition: "denied", title: "Access denied", description: "You do not have permission to see this page." };
 }
 
 function pageFor(condition: Condition, facts: ReplyDetails): ErrorPage {
@@ -308,6 +370,9 @@ function pageFor(condition: Condition, facts: ReplyDetails): ErrorPage {
     at: facts.at,
     explain: signedIn && !condition.reasons.includes(identityTooLarge.reason) ? facts.explain : [],
     host: facts.host,
+    app: facts.app ?? null,
+    owner: words.condition === "denied" ? (facts.owner ?? null) : null,
+    appsUrl: facts.appsUrl ?? null,
     user: signedIn ? facts.user : null,
     signInUrl: signedIn || condition.type === "no-session" ? signInPath(facts.url) : null,
     signOutUrl: signedIn && facts.user !== null ? "/.pomerium/sign_out" : null,

@@ -35,6 +35,8 @@ export type ReplyFormat = Readonly<{
   grpcType: string;
   /** The origin to name in CORS headers; null: not the origin of a route. */
   corsOrigin: string | null;
+  /** `Accept-Language`; empty: unknown. */
+  language: string;
 }>;
 
 export function replyFormatOf(
@@ -80,6 +82,7 @@ export function replyFormatOf(
     grpc,
     grpcType: grpc === null ? "" : grpcTypeOf(headers["content-type"] ?? "", grpc),
     corsOrigin: origin !== undefined && options.isRouteOrigin(origin) ? origin : null,
+    language: headers["accept-language"] ?? "",
   };
 }
 
@@ -121,6 +124,7 @@ export const defaultReplyFormat: ReplyFormat = {
   grpc: null,
   grpcType: "",
   corsOrigin: null,
+  language: "",
 };
 
 function preference(accept: string | undefined): ReplyFormat["prefers"] {

@@ -4,7 +4,7 @@
  * An unknown error becomes a 500 that reveals nothing. Once a response has begun nothing is written into it: its
  * connection is destroyed, so that the caller cannot take half a response for a whole one.
  */
-import { pageHeaders, type RenderPage, type SignInRedirect, scriptedPageHeaders } from "../../auth/index.ts";
+import type { Page, RenderPage, SignInRedirect } from "../../auth/index.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { HeaderLines } from "../message/header-lines.ts";
 import { headerValue } from "../message/header-names.ts";
@@ -48,16 +48,20 @@ export function renderLocalReply(answer: LocalReply, context: ReplyContext): Ren
     for (const [name, value] of Object.entries(all)) headers[name.toLowerCase()] = headerValue(value);
   };
   put(context.responseHeaders);
-  if (answer.body.type === "html") put(pageHeaders);
+  let html: string | null = null;
+  const renderPage = (page: Page): void => {
+    const rendered = context.render(page, answer.reader);
+    put(rendered.headers);
+    html = rendered.html;
+  };
+  if (answer.body.type === "html") renderPage(answer.body.page);
   else headers["content-type"] = answer.body.contentType;
   put(answer.headers);
-  let html = answer.body.type === "html" ? context.render(answer.body.page) : null;
   if (answer.signIn !== null) {
     const { location, setCookies, page } = context.beginSignIn();
     headers["set-cookie"] = [...setCookies];
     if (page !== null && answer.signIn === "keep-address") {
-      put(scriptedPageHeaders);
-      html = context.render(page);
+      renderPage(page);
     } else headers["location"] = location;
   }
   if (context.connection === "close") headers["connection"] = "close";

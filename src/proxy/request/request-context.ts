@@ -186,6 +186,11 @@ export function sendLocalReply(
     requestId: context.requestId,
     at: deps.clock.wall(),
     host: request?.hostname ?? null,
+    authority: url?.host ?? (request === null ? null : hostOf(request)),
+    ...(route !== undefined && (principal !== null || context.permitted !== null)
+      ? { app: route.name, owner: route.owner === "" ? null : route.owner }
+      : {}),
+    appsUrl: config.routesPortal && hasPortalLink(context, principal, routes) ? "/.pomerium/routes" : null,
     url: url?.href ?? null,
     explain: condition.type === "no-right" && route !== undefined ? deps.explain(route.id) : [],
     user: principal?.profile === undefined ? null : { name: principal.profile.name, email: principal.profile.email },
@@ -209,6 +214,17 @@ export function sendLocalReply(
     },
   });
   return made.status;
+}
+
+/** The portal answers on the hosts of routes, to people who are signed in. A wrong address leads there too. */
+function hasPortalLink({ plan, request }: RequestContext, principal: Principal | null, routes: RouteTable): boolean {
+  if (plan !== null || request === null) return principal !== null;
+  return routes.ofHost(request.hostname, request.port) !== undefined;
+}
+
+/** As in the caller's address bar, as far as the request says. */
+function hostOf({ hostname, port }: CanonicalRequest): string {
+  return port === null ? hostname : `${hostname}:${port}`;
 }
 
 /** Whether the connection closes without reading the rest of the request. */
@@ -246,7 +262,7 @@ export function traceRowsOf(trace: DecisionTrace | null, route: Pick<RouteConfig
   });
   const facts = trace.facts.map((fact) => ({ name: factName(fact), value: placeText(fact) }));
   return [
-    { name: "Refused by", value: trace.rule ?? "no rule; none allows it" },
+    { name: "Decided by", value: trace.rule ?? "no rule matches, so access is denied" },
     ...subPolicies,
     ...rows,
     ...withoutRepeats(facts),
@@ -273,8 +289,8 @@ function factName({ fact }: FactTrace): string {
       user: "Your account",
       group: "Your groups",
       device: "Your device",
-      configuration: "The configuration here",
-    }[kind] ?? "A data set"
+      configuration: "This server's configuration",
+    }[kind] ?? "External data"
   );
 }
 

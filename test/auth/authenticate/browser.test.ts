@@ -158,7 +158,7 @@ test("a user without access may sign in with another account", options, async (t
   await page.getByRole("link", { name: "Sign in" }).click();
   await answerForm(page, "bob");
   await page.waitForSelector("[data-page=user-info]");
-  await page.getByRole("link", { name: "Sign in with another account" }).click();
+  await page.getByRole("link", { name: "Switch account" }).click();
   await answerForm(page, "alice");
   await page.waitForSelector("[data-page=user-info]");
   assert.match((await page.textContent("main")) ?? "", /alice@example\.com/);

@@ -1,7 +1,7 @@
 /** `/.pomerium/api/v1/routes`: lists routes for a signed-in caller of that host, while the node has a lease. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { listRoutes } from "../../../src/auth/index.ts";
+import { createRouteCatalog } from "../../../src/auth/index.ts";
 import { compiled, route, source } from "../authorize/support.ts";
 import { signIn, startWorld, type World } from "./support.ts";
 
@@ -17,7 +17,7 @@ function startListing(t: TestContext, replica: Partial<World["replica"]> = {}): 
     deps: (deps) => ({
       ...deps,
       replica: { ...deps.replica, ...replica },
-      routesOf: (query) => listRoutes({ routes, policies }, query),
+      routes: createRouteCatalog({ routes, policies }),
     }),
   });
 }

@@ -60,7 +60,7 @@ test("while the provider is down sign-in fails with a clear page, and it succeed
   const visitor = world.visitor();
   const answer = await visitor.navigate(world.url("app"));
   assert.equal(answer.status, 502);
-  assert.match(answer.body, /is not responding/);
+  assert.match(answer.body, /isn&#39;t answering/);
   assert.deepEqual(world.warnings.length, 1);
   down = false;
   assert.equal((await signIn(world, visitor, "alice")).status, 200);
@@ -212,7 +212,7 @@ test("a node that cannot catch up answers 503 on every host and never redirects 
     assert.deepEqual(answer.setCookies, []);
   }
   reach = "lost";
-  assert.match((await visitor.request(world.url("app", "/.pomerium/"))).body, /You are not signed in/);
+  assert.match((await visitor.request(world.url("app", "/.pomerium/"))).body, /You&#39;re not signed in/);
   assert.equal((await visitor.navigate(link, { until: world.idpUrl.href })).location?.origin, world.idpUrl.origin);
 });
 

@@ -124,7 +124,7 @@ test("the cookie of one route is valid for no other route and not for the authen
   const here = await thief.request(world.url("authenticate", "/.pomerium/"), {
     headers: { cookie: `_pomerium_authenticate=${stolen}` },
   });
-  assert.match(here.body, /You are not signed in/);
+  assert.match(here.body, /You&#39;re not signed in/);
   const authenticate = visitor.cookie("authenticate.localhost", "_pomerium_authenticate") ?? "";
   const redirect = await thief.request(world.url("app"), { headers: { cookie: `_pomerium=${authenticate}` } });
   assert.equal(redirect.status, 302, "nor the other way round");
@@ -267,7 +267,7 @@ test("a session that is about to end is not handed over, so clock skew cannot ca
 test("a route's host shows the user's identity as a page and as JSON", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
-  assert.match((await visitor.request(world.url("app", "/.pomerium/"))).body, /You are not signed in/);
+  assert.match((await visitor.request(world.url("app", "/.pomerium/"))).body, /You&#39;re not signed in/);
   const json = { accept: "application/json" };
   const stranger = await visitor.request(world.url("app", "/.pomerium/user"), { headers: json });
   assert.equal(stranger.status, 401);

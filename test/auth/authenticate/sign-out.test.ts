@@ -44,7 +44,7 @@ test("signing out on a route ends the session in the log, the tokens and the ses
 
   const end = await visitor.navigate(atProvider);
   assert.equal(end.url.href.split("?")[0], world.url("authenticate", "/.pomerium/signed_out"));
-  assert.match(end.body, /You are signed out/);
+  assert.match(end.body, /You&#39;re signed out/);
   const outcome = await world.oidc.refresh(tokens);
   assert.ok(outcome.type === "refused", "the provider has revoked the refresh token");
   assert.equal(outcome.error.error, "invalid_grant");
@@ -158,7 +158,7 @@ test("signing out twice, or without a session, shows neither an error nor a conf
   assert.equal((await visitor.request(link)).status, 302);
   assert.equal((await visitor.request(link)).status, 302, "the same link again");
   const again = await visitor.navigate(world.url("app", "/.pomerium/sign_out"));
-  assert.match(again.body, /You are signed out/);
+  assert.match(again.body, /You&#39;re signed out/);
 });
 
 test("a cookie of a revoked session is cleared without a confirmation", async (t) => {
@@ -215,7 +215,7 @@ test("a provider that is down or hangs does not block sign-out", async (t) => {
     const visitor = world.visitor();
     await signIn(world, visitor, "alice");
     const end = await visitor.navigate(world.url("app", "/.pomerium/sign_out"));
-    assert.match(end.body, /You are signed out/, trouble);
+    assert.match(end.body, /You&#39;re signed out/, trouble);
     assert.equal(statusOf(world, onlySession(world)), "revoked");
   }
 });

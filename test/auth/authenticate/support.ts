@@ -25,12 +25,10 @@ import {
   readCredential,
   resolveCaller,
   SessionActivity,
-  scriptedPageHeaders,
   signInLoopOf,
   signInLoopPageOf,
 } from "../../../src/auth/index.ts";
 import { type Broker, createLeaderClient, type Duty, startBroker } from "../../../src/broker/index.ts";
-import { renderPage } from "../../../src/console/index.ts";
 import { type DemoProvider, startDemoProvider } from "../../../src/dev/index.ts";
 import {
   type BrokerId,
@@ -49,6 +47,7 @@ import { type ReplicaProcess, startReplica } from "../../../src/replication/node
 import { systemClock } from "../../../src/replication/runtime/index.ts";
 import { deriveKey } from "../../../src/replication/wire/index.ts";
 import { freePort } from "../../support/free-port.ts";
+import { renderPage } from "../../support/pages.ts";
 import { Visitor, type VisitorResponse } from "../../support/visitor.ts";
 
 export const quiet: Logger = { debug() {}, info() {}, warn() {}, error() {} };
@@ -80,6 +79,7 @@ export type WorldOptions = Readonly<{
   deps?: (deps: AuthDeps, world: World) => AuthDeps;
   duties?: (oidc: ProviderClient) => readonly Duty[];
   plugins?: (world: World) => readonly ((app: FastifyInstance) => void)[];
+  routeHostPlugins?: readonly ((app: FastifyInstance) => void)[];
   provider?: Partial<Parameters<typeof startDemoProvider>[0]>;
   /** `never`: the parameters of a sign-in go through the browser, where a test can read them. */
   par?: "never";
@@ -241,7 +241,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
     identityClaims: (principal, hostname) => assertions.claimsOf(principal, hostname),
     assertionFor: null,
     jwks: assertions.jwks,
-    routesOf: null,
+    routes: null,
     random: { uuid: randomUUID, token: () => randomBytes(24).toString("base64url") },
     log: { info() {}, warn: (_fields, message) => void warnings.push(message) },
   };
@@ -268,7 +268,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
   const deps = options.deps?.(plain, world) ?? plain;
   Object.assign(world, { deps });
   const authenticateHost = await createAuthenticateHost(deps, options.plugins?.(world) ?? []);
-  const routeHost = await createRouteHost(deps);
+  const routeHost = await createRouteHost(deps, options.routeHostPlugins ?? []);
   cleanups.push(
     () => authenticateHost.close(),
     () => routeHost.close(),
@@ -324,12 +324,14 @@ async function serveRoute(deps: AuthDeps, req: IncomingMessage, res: ServerRespo
       at: deps.clock.wall(),
     });
     res.writeHead(page.status, { "content-type": "text/html; charset=utf-8", "set-cookie": loop.setCookie });
-    return void res.end(deps.render(page));
+    return void res.end(deps.render(page, { host: requestedUrl.host, language: "" }).html);
   }
   const keepsAddress = req.headers["sec-fetch-mode"] === "navigate";
   const { location, setCookies, page } = beginSignIn(deps, requestedUrl, req.headers.cookie, { keepsAddress });
-  if (page !== null)
-    return void res.writeHead(401, { ...scriptedPageHeaders, "set-cookie": [...setCookies] }).end(deps.render(page));
+  if (page !== null) {
+    const { html, headers } = deps.render(page, { host: requestedUrl.host, language: "" });
+    return void res.writeHead(401, { ...headers, "set-cookie": [...setCookies] }).end(html);
+  }
   res.writeHead(302, { location, "set-cookie": [...setCookies] }).end();
 }
 

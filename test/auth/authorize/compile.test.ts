@@ -192,14 +192,14 @@ test("two routes with one id are refused: one policy would answer for both", () 
 // --- descriptions
 
 const descriptions: readonly (readonly [Partial<RouteConfig>, readonly string[]])[] = [
-  [{}, ["This route lets no one in."]],
-  [{ allowAnyAuthenticatedUser: true }, ["This route requires a sign-in."]],
-  [{ policy: source({ allow: { or: [{ groups: "eng" }] } }) }, ["This route requires group eng."]],
+  [{}, ["No one has access."]],
+  [{ allowAnyAuthenticatedUser: true }, ["Access needs a sign-in."]],
+  [{ policy: source({ allow: { or: [{ groups: "eng" }] } }) }, ["Only members of eng have access."]],
   [
     { policy: source({ allow: { or: [{ groups: "eng" }, { groups: "ops" }, { domain: "example.com" }] } }) },
-    ["This route requires one of: group eng; group ops; an e-mail address at example.com."],
+    ["Access needs one of: group eng; group ops; an email address at example.com."],
   ],
-  [{ allowedUsers: ["a@x", "b@x", "c@x"] }, ["This route requires one of 3 named people."]],
+  [{ allowedUsers: ["a@x", "b@x", "c@x"] }, ["Access needs one of 3 named people."]],
   [
     {
       policy: source({
@@ -209,9 +209,9 @@ const descriptions: readonly (readonly [Partial<RouteConfig>, readonly string[]]
       allowedUsers: ["a@x"],
     },
     [
-      "This route requires one named person.",
-      "Or all of: claim dept: eng; a path starting with /api.",
-      "It refuses requests with none of: a caller in a listed network.",
+      "Access needs one named person.",
+      "Or: all of: claim dept: eng; a path starting with /api.",
+      "Blocked: none of: a caller in an allowed network.",
     ],
   ],
 ];

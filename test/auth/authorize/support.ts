@@ -98,6 +98,8 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
     allowEncodedSlashes: false,
     assertion: "cached",
     logoUrl: "",
+    owner: "",
+    discoverable: false,
     ...parts,
   };
 }

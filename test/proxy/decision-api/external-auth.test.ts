@@ -24,7 +24,7 @@ async function start(t: TestContext, names: readonly string[]) {
     upstream: new URL(`https://localhost:${(service.address() as AddressInfo).port}`),
     config: { certificateAuthority: pair.cert, setResponseHeaders: {} },
     clock: systemClock,
-    render: (page) => JSON.stringify(page),
+    render: (page) => ({ html: JSON.stringify(page), headers: {} }),
   });
   const front = createHttpServer((req, res) =>
     gateway.handle(req, res, {

@@ -38,7 +38,7 @@ before(async () => {
         ...{
           site: () => new URL("https://sign-in.example"),
           requestId: () => "id",
-          render: () => "",
+          render: () => ({ html: "", headers: {} }),
           clock: systemClock,
         },
         ...{ acme: null, onRefused: (code) => void refused.push(code), onConnectionFailure() {} },

@@ -6,9 +6,9 @@ import { type Client, credentials, Metadata, makeGenericClientConstructor, type 
 import { chromium } from "playwright-core";
 import { signInLoopOf } from "../../../src/auth/index.ts";
 import type { Config, RouteConfig } from "../../../src/config/index.ts";
-import { renderPage } from "../../../src/console/index.ts";
 import { Projection } from "../../../src/events/index.ts";
 import { findChromium } from "../../support/chromium.ts";
+import { renderPage } from "../../support/pages.ts";
 import {
   engOnly,
   groupChanged,
@@ -120,7 +120,10 @@ describe("a browser without a session", () => {
     assert.equal(answer.status, 401);
     assert.equal(answer.headers["location"], undefined);
     assert.match(String(answer.headers["set-cookie"]), /_nonce=/);
-    assert.match(String(answer.headers["content-security-policy"]), /default-src 'none'.*; script-src 'self'$/);
+    assert.match(
+      String(answer.headers["content-security-policy"]),
+      /^default-src 'none'; .*; script-src app\.localhost\/\.pomerium\/address\.js; require-trusted-types-for 'script';/,
+    );
     assert.ok(answer.body.includes(`data-address="http://app.localhost${path}"`), answer.body);
     assert.equal(rig.records.at(-1)?.result, "signin");
     const plain = await rig.request({ path, headers: { accept: "text/html" } });
@@ -194,7 +197,7 @@ describe("a malformed request", () => {
     assert.match(answer, /^HTTP\/1\.1 431 Request Header Fields Too Large\r\n/);
     assert.match(answer, /content-type: text\/html/i);
     assert.match(answer, /x-pomerium-intercepted-response: true/i);
-    assert.match(answer, /delete those of this site and try again/);
+    assert.match(answer, /Clear the cookies of this site and try again/);
   });
 
   test("408 for a request that never completes is a page too", async () => {

@@ -7,6 +7,7 @@
  * - A programmatic sign-in has no browser to bind to: its handle goes to a listed redirect, never into a cookie.
  */
 import type { FastifyInstance, FastifyReply } from "fastify";
+import type { PageCondition } from "../../reply/page-condition.ts";
 import {
   type AuthDeps,
   addCookie,
@@ -38,9 +39,14 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
   app.get("/.pomerium/callback/", async (request, reply) => {
     const context = contexts.of(request);
     const url = externalUrl(request, context);
-    const refuse = (description: string, retryUrl: string | null): FastifyReply =>
+    const refuse = (
+      description: string,
+      retryUrl: string | null,
+      condition: PageCondition = "callback",
+    ): FastifyReply =>
       sendProblem(deps, request, reply, context, {
         status: 400,
+        condition,
         title: "Sign-in did not complete",
         description,
         retryUrl,
@@ -65,6 +71,7 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
         return refuse(
           "This sign-in was not started in this browser, or the browser does not store cookies. Go back to the page you wanted and try again.",
           redirectUri.href,
+          "other-browser",
         );
       }
       // Another browser started it, or another tab has replaced the cookie. Restart with the cookie of this browser.

@@ -5,8 +5,8 @@
  * - Each link of the page is a signed URL that names the choice. No cookie remembers it.
  */
 import type { FastifyReply } from "fastify";
-import { pageHeaders } from "../../reply/page.ts";
-import { type AuthDeps, currentKey, nowS, sendPage } from "../context.ts";
+import type { ChooseProviderPage } from "../../reply/page.ts";
+import { type AuthDeps, currentKey, nowS, type PageCall, sendPage } from "../context.ts";
 import { parseSignInUrl, type SignInRequest, signInUrl } from "./sign-in-request.ts";
 
 /** The clients among which a sign-in may choose. Those that are no longer configured are left out, if others are. */
@@ -23,7 +23,8 @@ export function chosenIdpIdOf(deps: Pick<AuthDeps, "settings">, signIn: SignInRe
   return chosen ?? (allowed.length > 1 ? undefined : (allowed[0] ?? ""));
 }
 
-export function sendProviderChoice(deps: AuthDeps, reply: FastifyReply, signIn: SignInRequest): FastifyReply {
+export function sendProviderChoice(call: PageCall & Readonly<{ deps: AuthDeps }>, signIn: SignInRequest): FastifyReply {
+  const { deps } = call;
   const { settings } = deps;
   const providers = allowedIdpIds(deps, signIn).map((idpId) => ({
     title: settings.providerNames.get(idpId)?.title ?? "another provider",
@@ -32,9 +33,9 @@ export function sendProviderChoice(deps: AuthDeps, reply: FastifyReply, signIn: 
   }));
   const { hostname } = signIn.redirectUri;
   const host = signIn.programmatic === "programmatic" ? null : hostname;
-  const page = deps.render({ type: "choose-provider", host, providers });
+  const page: ChooseProviderPage = { type: "choose-provider", host, providers };
   // The address of this page is a signed URL: links on it must not send it as a referrer.
-  return sendPage(reply, 200, page, { ...pageHeaders, "referrer-policy": "no-referrer" });
+  return sendPage(call, 200, page, { "referrer-policy": "no-referrer" });
 }
 
 /**

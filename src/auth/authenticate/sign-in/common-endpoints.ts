@@ -54,6 +54,7 @@ export function registerCommon(app: FastifyInstance, deps: AuthDeps, contexts: R
     if (wrongMethod) reply.header("allow", allowed.join(", "));
     return sendProblem(deps, request, reply, contexts.of(request), {
       status: wrongMethod ? 405 : 404,
+      condition: wrongMethod ? "handler-method" : "page-not-found",
       title: wrongMethod ? "Method not allowed" : "Not found",
       description: wrongMethod
         ? `This address accepts only ${allowed.join(", ")}.`
@@ -72,6 +73,7 @@ export function registerCommon(app: FastifyInstance, deps: AuthDeps, contexts: R
     }
     return sendProblem(deps, request, reply, contexts.of(request), {
       status,
+      condition: status >= 500 ? "handler-failed" : "handler-unreadable",
       title: status >= 500 ? "Something went wrong" : "Bad request",
       description:
         status >= 500 ? "An internal error occurred. The request was not forwarded." : "The request could not be read.",

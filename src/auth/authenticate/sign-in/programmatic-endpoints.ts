@@ -37,6 +37,7 @@ export function registerLogin(app: FastifyInstance, deps: AuthDeps, contexts: Re
     if (redirectUri === undefined || !isProgrammaticRedirect(redirectUri, settings.programmaticRedirectHosts)) {
       return sendProblem(deps, request, reply, context, {
         status: 400,
+        condition: "redirect-refused",
         title: "Redirect not allowed",
         description:
           "pomerium_redirect_uri must be an https URL (http for this machine itself) whose host is listed in programmatic_redirect_domain_whitelist.",

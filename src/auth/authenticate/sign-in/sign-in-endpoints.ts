@@ -20,6 +20,7 @@ import {
   headersOf,
   nowS,
   ownCookieOptions,
+  type PageProblem,
   type RequestContexts,
   type ReservedContext,
   sendBehind,
@@ -104,7 +105,12 @@ function browserCookie({ settings }: AuthDeps): string {
 async function signIn(exchange: EndpointCall, pushes: NetworkBudget): Promise<FastifyReply> {
   const { deps, request, reply, context } = exchange;
   const refuse = (description: string): FastifyReply =>
-    sendProblem(deps, request, reply, context, { status: 400, title: "Sign-in link not valid", description });
+    sendProblem(deps, request, reply, context, {
+      status: 400,
+      condition: "sign-in-link",
+      title: "Sign-in link not valid",
+      description,
+    });
   const url = externalUrl(request, context);
   const checked = checkSignedUrl(url, deps.settings.urlKeys, nowS(deps));
   if (checked === "expired") {
@@ -142,6 +148,7 @@ async function signIn(exchange: EndpointCall, pushes: NetworkBudget): Promise<Fa
   if (request.headers["x-requested-with"]?.toString().toLowerCase() === "xmlhttprequest") {
     return sendProblem(deps, request, reply, context, {
       status: 401,
+      condition: "needs-window",
       title: "Sign-in required",
       description: "Open the page in a browser window to sign in.",
     });
@@ -152,7 +159,7 @@ async function signIn(exchange: EndpointCall, pushes: NetworkBudget): Promise<Fa
     return sendSignInUnavailable(deps, request, reply, { context, retryUrl, existing: null });
   }
   const idpId = chosenIdpIdOf(deps, signIn);
-  if (idpId === undefined) return sendProviderChoice(deps, reply, traced(exchange, signIn));
+  if (idpId === undefined) return sendProviderChoice(exchange, traced(exchange, signIn));
   return withProvider(exchange, { request: signIn, idpId }, async (oidc) => {
     const name = browserCookie(deps);
     const browser = browserToken(deps, headersOf(request)["cookie"], name);
@@ -196,6 +203,7 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
       return reply.header("referrer-policy", "no-referrer").redirect(opened.request.redirectUri.href, 302);
     return sendProblem(deps, request, reply, context, {
       status: 400,
+      condition: "other-browser",
       title: "Sign-in did not complete",
       description:
         "This sign-in was not started in this browser, the browser does not store cookies, or it took longer than 30 minutes. Go back to the page you wanted and try again.",
@@ -208,6 +216,7 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
     deps.log.warn({ idpId: answering }, "an identity provider's answer came to the callback of another; refused");
     return sendProblem(deps, request, reply, context, {
       status: 400,
+      condition: "wrong-provider",
       title: "Sign-in did not complete",
       description: "The answer came from another identity provider than the one where you signed in.",
       retryUrl: restartUrl(deps, signIn),
@@ -225,6 +234,7 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
       reply.header("retry-after", "2");
       return sendProblem(deps, request, reply, context, {
         status: 429,
+        condition: "too-many-sign-ins",
         title: "Too many sign-ins at once",
         description: "Too many people are signing in from your network right now. Please try again in a moment.",
         retryUrl: request.raw.url ?? null,
@@ -233,6 +243,7 @@ async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): P
     if (codeExchange === "used") {
       return sendProblem(deps, request, reply, context, {
         status: 400,
+        condition: "used-sign-in",
         title: "This sign-in has already been used",
         description: "It has already completed or failed. Sign in again to open the page you wanted.",
         retryUrl: restartUrl(deps, signIn),
@@ -262,6 +273,7 @@ function sendNotCreated(
   if (result.type === "refused" && (result.code === "suspended" || result.code === "erased")) {
     return sendProblem(deps, request, reply, context, {
       status: 403,
+      condition: "suspended",
       title: "Account suspended",
       description:
         "The identity provider knows you, but your access to this installation has been suspended. Ask an administrator.",
@@ -270,6 +282,7 @@ function sendNotCreated(
   if (result.type === "refused" && result.code === "logged-out") {
     return sendProblem(deps, request, reply, context, {
       status: 400,
+      condition: "signed-out-meanwhile",
       title: "You were signed out",
       description: "Your sessions were ended while you signed in. Sign in again.",
       retryUrl: restartUrl(deps, asked),
@@ -279,6 +292,7 @@ function sendNotCreated(
   const unavailable = result.type === "unavailable";
   return sendProblem(deps, request, reply, context, {
     status: unavailable ? 503 : 500,
+    condition: "not-recorded",
     ...(unavailable && result.code !== undefined ? { retryAfterS: signInUnavailable.retryAfterS } : {}),
     title: "Sign-in could not be recorded",
     description: "Your session could not be saved, so you are not signed in. Please try again in a moment.",
@@ -310,7 +324,12 @@ async function withProvider(
       deps.settings.idpIds.has(idpId) || deps.settings.idpIds.size === 0
         ? "This installation has no identity provider configured (idp_provider_url), so no one can sign in."
         : "The route has its own client at the identity provider (idp_client_id) or its own provider (sign_in_providers), and the authenticate service does not know it. Its configuration file needs the same providers and routes.";
-    return sendProblem(deps, request, reply, context, { status: 500, title: "No identity provider", description });
+    return sendProblem(deps, request, reply, context, {
+      status: 500,
+      condition: "no-provider",
+      title: "No identity provider",
+      description,
+    });
   }
   try {
     return await job(oidc);
@@ -320,24 +339,27 @@ async function withProvider(
     deps.log.warn({ kind: error.kind, error: error.error, cause }, error.message);
     return sendProblem(deps, request, reply, context, {
       ...problemOf(error),
+      provider: deps.settings.providerNames.get(idpId)?.title ?? null,
       providerSays: [error.error, error.errorDescription].filter((words) => words !== "").join(": ") || null,
       retryUrl: restartUrl(deps, asked),
     });
   }
 }
 
-function problemOf(error: ProviderError): Readonly<{ status: number; title: string; description: string }> {
+function problemOf(error: ProviderError): Pick<PageProblem, "status" | "condition" | "title" | "description"> {
   const what = `${error.message.charAt(0).toUpperCase()}${error.message.slice(1)}`;
   switch (error.kind) {
     case "silent":
       return {
         status: 502,
+        condition: "provider-silent",
         title: "The identity provider is not responding",
         description: `${what}. Nothing was changed; you can try again.`,
       };
     case "untrue":
       return {
         status: 502,
+        condition: "provider-untrue",
         title: "The identity provider's response could not be verified",
         description: `${what}: its response could not be verified, so you are not signed in.`,
       };
@@ -345,12 +367,14 @@ function problemOf(error: ProviderError): Readonly<{ status: number; title: stri
       if (error.error === "slow_down")
         return {
           status: 429,
+          condition: "too-many-sign-ins",
           title: "Too many sign-ins at once",
           description: "Too many people are signing in from your network right now. Please try again in a moment.",
         };
       const denied = error.error === "access_denied" || error.error === "unauthorized_client";
       return {
         status: denied ? 401 : 400,
+        condition: error.error === "access_denied" ? "provider-cancelled" : "provider-refused",
         title: "Sign-in did not complete",
         description: `${what}. Nothing was changed; you can try again.`,
       };

@@ -3,7 +3,7 @@
  * (sign-in-gate.ts).
  */
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { type ErrorPage, handlerErrorJson, pageHeaders } from "../../reply/page.ts";
+import { type ErrorPage, handlerErrorJson } from "../../reply/page.ts";
 import { type AuthDeps, type ReservedContext, sendPage } from "../context.ts";
 import { parameter } from "./signed-url.ts";
 
@@ -35,6 +35,7 @@ export function sendSignInUnavailable(
   const page: ErrorPage = {
     type: "error",
     status: 503,
+    condition: "sign-in-paused",
     ...signInUnavailable,
     reasons: [],
     explain: [],
@@ -53,5 +54,6 @@ export function sendSignInUnavailable(
       .type("application/json")
       .send(handlerErrorJson(page));
   // The address of this page may hold a signed URL: links on it must not send it as a referrer.
-  return sendPage(reply, 503, deps.render(page), { ...pageHeaders, "referrer-policy": "no-referrer" });
+  const { context } = of;
+  return sendPage({ deps, request, reply, context }, 503, page, { "referrer-policy": "no-referrer" });
 }

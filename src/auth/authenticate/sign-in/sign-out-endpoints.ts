@@ -10,6 +10,7 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type CommandResult, type ProviderTokens, parseSessionId, type SessionId } from "../../../events/index.ts";
+import type { SignedOutPage, SignOutConfirmPage } from "../../reply/page.ts";
 import {
   type AuthDeps,
   addCookie,
@@ -19,6 +20,7 @@ import {
   newCommandId,
   nowS,
   ownCookieOptions,
+  type PageCall,
   parseHttpUrl,
   type RequestContexts,
   type ReservedContext,
@@ -38,7 +40,6 @@ import { checkSignedUrl, parameter, signUrl } from "./signed-url.ts";
 const providerMsMax = 3_000;
 
 export function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
-  const { settings } = deps;
   const receiveFrontchannel = createFrontchannelLogout(deps);
   app.get("/.pomerium/sign_out", (request, reply) => {
     const context = contexts.of(request);
@@ -51,13 +52,14 @@ export function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: 
     if (!isFromElsewhere(headersOf(request), context.origin)) return signOut(deps, request, reply, context);
     return sendProblem(deps, request, reply, context, {
       status: 400,
+      condition: "sign-out-elsewhere",
       title: "Sign-out not valid",
       description: "The request did not come from a page of this installation.",
       retryUrl: "/.pomerium/sign_out",
     });
   });
-  readOnly(app, "/.pomerium/signed_out", (_request, reply) =>
-    sendPage(reply, 200, deps.render({ type: "signed-out", continueUrl: settings.signoutRedirectUrl?.href ?? null })),
+  readOnly(app, "/.pomerium/signed_out", (request, reply) =>
+    sendPage({ deps, request, reply, context: contexts.of(request) }, 200, signedOutPage(deps)),
   );
 }
 
@@ -84,6 +86,7 @@ async function signOut(
     if (result.type === "unavailable" || (result.type === "refused" && result.code !== "not-found")) {
       return sendProblem(deps, request, reply, context, {
         status: 503,
+        condition: "still-signed-in",
         title: "You are still signed in",
         description: "Your sign-out could not be saved. Please try again in a moment.",
         retryUrl: request.raw.url ?? null,
@@ -92,13 +95,13 @@ async function signOut(
     if (result.type === "done") reply.header("cardea-position", String(result.link.position));
     deps.log.info({ sessionId: sessionId }, "signed out");
     if (ownHandle !== undefined && ownHandle.sessionId !== sessionId)
-      return confirmSignOut(deps, reply, { ownHandle, returnTo });
+      return confirmSignOut({ deps, request, reply, context }, { ownHandle, returnTo });
     clearAuthenticateCookie(deps, reply);
     const next =
       tokens === undefined ? null : await endProviderSession(deps, deps.providerOf(idpId), { tokens, returnTo });
     return reply.redirect((next ?? returnTo)?.href ?? "/.pomerium/signed_out", 302);
   }
-  if (ownHandle !== undefined) return confirmSignOut(deps, reply, { ownHandle, returnTo });
+  if (ownHandle !== undefined) return confirmSignOut({ deps, request, reply, context }, { ownHandle, returnTo });
   return reply.redirect(returnTo?.href ?? "/.pomerium/signed_out", 302);
 }
 
@@ -119,10 +122,14 @@ function revokeSession(deps: AuthDeps, sessionId: SessionId): Promise<CommandRes
   });
 }
 
+/** Names no time: anyone can open the page, and then nothing ended. */
+export function signedOutPage({ settings }: Pick<AuthDeps, "settings">): SignedOutPage {
+  return { type: "signed-out", continueUrl: settings.signoutRedirectUrl?.href ?? null };
+}
+
 /** Asks the person signed in here to confirm. The form of the page is signed for their session alone. */
 async function confirmSignOut(
-  deps: AuthDeps,
-  reply: FastifyReply,
+  { deps, request, reply, context }: PageCall & Readonly<{ deps: AuthDeps }>,
   { ownHandle, returnTo }: Readonly<{ ownHandle: SessionHandle; returnTo: URL | null }>,
 ): Promise<FastifyReply> {
   const signedIn = await readHeldSession(deps, ownHandle);
@@ -134,13 +141,13 @@ async function confirmSignOut(
   action.searchParams.set(parameter.endSession, ownHandle.sessionId);
   if (returnTo !== null) action.searchParams.set(parameter.redirectUri, returnTo.href);
   const profile = signedIn.type === "signed-in" ? signedIn.principal.profile : undefined;
-  const page = deps.render({
+  const page: SignOutConfirmPage = {
     type: "sign-out-confirm",
     action: signUrl(action, currentKey(deps), nowS(deps)).href,
     user: profile === undefined ? null : { name: profile.name, email: profile.email },
     cancelUrl: "/.pomerium/",
-  });
-  return sendPage(reply, 200, page);
+  };
+  return sendPage({ deps, request, reply, context }, 200, page);
 }
 
 /**

@@ -8,6 +8,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { type Fact, sessionStream, userStream } from "../../../events/index.ts";
 import { momentOf } from "../../../replication/runtime/index.ts";
 import type { Principal } from "../../authorize/decision.ts";
+import type { Page } from "../../reply/page.ts";
 import {
   type AuthDeps,
   currentKey,
@@ -140,6 +141,7 @@ export async function userInfo(
     if (checkSignedUrl(url, deps.settings.urlKeys, nowS(deps)) === "valid") return reply.redirect("/.pomerium/", 302);
     return sendProblem(deps, request, reply, context, {
       status: 400,
+      condition: "sign-in-link",
       title: "Link not valid",
       description: "This link was not created by this installation, or has expired.",
       retryUrl: "/.pomerium/",
@@ -167,14 +169,14 @@ export async function userInfo(
     nowS(deps),
   );
   const urls = { signInUrl: signIn.href, signOutUrl: "/.pomerium/sign_out" };
-  return sendPage(reply, 200, deps.render(userInfoPageOf(deps, principal, urls)));
+  return sendPage({ deps, request, reply, context }, 200, userInfoPageOf(deps, principal, urls));
 }
 
 export function userInfoPageOf(
   deps: AuthDeps,
   principal: Principal | null,
-  urls: Readonly<{ signInUrl: string; signOutUrl: string }>,
-): Parameters<AuthDeps["render"]>[0] {
+  urls: Readonly<{ signInUrl: string; signOutUrl: string; appsUrl?: string | null }>,
+): Page {
   const at = deps.clock.wall();
   if (principal === null)
     return { type: "user-info", at, user: null, session: null, claims: null, groups: [], ...urls };

@@ -66,13 +66,11 @@ export type CriterionContext = PolicyContext &
 export type CompileCriterion = (context: CriterionContext) => CompiledCriterion | undefined;
 export type ReasonPair = Readonly<{ ok: Reason; fail: Reason }>;
 
-/** The reasons of a criterion, with a sentence for the person who is refused. */
+/** The reasons of a criterion. The console has a sentence for each that refuses (src/console/text/en.ts). */
 export type CriterionReasons = ReasonPair &
   Readonly<{
-    /** Names the kind of rule, never its content: it discloses no group name and no network. */
-    sentence: string;
-    /** Further reasons that refuse, each with its sentence. */
-    others?: Readonly<Partial<Record<Reason, string>>>;
+    /** Further reasons that refuse. */
+    others?: readonly Reason[];
   }>;
 
 /**

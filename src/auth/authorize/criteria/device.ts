@@ -26,8 +26,7 @@ export const deviceCriteria: readonly CriterionDescriptor[] = [
     reasons: {
       ok: "device-ok",
       fail: "device-unauthorized",
-      sentence: "Your device is not registered or not approved for this.",
-      others: { "device-unauthenticated": "You need to identify yourself with a registered device." },
+      others: ["device-unauthenticated"],
     },
     replay: "unknown",
     mayRequireMore: true,

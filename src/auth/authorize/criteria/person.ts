@@ -18,7 +18,6 @@ import {
 const userReasons = {
   ok: "user-ok",
   fail: "user-unauthorized",
-  sentence: "Your account does not have access.",
 } as const;
 
 export const personCriteria: readonly CriterionDescriptor[] = [
@@ -44,7 +43,6 @@ export const personCriteria: readonly CriterionDescriptor[] = [
     reasons: {
       ok: "email-ok",
       fail: "email-unauthorized",
-      sentence: "Your e-mail address does not have access.",
     },
     replay: "people",
   },
@@ -52,12 +50,11 @@ export const personCriteria: readonly CriterionDescriptor[] = [
     name: "domain",
     compile: profileText(
       (profile) => domainOf(profile.email),
-      (matcher) => textPhrase("an e-mail address at", matcher),
+      (matcher) => textPhrase("an email address at", matcher),
     ),
     reasons: {
       ok: "domain-ok",
       fail: "domain-unauthorized",
-      sentence: "The organisation of your e-mail address does not have access.",
     },
     replay: "people",
   },
@@ -67,7 +64,6 @@ export const personCriteria: readonly CriterionDescriptor[] = [
     reasons: {
       ok: "groups-ok",
       fail: "groups-unauthorized",
-      sentence: "You are not a member of a group that has access.",
     },
     replay: "people",
   },
@@ -77,7 +73,6 @@ export const personCriteria: readonly CriterionDescriptor[] = [
     reasons: {
       ok: "claim-ok",
       fail: "claim-unauthorized",
-      sentence: "The information from your identity provider does not meet the rule for this address.",
     },
     replay: "unknown",
   },

@@ -70,10 +70,7 @@ export const recordCriteria: readonly CriterionDescriptor[] = [
     reasons: {
       ok: "record-ok",
       fail: "record-unauthorized",
-      sentence: "The data about you or your network does not meet the rule for this address.",
-      others: {
-        "record-unavailable": "The data about you or your network cannot be read right now. Try again later.",
-      },
+      others: ["record-unavailable"],
     },
     replay: "unknown",
     mayRequireMore: true,

@@ -14,12 +14,12 @@ import {
   warnIfIgnored,
 } from "./criterion-parts.ts";
 
-const constantReasons = { ok: "accept", fail: "reject", sentence: "This address is closed to everyone." } as const;
+const constantReasons = { ok: "accept", fail: "reject" } as const;
 
 export const requestCriteria: readonly CriterionDescriptor[] = [
   {
     name: "accept",
-    compile: constant("nothing: it is open to everyone", true),
+    compile: constant("nothing: it's open to everyone", true),
     reasons: constantReasons,
     replay: "recorded",
   },
@@ -40,7 +40,6 @@ export const requestCriteria: readonly CriterionDescriptor[] = [
     reasons: {
       ok: "cors-request",
       fail: "non-cors-request",
-      sentence: "Without other permissions, only requests from another site's scripts are allowed here.",
     },
     replay: "unknown", // headers; but any other method is no preflight
   },
@@ -50,14 +49,13 @@ export const requestCriteria: readonly CriterionDescriptor[] = [
     reasons: {
       ok: "http-method-ok",
       fail: "http-method-unauthorized",
-      sentence: "This kind of request is not allowed here.",
     },
     replay: "recorded",
   },
   {
     name: "http_path",
     compile: requestText((request) => request.path, "a path"),
-    reasons: { ok: "http-path-ok", fail: "http-path-unauthorized", sentence: "You do not have access to this path." },
+    reasons: { ok: "http-path-ok", fail: "http-path-unauthorized" },
     replay: "recorded",
   },
   {
@@ -66,14 +64,13 @@ export const requestCriteria: readonly CriterionDescriptor[] = [
       const matcher = parseAddressMatcher(criterion.data, criterion.path, report);
       if (matcher === undefined) return undefined;
       const test = requestTest(reasons, words, ({ ip }) => matcher.matches(ip));
-      return compiledCriterion(test, "a caller in a listed network", {
+      return compiledCriterion(test, "a caller in an allowed network", {
         always: matcher.blocks.length === 0 ? false : null,
       });
     },
     reasons: {
       ok: "source-ip-ok",
       fail: "source-ip-unauthorized",
-      sentence: "Your network does not have access.",
     },
     replay: "recorded",
   },
@@ -87,12 +84,11 @@ export const requestCriteria: readonly CriterionDescriptor[] = [
         words,
         ({ clientCertificate }) => clientCertificate !== null && matches(clientCertificate),
       );
-      return compiledCriterion(test, "a listed client certificate");
+      return compiledCriterion(test, "an allowed client certificate");
     },
     reasons: {
       ok: "client-certificate-ok",
       fail: "client-certificate-unauthorized",
-      sentence: "Your browser's client certificate does not have access.",
     },
     replay: "unknown",
     mayRequireMore: true,
@@ -111,8 +107,7 @@ export const requestCriteria: readonly CriterionDescriptor[] = [
     reasons: {
       ok: "valid-client-certificate",
       fail: "invalid-client-certificate",
-      sentence: "Your browser's client certificate is not valid here.",
-      others: { "client-certificate-required": "Your browser did not present a client certificate." },
+      others: ["client-certificate-required"],
     },
     replay: "unknown",
     mayRequireMore: true,

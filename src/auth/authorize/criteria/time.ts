@@ -29,7 +29,7 @@ export const timeCriteria: readonly CriterionDescriptor[] = [
   {
     name: "date",
     compile: compileDate,
-    reasons: { ok: "date-ok", fail: "date-unauthorized", sentence: "Access is not allowed on this date." },
+    reasons: { ok: "date-ok", fail: "date-unauthorized" },
     replay: "time",
   },
   {
@@ -38,7 +38,6 @@ export const timeCriteria: readonly CriterionDescriptor[] = [
     reasons: {
       ok: "day-of-week-ok",
       fail: "day-of-week-unauthorized",
-      sentence: "Access is not allowed on this day of the week.",
     },
     replay: "time",
   },
@@ -48,7 +47,6 @@ export const timeCriteria: readonly CriterionDescriptor[] = [
     reasons: {
       ok: "time-of-day-ok",
       fail: "time-of-day-unauthorized",
-      sentence: "Access is not allowed at this time of day.",
     },
     replay: "time",
   },

@@ -16,8 +16,7 @@ export const toolCriteria: readonly CriterionDescriptor[] = [
     reasons: {
       ok: "mcp-tool-match",
       fail: "mcp-tool-no-match",
-      sentence: "You may not call this tool.",
-      others: { "mcp-not-a-tool-call": "Only tool calls are allowed here." },
+      others: ["mcp-not-a-tool-call"],
     },
     replay: "recorded", // no listener that writes decision records reads such messages
     unsupported: "this build does not read Model Context Protocol messages",

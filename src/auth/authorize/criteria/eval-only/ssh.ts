@@ -20,12 +20,10 @@ import { parseAuthorizedKey, readUserCertificate, type UserCertificate, type Wir
 const nameReasons = {
   ok: "ssh-username-ok",
   fail: "ssh-username-unauthorized",
-  sentence: "You may not log in with this user name.",
 } as const;
 const keyReasons = {
   ok: "ssh-publickey-ok",
   fail: "ssh-publickey-unauthorized",
-  sentence: "This key does not have access.",
 } as const;
 /** Decision records describe HTTP requests, which are not SSH logins. */
 const evalOnly = { replay: "recorded", unsupported: "this build has no SSH listener" } as const;

@@ -1,0 +1,61 @@
+/** Pages, built from a configuration: their look, the scripts that they load, and the pictures that they show. */
+import { readFileSync } from "node:fs";
+import type { FastifyInstance } from "fastify";
+import type { RenderPage } from "../../../auth/index.ts";
+import type { Config } from "../../../config/index.ts";
+import {
+  createPageAssets,
+  createPageRenderer,
+  createPictureStore,
+  fetchPicture,
+  lookOf,
+  type PageAssets,
+  registerAssets,
+} from "../../../console/index.ts";
+import type { Logger } from "../../../replication/index.ts";
+import { systemClock } from "../../../replication/runtime/index.ts";
+import { packageFile } from "../../terminal/package-file.ts";
+
+const files = ["page.js", "portal.js", "portal.css"] as const;
+/** In a checkout the sources themselves; in a published package what `npm run build` made of them. */
+const folder = import.meta.url.endsWith(".ts") ? "src/console/web" : "dist/web";
+
+/** The scripts and style sheets of the pages, read once in a process. */
+export function readPageAssets(): PageAssets {
+  return createPageAssets(
+    Object.fromEntries(files.map((name) => [name, readFileSync(packageFile(`${folder}/${name}`), "utf8")])),
+  );
+}
+
+export type PageParts = Readonly<{ render: RenderPage; registerAssets: (app: FastifyInstance) => void }>;
+
+export function pagePartsOf(
+  { branding, routes }: Pick<Config, "branding" | "routes">,
+  assets: PageAssets,
+  logger: Pick<Logger, "warn">,
+): PageParts {
+  const pictures = createPictureStore(
+    [branding.logoUrl, branding.faviconUrl, ...routes.map(({ logoUrl }) => logoUrl)],
+    {
+      fetchPicture,
+      now: systemClock.monotonic,
+      onFailed: (url, error) =>
+        logger.warn(
+          { url: new URL(url).origin, error: error instanceof Error ? error.message : "" },
+          "logo could not be fetched; pages show initials in its place",
+        ),
+    },
+  );
+  const look = lookOf(branding, {
+    assets: {
+      page: assets.pathOf("page.js"),
+      portal: assets.pathOf("portal.js"),
+      portalSheet: assets.pathOf("portal.css"),
+    },
+    pictureUrl: pictures.pathOf,
+  });
+  return {
+    render: createPageRenderer(look),
+    registerAssets: (app) => registerAssets(app, assets, pictures),
+  };
+}

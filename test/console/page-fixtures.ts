@@ -1,0 +1,151 @@
+/** Pages for tests in a browser: one of each kind and condition, with values as people have them. */
+import type { ErrorPage, Page, PageCondition, SignInErrorPage } from "../../src/auth/index.ts";
+import { en } from "../../src/console/text/en.ts";
+import { parseUnixMs } from "../../src/events/index.ts";
+
+const at = parseUnixMs(Date.UTC(2026, 10, 25, 14, 2, 11));
+const bob = { name: "Bob Baker", email: "bob@example.com" };
+const requestId = "776a36a9-c802-4c1e-9f0e-5f5c0e3c8a51";
+
+const signInConditions: ReadonlySet<string> = new Set<PageCondition>([
+  ...([
+    "page-not-found",
+    "handler-method",
+    "handler-failed",
+    "handler-unreadable",
+    "sign-in-link",
+    "callback",
+  ] as const),
+  ...(["other-browser", "used-sign-in", "wrong-provider", "too-many-sign-ins", "suspended"] as const),
+  ...(["signed-out-meanwhile", "not-recorded", "no-provider", "needs-window", "provider-silent"] as const),
+  ...(["provider-untrue", "provider-refused", "provider-cancelled", "redirect-refused"] as const),
+  ...(["sign-out-elsewhere", "still-signed-in"] as const),
+]);
+
+export const denial: ErrorPage = {
+  type: "error",
+  status: 403,
+  condition: "denied",
+  title: "Access denied",
+  description: "",
+  reasons: ["groups-unauthorized"],
+  requestId,
+  at,
+  explain: ["Only members of hr have access."],
+  user: bob,
+  app: "Payroll",
+  owner: "the payroll team",
+  host: "payroll.example.com",
+  signInUrl: "/.pomerium/sign_in",
+  signOutUrl: "/.pomerium/sign_out",
+  appsUrl: "/.pomerium/routes",
+  details: [
+    { name: "Route", value: "payroll" },
+    { name: "Decided by", value: "no rule matches, so access is denied" },
+  ],
+};
+
+const statuses: Readonly<Partial<Record<PageCondition, number>>> = {
+  unauthenticated: 401,
+  unsent: 401,
+  denied: 403,
+  "no-route": 404,
+  lease: 503,
+  behind: 503,
+  provider: 503,
+  data: 503,
+  audit: 503,
+  busy: 503,
+  unhealthy: 503,
+  draining: 503,
+  "sign-in-paused": 503,
+  "upstream-unreachable": 503,
+  "upstream-broke": 502,
+  "upstream-timeout": 504,
+  internal: 500,
+};
+
+function pageOf(condition: PageCondition): Page {
+  if (!signInConditions.has(condition)) {
+    const status = statuses[condition] ?? 400;
+    if (status === 403) return { ...denial, condition };
+    const { details: _, owner: _owner, user: _user, signOutUrl: _signOut, ...known } = denial;
+    const way = status >= 500 ? { signInUrl: null, retryUrl: "/", retryAfterS: 1 } : {};
+    const signIn = status === 401 ? {} : { signInUrl: null };
+    return { ...known, condition, status, reasons: [], explain: [], ...signIn, ...way };
+  }
+  const page: SignInErrorPage = {
+    type: "sign-in-error",
+    status: 400,
+    condition,
+    title: "",
+    description: "The identity provider's discovery document could not be read.",
+    requestId,
+    at,
+    provider: "Okta",
+    providerSays: condition === "provider-refused" ? "access_denied: not assigned to this app" : null,
+    retryUrl: "/",
+  };
+  return page;
+}
+
+const conditions = Object.keys(en.conditions) as PageCondition[];
+
+/** By name; each condition has one of its own name. */
+export const pages: ReadonlyMap<string, Page> = new Map<string, Page>([
+  ...conditions.map((condition) => [condition, pageOf(condition)] as const),
+  [
+    "account",
+    {
+      type: "user-info",
+      at,
+      user: { ...bob, emailVerified: true, userId: "bdcadce6-2c0b-4a6e-8a0e-3a8f0c1a0d44", subject: "bob" },
+      session: {
+        sessionId: "8ba9c0de-1111-4222-8333-444455556666",
+        idpId: "Okta",
+        issuedAt: at,
+        expiresAt: parseUnixMs(at + 11 * 3_600_000),
+        refreshedAt: parseUnixMs(at + 60_000),
+      },
+      claims: { groups: ["sales", "eng"], locale: ["en-GB"] },
+      groups: [
+        { id: "sales", name: "Sales" },
+        { id: "eng", name: "Engineering" },
+      ],
+      signInUrl: "/.pomerium/sign_in",
+      signOutUrl: "/.pomerium/sign_out",
+      appsUrl: "/.pomerium/routes",
+    },
+  ],
+  [
+    "account-anonymous",
+    { type: "user-info", at, user: null, session: null, claims: null, groups: [], signInUrl: "/x" },
+  ],
+  ["sign-out", { type: "sign-out-confirm", action: "/.pomerium/sign_out?x=1", user: bob, cancelUrl: "/.pomerium/" }],
+  ["signed-out", { type: "signed-out", continueUrl: "https://www.example.com/" }],
+  [
+    "choose-provider",
+    {
+      type: "choose-provider",
+      host: "payroll.example.com",
+      providers: [
+        { title: "Okta", url: "/a", isDown: false },
+        { title: "Google Workspace", url: "/b", isDown: true },
+      ],
+    },
+  ],
+  [
+    "sign-in-loop",
+    {
+      type: "sign-in-loop",
+      status: 401,
+      title: "",
+      host: "payroll.example.com",
+      sessionCookie: "missing",
+      uncoveredBy: "example.org",
+      requestId,
+      at,
+      retryUrl: "/.pomerium/sign_in",
+    },
+  ],
+]);
