@@ -59,7 +59,7 @@ test(
     assert.equal(membership?.event?.says, "removed from the group by operator");
     assert.match(membership?.event?.cause ?? "", /^[0-9a-f-]{36}$/);
 
-    const tail = await dev.cardea("audit", "tail", "--last", "200", "--no-follow");
+    const tail = await dev.cardea("audit", "tail", "--last", "200", "--no-follow", "--ids");
     assert.match(tail.out, /SIGN-IN +done .* service:authenticate {2}createSession session:\S+ user:\S+/);
     assert.match(tail.out, /OPERATOR +done .* token:\S+ {2}changeGroupMembers group:eng/);
 
@@ -75,6 +75,11 @@ test(
     await waitFor("the record on disk", () => readFileSync(recordFile, "utf8").includes(requestId));
     const fromFile = await dev.cardea("audit", "explain", requestId, "--input", recordFile);
     assert.equal(fromFile.code, 0, fromFile.err);
+    const search = ["audit", "query", "--input", recordFile, "--result", "deny", "--user"];
+    const byMail = await dev.cardea(...search, "bob@example.com", "--names");
+    assert.equal(byMail.code, 0, byMail.err);
+    assert.match(byMail.out, /^\S+ {2}deny +403 {2}\S+ {2}bob@example\.com {2}GET eng\./);
+    assert.equal((await dev.cardea(...search, "zoe@example.com")).code, 2);
     const line =
       readFileSync(recordFile, "utf8")
         .split("\n")

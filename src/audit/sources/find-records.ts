@@ -1,6 +1,6 @@
 /** Find records: the records of a source that a query asks for, each once, and what is missing among them. Pure. */
 import { type AuditRecord, parseLine, withoutEnvelope } from "../audit-record.ts";
-import { sizeOfGap } from "../spool/index.ts";
+import { gapSizes } from "../spool/index.ts";
 import { matchesQuery, type StoredRecordQuery } from "./record-query.ts";
 import type { RecordSource } from "./record-source.ts";
 import { SeenNumbers } from "./seen-numbers.ts";
@@ -56,8 +56,9 @@ export async function* findRecords(
     if (!matchesQuery(record, query)) continue;
     if (record.kind === "gap") {
       counts.gaps++;
-      counts.missingLeast += Math.max(0, sizeOfGap(record));
-      counts.missingMost += Math.max(0, record.last - record.first + 1);
+      const { least, most } = gapSizes(record);
+      counts.missingLeast += least;
+      counts.missingMost += most;
     }
     yield found;
   }

@@ -61,6 +61,13 @@ export function gapRecordOf(gap: Gap): GapRecord {
   return atLeast === undefined ? { ...record, ...bounds } : { ...record, atLeast, ...bounds };
 }
 
+/** How many records a gap declares missing: surely, and at most. */
+export function gapSizes(
+  gap: Pick<GapRecord, "first" | "last" | "atLeast">,
+): Readonly<{ least: number; most: number }> {
+  return { least: Math.max(0, sizeOfGap(gap)), most: Math.max(0, gap.last - gap.first + 1) };
+}
+
 /** How many decisions a gap surely covers. */
 export function sizeOfGap(gap: Pick<GapRecord, "first" | "last" | "atLeast" | "earlier">): number {
   return (gap.atLeast ?? gap.last - gap.first + 1) + (gap.earlier?.atLeast ?? 0);

@@ -1,5 +1,5 @@
 /** Entry point of the spool: records on disk between the decision and its sinks. */
-export { type GapReason, type GapRecord, gapRecordOf, sizeOfGap } from "./gap-record.ts";
+export { type GapReason, type GapRecord, gapRecordOf, gapSizes, sizeOfGap } from "./gap-record.ts";
 export { type Line, RecordRing } from "./record-ring.ts";
 export { backlogOf, type Segment, type SpoolPosition, spoolStart, tailOf } from "./segment.ts";
 export type { Damage } from "./segment-scan.ts";

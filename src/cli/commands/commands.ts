@@ -7,6 +7,7 @@ import { policyReplay } from "../policy/policy-replay.ts";
 import { policyTest } from "../policy/policy-test.ts";
 import type { CliCommand } from "../terminal/command.ts";
 import { accessWhat, accessWho } from "./access.ts";
+import { auditQuery } from "./audit/audit-query.ts";
 import { auditSchema } from "./audit/audit-schema.ts";
 import { auditSpool } from "./audit/audit-spool.ts";
 import { auditTail } from "./audit.ts";
@@ -114,6 +115,7 @@ export const commands: readonly CliCommand[] = [
   receiptsKeys,
   auditTail,
   auditExplain,
+  auditQuery,
   auditSchema,
   auditSpool,
   logVerify,

@@ -1,0 +1,93 @@
+/**
+ * Query output: where `cardea audit query` writes. A slow reader slows the query down; memory stays bounded.
+ *
+ * A file appears whole or not at all: it is written and synced under another name first.
+ */
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { CannotError, type Terminal, UsageError } from "../../terminal/command.ts";
+
+export type QueryOutput = Readonly<{
+  write(text: string): Promise<void>;
+  /** Everything was written. */
+  finish(): Promise<void>;
+  /** Leaves nothing behind. Also after `finish`, where it does nothing. */
+  abandon(): Promise<void>;
+}>;
+
+/** Text gathered before a write to a file, UTF-16 units. */
+const gatherCharsMax = 65_536;
+
+/** @param onClosed called when nothing reads the output any more, such as `head` */
+export function terminalOutput(terminal: Terminal, onClosed: () => void): QueryOutput {
+  let isClosed = false;
+  const onError = (): void => {
+    isClosed = true;
+    onClosed();
+  };
+  process.stdout.on("error", onError);
+  const stop = async (): Promise<void> => {
+    // An error of the last write comes later; it must not end the process.
+    setImmediate(() => process.stdout.removeListener("error", onError)).unref();
+  };
+  return {
+    async write(text) {
+      if (isClosed) return;
+      terminal.out(text);
+      if (process.stdout.writableNeedDrain) await once(process.stdout, "drain").catch(() => undefined);
+    },
+    finish: stop,
+    abandon: stop,
+  };
+}
+
+/** @throws UsageError if there is something else than a file, CannotError if the folder cannot be written */
+export async function fileOutput(path: string): Promise<QueryOutput> {
+  const target = await realpath(path).catch(() => path);
+  const found = await stat(target).catch(() => null);
+  if (found !== null && !found.isFile()) throw new UsageError(`--output ${path}: that is no file`);
+  const partial = join(dirname(target), `.${basename(target)}.${randomUUID().slice(0, 8)}.part`);
+  let file: FileHandle | null = await open(partial, "wx", 0o600).catch((cause: unknown) => {
+    throw cannotWrite(path, cause);
+  });
+  let gathered = "";
+  const flush = async (): Promise<void> => {
+    const text = gathered;
+    gathered = "";
+    await file?.appendFile(text);
+  };
+  return {
+    async write(text) {
+      gathered += text;
+      if (gathered.length < gatherCharsMax) return;
+      await flush().catch((cause: unknown) => {
+        throw cannotWrite(path, cause);
+      });
+    },
+    async finish() {
+      try {
+        await flush();
+        await file?.datasync();
+        await file?.close();
+        await rename(partial, target);
+        file = null;
+      } catch (cause) {
+        throw cannotWrite(path, cause);
+      }
+    },
+    async abandon() {
+      if (file === null) return;
+      await file.close().catch(() => undefined);
+      file = null;
+      await rm(partial, { force: true });
+    },
+  };
+}
+
+function cannotWrite(path: string, cause: unknown): CannotError {
+  return new CannotError(`${path} cannot be written: ${cause instanceof Error ? cause.message : String(cause)}`, {
+    cause,
+  });
+}
