@@ -4,11 +4,13 @@
  * - Pure. A search is a generator that yields after each route, so that its caller can let other work run in between:
  *   with 10,000 routes it takes far longer than one turn of the event loop may.
  * - A page needs only as many decisions as it takes to fill it.
+ * - A cursor that names a route which the person may not see counts as none: it would tell where the route stands.
  * - A route that refuses the person appears only if its configuration makes it `discoverable`. To everyone else it does
  *   not exist, as in Pomerium: neither its name nor that there is one.
  */
 import type { RouteConfig } from "../config/index.ts";
 import { describePolicy, type Policies } from "./authorize/compile.ts";
+import type { Decision } from "./authorize/decide.ts";
 import { createRouteProbe, type ListedRoute, type ListRoutesQuery, listedRouteOf } from "./route-list.ts";
 
 /** How a person opens a route. */
@@ -85,14 +87,17 @@ export function createRouteCatalog({
         .filter((word) => word !== "")
         .slice(0, wordsMax);
       const found: (FoundRoute | RefusedRoute)[] = [];
-      for (let index = (after === null ? -1 : (indexOf.get(after) ?? -1)) + 1; index < entries.length; index++) {
-        const entry = entries[index];
+      const isShown = ({ route }: (typeof entries)[number], decision: Decision): boolean =>
+        (decision.type === "permit") === (show === "permitted") && (show === "permitted" || route.discoverable);
+      const last = after === null ? undefined : entries[indexOf.get(after) ?? -1];
+      const start = last === undefined || !isShown(last, probe(last.route)) ? 0 : entries.indexOf(last) + 1;
+      for (const entry of entries.slice(start)) {
         yield undefined;
-        if (entry === undefined || (ids !== null && !ids.has(entry.route.id))) continue;
+        if (ids !== null && !ids.has(entry.route.id)) continue;
         if (show === "refused" && !entry.route.discoverable) continue;
         if (!wanted.every((word) => entry.words.includes(word))) continue;
         const decision = probe(entry.route);
-        if ((decision.type === "permit") !== (show === "permitted")) continue;
+        if (!isShown(entry, decision)) continue;
         if (found.length === limit) return { routes: found, next: found.at(-1)?.id ?? null };
         const route = foundRouteOf(entry.route, query.origin);
         found.push(

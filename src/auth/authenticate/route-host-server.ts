@@ -38,7 +38,7 @@ import { readOnly, registerCommon, sendUnauthorized } from "./sign-in/common-end
 import { frontchannelIn } from "./sign-in/frontchannel-logout.ts";
 import { fallbackPathOf, keepAddressScript, returnPath, scriptPath } from "./sign-in/kept-address.ts";
 import { registerLogin, registerUser } from "./sign-in/programmatic-endpoints.ts";
-import { registerRouteList } from "./sign-in/route-list-endpoint.ts";
+import { portalPath, registerRouteList } from "./sign-in/route-list-endpoint.ts";
 import { additionalHostsOf } from "./sign-in/sign-in-request.ts";
 import { clearReturns, signInLoopOf, signInLoopPageOf } from "./sign-in/sign-in-returns.ts";
 import { existingSignInPath, sendSignInUnavailable } from "./sign-in/sign-in-unavailable.ts";
@@ -80,11 +80,11 @@ export async function createRouteHost(
 }
 
 function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
-  const urls = {
+  const urlsFor = ({ origin }: ReservedContext) => ({
     signInUrl: "/.pomerium/sign_in",
     signOutUrl: "/.pomerium/sign_out",
-    appsUrl: deps.routes === null ? null : "/.pomerium/routes",
-  };
+    appsUrl: deps.routes !== null && deps.settings.isRouteOrigin(origin) ? portalPath : null,
+  });
   readOnly(app, "/.pomerium", (_request, reply) => reply.redirect("/.pomerium/", 301));
 
   readOnly(app, "/.pomerium/", async (request, reply) => {
@@ -92,7 +92,7 @@ function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: Reque
     const asking = await readRouteSignInStatus(deps, request, context);
     if (asking.type === "behind") return sendBehind(deps, request, reply, context);
     const principal = asking.type === "signed-in" ? asking.principal : null;
-    return sendPage({ deps, request, reply, context }, 200, userInfoPageOf(deps, principal, urls));
+    return sendPage({ deps, request, reply, context }, 200, userInfoPageOf(deps, principal, urlsFor(context)));
   });
 
   const { assertionFor } = deps;

@@ -187,7 +187,7 @@ export function sendLocalReply(
     at: deps.clock.wall(),
     host: request?.hostname ?? null,
     authority: url?.host ?? (request === null ? null : hostOf(request)),
-    ...(route !== undefined && (principal !== null || context.permitted !== null)
+    ...(route !== undefined && (principal ?? context.permitted?.permit.principal ?? null) !== null
       ? { app: route.name, owner: route.owner === "" ? null : route.owner }
       : {}),
     appsUrl: config.routesPortal && hasPortalLink(context, principal, routes) ? "/.pomerium/routes" : null,

@@ -121,6 +121,16 @@ test("an id in a search gives away nothing that the person may not know", async 
     });
 });
 
+test("a cursor does not tell where a hidden route stands", async (t) => {
+  const world = await start(t);
+  const visitor = await visitorOf(world, "bob");
+  const page = async (query: string): Promise<string> =>
+    (await visitor.request(world.url("app", `${list}?${query}`))).body;
+  assert.equal(await page("after=ci"), await page("after=no-such-route"));
+  assert.equal(await page("after=payroll"), await page("after=no-such-route"), "it is in the list of refused routes");
+  assert.notEqual(await page("after=payroll&show=refused"), await page("after=no-such-route&show=refused"));
+});
+
 test("without a session the portal leads to sign-in, and after a revocation too", async (t) => {
   const world = await start(t);
   const visitor = world.visitor();
