@@ -7,6 +7,7 @@
  */
 import { liveTestMutants } from "./live-test-mutants.ts";
 import { massChangeTestMutants } from "./mass-change-test-mutants.ts";
+import { rederiveTestMutants } from "./rederive-test-mutants.ts";
 import { regionTestMutants } from "./region-test-mutants.ts";
 import { storeTestMutants } from "./store-test-mutants.ts";
 import type { TestMutant } from "./test-mutant.ts";
@@ -263,5 +264,6 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   ...regionTestMutants,
   ...storeTestMutants,
   ...massChangeTestMutants,
+  ...rederiveTestMutants,
   ...wireTestMutants,
 };

@@ -7,12 +7,12 @@
  *   the store itself lost them. Blocks of a lost history are found by their last link, and removed.
  * - A hole, of a broker that was away for longer than events are kept, stays a hole: the reader says so.
  */
-import { type Link, type Position, sameLink } from "../../events/index.ts";
+import { decodeEvents, type Link, type Position, previousPosition, sameLink, type UnixMs } from "../../events/index.ts";
 import type { EventLog } from "../../replication/log/index.ts";
-import { type EventArchiveFolder, eventBlock, type StoredBlock } from "../../replication/snapshot/index.ts";
+import type { EventArchiveFolder, StoredBlock } from "../../replication/snapshot/index.ts";
 
 export type ArchivedLog = Pick<EventLog, "base" | "linkAt" | "read">;
-export type ArchiveDisk = Pick<EventArchiveFolder, "list" | "put" | "read" | "remove">;
+export type ArchiveDisk = Pick<EventArchiveFolder, "list" | "put" | "read" | "remove" | "tidy">;
 
 const blockEvents = 10_000;
 
@@ -29,12 +29,21 @@ export async function archiveEvents(
   while (from.position < upTo) {
     const outcome = await log.read(from, Math.min(blockEvents, upTo - from.position));
     if (outcome.type !== "page" || outcome.page.entries.length === 0) break; // dropped, or lost, in the meantime
-    const block = eventBlock(from, outcome.page.entries);
-    await disk.put(block);
-    from = block.last;
+    const { entries, last } = outcome.page;
+    const lastAt = await recordedAt(last, entries.at(-1), log);
+    if (lastAt === undefined) break; // dropped in the meantime
+    await disk.put({ after: from, entries, last, lastAt });
+    from = last;
     await turn();
   }
   return from;
+}
+
+/** When the last event of a page was recorded. The log has verified the page, so the others need not be decoded. */
+async function recordedAt(last: Link, bytes: Uint8Array | undefined, log: ArchivedLog): Promise<UnixMs | undefined> {
+  const previous = await log.linkAt(previousPosition(last.position));
+  if (previous === undefined || bytes === undefined) return undefined;
+  return decodeEvents([bytes], previous)[0]?.recordedAt;
 }
 
 /** The end of the archive, without blocks of a history that the log does not have. */

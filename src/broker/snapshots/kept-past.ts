@@ -84,6 +84,7 @@ export function createKeptPast(
       if (archive === null || archive.rules.archiveMs === 0) return null;
       const [, second] = await inLog();
       if (second === undefined || second.id === archivedFor) return upTo;
+      if (archivedFor === null) await archive.disk.tidy();
       upTo = (await archiveEvents(second.manifest.link.position, { ...archive, log })).position;
       archivedFor = second.id;
       return upTo;

@@ -50,8 +50,9 @@ export function recordedHead(record: DecisionRecord, routes: readonly RouteConfi
     const [, name = host, port = "0"] = /^(.*):(\d+)$/.exec(host) ?? [];
     return { ...head, authority: host, target: path || host, tunnel: { kind, at: { host: name, port: Number(port) } } };
   }
-  const port = named?.host === host ? named.port : null;
-  const atPorts = routes.some((route) => route.host === host && route.port !== null && route.tunnel === null);
+  const isHost = (route: RouteConfig): boolean => route.host === host || route.host.includes("*");
+  const atPorts = routes.some((route) => isHost(route) && route.port !== null && route.tunnel === null);
   if (atPorts && named === undefined) return null;
+  const port = named?.port ?? null; // a route with a port serves no other
   return { ...head, authority: port === null ? host : `${host}:${port}`, target: path, tunnel: null };
 }

@@ -14,6 +14,7 @@ import {
   blockBytesMax,
   checkBlockName,
   type EventBlock,
+  type EventPage,
   encodeBlock,
   nameOfBlock,
   parseBlock,
@@ -22,7 +23,9 @@ import {
 
 const pack = promisify(zlib.zstdCompress);
 const unpack = promisify(zlib.zstdDecompress);
-const packOptions = { params: { [zlib.constants.ZSTD_c_compressionLevel]: 3 } };
+const packOptions = {
+  params: { [zlib.constants.ZSTD_c_compressionLevel]: 3, [zlib.constants.ZSTD_c_checksumFlag]: 1 },
+};
 /** The disk gives out whole pages. */
 const pageBytes = 4_096;
 
@@ -49,7 +52,7 @@ export class EventArchiveFolder {
     return found.sort((a, b) => a.first - b.first || a.last.position - b.last.position);
   }
 
-  async put(block: EventBlock): Promise<void> {
+  async put(block: EventPage): Promise<void> {
     const packed = await pack(encodeBlock(block), packOptions);
     await mkdir(this.path, { recursive: true, mode: 0o700 });
     this.#serial += 1;
@@ -76,34 +79,29 @@ export class EventArchiveFolder {
     }
   }
 
-  /** The packed block that holds the event at a position; undefined: none does. */
+  /**
+   * The packed block that holds the event at a position; undefined: none does. Its checksum was verified, and its
+   * reader verifies the events.
+   */
   async packedAt(position: Position): Promise<Uint8Array | undefined> {
     for (const name of (await this.list()).toReversed()) {
       if (name.first > position || name.last.position < position) continue;
-      if ((await this.read(name)) === undefined) continue; // it was damaged, and is gone
-      return readFile(join(this.path, name.file));
+      const packed = await this.#unlessDamaged(name, async (bytes) => {
+        await unpack(bytes, { maxOutputLength: blockBytesMax });
+        return bytes;
+      });
+      if (packed !== undefined) return packed;
     }
     return undefined;
   }
 
   /** Undefined: it is damaged, and was removed, or is gone. */
   async read(name: BlockName): Promise<EventBlock | undefined> {
-    const path = join(this.path, name.file);
-    let packed: Uint8Array;
-    try {
-      packed = await readFile(path);
-    } catch (error) {
-      if (isMissing(error)) return undefined;
-      throw error;
-    }
-    try {
+    return this.#unlessDamaged(name, async (packed) => {
       const block = await unpackBlock(packed);
       checkBlockName(block, name);
       return block;
-    } catch {
-      await this.remove([name]); // its events are missing from here on, which the reader says
-      return undefined;
-    }
+    });
   }
 
   async remove(blocks: readonly Pick<BlockName, "file">[]): Promise<void> {
@@ -114,6 +112,23 @@ export class EventArchiveFolder {
   async tidy(): Promise<void> {
     for (const file of await names(this.path))
       if (file.endsWith(".part")) await rm(join(this.path, file), { force: true });
+  }
+
+  /** Removes a file that is damaged: its events are missing from here on, which readers say. */
+  async #unlessDamaged<T>(name: BlockName, use: (packed: Uint8Array) => Promise<T>): Promise<T | undefined> {
+    let packed: Uint8Array;
+    try {
+      packed = await readFile(join(this.path, name.file));
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+    try {
+      return await use(packed);
+    } catch {
+      await this.remove([name]);
+      return undefined;
+    }
   }
 
   async #sizeOf(file: string): Promise<number> {

@@ -53,6 +53,9 @@ export function eventBlock(after: Link, entries: readonly Uint8Array[]): EventBl
   return { after, entries, events, last: linkOf(newest), lastAt: newest.recordedAt };
 }
 
+/** A block whose events need not be decoded, because the log that they come from has verified them. */
+export type EventPage = Omit<EventBlock, "events">;
+
 export function encodeBlock({ after, entries }: Pick<EventBlock, "after" | "entries">): Uint8Array {
   return encode([kind, format, [after.epoch, after.position, after.hash], entries]);
 }
@@ -89,7 +92,7 @@ export function nameOfBlock({ after, last, lastAt }: Pick<EventBlock, "after" | 
 export function parseBlockName(file: string): BlockName | undefined {
   const [, first, position, epoch, hash, at] =
     /^(\d{16})-(\d{1,16})-(\d{1,16})-([0-9a-f]{64})-(\d{1,16})$/.exec(file) ?? [];
-  if (first === undefined) return undefined;
+  if (first === undefined || !isPosition(first) || !isPosition(position) || !isPosition(epoch)) return undefined;
   return {
     file,
     first: parsePosition(Number(first)),
@@ -97,6 +100,8 @@ export function parseBlockName(file: string): BlockName | undefined {
     lastAt: Number(at) as UnixMs,
   };
 }
+
+const isPosition = (digits: string | undefined): boolean => Number.isSafeInteger(Number(digits));
 
 /** The link at a position of the block, which may be the one before its first event. */
 export function linkInBlock({ after, events }: EventBlock, position: Position): Link | undefined {

@@ -11,7 +11,14 @@ export {
   stepBuilder,
 } from "./builder.ts";
 export { EventArchiveFolder, type StoredBlock, unpackBlock } from "./event-archive-folder.ts";
-export { type BlockName, type EventBlock, EventBlockError, eventBlock, linkInBlock } from "./event-block.ts";
+export {
+  type BlockName,
+  type EventBlock,
+  EventBlockError,
+  type EventPage,
+  eventBlock,
+  linkInBlock,
+} from "./event-block.ts";
 export { loadSnapshot } from "./load-snapshot.ts";
 export { createLogArchive, type LogArchive } from "./log-archive-client.ts";
 export {

@@ -186,3 +186,17 @@ test("a session that the log has as active, and the node refused for a reason of
   const { trace: _, ...untraced } = { ...idle, rule: refused.rule };
   assert.equal(again(world, untraced as DecisionRecord).type, "same", "the record says that it was idle");
 });
+
+test("a route with a port on a wildcard host is found again, although a record does not have the port", async () => {
+  const more = `${routes}  - id: apps
+    from: https://*.apps.example.com:8443
+    to: http://127.0.0.1:8091
+    allow_any_authenticated_user: true
+`;
+  const world = await logWorld(parseWhole(configText(more)));
+  const kim = await world.signIn("kim@example.com");
+  const record = { ...world.recordOf("apps", kim), host: "one.apps.example.com" };
+  assert.equal(again(world, record).type, "same");
+  const nowhere = { ...record, routeId: null, result: "not_found" } as const;
+  assert.equal(again(world, nowhere).type, "unknown", "the request may have named another port");
+});

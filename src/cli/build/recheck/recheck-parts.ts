@@ -32,6 +32,7 @@ export function startRecheck(
   const { recheckOneIn: oneIn, recheckPerSecond: perSecond, nats } = config.audit;
   if (oneIn === 0 || !nats || config.nats === null || !config.services.has("authenticate")) return null;
   const { databroker, logger, replica } = parts;
+  const ending = new AbortController();
   let failing = false;
   const recheck = createRecheck({
     node: parts.node,
@@ -53,13 +54,13 @@ export function startRecheck(
         "another node decided differently than its facts and its configuration say; explain the record with cardea audit explain",
       ),
     onFailure(error) {
-      if (!failing) logger.warn({ err: error }, "a recorded decision could not be checked; checking the next ones");
+      if (!failing && !ending.signal.aborted)
+        logger.warn({ err: error }, "a recorded decision could not be checked; checking the next ones");
       failing = true;
     },
   });
   registerRecheckMetrics(parts.registry, recheck);
-  const ending = new AbortController();
-  const running = (async () => {
+  void (async () => {
     for (;;) {
       await delay(everyMs, undefined, { signal: ending.signal, ref: false });
       await recheck.run();
@@ -67,10 +68,8 @@ export function startRecheck(
   })().catch((error: unknown) => {
     if (!ending.signal.aborted) logger.error({ err: error }, "recorded decisions are no longer checked");
   });
-  parts.stops.push(async () => {
-    ending.abort();
-    await running;
-  });
+  // A check that waits for a broker must not hold up the end of the process.
+  parts.stops.push(async () => ending.abort());
   return recheck;
 }
 
