@@ -12,7 +12,7 @@ import { formatLink } from "../../events/index.ts";
 import { readLocalConfig } from "../build/local-config.ts";
 import { type ReadingSource, type RecordLocation, recordSource } from "../operator/audit-records.ts";
 import { connectOperator, type OperatorClient, OperatorRefusedError } from "../operator/operator-client.ts";
-import { parseKept } from "../policy/policy-replay.ts";
+import { findInPlace, placesOf, type RecordPlace, recordPlaces } from "../operator/record-places.ts";
 import { operatorOptions, type Parsed, parse } from "../terminal/arguments.ts";
 import { type CliCommand, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
 import { formatTable, maskControlCharacters } from "../terminal/print.ts";
@@ -24,11 +24,12 @@ const noSecrets = { sharedSecret: new Uint8Array(), sharedSecretPrevious: null }
 
 export const auditExplain: CliCommand = {
   name: "audit explain",
-  usage: "ID [--input FILE|-] [--kept files|nats] [--json]",
+  usage: "ID [--input FILE|-] [--kept nats|postgres|files|spool|s3] [--json]",
   summary: "explain a past decision, and make it again: its rule, criteria and facts, and the events that set them",
   help: `ID is a record id (\`<boot>:<number>\`, as \`audit tail\` prints it) or a request id, as the error page of a denial shows it. If a request has
 several decisions, the newest is explained and the others are listed. The record comes from the newest ones that the server holds, else
-from where -c cardea.yaml stores them (audit files with their rotated files, or the stream in NATS; --kept chooses), or from --input.
+from where -c cardea.yaml stores them: the stream in NATS, Postgres, audit files with their rotated files, the spool of this machine, object
+storage. They are searched in this order; --kept chooses one. Or from --input.
 The events come from the log. The server then decides the request again, from the facts at the position of the record and the
 configuration that it names (docs/audit-queries.md), also where retention has dropped the events, as long as the archive of the brokers
 has them.
@@ -64,34 +65,69 @@ export function exitCodeOf({ broken, again, record }: Pick<ExplainAnswer, "broke
 type ExplainContext = Readonly<{ parsed: Parsed; terminal: Terminal; client: OperatorClient }>;
 
 async function explainById(id: string, context: ExplainContext): Promise<ExplainAnswer | undefined> {
-  const { parsed, terminal, client } = context;
-  const config = parsed.text("config");
+  const { parsed, client } = context;
   if (parsed.text("input") === undefined && parsed.text("kept") === undefined) {
     try {
       return (await client.post("/explain", { id }, explainMs)) as ExplainAnswer;
     } catch (error) {
       if (!(error instanceof OperatorRefusedError && error.status === 404)) throw error;
     }
-    if (config === undefined) return undefined;
+    if (parsed.text("config") === undefined) return undefined;
   }
-  const kept = parseKept(parsed.text("kept"));
+  const found = await findStored(id, context);
+  const [newest, ...others] = found.toSorted((a, b) => b.at - a.at || b.seq - a.seq);
+  if (newest === undefined) return undefined;
+  const answer = (await client.post("/explain", { record: newest }, explainMs)) as ExplainAnswer;
+  return { ...answer, others: others.map(recordIdOf) };
+}
+
+/** In `--input`, else in each place of the configuration until one has the record. */
+async function findStored(id: string, { parsed, terminal }: ExplainContext): Promise<readonly DecisionEntry[]> {
   const input = parsed.text("input");
-  if (input === undefined && config === undefined)
-    throw new UsageError("--kept needs -c, which says where records are stored");
+  const kept = parsePlace(parsed.text("kept"));
+  const path = parsed.text("config");
   const noLocation: RecordLocation = {
     audit: { files: [], nats: false },
     nats: null,
     broker: { clusterName: "" },
     ...noSecrets,
   };
-  const own = config === undefined ? null : readLocalConfig(config, terminal);
-  const source = recordSource(own ?? noLocation, { input, kept, from: 0 });
+  if (input !== undefined)
+    return (await findDecisions(id, recordSource(noLocation, { input, kept: undefined, from: 0 }))).found;
+  if (path === undefined) throw new UsageError("--kept needs -c, which says where records are stored");
+  const config = readLocalConfig(path, terminal);
+  const places = placesOf(config);
+  if (kept !== undefined && !places.includes(kept))
+    throw new UsageError(`${path} stores no records in ${kept}, or only in OCSF, from which none can be read back`);
+  for (const place of kept === undefined ? places : [kept]) {
+    try {
+      const found = await findIn(id, place, { config, terminal });
+      if (found.length > 0) return found;
+    } catch (error) {
+      if (kept !== undefined || !(error instanceof Error)) throw error;
+      terminal.err(`not searched: ${place}: ${maskControlCharacters(error.message)}\n`);
+    }
+  }
+  return [];
+}
+
+async function findIn(
+  id: string,
+  place: RecordPlace,
+  { config, terminal }: Readonly<{ config: ReturnType<typeof readLocalConfig>; terminal: Terminal }>,
+): Promise<readonly DecisionEntry[]> {
+  if (place !== "nats") return findInPlace(id, place, config);
+  const source = recordSource(config, { input: undefined, kept: place, from: 0 });
   const { found, refused } = await findDecisions(id, source);
   if (refused !== "") terminal.err(`refused messages of the audit stream were not searched: ${refused}\n`);
-  const [newest, ...others] = found.toSorted((a, b) => b.at - a.at || b.seq - a.seq);
-  if (newest === undefined) return undefined;
-  const answer = (await client.post("/explain", { record: newest }, explainMs)) as ExplainAnswer;
-  return { ...answer, others: others.map(recordIdOf) };
+  return found;
+}
+
+function parsePlace(text: string | undefined): RecordPlace | undefined {
+  const place = recordPlaces.find((one) => one === text);
+  if (text !== undefined && place === undefined)
+    throw new UsageError(`--kept ${text}: write ${recordPlaces.join(", ")}`);
+  return place;
 }
 
 /** @returns `refused`: how many messages of the audit stream were refused, by reason; empty: none */
