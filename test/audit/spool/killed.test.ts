@@ -20,13 +20,13 @@ function start(
   t: TestContext,
   folder: string,
   boot: string,
-  bytes = 0,
+  { bytes = 0, down = false }: Readonly<{ bytes?: number; down?: boolean }> = {},
 ): Readonly<{ child: ChildProcess; history: History }> {
   const child = spawn(
     process.execPath,
-    [join(import.meta.dirname, "killed-recorder.ts"), folder, boot, String(bytes)],
+    [join(import.meta.dirname, "killed-recorder.ts"), folder, boot, String(bytes), down ? "down" : "up"],
     {
-      stdio: ["pipe", "pipe", "inherit"],
+      stdio: ["pipe", "pipe", "ignore"],
     },
   );
   t.after(() => child.kill("SIGKILL"));
@@ -104,6 +104,34 @@ test("kill -9 under load: what callers saw is recorded or declared lost; strict 
     assert.ok(records.some((record) => record.boot === boot && record.kind === "gap" && record.reason === "killed"));
 });
 
+test("a rolling deploy while the sink is down: the new process waits for the old one's folder, and nothing is lost", async (t) => {
+  const folder = new TemporaryFolder("rolling-spool");
+  t.after(() => folder.remove());
+  const histories: History[] = [];
+  let running = start(t, folder.path, "boot-0", { down: true });
+  for (let nth = 1; nth <= 4; nth++) {
+    await waitFor("the load", () => running.history.durable.length > 5);
+    const next = start(t, folder.path, `boot-${nth}`, { down: nth < 4 }); // while the old one still decides
+    await delay(nth * 60);
+    running.child.kill("SIGTERM");
+    assert.deepEqual(await once(running.child, "close"), [0, null]);
+    histories.push(running.history);
+    running = next;
+  }
+  await waitFor("the last one's load", () => running.history.durable.length > 5);
+  running.child.kill("SIGTERM");
+  assert.deepEqual(await once(running.child, "close"), [0, null]);
+  const records = recordsIn(folder.path);
+  for (const each of [...histories, running.history]) {
+    checkHistory(records, each);
+    assert.deepEqual(
+      records.filter(({ boot, kind }) => boot === each.boot && kind === "gap"),
+      [],
+      "clean ends leave no gap",
+    );
+  }
+});
+
 test("a full disk: strict is refused, best effort goes on, and every loss is declared", async (t) => {
   const folder = new TemporaryFolder("full-spool");
   const spool = join(folder.path, "spool");
@@ -114,7 +142,7 @@ test("a full disk: strict is refused, best effort goes on, and every loss is dec
   mkdirSync(spool);
   const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=12m", "tmpfs", spool]);
   if (mounted.status !== 0) return t.skip("a file system of a given size needs the right to mount");
-  const { child, history } = start(t, folder.path, "boot-1", 1_500);
+  const { child, history } = start(t, folder.path, "boot-1", { bytes: 1_500 });
   await waitFor("the load", () => history.durable.length > 20);
   const filler = join(spool, "filler");
   await waitFor("strict records to be refused", () => {
