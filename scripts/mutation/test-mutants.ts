@@ -1,5 +1,5 @@
 /**
- * Test mutants: rules of docs/architecture.md §3 to §6 that the simulator does not run, each with the test file that
+ * Test mutants: rules of docs/architecture.md §3 to §7 that the simulator does not run, each with the test file that
  * fails without it. Pure data.
  *
  * test/scripts/test-mutants.test.ts notices when quoted code changes. `npm run mutate:tests` checks that each test
@@ -9,6 +9,7 @@ import { liveTestMutants } from "./live-test-mutants.ts";
 import { massChangeTestMutants } from "./mass-change-test-mutants.ts";
 import { rederiveTestMutants } from "./rederive-test-mutants.ts";
 import { regionTestMutants } from "./region-test-mutants.ts";
+import { spoolTestMutants } from "./spool-test-mutants.ts";
 import { storeTestMutants } from "./store-test-mutants.ts";
 import type { TestMutant } from "./test-mutant.ts";
 import { wireTestMutants } from "./wire-test-mutants.ts";
@@ -263,6 +264,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   ...liveTestMutants,
   ...regionTestMutants,
   ...storeTestMutants,
+  ...spoolTestMutants,
   ...massChangeTestMutants,
   ...rederiveTestMutants,
   ...wireTestMutants,

@@ -206,6 +206,18 @@ describe("what cannot be read", () => {
     });
   }
 
+  test("because the first segment of a boot was removed is declared", async () => {
+    const down = testSink("down");
+    const { disk, first } = await twoSegments(down);
+    disk.files.delete(first);
+    down.mode = "good";
+    const second = await startSpool(disk, [down], { boot: "boot-2" });
+    await second.close(5_000);
+    const { recorded, declared } = accountOf(down.written, "boot-1");
+    assert.deepEqual(sorted([...recorded, ...declared]), range(1, 60));
+    assert.ok(declared.size > 10);
+  });
+
   test("of a place before a gap is declared with it", async () => {
     const disk = new ModelDisk();
     const down = testSink("down");

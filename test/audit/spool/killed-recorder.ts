@@ -1,7 +1,7 @@
 /**
- * A process that makes decisions until its test kills it: `node killed-recorder.ts FOLDER BOOT BYTES [down]`. It answers
- * each with a line on standard output: `b` for best effort, `s` for a strict one that is durable, `x` for a strict one
- * that is refused. `stop` on standard input, or SIGTERM, ends it cleanly. `down`: its sink fails.
+ * A process that makes decisions until its test kills it: `node killed-recorder.ts FOLDER BOOT BYTES [down]`. It
+ * answers each with a line on standard output: `b` for best effort, `s` for a strict one that is durable, `x` for a
+ * strict one that is refused. `stop` on standard input, or SIGTERM, ends it cleanly. `down`: its sink fails.
  */
 import { writeSync } from "node:fs";
 import { join } from "node:path";

@@ -118,6 +118,14 @@ describe("segments", () => {
     const list = [segment(1, { kind: "gap" }), segment(2, { strict: true }), segment(3), segment(4, { ended: false })];
     assert.equal(segmentToDrop(list)?.index, 3);
     assert.equal(segmentToDrop([list[0], list[1], list[3]].filter((each) => each !== undefined)), null);
+    assert.equal(segmentToDrop([segment(1), segment(2), segment(3, { last: 29 })])?.index, 1);
+    assert.equal(segmentToDrop([segment(1), segment(2, { last: 19 }), segment(3)])?.index, 2, "one without records");
+  });
+
+  test("are not dropped if they are the newest durable one, which says what is reserved", () => {
+    assert.equal(segmentToDrop([segment(1)]), null);
+    assert.equal(segmentToDrop([segment(1), segment(2, { bytes: 0, ended: false })]), null);
+    assert.equal(segmentToDrop([segment(1), segment(2, { ended: false })])?.index, 1);
   });
 
   test("are removed once every sink has passed them", () => {

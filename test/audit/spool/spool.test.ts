@@ -89,6 +89,28 @@ describe("strict records", () => {
   });
 });
 
+test("a sink gets nothing that a power failure could take back", async () => {
+  const disk = new ModelDisk();
+  const sink = testSink();
+  const recorder = await startSpool(disk, [sink]);
+  await recorder.recordDurably(decision("/1"));
+  let release = (): void => undefined;
+  let isWaiting = false;
+  disk.before = (operation) => {
+    if (operation !== "sync") return undefined;
+    isWaiting = true;
+    return new Promise<void>((resolve) => (release = resolve));
+  };
+  recorder.record(decision("/2"));
+  await waitFor("the sync", () => isWaiting);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(sink.written.length, 1, "it is written, and not synced");
+  disk.before = () => undefined;
+  release();
+  await waitFor("the record", () => sink.written.length === 2);
+  await recorder.close(1_000);
+});
+
 describe("at its bound", () => {
   test("the spool drops the oldest records, and declares them to the sinks that miss them", async () => {
     const disk = new ModelDisk();
