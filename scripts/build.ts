@@ -27,7 +27,13 @@ const beside = ["package.json", "cardea.dev.yaml"];
 /** Loaded on first use, or with files of their own that they look for beside themselves. */
 const libraries = [
   ...["acme-client", "oidc-provider", "@grpc/grpc-js", "msgpackr-extract", "node-gyp-build-optional-packages"],
-  ...["@opentelemetry/exporter-*", "@opentelemetry/resources", "@opentelemetry/sdk-trace", "@aws-sdk/client-s3"],
+  ...[
+    "@opentelemetry/exporter-*",
+    "@opentelemetry/resources",
+    "@opentelemetry/sdk-trace",
+    "@opentelemetry/otlp-transformer",
+    "@aws-sdk/client-s3",
+  ],
 ];
 /** CommonJS libraries inside the file call it. */
 const requireFunction =

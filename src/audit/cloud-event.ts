@@ -30,7 +30,7 @@ export function cloudEventOf(record: AuditRecord, cluster: string): CloudEventRe
     specversion: "1.0",
     id: recordIdOf(record),
     source: `urn:cardea:${encodeURIComponent(cluster)}:${encodeURIComponent(record.node)}`,
-    type: `io.cardea.audit.${typeOf(record)}`,
+    type: `io.cardea.audit.${auditTypeOf(record)}`,
     time: new Date(record.at).toISOString(),
     ...(subject === null ? {} : { subject }),
     datacontenttype: "application/json",
@@ -40,7 +40,8 @@ export function cloudEventOf(record: AuditRecord, cluster: string): CloudEventRe
   };
 }
 
-function typeOf(record: AuditRecord): string {
+/** Kind and occasion of a record, as names of events have them. */
+export function auditTypeOf(record: AuditRecord): string {
   if (record.kind !== "decision") return record.kind;
   return record.occasion === "closed" ? "stream.closed" : `decision.${record.occasion}`;
 }

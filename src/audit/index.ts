@@ -89,6 +89,7 @@ export {
 export type { SinkStats } from "./sink-delivery.ts";
 export { createFileSink } from "./sinks/file-sink.ts";
 export { createRecordFormatter, withFormat } from "./sinks/formatted-sink.ts";
+export { createOtlpSink } from "./sinks/otlp-sink.ts";
 export { connectS3 } from "./sinks/s3-connection.ts";
 export { createS3Sink } from "./sinks/s3-sink.ts";
 export { createWebhookSink } from "./sinks/webhook-sink.ts";

@@ -18,6 +18,7 @@ import type { HostPort, Upstream } from "./values/network-values.ts";
 import type { PostgresSinkConfig } from "./values/postgres-sink.ts";
 import type { ClientAuthMethod, ParMode, ProviderKind } from "./values/sign-in-provider-values.ts";
 import type { SignalTransmitterConfig } from "./values/signal-transmitters.ts";
+import type { OtlpSinkConfig } from "./values/sinks/otlp-sink-values.ts";
 import type { S3SinkConfig } from "./values/sinks/s3-sink-values.ts";
 import type { SinkFormat } from "./values/sinks/sink-format.ts";
 import type { FileRotation } from "./values/sinks/sink-values.ts";
@@ -371,6 +372,7 @@ export type Config = Readonly<{
       files: readonly Readonly<{ path: string; format: SinkFormat; rotation: FileRotation | null }>[];
       nats: boolean;
       webhooks: readonly WebhookSinkConfig[];
+      otlp: readonly OtlpSinkConfig[];
       s3: readonly S3SinkConfig[];
       /** The format on standard output; null: no such sink. */
       stdout: SinkFormat | null;

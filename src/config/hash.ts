@@ -33,6 +33,7 @@ function auditBodyOf({
   files,
   postgres,
   webhooks,
+  otlp,
   s3,
   ...audit
 }: Unhashed["audit"]): Readonly<Record<string, unknown>> {
@@ -41,6 +42,7 @@ function auditBodyOf({
     files: files.map(({ rotation, ...file }) => (rotation === null ? file : { ...file, rotation })),
     ...(postgres === null ? {} : { postgres }),
     ...(webhooks.length === 0 ? {} : { webhooks }),
+    ...(otlp.length === 0 ? {} : { otlp }),
     ...(s3.length === 0 ? {} : { s3 }),
   };
 }

@@ -68,6 +68,7 @@ export { everyService, type Service } from "./values/process-values.ts";
 export { defaultProviderName, type ProviderKind } from "./values/sign-in-provider-values.ts";
 export { type SentSignal, type SignalReceiverConfig, sentSignals } from "./values/signal-receivers.ts";
 export { defaultSignalActions, type SignalTransmitterConfig, type SubjectMatch } from "./values/signal-transmitters.ts";
+export type { OtlpSinkConfig } from "./values/sinks/otlp-sink-values.ts";
 export type { S3SinkConfig } from "./values/sinks/s3-sink-values.ts";
 export type { SinkBatchConfig, SinkEndpointConfig } from "./values/sinks/sink-endpoint-values.ts";
 export type { SinkFormat } from "./values/sinks/sink-format.ts";

@@ -251,8 +251,9 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
 
 /** Strict records are never dropped, so they need a sink that takes them off the disk. */
 function checkStrictSinks(audit: Unhashed["audit"], report: ProblemReporter): void {
-  const { files, nats, stdout, postgres, webhooks, s3 } = audit;
-  if (files.length + webhooks.length + s3.length > 0 || nats || stdout !== null || postgres !== null) return;
+  const { files, nats, stdout, postgres, webhooks, otlp, s3 } = audit;
+  if (files.length + webhooks.length + otlp.length + s3.length > 0 || nats || stdout !== null || postgres !== null)
+    return;
   const wrong = "is empty, and a route has strict audit: its records would fill the spool";
   report.error(["audit", "sinks"], wrong, "name a sink, or write best_effort");
 }

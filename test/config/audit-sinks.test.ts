@@ -118,6 +118,32 @@ describe("a webhook", () => {
   });
 });
 
+describe("OpenTelemetry", () => {
+  test("needs an address, and adds the path of the protocol", () => {
+    const [first, second] = accepted([
+      { otlp: "https://otel.example.com" },
+      { otlp: "http://127.0.0.1:4318/custom", name: "local", encoding: "json", compression: "none" },
+    ]).otlp;
+    assert.equal(first?.endpoint.url.href, "https://otel.example.com/v1/logs");
+    assert.deepEqual([first?.name, first?.encoding, first?.compression], ["otlp otel.example.com", "protobuf", "gzip"]);
+    assert.equal(second?.endpoint.url.href, "http://127.0.0.1:4318/custom");
+    assert.deepEqual([second?.name, second?.encoding, second?.compression], ["otlp local", "json", "none"]);
+  });
+
+  test("takes credentials from files, and is refused with the key and the remedy", () => {
+    const [one] = accepted([{ otlp: "https://otel/", header_files: { "api-key": "/key" } }], {
+      "/key": "key-1\n",
+    }).otlp;
+    assert.deepEqual(one?.endpoint.headers, { "api-key": "key-1" });
+    assert.match(problemsOf([{ otlp: "otel:4317" }]), /sinks\[0\]\.otlp the scheme otel cannot be used here/);
+    assert.match(
+      problemsOf([{ otlp: "https://otel/", encoding: "grpc" }]),
+      /encoding "grpc" is not known here; write one of/,
+    );
+    assert.match(problemsOf([{ otlp: "http://otel/", bearer_token: "a" }]), /its credentials would cross the network/);
+  });
+});
+
 describe("object storage", () => {
   test("needs a bucket, and finds credentials by itself", () => {
     const [bucket] = accepted([{ s3: "audit-records" }]).s3;

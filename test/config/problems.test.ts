@@ -105,7 +105,7 @@ suite("an invalid global setting is reported at its location", () => {
     [
       "audit:\n  sinks:\n    - file: a.jsonl\n    - kafka: true",
       [
-        "c.yaml:14:7: audit.sinks[1]: a mapping is not a sink; write - file: path, - nats: true, - stdout: true, - postgres: true, - webhook: URL or - s3: bucket",
+        "c.yaml:14:7: audit.sinks[1]: a mapping is not a sink; write - file: path, - nats: true, - stdout: true, - postgres: true, - webhook: URL, - otlp: URL or - s3: bucket",
       ],
     ],
     [

@@ -116,6 +116,7 @@ const plants: Readonly<Record<string, Plant>> = {
   "audit.sinks": {
     value: JSON.stringify([
       { postgres: true, url: "host=db user=audit password=planted-audit dbname=audit" },
+      { otlp: "https://otel.example.com", bearer_token: "planted-otlp-token", header_files: {} },
       { s3: "records", access_key_id: "key-1", secret_access_key: "planted-s3-secret" },
       {
         ...{ webhook: "https://siem.example.com/?key=planted-hook-query", secrets: [bytes(13)] },

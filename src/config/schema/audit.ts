@@ -5,12 +5,14 @@ import { sinks } from "../values/sinks/sink-values.ts";
 import { auditMode, enumValue, filePath, integer, stringList } from "../values/value-type.ts";
 import { cardea } from "./keys.ts";
 
-const sinkPaths = ["files", "nats", "stdout", "postgres", "webhooks", "s3"].map((kind) => `audit.${kind}`);
+const sinkPaths = ["files", "nats", "stdout", "postgres", "webhooks", "otlp", "s3"].map((kind) => `audit.${kind}`);
 const sinkSecrets = [
   "postgres.connectionString",
   "webhooks.*.secrets.*",
   "webhooks.*.endpoint.headers.*",
   "webhooks.*.endpoint.tls.key",
+  "otlp.*.endpoint.headers.*",
+  "otlp.*.endpoint.tls.key",
   "s3.*.credentials.secretAccessKey",
 ].map((path) => `audit.${path}`);
 

@@ -3,6 +3,7 @@ import {
   type AuditSink,
   connectS3,
   createFileSink,
+  createOtlpSink,
   createPostgresAuditSink,
   createRecordFormatter,
   createS3Sink,
@@ -13,6 +14,7 @@ import type { Config, SinkFormat } from "../../../config/index.ts";
 import type { NodeId } from "../../../events/index.ts";
 import type { Logger } from "../../../replication/index.ts";
 import type { Output } from "../../terminal/output.ts";
+import { version } from "../../terminal/version.ts";
 
 type SinkContext = Readonly<{ node: NodeId; output: Pick<Output, "writeAll">; logger: Logger }>;
 
@@ -20,7 +22,7 @@ export async function createSinks(
   config: Pick<Config, "audit" | "broker" | "certificateAuthority">,
   context: SinkContext,
 ): Promise<AuditSink[]> {
-  const { files, stdout, webhooks, s3 } = config.audit;
+  const { files, stdout, webhooks, otlp, s3 } = config.audit;
   const cluster = config.broker.clusterName;
   const common = { authority: config.certificateAuthority, nowMs: () => Date.now() };
   const formatted = (sink: AuditSink, format: SinkFormat): AuditSink => withFormat(sink, { format, cluster });
@@ -31,6 +33,12 @@ export async function createSinks(
   }
   if (config.audit.postgres !== null) sinks.push(postgresSink(config.audit.postgres, config, context));
   sinks.push(...webhooks.map((webhook) => formatted(createWebhookSink(webhook, common), webhook.format)));
+  for (const collector of otlp) {
+    const library = await import("@opentelemetry/otlp-transformer");
+    const formatRecords = createRecordFormatter({ format: collector.format, cluster });
+    const { node } = context;
+    sinks.push(createOtlpSink(collector, { ...common, library, node, cluster, version, formatRecords }));
+  }
   for (const bucket of s3) {
     const connection = await connectS3(bucket, common.authority); // before requests, because it loads a large library
     const formatRecords = createRecordFormatter({ format: bucket.format, cluster });

@@ -2,6 +2,7 @@
 import type { Config } from "../../config.ts";
 import type { ProblemReporter } from "../../source/source-locations.ts";
 import { isLoopback } from "../../values/network-values.ts";
+import type { OtlpSinkConfig } from "../../values/sinks/otlp-sink-values.ts";
 import type { S3SinkConfig, S3SinkWritten } from "../../values/sinks/s3-sink-values.ts";
 import type { SinkEndpointConfig, WrittenEndpoint } from "../../values/sinks/sink-endpoint-values.ts";
 import type { Sink } from "../../values/sinks/sink-values.ts";
@@ -19,21 +20,25 @@ type From = Readonly<{ report: ProblemReporter; material: KeyMaterial }>;
 export function resolveRemoteSinks(
   sinks: readonly Sink[],
   { report, material }: From,
-): Pick<Config["audit"], "webhooks" | "s3"> {
+): Pick<Config["audit"], "webhooks" | "otlp" | "s3"> {
   const webhooks: WebhookSinkConfig[] = [];
+  const otlp: OtlpSinkConfig[] = [];
   const s3: S3SinkConfig[] = [];
   const names = new Set<string>();
   for (const [i, sink] of sinks.entries()) {
-    if (sink.kind !== "webhook" && sink.kind !== "s3") continue;
+    if (sink.kind !== "webhook" && sink.kind !== "otlp" && sink.kind !== "s3") continue;
     const name = `${sink.kind} ${sink.name ?? (sink.kind === "s3" ? sink.bucket : sink.endpoint.url.host)}`;
     if (names.has(name))
       report.error(["audit", "sinks", i], `has the name of another sink, ${name}`, "write a name for each of them");
     names.add(name);
     const inside: From = { report: report.under("audit", "sinks", i), material: material.under("audit", "sinks", i) };
     if (sink.kind === "webhook") webhooks.push({ ...resolveWebhook(sink, inside), name });
-    else s3.push({ ...resolveS3(sink, inside), name });
+    else if (sink.kind === "otlp") {
+      const { kind: _, endpoint, ...rest } = sink;
+      otlp.push({ ...rest, name, endpoint: resolveEndpoint(endpoint, inside) });
+    } else s3.push({ ...resolveS3(sink, inside), name });
   }
-  return { webhooks, s3 };
+  return { webhooks, otlp, s3 };
 }
 
 function resolveWebhook(sink: WebhookSinkWritten, from: From): Omit<WebhookSinkConfig, "name"> {

@@ -21,6 +21,7 @@ import {
   type ValueType,
   valueType,
 } from "../value-type.ts";
+import { type OtlpSinkWritten, readOtlpSink } from "./otlp-sink-values.ts";
 import { readS3Sink, type S3SinkWritten } from "./s3-sink-values.ts";
 import { formatShape, type SinkFormat } from "./sink-format.ts";
 import { readWebhookSink, type WebhookSinkWritten } from "./webhook-sink-values.ts";
@@ -43,6 +44,7 @@ export type Sink =
   | Readonly<{ kind: "stdout"; format: SinkFormat }>
   | WrittenPostgresSink
   | WebhookSinkWritten
+  | OtlpSinkWritten
   | S3SinkWritten;
 
 type Kind = Readonly<{
@@ -58,6 +60,7 @@ const kinds: Readonly<Record<string, Kind>> = {
   stdout: { example: "stdout: true", read: readStdoutSink },
   postgres: { example: "postgres: true", read: readPostgresSink },
   webhook: { example: "webhook: URL", read: readWebhookSink },
+  otlp: { example: "otlp: URL", read: readOtlpSink },
   s3: { example: "s3: bucket", read: readS3Sink },
 };
 
