@@ -48,6 +48,7 @@ async function main(): Promise<number> {
       seed: 1,
       folder: folder.path,
       weakened: null,
+      smallDisks: false, // they are for half an hour too small
       print: (line) => console.log(line),
       act: (stage) => breakSinks(stage, wanted),
     });

@@ -81,6 +81,8 @@ export type ClusterOptions = Readonly<{
   /** The rule that is removed, and the processes that run without it. */
   weakened: Readonly<{ rule: string; processes: readonly string[] }> | null;
   say: (text: string) => void;
+  /** Whether the audit spools of proxies are on small disks, which faults can fill (small-disks.ts). */
+  smallDisks: boolean;
   onProcessEnd: (process: string, how: EndOfProcess) => void;
 }>;
 
@@ -149,7 +151,7 @@ async function startOnce(options: ClusterOptions, stops: Stops): Promise<Cluster
   if (remotes > 0) await stores.postgres.reachThrough((standby, primary) => named.get(`${standby} ${primary}`) ?? 0);
 
   const proxyNames = specs.filter(({ service }) => service === "proxy").map(({ name }) => name);
-  const disks = await startSmallDisks(proxyNames, folder);
+  const disks = await startSmallDisks(options.smallDisks ? proxyNames : [], folder);
   stops.push(() => disks.stop());
   const processes = plans.map(({ spec, reach }) => newProcess(spec, { topology, addresses, reach, disks }, options));
   for (const each of processes) stops.push(() => each.kill());

@@ -37,13 +37,13 @@ export async function startSmallDisks(processes: readonly string[], folder: stri
   const root = join(folder, "spools");
   for (const process of processes) mkdirSync(join(root, process), { recursive: true, mode: 0o700 });
   const folderOf = (process: string): string => join(root, process);
-  const holder = await mount(processes.map(folderOf), join(folder, "small-disks.log"));
+  const holder = processes.length === 0 ? null : await mount(processes.map(folderOf), join(folder, "small-disks.log"));
   if (holder === null)
     return {
       folder: folderOf,
       enter: [],
       mounted: false,
-      fill: () => Promise.reject(new Error("this machine lets no process mount a disk")),
+      fill: () => Promise.reject(new Error("there is no small disk")),
       free: async () => {},
       stop: async () => {},
     };

@@ -12,6 +12,7 @@ import { type Aim, type Breakable, type Inject, type Injection, killed, paused }
 
 const servesWithinMs = 8_000;
 const deleteAttempts = 5;
+const keepAttempts = 3;
 /** How long commits hang before synchronous_standby_names is emptied. */
 const hangMs = 700;
 
@@ -144,7 +145,7 @@ async function within(work: Promise<void>, ms: number): Promise<void> {
  * Without a quorum this has to wait.
  */
 async function deleteStreams(nats: NatsCluster, { cluster, note }: Pick<Aim, "cluster" | "note">): Promise<void> {
-  await cluster.auditStreams.keep(nats.urls).catch((error: unknown) => note(`records were not kept: ${error}`));
+  for (let attempt = 1; !(await isKept(nats, { cluster, note })) && attempt < keepAttempts; attempt++);
   for (let attempt = 1; ; attempt++) {
     try {
       return await deleteStreamsOnce(nats);
@@ -152,6 +153,16 @@ async function deleteStreams(nats: NatsCluster, { cluster, note }: Pick<Aim, "cl
       if (attempt === deleteAttempts) throw error;
       await delay(1_000);
     }
+  }
+}
+
+async function isKept({ urls }: NatsCluster, { cluster, note }: Pick<Aim, "cluster" | "note">): Promise<boolean> {
+  try {
+    await cluster.auditStreams.keep(urls);
+    return true;
+  } catch (error) {
+    note(`the records in JetStream were not read: ${error}`);
+    return false;
   }
 }
 

@@ -67,7 +67,7 @@ export async function judgeRun(run: RunToJudge, reportsFolder: string): Promise<
   using folder = new TemporaryFolder("chaos");
   const print = (line: string): void => console.log(line);
   try {
-    const seen = await runOnStage({ ...run, folder: folder.path, print });
+    const seen = await runOnStage({ ...run, smallDisks: true, folder: folder.path, print });
     return reportRun(run, seen, { reportsFolder, folder: folder.path });
   } catch (error) {
     console.error(error);

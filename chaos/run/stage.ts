@@ -29,6 +29,8 @@ export type StageOptions = Readonly<{
   folder: string;
   /** The removed rule, and the processes that run without it. */
   weakened: Readonly<{ rule: string; processes: readonly string[] }> | null;
+  /** Whether the audit spools of proxies are on small disks, which faults can fill. */
+  smallDisks: boolean;
   print: (line: string) => void;
   /** What happens to the cluster. It throws when the run is inconclusive. */
   act: (stage: Stage) => Promise<void>;
@@ -66,7 +68,8 @@ const readyBoundMs = 20_000;
 const extraMs = 60_000;
 
 /** @throws Error when the run is inconclusive: a client process ended, or there are too few answers */
-export async function runOnStage({ topology, seed, folder, weakened, print, act }: StageOptions): Promise<Seen> {
+export async function runOnStage(options: StageOptions): Promise<Seen> {
+  const { topology, seed, folder, weakened, smallDisks, print, act } = options;
   await using stack = new AsyncDisposableStack();
   const origin = newOrigin();
   const now = runClock(origin);
@@ -82,7 +85,7 @@ export async function runOnStage({ topology, seed, folder, weakened, print, act 
   const onProcessEnd = (node: string, how: EndOfProcess): void => {
     if (!isWritten) history.write({ type: "process-end", at: now(), node, how });
   };
-  const started = await startCluster({ topology, folder, upstream, weakened, say, onProcessEnd });
+  const started = await startCluster({ topology, folder, upstream, weakened, smallDisks, say, onProcessEnd });
   const cluster = stack.adopt(started, (each) => each.stop());
   const client = stack.adopt(statusClient(cluster), (each) => each.close());
   const watch = stack.adopt(watchLeader(client, { now, history }), (each) => each.stop());
