@@ -16,7 +16,7 @@ const pendingPollMs = 50;
  * one, at any time; of numbers beyond the reservation docs/audit.md promises nothing.
  */
 const pending = { least: 10, most: 100 };
-const pendingWithinMs = 1_500;
+const pendingWithinMs = 2_500;
 const emptyWithinMs = 2_000;
 const blockAttempts = 5;
 
@@ -65,7 +65,7 @@ function killedOn(aim: Aim, make: (process: ClusterProcess) => Acts): Injection 
         await untilPending(process, emptyWithinMs, (count) => count < pending.least);
         await disk.begin();
         const count = await untilPending(process, pendingWithinMs, (count) => count >= pending.least);
-        if (count > pending.most) return note(`${target} is not killed: ${count} records wait in memory`);
+        if (!(count <= pending.most)) return note(`${target} is not killed: ${count} records wait in memory`);
         await process.kill();
         note(`${target} was killed while ${count} records or more waited in memory`);
       },
@@ -78,15 +78,16 @@ function killedOn(aim: Aim, make: (process: ClusterProcess) => Acts): Injection 
   return { ...ofDisk(aim, acts), holds: [target] };
 }
 
-/** @returns the count that was seen last */
+/** @returns the count that was seen last; NaN: the process did not answer */
 async function untilPending(
   process: ClusterProcess,
   withinMs: number,
   isEnough: (count: number) => boolean,
 ): Promise<number> {
-  let count = 0;
+  let count = Number.NaN;
   for (const giveUpAt = performance.now() + withinMs; performance.now() < giveUpAt; await delay(pendingPollMs)) {
-    count = sumIn(await process.metrics().catch(() => ""), "cardea_audit_pending_records");
+    const page = await process.metrics().catch(() => null);
+    count = page === null ? Number.NaN : sumIn(page, "cardea_audit_pending_records");
     if (isEnough(count)) break;
   }
   return count;
