@@ -65,11 +65,11 @@ ${isPublic ? nextSteps(view) : null}
 <div class="clock" data-clock="waiting" id="clock"><time id="time">--:--:--</time><p id="state" role="status">A WebSocket through the proxy needs JavaScript.</p><a class="button" id="reload" href="/" hidden>Reload</a><button type="button" id="again" hidden>Connect again</button></div>
 <p class="muted small">${isPublic ? "It belongs to no session, so no revocation closes it." : "Revoke the session from a terminal and watch: the connection closes within milliseconds."}</p>
 ${claimsOf(verdict)}
-<h2>Headers about you</h2>
+<h2>Identity headers</h2>
 ${headerFacts(view.rawHeaders, (name) => identityHeaders.test(name))}
 <details><summary>All headers as received (${view.rawHeaders.length / 2})</summary>${headerFacts(view.rawHeaders, () => true)}</details>
-<h2>Other pages</h2>
-<div class="actions">${linkButton("/.pomerium/", "You, as the proxy sees you", "second")}${view.links.map((link) => linkButton(link.url, link.name, "second"))}${isPublic ? null : linkButton("/.pomerium/sign_out", "Sign out", "second")}</div>`,
+<h2>Links</h2>
+<div class="actions">${linkButton("/.pomerium/routes", "My apps", "second")}${linkButton("/.pomerium/", "My account", "second")}${view.links.map((link) => linkButton(link.url, link.name, "second"))}${isPublic ? null : linkButton("/.pomerium/sign_out", "Sign out", "second")}</div>`,
   });
 }
 
@@ -83,10 +83,10 @@ function verdictBox(view: DemoAppView): Html {
     case "absent":
       return html`<div class="verdict" data-verdict="absent">${open}<p><b>No assertion: a public visitor.</b> The proxy lets everyone in here, or does not pass on identities.</p></div>`;
     case "refused":
-      return html`<div class="verdict bad" data-verdict="refused">${cross}<p><b>The assertion is not valid.</b> ${verdict.why}</p></div>`;
+      return html`<div class="verdict bad" data-verdict="refused">${cross}<p><b>The signature doesn't check out.</b> ${verdict.why}</p></div>`;
     case "verified":
       return verdict.subject === null
-        ? html`<div class="verdict" data-verdict="public">${open}<p><b>A public visitor.</b> The proxy signed that there is no signed-in user.</p></div>`
+        ? html`<div class="verdict" data-verdict="public">${open}<p><b>A public visitor.</b> Cardea confirmed that no one is signed in.</p></div>`
         : html`<div class="verdict good" data-verdict="verified">${tick}<p><b>The proxy signed who you are.</b> Checked against the keys at <code>${view.jwksUrl}</code>, for this host, and not expired.</p></div>`;
     default:
       return unreachable(verdict);

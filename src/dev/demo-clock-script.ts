@@ -18,11 +18,17 @@ function say(word, text) {
 }
 
 function inWords(code, reason) {
-  const said = reason === "" ? "" : ": " + reason;
-  if (code === 1008 || code >= 4000) return "Your access was revoked (close code " + code + said + "). Reload to sign in again.";
-  if (code === 1006) return "The connection broke without a close message (close code 1006). If it does not come back, your access may have ended: reload.";
-  if (code === 1000 || code === 1001 || code === 1012) return "The other side closed the connection (close code " + code + said + ").";
-  return "The connection failed (close code " + code + said + ").";
+  const said = " (close code " + code + (reason === "" ? "" : ": " + reason) + ")";
+  const words = {
+    4401: "Your session ended. Sign in again.",
+    4403: "You no longer have access. Signing in again won't help.",
+    4404: "This app has moved or closed.",
+    4408: "This connection has reached its longest time. Connect again.",
+    4503: "Access checks are paused. Try again shortly.",
+    1001: "The server is restarting. Connect again.",
+    1006: "Connection lost. If it doesn't come back, your access may have ended: reload.",
+  };
+  return (words[code] ?? "The connection was closed.") + said;
 }
 
 function connect() {

@@ -41,9 +41,9 @@ export async function handleInteraction(
     return sendNote(response, 400, "This sign-in has expired", text);
   }
   if (request.method === "GET" || request.method === "HEAD") return sendSignInPage(deps, interaction, null, response);
-  if (request.method !== "POST") return sendNote(response, 405, "This did not work", "Use the form.");
+  if (request.method !== "POST") return sendNote(response, 405, "Something went wrong", "Use the form.");
   const form = await readForm(request);
-  if (form === null) return sendNote(response, 413, "This did not work", "The form is too long.");
+  if (form === null) return sendNote(response, 413, "Something went wrong", "The form is too long.");
   if (form.has("cancel")) {
     const result = { error: "access_denied", error_description: "the person cancelled signing in" };
     return deps.provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });

@@ -46,7 +46,7 @@ export function signInPage(question: SignInForm): RenderedPage {
     css,
     body: html`<h1>Sign in</h1>
 <p class="muted">to continue to ${isolateText(question.clientName)}</p>
-${unknown !== null && html`<p class="alert" role="alert" id="problem">There is no user “${isolateText(unknown)}” here.</p>`}
+${unknown !== null && html`<p class="alert" role="alert" id="problem">No account named “${isolateText(unknown)}”.</p>`}
 <form method="post" action="${safeUrl(action)}" class="people">
 ${question.users.map(
   (user) =>
@@ -78,7 +78,7 @@ export function providerSignOutPage(question: Readonly<{ action: string; xsrf: s
     brand,
     width: "narrow",
     css,
-    body: html`<h1>Sign out here too?</h1>
+    body: html`<h1>Sign out of the demo provider too?</h1>
 <p>You are signed in at the demo identity provider as ${isolateText(question.user)}.</p>
 <form method="post" action="${safeUrl(question.action)}"><input type="hidden" name="xsrf" value="${question.xsrf}"><div class="actions"><button class="first" type="submit" name="logout" value="yes">Sign out</button><button type="submit">Stay signed in</button></div></form>`,
   });

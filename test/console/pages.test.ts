@@ -163,6 +163,29 @@ test("a failed sign-in quotes the identity provider and starts again", () => {
     assert.ok(page.includes(part), part);
 });
 
+test("every failed sign-in has a way forward: again, with another account, or to the apps", () => {
+  const failed = {
+    type: "sign-in-error",
+    status: 403,
+    condition: "suspended",
+    title: "",
+    description: "",
+    requestId: "r1",
+    at,
+  } as const;
+  assert.ok(
+    htmlOf({ ...failed, retryUrl: "/again" }).includes('<a class="button first" href="/again">Switch account</a>'),
+  );
+  const lost = htmlOf({ ...failed, status: 404, condition: "page-not-found", appsUrl: "/.pomerium/routes" });
+  assert.ok(lost.includes('<a class="button first" href="/.pomerium/routes">Go to my apps</a>'));
+});
+
+test("a page that a header leads on from leaves the address that the tab has stored", () => {
+  const page = { type: "return", fallbackUrl: "/x" } as const;
+  assert.ok(htmlOf({ ...page, continues: "script" }).includes("/.pomerium/address.js"));
+  assert.ok(!htmlOf({ ...page, continues: "header" }).includes("<script"));
+});
+
 test("the JSON forms have Pomerium's keys", () => {
   assert.deepEqual(JSON.parse(denialJson(denial, null)), { error: "Access denied", request_id: "0f3c9d52" });
   assert.deepEqual(JSON.parse(handlerErrorJson(denial)), {

@@ -190,7 +190,7 @@ test("the app shows the user and a ticking clock, and reports a cut", options, a
   await page.locator('[data-clock="closed"]').waitFor();
   assert.match(
     (await page.getByRole("status").textContent()) ?? "",
-    /^Your access was revoked \(close code 4401: session revoked\)/,
+    /^Your session ended\. Sign in again\. \(close code 4401: session revoked\)/,
   );
   await picture(page, "app-cut");
   await page.getByRole("button", { name: "Connect again" }).click();

@@ -232,7 +232,7 @@ test("sign-out without a session continues at once", async (t) => {
   const url = openid.buildEndSessionUrl(world.client, { post_logout_redirect_uri: afterSignOut });
   assert.equal((await world.walker.go(url, { until: afterSignOut })).url.href, afterSignOut);
   const bare = await world.walker.go(openid.buildEndSessionUrl(world.client, {}));
-  assert.match(bare.body, /You are signed out/);
+  assert.match(bare.body, /You&#39;re signed out/);
 });
 
 test("changed groups show at the next refresh, through the control listener too", async (t) => {

@@ -224,6 +224,7 @@ export function sendProblem(
     type: "sign-in-error",
     requestId: context.requestId,
     at: deps.clock.wall(),
+    appsUrl: deps.routes !== null && deps.settings.isRouteOrigin(context.origin) ? "/.pomerium/routes" : null,
     ...problem,
   };
   if (problem.status === 503) reply.header("retry-after", String(problem.retryAfterS ?? 1));

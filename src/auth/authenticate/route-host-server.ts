@@ -226,7 +226,7 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: RequestC
     const context = contexts.of(request);
     if (!settings.isRouteOrigin(context.origin)) return reply.callNotFound();
     const fallbackUrl = fallbackPathOf(externalUrl(request, context));
-    return sendPage({ deps, request, reply, context }, 200, { type: "return", fallbackUrl });
+    return sendPage({ deps, request, reply, context }, 200, { type: "return", fallbackUrl, continues: "script" });
   });
   readOnly(app, scriptPath, (_request, reply) =>
     reply

@@ -116,6 +116,8 @@ export type SignInErrorPage = Fact<
     providerSays?: string | null;
     /** Restarts the sign-in with the same target. */
     retryUrl?: string | null;
+    /** The routes portal; absent: this host has none. */
+    appsUrl?: string | null;
   }
 >;
 
@@ -164,8 +166,10 @@ export type KeepAddressPage = Fact<
 export type ReturnPage = Fact<
   "return",
   {
-    /** A path of the same host, for a tab without a stored address. */
+    /** Where the link leads: for a tab without a stored address, or with a `Refresh` header beside it. */
     fallbackUrl: string;
+    /** `script`: leads to the address that the tab has stored. `header`: leaves that address where it is. */
+    continues: "script" | "header";
   }
 >;
 

@@ -9,7 +9,9 @@ import { spawn } from "node:child_process";
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { RenderedPage } from "../../auth/index.ts";
 import { isLoopback } from "../../config/index.ts";
+import { html, renderPlainPage } from "../../console/index.ts";
 import { CannotError, type Terminal } from "../terminal/command.ts";
 import { fetchText, type ProxyTls } from "./proxy-client.ts";
 import { isToken } from "./token-cache.ts";
@@ -27,14 +29,15 @@ export async function signInByBrowser(
     const { pathname, searchParams } = new URL(req.url ?? "/", "http://127.0.0.1");
     const token = searchParams.get("pomerium_jwt") ?? "";
     const ours = req.method === "GET" && pathname === "/" && isSame(searchParams.get("state") ?? "", state);
-    res.writeHead(ours && isToken(token) ? 200 : 404, {
-      "content-type": "text/plain; charset=utf-8",
-      "cache-control": "no-store",
-      "referrer-policy": "no-referrer",
-      connection: "close",
-    });
-    if (ours && isToken(token)) res.end("Signed in. You can close this page.\n", () => resolve(token));
-    else res.end("Not found\n");
+    // The address of the page has the handle: nothing on it may send it as a referrer.
+    const common = { "referrer-policy": "no-referrer", connection: "close" };
+    if (ours && isToken(token)) {
+      const { html: document, headers } = signedInPage();
+      res.writeHead(200, { ...headers, ...common }).end(document, () => resolve(token));
+      return;
+    }
+    const plain = { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" };
+    res.writeHead(404, { ...plain, ...common }).end("Not found\n");
   });
   const timer = setTimeout(
     () => reject(new CannotError("the sign-in was not completed within 5 minutes")),
@@ -55,6 +58,15 @@ export async function signInByBrowser(
     server.close();
     server.closeAllConnections();
   }
+}
+
+function signedInPage(): RenderedPage {
+  return renderPlainPage({
+    page: "signed-in-terminal",
+    title: "You're signed in",
+    width: "narrow",
+    body: html`<h1>You're signed in</h1><p>Return to your terminal. You can close this tab.</p>`,
+  });
 }
 
 async function signInUrl(proxy: URL, redirectUri: string, tls: ProxyTls): Promise<string> {

@@ -143,8 +143,16 @@ export function signInErrorPage(page: Fields<SignInErrorPage>, context: PageCont
       provider: isolate(provider),
     });
   const shown = wordsWith(isolateValue);
-  const retry = page.condition === "behind" || page.status >= 500 ? text.pages.tryAgain : text.pages.signInAgain;
-  const action = linkButton(page.retryUrl, retry, "first");
+  const retry =
+    page.condition === "suspended"
+      ? text.pages.switchAccount
+      : page.condition === "behind" || page.status >= 500
+        ? text.pages.tryAgain
+        : text.pages.signInAgain;
+  const buttons = firstIsPrimary([
+    (button) => linkButton(page.retryUrl, retry, button),
+    (button) => linkButton(page.appsUrl, page.status === 404 ? text.pages.goToApps : text.pages.myApps, button),
+  ]);
   return {
     page: "sign-in-error",
     title: `${wordsWith((value) => value).title} (${page.status})`,
@@ -153,7 +161,7 @@ export function signInErrorPage(page: Fields<SignInErrorPage>, context: PageCont
 <p>${shown.text}</p>
 ${page.providerSays && html`<p class="muted">${text.pages.providerSays(isolateValue(provider))} <q>${isolateText(page.providerSays)}</q></p>`}
 <p>${supportLink(context, text.pages.needHelp)}</p>
-${action !== false && html`<div class="actions">${action}</div>`}
+${buttons.length > 0 && html`<div class="actions">${buttons}</div>`}
 <div class="facts">${definitionList([
       [text.pages.requestId, copyElement(page.requestId, text, "request-id")],
       [text.pages.time, timeElement(page.at)],

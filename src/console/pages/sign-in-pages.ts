@@ -65,13 +65,13 @@ export function keepAddressPage(
   };
 }
 
-export function returnPage({ fallbackUrl }: Omit<ReturnPage, "type">, { text }: PageContext): PageFrame {
+export function returnPage({ fallbackUrl, continues }: Omit<ReturnPage, "type">, { text }: PageContext): PageFrame {
   const { pages } = text;
   return {
     page: "return",
     title: pages.signedIn,
     width: "narrow",
-    scripts: [scriptPath],
+    scripts: continues === "script" ? [scriptPath] : [],
     body: html`<h1>${pages.signedIn}</h1>
 <p>${pages.returning}</p>
 <div class="actions">${linkButton(fallbackUrl, pages.continue, "first")}</div>`,

@@ -19,6 +19,7 @@ import {
   parseHttpUrl,
   type RequestContexts,
   secondsOf,
+  sendPage,
   sendProblem,
   sessionCookieOptions,
 } from "../context.ts";
@@ -106,11 +107,12 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
     if (settings.cookie.sameSite !== "strict") return reply.redirect(redirectUri.href, 302);
     // The chain of redirects began at the identity provider's site, so a browser would withhold a strict cookie from the
     // next request too, and the sign-in would restart. A page of this host that refreshes itself ends the chain.
-    return reply
-      .code(200)
-      .header("refresh", `0;url=${redirectUri.href}`)
-      .type("text/plain; charset=utf-8")
-      .send("You are signed in.\n");
+    return sendPage(
+      { deps, request, reply, context },
+      200,
+      { type: "return", fallbackUrl: redirectUri.href, continues: "header" },
+      { refresh: `0;url=${redirectUri.href}`, "referrer-policy": "no-referrer" },
+    );
   });
 }
 

@@ -277,6 +277,7 @@ function sendNotCreated(
       title: "Account suspended",
       description:
         "The identity provider knows you, but your access to this installation has been suspended. Ask an administrator.",
+      retryUrl: restartUrl(deps, { ...asked, account: "another" }),
     });
   }
   if (result.type === "refused" && result.code === "logged-out") {
@@ -329,6 +330,7 @@ async function withProvider(
       condition: "no-provider",
       title: "No identity provider",
       description,
+      retryUrl: restartUrl(deps, asked),
     });
   }
   try {
