@@ -27,6 +27,7 @@ import {
   timeoutSchema,
   waitSchema,
 } from "./operator-schemas.ts";
+import { rechecksAnswer } from "./past/recheck-schema.ts";
 import { askSchema } from "./provisioning/directory-schemas.ts";
 import { signalStatusSchema, signalStreamAnswer, signalStreamsAnswer } from "./signals/signal-schemas.ts";
 import { transmitterOperations } from "./signals/transmitter-operations.ts";
@@ -264,6 +265,12 @@ export const operatorOperations = {
     status: 200,
     answer: answerSchemas.explained,
     errors: [400, 404],
+  },
+  "GET /rechecks": {
+    summary: "Decisions of other nodes that this server decided again",
+    status: 200,
+    answer: rechecksAnswer,
+    errors: [],
   },
   "GET /decisions": {
     summary: "Audit records from a cursor on, as they are made",

@@ -1,7 +1,7 @@
 /** Operator routes: the dependencies and helpers that the operations of the operator API share. Pure. */
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
-import type { Feed, RecordHistory, RecordReaderOf } from "../audit/index.ts";
+import type { Feed, RecheckCounts, RecordHistory, RecordReaderOf } from "../audit/index.ts";
 import type { IdleGate, OperatorStreams, ProvisionedFor, RoutePolicy, SignalOperations } from "../auth/index.ts";
 import type { MassChangeLimits } from "../broker/index.ts";
 import type { UnavailableCode, UnixMs } from "../events/index.ts";
@@ -22,6 +22,8 @@ export type OperatorApiDeps = Readonly<{
   history: RecordHistory | null;
   /** Snapshots and dropped events that the brokers keep, for the past; absent: they keep none. */
   archive?: LogArchive;
+  /** The checks of other nodes' decisions; absent: this process makes none. */
+  rechecks?: () => RecheckCounts;
   /** Reads recorded requests as the proxy would, to decide them again; absent: they are not decided again. */
   recordReaderOf?: RecordReaderOf;
   /** The provisioned people that a profile correlates with; absent: no SCIM client is configured. */

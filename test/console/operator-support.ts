@@ -45,6 +45,8 @@ export async function startOperatorWorld(
     plugins?: readonly ((app: FastifyInstance) => void)[];
     homeOutOfReach?: () => HomeOutOfReach | null;
     routes?: ReturnType<NonNullable<OperatorApiDeps["routePolicies"]>>;
+    /** More of what the API is built from. */
+    deps?: Partial<OperatorApiDeps>;
     /** The longest wait of the API. */
     sleepMsMax?: number;
   }> = {},
@@ -79,6 +81,7 @@ export async function startOperatorWorld(
           sleep: (ms, signal) => delay(Math.min(ms, options.sleepMsMax ?? ms), undefined, { signal }),
           uuid: randomUUID,
           region: "here",
+          ...options.deps,
           routePolicies: () => options.routes ?? [],
           log: { info: (fields, message) => void logged.push(`${message} ${JSON.stringify(fields)}`) },
         }),

@@ -97,7 +97,7 @@ export function createKeptPast(
       const { rules, disk } = archive;
       const [snapshots, blocks] = [await inPast(archive), await disk.list()];
       const plan = planArchive({ snapshots, blocks, newestKept: snapshotsKept, rules, now: archive.now() });
-      planned = plan;
+      planned = { from: plan.from, bytes: plan.bytes };
       await folder.keep(plan.keep);
       await disk.remove(plan.drop);
     },

@@ -2,7 +2,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import type { FastifyInstance } from "fastify";
-import type { Feed, RecordHistory } from "../../audit/index.ts";
+import type { Feed, Recheck, RecordHistory } from "../../audit/index.ts";
 import { createDirectoryDuty, type DirectoryDuty } from "../../auth/directory/index.ts";
 import type { Assertions } from "../../auth/index.ts";
 import {
@@ -159,6 +159,8 @@ export async function authenticateHostOf(
     history: RecordHistory | null;
     /** What the brokers keep of the past; null: nothing. */
     archive: LogArchive | null;
+    /** Null: this process checks no decisions of other nodes. */
+    recheck: Pick<Recheck, "counts"> | null;
     providers: ProviderClients;
     /** The administrators in force; a removed one loses open streams. */
     administrators: () => Config["administrators"];
@@ -199,6 +201,7 @@ export async function authenticateHostOf(
         directories: config.directories,
         ...(parts.archive === null ? {} : { archive: parts.archive }),
         recordReaderOf: createRecordedRequestReader,
+        ...(parts.recheck === null ? {} : { rechecks: parts.recheck.counts }),
         signInProviders: parts.providers.views,
         ...(correlation === undefined ? {} : { provisionedFor: correlation }),
         ...(signalOperations === undefined ? {} : { signals: signalOperations }),

@@ -213,6 +213,7 @@ export async function startRequestServices(
           feed: audit.feed,
           history: audit.history,
           archive: parts.archive,
+          recheck,
           providers: known,
           now: parts.now,
           logger,

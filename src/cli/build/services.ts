@@ -183,6 +183,7 @@ export async function startServices(
         broker: databroker.broker,
         output,
         snapshots: () => databroker.snapshotService?.places() ?? [],
+        archived: () => databroker.snapshotService?.archived() ?? null,
         answersRefused: () => databroker.answersRefused(),
         fanout: () => databroker.fanout?.status() ?? null,
         served: () => databroker.apiCounts?.() ?? {},

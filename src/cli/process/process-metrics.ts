@@ -1,6 +1,7 @@
 /** Process metrics: Prometheus metrics of the replica, the broker and the log output, with the defaults of Node. */
 import { collectDefaultMetrics, Gauge, type Registry } from "prom-client";
 import type { Broker } from "../../broker/index.ts";
+import type { Position } from "../../events/index.ts";
 import type { FanoutStatus } from "../../replication/fanout/index.ts";
 import type { SnapshotPlace } from "../../replication/index.ts";
 import type { ReplicaProcess } from "../../replication/node/index.ts";
@@ -16,6 +17,8 @@ export function registerProcessMetrics(
     output: Output;
     /** Newest first. */
     snapshots: () => readonly SnapshotPlace[];
+    /** Null: this process keeps nothing of the past. */
+    archived: () => Readonly<{ from: Position; upTo: Position; bytes: number }> | null;
     answersRefused: () => Readonly<Record<string, number>>;
     /** Null: the process has no fan-out. */
     fanout: () => FanoutStatus | null;
@@ -72,6 +75,10 @@ export function registerProcessMetrics(
     help: "Age of the newest snapshot of this broker; NaN: none",
     registers: [registry],
   });
+  const archive = createMeasureGauges(registry, {
+    prefix: "cardea_archive",
+    help: "What this broker keeps of the log after retention: positions, and bytes on its disk",
+  });
   const output = createMeasureGauges(registry, {
     prefix: "cardea_log_output",
     help: "Standard output, all logs together",
@@ -85,6 +92,8 @@ export function registerProcessMetrics(
     const [newest] = parts.snapshots();
     snapshotPosition.set(newest?.position ?? 0);
     snapshotAge.set(newest === undefined ? Number.NaN : (Date.now() - newest.takenAt) / 1_000);
+    const archived = parts.archived();
+    if (archived !== null) for (const [measure, value] of Object.entries(archived)) archive.set(measure, value);
     region.reset();
     for (const { region: name, lag, silentMs, cutOff, ...counts } of parts.broker?.regions() ?? []) {
       for (const [measure, value] of Object.entries(counts)) region.set(measure, value, { region: name });

@@ -67,6 +67,12 @@ export function registerExplain(route: RegisterRoute, deps: OperatorApiDeps, pas
   );
 }
 
+/** The checks of other nodes' decisions, and the newest differences. */
+export function registerRechecks(route: RegisterRoute, { rechecks }: Pick<OperatorApiDeps, "rechecks">): void {
+  const nothing = { same: 0, different: 0, waiting: 0, skipped: {}, newest: [] };
+  route("GET /rechecks", async () => ({ checking: rechecks !== undefined, ...(rechecks?.() ?? nothing) }));
+}
+
 type Made = Readonly<{ again: Reproduction; source: ReproductionSource | null }>;
 
 async function decideAgain(
