@@ -204,6 +204,9 @@ function unmappedOf(record: Decision): Json {
 /** Commands that take something away are deletions, those that give are creations. */
 const activityOfCommand: Readonly<Record<string, number>> = {
   createScimToken: 1,
+  searchActions: 2,
+  searchResources: 2,
+  searchSubjects: 2,
   revokeSession: 4,
   revokeSessions: 4,
   revokeUserSessions: 4,

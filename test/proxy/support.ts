@@ -164,6 +164,8 @@ export type Rig = Readonly<{
   deps: ProxyDeps;
   port: number;
   records: readonly DecisionRecord[];
+  /** Records of searches. */
+  acts: readonly Parameters<NonNullable<ProxyDeps["recorder"]["recordCommand"]>>[1][];
   registry: Registry;
   /** All metrics, as a scrape returns them. */
   metrics(): Promise<string>;
@@ -212,6 +214,7 @@ export async function startRig(
   const projection = new Projection();
   const listeners = new Set<ChangeListener>();
   const records: DecisionRecord[] = [];
+  const acts: Parameters<NonNullable<ProxyDeps["recorder"]["recordCommand"]>>[1][] = [];
   const lease = { overdueMs: -1_000 };
   const catchUp: Rig["catchUp"] = { answer: "reached" };
   const deniedLocally = new Set<Stream>();
@@ -293,7 +296,11 @@ export async function startRig(
       uuid: randomUUID,
     }),
     render: (page) => ({ html: `<html>${JSON.stringify(page)}</html>`, headers: pageHeaders }),
-    recorder: { record: (event) => void records.push(event), recordDurably: parts.recordDurably ?? null },
+    recorder: {
+      record: (event) => void records.push(event),
+      recordDurably: parts.recordDurably ?? null,
+      recordCommand: (_kind, act) => void acts.push(act),
+    },
     logger: quiet,
     accessLog: null,
     authorizeLog: null,
@@ -327,6 +334,7 @@ export async function startRig(
     deps,
     port,
     records,
+    acts,
     registry,
     metrics: async () => `${await registry.metrics()}\n${[...proxy.routeMetrics()].join("")}`,
     lease,

@@ -10,6 +10,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Evaluation } from "./authzen.ts";
 import { AuthzenError, AuthzenUnavailableError } from "./authzen-parser.ts";
 import { type DecisionServices, requestIdPattern } from "./decision-service.ts";
+import type { Searcher } from "./search-record.ts";
 
 /** Request ids that are echoed unchanged. Records accept fewer (`requestIdPattern`). */
 const echoedPattern = /^[\x20-\x7e]{1,256}$/;
@@ -62,9 +63,9 @@ export function registerAuthzen(app: FastifyInstance, serving: DecisionServices,
     for (const { context } of answer.evaluations) decisions.inc({ form: "authzen", result: String(context["result"]) });
     return answer;
   });
-  app.post("/access/v1/search/action", (request) => served().authzen.search.actions(request.body));
+  app.post("/access/v1/search/action", (request) => served().authzen.search.actions(request.body, searcherOf(request)));
   app.post("/access/v1/search/resource", async (request, reply) => {
-    const found = await served().authzen.search.resources(request.body);
+    const found = await served().authzen.search.resources(request.body, searcherOf(request));
     if (found !== null) return found;
     const why = "resources of this type cannot be listed: only those of the type route can\n";
     return reply.code(501).type("text/plain").send(why);
@@ -72,7 +73,7 @@ export function registerAuthzen(app: FastifyInstance, serving: DecisionServices,
   app.post("/access/v1/search/subject", async (request, reply) => {
     const { authzen, listsPeople } = served();
     const name = keyNameOf(request);
-    if (name !== undefined && listsPeople.has(name)) return authzen.search.subjects(request.body);
+    if (name !== undefined && listsPeople.has(name)) return authzen.search.subjects(request.body, searcherOf(request));
     decisions.inc({ form: "authzen", result: "forbidden" });
     const why = "this key may not list people: decision_api.lists_people does not name it\n";
     return reply.code(403).type("text/plain").send(why);
@@ -80,6 +81,10 @@ export function registerAuthzen(app: FastifyInstance, serving: DecisionServices,
 
   function keyNameOf(request: FastifyRequest): string | undefined {
     return served().access.keyNameOf(request.headers.authorization);
+  }
+
+  function searcherOf(request: FastifyRequest): Searcher {
+    return { name: keyNameOf(request) ?? "", requestId: idOf(request) };
   }
 
   function answerOne(reply: FastifyReply, answer: Evaluation): Evaluation | FastifyReply {

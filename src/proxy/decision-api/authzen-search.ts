@@ -2,7 +2,8 @@
  * AuthZEN searches: the actions that a subject may perform, the resources on which it may perform one, and the subjects
  * that may perform one.
  *
- * - Pure except for the decider. No client acts on a search's decisions, so they are not recorded.
+ * - Pure except for the decider. The search is recorded, with the people and routes of its answer: not each decision,
+ *   because no client acts on one.
  * - Each response examines a bounded part, and its token says where to continue.
  * - If this node cannot decide, the whole search fails.
  * - People are listed in the order of their ids, which is the same on every node.
@@ -23,6 +24,7 @@ import {
 } from "./authzen-parser.ts";
 import type { DecisionApiDeps, RequestDecider } from "./request-decider.ts";
 import { actionsOf, isKnownType } from "./resource-request.ts";
+import type { Found, RecordSearch, Searcher } from "./search-record.ts";
 
 export type SearchResult = Readonly<{
   page: Readonly<{ next_token: string; count: number; total?: number }>;
@@ -31,14 +33,14 @@ export type SearchResult = Readonly<{
 
 export type AuthzenSearch = Readonly<{
   /** Names of permitted actions. @throws AuthzenError */
-  actions(body: unknown): Promise<SearchResult>;
+  actions(body: unknown, by: Searcher): Promise<SearchResult>;
   /**
    * Routes whose first address permits the action. Null: resources of this type cannot be listed.
    * @throws AuthzenError
    */
-  resources(body: unknown): Promise<SearchResult | null>;
+  resources(body: unknown, by: Searcher): Promise<SearchResult | null>;
   /** People who may perform the action. @throws AuthzenError */
-  subjects(body: unknown): Promise<SearchResult>;
+  subjects(body: unknown, by: Searcher): Promise<SearchResult>;
 }>;
 
 /** People that one response examines. */
@@ -55,25 +57,28 @@ export function createAuthzenSearch(
     /** Null: no decision is possible about the request. */
     decide: (asked: AuthzenRequest) => Promise<ApiDecision | null>;
     decideFor: (userId: UserId, asked: Omit<AuthzenRequest, "subject">) => Promise<ApiDecision | null>;
+    recorded: RecordSearch;
     pause: () => Promise<void>;
   }>,
 ): AuthzenSearch {
-  const { decider, decide, decideFor, pause } = parts;
+  const { decider, decide, decideFor, recorded, pause } = parts;
   const { resources: words, subjectIssuer: issuer } = parts.api;
 
-  async function actions(body: unknown): Promise<SearchResult> {
+  async function actions(body: unknown, found: Found): Promise<SearchResult> {
     const given = objectOf(body, "the body");
     const page = parseSearchPage(given);
     const query = { ...inputs(given), resource: entityOf(given["resource"], "resource"), context: contextOf(given) };
     const permitted: Json[] = [];
     for (const name of actionsOf(query.resource.type, words)) {
       const verdict = await decide({ ...query, action: { name, properties: {} } });
-      if (verdict?.type === "permit") permitted.push({ name });
+      if (verdict?.type !== "permit") continue;
+      permitted.push({ name });
+      found(verdict);
     }
     return pageOf(permitted, page);
   }
 
-  async function resources(body: unknown): Promise<SearchResult | null> {
+  async function resources(body: unknown, found: Found): Promise<SearchResult | null> {
     const given = objectOf(body, "the body");
     const page = parseSearchPage(given);
     const query = { ...inputs(given), action: actionOf(given["action"]), context: contextOf(given) };
@@ -86,12 +91,14 @@ export function createAuthzenSearch(
       const id = beginningOf(route);
       if (id === undefined) continue;
       const verdict = await decide({ ...query, resource: { type: "route", id, properties: {} } });
-      if (verdict?.type === "permit" && verdict.route.id === route.id) permitted.push({ type: "route", id });
+      if (verdict?.type !== "permit" || verdict.route.id !== route.id) continue;
+      permitted.push({ type: "route", id });
+      found(verdict);
     }
     return pageOf(permitted, page);
   }
 
-  async function subjects(body: unknown): Promise<SearchResult> {
+  async function subjects(body: unknown, found: Found): Promise<SearchResult> {
     const given = objectOf(body, "the body");
     const page = parseSearchPage(given);
     const type = textOf(objectOf(given["subject"], "subject")["type"], "subject.type");
@@ -104,7 +111,7 @@ export function createAuthzenSearch(
     for (const [i, userId] of people.entries()) {
       if (results.length >= page.limit) break;
       if (i % decidedAtOnce === decidedAtOnce - 1) await pause();
-      const id = await nameOfPermitted(userId, query);
+      const id = await nameOfPermitted(userId, query, found);
       if (id !== undefined) results.push({ type, id });
       last = userId;
     }
@@ -130,15 +137,24 @@ export function createAuthzenSearch(
   }
 
   /** The id by which queries name the person; undefined: not permitted, or queries cannot name them. */
-  async function nameOfPermitted(userId: UserId, asked: Omit<AuthzenRequest, "subject">): Promise<string | undefined> {
+  async function nameOfPermitted(
+    userId: UserId,
+    asked: Omit<AuthzenRequest, "subject">,
+    found: Found,
+  ): Promise<string | undefined> {
     const verdict = await decideFor(userId, asked);
     if (verdict?.type !== "permit" || verdict.principal === null) return undefined;
-    if (issuer === null) return userId;
-    const subject = verdict.principal.profile?.subject;
-    return subject !== undefined && userIdOf(issuer, subject) === userId ? subject : undefined;
+    const subject = issuer === null ? userId : verdict.principal.profile?.subject;
+    if (subject === undefined || (issuer !== null && userIdOf(issuer, subject) !== userId)) return undefined;
+    found(verdict);
+    return subject;
   }
 
-  return { actions, resources, subjects };
+  return {
+    actions: (body, by) => recorded("searchActions", by, (found) => actions(body, found)),
+    resources: (body, by) => recorded("searchResources", by, (found) => resources(body, found)),
+    subjects: (body, by) => recorded("searchSubjects", by, (found) => subjects(body, found)),
+  };
 }
 
 function inputs(given: Json): Pick<AuthzenRequest, "subject"> {

@@ -26,6 +26,7 @@ import { type AuthzenSearch, createAuthzenSearch, decidedAtOnce } from "./authze
 import type { DescribedRequest } from "./described-request.ts";
 import type { DecisionApiDeps, RequestDecider } from "./request-decider.ts";
 import { resourceAddressOf } from "./resource-request.ts";
+import { createSearchRecorder } from "./search-record.ts";
 
 export type Evaluation = Readonly<{ decision: boolean; context: Readonly<Record<string, unknown>> }>;
 
@@ -53,17 +54,23 @@ export function createAuthzen(
 
   async function evaluate(asked: AuthzenRequest, requestId: string): Promise<Evaluation> {
     const described = describe(asked);
-    if (typeof described === "string") return denied(described);
+    if (typeof described === "string") return refuse(described, requestId);
     const whose = whoIs(asked.subject);
-    if (whose === "subject-type") return denied(whose);
+    if (whose === "subject-type") return refuse(whose, requestId);
     const traced = asked.context["trace"] === true;
     const verdict = await decider.decide({ described, subject: whose, requestId, ...(traced ? { traced } : {}) });
     return told(verdict, traced);
   }
 
+  function refuse(reason: string, requestId: string): Evaluation {
+    decider.recordRefused({ requestId, reason });
+    return denied(reason);
+  }
+
   const search = createAuthzenSearch(replica, {
     ...parts,
     decider,
+    recorded: createSearchRecorder(deps),
     decide: (asked) => find(asked, whoIs(asked.subject)),
     decideFor: (userId, asked) => find(asked, { among: (idpIds) => newestOf(userId, idpIds) }),
   });
@@ -155,7 +162,7 @@ export function createAuthzen(
       for (const [i, one] of (given as readonly unknown[]).entries()) {
         if (i % decidedAtOnce === decidedAtOnce - 1) await parts.pause();
         const entry = readEntry({ ...defaults, ...objectOf(one, "an entry of evaluations") });
-        const answer = typeof entry === "string" ? denied(entry) : await evaluate(entry, requestId);
+        const answer = typeof entry === "string" ? refuse(entry, requestId) : await evaluate(entry, requestId);
         answers.push(answer);
         if (semantic === "deny_on_first_deny" && !answer.decision) break;
         if (semantic === "permit_on_first_permit" && answer.decision) break;

@@ -156,6 +156,7 @@ async function gateway(serving: DecisionServices, req: IncomingMessage, asked: A
       { peer, form, header: read.reason },
       "a proxy omitted a fact about the request or sent contradictory ones; denied",
     );
+    decider.recordRefused({ requestId: id, reason: read.reason });
     return reply({ type: "bad_request", reason: read.reason }, id);
   }
   const given = req.headers["x-request-id"];

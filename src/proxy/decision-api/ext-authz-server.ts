@@ -141,6 +141,7 @@ async function decide(
       { peer: call.getPeer(), form, missing: read.reason },
       "a proxy omitted a fact about the request or sent contradictory ones; denied",
     );
+    decider.recordRefused({ requestId: id, reason: read.reason });
     return reply({ type: "bad_request", reason: read.reason }, id);
   }
   const { described } = read;

@@ -4,8 +4,8 @@
  * - Routes, lease, credentials and policy are the proxy's own (request/authorize.ts), so the proxy would have made the
  *   same decision.
  * - It keeps nothing open: the other side has the connection, and detects a revocation by its next query.
- * - A decision that had to wait is made again after the wait. Every decision is recorded unless its query says
- *   otherwise.
+ * - A decision that had to wait is made again after the wait. Every decision is recorded, also that a query cannot be
+ *   read. Those of a search are not: the search is.
  * - Pure except for the dependencies passed in.
  */
 import { type AssertionRules, chainToAuthority, type DecisionRecord, identityTooLarge } from "../../auth/index.ts";
@@ -61,9 +61,13 @@ type Judgement =
   | Readonly<{ decision: RouteDecision; policy: null }>;
 type Permit = Extract<RouteDecision, { type: "permit" }>;
 
+export type RefusedQuery = Readonly<{ requestId: string; reason: string }>;
+
 export type RequestDecider = Readonly<{
   routes: readonly RouteConfig[];
   decide(query: DecisionQuery): Promise<ApiDecision>;
+  /** Records a denial of a query from which no request can be read. */
+  recordRefused(refused: RefusedQuery): void;
   /** Whether a route names exactly this host, without a wildcard. */
   isRouteHost(hostname: string): boolean;
   /** Whether a certificate (PEM) chains to an authority for client certificates that some route names. */
@@ -275,11 +279,17 @@ export function createRequestDecider(deps: DecisionApiDeps, handles: ReachedHand
   return {
     routes: config.routes,
     decide,
+    recordRefused({ requestId, reason }) {
+      const query = { described: unreadable, subject: null, requestId, startedAt: clock.monotonic() };
+      record(recordOf(query, { type: "bad_request", reason }), null);
+    },
     isRouteHost: (hostname) => hosts.has(hostname),
     isVerified: (leaf) =>
       chainToAuthority({ leaf, intermediates: "" }, trusts.authorities.join("\n"), clock.wall()) !== undefined,
   };
 }
+
+const unreadable = { method: "", scheme: null, authority: "", target: "", lines: [], ip: null };
 
 function withIdentity(decision: RouteDecision, identity: IdentityHeaders | null): RouteDecision {
   return decision.type === "permit" ? { ...decision, identity: identity ?? [] } : decision;

@@ -1,4 +1,5 @@
 /** Dependencies of the proxy: its caller builds all of them, and the proxy reads nothing from its process. */
+import type { Recorder } from "../../audit/index.ts";
 import type {
   AnnotateDecision,
   Assertions,
@@ -32,6 +33,8 @@ export type DecisionRecorder = Readonly<{
   recordDurably: ((record: DecisionRecord) => Promise<void>) | null;
   /** As `record`, for the end of a stream of a strict route. Absent: `record` is used. */
   recordKept?: RecordDecision;
+  /** Records a question whose answer names people, routes or actions. Absent: it is not recorded. */
+  recordCommand?: Recorder["recordCommand"];
 }>;
 
 export type ProxyDeps = Readonly<{

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { Projection } from "../../../src/events/index.ts";
 import type { ApiDecision } from "../../../src/proxy/decision-api/api-decision.ts";
 import { createAuthzenSearch } from "../../../src/proxy/decision-api/authzen-search.ts";
+import type { RecordSearch } from "../../../src/proxy/decision-api/search-record.ts";
 import { record, userId } from "../../events/support.ts";
 import { routeTo, userRecorded } from "../support.ts";
 
@@ -14,6 +15,8 @@ function projectionOf(...people: readonly number[]): Projection {
 }
 
 const permit = { type: "permit", principal: {} } as ApiDecision;
+const by = { name: "wiki", requestId: "request-1" };
+const recorded: RecordSearch = (_command, _by, search) => search(() => undefined);
 const question = { action: { name: "GET" }, resource: { type: "route", id: "app.localhost/" } };
 
 test("after a rebuild, people are searched in the current projection, not in the previous one", async () => {
@@ -21,9 +24,10 @@ test("after a rebuild, people are searched in the current projection, not in the
   const search = createAuthzenSearch(replica, {
     ...{ api: { resources: {}, subjectIssuer: null }, decider: { routes: [] }, pause: async () => {} },
     ...{ decide: async () => permit, decideFor: async () => permit },
+    recorded,
   });
   const findPeople = async () =>
-    (await search.subjects({ ...question, subject: { type: "user" } })).results.map(({ id }) => id);
+    (await search.subjects({ ...question, subject: { type: "user" } }, by)).results.map(({ id }) => id);
   assert.deepEqual(await findPeople(), [userId(1), userId(2)].sort());
   replica.projection = projectionOf(3);
   assert.deepEqual(await findPeople(), [userId(3)]);
@@ -45,12 +49,13 @@ test("a search over thousands of routes yields to other work", async () => {
         return null;
       },
       decideFor: async () => null,
+      recorded,
       async pause() {
         decided = 0;
       },
     },
   );
   const subject = { type: "anonymous", id: "-" };
-  await search.resources({ ...question, subject, resource: { type: "route" } });
+  await search.resources({ ...question, subject, resource: { type: "route" } }, by);
   assert.ok(longest > 0 && longest <= 50, `${longest} decisions in one turn`);
 });

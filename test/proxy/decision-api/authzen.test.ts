@@ -106,6 +106,7 @@ test("AuthZEN: an evaluation, its errors, and the request id", async () => {
   assert.equal((await authzen("evaluation", byCredential("s2"))).json().decision, false);
   const cookie = { ...byCredential("s2"), context: { ip: "203.0.113.9", headers: { cookie: cookieOf(1) } } };
   assert.equal((await authzen("evaluation", cookie)).json().decision, false, "only the subject identifies the caller");
+  const before = rig.records.length;
   for (const no of [
     { ...entity(1, "/eng"), subject: { type: "robot", id: "r2" } },
     { ...entity(1, "/eng"), subject: { type: "anonymous", id: "-" } },
@@ -116,6 +117,9 @@ test("AuthZEN: an evaluation, its errors, and the request id", async () => {
     { ...entity(1, "/attached"), context: {} },
   ])
     assert.equal((await authzen("evaluation", no)).json().decision, false, JSON.stringify(no));
+  const { reasons, result, path } = rig.records[before] ?? assert.fail();
+  assert.deepEqual({ reasons, result, path }, { reasons: ["subject-type"], result: "bad_request", path: "" });
+  assert.equal(rig.records.length, before + 7, "each denial is recorded, also of what is unknown");
   const addressless = { ...entity(1, "/eng"), context: {} };
   assert.equal(
     (await authzen("evaluation", addressless)).json().decision,
@@ -145,7 +149,12 @@ test("AuthZEN: evaluations with defaults, and with each semantic that stops earl
       .json()
       .evaluations.map(({ decision }: { decision: boolean }) => decision);
   const entries = [{ resource }, second, { resource }, {}];
+  const before = rig.records.length;
   assert.deepEqual(await run(entries), [true, false, true, false]);
+  assert.deepEqual(
+    rig.records.slice(before).map(({ result }) => result),
+    ["permit", "deny", "permit", "bad_request"],
+  );
   const by = (evaluations_semantic: string) => ({ options: { evaluations_semantic } });
   assert.deepEqual(await run(entries, by("deny_on_first_deny")), [true, false]);
   assert.deepEqual(await run([second, ...entries], by("permit_on_first_permit")), [false, true]);
@@ -175,7 +184,19 @@ test("AuthZEN: searches for the actions and the resources of a person, in pages"
   const rest = await resources(1, { limit: 3, token: first.page.next_token });
   assert.deepEqual([...ids(first), ...ids(rest)], all);
   assert.equal(rest.page.next_token, "");
-  assert.equal(rig.records.length, before, "a search records no decision");
+  assert.equal(rig.records.length, before, "a search records no decision, but itself:");
+  const act = rig.acts[0] ?? assert.fail();
+  const { command, actor, targets, outcome, link } = act;
+  assert.deepEqual(
+    { command, actor, targets, outcome },
+    {
+      command: "searchActions",
+      actor: "service:wiki",
+      targets: [`user:${userId(1)}`, "route:app.localhost/eng"],
+      outcome: "done",
+    },
+  );
+  assert.equal(link, rig.deps.replica.applied);
 });
 
 test("AuthZEN: a search for the people of a route needs lists_people, and its pages are the same on all nodes", async () => {
@@ -208,6 +229,8 @@ test("AuthZEN: a search for the people of a route needs lists_people, and its pa
   assert.equal((await authzen("search/subject", noAction, as)).status, 400);
   rig.lease.overdueMs = 10;
   assert.equal((await authzen("search/subject", eng, as)).status, 503, "an unknown result is not an empty one");
+  const last = rig.acts.at(-1);
+  assert.deepEqual([last?.command, last?.actor, last?.outcome], ["searchSubjects", "service:console", "unavailable"]);
   rig.lease.overdueMs = -1_000;
   assert.equal(rig.records.length, before);
   await rig.apply(sessionRevoked(3));

@@ -141,6 +141,7 @@ test("a caller that is not a trusted proxy is refused, whatever it sends; a head
     const headers: Record<string, string> = forwarded("/public");
     delete headers[missing];
     assert.equal((await send({ path: "/forward-auth", headers, session: 1 })).status, 403, missing);
+    assert.deepEqual(rig.records.at(-1)?.reasons, [missing], "the denial is recorded");
   }
   const twice = { ...forwarded("/public"), "x-forwarded-uri": ["/public", "/"] };
   assert.equal((await send({ path: "/forward-auth", headers: twice })).status, 403);

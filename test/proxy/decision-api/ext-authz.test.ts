@@ -170,8 +170,13 @@ test("each denial has the status, headers and body of the proxy's own response",
 });
 
 test("a request with a missing or contradictory part is not permitted", async () => {
+  const before = rig.records.length;
   for (const missing of ["method", "path", "host", "scheme"] as const)
     assert.equal(statusOf(await check({ path: "/public", [missing]: "" })), 400, missing);
+  assert.deepEqual(
+    rig.records.slice(before).map(({ result, status, reasons }) => [result, status, reasons[0]]),
+    [":method", ":path", ":authority", ":scheme"].map((reason) => ["bad_request", 400, reason]),
+  );
   const known = about({ path: "/public" });
   for (const attributes of [
     null,
