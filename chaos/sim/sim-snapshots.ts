@@ -125,7 +125,8 @@ export class SimSnapshots {
       case "capture": {
         const capture = ledger.capture();
         reporter.report({ type: "snapshot-begun", ...reporter.at(), link: capture.link });
-        feed({ type: "captured", capture, epochs: this.#parts.ledger().epochs, level: ledger.level });
+        const at = process.moment().wall;
+        feed({ type: "captured", capture, epochs: this.#parts.ledger().epochs, level: ledger.level, at });
         return;
       }
       case "build":

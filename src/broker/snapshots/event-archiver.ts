@@ -14,19 +14,21 @@ import type { EventArchiveFolder, StoredBlock } from "../../replication/snapshot
 export type ArchivedLog = Pick<EventLog, "base" | "linkAt" | "read">;
 export type ArchiveDisk = Pick<EventArchiveFolder, "list" | "put" | "read" | "remove" | "tidy">;
 
-const blockEvents = 10_000;
+/** Of one call. The next continues, so that a large log does not keep snapshots waiting. */
+const limitsOfCall = { blockEvents: 10_000, blocks: 50 };
 
 /**
- * Archives the events up to a position.
+ * Archives the events up to a position, or as many as one call may.
  * @returns the last link that is archived @throws LogUnavailableError; the error of the disk
  */
 export async function archiveEvents(
   upTo: Position,
   { log, disk, turn }: Readonly<{ log: ArchivedLog; disk: ArchiveDisk; turn: () => Promise<void> }>,
+  { blockEvents, blocks } = limitsOfCall,
 ): Promise<Link> {
   const base = await log.base();
   let from = await endInLog(await disk.list(), { log, disk, base });
-  while (from.position < upTo) {
+  for (let made = 0; made < blocks && from.position < upTo; made++) {
     const outcome = await log.read(from, Math.min(blockEvents, upTo - from.position));
     if (outcome.type !== "page" || outcome.page.entries.length === 0) break; // dropped, or lost, in the meantime
     const { entries, last } = outcome.page;

@@ -57,6 +57,7 @@ export function createKeptPast(
   let upTo: Position = noPosition;
   /** The snapshot up to which the events are archived. */
   let archivedFor: string | null = null;
+  let isTidied = false;
   let planned: Pick<ArchivePlan, "from" | "bytes"> = { from: noPosition, bytes: 0 };
   /** Snapshots that are older than the log, and known to be of it. */
   const older = new Set<string>();
@@ -84,9 +85,11 @@ export function createKeptPast(
       if (archive === null || archive.rules.archiveMs === 0) return null;
       const [, second] = await inLog();
       if (second === undefined || second.id === archivedFor) return upTo;
-      if (archivedFor === null) await archive.disk.tidy();
-      upTo = (await archiveEvents(second.manifest.link.position, { ...archive, log })).position;
-      archivedFor = second.id;
+      if (!isTidied) await archive.disk.tidy();
+      isTidied = true;
+      const { position } = second.manifest.link;
+      upTo = (await archiveEvents(position, { ...archive, log })).position;
+      if (upTo >= position) archivedFor = second.id;
       return upTo;
     },
     async tidy() {

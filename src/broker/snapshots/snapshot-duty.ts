@@ -92,6 +92,7 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
               capture: projection.capture(),
               epochs: context.epochs(),
               level: projection.level,
+              at: context.clock.wall(),
             });
             return tidied.promise;
           });

@@ -30,6 +30,9 @@ export type SnapshotMemory = Readonly<{
 /** The start of a builder: read together, in one moment. */
 export type SnapshotStart = Readonly<{ capture: ProjectionCapture; epochs: readonly EpochMark[]; level: number }>;
 
+/** `at`: when, by the leader's clock. Whatever the snapshot holds was recorded by then. */
+export type CapturedStart = SnapshotStart & Readonly<{ at: UnixMs }>;
+
 export type SnapshotInput =
   | Fact<"begin", unknown>
   /** The epoch of the run has ended. */
@@ -55,7 +58,7 @@ export type SnapshotInput =
   | Fact<"chunkRead", unknown>
   | Fact<"chunkBad", { cause: unknown }>
   /** → capture */
-  | Fact<"captured", SnapshotStart>
+  | Fact<"captured", CapturedStart>
   /** → build */
   | Fact<"turn", unknown>
   /** → store */

@@ -34,6 +34,7 @@ import {
   stepBuilder,
 } from "../../replication/snapshot/index.ts";
 import type {
+  CapturedStart,
   SnapshotEffect,
   SnapshotInput,
   SnapshotMemory,
@@ -55,7 +56,7 @@ type Phase =
   | Fact<"looking", { again: boolean }>
   | Fact<"readingNewest", { listed: ListedSnapshots; newest: StoredSnapshot; read: number }>
   | Fact<"capturing", unknown>
-  | Fact<"building", { builder: Builder; start: SnapshotStart }>
+  | Fact<"building", { builder: Builder; start: CapturedStart }>
   | Fact<"saving", { manifest: SnapshotManifest }>
   | Fact<"tidying", { made: StoredSnapshot | Failure }>
   | Fact<"announcing", { made: StoredSnapshot }>
@@ -195,7 +196,7 @@ function reportDamaged(run: SnapshotRun, { manifest }: StoredSnapshot, { cause }
 
 // --- taking a snapshot
 
-function build(run: SnapshotRun, start: SnapshotStart): Stepped {
+function build(run: SnapshotRun, start: CapturedStart): Stepped {
   const builder = newBuilder(start.capture, run.entitiesATurn);
   return feedBuilder(run, { type: "building", builder, start }, { type: run.cancelled ? "cancelled" : "turn" });
 }
@@ -226,7 +227,8 @@ function feedBuilder(run: SnapshotRun, phase: Extract<Phase, { type: "building" 
         break;
       case "built": {
         const { chunks, counts } = effect;
-        const manifest = { ...contentOf(phase.start, { chunks, counts }), cluster: run.cluster, takenAt: run.now };
+        const content = contentOf(phase.start, { chunks, counts });
+        const manifest = { ...content, cluster: run.cluster, takenAt: laterOf(run.now, phase.start.at) };
         return [{ ...run, phase: { type: "saving", manifest } }, [...out, { type: "save", manifest }]];
       }
       case "gaveUp":
@@ -236,6 +238,10 @@ function feedBuilder(run: SnapshotRun, phase: Extract<Phase, { type: "building" 
     }
   }
   return [{ ...run, phase: { ...phase, builder } }, out];
+}
+
+function laterOf(a: UnixMs, b: UnixMs): UnixMs {
+  return a > b ? a : b;
 }
 
 /** A manifest without cluster and time. */

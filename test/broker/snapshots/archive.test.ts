@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { planArchive } from "../../../src/broker/snapshots/archive-plan.ts";
+import { archiveEvents } from "../../../src/broker/snapshots/event-archiver.ts";
 import { decodeEvents, genesis, type Link, type Position, type UnixMs } from "../../../src/events/index.ts";
 import { createMemoryLog, openSqliteLog } from "../../../src/replication/log/index.ts";
 import {
@@ -215,4 +216,19 @@ test("the bound in bytes removes the oldest day with its events, and leaves no h
   assert.deepEqual([short.from, short.drop.map(({ file }) => file)], [20, ["10", "20"]], "the newest from before");
   const none = plan(90 * dayMs, 10);
   assert.equal(none.keep.length, 3, "the newest three stay in any case");
+});
+
+test("a large log is archived over several calls, each of which leaves the disk as it must be", async (t) => {
+  const world = await office(t, { archive: kept, hold: "everything" });
+  const head = await world.append(30);
+  const parts = { log: world.log, disk: world.disk, turn: async () => {} };
+  const reached: number[] = [];
+  for (let n = 0; n < 5; n++)
+    reached.push((await archiveEvents(head.position, parts, { blockEvents: 4, blocks: 2 })).position);
+  assert.deepEqual(reached, [8, 16, 24, head.position, head.position]);
+  const archive = createLogArchive({
+    supply: { ...world.shelf.supply, eventsAt: async (position) => (await world.disk.packedAt(position)) ?? null },
+    open,
+  });
+  assert.deepEqual(await readTo(archive, genesis, head.position), head);
 });

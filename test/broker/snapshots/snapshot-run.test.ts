@@ -44,7 +44,10 @@ function play(projection: Projection, instead: (effect: SnapshotEffect) => Snaps
       case "listSnapshots":
         return looked;
       case "capture":
-        return { type: "captured", capture: projection.capture(), epochs: [], level: projection.level };
+        return {
+          ...{ type: "captured", capture: projection.capture(), epochs: [], level: projection.level },
+          at: 7 as UnixMs,
+        };
       case "build":
         return { type: "turn" };
       case "store":
@@ -104,4 +107,13 @@ test("no snapshot is taken of a projection past an unreadable event", () => {
     type === "listSnapshots" ? { ...looked, guessed: true } : undefined,
   );
   assert.deepEqual(asked, ["listSnapshots", "over"]);
+});
+
+test("a snapshot is dated when it is captured, not when its run began: nothing in it was recorded later", () => {
+  let takenAt: number | undefined;
+  play(projectionOf(20), (effect) => {
+    if (effect.type === "save") takenAt = effect.manifest.takenAt;
+    return undefined;
+  });
+  assert.equal(takenAt, 7, "the run began at 0");
 });
