@@ -27,6 +27,27 @@ export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-
 export { inspectSpool, listSpoolFolders, type SpoolFolder, spoolFolderOf } from "./orphaned-spool-folder.ts";
 export { AuditDatabaseError, createPostgresAuditSink, schemaScript } from "./postgres/index.ts";
 export {
+  type BootReport,
+  CannotProveError,
+  type CheckedProof,
+  type CheckReport,
+  type ConsistencyProof,
+  checkProof,
+  type EvidenceLine,
+  formatEvidence,
+  type InclusionProof,
+  type KeptSeal,
+  type OpenedEvidence,
+  openEvidence,
+  parseEvidence,
+  proveConsistency,
+  proveInclusion,
+  RecordCheck,
+  type RecordFinding,
+  type SealEvidence,
+  SealIndex,
+} from "./proof/index.ts";
+export {
   createFeed,
   createNatsHistory,
   type Feed,

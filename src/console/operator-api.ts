@@ -30,6 +30,7 @@ import { registerUserChanges } from "./operator-user-changes.ts";
 import { registerAccessReports } from "./past/access-reports.ts";
 import { registerExplain, registerRechecks } from "./past/explain-route.ts";
 import { createPastLog } from "./past/past-log.ts";
+import { registerSeals } from "./past/seals-route.ts";
 import { registerDirectoryPeople } from "./provisioning/directory-people.ts";
 import { eventStreamType } from "./receipt-stream.ts";
 import { registerTransmitters } from "./signals/operator-transmitters.ts";
@@ -101,6 +102,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   const past = createPastLog(deps);
   registerExplain(route, deps, past);
   registerRechecks(route, deps);
+  registerSeals(route, deps);
   registerAccessReports(route, deps, past);
   const missing = Object.keys(operatorOperations).filter((name) => !registered.has(name));
   if (missing.length > 0) throw new TypeError(`operations without a handler: ${missing.join(", ")}`);

@@ -28,6 +28,7 @@ import {
   waitSchema,
 } from "./operator-schemas.ts";
 import { rechecksAnswer } from "./past/recheck-schema.ts";
+import { sealsAnswer, sealsSchema } from "./past/seals-schemas.ts";
 import { askSchema } from "./provisioning/directory-schemas.ts";
 import { signalStatusSchema, signalStreamAnswer, signalStreamsAnswer } from "./signals/signal-schemas.ts";
 import { transmitterOperations } from "./signals/transmitter-operations.ts";
@@ -271,6 +272,13 @@ export const operatorOperations = {
     status: 200,
     answer: rechecksAnswer,
     errors: [],
+  },
+  "GET /audit/seals": {
+    summary: "Seals of audit records in the log, newest first, as docs/audit-proofs.md describes them",
+    query: sealsSchema,
+    status: 200,
+    answer: sealsAnswer,
+    errors: [400],
   },
   "GET /decisions": {
     summary: "Audit records from a cursor on, as they are made",

@@ -7,9 +7,13 @@ import { policyReplay } from "../policy/policy-replay.ts";
 import { policyTest } from "../policy/policy-test.ts";
 import type { CliCommand } from "../terminal/command.ts";
 import { accessWhat, accessWho } from "./access.ts";
+import { auditErase } from "./audit/audit-erase.ts";
+import { auditProve, auditProveConsistency, auditVerifyProof } from "./audit/audit-prove.ts";
 import { auditQuery } from "./audit/audit-query.ts";
 import { auditSchema } from "./audit/audit-schema.ts";
+import { auditSeals } from "./audit/audit-seals.ts";
 import { auditSpool } from "./audit/audit-spool.ts";
+import { auditVerify } from "./audit/audit-verify.ts";
 import { auditTail } from "./audit.ts";
 import { auditExplain } from "./audit-explain.ts";
 import { check } from "./check.ts";
@@ -118,6 +122,12 @@ export const commands: readonly CliCommand[] = [
   auditQuery,
   auditSchema,
   auditSpool,
+  auditSeals,
+  auditVerify,
+  auditProve,
+  auditProveConsistency,
+  auditVerifyProof,
+  auditErase,
   logVerify,
   logExport,
   snapshotCreate,

@@ -178,7 +178,7 @@ function revocationOf({ changes }: ReceiptStatement) {
   return changes?.find(({ type }) => type === "SessionRevoked");
 }
 
-async function trustedKeys(parsed: Parsed, terminal: Terminal): Promise<readonly ReceiptKeys[]> {
+export async function trustedKeys(parsed: Parsed, terminal: Terminal): Promise<readonly ReceiptKeys[]> {
   const files = parsed.all("jwks");
   const [url, config] = [parsed.text("jwks-url"), parsed.text("config")];
   if (files.length === 0 && url === undefined && config === undefined)

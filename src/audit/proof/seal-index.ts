@@ -1,0 +1,108 @@
+/**
+ * Seal index: the seals of every boot, in order, and where they contradict each other. Pure.
+ *
+ * Each seal names the size and root of the one before. So a boot with two histories shows, as far as the seals are
+ * complete: two roots for one size, or a seal that continues another root.
+ */
+import type { BootId, NodeId } from "../../events/index.ts";
+import { CodedError } from "../../events/index.ts";
+import type { AuditSeal, SealedRange } from "../../replication/wire/index.ts";
+import type { OpenedEvidence } from "./seal-evidence.ts";
+
+export type BootSeals = Readonly<{ node: NodeId; boot: BootId; seals: readonly OpenedEvidence[] }>;
+
+/** Two seals of one boot that cannot both be true. */
+export type SealConflict = Readonly<{ node: NodeId; boot: BootId; size: number; detail: string }>;
+
+export class TooManySealsError extends CodedError<"ERR_AUDIT_TOO_MANY_SEALS"> {
+  override readonly code = "ERR_AUDIT_TOO_MANY_SEALS";
+  constructor() {
+    super(`more than ${sealsMax} seals: check those of fewer boots at a time`);
+  }
+}
+
+/** About 700 bytes each. */
+const sealsMax = 1_000_000;
+
+export class SealIndex {
+  readonly #boots = new Map<string, { node: NodeId; boot: BootId; seals: OpenedEvidence[]; sorted: boolean }>();
+  #count = 0;
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** @throws TooManySealsError */
+  add(opened: OpenedEvidence): void {
+    if (this.#count >= sealsMax) throw new TooManySealsError();
+    const { node, boot } = opened.seal;
+    const key = keyOf(node, boot);
+    const known = this.#boots.get(key) ?? { node, boot, seals: [], sorted: true };
+    this.#boots.set(key, known);
+    known.seals.push(opened);
+    known.sorted = false;
+    this.#count++;
+  }
+
+  boots(): readonly BootSeals[] {
+    return [...this.#boots.values()].map(({ node, boot }) => this.of(node, boot));
+  }
+
+  /** Each size once; repetitions of a seal are left out. */
+  of(node: NodeId, boot: BootId): BootSeals {
+    const known = this.#boots.get(keyOf(node, boot));
+    if (known === undefined) return { node, boot, seals: [] };
+    if (!known.sorted) {
+      known.seals.sort((a, b) => a.seal.size - b.seal.size || Number(a.seal.final) - Number(b.seal.final));
+      known.sorted = true;
+    }
+    return known;
+  }
+
+  conflicts(): readonly SealConflict[] {
+    return this.boots().flatMap(({ node, boot, seals }) =>
+      seals.flatMap(({ seal }, at) => {
+        const before = seals[at - 1]?.seal;
+        const detail = before === undefined ? undefined : conflictOf(before, seal);
+        return detail === undefined ? [] : [{ node, boot, size: seal.size, detail }];
+      }),
+    );
+  }
+}
+
+function conflictOf(before: AuditSeal, seal: AuditSeal): string | undefined {
+  if (before.size === seal.size)
+    return before.root.equals(seal.root) ? undefined : `two roots are sealed for the numbers 1 to ${seal.size}`;
+  if (before.final) return `a seal ends the boot at ${before.size}, and another has later numbers`;
+  if (seal.previous.size > before.size) return undefined; // the seal between them was not given
+  const isContinued = seal.previous.size === before.size && seal.previous.root.equals(before.root);
+  return isContinued ? undefined : `the seal of 1 to ${seal.size} does not continue the seal of 1 to ${before.size}`;
+}
+
+function keyOf(node: NodeId, boot: BootId): string {
+  return JSON.stringify([node, boot]);
+}
+
+/**
+ * The parts of a range that the seals do not declare lost. `isCertain`: false if a seal says that it declares more
+ * ranges than it lists.
+ */
+export function presentParts(
+  seals: readonly OpenedEvidence[],
+  { first, last }: SealedRange,
+): Readonly<{ parts: readonly SealedRange[]; isCertain: boolean }> {
+  const parts: SealedRange[] = [];
+  let isCertain = true;
+  let from = first;
+  for (const { seal } of seals) {
+    if (seal.size < from || seal.previous.size >= last) continue;
+    isCertain &&= !seal.lostMore;
+    for (const lost of seal.lost) {
+      if (lost.last < from || lost.first > last) continue;
+      if (lost.first > from) parts.push({ first: from, last: lost.first - 1 });
+      from = Math.max(from, lost.last + 1);
+    }
+  }
+  if (from <= last) parts.push({ first: from, last });
+  return { parts, isCertain };
+}

@@ -1,0 +1,33 @@
+/**
+ * Seals of audit records: `GET /audit/seals`, a page of events of the log with the links before them, newest first.
+ * docs/audit-proofs.md
+ */
+import { type EvidenceLine, formatEvidence } from "../../audit/index.ts";
+import { auditStream, type Position } from "../../events/index.ts";
+import { badRequest, type OperatorApiDeps, type RegisterRoute } from "../operator-route.ts";
+import { sealsSchema } from "./seals-schemas.ts";
+
+/** Positions of the log that one request searches. */
+const searchDepth = 10_000;
+
+export type SealsPage = Readonly<{
+  seals: readonly EvidenceLine[];
+  /** To continue, request with this as `upTo`; null: the log has no older events. */
+  next: number | null;
+}>;
+
+export function registerSeals(route: RegisterRoute, deps: OperatorApiDeps): void {
+  route("GET /audit/seals", async (request, reply): Promise<unknown> => {
+    const parsed = sealsSchema.safeParse(request.query);
+    if (!parsed.success) return badRequest(reply, parsed.error);
+    const upTo = (parsed.data.upTo ?? deps.replica.projection.applied.position) as Position;
+    const page = await deps.databroker.history({ streams: [auditStream], upTo, depth: searchDepth });
+    if (page.damagedAt !== null)
+      return reply.code(503).send({ error: `the log is damaged at position ${page.damagedAt}` });
+    const answer: SealsPage = {
+      seals: page.found.toReversed().map((found) => formatEvidence({ ...found, receipt: null })),
+      next: page.at === null || page.searchedTo <= page.base ? null : page.searchedTo,
+    };
+    return answer;
+  });
+}
