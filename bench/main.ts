@@ -14,6 +14,7 @@ const ofProxy = ["apache", "latency", "bodies", "websockets", "tls", "routes"].m
 const all = [
   "decide",
   "audit",
+  "audit-postgres",
   "follower",
   "append",
   "revoke",
