@@ -146,7 +146,7 @@ test(
   options,
   async (t) => {
     const { page } = await start(t, { routes: many });
-    assert.equal(await page.locator("#results li").count(), 60);
+    assert.equal(await page.locator("#results li").count(), 40);
     await page.getByRole("searchbox").fill("09876");
     await page.locator('#results [data-id="app-09876"]').waitFor();
     assert.equal(await page.locator("#results li").count(), 1);
@@ -154,7 +154,7 @@ test(
     await page.reload();
     await page.locator('#pinned [data-id="app-09876"]').waitFor();
     await page.getByRole("link", { name: "More apps" }).click();
-    await page.locator('#results [data-id="app-00060"]').waitFor();
+    await page.locator('#results [data-id="app-00040"]').waitFor();
   },
 );
 

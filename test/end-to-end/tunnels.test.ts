@@ -139,7 +139,7 @@ async function signIn(t: TestContext, proxy: string, env: Record<string, string>
   await page.goto(url);
   await page.getByRole("button", { name: /alice/i }).click();
   assert.equal(await login.ended, 0, login.output());
-  assert.match((await page.locator("body").textContent()) ?? "", /Signed in/);
+  assert.match((await page.locator("body").textContent()) ?? "", /You're signed in/);
   assert.doesNotMatch(login.output(), /eyJ[\w-]+\.eyJ/, "the credential is never printed");
 }
 

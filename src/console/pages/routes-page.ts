@@ -12,7 +12,9 @@ import type { PageContext } from "./page-context.ts";
 
 type Fields = Omit<RoutesPage, "type">;
 
-const star = html`<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round" aria-hidden="true"><path d="m12 3.5 2.6 5.4 5.9.8-4.3 4.1 1 5.9-5.2-2.8-5.2 2.8 1-5.9-4.3-4.1 5.9-.8z"/></svg>`;
+/** Drawn once; each button refers to it. */
+const starSymbol = html`<svg hidden><symbol id="star" viewBox="0 0 24 24"><path d="m12 3.5 2.6 5.4 5.9.8-4.3 4.1 1 5.9-5.2-2.8-5.2 2.8 1-5.9-4.3-4.1 5.9-.8z"/></symbol></svg>`;
+const star = html`<svg aria-hidden="true"><use href="#star"/></svg>`;
 
 export function routesPage(page: Fields, context: PageContext): PageFrame {
   const { text, look } = context;
@@ -26,7 +28,7 @@ export function routesPage(page: Fields, context: PageContext): PageFrame {
     styles: look.assets.portalSheet === null ? [] : [look.assets.portalSheet],
     asks: ["/.pomerium/api/v1/routes"],
     forms: [portalPath],
-    body: html`<h1>${portal.title}</h1>
+    body: html`${starSymbol}<h1>${portal.title}</h1>
 ${toolsOf(page, context)}
 <p class="quiet" role="status" id="status" data-one="${portal.shown(1)}" data-many="${portal.shown(2).replace("2", "{}")}"></p>
 <section id="pinned" hidden><h2>${portal.pinned}</h2><ul class="apps"></ul></section>
@@ -107,11 +109,11 @@ function tileOf(route: FoundRoute, context: PageContext): Html {
   const { portal } = text;
   const { owner = null } = route;
   const href = safeUrl(route.url);
-  return html`<li data-id="${route.id}" data-words="${wordsOf(route)}">${logoOf(route, context)}<div class="text"><b><a data-part="name"${
+  return html`<li data-id="${route.id}">${logoOf(route, context)}<div class="text"><b><a data-part="name"${
     href !== null && html` href="${href}"`
   }>${isolateText(route.name)}</a></b><small data-part="address">${addressOf(route)}</small><small data-part="description">${route.description}</small>${
     owner !== null &&
-    html`<small data-part="owner" data-words="${portal.owner("{}")}">${portal.owner(isolateValue(owner))}</small>`
+    html`<small data-part="owner"${route.id === "" && html` data-words="${portal.owner("{}")}"`}>${portal.owner(isolateValue(owner))}</small>`
   }${
     route.command !== null && html`<div class="run" data-part="run">${copyElement(route.command, text)}</div>`
   }</div><button type="button" class="pin" aria-pressed="false" title="${portal.pin}" aria-label="${portal.pin}" hidden>${star}</button></li>`;
@@ -124,7 +126,7 @@ function refusedTile(route: RefusedRoute, context: PageContext): Html {
   const why = explain.length > 0 ? explain : describeReasons(reasons, text);
   const ask =
     owner === undefined ? supportLink(context, text.portal.askFor) : html`${text.pages.askOwner(isolateValue(owner))}`;
-  return html`<li data-id="${route.id}" data-words="${wordsOf(route)}">${logoOf(route, context)}<div class="text"><b><span data-part="name">${isolateText(
+  return html`<li data-id="${route.id}">${logoOf(route, context)}<div class="text"><b><span data-part="name">${isolateText(
     route.name,
   )}</span></b><small data-part="address">${addressOf(route)}</small><small data-part="description">${route.description}</small><small class="why" data-part="why">${why.join(
     " ",
@@ -140,10 +142,6 @@ function logoOf({ logo_url: url, name }: FoundRoute, { look }: PageContext): Htm
 
 function addressOf({ url, from }: FoundRoute): string {
   return url === null ? from.replace(/^\w+\+https?:\/\//, "") : new URL(url).host;
-}
-
-function wordsOf({ name, description, from, owner = "" }: FoundRoute): string {
-  return [name, description, from, owner].join(" ");
 }
 
 function emptyOf(page: Fields, context: PageContext): Html {

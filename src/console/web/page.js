@@ -17,7 +17,8 @@ const showLocalTime = (element) => {
   const options = isToday ? { timeStyle: "medium" } : { dateStyle: "long", timeStyle: "medium" };
   const utc = new Intl.DateTimeFormat(language, { timeStyle: "medium", timeZone: "UTC" }).format(at);
   element.title = element.textContent ?? "";
-  element.textContent = `${new Intl.DateTimeFormat(language, options).format(at)} (${utc} UTC)`;
+  const here = new Intl.DateTimeFormat(language, options).format(at);
+  element.textContent = at.getTimezoneOffset() === 0 ? `${here} UTC` : `${here} (${utc} UTC)`;
 };
 
 /** @type {WeakSet<HTMLButtonElement>} */

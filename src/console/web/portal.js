@@ -170,7 +170,7 @@ const filterHere = () => {
     .filter((word) => word !== "");
   let shown = 0;
   for (const tile of results.querySelectorAll("li[data-id]")) {
-    const text = tile instanceof HTMLElement ? (tile.dataset["words"] ?? tile.textContent ?? "").toLowerCase() : "";
+    const text = tile instanceof HTMLElement ? (tile.textContent ?? "").toLowerCase() : "";
     const fits = words.every((word) => text.includes(word));
     if (tile instanceof HTMLElement) tile.hidden = !fits;
     if (fits) shown++;
@@ -183,7 +183,7 @@ const filterHere = () => {
 let asked = 0;
 const searchThere = async () => {
   const mine = ++asked;
-  const found = await ask(new URLSearchParams({ q: search.value, limit: "60" }));
+  const found = await ask(new URLSearchParams({ q: search.value, limit: "40" }));
   if (mine !== asked || found === null) return;
   const list = document.createElement("ul");
   list.className = "apps";

@@ -34,7 +34,8 @@ type SendUnauthenticated = (
 export const portalPath = "/.pomerium/routes";
 const sliceMs = 3;
 const searchesMax = 16;
-const pageRoutesMax = 60;
+/** A page of tiles stays below 30 KB. */
+const pageRoutesMax = 40;
 const listRoutesMax = 1_000;
 const refusedMax = 30;
 const idsMax = 100;
