@@ -31,7 +31,7 @@ several decisions, the newest is explained and the others are listed. The record
 from where -c cardea.yaml stores them: the stream in NATS, Postgres, audit files with their rotated files, the spool of this machine, object
 storage. They are searched in this order; --kept chooses one. Or from --input.
 The events come from the log. The server then decides the request again, from the facts at the position of the record and the
-configuration that it names (docs/audit-queries.md), also where retention has dropped the events, as long as the archive of the brokers
+configuration that it names (docs/audit-explain.md), also where retention has dropped the events, as long as the archive of the brokers
 has them.
 Exit 0: explained; 1: no such decision, the log contradicts the record, or the decision made again differs; 2: usage error;
 3: the server did not answer, or the decision could not be made again.`,

@@ -57,7 +57,7 @@ export const auditKeys = {
       ),
       recheck_one_in: cardea(
         integer({ min: 0, max: 1_000_000_000 }).prefault(1_000),
-        "An authenticate service decides one in this many decisions of the other nodes again and compares the answers; needs `nats`. 0: none. See docs/audit-queries.md.",
+        "An authenticate service decides one in this many decisions of the other nodes again and compares the answers; needs `nats`. 0: none. See docs/audit-explain.md.",
         { reload: "restart", inConfig: "value" },
       ),
       recheck_per_second: cardea(

@@ -200,3 +200,19 @@ test("a route with a port on a wildcard host is found again, although a record d
   const nowhere = { ...record, routeId: null, result: "not_found" } as const;
   assert.equal(again(world, nowhere).type, "unknown", "the request may have named another port");
 });
+
+test("a tunnel is derived again by the service that it names", async () => {
+  const more = `${routes}  - id: db
+    from: tcp+https://db.example.com:5432
+    to: tcp://127.0.0.1:5432
+    policy:
+      - allow:
+          or: [groups: {has: eng}]
+`;
+  const world = await logWorld(parseWhole(configText(more)));
+  const kim = await world.signIn("kim@example.com");
+  await world.members("eng", { added: [kim.userId] });
+  const tunnel = { ...world.recordOf("db", kim, { method: "CONNECT" }), host: "db.example.com:5432", path: "" };
+  assert.equal(again(world, tunnel).type, "same", JSON.stringify(again(world, tunnel)));
+  assert.deepEqual(fieldsIn(again(world, { ...tunnel, host: "db.example.com:5433" })), ["route"]);
+});
