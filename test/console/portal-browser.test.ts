@@ -61,7 +61,9 @@ const few = [
     tunnel: { kind: "tcp", targets: [{ host: "build.example.com", port: 22 }], behindProxy: false },
   }),
 ];
-const many = Array.from({ length: 10_000 }, (_, i) => web(`App-${String(i).padStart(5, "0")}`));
+const many = Array.from({ length: 10_000 }, (_, i) =>
+  web(`App-${String(i).padStart(5, "0")}`, i === 9_876 ? { logoUrl: svg("#e8702a") } : {}),
+);
 
 async function start(
   t: TestContext,
@@ -77,6 +79,7 @@ async function start(
     deps: (deps) => ({
       ...deps,
       render: pageRenderer({ organizationName: "Acme" }, undefined, pathsOf(assets)),
+      pictureUrl: (url) => (url === "" ? null : url),
       routes: createRouteCatalog({ routes, policies: compiled(...routes) }),
     }),
     routeHostPlugins: [(app) => registerAssets(app, assets, store)],
@@ -150,6 +153,7 @@ test(
     await page.getByRole("searchbox").fill("09876");
     await page.locator('#results [data-id="app-09876"]').waitFor();
     assert.equal(await page.locator("#results li").count(), 1);
+    await page.waitForFunction("document.querySelector('#results img')?.naturalWidth > 0");
     await page.locator('#results [data-id="app-09876"] button.pin').click();
     await page.reload();
     await page.locator('#pinned [data-id="app-09876"]').waitFor();

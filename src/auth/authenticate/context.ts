@@ -95,6 +95,8 @@ export type AuthDeps = Readonly<{
   jwks: Readonly<{ keys: readonly object[] }>;
   /** The routes that a person may use; null: this host does not list them. */
   routes: RouteCatalog | null;
+  /** Where this node serves the picture of a URL; null: no picture. Absent: nowhere. */
+  pictureUrl?: (url: string) => string | null;
   random: Readonly<{ uuid(): string; token(): string }>;
   /** The provisioned people that a profile correlates with; absent: no SCIM client is configured. */
   provisionedFor?: ProvisionedFor;

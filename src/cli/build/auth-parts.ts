@@ -74,6 +74,7 @@ export function authDepsOf(
     policies: Policies;
     providers: ProviderClients;
     render: AuthDeps["render"];
+    pictureUrl: NonNullable<AuthDeps["pictureUrl"]>;
     signIns: AuthDeps["signIns"];
     onCodeExchange: NonNullable<AuthDeps["onCodeExchange"]>;
     onLogout: NonNullable<AuthDeps["onLogout"]>;
@@ -128,6 +129,7 @@ export function authDepsOf(
     signIns: parts.signIns,
     providerOf: parts.providers.of,
     render: parts.render,
+    pictureUrl: parts.pictureUrl,
     onCodeExchange: parts.onCodeExchange,
     onLogout: parts.onLogout,
     ...(provisioned === undefined ? {} : { provisionedFor: provisioned }),

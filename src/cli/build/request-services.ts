@@ -198,6 +198,7 @@ export async function startRequestServices(
       policies,
       providers: known,
       render: pages.render,
+      pictureUrl: pages.pictureUrl,
       logger,
       signIns,
       onCodeExchange: (result) => counts.codeExchanges.inc({ result }),

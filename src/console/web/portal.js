@@ -77,7 +77,14 @@ const tileOf = (route) => {
   const owner = partOf(copy, "owner");
   if (route.owner === undefined) owner.remove();
   else owner.textContent = (owner.dataset["words"] ?? "").replace("{}", () => route.owner ?? "");
-  partOf(copy, "logo").textContent = ([...route.name.trim()][0] ?? "?").toUpperCase();
+  const logo = partOf(copy, "logo");
+  const picture = route.picture ?? "";
+  if (/^(?:data:image\/|\/\.pomerium\/assets\/)/.test(picture)) {
+    const image = document.createElement("img");
+    image.alt = "";
+    image.src = picture;
+    logo.replaceChildren(image);
+  } else logo.textContent = ([...route.name.trim()][0] ?? "?").toUpperCase();
   const run = partOf(copy, "run");
   if (route.command === null) run.remove();
   else {

@@ -2,7 +2,8 @@
  * Routes portal, `/.pomerium/routes`, and its list for programs, `/.pomerium/api/v1/routes` (docs/pomerium-behaviour.md
  * §2.2): the routes that a person may use.
  *
- * - Without parameters the list is Pomerium's. With `q`, `id`, `after`, `limit` or `show` it is one page of a search.
+ * - Without parameters the list is Pomerium's. With `q`, `id`, `after`, `limit` or `show` it is one page of a search,
+ *   whose routes also have the `picture` that this host serves.
  * - A search runs in slices of `sliceMs`, so that requests of others are served in between. Searches at once are
  *   bounded, and shared fairly between sessions.
  */
@@ -95,7 +96,13 @@ export function registerRouteList(
           request,
           reply,
           (query, catalog) => catalog.search(query, search),
-          (result) => reply.send(result),
+          ({ routes, next }) => {
+            const pictureOf = deps.pictureUrl ?? (() => null);
+            return reply.send({
+              routes: routes.map((route) => ({ ...route, picture: pictureOf(route.logo_url) })),
+              next,
+            });
+          },
         );
   });
 

@@ -27,7 +27,11 @@ export function readPageAssets(): PageAssets {
   );
 }
 
-export type PageParts = Readonly<{ render: RenderPage; registerAssets: (app: FastifyInstance) => void }>;
+export type PageParts = Readonly<{
+  render: RenderPage;
+  pictureUrl: (url: string) => string | null;
+  registerAssets: (app: FastifyInstance) => void;
+}>;
 
 export function pagePartsOf(
   { branding, routes }: Pick<Config, "branding" | "routes">,
@@ -56,6 +60,7 @@ export function pagePartsOf(
   });
   return {
     render: createPageRenderer(look),
+    pictureUrl: pictures.pathOf,
     registerAssets: (app) => registerAssets(app, assets, pictures),
   };
 }
