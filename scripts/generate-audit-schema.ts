@@ -114,6 +114,8 @@ const command = z.strictObject({
   code: text.nullable(),
   link: link.nullable(),
   latencyMs: ms,
+  ip: text.optional().meta({ description: "Where the request came from." }),
+  count: count.optional().meta({ description: "How many equal requests the record stands for; absent: one." }),
 });
 
 const gap = z.strictObject({

@@ -17,7 +17,7 @@ const orders: Readonly<Record<string, string>> = {
   "src/replication": "runtime log lease wire fanout snapshot node root",
   "src/broker": "core commands state snapshots leader api peers region root",
   "src/auth": "reply authorize idle root shared-signals authenticate directory",
-  "src/audit": "spool seal root rederive pull postgres sinks sources proof",
+  "src/audit": "spool seal root rederive pull status postgres sinks sources proof",
   "src/proxy":
     "message enforce reply tls autocert http1 http2 upstream headers routing observe forward tunnel request listen decision-api root",
   "src/cli": "terminal tunnel process build operator policy drill commands root",

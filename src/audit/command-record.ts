@@ -35,6 +35,10 @@ export type ActRecord = Readonly<{
   /** The last event of the command, or the head at which nothing had to change; null: nothing is in the log. */
   link: Link | null;
   latencyMs: number;
+  /** The address that the command, or the request, came from. Absent: it is not known, or of an older build. */
+  ip?: string;
+  /** How many equal requests the record stands for. Absent: one. */
+  count?: number;
 }>;
 
 export type CommandKind = "operator" | "authentication";
@@ -78,6 +82,8 @@ export function recordCommands(
     record: (kind: CommandKind, act: Act) => void;
     wall: () => UnixMs;
     monotonic: () => number;
+    /** The address of the caller that this process is serving now; undefined: none is known. */
+    callerIp?: () => string | undefined;
   }>,
 ): Databroker {
   const { kind, record, wall, monotonic } = options;
@@ -88,11 +94,13 @@ export function recordCommands(
   ): Promise<Result> {
     if (kind === "authentication" && !signInCommands.has(request.command.type)) return send();
     const at = wall();
+    const ip = options.callerIp?.();
     const startedAt = monotonic();
     const write = (outcome: Outcome): void =>
       record(kind, {
         ...actOf(request, at),
         ...outcome,
+        ...(ip === undefined ? {} : { ip }),
         latencyMs: Math.round((monotonic() - startedAt) * 1_000) / 1_000,
       });
     let result: Result;
@@ -141,7 +149,7 @@ function actOf({ commandId, actor, command }: CommandRequest, at: UnixMs): Omit<
 }
 
 /** The log names an operator's token with a name that a person chose; the record has its id alone. */
-function typedActor(actor: string): string {
+export function typedActor(actor: string): string {
   const [, operator] = /^operator:(.*)$/s.exec(actor) ?? [];
   if (operator === undefined) return textOf(actor, idCharsMax);
   const token = operator.lastIndexOf("#");

@@ -18,7 +18,7 @@ export {
   AuditSinkBusyError,
   type SinkBatching,
 } from "./audit-sink.ts";
-export { type ActRecord, type CommandKind, recordCommands } from "./command-record.ts";
+export { type ActRecord, type CommandKind, recordCommands, typedActor } from "./command-record.ts";
 export { type Explained, type ExplainedEvent, type ExplainedFact, explainDecision } from "./explain.ts";
 export { type LogAtTime, type LogTarget, LogUnreachableError, readLogAt } from "./log-at-time.ts";
 export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
@@ -140,3 +140,15 @@ export {
   type SpoolDisk,
   type SpoolFile,
 } from "./spool/index.ts";
+export {
+  blindOf,
+  createStatusBoard,
+  type HeardStatus,
+  type NodeAuditStatus,
+  publishAuditStatus,
+  receiveAuditStatus,
+  type SinkStatus,
+  type StatusBoard,
+  signStatus,
+  statusOf,
+} from "./status/index.ts";

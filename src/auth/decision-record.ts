@@ -16,7 +16,7 @@ export type DecisionRecord = Readonly<{
   at: UnixMs;
   /**
    * A new request; the re-decision of an open exchange after one of its facts changed; or the end of a permitted
-   * stream, which decides nothing.
+   * stream, or of any permitted request where the route says so, which decides nothing.
    */
   occasion: "request" | "redecision" | "closed";
   requestId: string;
@@ -70,7 +70,7 @@ export type DecisionRecord = Readonly<{
    * differ by 2 s at most. Absent if the re-decision cut nothing or no log change caused it.
    */
   cutMs?: number;
-  /** How a stream ended: an upgraded connection, a tunnel, or a response of 10 s or longer. Bytes without heads. */
+  /** How a stream or a request ended. Bytes without heads. */
   closed?: Readonly<{
     /** Why it was cut, or failed; `ended`: one of its sides ended it. */
     cause: string;

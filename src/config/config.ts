@@ -181,6 +181,8 @@ export type RouteConfig = Readonly<{
   audit: "best_effort" | "strict";
   /** The decision records of this route that contain a trace. */
   auditTrace: "denials" | "all";
+  /** Whose ends are recorded. */
+  auditEnds: "streams" | "all";
   recorded: RecordedFields;
 }> &
   ConfigFields<typeof routeKeys>;

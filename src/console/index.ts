@@ -10,6 +10,7 @@ export type { HeldView } from "./held/operator-held.ts";
 export { createHomeLookup } from "./home-lookup.ts";
 export { parseLastKnown } from "./last-known.ts";
 export type { LocalChangeAnswer } from "./local-changes.ts";
+export { type AccessRecorder, createAccessRecorder } from "./operator-access.ts";
 export { operatorApiPrefix, registerOperatorApi } from "./operator-api.ts";
 export { isAdministrator, type OperatorCaller, operatorCallerOf } from "./operator-caller.ts";
 export type { ChangeAnswer, RevokedManyAnswer } from "./operator-changes.ts";

@@ -7,12 +7,15 @@
  * - Personal data is opened only here, for operators, and never logged. Errors are JSON, too.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { typedActor } from "../audit/index.ts";
 import { BrokerUnavailableError, formatUnavailable } from "../replication/wire/index.ts";
+import { registerAuditStatus } from "./decisions/audit-status-route.ts";
 import { sendDecisionPage } from "./decisions/decision-page.ts";
 import { parseDecisionQuery } from "./decisions/decision-query.ts";
 import { streamDecisions } from "./decisions/decision-stream.ts";
 import { registerHeld } from "./held/operator-held.ts";
 import { registerLocalReceipts } from "./local-changes.ts";
+import { isSensitiveRead } from "./operator-access.ts";
 import { isChange, registerChanges } from "./operator-changes.ts";
 import { registerConfigurations } from "./operator-configurations.ts";
 import { operatorOperations } from "./operator-operations.ts";
@@ -20,6 +23,7 @@ import { registerDirectories, registerScimTokens } from "./operator-provisioning
 import { registerReads } from "./operator-reads.ts";
 import {
   badRequest,
+  nameIn,
   type Operator,
   type OperatorApiDeps,
   type RegisterRoute,
@@ -27,6 +31,7 @@ import {
   sendHomeUnreachable,
 } from "./operator-route.ts";
 import { registerUserChanges } from "./operator-user-changes.ts";
+import { findUsers } from "./operator-views.ts";
 import { registerAccessReports } from "./past/access-reports.ts";
 import { registerExplain, registerRechecks } from "./past/explain-route.ts";
 import { createPastLog } from "./past/past-log.ts";
@@ -52,11 +57,19 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   const callers = new WeakMap<FastifyRequest, Operator>();
   scope.addHook("onRequest", async (request, reply) => {
     reply.header("cache-control", "no-store");
-    const caller = await requireOperator(deps, request, reply);
-    if (caller === undefined) return reply;
-    callers.set(request, caller);
+    const ip = deps.callerIp();
     // The pattern, because a path may hold an e-mail. operator-changes.ts logs each change by ids.
     const path = request.routeOptions.url ?? null;
+    const operation = `${request.method} ${path?.replace(operatorApiPrefix, "") ?? "unknown"}`;
+    const caller = await requireOperator(deps, request, reply, ({ status, userId }) => {
+      if (status === 503) return;
+      const actor = userId === undefined ? "anonymous" : `user:${userId}`;
+      deps.access.refused({ operation, actor, status, ip });
+    });
+    if (caller === undefined) return reply;
+    callers.set(request, caller);
+    if (isSensitiveRead(operation))
+      deps.access.read({ operation, actor: typedActor(caller.actor), targets: readTargets(request, deps.replica), ip });
     deps.log.info({ actor: caller.actor, method: request.method, path }, "operator request");
   });
   scope.removeContentTypeParser("application/x-www-form-urlencoded");
@@ -92,6 +105,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerTransmitters(route, deps);
   registerSignalStreams(route, deps);
   registerConfigurations(route, deps);
+  registerAuditStatus(route, deps);
   route("GET /decisions", async (request, reply, caller) => {
     const query = parseDecisionQuery(request, deps.replica);
     if ("error" in query) return reply.code(query.status).send({ error: query.error });
@@ -106,6 +120,19 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerAccessReports(route, deps, past);
   const missing = Object.keys(operatorOperations).filter((name) => !registered.has(name));
   if (missing.length > 0) throw new TypeError(`operations without a handler: ${missing.join(", ")}`);
+}
+
+const readTargetsMax = 20;
+
+/** The people that a read names, by id: the name in the request may be an e-mail. */
+function readTargets({ params, query }: FastifyRequest, replica: OperatorApiDeps["replica"]): readonly string[] {
+  const named = { ...(params as Readonly<Record<string, unknown>>), ...(query as Readonly<Record<string, unknown>>) };
+  const { user, group, route } = named;
+  const names = typeof user === "string" ? nameIn(user).split(",").slice(0, readTargetsMax) : [];
+  const users = names.flatMap((name) => findUsers(replica, name, "any").map((id) => `user:${id}`));
+  const text = (type: string, value: unknown): string[] =>
+    typeof value === "string" && value.length <= 200 ? [`${type}:${nameIn(value)}`] : [];
+  return [...users, ...text("group", group), ...text("route", route)];
 }
 
 /** The streams of our signals: what each receiver has, what waits, and who may stop it. */

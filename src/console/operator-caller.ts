@@ -7,7 +7,15 @@
  */
 import type { FastifyRequest } from "fastify";
 import type { Principal } from "../auth/index.ts";
-import { type Fact, type GroupId, type Stream, sessionStream, type UnixMs, userStream } from "../events/index.ts";
+import {
+  type Fact,
+  type GroupId,
+  type Stream,
+  sessionStream,
+  type UnixMs,
+  type UserId,
+  userStream,
+} from "../events/index.ts";
 import type { HomeOutOfReach } from "../replication/index.ts";
 import { describeHome } from "./home-lookup.ts";
 import type { OperatorToken } from "./operator-token.ts";
@@ -25,7 +33,16 @@ export type OperatorCaller =
       }
     >
   /** `code`: why this node may not confirm a session now; absent where the sentence is all there is to say. */
-  | Fact<"refused", { status: 401 | 403 | 503; error: string; code?: "home-unreachable" }>;
+  | Fact<
+      "refused",
+      {
+        status: 401 | 403 | 503;
+        error: string;
+        code?: "home-unreachable";
+        /** Who is signed in, and no operator. */
+        userId?: UserId;
+      }
+    >;
 
 /** @param administrators `group:ID`, `email:ADDRESS` or `sub:SUBJECT`; a bare entry counts as each of the three */
 export function isAdministrator(principal: Principal, administrators: readonly string[]): boolean {
@@ -77,14 +94,14 @@ export async function operatorCallerOf(
   if (signedIn.type === "anonymous") return refused(401, "sign in as an administrator, or send an operator token");
   const { principal } = signedIn;
   if (!isAdministrator(principal, options.administrators)) {
-    return refused(403, "you are signed in, but not an administrator of this installation");
+    return refused(403, "you are signed in, but not an administrator of this installation", principal.userId);
   }
   const reads = request.method === "GET" || request.method === "HEAD";
   if (!isFromOurPage(request, options.authenticateOrigin, reads ? "read" : "change")) {
-    return refused(403, "the request did not come from this installation's own pages");
+    return refused(403, "the request did not come from this installation's own pages", principal.userId);
   }
   if (!reads && !/^application\/json(?:\s*;|$)/i.test(request.headers["content-type"] ?? "")) {
-    return refused(403, "changes are sent as application/json");
+    return refused(403, "changes are sent as application/json", principal.userId);
   }
   return {
     type: "operator",
@@ -103,6 +120,6 @@ function isFromOurPage(request: FastifyRequest, origin: string, kind: "read" | "
   return site === "same-origin" || (site === "none" && kind === "read");
 }
 
-function refused(status: 401 | 403 | 503, error: string): OperatorCaller {
-  return { type: "refused", status, error };
+function refused(status: 401 | 403 | 503, error: string, userId?: UserId): OperatorCaller {
+  return { type: "refused", status, error, ...(userId === undefined ? {} : { userId }) };
 }

@@ -4,7 +4,7 @@
  * Pure.
  */
 import type { z } from "zod";
-import { decisionsAnswer, decisionsSchema } from "./decisions/decision-schemas.ts";
+import { auditStatusAnswer, decisionsAnswer, decisionsSchema } from "./decisions/decision-schemas.ts";
 import {
   accessWhatSchema,
   accessWhoSchema,
@@ -279,6 +279,12 @@ export const operatorOperations = {
     status: 200,
     answer: sealsAnswer,
     errors: [400],
+  },
+  "GET /audit/status": {
+    summary: "How many audit records each sink of each node does not have",
+    status: 200,
+    answer: auditStatusAnswer,
+    errors: [],
   },
   "GET /decisions": {
     summary: "Audit records from a cursor on, as they are made",

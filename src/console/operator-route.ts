@@ -1,13 +1,21 @@
 /** Operator routes: the dependencies and helpers that the operations of the operator API share. Pure. */
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
-import type { Feed, RecheckCounts, RecordHistory, RecordReaderOf } from "../audit/index.ts";
+import type {
+  Feed,
+  HeardStatus,
+  RecheckCounts,
+  RecordHistory,
+  RecordReaderOf,
+  RecordVerifierCounts,
+} from "../audit/index.ts";
 import type { IdleGate, OperatorStreams, ProvisionedFor, RoutePolicy, SignalOperations } from "../auth/index.ts";
 import type { MassChangeLimits } from "../broker/index.ts";
 import type { UnavailableCode, UnixMs } from "../events/index.ts";
 import type { Databroker, Replica } from "../replication/index.ts";
 import type { LogArchive } from "../replication/snapshot/index.ts";
 import { homeRetryAfterMs } from "../replication/wire/index.ts";
+import type { AccessRecorder } from "./operator-access.ts";
 import type { OperatorCaller } from "./operator-caller.ts";
 import type { OperationName } from "./operator-operations.ts";
 import type { LastKnownState } from "./operator-schemas.ts";
@@ -20,6 +28,10 @@ export type OperatorApiDeps = Readonly<{
   feed: Feed;
   /** The stored records behind the feed; null: none are stored. */
   history: RecordHistory | null;
+  /** What the sinks of this process, and of others that report, do not have. */
+  auditStatus: () => readonly HeardStatus[];
+  /** Counts of the audit stream; null: this process does not follow it. */
+  auditCounts: () => RecordVerifierCounts | null;
   /** Snapshots and dropped events that the brokers keep, for the past; absent: they keep none. */
   archive?: LogArchive;
   /** The checks of other nodes' decisions; absent: this process makes none. */
@@ -37,6 +49,10 @@ export type OperatorApiDeps = Readonly<{
   /** The streams of our signals; absent: there are no receivers. */
   signalStreams?: OperatorStreams;
   callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
+  /** Records refused callers and reads of personal data. */
+  access: AccessRecorder;
+  /** The address of the caller of the request in progress; undefined: not known. */
+  callerIp: () => string | undefined;
   /** Whether this node's lease is fresh. Without, it may not confirm any session. */
   fresh: () => boolean;
   now: () => UnixMs;
@@ -71,9 +87,11 @@ export async function requireOperator(
   { callerOf }: Pick<OperatorApiDeps, "callerOf">,
   request: FastifyRequest,
   reply: FastifyReply,
+  onRefused?: (caller: Extract<OperatorCaller, { type: "refused" }>) => void,
 ): Promise<Operator | undefined> {
   const caller = await callerOf(request);
   if (caller.type === "operator") return caller;
+  onRefused?.(caller);
   const { error, code } = caller;
   if (code !== undefined) sendHomeUnreachable(reply, { error });
   else (caller.status === 503 ? reply.header("retry-after", "1") : reply).code(caller.status).send({ error });

@@ -40,6 +40,24 @@ function start(kind: "operator" | "authentication", answer: () => CommandResult,
   return { acts, databroker, submit };
 }
 
+test("a record has the address that the process serves at that time, if it knows one", async () => {
+  const acts: Act[] = [];
+  let ip: string | undefined = "192.0.2.1";
+  const databroker = recordCommands(new TestBroker(() => done) as unknown as Databroker, {
+    kind: "operator",
+    record: (of, act) => void acts.push({ kind: of, ...act }),
+    wall: () => 1_764_288_000_000 as UnixMs,
+    monotonic: () => 1,
+    callerIp: () => ip,
+  });
+  const command = { type: "revokeSession", sessionId: "s-1", reason: "sign-out" } as unknown as Command;
+  const sent = databroker.submit({ commandId, actor: "operator:u-admin", command });
+  ip = undefined;
+  await sent;
+  await databroker.submit({ commandId, actor: "operator:u-admin", command });
+  assert.deepEqual([acts[0]?.ip, "ip" in (acts[1] ?? {})], ["192.0.2.1", false]);
+});
+
 function only(acts: readonly Act[]): Act {
   const [act] = acts;
   assert.equal(acts.length, 1);

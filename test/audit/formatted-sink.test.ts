@@ -137,6 +137,8 @@ describe("OCSF events", () => {
       ["ended", 4001, 2, 1, 1],
       ["operator", 6003, 3, 1, 1],
       ["refused", 6003, 4, 2, 2],
+      ["operatorRead", 6003, 2, 1, 1],
+      ["operatorRefused", 6003, 3, 2, 2],
       ["signIn", 3002, 1, 1, 1],
       ["signOut", 3002, 2, 0, 0],
       ["gap", 0, 99, undefined, 2],

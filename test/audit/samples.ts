@@ -70,9 +70,17 @@ export const samples: Readonly<Record<string, AuditRecord>> = {
     ...{ kind: "operator", seq: 8, ...act, actor: "token:t-1", command: "eraseUser", reason: null },
     ...{ outcome: "refused", code: "no-such-user", link: null },
   },
+  operatorRead: {
+    ...{ kind: "operator", seq: 11, ...act, command: "GET /users/:user", reason: null, link: null, latencyMs: 0 },
+    ...{ ip: "192.0.2.9", count: 3 },
+  },
+  operatorRefused: {
+    ...{ kind: "operator", seq: 12, ...act, actor: "anonymous", command: "POST /users/:user/erase", targets: [] },
+    ...{ reason: null, link: null, outcome: "refused", code: "401", ip: "192.0.2.9" },
+  },
   signIn: {
     ...{ kind: "authentication", seq: 9, ...act, actor: "service:authenticate", command: "createSession" },
-    ...{ targets: ["session:s-1", "user:u-1", "provider:default"], reason: null },
+    ...{ targets: ["session:s-1", "user:u-1", "provider:default"], reason: null, ip: "192.0.2.8" },
   },
   signOut: {
     ...{ kind: "authentication", seq: 10, ...act, actor: "service:authenticate", command: "revokeSession" },

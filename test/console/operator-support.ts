@@ -4,15 +4,23 @@ import { randomUUID } from "node:crypto";
 import type { TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import type { FastifyInstance } from "fastify";
-import { type AuditRecord, createFeed, type Feed, type RecordHistory } from "../../src/audit/index.ts";
+import {
+  type AuditRecord,
+  createFeed,
+  type Feed,
+  type HeardStatus,
+  type RecordHistory,
+} from "../../src/audit/index.ts";
 import { readLeasedSignInStatus } from "../../src/auth/index.ts";
 import {
+  createAccessRecorder,
   mintOperatorToken,
   operatorApiPrefix,
   operatorCallerOf,
   registerOperatorApi,
   verifyOperatorToken,
 } from "../../src/console/index.ts";
+import type { AccessAct } from "../../src/console/operator-access.ts";
 import type { OperatorApiDeps } from "../../src/console/operator-route.ts";
 import type { UnixMs } from "../../src/events/index.ts";
 import type { Databroker, HomeOutOfReach } from "../../src/replication/index.ts";
@@ -25,6 +33,8 @@ export type OperatorWorld = Readonly<{
   visitor: Visitor;
   /** The log output. */
   logged: string[];
+  /** Records of refused callers and of reads. */
+  accesses: AccessAct[];
   administrators: string[];
   token(parts?: Partial<Parameters<typeof mintOperatorToken>[0]>): Promise<string>;
   /** With a valid token, unless the headers replace it. */
@@ -42,6 +52,7 @@ export async function startOperatorWorld(
     operator?: (inner: Databroker) => Databroker;
     feed?: Partial<Parameters<typeof createFeed>[0]>;
     history?: RecordHistory;
+    auditStatus?: readonly HeardStatus[];
     plugins?: readonly ((app: FastifyInstance) => void)[];
     homeOutOfReach?: () => HomeOutOfReach | null;
     routes?: ReturnType<NonNullable<OperatorApiDeps["routePolicies"]>>;
@@ -54,6 +65,7 @@ export async function startOperatorWorld(
   const bounds = { entriesMax: 1_000, bytesMax: 1_000_000, watchersMax: 5, ...options.feed };
   const feed = createFeed({ start: { sequence: "test", number: 0, index: 0 }, ...bounds });
   const logged: string[] = [];
+  const accesses: AccessAct[] = [];
   const administrators = ["admins"];
   const world = await startWorld(t, {
     ...options.world,
@@ -67,6 +79,15 @@ export async function startOperatorWorld(
           replica: built.replica,
           feed,
           history: options.history ?? null,
+          auditStatus: () => options.auditStatus ?? [],
+          auditCounts: () => null,
+          access: createAccessRecorder({
+            record: (act) => void accesses.push(act),
+            now: () => Date.now() as UnixMs,
+            uuid: randomUUID,
+            after: () => undefined,
+          }),
+          callerIp: () => "192.0.2.9",
           directories: [{ name: "corp", provider: "file", everyMs: 900_000 }],
           callerOf: (request) =>
             operatorCallerOf(request, {
@@ -98,6 +119,7 @@ export async function startOperatorWorld(
     feed,
     visitor,
     logged,
+    accesses,
     administrators,
     token,
     url,

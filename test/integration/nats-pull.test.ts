@@ -10,15 +10,20 @@ import {
   createFeed,
   createNatsAuditSink,
   createNatsHistory,
+  createStatusBoard,
   ensureAuditStream,
   type Feed,
   followAuditStream,
   formatCursor,
   parseCursor,
+  publishAuditStatus,
   type RecordCursor,
   type RecordHistory,
   type RecordPage,
   readRecords,
+  receiveAuditStatus,
+  signStatus,
+  statusOf,
 } from "../../src/audit/index.ts";
 import type { BootId, NodeId } from "../../src/events/index.ts";
 import { batchOf, decision, secret, signerOf } from "../audit/support.ts";
@@ -182,4 +187,36 @@ test("several readers at once each get everything", async (t) => {
   const begin = { ...(await reader.history.end()), number: 0 };
   const reads = await Promise.all(range(1, 12).map(() => readAll(reader, begin, 64)));
   for (const { numbers } of reads) assert.deepEqual(numbers, range(1, 300));
+});
+
+test("each node's status reaches those that listen, and nothing else does", async (t) => {
+  const bench = await startBench(t);
+  const clocks = { nowMs: () => Date.now(), monotonicMs: () => performance.now() };
+  const board = createStatusBoard({ cluster, secrets: [secret], ...clocks });
+  const listening = await bench.connection();
+  receiveAuditStatus(listening, cluster, board);
+  await listening.flush();
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  const stats = { recorded: 1, dropped: 0, unreserved: 0, pending: 5, pendingBytes: 1, spoolBytes: 1, refusal: null };
+  const connection = await bench.connection();
+  for (const node of ["node-a", "node-b"]) {
+    const where = { node, boot: `boot-${node}`, region: "here", spoolBytesMax: 9 };
+    const signer = signerOf({ cluster, node, boot: where.boot });
+    void publishAuditStatus({
+      ...{
+        connection: async () => connection,
+        cluster,
+        signal: stop.signal,
+        sleep: (_ms, signal) => sleep(50, signal),
+      },
+      report: () => signStatus(statusOf({ ...stats, sinks: [] }, { ...where, atMs: Date.now() }), signer),
+    });
+  }
+  connection.publish("audit-status.test", new Uint8Array(100));
+  await waitFor("both nodes", () => board.list().length === 2);
+  assert.deepEqual(
+    board.list().map(({ node }) => node),
+    ["node-a", "node-b"],
+  );
 });

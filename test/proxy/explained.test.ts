@@ -245,3 +245,21 @@ describe("a record", () => {
     assert.doesNotMatch(JSON.stringify(rig.records), /s3cr3t/);
   });
 });
+
+test("a route that wants every end has a record of an ordinary request's end, with its bytes; others have none", async () => {
+  const { rig } = await start({ ...engOnly, auditEnds: "all" });
+  const answer = await rig.request({ session: 1 });
+  await rig.request({ session: 2 });
+  const ended = rig.records.filter(({ occasion }) => occasion === "closed");
+  assert.equal(ended.length, 1, "a refusal has no end");
+  const [begun] = rig.records;
+  assert.equal(ended[0]?.requestId, begun?.requestId);
+  const { cause, bytes, bytesReceived } = ended[0]?.closed ?? {};
+  assert.deepEqual({ cause, bytes, bytesReceived }, { cause: "ended", bytes: answer.body.length, bytesReceived: 0 });
+  const { rig: other } = await start(engOnly);
+  await other.request({ session: 1 });
+  assert.deepEqual(
+    other.records.map(({ occasion }) => occasion),
+    ["request"],
+  );
+});

@@ -5,8 +5,8 @@ import { parse } from "yaml";
 
 const folder = join(import.meta.dirname, "../../deploy/prometheus");
 
-/** Of the Prometheus that scrapes the home brokers, and of one that scrapes regional brokers. */
-export const alertFiles = { home: "home.rules.yaml", region: "region.rules.yaml" } as const;
+/** Of the Prometheus that scrapes the home brokers, of one that scrapes regional brokers, and of one for all others. */
+export const alertFiles = { home: "home.rules.yaml", region: "region.rules.yaml", audit: "audit.rules.yaml" } as const;
 
 type Rule = Readonly<{ alert: string; expr: string }>;
 

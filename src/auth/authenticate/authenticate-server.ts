@@ -48,7 +48,8 @@ export async function createAuthenticateHost(
   return {
     handle(req, res, context) {
       contexts.set(req, context);
-      app.routing(req, res);
+      if (deps.withCaller === undefined) app.routing(req, res);
+      else deps.withCaller(context.ip, () => app.routing(req, res));
     },
     close: () => app.close(),
   };

@@ -106,6 +106,8 @@ export type AuthDeps = Readonly<{
   signalRecordsFor?: SignalRecordsFor;
   /** What became of a callback that brought a code from the identity provider. */
   onCodeExchange?: (result: "exchanged" | "repeated" | "used" | "busy") => void;
+  /** Runs a part of a request as one of this address, for the audit records of what it does. */
+  withCaller?: (ip: string, run: () => void) => void;
   log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;
 }>;
 

@@ -11,6 +11,7 @@ import {
   createRecorder,
   type Feed,
   followAuditStream,
+  type HeardStatus,
   openPullStore,
   openSpoolFolder,
   type Recheck,
@@ -26,6 +27,7 @@ import { credentialsIn, natsJetstream, natsTransport } from "../../replication/f
 import type { Logger } from "../../replication/index.ts";
 import type { Output } from "../terminal/output.ts";
 import { createSinks } from "./audit/audit-sinks.ts";
+import { startAuditStatus } from "./audit/audit-status.ts";
 
 const feedKeep = 20_000;
 const feedKeepBytes = 16 * 1024 * 1024;
@@ -38,6 +40,8 @@ export type AuditParts = Readonly<{
   feed: Feed;
   /** The stored records behind the feed; null: none are stored. */
   history: RecordHistory | null;
+  /** What the sinks of this process and of others do not have. */
+  status(): readonly HeardStatus[];
   /** Counts of the stream of all nodes; null: this process does not follow it. */
   verified(): RecordVerifierCounts | null;
   close(timeoutMs: number): Promise<void>;
@@ -109,18 +113,25 @@ export async function startAudit(
       ? followInBackground(config, nats, { feed: offeringTo(context.recheck, feed), replicas, ...context })
       : undefined;
   const history = viaNats && config.services.has("authenticate") ? streamHistoryOf(config, nats, context.node) : null;
+  const secrets = secretsOf(config);
+  const signer = { seal: context.seal, secret: config.sharedSecret };
+  const connection = viaNats && records ? connectOnce(nats, `${context.node} audit status`) : null;
+  const status = startAuditStatus(config, { ...context, recorder, signer, secrets, connection });
   return {
     recorder,
     hasSpool: disk !== null,
     feed,
+    status: status.list,
     history: history ?? pulls?.store ?? null,
     verified: () => following?.verified() ?? null,
     async close(timeoutMs) {
+      await status.stop();
       await recorder.close(timeoutMs);
       pulls?.release();
       disk?.release();
       await following?.stop();
       await history?.close();
+      await connection?.close();
     },
   };
 }
@@ -220,25 +231,34 @@ async function openPulls(
   return { store: await openPullStore({ disk, boot, bytesMax }), release: () => disk.release() };
 }
 
+/** A connection that is made at its first use, and again after a failure to make it. */
+function connectOnce(nats: Nats, name: string): (() => Promise<NatsConnection>) & Readonly<{ close(): Promise<void> }> {
+  let made: Promise<NatsConnection> | undefined;
+  const connect = (): Promise<NatsConnection> => {
+    made ??= connectNats(nats, name).catch((error: unknown) => {
+      made = undefined;
+      throw error;
+    });
+    return made;
+  };
+  const close = async (): Promise<void> => {
+    await (await made?.catch(() => undefined))?.close();
+  };
+  return Object.assign(connect, { close });
+}
+
 /** The stream of all nodes as history, through a connection that is made at the first read. */
 function streamHistoryOf(
   config: Config,
   nats: Nats,
   node: NodeId,
 ): RecordHistory & Readonly<{ close(): Promise<void> }> {
-  let made: Promise<NatsConnection> | undefined;
-  const connection = (): Promise<NatsConnection> => {
-    made ??= connectNats(nats, `${node} audit history`).catch((error: unknown) => {
-      made = undefined;
-      throw error;
-    });
-    return made;
-  };
+  const connection = connectOnce(nats, `${node} audit history`);
   const history = createNatsHistory({ connection, cluster: config.broker.clusterName, secrets: secretsOf(config) });
   return {
     ...history,
     async close() {
-      await (await made?.catch(() => undefined))?.close();
+      await connection.close();
     },
   };
 }

@@ -2,7 +2,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import type { FastifyInstance } from "fastify";
-import type { Feed, Recheck, RecordHistory } from "../../audit/index.ts";
+import type { Feed, Recheck } from "../../audit/index.ts";
 import { createDirectoryDuty, type DirectoryDuty } from "../../auth/directory/index.ts";
 import type { Assertions } from "../../auth/index.ts";
 import {
@@ -31,6 +31,7 @@ import {
 import type { Duty } from "../../broker/index.ts";
 import { type Config, type DirectoryConfig, type ScimClientConfig, signInClientsOf } from "../../config/index.ts";
 import {
+  type AccessRecorder,
   createHomeLookup,
   operatorCallerOf,
   registerOperatorApi,
@@ -46,6 +47,7 @@ import { receiptKeys } from "../../replication/wire/index.ts";
 import { massChangeLimitsOf } from "../process/mass-change-limits.ts";
 import type { OpenDirectories } from "../process/open-directories.ts";
 import type { ProviderClients } from "../process/provider-clients.ts";
+import type { AuditParts } from "./audit-parts.ts";
 import { authKeys } from "./auth-keys.ts";
 import { routeIdleMs } from "./idle/idle-parts.ts";
 import { signalOperationsOf, signalRecordsOf, signalServerOf } from "./signals/signal-parts.ts";
@@ -78,6 +80,7 @@ export function authDepsOf(
     signIns: AuthDeps["signIns"];
     onCodeExchange: NonNullable<AuthDeps["onCodeExchange"]>;
     onLogout: NonNullable<AuthDeps["onLogout"]>;
+    withCaller: NonNullable<AuthDeps["withCaller"]>;
     logger: Logger;
   }>,
 ): AuthDeps {
@@ -132,6 +135,7 @@ export function authDepsOf(
     pictureUrl: parts.pictureUrl,
     onCodeExchange: parts.onCodeExchange,
     onLogout: parts.onLogout,
+    withCaller: parts.withCaller,
     ...(provisioned === undefined ? {} : { provisionedFor: provisioned }),
     ...(signalRecords === undefined ? {} : { signalRecordsFor: signalRecords }),
     resolveCaller: parts.resolveCaller,
@@ -158,7 +162,9 @@ export async function authenticateHostOf(
     signals: SignalMemory;
     operator: Databroker;
     feed: Feed;
-    history: RecordHistory | null;
+    audit: Pick<AuditParts, "history" | "status" | "verified">;
+    access: AccessRecorder;
+    callerIp: () => string | undefined;
     /** What the brokers keep of the past; null: nothing. */
     archive: LogArchive | null;
     /** Null: this process checks no decisions of other nodes. */
@@ -199,7 +205,11 @@ export async function authenticateHostOf(
         databroker: parts.operator,
         replica: parts.auth.replica,
         feed: parts.feed,
-        history: parts.history,
+        history: parts.audit.history,
+        auditStatus: parts.audit.status,
+        auditCounts: parts.audit.verified,
+        access: parts.access,
+        callerIp: parts.callerIp,
         directories: config.directories,
         ...(parts.archive === null ? {} : { archive: parts.archive }),
         recordReaderOf: createRecordedRequestReader,

@@ -4,6 +4,7 @@
  * Audit, observers and listeners last as long as the process. Sign-in, the operator API, assertions and policies are
  * rebuilt for each configuration.
  */
+import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes, randomFillSync, randomUUID } from "node:crypto";
 import { Counter, type Registry } from "prom-client";
 import { type CommandKind, recordCommands } from "../../audit/index.ts";
@@ -25,6 +26,7 @@ import {
   signInLoopOf,
 } from "../../auth/index.ts";
 import { type Config, type HostPort, idleLifetimesOf, signInClientsOf } from "../../config/index.ts";
+import { createAccessRecorder } from "../../console/index.ts";
 import type { BootId, NeededLink, NodeId, UnixMs } from "../../events/index.ts";
 import {
   type AcmeServing,
@@ -124,7 +126,7 @@ export async function startRequestServices(
     sealPort: sealPortOf({ node: parts.node, replica, databroker: databroker.forRole(nodeRoleOf(config)), logger }),
   });
   stops.push(() => audit.close(auditCloseMs));
-  registerAuditMetrics(parts.registry, audit);
+  registerAuditMetrics(parts.registry, { ...audit, spoolBytesMax: config.audit.spoolMaxBytes });
   // One of several workers is enough.
   if ((workerShareOf(process.env)?.index ?? 1) === 1) {
     const ownNode = audit.hasSpool ? parts.node : null;
@@ -157,6 +159,8 @@ export async function startRequestServices(
     log: logger,
   });
 
+  const callers = new AsyncLocalStorage<string>();
+  const callerIp = (): string | undefined => callers.getStore();
   /** The databroker of a role, whose commands are recorded as of this kind. */
   const recorded = (kind: CommandKind): Databroker =>
     recordCommands(databroker.forRole(kind === "operator" ? "operator" : "authenticate"), {
@@ -164,7 +168,14 @@ export async function startRequestServices(
       record: (of, act) => audit.recorder.recordCommand(of, { ...act, region: config.region }),
       wall: parts.now,
       monotonic: systemClock.monotonic,
+      callerIp,
     });
+  const access = createAccessRecorder({
+    record: (act) => audit.recorder.recordCommand("operator", { ...act, region: config.region }),
+    now: parts.now,
+    uuid: randomUUID,
+    after: (ms, callBack) => void setTimeout(callBack, ms).unref(),
+  });
 
   const pageAssets = readPageAssets();
 
@@ -202,6 +213,7 @@ export async function startRequestServices(
       logger,
       signIns,
       onCodeExchange: (result) => counts.codeExchanges.inc({ result }),
+      withCaller: (ip, run) => callers.run(ip, run),
       onLogout: (channel, result) => counts.logouts.inc({ channel, result }),
     });
     const clients = signInClientsOf(own);
@@ -212,7 +224,9 @@ export async function startRequestServices(
           signals: parts.signals,
           operator: recorded("operator"),
           feed: audit.feed,
-          history: audit.history,
+          audit,
+          access,
+          callerIp,
           archive: parts.archive,
           recheck,
           providers: known,

@@ -16,6 +16,7 @@ import { auditSpool } from "./audit/audit-spool.ts";
 import { auditVerify } from "./audit/audit-verify.ts";
 import { auditTail } from "./audit.ts";
 import { auditExplain } from "./audit-explain.ts";
+import { auditStatus } from "./audit-status.ts";
 import { check } from "./check.ts";
 import { clusterFinalize, clusterRetire, clusterStatus } from "./cluster.ts";
 import { configList, configShow } from "./config.ts";
@@ -118,6 +119,7 @@ export const commands: readonly CliCommand[] = [
   receiptsVerify,
   receiptsKeys,
   auditTail,
+  auditStatus,
   auditExplain,
   auditQuery,
   auditSchema,

@@ -1,6 +1,6 @@
 /** Metrics of the audit stream that a process follows, and of the decision records that wait for its sinks. */
 import { Gauge, type Registry } from "prom-client";
-import type { Recorder, RecordVerifierCounts } from "../../audit/index.ts";
+import { blindOf, type Recorder, type RecordVerifierCounts } from "../../audit/index.ts";
 
 type SinkStats = ReturnType<Recorder["stats"]>["sinks"][number];
 
@@ -10,6 +10,8 @@ export function registerAuditMetrics(
     recorder: Recorder;
     /** Null: this process does not follow the audit stream. */
     verified: () => RecordVerifierCounts | null;
+    /** The bound of the spool. */
+    spoolBytesMax: number;
   }>,
 ): void {
   const refused = new Gauge({
@@ -63,7 +65,12 @@ export function registerAuditMetrics(
     (sink) => sink.deadLetters,
   );
   sinkGauge("cardea_audit_sink_failing", "1 while the sink is failing", ({ failing }) => (failing ? 1 : 0));
-  registerSpoolMetrics(registry, audit.recorder);
+  sinkGauge(
+    "cardea_audit_blind_records",
+    "Decision records that the sink does not have: waiting in memory or in the spool, rejected, or lost",
+    ({ name }) => blindOf(audit.recorder.stats(), name),
+  );
+  registerSpoolMetrics(registry, audit);
   registerSealMetrics(registry, audit.recorder);
   const missing: Gauge = new Gauge({
     name: "cardea_audit_missing",
@@ -75,7 +82,10 @@ export function registerAuditMetrics(
   });
 }
 
-function registerSpoolMetrics(registry: Registry, recorder: Recorder): void {
+function registerSpoolMetrics(
+  registry: Registry,
+  { recorder, spoolBytesMax }: Readonly<{ recorder: Recorder; spoolBytesMax: number }>,
+): void {
   const spoolGauge = (name: string, help: string, measured: (stats: ReturnType<Recorder["stats"]>) => number): void => {
     const gauge: Gauge = new Gauge({
       name,
@@ -97,6 +107,7 @@ function registerSpoolMetrics(registry: Registry, recorder: Recorder): void {
   );
   spoolGauge("cardea_audit_pending_bytes", "Bytes of these records", ({ pendingBytes }) => pendingBytes);
   spoolGauge("cardea_audit_spool_bytes", "Bytes of the spool", ({ spoolBytes }) => spoolBytes);
+  spoolGauge("cardea_audit_spool_max_bytes", "Bound of the bytes of the spool", () => spoolBytesMax);
   spoolGauge(
     "cardea_audit_strict_refused",
     "1 while strict routes answer 503, because records cannot be stored",

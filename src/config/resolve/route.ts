@@ -100,6 +100,7 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     ...stale,
     audit: route.audit ?? globals.audit.mode,
     auditTrace: route.audit_trace ?? globals.audit.trace,
+    auditEnds: route.audit_ends ?? globals.audit.ends,
     recorded: {
       query: route.audit_query ?? globals.audit.query,
       headers: route.audit_headers ?? globals.audit.headers,

@@ -39,6 +39,10 @@ export const auditKeys = {
         "How often a node seals the root of its decision records into the log, if there are new ones. `0s`: never. See docs/audit-proofs.md.",
         { reload: "restart", configPaths: ["audit.sealMs"] },
       ),
+      ends: cardea(
+        enumValue(["streams", "all"]).prefault("streams"),
+        "The permitted requests whose end has a record, with its bytes and its cause: `streams` (upgraded connections, tunnels, and responses of 10 s or longer), or `all`, which doubles the records. See docs/audit.md.",
+      ),
       trace: cardea(
         enumValue(["denials", "all"]).prefault("denials"),
         "The decision records that name the deciding rules and facts: `denials`, or `all` decisions. See docs/policy-testing.md.",

@@ -300,6 +300,10 @@ const flow = {
     "How long a `serve` route continues without a lease; a revocation may stay unconfirmed for as long. Absent: `60s`. At most `15m`.",
   ),
   audit: cardea(auditMode().optional(), "As `audit.mode`, for this route."),
+  audit_ends: cardea(
+    enumValue(["streams", "all"]).optional(),
+    "As `audit.ends`, for this route. Takes effect with a reload.",
+  ),
   audit_trace: cardea(
     enumValue(["denials", "all"]).optional(),
     "As `audit.trace`, for this route. Takes effect with a reload.",

@@ -82,3 +82,40 @@ export const decisionsAnswer = z.object({
   missed: missedSchema.nullable().meta({ description: "What is gone before the first record; null: nothing." }),
   names: z.record(z.string(), z.string()).optional().meta({ description: "With `names=true`." }),
 });
+
+const count = z.number();
+export const auditStatusAnswer = z.object({
+  blind: count.meta({ description: "Records that sinks do not have, over all nodes and sinks that are known." }),
+  nodes: z.array(
+    z.object({
+      node: z.string(),
+      boot: z.string(),
+      region: z.string(),
+      atMs: count.meta({ description: "When it reported, by its own clock." }),
+      heardAgoMs: count.meta({ description: "0: the process that answers." }),
+      silent: z.boolean().meta({ description: "It has not reported for 45 seconds, so its numbers are old." }),
+      spoolBytes: count,
+      spoolBytesMax: count,
+      refusal: z.string().nullable().meta({ description: "Why strict routes answer 503; null: they do not." }),
+      sinks: z.array(
+        z.object({
+          name: z.string(),
+          blind: count.meta({ description: "`waiting`, `lost` and `deadLetters` together." }),
+          waiting: count.meta({ description: "In memory or in the spool." }),
+          lost: count.meta({ description: "Declared lost since the start." }),
+          deadLetters: count.meta({ description: "Rejected by the sink since the start." }),
+          lagMs: count.meta({ description: "The age of the oldest that waits." }),
+          failing: z.boolean(),
+        }),
+      ),
+    }),
+  ),
+  unheard: z.array(z.string()).nullable().meta({
+    description:
+      "Nodes that hold a lease and have not reported; null: this process hears none, or no leader says which there are.",
+  }),
+  missing: count
+    .nullable()
+    .meta({ description: "Numbers neither in the audit stream nor declared lost; null: none is followed." }),
+  refused: count.nullable().meta({ description: "Messages of the stream that were refused; null: as for `missing`." }),
+});

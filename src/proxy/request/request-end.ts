@@ -26,14 +26,17 @@ export function createRequestEndRecorder({ deps, metrics }: RequestEndParts): (c
   const { skipXffAppend, xffNumTrustedHops: trustedHops } = config;
   const accessLine = log === null ? undefined : compileAccessLine(config.accessLogFields);
 
-  /** Only of streams that began: a refused upgrade was none. */
+  /** Unless the route wants every end, only of streams that began: a refused upgrade was none. */
   function recordStreamEnd(
     context: RequestContext,
     { status, durationMs, lasting }: Readonly<{ status: number; durationMs: number; lasting: boolean }>,
   ): void {
     const { permitted, answeredAt, bytes, bytesReceived } = context;
     const isOpened = lasting && (status === 101 || status === 200);
-    if (permitted === null || !(isOpened || (answeredAt > 0 && durationMs >= streamMsMin))) return;
+    if (permitted === null) return;
+    const { audit, auditEnds } = permitted.plan.route;
+    const isStream = isOpened || (answeredAt > 0 && durationMs >= streamMsMin);
+    if (!isStream && auditEnds === "streams") return;
     const cause = context.exchange?.cutReason ?? context.failure ?? "ended";
     const { link = null, cutMs = null } = context.exchange?.cutCause ?? {};
     const by = { ...(link === null ? {} : { link }), ...(cutMs === null ? {} : { cutMs }) };
@@ -41,7 +44,7 @@ export function createRequestEndRecorder({ deps, metrics }: RequestEndParts): (c
     const outcome = { result: "permit", status, reasons: [], occasion: "closed", closed } as const;
     const record = decisionRecordOf(context, outcome, permitted.permit.principal, deps);
     const { recorder } = deps;
-    if (permitted.plan.route.audit === "strict") (recorder.recordKept ?? recorder.record)(record);
+    if (audit === "strict") (recorder.recordKept ?? recorder.record)(record);
     else recorder.record(record);
   }
 

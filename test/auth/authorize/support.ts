@@ -90,6 +90,7 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
     staleGraceMs: 60_000,
     audit: "best_effort",
     auditTrace: "denials",
+    auditEnds: "streams",
     recorded: { query: [], headers: ["user-agent"], redactPath: [] },
     sessionLifetimeMs: 0,
     sessionIdleLifetimeMs: 0,

@@ -22,6 +22,12 @@ export function registerCommon(app: FastifyInstance, deps: AuthDeps, contexts: R
     return payload;
   });
 
+  const { withCaller } = deps;
+  if (withCaller !== undefined) {
+    // Reading a body loses the context that `handle` began.
+    app.addHook("preHandler", (request, _reply, done) => withCaller(contexts.of(request).ip, done));
+  }
+
   for (const path of ["/ping", "/healthz"]) {
     readOnly(app, path, (_request, reply) => reply.type("text/plain; charset=utf-8").send("OK\n"));
   }
