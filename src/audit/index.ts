@@ -126,6 +126,7 @@ export {
   findRecords,
   type ReadingProgress,
   type RecordSource,
+  SeenNumbers,
   type StoredRecordQuery,
   spoolFolders,
 } from "./sources/index.ts";

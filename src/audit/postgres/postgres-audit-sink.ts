@@ -8,7 +8,8 @@
  * - What the server refuses for its content is rejected. Every other failure is for the caller to try again.
  */
 
-import { HostOrder, parsePostgresHosts } from "../../replication/log/index.ts";
+import { hash } from "node:crypto";
+import { HostOrder, type PostgresHost, parsePostgresHosts } from "../../replication/log/index.ts";
 import { AuditRejectedError, type AuditSink } from "../audit-sink.ts";
 import type { AuditBatch } from "../spool/index.ts";
 import { AuditConnection, AuditDatabaseError, type ConnectionLimits, messageOf } from "./audit-connection.ts";
@@ -73,7 +74,7 @@ class PostgresAuditSink implements AuditSink {
   constructor(options: PostgresSinkOptions) {
     const { schema, connectionString, maintainEveryMs = maintainEveryMsDefault } = options;
     this.#options = options;
-    this.#hosts = new HostOrder(parsePostgresHosts(connectionString));
+    this.#hosts = new HostOrder(parseHosts(connectionString));
     this.#limits = { ...limitsDefault, ...options.limits };
     this.#schema = quoteName(schema);
     this.#table = `${this.#schema}.records`;
@@ -150,15 +151,28 @@ class PostgresAuditSink implements AuditSink {
     await connection.copy(`copy ${this.#table} (${columns.join(", ")}) from stdin with (format binary)`, bytes);
   }
 
-  /** The rows that the server does not have. */
+  /**
+   * The rows that the server does not have. A gap is superfluous if it has the gap's last number, be it of a record:
+   * records come in order.
+   * @throws AuditRejectedError if it has another record under an id: a forged row must not hide this one
+   */
   async #missing({ connection }: Session, { boot }: AuditBatch, rows: readonly Row[]): Promise<readonly Row[]> {
     const numbers = rows.map(({ seq }) => seq);
     const stored = await connection.query(
-      `select node, seq from ${this.#table} where boot = $1 and seq between $2 and $3`,
+      `select node, seq, kind = 'gap' as gap, encode(sha256(convert_to(line, 'UTF8')), 'hex') as digest
+        from ${this.#table} where boot = $1 and seq between $2 and $3`,
       [boot, Math.min(...numbers), Math.max(...numbers)],
     );
     const known = new Set(stored.map(({ node, seq }) => `${seq} ${node}`));
-    return rows.filter(({ node, seq }) => !known.has(`${seq} ${node}`));
+    const records = stored.filter(({ gap }) => gap !== true);
+    const digests = new Map(records.map(({ node, seq, digest }) => [`${seq} ${node}`, digest]));
+    return rows.filter(({ node, seq, line, record }) => {
+      if (record?.kind === "gap") return !known.has(`${seq} ${node}`);
+      const digest = digests.get(`${seq} ${node}`);
+      if (digest !== undefined && digest !== hash("sha256", line, "hex"))
+        throw new AuditRejectedError(this.name, `the table has another record under the id ${boot}:${seq}`);
+      return digest === undefined;
+    });
   }
 
   /**
@@ -225,6 +239,15 @@ class PostgresAuditSink implements AuditSink {
 
   #trouble(problem: string, error: unknown): void {
     if (!this.#closed) this.#options.onTrouble(problem, error);
+  }
+}
+
+/** @throws AuditDatabaseError */
+function parseHosts(connectionString: string): readonly PostgresHost[] {
+  try {
+    return parsePostgresHosts(connectionString);
+  } catch (cause) {
+    throw new AuditDatabaseError(`audit.sinks: ${messageOf(cause)}`, { cause });
   }
 }
 

@@ -26,13 +26,16 @@ export function emptyCounts(): FindCounts {
   return { read: 0, unreadable: 0, repeated: 0, gaps: 0, missingLeast: 0, missingMost: 0 };
 }
 
-/** @param counts changed while records are found */
+/** @param counts changed while records are found @param seen shared by sources of which a record may be in several */
 export async function* findRecords(
   source: RecordSource,
   query: StoredRecordQuery,
-  { counts, signal }: Readonly<{ counts: FindCounts; signal?: AbortSignal }>,
+  {
+    counts,
+    signal,
+    seen = new SeenNumbers(),
+  }: Readonly<{ counts: FindCounts; signal?: AbortSignal; seen?: SeenNumbers }>,
 ): AsyncGenerator<FoundRecord> {
-  const seen = new SeenNumbers();
   const { sinceMs, untilMs } = query;
   const of = {
     ...(sinceMs === undefined ? {} : { fromMs: sinceMs }),

@@ -6,3 +6,4 @@ export { matchesQuery, type StoredRecordQuery } from "./record-query.ts";
 export type { ReadingProgress, RecordSource } from "./record-source.ts";
 export { createSpoolSource, spoolFolders } from "./record-spool.ts";
 export { createS3Source } from "./s3-source.ts";
+export { SeenNumbers } from "./seen-numbers.ts";

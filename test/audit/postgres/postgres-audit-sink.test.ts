@@ -161,6 +161,36 @@ suite("repetitions", () => {
     assert.equal((await database.lines()).length, 1);
   });
 
+  test("a forged row under the id of a record hides nothing: the record is rejected, and its neighbours are stored", async () => {
+    const database = await newAuditDatabase(server);
+    const sink = database.sink();
+    await sink.write(batchOf(one(1)));
+    await sink.write(batchOf(one(3, { userId: "forged" } as never)));
+    await assert.rejects(sink.write(batchOf(one(2), one(3), one(4))), AuditRejectedError);
+    await sink.write(batchOf(one(2)));
+    await assert.rejects(sink.write(batchOf(one(3))), /another record under the id boot-1:3/);
+    await sink.write(batchOf(one(4)));
+    await sink.close();
+    assert.equal((await database.lines()).length, 4);
+  });
+
+  test("a gap whose last number is stored is superfluous, and a record is stored beside a gap of its number", async () => {
+    const database = await newAuditDatabase(server);
+    const sink = database.sink();
+    const gap = (seq: number) =>
+      batchOf({ kind: "gap", seq, node, boot, at: at(0), first: 1, last: seq, reason: "spool_full", why: "" });
+    await sink.write(batchOf(one(1), one(2)));
+    await sink.write(gap(2));
+    await sink.write(gap(5));
+    await sink.write(batchOf(one(4), one(5)));
+    await sink.close();
+    const rows = await database.query("select kind, seq::integer from cardea_audit.records order by seq, kind");
+    assert.deepEqual(
+      rows.map(({ kind, seq }) => `${kind} ${seq}`),
+      ["decision 1", "decision 2", "decision 4", "decision 5", "gap 5"],
+    );
+  });
+
   test("a batch whose answer was lost after the commit is completed without duplicates", async () => {
     const database = await newAuditDatabase(server);
     const proxy = await startAnswerProxy(server.port);
@@ -228,6 +258,20 @@ suite("partitions", () => {
     await second.close();
     assert.deepEqual(await partitionsOf(database), [10, 9, 1, 0, -1, -2].map(partition));
     assert.equal((await database.query("select from cardea_audit.records_other")).length, 0);
+  });
+
+  test("an administrator's own partition is used", async () => {
+    const database = await newAuditDatabase(server);
+    const first = database.sink();
+    await first.write(batchOf(one(1)));
+    await first.close();
+    await database.query(`create table cardea_audit.older partition of cardea_audit.records
+      for values from ('2020-01-01') to ('${new Date(today - 2 * dayMs).toISOString().slice(0, 10)}')`);
+    const sink = database.sink();
+    await sink.write(batchOf(one(2, { at: at(5) } as never)));
+    await sink.close();
+    assert.equal((await database.query("select from cardea_audit.older")).length, 1);
+    assert.deepEqual(await partitionsOf(database), [0, -1, -2].map(partition));
   });
 
   test("a partition that is gone is made again, and a table in its place does not stop the sink", async () => {

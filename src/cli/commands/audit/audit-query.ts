@@ -5,6 +5,7 @@ import {
   type FindCounts,
   type FoundRecord,
   findRecords,
+  SeenNumbers,
 } from "../../../audit/index.ts";
 import { formatAuditLine, maskUnsafe } from "../../operator/audit-line.ts";
 import { operatorOptions, type Parsed, parse } from "../../terminal/arguments.ts";
@@ -19,7 +20,7 @@ import { csvHead, formatCsvRow } from "./record-csv.ts";
 export const auditQuery: CliCommand = {
   name: "audit query",
   usage:
-    "[-c cardea.yaml [--kept postgres|files|spool] | --input PATH | --address-file FILE] [--user ID] [--route ROUTE] [--result RESULT] [--region REGION] [--node NODE] [--reason REASON] [--request ID] [--id ID] [--since TIME] [--until TIME] [--limit N] [--format table|csv|ndjson] [--output FILE]",
+    "[-c cardea.yaml [--kept postgres|files|spool|s3] | --input PATH | --address-file FILE] [--user ID] [--route ROUTE] [--result RESULT] [--region REGION] [--node NODE] [--reason REASON] [--request ID] [--id ID] [--since TIME] [--until TIME] [--limit N] [--format table|csv|ndjson] [--output FILE]",
   summary: "search stored audit records, and export them",
   help: `Reads the records where the configuration stores them: in Postgres, else in its files with their rotated files; --kept chooses. --input names a
 file, or the spool folder of a node, also of a running one. --address-file names a file with the address of an audit database, --schema its schema.
@@ -81,7 +82,8 @@ async function* foundIn(
   counts: FindCounts,
   signal: AbortSignal,
 ): AsyncGenerator<FoundRecord> {
-  for (const source of sources) yield* findRecords(source, query, { counts, signal });
+  const seen = new SeenNumbers();
+  for (const source of sources) yield* findRecords(source, query, { counts, signal, seen });
 }
 
 async function printRecords(search: Search, find: (counts: FindCounts) => AsyncGenerator<FoundRecord>): Promise<Done> {

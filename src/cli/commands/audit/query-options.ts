@@ -3,8 +3,10 @@ import { readFileSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import {
   auditFiles,
+  connectS3,
   createFileSource,
   createPostgresSource,
+  createS3Source,
   createSpoolSource,
   parseRecordId,
   type ReadingProgress,
@@ -118,20 +120,29 @@ export async function sourcesOf(parsed: Parsed, context: SourceContext): Promise
   if (addressFile !== undefined) return [postgresSource(readAddress(addressFile), schema, context)];
   const path = parsed.text("config");
   if (path === undefined) throw new UsageError("name a configuration with -c, files with --input, or --address-file");
-  const { audit } = readLocalConfig(path, context.terminal, parsed.text("data-dir"));
+  const { audit, certificateAuthority } = readLocalConfig(path, context.terminal, parsed.text("data-dir"));
   const file = audit.files.find(({ format }) => format !== "ocsf")?.path;
   const place = kept ?? (audit.postgres === null ? "files" : "postgres");
   if (place === "spool") return spoolSources(audit.spoolDir, context);
   if (place === "postgres" && audit.postgres !== null)
     return [postgresSource(audit.postgres.connectionString, audit.postgres.schema, context)];
   if (place === "files" && file !== undefined) return [filesSource(file, context)];
-  if (!["files", "postgres", "spool"].includes(place))
-    throw new UsageError(`--kept ${place}: write postgres, files or spool`);
+  const buckets = audit.s3.filter(({ format }) => format !== "ocsf");
+  if (place === "s3" && buckets.length > 0)
+    return Promise.all(
+      buckets.map(async (bucket) => createS3Source(bucket, await connectS3(bucket, certificateAuthority))),
+    );
+  if (!["files", "postgres", "spool", "s3"].includes(place))
+    throw new UsageError(`--kept ${place}: write postgres, files, spool or s3`);
   throw new UsageError(`${path} stores no records in ${place}, or only in OCSF, from which none can be read back`);
 }
 
 function postgresSource(connectionString: string, schema: string, { query, onProgress }: SourceContext): RecordSource {
-  return createPostgresSource({ connectionString, schema, query, onProgress });
+  try {
+    return createPostgresSource({ connectionString, schema, query, onProgress });
+  } catch (cause) {
+    throw new UsageError(cause instanceof Error ? cause.message : "the address of the database is wrong", { cause });
+  }
 }
 
 function readAddress(path: string): string {

@@ -231,4 +231,8 @@ test("a boot of another name is another series", async () => {
   const file = join(folder.path, "boots.jsonl");
   writeFileSync(file, [one(1), one(1), one(1, { boot: "boot-2" as BootId })].map(toLine).join(""));
   assert.match((await run("--input", file)).err, /^2 records found, 3 read\n$/);
+  const twice = await run("--input", file, "--input", path, "--until", "2026-11-20T03:30Z");
+  assert.match(twice.err, /^4 records found/, "a record of several sources comes once");
+  writeFileSync(join(folder.path, "no-address"), "mysql://db");
+  await assert.rejects(run("--address-file", join(folder.path, "no-address")), UsageError);
 });
