@@ -91,6 +91,34 @@ function pageOf(condition: PageCondition): Page {
 
 const conditions = Object.keys(en.conditions) as PageCondition[];
 
+const app = {
+  id: "grafana",
+  name: "Grafana",
+  type: "http",
+  from: "https://grafana.example.com",
+  description: "Dashboards and alerts",
+  logo_url: "",
+  owner: "Observability",
+  kind: "web",
+  url: "https://grafana.example.com/",
+  command: null,
+} as const;
+const portal: Page = {
+  type: "routes",
+  user: bob,
+  text: "grafana",
+  show: "permitted",
+  view: "list",
+  isFirst: false,
+  routes: [
+    app,
+    { ...app, id: "db", kind: "tcp", type: "tcp", url: null, command: "cardea tcp grafana.example.com:5432" },
+  ],
+  refused: [{ ...app, id: "payroll", reasons: ["groups-unauthorized"], explain: [] }],
+  next: "db",
+  moreRefused: true,
+};
+
 /** By name; each condition has one of its own name. */
 export const pages: ReadonlyMap<string, Page> = new Map<string, Page>([
   ...conditions.map((condition) => [condition, pageOf(condition)] as const),
@@ -121,6 +149,7 @@ export const pages: ReadonlyMap<string, Page> = new Map<string, Page>([
     "account-anonymous",
     { type: "user-info", at, user: null, session: null, claims: null, groups: [], signInUrl: "/x" },
   ],
+  ["portal", portal],
   ["sign-out", { type: "sign-out-confirm", action: "/.pomerium/sign_out?x=1", user: bob, cancelUrl: "/.pomerium/" }],
   ["signed-out", { type: "signed-out", continueUrl: "https://www.example.com/" }],
   [

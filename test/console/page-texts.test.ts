@@ -26,6 +26,7 @@ test("a page in another language has no English word but the reader's own values
 });
 
 function stringsIn(value: unknown): string[] {
+  if (typeof value === "string" && URL.canParse(value)) return [value, new URL(value).host];
   if (typeof value === "string") return value.length > 1 ? [value] : [];
   if (typeof value !== "object" || value === null) return [];
   return [...Object.keys(value), ...Object.values(value)].flatMap(stringsIn);
