@@ -297,7 +297,7 @@ function hostOf(from: string): string | undefined {
 
 /** Looks up the events that set the facts, as the explanation of a decision does. */
 async function withEvents(
-  { databroker, now }: OperatorApiDeps,
+  { past, now }: ReportDeps,
   { link }: AccessState,
   { userId, facts }: Readonly<{ userId: UserId; facts: readonly AccessFact[] }>,
 ): Promise<readonly AccessFact[]> {
@@ -312,7 +312,7 @@ async function withEvents(
   );
   const record = { applied: link, userId, sessionId: null, node: "", configHash: "", trace: { facts: traced } };
   const until = now() + 20_000;
-  const explained = await explainDecision(record as unknown as DecisionRecord, (what) => databroker.history(what), {
+  const explained = await explainDecision(record as unknown as DecisionRecord, past.history, {
     mayContinue: () => now() < until,
   });
   return facts.map((fact) => {

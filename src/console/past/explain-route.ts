@@ -51,7 +51,7 @@ export function registerExplain(route: RegisterRoute, deps: OperatorApiDeps, pas
       if (given === undefined)
         return reply.code(404).send({ error: "no such decision is among the newest ones that this server holds" });
       const until = deps.now() + explainMs;
-      const explained = await explainDecision(given, (what) => deps.databroker.history(what), {
+      const explained = await explainDecision(given, past.history, {
         mayContinue: () => deps.now() < until,
       });
       const ending = new AbortController();

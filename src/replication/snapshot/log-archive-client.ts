@@ -31,6 +31,8 @@ export type LogArchive = Readonly<{
   ): Promise<Readonly<{ projection: Projection; link: Link }> | null>;
   /** Dropped events from directly after a link, oldest first; null: no broker has them. */
   eventsAfter(after: Link): Promise<readonly Uint8Array[] | null>;
+  /** The archived block that holds a position, as a broker has it: its place in the log is not proved. */
+  blockAt(position: Position): Promise<EventBlock | null>;
   /** The events of one block that ends at a link or contains it, up to that link; null: no broker has them. */
   eventsUpTo(link: Link): Promise<Readonly<{ events: readonly Recorded[]; after: Link }> | null>;
 }>;
@@ -52,6 +54,7 @@ export function createLogArchive({
   }
 
   return {
+    blockAt,
     async snapshotUpTo(target, signal) {
       const envelope = (await supply.manifestUpTo?.(target)) ?? null;
       if (envelope === null) return null;
