@@ -39,4 +39,5 @@ export {
   keysPage,
   type SnapshotSupply,
   supplyFrom,
+  supplyWithPast,
 } from "./snapshot-supply.ts";
