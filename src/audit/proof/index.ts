@@ -1,4 +1,18 @@
 /** Entry point of proofs: checks stored records against the seals of the log, and makes proofs for single ones. */
+export {
+  addCheckpointBody,
+  type Checkpoint,
+  cosignedAt,
+  formatNoteKey,
+  type NoteKey,
+  originOf,
+  parseCheckpoint,
+  parseNoteKey,
+  parseSignatures,
+  sealLeaf,
+  signCheckpoint,
+  treeOver,
+} from "./checkpoint.ts";
 export { type BootReport, type CheckReport, RecordCheck, type RecordFinding } from "./record-check.ts";
 export {
   CannotProveError,

@@ -26,6 +26,8 @@ export type SealEvidence = Readonly<{
 
 export type OpenedEvidence = Readonly<{
   seal: AuditSeal;
+  /** What the node signed, with its signature. */
+  envelope: Uint8Array;
   cluster: string;
   /** The boot itself has signed it, as its id shows. Otherwise a later boot of its node has. */
   own: boolean;
@@ -97,7 +99,7 @@ export function openEvidence({ previous, bytes, receipt }: SealEvidence): Opened
       (event.final ?? false) === seal.final;
     if (!isSame) return "the event says something else than the node signed";
     if (chainHash(previous.hash, bytes) !== recorded.hash) return "its link does not follow from its bytes";
-    return { seal, cluster: signer.cluster, own, link: linkOf(recorded), receipt };
+    return { seal, envelope: event.seal, cluster: signer.cluster, own, link: linkOf(recorded), receipt };
   } catch (error) {
     if (error instanceof MalformedEventError) return error.message;
     throw error;

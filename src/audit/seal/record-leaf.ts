@@ -62,111 +62,142 @@ export type RecordLeaf = Readonly<{
 export function recordLeafOf(line: Buffer): RecordLeaf | LineRefusal {
   const parts = splitLine(line);
   if (parts === undefined) return "not-a-record";
-  return { leaf: digestOfLeaf(parts), erased: parts.erased };
+  const { shown, personal, erased } = parts;
+  commitmentOf(parts, personal).copy(shown.bytes, shown.length);
+  const leaf = digestOf("sha256", shown.bytes.subarray(0, shown.length + treeHashBytes), "buffer");
+  return { leaf, erased: erased !== null };
 }
 
 /** The line without what is personal in it. @returns undefined if it is no record */
 export function eraseLine(line: Buffer): Buffer | undefined {
   const parts = splitLine(line);
   if (parts === undefined) return undefined;
-  const { text, commitment } = parts;
-  const end = Buffer.from(`${text.length > 2 ? "," : ""}"${erasedMember}":"${commitment.toString("base64url")}"}`);
+  const text = parts.shown.bytes.subarray(prefixBytes, parts.shown.length);
+  const commitment = commitmentOf(parts, parts.personal).toString("base64url");
+  const end = Buffer.from(`${text.length > 2 ? "," : ""}"${erasedMember}":"${commitment}"}`);
   return Buffer.concat([text.subarray(0, -1), end]);
 }
 
-type SplitLine = Readonly<{ text: Buffer; commitment: Buffer; erased: boolean }>;
+/** The bytes of an object with some members of a line. They are valid until the next line is split. */
+type Part = { bytes: Buffer; length: number };
+type SplitLine = Readonly<{
+  /** Behind the prefix of a leaf. */
+  shown: Part;
+  personal: Part;
+  /** The hash of the personal members of an erased line; null: they are there. */
+  erased: Buffer | null;
+}>;
 
-const prefix = Buffer.from([0x00]);
+const prefixBytes = 1;
+/** Room around the members: the prefix, the braces and the inner hash. */
+const overheadBytes = prefixBytes + 2 + treeHashBytes;
+/** Used again for each line: a line costs three copies and two hashes, and no other memory. */
+const shown: Part = { bytes: Buffer.alloc(4_096), length: 0 };
+const personal: Part = { bytes: Buffer.alloc(4_096), length: 0 };
 
-function digestOfLeaf({ text, commitment }: SplitLine): Buffer {
-  return digestOf("sha256", Buffer.concat([prefix, text, commitment]), "buffer");
-}
-
-const [brace, braceEnd, bracket, bracketEnd, quote, backslash, comma, colon] = [
-  0x7b, 0x7d, 0x5b, 0x5d, 0x22, 0x5c, 0x2c, 0x3a,
+const [brace, braceEnd, bracket, bracketEnd, quote, backslash, comma, colon, lineEnd] = [
+  0x7b, 0x7d, 0x5b, 0x5d, 0x22, 0x5c, 0x2c, 0x3a, 0x0a,
 ];
-const objectOf = (members: readonly Buffer[]): Buffer => Buffer.concat([open, ...withCommas(members), close]);
-const open = Buffer.from("{");
-const close = Buffer.from("}");
-const separator = Buffer.from(",");
 
-function withCommas(members: readonly Buffer[]): readonly Buffer[] {
-  return members.flatMap((member, at) => (at === 0 ? [member] : [separator, member]));
+function commitmentOf({ erased }: SplitLine, { bytes, length }: Part): Buffer {
+  return erased ?? digestOf("sha256", bytes.subarray(0, length), "buffer");
 }
 
-/** Runs of members that follow each other are kept as one piece: a line has few of them. */
-function splitLine(whole: Buffer): SplitLine | undefined {
-  const line = whole.at(-1) === 0x0a ? whole.subarray(0, -1) : whole;
-  if (line[0] !== brace || line.at(-1) !== braceEnd) return undefined;
-  const shown: Buffer[] = [];
-  const personal: Buffer[] = [];
-  let commitment: Buffer | undefined;
-  for (let at = 1; at < line.length - 1; ) {
-    const keyEnd = line[at] === quote ? endOfString(line, at) : undefined;
-    if (keyEnd === undefined || line[keyEnd] !== colon || commitment !== undefined) return undefined;
-    const end = endOfValue(line, keyEnd + 1);
-    if (end === undefined || (line[end] !== comma && end !== line.length - 1)) return undefined;
-    if (line[end] === comma && end === line.length - 2) return undefined; // a comma before the end
-    const name = line.toString("latin1", at + 1, keyEnd - 1);
-    const member = line.subarray(at, end);
+function begin(part: Part, { at, room }: Readonly<{ at: number; room: number }>): void {
+  if (part.bytes.length < room) part.bytes = Buffer.alloc(room);
+  part.bytes[0] = 0; // the prefix of a leaf
+  part.bytes[at] = brace;
+  part.length = at + 1;
+}
+
+/** Appends members that follow each other in the line. */
+function add(part: Part, line: Buffer, { from, to }: Readonly<{ from: number; to: number }>): void {
+  if (part.bytes[part.length - 1] !== brace) part.bytes[part.length++] = comma;
+  part.length += line.copy(part.bytes, part.length, from, to);
+}
+
+/** Members that follow each other and go to the same part are copied at once. */
+function splitLine(line: Buffer): SplitLine | undefined {
+  // Each byte is one character, so offsets are equal, and searching a string is faster.
+  const text = line.toString("latin1", 0, line.at(-1) === lineEnd ? line.length - 1 : line.length);
+  const end = text.length - 1;
+  if (end < 1 || text.charCodeAt(0) !== brace || text.charCodeAt(end) !== braceEnd) return undefined;
+  begin(shown, { at: prefixBytes, room: line.length + overheadBytes });
+  begin(personal, { at: 0, room: line.length + overheadBytes });
+  let erased: Buffer | null = null;
+  let run: { part: Part; from: number; to: number } | null = null;
+  for (let at = 1; at < end; ) {
+    const keyEnd = text.charCodeAt(at) === quote ? endOfString(text, at) : -1;
+    if (keyEnd < 0 || text.charCodeAt(keyEnd) !== colon || erased !== null) return undefined;
+    const next = endOfValue(text, keyEnd + 1);
+    if (next < 0 || (text.charCodeAt(next) !== comma && next !== end) || next === end - 1) return undefined;
+    const name = text.slice(at + 1, keyEnd - 1);
     if (name === erasedMember) {
-      commitment = commitmentIn(line.subarray(keyEnd + 1, end));
-      if (commitment === undefined || personal.length > 0) return undefined;
-    } else (publicMembers.has(name) ? shown : personal).push(member);
-    at = end + 1;
+      erased = commitmentIn(text.slice(keyEnd + 1, next)) ?? null;
+      if (erased === null) return undefined;
+    } else {
+      const part = publicMembers.has(name) ? shown : personal;
+      if (run !== null && run.part === part) run.to = next;
+      else {
+        if (run !== null) add(run.part, line, run);
+        run = { part, from: at, to: next };
+      }
+    }
+    at = next + 1;
   }
-  const hash = commitment ?? digestOf("sha256", objectOf(personal), "buffer");
-  return { text: objectOf(shown), commitment: hash, erased: commitment !== undefined };
+  if (run !== null) add(run.part, line, run);
+  if (erased !== null && personal.length > 1) return undefined;
+  for (const part of [shown, personal]) part.bytes[part.length++] = braceEnd;
+  return { shown, personal, erased };
 }
 
 const commitmentPattern = /^"[A-Za-z0-9_-]{43}"$/;
 
-function commitmentIn(value: Buffer): Buffer | undefined {
-  const text = value.toString("latin1");
+function commitmentIn(text: string): Buffer | undefined {
   if (!commitmentPattern.test(text)) return undefined;
   const bytes = Buffer.from(text.slice(1, -1), "base64url");
   return bytes.length === treeHashBytes && `"${bytes.toString("base64url")}"` === text ? bytes : undefined;
 }
 
-/** @returns the offset after the closing quote */
-function endOfString(line: Buffer, from: number): number | undefined {
-  for (let at = line.indexOf(quote, from + 1); at >= 0; at = line.indexOf(quote, at + 1)) {
+/** @returns the offset after the closing quote; -1: there is none */
+function endOfString(text: string, from: number): number {
+  for (let at = text.indexOf('"', from + 1); at >= 0; at = text.indexOf('"', at + 1)) {
     let escapes = 0;
-    while (line[at - 1 - escapes] === backslash) escapes++;
+    while (text.charCodeAt(at - 1 - escapes) === backslash) escapes++;
     if (escapes % 2 === 0) return at + 1;
   }
-  return undefined;
+  return -1;
 }
 
-/** @returns the offset after a value */
-function endOfValue(line: Buffer, from: number): number | undefined {
-  const first = line[from];
-  if (first === quote) return endOfString(line, from);
-  if (first !== brace && first !== bracket) return endOfWord(line, from);
+/** @returns the offset after a value; -1: it has no end */
+function endOfValue(text: string, from: number): number {
+  const first = text.charCodeAt(from);
+  if (first === quote) return endOfString(text, from);
+  if (first !== brace && first !== bracket) return endOfWord(text, from);
   let depth = 0;
-  for (let at = from; at < line.length; at++) {
-    const byte = line[at];
-    if (byte === quote) {
-      const end = endOfString(line, at);
-      if (end === undefined) return undefined;
+  for (let at = from; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === quote) {
+      const end = endOfString(text, at);
+      if (end < 0) return -1;
       at = end - 1;
-    } else if (byte === brace || byte === bracket) depth++;
-    else if (byte === braceEnd || byte === bracketEnd) {
+    } else if (code === brace || code === bracket) depth++;
+    else if (code === braceEnd || code === bracketEnd) {
       depth--;
       if (depth === 0) return at + 1;
     }
   }
-  return undefined;
+  return -1;
 }
 
 /** A number, `true`, `false` or `null`. */
-function endOfWord(line: Buffer, from: number): number | undefined {
+function endOfWord(text: string, from: number): number {
   let at = from;
-  for (; at < line.length; at++) {
-    const byte = line[at] ?? 0;
-    if (byte === comma || byte === braceEnd) break;
-    const isPart = (byte >= 0x30 && byte <= 0x39) || (byte >= 0x61 && byte <= 0x7a);
-    if (!isPart && byte !== 0x2d && byte !== 0x2b && byte !== 0x2e && byte !== 0x45) return undefined;
+  for (; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === comma || code === braceEnd) break;
+    const isPart = (code >= 0x30 && code <= 0x39) || (code >= 0x61 && code <= 0x7a);
+    if (!isPart && code !== 0x2d && code !== 0x2b && code !== 0x2e && code !== 0x45) return -1;
   }
-  return at > from ? at : undefined;
+  return at > from ? at : -1;
 }

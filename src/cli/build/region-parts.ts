@@ -18,7 +18,7 @@ import { type Fanout, originName } from "../../replication/fanout/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import { createNodeSnapshots, type NodeSnapshots, startReplica } from "../../replication/node/index.ts";
 import { systemClock } from "../../replication/runtime/index.ts";
-import { type SnapshotSupply, supplyFrom, supplyWithPast } from "../../replication/snapshot/index.ts";
+import { type SnapshotSupply, supplyFrom } from "../../replication/snapshot/index.ts";
 import {
   type BrokerClient,
   BrokerUnavailableError,
@@ -72,8 +72,7 @@ export async function startRegion(
     },
     { everyMs: config.broker.snapshotRefreshMs, logger },
   );
-  const own = supplyFrom(folder, async (user, limit) => copy.keysAfter(user, limit));
-  const supply = supplyWithPast(own, home("broker").snapshots);
+  const supply = supplyFrom(folder, async (user, limit) => copy.keysAfter(user, limit));
   const server = api === "elsewhere" ? null : await startDatabrokerApi(config, { broker, supply, logger });
   const parts = {
     fanout,

@@ -14,6 +14,7 @@ import { auditSchema } from "./audit/audit-schema.ts";
 import { auditSeals } from "./audit/audit-seals.ts";
 import { auditSpool } from "./audit/audit-spool.ts";
 import { auditVerify } from "./audit/audit-verify.ts";
+import { auditWitness } from "./audit/audit-witness.ts";
 import { auditTail } from "./audit.ts";
 import { auditExplain } from "./audit-explain.ts";
 import { auditStatus } from "./audit-status.ts";
@@ -129,6 +130,7 @@ export const commands: readonly CliCommand[] = [
   auditProve,
   auditProveConsistency,
   auditVerifyProof,
+  auditWitness,
   auditErase,
   logVerify,
   logExport,

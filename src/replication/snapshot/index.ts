@@ -39,5 +39,4 @@ export {
   keysPage,
   type SnapshotSupply,
   supplyFrom,
-  supplyWithPast,
 } from "./snapshot-supply.ts";

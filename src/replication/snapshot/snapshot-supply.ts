@@ -57,17 +57,6 @@ export function supplyFrom(folder: SnapshotFolder, keysAfter: SnapshotSupply["ke
   };
 }
 
-/** The supply of a region, which passes questions about the past on to the home region. */
-export function supplyWithPast(own: SnapshotSupply, home: SnapshotSupply): SnapshotSupply {
-  return {
-    ...own,
-    // A chunk that is not here may be of an older snapshot. The other brokers of the region come next.
-    chunk: async (hash) => (await own.chunk(hash)) ?? (await home.chunk(hash).catch(() => undefined)),
-    manifestUpTo: async (target) => (await home.manifestUpTo?.(target)) ?? null,
-    eventsAt: async (position) => (await home.eventsAt?.(position)) ?? null,
-  };
-}
-
 /** @throws BrokerUnavailableError */
 export async function allKeys(supply: SnapshotSupply, signal?: AbortSignal): Promise<WrappedKey[]> {
   const keys: WrappedKey[] = [];

@@ -44,6 +44,10 @@ export function signingPairFromSeed(seed: Uint8Array): SigningPair {
 export const enrolmentRoot = (secret: Uint8Array, role: Role): SigningPair =>
   signingPairFromSeed(deriveKey(secret, `enrolment ${role}`));
 
+/** Signs checkpoints over the seals of audit records, for witnesses (docs/audit-proofs.md). */
+export const auditCheckpointPair = (secret: Uint8Array): SigningPair =>
+  signingPairFromSeed(deriveKey(secret, "audit checkpoint"));
+
 /** SubjectPublicKeyInfo of an Ed25519 key is this prefix and the 32 raw bytes (RFC 8410 §4). */
 const spkiPrefix = Buffer.from("302a300506032b6570032100", "hex");
 

@@ -35,10 +35,12 @@ export {
 export { BrokerUnavailableError, type UnansweredReason } from "./broker-unavailable-error.ts";
 export { parseClusterStatus, parseCommandResult, parseReceipt, parseSnapshotAsked } from "./broker-wire.ts";
 export {
+  auditCheckpointPair,
   deriveKey,
   enrolmentRoot,
   hmacKey,
   personKeyWrap,
+  publicKeyFromRaw,
   type Role,
   rawPublicKey,
   type SigningPair,

@@ -38,13 +38,12 @@ suite("what the table holds", () => {
   test("the exact line of every kind of record, and its parts in columns", async () => {
     const database = await newAuditDatabase(server);
     const sink = database.sink();
-    const all = Object.values(samples).toSorted((a, b) => a.seq - b.seq);
-    const records = all.filter(({ kind }) => kind !== "gap");
+    const records = Object.values(samples).filter(({ kind }) => kind !== "gap");
     await sink.write(batchOf(...records));
     await sink.write(batchOf(samples["gap"] as AuditRecord));
     await sink.close();
     const lines = (await database.lines()).map((line) => `${line}\n`);
-    assert.deepEqual(lines, all.map(toLine));
+    assert.deepEqual(lines, Object.values(samples).map(toLine));
     const columns =
       "at, node, boot, seq::integer, kind, occasion, region, request_id, route_id, user_id, session_id, result";
     const rows = await database.query(
@@ -446,33 +445,6 @@ suite("failures of the server", () => {
     await sink.write(batchOf(one(2)));
     await sink.close();
     assert.equal((await database.lines()).length, 2);
-  });
-
-  test("what a synchronous standby does not have yet is not accepted, and is stored once when it is back", async () => {
-    const database = await newAuditDatabase(server);
-    const sink = database.sink({ limits: { connectMs: 1_000, statementMs: 200 } });
-    await sink.write(batchOf(one(1)));
-    const standbys = async (names: string): Promise<void> => {
-      await database.query(`alter system set synchronous_standby_names = '${names}'`);
-      await database.query("select pg_reload_conf()");
-    };
-    await database.query(`alter database ${new URL(database.url).pathname.slice(1)} set synchronous_commit = on`);
-    await database.query(
-      "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
-    );
-    await standbys("absent");
-    try {
-      for (let attempt = 0; attempt < 3; attempt++)
-        await assert.rejects(sink.write(batchOf(one(2), one(3))), { code: "ERR_AUDIT_DATABASE" });
-    } finally {
-      await standbys("");
-    }
-    await waitFor("the standby to be waited for no more", async () => {
-      await sink.write(batchOf(one(2), one(3)));
-      return true;
-    });
-    await sink.close();
-    assert.equal((await database.lines()).length, 3);
   });
 
   test("commits of the sink wait for the disk, although the server's default does not", async () => {

@@ -13,7 +13,6 @@ import {
   type LogArchive,
   type SignedManifest,
   type SnapshotSupply,
-  supplyWithPast,
 } from "../../../src/replication/snapshot/index.ts";
 import { createBrokerOpener } from "../../../src/replication/wire/index.ts";
 import { cluster, secret } from "../support.ts";
@@ -232,19 +231,4 @@ test("a large log is archived over several calls, each of which leaves the disk 
     open,
   });
   assert.deepEqual(await readTo(archive, genesis, head.position), head);
-});
-
-test("a region's broker passes questions about the past on to the home region, and serves the present itself", async (t) => {
-  const world = await office(t, { archive: kept });
-  await untilDropped(world);
-  const { supply: home } = world.shelf;
-  const own: SnapshotSupply = { manifest: async () => null, chunk: async () => undefined, keysAfter: async () => [] };
-  const archive = createLogArchive({ supply: supplyWithPast(own, home), open });
-  const base = await world.log.base();
-  assert.deepEqual(await readTo(archive, genesis, base.position), base);
-  const found = await archive.snapshotUpTo({ position: base.position }, new AbortController().signal);
-  assert.ok(found !== null && found.link.position <= base.position);
-  const away = supplyWithPast(own, { ...own, chunk: () => Promise.reject(new Error("home does not answer")) });
-  assert.equal(await away.chunk("0".repeat(64) as never), undefined, "so that another broker of the region is tried");
-  assert.equal(await away.manifest(0 as Position), null);
 });

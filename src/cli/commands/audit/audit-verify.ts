@@ -1,11 +1,23 @@
 /** `cardea audit verify`: checks stored audit records against the seals of the log. */
-import { type CheckReport, RecordCheck, type RecordFinding, SealIndex } from "../../../audit/index.ts";
-import { operatorOptions, parse } from "../../terminal/arguments.ts";
-import { CannotError, type CliCommand, type Terminal } from "../../terminal/command.ts";
+import {
+  type CheckReport,
+  cosignedAt,
+  type KeptSeal,
+  parseCheckpoint,
+  parseNoteKey,
+  RecordCheck,
+  type RecordFinding,
+  SealIndex,
+  treeOver,
+} from "../../../audit/index.ts";
+import { operatorOptions, type Parsed, parse } from "../../terminal/arguments.ts";
+import { CannotError, type CliCommand, type Terminal, UsageError } from "../../terminal/command.ts";
 import { maskControlCharacters } from "../../terminal/print.ts";
+import { readText } from "../../terminal/read-text.ts";
 import { trustedKeys } from "../receipts.ts";
 import { loadSeals, sealOptions } from "./load-seals.ts";
 import { linesOf, type PlaceProgress, placeOptions, recordPlaces } from "./record-places.ts";
+import { leavesOfSeals } from "./witness-checkpoint.ts";
 
 const progressMs = 500;
 const printedMax = 50;
@@ -13,14 +25,14 @@ const printedMax = 50;
 export const auditVerify: CliCommand = {
   name: "audit verify",
   usage:
-    "[FILE…] [-c cardea.yaml] [--seals FILE [--jwks FILE | --jwks-url URL]] [--kept postgres] [--spool FOLDER] [--partial] [--require-sealed] [--json]",
+    "[FILE…] [-c cardea.yaml] [--seals FILE [--jwks FILE | --jwks-url URL]] [--kept postgres] [--spool FOLDER] [--witness FILE --witness-key KEY] [--partial] [--require-sealed] [--json]",
   summary: "check stored audit records against the log: altered, missing, reordered, added",
   help: `Records are read from a file and its rotated ones (also .gz; by the times of the files), or from several files in the order in which you
 name them, from the spool folder of a node, or from the database of the Postgres
 sink; without FILE from where -c says. Seals come from a file that cardea audit seals exported, else from the log that -c names, whose
 chain is verified (--from-server: from a running server). It names each fault by node, boot and number, the first one first.
 --partial: the records are known to be a part of each boot, as when old files were deleted: what is missing before the first and after
-the last record of a boot is counted, and is no fault. --require-sealed: records that no seal covers yet are a fault.
+the last record of a boot is counted, and is no fault. --require-sealed: records that no seal covers yet are a fault. --witness: the seals must be those that a witness has co-signed.
 Exit 0: nothing is wrong; 1: a fault; 2: usage error; 3: records or seals cannot be read.`,
   async run(args, terminal) {
     const options = {
@@ -29,6 +41,8 @@ Exit 0: nothing is wrong; 1: a fault; 2: usage error; 3: records or seals cannot
       ...placeOptions,
       jwks: { type: "string", multiple: true },
       "jwks-url": { type: "string" },
+      witness: { type: "string" },
+      "witness-key": { type: "string" },
       partial: { type: "boolean" },
       "require-sealed": { type: "boolean" },
     } as const;
@@ -37,7 +51,8 @@ Exit 0: nothing is wrong; 1: a fault; 2: usage error; 3: records or seals cannot
     const keys = hasKeys ? await trustedKeys(parsed, terminal) : [];
     const progress = progressOf(terminal);
     const sources = recordPlaces(parsed, terminal, { paths: parsed.positionals, onProgress: progress.show });
-    const { seals, notes } = await loadSeals(parsed, terminal, { keys });
+    const { seals, all, notes } = await loadSeals(parsed, terminal, { keys });
+    const witnessed = await checkWitness(parsed, all);
     const index = new SealIndex();
     for (const { opened } of seals) index.add(opened);
     const check = new RecordCheck(index, { partial: parsed.flag("partial") });
@@ -51,12 +66,44 @@ Exit 0: nothing is wrong; 1: a fault; 2: usage error; 3: records or seals cannot
     }
     const report = check.finish();
     const unsealed = report.boots.filter(({ unsealed: range }) => range !== null);
-    if (parsed.flag("json")) terminal.out(`${JSON.stringify({ ...report, seals: index.count, notes })}\n`);
-    else print(report, { notes, seals: index.count, terminal });
-    if (report.findingCount > 0) return 1;
+    if (parsed.flag("json")) terminal.out(`${JSON.stringify({ ...report, seals: index.count, notes, witnessed })}\n`);
+    else
+      print(report, { notes: witnessed === null ? notes : [...notes, witnessed.says], seals: index.count, terminal });
+    if (report.findingCount > 0 || witnessed?.ok === false) return 1;
     return parsed.flag("require-sealed") && unsealed.length > 0 ? 1 : 0;
   },
 };
+
+/** @returns null if no witness was named */
+async function checkWitness(
+  parsed: Parsed,
+  seals: readonly KeptSeal[],
+): Promise<Readonly<{ ok: boolean; says: string }> | null> {
+  const [path, keyText] = [parsed.text("witness"), parsed.text("witness-key")];
+  if (path === undefined && keyText === undefined) return null;
+  if (path === undefined || keyText === undefined)
+    throw new UsageError(
+      "--witness takes the checkpoint that cardea audit witness saved, and --witness-key the key of the witness",
+    );
+  const key = parseNoteKey(keyText);
+  if (typeof key === "string") throw new UsageError(`--witness-key: ${key}`);
+  const checkpoint = parseCheckpoint(await readText(path));
+  const at = checkpoint && cosignedAt(checkpoint, key);
+  if (checkpoint === undefined || at === undefined)
+    return { ok: false, says: `WITNESS: ${path} has no signature of ${key.name} over a checkpoint` };
+  const leaves = leavesOfSeals(seals);
+  const { size, root, origin } = checkpoint;
+  const when = new Date(at * 1_000).toISOString();
+  if (leaves.length < size)
+    return {
+      ok: false,
+      says: `WITNESS: ${key.name} has co-signed ${size} seals of ${origin}, and there are ${leaves.length}`,
+    };
+  const isSame = treeOver(leaves.slice(0, size)).root.equals(root);
+  return isSame
+    ? { ok: true, says: `${key.name} has co-signed the first ${size} of ${leaves.length} seals, at ${when}` }
+    : { ok: false, says: `WITNESS: the first ${size} seals are not those that ${key.name} has co-signed at ${when}` };
+}
 
 function print(
   report: CheckReport,

@@ -25,6 +25,8 @@ export type SealOrigin = "file" | "log" | "server";
 
 export type LoadedSeals = Readonly<{
   seals: readonly KeptSeal[];
+  /** Those, and the ones that nothing shows to be of the cluster: the leaves of the tree that witnesses co-sign. */
+  all: readonly KeptSeal[];
   origin: SealOrigin;
   /** What a reader should know of them, one line each. */
   notes: readonly string[];
@@ -48,7 +50,7 @@ export async function loadSeals(
     try {
       const seals: KeptSeal[] = [];
       for await (const evidence of readServerSeals(client)) keepSeal(seals, openTrusted(evidence));
-      return { seals, origin: "server", notes: [] };
+      return { seals, all: seals, origin: "server", notes: [] };
     } finally {
       await client.close();
     }
@@ -90,7 +92,7 @@ async function loadLog(parsed: Parsed, terminal: Terminal): Promise<LoadedSeals>
       ...(start === 0 ? [] : [`the log begins after position ${start}: earlier seals are not in it`]),
       ...(heads?.rivals ?? []).map(({ host, why }) => `rival of the log that was read: ${host} ${why}`),
     ];
-    return { seals, origin: "log", notes };
+    return { seals, all: seals, origin: "log", notes };
   } finally {
     await log.close();
   }
@@ -133,6 +135,7 @@ function openTrusted(evidence: SealEvidence): KeptSeal {
 
 async function loadFiles(files: readonly string[], keys: readonly ReceiptKeys[]): Promise<LoadedSeals> {
   const seals: KeptSeal[] = [];
+  const all: KeptSeal[] = [];
   let unconfirmed = 0;
   let receipts = 0;
   for (const path of files) {
@@ -141,6 +144,7 @@ async function loadFiles(files: readonly string[], keys: readonly ReceiptKeys[])
       if (line.trim() === "") continue;
       const place = `${path}:${at + 1}`;
       const kept = openLine(line, place);
+      keepSeal(all, kept);
       if (kept.evidence.receipt !== null && keys.length > 0) {
         const problem = await receiptProblem(kept.opened, keys);
         if (problem !== undefined) throw new CannotError(`${place}: ${problem}`);
@@ -160,7 +164,7 @@ async function loadFiles(files: readonly string[], keys: readonly ReceiptKeys[])
       ? [`${unconfirmed} seals are by a later boot of their node, without a receipt: they are not used`]
       : []),
   ];
-  return { seals, origin: "file", notes };
+  return { seals, all, origin: "file", notes };
 }
 
 function openLine(line: string, place: string): KeptSeal {
