@@ -66,6 +66,7 @@ test(
     const text = await dev.cardea("audit", "explain", `${explained.record.boot}:${explained.record.seq}`);
     assert.equal(text.code, 0, text.err);
     assert.match(text.out, /rule: no rule allows the request/);
+    assert.match(text.out, /made again from the whole log: the same result, reasons and rule/);
     assert.match(text.out, /-groups/);
     assert.match(text.out, /group:eng \(not a member\) .*removed from the group by operator/);
 
