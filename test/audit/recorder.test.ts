@@ -131,7 +131,7 @@ describe("best effort", () => {
     await new Promise((resolve) => setTimeout(resolve, 20));
     for (const path of ["/2", "/3"]) recorder.record(decision(path));
     await assert.rejects(recorder.recordDurably(decision("/4")), { code: "ERR_AUDIT_NOT_DURABLE" });
-    await waitFor("them to be stored", () => recorder.stats().pending === 0);
+    await waitFor("them to be stored", () => recorder.stats().pending === 0, { withinMs: 10_000 });
     sink.mode = "good";
     sink.release();
     await closing;
