@@ -65,9 +65,11 @@ export function followAuditStream(options: {
   }
 
   async function consume(): Promise<void> {
-    const { created } = await ensureAuditStream(connection, options);
+    const { created, state } = await ensureAuditStream(connection, options);
     const anew = position !== undefined && position.created !== created;
-    if (position === undefined || anew) position = { created, next: 0 };
+    // A stream that lost its newest messages uses their numbers again.
+    const isCut = position !== undefined && state.last_seq < position.next - 1;
+    if (position === undefined || anew || isCut) position = { created, next: 0 };
     const start =
       position.next > 0
         ? { deliver_policy: natsJetstream().DeliverPolicy.StartSequence, opt_start_seq: position.next }
@@ -111,7 +113,8 @@ export function followAuditStream(options: {
         const info = await manager.streams.info(name);
         const next = position?.next ?? 0;
         const behind = next > 0 && info.state.last_seq >= next;
-        if (info.created !== created || (behind && next === before)) return;
+        const isCut = info.state.last_seq < next - 1;
+        if (info.created !== created || isCut || (behind && next === before)) return;
         before = next;
       } catch {
         return; // the stream was deleted, or the server does not respond

@@ -108,7 +108,7 @@ test("a reader resumes at another process and after its restart, also far behind
   const text = formatCursor(first.after);
   const cursor = parseCursor(text) ?? assert.fail(text);
   const another = await bench.reader();
-  const rest = await readAll(another, cursor, 7);
+  const rest = await readAll(another, cursor, 61);
   assert.deepEqual([rest.numbers, rest.missed], [range(101, 600), []]);
   await bench.nats.kill();
   await assert.rejects(another.history.read(cursor, bounds()), { code: "ERR_AUDIT_RECORDS_UNREADABLE" });

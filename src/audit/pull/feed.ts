@@ -21,7 +21,7 @@ export type Feed = Readonly<{
   end(): RecordCursor | null;
   /** The cursor at which a reader starts to get this many of the newest records that match; null as for `end`. */
   cursorBefore(newest: number, matches: (record: AuditRecord) => boolean): RecordCursor | null;
-  /** Whether the feed has every record after the cursor. */
+  /** Whether the feed has every record after the cursor, and has reached it. */
   covers(after: RecordCursor): boolean;
   /** The cursor after which the feed has every record; null as for `end`. */
   start(): RecordCursor | null;
@@ -101,8 +101,10 @@ class MemoryFeed implements Feed {
   }
 
   #add(piece: Segment, first: RecordCursor): void {
-    if (this.#start === null || this.#start.sequence !== first.sequence) {
-      // Records of another sequence, such as a stream that was deleted, cannot be resumed any more.
+    const end = this.end();
+    if (this.#start === null || end?.sequence !== first.sequence || !isAfter(first, end)) {
+      // Records of another sequence, such as a stream that was deleted, cannot be resumed any more. Nor can those of a
+      // stream that lost its newest messages and uses their numbers again.
       this.#segments = [];
       [this.#entriesKept, this.#bytesKept] = [0, 0];
       this.#start = { ...first, number: first.number - 1, index: wholeMessage };
@@ -149,8 +151,9 @@ class MemoryFeed implements Feed {
   }
 
   covers(after: RecordCursor): boolean {
-    const start = this.#start;
-    return start !== null && start.sequence === after.sequence && !isAfter(start, after);
+    const [start, end] = [this.#start, this.end()];
+    if (start === null || end === null || start.sequence !== after.sequence) return false;
+    return !isAfter(start, after) && after.number <= end.number;
   }
 
   cursorBefore(newest: number, matches: (record: AuditRecord) => boolean): RecordCursor | null {

@@ -26,6 +26,8 @@ const filesUsual = 16;
 /** The part of a file that is read at once; a record has at most half of it. */
 const chunkBytes = 1024 * 1024;
 const hintsMax = 64;
+/** After failing for this long the store leaves out what it cannot write, and readers learn it. */
+const failingMsMax = 60_000;
 
 /** Numbers `first` to `last` of the boot, in its first `bytes`. */
 type StoredFile = { name: string; index: number; boot: BootId; first: number; last: number; bytes: number };
@@ -33,7 +35,7 @@ type StoredFile = { name: string; index: number; boot: BootId; first: number; la
 type ActiveFile = Readonly<{ stored: StoredFile; file: SpoolFile }>;
 
 export async function openPullStore(
-  options: Readonly<{ disk: SpoolDisk; boot: BootId; bytesMax: number }>,
+  options: Readonly<{ disk: SpoolDisk; boot: BootId; bytesMax: number; monotonicMs: () => number }>,
 ): Promise<AuditSink & RecordHistory> {
   const store = new PullStore(options);
   await store.open();
@@ -57,6 +59,9 @@ async function unlessUnreadable<T>(reading: Promise<T>): Promise<T> {
 class PullStore {
   readonly #disk: SpoolDisk;
   readonly #boot: BootId;
+  readonly #monotonicMs: () => number;
+  /** Since when writes fail; null: the last one succeeded. */
+  #failingSince: number | null = null;
   readonly #bytesMax: number;
   readonly #files: StoredFile[] = [];
   /** The newest file, open for writing; `isTorn`: its end may hold a part of a batch. */
@@ -67,7 +72,8 @@ class PullStore {
   /** The offsets at which recent reads ended, by file and number. */
   readonly #hints = new Map<string, number>();
 
-  constructor({ disk, boot, bytesMax }: Readonly<{ disk: SpoolDisk; boot: BootId; bytesMax: number }>) {
+  constructor({ disk, boot, bytesMax, monotonicMs }: Parameters<typeof openPullStore>[0]) {
+    this.#monotonicMs = monotonicMs;
     this.#disk = disk;
     this.#boot = boot;
     this.#bytesMax = bytesMax;
@@ -137,7 +143,18 @@ class PullStore {
     }
   }
 
+  /** A store for readers must not hold back the spool, and strict routes with it. So it does not fail for ever. */
   async write(batch: AuditBatch): Promise<void> {
+    try {
+      await this.#append(batch);
+      this.#failingSince = null;
+    } catch (error) {
+      this.#failingSince ??= this.#monotonicMs();
+      if (this.#monotonicMs() - this.#failingSince < failingMsMax) throw error;
+    }
+  }
+
+  async #append(batch: AuditBatch): Promise<void> {
     const bytes = withoutStored(batch, this.#lastOf(batch.boot));
     if (bytes.length === 0) return;
     const { stored, file } = await this.#fileFor(batch, bytes.length);
@@ -207,23 +224,31 @@ class PullStore {
     const entries: FeedEntry[] = [];
     let size = 0;
     const [{ boot, first } = { boot: this.#boot, first: 1 }] = [this.#files[at]];
-    const begin = missed === null ? after : { sequence: boot, number: first - 1, index: 0 };
+    let begin = missed === null ? after : { sequence: boot, number: first - 1, index: 0 };
     let cursor = begin;
+    let gone = missed;
     for (let nth = at; nth < this.#files.length; nth++) {
       const stored = { ...(this.#files[nth] as StoredFile) };
       // A power failure may bring back a removed file, and then some between are missing.
       const isAfterHole = nth > at && stored.index !== (this.#files[nth - 1] as StoredFile).index + 1;
-      if (isAfterHole) return { entries, begin, after: cursor, missed, isAtEnd: false };
+      if (isAfterHole) return { entries, begin, after: cursor, missed: gone, isAtEnd: false };
       for await (const { entry, end } of this.#entriesIn(stored, nth === at ? number : 0)) {
+        const expected = stored.boot === cursor.sequence ? cursor.number + 1 : 1;
+        const count = firstOf(entry.record) - expected;
+        if (count > 0 && entries.length > 0) return { entries, begin, after: cursor, missed: gone, isAtEnd: false };
+        if (count > 0) {
+          gone ??= { reason: "not_stored", count };
+          begin = { ...entry.cursor, number: firstOf(entry.record) - 1 };
+        }
         size += entry.bytes;
         const isFull = entries.length >= bounds.records || (entries.length > 0 && size > bounds.bytes);
-        if (isFull) return { entries, begin, after: cursor, missed, isAtEnd: false };
+        if (isFull) return { entries, begin, after: cursor, missed: gone, isAtEnd: false };
         entries.push(entry);
         cursor = entry.cursor;
         this.#remember(`${stored.index} ${cursor.number}`, end);
       }
     }
-    return { entries, begin, after: cursor, missed, isAtEnd: true };
+    return { entries, begin, after: cursor, missed: gone, isAtEnd: true };
   }
 
   /** The file to read from, the number to read after, and what is gone before. */

@@ -5,7 +5,7 @@
  * - The cursor advances past records that are not shown, so that a reader that resumes does not read them again.
  */
 import type { Feed } from "./feed.ts";
-import type { RecordCursor } from "./record-cursor.ts";
+import { isAfter, type RecordCursor } from "./record-cursor.ts";
 import type { PageBounds, RecordHistory, RecordPage } from "./record-history.ts";
 
 export type ReaderSources = Readonly<{
@@ -57,7 +57,8 @@ function readFeed(feed: Feed, after: RecordCursor, bounds: PageBounds): RecordPa
 
 /** Whether records of this sequence have left the memory that the store does not have. */
 function isBehind(feed: Feed, after: RecordCursor): boolean {
-  return feed.start()?.sequence === after.sequence && !feed.covers(after);
+  const start = feed.start();
+  return start !== null && start.sequence === after.sequence && isAfter(start, after);
 }
 
 function skipTo(feed: Feed, after: RecordCursor, reason: "removed" | "not_stored"): RecordPage {

@@ -76,7 +76,7 @@ export async function startAudit(
   // A broker alone records nothing, so its sinks need no spool.
   const spoolFolder = spoolFolderOf(config.audit.spoolDir, context.node);
   const disk = records && sinks.length > 0 ? openSpoolFolder(spoolFolder) : null;
-  const pulls = disk === null || viaNats ? null : await openPulls(config, spoolFolder, context.boot);
+  const pulls = disk === null || viaNats ? null : await openPulls(config, spoolFolder, context);
   if (pulls !== null) sinks.push(pulls.store);
   const everyMs = config.audit.sealMs;
   const sealing = everyMs === 0 ? {} : { seal: { port: context.sealPort, everyMs } };
@@ -223,12 +223,21 @@ export function connectNats(
 async function openPulls(
   config: Config,
   spoolFolder: string,
-  boot: BootId,
+  { boot, logger }: Pick<AuditContext, "boot" | "logger">,
 ): Promise<Readonly<{ store: AuditSink & RecordHistory; release(): void }> | null> {
   const { pullMaxBytes: bytesMax } = config.audit;
   if (!config.services.has("authenticate") || bytesMax === 0) return null;
-  const disk = openSpoolFolder(join(spoolFolder, "pull"));
-  return { store: await openPullStore({ disk, boot, bytesMax }), release: () => disk.release() };
+  try {
+    const disk = openSpoolFolder(join(spoolFolder, "pull"));
+    const store = await openPullStore({ disk, boot, bytesMax, monotonicMs: () => performance.now() });
+    return { store, release: () => disk.release() };
+  } catch (error) {
+    logger.warn(
+      { error: String(error) },
+      "cannot open the records kept for callers that pull; they get those in memory",
+    );
+    return null;
+  }
 }
 
 /** A connection that is made at its first use, and again after a failure to make it. */

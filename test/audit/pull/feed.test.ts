@@ -70,6 +70,14 @@ test("records of a new stream replace those of the one before, whose cursors can
   assert.deepEqual(numbers(feed.read({ sequence: "b", number: 0, index: 1_000_000 }, bounds)), [3]);
 });
 
+test("a stream that lost its newest messages and uses their numbers again begins a new feed", () => {
+  const feed = feedOf(10);
+  assert.equal(feed.covers(at(12)), false, "beyond the end: another process may be ahead, or the stream was cut");
+  feed.push([{ ...entry(108), cursor: at(8) }]);
+  assert.equal(feed.covers(at(10)), false, "its reader must not skip the new number 8");
+  assert.deepEqual(numbers(feed.read({ ...at(7), index: 1_000_000 }, bounds)), [108]);
+});
+
 test("watchers are bounded, and a closed one frees its slot once", () => {
   const feed = feedOf(0);
   const free = [1, 2, 3].map(() => feed.addWatcher());

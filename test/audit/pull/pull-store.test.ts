@@ -23,8 +23,9 @@ const gap = (first: number, last: number, boot = "boot-1"): AuditRecord => ({
   ...{ kind: "gap", seq: last, node, boot: boot as BootId, at: 1_700_000_000_000 as never, first, last, why: "a test" },
 });
 const at = (number: number, sequence = "boot-1"): RecordCursor => ({ sequence, number, index: 0 });
+const clock = { ms: 0 };
 const open = (disk: ModelDisk, boot = "boot-1", max = bytesMax) =>
-  openPullStore({ disk, boot: boot as BootId, bytesMax: max });
+  openPullStore({ disk, boot: boot as BootId, bytesMax: max, monotonicMs: () => clock.ms });
 const bounds = (records = 1_000, bytes = 10_000_000) => ({ records, bytes, signal: new AbortController().signal });
 const range = (first: number, last: number): number[] => Array.from({ length: last - first + 1 }, (_, i) => first + i);
 
@@ -212,4 +213,39 @@ test("what neither memory nor disk has is stated after a short wait, and reading
     rest.entries.map((one) => one.record.seq),
     range(16, 20),
   );
+});
+
+test("a cursor ahead of this process waits where it is, and is not sent back", async () => {
+  const disk = new ModelDisk();
+  const history = await open(disk);
+  const feed = createFeed({ start: at(0), entriesMax: 5, bytesMax: 1_000_000, watchersMax: 1 });
+  for (let seq = 1; seq <= 20; seq++) feed.pushBatch(batchOf(record(seq)));
+  for (let seq = 1; seq <= 20; seq++) await history.write(batchOf(record(seq)));
+  const sleep = (): Promise<void> => assert.fail("nothing to wait for");
+  const page = await readRecords({ feed, history, sleep }, at(25), bounds());
+  assert.deepEqual(page, { entries: [], begin: at(25), after: at(25), missed: null, isAtEnd: true });
+});
+
+test("a store that fails for a minute gives way, so that the spool is not held back, and readers learn what is missing", async () => {
+  const disk = new ModelDisk();
+  const store = await open(disk);
+  await store.write(batchOf(record(1), record(2)));
+  disk.before = (operation) => {
+    if (operation === "write") throw Object.assign(new Error("broken"), { code: "EIO" });
+  };
+  await assert.rejects(store.write(batchOf(record(3))), /broken/);
+  clock.ms += 59_000;
+  await assert.rejects(store.write(batchOf(record(3))), /broken/);
+  clock.ms += 1_000;
+  await store.write(batchOf(record(3)));
+  await store.write(batchOf(record(4), record(5)));
+  disk.before = () => undefined;
+  await store.write(batchOf(record(6), record(7)));
+  const expected = { ids: idsOf("boot-1", [1, 2, 6, 7]), missed: [{ reason: "not_stored", count: 3 }], after: at(7) };
+  for (const portion of [1, 2, 3, 100]) assert.deepEqual(await readAll(store, at(0), portion), expected);
+  await store.close();
+  const again = await open(disk, "boot-2");
+  assert.deepEqual(await readAll(again, at(2)), { ...expected, ids: idsOf("boot-1", [6, 7]) });
+  await again.write(batchOf(record(2, "boot-2")));
+  assert.deepEqual((await readAll(again, at(7))).missed, [{ reason: "not_stored", count: 1 }]);
 });
