@@ -6,6 +6,7 @@
  */
 import { parseRecordId } from "../record-id.ts";
 import type { StoredRecordQuery } from "../sources/record-query.ts";
+import { otherDay } from "./audit-schema.ts";
 import { dateOf, dayOf, textIn } from "./copy-rows.ts";
 
 export type SqlStatement = Readonly<{ text: string; values: readonly unknown[] }>;
@@ -20,11 +21,12 @@ export function statementsOfDay(
   query: StoredRecordQuery,
 ): Readonly<{ decisions: SqlStatement | null; others: SqlStatement }> {
   const { kinds } = query;
-  const from = { table, day, order: "at nulls first, node, boot, seq" };
+  // Rows without a time are nowhere else. The index of the time has nulls last, so without them it needs no sort.
+  const from = { table, day, order: `at${day === otherDay ? " nulls first" : ""}, node, boot, seq` };
   const hasDecisions = kinds === undefined || kinds.includes("decision");
   return {
-    decisions: hasDecisions ? select(from, (where) => decisionConditions(where, query)) : null,
-    others: select(from, (where) => otherConditions(where, query)),
+    decisions: hasDecisions ? select(from, (where) => decisionConditions(where, { ...query, day })) : null,
+    others: select(from, (where) => otherConditions(where, { ...query, day })),
   };
 }
 
@@ -46,7 +48,9 @@ export function numbersOfDay(
   day: string,
   times: Pick<StoredRecordQuery, "sinceMs" | "untilMs">,
 ): SqlStatement {
-  return select({ table, day, order: "boot, seq" }, (where) => timeConditions(where, times));
+  return select({ table, day, order: "boot, seq" }, (where) =>
+    timeConditions(where, { ...times, day }, "coalesce(from_at, at)"),
+  );
 }
 
 type Where = (condition: string, ...values: readonly unknown[]) => void;
@@ -70,9 +74,11 @@ function select(
 
 const keysOf = (values: readonly string[]): readonly (string | null)[] => values.map((value) => textIn(value));
 
-function decisionConditions(where: Where, query: StoredRecordQuery): void {
+type DayQuery = StoredRecordQuery & Readonly<{ day: string }>;
+
+function decisionConditions(where: Where, query: DayQuery): void {
   where("kind = 'decision'");
-  timeConditions(where, query);
+  timeConditions(where, query, "at");
   const columns = {
     node: query.nodes,
     region: query.regions,
@@ -99,21 +105,29 @@ function decisionConditions(where: Where, query: StoredRecordQuery): void {
   if (query.ids !== undefined) where(isOneOf, ...idArrays(query.ids));
 }
 
-function otherConditions(where: Where, query: StoredRecordQuery): void {
-  const { nodes, kinds, ids, sinceMs, untilMs, routes, results, occasions, reasons, requests } = query;
+function otherConditions(where: Where, query: DayQuery): void {
+  const { nodes, kinds, ids, routes, results, occasions, reasons, requests } = query;
   where("kind <> 'decision'");
   if ([routes, results, occasions, reasons, requests].some((each) => each !== undefined))
     where("kind in ('gap', 'unreadable')");
   if (ids !== undefined) where(`(kind = 'gap' and boot = any(?) or ${isOneOf})`, idArrays(ids)[0], ...idArrays(ids));
-  if (sinceMs !== undefined) where("(at >= ?::timestamptz or at is null)", timeOf(sinceMs));
-  if (untilMs !== undefined) where("(coalesce(from_at, at) < ?::timestamptz or at is null)", timeOf(untilMs));
+  timeConditions(where, query, "coalesce(from_at, at)");
   if (nodes !== undefined) where("(node = any(?) or kind = 'unreadable')", keysOf(nodes));
   if (kinds !== undefined) where("(kind = any(?) or kind in ('gap', 'unreadable'))", keysOf(kinds));
 }
 
-function timeConditions(where: Where, { sinceMs, untilMs }: Pick<StoredRecordQuery, "sinceMs" | "untilMs">): void {
-  if (sinceMs !== undefined) where("(at >= ?::timestamptz or at is null)", timeOf(sinceMs));
-  if (untilMs !== undefined) where("(coalesce(from_at, at) < ?::timestamptz or at is null)", timeOf(untilMs));
+/**
+ * Rows without a time match any. On a day of its own there are none, and no such condition that keeps the server from
+ * using the index.
+ */
+function timeConditions(
+  where: Where,
+  { day, sinceMs, untilMs }: Pick<StoredRecordQuery, "sinceMs" | "untilMs"> & Readonly<{ day: string }>,
+  begin: "at" | "coalesce(from_at, at)",
+): void {
+  const orNone = day === otherDay ? " or at is null" : "";
+  if (sinceMs !== undefined) where(`(at >= ?::timestamptz${orNone})`, timeOf(sinceMs));
+  if (untilMs !== undefined) where(`(${begin} < ?::timestamptz${orNone})`, timeOf(untilMs));
 }
 
 const isOneOf = "(boot, seq) in (select * from unnest(?::text[], ?::bigint[]))";
