@@ -52,6 +52,8 @@ test("an explanation decides again by the stored configuration, and says what is
   assert.equal(different.again.type, "different");
   const unknown = await explain({ configHash: "0".repeat(64) });
   assert.match(JSON.stringify(unknown.again), /the text of configuration 0+ is not stored/);
+  const torn = await explain({ path: undefined });
+  assert.match(JSON.stringify(torn.again), /the record has no `path`/);
   const lost = await explain({ applied: { ...stored.link, hash: "0".repeat(64) } });
   assert.match(lost.broken.join(), /the decision was made at/);
   assert.match(JSON.stringify(lost.again), /contradicts the log/);

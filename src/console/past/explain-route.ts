@@ -83,6 +83,8 @@ async function decideAgain(
   const { recordReaderOf } = deps;
   if (recordReaderOf === undefined) return failed("this server does not read recorded requests");
   if (record.occasion === "closed") return failed("the end of a stream decides nothing");
+  const lacks = missingIn(record);
+  if (lacks !== undefined) return failed(`the record has no \`${lacks}\`, so it is not whole`);
   const endsAt = deps.now() + rederiveMs;
   const onProgress = (): void => {
     if (deps.now() >= endsAt) ending.abort(new LogUnreachableError("reading the log took longer than 90 seconds"));
@@ -116,6 +118,16 @@ async function decideAgain(
     deps.log.info({ err: error, record: recordIdOf(record as never) }, "a decision could not be made again");
     return failed("internal error; the log of this server has it");
   }
+}
+
+/** A field of the request or of its answer that a record from a file does not have. */
+function missingIn(record: DecisionRecord): string | undefined {
+  const { routeId, reasons, status } = record;
+  const text = (["occasion", "method", "host", "path", "ip"] as const).find((name) => typeof record[name] !== "string");
+  if (text !== undefined) return text;
+  if (routeId !== null && typeof routeId !== "string") return "routeId";
+  if (typeof status !== "number") return "status";
+  return Array.isArray(reasons) ? undefined : "reasons";
 }
 
 function open(why: string): Reproduction {
