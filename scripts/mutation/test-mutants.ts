@@ -9,6 +9,7 @@ import { liveTestMutants } from "./live-test-mutants.ts";
 import { massChangeTestMutants } from "./mass-change-test-mutants.ts";
 import { rederiveTestMutants } from "./rederive-test-mutants.ts";
 import { regionTestMutants } from "./region-test-mutants.ts";
+import { sinkTestMutants } from "./sink-test-mutants.ts";
 import { spoolTestMutants } from "./spool-test-mutants.ts";
 import { storeTestMutants } from "./store-test-mutants.ts";
 import type { TestMutant } from "./test-mutant.ts";
@@ -265,6 +266,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   ...regionTestMutants,
   ...storeTestMutants,
   ...spoolTestMutants,
+  ...sinkTestMutants,
   ...massChangeTestMutants,
   ...rederiveTestMutants,
   ...wireTestMutants,

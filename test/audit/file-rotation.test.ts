@@ -68,7 +68,7 @@ test("a full file is renamed and compressed, and readers find all records in ord
   await waitFor("the renamed files to be compressed", () => isSettled(names()));
   await sink.close();
   assert.ok(names().length > 3);
-  assert.ok(names().includes("decisions-20261130T120000000Z.jsonl.gz"));
+  assert.ok(names().some((name) => /^decisions-20261130T120000000Z-[0-9a-f]{6}\.jsonl\.gz$/.test(name)));
   assert.deepEqual(numbers(), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
   for (const name of names()) {
     assert.equal(statSync(join(folder, name)).mode & 0o777, 0o600, name);
@@ -99,7 +99,7 @@ test("at the end of a period the file is renamed at the next record, also by the
   clock.nowMs = noon + day / 2;
   await sink.write(batchOf(record(3)));
   writtenAt(clock.nowMs);
-  assert.deepEqual(names(), ["decisions-20261201T000000000Z.jsonl", "decisions.jsonl"]);
+  assert.match(names().join(), /^decisions-20261201T000000000Z-[0-9a-f]{6}\.jsonl,decisions\.jsonl$/);
   await sink.close();
   clock.nowMs += day;
   const next = openSink(rotation);
@@ -134,14 +134,16 @@ test("a file without the extension keeps its name in front", async (t) => {
   const { openSink, names, numbers } = world(t, "audit.log");
   const sink = openSink();
   for (let seq = 1; seq <= 5; seq++) await sink.write(batchOf(record(seq)));
-  await waitFor("the renamed files to be compressed", () => names().every((name) => /log$|Z\.gz$/.test(name)));
+  await waitFor("the renamed files to be compressed", () =>
+    names().every((name) => /log$|Z-[0-9a-f]{6}\.gz$/.test(name)),
+  );
   await sink.close();
-  assert.ok(names().includes("audit.log-20261130T120000000Z.gz"));
+  assert.ok(names().some((name) => /^audit\.log-20261130T120000000Z-[0-9a-f]{6}\.gz$/.test(name)));
   assert.deepEqual(numbers(), [1, 2, 3, 4, 5]);
 });
 
 test("after a crash at any step of a rotation every record is found once", async (t) => {
-  const plain = "decisions-20261130T110000000Z.jsonl";
+  const plain = "decisions-20261130T110000000Z-00ff00.jsonl";
   const steps: Readonly<Record<string, (folder: string) => void>> = {
     "renamed, no new file": () => undefined,
     "half compressed": (folder) =>
@@ -170,15 +172,34 @@ test("after a crash at any step of a rotation every record is found once", async
   }
 });
 
-test("a name of an earlier file is not used again, whether it is compressed or not", async (t) => {
+test("names sort like the renames, and no name is used twice", async (t) => {
   const { openSink, names, folder } = world(t);
-  writeFileSync(join(folder, "decisions-20261130T120000000Z.jsonl.gz"), gzipSync("old"));
-  writeFileSync(join(folder, "decisions-20261130T120000001Z.jsonl"), "old");
+  writeFileSync(join(folder, "decisions-20261130T120000000Z-000000.jsonl.gz"), gzipSync("old"));
+  writeFileSync(join(folder, "decisions-20261130T120000001Z-000000.jsonl"), "old");
   const sink = openSink({ compress: false });
   for (let seq = 1; seq <= 3; seq++) await sink.write(batchOf(record(seq)));
   await sink.close();
-  assert.ok(names().includes("decisions-20261130T120000002Z.jsonl"));
-  assert.equal(readFileSync(join(folder, "decisions-20261130T120000001Z.jsonl"), "utf8"), "old");
+  assert.ok(names().some((name) => name.startsWith("decisions-20261130T120000002Z-")));
+  assert.equal(readFileSync(join(folder, "decisions-20261130T120000001Z-000000.jsonl"), "utf8"), "old");
+});
+
+test("two processes that rename at the same moment do not overwrite each other's file", async (t) => {
+  for (let round = 0; round < 20; round++) {
+    const { openSink, numbers, names } = world(t);
+    const sinks = [openSink({ compress: false }), openSink({ compress: false })];
+    const write = async (sink: ReturnType<typeof openSink>, from: number): Promise<void> => {
+      for (let seq = from; seq < from + 8; ) {
+        const isWritten = await sink.write(batchOf(record(seq))).then(
+          () => true,
+          () => false,
+        );
+        if (isWritten) seq++;
+      }
+    };
+    await Promise.all(sinks.map((sink, i) => write(sink, 1 + 100 * i)));
+    for (const sink of sinks) await sink.close();
+    assert.equal(new Set(numbers()).size, 16, names().join());
+  }
 });
 
 test("a batch that was written to a file which another process renamed meanwhile is written again", async (t) => {

@@ -83,7 +83,9 @@ describe("a webhook", () => {
         { webhook: url, bearer_token: "a", bearer_token_file: "/b" },
         /bearer_token has no effect with bearer_token_file/,
       ],
-      [{ webhook: url, bearer_token_file: "/lines" }, /bearer_token_file the file \/lines has more than one line/],
+      [{ webhook: url, bearer_token_file: "/lines" }, /bearer_token_file is not one line of ASCII, so no header can/],
+      [{ webhook: url, bearer_token: "a\nb" }, /bearer_token is not one line of ASCII/],
+      [{ webhook: url, headers: { "x-key": "schlüssel" } }, /headers\.x-key is not one line of ASCII/],
       [
         { webhook: url, bearer_token: "a", headers: { Authorization: "b" } },
         /the header authorization is written twice/,

@@ -9,8 +9,10 @@
  *   one has its name. After a crash between the two both exist with equal content; readers skip the compressed one.
  * - What a crash left undone is done at the first write of the next process.
  * - Only names that a rotation makes are compressed or deleted, so files that the operator renames stay.
- * - Several processes may share the file: names are not reused, and each step accepts that another did it.
+ * - Several processes may share the file: a name ends with a random part, so that two never rename to the same one at
+ *   the same time, and each step accepts that another did it.
  */
+import { randomBytes } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
 import { type FileHandle, open, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
@@ -96,8 +98,9 @@ export function createFileRotator(path: string, options: FileRotationOptions): F
 }
 
 type RotatedNames = Readonly<{
-  /** The name of a file that was renamed at this time; milliseconds since 1970. */
-  format(atMs: number): string;
+  /** How the name of a file begins that was renamed at this time; milliseconds since 1970. */
+  startOf(atMs: number): string;
+  format(atMs: number, random: string): string;
   /** The name before `.gz`; undefined: not a file of a rotation. */
   plainOf(name: string): string | undefined;
   /** The temporary name of a compressed file. */
@@ -112,13 +115,15 @@ function rotatedNames(live: string): RotatedNames {
   const hasForm = (name: string): boolean =>
     name.startsWith(`${stem}-`) &&
     name.endsWith(extension) &&
-    /^\d{8}T\d{9}Z$/.test(name.slice(stem.length + 1, name.length - extension.length));
+    /^\d{8}T\d{9}Z-[0-9a-f]{6}$/.test(name.slice(stem.length + 1, name.length - extension.length));
   const plainOf = (name: string): string | undefined => {
     const plain = name.endsWith(".gz") ? name.slice(0, -".gz".length) : name;
     return hasForm(plain) ? plain : undefined;
   };
+  const startOf = (atMs: number): string => `${stem}-${new Date(atMs).toISOString().replaceAll(/[-:.]/g, "")}-`;
   return {
-    format: (atMs) => `${stem}-${new Date(atMs).toISOString().replaceAll(/[-:.]/g, "")}${extension}`,
+    startOf,
+    format: (atMs, random) => `${startOf(atMs)}${random}${extension}`,
     plainOf,
     partialOf: (plain) => `.${plain}.gz.${process.pid}.partial`,
     isPartial(name) {
@@ -128,12 +133,12 @@ function rotatedNames(live: string): RotatedNames {
   };
 }
 
+/** After every existing name of this process, so that names sort like the renames. */
 async function freeName(folder: string, names: RotatedNames, nowMs: number): Promise<string> {
-  const existing = new Set(await readdir(folder));
-  for (let atMs = nowMs; ; atMs++) {
-    const name = names.format(atMs);
-    if (!existing.has(name) && !existing.has(`${name}.gz`)) return name;
-  }
+  const existing = await readdir(folder);
+  let atMs = nowMs;
+  while (existing.some((name) => name.startsWith(names.startOf(atMs)))) atMs++;
+  return names.format(atMs, randomBytes(3).toString("hex"));
 }
 
 async function tidyRotated(

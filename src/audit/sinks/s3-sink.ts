@@ -47,20 +47,20 @@ export function createS3Sink(
       ...(encryption === null ? {} : { ServerSideEncryption: encryption }),
       ...(encryptionKeyId === null ? {} : { SSEKMSKeyId: encryptionKeyId }),
     });
-    await client.send(command, { abortSignal: AbortSignal.timeout(timeoutMs) });
+    try {
+      await client.send(command, { abortSignal: AbortSignal.timeout(timeoutMs) });
+    } catch (error) {
+      throw busyErrorOf(name, error, nowMs());
+    }
   }
 
   return {
     name,
     batching: config.batch,
     async write(batch) {
-      try {
-        for (const part of partsByHour(batch)) {
-          const body = await compressors[compression](await formatRecords(part.bytes));
-          await put(objectKeyOf({ ...batch, ...part }, { prefix, node, compression }), body);
-        }
-      } catch (error) {
-        throw busyErrorOf(name, error, nowMs());
+      for (const part of partsByHour(batch)) {
+        const body = await compressors[compression](await formatRecords(part.bytes));
+        await put(objectKeyOf({ ...batch, ...part }, { prefix, node, compression }), body);
       }
     },
     close: async () => client.destroy(),

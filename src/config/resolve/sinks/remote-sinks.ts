@@ -56,18 +56,9 @@ function resolveWebhook(sink: WebhookSinkWritten, from: From): Omit<WebhookSinkC
   return { format, body, batch, secrets, endpoint: resolveEndpoint(sink.endpoint, from) };
 }
 
-function resolveEndpoint(written: WrittenEndpoint, { report, material }: From): SinkEndpointConfig {
-  const { url, timeoutMs, bearerToken, bearerTokenFile, certFile, keyFile } = written;
-  const secretIn = (file: string, ...at: readonly string[]): string => {
-    const text = material.fileText(file, { at, secrecy: "secret" })?.text.trim() ?? "";
-    if (/^[\x20-\x7e]*$/.test(text)) return text;
-    report.error(at, `the file ${file} has more than one line of ASCII`, "write the value into it, alone, on one line");
-    return "";
-  };
-  const token = bearerTokenFile === null ? bearerToken : secretIn(bearerTokenFile, "bearer_token_file");
-  const inFiles = Object.entries(written.headerFiles).map(
-    ([name, file]) => [name, secretIn(file, "header_files", name)] as const,
-  );
+function resolveEndpoint(written: WrittenEndpoint, from: From): SinkEndpointConfig {
+  const { report, material } = from;
+  const { url, timeoutMs, certFile, keyFile } = written;
   if (url.protocol === "http:" && !isLoopback(url.hostname))
     report.warn(
       [],
@@ -79,14 +70,33 @@ function resolveEndpoint(written: WrittenEndpoint, { report, material }: From): 
   return {
     url,
     timeoutMs,
-    headers: {
-      ...written.headers,
-      ...Object.fromEntries(inFiles),
-      ...(token === null ? {} : { authorization: `Bearer ${token}` }),
-    },
+    headers: resolveHeaders(written, from),
     ca: material.authorities(material.textOrFile(written.ca, { key: "tls_ca", secrecy: "public" })),
     tls: material.pair(cert, key, ["tls_cert_file"]),
   };
+}
+
+/** A value that no header may have would fail each request, so it is refused here. */
+function resolveHeaders(
+  { headers, headerFiles, bearerToken, bearerTokenFile }: WrittenEndpoint,
+  { report, material }: From,
+): Readonly<Record<string, string>> {
+  const found: Record<string, string> = {};
+  const add = (name: string, value: string, at: readonly string[]): void => {
+    if (/^[\x20-\x7e]*$/.test(value)) found[name] = value;
+    else report.error(at, "is not one line of ASCII, so no header can have it", "write the value alone, on one line");
+  };
+  const secretIn = (file: string, at: readonly string[]): string =>
+    material.fileText(file, { at, secrecy: "secret" })?.text.trim() ?? "";
+  for (const [name, value] of Object.entries(headers)) add(name, value, ["headers", name]);
+  for (const [name, file] of Object.entries(headerFiles)) {
+    const at = ["header_files", name];
+    add(name, secretIn(file, at), at);
+  }
+  if (bearerToken !== null) add("authorization", `Bearer ${bearerToken}`, ["bearer_token"]);
+  if (bearerTokenFile !== null)
+    add("authorization", `Bearer ${secretIn(bearerTokenFile, ["bearer_token_file"])}`, ["bearer_token_file"]);
+  return found;
 }
 
 function resolveS3(sink: S3SinkWritten, { material }: From): Omit<S3SinkConfig, "name"> {
