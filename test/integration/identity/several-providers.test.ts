@@ -195,7 +195,7 @@ test("a provider that is down is marked where people choose, and sign-in to it o
   const tried = await follow(visitor, choiceOf(await chooser(visitor, at), "Partner accounts"));
   assert.equal(tried.end.status, 502);
   assert.match(tried.end.body, /isn&#39;t answering/);
-  const again = /href="([^"]+)"[^>]*>Sign in again</.exec(tried.end.body)?.[1]?.replaceAll("&amp;", "&") ?? "";
+  const again = /href="([^"]+)"[^>]*>Try again</.exec(tried.end.body)?.[1]?.replaceAll("&amp;", "&") ?? "";
   const marked = await visitor.request(again);
   assert.match(marked.body, /Partner accounts<\/bdi><small>Not responding right now/);
   assert.doesNotMatch(marked.body, /idp\.localhost<\/bdi><small>/);
