@@ -22,10 +22,14 @@ export type BootTreeForm = Readonly<{
   peaks: string;
   made: Readonly<{ size: number; root: string }>;
   expected: Readonly<{ size: number; root: string }> | null;
+  heads: readonly Readonly<{ size: number; root: string }>[];
   lost: readonly SealedRange[];
   lostMore: boolean;
   marks: MarkBlocksForm;
 }>;
+
+/** A failover that loses more seals of a boot than these ends its sealing. */
+const headsMax = 128;
 
 export const emptyHead: TreeHead = { size: 0, root: emptyRoot };
 
@@ -39,6 +43,8 @@ export class BootTree {
   /** The log has a seal that this tree has not reached yet; null: none. No seal is made before. */
   expected: TreeHead | null = null;
   #tree = new MerkleTree();
+  /** The newest seals that were made, oldest first. */
+  #heads: TreeHead[] = [];
   #lost: SealedRange[] = [];
   #lostMore = false;
   #marks = new MarkBlocks();
@@ -49,6 +55,10 @@ export class BootTree {
 
   get size(): number {
     return this.#tree.size;
+  }
+  /** Whether this tree had this root at this size, as far as it remembers. */
+  had(head: TreeHead): boolean {
+    return head.size === 0 || this.#heads.some(({ size, root }) => size === head.size && root.equals(head.root));
   }
   /** Numbers that no seal covers yet. */
   get unsealed(): number {
@@ -106,6 +116,7 @@ export class BootTree {
       marks: this.#marks.marks(),
     };
     this.#begin({ size, root });
+    this.#heads = [...this.#heads.slice(1 - headsMax), { size, root }];
     this.ended = final;
     return seal;
   }
@@ -120,6 +131,7 @@ export class BootTree {
       peaks: Buffer.concat(this.#tree.peaks).toString("base64url"),
       made: formOf(made),
       expected: expected === null ? null : formOf(expected),
+      heads: this.#heads.map(formOf),
       lost: this.#lost,
       lostMore: this.#lostMore,
       marks: this.#marks.form(),
@@ -133,6 +145,7 @@ export class BootTree {
     tree.made = headIn(form.made);
     tree.expected = form.expected === null ? null : headIn(form.expected);
     tree.#tree = MerkleTree.from({ size: form.size, peaks: hashesIn(form.peaks) });
+    tree.#heads = form.heads.map(headIn);
     tree.#lost = [...form.lost];
     tree.#lostMore = form.lostMore;
     tree.#marks = MarkBlocks.from(form.marks);

@@ -234,10 +234,15 @@ export class AuditSealer {
     const [envelope] = this.#pending;
     const { port, monotonicMs } = this.#options;
     if (envelope === undefined || this.#sending !== null || monotonicMs() < this.#retryAt || !port.isReady()) return;
-    this.#sending = this.#attempt(envelope).finally(() => {
-      this.#sending = null;
-      this.#options.store.notify(); // the loop looks again
-    });
+    this.#sending = this.#attempt(envelope)
+      .catch((error: unknown) => {
+        this.#report(error);
+        this.#retryAt = monotonicMs() + retryMsMax;
+      })
+      .finally(() => {
+        this.#sending = null;
+        this.#options.store.notify(); // the loop looks again
+      });
   }
 
   async #attempt(envelope: Uint8Array): Promise<void> {
@@ -251,7 +256,8 @@ export class AuditSealer {
     if (head.size > seal.size) return this.#followLog(seal, head);
     const isNext = head.size === seal.previous.size && head.root.equals(seal.previous.root);
     if (!isNext && head !== known) this.#acknowledged = null;
-    if (!isNext && ++this.#strange >= strangeMax) return this.#continueFrom(known, seal);
+    if (!isNext && ++this.#strange >= strangeMax)
+      return this.#hadTree(seal.boot, known) ? this.#continueFrom(known, seal) : this.#fork(seal);
     const result = isNext ? await port.submit(envelope) : "refused";
     if (result === "done") return this.#accept(seal);
     if (result === "refused") this.#acknowledged = null; // the log may have lost it
@@ -274,14 +280,20 @@ export class AuditSealer {
   }
 
   /** The log has a newer seal of the boot than this spool: the folder was restored from an older copy. */
-  #followLog({ boot, size }: AuditSeal, head: TreeHead): void {
-    this.#drop();
+  #followLog(seal: AuditSeal, head: TreeHead): void {
     const tree = this.#tree;
-    if (tree?.boot === boot && tree.size <= head.size) tree.expect(head);
-    else if (tree?.boot === boot)
-      tree.made = head; // the next seal continues that of the log; verifiers compare
-    else this.#report(new AuditForkedError(boot, size));
-    if (tree?.state === "forked") this.#reportFork(tree);
+    if (tree?.boot !== seal.boot || (tree.size > head.size && !tree.had(head))) {
+      this.#fork(seal);
+      return;
+    }
+    this.#drop();
+    if (tree.size <= head.size) tree.expect(head);
+    if (tree.state === "forked") this.#reportFork(tree);
+  }
+
+  /** Whether the log is where this node has sealed a boot before. */
+  #hadTree(boot: BootId, head: TreeHead): boolean {
+    return head.size === 0 || (this.#tree?.boot === boot && this.#tree.had(head));
   }
 
   /** The log has lost seals, as a failover can: what they covered is sealed again from where the log is. */

@@ -140,6 +140,35 @@ describe("after a crash", () => {
   });
 });
 
+describe("a spool that was restored from an older copy", () => {
+  test("changes nothing in the log; it is reported, and the new boot is sealed", async () => {
+    const log = new SealLog();
+    const disk = new ModelDisk();
+    const [first, second] = [signerOfNode(), signerOfNode()];
+    const one = await start(disk, log, first);
+    for (let n = 0; n < 50; n++) one.ask(`/${n}`);
+    await waitFor("a seal of 50", () => sealsIn(log).some(({ size }) => size === 50));
+    const older = disk.afterKill(randomFrom(3));
+    for (let n = 0; n < 50; n++) one.ask(`/more/${n}`);
+    await one.recorder.close(5_000);
+    const before = sealsIn(log).filter(({ boot }) => boot === first.boot);
+    assert.equal(before.at(-1)?.size, 100);
+
+    const two = await start(older, log, second);
+    two.ask("/again");
+    await waitFor("the report", () =>
+      two.recorder.failures.some((line) => /seal: the log has another root/.test(line)),
+    );
+    await two.recorder.close(5_000);
+    const after = sealsIn(log);
+    assert.deepEqual(
+      after.filter(({ boot }) => boot === first.boot),
+      before,
+    );
+    assert.deepEqual(after.at(-1)?.root, rootOf(two.sink.lines, second.boot));
+  });
+});
+
 describe("the log", () => {
   test("refuses what does not continue it, and what another node has signed", async () => {
     const log = new SealLog();

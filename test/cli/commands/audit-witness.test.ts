@@ -119,7 +119,10 @@ async function startWitness(t: TestContext, logKey: string) {
     });
   });
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
-  t.after(() => server.close());
+  t.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
   const key = `${name}+${id.toString("hex")}+${Buffer.concat([Buffer.from([4]), raw]).toString("base64")}`;
   const { port } = server.address() as AddressInfo;
   return { url: new URL(`http://127.0.0.1:${port}/add-checkpoint`), key, seen, state };

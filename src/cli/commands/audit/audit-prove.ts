@@ -135,7 +135,7 @@ async function prove(
   terminal: Terminal,
   { boot, make }: Readonly<{ boot: string; make: Make }>,
 ): Promise<0 | 1> {
-  const sources = recordPlaces(parsed, terminal, { paths: parsed.all("input"), onProgress: () => undefined });
+  const sources = await recordPlaces(parsed, terminal, { paths: parsed.all("input"), onProgress: () => undefined });
   const { seals } = await loadSeals(parsed, terminal, { keys: [] });
   const own = seals.filter(({ opened }) => opened.seal.boot === boot);
   const [named] = own;

@@ -25,11 +25,11 @@ const printedMax = 50;
 export const auditVerify: CliCommand = {
   name: "audit verify",
   usage:
-    "[FILE…] [-c cardea.yaml] [--seals FILE [--jwks FILE | --jwks-url URL]] [--kept postgres] [--spool FOLDER] [--witness FILE --witness-key KEY] [--partial] [--require-sealed] [--json]",
+    "[FILE…] [-c cardea.yaml] [--seals FILE [--jwks FILE | --jwks-url URL]] [--kept postgres|s3|spool] [--spool FOLDER] [--witness FILE --witness-key KEY] [--partial] [--require-sealed] [--json]",
   summary: "check stored audit records against the log: altered, missing, reordered, added",
   help: `Records are read from a file and its rotated ones (also .gz; by the times of the files), or from several files in the order in which you
-name them, from the spool folder of a node, or from the database of the Postgres
-sink; without FILE from where -c says. Seals come from a file that cardea audit seals exported, else from the log that -c names, whose
+name them, from the spool folder of a node, from the database of the Postgres
+sink or the object storage of the S3 sink (--kept postgres, s3); without FILE from where -c says. Seals come from a file that cardea audit seals exported, else from the log that -c names, whose
 chain is verified (--from-server: from a running server). It names each fault by node, boot and number, the first one first.
 --partial: the records are known to be a part of each boot, as when old files were deleted: what is missing before the first and after
 the last record of a boot is counted, and is no fault. --require-sealed: records that no seal covers yet are a fault. --witness: the seals must be those that a witness has co-signed.
@@ -50,7 +50,7 @@ Exit 0: nothing is wrong; 1: a fault; 2: usage error; 3: records or seals cannot
     const hasKeys = parsed.all("jwks").length > 0 || parsed.text("jwks-url") !== undefined;
     const keys = hasKeys ? await trustedKeys(parsed, terminal) : [];
     const progress = progressOf(terminal);
-    const sources = recordPlaces(parsed, terminal, { paths: parsed.positionals, onProgress: progress.show });
+    const sources = await recordPlaces(parsed, terminal, { paths: parsed.positionals, onProgress: progress.show });
     const { seals, all, notes } = await loadSeals(parsed, terminal, { keys });
     const witnessed = await checkWitness(parsed, all);
     const index = new SealIndex();

@@ -2,10 +2,13 @@
 import { basename } from "node:path";
 import {
   auditFiles,
+  connectS3,
   createFileSource,
   createPostgresSource,
+  createS3Source,
   createSpoolSource,
   type RecordSource,
+  spoolFolders,
 } from "../../../audit/index.ts";
 import { parseNodeId } from "../../../events/index.ts";
 import { readLocalConfig } from "../../build/local-config.ts";
@@ -23,18 +26,15 @@ export type PlaceProgress = (done: number, total: number, unit: "bytes" | "days"
  * The sources that the arguments name, in the order in which they are read.
  * @param paths one file, with its rotated ones, or several, in the order in which they are read
  */
-export function recordPlaces(
+export async function recordPlaces(
   parsed: Parsed,
   terminal: Terminal,
   { paths, onProgress }: Readonly<{ paths: readonly string[]; onProgress: PlaceProgress }>,
-): readonly RecordSource[] {
+): Promise<readonly RecordSource[]> {
   const kept = parsed.text("kept");
-  if (kept !== undefined && kept !== "files" && kept !== "postgres")
-    throw new UsageError("--kept takes files or postgres");
-  const spools = parsed.all("spool").map((path) => {
-    const node = parseNodeId(decodeURIComponent(basename(path)));
-    return createSpoolSource(path, node, { nowMs: () => Date.now(), onProgress });
-  });
+  const places = ["files", "postgres", "s3", "spool"];
+  if (kept !== undefined && !places.includes(kept)) throw new UsageError("--kept takes files, postgres, s3 or spool");
+  const spools = parsed.all("spool").map((path) => spoolSource(path, onProgress));
   const [only] = paths;
   if (paths.length === 1 && only !== undefined) return [fileSource(only, onProgress), ...spools];
   if (paths.length > 1) return [createFileSource("files", paths, { onProgress }), ...spools];
@@ -42,16 +42,32 @@ export function recordPlaces(
   const config = parsed.text("config");
   if (config === undefined)
     throw new UsageError("name the files with records, or the configuration that says where they are with -c");
-  const { audit } = readLocalConfig(config, terminal);
+  const { audit, certificateAuthority } = readLocalConfig(config, terminal);
   if (kept === "postgres") {
     if (audit.postgres === null) throw new UsageError(`${config} names no Postgres in audit.sinks`);
     const { schema, connectionString } = audit.postgres;
     return [createPostgresSource({ connectionString, schema, onProgress }), ...spools];
   }
+  if (kept === "s3") {
+    const bucket = audit.s3.find(({ format }) => format !== "ocsf");
+    if (bucket === undefined)
+      throw new UsageError(`${config} names no object storage from which records can be read back`);
+    return [createS3Source(bucket, await connectS3(bucket, certificateAuthority)), ...spools];
+  }
+  if (kept === "spool") {
+    const folders = await spoolFolders(audit.spoolDir);
+    return [...folders.map((folder) => spoolSource(folder, onProgress)), ...spools];
+  }
   const file = audit.files.find(({ format }) => format !== "ocsf");
   if (file === undefined)
     throw new UsageError(`${config} names no audit file from which records can be read back; name files`);
   return [fileSource(file.path, onProgress), ...spools];
+}
+
+/** The folder has the name of its node. */
+function spoolSource(path: string, onProgress: PlaceProgress): RecordSource {
+  const node = parseNodeId(decodeURIComponent(basename(path)));
+  return createSpoolSource(path, node, { nowMs: () => Date.now(), onProgress });
 }
 
 function fileSource(path: string, onProgress: PlaceProgress): RecordSource {
