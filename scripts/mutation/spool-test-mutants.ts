@@ -290,16 +290,4 @@ export const spoolTestMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
-  "permit-of-before-its-record": {
-    section: 7,
-    meaning: "a permit counts that was revoked, or whose lease ended, before its record was durable",
-    test: "test/proxy/lease-during-wait.test.ts",
-    changes: [
-      {
-        file: pipeline,
-        take: 'if (exchange.mayCarry()) return "next";',
-        put: 'if (exchange !== null) return "next";',
-      },
-    ],
-  },
 };
