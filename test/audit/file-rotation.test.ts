@@ -183,8 +183,20 @@ test("names sort like the renames, and no name is used twice", async (t) => {
   assert.equal(readFileSync(join(folder, "decisions-20261130T120000001Z-000000.jsonl"), "utf8"), "old");
 });
 
+test("two processes choose different names at the same moment", async (t) => {
+  const chosen = [world(t), world(t)].map(async ({ openSink, names }) => {
+    const sink = openSink({ compress: false });
+    for (let seq = 1; seq <= 3; seq++) await sink.write(batchOf(record(seq)));
+    await sink.close();
+    return names()[0];
+  });
+  const [one, other] = await Promise.all(chosen);
+  assert.match(one ?? "", /^decisions-20261130T120000000Z-/);
+  assert.notEqual(one, other);
+});
+
 test("two processes that rename at the same moment do not overwrite each other's file", async (t) => {
-  for (let round = 0; round < 20; round++) {
+  for (let round = 0; round < 5; round++) {
     const { openSink, numbers, names } = world(t);
     const sinks = [openSink({ compress: false }), openSink({ compress: false })];
     const write = async (sink: ReturnType<typeof openSink>, from: number): Promise<void> => {
