@@ -7,6 +7,7 @@
  */
 import { liveTestMutants } from "./live-test-mutants.ts";
 import { massChangeTestMutants } from "./mass-change-test-mutants.ts";
+import { pullTestMutants } from "./pull-test-mutants.ts";
 import { rederiveTestMutants } from "./rederive-test-mutants.ts";
 import { regionTestMutants } from "./region-test-mutants.ts";
 import { sinkTestMutants } from "./sink-test-mutants.ts";
@@ -269,5 +270,6 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   ...sinkTestMutants,
   ...massChangeTestMutants,
   ...rederiveTestMutants,
+  ...pullTestMutants,
   ...wireTestMutants,
 };
