@@ -12,6 +12,7 @@ export type SpoolFile = Readonly<{
 }>;
 
 export type SpoolDisk = Readonly<{
+  /** Without what `replace` is writing. */
   list(): Promise<readonly Readonly<{ name: string; size: number }>[]>;
   /** Creates an empty file, which must not exist. */
   create(name: string): Promise<SpoolFile>;

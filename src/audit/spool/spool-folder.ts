@@ -51,19 +51,16 @@ export function openSpoolFolder(
   removeUnfinished(path);
   return {
     async list() {
-      const names = await readdir(path);
-      return Promise.all(names.map(async (name) => ({ name, size: (await stat(at(name))).size })));
+      const names = (await readdir(path)).filter((name) => !name.endsWith(unfinished));
+      const files = names.map(async (name) => {
+        const size = await stat(at(name)).then((found) => found.size, nullIfMissing);
+        return size === null ? [] : [{ name, size }]; // it may be removed meanwhile
+      });
+      return (await Promise.all(files)).flat();
     },
     create: (name) => change(async () => fileOf(await open(at(name), "wx+", 0o600), change, () => syncFolder(path))),
     open: async (name) => fileOf(await open(at(name), "r+"), change, null),
-    async readSmall(name) {
-      try {
-        return await readFile(at(name));
-      } catch (error) {
-        if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
-        throw error;
-      }
-    },
+    readSmall: (name) => readFile(at(name)).catch(nullIfMissing),
     replace: (name, bytes) =>
       change(async () => {
         const handle = await open(at(`${name}${unfinished}`), "w", 0o600);
@@ -82,6 +79,12 @@ export function openSpoolFolder(
       if (changes === 0) lock.close(); // else after the last change
     },
   };
+}
+
+/** @throws the error, unless it says that the file does not exist */
+function nullIfMissing(error: unknown): null {
+  if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+  throw error;
 }
 
 /** Makes a change of the folder. @throws SpoolUnusableError after its release */

@@ -371,3 +371,28 @@ test("a file that cannot be removed after a failed write is not followed by more
   await waitFor("the record", () => sink.written.length === 1);
   await rig.close(1_000);
 });
+
+test("files that are replaced or removed while the folder is listed make it neither fail nor show them unfinished", async (t) => {
+  const folder = new TemporaryFolder("spool-list");
+  t.after(() => folder.remove());
+  const disk = openSpoolFolder(join(folder.path, "spool"));
+  t.after(() => disk.release());
+  let isChanging = true;
+  const changes = Promise.all(
+    Array.from({ length: 8 }, async (_, n) => {
+      for (let round = 0; round < 30; round++) {
+        await disk.replace(`cursor-${n}.json`, Buffer.from("{}"));
+        await disk.remove(`cursor-${n}.json`);
+      }
+    }),
+  ).finally(() => {
+    isChanging = false;
+  });
+  const names = new Set<string>();
+  while (isChanging) for (const { name } of await disk.list()) names.add(name);
+  await changes;
+  assert.deepEqual(
+    [...names].filter((name) => name.endsWith(".new")),
+    [],
+  );
+});
