@@ -11,7 +11,14 @@ import {
   type SealEvidence,
 } from "../../../audit/index.ts";
 import { auditStream, decodeEvents, formatLink, type Link, linkOf } from "../../../events/index.ts";
-import { createLogVerifier, type LogReader, type LogVerdict, pageEventsMax } from "../../../replication/log/index.ts";
+import {
+  createLogVerifier,
+  LogDamagedError,
+  type LogReader,
+  LogUnavailableError,
+  type LogVerdict,
+  pageEventsMax,
+} from "../../../replication/log/index.ts";
 import { checkReceipt, type ReceiptKeys } from "../../../replication/wire/index.ts";
 import { readLocalConfig } from "../../build/local-config.ts";
 import { openNewestLog } from "../../build/newest-log.ts";
@@ -93,6 +100,10 @@ async function loadLog(parsed: Parsed, terminal: Terminal): Promise<LoadedSeals>
       ...(heads?.rivals ?? []).map(({ host, why }) => `rival of the log that was read: ${host} ${why}`),
     ];
     return { seals, all: seals, origin: "log", notes };
+  } catch (error) {
+    if (error instanceof LogDamagedError || error instanceof LogUnavailableError)
+      throw new CannotError(`cannot read the seals: ${error.message}`, { cause: error });
+    throw error;
   } finally {
     await log.close();
   }
