@@ -90,6 +90,8 @@ export class SinkDelivery {
   #storedAt = Number.NEGATIVE_INFINITY;
   #delivered: SpoolPosition;
   #dead: Readonly<{ file: SpoolFile; at: number; torn: boolean }> | null = null;
+  /** Of the batch that is being written: the sink or the dead-letter file has the records up to this number. */
+  #settled = 0;
   #counts = { written: 0, lost: 0, deadLetters: 0 };
   #failing = false;
   /** Whether its position could be stored the last time. */
@@ -226,6 +228,7 @@ export class SinkDelivery {
 
   /** Returns when the sink has the batch, or delivery stops. */
   async #deliver(batch: CursorBatch): Promise<void> {
+    this.#settled = 0;
     for (let retryMs = retryMsFirst; ; retryMs = Math.min(retryMsMax, retryMs * 2)) {
       try {
         await this.#write(batch);
@@ -246,19 +249,22 @@ export class SinkDelivery {
     }
   }
 
-  /** Halves a batch that the sink rejects, until the record that it rejects is alone. */
+  /**
+   * Halves a batch that the sink rejects, until the record that it rejects is alone. Another attempt, after a failure
+   * in a later half, leaves out the halves that are settled: a rejected record is buried once.
+   */
   async #write(batch: AuditBatch): Promise<void> {
+    if (batch.last <= this.#settled) return;
     try {
       await this.#sink.write(batch);
     } catch (error) {
-      // Which records were rejected is not known, so the dead-letter file gets them all.
-      if (error instanceof AuditPartlyRejectedError) return this.#bury(batch, error, error.rejected);
-      if (!(error instanceof AuditRejectedError)) throw error;
-      if (batch.first === batch.last) return this.#bury(batch, error, 1);
-      const [before, after] = halvesOf(batch);
-      await this.#write(before);
-      await this.#write(after);
+      const isPart = error instanceof AuditPartlyRejectedError;
+      if (!isPart && !(error instanceof AuditRejectedError)) throw error;
+      // Which records of a part were rejected is not known, so the dead-letter file gets them all.
+      if (isPart || batch.first === batch.last) await this.#bury(batch, error, isPart ? error.rejected : 1);
+      else for (const half of halvesOf(batch)) await this.#write(half);
     }
+    this.#settled = batch.last;
   }
 
   async #bury({ bytes }: AuditBatch, error: unknown, rejected: number): Promise<void> {

@@ -5,6 +5,7 @@ import { randomFrom } from "../../chaos/random.ts";
 import {
   type AuditBatch,
   AuditPartlyRejectedError,
+  AuditRejectedError,
   type AuditSink,
   AuditSinkBusyError,
   type SinkBatching,
@@ -194,4 +195,21 @@ test("a batch that was accepted in part is not sent again; the dead-letter file 
   const name = [...disk.files.keys()].find((each) => each.startsWith("dead-letters-")) ?? "";
   const dead = (await disk.readSmall(name))?.toString() ?? "";
   assert.ok(dead.includes('"seq":1,'));
+});
+
+test("a rejected record is buried once, however often a later half of its batch fails", async () => {
+  const disk = new ModelDisk();
+  let busy = 5;
+  const sink = batchingSink({ recordsMax: 8, lingerMs: 5_000 }, ({ first, last }) => {
+    if (first <= 2 && last >= 2) throw new AuditRejectedError("batching", "the second");
+    if (first > 2 && --busy >= 0) throw new AuditSinkBusyError("batching", { why: "429", retryAfterMs: 0 });
+  });
+  const recorder = await startSpool(disk, [sink]);
+  for (let i = 0; i < 8; i++) recorder.record(decision());
+  await waitFor("everything", () => sink.numbers.includes(8) && busy < 0);
+  await recorder.close(1_000);
+  assert.deepEqual(sink.numbers, [1, 3, 4, 5, 6, 7, 8]);
+  assert.equal(recorder.stats().sinks[0]?.deadLetters, 1);
+  const name = [...disk.files.keys()].find((each) => each.startsWith("dead-letters-")) ?? "";
+  assert.equal(((await disk.readSmall(name)) ?? "").toString().trim().split("\n").length, 1);
 });
