@@ -4,6 +4,7 @@
  * - Nothing in a record reaches the terminal as more than text: control, format and line-separating characters are
  *   replaced.
  * - On a terminal the parts are aligned, coloured, and cut to its width. Elsewhere the line is complete.
+ * - Parts that a record of another version lacks, or has in another form, are left out or shown as they are.
  */
 import { styleText } from "node:util";
 import { type AuditRecord, recordIdOf } from "../../audit/index.ts";
@@ -89,7 +90,7 @@ function alignedLine(parts: Parts, columns: number, hasColours: boolean): string
 }
 
 function partsOf(record: AuditRecord, names: ReadonlyMap<string, string>): Parts {
-  const at = new Date(record.at).toISOString();
+  const at = formatTime(record.at);
   if (record.kind === "gap") {
     const what =
       record.ended !== undefined
@@ -104,7 +105,7 @@ function partsOf(record: AuditRecord, names: ReadonlyMap<string, string>): Parts
       status: "",
       node: record.node,
       who: "",
-      what,
+      what: String(what),
       ...nothing,
     };
   }
@@ -112,6 +113,14 @@ function partsOf(record: AuditRecord, names: ReadonlyMap<string, string>): Parts
 }
 
 const nothing = { why: "", more: "", id: "" } as const;
+
+function formatTime(at: number): string {
+  return Math.abs(at) <= 8.64e15 ? new Date(at).toISOString() : String(at);
+}
+
+function formatPosition(link: Decision["applied"] | null | undefined): string {
+  return link === null || link === undefined ? "" : `@${link.epoch}.${link.position}`;
+}
 
 const resultStyles: Readonly<Record<Decision["result"], Style>> = {
   permit: "green",
@@ -124,7 +133,7 @@ const resultStyles: Readonly<Record<Decision["result"], Style>> = {
 
 function decisionParts(record: Decision, at: string, names: ReadonlyMap<string, string>): Parts {
   const { closed, userId, reasons, applied } = record;
-  const who = userId === null ? "anonymous" : (names.get(userId) ?? userId);
+  const who = userId === null ? "anonymous" : (names.get(userId) ?? String(userId));
   const common = { at, status: String(record.status), node: record.node, who, id: recordIdOf(record) };
   const route = record.routeName === undefined || record.routeName === "" ? "" : ` (${record.routeName})`;
   const what = `${record.method} ${record.host}${record.path}${route}`;
@@ -132,28 +141,33 @@ function decisionParts(record: Decision, at: string, names: ReadonlyMap<string, 
     const more = `after ${closed.durationMs} ms, ${closed.bytes} bytes sent, ${closed.bytesReceived} received`;
     return { ...common, title: "CLOSED", style: "gray", what, why: `[${closed.cause}]`, more };
   }
-  const style = resultStyles[record.result] ?? "yellow";
-  const more = `@${applied.epoch}.${applied.position}`;
-  return { ...common, title: record.result, style, what, why: `[${reasons.join(", ")}]`, more };
+  const style = Object.hasOwn(resultStyles, record.result) ? resultStyles[record.result] : "yellow";
+  const more = formatPosition(applied);
+  return { ...common, title: String(record.result), style, what, why: `[${reasons.join(", ")}]`, more };
 }
 
 function actParts(record: Act, at: string, names: ReadonlyMap<string, string>): Parts {
   const { kind, command, outcome, code, actor, targets, targetsMore, reason, link } = record;
-  const label = (one: string): string => (one.startsWith("user:") ? (names.get(one.slice(5)) ?? one) : one);
+  const label = (one: unknown): string => {
+    const text = String(one);
+    return text.startsWith("user:") ? (names.get(text.slice(5)) ?? text) : text;
+  };
   const named = `${targets.map(label).join(" ")}${targetsMore > 0 ? ` and ${targetsMore} more` : ""}`;
-  const why = [code === null ? "" : `(${code})`, reason === null ? "" : `[${reason}]`].filter((text) => text !== "");
+  const why = [(code ?? null) === null ? "" : `(${code})`, (reason ?? null) === null ? "" : `[${reason}]`].filter(
+    (text) => text !== "",
+  );
   const isOperator = kind === "operator";
   const title = isOperator ? "OPERATOR" : command === "createSession" ? "SIGN-IN" : "SIGN-OUT";
   return {
     at,
     title,
     style: outcome === "refused" ? "red" : isOperator ? "cyan" : "blue",
-    status: outcome,
+    status: String(outcome),
     node: record.node,
     who: label(actor),
     what: `${command} ${named}`.trimEnd(),
     why: why.join("  "),
-    more: link === null ? "" : `@${link.epoch}.${link.position}`,
+    more: formatPosition(link),
     id: recordIdOf(record),
   };
 }

@@ -66,6 +66,22 @@ test("on a terminal the lines are aligned, cut to its width, and coloured by res
   assert.doesNotMatch(line(short, false), colours);
 });
 
+test("a record of another version, or of a stranger, is a line too", () => {
+  const strange: readonly object[] = [
+    decided({ at: 1e300 }),
+    decided({ applied: undefined, userId: {}, routeName: 7 }),
+    decided({ result: "constructor" }),
+    { ...samples["operator"], link: undefined, code: undefined, reason: undefined, actor: undefined },
+    { ...samples["operator"], targets: [null, 7, {}], outcome: undefined },
+    { ...samples["gap"], why: 7, ended: {} },
+  ];
+  for (const record of strange)
+    for (const columns of [null, 80, 200]) {
+      const line = formatAuditLine(record as AuditRecord, { ...plain, columns, hasColours: true });
+      assert.notEqual(line, "");
+    }
+});
+
 test("characters of two columns count as two, and combining marks as none", () => {
   const columns = 100;
   const path = `/${"漢字".repeat(60)}`;

@@ -71,6 +71,9 @@ export function createNames(parsed: Parsed, terminal: Terminal): PersonNames {
 
 function peopleIn(record: AuditRecord): readonly string[] {
   if (record.kind === "gap") return [];
-  if (record.kind === "decision") return record.userId === null ? [] : [record.userId];
-  return [record.actor, ...record.targets].flatMap((one) => (one.startsWith("user:") ? [one.slice(5)] : []));
+  // Records of other versions may have anything there.
+  if (record.kind === "decision") return typeof record.userId === "string" ? [record.userId] : [];
+  return [record.actor, ...record.targets].flatMap((one: unknown) =>
+    typeof one === "string" && one.startsWith("user:") ? [one.slice(5)] : [],
+  );
 }
