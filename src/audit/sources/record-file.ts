@@ -17,6 +17,9 @@ import type { ReadingProgress, RecordSource } from "./record-source.ts";
 const lineBytesMax = 1_048_576;
 const lineEnd = 0x0a;
 
+/** The end of the name of a copy that `cardea audit erase` makes of a file; a killed one leaves it. */
+export const erasingSuffix = ".erasing";
+
 /** The rotated files written since `from` (ms since 1970), oldest first, then the live file. */
 export function auditFiles(path: string, from: number): readonly string[] {
   const folder = dirname(path);
@@ -24,6 +27,7 @@ export function auditFiles(path: string, from: number): readonly string[] {
   const stem = live.replace(/\.jsonl?$/, "");
   const isRotated = (name: string): boolean =>
     name !== live &&
+    !name.endsWith(erasingSuffix) &&
     (name.startsWith(`${live}.`) ||
       name.startsWith(`${live}-`) ||
       (name.startsWith(`${stem}-`) && /\.jsonl?(\.gz)?$/.test(name)));

@@ -5,7 +5,7 @@
  * - A segment that every sink has is removed at any moment. The sinks have its records, so reading continues behind it.
  */
 import { open, readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join, resolve } from "node:path";
 import type { BootId, NodeId } from "../../events/index.ts";
 import { SpoolCursor, type SpoolDisk, type SpoolPosition, SpoolStore } from "../spool/index.ts";
 import type { ReadingProgress, RecordSource } from "./record-source.ts";
@@ -72,6 +72,16 @@ function resume({ segments }: SpoolStore, position: SpoolPosition): SpoolPositio
   const next = segments.find(({ index }) => index >= position.index);
   if (next === undefined || next.kind === "gap" || next.index === position.index) return position;
   return { index: next.index, offset: 0, boot: next.boot, next: next.first };
+}
+
+/** The node whose spool a folder is, by its name. A copy may have any name; it then stands for the node. */
+export function nodeOfSpoolFolder(path: string): NodeId {
+  const name = basename(resolve(path));
+  try {
+    return decodeURIComponent(name) as NodeId;
+  } catch {
+    return name as NodeId;
+  }
 }
 
 /** @returns the folders of nodes in a spool folder, or the folder itself if it has segments */

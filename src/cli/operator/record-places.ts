@@ -1,5 +1,4 @@
 /** Record places: where a configuration stores audit records, and how one decision is searched for in each. */
-import { basename } from "node:path";
 import {
   auditFiles,
   connectS3,
@@ -11,13 +10,13 @@ import {
   emptyCounts,
   findRecords,
   hasRecordId,
+  nodeOfSpoolFolder,
   parseRecordId,
   type RecordSource,
   type StoredRecordQuery,
   spoolFolders,
 } from "../../audit/index.ts";
 import type { Config } from "../../config/index.ts";
-import type { NodeId } from "../../events/index.ts";
 
 export const recordPlaces = ["nats", "postgres", "files", "spool", "s3"] as const;
 export type RecordPlace = (typeof recordPlaces)[number];
@@ -68,7 +67,7 @@ async function sourcesIn(
         .map(({ path }) => createFileSource(path, auditFiles(path, 0)));
     case "spool":
       return (await spoolFolders(audit.spoolDir).catch(() => [])).map((folder) =>
-        createSpoolSource(folder, decodeURIComponent(basename(folder)) as NodeId, { nowMs: () => Date.now() }),
+        createSpoolSource(folder, nodeOfSpoolFolder(folder), { nowMs: () => Date.now() }),
       );
     case "s3":
       return Promise.all(

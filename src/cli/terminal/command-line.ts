@@ -1,5 +1,6 @@
 /** Command line: finds the command that the arguments name, longest name first, and runs it. Prints help and errors. */
 import { CannotError, type CliCommand, type ExitCode, type Terminal, UsageError } from "./command.ts";
+import { maskMessage } from "./print.ts";
 import { version } from "./version.ts";
 
 /** Errors whose message names the folder and the remedy. */
@@ -41,31 +42,28 @@ export async function runCommandLine(
   try {
     return await command.run(rest, terminal);
   } catch (error) {
+    const fail = (text: string): void => terminal.err(`${maskMessage(`cardea ${command.name}: ${text}`)}\n`);
     if (error instanceof UsageError) {
       const near = error.unknown === null ? undefined : await nearest(error.unknown.word, error.unknown.known);
       const meant = near === undefined ? "" : `; did you mean --${near}?`;
-      terminal.err(`cardea ${command.name}: ${error.message}${meant || `; see cardea ${command.name} --help`}\n`);
+      fail(`${error.message}${meant || `; see cardea ${command.name} --help`}`);
       return 2;
     }
     if (error instanceof CannotError) {
-      terminal.err(`cardea ${command.name}: ${error.message}\n`);
+      fail(error.message);
       return 3;
     }
     if (error instanceof Error && "code" in error && dataFolderCodes.has(error.code)) {
-      terminal.err(`cardea ${command.name}: ${error.message}\n`);
+      fail(error.message);
       return 3;
     }
     if (error instanceof Error && "code" in error && error.code === "EADDRINUSE") {
       const taken = "port" in error ? ` ${error.port}` : "";
       const how = command.name === "dev" ? " with --port" : " in the configuration";
-      terminal.err(
-        `cardea ${command.name}: port${taken} is in use; stop the program that uses it, or choose another port${how}\n`,
-      );
+      fail(`port${taken} is in use; stop the program that uses it, or choose another port${how}`);
       return 3;
     }
-    terminal.err(
-      `cardea ${command.name}: unexpected: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
-    );
+    fail(`unexpected: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
     return 3;
   }
 }

@@ -18,9 +18,14 @@ export function formatTable(head: readonly string[], rows: readonly (readonly st
     .join("\n")}\n`;
 }
 
+/** Format characters include those that reverse the direction of text. */
 export function maskControlCharacters(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is removed
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "\u{fffd}");
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "\u{fffd}");
+}
+
+/** A message may have several lines, and quote what a file or another server says. */
+export function maskMessage(text: string): string {
+  return text.split("\n").map(maskControlCharacters).join("\n");
 }
 
 /** @returns what a signed receipt promises; undefined: it is not signed */

@@ -12,6 +12,7 @@ import {
   createSpoolSource,
   emptyCounts,
   findRecords,
+  nodeOfSpoolFolder,
   openSpoolFolder,
   parseLine,
   type RecordSource,
@@ -346,4 +347,9 @@ suite("spool", () => {
     disk.release();
     folder.remove();
   });
+});
+
+test("a spool folder stands for the node that its name encodes, or for its name", () => {
+  assert.equal(nodeOfSpoolFolder("/spool/a%2Fb/"), "a/b");
+  assert.equal(nodeOfSpoolFolder("/copies/50%"), "50%");
 });

@@ -156,6 +156,17 @@ describe("a proof", () => {
 test("audit erase keeps what audit verify checks, in plain and compressed files", async () => {
   using folder = new TemporaryFolder("audit-erase");
   const { path, seals, jwks } = await world(folder, { userId: "user-7" });
+  for (const [name, size] of [
+    ["decisions.jsonl", 900],
+    ["decisions.jsonl-20260101.gz", 40],
+  ] as const)
+    writeFileSync(path(`${name}.erasing`), readFileSync(path(name)).subarray(0, size)); // of a killed process
+  const before = await run(auditVerify, path("decisions.jsonl"), ...seals, ...jwks);
+  assert.equal(before.code, 0, before.out);
+  const strange =
+    '{"kind":"operator","seq":1,"actor":"user-7"}\n{"kind":"operator","seq":1,"actor":7,"targets":["user-7"]}\n';
+  writeFileSync(path("strange.jsonl"), strange);
+  assert.equal((await run(auditErase, path("strange.jsonl"), "--user", "user-7")).code, 0);
   const erased = await run(auditErase, path("decisions.jsonl"), "--user", "user-7");
   assert.deepEqual([erased.code, erased.out], [0, "32 records erased in 3 files\n"]);
   const text = [

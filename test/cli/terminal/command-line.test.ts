@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { commands } from "../../../src/cli/commands/commands.ts";
 import { commandsFor, runCommandLine } from "../../../src/cli/index.ts";
+import { CannotError, UsageError } from "../../../src/cli/terminal/command.ts";
 import { run } from "../support.ts";
 
 test("--help for all commands, a family or one command prints to standard output and exits 0", async () => {
@@ -43,6 +44,18 @@ test("a data folder that is locked or unusable is reported in one line and exits
     const terminal = { out() {}, err: (text: string) => void errors.push(text), interactive: false, env: {} };
     assert.equal(await runCommandLine(["start"], [command], terminal), 3);
     assert.deepEqual(errors, ["cardea start: the place: the remedy\n"]);
+  }
+});
+
+test("an error that quotes a file or another server reaches the terminal as text alone", async () => {
+  const said = "the witness answers \u001b]0;owned\u0007\u009b2J\u202egnorw";
+  for (const error of [new CannotError(said), new UsageError(said), new Error(said)]) {
+    const errors: string[] = [];
+    const command = { name: "start", usage: "", summary: "", help: "", run: () => Promise.reject(error) };
+    const terminal = { out() {}, err: (text: string) => void errors.push(text), interactive: false, env: {} };
+    await runCommandLine(["start"], [command], terminal);
+    assert.doesNotMatch(errors.join("").replaceAll("\n", ""), /[\p{Cc}\p{Cf}]/u);
+    assert.match(errors.join(""), /the witness answers .*gnorw/);
   }
 });
 

@@ -3,7 +3,7 @@ import { createReadStream, createWriteStream } from "node:fs";
 import { rename, rm, stat, utimes } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { createGunzip, createGzip } from "node:zlib";
-import { auditFiles, eraseLine, parseLine } from "../../../audit/index.ts";
+import { auditFiles, eraseLine, erasingSuffix, parseLine } from "../../../audit/index.ts";
 import { parseUserId } from "../../../events/index.ts";
 import { parse } from "../../terminal/arguments.ts";
 import { CannotError, type CliCommand, UsageError } from "../../terminal/command.ts";
@@ -46,7 +46,7 @@ were made before still hold. With -, lines are read from standard input and prin
 async function rewrite(path: string, userId: string): Promise<number> {
   const isCompressed = path.endsWith(".gz");
   const before = await stat(path);
-  const copy = `${path}.erasing`;
+  const copy = `${path}${erasingSuffix}`;
   let count = 0;
   async function* rewritten(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     for await (const line of linesIn(input)) {
@@ -97,10 +97,12 @@ function erased(line: Buffer, userId: string): Buffer | undefined {
   if (!line.includes(userId)) return undefined;
   const record = parseLine(line.toString("utf8"));
   if (record === undefined || record.kind === "gap") return undefined;
-  const names: readonly (string | null)[] =
+  const names: readonly unknown[] =
     record.kind === "decision"
       ? [record.userId]
-      : [record.actor, ...record.targets].map((name) => name.replace(/^user:/, ""));
+      : [record.actor, ...(Array.isArray(record.targets) ? record.targets : [])].map((name) =>
+          String(name).replace(/^user:/, ""),
+        );
   const shorter = names.includes(userId) ? eraseLine(line) : undefined;
   return shorter && Buffer.concat([shorter, Buffer.from("\n")]);
 }

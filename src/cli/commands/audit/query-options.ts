@@ -1,6 +1,5 @@
 /** Query options: what the arguments of `cardea audit query` ask for, and where it is stored. */
 import { readFileSync, statSync } from "node:fs";
-import { basename } from "node:path";
 import {
   auditFiles,
   connectS3,
@@ -8,13 +7,13 @@ import {
   createPostgresSource,
   createS3Source,
   createSpoolSource,
+  nodeOfSpoolFolder,
   parseRecordId,
   type ReadingProgress,
   type RecordSource,
   type StoredRecordQuery,
   spoolFolders,
 } from "../../../audit/index.ts";
-import type { NodeId } from "../../../events/index.ts";
 import { readLocalConfig } from "../../build/local-config.ts";
 import type { Parsed } from "../../terminal/arguments.ts";
 import { type Terminal, UsageError } from "../../terminal/command.ts";
@@ -171,8 +170,7 @@ async function spoolSources(path: string, { onProgress }: SourceContext): Promis
     throw new UsageError(`${path} cannot be read`, { cause });
   });
   if (folders.length === 0) throw new UsageError(`${path} has no spool of a node`);
-  return folders.map((folder) => {
-    const node = decodeURIComponent(basename(folder)) as NodeId;
-    return createSpoolSource(folder, node, { nowMs: () => Date.now(), onProgress });
-  });
+  return folders.map((folder) =>
+    createSpoolSource(folder, nodeOfSpoolFolder(folder), { nowMs: () => Date.now(), onProgress }),
+  );
 }

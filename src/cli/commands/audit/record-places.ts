@@ -1,5 +1,4 @@
 /** Where the commands that check and prove audit records read them: files, spools of nodes, or Postgres. */
-import { basename } from "node:path";
 import {
   auditFiles,
   connectS3,
@@ -7,10 +6,10 @@ import {
   createPostgresSource,
   createS3Source,
   createSpoolSource,
+  nodeOfSpoolFolder,
   type RecordSource,
   spoolFolders,
 } from "../../../audit/index.ts";
-import { parseNodeId } from "../../../events/index.ts";
 import { readLocalConfig } from "../../build/local-config.ts";
 import type { Parsed } from "../../terminal/arguments.ts";
 import { CannotError, type Terminal, UsageError } from "../../terminal/command.ts";
@@ -64,10 +63,8 @@ export async function recordPlaces(
   return [fileSource(file.path, onProgress), ...spools];
 }
 
-/** The folder has the name of its node. */
 function spoolSource(path: string, onProgress: PlaceProgress): RecordSource {
-  const node = parseNodeId(decodeURIComponent(basename(path)));
-  return createSpoolSource(path, node, { nowMs: () => Date.now(), onProgress });
+  return createSpoolSource(path, nodeOfSpoolFolder(path), { nowMs: () => Date.now(), onProgress });
 }
 
 function fileSource(path: string, onProgress: PlaceProgress): RecordSource {
