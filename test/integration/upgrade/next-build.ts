@@ -1,18 +1,21 @@
 /**
- * The next build: source changes that make this program its hypothetical next version, for tests of upgrades. Pure
- * data.
+ * The next build: source changes that make this program its hypothetical next version, for tests of upgrades.
  *
- * - It reads level 6. There a suspension has another shape, and two types are new: `SessionCut` (final, for
+ * - It reads one level more. There a suspension has another shape, and two types are new: `SessionCut` (final, for
  *   `SessionRevoked`) and `UserReadmitted` (may change decisions either way, for `UserRestored`).
  * - It adds a migration of the store's schema.
  * - next-main.ts changes the sources as they are loaded, and refuses to start if a `take` is not found once.
  */
+import { readFileSync } from "node:fs";
+
 export type SourceChange = Readonly<{ file: string; take: string; put: string }>;
 
 export const nextVersion = "2.0.0-next";
-export const nextLevel = 6;
-
 const formats = "src/events/formats.ts";
+/** From the text, because importing the module would load it before it is changed. */
+export const presentLevel = presentLevelIn(readFileSync(new URL(`../../../${formats}`, import.meta.url), "utf8"));
+export const nextLevel = presentLevel + 1;
+
 const catalog = "src/events/catalog.ts";
 const state = "src/events/projection/state.ts";
 const projection = "src/events/projection/projection.ts";
@@ -30,14 +33,14 @@ const sinceNextLevel = (type: string, stream: string, effect: string): string =>
 
 export const nextBuild: readonly SourceChange[] = [
   { file: "src/cli/terminal/version.ts", take: "String(packageJson.version)", put: JSON.stringify(nextVersion) },
-  { file: formats, take: "export const readsLevel = 5;", put: `export const readsLevel = ${nextLevel};` },
+  { file: formats, take: `export const readsLevel = ${presentLevel};`, put: `export const readsLevel = ${nextLevel};` },
   {
     file: catalog,
     take: `    formats: withFieldsAtLevel5("until"),
     describe: ({ reason, until }) => \`suspended`,
     put: `    formats: [
       ...withFieldsAtLevel5("until"),
-      { level: 6, up: ({ reason, ...rest }) => ({ ...rest, why: reason }), down: ({ why, ...rest }) => ({ ...rest, reason: why }) },
+      { level: ${nextLevel}, up: ({ reason, ...rest }) => ({ ...rest, why: reason }), down: ({ why, ...rest }) => ({ ...rest, reason: why }) },
     ],
     describe: ({ reason, until }) => \`suspended`,
   },
@@ -55,12 +58,12 @@ export const nextBuild: readonly SourceChange[] = [
   {
     file: "src/broker/commands/session/revoke-session.ts",
     take: 'return recordChanges([{ type: "SessionRevoked", sessionId,',
-    put: 'return recordChanges([{ type: projection.level < 6 ? "SessionRevoked" : "SessionCut", sessionId,',
+    put: `return recordChanges([{ type: projection.level < ${nextLevel} ? "SessionRevoked" : "SessionCut", sessionId,`,
   },
   {
     file: "src/broker/commands/user/restore-user.ts",
     take: 'return recordChanges([{ type: "UserRestored", userId }]);',
-    put: 'return recordChanges([{ type: projection.level < 6 ? "UserRestored" : "UserReadmitted", userId }]);',
+    put: `return recordChanges([{ type: projection.level < ${nextLevel} ? "UserRestored" : "UserReadmitted", userId }]);`,
   },
   {
     file: "src/broker/commands/user/suspend-user.ts",
@@ -68,3 +71,9 @@ export const nextBuild: readonly SourceChange[] = [
     put: '{ type: "UserSuspended", userId, why: reason, ...end }',
   },
 ];
+
+function presentLevelIn(source: string): number {
+  const level = /^export const readsLevel = (\d+);$/m.exec(source)?.[1];
+  if (level === undefined) throw new Error(`next build: ${formats} does not state its level`);
+  return Number(level);
+}

@@ -13,7 +13,7 @@ import { mainFile } from "../../support/program.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type Cluster, type Session, startCluster } from "../cluster/cluster.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
-import { nextLevel, nextSchema, nextVersion } from "./next-build.ts";
+import { nextLevel, nextSchema, nextVersion, presentLevel } from "./next-build.ts";
 import { startTraffic, type Traffic } from "./traffic.ts";
 
 const nextMain = join(import.meta.dirname, "next-main.ts");
@@ -113,7 +113,7 @@ test("brokers upgraded before the nodes write what the nodes can read, and the u
   });
   assert.equal(refused.code, 3);
   for (const name of ["proxy-1", "proxy-2", "authenticate"])
-    assert.match(refused.err, new RegExp(`${name} \\(version [^)]+\\) reads level 5`));
+    assert.match(refused.err, new RegExp(`${name} \\(version [^)]+\\) reads level ${presentLevel}`));
   assert.doesNotMatch(refused.err, /broker-/);
 
   const session = await cluster.session("carol");
@@ -145,7 +145,7 @@ test("every mix of versions permits and revokes, while nodes are upgraded first 
   const leader = await cluster.leader();
   const refused = await finalize();
   assert.equal(refused.code, 3);
-  assert.match(refused.err, /the leading broker reads level 5/);
+  assert.match(refused.err, new RegExp(`the leading broker reads level ${presentLevel}`));
   await restartAs(leader, nextMain);
 
   const follower = await cluster.follower();
@@ -158,7 +158,7 @@ test("every mix of versions permits and revokes, while nodes are upgraded first 
   // It may lead by then, if the machine paused the other broker.
   assert.match(
     refusal.err,
-    new RegExp(`(broker ${follower.name} \\(version [^)]+\\)|the leading broker) reads level 5`),
+    new RegExp(`(broker ${follower.name} \\(version [^)]+\\)|the leading broker) reads level ${presentLevel}`),
   );
   await restartAs(follower, nextMain);
   await waitForOneDigest();
