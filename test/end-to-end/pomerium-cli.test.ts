@@ -115,6 +115,16 @@ test("pomerium-cli signs in, opens TCP and UDP tunnels, lists routes, and gets 4
   tunnel.socket.write("PING\r\n");
   await waitFor("the echo", () => tunnel.rest().toString() === "PING\r\n", patience);
 
+  const signIn = await waitFor(
+    "the record of the sign-in",
+    () =>
+      readFileSync(join(dev.dataDir, "audit/decisions.jsonl"), "utf8")
+        .split("\n")
+        .find((line) => line.includes('"createSession"')),
+    patience,
+  );
+  assert.equal(JSON.parse(signIn).ip, "127.0.0.1");
+
   // UDP: the client accepts only 200 as success.
   const udpJwt = await login("dns.localhost");
   const udp = await send(goConnectUdp("dns.localhost", 53, udpJwt));

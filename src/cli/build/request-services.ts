@@ -269,6 +269,7 @@ export async function startRequestServices(
         maxSessionsPerUser: own.maxSessionsPerUser,
         uuid: randomUUID,
         log: logger,
+        withCaller: (ip, run) => callers.run(ip, run),
         onVerified: (result) => counts.bearers.inc({ result }),
       }),
       explain: (routeId) => describePolicy(policies, routeId),

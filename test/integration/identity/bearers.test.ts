@@ -1,8 +1,10 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: header templates look so
 /** Bearer tokens of a real identity provider as credentials. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { decodeJwt } from "jose";
+import { waitFor } from "../../support/wait-for.ts";
 import { bearing, echoOf, type Installation, shared, startInstallation } from "./installation.ts";
 import { revokeSession } from "./operator.ts";
 
@@ -148,4 +150,32 @@ test("the decision API treats the bearer token of a forwarded request the same w
   assert.equal((await authRequest("bob", access)).status, 403);
   assert.equal((await authRequest("access", "made-up")).status, 403);
   assert.equal((await authRequest("app", access)).status, 401);
+});
+
+test("the record of a sign-in by a token has the caller's address, also where another proxy asks for a decision", async () => {
+  const at = installation();
+  const first = await tokensOf(at, "alice");
+  const direct = echoOf(await at.visitor().request(at.url("access"), bearing(first.access)));
+  const second = await tokensOf(at, "bob");
+  const asked = await at.visitor().request(`http://127.0.0.1:${at.sparePort}/auth-request`, {
+    headers: {
+      ...bearing(second.access).headers,
+      "x-original-method": "GET",
+      "x-original-url": at.url("access"),
+      "x-forwarded-for": "192.0.2.7",
+    },
+  });
+  assert.equal(asked.status, 200, asked.body);
+  for (const [assertion, ip] of [
+    [direct.headers["x-pomerium-jwt-assertion"], "127.0.0.1"],
+    [asked.headers["x-pomerium-jwt-assertion"], "192.0.2.7"],
+  ]) {
+    const sessionId = String(decodeJwt(String(assertion))["sid"]);
+    const line = await waitFor(`the record of the session ${sessionId}`, () =>
+      readFileSync(at.auditFile, "utf8")
+        .split("\n")
+        .find((one) => one.includes(`"session:${sessionId}"`) && one.includes('"createSession"')),
+    );
+    assert.equal(JSON.parse(line).ip, ip);
+  }
 });

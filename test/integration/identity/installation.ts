@@ -33,6 +33,8 @@ export type Installation = Readonly<{
   activate(more: Readonly<Record<string, unknown>>): Promise<void>;
   /** Logged lines, newest last. */
   logged: readonly Readonly<{ message: string; fields: Readonly<Record<string, unknown>> }>[];
+  /** Audit records of the process, or of the proxy. */
+  auditFile: string;
 }>;
 
 export type Parts = (
@@ -147,6 +149,7 @@ export async function startInstallation(
   });
   return {
     ...{ services, provider, port, sparePort, url, logged },
+    auditFile: join(folder.path, own, "audit/decisions.jsonl"),
     visitor() {
       const visitor = new Visitor();
       visitors.push(visitor);

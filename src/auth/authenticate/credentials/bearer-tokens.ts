@@ -86,6 +86,8 @@ export type BearerDeps = SubmitDeps &
     maxSessionsPerUser: number;
     uuid: () => string;
     log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;
+    /** Runs what a caller causes, so that the records of its commands have the caller's address. */
+    withCaller?: <Result>(ip: string, run: () => Result) => Result;
     concurrentMax?: number;
     /** Called with the result for each new token. */
     onVerified?: (result: "accepted" | "refused" | "unavailable") => void;
@@ -169,7 +171,9 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     if (answer !== undefined) return answer;
     const leave = limiter.acquire(callerNetwork(from));
     if (leave === undefined) return reportResult(unavailable);
-    const verifying = verifyAndRecord(sessionId, idpId, () => verify(token, rules, { idpId, issuer }))
+    const begin = (): Promise<BearerResult> =>
+      verifyAndRecord(sessionId, idpId, () => verify(token, rules, { idpId, issuer }));
+    const verifying = (from === "" || deps.withCaller === undefined ? begin() : deps.withCaller(from, begin))
       .then(reportResult)
       .finally(() => {
         underway.delete(sessionId);
