@@ -1,6 +1,6 @@
 /**
- * The life of a receipt on a real cluster: watched on a terminal while one node is silent and the leader dies, saved to
- * a file, and verified by an auditor.
+ * What an auditor relies on, on a real cluster: how many audit records the sinks of each node do not have, and the life
+ * of a receipt: watched on a terminal while one node is silent and the leader dies, saved to a file, and verified.
  *
  * The auditor has only that file and the public keys, and verifies after the whole cluster has stopped.
  */
@@ -9,9 +9,13 @@ import { spawn } from "node:child_process";
 import { createPublicKey, verify } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
+import type { HeardStatus } from "../../../src/audit/index.ts";
 import type { Receipt } from "../../../src/replication/index.ts";
 import { receiptKeysPath } from "../../../src/replication/wire/index.ts";
 import { TemporaryFolder } from "../../support/child.ts";
@@ -24,15 +28,121 @@ let cluster: Cluster;
 const folder = new TemporaryFolder("auditor");
 const receiptFile = join(folder.path, "receipt.jws");
 const keysFile = join(folder.path, "keys.json");
+/** The node whose records the webhook refuses now. */
+let refusedNode: string | null = null;
+const webhook = createServer(async (request, response) => {
+  const records = await text(request);
+  const isRefused = refusedNode !== null && records.includes(`"node":"${refusedNode}"`);
+  response.writeHead(isRefused ? 503 : 204).end();
+});
+
 before(
   async () => {
-    cluster = await startCluster({ timing: "default", regions: ["north", "south"] });
+    await once(webhook.listen(0, "127.0.0.1"), "listening");
+    const { port } = webhook.address() as AddressInfo;
+    const sink = { webhook: `http://127.0.0.1:${port}/`, name: "hook", bearer_token: "test", batch_wait: "100ms" };
+    cluster = await startCluster({
+      ...{ timing: "default", regions: ["north", "south"] },
+      settings: { audit: { sinks: [sink, { nats: true }] } },
+    });
   },
   { timeout: 400_000 },
 );
 after(async () => {
   await cluster?.stop();
+  webhook.closeAllConnections();
+  webhook.close();
   folder.remove();
+});
+
+type SinkStatus = HeardStatus["sinks"][number];
+type AuditStatus = Readonly<{
+  blind: number;
+  nodes: readonly Readonly<{ node: string; silent: boolean; sinks: readonly SinkStatus[] }>[];
+  unheard: readonly string[] | null;
+}>;
+
+async function auditStatus(): Promise<AuditStatus> {
+  const { status, body } = await cluster.operator.get("/audit/status");
+  assert.equal(status, 200, body);
+  return JSON.parse(body) as AuditStatus;
+}
+
+const sinksOf = ({ nodes }: AuditStatus, name: string): Readonly<Record<string, SinkStatus>> =>
+  Object.fromEntries(nodes.find(({ node }) => node === name)?.sinks.map((sink) => [sink.name, sink]) ?? []);
+
+/** Until each node has reported and no sink lacks a record. */
+const untilAllHaveAll = (): Promise<AuditStatus> =>
+  waitFor(
+    "every sink of every node to have every record",
+    async () => {
+      const status = await auditStatus();
+      const isWhole = status.nodes.length === 3 && status.nodes.every(({ silent }) => !silent);
+      return isWhole && status.blind === 0 && status.unheard?.length === 0 ? status : undefined;
+    },
+    { withinMs: 60_000, everyMs: 500 },
+  );
+
+test("the authenticate node knows what each sink of each node lacks: while a sink is down, a node is dead, and after both", {
+  timeout: 400_000,
+}, async () => {
+  const [north, south] = [cluster.proxy(1), cluster.proxy(2)];
+  const session = await cluster.session("kim");
+  for (const proxy of [north, south]) assert.equal((await cluster.get(proxy, "app", session)).status, 200);
+  await untilAllHaveAll();
+
+  refusedNode = south.name;
+  for (let i = 0; i < 5; i++) {
+    for (const proxy of [north, south]) assert.equal((await cluster.get(proxy, "app", session)).status, 200);
+  }
+  const during = await waitFor(
+    "the number of the node whose sink is down",
+    async () => {
+      const status = await auditStatus();
+      return (sinksOf(status, south.name)["webhook hook"]?.blind ?? 0) >= 5 ? status : undefined;
+    },
+    { withinMs: 60_000, everyMs: 500 },
+  );
+  const { "webhook hook": refused, nats } = sinksOf(during, south.name);
+  assert.deepEqual([refused?.failing, refused?.lost, nats?.blind], [true, 0, 0]);
+  assert.equal(during.blind, refused?.blind, "no other sink lacks records");
+  assert.equal(await south.metric("cardea_audit_blind_records", { sink: "webhook hook" }), refused?.blind);
+  assert.equal(await north.metric("cardea_audit_blind_records", { sink: "webhook hook" }), 0);
+  const shown = await cluster.cardea("audit", "status");
+  assert.equal(shown.code, 1, shown.err);
+  assert.match(shown.out, new RegExp(`^${south.name} +south +webhook hook +${refused?.blind} .* failing$`, "m"));
+  assert.match(shown.out, new RegExp(`^${north.name} +north +webhook hook +0 .* ok$`, "m"));
+
+  cluster.front.setTargets([north.ports.address]);
+  await south.kill();
+  const dead = await waitFor(
+    "the dead node to count as silent",
+    async () => {
+      const status = await auditStatus();
+      return status.nodes.find(({ node }) => node === south.name)?.silent ? status : undefined;
+    },
+    { withinMs: 90_000, everyMs: 1_000 },
+  );
+  assert.equal(sinksOf(dead, south.name)["webhook hook"]?.blind, refused?.blind, "its last number stays");
+  const silent = await cluster.cardea("audit", "status");
+  assert.equal(silent.code, 1, silent.err);
+  assert.match(silent.out, new RegExp(`^${south.name} .* silent for \\d+ s$`, "m"));
+
+  // What it heard is in memory only: after a restart nothing is known of the dead node, which is not 0.
+  await cluster.authenticate.restart();
+  const unknown = await waitFor("the restarted node to name the dead one", async () => {
+    const status = await auditStatus();
+    return status.unheard?.includes(south.name) ? status : undefined;
+  });
+  assert.deepEqual(sinksOf(unknown, south.name), {});
+
+  refusedNode = null;
+  await south.start();
+  cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
+  await untilAllHaveAll();
+  const whole = await cluster.cardea("audit", "status");
+  assert.equal(whole.code, 0, whole.out + whole.err);
+  assert.match(whole.out, /^blind: 0 records$/m);
 });
 
 test("a watched receipt names the missing node, survives the loss of the leader, and is signed by the next leader", async (t) => {
