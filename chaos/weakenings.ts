@@ -127,8 +127,8 @@ export const weakenings: Readonly<Record<string, Weakening>> = {
     faults: ["fill-disk"],
     in: proxies,
     file: "src/proxy/request/request-end.ts",
-    take: "if (permitted === null || ",
-    put: "if (context.exchange?.cutReason !== undefined || permitted === null || ",
+    take: "if (permitted === null) return;",
+    put: "if (context.exchange?.cutReason !== undefined || permitted === null) return;",
   },
 };
 
