@@ -39,7 +39,12 @@ const observer = "observer" as BootId;
 
 /** @returns the folder of a node's spool */
 export function spoolFolderOf(spoolDir: string, node: NodeId): string {
-  return join(spoolDir, encodeURIComponent(node));
+  return join(spoolDir, folderNameOf(node));
+}
+
+/** A name of dots alone would be another folder. */
+function folderNameOf(node: NodeId): string {
+  return /^\.+$/.test(node) ? node.replaceAll(".", "%2E") : encodeURIComponent(node);
 }
 
 /** @param except folders that are not looked at @returns the folders of all nodes under the configured folder */
@@ -61,7 +66,7 @@ async function nodesIn(spoolDir: string): Promise<readonly NodeId[]> {
     .flatMap((name) => {
       try {
         const node = parseNodeId(decodeURIComponent(name));
-        return encodeURIComponent(node) === name ? [node] : [];
+        return folderNameOf(node) === name ? [node] : [];
       } catch {
         return []; // not of a node
       }

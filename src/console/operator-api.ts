@@ -31,7 +31,7 @@ import {
   sendHomeUnreachable,
 } from "./operator-route.ts";
 import { registerUserChanges } from "./operator-user-changes.ts";
-import { findUsers } from "./operator-views.ts";
+import { findUsersNamed } from "./operator-views.ts";
 import { registerAccessReports } from "./past/access-reports.ts";
 import { registerExplain, registerRechecks } from "./past/explain-route.ts";
 import { createPastLog } from "./past/past-log.ts";
@@ -129,7 +129,7 @@ function readTargets({ params, query }: FastifyRequest, replica: OperatorApiDeps
   const named = { ...(params as Readonly<Record<string, unknown>>), ...(query as Readonly<Record<string, unknown>>) };
   const { user, group, route } = named;
   const names = typeof user === "string" ? nameIn(user).split(",").slice(0, readTargetsMax) : [];
-  const users = names.flatMap((name) => findUsers(replica, name, "any").map((id) => `user:${id}`));
+  const users = [...findUsersNamed(replica, names, "any").values()].flat().map((id) => `user:${id}`);
   const text = (type: string, value: unknown): string[] =>
     typeof value === "string" && value.length <= 200 ? [`${type}:${nameIn(value)}`] : [];
   return [...users, ...text("group", group), ...text("route", route)];

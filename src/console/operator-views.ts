@@ -223,14 +223,33 @@ export function describeGroup(replica: Replica, group: Group, now: UnixMs): Grou
  * @param emails `verified` to grant rights: an unverified e-mail can be claimed by anyone
  */
 export function findUsers(replica: Replica, name: string, emails: "any" | "verified"): readonly UserId[] {
-  if (name === "") return [];
-  const found: UserId[] = [];
-  for (const user of replica.projection.users()) {
-    if (user.userId === name) return [user.userId];
-    const profile = profileOfUser(replica, user.userId);
-    if (profile === undefined || isProvisioned(profile) || isSignalRecord(user.userId)) continue;
-    const byEmail = profile.email === name && (emails === "any" || profile.emailVerified);
-    if (profile.subject === name || byEmail) found.push(user.userId);
+  return findUsersNamed(replica, [name], emails).get(name) ?? [];
+}
+
+/**
+ * As `findUsers`, for several names. An id is looked up; the profiles of all users are opened once for all the others.
+ * @returns the users of each name
+ */
+export function findUsersNamed(
+  replica: Replica,
+  names: readonly string[],
+  emails: "any" | "verified",
+): ReadonlyMap<string, readonly UserId[]> {
+  const found = new Map<string, UserId[]>();
+  const searched = new Map<string, UserId[]>();
+  for (const name of names) {
+    const ids: UserId[] = [];
+    const known = name === "" ? undefined : replica.projection.user(name as UserId);
+    if (known !== undefined) ids.push(known.userId);
+    else if (name !== "") searched.set(name, ids);
+    found.set(name, ids);
+  }
+  if (searched.size === 0) return found;
+  for (const { userId } of replica.projection.users()) {
+    const profile = profileOfUser(replica, userId);
+    if (profile === undefined || isProvisioned(profile) || isSignalRecord(userId)) continue;
+    const email = emails === "any" || profile.emailVerified ? profile.email : "";
+    for (const name of new Set([profile.subject, email])) searched.get(name)?.push(userId);
   }
   return found;
 }

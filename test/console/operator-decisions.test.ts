@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { type ClientRequest, type IncomingMessage, request } from "node:http";
 import { type TestContext, test } from "node:test";
 import type { AuditRecord } from "../../src/audit/index.ts";
+import { findUsersNamed } from "../../src/console/operator-views.ts";
 import { decision } from "../audit/support.ts";
 import { signIn } from "../auth/authenticate/support.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -115,6 +116,32 @@ test("a stream begins with a cursor, and one whose filter matches nothing still 
   assert.deepEqual(watching.numbers(), [6_001]);
 });
 
+test("an id is looked up, and profiles are opened once for all other names of a filter", async (t) => {
+  const at = await startOperatorWorld(t);
+  for (const name of ["alice", "bob"]) await signIn(at.world, at.world.visitor(), name);
+  const [alice, bob] = [json(await at.get("/users/alice")).users[0].id, json(await at.get("/users/bob")).users[0].id];
+  let opened = 0;
+  const { replica } = at.world.deps;
+  const counted = {
+    projection: replica.projection,
+    open(...args: Parameters<typeof replica.open>) {
+      opened += 1;
+      return replica.open(...args);
+    },
+  } as unknown as typeof replica;
+  assert.deepEqual(
+    [...findUsersNamed(counted, [alice, bob], "any")],
+    [
+      [alice, [alice]],
+      [bob, [bob]],
+    ],
+  );
+  assert.equal(opened, 0);
+  const all = findUsersNamed(counted, ["alice", "bob@example.com", "nobody", ""], "any");
+  assert.deepEqual([...all.values()], [[alice], [bob], [], []]);
+  assert.ok(opened <= replica.projection.counts.users, `${opened} profiles`);
+});
+
 test("filters are applied by the server, and gaps pass those on what a gap does not state", async (t) => {
   const at = await startOperatorWorld(t);
   await signIn(at.world, at.world.visitor(), "alice");
@@ -133,6 +160,7 @@ test("filters are applied by the server, and gaps pass those on what a gap does 
     json(await at.get(`/decisions?last=100&${query}`)).decisions.map((one: { record: AuditRecord }) => one.record.seq);
   assert.deepEqual(await found(""), [1, 2, 4, 5]);
   assert.deepEqual(await found("user=alice"), [2, 4, 5]);
+  assert.deepEqual(await found("user=alice,alice@example.com"), [2, 4, 5]);
   assert.deepEqual(await found("user=alice@example.com&kind=decision"), [2]);
   assert.deepEqual(await found("route=Reports"), [2, 4]);
   assert.deepEqual(await found("route=app&kind=decision"), [1, 2]);

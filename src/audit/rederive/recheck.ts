@@ -149,7 +149,7 @@ export function createRecheck(deps: RecheckDeps): Recheck {
     const { record } = sample;
     switch (checked.type) {
       case "wait":
-        queue.putBack(sample);
+        if (!queue.putBack(sample)) skipped.behind += 1;
         return;
       case "skip":
         skipped[checked.reason] += 1;

@@ -57,9 +57,11 @@ export class SampleQueue {
     return taken;
   }
 
-  /** Puts back a decision that cannot be checked yet. */
-  putBack(sample: Sample): void {
+  /** Puts back a decision that cannot be checked yet. @returns false: newer ones have filled the queue meanwhile */
+  putBack(sample: Sample): boolean {
+    if (this.#waiting.length >= samplesMax || this.#bytes + sample.bytes > sampleQueueBytesMax) return false;
     this.#waiting.push(sample);
     this.#bytes += sample.bytes;
+    return true;
   }
 }

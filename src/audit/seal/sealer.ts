@@ -73,8 +73,11 @@ const gatherMs = 50;
 const fullBatchBytes = 256 * 1_024;
 /** So many lines are hashed without a pause: about a millisecond. */
 const sliceLines = 128;
-/** More seals than this wait for the log: reading waits, too. */
-const pendingMax = 8;
+/**
+ * With so many seals of at most 3 KB that wait for the log, reading waits, too, and then the spool fills. Each boot
+ * leaves one while the log accepts none, such as before an upgrade is finalized.
+ */
+const pendingMax = 64;
 /** The log has had another seal than the one that a pending seal continues, so often in a row. */
 const strangeMax = 3;
 

@@ -8,7 +8,7 @@ import {
   type RecordFilter,
 } from "../../audit/index.ts";
 import type { Replica } from "../../replication/index.ts";
-import { findUsers } from "../operator-views.ts";
+import { findUsersNamed } from "../operator-views.ts";
 import { decisionsSchema } from "./decision-schemas.ts";
 
 export type RecordQuery = Readonly<{
@@ -42,8 +42,7 @@ export function parseDecisionQuery(request: FastifyRequest, replica: Replica): R
   const long = Object.entries(lists).find(([, text]) => (valuesIn(text)?.length ?? 0) > valuesMax);
   if (long !== undefined) return { status: 400, error: `${long[0]}: at most ${valuesMax} values are permitted` };
   const users: string[] = [];
-  for (const name of valuesIn(user) ?? []) {
-    const found = findUsers(replica, name, "any");
+  for (const [name, found] of findUsersNamed(replica, valuesIn(user) ?? [], "any")) {
     if (found.length === 0)
       return { status: 404, error: `no user matches ${JSON.stringify(name)} (user id, subject or e-mail)` };
     users.push(...found);

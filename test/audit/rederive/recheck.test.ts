@@ -142,6 +142,14 @@ test("one in so many is chosen, at most so many a second, within a bound in byte
   const full = queueOf(1, 1_000);
   for (let n = 0; n < 200; n++) full.offer(record, at(n));
   assert.equal(full.size, samplesMax);
+  const taken = full.takeAll();
+  for (let n = 200; n < 400; n++) full.offer(record, at(n));
+  assert.deepEqual(
+    taken.filter((sample) => full.putBack(sample)),
+    [],
+    "what comes back fills no more than there is room",
+  );
+  assert.equal(full.size, samplesMax);
   const large = queueOf(1, 1_000);
   assert.deepEqual([large.offer(record, at(0, 900_000)), large.offer(record, at(0, 900_000))], [true, false]);
   for (const other of [{ node: "authenticate" }, { occasion: "closed" }] as object[])

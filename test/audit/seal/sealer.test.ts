@@ -111,6 +111,27 @@ describe("a boot", () => {
   });
 });
 
+test("restarts while the log accepts no seals do not fill the spool with records that every sink has", async () => {
+  const disk = new ModelDisk();
+  const log = new SealLog();
+  log.isReady = false;
+  const segments = (): number => [...disk.files.keys()].filter((name) => name.endsWith(".records")).length;
+  const lines: string[] = [];
+  for (let boot = 1; boot <= 12; boot++) {
+    const at = await start(disk, log, signerOfNode());
+    at.ask(`/${boot}`);
+    await waitFor("the record", () => at.sink.lines.some((line) => line.includes(`"path":"/${boot}"`)));
+    if (boot === 12) await waitFor("the removal of what every sink has", () => segments() <= 1, { withinMs: 15_000 });
+    lines.push(...at.sink.lines);
+    if (boot === 12) log.isReady = true;
+    if (boot === 12) await waitFor("all seals", () => at.recorder.stats().seal?.pending === 0, { withinMs: 15_000 });
+    await at.recorder.close(5_000);
+  }
+  const boots = new Set(sealsIn(log).map((seal) => seal.boot));
+  assert.equal(boots.size, 12);
+  for (const { boot, root, final } of sealsIn(log)) if (final) assert.deepEqual(root, rootOf(lines, boot));
+});
+
 describe("after a crash", () => {
   test("the next boot seals what was left, with the numbers that were lost", async () => {
     for (let cut = 0; cut < 6; cut++) {

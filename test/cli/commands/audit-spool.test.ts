@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { Registry } from "prom-client";
 import { type AuditRecord, openSpoolFolder, parseLine, spoolFolderOf } from "../../../src/audit/index.ts";
@@ -144,4 +144,12 @@ test("a process reports the spools of other nodes that no process uses, once, an
   assert.equal(warnings.length, 1);
   assert.partialDeepStrictEqual(warnings[0], { node: "node-1", path: place.folder, records: 3 });
   for (const each of held) each.release();
+});
+
+test("the folder of a node is inside the configured one, whatever the node is called", () => {
+  for (const name of [".", "..", "...", "a/../b", "~", "x%2Fy"]) {
+    const folder = spoolFolderOf("/var/spool/cardea", name as NodeId);
+    assert.equal(dirname(folder), "/var/spool/cardea", name);
+  }
+  assert.equal(spoolFolderOf("/var/spool", "proxy-1.example" as NodeId), "/var/spool/proxy-1.example");
 });
