@@ -1,25 +1,31 @@
 /**
- * Bench: what a decision record costs on the request path, how many records a second go through the spool, and what
- * strict audit costs a proxy.
+ * Bench: what a decision record costs on the request path, how many records a second go through the spool and into
+ * JetStream, and what strict audit costs a proxy.
  *
- *   node bench/audit.ts [--records 200000] [--rounds 5] [--seconds 5] [--connections 128]
+ *   node bench/audit.ts [--records 400000] [--rounds 5] [--seconds 5] [--connections 128]
  *
  * - On the request path: the time inside `record`, and inside `recordDurably` until it returns its promise.
- * - The spool: from the decision until every record is durable and a sink that accepts everything has it, beside plain
- *   appends of as many finished lines, in as many groups as the spool made, each joined, written and synced. Rounds
- *   alternate; the result is the median of the ratios of neighbours (budget: at least 0.5).
+ * - The spool: from the first decision until every record is durable and a sink that accepts everything has it, beside
+ *   plain appends of finished lines: as many bytes, in groups of the same sizes, each joined, written and synced.
+ *   For information: beside appends of lines that `JSON.stringify` makes from the same decisions.
+ * - JetStream: from the first decision until the stream of a private NATS server has acknowledged every record, beside
+ *   plain publications of finished messages: as many, of the same sizes, and one in flight, as the sink has it.
  * - The proxy: authorised requests under wrk, on a strict route beside a best-effort one (budget: at least 0.7).
+ *
+ * Both sides run in turns, in an order that alternates. The result is the median of the ratios of neighbours (budget:
+ * at least 0.5). Processor time is that of this process, for one record: on a busy machine it says more than the clock.
  */
-import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as delay, setImmediate as turn } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { type AuditSink, createRecorder, openSpoolFolder, type Recorder, type SpoolDisk } from "../src/audit/index.ts";
-import type { BootId } from "../src/events/index.ts";
-import { decision, node } from "../test/audit/support.ts";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { connect, type NatsConnection } from "@nats-io/transport-node";
+import { auditStreamName, createNatsAuditSink, toLine } from "../src/audit/index.ts";
+import { node, signerOf } from "../test/audit/support.ts";
 import { freePorts } from "../test/support/free-port.ts";
+import { startNats } from "../test/support/nats.ts";
+import { boot, type Cost, measure, requestOf, runSpool, type SpoolRun } from "./support/audit-load.ts";
 import { type Budget, reportBudgets, whole } from "./support/budget.ts";
 import { startCardea } from "./support/cardea.ts";
 import { percentile } from "./support/histogram.ts";
@@ -29,148 +35,108 @@ import { coreOfLoad, withStand } from "./support/stand.ts";
 
 const { values } = parseArgs({
   options: {
-    records: { type: "string", default: "200000" },
+    records: { type: "string", default: "400000" },
     rounds: { type: "string", default: "5" },
     seconds: { type: "string", default: "5" }, // 0: without the proxy
     connections: { type: "string", default: "128" },
     folder: { type: "string", default: "/var/tmp" },
   },
 });
-const [records, rounds] = [Number(values.records), Number(values.rounds)];
-/** Records in memory at most, as a proxy would have under load. */
-const pendingMax = 20_000;
+const [records, rounds, folder] = [Number(values.records), Number(values.rounds), values.folder];
 const pathUsMax = 3;
-const spoolRatioMin = 0.5;
+const ratioMin = 0.5;
 const strictRatioMin = 0.7;
+const cluster = "bench";
+const streamBytesMax = 4_000_000_000;
 
-const people = Array.from({ length: 100 }, () => ({ sessionId: randomUUID() as never, userId: randomUUID() as never }));
-const reasons = ["user-ok"]; // the proxy, too, shares the list of a decision's reasons
-const [allow, deny] = [
-  { met: true, reasons },
-  { met: false, reasons: [] },
-];
-const userAgent =
-  "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Safari/537.36";
-const requests = Array.from({ length: 1_024 }, (_, i) =>
-  decision(`/reports/${i * 7}/pages/${i % 13}`, {
-    requestId: `018f3c5e-7b1a-7c3d-9a52-${String(i).padStart(12, "0")}`,
-    ...people[i % people.length],
-    reasons,
-    allow,
-    deny,
-    ...{ rule: "policy[0].allow.or", routeName: "Reports", userAgent },
-    latencyMs: 0.4,
-  }),
-);
-const requestOf = (i: number) => requests[i % requests.length] as (typeof requests)[number];
-
-type Counted = Readonly<{ disk: SpoolDisk & Readonly<{ release(): void }>; writes: () => number }>;
-
-function countWrites(folder: string): Counted {
-  const disk = openSpoolFolder(folder);
-  let writes = 0;
-  const create: SpoolDisk["create"] = async (name) => {
-    const file = await disk.create(name);
-    return {
-      ...file,
-      sync() {
-        writes++;
-        return file.sync();
-      },
-    };
-  };
-  return { disk: { ...disk, create }, writes: () => writes };
-}
-
-function startRecorder(disk: SpoolDisk, sink: AuditSink): Promise<Recorder> {
-  return createRecorder({
-    ...{ node, boot: "bench" as BootId },
-    spool: { disk, bytesMax: 10_000_000_000, sinks: [sink] },
-    nowMs: () => Date.now(),
-    monotonicMs: () => performance.now(),
-    sleep: (ms, signal) => delay(ms, undefined, signal === undefined ? {} : { signal }),
-    onFailure: (what, error) => console.error(what, error),
-    onDamage: (damage) => console.error(damage),
-  });
-}
-
-type SpoolRun = Readonly<{ perSecond: number; cpuUs: number; bytes: number; groups: number; usOf: readonly number[] }>;
-
-async function runSpool(mode: "best_effort" | "strict"): Promise<SpoolRun> {
-  const folder = mkdtempSync(join(values.folder, "cardea-bench-spool-"));
-  const { disk, writes } = countWrites(folder);
-  let delivered = 0;
-  let bytes = 0;
-  const write: AuditSink["write"] = async (batch) => {
-    delivered += batch.last - batch.first + 1;
-    bytes += batch.bytes.length;
-  };
-  const recorder = await startRecorder(disk, { name: "null", write, close: async () => undefined });
-  const usOf: number[] = [];
-  const began = performance.now();
-  const cpu = process.cpuUsage();
-  let settled = 0;
-  for (let i = 0; i < records; ) {
-    const before = performance.now();
-    for (let k = 0; k < 50; k++, i++) {
-      if (mode === "best_effort") recorder.record(requestOf(i));
-      else void recorder.recordDurably(requestOf(i)).then(() => settled++);
-    }
-    usOf.push(((performance.now() - before) * 1_000) / 50);
-    await turn();
-    while (mode === "best_effort" ? recorder.stats().pending > pendingMax : i - settled > pendingMax) await delay(1);
-  }
-  while (delivered < records) await delay(1);
-  const perSecond = records / ((performance.now() - began) / 1_000);
-  const { user, system } = process.cpuUsage(cpu);
-  const cpuUs = (user + system) / records;
-  await recorder.close(5_000);
-  disk.release();
-  rmSync(folder, { recursive: true });
-  return { perSecond, cpuUs, bytes, groups: writes(), usOf: usOf.toSorted((a, b) => a - b) };
-}
-
-/** Plain appends of so many bytes as lines, in so many groups, each synced. @returns records per second */
-async function runPlain({ bytes, groups }: SpoolRun): Promise<number> {
-  const folder = mkdtempSync(join(values.folder, "cardea-bench-plain-"));
-  const file = await open(join(folder, "plain"), "w");
-  const lines = Array.from({ length: requests.length }, (_, i) => `${"x".repeat(bytes / records - 8)}${10_000 + i}\n`);
-  const began = performance.now();
-  for (let i = 0, made = 0; i < groups; i++) {
-    const group: string[] = [];
-    for (const until = ((i + 1) * records) / groups; made < until; made++) group.push(lines[made % lines.length] ?? "");
-    await file.write(group.join(""));
-    await file.datasync();
-  }
-  const perSecond = records / ((performance.now() - began) / 1_000);
-  await file.close();
-  rmSync(folder, { recursive: true });
-  return perSecond;
-}
+type Mode = "best_effort" | "strict";
+type Round = Readonly<{ ours: SpoolRun; plains: readonly Cost[] }>;
 
 const median = (all: readonly number[]): number => all.toSorted((a, b) => a - b)[all.length >> 1] ?? Number.NaN;
+const sum = (all: readonly number[]): number => all.reduce((total, each) => total + each, 0);
 
-async function measureSpool(mode: "best_effort" | "strict"): Promise<readonly Budget[]> {
-  await runSpool(mode); // warm-up
-  const runs: SpoolRun[] = [];
-  const plain: number[] = [];
+/** After a warm-up, whose sizes the plain side repeats where it goes first. */
+async function inTurns(
+  ours: () => Promise<SpoolRun>,
+  plains: readonly ((like: SpoolRun) => Promise<Cost>)[],
+): Promise<readonly Round[]> {
+  const runPlains = async (like: SpoolRun): Promise<readonly Cost[]> => {
+    const costs: Cost[] = [];
+    for (const plain of plains) costs.push(await plain(like));
+    return costs;
+  };
+  let like = await ours();
+  await runPlains(like);
+  const all: Round[] = [];
   for (let round = 0; round < rounds; round++) {
-    const run = await runSpool(mode);
-    runs.push(run);
-    plain.push(await runPlain(run));
+    const first = round % 2 === 1 ? await runPlains(like) : null;
+    like = await ours();
+    all.push({ ours: like, plains: first ?? (await runPlains(like)) });
   }
-  const ratios = runs.map(({ perSecond }, i) => perSecond / (plain[i] ?? Number.NaN));
-  const usOf = runs.flatMap((run) => run.usOf).toSorted((a, b) => a - b);
-  const p50 = percentile(usOf, 50);
-  const p99 = percentile(usOf, 99);
-  const per = median(runs.map(({ perSecond }) => perSecond));
-  const groups = median(runs.map((run) => run.groups));
-  console.log(`${mode}: ${whole(per)} records/s, ${groups} syncs; plain ${whole(median(plain))} records/s`);
-  console.log(
-    `${mode}: ${median(runs.map(({ cpuUs }) => cpuUs)).toFixed(1)} µs of processor time per record, all in all`,
+  return all;
+}
+
+/** Prints the rounds beside one of the plain sides. @returns the budget of their ratio */
+function report(what: string, beside: string, all: readonly Round[], { at = 0, isPromised = true } = {}): Budget {
+  const pairs = all.flatMap(({ ours, plains }) => plains.slice(at, at + 1).map((plain) => ({ ours, plain })));
+  const of = (side: "ours" | "plain", key: keyof Cost): number => median(pairs.map((pair) => pair[side][key]));
+  const ratios = pairs.map(({ ours, plain }) => ours.perSecond / plain.perSecond);
+  const cpuRatios = pairs.map(({ ours, plain }) => plain.cpuUs / ours.cpuUs);
+  const shown = (each: readonly number[]): string => each.map((ratio) => ratio.toFixed(2)).join(", ");
+  const [ourRate, plainRate] = [whole(of("ours", "perSecond")), whole(of("plain", "perSecond"))];
+  const [ourUs, plainUs] = [of("ours", "cpuUs").toFixed(2), of("plain", "cpuUs").toFixed(2)];
+  console.log(`${what}: ${ourRate} records/s; ${beside}: ${plainRate}`);
+  console.log(`${what}: processor time per record ${ourUs} µs; ${beside}: ${plainUs} µs`);
+  console.log(`${what}: ratios ${shown(ratios)}; by processor time ${shown(cpuRatios)}`);
+  return {
+    what: `records ${what}, beside ${beside}`,
+    result: `${median(ratios).toFixed(2)} × (${ourRate}/s; by processor time ${median(cpuRatios).toFixed(2)} ×)`,
+    budget: isPromised ? `≥ ${ratioMin} ×` : "",
+    met: isPromised ? median(ratios) >= ratioMin : null,
+  };
+}
+
+/** Lines of the mean length of a record, for so many bytes. */
+const linesOf = (bytes: number): readonly string[] =>
+  Array.from({ length: 1_024 }, (_, i) => `${"x".repeat(Math.max(1, Math.round(bytes / records) - 6))}${10_000 + i}\n`);
+
+/** Appends lines in groups of the same sizes, each synced. `made`: it makes them, too; otherwise they are finished. */
+async function appendPlainly({ groups }: SpoolRun, { made }: Readonly<{ made: boolean }>): Promise<Cost> {
+  const parent = mkdtempSync(join(folder, "cardea-bench-plain-"));
+  const file = await open(join(parent, "plain"), "w");
+  const lines = linesOf(sum(groups));
+  const lineAt = (seq: number): string =>
+    made ? toLine({ kind: "decision", seq, ...requestOf(seq) }) : (lines[seq % lines.length] ?? "");
+  const cost = await measure(records, async () => {
+    let seq = 0;
+    let [written, due] = [0, 0];
+    for (const bytes of groups) {
+      due += bytes;
+      const group: string[] = [];
+      while (written < due) {
+        const line = lineAt(seq++);
+        group.push(line);
+        written += line.length;
+      }
+      await file.write(group.join(""));
+      await file.datasync();
+    }
+  });
+  await file.close();
+  rmSync(parent, { recursive: true });
+  return cost;
+}
+
+async function measureSpool(mode: Mode): Promise<readonly Budget[]> {
+  const sink = { write: async () => undefined };
+  const all = await inTurns(
+    () => runSpool({ records, mode, folder, sink }),
+    [(like) => appendPlainly(like, { made: false }), (like) => appendPlainly(like, { made: true })],
   );
-  console.log(`${mode}: ratios ${ratios.map((ratio) => ratio.toFixed(2)).join(", ")}`);
+  const usOf = all.flatMap(({ ours }) => ours.usOf);
+  const [p50, p99] = [percentile(usOf, 50), percentile(usOf, 99)];
   console.log(`${mode}: on the request path ${p50.toFixed(2)} µs, p99 of 50 together ${p99.toFixed(2)} µs`);
+  console.log(`${mode}: ${median(all.map(({ ours }) => ours.groups.length))} syncs`);
   return [
     {
       what: `audit on the request path, ${mode}`,
@@ -178,13 +144,58 @@ async function measureSpool(mode: "best_effort" | "strict"): Promise<readonly Bu
       budget: `≤ ${pathUsMax} µs`,
       met: p50 <= pathUsMax,
     },
-    {
-      what: `records through the spool, ${mode}, beside plain append and sync`,
-      result: `${median(ratios).toFixed(2)} × (${whole(per)}/s)`,
-      budget: `≥ ${spoolRatioMin} ×`,
-      met: median(ratios) >= spoolRatioMin,
-    },
+    report(`through the spool, ${mode}`, "plain append and sync", all),
+    report(`through the spool, ${mode}`, "lines made, appended and synced", all, { at: 1, isPromised: false }),
   ];
+}
+
+async function runJetStream(connection: NatsConnection): Promise<SpoolRun> {
+  const sink = createNatsAuditSink({
+    ...{ connection, cluster, region: "here", node, boot, replicas: 1, streamBytesMax },
+    signer: signerOf({ cluster, node, boot }),
+  });
+  const run = await runSpool({ records, mode: "best_effort", folder, sink });
+  const manager = await jetstreamManager(connection);
+  const { state } = await manager.streams.info(auditStreamName(cluster));
+  if (state.bytes < sum(run.batches)) throw new Error("the stream lacks records");
+  await manager.streams.delete(auditStreamName(cluster));
+  return { ...run, batches: messagesOf(run.batches, state.messages) };
+}
+
+/** The sizes of the messages; a batch that was split counts as equal parts. */
+function messagesOf(batches: readonly number[], messages: number): readonly number[] {
+  if (batches.length === messages) return batches;
+  return Array.from({ length: messages }, () => Math.round(sum(batches) / messages));
+}
+
+/** Publishes messages of the same sizes, one after the other's acknowledgement. */
+async function publishPlainly(connection: NatsConnection, { batches }: SpoolRun): Promise<Cost> {
+  const name = "PLAIN";
+  const manager = await jetstreamManager(connection);
+  await manager.streams.add({ name, subjects: ["plain"], max_bytes: streamBytesMax });
+  const client = jetstream(connection);
+  const lines = Buffer.from(linesOf(sum(batches)).join(""));
+  const content = Buffer.alloc(Math.max(...batches), lines.subarray(0, Math.max(...batches)));
+  const cost = await measure(records, async () => {
+    for (const bytes of batches) await client.publish("plain", content.subarray(0, bytes));
+  });
+  await manager.streams.delete(name);
+  return cost;
+}
+
+async function measureJetStream(): Promise<Budget> {
+  const nats = await startNats();
+  const connection = await connect({ servers: [...nats.urls] });
+  try {
+    const all = await inTurns(() => runJetStream(connection), [(like) => publishPlainly(connection, like)]);
+    const count = median(all.map(({ ours }) => ours.batches.length));
+    const size = median(all.map(({ ours }) => sum(ours.batches) / ours.batches.length));
+    console.log(`JetStream: ${count} messages of ${whole(size)} bytes`);
+    return report("through spool and JetStream", "plain publications", all);
+  } finally {
+    await connection.close();
+    await nats.stop();
+  }
 }
 
 async function measureProxy(): Promise<readonly Budget[]> {
@@ -214,5 +225,6 @@ async function measureProxy(): Promise<readonly Budget[]> {
 reportBudgets([
   ...(await measureSpool("best_effort")),
   ...(await measureSpool("strict")),
+  await measureJetStream(),
   ...(Number(values.seconds) > 0 ? await measureProxy() : []),
 ]);

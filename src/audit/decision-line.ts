@@ -7,8 +7,8 @@
 import type { DecisionRecord } from "../auth/index.ts";
 import type { Line } from "./spool/index.ts";
 
-/** Number of cached decisions. A new one replaces another with the same key. */
-const answersMax = 256;
+/** Number of cached decisions, a power of two: those of some hundred people at a time. Two may have the same key. */
+const answersMax = 1_024;
 /** Longer texts are not cached: a stranger may send requests that are long and all different. */
 const answerCharsMax = 2_048;
 
@@ -34,8 +34,13 @@ export function createLineFormatter(): (seq: number, record: DecisionRecord) => 
     const key = keyOf(record);
     const known = answers[key];
     if (known !== undefined && isSameAnswer(known.record, record)) return known;
+    const second = answers[key + 1];
+    if (second !== undefined && isSameAnswer(second.record, record)) return second;
     const made = answerText(record);
-    if (made.beforePath.length + made.afterPath.length <= answerCharsMax) answers[key] = made;
+    if (made.beforePath.length + made.afterPath.length <= answerCharsMax) {
+      answers[key + 1] = known; // the older one of the two is forgotten
+      answers[key] = made;
+    }
     return made;
   }
 
@@ -113,14 +118,13 @@ function isSameAnswer(a: DecisionRecord, b: DecisionRecord): boolean {
   );
 }
 
-/** Session ids are random, so their last two characters serve as a hash. */
+/** An even index. Session ids are random, so their last five characters serve as a hash. */
 function keyOf({ routeId, sessionId }: DecisionRecord): number {
   let key = routeId === null ? 0 : routeId.length * 31 + routeId.charCodeAt(routeId.length - 1);
   if (sessionId !== null) {
-    const end = sessionId.length;
-    key = (key * 31 + sessionId.charCodeAt(end - 1)) * 31 + sessionId.charCodeAt(end - 2);
+    for (let i = sessionId.length - 5; i < sessionId.length; i++) key = Math.imul(key, 31) + sessionId.charCodeAt(i);
   }
-  return (key | 0) & (answersMax - 1); // NaN, from an empty text, becomes 0
+  return (Math.imul(key, 0x9e3779b1) >>> 16) & (answersMax - 2); // NaN, from an empty text, becomes 0
 }
 
 function overdueText(ms: number | null): string {
