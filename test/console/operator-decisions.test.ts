@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { type ClientRequest, type IncomingMessage, request } from "node:http";
 import { type TestContext, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import type { AuditRecord } from "../../src/audit/index.ts";
 import { findUsersNamed } from "../../src/console/operator-views.ts";
 import { decision } from "../audit/support.ts";
@@ -140,6 +141,24 @@ test("an id is looked up, and profiles are opened once for all other names of a 
   const all = findUsersNamed(counted, ["alice", "bob@example.com", "nobody", ""], "any");
   assert.deepEqual([...all.values()], [[alice], [bob], [], []]);
   assert.ok(opened <= replica.projection.counts.users, `${opened} profiles`);
+});
+
+test("a call and a stream whose filter matches nothing let other work have its turn", async (t) => {
+  let turns = 0;
+  const sleep = async (ms: number, signal: AbortSignal): Promise<void> => {
+    if (ms === 0) turns += 1;
+    await delay(Math.min(ms, 50), undefined, { signal });
+  };
+  const feed = { entriesMax: 20_000, bytesMax: 50_000_000 };
+  const at = await startOperatorWorld(t, { deps: { sleep }, feed });
+  for (let i = 1; i <= 6_000; i++) pushRecords(at.feed, record(i));
+  const page = json(await at.get("/decisions?after=test.0.0&result=deny"));
+  assert.deepEqual([page.decisions.length, page.next], [0, "test.6000.0"]);
+  assert.ok(turns >= 5, `${turns} turns in a call`);
+  turns = 0;
+  const watching = watch(t, at, "?after=test.0.0&result=deny", await bearer(at));
+  await waitFor("the end", () => watching.text().includes("id: test.6000.0\nevent: cursor\n"));
+  assert.ok(turns >= 5, `${turns} turns in a stream`);
 });
 
 test("filters are applied by the server, and gaps pass those on what a gap does not state", async (t) => {

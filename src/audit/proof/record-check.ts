@@ -2,7 +2,7 @@
  * Record check: compares stored records with the seals of the log, line by line, in bounded memory. Pure.
  *
  * - It names what is altered, missing, out of order, repeated with other content, or added, by node, boot and number.
- * - A segment with a fault does not hide the next one: a seal has the peaks of its tree, so checking goes on there.
+ * - A segment with a fault does not hide the next one: a seal has the peaks of its tree, so checking continues there.
  * - Numbers that a gap record declares are compared with those that the seal declares lost. A sink that lost records
  *   which the node had sealed lacks them.
  */

@@ -109,7 +109,10 @@ async function readMatching(
     if (page.entries.length > 0) after = page.after;
     const isEnough = read >= readRecordsMax || readBytes >= readBytesMax || entries.length >= query.limit;
     if (isEnough || signal.aborted) return { entries, begin, after, missed, isAtEnd: page.isAtEnd };
-    if (!page.isAtEnd) continue;
+    if (!page.isAtEnd) {
+      await sources.sleep(0, signal).catch(() => undefined); // many records that do not match must not delay requests
+      continue;
+    }
     const leftMs = until - sources.now();
     if (entries.length > 0 || missed !== null || leftMs <= 0) return { entries, begin, after, missed, isAtEnd: true };
     const over = new AbortController();

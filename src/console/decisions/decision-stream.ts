@@ -133,7 +133,10 @@ async function pump(raw: ServerResponse, deps: DecisionStreamDeps, watch: Watch)
       if (rested === "done" || leftMs() <= 0) continue;
       text = `${events.cursorOnly()}: alive\n\n`;
     }
-    if (text === "") continue;
+    if (text === "") {
+      await deps.sleep(0, signal).catch(() => undefined); // many records that do not match must not delay requests
+      continue;
+    }
     if (raw.destroyed || !watch.mayReceive()) return;
     if (!raw.write(text) && (await raceWithTimeout(drained(raw), wait, stuckMs)) === "time-up") return;
   }

@@ -1,11 +1,11 @@
 /** `cardea audit seals`: exports the seals of audit records, so that records can be checked without the log. */
-import { writeFile } from "node:fs/promises";
 import { formatEvidence, type KeptSeal } from "../../../audit/index.ts";
 import { formatLink } from "../../../events/index.ts";
 import { connectOperator } from "../../operator/operator-client.ts";
 import { operatorOptions, parse } from "../../terminal/arguments.ts";
 import { CannotError, type CliCommand } from "../../terminal/command.ts";
 import { loadSeals, sealOptions } from "./load-seals.ts";
+import { writeWhole } from "./query-output.ts";
 
 export const auditSeals: CliCommand = {
   name: "audit seals",
@@ -44,10 +44,7 @@ read from its store and its whole chain is verified (a log in a file belongs to 
       .join("");
     const path = parsed.text("output");
     if (path === undefined) terminal.out(text);
-    else
-      await writeFile(path, text).catch((cause: unknown) => {
-        throw new CannotError(`${path} cannot be written`, { cause });
-      });
+    else await writeWhole(path, text);
     if (path !== undefined) terminal.err(`${seals.length} seals written to ${path}\n`);
     return 0;
   },

@@ -1,11 +1,11 @@
 /** `cardea audit witness`: has the tree over all seals co-signed by an outside witness. */
-import { writeFile } from "node:fs/promises";
 import { formatNoteKey, originOf, parseNoteKey, signCheckpoint, treeOver } from "../../../audit/index.ts";
 import { auditCheckpointPair } from "../../../replication/wire/index.ts";
 import { readLocalConfig } from "../../build/local-config.ts";
 import { operatorOptions, parse } from "../../terminal/arguments.ts";
 import { CannotError, type CliCommand, UsageError } from "../../terminal/command.ts";
 import { loadSeals, sealOptions } from "./load-seals.ts";
+import { writeWhole } from "./query-output.ts";
 import { leavesOfSeals, requestCosignature } from "./witness-checkpoint.ts";
 
 export const auditWitness: CliCommand = {
@@ -48,9 +48,7 @@ checks the saved checkpoint. Exit 3: the witness did not sign; the last saved fi
     if (leaves.length === 0) throw new CannotError("the log has no seals yet");
     const { size, root } = treeOver(leaves);
     const note = await requestCosignature({ url, key, leaves, note: signCheckpoint({ origin, size, root }, pair) });
-    await writeFile(output, note).catch((cause: unknown) => {
-      throw new CannotError(`${output} cannot be written`, { cause });
-    });
+    await writeWhole(output, note);
     terminal.out(`${key.name} has co-signed ${size} seals\n`);
     return 0;
   },

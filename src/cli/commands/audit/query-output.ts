@@ -43,13 +43,27 @@ export function terminalOutput(terminal: Terminal, onClosed: () => void): QueryO
   };
 }
 
+/** Writes a file that other people may read. @throws as fileOutput */
+export async function writeWhole(path: string, text: string): Promise<void> {
+  const output = await fileOutput(path, { mode: 0o666 });
+  try {
+    await output.write(text);
+    await output.finish();
+  } finally {
+    await output.abandon();
+  }
+}
+
 /** @throws UsageError if there is something else than a file, CannotError if the folder cannot be written */
-export async function fileOutput(path: string): Promise<QueryOutput> {
+export async function fileOutput(
+  path: string,
+  { mode = 0o600 }: Readonly<{ mode?: number }> = {},
+): Promise<QueryOutput> {
   const target = await realpath(path).catch(() => path);
   const found = await stat(target).catch(() => null);
   if (found !== null && !found.isFile()) throw new UsageError(`--output ${path}: that is no file`);
   const partial = join(dirname(target), `.${basename(target)}.${randomUUID().slice(0, 8)}.part`);
-  let file: FileHandle | null = await open(partial, "wx", 0o600).catch((cause: unknown) => {
+  let file: FileHandle | null = await open(partial, "wx", mode).catch((cause: unknown) => {
     throw cannotWrite(path, cause);
   });
   let gathered = "";

@@ -2,11 +2,21 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { type AuditRecord, toLine } from "../../../../src/audit/index.ts";
 import { auditQuery } from "../../../../src/cli/commands/audit/audit-query.ts";
+import { writeWhole } from "../../../../src/cli/commands/audit/query-output.ts";
 import { UsageError } from "../../../../src/cli/terminal/command.ts";
 import type { BootId } from "../../../../src/events/index.ts";
 import { newAuditDatabase } from "../../../audit/postgres/audit-database.ts";
@@ -235,4 +245,15 @@ test("a boot of another name is another series", async () => {
   assert.match(twice.err, /^4 records found/, "a record of several sources comes once");
   writeFileSync(join(folder.path, "no-address"), "mysql://db");
   await assert.rejects(run("--address-file", join(folder.path, "no-address")), UsageError);
+});
+
+test("a checkpoint or an export replaces the older one as a whole, so a failure leaves that", async () => {
+  const target = join(folder.path, "witness.note");
+  writeFileSync(target, "the last one\n");
+  const before = openSync(target, "r");
+  await writeWhole(target, "the next one\n");
+  assert.equal(readFileSync(before, "utf8"), "the last one\n");
+  closeSync(before);
+  assert.equal(readFileSync(target, "utf8"), "the next one\n");
+  await assert.rejects(writeWhole(join(folder.path, "nowhere", "x"), "text"), /cannot be written/);
 });
