@@ -2,7 +2,6 @@
  * Seals of audit records: `GET /audit/seals`, a page of events of the log with the links before them, newest first.
  * docs/audit-proofs.md
  */
-import { setImmediate as otherWork } from "node:timers/promises";
 import { type EvidenceLine, formatEvidence } from "../../audit/index.ts";
 import { auditStream, type Position } from "../../events/index.ts";
 import { badRequest, type OperatorApiDeps, type RegisterRoute } from "../operator-route.ts";
@@ -32,7 +31,7 @@ export function registerSeals(route: RegisterRoute, deps: OperatorApiDeps): void
     const newest = page.found.slice(-sealsMax);
     const seals: EvidenceLine[] = [];
     for (const [at, found] of newest.toReversed().entries()) {
-      if (at > 0 && at % sealsAtOnce === 0) await otherWork();
+      if (at > 0 && at % sealsAtOnce === 0) await deps.sleep(0, new AbortController().signal);
       seals.push(formatEvidence({ ...found, receipt: null }));
     }
     const [oldest] = newest;
