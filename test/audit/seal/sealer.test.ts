@@ -5,6 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { randomFrom } from "../../../chaos/random.ts";
 import { eraseLine, recordLeafOf } from "../../../src/audit/index.ts";
 import { lostLeaf } from "../../../src/audit/seal/index.ts";
+import { parseSegmentName } from "../../../src/audit/spool/segment.ts";
 import { decodeEvent, MerkleTree, readsLevel } from "../../../src/events/index.ts";
 import { type AuditSeal, checkAuditSeal, encodeAuditSeal, readAuditSeal } from "../../../src/replication/wire/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
@@ -38,6 +39,10 @@ function rootOf(lines: readonly string[], boot: string): Buffer {
     }
   }
   return tree.root;
+}
+
+function firstNumbers({ files }: ModelDisk): number[] {
+  return [...files.keys()].flatMap((name) => parseSegmentName(name)?.first ?? []);
 }
 
 const start = (disk: ModelDisk, log: SealLog, signer: TestSigner, everyMs = 1) => {
@@ -159,6 +164,32 @@ describe("after a crash", () => {
       assert.equal(only(lost).last, (JSON.parse(only(gaps)) as { last: number }).last, "reserved numbers are lost");
     }
   });
+});
+
+test("a boot whose first records had left the spool before there were seals has none, and loses no number to them", async () => {
+  const log = new SealLog();
+  const disk = new ModelDisk();
+  const [first, second] = [signerOfNode(), signerOfNode()];
+  const bytesMax = 200_000;
+  const before = lineSink();
+  const one = await startSpool(disk, [before], { boot: first.boot, bytesMax });
+  for (let asked = 0; Math.min(...firstNumbers(disk)) === 1; ) {
+    assert.ok(asked < 5_000, "the first segment is removed once the sink has it");
+    for (const end = asked + 50; asked < end; asked++) one.record(decision(`/${asked}`, { boot: one.boot }));
+    await waitFor("the records to be delivered", () => before.lines.length === asked);
+  }
+  const left = disk.afterKill(randomFrom(5));
+  await one.close(0);
+  const two = await start(left, log, second);
+  two.ask("/again");
+  await waitFor("the seal of the second boot", () => sealsIn(log).some(({ boot }) => boot === second.boot));
+  await two.recorder.close(5_000);
+  assert.deepEqual(
+    sealsIn(log).map(({ boot, lost }) => [boot, lost]),
+    sealsIn(log).map(() => [second.boot, []]),
+  );
+  assert.deepEqual(sealsIn(log).at(-1)?.root, rootOf(two.sink.lines, second.boot));
+  assert.deepEqual(two.recorder.failures, []);
 });
 
 describe("a spool that was restored from an older copy", () => {
