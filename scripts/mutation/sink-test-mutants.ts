@@ -56,7 +56,13 @@ export const sinkTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 7,
     meaning: "records that a receiver did not accept, without saying which, are in no file",
     test: batchingTest,
-    changes: [{ file: delivery, take: "return this.#bury(batch, error, error.rejected);", put: "return;" }],
+    changes: [
+      {
+        file: delivery,
+        take: "await this.#bury(batch, error, isPart ? error.rejected : 1);",
+        put: "await (isPart ? undefined : this.#bury(batch, error, 1));",
+      },
+    ],
   },
   "batch-renamed-on-retry": {
     section: 7,

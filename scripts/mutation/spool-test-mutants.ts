@@ -231,8 +231,8 @@ export const spoolTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: delivery,
-        take: "if (batch.first === batch.last) return this.#bury(batch, error, 1);",
-        put: "if (batch.first === batch.last) return;",
+        take: "await this.#bury(batch, error, isPart ? error.rejected : 1);",
+        put: "await (isPart ? this.#bury(batch, error, error.rejected) : undefined);",
       },
     ],
   },

@@ -10,6 +10,7 @@ import { massChangeTestMutants } from "./mass-change-test-mutants.ts";
 import { pullTestMutants } from "./pull-test-mutants.ts";
 import { rederiveTestMutants } from "./rederive-test-mutants.ts";
 import { regionTestMutants } from "./region-test-mutants.ts";
+import { sealTestMutants } from "./seal-test-mutants.ts";
 import { sinkTestMutants } from "./sink-test-mutants.ts";
 import { spoolTestMutants } from "./spool-test-mutants.ts";
 import { storeTestMutants } from "./store-test-mutants.ts";
@@ -268,6 +269,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   ...storeTestMutants,
   ...spoolTestMutants,
   ...sinkTestMutants,
+  ...sealTestMutants,
   ...massChangeTestMutants,
   ...rederiveTestMutants,
   ...pullTestMutants,

@@ -1,8 +1,11 @@
 /** The check of stored records: whatever was done to them after they were sealed is found, and named. */
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { cloudEventOf } from "../../../src/audit/cloud-event.ts";
-import { eraseLine, parseLine } from "../../../src/audit/index.ts";
+import { eraseLine, parseLine, recordLeafOf } from "../../../src/audit/index.ts";
 import {
   type CheckReport,
   openEvidence,
@@ -10,9 +13,15 @@ import {
   type RecordFinding,
   type SealIndex,
 } from "../../../src/audit/proof/index.ts";
-import { MerkleTree } from "../../../src/events/index.ts";
-import { encodeAuditSeal } from "../../../src/replication/wire/index.ts";
-import { SealLog, signerOfNode } from "../seal/seal-support.ts";
+import { type Epoch, MerkleTree } from "../../../src/events/index.ts";
+import {
+  encodeAuditSeal,
+  enrolKey,
+  enrolmentRoot,
+  nodeKeyFrom,
+  sealEnvelope,
+} from "../../../src/replication/wire/index.ts";
+import { cluster, SealLog, signerOfNode } from "../seal/seal-support.ts";
 import { evidenceOf, indexOf, seal, sealBoot } from "./proof-support.ts";
 
 function check(lines: readonly string[], index: SealIndex, partial = false): CheckReport {
@@ -33,6 +42,25 @@ const world = () => {
   const at = (seq: number): number => boot.lines.findIndex((line) => (JSON.parse(line) as { seq: number }).seq === seq);
   return { log, ...boot, at, index: indexOf(evidenceOf(log)) };
 };
+
+test("the leaf of a record is the hash that docs/audit-proofs.md gives", () => {
+  const page = readFileSync(join(import.meta.dirname, "../../../docs/audit-proofs.md"), "utf8");
+  const [listed = ""] = /(?<=only the members ).*?(?=, byte for byte)/s.exec(page) ?? [];
+  const shown = new Set([...listed.matchAll(/`(\w+)`/g)].map(([, name]) => name));
+  assert.equal(shown.size, 27);
+  const sha256 = (...parts: readonly (string | Buffer)[]): Buffer =>
+    createHash("sha256")
+      .update(Buffer.concat(parts.map((part) => Buffer.from(part as string))))
+      .digest();
+  for (const line of world().lines) {
+    const entries = Object.entries(JSON.parse(line) as object);
+    const part = (isShown: boolean): string =>
+      JSON.stringify(Object.fromEntries(entries.filter(([name]) => shown.has(name) === isShown)));
+    const leaf = recordLeafOf(Buffer.from(line));
+    assert.ok(leaf !== "not-a-record");
+    assert.deepEqual(leaf.leaf, sha256(Buffer.from([0]), part(true), sha256(part(false))));
+  }
+});
 
 describe("records as they were sealed", () => {
   test("are verified, also of several boots, mixed, and repeated as a sink repeats them", () => {
@@ -214,6 +242,26 @@ describe("the evidence of a seal", () => {
     };
     entry.record({ type: "AuditSegmentSealed", ...sealed, final: true, seal: bytes } as never, null);
     assert.match(String(openEvidence(evidenceOf(entry)[0] as never)), /another node signed it/);
+  });
+
+  test("is refused when the log has a root without the node's signature, or by a key that the boot does not name", () => {
+    const { tree, signer } = sealBoot(new SealLog(), { segments: [3], unsealed: 1 });
+    const payload = encodeAuditSeal(tree.seal(signer.node, { atMs: 1, final: true }));
+    const opened = (envelope: Uint8Array): ReturnType<typeof openEvidence> => {
+      const entry = new SealLog();
+      const of = { nodeId: signer.node, bootId: signer.boot, first: 4, last: 4, root: tree.made.root.toString("hex") };
+      entry.record({ type: "AuditSegmentSealed", ...of, final: true, seal: envelope } as never, null);
+      return openEvidence(evidenceOf(entry)[0] as never);
+    };
+    const envelope = signer.sign(payload);
+    assert.ok(typeof opened(envelope) !== "string");
+    const end = envelope.length - 1;
+    assert.equal(opened(envelope.with(end, (envelope[end] ?? 0) ^ 1)), "bad signature");
+    const name = { cluster, role: "proxy", name: signer.node } as const;
+    const other = nodeKeyFrom(Buffer.alloc(32, "another seed"), name);
+    const certificate = { ...name, boot: signer.boot, epoch: 0 as Epoch, incarnation: "" } as const;
+    const impostor = enrolKey(certificate, other.pair, enrolmentRoot(Buffer.alloc(32, 1), "proxy"));
+    assert.match(String(opened(Uint8Array.from(sealEnvelope(impostor, "audit-seal", payload)))), /names no key/);
   });
 });
 
