@@ -86,7 +86,10 @@ export type Recheck = Readonly<{
 
 /** A node that is further behind than this checks nothing of the present. */
 const waitMsMax = 30_000;
-const configurationsKept = 4;
+const configurationsKept = 8;
+/** Compiling a large configuration delays other work, so more than these are compiled one in this time. */
+const compilationsAtOnce = 4;
+const compilationMs = 15_000;
 const newestKept = 20;
 
 type Compiled = Readonly<{ configuration: PastConfiguration; readRecord: ReadRecord }>;
@@ -97,13 +100,25 @@ export function createRecheck(deps: RecheckDeps): Recheck {
   const queue = new SampleQueue({ rules: deps.rules, ownNode: deps.node, random: deps.random });
   const skipped = Object.fromEntries(skipReasons.map((reason) => [reason, 0])) as Record<SkipReason, number>;
   const compiled = new Map<string, Compiled>();
+  let compilations = compilationsAtOnce;
+  let refilledAtMs = monotonicMs();
   let same = 0;
   let different = 0;
   let newest: readonly DifferentDecision[] = [];
 
+  /** Undefined: its text is not stored, or too many others were compiled just now. The newest used ones are kept. */
   async function compiledOf(configHash: ConfigHash): Promise<Compiled | undefined> {
     const known = compiled.get(configHash);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      compiled.delete(configHash);
+      compiled.set(configHash, known);
+      return known;
+    }
+    const sinceMs = monotonicMs() - refilledAtMs;
+    compilations = Math.min(compilationsAtOnce, compilations + sinceMs / compilationMs);
+    refilledAtMs = monotonicMs();
+    if (compilations < 1) return undefined;
+    compilations -= 1;
     const configuration = await deps.configuration(configHash);
     if (configuration === undefined) return undefined;
     const routes = [...configuration.routes.values()].map(({ route }) => route);

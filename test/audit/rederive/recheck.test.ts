@@ -129,6 +129,34 @@ test("a configuration that is not stored, a broker that does not answer and what
   assert.equal(silent.recheck.counts().skipped.failed, 1);
 });
 
+test("nodes with many configurations do not make a check compile one for each decision", async () => {
+  const world = await logWorld();
+  const kim = await world.signIn("kim@example.com");
+  let read = 0;
+  const { recheck, clock } = recheckOf(world, {
+    configuration: async () => {
+      read += 1;
+      return stored(world.config);
+    },
+  });
+  const check = async (configurations: number): Promise<void> => {
+    for (let n = 0; n < 60; n++)
+      recheck.offer(entry(world.recordOf("eng", kim), { configHash: `hash ${n % configurations}` as never }), 400);
+    clock.ms += 1_000;
+    await recheck.run();
+  };
+  await check(3);
+  assert.deepEqual([read, recheck.counts().same], [3, 60]);
+  await check(20);
+  assert.ok(read <= 5, `${read} were compiled`);
+  assert.ok(recheck.counts().skipped.configuration > 0);
+  for (let n = 0; n < 60; n++) await check(8);
+  assert.equal(recheck.counts().waiting, 0);
+  const before = recheck.counts().skipped.configuration;
+  await check(8);
+  assert.equal(recheck.counts().skipped.configuration, before, "in time all of eight are known");
+});
+
 test("one in so many is chosen, at most so many a second, within a bound in bytes, and none of this node", () => {
   const record = entry({ occasion: "request" } as DecisionRecord);
   const queueOf = (oneIn: number, perSecond: number, random = () => 0.0009) =>
