@@ -56,13 +56,13 @@ export const sinkTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 7,
     meaning: "records that a receiver did not accept, without saying which, are in no file",
     test: batchingTest,
-    changes: [
-      {
-        file: delivery,
-        take: "await this.#bury(batch, error, isPart ? error.rejected : 1);",
-        put: "await (isPart ? undefined : this.#bury(batch, error, 1));",
-      },
-    ],
+    changes: [{ file: delivery, take: "await this.#bury(batch, error, error.rejected);", put: "return;" }],
+  },
+  "rejected-buried-again": {
+    section: 7,
+    meaning: "a rejected record is put aside once more with each failure of a later half of its batch",
+    test: batchingTest,
+    changes: [{ file: delivery, take: "if (batch.last <= this.#settled) return;", put: "" }],
   },
   "batch-renamed-on-retry": {
     section: 7,

@@ -231,8 +231,8 @@ export const spoolTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: delivery,
-        take: "await this.#bury(batch, error, isPart ? error.rejected : 1);",
-        put: "await (isPart ? this.#bury(batch, error, error.rejected) : undefined);",
+        take: "else if (batch.first === batch.last) await this.#bury(batch, error, 1);",
+        put: "else if (batch.first === batch.last) return;",
       },
     ],
   },

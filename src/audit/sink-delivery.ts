@@ -258,10 +258,10 @@ export class SinkDelivery {
     try {
       await this.#sink.write(batch);
     } catch (error) {
-      const isPart = error instanceof AuditPartlyRejectedError;
-      if (!isPart && !(error instanceof AuditRejectedError)) throw error;
       // Which records of a part were rejected is not known, so the dead-letter file gets them all.
-      if (isPart || batch.first === batch.last) await this.#bury(batch, error, isPart ? error.rejected : 1);
+      if (error instanceof AuditPartlyRejectedError) await this.#bury(batch, error, error.rejected);
+      else if (!(error instanceof AuditRejectedError)) throw error;
+      else if (batch.first === batch.last) await this.#bury(batch, error, 1);
       else for (const half of halvesOf(batch)) await this.#write(half);
     }
     this.#settled = batch.last;
