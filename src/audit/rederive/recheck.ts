@@ -100,8 +100,7 @@ export function createRecheck(deps: RecheckDeps): Recheck {
   const queue = new SampleQueue({ rules: deps.rules, ownNode: deps.node, random: deps.random });
   const skipped = Object.fromEntries(skipReasons.map((reason) => [reason, 0])) as Record<SkipReason, number>;
   const compiled = new Map<string, Compiled>();
-  let compilations = compilationsAtOnce;
-  let refilledAtMs = monotonicMs();
+  const mayCompile = createAllowance(monotonicMs);
   let same = 0;
   let different = 0;
   let newest: readonly DifferentDecision[] = [];
@@ -114,11 +113,7 @@ export function createRecheck(deps: RecheckDeps): Recheck {
       compiled.set(configHash, known);
       return known;
     }
-    const sinceMs = monotonicMs() - refilledAtMs;
-    compilations = Math.min(compilationsAtOnce, compilations + sinceMs / compilationMs);
-    refilledAtMs = monotonicMs();
-    if (compilations < 1) return undefined;
-    compilations -= 1;
+    if (!mayCompile()) return undefined;
     const configuration = await deps.configuration(configHash);
     if (configuration === undefined) return undefined;
     const routes = [...configuration.routes.values()].map(({ route }) => route);
@@ -199,5 +194,19 @@ export function createRecheck(deps: RecheckDeps): Recheck {
       }
     },
     counts: () => ({ same, different, skipped: { ...skipped }, waiting: queue.size, newest }),
+  };
+}
+
+/** @returns takes one compilation; false: none is left now */
+function createAllowance(monotonicMs: () => number): () => boolean {
+  let left = compilationsAtOnce;
+  let refilledAtMs = monotonicMs();
+  return () => {
+    const now = monotonicMs();
+    left = Math.min(compilationsAtOnce, left + (now - refilledAtMs) / compilationMs);
+    refilledAtMs = now;
+    if (left < 1) return false;
+    left -= 1;
+    return true;
   };
 }
