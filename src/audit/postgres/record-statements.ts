@@ -42,15 +42,32 @@ export function laterGaps(
   return { text, values };
 }
 
-/** All of a day, in the order of each boot's numbers. */
-export function numbersOfDay(
+/** The boots of a day, by an index of it alone. */
+export function bootsOfDay(table: string, day: string): SqlStatement {
+  const next = (after: string): string =>
+    `(select r.boot from ${table} r where r.day = $1::date${after} order by r.boot limit 1)`;
+  const text = `with recursive found (boot) as (select ${next("")}
+    union all select ${next(" and r.boot > found.boot")} from found where found.boot is not null)
+    select boot from found where boot is not null`;
+  return { text, values: [day] };
+}
+
+/**
+ * All of a boot, in the order of its numbers, with what of it has no plausible day. Days do not follow the numbers:
+ * a record may be a little older than the one before, over midnight, and clocks are set back.
+ */
+export function numbersOfBoot(
   table: string,
-  day: string,
-  times: Pick<StoredRecordQuery, "sinceMs" | "untilMs">,
+  { boot, first, last }: Readonly<{ boot: string; first: string; last: string }>,
+  { sinceMs, untilMs }: Pick<StoredRecordQuery, "sinceMs" | "untilMs">,
 ): SqlStatement {
-  return select({ table, day, order: "boot, seq" }, (where) =>
-    timeConditions(where, { ...times, day }, "coalesce(from_at, at)"),
-  );
+  const values: unknown[] = [boot, first, last, otherDay];
+  const bound = (column: string, sign: string, ms: number | undefined): string =>
+    ms === undefined ? "" : ` and (day = $4::date or ${column} ${sign} $${values.push(timeOf(ms))}::timestamptz)`;
+  const times = bound("at", ">=", sinceMs) + bound("coalesce(from_at, at)", "<", untilMs);
+  const text = `select line, extract(epoch from at) * 1000 as at_ms from ${table}
+    where boot = $1 and (day between $2::date and $3::date or day = $4::date)${times} order by seq, day`;
+  return { text, values };
 }
 
 type Where = (condition: string, ...values: readonly unknown[]) => void;

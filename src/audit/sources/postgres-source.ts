@@ -1,9 +1,10 @@
 /**
- * Postgres source: audit records from the table of the Postgres sink, day by day.
+ * Postgres source: audit records from the table of the Postgres sink.
  *
- * - A day is read through cursors of the server, so memory is bounded, and no transaction is longer than a day takes.
- * - With a query, records come in the order of time, and the server sends little more than what matches. Without one
- *   they come in the order of each boot's numbers within each day.
+ * - Rows are read through cursors of the server, so memory is bounded. No transaction is longer than a day takes, or,
+ *   without a query, a boot.
+ * - With a query, records come day by day in the order of time, and the server sends little more than what matches.
+ *   Without one they come boot by boot, in the order of its numbers.
  * - A standby serves too. The role needs the right to select.
  */
 
@@ -11,7 +12,13 @@ import { HostOrder, parsePostgresHosts } from "../../replication/log/index.ts";
 import { otherDay } from "../postgres/audit-schema.ts";
 import { dateOf, dayOf } from "../postgres/copy-rows.ts";
 import { AuditConnection, AuditDatabaseError, quoteName } from "../postgres/index.ts";
-import { laterGaps, numbersOfDay, type SqlStatement, statementsOfDay } from "../postgres/record-statements.ts";
+import {
+  bootsOfDay,
+  laterGaps,
+  numbersOfBoot,
+  type SqlStatement,
+  statementsOfDay,
+} from "../postgres/record-statements.ts";
 import type { StoredRecordQuery } from "./record-query.ts";
 import type { ReadingProgress, RecordSource } from "./record-source.ts";
 
@@ -45,12 +52,13 @@ export function createPostgresSource(
           ...(fromMs === undefined ? {} : { sinceMs: fromMs }),
           ...(toMs === undefined ? {} : { untilMs: toMs }),
         };
-        for (const [i, day] of days.entries()) {
+        const boots = query === undefined ? await bootsIn(connection, table, days) : new Map<string, BootDays>();
+        for (const [boot, { first, last }] of boots) {
+          onProgress?.(Math.max(0, days.indexOf(first)), days.length, "days");
+          yield* readAll(connection, [numbersOfBoot(table, { boot, first, last }, bounds)]);
+        }
+        for (const [i, day] of query === undefined ? [] : days.entries()) {
           onProgress?.(i, days.length, "days");
-          if (query === undefined) {
-            yield* readAll(connection, [numbersOfDay(table, day, bounds)]);
-            continue;
-          }
           const { decisions, others } = statementsOfDay(table, day, { ...query, ...bounds });
           yield* readAll(connection, decisions === null ? [others] : [decisions, others]);
         }
@@ -93,6 +101,27 @@ async function daysOf(
     return year === undefined ? [] : [`${year}-${month}-${day}`];
   });
   return [otherDay, ...days.filter((day) => day >= first && day <= last)];
+}
+
+type BootDays = { first: string; last: string };
+
+/** The boots with their days, in the order of the first; at the end those that have no plausible day alone. */
+async function bootsIn(
+  connection: AuditConnection,
+  table: string,
+  days: readonly string[],
+): Promise<ReadonlyMap<string, BootDays>> {
+  const boots = new Map<string, BootDays>();
+  const plausible = days.filter((day) => day !== otherDay);
+  for (const day of [...plausible, otherDay]) {
+    const { text, values } = bootsOfDay(table, day);
+    for (const { boot } of await connection.query(text, values)) {
+      const known = boots.get(String(boot));
+      if (known === undefined) boots.set(String(boot), { first: day, last: day });
+      else if (day !== otherDay) known.last = day;
+    }
+  }
+  return boots;
 }
 
 type StoredLine = Readonly<{ line: string; atMs: number }>;
