@@ -15,6 +15,7 @@ const all = [
   "decide",
   "audit",
   "audit-postgres",
+  "audit-seal",
   "follower",
   "append",
   "revoke",
