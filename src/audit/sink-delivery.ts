@@ -76,6 +76,9 @@ const deadLetterBytesMax = 64 * 1_024 * 1_024;
 const stateBytesLeast = 511;
 const lineEnd = Buffer.from("\n");
 
+/** `changed`: resolves when the spool has more than the read began with. */
+type Reading = Readonly<{ changed: Promise<void>; batch: Promise<CursorBatch | undefined> }>;
+
 export class SinkDelivery {
   readonly #sink: AuditSink;
   readonly #options: DeliveryOptions;
@@ -152,10 +155,13 @@ export class SinkDelivery {
   async #run(): Promise<void> {
     const { sleep, gatherMs } = this.#options;
     await this.#store({ now: true });
+    let ahead: Reading | null = null;
     while (!this.#stop.signal.aborted) {
       await this.#gather();
-      const { changed } = this.#options.store;
-      const batch = await this.#read();
+      const reading: Reading = ahead ?? this.#beginRead();
+      ahead = null;
+      const { changed } = reading;
+      const batch = await reading.batch;
       if (batch === undefined) {
         if (!this.#stop.signal.aborted) {
           this.#delivered = this.#cursor.position; // past frames without records
@@ -169,11 +175,18 @@ export class SinkDelivery {
         this.#begun = { boot: batch.boot, last: batch.last };
         await this.#store({ now: true });
       }
+      if (this.#sink.batching === undefined && this.#begun === null && batch.bytes.length >= fullBatchBytes)
+        ahead = this.#beginRead(); // while the sink works
       await this.#deliver(batch);
       await this.#store({ now: false });
       if (batch.bytes.length < fullBatchBytes) await sleep(gatherMs, this.#stop.signal).catch(() => undefined);
     }
+    await ahead?.batch;
     await this.#store({ now: true });
+  }
+
+  #beginRead(): Reading {
+    return { changed: this.#options.store.changed, batch: this.#read() };
   }
 
   /** Waits until the spool has a large or old enough batch for the sink. A batch that was begun is not changed. */

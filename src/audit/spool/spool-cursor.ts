@@ -58,10 +58,14 @@ export class SpoolCursor {
     boot: BootId;
     nowMs: () => number;
     onDamage: (damage: Damage) => void;
+    limits?: BatchLimits;
   }>;
   readonly #reader: SegmentReader;
   readonly #limits: BatchLimits;
-  readonly #batch: Buffer;
+  /** For the next batch. */
+  #batch: Buffer;
+  /** Of the batch before, if it must stay valid while the next one is read. */
+  #batchBefore: Buffer | null = null;
   #position: SpoolPosition;
   /** Index of a segment whose file is gone. */
   #gone: number | null = null;
@@ -82,16 +86,21 @@ export class SpoolCursor {
   }
 
   /**
-   * Moves past what it returns. The bytes are valid until the next call. @returns undefined if the sink has everything
-   * that is durable
+   * Moves past what it returns. The bytes are valid until the next call or, without `limits`, until the one after it.
+   * @returns undefined if the sink has everything that is durable
    * @param end the batch ends with this record if it reaches it
    */
   async next(end?: BatchEnd): Promise<CursorBatch | undefined> {
     const open = { filled: 0, first: 0, last: 0 };
+    const buffer = this.#batch;
     const boot = (): BootId => this.#position.boot as BootId;
     const finish = (): CursorBatch => {
       const { first, last } = open;
-      const bytes = this.#batch.subarray(0, open.filled);
+      const bytes = buffer.subarray(0, open.filled);
+      if (this.#options.limits === undefined) {
+        this.#batch = this.#batchBefore ?? Buffer.allocUnsafeSlow(buffer.length);
+        this.#batchBefore = buffer;
+      }
       const counts = { records: last - first + 1, lost: 0, atMs: this.#atMs };
       return { boot: boot(), first, last, bytes, after: this.#position, ...counts };
     };
@@ -152,7 +161,7 @@ export class SpoolCursor {
       const { bytes, last } = this.#fitting(frame, { ...open, end });
       if (bytes.length === 0) return finish();
       this.#atMs = frame.atMs;
-      bytes.copy(this.#batch, open.filled);
+      bytes.copy(buffer, open.filled);
       if (open.filled === 0) open.first = next;
       open.filled += bytes.length;
       open.last = last;

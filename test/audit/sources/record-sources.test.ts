@@ -23,6 +23,7 @@ import {
 } from "../../../src/audit/index.ts";
 import { matchesQuery } from "../../../src/audit/sources/index.ts";
 import { splitLines } from "../../../src/audit/sources/record-file.ts";
+import { SpoolUnusableError } from "../../../src/audit/spool/index.ts";
 import type { BootId, NodeId } from "../../../src/events/index.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { startPostgres } from "../../support/postgres.ts";
@@ -312,7 +313,7 @@ suite("spool", () => {
     const killed = await startSpool(first, [stuck], { boot: "boot-1", strictMs: 20_000 });
     for (let i = 0; i < 5; i++) await killed.recordDurably(decision("/", { boot: "boot-1" as BootId }));
     first.release(); // as if the process were gone: the recorder is left as it is
-    const second = openSpoolFolder(path);
+    const second = await waitFor("the change under way, which keeps the folder", () => openUnlessInUse(path));
     const recorder = await startSpool(second, [stuck], { boot: "boot-2", strictMs: 20_000 });
     await recorder.recordDurably(decision("/", { boot: "boot-2" as BootId }));
     const found = await idsIn(createSpoolSource(path, node, { nowMs: Date.now }), {});
@@ -358,3 +359,12 @@ test("a spool folder stands for the node that its name encodes, or for its name"
   assert.equal(nodeOfSpoolFolder("/spool/a%2Fb/"), "a/b");
   assert.equal(nodeOfSpoolFolder("/copies/50%"), "50%");
 });
+
+function openUnlessInUse(path: string): ReturnType<typeof openSpoolFolder> | undefined {
+  try {
+    return openSpoolFolder(path, { waitMs: 0 });
+  } catch (error) {
+    if (error instanceof SpoolUnusableError && error.isInUse) return undefined;
+    throw error;
+  }
+}
