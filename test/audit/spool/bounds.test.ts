@@ -67,6 +67,7 @@ async function crashLoop(
     made.set(rig.boot, rig.stats().recorded);
     options.check(disk);
     disk.before = () => new Promise<void>(() => {}); // the process is dead
+    rig.kill();
     disk = disk.afterKill(random);
   }
   return { disk, made, strict };
@@ -121,13 +122,14 @@ describe("a node that is killed again and again while a sink is down", () => {
     const rig = await startSpool(first, [down], { boot: "boot-0" });
     for (const _ of range(1, 5)) await rig.recordDurably(filler(rig));
     first.before = () => new Promise<void>(() => {});
+    rig.kill();
     let disk = first.afterKill(randomFrom(3));
     for (let nth = 1; nth <= 40; nth++) {
       const idle = await startSpool(disk, [down], { boot: `idle-${nth}`, segmentsMax: 20, sleepMsMax: 1 });
       check(disk);
       disk.before = () => new Promise<void>(() => {});
       disk = disk.afterKill(randomFrom(nth));
-      void idle;
+      idle.kill();
     }
     const records = await catchUp(disk, { segmentsMax: 20 });
     assert.deepEqual(sorted(accountOf(records, "boot-0").recorded), range(1, 5));

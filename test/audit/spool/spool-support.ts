@@ -12,8 +12,9 @@ import type { Damage } from "../../../src/audit/spool/index.ts";
 import type { BootId } from "../../../src/events/index.ts";
 import { node } from "../support.ts";
 
-export type SpoolRig = Recorder & Readonly<{ failures: string[]; damages: Damage[]; boot: BootId }>;
+export type SpoolRig = Recorder & Readonly<{ failures: string[]; damages: Damage[]; boot: BootId; kill(): void }>;
 
+/** `kill`: the recorder waits forever from its next pause on, as if its process were gone. */
 export async function startSpool(
   disk: SpoolDisk,
   sinks: readonly AuditSink[],
@@ -34,6 +35,7 @@ export async function startSpool(
 ): Promise<SpoolRig> {
   const failures: string[] = [];
   const damages: Damage[] = [];
+  let isKilled = false;
   const boot = (options.boot ?? "boot-1") as BootId;
   const sealing = options.seal === undefined ? {} : { seal: options.seal };
   const recorder = await createRecorder({
@@ -50,12 +52,16 @@ export async function startSpool(
     monotonicMs: () => performance.now(),
     sleep(ms, signal) {
       options.onSleep?.(ms);
+      if (isKilled) return new Promise(() => {});
       return delay(Math.min(ms, options.sleepMsMax ?? 20), undefined, signal === undefined ? {} : { signal });
     },
     onFailure: (what, error) => failures.push(`${what}: ${error instanceof Error ? error.message : error}`),
     onDamage: (damage) => damages.push(damage),
   });
-  return { ...recorder, failures, damages, boot };
+  const kill = (): void => {
+    isKilled = true;
+  };
+  return { ...recorder, failures, damages, boot, kill };
 }
 
 export type Account = Readonly<{
