@@ -17,8 +17,20 @@ export const sinkTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: delivery,
-        take: "        await this.#store({ now: true });\n      }\n      await this.#deliver(batch);",
-        put: "      }\n      await this.#deliver(batch);",
+        take: "        await this.#store({ now: true });\n      }\n      if (this.#sink.batching === undefined &&",
+        put: "      }\n      if (this.#sink.batching === undefined &&",
+      },
+    ],
+  },
+  "batch-in-flight-overwritten": {
+    section: 7,
+    meaning: "a batch is read into the memory of the one that the sink still has",
+    test: "test/audit/spool/spool.test.ts",
+    changes: [
+      {
+        file: cursor,
+        take: "if (this.#options.limits === undefined) {",
+        put: "if (this.#options.limits?.bytesMax === 0) {",
       },
     ],
   },

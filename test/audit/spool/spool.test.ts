@@ -8,7 +8,7 @@ import { AuditNotDurableError, type NotDurableReason, openSpoolFolder } from "..
 import { frameAt, frameSeed } from "../../../src/audit/spool/frame.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { decision, testSink } from "../support.ts";
+import { decision, recordsIn, testSink } from "../support.ts";
 import { ModelDisk } from "./model-disk.ts";
 import { accountOf, startSpool } from "./spool-support.ts";
 
@@ -198,6 +198,36 @@ describe("a full disk", () => {
     const { recorded, declared } = accountOf(sink.written, "boot-1");
     assert.deepEqual([sorted(recorded), declared.size], [range(1, 103), 0]);
   });
+});
+
+test("a batch in flight keeps its bytes while the next one is read, and is written again if it fails", async () => {
+  const first = testSink();
+  first.mode = "failing";
+  const disk = new ModelDisk();
+  const recorder = await startSpool(disk, [first]);
+  for (let i = 0; i < 600; i++) recorder.record(filler()); // several full batches
+  await waitFor("attempts", () => first.batches.length > 3);
+  await recorder.close(1_000);
+
+  const seen: number[][] = [];
+  const tries = new Map<number, number>();
+  const sink = testSink(first.name);
+  const next = await startSpool(disk, [
+    {
+      ...sink,
+      async write(batch) {
+        const tried = (tries.get(batch.first) ?? 0) + 1;
+        tries.set(batch.first, tried);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        if (tried < 3) throw new Error("the sink fails");
+        seen.push(recordsIn(batch).map(({ seq }) => seq));
+      },
+    },
+  ]);
+  await waitFor("the records", () => seen.flat().length >= 600);
+  assert.deepEqual(seen.flat(), range(1, 600));
+  assert.ok(seen.length > 2, `${seen.length} batches`);
+  await next.close(1_000);
 });
 
 test("a segment that cannot be removed is reported once, and stops no strict record", async () => {
