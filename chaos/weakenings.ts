@@ -109,8 +109,8 @@ export const weakenings: Readonly<Record<string, Weakening>> = {
     faults: ["kill-on-full-disk", "kill-on-slow-disk"],
     in: proxies,
     file: "src/audit/sink-delivery.ts",
-    take: "const batch = await this.#read();",
-    put: "let batch = await this.#read();\n      if (batch?.records === 0) batch = await this.#read();",
+    take: "batch: this.#read() };",
+    put: "batch: this.#read().then((batch) => (batch?.records === 0 ? this.#read() : batch)) };",
   },
   "record-another-result": {
     meaning: "refusals are recorded as permits",
