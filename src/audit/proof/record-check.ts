@@ -321,7 +321,7 @@ export class RecordCheck {
 
   #altered(state: BootState, seq: number): void {
     const { node, boot } = state;
-    const detail = "the line is not as any node writes it";
+    const detail = "no version of a node writes a line like this";
     this.#find({ kind: "altered", node, boot, first: seq, last: seq, line: this.#line, detail });
     if (seq === state.at) this.#jump(state, seq + 1);
     else if (seq > state.at) {

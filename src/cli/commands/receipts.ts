@@ -1,7 +1,6 @@
 /**
  * `cardea receipt`, `cardea receipts verify|keys`: which nodes have applied a change, and whether a receipt is genuine.
  */
-import { writeFile } from "node:fs/promises";
 import { createLocalFetch } from "../../auth/index.ts";
 import type { Config } from "../../config/index.ts";
 import { parseCommandId, parseLink } from "../../events/index.ts";
@@ -29,6 +28,7 @@ import { operatorOptions, type Parsed, parse, parseWait, waitOptions } from "../
 import { CannotError, type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
 import { promiseIn, receiptText, statementText } from "../terminal/print.ts";
 import { readText } from "../terminal/read-text.ts";
+import { writeWhole } from "../terminal/text-output.ts";
 
 export const receiptShow: CliCommand = {
   name: "receipt",
@@ -128,10 +128,7 @@ export const receiptsKeys: CliCommand = {
     const text = `${JSON.stringify(keys, undefined, 2)}\n`;
     const path = parsed.text("output");
     if (path === undefined) terminal.out(text);
-    else
-      await writeFile(path, text).catch((cause: unknown) => {
-        throw new CannotError(`${path} cannot be written`, { cause });
-      });
+    else await writeWhole(path, text);
     return 0;
   },
 };

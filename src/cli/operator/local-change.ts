@@ -1,11 +1,11 @@
 /** Local change: prints a change that only one region accepted, and the receipt of that region. */
-import { writeFile } from "node:fs/promises";
 import type { LocalChangeAnswer } from "../../console/index.ts";
 import type { LocalReceipt } from "../../replication/index.ts";
 import { type LocalReceiptStatement, localStatementIn } from "../../replication/wire/index.ts";
 import { type Parsed, parseWait } from "../terminal/arguments.ts";
-import { CannotError, type ExitCode, type Terminal } from "../terminal/command.ts";
+import type { ExitCode, Terminal } from "../terminal/command.ts";
 import { formatTable } from "../terminal/print.ts";
+import { writeWhole } from "../terminal/text-output.ts";
 import type { OperatorClient } from "./operator-client.ts";
 
 export function isLocal(answer: object): answer is LocalChangeAnswer {
@@ -26,7 +26,7 @@ export async function printLocal(
   const path = parsed.text("output");
   const waits = parsed.flag("wait") || path !== undefined;
   const receipt = waits ? await receiptOf(client, answer, parseWait(parsed.text("timeout"), 10_000)) : null;
-  if (path !== undefined && receipt !== null) await save(receipt, path);
+  if (path !== undefined && receipt !== null) await writeWhole(path, `${receipt.signed}\n`);
   if (json) terminal.out(`${JSON.stringify({ ...answer, receipt })}\n`);
   else terminal.out(`${sentenceOf(answer)}\n${receipt === null ? "" : receiptTextOf(receipt)}`);
   return parsed.flag("region") && receipt?.complete === true ? 0 : 1;
@@ -64,12 +64,4 @@ export function localStatementText(statement: LocalReceiptStatement, kid: string
   const rows = nodes.map((node) => [node.node, node.role, node.status, node.fencedAt ?? "", node.reason]);
   const table = formatTable(["NODE", "ROLE", "STATUS", "FENCED AT", ""], rows);
   return `${verified}${head}\n${what}\nstored by ${stored}\n${table}complete would mean: ${promise}\n`;
-}
-
-async function save({ signed }: LocalReceipt, path: string): Promise<void> {
-  try {
-    await writeFile(path, `${signed}\n`, { mode: 0o644 });
-  } catch (cause) {
-    throw new CannotError(`${path} cannot be written`, { cause });
-  }
 }

@@ -1,6 +1,5 @@
 /** Runs a change of an operator and, with `--wait`, follows its receipt. */
 import { randomUUID } from "node:crypto";
-import { writeFile } from "node:fs/promises";
 import type { ChangeAnswer, LocalChangeAnswer } from "../../console/index.ts";
 import { formatLink } from "../../events/index.ts";
 import type { Receipt, RegionLag } from "../../replication/index.ts";
@@ -8,6 +7,7 @@ import { type Parsed, parseWait } from "../terminal/arguments.ts";
 import { CannotError, type ExitCode, type Terminal } from "../terminal/command.ts";
 import { lastKnownText } from "../terminal/last-known-text.ts";
 import { promiseIn, receiptText } from "../terminal/print.ts";
+import { writeWhole } from "../terminal/text-output.ts";
 import { printHeldChange } from "./blast-radius.ts";
 import { isLocal, printLocal } from "./local-change.ts";
 import { type OperatorClient, OperatorRefusedError, OperatorUnreachableError } from "./operator-client.ts";
@@ -135,9 +135,5 @@ export function printLastKnown(error: unknown, parsed: Parsed, terminal: Termina
 export async function saveReceipts(receipts: readonly Receipt[], path: string): Promise<void> {
   if (receipts.some(({ signed }) => signed === null))
     throw new CannotError("the receipt has no signature, because the broker runs an older version");
-  try {
-    await writeFile(path, receipts.map(({ signed }) => `${signed}\n`).join(""), { mode: 0o644 });
-  } catch (cause) {
-    throw new CannotError(`${path} cannot be written`, { cause });
-  }
+  await writeWhole(path, receipts.map(({ signed }) => `${signed}\n`).join(""));
 }

@@ -82,7 +82,7 @@ export const brandingKeys = {
   ),
   support: cardea(
     z.strictObject({
-      label: cardea(shortText("the IT help desk").prefault(""), "Who helps, as it stands in a sentence.", {
+      label: cardea(shortText("the IT help desk").prefault(""), "Who helps people, worded to fit within a sentence.", {
         inConfig: "value",
       }),
       url: cardea(contactUrl().prefault(""), "Where: a web page, or `mailto:` and an address. Empty: no link.", {

@@ -2,7 +2,7 @@
  * English: all words of the pages, as functions of their values.
  *
  * - Pure. A translation is one more file with a value of the type `PageText`, listed in texts.ts.
- * - A value stands in a whole sentence; no sentence is joined from parts, so that a translation can reorder it.
+ * - Each text is a whole sentence around its values, never joined from parts, so that a translation can reorder it.
  * - Values are isolated by the caller where they may be right-to-left.
  */
 import type { PageCondition } from "../../auth/index.ts";

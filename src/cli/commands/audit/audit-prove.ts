@@ -2,7 +2,6 @@
  * `cardea audit prove`, `cardea audit prove-consistency`, `cardea audit verify-proof`: proofs about sealed audit
  * records, for a person who has neither the records nor the log.
  */
-import { writeFile } from "node:fs/promises";
 import {
   CannotProveError,
   type ConsistencyProof,
@@ -14,9 +13,10 @@ import {
 } from "../../../audit/index.ts";
 import { connectOperator } from "../../operator/operator-client.ts";
 import { operatorOptions, type Parsed, parse } from "../../terminal/arguments.ts";
-import { CannotError, type CliCommand, type Terminal, UsageError } from "../../terminal/command.ts";
+import { type CliCommand, type Terminal, UsageError } from "../../terminal/command.ts";
 import { maskControlCharacters } from "../../terminal/print.ts";
 import { readText } from "../../terminal/read-text.ts";
+import { writeWhole } from "../../terminal/text-output.ts";
 import { trustedKeys } from "../receipts.ts";
 import { loadSeals, receiptProblem, sealOptions } from "./load-seals.ts";
 import { linesOf, placeOptions, recordPlaces } from "./record-places.ts";
@@ -158,10 +158,7 @@ async function prove(
     const text = `${JSON.stringify(whole, null, 2)}\n`;
     const path = parsed.text("output");
     if (path === undefined) terminal.out(text);
-    else
-      await writeFile(path, text).catch((cause: unknown) => {
-        throw new CannotError(`${path} cannot be written`, { cause });
-      });
+    else await writeWhole(path, text);
     return 0;
   } catch (error) {
     if (!(error instanceof CannotProveError)) throw error;

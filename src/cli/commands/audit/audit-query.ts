@@ -10,10 +10,10 @@ import {
 import { formatAuditLine, maskUnsafe } from "../../operator/audit-line.ts";
 import { operatorOptions, type Parsed, parse } from "../../terminal/arguments.ts";
 import { CannotError, type CliCommand, type ExitCode, type Terminal } from "../../terminal/command.ts";
+import { fileOutput, type TextOutput, terminalOutput } from "../../terminal/text-output.ts";
 import { escapeControls } from "../audit.ts";
 import { createNames, type PersonNames } from "./person-names.ts";
 import { formatOf, limitOf, type QueryFormat, queryOf, queryOptions, sourcesOf } from "./query-options.ts";
-import { fileOutput, type QueryOutput, terminalOutput } from "./query-output.ts";
 import { createProgress, type Progress } from "./query-progress.ts";
 import { csvHead, formatCsvRow } from "./record-csv.ts";
 
@@ -69,7 +69,7 @@ type Search = Readonly<{
   limit: number;
   names: PersonNames;
   progress: Progress;
-  output: QueryOutput;
+  output: TextOutput;
   signal: AbortSignal;
 }>;
 type Done = Readonly<{ found: number; counts: FindCounts; end: "complete" | "limit" | "closed" | "interrupted" }>;

@@ -4,8 +4,8 @@ import { formatLink } from "../../../events/index.ts";
 import { connectOperator } from "../../operator/operator-client.ts";
 import { operatorOptions, parse } from "../../terminal/arguments.ts";
 import { CannotError, type CliCommand } from "../../terminal/command.ts";
+import { writeWhole } from "../../terminal/text-output.ts";
 import { loadSeals, sealOptions } from "./load-seals.ts";
-import { writeWhole } from "./query-output.ts";
 
 export const auditSeals: CliCommand = {
   name: "audit seals",

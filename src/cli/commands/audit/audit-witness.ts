@@ -4,8 +4,8 @@ import { auditCheckpointPair } from "../../../replication/wire/index.ts";
 import { readLocalConfig } from "../../build/local-config.ts";
 import { operatorOptions, parse } from "../../terminal/arguments.ts";
 import { CannotError, type CliCommand, UsageError } from "../../terminal/command.ts";
+import { writeWhole } from "../../terminal/text-output.ts";
 import { loadSeals, sealOptions } from "./load-seals.ts";
-import { writeWhole } from "./query-output.ts";
 import { leavesOfSeals, requestCosignature } from "./witness-checkpoint.ts";
 
 export const auditWitness: CliCommand = {

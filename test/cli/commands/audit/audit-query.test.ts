@@ -16,8 +16,8 @@ import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { type AuditRecord, toLine } from "../../../../src/audit/index.ts";
 import { auditQuery } from "../../../../src/cli/commands/audit/audit-query.ts";
-import { writeWhole } from "../../../../src/cli/commands/audit/query-output.ts";
 import { UsageError } from "../../../../src/cli/terminal/command.ts";
+import { writeWhole } from "../../../../src/cli/terminal/text-output.ts";
 import type { BootId } from "../../../../src/events/index.ts";
 import { newAuditDatabase } from "../../../audit/postgres/audit-database.ts";
 import { samples } from "../../../audit/samples.ts";
@@ -256,4 +256,6 @@ test("a checkpoint or an export replaces the older one as a whole, so a failure 
   closeSync(before);
   assert.equal(readFileSync(target, "utf8"), "the next one\n");
   await assert.rejects(writeWhole(join(folder.path, "nowhere", "x"), "text"), /cannot be written/);
+  await writeWhole("/dev/null", "what is no file is written to, and stays what it is\n");
+  assert.ok(statSync("/dev/null").isCharacterDevice());
 });

@@ -1,15 +1,17 @@
 /**
- * Query output: where `cardea audit query` writes. A slow reader slows the query down; memory stays bounded.
+ * Text output: what a command writes piece by piece, to the terminal or to a file.
  *
- * A file appears whole or not at all: it is written and synced under another name first.
+ * - A slow reader of the terminal slows the command down; memory stays bounded.
+ * - A file appears whole or not at all: it is written and synced under another name first, so that a full disk or an
+ *   interruption leaves the file that was there.
  */
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { CannotError, type Terminal, UsageError } from "../../terminal/command.ts";
+import { CannotError, type Terminal, UsageError } from "./command.ts";
 
-export type QueryOutput = Readonly<{
+export type TextOutput = Readonly<{
   write(text: string): Promise<void>;
   /** Everything was written. */
   finish(): Promise<void>;
@@ -21,7 +23,7 @@ export type QueryOutput = Readonly<{
 const gatherCharsMax = 65_536;
 
 /** @param onClosed called when nothing reads the output any more, such as `head` */
-export function terminalOutput(terminal: Terminal, onClosed: () => void): QueryOutput {
+export function terminalOutput(terminal: Terminal, onClosed: () => void): TextOutput {
   let isClosed = false;
   const onError = (): void => {
     isClosed = true;
@@ -43,8 +45,15 @@ export function terminalOutput(terminal: Terminal, onClosed: () => void): QueryO
   };
 }
 
-/** Writes a file that other people may read. @throws as fileOutput */
+/** Writes a file that other people may read; also to a terminal or a pipe. @throws as fileOutput */
 export async function writeWhole(path: string, text: string): Promise<void> {
+  const found = await stat(path).catch(() => null);
+  if (found !== null && !found.isFile() && !found.isDirectory()) {
+    await writeFile(path, text).catch((cause: unknown) => {
+      throw cannotWrite(path, cause);
+    });
+    return;
+  }
   const output = await fileOutput(path, { mode: 0o666 });
   try {
     await output.write(text);
@@ -58,7 +67,7 @@ export async function writeWhole(path: string, text: string): Promise<void> {
 export async function fileOutput(
   path: string,
   { mode = 0o600 }: Readonly<{ mode?: number }> = {},
-): Promise<QueryOutput> {
+): Promise<TextOutput> {
   const target = await realpath(path).catch(() => path);
   const found = await stat(target).catch(() => null);
   if (found !== null && !found.isFile()) throw new UsageError(`--output ${path}: that is no file`);
