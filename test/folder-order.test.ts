@@ -18,6 +18,7 @@ const orders: Readonly<Record<string, string>> = {
   "src/broker": "core commands state snapshots leader api peers region root",
   "src/auth": "reply authorize idle root shared-signals authenticate directory",
   "src/audit": "spool seal root rederive pull status postgres sinks sources proof",
+  "src/console": "text pages assets api views root",
   "src/proxy":
     "message enforce reply tls autocert http1 http2 upstream headers routing observe forward tunnel request listen decision-api root",
   "src/cli": "terminal tunnel process build operator policy drill commands root",

@@ -3,9 +3,9 @@ import type { TestMutant } from "./test-mutant.ts";
 
 const storeTest = "test/audit/pull/pull-store.test.ts";
 const feedTest = "test/audit/pull/feed.test.ts";
-const decisionsTest = "test/console/operator-decisions.test.ts";
+const decisionsTest = "test/console/api/operator-decisions.test.ts";
 const statusTest = "test/audit/status/audit-status.test.ts";
-const accessTest = "test/console/operator-access.test.ts";
+const accessTest = "test/console/api/operator-access.test.ts";
 const store = "src/audit/pull/pull-store.ts";
 const status = "src/audit/status/audit-status.ts";
 
@@ -58,12 +58,12 @@ export const pullTestMutants: Readonly<Record<string, TestMutant>> = {
     test: decisionsTest,
     changes: [
       {
-        file: "src/console/decisions/decision-page.ts",
+        file: "src/console/api/decisions/decision-page.ts",
         take: "      after = entry.cursor;\n",
         put: "      if (query.matches(entry.record)) after = entry.cursor;\n",
       },
       {
-        file: "src/console/decisions/decision-page.ts",
+        file: "src/console/api/decisions/decision-page.ts",
         take: "    if (page.entries.length > 0) after = page.after;\n",
         put: "",
       },
@@ -92,7 +92,11 @@ export const pullTestMutants: Readonly<Record<string, TestMutant>> = {
     meaning: "each caller that the operator API refuses is a record, so strangers fill the spool",
     test: accessTest,
     changes: [
-      { file: "src/console/operator-access.ts", take: "if (window.left === 0) {", put: "if (window.left === -1e9) {" },
+      {
+        file: "src/console/api/operator-access.ts",
+        take: "if (window.left === 0) {",
+        put: "if (window.left === -1e9) {",
+      },
     ],
   },
 };

@@ -1,38 +1,38 @@
 /** Pages and the operator API: the entry point of the console. */
 
-export { createPageAssets, type PageAssets } from "./assets/page-assets.ts";
-export { fetchPicture } from "./assets/picture-fetch.ts";
-export { createPictureStore } from "./assets/picture-store.ts";
-export { registerAssets } from "./assets/register-assets.ts";
-export type { ErasureReport } from "./erasure-report.ts";
-export type { BlastRadius, PreviewAnswer } from "./held/blast-radius.ts";
-export type { HeldView } from "./held/operator-held.ts";
-export { createHomeLookup } from "./home-lookup.ts";
-export { parseLastKnown } from "./last-known.ts";
-export type { LocalChangeAnswer } from "./local-changes.ts";
-export { type AccessRecorder, createAccessRecorder } from "./operator-access.ts";
-export { operatorApiPrefix, registerOperatorApi } from "./operator-api.ts";
-export { isAdministrator, type OperatorCaller, operatorCallerOf } from "./operator-caller.ts";
-export type { ChangeAnswer, RevokedManyAnswer } from "./operator-changes.ts";
-export type { ConfigurationAnswer, ConfigurationView } from "./operator-configurations.ts";
-export { operatorOpenApi } from "./operator-openapi.ts";
+export type { ErasureReport } from "./api/erasure-report.ts";
+export type { BlastRadius, PreviewAnswer } from "./api/held/blast-radius.ts";
+export type { HeldView } from "./api/held/operator-held.ts";
+export { createHomeLookup } from "./api/home-lookup.ts";
+export { parseLastKnown } from "./api/last-known.ts";
+export type { LocalChangeAnswer } from "./api/local-changes.ts";
+export { type AccessRecorder, createAccessRecorder } from "./api/operator-access.ts";
+export { operatorApiPrefix, registerOperatorApi } from "./api/operator-api.ts";
+export { isAdministrator, type OperatorCaller, operatorCallerOf } from "./api/operator-caller.ts";
+export type { ChangeAnswer, RevokedManyAnswer } from "./api/operator-changes.ts";
+export type { ConfigurationAnswer, ConfigurationView } from "./api/operator-configurations.ts";
+export { operatorOpenApi } from "./api/operator-openapi.ts";
 export {
   type DirectoryView,
   directoryStateOf,
   type MembershipView,
   type ScimTokenView,
-} from "./operator-provisioning.ts";
-export type { OperatorApiDeps } from "./operator-route.ts";
-export type { LastKnownState } from "./operator-schemas.ts";
-export { mintOperatorToken, type OperatorToken, verifyOperatorToken } from "./operator-token.ts";
-export type { EraseAnswer } from "./operator-user-changes.ts";
-export type { GroupView, SessionView, UserView } from "./operator-views.ts";
+} from "./api/operator-provisioning.ts";
+export type { OperatorApiDeps } from "./api/operator-route.ts";
+export type { LastKnownState } from "./api/operator-schemas.ts";
+export { mintOperatorToken, type OperatorToken, verifyOperatorToken } from "./api/operator-token.ts";
+export type { EraseAnswer } from "./api/operator-user-changes.ts";
+export type { GroupView, SessionView, UserView } from "./api/operator-views.ts";
+export type { AccessFailure, AccessProgress, WhatReport, WhoReport } from "./api/past/access-reports.ts";
+export type { ExplainAnswer } from "./api/past/explain-route.ts";
+export type { AskAnswer } from "./api/provisioning/directory-people.ts";
+export { createPageAssets, type PageAssets } from "./assets/page-assets.ts";
+export { fetchPicture } from "./assets/picture-fetch.ts";
+export { createPictureStore } from "./assets/picture-store.ts";
+export { registerAssets } from "./assets/register-assets.ts";
 export { escapeHtml, type Html, type HtmlValue, html, safeUrl } from "./pages/html.ts";
 export { definitionList, type Frame, isolateText, linkButton, renderLayout, renderPlainPage } from "./pages/layout.ts";
 export { lookOf, type PageLook } from "./pages/look.ts";
 export { createPageRenderer } from "./pages/render-page.ts";
-export type { AccessFailure, AccessProgress, WhatReport, WhoReport } from "./past/access-reports.ts";
-export type { ExplainAnswer } from "./past/explain-route.ts";
-export type { AskAnswer } from "./provisioning/directory-people.ts";
 export { registerReceiptKeys } from "./receipt-keys.ts";
 export { describeReasons, type PageText, texts } from "./text/texts.ts";

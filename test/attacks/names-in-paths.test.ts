@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { inPath } from "../../src/cli/operator/operator-client.ts";
 import { parseGroupId, type UnixMs } from "../../src/events/index.ts";
 import { signIn, subjectId } from "../auth/authenticate/support.ts";
-import { startOperatorWorld } from "../console/operator-support.ts";
+import { startOperatorWorld } from "../console/api/operator-support.ts";
 
 test("an operator adds and removes members of groups with slashes, special characters and long names", async (t) => {
   const at = await startOperatorWorld(t);

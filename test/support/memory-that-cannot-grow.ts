@@ -50,11 +50,11 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
     "src/replication/snapshot/load-snapshot.ts coming",
   ],
   "has one entry per role of a process": ["src/replication/wire/service-call.ts keys"],
-  "has one entry per operation of the operator API": ["src/console/operator-api.ts registered"],
+  "has one entry per operation of the operator API": ["src/console/api/operator-api.ts registered"],
   "lasts for one step of a core, or one turn of the event loop": [
     "src/broker/broker.ts inputs",
     "src/audit/rederive/rederive.ts found",
-    "src/console/past/access-reports.ts found",
+    "src/console/api/past/access-reports.ts found",
     "src/broker/region/region-loop.ts #facts",
     "src/broker/region/region-step-context.ts #effects",
     "src/broker/core/step-context.ts #effects",

@@ -147,7 +147,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "The receipt's promise states what follows",
     tests: [
-      "test/console/operator-receipts.test.ts › a receipt claims no more than the change does: a person removed from a group keeps access by other rights",
+      "test/console/api/operator-receipts.test.ts › a receipt claims no more than the change does: a person removed from a group keeps access by other rights",
       "test/replication/wire/receipt-jws.test.ts › promises that no byte is carried, and with a fenced node mentions what a kernel may still send",
     ],
   },
@@ -338,7 +338,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   },
   {
     says: "A person removed from a group keeps what other rights give",
-    tests: ["test/console/operator-receipts.test.ts › a person removed from a group keeps access by other rights"],
+    tests: ["test/console/api/operator-receipts.test.ts › a person removed from a group keeps access by other rights"],
   },
   { says: "**That the log cannot lose it**", untested: "names what is not promised" },
   {
@@ -471,27 +471,27 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "A receipt that is requested in a region without a connection to the home region",
     tests: [
-      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
-      "test/console/operator-unavailable.test.ts › a stream that has begun ends with the last-known state when the region is cut off",
+      "test/console/api/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+      "test/console/api/operator-unavailable.test.ts › a stream that has begun ends with the last-known state when the region is cut off",
     ],
   },
   {
     says: "The status stays 503, because a client",
     tests: [
-      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+      "test/console/api/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
     ],
   },
   {
     says: "`lastKnown` is no receipt: it is not signed",
     tests: [
-      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
-      "test/console/operator-unavailable.test.ts › the command line prints the last-known state, with a name of another region too, and exits with 3",
+      "test/console/api/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+      "test/console/api/operator-unavailable.test.ts › the command line prints the last-known state, with a name of another region too, and exits with 3",
     ],
   },
   {
     says: "It does not say whether the change that you named is in the log",
     tests: [
-      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+      "test/console/api/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
     ],
   },
   { says: "Only the leader knows which nodes may decide", untested: "the reason for the sentence before" },
@@ -499,26 +499,26 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "| `region`, `at` | the region of the server that answered",
     tests: [
-      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+      "test/console/api/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
     ],
   },
   {
     says: "| `homeSilentMs`, `leasesUntil` |",
     tests: [
-      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+      "test/console/api/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
       "test/broker/region/regional-broker.test.ts › the status of a region that is cut off says until when leases by age count, and how the regions were last known",
     ],
   },
   {
     says: "| `broker` | the regional broker that answered",
     tests: [
-      "test/console/operator-unavailable.test.ts › the command line prints the last-known state, with a name of another region too, and exits with 3",
+      "test/console/api/operator-unavailable.test.ts › the command line prints the last-known state, with a name of another region too, and exits with 3",
     ],
   },
   {
     says: "| `nodes` | the nodes of the region that renew through this broker",
     tests: [
-      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+      "test/console/api/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
     ],
   },
   {
@@ -528,20 +528,20 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "| `reported` | the leader's last report about all regions",
     tests: [
-      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+      "test/console/api/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
     ],
   },
   {
     says: "For each region: how many brokers and nodes it had",
     tests: [
-      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
-      "test/console/operator-unavailable.test.ts › the command line prints the last-known state, with a name of another region too, and exits with 3",
+      "test/console/api/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+      "test/console/api/operator-unavailable.test.ts › the command line prints the last-known state, with a name of another region too, and exits with 3",
     ],
   },
   {
     says: "Null: this broker has had no report",
     tests: [
-      "test/console/operator-unavailable.test.ts › a region that was told nothing of the others says so, and one that an older leader told names no positions",
+      "test/console/api/operator-unavailable.test.ts › a region that was told nothing of the others says so, and one that an older leader told names no positions",
     ],
   },
   {
@@ -551,7 +551,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "It proves nothing: the link may not be in the log",
     tests: [
-      "test/console/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
+      "test/console/api/operator-unavailable.test.ts › a receipt requested in a region that is cut off is never complete: the answer names its nodes, and every region as last known with its age",
     ],
   },
   { says: "Request the receipt again once the region is connected", untested: "advice" },

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import type { HeardStatus } from "../../../src/audit/index.ts";
-import { json, startOperatorWorld } from "../../console/operator-support.ts";
+import { json, startOperatorWorld } from "../../console/api/operator-support.ts";
 import { run } from "../support.ts";
 
 const sink = { name: "nats", blind: 12, waiting: 5, lost: 4, deadLetters: 3, lagMs: 61_000, failing: false };

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import { compilePolicies } from "../../../src/auth/index.ts";
+import { operatorOperations } from "../../../src/console/api/operator-operations.ts";
 import type { BlastRadius } from "../../../src/console/index.ts";
-import { operatorOperations } from "../../../src/console/operator-operations.ts";
 import {
   type Command,
   type CommandId,
@@ -16,7 +16,7 @@ import {
   userIdOf,
 } from "../../../src/events/index.ts";
 import { base, parse } from "../../config/support.ts";
-import { json, type OperatorWorld, startOperatorWorld } from "../../console/operator-support.ts";
+import { json, type OperatorWorld, startOperatorWorld } from "../../console/api/operator-support.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { run } from "../support.ts";
 

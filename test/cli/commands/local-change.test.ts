@@ -12,7 +12,7 @@ import {
   stateLocalReceipt,
 } from "../../../src/replication/wire/index.ts";
 import { secret } from "../../auth/authenticate/support.ts";
-import { startOperatorWorld } from "../../console/operator-support.ts";
+import { startOperatorWorld } from "../../console/api/operator-support.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { run } from "../support.ts";
 

@@ -18,7 +18,7 @@ import {
   stateReceipt,
 } from "../../../src/replication/wire/index.ts";
 import { secret, type World } from "../../auth/authenticate/support.ts";
-import { type OperatorWorld, startOperatorWorld } from "../../console/operator-support.ts";
+import { type OperatorWorld, startOperatorWorld } from "../../console/api/operator-support.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { type CommandOutput, run } from "../support.ts";
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { isSecretOf, parseScimToken, type ScimToken, scimTokenIdIn } from "../../../src/events/index.ts";
-import { startOperatorWorld } from "../../console/operator-support.ts";
+import { startOperatorWorld } from "../../console/api/operator-support.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { run } from "../support.ts";
 

@@ -1,10 +1,10 @@
 /** `cardea users refresh` on the command line: the requests to the identity provider and to each directory. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { operatorOperations } from "../../../src/console/operator-operations.ts";
+import { operatorOperations } from "../../../src/console/api/operator-operations.ts";
 import { readsLevel } from "../../../src/events/index.ts";
 import { signIn } from "../../auth/authenticate/support.ts";
-import { json, startOperatorWorld } from "../../console/operator-support.ts";
+import { json, startOperatorWorld } from "../../console/api/operator-support.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { run } from "../support.ts";
 

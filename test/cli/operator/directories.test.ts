@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import type { DirectoryView } from "../../../src/console/index.ts";
 import { type CommandId, directoryStateUser, parseDirectoryState } from "../../../src/events/index.ts";
-import { startOperatorWorld } from "../../console/operator-support.ts";
+import { startOperatorWorld } from "../../console/api/operator-support.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { run } from "../support.ts";
 

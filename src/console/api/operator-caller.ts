@@ -1,0 +1,125 @@
+/**
+ * Operator caller: who may use the operator API, by a bearer token or an administrator's session.
+ *
+ * A session counts only with `Origin` (or `Sec-Fetch-Site: same-origin`) of the authenticate host and, for changes, a
+ * JSON body, which no form on another site can send. An e-mail names an administrator only if the provider has verified
+ * it.
+ */
+import type { FastifyRequest } from "fastify";
+import type { Principal } from "../../auth/index.ts";
+import {
+  type Fact,
+  type GroupId,
+  type Stream,
+  sessionStream,
+  type UnixMs,
+  type UserId,
+  userStream,
+} from "../../events/index.ts";
+import type { HomeOutOfReach } from "../../replication/index.ts";
+import { describeHome } from "./home-lookup.ts";
+import type { OperatorToken } from "./operator-token.ts";
+
+export type OperatorCaller =
+  | Fact<
+      "operator",
+      {
+        /** The actor that the log records. */
+        actor: string;
+        /** When the token or the session ends, or a membership that may have made the caller an administrator. */
+        until: UnixMs;
+        /** The facts behind this decision; none for a token. */
+        reads: readonly Stream[];
+      }
+    >
+  /** `code`: why this node may not confirm a session now; absent where the sentence is all there is to say. */
+  | Fact<
+      "refused",
+      {
+        status: 401 | 403 | 503;
+        error: string;
+        code?: "home-unreachable";
+        /** Who is signed in, and no operator. */
+        userId?: UserId;
+      }
+    >;
+
+/** @param administrators `group:ID`, `email:ADDRESS` or `sub:SUBJECT`; a bare entry counts as each of the three */
+export function isAdministrator(principal: Principal, administrators: readonly string[]): boolean {
+  return administrators.some((entry) => {
+    const [, kind, named = ""] = /^(group|email|sub):(.*)$/s.exec(entry) ?? [];
+    const name = kind === undefined ? entry : named;
+    return name !== "" && isNamed(principal, kind, name);
+  });
+}
+
+function isNamed({ groups, profile }: Principal, kind: string | undefined, name: string): boolean {
+  const isKind = (one: string): boolean => kind === undefined || kind === one;
+  if (isKind("group") && groups.has(name as GroupId)) return true;
+  if (profile === undefined) return false;
+  return (
+    (isKind("sub") && profile.subject === name) || (isKind("email") && profile.emailVerified && profile.email === name)
+  );
+}
+
+export async function operatorCallerOf(
+  request: FastifyRequest,
+  options: {
+    authenticateOrigin: string;
+    administrators: readonly string[];
+    verifyToken: (token: string) => Promise<OperatorToken | undefined>;
+    signedIn: (
+      request: FastifyRequest,
+    ) => Promise<Fact<"anonymous", unknown> | Fact<"behind", unknown> | Fact<"signed-in", { principal: Principal }>>;
+    /** Null: the home region answers. */
+    homeOutOfReach: () => Promise<HomeOutOfReach | null>;
+  },
+): Promise<OperatorCaller> {
+  const { authorization } = request.headers;
+  if (authorization !== undefined) {
+    // A bearer token counts alone, never together with a cookie.
+    const bearer = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
+    const token = bearer === undefined ? undefined : await options.verifyToken(bearer);
+    return token === undefined
+      ? refused(401, "the operator token is not valid, or has expired")
+      : { type: "operator", actor: `operator:${token.name}#${token.tokenId}`, until: token.expiresAt, reads: [] };
+  }
+  const signedIn = await options.signedIn(request);
+  if (signedIn.type === "behind") {
+    const home = await options.homeOutOfReach();
+    return home === null
+      ? refused(503, "this node has not read your session from the log yet")
+      : { type: "refused", status: 503, error: describeHome(home), code: "home-unreachable" };
+  }
+  if (signedIn.type === "anonymous") return refused(401, "sign in as an administrator, or send an operator token");
+  const { principal } = signedIn;
+  if (!isAdministrator(principal, options.administrators)) {
+    return refused(403, "you are signed in, but not an administrator of this installation", principal.userId);
+  }
+  const reads = request.method === "GET" || request.method === "HEAD";
+  if (!isFromOurPage(request, options.authenticateOrigin, reads ? "read" : "change")) {
+    return refused(403, "the request did not come from this installation's own pages", principal.userId);
+  }
+  if (!reads && !/^application\/json(?:\s*;|$)/i.test(request.headers["content-type"] ?? "")) {
+    return refused(403, "changes are sent as application/json", principal.userId);
+  }
+  return {
+    type: "operator",
+    actor: `operator:${principal.userId}`,
+    until: Math.min(principal.session.expiresAt, principal.groupsUntil ?? Number.POSITIVE_INFINITY) as UnixMs,
+    reads: [sessionStream(principal.session.sessionId), userStream(principal.userId)],
+  };
+}
+
+/** Requires proof of origin. Only a read may come from the address bar. */
+function isFromOurPage(request: FastifyRequest, origin: string, kind: "read" | "change"): boolean {
+  const said = request.headers.origin;
+  const site = request.headers["sec-fetch-site"];
+  if (said !== undefined && said !== origin) return false;
+  if (site === undefined) return said === origin;
+  return site === "same-origin" || (site === "none" && kind === "read");
+}
+
+function refused(status: 401 | 403 | 503, error: string, userId?: UserId): OperatorCaller {
+  return { type: "refused", status, error, ...(userId === undefined ? {} : { userId }) };
+}

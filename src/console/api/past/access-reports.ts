@@ -1,0 +1,437 @@
+/**
+ * Access reports: who could reach a route, and what a person could reach, at a time. Answered as Server-Sent Events:
+ * `progress` while the log is read, then `report` or `failed`.
+ *
+ * - A report of the past folds the log into a projection of its own, so one runs at a time in each process. It yields
+ *   after each page, and ends when the caller leaves, loses the right, or after ten minutes.
+ * - It opens personal data, as every read of the operator API does.
+ */
+import type { FastifyReply, FastifyRequest } from "fastify";
+import {
+  type AccessAnswer,
+  type AccessFact,
+  type AccessPerson,
+  type AccessState,
+  describePerson,
+  evaluateAccess,
+  evaluateAnonymous,
+  explainDecision,
+  factsBehind,
+  type LogAtTime,
+  LogUnreachableError,
+  whoCan,
+} from "../../../audit/index.ts";
+import type { DecisionRecord, FactTrace, RoutePolicy } from "../../../auth/index.ts";
+import {
+  type ConfigHash,
+  configurationStream,
+  decodeEvents,
+  type Link,
+  type NodeId,
+  type Position,
+  type Recorded,
+  type UnixMs,
+  type UserId,
+} from "../../../events/index.ts";
+import type { ClusterStatus, Databroker } from "../../../replication/index.ts";
+import type { LogArchive } from "../../../replication/snapshot/index.ts";
+import { BrokerUnavailableError } from "../../../replication/wire/index.ts";
+import { badRequest, type Operator, type OperatorApiDeps, type RegisterRoute } from "../operator-route.ts";
+import { accessWhatSchema, accessWhoSchema } from "../operator-schemas.ts";
+import { findUsers } from "../operator-views.ts";
+import { eventStreamType } from "../receipt-stream.ts";
+import type { PastLog } from "./past-log.ts";
+
+type ReportBase = Readonly<{
+  type: "report";
+  at: string;
+  /** The position of that time, and its link. */
+  link: AccessState["link"];
+  /** Null: this server's own copy of the log answered. */
+  snapshot: number | null;
+}>;
+export type WhoReport = ReportBase &
+  Readonly<{
+    configurations: readonly (RunConfiguration &
+      Readonly<{
+        /** Null: the configuration has no such route, or its text is not stored; `problem` says which. */
+        route: Readonly<{ id: string; name: string; from: string }> | null;
+        problem: string | null;
+        /** The answer to a caller who has not signed in. */
+        anyone: AccessAnswer | null;
+        people: readonly AccessPerson[];
+        /** How many others the policy denies. */
+        denied: number;
+        more: boolean;
+      }>)[];
+  }>;
+export type WhatReport = ReportBase &
+  Readonly<{
+    userId: UserId;
+    email: string;
+    /** What the log had of the person; null: an active person. */
+    note: string | null;
+    configurations: readonly (RunConfiguration &
+      Readonly<{
+        problem: string | null;
+        routes: readonly (Readonly<{ id: string; name: string; from: string; problem: string | null }> &
+          AccessAnswer)[];
+      }>)[];
+    facts: readonly AccessFact[];
+  }>;
+export type AccessProgress = Readonly<{ type: "progress"; position: number; head: number; at: string }>;
+export type AccessFailure = Readonly<{ type: "failed"; error: string }>;
+
+const reportMsMax = 600_000;
+/** People of a report whose facts are looked up in the log. */
+const explainedMax = 100;
+const progressEveryMs = 250;
+
+export function registerAccessReports(route: RegisterRoute, deps: OperatorApiDeps, past: PastLog): void {
+  const answer = async (
+    request: FastifyRequest,
+    reply: FastifyReply,
+    caller: Operator,
+    at: UnixMs | undefined,
+    report: (state: ReportState) => Promise<WhoReport | WhatReport>,
+  ): Promise<FastifyReply> => {
+    const answered = past.alone(() => stream({ ...deps, past }, { request, reply, caller }, at, report));
+    if (answered !== undefined) return answered;
+    const error = "another report of the past runs on this server";
+    return reply.code(503).header("retry-after", "5").send({ error });
+  };
+
+  route("GET /access/who", async (request, reply, caller) => {
+    const query = accessWhoSchema.safeParse(request.query);
+    if (!query.success) return badRequest(reply, query.error);
+    const { route: name, at, config, limit } = query.data;
+    return answer(request, reply, caller, timeOf(at), (state) =>
+      reportWho({ ...deps, past }, state, { name, config, limit }),
+    );
+  });
+  route("GET /access/what", async (request, reply, caller) => {
+    const query = accessWhatSchema.safeParse(request.query);
+    if (!query.success) return badRequest(reply, query.error);
+    const { user, at, config } = query.data;
+    const found = findUsers(deps.replica, user, "any");
+    const [userId, another] = found;
+    if (userId === undefined) return reply.code(404).send({ error: `no user matches ${JSON.stringify(user)}` });
+    if (another !== undefined)
+      return reply
+        .code(409)
+        .send({ error: `${found.length} users match; use a user id: ${found.slice(0, 5).join(", ")}` });
+    return answer(request, reply, caller, timeOf(at), (state) =>
+      reportWhat({ ...deps, past }, state, { userId, config }),
+    );
+  });
+}
+
+const timeOf = (text: string | undefined): UnixMs | undefined =>
+  text === undefined ? undefined : (Date.parse(text) as UnixMs);
+
+type ReportState = Readonly<{
+  state: AccessState;
+  base: Omit<ReportBase, "type">;
+  configurations: readonly RunConfiguration[];
+}>;
+
+type ReportDeps = OperatorApiDeps & Readonly<{ past: PastLog }>;
+
+async function stream(
+  deps: ReportDeps,
+  { request, reply, caller }: Readonly<{ request: FastifyRequest; reply: FastifyReply; caller: Operator }>,
+  at: UnixMs | undefined,
+  report: (state: ReportState) => Promise<WhoReport | WhatReport>,
+): Promise<FastifyReply> {
+  const ending = new AbortController();
+  const { raw } = reply;
+  raw.once("close", () => ending.abort());
+  const began = deps.now();
+  const endsAt = Math.min(began + reportMsMax, caller.until);
+  reply.hijack();
+  raw.writeHead(200, { "content-type": eventStreamType, "cache-control": "no-store", "x-accel-buffering": "no" });
+  const write = (data: WhoReport | WhatReport | AccessProgress | AccessFailure): void => {
+    if (!raw.destroyed) raw.write(`event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`);
+  };
+  let shownAt = 0;
+  const onProgress = (progress: Readonly<{ position: number; head: number; at: UnixMs }>): void => {
+    const now = deps.now();
+    if (now >= endsAt) ending.abort(new LogUnreachableError("the report took longer than ten minutes"));
+    if (now - shownAt < progressEveryMs) return;
+    shownAt = now;
+    write({ type: "progress", ...progress, at: new Date(progress.at).toISOString() });
+  };
+  try {
+    const state = await stateAt(
+      deps,
+      { at: at ?? began, isNow: at === undefined || at >= began },
+      { onProgress, signal: ending.signal },
+    );
+    const made = await report(state);
+    // The right is checked once more: the report may have taken long.
+    const still = await deps.callerOf(request).catch(() => undefined);
+    if (still?.type === "operator") write(made);
+  } catch (error) {
+    write({ type: "failed", error: problemOf(error) });
+    if (!isExpected(error)) deps.log.info({ err: error }, "an access report failed");
+  } finally {
+    ending.abort();
+    raw.end();
+  }
+  return reply;
+}
+
+const isExpected = (error: unknown): error is Error =>
+  error instanceof LogUnreachableError || error instanceof BrokerUnavailableError;
+const problemOf = (error: unknown): string => (isExpected(error) ? error.message : "internal error; repeat the report");
+
+/** The log at a time: of now or later, this node's own copy; of the past, a fold of its own. */
+async function stateAt(
+  { databroker, replica, past, archive }: ReportDeps,
+  { at, isNow }: Readonly<{ at: UnixMs; isNow: boolean }>,
+  how: Parameters<PastLog["stateAt"]>[1],
+): Promise<ReportState> {
+  const open = replica.open.bind(replica);
+  const when = new Date(at).toISOString();
+  if (isNow) {
+    const { projection, places, applied: link } = replica;
+    const configurations = configurationsNow(await databroker.status());
+    return { state: { at, link, projection, places, open }, base: { at: when, link, snapshot: null }, configurations };
+  }
+  const log = await past.stateAt({ at }, how);
+  const { link, projection, places, began } = log;
+  const configurations = await configurationsAt(log, { databroker, ...(archive === undefined ? {} : { archive }) });
+  const state = { at, link, projection, places, open };
+  return { state, base: { at: when, link, snapshot: began.position }, configurations };
+}
+
+function chosen(all: readonly RunConfiguration[], config: string | undefined): readonly RunConfiguration[] {
+  const named = config === undefined ? all : all.filter(({ configHash }) => configHash.startsWith(config));
+  if (named.length > 0) return named.slice(0, configurationsMax);
+  throw new LogUnreachableError(
+    config === undefined
+      ? "neither the log nor its archive names the configuration of a node at that time; a longer `broker.archive` would have kept it"
+      : `no node ran a configuration ${config} at that time`,
+  );
+}
+
+async function reportWho(
+  deps: ReportDeps,
+  { state, base, configurations }: ReportState,
+  { name, config, limit }: Readonly<{ name: string; config: string | undefined; limit: number }>,
+): Promise<WhoReport> {
+  const answers: WhoReport["configurations"][number][] = [];
+  const nothing = { route: null, anyone: null, people: [], denied: 0, more: false };
+  for (const run of chosen(configurations, config)) {
+    const routes = await routesOf(run.configHash, deps.past);
+    const found = routes?.find((each) => isNamed(each, name));
+    if (found === undefined || found.policy === null) {
+      const problem = routes === undefined ? textMissing : (found?.problem ?? "it has no such route");
+      answers.push({ ...run, ...nothing, problem });
+      continue;
+    }
+    const { policy, id, name: named, from } = found;
+    const who = await whoCan(policy, state, { limit, pause: () => deps.sleep(0, new AbortController().signal) });
+    const people: AccessPerson[] = [];
+    for (const [index, person] of who.people.entries())
+      people.push(index < explainedMax ? { ...person, facts: await withEvents(deps, state, person) } : person);
+    const anyone = evaluateAnonymous(policy, state.at);
+    answers.push({ ...run, ...who, people, route: { id, name: named, from }, problem: null, anyone });
+  }
+  return { type: "report", ...base, configurations: answers };
+}
+
+async function reportWhat(
+  deps: ReportDeps,
+  { state, base, configurations }: ReportState,
+  { userId, config }: Readonly<{ userId: UserId; config: string | undefined }>,
+): Promise<WhatReport> {
+  const user = state.projection.user(userId);
+  if (user === undefined) throw new LogUnreachableError("the log did not know this person at that time");
+  const described = describePerson(state, user);
+  if (described === undefined)
+    throw new LogUnreachableError(
+      "this is what a SCIM client, a directory or a transmitter of signals has recorded, not a person who signs in",
+    );
+  const facts = new Map<string, AccessFact>();
+  const answers: WhatReport["configurations"][number][] = [];
+  for (const run of chosen(configurations, config)) {
+    const routes = await routesOf(run.configHash, deps.past);
+    const answered = (routes ?? []).map(({ id, name, from, policy, problem }) => {
+      if (policy === null) return { id, name, from, problem, ...unanswered };
+      for (const fact of factsBehind(policy, state, userId)) facts.set(fact.fact, fact);
+      return { id, name, from, problem, ...evaluateAccess(policy, described, state.at) };
+    });
+    answers.push({ ...run, problem: routes === undefined ? textMissing : null, routes: answered });
+  }
+  const behind = [...facts.values()].slice(0, explainedMax);
+  const { profile, note } = described;
+  return {
+    type: "report",
+    ...base,
+    userId,
+    email: profile?.email ?? "",
+    note,
+    configurations: answers,
+    facts: await withEvents(deps, state, { userId, facts: behind }),
+  };
+}
+
+const unanswered: AccessAnswer = { result: "deny", conditions: [], rule: null, note: "the policy cannot be compiled" };
+const textMissing = "the text of the configuration is not stored";
+
+/** A route by its id, its name, or its address. */
+function isNamed({ id, name: own, from }: ReportedRoute, name: string): boolean {
+  return (
+    id === name ||
+    own === name ||
+    from === name ||
+    from.replace(/\/$/, "") === name.replace(/\/$/, "") ||
+    hostOf(from) === name
+  );
+}
+
+function hostOf(from: string): string | undefined {
+  return URL.canParse(from) ? new URL(from).host : undefined;
+}
+
+/** Looks up the events that set the facts, as the explanation of a decision does. */
+async function withEvents(
+  { past, now }: ReportDeps,
+  { link }: AccessState,
+  { userId, facts }: Readonly<{ userId: UserId; facts: readonly AccessFact[] }>,
+): Promise<readonly AccessFact[]> {
+  const traced = facts.map(
+    ({ fact, position, exact, member }): FactTrace => ({
+      fact,
+      criteria: [],
+      position,
+      exact,
+      ...(member === undefined ? {} : { member }),
+    }),
+  );
+  const record = { applied: link, userId, sessionId: null, node: "", configHash: "", trace: { facts: traced } };
+  const until = now() + 20_000;
+  const explained = await explainDecision(record as unknown as DecisionRecord, past.history, {
+    mayContinue: () => now() < until,
+  });
+  return facts.map((fact) => {
+    const found = explained.facts.find((each) => each.fact === fact.fact);
+    const position = found?.event?.position;
+    return { ...fact, event: found?.event ?? null, ...(position === undefined ? {} : { position, exact: true }) };
+  });
+}
+
+// --- the configurations that nodes ran, and the policies of their routes
+
+/** A configuration and the nodes that had announced it last. */
+type RunConfiguration = Readonly<{
+  configHash: ConfigHash;
+  nodes: readonly NodeId[];
+  /** The newest announcement; null: it is the one that they run now. */
+  position: Position | null;
+}>;
+
+type ReportedRoute = Readonly<{
+  id: string;
+  name: string;
+  from: string;
+  policy: RoutePolicy | null;
+  problem: string | null;
+}>;
+
+/** Configurations of one report: the newest count. */
+const configurationsMax = 8;
+const searchesMax = 500;
+const searchDepth = 10_000;
+
+/** The configurations that nodes run now. */
+function configurationsNow({ nodes }: Pick<ClusterStatus, "nodes">): readonly RunConfiguration[] {
+  return byHash(
+    nodes.flatMap(({ node, configHash }) =>
+      configHash === null ? [] : [{ node, configHash: configHash as ConfigHash, position: null }],
+    ),
+  );
+}
+
+type Announcements = Readonly<{ databroker: Pick<Databroker, "history" | "status">; archive?: LogArchive }>;
+
+/**
+ * The configurations that nodes ran at a time. Announcements before a snapshot are searched for the nodes that the
+ * cluster knows now. @throws BrokerUnavailableError
+ */
+async function configurationsAt(
+  { configs, began }: Pick<LogAtTime, "configs" | "began">,
+  from: Announcements,
+): Promise<readonly RunConfiguration[]> {
+  const found: Announced[] = [...configs].map(([node, { configHash, position }]) => ({ node, configHash, position }));
+  if (began.position > 0) found.push(...(await searchBefore(began, new Set(configs.keys()), from)));
+  return byHash(found);
+}
+
+type Announced = Readonly<{ node: NodeId; configHash: ConfigHash; position: Position | null }>;
+
+/** Backwards, first in the log and then in what the brokers have archived of it. */
+async function searchBefore(
+  began: Link,
+  known: ReadonlySet<NodeId>,
+  { databroker, archive }: Announcements,
+): Promise<readonly Announced[]> {
+  const { nodes, absent = [] } = await databroker.status();
+  const names = [...nodes.map(({ node }) => node), ...absent.map(({ node }) => node)];
+  const left = new Set(names.filter((node) => !known.has(node)));
+  const found: Announced[] = [];
+  const note = ({ event, position }: Recorded): void => {
+    if (event.type !== "ConfigurationActivated" || !left.delete(event.nodeId)) return;
+    found.push({ node: event.nodeId, configHash: event.configHash, position });
+  };
+  let upTo = began.position;
+  let searches = 0;
+  for (; left.size > 0 && searches < searchesMax; searches += 1) {
+    const streams = [...left].slice(0, 100).map(configurationStream);
+    const page = await databroker.history({ streams, upTo, depth: searchDepth });
+    for (const { previous, bytes } of page.found.toReversed()) decodeEvents([bytes], previous).forEach(note);
+    if (page.damagedAt !== null) return found;
+    if (upTo <= page.base || page.searchedTo <= page.base) {
+      upTo = page.base;
+      break;
+    }
+    upTo = page.searchedTo;
+  }
+  const base = upTo < began.position ? (await databroker.history({ streams: [], upTo, depth: 1 })).at : began;
+  for (let link = base; link !== null && link.position > 0 && left.size > 0 && searches < searchesMax; searches += 1) {
+    const block = (await archive?.eventsUpTo(link)) ?? null;
+    for (const recorded of block?.events.toReversed() ?? []) note(recorded);
+    link = block?.after ?? null;
+  }
+  return found;
+}
+
+function byHash(announced: readonly Announced[]): readonly RunConfiguration[] {
+  const all = new Map<ConfigHash, { nodes: NodeId[]; position: Position | null }>();
+  for (const { node, configHash, position } of announced) {
+    const known = all.get(configHash) ?? { nodes: [], position };
+    known.nodes.push(node);
+    if (position !== null && (known.position ?? 0) < position) known.position = position;
+    all.set(configHash, known);
+  }
+  return [...all]
+    .map(([configHash, { nodes, position }]) => ({ configHash, nodes: nodes.sort(), position }))
+    .sort((a, b) => (b.position ?? 0) - (a.position ?? 0) || (a.configHash < b.configHash ? -1 : 1));
+}
+
+/** The routes of a stored configuration, each with its policy. Undefined: its text is not stored. */
+async function routesOf(
+  configHash: ConfigHash,
+  past: Pick<PastLog, "configuration">,
+): Promise<readonly ReportedRoute[] | undefined> {
+  const stored = await past.configuration(configHash);
+  if (stored === undefined) return undefined;
+  return [...stored.routes.values()].map(({ route: { id, name, from }, policy, problem }) => ({
+    id,
+    name,
+    from: String(from),
+    policy,
+    problem,
+  }));
+}

@@ -1,0 +1,103 @@
+/**
+ * Receipt stream: a receipt as Server-Sent Events. `progress` for each change, and last `receipt`, which is signed. If
+ * no broker leads meanwhile, the last event is `unavailable`, and the receipt can be requested again. In a region that
+ * is cut off it has the last-known state.
+ *
+ * A stream ends with its timeout, with the caller's right to watch, or when the caller disconnects. The right is
+ * checked again when a fact about the operator changes. Without a fresh lease this node hears of no change, so it sends
+ * nothing more.
+ */
+import { once } from "node:events";
+import type { ServerResponse } from "node:http";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import type { ReceiptOptions, ReceiptTarget } from "../../replication/index.ts";
+import { watchReceipt } from "../../replication/lease/index.ts";
+import { BrokerUnavailableError, formatUnavailable } from "../../replication/wire/index.ts";
+import { lastKnownAfter, noReceiptWithoutHome } from "./last-known.ts";
+import { mayReceive, type Operator, type OperatorApiDeps } from "./operator-route.ts";
+import type { LastKnownState } from "./operator-schemas.ts";
+
+export const eventStreamType = "text/event-stream";
+
+export type ReceiptStream = (
+  request: FastifyRequest,
+  reply: FastifyReply,
+  caller: Operator,
+  watched: Readonly<{ target: ReceiptTarget; options: Omit<ReceiptOptions, "seen"> }>,
+) => Promise<FastifyReply>;
+
+const streamsMax = 64;
+/** Time (ms) between two bytes of a silent stream, so that no hop takes it for dead. */
+const aliveMs = 15_000;
+
+export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
+  let streams = 0;
+  return async (request, reply, caller, { target, options }) => {
+    if (streams >= streamsMax)
+      return reply.code(503).header("retry-after", "5").send({ error: "too many receipt streams are open" });
+    streams += 1;
+    const gone = new AbortController();
+    const { raw } = reply;
+    raw.once("close", () => gone.abort());
+    const unlisten = deps.replica.onChange(async ({ touched, rebuilt }) => {
+      if (!rebuilt && !caller.reads.some((stream) => touched.has(stream))) return;
+      const still = await deps.callerOf(request).catch(() => undefined);
+      if (still?.type !== "operator") raw.destroy();
+    });
+    try {
+      const timeoutMs = Math.max(0, Math.min(options.timeoutMs, caller.until - deps.now()));
+      const watch = { monotonic: deps.now, signal: gone.signal };
+      const answers = watchReceipt(deps.databroker, target, { ...options, timeoutMs }, watch);
+      const first = await answers.next(); // a failure before the first event is still an HTTP status
+      reply.hijack();
+      raw.writeHead(200, { "content-type": eventStreamType, "cache-control": "no-store", "x-accel-buffering": "no" });
+      const write = async (event: string, data: object): Promise<void> => {
+        if (!mayReceive(deps, caller)) raw.destroy();
+        if (raw.destroyed || gone.signal.aborted || raw.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`))
+          return;
+        await once(raw, "drain", { signal: gone.signal });
+      };
+      void keepAlive(raw, { ...deps, over: gone.signal, mayReceiveNow: () => mayReceive(deps, caller) });
+      try {
+        if (first.done !== true) await write(first.value.signed === null ? "progress" : "receipt", first.value);
+        for await (const receipt of answers) await write(receipt.signed === null ? "progress" : "receipt", receipt);
+      } catch (error) {
+        if (!gone.signal.aborted) await write("unavailable", await problemOf(error, deps));
+      } finally {
+        raw.end();
+      }
+      return reply;
+    } finally {
+      streams -= 1;
+      gone.abort();
+      unlisten();
+    }
+  };
+}
+
+async function keepAlive(
+  raw: ServerResponse,
+  {
+    sleep,
+    over,
+    mayReceiveNow,
+  }: Pick<OperatorApiDeps, "sleep"> & Readonly<{ over: AbortSignal; mayReceiveNow: () => boolean }>,
+): Promise<void> {
+  for (;;) {
+    await sleep(aliveMs, over).catch(() => undefined); // aborted: the stream has ended
+    if (over.aborted || raw.destroyed) return;
+    if (!mayReceiveNow()) raw.destroy();
+    else if (!raw.writableNeedDrain) raw.write(": alive\n\n");
+  }
+}
+
+async function problemOf(
+  error: unknown,
+  deps: OperatorApiDeps,
+): Promise<Readonly<{ error: string; code?: string; lastKnown?: LastKnownState }>> {
+  if (!(error instanceof BrokerUnavailableError)) return { error: "internal error; request the receipt again" };
+  const { code } = formatUnavailable(error);
+  if (code === undefined) return { error: error.message };
+  const lastKnown = await lastKnownAfter(error, deps);
+  return lastKnown === null ? { error: error.message, code } : { error: noReceiptWithoutHome, code, lastKnown };
+}

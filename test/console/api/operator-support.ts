@@ -1,0 +1,149 @@
+/** An operator API over the world of the sign-in tests: a real broker, real sessions, and tokens. */
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import type { TestContext } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import type { FastifyInstance } from "fastify";
+import {
+  type AuditRecord,
+  createFeed,
+  type Feed,
+  type HeardStatus,
+  type RecordHistory,
+} from "../../../src/audit/index.ts";
+import { readLeasedSignInStatus } from "../../../src/auth/index.ts";
+import type { AccessAct } from "../../../src/console/api/operator-access.ts";
+import type { OperatorApiDeps } from "../../../src/console/api/operator-route.ts";
+import {
+  createAccessRecorder,
+  mintOperatorToken,
+  operatorApiPrefix,
+  operatorCallerOf,
+  registerOperatorApi,
+  verifyOperatorToken,
+} from "../../../src/console/index.ts";
+import type { UnixMs } from "../../../src/events/index.ts";
+import type { Databroker, HomeOutOfReach } from "../../../src/replication/index.ts";
+import { secret, startWorld, type World, type WorldOptions } from "../../auth/authenticate/support.ts";
+import type { Visitor, VisitorRequest, VisitorResponse } from "../../support/visitor.ts";
+
+export type OperatorWorld = Readonly<{
+  world: World;
+  feed: Feed;
+  visitor: Visitor;
+  /** The log output. */
+  logged: string[];
+  /** Records of refused callers and of reads. */
+  accesses: AccessAct[];
+  administrators: string[];
+  token(parts?: Partial<Parameters<typeof mintOperatorToken>[0]>): Promise<string>;
+  /** With a valid token, unless the headers replace it. */
+  get(path: string, request?: VisitorRequest): Promise<VisitorResponse>;
+  post(path: string, body?: object, request?: VisitorRequest): Promise<VisitorResponse>;
+  url(path: string): string;
+}>;
+
+export const nowS = (): number => Math.floor(Date.now() / 1_000);
+
+export async function startOperatorWorld(
+  t: TestContext,
+  options: Readonly<{
+    world?: WorldOptions;
+    operator?: (inner: Databroker) => Databroker;
+    feed?: Partial<Parameters<typeof createFeed>[0]>;
+    history?: RecordHistory;
+    auditStatus?: readonly HeardStatus[];
+    plugins?: readonly ((app: FastifyInstance) => void)[];
+    homeOutOfReach?: () => HomeOutOfReach | null;
+    routes?: ReturnType<NonNullable<OperatorApiDeps["routePolicies"]>>;
+    /** More of what the API is built from. */
+    deps?: Partial<OperatorApiDeps>;
+    /** The longest wait of the API. */
+    sleepMsMax?: number;
+  }> = {},
+): Promise<OperatorWorld> {
+  const bounds = { entriesMax: 1_000, bytesMax: 1_000_000, watchersMax: 5, ...options.feed };
+  const feed = createFeed({ start: { sequence: "test", number: 0, index: 0 }, ...bounds });
+  const logged: string[] = [];
+  const accesses: AccessAct[] = [];
+  const administrators = ["admins"];
+  const world = await startWorld(t, {
+    ...options.world,
+    plugins: (built) => [
+      ...(options.plugins ?? []),
+      (app) =>
+        registerOperatorApi(app, {
+          providers: { nameOf: () => null, refreshEveryMs: 60_000 },
+          idle: built.deps.idle,
+          databroker: options.operator?.(built.operator) ?? built.operator,
+          replica: built.replica,
+          feed,
+          history: options.history ?? null,
+          auditStatus: () => options.auditStatus ?? [],
+          auditCounts: () => null,
+          access: createAccessRecorder({
+            record: (act) => void accesses.push(act),
+            now: () => Date.now() as UnixMs,
+            uuid: randomUUID,
+            after: () => undefined,
+          }),
+          callerIp: () => "192.0.2.9",
+          directories: [{ name: "corp", provider: "file", everyMs: 900_000 }],
+          callerOf: (request) =>
+            operatorCallerOf(request, {
+              authenticateOrigin: new URL(built.url("authenticate")).origin,
+              administrators,
+              verifyToken: (token) => verifyOperatorToken(token, { secrets: [secret], cluster: "test", nowS: nowS() }),
+              signedIn: (caller) => readLeasedSignInStatus(built.deps, caller),
+              homeOutOfReach: async () => options.homeOutOfReach?.() ?? null,
+            }),
+          fresh: () => built.deps.replica.overdueMs(built.deps.clock.monotonic()) <= 0,
+          now: () => Date.now() as UnixMs,
+          sleep: (ms, signal) => delay(Math.min(ms, options.sleepMsMax ?? ms), undefined, { signal }),
+          uuid: randomUUID,
+          region: "here",
+          ...options.deps,
+          routePolicies: () => options.routes ?? [],
+          log: { info: (fields, message) => void logged.push(`${message} ${JSON.stringify(fields)}`) },
+        }),
+    ],
+  });
+  const token: OperatorWorld["token"] = (parts = {}) =>
+    mintOperatorToken({ secret, cluster: "test", name: "tester", tokenId: "t1", nowS: nowS(), ttlS: 60, ...parts });
+  const good = await token();
+  const visitor = world.visitor();
+  const url = (path: string): string => world.url("authenticate", `${operatorApiPrefix}${path}`);
+  const headers = { authorization: `Bearer ${good}`, accept: "application/json" };
+  return {
+    world,
+    feed,
+    visitor,
+    logged,
+    accesses,
+    administrators,
+    token,
+    url,
+    get: (path, request = {}) => visitor.request(url(path), { ...request, headers: request.headers ?? headers }),
+    post: (path, body = {}, request = {}) =>
+      visitor.request(url(path), {
+        method: "POST",
+        body: JSON.stringify(body),
+        ...request,
+        headers: request.headers ?? { ...headers, "content-type": "application/json" },
+      }),
+  };
+}
+
+/** Adds records as those of the process itself. */
+export function pushRecords(feed: Feed, ...records: readonly AuditRecord[]): void {
+  for (const record of records) {
+    const bytes = Buffer.byteLength(JSON.stringify(record)) + 1;
+    feed.push([{ cursor: { sequence: "test", number: record.seq, index: 0 }, record, bytes }]);
+  }
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: the tests check the answer field by field
+export function json(answer: VisitorResponse): any {
+  assert.match(String(answer.headers["content-type"]), /^application\/json/, answer.body);
+  return JSON.parse(answer.body);
+}
