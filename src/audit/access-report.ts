@@ -6,7 +6,13 @@
  *   on data outside of the log is shown as a condition, never guessed.
  * - A person could reach a route if a session of theirs could: whether they had one at that moment does not matter.
  */
-import { type DecisionRequest, evaluatePartially, type Principal, type RoutePolicy } from "../auth/index.ts";
+import {
+  type DecisionRequest,
+  evaluatePartially,
+  type PartialCondition,
+  type Principal,
+  type RoutePolicy,
+} from "../auth/index.ts";
 import {
   claimsOfSession,
   type FactPositions,
@@ -53,7 +59,7 @@ export type AccessFact = Readonly<{
 }>;
 export type AccessAnswer = Readonly<{
   result: "permit" | "deny" | "conditional";
-  conditions: readonly string[];
+  conditions: readonly PartialCondition[];
   rule: string | null;
   /** Why the answer does not come from the policy, or cannot be complete; null: it does. */
   note: string | null;

@@ -115,6 +115,7 @@ export {
   type CallerOptions,
   type CompiledConditional,
   type CompiledPolicies,
+  type ConditionalRequirement,
   chainToAuthority,
   checkPolicies,
   compilePolicies,
@@ -128,7 +129,6 @@ export {
   type DecisionTrace,
   type DeviceCredential,
   decide,
-  describePolicy,
   type Explanation,
   evaluateOutcomes,
   evaluatePartially,
@@ -143,6 +143,7 @@ export {
   matcherOfBlocks,
   noRecords,
   type PartialAnswer,
+  type PartialCondition,
   type Permit,
   type Policies,
   type PolicyContext,
@@ -155,13 +156,16 @@ export {
   type RecordLoader,
   RecordSet,
   type Records,
+  type Requirement,
   type ResolvedCaller,
   type RoutePolicy,
+  type RouteRequirements,
   type RuleSetOutcomes,
   type RuleTrace,
   readRecordsOnce,
   recordKeys,
   recordSetsOf,
+  requirementsOf,
   resolveCaller,
   revokedByRegion,
   type SessionRef,
@@ -170,6 +174,7 @@ export {
   sessionIdle,
   startRecordLoader,
   streamsOf,
+  type TextSubject,
   traceDecision,
 } from "./authorize/index.ts";
 export type { DecisionRecord, RecordDecision } from "./decision-record.ts";
@@ -178,6 +183,7 @@ export { createIdleGate, type IdleGate, type KnownUse } from "./idle/idle-gate.t
 export { type ReportResult, SessionActivity, type UsedSession } from "./idle/session-activity.ts";
 export { acceptsRedirect, bestMatch, isBrowser } from "./reply/accept-header.ts";
 export {
+  type DetailRow,
   denialJson,
   type ErrorPage,
   handlerErrorJson,

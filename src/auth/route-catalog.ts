@@ -9,8 +9,9 @@
  *   not exist, as in Pomerium: neither its name nor that there is one.
  */
 import type { RouteConfig } from "../config/index.ts";
-import { describePolicy, type Policies } from "./authorize/compile.ts";
+import { type Policies, requirementsOf } from "./authorize/compile.ts";
 import type { Decision } from "./authorize/decide.ts";
+import type { RouteRequirements } from "./authorize/requirements.ts";
 import { createRouteProbe, type ListedRoute, type ListRoutesQuery, listedRouteOf } from "./route-list.ts";
 
 /** How a person opens a route. */
@@ -28,8 +29,8 @@ export type FoundRoute = ListedRoute &
 export type RefusedRoute = FoundRoute &
   Readonly<{
     reasons: readonly string[];
-    /** What the route requires, a sentence each. */
-    explain: readonly string[];
+    /** What the route requires. */
+    explain: RouteRequirements | null;
   }>;
 
 export type RouteSearch = Readonly<{
@@ -103,7 +104,7 @@ export function createRouteCatalog({
         found.push(
           decision.type === "permit"
             ? route
-            : { ...route, reasons: decision.reasons, explain: describePolicy(policies, route.id) },
+            : { ...route, reasons: decision.reasons, explain: requirementsOf(policies, route.id) },
         );
       }
       return { routes: found, next: null };

@@ -35,4 +35,4 @@ export { definitionList, type Frame, isolateText, linkButton, renderLayout, rend
 export { lookOf, type PageLook } from "./pages/look.ts";
 export { createPageRenderer } from "./pages/render-page.ts";
 export { registerReceiptKeys } from "./receipt-keys.ts";
-export { describeReasons, type PageText, texts } from "./text/texts.ts";
+export { describeReasons, describeRoute, type PageText, texts } from "./text/texts.ts";

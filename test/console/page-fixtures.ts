@@ -1,5 +1,12 @@
 /** Pages for tests in a browser: one of each kind and condition, with values as people have them. */
-import type { ErrorPage, Page, PageCondition, SignInErrorPage } from "../../src/auth/index.ts";
+import type {
+  ConditionalRequirement,
+  ErrorPage,
+  Page,
+  PageCondition,
+  Requirement,
+  SignInErrorPage,
+} from "../../src/auth/index.ts";
 import { en } from "../../src/console/text/en.ts";
 import { parseUnixMs } from "../../src/events/index.ts";
 
@@ -31,7 +38,10 @@ export const denial: ErrorPage = {
   reasons: ["groups-unauthorized"],
   requestId,
   at,
-  explain: ["Only members of hr have access."],
+  explain: {
+    allow: [{ operator: "or", requirements: [{ type: "groups", operators: [{ operator: "has", operand: "hr" }] }] }],
+    deny: [],
+  },
   user: bob,
   app: "Payroll",
   owner: "the payroll team",
@@ -40,8 +50,8 @@ export const denial: ErrorPage = {
   signOutUrl: "/.pomerium/sign_out",
   appsUrl: "/.pomerium/routes",
   details: [
-    { name: "Route", value: "payroll" },
-    { name: "Decided by", value: "no rule matches, so access is denied" },
+    { type: "route", id: "payroll" },
+    { type: "decided-by", rule: null },
   ],
 };
 
@@ -72,7 +82,7 @@ function pageOf(condition: PageCondition): Page {
     const { details: _, owner: _owner, user: _user, signOutUrl: _signOut, ...known } = denial;
     const way = status >= 500 ? { signInUrl: null, retryUrl: "/", retryAfterS: 1 } : {};
     const signIn = status === 401 ? {} : { signInUrl: null };
-    return { ...known, condition, status, reasons: [], explain: [], ...signIn, ...way };
+    return { ...known, condition, status, reasons: [], explain: null, ...signIn, ...way };
   }
   const page: SignInErrorPage = {
     type: "sign-in-error",
@@ -114,7 +124,7 @@ const portal: Page = {
     app,
     { ...app, id: "db", kind: "tcp", type: "tcp", url: null, command: "cardea tcp grafana.example.com:5432" },
   ],
-  refused: [{ ...app, id: "payroll", reasons: ["groups-unauthorized"], explain: [] }],
+  refused: [{ ...app, id: "payroll", reasons: ["groups-unauthorized"], explain: null }],
   next: "db",
   moreRefused: true,
 };
@@ -178,3 +188,75 @@ export const pages: ReadonlyMap<string, Page> = new Map<string, Page>([
     },
   ],
 ]);
+
+const one = (requirement: Requirement): ConditionalRequirement => ({ operator: "or", requirements: [requirement] });
+const every: readonly Requirement[] = [
+  { type: "groups", operators: [{ operator: "has", operand: "hr" }] },
+  {
+    type: "groups",
+    operators: [
+      { operator: "is", operand: "hr" },
+      { operator: "exclude", operand: "eng" },
+    ],
+  },
+  ...(["method", "path", "email-domain", "mcp-tool", "ssh-user"] as const).map(
+    (subject): Requirement => ({
+      type: "text",
+      subject,
+      operators: [
+        { operator: "starts_with", operands: ["/api"] },
+        { operator: "not_in", operands: ["/x", "/y"] },
+      ],
+    }),
+  ),
+  { type: "people", count: 1 },
+  { type: "people", count: 3 },
+  { type: "person", others: true },
+  { type: "person", others: false },
+  { type: "claim", claim: "dept", values: [{ operator: "has", value: "eng" }] },
+  { type: "claim", claim: "dept", values: [{ operator: "is", value: null }] },
+  { type: "days", days: [1, 5] },
+  { type: "device", approved: true },
+  { type: "device", approved: false },
+  { type: "record", recordType: "example.com/hr" },
+  { type: "ssh-user-claim", claim: "dept" },
+  ...(["sign-in", "nothing", "impossible", "cors-preflight", "network", "certificate", "bad-certificate"] as const).map(
+    (type): Requirement => ({ type }),
+  ),
+  ...(["date", "time-of-day", "ssh-user-email", "ssh-key", "ssh-authority"] as const).map(
+    (type): Requirement => ({ type }),
+  ),
+];
+
+/** A denial with each kind of requirement, in each place of a sentence, and each row of details. */
+export const explainedDenials: readonly ErrorPage[] = [
+  ...every.map(
+    (requirement): ErrorPage => ({
+      ...denial,
+      explain: { allow: [one(requirement), one(requirement)], deny: [one(requirement)] },
+    }),
+  ),
+  ...(["or", "and", "not", "nor"] as const).map((operator): ErrorPage => {
+    const rule = { operator, requirements: every };
+    return { ...denial, explain: { allow: [rule, rule], deny: [rule] } };
+  }),
+  {
+    ...denial,
+    explain: { allow: [], deny: [] },
+    details: [
+      { type: "decided-at", epoch: 3, position: 41_207 },
+      { type: "node", node: "proxy-eu-1" },
+      { type: "configuration", hash: "0529ab" },
+      { type: "decided-by", rule: "policy.allow.or" },
+      { type: "policy", name: "", words: "Ask hr." },
+      { type: "rule", rule: "policy.allow.or", met: true, criteria: ["+groups"] },
+      { type: "rule", rule: "policy.deny.or", met: false, criteria: ["-groups"] },
+      ...(["session", "user", "group", "device", "configuration", "record"] as const).map((fact, index) => ({
+        type: "fact" as const,
+        fact,
+        position: [null, 0, 7][index % 3] ?? null,
+        exact: index < 3,
+      })),
+    ],
+  },
+];

@@ -20,7 +20,10 @@ const denial: ErrorPage = {
   reasons: ["groups-unauthorized"],
   requestId: "0f3c9d52",
   at,
-  explain: ["Members of the group eng may use this."],
+  explain: {
+    allow: [{ operator: "or", requirements: [{ type: "groups", operators: [{ operator: "has", operand: "eng" }] }] }],
+    deny: [],
+  },
   user: { name: "Bob Baker", email: "bob@example.com" },
   host: "eng.localhost",
   app: "Payroll",
@@ -45,7 +48,7 @@ test("a denial shows the app, the user, the reason, who to ask, the request id a
     "<title>You don&#39;t have access to Payroll (403)</title>",
     "Bob Baker",
     "bob@example.com",
-    "Members of the group eng may use this.",
+    "Only members of eng have access.",
     "Ask the payroll team for access.",
     "0f3c9d52",
     "groups-unauthorized",
@@ -61,7 +64,7 @@ test("a denial shows the app, the user, the reason, who to ask, the request id a
   }
   // The policy's own sentence says more than the general reason, which is left out.
   assert.ok(!page.includes("in a group that has access"));
-  assert.ok(htmlOf({ ...denial, explain: [] }).includes("You&#39;re not in a group that has access."));
+  assert.ok(htmlOf({ ...denial, explain: null }).includes("You&#39;re not in a group that has access."));
 });
 
 test("request access is offered only where there is a place for it, and is then the first action", () => {
@@ -91,7 +94,7 @@ test("an outage offers a retry with a time, and no contact for access", () => {
     condition: "lease",
     title: "Not available right now",
     reasons: [],
-    explain: [],
+    explain: null,
     signInUrl: null,
     signOutUrl: null,
     retryUrl: "/",
@@ -104,8 +107,8 @@ test("an outage offers a retry with a time, and no contact for access", () => {
 
 test("details are shown only if given", () => {
   assert.ok(!htmlOf(denial).includes("<details>"));
-  const page = htmlOf({ ...denial, details: [{ name: "allow[0]", value: "groups has eng: false" }] });
-  assert.ok(page.includes("groups has eng: false"));
+  const page = htmlOf({ ...denial, details: [{ type: "rule", rule: "allow[0]", met: false, criteria: ["-groups"] }] });
+  assert.ok(page.includes("not met: -groups"));
 });
 
 test("the user info page shows session and claims, or that no user is signed in", () => {
@@ -331,7 +334,15 @@ const pages: fc.Arbitrary<Page> = fc.oneof(
     reasons: fc.tuple(text, text).map(([a, b]) => [`x${a}`, `x${b}`]),
     requestId: text,
     at: time,
-    explain: fc.tuple(text),
+    explain: text.map((operand) => ({
+      allow: [
+        {
+          operator: "or" as const,
+          requirements: [{ type: "groups" as const, operators: [{ operator: "has" as const, operand }] }],
+        },
+      ],
+      deny: [],
+    })),
     user: fc.record({ name: text, email: text.map((email) => `${email}@`) }),
     host: text,
     app: text,
@@ -339,7 +350,7 @@ const pages: fc.Arbitrary<Page> = fc.oneof(
     signInUrl: url,
     signOutUrl: url,
     retryUrl: url,
-    details: fc.tuple(fc.record({ name: text, value: text })),
+    details: fc.tuple(fc.record({ type: fc.constant("policy" as const), name: text, words: text })),
   }),
   fc.record({
     type: fc.constant("user-info" as const),

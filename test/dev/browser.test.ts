@@ -228,7 +228,12 @@ test("a browser renders an error page correctly, whatever its text", options, as
         reasons: ["groups-unauthorized", attack],
         requestId: attack,
         at: parseUnixMs(Date.now()),
-        explain: ["Members of the group “eng” may use this.", attack],
+        explain: {
+          allow: [
+            { operator: "or", requirements: [{ type: "groups", operators: [{ operator: "has", operand: attack }] }] },
+          ],
+          deny: [],
+        },
         user: { name: `Bob ${attack}`, email: "bob@example.com" },
         host: "eng.localhost",
         signInUrl: "/.pomerium/sign_in",

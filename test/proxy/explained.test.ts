@@ -52,9 +52,9 @@ describe("a trace", () => {
   test("an operator sees on the page why they were refused, even where the route hides it from others", async () => {
     const { rig } = await start(engOnly, { administrators: ["subject-2"] });
     const headers = { accept: "text/html" };
-    assert.match((await rig.request({ session: 2, headers })).body, /Decided by/);
+    assert.match((await rig.request({ session: 2, headers })).body, /decided-by/);
     await rig.apply(signedIn(3));
-    assert.doesNotMatch((await rig.request({ session: 3, headers })).body, /Decided by/);
+    assert.doesNotMatch((await rig.request({ session: 3, headers })).body, /decided-by/);
   });
 
   test("names the event that last set each fact: the session, its end, a membership and its loss", async () => {
@@ -166,7 +166,7 @@ describe("a decision for another proxy", () => {
     const headers = { ...forwarded, accept: "text/html", "sec-fetch-mode": "navigate" };
     const page = await sendRequest(port, { path: "/forward-auth", session: 2, headers });
     assert.equal(page.status, 403);
-    assert.match(page.body, /Decided by/);
+    assert.match(page.body, /decided-by/);
     assert.equal(rig.records.at(-1)?.trace?.facts.find(({ fact }) => fact === "group:eng")?.member, false);
     assert.equal(rig.records.at(-1)?.shadow?.result, "permit");
     assert.equal((await sendRequest(port, { path: "/forward-auth", session: 1, headers: forwarded })).status, 200);

@@ -14,10 +14,10 @@ import {
   createIdleGate,
   type DecisionRecord,
   decide,
-  describePolicy,
   factPositionOf,
   pageHeaders,
   readCredential,
+  requirementsOf,
   resolveCaller,
   SessionActivity,
   type SessionHandle,
@@ -321,7 +321,7 @@ export async function startRig(
         positionOf: factPositionOf({ places: positions, projection }),
         onShadow: (routeId, direction) => void shadowed.push([routeId, direction]),
       }),
-      explain: (routeId) => describePolicy(compiled.policies, routeId),
+      explain: (routeId) => requirementsOf(compiled.policies, routeId),
       ...parts.deps,
     };
   }

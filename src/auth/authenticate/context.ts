@@ -4,6 +4,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import type { CommandId, ConfigHash, NeededLink, SessionId, UnixMs } from "../../events/index.ts";
 import type { Clock, Databroker, Freshness, Replica } from "../../replication/index.ts";
 import type { Principal, ResolvedCaller } from "../authorize/decision.ts";
+import type { RouteRequirements } from "../authorize/requirements.ts";
 import type { IdleGate } from "../idle/idle-gate.ts";
 import { handlerErrorJson, type Page, type PageReader, type RenderPage, type SignInErrorPage } from "../reply/page.ts";
 import type { PageCondition } from "../reply/page-condition.ts";
@@ -97,6 +98,8 @@ export type AuthDeps = Readonly<{
   routes: RouteCatalog | null;
   /** Where this node serves the picture of a URL; null: no picture. Absent: nowhere. */
   pictureUrl?: (url: string) => string | null;
+  /** What a route requires, in sentences for programs. Absent: they get none. */
+  describeRoute?: (requirements: RouteRequirements) => readonly string[];
   random: Readonly<{ uuid(): string; token(): string }>;
   /** The provisioned people that a profile correlates with; absent: no SCIM client is configured. */
   provisionedFor?: ProvisionedFor;

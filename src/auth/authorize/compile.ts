@@ -25,7 +25,6 @@ import {
   type PolicyContext,
   type PolicyTest,
 } from "./criteria/criterion-parts.ts";
-import { conditionalPhrase, describeRules } from "./phrases.ts";
 import {
   type Criterion,
   type PolicyAction,
@@ -37,6 +36,7 @@ import {
 } from "./ppl-parser.ts";
 import { ReasonTable } from "./reasons.ts";
 import { noRecords } from "./records/records.ts";
+import { type ConditionalRequirement, conditionalRequirement, type RouteRequirements } from "./requirements.ts";
 import { compileRuleSet } from "./rule-set.ts";
 
 export type RoutePolicy = Readonly<{
@@ -44,8 +44,8 @@ export type RoutePolicy = Readonly<{
   /** All allow rules, and all deny rules, as one closure each. */
   allow: PolicyTest;
   deny: PolicyTest;
-  /** The requirements of the route, in plain words that name no person. */
-  description: readonly string[];
+  /** What the route requires. It names no person. */
+  requirements: RouteRequirements;
   /** The facts that the rules read. */
   reads: CriterionReads;
   /** The groups that the rules name, by criterion `groups` or `claim/groups`. */
@@ -65,7 +65,7 @@ export type CompiledConditional = Readonly<{
   rule: string;
   place: SourceLocation;
   test: PolicyTest;
-  phrase: string;
+  requirement: ConditionalRequirement;
   criteria: readonly (CompiledCriterion & Readonly<{ name: string; key: string; place: SourceLocation }>)[];
 }>;
 /** By route id. */
@@ -149,9 +149,9 @@ export function checkPolicies(
   return problems;
 }
 
-/** The requirements of a route, one sentence each, for the page of a person who was denied. */
-export function describePolicy(policies: Policies, routeId: string): readonly string[] {
-  return policies.get(routeId)?.description ?? [];
+/** What a route requires, for the page of a person who was denied; null: there is no such route. */
+export function requirementsOf(policies: Policies, routeId: string): RouteRequirements | null {
+  return policies.get(routeId)?.requirements ?? null;
 }
 
 type CompileRouteContext = Readonly<{
@@ -289,7 +289,7 @@ function compileSources(
             criteria.map(({ test }) => test),
             () => combineCriteria(conditional.operator, criteria, reasons),
           ),
-          phrase: conditionalPhrase(conditional.operator, criteria),
+          requirement: conditionalRequirement(conditional.operator, criteria),
           criteria,
         };
       }),
@@ -314,10 +314,10 @@ function compileSources(
     routeId,
     allow: testOf(allow),
     deny: testOf(deny),
-    description: describeRules(
-      allow.map(({ phrase }) => phrase),
-      deny.map(({ phrase }) => phrase),
-    ),
+    requirements: {
+      allow: allow.map(({ requirement }) => requirement),
+      deny: deny.map(({ requirement }) => requirement),
+    },
     reads,
     groupsNamed: groupsNamedBy(conditionals, reads),
     deviceType: deviceTypes(allow).at(-1) ?? deviceTypes(deny).at(-1) ?? null,

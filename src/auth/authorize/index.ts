@@ -21,9 +21,9 @@ export {
   checkPolicies,
   compilePolicies,
   compilePolicy,
-  describePolicy,
   type Policies,
   type RoutePolicy,
+  requirementsOf,
 } from "./compile.ts";
 export { criterionDescriptor, criterionDescriptors } from "./criteria/criteria.ts";
 export type {
@@ -55,7 +55,7 @@ export {
   type SessionRef,
   traceDecision,
 } from "./explain.ts";
-export { evaluateOutcomes, evaluatePartially, type PartialAnswer } from "./partial.ts";
+export { evaluateOutcomes, evaluatePartially, type PartialAnswer, type PartialCondition } from "./partial.ts";
 export { ambiguityOf, pathReadings } from "./path-readings.ts";
 export type { RecordedSide } from "./reasons.ts";
 export { type RecordFetch, type RecordLoader, readRecordsOnce, startRecordLoader } from "./records/record-loader.ts";
@@ -69,4 +69,5 @@ export {
   recordKeys,
   recordSetsOf,
 } from "./records/records.ts";
+export type { ConditionalRequirement, Requirement, RouteRequirements, TextSubject } from "./requirements.ts";
 export { matcherOfBlocks } from "./source-ip.ts";

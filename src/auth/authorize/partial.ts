@@ -8,6 +8,7 @@ import type { CompiledConditional, RoutePolicy } from "./compile.ts";
 import { criterionDescriptor } from "./criteria/criteria.ts";
 import type { DecisionRequest, Principal } from "./decision.ts";
 import type { PolicyOperator } from "./ppl-parser.ts";
+import type { ConditionalRequirement } from "./requirements.ts";
 
 export type PartialQuestion = Readonly<{
   request: DecisionRequest;
@@ -17,10 +18,13 @@ export type PartialQuestion = Readonly<{
   isKnown: (name: string, needsSession: boolean) => boolean;
 }>;
 
+/** An undecided part of the policy: the rule as it is written, and what it requires. It names no person. */
+export type PartialCondition = Readonly<{ rule: string; requirement: ConditionalRequirement }>;
+
 export type PartialAnswer = Readonly<{
   result: "permit" | "deny" | "conditional";
-  /** Why it is conditional: what the undecided parts of the policy require, in plain words that name no person. */
-  conditions: readonly string[];
+  /** Why it is conditional. */
+  conditions: readonly PartialCondition[];
   /** The rule that decided, as it is written; null: none did. */
   rule: string | null;
 }>;
@@ -52,7 +56,7 @@ export function evaluatePartially(policy: RoutePolicy, question: PartialQuestion
     return (isOpen && allow === null) || each.criteria.some((one) => requiresMore(one, question));
   });
   if (undecided.length === 0) return { result: "permit", conditions: [], rule: ruleWhere("allow") };
-  const conditions = undecided.map(({ rule, phrase }) => `${rule}: ${phrase}`);
+  const conditions = undecided.map(({ rule, requirement }) => ({ rule, requirement }));
   return { result: "conditional", conditions, rule: null };
 }
 

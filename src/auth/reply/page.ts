@@ -11,11 +11,34 @@
  * Pure.
  */
 import type { Claims, Fact, UnixMs } from "../../events/index.ts";
+import type { RouteRequirements } from "../authorize/requirements.ts";
 import type { FoundRoute, RefusedRoute } from "../route-catalog.ts";
 import type { PageCondition } from "./page-condition.ts";
 
 /** The signed-in reader. Absent or null on a page: not signed in, or not shown. */
 export type PageUser = Readonly<{ name: string; email: string }>;
+
+/** A row of the details of a denial, for the route's owner. */
+export type DetailRow =
+  | Fact<"route", { id: string }>
+  | Fact<"decided-at", { epoch: number; position: number }>
+  | Fact<"node", { node: string }>
+  | Fact<"configuration", { hash: string }>
+  /** Null: no rule did. */
+  | Fact<"decided-by", { rule: string | null }>
+  /** The words of an attached policy about itself. */
+  | Fact<"policy", { name: string; words: string }>
+  /** The criteria by name, with + or - in front. */
+  | Fact<"rule", { rule: string; met: boolean; criteria: readonly string[] }>
+  | Fact<
+      "fact",
+      {
+        fact: "session" | "user" | "group" | "device" | "configuration" | "record";
+        /** The event that set it, or one before (`exact` false); 0: none did; null: it is not in the log. */
+        position: number | null;
+        exact: boolean;
+      }
+    >;
 
 export type ErrorPage = Fact<
   "error",
@@ -30,8 +53,8 @@ export type ErrorPage = Fact<
     reasons: readonly string[];
     requestId: string;
     at: UnixMs;
-    /** Requirements that this route may show, one sentence each. */
-    explain: readonly string[];
+    /** What the route requires; null: not shown to this reader. */
+    explain: RouteRequirements | null;
     user?: PageUser | null;
     /** The requested host, as the reader knows it: `eng.example.com`. */
     host?: string | null;
@@ -55,7 +78,7 @@ export type ErrorPage = Fact<
     /** Seconds, as in the `Retry-After` header sent with the page. */
     retryAfterS?: number | null;
     /** Rows for the route's owner, collapsed; only with `show_error_details`. */
-    details?: readonly Readonly<{ name: string; value: string }>[];
+    details?: readonly DetailRow[];
   }
 >;
 

@@ -33,6 +33,7 @@ import { type Config, type DirectoryConfig, type ScimClientConfig, signInClients
 import {
   type AccessRecorder,
   createHomeLookup,
+  describeRoute,
   operatorCallerOf,
   registerOperatorApi,
   registerReceiptKeys,
@@ -133,6 +134,7 @@ export function authDepsOf(
     providerOf: parts.providers.of,
     render: parts.render,
     pictureUrl: parts.pictureUrl,
+    describeRoute,
     onCodeExchange: parts.onCodeExchange,
     onLogout: parts.onLogout,
     withCaller: parts.withCaller,

@@ -17,11 +17,11 @@ import {
   createRouteHost,
   createSignInGate,
   decide,
-  describePolicy,
   factPositionOf,
   type RenderPage,
   type ReservedPathHandler,
   readCredential,
+  requirementsOf,
   type SignalMemory,
   signInLoopOf,
 } from "../../auth/index.ts";
@@ -272,7 +272,7 @@ export async function startRequestServices(
         withCaller: (ip, run) => callers.run(ip, run),
         onVerified: (result) => counts.bearers.inc({ result }),
       }),
-      explain: (routeId) => describePolicy(policies, routeId),
+      explain: (routeId) => requirementsOf(policies, routeId),
       credentials: {
         read: (headers, query) => readCredential(headers, query, own.cookie.name),
         verify: (token) => auth.handles.verify(token),

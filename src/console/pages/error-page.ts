@@ -45,7 +45,15 @@ ${actionsOf(page, context)}
       [text.pages.address, page.host],
       [text.pages.reason, page.reasons.length > 0 && html`<code>${page.reasons.join(", ")}</code>`],
     ])}</div>
-${details.length > 0 && html`<details><summary>${text.pages.details}</summary>${definitionList(details.map((d) => [d.name, html`<code>${d.value}</code>`]))}</details>`}`,
+${
+  details.length > 0 &&
+  html`<details><summary>${text.pages.details}</summary>${definitionList(
+    details.map((row) => {
+      const { name, value } = text.details(row);
+      return [name, html`<code>${value}</code>`];
+    }),
+  )}</details>`
+}`,
   };
 }
 
@@ -63,8 +71,11 @@ function wordsOf(
 }
 
 /** The sentences of the policy where it has some; they say more than the general reason. */
-function whyOf({ reasons, explain }: Fields<ErrorPage>, { text }: PageContext): readonly string[] {
-  return explain.length > 0 ? explain : describeReasons(reasons, text);
+export function whyOf(
+  { reasons, explain }: Pick<ErrorPage, "reasons" | "explain">,
+  { text }: PageContext,
+): readonly string[] {
+  return explain === null ? describeReasons(reasons, text) : text.requirements.ofRoute(explain, isolateValue);
 }
 
 function firstParagraph({ look }: PageContext): HtmlValue {

@@ -4,8 +4,7 @@
  * It works without its script, except for favourites. The script searches while the person types, with the same tiles.
  */
 import { type FoundRoute, portalPath, type RefusedRoute, type RoutesPage } from "../../auth/index.ts";
-import { describeReasons } from "../text/texts.ts";
-import { supportLink } from "./error-page.ts";
+import { supportLink, whyOf } from "./error-page.ts";
 import { type Html, type HtmlValue, html, safeUrl } from "./html.ts";
 import { copyElement, initialOf, isolateText, isolateValue, type PageFrame, safePicture } from "./layout.ts";
 import type { PageContext } from "./page-context.ts";
@@ -122,8 +121,8 @@ function tileOf(route: FoundRoute, context: PageContext): Html {
 /** Why, in the policy's own sentences where it has some, and who can be asked. */
 function refusedTile(route: RefusedRoute, context: PageContext): Html {
   const { text } = context;
-  const { owner, explain, reasons } = route;
-  const why = explain.length > 0 ? explain : describeReasons(reasons, text);
+  const { owner } = route;
+  const why = whyOf(route, context);
   const ask =
     owner === undefined ? supportLink(context, text.portal.askFor) : html`${text.pages.askOwner(isolateValue(owner))}`;
   return html`<li data-id="${route.id}">${logoOf(route, context)}<div class="text"><b><span data-part="name">${isolateText(

@@ -5,7 +5,9 @@
  * - Each text is a whole sentence around its values, never joined from parts, so that a translation can reorder it.
  * - Values are isolated by the caller where they may be right-to-left.
  */
-import type { PageCondition } from "../../auth/index.ts";
+import type { DetailRow, PageCondition } from "../../auth/index.ts";
+import { unreachable } from "../../events/index.ts";
+import { requirements } from "./requirements.ts";
 
 /** The values that the words about a condition may name. */
 export type ConditionValues = Readonly<{
@@ -318,6 +320,46 @@ const pages = {
   signInOnceMore: "Sign in again",
 } as const;
 
+/** A row of the details for administrators. What the configuration or the log names is not translated. */
+function details(row: DetailRow): Readonly<{ name: string; value: string }> {
+  switch (row.type) {
+    case "route":
+      return { name: "Route", value: row.id };
+    case "decided-at":
+      return { name: "Decided at", value: `epoch ${row.epoch}, position ${row.position}` };
+    case "node":
+      return { name: "Node", value: row.node };
+    case "configuration":
+      return { name: "Configuration", value: row.hash };
+    case "decided-by":
+      return { name: "Decided by", value: row.rule ?? "no rule matches, so access is denied" };
+    case "policy":
+      return { name: row.name === "" ? "Policy" : row.name, value: row.words };
+    case "rule":
+      return { name: row.rule, value: `${row.met ? "met" : "not met"}: ${row.criteria.join(" ")}` };
+    case "fact":
+      return { name: factNames[row.fact], value: positionOf(row) };
+    default:
+      return unreachable(row);
+  }
+}
+
+/** The name of a fact, without the value that the rules compare with and the groups that they require. */
+const factNames = {
+  session: "Your session",
+  user: "Your account",
+  group: "Your groups",
+  device: "Your device",
+  configuration: "This server's configuration",
+  record: "External data",
+} as const;
+
+function positionOf({ position, exact }: Extract<DetailRow, { type: "fact" }>): string {
+  if (position === null) return "is not in the log";
+  if (position === 0) return "no event ever changed it";
+  return exact ? `last set by event ${position}` : `last set at or before event ${position}`;
+}
+
 /** My account. */
 const account = {
   title: "My account",
@@ -375,4 +417,15 @@ const portal = {
   missing: (support: string | null) => `Something missing? Ask ${support ?? "your administrator"}.`,
 } as const;
 
-export const en = { language: "en", direction: "ltr", conditions, reasons, loop, pages, account, portal } as const;
+export const en = {
+  language: "en",
+  direction: "ltr",
+  conditions,
+  reasons,
+  requirements,
+  loop,
+  pages,
+  details,
+  account,
+  portal,
+} as const;

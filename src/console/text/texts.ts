@@ -1,4 +1,5 @@
 /** Texts: the languages of the pages, and which one a reader gets. Pure. */
+import type { ConditionalRequirement, RouteRequirements } from "../../auth/index.ts";
 import { en } from "./en.ts";
 
 type Widened<T> = T extends string
@@ -38,4 +39,14 @@ export function textFor(accepted: string, known = texts): PageText {
 export function describeReasons(reasons: readonly string[], text: PageText = en): readonly string[] {
   const sentences: Readonly<Record<string, string>> = text.reasons;
   return [...new Set(reasons.flatMap((reason) => (Object.hasOwn(sentences, reason) ? (sentences[reason] ?? []) : [])))];
+}
+
+/** What a route requires, in the words of the list for programs. */
+export function describeRoute(requirements: RouteRequirements): readonly string[] {
+  return en.requirements.ofRoute(requirements, (value) => value);
+}
+
+/** What a rule requires, in the words of the operator API. */
+export function describeRule(requirement: ConditionalRequirement): string {
+  return en.requirements.ofRule(requirement, (value) => value);
 }

@@ -8,13 +8,13 @@
  *   configured.
  * - Envoy accepts any status.
  */
-import { signInChallenge } from "../../auth/index.ts";
+import { type DetailRow, signInChallenge } from "../../auth/index.ts";
 import { type UnixMs, unreachable } from "../../events/index.ts";
 import { headerValue } from "../message/header-names.ts";
 import { type Condition, type LocalReply, localReplyFor } from "../reply/local-reply.ts";
 import { defaultReplyFormat, type ReplyFormat } from "../reply/reply-format.ts";
 import { conditionOfDenial } from "../request/authorize.ts";
-import { type DetailRows, detailRowsOf, maySeeDetails, traceRowsOf } from "../request/request-context.ts";
+import { detailRowsOf, maySeeDetails, traceRowsOf } from "../request/request-context.ts";
 import { type ApiDecision, statusOf } from "./api-decision.ts";
 import { upstreamChanges } from "./ext-authz-headers.ts";
 import type { ExternalAuthForm } from "./external-auth-request.ts";
@@ -67,7 +67,7 @@ export function externalAuthReplyOf(verdict: ApiDecision, parts: ExternalAuthRep
       ? { app: verdict.route.name, owner: verdict.route.owner }
       : {}),
     url: url?.href ?? null,
-    explain: verdict.type === "deny" ? parts.deps.explain(verdict.route.id) : [],
+    explain: verdict.type === "deny" ? parts.deps.explain(verdict.route.id) : null,
     user: userOf(verdict),
     details: detailsFor(verdict, parts),
   });
@@ -115,7 +115,7 @@ function askedOf(verdict: ApiDecision): ReplyFormat {
   return "format" in verdict ? verdict.format : defaultReplyFormat;
 }
 
-function detailsFor(verdict: ApiDecision, { deps }: ExternalAuthReplyParts): DetailRows {
+function detailsFor(verdict: ApiDecision, { deps }: ExternalAuthReplyParts): readonly DetailRow[] {
   if (verdict.type !== "deny" || !maySeeDetails(verdict.route, verdict.principal, deps.config)) return [];
   return [...detailRowsOf(deps, verdict.route.id), ...traceRowsOf(verdict.annotations?.trace ?? null, verdict.route)];
 }

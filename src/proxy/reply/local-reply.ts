@@ -17,6 +17,7 @@ import {
   type PageCondition,
   type PageReader,
   type PageUser,
+  type RouteRequirements,
   type SignInLoop,
   type SignInLoopPage,
   signInChallenge,
@@ -71,8 +72,8 @@ export type ReplyDetails = Readonly<{
   appsUrl?: string | null;
   /** The requested URL as in the caller's address bar; null if it could not be read. */
   url: string | null;
-  /** What this route requires, a sentence each. */
-  explain: readonly string[];
+  /** What this route requires; null: nothing to show. */
+  explain: RouteRequirements | null;
   user: PageUser | null;
   details: NonNullable<ErrorPage["details"]>;
   /** The caller has returned from sign-in several times without a valid session. Absent: a redirect may help. */
@@ -368,7 +369,7 @@ function pageFor(condition: Condition, facts: ReplyDetails): ErrorPage {
     reasons: condition.type === "no-session" || condition.type === "no-right" ? condition.reasons : [],
     requestId: facts.requestId,
     at: facts.at,
-    explain: signedIn && !condition.reasons.includes(identityTooLarge.reason) ? facts.explain : [],
+    explain: signedIn && !condition.reasons.includes(identityTooLarge.reason) ? facts.explain : null,
     host: facts.host,
     app: facts.app ?? null,
     owner: words.condition === "denied" ? (facts.owner ?? null) : null,

@@ -22,7 +22,7 @@ export function malformedRequestReply(
     at: facts.now as UnixMs,
     host: null,
     url: null,
-    explain: [],
+    explain: null,
     user: null,
     details: [],
   });

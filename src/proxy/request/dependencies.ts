@@ -14,6 +14,7 @@ import type {
   RenderPage,
   ReservedPathHandler,
   ResolvedCaller,
+  RouteRequirements,
   SessionHandle,
   SignInGate,
   SignInLoop,
@@ -64,7 +65,7 @@ export type ProxyDeps = Readonly<{
   /** When sessions become idle, by `config`, and where permitted requests are noted. */
   idle: IdleGate;
   /** The requirements of a route, one sentence each. */
-  explain: (routeId: string) => readonly string[];
+  explain: (routeId: string) => RouteRequirements | null;
   credentials: Readonly<{
     /** @param query without `?` */
     read(headers: Readonly<Record<string, string | undefined>>, query: string): Credential | undefined;

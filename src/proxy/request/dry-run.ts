@@ -141,7 +141,7 @@ const nothingToTell: ReplyDetails = {
   at: 0 as UnixMs,
   host: null,
   url: null,
-  explain: [],
+  explain: null,
   user: null,
   details: [],
 };

@@ -61,7 +61,7 @@ export async function createGateway(options: {
         at: options.clock.wall(),
         host: context?.hostname ?? null,
         url: null,
-        explain: [],
+        explain: null,
         user: null,
         details: [],
       },

@@ -6,6 +6,7 @@
 import {
   type DecisionRecord,
   type DecisionTrace,
+  type DetailRow,
   type FactTrace,
   isTooLongForRedirect,
   type Permit,
@@ -192,7 +193,7 @@ export function sendLocalReply(
       : {}),
     appsUrl: config.routesPortal && hasPortalLink(context, principal, routes) ? "/.pomerium/routes" : null,
     url: url?.href ?? null,
-    explain: condition.type === "no-right" && route !== undefined ? deps.explain(route.id) : [],
+    explain: condition.type === "no-right" && route !== undefined ? deps.explain(route.id) : null,
     user: principal?.profile === undefined ? null : { name: principal.profile.name, email: principal.profile.email },
     details:
       route !== undefined && maySeeDetails(route, principal, config)
@@ -241,70 +242,58 @@ export function maySeeDetails(
   return showErrorDetails || (principal !== null && isAdministrator(principal, administrators));
 }
 
-export type DetailRows = readonly Readonly<{ name: string; value: string }>[];
-
-export function detailRowsOf(deps: Pick<ProxyDeps, "replica" | "identity" | "config">, routeId: string): DetailRows {
-  const { applied } = deps.replica;
+export function detailRowsOf(
+  deps: Pick<ProxyDeps, "replica" | "identity" | "config">,
+  routeId: string,
+): readonly DetailRow[] {
+  const { epoch, position } = deps.replica.applied;
   return [
-    { name: "Route", value: routeId },
-    { name: "Decided at", value: `epoch ${applied.epoch}, position ${applied.position}` },
-    { name: "Node", value: deps.identity.node },
-    { name: "Configuration", value: deps.config.hash },
+    { type: "route", id: routeId },
+    { type: "decided-at", epoch, position },
+    { type: "node", node: deps.identity.node },
+    { type: "configuration", hash: deps.config.hash },
   ];
 }
 
-export function traceRowsOf(trace: DecisionTrace | null, route: Pick<RouteConfig, "subPolicies">): DetailRows {
+export function traceRowsOf(
+  trace: DecisionTrace | null,
+  route: Pick<RouteConfig, "subPolicies">,
+): readonly DetailRow[] {
   if (trace === null) return [];
   const subPolicies = route.subPolicies.flatMap((_, i) => wordsOf(route, i, trace));
-  const rows = trace.rules.map(({ rule, met, criteriaMet, criteriaUnmet }) => {
-    const words = [...criteriaMet.map((name) => `+${name}`), ...criteriaUnmet.map((name) => `-${name}`)];
-    return { name: rule, value: `${met ? "met" : "not met"}: ${words.join(" ")}` };
+  const rows = trace.rules.map(({ rule, met, criteriaMet, criteriaUnmet }): DetailRow => {
+    const criteria = [...criteriaMet.map((name) => `+${name}`), ...criteriaUnmet.map((name) => `-${name}`)];
+    return { type: "rule", rule, met, criteria };
   });
-  const facts = trace.facts.map((fact) => ({ name: factName(fact), value: placeText(fact) }));
-  return [
-    { name: "Decided by", value: trace.rule ?? "no rule matches, so access is denied" },
-    ...subPolicies,
-    ...rows,
-    ...withoutRepeats(facts),
-  ];
+  return [{ type: "decided-by", rule: trace.rule }, ...subPolicies, ...rows, ...newestFacts(trace.facts)];
 }
 
 /** The explanation and remediation of an attached policy that denied the request or did not allow it. */
-function wordsOf({ subPolicies }: Pick<RouteConfig, "subPolicies">, i: number, trace: DecisionTrace): DetailRows {
+function wordsOf(
+  { subPolicies }: Pick<RouteConfig, "subPolicies">,
+  i: number,
+  trace: DecisionTrace,
+): readonly DetailRow[] {
   const sub = subPolicies[i];
   const words = sub === undefined ? [] : [sub.explanation, sub.remediation].filter((text) => text !== "");
   if (sub === undefined || words.length === 0) return [];
   const own = trace.rules.filter(({ met, rule }) => met && rule.startsWith(`sub_policies[${i}]`));
   const isDeny = ({ rule }: (typeof own)[number]): boolean => /\.deny(?:\.|$)/.test(rule.replace(/\[\d+\]/g, ""));
   const allowed = own.length > 0 && !own.some(isDeny);
-  return allowed ? [] : [{ name: sub.name === "" ? "Policy" : sub.name, value: words.join(" ") }];
+  return allowed ? [] : [{ type: "policy", name: sub.name, words: words.join(" ") }];
 }
 
-/** The name of a fact, without the value that the rules compare with and the groups that they require. */
-function factName({ fact }: FactTrace): string {
-  const kind = fact.slice(0, fact.indexOf(":"));
-  return (
-    {
-      session: "Your session",
-      user: "Your account",
-      group: "Your groups",
-      device: "Your device",
-      configuration: "This server's configuration",
-    }[kind] ?? "External data"
-  );
-}
+type FactRow = Extract<DetailRow, { type: "fact" }>;
+const factKinds: readonly FactRow["fact"][] = ["session", "user", "group", "device", "configuration"];
 
-function placeText({ position, exact }: FactTrace): string {
-  if (position === null) return "is not in the log";
-  if (position === 0) return "no event ever changed it";
-  return exact ? `last set by event ${position}` : `last set at or before event ${position}`;
-}
-
-/** Of several groups, the one that changed last. */
-function withoutRepeats(rows: DetailRows): DetailRows {
-  const placeIn = ({ value }: DetailRows[number]): number => Number(/\d+$/.exec(value)?.[0] ?? 0);
-  const newest = Map.groupBy(rows, ({ name }) => name);
-  return [...newest.values()].map((same) => same.reduce((a, b) => (placeIn(b) > placeIn(a) ? b : a)));
+/** The kinds of facts, without the groups that the rules require. Of several of a kind, the one that changed last. */
+function newestFacts(facts: readonly FactTrace[]): readonly DetailRow[] {
+  const rows = facts.map(({ fact, position, exact }): FactRow => {
+    const kind = factKinds.find((known) => fact.startsWith(`${known}:`)) ?? "record";
+    return { type: "fact", fact: kind, position, exact };
+  });
+  const newest = Map.groupBy(rows, ({ fact }) => fact);
+  return [...newest.values()].map((same) => same.reduce((a, b) => ((b.position ?? 0) > (a.position ?? 0) ? b : a)));
 }
 
 /** The reply for an exchange that was cut before its response began. */

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { createRouteCatalog, type RouteCatalog } from "../../../src/auth/index.ts";
 import type { RouteConfig } from "../../../src/config/index.ts";
+import { describeRoute } from "../../../src/console/index.ts";
 import { compiled, route, source } from "../authorize/support.ts";
 import { signIn, startWorld, type World } from "./support.ts";
 
@@ -44,7 +45,7 @@ function start(
     ...deps
   }: Partial<World["deps"]> & Readonly<{ catalog?: RouteCatalog }> = {},
 ): Promise<World> {
-  return startWorld(t, { deps: (plain) => ({ ...plain, ...deps, routes: catalog }) });
+  return startWorld(t, { deps: (plain) => ({ ...plain, describeRoute, ...deps, routes: catalog }) });
 }
 
 async function visitorOf(world: World, user: string): Promise<ReturnType<World["visitor"]>> {
@@ -75,6 +76,19 @@ test("a person sees the routes that the whole policy permits, by name, and of th
   assert.ok(bob.body.includes("Only members of eng have access."));
   assert.ok(bob.body.includes("Ask the payroll team for access."));
   assert.doesNotMatch(bob.body, /ci\.example/, "a route that is not discoverable does not exist for him");
+
+  const { body } = await (await visitorOf(world, "bob")).request(world.url("app", `${list}?show=refused`));
+  assert.deepEqual(
+    (JSON.parse(body) as { routes: { id: string; explain: string[] }[] }).routes.map(({ id, explain }) => [
+      id,
+      explain,
+    ]),
+    [
+      ["denied", ["Access needs a sign-in.", "Blocked: group sales."]],
+      ["payroll", ["Only members of eng have access."]],
+    ],
+    "programs get sentences",
+  );
 });
 
 test("routes for a terminal come with the command to copy", async (t) => {

@@ -12,7 +12,7 @@ function outcome(operator: PolicyOperator, given: Given): string {
   const table = new ReasonTable();
   const criteria = given.map(([met, reason]): CompiledCriterion => {
     const always = met ? table.of(reason).met : table.of(reason).unmet;
-    return compiledCriterion(() => always, "");
+    return compiledCriterion(() => always, { type: "nothing" });
   });
   const { met, reasons } = combineCriteria(operator, criteria, table)(request(), null, now);
   return [met, ...reasons.words].join(" ");

@@ -1,8 +1,10 @@
 /** Compilation of a generation of routes: shorthands, positions of every problem, all-or-nothing, descriptions. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { compilePolicies, describePolicy } from "../../../src/auth/authorize/compile.ts";
+import { compilePolicies, requirementsOf } from "../../../src/auth/authorize/compile.ts";
+import type { Policies } from "../../../src/auth/index.ts";
 import { type RouteConfig, readYaml } from "../../../src/config/index.ts";
+import { describeRoute } from "../../../src/console/index.ts";
 import { compiled, decideOn, problemsOf, route, source, summaryOf, type Who } from "./support.ts";
 
 // --- shorthands (docs/pomerium-behaviour.md §6.5)
@@ -191,15 +193,22 @@ test("two routes with one id are refused: one policy would answer for both", () 
 
 // --- descriptions
 
+/** As a refused person reads them. */
+function sentencesOf(policies: Policies): readonly string[] {
+  const requirements = requirementsOf(policies, "r");
+  assert.ok(requirements !== null);
+  return describeRoute(requirements);
+}
+
 const descriptions: readonly (readonly [Partial<RouteConfig>, readonly string[]])[] = [
   [{}, ["No one has access."]],
   [{ allowAnyAuthenticatedUser: true }, ["Access needs a sign-in."]],
   [{ policy: source({ allow: { or: [{ groups: "eng" }] } }) }, ["Only members of eng have access."]],
   [
     { policy: source({ allow: { or: [{ groups: "eng" }, { groups: "ops" }, { domain: "example.com" }] } }) },
-    ["Access needs one of: group eng; group ops; an email address at example.com."],
+    ["Access needs one of these: group eng; group ops; an email address at example.com."],
   ],
-  [{ allowedUsers: ["a@x", "b@x", "c@x"] }, ["Access needs one of 3 named people."]],
+  [{ allowedUsers: ["a@x", "b@x", "c@x"] }, ["Only 3 named people have access."]],
   [
     {
       policy: source({
@@ -209,15 +218,15 @@ const descriptions: readonly (readonly [Partial<RouteConfig>, readonly string[]]
       allowedUsers: ["a@x"],
     },
     [
-      "Access needs one named person.",
-      "Or: all of: claim dept: eng; a path starting with /api.",
-      "Blocked: none of: a caller in an allowed network.",
+      "Only one named person has access.",
+      "Or all of these: claim dept: eng; a path starting with /api.",
+      "Blocked without any of these: an allowed network.",
     ],
   ],
 ];
 for (const [on, expect] of descriptions) {
   test(`the description for a refused user is: ${expect.join(" ")}`, () => {
-    assert.deepEqual(describePolicy(compiled(route(on)), "r"), expect);
+    assert.deepEqual(sentencesOf(compiled(route(on))), expect);
   });
 }
 
@@ -236,12 +245,12 @@ test("a description names no person, address or certificate", () => {
   ];
   for (const operator of ["and", "or", "not", "nor"]) {
     const policy = source({ allow: { [operator]: criteria }, deny: { [operator]: criteria } });
-    const text = describePolicy(compiled(route({ policy })), "r").join(" ");
+    const text = sentencesOf(compiled(route({ policy }))).join(" ");
     for (const secret of hidden) assert(!text.includes(secret), text);
   }
 });
 
-test("an unknown route has no description", () => assert.deepEqual(describePolicy(new Map(), "x"), []));
+test("an unknown route has no requirements", () => assert.equal(requirementsOf(new Map(), "x"), null));
 
 test("in a real file the position of each problem is that of the mistaken word", () => {
   const text = [

@@ -31,7 +31,7 @@ const facts = {
   at: 0 as UnixMs,
   host: "app.example",
   url: "https://app.example/x?y=1",
-  explain: ["members of eng"],
+  explain: { allow: [], deny: [] },
   user: { name: "Bob", email: "bob@example.com" },
   details: [],
 };
@@ -239,7 +239,7 @@ describe("formats", () => {
     assert.match(denied.page.signInUrl ?? "", /^\/\.pomerium\/sign_in\?pomerium_redirect_uri=https%3A%2F%2Fapp/);
     const unknown = localReplyFor(conditions["unknown, behind"], formatOf(callers.plain), facts).body;
     assert.ok(unknown.type === "html" && unknown.page.type === "error");
-    assert.deepEqual([unknown.page.user, unknown.page.explain, unknown.page.retryUrl], [null, [], facts.url]);
+    assert.deepEqual([unknown.page.user, unknown.page.explain, unknown.page.retryUrl], [null, null, facts.url]);
   });
   for (const method of ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"]) {
     test(`${method} without a session is 401 with a page that explains how to send it again, never a redirect`, () => {

@@ -8,6 +8,7 @@
  *   bounded, and shared fairly between sessions.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { RouteRequirements } from "../../authorize/index.ts";
 import type { RoutesPage } from "../../reply/page.ts";
 import type { RouteCatalog, RouteSearch } from "../../route-catalog.ts";
 import type { ListRoutesQuery } from "../../route-list.ts";
@@ -98,8 +99,14 @@ export function registerRouteList(
           (query, catalog) => catalog.search(query, search),
           ({ routes, next }) => {
             const pictureOf = deps.pictureUrl ?? (() => null);
+            const describe = (explain: RouteRequirements | null): readonly string[] =>
+              explain === null ? [] : (deps.describeRoute?.(explain) ?? []);
             return reply.send({
-              routes: routes.map((route) => ({ ...route, picture: pictureOf(route.logo_url) })),
+              routes: routes.map((route) => ({
+                ...route,
+                ...("explain" in route ? { explain: describe(route.explain) } : {}),
+                picture: pictureOf(route.logo_url),
+              })),
               next,
             });
           },

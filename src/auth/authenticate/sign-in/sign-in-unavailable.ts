@@ -38,7 +38,7 @@ export function sendSignInUnavailable(
     condition: "sign-in-paused",
     ...signInUnavailable,
     reasons: [],
-    explain: [],
+    explain: null,
     at: deps.clock.wall(),
     host,
     requestId,

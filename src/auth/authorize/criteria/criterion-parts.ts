@@ -11,6 +11,7 @@ import type { DecisionRequest, Principal } from "../decision.ts";
 import type { Criterion, ReportPolicyProblem } from "../ppl-parser.ts";
 import type { PolicyOutcome, Reason, ReasonTable } from "../reasons.ts";
 import type { Records } from "../records/records.ts";
+import type { Requirement } from "../requirements.ts";
 
 /** Allocates nothing and never throws. */
 export type PolicyTest = (request: DecisionRequest, principal: Principal | null, now: UnixMs) => PolicyOutcome;
@@ -28,7 +29,7 @@ export type CriterionReads = Readonly<{
 
 export type CompiledCriterion = Readonly<{
   test: PolicyTest;
-  phrase: string;
+  requirement: Requirement;
   /** Names of people that it checks for, so that a description can count them. */
   people: readonly ClaimValue[];
   /** Set if the criterion tests membership in a set of values; several of these become one lookup. */
@@ -100,10 +101,10 @@ export const noReads: CriterionReads = { groups: [], deviceTypes: [], recordType
 /** A compiled criterion with defaults for everything but its test. */
 export function compiledCriterion(
   test: PolicyTest,
-  phrase: string,
+  requirement: Requirement,
   more: Partial<CompiledCriterion> = {},
 ): CompiledCriterion {
-  return { test, phrase, people: [], anyOf: null, reads: noReads, needsSession: false, always: null, ...more };
+  return { test, requirement, people: [], anyOf: null, reads: noReads, needsSession: false, always: null, ...more };
 }
 
 export function readsOf(parts: Partial<CriterionReads>): CriterionReads {

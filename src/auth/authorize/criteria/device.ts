@@ -75,7 +75,7 @@ function compileDevice({ criterion, reasons, report, words }: CriterionContext):
       if (credential === undefined) return noDevice;
       return holds(credential) ? met : unmet;
     },
-    wantsApproval === true ? "an approved device" : "a registered device",
+    { type: "device", approved: wantsApproval === true },
     { needsSession: true, reads: readsOf({ deviceTypes: [type] }) },
   );
 }

@@ -2,7 +2,13 @@
 import type { ClaimValue, GroupId, Profile } from "../../../events/index.ts";
 import type { Principal } from "../decision.ts";
 import { claimOperand, parseListMatcher, parseTextMatcher, type TextMatcher, textOperand } from "../matchers.ts";
-import { claimPhrase, groupsPhrase, peoplePhrase, textPhrase } from "../phrases.ts";
+import {
+  claimRequirement,
+  groupsRequirement,
+  peopleRequirement,
+  type Requirement,
+  textRequirement,
+} from "../requirements.ts";
 import {
   type CompileCriterion,
   type CompiledCriterion,
@@ -26,20 +32,20 @@ export const personCriteria: readonly CriterionDescriptor[] = [
     compile: (context) => {
       warnIfIgnored(context);
       const test = sessionTest(context.reasons, context.words, (profile) => profile.subject !== "");
-      return compiledCriterion(test, "a sign-in", { needsSession: true });
+      return compiledCriterion(test, { type: "sign-in" }, { needsSession: true });
     },
     reasons: userReasons,
     replay: "recorded",
   },
   {
     name: "user",
-    compile: profileText((profile) => profile.subject, peoplePhrase),
+    compile: profileText((profile) => profile.subject, peopleRequirement),
     reasons: userReasons,
     replay: "people",
   },
   {
     name: "email",
-    compile: profileText((profile) => profile.email, peoplePhrase),
+    compile: profileText((profile) => profile.email, peopleRequirement),
     reasons: {
       ok: "email-ok",
       fail: "email-unauthorized",
@@ -50,7 +56,7 @@ export const personCriteria: readonly CriterionDescriptor[] = [
     name: "domain",
     compile: profileText(
       (profile) => domainOf(profile.email),
-      (matcher) => textPhrase("an email address at", matcher),
+      (matcher) => textRequirement("email-domain", matcher),
     ),
     reasons: {
       ok: "domain-ok",
@@ -81,7 +87,7 @@ export const personCriteria: readonly CriterionDescriptor[] = [
 /** @param read undefined: the person has no such value, and nothing matches, not even `not` and `not_in` */
 function profileText(
   read: (profile: Profile) => string | undefined,
-  phrase: (matcher: TextMatcher) => string,
+  requirementOf: (matcher: TextMatcher) => Requirement,
 ): CompileCriterion {
   return ({ criterion, reasons, report, words }) => {
     const matcher = parseTextMatcher(criterion.data, criterion.path, report);
@@ -91,9 +97,9 @@ function profileText(
         const text = read(profile);
         return text !== undefined && matches(text);
       });
-    return compiledCriterion(build(matcher.matches), phrase(matcher), {
+    return compiledCriterion(build(matcher.matches), requirementOf(matcher), {
       needsSession: true,
-      people: phrase === peoplePhrase ? (matcher.anyOf ?? []) : [],
+      people: requirementOf === peopleRequirement ? (matcher.anyOf ?? []) : [],
       anyOf: matcher.anyOf && {
         subject: criterion.name,
         values: matcher.anyOf,
@@ -113,7 +119,7 @@ function compileGroups({ criterion, reasons, report, words }: CriterionContext):
     only === undefined
       ? sessionTest(reasons, words, (_profile, { groups }) => matcher.matchesSet(groups))
       : sessionTest(reasons, words, (_profile, { groups }) => groups.has(only as GroupId)),
-    groupsPhrase(matcher),
+    groupsRequirement(matcher),
     {
       needsSession: true,
       reads: readsOf({ groups: matcher.operators.map(({ operand }) => operand) }),
@@ -159,7 +165,7 @@ function compileClaim({ criterion, reasons, report, words }: CriterionContext): 
     only === undefined ? matcher.matchesList : (values: readonly ClaimValue[]) => includesValue(only, values);
   return compiledCriterion(
     sessionTest(reasons, words, (_profile, principal) => matches(read(principal))),
-    claimPhrase(claim, matcher),
+    claimRequirement(claim, matcher),
     {
       needsSession: true,
       anyOf: matcher.anyOf && {

@@ -106,7 +106,7 @@ function compileRecord(context: CriterionContext): CompiledCriterion | undefined
       const record = name === undefined || name === "" ? undefined : set.find(name);
       return criterion.holds(record) ? met : unmet;
     },
-    `a record of ${criterion.type}`,
+    { type: "record", recordType: criterion.type },
     { needsSession, reads: readsOf({ recordTypes: [criterion.type] }) },
   );
 }

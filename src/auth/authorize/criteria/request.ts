@@ -2,7 +2,7 @@
 import { parseCertificateMatcher } from "../client-certificates/client-certificate.ts";
 import type { DecisionRequest } from "../decision.ts";
 import { parseTextMatcher } from "../matchers.ts";
-import { textPhrase } from "../phrases.ts";
+import { type Requirement, type TextSubject, textRequirement } from "../requirements.ts";
 import { parseAddressMatcher } from "../source-ip.ts";
 import {
   type CompileCriterion,
@@ -19,19 +19,19 @@ const constantReasons = { ok: "accept", fail: "reject" } as const;
 export const requestCriteria: readonly CriterionDescriptor[] = [
   {
     name: "accept",
-    compile: constant("nothing: it's open to everyone", true),
+    compile: constant({ type: "nothing" }, true),
     reasons: constantReasons,
     replay: "recorded",
   },
   {
     name: "reject",
-    compile: constant("something that no request has", false),
+    compile: constant({ type: "impossible" }, false),
     reasons: constantReasons,
     replay: "recorded",
   },
   {
     name: "cors_preflight",
-    compile: withoutData("a CORS preflight request", ({ reasons, words }) => {
+    compile: withoutData({ type: "cors-preflight" }, ({ reasons, words }) => {
       const yes = reasons.of(words.ok).met;
       const no = reasons.of(words.fail).unmet;
       return ({ method, headers }) =>
@@ -54,7 +54,7 @@ export const requestCriteria: readonly CriterionDescriptor[] = [
   },
   {
     name: "http_path",
-    compile: requestText((request) => request.path, "a path"),
+    compile: requestText((request) => request.path, "path"),
     reasons: { ok: "http-path-ok", fail: "http-path-unauthorized" },
     replay: "recorded",
   },
@@ -64,9 +64,13 @@ export const requestCriteria: readonly CriterionDescriptor[] = [
       const matcher = parseAddressMatcher(criterion.data, criterion.path, report);
       if (matcher === undefined) return undefined;
       const test = requestTest(reasons, words, ({ ip }) => matcher.matches(ip));
-      return compiledCriterion(test, "a caller in an allowed network", {
-        always: matcher.blocks.length === 0 ? false : null,
-      });
+      return compiledCriterion(
+        test,
+        { type: "network" },
+        {
+          always: matcher.blocks.length === 0 ? false : null,
+        },
+      );
     },
     reasons: {
       ok: "source-ip-ok",
@@ -84,7 +88,7 @@ export const requestCriteria: readonly CriterionDescriptor[] = [
         words,
         ({ clientCertificate }) => clientCertificate !== null && matches(clientCertificate),
       );
-      return compiledCriterion(test, "an allowed client certificate");
+      return compiledCriterion(test, { type: "certificate" });
     },
     reasons: {
       ok: "client-certificate-ok",
@@ -97,7 +101,7 @@ export const requestCriteria: readonly CriterionDescriptor[] = [
     // Meant for `deny`, so the reasons that refuse are those of the criterion when it is met.
     // A listener that requests no certificate has no valid one.
     name: "invalid_client_certificate",
-    compile: withoutData("a missing or invalid client certificate", ({ reasons, words }) => {
+    compile: withoutData({ type: "bad-certificate" }, ({ reasons, words }) => {
       const valid = reasons.of(words.ok).unmet;
       const missing = reasons.of("client-certificate-required").met;
       const invalid = reasons.of(words.fail).met;
@@ -114,29 +118,29 @@ export const requestCriteria: readonly CriterionDescriptor[] = [
   },
 ];
 
-function constant(phrase: string, always: boolean): CompileCriterion {
+function constant(requirement: Requirement, always: boolean): CompileCriterion {
   return (context) => {
     warnIfIgnored(context);
     const { reasons, words } = context;
     const outcome = always ? reasons.of(words.ok).met : reasons.of(words.fail).unmet;
-    return compiledCriterion(() => outcome, phrase, { always });
+    return compiledCriterion(() => outcome, requirement, { always });
   };
 }
 
-function withoutData(phrase: string, build: (context: CriterionContext) => PolicyTest): CompileCriterion {
+function withoutData(requirement: Requirement, build: (context: CriterionContext) => PolicyTest): CompileCriterion {
   return (context) => {
     warnIfIgnored(context);
-    return compiledCriterion(build(context), phrase);
+    return compiledCriterion(build(context), requirement);
   };
 }
 
-function requestText(read: (request: DecisionRequest) => string, noun: string): CompileCriterion {
+function requestText(read: (request: DecisionRequest) => string, subject: TextSubject): CompileCriterion {
   return ({ criterion, reasons, report, words }) => {
     const matcher = parseTextMatcher(criterion.data, criterion.path, report);
     if (matcher === undefined) return undefined;
     const build = (matches: (text: string) => boolean): PolicyTest =>
       requestTest(reasons, words, (request) => matches(read(request)));
-    return compiledCriterion(build(matcher.matches), textPhrase(noun, matcher), {
+    return compiledCriterion(build(matcher.matches), textRequirement(subject, matcher), {
       anyOf: matcher.anyOf && {
         subject: criterion.name,
         values: matcher.anyOf,

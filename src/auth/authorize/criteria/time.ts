@@ -16,6 +16,7 @@ import {
   suggestionFor,
   useOneOf,
 } from "../ppl-parser.ts";
+import type { Requirement } from "../requirements.ts";
 import {
   type CompiledCriterion,
   type CriterionContext,
@@ -62,7 +63,7 @@ function compileDate(context: CriterionContext): CompiledCriterion | undefined {
   const { after, before } = bounds;
   const [from, until] = [after && Math.floor(after) + 1, before && Math.ceil(before)];
   const never = warnIfNever(context, bounds);
-  return timeCriterion(context, "a certain date", never ? false : null, (now) => ({
+  return timeCriterion(context, { type: "date" }, never ? false : null, (now) => ({
     holds: (from === undefined || now >= from) && (until === undefined || now < until),
     until: firstAfter(now, [from, until]),
   }));
@@ -77,7 +78,7 @@ function compileDayOfWeek(context: CriterionContext): CompiledCriterion | undefi
   const days = parseDays(fields["days"], at, report);
   const zone = parseZone(fields["timezone"] ?? "UTC", [...path, "timezone"], report);
   if (days === undefined || zone === undefined) return undefined;
-  return timeCriterion(context, `a day among ${[...days].map((day) => dayNames[day - 1]).join(", ")}`, null, (now) => {
+  return timeCriterion(context, { type: "days", days: [...days] }, null, (now) => {
     const local = localTime(now, zone);
     return {
       holds: days.has(local.dayOfWeek),
@@ -97,7 +98,7 @@ function compileTimeOfDay(context: CriterionContext): CompiledCriterion | undefi
   const bounds = parseBounds(context, data, parseClock, clockForm);
   if (zone === undefined || bounds === undefined) return undefined;
   const never = warnIfNever(context, bounds);
-  return timeCriterion(context, "a certain time of day", never ? false : null, (now) => clockPeriod(now, zone, bounds));
+  return timeCriterion(context, { type: "time-of-day" }, never ? false : null, (now) => clockPeriod(now, zone, bounds));
 }
 
 // --- periods of constant answers
@@ -108,7 +109,7 @@ type Bounds = Readonly<{ after: number | undefined; before: number | undefined }
 
 function timeCriterion(
   { reasons, words }: CriterionContext,
-  phrase: string,
+  requirement: Requirement,
   always: boolean | null,
   findPeriod: (now: UnixMs) => ConstantPeriod,
 ): CompiledCriterion {
@@ -121,7 +122,7 @@ function timeCriterion(
     return period;
   };
   const test = requestTest(reasons, words, (_request, now) => periodAt(now).holds);
-  return compiledCriterion(test, phrase, {
+  return compiledCriterion(test, requirement, {
     reads: readsOf({ boundaries: [(_request, now) => periodAt(now).until] }),
     always,
   });

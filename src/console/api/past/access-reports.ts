@@ -36,11 +36,15 @@ import {
 import type { ClusterStatus, Databroker } from "../../../replication/index.ts";
 import type { LogArchive } from "../../../replication/snapshot/index.ts";
 import { BrokerUnavailableError } from "../../../replication/wire/index.ts";
+import { describeRule } from "../../text/texts.ts";
 import { badRequest, type Operator, type OperatorApiDeps, type RegisterRoute } from "../operator-route.ts";
 import { accessWhatSchema, accessWhoSchema } from "../operator-schemas.ts";
 import { findUsers } from "../operator-views.ts";
 import { eventStreamType } from "../receipt-stream.ts";
 import type { PastLog } from "./past-log.ts";
+
+/** As an answer has it: what a condition requires is in words. */
+type InWords<Answer extends AccessAnswer> = Omit<Answer, "conditions"> & Readonly<{ conditions: readonly string[] }>;
 
 type ReportBase = Readonly<{
   type: "report";
@@ -58,8 +62,8 @@ export type WhoReport = ReportBase &
         route: Readonly<{ id: string; name: string; from: string }> | null;
         problem: string | null;
         /** The answer to a caller who has not signed in. */
-        anyone: AccessAnswer | null;
-        people: readonly AccessPerson[];
+        anyone: InWords<AccessAnswer> | null;
+        people: readonly InWords<AccessPerson>[];
         /** How many others the policy denies. */
         denied: number;
         more: boolean;
@@ -75,7 +79,7 @@ export type WhatReport = ReportBase &
       Readonly<{
         problem: string | null;
         routes: readonly (Readonly<{ id: string; name: string; from: string; problem: string | null }> &
-          AccessAnswer)[];
+          InWords<AccessAnswer>)[];
       }>)[];
     facts: readonly AccessFact[];
   }>;
@@ -232,10 +236,10 @@ async function reportWho(
     }
     const { policy, id, name: named, from } = found;
     const who = await whoCan(policy, state, { limit, pause: () => deps.sleep(0, new AbortController().signal) });
-    const people: AccessPerson[] = [];
+    const people: InWords<AccessPerson>[] = [];
     for (const [index, person] of who.people.entries())
-      people.push(index < explainedMax ? { ...person, facts: await withEvents(deps, state, person) } : person);
-    const anyone = evaluateAnonymous(policy, state.at);
+      people.push(inWords(index < explainedMax ? { ...person, facts: await withEvents(deps, state, person) } : person));
+    const anyone = inWords(evaluateAnonymous(policy, state.at));
     answers.push({ ...run, ...who, people, route: { id, name: named, from }, problem: null, anyone });
   }
   return { type: "report", ...base, configurations: answers };
@@ -260,7 +264,7 @@ async function reportWhat(
     const answered = (routes ?? []).map(({ id, name, from, policy, problem }) => {
       if (policy === null) return { id, name, from, problem, ...unanswered };
       for (const fact of factsBehind(policy, state, userId)) facts.set(fact.fact, fact);
-      return { id, name, from, problem, ...evaluateAccess(policy, described, state.at) };
+      return { id, name, from, problem, ...inWords(evaluateAccess(policy, described, state.at)) };
     });
     answers.push({ ...run, problem: routes === undefined ? textMissing : null, routes: answered });
   }
@@ -277,7 +281,19 @@ async function reportWhat(
   };
 }
 
-const unanswered: AccessAnswer = { result: "deny", conditions: [], rule: null, note: "the policy cannot be compiled" };
+function inWords<Answer extends AccessAnswer>(answer: Answer): InWords<Answer> {
+  return {
+    ...answer,
+    conditions: answer.conditions.map(({ rule, requirement }) => `${rule}: ${describeRule(requirement)}`),
+  };
+}
+
+const unanswered: InWords<AccessAnswer> = {
+  result: "deny",
+  conditions: [],
+  rule: null,
+  note: "the policy cannot be compiled",
+};
 const textMissing = "the text of the configuration is not stored";
 
 /** A route by its id, its name, or its address. */

@@ -1,7 +1,7 @@
 /** Criterion `mcp_tool`: the tool name in a call of the Model Context Protocol. */
 
 import { parseTextMatcher } from "../../matchers.ts";
-import { textPhrase } from "../../phrases.ts";
+import { textRequirement } from "../../requirements.ts";
 import {
   type CompiledCriterion,
   type CriterionContext,
@@ -34,7 +34,7 @@ function compileTool({ criterion, reasons, report, words }: CriterionContext): C
       if (mcp?.method !== "tools/call") return noCall;
       return mcp.tool !== null && matcher.matches(mcp.tool) ? met : unmet;
     },
-    textPhrase("a call of the tool", matcher),
+    textRequirement("mcp-tool", matcher),
     { always: matcher.never ? false : null },
   );
 }

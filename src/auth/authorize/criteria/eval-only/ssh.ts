@@ -2,8 +2,8 @@
 import type { UnixMs } from "../../../../events/index.ts";
 import type { DecisionRequest } from "../../decision.ts";
 import { parseTextMatcher } from "../../matchers.ts";
-import { textPhrase } from "../../phrases.ts";
 import { describeValue } from "../../ppl-parser.ts";
+import { textRequirement } from "../../requirements.ts";
 import { matcherOfBlocks } from "../../source-ip.ts";
 import {
   type CriterionContext,
@@ -35,7 +35,7 @@ export const sshCriteria: readonly CriterionDescriptor[] = [
       const matcher = parseTextMatcher(criterion.data, criterion.path, report);
       if (matcher === undefined) return undefined;
       const test = requestTest(reasons, words, ({ ssh }) => matcher.matches(ssh?.username ?? ""));
-      return compiledCriterion(test, textPhrase("the SSH user name", matcher), {
+      return compiledCriterion(test, textRequirement("ssh-user", matcher), {
         always: matcher.never ? false : null,
       });
     },
@@ -47,7 +47,7 @@ export const sshCriteria: readonly CriterionDescriptor[] = [
     compile: ({ reasons, words }) =>
       compiledCriterion(
         sessionTest(reasons, words, ({ email }, _principal, { ssh }) => isNamed(ssh, email.split("@", 1)[0] ?? "")),
-        "one's own e-mail name as the SSH user name",
+        { type: "ssh-user-email" },
         { needsSession: true },
       ),
     reasons: nameReasons,
@@ -66,7 +66,7 @@ export const sshCriteria: readonly CriterionDescriptor[] = [
         sessionTest(reasons, words, (_profile, principal, { ssh }) =>
           read(principal).some((value) => typeof value === "string" && isNamed(ssh, value)),
         ),
-        `a value of the claim ${data} as the SSH user name`,
+        { type: "ssh-user-claim", claim: data },
         { needsSession: true },
       );
     },
@@ -83,7 +83,7 @@ export const sshCriteria: readonly CriterionDescriptor[] = [
         context.words,
         ({ ssh }) => ssh?.publicKey != null && keys.has(ssh.publicKey),
       );
-      return compiledCriterion(test, "a listed SSH key", { always: keys.size === 0 ? false : null });
+      return compiledCriterion(test, { type: "ssh-key" }, { always: keys.size === 0 ? false : null });
     },
     reasons: keyReasons,
     ...evalOnly,
@@ -108,10 +108,14 @@ export const sshCriteria: readonly CriterionDescriptor[] = [
         const { validFrom = null, validUntil = null } = read(request) ?? {};
         return [validFrom, validUntil].find((at) => at !== null && at > now) ?? null;
       };
-      return compiledCriterion(test, "an SSH certificate of a listed authority", {
-        reads: readsOf({ boundaries: [boundary] }),
-        always: authorities.size === 0 ? false : null,
-      });
+      return compiledCriterion(
+        test,
+        { type: "ssh-authority" },
+        {
+          reads: readsOf({ boundaries: [boundary] }),
+          always: authorities.size === 0 ? false : null,
+        },
+      );
     },
     reasons: keyReasons,
     ...evalOnly,
