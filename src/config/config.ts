@@ -15,6 +15,7 @@ import type { HomeRegion } from "./values/home-values.ts";
 import type { ClaimLists, SubPolicyConfig, TokenIssuerConfig } from "./values/identity-values.ts";
 import type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
 import type { HostPort, Upstream } from "./values/network-values.ts";
+import type { OperatorEntry } from "./values/operator-entries.ts";
 import type { PostgresSinkConfig } from "./values/postgres-sink.ts";
 import type { ClientAuthMethod, ParMode, ProviderKind } from "./values/sign-in-provider-values.ts";
 import type { SignalTransmitterConfig } from "./values/signal-transmitters.ts";
@@ -327,7 +328,10 @@ export type Config = Readonly<{
   tokenIssuers: readonly TokenIssuerConfig[];
   /** The transmitters of Shared Signals that this cluster listens to. */
   signalTransmitters: readonly SignalTransmitterConfig[];
-  administrators: readonly string[];
+  /** Who has which role in the operator API. */
+  administrators: readonly OperatorEntry[];
+  operators: readonly OperatorEntry[];
+  viewers: readonly OperatorEntry[];
   /** The longest interval between two refreshes of a session's claims. */
   refreshEveryMs: number;
   /** The maximum total size of the identity headers of one request. */

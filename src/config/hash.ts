@@ -50,12 +50,14 @@ function auditBodyOf({
 /** The fields of a configuration that its body contains, with secrets not yet redacted. */
 function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
   const { file: _file, nodeName: _nodeName, jwtEndpoint, signOutToRoutes, dnsLookupFamily, ...rest } = config;
-  const { signInProviders, defaultSignInProviders, branding, ...shared } = rest;
+  const { signInProviders, defaultSignInProviders, branding, operators, viewers, ...shared } = rest;
   const named = signInProviders.filter(({ name }) => name !== defaultProviderName);
   return {
     ...shared,
     // Settings that were added later are left out at their defaults, so a configuration without them keeps its hash.
     ...(canonicalJson(branding) === canonicalJson(plainBranding) ? {} : { branding }),
+    ...(operators.length === 0 ? {} : { operators }),
+    ...(viewers.length === 0 ? {} : { viewers }),
     ...(jwtEndpoint ? { jwtEndpoint } : {}),
     ...(signOutToRoutes ? { signOutToRoutes } : {}),
     ...(dnsLookupFamily === "V4_PREFERRED" ? {} : { dnsLookupFamily }),
@@ -65,12 +67,13 @@ function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
     hash: undefined,
     routes: config.routes.map(
       ({ location: _place, policy, shadowPolicy, subPolicies, idpClient, logoUrl, signInProviders, ...shown }) => {
-        const { owner, discoverable, ...route } = shown;
+        const { owner, discoverable, routeGroups, ...route } = shown;
         return {
           ...route,
           ...(logoUrl === "" ? {} : { logoUrl }),
           ...(owner === "" ? {} : { owner }),
           ...(discoverable ? { discoverable } : {}),
+          ...(routeGroups.length === 0 ? {} : { routeGroups }),
           policy: policy === null ? null : policy.ppl,
           shadowPolicy: shadowPolicy === null ? null : shadowPolicy.ppl,
           // Left out if absent, so that a configuration without them keeps its hash.

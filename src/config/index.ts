@@ -63,6 +63,7 @@ export {
   speaksHttp2,
   type Upstream,
 } from "./values/network-values.ts";
+export { type OperatorEntry, routeGroupPattern } from "./values/operator-entries.ts";
 export type { PostgresSinkConfig } from "./values/postgres-sink.ts";
 export { everyService, type Service } from "./values/process-values.ts";
 export { defaultProviderName, type ProviderKind } from "./values/sign-in-provider-values.ts";

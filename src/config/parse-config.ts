@@ -14,6 +14,7 @@ import { resolveBranding } from "./branding.ts";
 import { checkRoutes, type LocatedRoute } from "./check-routes.ts";
 import type { Config } from "./config.ts";
 import { hashConfig, type Unhashed } from "./hash.ts";
+import { resolveOperators } from "./operators.ts";
 import { policyPartsOf } from "./policy-parts.ts";
 import { resolveAutocert } from "./resolve/autocert.ts";
 import { resolveBrokers } from "./resolve/brokers.ts";
@@ -26,13 +27,7 @@ import { resolveObserving } from "./resolve/observing.ts";
 import { type ProcessPart, resolveListener, resolveProcess } from "./resolve/process.ts";
 import { resolveRoute } from "./resolve/route.ts";
 import { type GenerateSecrets, resolveSecrets } from "./resolve/secrets.ts";
-import {
-  checkSignInHost,
-  resolveAdministrators,
-  resolveSignIn,
-  signInHostOf,
-  type VisitedHost,
-} from "./resolve/sign-in.ts";
+import { checkSignInHost, resolveSignIn, signInHostOf, type VisitedHost } from "./resolve/sign-in.ts";
 import {
   checkRouteProviders,
   checkScimProviders,
@@ -58,6 +53,7 @@ import { type MisplacedKeyHint, readSection, type Section } from "./source/read-
 import { locationOf, type Path, type PolicySource, type Problem, ProblemReporter } from "./source/source-locations.ts";
 import { readYaml } from "./source/yaml-document.ts";
 import { otherLogLevels } from "./values/log-fields.ts";
+import { hasOperators } from "./values/operator-entries.ts";
 import { formatValue, isPlainObject, type Shape, sectionShape } from "./values/value-type.ts";
 import { checkWindowLimits } from "./window-limits.ts";
 
@@ -158,7 +154,7 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
   checkIdleLifetimes(globals, { placed, report });
   checkClientCertificates(section.present, { report, routes: placed.map(({ route }) => route) });
   const hosts: VisitedHost[] = placed.map(({ route, path }) => ({ host: route.host, path: [...path, "from"] }));
-  const administrators = resolveAdministrators(globals, report);
+  const roles = resolveOperators(globals, { report, routes: placed.map(({ route }) => route) });
   warnOfLogLevel(source, report);
   checkSignInHost(
     hosts.filter((_, i) => placed[i]?.route.tunnel === null),
@@ -228,7 +224,7 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
     defaultSignInProviders: defaults,
     tokenIssuers: globals.identity_providers,
     signalTransmitters: resolveSignalTransmitters(globals.signal_transmitters, { report, material }),
-    administrators,
+    ...roles,
     refreshEveryMs: globals.refresh_interval,
     identityHeadersBytesMax: globals.max_identity_headers_bytes,
     setResponseHeaders: process.responseHeaders,
@@ -262,7 +258,7 @@ function checkStrictSinks(audit: Unhashed["audit"], report: ProblemReporter): vo
 function needsSignIn(globals: Globals, placed: readonly LocatedRoute[]): boolean {
   const { services } = globals;
   if (!services.has("proxy")) return services.has("authenticate");
-  if (globals.administrators.length > 0 || servesDecisions(globals)) return true;
+  if (hasOperators(globals) || servesDecisions(globals)) return true;
   return placed.length === 0 || placed.some(({ route }) => requiresSession(route));
 }
 

@@ -8,7 +8,7 @@ export { parseLastKnown } from "./api/last-known.ts";
 export type { LocalChangeAnswer } from "./api/local-changes.ts";
 export { type AccessRecorder, createAccessRecorder } from "./api/operator-access.ts";
 export { operatorApiPrefix, registerOperatorApi } from "./api/operator-api.ts";
-export { isAdministrator, type OperatorCaller, operatorCallerOf } from "./api/operator-caller.ts";
+export { type OperatorCaller, operatorCallerOf } from "./api/operator-caller.ts";
 export type { ChangeAnswer, RevokedManyAnswer } from "./api/operator-changes.ts";
 export type { ConfigurationAnswer, ConfigurationView } from "./api/operator-configurations.ts";
 export { operatorOpenApi } from "./api/operator-openapi.ts";
@@ -18,7 +18,7 @@ export {
   type MembershipView,
   type ScimTokenView,
 } from "./api/operator-provisioning.ts";
-export type { OperatorApiDeps } from "./api/operator-route.ts";
+export type { OperatorApiDeps, PolicyOfRoute } from "./api/operator-route.ts";
 export type { LastKnownState } from "./api/operator-schemas.ts";
 export { mintOperatorToken, type OperatorToken, verifyOperatorToken } from "./api/operator-token.ts";
 export type { EraseAnswer } from "./api/operator-user-changes.ts";
@@ -26,6 +26,7 @@ export type { GroupView, SessionView, UserView } from "./api/operator-views.ts";
 export type { AccessFailure, AccessProgress, WhatReport, WhoReport } from "./api/past/access-reports.ts";
 export type { ExplainAnswer } from "./api/past/explain-route.ts";
 export type { AskAnswer } from "./api/provisioning/directory-people.ts";
+export { isAdministrator, type OperatorRole, operatorRoles, type RoleEntries } from "./api/roles/operator-roles.ts";
 export { createPageAssets, type PageAssets } from "./assets/page-assets.ts";
 export { fetchPicture } from "./assets/picture-fetch.ts";
 export { createPictureStore } from "./assets/picture-store.ts";

@@ -480,3 +480,22 @@ test("a setting without effect is a warning with a remedy", () => {
     ],
   );
 });
+
+test("an entry of administrators, operators or viewers may be limited to groups of routes", () => {
+  const route = goodRoute.replace(/^( *)- /m, "$1- route_groups: [hr, payroll]\n$1  ");
+  const entries = "[group:ops, {who: 'group:hr-leads', route_groups: [payroll, hr]}]";
+  const read = config(`${base}operators: ${entries}\nviewers: email:a@example.com\n${route}`);
+  assert.deepEqual(read.operators, ["group:ops", { who: "group:hr-leads", routeGroups: ["hr", "payroll"] }]);
+  assert.deepEqual(read.viewers, ["email:a@example.com"]);
+  assert.deepEqual(read.routes[0]?.routeGroups, ["hr", "payroll"]);
+  const found = (list: string): string => errors(`${base}viewers: ${list}\n${route}`).join("\n");
+  assert.match(found("[{who: alice, route_groups: [hr]}]"), /viewers\[0\]: does not state whether it is a group/);
+  assert.match(found("[{who: 'group:a', route_groups: []}]"), /viewers\[0\]\.route_groups: names no group of routes/);
+  assert.match(found("[{who: 'group:a'}]"), /viewers\[0\]\.route_groups: names no group of routes/);
+  assert.match(found("[{who: 'group:a', route_groups: [Hr]}]"), /route_groups\[0\]: .*is not the name of a group/);
+  assert.match(found("[{who: 'group:a', route_group: [hr]}]"), /viewers\[0\]\.route_group: is not a known key/);
+  assert.match(found("[{route_groups: [hr]}]"), /viewers\[0\]\.who: is missing/);
+  assert.match(found("[[a]]"), /viewers\[0\]: a list is not text/);
+  const unknown = warnings(`${base}viewers: [{who: 'group:a', route_groups: [hr, hrm]}]\n${route}`).join();
+  assert.match(unknown, /viewers\[0\]\.route_groups: names hrm, and no route here belongs to such a group/);
+});

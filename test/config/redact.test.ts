@@ -282,6 +282,7 @@ suite("secrets are compared by their digest", () => {
 /** Keys with free text that every reader of the configuration may see. */
 const visible: ReadonlySet<string> = new Set([
   ...["certificate", "certificate_authority", "idp_client_id", "idp_scopes", "groups_from_claim", "administrators"],
+  ...["operators", "viewers"],
   "default_sign_in_providers",
   ...["organization_name", "error_message_first_paragraph", "support.label"],
   ...["audit.query", "audit.headers", "audit.redact_path"],
@@ -305,6 +306,7 @@ const visibleRouteKeys: ReadonlySet<string> = new Set([
     "name",
     "description",
     "owner",
+    "route_groups",
     "response.body",
     "host_rewrite_header",
     "host_path_regex_rewrite_substitution",

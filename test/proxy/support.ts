@@ -83,6 +83,8 @@ function configOf(routes: readonly RouteConfig[], parts: Partial<Config>): Confi
     address: { host: "127.0.0.1", port: 0 },
     insecureServer: true,
     administrators: [],
+    operators: [],
+    viewers: [],
     codecType: "auto",
     http2Connections: process.env["HTTP2_CONNECTIONS"] === "node" ? "node" : "cardea",
     httpRedirectAddress: null,

@@ -21,7 +21,6 @@ import {
   type RecordsOf,
   type RefreshMemory,
   type ReservedPathHandler,
-  type RoutePolicy,
   readLeasedSignInStatus,
   recordsOfAll,
   resolveCaller,
@@ -35,6 +34,8 @@ import {
   createHomeLookup,
   describeRoute,
   operatorCallerOf,
+  type PolicyOfRoute,
+  type RoleEntries,
   registerOperatorApi,
   registerReceiptKeys,
   verifyOperatorToken,
@@ -172,8 +173,8 @@ export async function authenticateHostOf(
     /** Null: this process checks no decisions of other nodes. */
     recheck: Pick<Recheck, "counts"> | null;
     providers: ProviderClients;
-    /** The administrators in force; a removed one loses open streams. */
-    administrators: () => Config["administrators"];
+    /** Who has which role now; a person who loses one loses open streams. */
+    roles: () => RoleEntries;
     policies: Policies;
     registerAssets: (app: FastifyInstance) => void;
     now: () => UnixMs;
@@ -223,7 +224,7 @@ export async function authenticateHostOf(
         callerOf: (request) =>
           operatorCallerOf(request, {
             authenticateOrigin: config.authenticateServiceUrl.origin,
-            administrators: parts.administrators(),
+            roles: parts.roles(),
             verifyToken: (token) =>
               verifyOperatorToken(token, { secrets, cluster: config.broker.clusterName, nowS: nowS() }),
             signedIn: (asking) => readLeasedSignInStatus(parts.auth, asking),
@@ -254,13 +255,10 @@ export async function authenticateHostOf(
   };
 }
 
-function routePolicies(
-  { routes }: Config,
-  policies: Policies,
-): readonly Readonly<{ from: string; policy: RoutePolicy }>[] {
-  return routes.flatMap(({ id, from }) => {
+function routePolicies({ routes }: Config, policies: Policies): readonly PolicyOfRoute[] {
+  return routes.flatMap(({ id, from, routeGroups }) => {
     const policy = policies.get(id);
-    return policy === undefined ? [] : [{ from: from.href, policy }];
+    return policy === undefined ? [] : [{ id, from: from.href, policy, routeGroups }];
   });
 }
 

@@ -232,7 +232,7 @@ export async function startRequestServices(
           providers: known,
           now: parts.now,
           logger,
-          administrators: () => parts.config().administrators,
+          roles: parts.config,
           policies,
           registerAssets: pages.registerAssets,
         })

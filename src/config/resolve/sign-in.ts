@@ -1,5 +1,5 @@
 /**
- * Sign-in settings: the authenticate URL, the administrators and the session cookie.
+ * Sign-in settings: the authenticate URL and the session cookie.
  *
  * Pure. Refuses settings that would send credentials in clear or cause a redirect loop: plain HTTP outside loopback,
  * and a cookie domain that does not cover every host.
@@ -8,6 +8,7 @@ import type { Config } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
 import type { Path, ProblemReporter } from "../source/source-locations.ts";
 import { isLoopback } from "../values/network-values.ts";
+import { hasOperators } from "../values/operator-entries.ts";
 
 export type SignInPart = Readonly<{
   authenticateServiceUrl: URL | null;
@@ -114,38 +115,6 @@ function parentDomain(hosts: readonly VisitedHost[]): string | undefined {
   return /^[a-z0-9-]+(?:\.[a-z0-9-]+)+$/.test(parent) ? parent : undefined;
 }
 
-/** Prefixes that state the kind of an entry of `administrators`. */
-const administratorKinds = ["group:", "email:", "sub:"];
-
-/**
- * Every entry must state its kind. A bare entry would match a group id, an e-mail address and a subject alike, so a
- * group named like a person would make that person an administrator.
- * - A bare e-mail address beside typed entries is read as `email:`, with a warning.
- * - A list of only bare e-mail addresses is refused. Before v0.12, Pomerium had a key of this name with another
- *   meaning.
- */
-export function resolveAdministrators({ administrators }: Globals, report: ProblemReporter): readonly string[] {
-  const isTyped = (entry: string): boolean => administratorKinds.some((kind) => entry.startsWith(kind));
-  const hasTyped = administrators.some(isTyped);
-  return administrators.map((entry, i) => {
-    if (isTyped(entry)) return entry;
-    if (hasTyped && /^[^@\s]+@[^@\s]+$/.test(entry)) {
-      report.warn(
-        ["administrators", i],
-        "does not state its kind, and is read as an e-mail address",
-        `write email:${entry}`,
-      );
-      return `email:${entry}`;
-    }
-    report.error(
-      ["administrators", i],
-      "does not state whether it is a group, an e-mail address or a subject (in Pomerium before v0.12 this key named people who may impersonate others; here it names operators)",
-      `write group:${entry}, email:${entry} or sub:${entry}, or remove the key`,
-    );
-    return entry;
-  });
-}
-
 /** A route on the sign-in host shares its origin, so its pages could call the operator API as sign-in's pages do. */
 export function checkSignInHost(
   routes: readonly VisitedHost[],
@@ -154,11 +123,11 @@ export function checkSignInHost(
   const host = globals.authenticate_service_url?.hostname;
   const runsHere = globals.services.has("authenticate") || globals.services.has("proxy");
   for (const { path } of routes.filter((route) => runsHere && route.host === host)) {
-    if (globals.administrators.length > 0)
+    if (hasOperators(globals))
       report.error(
         path,
-        "is the sign-in host, so scripts on this route's pages could use the operator API as an administrator",
-        "give the route a host of its own, or remove administrators",
+        "is the sign-in host, so scripts on this route's pages could use the operator API as an operator",
+        "give the route a host of its own, or remove administrators, operators and viewers",
       );
     else
       report.warn(

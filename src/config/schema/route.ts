@@ -10,6 +10,7 @@ import {
   regularExpression,
   upstreams,
 } from "../values/network-values.ts";
+import { routeGroupNames } from "../values/operator-entries.ts";
 import { bearerFormat } from "../values/process-values.ts";
 import {
   auditMode,
@@ -98,6 +99,11 @@ const matchers = {
       example: "the payroll team",
     }).prefault(""),
     "Who decides about access: a name, a team or an address. People who are signed in and refused are told to ask there.",
+    { inConfig: "value" },
+  ),
+  route_groups: cardea(
+    routeGroupNames().prefault([]),
+    "The groups of routes that this route belongs to. An entry of `administrators`, `operators` or `viewers` may be limited to some of them (docs/operator-roles.md). They decide nothing about requests.",
     { inConfig: "value" },
   ),
   discoverable: cardea(

@@ -13,7 +13,7 @@ import type { UnixMs } from "../../events/index.ts";
 export type AccessAct = Omit<ActRecord, "node" | "boot" | "region">;
 
 export type AccessRecorder = Readonly<{
-  /** @param actor `user:ID` of a person who is no administrator; `anonymous` */
+  /** @param actor `user:ID` of a person, or `token:ID`, whose role does not suffice; `anonymous` */
   refused(request: Readonly<{ operation: string; actor: string; status: 401 | 403; ip: string | undefined }>): void;
   /** @param actor as the log names it */
   read(

@@ -26,6 +26,7 @@ import {
   nameIn,
   type Operator,
   type OperatorApiDeps,
+  type OperatorApiOptions,
   type RegisterRoute,
   requireOperator,
   sendHomeUnreachable,
@@ -38,12 +39,14 @@ import { createPastLog } from "./past/past-log.ts";
 import { registerSeals } from "./past/seals-route.ts";
 import { registerDirectoryPeople } from "./provisioning/directory-people.ts";
 import { eventStreamType } from "./receipt-stream.ts";
+import { authorizeOperations } from "./roles/authorize-operation.ts";
 import { registerTransmitters } from "./signals/operator-transmitters.ts";
 import { signalStatusSchema } from "./signals/signal-schemas.ts";
 
 export const operatorApiPrefix = "/.pomerium/admin/api/v1";
 
-export function registerOperatorApi(app: FastifyInstance, deps: OperatorApiDeps): void {
+export function registerOperatorApi(app: FastifyInstance, options: OperatorApiOptions): void {
+  const deps = { ...options, callerOf: authorizeOperations(options.callerOf) };
   void app.register(
     (scope, _options, done) => {
       registerIn(scope, deps);
@@ -61,9 +64,10 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
     // The pattern, because a path may hold an e-mail. operator-changes.ts logs each change by ids.
     const path = request.routeOptions.url ?? null;
     const operation = `${request.method} ${path?.replace(operatorApiPrefix, "") ?? "unknown"}`;
-    const caller = await requireOperator(deps, request, reply, ({ status, userId }) => {
+    const caller = await requireOperator(deps, request, reply, ({ status, userId, actor: known }) => {
       if (status === 503) return;
-      const actor = userId === undefined ? "anonymous" : `user:${userId}`;
+      const unnamed = userId === undefined ? "anonymous" : `user:${userId}`;
+      const actor = known === undefined ? unnamed : typedActor(known);
       deps.access.refused({ operation, actor, status, ip });
     });
     if (caller === undefined) return reply;
@@ -82,6 +86,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
     scope.route({
       method,
       url,
+      config: { operation },
       ...(options === undefined ? {} : { bodyLimit: options.bodyBytesMax }),
       handler: async (request, reply) => {
         const caller = callers.get(request);

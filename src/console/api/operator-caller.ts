@@ -1,24 +1,17 @@
 /**
- * Operator caller: who may use the operator API, by a bearer token or an administrator's session.
+ * Operator caller: who may use the operator API, by a bearer token or the session of a person with a role.
  *
  * A session counts only with `Origin` (or `Sec-Fetch-Site: same-origin`) of the authenticate host and, for changes, a
- * JSON body, which no form on another site can send. An e-mail names an administrator only if the provider has verified
- * it.
+ * JSON body, which no form on another site can send. Whether the caller's role suffices for an
+ * operation is decided in roles/authorize-operation.ts.
  */
 import type { FastifyRequest } from "fastify";
 import type { Principal } from "../../auth/index.ts";
-import {
-  type Fact,
-  type GroupId,
-  type Stream,
-  sessionStream,
-  type UnixMs,
-  type UserId,
-  userStream,
-} from "../../events/index.ts";
+import { type Fact, type Stream, sessionStream, type UnixMs, type UserId, userStream } from "../../events/index.ts";
 import type { HomeOutOfReach } from "../../replication/index.ts";
 import { describeHome } from "./home-lookup.ts";
 import type { OperatorToken } from "./operator-token.ts";
+import { grantsOf, type OperatorRole, type RoleEntries, type RoleGrant } from "./roles/operator-roles.ts";
 
 export type OperatorCaller =
   | Fact<
@@ -26,47 +19,37 @@ export type OperatorCaller =
       {
         /** The actor that the log records. */
         actor: string;
-        /** When the token or the session ends, or a membership that may have made the caller an administrator. */
+        /** When the token or the session ends, or a membership that may have given the caller a role. */
         until: UnixMs;
         /** The facts behind this decision; none for a token. */
         reads: readonly Stream[];
+        /** At least one. */
+        grants: readonly RoleGrant[];
+        /** Who is signed in; absent: a token. */
+        userId?: UserId;
       }
     >
-  /** `code`: why this node may not confirm a session now; absent where the sentence is all there is to say. */
+  /** `code`: why, where programs tell reasons apart; absent where the sentence is all there is to say. */
   | Fact<
       "refused",
       {
         status: 401 | 403 | 503;
         error: string;
-        code?: "home-unreachable";
-        /** Who is signed in, and no operator. */
+        code?: "home-unreachable" | "role-required" | "role-changed" | "out-of-scope";
+        /** The role that would suffice. */
+        role?: OperatorRole;
+        /** Who is signed in, and may not do this. */
         userId?: UserId;
+        /** The caller, where it has a role that does not suffice. */
+        actor?: string;
       }
     >;
-
-/** @param administrators `group:ID`, `email:ADDRESS` or `sub:SUBJECT`; a bare entry counts as each of the three */
-export function isAdministrator(principal: Principal, administrators: readonly string[]): boolean {
-  return administrators.some((entry) => {
-    const [, kind, named = ""] = /^(group|email|sub):(.*)$/s.exec(entry) ?? [];
-    const name = kind === undefined ? entry : named;
-    return name !== "" && isNamed(principal, kind, name);
-  });
-}
-
-function isNamed({ groups, profile }: Principal, kind: string | undefined, name: string): boolean {
-  const isKind = (one: string): boolean => kind === undefined || kind === one;
-  if (isKind("group") && groups.has(name as GroupId)) return true;
-  if (profile === undefined) return false;
-  return (
-    (isKind("sub") && profile.subject === name) || (isKind("email") && profile.emailVerified && profile.email === name)
-  );
-}
 
 export async function operatorCallerOf(
   request: FastifyRequest,
   options: {
     authenticateOrigin: string;
-    administrators: readonly string[];
+    roles: RoleEntries;
     verifyToken: (token: string) => Promise<OperatorToken | undefined>;
     signedIn: (
       request: FastifyRequest,
@@ -82,7 +65,13 @@ export async function operatorCallerOf(
     const token = bearer === undefined ? undefined : await options.verifyToken(bearer);
     return token === undefined
       ? refused(401, "the operator token is not valid, or has expired")
-      : { type: "operator", actor: `operator:${token.name}#${token.tokenId}`, until: token.expiresAt, reads: [] };
+      : {
+          type: "operator",
+          actor: `operator:${token.name}#${token.tokenId}`,
+          until: token.expiresAt,
+          reads: [],
+          grants: [{ role: token.role, scope: token.routeGroups === null ? null : new Set(token.routeGroups) }],
+        };
   }
   const signedIn = await options.signedIn(request);
   if (signedIn.type === "behind") {
@@ -91,10 +80,13 @@ export async function operatorCallerOf(
       ? refused(503, "this node has not read your session from the log yet")
       : { type: "refused", status: 503, error: describeHome(home), code: "home-unreachable" };
   }
-  if (signedIn.type === "anonymous") return refused(401, "sign in as an administrator, or send an operator token");
+  if (signedIn.type === "anonymous") return refused(401, "sign in as an operator, or send an operator token");
   const { principal } = signedIn;
-  if (!isAdministrator(principal, options.administrators)) {
-    return refused(403, "you are signed in, but not an administrator of this installation", principal.userId);
+  const grants = grantsOf(principal, options.roles);
+  if (grants.length === 0) {
+    const { userId } = principal;
+    const error = "you are signed in, but have no role in this installation";
+    return { type: "refused", status: 403, error, code: "role-required", role: "viewer", userId };
   }
   const reads = request.method === "GET" || request.method === "HEAD";
   if (!isFromOurPage(request, options.authenticateOrigin, reads ? "read" : "change")) {
@@ -108,6 +100,8 @@ export async function operatorCallerOf(
     actor: `operator:${principal.userId}`,
     until: Math.min(principal.session.expiresAt, principal.groupsUntil ?? Number.POSITIVE_INFINITY) as UnixMs,
     reads: [sessionStream(principal.session.sessionId), userStream(principal.userId)],
+    grants,
+    userId: principal.userId,
   };
 }
 

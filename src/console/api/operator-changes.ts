@@ -22,6 +22,7 @@ import type { LocalResult, Receipt, ReceiptWait, Replica } from "../../replicati
 import { BrokerUnavailableError, formatUnavailable, promiseOf } from "../../replication/wire/index.ts";
 import { answerPreview } from "./held/blast-radius.ts";
 import { revokeInRegion, sendLocalChange } from "./local-changes.ts";
+import { refusalStatus } from "./operator-errors.ts";
 import {
   badRequest,
   isKnownRegion,
@@ -37,7 +38,6 @@ import {
   groupRemovalSchema,
   manySchema,
   membersSchema,
-  refusalStatus,
   retireSchema,
   timeBoxEnd,
   timeoutMsOf,

@@ -3,14 +3,14 @@
  * schemas. Pure.
  */
 import { z } from "zod";
+import { errorSchema } from "./operator-errors.ts";
 import { type Operation, operatorOperations, pathParameters } from "./operator-operations.ts";
-import { errorSchema } from "./operator-schemas.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
 const commonErrors: Readonly<Record<number, string>> = {
   401: "No operator token, or one that is not valid or has expired.",
-  403: "Not an administrator, not from this installation's own pages, or refused by the log.",
+  403: "The caller's role does not suffice (`role-required`, with `role`), is limited to other routes (`out-of-scope`) or has changed (`role-changed`); not from this installation's own pages; or refused by the log.",
   500: "A server error; it is unknown whether the change was made.",
   503: "The server is behind the log, no broker leads, or the home region is out of reach (`home-unreachable`). `Retry-After` says when to try again.",
 };
@@ -39,7 +39,7 @@ export function operatorOpenApi(prefix: string): Json {
       title: "Cardea operator API",
       version: "1",
       description:
-        "Served on the authenticate host. Callers send an operator token, or an administrator's session from the installation's own pages.",
+        "Served on the authenticate host. Callers send an operator token, or the session of a person with a role from the installation's own pages. `x-cardea-role` is the lowest role that may use an operation.",
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
     },
     servers: [
@@ -81,6 +81,7 @@ function operationOf(method: string, path: string, operation: Operation): Json {
   return {
     operationId: operationIdOf(method, path),
     summary,
+    "x-cardea-role": operation.role,
     parameters: [...inPath, ...inQuery, ...inHeader],
     ...(body === undefined
       ? {}

@@ -30,11 +30,19 @@ import {
 import { rechecksAnswer } from "./past/recheck-schema.ts";
 import { sealsAnswer, sealsSchema } from "./past/seals-schemas.ts";
 import { askSchema } from "./provisioning/directory-schemas.ts";
+import type { OperatorRole } from "./roles/operator-roles.ts";
 import { signalStatusSchema, signalStreamAnswer, signalStreamsAnswer } from "./signals/signal-schemas.ts";
 import { transmitterOperations } from "./signals/transmitter-operations.ts";
 
 export type Operation = Readonly<{
   summary: string;
+  /** The lowest role that may use it. */
+  role: OperatorRole;
+  /**
+   * The handler confines itself to the caller's groups of routes (`scope` of the caller). Absent: a caller whose role
+   * is limited to some is refused.
+   */
+  scoped?: true;
   query?: z.ZodObject;
   body?: z.ZodType;
   /** Status of success. */
@@ -49,8 +57,8 @@ export type Operation = Readonly<{
   errors: readonly (400 | 404 | 409 | 410 | 502)[];
 }>;
 
-const list = { query: listSchema, status: 200, errors: [400] } as const;
-const command = { body: waitSchema, status: 200, answer: answerSchemas.change } as const;
+const list = { role: "viewer", query: listSchema, status: 200, errors: [400] } as const;
+const command = { role: "operator", body: waitSchema, status: 200, answer: answerSchemas.change } as const;
 const onUser = { ...command, errors: [400, 404, 409, 410] } as const;
 /** A change that a region may accept by itself while it is cut off. */
 const tightening = { accepted: answerSchemas.localChange } as const;
@@ -65,24 +73,28 @@ export const operatorOperations = {
   "GET /users": { ...list, summary: "List users", answer: answerSchemas.users },
   "GET /groups": { ...list, summary: "List groups and their members", answer: answerSchemas.groups },
   "GET /users/:user": {
+    role: "viewer",
     summary: "One user, with what ends when; several if an e-mail names several",
     status: 200,
     answer: answerSchemas.user,
     errors: [404],
   },
   "GET /groups/:group": {
+    role: "viewer",
     summary: "One group and its members, with what ends when",
     status: 200,
     answer: answerSchemas.group,
     errors: [404],
   },
   "GET /nodes": {
+    role: "viewer",
     summary: "Brokers, nodes, regions and identity providers: epoch, position, lag, lease, version, health",
     status: 200,
     answer: answerSchemas.nodes,
     errors: [],
   },
   "GET /receipts/:target": {
+    role: "viewer",
     summary: "The receipt of a change, by command id or link",
     query: receiptSchema,
     status: 200,
@@ -92,6 +104,7 @@ export const operatorOperations = {
     errors: [400, 404],
   },
   "GET /local-receipts/:commandId": {
+    role: "viewer",
     summary: "The receipt of this region, for a change that it accepted by itself",
     query: timeoutSchema,
     status: 200,
@@ -117,6 +130,7 @@ export const operatorOperations = {
   "POST /users/:user/restore": { ...onUser, summary: "Lift a suspension" },
   "POST /users/:user/refresh": { ...onUser, summary: "Ask the identity provider about a user now" },
   "POST /users/:user/ask": {
+    role: "operator",
     body: askSchema,
     status: 200,
     answer: answerSchemas.asked,
@@ -124,6 +138,7 @@ export const operatorOperations = {
     errors: [400, 404, 409],
   },
   "GET /users/:user/erasure": {
+    role: "viewer",
     summary: "What erasing a user would destroy, and what it would not reach",
     status: 200,
     answer: answerSchemas.erasure,
@@ -131,17 +146,20 @@ export const operatorOperations = {
   },
   "POST /users/:user/erase": {
     ...onUser,
+    role: "administrator",
     summary: "Erase a user's personal data; this is final",
     answer: answerSchemas.erased,
   },
   "POST /cluster/finalize": {
     ...command,
+    role: "administrator",
     body: finalizeSchema,
     summary: "Raise the level of the cluster after an upgrade",
     errors: [400, 404, 409],
   },
   "POST /cluster/retire": {
     ...command,
+    role: "administrator",
     body: retireSchema,
     summary: "Retire nodes that are absent, or all of a region",
     errors: [400, 404, 409],
@@ -155,18 +173,21 @@ export const operatorOperations = {
   },
   "POST /groups/:group/remove": {
     ...command,
+    role: "administrator",
     body: groupRemovalSchema,
     answer: answerSchemas.changeOrPreview,
     summary: "Remove a group",
     errors: [400, 404, 409],
   },
   "GET /held": {
+    role: "viewer",
     summary: "Mass changes that wait for an operator or were dropped",
     status: 200,
     answer: answerSchemas.held,
     errors: [],
   },
   "GET /held/:held": {
+    role: "viewer",
     summary: "A held change, with the people and routes that a release would concern now",
     status: 200,
     answer: answerSchemas.heldChange,
@@ -174,6 +195,7 @@ export const operatorOperations = {
   },
   "POST /held/:held/release": {
     ...command,
+    role: "administrator",
     body: releaseSchema,
     summary: "Make a held change",
     errors: [400, 404, 409],
@@ -181,11 +203,13 @@ export const operatorOperations = {
   "POST /held/:held/drop": { ...command, body: dropSchema, summary: "Refuse a held change", errors: [400, 404, 409] },
   "POST /held/allow": {
     ...command,
+    role: "administrator",
     body: allowSchema,
     summary: "Let a source make mass changes for a while",
     errors: [400, 404, 409],
   },
   "GET /scim/tokens": {
+    role: "viewer",
     summary: "The tokens of SCIM clients, without their secrets",
     status: 200,
     answer: answerSchemas.scimTokens,
@@ -193,17 +217,20 @@ export const operatorOperations = {
   },
   "POST /scim/tokens": {
     ...command,
+    role: "administrator",
     body: scimTokenSchema,
     summary: "Record a token of a SCIM client by the hash of its secret",
     errors: [400, 404, 409],
   },
   "POST /scim/tokens/:token/revoke": {
     ...command,
+    role: "administrator",
     summary: "Revoke a token of a SCIM client",
     errors: [400, 404, 409],
   },
   ...transmitterOperations,
   "GET /directories": {
+    role: "viewer",
     summary: "The directories of the configuration: the last run of each, and what it has",
     status: 200,
     answer: answerSchemas.directories,
@@ -216,12 +243,14 @@ export const operatorOperations = {
     errors: [400, 404, 409],
   },
   "GET /signals/streams": {
+    role: "viewer",
     summary: "The streams of our signals: status, what waits, and what was refused",
     status: 200,
     answer: signalStreamsAnswer,
     errors: [],
   },
   "POST /signals/streams/:receiver/status": {
+    role: "administrator",
     summary: "Pause, disable or enable the stream of a receiver",
     body: signalStatusSchema,
     status: 200,
@@ -229,24 +258,28 @@ export const operatorOperations = {
     errors: [400, 404],
   },
   "POST /snapshots": {
+    role: "administrator",
     summary: "Request a snapshot",
     status: 202,
     answer: answerSchemas.snapshot,
     errors: [],
   },
   "GET /configurations": {
+    role: "viewer",
     summary: "Known configurations by hash, and the nodes that run them",
     status: 200,
     answer: answerSchemas.configurations,
     errors: [],
   },
   "GET /configurations/:hash": {
+    role: "viewer",
     summary: "One configuration without its secrets",
     status: 200,
     answer: answerSchemas.configuration,
     errors: [400, 404],
   },
   "GET /access/who": {
+    role: "viewer",
     summary: "Who could reach a route at a time, with the events that made it so",
     query: accessWhoSchema,
     status: 200,
@@ -254,6 +287,7 @@ export const operatorOperations = {
     errors: [400],
   },
   "GET /access/what": {
+    role: "viewer",
     summary: "Which routes a person could reach at a time, with the events that made it so",
     query: accessWhatSchema,
     status: 200,
@@ -261,6 +295,7 @@ export const operatorOperations = {
     errors: [400, 404, 409],
   },
   "POST /explain": {
+    role: "viewer",
     summary: "Why a decision was made",
     body: explainSchema,
     status: 200,
@@ -268,12 +303,14 @@ export const operatorOperations = {
     errors: [400, 404],
   },
   "GET /rechecks": {
+    role: "viewer",
     summary: "Decisions of other nodes that this server decided again",
     status: 200,
     answer: rechecksAnswer,
     errors: [],
   },
   "GET /audit/seals": {
+    role: "viewer",
     summary: "Seals of audit records in the log, newest first, as docs/audit-proofs.md describes them",
     query: sealsSchema,
     status: 200,
@@ -281,12 +318,14 @@ export const operatorOperations = {
     errors: [400],
   },
   "GET /audit/status": {
+    role: "viewer",
     summary: "How many audit records each sink of each node does not have",
     status: 200,
     answer: auditStatusAnswer,
     errors: [],
   },
   "GET /decisions": {
+    role: "viewer",
     summary: "Audit records from a cursor on, as they are made",
     query: decisionsSchema,
     status: 200,

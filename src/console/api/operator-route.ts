@@ -20,6 +20,7 @@ import type { OperatorCaller } from "./operator-caller.ts";
 import type { OperationName } from "./operator-operations.ts";
 import type { LastKnownState } from "./operator-schemas.ts";
 import type { KnownProviders } from "./operator-views.ts";
+import type { AuthorizedCaller } from "./roles/authorize-operation.ts";
 
 export type OperatorApiDeps = Readonly<{
   /** In the operator's role. */
@@ -48,7 +49,8 @@ export type OperatorApiDeps = Readonly<{
   signals?: SignalOperations;
   /** The streams of our signals; absent: there are no receivers. */
   signalStreams?: OperatorStreams;
-  callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
+  /** Checks the role of the operation, too. */
+  callerOf: (request: FastifyRequest) => Promise<AuthorizedCaller>;
   /** Records refused callers and reads of personal data. */
   access: AccessRecorder;
   /** The address of the caller of the request in progress; undefined: not known. */
@@ -66,12 +68,24 @@ export type OperatorApiDeps = Readonly<{
   /** From when on a change of groups is held; absent: the defaults. */
   massChange?: MassChangeLimits;
   /** The routes of the configuration in force, with their policies; absent: this process has no routes. */
-  routePolicies?: () => readonly Readonly<{ from: string; policy: RoutePolicy }>[];
+  routePolicies?: () => readonly PolicyOfRoute[];
   region: string;
   log: Readonly<{ info(fields: object, message: string): void }>;
 }>;
 
-export type Operator = Extract<OperatorCaller, { type: "operator" }>;
+/** What the server gives; the role of each operation is checked by the API itself. */
+export type OperatorApiOptions = Omit<OperatorApiDeps, "callerOf"> &
+  Readonly<{ callerOf: (request: FastifyRequest) => Promise<OperatorCaller> }>;
+
+export type PolicyOfRoute = Readonly<{
+  id: string;
+  from: string;
+  policy: RoutePolicy;
+  /** The groups of routes that it belongs to. */
+  routeGroups: readonly string[];
+}>;
+
+export type Operator = Extract<AuthorizedCaller, { type: "operator" }>;
 export type RegisterRoute = (
   operation: OperationName,
   handler: (request: FastifyRequest, reply: FastifyReply, caller: Operator) => Promise<unknown>,
@@ -87,14 +101,17 @@ export async function requireOperator(
   { callerOf }: Pick<OperatorApiDeps, "callerOf">,
   request: FastifyRequest,
   reply: FastifyReply,
-  onRefused?: (caller: Extract<OperatorCaller, { type: "refused" }>) => void,
+  onRefused?: (caller: Extract<AuthorizedCaller, { type: "refused" }>) => void,
 ): Promise<Operator | undefined> {
   const caller = await callerOf(request);
   if (caller.type === "operator") return caller;
   onRefused?.(caller);
-  const { error, code } = caller;
-  if (code !== undefined) sendHomeUnreachable(reply, { error });
-  else (caller.status === 503 ? reply.header("retry-after", "1") : reply).code(caller.status).send({ error });
+  const { error, code, role } = caller;
+  if (code === "home-unreachable") sendHomeUnreachable(reply, { error });
+  else
+    (caller.status === 503 ? reply.header("retry-after", "1") : reply)
+      .code(caller.status)
+      .send({ error, ...(code === undefined ? {} : { code }), ...(role === undefined ? {} : { role }) });
   return undefined;
 }
 

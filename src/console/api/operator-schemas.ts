@@ -4,7 +4,6 @@
  */
 import { z } from "zod";
 import { retiredAtOnceMax, scimScopes, type UnixMs } from "../../events/index.ts";
-import { missedSchema } from "./decisions/decision-schemas.ts";
 import { askAnswer, directory, memberships } from "./provisioning/directory-schemas.ts";
 
 /** The most sessions per command. With several commands the last receipt covers the earlier ones. */
@@ -484,46 +483,3 @@ export const lastKnownSchema = z.object({
     .meta(describe("The leader's last report about all regions; null: this broker has had none since it started.")),
 });
 export type LastKnownState = z.infer<typeof lastKnownSchema>;
-
-/** The status of each refusal of a command. */
-export const refusalStatus = {
-  "not-found": 404,
-  conflict: 409,
-  suspended: 409,
-  erased: 410,
-  forbidden: 403,
-  invalid: 400,
-  "logged-out": 409,
-  held: 409,
-  dropped: 409,
-} as const;
-
-export const errorSchema = z.object({
-  error: z.string().meta({ description: "A sentence for people." }),
-  code: z
-    .enum([
-      ...(Object.keys(refusalStatus) as [keyof typeof refusalStatus, ...(keyof typeof refusalStatus)[]]),
-      "home-unreachable",
-      "cursor_unknown",
-    ])
-    .optional()
-    .meta({
-      description:
-        "Why the log refused the command. `home-unreachable`, with 503: this server's region is cut off from its home region; no leader answers a retry here until that ends.",
-    }),
-  outcome: z.enum(["none", "unknown"]).optional().meta({
-    description:
-      "With `home-unreachable`: `none` if the command was not forwarded and the region has not accepted it by itself; `unknown` if it may have been made, or may be in force in the region.",
-  }),
-  commandId: z.string().optional().meta({ description: "With 503: repeat the command with this id." }),
-  heldId: z.string().optional().meta({ description: "With `held` and `dropped`: the id of the held change." }),
-  next: z.string().optional().meta({
-    description: "With `cursor_unknown`: the cursor after which the oldest decisions are that this server has.",
-  }),
-  missed: missedSchema.optional().meta({ description: "With `cursor_unknown`." }),
-  reason: z.string().optional().meta({ description: "With 503: why, as a code (docs/errors.md)." }),
-  lastKnown: lastKnownSchema.optional().meta({
-    description:
-      "With `home-unreachable`, where a receipt was requested: what this region knows of the nodes. It is no receipt.",
-  }),
-});

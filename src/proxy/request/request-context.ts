@@ -235,11 +235,11 @@ function endsConnection({ type }: Condition): boolean {
 
 /** Whether the caller may see the details of a denial: operators always, others if the route shows them. */
 export function maySeeDetails(
-  { showErrorDetails }: Pick<RouteConfig, "showErrorDetails">,
+  { showErrorDetails, routeGroups }: Pick<RouteConfig, "showErrorDetails" | "routeGroups">,
   principal: Principal | null,
   { administrators }: Pick<Config, "administrators">,
 ): boolean {
-  return showErrorDetails || (principal !== null && isAdministrator(principal, administrators));
+  return showErrorDetails || (principal !== null && isAdministrator(principal, administrators, routeGroups));
 }
 
 export function detailRowsOf(

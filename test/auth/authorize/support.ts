@@ -45,6 +45,7 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
     signInProviders: null,
     bearer: null,
     dependsOn: [],
+    routeGroups: [],
     passIdentityHeaders: false,
     jwtIssuerFormat: "hostOnly",
     jwtGroupsFilter: [],

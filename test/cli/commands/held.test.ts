@@ -123,9 +123,9 @@ test("the radius says who would lose which routes, who keeps one by another grou
   const compiled = compilePolicies(config.routes);
   assert.ok(compiled.ok, JSON.stringify(compiled));
   const at = await startOperatorWorld(t, {
-    routes: config.routes.flatMap(({ id, from }) => {
+    routes: config.routes.flatMap(({ id, from, routeGroups }) => {
       const policy = compiled.policies.get(id);
-      return policy === undefined ? [] : [{ from: from.href, policy }];
+      return policy === undefined ? [] : [{ id, from: from.href, policy, routeGroups }];
     }),
   });
   const people = await startWithGroup(at);

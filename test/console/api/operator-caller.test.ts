@@ -209,7 +209,10 @@ test("a token carries its name, id and expiry; invalid names are refused", async
   const token = await mintOperatorToken(options);
   assert.equal(decodeJwt(token).exp, 1_060);
   const verify = (at: number, secrets = [secret]) => verifyOperatorToken(token, { secrets, cluster: "c", nowS: at });
-  assert.deepEqual(await verify(1_059), { name: "ci@host.example", tokenId: "id-1", expiresAt: 1_060_000 });
+  assert.deepEqual(await verify(1_059), {
+    ...{ name: "ci@host.example", tokenId: "id-1", expiresAt: 1_060_000 },
+    ...{ role: "administrator", routeGroups: null },
+  });
   assert.equal(await verify(1_060), undefined);
   const other = new Uint8Array(32).fill(8);
   assert.ok(await verify(1_000, [other, secret]), "during a rotation of the secret");

@@ -12,6 +12,7 @@ import {
   type RecordHistory,
 } from "../../../src/audit/index.ts";
 import { readLeasedSignInStatus } from "../../../src/auth/index.ts";
+import type { OperatorEntry } from "../../../src/config/index.ts";
 import type { AccessAct } from "../../../src/console/api/operator-access.ts";
 import type { OperatorApiDeps } from "../../../src/console/api/operator-route.ts";
 import {
@@ -36,6 +37,8 @@ export type OperatorWorld = Readonly<{
   /** Records of refused callers and of reads. */
   accesses: AccessAct[];
   administrators: string[];
+  /** All of them; tests may change the lists. */
+  roles: { administrators: OperatorEntry[]; operators: OperatorEntry[]; viewers: OperatorEntry[] };
   token(parts?: Partial<Parameters<typeof mintOperatorToken>[0]>): Promise<string>;
   /** With a valid token, unless the headers replace it. */
   get(path: string, request?: VisitorRequest): Promise<VisitorResponse>;
@@ -67,6 +70,7 @@ export async function startOperatorWorld(
   const logged: string[] = [];
   const accesses: AccessAct[] = [];
   const administrators = ["admins"];
+  const roles: OperatorWorld["roles"] = { administrators, operators: [], viewers: [] };
   const world = await startWorld(t, {
     ...options.world,
     plugins: (built) => [
@@ -92,7 +96,7 @@ export async function startOperatorWorld(
           callerOf: (request) =>
             operatorCallerOf(request, {
               authenticateOrigin: new URL(built.url("authenticate")).origin,
-              administrators,
+              roles,
               verifyToken: (token) => verifyOperatorToken(token, { secrets: [secret], cluster: "test", nowS: nowS() }),
               signedIn: (caller) => readLeasedSignInStatus(built.deps, caller),
               homeOutOfReach: async () => options.homeOutOfReach?.() ?? null,
@@ -121,6 +125,7 @@ export async function startOperatorWorld(
     logged,
     accesses,
     administrators,
+    roles,
     token,
     url,
     get: (path, request = {}) => visitor.request(url(path), { ...request, headers: request.headers ?? headers }),

@@ -20,15 +20,14 @@ import {
   TooManyWatchersError,
 } from "../../../audit/index.ts";
 import type { UnixMs } from "../../../events/index.ts";
-import type { OperatorCaller } from "../operator-caller.ts";
-import { mayReceive, type Operator } from "../operator-route.ts";
+import { mayReceive, type Operator, type OperatorApiDeps } from "../operator-route.ts";
 import { type DecisionSources, startOf } from "./decision-page.ts";
 import type { RecordQuery } from "./decision-query.ts";
 import { labelPeople } from "./person-labels.ts";
 
 export type DecisionStreamDeps = DecisionSources &
   Readonly<{
-    callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
+    callerOf: OperatorApiDeps["callerOf"];
     fresh: () => boolean;
   }>;
 

@@ -8,7 +8,7 @@
 import { type AccessState, describePerson, evaluateAccess, evaluateAnonymous } from "../../../audit/index.ts";
 import type { RoutePolicy } from "../../../auth/index.ts";
 import type { GroupId, UserId } from "../../../events/index.ts";
-import type { OperatorApiDeps } from "../operator-route.ts";
+import type { OperatorApiDeps, PolicyOfRoute } from "../operator-route.ts";
 
 export type RouteLosses = Readonly<{
   /** Routes that people would lose, the one of most people first. `conditional`: who would keep it in some requests. */
@@ -107,8 +107,6 @@ function evaluationFor(
     return { email, lost };
   };
 }
-
-type PolicyOfRoute = Readonly<{ from: string; policy: RoutePolicy }>;
 
 function byGroup(routes: readonly PolicyOfRoute[]): ReadonlyMap<string, readonly PolicyOfRoute[]> {
   const named = new Map<string, PolicyOfRoute[]>();

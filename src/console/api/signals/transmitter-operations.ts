@@ -48,16 +48,18 @@ const status = z.object({
 });
 
 /** A request to a transmitter of signals. */
-const atTransmitter = { status: 200, errors: [400, 404, 502] } as const;
+const atTransmitter = { role: "administrator", status: 200, errors: [400, 404, 502] } as const;
 
 export const transmitterOperations = {
   "GET /signals/transmitters": {
+    role: "viewer",
     summary: "The transmitters of signals, and what they last said of their streams",
     status: 200,
     answer: z.object({ transmitters: z.array(transmitter) }),
     errors: [],
   },
   "GET /signals/transmitters/:transmitter": {
+    role: "viewer",
     summary: "Our streams at a transmitter of signals, as it describes them now",
     status: 200,
     answer: z.object({ transmitter, metadata: z.looseObject({}), streams: z.array(z.looseObject({})) }),
