@@ -1,5 +1,6 @@
 /** Pages and the operator API: the entry point of the console. */
 
+export type { ActivityAnswer, ChangesPage, ChangeView } from "./api/changes/change-schemas.ts";
 export type { ErasureReport } from "./api/erasure-report.ts";
 export type { BlastRadius, PreviewAnswer } from "./api/held/blast-radius.ts";
 export type { HeldView } from "./api/held/operator-held.ts";

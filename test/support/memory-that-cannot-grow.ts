@@ -55,6 +55,7 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
     "src/broker/broker.ts inputs",
     "src/audit/rederive/rederive.ts found",
     "src/console/api/past/access-reports.ts found",
+    "src/console/api/changes/timeline.ts counts",
     "src/broker/region/region-loop.ts #facts",
     "src/broker/region/region-step-context.ts #effects",
     "src/broker/core/step-context.ts #effects",

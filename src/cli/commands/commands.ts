@@ -31,6 +31,7 @@ import { groupsAdd, groupsDelete, groupsList, groupsRemove, groupsShow } from ".
 import { heldAllow, heldDrop, heldList, heldRelease, heldShow } from "./membership/held.ts";
 import { postgresPromote } from "./postgres.ts";
 import { receiptShow, receiptsKeys, receiptsVerify } from "./receipts.ts";
+import { activity, changes } from "./record/changes.ts";
 import { regionMoveHome } from "./region.ts";
 import { routesList } from "./routes.ts";
 import { run } from "./run.ts";
@@ -82,6 +83,8 @@ export const commands: readonly CliCommand[] = [
   groupsAdd,
   groupsRemove,
   groupsDelete,
+  changes,
+  activity,
   accessWho,
   accessWhat,
   heldList,

@@ -9,6 +9,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { typedActor } from "../../audit/index.ts";
 import { BrokerUnavailableError, formatUnavailable } from "../../replication/wire/index.ts";
+import { registerChangeReads } from "./changes/changes-route.ts";
 import { registerAuditStatus } from "./decisions/audit-status-route.ts";
 import { sendDecisionPage } from "./decisions/decision-page.ts";
 import { parseDecisionQuery } from "./decisions/decision-query.ts";
@@ -123,6 +124,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerRechecks(route, deps);
   registerSeals(route, deps);
   registerAccessReports(route, deps, past);
+  registerChangeReads(route, deps);
   const missing = Object.keys(operatorOperations).filter((name) => !registered.has(name));
   if (missing.length > 0) throw new TypeError(`operations without a handler: ${missing.join(", ")}`);
 }

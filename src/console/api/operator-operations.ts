@@ -4,6 +4,7 @@
  * Pure.
  */
 import type { z } from "zod";
+import { changeOperations } from "./changes/change-schemas.ts";
 import { auditStatusAnswer, decisionsAnswer, decisionsSchema } from "./decisions/decision-schemas.ts";
 import {
   accessWhatSchema,
@@ -294,6 +295,7 @@ export const operatorOperations = {
     stream: "`progress` while the log is read, then `report`, or `failed` with `error`.",
     errors: [400, 404, 409],
   },
+  ...changeOperations,
   "POST /explain": {
     role: "viewer",
     summary: "Why a decision was made",

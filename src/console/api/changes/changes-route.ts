@@ -1,0 +1,218 @@
+/**
+ * Changes: `GET /changes`, the log as a timeline that people read, newest first.
+ *
+ * - It reads pages of the log from a broker, never this node's projection, and yields after each of them. A call reads
+ *   a bounded number of events; `next` continues.
+ * - Names are those of now: an erased person has none.
+ */
+import { LogUnreachableError } from "../../../audit/index.ts";
+import type { Link, Position, Stream, UnixMs } from "../../../events/index.ts";
+import { userStream } from "../../../events/index.ts";
+import type { ClusterStatus, Replica } from "../../../replication/index.ts";
+import { linkInBlock } from "../../../replication/snapshot/index.ts";
+import { badRequest, type OperatorApiDeps, type RegisterRoute } from "../operator-route.ts";
+import { findUsers } from "../operator-views.ts";
+import { createActivity } from "./activity.ts";
+import { type BackwardLogDeps, type BackwardPage, linkAt, positionAt, readBelow } from "./backward-log.ts";
+import { activitySchema, type ChangesPage, type ChangesQuery, changesSchema } from "./change-schemas.ts";
+import { type ChangeViewParts, viewRow } from "./change-view.ts";
+import { isChangeType } from "./describe-change.ts";
+import { createTimeline, type Timeline, type TimelineFilter, type TimelineRow } from "./timeline.ts";
+
+/** Events that one call reads. */
+const eventsMax = 20_000;
+
+export function registerChangeReads(route: RegisterRoute, deps: OperatorApiDeps): void {
+  const turn = (): Promise<void> => deps.sleep(0, new AbortController().signal);
+  const activity = createActivity({ feed: deps.feed, turn, now: deps.now });
+  route("GET /activity", async (request, reply) => {
+    const query = activitySchema.safeParse(request.query);
+    if (!query.success) return badRequest(reply, query.error);
+    await activity.update();
+    return activity.answer(query.data.minutes);
+  });
+  route("GET /changes", async (request, reply) => {
+    const query = changesSchema.safeParse(request.query);
+    if (!query.success) return badRequest(reply, query.error);
+    const filter = filterOf(query.data, deps.replica);
+    if ("error" in filter) return reply.code(filter.status).send({ error: filter.error });
+    const ending = new AbortController();
+    reply.raw.once("close", () => ending.abort());
+    try {
+      return await readChanges(deps, { query: query.data, filter, signal: ending.signal });
+    } catch (error) {
+      if (!(error instanceof LogUnreachableError)) throw error;
+      return reply.code(503).header("retry-after", "1").send({ error: error.message });
+    }
+  });
+}
+
+type ChangesRead = Readonly<{ query: ChangesQuery; filter: TimelineFilter; signal: AbortSignal }>;
+
+/** @throws LogUnreachableError, BrokerUnavailableError */
+export async function readChanges(deps: OperatorApiDeps, read: ChangesRead): Promise<ChangesPage> {
+  const { query, filter, signal } = read;
+  const { applied } = deps.replica;
+  const { top, base } = await topOf(deps, read);
+  const floor = Math.max(query.after ?? 0, 0);
+  const timeline = createTimeline(filter);
+  const scan = await scanBelow({ deps, timeline, floor, limit: query.limit, signal, fromMs: filter.fromMs }, top, base);
+  const status = await deps.databroker.status().catch(() => undefined);
+  const parts: ChangeViewParts = {
+    replica: deps.replica,
+    providerName: (idpId) => deps.providers.nameOf(idpId),
+    enforced: enforcedByAll(status),
+  };
+  return {
+    changes: scan.rows.map((row) => viewRow(row, parts)),
+    next: scan.next,
+    searchedTo: scan.next === null ? Math.max(floor, scan.searchedTo) : scan.next - 1,
+    head: applied.position,
+    base: scan.base,
+    missing: scan.missing,
+    applied: { epoch: applied.epoch, position: applied.position, hash: applied.hash },
+  };
+}
+
+/** Where to begin: the newest event that the query allows. */
+async function topOf(
+  deps: BackwardLogDeps & Pick<OperatorApiDeps, "replica" | "now">,
+  { query, filter, signal }: ChangesRead,
+): Promise<Readonly<{ top: Link | null; base: Position }>> {
+  const { applied } = deps.replica;
+  const before = Math.min(applied.position, query.before === undefined ? applied.position : query.before - 1);
+  if (before <= 0) return { top: null, base: 0 as Position };
+  if (before === applied.position && filter.toMs === null) return { top: applied, base: 0 as Position };
+  const { link, base } = await linkAt(deps, before as Position);
+  if (filter.toMs === null || filter.toMs >= deps.now()) return belowBase(deps, { link, base, before });
+  const found = await positionAt(deps, filter.toMs as UnixMs, { base, head: before as Position, signal });
+  const at = await linkAt(deps, found);
+  return belowBase(deps, { link: at.link, base, before: found });
+}
+
+/** A position that the log has dropped: its link comes from the archive. */
+async function belowBase(
+  { archive }: BackwardLogDeps,
+  { link, base, before }: Readonly<{ link: Link | null; base: Position; before: number }>,
+): Promise<Readonly<{ top: Link | null; base: Position }>> {
+  if (link !== null || before > base) return { top: link, base };
+  const block = (await archive?.blockAt(before as Position)) ?? null;
+  return { top: block === null ? null : (linkInBlock(block, before as Position) ?? null), base };
+}
+
+type Scan = Readonly<{
+  deps: BackwardLogDeps & Pick<OperatorApiDeps, "sleep">;
+  timeline: Timeline;
+  floor: number;
+  limit: number;
+  signal: AbortSignal;
+  fromMs: number | null;
+}>;
+type Scanned = Readonly<{
+  rows: readonly TimelineRow[];
+  next: number | null;
+  searchedTo: number;
+  base: Position;
+  missing: string | null;
+}>;
+
+async function scanBelow(scan: Scan, top: Link | null, base: Position): Promise<Scanned> {
+  const { deps, timeline, floor, limit, signal, fromMs } = scan;
+  const rows: TimelineRow[] = [];
+  let [link, read, lowest] = [top, 0, base];
+  while (link !== null) {
+    const page: BackwardPage = await readBelow(deps, link, signal);
+    lowest = page.base;
+    for (const recorded of page.events) {
+      const isOver = recorded.position <= floor || (fromMs !== null && recorded.recordedAt < fromMs);
+      if (isOver)
+        return {
+          rows: [...rows, ...timeline.end()],
+          next: null,
+          searchedTo: recorded.position,
+          base: lowest,
+          missing: null,
+        };
+      rows.push(...timeline.push(recorded));
+      if (rows.length >= limit) {
+        const openFrom = timeline.openFrom();
+        const next = openFrom === null ? recorded.position : openFrom + 1;
+        return { rows, next: next <= 1 ? null : next, searchedTo: next - 1, base: lowest, missing: null };
+      }
+    }
+    read += page.events.length;
+    if (page.events.length === 0)
+      return {
+        rows: [...rows, ...timeline.end()],
+        next: null,
+        searchedTo: link.position,
+        base: lowest,
+        missing: whyMissing(link),
+      };
+    link = page.below;
+    if (read >= eventsMax && link !== null) {
+      const openFrom = timeline.openFrom();
+      // A command with more events than one call reads is shown as far as it was read.
+      const isTorn = openFrom !== null && rows.length > 0;
+      const more = isTorn ? [] : timeline.end();
+      const next = isTorn ? openFrom + 1 : link.position + 1;
+      return { rows: [...rows, ...more], next, searchedTo: next - 1, base: lowest, missing: null };
+    }
+    await deps.sleep(0, signal).catch(() => undefined);
+  }
+  return { rows: [...rows, ...timeline.end()], next: null, searchedTo: 0, base: lowest, missing: null };
+}
+
+const whyMissing = ({ position }: Link): string =>
+  `retention has dropped the events up to ${position}, and no broker has them in its archive`;
+
+/** The oldest link that a node which is not fenced enforces; null: unknown. */
+function enforcedByAll(status: ClusterStatus | undefined): Link | null {
+  if (status === undefined) return null;
+  let oldest: Link | null = null;
+  for (const { enforced, fencedInMs } of status.nodes) {
+    if (fencedInMs !== null && fencedInMs <= 0) continue;
+    if (enforced === null) return null;
+    if (oldest === null || enforced.position < oldest.position) oldest = enforced;
+  }
+  return oldest;
+}
+
+type FilterProblem = Readonly<{ status: 400 | 404; error: string }>;
+
+function filterOf(query: ChangesQuery, replica: Replica): TimelineFilter | FilterProblem {
+  const { type, actor, subject, from, to, fold } = query;
+  const types = type?.split(",").filter((each) => each !== "") ?? [];
+  const unknown = types.find((each) => !isChangeType(each));
+  if (unknown !== undefined) return { status: 400, error: `type: there is no type or area ${JSON.stringify(unknown)}` };
+  const actors = actor === undefined ? null : actorsNamed(actor, replica);
+  const subjects = subject === undefined ? null : subjectsNamed(subject, replica);
+  if (actors?.size === 0 || subjects?.length === 0)
+    return {
+      status: 404,
+      error: `no user matches ${JSON.stringify(actors?.size === 0 ? actor : subject)} (user id, subject or e-mail)`,
+    };
+  return {
+    types: types.length === 0 ? null : new Set(types),
+    actors,
+    subjects,
+    fromMs: from === undefined ? null : Date.parse(from),
+    toMs: to === undefined ? null : Date.parse(to),
+    folds: fold ?? (types.length === 0 && subject === undefined),
+  };
+}
+
+/** An actor as the log names it, or a person. */
+function actorsNamed(name: string, replica: Replica): ReadonlySet<string> {
+  if (/^(?:service:|system$|operator:|user:)/.test(name)) {
+    const person = /^(?:operator|user):([^#]*)$/.exec(name)?.[1];
+    return new Set(person === undefined ? [name] : [`operator:${person}`, `user:${person}`]);
+  }
+  return new Set(findUsers(replica, name, "any").flatMap((id) => [`operator:${id}`, `user:${id}`]));
+}
+
+function subjectsNamed(name: string, replica: Replica): readonly Stream[] {
+  if (/^(?:user|group|session|device|service-account|configuration|signal-stream|cluster):./.test(name))
+    return [name as Stream];
+  return findUsers(replica, name, "any").map(userStream);
+}
