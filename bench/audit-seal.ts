@@ -1,11 +1,11 @@
 /**
  * Bench: the processor time that sealing takes per audit record, beside a bare SHA-256 of the same lines.
  *
- *   node bench/audit-seal.ts [--records 50000] [--rounds 5]
+ *   node bench/audit-seal.ts [--records 50000] [--rounds 5] [--every 5000]
  *
  * Sealing is the leaf of each line and its place in the tree and the marks of its boot, and a seal, as the log gets it,
- * for each 5,000 records. Reading the spool and sending are left out. Rounds alternate; the result is the median of the
- * ratios of neighbours.
+ * for each 5,000 records, or `--every` so many. Reading the spool and sending are left out. Rounds alternate; the
+ * result is the median of the ratios of neighbours.
  */
 import { hash as digestOf, randomBytes, randomUUID } from "node:crypto";
 import { parseArgs } from "node:util";
@@ -17,10 +17,14 @@ import { decision, node } from "../test/audit/support.ts";
 import { reportBudgets, whole } from "./support/budget.ts";
 
 const { values } = parseArgs({
-  options: { records: { type: "string", default: "50000" }, rounds: { type: "string", default: "5" } },
+  options: {
+    records: { type: "string", default: "50000" },
+    rounds: { type: "string", default: "5" },
+    every: { type: "string", default: "5000" },
+  },
 });
 const [records, rounds] = [Number(values.records), Number(values.rounds)];
-const sealEvery = 5_000;
+const sealEvery = Number(values.every);
 
 const userAgent =
   "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Safari/537.36";
@@ -33,6 +37,7 @@ const lines = Array.from({ length: records }, (_, i) => {
 });
 
 let seals = 0;
+let sealBytes = 0;
 function sealAll(): void {
   const tree = new BootTree(boot);
   for (const line of lines) {
@@ -40,7 +45,7 @@ function sealAll(): void {
     if (record === "not-a-record") throw new Error("a line of the bench is no record");
     tree.append(record.leaf);
     if (tree.size % sealEvery !== 0 && tree.size !== records) continue;
-    sign(encodeAuditSeal(tree.seal(node, { atMs: 1, final: tree.size === records })));
+    sealBytes += sign(encodeAuditSeal(tree.seal(node, { atMs: 1, final: tree.size === records, coded: true }))).length;
     seals++;
   }
 }
@@ -66,7 +71,7 @@ const pairs = Array.from({ length: rounds }, () => ({ sealing: cpuUsOf(sealAll),
 const bytes = lines.reduce((sum, line) => sum + line.length, 0) / records;
 const ratios = pairs.map(({ sealing, bare }) => sealing / bare);
 console.log(
-  `${whole(records)} records of ${whole(bytes)} bytes, ${rounds} rounds, ${whole(seals)} seals, ${digested} bytes of digests`,
+  `${whole(records)} records of ${whole(bytes)} bytes, ${rounds} rounds, ${whole(seals)} seals of ${whole(sealBytes / seals)} bytes, ${digested} bytes of digests`,
 );
 console.log(`ratios ${ratios.map((ratio) => ratio.toFixed(2)).join(", ")}`);
 const [sealing, bare] = [median(pairs.map((pair) => pair.sealing)), median(pairs.map((pair) => pair.bare))];

@@ -2,6 +2,8 @@
 import type { TestMutant } from "./test-mutant.ts";
 
 const checkTest = "test/audit/proof/record-check.test.ts";
+const codeTest = "test/audit/seal/leaf-code.test.ts";
+const largeTest = "test/audit/proof/large-segments.test.ts";
 const sealerTest = "test/audit/seal/sealer.test.ts";
 const treeTest = "test/events/codec/merkle-tree.test.ts";
 const postgresTest = "test/audit/postgres/postgres-audit-sink.test.ts";
@@ -144,6 +146,47 @@ export const sealTestMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
+  "too-many-guessed": {
+    section: 7,
+    meaning: "more altered records than the code can locate are named all the same, by numbers that are wrong",
+    test: codeTest,
+    changes: [
+      {
+        file: "src/audit/seal/reed-solomon.ts",
+        take: "return found.length === count && !found.some((at) => of.erasures.includes(at)) ? found : undefined;",
+        put: "return found;",
+      },
+      {
+        file: "src/audit/seal/reed-solomon.ts",
+        take: "if (2 * count > rest.length - spareCount) return undefined;",
+        put: "",
+      },
+    ],
+  },
+  "missing-hides-altered": {
+    section: 7,
+    meaning: "an altered record near a missing one is not named",
+    test: largeTest,
+    changes: [
+      {
+        file: "src/audit/seal/reed-solomon.ts",
+        take: "const rest = withoutErasures(sums, of.erasures);",
+        put: "const rest = withoutErasures(sums, []);",
+      },
+    ],
+  },
+  "code-before-its-level": {
+    section: 7,
+    meaning: "a seal of version 2 is recorded while builds that cannot read it may be in the cluster",
+    test: sealerTest,
+    changes: [
+      {
+        file: command,
+        take: "if (code !== null && level < auditSealCodesFrom)",
+        put: "if (code === null && level < auditSealsFrom)",
+      },
+    ],
+  },
   "cut-tail-unseen": {
     section: 7,
     meaning: "records that are cut off at the end are not missed",
@@ -151,8 +194,8 @@ export const sealTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: check,
-        take: "if (state.at <= size) this.#absent(state, { first: state.at, last: size }, detail);",
-        put: "if (state.at === 1) this.#absent(state, { first: state.at, last: size }, detail);",
+        take: "if (state.at > size) continue;",
+        put: "if (state.at > 1) continue;",
       },
     ],
   },

@@ -89,7 +89,7 @@ export type RecorderOptions = Readonly<{
     segmentsMax?: number;
     sinks: readonly AuditSink[];
     /** Absent: the roots of the records are not sealed into the log. */
-    seal?: Readonly<{ port: SealPort; everyMs: number }>;
+    seal?: Readonly<{ port: SealPort; everyMs: number; longRecords?: number }>;
   }> | null;
   /** Gets every record soon after its decision, stored or not. */
   tap?: (batch: AuditBatch) => void;

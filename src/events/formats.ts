@@ -21,7 +21,7 @@ import type { EventBody, Format } from "./event-format.ts";
  * This build reads everything of this level and below. Grows by one with each release that writes something new or
  * folds old events differently.
  */
-export const readsLevel = 6;
+export const readsLevel = 7;
 
 /** The level before any upgrade was finalized. */
 export const firstLevel = 1;
@@ -40,6 +40,9 @@ export const timeBoxedFrom = 5;
 
 /** From this level on, the roots of audit records are sealed into the log. */
 export const auditSealsFrom = 6;
+
+/** From this level on, seals of audit records have a code that names each altered record. */
+export const auditSealCodesFrom = 7;
 
 /** The versions of each type, oldest first: 1, 2, 3 … */
 export type Formats = Readonly<Record<string, readonly Format[]>>;

@@ -179,7 +179,15 @@ export {
   problemCharsMax,
   saidCharsMax,
 } from "./directory-state.ts";
-export { activityFrom, auditSealsFrom, firstLevel, logoutsFrom, readsLevel, timeBoxedFrom } from "./formats.ts";
+export {
+  activityFrom,
+  auditSealCodesFrom,
+  auditSealsFrom,
+  firstLevel,
+  logoutsFrom,
+  readsLevel,
+  timeBoxedFrom,
+} from "./formats.ts";
 export {
   type BootId,
   type Brand,

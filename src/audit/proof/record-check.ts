@@ -7,11 +7,12 @@
  *   which the node had sealed lacks them.
  */
 import { type BootId, CodedError, MerkleTree, type NodeId, treeSizeMax } from "../../events/index.ts";
-import { markBytes, type SealedRange } from "../../replication/wire/index.ts";
+import type { SealedRange } from "../../replication/wire/index.ts";
 import { withoutEnvelope } from "../audit-record.ts";
 import { lostLeaf, recordLeafOf } from "../seal/index.ts";
 import type { OpenedEvidence } from "./seal-evidence.ts";
 import { presentParts, type SealIndex } from "./seal-index.ts";
+import { type AlteredRange, SegmentMarks } from "./segment-marks.ts";
 
 /**
  * `altered`: it has another content than was sealed, or a record of the range has. `missing`: it was sealed, or its
@@ -77,8 +78,7 @@ export class TooManyBootsError extends CodedError<"ERR_AUDIT_TOO_MANY_BOOTS"> {
   }
 }
 
-const hasOther = "has another content than was sealed";
-const isOther = `it ${hasOther}`;
+const hasOther = "another content than was sealed";
 
 type Fields = Readonly<{
   kind: string;
@@ -101,11 +101,8 @@ type BootState = Segment & {
   tree: MerkleTree | null;
   /** Where the present segment began in this tree. */
   from: number;
-  /** The first number of the block of leaves that is compared with a mark of the seal; infinite: there are none. */
-  blockFrom: number;
-  block: MerkleTree;
-  /** The first block whose mark differs. */
-  suspect: SealedRange | null;
+  /** Finds what was altered in the present segment. */
+  marks: SegmentMarks;
   /** Numbers that were passed without a record. */
   holes: { first: number; last: number; finding: number }[];
   recent: Map<number, Buffer>;
@@ -194,7 +191,9 @@ export class RecordCheck {
       const state = this.#boots.get(keyOf(node, boot)) ?? this.#newState(node, boot, 1);
       const size = seals.at(-1)?.seal.size ?? 0;
       const detail = state.at === 1 ? "no record of the boot is there" : "the end of the boot is not there";
-      if (state.at <= size) this.#absent(state, { first: state.at, last: size }, detail);
+      if (state.at > size) continue;
+      this.#reportAltered(state, state.marks.finish());
+      this.#absent(state, { first: state.at, last: size }, detail);
     }
     return {
       records: this.#records,
@@ -233,9 +232,7 @@ export class RecordCheck {
       at,
       tree: new MerkleTree(),
       from: 0,
-      blockFrom: 1,
-      block: new MerkleTree(),
-      suspect: null,
+      marks: new SegmentMarks(seals[0]?.seal, at),
       holes: [],
       recent: new Map(),
       records: 0,
@@ -244,7 +241,6 @@ export class RecordCheck {
       absent: 0,
     };
     this.#boots.set(keyOf(node, boot), state);
-    this.#beginSegment(state);
     return state;
   }
 
@@ -332,7 +328,14 @@ export class RecordCheck {
 
   /** Continues at a number, without knowing the leaves before it. */
   #jump(state: BootState, at: number): void {
-    this.#reportSuspect(state);
+    const seal = state.seals[state.next]?.seal;
+    if (seal !== undefined && at - 1 < seal.size) {
+      state.marks.skip(at - state.at);
+      state.tree = null;
+      state.at = at;
+      return;
+    }
+    this.#reportAltered(state, state.marks.finish());
     state.at = at;
     while ((state.seals[state.next]?.seal.size ?? Number.POSITIVE_INFINITY) < at - 1) state.next++;
     this.#restart(state);
@@ -344,19 +347,8 @@ export class RecordCheck {
     const seal = state.seals[state.next]?.seal;
     state.tree = seal?.size === size ? MerkleTree.from(seal) : null;
     while (state.seals[state.next]?.seal.size === size) state.next++;
-    this.#beginSegment(state);
-  }
-
-  #beginSegment(state: BootState): void {
-    const seal = state.seals[state.next]?.seal;
-    state.from = state.at - 1;
-    state.block = new MerkleTree();
-    state.suspect = null;
-    state.blockFrom = Number.POSITIVE_INFINITY;
-    if (seal === undefined || seal.marks.bytes.length === 0 || state.from < seal.previous.size) return;
-    // The next block that is whole.
-    const { leaves } = seal.marks;
-    state.blockFrom = seal.previous.size + Math.ceil((state.from - seal.previous.size) / leaves) * leaves + 1;
+    state.from = size;
+    state.marks = new SegmentMarks(state.seals[state.next]?.seal, state.at);
   }
 
   #append(state: BootState, leaf: Buffer, count: number): void {
@@ -368,7 +360,7 @@ export class RecordCheck {
       }
       const taken = Math.min(left, seal.size - (state.at - 1));
       state.tree?.appendRun(leaf, taken);
-      this.#mark(state, leaf, taken);
+      state.marks.append(leaf, taken);
       state.at += taken;
       left -= taken;
       if (state.at - 1 === seal.size) this.#compare(state);
@@ -384,57 +376,32 @@ export class RecordCheck {
     if (isEnded) this.#find({ kind: "added", node, boot, ...range, line: this.#line, detail });
   }
 
-  /** Adds leaves from the present number on to the block that is compared. */
-  #mark(state: BootState, leaf: Buffer, count: number): void {
-    const seal = state.seals[state.next]?.seal;
-    if (seal === undefined) return;
-    const { leaves } = seal.marks;
-    let left = count - Math.max(0, Math.min(count, state.blockFrom - state.at));
-    while (left > 0) {
-      const taken = Math.min(left, leaves - state.block.size);
-      state.block.appendRun(leaf, taken);
-      left -= taken;
-      if (state.block.size === leaves) this.#finishBlock(state);
+  #reportAltered({ node, boot }: BootState, ranges: readonly AlteredRange[]): void {
+    for (const range of ranges) {
+      const { first, last } = range;
+      const many = range.each ? `each of them has ${hasOther}` : `one of these records has ${hasOther}: ${range.why}`;
+      const detail = first === last ? `it has ${hasOther}` : many;
+      this.#find({ kind: "altered", node, boot, first, last, line: null, detail });
     }
-  }
-
-  #finishBlock(state: BootState): void {
-    const seal = state.seals[state.next]?.seal;
-    if (seal === undefined || state.block.size === 0) return;
-    const { leaves, bytes } = seal.marks;
-    const at = ((state.blockFrom - 1 - seal.previous.size) / leaves) * markBytes;
-    const last = state.blockFrom + state.block.size - 1;
-    const isSame = state.block.root.subarray(0, markBytes).equals(bytes.subarray(at, at + markBytes));
-    if (!isSame) state.suspect ??= { first: state.blockFrom, last };
-    state.blockFrom = last + 1;
-    state.block = new MerkleTree();
-  }
-
-  /** Where the root of a segment cannot be compared, the marks still show what was altered. */
-  #reportSuspect(state: BootState): void {
-    const { node, boot, suspect } = state;
-    if (suspect === null) return;
-    const detail = suspect.first === suspect.last ? isOther : `one of these records ${hasOther}`;
-    this.#find({ kind: "altered", node, boot, ...suspect, line: null, detail });
-    state.suspect = null;
   }
 
   /** The records reach the end of a seal. */
   #compare(state: BootState): void {
     const seal = state.seals[state.next]?.seal;
     if (seal === undefined) return;
-    this.#finishBlock(state);
     if (state.tree?.root.equals(seal.root) === true) state.verified += seal.size - state.from;
-    else if (state.tree !== null && state.suspect === null) this.#mismatch(state, seal.size);
-    else this.#reportSuspect(state);
+    else {
+      const ranges = state.marks.finish();
+      if (ranges.length > 0 || state.tree === null) this.#reportAltered(state, ranges);
+      else this.#mismatch(state, seal.size);
+    }
     this.#restart(state);
   }
 
-  /** No block differs by its mark, so all that is known is the segment. */
+  /** Nothing differs by the marks, so all that is known is the segment. */
   #mismatch(state: BootState, last: number): void {
-    const { node, boot, from } = state;
-    const detail = from + 1 === last ? isOther : `one of these records ${hasOther}`;
-    this.#find({ kind: "altered", node, boot, first: from + 1, last, line: null, detail });
+    const first = state.from + 1;
+    this.#reportAltered(state, [{ first, last, each: false, why: "the marks of its seal do not show which" }]);
   }
 
   #find(finding: RecordFinding): void {

@@ -10,6 +10,7 @@ import {
   decodeEvent,
   formatLink,
   type Link,
+  leafHash,
   linkOf,
   MalformedEventError,
   type NodeId,
@@ -26,8 +27,8 @@ export type SealEvidence = Readonly<{
 
 export type OpenedEvidence = Readonly<{
   seal: AuditSeal;
-  /** What the node signed, with its signature. */
-  envelope: Uint8Array;
+  /** Of the tree over all seals: the hash of what the node signed, with its signature. */
+  leaf: Buffer;
   cluster: string;
   /** The boot itself has signed it, as its id shows. Otherwise a later boot of its node has. */
   own: boolean;
@@ -99,7 +100,7 @@ export function openEvidence({ previous, bytes, receipt }: SealEvidence): Opened
       (event.final ?? false) === seal.final;
     if (!isSame) return "the event says something else than the node signed";
     if (chainHash(previous.hash, bytes) !== recorded.hash) return "its link does not follow from its bytes";
-    return { seal, envelope: event.seal, cluster: signer.cluster, own, link: linkOf(recorded), receipt };
+    return { seal, leaf: leafHash(event.seal), cluster: signer.cluster, own, link: linkOf(recorded), receipt };
   } catch (error) {
     if (error instanceof MalformedEventError) return error.message;
     throw error;

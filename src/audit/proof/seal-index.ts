@@ -21,13 +21,27 @@ export class TooManySealsError extends CodedError<"ERR_AUDIT_TOO_MANY_SEALS"> {
   }
 }
 
-/** About 700 bytes each. */
+/** About 2 KB each, without marks. */
 const sealsMax = 1_000_000;
+/** Marks and codes of later seals are left out. */
+const marksBytesMax = 1_024 * 1_024 * 1_024;
+const none = { leaves: 1, bytes: Buffer.alloc(0) };
 
 export class SealIndex {
   readonly #boots = new Map<string, { node: NodeId; boot: BootId; seals: OpenedEvidence[]; sorted: boolean }>();
+  readonly #marksBytesMax: number;
   #count = 0;
+  #marksBytes = 0;
+  #unmarked = 0;
 
+  constructor(options: Readonly<{ marksBytesMax?: number }> = {}) {
+    this.#marksBytesMax = options.marksBytesMax ?? marksBytesMax;
+  }
+
+  /** Seals whose marks had no room in memory: an altered record in them is not named, but its segment is. */
+  get unmarked(): number {
+    return this.#unmarked;
+  }
   get count(): number {
     return this.#count;
   }
@@ -39,9 +53,20 @@ export class SealIndex {
     const key = keyOf(node, boot);
     const known = this.#boots.get(key) ?? { node, boot, seals: [], sorted: true };
     this.#boots.set(key, known);
-    known.seals.push(opened);
+    known.seals.push(this.#boundMarks(opened));
     known.sorted = false;
     this.#count++;
+  }
+
+  #boundMarks(opened: OpenedEvidence): OpenedEvidence {
+    const { seal } = opened;
+    const bytes = seal.marks.bytes.length + (seal.code?.bytes.length ?? 0);
+    if (this.#marksBytes + bytes > this.#marksBytesMax) {
+      this.#unmarked++;
+      return { ...opened, seal: { ...seal, marks: none, code: seal.code && none } };
+    }
+    this.#marksBytes += bytes;
+    return opened;
   }
 
   boots(): readonly BootSeals[] {

@@ -3,6 +3,7 @@
  */
 import { type BootId, emptyRoot, MerkleTree, type NodeId } from "../../events/index.ts";
 import { type AuditSeal, lostRangesMax, type SealedRange } from "../../replication/wire/index.ts";
+import { LeafCode, type LeafCodeForm } from "./leaf-code.ts";
 import { hashesIn, MarkBlocks, type MarkBlocksForm } from "./mark-blocks.ts";
 import { lostLeaf } from "./record-leaf.ts";
 
@@ -26,6 +27,8 @@ export type BootTreeForm = Readonly<{
   lost: readonly SealedRange[];
   lostMore: boolean;
   marks: MarkBlocksForm;
+  /** Absent: an older build wrote it. */
+  code?: LeafCodeForm;
 }>;
 
 /** A failover that loses more seals of a boot than these ends its sealing. */
@@ -48,6 +51,7 @@ export class BootTree {
   #lost: SealedRange[] = [];
   #lostMore = false;
   #marks = new MarkBlocks();
+  #code = new LeafCode();
 
   constructor(boot: BootId) {
     this.boot = boot;
@@ -99,8 +103,9 @@ export class BootTree {
     return isOpen && (this.unsealed > 0 || (final && this.made.size > 0));
   }
 
-  /** What a seal of everything up to here says; the next one continues it. */
-  seal(node: NodeId, { atMs, final }: Readonly<{ atMs: number; final: boolean }>): AuditSeal {
+  /** What a seal of everything up to here says; the next one continues it. @param of.coded in version 2 */
+  seal(node: NodeId, of: Readonly<{ atMs: number; final: boolean; coded: boolean }>): AuditSeal {
+    const { atMs, final, coded } = of;
     const { size, root, peaks } = this.#tree;
     const seal: AuditSeal = {
       node,
@@ -113,7 +118,8 @@ export class BootTree {
       atMs,
       lost: this.#lost,
       lostMore: this.#lostMore,
-      marks: this.#marks.marks(),
+      marks: (coded ? this.#code.marks() : undefined) ?? this.#marks.marks(),
+      code: coded ? this.#code.code() : null,
     };
     this.#begin({ size, root });
     this.#heads = [...this.#heads.slice(1 - headsMax), { size, root }];
@@ -135,6 +141,7 @@ export class BootTree {
       lost: this.#lost,
       lostMore: this.#lostMore,
       marks: this.#marks.form(),
+      code: this.#code.form(),
     };
   }
 
@@ -149,6 +156,7 @@ export class BootTree {
     tree.#lost = [...form.lost];
     tree.#lostMore = form.lostMore;
     tree.#marks = MarkBlocks.from(form.marks);
+    tree.#code = LeafCode.from(form.code);
     return tree;
   }
 
@@ -156,6 +164,7 @@ export class BootTree {
     if (count === 1) this.#tree.append(leaf);
     else this.#tree.appendRun(leaf, count);
     this.#marks.append(leaf, count);
+    this.#code.append(leaf, count);
     if (this.expected !== null) this.#reach();
   }
 
@@ -172,6 +181,7 @@ export class BootTree {
     this.#lost = [];
     this.#lostMore = false;
     this.#marks = new MarkBlocks();
+    this.#code = new LeafCode();
   }
 }
 

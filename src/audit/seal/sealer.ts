@@ -11,7 +11,7 @@
  *   it.
  */
 import { type BootId, CodedError, type NodeId } from "../../events/index.ts";
-import { type AuditSeal, encodeAuditSeal, readAuditSeal } from "../../replication/wire/index.ts";
+import { type AuditSeal, codeLeavesMax, encodeAuditSeal, readAuditSeal } from "../../replication/wire/index.ts";
 import {
   type CursorBatch,
   type Sleep,
@@ -54,6 +54,8 @@ export type SealerOptions = Readonly<{
   cursor: Omit<ConstructorParameters<typeof SpoolCursor>[1], "position" | "disk">;
   port: SealPort;
   everyMs: number;
+  /** A segment of more records is sealed although earlier seals still wait for the log (leaf-code.ts). */
+  longRecords?: number;
   nowMs: () => number;
   monotonicMs: () => number;
   sleep: Sleep;
@@ -63,6 +65,8 @@ export type SealerOptions = Readonly<{
 }>;
 
 const earlyRecords = 65_536;
+/** With so many seals that wait for the log, a long segment grows on. */
+const waitingMax = 16;
 const leastMs = 10_000;
 const storeEveryMs = 5_000;
 const retryMsFirst = 1_000;
@@ -74,7 +78,7 @@ const fullBatchBytes = 256 * 1_024;
 /** So many lines are hashed without a pause: about a millisecond. */
 const sliceLines = 128;
 /**
- * With so many seals of at most 3 KB that wait for the log, reading waits, too, and then the spool fills. Each boot
+ * With so many seals of at most 10 KB that wait for the log, reading waits, too, and then the spool fills. Each boot
  * leaves one while the log accepts none, such as before an upgrade is finalized.
  */
 const pendingMax = 64;
@@ -215,9 +219,10 @@ export class AuditSealer {
   }
 
   #isDue(): boolean {
-    const { everyMs, monotonicMs } = this.#options;
+    const { everyMs, longRecords = codeLeavesMax / 2, monotonicMs } = this.#options;
     const unsealed = this.#tree?.unsealed ?? 0;
-    if (unsealed === 0 || this.#pending.length > 0) return false;
+    const isLong = unsealed >= longRecords && this.#pending.length < waitingMax;
+    if (unsealed === 0 || (this.#pending.length > 0 && !isLong)) return false;
     const sinceMs = monotonicMs() - this.#madeAt;
     return sinceMs >= everyMs || (sinceMs >= leastMs && unsealed >= earlyRecords);
   }
@@ -226,7 +231,7 @@ export class AuditSealer {
   async #make({ final }: Readonly<{ final: boolean }>): Promise<void> {
     const { node, port, nowMs, monotonicMs } = this.#options;
     if (this.#tree === null) return;
-    const seal = this.#tree.seal(node, { atMs: nowMs(), final });
+    const seal = this.#tree.seal(node, { atMs: nowMs(), final, coded: port.isCoded() });
     this.#pending.push(port.sign(encodeAuditSeal(seal)));
     this.#madeAt = monotonicMs();
     await this.#store();
@@ -302,8 +307,9 @@ export class AuditSealer {
   /** The log has lost seals, as a failover can: what they covered is sealed again from where the log is. */
   #continueFrom(head: TreeHead, seal: AuditSeal): void {
     const { sign } = this.#options.port;
-    const marks = { leaves: 1, bytes: Buffer.alloc(0) };
-    const again = { ...seal, previous: head, lost: [], lostMore: true, marks };
+    const none = { leaves: 1, bytes: Buffer.alloc(0) };
+    const code = seal.code === null ? null : none;
+    const again = { ...seal, previous: head, lost: [], lostMore: true, marks: none, code };
     this.#pending[0] = sign(encodeAuditSeal(again));
     this.#strange = 0;
     this.#storedAt = Number.NEGATIVE_INFINITY;

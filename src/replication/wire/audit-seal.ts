@@ -5,8 +5,9 @@
  *   the boot's previous seal, and its own peaks, so that records can be checked from any seal on.
  * - A later boot of the same node seals what an earlier one left in the spool.
  * - The last seal of a boot may add no number: it says that the boot has ended.
- * - `marks` are short digests of a bounded number of blocks of leaves. They prove nothing; they say in which block the
- *   first altered record is.
+ * - `marks` are short digests of a bounded number of blocks of leaves, and `code` the sums of an error-locating code
+ *   over the leaves. They prove nothing; they say which record was altered.
+ * - Version 1 has no `code`, and fewer marks. It is written below level 7.
  * - Checks run from cheap to expensive: size, shape, signatures, content. Why: docs/adr/0057
  */
 import { verify } from "node:crypto";
@@ -51,21 +52,33 @@ export type AuditSeal = Readonly<{
   lostMore: boolean;
   /** `leaves`: how many leaves each mark covers, a power of two, from the previous seal on. Empty: no marks. */
   marks: Readonly<{ leaves: number; bytes: Buffer }>;
+  /**
+   * `leaves`: how many each block covers, a power of two, from the previous seal on. Empty: each leaf has a mark, or
+   * nothing is known of single ones. Null: of version 1.
+   */
+  code: Readonly<{ leaves: number; bytes: Buffer }> | null;
 }>;
 
 export const lostRangesMax = 64;
 export const marksMax = 256;
 export const markBytes = 4;
-/** A seal is at most about 5 KB. */
-export const auditSealBytesMax = 8_192;
+/** Up to so many leaves of a seal have a mark each, from version 2 on. */
+export const leafMarksMax = 1_024;
+export const codeBlocksMax = 16;
+/** Two codes of 64 sums of 16 bits. */
+export const codeBlockBytes = 256;
+/** A seal of more leaves has no code. */
+export const codeLeavesMax = 524_288;
+/** A seal is usually at most about 7 KB. */
+export const auditSealBytesMax = 10_240;
 
-const title = "cardea audit seal 1";
+const titles = ["cardea audit seal 1", "cardea audit seal 2"] as const;
 /** The roles of processes that record. */
 const signers: readonly Role[] = ["proxy", "authorize", "authenticate", "broker"];
 
 export function encodeAuditSeal(seal: AuditSeal): Uint8Array {
   return encode([
-    title,
+    titles[seal.code === null ? 0 : 1],
     seal.node,
     seal.boot,
     seal.previous.size,
@@ -79,6 +92,7 @@ export function encodeAuditSeal(seal: AuditSeal): Uint8Array {
     seal.lostMore,
     seal.marks.leaves,
     seal.marks.bytes,
+    ...(seal.code === null ? [] : [seal.code.leaves, seal.code.bytes]),
   ]);
 }
 
@@ -145,9 +159,26 @@ function sealBy({ kind, from, payload }: Opened): AuditSeal | string {
 
 function parseSeal(payload: Uint8Array): AuditSeal {
   const fields: unknown = decode(payload);
-  if (!Array.isArray(fields) || fields.length !== 14 || fields[0] !== title) throw malformed("shape");
-  const [, node, boot, previousSize, previousRoot, size, root, peaks, final, atMs, lost, lostMore, leaves, marks] =
-    fields as readonly unknown[];
+  if (!Array.isArray(fields)) throw malformed("shape");
+  const isFirst = fields[0] === titles[0];
+  if (fields.length !== (isFirst ? 14 : 16) || (!isFirst && fields[0] !== titles[1])) throw malformed("shape");
+  const [
+    ,
+    node,
+    boot,
+    previousSize,
+    previousRoot,
+    size,
+    root,
+    peaks,
+    final,
+    atMs,
+    lost,
+    lostMore,
+    leaves,
+    marks,
+    ...code
+  ] = fields as readonly unknown[];
   if (!isSize(previousSize) || !isSize(size) || size < previousSize) throw malformed("sizes");
   const previous = { size: previousSize, root: hashIn(previousRoot) };
   const addsNone = size === previousSize;
@@ -165,7 +196,8 @@ function parseSeal(payload: Uint8Array): AuditSeal {
     atMs: timeIn(atMs),
     lost: rangesIn(lost, { after: previousSize, last: size }),
     lostMore: booleanIn(lostMore),
-    marks: marksIn({ leaves, bytes: marks }, size - previousSize),
+    marks: marksIn({ leaves, bytes: marks }, { count: size - previousSize, isFirst }),
+    code: isFirst ? null : codeIn({ leaves: code[0], bytes: code[1] }, size - previousSize),
   };
   if (!rootOfPeaks(seal.peaks).equals(seal.root)) throw malformed("the peaks do not make the root");
   return seal;
@@ -184,11 +216,27 @@ function rangesIn(value: unknown, { after, last: end }: Readonly<{ after: number
   return ranges;
 }
 
-function marksIn({ leaves, bytes }: Readonly<{ leaves: unknown; bytes: unknown }>, count: number): AuditSeal["marks"] {
-  if (!(bytes instanceof Uint8Array) || !isSize(leaves) || leaves < 1 || peakCount(leaves) !== 1)
-    throw malformed("marks");
-  const isWhole = bytes.length === markBytes * Math.ceil(count / leaves);
-  if (bytes.length > markBytes * marksMax || (bytes.length > 0 && !isWhole)) throw malformed("marks");
+type Blocks = Readonly<{ leaves: unknown; bytes: unknown }>;
+
+function marksIn(
+  blocks: Blocks,
+  { count, isFirst }: Readonly<{ count: number; isFirst: boolean }>,
+): AuditSeal["marks"] {
+  const max = blocks.leaves === 1 && !isFirst ? leafMarksMax : marksMax;
+  return blocksIn(blocks, { count, blockBytes: markBytes, max, what: "marks" });
+}
+function codeIn(blocks: Blocks, count: number): NonNullable<AuditSeal["code"]> {
+  return blocksIn(blocks, { count, blockBytes: codeBlockBytes, max: codeBlocksMax, what: "code" });
+}
+/** Either no bytes, or those of each block. */
+function blocksIn(
+  { leaves, bytes }: Blocks,
+  of: Readonly<{ count: number; blockBytes: number; max: number; what: string }>,
+): Readonly<{ leaves: number; bytes: Buffer }> {
+  const { count, blockBytes, max, what } = of;
+  if (!(bytes instanceof Uint8Array) || !isSize(leaves) || leaves < 1 || peakCount(leaves) !== 1) throw malformed(what);
+  const isWhole = bytes.length === blockBytes * Math.ceil(count / leaves);
+  if (bytes.length > blockBytes * max || (bytes.length > 0 && !isWhole)) throw malformed(what);
   return { leaves, bytes: Buffer.from(bytes) };
 }
 

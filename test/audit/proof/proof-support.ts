@@ -5,6 +5,7 @@ import { openEvidence, type SealEvidence, SealIndex } from "../../../src/audit/p
 import { BootTree } from "../../../src/audit/seal/boot-tree.ts";
 import { recordLeafOf } from "../../../src/audit/seal/index.ts";
 import { gapRecordOf } from "../../../src/audit/spool/index.ts";
+import { auditSealCodesFrom } from "../../../src/events/index.ts";
 import { encodeAuditSeal } from "../../../src/replication/wire/index.ts";
 import { type SealLog, signerOfNode, type TestSigner } from "../seal/seal-support.ts";
 import { decision } from "../support.ts";
@@ -58,7 +59,8 @@ export function sealBoot(log: SealLog, plan: BootPlan): SealedBoot {
 }
 
 export function seal(log: SealLog, { signer, tree }: SealedBoot, { final }: Readonly<{ final: boolean }>): void {
-  const type = log.submit(signer.sign(encodeAuditSeal(tree.seal(signer.node, { atMs: 1, final }))));
+  const coded = log.projection.level >= auditSealCodesFrom;
+  const type = log.submit(signer.sign(encodeAuditSeal(tree.seal(signer.node, { atMs: 1, final, coded }))));
   if (type !== "done") throw new Error(log.refusals.at(-1));
 }
 

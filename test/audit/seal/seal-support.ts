@@ -4,6 +4,7 @@ import type { AuditSink, SealPort, SubmittedSeal } from "../../../src/audit/inde
 import { createSealCheck } from "../../../src/broker/api/seal-check.ts";
 import { performCommand } from "../../../src/broker/commands/catalog.ts";
 import {
+  auditSealCodesFrom,
   type BootId,
   type CardeaEvent,
   type CommandId,
@@ -120,6 +121,7 @@ export class SealLog {
   port({ node, boot: own, sign }: TestSigner): SealPort {
     return {
       sign,
+      isCoded: () => this.projection.level >= auditSealCodesFrom,
       isReady: () => this.isReady && !this.killed.has(own),
       headOf: (boot) => {
         const head = this.projection.auditSeals.head(node, boot);

@@ -6,7 +6,7 @@ import { randomFrom } from "../../../chaos/random.ts";
 import { eraseLine, recordLeafOf } from "../../../src/audit/index.ts";
 import { lostLeaf } from "../../../src/audit/seal/index.ts";
 import { parseSegmentName } from "../../../src/audit/spool/segment.ts";
-import { decodeEvent, MerkleTree, readsLevel } from "../../../src/events/index.ts";
+import { auditSealCodesFrom, auditSealsFrom, decodeEvent, MerkleTree } from "../../../src/events/index.ts";
 import { type AuditSeal, checkAuditSeal, encodeAuditSeal, readAuditSeal } from "../../../src/replication/wire/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { ModelDisk } from "../spool/model-disk.ts";
@@ -45,10 +45,10 @@ function firstNumbers({ files }: ModelDisk): number[] {
   return [...files.keys()].flatMap((name) => parseSegmentName(name)?.first ?? []);
 }
 
-const start = (disk: ModelDisk, log: SealLog, signer: TestSigner, everyMs = 1) => {
+const start = (disk: ModelDisk, log: SealLog, signer: TestSigner, everyMs = 1, longRecords = 1_000_000) => {
   const sink = lineSink();
   const boot = signer.boot;
-  const rig = startSpool(disk, [sink], { boot, seal: { port: log.port(signer), everyMs } });
+  const rig = startSpool(disk, [sink], { boot, seal: { port: log.port(signer), everyMs, longRecords } });
   return rig.then((recorder) => ({
     recorder,
     sink,
@@ -116,6 +116,22 @@ describe("a boot", () => {
   });
 });
 
+test("while the log is away, a long segment is sealed all the same, so that its records can be named", async () => {
+  const log = new SealLog();
+  log.isReady = false;
+  const at = await start(new ModelDisk(), log, signerOfNode(), 1, 200);
+  for (let round = 1; round <= 3; round++) {
+    for (let n = 0; n < 250; n++) at.ask(`/${round}/${n}`);
+    await waitFor("a waiting seal", () => (at.recorder.stats().seal?.pending ?? 0) >= round);
+  }
+  log.isReady = true;
+  await waitFor("all seals", () => at.recorder.stats().seal?.pending === 0, { withinMs: 15_000 });
+  await at.recorder.close(5_000);
+  assert.ok(log.seals.length >= 3);
+  assert.deepEqual(sealsIn(log).at(-1)?.root, rootOf(at.sink.lines, at.boot));
+  assert.deepEqual(log.refusals, []);
+});
+
 test("restarts while the log accepts no seals do not fill the spool with records that every sink has", async () => {
   const disk = new ModelDisk();
   const log = new SealLog();
@@ -135,6 +151,21 @@ test("restarts while the log accepts no seals do not fill the spool with records
   const boots = new Set(sealsIn(log).map((seal) => seal.boot));
   assert.equal(boots.size, 12);
   for (const { boot, root, final } of sealsIn(log)) if (final) assert.deepEqual(root, rootOf(lines, boot));
+});
+
+test("seals have a code from the level on from which every build of the cluster reads it", async () => {
+  const log = new SealLog(auditSealCodesFrom - 1);
+  const at = await start(new ModelDisk(), log, signerOfNode());
+  at.ask("/first");
+  await waitFor("a seal", () => log.seals.length === 1);
+  log.record({ type: "UpgradeFinalized", level: auditSealCodesFrom }, null);
+  await delay(5);
+  at.ask("/second");
+  await at.recorder.close(5_000);
+  const seals = sealsIn(log);
+  assert.equal(seals[0]?.code, null);
+  assert.notEqual(seals.at(-1)?.code, null);
+  assert.deepEqual(log.refusals, []);
 });
 
 describe("after a crash", () => {
@@ -273,9 +304,11 @@ describe("the log", () => {
     assert.equal(log.submit(other.sign(encodeAuditSeal(own))), "refused", "a boot begins at its first number");
     assert.match(log.refusals.at(-1) ?? "", /another history/);
     assert.equal(log.submit(sealed, "00000000-0000-4000-8000-000000000001" as never), "refused");
-    const low = new SealLog(readsLevel - 1);
-    assert.equal(low.submit(sealed), "refused");
-    assert.match(low.refusals.at(-1) ?? "", /cardea cluster finalize/);
+    for (const level of [auditSealsFrom - 1, auditSealCodesFrom - 1]) {
+      const low = new SealLog(level);
+      assert.equal(low.submit(sealed), "refused");
+      assert.match(low.refusals.at(-1) ?? "", /cardea cluster finalize/);
+    }
   });
 
   test("that lost seals gets them again, from where it is", async () => {
@@ -308,7 +341,7 @@ describe("the log", () => {
         root,
         peaks,
       },
-      ...{ final: false, atMs: 1, lost: [], lostMore: false, marks: { leaves: 1, bytes: Buffer.alloc(0) } },
+      ...{ final: false, atMs: 1, lost: [], lostMore: false, marks: { leaves: 1, bytes: Buffer.alloc(0) }, code: null },
     };
     assert.equal(log.submit(intruder.sign(encodeAuditSeal(seal))), "done");
     const at = await start(new ModelDisk(), log, signer);
@@ -370,11 +403,12 @@ test("a seal is refused whose parts contradict each other", () => {
   const good: AuditSeal = {
     ...{ node: "node-1" as never, boot: "boot-1" as never, previous: { size: 0, root: new MerkleTree().root } },
     ...{ size: 9, root: tree.root, peaks: tree.peaks, final: false, atMs: 1 },
-    ...{ lost: [{ first: 1, last: 9 }], lostMore: false, marks: { leaves: 4, bytes: Buffer.alloc(12) } },
+    ...{ lost: [{ first: 1, last: 9 }], lostMore: false, marks: { leaves: 4, bytes: Buffer.alloc(12) }, code: null },
   };
   const signer = signerOfNode();
   const read = (seal: AuditSeal) => () => readAuditSeal(signer.sign(encodeAuditSeal(seal)));
-  assert.deepEqual(read(good)(), good);
+  const coded: AuditSeal = { ...good, code: { leaves: 64, bytes: Buffer.alloc(256, 7) } };
+  for (const seal of [good, coded]) assert.deepEqual(read(seal)(), seal);
   const bad: Partial<AuditSeal>[] = [
     { size: 8 },
     { size: 0 },
@@ -396,6 +430,10 @@ test("a seal is refused whose parts contradict each other", () => {
     { marks: { leaves: 4, bytes: Buffer.alloc(16) } },
     { marks: { leaves: 0, bytes: Buffer.alloc(0) } },
     { atMs: -1 },
+    { code: { leaves: 3, bytes: Buffer.alloc(0) } },
+    { code: { leaves: 64, bytes: Buffer.alloc(255) } },
+    { code: { leaves: 4, bytes: Buffer.alloc(256) } },
+    { code: { leaves: 2 ** 48, bytes: Buffer.alloc(512) } },
   ];
   for (const parts of bad) assert.throws(read({ ...good, ...parts }), /seal of audit records/, JSON.stringify(parts));
 });

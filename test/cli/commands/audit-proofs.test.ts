@@ -86,7 +86,7 @@ describe("audit verify", () => {
     const { encodeAuditSeal } = await import("../../../src/replication/wire/index.ts");
     const fake = new SealLog();
     const stranger = signerOfNode("node-1", { secret: Buffer.alloc(32, 1) });
-    const seal = stranger.sign(encodeAuditSeal(tree.seal(signer.node, { atMs: 1, final: true })));
+    const seal = stranger.sign(encodeAuditSeal(tree.seal(signer.node, { atMs: 1, final: true, coded: true })));
     const root = tree.made.root.toString("hex");
     const event = { type: "AuditSegmentSealed", nodeId: signer.node, bootId: signer.boot, first: 101, last: 104, root };
     fake.record({ ...event, final: true, seal } as never, null);

@@ -9,6 +9,7 @@ import {
   formatEvidence,
   formatNoteKey,
   type KeptSeal,
+  type OpenedEvidence,
   openEvidence,
   originOf,
   parseCheckpoint,
@@ -32,6 +33,8 @@ const keptOf = (log: SealLog): readonly KeptSeal[] =>
     return { opened, evidence };
   });
 
+const openedOf = (log: SealLog): readonly OpenedEvidence[] => keptOf(log).map(({ opened }) => opened);
+
 const grow = (log: SealLog, boot: SealedBoot): void => {
   boot.tree.append(createHash("sha256").update(String(boot.tree.size)).digest());
   seal(log, boot, { final: false });
@@ -44,7 +47,7 @@ test("a witness co-signs each state of the seals that continues the last, and no
   const key = parseNoteKey(witness.key);
   assert.ok(typeof key !== "string");
   const cosign = (log: SealLog): Promise<string> => {
-    const leaves = leavesOfSeals(keptOf(log));
+    const leaves = leavesOfSeals(openedOf(log));
     const { size, root } = treeOver(leaves);
     return requestCosignature({ url: witness.url, key, leaves, note: signCheckpoint({ origin, size, root }, pair) });
   };
@@ -86,7 +89,7 @@ test("audit verify refuses seals that are not those that a witness has co-signed
   assert.ok(typeof key !== "string");
   const log = new SealLog();
   const { lines } = sealBoot(log, { segments: [4, 4, 4] });
-  const leaves = leavesOfSeals(keptOf(log));
+  const leaves = leavesOfSeals(openedOf(log));
   const { size, root } = treeOver(leaves);
   const note = await requestCosignature({
     url: witness.url,

@@ -16,7 +16,7 @@ test("many seals come in several pages, newest first, each once", async (t) => {
   for (let size = 1; size <= count; size++) {
     tree.append(lostLeaf);
     assert.equal(
-      log.submit(signer.sign(encodeAuditSeal(tree.seal(signer.node, { atMs: size, final: false })))),
+      log.submit(signer.sign(encodeAuditSeal(tree.seal(signer.node, { atMs: size, final: false, coded: true })))),
       "done",
     );
   }

@@ -8,6 +8,7 @@
  */
 import {
   type AuditSealHead,
+  auditSealCodesFrom,
   auditSealHeadsMax,
   auditSealsFrom,
   auditStream,
@@ -31,7 +32,12 @@ export const sealAuditSegment: CommandDefinition<"sealAuditSegment"> = {
         "conflict",
         `the cluster is at level ${level}, and seals of audit records need level ${auditSealsFrom}: run cardea cluster finalize`,
       );
-    const { node, boot, previous, size, root: rootBytes, final } = readAuditSeal(envelope);
+    const { node, boot, previous, size, root: rootBytes, final, code } = readAuditSeal(envelope);
+    if (code !== null && level < auditSealCodesFrom)
+      return refuseCommand(
+        "conflict",
+        `the cluster is at level ${level}, and seals of version 2 need level ${auditSealCodesFrom}: run cardea cluster finalize`,
+      );
     const root = rootBytes.toString("hex") as Hash;
     const head = auditSeals.head(node, boot);
     if (head?.last === size && head.root === root && (head.final || !final)) return nothing; // a repetition

@@ -1,6 +1,6 @@
 /** Seals of audit records: signed with the node's key, and sent to the leader as commands. */
 import type { SealPort, SubmittedSeal } from "../../../audit/index.ts";
-import { auditSealsFrom, commandIdOfEnvelope, type NodeId } from "../../../events/index.ts";
+import { auditSealCodesFrom, auditSealsFrom, commandIdOfEnvelope, type NodeId } from "../../../events/index.ts";
 import type { Databroker, Logger } from "../../../replication/index.ts";
 import type { ReplicaProcess } from "../../../replication/node/index.ts";
 import { systemClock } from "../../../replication/runtime/index.ts";
@@ -21,6 +21,7 @@ export function sealPortOf(
       const head = replica.projection.auditSeals.head(node, boot);
       return head && { size: head.last, root: Buffer.from(head.root, "hex"), final: head.final };
     },
+    isCoded: () => replica.projection.level >= auditSealCodesFrom,
     isReady: () => replica.projection.level >= auditSealsFrom && replica.overdueMs(systemClock.monotonic()) <= 0,
     async submit(envelope): Promise<SubmittedSeal> {
       const commandId = commandIdOfEnvelope(envelope);

@@ -20,7 +20,7 @@ read from its store and its whole chain is verified (a log in a file belongs to 
       { ...operatorOptions, ...sealOptions, receipts: { type: "boolean" }, output: { type: "string" } },
       { min: 0, max: 0 },
     );
-    const { seals, notes } = await loadSeals(parsed, terminal, { keys: [] });
+    const { seals, notes } = await loadSeals(parsed, terminal, { keys: [], keep: (seal) => seal });
     for (const note of notes) terminal.err(`${note}\n`);
     const receipts = new Map<KeptSeal, string>();
     if (parsed.flag("receipts")) {

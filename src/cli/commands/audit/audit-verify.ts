@@ -2,7 +2,7 @@
 import {
   type CheckReport,
   cosignedAt,
-  type KeptSeal,
+  type OpenedEvidence,
   parseCheckpoint,
   parseNoteKey,
   RecordCheck,
@@ -51,10 +51,13 @@ Exit 0: nothing is wrong; 1: a fault; 2: usage error; 3: records or seals cannot
     const keys = hasKeys ? await trustedKeys(parsed, terminal) : [];
     const progress = progressOf(terminal);
     const sources = await recordPlaces(parsed, terminal, { paths: parsed.positionals, onProgress: progress.show });
-    const { seals, all, notes } = await loadSeals(parsed, terminal, { keys });
+    const loaded = await loadSeals(parsed, terminal, { keys, keep: ({ opened }) => opened });
+    const { seals, all } = loaded;
     const witnessed = await checkWitness(parsed, all);
     const index = new SealIndex();
-    for (const { opened } of seals) index.add(opened);
+    for (const opened of seals) index.add(opened);
+    const unmarked = `the marks of ${index.unmarked} seals have no room in memory: altered records in those are named by segment`;
+    const notes = index.unmarked > 0 ? [...loaded.notes, unmarked] : loaded.notes;
     const check = new RecordCheck(index, { partial: parsed.flag("partial") });
     try {
       for await (const line of linesOf(sources)) check.take(line);
@@ -77,7 +80,7 @@ Exit 0: nothing is wrong; 1: a fault; 2: usage error; 3: records or seals cannot
 /** @returns null if no witness was named */
 async function checkWitness(
   parsed: Parsed,
-  seals: readonly KeptSeal[],
+  seals: readonly OpenedEvidence[],
 ): Promise<Readonly<{ ok: boolean; says: string }> | null> {
   const [path, keyText] = [parsed.text("witness"), parsed.text("witness-key")];
   if (path === undefined && keyText === undefined) return null;

@@ -43,7 +43,7 @@ checks the saved checkpoint. Exit 3: the witness did not sign; the last saved fi
     const url = addCheckpointUrl(address);
     const key = parseNoteKey(keyText);
     if (typeof key === "string") throw new UsageError(`--witness-key: ${key}`);
-    const { all } = await loadSeals(parsed, terminal, { keys: [] });
+    const { all } = await loadSeals(parsed, terminal, { keys: [], keep: ({ opened }) => opened });
     const leaves = leavesOfSeals(all);
     if (leaves.length === 0) throw new CannotError("the log has no seals yet");
     const { size, root } = treeOver(leaves);

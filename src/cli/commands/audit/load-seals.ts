@@ -30,10 +30,10 @@ import { readText } from "../../terminal/read-text.ts";
 /** `log`: read from the log itself, whose chain was verified. `server`: as a server of the cluster gave them. */
 export type SealOrigin = "file" | "log" | "server";
 
-export type LoadedSeals = Readonly<{
-  seals: readonly KeptSeal[];
+export type LoadedSeals<Seal> = Readonly<{
+  seals: readonly Seal[];
   /** Those, and the ones that nothing shows to be of the cluster: the leaves of the tree that witnesses co-sign. */
-  all: readonly KeptSeal[];
+  all: readonly Seal[];
   origin: SealOrigin;
   /** What a reader should know of them, one line each. */
   notes: readonly string[];
@@ -44,25 +44,31 @@ export const sealOptions = {
   "from-server": { type: "boolean" },
 } as const;
 
-/** @param keys for the receipts in exported files; empty: none are checked */
-export async function loadSeals(
+type LoadOptions<Seal> = Readonly<{
+  /** For the receipts in exported files; empty: none are checked. */
+  keys: readonly ReceiptKeys[];
+  /** What is kept in memory of each seal. */
+  keep: (seal: KeptSeal) => Seal;
+}>;
+
+export async function loadSeals<Seal>(
   parsed: Parsed,
   terminal: Terminal,
-  { keys }: Readonly<{ keys: readonly ReceiptKeys[] }>,
-): Promise<LoadedSeals> {
+  options: LoadOptions<Seal>,
+): Promise<LoadedSeals<Seal>> {
   const files = parsed.all("seals");
-  if (files.length > 0) return loadFiles(files, keys);
+  if (files.length > 0) return loadFiles(files, options);
   if (parsed.flag("from-server") || parsed.text("config") === undefined) {
     const client = await connectOperator(parsed, terminal);
     try {
-      const seals: KeptSeal[] = [];
-      for await (const evidence of readServerSeals(client)) keepSeal(seals, openTrusted(evidence));
+      const seals: Seal[] = [];
+      for await (const evidence of readServerSeals(client)) keepSeal(seals, options.keep(openTrusted(evidence)));
       return { seals, all: seals, origin: "server", notes: [] };
     } finally {
       await client.close();
     }
   }
-  return loadLog(parsed, terminal);
+  return loadLog(parsed, terminal, options);
 }
 
 /** Newest first. */
@@ -84,13 +90,17 @@ async function* readServerSeals(client: OperatorClient): AsyncGenerator<SealEvid
   }
 }
 
-async function loadLog(parsed: Parsed, terminal: Terminal): Promise<LoadedSeals> {
+async function loadLog<Seal>(
+  parsed: Parsed,
+  terminal: Terminal,
+  { keep }: LoadOptions<Seal>,
+): Promise<LoadedSeals<Seal>> {
   const path = parsed.text("config");
   if (path === undefined) throw new UsageError("name the seals with --seals, or the configuration with -c");
   const { log, heads } = await openNewestLog(readLocalConfig(path, terminal));
   try {
-    const seals: KeptSeal[] = [];
-    const verdict = await readLogSeals(log, (evidence) => keepSeal(seals, openTrusted(evidence)));
+    const seals: Seal[] = [];
+    const verdict = await readLogSeals(log, (evidence) => keepSeal(seals, keep(openTrusted(evidence))));
     if (verdict.type === "broken")
       throw new CannotError(`the log is broken at position ${verdict.position}: ${verdict.problem}`);
     const start = verdict.start.position;
@@ -132,7 +142,7 @@ async function readLogSeals(log: LogReader, onSeal: (evidence: SealEvidence) => 
 /** A check of more needs too much memory. */
 const sealsMax = 1_000_000;
 
-function keepSeal(seals: KeptSeal[], one: KeptSeal): void {
+function keepSeal<Seal>(seals: Seal[], one: Seal): void {
   if (seals.length >= sealsMax)
     throw new CannotError(`there are more than ${sealsMax} seals: check those of fewer boots`);
   seals.push(one);
@@ -144,9 +154,12 @@ function openTrusted(evidence: SealEvidence): KeptSeal {
   return { opened, evidence };
 }
 
-async function loadFiles(files: readonly string[], keys: readonly ReceiptKeys[]): Promise<LoadedSeals> {
-  const seals: KeptSeal[] = [];
-  const all: KeptSeal[] = [];
+async function loadFiles<Seal>(
+  files: readonly string[],
+  { keys, keep }: LoadOptions<Seal>,
+): Promise<LoadedSeals<Seal>> {
+  const seals: Seal[] = [];
+  const all: Seal[] = [];
   let unconfirmed = 0;
   let receipts = 0;
   for (const path of files) {
@@ -154,13 +167,14 @@ async function loadFiles(files: readonly string[], keys: readonly ReceiptKeys[])
     for (const [at, line] of lines.entries()) {
       if (line.trim() === "") continue;
       const place = `${path}:${at + 1}`;
-      const kept = openLine(line, place);
+      const read = openLine(line, place);
+      const kept = keep(read);
       keepSeal(all, kept);
-      if (kept.evidence.receipt !== null && keys.length > 0) {
-        const problem = await receiptProblem(kept.opened, keys);
+      if (read.evidence.receipt !== null && keys.length > 0) {
+        const problem = await receiptProblem(read.opened, keys);
         if (problem !== undefined) throw new CannotError(`${place}: ${problem}`);
         receipts++;
-      } else if (!kept.opened.own) {
+      } else if (!read.opened.own) {
         unconfirmed++; // a stranger could have written it
         continue;
       }

@@ -1,6 +1,6 @@
 /** The tree over all seals for a witness: its leaves, and the request over HTTP (C2SP tlog-witness). */
 
-import type { KeptSeal } from "../../../audit/index.ts";
+import type { OpenedEvidence } from "../../../audit/index.ts";
 import {
   addCheckpointBody,
   type Checkpoint,
@@ -8,7 +8,6 @@ import {
   type NoteKey,
   parseCheckpoint,
   parseSignatures,
-  sealLeaf,
 } from "../../../audit/index.ts";
 import { CannotError } from "../../terminal/command.ts";
 
@@ -16,17 +15,17 @@ const answerMs = 30_000;
 const answerCharsMax = 65_536;
 
 /** Exports may overlap. @throws CannotError if two seals have one position in the log */
-export function leavesOfSeals(seals: readonly KeptSeal[]): readonly Buffer[] {
-  const byPosition = new Map<number, KeptSeal>();
+export function leavesOfSeals(seals: readonly OpenedEvidence[]): readonly Buffer[] {
+  const byPosition = new Map<number, OpenedEvidence>();
   for (const one of seals) {
-    const { position, hash } = one.opened.link;
+    const { position, hash } = one.link;
     const known = byPosition.get(position);
-    if (known !== undefined && known.opened.link.hash !== hash)
+    if (known !== undefined && known.link.hash !== hash)
       throw new CannotError(`two seals have the position ${position}: they are of two histories of the log`);
     byPosition.set(position, one);
   }
-  const inOrder = [...byPosition.values()].toSorted((a, b) => a.opened.link.position - b.opened.link.position);
-  return inOrder.map(({ opened }) => sealLeaf(opened.envelope));
+  const inOrder = [...byPosition.values()].toSorted((a, b) => a.link.position - b.link.position);
+  return inOrder.map(({ leaf }) => leaf);
 }
 
 /**
