@@ -281,6 +281,7 @@ export type Config = Readonly<{
   file: string;
   address: HostPort;
   codecType: "auto" | "http1" | "http2";
+  tlsSessionTickets: "shared" | "process";
   /** The address that redirects plain HTTP to https; null: none. */
   httpRedirectAddress: HostPort | null;
   /** How callers' certificates are verified. The authority of each route is in the route. */

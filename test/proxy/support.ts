@@ -86,6 +86,7 @@ function configOf(routes: readonly RouteConfig[], parts: Partial<Config>): Confi
     operators: [],
     viewers: [],
     codecType: "auto",
+    tlsSessionTickets: "shared",
     http2Connections: process.env["HTTP2_CONNECTIONS"] === "node" ? "node" : "cardea",
     httpRedirectAddress: null,
     useProxyProtocol: false,

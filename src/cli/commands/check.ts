@@ -1,5 +1,6 @@
 /** `cardea check`: validates a configuration with its policies, and prints every problem with its location. */
-import { formatProblem } from "../../config/index.ts";
+import { X509Certificate } from "node:crypto";
+import { type Config, formatProblem } from "../../config/index.ts";
 import { configPathOf, readConfiguration } from "../build/load.ts";
 import { parse } from "../terminal/arguments.ts";
 import type { CliCommand } from "../terminal/command.ts";
@@ -16,7 +17,7 @@ export const check: CliCommand = {
       { min: 0, max: 1 },
     );
     const path = configPathOf(parsed, terminal);
-    const { problems } = readConfiguration(path, {
+    const { problems, loaded } = readConfiguration(path, {
       env: terminal.env,
       missingSecrets: "forget",
       generate: ["shared_secret", "cookie_secret", "idp_client_secret"],
@@ -33,9 +34,21 @@ export const check: CliCommand = {
       ];
       const verdict = errors === 0 ? "valid" : "not valid";
       const text = `${path ?? "environment"}: ${[verdict, ...counts].join(", ")}\n`;
+      for (const advice of loaded === undefined ? [] : adviceFor(loaded.config)) terminal.err(`advice: ${advice}\n`);
       if (errors === 0) terminal.out(text);
       else terminal.err(text);
     }
     return errors === 0 ? 0 : 1;
   },
 };
+
+/** What is valid, and could be better. It is no warning, since it would be logged at each start. */
+function adviceFor({ certificates }: Pick<Config, "certificates">): readonly string[] {
+  const rsa = certificates
+    .map(({ cert }) => new X509Certificate(cert))
+    .filter(({ publicKey }) => publicKey.asymmetricKeyType === "rsa")
+    .map(({ subjectAltName, subject }) => subjectAltName ?? subject);
+  if (rsa.length === 0) return [];
+  const named = rsa.slice(0, 3).join("; ") + (rsa.length > 3 ? `; and ${rsa.length - 3} more` : "");
+  return [`an ECDSA P-256 key makes each new TLS connection cheaper than the RSA key of ${named}`];
+}

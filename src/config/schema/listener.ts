@@ -44,6 +44,11 @@ export const listenerKeys = {
     "Which HTTP callers may speak: `auto` accepts HTTP/2 and HTTP/1.1, `http1` and `http2` only that one. `http3` is read as `auto`: HTTP/3 is not served.",
     { reload: "restart" },
   ),
+  tls_session_tickets: cardea(
+    enumValue(["shared", "process"]).prefault("shared"),
+    "Where TLS sessions are resumed: `shared` at every process with this `shared_secret`, also after a restart; `process` only at the process that began them. `shared` makes forward secrecy in TLS 1.2 depend on `shared_secret` (docs/tls.md, Resumed sessions).",
+    { inConfig: "value" },
+  ),
   http2_connections: cardea(
     enumValue(["cardea", "node"]).prefault("cardea"),
     "What serves callers that speak HTTP/2: `cardea` is this proxy's own implementation, `node` the library of Node (nghttp2), which takes more processor time and drops malformed header lines instead of refusing the request. For comparison, and in case a client fails with the former.",

@@ -22,6 +22,7 @@ export type EntryConfig = Pick<
   | "insecureServer"
   | "certificates"
   | "codecType"
+  | "tlsSessionTickets"
   | "useProxyProtocol"
   | "downstreamMtls"
   | "routes"
@@ -150,10 +151,15 @@ const protocolsOf: Readonly<Record<Config["codecType"], readonly Protocol[]>> = 
 };
 
 function materialOf(config: EntryConfig, { authorities }: ClientTrusts, acme: AcmeServing | null): TlsMaterial {
-  const { certificates, codecType } = config;
+  const { certificates, codecType, tlsSessionTickets, sharedSecret } = config;
   const all = acme === null && certificates.length === 0 ? [selfSignedOf(config)] : [...certificates];
   all.push(...(acme?.certificates() ?? []));
-  return { certificates: all, clientAuthorities: authorities, protocols: protocolsOf[codecType] };
+  return {
+    certificates: all,
+    clientAuthorities: authorities,
+    protocols: protocolsOf[codecType],
+    ticketSecret: tlsSessionTickets === "shared" ? sharedSecret : null,
+  };
 }
 
 /** As in Pomerium, when no certificate is configured and no authority issues one. */

@@ -11,6 +11,7 @@ import type { Socket } from "node:net";
 import { createSecureContext, createServer, type SecureContext, type Server, type TLSSocket } from "node:tls";
 import type { TlsFiles } from "../../config/index.ts";
 import { CertificateIndex } from "./certificate-index.ts";
+import { ticketContext, ticketKeysOf, ticketPeriodAt, ticketPeriodMs } from "./ticket-keys.ts";
 
 export type Protocol = "h2" | "http/1.1";
 export type TlsMaterial = Readonly<{
@@ -20,6 +21,8 @@ export type TlsMaterial = Readonly<{
   clientAuthorities: readonly string[];
   /** ALPN protocols in order of preference. */
   protocols: readonly Protocol[];
+  /** Derives the keys of session tickets. Null: each set of TLS settings has random ones. */
+  ticketSecret: Uint8Array | null;
 }>;
 
 export type TlsListener = Readonly<{
@@ -29,7 +32,11 @@ export type TlsListener = Readonly<{
   reload(material: TlsMaterial): void;
 }>;
 
-type Generation = Readonly<{ serverFor(socket: Socket): Server }>;
+type Generation = Readonly<{
+  serverFor(socket: Socket): Server;
+  /** Seals and opens tickets with the keys of this period from now on. */
+  useTicketsOf(period: number): void;
+}>;
 
 /** Two round trips and arithmetic. */
 const handshakeMsMax = 15_000;
@@ -70,10 +77,13 @@ export function createTlsListener(
     wall(): number;
   }>,
 ): TlsListener {
+  let period = ticketPeriodAt(hooks.wall());
   let current = createGeneration(material);
 
-  function createGeneration({ certificates, clientAuthorities, protocols }: TlsMaterial): Generation {
+  function createGeneration({ certificates, clientAuthorities, protocols, ticketSecret }: TlsMaterial): Generation {
     const clients = clientOptions(clientAuthorities);
+    const ticketKeysNow = (): object =>
+      ticketSecret === null ? {} : { ticketKeys: ticketKeysOf(ticketSecret, certificates, period) };
     const shown = certificates.map(({ cert, key }) => {
       // The authorities too: the server name must not select others.
       const context = createSecureContext({ cert, key, ciphers, minVersion: "TLSv1.2", ...clients });
@@ -91,6 +101,9 @@ export function createTlsListener(
         ...clients,
         ALPNProtocols: [...protocols],
         handshakeTimeout: handshakeMsMax,
+        sessionIdContext: ticketContext,
+        sessionTimeout: ticketPeriodMs / 1_000,
+        ...ticketKeysNow(),
         SNICallback: (name, choose) => choose(null, (index.byName(name) ?? shown[0]?.value)?.context),
       });
       server.on("secureConnection", hooks.onSecure);
@@ -102,11 +115,25 @@ export function createTlsListener(
       return server;
     };
     serverOf(shown[0]?.value);
-    return { serverFor: (socket) => serverOf(index.byAddress(socket.localAddress ?? "") ?? shown[0]?.value) };
+    return {
+      serverFor: (socket) => serverOf(index.byAddress(socket.localAddress ?? "") ?? shown[0]?.value),
+      useTicketsOf(next) {
+        if (ticketSecret === null) return;
+        const keys = ticketKeysOf(ticketSecret, certificates, next);
+        for (const server of servers.values()) server.setTicketKeys(keys);
+      },
+    };
   }
 
   return {
-    accept: (socket) => void current.serverFor(socket).emit("connection", socket),
+    accept(socket) {
+      const periodNow = ticketPeriodAt(hooks.wall());
+      if (periodNow !== period) {
+        period = periodNow;
+        current.useTicketsOf(period);
+      }
+      current.serverFor(socket).emit("connection", socket);
+    },
     reload(next) {
       current = createGeneration(next);
     },

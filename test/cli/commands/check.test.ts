@@ -1,5 +1,6 @@
 /** `cardea check`: validation of a configuration file or of environment variables. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -95,6 +96,25 @@ test("errors and warnings are labelled and counted, and a warning alone leaves t
   const { code, out, err } = await run(["check", "-c", file.path]);
   assert.deepEqual([code, out], [0, `${file.path}: valid, 1 warning\n`]);
   assert.match(err, /:17:5: warning: routes\[1\]\.policy: is missing, so no one may use this route; /);
+});
+
+test("an RSA certificate is valid, and an ECDSA one is recommended", async () => {
+  using folder = new TemporaryFolder("check-rsa");
+  const names = ["-subj", "/CN=a", "-addext", "subjectAltName=DNS:*.example.com"];
+  const lines = (kind: string, key: readonly string[]): string => {
+    const [keyFile, certFile] = [join(folder.path, `${kind}.key`), join(folder.path, `${kind}.crt`)];
+    const how = ["req", "-x509", "-newkey", ...key, "-nodes", "-days", "9", "-keyout", keyFile, "-out", certFile];
+    execFileSync("openssl", [...how, ...names], { stdio: "ignore" });
+    return `  - { cert: ${certFile}, key: ${keyFile} }\n`;
+  };
+  const ecdsa = lines("ecdsa", ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+  using both = written(`${good}certificates:\n${ecdsa}${lines("rsa", ["rsa:2048"])}`);
+  assert.deepEqual(await run(["check", "-c", both.path]), {
+    ...{ code: 0, out: `${both.path}: valid\n` },
+    err: "advice: an ECDSA P-256 key makes each new TLS connection cheaper than the RSA key of DNS:*.example.com\n",
+  });
+  using one = written(`${good}certificates:\n${ecdsa}`);
+  assert.equal((await run(["check", "-c", one.path])).err, "");
 });
 
 test("for a mistyped key beside the correct one the advice is to remove it", async () => {

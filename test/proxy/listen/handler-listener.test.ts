@@ -24,7 +24,7 @@ before(async () => {
     startHandlerListener(
       () => ({
         ...{ address: { host: "127.0.0.1", port: 0 }, insecureServer: false, certificates, codecType: "auto" },
-        http2Connections: "cardea",
+        ...{ http2Connections: "cardea", tlsSessionTickets: "shared" },
         ...{ useProxyProtocol: false, routes: [], xffNumTrustedHops: 0, drainDelayMs: 0, drainTimeoutMs: 100 },
         ...{ sharedSecret: new Uint8Array(32).fill(7), authenticateServiceUrl: new URL("https://sign-in.example") },
         timeouts: { readMs: 10_000, readLimit: "request", writeMs: 0, idleMs: 10_000 },

@@ -1,12 +1,15 @@
 /** TLS of the listener: the certificate for each name, the permitted protocols, and certificate replacement. */
 import assert from "node:assert/strict";
-import { X509Certificate } from "node:crypto";
+import { randomBytes, X509Certificate } from "node:crypto";
 import { once } from "node:events";
+
 import { connect as connectHttp2 } from "node:http2";
+import { type AddressInfo, createServer } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
-import type { RouteConfig } from "../../../src/config/index.ts";
+import type { DownstreamMtls, RouteConfig } from "../../../src/config/index.ts";
 import { CertificateIndex } from "../../../src/proxy/tls/certificate-index.ts";
+import { createTlsListener } from "../../../src/proxy/tls/tls-listener.ts";
 import { Authority, type Issued } from "../../support/pki.ts";
 import { publicAccess, type Rig, routeTo, startRig, startUpstream } from "../support.ts";
 
@@ -230,22 +233,107 @@ describe("replacement of certificates while the proxy runs", () => {
     socket.destroy();
   });
 
-  test("an earlier TLS session cannot be resumed, so it cannot stand in for a removed certificate", async () => {
-    const pair = await root.issue({ hosts: [servername] });
+  test("a TLS session is resumed after a reload, but not to stand in for a certificate that was replaced", async () => {
+    const [pair, other] = [await root.issue({ hosts: [servername] }), await root.issue({ hosts: [servername] })];
     const rig = await startTls({ certificates: [pair] });
     for (const maxVersion of ["TLSv1.2", "TLSv1.3"] as const) {
-      const first = await handshake(rig.port, { servername, maxVersion });
-      const sessions: Buffer[] = maxVersion === "TLSv1.2" ? [first.getSession() ?? Buffer.alloc(0)] : [];
-      first.on("session", (session) => sessions.push(session));
-      await get(first, servername);
-      first.destroy();
-      const again = await handshake(rig.port, { servername, maxVersion, session: sessions.at(-1) });
-      assert.equal(again.isSessionReused(), true);
-      again.destroy();
+      const session = await sessionFrom(rig.port, { servername, maxVersion });
+      const isResumed = (): Promise<boolean> => isReused(rig.port, { servername, maxVersion, session });
+      assert.equal(await isResumed(), true);
       await rig.activate([], { certificates: [pair], insecureServer: false });
-      const after = await handshake(rig.port, { servername, maxVersion, session: sessions.at(-1) });
-      assert.equal(after.isSessionReused(), false);
-      after.destroy();
+      assert.equal(await isResumed(), true);
+      await rig.activate([], { certificates: [other], insecureServer: false });
+      assert.equal(await isResumed(), false);
+      await rig.activate([], { certificates: [pair], insecureServer: false });
     }
   });
 });
+
+describe("resumed sessions", () => {
+  const servername = "app.example";
+  const versions = ["TLSv1.2", "TLSv1.3"] as const;
+
+  test("every process of an installation resumes the sessions of the others, whichever certificate they had", async () => {
+    const certificates = [
+      await root.issue({ name: "default", hosts: ["default.example"] }),
+      await root.issue({ name: "app", hosts: [servername] }),
+    ];
+    const [first, second] = [await startTls({ certificates }), await startTls({ certificates })];
+    const stranger = await startTls({ certificates, sharedSecret: new Uint8Array(32).fill(8) });
+    const alone = await startTls({ certificates, tlsSessionTickets: "process" });
+    for (const maxVersion of versions) {
+      const session = await sessionFrom(first.port, { servername, maxVersion });
+      assert.equal(await isReused(second.port, { servername, maxVersion, session }), true);
+      assert.equal(await isReused(stranger.port, { servername, maxVersion, session }), false);
+      assert.equal(await isReused(alone.port, { servername, maxVersion, session }), false);
+      const own = await sessionFrom(alone.port, { servername, maxVersion });
+      assert.equal(await isReused(alone.port, { servername, maxVersion, session: own }), true);
+    }
+  });
+
+  test("a key serves for twelve hours, also while nothing is reloaded", async (t) => {
+    const certificates = [await root.issue({ hosts: [servername] })];
+    let wall = 1_700_000_000_000;
+    const sockets = createServer((socket) => {
+      socket.on("error", () => {});
+      listener.accept(socket);
+    });
+    const material = {
+      certificates,
+      clientAuthorities: [],
+      protocols: ["http/1.1"],
+      ticketSecret: randomBytes(32),
+    } as const;
+    const listener = createTlsListener(material, {
+      onSecure: (socket) => void socket.on("error", () => {}).once("data", () => socket.end("hello")),
+      onFailed: (code) => assert.fail(code),
+      wall: () => wall,
+    });
+    sockets.listen(0, "127.0.0.1");
+    await once(sockets, "listening");
+    t.after(() => sockets.close());
+    const { port } = sockets.address() as AddressInfo;
+    for (const maxVersion of versions) {
+      const session = await sessionFrom(port, { servername, maxVersion });
+      assert.equal(await isReused(port, { servername, maxVersion, session }), true);
+      wall += 12 * 3_600_000;
+      assert.equal(await isReused(port, { servername, maxVersion, session }), false);
+      const later = await sessionFrom(port, { servername, maxVersion });
+      assert.equal(await isReused(port, { servername, maxVersion, session: later }), true);
+    }
+  });
+
+  test("a session from before client certificates were required does not replace one", async () => {
+    const pair = await root.issue({ hosts: [servername] });
+    const rig = await startTls({ certificates: [pair] });
+    for (const maxVersion of versions) {
+      const session = await sessionFrom(rig.port, { servername, maxVersion });
+      await rig.activate([], { certificates: [pair], insecureServer: false, downstreamMtls: clientCertificates() });
+      assert.equal(await isReused(rig.port, { servername, maxVersion, session }), false);
+      await rig.activate([], { certificates: [pair], insecureServer: false });
+    }
+  });
+});
+
+const clientCertificates = (): DownstreamMtls => ({
+  ...{ ca: root.pem, crl: null, enforcement: "policy_with_default_deny" },
+  ...{ matchSubjectAltNames: [], maxVerifyDepth: 1 },
+});
+
+/** The TLS session of a connection that has read something, so that its tickets have arrived. */
+async function sessionFrom(port: number, options: ConnectionOptions): Promise<Buffer> {
+  const socket = await handshake(port, options);
+  const sessions: Buffer[] = options.maxVersion === "TLSv1.2" ? [socket.getSession() ?? Buffer.alloc(0)] : [];
+  socket.on("session", (session) => sessions.push(session));
+  socket.write(`GET / HTTP/1.1\r\nHost: ${options.servername}\r\n\r\n`);
+  await once(socket, "data");
+  socket.destroy();
+  return sessions.at(-1) ?? assert.fail("no session");
+}
+
+async function isReused(port: number, options: ConnectionOptions): Promise<boolean> {
+  const socket = await handshake(port, options);
+  const reused = socket.isSessionReused();
+  socket.destroy();
+  return reused;
+}
