@@ -65,6 +65,7 @@ export {
   type Feed,
   type FeedEntry,
   formatCursor,
+  isAfter,
   type Missed,
   matchesFilter,
   newestCursor,

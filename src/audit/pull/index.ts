@@ -2,7 +2,7 @@
 export { createFeed, type Feed } from "./feed.ts";
 export { createNatsHistory } from "./nats-history.ts";
 export { openPullStore } from "./pull-store.ts";
-export { formatCursor, parseCursor, type RecordCursor } from "./record-cursor.ts";
+export { formatCursor, isAfter, parseCursor, type RecordCursor } from "./record-cursor.ts";
 export { matchesFilter, type RecordFilter } from "./record-filter.ts";
 export {
   type FeedEntry,

@@ -175,7 +175,27 @@ function againText({ again, source }: Pick<ExplainAnswer, "again" | "source">): 
   }
 }
 
-export function textOf({ record, facts, broken, open, others, again, source }: ExplainAnswer): string {
+/** What would be decided now. An older server does not say. */
+function nowText(now: ExplainAnswer["now"] | undefined): readonly string[] {
+  if (now === undefined) return [];
+  if (now.type === "open") return [`now: not known: ${now.why}`];
+  const rule = now.rule === null ? "" : `, by ${now.rule}`;
+  return [`now: ${now.result}${rule}${now.reasons.length === 0 ? "" : ` [${now.reasons.join(", ")}]`}`];
+}
+
+/** The line of the rule in the policy, as the stored configuration has it. */
+function ruleLineText(route: ExplainAnswer["route"] | undefined): readonly string[] {
+  const policy = route?.policy;
+  if (policy === undefined || policy.line === null) return [];
+  const shown = policy.text.split("\n").slice(policy.line - policy.firstLine, policy.line - policy.firstLine + 4);
+  return [
+    `  line ${policy.line} of ${policy.lines} of the policy of ${route?.name || route?.id || ""}:`,
+    ...shown.map((line) => `    ${line}`),
+  ];
+}
+
+export function textOf(answer: ExplainAnswer): string {
+  const { record, facts, broken, open, others, again, source } = answer;
   const { trace } = record;
   const who = record.userId === null ? "not signed in" : `user ${record.userId}`;
   const lines = [
@@ -204,7 +224,7 @@ export function textOf({ record, facts, broken, open, others, again, source }: E
   const { shadow } = record;
   if (shadow !== undefined)
     lines.push(`shadow policy: ${shadow.result} ${shadow.status} [${shadow.reasons.join(", ")}]`);
-  lines.push(...againText({ again, source }));
+  lines.push(...ruleLineText(answer.route), ...againText({ again, source }), ...nowText(answer.now));
   const rows = facts.map(rowOf);
   const text = [
     ...lines.map((line) => `${maskControlCharacters(line)}\n`),

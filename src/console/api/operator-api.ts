@@ -113,7 +113,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerConfigurations(route, deps);
   registerAuditStatus(route, deps);
   route("GET /decisions", async (request, reply, caller) => {
-    const query = parseDecisionQuery(request, deps.replica);
+    const query = parseDecisionQuery(request, deps, caller.scope);
     if ("error" in query) return reply.code(query.status).send({ error: query.error });
     return request.headers.accept?.includes(eventStreamType) === true
       ? streamDecisions(request, reply, deps, { caller, query })

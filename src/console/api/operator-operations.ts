@@ -297,6 +297,7 @@ export const operatorOperations = {
   },
   ...changeOperations,
   "POST /explain": {
+    scoped: true,
     role: "viewer",
     summary: "Why a decision was made",
     body: explainSchema,
@@ -327,6 +328,7 @@ export const operatorOperations = {
     errors: [],
   },
   "GET /decisions": {
+    scoped: true,
     role: "viewer",
     summary: "Audit records from a cursor on, as they are made",
     query: decisionsSchema,

@@ -29,6 +29,8 @@ const stepBytesMax = 4 * 1024 * 1024;
 const stepRecordsMax = 1_000;
 export const answerBytesMax = 4 * 1024 * 1024;
 const labelsMax = 2_000;
+/** Records of several nodes are stored in this disorder at most. */
+export const disorderMs = 60_000;
 
 export async function sendDecisionPage(
   reply: FastifyReply,
@@ -96,6 +98,8 @@ async function readMatching(
     missed ??= page.missed;
     after = page.entries.length === 0 ? page.after : after;
     for (const entry of page.entries) {
+      if (query.untilMs !== null && entry.record.at > query.untilMs + disorderMs)
+        return { entries, begin, after, missed, isAtEnd: true };
       read += 1;
       readBytes += entry.bytes;
       if (query.matches(entry.record)) {

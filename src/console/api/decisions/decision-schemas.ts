@@ -8,13 +8,8 @@ const manyOf = (what: string) =>
     .optional()
     .meta({ description: `Only records of ${what}; several are separated by commas.` });
 
-export const decisionsSchema = z.object({
-  after: z
-    .string()
-    .max(1_000)
-    .optional()
-    .meta({ description: "The cursor after which to resume, as in `Last-Event-ID`." }),
-  since: z
+const timeOf = (description: string) =>
+  z
     .string()
     .max(40)
     .optional()
@@ -28,10 +23,18 @@ export const decisionsSchema = z.object({
       });
       return z.NEVER;
     })
-    .meta({
-      description:
-        "Only records from this time on, as RFC 3339 or milliseconds since 1970. Without `after` it is the start.",
-    }),
+    .meta({ description });
+
+export const decisionsSchema = z.object({
+  after: z
+    .string()
+    .max(1_000)
+    .optional()
+    .meta({ description: "The cursor after which to resume, as in `Last-Event-ID`." }),
+  since: timeOf(
+    "Only records from this time on, as RFC 3339 or milliseconds since 1970. Without `after` it is the start.",
+  ),
+  until: timeOf("Only records up to this time, written as for `since`. As JSON, the search ends there."),
   last: z.coerce
     .number()
     .int()

@@ -7,19 +7,28 @@
  *   A different answer is a contradiction, like an event that the log does not have.
  */
 import {
+  type DecisionEntry,
   type Explained,
   explainDecision,
   LogUnreachableError,
+  type PastConfiguration,
+  RecordsUnreadableError,
   type Rederivation,
   recordIdOf,
   rederiveDecision,
 } from "../../../audit/index.ts";
 import type { DecisionRecord } from "../../../auth/index.ts";
-import { formatLink, MalformedConfigBodyError, sameLink } from "../../../events/index.ts";
+import { type ConfigHash, formatLink, MalformedConfigBodyError, sameLink, type UserId } from "../../../events/index.ts";
 import { BrokerUnavailableError } from "../../../replication/wire/index.ts";
+import { scopeOfRecords } from "../decisions/decision-scope.ts";
+import { type FoundDecisions, findDecisions } from "../decisions/find-decision.ts";
 import { badRequest, type OperatorApiDeps, type RegisterRoute } from "../operator-route.ts";
 import { explainSchema } from "../operator-schemas.ts";
+import { profileOfUser } from "../operator-views.ts";
+import { outOfScope } from "../roles/authorize-operation.ts";
+import { configurationNow, type DecidedNow, decideNow } from "./explain-now.ts";
 import type { PastLog } from "./past-log.ts";
+import { type RuleText, ruleTextOf } from "./rule-text.ts";
 
 const explainMs = 20_000;
 /** Reading the log up to the decision may take long. */
@@ -35,36 +44,137 @@ export type ReproductionSource = Readonly<{
   erased: boolean;
 }>;
 
+export type ExplainedRoute = Readonly<{
+  id: string;
+  name: string;
+  from: string;
+  /** Its policy as the record's configuration has it. */
+  policy: RuleText;
+}>;
+
 /** `others`: ids of other decisions about the same request. */
 export type ExplainAnswer = Explained &
-  Readonly<{ others: readonly string[]; again: Reproduction; source: ReproductionSource | null }>;
+  Readonly<{
+    others: readonly string[];
+    again: Reproduction;
+    source: ReproductionSource | null;
+    now: DecidedNow;
+    /** Null: the request belonged to no route, or the text of its configuration is not stored. */
+    route: ExplainedRoute | null;
+    /** Names of the people in the record and behind the events, by user id. An erased person has none. */
+    names: Readonly<Record<string, string>>;
+  }>;
 
 export function registerExplain(route: RegisterRoute, deps: OperatorApiDeps, past: PastLog): void {
   route(
     "POST /explain",
-    async (request, reply): Promise<unknown> => {
+    async (request, reply, { scope }): Promise<unknown> => {
       const parsedBody = explainSchema.safeParse(request.body);
       if (!parsedBody.success) return badRequest(reply, parsedBody.error);
-      const named = "id" in parsedBody.data ? deps.feed.findById(parsedBody.data.id) : [];
-      const [newest, ...others] = named;
-      const given = "record" in parsedBody.data ? (parsedBody.data.record as unknown as DecisionRecord) : newest;
-      if (given === undefined)
-        return reply.code(404).send({ error: "no such decision is among the newest ones that this server holds" });
-      const until = deps.now() + explainMs;
-      const explained = await explainDecision(given, past.history, {
-        mayContinue: () => deps.now() < until,
-      });
       const ending = new AbortController();
       reply.raw.once("close", () => ending.abort());
-      const made =
-        explained.broken.length > 0
-          ? { again: open("the record contradicts the log"), source: null }
-          : await decideAgain(given, { deps, past, ending });
-      const answer: ExplainAnswer = { ...explained, others: others.map(recordIdOf), ...made };
-      return answer;
+      if (!("id" in parsedBody.data)) {
+        // What a caller brings along names facts of its own choice.
+        if (scope !== null) return reply.code(403).send({ error: outOfScope(scope), code: "out-of-scope" });
+        return explainRecord(parsedBody.data.record as unknown as DecisionRecord, [], { deps, past, ending });
+      }
+      let named: FoundDecisions;
+      try {
+        named = await findDecisions(parsedBody.data.id, deps, ending.signal);
+      } catch (error) {
+        if (!(error instanceof RecordsUnreadableError)) throw error;
+        return reply
+          .code(503)
+          .header("retry-after", "2")
+          .send({ error: `${error.message}; try again` });
+      }
+      const isInScope = scopeOfRecords(deps, scope);
+      const [newest, ...others] = named.found.filter(isInScope);
+      if (newest === undefined) return reply.code(404).send({ error: noDecision(named) });
+      return explainRecord(newest, others, { deps, past, ending });
     },
     { bodyBytesMax: recordBytesMax },
   );
+}
+
+const noDecision = ({ searchedFrom }: FoundDecisions): string =>
+  searchedFrom === null
+    ? "no such decision is among the newest ones that this server holds"
+    : `no such decision is among the records since ${new Date(searchedFrom).toISOString()}, as far as this server searched; name its file or store with \`cardea audit explain\``;
+
+type ExplainParts = Readonly<{ deps: OperatorApiDeps; past: PastLog; ending: AbortController }>;
+
+async function explainRecord(
+  record: DecisionRecord,
+  others: readonly DecisionEntry[],
+  { deps, past, ending }: ExplainParts,
+): Promise<ExplainAnswer> {
+  const until = deps.now() + explainMs;
+  const explained = await explainDecision(record, past.history, { mayContinue: () => deps.now() < until });
+  const then = await readText(record.configHash, { deps, past });
+  const made =
+    explained.broken.length > 0
+      ? { again: open("the record contradicts the log"), source: null }
+      : await decideAgain(record, { deps, past, ending, then });
+  const status = await deps.databroker.status().catch(() => undefined);
+  const hashNow = status === undefined ? null : configurationNow(status, record.node);
+  const nowInForce =
+    hashNow === record.configHash ? then : hashNow === null ? null : await readText(hashNow, { deps, past });
+  const isWhole = record.occasion !== "closed" && missingIn(record) === undefined;
+  return {
+    ...explained,
+    others: others.map(recordIdOf),
+    ...made,
+    now: isWhole ? decideNow(record, { deps, configuration: textIn(nowInForce) }) : nothingNow(deps),
+    route: isWhole ? routeOf(record, textIn(then)) : null,
+    names: namesOf(explained, deps),
+  };
+}
+
+const nothingNow = ({ replica }: OperatorApiDeps): DecidedNow => ({
+  type: "open",
+  why: "the record is not that of a whole request",
+  link: replica.applied,
+  configHash: null,
+});
+
+/** The text of a configuration, or why it cannot be read. */
+type StoredText = PastConfiguration | Readonly<{ why: string }>;
+const textIn = (stored: StoredText | null): PastConfiguration | undefined =>
+  stored === null || "why" in stored ? undefined : stored;
+
+async function readText(
+  configHash: ConfigHash,
+  { deps, past }: Readonly<{ deps: OperatorApiDeps; past: PastLog }>,
+): Promise<StoredText> {
+  try {
+    const stored = await past.configuration(configHash);
+    return stored ?? { why: `the text of configuration ${configHash} is not stored (docs/operations.md)` };
+  } catch (error) {
+    if (error instanceof BrokerUnavailableError || error instanceof MalformedConfigBodyError)
+      return { why: error.message };
+    deps.log.info({ err: error, configHash }, "a stored configuration could not be read");
+    return { why: "internal error; the log of this server has it" };
+  }
+}
+
+function routeOf({ routeId, trace, rule }: DecisionRecord, configuration: PastConfiguration | undefined) {
+  const route = routeId === null ? undefined : configuration?.routes.get(routeId)?.route;
+  if (route === undefined) return null;
+  const { id, name, from } = route;
+  return { id, name, from: String(from), policy: ruleTextOf(route, trace?.rule ?? rule ?? null) };
+}
+
+/** Names of the people in the record and behind its events. */
+function namesOf({ record, facts }: Explained, { replica }: OperatorApiDeps): Readonly<Record<string, string>> {
+  const actors = facts.flatMap(({ event }) => /^(?:user|operator):([^#]+)$/.exec(event?.actor ?? "")?.[1] ?? []);
+  const names: Record<string, string> = {};
+  for (const id of [record.userId, ...actors]) {
+    const profile = typeof id === "string" ? profileOfUser(replica, id as UserId) : undefined;
+    const name = profile?.name || profile?.email;
+    if (typeof id === "string" && name !== undefined && name !== "") names[id] = name;
+  }
+  return names;
 }
 
 /** The checks of other nodes' decisions, and the newest differences. */
@@ -77,7 +187,7 @@ type Made = Readonly<{ again: Reproduction; source: ReproductionSource | null }>
 
 async function decideAgain(
   record: DecisionRecord,
-  { deps, past, ending }: Readonly<{ deps: OperatorApiDeps; past: PastLog; ending: AbortController }>,
+  { deps, past, ending, then }: ExplainParts & Readonly<{ then: StoredText }>,
 ): Promise<Made> {
   const failed = (why: string): Made => ({ again: open(why), source: null });
   const { recordReaderOf } = deps;
@@ -90,9 +200,8 @@ async function decideAgain(
     if (deps.now() >= endsAt) ending.abort(new LogUnreachableError("reading the log took longer than 90 seconds"));
   };
   const job = async (): Promise<Made> => {
-    const configuration = await past.configuration(record.configHash);
-    if (configuration === undefined)
-      return failed(`the text of configuration ${record.configHash} is not stored (docs/operations.md)`);
+    if ("why" in then) return failed(then.why);
+    const configuration = then;
     const { applied } = record;
     const { projection, link, began } = await past.stateAt(
       { position: applied.position },
