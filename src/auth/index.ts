@@ -65,7 +65,12 @@ export { portalPath } from "./authenticate/sign-in/route-list-endpoint.ts";
 export { createSignInGate, type SignInGate } from "./authenticate/sign-in/sign-in-gate.ts";
 export { type SignInLoop, signInLoopOf, signInLoopPageOf } from "./authenticate/sign-in/sign-in-returns.ts";
 export { existingSignInPath, signInUnavailable } from "./authenticate/sign-in/sign-in-unavailable.ts";
-export { readLeasedSignInStatus, readSignInStatus, type SignInStatus } from "./authenticate/sign-in/signed-in.ts";
+export {
+  operatorSignIn,
+  readLeasedSignInStatus,
+  readSignInStatus,
+  type SignInStatus,
+} from "./authenticate/sign-in/signed-in.ts";
 export { createValueCipher, type ValueCipher } from "./authenticate/sign-in/value-cipher.ts";
 export { createPollDuty } from "./authenticate/signals/poll-duty.ts";
 export {

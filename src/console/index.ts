@@ -36,5 +36,7 @@ export { escapeHtml, type Html, type HtmlValue, html, safeUrl } from "./pages/ht
 export { definitionList, type Frame, isolateText, linkButton, renderLayout, renderPlainPage } from "./pages/layout.ts";
 export { lookOf, type PageLook } from "./pages/look.ts";
 export { createPageRenderer } from "./pages/render-page.ts";
+export { themeSheet } from "./pages/tokens.ts";
 export { registerReceiptKeys } from "./receipt-keys.ts";
 export { describeReasons, describeRoute, type PageText, texts } from "./text/texts.ts";
+export { type ConsoleDeps, registerConsole } from "./views/register-console.ts";

@@ -1,5 +1,5 @@
 /** Pages as a configuration without branding renders them, without scripts. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Page, PageReader, RenderPage } from "../../src/auth/index.ts";
 import { type BrandingConfig, plainBranding } from "../../src/config/index.ts";
@@ -26,7 +26,7 @@ export function pageRenderer(
 /** The scripts and style sheets of the pages, as a node serves them from a checkout. */
 export function sourceAssets(): PageAssets {
   const folder = join(import.meta.dirname, "..", "..", "src", "console", "web");
-  const names = ["page.js", "portal.js", "portal.css"];
+  const names = readdirSync(folder).filter((name) => /\.(?:js|css)$/.test(name));
   return createPageAssets(Object.fromEntries(names.map((name) => [name, readFileSync(join(folder, name), "utf8")])));
 }
 

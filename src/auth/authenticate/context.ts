@@ -129,6 +129,8 @@ export type ReservedContext = Readonly<{
 export type RequestContexts = Readonly<{
   set(req: IncomingMessage, context: ReservedContext): void;
   of(request: FastifyRequest): ReservedContext;
+  /** Undefined: the request does not come from a listener, but from within the process. */
+  find(request: FastifyRequest): ReservedContext | undefined;
 }>;
 
 export function createRequestContexts(): RequestContexts {
@@ -140,6 +142,7 @@ export function createRequestContexts(): RequestContexts {
       if (context === undefined) throw new TypeError("a request on a reserved path has no context");
       return context;
     },
+    find: (request) => contexts.get(request.raw),
   };
 }
 

@@ -1,7 +1,7 @@
 /** Sign-in, refresh and the operator API, built from a configuration. */
 import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
-import type { FastifyInstance } from "fastify";
+import type { FastifyRequest } from "fastify";
 import type { Feed, Recheck } from "../../audit/index.ts";
 import { createDirectoryDuty, type DirectoryDuty } from "../../auth/directory/index.ts";
 import type { Assertions } from "../../auth/index.ts";
@@ -15,6 +15,7 @@ import {
   createRouteCatalog,
   createScimServer,
   createValueCipher,
+  operatorSignIn,
   type Policies,
   type ProvisionedFor,
   provisionedFor,
@@ -33,9 +34,11 @@ import {
   type AccessRecorder,
   createHomeLookup,
   describeRoute,
+  type OperatorCaller,
   operatorCallerOf,
   type PolicyOfRoute,
   type RoleEntries,
+  registerConsole,
   registerOperatorApi,
   registerReceiptKeys,
   verifyOperatorToken,
@@ -52,6 +55,7 @@ import type { ProviderClients } from "../process/provider-clients.ts";
 import type { AuditParts } from "./audit-parts.ts";
 import { authKeys } from "./auth-keys.ts";
 import { routeIdleMs } from "./idle/idle-parts.ts";
+import type { PageParts } from "./pages/page-parts.ts";
 import { signalOperationsOf, signalRecordsOf, signalServerOf } from "./signals/signal-parts.ts";
 import { operatorStreamsOf, registerTransmitterOf } from "./signals/transmitter-parts.ts";
 
@@ -176,7 +180,7 @@ export async function authenticateHostOf(
     /** Who has which role now; a person who loses one loses open streams. */
     roles: () => RoleEntries;
     policies: Policies;
-    registerAssets: (app: FastifyInstance) => void;
+    pages: Omit<PageParts, "pictureUrl">;
     now: () => UnixMs;
     logger: Logger;
   }>,
@@ -197,8 +201,10 @@ export async function authenticateHostOf(
   const signalOperations = signalOperationsOf(config, parts);
   const signalStreams = operatorStreamsOf(config, parts.auth, parts.operator);
   const clients = signInClientsOf(config).all;
+  const callerOf = operatorCallers(config, { ...parts, homeOutOfReach });
+  const fresh = (): boolean => parts.auth.replica.overdueMs(parts.auth.clock.monotonic()) <= 0;
   const host = await createAuthenticateHost(parts.auth, [
-    parts.registerAssets,
+    parts.pages.registerAssets,
     (app) => signals?.register(app),
     (app) => scim?.register(app),
     registerTransmitterOf(config, parts.auth),
@@ -221,16 +227,8 @@ export async function authenticateHostOf(
         ...(correlation === undefined ? {} : { provisionedFor: correlation }),
         ...(signalOperations === undefined ? {} : { signals: signalOperations }),
         ...(signalStreams === undefined ? {} : { signalStreams }),
-        callerOf: (request) =>
-          operatorCallerOf(request, {
-            authenticateOrigin: config.authenticateServiceUrl.origin,
-            roles: parts.roles(),
-            verifyToken: (token) =>
-              verifyOperatorToken(token, { secrets, cluster: config.broker.clusterName, nowS: nowS() }),
-            signedIn: (asking) => readLeasedSignInStatus(parts.auth, asking),
-            homeOutOfReach,
-          }),
-        fresh: () => parts.auth.replica.overdueMs(parts.auth.clock.monotonic()) <= 0,
+        callerOf,
+        fresh,
         now: parts.now,
         sleep: (ms, signal) => sleep(ms, undefined, { signal, ref: false }),
         uuid: randomUUID,
@@ -244,6 +242,21 @@ export async function authenticateHostOf(
         },
         log: parts.logger,
       }),
+    (app) =>
+      registerConsole(app, {
+        look: parts.pages.look,
+        assetPath: parts.pages.assetPath,
+        render: parts.pages.render,
+        callerOf,
+        fresh,
+        now: parts.now,
+        access: parts.access,
+        callerIp: parts.callerIp,
+        signIn: (path, reader) => operatorSignIn(parts.auth, path, reader),
+        authenticateUrl: config.authenticateServiceUrl,
+        cluster: config.broker.clusterName,
+        replica: parts.auth.replica,
+      }),
   ]);
   return {
     handle: host.handle,
@@ -253,6 +266,27 @@ export async function authenticateHostOf(
       await host.close();
     },
   };
+}
+
+/** Who may use the operator API and the console, by the roles in force. */
+function operatorCallers(
+  config: Config,
+  parts: Readonly<{
+    auth: AuthDeps;
+    roles: () => RoleEntries;
+    homeOutOfReach: ReturnType<typeof createHomeLookup>;
+  }>,
+): (request: FastifyRequest) => Promise<OperatorCaller> {
+  const { clusterName: cluster } = config.broker;
+  const secrets = [config.sharedSecret, ...(config.sharedSecretPrevious === null ? [] : [config.sharedSecretPrevious])];
+  return (request) =>
+    operatorCallerOf(request, {
+      authenticateOrigin: config.authenticateServiceUrl.origin,
+      roles: parts.roles(),
+      verifyToken: (token) => verifyOperatorToken(token, { secrets, cluster, nowS: nowS() }),
+      signedIn: (asking) => readLeasedSignInStatus(parts.auth, asking),
+      homeOutOfReach: parts.homeOutOfReach,
+    });
 }
 
 function routePolicies({ routes }: Config, policies: Policies): readonly PolicyOfRoute[] {

@@ -234,7 +234,7 @@ export async function startRequestServices(
           logger,
           roles: parts.config,
           policies,
-          registerAssets: pages.registerAssets,
+          pages,
         })
       : null;
     const routeHost = await createRouteHost(auth, [pages.registerAssets]);

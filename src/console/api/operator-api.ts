@@ -15,6 +15,7 @@ import { sendDecisionPage } from "./decisions/decision-page.ts";
 import { parseDecisionQuery } from "./decisions/decision-query.ts";
 import { streamDecisions } from "./decisions/decision-stream.ts";
 import { registerHeld } from "./held/operator-held.ts";
+import { registerLive } from "./live/live-route.ts";
 import { registerLocalReceipts } from "./local-changes.ts";
 import { isSensitiveRead } from "./operator-access.ts";
 import { isChange, registerChanges } from "./operator-changes.ts";
@@ -112,6 +113,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerSignalStreams(route, deps);
   registerConfigurations(route, deps);
   registerAuditStatus(route, deps);
+  registerLive(route, deps);
   route("GET /decisions", async (request, reply, caller) => {
     const query = parseDecisionQuery(request, deps, caller.scope);
     if ("error" in query) return reply.code(query.status).send({ error: query.error });

@@ -6,6 +6,7 @@
 import type { z } from "zod";
 import { changeOperations } from "./changes/change-schemas.ts";
 import { auditStatusAnswer, decisionsAnswer, decisionsSchema } from "./decisions/decision-schemas.ts";
+import { liveOperations } from "./live/live-operations.ts";
 import {
   accessWhatSchema,
   accessWhoSchema,
@@ -230,6 +231,7 @@ export const operatorOperations = {
     errors: [400, 404, 409],
   },
   ...transmitterOperations,
+  ...liveOperations,
   "GET /directories": {
     role: "viewer",
     summary: "The directories of the configuration: the last run of each, and what it has",

@@ -33,13 +33,8 @@ const types: Readonly<Record<string, string>> = {
 };
 
 export function createPageAssets(sources: AssetSources): PageAssets {
-  const known = new Map(
-    Object.entries(sources).map(([name, source]) => {
-      const [base = "", extension = ""] = name.split(".", 2);
-      const digest = hash("sha256", source, "base64url").slice(0, 12);
-      return [name, { source, extension, path: `${base}.${digest}.${extension}` }] as const;
-    }),
-  );
+  const known = new Map<string, NamedSource>();
+  for (const name of Object.keys(sources)) nameSource(name, sources, known, []);
   const made = new Map<string, Asset>();
   return {
     pathOf: (name) => {
@@ -57,6 +52,43 @@ export function createPageAssets(sources: AssetSources): PageAssets {
     },
   };
 }
+
+type NamedSource = Readonly<{ source: string; extension: string; path: string }>;
+
+/**
+ * Names a source by the hash of what is served. Its imports of other scripts are replaced by their names first, so that
+ * a name also stands for everything that the script loads.
+ * @param open the scripts that import this one
+ * @throws if a script imports one that is not there, or itself
+ */
+function nameSource(
+  name: string,
+  sources: AssetSources,
+  known: Map<string, NamedSource>,
+  open: readonly string[],
+): NamedSource {
+  const before = known.get(name);
+  if (before !== undefined) return before;
+  if (open.includes(name)) throw new TypeError(`scripts import each other: ${[...open, name].join(", ")}`);
+  const written = sources[name];
+  if (written === undefined) throw new TypeError(`${open.at(-1) ?? "a page"} imports ${name}, which is not there`);
+  const [base = "", extension = ""] = name.split(".", 2);
+  const source =
+    extension !== "js"
+      ? written
+      : written.replace(
+          importPattern,
+          (_all, lead: string, imported: string) =>
+            `${lead}"./${nameSource(imported, sources, known, [...open, name]).path}"`,
+        );
+  const digest = hash("sha256", source, "base64url").slice(0, 12);
+  const named = { source, extension, path: `${base}.${digest}.${extension}` };
+  known.set(name, named);
+  return named;
+}
+
+/** Also as a minifier writes it: `from"./dom.js"`. */
+const importPattern = /(\b(?:from|import)\s*\(?\s*)"\.\/([\w-]+\.js)"/g;
 
 function assetOf({ source, extension }: Readonly<{ source: string; extension: string }>): Asset {
   const body = Buffer.from(source, "utf8");

@@ -9,7 +9,7 @@ import type { PictureStore } from "./picture-store.ts";
 /** A picture is never a document of this host: an SVG runs no script, also when it is opened by itself. */
 const picturePolicy = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 
-export function registerAssets(app: FastifyInstance, assets: PageAssets, pictures: PictureStore): void {
+export function registerAssets(app: FastifyInstance, assets: Pick<PageAssets, "find">, pictures: PictureStore): void {
   app.route({
     method: ["GET", "HEAD"],
     url: "/.pomerium/assets/:file",

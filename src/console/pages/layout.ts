@@ -12,7 +12,8 @@ import { type Html, type HtmlValue, html, safeUrl, styleSheet } from "./html.ts"
 import type { PageLook } from "./look.ts";
 import { baseSheet } from "./tokens.ts";
 
-const mark = html`<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round" stroke-linecap="round" aria-hidden="true"><path d="M4 21V3.5L15 6v17z"/><path d="M15 6h5v15h-5"/><path d="M11.5 13.5v2"/></svg>`;
+/** The mark of Cardea, where no logo is configured. */
+export const mark = html`<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round" stroke-linecap="round" aria-hidden="true"><path d="M4 21V3.5L15 6v17z"/><path d="M15 6h5v15h-5"/><path d="M11.5 13.5v2"/></svg>`;
 
 export type Frame = Readonly<{
   page: string;

@@ -7,13 +7,37 @@
  */
 import { type BrandingConfig, textOn } from "../../config/index.ts";
 
+/** Each colour in light and dark; one value: it is the same, or follows from another. */
+const tokens: Readonly<Record<string, readonly [light: string, dark?: string]>> = {
+  ground: ["#f4f3ee", "#131412"],
+  card: ["#fffefb", "#1c1e1b"],
+  soft: ["#f0eee7", "#252823"],
+  line: ["#dedbd1", "#353832"],
+  ink: ["#1d1c19", "#ecebe5"],
+  muted: ["#65615a", "#a5a298"],
+  field: ["#8b867a", "#74786f"],
+  accent: ["#14594b", "#7cd0b8"],
+  "on-accent": ["#fff", "#0e1f1a"],
+  second: ["var(--accent)"],
+  "on-second": ["var(--on-accent)"],
+  focus: ["#1f6fd6", "#7db4ff"],
+  good: ["#1c6b45", "#86d8a9"],
+  "good-soft": ["#e5f3ea", "#1a3125"],
+  warn: ["#7a5200", "#e8bf6a"],
+  "warn-soft": ["#fbf0d9", "#352a14"],
+  bad: ["#a02c17", "#ff9c86"],
+  "bad-soft": ["#fbeae6", "#3a201b"],
+  info: ["#23588f", "#93c1f2"],
+  "info-soft": ["#e6eff8", "#1a2a3c"],
+};
+
+const entries = Object.entries(tokens);
+const day = entries.map(([name, [light]]) => `--${name}: ${light};`).join(" ");
+const night = entries.flatMap(([name, [, dark]]) => (dark === undefined ? [] : [`--${name}: ${dark};`])).join(" ");
+
 export const baseSheet = `
-:root { color-scheme: light dark; --ground: #f4f3ee; --card: #fffefb; --soft: #f0eee7; --line: #dedbd1; --ink: #1d1c19; --muted: #65615a;
-  --field: #8b867a; --accent: #14594b; --on-accent: #fff; --second: var(--accent); --on-second: var(--on-accent); --focus: #1f6fd6;
-  --good: #1c6b45; --good-soft: #e5f3ea; --warn: #7a5200; --warn-soft: #fbf0d9; --bad: #a02c17; --bad-soft: #fbeae6; --info: #23588f; --info-soft: #e6eff8; }
-@media (prefers-color-scheme: dark) { :root { --ground: #131412; --card: #1c1e1b; --soft: #252823; --line: #353832; --ink: #ecebe5; --muted: #a5a298;
-  --field: #74786f; --accent: #7cd0b8; --on-accent: #0e1f1a; --focus: #7db4ff;
-  --good: #86d8a9; --good-soft: #1a3125; --warn: #e8bf6a; --warn-soft: #352a14; --bad: #ff9c86; --bad-soft: #3a201b; --info: #93c1f2; --info-soft: #1a2a3c; } }
+:root { color-scheme: light dark; ${day} }
+@media (prefers-color-scheme: dark) { :root { ${night} } }
 * { box-sizing: border-box; }
 [hidden] { display: none !important; }
 body { margin: 0; min-height: 100vh; background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
@@ -57,10 +81,34 @@ details { margin-top: 1rem; font-size: .875rem; } summary { cursor: pointer; col
   .who i { border: 1px solid CanvasText; } .tag { border: 1px solid CanvasText; } }
 `;
 
+/**
+ * The colours of the console, with those of the configuration. The reader's choice of light or dark is an attribute of
+ * the document, so that it holds from the first paint on.
+ */
+export function themeSheet({ light, dark }: Pick<BrandingConfig, "light" | "dark">): string {
+  const own: Record<string, readonly [light: string, dark?: string]> = { ...tokens };
+  const usual = (name: string): readonly [light: string, dark: string] => {
+    const [first = "", second = first] = tokens[name] ?? [];
+    return [first, second];
+  };
+  const set = (name: string, onName: string, key: "primary" | "secondary"): void => {
+    const [color, on] = [usual(name), usual(onName)];
+    const [atDay, atNight] = [light[key], dark[key]];
+    own[name] = [atDay ?? color[0], atNight ?? color[1]];
+    own[onName] = [atDay === null ? on[0] : textOn(atDay), atNight === null ? on[1] : textOn(atNight)];
+  };
+  if (light.primary !== null || dark.primary !== null) set("accent", "on-accent", "primary");
+  if (light.secondary !== null || dark.secondary !== null) set("second", "on-second", "secondary");
+  const properties = Object.entries(own).map(([name, [first, second]]) =>
+    second === undefined || second === first ? `--${name}:${first}` : `--${name}:light-dark(${first},${second})`,
+  );
+  return `:root{color-scheme:light dark;${properties.join(";")}}[data-theme=light]{color-scheme:light}[data-theme=dark]{color-scheme:dark}[hidden]{display:none!important}@media (prefers-reduced-motion:reduce){*{transition:none!important;animation:none!important}}\n`;
+}
+
 /** The custom properties that a configuration sets; empty: none. The colours have been checked (src/config). */
 export function brandSheet({ light, dark }: Pick<BrandingConfig, "light" | "dark">): string {
-  const [day, night] = [propertiesOf(light), propertiesOf(dark)];
-  return `${day === "" ? "" : `:root { ${day} }\n`}${night === "" ? "" : `@media (prefers-color-scheme: dark) { :root { ${night} } }\n`}`;
+  const [atDay, atNight] = [propertiesOf(light), propertiesOf(dark)];
+  return `${atDay === "" ? "" : `:root { ${atDay} }\n`}${atNight === "" ? "" : `@media (prefers-color-scheme: dark) { :root { ${atNight} } }\n`}`;
 }
 
 function propertiesOf({ primary, secondary }: BrandingConfig["light"]): string {

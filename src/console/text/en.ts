@@ -7,6 +7,7 @@
  */
 import type { DetailRow, PageCondition } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
+import { consoleWords } from "./console/console-words.ts";
 import { requirements } from "./requirements.ts";
 
 /** The values that the words about a condition may name. */
@@ -428,4 +429,5 @@ export const en = {
   details,
   account,
   portal,
+  console: consoleWords,
 } as const;

@@ -11,21 +11,29 @@ import {
   type HeardStatus,
   type RecordHistory,
 } from "../../../src/audit/index.ts";
-import { readLeasedSignInStatus } from "../../../src/auth/index.ts";
-import type { OperatorEntry } from "../../../src/config/index.ts";
+import { operatorSignIn, readLeasedSignInStatus } from "../../../src/auth/index.ts";
+import { type OperatorEntry, plainBranding } from "../../../src/config/index.ts";
 import type { AccessAct } from "../../../src/console/api/operator-access.ts";
-import type { OperatorApiDeps } from "../../../src/console/api/operator-route.ts";
+import type { OperatorApiDeps, OperatorApiOptions } from "../../../src/console/api/operator-route.ts";
 import {
+  type ConsoleDeps,
   createAccessRecorder,
+  createPageAssets,
+  createPictureStore,
+  lookOf,
   mintOperatorToken,
   operatorApiPrefix,
   operatorCallerOf,
+  registerAssets,
+  registerConsole,
   registerOperatorApi,
+  themeSheet,
   verifyOperatorToken,
 } from "../../../src/console/index.ts";
 import type { UnixMs } from "../../../src/events/index.ts";
 import type { Databroker, HomeOutOfReach } from "../../../src/replication/index.ts";
 import { secret, startWorld, type World, type WorldOptions } from "../../auth/authenticate/support.ts";
+import { pathsOf, renderPage, sourceAssets } from "../../support/pages.ts";
 import type { Visitor, VisitorRequest, VisitorResponse } from "../../support/visitor.ts";
 
 export type OperatorWorld = Readonly<{
@@ -63,6 +71,8 @@ export async function startOperatorWorld(
     deps?: Partial<OperatorApiDeps>;
     /** The longest wait of the API. */
     sleepMsMax?: number;
+    /** Also serves the console, with parts of these. */
+    console?: Partial<ConsoleDeps>;
   }> = {},
 ): Promise<OperatorWorld> {
   const bounds = { entriesMax: 1_000, bytesMax: 1_000_000, watchersMax: 5, ...options.feed };
@@ -75,8 +85,8 @@ export async function startOperatorWorld(
     ...options.world,
     plugins: (built) => [
       ...(options.plugins ?? []),
-      (app) =>
-        registerOperatorApi(app, {
+      (app) => {
+        const deps: OperatorApiOptions = {
           providers: { nameOf: () => null, refreshEveryMs: 60_000 },
           idle: built.deps.idle,
           databroker: options.operator?.(built.operator) ?? built.operator,
@@ -109,7 +119,10 @@ export async function startOperatorWorld(
           ...options.deps,
           routePolicies: () => options.routes ?? [],
           log: { info: (fields, message) => void logged.push(`${message} ${JSON.stringify(fields)}`) },
-        }),
+        };
+        registerOperatorApi(app, deps);
+        if (options.console !== undefined) serveConsole(app, built, deps, options.console);
+      },
     ],
   });
   const token: OperatorWorld["token"] = (parts = {}) =>
@@ -138,6 +151,31 @@ export async function startOperatorWorld(
       }),
   };
 }
+
+function serveConsole(app: FastifyInstance, world: World, deps: OperatorApiOptions, parts: Partial<ConsoleDeps>): void {
+  const assets = sourceAssets();
+  const themed = createPageAssets({ "theme.css": themeSheet(plainBranding) });
+  registerAssets(app, { find: (name) => assets.find(name) ?? themed.find(name) }, noPictures);
+  registerConsole(app, {
+    look: lookOf(
+      { ...plainBranding, organizationName: "Acme" },
+      { assets: pathsOf(assets), pictureUrl: (url) => (url === "" ? null : url) },
+    ),
+    assetPath: (name) => assets.pathOf(name) ?? themed.pathOf(name),
+    render: renderPage,
+    signIn: (path, reader) => operatorSignIn(world.deps, path, reader),
+    authenticateUrl: world.deps.settings.authenticateUrl,
+    cluster: "test",
+    ...deps,
+    ...parts,
+  });
+}
+
+const noPictures = createPictureStore([], {
+  fetchPicture: () => Promise.reject(new Error("there are none")),
+  now: () => 0,
+  onFailed() {},
+});
 
 /** Adds records as those of the process itself. */
 export function pushRecords(feed: Feed, ...records: readonly AuditRecord[]): void {

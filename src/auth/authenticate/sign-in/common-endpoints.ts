@@ -25,7 +25,12 @@ export function registerCommon(app: FastifyInstance, deps: AuthDeps, contexts: R
   const { withCaller } = deps;
   if (withCaller !== undefined) {
     // Reading a body loses the context that `handle` began.
-    app.addHook("preHandler", (request, _reply, done) => withCaller(contexts.of(request).ip, done));
+    // A request that a page makes within the process has none of its own, and keeps the one of the page.
+    app.addHook("preHandler", (request, _reply, done) => {
+      const context = contexts.find(request);
+      if (context === undefined) done();
+      else withCaller(context.ip, done);
+    });
   }
 
   for (const path of ["/ping", "/healthz"]) {

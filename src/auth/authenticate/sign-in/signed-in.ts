@@ -8,7 +8,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { type Fact, sessionStream, userStream } from "../../../events/index.ts";
 import { momentOf } from "../../../replication/runtime/index.ts";
 import type { Principal } from "../../authorize/decision.ts";
-import type { Page } from "../../reply/page.ts";
+import type { Page, SignInLoopPage } from "../../reply/page.ts";
 import {
   type AuthDeps,
   currentKey,
@@ -24,7 +24,8 @@ import {
 import { ownCookie } from "../credentials/cookie-names.ts";
 import { type CredentialSource, cookieValue, readCredential } from "../credentials/credentials.ts";
 import { handleFits, type SessionHandle } from "../credentials/handle.ts";
-import { signInUrl } from "./sign-in-request.ts";
+import { type SignInRequest, signInUrl } from "./sign-in-request.ts";
+import { returnsBefore, type SignInLoop, signInLoopOf, signInLoopPageOf } from "./sign-in-returns.ts";
 import { checkSignedUrl, parameter } from "./signed-url.ts";
 
 export const authenticateCookie = ({ settings }: AuthDeps): string =>
@@ -128,6 +129,48 @@ async function statusOfHandle(
   return { type: "signed-in", principal, handle };
 }
 
+/** The signed URL of a sign-in that returns to a path of the authenticate host itself. */
+function ownSignInUrl(
+  deps: AuthDeps,
+  path: string,
+  options: Pick<SignInRequest, "idpIds" | "account" | "trace"> & Partial<Pick<SignInRequest, "returns">>,
+): URL {
+  const { authenticateUrl } = deps.settings;
+  const request: SignInRequest = {
+    redirectUri: new URL(path, authenticateUrl),
+    callbackUri: null,
+    additionalHosts: [],
+    programmatic: "browser",
+    nonceHash: "",
+    returns: 0,
+    chosenIdpId: null,
+    seen: null,
+    ...options,
+  };
+  return signInUrl(authenticateUrl, request, currentKey(deps), nowS(deps));
+}
+
+/**
+ * Where a browser signs in for a page of the authenticate host for operators: with the provider client whose sessions
+ * count there. A page in place of the URL says why the sign-ins before it led nowhere.
+ * @param path with its query
+ */
+export function operatorSignIn(
+  deps: AuthDeps,
+  path: string,
+  { cookie, account }: Readonly<{ cookie: string | undefined; account: "current" | "another" }>,
+): Readonly<{ url: URL }> | Readonly<{ loop: SignInLoop; page: SignInLoopPage }> {
+  const { authenticateUrl, defaultIdpIds } = deps.settings;
+  const loop = account === "another" ? undefined : signInLoopOf(deps, cookie, authenticateUrl);
+  if (loop !== undefined) {
+    const reader = { host: authenticateUrl.host, url: new URL(path, authenticateUrl) };
+    const page = signInLoopPageOf(loop, { ...reader, requestId: deps.random.uuid(), at: deps.clock.wall() });
+    return { loop, page: { ...page, retryUrl: path } };
+  }
+  const returns = account === "another" ? 0 : returnsBefore(deps, cookie, authenticateUrl);
+  return { url: ownSignInUrl(deps, path, { idpIds: defaultIdpIds.slice(0, 1), account, trace: null, returns }) };
+}
+
 /** Serves `/.pomerium/` on the authenticate host. */
 export async function userInfo(
   deps: AuthDeps,
@@ -150,24 +193,11 @@ export async function userInfo(
   const signedIn = await readSignInStatus(deps, request);
   if (signedIn.type === "behind") return sendBehind(deps, request, reply, context);
   const principal = signedIn.type === "signed-in" ? signedIn.principal : null;
-  const signIn = signInUrl(
-    deps.settings.authenticateUrl,
-    {
-      redirectUri: new URL("/.pomerium/", deps.settings.authenticateUrl),
-      callbackUri: null,
-      idpIds: [...new Set([...(principal === null ? [] : [principal.session.idpId]), ...deps.settings.defaultIdpIds])],
-      additionalHosts: [],
-      trace: context.trace ?? null,
-      programmatic: "browser",
-      nonceHash: "",
-      returns: 0,
-      chosenIdpId: null,
-      account: principal === null ? "current" : "another",
-      seen: null,
-    },
-    currentKey(deps),
-    nowS(deps),
-  );
+  const signIn = ownSignInUrl(deps, "/.pomerium/", {
+    idpIds: [...new Set([...(principal === null ? [] : [principal.session.idpId]), ...deps.settings.defaultIdpIds])],
+    account: principal === null ? "current" : "another",
+    trace: context.trace ?? null,
+  });
   const urls = { signInUrl: signIn.href, signOutUrl: "/.pomerium/sign_out" };
   return sendPage({ deps, request, reply, context }, 200, userInfoPageOf(deps, principal, urls));
 }

@@ -1,5 +1,5 @@
 /** Pages, built from a configuration: their look, the scripts that they load, and the pictures that they show. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import type { FastifyInstance } from "fastify";
 import type { RenderPage } from "../../../auth/index.ts";
 import type { Config } from "../../../config/index.ts";
@@ -10,25 +10,30 @@ import {
   fetchPicture,
   lookOf,
   type PageAssets,
+  type PageLook,
   registerAssets,
+  themeSheet,
 } from "../../../console/index.ts";
 import type { Logger } from "../../../replication/index.ts";
 import { systemClock } from "../../../replication/runtime/index.ts";
 import { packageFile } from "../../terminal/package-file.ts";
 
-const files = ["page.js", "portal.js", "portal.css"] as const;
 /** In a checkout the sources themselves; in a published package what `npm run build` made of them. */
 const folder = import.meta.url.endsWith(".ts") ? "src/console/web" : "dist/web";
 
 /** The scripts and style sheets of the pages, read once in a process. */
 export function readPageAssets(): PageAssets {
+  const names = readdirSync(packageFile(folder)).filter((name) => /\.(?:js|css)$/.test(name));
   return createPageAssets(
-    Object.fromEntries(files.map((name) => [name, readFileSync(packageFile(`${folder}/${name}`), "utf8")])),
+    Object.fromEntries(names.map((name) => [name, readFileSync(packageFile(`${folder}/${name}`), "utf8")])),
   );
 }
 
 export type PageParts = Readonly<{
   render: RenderPage;
+  look: PageLook;
+  /** The path of a script or style sheet; null: there is none of that name. */
+  assetPath: (name: string) => string | null;
   pictureUrl: (url: string) => string | null;
   registerAssets: (app: FastifyInstance) => void;
 }>;
@@ -58,9 +63,13 @@ export function pagePartsOf(
     },
     pictureUrl: pictures.pathOf,
   });
+  const themed = createPageAssets({ "theme.css": themeSheet(branding) });
+  const all = { find: (name: string) => assets.find(name) ?? themed.find(name) };
   return {
     render: createPageRenderer(look),
+    look,
+    assetPath: (name) => assets.pathOf(name) ?? themed.pathOf(name),
     pictureUrl: pictures.pathOf,
-    registerAssets: (app) => registerAssets(app, assets, pictures),
+    registerAssets: (app) => registerAssets(app, all, pictures),
   };
 }

@@ -1,0 +1,130 @@
+/**
+ * Console words: the frame and the components that views share, and one entry for each area. Pure. An area adds its own
+ * file beside this one, and its entry at the end.
+ */
+import { overview } from "./overview-words.ts";
+import { receipt } from "./receipt-words.ts";
+
+const plural = (count: number, one: string, many: string): string => (count === 1 ? one : many);
+
+const frame = {
+  brand: (organization: string) => `${organization} console`,
+  skip: "Skip to content",
+  menu: "Menu",
+  groups: { overview: "Overview", who: "Who", access: "Access", record: "Record", system: "System" },
+  roles: { viewer: "Viewer", operator: "Operator", administrator: "Administrator" },
+  live: (position: string) => `Live ${position}`,
+  position: (position: string) => `Position ${position}`,
+  paused: "Live updates paused. Reconnecting…",
+  behind: (events: string, time: string) => `You're seeing ${time}, ${events} events behind.`,
+  unconfirmed:
+    "This node can't confirm what it shows: it lost its connection to the cluster. Changes are off until it returns.",
+  ended: "Your session ended.",
+  endedText: "Sign in again to continue. What you typed stays on this page.",
+  signInAgain: "Sign in again",
+  who: "Signed in as",
+  account: "My account",
+  apps: "My apps",
+  signOut: "Sign out",
+  sameCommand: "The same from a terminal:",
+  copy: "Copy",
+  copied: "Copied",
+  copyId: "Copy ID",
+  copyLink: "Copy link",
+  linkCopied: "Link copied",
+  noneMatch: "Nothing matches these filters.",
+  clearFilters: "Clear filters",
+  filter: "Filter",
+  apply: "Apply",
+  remove: (filter: string) => `Remove the filter ${filter}`,
+  next: "Next page",
+  first: "First page",
+  csv: "Download CSV",
+  sortBy: (column: string) => `Sort by ${column}`,
+  select: (row: string) => `Select ${row}`,
+  selectAll: "Select all rows on this page",
+  selected: (count: number) => `${count} selected`,
+  clearSelection: "Clear selection",
+  tryAgain: "Try again",
+  failed: "Couldn't load this.",
+  failedBrokers: "Couldn't load this. The brokers aren't answering; access decisions continue.",
+  failedRole: (role: string) => `This part needs the role ${role.toLowerCase()}.`,
+  erased: (id: string) => `Erased person ${id}`,
+  unknown: "Unknown",
+  never: "never",
+  now: "now",
+  ago: (amount: number, unit: "s" | "min" | "h" | "d") => `${amount} ${unit} ago`,
+  inFuture: (amount: number, unit: "s" | "min" | "h" | "d") => `in ${amount} ${unit}`,
+  cancel: "Cancel",
+  close: "Close",
+  reason: "Reason",
+  reasonHint: "Optional. It is kept in the record.",
+  reasonNeeded: "Needed. It is kept in the record.",
+  typeName: (name: string) => `Type ${name} to confirm`,
+  previewing: "Working out who this affects…",
+  sending: "Recording…",
+  notKnown: "Not known whether this was recorded.",
+  askAgain: "Ask again",
+  refused: (why: string) => `Nothing was changed: ${why}`,
+  toReceipt: "Receipt",
+  moved: (count: number) => plural(count, "1 row", `${count} rows`),
+} as const;
+
+const refusal = {
+  title: "You don't have access to the console",
+  text: "It's for operators of this installation, and your account isn't one.",
+  role: (role: string) => `This page needs the role ${role.toLowerCase()}`,
+  roleText: (mine: string) =>
+    `You have the role ${mine.toLowerCase()}. An administrator of this installation can give you another one.`,
+  toOverview: "Go to the overview",
+  notFound: "Page not found",
+  notFoundText: "The console has no page at this address.",
+} as const;
+
+const palette = {
+  open: "Search",
+  hint: "People, routes, sessions, pages, or a pasted ID",
+  label: "Search the console",
+  none: "Nothing found.",
+  failed: "Search isn't available right now.",
+  pages: "Pages",
+  kinds: {
+    page: "Page",
+    person: "Person",
+    group: "Group",
+    route: "Route",
+    session: "Session",
+    request: "Request",
+    command: "Receipt",
+    configuration: "Configuration",
+  },
+  found: (count: number) => plural(count, "1 result", `${count} results`),
+} as const;
+
+const keys = {
+  title: "Keys",
+  search: "Search everything",
+  filter: "Go to the filter",
+  list: "This list",
+  close: "Close",
+  rows: "Next or previous row",
+  open: "Open the row",
+  select: "Select the row",
+  act: "Act on the selection",
+  pause: "Pause or continue live updates",
+  copyLink: "Copy a link to what you see",
+  utc: "Show times in UTC, or in your time zone",
+  goTo: (page: string) => `Go to ${page}`,
+  off: "Single-key shortcuts",
+  theme: "Theme",
+  themes: { auto: "As the system", light: "Light", dark: "Dark" },
+} as const;
+
+export const consoleWords = {
+  frame,
+  keys,
+  palette,
+  refusal,
+  receipt,
+  overview,
+} as const;

@@ -1,0 +1,103 @@
+/** Overview: is the cluster healthy, and does anything need the reader? Pure. */
+import { type ClusterView, type Health, healthOf, type NodeTile, tilesOf } from "../../api/live/health.ts";
+import type { Counts } from "../../api/live/live-operations.ts";
+import { type Html, type HtmlValue, html } from "../../pages/html.ts";
+import { contentOf, errorState } from "../components/states.ts";
+import { actionLink, consolePath, formatCount, statusPill, wordsFor } from "../components/values.ts";
+import type { View, ViewContext, ViewPage } from "../view.ts";
+
+export const overviewView: View = {
+  id: "overview",
+  path: "/",
+  menu: { group: "overview", label: ({ overview }) => overview.title, key: "o" },
+  role: "viewer",
+  scripts: ["overview.js"],
+  render,
+};
+
+async function render(context: ViewContext): Promise<ViewPage> {
+  const { words, call } = context;
+  const [nodes, counts] = await Promise.all([call("GET /nodes"), call("GET /counts")]);
+  const title = words.overview.title;
+  const command = "cardea nodes";
+  if (nodes.type === "failed")
+    return { title, lead: words.overview.unknown, content: errorState(nodes, context), command };
+  const status = nodes.body as unknown as ClusterView;
+  const health = healthOf(status);
+  const { node, health: rules } = words.overview;
+  const said = wordsFor({
+    ...Object.fromEntries(healthKinds.map((kind) => [kind, node[kind]])),
+    rules: Object.fromEntries(Object.entries(rules).map(([rule, say]) => [rule, say("{}", "{}")])),
+    lag: node.lag("{}"),
+    lagUnknown: node.lagUnknown,
+    lease: node.lease("{}"),
+    leaseUnknown: node.leaseUnknown,
+    leader: words.overview.leader("{}", "{}"),
+  });
+  return {
+    title,
+    lead: html`<span data-part="health" data-kind="${health.kind}">${statusPill(health.kind, healthSentence(health, context))}</span>`,
+    content: html`${contentOf(counts, context, (body) => figuresOf(body, context))}<section aria-labelledby="map-title" id="map" data-words="${said}"><h2 id="map-title">${words.overview.map}</h2>${mapOf(status, context)}</section>`,
+    command,
+  };
+}
+
+const healthKinds = ["good", "waiting", "fenced", "bad", "off"] as const;
+
+function healthSentence({ rule, values }: Health, context: ViewContext): string {
+  const [first = "", second = ""] = values.map((value) =>
+    typeof value === "number" ? formatCount(value, context) : value,
+  );
+  return context.words.overview.health[rule](first, second);
+}
+
+function figuresOf(counts: Counts, context: ViewContext): Html {
+  const { counts: labels, needs, nothing, heldChanges } = context.words.overview;
+  const figure = (name: keyof Counts & keyof typeof labels): Html =>
+    html`<div><dl><dt>${labels[name]}</dt><dd data-count="${name}">${formatCount(counts[name], context)}</dd></dl></div>`;
+  return html`<section aria-label="${labels.title}"><div class="figures">${figure("sessions")}${figure("people")}${figure("groups")}${figure("held")}</div></section><section><h2>${needs}</h2>${
+    counts.held > 0
+      ? html`<p>${actionLink(`${consolePath}/held`, heldChanges(counts.held))}</p>`
+      : html`<p class="muted">${nothing}</p>`
+  }</section>`;
+}
+
+function mapOf(status: ClusterView, context: ViewContext): Html {
+  const { words } = context;
+  const tiles = tilesOf(status);
+  const regions = [...new Set(tiles.map(({ region }) => region))].sort();
+  const leader = status.leader ?? null;
+  return html`${
+    leader !== null &&
+    html`<p class="muted" data-part="leader">${words.overview.leader(leader.brokerId, formatCount(leader.epoch, context))}</p>`
+  }<div class="regions">${regions.map(
+    (region) =>
+      html`<section class="region" data-region="${region}"><h3>${words.overview.region(region)}</h3><ul class="tiles">${tiles
+        .filter((tile) => tile.region === region)
+        .map((tile) => tileOf(tile, context))}</ul></section>`,
+  )}</div>`;
+}
+
+function tileOf(tile: NodeTile, context: ViewContext): Html {
+  const { node } = context.words.overview;
+  const lag = tile.lag === null ? node.lagUnknown : node.lag(formatCount(tile.lag, context));
+  const lease = tile.leaseMs === null ? node.leaseUnknown : node.lease((Math.max(0, tile.leaseMs) / 1_000).toFixed(1));
+  return html`<li class="tile ${tile.kind}" data-node="${tile.node}"><details><summary>${statusPill(tile.kind, tile.node)}<span class="facts-line"><span data-part="lag">${lag}</span> · <span data-part="lease">${lease}</span></span>${leaseBar(
+    tile,
+  )}</summary><dl><dt>${node.details}</dt><dd data-part="word">${node[tile.kind]}</dd><dt>${node.boot}</dt><dd><code>${tile.boot}</code></dd><dt>${node.configuration}</dt><dd>${configLink(
+    tile.configHash,
+  )}</dd><dt>${node.digest}</dt><dd><code>${(tile.digest ?? "").slice(0, 16)}</code></dd></dl></details><small class="muted">${tile.role} · <span data-part="version">${tile.version}</span> · <span data-part="position">${
+    tile.position === null ? context.words.frame.unknown : formatCount(tile.position, context)
+  }</span></small></li>`;
+}
+
+function configLink(hash: string | null): HtmlValue {
+  return hash !== null && html`<a href="${consolePath}/configurations/${hash}"><code>${hash.slice(0, 8)}</code></a>`;
+}
+
+/** A `meter` needs no style of its own in the document, which the policy would refuse. */
+function leaseBar({ leaseMs, windowMs, node }: NodeTile): HtmlValue {
+  if (leaseMs === null) return null;
+  const max = Math.max(windowMs, 1);
+  return html`<meter min="0" max="${max}" low="${Math.round(max / 4)}" value="${Math.max(0, Math.min(max, leaseMs))}" aria-label="${node}" data-part="bar"></meter>`;
+}

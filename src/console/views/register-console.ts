@@ -1,0 +1,238 @@
+/**
+ * Console: `/.pomerium/admin/…` on the authenticate host, for operators.
+ *
+ * - A reader without a session signs in and returns to the same address. One who is no operator, or has too low a role,
+ *   gets a page that says so, and no menu.
+ * - Pages are never stored, load scripts and styles of this host alone, and cannot be framed.
+ * - What a page shows comes from the operator API, asked with the reader's own rights (operation-call.ts).
+ */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import {
+  cookieValue,
+  type Page,
+  type PageReader,
+  pageHeaders,
+  type RenderPage,
+  type SignInLoop,
+  type SignInLoopPage,
+} from "../../auth/index.ts";
+import type { Replica } from "../../replication/index.ts";
+import type { OperatorCaller } from "../api/operator-caller.ts";
+import type { OperatorApiDeps } from "../api/operator-route.ts";
+import { highestRole } from "../api/roles/operator-roles.ts";
+import { html } from "../pages/html.ts";
+import { linkButton, type PageFrame, renderFrame } from "../pages/layout.ts";
+import type { PageLook } from "../pages/look.ts";
+import { type PageText, textFor, texts } from "../text/texts.ts";
+import { actionLink, consolePath } from "./components/values.ts";
+import { renderConsole, type Theme, themes } from "./frame.ts";
+import { callHeaders, createOperationCall } from "./operation-call.ts";
+import { overviewView } from "./overview/overview-view.ts";
+import { hasRole, type View, type ViewContext, type ViewPage, type ViewReader } from "./view.ts";
+
+/** The views of the console, one line for each area. The menu shows them in this order within its groups. */
+export const consoleViews: readonly View[] = [overviewView];
+
+export type ConsoleDeps = Pick<OperatorApiDeps, "access" | "callerIp" | "fresh" | "now"> &
+  Readonly<{
+    callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
+    look: PageLook;
+    /** The path of a script or style sheet; null: there is none of that name. */
+    assetPath: (name: string) => string | null;
+    render: RenderPage;
+    /** Where a browser signs in to return to a path of this host, or why that led nowhere before. */
+    signIn: (
+      path: string,
+      reader: Readonly<{ cookie: string | undefined; account: "current" | "another" }>,
+    ) => Readonly<{ url: URL }> | Readonly<{ loop: SignInLoop; page: SignInLoopPage }>;
+    authenticateUrl: URL;
+    cluster: string;
+    replica: Pick<Replica, "applied">;
+    /** The languages to choose from; absent: those of the program. */
+    texts?: readonly [PageText, ...PageText[]];
+    /** Absent: the views of the program. */
+    views?: readonly View[];
+  }>;
+
+export const themeCookie = "cardea-console-theme";
+
+/** The content security policy of the console: this host alone, and nothing that stands in a document. */
+const policy = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "connect-src 'self'",
+  "img-src 'self' data:",
+  "base-uri 'none'",
+  "form-action 'self'",
+  "frame-ancestors 'none'",
+  "require-trusted-types-for 'script'",
+  "trusted-types 'none'",
+].join("; ");
+const consoleHeaders: Readonly<Record<string, string>> = {
+  ...pageHeaders,
+  "cache-control": "no-store",
+  "content-security-policy": policy,
+  "cross-origin-opener-policy": "same-origin",
+  "cross-origin-resource-policy": "same-origin",
+  "referrer-policy": "same-origin",
+  "x-frame-options": "DENY",
+};
+
+export function registerConsole(app: FastifyInstance, deps: ConsoleDeps): void {
+  const { views = consoleViews } = deps;
+  void app.register(
+    (scope, _options, done) => {
+      for (const view of views)
+        scope.route({
+          method: ["GET", "HEAD"],
+          url: view.path,
+          handler: (request, reply) => sendView({ app, deps, request, reply, views }, view),
+        });
+      scope.setNotFoundHandler((request, reply) => sendView({ app, deps, request, reply, views }, notFoundView));
+      done();
+    },
+    { prefix: consolePath },
+  );
+}
+
+type ConsoleCall = Readonly<{
+  app: FastifyInstance;
+  deps: ConsoleDeps;
+  request: FastifyRequest;
+  reply: FastifyReply;
+  views: readonly View[];
+}>;
+
+async function sendView(exchange: ConsoleCall, view: View): Promise<FastifyReply> {
+  const { deps, request, reply, views } = exchange;
+  const text = textFor(request.headers["accept-language"] ?? "", deps.texts ?? texts);
+  reply.headers(consoleHeaders).type("text/html; charset=utf-8");
+  const caller = await deps.callerOf(asOwnPage(request));
+  if (caller.type === "refused") return sendRefused(exchange, caller, text);
+  const reader = readerOf(caller);
+  const context = contextOf(exchange, { text, reader });
+  const { look, cluster, replica } = deps;
+  const applied = { position: replica.applied.position, lagging: !deps.fresh() };
+  const page = hasRole(reader, view.role) ? await view.render(context) : roleNeeded(view, context);
+  const status = hasRole(reader, view.role) ? (page.status ?? 200) : 403;
+  // The right to read may have ended while the page was made.
+  const still = await deps.callerOf(asOwnPage(request));
+  if (still.type === "refused") return sendRefused(exchange, still, text);
+  const theme = themeOf(request);
+  return reply.code(status).send(renderConsole({ view, page, context, look, views, cluster, applied, theme }));
+}
+
+function contextOf(
+  { app, deps, request }: ConsoleCall,
+  { text, reader }: Readonly<{ text: PageText; reader: ViewReader }>,
+): ViewContext {
+  const [path = "", query = ""] = (request.raw.url ?? "").split("?", 2);
+  return {
+    text,
+    words: text.console,
+    reader,
+    params: (request.params ?? {}) as Readonly<Record<string, string>>,
+    query: new URLSearchParams(query),
+    path,
+    now: deps.now(),
+    call: createOperationCall(app, request),
+    asset: deps.assetPath,
+  };
+}
+
+/** A document that a person opens is this installation's own page, also from a link on another site. */
+function asOwnPage(request: FastifyRequest): FastifyRequest {
+  return Object.create(request, { headers: { value: callHeaders(request) } }) as FastifyRequest;
+}
+
+function readerOf({ grants, userId, until }: Admitted): ViewReader {
+  return { role: highestRole(grants) ?? "viewer", userId: userId ?? null, name: "", email: "", until };
+}
+
+type Refused = Extract<OperatorCaller, { type: "refused" }>;
+type Admitted = Extract<OperatorCaller, { type: "operator" }>;
+
+function sendRefused({ deps, request, reply }: ConsoleCall, refused: Refused, text: PageText): FastifyReply {
+  const path = request.raw.url ?? consolePath;
+  const { cookie } = request.headers;
+  if (refused.status === 401 && request.headers.authorization === undefined) {
+    const begun = deps.signIn(path, { cookie, account: "current" });
+    if ("url" in begun) return reply.header("referrer-policy", "no-referrer").redirect(begun.url.href, 302);
+    return sendPage({ deps, request, reply }, begun.page.status, begun.page, { "set-cookie": begun.loop.setCookie });
+  }
+  if (refused.status === 403) {
+    const actor = refused.userId === undefined ? "anonymous" : `user:${refused.userId}`;
+    deps.access.refused({ operation: "GET console", actor, status: 403, ip: deps.callerIp() });
+  }
+  if (refused.status === 503) reply.header("retry-after", "1");
+  const rendered = renderFrame(refusedFrame(deps, refused, { text, path }), deps.look, pageReader(deps, request), text);
+  return reply.code(refused.status).headers(rendered.headers).send(rendered.html);
+}
+
+function refusedFrame(
+  deps: ConsoleDeps,
+  { status }: Refused,
+  { text, path }: Readonly<{ text: PageText; path: string }>,
+): PageFrame {
+  const { refusal } = text.console;
+  const another = deps.signIn(path, { cookie: undefined, account: "another" });
+  const lease = text.conditions.lease({ app: null, support: null, provider: null });
+  const said = status === 503 ? lease : { title: refusal.title, text: refusal.text };
+  return {
+    page: "console-refused",
+    title: said.title,
+    aside: html`<span data-status="${status}">${status}</span>`,
+    body: html`<h1>${said.title}</h1><p>${said.text}</p><div class="actions">${
+      status === 503
+        ? linkButton(path, text.pages.tryAgain, "first")
+        : "url" in another && linkButton(another.url.href, text.pages.switchAccount, "first")
+    }${linkButton("/.pomerium/", text.account.title, "second")}</div>`,
+  };
+}
+
+function sendPage(
+  { deps, request, reply }: Pick<ConsoleCall, "deps" | "request" | "reply">,
+  status: number,
+  page: Page,
+  headers: Readonly<Record<string, string>>,
+): FastifyReply {
+  const rendered = deps.render(page, pageReader(deps, request));
+  return reply
+    .code(status)
+    .headers({ ...rendered.headers, ...headers })
+    .send(rendered.html);
+}
+
+function pageReader({ authenticateUrl }: ConsoleDeps, request: FastifyRequest): PageReader {
+  return { host: authenticateUrl.host, language: request.headers["accept-language"] ?? "" };
+}
+
+function roleNeeded(view: View, { words, reader }: ViewContext): ViewPage {
+  const { refusal, frame } = words;
+  return {
+    title: refusal.role(frame.roles[view.role]),
+    lead: refusal.roleText(frame.roles[reader.role]),
+    content: actionLink(`${consolePath}/`, refusal.toOverview),
+    command: null,
+  };
+}
+
+const notFoundView: View = {
+  id: "not-found",
+  path: "*",
+  menu: null,
+  role: "viewer",
+  render: async ({ words }) => ({
+    status: 404,
+    title: words.refusal.notFound,
+    lead: words.refusal.notFoundText,
+    content: actionLink(`${consolePath}/`, words.refusal.toOverview),
+    command: null,
+  }),
+};
+
+function themeOf(request: FastifyRequest): Theme {
+  const said = cookieValue(request.headers.cookie, themeCookie);
+  return themes.find((theme) => theme === said) ?? "auto";
+}

@@ -1,0 +1,62 @@
+/**
+ * The frame of the console in a real Chromium: menu, keys, palette, liveness, states, and reading without scripts.
+ *
+ * `SCREENSHOTS=<folder>` saves pictures at three sizes, in light and dark.
+ */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import type { Browser } from "playwright-core";
+import { checkAxe, pictures, sizes } from "../browser-support.ts";
+import { consoleUrl, openConsole, options, startBrowser } from "./console-support.ts";
+
+let browser: Browser | undefined;
+before(async () => {
+  browser = await startBrowser();
+});
+after(() => browser?.close());
+
+test("an operator signs in, returns to the page, and sees it live", options, async (t) => {
+  const { page } = await openConsole(t, browser, { path: "/?from=link" });
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+  assert.match(page.url(), /\/\.pomerium\/admin\/\?from=link$/);
+  assert.match((await page.locator("#lead").textContent()) ?? "", /Healthy\. The node enforces position \d+/);
+  await page.locator('#live[data-state="live"]').waitFor();
+  await page.locator('[data-node="node-1"]').waitFor();
+});
+
+test("axe finds nothing, and nothing scrolls to the side", options, async (t) => {
+  const { page } = await openConsole(t, browser, { context: { bypassCSP: true } });
+  await page.locator('#live[data-state="live"]').waitFor();
+  for (const colorScheme of ["light", "dark"] as const) {
+    await page.emulateMedia({ colorScheme });
+    for (const [width, height] of sizes) {
+      await page.setViewportSize({ width, height });
+      await checkAxe(page, `${width}, ${colorScheme}`);
+      if (pictures !== undefined)
+        await page.screenshot({ path: join(pictures, `overview-${width}-${colorScheme}.png`), fullPage: true });
+    }
+    await page.setViewportSize({ width: 320, height: 640 });
+    assert.ok(Number(await page.evaluate("document.documentElement.scrollWidth")) <= 320);
+  }
+});
+
+test("without scripts the page reads the same", options, async (t) => {
+  const { page } = await openConsole(t, browser, { context: { javaScriptEnabled: false } });
+  assert.match((await page.locator("#lead").textContent()) ?? "", /Healthy/);
+  await page.getByRole("link", { name: "Overview" }).click();
+  await page.waitForURL(/\/admin\/$/);
+  assert.equal(await page.locator("#open-palette").isVisible(), false);
+});
+
+test("a person who is no operator gets a page that says so, and another way to sign in", options, async (t) => {
+  const { page, world, complaints } = await openConsole(t, browser, { person: "bob" });
+  await page.getByRole("heading", { name: "You don't have access to the console" }).waitFor();
+  assert.equal(await page.locator("nav").count(), 0);
+  assert.equal(await page.getByRole("link", { name: "Switch account" }).count(), 1);
+  assert.ok(world.accesses.some(({ command, code }) => command === "GET console" && code === "403"));
+  await page.goto(consoleUrl(world, "/nothing-here"));
+  assert.equal(await page.locator("[data-status]").getAttribute("data-status"), "403");
+  assert.equal(complaints.filter((each) => each.includes("403")).length, 2);
+  complaints.length = 0;
+});
