@@ -188,8 +188,10 @@ export { createIdleGate, type IdleGate, type KnownUse } from "./idle/idle-gate.t
 export { type ReportResult, SessionActivity, type UsedSession } from "./idle/session-activity.ts";
 export { acceptsRedirect, bestMatch, isBrowser } from "./reply/accept-header.ts";
 export {
+  type AccountSession,
   type DetailRow,
   denialJson,
+  type EndedSessions,
   type ErrorPage,
   handlerErrorJson,
   type KeepAddressPage,

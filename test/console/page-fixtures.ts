@@ -6,6 +6,7 @@ import type {
   PageCondition,
   Requirement,
   SignInErrorPage,
+  UserInfoPage,
 } from "../../src/auth/index.ts";
 import { en } from "../../src/console/text/en.ts";
 import { parseUnixMs } from "../../src/events/index.ts";
@@ -26,7 +27,7 @@ const signInConditions: ReadonlySet<string> = new Set<PageCondition>([
   ...(["other-browser", "used-sign-in", "wrong-provider", "too-many-sign-ins", "suspended"] as const),
   ...(["signed-out-meanwhile", "not-recorded", "no-provider", "needs-window", "provider-silent"] as const),
   ...(["provider-untrue", "provider-refused", "provider-cancelled", "redirect-refused"] as const),
-  ...(["sign-out-elsewhere", "still-signed-in"] as const),
+  ...(["sign-out-elsewhere", "still-signed-in", "account-form"] as const),
 ]);
 
 export const denial: ErrorPage = {
@@ -129,39 +130,97 @@ const portal: Page = {
   moreRefused: true,
 };
 
+const session = {
+  isCurrent: false,
+  isToken: false,
+  provider: "Okta",
+  issuedAt: at,
+  seenAt: parseUnixMs(at + 3_600_000),
+};
+const expiresAt = parseUnixMs(at + 11 * 3_600_000);
+const signOutUrl = "/.pomerium/account/sign-out?pomerium_scope=one";
+const account: UserInfoPage = {
+  type: "user-info",
+  at: parseUnixMs(at + 7_200_000),
+  user: { ...bob, emailVerified: true, userId: "bdcadce6-2c0b-4a6e-8a0e-3a8f0c1a0d44", subject: "bob" },
+  session: {
+    sessionId: "8ba9c0de-1111-4222-8333-444455556666",
+    idpId: "Okta",
+    issuedAt: at,
+    expiresAt,
+    refreshedAt: parseUnixMs(at + 60_000),
+  },
+  claims: { groups: ["sales", "eng"], locale: ["en-GB"] },
+  groups: [
+    { id: "sales", name: "Sales" },
+    { id: "eng", name: "Engineering" },
+  ],
+  signInUrl: "/.pomerium/sign_in",
+  signOutUrl: "/.pomerium/sign_out",
+};
+const ownAccount: UserInfoPage = {
+  ...account,
+  sessions: {
+    list: [
+      { ...session, isCurrent: true, expiresAt, signOutUrl: null },
+      { ...session, expiresAt, signOutUrl },
+      { ...session, isToken: true, seenAt: null, expiresAt, signOutUrl },
+    ],
+    count: 5,
+    othersUrl: "/.pomerium/account/sign-out?pomerium_scope=others",
+    everywhereUrl: "/.pomerium/account/sign-out",
+  },
+  ended: { what: "one", count: 1, reach: { type: "everywhere", at } },
+};
+
+/** What a page can say about what has just ended. */
+export const endedPages: readonly Page[] = [
+  ...(
+    [
+      { type: "everywhere", at },
+      { type: "spreading", confirmed: 5, servers: 6, withinMs: 41_000 },
+      { type: "region", complete: true },
+      { type: "region", complete: false },
+      { type: "already" },
+      { type: "unknown" },
+    ] as const
+  ).map((reach): Page => ({ ...ownAccount, ended: { what: "one", count: 1, reach } })),
+  ...(["this", "others", "all"] as const).flatMap((what) =>
+    [1, 3].map((count): Page => ({ type: "signed-out", ended: { what, count, reach: { type: "everywhere", at } } })),
+  ),
+  { type: "sign-out-confirm", action: "/x", sessions: 1 },
+];
+
 /** By name; each condition has one of its own name. */
 export const pages: ReadonlyMap<string, Page> = new Map<string, Page>([
   ...conditions.map((condition) => [condition, pageOf(condition)] as const),
+  ["account", ownAccount],
   [
-    "account",
+    "account-on-route",
+    { ...account, appsUrl: "/.pomerium/routes", accountUrl: "https://authenticate.example.com/.pomerium/" },
+  ],
+  [
+    "account-waiting",
     {
-      type: "user-info",
-      at,
-      user: { ...bob, emailVerified: true, userId: "bdcadce6-2c0b-4a6e-8a0e-3a8f0c1a0d44", subject: "bob" },
-      session: {
-        sessionId: "8ba9c0de-1111-4222-8333-444455556666",
-        idpId: "Okta",
-        issuedAt: at,
-        expiresAt: parseUnixMs(at + 11 * 3_600_000),
-        refreshedAt: parseUnixMs(at + 60_000),
-      },
-      claims: { groups: ["sales", "eng"], locale: ["en-GB"] },
-      groups: [
-        { id: "sales", name: "Sales" },
-        { id: "eng", name: "Engineering" },
-      ],
-      signInUrl: "/.pomerium/sign_in",
-      signOutUrl: "/.pomerium/sign_out",
-      appsUrl: "/.pomerium/routes",
+      ...ownAccount,
+      ended: { what: "others", count: 3, reach: { type: "spreading", confirmed: 5, servers: 6, withinMs: 41_000 } },
     },
   ],
+  ["sign-out-all", { type: "sign-out-confirm", action: "/x", user: bob, cancelUrl: "/.pomerium/", sessions: 3 }],
   [
     "account-anonymous",
     { type: "user-info", at, user: null, session: null, claims: null, groups: [], signInUrl: "/x" },
   ],
   ["portal", portal],
   ["sign-out", { type: "sign-out-confirm", action: "/.pomerium/sign_out?x=1", user: bob, cancelUrl: "/.pomerium/" }],
-  ["signed-out", { type: "signed-out", continueUrl: "https://www.example.com/" }],
+  [
+    "signed-out",
+    {
+      type: "signed-out",
+      continueUrl: "https://www.example.com/",
+      ended: { what: "all", count: 3, reach: { type: "everywhere", at } },
+    },
+  ],
   [
     "choose-provider",
     {

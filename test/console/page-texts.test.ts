@@ -5,14 +5,15 @@ import { type PageText, texts } from "../../src/console/index.ts";
 import { textFor } from "../../src/console/text/texts.ts";
 import { anyReader, pageRenderer } from "../support/pages.ts";
 import { pseudoText } from "./browser-support.ts";
-import { explainedDenials, pages } from "./page-fixtures.ts";
+import { endedPages, explainedDenials, pages } from "./page-fixtures.ts";
 
 const pseudo = pseudoText(texts[0]);
 
 test("a page in another language has no English word but the reader's own values and the date", () => {
   const render = pageRenderer({ organizationName: "⟦Acme⟧" }, pseudo);
   const explained = explainedDenials.map((page) => ["explained", page] as const);
-  for (const [name, page] of [...pages, ...explained]) {
+  const ended = endedPages.map((page) => ["ended", page] as const);
+  for (const [name, page] of [...pages, ...explained, ...ended]) {
     const { html } = render(page, anyReader);
     assert.ok(html.includes('<html lang="qps" dir="rtl">'), name);
     const shown = html

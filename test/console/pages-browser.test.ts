@@ -49,7 +49,8 @@ before(async () => {
     createPictureStore([], { fetchPicture: () => Promise.reject(new Error("none")), now: () => 0, onFailed() {} }),
   );
   const pseudo = pageRenderer({}, pseudoText(texts[0]), pathsOf(assets));
-  app.get("/favicon.ico", (_request, reply) => reply.code(204).send());
+  // A page that waits loads itself again.
+  for (const path of ["/favicon.ico", "/.pomerium/"]) app.get(path, (_request, reply) => reply.code(204).send());
   app.get("/:look/:name", (request, reply) => {
     const { look, name } = request.params as Readonly<{ look: string; name: string }>;
     const page = pages.get(name) ?? assert.fail(name);
@@ -87,7 +88,10 @@ const looked = [
   "lease",
   "provider-refused",
   "account",
+  "account-on-route",
+  "account-waiting",
   "sign-out",
+  "sign-out-all",
   "choose-provider",
   "sign-in-loop",
 ];

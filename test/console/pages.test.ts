@@ -135,6 +135,25 @@ test("the user info page shows session and claims, or that no user is signed in"
   assert.ok(signedOut.includes("You&#39;re not signed in"));
 });
 
+test("a portal with 40 apps is at most 30 kB", () => {
+  const routes = Array.from({ length: 40 }, (_, i) => ({
+    id: `team-dashboards-${i}`,
+    name: `Team dashboards ${i}`,
+    type: "http" as const,
+    from: `https://dashboards-${i}.internal.example.com`,
+    description: "Charts, alerts and reports for the team",
+    logo_url: `/.pomerium/assets/pictures/${"0123456789abcdef".repeat(2)}${i}`,
+    owner: "Platform engineering",
+    kind: "web" as const,
+    url: `https://dashboards-${i}.internal.example.com/`,
+    command: null,
+  }));
+  const portal = { type: "routes", text: "", show: "permitted", view: "tiles", isFirst: true } as const;
+  const page = htmlOf({ ...portal, user: null, routes, refused: [], next: "team-dashboards-39", moreRefused: false });
+  const bytes = Buffer.byteLength(page);
+  assert.ok(bytes <= 30_000, `${bytes} bytes`);
+});
+
 test("sign-out asks for confirmation, with a form that posts to the signed URL", () => {
   const page = htmlOf({ type: "sign-out-confirm", action: "/.pomerium/sign_out?pomerium_signature=x&a=1" });
   assert.ok(page.includes('<form method="post" action="/.pomerium/sign_out?pomerium_signature=x&amp;a=1">'));
@@ -374,6 +393,22 @@ const pages: fc.Arbitrary<Page> = fc.oneof(
     routes: fc.tuple(fc.record({ name: text, url, description: text })),
     signInUrl: url,
     signOutUrl: url,
+    sessions: fc.record({
+      list: fc.tuple(
+        fc.record({
+          isCurrent: fc.constant(false),
+          isToken: fc.constant(false),
+          provider: text,
+          issuedAt: time,
+          seenAt: time,
+          expiresAt: time,
+          signOutUrl: url,
+        }),
+      ),
+      count: fc.constant(1),
+      othersUrl: url,
+      everywhereUrl: url,
+    }),
   }),
   fc.record({
     type: fc.constant("sign-out-confirm" as const),

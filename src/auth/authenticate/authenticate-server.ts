@@ -2,6 +2,7 @@
 import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance } from "fastify";
 import { withoutJsonSchemas } from "../../replication/runtime/index.ts";
+import { registerAccount } from "./account/account-endpoints.ts";
 import { type AuthDeps, createRequestContexts, type ReservedPathHandler } from "./context.ts";
 import { registerBackchannelLogout } from "./sign-in/backchannel-logout.ts";
 import { registerCallback } from "./sign-in/callback-endpoint.ts";
@@ -9,7 +10,6 @@ import { readOnly, registerCommon, sendUnauthorized } from "./sign-in/common-end
 import { registerLogin, registerUser } from "./sign-in/programmatic-endpoints.ts";
 import { registerSignIn } from "./sign-in/sign-in-endpoints.ts";
 import { registerSignOut } from "./sign-in/sign-out-endpoints.ts";
-import { userInfo } from "./sign-in/signed-in.ts";
 
 export async function createAuthenticateHost(
   deps: AuthDeps,
@@ -42,7 +42,7 @@ export async function createAuthenticateHost(
   readOnly(app, "/robots.txt", (_request, reply) =>
     reply.type("text/plain; charset=utf-8").send("User-agent: *\nDisallow: /\n"),
   );
-  readOnly(app, "/.pomerium/", (request, reply) => userInfo(deps, contexts, request, reply));
+  registerAccount(app, deps, contexts);
   for (const plugin of plugins) plugin(app);
   await app.ready();
   return {

@@ -85,6 +85,7 @@ function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: Reque
     signInUrl: "/.pomerium/sign_in",
     signOutUrl: "/.pomerium/sign_out",
     appsUrl: deps.routes !== null && deps.settings.isRouteOrigin(origin) ? portalPath : null,
+    accountUrl: new URL("/.pomerium/", deps.settings.authenticateUrl).href,
   });
   readOnly(app, "/.pomerium", (_request, reply) => reply.redirect("/.pomerium/", 301));
 

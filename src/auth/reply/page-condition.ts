@@ -14,4 +14,4 @@ export type PageCondition =
   | ("sign-in-link" | "callback" | "other-browser" | "used-sign-in" | "wrong-provider" | "too-many-sign-ins")
   | ("suspended" | "signed-out-meanwhile" | "not-recorded" | "no-provider" | "needs-window")
   | ("provider-silent" | "provider-untrue" | "provider-refused" | "provider-cancelled")
-  | ("redirect-refused" | "sign-out-elsewhere" | "still-signed-in");
+  | ("redirect-refused" | "sign-out-elsewhere" | "still-signed-in" | "account-form");

@@ -103,8 +103,53 @@ export type UserInfoPage = Fact<
     signOutUrl?: string | null;
     /** The routes portal; absent: this host has none. */
     appsUrl?: string | null;
+    /** The account page of the authenticate host, where a person ends sessions; absent: this is it. */
+    accountUrl?: string | null;
+    /** The person's sessions, only on the authenticate host. */
+    sessions?: Readonly<{
+      list: readonly AccountSession[];
+      /** All of them; the list has the newest. */
+      count: number;
+      /** A form that ends all but this one; null: there is no other. */
+      othersUrl: string | null;
+      /** The page that asks before every session ends. */
+      everywhereUrl: string;
+    }>;
+    /** What this browser has just ended. */
+    ended?: EndedSessions | null;
   }
 >;
+
+/** One of the person's own sessions. */
+export type AccountSession = Readonly<{
+  isCurrent: boolean;
+  /** It began with a token that a program showed. */
+  isToken: boolean;
+  /** The name of the provider that people read. */
+  provider: string;
+  issuedAt: UnixMs;
+  /** Null: use is not tracked. */
+  seenAt: UnixMs | null;
+  expiresAt: UnixMs;
+  /** A form that ends it; null: this browser's own. */
+  signOutUrl: string | null;
+}>;
+
+/** Sessions that a person has ended, and how far that is enforced. */
+export type EndedSessions = Readonly<{
+  what: "this" | "one" | "others" | "all";
+  count: number;
+  reach:
+    | Fact<"everywhere", { at: UnixMs }>
+    /** So many of the servers can use it no more; the others within a time. */
+    | Fact<"spreading", { confirmed: number; servers: number; withinMs: number }>
+    /** This region is cut off, and only its servers have it. */
+    | Fact<"region", { complete: boolean }>
+    /** It had ended before. */
+    | Fact<"already", unknown>
+    /** It is recorded, and no receipt is available. */
+    | Fact<"unknown", unknown>;
+}>;
 
 export type SignOutConfirmPage = Fact<
   "sign-out-confirm",
@@ -114,10 +159,12 @@ export type SignOutConfirmPage = Fact<
     user?: PageUser | null;
     /** Target of the cancel link. */
     cancelUrl?: string | null;
+    /** How many sessions end; absent: this one. */
+    sessions?: number;
   }
 >;
 
-export type SignedOutPage = Fact<"signed-out", { continueUrl?: string | null }>;
+export type SignedOutPage = Fact<"signed-out", { continueUrl?: string | null; ended?: EndedSessions | null }>;
 
 /**
  * A sign-in that failed: an expired state, a refusal by the identity provider, or a provider that is down.

@@ -304,11 +304,16 @@ export function startRegionalBroker(options: RegionalBrokerOptions): RegionalBro
     };
   }
 
-  /** Only for operators: the caller has checked the token, or the administrator's session. */
+  /**
+   * For operators, whose token or session the caller has checked, and for the sign-out of a person, whose session the
+   * authenticate service has checked.
+   */
   async function revokeLocally(role: Role, request: CommandRequest): Promise<LocalResult> {
     const { commandId } = request;
+    const { command } = request;
+    const isSignOut = role === "authenticate" && "reason" in command && command.reason === "sign-out";
     const message =
-      role === "operator" ? refuseCommand(role, request) : "only an operator may revoke in a region alone";
+      role === "operator" || isSignOut ? refuseCommand(role, request) : "only an operator may revoke in a region alone";
     if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
     if (region.local !== null && isLocalCommand(request)) return region.local.submit(request);
     const why = "a region accepts by itself only commands that revoke or suspend";

@@ -113,9 +113,10 @@ function tileOf(route: FoundRoute, context: PageContext): Html {
   }>${isolateText(route.name)}</a></b><small data-part="address">${addressOf(route)}</small><small data-part="description">${route.description}</small>${
     owner !== null &&
     html`<small data-part="owner"${route.id === "" && html` data-words="${portal.owner("{}")}"`}>${portal.owner(isolateValue(owner))}</small>`
-  }${
-    route.command !== null && html`<div class="run" data-part="run">${copyElement(route.command, text)}</div>`
-  }</div><button type="button" class="pin" aria-pressed="false" title="${portal.pin}" aria-label="${portal.pin}" hidden>${star}</button></li>`;
+  }${route.command !== null && html`<div class="run" data-part="run">${copyElement(route.command, text)}</div>`}</div>${
+    route === blankRoute &&
+    html`<button type="button" class="pin" aria-pressed="false" title="${portal.pin}" aria-label="${portal.pin}" hidden>${star}</button>`
+  }</li>`;
 }
 
 /** Why, in the policy's own sentences where it has some, and who can be asked. */
@@ -134,7 +135,7 @@ function refusedTile(route: RefusedRoute, context: PageContext): Html {
 
 function logoOf({ logo_url: url, name }: FoundRoute, { look }: PageContext): Html {
   const logo = safePicture(look.pictureUrl(url));
-  return html`<span class="logo" data-part="logo" aria-hidden="true">${
+  return html`<span class="logo" aria-hidden="true">${
     logo === null ? initialOf(name) : html`<img src="${logo}" alt="" loading="lazy" width="40" height="40">`
   }</span>`;
 }

@@ -184,6 +184,10 @@ const conditions: Readonly<Record<PageCondition, (values: ConditionValues) => Co
     title: "Sign-out wasn't started here",
     text: "Another site asked for it. Confirm to sign out.",
   }),
+  "account-form": () => ({
+    title: "This page is out of date",
+    text: "It was open for more than five minutes, or you have signed in again since. Nothing was changed.",
+  }),
   "still-signed-in": () => ({ title: "You're still signed in", text: "Sign-out couldn't be saved." }),
 };
 
@@ -315,9 +319,15 @@ const pages = {
   notResponding: "Not responding right now",
   signOutTitle: "Sign out?",
   signOutText: "This ends your session in every app and closes what's open.",
+  signOutAllTitle: "Sign out everywhere?",
+  signOutAllText: (count: number) =>
+    count === 1
+      ? "This ends your session, and closes what's open. You have no other."
+      : `This ends all ${count} of your sessions, in every browser and program, and closes what's open.`,
+  signOutAll: "Sign out everywhere",
   staySignedIn: "Stay signed in",
   signedOutTitle: "You're signed out",
-  signedOutText: "Your session has ended on every server. You can close this window.",
+  signedOutText: "You can close this window.",
   signInOnceMore: "Sign in again",
 } as const;
 
@@ -361,6 +371,24 @@ function positionOf({ position, exact }: Extract<DetailRow, { type: "fact" }>): 
   return exact ? `last set by event ${position}` : `last set at or before event ${position}`;
 }
 
+/** What a person has ended, and how far that is enforced: never more than a receipt says. */
+const ended = {
+  this: "You signed out.",
+  one: "You signed out of a session.",
+  others: (count: number) =>
+    count === 1 ? "You signed out of the other session." : `You signed out of ${count} other sessions.`,
+  all: (count: number) =>
+    count === 1 ? "You signed out everywhere: 1 session." : `You signed out everywhere: ${count} sessions.`,
+  everywhere: (time: string) => `Ended on every server at ${time}.`,
+  spreading: (confirmed: number, servers: number, seconds: number) =>
+    `${confirmed} of ${servers} servers have confirmed. The rest follow within ${seconds} s.`,
+  region: "Ended on the servers of this region. The others are out of reach, and end it when they are connected again.",
+  regionSpreading: "The servers of this region are ending it. The others are out of reach for now.",
+  already: "That session had already ended.",
+  unknown: "It's recorded. Which servers have confirmed isn't known right now.",
+  checkAgain: "Check again",
+} as const;
+
 /** My account. */
 const account = {
   title: "My account",
@@ -376,6 +404,20 @@ const account = {
   userId: "User ID",
   groups: "Groups",
   none: "None.",
+  sessions: (count: number) => `Sessions (${count})`,
+  sessionsNote: "Programs that you signed in from a browser, such as cardea tcp, share its session.",
+  sessionsElsewhere: "All my sessions",
+  olderSessions: (count: number) => (count === 1 ? "and 1 older session" : `and ${count} older sessions`),
+  thisBrowser: "This browser",
+  otherSession: "Another browser or device",
+  tokenSession: "A program with a token",
+  signedInWith: (provider: string) => `Signed in with ${provider}`,
+  lastUsed: "Last used",
+  signOutOne: "Sign out",
+  signOutOthers: "Sign out other sessions",
+  signOutHere: "Sign out here",
+  signOutEverywhere: "Sign out everywhere…",
+  details: "Identity details",
   session: "Session",
   sessionId: "Session ID",
   provider: "Identity provider",
@@ -427,6 +469,7 @@ export const en = {
   loop,
   pages,
   details,
+  ended,
   account,
   portal,
   console: consoleWords,

@@ -43,6 +43,12 @@ const enableCopy = (button) => {
 };
 
 for (const element of document.querySelectorAll("time")) showLocalTime(element);
+// What is still spreading: the page is loaded again, unless the reader is using it.
+const again = document.querySelector("[data-again] a");
+if (again instanceof HTMLAnchorElement)
+  setInterval(() => {
+    if (!document.hidden && document.activeElement === document.body) location.replace(again.href);
+  }, 2_000);
 // Browsers offer the clipboard only over https and on localhost.
 if (navigator.clipboard !== undefined)
   for (const button of document.querySelectorAll("button.copy"))

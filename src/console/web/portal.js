@@ -77,14 +77,14 @@ const tileOf = (route) => {
   const owner = partOf(copy, "owner");
   if (route.owner === undefined) owner.remove();
   else owner.textContent = (owner.dataset["words"] ?? "").replace("{}", () => route.owner ?? "");
-  const logo = partOf(copy, "logo");
+  const logo = copy.querySelector(".logo");
   const picture = route.picture ?? "";
   if (/^(?:data:image\/|\/\.pomerium\/assets\/)/.test(picture)) {
     const image = document.createElement("img");
     image.alt = "";
     image.src = picture;
-    logo.replaceChildren(image);
-  } else logo.textContent = ([...route.name.trim()][0] ?? "?").toUpperCase();
+    logo?.replaceChildren(image);
+  } else if (logo !== null) logo.textContent = ([...route.name.trim()][0] ?? "?").toUpperCase();
   const run = partOf(copy, "run");
   if (route.command === null) run.remove();
   else {
@@ -97,10 +97,19 @@ const tileOf = (route) => {
   return copy;
 };
 
+/** Only the template has the button; one in each tile would double the page. @param {Element} tile */
+const addPin = (tile) => {
+  if (tile.closest('[data-part="refused"]') !== null) return null;
+  const pin = template.content.querySelector("button.pin")?.cloneNode(true);
+  if (!(pin instanceof HTMLButtonElement)) return null;
+  tile.append(pin);
+  return pin;
+};
+
 /** @param {Element} tile */
 const enable = (tile) => {
   const id = tile instanceof HTMLElement ? (tile.dataset["id"] ?? "") : "";
-  const pin = tile.querySelector("button.pin");
+  const pin = tile.querySelector("button.pin") ?? addPin(tile);
   if (pin instanceof HTMLButtonElement) {
     pin.hidden = false;
     pin.setAttribute("aria-pressed", String(pins.includes(id)));

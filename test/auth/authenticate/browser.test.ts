@@ -163,3 +163,38 @@ test("a user without access may sign in with another account", options, async (t
   await page.waitForSelector("[data-page=user-info]");
   assert.match((await page.textContent("main")) ?? "", /alice@example\.com/);
 });
+
+test(
+  "without scripts a person ends another session, and then every one, and reads that each server has done it",
+  options,
+  async (t) => {
+    const { world, page } = await start(t);
+    await page.goto(world.url("app"));
+    await answerForm(page, "alice");
+    await page.waitForURL(world.url("app"));
+    const context = await browser?.newContext({ javaScriptEnabled: false });
+    t.after(() => context?.close());
+    const other = (await context?.newPage()) ?? assert.fail();
+    await other.goto(world.url("app", "/.pomerium/"));
+    await other.getByRole("link", { name: "Sign in" }).click();
+    await answerForm(other, "alice");
+    await other.getByRole("link", { name: "All my sessions" }).click();
+    assert.equal(new URL(other.url()).hostname, "authenticate.localhost");
+    assert.equal(await other.locator("[data-part=sessions] li").count(), 2);
+    await other.getByRole("button", { name: "Sign out", exact: true }).click();
+    await other.getByText("You signed out of a session. Ended on every server at").waitFor();
+    await page.reload();
+    await page.waitForSelector("[data-page=demo-sign-in]");
+
+    await other.getByRole("link", { name: "Sign out everywhere…" }).click();
+    await other.getByText("This ends your session, and closes what's open. You have no other.").waitFor();
+    await other.getByRole("button", { name: "Sign out everywhere" }).click();
+    await other.waitForSelector("[data-page=signed-out] [data-ended=everywhere]");
+    assert.deepEqual(
+      [...world.replica.projection.sessions()].filter(
+        ({ sessionId }) => world.replica.projection.sessionStatus(sessionId).status === "active",
+      ),
+      [],
+    );
+  },
+);

@@ -205,6 +205,22 @@ test("the region's receipt is signed and verifies with the keys of the cluster",
   assert.equal(unknown.type, "unknown");
 });
 
+test("a person who signs out ends their sessions in a region alone, too", async (t) => {
+  const { b1 } = await aRegion(t);
+  const request = { ...aRequest(), actor: `user:${userId(1)}` };
+  const command = { type: "revokeUserSessions", userId: userId(1), reason: "sign-out" } as const;
+  const result = await b1.client("authenticate").revokeLocally({ ...request, command });
+  assert.equal(result.type, "local");
+  for (const [role, reason, actor] of [
+    ["authenticate", "operator", request.actor],
+    ["authenticate", "sign-out", "operator:eve"],
+    ["proxy", "sign-out", request.actor],
+  ] as const) {
+    const refused = await b1.client(role).revokeLocally({ ...aRequest(), actor, command: { ...command, reason } });
+    assert.ok(refused.type === "refused" && refused.code === "forbidden", `${role} ${reason} ${actor}`);
+  }
+});
+
 test("only an operator may revoke in a region alone, and only what tightens", async (t) => {
   const { b1 } = await aRegion(t);
   for (const role of ["proxy", "authorize", "authenticate", "broker"] as const) {

@@ -14,7 +14,9 @@ export type OwnCookie =
   /** Authenticate host: identifies the browser that started a sign-in at the identity provider. */
   | "csrf"
   /** Authenticate host: the session there. */
-  | "authenticate";
+  | "authenticate"
+  /** Authenticate host: what the browser has just ended (ended-sessions.ts). */
+  | "ended";
 
 /** @param sessionCookie the configured `cookie_name` */
 export function ownCookie(sessionCookie: string, kind: OwnCookie, origin: Readonly<{ protocol: string }>): string {

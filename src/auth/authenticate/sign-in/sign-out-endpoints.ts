@@ -9,8 +9,10 @@
  * - The session ends before the browser is redirected, without waiting for a projection.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { type CommandResult, type ProviderTokens, parseSessionId, type SessionId } from "../../../events/index.ts";
+import { type ProviderTokens, parseSessionId, type SessionId } from "../../../events/index.ts";
 import type { SignedOutPage, SignOutConfirmPage } from "../../reply/page.ts";
+import { endSessions } from "../account/end-sessions.ts";
+import { readEnded, rememberEnded } from "../account/ended-sessions.ts";
 import {
   type AuthDeps,
   addCookie,
@@ -30,7 +32,6 @@ import {
 import type { SessionHandle } from "../credentials/handle.ts";
 import type { ProviderClient } from "../provider/provider-client.ts";
 import { isFromElsewhere } from "../same-origin.ts";
-import { submitWithRetry } from "./begin-session.ts";
 import { readOnly } from "./common-endpoints.ts";
 import { createFrontchannelLogout, frontchannelIn } from "./frontchannel-logout.ts";
 import { authenticateCookie, readHeldSession, readOwnHandle } from "./signed-in.ts";
@@ -58,9 +59,10 @@ export function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: 
       retryUrl: "/.pomerium/sign_out",
     });
   });
-  readOnly(app, "/.pomerium/signed_out", (request, reply) =>
-    sendPage({ deps, request, reply, context: contexts.of(request) }, 200, signedOutPage(deps)),
-  );
+  readOnly(app, "/.pomerium/signed_out", async (request, reply) => {
+    const ended = await readEnded(deps, request, reply, null);
+    return sendPage({ deps, request, reply, context: contexts.of(request) }, 200, { ...signedOutPage(deps), ended });
+  });
 }
 
 async function signOut(
@@ -82,8 +84,14 @@ async function signOut(
     const tokens = await deps.databroker.tokens(sessionId).catch(() => undefined);
     const session = deps.replica.projection.session(sessionId);
     const idpId = session?.status === "active" ? session.idpId : (deps.settings.defaultIdpIds[0] ?? "");
-    const result = await revokeSession(deps, sessionId);
-    if (result.type === "unavailable" || (result.type === "refused" && result.code !== "not-found")) {
+    const userId = session?.userId ?? null;
+    const commandId = newCommandId(deps);
+    const result = await endSessions(deps, {
+      commandId,
+      actor: userId === null ? "service:authenticate" : `user:${userId}`,
+      command: { type: "revokeSession", sessionId, reason: "sign-out" },
+    });
+    if (result.type === "unavailable") {
       return sendProblem(deps, request, reply, context, {
         status: 503,
         condition: "still-signed-in",
@@ -96,10 +104,11 @@ async function signOut(
     deps.log.info({ sessionId: sessionId }, "signed out");
     if (ownHandle !== undefined && ownHandle.sessionId !== sessionId)
       return confirmSignOut({ deps, request, reply, context }, { ownHandle, returnTo });
-    clearAuthenticateCookie(deps, reply);
-    const next =
-      tokens === undefined ? null : await endProviderSession(deps, deps.providerOf(idpId), { tokens, returnTo });
-    return reply.redirect((next ?? returnTo)?.href ?? "/.pomerium/signed_out", 302);
+    if (result.type === "done" || result.type === "region") {
+      const link = result.type === "done" ? result.link : null;
+      await rememberEnded(deps, reply, { what: "this", count: 1, userId, commandId, link });
+    }
+    return leaveAfterSignOut(deps, reply, { idpId, tokens, returnTo });
   }
   if (ownHandle !== undefined) return confirmSignOut({ deps, request, reply, context }, { ownHandle, returnTo });
   return reply.redirect(returnTo?.href ?? "/.pomerium/signed_out", 302);
@@ -113,13 +122,16 @@ function sessionToEnd(url: URL): SessionId | undefined {
   }
 }
 
-function revokeSession(deps: AuthDeps, sessionId: SessionId): Promise<CommandResult> {
-  const userId = deps.replica.projection.session(sessionId)?.userId;
-  return submitWithRetry(deps, {
-    commandId: newCommandId(deps),
-    actor: userId === undefined || userId === null ? "service:authenticate" : `user:${userId}`,
-    command: { type: "revokeSession", sessionId, reason: "sign-out" },
-  });
+/** Forgets the session of this browser, and sends it on: to the identity provider, so that its session ends too. */
+export async function leaveAfterSignOut(
+  deps: AuthDeps,
+  reply: FastifyReply,
+  { idpId, tokens, returnTo }: Readonly<{ idpId: string; tokens: ProviderTokens | undefined; returnTo: URL | null }>,
+): Promise<FastifyReply> {
+  clearAuthenticateCookie(deps, reply);
+  const next =
+    tokens === undefined ? null : await endProviderSession(deps, deps.providerOf(idpId), { tokens, returnTo });
+  return reply.redirect((next ?? returnTo)?.href ?? "/.pomerium/signed_out", 302);
 }
 
 /** Names no time: anyone can open the page, and then nothing ended. */

@@ -8,7 +8,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { type Fact, sessionStream, userStream } from "../../../events/index.ts";
 import { momentOf } from "../../../replication/runtime/index.ts";
 import type { Principal } from "../../authorize/decision.ts";
-import type { Page, SignInLoopPage } from "../../reply/page.ts";
+import type { SignInLoopPage, UserInfoPage } from "../../reply/page.ts";
 import {
   type AuthDeps,
   currentKey,
@@ -177,6 +177,9 @@ export async function userInfo(
   contexts: RequestContexts,
   request: FastifyRequest,
   reply: FastifyReply,
+  sessionsPart: (
+    signedIn: Extract<SignInStatus, { type: "signed-in" }>,
+  ) => Promise<Pick<UserInfoPage, "sessions" | "ended">>,
 ): Promise<FastifyReply> {
   const context = contexts.of(request);
   const url = externalUrl(request, context);
@@ -199,14 +202,15 @@ export async function userInfo(
     trace: context.trace ?? null,
   });
   const urls = { signInUrl: signIn.href, signOutUrl: "/.pomerium/sign_out" };
-  return sendPage({ deps, request, reply, context }, 200, userInfoPageOf(deps, principal, urls));
+  const sessions = signedIn.type === "signed-in" ? await sessionsPart(signedIn) : {};
+  return sendPage({ deps, request, reply, context }, 200, { ...userInfoPageOf(deps, principal, urls), ...sessions });
 }
 
 export function userInfoPageOf(
   deps: AuthDeps,
   principal: Principal | null,
-  urls: Readonly<{ signInUrl: string; signOutUrl: string; appsUrl?: string | null }>,
-): Page {
+  urls: Pick<UserInfoPage, "signInUrl" | "signOutUrl" | "appsUrl" | "accountUrl">,
+): UserInfoPage {
   const at = deps.clock.wall();
   if (principal === null)
     return { type: "user-info", at, user: null, session: null, claims: null, groups: [], ...urls };

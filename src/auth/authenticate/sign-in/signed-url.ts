@@ -39,6 +39,10 @@ export const parameter = {
   sessionIdle: "pomerium_session_idle",
   /** Cardea's: the id of the session that a sign-out ends. It is no credential. */
   endSession: "pomerium_end_session",
+  /** Cardea's: what a form of the account page ends. */
+  scope: "pomerium_scope",
+  /** Cardea's: the session of the browser that the form was made for. */
+  ownSession: "pomerium_own_session",
   issued: "pomerium_issued",
   expiry: "pomerium_expiry",
   signature: "pomerium_signature",

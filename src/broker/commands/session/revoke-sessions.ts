@@ -16,7 +16,7 @@ export const revokeSessions: CommandDefinition<"revokeSessions"> = {
     reason: parseRevocationReason(fields["reason"]),
   }),
   permission: ["authenticate", "operator"],
-  isPermitted: (role, { reason }) => role !== "authenticate" || reason === "identity-provider",
+  isPermitted: (role, { reason }) => role !== "authenticate" || reason === "identity-provider" || reason === "sign-out",
   tightens: true,
   access: ({ sessionIds }) => ({ reads: [], writes: sessionIds.map(sessionStream) }),
   perform(projection, { sessionIds, reason }) {
