@@ -62,6 +62,7 @@ export { createScimServer } from "./authenticate/scim/scim-server.ts";
 export { beginSignIn, NoRouteError, type SignInRedirect } from "./authenticate/sign-in/begin-sign-in.ts";
 export { isTooLongForRedirect, scriptPath } from "./authenticate/sign-in/kept-address.ts";
 export { portalPath } from "./authenticate/sign-in/route-list-endpoint.ts";
+export { signInAgainUrl } from "./authenticate/sign-in/sign-in-again.ts";
 export { createSignInGate, type SignInGate } from "./authenticate/sign-in/sign-in-gate.ts";
 export { type SignInLoop, signInLoopOf, signInLoopPageOf } from "./authenticate/sign-in/sign-in-returns.ts";
 export { existingSignInPath, signInUnavailable } from "./authenticate/sign-in/sign-in-unavailable.ts";

@@ -29,6 +29,7 @@ import type { BalancingConfig, BreakerConfig, OutlierConfig } from "./values/ups
 
 type BrokerKeys = (typeof globalKeys)["broker"]["shape"];
 type NatsKeys = (typeof globalKeys)["nats"]["shape"];
+type StepUpKeys = (typeof globalKeys)["step_up"]["shape"];
 type MassChangeKeys = (typeof globalKeys)["mass_change"]["shape"];
 type AuditKeys = (typeof globalKeys)["audit"]["shape"];
 type DecisionApiKeys = (typeof globalKeys)["decision_api"]["shape"];
@@ -333,6 +334,8 @@ export type Config = Readonly<{
   administrators: readonly OperatorEntry[];
   operators: readonly OperatorEntry[];
   viewers: readonly OperatorEntry[];
+  /** When an act of an operator needs a fresh sign-in. */
+  stepUp: ConfigFields<StepUpKeys>;
   /** The longest interval between two refreshes of a session's claims. */
   refreshEveryMs: number;
   /** The maximum total size of the identity headers of one request. */

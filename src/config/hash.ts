@@ -50,7 +50,7 @@ function auditBodyOf({
 /** The fields of a configuration that its body contains, with secrets not yet redacted. */
 function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
   const { file: _file, nodeName: _nodeName, jwtEndpoint, signOutToRoutes, dnsLookupFamily, ...rest } = config;
-  const { signInProviders, defaultSignInProviders, branding, operators, viewers, ...shared } = rest;
+  const { signInProviders, defaultSignInProviders, branding, operators, viewers, stepUp, ...shared } = rest;
   const named = signInProviders.filter(({ name }) => name !== defaultProviderName);
   return {
     ...shared,
@@ -58,6 +58,7 @@ function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
     ...(canonicalJson(branding) === canonicalJson(plainBranding) ? {} : { branding }),
     ...(operators.length === 0 ? {} : { operators }),
     ...(viewers.length === 0 ? {} : { viewers }),
+    ...(stepUp.maxAgeMs === 600_000 && stepUp.authTime === "required" ? {} : { stepUp }),
     ...(jwtEndpoint ? { jwtEndpoint } : {}),
     ...(signOutToRoutes ? { signOutToRoutes } : {}),
     ...(dnsLookupFamily === "V4_PREFERRED" ? {} : { dnsLookupFamily }),

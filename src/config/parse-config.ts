@@ -225,6 +225,7 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
     tokenIssuers: globals.identity_providers,
     signalTransmitters: resolveSignalTransmitters(globals.signal_transmitters, { report, material }),
     ...roles,
+    stepUp: configFields(globalKeys.step_up.shape, globals.step_up),
     refreshEveryMs: globals.refresh_interval,
     identityHeadersBytesMax: globals.max_identity_headers_bytes,
     setResponseHeaders: process.responseHeaders,

@@ -27,6 +27,7 @@ export type { GroupView, SessionView, UserView } from "./api/operator-views.ts";
 export type { AccessFailure, AccessProgress, WhatReport, WhoReport } from "./api/past/access-reports.ts";
 export type { ExplainAnswer } from "./api/past/explain-route.ts";
 export type { AskAnswer } from "./api/provisioning/directory-people.ts";
+export type { Me } from "./api/roles/me-operations.ts";
 export { isAdministrator, type OperatorRole, operatorRoles, type RoleEntries } from "./api/roles/operator-roles.ts";
 export { createPageAssets, type PageAssets } from "./assets/page-assets.ts";
 export { fetchPicture } from "./assets/picture-fetch.ts";

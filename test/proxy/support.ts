@@ -85,6 +85,7 @@ function configOf(routes: readonly RouteConfig[], parts: Partial<Config>): Confi
     administrators: [],
     operators: [],
     viewers: [],
+    stepUp: { maxAgeMs: 600_000, authTime: "required" },
     codecType: "auto",
     tlsSessionTickets: "shared",
     http2Connections: process.env["HTTP2_CONNECTIONS"] === "node" ? "node" : "cardea",

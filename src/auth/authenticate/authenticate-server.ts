@@ -8,6 +8,7 @@ import { registerBackchannelLogout } from "./sign-in/backchannel-logout.ts";
 import { registerCallback } from "./sign-in/callback-endpoint.ts";
 import { readOnly, registerCommon, sendUnauthorized } from "./sign-in/common-endpoints.ts";
 import { registerLogin, registerUser } from "./sign-in/programmatic-endpoints.ts";
+import { registerSignInAgain } from "./sign-in/sign-in-again.ts";
 import { registerSignIn } from "./sign-in/sign-in-endpoints.ts";
 import { registerSignOut } from "./sign-in/sign-out-endpoints.ts";
 
@@ -29,6 +30,7 @@ export async function createAuthenticateHost(
   await app.register(formbody);
   registerCommon(app, deps, contexts);
   registerSignIn(app, deps, contexts);
+  registerSignInAgain(app, deps, contexts);
   registerSignOut(app, deps, contexts);
   registerBackchannelLogout(app, deps);
   registerLogin(app, deps, contexts);

@@ -37,7 +37,6 @@ import {
   type OperatorCaller,
   operatorCallerOf,
   type PolicyOfRoute,
-  type RoleEntries,
   registerConsole,
   registerOperatorApi,
   registerReceiptKeys,
@@ -52,6 +51,7 @@ import { receiptKeys } from "../../replication/wire/index.ts";
 import { massChangeLimitsOf } from "../process/mass-change-limits.ts";
 import type { OpenDirectories } from "../process/open-directories.ts";
 import type { ProviderClients } from "../process/provider-clients.ts";
+import { version } from "../terminal/version.ts";
 import type { AuditParts } from "./audit-parts.ts";
 import { authKeys } from "./auth-keys.ts";
 import { routeIdleMs } from "./idle/idle-parts.ts";
@@ -177,8 +177,8 @@ export async function authenticateHostOf(
     /** Null: this process checks no decisions of other nodes. */
     recheck: Pick<Recheck, "counts"> | null;
     providers: ProviderClients;
-    /** Who has which role now; a person who loses one loses open streams. */
-    roles: () => RoleEntries;
+    /** The configuration in force: a person who loses a role loses open streams. */
+    config: () => Config;
     policies: Policies;
     pages: Omit<PageParts, "pictureUrl">;
     now: () => UnixMs;
@@ -229,12 +229,16 @@ export async function authenticateHostOf(
         ...(signalStreams === undefined ? {} : { signalStreams }),
         callerOf,
         fresh,
+        roles: parts.config,
+        stepUp: () => parts.config().stepUp,
         now: parts.now,
         sleep: (ms, signal) => sleep(ms, undefined, { signal, ref: false }),
         uuid: randomUUID,
         massChange: massChangeLimitsOf(config),
         routePolicies: () => routePolicies(config, parts.policies),
         region: config.region,
+        cluster: config.broker.clusterName,
+        version,
         idle: parts.auth.idle,
         providers: {
           nameOf: (idpId) => clients.get(idpId)?.name ?? null,
@@ -273,7 +277,7 @@ function operatorCallers(
   config: Config,
   parts: Readonly<{
     auth: AuthDeps;
-    roles: () => RoleEntries;
+    config: () => Config;
     homeOutOfReach: ReturnType<typeof createHomeLookup>;
   }>,
 ): (request: FastifyRequest) => Promise<OperatorCaller> {
@@ -282,7 +286,7 @@ function operatorCallers(
   return (request) =>
     operatorCallerOf(request, {
       authenticateOrigin: config.authenticateServiceUrl.origin,
-      roles: parts.roles(),
+      roles: parts.config(),
       verifyToken: (token) => verifyOperatorToken(token, { secrets, cluster, nowS: nowS() }),
       signedIn: (asking) => readLeasedSignInStatus(parts.auth, asking),
       homeOutOfReach: parts.homeOutOfReach,

@@ -232,7 +232,7 @@ export async function startRequestServices(
           providers: known,
           now: parts.now,
           logger,
-          roles: parts.config,
+          config: parts.config,
           policies,
           pages,
         })

@@ -29,6 +29,8 @@ import { execCredential, flushCredentials } from "./kubernetes.ts";
 import { logExport, logVerify } from "./log.ts";
 import { groupsAdd, groupsDelete, groupsList, groupsRemove, groupsShow } from "./membership/groups.ts";
 import { heldAllow, heldDrop, heldList, heldRelease, heldShow } from "./membership/held.ts";
+import { operatorToken } from "./operators/operator-token.ts";
+import { operatorWhoami } from "./operators/whoami.ts";
 import { postgresPromote } from "./postgres.ts";
 import { receiptShow, receiptsKeys, receiptsVerify } from "./receipts.ts";
 import { activity, changes } from "./record/changes.ts";
@@ -114,6 +116,8 @@ export const commands: readonly CliCommand[] = [
   signalStreamsPause,
   signalStreamsDisable,
   signalStreamsEnable,
+  operatorWhoami,
+  operatorToken,
   clusterStatus,
   clusterFinalize,
   clusterRetire,

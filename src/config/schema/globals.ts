@@ -8,7 +8,6 @@ import { z } from "zod";
 import { homeRegions } from "../values/home-values.ts";
 import { otherLogLevels } from "../values/log-fields.ts";
 import { duration, hostAliases, hostPort, hostPortOrOff, url, urlOrNothing, urls } from "../values/network-values.ts";
-import { operatorEntries } from "../values/operator-entries.ts";
 import { certificatePairs, serviceSet } from "../values/process-values.ts";
 import {
   booleanValue,
@@ -28,6 +27,7 @@ import { cardea, pomerium } from "./keys.ts";
 import { autocertKeys, listenerKeys } from "./listener.ts";
 import { massChangeKeys } from "./mass-change.ts";
 import { observingKeys } from "./observing.ts";
+import { operatorKeys } from "./operators.ts";
 import { retentionKeys } from "./retention.ts";
 import { breakerKeys } from "./upstreams.ts";
 
@@ -213,18 +213,7 @@ export const signInKeys = {
     "The claim whose values count as the person's groups, at sign-in and at every refresh. Absent: claims make no groups.",
     { inConfig: "value" },
   ),
-  administrators: cardea(
-    operatorEntries().prefault([]),
-    "Who may do everything in the operator API and console: `group:` and a group id, `email:` and an e-mail that the provider calls verified, or `sub:` and the provider's subject; always of the first default provider. A mapping with `who` and `route_groups` limits the role to these groups of routes (docs/operator-roles.md). A bare entry is an error; a bare e-mail beside entries that say their kind is read as `email:`, with a warning.",
-  ),
-  operators: cardea(
-    operatorEntries().prefault([]),
-    "Who may see everything in the operator API and console, and act on people and sessions: revoke, suspend, restore, change members of groups. Entries as in `administrators`.",
-  ),
-  viewers: cardea(
-    operatorEntries().prefault([]),
-    "Who may see everything in the operator API and console, e-mails and addresses of people included, and change nothing. Entries as in `administrators`.",
-  ),
+  ...operatorKeys,
   refresh_interval: cardea(
     duration({ min: "1s", max: "24h" }).prefault("10m"),
     "How often a session's claims are refreshed, at the latest; sooner if its access token expires.",

@@ -1,5 +1,6 @@
 /**
- * Operator access: audit records of callers that the operator API refuses, and of reads of personal data and of audit.
+ * Operator access: audit records of callers that the operator API refuses, of reads of personal data and of audit, and
+ * of acts that no command records.
  * Pure.
  *
  * - A flood of refused callers does not fill the spool: a minute has at most twenty records of its own; one more says
@@ -15,6 +16,16 @@ export type AccessAct = Omit<ActRecord, "node" | "boot" | "region">;
 export type AccessRecorder = Readonly<{
   /** @param actor `user:ID` of a person, or `token:ID`, whose role does not suffice; `anonymous` */
   refused(request: Readonly<{ operation: string; actor: string; status: 401 | 403; ip: string | undefined }>): void;
+  /** An act that no command records. @param actor as `read` */
+  acted(
+    request: Readonly<{
+      operation: string;
+      actor: string;
+      targets: readonly string[];
+      status: number;
+      ip: string | undefined;
+    }>,
+  ): void;
   /** @param actor as the log names it */
   read(
     request: Readonly<{ operation: string; actor: string; targets: readonly string[]; ip: string | undefined }>,
@@ -75,6 +86,11 @@ export function createAccessRecorder(options: {
       const from = ip === undefined ? {} : { ip };
       record(act(actor, operation, { outcome: "refused", code: String(status), ...from }));
     },
+    acted({ operation, actor, targets, status, ip }) {
+      const outcome =
+        status < 400 ? { outcome: "done" as const } : { outcome: "refused" as const, code: String(status) };
+      record(act(actor, operation, { targets, ...outcome, ...(ip === undefined ? {} : { ip }) }));
+    },
     read({ operation, actor, targets, ip }) {
       const key = JSON.stringify([actor, operation, targets]);
       const before = reads.get(key);
@@ -94,6 +110,15 @@ export function createAccessRecorder(options: {
       );
     },
   };
+}
+
+/** The changes that are made without a command to the broker, whose record would name the actor. */
+export function isUnrecordedAct(operation: string): boolean {
+  return (
+    operation === "POST /snapshots" ||
+    operation === "POST /users/:user/ask" ||
+    /^POST \/signals\/(?:transmitters|streams)\//.test(operation)
+  );
 }
 
 /** The operations whose answers have personal data, or say what people did. */

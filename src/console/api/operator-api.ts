@@ -17,7 +17,7 @@ import { streamDecisions } from "./decisions/decision-stream.ts";
 import { registerHeld } from "./held/operator-held.ts";
 import { registerLive } from "./live/live-route.ts";
 import { registerLocalReceipts } from "./local-changes.ts";
-import { isSensitiveRead } from "./operator-access.ts";
+import { isSensitiveRead, isUnrecordedAct } from "./operator-access.ts";
 import { isChange, registerChanges } from "./operator-changes.ts";
 import { registerConfigurations } from "./operator-configurations.ts";
 import { operatorOperations } from "./operator-operations.ts";
@@ -42,13 +42,14 @@ import { registerSeals } from "./past/seals-route.ts";
 import { registerDirectoryPeople } from "./provisioning/directory-people.ts";
 import { eventStreamType } from "./receipt-stream.ts";
 import { authorizeOperations } from "./roles/authorize-operation.ts";
+import { registerMe } from "./roles/me-route.ts";
 import { registerTransmitters } from "./signals/operator-transmitters.ts";
 import { signalStatusSchema } from "./signals/signal-schemas.ts";
 
 export const operatorApiPrefix = "/.pomerium/admin/api/v1";
 
 export function registerOperatorApi(app: FastifyInstance, options: OperatorApiOptions): void {
-  const deps = { ...options, callerOf: authorizeOperations(options.callerOf) };
+  const deps = { ...options, callerOf: authorizeOperations(options) };
   void app.register(
     (scope, _options, done) => {
       registerIn(scope, deps);
@@ -78,6 +79,14 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
       deps.access.read({ operation, actor: typedActor(caller.actor), targets: readTargets(request, deps.replica), ip });
     deps.log.info({ actor: caller.actor, method: request.method, path }, "operator request");
   });
+  scope.addHook("onResponse", async (request, reply) => {
+    const caller = callers.get(request);
+    const { operation } = request.routeOptions.config;
+    if (caller === undefined || operation === undefined || !isUnrecordedAct(operation)) return;
+    const targets = readTargets(request, deps.replica);
+    const act = { operation, actor: typedActor(caller.actor), targets, status: reply.statusCode };
+    deps.access.acted({ ...act, ip: deps.callerIp() });
+  });
   scope.removeContentTypeParser("application/x-www-form-urlencoded");
   scope.setErrorHandler(sendError);
   scope.setNotFoundHandler((_request, reply) => reply.code(404).send({ error: "there is no such operation" }));
@@ -101,6 +110,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
       },
     });
   };
+  registerMe(route, deps);
   registerReads(route, deps);
   registerChanges(route, deps);
   registerUserChanges(route, deps);
@@ -136,12 +146,13 @@ const readTargetsMax = 20;
 /** The people that a read names, by id: the name in the request may be an e-mail. */
 function readTargets({ params, query }: FastifyRequest, replica: OperatorApiDeps["replica"]): readonly string[] {
   const named = { ...(params as Readonly<Record<string, unknown>>), ...(query as Readonly<Record<string, unknown>>) };
-  const { user, group, route } = named;
+  const { user, group, route, transmitter, receiver } = named;
   const names = typeof user === "string" ? nameIn(user).split(",").slice(0, readTargetsMax) : [];
   const users = [...findUsersNamed(replica, names, "any").values()].flat().map((id) => `user:${id}`);
   const text = (type: string, value: unknown): string[] =>
     typeof value === "string" && value.length <= 200 ? [`${type}:${nameIn(value)}`] : [];
-  return [...users, ...text("group", group), ...text("route", route)];
+  const streams = [...text("transmitter", transmitter), ...text("receiver", receiver)];
+  return [...users, ...text("group", group), ...text("route", route), ...streams];
 }
 
 /** The streams of our signals: what each receiver has, what waits, and who may stop it. */

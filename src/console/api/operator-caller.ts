@@ -12,6 +12,9 @@ import type { HomeOutOfReach } from "../../replication/index.ts";
 import { describeHome } from "./home-lookup.ts";
 import type { OperatorToken } from "./operator-token.ts";
 import { grantsOf, type OperatorRole, type RoleEntries, type RoleGrant } from "./roles/operator-roles.ts";
+import { type SignInTimes, signInTimesOf } from "./roles/step-up.ts";
+
+export type OperatorPerson = Readonly<{ userId: UserId; subject: string; name: string; email: string }> & SignInTimes;
 
 export type OperatorCaller =
   | Fact<
@@ -26,7 +29,7 @@ export type OperatorCaller =
         /** At least one. */
         grants: readonly RoleGrant[];
         /** Who is signed in; absent: a token. */
-        userId?: UserId;
+        person?: OperatorPerson;
       }
     >
   /** `code`: why, where programs tell reasons apart; absent where the sentence is all there is to say. */
@@ -35,9 +38,11 @@ export type OperatorCaller =
       {
         status: 401 | 403 | 503;
         error: string;
-        code?: "home-unreachable" | "role-required" | "role-changed" | "out-of-scope";
+        code?: "home-unreachable" | "role-required" | "role-changed" | "out-of-scope" | "sign-in-again";
         /** The role that would suffice. */
         role?: OperatorRole;
+        /** With `sign-in-again`: the address that leads to the identity provider and back. */
+        signInUrl?: string;
         /** Who is signed in, and may not do this. */
         userId?: UserId;
         /** The caller, where it has a role that does not suffice. */
@@ -101,8 +106,14 @@ export async function operatorCallerOf(
     until: Math.min(principal.session.expiresAt, principal.groupsUntil ?? Number.POSITIVE_INFINITY) as UnixMs,
     reads: [sessionStream(principal.session.sessionId), userStream(principal.userId)],
     grants,
-    userId: principal.userId,
+    person: personOf(principal),
   };
+}
+
+function personOf(principal: Principal): OperatorPerson {
+  const { userId, profile } = principal;
+  const { subject = "", name = "", email = "" } = profile ?? {};
+  return { userId, subject, name, email, ...signInTimesOf(principal) };
 }
 
 /** Requires proof of origin. Only a read may come from the address bar. */

@@ -44,6 +44,7 @@ import {
   waitSchema,
 } from "./operator-schemas.ts";
 import { eachUser, findAtHead, readToHead, sendNameProblem } from "./person-names.ts";
+import { authorizeCommand, type CommandRefusal } from "./roles/authorize-command.ts";
 import { sessionsMatching, sessionsNamed } from "./session-choice.ts";
 
 const unknownNamedMax = 100;
@@ -96,7 +97,7 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
       const answer =
         sessionIds.length === 0
           ? unchangedAnswer(deps.replica, command)
-          : await submitChange(deps, request, reply, actor, command, wait);
+          : await submitChange(deps, request, reply, actor, command, { ...wait, all: filter?.all === true });
       if (!isChange(answer)) return answer;
       // The next request must not select the same sessions again.
       if (more) await deps.replica.waitFor(answer.link, 2_000);
@@ -167,7 +168,8 @@ export async function submitChange(
   reply: FastifyReply,
   actor: string,
   command: Command,
-  given?: z.infer<typeof waitSchema>,
+  /** `all`: the command is about everything of its kind. */
+  given?: z.infer<typeof waitSchema> & Readonly<{ all?: boolean }>,
 ): Promise<unknown> {
   const body = given === undefined ? waitSchema.safeParse(request.body ?? {}) : { success: true as const, data: given };
   if (!body.success) return badRequest(reply, body.error);
@@ -176,7 +178,10 @@ export async function submitChange(
     return reply.code(404).send({ error: unknownRegion(region) });
   const commandId = tryParse(parseCommandId, body.data.commandId ?? deps.uuid());
   if (commandId === undefined) return reply.code(400).send({ error: "commandId must be a lowercase UUID" });
-  if ((await requireOperator(deps, request, reply)) === undefined) return reply;
+  const caller = await requireOperator(deps, request, reply);
+  if (caller === undefined) return reply;
+  const refusal = authorizeCommand(deps, caller, command, body.data);
+  if (refusal !== undefined) return sendRefusal(reply, refusal);
   deps.log.info({ actor, commandId, ...loggedCommand(command) }, "operator command");
   const result = await submitCommand(deps, { commandId, actor, command });
   const waiting = { wait: body.data.wait, timeoutMs: timeoutMsOf(body.data) };
@@ -190,6 +195,10 @@ export async function submitChange(
   const receipt = await receiptOf(deps, link, { ...waiting, region: region ?? deps.region });
   const answer: ChangeAnswer = { commandId, changed, promise: promiseFor(command), link, receipt };
   return answer;
+}
+
+export function sendRefusal(reply: FastifyReply, { status, ...body }: CommandRefusal): FastifyReply {
+  return reply.code(status).send(body);
 }
 
 export function isChange(answer: unknown): answer is ChangeAnswer {

@@ -27,13 +27,20 @@ export const errorSchema = z.object({
       "role-required",
       "role-changed",
       "out-of-scope",
+      "sign-in-again",
+      "confirm-required",
     ])
     .optional()
     .meta({
       description:
-        "Why the log refused the command. `home-unreachable`, with 503: this server's region is cut off from its home region; no leader answers a retry here until that ends. `role-required`, `role-changed` and `out-of-scope`, with 403: the caller's role does not permit the operation (docs/operator-roles.md).",
+        "Why the log refused the command. `home-unreachable`, with 503: this server's region is cut off from its home region; no leader answers a retry here until that ends. `role-required`, `role-changed` and `out-of-scope`, with 403: the caller's role does not permit the operation. `sign-in-again`, with 403, and `confirm-required`, with 400: what a browser's session has to do first (docs/operator-roles.md).",
     }),
   role: z.enum(operatorRoles).optional().meta({ description: "With `role-required`: the lowest role that suffices." }),
+  signInUrl: z.string().optional().meta({
+    description:
+      "With `sign-in-again`: a path of this host that leads to the identity provider and back; `to` in it is the page to return to.",
+  }),
+  confirm: z.string().optional().meta({ description: "With `confirm-required`: the value to send as `confirm`." }),
   outcome: z.enum(["none", "unknown"]).optional().meta({
     description:
       "With `home-unreachable`: `none` if the command was not forwarded and the region has not accepted it by itself; `unknown` if it may have been made, or may be in force in the region.",

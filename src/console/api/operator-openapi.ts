@@ -82,6 +82,7 @@ function operationOf(method: string, path: string, operation: Operation): Json {
     operationId: operationIdOf(method, path),
     summary,
     "x-cardea-role": operation.role,
+    ...(operation.stepUp === true ? { "x-cardea-step-up": true } : {}),
     parameters: [...inPath, ...inQuery, ...inHeader],
     ...(body === undefined
       ? {}

@@ -32,6 +32,7 @@ import {
 import { rechecksAnswer } from "./past/recheck-schema.ts";
 import { sealsAnswer, sealsSchema } from "./past/seals-schemas.ts";
 import { askSchema } from "./provisioning/directory-schemas.ts";
+import { meOperations } from "./roles/me-operations.ts";
 import type { OperatorRole } from "./roles/operator-roles.ts";
 import { signalStatusSchema, signalStreamAnswer, signalStreamsAnswer } from "./signals/signal-schemas.ts";
 import { transmitterOperations } from "./signals/transmitter-operations.ts";
@@ -45,6 +46,8 @@ export type Operation = Readonly<{
    * is limited to some is refused.
    */
   scoped?: true;
+  /** A browser's session needs a recent sign-in. */
+  stepUp?: true;
   query?: z.ZodObject;
   body?: z.ZodType;
   /** Status of success. */
@@ -149,12 +152,14 @@ export const operatorOperations = {
   "POST /users/:user/erase": {
     ...onUser,
     role: "administrator",
+    stepUp: true,
     summary: "Erase a user's personal data; this is final",
     answer: answerSchemas.erased,
   },
   "POST /cluster/finalize": {
     ...command,
     role: "administrator",
+    stepUp: true,
     body: finalizeSchema,
     summary: "Raise the level of the cluster after an upgrade",
     errors: [400, 404, 409],
@@ -162,6 +167,7 @@ export const operatorOperations = {
   "POST /cluster/retire": {
     ...command,
     role: "administrator",
+    stepUp: true,
     body: retireSchema,
     summary: "Retire nodes that are absent, or all of a region",
     errors: [400, 404, 409],
@@ -198,6 +204,7 @@ export const operatorOperations = {
   "POST /held/:held/release": {
     ...command,
     role: "administrator",
+    stepUp: true,
     body: releaseSchema,
     summary: "Make a held change",
     errors: [400, 404, 409],
@@ -220,6 +227,7 @@ export const operatorOperations = {
   "POST /scim/tokens": {
     ...command,
     role: "administrator",
+    stepUp: true,
     body: scimTokenSchema,
     summary: "Record a token of a SCIM client by the hash of its secret",
     errors: [400, 404, 409],
@@ -230,6 +238,7 @@ export const operatorOperations = {
     summary: "Revoke a token of a SCIM client",
     errors: [400, 404, 409],
   },
+  ...meOperations,
   ...transmitterOperations,
   ...liveOperations,
   "GET /directories": {

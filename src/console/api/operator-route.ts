@@ -21,6 +21,8 @@ import type { OperationName } from "./operator-operations.ts";
 import type { LastKnownState } from "./operator-schemas.ts";
 import type { KnownProviders } from "./operator-views.ts";
 import type { AuthorizedCaller } from "./roles/authorize-operation.ts";
+import type { RoleEntries } from "./roles/operator-roles.ts";
+import type { StepUp } from "./roles/step-up.ts";
 
 export type OperatorApiDeps = Readonly<{
   /** In the operator's role. */
@@ -49,6 +51,10 @@ export type OperatorApiDeps = Readonly<{
   signals?: SignalOperations;
   /** The streams of our signals; absent: there are no receivers. */
   signalStreams?: OperatorStreams;
+  /** Who has which role by the configuration in force. */
+  roles: () => RoleEntries;
+  /** How recent a sign-in the most dangerous operations need. */
+  stepUp: () => StepUp;
   /** Checks the role of the operation, too. */
   callerOf: (request: FastifyRequest) => Promise<AuthorizedCaller>;
   /** Records refused callers and reads of personal data. */
@@ -70,12 +76,18 @@ export type OperatorApiDeps = Readonly<{
   /** The routes of the configuration in force, with their policies; absent: this process has no routes. */
   routePolicies?: () => readonly PolicyOfRoute[];
   region: string;
+  cluster: string;
+  version: string;
+  /** Areas of this installation that the other fields do not show. */
+  capabilities?: readonly string[];
   log: Readonly<{ info(fields: object, message: string): void }>;
 }>;
 
 /** What the server gives; the role of each operation is checked by the API itself. */
 export type OperatorApiOptions = Omit<OperatorApiDeps, "callerOf"> &
-  Readonly<{ callerOf: (request: FastifyRequest) => Promise<OperatorCaller> }>;
+  Readonly<{
+    callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
+  }>;
 
 export type PolicyOfRoute = Readonly<{
   id: string;
@@ -106,12 +118,12 @@ export async function requireOperator(
   const caller = await callerOf(request);
   if (caller.type === "operator") return caller;
   onRefused?.(caller);
-  const { error, code, role } = caller;
+  const { error, code, role, signInUrl } = caller;
   if (code === "home-unreachable") sendHomeUnreachable(reply, { error });
   else
     (caller.status === 503 ? reply.header("retry-after", "1") : reply)
       .code(caller.status)
-      .send({ error, ...(code === undefined ? {} : { code }), ...(role === undefined ? {} : { role }) });
+      .send({ error, ...(code === undefined ? {} : { code }), ...(role && { role }), ...(signInUrl && { signInUrl }) });
   return undefined;
 }
 

@@ -77,6 +77,9 @@ export const waitSchema = z.strictObject({
     .string()
     .optional()
     .meta({ description: "A lowercase UUID. A repeated id gets the first answer and changes nothing twice." }),
+  confirm: z.string().max(1_000).optional().meta({
+    description: "What the person has typed, where the server asks a browser's session for it (`confirm-required`).",
+  }),
 });
 const namesOf = (description: string) => z.array(z.string().max(1_000)).max(10_000).default([]).meta({ description });
 const timeBoxFields = {

@@ -1,7 +1,14 @@
 /** Operator changes of people: revoke their sessions, suspend, restore, erase. */
 import { type Command, type Link, parseCommandId, type UserId } from "../../events/index.ts";
 import { confirmErasure, type ErasureReport, reportErasure } from "./erasure-report.ts";
-import { type ChangeAnswer, isChange, sendFailure, submitChange, submitCommand } from "./operator-changes.ts";
+import {
+  type ChangeAnswer,
+  isChange,
+  sendFailure,
+  sendRefusal,
+  submitChange,
+  submitCommand,
+} from "./operator-changes.ts";
 import {
   badRequest,
   nameIn,
@@ -10,8 +17,9 @@ import {
   requireOperator,
   tryParse,
 } from "./operator-route.ts";
-import { suspendSchema, timeBoxEnd } from "./operator-schemas.ts";
+import { suspendSchema, timeBoxEnd, waitSchema } from "./operator-schemas.ts";
 import { findAtHead, oneUser, sendNameProblem } from "./person-names.ts";
+import { authorizeCommand } from "./roles/authorize-command.ts";
 
 /** `recordLinks`: the erasures of what SCIM clients had recorded. */
 export type EraseAnswer = ChangeAnswer & Readonly<{ erasure: ErasureReport; recordLinks: readonly Link[] }>;
@@ -56,6 +64,12 @@ function registerErase(route: RegisterRoute, deps: OperatorApiDeps): void {
     const name = nameIn((request.params as { user: string }).user);
     const found = await findAtHead(deps, () => oneUser(deps.replica, name, "verified"));
     if (typeof found !== "string") return sendNameProblem(reply, found);
+    const body = waitSchema.safeParse(request.body ?? {});
+    if (!body.success) return badRequest(reply, body.error);
+    const caller = await requireOperator(deps, request, reply);
+    if (caller === undefined) return reply;
+    const refusal = authorizeCommand(deps, caller, { type: "eraseUser", userId: found }, body.data);
+    if (refusal !== undefined) return sendRefusal(reply, refusal);
     // The report and the records of SCIM clients go first: without the person's profile they could not be found again.
     const report = await reportErasure(deps, found);
     const links: Link[] = [];

@@ -146,8 +146,9 @@ function asOwnPage(request: FastifyRequest): FastifyRequest {
   return Object.create(request, { headers: { value: callHeaders(request) } }) as FastifyRequest;
 }
 
-function readerOf({ grants, userId, until }: Admitted): ViewReader {
-  return { role: highestRole(grants) ?? "viewer", userId: userId ?? null, name: "", email: "", until };
+function readerOf({ grants, person, until }: Admitted): ViewReader {
+  const { userId = null, name = "", email = "" } = person ?? {};
+  return { role: highestRole(grants) ?? "viewer", userId, name, email, until };
 }
 
 type Refused = Extract<OperatorCaller, { type: "refused" }>;

@@ -47,6 +47,7 @@ export type OperatorWorld = Readonly<{
   administrators: string[];
   /** All of them; tests may change the lists. */
   roles: { administrators: OperatorEntry[]; operators: OperatorEntry[]; viewers: OperatorEntry[] };
+  stepUp: { maxAgeMs: number; authTime: "required" | "if_sent" };
   token(parts?: Partial<Parameters<typeof mintOperatorToken>[0]>): Promise<string>;
   /** With a valid token, unless the headers replace it. */
   get(path: string, request?: VisitorRequest): Promise<VisitorResponse>;
@@ -80,6 +81,7 @@ export async function startOperatorWorld(
   const logged: string[] = [];
   const accesses: AccessAct[] = [];
   const administrators = ["admins"];
+  const stepUp: OperatorWorld["stepUp"] = { maxAgeMs: 600_000, authTime: "required" };
   const roles: OperatorWorld["roles"] = { administrators, operators: [], viewers: [] };
   const world = await startWorld(t, {
     ...options.world,
@@ -111,6 +113,10 @@ export async function startOperatorWorld(
               signedIn: (caller) => readLeasedSignInStatus(built.deps, caller),
               homeOutOfReach: async () => options.homeOutOfReach?.() ?? null,
             }),
+          roles: () => roles,
+          stepUp: () => stepUp,
+          cluster: "test",
+          version: "test",
           fresh: () => built.deps.replica.overdueMs(built.deps.clock.monotonic()) <= 0,
           now: () => Date.now() as UnixMs,
           sleep: (ms, signal) => delay(Math.min(ms, options.sleepMsMax ?? ms), undefined, { signal }),
@@ -139,6 +145,7 @@ export async function startOperatorWorld(
     accesses,
     administrators,
     roles,
+    stepUp,
     token,
     url,
     get: (path, request = {}) => visitor.request(url(path), { ...request, headers: request.headers ?? headers }),
@@ -165,7 +172,6 @@ function serveConsole(app: FastifyInstance, world: World, deps: OperatorApiOptio
     render: renderPage,
     signIn: (path, reader) => operatorSignIn(world.deps, path, reader),
     authenticateUrl: world.deps.settings.authenticateUrl,
-    cluster: "test",
     ...deps,
     ...parts,
   });

@@ -76,7 +76,7 @@ export function createGitHubClient(
       withError("sign-in at GitHub could not be started", async () => {
         const secrets = { nonce: openid.randomNonce(), verifier: openid.randomPKCECodeVerifier() };
         return openid.buildAuthorizationUrl(config, {
-          ...(account === "another" ? { prompt: "select_account" } : {}),
+          ...(account === "another" || account === "again" ? { prompt: "select_account" } : {}),
           ...settings.requestParams,
           redirect_uri: settings.redirectUri.href,
           scope: settings.scopes.join(" "),

@@ -56,6 +56,8 @@ const discoveryLimits: CacheLimits = {
 };
 const noKey = { clientAuth: "client_secret", privateKey: null, keyId: null, teamId: null } as const;
 const timeoutS = 10;
+/** With any `max_age` the ID token has `auth_time` (OpenID Connect Core §2); `prompt=login` makes the age 0. */
+const authAgeSMax = "300";
 /** Accepted algorithms of presented tokens: public keys only. A holder of a shared secret could forge a token. */
 const signatures = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
@@ -165,7 +167,9 @@ export function createOidcClient(
       throw new ProviderError("the identity provider sent no ID token that names a subject", { kind: "untrue" });
     const asksUserinfo = metadataOf(config).userinfo_endpoint !== undefined && tokens.accessToken !== null;
     const userinfo = asksUserinfo ? await openid.fetchUserInfo(config, tokens.accessToken ?? "", subject) : {};
-    const claims = { ...idClaims, ...userinfo, ...protocolClaims(idClaims) };
+    // The time of the authentication counts only from the signed token.
+    const { auth_time: _unsigned, ...others } = userinfo as Readonly<Record<string, unknown>>;
+    const claims = { ...idClaims, ...others, ...protocolClaims(idClaims) };
     return {
       profile: profileFrom(metadataOf(config).issuer, subject, claims),
       isFromUserinfo: (claim) => Object.hasOwn(flattenClaims(userinfo), claim),
@@ -220,6 +224,8 @@ export function createOidcClient(
         return authorizationUrl(config, mayPush, {
           ...(account === "another" ? { prompt: "login" } : {}),
           ...settings.requestParams,
+          // After the configured ones: a parameter of the configuration must not weaken this.
+          ...(account === "again" ? { prompt: "login", max_age: authAgeSMax } : {}),
           redirect_uri: settings.redirectUri.href,
           scope: settings.scopes.join(" "),
           state: await stateOf(secrets),

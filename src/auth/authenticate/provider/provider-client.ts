@@ -46,7 +46,8 @@ export type ProviderClient = Readonly<{
   begin(
     stateOf: (secrets: SignInSecrets) => Promise<string>,
     options: Readonly<{
-      account: "current" | "another";
+      /** `again`: the person authenticates anew, and the ID token says when (`auth_time`), where the provider can. */
+      account: "current" | "another" | "again";
       /** Whether this sign-in may cause a request to the provider; called at most once. Absent: it may. */
       mayPush?: () => boolean;
     }>,

@@ -131,7 +131,7 @@ async function signIn(exchange: EndpointCall, pushes: NetworkBudget): Promise<Fa
     return sendBehind(deps, request, reply, context);
   const signedIn = await readSignInStatus(deps, request);
   if (signedIn.type === "behind") return sendBehind(deps, request, reply, context);
-  if (signedIn.type === "signed-in" && signIn.account !== "another") {
+  if (signedIn.type === "signed-in" && signIn.account !== "another" && signIn.account !== "again") {
     const { session, userId } = signedIn.principal;
     // By the log alone: the proxy has it too, so it does not find the session idle that it gets back.
     const idleAt = deps.idle.byLog(signIn.idleMsMax ?? 0, session);

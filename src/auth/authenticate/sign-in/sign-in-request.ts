@@ -24,10 +24,11 @@ export type SignInRequest = Readonly<{
   /** SHA-256 (base64url) of the nonce cookie on the route's host; "" for programmatic sign-in. */
   nonceHash: string;
   /**
-   * `another`: ignores the session on the authenticate host; the identity provider prompts again. `existing`: uses that
-   * session, and starts no sign-in without one.
+   * `another`: ignores the session on the authenticate host; the identity provider prompts again. `again`: the same,
+   * and the provider has to say when the person authenticated. `existing`: uses that session, and starts no sign-in
+   * without one.
    */
-  account: "current" | "another" | "existing";
+  account: "current" | "another" | "again" | "existing";
   /**
    * Link that the proxy had applied when it refused a credential. The authenticate host must reach it before it
    * decides; otherwise the two could redirect a revoked person back and forth. Null: none.
@@ -106,7 +107,7 @@ function parseIdpIds(text: string | null): readonly string[] {
 }
 
 function parseAccount(text: string | null): SignInRequest["account"] {
-  return text === "another" || text === "existing" ? text : "current";
+  return text === "another" || text === "again" || text === "existing" ? text : "current";
 }
 
 /** Reads the additional hosts of a URL whose signature has been checked. */

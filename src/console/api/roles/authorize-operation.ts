@@ -4,12 +4,16 @@
  * - Every check of a caller passes here: before a body is read, after each wait, and while a stream is open.
  * - A caller whose role is limited to groups of routes is refused wherever the operation does not say that it applies
  *   that limit.
+ * - The most dangerous operations need a recent sign-in of the person, where the caller is a session.
  * - A caller never gains by a change of roles during a request, and a caller that loses is refused.
  */
 import type { FastifyRequest } from "fastify";
+import { signInAgainUrl } from "../../../auth/index.ts";
+import type { UnixMs } from "../../../events/index.ts";
 import type { OperatorCaller } from "../operator-caller.ts";
 import { type Operation, type OperationName, operatorOperations } from "../operator-operations.ts";
 import { highestRole, isStillWithin, type OperatorRole, type RouteScope, scopeFor } from "./operator-roles.ts";
+import { isFreshSignIn, type StepUp, staleSignIn } from "./step-up.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
@@ -22,9 +26,15 @@ type Admitted = Extract<OperatorCaller, { type: "operator" }>;
 /** `scope`: the routes to which this operation is limited for the caller. */
 export type AuthorizedCaller = (Admitted & Readonly<{ scope: RouteScope }>) | Refused;
 
-export function authorizeOperations(
-  callerOf: (request: FastifyRequest) => Promise<OperatorCaller>,
-): (request: FastifyRequest) => Promise<AuthorizedCaller> {
+export function authorizeOperations({
+  callerOf,
+  stepUp,
+  now,
+}: Readonly<{
+  callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
+  stepUp: () => StepUp;
+  now: () => UnixMs;
+}>): (request: FastifyRequest) => Promise<AuthorizedCaller> {
   const scopes = new WeakMap<FastifyRequest, RouteScope>();
   return async (request) => {
     const caller = await callerOf(request);
@@ -38,6 +48,11 @@ export function authorizeOperations(
       return refuse(caller, "role-changed", "your rights have changed meanwhile; repeat the request");
     if (scope !== null && operation !== undefined && operation.scoped !== true)
       return refuse(caller, "out-of-scope", outOfScope(scope));
+    if (operation?.stepUp === true && caller.person !== undefined) {
+      const { person } = caller;
+      if (!isFreshSignIn(person, stepUp(), now()))
+        return { ...refuse(caller, "sign-in-again", staleSignIn(person, stepUp())), signInUrl: signInAgainUrl() };
+    }
     if (before === undefined) scopes.set(request, scope);
     return { ...caller, scope: before === undefined ? scope : before };
   };
@@ -53,6 +68,6 @@ function refuseRole(caller: Admitted, role: OperatorRole): Refused {
   return { ...refuse(caller, "role-required", `this needs the role ${role}; yours is ${own}`), role };
 }
 
-function refuse({ actor, userId }: Admitted, code: NonNullable<Refused["code"]>, error: string): Refused {
-  return { type: "refused", status: 403, error, code, actor, ...(userId === undefined ? {} : { userId }) };
+function refuse({ actor, person }: Admitted, code: NonNullable<Refused["code"]>, error: string): Refused {
+  return { type: "refused", status: 403, error, code, actor, ...(person && { userId: person.userId }) };
 }

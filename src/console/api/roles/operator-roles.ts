@@ -54,7 +54,7 @@ function isNamedBy({ groups, profile }: Principal, entry: string): boolean {
   );
 }
 
-const includes = (role: OperatorRole, needed: OperatorRole): boolean =>
+export const includesRole = (role: OperatorRole, needed: OperatorRole): boolean =>
   operatorRoles.indexOf(role) >= operatorRoles.indexOf(needed);
 
 /** The highest role of the grants, whatever its scope; undefined: there is none. */
@@ -64,7 +64,7 @@ export function highestRole(grants: readonly RoleGrant[]): OperatorRole | undefi
 
 /** Where the grants permit what needs this role. Undefined: nowhere. */
 export function scopeFor(grants: readonly RoleGrant[], needed: OperatorRole): RouteScope | undefined {
-  const scopes = grants.filter(({ role }) => includes(role, needed)).map(({ scope }) => scope);
+  const scopes = grants.filter(({ role }) => includesRole(role, needed)).map(({ scope }) => scope);
   if (scopes.length === 0) return undefined;
   const limited = scopes.filter((scope) => scope !== null);
   return limited.length < scopes.length ? null : new Set(limited.flatMap((scope) => [...scope]));
