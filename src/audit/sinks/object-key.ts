@@ -73,6 +73,22 @@ export function hourFolderOf(hour: number): string {
 
 export const hourAt = (ms: number): number => Math.floor(ms / hourMs);
 
+export type RecordsKey = Readonly<{ folder: string; boot: string; first: number; last: number }>;
+
+/**
+ * @returns the hour's folder, the boot as it is in the key, and the numbers; for a file of records with another name,
+ * the name as its boot; undefined if it is none
+ */
+export function recordsKeyOf(key: string): RecordsKey | undefined {
+  if (compressionOf(key) === null) return undefined;
+  const end = key.lastIndexOf("/") + 1;
+  const [folder, name] = [key.slice(0, end), key.slice(end)];
+  const [, boot, first, last] = /^(.+)-(\d{12,15})-(\d{12,15})(?:-gap)?\.ndjson/.exec(name) ?? [];
+  return boot === undefined
+    ? { folder, boot: name, first: 0, last: 0 }
+    : { folder, boot, first: Number(first), last: Number(last) };
+}
+
 /** @returns null if it is not the name of a file of records */
 export function compressionOf(key: string): Compression | null {
   const found = Object.entries(endings).find(([, ending]) => key.endsWith(ending));

@@ -1,7 +1,7 @@
 /**
  * S3 source: reads the records that the S3 sink stored, node by node, hour by hour.
  *
- * - Memory: one page of 1,000 names, and one object as a stream.
+ * - Memory: the names of two hours (object-order.ts), and one object as a stream.
  * - A download that is cut is repeated from its beginning, without the lines that were read already.
  * - Of a time range, the hours around it are read too: the clock of a node may have been set back a little.
  */
@@ -11,6 +11,7 @@ import type { S3SinkConfig } from "../../config/index.ts";
 import { CodedError } from "../../events/index.ts";
 import { compressionOf, hourAt, hourFolderOf, nodesFolderOf } from "../sinks/object-key.ts";
 import type { S3Connection } from "../sinks/s3-connection.ts";
+import { inNumberOrder } from "./object-order.ts";
 import type { RecordSource } from "./record-source.ts";
 
 export class AuditObjectUnreadableError extends CodedError<"ERR_AUDIT_OBJECT_UNREADABLE"> {
@@ -85,14 +86,19 @@ export function createS3Source(
         if (!isFolder) continue;
         const after = fromMs === undefined ? {} : { StartAfter: node + hourFolderOf(Math.max(0, hourAt(fromMs) - 1)) };
         const end = toMs === undefined ? null : node + hourFolderOf(hourAt(toMs) + 2);
-        for await (const { key } of listed({ Prefix: node, ...after }, signal)) {
-          if (end !== null && key >= end) break;
-          if (compressionOf(key) !== null) yield* linesIn(key, signal);
-        }
+        for await (const key of inNumberOrder(keysUpTo(end, listed({ Prefix: node, ...after }, signal))))
+          yield* linesIn(key, signal);
       }
     },
     close: async () => client.destroy(),
   };
+}
+
+async function* keysUpTo(end: string | null, found: AsyncIterable<Readonly<{ key: string }>>): AsyncGenerator<string> {
+  for await (const { key } of found) {
+    if (end !== null && key >= end) return;
+    yield key;
+  }
 }
 
 async function* splitLines(stream: Readable): AsyncGenerator<string> {

@@ -64,6 +64,18 @@ test("all records are read, node by node and in order, also with many pages", as
   }
 });
 
+test("records whose times go back a little around a full hour are read in the order of their numbers", async (t) => {
+  const { server, open, read } = await world(t);
+  server.pageKeysMax = 2;
+  const before = start + hourMs - 50;
+  const times = [before, start + hourMs, before + 10, start + hourMs + 5, before + 20, start + hourMs + 6];
+  const sink = open("node-1");
+  for (let at = 0; at < times.length; at += 2)
+    await sink.write(batchOf(...[0, 1].map((n) => record(at + n + 1, times[at + n] ?? 0))));
+  for (const seq of [7, 8, 9, 10]) await sink.write(batchOf(record(seq, start + (seq - 4) * hourMs - (seq % 2) * 7)));
+  assert.deepEqual(numbers(await read()), range(1, 10));
+});
+
 test("lines are those of the spool, byte for byte", async (t) => {
   const { open, read } = await world(t);
   const batch = batchOf({ ...record(1, start), path: "/ä/\u2028/😀" } as AuditRecord, record(2, start));
