@@ -5,8 +5,7 @@
  * - It reads the spool like a sink, behind the request path, with a cursor of its own. Its position and its trees are
  *   one file, replaced as a whole, so a crash repeats work and never changes a root.
  * - A seal is stored before it is sent, and is sent again, unchanged, until the log has it or another one.
- * - A seal is made when there is something to seal and `everyMs` have passed, earlier after `earlyRecords`, but never
- *   two within `leastMs`. What an earlier boot left is sealed at once.
+ * - seal-schedule.ts says when a seal is due. What an earlier boot left is sealed at once.
  * - If the log has another root for numbers that this node has hashed, it seals nothing more of that boot, and reports
  *   it.
  */
@@ -24,6 +23,7 @@ import {
 import { BootTree, emptyHead, type TreeHead } from "./boot-tree.ts";
 import { recordLeafOf } from "./record-leaf.ts";
 import type { SealPort } from "./seal-port.ts";
+import { SealSchedule } from "./seal-schedule.ts";
 import { parseSealerState, type SealerState, writeSealerState } from "./sealer-state.ts";
 
 export type SealerStats = Readonly<{
@@ -64,10 +64,8 @@ export type SealerOptions = Readonly<{
   onStored: () => void;
 }>;
 
-const earlyRecords = 65_536;
 /** With so many seals that wait for the log, a long segment grows on. */
 const waitingMax = 16;
-const leastMs = 10_000;
 const storeEveryMs = 5_000;
 const retryMsFirst = 1_000;
 const retryMsMax = 30_000;
@@ -95,7 +93,7 @@ export class AuditSealer {
   #tree: BootTree | null;
   /** Envelopes, oldest first. */
   readonly #pending: Uint8Array[];
-  #madeAt: number;
+  readonly #schedule: SealSchedule;
   #sending: Promise<void> | null = null;
   #retryAt = Number.NEGATIVE_INFINITY;
   #retryMs = retryMsFirst;
@@ -120,7 +118,8 @@ export class AuditSealer {
     this.#tree = state?.tree == null ? null : BootTree.from(state.tree);
     this.#pending = [...(state?.pending ?? [])];
     this.#storedPending = this.#pending.length;
-    this.#madeAt = options.monotonicMs();
+    const { boot, everyMs, monotonicMs } = options;
+    this.#schedule = new SealSchedule({ boot, everyMs, nowMs: monotonicMs() });
     this.#cursor = this.#openCursor();
     this.#running = this.#run();
   }
@@ -219,12 +218,10 @@ export class AuditSealer {
   }
 
   #isDue(): boolean {
-    const { everyMs, longRecords = codeLeavesMax / 2, monotonicMs } = this.#options;
+    const { longRecords = codeLeavesMax / 2, monotonicMs } = this.#options;
     const unsealed = this.#tree?.unsealed ?? 0;
     const isLong = unsealed >= longRecords && this.#pending.length < waitingMax;
-    if (unsealed === 0 || (this.#pending.length > 0 && !isLong)) return false;
-    const sinceMs = monotonicMs() - this.#madeAt;
-    return sinceMs >= everyMs || (sinceMs >= leastMs && unsealed >= earlyRecords);
+    return (this.#pending.length === 0 || isLong) && this.#schedule.isDue(monotonicMs(), unsealed);
   }
 
   /** The seal is stored before it can be sent. */
@@ -233,7 +230,7 @@ export class AuditSealer {
     if (this.#tree === null) return;
     const seal = this.#tree.seal(node, { atMs: nowMs(), final, coded: port.isCoded() });
     this.#pending.push(port.sign(encodeAuditSeal(seal)));
-    this.#madeAt = monotonicMs();
+    this.#schedule.made(monotonicMs());
     await this.#store();
   }
 
