@@ -141,8 +141,8 @@ export const sealTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: "src/audit/seal/boot-tree.ts",
-        take: "else if (this.#lost.length < lostRangesMax) this.#lost.push({ first, last });",
-        put: "else if (lostRangesMax < 0) this.#lost.push({ first, last });",
+        take: "else if (ranges.length < lostRangesMax) ranges.push({ first, last });",
+        put: "else if (lostRangesMax < 0) ranges.push({ first, last });",
       },
     ],
   },
@@ -160,6 +160,18 @@ export const sealTestMutants: Readonly<Record<string, TestMutant>> = {
         file: "src/audit/seal/reed-solomon.ts",
         take: "if (2 * count > rest.length - spareCount) return undefined;",
         put: "",
+      },
+    ],
+  },
+  "given-up-called-lost": {
+    section: 7,
+    meaning: "records that the spool gave up before they were hashed are sealed as numbers that never had one",
+    test: sealerTest,
+    changes: [
+      {
+        file: sealer,
+        take: "if (batch.wasStored === true) this.#passUnhashed(tree, batch.last);\n    else if (records === 0)",
+        put: "if (records === 0)",
       },
     ],
   },

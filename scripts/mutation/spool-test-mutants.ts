@@ -82,13 +82,25 @@ export const spoolTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 7,
     meaning: "retention drops strict records",
     test: spoolTest,
-    changes: [{ file: segment, take: "ended && !strict && index < newest", put: "ended && index < newest" }],
+    changes: [
+      {
+        file: segment,
+        take: "ended && (!strict || index < reached) && index < newest",
+        put: "ended && index < newest",
+      },
+    ],
   },
   "newest-reservation-dropped": {
     section: 7,
     meaning: "retention drops the only segment that says which numbers are reserved",
     test: partsTest,
-    changes: [{ file: segment, take: "ended && !strict && index < newest", put: "ended && !strict && newest > 0" }],
+    changes: [
+      {
+        file: segment,
+        take: "ended && (!strict || index < reached) && index < newest",
+        put: "ended && !strict && newest + reached > 0",
+      },
+    ],
   },
   "removed-before-delivered": {
     section: 7,

@@ -223,7 +223,6 @@ async function startSpool(
   await forgetSinks(disk, sinks);
   const sealFailure = (error: unknown): void => onFailure("seal", error);
   const sealer = seal && (await AuditSealer.open({ ...common, ...seal, node, boot, onFailure: sealFailure }));
-  const readers = sealer === undefined ? deliveries : [...deliveries, sealer];
   writer = new SpoolWriter({
     ring,
     store,
@@ -233,7 +232,7 @@ async function startSpool(
     monotonicMs,
     sleep,
     onDurable,
-    positions: () => readers.map(({ position }) => position),
+    positions: () => ({ sinks: deliveries.map(({ position }) => position), sealer: sealer?.position ?? null }),
     gatherMs: options.gatherMs ?? gatherMsDefault,
     syncMs: options.syncMs ?? syncMsDefault,
     strictMs: options.strictMs ?? strictMsDefault,

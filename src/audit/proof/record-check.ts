@@ -7,11 +7,11 @@
  *   which the node had sealed lacks them.
  */
 import { type BootId, CodedError, MerkleTree, type NodeId, treeSizeMax } from "../../events/index.ts";
-import type { SealedRange } from "../../replication/wire/index.ts";
+import type { AuditSeal, SealedRange } from "../../replication/wire/index.ts";
 import { withoutEnvelope } from "../audit-record.ts";
 import { lostLeaf, recordLeafOf } from "../seal/index.ts";
 import type { OpenedEvidence } from "./seal-evidence.ts";
-import { presentParts, type SealIndex } from "./seal-index.ts";
+import { presentParts, type SealIndex, unhashedParts } from "./seal-index.ts";
 import { type AlteredRange, SegmentMarks } from "./segment-marks.ts";
 
 /**
@@ -46,6 +46,8 @@ export type BootReport = Readonly<{
   declared: number;
   /** Numbers that a partial source does not have. */
   absent: number;
+  /** Records that no seal covers, as the seals say: the node's spool gave them up before they were hashed. */
+  unhashed: number;
 }>;
 
 export type CheckReport = Readonly<{
@@ -110,6 +112,9 @@ type BootState = Segment & {
   verified: number;
   declared: number;
   absent: number;
+  /** A seal of the boot covers no record of some numbers. */
+  readonly hasUnhashed: boolean;
+  unhashed: number;
 };
 
 export class RecordCheck {
@@ -167,7 +172,9 @@ export class RecordCheck {
       return;
     }
     if (seq > state.at) this.#skip(state, seq - 1, { declared: false });
-    this.#append(state, leaf.leaf, 1);
+    const isUnhashed = this.#isUnhashed(state, { first: seq, last: seq });
+    if (isUnhashed) state.unhashed++;
+    this.#append(state, isUnhashed ? lostLeaf : leaf.leaf, 1);
     this.#remember(state, seq, leaf.leaf);
   }
 
@@ -239,6 +246,8 @@ export class RecordCheck {
       verified: 0,
       declared: 0,
       absent: 0,
+      hasUnhashed: seals.some(({ seal }) => seal.unhashed.length > 0),
+      unhashed: 0,
     };
     this.#boots.set(keyOf(node, boot), state);
     return state;
@@ -253,8 +262,27 @@ export class RecordCheck {
     this.#skip(state, last, { declared: true });
   }
 
+  /** Of one number or range that is not in parts. */
+  #isUnhashed({ hasUnhashed, seals }: BootState, range: SealedRange): boolean {
+    return hasUnhashed && unhashedParts(seals, range).some(({ unhashed }) => unhashed);
+  }
+
   /** Numbers up to this one have no record here. */
   #skip(state: BootState, last: number, { declared }: Readonly<{ declared: boolean }>): void {
+    const range = { first: state.at, last };
+    for (const part of state.hasUnhashed ? unhashedParts(state.seals, range) : [{ ...range, unhashed: false }])
+      if (part.unhashed) this.#skipUnhashed(state, part, { declared });
+      else this.#skipSealed(state, part.last, { declared });
+  }
+
+  #skipUnhashed(state: BootState, part: SealedRange, { declared }: Readonly<{ declared: boolean }>): void {
+    const count = part.last - part.first + 1;
+    if (declared) state.declared += count;
+    else this.#missing(state, part, "no gap record declares them; no seal covers them");
+    this.#append(state, lostLeaf, count);
+  }
+
+  #skipSealed(state: BootState, last: number, { declared }: Readonly<{ declared: boolean }>): void {
     const range = { first: state.at, last };
     const sealedTo = state.seals.at(-1)?.seal.size ?? 0;
     const { parts, isCertain } = presentParts(state.seals, range);
@@ -389,7 +417,7 @@ export class RecordCheck {
   #compare(state: BootState): void {
     const seal = state.seals[state.next]?.seal;
     if (seal === undefined) return;
-    if (state.tree?.root.equals(seal.root) === true) state.verified += seal.size - state.from;
+    if (state.tree?.root.equals(seal.root) === true) state.verified += hashedIn(seal, state.from);
     else {
       const ranges = state.marks.finish();
       if (ranges.length > 0 || state.tree === null) this.#reportAltered(state, ranges);
@@ -410,6 +438,12 @@ export class RecordCheck {
   }
 }
 
+/** How many numbers after `from` the seal covers. */
+function hashedIn({ size, unhashed }: AuditSeal, from: number): number {
+  const without = unhashed.reduce((sum, { first, last }) => sum + Math.max(0, last - Math.max(first - 1, from)), 0);
+  return size - from - without;
+}
+
 /** By boot, and the first number of a boot first. */
 function byNumber(a: RecordFinding, b: RecordFinding): number {
   if (a.node !== b.node) return a.node < b.node ? -1 : 1;
@@ -418,10 +452,10 @@ function byNumber(a: RecordFinding, b: RecordFinding): number {
 }
 
 function reportOf(state: BootState): BootReport {
-  const { node, boot, records, verified, declared, absent, seals, at } = state;
+  const { node, boot, records, verified, declared, absent, unhashed, seals, at } = state;
   const sealedTo = seals.at(-1)?.seal.size ?? 0;
   const unsealed = at - 1 > sealedTo && records > 0 ? { first: sealedTo + 1, last: at - 1 } : null;
-  return { node, boot, records, verified, sealedTo, unsealed, declared, absent };
+  return { node, boot, records, verified, sealedTo, unsealed, declared, absent, unhashed };
 }
 
 function fieldsIn(line: string): Fields | undefined {

@@ -25,7 +25,7 @@ import {
   parseEvidence,
   type SealEvidence,
 } from "./seal-evidence.ts";
-import { presentParts } from "./seal-index.ts";
+import { presentParts, unhashedParts } from "./seal-index.ts";
 
 export const proofType = "cardea-audit-proof";
 export const consistencyType = "cardea-audit-consistency";
@@ -72,8 +72,11 @@ async function* leavesOf(
   of: Readonly<{ node: NodeId; boot: BootId; from: number; to: number; seals: readonly OpenedEvidence[] }>,
 ): AsyncGenerator<Leaf> {
   let at = of.from;
+  const isUnhashed = (number: number): boolean =>
+    unhashedParts(of.seals, { first: number, last: number }).some(({ unhashed }) => unhashed);
   const lost = (last: number): Leaf => {
-    const { parts } = presentParts(of.seals, { first: at, last });
+    const hashed = unhashedParts(of.seals, { first: at, last }).filter(({ unhashed }) => !unhashed);
+    const parts = hashed.flatMap((part) => presentParts(of.seals, part).parts);
     const [missing] = parts;
     if (missing !== undefined)
       throw new CannotProveError(
@@ -95,7 +98,8 @@ async function* leavesOf(
     if (kind === "gap") continue;
     const leaf = recordLeafOf(Buffer.from(record.text));
     if (leaf === "not-a-record") throw new CannotProveError(`the record ${seq} of ${of.boot} was changed`);
-    yield { leaf: leaf.leaf, count: 1, line: record.text };
+    if (isUnhashed(seq)) yield { leaf: lostLeaf, count: 1, line: null };
+    else yield { leaf: leaf.leaf, count: 1, line: record.text };
     at = seq + 1;
     if (at > of.to) return;
   }

@@ -108,6 +108,29 @@ function keyOf(node: NodeId, boot: BootId): string {
   return JSON.stringify([node, boot]);
 }
 
+/** A range in parts: `unhashed`: the seals say that they cover no record of it, although there may be some. */
+export function unhashedParts(
+  seals: readonly OpenedEvidence[],
+  { first, last }: SealedRange,
+): readonly (SealedRange & Readonly<{ unhashed: boolean }>)[] {
+  const parts: (SealedRange & Readonly<{ unhashed: boolean }>)[] = [];
+  let from = first;
+  const add = (to: number, unhashed: boolean): void => {
+    if (from <= to) parts.push({ first: from, last: to, unhashed });
+    from = Math.max(from, to + 1);
+  };
+  for (const { seal } of seals) {
+    if (seal.size < from || seal.previous.size >= last) continue;
+    for (const range of seal.unhashed) {
+      if (range.last < from || range.first > last) continue;
+      add(range.first - 1, false);
+      add(Math.min(last, range.last), true);
+    }
+  }
+  add(last, false);
+  return parts;
+}
+
 /**
  * The parts of a range that the seals do not declare lost. `isCertain`: false if a seal says that it declares more
  * ranges than it lists.

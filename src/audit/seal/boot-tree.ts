@@ -26,6 +26,8 @@ export type BootTreeForm = Readonly<{
   heads: readonly Readonly<{ size: number; root: string }>[];
   lost: readonly SealedRange[];
   lostMore: boolean;
+  /** Absent: an older build wrote it. */
+  unhashed?: readonly SealedRange[];
   marks: MarkBlocksForm;
   /** Absent: an older build wrote it. */
   code?: LeafCodeForm;
@@ -50,6 +52,8 @@ export class BootTree {
   #heads: TreeHead[] = [];
   #lost: SealedRange[] = [];
   #lostMore = false;
+  /** Of the whole boot. */
+  #unhashed: SealedRange[] = [];
   #marks = new MarkBlocks();
   #code = new LeafCode();
 
@@ -83,12 +87,26 @@ export class BootTree {
       this.appendLost(last);
       return;
     }
-    const before = this.#lost.at(-1);
-    if (before !== undefined && before.last === first - 1)
-      this.#lost[this.#lost.length - 1] = { first: before.first, last };
-    else if (this.#lost.length < lostRangesMax) this.#lost.push({ first, last });
-    else this.#lostMore = true;
+    if (!addRange(this.#lost, { first, last })) this.#lostMore = true;
     this.#add(lostLeaf, last - first + 1);
+  }
+
+  /** Numbers up to this one whose records were given up before they could be hashed. @returns how many they are */
+  appendUnhashed(last: number): number {
+    const first = this.#tree.size + 1;
+    if (last < first) return 0;
+    const stop = this.expected?.size ?? last;
+    if (first <= stop && stop < last) return this.appendUnhashed(stop) + this.appendUnhashed(last);
+    if (!addRange(this.#unhashed, { first, last })) this.state = "stopped"; // a seal could not say which
+    this.#add(lostLeaf, last - first + 1);
+    return last - first + 1;
+  }
+
+  /** Numbers after this size that were given up before they could be hashed. */
+  unhashedAfter(size: number): readonly SealedRange[] {
+    return this.#unhashed.flatMap(({ first, last }) =>
+      last > size ? [{ first: Math.max(first, size + 1), last }] : [],
+    );
   }
 
   /** The log has a newer seal, up to a number that this tree has not passed: what follows is checked against it. */
@@ -106,6 +124,7 @@ export class BootTree {
   /** What a seal of everything up to here says; the next one continues it. @param of.coded in version 2 */
   seal(node: NodeId, of: Readonly<{ atMs: number; final: boolean; coded: boolean }>): AuditSeal {
     const { atMs, final, coded } = of;
+    const unhashed = this.unhashedAfter(this.made.size);
     const { size, root, peaks } = this.#tree;
     const seal: AuditSeal = {
       node,
@@ -116,8 +135,9 @@ export class BootTree {
       peaks,
       final,
       atMs,
-      lost: this.#lost,
-      lostMore: this.#lostMore,
+      lost: coded ? this.#lost : inOrder(this.#lost, unhashed).slice(0, lostRangesMax),
+      lostMore: this.#lostMore || (!coded && this.#lost.length + unhashed.length > lostRangesMax),
+      unhashed: coded ? unhashed : [],
       marks: (coded ? this.#code.marks() : undefined) ?? this.#marks.marks(),
       code: coded ? this.#code.code() : null,
     };
@@ -140,6 +160,7 @@ export class BootTree {
       heads: this.#heads.map(formOf),
       lost: this.#lost,
       lostMore: this.#lostMore,
+      unhashed: this.#unhashed,
       marks: this.#marks.form(),
       code: this.#code.form(),
     };
@@ -155,6 +176,7 @@ export class BootTree {
     tree.#heads = form.heads.map(headIn);
     tree.#lost = [...form.lost];
     tree.#lostMore = form.lostMore;
+    tree.#unhashed = [...(form.unhashed ?? [])];
     tree.#marks = MarkBlocks.from(form.marks);
     tree.#code = LeafCode.from(form.code);
     return tree;
@@ -183,6 +205,19 @@ export class BootTree {
     this.#marks = new MarkBlocks();
     this.#code = new LeafCode();
   }
+}
+
+/** @returns false if there is no room for it */
+function addRange(ranges: SealedRange[], { first, last }: SealedRange): boolean {
+  const before = ranges.at(-1);
+  if (before !== undefined && before.last === first - 1) ranges[ranges.length - 1] = { first: before.first, last };
+  else if (ranges.length < lostRangesMax) ranges.push({ first, last });
+  else return false;
+  return true;
+}
+
+function inOrder(a: readonly SealedRange[], b: readonly SealedRange[]): readonly SealedRange[] {
+  return [...a, ...b].sort((one, other) => one.first - other.first);
 }
 
 function formOf({ size, root }: TreeHead): Readonly<{ size: number; root: string }> {

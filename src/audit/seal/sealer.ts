@@ -35,7 +35,18 @@ export type SealerStats = Readonly<{
   sealed: number;
   /** Boots for which the log has another root than this node. */
   forks: number;
+  /** Records that no seal will ever cover, since the start: the spool gave them up before they were hashed. */
+  unhashed: number;
 }>;
+
+export class AuditUnhashedError extends CodedError<"ERR_AUDIT_UNHASHED"> {
+  override readonly code = "ERR_AUDIT_UNHASHED";
+  constructor(boot: BootId, { first, last }: Readonly<{ first: number; last: number }>) {
+    super(
+      `the spool gave up the audit records ${first} to ${last} of ${boot} before they were hashed: no seal will cover them, and the next one says so`,
+    );
+  }
+}
 
 export class AuditForkedError extends CodedError<"ERR_AUDIT_FORKED"> {
   override readonly code = "ERR_AUDIT_FORKED";
@@ -100,7 +111,7 @@ export class AuditSealer {
   #strange = 0;
   /** The newest seal of a boot that the log has acknowledged; this node may not have read it yet. */
   #acknowledged: Readonly<{ boot: BootId; head: TreeHead & Readonly<{ final: boolean }> }> | null = null;
-  #counts = { sealed: 0, forks: 0 };
+  #counts = { sealed: 0, forks: 0, unhashed: 0 };
   #failing = false;
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
@@ -186,7 +197,8 @@ export class AuditSealer {
     const { boot, bytes, records } = batch;
     const first = records > 0 ? batch.first : (JSON.parse(bytes.toString("utf8")) as { first: number }).first;
     const tree = await this.#treeOf(boot, first);
-    if (records === 0) tree.appendLost(batch.last);
+    if (batch.wasStored === true) this.#passUnhashed(tree, batch.last);
+    else if (records === 0) tree.appendLost(batch.last);
     else if (tree.state === "reading") {
       tree.appendLost(first - 1);
       for (let from = 0, lines = 1; from < bytes.length; lines++) {
@@ -200,6 +212,15 @@ export class AuditSealer {
     }
     if (tree.state === "forked") this.#reportFork(tree);
     this.#position = batch.after;
+  }
+
+  #passUnhashed(tree: BootTree, last: number): void {
+    if (tree.state !== "reading") return;
+    const first = tree.size + 1;
+    const count = tree.appendUnhashed(last);
+    if (count === 0) return;
+    this.#counts.unhashed += count;
+    this.#options.onFailure(new AuditUnhashedError(tree.boot, { first, last }));
   }
 
   /** The tree of a boot. What the boot before it left is sealed. */
@@ -306,7 +327,10 @@ export class AuditSealer {
     const { sign } = this.#options.port;
     const none = { leaves: 1, bytes: Buffer.alloc(0) };
     const code = seal.code === null ? null : none;
-    const again = { ...seal, previous: head, lost: [], lostMore: true, marks: none, code };
+    const isKnown = code !== null && this.#tree?.boot === seal.boot;
+    const unhashed = isKnown ? (this.#tree?.unhashedAfter(head.size) ?? []) : seal.unhashed;
+    const within = unhashed.filter(({ last }) => last <= seal.size);
+    const again = { ...seal, previous: head, lost: [], lostMore: true, unhashed: within, marks: none, code };
     this.#pending[0] = sign(encodeAuditSeal(again));
     this.#strange = 0;
     this.#storedAt = Number.NEGATIVE_INFINITY;

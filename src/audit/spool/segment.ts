@@ -161,13 +161,18 @@ export function deliveredSegments(
 }
 
 /**
- * The segment to give up when the spool is at its bound: one without records, else the oldest without a strict record,
- * else a list of gaps that has another one behind it. Never the newest durable one or a later one. Null: there is none,
- * so the spool is full.
+ * The segment to give up when the spool is at its bound: one without records, else the oldest that every sink has or
+ * that has no strict record, else a list of gaps that has another one behind it. Never the newest durable one or a
+ * later one. Null: there is none, so the spool is full.
+ *
+ * What every sink has may still be without a seal. It goes first all the same, because no record is lost by it, and the
+ * next seal says which numbers it does not cover (seal/boot-tree.ts).
+ * @param positions of the sinks
  */
-export function segmentToDrop(segments: readonly Segment[]): Segment | null {
+export function segmentToDrop(segments: readonly Segment[], positions: readonly SpoolPosition[]): Segment | null {
   const newest = segments.findLast(({ bytes }) => bytes > 0)?.index ?? 0;
-  const mayGo = ({ index, ended, strict }: Segment): boolean => ended && !strict && index < newest;
+  const reached = positions.length === 0 ? 0 : Math.min(...positions.map(({ index }) => index));
+  const mayGo = ({ index, ended, strict }: Segment): boolean => ended && (!strict || index < reached) && index < newest;
   const isRecords = (segment: Segment): boolean => segment.kind === "records" && mayGo(segment);
   return (
     segments.find((segment) => isRecords(segment) && segment.last < segment.first) ??

@@ -34,6 +34,8 @@ export type CursorBatch = AuditBatch &
     /** Decisions whose record the sink gets, and that it surely never gets. */
     records: number;
     lost: number;
+    /** The batch is the gap of records that were on the disk, so other readers of the spool may have them. */
+    wasStored?: true;
     /** When the newest of its frames was written. */
     atMs: number;
   }>;
@@ -137,7 +139,10 @@ export class SpoolCursor {
         if (!segment.ended) return open.filled > 0 ? finish() : undefined;
         const tail = this.#tailGap(segment);
         if (tail !== undefined && open.filled > 0) return finish();
-        if (tail !== undefined) return this.#gapBatch(tail, { offset: segment.bytes });
+        if (tail !== undefined) {
+          const batch = this.#gapBatch(tail, { offset: segment.bytes });
+          return segment.last < tail.first ? batch : { ...batch, wasStored: true };
+        }
         if (!this.#leave(segment)) return open.filled > 0 ? finish() : undefined;
         continue;
       }
@@ -152,7 +157,8 @@ export class SpoolCursor {
       const { next, offset } = this.#position;
       if (frame.first > next) {
         this.#atMs = frame.atMs;
-        return this.#gapBatch(this.#holeBefore(frame.first, segment, frame.atMs), { offset });
+        const hole = this.#holeBefore(frame.first, segment, frame.atMs);
+        return { ...this.#gapBatch(hole, { offset }), wasStored: true };
       }
       if (frame.kind === "gap") {
         this.#atMs = frame.atMs;
@@ -222,7 +228,7 @@ export class SpoolCursor {
       const known = gap.boot === boot ? next : null;
       if (known !== null && gap.last < known) continue;
       const place = { index: gap.index + 1, offset: 0, boot: gap.boot };
-      return this.#gapBatch(recordOfDropped(gap, this.#options.node, known), place);
+      return { ...this.#gapBatch(recordOfDropped(gap, this.#options.node, known), place), wasStored: true };
     }
     return undefined;
   }

@@ -44,6 +44,9 @@ export type SpoolOptions = Readonly<{
   onDamage: (damage: Damage) => void;
 }>;
 
+/** What each reader of the spool has stored as read. */
+export type SpoolPositions = Readonly<{ sinks: readonly SpoolPosition[]; sealer: SpoolPosition | null }>;
+
 const segmentBytesUsual = 8 * 1_024 * 1_024;
 const segmentBytesMost = 128 * 1_024 * 1_024;
 const segmentsLeast = 16;
@@ -263,18 +266,20 @@ export class SpoolStore {
   }
 
   /**
-   * Removes what every sink has, and makes room at the bound. Called by the writer, between its writes. @throws if a
-   * file cannot be removed or replaced; it stays, and counts
+   * Removes what every reader has, and makes room at the bound. Called by the writer, between its writes.
+   * @param positions.sealer null: nothing is sealed
+   * @throws if a file cannot be removed or replaced; it stays, and counts
    */
-  async maintain(positions: readonly SpoolPosition[]): Promise<void> {
+  async maintain({ sinks, sealer }: SpoolPositions): Promise<void> {
     const { disk } = this.#options;
     try {
+      const positions = sealer === null ? sinks : [...sinks, sealer];
       for (const segment of positions.length === 0 ? [] : deliveredSegments(this.#segments, positions)) {
         await disk.remove(segment.name);
         this.#segments.splice(this.#segments.indexOf(segment), 1);
       }
       while (this.#isBeyondBound()) {
-        const dropped = segmentToDrop(this.#segments);
+        const dropped = segmentToDrop(this.#segments, sinks);
         const longest = this.#longestList();
         if (dropped !== null) await this.#drop(dropped);
         else if (longest !== null) await this.#condense(longest);

@@ -13,8 +13,7 @@ import { CodedError } from "../../events/index.ts";
 import { frameHeadBytes } from "./frame.ts";
 import { gapRecordOf } from "./gap-record.ts";
 import type { RecordRing, RingChunk } from "./record-ring.ts";
-import type { SpoolPosition } from "./segment.ts";
-import type { NewFrame, SpoolOptions, SpoolStore } from "./spool-store.ts";
+import type { NewFrame, SpoolOptions, SpoolPositions, SpoolStore } from "./spool-store.ts";
 
 /** Resolves after this long. If the signal aborts, it settles early: it may resolve or reject. */
 export type Sleep = (ms: number, signal?: AbortSignal) => Promise<void>;
@@ -48,7 +47,7 @@ export type SpoolWriterOptions = Readonly<{
   node: SpoolOptions["node"];
   boot: SpoolOptions["boot"];
   /** What every sink has, by the cursor on disk. */
-  positions: () => readonly SpoolPosition[];
+  positions: () => SpoolPositions;
   gatherMs: number;
   syncMs: number;
   /** How long a strict record may wait for the disk. */

@@ -145,4 +145,9 @@ function registerSealMetrics(registry: Registry, recorder: Recorder): void {
     "Boots of this node for which the log has another root than its spool: tampering, or a restored disk",
     ({ forks }) => forks,
   );
+  sealGauge(
+    "cardea_audit_unhashed_records",
+    "Audit records since the start that no seal will cover: the spool was at its bound before they were hashed",
+    ({ unhashed }) => unhashed,
+  );
 }

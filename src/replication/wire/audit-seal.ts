@@ -50,6 +50,11 @@ export type AuditSeal = Readonly<{
   lost: readonly SealedRange[];
   /** There are more of them. */
   lostMore: boolean;
+  /**
+   * Numbers since the previous seal that the spool gave up before the node could hash them, in order. Sinks may have
+   * their records; in the tree they are like numbers without a record. Of version 1 they are in `lost`.
+   */
+  unhashed: readonly SealedRange[];
   /** `leaves`: how many leaves each mark covers, a power of two, from the previous seal on. Empty: no marks. */
   marks: Readonly<{ leaves: number; bytes: Buffer }>;
   /**
@@ -88,13 +93,15 @@ export function encodeAuditSeal(seal: AuditSeal): Uint8Array {
     Buffer.concat(seal.peaks),
     seal.final,
     Math.trunc(seal.atMs),
-    seal.lost.flatMap(({ first, last }) => [first, last]),
+    seal.lost.flatMap(numbersOf),
     seal.lostMore,
     seal.marks.leaves,
     seal.marks.bytes,
-    ...(seal.code === null ? [] : [seal.code.leaves, seal.code.bytes]),
+    ...(seal.code === null ? [] : [seal.code.leaves, seal.code.bytes, seal.unhashed.flatMap(numbersOf)]),
   ]);
 }
+
+const numbersOf = ({ first, last }: SealedRange): readonly number[] => [first, last];
 
 /** Opens envelopes of every process that may record. @param secrets the shared secret, then the previous one */
 export function sealSignersOpener(cluster: string, secrets: readonly Uint8Array[]): EnvelopeOpener {
@@ -161,7 +168,7 @@ function parseSeal(payload: Uint8Array): AuditSeal {
   const fields: unknown = decode(payload);
   if (!Array.isArray(fields)) throw malformed("shape");
   const isFirst = fields[0] === titles[0];
-  if (fields.length !== (isFirst ? 14 : 16) || (!isFirst && fields[0] !== titles[1])) throw malformed("shape");
+  if (fields.length !== (isFirst ? 14 : 17) || (!isFirst && fields[0] !== titles[1])) throw malformed("shape");
   const [
     ,
     node,
@@ -177,7 +184,7 @@ function parseSeal(payload: Uint8Array): AuditSeal {
     lostMore,
     leaves,
     marks,
-    ...code
+    ...more
   ] = fields as readonly unknown[];
   if (!isSize(previousSize) || !isSize(size) || size < previousSize) throw malformed("sizes");
   const previous = { size: previousSize, root: hashIn(previousRoot) };
@@ -196,8 +203,9 @@ function parseSeal(payload: Uint8Array): AuditSeal {
     atMs: timeIn(atMs),
     lost: rangesIn(lost, { after: previousSize, last: size }),
     lostMore: booleanIn(lostMore),
+    unhashed: isFirst ? [] : rangesIn(more[2], { after: previousSize, last: size }),
     marks: marksIn({ leaves, bytes: marks }, { count: size - previousSize, isFirst }),
-    code: isFirst ? null : codeIn({ leaves: code[0], bytes: code[1] }, size - previousSize),
+    code: isFirst ? null : codeIn({ leaves: more[0], bytes: more[1] }, size - previousSize),
   };
   if (!rootOfPeaks(seal.peaks).equals(seal.root)) throw malformed("the peaks do not make the root");
   return seal;

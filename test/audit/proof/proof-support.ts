@@ -18,6 +18,8 @@ export type BootPlan = Readonly<{
   segments: readonly number[];
   /** Numbers without a record, each range inside a segment. */
   lost?: readonly (readonly [number, number])[];
+  /** Numbers whose records were given up before they were hashed, each range inside a segment. */
+  unhashed?: readonly (readonly [number, number])[];
   /** Records after the last seal. */
   unsealed?: number;
   final?: boolean;
@@ -45,7 +47,8 @@ export function sealBoot(log: SealLog, plan: BootPlan): SealedBoot {
     if (plan.userId !== undefined) Object.assign(more, { userId: seq % 3 === 0 ? plan.userId : "user-8" });
     const line = toLine({ kind: "decision", seq, ...decision(`/people/${seq}`, more) }).trimEnd();
     const leaf = recordLeafOf(Buffer.from(line));
-    if (leaf !== "not-a-record") tree.append(leaf.leaf);
+    if (plan.unhashed?.some(([first, last]) => first <= seq && seq <= last)) tree.appendUnhashed(seq);
+    else if (leaf !== "not-a-record") tree.append(leaf.leaf);
     lines.push(line);
   };
   for (const [at, count] of plan.segments.entries()) {

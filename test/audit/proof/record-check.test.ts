@@ -212,6 +212,7 @@ describe("what was done to stored records is found", () => {
       atMs: 1,
       lost: [],
       lostMore: false,
+      unhashed: [],
       marks: { leaves: 1, bytes: Buffer.alloc(0) },
       code: null,
     };
@@ -223,6 +224,38 @@ describe("what was done to stored records is found", () => {
     seal(log, boot, { final: false });
     const later = indexOf([...evidenceOf(log).slice(1), ...evidenceOf(fork)]);
     assert.match(check([], later).findings[0]?.detail ?? "", /does not continue/);
+  });
+});
+
+describe("records that no seal covers, as the seals say", () => {
+  const log = new SealLog();
+  const { lines } = sealBoot(log, {
+    segments: [30, 40],
+    unhashed: [
+      [11, 20],
+      [25, 25],
+    ],
+    lost: [[41, 45]],
+  });
+  const index = indexOf(evidenceOf(log));
+  const at = (seq: number): number => lines.findIndex((line) => (JSON.parse(line) as { seq: number }).seq === seq);
+
+  test("are counted, and no fault, whether a sink has them or declares them lost", () => {
+    const report = check(lines, index);
+    assert.deepEqual(found(report), []);
+    assert.deepEqual([report.verified, report.boots[0]?.unhashed], [59, 11]);
+    const declared = [...lines];
+    declared.splice(at(11), 10, gap(lines[at(11)] ?? "", 11, 20));
+    assert.deepEqual(found(check(declared, index)), []);
+    const altered = lines.map((line, n) => (n === at(15) ? line.replace("GET", "PUT") : line));
+    assert.deepEqual(found(check(altered, index)), [], "nothing protects them");
+  });
+
+  test("do not hide what is altered or removed beside them, and are missed if no gap record declares them", () => {
+    const changed = lines.map((line, n) => ([at(10), at(21), at(26)].includes(n) ? line.replace("GET", "PUT") : line));
+    assert.deepEqual(found(check(changed, index)), ["altered 10", "altered 21", "altered 26"]);
+    const removed = lines.filter((_, n) => n < at(9) || n > at(22));
+    assert.deepEqual(found(check(removed, index)), ["missing 9-10", "missing 11-20", "missing 21-22"]);
   });
 });
 

@@ -66,6 +66,16 @@ describe("a record", () => {
     await refuses([], 5, /not in this source/);
   });
 
+  test("is proven beside records that no seal covers, and those are not", async () => {
+    const plan = { segments: [30], unhashed: [[5, 9]], lost: [] };
+    const { lines, of } = world(plan as never);
+    for (const source of [lines, lines.toSpliced(4, 5)]) {
+      const checked = checkProof(await proveInclusion(source, { ...of, seq: 10 }));
+      assert.ok(typeof checked !== "string", String(checked));
+    }
+    await assert.rejects(proveInclusion(lines, { ...of, seq: 7 }), /sealed as one without a record/);
+  });
+
   test("has no proof for another content, number, boot, path, root or seal", async () => {
     const { lines, of, log } = world();
     const proof = await proveInclusion(lines, { ...of, seq: 50 });

@@ -4,11 +4,13 @@ import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { randomFrom } from "../../../chaos/random.ts";
 import { eraseLine, recordLeafOf } from "../../../src/audit/index.ts";
+import { RecordCheck } from "../../../src/audit/proof/index.ts";
 import { lostLeaf } from "../../../src/audit/seal/index.ts";
 import { parseSegmentName } from "../../../src/audit/spool/segment.ts";
 import { auditSealCodesFrom, auditSealsFrom, decodeEvent, MerkleTree } from "../../../src/events/index.ts";
 import { type AuditSeal, checkAuditSeal, encodeAuditSeal, readAuditSeal } from "../../../src/replication/wire/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
+import { evidenceOf, indexOf } from "../proof/proof-support.ts";
 import { ModelDisk } from "../spool/model-disk.ts";
 import { startSpool } from "../spool/spool-support.ts";
 import { decision } from "../support.ts";
@@ -114,6 +116,47 @@ describe("a boot", () => {
     assert.deepEqual(sealsIn(log).at(-1)?.root, rootOf(at.sink.lines, at.boot));
     assert.deepEqual(log.refusals, [], "a lost answer is sent again unchanged");
   });
+});
+
+test("what the spool gives up before it was hashed is in no seal, which says so, and its records are not called altered", async () => {
+  const disk = new ModelDisk();
+  const log = new SealLog();
+  log.isReady = false;
+  const lines: string[] = [];
+  const open = (bytesMax: number) => {
+    const [signer, sink] = [signerOfNode(), lineSink()];
+    const seal = { port: log.port(signer), everyMs: 1 };
+    return startSpool(disk, [sink], { boot: signer.boot, bytesMax, seal }).then((recorder) => ({ recorder, sink }));
+  };
+  // So many seals wait for the log that the sealer reads nothing more.
+  for (let boot = 1; boot <= 64; boot++) {
+    const { recorder, sink } = await open(1_000_000_000);
+    recorder.record(decision(`/${boot}`, { boot: recorder.boot }));
+    await waitFor("the record", () => sink.lines.length > 0);
+    await recorder.close(5_000);
+    lines.push(...sink.lines);
+  }
+  const { recorder, sink } = await open(400_000);
+  for (let n = 1; n <= 400; n++) {
+    recorder.record(decision(`/${"x".repeat(3_000)}/${n}`, { boot: recorder.boot }));
+    if (n % 10 === 0) await waitFor("the records", () => sink.lines.length >= n);
+  }
+  log.isReady = true;
+  await waitFor("all seals", () => recorder.stats().seal?.pending === 0, { withinMs: 20_000 });
+  await waitFor("the last records", () => recorder.stats().seal?.unsealed === 0, { withinMs: 20_000 });
+  const unhashed = recorder.stats().seal?.unhashed ?? 0;
+  assert.ok(unhashed > 100, `${unhashed}`);
+  await recorder.close(5_000);
+  lines.push(...sink.lines);
+  assert.ok(
+    recorder.failures.some((line) => /gave up the audit records 1 to \d+ .* no seal will cover them/.test(line)),
+  );
+  const all = new RecordCheck(indexOf(evidenceOf(log)), { partial: false });
+  for (const line of lines) all.take(line);
+  const report = all.finish();
+  assert.deepEqual(report.findings, []);
+  const total = report.boots.reduce((sum, boot) => sum + boot.unhashed, 0);
+  assert.deepEqual([report.records, total, report.verified], [464, unhashed, 464 - unhashed]);
 });
 
 test("while the log is away, a long segment is sealed all the same, so that its records can be named", async () => {
@@ -341,7 +384,15 @@ describe("the log", () => {
         root,
         peaks,
       },
-      ...{ final: false, atMs: 1, lost: [], lostMore: false, marks: { leaves: 1, bytes: Buffer.alloc(0) }, code: null },
+      ...{
+        final: false,
+        atMs: 1,
+        lost: [],
+        lostMore: false,
+        unhashed: [],
+        marks: { leaves: 1, bytes: Buffer.alloc(0) },
+        code: null,
+      },
     };
     assert.equal(log.submit(intruder.sign(encodeAuditSeal(seal))), "done");
     const at = await start(new ModelDisk(), log, signer);
@@ -403,11 +454,18 @@ test("a seal is refused whose parts contradict each other", () => {
   const good: AuditSeal = {
     ...{ node: "node-1" as never, boot: "boot-1" as never, previous: { size: 0, root: new MerkleTree().root } },
     ...{ size: 9, root: tree.root, peaks: tree.peaks, final: false, atMs: 1 },
-    ...{ lost: [{ first: 1, last: 9 }], lostMore: false, marks: { leaves: 4, bytes: Buffer.alloc(12) }, code: null },
+    ...{
+      lost: [{ first: 1, last: 9 }],
+      lostMore: false,
+      unhashed: [],
+      marks: { leaves: 4, bytes: Buffer.alloc(12) },
+      code: null,
+    },
   };
   const signer = signerOfNode();
   const read = (seal: AuditSeal) => () => readAuditSeal(signer.sign(encodeAuditSeal(seal)));
-  const coded: AuditSeal = { ...good, code: { leaves: 64, bytes: Buffer.alloc(256, 7) } };
+  const code = { leaves: 64, bytes: Buffer.alloc(256, 7) };
+  const coded: AuditSeal = { ...good, code, lost: [], unhashed: [{ first: 2, last: 5 }] };
   for (const seal of [good, coded]) assert.deepEqual(read(seal)(), seal);
   const bad: Partial<AuditSeal>[] = [
     { size: 8 },
@@ -430,6 +488,7 @@ test("a seal is refused whose parts contradict each other", () => {
     { marks: { leaves: 4, bytes: Buffer.alloc(16) } },
     { marks: { leaves: 0, bytes: Buffer.alloc(0) } },
     { atMs: -1 },
+    { code, unhashed: [{ first: 5, last: 10 }] },
     { code: { leaves: 3, bytes: Buffer.alloc(0) } },
     { code: { leaves: 64, bytes: Buffer.alloc(255) } },
     { code: { leaves: 4, bytes: Buffer.alloc(256) } },

@@ -116,16 +116,34 @@ describe("segments", () => {
 
   test("are dropped oldest first, but not while they are written to, strict, or dropped already", () => {
     const list = [segment(1, { kind: "gap" }), segment(2, { strict: true }), segment(3), segment(4, { ended: false })];
-    assert.equal(segmentToDrop(list)?.index, 3);
-    assert.equal(segmentToDrop([list[0], list[1], list[3]].filter((each) => each !== undefined)), null);
-    assert.equal(segmentToDrop([segment(1), segment(2), segment(3, { last: 29 })])?.index, 1);
-    assert.equal(segmentToDrop([segment(1), segment(2, { last: 19 }), segment(3)])?.index, 2, "one without records");
+    assert.equal(segmentToDrop(list, [])?.index, 3);
+    assert.equal(
+      segmentToDrop(
+        [list[0], list[1], list[3]].filter((each) => each !== undefined),
+        [],
+      ),
+      null,
+    );
+    assert.equal(segmentToDrop([segment(1), segment(2), segment(3, { last: 29 })], [])?.index, 1);
+    assert.equal(
+      segmentToDrop([segment(1), segment(2, { last: 19 }), segment(3)], [])?.index,
+      2,
+      "one without records",
+    );
+  });
+
+  test("are dropped although they are strict once every sink has them: only their seal is missing", () => {
+    const list = [segment(1, { strict: true }), segment(2, { strict: true }), segment(3), segment(4)];
+    const at = (index: number) => ({ ...spoolStart, index });
+    assert.equal(segmentToDrop(list, [at(2), at(4)])?.index, 1);
+    assert.equal(segmentToDrop(list, [at(1), at(4)])?.index, 3);
+    assert.equal(segmentToDrop(list.slice(0, 2), [at(1)]), null);
   });
 
   test("are not dropped if they are the newest durable one, which says what is reserved", () => {
-    assert.equal(segmentToDrop([segment(1)]), null);
-    assert.equal(segmentToDrop([segment(1), segment(2, { bytes: 0, ended: false })]), null);
-    assert.equal(segmentToDrop([segment(1), segment(2, { ended: false })])?.index, 1);
+    assert.equal(segmentToDrop([segment(1)], []), null);
+    assert.equal(segmentToDrop([segment(1), segment(2, { bytes: 0, ended: false })], []), null);
+    assert.equal(segmentToDrop([segment(1), segment(2, { ended: false })], [])?.index, 1);
   });
 
   test("are removed once every sink has passed them", () => {

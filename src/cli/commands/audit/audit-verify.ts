@@ -68,7 +68,7 @@ Exit 0: nothing is wrong; 1: a fault; 2: usage error; 3: records or seals cannot
       progress.clear();
     }
     const report = check.finish();
-    const unsealed = report.boots.filter(({ unsealed: range }) => range !== null);
+    const unsealed = report.boots.filter(({ unsealed: range, unhashed }) => range !== null || unhashed > 0);
     if (parsed.flag("json")) terminal.out(`${JSON.stringify({ ...report, seals: index.count, notes, witnessed })}\n`);
     else
       print(report, { notes: witnessed === null ? notes : [...notes, witnessed.says], seals: index.count, terminal });
@@ -116,11 +116,13 @@ function print(
   for (const note of notes) line(note);
   for (const finding of report.findings.slice(0, printedMax)) line(textOf(finding));
   if (report.findingCount > printedMax) line(`and ${report.findingCount - printedMax} more`);
-  for (const { node, boot, unsealed, declared, absent, sealedTo } of report.boots) {
+  for (const { node, boot, unsealed, declared, absent, unhashed, sealedTo } of report.boots) {
     if (unsealed !== null) {
       const why = sealedTo === 0 ? "the boot has no seal" : `the newest seal ends at ${sealedTo}`;
       line(`not sealed: ${node} ${boot} ${rangeOf(unsealed)}: ${why}`);
     }
+    if (unhashed > 0)
+      line(`not sealed: ${node} ${boot}: ${unhashed} records: the node's spool gave them up before they were hashed`);
     if (declared > 0) line(`declared lost: ${node} ${boot}: ${declared} numbers, by gap records`);
     if (absent > 0) line(`not in this part: ${node} ${boot}: ${absent} numbers`);
   }
