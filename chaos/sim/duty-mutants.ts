@@ -28,8 +28,8 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/events/projection/state.ts",
-        take: "return now < grant.until || (!excluded && sources.length > 1);",
-        put: "return now < grant.until || sources.length > 0;",
+        take: "return sources.length > withEnd || (requested !== undefined && now < requested.until);",
+        put: "return sources.length > 0 || withEnd < 0;",
       },
     ],
     within: 30,

@@ -124,8 +124,8 @@ function formatCommand(command: Command): string {
   }
 }
 
-function endText(until: number | undefined): string {
-  return until === undefined ? "" : ` until ${until}`;
+function endText(until: number | null | undefined): string {
+  return until === undefined || until === null ? "" : ` until ${until}`;
 }
 
 function shortId(id: string): string {

@@ -116,6 +116,8 @@ export type OutsideNews = Readonly<{
   signals: boolean;
   /** Low limits of mass changes, and operators who exceed, release and drop them. Null: the defaults, never reached. */
   massChanges: MassChangeLimits | null;
+  /** People request access, and operators decide. */
+  accessRequests: boolean;
 }>;
 
 /** Fault classes without effect if every node uses the home region. */
@@ -219,7 +221,8 @@ function outsideOf(seed: number): OutsideNews {
   const limits = { peopleMax: 2, shareMax: 1, peopleMin: 2, windowMs: 8_000, heldMs: random.between(8_000, 60_000) };
   const directory = isOn();
   const signals = isOn();
-  return { logouts, provisioning, directory, signals, massChanges: isGuarded ? limits : null };
+  const accessRequests = isOn();
+  return { logouts, provisioning, directory, signals, massChanges: isGuarded ? limits : null, accessRequests };
 }
 
 /** One route for each kind of fact: session and person, an allowed group, a barred group (both ways), a claim, time. */

@@ -28,6 +28,7 @@ import {
   type Projection,
   type Sealed,
   type Stream,
+  timeBoxOf,
   type UnixMs,
   type User,
   type UserId,
@@ -154,7 +155,7 @@ export function factsBehind(policy: RoutePolicy, state: AccessState, userId: Use
     { fact: own, ...places.ofStream(own), event: null },
     ...policy.reads.groups.map((name): AccessFact => {
       const groupId = name as GroupId;
-      const grant = projection.membership(userId, groupId)?.grant;
+      const grant = timeBoxOf(projection.membership(userId, groupId));
       return {
         fact: groupStream(groupId),
         member: groups.has(groupId),

@@ -9,6 +9,7 @@
  *   values and name no person.
  * - The log stores the effect beside the body, so that an old node obeys a new kind of revocation it cannot read.
  */
+import { type AccessRequestEvent, accessRequestsFrom } from "./access/access-request.ts";
 import type {
   AuditSegmentSealed,
   ConfigurationActivated,
@@ -19,7 +20,7 @@ import type {
   TighteningReasserted,
   UpgradeFinalized,
 } from "./cluster-events.ts";
-import type { Format } from "./event-format.ts";
+import { type Format, withFieldsAt, withMoreFields } from "./event-format.ts";
 import type {
   CommandId,
   DeviceId,
@@ -38,6 +39,7 @@ import type { HeldChangeEnded, HeldChangeNarrowed, MassChangeHeld, MassChangesAl
 import type { LaterSessionEvent, RevocationReason } from "./session-events.ts";
 import type { SignalAction, SignalOutcome } from "./signal-records.ts";
 import {
+  accessRequestStream,
   activityStream,
   auditStream,
   clusterStream,
@@ -63,8 +65,8 @@ export type Sealed = Uint8Array;
  */
 export type Effect = "tightens" | "neutral" | "either";
 
-/** The source of a membership. `idp` is used only with `groups_from_claim`. */
-export type MembershipSource = "directory" | "scim" | "operator" | "idp";
+/** The source of a membership. `idp` is used only with `groups_from_claim`, `request` only with `requestId`. */
+export type MembershipSource = "directory" | "scim" | "operator" | "idp" | "request";
 
 // --- sessions
 export type SessionCreated = Fact<
@@ -146,7 +148,8 @@ export type GroupUpserted = Fact<"GroupUpserted", { groupId: GroupId; name: stri
  * A removal by an operator excludes the person, whatever other sources say, until an operator adds them again.
  * A removal by any other source only withdraws that source's own claim.
  *
- * `until`: the end of what this source claims for the added people; absent: none. Only an operator sets it.
+ * `until`: the end of what this source claims for the added people; absent: none. Only an operator and an approved
+ * request set it. `requestId`: the approved access request, with the source `request` alone.
  */
 export type GroupMembersChanged = Fact<
   "GroupMembersChanged",
@@ -157,6 +160,7 @@ export type GroupMembersChanged = Fact<
     removed: readonly UserId[];
     until?: UnixMs;
     reason?: string;
+    requestId?: CommandId;
   }
 >;
 /**
@@ -218,6 +222,7 @@ export type GroupEvent =
   | HeldChangeNarrowed
   | HeldChangeEnded
   | MassChangesAllowed
+  | AccessRequestEvent
   | DirectorySyncStarted
   | DirectorySyncCompleted;
 export type CredentialEvent =
@@ -259,12 +264,7 @@ type Entry<Type extends EventType> = Readonly<{
 const sinceLevel1: readonly Format[] = [{ level: 1 }];
 const sinceLevel3: readonly Format[] = [{ level: 3 }];
 const sinceLevel5: readonly Format[] = [{ level: 5 }];
-/** A second version at a later level that adds optional fields. */
-const withFieldsAt = (level: number, ...added: readonly string[]): readonly Format[] => [
-  { level: 1 },
-  { level, up: (body) => body, down: (body) => (added.some((name) => name in body) ? null : body) },
-];
-const withFieldsAtLevel5 = (...added: readonly string[]): readonly Format[] => withFieldsAt(5, ...added);
+const sinceAccessRequests: readonly Format[] = [{ level: accessRequestsFrom }];
 const timeText = (at: UnixMs): string => Temporal.Instant.fromEpochMilliseconds(at).toString();
 const endText = (until: UnixMs | undefined): string => (until === undefined ? "" : ` until ${timeText(until)}`);
 const bySession = ({ sessionId }: Readonly<{ sessionId: SessionId }>): Stream => sessionStream(sessionId);
@@ -276,6 +276,7 @@ const byServiceAccount = ({ serviceAccountId }: Readonly<{ serviceAccountId: Ser
 const inSweep = (): Stream => sweepStream;
 const inActivity = (): Stream => activityStream;
 const inHeld = (): Stream => heldStream;
+const inAccessRequests = (): Stream => accessRequestStream;
 const inCluster = (): Stream => clusterStream;
 /** For events that no decision depends on. */
 const byType = ({ type }: Readonly<{ type: EventType }>): string => type;
@@ -339,7 +340,7 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
   UserSuspended: {
     stream: byUser,
     effect: "tightens",
-    formats: withFieldsAtLevel5("until"),
+    formats: withFieldsAt(5, "until"),
     describe: ({ reason, until }) => `suspended${endText(until)}: ${reason}`,
   },
   SuspensionExpired: {
@@ -388,12 +389,13 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
   GroupMembersChanged: {
     stream: byGroup,
     effect: "either",
-    formats: withFieldsAtLevel5("until", "reason"),
-    describe: ({ added, source, until, reason }, { user }) => {
+    formats: [...withFieldsAt(5, "until", "reason"), withMoreFields(accessRequestsFrom, "requestId")],
+    describe: ({ added, source, until, reason, requestId }, { user }) => {
       const why = reason === undefined ? "" : `: ${reason}`;
+      const by = requestId === undefined ? source : `access request ${requestId}`;
       return added.some((id) => userStream(id) === user)
-        ? `added to the group by ${source}${endText(until)}${why}`
-        : `removed from the group by ${source}${why}`;
+        ? `added to the group by ${by}${endText(until)}${why}`
+        : `removed from the group by ${by}${why}`;
     },
   },
   MembershipsExpired: {
@@ -438,6 +440,25 @@ export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
     effect: "neutral",
     formats: sinceLevel5,
     describe: ({ source }) => `an operator allowed mass changes of ${source}`,
+  },
+  AccessRequested: {
+    stream: inAccessRequests,
+    effect: "neutral",
+    formats: sinceAccessRequests,
+    describe: ({ requestId, routeId }) => `access request ${requestId} for route ${routeId}`,
+  },
+  AccessRequestDecided: {
+    stream: inAccessRequests,
+    effect: "neutral",
+    formats: sinceAccessRequests,
+    describe: ({ requestId, decision, until }) =>
+      `access request ${requestId} was ${decision}${endText(until ?? undefined)}`,
+  },
+  AccessRequestEnded: {
+    stream: inAccessRequests,
+    effect: "neutral",
+    formats: sinceAccessRequests,
+    describe: ({ requestId, outcome }) => `access request ${requestId}: ${outcome}`,
   },
   DirectorySyncStarted: {
     stream: inSweep,

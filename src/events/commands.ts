@@ -6,6 +6,7 @@
  * - The caller chooses the command id and repeats it in retries. A broker answers a repeated id with its first answer.
  */
 
+import type { AccessRequestCommand } from "./access/access-request.ts";
 import type { MembershipSource, Recorded, ScimGroup } from "./catalog.ts";
 import type { ConfigBody } from "./configuration-body.ts";
 import { endedSessionHash } from "./derived-ids.ts";
@@ -464,6 +465,7 @@ export type Command =
   | DropHeldChange
   | AllowMassChanges
   | ExpireHeldChanges
+  | AccessRequestCommand
   | ReceiveSignal
   | ExpireSessions
   | RecordActivity

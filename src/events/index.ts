@@ -1,6 +1,31 @@
 /** Entry point of events: the types of events and commands, their bytes, and the state folded from them. */
 
 export {
+  type AccessDecider,
+  type AccessRequest,
+  type AccessRequestCommand,
+  type AccessRequestDecided,
+  type AccessRequestEnded,
+  type AccessRequestEvent,
+  type AccessRequested,
+  type AccessRequestStatus,
+  accessMsMax,
+  accessMsMin,
+  accessRequestsFrom,
+  type DecideAccessRequest,
+  type EndAccessRequest,
+  type ExpireAccessRequests,
+  endedRequestsMax,
+  isOpenRequest,
+  openRequestsMax,
+  type RequestAccess,
+  requestedByPersonMax,
+  requestWordsMax,
+  undecidedMsMax,
+  waitingByPersonMax,
+  waitingByRouteMax,
+} from "./access/access-request.ts";
+export {
   type CardeaEvent,
   type ClusterEvent,
   type CredentialEvent,
@@ -275,6 +300,7 @@ export {
   parseProfile,
   userIdOf,
 } from "./profile.ts";
+export type { AccessRequests } from "./projection/access-requests.ts";
 export { type AuditSealHead, type AuditSeals, auditSealHeadsMax } from "./projection/audit-seals.ts";
 export type { ProjectionCapture } from "./projection/capture.ts";
 export { type FactPosition, FactPositions } from "./projection/fact-positions.ts";
@@ -302,6 +328,7 @@ export {
   type Session,
   sessionMsMax,
   type TimeBox,
+  timeBoxOf,
   type User,
 } from "./projection/state.ts";
 export {
@@ -345,9 +372,11 @@ export {
 } from "./scim-token.ts";
 export {
   open,
+  openRequestWords,
   type PersonKey,
   SealError,
   seal,
+  sealRequestWords,
   unwrapKey,
   type WrappedKey,
   wrapKey,
@@ -378,6 +407,7 @@ export {
 export { chunkFormat, SnapshotChunks } from "./snapshot/chunks.ts";
 export { loadProjection, ProjectionLoader, type SnapshotCounts } from "./snapshot/load.ts";
 export {
+  accessRequestStream,
   activityStream,
   auditStream,
   clusterStream,

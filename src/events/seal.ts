@@ -11,7 +11,7 @@
 import { createCipheriv, createDecipheriv } from "node:crypto";
 import type { Sealed } from "./catalog.ts";
 import { CodedError } from "./coded-error.ts";
-import type { UserId } from "./ids.ts";
+import type { CommandId, UserId } from "./ids.ts";
 import { decode, encode } from "./messagepack.ts";
 
 const keyIdBytes = 8;
@@ -37,6 +37,24 @@ export function open(sealed: Sealed, person: PersonKey): unknown {
   const keyId = sealed.subarray(0, keyIdBytes);
   if (Buffer.compare(keyId, person.keyId) !== 0) throw new SealError("sealed with another key");
   return decode(decrypt(sealed.subarray(keyIdBytes), person.key, person.userId));
+}
+
+const requestWords = "access request";
+
+/** What was written about an access request. It opens for that request alone. */
+export function sealRequestWords(
+  text: string,
+  { requestId, person, nonce }: Readonly<{ requestId: CommandId; person: PersonKey; nonce: Uint8Array }>,
+): Sealed {
+  return seal([requestWords, requestId, text], person, nonce);
+}
+
+/** @throws SealError if it was sealed with another key or for another request, or a byte was changed */
+export function openRequestWords(sealed: Sealed, requestId: CommandId, person: PersonKey): string {
+  const parts = open(sealed, person);
+  if (!Array.isArray(parts) || parts[0] !== requestWords || parts[1] !== requestId || typeof parts[2] !== "string")
+    throw new SealError("no words about this access request");
+  return parts[2];
 }
 
 export function wrapKey(person: PersonKey, wrappingKey: Uint8Array, nonce: Uint8Array): WrappedKey {

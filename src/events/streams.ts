@@ -31,6 +31,8 @@ export const sweepStream: Stream = "cluster:sweep";
 export const activityStream: Stream = "cluster:activity";
 /** The seals of audit records, of all nodes. */
 export const auditStream: Stream = "cluster:audit";
+/** One stream, so that the bounds of access requests are exact. */
+export const accessRequestStream: Stream = "cluster:access-requests";
 /** One stream, so that the leader decides about one held change after the other, and its bounds are exact. */
 export const heldStream: Stream = "cluster:held";
 
@@ -43,7 +45,7 @@ export type ParsedStream =
   | Readonly<{ kind: "service-account"; id: ServiceAccountId }>
   | Readonly<{ kind: "configuration"; id: NodeId }>
   | Readonly<{ kind: "signal-stream"; id: string }>
-  | Readonly<{ kind: "cluster"; id: "log" | "sweep" | "activity" | "held" | "audit" }>;
+  | Readonly<{ kind: "cluster"; id: "log" | "sweep" | "activity" | "held" | "audit" | "access-requests" }>;
 
 /** Splits a stream at its first colon. */
 export function parseStream(stream: Stream): ParsedStream {

@@ -175,6 +175,37 @@ const events: readonly CardeaEvent[] = [
     ...{ type: "SignalStreamChanged", receiver: "payroll", streamId: "stream-1" },
     ...{ status: "enabled", delivered: 20 },
   }),
+  of({
+    ...{ type: "AccessRequested", requestId: "00000000-0000-4000-8000-0000000000e1", userId: "user-2" },
+    ...{ routeId: "route-1", groupId: "hr", durationMs: 3_600_000, reason: sealed, refusal: "refusal-1" },
+    expiresAt: 1_700_600_000_000,
+  }),
+  of({
+    ...{ type: "AccessRequested", requestId: "00000000-0000-4000-8000-0000000000e2", userId: "user-2" },
+    ...{ routeId: "route-2", groupId: "eng", durationMs: 3_600_000, reason: null, refusal: null },
+    expiresAt: 1_700_600_000_000,
+  }),
+  of({
+    ...{ type: "GroupMembersChanged", groupId: "hr", source: "request", added: ["user-2"], removed: [] },
+    ...{ until: 1_700_003_600_000, requestId: "00000000-0000-4000-8000-0000000000e1" },
+  }),
+  of({
+    ...{ type: "AccessRequestDecided", requestId: "00000000-0000-4000-8000-0000000000e1", userId: "user-2" },
+    ...{ decision: "approved", until: 1_700_003_600_000, note: sealed.slice(2) },
+  }),
+  of({
+    ...{ type: "AccessRequestDecided", requestId: "00000000-0000-4000-8000-0000000000e2", userId: "user-2" },
+    ...{ decision: "denied", until: null, note: null },
+  }),
+  of({
+    ...{ type: "AccessRequested", requestId: "00000000-0000-4000-8000-0000000000e3", userId: "user-2" },
+    ...{ routeId: "route-3", groupId: "eng", durationMs: 3_600_000, reason: null, refusal: null },
+    expiresAt: 1_700_600_000_000,
+  }),
+  of({
+    ...{ type: "AccessRequestEnded", requestId: "00000000-0000-4000-8000-0000000000e3", userId: "user-2" },
+    outcome: "withdrawn",
+  }),
 ];
 
 function write(): void {

@@ -21,6 +21,7 @@ import { watchChain, watchPrefix, watchStreams, watchWriters } from "./log-monit
 import type { Handlers, Monitor } from "./monitor.ts";
 import type { Observation } from "./monitor-coverage.ts";
 import { watchNodeList } from "./node-list-monitors.ts";
+import { watchAccessRequests } from "./outside/access-request-monitors.ts";
 import { watchDirectory } from "./outside/directory-monitors.ts";
 import { watchLogouts } from "./outside/logout-monitors.ts";
 import { watchMassChanges } from "./outside/mass-change-monitors.ts";
@@ -148,6 +149,7 @@ export function monitorsOf(
     watchDirectory(truth, truth.options.massChanges ?? null),
     watchSignals(truth),
     watchMassChanges(truth, truth.options.massChanges ?? null),
+    watchAccessRequests(truth),
     watchAnnounced(truth),
     watchRetention(truth),
     watchTruncation(truth, leaseTracker),

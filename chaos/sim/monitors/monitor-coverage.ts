@@ -170,6 +170,8 @@ export const observations = {
   "loss-checked": { of: "mass-held", in100: 60, what: "changes that took a group from people" },
   "held-checked": { of: "held-inert", in100: 20, what: "changes that were held" },
   "held-decision-checked": { of: "held-decided", in100: 15, what: "releases and drops" },
+  "request-decision-checked": { of: "request-decided", in100: 15, what: "decisions about access requests" },
+  "request-end-checked": { of: "request-access", in100: 15, what: "ends of access requests" },
   "claim-checked": { of: "enforced-true", in100: 25_000, what: "confirmations of nodes" },
 } as const satisfies Readonly<Record<string, Readonly<{ of: string; in100: number; what: string }>>>;
 

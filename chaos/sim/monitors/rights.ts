@@ -9,8 +9,13 @@ import type { Chains, LogPoint } from "./chains.ts";
 import type { Invariant } from "./violation.ts";
 
 type Versioned<Value> = Readonly<{ point: LogPoint; value: Value }>;
-/** `until`: the end of what operators added; null: it has none. */
-type Member = Readonly<{ sources: ReadonlySet<string>; excluded: boolean; until: number | null }>;
+/** `until`: the end of what operators added, `requested`: of what an approved request gave; null: it has none. */
+type Member = Readonly<{
+  sources: ReadonlySet<string>;
+  excluded: boolean;
+  until: number | null;
+  requested: number | null;
+}>;
 /** `until`: the end of a suspension; null: it has none, or the person is not suspended. */
 type Status = Readonly<{ is: "active" | "suspended" | "erased"; until: number | null }>;
 type Creation = Readonly<{ user: string; expiresAt: UnixMs }>;
@@ -25,7 +30,7 @@ type DenialCause = Readonly<{ invariant: Invariant; why: string }>;
 /** The reason why a session or user may not pass, and the invariant that requires it. */
 export type Denial = Readonly<{ invariant: Invariant; why: string; point: LogPoint | null }>;
 
-const noMembership: Member = { sources: new Set(), excluded: false, until: null };
+const noMembership: Member = { sources: new Set(), excluded: false, until: null, requested: null };
 const active: Status = { is: "active", until: null };
 
 export class Rights {
@@ -77,8 +82,9 @@ export class Rights {
     }
     if (event.type !== "MembershipsExpired") return null;
     const early = event.userIds.find((user) => {
-      const member = this.#memberOf(user, event.groupId, point);
-      return member.sources.has("operator") && (member.until === null || event.at < member.until);
+      const { sources, until, requested } = this.#memberOf(user, event.groupId, point);
+      const ends = [until, requested].filter((end) => end !== null);
+      return (sources.has("operator") || sources.has("request")) && !ends.some((end) => end <= event.at);
     });
     return early === undefined ? null : `the membership of ${early} in ${event.groupId} ends early, at ${event.at}`;
   }
@@ -111,8 +117,10 @@ export class Rights {
 
   /** When the user's membership ends by itself at this point of the log; null: it does not. */
   endOf(user: string, group: string, point: LogPoint): number | null {
-    const { sources, excluded, until } = this.#memberOf(user, group, point);
-    return until !== null && (excluded || sources.size === 1) ? until : null;
+    const { sources, excluded, until, requested } = this.#memberOf(user, group, point);
+    if (excluded) return until;
+    const ends = [until, requested].filter((end) => end !== null);
+    return ends.length > 0 && ends.length === sources.size ? Math.max(...ends) : null;
   }
 
   /** Null: the session may pass there. Ignores its expiry. */
@@ -233,6 +241,7 @@ export class Rights {
         person.cuts.push({ point, value: position });
         const value = event.type === "UserErased" ? erased : this.#suspension(event.userId, event.until ?? null, point);
         person.status.push({ point, value });
+        if (event.type === "UserErased") this.#dropRequests(event.userId, point);
         return;
       }
       case "SuspensionExpired": {
@@ -278,10 +287,21 @@ export class Rights {
   }
 
   #endMembership(user: string, group: string, { point, at }: Readonly<{ point: LogPoint; at: number }>): void {
-    const { sources, excluded, until } = this.#memberOf(user, group, point);
-    if (until === null || until > at) return;
-    const left = new Set([...sources].filter((source) => source !== "operator"));
-    this.#setMembership(user, group, { point, value: { sources: left, excluded, until: null } });
+    const { sources, excluded, until, requested } = this.#memberOf(user, group, point);
+    const [endsUntil, endsRequested] = [until !== null && until <= at, requested !== null && requested <= at];
+    const left = new Set(sources);
+    if (endsUntil) left.delete("operator");
+    if (endsRequested) left.delete("request");
+    const ends = { until: endsUntil ? null : until, requested: endsRequested ? null : requested };
+    if (endsUntil || endsRequested)
+      this.#setMembership(user, group, { point, value: { sources: left, excluded, ...ends } });
+  }
+
+  /** An erased person has no access by requests. */
+  #dropRequests(user: string, point: LogPoint): void {
+    for (const group of this.groupsOf(user))
+      if (this.#memberOf(user, group, point).requested !== null)
+        this.#change(user, group, point, { remove: "request" });
   }
 
   #change(
@@ -292,21 +312,25 @@ export class Rights {
   ): void {
     const before = this.#last(this.#members.get(keyOf(user, group)) ?? [], point)?.value ?? noMembership;
     const sources = new Set(before.sources);
-    let { excluded, until } = before;
+    let { excluded, until, requested } = before;
     if ("add" in how) {
       sources.add(how.add);
       if (how.add === "operator") {
         until = how.until ?? null;
         if (until === null) excluded = false; // an end overrides an exclusion, and does not lift it
       }
+      if (how.add === "request") requested = how.until ?? null;
     } else {
       sources.delete(how.remove);
+      if (how.remove === "request") requested = null;
       if (how.remove === "operator") {
+        sources.delete("request");
         excluded = true;
         until = null;
+        requested = null;
       }
     }
-    this.#setMembership(user, group, { point, value: { sources, excluded, until } });
+    this.#setMembership(user, group, { point, value: { sources, excluded, until, requested } });
   }
 
   #setMembership(user: string, group: string, entry: Versioned<Member>): void {

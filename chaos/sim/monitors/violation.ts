@@ -87,6 +87,8 @@ export const invariants = {
   "mass-held": "no change takes a group from more people than the limit without an operator",
   "held-inert": "a held change has no effect, and only mass changes are held",
   "held-decided": "a held change is released once or dropped, and a released one has its effect in the same batch",
+  "request-decided": "an access request is decided once, while it waits, by another person than the one who asked",
+  "request-access": "access by a request comes with its approval, and is gone when the log says that it has ended",
   availability: "half of the rightful requests in quiet times are permitted",
 } as const;
 

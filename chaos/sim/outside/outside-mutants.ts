@@ -3,6 +3,7 @@ import type { Mutant } from "../mutant.ts";
 
 const recordLogout = "src/broker/commands/session/record-logout.ts";
 const createSession = "src/broker/commands/session/create-session.ts";
+const accessRequest = "src/broker/commands/access-request";
 const massChange = "src/broker/commands/held/guard-mass-change.ts";
 
 export const outsideMutants: Readonly<Record<string, Mutant>> = {
@@ -59,6 +60,30 @@ export const outsideMutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 6,
     where: "massChanges",
+  },
+  "decided-twice": {
+    meaning: "a request that was decided is decided again",
+    changes: [
+      {
+        file: `${accessRequest}/decide-access-request.ts`,
+        take: 'if (status !== "pending") {',
+        put: 'if (status !== "pending" && now < 0) {',
+      },
+    ],
+    within: 10,
+    where: "accessRequests",
+  },
+  "access-not-ended": {
+    meaning: "the end of a request leaves the access that it gave",
+    changes: [
+      {
+        file: `${accessRequest}/request-parts.ts`,
+        take: "if (projection.membership(userId, groupId)?.requested?.requestId !== requestId) return [];",
+        put: 'if (requestId !== "") return [];',
+      },
+    ],
+    within: 10,
+    where: "accessRequests",
   },
   "release-not-ended": {
     meaning: "a release makes the change, and keeps it for another release",

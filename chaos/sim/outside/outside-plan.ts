@@ -10,6 +10,7 @@ const everyMs = {
   directory: { "directory-change": 1_500, "directory-request": 20_000 },
   signals: { signal: 2_500 },
   massChanges: { "mass-removal": 3_000, "decide-held": 3_000 },
+  accessRequests: { "request-access": 1_500, "decide-request": 1_500, "end-request": 5_000 },
 } as const satisfies Readonly<Record<keyof SimOptions["outside"], Readonly<Record<string, number>>>>;
 
 type Every = typeof everyMs;

@@ -14,6 +14,8 @@ export const outsideSituations = {
     what: "a run of a directory ended with its leader, and the next one began another",
   },
   "directory-in-part": { within: 100, what: "a run of a directory read only a part" },
+  "decided-meanwhile": { within: 100, what: "an approver decided about a request that another one had decided" },
+  "own-request-refused": { within: 200, what: "a person decided about their own request, and was refused" },
   "signal-repeated": { within: 50, what: "a receiver got one signal twice" },
 } as const;
 
@@ -54,6 +56,8 @@ export class OutsideSituations {
     if (code === "logged-out") this.#reach("logged-out-before");
     if (code === "held") this.#reach("change-held");
     if (/user name may have been given/.test(message)) this.#reach("name-taken-meanwhile");
+    if (/request is no longer pending/.test(message)) this.#reach("decided-meanwhile");
+    if (/decide about your own request/.test(message)) this.#reach("own-request-refused");
     if (/has changed since you looked/.test(message)) this.#reach("drop-not-seen");
   }
 }

@@ -1,6 +1,7 @@
 /** Outside workload: performs the planned news from outside. */
 import { parseCommandId, unreachable } from "../../../src/events/index.ts";
 import type { PlannedAction } from "../workload-plan.ts";
+import { AccessRequests } from "./access-requests.ts";
 import { Correlator } from "./correlator.ts";
 import { Logouts } from "./logouts.ts";
 import { MassChanges } from "./mass-changes.ts";
@@ -16,6 +17,7 @@ export class OutsideWorkload {
   readonly #logouts: Logouts;
   readonly #provisioning: Provisioning;
   readonly #massChanges: MassChanges;
+  readonly #accessRequests: AccessRequests;
   readonly #parts: OutsideParts;
   /** Operators ask for whole runs. Without these, one that missed something is never made up for. */
   readonly #requestsRuns: boolean;
@@ -24,6 +26,7 @@ export class OutsideWorkload {
     this.#logouts = new Logouts(parts);
     this.#provisioning = new Provisioning(parts);
     this.#massChanges = new MassChanges(parts);
+    this.#accessRequests = new AccessRequests(parts);
     this.#parts = parts;
     this.#requestsRuns = parts.random.chance(0.5);
     new Correlator(parts).start();
@@ -89,6 +92,15 @@ export class OutsideWorkload {
         return;
       case "decide-held":
         this.#massChanges.decide(action);
+        return;
+      case "request-access":
+        this.#accessRequests.request(action);
+        return;
+      case "decide-request":
+        this.#accessRequests.decide(action);
+        return;
+      case "end-request":
+        this.#accessRequests.end(action);
         return;
       default:
         unreachable(kind);

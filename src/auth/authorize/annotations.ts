@@ -5,7 +5,14 @@
  * - The facts that only a shadow policy reads are not facts of the decision, so they never cut an exchange.
  * - Pure, except for the counter of shadow answers.
  */
-import { type FactPositions, type NodeId, type Projection, type UnixMs, unreachable } from "../../events/index.ts";
+import {
+  type FactPositions,
+  type NodeId,
+  type Projection,
+  timeBoxOf,
+  type UnixMs,
+  unreachable,
+} from "../../events/index.ts";
 import type { Policies, RoutePolicy } from "./compile.ts";
 import { type DecisionSummary, evaluatePolicy } from "./decide.ts";
 import type { DecisionRequest, Principal } from "./decision.ts";
@@ -135,7 +142,7 @@ export function factPositionOf(
         return places.ofStream(fact.stream);
       case "membership": {
         const place = places.ofMembership(fact.userId, fact.groupId);
-        const grant = projection.membership(fact.userId, fact.groupId)?.grant;
+        const grant = timeBoxOf(projection.membership(fact.userId, fact.groupId));
         return grant === undefined ? place : { ...place, grant };
       }
       case "session": {

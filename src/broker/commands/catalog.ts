@@ -18,6 +18,10 @@ import {
   type UserId,
 } from "../../events/index.ts";
 import type { Access } from "./access.ts";
+import { decideAccessRequest } from "./access-request/decide-access-request.ts";
+import { endAccessRequest } from "./access-request/end-access-request.ts";
+import { expireAccessRequests } from "./access-request/expire-access-requests.ts";
+import { requestAccess } from "./access-request/request-access.ts";
 import { activateConfiguration } from "./cluster/activate-configuration.ts";
 import { endIdleSessions } from "./cluster/end-idle-sessions.ts";
 import { expireSessions } from "./cluster/expire-sessions.ts";
@@ -106,6 +110,10 @@ const definitions: { readonly [Type in Command["type"]]: CommandDefinition<Type>
   dropHeldChange,
   allowMassChanges,
   expireHeldChanges,
+  requestAccess,
+  decideAccessRequest,
+  endAccessRequest,
+  expireAccessRequests,
   receiveSignal,
   expireSessions,
   recordActivity,
@@ -294,6 +302,11 @@ export function isTightening({ type }: Command): boolean {
 export function maySubmit<Type extends Command["type"]>(role: Submitter, command: CommandOf<Type>): boolean {
   const { permission, isPermitted } = definitions[command.type];
   return permission.includes(role) && isPermitted?.(role, command) !== false;
+}
+
+/** False: the command names another actor than the one that submits it. */
+export function isOwnCommand<Type extends Command["type"]>(command: CommandOf<Type>, actor: string): boolean {
+  return definitions[command.type].isOwn?.(command, actor) !== false;
 }
 
 /** The roles that may submit each command. */

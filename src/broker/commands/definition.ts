@@ -52,6 +52,8 @@ export type CommandDefinition<Type extends Command["type"]> = Readonly<{
   permission: readonly Submitter[];
   /** A further condition for a role that `permission` lists. Absent: none. */
   isPermitted?: (role: Submitter, command: CommandOf<Type>) => boolean;
+  /** Whether the command is submitted under the actor that it names. Absent: it names none. */
+  isOwn?: (command: CommandOf<Type>, actor: string) => boolean;
   /** The command records a final denial, so it overtakes the others. Absent: it does not. */
   tightens?: true;
   access: (command: CommandOf<Type>, projection: Projection) => Access;

@@ -4,7 +4,7 @@
  */
 import { CodedError, type Command, type CommandRequest, type MergeRevocation } from "../../events/index.ts";
 import { type Role, revocationIn } from "../../replication/wire/index.ts";
-import { maySubmit, submittersOfCommands } from "./catalog.ts";
+import { isOwnCommand, maySubmit, submittersOfCommands } from "./catalog.ts";
 import type { Submitter } from "./definition.ts";
 
 export type Request =
@@ -47,6 +47,7 @@ export function refuseCommand(role: Submitter, { command, actor }: CommandReques
   if (!maySubmit(role, command)) return `a process in the role ${role} may not submit ${command.type}`;
   if (command.type === "mergeRevocation") return refuseMerge(command, actor); // its broker has signed the actor
   if (actor.startsWith("operator:") && role !== "operator") return `a process in the role ${role} is not an operator`;
+  if (!isOwnCommand(command, actor)) return `${command.type} names another person than its actor`;
   return undefined;
 }
 

@@ -29,6 +29,7 @@ const commandSweep = "command sweep";
 const expiredAtOnce = 1_000;
 /** Each is an event of its own. */
 const suspensionsAtOnce = 200;
+const requestsAtOnce = 200;
 /** How often ends are looked for. A look costs nothing before the earliest end. */
 const endSweepMs = 1_000;
 const sweepsMax = 200;
@@ -199,14 +200,16 @@ function isOwnDuty(name: string): boolean {
   return name === expirySweep || name === endSweep || name === commandSweep;
 }
 
-/** Memberships of one group, suspensions, or held changes whose ends have come. Null: none. */
+/** Memberships of one group, suspensions, held changes or access requests whose ends have come. Null: none. */
 function nextEnds(projection: Projection, now: UnixMs): Command | null {
   const memberships = projection.expiredMemberships(now, expiredAtOnce);
   if (memberships !== null) return { type: "expireMemberships", ...memberships };
   const userIds = projection.expiredSuspensions(now, suspensionsAtOnce);
   if (userIds.length > 0) return { type: "expireSuspensions", userIds };
   const heldIds = projection.massChanges.expired(now);
-  return heldIds.length === 0 ? null : { type: "expireHeldChanges", heldIds };
+  if (heldIds.length > 0) return { type: "expireHeldChanges", heldIds };
+  const requestIds = projection.accessRequests.expired(now, requestsAtOnce);
+  return requestIds.length === 0 ? null : { type: "expireAccessRequests", requestIds };
 }
 
 function isInEpoch(run: DutyRun, leadership: Leadership | null): boolean {

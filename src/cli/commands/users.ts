@@ -69,7 +69,7 @@ function textOf(user: ShownUser): string {
     `groups: ${user.groups.join(", ") || "none"}`,
     ...memberships.map(textOfMembership),
     ...providers.map(providerText),
-    ...grants.map(({ group, until, reason }) => `  ${group} by an operator until ${until}: ${reason}`),
+    ...grants.map(({ group, until, reason }) => `  ${group} until ${until}: ${reason}`),
   ];
   return lines.map((line) => `${maskControlCharacters(line)}\n`).join("");
 }

@@ -295,7 +295,7 @@ const member = z.object({
   member: z.boolean(),
   sources: z.array(z.string()),
   excluded: z.boolean(),
-  grant: timeBox.nullable().meta({ description: "The end of an operator's addition that ends by itself." }),
+  grant: timeBox.nullable().meta({ description: "The end of an operator's addition, or of requested access." }),
 });
 const group = z.object({ id: z.string(), name: z.string(), members: z.array(member) });
 const configuration = z.object({

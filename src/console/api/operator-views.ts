@@ -10,6 +10,7 @@ import {
   type Session,
   sessionStream,
   type TimeBox,
+  timeBoxOf,
   type UnixMs,
   type User,
   type UserId,
@@ -79,7 +80,7 @@ export type GroupView = Readonly<{
     member: boolean;
     sources: readonly string[];
     excluded: boolean;
-    /** The end of the operator's addition, and its reason; null: it has none. */
+    /** The end of an operator's addition or of requested access, and its reason; null: it has none. */
     grant: TimeBoxView | null;
   }>[];
 }>;
@@ -194,7 +195,7 @@ function providersOf(
 function grantsOf({ projection }: Replica, userId: UserId): UserView["grants"] {
   const grants: UserView["grants"][number][] = [];
   for (const [group, membership] of projection.memberships(userId)) {
-    const box = boxView(membership.grant);
+    const box = boxView(timeBoxOf(membership));
     if (box !== null) grants.push({ group, ...box });
   }
   return grants.sort((a, b) => (a.until < b.until ? -1 : 1));
@@ -212,7 +213,7 @@ export function describeGroup(replica: Replica, group: Group, now: UnixMs): Grou
         member: isMember(membership, now),
         sources: membership?.sources ?? [],
         excluded: membership?.excluded ?? false,
-        grant: boxView(membership?.grant),
+        grant: boxView(timeBoxOf(membership)),
       };
     }),
   };

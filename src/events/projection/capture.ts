@@ -5,6 +5,7 @@
  *   the capture then yields the preserved entity instead of the live one. The projection pays one lookup per change.
  * - Entities come in no particular order. Some may come twice, and are then equal.
  */
+import type { AccessRequest } from "../access/access-request.ts";
 import type { DeviceId, GroupId, ServiceAccountId, SessionId, UserId } from "../ids.ts";
 import type { Link } from "../link.ts";
 import type { SessionUse } from "../session-index/seen-times.ts";
@@ -44,6 +45,7 @@ export class ProjectionCapture {
   /** Few and small, so they are copied at the start, in their order. */
   readonly massChanges: readonly MassChangeRow[];
   readonly auditSeals: readonly AuditSealRow[];
+  readonly accessRequests: readonly AccessRequest[];
   readonly #preserved = new Map<EntityKind, Map<string, CapturedEntity | undefined>>(
     kinds.map((kind) => [kind, new Map()]),
   );
@@ -57,6 +59,7 @@ export class ProjectionCapture {
       digest: string;
       massChanges: readonly MassChangeRow[];
       auditSeals: readonly AuditSealRow[];
+      accessRequests: readonly AccessRequest[];
     }>,
     live: LiveEntities,
     onOver: () => void,
@@ -65,6 +68,7 @@ export class ProjectionCapture {
     this.digest = at.digest;
     this.massChanges = at.massChanges;
     this.auditSeals = at.auditSeals;
+    this.accessRequests = at.accessRequests;
     this.#onDone = onOver;
     this.#entities = this.#all(live);
   }

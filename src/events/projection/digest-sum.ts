@@ -43,8 +43,9 @@ export class DigestSum {
     { before, after }: Readonly<{ before: Membership | undefined; after: Membership | undefined }>,
   ): void {
     const formOf = (membership: Membership): Uint8Array =>
-      (membership.grant === undefined ? this.#groupForms.ofMembership(userId, groupId, membership) : undefined) ??
-      encode(["membership", { userId, groupId, ...membership }]);
+      (membership.grant === undefined && membership.requested === undefined
+        ? this.#groupForms.ofMembership(userId, groupId, membership)
+        : undefined) ?? encode(["membership", { userId, groupId, ...membership }]);
     if (before !== undefined) this.#add(formOf(before), -1);
     if (after !== undefined) this.#add(formOf(after), 1);
   }

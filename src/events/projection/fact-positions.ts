@@ -49,6 +49,9 @@ export class FactPositions {
       case "HeldChangeNarrowed":
       case "HeldChangeEnded":
       case "MassChangesAllowed":
+      case "AccessRequested":
+      case "AccessRequestDecided":
+      case "AccessRequestEnded":
       case "DirectorySyncStarted":
       case "DirectorySyncCompleted":
       case "NodesRetired":

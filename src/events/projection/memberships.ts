@@ -1,7 +1,7 @@
 /**
  * Memberships: the members of each group and the groups of each person, in about 12 bytes per membership. Pure.
  *
- * - A person's list has one word per group: the group's number and five bits, one for each of the four sources and one
+ * - A person's list has one word per group: the group's number and six bits, one for each of the five sources and one
  *   for the exclusion. A group's list has its people.
  * - Results are built on each call. Only `groupsOf` is cached, for recently requested people; it returns the same set
  *   object until that person's memberships change, or one of them ends by itself.
@@ -14,17 +14,19 @@ import type { GroupId, UnixMs, UserId } from "../ids.ts";
 import { GenerationalCache } from "../session-index/generational-cache.ts";
 import { EndIndex } from "./end-index.ts";
 import { ListPool } from "./list-pool.ts";
-import { isMember, type Membership, type TimeBox } from "./state.ts";
+import { isMember, type Membership, type MembershipClaim } from "./state.ts";
 
-/** In alphabetical order, as in `Membership.sources`. */
-const sources: readonly MembershipSource[] = ["directory", "idp", "operator", "scim"];
-const excludedBit = 1 << sources.length;
-/** One object for each of the 32 possible memberships. */
-const forms: readonly Membership[] = Array.from({ length: 2 * excludedBit }, (_, bits) => ({
-  sources: sources.filter((_source, at) => (bits & (1 << at)) !== 0),
+/** In alphabetical order, as in `Membership.sources`. The bits are in snapshots, so they never change. */
+const bitOf: Readonly<Record<MembershipSource, number>> = { directory: 1, idp: 2, operator: 4, request: 32, scim: 8 };
+const sources = Object.keys(bitOf) as readonly MembershipSource[];
+const excludedBit = 16;
+const formBits = 6;
+const formMask = (1 << formBits) - 1;
+/** One object for each of the 64 possible memberships. */
+const forms: readonly Membership[] = Array.from({ length: 1 << formBits }, (_, bits) => ({
+  sources: sources.filter((source) => (bits & bitOf[source]) !== 0),
   excluded: (bits & excludedBit) !== 0,
 }));
-const formBits = 5;
 /** Bound of the cached sets of groups, and the approximate size of one. */
 const effectiveBytesMax = 64 * 1024 * 1024;
 const effectiveBytes = ({ groups }: EffectiveGroups): number => 288 + 48 * groups.size;
@@ -37,7 +39,7 @@ const indexedFrom = 64;
 const searchesBeforeIndex = 16;
 
 export function bitsOfMembership({ sources: claimed, excluded }: Membership): number {
-  return claimed.reduce((bits, source) => bits | (1 << sources.indexOf(source)), excluded ? excludedBit : 0);
+  return claimed.reduce((bits, source) => bits | bitOf[source], excluded ? excludedBit : 0);
 }
 
 export class Memberships {
@@ -46,8 +48,9 @@ export class Memberships {
   readonly #groupsOf = new ListPool();
   readonly #peopleIn = new ListPool();
   readonly #effective = new GenerationalCache<UserId, EffectiveGroups>(effectiveBytesMax, effectiveBytes);
-  /** Ends of operators' additions, by the numbers of the person and the group. */
-  readonly #grants = new Map<number, Map<number, TimeBox>>();
+  /** Ends of operators' additions and of requested access, by the numbers of the person and the group. */
+  readonly #claims = new Map<number, Map<number, MembershipClaim>>();
+  /** People by their next operator's addition that ends. The ends of requests are in access-requests.ts. */
   readonly #grantEnds = new EndIndex<number>();
   #grantCount = 0;
   /**
@@ -74,9 +77,9 @@ export class Memberships {
   }
 
   #formOf(person: number, word: number): Membership {
-    const form = forms[word & 31] as Membership;
-    const grant = this.#grants.get(person)?.get(word >>> formBits);
-    return grant === undefined ? form : { ...form, grant };
+    const form = forms[word & formMask] as Membership;
+    const claim = this.#claims.get(person)?.get(word >>> formBits);
+    return claim === undefined ? form : ({ ...form, ...claim } as Membership);
   }
 
   of(userId: UserId): Map<GroupId, Membership> {
@@ -107,20 +110,23 @@ export class Memberships {
     return groups;
   }
 
-  /** The time between two ends of a person's grants in which `now` lies. */
+  /** The time between two ends of a person's memberships in which `now` lies. */
   #intervalOf(person: number | undefined, now: UnixMs): Readonly<{ from: number; until: number }> {
-    const grants = person === undefined ? undefined : this.#grants.get(person);
-    if (grants === undefined) return always;
+    const claims = person === undefined ? undefined : this.#claims.get(person);
+    if (claims === undefined) return always;
     let { from, until } = always;
-    for (const { until: end } of grants.values())
-      if (end <= now) from = Math.max(from, end);
-      else until = Math.min(until, end);
+    for (const { grant, requested } of claims.values())
+      for (const end of [grant?.until ?? null, requested?.until ?? null]) {
+        if (end === null) continue;
+        if (end <= now) from = Math.max(from, end);
+        else until = Math.min(until, end);
+      }
     return { from, until };
   }
 
-  /** The next end of a grant of the person; null: none. */
+  /** The next end of a membership of the person; null: none. */
   nextEndOf(userId: UserId, now: UnixMs): UnixMs | null {
-    if (this.#grants.size === 0) return null;
+    if (this.#claims.size === 0) return null;
     const { until } = this.#intervalOf(this.#people.find(userId), now);
     return until === always.until ? null : (until as UnixMs);
   }
@@ -134,26 +140,27 @@ export class Memberships {
     let group: number | undefined;
     const userIds: UserId[] = [];
     for (const person of this.#grantEnds.ended(now, limit))
-      for (const [each, { until }] of this.#grants.get(person) ?? []) {
-        if (until > now || (group !== undefined && each !== group)) continue;
+      for (const [each, { grant }] of this.#claims.get(person) ?? []) {
+        if (grant === undefined || grant.until > now || (group !== undefined && each !== group)) continue;
         group = each;
         userIds.push(this.#people.nameOf(person));
       }
     return group === undefined ? null : { groupId: this.#groups.nameOf(group), userIds };
   }
 
-  #setGrant(person: number, group: number, grant: TimeBox | undefined): void {
-    const grants = this.#grants.get(person);
-    if (grants === undefined && grant === undefined) return;
-    const changed = grants ?? new Map<number, TimeBox>();
-    this.#grantCount -= changed.size;
-    if (grant === undefined) changed.delete(group);
-    else changed.set(group, grant);
-    this.#grantCount += changed.size;
-    if (changed.size === 0) this.#grants.delete(person);
-    else this.#grants.set(person, changed);
-    const earliest = Math.min(...[...changed.values()].map(({ until }) => until));
-    this.#grantEnds.set(person, changed.size === 0 ? undefined : (earliest as UnixMs));
+  #setClaim(person: number, group: number, claim: MembershipClaim | undefined): void {
+    const claims = this.#claims.get(person);
+    if (claims === undefined && claim === undefined) return;
+    const changed = claims ?? new Map<number, MembershipClaim>();
+    if (changed.get(group)?.grant !== undefined) this.#grantCount -= 1;
+    if (claim === undefined) changed.delete(group);
+    else changed.set(group, claim);
+    if (claim?.grant !== undefined) this.#grantCount += 1;
+    if (changed.size === 0) this.#claims.delete(person);
+    else this.#claims.set(person, changed);
+    let earliest = Number.POSITIVE_INFINITY;
+    for (const { grant } of changed.values()) earliest = Math.min(earliest, grant?.until ?? earliest);
+    this.#grantEnds.set(person, earliest === Number.POSITIVE_INFINITY ? undefined : (earliest as UnixMs));
   }
 
   /** All people with a membership, in no particular order. Live: reflects changes during the iteration. */
@@ -167,7 +174,7 @@ export class Memberships {
     const person = this.#people.numberOf(userId);
     const group = this.#groups.numberOf(groupId);
     const at = this.#find(person, group);
-    this.#setGrant(person, group, membership?.grant);
+    this.#setClaim(person, group, claimOf(membership));
     if (membership === undefined) {
       if (at >= 0) this.#remove(person, group, at);
       this.#releaseUnused(person, group);
@@ -198,9 +205,10 @@ export class Memberships {
     }
   }
 
-  /** Sets the end of an operator's addition that `load` has set. */
-  loadGrant(userId: UserId, groupNumber: number, grant: TimeBox): void {
-    this.#setGrant(this.#people.numberOfOwn(userId), groupNumber, grant);
+  /** Sets an end of a membership that `load` has set. */
+  loadClaim(userId: UserId, groupNumber: number, claim: MembershipClaim): void {
+    const person = this.#people.numberOfOwn(userId);
+    this.#setClaim(person, groupNumber, { ...this.#claims.get(person)?.get(groupNumber), ...claim });
   }
 
   /** For `load`. A group that gets no member keeps its name in memory. */
@@ -245,6 +253,14 @@ export class Memberships {
     if (this.#groupsOf.lengthOf(person) === 0) this.#people.release(person);
     if (this.#peopleIn.lengthOf(group) === 0) this.#groups.release(group);
   }
+}
+
+/** Undefined: it has no end. */
+function claimOf(membership: Membership | undefined): MembershipClaim | undefined {
+  if (membership === undefined) return undefined;
+  const { grant, requested } = membership;
+  if (grant === undefined && requested === undefined) return undefined;
+  return { ...(grant === undefined ? {} : { grant }), ...(requested === undefined ? {} : { requested }) };
 }
 
 /** Numbers names from 0; reuses the numbers of released names. */

@@ -4,6 +4,7 @@
 import { CodedError } from "../coded-error.ts";
 import type { DeviceId, GroupId, Position, ServiceAccountId, UserId } from "../ids.ts";
 import type { LoadableSessionIndex } from "../session-index/session-index.ts";
+import type { AccessRequests } from "./access-requests.ts";
 import type { AuditSeals } from "./audit-seals.ts";
 import type { EndIndex } from "./end-index.ts";
 import type { MassChanges } from "./mass-changes.ts";
@@ -36,4 +37,5 @@ export type ProjectionTables = Readonly<{
   serviceAccounts: Map<ServiceAccountId, ServiceAccount>;
   massChanges: MassChanges;
   auditSeals: AuditSeals;
+  accessRequests: AccessRequests;
 }>;

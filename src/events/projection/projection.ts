@@ -17,6 +17,7 @@ import { firstLevel } from "../formats.ts";
 import {
   type DeviceId,
   type GroupId,
+  type Position,
   type ServiceAccountId,
   type SessionId,
   type UnixMs,
@@ -29,6 +30,7 @@ import type { SessionsSeen } from "../session-events.ts";
 import { CompactSessionIndex } from "../session-index/compact-session-index.ts";
 import type { LoadableSessionIndex } from "../session-index/session-index.ts";
 import { groupStream, parseStream, type Stream, sessionStream, userStream } from "../streams.ts";
+import { AccessRequests } from "./access-requests.ts";
 import { AuditSeals } from "./audit-seals.ts";
 import { ProjectionCapture } from "./capture.ts";
 import { Credentials } from "./credentials.ts";
@@ -46,6 +48,7 @@ import {
 import { RefreshRequests } from "./refresh-requests.ts";
 import { SessionUses } from "./session-uses.ts";
 import {
+  claimOf,
   createTombstone,
   type Device,
   evolveLogout,
@@ -58,7 +61,6 @@ import {
   newUser,
   type ServiceAccount,
   type Session,
-  type TimeBox,
   type User,
   unknownSessionExpiry,
 } from "./state.ts";
@@ -92,6 +94,7 @@ export class Projection {
   });
   readonly #massChanges = new MassChanges((kind, before, after) => this.#digest.replace(kind, before, after));
   readonly #auditSeals = new AuditSeals((kind, before, after) => this.#digest.replace(kind, before, after));
+  readonly #accessRequests = new AccessRequests((kind, before, after) => this.#digest.replace(kind, before, after));
   readonly #refreshRequests = new RefreshRequests();
   #capture: ProjectionCapture | undefined;
 
@@ -208,6 +211,10 @@ export class Projection {
   get auditSeals(): AuditSeals {
     return this.#auditSeals;
   }
+  /** Requests for access that wait, are in force, or ended not long ago. */
+  get accessRequests(): AccessRequests {
+    return this.#accessRequests;
+  }
   /** How many people have a membership. */
   get peopleInGroups(): number {
     return this.#memberships.size;
@@ -252,6 +259,7 @@ export class Projection {
       digest: this.digest(),
       massChanges: [...this.#massChanges.rows()],
       auditSeals: [...this.#auditSeals.rows()],
+      accessRequests: [...this.#accessRequests.rows()],
     };
     const capture = new ProjectionCapture(
       at,
@@ -294,6 +302,7 @@ export class Projection {
       serviceAccounts: projection.#credentials.serviceAccounts,
       massChanges: projection.#massChanges,
       auditSeals: projection.#auditSeals,
+      accessRequests: projection.#accessRequests,
     };
     return { projection, places };
   }
@@ -311,6 +320,7 @@ export class Projection {
         sum.replace("membership", undefined, { userId, groupId, ...membership });
     for (const [kind, form] of this.#massChanges.forms()) sum.replace(kind, undefined, form);
     for (const [kind, form] of this.#auditSeals.forms()) sum.replace(kind, undefined, form);
+    for (const [kind, form] of this.#accessRequests.forms()) sum.replace(kind, undefined, form);
     return sum.text();
   }
 
@@ -354,8 +364,7 @@ export class Projection {
       case "SuspensionExpired":
       case "UserRestored":
       case "UserErased":
-        this.#putUser(evolveUser(this.#users.get(event.userId), event, position));
-        return [userStream(event.userId)];
+        return this.#changeUser(event, position);
       case "GroupUpserted":
         this.#putGroup(event.groupId, {
           groupId: event.groupId,
@@ -364,7 +373,7 @@ export class Projection {
         });
         return [groupStream(event.groupId)];
       case "GroupMembersChanged":
-        return this.#changeMembers(event);
+        return this.#changeMembers(event, at);
       case "MembershipsExpired":
         for (const userId of event.userIds) {
           const before = this.#memberships.get(userId, event.groupId);
@@ -375,7 +384,7 @@ export class Projection {
         this.#replaceGroups(event.userId, event.source, new Set(event.groupIds));
         return [userStream(event.userId)];
       case "GroupRemoved":
-        return this.#removeGroup(event.groupId);
+        return this.#removeGroup(event.groupId, at);
       case "DeviceEnrolled":
       case "DeviceApproved":
       case "DeviceRemoved":
@@ -395,6 +404,11 @@ export class Projection {
       case "UserRefreshRequested":
       case "AuditSegmentSealed":
         this.#foldBeside(event, at);
+        return [];
+      case "AccessRequested":
+      case "AccessRequestDecided":
+      case "AccessRequestEnded":
+        this.#accessRequests.evolve(event, at);
         return [];
       case "DirectorySyncStarted":
       case "DirectorySyncCompleted":
@@ -503,16 +517,16 @@ export class Projection {
     else this.#groups.set(id, group);
   }
 
-  #changeMembers(event: GroupMembersChanged): readonly Stream[] {
-    const { groupId, source, added, removed, until, reason = "" } = event;
-    const box: TimeBox | undefined = until === undefined ? undefined : { until, reason };
+  #changeMembers(event: GroupMembersChanged, at: EventOrigin): readonly Stream[] {
+    const { groupId, source, added, removed } = event;
+    const claim = claimOf(event);
     for (const userId of added) {
       const before = this.#memberships.get(userId, groupId);
-      this.#putMembership(userId, groupId, { before, after: evolveMembership(before, "added", source, box) });
+      this.#putMembership(userId, groupId, { before, after: evolveMembership(before, "added", source, claim) });
     }
     for (const userId of removed) {
-      const before = this.#memberships.get(userId, groupId);
-      this.#putMembership(userId, groupId, { before, after: evolveMembership(before, "removed", source) });
+      this.#withdraw(userId, groupId, source);
+      if (source === "operator") this.#accessRequests.remove(userId, groupId, at);
     }
     return [groupStream(groupId), ...[...added, ...removed].map(userStream)];
   }
@@ -535,14 +549,8 @@ export class Projection {
 
   #replaceGroups(userId: UserId, source: MembershipSource, wanted: ReadonlySet<GroupId>): void {
     const held = this.memberships(userId);
-    for (const [groupId, membership] of held) {
-      if (membership.sources.includes(source) && !wanted.has(groupId)) {
-        this.#putMembership(userId, groupId, {
-          before: membership,
-          after: evolveMembership(membership, "removed", source),
-        });
-      }
-    }
+    for (const [groupId, membership] of held)
+      if (membership.sources.includes(source) && !wanted.has(groupId)) this.#withdraw(userId, groupId, source);
     for (const groupId of wanted) {
       const before = held.get(groupId);
       if (before?.sources.includes(source) !== true) {
@@ -551,10 +559,28 @@ export class Projection {
     }
   }
 
-  #removeGroup(groupId: GroupId): readonly Stream[] {
+  #changeUser(event: Parameters<typeof evolveUser>[1], position: Position): readonly Stream[] {
+    const { userId } = event;
+    this.#putUser(evolveUser(this.#users.get(userId), event, position));
+    if (event.type !== "UserErased") return [userStream(userId)];
+    this.#accessRequests.forget(userId);
+    for (const [groupId, { requested }] of this.memberships(userId))
+      if (requested !== undefined) this.#withdraw(userId, groupId, "request");
+    return [userStream(userId)];
+  }
+
+  /** Ends what a source says of a membership. */
+  #withdraw(userId: UserId, groupId: GroupId, source: MembershipSource): void {
+    const before = this.#memberships.get(userId, groupId);
+    this.#putMembership(userId, groupId, { before, after: evolveMembership(before, "removed", source) });
+  }
+
+  #removeGroup(groupId: GroupId, at: EventOrigin): readonly Stream[] {
     const members = [...this.membersOf(groupId)];
-    for (const userId of members)
+    for (const userId of members) {
       this.#putMembership(userId, groupId, { before: this.#memberships.get(userId, groupId), after: undefined });
+      this.#accessRequests.remove(userId, groupId, at);
+    }
     this.#putGroup(groupId, undefined);
     return [groupStream(groupId), ...members.map(userStream)];
   }

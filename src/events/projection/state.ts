@@ -6,6 +6,7 @@
 import type {
   DeviceApproved,
   DeviceEnrolled,
+  GroupMembersChanged,
   MembershipSource,
   ScimGroup,
   Sealed,
@@ -20,6 +21,7 @@ import type {
 } from "../catalog.ts";
 import { unknownExpireFrom } from "../formats.ts";
 import {
+  type CommandId,
   type DeviceId,
   type GroupId,
   nextPosition,
@@ -227,50 +229,104 @@ export type Membership = Readonly<{
    * again afterwards.
    */
   grant?: TimeBox;
+  /** The end of the access that an approved request gave; absent: none did. An exclusion overrides it. */
+  requested?: RequestedAccess;
 }>;
+/** The approved request behind a membership, and its end. */
+export type RequestedAccess = Readonly<{ requestId: CommandId; until: UnixMs }>;
 const noMembership: Membership = { sources: [], excluded: false };
+
+/** The end of a membership that ends by itself, and why there is one; undefined: it has no end. */
+export function timeBoxOf(membership: Membership | undefined): TimeBox | undefined {
+  const { grant, requested } = membership ?? {};
+  if (requested === undefined || (grant !== undefined && grant.until >= requested.until)) return grant;
+  return { until: requested.until, reason: `access request ${requested.requestId}` };
+}
 
 export function isMember(membership: Membership | undefined, now: UnixMs): boolean {
   if (membership === undefined) return false;
-  const { sources, excluded, grant } = membership;
-  if (grant === undefined) return !excluded && sources.length > 0;
-  return now < grant.until || (!excluded && sources.length > 1);
+  const { sources, excluded, grant, requested } = membership;
+  if (grant !== undefined && now < grant.until) return true;
+  if (excluded) return false;
+  const withEnd = (grant === undefined ? 0 : 1) + (requested === undefined ? 0 : 1);
+  return sources.length > withEnd || (requested !== undefined && now < requested.until);
 }
 
 /**
  * A removal by an operator excludes the person. Only an addition by an operator lifts that, a time-boxed one until its
- * end. The newest addition by an operator counts, whether its end is later or earlier.
+ * end. The newest addition by an operator counts, whether its end is later or earlier. A removal by an operator also
+ * ends what an approved request gave.
+ *
+ * @param claim the end of the addition: an operator's, or that of an approved request
  */
 export function evolveMembership(
   before: Membership | undefined,
   change: "added" | "removed",
   source: MembershipSource,
-  box?: TimeBox,
+  claim: MembershipClaim = {},
 ): Membership | undefined {
   const membership = before ?? noMembership;
   const others = membership.sources.filter((s) => s !== source);
   const sources = change === "added" ? [...others, source].sort() : others;
-  if (source !== "operator") return membershipOf(sources, membership.excluded, membership.grant);
-  if (change === "removed") return membershipOf(sources, true);
-  return membershipOf(sources, box !== undefined && membership.excluded, box);
+  const { excluded, ...ends } = membership;
+  if (source === "request")
+    return membershipOf(sources, excluded, {
+      grant: ends.grant,
+      requested: change === "added" ? claim.requested : undefined,
+    });
+  if (source !== "operator") return membershipOf(sources, excluded, ends);
+  if (change === "removed") return membershipOf(withoutSource(sources, "request"), true, {});
+  const { grant } = claim;
+  return membershipOf(sources, grant !== undefined && excluded, { grant, requested: ends.requested });
 }
 
-/** A time-boxed addition by an operator has reached its end; one with a later end, or without one, stays. */
+/** How an addition ends by itself. */
+export type MembershipClaim = Readonly<{ grant?: TimeBox | undefined; requested?: RequestedAccess | undefined }>;
+
+/** What an event says of its additions' end. */
+export function claimOf({
+  until,
+  reason = "",
+  requestId,
+}: Pick<GroupMembersChanged, "until" | "reason" | "requestId">): MembershipClaim {
+  if (until === undefined) return {};
+  return requestId === undefined ? { grant: { until, reason } } : { requested: { requestId, until } };
+}
+
+const withoutSource = (sources: readonly MembershipSource[], gone: MembershipSource): readonly MembershipSource[] =>
+  sources.filter((source) => source !== gone);
+
+/** Additions with an end have reached it; those with a later end, or without one, stay. */
 export function expireMembership(before: Membership | undefined, at: UnixMs): Membership | undefined {
-  if (before?.grant === undefined || before.grant.until > at) return before;
+  if (before === undefined) return before;
+  const [endsGrant, endsRequested] = [hasEnded(before.grant, at), hasEnded(before.requested, at)];
+  if (!endsGrant && !endsRequested) return before;
+  const gone = [...(endsGrant ? ["operator"] : []), ...(endsRequested ? ["request"] : [])];
   return membershipOf(
-    before.sources.filter((source) => source !== "operator"),
+    before.sources.filter((source) => !gone.includes(source)),
     before.excluded,
+    {
+      grant: endsGrant ? undefined : before.grant,
+      requested: endsRequested ? undefined : before.requested,
+    },
   );
 }
+
+const hasEnded = (end: Readonly<{ until: UnixMs }> | undefined, at: UnixMs): boolean =>
+  end !== undefined && end.until <= at;
 
 function membershipOf(
   sources: readonly MembershipSource[],
   excluded: boolean,
-  grant?: TimeBox,
+  { grant, requested }: MembershipClaim,
 ): Membership | undefined {
   if (sources.length === 0 && !excluded) return undefined;
-  return grant === undefined ? { sources, excluded } : { sources, excluded, grant };
+  return {
+    sources,
+    excluded,
+    ...(grant === undefined ? {} : { grant }),
+    ...(requested === undefined ? {} : { requested }),
+  };
 }
 
 export type Device = Readonly<{

@@ -2,7 +2,7 @@
  * Snapshot chunks: the bytes of a projection at one link, in chunks of about half a megabyte. Pure.
  *
  * - The first chunk holds the groups. The next ones hold one or more of the 256 shards each, in order. The last ones
- *   hold what is known of mass changes and of seals of audit records, if anything is.
+ *   hold what is known of mass changes, of seals of audit records and of access requests, if anything is.
  * - Equal states give equal bytes on every broker, whatever their history, so brokers can compare snapshots by hash.
  * - The caller advances it in small steps, so that it never blocks for longer than one shard takes.
  */
@@ -24,6 +24,8 @@ const idBytes = 38;
 const rowBytes = 80;
 /** In one chunk; a row has about 200 bytes. */
 const auditSealRowsMax = 1_500;
+/** In one chunk; a row has at most 3,000 bytes, and usually 500. */
+const accessRequestRowsMax = 250;
 
 export type SnapshotCountsSoFar = { sessions: number; users: number; groups: number };
 
@@ -39,6 +41,7 @@ export class SnapshotChunks {
   #sessions = 0;
   #massChangeRows = 0;
   #auditSealRows = 0;
+  #accessRequestRows = 0;
 
   constructor(capture: ProjectionCapture) {
     this.#capture = capture;
@@ -93,7 +96,15 @@ export class SnapshotChunks {
   #writeAuditSeals(): Uint8Array | "done" {
     const rows = this.#capture.auditSeals.slice(this.#auditSealRows, this.#auditSealRows + auditSealRowsMax);
     this.#auditSealRows += rows.length;
-    return rows.length === 0 ? "done" : encode([chunkFormat, "audit-seals", rows]);
+    return rows.length === 0 ? this.#writeAccessRequests() : encode([chunkFormat, "audit-seals", rows]);
+  }
+
+  /** Builds below level 7 know no such chunk, and a cluster below it has no rows. */
+  #writeAccessRequests(): Uint8Array | "done" {
+    const from = this.#accessRequestRows;
+    const rows = this.#capture.accessRequests.slice(from, from + accessRequestRowsMax);
+    this.#accessRequestRows += rows.length;
+    return rows.length === 0 ? "done" : encode([chunkFormat, "access-requests", rows]);
   }
 
   #flush(): Uint8Array {

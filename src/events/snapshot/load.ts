@@ -6,8 +6,9 @@
  * - The projection is available only after the last chunk.
  */
 
+import type { AccessRequest } from "../access/access-request.ts";
 import type { ScimGroup } from "../catalog.ts";
-import type { DeviceId, GroupId, Position, ServiceAccountId, UnixMs, UserId } from "../ids.ts";
+import type { CommandId, DeviceId, GroupId, Position, ServiceAccountId, UnixMs, UserId } from "../ids.ts";
 import type { Link } from "../link.ts";
 import { decode } from "../messagepack.ts";
 import type { AuditSealRow } from "../projection/audit-seals.ts";
@@ -53,6 +54,8 @@ export class ProjectionLoader {
       for (const row of arrayOf(content)) this.#tables.massChanges.load(arrayOf(row) as unknown as MassChangeRow);
     } else if (kind === "audit-seals") {
       for (const row of arrayOf(content)) this.#tables.auditSeals.load(arrayOf(row) as unknown as AuditSealRow);
+    } else if (kind === "access-requests") {
+      for (const row of arrayOf(content)) this.#tables.accessRequests.load(row as AccessRequest);
     } else throw new MalformedSnapshotError("its chunks are not in order");
   }
 
@@ -191,9 +194,8 @@ function loadMemberships(
   groupNumbers: Uint32Array,
 ): void {
   const columns = arrayOf(content);
-  if (columns.length !== 3 && columns.length !== 4)
-    throw new MalformedSnapshotError("its memberships have other columns");
-  const [counts, groups, bits, grants = []] = columns;
+  if (columns.length < 3 || columns.length > 5) throw new MalformedSnapshotError("its memberships have other columns");
+  const [counts, groups, bits, grants = [], requested = []] = columns;
   const count = numbersOf(counts, "u32", userIds.length);
   const group = numbersOf(groups, "u32").map((rank) => groupNumbers[rank] ?? missing());
   const bit = numbersOf(bits, "u8", group.length);
@@ -207,8 +209,13 @@ function loadMemberships(
   for (const row of arrayOf(grants)) {
     const [rank, groupRank, until, reason] = arrayOf(row, 4);
     const userId = entry(userIds, Number(rank));
-    const box = { until: until as UnixMs, reason: String(reason) };
-    memberships.loadGrant(userId, groupNumbers[Number(groupRank)] ?? missing(), box);
+    const grant = { until: until as UnixMs, reason: String(reason) };
+    memberships.loadClaim(userId, groupNumbers[Number(groupRank)] ?? missing(), { grant });
+  }
+  for (const row of arrayOf(requested)) {
+    const [rank, groupRank, until, requestId] = arrayOf(row, 4);
+    const claim = { requested: { requestId: String(requestId) as CommandId, until: until as UnixMs } };
+    memberships.loadClaim(entry(userIds, Number(rank)), groupNumbers[Number(groupRank)] ?? missing(), claim);
   }
 }
 

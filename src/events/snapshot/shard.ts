@@ -143,6 +143,7 @@ export class ShardRows {
     const groups = new NumberColumn("u32");
     const bits = new NumberColumn("u8");
     const grants: (readonly unknown[])[] = [];
+    const requested: (readonly unknown[])[] = [];
     for (const [rank, person] of people.entries()) {
       const all = [...(this.#memberships.get(person) ?? [])].map(
         ([groupId, membership]) => [groupNumbers.get(groupId) ?? 0, membership] as const,
@@ -151,12 +152,15 @@ export class ShardRows {
       for (const [group, membership] of all.sort(([a], [b]) => a - b)) {
         groups.push(group);
         bits.push(bitsOfMembership(membership));
-        const { grant } = membership;
+        const { grant, requested: access } = membership;
         if (grant !== undefined) grants.push([rank, group, grant.until, grant.reason]);
+        if (access !== undefined) requested.push([rank, group, access.until, access.requestId]);
       }
     }
     const rows = everyRow(groups.length);
     const columns = [bytesOf(counts), groups.inOrder(rows), bits.inOrder(rows)];
+    // Builds below level 7 read up to four columns, and a cluster below it has no requested access.
+    if (requested.length > 0) return [...columns, grants, requested];
     return grants.length === 0 ? columns : [...columns, grants];
   }
 

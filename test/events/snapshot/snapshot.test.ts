@@ -4,6 +4,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { test } from "node:test";
 import {
   type CardeaEvent,
+  type CommandId,
   encode,
   type GroupId,
   type Link,
@@ -117,6 +118,25 @@ const anEvent: fc.Arbitrary<CardeaEvent> = fc.oneof(
     }),
   },
   {
+    weight: 4,
+    arbitrary: fc
+      .tuple(pick(groups), pick(people), fc.nat(5), fc.nat(9), fc.nat(4))
+      .map(([groupId, userId, n, end, what]): CardeaEvent => {
+        const requestId = `00000000-0000-4000-8000-00000000000${n}` as CommandId;
+        const [until, words] = [end as UnixMs, end < 5 ? null : Uint8Array.of(n, end)];
+        if (what < 2)
+          return {
+            ...{ type: "AccessRequested", requestId, userId, groupId, routeId: `route-${n}`, durationMs: 60_000 },
+            ...{ reason: words, refusal: end < 3 ? null : "refusal", expiresAt: until },
+          };
+        if (what === 2)
+          return { type: "AccessRequestDecided", requestId, userId, decision: "approved", until, note: words };
+        if (what === 3) return { type: "AccessRequestEnded", requestId, userId, outcome: "ended" };
+        const access = { added: [userId], removed: [], until, requestId };
+        return { type: "GroupMembersChanged", groupId, source: "request", ...access };
+      }),
+  },
+  {
     weight: 1,
     arbitrary: pick(groups).map((groupId): CardeaEvent => ({ type: "GroupUpserted", groupId, name: `${groupId}!` })),
   },
@@ -214,6 +234,13 @@ function everything(projection: Projection): unknown {
     ]),
     groups: [...projection.groups()].sort(byJson),
     timeBoxes: projection.timeBoxes,
+    requests: [...projection.accessRequests.rows()].map((one) => ({
+      ...one,
+      words: [one.reason, one.note].map((sealed) => sealed && Buffer.from(sealed).toString("hex")),
+      ...{ reason: null, note: null },
+    })),
+    requestsOf: people.map((id) => [...projection.accessRequests.of(id)].map((one) => one.requestId).sort()),
+    lapsed: [...projection.accessRequests.expired(5 as UnixMs, 100)].sort(),
     suspensions: [...projection.expiredSuspensions(6 as UnixMs, 100)].sort(),
     members: groups.map((id) => [...projection.membersOf(id)].sort()),
     devices: [...projection.devices()].sort(byJson),

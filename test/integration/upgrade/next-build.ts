@@ -36,10 +36,10 @@ export const nextBuild: readonly SourceChange[] = [
   { file: formats, take: `export const readsLevel = ${presentLevel};`, put: `export const readsLevel = ${nextLevel};` },
   {
     file: catalog,
-    take: `    formats: withFieldsAtLevel5("until"),
+    take: `    formats: withFieldsAt(5, "until"),
     describe: ({ reason, until }) => \`suspended`,
     put: `    formats: [
-      ...withFieldsAtLevel5("until"),
+      ...withFieldsAt(5, "until"),
       { level: ${nextLevel}, up: ({ reason, ...rest }) => ({ ...rest, why: reason }), down: ({ why, ...rest }) => ({ ...rest, reason: why }) },
     ],
     describe: ({ reason, until }) => \`suspended`,

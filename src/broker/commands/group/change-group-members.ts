@@ -58,10 +58,10 @@ export const changeGroupMembers: CommandDefinition<"changeGroupMembers"> = {
     }
     if (adding.size === 0 && projection.group(groupId) === undefined)
       return refuseCommand("not-found", "there is no such group");
-    const box = until === undefined ? undefined : { until, reason: reason ?? "" };
+    const claim = until === undefined ? {} : { grant: { until, reason: reason ?? "" } };
     const changes = (userId: UserId, change: "added" | "removed"): boolean => {
       const before = projection.membership(userId, groupId);
-      return !isDeepStrictEqual(before, evolveMembership(before, change, source, box));
+      return !isDeepStrictEqual(before, evolveMembership(before, change, source, claim));
     };
     const added = [...adding].filter((userId) => changes(userId, "added"));
     const removed = [...removing].filter((userId) => changes(userId, "removed"));

@@ -73,6 +73,14 @@ const revokedKeys: Readonly<Record<string, SentenceKey>> = {
 };
 const heldKeys: Readonly<Record<string, SentenceKey>> = { released: "held-released", dropped: "held-dropped" };
 
+const requestEnds = {
+  withdrawn: "request-withdrawn",
+  lapsed: "request-lapsed",
+  expired: "access-expired",
+  ended: "access-ended",
+  replaced: "access-replaced",
+} as const;
+
 type More = Omit<Partial<DescribedChange>, "key" | "area" | "rank" | "folds">;
 const act = (key: SentenceKey, area: ChangeArea, rank: number, more: More = {}): Parts => ({
   key,
@@ -140,6 +148,14 @@ const describe: Describe = {
     act(heldKeys[outcome] ?? "held-over", "groups", 10, { values: { name: outcome, reason } }),
   MassChangesAllowed: ({ source, until, reason }) =>
     act("mass-changes-allowed", "groups", 9, { values: { name: source, until, reason } }),
+  AccessRequested: ({ userId, groupId, routeId }) =>
+    act("access-requested", "groups", 9, { people: [userId], group: groupId, values: { name: routeId } }),
+  AccessRequestDecided: ({ userId, decision, until }) =>
+    act(decision === "approved" ? "access-approved" : "access-denied", "groups", 10, {
+      people: [userId],
+      values: untilOf(until ?? undefined),
+    }),
+  AccessRequestEnded: ({ userId, outcome }) => act(requestEnds[outcome], "groups", 9, { people: [userId] }),
   DirectorySyncStarted: ({ directory }) => frequent("sync-started", "groups", "syncs", { values: { name: directory } }),
   DirectorySyncCompleted: ({ directory, complete }) =>
     frequent(complete ? "sync-completed" : "sync-incomplete", "groups", "syncs", { values: { name: directory } }),

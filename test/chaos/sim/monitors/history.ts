@@ -167,11 +167,15 @@ export class History {
 
   /** Writes an event, acknowledges it, and answers the client that sent this command id. */
   append(event: CardeaEvent, commandId: string, given: Given = {}): this {
+    return this.batch([event], commandId, given);
+  }
+  /** The same with all events of one command. */
+  batch(events: readonly CardeaEvent[], commandId: string, given: Given = {}): this {
     const previous = this.head;
     this.tell("command-invoked", { process: "client-1", commandId, command: {}, attempt: 1, to: "broker-1" });
-    const entry = this.entry(event, { cause: commandId, ...given });
-    const commands = [{ commandId, first: entry.recorded.position, count: 1 }];
-    this.later(2).write([entry], previous, { commands, ...given });
+    const entries = events.map((event) => this.entry(event, { cause: commandId, ...given }));
+    const commands = [{ commandId, first: (previous.position + 1) as Position, count: events.length }];
+    this.later(2).write(entries, previous, { commands, ...given });
     return this.later(2).clean(given).answer(commandId);
   }
 

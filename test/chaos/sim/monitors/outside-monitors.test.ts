@@ -109,6 +109,32 @@ test("a change that is dropped and released, or released twice, is found", () =>
   isBroken(begun().append(ended("released"), "a").append(ended("released"), "b"), "held-decided", /and was released/);
 });
 
+test("a request that is decided twice, by the person who asked or without its access, and access that stays, are found", () => {
+  const about = { requestId: "asked" as CommandId, userId: ada };
+  const request: CardeaEvent = {
+    ...{ type: "AccessRequested", ...about, routeId: "team", groupId: team, durationMs: 60_000 },
+    ...{ reason: null, refusal: null, expiresAt: 9 as UnixMs },
+  };
+  const access = { groupId: team, source: "request", requestId: about.requestId } as const;
+  const given: CardeaEvent = { type: "GroupMembersChanged", ...access, added: [ada], removed: [], until: 5 as UnixMs };
+  const taken: CardeaEvent = { type: "GroupMembersChanged", ...access, added: [], removed: [ada] };
+  const approved: CardeaEvent = {
+    ...{ type: "AccessRequestDecided", ...about, decision: "approved", until: 5 as UnixMs, note: null },
+  };
+  const denied: CardeaEvent = { type: "AccessRequestDecided", ...about, decision: "denied", until: null, note: null };
+  const ended: CardeaEvent = { type: "AccessRequestEnded", ...about, outcome: "ended" };
+  const begun = (): History => History.begun().append(request, "ask");
+  const inForce = (): History => begun().batch([given, approved], "approve");
+  isKept(inForce().batch([taken, ended], "end"));
+  isKept(begun().append(denied, "deny"));
+  isBroken(inForce().append(denied, "deny"), "request-decided", /was AccessRequestDecided before/);
+  isBroken(begun().append(approved, "approve"), "request-decided", /gives no such access/);
+  isBroken(begun().batch([given, denied], "deny"), "request-access", /without an approval/);
+  isBroken(History.begun().batch([given, approved], "approve"), "request-decided", /never made/);
+  isBroken(begun().append(given, "give"), "request-access", /without an approval/);
+  isBroken(inForce().append(ended, "end"), "request-access", /its access stays/);
+});
+
 test("a run that read only a part of a directory, or nothing, and withdraws a membership is found", () => {
   const user = directoryUserOf(ada);
   const members = (added: readonly UserId[], removed: readonly UserId[]): CardeaEvent => {

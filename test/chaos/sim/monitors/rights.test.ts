@@ -6,6 +6,7 @@ import { Rights } from "../../../../chaos/sim/monitors/rights.ts";
 import { type Stream as Random, streamOf as randomOf } from "../../../../chaos/sim/random.ts";
 import {
   type CardeaEvent,
+  type CommandId,
   chainHash,
   type Effect,
   type Epoch,
@@ -31,6 +32,7 @@ import {
 const users = ["ada", "bo", "cy"] as UserId[];
 const groups = ["board", "payroll"] as GroupId[];
 const sources: MembershipSource[] = ["operator", "scim", "idp"];
+const requestId = "00000000-0000-4000-8000-000000000001" as CommandId;
 
 test("in random histories both folds agree on sessions and memberships at every position", () => {
   for (let seed = 1; seed <= 30; seed += 1) {
@@ -159,7 +161,15 @@ function eventOf(random: Random, sessions: SessionId[]): Made {
   const source = random.pick(sources);
   const sessionId = sessions.length > 0 ? random.pick(sessions) : id("s0");
   const kinds = ["create", "create", "create", "revoke", "cut", "suspend", "restore", "erase", "add", "remove"];
-  const ending = ["add-until", "add-until", "suspend-until", "end-members", "end-suspension"];
+  const ending = [
+    "add-until",
+    "add-until",
+    "add-request",
+    "end-request",
+    "suspend-until",
+    "end-members",
+    "end-suspension",
+  ];
   const others = ["replace", "drop", "sweep", "unknown", "unknown-user", "opened", "again"];
   const kind = random.pick([...kinds, ...ending, ...others]);
   switch (kind) {
@@ -167,6 +177,12 @@ function eventOf(random: Random, sessions: SessionId[]): Made {
       const box = { until: random.between(0, 9) as UnixMs, reason: "why" };
       return { type: "GroupMembersChanged", groupId, source: "operator", added: [userId], removed: [], ...box };
     }
+    case "add-request": {
+      const access = { until: random.between(0, 9) as UnixMs, requestId };
+      return { type: "GroupMembersChanged", groupId, source: "request", added: [userId], removed: [], ...access };
+    }
+    case "end-request":
+      return { type: "GroupMembersChanged", groupId, source: "request", added: [], removed: [userId], requestId };
     case "suspend-until":
       return { type: "UserSuspended", userId, reason: "left", until: random.between(0, 9) as UnixMs };
     case "end-members":

@@ -37,6 +37,8 @@ const examples: Readonly<Record<Situation, (history: History) => unknown>> = {
   "change-held": (h) => h.answer("c1", refused("held", "")),
   "drop-not-seen": (h) =>
     h.answer("c1", refused("conflict", "the held change has changed since you looked at it; look again")),
+  "decided-meanwhile": (h) => h.answer("c1", refused("conflict", "the request is no longer pending: it is denied")),
+  "own-request-refused": (h) => h.answer("c1", refused("forbidden", "you cannot decide about your own request: x")),
   "directory-run-cut": (h) =>
     h.tell("directory-run", directoryRun).tell("directory-run", { ...directoryRun, process: "broker-2" }),
   "directory-in-part": (h) => h.tell("directory-page", { run: 1, what: "partial" }),
