@@ -126,7 +126,7 @@ function whoText({ at, link, snapshot, configurations }: WhoReport): string {
     }
     if (problem === null)
       lines.push(
-        `${people.length}${more ? " or more" : ""} could, or could under conditions; the policy denied ${denied} others\n`,
+        `${people.length}${more ? " or more" : ""} could, or could under conditions${denied === null ? "" : `; the policy denied ${denied} others`}\n`,
       );
   }
   return lines.join("");

@@ -44,7 +44,9 @@ import {
   waitSchema,
 } from "./operator-schemas.ts";
 import { eachUser, findAtHead, readToHead, sendNameProblem } from "./person-names.ts";
-import { authorizeCommand, type CommandRefusal } from "./roles/authorize-command.ts";
+import { authorizeCommand, type CommandOptions, type CommandRefusal } from "./roles/authorize-command.ts";
+import { outOfScope } from "./roles/authorize-operation.ts";
+import { scopeOfGroups } from "./roles/scope-of-groups.ts";
 import { sessionsMatching, sessionsNamed } from "./session-choice.ts";
 
 const unknownNamedMax = 100;
@@ -129,7 +131,7 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
     return reply.code(202).send({ position });
   });
 
-  route("POST /groups/:group/members", async (request, reply, { actor }) => {
+  route("POST /groups/:group/members", async (request, reply, { actor, scope }) => {
     const groupId = tryParse(parseGroupId, nameIn((request.params as { group: string }).group));
     const body = membersSchema.safeParse(request.body ?? {});
     if (groupId === undefined) return reply.code(400).send({ error: "not a group id" });
@@ -137,6 +139,9 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
     const { add, remove, reason, until, forMs, dryRun, ...wait } = body.data;
     const end = timeBoxEnd({ until, forMs }, deps.now());
     if (typeof end === "string") return reply.code(400).send({ error: end });
+    // Before the names are looked up: what is refused anyway must not tell who exists.
+    if (scope !== null && !scopeOfGroups(deps, scope)(groupId))
+      return sendRefusal(reply, { status: 403, error: outOfScope(scope), code: "out-of-scope" });
     const added = await findAtHead(deps, () => eachUser(deps.replica, add, "verified"));
     const removed = await findAtHead(deps, () => eachUser(deps.replica, remove, "any"));
     if ("error" in added) return sendNameProblem(reply, added);
@@ -168,8 +173,7 @@ export async function submitChange(
   reply: FastifyReply,
   actor: string,
   command: Command,
-  /** `all`: the command is about everything of its kind. */
-  given?: z.infer<typeof waitSchema> & Readonly<{ all?: boolean }>,
+  given?: z.infer<typeof waitSchema> & Pick<CommandOptions, "all" | "confined">,
 ): Promise<unknown> {
   const body = given === undefined ? waitSchema.safeParse(request.body ?? {}) : { success: true as const, data: given };
   if (!body.success) return badRequest(reply, body.error);

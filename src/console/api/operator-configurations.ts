@@ -9,6 +9,7 @@ import {
   type UnixMs,
 } from "../../events/index.ts";
 import { type OperatorApiDeps, type RegisterRoute, tryParse } from "./operator-route.ts";
+import { routesInScope } from "./roles/scope-of-groups.ts";
 
 export type ConfigurationView = Readonly<{
   configHash: ConfigHash;
@@ -26,7 +27,7 @@ const beginning = /^[0-9a-f]{8,64}$/;
 export function registerConfigurations(route: RegisterRoute, deps: OperatorApiDeps): void {
   route("GET /configurations", async () => ({ configurations: await listConfigurations(deps) }));
 
-  route("GET /configurations/:hash", async (request, reply) => {
+  route("GET /configurations/:hash", async (request, reply, { scope }) => {
     const { hash } = request.params as { hash: string };
     if (!beginning.test(hash))
       return reply.code(400).send({ error: "name a configuration by its hash, or by at least its first 8 characters" });
@@ -42,9 +43,21 @@ export function registerConfigurations(route: RegisterRoute, deps: OperatorApiDe
     }
     if (!isIntact(stored))
       return reply.code(500).send({ error: "the stored text does not match this hash: it was changed or is damaged" });
-    const configuration: unknown = JSON.parse(configTextOf(stored.body));
+    const text: unknown = JSON.parse(configTextOf(stored.body));
+    const configuration = confineToRoutes(text, routesInScope(deps, scope));
     return { ...found, configuration } satisfies ConfigurationAnswer;
   });
+}
+
+/** For a role that is limited: the routes in its scope, and no other setting. @param ids null: everything */
+function confineToRoutes(configuration: unknown, ids: ReadonlySet<string> | null): unknown {
+  if (ids === null) return configuration;
+  const { routes } = (typeof configuration === "object" && configuration !== null ? configuration : {}) as {
+    routes?: unknown;
+  };
+  const isShown = (route: unknown): boolean =>
+    typeof route === "object" && route !== null && "id" in route && ids.has(String(route.id));
+  return { routes: Array.isArray(routes) ? routes.filter(isShown) : [] };
 }
 
 function isIntact({ body, configHash }: StoredConfiguration): boolean {

@@ -85,6 +85,7 @@ export const operatorOperations = {
     errors: [404],
   },
   "GET /groups/:group": {
+    scoped: true,
     role: "viewer",
     summary: "One group and its members, with what ends when",
     status: 200,
@@ -99,6 +100,7 @@ export const operatorOperations = {
     errors: [],
   },
   "GET /receipts/:target": {
+    scoped: true,
     role: "viewer",
     summary: "The receipt of a change, by command id or link",
     query: receiptSchema,
@@ -173,6 +175,7 @@ export const operatorOperations = {
     errors: [400, 404, 409],
   },
   "POST /groups/:group/members": {
+    scoped: true,
     ...command,
     answer: answerSchemas.changeOrPreview,
     body: membersSchema,
@@ -188,6 +191,7 @@ export const operatorOperations = {
     errors: [400, 404, 409],
   },
   "GET /held": {
+    scoped: true,
     role: "viewer",
     summary: "Mass changes that wait for an operator or were dropped",
     status: 200,
@@ -195,6 +199,7 @@ export const operatorOperations = {
     errors: [],
   },
   "GET /held/:held": {
+    scoped: true,
     role: "viewer",
     summary: "A held change, with the people and routes that a release would concern now",
     status: 200,
@@ -209,7 +214,13 @@ export const operatorOperations = {
     summary: "Make a held change",
     errors: [400, 404, 409],
   },
-  "POST /held/:held/drop": { ...command, body: dropSchema, summary: "Refuse a held change", errors: [400, 404, 409] },
+  "POST /held/:held/drop": {
+    scoped: true,
+    ...command,
+    body: dropSchema,
+    summary: "Refuse a held change",
+    errors: [400, 404, 409],
+  },
   "POST /held/allow": {
     ...command,
     role: "administrator",
@@ -277,6 +288,7 @@ export const operatorOperations = {
     errors: [],
   },
   "GET /configurations": {
+    scoped: true,
     role: "viewer",
     summary: "Known configurations by hash, and the nodes that run them",
     status: 200,
@@ -284,6 +296,7 @@ export const operatorOperations = {
     errors: [],
   },
   "GET /configurations/:hash": {
+    scoped: true,
     role: "viewer",
     summary: "One configuration without its secrets",
     status: 200,
@@ -291,6 +304,7 @@ export const operatorOperations = {
     errors: [400, 404],
   },
   "GET /access/who": {
+    scoped: true,
     role: "viewer",
     summary: "Who could reach a route at a time, with the events that made it so",
     query: accessWhoSchema,
@@ -299,6 +313,7 @@ export const operatorOperations = {
     errors: [400],
   },
   "GET /access/what": {
+    scoped: true,
     role: "viewer",
     summary: "Which routes a person could reach at a time, with the events that made it so",
     query: accessWhatSchema,

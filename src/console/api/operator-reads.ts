@@ -17,6 +17,7 @@ import {
 import { listSchema, receiptSchema, sessionsSchema, timeoutMsOf } from "./operator-schemas.ts";
 import { describeGroup, describeSession, describeUser, findUsers, isRecord } from "./operator-views.ts";
 import { createReceiptStream, eventStreamType } from "./receipt-stream.ts";
+import { scopeOfGroups } from "./roles/scope-of-groups.ts";
 
 export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void {
   const { replica } = deps;
@@ -64,10 +65,11 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
       applied: replica.applied,
     };
   });
-  route("GET /groups/:group", async (request, reply) => {
+  route("GET /groups/:group", async (request, reply, { scope }) => {
     const groupId = tryParse(parseGroupId, nameIn((request.params as { group: string }).group));
     const group = groupId === undefined ? undefined : replica.projection.group(groupId);
-    if (group === undefined) return reply.code(404).send({ error: "there is no such group" });
+    if (groupId === undefined || group === undefined || !scopeOfGroups(deps, scope)(groupId))
+      return reply.code(404).send({ error: "there is no such group" });
     return { group: describeGroup(replica, group, deps.now()), applied: replica.applied };
   });
   route("GET /nodes", async () => {

@@ -8,6 +8,8 @@ import { type HeldChange, parseCommandId, type UnixMs } from "../../../events/in
 import { submitChange } from "../operator-changes.ts";
 import { badRequest, type OperatorApiDeps, type RegisterRoute, tryParse } from "../operator-route.ts";
 import { allowSchema, dropSchema, releaseSchema } from "../operator-schemas.ts";
+import type { RouteScope } from "../roles/operator-roles.ts";
+import { scopeOfGroups } from "../roles/scope-of-groups.ts";
 import { describeRadius } from "./blast-radius.ts";
 
 export type HeldView = Readonly<{
@@ -24,10 +26,22 @@ export type HeldView = Readonly<{
   expiresAt: string;
 }>;
 export function registerHeld(route: RegisterRoute, deps: OperatorApiDeps): void {
-  route("GET /held", async () => {
+  /** A caller whose role is limited sees a held change only if it takes groups of its own routes alone. */
+  const isVisible = async (held: HeldChange, scope: RouteScope): Promise<boolean> => {
+    if (scope === null) return true;
+    // A process that is only a proxy never loads the broker.
+    const { previewHeld } = await import("../../../broker/index.ts");
+    const preview = previewHeld(deps.replica.projection, held, deps.now());
+    const isInScope = scopeOfGroups(deps, scope);
+    return preview !== undefined && preview.groups.length > 0 && preview.groups.every(isInScope);
+  };
+
+  route("GET /held", async (_request, _reply, { scope }) => {
     const { massChanges } = deps.replica.projection;
-    const held = [...massChanges.held()].filter(({ expiresAt }) => expiresAt > deps.now()).map(describeHeld);
-    const allowed = [...massChanges.allowed()]
+    const held: HeldView[] = [];
+    for (const each of massChanges.held())
+      if (each.expiresAt > deps.now() && (await isVisible(each, scope))) held.push(describeHeld(each));
+    const allowed = (scope === null ? [...massChanges.allowed()] : [])
       .filter(([, until]) => until > deps.now())
       .map(([source, until]) => ({ source, until: iso(until) }));
     return { held, allowed, applied: deps.replica.applied };
@@ -38,9 +52,10 @@ export function registerHeld(route: RegisterRoute, deps: OperatorApiDeps): void 
     return heldId === undefined ? undefined : deps.replica.projection.massChanges.heldChange(heldId);
   };
 
-  route("GET /held/:held", async (request, reply) => {
+  route("GET /held/:held", async (request, reply, { scope }) => {
     const held = find(request.params);
-    if (held === undefined || held.expiresAt <= deps.now()) return unknownHeld(reply);
+    if (held === undefined || held.expiresAt <= deps.now() || !(await isVisible(held, scope)))
+      return unknownHeld(reply);
     // A process that is only a proxy never loads the broker.
     const { previewHeld } = await import("../../../broker/index.ts");
     const preview = previewHeld(deps.replica.projection, held, deps.now());
@@ -64,13 +79,18 @@ export function registerHeld(route: RegisterRoute, deps: OperatorApiDeps): void 
     return submitChange(deps, request, reply, actor, command, wait);
   });
 
-  route("POST /held/:held/drop", async (request, reply, { actor }) => {
+  route("POST /held/:held/drop", async (request, reply, { actor, scope }) => {
     const body = dropSchema.safeParse(request.body ?? {});
     if (!body.success) return badRequest(reply, body.error);
     const { version, reason, ...wait } = body.data;
     const heldId = tryParse(parseCommandId, (request.params as { held: string }).held);
     if (heldId === undefined) return unknownHeld(reply);
-    return submitChange(deps, request, reply, actor, { type: "dropHeldChange", heldId, version, reason }, wait);
+    if (scope !== null) {
+      const held = find(request.params);
+      if (held === undefined || !(await isVisible(held, scope))) return unknownHeld(reply);
+    }
+    const command = { type: "dropHeldChange", heldId, version, reason } as const;
+    return submitChange(deps, request, reply, actor, command, { ...wait, confined: true });
   });
 
   route("POST /held/allow", async (request, reply, { actor }) => {

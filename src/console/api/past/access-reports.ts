@@ -41,6 +41,7 @@ import { badRequest, type Operator, type OperatorApiDeps, type RegisterRoute } f
 import { accessWhatSchema, accessWhoSchema } from "../operator-schemas.ts";
 import { findUsers } from "../operator-views.ts";
 import { eventStreamType } from "../receipt-stream.ts";
+import { routesInScope } from "../roles/scope-of-groups.ts";
 import type { PastLog } from "./past-log.ts";
 
 /** As an answer has it: what a condition requires is in words. */
@@ -64,8 +65,8 @@ export type WhoReport = ReportBase &
         /** The answer to a caller who has not signed in. */
         anyone: InWords<AccessAnswer> | null;
         people: readonly InWords<AccessPerson>[];
-        /** How many others the policy denies. */
-        denied: number;
+        /** How many others the policy denies; null: the caller's role is limited to some routes. */
+        denied: number | null;
         more: boolean;
       }>)[];
   }>;
@@ -109,8 +110,9 @@ export function registerAccessReports(route: RegisterRoute, deps: OperatorApiDep
     const query = accessWhoSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
     const { route: name, at, config, limit } = query.data;
+    const shown = routesInScope(deps, caller.scope);
     return answer(request, reply, caller, timeOf(at), (state) =>
-      reportWho({ ...deps, past }, state, { name, config, limit }),
+      reportWho({ ...deps, past }, state, { name, config, limit, shown }),
     );
   });
   route("GET /access/what", async (request, reply, caller) => {
@@ -119,13 +121,19 @@ export function registerAccessReports(route: RegisterRoute, deps: OperatorApiDep
     const { user, at, config } = query.data;
     const found = findUsers(deps.replica, user, "any");
     const [userId, another] = found;
+    const shown = routesInScope(deps, caller.scope);
+    // Whether a person exists is nothing that a caller learns who sees some routes alone.
+    if (shown !== null)
+      return answer(request, reply, caller, timeOf(at), (state) =>
+        reportWhat({ ...deps, past }, state, { userId: found.length === 1 ? userId : undefined, config, shown }),
+      );
     if (userId === undefined) return reply.code(404).send({ error: `no user matches ${JSON.stringify(user)}` });
     if (another !== undefined)
       return reply
         .code(409)
         .send({ error: `${found.length} users match; use a user id: ${found.slice(0, 5).join(", ")}` });
     return answer(request, reply, caller, timeOf(at), (state) =>
-      reportWhat({ ...deps, past }, state, { userId, config }),
+      reportWhat({ ...deps, past }, state, { userId, config, shown }),
     );
   });
 }
@@ -222,13 +230,18 @@ function chosen(all: readonly RunConfiguration[], config: string | undefined): r
 async function reportWho(
   deps: ReportDeps,
   { state, base, configurations }: ReportState,
-  { name, config, limit }: Readonly<{ name: string; config: string | undefined; limit: number }>,
+  {
+    name,
+    config,
+    limit,
+    shown,
+  }: Readonly<{ name: string; config: string | undefined; limit: number; shown: ReadonlySet<string> | null }>,
 ): Promise<WhoReport> {
   const answers: WhoReport["configurations"][number][] = [];
   const nothing = { route: null, anyone: null, people: [], denied: 0, more: false };
   for (const run of chosen(configurations, config)) {
     const routes = await routesOf(run.configHash, deps.past);
-    const found = routes?.find((each) => isNamed(each, name));
+    const found = routes?.find((each) => isNamed(each, name) && shown?.has(each.id) !== false);
     if (found === undefined || found.policy === null) {
       const problem = routes === undefined ? textMissing : (found?.problem ?? "it has no such route");
       answers.push({ ...run, ...nothing, problem });
@@ -240,7 +253,8 @@ async function reportWho(
     for (const [index, person] of who.people.entries())
       people.push(inWords(index < explainedMax ? { ...person, facts: await withEvents(deps, state, person) } : person));
     const anyone = inWords(evaluateAnonymous(policy, state.at));
-    answers.push({ ...run, ...who, people, route: { id, name: named, from }, problem: null, anyone });
+    const denied = shown === null ? who.denied : null;
+    answers.push({ ...run, ...who, denied, people, route: { id, name: named, from }, problem: null, anyone });
   }
   return { type: "report", ...base, configurations: answers };
 }
@@ -248,11 +262,22 @@ async function reportWho(
 async function reportWhat(
   deps: ReportDeps,
   { state, base, configurations }: ReportState,
-  { userId, config }: Readonly<{ userId: UserId; config: string | undefined }>,
+  {
+    userId,
+    config,
+    shown,
+  }: Readonly<{ userId: UserId | undefined; config: string | undefined; shown: ReadonlySet<string> | null }>,
 ): Promise<WhatReport> {
-  const user = state.projection.user(userId);
-  if (user === undefined) throw new LogUnreachableError("the log did not know this person at that time");
+  const user = userId === undefined ? undefined : state.projection.user(userId);
+  const unknown = (): LogUnreachableError =>
+    new LogUnreachableError(
+      shown === null
+        ? "the log did not know this person at that time"
+        : "no one person of this name could reach a route of your groups of routes at that time",
+    );
+  if (userId === undefined || user === undefined) throw unknown();
   const described = describePerson(state, user);
+  if (described === undefined && shown !== null) throw unknown();
   if (described === undefined)
     throw new LogUnreachableError(
       "this is what a SCIM client, a directory or a transmitter of signals has recorded, not a person who signs in",
@@ -261,13 +286,17 @@ async function reportWhat(
   const answers: WhatReport["configurations"][number][] = [];
   for (const run of chosen(configurations, config)) {
     const routes = await routesOf(run.configHash, deps.past);
-    const answered = (routes ?? []).map(({ id, name, from, policy, problem }) => {
-      if (policy === null) return { id, name, from, problem, ...unanswered };
-      for (const fact of factsBehind(policy, state, userId)) facts.set(fact.fact, fact);
-      return { id, name, from, problem, ...inWords(evaluateAccess(policy, described, state.at)) };
-    });
+    const answered = (routes ?? [])
+      .filter(({ id }) => shown?.has(id) !== false)
+      .map(({ id, name, from, policy, problem }) => {
+        if (policy === null) return { id, name, from, problem, ...unanswered };
+        for (const fact of factsBehind(policy, state, userId)) facts.set(fact.fact, fact);
+        return { id, name, from, problem, ...inWords(evaluateAccess(policy, described, state.at)) };
+      });
     answers.push({ ...run, problem: routes === undefined ? textMissing : null, routes: answered });
   }
+  const mayReach = answers.some(({ routes }) => routes.some(({ result }) => result !== "deny"));
+  if (shown !== null && !mayReach) throw unknown();
   const behind = [...facts.values()].slice(0, explainedMax);
   const { profile, note } = described;
   return {

@@ -11,28 +11,41 @@ import type { Principal } from "../../../auth/index.ts";
 import type { Command, GroupId, UserId } from "../../../events/index.ts";
 import type { Operator, OperatorApiDeps } from "../operator-route.ts";
 import { profileOfUser } from "../operator-views.ts";
-import { grantsOf, type OperatorRole, operatorRoles, scopeFor } from "./operator-roles.ts";
+import { outOfScope } from "./authorize-operation.ts";
+import { grantsOf, type OperatorRole, operatorRoles, type RouteScope, scopeFor } from "./operator-roles.ts";
+import { scopeOfGroups } from "./scope-of-groups.ts";
 
 export type CommandRefusal = Readonly<{
   status: 400 | 403;
   error: string;
-  code: "confirm-required" | "role-required";
+  code: "confirm-required" | "role-required" | "out-of-scope";
   /** With `role-required`. */
   role?: OperatorRole;
   /** With `confirm-required`: what has to be typed. */
   confirm?: string;
 }>;
-type Deps = Pick<OperatorApiDeps, "replica" | "roles" | "now">;
+type Deps = Pick<OperatorApiDeps, "replica" | "roles" | "now" | "routePolicies">;
 
 export const sessionsUnconfirmedMax = 25;
 
-/** @param given what the caller has typed @returns undefined: permitted */
+export type CommandOptions = Readonly<{
+  /** What the caller has typed. */
+  confirm?: string | undefined;
+  /** The command is about everything of its kind. */
+  all?: boolean;
+  /** The handler has checked that all the command touches is within the caller's groups of routes. */
+  confined?: boolean;
+}>;
+
+/** @returns undefined: permitted */
 export function authorizeCommand(
   deps: Deps,
   caller: Operator,
   command: Command,
-  { confirm: given, all = false }: Readonly<{ confirm?: string | undefined; all?: boolean }> = {},
+  { confirm: given, all = false, confined = false }: CommandOptions = {},
 ): CommandRefusal | undefined {
+  if (caller.scope !== null && !confined && !isConfined(deps, caller.scope, command))
+    return { status: 403, error: outOfScope(caller.scope), code: "out-of-scope" };
   const needed = roleForCommand(deps, command);
   if (needed !== null && scopeFor(caller.grants, needed) !== null)
     return {
@@ -45,6 +58,11 @@ export function authorizeCommand(
   if (confirmation === null || isConfirmed(confirmation, given)) return undefined;
   const { expected, why } = confirmation;
   return { status: 400, error: `${why} To confirm, type ${expected}.`, code: "confirm-required", confirm: expected };
+}
+
+/** Whether all that a command touches is within a scope. What is not known to be is not. */
+function isConfined(deps: Deps, scope: RouteScope, command: Command): boolean {
+  return command.type === "changeGroupMembers" && scopeOfGroups(deps, scope)(command.groupId);
 }
 
 // --- roles
