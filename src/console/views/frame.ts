@@ -99,7 +99,7 @@ function entryOf({ id, path, menu }: View, current: string, words: ViewContext["
 
 /** What the scripts say. Each `{}` is filled in there. */
 function scriptWords({ words }: ViewContext, views: readonly View[]): string {
-  const { frame, palette, keys, receipt } = words;
+  const { frame, palette, keys, receipt, act } = words;
   const pages = views.flatMap(({ path, menu, role }) =>
     menu === null ? [] : [{ name: menu.label(words), href: `${consolePath}${path}`, key: menu.key ?? null, role }],
   );
@@ -123,20 +123,16 @@ function scriptWords({ words }: ViewContext, views: readonly View[]): string {
       h: agoOf(frame.inFuture, "h"),
       d: agoOf(frame.inFuture, "d"),
     },
+    copy: frame.copy,
     act: {
-      reason: frame.reason,
-      reasonHint: frame.reasonHint,
-      reasonNeeded: frame.reasonNeeded,
-      typeName: frame.typeName("{}"),
-      previewing: frame.previewing,
-      sending: frame.sending,
-      notKnown: frame.notKnown,
-      askAgain: frame.askAgain,
-      refused: frame.refused("{}"),
+      ...withBlanks(act),
+      peopleOne: act.people("1"),
+      sessionsOne: act.sessions("1"),
+      routeOne: act.route("{}", "1"),
     },
     palette: { ...palette, found: { one: palette.found(1), many: palette.found(2).replace("2", "{}") } },
     keys: { ...keys, goTo: keys.goTo("{}") },
-    receipt: filledReceipt(receipt),
+    receipt: { ...withBlanks(receipt), runningOne: receipt.running("1") },
     pages,
   });
 }
@@ -144,12 +140,12 @@ function scriptWords({ words }: ViewContext, views: readonly View[]): string {
 type Unit = "s" | "min" | "h" | "d";
 const agoOf = (say: (amount: number, unit: Unit) => string, unit: Unit): string => say(2, unit).replace("2", "{}");
 
-/** The words of the receipt panel, with `{}` for each value. */
-export function filledReceipt(receipt: ViewContext["words"]["receipt"]): Readonly<Record<string, unknown>> {
+/** Words for a script: `{}` stands for each value. A plural is that of many. */
+export function withBlanks(words: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
   return Object.fromEntries(
-    Object.entries(receipt).map(([key, value]) => [
+    Object.entries(words).map(([key, value]) => [
       key,
-      typeof value === "function" ? (value as (...values: string[]) => string)("{}", "{}") : value,
+      typeof value === "function" ? (value as (...values: string[]) => string)("{}", "{}", "{}") : value,
     ]),
   );
 }

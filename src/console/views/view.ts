@@ -12,6 +12,8 @@ import { type OperatorRole, operatorRoles } from "../api/roles/operator-roles.ts
 import type { HtmlValue } from "../pages/html.ts";
 import type { PageText } from "../text/texts.ts";
 
+export type { OperatorRole } from "../api/roles/operator-roles.ts";
+
 export const menuGroups = ["overview", "who", "access", "record", "system"] as const;
 
 export type View = Readonly<{

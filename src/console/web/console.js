@@ -8,6 +8,7 @@ import "./keys.js";
 import "./palette.js";
 import "./table.js";
 import "./live.js";
+import "./running.js";
 
 /** @type {WeakSet<HTMLButtonElement>} */
 const enabled = new WeakSet();

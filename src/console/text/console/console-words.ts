@@ -3,7 +3,7 @@
  * file beside this one, and its entry at the end.
  */
 import { overview } from "./overview-words.ts";
-import { receipt } from "./receipt-words.ts";
+import { act, receipt } from "./receipt-words.ts";
 
 const plural = (count: number, one: string, many: string): string => (count === 1 ? one : many);
 
@@ -57,15 +57,6 @@ const frame = {
   inFuture: (amount: number, unit: "s" | "min" | "h" | "d") => `in ${amount} ${unit}`,
   cancel: "Cancel",
   close: "Close",
-  reason: "Reason",
-  reasonHint: "Optional. It is kept in the record.",
-  reasonNeeded: "Needed. It is kept in the record.",
-  typeName: (name: string) => `Type ${name} to confirm`,
-  previewing: "Working out who this affects…",
-  sending: "Recording…",
-  notKnown: "Not known whether this was recorded.",
-  askAgain: "Ask again",
-  refused: (why: string) => `Nothing was changed: ${why}`,
   toReceipt: "Receipt",
   moved: (count: number) => plural(count, "1 row", `${count} rows`),
 } as const;
@@ -126,5 +117,6 @@ export const consoleWords = {
   palette,
   refusal,
   receipt,
+  act,
   overview,
 } as const;

@@ -56,6 +56,7 @@ export function formatCount(
 }
 
 /** Never by colour alone: each kind has its own shape. */
+export type StatusPillKind = StatusKind;
 export function statusPill(kind: StatusKind, word: string): Html {
   return html`<span class="pill ${kind}"><i aria-hidden="true"></i>${word}</span>`;
 }
@@ -106,7 +107,7 @@ export function commandLine(command: string, { words }: Pick<ViewContext, "words
   return html`<div class="command"><span class="quiet">${words.frame.sameCommand}</span><code>${command}</code>${copyButton(command, { words }, words.frame.copy)}</div>`;
 }
 
-export function actionLink(url: string, label: string, look: "first" | "second" | "bad" = "second"): HtmlValue {
+export function actionLink(url: string, label: string, look: "first" | "second" = "second"): HtmlValue {
   const href = safeUrl(url);
   return href !== null && html`<a class="button ${look}" href="${href}">${label}</a>`;
 }

@@ -1,0 +1,55 @@
+/**
+ * Act: a button that makes a change, with what comes before and after it: the people and routes that it concerns, a
+ * reason, a typed name, and its receipt. Pure.
+ *
+ * Only the script (act.js) can make a change, so without scripts there is no button. A button that the reader's role
+ * does not permit is left out.
+ */
+import { type HtmlValue, html } from "../../pages/html.ts";
+import type { OperatorRole, ViewContext } from "../view.ts";
+import { hasRole } from "../view.ts";
+
+export type Act = Readonly<{
+  /** The heading of the dialog, and its first sentence. */
+  title: string;
+  text: string;
+  /** The button that makes the change: a verb and its object. With a selection each `{}` is how many are selected. */
+  verb: string;
+  look?: "first" | "bad";
+  /** Below the prefix of the operator API: `/users/…/suspend`. */
+  path: string;
+  body: Readonly<Record<string, unknown>>;
+  /** The command of `POST /preview`; absent: none is shown. */
+  preview?: Readonly<Record<string, unknown>>;
+  /** Absent: it is not asked for. */
+  reason?: "optional" | "required";
+  /** What has to be typed; absent: what the preview says, if anything. */
+  typed?: string;
+  /** Fields of the body that the reader fills in, in addition to the reason. */
+  fields?: readonly Readonly<{
+    name: string;
+    label: string;
+    type: "text" | "number" | "datetime-local" | "checkbox";
+    value?: string;
+    /** A number in milliseconds is entered in these units. */
+    choices?: readonly (readonly [value: string, label: string])[];
+    required?: boolean;
+  }>[];
+  /** The rows that the act is about: their ids are this field of the body, and of the command of the preview. */
+  selection?: Readonly<{ table: string; field: string }>;
+  /** Shows the receipt of the change; absent: true. */
+  receipt?: boolean;
+}>;
+
+export const actScripts = ["act.js"] as const;
+
+/** A button for the act; nothing if the reader's role does not suffice. */
+export function actButton(
+  act: Act,
+  label: string,
+  { reader }: Pick<ViewContext, "reader">,
+  { role, primary = false }: Readonly<{ role: OperatorRole; primary?: boolean }>,
+): HtmlValue {
+  if (!hasRole(reader, role)) return null;
+  return html`<button type="button" class="${act.look === "bad" ? "danger" : act.look}" data-act="${JSON.stringify(act)}"${primary && html` data-primary`} hidden>${label}</button>`;
+}

@@ -1,0 +1,151 @@
+/**
+ * The dialog before a change and its receipt in a real Chromium, over a real broker: whom it concerns, the rows that
+ * fill in, the signed receipt, and what happens when the answer is lost.
+ */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import type { Browser } from "playwright-core";
+import { html } from "../../../src/console/index.ts";
+import { actButton, actScripts } from "../../../src/console/views/components/act.ts";
+import { receiptPanel, receiptScript } from "../../../src/console/views/components/receipt-panel.ts";
+import { dataTable } from "../../../src/console/views/components/table.ts";
+import type { View } from "../../../src/console/views/view.ts";
+import type { Databroker } from "../../../src/replication/index.ts";
+import { BrokerUnavailableError } from "../../../src/replication/wire/index.ts";
+import { signIn } from "../../auth/authenticate/support.ts";
+import { startOperatorWorld } from "../api/operator-support.ts";
+import { checkAxe, pictures } from "../browser-support.ts";
+import { consoleUrl, openConsole, options, startBrowser } from "./console-support.ts";
+
+let browser: Browser | undefined;
+before(async () => {
+  browser = await startBrowser();
+});
+after(() => browser?.close());
+
+/** The sessions of everyone, with a button that revokes the selected ones. */
+const sessionsView: View = {
+  id: "test-sessions",
+  path: "/test-sessions",
+  menu: { group: "who", label: () => "Sessions", key: "s" },
+  role: "viewer",
+  scripts: [...actScripts],
+  async render(context) {
+    const answer = await context.call("GET /sessions");
+    const sessions = answer.type === "answered" ? answer.body.sessions : [];
+    const act = {
+      title: "Revoke {} sessions",
+      text: "Open connections on them close.",
+      verb: "Revoke {} sessions",
+      look: "bad",
+      path: "/sessions/revoke",
+      body: {},
+      selection: { table: "sessions", field: "sessionIds" },
+    } as const;
+    return {
+      title: "Sessions",
+      lead: `${sessions.length} active`,
+      command: "cardea sessions",
+      content: dataTable(
+        {
+          id: "sessions",
+          caption: "Sessions",
+          columns: [{ key: "person", label: "Person" }],
+          rows: sessions.map(({ id, email }) => ({ id, href: null, cells: [email], select: { label: email } })),
+          next: null,
+          empty: html`<p>None</p>`,
+          selection: actButton(act, "Revoke…", context, { role: "operator", primary: true }),
+        },
+        context,
+      ),
+    };
+  },
+};
+const receiptView: View = {
+  id: "test-receipt",
+  path: "/receipts/:target",
+  menu: null,
+  role: "viewer",
+  scripts: [receiptScript],
+  async render(context) {
+    const { target = "" } = context.params;
+    const answer = await context.call("GET /receipts/:target", { params: { target } });
+    const shown = answer.type === "answered" ? (answer.body as unknown as Parameters<typeof receiptPanel>[1]) : null;
+    return { title: "Receipt", lead: "", command: null, content: receiptPanel(target, shown, context) };
+  },
+};
+const views = [sessionsView, receiptView];
+
+test("selected sessions are revoked by keys, and the receipt fills in, here and after a reload", options, async (t) => {
+  const world = await startOperatorWorld(t, { console: { views } });
+  await signIn(world.world, world.world.visitor(), "bob");
+  const { page } = await openConsole(t, browser, { world, path: "/test-sessions", context: { bypassCSP: true } });
+  await page.locator("tr", { hasText: "bob@" }).waitFor();
+  for (let row = 0; row < 2; row++) {
+    await page.keyboard.press("j");
+    if ((await page.evaluate("document.activeElement.textContent"))?.toString().includes("bob@")) break;
+  }
+  await page.keyboard.press("x");
+  assert.equal(await page.locator(".selection output").textContent(), "1 selected");
+  await page.keyboard.press("e");
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("heading", { name: "Revoke 1 sessions" }).waitFor();
+  await dialog.getByRole("button", { name: "Revoke 1 sessions" }).click();
+  await dialog.getByText(/Enforced everywhere/).waitFor();
+  assert.equal(await dialog.locator('[data-part="figure"]').textContent(), "1/1");
+  assert.equal(await dialog.locator('tr[data-node="node-1"]').getAttribute("data-status"), "applied");
+  await checkAxe(page, "receipt in a dialog");
+  if (pictures !== undefined) await page.screenshot({ path: join(pictures, "receipt-dialog.png") });
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    dialog.getByRole("link", { name: "Download signed receipt" }).click(),
+  ]);
+  assert.match(readFileSync((await download.path()) ?? "", "utf8"), /^[\w-]+\.[\w-]+\.[\w-]+\n$/);
+  await dialog.getByRole("link", { name: "Open this receipt" }).click();
+  await page.getByText(/Enforced everywhere/).waitFor();
+  assert.equal(await page.locator('[data-part="figure"]').textContent(), "1/1");
+  assert.equal(await page.locator("#running").count(), 0);
+});
+
+test("a lost answer is not taken for a failure: asking again repeats the same command", options, async (t) => {
+  const commandIds: string[] = [];
+  const operator = (inner: Databroker): Databroker => ({
+    ...inner,
+    async submit(envelope) {
+      commandIds.push(envelope.commandId);
+      const answer = await inner.submit(envelope);
+      if (commandIds.length === 1) throw new BrokerUnavailableError("the answer was lost");
+      return answer;
+    },
+  });
+  const world = await startOperatorWorld(t, { console: { views }, operator });
+  await signIn(world.world, world.world.visitor(), "bob");
+  const { page, complaints } = await openConsole(t, browser, { world, path: "/test-sessions" });
+  await page.locator("tr", { hasText: "bob@" }).locator("input").check();
+  await page.getByRole("button", { name: "Revoke…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("button", { name: "Revoke 1 sessions" }).click();
+  await dialog.getByText("Not known whether this was recorded.").waitFor();
+  await dialog.getByRole("button", { name: "Ask again" }).click();
+  await dialog.getByText(/Enforced everywhere/).waitFor();
+  assert.equal(commandIds.length, 2);
+  assert.equal(commandIds[0], commandIds[1]);
+  assert.ok(complaints.every((each) => each.includes("503")));
+  complaints.length = 0;
+});
+
+test("a session that ends under an open page says so, and nothing on it is lost", options, async (t) => {
+  const world = await startOperatorWorld(t, { console: { views } });
+  const { page, complaints } = await openConsole(t, browser, { world, path: "/test-sessions" });
+  await page.locator('#live[data-state="live"]').waitFor();
+  const [session] = [...world.world.replica.projection.sessions()];
+  assert.ok(session !== undefined);
+  await world.world.submit({ type: "revokeSession", sessionId: session.sessionId, reason: "operator" });
+  await page.getByRole("dialog").getByRole("link", { name: "Sign in again" }).waitFor();
+  assert.ok(complaints.every((each) => each.includes("401")));
+  complaints.length = 0;
+  await page.goto(consoleUrl(world, "/test-sessions"));
+  await page.getByRole("button", { name: "Sign in as alice" }).waitFor();
+});
