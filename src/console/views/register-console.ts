@@ -19,7 +19,7 @@ import {
 import type { Replica } from "../../replication/index.ts";
 import type { OperatorCaller } from "../api/operator-caller.ts";
 import type { OperatorApiDeps } from "../api/operator-route.ts";
-import { highestRole } from "../api/roles/operator-roles.ts";
+import { highestRole, scopeFor } from "../api/roles/operator-roles.ts";
 import { html } from "../pages/html.ts";
 import { linkButton, type PageFrame, renderFrame } from "../pages/layout.ts";
 import type { PageLook } from "../pages/look.ts";
@@ -146,9 +146,17 @@ function asOwnPage(request: FastifyRequest): FastifyRequest {
   return Object.create(request, { headers: { value: callHeaders(request) } }) as FastifyRequest;
 }
 
-function readerOf({ grants, person, until }: Admitted): ViewReader {
-  const { userId = null, name = "", email = "" } = person ?? {};
-  return { role: highestRole(grants) ?? "viewer", userId, name, email, until };
+function readerOf({ grants, person, actor, until }: Admitted): ViewReader {
+  const role = highestRole(grants) ?? "viewer";
+  const scope = scopeFor(grants, role) ?? null;
+  return {
+    role,
+    routeGroups: scope === null ? null : [...scope].sort(),
+    userId: person?.userId ?? null,
+    name: person?.name ?? /^operator:(.*)#/.exec(actor)?.[1] ?? "",
+    email: person?.email ?? "",
+    until,
+  };
 }
 
 type Refused = Extract<OperatorCaller, { type: "refused" }>;

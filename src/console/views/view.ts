@@ -38,7 +38,10 @@ export type ConsoleText = PageText["console"];
 
 /** The reader. */
 export type ViewReader = Readonly<{
+  /** The highest, whatever its limit. */
   role: OperatorRole;
+  /** The groups of routes to which it is limited; null: all routes. */
+  routeGroups: readonly string[] | null;
   /** Null: a token, which stands for no person. */
   userId: string | null;
   name: string;

@@ -1,5 +1,5 @@
 /**
- * The dialog before a change and its receipt in a real Chromium, over a real broker: whom it concerns, the rows that
+ * The dialog before a change and its receipt in a real Chromium, over a real broker: its effect, the rows that
  * fill in, the signed receipt, and what happens when the answer is lost.
  */
 import assert from "node:assert/strict";
