@@ -20,7 +20,11 @@ import { isBuiltin } from "node:module";
 import { basename, join, resolve } from "node:path";
 
 const root = join(import.meta.dirname, "..");
-const files = { main: "src/main.ts", "log-worker": "src/replication/log/sqlite/log-worker.ts" };
+const files = {
+  main: "src/main.ts",
+  "log-worker": "src/replication/log/sqlite/log-worker.ts",
+  "policy-worker": "src/cli/policy/policy-worker.ts",
+};
 const pageScripts = "src/console/web";
 /** What the program reads beside `dist/`: src/cli/terminal/package-file.ts. */
 const beside = ["package.json", "cardea.dev.yaml"];

@@ -20,7 +20,8 @@ export {
 } from "./audit-sink.ts";
 export { type ActRecord, type CommandKind, recordCommands, typedActor } from "./command-record.ts";
 export { type Explained, type ExplainedEvent, type ExplainedFact, explainDecision } from "./explain.ts";
-export { type LogAtTime, type LogTarget, LogUnreachableError, readLogAt } from "./log-at-time.ts";
+export { type LogAtTime, type LogReading, type LogTarget, LogUnreachableError, readLogAt } from "./log-at-time.ts";
+export { createLogWalk, type LogWalk } from "./log-walk.ts";
 export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
 export { readAuditStream, type StreamedRecord } from "./nats-audit-reader.ts";
 export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-audit-sink.ts";
@@ -92,9 +93,15 @@ export {
 export { createRecorder, type Recorder, type RecorderStats } from "./recorder.ts";
 export {
   type AnswerDifference,
+  type CallerOf,
+  callersNow,
+  callersThen,
   createRecheck,
   type DerivedAnswer,
   type DifferentDecision,
+  decideOtherwise,
+  digestOf,
+  isUnchangedSince,
   type PastConfiguration,
   type PastDecision,
   type PastFacts,
@@ -108,9 +115,18 @@ export {
   type Rederivation,
   readStoredConfiguration,
   rederiveDecision,
+  reviveRoute,
   type SkipReason,
+  type StoredRoute,
   skipReasons,
   type UnknownCode,
+  type WhatIf,
+  type WhatIfDifference,
+  type WhatIfExample,
+  WhatIfReport,
+  type WhatIfSummary,
+  whyNot,
+  withRoutePolicy,
 } from "./rederive/index.ts";
 export {
   AuditForkedError,

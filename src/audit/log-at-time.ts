@@ -80,7 +80,7 @@ export async function readLogAt(
     signal.throwIfAborted();
     if ("position" in target && link.position === target.position)
       return { projection, places, link, began: first, configs };
-    const { events, head } = await eventsAfter(link, { read, archived });
+    const { events, head } = await readEventsAfter(link, { read, archived }, pageEvents);
     const later = events.findIndex(isLater);
     for (const recorded of later < 0 ? events : events.slice(0, later)) fold(recorded);
     if (projection.degraded !== undefined)
@@ -91,12 +91,16 @@ export async function readLogAt(
   }
 }
 
-/** @throws LogUnreachableError */
-async function eventsAfter(
+/**
+ * The events after a link, from the log or from the archive; none: it is the end. An archive answers with a whole
+ * block, whatever the limit. @throws LogUnreachableError
+ */
+export async function readEventsAfter(
   after: Link,
   { read, archived }: Pick<LogReading, "read" | "archived">,
+  limit: number,
 ): Promise<Readonly<{ events: readonly Recorded[]; head: Position }>> {
-  const outcome = await read(after, pageEvents);
+  const outcome = await read(after, limit);
   if (outcome.type === "page") {
     const { previous, entries, head } = outcome.page;
     return { events: decodeEvents(entries, previous), head: head.position };

@@ -5,6 +5,17 @@ export type { ErasureReport } from "./api/erasure-report.ts";
 export type { BlastRadius, PreviewAnswer } from "./api/held/blast-radius.ts";
 export type { HeldView } from "./api/held/operator-held.ts";
 export { createHomeLookup } from "./api/home-lookup.ts";
+export type { ConfigurationDiff, RouteEffect } from "./api/lab/configuration-diff.ts";
+export type { ConfigurationHistory } from "./api/lab/configuration-history.ts";
+export {
+  type CheckedText,
+  type PolicyLab,
+  PolicyLabError,
+  type TestedText,
+  type TextProblem,
+} from "./api/lab/policy-lab.ts";
+export { type MarkdownSource, replayMarkdown } from "./api/lab/replay-markdown.ts";
+export type { ReplayFailure, ReplayProgress, ReplayResult } from "./api/lab/replay-result.ts";
 export { parseLastKnown } from "./api/last-known.ts";
 export type { LocalChangeAnswer } from "./api/local-changes.ts";
 export { type AccessRecorder, createAccessRecorder } from "./api/operator-access.ts";

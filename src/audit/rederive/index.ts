@@ -4,6 +4,9 @@ export {
   type PastRoute,
   pastConfigurationOf,
   readStoredConfiguration,
+  reviveRoute,
+  type StoredRoute,
+  withRoutePolicy,
 } from "./past-configuration.ts";
 export {
   createRecheck,
@@ -14,16 +17,32 @@ export {
   type SkipReason,
   skipReasons,
 } from "./recheck.ts";
+export type { PastFacts } from "./recorded-caller.ts";
 export type { ReadRecord, RecordedQuestion, RecordReaderOf } from "./recorded-question.ts";
 export {
   type AnswerDifference,
   type DerivedAnswer,
   datedWithinMs,
   type PastDecision,
-  type PastFacts,
   type Rederivation,
   rederiveDecision,
   type UnknownCode,
   unknownCodes,
 } from "./rederive.ts";
 export { isUnchangedSince, type PresentFacts } from "./unchanged-facts.ts";
+export {
+  type CallerOf,
+  callersNow,
+  callersThen,
+  decideOtherwise,
+  type WhatIf,
+  type WhatIfQuestion,
+  whyNot,
+} from "./what-if.ts";
+export {
+  digestOf,
+  type WhatIfDifference,
+  type WhatIfExample,
+  WhatIfReport,
+  type WhatIfSummary,
+} from "./what-if-report.ts";

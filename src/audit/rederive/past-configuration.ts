@@ -24,7 +24,7 @@ export type PastConfiguration = Readonly<{
 }>;
 
 /** A route as canonical JSON has it. Fields that an older build did not have are missing. */
-type StoredRoute = Omit<RouteConfig, "policy" | "subPolicies" | "from"> &
+export type StoredRoute = Omit<RouteConfig, "policy" | "subPolicies" | "from"> &
   Readonly<{ from: string; policy: unknown; subPolicies?: readonly Readonly<{ policy: unknown }>[] }>;
 type StoredText = Readonly<{
   routes: readonly StoredRoute[];
@@ -41,7 +41,7 @@ export function readStoredConfiguration({ body, configHash }: StoredConfiguratio
   const stored = JSON.parse(text) as StoredText;
   const routes = new Map<string, PastRoute>();
   for (const route of stored.routes) {
-    const read = compileStored(route);
+    const read = compileRoute(reviveRoute(route));
     if (!routes.has(read.route.id)) routes.set(read.route.id, read);
   }
   return { configHash, routes, idpIdsOf: signInOf(stored, [...routes.values()]) };
@@ -60,12 +60,13 @@ export function pastConfigurationOf(
   return { configHash: config.hash, routes: new Map(routes), idpIdsOf: (route) => clients.ofRoute(route).allows };
 }
 
-function compileStored(stored: StoredRoute): PastRoute {
+/** A route as its stored text has it, with its policies as data. */
+export function reviveRoute(stored: StoredRoute): RouteConfig {
   const location = { file: "stored configuration", line: 0, column: 0 };
   const written = (ppl: unknown): RouteConfig["policy"] =>
     ppl === null || ppl === undefined ? null : { ppl, location };
   const { from } = stored;
-  const route = {
+  return {
     ...stored,
     from: URL.canParse(from) ? new URL(from) : from,
     location,
@@ -75,9 +76,21 @@ function compileStored(stored: StoredRoute): PastRoute {
     idpClient: stored.idpClient ?? null,
     signInProviders: stored.signInProviders ?? null,
   } as unknown as RouteConfig;
-  const rules = JSON.stringify([stored.policy, stored.subPolicies ?? []]);
-  const lists = JSON.stringify([stored.allowedUsers, stored.allowedDomains, stored.allowedIdpClaims]);
-  if (rules.includes(redactedText) || lists.includes(redactedText))
+}
+
+/** The configuration with another policy of one route; the shorthands of the route stay. */
+export function withRoutePolicy(configuration: PastConfiguration, routeId: string, ppl: unknown): PastConfiguration {
+  const routes = new Map(configuration.routes);
+  const known = routes.get(routeId);
+  const location = { file: "policy", line: 0, column: 0 };
+  if (known !== undefined) routes.set(routeId, compileRoute({ ...known.route, policy: { ppl, location } }));
+  return { ...configuration, routes };
+}
+
+function compileRoute(route: RouteConfig): PastRoute {
+  const rules = [route.policy?.ppl, route.subPolicies.map(({ policy }) => policy?.ppl)];
+  const lists = [route.allowedUsers, route.allowedDomains, route.allowedIdpClaims];
+  if (JSON.stringify([rules, lists]).includes(redactedText))
     return { route, policy: null, problem: "its text has redacted parts" };
   const compiled = compilePolicies([route], { records: new AnyRecords() });
   if (compiled.ok) return { route, policy: compiled.policies.get(route.id) ?? null, problem: null };

@@ -2,7 +2,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import type { FastifyRequest } from "fastify";
-import type { Feed, Recheck } from "../../audit/index.ts";
+import { type Feed, type PastConfiguration, pastConfigurationOf, type Recheck } from "../../audit/index.ts";
 import { createDirectoryDuty, type DirectoryDuty } from "../../auth/directory/index.ts";
 import type { Assertions } from "../../auth/index.ts";
 import {
@@ -34,8 +34,10 @@ import {
   type AccessRecorder,
   createHomeLookup,
   describeRoute,
+  type OperatorApiDeps,
   type OperatorCaller,
   operatorCallerOf,
+  type PolicyLab,
   type PolicyOfRoute,
   registerConsole,
   registerOperatorApi,
@@ -55,6 +57,7 @@ import { version } from "../terminal/version.ts";
 import type { AuditParts } from "./audit-parts.ts";
 import { authKeys } from "./auth-keys.ts";
 import { routeIdleMs } from "./idle/idle-parts.ts";
+import { WorkerPolicyLab } from "./lab/policy-lab.ts";
 import type { PageParts } from "./pages/page-parts.ts";
 import { signalOperationsOf, signalRecordsOf, signalServerOf } from "./signals/signal-parts.ts";
 import { operatorStreamsOf, registerTransmitterOf } from "./signals/transmitter-parts.ts";
@@ -203,6 +206,7 @@ export async function authenticateHostOf(
   const clients = signInClientsOf(config).all;
   const callerOf = operatorCallers(config, { ...parts, homeOutOfReach });
   const fresh = (): boolean => parts.auth.replica.overdueMs(parts.auth.clock.monotonic()) <= 0;
+  const policyLab = new WorkerPolicyLab();
   const host = await createAuthenticateHost(parts.auth, [
     parts.pages.registerAssets,
     (app) => signals?.register(app),
@@ -221,7 +225,7 @@ export async function authenticateHostOf(
         callerIp: parts.callerIp,
         directories: config.directories,
         ...(parts.archive === null ? {} : { archive: parts.archive }),
-        recordReaderOf: createRecordedRequestReader,
+        ...whatIfParts(config, parts.policies, policyLab),
         ...(parts.recheck === null ? {} : { rechecks: parts.recheck.counts }),
         signInProviders: parts.providers.views,
         ...(correlation === undefined ? {} : { provisionedFor: correlation }),
@@ -267,9 +271,19 @@ export async function authenticateHostOf(
     async close() {
       scim?.close();
       signals?.close();
-      await host.close();
+      await Promise.all([policyLab.close(), host.close()]);
     },
   };
+}
+
+/** What answers questions about other policies, and about requests of the past. */
+function whatIfParts(
+  config: Config,
+  policies: Policies,
+  policyLab: PolicyLab,
+): Pick<OperatorApiDeps, "recordReaderOf" | "ownConfiguration" | "policyLab"> {
+  const ownConfiguration = (): PastConfiguration => pastConfigurationOf(config, policies);
+  return { recordReaderOf: createRecordedRequestReader, ownConfiguration, policyLab };
 }
 
 /** Who may use the operator API and the console, by the roles in force. */

@@ -20,7 +20,7 @@ import { auditExplain } from "./audit-explain.ts";
 import { auditStatus } from "./audit-status.ts";
 import { check } from "./check.ts";
 import { clusterFinalize, clusterRetire, clusterStatus } from "./cluster.ts";
-import { configList, configShow } from "./config.ts";
+import { configDiff, configHistory, configList, configShow } from "./config.ts";
 import { demo } from "./demo.ts";
 import { dev } from "./dev.ts";
 import { drillList, drillRun } from "./drill.ts";
@@ -123,6 +123,8 @@ export const commands: readonly CliCommand[] = [
   clusterRetire,
   configList,
   configShow,
+  configHistory,
+  configDiff,
   receiptShow,
   receiptsVerify,
   receiptsKeys,

@@ -24,12 +24,13 @@ import { describeConnectionProblem, mayHaveBeenSent } from "./connection-problem
 export type OperatorClient = Readonly<{
   get(path: string, timeoutMs?: number): Promise<unknown>;
   post(path: string, body: object, timeoutMs?: number): Promise<unknown>;
-  /** Server-Sent Events: calls back with each `data`, its id and its type until the signal aborts. */
+  /** Server-Sent Events: calls back with each `data`, its id and its type until the signal aborts. A body is posted. */
   stream(
     path: string,
     lastEventId: string | null,
     onEvent: (data: string, id: string, type: string) => void,
     signal: AbortSignal,
+    body?: object,
   ): Promise<void>;
   close(): Promise<void>;
 }>;
@@ -216,14 +217,16 @@ function createClient(target: Target, fetch: typeof undiciFetch, close: () => Pr
   return {
     get: (path, timeoutMs = 15_000) => request("GET", path, undefined, timeoutMs),
     post: (path, body, timeoutMs = 15_000) => request("POST", path, body, timeoutMs),
-    async stream(path, lastEventId, onEvent, signal) {
+    async stream(path, lastEventId, onEvent, signal, body) {
       const url = new URL(`${operatorApiPrefix}${path}`, target.url);
       const response = await fetch(url, {
         headers: {
           authorization: `Bearer ${target.token}`,
           accept: "text/event-stream",
           ...(lastEventId === null ? {} : { "last-event-id": lastEventId }),
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
         },
+        ...(body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }),
         signal,
       }).catch((cause: unknown) => {
         if (signal.aborted) throw cause;

@@ -7,7 +7,7 @@
 
 import { hash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { AnyRecords, compilePolicy, type Policies, type Records } from "../../auth/index.ts";
+import { AnyRecords, compilePolicies, compilePolicy, type Policies, type Records } from "../../auth/index.ts";
 import { type Config, canonicalJson, type Problem, type RouteConfig, readYaml, suggest } from "../../config/index.ts";
 import {
   type CertificateChecker,
@@ -98,22 +98,37 @@ function openDocument(file: string, certificates: CertificateChecker): OpenPolic
   } catch {
     return refuse("cannot be read", "name a file that contains a policy");
   }
+  return openText(text, { file, route: null, certificates });
+}
+
+/** A policy by its text. With a route, it is evaluated as the route's, beside the shorthands of the route. */
+export function openText(
+  text: string,
+  {
+    file,
+    route,
+    certificates,
+  }: Readonly<{ file: string; route: RouteConfig | null; certificates: CertificateChecker }>,
+): OpenPolicyResult {
   const { readable, value, locations: places, problems } = readYaml(text, file);
   if (!readable || problems.some(({ severity }) => severity === "error")) return { ok: false, problems };
   const records = new AnyRecords();
-  const compiled = compilePolicy({ ppl: value ?? null, location: places.value, locations: places }, documentId, {
-    records,
-  });
+  const written = { ppl: value ?? null, location: places.value, locations: places };
+  const compiled =
+    route === null
+      ? compilePolicy(written, documentId, { records })
+      : compilePolicies([{ ...route, policy: written, shadowPolicy: null }], { records });
   if (!compiled.ok) return { ok: false, problems: [...problems, ...compiled.problems] };
+  const policies: Policies = "policy" in compiled ? new Map([[documentId, compiled.policy]]) : compiled.policies;
   return {
     ok: true,
     warnings: [...problems, ...compiled.warnings],
     target: {
-      policies: new Map([[documentId, compiled.policy]]),
+      policies,
       shadows: new Map(),
       config: null,
       routes: null,
-      route: { id: documentId, route: null },
+      route: { id: route?.id ?? documentId, route },
       certificates,
       configuration: hash("sha256", canonicalJson(value ?? null), "hex"),
       records,

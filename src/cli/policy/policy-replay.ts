@@ -3,38 +3,59 @@ import { readFileSync } from "node:fs";
 import type { DecisionRecord } from "../../auth/index.ts";
 import { type Config, formatProblem } from "../../config/index.ts";
 import { recordSource } from "../operator/audit-records.ts";
-import { parse } from "../terminal/arguments.ts";
+import { operatorOptions, type Parsed, parse } from "../terminal/arguments.ts";
 import { type CliCommand, UsageError } from "../terminal/command.ts";
 import { maskControlCharacters } from "../terminal/print.ts";
 import { fillRecords, openPolicy, routeLabel } from "./policy-document.ts";
 import { type KnownPerson, type ReplayOutcome, replayDecision } from "./replay-decision.ts";
+import { replayAtServer } from "./server-replay.ts";
 
 const defaultSinceMs = 24 * 3_600_000;
 
 export const policyReplay: CliCommand = {
   name: "policy replay",
-  usage: "-c NEW.yaml [--since 24h] [--shadow] [--kept files|nats] [--input FILE|-] [--people FILE] [--json]",
+  usage:
+    "(-c NEW.yaml [--shadow] [--kept files|nats] [--input FILE|-] [--people FILE] | (--policy FILE --route R | --configuration HASH) [--facts then|now]) [--since 24h] [--json]",
   summary: "replay recorded decisions under a new configuration: who would gain or lose access",
-  help: `Evaluates NEW.yaml for each decision record, at the record's own time. The records come from where NEW.yaml stores them: the audit stream in
-NATS, which has the records of all nodes, or the first audit file with its rotated files (also .gz). --kept chooses; --input reads one file.
---shadow uses the shadow_policy of routes that have one. --since takes 30m, 24h or 7d (default 24h).
+  help: `-c NEW.yaml alone: evaluates NEW.yaml for each decision record, at the record's own time, without a server. The records come from where
+NEW.yaml stores them: the audit stream in NATS, which has the records of all nodes, or the first audit file with its rotated files (also
+.gz). --kept chooses; --input reads one file. --shadow uses the shadow_policy of routes that have one.
 --people FILE is the output of \`cardea users list --json\`. It supplies each person's current e-mail, domain, user and groups. A record holds no
 claims, devices, certificates, headers or query: if the answer depends on one of these, the decision counts as not replayed, with the
 reason. --json prints {replayed, differences: [{route, person, change, count, example}], notReplayed}.
-Exit 0: no answer differs; 1: an answer differs; 2: usage error, an invalid NEW.yaml, or unreadable records.`,
+--policy FILE --route R, or --configuration HASH: the server replays its records, with the people, groups and claims of each decision's time, or
+with --facts now as they are. --base HASH is the configuration of the route, -c or --url the server, --until a time, --limit the most
+decisions. --markdown prints a summary for a pull request, with a digest that is the same for the same question and answer.
+--since takes 30m, 24h or 7d (default 24h), and with a server also a time, such as 2026-11-23T00:00:00Z.
+Exit 0: no answer differs; 1: an answer differs; 2: usage error, an invalid policy or NEW.yaml, or unreadable records.`,
   async run(args, terminal) {
     const options = {
-      config: { type: "string", short: "c" },
+      ...operatorOptions,
       since: { type: "string" },
       shadow: { type: "boolean" },
       kept: { type: "string" },
       input: { type: "string" },
       people: { type: "string" },
-      json: { type: "boolean" },
+      policy: { type: "string" },
+      configuration: { type: "string" },
+      route: { type: "string" },
+      base: { type: "string" },
+      facts: { type: "string" },
+      until: { type: "string" },
+      limit: { type: "string" },
+      markdown: { type: "boolean" },
     } as const;
     const parsed = parse(args, options, { min: 0, max: 0 });
+    const isAtServer = parsed.text("policy") !== undefined || parsed.text("configuration") !== undefined;
+    checkOptions(parsed, isAtServer ? localOnly : serverOnly, isAtServer);
+    const since = parsed.text("since");
+    if (isAtServer) {
+      const isTime = since?.includes("T") === true && !Number.isNaN(Date.parse(since));
+      const from = isTime ? Date.parse(since) : Date.now() - parseSince(since);
+      return replayAtServer(parsed, terminal, new Date(from).toISOString());
+    }
     if (parsed.text("config") === undefined) throw new UsageError("name the new configuration with -c");
-    const from = Date.now() - parseSince(parsed.text("since"));
+    const from = Date.now() - parseSince(since);
     const people = readPeople(parsed.text("people"));
     const opened = openPolicy(parsed, terminal);
     if (!opened.ok) {
@@ -60,6 +81,17 @@ Exit 0: no answer differs; 1: an answer differs; 2: usage error, an invalid NEW.
     return report.differs ? 1 : 0;
   },
 };
+
+const localOnly = ["shadow", "kept", "input", "people"] as const;
+const serverOnly = ["url", "data-dir", "route", "base", "facts", "until", "limit", "markdown"] as const;
+
+/** @throws UsageError for an option of the other way */
+function checkOptions(parsed: Parsed, others: readonly string[], isAtServer: boolean): void {
+  const other = others.find((name) => parsed.text(name) !== undefined || parsed.flag(name));
+  if (other === undefined) return;
+  const why = isAtServer ? "is for a replay without a server" : "needs --policy or --configuration";
+  throw new UsageError(`--${other} ${why}`);
+}
 
 type Difference = {
   readonly route: string | null;

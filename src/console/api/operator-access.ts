@@ -123,8 +123,9 @@ export function isUnrecordedAct(operation: string): boolean {
 
 /** The operations whose answers have personal data, or say what people did. */
 export function isSensitiveRead(operation: string): boolean {
-  if (operation === "POST /explain") return true;
+  if (operation === "POST /explain" || operation === "POST /policy/replay") return true;
   const [method, path = ""] = operation.split(" ");
+  if (operation === "GET /configurations/:a/diff/:b") return true;
   return (
     method === "GET" && /^\/(sessions|users|groups|held|access|decisions|directories\/:directory\/people)\b/.test(path)
   );

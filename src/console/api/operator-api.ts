@@ -15,6 +15,10 @@ import { sendDecisionPage } from "./decisions/decision-page.ts";
 import { parseDecisionQuery } from "./decisions/decision-query.ts";
 import { streamDecisions } from "./decisions/decision-stream.ts";
 import { registerHeld } from "./held/operator-held.ts";
+import { registerConfigurationDiff } from "./lab/configuration-diff.ts";
+import { registerConfigurationHistory } from "./lab/configuration-history.ts";
+import { registerPolicyTexts } from "./lab/policy-text-routes.ts";
+import { registerReplay } from "./lab/replay-route.ts";
 import { registerLive } from "./live/live-route.ts";
 import { registerLocalReceipts } from "./local-changes.ts";
 import { isSensitiveRead, isUnrecordedAct } from "./operator-access.ts";
@@ -122,6 +126,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerTransmitters(route, deps);
   registerSignalStreams(route, deps);
   registerConfigurations(route, deps);
+  registerConfigurationHistory(route, deps);
   registerAuditStatus(route, deps);
   registerLive(route, deps);
   route("GET /decisions", async (request, reply, caller) => {
@@ -133,6 +138,9 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   });
   const past = createPastLog(deps);
   registerExplain(route, deps, past);
+  registerConfigurationDiff(route, deps);
+  registerPolicyTexts(route, deps);
+  registerReplay(route, deps, past);
   registerRechecks(route, deps);
   registerSeals(route, deps);
   registerAccessReports(route, deps, past);

@@ -29,23 +29,11 @@ export function registerConfigurations(route: RegisterRoute, deps: OperatorApiDe
 
   route("GET /configurations/:hash", async (request, reply, { scope }) => {
     const { hash } = request.params as { hash: string };
-    if (!beginning.test(hash))
-      return reply.code(400).send({ error: "name a configuration by its hash, or by at least its first 8 characters" });
-    const [found, ...others] = (await listConfigurations(deps)).filter(({ configHash }) => configHash.startsWith(hash));
-    if (found === undefined)
-      return reply.code(404).send({ error: "no node runs such a configuration, and its text is not stored" });
-    if (others.length > 0)
-      return reply.code(400).send({ error: "several configurations begin with these characters; add more" });
-    const stored = await deps.databroker.configuration(found.configHash);
-    if (stored === undefined) {
-      const where = found.nodes.length === 0 ? "" : `; it runs on ${found.nodes.join(", ")}`;
-      return reply.code(404).send({ error: `the text of configuration ${found.configHash} is not stored${where}` });
-    }
-    if (!isIntact(stored))
-      return reply.code(500).send({ error: "the stored text does not match this hash: it was changed or is damaged" });
-    const text: unknown = JSON.parse(configTextOf(stored.body));
+    const found = await findConfiguration(deps, hash);
+    if ("error" in found) return reply.code(found.status).send({ error: found.error });
+    const text: unknown = JSON.parse(configTextOf(found.stored.body));
     const configuration = confineToRoutes(text, routesInScope(deps, scope));
-    return { ...found, configuration } satisfies ConfigurationAnswer;
+    return { ...found.view, configuration } satisfies ConfigurationAnswer;
   });
 }
 
@@ -60,12 +48,39 @@ function confineToRoutes(configuration: unknown, ids: ReadonlySet<string> | null
   return { routes: Array.isArray(routes) ? routes.filter(isShown) : [] };
 }
 
+export type FoundConfiguration = Readonly<
+  { view: ConfigurationView; stored: StoredConfiguration } | { status: 400 | 404 | 500; error: string }
+>;
+
+/** A stored configuration by its hash, or by at least 8 characters of its start. @throws BrokerUnavailableError */
+export async function findConfiguration(
+  deps: Pick<OperatorApiDeps, "databroker">,
+  hash: string,
+): Promise<FoundConfiguration> {
+  if (!beginning.test(hash))
+    return { status: 400, error: "name a configuration by its hash, or by at least its first 8 characters" };
+  const [view, ...others] = (await listConfigurations(deps)).filter(({ configHash }) => configHash.startsWith(hash));
+  if (view === undefined)
+    return { status: 404, error: "no node runs such a configuration, and its text is not stored" };
+  if (others.length > 0) return { status: 400, error: "several configurations begin with these characters; add more" };
+  const stored = await deps.databroker.configuration(view.configHash);
+  if (stored === undefined) {
+    const where = view.nodes.length === 0 ? "" : `; it runs on ${view.nodes.join(", ")}`;
+    return { status: 404, error: `the text of configuration ${view.configHash} is not stored${where}` };
+  }
+  if (!isIntact(stored))
+    return { status: 500, error: "the stored text does not match this hash: it was changed or is damaged" };
+  return { view, stored };
+}
+
 function isIntact({ body, configHash }: StoredConfiguration): boolean {
   return tryParse(() => parseConfigBody(body, configHash), undefined) !== undefined;
 }
 
 /** Stored configurations, oldest first, then those that only run. */
-async function listConfigurations({ databroker }: OperatorApiDeps): Promise<readonly ConfigurationView[]> {
+export async function listConfigurations({
+  databroker,
+}: Pick<OperatorApiDeps, "databroker">): Promise<readonly ConfigurationView[]> {
   const [kept, { nodes }] = await Promise.all([databroker.configurations(), databroker.status()]);
   const running = new Map<string, NodeId[]>();
   for (const { node, configHash } of nodes)

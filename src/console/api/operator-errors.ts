@@ -1,6 +1,7 @@
 /** Operator errors: the body of each error of the operator API, and the status of each refusal of the log. Pure. */
 import { z } from "zod";
 import { missedSchema } from "./decisions/decision-schemas.ts";
+import { labErrorCodes, textProblem } from "./lab/lab-schemas.ts";
 import { lastKnownSchema } from "./operator-schemas.ts";
 import { operatorRoles } from "./roles/operator-roles.ts";
 
@@ -29,12 +30,14 @@ export const errorSchema = z.object({
       "out-of-scope",
       "sign-in-again",
       "confirm-required",
+      ...labErrorCodes,
     ])
     .optional()
     .meta({
       description:
-        "Why the log refused the command. `home-unreachable`, with 503: this server's region is cut off from its home region; no leader answers a retry here until that ends. `role-required`, `role-changed` and `out-of-scope`, with 403: the caller's role does not permit the operation. `sign-in-again`, with 403, and `confirm-required`, with 400: what a browser's session has to do first (docs/operator-roles.md).",
+        "Why the log refused the command. `home-unreachable`, with 503: this server's region is cut off from its home region; no leader answers a retry here until that ends. `role-required`, `role-changed` and `out-of-scope`, with 403: the caller's role does not permit the operation. `sign-in-again`, with 403, and `confirm-required`, with 400: what a browser's session has to do first (docs/operator-roles.md). `policy-…`, `replay-busy` and `diff-busy`: of the policy lab (docs/policy-testing.md).",
     }),
+  problems: z.array(textProblem).optional().meta({ description: "With `policy-invalid`." }),
   role: z.enum(operatorRoles).optional().meta({ description: "With `role-required`: the lowest role that suffices." }),
   signInUrl: z.string().optional().meta({
     description:

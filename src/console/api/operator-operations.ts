@@ -6,6 +6,7 @@
 import type { z } from "zod";
 import { changeOperations } from "./changes/change-schemas.ts";
 import { auditStatusAnswer, decisionsAnswer, decisionsSchema } from "./decisions/decision-schemas.ts";
+import { labOperations } from "./lab/lab-operations.ts";
 import { liveOperations } from "./live/live-operations.ts";
 import {
   accessWhatSchema,
@@ -303,6 +304,7 @@ export const operatorOperations = {
     answer: answerSchemas.configuration,
     errors: [400, 404],
   },
+  ...labOperations,
   "GET /access/who": {
     scoped: true,
     role: "viewer",
@@ -379,4 +381,6 @@ export const pathParameters: Readonly<Record<string, string>> = {
   directory: "The name of a directory in the configuration.",
   target: "`command:` and a command id, or `link:` and a link (epoch.position.hash).",
   hash: "A configuration's hash, or at least 8 characters of its start.",
+  a: "The earlier configuration: its hash, or at least 8 characters of its start.",
+  b: "The later configuration, in the same way.",
 };

@@ -4,6 +4,7 @@ import { z } from "zod";
 import type {
   Feed,
   HeardStatus,
+  PastConfiguration,
   RecheckCounts,
   RecordHistory,
   RecordReaderOf,
@@ -15,6 +16,7 @@ import type { UnavailableCode, UnixMs } from "../../events/index.ts";
 import type { Databroker, Replica } from "../../replication/index.ts";
 import type { LogArchive } from "../../replication/snapshot/index.ts";
 import { homeRetryAfterMs } from "../../replication/wire/index.ts";
+import type { PolicyLab } from "./lab/policy-lab.ts";
 import type { AccessRecorder } from "./operator-access.ts";
 import type { OperatorCaller } from "./operator-caller.ts";
 import type { OperationName } from "./operator-operations.ts";
@@ -41,6 +43,10 @@ export type OperatorApiDeps = Readonly<{
   rechecks?: () => RecheckCounts;
   /** Reads recorded requests as the proxy would, to decide them again; absent: they are not decided again. */
   recordReaderOf?: RecordReaderOf;
+  /** The configuration that this process runs, for what-if questions; absent: it has no routes. */
+  ownConfiguration?: () => PastConfiguration;
+  /** Checks and tests policies that are not in force; absent: this process does not. */
+  policyLab?: PolicyLab;
   /** The provisioned people that a profile correlates with; absent: no SCIM client is configured. */
   provisionedFor?: ProvisionedFor;
   /** The identity providers, and whether they answer this process; absent: none is configured. */

@@ -87,6 +87,7 @@ test("the API serves every path, checks every parameter and field, and answers w
     transmitter: "okta",
     target: `link:${formatLink(at.world.replica.applied)}`,
     commandId: "c0ffee00-0000-4000-8000-000000000001",
+    ...{ a: "a".repeat(64), b: "b".repeat(64) },
   };
   const fillPath = (path: string): string =>
     path.replace(/\{(\w+)\}/g, (_, name: string) => values[name] ?? assert.fail(name));
@@ -128,8 +129,8 @@ test("the API serves every path, checks every parameter and field, and answers w
 
   for (const [name, operation] of Object.entries<Operation>(operatorOperations)) {
     const [method, path = ""] = name.split(" ");
-    // The tests of held changes and of transmitters check the answers about one of them.
-    if (method !== "GET" || operation.answer === undefined || /:(?:hash|held|transmitter)/.test(path)) continue;
+    // The tests of held changes, of transmitters and of configurations check the answers about one of them.
+    if (method !== "GET" || operation.answer === undefined || /:(?:hash|held|transmitter|a\b)/.test(path)) continue;
     const answer = await at.get(
       path.replace(/:(target|commandId|user|group)/, (_, name: string) => values[name] ?? ""),
     );

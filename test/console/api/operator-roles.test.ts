@@ -20,6 +20,7 @@ const pathValues: Readonly<Record<string, string>> = {
   ...{ id: "s1", user: "no-such-person", group: "eng", hash: "a".repeat(64), token: "abcdef012345" },
   ...{ held: "33333333-3333-4333-8333-333333333333", directory: "corp", receiver: "payroll", transmitter: "okta" },
   ...{ commandId: "22222222-2222-4222-8222-222222222222", target: `link:1.1.${"a".repeat(64)}` },
+  ...{ a: "a".repeat(64), b: "b".repeat(64) },
 };
 const operations = Object.entries<Operation>(operatorOperations).map(([name, operation]) => {
   const [method = "", path = ""] = name.split(" ");
@@ -33,6 +34,7 @@ const changesOfOperators: readonly string[] = [
   ...["POST /sessions/:id/revoke", "POST /sessions/revoke", "POST /users/:user/sessions/revoke"],
   ...["POST /users/:user/suspend", "POST /users/:user/restore", "POST /users/:user/refresh", "POST /users/:user/ask"],
   ...["POST /groups/:group/members", "POST /held/:held/drop", "POST /directories/:directory/sync"],
+  "POST /policy/replay",
 ];
 const final: readonly string[] = [
   ...["POST /users/:user/erase", "POST /groups/:group/remove", "POST /held/:held/release", "POST /held/allow"],
