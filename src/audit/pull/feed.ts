@@ -7,7 +7,7 @@
  * - A batch stays bytes until it is read, because usually there is no reader.
  */
 import { type AuditRecord, parseLine } from "../audit-record.ts";
-import { type DecisionEntry, hasRecordId } from "../record-id.ts";
+import { type DecisionEntry, hasRecordId, parseRecordId } from "../record-id.ts";
 import type { AuditBatch } from "../spool/index.ts";
 import { isAfter, type RecordCursor, wholeMessage } from "./record-cursor.ts";
 import { type FeedEntry, TooManyWatchersError } from "./record-history.ts";
@@ -189,7 +189,7 @@ class MemoryFeed implements Feed {
 
   findById(id: string): readonly DecisionEntry[] {
     return this.#segments
-      .flatMap((piece) => piece.entries().map(({ record }) => record))
+      .flatMap((piece) => candidatesIn(piece, id))
       .filter((record) => hasRecordId(record, id))
       .toReversed();
   }
@@ -204,6 +204,31 @@ class MemoryFeed implements Feed {
       isOpen = false;
     };
   }
+}
+
+/**
+ * The records of a segment that may have the id. Of lines that are not parsed yet, only those that contain it: parsing
+ * all of 16 MiB would delay requests.
+ */
+function candidatesIn({ bytes, size, last, entries }: Segment, id: string): readonly AuditRecord[] {
+  if (bytes === null) return entries().map(({ record }) => record);
+  const number = parseRecordId(id);
+  const needles = [Buffer.from(JSON.stringify(id))];
+  if (number?.boot === last.sequence) needles.push(Buffer.from(`"seq":${number.seq},`));
+  const lines = bytes.subarray(0, size);
+  return needles.flatMap((needle) => linesWith(lines, needle)).flatMap((line) => parseLine(line) ?? []);
+}
+
+function linesWith(lines: Buffer, needle: Buffer): readonly string[] {
+  const found: string[] = [];
+  for (let at = lines.indexOf(needle); at >= 0; ) {
+    const start = lines.lastIndexOf(0x0a, at) + 1;
+    const end = lines.indexOf(0x0a, at);
+    const to = end < 0 ? lines.length : end;
+    found.push(lines.toString("utf8", start, to));
+    at = lines.indexOf(needle, to);
+  }
+  return found;
 }
 
 /** The index of the first segment with an entry after the cursor. */

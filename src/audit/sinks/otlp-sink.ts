@@ -7,6 +7,7 @@
  *   dead-letter file gets the batch.
  * - An answer of success that is none of OTLP is no success: something else than a collector may answer there.
  */
+import { setImmediate as otherWork } from "node:timers/promises";
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import type { OtlpSinkConfig } from "../../config/index.ts";
@@ -22,6 +23,8 @@ export type OtlpLibrary = Pick<
   "JsonLogsSerializer" | "ProtobufLogsSerializer"
 >;
 
+/** Records that are converted at once, about a millisecond: a large batch must not delay requests. */
+const sliceLines = 64;
 const gzipped = promisify<Uint8Array, Buffer>(gzip);
 const contentTypes = { protobuf: "application/x-protobuf", json: "application/json" } as const;
 
@@ -55,7 +58,12 @@ export function createOtlpSink(
     const observedMs = nowMs();
     const lines = linesOf(bytes);
     const bodies = linesOf(await options.formatRecords(bytes));
-    return lines.map((line, i) => otlpRecordOf(parseLine(line) ?? null, bodies[i] ?? line, observedMs));
+    const records: OtlpRecord[] = [];
+    for (const [i, line] of lines.entries()) {
+      if (i > 0 && i % sliceLines === 0) await otherWork();
+      records.push(otlpRecordOf(parseLine(line) ?? null, bodies[i] ?? line, observedMs));
+    }
+    return records;
   }
 
   return {

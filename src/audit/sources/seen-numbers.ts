@@ -4,11 +4,12 @@
  * Numbers of a boot are dense and mostly ascend, so a boot needs few ranges, however many records it has. Beyond the
  * bound the boot that was read longest ago is forgotten: its records could then be seen twice.
  */
+import { NumberRanges } from "./number-ranges.ts";
+
 const rangesMaxDefault = 200_000;
 
 export class SeenNumbers {
-  /** First and last number of each range of a boot, ascending. */
-  readonly #boots = new Map<string, number[]>();
+  readonly #boots = new Map<string, NumberRanges>();
   readonly #rangesMax: number;
   #ranges = 0;
 
@@ -18,10 +19,10 @@ export class SeenNumbers {
 
   /** @returns whether the number is new */
   add(boot: string, number: number): boolean {
-    const ranges = this.#boots.get(boot) ?? [];
-    const before = ranges.length;
-    const isNew = addTo(ranges, number);
-    this.#ranges += (ranges.length - before) / 2;
+    const ranges = this.#boots.get(boot) ?? new NumberRanges();
+    const before = ranges.count;
+    const isNew = ranges.add(number);
+    this.#ranges += ranges.count - before;
     this.#boots.delete(boot); // last in the order of forgetting
     this.#boots.set(boot, ranges);
     while (this.#ranges > this.#rangesMax) this.#forgetOldest();
@@ -31,23 +32,8 @@ export class SeenNumbers {
   #forgetOldest(): void {
     for (const [boot, ranges] of this.#boots) {
       this.#boots.delete(boot);
-      this.#ranges -= ranges.length / 2;
+      this.#ranges -= ranges.count;
       return;
     }
   }
-}
-
-function addTo(ranges: number[], number: number): boolean {
-  let at = ranges.length;
-  while (at > 0 && number < (ranges[at - 2] as number)) at -= 2;
-  // `at` is behind the last range that begins at or before the number
-  const last = at > 0 ? (ranges[at - 1] as number) : Number.NEGATIVE_INFINITY;
-  if (number <= last) return false;
-  const touchesBefore = number === last + 1;
-  const touchesAfter = at < ranges.length && ranges[at] === number + 1;
-  if (touchesBefore && touchesAfter) ranges.splice(at - 1, 2);
-  else if (touchesBefore) ranges[at - 1] = number;
-  else if (touchesAfter) ranges[at] = number;
-  else ranges.splice(at, 0, number, number);
-  return true;
 }

@@ -38,7 +38,7 @@ import {
   sendHomeUnreachable,
 } from "./operator-route.ts";
 import { registerUserChanges } from "./operator-user-changes.ts";
-import { findUsersNamed } from "./operator-views.ts";
+import { findListedUsers } from "./operator-views.ts";
 import { registerAccessReports } from "./past/access-reports.ts";
 import { registerExplain, registerRechecks } from "./past/explain-route.ts";
 import { createPastLog } from "./past/past-log.ts";
@@ -155,8 +155,8 @@ const readTargetsMax = 20;
 function readTargets({ params, query }: FastifyRequest, replica: OperatorApiDeps["replica"]): readonly string[] {
   const named = { ...(params as Readonly<Record<string, unknown>>), ...(query as Readonly<Record<string, unknown>>) };
   const { user, group, route, transmitter, receiver } = named;
-  const names = typeof user === "string" ? nameIn(user).split(",").slice(0, readTargetsMax) : [];
-  const users = [...findUsersNamed(replica, names, "any").values()].flat().map((id) => `user:${id}`);
+  const users =
+    typeof user === "string" ? findListedUsers(replica, nameIn(user), readTargetsMax).map((id) => `user:${id}`) : [];
   const text = (type: string, value: unknown): string[] =>
     typeof value === "string" && value.length <= 200 ? [`${type}:${nameIn(value)}`] : [];
   const streams = [...text("transmitter", transmitter), ...text("receiver", receiver)];

@@ -255,6 +255,14 @@ export function findUsersNamed(
   return found;
 }
 
+/** @param names one name, which may have a comma, or a list separated by commas: at most `max` are looked up */
+export function findListedUsers(replica: Replica, names: string, max: number): readonly UserId[] {
+  const all = names.includes(",") ? [names, ...names.split(",").slice(0, max)] : [names];
+  const found = findUsersNamed(replica, all, "any");
+  const whole = found.get(names) ?? [];
+  return whole.length > 0 ? whole : [...new Set([...found.values()].flat())];
+}
+
 /** A record of a SCIM client or of a transmitter of signals is a user beside the person who signs in. */
 export function isRecord(replica: Replica, userId: UserId): boolean {
   if (isSignalRecord(userId)) return true;

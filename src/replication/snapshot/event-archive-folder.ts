@@ -14,6 +14,7 @@ import {
   blockBytesMax,
   checkBlockName,
   type EventBlock,
+  EventBlockError,
   type EventPage,
   encodeBlock,
   nameOfBlock,
@@ -114,7 +115,7 @@ export class EventArchiveFolder {
       if (file.endsWith(".part")) await rm(join(this.path, file), { force: true });
   }
 
-  /** Removes a file that is damaged: its events are missing from here on, which readers say. */
+  /** Removes a file whose damage is proven: its events are missing from here on, which readers say. */
   async #unlessDamaged<T>(name: BlockName, use: (packed: Uint8Array) => Promise<T>): Promise<T | undefined> {
     let packed: Uint8Array;
     try {
@@ -125,7 +126,8 @@ export class EventArchiveFolder {
     }
     try {
       return await use(packed);
-    } catch {
+    } catch (error) {
+      if (!provesDamage(error)) throw error;
       await this.remove([name]);
       return undefined;
     }
@@ -150,6 +152,27 @@ export class EventArchiveFolder {
 export async function unpackBlock(packed: Uint8Array): Promise<EventBlock> {
   return parseBlock(await unpack(packed, { maxOutputLength: blockBytesMax }));
 }
+
+/** Unpacking fails for other reasons, too, such as too little memory. */
+function provesDamage(error: unknown): boolean {
+  if (error instanceof EventBlockError) return error.isDamaged;
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  return code === "ERR_BUFFER_TOO_LARGE" || code === "Z_BUF_ERROR" || damageCodes.has(code);
+}
+
+const damageCodes: ReadonlySet<string> = new Set([
+  "ZSTD_error_prefix_unknown",
+  "ZSTD_error_version_unsupported",
+  "ZSTD_error_frameParameter_unsupported",
+  "ZSTD_error_frameParameter_windowTooLarge",
+  "ZSTD_error_corruption_detected",
+  "ZSTD_error_checksum_wrong",
+  "ZSTD_error_literals_headerWrong",
+  "ZSTD_error_dictionary_corrupted",
+  "ZSTD_error_dictionary_wrong",
+  "ZSTD_error_srcSize_wrong",
+  "ZSTD_error_dstSize_tooSmall",
+]);
 
 async function names(folder: string): Promise<string[]> {
   try {

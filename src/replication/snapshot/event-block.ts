@@ -40,8 +40,11 @@ export type EventBlock = Readonly<{
 /** The bytes are not a block of events, or are another one than its name says. */
 export class EventBlockError extends CodedError<"ERR_REPLICATION_EVENT_BLOCK"> {
   override readonly code = "ERR_REPLICATION_EVENT_BLOCK";
-  constructor(problem: string, options?: ErrorOptions) {
+  /** Its content is wrong for every build. False: another build may be able to read it. */
+  readonly isDamaged: boolean;
+  constructor(problem: string, options?: ErrorOptions & Readonly<{ isDamaged?: boolean }>) {
     super(`a block of archived events cannot be used: ${problem}`, options);
+    this.isDamaged = options?.isDamaged ?? true;
   }
 }
 
@@ -66,7 +69,9 @@ export function parseBlock(bytes: Uint8Array): EventBlock {
     const fields: unknown = decode(bytes);
     if (!Array.isArray(fields) || fields[0] !== kind) throw new EventBlockError("it is not one");
     if (fields[1] !== format)
-      throw new EventBlockError(`it is of format ${String(fields[1])}, and this build reads format ${format}`);
+      throw new EventBlockError(`it is of format ${String(fields[1])}, and this build reads format ${format}`, {
+        isDamaged: false,
+      });
     const [, , link, entries] = fields as unknown[];
     if (!Array.isArray(link) || !Array.isArray(entries) || entries.length > blockEventsMax)
       throw new EventBlockError("it is malformed");
@@ -76,7 +81,8 @@ export function parseBlock(bytes: Uint8Array): EventBlock {
     return eventBlock({ epoch: parseEpoch(epoch), position: parsePosition(position), hash: parseHash(hash) }, entries);
   } catch (cause) {
     if (cause instanceof EventBlockError) throw cause;
-    throw new EventBlockError(cause instanceof Error ? cause.message : "it cannot be read", { cause });
+    const isDamaged = cause instanceof CodedError; // not if memory ran out
+    throw new EventBlockError(cause instanceof Error ? cause.message : "it cannot be read", { cause, isDamaged });
   }
 }
 

@@ -57,6 +57,38 @@ test("a feed covers a cursor while nothing after it has left, and of its own seq
   assert.equal(feed.covers(at(70, "boot-0")), false);
 });
 
+test("a decision is found by its ids in unread batches, without parsing the others", () => {
+  const feed = createFeed({ start: at(0), entriesMax: 100_000, bytesMax: 100_000_000, watchersMax: 1 });
+  const made = (seq: number): AuditRecord => ({
+    ...{ kind: "decision", seq },
+    ...decision(`/${"x".repeat(500)}`, {
+      requestId: `request-"${seq}" ä`,
+      ...(seq === 7 ? { userAgent: 'request-"9" ä' } : {}),
+    }),
+  });
+  for (let seq = 1; seq <= 20_000; seq += 100)
+    feed.pushBatch(batchOf(...Array.from({ length: 100 }, (_, n) => made(seq + n))));
+  const parse = JSON.parse;
+  let parsed = 0;
+  JSON.parse = (...args) => {
+    parsed++;
+    return parse(...args);
+  };
+  try {
+    for (const id of ['request-"9" ä', "boot-1:9"])
+      assert.deepEqual(
+        feed.findById(id).map(({ seq }) => seq),
+        [9],
+        id,
+      );
+    assert.deepEqual(feed.findById("boot-2:9"), []);
+    assert.deepEqual(feed.findById("nothing"), []);
+  } finally {
+    JSON.parse = parse;
+  }
+  assert.ok(parsed < 10, `${parsed} lines`);
+});
+
 test("records of a new stream replace those of the one before, whose cursors cannot be resumed", () => {
   const feed = createFeed({ entriesMax: 100, bytesMax: 1_000_000, watchersMax: 1 });
   assert.equal(feed.end(), null);

@@ -17,6 +17,7 @@ import {
   toLine,
   withoutEnvelope,
 } from "../../../src/audit/index.ts";
+import type { OtlpLibrary } from "../../../src/audit/sinks/otlp-sink.ts";
 import type { OtlpSinkConfig } from "../../../src/config/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { samples } from "../samples.ts";
@@ -98,7 +99,7 @@ const answerOf =
     return undefined;
   };
 
-function openSink(url: URL, more: Partial<OtlpSinkConfig> = {}): AuditSink {
+function openSink(url: URL, more: Partial<OtlpSinkConfig> = {}, used: OtlpLibrary = library): AuditSink {
   const config: OtlpSinkConfig = {
     ...{ name: "otlp test", format: "json", encoding: "protobuf", compression: "gzip" },
     batch: { bytesMax: 262_144, recordsMax: 2_000, lingerMs: 5 },
@@ -108,7 +109,7 @@ function openSink(url: URL, more: Partial<OtlpSinkConfig> = {}): AuditSink {
   const formatRecords = createRecordFormatter({ format: config.format, cluster: "c" });
   return createOtlpSink(config, {
     ...{
-      library,
+      library: used,
       node: "node-1",
       cluster: "c",
       version: "1.2.3",
@@ -287,4 +288,25 @@ describe("answers", () => {
     await assert.rejects(sink.write(batchOf(record(1))), { code: "ERR_AUDIT_SINK_BUSY", retryAfterMs: 9_000 });
     await sink.close();
   });
+});
+
+test("a large batch is converted in slices, so that other work has its turn", async (t) => {
+  const server = await receiver(t);
+  let [turns, atRequest] = [0, 0];
+  let isOver = false;
+  const count = (): void => {
+    turns++;
+    if (!isOver) setImmediate(count);
+  };
+  const { ProtobufLogsSerializer: serializer } = library;
+  const serializeRequest: typeof serializer.serializeRequest = (request) => {
+    atRequest = turns;
+    return serializer.serializeRequest(request);
+  };
+  const counting = { ...library, ProtobufLogsSerializer: { ...serializer, serializeRequest } };
+  const sink = openSink(server.url, {}, counting);
+  setImmediate(count);
+  await sink.write(batchOf(...Array.from({ length: 1_280 }, (_, n) => record(n + 1))));
+  isOver = true;
+  assert.ok(atRequest >= 15, `${atRequest} turns`);
 });

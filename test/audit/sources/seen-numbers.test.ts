@@ -1,6 +1,7 @@
 /** Seen numbers: against a plain set, and within their bound. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { NumberRanges } from "../../../src/audit/sources/number-ranges.ts";
 import { SeenNumbers } from "../../../src/audit/sources/seen-numbers.ts";
 import { SeededRandom } from "../../support/seeded-random.ts";
 
@@ -15,6 +16,29 @@ test("a number is new once per boot, in whatever order numbers come", () => {
       known.add(`${boot} ${number}`);
     }
   }
+});
+
+test("many separate numbers are as many ranges, in whatever order, and become one when the others come", () => {
+  const random = new SeededRandom(11);
+  const numbers = Array.from({ length: 20_000 }, (_, n) => 2 * n);
+  const orders = [numbers, numbers.toReversed(), numbers.toSorted(() => random.int(3) - 1)];
+  for (const order of orders) {
+    const ranges = new NumberRanges();
+    for (const number of order) assert.equal(ranges.add(number), true);
+    assert.equal(ranges.count, numbers.length);
+    for (const number of order) assert.equal(ranges.add(number), false);
+    for (const number of order.toReversed()) assert.equal(ranges.add(number + 1), true);
+    assert.equal(ranges.count, 1);
+    assert.equal(ranges.add(0) || ranges.add(39_999), false);
+  }
+});
+
+test("a forged file with a hole behind each number, from the end to the beginning, costs no more than one in order", () => {
+  const seen = new SeenNumbers();
+  const began = process.cpuUsage();
+  for (let number = 400_000; number > 0; number -= 2) seen.add("a", number);
+  const { user } = process.cpuUsage(began);
+  assert.ok(user < 5_000_000, `${user} µs`);
 });
 
 test("a million numbers in order take one range, and the boot read longest ago is forgotten at the bound", () => {

@@ -4,10 +4,20 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { planArchive } from "../../../src/broker/snapshots/archive-plan.ts";
 import { archiveEvents } from "../../../src/broker/snapshots/event-archiver.ts";
-import { decodeEvents, genesis, type Link, type Position, type UnixMs } from "../../../src/events/index.ts";
+import {
+  decode,
+  decodeEvents,
+  encode,
+  genesis,
+  type Link,
+  type Position,
+  type UnixMs,
+} from "../../../src/events/index.ts";
 import { createMemoryLog, openSqliteLog } from "../../../src/replication/log/index.ts";
+import { parseBlockName } from "../../../src/replication/snapshot/event-block.ts";
 import {
   createLogArchive,
   type LogArchive,
@@ -169,6 +179,21 @@ test("a damaged block is never served, and what is missing is not replaced by an
   const archive = createLogArchive({ supply: world.shelf.supply, open });
   assert.equal(await archive.eventsAfter(genesis), null);
   assert.ok(!readdirSync(world.disk.path).includes(first), "so that another broker may send it");
+});
+
+test("a block that another build has written is not served, and stays", async (t) => {
+  const world = await office(t, { archive: kept });
+  await untilDropped(world);
+  const [first = ""] = readdirSync(world.disk.path).sort();
+  const file = join(world.disk.path, first);
+  const fields = decode(zstdDecompressSync(readFileSync(file))) as unknown[];
+  writeFileSync(file, zstdCompressSync(encode(fields.with(1, Number(fields[1]) + 1))));
+  const name = parseBlockName(first) ?? assert.fail();
+  await assert.rejects(world.disk.read(name), { code: "ERR_REPLICATION_EVENT_BLOCK" });
+  assert.ok(readdirSync(world.disk.path).includes(first));
+  writeFileSync(file, zstdCompressSync(encode(fields.with(3, "no events"))));
+  assert.equal(await world.disk.read(name), undefined, "for every build it is none");
+  assert.ok(!readdirSync(world.disk.path).includes(first));
 });
 
 test("a block for another link, or from a source that lies, does not count", async (t) => {

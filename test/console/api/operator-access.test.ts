@@ -2,8 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type AccessAct, createAccessRecorder } from "../../../src/console/api/operator-access.ts";
-import type { UnixMs } from "../../../src/events/index.ts";
+import { findListedUsers } from "../../../src/console/api/operator-views.ts";
+import { type CardeaEvent, Projection, type UnixMs, type UserId } from "../../../src/events/index.ts";
 import { signIn } from "../../auth/authenticate/support.ts";
+import { record } from "../../events/support.ts";
 import { assertAuditRecord } from "../../support/audit-schema.ts";
 import { json, startOperatorWorld } from "./operator-support.ts";
 
@@ -121,4 +123,20 @@ test("the API records refused callers by id and the pattern of the path, and rea
     ],
   );
   assert.ok(!JSON.stringify(at.accesses).includes("example.com"));
+});
+
+test("a read of a person whose name has a comma is recorded for that person alone", () => {
+  const subjects: Readonly<Record<string, string>> = { "user-1": "ann", "user-2": "bob", "user-3": "ann,bob" };
+  const projection = new Projection();
+  const upserted = (userId: string): CardeaEvent => ({
+    ...({ type: "UserUpserted", userId: userId as UserId } as const),
+    profile: Buffer.from(userId),
+  });
+  for (const recorded of record(Object.keys(subjects).map(upserted))) projection.apply(recorded);
+  const open = (_sealed: Uint8Array, userId: UserId) =>
+    ({ subject: subjects[userId], email: "", issuer: "https://idp", groups: [] }) as never;
+  const find = (names: string): readonly string[] => findListedUsers({ projection, open } as never, names, 20);
+  assert.deepEqual(find("ann,bob"), ["user-3"]);
+  assert.deepEqual(find("ann"), ["user-1"]);
+  assert.deepEqual(find("bob,ann,eve").toSorted(), ["user-1", "user-2"]);
 });

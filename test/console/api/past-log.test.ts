@@ -24,6 +24,20 @@ import { aSession } from "../../support/log-writer.ts";
 const archive = { archiveMs: 90 * 86_400_000, bytesMax: 1_000_000_000 };
 const always = { mayContinue: () => true };
 
+test("a long report does not hold an explanation back, and two of one kind do not run at once", async () => {
+  const past = createPastLog({ databroker: {} as Databroker });
+  const gate = Promise.withResolvers<string>();
+  const report = past.alone("report", () => gate.promise);
+  assert.equal(await past.alone("explanation", async () => "explained"), "explained");
+  assert.equal(
+    past.alone("report", async () => "second"),
+    undefined,
+  );
+  gate.resolve("reported");
+  assert.equal(await report, "reported");
+  assert.equal(await past.alone("report", async () => "third"), "third");
+});
+
 test("after retention the events of facts are found, the link is proved, and a lost history is a contradiction", async (t) => {
   const world = await office(t, { archive });
   const session = aSession();

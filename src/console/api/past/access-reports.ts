@@ -100,7 +100,7 @@ export function registerAccessReports(route: RegisterRoute, deps: OperatorApiDep
     at: UnixMs | undefined,
     report: (state: ReportState) => Promise<WhoReport | WhatReport>,
   ): Promise<FastifyReply> => {
-    const answered = past.alone(() => stream({ ...deps, past }, { request, reply, caller }, at, report));
+    const answered = past.alone("report", () => stream({ ...deps, past }, { request, reply, caller }, at, report));
     if (answered !== undefined) return answered;
     const error = "another report of the past runs on this server";
     return reply.code(503).header("retry-after", "5").send({ error });

@@ -220,7 +220,7 @@ async function decideAgain(
     return { again, source: { snapshot: began.position, erased } };
   };
   try {
-    return await (past.alone(job) ?? failed("another report of the past runs on this server; ask again"));
+    return await (past.alone("explanation", job) ?? failed("another explanation runs on this server; ask again"));
   } catch (error) {
     if (error instanceof LogUnreachableError || error instanceof BrokerUnavailableError) return failed(error.message);
     if (error instanceof MalformedConfigBodyError) return failed(error.message);

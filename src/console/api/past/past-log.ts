@@ -1,8 +1,8 @@
 /**
  * Past log: the state of the log at an earlier position or time, for access reports and explanations.
  *
- * It folds the log into a projection of its own, so one caller at a time reads it in each process; the others wait or
- * are refused.
+ * It folds the log into a projection of its own, so in each process one report and one explanation at a time read it;
+ * others are refused. A report may take ten minutes, and an explanation does not wait for it.
  */
 import {
   type LogAtTime,
@@ -25,9 +25,11 @@ import type { OperatorApiDeps } from "../operator-route.ts";
 
 export type PastProgress = Readonly<{ position: Position; head: Position; at: UnixMs }>;
 
+export type PastJob = "report" | "explanation";
+
 export type PastLog = Readonly<{
-  /** Runs a job alone; undefined: another one runs. */
-  alone<T>(job: () => Promise<T>): Promise<T> | undefined;
+  /** Runs a job, alone of its kind; undefined: another one runs. */
+  alone<T>(kind: PastJob, job: () => Promise<T>): Promise<T> | undefined;
   /** @throws LogUnreachableError, BrokerUnavailableError */
   stateAt(
     target: LogTarget,
@@ -43,13 +45,13 @@ export type PastLog = Readonly<{
 }>;
 
 export function createPastLog({ databroker, archive }: Pick<OperatorApiDeps, "databroker" | "archive">): PastLog {
-  let running = false;
+  const running: Record<PastJob, boolean> = { report: false, explanation: false };
   return {
-    alone(job) {
-      if (running) return undefined;
-      running = true;
+    alone(kind, job) {
+      if (running[kind]) return undefined;
+      running[kind] = true;
       return job().finally(() => {
-        running = false;
+        running[kind] = false;
       });
     },
     stateAt: (target, how) =>
