@@ -12,6 +12,7 @@ import {
   proveInclusion,
 } from "../../../audit/index.ts";
 import { connectOperator } from "../../operator/operator-client.ts";
+import { linesOf, namedSources, placeOptions } from "../../operator/record-places.ts";
 import { operatorOptions, type Parsed, parse } from "../../terminal/arguments.ts";
 import { type CliCommand, type Terminal, UsageError } from "../../terminal/command.ts";
 import { maskControlCharacters } from "../../terminal/print.ts";
@@ -19,7 +20,6 @@ import { readText } from "../../terminal/read-text.ts";
 import { writeWhole } from "../../terminal/text-output.ts";
 import { trustedKeys } from "../receipts.ts";
 import { loadSeals, receiptProblem, sealOptions } from "./load-seals.ts";
-import { linesOf, placeOptions, recordPlaces } from "./record-places.ts";
 
 const proveOptions = {
   ...operatorOptions,
@@ -135,7 +135,7 @@ async function prove(
   terminal: Terminal,
   { boot, make }: Readonly<{ boot: string; make: Make }>,
 ): Promise<0 | 1> {
-  const sources = await recordPlaces(parsed, terminal, { paths: parsed.all("input"), onProgress: () => undefined });
+  const sources = await namedSources(parsed, terminal, { paths: parsed.all("input"), onProgress: () => undefined });
   const { seals } = await loadSeals(parsed, terminal, { keys: [], keep: (seal) => seal });
   const own = seals.filter(({ opened }) => opened.seal.boot === boot);
   const [named] = own;

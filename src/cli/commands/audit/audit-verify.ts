@@ -10,13 +10,13 @@ import {
   SealIndex,
   treeOver,
 } from "../../../audit/index.ts";
+import { linesOf, namedSources, type PlaceProgress, placeOptions } from "../../operator/record-places.ts";
 import { operatorOptions, type Parsed, parse } from "../../terminal/arguments.ts";
 import { CannotError, type CliCommand, type Terminal, UsageError } from "../../terminal/command.ts";
 import { maskControlCharacters } from "../../terminal/print.ts";
 import { readText } from "../../terminal/read-text.ts";
 import { trustedKeys } from "../receipts.ts";
 import { loadSeals, sealOptions } from "./load-seals.ts";
-import { linesOf, type PlaceProgress, placeOptions, recordPlaces } from "./record-places.ts";
 import { leavesOfSeals } from "./witness-checkpoint.ts";
 
 const progressMs = 500;
@@ -50,7 +50,7 @@ Exit 0: nothing is wrong; 1: a fault; 2: usage error; 3: records or seals cannot
     const hasKeys = parsed.all("jwks").length > 0 || parsed.text("jwks-url") !== undefined;
     const keys = hasKeys ? await trustedKeys(parsed, terminal) : [];
     const progress = progressOf(terminal);
-    const sources = await recordPlaces(parsed, terminal, { paths: parsed.positionals, onProgress: progress.show });
+    const sources = await namedSources(parsed, terminal, { paths: parsed.positionals, onProgress: progress.show });
     const loaded = await loadSeals(parsed, terminal, { keys, keep: ({ opened }) => opened });
     const { seals, all } = loaded;
     const witnessed = await checkWitness(parsed, all);
