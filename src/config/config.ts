@@ -10,6 +10,7 @@
 import type { ConfigHash, NodeId } from "../events/index.ts";
 import type { ConfigFields } from "./schema/keys.ts";
 import type { globalKeys, routeKeys } from "./schema/schema.ts";
+import type { SettingsSection } from "./settings.ts";
 import type { PolicySource, SourceLocation } from "./source/source-locations.ts";
 import type { HomeRegion } from "./values/home-values.ts";
 import type { ClaimLists, SubPolicyConfig, TokenIssuerConfig } from "./values/identity-values.ts";
@@ -334,6 +335,8 @@ export type Config = Readonly<{
   administrators: readonly OperatorEntry[];
   operators: readonly OperatorEntry[];
   viewers: readonly OperatorEntry[];
+  /** Every global key with its source and without secrets, for people. */
+  settings: readonly SettingsSection[];
   /** When an act of an operator needs a fresh sign-in. */
   stepUp: ConfigFields<StepUpKeys>;
   /** The longest interval between two refreshes of a session's claims. */

@@ -49,7 +49,15 @@ function auditBodyOf({
 
 /** The fields of a configuration that its body contains, with secrets not yet redacted. */
 function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
-  const { file: _file, nodeName: _nodeName, jwtEndpoint, signOutToRoutes, dnsLookupFamily, ...rest } = config;
+  const {
+    file: _file,
+    nodeName: _nodeName,
+    settings: _settings,
+    jwtEndpoint,
+    signOutToRoutes,
+    dnsLookupFamily,
+    ...rest
+  } = config;
   const { signInProviders, defaultSignInProviders, branding, operators, viewers, stepUp, ...shared } = rest;
   const named = signInProviders.filter(({ name }) => name !== defaultProviderName);
   return {

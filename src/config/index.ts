@@ -27,6 +27,7 @@ export { canonicalAddress, readSubjectNames, type SubjectNames, servedNames } fr
 export { certificateReader } from "./resolve/certificate-reader.ts";
 export { exampleSecret, type FileContent, type ReadFile } from "./resolve/key-material.ts";
 export type { GeneratedSecrets } from "./resolve/secrets.ts";
+export type { Setting, SettingsSection } from "./settings.ts";
 export {
   type RouteSignIn,
   type SignInClient,

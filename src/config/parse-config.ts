@@ -40,6 +40,7 @@ import { resolveSignalTransmitters } from "./resolve/signals.ts";
 import { resolveTimeouts } from "./resolve/timeouts.ts";
 import { configFields, keyMeta } from "./schema/keys.ts";
 import { type Globals, globalKeys, globalShape, type Route, routeShape } from "./schema/schema.ts";
+import { settingsOf } from "./settings.ts";
 import { requiresSession } from "./sign-in-needs.ts";
 import {
   applyEnvironment,
@@ -225,6 +226,7 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
     tokenIssuers: globals.identity_providers,
     signalTransmitters: resolveSignalTransmitters(globals.signal_transmitters, { report, material }),
     ...roles,
+    settings: settingsOf(source, given.file),
     stepUp: configFields(globalKeys.step_up.shape, globals.step_up),
     refreshEveryMs: globals.refresh_interval,
     identityHeadersBytesMax: globals.max_identity_headers_bytes,

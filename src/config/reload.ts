@@ -9,6 +9,7 @@ import type { Config } from "./config.ts";
 import { canonicalJson, hashConfig } from "./hash.ts";
 import { fieldName, keyMeta } from "./schema/keys.ts";
 import { globalKeys } from "./schema/schema.ts";
+import { settingsInForce } from "./settings.ts";
 import { isPlainObject, type Shape, sectionShape } from "./values/value-type.ts";
 
 export type Reload = Readonly<{
@@ -42,6 +43,7 @@ export function reloadConfig(running: Config, next: Config): Reload {
     applied["hotReload"] = running.hotReload;
     waiting.push("runtime_flags.config_hot_reload");
   }
+  applied["settings"] = settingsInForce(running.settings, next.settings, waiting);
   const config = applied as Config; // field for field of one of the two
   return { config: { ...config, hash: hashConfig(config) }, waiting };
 }

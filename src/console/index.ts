@@ -40,6 +40,7 @@ export type { ExplainAnswer } from "./api/past/explain-route.ts";
 export type { AskAnswer } from "./api/provisioning/directory-people.ts";
 export type { Me } from "./api/roles/me-operations.ts";
 export { isAdministrator, type OperatorRole, operatorRoles, type RoleEntries } from "./api/roles/operator-roles.ts";
+export type { SettingsAnswer } from "./api/roles/settings-operations.ts";
 export { createPageAssets, type PageAssets } from "./assets/page-assets.ts";
 export { fetchPicture } from "./assets/picture-fetch.ts";
 export { createPictureStore } from "./assets/picture-store.ts";

@@ -213,8 +213,11 @@ function assertHidden(body: string, secrets: readonly string[]): void {
 }
 
 const variable = (path: string): string => path.replaceAll(".", "_").toUpperCase();
-const bodyOf = (plant: Plant, env: Readonly<Record<string, string>>, text = base + goodRoute): string =>
-  canonicalConfig(config(text, { env: { ...plant.env, ...env }, files: plant.files ?? {} }));
+/** What is shown of a configuration: its body, and its settings. */
+const bodyOf = (plant: Plant, env: Readonly<Record<string, string>>, text = base + goodRoute): string => {
+  const read = config(text, { env: { ...plant.env, ...env }, files: plant.files ?? {} });
+  return canonicalConfig(read) + JSON.stringify(read.settings);
+};
 
 suite("no secret appears in the canonical configuration", () => {
   test("every key that the schema marks is tested here", () => {
@@ -252,7 +255,7 @@ suite("no secret appears in the canonical configuration", () => {
 
   test("credentials in a URL", () => {
     const text = `${base}signout_redirect_url: https://www.example.com/bye?t=planted-signout#planted-hash\n${goodRoute}    logo_url: https://blob.example.com/wiki.svg?sig=planted-signature\n`;
-    const body = canonicalConfig(config(text));
+    const body = bodyOf({ value: "", secrets: [] }, {}, text);
     assertHidden(body, ["planted-signout", "planted-hash", "planted-signature"]);
     assert.match(body, /https:\/\/blob\.example\.com\/wiki\.svg\?hmac-sha256:/);
   });

@@ -85,6 +85,7 @@ function configOf(routes: readonly RouteConfig[], parts: Partial<Config>): Confi
     administrators: [],
     operators: [],
     viewers: [],
+    settings: [],
     stepUp: { maxAgeMs: 600_000, authTime: "required" },
     codecType: "auto",
     tlsSessionTickets: "shared",

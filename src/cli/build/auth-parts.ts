@@ -233,16 +233,12 @@ export async function authenticateHostOf(
         ...(signalStreams === undefined ? {} : { signalStreams }),
         callerOf,
         fresh,
-        roles: parts.config,
-        stepUp: () => parts.config().stepUp,
+        ...settingParts(config, parts.config),
         now: parts.now,
         sleep: (ms, signal) => sleep(ms, undefined, { signal, ref: false }),
         uuid: randomUUID,
         massChange: massChangeLimitsOf(config),
         routePolicies: () => routePolicies(config, parts.policies),
-        region: config.region,
-        cluster: config.broker.clusterName,
-        version,
         idle: parts.auth.idle,
         providers: {
           nameOf: (idpId) => clients.get(idpId)?.name ?? null,
@@ -284,6 +280,15 @@ function whatIfParts(
 ): Pick<OperatorApiDeps, "recordReaderOf" | "ownConfiguration" | "policyLab"> {
   const ownConfiguration = (): PastConfiguration => pastConfigurationOf(config, policies);
   return { recordReaderOf: createRecordedRequestReader, ownConfiguration, policyLab };
+}
+
+/** @param inForce the configuration after reloads, which decides about roles */
+function settingParts(
+  { region, broker }: Config,
+  inForce: () => Config,
+): Pick<OperatorApiDeps, "roles" | "settings" | "stepUp" | "region" | "cluster" | "version"> {
+  const stepUp = (): Config["stepUp"] => inForce().stepUp;
+  return { roles: inForce, settings: inForce, stepUp, region, cluster: broker.clusterName, version };
 }
 
 /** Who may use the operator API and the console, by the roles in force. */

@@ -29,6 +29,7 @@ import { execCredential, flushCredentials } from "./kubernetes.ts";
 import { logExport, logVerify } from "./log.ts";
 import { groupsAdd, groupsDelete, groupsList, groupsRemove, groupsShow } from "./membership/groups.ts";
 import { heldAllow, heldDrop, heldList, heldRelease, heldShow } from "./membership/held.ts";
+import { configSettings } from "./operators/config-settings.ts";
 import { operatorToken } from "./operators/operator-token.ts";
 import { operatorWhoami } from "./operators/whoami.ts";
 import { postgresPromote } from "./postgres.ts";
@@ -125,6 +126,7 @@ export const commands: readonly CliCommand[] = [
   configShow,
   configHistory,
   configDiff,
+  configSettings,
   receiptShow,
   receiptsVerify,
   receiptsKeys,

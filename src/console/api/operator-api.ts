@@ -46,7 +46,7 @@ import { registerSeals } from "./past/seals-route.ts";
 import { registerDirectoryPeople } from "./provisioning/directory-people.ts";
 import { eventStreamType } from "./receipt-stream.ts";
 import { authorizeOperations } from "./roles/authorize-operation.ts";
-import { registerMe } from "./roles/me-route.ts";
+import { registerMe, registerSettings } from "./roles/me-route.ts";
 import { registerTransmitters } from "./signals/operator-transmitters.ts";
 import { signalStatusSchema } from "./signals/signal-schemas.ts";
 
@@ -115,6 +115,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
     });
   };
   registerMe(route, deps);
+  registerSettings(route, deps);
   registerReads(route, deps);
   registerChanges(route, deps);
   registerUserChanges(route, deps);

@@ -35,6 +35,7 @@ import { sealsAnswer, sealsSchema } from "./past/seals-schemas.ts";
 import { askSchema } from "./provisioning/directory-schemas.ts";
 import { meOperations } from "./roles/me-operations.ts";
 import type { OperatorRole } from "./roles/operator-roles.ts";
+import { settingsOperations } from "./roles/settings-operations.ts";
 import { signalStatusSchema, signalStreamAnswer, signalStreamsAnswer } from "./signals/signal-schemas.ts";
 import { transmitterOperations } from "./signals/transmitter-operations.ts";
 
@@ -251,6 +252,7 @@ export const operatorOperations = {
     errors: [400, 404, 409],
   },
   ...meOperations,
+  ...settingsOperations,
   ...transmitterOperations,
   ...liveOperations,
   "GET /directories": {

@@ -12,6 +12,7 @@ import type {
 } from "../../audit/index.ts";
 import type { IdleGate, OperatorStreams, ProvisionedFor, RoutePolicy, SignalOperations } from "../../auth/index.ts";
 import type { MassChangeLimits } from "../../broker/index.ts";
+import type { Config } from "../../config/index.ts";
 import type { UnavailableCode, UnixMs } from "../../events/index.ts";
 import type { Databroker, Replica } from "../../replication/index.ts";
 import type { LogArchive } from "../../replication/snapshot/index.ts";
@@ -59,6 +60,8 @@ export type OperatorApiDeps = Readonly<{
   signalStreams?: OperatorStreams;
   /** Who has which role by the configuration in force. */
   roles: () => RoleEntries;
+  /** The configuration in force. */
+  settings: () => Pick<Config, "file" | "hash" | "settings" | "routes">;
   /** How recent a sign-in the most dangerous operations need. */
   stepUp: () => StepUp;
   /** Checks the role of the operation, too. */

@@ -30,7 +30,7 @@ import {
   themeSheet,
   verifyOperatorToken,
 } from "../../../src/console/index.ts";
-import type { UnixMs } from "../../../src/events/index.ts";
+import type { ConfigHash, UnixMs } from "../../../src/events/index.ts";
 import type { Databroker, HomeOutOfReach } from "../../../src/replication/index.ts";
 import { secret, startWorld, type World, type WorldOptions } from "../../auth/authenticate/support.ts";
 import { pathsOf, renderPage, sourceAssets } from "../../support/pages.ts";
@@ -68,6 +68,7 @@ export async function startOperatorWorld(
     plugins?: readonly ((app: FastifyInstance) => void)[];
     homeOutOfReach?: () => HomeOutOfReach | null;
     routes?: ReturnType<NonNullable<OperatorApiDeps["routePolicies"]>>;
+    settings?: ReturnType<OperatorApiDeps["settings"]>;
     /** More of what the API is built from. */
     deps?: Partial<OperatorApiDeps>;
     /** The longest wait of the API. */
@@ -114,6 +115,8 @@ export async function startOperatorWorld(
               homeOutOfReach: async () => options.homeOutOfReach?.() ?? null,
             }),
           roles: () => roles,
+          settings: () =>
+            options.settings ?? { file: "cardea.yaml", hash: "h" as ConfigHash, settings: [], routes: [] },
           stepUp: () => stepUp,
           cluster: "test",
           version: "test",

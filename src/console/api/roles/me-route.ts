@@ -1,8 +1,12 @@
-/** Operator API about the caller: role, limit, person or token, and the areas of this installation. */
+/**
+ * Operator API about the caller (role, limit, person or token), and about the configuration in force on this server.
+ */
+import { basename } from "node:path";
 import { signInAgainUrl } from "../../../auth/index.ts";
 import type { OperatorApiDeps, RegisterRoute } from "../operator-route.ts";
 import type { Me } from "./me-operations.ts";
 import { highestRole, type RouteScope, scopeFor } from "./operator-roles.ts";
+import type { SettingsAnswer } from "./settings-operations.ts";
 import { freshUntil } from "./step-up.ts";
 
 export function registerMe(route: RegisterRoute, deps: OperatorApiDeps): void {
@@ -26,6 +30,22 @@ export function registerMe(route: RegisterRoute, deps: OperatorApiDeps): void {
       cluster: deps.cluster,
       version: deps.version,
       capabilities,
+      applied: deps.replica.applied,
+    };
+  });
+}
+
+export function registerSettings(route: RegisterRoute, deps: OperatorApiDeps): void {
+  route("GET /settings", async (): Promise<SettingsAnswer> => {
+    const { file, hash, settings, routes } = deps.settings();
+    return {
+      file: basename(file),
+      configHash: hash,
+      sections: settings.map(({ title, settings: all }) => ({
+        title,
+        settings: all.map((setting) => ({ ...setting })),
+      })),
+      routes: routes.length,
       applied: deps.replica.applied,
     };
   });
