@@ -6,8 +6,7 @@ import { type AuditSeal, lostRangesMax, type SealedRange } from "../../replicati
 import { LeafCode, type LeafCodeForm } from "./leaf-code.ts";
 import { hashesIn, MarkBlocks, type MarkBlocksForm } from "./mark-blocks.ts";
 import { lostLeaf } from "./record-leaf.ts";
-
-export type TreeHead = Readonly<{ size: number; root: Buffer }>;
+import { SealedHeads, type SealedHeadsForm, type TreeHead } from "./sealed-heads.ts";
 
 /**
  * `reading`: its records are hashed. `forked`: the log has another root for the same numbers. `stopped`: nothing more
@@ -15,26 +14,23 @@ export type TreeHead = Readonly<{ size: number; root: Buffer }>;
  */
 export type BootTreeState = "reading" | "forked" | "stopped";
 
-export type BootTreeForm = Readonly<{
-  boot: string;
-  state: BootTreeState;
-  ended: boolean;
-  size: number;
-  peaks: string;
-  made: Readonly<{ size: number; root: string }>;
-  expected: Readonly<{ size: number; root: string }> | null;
-  heads: readonly Readonly<{ size: number; root: string }>[];
-  lost: readonly SealedRange[];
-  lostMore: boolean;
-  /** Absent: an older build wrote it. */
-  unhashed?: readonly SealedRange[];
-  marks: MarkBlocksForm;
-  /** Absent: an older build wrote it. */
-  code?: LeafCodeForm;
-}>;
-
-/** A failover that loses more seals of a boot than these ends its sealing. */
-const headsMax = 128;
+export type BootTreeForm = SealedHeadsForm &
+  Readonly<{
+    boot: string;
+    state: BootTreeState;
+    ended: boolean;
+    size: number;
+    peaks: string;
+    made: Readonly<{ size: number; root: string }>;
+    expected: Readonly<{ size: number; root: string }> | null;
+    lost: readonly SealedRange[];
+    lostMore: boolean;
+    /** Absent: an older build wrote it. */
+    unhashed?: readonly SealedRange[];
+    marks: MarkBlocksForm;
+    /** Absent: an older build wrote it. */
+    code?: LeafCodeForm;
+  }>;
 
 export const emptyHead: TreeHead = { size: 0, root: emptyRoot };
 
@@ -48,8 +44,8 @@ export class BootTree {
   /** The log has a seal that this tree has not reached yet; null: none. No seal is made before. */
   expected: TreeHead | null = null;
   #tree = new MerkleTree();
-  /** The newest seals that were made, oldest first. */
-  #heads: TreeHead[] = [];
+  /** A log that has lost more seals of the boot than these ends its sealing. */
+  #heads = new SealedHeads();
   #lost: SealedRange[] = [];
   #lostMore = false;
   /** Of the whole boot. */
@@ -66,7 +62,7 @@ export class BootTree {
   }
   /** Whether this tree had this root at this size, as far as it remembers. */
   had(head: TreeHead): boolean {
-    return head.size === 0 || this.#heads.some(({ size, root }) => size === head.size && root.equals(head.root));
+    return head.size === 0 || this.#heads.has(head);
   }
   /** Numbers that no seal covers yet. */
   get unsealed(): number {
@@ -142,7 +138,7 @@ export class BootTree {
       code: coded ? this.#code.code() : null,
     };
     this.#begin({ size, root });
-    this.#heads = [...this.#heads.slice(1 - headsMax), { size, root }];
+    this.#heads.add({ size, root });
     this.ended = final;
     return seal;
   }
@@ -157,7 +153,7 @@ export class BootTree {
       peaks: Buffer.concat(this.#tree.peaks).toString("base64url"),
       made: formOf(made),
       expected: expected === null ? null : formOf(expected),
-      heads: this.#heads.map(formOf),
+      ...this.#heads.form(),
       lost: this.#lost,
       lostMore: this.#lostMore,
       unhashed: this.#unhashed,
@@ -173,7 +169,7 @@ export class BootTree {
     tree.made = headIn(form.made);
     tree.expected = form.expected === null ? null : headIn(form.expected);
     tree.#tree = MerkleTree.from({ size: form.size, peaks: hashesIn(form.peaks) });
-    tree.#heads = form.heads.map(headIn);
+    tree.#heads = SealedHeads.from(form);
     tree.#lost = [...form.lost];
     tree.#lostMore = form.lostMore;
     tree.#unhashed = [...(form.unhashed ?? [])];

@@ -1,6 +1,6 @@
 /** Seal port: what the sealer needs of the node and of the log. Only types. */
 import type { BootId } from "../../events/index.ts";
-import type { TreeHead } from "./boot-tree.ts";
+import type { TreeHead } from "./sealed-heads.ts";
 
 /** `refused`: the log does not accept it now. `unavailable`: it may have been recorded or not. */
 export type SubmittedSeal = "done" | "refused" | "unavailable";

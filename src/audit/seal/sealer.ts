@@ -20,10 +20,11 @@ import {
   type SpoolStore,
   spoolStart,
 } from "../spool/index.ts";
-import { BootTree, emptyHead, type TreeHead } from "./boot-tree.ts";
+import { BootTree, emptyHead } from "./boot-tree.ts";
 import { recordLeafOf } from "./record-leaf.ts";
 import type { SealPort } from "./seal-port.ts";
 import { SealSchedule } from "./seal-schedule.ts";
+import type { TreeHead } from "./sealed-heads.ts";
 import { parseSealerState, type SealerState, writeSealerState } from "./sealer-state.ts";
 
 export type SealerStats = Readonly<{

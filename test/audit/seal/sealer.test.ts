@@ -354,6 +354,23 @@ describe("the log", () => {
     }
   });
 
+  test("that lost more than a hundred seals, as a restored backup has, gets them again from where it is", async () => {
+    const log = new SealLog();
+    const signer = signerOfNode();
+    const disk = new ModelDisk();
+    const at = await start(disk, log, signer, 1);
+    for (let n = 1; n <= 140; n++) {
+      at.ask(`/${n}`);
+      await waitFor("its seal", () => at.recorder.stats().seal?.sealed === n, { everyMs: 1 });
+    }
+    log.loseAfter(3);
+    at.ask("/more");
+    await waitFor("the seal after the loss", () => (sealsIn(log).at(-1)?.size ?? 0) >= 141, { withinMs: 20_000 });
+    await at.recorder.close(5_000);
+    assert.deepEqual(sealsIn(log).at(-1)?.root, rootOf(at.sink.lines, at.boot));
+    assert.equal(at.recorder.stats().seal?.forks, 0);
+  });
+
   test("that lost seals gets them again, from where it is", async () => {
     const log = new SealLog();
     const at = await start(new ModelDisk(), log, signerOfNode());
