@@ -6,7 +6,7 @@ export { createLeaderClient, type LeaderClient, type LeaderClientOptions } from 
 export type { CallOrigin } from "./api/leader-router.ts";
 export { unavailableDatabroker } from "./api/unavailable-databroker.ts";
 export { type BrokerOptions, startBroker } from "./broker.ts";
-export { type ChangePreview, previewChange, previewHeld } from "./commands/held/preview.ts";
+export { type ChangePreview, previewChange, previewEffect, previewHeld } from "./commands/held/preview.ts";
 export type { MassChangeLimits } from "./commands/performed.ts";
 export { ForbiddenError } from "./commands/permissions.ts";
 export type { Duty, DutyContext } from "./core/duty.ts";

@@ -11,8 +11,8 @@ const byFirstWord: Readonly<Record<string, () => Promise<readonly CliCommand[]>>
   run: async () => [(await import("./commands/run.ts")).run],
   check: async () => [(await import("./commands/check.ts")).check],
   async sessions() {
-    const { sessionsList, sessionsRevoke } = await import("./commands/sessions.ts");
-    return [sessionsList, sessionsRevoke];
+    const { sessionsList, sessionsRevoke, sessionsShow } = await import("./commands/sessions.ts");
+    return [sessionsList, sessionsShow, sessionsRevoke];
   },
   async users() {
     const { usersErase, usersList, usersRefresh, usersRestore, usersShow, usersSuspend } = await import(
@@ -21,10 +21,10 @@ const byFirstWord: Readonly<Record<string, () => Promise<readonly CliCommand[]>>
     return [usersList, usersShow, usersRefresh, usersSuspend, usersRestore, usersErase];
   },
   async groups() {
-    const { groupsAdd, groupsDelete, groupsList, groupsRemove, groupsShow } = await import(
+    const { groupsAdd, groupsDelete, groupsList, groupsMembers, groupsRemove, groupsShow } = await import(
       "./commands/membership/groups.ts"
     );
-    return [groupsList, groupsShow, groupsAdd, groupsRemove, groupsDelete];
+    return [groupsList, groupsShow, groupsMembers, groupsAdd, groupsRemove, groupsDelete];
   },
   async access() {
     const { accessWhat, accessWho } = await import("./commands/access.ts");

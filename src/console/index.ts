@@ -17,6 +17,9 @@ export {
 export { type MarkdownSource, replayMarkdown } from "./api/lab/replay-markdown.ts";
 export type { ReplayFailure, ReplayProgress, ReplayResult } from "./api/lab/replay-result.ts";
 export { parseLastKnown } from "./api/last-known.ts";
+export type { ListedGroup } from "./api/lists/group-list.ts";
+export { createListCursors } from "./api/lists/list-cursor.ts";
+export type { MemberWithOrigin } from "./api/lists/member-origin.ts";
 export type { LocalChangeAnswer } from "./api/local-changes.ts";
 export { type AccessRecorder, createAccessRecorder } from "./api/operator-access.ts";
 export { operatorApiPrefix, registerOperatorApi } from "./api/operator-api.ts";
@@ -37,9 +40,16 @@ export type { EraseAnswer } from "./api/operator-user-changes.ts";
 export type { GroupView, SessionView, UserView } from "./api/operator-views.ts";
 export type { AccessFailure, AccessProgress, WhatReport, WhoReport } from "./api/past/access-reports.ts";
 export type { ExplainAnswer } from "./api/past/explain-route.ts";
+export type { Preview } from "./api/preview/preview-schemas.ts";
 export type { AskAnswer } from "./api/provisioning/directory-people.ts";
+export type { ListedReceipt } from "./api/receipts/receipt-schemas.ts";
 export type { Me } from "./api/roles/me-operations.ts";
-export { isAdministrator, type OperatorRole, operatorRoles, type RoleEntries } from "./api/roles/operator-roles.ts";
+export {
+  isAdministrator,
+  type OperatorRole,
+  operatorRoles,
+  type RoleEntries,
+} from "./api/roles/operator-roles.ts";
 export type { SettingsAnswer } from "./api/roles/settings-operations.ts";
 export { createPageAssets, type PageAssets } from "./assets/page-assets.ts";
 export { fetchPicture } from "./assets/picture-fetch.ts";

@@ -169,6 +169,11 @@ export function countChange(
   return { performed, count: countMassChange(projection, { ...change, events }, { now, limits }) };
 }
 
+/** What a command that uses the time alone would do at this projection, without doing it. */
+export function performUncounted(projection: Projection, command: Command, now: UnixMs): Performed {
+  return performTyped(projection, command, previewTools(now));
+}
+
 /**
  * What a release would do at this projection, and whose access it would end. Undefined: this build cannot read the held
  * change.

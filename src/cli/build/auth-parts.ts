@@ -33,6 +33,7 @@ import { type Config, type DirectoryConfig, type ScimClientConfig, signInClients
 import {
   type AccessRecorder,
   createHomeLookup,
+  createListCursors,
   describeRoute,
   type OperatorApiDeps,
   type OperatorCaller,
@@ -203,7 +204,6 @@ export async function authenticateHostOf(
   const signals = signalServerOf(config, parts);
   const signalOperations = signalOperationsOf(config, parts);
   const signalStreams = operatorStreamsOf(config, parts.auth, parts.operator);
-  const clients = signInClientsOf(config).all;
   const callerOf = operatorCallers(config, { ...parts, homeOutOfReach });
   const fresh = (): boolean => parts.auth.replica.overdueMs(parts.auth.clock.monotonic()) <= 0;
   const policyLab = new WorkerPolicyLab();
@@ -239,11 +239,12 @@ export async function authenticateHostOf(
         uuid: randomUUID,
         massChange: massChangeLimitsOf(config),
         routePolicies: () => routePolicies(config, parts.policies),
+        region: config.region,
+        cluster: config.broker.clusterName,
+        version,
+        cursors: createListCursors(secrets, randomBytes),
         idle: parts.auth.idle,
-        providers: {
-          nameOf: (idpId) => clients.get(idpId)?.name ?? null,
-          refreshEveryMs: config.refreshEveryMs,
-        },
+        providers: knownProviders(config),
         log: parts.logger,
       }),
     (app) =>
@@ -310,6 +311,11 @@ function operatorCallers(
       signedIn: (asking) => readLeasedSignInStatus(parts.auth, asking),
       homeOutOfReach: parts.homeOutOfReach,
     });
+}
+
+function knownProviders(config: Config): OperatorApiDeps["providers"] {
+  const clients = signInClientsOf(config).all;
+  return { nameOf: (idpId) => clients.get(idpId)?.name ?? null, refreshEveryMs: config.refreshEveryMs };
 }
 
 function routePolicies({ routes }: Config, policies: Policies): readonly PolicyOfRoute[] {

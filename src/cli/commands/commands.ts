@@ -27,19 +27,19 @@ import { drillList, drillRun } from "./drill.ts";
 import { health } from "./health.ts";
 import { execCredential, flushCredentials } from "./kubernetes.ts";
 import { logExport, logVerify } from "./log.ts";
-import { groupsAdd, groupsDelete, groupsList, groupsRemove, groupsShow } from "./membership/groups.ts";
+import { groupsAdd, groupsDelete, groupsList, groupsMembers, groupsRemove, groupsShow } from "./membership/groups.ts";
 import { heldAllow, heldDrop, heldList, heldRelease, heldShow } from "./membership/held.ts";
 import { configSettings } from "./operators/config-settings.ts";
 import { operatorToken } from "./operators/operator-token.ts";
 import { operatorWhoami } from "./operators/whoami.ts";
 import { postgresPromote } from "./postgres.ts";
-import { receiptShow, receiptsKeys, receiptsVerify } from "./receipts.ts";
+import { receiptShow, receiptsKeys, receiptsList, receiptsVerify } from "./receipts.ts";
 import { activity, changes } from "./record/changes.ts";
 import { regionMoveHome } from "./region.ts";
 import { routesList } from "./routes.ts";
 import { run } from "./run.ts";
 import { scimTokensCreate, scimTokensList, scimTokensRevoke, scimTokensRotate } from "./scim.ts";
-import { sessionsList, sessionsRevoke } from "./sessions.ts";
+import { sessionsList, sessionsRevoke, sessionsShow } from "./sessions.ts";
 import {
   signalStreamsDisable,
   signalStreamsEnable,
@@ -74,6 +74,7 @@ export const commands: readonly CliCommand[] = [
   policyLint,
   policyReplay,
   sessionsList,
+  sessionsShow,
   sessionsRevoke,
   usersList,
   usersShow,
@@ -83,6 +84,7 @@ export const commands: readonly CliCommand[] = [
   usersErase,
   groupsList,
   groupsShow,
+  groupsMembers,
   groupsAdd,
   groupsRemove,
   groupsDelete,
@@ -128,6 +130,7 @@ export const commands: readonly CliCommand[] = [
   configDiff,
   configSettings,
   receiptShow,
+  receiptsList,
   receiptsVerify,
   receiptsKeys,
   auditTail,

@@ -1,8 +1,9 @@
 /**
- * `cardea receipt`, `cardea receipts verify|keys`: which nodes have applied a change, and whether a receipt is genuine.
+ * `cardea receipt`, `cardea receipts list|verify|keys`: which nodes have applied a change, and if a receipt is genuine.
  */
 import { createLocalFetch } from "../../auth/index.ts";
 import type { Config } from "../../config/index.ts";
+import type { ListedReceipt } from "../../console/index.ts";
 import { parseCommandId, parseLink } from "../../events/index.ts";
 import type { Receipt } from "../../replication/index.ts";
 import {
@@ -26,9 +27,10 @@ import { checkRegion, printLastKnown, saveReceipts, waitedFor } from "../operato
 import { showProgress, watchReceipt } from "../operator/watch-receipt.ts";
 import { operatorOptions, type Parsed, parse, parseWait, waitOptions } from "../terminal/arguments.ts";
 import { CannotError, type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
-import { promiseIn, receiptText, statementText } from "../terminal/print.ts";
+import { formatTable, promiseIn, receiptText, statementText } from "../terminal/print.ts";
 import { readText } from "../terminal/read-text.ts";
 import { writeWhole } from "../terminal/text-output.ts";
+import { parseTime } from "../terminal/time-box.ts";
 
 export const receiptShow: CliCommand = {
   name: "receipt",
@@ -62,6 +64,37 @@ has no receipt: it prints what that region knows, which proves nothing; exit 3.`
       if (path !== undefined) await saveReceipts([receipt], path);
       terminal.out(json ? line(receipt) : receiptText(receipt, promiseIn(receipt)));
       return receipt.complete ? 0 : 1;
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+export const receiptsList: CliCommand = {
+  name: "receipts list",
+  usage: "[--since TIME] [--limit 25] [--json]",
+  summary: "changes that took access away, newest first, and what their receipts say now",
+  help: "--since: a time with its zone; default: the last 24 hours. AFTER is the time from the record to the last confirmation, by the leader's clock.",
+  async run(args, terminal) {
+    const text = { type: "string" } as const;
+    const parsed = parse(args, { ...operatorOptions, since: text, limit: text }, { min: 0, max: 0 });
+    const since = parsed.text("since");
+    const query = new URLSearchParams({ limit: parsed.text("limit") ?? "25" });
+    if (since !== undefined) query.set("since", parseTime(since, "--since"));
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const { receipts } = (await client.get(`/receipts?${query}`)) as { receipts: readonly ListedReceipt[] };
+      if (parsed.flag("json")) terminal.out(`${JSON.stringify(receipts)}\n`);
+      else if (receipts.length === 0) terminal.out("no changes\n");
+      else {
+        const rows = receipts.map(({ at, text: what, status, applied, fenced, unconfirmed, enforcedMs, commandId }) => [
+          ...[at, what, status],
+          applied === null ? "" : `${applied} applied, ${fenced} fenced, ${unconfirmed} unconfirmed`,
+          ...[enforcedMs === null ? "" : `${enforcedMs} ms`, commandId],
+        ]);
+        terminal.out(formatTable(["AT", "CHANGE", "STATUS", "NODES", "AFTER", "COMMAND"], rows));
+      }
+      return 0;
     } finally {
       await client.close();
     }

@@ -1,8 +1,10 @@
-/** `cardea sessions list|revoke` */
+/** `cardea sessions list|show|revoke` */
 import type { LocalChangeAnswer, RevokedManyAnswer, SessionView } from "../../console/index.ts";
 import { formatLink } from "../../events/index.ts";
+import { listOptions, readPages } from "../operator/list-pages.ts";
 import { isLocal, printLocal } from "../operator/local-change.ts";
 import { connectOperator, inPath, type OperatorClient, OperatorRefusedError } from "../operator/operator-client.ts";
+import { printPreviewOf } from "../operator/preview-text.ts";
 import { checkRegion, postChange, printOutcome, runChange } from "../operator/run-change.ts";
 import { operatorOptions, type Parsed, parse, waitOptions } from "../terminal/arguments.ts";
 import { CannotError, type CliCommand, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
@@ -11,44 +13,81 @@ import { readText } from "../terminal/read-text.ts";
 
 export const sessionsList: CliCommand = {
   name: "sessions list",
-  usage: "[--user NAME] [--status active|revoked|expired|all]",
+  usage:
+    "[--user NAME] [--search TEXT] [--group GROUP] [--idp ID] [--kind sign-in|token] [--issued-before TIME] [--ends-before TIME] [--status active|revoked|expired|all] [--sort ORDER] [--limit 1000]",
   summary: "list sessions",
-  help: `NAME is a user id, an identity provider's subject, or an e-mail address. LAST SEEN, IDLE AT and EXPIRES: the last known use and who knows
-it, and when the session ends because it is not used (session_idle_lifetime) and at the latest.`,
+  help: `NAME is a user id, an identity provider's subject, or an e-mail address. TEXT is a part of a person's name, e-mail, subject or id, or a whole
+session id. ORDER is issued (default), expires or person; descending: --sort=-issued. LAST SEEN, IDLE AT and EXPIRES: the last known use
+and who knows it, and when the session ends because it is not used (session_idle_lifetime) and at the latest.`,
   async run(args, terminal) {
-    const parsed = parse(
-      args,
-      { ...operatorOptions, user: { type: "string" }, status: { type: "string" } },
-      { min: 0, max: 0 },
-    );
+    const options = { ...operatorOptions, ...listOptions, ...listFilters, status: { type: "string" } } as const;
+    const parsed = parse(args, options, { min: 0, max: 0 });
     const client = await connectOperator(parsed, terminal);
     try {
       const query = new URLSearchParams({ status: parsed.text("status") ?? "active" });
-      const user = parsed.text("user");
-      if (user !== undefined) query.set("user", user);
-      const { sessions } = (await client.get(`/sessions?${query}`)) as { sessions: readonly SessionView[] };
-      if (parsed.flag("json")) terminal.out(`${JSON.stringify(sessions)}\n`);
-      else if (sessions.length === 0) terminal.out("no sessions\n");
-      else {
-        const rows = sessions.map((s) => [
-          s.id,
-          s.email || s.userId || "",
-          s.status,
-          s.issuedAt ?? "",
-          lastSeenText(s, Date.now()),
-          s.idleAt ?? "",
-          s.expiresAt ?? "",
-          s.reason === null ? "" : `ended: ${s.reason}`,
-        ]);
-        const columns = ["SESSION", "USER", "STATUS", "SIGNED IN", "LAST SEEN", "IDLE AT", "EXPIRES", ""];
-        terminal.out(formatTable(columns, rows));
+      for (const [option, name] of Object.entries(filterNames)) {
+        const value = parsed.text(option);
+        if (value !== undefined) query.set(name, option.endsWith("-before") ? isoTime(value, `--${option}`) : value);
       }
+      const sessions = await readPages<SessionView>(client, parsed, { path: "/sessions", query, key: "sessions" });
+      if (parsed.flag("json")) terminal.out(`${JSON.stringify(sessions)}\n`);
+      else terminal.out(sessions.length === 0 ? "no sessions\n" : sessionTable(sessions));
       return 0;
     } finally {
       await client.close();
     }
   },
 };
+
+export const sessionsShow: CliCommand = {
+  name: "sessions show",
+  usage: "SESSION",
+  summary: "show one session",
+  help: "SESSION is a session id. A session that has ended is known until it would have expired.",
+  async run(args, terminal) {
+    const parsed = parse(args, operatorOptions, { min: 1, max: 1 });
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const path = `/sessions/${encodeURIComponent(parsed.positionals[0] ?? "")}`;
+      const { session } = (await client.get(path)) as { session: SessionView };
+      terminal.out(parsed.flag("json") ? `${JSON.stringify(session)}\n` : sessionTable([session]));
+      return 0;
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+const filterNames = {
+  user: "user",
+  group: "group",
+  idp: "idpId",
+  kind: "kind",
+  "issued-before": "issuedBefore",
+  "ends-before": "endsBefore",
+} as const;
+const listFilters = {
+  user: { type: "string" },
+  group: { type: "string" },
+  idp: { type: "string" },
+  kind: { type: "string" },
+  "issued-before": { type: "string" },
+  "ends-before": { type: "string" },
+} as const;
+
+function sessionTable(sessions: readonly SessionView[]): string {
+  const rows = sessions.map((s) => [
+    s.id,
+    s.email || s.userId || "",
+    s.status,
+    s.issuedAt ?? "",
+    lastSeenText(s, Date.now()),
+    s.idleAt ?? "",
+    s.expiresAt ?? "",
+    s.reason === null ? "" : `ended: ${s.reason}`,
+  ]);
+  return formatTable(["SESSION", "USER", "STATUS", "SIGNED IN", "LAST SEEN", "IDLE AT", "EXPIRES", ""], rows);
+}
 
 const sources = { "sign-in": "sign-in", log: "log", "this-node": "this node" } as const;
 
@@ -74,10 +113,11 @@ const roundsMax = 1_000;
 export const sessionsRevoke: CliCommand = {
   name: "sessions revoke",
   usage:
-    "<id>… | --user NAME | --from FILE | [--group GROUP] [--idp ID] [--issued-before TIME] | --all  [--wait [--region [NAME]] [--timeout 10s]] [--output FILE]",
+    "<id>… | --user NAME | --from FILE | [--group GROUP] [--idp ID] [--issued-before TIME] | --all  [--dry-run] [--wait [--region [NAME]] [--timeout 10s]] [--output FILE]",
   summary: "revoke sessions on every node: single ones, all of a user, or by a filter",
   help: `--user revokes every session of the user in one event. --from reads session ids, one per line (- for standard input). --group, --idp and
 --issued-before (ISO 8601) together select among the live sessions; --all selects every live session.
+--dry-run changes nothing, and prints the people, sessions and routes that it would concern.
 --wait prints each enforcement node once it has applied the change or is fenced, then the receipt. A node counts as applied only after it has
 closed the open connections of these sessions. --json prints a line for each change of the receipt; the last one is signed. --output writes
 the signed receipt (see cardea receipts verify). With --wait or --output, exit 0 only if the receipt is complete.
@@ -93,6 +133,15 @@ A batch has up to 10,000 sessions and one receipt. With several batches the last
       );
     const client = await connectOperator(parsed, terminal);
     try {
+      if (parsed.flag("dry-run"))
+        return await printPreviewOf(
+          client,
+          parsed,
+          terminal,
+          user === undefined
+            ? { type: "revokeSessions", ...(ids === undefined ? { filter } : { sessionIds: ids }) }
+            : { type: "revokeUserSessions", user },
+        );
       const [id, another] = ids ?? [];
       if (user === undefined && (id === undefined || another !== undefined))
         return await revokeMany(client, parsed, terminal, { ids, filter });
@@ -118,6 +167,7 @@ const selectionOptions = {
   idp: { type: "string" },
   "issued-before": { type: "string" },
   all: { type: "boolean" },
+  "dry-run": { type: "boolean" },
 } as const;
 
 type Selection = Readonly<{ ids: readonly string[] | undefined; filter: object | undefined }>;
@@ -138,14 +188,14 @@ function filterOf(parsed: Parsed): object | undefined {
   return {
     ...(group === undefined ? {} : { group }),
     ...(idpId === undefined ? {} : { idpId }),
-    ...(issuedBefore === undefined ? {} : { issuedBefore: isoTime(issuedBefore) }),
+    ...(issuedBefore === undefined ? {} : { issuedBefore: isoTime(issuedBefore, "--issued-before") }),
     ...(all ? { all } : {}),
   };
 }
 
-function isoTime(text: string): string {
+function isoTime(text: string, option: string): string {
   const at = Date.parse(text);
-  if (Number.isNaN(at)) throw new UsageError(`--issued-before ${text}: write a time such as 2026-11-25T04:00:00Z`);
+  if (Number.isNaN(at)) throw new UsageError(`${option} ${text}: write a time such as 2026-11-25T04:00:00Z`);
   return new Date(at).toISOString();
 }
 

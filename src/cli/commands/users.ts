@@ -7,7 +7,9 @@ import type {
   MembershipView,
   UserView,
 } from "../../console/index.ts";
+import { listOptions, readPages } from "../operator/list-pages.ts";
 import { connectOperator, inPath, withOperator } from "../operator/operator-client.ts";
+import { printPreviewOf } from "../operator/preview-text.ts";
 import { checkRegion, postChange, printOutcome, runChange } from "../operator/run-change.ts";
 import { operatorOptions, type Parsed, parse, parseWait, waitOptions } from "../terminal/arguments.ts";
 import { type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
@@ -17,14 +19,16 @@ import { lastSeenText } from "./sessions.ts";
 
 export const usersList: CliCommand = {
   name: "users list",
-  usage: "",
+  usage: "[--search TEXT] [--status active|suspended|erased|all] [--sort name|email] [--limit 1000]",
   summary: "list everyone who has signed in",
-  help: "Shows each user's id, e-mail, status, groups and number of live sessions.",
+  help: "Shows each user's id, e-mail, status, groups and number of live sessions. TEXT is a part of a name, e-mail, subject or id. --sort=-name: descending.",
   async run(args, terminal) {
-    const parsed = parse(args, operatorOptions, { min: 0, max: 0 });
+    const options = { ...operatorOptions, ...listOptions, status: { type: "string" } } as const;
+    const parsed = parse(args, options, { min: 0, max: 0 });
     const client = await connectOperator(parsed, terminal);
     try {
-      const { users } = (await client.get("/users")) as { users: readonly UserView[] };
+      const query = new URLSearchParams({ status: parsed.text("status") ?? "all" });
+      const users = await readPages<UserView>(client, parsed, { path: "/users", query, key: "users" });
       if (parsed.flag("json")) terminal.out(`${JSON.stringify(users)}\n`);
       else if (users.length === 0) terminal.out("no users\n");
       else {
@@ -95,18 +99,22 @@ function providerText({ name, idpId, sessions, confirmedAt, dueBy, groups }: Use
   return `provider ${name ?? idpId}: sessions ${sessions}, confirmed at ${confirmedAt}${next}${claimed}`;
 }
 
+const dryRunOption = { "dry-run": { type: "boolean" } } as const;
+
 type VerbTexts = Readonly<{ summary: string; help: string; done: string; unchanged: string }>;
 
 const onUser = (verb: "restore", { summary, help, done, unchanged }: VerbTexts): CliCommand => ({
   name: `users ${verb}`,
-  usage: "NAME [--wait [--region [NAME]] [--timeout 10s]]",
+  usage: "NAME [--dry-run] [--wait [--region [NAME]] [--timeout 10s]]",
   summary,
   help,
   async run(args, terminal) {
-    const parsed = parse(args, { ...operatorOptions, ...waitOptions }, { min: 1, max: 1 });
+    const parsed = parse(args, { ...operatorOptions, ...waitOptions, ...dryRunOption }, { min: 1, max: 1 });
     const name = parsed.positionals[0] ?? "";
     const client = await connectOperator(parsed, terminal);
     try {
+      if (parsed.flag("dry-run"))
+        return await printPreviewOf(client, parsed, terminal, { type: "restoreUser", user: name });
       return await runChange(client, parsed, terminal, {
         path: `/users/${inPath(name)}/${verb}`,
         body: {},
@@ -121,17 +129,20 @@ const onUser = (verb: "restore", { summary, help, done, unchanged }: VerbTexts):
 
 export const usersSuspend: CliCommand = {
   name: "users suspend",
-  usage: "NAME [--until TIME|DURATION] [--reason TEXT] [--wait [--region [NAME]] [--timeout 10s]]",
+  usage: "NAME [--until TIME|DURATION] [--reason TEXT] [--dry-run] [--wait [--region [NAME]] [--timeout 10s]]",
   summary: "end a user's sessions and refuse new ones",
   help: `Revokes every session of the user and refuses new sign-ins until the user is restored.
 --until ends the suspension by itself: 8h, 3d, or a time with its zone. The person may then sign in again; old sessions stay revoked. It
-never shortens a suspension: restore the user for that. --reason goes into the log in clear, forever: name no person.`,
+never shortens a suspension: restore the user for that. --dry-run changes nothing, and prints what it would concern. --reason goes into the log in clear, forever: name no person.`,
   async run(args, terminal) {
-    const parsed = parse(args, { ...operatorOptions, ...waitOptions, ...timeBoxOptions }, { min: 1, max: 1 });
+    const options = { ...operatorOptions, ...waitOptions, ...timeBoxOptions, ...dryRunOption };
+    const parsed = parse(args, options, { min: 1, max: 1 });
     const name = parsed.positionals[0] ?? "";
     const body = timeBoxBody(parsed);
     const client = await connectOperator(parsed, terminal);
     try {
+      if (parsed.flag("dry-run"))
+        return await printPreviewOf(client, parsed, terminal, { type: "suspendUser", user: name, ...body });
       const until = parsed.text("until");
       return await runChange(client, parsed, terminal, {
         path: `/users/${inPath(name)}/suspend`,

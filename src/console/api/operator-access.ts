@@ -123,7 +123,7 @@ export function isUnrecordedAct(operation: string): boolean {
 
 /** The operations whose answers have personal data, or say what people did. */
 export function isSensitiveRead(operation: string): boolean {
-  if (operation === "POST /explain" || operation === "POST /policy/replay") return true;
+  if (["POST /explain", "POST /preview", "POST /policy/replay"].includes(operation)) return true;
   const [method, path = ""] = operation.split(" ");
   if (operation === "GET /configurations/:a/diff/:b") return true;
   return (

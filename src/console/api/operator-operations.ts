@@ -7,6 +7,7 @@ import type { z } from "zod";
 import { changeOperations } from "./changes/change-schemas.ts";
 import { auditStatusAnswer, decisionsAnswer, decisionsSchema } from "./decisions/decision-schemas.ts";
 import { labOperations } from "./lab/lab-operations.ts";
+import { groupsSchema, listOperations, sessionsSchema, usersSchema } from "./lists/list-schemas.ts";
 import { liveOperations } from "./live/live-operations.ts";
 import {
   accessWhatSchema,
@@ -18,21 +19,21 @@ import {
   explainSchema,
   finalizeSchema,
   groupRemovalSchema,
-  listSchema,
   manySchema,
   membersSchema,
   receiptSchema,
   releaseSchema,
   retireSchema,
   scimTokenSchema,
-  sessionsSchema,
   suspendSchema,
   timeoutSchema,
   waitSchema,
 } from "./operator-schemas.ts";
 import { rechecksAnswer } from "./past/recheck-schema.ts";
 import { sealsAnswer, sealsSchema } from "./past/seals-schemas.ts";
+import { previewOperations } from "./preview/preview-schemas.ts";
 import { askSchema } from "./provisioning/directory-schemas.ts";
+import { receiptOperations } from "./receipts/receipt-schemas.ts";
 import { meOperations } from "./roles/me-operations.ts";
 import type { OperatorRole } from "./roles/operator-roles.ts";
 import { settingsOperations } from "./roles/settings-operations.ts";
@@ -64,7 +65,7 @@ export type Operation = Readonly<{
   errors: readonly (400 | 404 | 409 | 410 | 502)[];
 }>;
 
-const list = { role: "viewer", query: listSchema, status: 200, errors: [400] } as const;
+const list = { role: "viewer", status: 200, errors: [400] } as const;
 const command = { role: "operator", body: waitSchema, status: 200, answer: answerSchemas.change } as const;
 const onUser = { ...command, errors: [400, 404, 409, 410] } as const;
 /** A change that a region may accept by itself while it is cut off. */
@@ -77,8 +78,14 @@ export const operatorOperations = {
     summary: "List sessions",
     answer: answerSchemas.sessions,
   },
-  "GET /users": { ...list, summary: "List users", answer: answerSchemas.users },
-  "GET /groups": { ...list, summary: "List groups and their members", answer: answerSchemas.groups },
+  "GET /users": { ...list, query: usersSchema, summary: "List users", answer: answerSchemas.users },
+  "GET /groups": {
+    ...list,
+    query: groupsSchema,
+    summary: "List groups and their members",
+    answer: answerSchemas.groups,
+  },
+  ...listOperations,
   "GET /users/:user": {
     role: "viewer",
     summary: "One user, with what ends when; several if an e-mail names several",
@@ -101,6 +108,7 @@ export const operatorOperations = {
     answer: answerSchemas.nodes,
     errors: [],
   },
+  ...receiptOperations,
   "GET /receipts/:target": {
     scoped: true,
     role: "viewer",
@@ -120,6 +128,7 @@ export const operatorOperations = {
     answer: answerSchemas.localReceipt,
     errors: [400, 404],
   },
+  ...previewOperations,
   "POST /sessions/:id/revoke": { ...command, ...tightening, summary: "Revoke one session", errors: [400, 404, 409] },
   "POST /sessions/revoke": {
     ...command,

@@ -18,6 +18,7 @@ import type { Databroker, Replica } from "../../replication/index.ts";
 import type { LogArchive } from "../../replication/snapshot/index.ts";
 import { homeRetryAfterMs } from "../../replication/wire/index.ts";
 import type { PolicyLab } from "./lab/policy-lab.ts";
+import type { ListCursors } from "./lists/list-cursor.ts";
 import type { AccessRecorder } from "./operator-access.ts";
 import type { OperatorCaller } from "./operator-caller.ts";
 import type { OperationName } from "./operator-operations.ts";
@@ -84,6 +85,8 @@ export type OperatorApiDeps = Readonly<{
   massChange?: MassChangeLimits;
   /** The routes of the configuration in force, with their policies; absent: this process has no routes. */
   routePolicies?: () => readonly PolicyOfRoute[];
+  /** Of the lists. */
+  cursors: ListCursors;
   region: string;
   cluster: string;
   version: string;

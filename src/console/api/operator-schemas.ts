@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { retiredAtOnceMax, scimScopes, type UnixMs } from "../../events/index.ts";
+import { at, link, listAnswers, more, user } from "./lists/list-schemas.ts";
 import { askAnswer, directory, memberships } from "./provisioning/directory-schemas.ts";
 
 /** The most sessions per command. With several commands the last receipt covers the earlier ones. */
@@ -23,19 +24,6 @@ export function timeoutMsOf({ timeoutMs, timeout }: Timeouts): number {
 
 // --- requests
 
-export const listSchema = z.object({
-  limit: z.coerce
-    .number()
-    .int()
-    .min(1)
-    .max(10_000)
-    .default(1_000)
-    .meta({ description: "The maximum number of entries in the response." }),
-});
-export const sessionsSchema = listSchema.extend({
-  user: z.string().max(1_000).optional().meta({ description: "A user id, subject or e-mail." }),
-  status: z.enum(["active", "revoked", "expired", "all"]).default("active"),
-});
 const queryTimeout = z.coerce.number().int().min(0).max(timeoutMsMax).optional();
 const regionName = z.string().min(1).max(200).optional().meta({
   description: "With wait=region: the region whose nodes the receipt waits for. Default: this server's.",
@@ -242,62 +230,6 @@ export const explainSchema = z.union([z.strictObject({ id: text }), z.strictObje
 
 // --- answers
 
-const link = z.object({ epoch: z.number(), position: z.number(), hash: z.string() });
-const more = z.boolean().meta({ description: "True if the limit left others out." });
-const at = z.string().nullable().meta({ description: "ISO 8601." });
-
-const session = z.object({
-  id: z.string(),
-  status: z.enum(["active", "revoked", "expired"]),
-  reason: z.string().nullable(),
-  userId: z.string().nullable(),
-  email: z.string(),
-  name: z.string(),
-  idpId: z.string().nullable(),
-  issuedAt: at,
-  refreshedAt: at,
-  expiresAt: at,
-  lastSeenAt: at.meta({ description: "ISO 8601. The last known use, and who knows it; null: it is not tracked." }),
-  lastSeenBy: z.enum(["sign-in", "log", "this-node"]).nullable(),
-  idleAt: at.meta({ description: "ISO 8601. When the session ends because it is not used; null: no idle lifetime." }),
-});
-const timeBox = z.object({ until: z.string(), reason: z.string() });
-const user = z.object({
-  id: z.string(),
-  status: z.string(),
-  subject: z.string(),
-  email: z.string(),
-  emailVerified: z.boolean(),
-  name: z.string(),
-  groups: z.array(z.string()),
-  sessions: z.number(),
-  lastSession: session.pick({ id: true, lastSeenAt: true, lastSeenBy: true, idleAt: true, expiresAt: true }).nullable(),
-  suspension: timeBox.nullable().meta({ description: "The end of a suspension that ends by itself." }),
-  grants: z
-    .array(timeBox.extend({ group: z.string() }))
-    .meta({ description: "Additions to groups by an operator that end by themselves." }),
-  providers: z
-    .array(
-      z.object({
-        idpId: z.string(),
-        name: z.string().nullable().meta({ description: "The name in the configuration; null: not configured here." }),
-        sessions: z.number(),
-        confirmedAt: z.string().meta({ description: "When the identity provider last confirmed a session." }),
-        dueBy: at.meta({ description: "The latest time of the next refresh, if the session has a refresh token." }),
-        groups: z.array(z.string()).meta({ description: "The groups that the provider claims." }),
-      }),
-    )
-    .meta({ description: "What the identity provider last said, for each client with a live session." }),
-});
-const member = z.object({
-  userId: z.string(),
-  email: z.string(),
-  member: z.boolean(),
-  sources: z.array(z.string()),
-  excluded: z.boolean(),
-  grant: timeBox.nullable().meta({ description: "The end of an operator's addition, or of requested access." }),
-});
-const group = z.object({ id: z.string(), name: z.string(), members: z.array(member) });
 const configuration = z.object({
   configHash: z.string(),
   recordedAt: z.number().nullable(),
@@ -305,6 +237,11 @@ const configuration = z.object({
   nodes: z.array(z.string()),
 });
 const receipt = z.looseObject({}).meta({ description: "docs/receipts.md describes a receipt." });
+const receiptOfTime = z
+  .looseObject({
+    recordedAt: at.optional().meta({ description: "ISO 8601. When the change was recorded; null: not known now." }),
+  })
+  .meta({ description: "docs/receipts.md describes a receipt." });
 const change = z.object({
   commandId: z.string().nullable(),
   changed: z.boolean(),
@@ -382,13 +319,10 @@ const held = z.object({
   expiresAt: z.string(),
 });
 export const answerSchemas = {
-  sessions: z.object({ sessions: z.array(session), more, applied: link }),
-  users: z.object({ users: z.array(user), more, applied: link }),
-  groups: z.object({ groups: z.array(group), more, applied: link }),
+  ...listAnswers,
   user: z.object({ users: z.array(user.extend({ memberships })), applied: link }),
   directories: z.object({ directories: z.array(directory), applied: link }),
   asked: askAnswer,
-  group: z.object({ group, applied: link }),
   nodes: z.looseObject({
     nodes: z.array(z.looseObject({})),
     regions: z.array(z.looseObject({})),
@@ -396,7 +330,7 @@ export const answerSchemas = {
       .array(z.looseObject({}))
       .meta({ description: "The identity providers, and whether they answer this process." }),
   }),
-  receipt,
+  receipt: receiptOfTime,
   change,
   erasure,
   erased: change.extend({

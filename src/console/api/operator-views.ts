@@ -2,10 +2,11 @@
 import type { IdleGate } from "../../auth/index.ts";
 import {
   type ActiveSession,
-  type Group,
+  type GroupId,
   isMember,
   isProvisioned,
   isSignalRecord,
+  isTokenSession,
   type Profile,
   type Session,
   sessionStream,
@@ -22,10 +23,14 @@ export type SessionView = Readonly<{
   id: string;
   status: "active" | "revoked" | "expired";
   reason: string | null;
+  /** `token`: it is derived from a bearer token, not from a sign-in. */
+  kind: "sign-in" | "token";
   userId: string | null;
   email: string;
   name: string;
   idpId: string | null;
+  /** The name of the identity provider in the configuration; null: this process has no such client. */
+  provider: string | null;
   issuedAt: string | null;
   refreshedAt: string | null;
   expiresAt: string | null;
@@ -71,26 +76,24 @@ export type UserProviderView = Readonly<{
 /** The configured clients at identity providers, as an explanation needs them. */
 export type KnownProviders = Readonly<{ nameOf: (idpId: string) => string | null; refreshEveryMs: number }>;
 export type TimeBoxView = Readonly<{ until: string; reason: string }>;
-export type GroupView = Readonly<{
-  id: string;
+export type MemberView = Readonly<{
+  userId: string;
+  email: string;
   name: string;
-  members: readonly Readonly<{
-    userId: string;
-    email: string;
-    member: boolean;
-    sources: readonly string[];
-    excluded: boolean;
-    /** The end of an operator's addition or of requested access, and its reason; null: it has none. */
-    grant: TimeBoxView | null;
-  }>[];
+  member: boolean;
+  sources: readonly string[];
+  excluded: boolean;
+  /** The end of an operator's addition or of requested access, and its reason; null: it has none. */
+  grant: TimeBoxView | null;
 }>;
+export type GroupView = Readonly<{ id: string; name: string; members: readonly MemberView[] }>;
 
 const iso = (at: UnixMs | null): string | null => (at === null ? null : new Date(at).toISOString());
 
 /** What the views read beside the projection. */
-export type ViewParts = Readonly<{ now: UnixMs; idle: Pick<IdleGate, "describe"> }>;
+export type ViewParts = Readonly<{ now: UnixMs; idle: Pick<IdleGate, "describe">; known: KnownProviders }>;
 
-export function describeSession(replica: Replica, session: Session, { now, idle }: ViewParts): SessionView {
+export function describeSession(replica: Replica, session: Session, { now, idle, known }: ViewParts): SessionView {
   const reason = whyRevoked(replica, session);
   const use = session.status === "active" && reason === null ? idle.describe(session, now) : null;
   const isIdle = use !== null && use.idleAt !== null && use.idleAt <= now;
@@ -98,12 +101,14 @@ export function describeSession(replica: Replica, session: Session, { now, idle 
   const profile = session.userId === null ? undefined : profileOfUser(replica, session.userId);
   return {
     id: session.sessionId,
+    kind: isTokenSession(session.sessionId) ? "token" : "sign-in",
     status: reason !== null ? "revoked" : expired ? "expired" : "active",
     reason: isIdle ? "idle" : reason,
     userId: session.userId,
     email: profile?.email ?? "",
     name: profile?.name ?? "",
     idpId: session.status === "active" ? session.idpId : null,
+    provider: session.status === "active" ? known.nameOf(session.idpId) : null,
     issuedAt: session.status === "active" ? iso(session.issuedAt) : null,
     refreshedAt: session.status === "active" ? iso(session.refreshedAt) : null,
     expiresAt: iso(session.expiresAt),
@@ -118,7 +123,7 @@ export function describeSession(replica: Replica, session: Session, { now, idle 
  * the log has it.
  */
 function whyRevoked(replica: Replica, session: Session): string | null {
-  const standing = replica.projection.sessionStatus(session.sessionId);
+  const standing = replica.projection.statusOf(session);
   if (standing.status === "revoked") return standing.reason;
   const streams = [sessionStream(session.sessionId), ...(session.userId === null ? [] : [userStream(session.userId)])];
   if (streams.some((stream) => replica.isDeniedByRegion(stream))) return "revoked-by-region";
@@ -128,11 +133,7 @@ function whyRevoked(replica: Replica, session: Session): string | null {
 const boxView = (box: TimeBox | undefined): TimeBoxView | null =>
   box === undefined ? null : { until: new Date(box.until).toISOString(), reason: box.reason };
 
-export function describeUser(
-  replica: Replica,
-  user: User,
-  { now, idle, known }: ViewParts & Readonly<{ known: KnownProviders }>,
-): UserView {
+export function describeUser(replica: Replica, user: User, { now, idle, known }: ViewParts): UserView {
   const profile = profileOfUser(replica, user.userId);
   return {
     id: user.userId,
@@ -144,8 +145,9 @@ export function describeUser(
     groups: user.status === "erased" ? [] : [...replica.projection.groupsOf(user.userId, now)].sort(),
     sessions: replica.projection
       .sessionsOf(user.userId)
-      .filter((id) => replica.projection.sessionStatus(id).status === "active").length,
-    lastSession: lastSessionOf(replica, user.userId, { now, idle }),
+      .flatMap((id) => replica.projection.session(id) ?? [])
+      .filter((session) => replica.projection.statusOf(session).status === "active").length,
+    lastSession: lastSessionOf(replica, user.userId, { now, idle, known }),
     suspension: boxView(user.suspension),
     grants: user.status === "erased" ? [] : grantsOf(replica, user.userId),
     providers: user.status === "erased" ? [] : providersOf(replica, user.userId, { now, known }),
@@ -155,8 +157,8 @@ export function describeUser(
 function lastSessionOf(replica: Replica, userId: UserId, parts: ViewParts): UserView["lastSession"] {
   const { projection } = replica;
   const views = projection.sessionsOf(userId).flatMap((id) => {
-    const at = projection.sessionStatus(id);
-    const view = at.status === "active" ? describeSession(replica, at.session, parts) : undefined;
+    const session = projection.session(id);
+    const view = session?.status === "active" ? describeSession(replica, session, parts) : undefined;
     return view?.status === "active" ? [view] : [];
   });
   const usedAt = ({ lastSeenAt, issuedAt }: SessionView): string => lastSeenAt ?? issuedAt ?? "";
@@ -174,9 +176,10 @@ function providersOf(
   const groups = [...projection.memberships(userId)].filter(([, { sources }]) => sources.includes("idp"));
   const byClient = new Map<string, ActiveSession[]>();
   for (const id of projection.sessionsOf(userId)) {
-    const at = projection.sessionStatus(id);
-    if (at.status !== "active" || at.session.expiresAt <= now) continue;
-    byClient.set(at.session.idpId, [...(byClient.get(at.session.idpId) ?? []), at.session]);
+    const session = projection.session(id);
+    if (session?.status !== "active" || session.expiresAt <= now) continue;
+    if (projection.statusOf(session).status !== "active") continue;
+    byClient.set(session.idpId, [...(byClient.get(session.idpId) ?? []), session]);
   }
   return [...byClient].map(([idpId, sessions]) => {
     const name = known.nameOf(idpId);
@@ -201,21 +204,21 @@ function grantsOf({ projection }: Replica, userId: UserId): UserView["grants"] {
   return grants.sort((a, b) => (a.until < b.until ? -1 : 1));
 }
 
-export function describeGroup(replica: Replica, group: Group, now: UnixMs): GroupView {
+export function describeMember(
+  replica: Replica,
+  userId: UserId,
+  { groupId, now }: Readonly<{ groupId: GroupId; now: UnixMs }>,
+): MemberView {
+  const membership = replica.projection.membership(userId, groupId);
+  const profile = profileOfUser(replica, userId);
   return {
-    id: group.groupId,
-    name: group.name,
-    members: [...replica.projection.membersOf(group.groupId)].sort().map((userId) => {
-      const membership = replica.projection.membership(userId, group.groupId);
-      return {
-        userId,
-        email: profileOfUser(replica, userId)?.email ?? "",
-        member: isMember(membership, now),
-        sources: membership?.sources ?? [],
-        excluded: membership?.excluded ?? false,
-        grant: boxView(timeBoxOf(membership)),
-      };
-    }),
+    userId,
+    email: profile?.email ?? "",
+    name: profile?.name ?? "",
+    member: isMember(membership, now),
+    sources: membership?.sources ?? [],
+    excluded: membership?.excluded ?? false,
+    grant: boxView(timeBoxOf(membership)),
   };
 }
 

@@ -10,12 +10,13 @@
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import type { ReceiptOptions, ReceiptTarget } from "../../replication/index.ts";
+import type { Receipt, ReceiptOptions, ReceiptTarget } from "../../replication/index.ts";
 import { watchReceipt } from "../../replication/lease/index.ts";
 import { BrokerUnavailableError, formatUnavailable } from "../../replication/wire/index.ts";
 import { lastKnownAfter, noReceiptWithoutHome } from "./last-known.ts";
 import { mayReceive, type Operator, type OperatorApiDeps } from "./operator-route.ts";
 import type { LastKnownState } from "./operator-schemas.ts";
+import type { RecordedTimes } from "./receipts/recorded-at.ts";
 
 export const eventStreamType = "text/event-stream";
 
@@ -30,7 +31,7 @@ const streamsMax = 64;
 /** Time (ms) between two bytes of a silent stream, so that no hop takes it for dead. */
 const aliveMs = 15_000;
 
-export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
+export function createReceiptStream(deps: OperatorApiDeps, recordedAt: RecordedTimes): ReceiptStream {
   let streams = 0;
   return async (request, reply, caller, { target, options }) => {
     if (streams >= streamsMax)
@@ -59,8 +60,13 @@ export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
       };
       void keepAlive(raw, { ...deps, over: gone.signal, mayReceiveNow: () => mayReceive(deps, caller) });
       try {
-        if (first.done !== true) await write(first.value.signed === null ? "progress" : "receipt", first.value);
-        for await (const receipt of answers) await write(receipt.signed === null ? "progress" : "receipt", receipt);
+        const send = async (receipt: Receipt): Promise<void> =>
+          write(receipt.signed === null ? "progress" : "receipt", {
+            ...receipt,
+            recordedAt: await recordedAt(receipt.link),
+          });
+        if (first.done !== true) await send(first.value);
+        for await (const receipt of answers) await send(receipt);
       } catch (error) {
         if (!gone.signal.aborted) await write("unavailable", await problemOf(error, deps));
       } finally {

@@ -98,6 +98,19 @@ export class Memberships {
     return people;
   }
 
+  /**
+   * As `peopleIn`, one after the other, for lists that let other work go first meanwhile. Someone who has left since
+   * may be among them.
+   */
+  *eachIn(groupId: GroupId): Generator<UserId> {
+    const group = this.#groups.find(groupId);
+    if (group === undefined) return;
+    for (const person of this.#peopleIn.view(group).slice()) {
+      const userId: UserId | undefined = this.#people.nameOf(person);
+      if (userId !== undefined) yield userId;
+    }
+  }
+
   groupsOf(userId: UserId, now: UnixMs): ReadonlySet<GroupId> {
     const known = this.#effective.get(userId);
     if (known !== undefined && known.from <= now && now < known.until) return known.groups;

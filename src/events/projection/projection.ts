@@ -59,6 +59,7 @@ import {
   type Group,
   type Membership,
   newUser,
+  revokedByUser,
   type ServiceAccount,
   type Session,
   type User,
@@ -126,16 +127,15 @@ export class Projection {
   /** For a recently requested session, the same session object until it changes. */
   sessionStatus(id: SessionId): SessionStatus {
     const session = this.#sessions.cachedSession(id);
-    if (session === undefined) return { status: "unknown" };
+    return session === undefined ? { status: "unknown" } : this.statusOf(session);
+  }
+
+  /** As `sessionStatus`, of a session that the caller holds: lists read many that no request needs. */
+  statusOf(session: Session): Exclude<SessionStatus, { status: "unknown" }> {
     if (session.status === "revoked") return { status: "revoked", session, reason: session.reason };
     const user = this.#users.get(session.userId);
-    if (user !== undefined) {
-      if (user.status !== "active") return { status: "revoked", session, reason: `user-${user.status}` };
-      if (session.createdAt < user.sessionsRevokedBelow) {
-        return { status: "revoked", session, reason: user.sessionsRevokedFor ?? "operator" };
-      }
-    }
-    return { status: "active", session, user };
+    const reason = revokedByUser(session, user);
+    return reason === null ? { status: "active", session, user } : { status: "revoked", session, reason };
   }
 
   session(id: SessionId): Session | undefined {
@@ -176,6 +176,10 @@ export class Projection {
   /** Everyone with a record in the group, also excluded people; see `membership`. */
   membersOf(groupId: GroupId): ReadonlySet<UserId> {
     return this.#memberships.peopleIn(groupId);
+  }
+  /** As `membersOf`, one after the other: see `Memberships.eachIn`. */
+  eachMember(groupId: GroupId): IterableIterator<UserId> {
+    return this.#memberships.eachIn(groupId);
   }
   /**
    * The effective groups of a person at a time. For recently requested people, the same set object until it changes.
@@ -553,9 +557,8 @@ export class Projection {
       if (membership.sources.includes(source) && !wanted.has(groupId)) this.#withdraw(userId, groupId, source);
     for (const groupId of wanted) {
       const before = held.get(groupId);
-      if (before?.sources.includes(source) !== true) {
+      if (before?.sources.includes(source) !== true)
         this.#putMembership(userId, groupId, { before, after: evolveMembership(before, "added", source) });
-      }
     }
   }
 

@@ -151,6 +151,13 @@ export type User = Readonly<{
   suspension?: TimeBox;
 }>;
 
+/** Why a session that is not revoked by itself is revoked with the person's others; null: it is not. */
+export function revokedByUser({ createdAt }: ActiveSession, user: User | undefined): string | null {
+  if (user === undefined) return null;
+  if (user.status !== "active") return `user-${user.status}`;
+  return createdAt < user.sessionsRevokedBelow ? (user.sessionsRevokedFor ?? "operator") : null;
+}
+
 /** The end of a right or of a suspension, and the reason that an operator gave. */
 export type TimeBox = Readonly<{ until: UnixMs; reason: string }>;
 

@@ -77,6 +77,9 @@ test("a mistyped command, subcommand or option gets a suggestion; an unrecognisa
   }
   assert.doesNotMatch((await run(["nonsense"])).err, /did you mean/);
   assert.match((await run(["nonsense"])).err, /see cardea --help\n$/);
-  assert.match((await run(["sessions", "nonsense"])).err, /use one of: sessions list, sessions revoke\n$/);
+  assert.match(
+    (await run(["sessions", "nonsense"])).err,
+    /use one of: sessions list, sessions show, sessions revoke\n$/,
+  );
   assert.match((await run(["sessions", "list", "--nonsense"])).err, /see cardea sessions list --help\n$/);
 });

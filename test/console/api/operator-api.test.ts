@@ -48,8 +48,8 @@ test("sessions, users, groups and nodes are listed with people's names", async (
   assert.deepEqual(all.applied, world.replica.applied);
   const [first] = all.sessions;
   assert.deepEqual(Object.keys(first), [
-    ...["id", "status", "reason", "userId", "email", "name", "idpId", "issuedAt", "refreshedAt", "expiresAt"],
-    ...["lastSeenAt", "lastSeenBy", "idleAt"],
+    ...["id", "kind", "status", "reason", "userId", "email", "name", "idpId", "provider", "issuedAt"],
+    ...["refreshedAt", "expiresAt", "lastSeenAt", "lastSeenBy", "idleAt"],
   ]);
   assert.equal(first.email, "alice@example.com");
   for (const name of ["alice", "alice@example.com", alice])
@@ -89,9 +89,17 @@ test("sessions, users, groups and nodes are listed with people's names", async (
   });
   const { groups } = json(await at.get("/groups"));
   const eng = groups.find((group: { id: string }) => group.id === "eng");
-  assert.deepEqual(eng.members, [
-    { userId: alice, email: "alice@example.com", member: true, sources: ["idp"], excluded: false, grant: null },
-  ]);
+  const member = { userId: alice, email: "alice@example.com", name: "Alice Archer", member: true };
+  assert.deepEqual(eng.members, [{ ...member, sources: ["idp"], excluded: false, grant: null }]);
+  assert.deepEqual([eng.memberCount, eng.excludedCount], [1, 0]);
+  const [inGroup] = json(await at.get("/groups/eng/members")).members;
+  assert.match(inGroup.since, /^2/);
+  assert.equal(inGroup.by, "service:authenticate");
+  assert.equal(json(await at.get(`/sessions/${first.id}`)).session.email, "alice@example.com");
+  assert.equal((await at.get("/sessions/unknown")).status, 404);
+  const next = json(await at.get(`/sessions?limit=2&after=${limited.next}`));
+  assert.equal(new Set([...limited.sessions, ...next.sessions].map(({ id }) => id)).size, 3);
+  assert.equal((await at.get(`/users?after=${limited.next}`)).status, 400);
   const { nodes, leader } = json(await at.get("/nodes"));
   assert.equal(leader.brokerId, "broker-1");
   assert.equal(nodes[0].node, "node-1");

@@ -127,12 +127,14 @@ test("the API serves every path, checks every parameter and field, and answers w
     assert.deepEqual([large.status, "413" in operation.responses], [413, true], name);
   }
 
+  const [session] = at.world.replica.projection.sessions();
+  const known = { ...values, id: session?.sessionId ?? "" };
   for (const [name, operation] of Object.entries<Operation>(operatorOperations)) {
     const [method, path = ""] = name.split(" ");
     // The tests of held changes, of transmitters and of configurations check the answers about one of them.
     if (method !== "GET" || operation.answer === undefined || /:(?:hash|held|transmitter|a\b)/.test(path)) continue;
     const answer = await at.get(
-      path.replace(/:(target|commandId|user|group)/, (_, name: string) => values[name] ?? ""),
+      path.replace(/:(target|commandId|user|group|id)\b/, (_, name: keyof typeof known) => known[name] ?? ""),
     );
     assert.equal(answer.status, operation.status, answer.body);
     operation.answer.parse(json(answer));

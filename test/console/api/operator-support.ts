@@ -1,6 +1,6 @@
 /** An operator API over the world of the sign-in tests: a real broker, real sessions, and tokens. */
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import type { TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import type { FastifyInstance } from "fastify";
@@ -18,6 +18,7 @@ import type { OperatorApiDeps, OperatorApiOptions } from "../../../src/console/a
 import {
   type ConsoleDeps,
   createAccessRecorder,
+  createListCursors,
   createPageAssets,
   createPictureStore,
   lookOf,
@@ -125,6 +126,7 @@ export async function startOperatorWorld(
           sleep: (ms, signal) => delay(Math.min(ms, options.sleepMsMax ?? ms), undefined, { signal }),
           uuid: randomUUID,
           region: "here",
+          cursors: createListCursors([secret], randomBytes),
           ...options.deps,
           routePolicies: () => options.routes ?? [],
           log: { info: (fields, message) => void logged.push(`${message} ${JSON.stringify(fields)}`) },

@@ -1,6 +1,7 @@
 /** Preview: from how many people a change would take a group, without making it. Pure. */
 import {
   type CardeaEvent,
+  type Command,
   type CommandRequest,
   endsSubject,
   type GroupId,
@@ -10,7 +11,7 @@ import {
   type UnixMs,
   type UserId,
 } from "../../../events/index.ts";
-import { countChange, performStored } from "../catalog.ts";
+import { countChange, performStored, performUncounted } from "../catalog.ts";
 import type { MassChangeLimits } from "../performed.ts";
 import { defaultMassChangeLimits } from "./guard-mass-change.ts";
 
@@ -23,6 +24,8 @@ export type ChangePreview = Readonly<{
   limit: number;
   /** The groups that they lose. */
   groups: readonly GroupId[];
+  /** The groups that people gain. */
+  given: ReadonlyMap<UserId, readonly GroupId[]>;
   taken: Readonly<{
     /** The groups that each of them loses. */
     groups: ReadonlyMap<UserId, readonly GroupId[]>;
@@ -47,7 +50,21 @@ export function previewChange(
     counted: count.counted,
     limit: count.limit,
     groups: groupsOf(events),
+    given: groupsGiven(projection, events, now),
     taken: { groups: groupsTaken(projection, events, now), ended: [] },
+  };
+}
+
+/** Whether a command about people or their sessions would be refused, or change nothing, at this projection. */
+export function previewEffect(
+  projection: Projection,
+  command: Command,
+  now: UnixMs,
+): Readonly<{ refusal: string | null; changes: boolean }> {
+  const performed = performUncounted(projection, command, now);
+  return {
+    refusal: performed.type === "refused" ? performed.message : null,
+    changes: performed.type === "changes" && performed.changes.events.length > 0,
   };
 }
 
@@ -85,6 +102,25 @@ function groupsTaken(
     }
   }
   return taken;
+}
+
+function groupsGiven(
+  projection: Projection,
+  events: readonly CardeaEvent[],
+  now: UnixMs,
+): ReadonlyMap<UserId, readonly GroupId[]> {
+  const given = new Map<UserId, GroupId[]>();
+  for (const event of events) {
+    if (event.type !== "GroupMembersChanged") continue;
+    const { groupId } = event;
+    for (const userId of event.added) {
+      if (projection.groupsOf(userId, now).has(groupId)) continue;
+      const known = given.get(userId);
+      if (known === undefined) given.set(userId, [groupId]);
+      else known.push(groupId);
+    }
+  }
+  return given;
 }
 
 function groupsOf(events: readonly CardeaEvent[]): readonly GroupId[] {

@@ -1,6 +1,7 @@
-/** `cardea groups list|show|add|remove|delete` */
-import type { GroupView, PreviewAnswer } from "../../../console/index.ts";
+/** `cardea groups list|show|members|add|remove|delete` */
+import type { GroupView, MemberWithOrigin, PreviewAnswer } from "../../../console/index.ts";
 import { printPreview } from "../../operator/blast-radius.ts";
+import { listOptions, readPages } from "../../operator/list-pages.ts";
 import { connectOperator, inPath, type OperatorClient } from "../../operator/operator-client.ts";
 import { runChange } from "../../operator/run-change.ts";
 import { operatorOptions, type Parsed, parse, waitOptions } from "../../terminal/arguments.ts";
@@ -10,14 +11,15 @@ import { timeBoxBody, timeBoxOptions } from "../../terminal/time-box.ts";
 
 export const groupsList: CliCommand = {
   name: "groups list",
-  usage: "",
+  usage: "[--search TEXT] [--sort name|-name] [--limit 1000]",
   summary: "list groups and their members",
   help: "A member marked `excluded` was removed by an operator and stays out, even if the identity provider or a directory lists them.",
   async run(args, terminal) {
-    const parsed = parse(args, operatorOptions, { min: 0, max: 0 });
+    const parsed = parse(args, { ...operatorOptions, ...listOptions }, { min: 0, max: 0 });
     const client = await connectOperator(parsed, terminal);
     try {
-      const { groups } = (await client.get("/groups")) as { groups: readonly GroupView[] };
+      const query = new URLSearchParams();
+      const groups = await readPages<GroupView>(client, parsed, { path: "/groups", query, key: "groups" });
       if (parsed.flag("json")) terminal.out(`${JSON.stringify(groups)}\n`);
       else if (groups.length === 0) terminal.out("no groups\n");
       else {
@@ -68,6 +70,35 @@ addition overrode is in force again.`,
           m.grant?.reason ?? "",
         ]);
         terminal.out(formatTable(["USER", "E-MAIL", "STATUS", "SOURCES", "UNTIL", "REASON"], rows));
+      }
+      return 0;
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+export const groupsMembers: CliCommand = {
+  name: "groups members",
+  usage: "GROUP [--search TEXT] [--status member|excluded|all] [--sort name|-name] [--limit 1000]",
+  summary: "list the members of a group by name, with the time and the actor of the last change",
+  help: `SINCE and BY: when the log last changed the membership, and who did; empty where the server does not know. UNTIL is the end of an addition by an
+operator.`,
+  async run(args, terminal) {
+    const options = { ...operatorOptions, ...listOptions, status: { type: "string" } } as const;
+    const parsed = parse(args, options, { min: 1, max: 1 });
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const query = new URLSearchParams({ status: parsed.text("status") ?? "all" });
+      const path = `/groups/${inPath(parsed.positionals[0] ?? "")}/members`;
+      const members = await readPages<MemberWithOrigin>(client, parsed, { path, query, key: "members" });
+      if (parsed.flag("json")) terminal.out(`${JSON.stringify(members)}\n`);
+      else {
+        const rows = members.map((m) => [
+          ...[m.userId, m.email || m.name, statusOf(m), m.sources.join(", ")],
+          ...[m.since ?? "", m.byName ?? m.by ?? "", m.grant?.until ?? ""],
+        ]);
+        terminal.out(formatTable(["USER", "NAME", "STATUS", "SOURCES", "SINCE", "BY", "UNTIL"], rows));
       }
       return 0;
     } finally {

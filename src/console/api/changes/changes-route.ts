@@ -47,7 +47,11 @@ export function registerChangeReads(route: RegisterRoute, deps: OperatorApiDeps)
   });
 }
 
-type ChangesRead = Readonly<{ query: ChangesQuery; filter: TimelineFilter; signal: AbortSignal }>;
+export type ChangesRead = Readonly<{
+  query: Pick<ChangesQuery, "before" | "after" | "limit">;
+  filter: TimelineFilter;
+  signal: AbortSignal;
+}>;
 
 /** @throws LogUnreachableError, BrokerUnavailableError */
 export async function readChanges(deps: OperatorApiDeps, read: ChangesRead): Promise<ChangesPage> {

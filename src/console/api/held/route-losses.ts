@@ -1,111 +1,142 @@
 /**
- * Route losses: who would lose which routes by a change, as the policies of this server's routes say. The same
+ * Route changes: who would lose or gain which routes by a change, as the policies of this server's routes say. The same
  * evaluation as that of access reports (docs/adr/0052-access-reports-fold-the-log-again.md).
  *
- * What depends on the request is not guessed: a person who keeps a route only under such a condition is counted apart.
- * The answer has bounds in bytes and in time, and says what it leaves out.
+ * What depends on the request is not guessed: who keeps or gains a route only under such a condition is counted
+ * apart. The answer has bounds in bytes and in time, and says what it leaves out.
  */
 import { type AccessState, describePerson, evaluateAccess, evaluateAnonymous } from "../../../audit/index.ts";
 import type { RoutePolicy } from "../../../auth/index.ts";
-import type { GroupId, UserId } from "../../../events/index.ts";
+import type { GroupId, User, UserId } from "../../../events/index.ts";
+import { startTurns, type WorkTurns } from "../lists/turns.ts";
 import type { OperatorApiDeps, PolicyOfRoute } from "../operator-route.ts";
 
 export type RouteLosses = Readonly<{
-  /** Routes that people would lose, the one of most people first. `conditional`: who would keep it in some requests. */
+  /** The routes that change, the one of most people first. `conditional`: who has it in some requests then. */
   routes: readonly Readonly<{ route: string; people: number; conditional: number }>[];
   moreRoutes: number;
-  /** People who would lose a route. `more`: routes of the person that are not named. */
+  /** The people who lose or gain a route. `more`: routes of the person that are not named. */
   people: readonly Readonly<{ userId: string; email: string; routes: readonly string[]; more: number }>[];
   morePeople: number;
   /** People that were not evaluated, because that would have taken too long. */
   unchecked: number;
 }>;
+export type RouteChanges = Readonly<{ lost: RouteLosses; gained: RouteLosses }>;
 
 /** What a change takes: groups from people, and all access from those whose access it ends. */
 export type TakenFrom = Readonly<{ groups: ReadonlyMap<UserId, readonly GroupId[]>; ended: readonly UserId[] }>;
+/** The same, and what it gives: groups, and the access of people who were suspended. */
+export type AccessChange = TakenFrom &
+  Readonly<{ given?: ReadonlyMap<UserId, readonly GroupId[]>; restored?: readonly UserId[] }>;
 
 const routesMax = 50;
 const peopleMax = 100;
 const routesOfPersonMax = 5;
 const routeCharsMax = 200;
 const timeMsMax = 1_500;
-const perStep = 20;
 
-type Lost = Readonly<{ route: string; isConditional: boolean }>;
-type Evaluated = Readonly<{ email: string; lost: readonly Lost[] }>;
+type Changed = Readonly<{ route: string; isConditional: boolean }>;
+type Evaluated = Readonly<{ userId: UserId; email: string; lost: readonly Changed[]; gained: readonly Changed[] }>;
 
 export async function findRouteLosses(deps: OperatorApiDeps, taken: TakenFrom): Promise<RouteLosses> {
-  const ended = new Set(taken.ended);
-  const concerned = [...new Set([...ended, ...taken.groups.keys()])];
-  const evaluate = evaluationFor(deps, { ...taken, ended });
-  const routes = new Map<string, { people: number; conditional: number }>();
-  const people: RouteLosses["people"][number][] = [];
-  let [checked, morePeople] = [0, 0];
+  return (await findRouteChanges(deps, taken)).lost;
+}
+
+export async function findRouteChanges(deps: OperatorApiDeps, change: AccessChange): Promise<RouteChanges> {
+  const { groups, ended, given, restored = [] } = change;
+  const concerned = [...new Set([...ended, ...restored, ...groups.keys(), ...(given?.keys() ?? [])])];
+  const evaluate = evaluationFor(deps, change, startTurns(deps));
+  const [lost, gained] = [new Tally(), new Tally()];
   const endsAt = deps.now() + timeMsMax;
+  let checked = 0;
   for (const userId of concerned) {
-    if (checked % perStep === 0 && checked > 0) {
-      await deps.sleep(0, new AbortController().signal);
-      if (deps.now() >= endsAt) break;
-    }
+    if (deps.now() >= endsAt) break;
     checked += 1;
-    const evaluated = evaluate(userId);
-    if (evaluated === undefined || evaluated.lost.length === 0) continue;
-    const { lost, email } = evaluated;
-    for (const { route, isConditional } of lost) {
-      const counts = routes.get(route) ?? { people: 0, conditional: 0 };
-      counts[isConditional ? "conditional" : "people"] += 1;
-      routes.set(route, counts);
-    }
-    const named = lost.slice(0, routesOfPersonMax).map(({ route }) => route);
-    if (people.length >= peopleMax) morePeople += 1;
-    else people.push({ userId, email, routes: named, more: lost.length - named.length });
+    const evaluated = await evaluate(userId);
+    if (evaluated === undefined) continue;
+    lost.add(evaluated, evaluated.lost);
+    gained.add(evaluated, evaluated.gained);
   }
-  const counted = [...routes].map(([route, counts]) => ({ route, ...counts }));
-  counted.sort((a, b) => b.people - a.people || b.conditional - a.conditional || (a.route < b.route ? -1 : 1));
-  return {
-    routes: counted.slice(0, routesMax),
-    moreRoutes: Math.max(0, counted.length - routesMax),
-    people,
-    morePeople,
-    unchecked: concerned.length - checked,
-  };
+  const unchecked = concerned.length - checked;
+  return { lost: lost.result(unchecked), gained: gained.result(unchecked) };
+}
+
+class Tally {
+  readonly #routes = new Map<string, { people: number; conditional: number }>();
+  readonly #people: RouteLosses["people"][number][] = [];
+  #morePeople = 0;
+
+  add({ userId, email }: Evaluated, changed: readonly Changed[]): void {
+    if (changed.length === 0) return;
+    for (const { route, isConditional } of changed) {
+      const counts = this.#routes.get(route) ?? { people: 0, conditional: 0 };
+      counts[isConditional ? "conditional" : "people"] += 1;
+      this.#routes.set(route, counts);
+    }
+    const named = changed.slice(0, routesOfPersonMax).map(({ route }) => route);
+    if (this.#people.length >= peopleMax) this.#morePeople += 1;
+    else this.#people.push({ userId, email, routes: named, more: changed.length - named.length });
+  }
+
+  result(unchecked: number): RouteLosses {
+    const counted = [...this.#routes].map(([route, counts]) => ({ route, ...counts }));
+    counted.sort((a, b) => b.people - a.people || b.conditional - a.conditional || (a.route < b.route ? -1 : 1));
+    return {
+      routes: counted.slice(0, routesMax),
+      moreRoutes: Math.max(0, counted.length - routesMax),
+      people: this.#people,
+      morePeople: this.#morePeople,
+      unchecked,
+    };
+  }
 }
 
 /** Undefined: the user is a record of a SCIM client or a directory, not a person who signs in. */
 function evaluationFor(
   { replica, now, routePolicies }: OperatorApiDeps,
-  { groups, ended }: Readonly<{ groups: TakenFrom["groups"]; ended: ReadonlySet<UserId> }>,
-): (userId: UserId) => Evaluated | undefined {
+  { groups, ended: endedPeople, given, restored: restoredPeople }: AccessChange,
+  turns: WorkTurns,
+): (userId: UserId) => Promise<Evaluated | undefined> {
+  const [ended, restored] = [new Set(endedPeople), new Set(restoredPeople)];
   const at = now();
   const { projection, places, applied: link } = replica;
   const before: AccessState = { at, link, projection, places, open: replica.open.bind(replica) };
   const routes = routePolicies?.() ?? [];
   const routesNaming = byGroup(routes);
-  /** A route that needs no sign-in is not lost. */
+  /** A route that needs no sign-in is neither lost nor gained. */
   const open = new Map<RoutePolicy, boolean>();
   const isOpen = (policy: RoutePolicy): boolean => {
     const known = open.get(policy) ?? evaluateAnonymous(policy, at).result === "permit";
     open.set(policy, known);
     return known;
   };
-  return (userId) => {
+  return async (userId) => {
+    await turns.step();
     const user = projection.user(userId);
     const own = user && describePerson(before, user);
     if (user === undefined || own === undefined) return undefined;
-    const email = own.profile?.email ?? "";
-    const lostGroups = groups.get(userId) ?? [];
-    const isEnded = ended.has(userId);
-    const after = isEnded ? undefined : describePerson(without(before, new Set(lostGroups)), user);
-    const concerned = isEnded ? routes : [...new Set(lostGroups.flatMap((group) => routesNaming.get(group) ?? []))];
-    const lost = concerned.flatMap(({ from, policy }): Lost[] => {
-      const { result } = evaluateAccess(policy, own, at);
-      if (result === "deny" || isOpen(policy)) return [];
-      const then = after === undefined ? "deny" : evaluateAccess(policy, after, at).result;
-      const isLess = then === "deny" || (then === "conditional" && result === "permit");
-      return isLess ? [{ route: from.slice(0, routeCharsMax), isConditional: then !== "deny" }] : [];
-    });
-    return { email, lost };
+    const changed = { lost: new Set(groups.get(userId)), given: given?.get(userId) ?? [] };
+    const isWhole = ended.has(userId) || restored.has(userId);
+    const then = restored.has(userId) ? activeAgain(user) : user;
+    const after = ended.has(userId) ? undefined : describePerson(withGroups(before, changed), then);
+    const named = [...changed.lost, ...changed.given].flatMap((group) => routesNaming.get(group) ?? []);
+    const [lost, gained]: [Changed[], Changed[]] = [[], []];
+    for (const { from, policy } of isWhole ? routes : new Set(named)) {
+      await turns.step();
+      const was = evaluateAccess(policy, own, at).result;
+      const will = after === undefined ? "deny" : evaluateAccess(policy, after, at).result;
+      if (was === will || isOpen(policy)) continue;
+      const route = from.slice(0, routeCharsMax);
+      const isLess = will === "deny" || was === "permit";
+      if (isLess) lost.push({ route, isConditional: will !== "deny" });
+      else gained.push({ route, isConditional: will !== "permit" });
+    }
+    return { userId, email: own.profile?.email ?? "", lost, gained };
   };
+}
+
+function activeAgain({ suspension: _, ...user }: User): User {
+  return { ...user, status: "active" };
 }
 
 function byGroup(routes: readonly PolicyOfRoute[]): ReadonlyMap<string, readonly PolicyOfRoute[]> {
@@ -119,8 +150,11 @@ function byGroup(routes: readonly PolicyOfRoute[]): ReadonlyMap<string, readonly
   return named;
 }
 
-/** The state without these groups of the one person that is read from it. */
-function without(state: AccessState, lost: ReadonlySet<GroupId>): AccessState {
+/** The state with other groups of the one person that is read from it. */
+function withGroups(
+  state: AccessState,
+  { lost, given }: Readonly<{ lost: ReadonlySet<GroupId>; given: readonly GroupId[] }>,
+): AccessState {
   const { projection } = state;
   return {
     ...state,
@@ -130,7 +164,8 @@ function without(state: AccessState, lost: ReadonlySet<GroupId>): AccessState {
       sessionsOf: (userId) => projection.sessionsOf(userId),
       user: (userId) => projection.user(userId),
       membership: (userId, groupId) => projection.membership(userId, groupId),
-      groupsOf: (userId, at) => new Set([...projection.groupsOf(userId, at)].filter((group) => !lost.has(group))),
+      groupsOf: (userId, at) =>
+        new Set([...[...projection.groupsOf(userId, at)].filter((group) => !lost.has(group)), ...given]),
     },
   };
 }

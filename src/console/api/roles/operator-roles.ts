@@ -39,6 +39,14 @@ export function grantsOf(
   ];
 }
 
+/** The groups that give a role. A bare entry may be one. */
+export function groupsIn({ administrators, operators = [], viewers = [] }: RoleEntries): readonly string[] {
+  return [...administrators, ...operators, ...viewers].flatMap((entry) => {
+    const [, kind, name] = /^(group|email|sub):(.*)$/s.exec(nameOf(entry)) ?? [undefined, "group", nameOf(entry)];
+    return kind === "group" && name !== undefined ? [name] : [];
+  });
+}
+
 const nameOf = (entry: OperatorEntry): string => (typeof entry === "string" ? entry : entry.who);
 
 /** @param entry `group:ID`, `email:ADDRESS` or `sub:SUBJECT`; a bare entry counts as each of the three */

@@ -1,0 +1,111 @@
+/** List routes: the lists of sessions, people and groups, and one of each. */
+import type { FastifyReply } from "fastify";
+import { parseGroupId, parseSessionId } from "../../../events/index.ts";
+import { describeMemberships } from "../operator-provisioning.ts";
+import { badRequest, nameIn, type OperatorApiDeps, type RegisterRoute, tryParse } from "../operator-route.ts";
+import { describeSession, describeUser, findUsers } from "../operator-views.ts";
+import { isInScope } from "../roles/operator-roles.ts";
+import { scopeOfGroups } from "../roles/scope-of-groups.ts";
+import { describeListed, GroupIndex, listGroups, listMembers } from "./group-list.ts";
+import type { BadCursor, ListPage } from "./list-page.ts";
+import { groupMembersSchema, groupsSchema, sessionsSchema, usersSchema } from "./list-schemas.ts";
+import { withOrigins } from "./member-origin.ts";
+import { PeopleListIndex } from "./people-index.ts";
+import { listPeople } from "./people-list.ts";
+import { SessionListIndex } from "./session-index.ts";
+import { listSessions } from "./session-list.ts";
+import { startTurns } from "./turns.ts";
+
+export function registerLists(route: RegisterRoute, deps: OperatorApiDeps): void {
+  const { replica } = deps;
+  const people = new PeopleListIndex(deps);
+  const sessions = new SessionListIndex(deps);
+  const groups = new GroupIndex(deps);
+
+  route("GET /sessions", async (request, reply) => {
+    const query = sessionsSchema.safeParse(request.query);
+    if (!query.success) return badRequest(reply, query.error);
+    const page = await listSessions(deps, { people, sessions }, query.data);
+    return sendPage(reply, page, (items) => ({ sessions: items, applied: replica.applied }));
+  });
+
+  route("GET /sessions/:id", async (request, reply) => {
+    const id = tryParse(parseSessionId, (request.params as { id: string }).id);
+    const session = id === undefined ? undefined : replica.projection.session(id);
+    if (session === undefined)
+      return reply.code(404).send({ error: "there is no such session: it may have been swept" });
+    return {
+      session: describeSession(replica, session, { now: deps.now(), idle: deps.idle, known: deps.providers }),
+      applied: replica.applied,
+    };
+  });
+
+  route("GET /users", async (request, reply) => {
+    const query = usersSchema.safeParse(request.query);
+    if (!query.success) return badRequest(reply, query.error);
+    const page = await listPeople(deps, people, query.data);
+    return sendPage(reply, page, (items) => ({ users: items, applied: replica.applied }));
+  });
+
+  route("GET /users/:user", async (request, reply) => {
+    const name = nameIn((request.params as { user: string }).user);
+    const found = findUsers(replica, name, "any");
+    const users = found.map((id) => replica.projection.user(id)).filter((user) => user !== undefined);
+    if (users.length === 0) return reply.code(404).send({ error: `no user matches ${JSON.stringify(name)}` });
+    return {
+      users: users.map((user) => ({
+        ...describeUser(replica, user, { now: deps.now(), idle: deps.idle, known: deps.providers }),
+        memberships: user.status === "erased" ? [] : describeMemberships(replica, user.userId),
+      })),
+      applied: replica.applied,
+    };
+  });
+
+  route("GET /groups", async (request, reply) => {
+    const query = groupsSchema.safeParse(request.query);
+    if (!query.success) return badRequest(reply, query.error);
+    const page = await listGroups(deps, groups, query.data);
+    return sendPage(reply, page, (items) => ({ groups: items, applied: replica.applied }));
+  });
+
+  const groupIn = (params: unknown) => {
+    const groupId = tryParse(parseGroupId, nameIn((params as { group: string }).group));
+    return groupId === undefined ? undefined : replica.projection.group(groupId);
+  };
+
+  route("GET /groups/:group", async (request, reply, { scope }) => {
+    const group = groupIn(request.params);
+    if (group === undefined || !scopeOfGroups(deps, scope)(group.groupId)) return unknownGroup(reply);
+    const described = await describeListed(deps, group, { withMembers: true, turns: startTurns(deps) });
+    const routes = (deps.routePolicies?.() ?? [])
+      .filter(({ policy, routeGroups }) => policy.groupsNamed.includes(group.groupId) && isInScope(scope, routeGroups))
+      .map(({ from }) => from);
+    return { group: { ...described, routes: [...new Set(routes)] }, applied: replica.applied };
+  });
+
+  route("GET /groups/:group/members", async (request, reply) => {
+    const query = groupMembersSchema.safeParse(request.query);
+    if (!query.success) return badRequest(reply, query.error);
+    const group = groupIn(request.params);
+    if (group === undefined) return unknownGroup(reply);
+    const page = await listMembers(deps, people, group.groupId, query.data);
+    if ("badCursor" in page) return sendPage(reply, page, () => ({}));
+    const items = await withOrigins(deps, group.groupId, page.items);
+    return sendPage(reply, { ...page, items }, (members) => ({ members, applied: replica.applied }));
+  });
+}
+
+const unknownGroup = (reply: FastifyReply): FastifyReply => reply.code(404).send({ error: "there is no such group" });
+
+function sendPage<Item>(
+  reply: FastifyReply,
+  page: ListPage<Item> | BadCursor,
+  answer: (items: readonly Item[]) => object,
+): object {
+  if ("badCursor" in page)
+    return reply
+      .code(400)
+      .send({ error: "`after` is no cursor of this list with these filters: begin again without it", code: "invalid" });
+  const { items, next, total } = page;
+  return { ...answer(items), more: next !== null, next, total };
+}
