@@ -31,6 +31,8 @@ import {
 export type SinkStats = Readonly<{
   name: string;
   written: number;
+  /** When the sink last took records, by the clock of the process; null: not since the start. */
+  writtenAtMs: number | null;
   /** Decisions that the sink surely never gets. Gap records name them. */
   lost: number;
   /** Records that wait in the spool, their bytes, and the age of the oldest. */
@@ -97,6 +99,7 @@ export class SinkDelivery {
   #settled = 0;
   #counts = { written: 0, lost: 0, deadLetters: 0 };
   #failing = false;
+  #writtenAtMs: number | null = null;
   /** Whether its position could be stored the last time. */
   #storing = true;
   /** Time of the newest delivered frame. */
@@ -149,7 +152,8 @@ export class SinkDelivery {
     const { records, bytes, fromMs } = backlogOf(store.segments, this.#delivered);
     const lagMs = fromMs === null ? 0 : Math.max(0, nowMs() - Math.max(fromMs, this.#deliveredMs));
     const { name } = this.#sink;
-    return { name, ...this.#counts, queued: records, queuedBytes: bytes, lagMs, failing: this.#failing };
+    const counts = { ...this.#counts, writtenAtMs: this.#writtenAtMs };
+    return { name, ...counts, queued: records, queuedBytes: bytes, lagMs, failing: this.#failing };
   }
 
   async #run(): Promise<void> {
@@ -247,6 +251,7 @@ export class SinkDelivery {
         await this.#write(batch);
         this.#failing = false;
         this.#counts.written += batch.records;
+        this.#writtenAtMs = this.#options.nowMs();
         this.#counts.lost += batch.lost;
         this.#delivered = batch.after;
         this.#begun = null;

@@ -63,6 +63,7 @@ describe("best effort", () => {
     const [stats] = recorder.stats().sinks;
     assert.deepEqual(stats, {
       ...{ name: "a", written: 10, lost: 0, deadLetters: 0, queued: 0, queuedBytes: 0, lagMs: 0, failing: false },
+      writtenAtMs: recorder.stats().sinks[0]?.writtenAtMs,
     });
     await recorder.close(1_000);
   });

@@ -21,6 +21,9 @@ export type SinkStatus = Readonly<{
   deadLetters: number;
   lagMs: number;
   failing: boolean;
+  /** Records that the sink took since the start, and when last; null: none. Absent: a node of an older version. */
+  written?: number;
+  writtenAtMs?: number | null;
 }>;
 
 export type NodeAuditStatus = Readonly<{
@@ -57,14 +60,16 @@ export function statusOf(
   stats: Pick<RecorderStats, "pending" | "sinks" | "spoolBytes" | "refusal">,
   node: Pick<NodeAuditStatus, "node" | "boot" | "region" | "atMs" | "spoolBytesMax">,
 ): NodeAuditStatus {
-  const sinks = stats.sinks.slice(0, sinksMax).map(({ name, queued, lost, deadLetters, lagMs, failing }) => ({
+  const sinks = stats.sinks.slice(0, sinksMax).map(({ name, queued, lost, deadLetters, lagMs, ...sink }) => ({
     name: name.slice(0, textCharsMax),
     blind: blindOf(stats, name),
     waiting: stats.pending + queued,
     lost,
     deadLetters,
     lagMs: Math.round(lagMs),
-    failing,
+    failing: sink.failing,
+    written: sink.written,
+    writtenAtMs: sink.writtenAtMs,
   }));
   return { ...node, spoolBytes: stats.spoolBytes, refusal: stats.refusal, sinks };
 }
@@ -141,7 +146,8 @@ function parseStatus(payload: Uint8Array): NodeAuditStatus | undefined {
 
 function isSinkStatus(value: unknown): boolean {
   if (!isObject(value)) return false;
-  const { name, blind, waiting, lost, deadLetters, lagMs, failing } = value;
+  const { name, blind, waiting, lost, deadLetters, lagMs, failing, written = 0, writtenAtMs = null } = value;
+  if (!isCount(written) || !(writtenAtMs === null || isCount(writtenAtMs))) return false;
   return isText(name) && typeof failing === "boolean" && [blind, waiting, lost, deadLetters, lagMs].every(isCount);
 }
 

@@ -3,7 +3,7 @@
  * serves what the table says and nothing else; the description in docs/operator-api.openapi.json is generated from it.
  * Pure.
  */
-import type { z } from "zod";
+import { z } from "zod";
 import { changeOperations } from "./changes/change-schemas.ts";
 import { auditStatusAnswer, decisionsAnswer, decisionsSchema } from "./decisions/decision-schemas.ts";
 import { labOperations } from "./lab/lab-operations.ts";
@@ -68,6 +68,9 @@ export type Operation = Readonly<{
 const list = { role: "viewer", status: 200, errors: [400] } as const;
 const command = { role: "operator", body: waitSchema, status: 200, answer: answerSchemas.change } as const;
 const onUser = { ...command, errors: [400, 404, 409, 410] } as const;
+const accessReport = z.looseObject({ type: z.literal("report"), at: z.string() }).meta({
+  description: "With `as=json`.",
+});
 /** A change that a region may accept by itself while it is cut off. */
 const tightening = { accepted: answerSchemas.localChange } as const;
 
@@ -322,6 +325,7 @@ export const operatorOperations = {
     summary: "Who could reach a route at a time, with the events that made it so",
     query: accessWhoSchema,
     status: 200,
+    answer: accessReport,
     stream: "`progress` while the log is read, then `report`, or `failed` with `error`.",
     errors: [400],
   },
@@ -331,6 +335,7 @@ export const operatorOperations = {
     summary: "Which routes a person could reach at a time, with the events that made it so",
     query: accessWhatSchema,
     status: 200,
+    answer: accessReport,
     stream: "`progress` while the log is read, then `report`, or `failed` with `error`.",
     errors: [400, 404, 409],
   },

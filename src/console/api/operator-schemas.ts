@@ -36,6 +36,9 @@ export const receiptSchema = z.object({
 });
 export const timeoutSchema = receiptSchema.omit({ wait: true });
 const accessAt = {
+  as: z.enum(["json", "stream"]).default("stream").meta({
+    description: "`json`: one answer without progress, for a report that is ready within 30 seconds.",
+  }),
   at: z.iso.datetime({ offset: true }).optional().meta({ description: "The time, with its zone. Default: now." }),
   config: z
     .string()

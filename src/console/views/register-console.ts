@@ -28,10 +28,23 @@ import { actionLink, consolePath } from "./components/values.ts";
 import { renderConsole, type Theme, themes } from "./frame.ts";
 import { callHeaders, createOperationCall } from "./operation-call.ts";
 import { overviewView } from "./overview/overview-view.ts";
+import { accessView } from "./record/access-view.ts";
+import { auditView } from "./record/audit-view.ts";
+import { changesView, changeView } from "./record/changes-view.ts";
+import { decisionView } from "./record/decision-view.ts";
+import { decisionsView } from "./record/decisions-view.ts";
 import { hasRole, type View, type ViewContext, type ViewPage, type ViewReader } from "./view.ts";
 
 /** The views of the console, one line for each area. The menu shows them in this order within its groups. */
-export const consoleViews: readonly View[] = [overviewView];
+export const consoleViews: readonly View[] = [
+  overviewView,
+  accessView,
+  decisionsView,
+  decisionView,
+  changesView,
+  changeView,
+  auditView,
+];
 
 export type ConsoleDeps = Pick<OperatorApiDeps, "access" | "callerIp" | "fresh" | "now"> &
   Readonly<{

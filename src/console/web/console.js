@@ -42,4 +42,10 @@ document.addEventListener("click", (event) => {
   if (me?.open === true && event.target instanceof Node && !me.contains(event.target)) me.open = false;
 });
 const side = find("nav.side > details", HTMLDetailsElement);
-if (side !== null && matchMedia("(max-width: 47.99rem)").matches) side.open = false;
+// A wide window has no button to open the menu with.
+const narrow = matchMedia("(max-width: 47.99rem)");
+const fitMenu = () => {
+  if (side !== null) side.open = !narrow.matches;
+};
+narrow.addEventListener("change", fitMenu);
+fitMenu();

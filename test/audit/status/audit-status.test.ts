@@ -34,7 +34,17 @@ const stats = (more: Partial<RecorderStats> = {}): RecorderStats => ({
   ...more,
 });
 function sinkStats(name: string): RecorderStats["sinks"][number] {
-  return { name, written: 0, lost: 0, queued: 0, queuedBytes: 0, lagMs: 0, deadLetters: 0, failing: false };
+  return {
+    name,
+    written: 0,
+    writtenAtMs: null,
+    lost: 0,
+    queued: 0,
+    queuedBytes: 0,
+    lagMs: 0,
+    deadLetters: 0,
+    failing: false,
+  };
 }
 const where = { node: "node-a", boot: "boot-a", region: "eu", atMs: nowMs, spoolBytesMax: 10_000 };
 const signer = (node = "node-a", boot = "boot-a", more: object = {}) => signerOf({ cluster, node, boot, ...more });
@@ -53,6 +63,7 @@ test("blind is what waits in memory and in the spool, is lost, or was rejected, 
   const [first] = statusOf(stats(), where).sinks;
   assert.deepEqual(first, {
     ...{ name: "file a", blind: 23, waiting: 10, lost: 11, deadLetters: 2, lagMs: 1_500, failing: true },
+    ...{ written: 0, writtenAtMs: null },
   });
 });
 

@@ -45,7 +45,8 @@ export async function openConsole(
   page.on("console", (message) => {
     const { url } = message.location();
     // The world of a test may end before its page.
-    if (message.type() === "error" && !/\/favicon\.ico$|\/live\?/.test(url)) complaints.push(message.text());
+    if (message.type() === "error" && !/\/favicon\.ico$|\/(?:live|decisions)\?/.test(url))
+      complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(String(error)));
   t.after(() => assert.deepEqual(complaints, []));

@@ -109,6 +109,10 @@ export const auditStatusAnswer = z.object({
           deadLetters: count.meta({ description: "Rejected by the sink since the start." }),
           lagMs: count.meta({ description: "The age of the oldest that waits." }),
           failing: z.boolean(),
+          written: count.optional().meta({ description: "Records that it took since the start." }),
+          writtenAtMs: count.nullable().optional().meta({
+            description: "When it last took records, by the clock of the node; null: not since the start.",
+          }),
         }),
       ),
     }),

@@ -1,6 +1,6 @@
 /**
  * Access reports: who could reach a route, and what a person could reach, at a time. Answered as Server-Sent Events:
- * `progress` while the log is read, then `report` or `failed`.
+ * `progress` while the log is read, then `report` or `failed`; or as JSON, for reports that are ready soon.
  *
  * - A report of the past folds the log into a projection of its own, so one runs at a time in each process. It yields
  *   after each page, and ends when the caller leaves, loses the right, or after ten minutes.
@@ -88,6 +88,7 @@ export type AccessProgress = Readonly<{ type: "progress"; position: number; head
 export type AccessFailure = Readonly<{ type: "failed"; error: string }>;
 
 const reportMsMax = 600_000;
+const jsonMsMax = 30_000;
 /** People of a report whose facts are looked up in the log. */
 const explainedMax = 100;
 const progressEveryMs = 250;
@@ -97,10 +98,11 @@ export function registerAccessReports(route: RegisterRoute, deps: OperatorApiDep
     request: FastifyRequest,
     reply: FastifyReply,
     caller: Operator,
-    at: UnixMs | undefined,
+    { at, as }: Readonly<{ at: UnixMs | undefined; as: "json" | "stream" }>,
     report: (state: ReportState) => Promise<WhoReport | WhatReport>,
-  ): Promise<FastifyReply> => {
-    const answered = past.alone("report", () => stream({ ...deps, past }, { request, reply, caller }, at, report));
+  ): Promise<WhoReport | WhatReport | FastifyReply> => {
+    const send = as === "json" ? sendJson : stream;
+    const answered = past.alone("report", () => send({ ...deps, past }, { request, reply, caller }, at, report));
     if (answered !== undefined) return answered;
     const error = "another report of the past runs on this server";
     return reply.code(503).header("retry-after", "5").send({ error });
@@ -109,22 +111,22 @@ export function registerAccessReports(route: RegisterRoute, deps: OperatorApiDep
   route("GET /access/who", async (request, reply, caller) => {
     const query = accessWhoSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
-    const { route: name, at, config, limit } = query.data;
+    const { route: name, at, as, config, limit } = query.data;
     const shown = routesInScope(deps, caller.scope);
-    return answer(request, reply, caller, timeOf(at), (state) =>
+    return answer(request, reply, caller, { at: timeOf(at), as }, (state) =>
       reportWho({ ...deps, past }, state, { name, config, limit, shown }),
     );
   });
   route("GET /access/what", async (request, reply, caller) => {
     const query = accessWhatSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
-    const { user, at, config } = query.data;
+    const { user, at, as, config } = query.data;
     const found = findUsers(deps.replica, user, "any");
     const [userId, another] = found;
     const shown = routesInScope(deps, caller.scope);
     // Whether a person exists is nothing that a caller learns who sees some routes alone.
     if (shown !== null)
-      return answer(request, reply, caller, timeOf(at), (state) =>
+      return answer(request, reply, caller, { at: timeOf(at), as }, (state) =>
         reportWhat({ ...deps, past }, state, { userId: found.length === 1 ? userId : undefined, config, shown }),
       );
     if (userId === undefined) return reply.code(404).send({ error: `no user matches ${JSON.stringify(user)}` });
@@ -132,7 +134,7 @@ export function registerAccessReports(route: RegisterRoute, deps: OperatorApiDep
       return reply
         .code(409)
         .send({ error: `${found.length} users match; use a user id: ${found.slice(0, 5).join(", ")}` });
-    return answer(request, reply, caller, timeOf(at), (state) =>
+    return answer(request, reply, caller, { at: timeOf(at), as }, (state) =>
       reportWhat({ ...deps, past }, state, { userId, config, shown }),
     );
   });
@@ -148,6 +150,30 @@ type ReportState = Readonly<{
 }>;
 
 type ReportDeps = OperatorApiDeps & Readonly<{ past: PastLog }>;
+
+/** A report without progress. One that takes longer is refused; the event stream has ten minutes. */
+async function sendJson(
+  deps: ReportDeps,
+  { reply, caller }: Readonly<{ request: FastifyRequest; reply: FastifyReply; caller: Operator }>,
+  at: UnixMs | undefined,
+  report: (state: ReportState) => Promise<WhoReport | WhatReport>,
+): Promise<WhoReport | WhatReport | FastifyReply> {
+  const ending = new AbortController();
+  reply.raw.once("close", () => ending.abort());
+  const began = deps.now();
+  const endsAt = Math.min(began + jsonMsMax, caller.until);
+  const onProgress = (): void => {
+    if (deps.now() >= endsAt)
+      ending.abort(new LogUnreachableError("the report takes longer than 30 seconds; ask for it as an event stream"));
+  };
+  try {
+    const time = { at: at ?? began, isNow: at === undefined || at >= began };
+    return await report(await stateAt(deps, time, { onProgress, signal: ending.signal }));
+  } catch (error) {
+    if (!isExpected(error)) throw error;
+    return reply.code(503).header("retry-after", "5").send({ error: error.message });
+  }
+}
 
 async function stream(
   deps: ReportDeps,

@@ -4,6 +4,7 @@
  */
 import { overview } from "./overview-words.ts";
 import { act, receipt } from "./receipt-words.ts";
+import { record } from "./record-words.ts";
 
 const plural = (count: number, one: string, many: string): string => (count === 1 ? one : many);
 
@@ -119,4 +120,5 @@ export const consoleWords = {
   receipt,
   act,
   overview,
+  record,
 } as const;
