@@ -141,9 +141,11 @@ const showDone = (act, answer, dialog, title) => {
   dialog.addEventListener("close", () => location.reload(), { once: true });
   const close = h("button", { type: "button", click: () => dialog.close() }, String(words.close));
   const isUnchanged = answer?.changed === false;
-  if (act.receipt === false || isUnchanged || !answer?.commandId) {
+  const isRegional = answer?.accepted === "region";
+  if (act.receipt === false || isUnchanged || isRegional || !answer?.commandId) {
     const heading = h("h2", { id: "act-title" }, isUnchanged ? said.unchangedDone : said.done);
-    dialog.replaceChildren(heading, h("div", { class: "actions" }, close));
+    const note = isRegional && h("p", {}, fill(said.inRegion, answer.region));
+    dialog.replaceChildren(heading, ...(note === false ? [] : [note]), h("div", { class: "actions" }, close));
   } else {
     const target = `command:${answer.commandId}`;
     const panel = createPanel(target);
@@ -156,12 +158,14 @@ const showDone = (act, answer, dialog, title) => {
   close.focus();
 };
 
-/** @param {any} act */
-export const openAct = async (act) => {
+/** @param {any} written */
+export const openAct = async (written) => {
   const said = words.act;
+  let act = written;
   const table = act.selection === undefined ? null : find(`#${CSS.escape(act.selection.table)}`, HTMLElement);
   const selected = table === null ? [] : selectionOf(table);
   if (act.selection !== undefined && selected.length === 0) return;
+  if (selected.length === 1) act = { ...act, ...act.single };
   const withSelection = (/** @type {object} */ body) =>
     act.selection === undefined ? body : { ...body, [act.selection.field]: selected.map(({ id }) => id) };
   const amount = count(selected.length);

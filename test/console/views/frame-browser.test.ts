@@ -41,6 +41,51 @@ test("axe finds nothing, and nothing scrolls to the side", options, async (t) =>
   }
 });
 
+test("keys go places, list themselves, and rest in fields and when turned off", options, async (t) => {
+  const { page } = await openConsole(t, browser, { path: "/nothing-here" });
+  await page.getByRole("heading", { name: "Page not found" }).waitFor();
+  await page.locator('#live[data-state="live"]').waitFor();
+  await page.keyboard.press("?");
+  await page.getByRole("dialog", { name: "Keys" }).waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  await page.keyboard.press("g");
+  await page.keyboard.press("o");
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+  await page.locator('#live[data-state="live"]').waitFor();
+
+  const time = page.locator("time").first();
+  await page.keyboard.press("t");
+  assert.match((await time.textContent()) ?? "", /UTC$/);
+  await page.keyboard.press("t");
+  assert.doesNotMatch((await time.textContent()) ?? "", /UTC$/);
+
+  await page.keyboard.press("?");
+  await page.getByLabel("Single-key shortcuts").uncheck();
+  await page.getByLabel("Theme").selectOption("dark");
+  await page.getByRole("button", { name: "Close" }).click();
+  await page.keyboard.press("?");
+  assert.equal(await page.getByRole("dialog").count(), 0);
+  await page.reload();
+  assert.equal(await page.locator("html").getAttribute("data-theme"), "dark", "the server draws the theme");
+});
+
+test("the palette finds pages by keyboard and returns the focus", options, async (t) => {
+  const { page } = await openConsole(t, browser, { path: "/nothing-here" });
+  await page.locator('#live[data-state="live"]').waitFor();
+  await page.locator("#open-palette").focus();
+  await page.keyboard.press("Control+k");
+  const input = page.getByRole("combobox", { name: "Search the console" });
+  await input.waitFor();
+  await page.keyboard.press("Escape");
+  assert.equal(await page.evaluate("document.activeElement.id"), "open-palette");
+  await page.keyboard.press("Control+k");
+  await input.fill("over");
+  await page.getByRole("option", { name: /Overview/ }).waitFor();
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+});
+
 test("without scripts the page reads the same", options, async (t) => {
   const { page } = await openConsole(t, browser, { context: { javaScriptEnabled: false } });
   assert.match((await page.locator("#lead").textContent()) ?? "", /Healthy/);

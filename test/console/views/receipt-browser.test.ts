@@ -39,6 +39,7 @@ const sessionsView: View = {
       title: "Revoke {} sessions",
       text: "Open connections on them close.",
       verb: "Revoke {} sessions",
+      single: { title: "Revoke a session", text: "Open connections on it close.", verb: "Revoke 1 session" },
       look: "bad",
       path: "/sessions/revoke",
       body: {},
@@ -91,8 +92,8 @@ test("selected sessions are revoked by keys, and the receipt fills in, here and 
   assert.equal(await page.locator(".selection output").textContent(), "1 selected");
   await page.keyboard.press("e");
   const dialog = page.getByRole("dialog");
-  await dialog.getByRole("heading", { name: "Revoke 1 sessions" }).waitFor();
-  await dialog.getByRole("button", { name: "Revoke 1 sessions" }).click();
+  await dialog.getByRole("heading", { name: "Revoke a session" }).waitFor();
+  await dialog.getByRole("button", { name: "Revoke 1 session" }).click();
   await dialog.getByText(/Enforced everywhere/).waitFor();
   assert.equal(await dialog.locator('[data-part="figure"]').textContent(), "1/1");
   assert.equal(await dialog.locator('tr[data-node="node-1"]').getAttribute("data-status"), "applied");
@@ -126,7 +127,7 @@ test("a lost answer is not taken for a failure: asking again repeats the same co
   await page.locator("tr", { hasText: "bob@" }).locator("input").check();
   await page.getByRole("button", { name: "Revoke…" }).click();
   const dialog = page.getByRole("dialog");
-  await dialog.getByRole("button", { name: "Revoke 1 sessions" }).click();
+  await dialog.getByRole("button", { name: "Revoke 1 session" }).click();
   await dialog.getByText("Not known whether this was recorded.").waitFor();
   await dialog.getByRole("button", { name: "Ask again" }).click();
   await dialog.getByText(/Enforced everywhere/).waitFor();

@@ -47,12 +47,23 @@ export const overview = {
     groups: "Groups",
     held: "Held changes",
   },
+  activity: {
+    title: "Last hour",
+    permit: "Permitted",
+    deny: "Denied",
+    signIn: "Sent to sign in",
+    unavailable: "Not decided",
+    summary: (what: string, count: string, most: string) =>
+      `${what}: ${count} requests in the last hour, at most ${most} in a minute`,
+    partial: "Of what this node has seen; not every minute is complete.",
+  },
   needs: "Needs you",
   nothing: "Nothing needs you.",
   heldChanges: (count: number) =>
-    count === 1 ? "1 change waits for a decision" : `${count} changes wait for a decision`,
-  openRequests: (count: number) => (count === 1 ? "1 access request" : `${count} access requests`),
-  twoConfigurations: (count: number) => `${count} configurations are in force`,
+    count === 1 ? "1 mass change waits for a decision" : `${count} mass changes wait for a decision`,
+  openRequests: (count: number) => (count === 1 ? "1 access request waits" : `${count} access requests wait`),
+  severalConfigurations: (count: number) => `${count} configurations are in force`,
   latest: "Latest changes",
+  noChanges: "Nothing has changed yet. Add a route, sign in, and watch it here.",
   allChanges: "All changes",
 } as const;

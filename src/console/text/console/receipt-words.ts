@@ -61,5 +61,7 @@ export const act = {
   signInAgain: "This needs a fresh sign-in.",
   signIn: "Sign in again",
   done: "Recorded.",
+  inRegion: (region: string) =>
+    `In force in region ${region} alone, because the home region is out of reach. It is recorded for all regions when that ends.`,
   unchangedDone: "Nothing had to change.",
 } as const;

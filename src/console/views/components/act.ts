@@ -15,6 +15,8 @@ export type Act = Readonly<{
   text: string;
   /** The button that makes the change: a verb and its object. With a selection each `{}` is how many are selected. */
   verb: string;
+  /** In place of these where one row is selected. */
+  single?: Readonly<{ title: string; text: string; verb: string }>;
   look?: "first" | "bad";
   /** Below the prefix of the operator API: `/users/…/suspend`. */
   path: string;

@@ -1,10 +1,12 @@
 /** Overview: is the cluster healthy, and does anything need the reader? Pure. */
+import type { ActivityAnswer, ChangesPage } from "../../api/changes/change-schemas.ts";
 import { type ClusterView, type Health, healthOf, type NodeTile, tilesOf } from "../../api/live/health.ts";
 import type { Counts } from "../../api/live/live-operations.ts";
 import { type Html, type HtmlValue, html } from "../../pages/html.ts";
+import { sparkline } from "../components/sparkline.ts";
 import { contentOf, errorState } from "../components/states.ts";
-import { actionLink, consolePath, formatCount, statusPill, wordsFor } from "../components/values.ts";
-import type { View, ViewContext, ViewPage } from "../view.ts";
+import { actionLink, consolePath, formatCount, statusPill, timeValue, wordsFor } from "../components/values.ts";
+import type { CallAnswer, View, ViewContext, ViewPage } from "../view.ts";
 
 export const overviewView: View = {
   id: "overview",
@@ -17,7 +19,12 @@ export const overviewView: View = {
 
 async function render(context: ViewContext): Promise<ViewPage> {
   const { words, call } = context;
-  const [nodes, counts] = await Promise.all([call("GET /nodes"), call("GET /counts")]);
+  const [nodes, counts, activity, changes] = await Promise.all([
+    call("GET /nodes"),
+    call("GET /counts"),
+    call("GET /activity", { query: { minutes: 60 } }),
+    call("GET /changes", { query: { limit: latestMax } }),
+  ]);
   const title = words.overview.title;
   const command = "cardea nodes";
   if (nodes.type === "failed")
@@ -37,7 +44,10 @@ async function render(context: ViewContext): Promise<ViewPage> {
   return {
     title,
     lead: html`<span data-part="health" data-kind="${health.kind}">${statusPill(health.kind, healthSentence(health, context))}</span>`,
-    content: html`${contentOf(counts, context, (body) => figuresOf(body, context))}<section aria-labelledby="map-title" id="map" data-words="${said}"><h2 id="map-title">${words.overview.map}</h2>${mapOf(status, context)}</section>`,
+    content: html`${contentOf(counts, context, (body) => figuresOf(body, context))}${needsOf(status, counts, context)}<section aria-labelledby="map-title" id="map" data-words="${said}"><h2 id="map-title">${words.overview.map}</h2>${mapOf(
+      status,
+      context,
+    )}</section>${activity.type === "answered" && activityOf(activity.body, context)}${latestOf(changes, context)}`,
     command,
   };
 }
@@ -52,14 +62,55 @@ function healthSentence({ rule, values }: Health, context: ViewContext): string 
 }
 
 function figuresOf(counts: Counts, context: ViewContext): Html {
-  const { counts: labels, needs, nothing, heldChanges } = context.words.overview;
+  const { counts: labels } = context.words.overview;
   const figure = (name: keyof Counts & keyof typeof labels): Html =>
     html`<div><dl><dt>${labels[name]}</dt><dd data-count="${name}">${formatCount(counts[name], context)}</dd></dl></div>`;
-  return html`<section aria-label="${labels.title}"><div class="figures">${figure("sessions")}${figure("people")}${figure("groups")}${figure("held")}</div></section><section><h2>${needs}</h2>${
-    counts.held > 0
-      ? html`<p>${actionLink(`${consolePath}/held`, heldChanges(counts.held))}</p>`
-      : html`<p class="muted">${nothing}</p>`
+  return html`<section aria-label="${labels.title}"><div class="figures">${figure("sessions")}${figure("people")}${figure("groups")}${figure("held")}</div></section>`;
+}
+
+function needsOf(status: ClusterView, counts: CallAnswer<Counts>, { words }: ViewContext): HtmlValue {
+  const { needs, nothing, heldChanges, severalConfigurations } = words.overview;
+  const held = counts.type === "answered" ? counts.body.held : 0;
+  const hashes = new Set(status.nodes.flatMap(({ configHash }) => configHash ?? [])).size;
+  const links = [
+    held > 0 && actionLink(`${consolePath}/held`, heldChanges(held)),
+    hashes > 1 && actionLink(`${consolePath}/configurations`, severalConfigurations(hashes)),
+  ].filter((link) => link !== false);
+  return html`<section><h2>${needs}</h2>${
+    links.length > 0 ? html`<p class="actions">${links}</p>` : html`<p class="muted">${nothing}</p>`
   }</section>`;
+}
+
+function activityOf(activity: ActivityAnswer, context: ViewContext): Html {
+  const { activity: said } = context.words.overview;
+  const number = (count: number): string => formatCount(count, context);
+  const figure = (name: "permit" | "deny" | "signIn" | "unavailable"): Html => {
+    const counts = activity[name];
+    const sum = counts.reduce((before, count) => before + count, 0);
+    const summary = said.summary(said[name], number(sum), number(Math.max(0, ...counts)));
+    return html`<div><dl><dt>${said[name]}</dt><dd>${number(sum)}</dd></dl>${sparkline(counts, summary)}</div>`;
+  };
+  return html`<section aria-labelledby="activity-title"><h2 id="activity-title">${said.title}</h2><div class="figures">${figure("permit")}${figure("deny")}${figure("signIn")}${figure("unavailable")}</div>${
+    !activity.complete && html`<p class="muted">${said.partial}</p>`
+  }</section>`;
+}
+
+const latestMax = 8;
+
+function latestOf(changes: CallAnswer<ChangesPage>, context: ViewContext): Html {
+  const { latest, noChanges, allChanges } = context.words.overview;
+  return html`<section aria-labelledby="latest-title" id="latest"><h2 id="latest-title">${latest}</h2>${contentOf(
+    changes,
+    context,
+    (page) => {
+      const shown = page.changes.filter((change) => "text" in change);
+      if (shown.length === 0) return html`<div class="empty"><p>${noChanges}</p></div>`;
+      return html`<table class="plain"><caption class="quiet">${latest}</caption><tbody>${shown.map(
+        ({ at, text, position }) =>
+          html`<tr><td><a href="${consolePath}/changes/${position}">${text}</a></td><td class="muted end">${timeValue(at, context, { style: "relative" })}</td></tr>`,
+      )}</tbody></table><p>${actionLink(`${consolePath}/changes`, allChanges)}</p>`;
+    },
+  )}</section>`;
 }
 
 function mapOf(status: ClusterView, context: ViewContext): Html {
