@@ -32,7 +32,8 @@ const byFirstWord: Readonly<Record<string, () => Promise<readonly CliCommand[]>>
   },
   async cluster() {
     const { clusterFinalize, clusterRetire, clusterStatus } = await import("./commands/cluster.ts");
-    return [clusterStatus, clusterFinalize, clusterRetire];
+    const { clusterWatch } = await import("./commands/record/search.ts");
+    return [clusterStatus, clusterWatch, clusterFinalize, clusterRetire];
   },
   receipt: async () => [(await import("./commands/receipts.ts")).receiptShow],
   async log() {

@@ -21,8 +21,9 @@ export type { ListedGroup } from "./api/lists/group-list.ts";
 export { createListCursors } from "./api/lists/list-cursor.ts";
 export type { MemberWithOrigin } from "./api/lists/member-origin.ts";
 export type { LocalChangeAnswer } from "./api/local-changes.ts";
+export { operatorApiPrefix } from "./api/operation-call.ts";
 export { type AccessRecorder, createAccessRecorder } from "./api/operator-access.ts";
-export { operatorApiPrefix, registerOperatorApi } from "./api/operator-api.ts";
+export { registerOperatorApi } from "./api/operator-api.ts";
 export { type OperatorCaller, operatorCallerOf } from "./api/operator-caller.ts";
 export type { ChangeAnswer, RevokedManyAnswer } from "./api/operator-changes.ts";
 export type { ConfigurationAnswer, ConfigurationView } from "./api/operator-configurations.ts";
@@ -51,6 +52,7 @@ export {
   type RoleEntries,
 } from "./api/roles/operator-roles.ts";
 export type { SettingsAnswer } from "./api/roles/settings-operations.ts";
+export type { SearchHit } from "./api/search/search-operations.ts";
 export { createPageAssets, type PageAssets } from "./assets/page-assets.ts";
 export { fetchPicture } from "./assets/picture-fetch.ts";
 export { createPictureStore } from "./assets/picture-store.ts";

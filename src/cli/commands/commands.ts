@@ -35,6 +35,7 @@ import { operatorWhoami } from "./operators/whoami.ts";
 import { postgresPromote } from "./postgres.ts";
 import { receiptShow, receiptsKeys, receiptsList, receiptsVerify } from "./receipts.ts";
 import { activity, changes } from "./record/changes.ts";
+import { clusterWatch, search } from "./record/search.ts";
 import { regionMoveHome } from "./region.ts";
 import { routesList } from "./routes.ts";
 import { run } from "./run.ts";
@@ -90,6 +91,7 @@ export const commands: readonly CliCommand[] = [
   groupsDelete,
   changes,
   activity,
+  search,
   accessWho,
   accessWhat,
   heldList,
@@ -122,6 +124,7 @@ export const commands: readonly CliCommand[] = [
   operatorWhoami,
   operatorToken,
   clusterStatus,
+  clusterWatch,
   clusterFinalize,
   clusterRetire,
   configList,

@@ -22,6 +22,7 @@ import { registerReplay } from "./lab/replay-route.ts";
 import { registerLists } from "./lists/list-routes.ts";
 import { registerLive } from "./live/live-route.ts";
 import { registerLocalReceipts } from "./local-changes.ts";
+import { operatorApiPrefix } from "./operation-call.ts";
 import { isSensitiveRead, isUnrecordedAct } from "./operator-access.ts";
 import { isChange, registerChanges } from "./operator-changes.ts";
 import { registerConfigurations } from "./operator-configurations.ts";
@@ -50,10 +51,9 @@ import { eventStreamType } from "./receipt-stream.ts";
 import { registerReceiptList } from "./receipts/receipt-list.ts";
 import { authorizeOperations } from "./roles/authorize-operation.ts";
 import { registerMe, registerSettings } from "./roles/me-route.ts";
+import { registerSearch } from "./search/search-route.ts";
 import { registerTransmitters } from "./signals/operator-transmitters.ts";
 import { signalStatusSchema } from "./signals/signal-schemas.ts";
-
-export const operatorApiPrefix = "/.pomerium/admin/api/v1";
 
 export function registerOperatorApi(app: FastifyInstance, options: OperatorApiOptions): void {
   const deps = { ...options, callerOf: authorizeOperations(options) };
@@ -136,6 +136,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerConfigurationHistory(route, deps);
   registerAuditStatus(route, deps);
   registerLive(route, deps);
+  registerSearch(route, deps, scope);
   route("GET /decisions", async (request, reply, caller) => {
     const query = parseDecisionQuery(request, deps, caller.scope);
     if ("error" in query) return reply.code(query.status).send({ error: query.error });

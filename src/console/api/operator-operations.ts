@@ -37,6 +37,7 @@ import { receiptOperations } from "./receipts/receipt-schemas.ts";
 import { meOperations } from "./roles/me-operations.ts";
 import type { OperatorRole } from "./roles/operator-roles.ts";
 import { settingsOperations } from "./roles/settings-operations.ts";
+import { searchOperations } from "./search/search-operations.ts";
 import { signalStatusSchema, signalStreamAnswer, signalStreamsAnswer } from "./signals/signal-schemas.ts";
 import { transmitterOperations } from "./signals/transmitter-operations.ts";
 
@@ -267,6 +268,7 @@ export const operatorOperations = {
   ...settingsOperations,
   ...transmitterOperations,
   ...liveOperations,
+  ...searchOperations,
   "GET /directories": {
     role: "viewer",
     summary: "The directories of the configuration: the last run of each, and what it has",

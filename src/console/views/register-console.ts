@@ -17,6 +17,7 @@ import {
   type SignInLoopPage,
 } from "../../auth/index.ts";
 import type { Replica } from "../../replication/index.ts";
+import { callHeaders, createOperationCall } from "../api/operation-call.ts";
 import type { OperatorCaller } from "../api/operator-caller.ts";
 import type { OperatorApiDeps } from "../api/operator-route.ts";
 import { highestRole, scopeFor } from "../api/roles/operator-roles.ts";
@@ -26,7 +27,6 @@ import type { PageLook } from "../pages/look.ts";
 import { type PageText, textFor, texts } from "../text/texts.ts";
 import { actionLink, consolePath } from "./components/values.ts";
 import { renderConsole, type Theme, themes } from "./frame.ts";
-import { callHeaders, createOperationCall } from "./operation-call.ts";
 import { overviewView } from "./overview/overview-view.ts";
 import { accessView } from "./record/access-view.ts";
 import { auditView } from "./record/audit-view.ts";

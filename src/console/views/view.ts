@@ -5,13 +5,13 @@
  *   refuses to the reader, the page does not have.
  * - A view returns the parts of a page; the frame (frame.ts) puts them into a document.
  */
-import type { z } from "zod";
-import type { Fact, UnixMs } from "../../events/index.ts";
-import type { OperationName, operatorOperations } from "../api/operator-operations.ts";
+import type { UnixMs } from "../../events/index.ts";
+import type { CallOperation } from "../api/operation-call.ts";
 import { type OperatorRole, operatorRoles } from "../api/roles/operator-roles.ts";
 import type { HtmlValue } from "../pages/html.ts";
 import type { PageText } from "../text/texts.ts";
 
+export type { CallAnswer, CallOperation, CallParts } from "../api/operation-call.ts";
 export type { OperatorRole } from "../api/roles/operator-roles.ts";
 
 export const menuGroups = ["overview", "who", "access", "record", "system"] as const;
@@ -75,32 +75,9 @@ export type ViewPage = Readonly<{
   actions?: HtmlValue;
   filters?: HtmlValue;
   content: HtmlValue;
-  /** The same act in a shell, without the prompt: `cardea nodes`. Null: the command line has none. */
+  /** The same act in a shell, without the prompt: `cardea cluster status`. Null: the command line has none. */
   command: string | null;
 }>;
-
-type AnswerOf<Name extends OperationName> = (typeof operatorOperations)[Name] extends { answer: infer Schema }
-  ? Schema extends z.ZodType
-    ? z.infer<Schema>
-    : unknown
-  : unknown;
-
-export type CallParts = Readonly<{
-  params?: Readonly<Record<string, string>>;
-  query?: Readonly<Record<string, string | number | boolean | undefined>>;
-  body?: object;
-}>;
-
-/** What the API answered. `code` as in its errors; null: it has none. */
-export type CallAnswer<Body> =
-  | Fact<"answered", { status: number; body: Body }>
-  | Fact<"failed", { status: number; error: string; code: string | null }>;
-
-/** Asks an operation of the operator API with the credentials of the page's request. */
-export type CallOperation = <Name extends OperationName>(
-  operation: Name,
-  parts?: CallParts,
-) => Promise<CallAnswer<AnswerOf<Name>>>;
 
 export function hasRole({ role }: Pick<ViewReader, "role">, least: OperatorRole): boolean {
   return operatorRoles.indexOf(role) >= operatorRoles.indexOf(least);

@@ -42,8 +42,10 @@ test("axe finds nothing, and nothing scrolls to the side", options, async (t) =>
 });
 
 test("keys go places, list themselves, and rest in fields and when turned off", options, async (t) => {
-  const { page } = await openConsole(t, browser, { path: "/nothing-here" });
+  const { page, complaints } = await openConsole(t, browser, { path: "/nothing-here" });
   await page.getByRole("heading", { name: "Page not found" }).waitFor();
+  assert.ok(complaints.every((each) => each.includes("404")));
+  complaints.length = 0;
   await page.locator('#live[data-state="live"]').waitFor();
   await page.keyboard.press("?");
   await page.getByRole("dialog", { name: "Keys" }).waitFor();
@@ -71,7 +73,7 @@ test("keys go places, list themselves, and rest in fields and when turned off", 
 });
 
 test("the palette finds pages by keyboard and returns the focus", options, async (t) => {
-  const { page } = await openConsole(t, browser, { path: "/nothing-here" });
+  const { page } = await openConsole(t, browser);
   await page.locator('#live[data-state="live"]').waitFor();
   await page.locator("#open-palette").focus();
   await page.keyboard.press("Control+k");
@@ -82,6 +84,9 @@ test("the palette finds pages by keyboard and returns the focus", options, async
   await page.keyboard.press("Control+k");
   await input.fill("over");
   await page.getByRole("option", { name: /Overview/ }).waitFor();
+  await input.fill("alice");
+  await page.getByRole("option", { name: /Alice Archer.*Person/ }).waitFor();
+  await input.fill("");
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { name: "Overview" }).waitFor();
 });

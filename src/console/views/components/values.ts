@@ -116,3 +116,17 @@ export function actionLink(url: string, label: string, look: "first" | "second" 
 export function wordsFor(words: Readonly<Record<string, unknown>>): string {
   return JSON.stringify(words);
 }
+
+const sparkHeight = 32;
+const sparkStep = 4;
+
+/** A row of counts as small bars. @param label what a reader hears in place of the picture */
+export function drawSparkline(counts: readonly number[], label: string): Html {
+  const most = Math.max(1, ...counts);
+  const width = Math.max(1, counts.length) * sparkStep;
+  const bars = counts.map((count, i) => {
+    const size = count === 0 ? 1 : Math.max(2, Math.round((sparkHeight * count) / most));
+    return html`<rect x="${i * sparkStep}" y="${sparkHeight - size}" width="${sparkStep - 1}" height="${size}"/>`;
+  });
+  return html`<svg class="sparkline" role="img" aria-label="${label}" viewBox="0 0 ${width} ${sparkHeight}" preserveAspectRatio="none">${bars}</svg>`;
+}

@@ -3,9 +3,16 @@ import type { ActivityAnswer, ChangesPage } from "../../api/changes/change-schem
 import { type ClusterView, type Health, healthOf, type NodeTile, tilesOf } from "../../api/live/health.ts";
 import type { Counts } from "../../api/live/live-operations.ts";
 import { type Html, type HtmlValue, html } from "../../pages/html.ts";
-import { sparkline } from "../components/sparkline.ts";
 import { contentOf, errorState } from "../components/states.ts";
-import { actionLink, consolePath, formatCount, statusPill, timeValue, wordsFor } from "../components/values.ts";
+import {
+  actionLink,
+  consolePath,
+  drawSparkline,
+  formatCount,
+  statusPill,
+  timeValue,
+  wordsFor,
+} from "../components/values.ts";
 import type { CallAnswer, View, ViewContext, ViewPage } from "../view.ts";
 
 export const overviewView: View = {
@@ -26,7 +33,7 @@ async function render(context: ViewContext): Promise<ViewPage> {
     call("GET /changes", { query: { limit: latestMax } }),
   ]);
   const title = words.overview.title;
-  const command = "cardea nodes";
+  const command = "cardea cluster status";
   if (nodes.type === "failed")
     return { title, lead: words.overview.unknown, content: errorState(nodes, context), command };
   const status = nodes.body as unknown as ClusterView;
@@ -88,7 +95,7 @@ function activityOf(activity: ActivityAnswer, context: ViewContext): Html {
     const counts = activity[name];
     const sum = counts.reduce((before, count) => before + count, 0);
     const summary = said.summary(said[name], number(sum), number(Math.max(0, ...counts)));
-    return html`<div><dl><dt>${said[name]}</dt><dd>${number(sum)}</dd></dl>${sparkline(counts, summary)}</div>`;
+    return html`<div><dl><dt>${said[name]}</dt><dd>${number(sum)}</dd></dl>${drawSparkline(counts, summary)}</div>`;
   };
   return html`<section aria-labelledby="activity-title"><h2 id="activity-title">${said.title}</h2><div class="figures">${figure("permit")}${figure("deny")}${figure("signIn")}${figure("unavailable")}</div>${
     !activity.complete && html`<p class="muted">${said.partial}</p>`

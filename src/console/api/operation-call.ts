@@ -1,5 +1,5 @@
 /**
- * Operation call: asks the operator API from within the process, for a page.
+ * Operation call: asks the operator API from within the process, for a page or for a search.
  *
  * - The request goes through the same router, hooks and handlers as one from outside, with the credentials of the
  *   page's own request: the API checks the caller and the role, and records the access, as for any other.
@@ -7,8 +7,34 @@
  *   other site can read the document, and it changes nothing. All else keeps the `Sec-Fetch-Site` of its request.
  */
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import { operatorApiPrefix } from "../api/operator-api.ts";
-import type { CallOperation, CallParts } from "./view.ts";
+import type { z } from "zod";
+import type { Fact } from "../../events/index.ts";
+import type { OperationName, operatorOperations } from "./operator-operations.ts";
+
+export const operatorApiPrefix = "/.pomerium/admin/api/v1";
+
+type AnswerOf<Name extends OperationName> = (typeof operatorOperations)[Name] extends { answer: infer Schema }
+  ? Schema extends z.ZodType
+    ? z.infer<Schema>
+    : unknown
+  : unknown;
+
+export type CallParts = Readonly<{
+  params?: Readonly<Record<string, string>>;
+  query?: Readonly<Record<string, string | number | boolean | undefined>>;
+  body?: object;
+}>;
+
+/** What the API answered. `code` as in its errors; null: it has none. */
+export type CallAnswer<Body> =
+  | Fact<"answered", { status: number; body: Body }>
+  | Fact<"failed", { status: number; error: string; code: string | null }>;
+
+/** Asks an operation of the operator API with the credentials of the page's request. */
+export type CallOperation = <Name extends OperationName>(
+  operation: Name,
+  parts?: CallParts,
+) => Promise<CallAnswer<AnswerOf<Name>>>;
 
 const copied = ["cookie", "authorization", "origin", "sec-fetch-site", "sec-fetch-mode", "user-agent", "host"] as const;
 
