@@ -64,6 +64,7 @@ export { isTooLongForRedirect, scriptPath } from "./authenticate/sign-in/kept-ad
 export { portalPath } from "./authenticate/sign-in/route-list-endpoint.ts";
 export { signInAgainUrl } from "./authenticate/sign-in/sign-in-again.ts";
 export { createSignInGate, type SignInGate } from "./authenticate/sign-in/sign-in-gate.ts";
+export { signInUrl } from "./authenticate/sign-in/sign-in-request.ts";
 export { type SignInLoop, signInLoopOf, signInLoopPageOf } from "./authenticate/sign-in/sign-in-returns.ts";
 export { existingSignInPath, signInUnavailable } from "./authenticate/sign-in/sign-in-unavailable.ts";
 export {

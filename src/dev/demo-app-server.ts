@@ -5,6 +5,8 @@
  *   /        the page            /headers  the request as received, JSON     /echo    the request's body, streamed back
  *   /clock   WebSocket           /sse      server-sent events                /slow    answers after ?ms=
  *
+ * With a guide, one more host has the start page of `cardea dev` (demo-start-page.ts).
+ *
  * A WebSocket with an invalid assertion is refused. Open streams are bounded. A slow reader gets fewer ticks, not a
  * growing queue.
  */
@@ -15,9 +17,13 @@ import { setTimeout as delay } from "node:timers/promises";
 import { createRemoteJWKSet, customFetch, type FetchImplementation } from "jose";
 import { type WebSocket, WebSocketServer } from "ws";
 import { createLocalFetch } from "../auth/index.ts";
+import type { UnixMs } from "../events/index.ts";
 import { demoAppPage, demoAppPolicy } from "./demo-app-page.ts";
 import { type AssertionVerdict, requestedHost, verifyAssertion } from "./demo-assertion.ts";
 import { demoClockScript } from "./demo-clock-script.ts";
+import { type DemoGuideOptions, GuideTracker, guideTargets } from "./demo-guide.ts";
+import { demoStartPage, startPaths } from "./demo-start-page.ts";
+import { demoStartScript } from "./demo-start-script.ts";
 import { type ListenAddress, listenServer } from "./listen-server.ts";
 
 export type DemoAppOptions = Readonly<{
@@ -30,6 +36,8 @@ export type DemoAppOptions = Readonly<{
   /** Shown as buttons: the other routes. */
   links?: readonly Readonly<{ name: string; url: string }>[];
   tickMs?: number;
+  /** The start page and its steps; absent: there is none. */
+  guide?: DemoGuideOptions;
   /** Called with internal errors; absent: dropped. */
   onError?: (error: unknown) => void;
 }>;
@@ -54,6 +62,8 @@ export async function startDemoApp(options: DemoAppOptions): Promise<DemoApp> {
   const onError = options.onError ?? (() => {});
   const tickMs = options.tickMs ?? 1_000;
   const clocks = new WebSocketServer({ noServer: true, maxPayload: messageBytesMax });
+  const { guide } = options;
+  const tracker = guide === undefined ? undefined : new GuideTracker(guide.email);
   let streams = 0;
 
   const server = createServer((request, response) => {
@@ -76,6 +86,8 @@ export async function startDemoApp(options: DemoAppOptions): Promise<DemoApp> {
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = URL.parse(request.url ?? "/", "http://demo.invalid");
+    if (guide !== undefined && tracker !== undefined && requestedHost(request.headers) === guide.host)
+      return handleGuide(request, response, { path: url?.pathname ?? "", guide, tracker });
     switch (url?.pathname) {
       case "/": {
         if (request.method !== "GET" && request.method !== "HEAD") return refuse(response, 405);
@@ -157,9 +169,11 @@ export async function startDemoApp(options: DemoAppOptions): Promise<DemoApp> {
     };
     const timer = setInterval(beat, tickMs);
     streams += 1;
+    const ended = tracker?.clockStarted(user, () => Date.now() as UnixMs);
     clock.on("error", () => clock.terminate());
-    clock.once("close", () => {
+    clock.once("close", (code) => {
       clearInterval(timer);
+      ended?.(code);
       streams -= 1;
     });
     beat();
@@ -184,6 +198,27 @@ export async function startDemoApp(options: DemoAppOptions): Promise<DemoApp> {
       return ended;
     },
   };
+}
+
+/** The start page, its script, its steps and its progress. */
+async function handleGuide(
+  { method }: IncomingMessage,
+  response: ServerResponse,
+  { path, guide, tracker }: Readonly<{ path: string; guide: DemoGuideOptions; tracker: GuideTracker }>,
+): Promise<void> {
+  if (method !== "GET" && method !== "HEAD") return refuse(response, 405);
+  const target = guideTargets.find((known) => path === `${startPaths.open}${known}`);
+  if (target !== undefined) {
+    tracker.opened(target);
+    response.writeHead(303, { location: guide.urlOf(target).href, "cache-control": "no-store" });
+    return void response.end();
+  }
+  if (path === startPaths.script) return send(response, 200, "text/javascript; charset=utf-8", demoStartScript);
+  const progress = tracker.progress();
+  if (path === startPaths.progress) return send(response, 200, "application/json", `${JSON.stringify(progress)}\n`);
+  if (path !== startPaths.page) return refuse(response, 404);
+  response.setHeader("content-security-policy", demoAppPolicy);
+  return send(response, 200, "text/html; charset=utf-8", demoStartPage(guide, progress));
 }
 
 function send(response: ServerResponse, status: number, type: string, body: string): void {

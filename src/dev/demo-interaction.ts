@@ -3,6 +3,9 @@
  *
  * Only the browser that began an interaction can answer it (its cookie). Each sign-in has its own grant, so that ending
  * one session leaves the others.
+ *
+ * With `quickSignIn`, `/demo/as?user=bob&to=URL` names the person of the browser's next sign-in, which shows no form:
+ * a link of a guide is one click. It counts once, for a minute.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Interaction, Provider } from "oidc-provider";
@@ -14,7 +17,13 @@ export type InteractionDeps = Readonly<{
   people: ReadonlyMap<string, DemoUser>;
   clientId: string;
   clientName: string;
+  /** The origins to which a link of that kind may lead; null: there are no such links. */
+  quickSignIn: ReadonlySet<string> | null;
 }>;
+
+export const quickSignInPath = "/demo/as";
+const nextCookie = "demo_next";
+const nextS = 60;
 
 const bodyBytesMax = 8192;
 const interactionPath = /^\/interaction\/([\w-]{1,100})$/;
@@ -40,6 +49,13 @@ export async function handleInteraction(
     const text = "Go back to the application and start again. It remembers the page that you requested.";
     return sendNote(response, 400, "This sign-in has expired", text);
   }
+  const next = request.method === "GET" && deps.quickSignIn !== null ? nextPersonOf(deps, request) : undefined;
+  if (next !== undefined) {
+    const location = await signIn(deps, interaction, next, request, response);
+    response.appendHeader("set-cookie", nextCookieOf("", 0));
+    response.writeHead(303, { location, "cache-control": "no-store" }).end();
+    return;
+  }
   if (request.method === "GET" || request.method === "HEAD") return sendSignInPage(deps, interaction, null, response);
   if (request.method !== "POST") return sendNote(response, 405, "Something went wrong", "Use the form.");
   const form = await readForm(request);
@@ -56,6 +72,30 @@ export async function handleInteraction(
     "cache-control": "no-store",
   });
   response.end();
+}
+
+/** Answers a link that names the next person. */
+export function handleQuickSignIn({ people, quickSignIn }: InteractionDeps, url: URL, response: ServerResponse): void {
+  const person = people.get(url.searchParams.get("user") ?? "");
+  const target = URL.parse(url.searchParams.get("to") ?? "");
+  if (person === undefined || target === null || quickSignIn?.has(target.origin) !== true) {
+    sendNote(response, 400, "Something went wrong", "The link names no account, or leads elsewhere.");
+    return;
+  }
+  response.setHeader("set-cookie", nextCookieOf(person.user, nextS));
+  response.writeHead(303, { location: target.href, "cache-control": "no-store" }).end();
+}
+
+function nextCookieOf(user: string, ageS: number): string {
+  return `${nextCookie}=${user}; Max-Age=${ageS}; Path=/interaction; HttpOnly; SameSite=Lax`;
+}
+
+function nextPersonOf({ people }: InteractionDeps, { headers }: IncomingMessage): DemoUser | undefined {
+  const name = (headers.cookie ?? "")
+    .split(";")
+    .map((pair) => pair.trim().split("=", 2))
+    .find(([key]) => key === nextCookie)?.[1];
+  return name === undefined ? undefined : people.get(name);
 }
 
 function sendSignInPage(

@@ -4,14 +4,15 @@
  *
  * - Every URL that it issues is under the configured issuer, whatever Host or X-Forwarded-* a request carries, so it
  *   works the same behind the proxy and when called directly.
- * - It shows the form at every sign-in: a revoked session must not return by itself, and another user can sign in.
+ * - It shows the form at every sign-in: a revoked session must not return by itself, and another user can sign in. The
+ *   links of a guide are the exception, and each counts for one sign-in.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type * as OidcProvider from "oidc-provider";
 import type { Configuration, interactionPolicy, Provider } from "oidc-provider";
 import { createLocalFetch } from "../auth/index.ts";
 import { startDemoControl } from "./demo-control-server.ts";
-import { handleInteraction, interactionOf, sendNote } from "./demo-interaction.ts";
+import { handleInteraction, handleQuickSignIn, interactionOf, quickSignInPath, sendNote } from "./demo-interaction.ts";
 import { providerNotePage } from "./demo-pages.ts";
 import { loadDemoKeys } from "./demo-provider-key-file.ts";
 import { openDemoStore } from "./demo-provider-sqlite.ts";
@@ -36,6 +37,8 @@ export type DemoProviderOptions = Readonly<{
   users?: readonly DemoUser[];
   /** A listener on loopback that changes people's groups; absent: there is none. */
   control?: ListenAddress;
+  /** Origins to which a link that signs a person in without a form may lead; absent: there are no such links. */
+  quickSignIn?: readonly string[];
   /** Lifetime of access tokens in seconds: clients refresh, and see changed groups, about this often. Default 300. */
   accessTokenS?: number;
   /** Called with internal errors; absent: dropped. */
@@ -136,7 +139,8 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
   provider.use(skipConfirmationWithoutSession);
 
   const answer = provider.callback();
-  const deps = { provider, people, clientId: options.clientId, clientName };
+  const quickSignIn = options.quickSignIn === undefined ? null : new Set(options.quickSignIn);
+  const deps = { provider, people, clientId: options.clientId, clientName, quickSignIn };
   const server = createServer((request, response) => {
     addressToIssuer(request, options.issuer);
     handle(request, response).catch((error: unknown) => {
@@ -150,6 +154,8 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
     const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
     const uid = interactionOf(path);
     if (uid !== null) return handleInteraction(deps, uid, request, response);
+    if (path === quickSignInPath && quickSignIn !== null)
+      return handleQuickSignIn(deps, new URL(request.url ?? "/", options.issuer), response);
     if (path === "/health") return void response.writeHead(200, { "content-type": "text/plain" }).end("OK\n");
     if (path !== "/") return answer(request, response);
     const names = [...people.values()].map((user) => `${user.user} (${user.groups.join(", ") || "no groups"})`);

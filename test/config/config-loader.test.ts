@@ -197,6 +197,7 @@ suite("cardea.dev.yaml", () => {
     assert.deepEqual(
       config.routes.map(({ host, port, to }) => [host, port, to[0]?.url.port]),
       [
+        ["start.localhost", 9000, "9011"],
         ["app.localhost", 9000, "9011"],
         ["eng.localhost", 9000, "9011"],
         ["public.localhost", 9000, "9011"],

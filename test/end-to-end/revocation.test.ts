@@ -14,18 +14,28 @@ import { type Dev, executablePath, pageMsMax, startBrowser, startDev } from "./s
 
 const options = { skip: executablePath === undefined ? "no Chromium on this machine" : false, timeout: 240_000 };
 let browser: Browser;
+/** Shared: each test uses a browser of its own, and the last one restarts it. */
+let dev: Dev;
+const ends: (() => unknown)[] = [];
 
 before(async () => {
-  if (executablePath !== undefined) browser = await startBrowser();
+  if (executablePath === undefined) return;
+  [browser, dev] = await Promise.all([
+    startBrowser(),
+    startDev({ after: (end) => void (end && ends.push(end as () => unknown)) }),
+  ]);
 });
-after(() => browser?.close());
+after(async () => {
+  await browser?.close();
+  for (const end of ends) await end();
+});
 
 async function picture(page: Page, name: string): Promise<void> {
   const folder = process.env["SCREENSHOTS"];
   if (folder !== undefined) await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
 }
 
-async function signIn(dev: Dev, context: BrowserContext, user: string, host = "app"): Promise<Page> {
+async function signIn(context: BrowserContext, user: string, host = "app"): Promise<Page> {
   const page = await context.newPage();
   await page.goto(dev.url(host));
   assert.equal(new URL(page.url()).hostname, "idp.localhost");
@@ -40,16 +50,15 @@ test(
   "a revocation from another terminal stops the clock of a signed-in person and requires a new sign-in",
   options,
   async (t) => {
-    const dev = await startDev(t);
     const context = await browser.newContext();
     t.after(() => context.close());
-    const page = await signIn(dev, context, "alice");
+    const page = await signIn(context, "alice");
     await page.waitForSelector('[data-verdict="verified"]');
     await clock(page, "connected");
     await picture(page, "app-signed-in");
     assert.match(await textOf(page), /alice/i);
 
-    const listed = await dev.cardea("sessions", "list", "--json");
+    const listed = await dev.cardea("sessions", "list", "--user", "alice", "--status", "active", "--json");
     const sessions: { id: string; email: string }[] = JSON.parse(listed.out);
     assert.equal(sessions.length, 1);
 
@@ -71,10 +80,9 @@ test(
   "a denied route shows a page that says why, and changes of group membership take effect at once",
   options,
   async (t) => {
-    const dev = await startDev(t);
     const context = await browser.newContext();
     t.after(() => context.close());
-    const page = await signIn(dev, context, "bob", "eng");
+    const page = await signIn(context, "bob", "eng");
     await page.waitForSelector('body[data-page="error"]');
     await picture(page, "eng-refused");
     assert.equal(await page.locator("[data-status]").getAttribute("data-status"), "403");
@@ -97,14 +105,13 @@ test(
 );
 
 test("one sign-in serves every route, sign-out ends them all, and the public route needs none", options, async (t) => {
-  const dev = await startDev(t);
   const context = await browser.newContext();
   t.after(() => context.close());
   const publicPage = await context.newPage();
   await publicPage.goto(dev.url("public"));
   await publicPage.waitForSelector('[data-verdict="public"]');
 
-  const page = await signIn(dev, context, "alice");
+  const page = await signIn(context, "alice");
   await page.waitForSelector('[data-verdict="verified"]');
   const visited: string[] = [];
   page.on("response", (response) => visited.push(new URL(response.url()).hostname));
@@ -126,28 +133,13 @@ test("one sign-in serves every route, sign-out ends them all, and the public rou
   }
 });
 
-test("sessions survive a restart, and only the owner can read the secrets", options, async (t) => {
-  const dev = await startDev(t);
-  const context = await browser.newContext();
-  t.after(() => context.close());
-  const page = await signIn(dev, context, "carol");
-  await page.waitForSelector('[data-verdict="verified"]');
-  await dev.restart();
-  await page.goto(dev.url("app"));
-  await page.waitForSelector('[data-verdict="verified"]');
-  for (const file of ["secrets.json", "operator.json"]) {
-    assert.equal(statSync(join(dev.dataDir, file)).mode & 0o777, 0o600, file);
-  }
-});
-
 test(
   "decisions are recorded with their reasons and position, and can be read with `audit tail`",
   options,
   async (t) => {
-    const dev = await startDev(t);
     const context = await browser.newContext();
     t.after(() => context.close());
-    const page = await signIn(dev, context, "bob", "eng");
+    const page = await signIn(context, "bob", "eng");
     await page.waitForSelector('body[data-page="error"]');
     const denied = await waitFor<Record<string, unknown>>("the denial to be recorded", async () => {
       const tail = await dev.cardea("audit", "tail", "--last", "100", "--no-follow", "--json");
@@ -164,9 +156,77 @@ test(
   },
 );
 
-test("a port in use is reported in one line, and no process is left running", { timeout: 120_000 }, async (t) => {
-  const dev = await startDev(t);
+test(
+  "the first minute: Bob's clock runs, Alice revokes his session, and each step ticks itself off",
+  options,
+  async (t) => {
+    const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+    t.after(() => context.close());
+    const start = await context.newPage();
+    const complaints: string[] = [];
+    start.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+    await start.goto(dev.url("start"));
+    const next = async (name: string): Promise<Page> => {
+      const opened = context.waitForEvent("page");
+      await start.getByRole("link", { name }).click();
+      return opened;
+    };
+    const isDone = (step: number) => start.waitForSelector(`[data-step="${step}"][data-done]`);
+
+    const app = await next("Open the app as Bob");
+    await clock(app, "connected");
+    assert.match(await textOf(app), /Hello, Bob Baker/);
+    await isDone(1);
+    const operators = await next("Open the console as Alice");
+    await operators.waitForSelector("body.console");
+    assert.match(operators.url(), /authenticate\.localhost:\d+\/\.pomerium\/admin\//);
+    await isDone(2);
+    await app.reload();
+    assert.match(await textOf(app), /Hello, Bob Baker/, "in the app's tab you stay Bob");
+    await clock(app, "connected");
+    await picture(start, "start");
+    assert.equal((await dev.cardea("sessions", "revoke", "--user", "bob", "--wait")).code, 0);
+    await clock(app, "closed");
+    await isDone(3);
+    await start.getByText(/^Bob's connection was cut at /).waitFor();
+
+    // A visitor who leaves is not one who was cut off, and the guide can be taken again.
+    await clock(await next("Open the app as Bob"), "connected");
+    await start.getByText("Bob's clock is running.").waitFor();
+    await app.close();
+    assert.equal(await start.locator("[data-step='3'][data-done]").count(), 0);
+
+    await start.keyboard.press("Escape");
+    assert.equal(await start.evaluate("document.activeElement.textContent"), "Show the guide");
+    await start.reload();
+    assert.ok(await start.locator("#steps").isHidden(), "remembered in the browser");
+    await start.getByRole("button", { name: "Show the guide" }).press("Enter");
+    await start.getByText("Bob uses an app").waitFor();
+    assert.deepEqual(complaints, []);
+
+    const form = await context.newPage();
+    const elsewhere = await form.goto(`${dev.url("idp", "/demo/as")}?user=alice&to=https://evil.example/`);
+    assert.equal(elsewhere?.status(), 400, "a link of the guide leads to this installation alone");
+    await form.goto(dev.url("eng", "/.pomerium/sign_in?pomerium_account=another"));
+    await form.waitForSelector("[data-page=demo-sign-in]"); // each link counts for one sign-in
+  },
+);
+
+test("a port in use is reported in one line, and no process is left running", options, async () => {
   const second = await dev.cardea("dev", "--port", String(dev.port));
   assert.equal(second.code, 3);
   assert.match(second.err, /port \d+ is in use; stop the program that uses it, or choose another port with --port/);
+});
+
+test("sessions survive a restart, and only the owner can read the secrets", options, async (t) => {
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const page = await signIn(context, "carol");
+  await page.waitForSelector('[data-verdict="verified"]');
+  await dev.restart();
+  await page.goto(dev.url("app"));
+  await page.waitForSelector('[data-verdict="verified"]');
+  for (const file of ["secrets.json", "operator.json"]) {
+    assert.equal(statSync(join(dev.dataDir, file)).mode & 0o777, 0o600, file);
+  }
 });

@@ -30,7 +30,7 @@ export type Dev = Readonly<{
 /** The ports of `cardea dev`, as offsets from the main one. */
 const devPorts = [0, 11, 12, 13];
 
-export async function startDev(t: TestContext, ...extra: string[]): Promise<Dev> {
+export async function startDev(t: Pick<TestContext, "after">, ...extra: string[]): Promise<Dev> {
   const folder = mkdtempSync(join(tmpdir(), "cardea-dev-"));
   const dataDir = join(folder, "data");
   const logFile = join(folder, "dev.log");

@@ -219,8 +219,10 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: RequestC
         ? redirectUrl
         : new URL("/.pomerium/", context.origin);
     const asking = await readRouteSignInStatus(deps, request, context);
-    const wantsExisting = url.searchParams.get(parameter.account) === "existing";
-    const account = asking.type === "signed-in" ? "another" : wantsExisting ? "existing" : "current";
+    const wanted = url.searchParams.get(parameter.account);
+    // No signature is needed for either: both lead to a page that the person has to answer, or to their own session.
+    const account =
+      asking.type === "signed-in" || wanted === "another" ? "another" : wanted === "existing" ? "existing" : "current";
     return redirectToSignIn(deps, request, reply, { context, to, account, trace });
   });
 

@@ -3,9 +3,12 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Config, LoadOptions } from "../../config/index.ts";
+import { signInUrl } from "../../auth/index.ts";
+import { type Config, type LoadOptions, signInClientsOf } from "../../config/index.ts";
 import { mintOperatorToken } from "../../console/index.ts";
-import { demoUsers, startDemoApp, startDemoProvider } from "../../dev/index.ts";
+import { type DemoGuideOptions, demoUsers, startDemoApp, startDemoProvider } from "../../dev/index.ts";
+import { unreachable } from "../../events/index.ts";
+import { authKeys } from "../build/auth-keys.ts";
 import { loadOrReport, readConfiguration } from "../build/load.ts";
 import { startServices } from "../build/services.ts";
 import { operatorFile } from "../operator/operator-client.ts";
@@ -74,13 +77,15 @@ and the log; --memory keeps the log in memory, so people must sign in again afte
       redirectUris: [new URL("/oauth2/callback", config.authenticateServiceUrl).href],
       postLogoutRedirectUris: [new URL("/.pomerium/signed_out", config.authenticateServiceUrl).href],
       dataDir: config.dataDir,
+      quickSignIn: [origin("app"), origin("eng"), config.authenticateServiceUrl.origin],
       onError,
     });
     parts.defer(() => provider.close());
     const app = await startDemoApp({
       listen: { host: "127.0.0.1", port: main + 11 },
       jwksUrl: new URL("/.well-known/pomerium/jwks.json", origin("app")),
-      links: ["app", "eng", "public"].map((name) => ({ name, url: `${origin(name)}/` })),
+      links: ["app", "eng", "public", "start"].map((name) => ({ name, url: `${origin(name)}/` })),
+      guide: guideOf(config, { origin, command: `${cardea} sessions revoke --user bob --wait${dataFlag(config)}` }),
       onError,
     });
     parts.defer(() => app.close());
@@ -127,20 +132,85 @@ async function maintainOperatorFile(config: Config): Promise<NodeJS.Timeout> {
   return renewal;
 }
 
+/** The steps of the start page: Bob uses an app, and Alice, an administrator, revokes his session. */
+function guideOf(
+  config: Config,
+  { origin, command }: Readonly<{ origin: (name: string) => string; command: string }>,
+): DemoGuideOptions {
+  const { authenticateServiceUrl: authenticate } = config;
+  const issuer = config.idp?.url ?? new URL(origin("idp"));
+  /** Signs a person in without a form on the way to an address that starts a sign-in. */
+  const as = (user: string, to: URL): URL => {
+    const url = new URL("/demo/as", issuer);
+    url.search = new URLSearchParams({ user, to: to.href }).toString();
+    return url;
+  };
+  const bobAt = (host: string, path: string): URL => {
+    const url = new URL("/.pomerium/sign_in", origin(host));
+    url.searchParams.set("pomerium_account", "another");
+    url.searchParams.set("pomerium_redirect_uri", new URL(path, origin(host)).href);
+    return as("bob", url);
+  };
+  const consoleOfAlice = (): URL => {
+    const [key] = authKeys(config).urls;
+    if (key === undefined) throw new TypeError("no key signs addresses");
+    const request = {
+      redirectUri: new URL("/.pomerium/admin/", authenticate),
+      callbackUri: null,
+      idpIds: signInClientsOf(config).defaults.idpIds.slice(0, 1),
+      additionalHosts: [],
+      trace: null,
+      programmatic: "browser",
+      nonceHash: "",
+      returns: 0,
+      chosenIdpId: null,
+      account: "another",
+      seen: null,
+    } as const;
+    return as("alice", signInUrl(authenticate, request, key, Math.floor(Date.now() / 1_000)));
+  };
+  return {
+    host: new URL(origin("start")).hostname,
+    email: "bob@example.com",
+    command,
+    urlOf(target) {
+      switch (target) {
+        case "app":
+          return bobAt("app", "/");
+        case "portal":
+          return bobAt("app", "/.pomerium/routes");
+        case "refused":
+          return bobAt("eng", "/");
+        case "console":
+          return consoleOfAlice();
+        default:
+          return unreachable(target);
+      }
+    },
+  };
+}
+
+function dataFlag({ dataDir }: Config): string {
+  return dataDir === "data" ? "" : ` --data-dir ${dataDir}`;
+}
+
 function welcome(config: Config, main: number): string {
   const users = demoUsers.map((u) => `${u.user} (${u.groups.join(", ")})`).join("; ");
-  const flag = config.dataDir === "data" ? "" : ` --data-dir ${config.dataDir}`;
+  const flag = dataFlag(config);
   return `
-Cardea is running, everything in one process, on loopback only.
+Cardea is running, everything in one process, on loopback only. Open
+
+  http://start.localhost:${main}    the first minute: an app, the console, and a revocation in three clicks
 
   http://app.localhost:${main}      the demo app, for everyone who is signed in
   http://eng.localhost:${main}      the same, for members of the group eng
   http://public.localhost:${main}   the same, for everyone
-  http://app.localhost:${main}/.pomerium/   who you are
+  http://app.localhost:${main}/.pomerium/routes          the portal: your apps
+  http://authenticate.localhost:${main}/.pomerium/admin/  the console, for alice
 
 Sign in with any password as: ${users}
 
-Try: sign in as alice, watch the clock, then in another terminal
+In a shell: sign in as alice, watch the clock, then in another terminal
   ${cardea} sessions list${flag}
   ${cardea} sessions revoke --user alice --wait${flag}
 The clock stops, and the next click asks you to sign in. As bob, open eng: a page says why you are refused.
