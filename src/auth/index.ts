@@ -1,5 +1,6 @@
 /** Entry point of auth: authentication (who the caller is) and authorization (what policy decides). */
 
+export { approverOf, checkRequestAccess, isApprover } from "./access-requests.ts";
 export {
   type AssertionClaims,
   type AssertionResult,

@@ -18,6 +18,7 @@ import type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
 import type { HostPort, Upstream } from "./values/network-values.ts";
 import type { OperatorEntry } from "./values/operator-entries.ts";
 import type { PostgresSinkConfig } from "./values/postgres-sink.ts";
+import type { RouteRequestAccess } from "./values/request-access.ts";
 import type { ClientAuthMethod, ParMode, ProviderKind } from "./values/sign-in-provider-values.ts";
 import type { SignalTransmitterConfig } from "./values/signal-transmitters.ts";
 import type { OtlpSinkConfig } from "./values/sinks/otlp-sink-values.ts";
@@ -140,6 +141,8 @@ export type RouteConfig = Readonly<{
   /** The global groups and the route's; empty: no filter, all groups are named. */
   jwtGroupsFilter: readonly string[];
   policy: PolicySource | null;
+  /** How people who are refused may ask for the route. Null: they cannot. */
+  requestAccess: RouteRequestAccess | null;
   /** Evaluated beside `policy` as its replacement, and never enforced. Null: none. */
   shadowPolicy: PolicySource | null;
   /** The lists of allowed people below already include those of the sub-policies. */

@@ -76,13 +76,14 @@ function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
     hash: undefined,
     routes: config.routes.map(
       ({ location: _place, policy, shadowPolicy, subPolicies, idpClient, logoUrl, signInProviders, ...shown }) => {
-        const { owner, discoverable, routeGroups, ...route } = shown;
+        const { owner, discoverable, routeGroups, requestAccess, ...route } = shown;
         return {
           ...route,
           ...(logoUrl === "" ? {} : { logoUrl }),
           ...(owner === "" ? {} : { owner }),
           ...(discoverable ? { discoverable } : {}),
           ...(routeGroups.length === 0 ? {} : { routeGroups }),
+          ...(requestAccess === null ? {} : { requestAccess }),
           policy: policy === null ? null : policy.ppl,
           shadowPolicy: shadowPolicy === null ? null : shadowPolicy.ppl,
           // Left out if absent, so that a configuration without them keeps its hash.

@@ -67,6 +67,7 @@ export {
 export { type OperatorEntry, routeGroupPattern } from "./values/operator-entries.ts";
 export type { PostgresSinkConfig } from "./values/postgres-sink.ts";
 export { everyService, type Service } from "./values/process-values.ts";
+export type { RouteRequestAccess } from "./values/request-access.ts";
 export { defaultProviderName, type ProviderKind } from "./values/sign-in-provider-values.ts";
 export { type SentSignal, type SignalReceiverConfig, sentSignals } from "./values/signal-receivers.ts";
 export { defaultSignalActions, type SignalTransmitterConfig, type SubjectMatch } from "./values/signal-transmitters.ts";

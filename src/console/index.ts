@@ -24,7 +24,7 @@ export type { LocalChangeAnswer } from "./api/local-changes.ts";
 export { operatorApiPrefix } from "./api/operation-call.ts";
 export { type AccessRecorder, createAccessRecorder } from "./api/operator-access.ts";
 export { registerOperatorApi } from "./api/operator-api.ts";
-export { type OperatorCaller, operatorCallerOf } from "./api/operator-caller.ts";
+export { type OperatorCaller, operatorCallerOf, type RequestableRoute } from "./api/operator-caller.ts";
 export type { ChangeAnswer, RevokedManyAnswer } from "./api/operator-changes.ts";
 export type { ConfigurationAnswer, ConfigurationView } from "./api/operator-configurations.ts";
 export { operatorOpenApi } from "./api/operator-openapi.ts";
@@ -44,6 +44,7 @@ export type { ExplainAnswer } from "./api/past/explain-route.ts";
 export type { Preview } from "./api/preview/preview-schemas.ts";
 export type { AskAnswer } from "./api/provisioning/directory-people.ts";
 export type { ListedReceipt } from "./api/receipts/receipt-schemas.ts";
+export type { RequestDetail, RequestList, RequestView } from "./api/requests/request-schemas.ts";
 export type { Me } from "./api/roles/me-operations.ts";
 export {
   isAdministrator,

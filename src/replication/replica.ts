@@ -3,6 +3,7 @@
  * lease, fan-out) is in node-process.ts. Decisions read from here and never wait for anything else.
  */
 import type {
+  AccessRequest,
   FactPositions,
   Link,
   MonotonicMs,
@@ -34,6 +35,8 @@ export type Change = Readonly<{
  */
 export type ChangeListener = (change: Change) => void | Promise<void>;
 
+export type RequestAbout = Pick<AccessRequest, "requestId" | "userId">;
+
 export type Replica = {
   readonly projection: Projection;
   /** The positions at which the log recorded the facts of the projection; for explanations. */
@@ -44,6 +47,8 @@ export type Replica = {
   readonly enforced: Link;
   /** Opens personal data; undefined when the key of the person is erased or unknown. Cached per sealed value. */
   open(sealed: Sealed, userId: UserId): Profile | undefined;
+  /** Opens what was written about an access request; undefined as for `open`. */
+  openRequestWords(sealed: Sealed, about: RequestAbout): string | undefined;
   /**
    * True when this node had applied a lost suffix that denied this fact (docs/protocol.md §4.3), or its region revoked
    * the fact by itself: it stays denied here.

@@ -499,3 +499,57 @@ test("an entry of administrators, operators or viewers may be limited to groups 
   const unknown = warnings(`${base}viewers: [{who: 'group:a', route_groups: [hr, hrm]}]\n${route}`).join();
   assert.match(unknown, /viewers\[0\]\.route_groups: names hrm, and no route here belongs to such a group/);
 });
+
+test("request_access names a group, approvers with their kind, and durations within bounds", () => {
+  const route = (access: string) => `${base}routes:
+  - from: https://app.example.com
+    to: http://127.0.0.1:1
+    allow_any_authenticated_user: true
+    request_access: ${access}
+`;
+  const problemsOf = (access: string) => errors(route(access)).map((text) => text.replace(/^c\.yaml:\d+:\d+: /, ""));
+  const parsed = config(route("{group: hr, approvers: [group:leads, group:leads, sub:s1], durations: [8h, 1h]}"));
+  assert.deepEqual(parsed.routes[0]?.requestAccess, {
+    ...{ group: "hr", approvers: ["group:leads", "sub:s1"], durations: [3_600_000, 28_800_000], reason: "required" },
+  });
+  const plain = config(route("{group: hr, approvers: group:leads, reason: optional}")).routes[0]?.requestAccess;
+  assert.deepEqual([plain?.durations.length, plain?.reason], [3, "optional"]);
+  const at = "routes[0].request_access";
+  for (const [access, expected] of [
+    ["hr", `${at}: "hr" is not a mapping; write group: and approvers:`],
+    [
+      "{approvers: [group:a]}",
+      `${at}.group: is missing or is not text; write the id of the group that the policy of this route asks for, such as hr`,
+    ],
+    ["{group: group:hr, approvers: [group:a]}", `${at}.group: names a group with a prefix; write hr`],
+    [
+      "{group: hr}",
+      `${at}.approvers: is missing: no one could approve a request; write group:NAME, email:ADDRESS or sub:SUBJECT`,
+    ],
+    [
+      "{group: hr, approvers: []}",
+      `${at}.approvers: is empty: no one could approve a request; write group:NAME, email:ADDRESS or sub:SUBJECT`,
+    ],
+    [
+      "{group: hr, approvers: [dana]}",
+      `${at}.approvers[0]: "dana" does not state whether it is a group, an e-mail address or a subject; write group:NAME, email:ADDRESS or sub:SUBJECT`,
+    ],
+    [
+      "{group: hr, approvers: [group:a], durations: [1s]}",
+      `${at}.durations[0]: 1s is outside of what is possible; write a duration from 1m to 2160h (90 days)`,
+    ],
+    [
+      "{group: hr, approvers: [group:a], durations: []}",
+      `${at}.durations: has 0 durations; write one to 8, such as [1h, 4h, 8h]`,
+    ],
+    [
+      "{group: hr, approvers: [group:a], reason: never}",
+      `${at}.reason: "never" is not a rule for reasons; write required or optional`,
+    ],
+  ] as const)
+    assert.deepEqual(problemsOf(access), [expected], access);
+  assert.match(
+    problemsOf("{group: hr, approver: [group:a], approvers: [group:a]}").join(),
+    /request_access\.approver: is not a known key/,
+  );
+});

@@ -310,6 +310,7 @@ const visibleRouteKeys: ReadonlySet<string> = new Set([
     "description",
     "owner",
     "route_groups",
+    "request_access",
     "response.body",
     "host_rewrite_header",
     "host_path_regex_rewrite_substitution",

@@ -40,6 +40,7 @@ import {
   operatorCallerOf,
   type PolicyLab,
   type PolicyOfRoute,
+  type RequestableRoute,
   registerConsole,
   registerOperatorApi,
   registerReceiptKeys,
@@ -309,6 +310,7 @@ function operatorCallers(
       roles: parts.config(),
       verifyToken: (token) => verifyOperatorToken(token, { secrets, cluster, nowS: nowS() }),
       signedIn: (asking) => readLeasedSignInStatus(parts.auth, asking),
+      requestable: () => requestableRoutes(parts.config()),
       homeOutOfReach: parts.homeOutOfReach,
     });
 }
@@ -318,10 +320,21 @@ function knownProviders(config: Config): OperatorApiDeps["providers"] {
   return { nameOf: (idpId) => clients.get(idpId)?.name ?? null, refreshEveryMs: config.refreshEveryMs };
 }
 
+/** One list for each configuration: each request of the operator API reads it. */
+const requestable = new WeakMap<Config, readonly RequestableRoute[]>();
+
+function requestableRoutes(config: Config): readonly RequestableRoute[] {
+  const known =
+    requestable.get(config) ??
+    config.routes.flatMap(({ id, requestAccess }) => (requestAccess === null ? [] : [{ id, requestAccess }]));
+  requestable.set(config, known);
+  return known;
+}
+
 function routePolicies({ routes }: Config, policies: Policies): readonly PolicyOfRoute[] {
-  return routes.flatMap(({ id, from, routeGroups }) => {
+  return routes.flatMap(({ id, name, from, routeGroups, requestAccess }) => {
     const policy = policies.get(id);
-    return policy === undefined ? [] : [{ id, from: from.href, policy, routeGroups }];
+    return policy === undefined ? [] : [{ id, name, from: from.href, policy, routeGroups, requestAccess }];
   });
 }
 

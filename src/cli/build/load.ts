@@ -2,6 +2,7 @@
 import {
   AnyRecords,
   checkPolicies,
+  checkRequestAccess,
   compilePolicies,
   type Policies,
   type Records,
@@ -72,6 +73,7 @@ export function readConfiguration(path: string | null, options: LoadOptions): Co
     ...read.warnings,
     ...directories,
     ...(compiled.ok ? compiled.warnings : compiled.problems),
+    ...(compiled.ok ? checkRequestAccess(read.config.routes, compiled.policies) : []),
   ]);
   return {
     loaded:

@@ -29,6 +29,7 @@ import { execCredential, flushCredentials } from "./kubernetes.ts";
 import { logExport, logVerify } from "./log.ts";
 import { groupsAdd, groupsDelete, groupsList, groupsMembers, groupsRemove, groupsShow } from "./membership/groups.ts";
 import { heldAllow, heldDrop, heldList, heldRelease, heldShow } from "./membership/held.ts";
+import { requestsApprove, requestsDeny, requestsEnd, requestsList, requestsShow } from "./membership/requests.ts";
 import { configSettings } from "./operators/config-settings.ts";
 import { operatorToken } from "./operators/operator-token.ts";
 import { operatorWhoami } from "./operators/whoami.ts";
@@ -89,6 +90,11 @@ export const commands: readonly CliCommand[] = [
   groupsAdd,
   groupsRemove,
   groupsDelete,
+  requestsList,
+  requestsShow,
+  requestsApprove,
+  requestsDeny,
+  requestsEnd,
   changes,
   activity,
   search,

@@ -16,13 +16,18 @@ export function timeBoxBody(parsed: Parsed): Readonly<{ until?: string; forMs?: 
     throw new UsageError("--reason takes 1 to 200 characters");
   if (until === undefined) return why;
   if (reason === undefined) throw new UsageError("--until needs --reason, which the log records");
+  return { ...why, ...parseEnd(until) };
+}
+
+/** A duration, or a time with its zone. @throws UsageError */
+export function parseEnd(until: string): Readonly<{ until: string }> | Readonly<{ forMs: number }> {
   const [, count, unit = ""] = /^(\d{1,6})([mhdw])$/.exec(until) ?? [];
   if (count !== undefined) {
     const forMs = Number(count) * (unitMs[unit] ?? 0);
     if (forMs === 0) throw new UsageError("--until takes a duration above 0");
-    return { ...why, forMs };
+    return { forMs };
   }
-  return { ...why, until: parseTime(until, "--until", "such as 8h or 3d, or a time") };
+  return { until: parseTime(until, "--until", "such as 8h or 3d, or a time") };
 }
 
 /** A time with its zone, in UTC. @throws UsageError */

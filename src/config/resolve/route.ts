@@ -90,6 +90,7 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     jwtIssuerFormat: route.jwt_issuer_format ?? globals.jwt_issuer_format,
     jwtGroupsFilter: [...new Set([...globals.jwt_groups_filter, ...route.jwt_groups_filter])],
     ...access,
+    requestAccess: route.request_access ?? null,
     shadowPolicy: context.shadowPolicy,
     ...timeouts,
     ...upgrades,

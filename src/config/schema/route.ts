@@ -12,6 +12,7 @@ import {
 } from "../values/network-values.ts";
 import { routeGroupNames } from "../values/operator-entries.ts";
 import { bearerFormat } from "../values/process-values.ts";
+import { requestAccess } from "../values/request-access.ts";
 import {
   auditMode,
   booleanValue,
@@ -105,6 +106,11 @@ const matchers = {
     routeGroupNames().prefault([]),
     "The groups of routes that this route belongs to. An entry of `administrators`, `operators` or `viewers` may be limited to some of them (docs/operator-roles.md). They decide nothing about requests.",
     { inConfig: "value" },
+  ),
+  request_access: cardea(
+    requestAccess().optional(),
+    "People who are signed in and refused may ask for access: `group` is the group that an approval adds them to, for a time; `approvers` (`group:`, `email:` or `sub:`, as in `administrators`) decide; `durations` (default `[1h, 4h, 8h]`) is what people choose from, and the longest is the most that an approver gives; `reason` is `required` (the default) or `optional`. Needs cluster level 7. See docs/access-requests.md.",
+    { configPaths: ["requestAccess"] },
   ),
   discoverable: cardea(
     booleanValue().prefault(false),

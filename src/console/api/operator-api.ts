@@ -49,6 +49,7 @@ import { registerPreview } from "./preview/preview-route.ts";
 import { registerDirectoryPeople } from "./provisioning/directory-people.ts";
 import { eventStreamType } from "./receipt-stream.ts";
 import { registerReceiptList } from "./receipts/receipt-list.ts";
+import { registerAccessRequests } from "./requests/operator-requests.ts";
 import { authorizeOperations } from "./roles/authorize-operation.ts";
 import { registerMe, registerSettings } from "./roles/me-route.ts";
 import { registerSearch } from "./search/search-route.ts";
@@ -153,6 +154,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerSeals(route, deps);
   registerAccessReports(route, deps, past);
   registerChangeReads(route, deps);
+  registerAccessRequests(route, deps);
   const missing = Object.keys(operatorOperations).filter((name) => !registered.has(name));
   if (missing.length > 0) throw new TypeError(`operations without a handler: ${missing.join(", ")}`);
 }

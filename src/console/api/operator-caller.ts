@@ -6,8 +6,17 @@
  * operation is decided in roles/authorize-operation.ts.
  */
 import type { FastifyRequest } from "fastify";
-import type { Principal } from "../../auth/index.ts";
-import { type Fact, type Stream, sessionStream, type UnixMs, type UserId, userStream } from "../../events/index.ts";
+import { approverOf, type Principal } from "../../auth/index.ts";
+import type { RouteRequestAccess } from "../../config/index.ts";
+import {
+  type AccessDecider,
+  type Fact,
+  type Stream,
+  sessionStream,
+  type UnixMs,
+  type UserId,
+  userStream,
+} from "../../events/index.ts";
 import type { HomeOutOfReach } from "../../replication/index.ts";
 import { describeHome } from "./home-lookup.ts";
 import type { OperatorToken } from "./operator-token.ts";
@@ -26,8 +35,10 @@ export type OperatorCaller =
         until: UnixMs;
         /** The facts behind this decision; none for a token. */
         reads: readonly Stream[];
-        /** At least one. */
+        /** Empty: the caller has no role, and only decides about access requests. */
         grants: readonly RoleGrant[];
+        /** The routes whose access requests the person decides about, and by which right. Absent: none. */
+        approves?: ReadonlyMap<string, AccessDecider>;
         /** Who is signed in; absent: a token. */
         person?: OperatorPerson;
       }
@@ -50,6 +61,9 @@ export type OperatorCaller =
       }
     >;
 
+/** The routes that people may request access to. */
+export type RequestableRoute = Readonly<{ id: string; requestAccess: RouteRequestAccess }>;
+
 export async function operatorCallerOf(
   request: FastifyRequest,
   options: {
@@ -59,6 +73,8 @@ export async function operatorCallerOf(
     signedIn: (
       request: FastifyRequest,
     ) => Promise<Fact<"anonymous", unknown> | Fact<"behind", unknown> | Fact<"signed-in", { principal: Principal }>>;
+    /** Absent: none. */
+    requestable?: () => readonly RequestableRoute[];
     /** Null: the home region answers. */
     homeOutOfReach: () => Promise<HomeOutOfReach | null>;
   },
@@ -88,7 +104,8 @@ export async function operatorCallerOf(
   if (signedIn.type === "anonymous") return refused(401, "sign in as an operator, or send an operator token");
   const { principal } = signedIn;
   const grants = grantsOf(principal, options.roles);
-  if (grants.length === 0) {
+  const approves = approvesOf(principal, options.requestable?.() ?? []);
+  if (grants.length === 0 && approves.size === 0) {
     const { userId } = principal;
     const error = "you are signed in, but have no role in this installation";
     return { type: "refused", status: 403, error, code: "role-required", role: "viewer", userId };
@@ -102,12 +119,22 @@ export async function operatorCallerOf(
   }
   return {
     type: "operator",
-    actor: `operator:${principal.userId}`,
+    actor: `${grants.length === 0 ? "user" : "operator"}:${principal.userId}`,
     until: Math.min(principal.session.expiresAt, principal.groupsUntil ?? Number.POSITIVE_INFINITY) as UnixMs,
     reads: [sessionStream(principal.session.sessionId), userStream(principal.userId)],
     grants,
+    ...(approves.size === 0 ? {} : { approves }),
     person: personOf(principal),
   };
+}
+
+function approvesOf(principal: Principal, routes: readonly RequestableRoute[]): ReadonlyMap<string, AccessDecider> {
+  const approves = new Map<string, AccessDecider>();
+  for (const { id, requestAccess } of routes) {
+    const by = approverOf(principal, requestAccess);
+    if (by !== null) approves.set(id, by);
+  }
+  return approves;
 }
 
 function personOf(principal: Principal): OperatorPerson {

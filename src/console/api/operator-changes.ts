@@ -223,6 +223,7 @@ const eventTypeOf: Readonly<Partial<Record<Command["type"], string>>> = {
   changeGroupMembers: "GroupMembersChanged",
   removeGroup: "GroupRemoved",
   revokeScimToken: "ServiceAccountRevoked",
+  endAccessRequest: "GroupMembersChanged",
 };
 
 function promiseFor({ type }: Command): string {
@@ -238,6 +239,11 @@ function loggedCommand(command: Command): object {
   }
   if (command.type === "createScimToken") {
     const { secretHash: _hash, ...logged } = command;
+    return { command: logged };
+  }
+  // What people write about each other is personal.
+  if (command.type === "decideAccessRequest") {
+    const { note: _note, ...logged } = command;
     return { command: logged };
   }
   if (command.type !== "changeGroupMembers") return { command };

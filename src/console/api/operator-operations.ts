@@ -34,6 +34,7 @@ import { sealsAnswer, sealsSchema } from "./past/seals-schemas.ts";
 import { previewOperations } from "./preview/preview-schemas.ts";
 import { askSchema } from "./provisioning/directory-schemas.ts";
 import { receiptOperations } from "./receipts/receipt-schemas.ts";
+import { requestOperations } from "./requests/request-schemas.ts";
 import { meOperations } from "./roles/me-operations.ts";
 import type { OperatorRole } from "./roles/operator-roles.ts";
 import { settingsOperations } from "./roles/settings-operations.ts";
@@ -50,6 +51,8 @@ export type Operation = Readonly<{
    * is limited to some is refused.
    */
   scoped?: true;
+  /** Also for approvers (`request_access` of a route) without the role: the handler confines itself to their routes. */
+  approver?: true;
   /** A browser's session needs a recent sign-in. */
   stepUp?: true;
   query?: z.ZodObject;
@@ -76,6 +79,7 @@ const accessReport = z.looseObject({ type: z.literal("report"), at: z.string() }
 const tightening = { accepted: answerSchemas.localChange } as const;
 
 export const operatorOperations = {
+  ...requestOperations,
   "GET /sessions": {
     ...list,
     query: sessionsSchema,

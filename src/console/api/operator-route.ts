@@ -12,7 +12,7 @@ import type {
 } from "../../audit/index.ts";
 import type { IdleGate, OperatorStreams, ProvisionedFor, RoutePolicy, SignalOperations } from "../../auth/index.ts";
 import type { MassChangeLimits } from "../../broker/index.ts";
-import type { Config } from "../../config/index.ts";
+import type { Config, RouteRequestAccess } from "../../config/index.ts";
 import type { UnavailableCode, UnixMs } from "../../events/index.ts";
 import type { Databroker, Replica } from "../../replication/index.ts";
 import type { LogArchive } from "../../replication/snapshot/index.ts";
@@ -107,6 +107,10 @@ export type PolicyOfRoute = Readonly<{
   policy: RoutePolicy;
   /** The groups of routes that it belongs to. */
   routeGroups: readonly string[];
+  /** Absent: people know it by its address. */
+  name?: string;
+  /** How people who are refused may ask for it; absent or null: they cannot. */
+  requestAccess?: RouteRequestAccess | null;
 }>;
 
 export type Operator = Extract<AuthorizedCaller, { type: "operator" }>;

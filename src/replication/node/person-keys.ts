@@ -5,7 +5,9 @@
  * its sealed value lives and the key is held; dropping a key drops both. Pure.
  */
 import {
+  type AccessRequest,
   open,
+  openRequestWords,
   type PersonKey,
   type Profile,
   parseProfile,
@@ -29,6 +31,8 @@ export type PersonKeys = Readonly<{
   drop(userId: UserId): void;
   /** Undefined when the key was dropped, is unknown, or did not seal this value. */
   open(sealed: Sealed, userId: UserId): Profile | undefined;
+  /** As `open`, for the words about an access request. Not cached. */
+  openRequestWords(sealed: Sealed, about: Pick<AccessRequest, "requestId" | "userId">): string | undefined;
   counts(): Readonly<{ keys: number; failures: number }>;
 }>;
 
@@ -50,6 +54,13 @@ export function createPersonKeys(secrets: readonly Uint8Array[]): PersonKeys {
     return null;
   }
 
+  /** Null: there is none, or no known secret unwraps it. */
+  function keyOf(entry: Held | undefined): PersonKey | null {
+    if (entry === undefined) return null;
+    if (entry.key === undefined) entry.key = unwrap(entry.wrapped);
+    return entry.key;
+  }
+
   return {
     add(keys) {
       for (const { userId, keyId, wrapped } of keys) {
@@ -68,14 +79,24 @@ export function createPersonKeys(secrets: readonly Uint8Array[]): PersonKeys {
       if (entry === undefined) return undefined;
       const known = entry.opened?.get(sealed);
       if (known !== undefined) return known;
-      entry.key ??= entry.key === undefined ? unwrap(entry.wrapped) : null;
-      if (entry.key === null) return undefined;
+      const key = keyOf(entry);
+      if (key === null) return undefined;
       try {
-        const profile = parseProfile(open(sealed, entry.key));
+        const profile = parseProfile(open(sealed, key));
         if (profile === undefined) return undefined;
         entry.opened ??= new WeakMap();
         entry.opened.set(sealed, profile);
         return profile;
+      } catch {
+        failures += 1;
+        return undefined;
+      }
+    },
+    openRequestWords(sealed, { requestId, userId }) {
+      const key = keyOf(held.get(userId));
+      if (key === null) return undefined;
+      try {
+        return openRequestWords(sealed, requestId, key);
       } catch {
         failures += 1;
         return undefined;

@@ -46,6 +46,7 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
     bearer: null,
     dependsOn: [],
     routeGroups: [],
+    requestAccess: null,
     passIdentityHeaders: false,
     jwtIssuerFormat: "hostOnly",
     jwtGroupsFilter: [],

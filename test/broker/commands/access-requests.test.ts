@@ -362,8 +362,8 @@ describe("who may submit", () => {
     refuseCommand(role, asked(command, { actor }));
 
   test("a command under the actor that it names, and no other", () => {
-    assert.equal(refused("proxy", request(1), "user:bob"), undefined);
-    assert.match(refused("proxy", request(1), "user:eve") ?? "", /another person/);
+    assert.equal(refused("authenticate", request(1), "user:bob"), undefined);
+    assert.match(refused("authenticate", request(1), "user:eve") ?? "", /another person/);
     assert.match(refused("operator", request(1), "operator:bob") ?? "", /may not submit/);
     assert.equal(refused("operator", approve(1), "user:dana"), undefined);
     assert.match(refused("operator", approve(1), "operator:dana") ?? "", /another person/);
@@ -377,8 +377,8 @@ describe("who may submit", () => {
       "hides who decides",
     );
     assert.match(refused("authenticate", approve(1, { by: asDana }), "operator:dana") ?? "", /may not submit/);
-    assert.equal(refused("proxy", end(1, own), "user:bob"), undefined);
-    assert.match(refused("proxy", end(1, lead), "user:dana") ?? "", /may not submit/);
+    assert.equal(refused("authenticate", end(1, own), "user:bob"), undefined);
+    assert.match(refused("authenticate", end(1, own), "user:dana") ?? "", /another person/);
     assert.match(refused("proxy", sweep(1), "system") ?? "", /may not submit/);
   });
 

@@ -23,15 +23,12 @@ test("docs/roles.md lists each request and each command with exactly the roles t
   assert.deepEqual(rowsUnder("Commands"), listed(commands));
 });
 
-test("no role of a node lifts, erases or gives anything; it says which sessions are in use, seals, and forwards what people ask", () => {
+test("no role of a node lifts, erases or gives anything; it only says which sessions are in use, and seals", () => {
   const { commands } = permissionTable();
   for (const role of ["proxy", "authorize"] as const)
     assert.deepEqual(
       Object.entries(commands).flatMap(([name, who]) => (who.includes(role) ? [name] : [])),
-      [
-        ...(role === "proxy" ? ["requestAccess", "endAccessRequest"] : []),
-        ...["recordActivity", "activateConfiguration", "reassertTightenings", "mergeRevocation", "sealAuditSegment"],
-      ],
+      ["recordActivity", "activateConfiguration", "reassertTightenings", "mergeRevocation", "sealAuditSegment"],
     );
   assert.deepEqual([commands.restoreUser, commands.eraseUser], [["operator"], ["operator"]]);
 });

@@ -124,3 +124,15 @@ test("for a mistyped key beside the correct one the advice is to remove it", asy
   using alone = written(good.replace("policy:", "polciy:"));
   assert.match((await run(["check", "-c", alone.path])).err, /polciy: is not a known key; did you mean policy\?\n/);
 });
+
+test("access requests that would not open their route, or whose members approve each other, are warned of", async () => {
+  const access = (group: string, approver: string) =>
+    `${good}    request_access: { group: ${group}, approvers: [${approver}] }\n`;
+  using opens = written(access("eng", "group:leads"));
+  assert.deepEqual(await run(["check", "-c", opens.path]), { code: 0, out: `${opens.path}: valid\n`, err: "" });
+  using shut = written(access("hr", "group:hr"));
+  const { code, err } = await run(["check", "-c", shut.path]);
+  assert.equal(code, 0);
+  assert.match(err, /:13:5: warning: request_access\.group: the policy of this route does not let members of hr in/);
+  assert.match(err, /warning: request_access\.approvers: members of hr approve requests for hr/);
+});

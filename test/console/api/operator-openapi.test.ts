@@ -82,6 +82,7 @@ test("the API serves every path, checks every parameter and field, and answers w
   const values: Readonly<Record<string, string>> = {
     ...{ user: "bob", group: "sales", id: "an-unknown-session", hash: "0123456789abcdef", token: "abcdef012345" },
     held: "c0ffee00-0000-4000-8000-000000000002",
+    request: "c0ffee00-0000-4000-8000-000000000003",
     directory: "corp",
     receiver: "payroll",
     transmitter: "okta",
@@ -132,7 +133,7 @@ test("the API serves every path, checks every parameter and field, and answers w
   for (const [name, operation] of Object.entries<Operation>(operatorOperations)) {
     const [method, path = ""] = name.split(" ");
     // The tests of held changes, transmitters, configurations and access reports check the answers about one of them.
-    const isOfOne = /:(?:hash|held|transmitter|a\b)|^\/access\//.test(path);
+    const isOfOne = /:(?:hash|held|request|transmitter|a\b)|^\/access\//.test(path);
     if (method !== "GET" || operation.answer === undefined || isOfOne) continue;
     const answer = await at.get(
       path.replace(/:(target|commandId|user|group|id)\b/, (_, name: keyof typeof known) => known[name] ?? ""),

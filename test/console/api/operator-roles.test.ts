@@ -18,6 +18,7 @@ import { json, nowS, type OperatorWorld, startOperatorWorld } from "./operator-s
 
 const pathValues: Readonly<Record<string, string>> = {
   ...{ id: "s1", user: "no-such-person", group: "eng", hash: "a".repeat(64), token: "abcdef012345" },
+  ...{ request: "44444444-4444-4444-8444-444444444444" },
   ...{ held: "33333333-3333-4333-8333-333333333333", directory: "corp", receiver: "payroll", transmitter: "okta" },
   ...{ commandId: "22222222-2222-4222-8222-222222222222", target: `link:1.1.${"a".repeat(64)}` },
   ...{ a: "a".repeat(64), b: "b".repeat(64) },
@@ -33,6 +34,8 @@ const isEnough = (role: OperatorRole, needed: OperatorRole): boolean =>
 const changesOfOperators: readonly string[] = [
   ...["POST /sessions/:id/revoke", "POST /sessions/revoke", "POST /users/:user/sessions/revoke"],
   ...["POST /users/:user/suspend", "POST /users/:user/restore", "POST /users/:user/refresh", "POST /users/:user/ask"],
+  ...["POST /access-requests/:request/approve", "POST /access-requests/:request/deny"],
+  ...["POST /access-requests/:request/end"],
   ...["POST /groups/:group/members", "POST /held/:held/drop", "POST /directories/:directory/sync"],
   "POST /policy/replay",
 ];

@@ -113,6 +113,10 @@ export async function startOperatorWorld(
               roles,
               verifyToken: (token) => verifyOperatorToken(token, { secrets: [secret], cluster: "test", nowS: nowS() }),
               signedIn: (caller) => readLeasedSignInStatus(built.deps, caller),
+              requestable: () =>
+                (options.routes ?? []).flatMap(({ id, requestAccess = null }) =>
+                  requestAccess === null ? [] : [{ id, requestAccess }],
+                ),
               homeOutOfReach: async () => options.homeOutOfReach?.() ?? null,
             }),
           roles: () => roles,

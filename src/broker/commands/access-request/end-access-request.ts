@@ -22,9 +22,8 @@ export const endAccessRequest: CommandDefinition<"endAccessRequest"> = {
     requestId: parseCommandId(fields["requestId"]),
     by: parseDecider(fields["by"]),
   }),
-  permission: ["proxy", "authenticate", "operator"],
-  isPermitted: (role, { by }) =>
-    by.type === "operator" ? role === "operator" : by.type === "requester" || role !== "proxy",
+  permission: ["authenticate", "operator"],
+  isPermitted: (role, { by }) => by.type !== "operator" || role === "operator",
   isOwn: ({ by }, actor) => isOwnDecider(by, actor),
   access: (command, projection) => accessOfDecision(command, projection),
   perform(projection, { requestId, by }, tools) {

@@ -43,7 +43,7 @@ export const requestAccess: CommandDefinition<"requestAccess"> = {
     reason: wordsIn(fields, "reason"),
     refusal: fields["refusal"] === null ? null : plainIn(fields, "refusal", refusalPattern),
   }),
-  permission: ["proxy", "authenticate"],
+  permission: ["authenticate"],
   isOwn: ({ userId }, actor) => actor === `user:${userId}`,
   access: ({ userId, sessionId }) => ({
     reads: [userStream(userId), sessionStream(sessionId)],

@@ -72,6 +72,10 @@ function roleForCommand({ replica, roles, now }: Deps, command: Command): Operat
   switch (command.type) {
     case "changeGroupMembers":
       return command.added.length + command.removed.length === 0 ? null : roleOfGroup(command.groupId, roles());
+    case "decideAccessRequest": {
+      const request = replica.projection.accessRequests.get(command.requestId);
+      return command.decision === "denied" || request === undefined ? null : roleOfGroup(request.groupId, roles());
+    }
     case "suspendUser":
     case "restoreUser":
       return roleOfPerson({ replica, roles, now }, command.userId);

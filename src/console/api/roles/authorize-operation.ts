@@ -41,7 +41,9 @@ export function authorizeOperations({
     if (caller.type !== "operator") return caller;
     const { operation: name } = request.routeOptions.config;
     const operation: Operation | undefined = name === undefined ? undefined : operatorOperations[name];
-    const scope = scopeFor(caller.grants, operation?.role ?? "viewer");
+    const granted = scopeFor(caller.grants, operation?.role ?? "viewer");
+    // Null is every route, so only undefined means that no role suffices.
+    const scope = granted === undefined ? scopeOfApprover(caller, operation) : granted;
     if (scope === undefined) return refuseRole(caller, operation?.role ?? "viewer");
     const before = scopes.get(request);
     if (before !== undefined && !isStillWithin(before, scope))
@@ -56,6 +58,11 @@ export function authorizeOperations({
     if (before === undefined) scopes.set(request, scope);
     return { ...caller, scope: before === undefined ? scope : before };
   };
+}
+
+/** An approver is admitted to no route by a role: the handler looks at the routes that name them. */
+function scopeOfApprover({ approves }: Admitted, operation: Operation | undefined): RouteScope | undefined {
+  return operation?.approver === true && approves !== undefined ? new Set() : undefined;
 }
 
 /** The sentence for an act that is not confined to the caller's routes. It names nothing outside them. */
