@@ -6,6 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { formatLink } from "../../../src/events/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type Appender, startAppender } from "./appender.ts";
@@ -126,7 +127,10 @@ test("a node whose unread events were dropped serves its old copy within its gra
   const positions: number[] = [];
   let watching = true;
   const watched = (async () => {
-    while (watching) positions.push(await applied(proxy));
+    while (watching) {
+      positions.push(await applied(proxy));
+      await sleep(10); // a scrape costs the node that has to catch up
+    }
   })();
 
   for (const relay of [...cluster.relays.brokers, cluster.relays.nats]) relay.restore();

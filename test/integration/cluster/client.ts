@@ -27,7 +27,7 @@ const answerWithinMs = 60_000;
 /** A caller that retries while a node cannot decide gives up after this. */
 const undecidedMsMax = 20_000;
 /** Between two requests of a hammer. */
-const pauseMs = { answered: 4, broken: 20 };
+const pauseMs = { answered: 8, broken: 20 };
 /** A wait for the end of a stream fails after this. */
 const endWithinMs = 60_000;
 

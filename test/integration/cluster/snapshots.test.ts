@@ -8,6 +8,7 @@ import assert from "node:assert/strict";
 import { readdirSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { openPostgresLog, verifyLog } from "../../../src/replication/log/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type Appender, startAppender } from "./appender.ts";
@@ -158,6 +159,7 @@ function watch<Who extends string>(proxy: ClusterProcess, sessions: Readonly<Rec
     while (running) {
       applied.push(await proxy.metric("cardea_replica_applied"));
       for (const name of names) codes[name].push(await statusNow(proxy, sessions[name]));
+      await sleep(5);
     }
   })();
   return {

@@ -100,7 +100,7 @@ export function startWriting(cluster: Cluster, user: string) {
         },
       });
       written.push({ commandId, startedAt, endedAt: performance.now(), result });
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await new Promise((resolve) => setTimeout(resolve, 15)); // each costs three servers and every node some work
     }
   })();
   return {
