@@ -26,7 +26,10 @@ import { linkButton, type PageFrame, renderFrame } from "../pages/layout.ts";
 import type { PageLook } from "../pages/look.ts";
 import { type PageText, textFor, texts } from "../text/texts.ts";
 import { actionLink, consolePath } from "./components/values.ts";
+import { configurationsView, configurationView } from "./configurations/configurations-view.ts";
+import { configurationDiffView } from "./configurations/diff-view.ts";
 import { renderConsole, type Theme, themes } from "./frame.ts";
+import { labView } from "./lab/lab-view.ts";
 import { overviewView } from "./overview/overview-view.ts";
 import { accessView } from "./record/access-view.ts";
 import { auditView } from "./record/audit-view.ts";
@@ -44,6 +47,10 @@ export const consoleViews: readonly View[] = [
   changesView,
   changeView,
   auditView,
+  labView,
+  configurationsView,
+  configurationView,
+  configurationDiffView,
 ];
 
 export type ConsoleDeps = Pick<OperatorApiDeps, "access" | "callerIp" | "fresh" | "now"> &

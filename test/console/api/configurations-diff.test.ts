@@ -1,12 +1,12 @@
 /** Differences and history of configurations in the operator API. */
 import assert from "node:assert/strict";
-import { createHash, randomUUID } from "node:crypto";
 import { test } from "node:test";
 import { ConfigDiffer } from "../../../src/console/api/lab/config-changes.ts";
 import { operatorOperations } from "../../../src/console/api/operator-operations.ts";
 import type { ConfigurationDiff, ConfigurationHistory } from "../../../src/console/index.ts";
-import { type CommandId, type ConfigHash, type NodeId, packConfigBody } from "../../../src/events/index.ts";
+import type { ConfigHash } from "../../../src/events/index.ts";
 import { signIn, subjectId, type World } from "../../auth/authenticate/support.ts";
+import { announceConfiguration } from "./lab-support.ts";
 import { json, startOperatorWorld } from "./operator-support.ts";
 
 const route = (id: string, policy: unknown, more: object = {}): object => ({
@@ -23,18 +23,8 @@ const route = (id: string, policy: unknown, more: object = {}): object => ({
 });
 const inGroup = (...groups: string[]): object => ({ allow: { or: groups.map((has) => ({ groups: { has } })) } });
 
-async function activate(world: World, node: string, text: object): Promise<ConfigHash> {
-  const body = JSON.stringify(text);
-  const configHash = createHash("sha256").update(body).digest("hex") as ConfigHash;
-  const result = await world.deps.databroker.submit({
-    commandId: randomUUID() as CommandId,
-    actor: "service:test",
-    command: { type: "activateConfiguration", nodeId: node as NodeId, configHash, body: packConfigBody(body) },
-  });
-  assert.equal(result.type, "done", JSON.stringify(result));
-  if (result.type === "done") await world.replica.waitFor(result.link, 5_000);
-  return configHash;
-}
+const activate = (world: World, node: string, text: object): Promise<ConfigHash> =>
+  announceConfiguration(world, node, JSON.stringify(text));
 
 test("two configurations are compared by path, without secrets, and with the people who gain and lose routes", async (t) => {
   const at = await startOperatorWorld(t);

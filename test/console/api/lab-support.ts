@@ -1,14 +1,24 @@
 /** Support for the tests of the policy lab: an operator API with routes, a lab, and records of decisions. */
 import assert from "node:assert/strict";
+import { createHash, randomUUID } from "node:crypto";
 import { after, type TestContext } from "node:test";
 import { type AuditRecord, type PastConfiguration, pastConfigurationOf } from "../../../src/audit/index.ts";
 import { compilePolicies, type DecisionRecord } from "../../../src/auth/index.ts";
 import { WorkerPolicyLab } from "../../../src/cli/build/lab/policy-lab.ts";
+import { canonicalConfig } from "../../../src/config/index.ts";
 import type { ReplayFailure, ReplayResult } from "../../../src/console/index.ts";
-import type { SessionId, UnixMs, UserId } from "../../../src/events/index.ts";
+import {
+  type CommandId,
+  type ConfigHash,
+  type NodeId,
+  packConfigBody,
+  type SessionId,
+  type UnixMs,
+  type UserId,
+} from "../../../src/events/index.ts";
 import { createRecordedRequestReader } from "../../../src/proxy/index.ts";
 import { decision } from "../../audit/support.ts";
-import { signIn, subjectId } from "../../auth/authenticate/support.ts";
+import { signIn, subjectId, type World } from "../../auth/authenticate/support.ts";
 import { base, config as parseWhole } from "../../config/support.ts";
 import type { VisitorResponse } from "../../support/visitor.ts";
 import { type OperatorWorld, pushRecords, startOperatorWorld } from "./operator-support.ts";
@@ -48,8 +58,9 @@ export type LabWorld = Readonly<{
 export async function startLabWorld(
   t: TestContext,
   options: Parameters<typeof startOperatorWorld>[1] = {},
+  routes = labRoutes,
 ): Promise<LabWorld> {
-  const config = parseWhole(base + labRoutes);
+  const config = parseWhole(base + routes);
   const compiled = compilePolicies(config.routes);
   assert.ok(compiled.ok);
   const { policies } = compiled;
@@ -65,6 +76,7 @@ export async function startLabWorld(
   });
   let seq = 0;
   const { world } = at;
+  await announceConfiguration(world, "node-1", canonicalConfig(config));
   return {
     at,
     own,
@@ -94,6 +106,19 @@ export async function startLabWorld(
     },
     replay: (body, headers) => at.post("/policy/replay", body, headers === undefined ? {} : { headers }),
   };
+}
+
+/** Has a node announce a configuration with this text. */
+export async function announceConfiguration(world: World, node: string, text: string): Promise<ConfigHash> {
+  const configHash = createHash("sha256").update(text).digest("hex") as ConfigHash;
+  const result = await world.deps.databroker.submit({
+    commandId: randomUUID() as CommandId,
+    actor: "service:test",
+    command: { type: "activateConfiguration", nodeId: node as NodeId, configHash, body: packConfigBody(text) },
+  });
+  assert.equal(result.type, "done", JSON.stringify(result));
+  if (result.type === "done") await world.replica.waitFor(result.link, 5_000);
+  return configHash;
 }
 
 /** The last event of the answer. */

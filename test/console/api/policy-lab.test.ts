@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { request } from "node:http";
 import { test } from "node:test";
-import { checkAnswer, testAnswer } from "../../../src/console/api/lab/lab-schemas.ts";
+import { baseAnswer, checkAnswer, testAnswer } from "../../../src/console/api/lab/lab-schemas.ts";
 import type { CheckedText, TestedText } from "../../../src/console/index.ts";
 import type { UnixMs } from "../../../src/events/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
@@ -13,6 +13,16 @@ test("a policy is checked and linted with lines and columns, beside the shorthan
   const { at } = await startLabWorld(t);
   const check = async (body: object): Promise<CheckedText> =>
     checkAnswer.parse(json(await at.post("/policy/check", body))) as unknown as CheckedText;
+  const begun = baseAnswer.parse(json(await at.get("/policy/base?route=Engineering")));
+  assert.deepEqual([begun.isOwn, begun.route?.id, begun.routes.length], [true, "eng", 2]);
+  assert.equal((await check({ text: begun.route?.policy ?? "" })).ok, true, "the policy in force, as YAML");
+  assert.equal((await at.get("/policy/base?route=none")).status, 404);
+  const limited = `Bearer ${await at.token({ role: "viewer", routeGroups: ["hr"] })}`;
+  const seen = baseAnswer.parse(json(await at.get("/policy/base", { headers: { authorization: limited } })));
+  assert.deepEqual(
+    seen.routes.map(({ id }) => id),
+    ["payroll"],
+  );
   const broken = await check({ text: "- allow:\n    or:\n      - grups: eng\n" });
   assert.equal(broken.ok, false);
   assert.deepEqual([broken.problems[0]?.line, broken.problems[0]?.column], [3, 9]);

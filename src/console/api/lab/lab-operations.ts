@@ -1,5 +1,7 @@
 /** Operations of the operator API for configurations and the policy lab. Pure. */
 import {
+  baseAnswer,
+  baseSchema,
   checkAnswer,
   checkSchema,
   diffAnswer,
@@ -22,6 +24,15 @@ export const labOperations = {
     summary: "What differs between two stored configurations, and who gains or loses which route",
     status: 200,
     answer: diffAnswer,
+    errors: [400, 404],
+  },
+  "GET /policy/base": {
+    role: "viewer",
+    scoped: true,
+    summary: "The policy of a route as YAML, to begin with in the policy lab",
+    query: baseSchema,
+    status: 200,
+    answer: baseAnswer,
     errors: [400, 404],
   },
   "POST /policy/check": {

@@ -19,6 +19,7 @@ const text = z
   .max(policyCharsMax, `a policy has at most ${policyCharsMax} characters`)
   .meta({ description: "A policy as YAML, as in a route's `policy`." });
 
+export const baseSchema = z.object({ route: routeName.optional(), base });
 export const checkSchema = z.strictObject({ text, route: routeName.optional(), base });
 export const testSchema = z.strictObject({
   text,
@@ -139,6 +140,18 @@ export const historyAnswer = z.object({
 });
 
 const routeRef = z.object({ id: z.string(), name: z.string(), from: z.string() });
+export const baseAnswer = z.object({
+  configHash: z.string(),
+  isOwn: z.boolean().meta({ description: "This server runs it." }),
+  routes: z.array(routeRef),
+  moreRoutes: z.number(),
+  route: routeRef
+    .extend({
+      policy: z.string().meta({ description: "YAML; empty: the route has none." }),
+      shorthands: z.array(z.string()).meta({ description: "Keys of the route that allow callers beside the policy." }),
+    })
+    .nullable(),
+});
 const effect = z.object({
   route: routeRef,
   people: z.number(),

@@ -28,7 +28,7 @@ export function replayMarkdown({
     `### What-if: ${what}${where}`,
     "",
     `${replayed} recorded decisions, ${time(firstAt)} to ${time(lastAt)}, decided again with the facts of ${facts === "then" ? "their time" : "now"}.`,
-    `**${people("gains")} gain access, ${people("loses")} lose it.**`,
+    `**People who gain access: ${people("gains")}. Who lose it: ${people("loses")}.**`,
   ];
   if (cut !== null)
     lines.push(

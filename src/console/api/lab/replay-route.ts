@@ -21,9 +21,12 @@ import { badRequest, type Operator, type OperatorApiDeps, type RegisterRoute } f
 import { profileOfUser } from "../operator-views.ts";
 import type { PastLog } from "../past/past-log.ts";
 import { eventStreamType } from "../receipt-stream.ts";
+import { registerConfigurationDiff } from "./configuration-diff.ts";
+import { registerConfigurationHistory } from "./configuration-history.ts";
 import { findBase, findRoute, visibleRoutes } from "./lab-base.ts";
 import { type ReplayBody, replaySchema } from "./lab-schemas.ts";
-import { labBodyBytesMax, runLab } from "./policy-text-routes.ts";
+import { registerPolicyBase } from "./policy-base-route.ts";
+import { labBodyBytesMax, registerPolicyTexts, runLab } from "./policy-text-routes.ts";
 import { replayMarkdown } from "./replay-markdown.ts";
 import type { ReplayBasis, ReplayFailure, ReplayProgress, ReplayResult } from "./replay-result.ts";
 import { type ReplayQuestion, replayDecisions } from "./replay-run.ts";
@@ -32,7 +35,16 @@ const replayMsMax = 600_000;
 const progressEveryMs = 250;
 const callerEveryMs = 5_000;
 
-export function registerReplay(route: RegisterRoute, deps: OperatorApiDeps, past: PastLog): void {
+/** The operations of the lab, and of what is known of configurations. */
+export function registerLab(route: RegisterRoute, deps: OperatorApiDeps, past: PastLog): void {
+  registerConfigurationHistory(route, deps);
+  registerConfigurationDiff(route, deps);
+  registerPolicyBase(route, deps);
+  registerPolicyTexts(route, deps);
+  registerReplay(route, deps, past);
+}
+
+function registerReplay(route: RegisterRoute, deps: OperatorApiDeps, past: PastLog): void {
   let isRunning = false;
   route(
     "POST /policy/replay",

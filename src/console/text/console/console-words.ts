@@ -2,6 +2,7 @@
  * Console words: the frame and the components that views share, and one entry for each area. Pure. An area adds its own
  * file beside this one, and its entry at the end.
  */
+import { configurations, lab } from "./lab-words.ts";
 import { overview } from "./overview-words.ts";
 import { act, receipt } from "./receipt-words.ts";
 import { record } from "./record-words.ts";
@@ -121,4 +122,6 @@ export const consoleWords = {
   act,
   overview,
   record,
+  configurations,
+  lab,
 } as const;
