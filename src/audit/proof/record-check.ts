@@ -11,7 +11,7 @@ import type { AuditSeal, SealedRange } from "../../replication/wire/index.ts";
 import { withoutEnvelope } from "../audit-record.ts";
 import { lostLeaf, recordLeafOf } from "../seal/index.ts";
 import type { OpenedEvidence } from "./seal-evidence.ts";
-import { presentParts, type SealIndex, unhashedParts } from "./seal-index.ts";
+import { presentParts, type SealIndex, unhashedNumbersOf, unhashedParts } from "./seal-index.ts";
 import { type AlteredRange, SegmentMarks } from "./segment-marks.ts";
 
 /**
@@ -112,8 +112,7 @@ type BootState = Segment & {
   verified: number;
   declared: number;
   absent: number;
-  /** A seal of the boot covers no record of some numbers. */
-  readonly hasUnhashed: boolean;
+  readonly isUnhashed: (number: number) => boolean;
   unhashed: number;
 };
 
@@ -172,7 +171,7 @@ export class RecordCheck {
       return;
     }
     if (seq > state.at) this.#skip(state, seq - 1, { declared: false });
-    const isUnhashed = this.#isUnhashed(state, { first: seq, last: seq });
+    const isUnhashed = state.isUnhashed(seq);
     if (isUnhashed) state.unhashed++;
     this.#append(state, isUnhashed ? lostLeaf : leaf.leaf, 1);
     this.#remember(state, seq, leaf.leaf);
@@ -246,7 +245,7 @@ export class RecordCheck {
       verified: 0,
       declared: 0,
       absent: 0,
-      hasUnhashed: seals.some(({ seal }) => seal.unhashed.length > 0),
+      isUnhashed: unhashedNumbersOf(seals),
       unhashed: 0,
     };
     this.#boots.set(keyOf(node, boot), state);
@@ -262,15 +261,10 @@ export class RecordCheck {
     this.#skip(state, last, { declared: true });
   }
 
-  /** Of one number or range that is not in parts. */
-  #isUnhashed({ hasUnhashed, seals }: BootState, range: SealedRange): boolean {
-    return hasUnhashed && unhashedParts(seals, range).some(({ unhashed }) => unhashed);
-  }
-
   /** Numbers up to this one have no record here. */
   #skip(state: BootState, last: number, { declared }: Readonly<{ declared: boolean }>): void {
     const range = { first: state.at, last };
-    for (const part of state.hasUnhashed ? unhashedParts(state.seals, range) : [{ ...range, unhashed: false }])
+    for (const part of unhashedParts(state.seals, range))
       if (part.unhashed) this.#skipUnhashed(state, part, { declared });
       else this.#skipSealed(state, part.last, { declared });
   }

@@ -25,7 +25,7 @@ import {
   parseEvidence,
   type SealEvidence,
 } from "./seal-evidence.ts";
-import { presentParts, unhashedParts } from "./seal-index.ts";
+import { presentParts, unhashedNumbersOf, unhashedParts } from "./seal-index.ts";
 
 export const proofType = "cardea-audit-proof";
 export const consistencyType = "cardea-audit-consistency";
@@ -72,8 +72,7 @@ async function* leavesOf(
   of: Readonly<{ node: NodeId; boot: BootId; from: number; to: number; seals: readonly OpenedEvidence[] }>,
 ): AsyncGenerator<Leaf> {
   let at = of.from;
-  const isUnhashed = (number: number): boolean =>
-    unhashedParts(of.seals, { first: number, last: number }).some(({ unhashed }) => unhashed);
+  const isUnhashed = unhashedNumbersOf(of.seals);
   const lost = (last: number): Leaf => {
     const hashed = unhashedParts(of.seals, { first: at, last }).filter(({ unhashed }) => !unhashed);
     const parts = hashed.flatMap((part) => presentParts(of.seals, part).parts);

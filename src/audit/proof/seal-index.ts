@@ -108,6 +108,12 @@ function keyOf(node: NodeId, boot: BootId): string {
   return JSON.stringify([node, boot]);
 }
 
+/** @returns whether a number is one that no seal covers, as they say */
+export function unhashedNumbersOf(seals: readonly OpenedEvidence[]): (number: number) => boolean {
+  const ranges = seals.flatMap(({ seal }) => seal.unhashed);
+  return (number) => ranges.some(({ first, last }) => first <= number && number <= last);
+}
+
 /** A range in parts: `unhashed`: the seals say that they cover no record of it, although there may be some. */
 export function unhashedParts(
   seals: readonly OpenedEvidence[],

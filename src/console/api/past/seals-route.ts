@@ -9,8 +9,8 @@ import { sealsSchema } from "./seals-schemas.ts";
 
 /** Positions of the log that one request searches. */
 const searchDepth = 10_000;
-/** Seals of one page, of about 3 KB. In a large cluster most events of a quiet hour are seals. */
-const sealsMax = 500;
+/** Seals of one page, of at most 14 KB as text. In a large cluster most events of a quiet hour are seals. */
+const sealsMax = 200;
 /** The signature of each is verified, so other work gets its turn after so many. */
 const sealsAtOnce = 25;
 
