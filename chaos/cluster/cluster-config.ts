@@ -204,6 +204,7 @@ export function configOf(
     },
     audit: {
       query: ["r"], // the client's own id of a request
+      seal_interval: "5s", // several in each run
       // A file of this size is rotated every minute or so.
       sinks: [{ file: auditFileIn(dataDir), rotate: { max_bytes: 1_048_576, keep_files: 10_000 } }, { nats: true }],
       stream_max_bytes: 1_073_741_824, // several streams fit into the servers of a run

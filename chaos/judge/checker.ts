@@ -24,6 +24,8 @@ export function checkHistory(history: History, ending: Ending, options: TrafficO
   checkRegions(history, operations, { options, losses, found });
   if (ending.audit !== null) checkAudit(history, { audit: ending.audit, ...options, found });
   checkPromises(history, found);
+  for (const what of ending.records?.problems ?? [])
+    found.add({ check: "audit-unproven", at: Number.MAX_SAFE_INTEGER, what, about: { what } });
   checkEnding(history, ending, found);
   return {
     violations: found.all(),

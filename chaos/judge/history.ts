@@ -260,6 +260,18 @@ export type Ending = Readonly<{
   crashes: readonly string[];
   /** What the audit sinks have; null: they were not looked at. */
   audit: AuditSeen | null;
+  /** Null: they were not checked, because the log could not be read. */
+  records: VerifiedRecords | null;
+}>;
+
+/** The audit files against the seals in the log. */
+export type VerifiedRecords = Readonly<{
+  seals: number;
+  /** Numbers that match a seal. */
+  verified: number;
+  /** Records that no seal covers, as the seals say. */
+  unhashed: number;
+  problems: readonly string[];
 }>;
 
 export type LoggedEvent = Readonly<{

@@ -26,6 +26,7 @@ export const checks = {
   "audit-differs": "a record says something else than was answered, or than another copy of it",
   "audit-strict-lost": "a permit of a strict route has no record",
   "audit-unexplained": "a gap was declared that no fault explains",
+  "audit-unproven": "a record of an audit file is not what the node has sealed into the log",
   "audit-late": "the audit sinks did not have everything in time",
 } as const;
 export type Check = keyof typeof checks;

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
-import { decodeEvents, genesis } from "../../src/events/index.ts";
+import { decodeEvents, genesis, linkOf } from "../../src/events/index.ts";
 import type { ClusterStatus, NodeStatus } from "../../src/replication/index.ts";
 import { openPostgresReader, readServerHeads } from "../../src/replication/log/index.ts";
 import { systemClock } from "../../src/replication/runtime/index.ts";
@@ -17,6 +17,7 @@ import type { RunClock } from "../judge/run-clock.ts";
 import { cluster as clusterName } from "../world.ts";
 import { readAuditCopies } from "./audit-copies.ts";
 import { metricIn } from "./metric.ts";
+import { type SealEntry, verifyRecords } from "./verify-records.ts";
 
 const run = promisify(execFile);
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
@@ -94,9 +95,11 @@ export async function inspect(
   { readiness, now, originMs }: Readonly<{ readiness: Readiness; now: RunClock; originMs: number }>,
 ): Promise<Ending> {
   const status = await agreement(cluster, client);
+  const log = await readLog(cluster).catch(() => null);
+  const audit = await readAuditCopies(cluster, { now, originMs });
   return {
     ...readiness,
-    log: await readLog(cluster).catch(() => null),
+    log: log?.events ?? null,
     logProblem: await verifyLog(cluster),
     leader:
       status?.leader == null
@@ -109,7 +112,8 @@ export async function inspect(
           },
     crashes: cluster.processes.flatMap((each) => each.crashes),
     nodes: copiesOf(cluster, status),
-    audit: await readAuditCopies(cluster, { now, originMs }),
+    audit,
+    records: log === null ? null : await verifyRecords(cluster.processes, log.seals),
   };
 }
 
@@ -159,19 +163,29 @@ function copiesOf({ regions, processes, home }: Cluster, status: ClusterStatus |
 }
 
 /** From the server that holds the newest proven epoch: after a move of the home region, another may still run. */
-async function readLog({ addresses }: Cluster): Promise<LoggedEvent[]> {
+async function readLog({
+  addresses,
+}: Cluster): Promise<Readonly<{ events: readonly LoggedEvent[]; seals: readonly SealEntry[] }>> {
   const of = { connectionString: addresses.postgres, cluster: clusterName };
   const { newest } = await readServerHeads(of);
   if (newest === null) throw new Error("no Postgres server holds the log");
   const log = await openPostgresReader({ ...of, host: newest.host });
   try {
     const events: LoggedEvent[] = [];
+    const seals: SealEntry[] = [];
     for (let after = genesis; ; ) {
       const outcome = await log.read(after, pageEvents);
       if (outcome.type !== "page") throw new Error(`the log cannot be read: ${outcome.type}`);
-      if (outcome.page.entries.length === 0) return events;
-      for (const { position, epoch, hash, type, stream, cause } of decodeEvents(outcome.page.entries, after))
+      const { entries } = outcome.page;
+      if (entries.length === 0) return { events, seals };
+      let previous = after;
+      for (const [index, recorded] of decodeEvents(entries, after).entries()) {
+        const { position, epoch, hash, type, stream, cause } = recorded;
         events.push({ position, epoch, hash, type, stream, cause });
+        const bytes = entries[index];
+        if (type === "AuditSegmentSealed" && bytes !== undefined) seals.push({ previous, bytes });
+        previous = linkOf(recorded);
+      }
       after = outcome.page.last;
     }
   } finally {

@@ -105,6 +105,8 @@ function reportRun(run: RunToJudge, seen: Seen, folders: Folders): number {
   writeFileSync(file(".html"), renderRunReport(record));
   if (run.keep === "always" || (violations.length > 0 && run.weakened === null)) keepFiles(name, folders);
   for (const { what } of violations.slice(0, violationsPrinted)) console.log(`✖ ${what}`);
+  const { records } = ending;
+  if (records !== null) console.log(`audit: ${records.verified} numbers in files match ${records.seals} seals`);
   if (ending.audit !== null) console.log(`audit: ${formatAuditFigures(auditFiguresOf(ending.audit))}`);
   console.log(`report: chaos/reports/${name}.html, .md, .json`);
   console.log(summary);

@@ -397,6 +397,13 @@ describe("the end of a run", () => {
     assert.deepEqual(violationsOf([], ending({}, { leader: null })), ["digests-differ"]);
   });
 
+  test("an audit record that is not what was sealed is a violation", () => {
+    const records = { seals: 3, verified: 90, unhashed: 0, problems: [] };
+    assert.deepEqual(violationsOf([], ending({}, { records })), []);
+    const problems = ["altered: proxy-eu-1 abcdef records 7 to 7"];
+    assert.deepEqual(violationsOf([], ending({}, { records: { ...records, problems } })), ["audit-unproven"]);
+  });
+
   test("a process that ended by itself is a violation, even if it recovered", () => {
     assert.deepEqual(violationsOf([], ending({}, { crashes: ["proxy-eu-1 ended by itself with 1"] })), [
       "ended-by-itself",

@@ -174,6 +174,7 @@ export function ending(
     crashes: [],
     nodes: [{ node: "proxy-eu-1", role: "proxy", position: 30, digest: "d" }],
     audit: null,
+    records: null,
     ...over,
   };
 }
