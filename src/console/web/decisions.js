@@ -135,6 +135,8 @@ const draw = () => {
     if (held.length > 0) say(`${words.paused} · ${fill(words.waiting, count(held.length + leftOut))}`);
     return;
   }
+  // A dead connection that is not closed is noticed by the stream of the frame.
+  if (find("#live", HTMLElement)?.dataset["state"] === "lost") say(words.stopped);
   if (held.length === 0) return;
   const important = held.filter(({ kind, missed }) => kind === "gap" || missed !== undefined);
   const decided = held.filter(({ kind, missed }) => kind !== "gap" && missed === undefined);

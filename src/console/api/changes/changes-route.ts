@@ -21,6 +21,8 @@ import { createTimeline, type Timeline, type TimelineFilter, type TimelineRow } 
 
 /** Events that one call reads. */
 const eventsMax = 20_000;
+/** Calls that read at once; further ones are refused. */
+const readsMax = 8;
 
 export function registerChangeReads(route: RegisterRoute, deps: OperatorApiDeps): void {
   const turn = (): Promise<void> => deps.sleep(0, new AbortController().signal);
@@ -31,18 +33,24 @@ export function registerChangeReads(route: RegisterRoute, deps: OperatorApiDeps)
     await activity.update();
     return activity.answer(query.data.minutes);
   });
+  let reading = 0;
   route("GET /changes", async (request, reply) => {
     const query = changesSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
     const filter = filterOf(query.data, deps.replica);
     if ("error" in filter) return reply.code(filter.status).send({ error: filter.error });
+    if (reading >= readsMax)
+      return reply.code(503).header("retry-after", "1").send({ error: "too many changes are read at once; try again" });
     const ending = new AbortController();
     reply.raw.once("close", () => ending.abort());
+    reading += 1;
     try {
       return await readChanges(deps, { query: query.data, filter, signal: ending.signal });
     } catch (error) {
       if (!(error instanceof LogUnreachableError)) throw error;
       return reply.code(503).header("retry-after", "1").send({ error: error.message });
+    } finally {
+      reading -= 1;
     }
   });
 }

@@ -2,7 +2,14 @@
  * Finds decisions by a record id or request id: among the newest ones in memory, else in the stored records, from the
  * newest hour backwards, within a bound.
  */
-import { type DecisionEntry, hasRecordId, isAfter, type RecordCursor, readRecords } from "../../../audit/index.ts";
+import {
+  type DecisionEntry,
+  hasRecordId,
+  isAfter,
+  type RecordCursor,
+  type RecordHistory,
+  readRecords,
+} from "../../../audit/index.ts";
 import { type DecisionSources, disorderMs } from "./decision-page.ts";
 
 export type FoundDecisions = Readonly<{
@@ -20,15 +27,31 @@ const searchMs = 12_000;
 const pageRecords = 1_000;
 const pageBytes = 4 * 1024 * 1024;
 
-/** @throws RecordsUnreadableError */
-export async function findDecisions(
-  id: string,
+/** One search of the stored records runs at a time; `busy`: another one does. @throws RecordsUnreadableError */
+export function createDecisionFinder(
   sources: DecisionSources,
+): (id: string, signal: AbortSignal) => Promise<FoundDecisions | "busy"> {
+  let isSearching = false;
+  return async (id, signal) => {
+    const found = sources.feed.findById(id);
+    const { history } = sources;
+    if (found.length > 0 || history === null) return { found, searchedFrom: null };
+    if (isSearching) return "busy";
+    isSearching = true;
+    try {
+      return await searchStored(id, { ...sources, history }, signal);
+    } finally {
+      isSearching = false;
+    }
+  };
+}
+
+async function searchStored(
+  id: string,
+  sources: DecisionSources & Readonly<{ history: RecordHistory }>,
   signal: AbortSignal,
 ): Promise<FoundDecisions> {
-  const inMemory = sources.feed.findById(id);
   const { history } = sources;
-  if (inMemory.length > 0 || history === null) return { found: inMemory, searchedFrom: null };
   const began = sources.now();
   let [read, searchedFrom] = [0, began as number];
   let end: RecordCursor | null = null;

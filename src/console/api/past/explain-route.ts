@@ -21,7 +21,7 @@ import type { DecisionRecord } from "../../../auth/index.ts";
 import { type ConfigHash, formatLink, MalformedConfigBodyError, sameLink, type UserId } from "../../../events/index.ts";
 import { BrokerUnavailableError } from "../../../replication/wire/index.ts";
 import { scopeOfRecords } from "../decisions/decision-scope.ts";
-import { type FoundDecisions, findDecisions } from "../decisions/find-decision.ts";
+import { createDecisionFinder, type FoundDecisions } from "../decisions/find-decision.ts";
 import { badRequest, type OperatorApiDeps, type RegisterRoute } from "../operator-route.ts";
 import { explainSchema } from "../operator-schemas.ts";
 import { profileOfUser } from "../operator-views.ts";
@@ -66,6 +66,7 @@ export type ExplainAnswer = Explained &
   }>;
 
 export function registerExplain(route: RegisterRoute, deps: OperatorApiDeps, past: PastLog): void {
+  const find = createDecisionFinder(deps);
   route(
     "POST /explain",
     async (request, reply, { scope }): Promise<unknown> => {
@@ -78,15 +79,19 @@ export function registerExplain(route: RegisterRoute, deps: OperatorApiDeps, pas
         if (scope !== null) return reply.code(403).send({ error: outOfScope(scope), code: "out-of-scope" });
         return explainRecord(parsedBody.data.record as unknown as DecisionRecord, [], { deps, past, ending });
       }
-      let named: FoundDecisions;
+      let named: FoundDecisions | "busy";
       try {
-        named = await findDecisions(parsedBody.data.id, deps, ending.signal);
+        named = await find(parsedBody.data.id, ending.signal);
       } catch (error) {
         if (!(error instanceof RecordsUnreadableError)) throw error;
         return reply
           .code(503)
           .header("retry-after", "2")
           .send({ error: `${error.message}; try again` });
+      }
+      if (named === "busy") {
+        const error = "another search of the stored decisions runs on this server; try again";
+        return reply.code(503).header("retry-after", "5").send({ error });
       }
       const isInScope = scopeOfRecords(deps, scope);
       const [newest, ...others] = named.found.filter(isInScope);
@@ -162,7 +167,11 @@ function routeOf({ routeId, trace, rule }: DecisionRecord, configuration: PastCo
   const route = routeId === null ? undefined : configuration?.routes.get(routeId)?.route;
   if (route === undefined) return null;
   const { id, name, from } = route;
-  return { id, name, from: String(from), policy: ruleTextOf(route, trace?.rule ?? rule ?? null) };
+  // Where no rule allows the request, the first one that could have is shown.
+  const asked: readonly Readonly<{ rule: unknown }>[] = Array.isArray(trace?.rules) ? trace.rules : [];
+  const unmet = asked.find((each) => String(each.rule).includes(".allow."))?.rule;
+  const shown = [trace?.rule, rule, unmet].find((each) => typeof each === "string") ?? null;
+  return { id, name, from: String(from), policy: ruleTextOf(route, shown) };
 }
 
 /** Names of the people in the record and behind its events. */

@@ -150,7 +150,7 @@ function nowOf({ now, names, record }: ExplainAnswer, context: ViewContext): Htm
 function factsOf({ facts, names }: ExplainAnswer, context: ViewContext): HtmlValue {
   const { why } = context.words.record;
   if (facts.length === 0) return null;
-  return html`<section aria-labelledby="facts"><h2 id="facts">${why.facts}</h2><div class="table-box"><table><thead><tr><th scope="col">${why.fact}</th><th scope="col">${why.event}</th><th scope="col">${why.whoDid}</th><th scope="col" class="wide">${why.when}</th><th scope="col" class="end wide">${why.position}</th></tr></thead><tbody>${facts.map(
+  return html`<section aria-labelledby="facts"><h2 id="facts">${why.facts}</h2><div class="table-box"><table><thead><tr><th scope="col">${why.fact}</th><th scope="col">${why.event}</th><th scope="col">${why.whoDid}</th><th scope="col" class="wide">${why.when}</th><th scope="col" class="end wide">${why.factPosition}</th></tr></thead><tbody>${facts.map(
     ({ fact, member, event, position, exact }) => {
       const state =
         member === undefined ? null : html` <span class="muted">${member ? why.member : why.notMember}</span>`;
@@ -187,7 +187,20 @@ function ruleOf({ route, record }: ExplainAnswer, context: ViewContext): HtmlVal
       const content = html`<span class="number" aria-hidden="true">${number}</span>${each}
 `;
       return number === line ? html`<mark>${content}</mark>` : html`<span>${content}</span>`;
-    })}</pre></section>`;
+    })}</pre>${rulesOf(record, context)}</section>`;
+}
+
+/** Each rule that was asked, with the criteria that were met and unmet. */
+function rulesOf({ trace }: ExplainAnswer["record"], { words }: ViewContext): HtmlValue {
+  const { ruleMet, ruleUnmet } = words.record.why;
+  const rules = trace?.rules ?? [];
+  return (
+    rules.length > 0 &&
+    html`<ul class="rules">${rules.map(({ rule, met, criteriaMet, criteriaUnmet }) => {
+      const criteria = (met ? criteriaMet : criteriaUnmet).join(", ");
+      return html`<li><code>${rule}</code> ${met ? ruleMet(criteria) : ruleUnmet(criteria)}</li>`;
+    })}</ul>`
+  );
 }
 
 function requestOf({ record, names, others, open }: ExplainAnswer, context: ViewContext): Html {
