@@ -131,6 +131,30 @@ test("an ordinary sign-out says no more than its receipt", async (t) => {
   assert.doesNotMatch(stranger.body, /server/, "a link to the page proves nothing");
 });
 
+test("until every server has confirmed, the page says how many have, and within which time the others follow", async (t) => {
+  let isComplete = false;
+  const { world, second } = await start(t, {
+    deps: (deps) => ({
+      ...deps,
+      databroker: {
+        ...deps.databroker,
+        async receipt(target, options) {
+          const receipt = await deps.databroker.receipt(target, options);
+          const [node] = receipt.nodes;
+          const silent = { ...node, node: "node-2", status: "unconfirmed" } as (typeof receipt.nodes)[number];
+          if (isComplete) return receipt;
+          return { ...receipt, status: "incomplete", nodes: [...receipt.nodes, silent], completeInMs: 4_100 };
+        },
+      },
+    }),
+  });
+  const { body } = await second.navigate(await onlyForm(world, second, "Sign out"), { form: {} });
+  assert.match(textOf(body), /1 of 2 servers have confirmed\. The rest follow within 5 s\.\s*Check again/);
+  assert.doesNotMatch(body, /every server/);
+  isComplete = true;
+  assert.match(await pageOf(world, second), /Ended on every server at/);
+});
+
 describe("a form", () => {
   const own = (world: World, parameters: Readonly<Record<string, string>>): string => {
     const url = new URL(signOutPath, world.deps.settings.authenticateUrl);
