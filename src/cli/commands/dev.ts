@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { signInUrl } from "../../auth/index.ts";
 import { type Config, type LoadOptions, signInClientsOf } from "../../config/index.ts";
-import { mintOperatorToken } from "../../console/index.ts";
+import { consoleViews, mintOperatorToken } from "../../console/index.ts";
 import { type DemoGuideOptions, demoUsers, startDemoApp, startDemoProvider } from "../../dev/index.ts";
-import { unreachable } from "../../events/index.ts";
+import { unreachable, userIdOf } from "../../events/index.ts";
 import { authKeys } from "../build/auth-keys.ts";
 import { loadOrReport, readConfiguration } from "../build/load.ts";
 import { startServices } from "../build/services.ts";
@@ -151,11 +151,13 @@ function guideOf(
     url.searchParams.set("pomerium_redirect_uri", new URL(path, origin(host)).href);
     return as("bob", url);
   };
+  const bobsPage = `/people/${userIdOf(issuer.origin, "bob")}`;
+  const page = consoleViews.some(({ path }) => path === "/people/:id") ? bobsPage : "/";
   const consoleOfAlice = (): URL => {
     const [key] = authKeys(config).urls;
     if (key === undefined) throw new TypeError("no key signs addresses");
     const request = {
-      redirectUri: new URL("/.pomerium/admin/", authenticate),
+      redirectUri: new URL(`/.pomerium/admin${page}`, authenticate),
       callbackUri: null,
       idpIds: signInClientsOf(config).defaults.idpIds.slice(0, 1),
       additionalHosts: [],
