@@ -115,6 +115,13 @@ const createTypedName = (send, wanted) => {
   return {
     element,
     check,
+    typed: () => input.value.trim(),
+    /** The server asks for this text. @param {string} text */
+    expect(text) {
+      expected = text;
+      check();
+      input.focus();
+    },
     /** @param {any} preview */
     applyPreview(preview) {
       expected ??= preview.confirm?.typed ?? null;
@@ -186,7 +193,16 @@ export const openAct = async (written) => {
     send.disabled = true;
     status.textContent = said.sending;
     const change = { ...withSelection(act.body), ...fields.values(), commandId };
-    const { ok, status: code, body } = await ask(act.path, { method: "POST", body: change });
+    const post = (/** @type {object} */ confirmed) =>
+      ask(act.path, { method: "POST", body: { ...change, ...confirmed } });
+    let { ok, status: code, body } = await post({});
+    const isWanted = body?.code === "confirm-required" && typeof body.confirm === "string";
+    if (isWanted && body.confirm === typed.typed())
+      ({ ok, status: code, body } = await post({ confirm: body.confirm }));
+    else if (isWanted) {
+      status.textContent = body.error;
+      return typed.expect(body.confirm);
+    }
     if (ok) return showDone(act, body, dialog, title);
     typed.check();
     if (code !== 0 && code < 500) return showRefusal(status, body);

@@ -77,7 +77,27 @@ const receiptView: View = {
     return { title: "Receipt", lead: "", command: null, content: receiptPanel(target, shown, context) };
   },
 };
-const views = [sessionsView, receiptView];
+const groupView: View = {
+  id: "test-group",
+  path: "/test-group",
+  menu: null,
+  role: "viewer",
+  scripts: [...actScripts],
+  async render(context) {
+    const act = {
+      title: "Delete sales",
+      text: "Its members lose what it opens.",
+      verb: "Delete sales",
+      look: "bad",
+      path: "/groups/sales/remove",
+      body: {},
+      preview: { type: "removeGroup", group: "sales" },
+    } as const;
+    const content = actButton(act, "Delete…", context, { role: "administrator", primary: true });
+    return { title: "Group", lead: "", command: null, content };
+  },
+};
+const views = [sessionsView, receiptView, groupView];
 
 test("selected sessions are revoked by keys, and the receipt fills in, here and after a reload", options, async (t) => {
   const world = await startOperatorWorld(t, { console: { views } });
@@ -149,4 +169,32 @@ test("a session that ends under an open page says so, and nothing on it is lost"
   complaints.length = 0;
   await page.goto(consoleUrl(world, "/test-sessions"));
   await page.getByRole("button", { name: "Sign in as alice" }).waitFor();
+});
+
+test("what a change concerns is shown first, and a dangerous one waits for the typed name", options, async (t) => {
+  const world = await startOperatorWorld(t, { console: { views } });
+  await signIn(world.world, world.world.visitor(), "bob");
+  const { page, complaints } = await openConsole(t, browser, {
+    world,
+    path: "/test-group",
+    context: { bypassCSP: true },
+  });
+  await page.keyboard.press("e");
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("1 person is affected.").waitFor();
+  const send = dialog.getByRole("button", { name: "Delete sales" });
+  assert.equal(await send.isDisabled(), true);
+  await dialog.getByLabel("Type sales to confirm").fill("sale");
+  assert.equal(await send.isDisabled(), true);
+  await checkAxe(page, "dialog before a change");
+  if (pictures !== undefined) await page.screenshot({ path: join(pictures, "confirm-dialog.png") });
+  await dialog.getByLabel("Type sales to confirm").fill("sales");
+  await send.click();
+  await dialog.getByText(/Enforced everywhere/).waitFor();
+  assert.deepEqual(
+    [...world.world.replica.projection.groups()].map(({ groupId }) => String(groupId)).includes("sales"),
+    false,
+  );
+  assert.ok(complaints.every((each) => each.includes("400")));
+  complaints.length = 0;
 });
