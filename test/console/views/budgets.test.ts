@@ -1,4 +1,4 @@
-/** Budgets of the console in bytes: what a page loads once, and what it is. Times are measured by bench/console.ts. */
+/** Budgets of the console in bytes: what a page loads once, and what it is. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
