@@ -45,8 +45,12 @@ export function terminalOutput(terminal: Terminal, onClosed: () => void): TextOu
   };
 }
 
-/** Writes a file that other people may read; also to a terminal or a pipe. @throws as fileOutput */
-export async function writeWhole(path: string, text: string): Promise<void> {
+/**
+ * Writes a file that other people may read; also to a terminal or a pipe.
+ * @param text whole, or in pieces: one string cannot have more than half a gigabyte
+ * @throws as fileOutput
+ */
+export async function writeWhole(path: string, text: string | Iterable<string>): Promise<void> {
   const found = await stat(path).catch(() => null);
   if (found !== null && !found.isFile() && !found.isDirectory()) {
     await writeFile(path, text).catch((cause: unknown) => {
@@ -56,7 +60,7 @@ export async function writeWhole(path: string, text: string): Promise<void> {
   }
   const output = await fileOutput(path, { mode: 0o666 });
   try {
-    await output.write(text);
+    for (const piece of typeof text === "string" ? [text] : text) await output.write(piece);
     await output.finish();
   } finally {
     await output.abandon();

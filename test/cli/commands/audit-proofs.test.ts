@@ -80,6 +80,17 @@ describe("audit verify", () => {
     assert.equal((await run(auditVerify, path("decisions.jsonl.1"), ...seals, ...jwks, "--partial")).code, 1);
   });
 
+  test("reads exported seals line by line, and refuses a line that no seal can have", async () => {
+    using folder = new TemporaryFolder("audit-seals");
+    const { path, seals, jwks, evidence } = await world(folder);
+    const padding = `${" ".repeat(1_000_000)}\n`.repeat(3);
+    writeFileSync(path("seals.jsonl"), `${padding}${evidence.map((one) => JSON.stringify(one)).join(`\n${padding}`)}`);
+    const checked = await run(auditVerify, path("decisions.jsonl"), ...seals, ...jwks);
+    assert.equal(checked.code, 0, checked.out + checked.err);
+    writeFileSync(path("seals.jsonl"), "x".repeat(17_000_000));
+    await assert.rejects(run(auditVerify, path("decisions.jsonl"), ...seals, ...jwks), /has a line of more than/);
+  });
+
   test("does not use a seal that a stranger could have made, and refuses receipts of other keys", async () => {
     using folder = new TemporaryFolder("audit-seals");
     const { path, seals, jwks, evidence, signer, tree } = await world(folder);

@@ -36,19 +36,21 @@ read from its store and its whole chain is verified (a log in a file belongs to 
         await client.close();
       }
     }
-    const text = seals
-      .map(
-        (one) =>
-          `${JSON.stringify(formatEvidence({ ...one.evidence, receipt: receipts.get(one) ?? one.evidence.receipt }))}\n`,
-      )
-      .join("");
     const path = parsed.text("output");
-    if (path === undefined) terminal.out(text);
-    else await writeWhole(path, text);
+    const lines = linesOf(seals, receipts);
+    if (path !== undefined) await writeWhole(path, lines);
+    else for (const line of lines) terminal.out(line);
     if (path !== undefined) terminal.err(`${seals.length} seals written to ${path}\n`);
     return 0;
   },
 };
+
+function* linesOf(seals: readonly KeptSeal[], receipts: ReadonlyMap<KeptSeal, string>): Generator<string> {
+  for (const one of seals) {
+    const receipt = receipts.get(one) ?? one.evidence.receipt;
+    yield `${JSON.stringify(formatEvidence({ ...one.evidence, receipt }))}\n`;
+  }
+}
 
 function newestOfBoots(seals: readonly KeptSeal[]): readonly KeptSeal[] {
   const newest = new Map<string, KeptSeal>();

@@ -25,7 +25,7 @@ import { openNewestLog } from "../../build/newest-log.ts";
 import { connectOperator, type OperatorClient } from "../../operator/operator-client.ts";
 import type { Parsed } from "../../terminal/arguments.ts";
 import { CannotError, type Terminal, UsageError } from "../../terminal/command.ts";
-import { readText } from "../../terminal/read-text.ts";
+import { readTextLines } from "../../terminal/read-text.ts";
 
 /** `log`: read from the log itself, whose chain was verified. `server`: as a server of the cluster gave them. */
 export type SealOrigin = "file" | "log" | "server";
@@ -139,6 +139,8 @@ async function readLogSeals(log: LogReader, onSeal: (evidence: SealEvidence) => 
   }
 }
 
+/** A seal with its receipt has less than half of it. */
+const lineBytesMax = 16 * 1_024 * 1_024;
 /** A check of more needs too much memory. */
 const sealsMax = 1_000_000;
 
@@ -163,10 +165,11 @@ async function loadFiles<Seal>(
   let unconfirmed = 0;
   let receipts = 0;
   for (const path of files) {
-    const lines = (await readText(path)).split("\n");
-    for (const [at, line] of lines.entries()) {
+    let number = 0;
+    for await (const line of readTextLines(path, { bytesMax: lineBytesMax })) {
+      number++;
       if (line.trim() === "") continue;
-      const place = `${path}:${at + 1}`;
+      const place = `${path}:${number}`;
       const read = openLine(line, place);
       const kept = keep(read);
       keepSeal(all, kept);
