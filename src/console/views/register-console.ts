@@ -29,6 +29,8 @@ import { actionLink, consolePath } from "./components/values.ts";
 import { configurationsView, configurationView } from "./configurations/configurations-view.ts";
 import { configurationDiffView } from "./configurations/diff-view.ts";
 import { renderConsole, type Theme, themes } from "./frame.ts";
+import { heldChangeView, heldView } from "./identity/held-view.ts";
+import { identityView } from "./identity/identity-view.ts";
 import { labView } from "./lab/lab-view.ts";
 import { overviewView } from "./overview/overview-view.ts";
 import { accessView } from "./record/access-view.ts";
@@ -36,6 +38,7 @@ import { auditView } from "./record/audit-view.ts";
 import { changesView, changeView } from "./record/changes-view.ts";
 import { decisionView } from "./record/decision-view.ts";
 import { decisionsView } from "./record/decisions-view.ts";
+import { roleEntries, settingsView } from "./settings/settings-view.ts";
 import { hasRole, type View, type ViewContext, type ViewPage, type ViewReader } from "./view.ts";
 
 /** The views of the console, one line for each area. The menu shows them in this order within its groups. */
@@ -51,6 +54,10 @@ export const consoleViews: readonly View[] = [
   configurationsView,
   configurationView,
   configurationDiffView,
+  identityView,
+  heldView,
+  heldChangeView,
+  settingsView,
 ];
 
 export type ConsoleDeps = Pick<OperatorApiDeps, "access" | "callerIp" | "fresh" | "now"> &
@@ -134,7 +141,7 @@ async function sendView(exchange: ConsoleCall, view: View): Promise<FastifyReply
   const context = contextOf(exchange, { text, reader });
   const { look, cluster, replica } = deps;
   const applied = { position: replica.applied.position, lagging: !deps.fresh() };
-  const page = hasRole(reader, view.role) ? await view.render(context) : roleNeeded(view, context);
+  const page = hasRole(reader, view.role) ? await view.render(context) : await roleNeeded(view, context);
   const status = hasRole(reader, view.role) ? (page.status ?? 200) : 403;
   // The right to read may have ended while the page was made.
   const still = await deps.callerOf(asOwnPage(request));
@@ -237,13 +244,20 @@ function pageReader({ authenticateUrl }: ConsoleDeps, request: FastifyRequest): 
   return { host: authenticateUrl.host, language: request.headers["accept-language"] ?? "" };
 }
 
-function roleNeeded(view: View, { words, reader }: ViewContext): ViewPage {
+/** Says which role the page needs, and who has it by the configuration of this server. */
+async function roleNeeded(view: View, { words, reader, call }: ViewContext): Promise<ViewPage> {
   const { refusal, frame } = words;
+  const settings = await call("GET /settings");
+  const keys = view.role === "administrator" ? ["administrators"] : ["administrators", "operators"];
+  const holders = settings.type === "failed" ? [] : keys.flatMap((key) => roleEntries(settings.body, key, words));
   return {
     title: refusal.role(frame.roles[view.role]),
     lead: refusal.roleText(frame.roles[reader.role]),
-    content: actionLink(`${consolePath}/`, refusal.toOverview),
-    command: null,
+    content: html`${
+      holders.length > 0 &&
+      html`<section><h2>${refusal.holders}</h2><ul>${holders.slice(0, 20).map((holder) => html`<li><code>${holder}</code></li>`)}</ul></section>`
+    }${actionLink(`${consolePath}/`, refusal.toOverview)}`,
+    command: "cardea operator whoami",
   };
 }
 

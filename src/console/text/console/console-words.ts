@@ -2,10 +2,13 @@
  * Console words: the frame and the components that views share, and one entry for each area. Pure. An area adds its own
  * file beside this one, and its entry at the end.
  */
+
+import { held, identity } from "./identity-words.ts";
 import { configurations, lab } from "./lab-words.ts";
 import { overview } from "./overview-words.ts";
 import { act, receipt } from "./receipt-words.ts";
 import { record } from "./record-words.ts";
+import { settings } from "./settings-words.ts";
 
 const plural = (count: number, one: string, many: string): string => (count === 1 ? one : many);
 
@@ -50,6 +53,7 @@ const frame = {
   tryAgain: "Try again",
   failed: "Couldn't load this.",
   failedBrokers: "Couldn't load this. The brokers aren't answering; access decisions continue.",
+  failedScope: "This part isn't confined to your groups of routes, so you can't see it.",
   failedRole: (role: string) => `This part needs the role ${role.toLowerCase()}.`,
   erased: (id: string) => `Erased person ${id}`,
   unknown: "Unknown",
@@ -69,6 +73,7 @@ const refusal = {
   role: (role: string) => `This page needs the role ${role.toLowerCase()}`,
   roleText: (mine: string) =>
     `You have the role ${mine.toLowerCase()}. An administrator of this installation can give you another one.`,
+  holders: "Who has this role",
   toOverview: "Go to the overview",
   notFound: "Page not found",
   notFoundText: "The console has no page at this address.",
@@ -124,4 +129,7 @@ export const consoleWords = {
   record,
   configurations,
   lab,
+  identity,
+  held,
+  settings,
 } as const;

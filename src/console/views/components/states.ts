@@ -24,7 +24,9 @@ export function errorState(
     failed.status === 503
       ? words.frame.failedBrokers
       : failed.status === 403
-        ? words.frame.failed
+        ? failed.code === "out-of-scope"
+          ? words.frame.failedScope
+          : words.frame.failed
         : `${words.frame.failed} ${failed.error}`;
   const again = query.size === 0 ? path : `${path}?${query}`;
   return html`<div class="problem" role="alert" data-status="${failed.status}"><p>${sentence}</p>${actionLink(again, words.frame.tryAgain)}</div>`;
