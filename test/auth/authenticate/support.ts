@@ -70,6 +70,8 @@ export type World = {
   url(host: string, path?: string): string;
   visitor(): Visitor;
   submit(command: Command): Promise<CommandResult>;
+  /** Breaks every connection of a client. */
+  dropConnections(): void;
 };
 
 export type WorldOptions = Readonly<{
@@ -262,6 +264,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
       cleanups.push(() => visitor.close());
       return visitor;
     },
+    dropConnections: () => undefined,
     submit: (command) =>
       broker.databroker("operator").submit({ commandId: randomUUID() as CommandId, actor: "operator:test", command }),
   };
@@ -284,6 +287,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
     void serveRoute(deps, req, res, hostname);
   });
   await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", () => resolve()));
+  Object.assign(world, { dropConnections: () => server.closeAllConnections() });
   cleanups.push(() => {
     server.closeAllConnections();
     server.close();

@@ -194,6 +194,22 @@ test("a stream of a thousand decisions a second is sampled, holds 500 rows, and 
   await page.locator("#decisions").getByText("after-the-flood.example").waitFor();
 });
 
+test("a stream that breaks says so, resumes where it stopped, and shows what is gone as a gap", options, async (t) => {
+  const { at, refused } = await startRecordWorld(t, { feed: { entriesMax: 20, bytesMax: 50_000_000 } });
+  const { page, complaints } = await open(t, at, "/decisions");
+  await page.getByText("Live", { exact: true }).waitFor();
+  at.world.dropConnections();
+  await page.locator("#feed-state").getByText("Live updates paused. Reconnecting…").waitFor();
+  for (let i = 0; i < 60; i++) pushRecords(at.feed, refused({ host: `host-${i}.example` }));
+  await page.locator("tr.gap").getByText("40 records were not kept here").waitFor();
+  await page.locator("#decisions").getByText("host-59.example").waitFor();
+  complaints.splice(
+    0,
+    complaints.length,
+    ...complaints.filter((each) => !/ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION/.test(each)),
+  );
+});
+
 test(
   "changes read as sentences by day, fold sign-ins, and an undo shows what it does before it is made",
   options,

@@ -86,6 +86,11 @@ test("a refused person's request id leads to the rule, the facts and their event
     await alice.page.getByRole("heading", { name: "One change" }).waitFor();
     assert.match((await alice.page.locator("#lead").textContent()) ?? "", /removed .* from eng: a project/);
 
+    await alice.page.keyboard.press("Control+k");
+    await alice.page.getByRole("combobox").fill(id);
+    await alice.page.getByRole("combobox").press("Enter");
+    await alice.page.getByRole("heading", { name: `Why? ${id.slice(0, 8)}` }).waitFor();
+
     assert.equal((await cluster.operator.post("/groups/eng/members", { add: [user.id] })).status, 200);
     await waitFor("the explanation to permit now", async () => {
       await alice.page.goto(`${console}/decisions/${id}`);

@@ -74,7 +74,7 @@ async function renderList(context: ViewContext): Promise<ViewPage> {
     return {
       ...page,
       status: isNobody ? 404 : 503,
-      lead: isNobody ? answer.error : words.frame.failed,
+      lead: isNobody || answer.status === 403 ? answer.error : words.frame.failed,
       content: isNobody ? noneMatch(context) : errorState(answer, context),
     };
   }
