@@ -3,18 +3,23 @@
  * fill in, the signed receipt, and what happens when the answer is lost.
  */
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { after, before, type TestContext, test } from "node:test";
 import type { Browser } from "playwright-core";
 import { html } from "../../../src/console/index.ts";
 import { actButton, actScripts } from "../../../src/console/views/components/act.ts";
 import { receiptPanel, receiptScript } from "../../../src/console/views/components/receipt-panel.ts";
 import { dataTable } from "../../../src/console/views/components/table.ts";
 import type { View } from "../../../src/console/views/view.ts";
+import type { NodeId } from "../../../src/events/index.ts";
+import { createLocalFanout } from "../../../src/replication/fanout/index.ts";
 import type { Databroker } from "../../../src/replication/index.ts";
+import { startReplica } from "../../../src/replication/node/index.ts";
+import { systemClock } from "../../../src/replication/runtime/index.ts";
 import { BrokerUnavailableError } from "../../../src/replication/wire/index.ts";
-import { signIn } from "../../auth/authenticate/support.ts";
+import { quiet, secret, signIn, type World } from "../../auth/authenticate/support.ts";
 import { startOperatorWorld } from "../api/operator-support.ts";
 import { checkAxe, pictures } from "../browser-support.ts";
 import { consoleUrl, openConsole, options, startBrowser } from "./console-support.ts";
@@ -197,4 +202,65 @@ test("what a change concerns is shown first, and a dangerous one waits for the t
   );
   assert.ok(complaints.every((each) => each.includes("400")));
   complaints.length = 0;
+});
+
+/** A second node, which can fall silent as a frozen process does. */
+async function startSecondNode(t: TestContext, world: World): Promise<{ isFrozen: boolean }> {
+  const inner = world.broker.databroker("proxy");
+  const state = { isFrozen: false };
+  const unlessFrozen = <T>(run: () => Promise<T>): Promise<T> =>
+    state.isFrozen ? Promise.reject(new BrokerUnavailableError("frozen")) : run();
+  const fanout = createLocalFanout({ logger: quiet });
+  const node = startReplica({
+    name: "node-2" as NodeId,
+    role: "proxy",
+    region: "there",
+    version: "test",
+    configHash: () => "config",
+    cluster: "test",
+    secret,
+    databroker: {
+      ...inner,
+      read: (after, options) => unlessFrozen(() => inner.read(after, options)),
+      lease: (envelope) => unlessFrozen(() => inner.lease(envelope)),
+    },
+    fanout,
+    clock: systemClock,
+    randomBytes,
+    logger: quiet,
+    windowMs: () => 5_000,
+    dataDir: null,
+  });
+  t.after(async () => {
+    await node.stop();
+    await fanout.close();
+  });
+  assert.ok(await node.whenReady(10_000));
+  return state;
+}
+
+test("a frozen node is waited for until it is fenced, and the receipt says after how long", options, async (t) => {
+  const world = await startOperatorWorld(t, { console: { views } });
+  const second = await startSecondNode(t, world.world);
+  await signIn(world.world, world.world.visitor(), "bob");
+  const { page } = await openConsole(t, browser, { world, path: "/test-sessions", context: { bypassCSP: true } });
+  second.isFrozen = true;
+  await page.locator("tr", { hasText: "bob@" }).locator("input").check();
+  await page.getByRole("button", { name: "Revoke…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("button", { name: "Revoke 1 session" }).click();
+  await dialog.getByText("1 of 2 nodes have confirmed.").waitFor();
+  assert.match(
+    (await dialog.locator('tr[data-node="node-2"]').textContent()) ?? "",
+    /Not confirmed\. Fenced by .* at the latest, in \d+ s\./,
+  );
+  if (pictures !== undefined) await page.screenshot({ path: join(pictures, "receipt-waiting.png") });
+  assert.equal(await page.locator("#running").textContent(), "1 receipt running");
+  await dialog.getByText(/In force everywhere in \d+\.\d s: 1 applied, 1 fenced\./).waitFor({ timeout: 30_000 });
+  if (pictures !== undefined) await page.screenshot({ path: join(pictures, "receipt-fenced.png") });
+  await dialog.getByRole("link", { name: "Open this receipt" }).click();
+  await page.getByText("In force everywhere: 1 applied, 1 fenced.").waitFor();
+  assert.equal(await page.locator("#running").count(), 0);
+  assert.equal(await page.locator('tr[data-node="node-2"]').getAttribute("data-status"), "fenced");
+  await checkAxe(page, "a receipt with a fenced node");
 });
