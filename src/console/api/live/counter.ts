@@ -18,6 +18,7 @@ type CounterParts = Readonly<{
   replica: Pick<Replica, "projection">;
   now: () => UnixMs;
   sleep: (ms: number, signal: AbortSignal) => Promise<void>;
+  log: Readonly<{ info(fields: object, message: string): void }>;
 }>;
 
 const turnMs = 4;
@@ -27,7 +28,7 @@ const pausePerPass = 20;
 const checkEvery = 256;
 const never = new AbortController().signal;
 
-export function createCounter({ replica, now, sleep }: CounterParts): Counter {
+export function createCounter({ replica, now, sleep, log }: CounterParts): Counter {
   let last: Readonly<{ sessions: number; people: number; key: string }> | null = null;
   let passing: Promise<void> | null = null;
   let nextAt = Number.NEGATIVE_INFINITY;
@@ -63,9 +64,14 @@ export function createCounter({ replica, now, sleep }: CounterParts): Counter {
       const { projection } = replica;
       const isDue = (last === null || last.key !== keyOf(projection) || waitMs === 0) && now() >= nextAt;
       if (isDue && passing === null)
-        passing = pass().finally(() => {
-          passing = null;
-        });
+        passing = pass()
+          .catch((error: unknown) => {
+            nextAt = now() + pauseMs; // the count before stays
+            log.info({ error: String(error) }, "sessions could not be counted; the console shows the count before");
+          })
+          .finally(() => {
+            passing = null;
+          });
       if (passing !== null && waitMs > 0) await Promise.race([passing, sleep(waitMs, never)]);
       return {
         sessions: last?.sessions ?? null,
