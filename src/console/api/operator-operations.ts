@@ -7,7 +7,7 @@ import { z } from "zod";
 import { changeOperations } from "./changes/change-schemas.ts";
 import { auditStatusAnswer, decisionsAnswer, decisionsSchema } from "./decisions/decision-schemas.ts";
 import { labOperations } from "./lab/lab-operations.ts";
-import { groupsSchema, listOperations, sessionsSchema, usersSchema } from "./lists/list-schemas.ts";
+import { groupSchema, groupsSchema, listOperations, sessionsSchema, usersSchema } from "./lists/list-schemas.ts";
 import { liveOperations } from "./live/live-operations.ts";
 import {
   accessWhatSchema,
@@ -105,9 +105,10 @@ export const operatorOperations = {
     scoped: true,
     role: "viewer",
     summary: "One group and its members, with what ends when",
+    query: groupSchema,
     status: 200,
     answer: answerSchemas.group,
-    errors: [404],
+    errors: [400, 404],
   },
   "GET /nodes": {
     role: "viewer",

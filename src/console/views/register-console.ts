@@ -33,6 +33,11 @@ import { heldChangeView, heldView } from "./identity/held-view.ts";
 import { identityView } from "./identity/identity-view.ts";
 import { labView } from "./lab/lab-view.ts";
 import { overviewView } from "./overview/overview-view.ts";
+import { groupsView, groupView } from "./people/groups-view.ts";
+import { peopleView } from "./people/people-view.ts";
+import { personTabView, personView } from "./people/person-view.ts";
+import { sessionsView, sessionView } from "./people/sessions-view.ts";
+import { receiptsView, receiptView } from "./receipts/receipts-view.ts";
 import { accessView } from "./record/access-view.ts";
 import { auditView } from "./record/audit-view.ts";
 import { changesView, changeView } from "./record/changes-view.ts";
@@ -58,6 +63,15 @@ export const consoleViews: readonly View[] = [
   heldView,
   heldChangeView,
   settingsView,
+  sessionsView,
+  sessionView,
+  peopleView,
+  personView,
+  personTabView,
+  groupsView,
+  groupView,
+  receiptsView,
+  receiptView,
 ];
 
 export type ConsoleDeps = Pick<OperatorApiDeps, "access" | "callerIp" | "fresh" | "now"> &

@@ -11,6 +11,8 @@ import { createPanel, watchReceipt } from "./receipt-panel.js";
 import { selectionOf } from "./table.js";
 
 const routesMax = 8;
+/** A field is read once its reader has paused. */
+const typingMs = 400;
 
 const newId = () => {
   if (typeof crypto.randomUUID === "function") return crypto.randomUUID();
@@ -67,15 +69,39 @@ const previewOf = (preview) => {
 /** What the reader fills in for an act. @param {any} act */
 const createFields = (act) => {
   const said = words.act;
-  const fields = (act.fields ?? []).map((/** @type {any} */ { name, label, type, value, choices, required }) => {
+  const fields = (act.fields ?? []).map((/** @type {any} */ field) => {
+    const { name, label, type, value, choices, required, previewed } = field;
     const option = (/** @type {[string, string]} */ [choice, text]) =>
       h("option", { value: choice, selected: choice === value }, text);
     const control =
       choices === undefined
-        ? h("input", { name, type, value: value ?? null, required: required === true })
+        ? h("input", {
+            name,
+            type: type === "list" ? "text" : type,
+            value: value ?? null,
+            required: required === true,
+            autocomplete: "off",
+          })
         : h("select", { name }, ...choices.map(option));
-    return { name, type, control, element: h("label", {}, h("span", {}, label), control) };
+    const element = h("label", {}, h("span", {}, label), control);
+    return { name, type, control, element, previewed: previewed === true };
   });
+  /** @returns {Record<string, unknown>} */
+  const valuesOf = (/** @type {any[]} */ some) => {
+    /** @type {Record<string, unknown>} */
+    const values = {};
+    for (const { name, type, control } of some) {
+      if (type === "checkbox") values[name] = control.checked;
+      else if (control.value.trim() === "") continue;
+      else if (type === "number") values[name] = Number(control.value);
+      else if (type === "list")
+        values[name] = control.value.split(/[\s,;]+/).filter((/** @type {string} */ part) => part !== "");
+      else if (type === "datetime-local") values[name] = new Date(control.value).toISOString();
+      else values[name] = control.value;
+    }
+    return values;
+  };
+  const previewed = fields.filter((/** @type {any} */ field) => field.previewed);
   const isRequired = act.reason === "required";
   const reason = h("textarea", { rows: 2, maxlength: 500, required: isRequired, "aria-describedby": "reason-hint" });
   const hint = h("small", { id: "reason-hint", class: "muted" }, isRequired ? said.reasonNeeded : said.reasonHint);
@@ -83,17 +109,26 @@ const createFields = (act) => {
     elements: fields.map((/** @type {any} */ { element }) => element),
     reasonElements: act.reason === undefined ? [] : [h("label", {}, h("span", {}, said.reason), reason), hint],
     values() {
-      /** @type {Record<string, unknown>} */
-      const values = {};
-      for (const { name, type, control } of fields) {
-        if (type === "checkbox") values[name] = control.checked;
-        else if (control.value === "") continue;
-        else if (type === "number") values[name] = Number(control.value);
-        else if (type === "datetime-local") values[name] = new Date(control.value).toISOString();
-        else values[name] = control.value;
-      }
+      const values = valuesOf(fields);
       if (act.reason !== undefined && reason.value.trim() !== "") values["reason"] = reason.value.trim();
       return values;
+    },
+    /** What the preview is asked with; null: something that it needs is missing. */
+    previewed() {
+      const isMissing = previewed.some(
+        (/** @type {any} */ { control }) => control.required && control.value.trim() === "",
+      );
+      return isMissing ? null : valuesOf(previewed);
+    },
+    /** @param {() => void} listener */
+    onPreviewed(listener) {
+      /** @type {ReturnType<typeof setTimeout> | undefined} */
+      let typing;
+      const later = () => {
+        clearTimeout(typing);
+        typing = setTimeout(listener, typingMs);
+      };
+      for (const { control } of previewed) control.addEventListener("input", later);
     },
   };
 };
@@ -224,11 +259,24 @@ export const openAct = async (written) => {
   const dialog = openDialog({ class: "act-dialog", "aria-labelledby": "act-title" }, form);
   cancel.focus();
   if (act.preview === undefined) return;
-  const { ok, body } = await ask("/preview", { method: "POST", body: { command: withSelection(act.preview) } });
-  if (ok) {
-    preview.replaceChildren(...previewOf(body));
-    typed.applyPreview(body);
-  } else preview.textContent = said.noPreview;
+  let asked = 0;
+  const askPreview = async () => {
+    asked += 1;
+    const own = asked;
+    const given = fields.previewed();
+    preview.hidden = given === null;
+    if (given === null) return;
+    preview.textContent = said.previewing;
+    const command = { ...withSelection(act.preview), ...given };
+    const { ok, body } = await ask("/preview", { method: "POST", body: { command } });
+    if (own !== asked) return; // a later one has been asked for
+    if (ok) {
+      preview.replaceChildren(...previewOf(body));
+      typed.applyPreview(body);
+    } else preview.textContent = body?.error === undefined ? said.noPreview : fill(said.refused, body.error);
+  };
+  fields.onPreviewed(() => void askPreview());
+  await askPreview();
 };
 
 for (const button of document.querySelectorAll("button[data-act]")) {

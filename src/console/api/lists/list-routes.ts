@@ -8,7 +8,7 @@ import { isInScope } from "../roles/operator-roles.ts";
 import { scopeOfGroups } from "../roles/scope-of-groups.ts";
 import { describeListed, GroupIndex, listGroups, listMembers } from "./group-list.ts";
 import type { BadCursor, ListPage } from "./list-page.ts";
-import { groupMembersSchema, groupsSchema, sessionsSchema, usersSchema } from "./list-schemas.ts";
+import { groupMembersSchema, groupSchema, groupsSchema, sessionsSchema, usersSchema } from "./list-schemas.ts";
 import { withOrigins } from "./member-origin.ts";
 import { PeopleListIndex } from "./people-index.ts";
 import { listPeople } from "./people-list.ts";
@@ -74,9 +74,14 @@ export function registerLists(route: RegisterRoute, deps: OperatorApiDeps): void
   };
 
   route("GET /groups/:group", async (request, reply, { scope }) => {
+    const query = groupSchema.safeParse(request.query);
+    if (!query.success) return badRequest(reply, query.error);
     const group = groupIn(request.params);
     if (group === undefined || !scopeOfGroups(deps, scope)(group.groupId)) return unknownGroup(reply);
-    const described = await describeListed(deps, group, { withMembers: true, turns: startTurns(deps) });
+    const described = await describeListed(deps, group, {
+      withMembers: query.data.members === "all",
+      turns: startTurns(deps),
+    });
     const routes = (deps.routePolicies?.() ?? [])
       .filter(({ policy, routeGroups }) => policy.groupsNamed.includes(group.groupId) && isInScope(scope, routeGroups))
       .map(({ from }) => from);

@@ -32,9 +32,14 @@ export const usersSchema = listSchema.extend({
   status: z.enum(["active", "suspended", "erased", "all"]).default("all"),
   sort: z.enum(["name", "-name", "email", "-email"]).default("name"),
 });
+const members = z
+  .enum(["all", "count"])
+  .default("all")
+  .meta({ description: "`count`: without the members themselves." });
+export const groupSchema = z.object({ members });
 export const groupsSchema = listSchema.extend({
   ...pageFields,
-  members: z.enum(["all", "count"]).default("all").meta({ description: "`count`: without the members themselves." }),
+  members,
   sort: z.enum(["name", "-name"]).default("name"),
 });
 export const groupMembersSchema = listSchema.extend({
@@ -118,7 +123,7 @@ const memberWithOrigin = member.extend({
     description: "ISO 8601. When the log last changed the membership; null: this server does not know.",
   }),
   by: z.string().nullable().meta({ description: "The actor of that change; null as for `since`." }),
-  byName: z.string().nullable().meta({ description: "The name of the actor, if it is a person that the log knows." }),
+  byName: z.string().nullable().meta({ description: "The name of the actor, for people to read." }),
 });
 const page = { more, next: nextSchema, total: totalSchema, applied: link };
 export const listAnswers = {

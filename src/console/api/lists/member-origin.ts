@@ -9,9 +9,9 @@ import {
   userStream,
 } from "../../../events/index.ts";
 import { BrokerUnavailableError } from "../../../replication/wire/index.ts";
+import { describeActor } from "../changes/change-view.ts";
 import type { OperatorApiDeps } from "../operator-route.ts";
 import type { MemberView } from "../operator-views.ts";
-import { profileOfUser } from "../operator-views.ts";
 
 export type MemberWithOrigin = MemberView &
   Readonly<{ since: string | null; by: string | null; byName: string | null }>;
@@ -38,10 +38,8 @@ export async function withOrigins(
     const event = events.get(positions.get(member.userId) ?? (0 as Position));
     if (event === undefined) return { ...member, since: null, by: null, byName: null };
     const by = event.actor;
-    const [, personId] = /^(?:operator|user):([^#]+)$/.exec(by) ?? [];
-    const profile = personId === undefined ? undefined : profileOfUser(deps.replica, personId as UserId);
     const since = new Date(event.recordedAt).toISOString();
-    return { ...member, since, by, byName: profile?.name || profile?.email || null };
+    return { ...member, since, by, byName: describeActor(by, deps.replica).name };
   });
 }
 

@@ -10,6 +10,7 @@ import { badRequest, type Operator, type OperatorApiDeps, type RegisterRoute, tr
 import { timeBoxEnd } from "../operator-schemas.ts";
 import { profileOfUser } from "../operator-views.ts";
 import { eachUser, findAtHead, type NameProblem, oneUser, sendNameProblem } from "../person-names.ts";
+import { authorizeCommand, confirmationFor } from "../roles/authorize-command.ts";
 import { groupsIn, scopeFor } from "../roles/operator-roles.ts";
 import { sessionsMatching, sessionsNamed } from "../session-choice.ts";
 import { type Affected, affectedBy, type Planned, type PreviewedCommand } from "./planned-change.ts";
@@ -108,7 +109,13 @@ async function previewOf(deps: OperatorApiDeps, caller: Operator, planned: Plann
   const changes: RouteChanges = await findRouteChanges(deps, affected.access);
   const isCut = planned.command.type === "revokeSessions" || planned.command.type === "revokeUserSessions";
   const routes = isCut ? { lost: nothing, gained: nothing, cut: changes.lost } : { ...changes, cut: nothing };
-  const role = roleOf(planned.command);
+  const all = planned.given.type === "revokeSessions" && planned.given.filter?.all === true;
+  const typed = confirmationFor(deps, caller, planned.command, { all })?.expected ?? null;
+  const refused = authorizeCommand(deps, caller, planned.command, {
+    all,
+    ...(typed === null ? {} : { confirm: typed }),
+  });
+  const role = refused?.role ?? roleOf(planned.command);
   return {
     people: people.length,
     named: people.slice(0, namedMax).map((userId) => namedPerson(deps, userId)),
@@ -122,8 +129,9 @@ async function previewOf(deps: OperatorApiDeps, caller: Operator, planned: Plann
     changes: effect.changes,
     held: effect.held,
     role,
-    may: scopeFor(caller.grants, role) === null,
-    confirm: confirmationOf(planned, { sessions, name: nameOfTarget(deps, planned) }),
+    may: refused === undefined && scopeFor(caller.grants, role) === null,
+    confirm:
+      typed === null ? confirmationOf(planned, { sessions, name: nameOfTarget(deps, planned) }) : { level: 3, typed },
     cli: commandLine(planned.given),
     basis,
   };

@@ -6,6 +6,7 @@
 import { held, identity } from "./identity-words.ts";
 import { configurations, lab } from "./lab-words.ts";
 import { overview } from "./overview-words.ts";
+import { people } from "./people-words.ts";
 import { act, receipt } from "./receipt-words.ts";
 import { record } from "./record-words.ts";
 import { settings } from "./settings-words.ts";
@@ -132,4 +133,5 @@ export const consoleWords = {
   identity,
   held,
   settings,
+  people,
 } as const;

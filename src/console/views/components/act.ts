@@ -31,11 +31,14 @@ export type Act = Readonly<{
   fields?: readonly Readonly<{
     name: string;
     label: string;
-    type: "text" | "number" | "datetime-local" | "checkbox";
+    /** `list`: several values, separated by spaces, commas or semicolons. */
+    type: "text" | "number" | "datetime-local" | "checkbox" | "list";
     value?: string;
     /** A number in milliseconds is entered in these units. */
     choices?: readonly (readonly [value: string, label: string])[];
     required?: boolean;
+    /** The command of the preview has it, too, so the preview is made again when it changes. */
+    previewed?: true;
   }>[];
   /** The rows that the act is about: their ids are this field of the body, and of the command of the preview. */
   selection?: Readonly<{ table: string; field: string }>;
