@@ -1,6 +1,7 @@
 /** A real process stores its configuration without secrets, and the command line shows it. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { request } from "node:http";
 import { join } from "node:path";
 import { test } from "node:test";
 import { configTextOf } from "../../../src/events/index.ts";
@@ -10,6 +11,56 @@ import { freePorts } from "../../support/free-port.ts";
 import { mainFile } from "../../support/program.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { run } from "../support.ts";
+
+/** The request of a visitor, decided again by the server with another policy of its route. */
+async function replayOfServer({
+  folder,
+  file,
+  port,
+}: Readonly<{ folder: TemporaryFolder; file: string; port: number }>): Promise<void> {
+  const host = `first.localhost:${port}`;
+  const visit = async (): Promise<number> =>
+    new Promise((resolve, reject) => {
+      request({ host: "127.0.0.1", port, headers: { host }, path: "/a|b`c`" }, (answer) => {
+        answer.resume().once("end", () => resolve(answer.statusCode ?? 0));
+      })
+        .once("error", reject)
+        .end();
+    });
+  const policy = join(folder.path, "policy.yaml");
+  writeFileSync(policy, "deny:\n  or:\n    - http_method: { is: GET }\n"); // beside the shorthand that lets everyone in
+  const replay = (...args: string[]) => run(["policy", "replay", "-c", file, "--route", "first.localhost", ...args]);
+  const differs = await waitFor("the record", async () => {
+    await visit();
+    const output = await replay("--policy", policy, "--json");
+    assert.ok(output.code === 0 || output.code === 1, output.err);
+    return output.code === 1 ? output : undefined;
+  });
+  const { digest, differences } = JSON.parse(differs.out) as { digest: string; differences: { change: string }[] };
+  assert.match(digest, /^[0-9a-f]{64}$/);
+  assert.deepEqual(
+    differences.map(({ change }) => change),
+    ["loses"],
+  );
+  const markdown = await replay("--policy", policy, "--markdown", "--since", "2026-01-01T00:00:00Z", "--facts", "now");
+  assert.equal(markdown.code, 1, markdown.err);
+  assert.match(markdown.out, /^### What-if: the edited policy of route `first\.localhost`\n/);
+  assert.match(
+    markdown.out,
+    /\| loses \| `first\.localhost` \| not signed in \| \d+ \| `GET first\.localhost\/a%7Cb%60c%60` /,
+  );
+  const text = await replay("--policy", policy);
+  assert.match(text.out, /\n {2}loses {2}not signed in {2}\d+ ×, first GET .*\ndigest [0-9a-f]{64}\n$/s);
+  writeFileSync(policy, "allow: [");
+  const broken = await replay("--policy", policy);
+  assert.deepEqual([broken.code, /the policy is not valid \(line 1/.test(broken.err)], [2, true], broken.err);
+  for (const args of [
+    ["--people", policy, "--policy", policy],
+    ["--facts", "later", "--policy", policy],
+    ["--markdown"],
+  ])
+    assert.equal((await replay(...args)).code, 2, args.join(" "));
+}
 
 const patience = { withinMs: 60_000 };
 const secret = (byte: number): string =>
@@ -83,6 +134,17 @@ test("the configuration of a node is listed and shown by its hash, a reload adds
   assert.match(table.out, new RegExp(`^CONFIG +STORED +BYTES +NODES\n${first?.configHash.slice(0, 12)} `));
   assert.equal((await run(["config", "show", "0".repeat(64), "-c", file])).code, 3);
   assert.equal((await run(["config", "show", "not-a-hash", "-c", file])).code, 2);
+
+  const [a = "", b = ""] = both.map(({ configHash }) => configHash.slice(0, 12));
+  const history = await run(["config", "history", "-c", file]);
+  assert.equal(history.code, 0, history.err);
+  assert.match(history.out, new RegExp(`^NODE +CONFIG +SINCE\nnode-1 +${b} +2`));
+  assert.match(history.out, new RegExp(`${a} +2\\S+Z +2\\S+Z\n${b} +2\\S+Z +now`));
+  const diff = await run(["config", "diff", a, b, "-c", file]);
+  assert.deepEqual([diff.code, diff.err], [1, ""]);
+  assert.match(diff.out, /^routes\[\w+\]\n {2}\+ .*second\.localhost/m);
+  assert.equal((await run(["config", "diff", a, a, "-c", file])).out, "the configurations are equal\n");
+  await replayOfServer({ folder, file, port });
 
   await child.end("SIGTERM");
   const path = join(folder.path, "data", "cardea.db");
