@@ -415,15 +415,19 @@ export class RecordCheck {
     else {
       const ranges = state.marks.finish();
       if (ranges.length > 0 || state.tree === null) this.#reportAltered(state, ranges);
-      else this.#mismatch(state, seal.size);
+      else this.#mismatch(state, seal);
     }
     this.#restart(state);
   }
 
-  /** Nothing differs by the marks, so all that is known is the segment. */
-  #mismatch(state: BootState, last: number): void {
+  /** Nothing differs by the marks, so all that is known is the segment, or what lies before it without a seal. */
+  #mismatch(state: BootState, { previous, size, marks }: AuditSeal): void {
     const first = state.from + 1;
-    this.#reportAltered(state, [{ first, last, each: false, why: "the marks of its seal do not show which" }]);
+    const isBefore = previous.size >= first && marks.bytes.length > 0;
+    const range = isBefore
+      ? { first, last: previous.size, why: "their own seal was not given" }
+      : { first, last: size, why: "the marks of its seal do not show which" };
+    this.#reportAltered(state, [{ ...range, each: false }]);
   }
 
   #find(finding: RecordFinding): void {

@@ -199,6 +199,17 @@ describe("what was done to stored records is found", () => {
     assert.match(report.findings[0]?.detail ?? "", /one of these records .* older version/);
   });
 
+  test("where the seal of an altered record was not given, the records up to the next seal are named", () => {
+    const log = new SealLog();
+    const { lines } = sealBoot(log, { segments: [30, 2_000] });
+    const altered = lines.map((line, n) => (n === 9 ? line.replace("GET", "PUT") : line));
+    const report = check(altered, indexOf(evidenceOf(log).slice(1)));
+    assert.deepEqual(found(report), ["altered 1-30"]);
+    assert.match(report.findings[0]?.detail ?? "", /their own seal was not given/);
+    const both = altered.map((line, n) => (n === 1_500 ? line.replace("GET", "PUT") : line));
+    assert.deepEqual(found(check(both, indexOf(evidenceOf(log).slice(1)))), ["altered 1501"]);
+  });
+
   test("a boot with two histories, each of which the records may match", () => {
     const log = new SealLog();
     const boot = sealBoot(log, { segments: [20] });
