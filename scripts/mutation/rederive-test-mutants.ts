@@ -13,7 +13,7 @@ export const rederiveTestMutants: Readonly<Record<string, TestMutant>> = {
     test: rederiveTest,
     changes: [
       {
-        file: rederive,
+        file: "src/audit/rederive/recorded-caller.ts",
         take: "    criteria.flatMap(({ name, needsSession }) => (isKnown(name, needsSession) ? [] : [name])),",
         put: '    criteria.flatMap(({ name, needsSession }) => (isKnown(name, needsSession) || name !== "" ? [] : [name])),',
       },
