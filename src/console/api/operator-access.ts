@@ -127,6 +127,7 @@ export function isSensitiveRead(operation: string): boolean {
   const [method, path = ""] = operation.split(" ");
   if (operation === "GET /configurations/:a/diff/:b") return true;
   return (
-    method === "GET" && /^\/(sessions|users|groups|held|access|decisions|directories\/:directory\/people)\b/.test(path)
+    method === "GET" &&
+    /^\/(sessions|users|groups|held|access|decisions|changes|directories\/:directory\/people)\b/.test(path)
   );
 }

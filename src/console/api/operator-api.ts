@@ -158,9 +158,13 @@ const readTargetsMax = 20;
 /** The people that a read names, by id: the name in the request may be an e-mail. */
 function readTargets({ params, query }: FastifyRequest, replica: OperatorApiDeps["replica"]): readonly string[] {
   const named = { ...(params as Readonly<Record<string, unknown>>), ...(query as Readonly<Record<string, unknown>>) };
-  const { user, group, route, transmitter, receiver } = named;
-  const users =
-    typeof user === "string" ? findListedUsers(replica, nameIn(user), readTargetsMax).map((id) => `user:${id}`) : [];
+  const { user, group, route, transmitter, receiver, subject } = named;
+  const people = (value: unknown): string[] =>
+    typeof value === "string" ? findListedUsers(replica, nameIn(value), readTargetsMax).map((id) => `user:${id}`) : [];
+  // The subject of a read of changes may also be the stream of something else.
+  const about =
+    typeof subject === "string" && !/^(?!user:)[\w-]+:/.test(subject) ? subject.replace(/^user:/, "") : null;
+  const users = [...people(user), ...people(about)];
   const text = (type: string, value: unknown): string[] =>
     typeof value === "string" && value.length <= 200 ? [`${type}:${nameIn(value)}`] : [];
   const streams = [...text("transmitter", transmitter), ...text("receiver", receiver)];

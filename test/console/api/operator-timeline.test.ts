@@ -119,6 +119,8 @@ test("a filter by person, actor, type or group shows these changes alone, and na
     "tester added Bob Baker to eng",
     "Bob Baker signed in",
   ]);
+  const read = at.accesses.find(({ command }) => command === "GET /changes");
+  assert.deepEqual(read?.targets, [`user:${subjectId(at.world, "bob")}`], "who looked at what is recorded, by id");
   assert.deepEqual(textsOf(await changes(at, "?subject=group:hr")), ["tester added Alice Archer to hr"]);
   assert.deepEqual(textsOf(await changes(at, `?subject=session:${session}&type=SessionRevoked`)), [
     "tester revoked a session of Bob Baker",
