@@ -8,8 +8,33 @@
 import type { Problem, RouteConfig, RouteRequestAccess } from "../config/index.ts";
 import type { AccessDecider, GroupId, Profile, UnixMs } from "../events/index.ts";
 import type { Policies, RoutePolicy } from "./authorize/compile.ts";
+import type { Decision } from "./authorize/decide.ts";
 import type { DecisionRequest, Principal } from "./authorize/decision.ts";
 import { evaluatePartially } from "./authorize/partial.ts";
+import type { ListRoutesQuery } from "./route-list.ts";
+
+export type RequestableRoute = RouteConfig & Readonly<{ requestAccess: RouteRequestAccess }>;
+
+/** The routes of this process that people may ask for. */
+export type RequestableRoutes = Readonly<{
+  find(routeId: string): RequestableRoute | undefined;
+  /** Decides plain requests of a person. */
+  probe(query: ListRoutesQuery): (route: RouteConfig) => Decision;
+}>;
+
+/** The configured routes, by id. */
+export function createRequestableRoutes(
+  routes: readonly RouteConfig[],
+  probe: RequestableRoutes["probe"],
+): RequestableRoutes {
+  const byId = new Map(
+    routes.flatMap((route) => {
+      const { id, requestAccess } = route;
+      return requestAccess === null ? [] : [[id, { ...route, requestAccess }] as const];
+    }),
+  );
+  return { find: (routeId) => byId.get(routeId), probe };
+}
 
 /** How a person may decide about requests for a route; null: they may not. */
 export function approverOf(
@@ -27,11 +52,6 @@ export function approverOf(
 }
 
 const groupIn = (entry: string): GroupId => entry.slice("group:".length) as GroupId;
-
-/** Whether a person is an approver of any of these routes. */
-export function isApprover(principal: Principal, routes: readonly Pick<RouteConfig, "requestAccess">[]): boolean {
-  return routes.some(({ requestAccess }) => requestAccess !== null && approverOf(principal, requestAccess) !== null);
-}
 
 /** Warnings about routes that an approval would not open. */
 export function checkRequestAccess(routes: readonly RouteConfig[], policies: Policies): readonly Problem[] {

@@ -1,6 +1,6 @@
 /** Entry point of auth: authentication (who the caller is) and authorization (what policy decides). */
 
-export { approverOf, checkRequestAccess, isApprover } from "./access-requests.ts";
+export { approverOf, checkRequestAccess, createRequestableRoutes } from "./access-requests.ts";
 export {
   type AssertionClaims,
   type AssertionResult,
@@ -16,6 +16,7 @@ export {
   type OversizeIdentity,
   SigningKeyError,
 } from "./assertion.ts";
+export { accessUrlOf } from "./authenticate/access/requestable-routes.ts";
 export { createAuthenticateHost } from "./authenticate/authenticate-server.ts";
 export type {
   AuthDeps,
@@ -191,6 +192,7 @@ export { createIdleGate, type IdleGate, type KnownUse } from "./idle/idle-gate.t
 export { type ReportResult, SessionActivity, type UsedSession } from "./idle/session-activity.ts";
 export { acceptsRedirect, bestMatch, isBrowser } from "./reply/accept-header.ts";
 export {
+  type AccessRequestPage,
   type AccountSession,
   type DetailRow,
   denialJson,
@@ -204,6 +206,7 @@ export {
   pageHeaders,
   type RenderedPage,
   type RenderPage,
+  type RequestProblem,
   type ReturnPage,
   type RoutesPage,
   type SignedOutPage,
@@ -222,5 +225,5 @@ export {
   type RouteKind,
   type RouteSearch,
 } from "./route-catalog.ts";
-export type { ListedRoute, ListRoutesQuery } from "./route-list.ts";
+export { createRouteProbe, type ListedRoute, type ListRoutesQuery } from "./route-list.ts";
 export { parseSubject, type SignalName, signalNames, streamStatuses } from "./shared-signals/index.ts";

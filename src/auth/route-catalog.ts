@@ -31,6 +31,8 @@ export type RefusedRoute = FoundRoute &
     reasons: readonly string[];
     /** What the route requires. */
     explain: RouteRequirements | null;
+    /** Set where the person can ask for access (`request_access`). */
+    canRequest?: true;
   }>;
 
 export type RouteSearch = Readonly<{
@@ -104,12 +106,22 @@ export function createRouteCatalog({
         found.push(
           decision.type === "permit"
             ? route
-            : { ...route, reasons: decision.reasons, explain: requirementsOf(policies, route.id) },
+            : {
+                ...route,
+                reasons: decision.reasons,
+                explain: requirementsOf(policies, route.id),
+                ...canRequest(entry.route, query),
+              },
         );
       }
       return { routes: found, next: null };
     },
   };
+}
+
+/** An approval would make no difference to a person who is in the group. */
+function canRequest({ requestAccess }: RouteConfig, { principal }: ListRoutesQuery): Pick<RefusedRoute, "canRequest"> {
+  return requestAccess === null || principal.groups.has(requestAccess.group) ? {} : { canRequest: true };
 }
 
 function wordsOf({ name, description, owner, from, tunnel, match }: RouteConfig): string {

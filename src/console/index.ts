@@ -24,7 +24,7 @@ export type { LocalChangeAnswer } from "./api/local-changes.ts";
 export { operatorApiPrefix } from "./api/operation-call.ts";
 export { type AccessRecorder, createAccessRecorder } from "./api/operator-access.ts";
 export { registerOperatorApi } from "./api/operator-api.ts";
-export { type OperatorCaller, operatorCallerOf, type RequestableRoute } from "./api/operator-caller.ts";
+export { type ApprovedRoute, type OperatorCaller, operatorCallerOf } from "./api/operator-caller.ts";
 export type { ChangeAnswer, RevokedManyAnswer } from "./api/operator-changes.ts";
 export type { ConfigurationAnswer, ConfigurationView } from "./api/operator-configurations.ts";
 export { operatorOpenApi } from "./api/operator-openapi.ts";

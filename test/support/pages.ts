@@ -35,6 +35,7 @@ export function pathsOf(assets: PageAssets): PageLook["assets"] {
     page: assets.pathOf("page.js"),
     portal: assets.pathOf("portal.js"),
     portalSheet: assets.pathOf("portal.css"),
+    access: assets.pathOf("access.js"),
   };
 }
 

@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { CommandId, ConfigHash, NeededLink, SessionId, UnixMs } from "../../events/index.ts";
 import type { Clock, Databroker, Freshness, Replica } from "../../replication/index.ts";
+import type { RequestableRoutes } from "../access-requests.ts";
 import type { Principal, ResolvedCaller } from "../authorize/decision.ts";
 import type { RouteRequirements } from "../authorize/requirements.ts";
 import type { IdleGate } from "../idle/idle-gate.ts";
@@ -96,6 +97,8 @@ export type AuthDeps = Readonly<{
   jwks: Readonly<{ keys: readonly object[] }>;
   /** The routes that a person may use; null: this host does not list them. */
   routes: RouteCatalog | null;
+  /** The routes that people who are refused may ask for; absent: this host has none. */
+  requestable?: RequestableRoutes;
   /** Where this node serves the picture of a URL; null: no picture. Absent: nowhere. */
   pictureUrl?: (url: string) => string | null;
   /** What a route requires, in sentences for programs. Absent: they get none. */

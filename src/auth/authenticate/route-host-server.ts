@@ -11,6 +11,7 @@ import { withoutJsonSchemas } from "../../replication/runtime/index.ts";
 import { identityTooLarge } from "../assertion.ts";
 import { acceptsRedirect, isBrowser } from "../reply/accept-header.ts";
 import { signInChallenge } from "../reply/sign-in-hint.ts";
+import { registerAccessRequestPage } from "./access/access-request-endpoints.ts";
 import {
   type AuthDeps,
   addCookie,
@@ -64,6 +65,7 @@ export async function createRouteHost(
   registerDashboard(app, deps, contexts);
   registerUser(app, deps, { contexts, sendUnauthenticated });
   registerRouteList(app, deps, { contexts, sendUnauthenticated });
+  registerAccessRequestPage(app, deps, { contexts, sendUnauthenticated });
   registerSignIn(app, deps, contexts);
   registerLogin(app, deps, contexts);
   registerCallback(app, deps, contexts);

@@ -10,7 +10,7 @@
  *
  * Pure.
  */
-import type { Claims, Fact, UnixMs } from "../../events/index.ts";
+import type { AccessRequest, Claims, Fact, UnixMs } from "../../events/index.ts";
 import type { RouteRequirements } from "../authorize/requirements.ts";
 import type { FoundRoute, RefusedRoute } from "../route-catalog.ts";
 import type { PageCondition } from "./page-condition.ts";
@@ -262,7 +262,62 @@ export type RoutesPage = Fact<
   }
 >;
 
+/** Why a request for access was not made or withdrawn. */
+export type RequestProblem =
+  | "out-of-date"
+  | "duration"
+  | "reason-missing"
+  | "reason-long"
+  | "too-many"
+  | "too-many-today"
+  | "unavailable";
+
+/** Where a person asks for a route that refuses them, and what became of it. */
+export type AccessRequestPage = Fact<
+  "access-request",
+  {
+    at: UnixMs;
+    /** The name of the route. */
+    app: string;
+    owner: string | null;
+    /** The groups that decide; empty: only single people are named. */
+    approvers: readonly string[];
+    user: PageUser | null;
+    /** The route lets the person in now. */
+    isPermitted: boolean;
+    /** The newest one; null: there is none. */
+    request: Readonly<
+      Pick<AccessRequest, "status" | "until" | "requestedAt" | "expiresAt" | "durationMs" | "decidedAt" | "endedAt"> & {
+        /** What was written; null: nothing, or not for the pages of this host. */
+        reason: string | null;
+        note: string | null;
+      }
+    > | null;
+    problem: RequestProblem | null;
+    /** The target of the forms. */
+    action: string;
+    /** Null: nothing can be asked for now. */
+    form: Readonly<{
+      fields: Readonly<Record<string, string>>;
+      durations: readonly number[];
+      isReasonRequired: boolean;
+      reason: string;
+      reasonMax: number;
+    }> | null;
+    /** The fields of a form that withdraws the request; null: it does not wait. */
+    withdraw: Readonly<Record<string, string>> | null;
+    /** Where the route opens. */
+    openUrl: string;
+    /** This page. */
+    checkUrl: string;
+    /** What the script asks. */
+    pollPath: string;
+    routeId: string;
+  }
+>;
+
 export type Page =
+  | AccessRequestPage
   | RoutesPage
   | ChooseProviderPage
   | KeepAddressPage

@@ -12,7 +12,9 @@ import {
   createAuthenticateHost,
   createHandleCodec,
   createRefresh,
+  createRequestableRoutes,
   createRouteCatalog,
+  createRouteProbe,
   createScimServer,
   createValueCipher,
   operatorSignIn,
@@ -32,6 +34,7 @@ import type { Duty } from "../../broker/index.ts";
 import { type Config, type DirectoryConfig, type ScimClientConfig, signInClientsOf } from "../../config/index.ts";
 import {
   type AccessRecorder,
+  type ApprovedRoute,
   createHomeLookup,
   createListCursors,
   describeRoute,
@@ -40,7 +43,6 @@ import {
   operatorCallerOf,
   type PolicyLab,
   type PolicyOfRoute,
-  type RequestableRoute,
   registerConsole,
   registerOperatorApi,
   registerReceiptKeys,
@@ -161,6 +163,9 @@ export function authDepsOf(
       config.services.has("proxy") && config.routesPortal
         ? createRouteCatalog({ routes: config.routes, policies: parts.policies })
         : null,
+    ...(config.services.has("proxy")
+      ? { requestable: createRequestableRoutes(config.routes, (query) => createRouteProbe(parts.policies, query)) }
+      : {}),
     random: { uuid: randomUUID, token: () => randomBytes(24).toString("base64url") },
     log: parts.logger,
   };
@@ -321,9 +326,9 @@ function knownProviders(config: Config): OperatorApiDeps["providers"] {
 }
 
 /** One list for each configuration: each request of the operator API reads it. */
-const requestable = new WeakMap<Config, readonly RequestableRoute[]>();
+const requestable = new WeakMap<Config, readonly ApprovedRoute[]>();
 
-function requestableRoutes(config: Config): readonly RequestableRoute[] {
+function requestableRoutes(config: Config): readonly ApprovedRoute[] {
   const known =
     requestable.get(config) ??
     config.routes.flatMap(({ id, requestAccess }) => (requestAccess === null ? [] : [{ id, requestAccess }]));

@@ -9,6 +9,7 @@ import { randomBytes, randomFillSync, randomUUID } from "node:crypto";
 import { Counter, type Registry } from "prom-client";
 import { type CommandKind, recordCommands } from "../../audit/index.ts";
 import {
+  accessUrlOf,
   beginSignIn,
   createAssertions,
   createBearerTokens,
@@ -272,6 +273,7 @@ export async function startRequestServices(
         withCaller: (ip, run) => callers.run(ip, run),
         onVerified: (result) => counts.bearers.inc({ result }),
       }),
+      accessUrlOf: (route, reader) => accessUrlOf(auth, route, reader),
       explain: (routeId) => requirementsOf(policies, routeId),
       credentials: {
         read: (headers, query) => readCredential(headers, query, own.cookie.name),

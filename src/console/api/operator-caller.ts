@@ -62,7 +62,7 @@ export type OperatorCaller =
     >;
 
 /** The routes that people may request access to. */
-export type RequestableRoute = Readonly<{ id: string; requestAccess: RouteRequestAccess }>;
+export type ApprovedRoute = Readonly<{ id: string; requestAccess: RouteRequestAccess }>;
 
 export async function operatorCallerOf(
   request: FastifyRequest,
@@ -74,7 +74,7 @@ export async function operatorCallerOf(
       request: FastifyRequest,
     ) => Promise<Fact<"anonymous", unknown> | Fact<"behind", unknown> | Fact<"signed-in", { principal: Principal }>>;
     /** Absent: none. */
-    requestable?: () => readonly RequestableRoute[];
+    requestable?: () => readonly ApprovedRoute[];
     /** Null: the home region answers. */
     homeOutOfReach: () => Promise<HomeOutOfReach | null>;
   },
@@ -128,7 +128,7 @@ export async function operatorCallerOf(
   };
 }
 
-function approvesOf(principal: Principal, routes: readonly RequestableRoute[]): ReadonlyMap<string, AccessDecider> {
+function approvesOf(principal: Principal, routes: readonly ApprovedRoute[]): ReadonlyMap<string, AccessDecider> {
   const approves = new Map<string, AccessDecider>();
   for (const { id, requestAccess } of routes) {
     const by = approverOf(principal, requestAccess);

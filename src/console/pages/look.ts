@@ -12,7 +12,7 @@ export type PageLook = Readonly<{
   firstParagraph: string;
   support: BrandingConfig["support"];
   /** Paths of scripts and of the portal's style sheet; null: pages have none. */
-  assets: Readonly<{ page: string | null; portal: string | null; portalSheet: string | null }>;
+  assets: Readonly<{ page: string | null; portal: string | null; portalSheet: string | null; access?: string | null }>;
   /** The path of a picture that a node serves for a URL. */
   pictureUrl: (url: string) => string | null;
 }>;

@@ -2,6 +2,7 @@
 import type { Page, PageReader, RenderPage } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
 import { type PageText, textFor, texts } from "../text/texts.ts";
+import { accessRequestPage } from "./access-request-page.ts";
 import { chooseProviderPage } from "./choose-provider-page.ts";
 import { errorPage, signInErrorPage } from "./error-page.ts";
 import { type PageFrame, renderFrame } from "./layout.ts";
@@ -22,6 +23,8 @@ export function createPageRenderer(look: PageLook, known: readonly [PageText, ..
 
 function frameOf(page: Page, context: PageContext): PageFrame {
   switch (page.type) {
+    case "access-request":
+      return accessRequestPage(page, context);
     case "error":
       return errorPage(page, context);
     case "routes":

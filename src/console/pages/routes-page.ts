@@ -130,8 +130,11 @@ function refusedTile(route: RefusedRoute, context: PageContext): Html {
     route.name,
   )}</span></b><small data-part="address">${addressOf(route)}</small><small data-part="description">${route.description}</small><small class="why" data-part="why">${why.join(
     " ",
-  )}</small><small data-part="ask">${ask}</small></div></li>`;
+  )}</small><small data-part="ask">${ask}</small></div>${route.canRequest === true && html`<a class="button" data-part="request" href="${requestUrl(route)}">${text.pages.requestAccess}</a>`}</li>`;
 }
+
+/** On this host, to which the person is signed in. */
+const requestUrl = ({ id }: RefusedRoute): string => `/.pomerium/access?route=${encodeURIComponent(id)}`;
 
 function logoOf({ logo_url: url, name }: FoundRoute, { look }: PageContext): Html {
   const logo = safePicture(look.pictureUrl(url));

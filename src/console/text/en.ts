@@ -7,6 +7,7 @@
  */
 import type { DetailRow, PageCondition } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
+import { access } from "./access.ts";
 import { consoleWords } from "./console/console-words.ts";
 import { requirements } from "./requirements.ts";
 
@@ -472,5 +473,6 @@ export const en = {
   ended,
   account,
   portal,
+  access,
   console: consoleWords,
 } as const;

@@ -1,31 +1,32 @@
 // @ts-check
-/** Access reports: a copied link fixes the moment that is shown, and the tables can be saved as CSV. */
-import { find } from "./dom.js";
+/**
+ * Script of the page on which a person waits for access: asks whether the request was decided, and opens the app once it
+ * is approved and open. Without it the page has a link that checks again.
+ */
 
-document.addEventListener("copy-link", (event) => {
-  const at = find("#moment", HTMLElement)?.dataset["at"];
-  if (event instanceof CustomEvent && event.detail.url instanceof URL && at !== undefined)
-    event.detail.url.searchParams.set("at", at);
-});
+const firstMs = 2_000;
+const slowestMs = 15_000;
+const waiting = document.querySelector("[data-poll]");
 
-/** A spreadsheet must not run a cell as a formula. @param {string} text */
-const cell = (text) => {
-  const plain = text.replaceAll(/\s+/g, " ").trim();
-  return `"${(/^[=+\-@\t\r]/.test(plain) ? `'${plain}` : plain).replaceAll('"', '""')}"`;
+/** @param {HTMLElement} element @param {number} pauseMs */
+const watch = async (element, pauseMs) => {
+  const { poll = "", open = "", check = "" } = element.dataset;
+  if (!document.hidden) {
+    try {
+      const response = await fetch(poll, { headers: { accept: "application/json" } });
+      if (response.ok) {
+        const { requests, permitted } = await response.json();
+        if (permitted === true) return location.replace(open);
+        // Denied or withdrawn elsewhere: the page says so. An approval may take a moment to reach this server.
+        const [newest] = Array.isArray(requests) ? requests : [];
+        if (newest?.status !== "pending" && newest?.status !== "approved") return location.replace(check);
+      } else if (response.status === 401) return location.replace(check);
+    } catch {
+      // The network is away for a while.
+    }
+  }
+  setTimeout(() => void watch(element, Math.min(slowestMs, pauseMs * 1.2)), pauseMs);
+  return undefined;
 };
 
-const button = find("#csv", HTMLButtonElement);
-if (button !== null && document.querySelector("table[data-csv]") !== null) {
-  button.hidden = false;
-  button.addEventListener("click", () => {
-    const lines = [...document.querySelectorAll("table[data-csv] tr")].map((row) =>
-      [...row.querySelectorAll("th, td")].map((each) => cell(each.textContent ?? "")).join(","),
-    );
-    const url = URL.createObjectURL(new Blob([`${lines.join("\r\n")}\r\n`], { type: "text/csv" }));
-    const link = document.createElement("a");
-    link.href = url;
-    link.download = `${button.dataset["name"] ?? "access"}.csv`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(url), 1_000);
-  });
-}
+if (waiting instanceof HTMLElement) setTimeout(() => void watch(waiting, firstMs), firstMs);

@@ -68,6 +68,8 @@ export type ReplyDetails = Readonly<{
   app?: string | null;
   /** Who can be asked for access. */
   owner?: string | null;
+  /** Where the reader can ask for access; absent or null: nowhere. */
+  requestAccessUrl?: string | null;
   /** The routes portal on this host; absent: none. */
   appsUrl?: string | null;
   /** The requested URL as in the caller's address bar; null if it could not be read. */
@@ -373,6 +375,7 @@ function pageFor(condition: Condition, facts: ReplyDetails): ErrorPage {
     host: facts.host,
     app: facts.app ?? null,
     owner: words.condition === "denied" ? (facts.owner ?? null) : null,
+    requestAccessUrl: words.condition === "denied" ? (facts.requestAccessUrl ?? null) : null,
     appsUrl: facts.appsUrl ?? null,
     user: signedIn ? facts.user : null,
     signInUrl: signedIn || condition.type === "no-session" ? signInPath(facts.url) : null,

@@ -10,6 +10,7 @@ import type {
   DecisionRequest,
   IdleGate,
   KnownCaller,
+  Principal,
   RecordDecision,
   RenderPage,
   ReservedPathHandler,
@@ -66,6 +67,11 @@ export type ProxyDeps = Readonly<{
   idle: IdleGate;
   /** The requirements of a route, one sentence each. */
   explain: (routeId: string) => RouteRequirements | null;
+  /** Where a person who was refused asks for a route; null: nowhere. Absent: there is no such page. */
+  accessUrlOf?: (
+    route: RouteConfig,
+    reader: Readonly<{ principal: Principal; refusal: string; to: string }>,
+  ) => string | null;
   credentials: Readonly<{
     /** @param query without `?` */
     read(headers: Readonly<Record<string, string | undefined>>, query: string): Credential | undefined;

@@ -191,6 +191,11 @@ export function sendLocalReply(
     ...(route !== undefined && (principal ?? context.permitted?.permit.principal ?? null) !== null
       ? { app: route.name, owner: route.owner === "" ? null : route.owner }
       : {}),
+    requestAccessUrl:
+      condition.type === "no-right" && route !== undefined && principal !== null && url !== null
+        ? (deps.accessUrlOf?.(route, { principal, refusal: context.requestId, to: `${url.pathname}${url.search}` }) ??
+          null)
+        : null,
     appsUrl: config.routesPortal && hasPortalLink(context, principal, routes) ? "/.pomerium/routes" : null,
     url: url?.href ?? null,
     explain: condition.type === "no-right" && route !== undefined ? deps.explain(route.id) : null,

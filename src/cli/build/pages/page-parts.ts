@@ -60,6 +60,7 @@ export function pagePartsOf(
       page: assets.pathOf("page.js"),
       portal: assets.pathOf("portal.js"),
       portalSheet: assets.pathOf("portal.css"),
+      access: assets.pathOf("access.js"),
     },
     pictureUrl: pictures.pathOf,
   });
