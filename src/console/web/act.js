@@ -151,6 +151,7 @@ const createTypedName = (send, wanted) => {
     element,
     check,
     typed: () => input.value.trim(),
+    confirmed: () => (expected === null ? {} : { confirm: input.value.trim() }),
     /** The server asks for this text. @param {string} text */
     expect(text) {
       expected = text;
@@ -230,7 +231,7 @@ export const openAct = async (written) => {
     const change = { ...withSelection(act.body), ...fields.values(), commandId };
     const post = (/** @type {object} */ confirmed) =>
       ask(act.path, { method: "POST", body: { ...change, ...confirmed } });
-    let { ok, status: code, body } = await post({});
+    let { ok, status: code, body } = await post(typed.confirmed());
     const isWanted = body?.code === "confirm-required" && typeof body.confirm === "string";
     if (isWanted && body.confirm === typed.typed())
       ({ ok, status: code, body } = await post({ confirm: body.confirm }));
