@@ -244,6 +244,7 @@ export const operatorOperations = {
   "POST /held/allow": {
     ...command,
     role: "administrator",
+    stepUp: true,
     body: allowSchema,
     summary: "Let a source make mass changes for a while",
     errors: [400, 404, 409],

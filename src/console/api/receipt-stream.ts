@@ -4,8 +4,8 @@
  * is cut off it has the last-known state.
  *
  * A stream ends with its timeout, with the caller's right to watch, or when the caller disconnects. The right is
- * checked again when a fact about the operator changes. Without a fresh lease this node hears of no change, so it sends
- * nothing more.
+ * checked again when a fact about the operator changes, and periodically, because the configuration may change too.
+ * Without a fresh lease this node hears of no change, so it sends nothing more.
  */
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
@@ -40,10 +40,11 @@ export function createReceiptStream(deps: OperatorApiDeps, recordedAt: RecordedT
     const gone = new AbortController();
     const { raw } = reply;
     raw.once("close", () => gone.abort());
+    const mayContinue = async (): Promise<boolean> =>
+      mayReceive(deps, caller) && (await deps.callerOf(request).catch(() => undefined))?.type === "operator";
     const unlisten = deps.replica.onChange(async ({ touched, rebuilt }) => {
       if (!rebuilt && !caller.reads.some((stream) => touched.has(stream))) return;
-      const still = await deps.callerOf(request).catch(() => undefined);
-      if (still?.type !== "operator") raw.destroy();
+      if (!(await mayContinue())) raw.destroy();
     });
     try {
       const timeoutMs = Math.max(0, Math.min(options.timeoutMs, caller.until - deps.now()));
@@ -58,7 +59,7 @@ export function createReceiptStream(deps: OperatorApiDeps, recordedAt: RecordedT
           return;
         await once(raw, "drain", { signal: gone.signal });
       };
-      void keepAlive(raw, { ...deps, over: gone.signal, mayReceiveNow: () => mayReceive(deps, caller) });
+      void keepAlive(raw, { ...deps, over: gone.signal, mayContinue });
       try {
         const send = async (receipt: Receipt): Promise<void> =>
           write(receipt.signed === null ? "progress" : "receipt", {
@@ -86,13 +87,13 @@ async function keepAlive(
   {
     sleep,
     over,
-    mayReceiveNow,
-  }: Pick<OperatorApiDeps, "sleep"> & Readonly<{ over: AbortSignal; mayReceiveNow: () => boolean }>,
+    mayContinue,
+  }: Pick<OperatorApiDeps, "sleep"> & Readonly<{ over: AbortSignal; mayContinue: () => Promise<boolean> }>,
 ): Promise<void> {
   for (;;) {
     await sleep(aliveMs, over).catch(() => undefined); // aborted: the stream has ended
     if (over.aborted || raw.destroyed) return;
-    if (!mayReceiveNow()) raw.destroy();
+    if (!(await mayContinue())) raw.destroy();
     else if (!raw.writableNeedDrain) raw.write(": alive\n\n");
   }
 }

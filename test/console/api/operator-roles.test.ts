@@ -215,3 +215,18 @@ test("an operation that does not apply the limit to groups of routes refuses a l
     assert.match(json(answer).error, /limited to the groups of routes hr/);
   }
 });
+
+test("open streams end with a role that the configuration takes away", async (t) => {
+  const at = await startOperatorWorld(t, { sleepMsMax: 20 });
+  at.roles.viewers.push("group:sales");
+  const bob = at.world.visitor();
+  await signIn(at.world, bob, "bob");
+  const headers = { "sec-fetch-site": "same-origin", accept: "text/event-stream" };
+  const target = "command:22222222-2222-4222-8222-222222222222";
+  const paths = ["/decisions", "/live?topics=status", `/receipts/${target}?timeoutMs=60000`];
+  const ended = paths.map((path) => bob.request(at.url(path), { headers }).catch(() => "cut"));
+  await new Promise((resolve) => void setTimeout(resolve, 200));
+  at.roles.viewers.pop();
+  await Promise.all(ended);
+  assert.equal((await bob.request(at.url("/decisions"), { headers })).status, 403);
+});

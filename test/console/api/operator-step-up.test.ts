@@ -3,9 +3,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { OperatorEntry } from "../../../src/config/index.ts";
 import { isFreshSignIn, signInTimesOf } from "../../../src/console/api/roles/step-up.ts";
-import type { Profile, UnixMs } from "../../../src/events/index.ts";
+import { type Profile, readsLevel, type UnixMs } from "../../../src/events/index.ts";
 import { signIn, subjectId } from "../../auth/authenticate/support.ts";
 import type { Visitor } from "../../support/visitor.ts";
+import { waitFor } from "../../support/wait-for.ts";
 import { json, type OperatorWorld, startOperatorWorld } from "./operator-support.ts";
 
 type Browser = Readonly<{
@@ -62,7 +63,14 @@ test("each of the most dangerous operations needs it; a token does not, and othe
   const alice = browserOf(at);
   await signIn(at.world, alice.visitor, "alice");
   const held = "33333333-3333-4333-8333-333333333333";
-  const paths = ["/users/x/erase", "/cluster/finalize", "/cluster/retire", `/held/${held}/release`, "/scim/tokens"];
+  const paths = [
+    "/users/x/erase",
+    "/cluster/finalize",
+    "/cluster/retire",
+    `/held/${held}/release`,
+    "/held/allow",
+    "/scim/tokens",
+  ];
   for (const path of paths) {
     const answer = await alice.post(path);
     assert.deepEqual([answer.status, json(answer).code], [403, "sign-in-again"], path);
@@ -201,4 +209,25 @@ test("an act that no command records leaves a record of its own, with actor and 
       ["token:t1", "POST /snapshots", [], acts[1]?.outcome],
     ],
   );
+});
+
+test("a directory run with every removal is a release: an administrator's, freshly signed in, by the typed name", async (t) => {
+  const at = await startOperatorWorld(t);
+  at.roles.administrators.splice(0, 1, "group:admins");
+  at.roles.operators.push("group:sales");
+  const [alice, bob] = [browserOf(at), browserOf(at)];
+  await signIn(at.world, alice.visitor, "alice");
+  await signIn(at.world, bob.visitor, "bob");
+  const path = "/directories/corp/sync";
+  const finalize = async () => (await at.post("/cluster/finalize", { level: readsLevel })).status === 200;
+  await waitFor("the level", finalize);
+  assert.equal((await bob.post(path)).status, 200, "a run that may be held");
+  const refused = await bob.post(path, { removals: true });
+  assert.deepEqual([refused.status, json(refused).role], [403, "administrator"]);
+  assert.equal(json(await alice.post(path, { removals: true, confirm: "corp" })).code, "sign-in-again");
+  await signInAgain(at, alice, "/.pomerium/sign_in_again?to=/.pomerium/user", "alice");
+  const unconfirmed = json(await alice.post(path, { removals: true }));
+  assert.deepEqual([unconfirmed.code, unconfirmed.confirm], ["confirm-required", "corp"]);
+  assert.equal((await alice.post(path, { removals: true, confirm: "corp" })).status, 200);
+  assert.equal((await at.post(path, { removals: true })).status, 200, "the command line");
 });

@@ -7,24 +7,27 @@
  * - A command of a browser's session that is dangerous, or that ends the caller's own access, is confirmed by a value
  *   that the person has typed. A token is held by a program, which asks its own user.
  */
-import type { Principal } from "../../../auth/index.ts";
+import { type Principal, signInAgainUrl } from "../../../auth/index.ts";
 import type { Command, GroupId, UserId } from "../../../events/index.ts";
 import type { Operator, OperatorApiDeps } from "../operator-route.ts";
 import { profileOfUser } from "../operator-views.ts";
 import { outOfScope } from "./authorize-operation.ts";
 import { grantsOf, type OperatorRole, operatorRoles, type RouteScope, scopeFor } from "./operator-roles.ts";
 import { scopeOfGroups } from "./scope-of-groups.ts";
+import { isFreshSignIn, staleSignIn } from "./step-up.ts";
 
 export type CommandRefusal = Readonly<{
   status: 400 | 403;
   error: string;
-  code: "confirm-required" | "role-required" | "out-of-scope";
+  code: "confirm-required" | "role-required" | "out-of-scope" | "sign-in-again";
   /** With `role-required`. */
   role?: OperatorRole;
+  /** With `sign-in-again`. */
+  signInUrl?: string;
   /** With `confirm-required`: what has to be typed. */
   confirm?: string;
 }>;
-type Deps = Pick<OperatorApiDeps, "replica" | "roles" | "now" | "routePolicies">;
+type Deps = Pick<OperatorApiDeps, "replica" | "roles" | "now" | "routePolicies" | "stepUp">;
 
 export const sessionsUnconfirmedMax = 25;
 
@@ -50,9 +53,20 @@ export function authorizeCommand(
   if (needed !== null && scopeFor(caller.grants, needed) !== null)
     return {
       status: 403,
-      error: `this concerns people with the role ${needed}, or a group that gives it, so it needs that role for all routes`,
+      error:
+        command.type === "requestDirectorySync"
+          ? `a run that may remove many people at once needs the role ${needed}`
+          : `this concerns people with the role ${needed}, or a group that gives it, so it needs that role for all routes`,
       code: "role-required",
       role: needed,
+    };
+  const { person } = caller;
+  if (isUnchecked(command) && person !== undefined && !isFreshSignIn(person, deps.stepUp(), deps.now()))
+    return {
+      status: 403,
+      error: staleSignIn(person, deps.stepUp()),
+      code: "sign-in-again",
+      signInUrl: signInAgainUrl(),
     };
   const confirmation = confirmationFor(deps, caller, command, { all });
   if (confirmation === null || isConfirmed(confirmation, given)) return undefined;
@@ -65,10 +79,16 @@ function isConfined(deps: Deps, scope: RouteScope, command: Command): boolean {
   return command.type === "changeGroupMembers" && scopeOfGroups(deps, scope)(command.groupId);
 }
 
+/** A run of a directory that makes every removal is a release of what would be held. */
+function isUnchecked(command: Command): boolean {
+  return command.type === "requestDirectorySync" && command.removals;
+}
+
 // --- roles
 
 /** The role without which a command is refused, besides that of its operation; null: there is none. */
-function roleForCommand({ replica, roles, now }: Deps, command: Command): OperatorRole | null {
+function roleForCommand(deps: Deps, command: Command): OperatorRole | null {
+  const { replica, roles } = deps;
   switch (command.type) {
     case "changeGroupMembers":
       return command.added.length + command.removed.length === 0 ? null : roleOfGroup(command.groupId, roles());
@@ -76,9 +96,11 @@ function roleForCommand({ replica, roles, now }: Deps, command: Command): Operat
       const request = replica.projection.accessRequests.get(command.requestId);
       return command.decision === "denied" || request === undefined ? null : roleOfGroup(request.groupId, roles());
     }
+    case "requestDirectorySync":
+      return isUnchecked(command) ? "administrator" : null;
     case "suspendUser":
     case "restoreUser":
-      return roleOfPerson({ replica, roles, now }, command.userId);
+      return roleOfPerson(deps, command.userId);
     default:
       return null;
   }
@@ -141,6 +163,10 @@ export function confirmationFor(
     }
     case "finalizeUpgrade":
       return { expected: String(command.level), why: "Older builds can neither hold a lease nor lead afterwards." };
+    case "requestDirectorySync":
+      return isUnchecked(command)
+        ? { expected: command.directory, why: "This run makes every removal, also of many people at once." }
+        : null;
     case "revokeSessions":
       return manySessions(command.sessionIds.length, all);
     case "revokeUserSessions":
