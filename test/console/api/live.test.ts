@@ -201,6 +201,13 @@ test("a page needs its role, asks with the reader's rights, and each refusal and
   );
 });
 
+test("a page of a node that has lost its lease says that it cannot confirm what it shows", async (t) => {
+  const world = await startOperatorWorld(t, { console: { views: [openView], fresh: () => false } });
+  const headers = await bearer(world);
+  const page = await world.visitor.request(world.world.url("authenticate", "/.pomerium/admin/open"), { headers });
+  assert.match(page.body, /data-stale>This node can&#39;t confirm what it shows/);
+});
+
 test("a page of another site can neither load nor frame the console with the operator's session", async (t) => {
   const world = await startOperatorWorld(t, { console: { views: [openView] } });
   const visitor = world.world.visitor();

@@ -7,7 +7,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Browser } from "playwright-core";
-import { checkAxe, pictures, sizes } from "../browser-support.ts";
+import { texts } from "../../../src/console/index.ts";
+import { checkAxe, pictures, pseudoText, sizes } from "../browser-support.ts";
 import { consoleUrl, openConsole, options, startBrowser } from "./console-support.ts";
 
 let browser: Browser | undefined;
@@ -89,6 +90,43 @@ test("the palette finds pages by keyboard and returns the focus", options, async
   await input.fill("");
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { name: "Overview" }).waitFor();
+});
+
+test("a connection that breaks is said at once, and the page lives on when it is back", options, async (t) => {
+  const { page, complaints } = await openConsole(t, browser);
+  await page.locator('#live[data-state="live"]').waitFor();
+  await page.route("**/live?*", (route) => route.abort());
+  await page.reload();
+  await page.locator('#live[data-state="lost"]').waitFor({ timeout: 30_000 });
+  assert.equal(await page.locator('#live [data-part="text"]').textContent(), "Live updates paused. Reconnecting…");
+  assert.ok(await page.locator("#map").isVisible(), "what was there stays");
+  await page.unroute("**/live?*");
+  await page.locator('#live[data-state="live"]').waitFor({ timeout: 30_000 });
+  await page.keyboard.press(".");
+  await page.locator("body[data-paused]").waitFor();
+  complaints.length = 0;
+});
+
+test("longer words from right to left leave no word uncovered and nothing to the side", options, async (t) => {
+  const worldOptions = { console: { texts: [pseudoText(texts[0])] as const } };
+  const { page } = await openConsole(t, browser, { worldOptions, context: { bypassCSP: true } });
+  await page.locator('#live[data-state="live"]').waitFor();
+  const uncovered = await page.evaluate(`(() => {
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    const found = [];
+    for (let node = walker.nextNode(); node !== null; node = walker.nextNode()) {
+      const text = node.textContent.trim();
+      const isName = node.parentElement.closest("bdi, code, kbd, .brand, .tile .pill, #latest a, time, small, dd") !== null;
+      if (/\\p{L}{3}/u.test(text) && !text.includes("⟦") && !isName) found.push(text);
+    }
+    return found;
+  })()`);
+  assert.deepEqual(uncovered, []);
+  for (const [width, height] of [...sizes, [320, 640]] as const) {
+    await page.setViewportSize({ width, height });
+    assert.ok(Number(await page.evaluate("document.documentElement.scrollWidth")) <= width, String(width));
+  }
+  if (pictures !== undefined) await page.screenshot({ path: join(pictures, "overview-pseudo.png"), fullPage: true });
 });
 
 test("without scripts the page reads the same", options, async (t) => {

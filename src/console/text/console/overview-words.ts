@@ -65,5 +65,6 @@ export const overview = {
   severalConfigurations: (count: number) => `${count} configurations are in force`,
   latest: "Latest changes",
   noChanges: "Nothing has changed yet. Add a route, sign in, and watch it here.",
+  onlySignIns: "Only sign-ins and other frequent events lately.",
   allChanges: "All changes",
 } as const;

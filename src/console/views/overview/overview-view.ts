@@ -26,11 +26,13 @@ export const overviewView: View = {
 
 async function render(context: ViewContext): Promise<ViewPage> {
   const { words, call } = context;
-  const [nodes, counts, activity, changes] = await Promise.all([
+  const counts = await call("GET /counts");
+  const position = counts.type === "answered" ? counts.body.applied.position : 0;
+  const [nodes, activity, changes] = await Promise.all([
     call("GET /nodes"),
-    call("GET /counts"),
     call("GET /activity", { query: { minutes: 60 } }),
-    call("GET /changes", { query: { limit: latestMax } }),
+    // Most events are sign-ins, which are counted: a page must not read the whole log for a few others.
+    call("GET /changes", { query: { limit: latestMax, after: Math.max(0, position - latestEventsMax) } }),
   ]);
   const title = words.overview.title;
   const command = "cardea cluster status";
@@ -103,15 +105,19 @@ function activityOf(activity: ActivityAnswer, context: ViewContext): Html {
 }
 
 const latestMax = 8;
+const latestEventsMax = 300;
 
 function latestOf(changes: CallAnswer<ChangesPage>, context: ViewContext): Html {
-  const { latest, noChanges, allChanges } = context.words.overview;
+  const { latest, noChanges, onlySignIns, allChanges } = context.words.overview;
   return html`<section aria-labelledby="latest-title" id="latest"><h2 id="latest-title">${latest}</h2>${contentOf(
     changes,
     context,
     (page) => {
       const shown = page.changes.filter((change) => "text" in change);
-      if (shown.length === 0) return html`<div class="empty"><p>${noChanges}</p></div>`;
+      if (shown.length === 0)
+        return page.head > latestEventsMax
+          ? html`<p class="muted">${onlySignIns}</p><p>${actionLink(`${consolePath}/changes`, allChanges)}</p>`
+          : html`<div class="empty"><p>${noChanges}</p></div>`;
       return html`<table class="plain"><caption class="quiet">${latest}</caption><tbody>${shown.map(
         ({ at, text, position }) =>
           html`<tr><td><a href="${consolePath}/changes/${position}">${text}</a></td><td class="muted end">${timeValue(at, context, { style: "relative" })}</td></tr>`,
