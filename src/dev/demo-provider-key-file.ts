@@ -27,7 +27,7 @@ export class DemoKeysUnreadableError extends CodedError<"ERR_DEV_KEYS_UNREADABLE
 
 /** @throws DemoKeysUnreadableError if the file exists and does not hold such keys */
 export async function loadDemoKeys(dataDir: string | undefined): Promise<DemoProviderKeys> {
-  if (dataDir === undefined) return makeKeys();
+  if (dataDir === undefined) return createDemoKeys();
   const file = join(dataDir, "demo-provider-keys.json");
   const stored = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return null;
@@ -39,7 +39,7 @@ export async function loadDemoKeys(dataDir: string | undefined): Promise<DemoPro
     if (keys === null) throw new DemoKeysUnreadableError(file);
     return keys;
   }
-  const keys = await makeKeys();
+  const keys = await createDemoKeys();
   await mkdir(dataDir, { recursive: true });
   const draft = `${file}.${randomBytes(6).toString("hex")}`;
   await writeFile(draft, JSON.stringify(keys), { mode: 0o600, flag: "wx" });
@@ -55,7 +55,7 @@ function parseKeys(stored: string): DemoProviderKeys | null {
   }
 }
 
-async function makeKeys(): Promise<DemoProviderKeys> {
+export async function createDemoKeys(): Promise<DemoProviderKeys> {
   const { privateKey } = await generateKeyPair("RS256", { extractable: true });
   const jwk = await exportJWK(privateKey);
   const { kty, n, e, d, p, q, dp, dq, qi } = jwk;

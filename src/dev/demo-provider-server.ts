@@ -14,7 +14,7 @@ import { createLocalFetch } from "../auth/index.ts";
 import { startDemoControl } from "./demo-control-server.ts";
 import { handleInteraction, handleQuickSignIn, interactionOf, quickSignInPath, sendNote } from "./demo-interaction.ts";
 import { providerNotePage } from "./demo-pages.ts";
-import { loadDemoKeys } from "./demo-provider-key-file.ts";
+import { type DemoProviderKeys, loadDemoKeys } from "./demo-provider-key-file.ts";
 import { openDemoStore } from "./demo-provider-sqlite.ts";
 import { setPage, signedOut, signOut, skipConfirmationWithoutSession } from "./demo-sign-out.ts";
 import { claimsOf, type DemoUser, demoClaims, demoScopes, demoUsers, UnknownDemoUserError } from "./demo-users.ts";
@@ -34,6 +34,8 @@ export type DemoProviderOptions = Readonly<{
   backchannelLogoutUri?: string;
   /** Stores keys, grants and tokens over restarts; absent: in memory. */
   dataDir?: string;
+  /** Absent: those of the data folder, or new ones. Creating them takes longer than everything else here. */
+  keys?: DemoProviderKeys;
   users?: readonly DemoUser[];
   /** A listener on loopback that changes people's groups; absent: there is none. */
   control?: ListenAddress;
@@ -65,7 +67,7 @@ const grantS = 14 * 24 * 3600;
 export async function startDemoProvider(options: DemoProviderOptions): Promise<DemoProvider> {
   if (options.issuer.pathname !== "/") throw new TypeError("the demo issuer is an origin, without a path");
   const people = new Map((options.users ?? demoUsers).map((user) => [user.user, user]));
-  const keys = await loadDemoKeys(options.dataDir);
+  const keys = options.keys ?? (await loadDemoKeys(options.dataDir));
   const store = openDemoStore(options.dataDir, () => Math.floor(Date.now() / 1000));
   const clientName = options.clientName ?? "Cardea";
   const onError = options.onError ?? (() => {});

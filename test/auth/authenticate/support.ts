@@ -29,7 +29,7 @@ import {
   signInLoopPageOf,
 } from "../../../src/auth/index.ts";
 import { type Broker, createLeaderClient, type Duty, startBroker } from "../../../src/broker/index.ts";
-import { type DemoProvider, startDemoProvider } from "../../../src/dev/index.ts";
+import { createDemoKeys, type DemoProvider, startDemoProvider } from "../../../src/dev/index.ts";
 import {
   type BrokerId,
   type Command,
@@ -53,6 +53,8 @@ import { Visitor, type VisitorResponse } from "../../support/visitor.ts";
 export const quiet: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 export const secret = new Uint8Array(32).fill(3);
 const clientSecret = "the secret of the test client";
+/** Of every provider of a process: two of them differ by their issuers. */
+const demoKeys = createDemoKeys();
 
 export type World = {
   readonly port: number;
@@ -102,6 +104,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
 
   const provider = await startDemoProvider({
     issuer: idpUrl,
+    keys: await demoKeys,
     listen: { host: "127.0.0.1", port: idpPort },
     clientId: "cardea",
     clientSecret,
