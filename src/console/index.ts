@@ -65,4 +65,4 @@ export { createPageRenderer } from "./pages/render-page.ts";
 export { themeSheet } from "./pages/tokens.ts";
 export { registerReceiptKeys } from "./receipt-keys.ts";
 export { describeReasons, describeRoute, type PageText, texts } from "./text/texts.ts";
-export { type ConsoleDeps, consoleViews, registerConsole } from "./views/register-console.ts";
+export { type ConsoleDeps, registerConsole } from "./views/register-console.ts";

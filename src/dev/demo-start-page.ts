@@ -16,7 +16,7 @@ const css = `
 .steps li > i { flex: none; align-self: start; width: 2.25rem; height: 2.25rem; border-radius: 50%; display: grid; place-items: center; background: var(--soft); color: var(--muted); font-style: normal; font-weight: 600; }
 .steps li[data-done] > i { background: var(--good-soft); color: var(--good); }
 .steps li[data-next] { border-color: var(--accent); } .steps li[data-next] > i { background: var(--accent); color: var(--on-accent); }
-.steps div { flex: 1 1 16rem; min-width: 0; } .steps b { font-weight: 600; line-height: 1.3; display: block; }
+.steps div { flex: 1 1 16rem; min-width: 0; } .steps b { font-weight: 600; } .steps div > b { line-height: 1.3; display: block; }
 .steps p { margin: .25rem 0 0; font-size: .875rem; line-height: 1.45; }
 .steps [role="status"] { font-weight: 600; font-size: 1rem; color: var(--good); } .steps [role="status"]:empty { display: none; }
 pre { padding: .5rem .75rem; border-radius: 6px; background: var(--soft); white-space: pre-wrap; margin: .5rem 0 0; }
@@ -31,7 +31,7 @@ export function demoStartPage({ command }: DemoGuideOptions, progress: GuideProg
     scriptUrl: startPaths.script,
     body: html`<h1>Cardea is running</h1>
 <p class="muted">Everything in one process on this machine: the proxy, sign-in, the log, a demo app and a demo identity provider.</p>
-<section aria-labelledby="guide" id="steps"><div class="head"><h2 id="guide">The first minute, in three clicks</h2><button type="button" id="hide" hidden>Hide the guide</button></div>
+<section aria-labelledby="guide" id="steps"><div class="head"><h2 id="guide">The first minute, in three steps</h2><button type="button" id="hide" hidden>Hide the guide</button></div>
 <ol class="steps">
 ${stepOf(
   1,
@@ -41,12 +41,12 @@ ${stepOf(
 ${stepOf(
   2,
   progress.consoleOpened,
-  html`<div><b>Alice is an administrator</b><p>The console shows people, sessions and servers. In its tab you are Alice; in the app's tab you stay Bob.</p></div>${opener("console", "Open the console as Alice")}`,
+  html`<div><b>Alice is an administrator</b><p>The console shows people, sessions and servers, and opens on Bob's page. In its tab you are Alice; in the app's tab you stay Bob.</p></div>${opener("console", "Open the console as Alice")}`,
 )}
 ${stepOf(
   3,
   progress.cutAt !== null,
-  html`<div><b>Alice revokes Bob's session</b><p>In the console choose Bob, revoke his sessions, and watch the receipt. It has a line for each server; this demo is one. Or run the same in a second terminal:</p>
+  html`<div><b>Alice revokes Bob's session</b><p>Press <b>Revoke sessions…</b> there, and watch the receipt: it has a line for each server, and this demo is one. Or run the same in a second terminal:</p>
 <pre><code>${command}</code></pre>
 <p role="status" id="ended" data-running="${running}" data-ended="${cutAt("{}")}">${saidOf(progress)}</p></div>`,
 )}

@@ -185,8 +185,14 @@ test(
     assert.match(await textOf(app), /Hello, Bob Baker/, "in the app's tab you stay Bob");
     await clock(app, "connected");
     await picture(start, "start");
-    assert.equal((await dev.cardea("sessions", "revoke", "--user", "bob", "--wait")).code, 0);
+    await operators.getByRole("heading", { name: "Bob Baker" }).waitFor();
+    await operators.getByRole("button", { name: "Revoke sessions…" }).click();
+    const dialog = operators.getByRole("dialog");
+    await dialog.getByRole("button", { name: "Revoke all sessions of Bob Baker" }).click();
+    await dialog.getByText(/Enforced everywhere/).waitFor();
+    await picture(operators, "start-receipt");
     await clock(app, "closed");
+    assert.equal(await app.getAttribute('[data-clock="closed"]', "data-code"), "4401");
     await isDone(3);
     await start.getByText(/^Bob's connection was cut at /).waitFor();
 

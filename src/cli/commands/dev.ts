@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { signInUrl } from "../../auth/index.ts";
 import { type Config, type LoadOptions, signInClientsOf } from "../../config/index.ts";
-import { consoleViews, mintOperatorToken } from "../../console/index.ts";
+import { mintOperatorToken } from "../../console/index.ts";
 import { type DemoGuideOptions, demoUsers, startDemoApp, startDemoProvider } from "../../dev/index.ts";
 import { unreachable, userIdOf } from "../../events/index.ts";
 import { authKeys } from "../build/auth-keys.ts";
@@ -152,12 +152,11 @@ function guideOf(
     return as("bob", url);
   };
   const bobsPage = `/people/${userIdOf(issuer.origin, "bob")}`;
-  const page = consoleViews.some(({ path }) => path === "/people/:id") ? bobsPage : "/";
   const consoleOfAlice = (): URL => {
     const [key] = authKeys(config).urls;
     if (key === undefined) throw new TypeError("no key signs addresses");
     const request = {
-      redirectUri: new URL(`/.pomerium/admin${page}`, authenticate),
+      redirectUri: new URL(`/.pomerium/admin${bobsPage}`, authenticate),
       callbackUri: null,
       idpIds: signInClientsOf(config).defaults.idpIds.slice(0, 1),
       additionalHosts: [],
@@ -202,7 +201,7 @@ function welcome(config: Config, main: number): string {
   return `
 Cardea is running, everything in one process, on loopback only. Open
 
-  http://start.localhost:${main}    the first minute: an app, the console, and a revocation in three clicks
+  http://start.localhost:${main}    the first minute: an app, the console, and a revocation in three steps
 
   http://app.localhost:${main}      the demo app, for everyone who is signed in
   http://eng.localhost:${main}      the same, for members of the group eng
