@@ -76,7 +76,7 @@ const rowOf = (record) => {
   const at = new Date(record.at);
   const time = h("time", { datetime: Number.isNaN(at.getTime()) ? null : at.toISOString() }, absolute(at));
   const href = `/.pomerium/admin/decisions/${encodeURIComponent(id)}`;
-  const person =
+  const person = () =>
     typeof record.userId === "string"
       ? h(
           "a",
@@ -111,8 +111,15 @@ const rowOf = (record) => {
       " ",
       h("span", { class: "muted" }, String(record.status)),
     ),
-    h("td", {}, person),
-    h("td", {}, h("code", { class: "request" }, `${record.method} `, bdi(`${record.host}${record.path}`)), " ", route),
+    h("td", { class: "wide" }, person()),
+    h(
+      "td",
+      {},
+      h("span", { class: "narrow" }, person()),
+      h("code", { class: "request" }, `${record.method} `, bdi(`${record.host}${record.path}`)),
+      " ",
+      route,
+    ),
     h("td", { class: "wide" }, record.result === "permit" ? "" : bdi(reasonOf(record))),
     h("td", { class: "wide" }, bdi(record.node)),
   );

@@ -129,7 +129,7 @@ function tableOf(
   for (const [name, value] of Object.entries(live)) if (value !== undefined) search.set(name, String(value));
   search.set("after", list.next);
   const scripted = html` data-stream="${isSpan ? "" : String(search)}" data-words="${scriptWords(context)}"`;
-  return html`<div class="empty" id="no-decisions"${rows.length > 0 && html` hidden`}>${empty}</div><div class="table-box"${rows.length === 0 && html` hidden`}><table id="decisions" data-table${scripted}><caption class="quiet">${caption}</caption><thead><tr><th scope="col">${columns.time}</th><th scope="col">${columns.result}</th><th scope="col">${columns.person}</th><th scope="col">${columns.request}</th><th scope="col" class="wide">${columns.why}</th><th scope="col" class="wide">${columns.node}</th></tr></thead><tbody>${rows.map(
+  return html`<div class="empty" id="no-decisions"${rows.length > 0 && html` hidden`}>${empty}</div><div class="table-box"${rows.length === 0 && html` hidden`}><table id="decisions" data-table${scripted}><caption class="quiet">${caption}</caption><thead><tr><th scope="col">${columns.time}</th><th scope="col">${columns.result}</th><th scope="col" class="wide">${columns.person}</th><th scope="col">${columns.request}</th><th scope="col" class="wide">${columns.why}</th><th scope="col" class="wide">${columns.node}</th></tr></thead><tbody>${rows.map(
     ({ record }) => rowOf(record, list.names ?? {}, context),
   )}</tbody></table></div>${
     isSpan &&
@@ -145,11 +145,12 @@ function rowOf(record: ShownRecord, names: Readonly<Record<string, string>>, con
     return html`<tr class="gap" data-id="${idOf(record)}" tabindex="-1"><td colspan="6">${said.gap(count, record.node)}</td></tr>`;
   }
   const { userId = null, result = "", status = 0, method = "", host = "", path = "", reasons = [] } = record;
-  const person = userId === null ? null : { id: userId, name: names[userId] ?? null };
+  const person =
+    userId === null
+      ? html`<span class="muted">${said.noPerson}</span>`
+      : personChip({ id: userId, name: names[userId] ?? null }, context);
   const route = record.routeId ?? null;
-  return html`<tr data-id="${idOf(record)}" tabindex="-1"><td><a class="row" href="${whyHref(record)}">${timeValue(record.at, context, { style: "absolute" })}</a></td><td>${statusPill(resultKind(result), resultWord(result, said))} <span class="muted">${status}</span></td><td>${
-    person === null ? html`<span class="muted">${said.noPerson}</span>` : personChip(person, context)
-  }</td><td><code class="request">${method} ${isolateText(`${host}${path}`)}</code>${route !== null && html` <small>${routeChip({ id: route, name: record.routeName ?? null })}</small>`}</td><td class="wide">${
+  return html`<tr data-id="${idOf(record)}" tabindex="-1"><td><a class="row" href="${whyHref(record)}">${timeValue(record.at, context, { style: "absolute" })}</a></td><td>${statusPill(resultKind(result), resultWord(result, said))} <span class="muted">${status}</span></td><td class="wide">${person}</td><td><span class="narrow">${person}</span><code class="request">${method} ${isolateText(`${host}${path}`)}</code>${route !== null && html` <small>${routeChip({ id: route, name: record.routeName ?? null })}</small>`}</td><td class="wide">${
     result === "permit" ? null : isolateText(reasonText(reasons, names[userId ?? ""] ?? said.noPerson, said))
   }</td><td class="wide">${isolateText(record.node)}</td></tr>`;
 }
