@@ -5,7 +5,7 @@ import type { RecordHistory } from "../../../src/audit/index.ts";
 import type { UnixMs } from "../../../src/events/index.ts";
 import { type LabWorld, resultOf, startLabWorld } from "./lab-support.ts";
 
-/** `RECORDS=100000` for the figures of docs/policy-testing.md. */
+/** `RECORDS=100000` for the figures of docs/console.md. */
 const records = Number(process.env["RECORDS"] ?? "8000");
 
 test("many decisions are replayed in flat memory, while other requests are answered", async (t) => {
