@@ -94,7 +94,7 @@ export class KeptIndex<Id extends string> {
     for (const id of this.#source.all()) {
       this.#source.read(id);
       count += 1;
-      if (count % 16 === 0) await turns.step();
+      if (count % 4 === 0) await turns.step();
       if (!this.#isWhole) return false;
     }
     return true;
