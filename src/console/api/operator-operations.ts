@@ -120,6 +120,7 @@ export const operatorOperations = {
   ...receiptOperations,
   "GET /receipts/:target": {
     scoped: true,
+    approver: true, // by the id of their own change; it names nodes and no person
     role: "viewer",
     summary: "The receipt of a change, by command id or link",
     query: receiptSchema,

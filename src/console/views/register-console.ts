@@ -43,6 +43,7 @@ import { auditView } from "./record/audit-view.ts";
 import { changesView, changeView } from "./record/changes-view.ts";
 import { decisionView } from "./record/decision-view.ts";
 import { decisionsView } from "./record/decisions-view.ts";
+import { requestsView, requestView } from "./requests/requests-view.ts";
 import { roleEntries, settingsView } from "./settings/settings-view.ts";
 import { hasRole, type View, type ViewContext, type ViewPage, type ViewReader } from "./view.ts";
 
@@ -72,6 +73,8 @@ export const consoleViews: readonly View[] = [
   groupView,
   receiptsView,
   receiptView,
+  requestsView,
+  requestView,
 ];
 
 export type ConsoleDeps = Pick<OperatorApiDeps, "access" | "callerIp" | "fresh" | "now"> &
@@ -155,13 +158,22 @@ async function sendView(exchange: ConsoleCall, view: View): Promise<FastifyReply
   const context = contextOf(exchange, { text, reader });
   const { look, cluster, replica } = deps;
   const applied = { position: replica.applied.position, lagging: !deps.fresh() };
-  const page = hasRole(reader, view.role) ? await view.render(context) : await roleNeeded(view, context);
-  const status = hasRole(reader, view.role) ? (page.status ?? 200) : 403;
+  if (reader.isApprover && view.path === "/") return reply.redirect(`${consolePath}/requests`, 302);
+  const mayOpen = hasRole(reader, view.role) && (!reader.isApprover || view.approver === true);
+  const page = mayOpen ? await view.render(context) : await roleNeeded(view, context);
+  const status = mayOpen ? (page.status ?? 200) : 403;
   // The right to read may have ended while the page was made.
   const still = await deps.callerOf(asOwnPage(request));
   if (still.type === "refused") return sendRefused(exchange, still, text);
   const theme = themeOf(request);
-  return reply.code(status).send(renderConsole({ view, page, context, look, views, cluster, applied, theme }));
+  return reply
+    .code(status)
+    .send(renderConsole({ view, page, context, look, views: viewsFor(reader, views), cluster, applied, theme }));
+}
+
+/** The menu of an approver without a role has no other entries. */
+function viewsFor({ isApprover }: ViewReader, views: readonly View[]): readonly View[] {
+  return isApprover ? views.filter(({ approver }) => approver === true) : views;
 }
 
 function contextOf(
@@ -193,6 +205,7 @@ function readerOf({ grants, person, actor, until }: Admitted): ViewReader {
   return {
     role,
     routeGroups: scope === null ? null : [...scope].sort(),
+    isApprover: grants.length === 0,
     userId: person?.userId ?? null,
     name: person?.name ?? /^operator:(.*)#/.exec(actor)?.[1] ?? "",
     email: person?.email ?? "",

@@ -27,6 +27,8 @@ export type View = Readonly<{
   within?: string;
   /** The least role that may open it. */
   role: OperatorRole;
+  /** Also for approvers of access requests who have no role; all other views are closed to them. */
+  approver?: true;
   /** Scripts besides those of the frame: names of files in src/console/web. */
   scripts?: readonly string[];
   /** Style sheets besides that of the frame: names of files in src/console/web. */
@@ -42,6 +44,8 @@ export type ViewReader = Readonly<{
   role: OperatorRole;
   /** The groups of routes to which it is limited; null: all routes. */
   routeGroups: readonly string[] | null;
+  /** The reader has no role, and only decides about access requests. */
+  isApprover: boolean;
   /** Null: a token, which stands for no person. */
   userId: string | null;
   name: string;

@@ -2,32 +2,14 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
-import { compilePolicies } from "../../../src/auth/index.ts";
 import { operatorOperations } from "../../../src/console/api/operator-operations.ts";
-import type { CommandId, GroupId, UnixMs, UserId } from "../../../src/events/index.ts";
+import type { GroupId, UnixMs } from "../../../src/events/index.ts";
 import { readsLevel } from "../../../src/events/index.ts";
 import { signIn, subjectId } from "../../auth/authenticate/support.ts";
 import { run } from "../../cli/support.ts";
-import { base, parse } from "../../config/support.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { json, type OperatorWorld, startOperatorWorld } from "./operator-support.ts";
-
-const file = `${base}routes:
-  - {from: "https://payroll.example.com", to: "http://127.0.0.1:1", id: payroll, name: Payroll, route_groups: [hr], policy: [{allow: {and: [{groups: {has: hr}}]}}], request_access: {group: hr, approvers: ["group:sales"], durations: [4h, 1h]}}
-  - {from: "https://wiki.example.com", to: "http://127.0.0.1:1", id: wiki, name: Wiki, policy: [{allow: {or: [{groups: {has: hr}}, {groups: {has: docs}}]}}], request_access: {group: docs, approvers: ["email:docs@example.com"]}}
-  - {from: "https://admin.example.com", to: "http://127.0.0.1:1", id: admin, name: Admin, policy: [{allow: {and: [{groups: {has: admins}}]}}], request_access: {group: admins, approvers: ["group:sales"]}}
-`;
-
-function routesOf(text: string) {
-  const parsed = parse(text);
-  if (!parsed.ok) return assert.fail(JSON.stringify(parsed.problems));
-  const compiled = compilePolicies(parsed.config.routes);
-  assert.ok(compiled.ok, JSON.stringify(compiled));
-  return parsed.config.routes.flatMap(({ id, name, from, routeGroups, requestAccess }) => {
-    const policy = compiled.policies.get(id);
-    return policy === undefined ? [] : [{ id, name, from: from.href, policy, routeGroups, requestAccess }];
-  });
-}
+import { ask, requestRoutes } from "./request-support.ts";
 
 async function asBrowser(at: OperatorWorld, name: string) {
   const visitor = at.world.visitor();
@@ -42,27 +24,8 @@ async function asBrowser(at: OperatorWorld, name: string) {
   };
 }
 
-async function ask(
-  at: OperatorWorld,
-  userId: UserId,
-  route: string,
-  group: string,
-  reason = "quarter close",
-): Promise<string> {
-  const { replica, deps } = at.world;
-  const requestId = randomUUID() as CommandId;
-  const [sessionId] = replica.projection.sessionsOf(userId);
-  assert.ok(sessionId !== undefined);
-  const wish = { routeId: route, groupId: group as GroupId, durationMs: 3_600_000, reason, refusal: "refusal-1" };
-  const command = { type: "requestAccess", requestId, userId, sessionId, ...wish } as const;
-  const result = await deps.databroker.submit({ commandId: requestId, actor: `user:${userId}`, command });
-  assert.ok(result.type === "done", JSON.stringify(result));
-  await replica.waitFor(result.link, 2_000);
-  return requestId;
-}
-
 test("operators see and decide requests in their scope, approvers those of their routes, and others none", async (t) => {
-  const at = await startOperatorWorld(t, { routes: routesOf(file) });
+  const at = await startOperatorWorld(t, { routes: requestRoutes() });
   const alice = await asBrowser(at, "alice");
   const bob = await asBrowser(at, "bob");
   const carol = await asBrowser(at, "carol");
@@ -179,7 +142,7 @@ test("operators see and decide requests in their scope, approvers those of their
 });
 
 test("an approver who has left the group since, or whose route names another group now, decides nothing", async (t) => {
-  const routes = routesOf(file);
+  const routes = requestRoutes();
   const at = await startOperatorWorld(t, { routes });
   const alice = await asBrowser(at, "alice");
   const bob = await asBrowser(at, "bob");

@@ -9,6 +9,7 @@ import { overview } from "./overview-words.ts";
 import { people } from "./people-words.ts";
 import { act, receipt } from "./receipt-words.ts";
 import { record } from "./record-words.ts";
+import { requests } from "./request-words.ts";
 import { settings } from "./settings-words.ts";
 
 const plural = (count: number, one: string, many: string): string => (count === 1 ? one : many);
@@ -132,6 +133,7 @@ export const consoleWords = {
   lab,
   identity,
   held,
+  requests,
   settings,
   people,
 } as const;

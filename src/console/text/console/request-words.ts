@@ -1,0 +1,63 @@
+/** Words of the console's access requests. Pure. */
+export const requests = {
+  title: "Requests",
+  lead: (count: number) =>
+    count === 0
+      ? "No request waits."
+      : count === 1
+        ? "1 request waits for a decision."
+        : `${count} requests wait for a decision.`,
+  explain: "An approval adds the person to the group until the end. It opens everything that the group opens.",
+  empty: "No open requests.",
+  views: { open: "Open", over: "Decided and ended" },
+  columns: { person: "Person", route: "Route", status: "Status", asked: "Asks for", at: "Requested", until: "Until" },
+  statuses: {
+    pending: "Waiting",
+    approved: "Approved",
+    denied: "Denied",
+    withdrawn: "Withdrawn",
+    lapsed: "Lapsed",
+    expired: "Expired",
+    ended: "Ended early",
+    replaced: "Replaced",
+    removed: "Removed",
+  },
+  one: (person: string, route: string) => `${person} asks for ${route}`,
+  gone: "There is no such request, or it isn't yours to see.",
+  back: "All requests",
+  facts: {
+    reason: "Reason",
+    none: "None given",
+    asked: "Asks for",
+    at: "Requested",
+    lapses: "Lapses",
+    decided: "Decided",
+    by: (name: string) => `by ${name}`,
+    note: "Note",
+    until: "Access ends",
+    ended: "Ended",
+    refusal: "Refused request",
+    id: "Request ID",
+    group: "Group",
+  },
+  opens: (group: string) => `What ${group} opens`,
+  route: "Route",
+  address: "Address",
+  opensNothing: "No route here asks for this group.",
+  more: (count: string) => `And ${count} more.`,
+  approve: "Approve…",
+  approveTitle: (person: string) => `Approve the request of ${person}`,
+  approveText: (group: string) =>
+    `Adds them to ${group} until the end that you choose. Nodes enforce the end by their own clocks.`,
+  approveVerb: "Approve request",
+  length: "For how long",
+  note: "Note for the person (optional)",
+  deny: "Deny…",
+  denyTitle: (person: string) => `Deny the request of ${person}`,
+  denyText: "They see your note, and may ask again.",
+  denyVerb: "Deny request",
+  end: "End now…",
+  endTitle: (person: string) => `End the access of ${person}`,
+  endText: "Takes effect on every node at once, on open connections too. Other memberships stay.",
+  endVerb: "End access",
+} as const;
