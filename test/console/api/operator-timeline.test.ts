@@ -4,9 +4,15 @@ import { test } from "node:test";
 import type { AuditRecord } from "../../../src/audit/index.ts";
 import { createActivity } from "../../../src/console/api/changes/activity.ts";
 import type { ChangesPage, ChangeView, FoldedView } from "../../../src/console/api/changes/change-schemas.ts";
-import { type Hash, readsLevel } from "../../../src/events/index.ts";
+import { readChanges } from "../../../src/console/api/changes/changes-route.ts";
+import { type Hash, type Link, Projection, readsLevel } from "../../../src/events/index.ts";
+import { type HistoryRequest, readHistory } from "../../../src/replication/log/index.ts";
+import { createLogArchive } from "../../../src/replication/snapshot/index.ts";
+import { createBrokerOpener } from "../../../src/replication/wire/index.ts";
 import { decision } from "../../audit/support.ts";
 import { signIn, subjectId } from "../../auth/authenticate/support.ts";
+import { office } from "../../broker/snapshots/support.ts";
+import { cluster, secret } from "../../broker/support.ts";
 import { json, type OperatorWorld, pushRecords, startOperatorWorld } from "./operator-support.ts";
 
 const changes = async (at: OperatorWorld, query = ""): Promise<ChangesPage> => {
@@ -219,4 +225,49 @@ test("activity counts each record once, and says where records were lost or not 
   });
   await empty.update();
   assert.equal(empty.answer(60).complete, false);
+});
+
+test("below retention the archive continues, each block proved by the one above, and without it the answer says what is missing", async (t) => {
+  const world = await office(t, { archive: { archiveMs: 90 * 86_400_000, bytesMax: 1_000_000_000 } });
+  for (let n = 0; n < 5; n++) {
+    await world.append(12);
+    await world.run();
+  }
+  const base = await world.begins();
+  assert.ok(base > 10);
+  const open = createBrokerOpener({ cluster, secrets: [secret] });
+  const archive = createLogArchive({ supply: world.shelf.supply, open });
+  const deps = {
+    replica: { applied: world.writer.head, projection: new Projection(), open: () => undefined },
+    databroker: {
+      history: (request: HistoryRequest) => readHistory(world.log, request),
+      read: (after: Link, { limit }: { limit: number }) => world.log.read(after, limit),
+      status: () => Promise.reject(new Error("away")),
+    },
+    providers: { nameOf: () => null },
+    now: Date.now,
+    sleep: async () => undefined,
+  };
+  const none = { types: null, actors: null, subjects: null, fromMs: null, toMs: null, folds: false };
+  const read = (parts: object, before?: number): Promise<ChangesPage> =>
+    readChanges({ ...deps, ...parts } as never, {
+      query: { limit: 7, ...(before === undefined ? {} : { before }) },
+      filter: none,
+      signal: new AbortController().signal,
+    });
+  const seen: number[] = [];
+  for (let before: number | null | undefined; before !== null; ) {
+    const page: ChangesPage = await read({ archive }, before);
+    assert.equal(page.missing, null);
+    for (const row of page.changes) for (let at = row.position; at >= row.first; at--) seen.push(at);
+    before = page.next;
+  }
+  const { position } = world.writer.head;
+  assert.deepEqual(
+    seen,
+    Array.from({ length: position }, (_, i) => position - i),
+  );
+  const below = await read({}, base - 2);
+  assert.deepEqual(below.changes, []);
+  assert.match(below.missing ?? "", /retention has dropped the events up to \d+/);
 });

@@ -19,6 +19,7 @@ import {
 } from "../../../events/index.ts";
 import type { Databroker } from "../../../replication/index.ts";
 import type { LogArchive } from "../../../replication/snapshot/index.ts";
+import { checkArchive } from "../past/past-log.ts";
 
 export type BackwardLogDeps = Readonly<{ databroker: Pick<Databroker, "history" | "read">; archive?: LogArchive }>;
 
@@ -33,9 +34,9 @@ export async function linkAt(
   { databroker }: Pick<BackwardLogDeps, "databroker">,
   upTo: Position,
 ): Promise<Readonly<{ link: Link | null; base: Position }>> {
-  if (upTo === 0) return { link: genesis, base: 0 as Position };
   const { at, base } = await databroker.history({ streams: [], upTo, depth: 1 });
-  return { link: at, base };
+  if (upTo < base) return { link: null, base };
+  return { link: upTo === 0 ? genesis : at, base };
 }
 
 /** The events up to a link, at least one of them unless the log ends there. @throws LogUnreachableError */
@@ -58,7 +59,7 @@ async function readAtBase(
     if (floor === null) throw new LogUnreachableError(`the log dropped events up to ${base} meanwhile; ask again`);
     return { events: await readBetween(deps, floor, top, signal), below: floor, base };
   }
-  const block = (await deps.archive?.eventsUpTo(top)) ?? null;
+  const block = deps.archive === undefined ? null : await checkArchive(deps.archive.eventsUpTo(top));
   if (block === null) return { events: [], below: null, base };
   const { events, after } = block;
   return { events: events.toReversed(), below: after.position === 0 ? null : after, base };

@@ -6,12 +6,11 @@
  * - Names are those of now: an erased person has none.
  */
 import { LogUnreachableError } from "../../../audit/index.ts";
-import type { Link, Position, Stream, UnixMs } from "../../../events/index.ts";
-import { userStream } from "../../../events/index.ts";
+import { type Link, linkOf, type Position, type Stream, type UnixMs, userStream } from "../../../events/index.ts";
 import type { ClusterStatus, Replica } from "../../../replication/index.ts";
-import { linkInBlock } from "../../../replication/snapshot/index.ts";
 import { badRequest, type OperatorApiDeps, type RegisterRoute } from "../operator-route.ts";
 import { findUsers } from "../operator-views.ts";
+import { checkArchive } from "../past/past-log.ts";
 import { createActivity } from "./activity.ts";
 import { type BackwardLogDeps, type BackwardPage, linkAt, positionAt, readBelow } from "./backward-log.ts";
 import { activitySchema, type ChangesPage, type ChangesQuery, changesSchema } from "./change-schemas.ts";
@@ -21,6 +20,8 @@ import { createTimeline, type Timeline, type TimelineFilter, type TimelineRow } 
 
 /** Events that one call reads. */
 const eventsMax = 20_000;
+/** Blocks of the archive that are followed down to where a call begins. */
+const blocksMax = 500;
 /** Calls that read at once; further ones are refused. */
 const readsMax = 8;
 
@@ -65,7 +66,7 @@ export type ChangesRead = Readonly<{
 export async function readChanges(deps: OperatorApiDeps, read: ChangesRead): Promise<ChangesPage> {
   const { query, filter, signal } = read;
   const { applied } = deps.replica;
-  const { top, base } = await topOf(deps, read);
+  const { top, base, missing } = await topOf(deps, read);
   const floor = Math.max(query.after ?? 0, 0);
   const timeline = createTimeline(filter);
   const scan = await scanBelow({ deps, timeline, floor, limit: query.limit, signal, fromMs: filter.fromMs }, top, base);
@@ -81,35 +82,50 @@ export async function readChanges(deps: OperatorApiDeps, read: ChangesRead): Pro
     searchedTo: scan.next === null ? Math.max(floor, scan.searchedTo) : scan.next - 1,
     head: applied.position,
     base: scan.base,
-    missing: scan.missing,
+    missing: missing ?? scan.missing,
     applied: { epoch: applied.epoch, position: applied.position, hash: applied.hash },
   };
 }
+
+/** `top` null: there is nothing, or it cannot be read, for the reason in `missing`. */
+type Top = Readonly<{ top: Link | null; base: Position; missing: string | null }>;
 
 /** Where to begin: the newest event that the query allows. */
 async function topOf(
   deps: BackwardLogDeps & Pick<OperatorApiDeps, "replica" | "now">,
   { query, filter, signal }: ChangesRead,
-): Promise<Readonly<{ top: Link | null; base: Position }>> {
+): Promise<Top> {
   const { applied } = deps.replica;
   const before = Math.min(applied.position, query.before === undefined ? applied.position : query.before - 1);
-  if (before <= 0) return { top: null, base: 0 as Position };
-  if (before === applied.position && filter.toMs === null) return { top: applied, base: 0 as Position };
+  if (before <= 0) return { top: null, base: 0 as Position, missing: null };
+  if (before === applied.position && filter.toMs === null) return { top: applied, base: 0 as Position, missing: null };
   const { link, base } = await linkAt(deps, before as Position);
-  if (filter.toMs === null || filter.toMs >= deps.now()) return belowBase(deps, { link, base, before });
+  if (filter.toMs === null || filter.toMs >= deps.now()) return belowBase(deps, { link, base, before }, signal);
   const found = await positionAt(deps, filter.toMs as UnixMs, { base, head: before as Position, signal });
   const at = await linkAt(deps, found);
-  return belowBase(deps, { link: at.link, base, before: found });
+  return belowBase(deps, { link: at.link, base, before: found }, signal);
 }
 
-/** A position that the log has dropped: its link comes from the archive. */
+/**
+ * A position that the log has dropped: the archive is followed down from where the log begins, block by block, because
+ * a block found by its position alone does not prove that it belongs to this log.
+ */
 async function belowBase(
-  { archive }: BackwardLogDeps,
+  deps: BackwardLogDeps,
   { link, base, before }: Readonly<{ link: Link | null; base: Position; before: number }>,
-): Promise<Readonly<{ top: Link | null; base: Position }>> {
-  if (link !== null || before > base) return { top: link, base };
-  const block = (await archive?.blockAt(before as Position)) ?? null;
-  return { top: block === null ? null : (linkInBlock(block, before as Position) ?? null), base };
+  signal: AbortSignal,
+): Promise<Top> {
+  if (link !== null || before > base) return { top: link, base, missing: null };
+  let at = (await linkAt(deps, base)).link;
+  for (let blocks = 0; at !== null && at.position > before && blocks < blocksMax; blocks++) {
+    signal.throwIfAborted();
+    const block = deps.archive === undefined ? null : await checkArchive(deps.archive.eventsUpTo(at));
+    if (block === null) return { top: null, base, missing: whyMissing(at) };
+    const found = block.events.find(({ position }) => position === before);
+    at = found === undefined ? block.after : linkOf(found);
+  }
+  const top = at?.position === before ? at : null;
+  return { top, base, missing: top === null ? "older changes are too far back in the archive" : null };
 }
 
 type Scan = Readonly<{

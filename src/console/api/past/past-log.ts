@@ -58,15 +58,15 @@ export function createPastLog({ databroker, archive }: Pick<OperatorApiDeps, "da
       readLogAt(target, {
         ...how,
         read: (after, limit) => databroker.read(after, { limit, waitMs: 0, signal: how.signal }),
-        archived: async (after) => (archive === undefined ? null : usable(archive.eventsAfter(after))),
-        snapshot: async () => (archive === undefined ? null : usable(archive.snapshotUpTo(target, how.signal))),
+        archived: async (after) => (archive === undefined ? null : checkArchive(archive.eventsAfter(after))),
+        snapshot: async () => (archive === undefined ? null : checkArchive(archive.snapshotUpTo(target, how.signal))),
       }),
     async history(request) {
       const page = await databroker.history(request);
       if (archive === undefined || page.base === 0 || page.damagedAt !== null) return page;
       // Below the beginning of the log each page is one block.
       const isBelow = request.upTo <= page.base;
-      const block = await usable(archive.blockAt(isBelow ? request.upTo : page.base));
+      const block = await checkArchive(archive.blockAt(isBelow ? request.upTo : page.base));
       if (block === null) return page;
       return isBelow ? pageOf(block, request) : { ...page, base: noPosition };
     },
@@ -90,7 +90,7 @@ function pageOf(block: EventBlock, { streams, upTo, depth }: HistoryRequest): Hi
 }
 
 /** What a broker sent is refused as it is: the past cannot be read from it. */
-async function usable<T>(answer: Promise<T>): Promise<T> {
+export async function checkArchive<T>(answer: Promise<T>): Promise<T> {
   try {
     return await answer;
   } catch (cause) {
