@@ -25,12 +25,15 @@ const snapshotsShown = 10;
 async function render(context: ViewContext): Promise<ViewPage> {
   const { words, call } = context;
   const said = words.record.audit;
+  const counts = await call("GET /counts");
+  const position = counts.type === "answered" ? counts.body.applied.position : 0;
   const [status, nodes, seals, rechecks, changes] = await Promise.all([
     call("GET /audit/status"),
     call("GET /nodes"),
     call("GET /audit/seals"),
     call("GET /rechecks"),
-    call("GET /changes", { query: { limit: 1 } }),
+    // For where the log begins. Without a bound it would read on until it finds an event that is not counted.
+    call("GET /changes", { query: { limit: 1, after: Math.max(0, position - 1) } }),
   ]);
   const title = said.title;
   const command = "cardea audit status";
