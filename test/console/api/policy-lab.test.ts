@@ -205,7 +205,7 @@ test("one replay runs at a time, ends with its connection, and a limited operato
 
 test("where the log no longer has the facts of that time, the decisions count as not replayed, and facts of now still answer", async (t) => {
   const truncated = { on: false };
-  const { person, decided, replay } = await startLabWorld(t, {
+  const { at, person, decided, replay } = await startLabWorld(t, {
     operator: (inner) => ({
       ...inner,
       read: async (after, options) =>
@@ -214,13 +214,17 @@ test("where the log no longer has the facts of that time, the decisions count as
   });
   const alice = await person("alice");
   decided("eng", alice, "permit");
+  decided("eng", alice, "permit", { applied: { ...at.world.replica.applied, position: 1 as never } });
+  const mixed = resultOf(await replay({ text: "allow:\n  and:\n    - groups: {has: eng}\n", route: "eng" }));
+  assert.equal(mixed.replayed, 1);
+  assert.match(mixed.notReplayed[0]?.why ?? "", /its history was lost in a failover/, "its link is not the log's");
   truncated.on = true;
   const text = "allow:\n  and:\n    - groups: {has: none}\n";
   const then = resultOf(await replay({ text, route: "eng" }));
   assert.deepEqual([then.replayed, then.differences.length], [0, 0]);
   assert.match(then.notReplayed[0]?.why ?? "", /the log no longer has the facts of that time/);
   const now = resultOf(await replay({ text, route: "eng", facts: "now" }));
-  assert.deepEqual([now.replayed, now.differences[0]?.change], [1, "loses"]);
+  assert.deepEqual([now.replayed, now.differences[0]?.change], [2, "loses"]);
 });
 
 test("hostile questions get an error with a remedy: bombs, long texts, deep nesting, unknown keys, wrong times", async (t) => {

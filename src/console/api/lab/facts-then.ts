@@ -14,7 +14,7 @@ import type { DecisionRecord, RoutePolicy } from "../../../auth/index.ts";
 import { type Link, type Position, sameLink } from "../../../events/index.ts";
 import type { Databroker, Replica } from "../../../replication/index.ts";
 import type { LogArchive } from "../../../replication/snapshot/index.ts";
-import type { PastLog } from "../past/past-log.ts";
+import { checkArchive, type PastLog } from "../past/past-log.ts";
 
 export type FactsThenDeps = Readonly<{
   past: Pick<PastLog, "stateAt">;
@@ -23,6 +23,8 @@ export type FactsThenDeps = Readonly<{
   open: Replica["open"];
   /** What the policy of a decision reads. */
   readsOf: (record: DecisionRecord) => Pick<RoutePolicy, "reads">;
+  /** The position up to which this server has read the log. */
+  head: () => Position;
   onProgress: () => void;
   /** Lets others run. */
   pause: () => Promise<void>;
@@ -84,7 +86,7 @@ export class FactsThen {
     this.#callerOf = null;
     return createLogWalk(state, {
       read: (after, limit) => databroker.read(after, { limit, waitMs: 0, signal }),
-      archived: async (after) => (archive === null ? null : archive.eventsAfter(after)),
+      archived: async (after) => (archive === null ? null : checkArchive(archive.eventsAfter(after))),
       pause,
       signal,
     });
@@ -92,10 +94,9 @@ export class FactsThen {
 
   /** The next attempt is made where the log begins, or an eighth of the way to its end further on. */
   async #deferBeginning(position: Position): Promise<void> {
-    const upTo = Number.MAX_SAFE_INTEGER as Position;
-    const page = await this.#deps.databroker.history({ streams: [], upTo, depth: 1 });
-    const head = Math.max(page.at?.position ?? 0, page.base, position);
-    this.#tryFrom = Math.max(page.base, position + 1 + Math.floor((head - position) / beginningsMax));
+    const { base } = await this.#deps.databroker.history({ streams: [], upTo: position, depth: 1 });
+    const left = Math.max(0, this.#deps.head() - position);
+    this.#tryFrom = Math.max(base, position + 1 + Math.floor(left / beginningsMax));
   }
 
   async #linkAt(position: Position): Promise<Link | null> {

@@ -164,7 +164,16 @@ function createDecider(
   const open = replica.open.bind(replica);
   const archive = deps.archive ?? null;
   const readsOf = readsOfRecords(configuration, isEdit);
-  const then = new FactsThen({ ...deps, archive, open, readsOf, onProgress: tell, pause, signal });
+  const then = new FactsThen({
+    ...deps,
+    archive,
+    open,
+    readsOf,
+    head: () => replica.applied.position,
+    onProgress: tell,
+    pause,
+    signal,
+  });
   const { projection, places } = replica;
   const now = callersNow({ at: deps.now(), link: replica.applied, projection, places, open });
   const callerOf = async (record: DecisionRecord): Promise<CallerOf | string> =>
