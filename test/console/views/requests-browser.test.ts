@@ -41,6 +41,9 @@ test("an approver sees who asks for what, approves until an end with its receipt
   await ask(world, carol, "payroll", "hr", "Closing the quarter: ticket 4711. The reports of last week are missing.");
   await ask(world, carol, "wiki", "docs");
   const isIn = (): boolean => world.world.replica.projection.groupsOf(carol, Date.now() as UnixMs).has("hr" as GroupId);
+  const admin = await openConsole(t, browser, { world });
+  await admin.page.getByRole("link", { name: "2 access requests wait" }).click();
+  await admin.page.getByText("2 requests wait for a decision.").waitFor();
   const { page, complaints } = await openConsole(t, browser, {
     world,
     path: "/requests",

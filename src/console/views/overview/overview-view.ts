@@ -28,9 +28,10 @@ async function render(context: ViewContext): Promise<ViewPage> {
   const { words, call } = context;
   const counts = await call("GET /counts");
   const position = counts.type === "answered" ? counts.body.applied.position : 0;
-  const [nodes, activity, changes] = await Promise.all([
+  const [nodes, activity, requests, changes] = await Promise.all([
     call("GET /nodes"),
     call("GET /activity", { query: { minutes: 60 } }),
+    call("GET /access-requests", { query: { status: "pending", limit: 1 } }),
     // Most events are sign-ins, which are counted: a page must not read the whole log for a few others.
     call("GET /changes", { query: { limit: latestMax, after: Math.max(0, position - latestEventsMax) } }),
   ]);
@@ -53,7 +54,7 @@ async function render(context: ViewContext): Promise<ViewPage> {
   return {
     title,
     lead: html`<span data-part="health" data-kind="${health.kind}">${statusPill(health.kind, healthSentence(health, context))}</span>`,
-    content: html`${contentOf(counts, context, (body) => figuresOf(body, context))}${needsOf(status, counts, context)}<section aria-labelledby="map-title" id="map" data-words="${said}"><h2 id="map-title">${words.overview.map}</h2>${mapOf(
+    content: html`${contentOf(counts, context, (body) => figuresOf(body, context))}${needsOf(status, { counts, waiting: requests.type === "answered" ? requests.body.pending : 0 }, context)}<section aria-labelledby="map-title" id="map" data-words="${said}"><h2 id="map-title">${words.overview.map}</h2>${mapOf(
       status,
       context,
     )}</section>${activity.type === "answered" && activityOf(activity.body, context)}${latestOf(changes, context)}`,
@@ -77,11 +78,16 @@ function figuresOf(counts: Counts, context: ViewContext): Html {
   return html`<section aria-label="${labels.title}"><div class="figures">${figure("sessions")}${figure("people")}${figure("groups")}${figure("held")}</div></section>`;
 }
 
-function needsOf(status: ClusterView, counts: CallAnswer<Counts>, { words }: ViewContext): HtmlValue {
-  const { needs, nothing, heldChanges, severalConfigurations } = words.overview;
+function needsOf(
+  status: ClusterView,
+  { counts, waiting }: Readonly<{ counts: CallAnswer<Counts>; waiting: number }>,
+  { words }: ViewContext,
+): HtmlValue {
+  const { needs, nothing, heldChanges, openRequests, severalConfigurations } = words.overview;
   const held = counts.type === "answered" ? counts.body.held : 0;
   const hashes = new Set(status.nodes.flatMap(({ configHash }) => configHash ?? [])).size;
   const links = [
+    waiting > 0 && actionLink(`${consolePath}/requests`, openRequests(waiting)),
     held > 0 && actionLink(`${consolePath}/held`, heldChanges(held)),
     hashes > 1 && actionLink(`${consolePath}/configurations`, severalConfigurations(hashes)),
   ].filter((link) => link !== false);
