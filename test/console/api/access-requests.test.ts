@@ -158,3 +158,59 @@ test("an approver who has left the group since, or whose route names another gro
   assert.equal((await bob.post(`/access-requests/${id}/deny`)).status, 403);
   assert.equal(json(await at.get(`/access-requests/${id}`)).status, "pending");
 });
+
+test("a role for some routes approves only what it could add by hand, and learns of no other route by a request", async (t) => {
+  const routes = requestRoutes();
+  const looks = { all: 0 };
+  const counted = new Proxy(routes, {
+    get(target, name, self) {
+      if (name === "find" || name === "map") looks.all += 1;
+      return Reflect.get(target, name, self);
+    },
+  });
+  const at = await startOperatorWorld(t, { routes: counted });
+  const alice = await asBrowser(at, "alice");
+  const bob = await asBrowser(at, "bob");
+  const carol = await asBrowser(at, "carol");
+  await waitFor("the level", async () => (await at.post("/cluster/finalize", { level: readsLevel })).status === 200);
+  at.administrators.splice(0);
+  const id = await ask(at, alice.userId, "payroll", "hr");
+  const other = await ask(at, carol.userId, "payroll", "staff");
+  const limited = async (routeGroups: readonly string[]) => {
+    const authorization = `Bearer ${await at.token({ role: "operator", routeGroups })}`;
+    return { authorization, accept: "application/json", "content-type": "application/json" };
+  };
+  const headers = await limited(["hr"]);
+  const approve = (request: string, body: object = {}) =>
+    at.post(`/access-requests/${request}/approve`, body, { headers });
+  const refused = [403, "out-of-scope"];
+  const members = await at.post("/groups/hr/members", { add: [alice.userId] }, { headers });
+  assert.deepEqual([members.status, json(members).code], refused, "hr opens the wiki, which is not theirs");
+  for (const [request, why] of [
+    [id, "what the group opens is not theirs alone"],
+    [other, "no route names this group"],
+  ] as const) {
+    const answer = await approve(request, { durationMs: 80 * 24 * 3_600_000 });
+    assert.deepEqual([answer.status, json(answer).code], refused, why);
+    assert.ok(!/wiki/i.test(answer.body));
+  }
+  const shown = json(await at.get(`/access-requests/${id}`, { headers }));
+  assert.deepEqual([shown.opens.map(({ name }: { name: string }) => name), shown.openCount], [["Payroll"], 1]);
+  assert.equal(
+    (await at.post(`/access-requests/${other}/deny`, {}, { headers })).status,
+    200,
+    "a denial gives nothing",
+  );
+
+  // The same limit, by a session that the route names as an approver: by that right, and within its times.
+  at.roles.operators.push({ who: "group:sales", routeGroups: ["hr"] });
+  const all = json(await bob.get(`/access-requests/${id}`));
+  assert.deepEqual(all.openCount, 2, "an approver sees all that the group opens");
+  const long = await bob.post(`/access-requests/${id}/approve`, { durationMs: 5 * 3_600_000 });
+  assert.deepEqual([long.status, json(long).error], [400, "the route gives access for at most 240 minutes"]);
+  assert.equal((await bob.post(`/access-requests/${id}/approve`)).status, 200);
+
+  looks.all = 0;
+  assert.equal(json(await at.get("/access-requests?status=all&q=nothing", { headers })).requests.length, 0);
+  assert.ok(looks.all <= 1, `the routes are read once for a list, not ${looks.all} times`);
+});

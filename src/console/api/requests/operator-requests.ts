@@ -3,6 +3,8 @@
  *
  * - An operator sees the requests for the routes of the role's scope. An approver without a role sees those for the
  *   routes that name them, and nothing else; what they may not see does not exist for them.
+ * - A role that is limited to groups of routes approves what it could add by hand: a group that opens only routes of
+ *   its own. What opens others, too, is for the approvers that the route names, and for operators of all routes.
  * - The leader checks the decider's right again, at the head.
  */
 import type { FastifyReply, FastifyRequest } from "fastify";
@@ -15,10 +17,20 @@ import {
   type UnixMs,
 } from "../../../events/index.ts";
 import { describeActor } from "../changes/change-view.ts";
-import { submitChange } from "../operator-changes.ts";
-import { badRequest, type Operator, type OperatorApiDeps, type RegisterRoute, tryParse } from "../operator-route.ts";
+import { startTurns } from "../lists/turns.ts";
+import { sendRefusal, submitChange } from "../operator-changes.ts";
+import {
+  badRequest,
+  type Operator,
+  type OperatorApiDeps,
+  type PolicyOfRoute,
+  type RegisterRoute,
+  tryParse,
+} from "../operator-route.ts";
 import { profileOfUser } from "../operator-views.ts";
-import { isInScope, scopeFor } from "../roles/operator-roles.ts";
+import { outOfScope } from "../roles/authorize-operation.ts";
+import { isInScope, type RouteScope, scopeFor } from "../roles/operator-roles.ts";
+import { scopeOfGroups } from "../roles/scope-of-groups.ts";
 import {
   approveSchema,
   denySchema,
@@ -30,24 +42,32 @@ import {
 } from "./request-schemas.ts";
 
 const opensShown = 50;
-/** Requests between two turns of the event loop: about 2 ms. */
-const scannedAtOnce = 100;
 
 type Decider = Readonly<{ by: AccessDecider; actor: string }>;
+
+/** One call: who calls, and the routes, which are read once. */
+type Call = Readonly<{ deps: OperatorApiDeps; caller: Operator; routes: ReadonlyMap<string, PolicyOfRoute> }>;
+
+function callOf(deps: OperatorApiDeps, caller: Operator): Call {
+  return { deps, caller, routes: new Map((deps.routePolicies?.() ?? []).map((route) => [route.id, route])) };
+}
 
 export function registerAccessRequests(route: RegisterRoute, deps: OperatorApiDeps): void {
   route("GET /access-requests", async (request, reply, caller): Promise<unknown> => {
     const query = requestsSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
-    return listRequests(deps, caller, query.data);
+    return listRequests(callOf(deps, caller), query.data);
   });
 
   route("GET /access-requests/:request", async (request, reply, caller): Promise<unknown> => {
-    const found = findRequest(deps, caller, request);
+    const call = callOf(deps, caller);
+    const found = findRequest(call, request);
     if (found === undefined) return unknownRequest(reply);
-    const opens = (deps.routePolicies?.() ?? []).filter(({ policy }) => policy.reads.groups.includes(found.groupId));
+    const opens = [...call.routes.values()].filter(
+      (each) => each.policy.reads.groups.includes(found.groupId) && maySeeOpened(caller, found, each),
+    );
     return {
-      ...viewRequest(deps, caller, found),
+      ...viewRequest(call, found),
       opens: opens.slice(0, opensShown).map(({ id, from, name = "" }) => ({ id, name, from })),
       openCount: opens.length,
       applied: appliedBy(deps),
@@ -58,15 +78,18 @@ export function registerAccessRequests(route: RegisterRoute, deps: OperatorApiDe
     const body = approveSchema.safeParse(request.body ?? {});
     if (!body.success) return badRequest(reply, body.error);
     const { until, durationMs, note, ...wait } = body.data;
-    const found = findRequest(deps, caller, request);
+    const call = callOf(deps, caller);
+    const found = findRequest(call, request);
     if (found === undefined) return unknownRequest(reply);
     if (until !== undefined && durationMs !== undefined)
       return reply.code(400).send({ error: "give either until or durationMs" });
     const now = deps.now();
     const end = (until === undefined ? now + (durationMs ?? found.durationMs) : Date.parse(until)) as UnixMs;
-    const decider = deciderOf(deps, caller, found);
+    const decider = approverFor(call, found);
     if (decider === null) return refuseDecider(reply);
-    const problem = refuseEnd(deps, decider, found, end - now);
+    if ("beyond" in decider)
+      return sendRefusal(reply, { status: 403, error: outOfScope(decider.beyond), code: "out-of-scope" });
+    const problem = refuseEnd(call, decider, found, end - now);
     if (problem !== undefined) return reply.code(problem.status).send({ error: problem.error });
     const { by, actor } = decider;
     const decision = { decision: "approved", until: end, note } as const;
@@ -78,9 +101,10 @@ export function registerAccessRequests(route: RegisterRoute, deps: OperatorApiDe
     const body = denySchema.safeParse(request.body ?? {});
     if (!body.success) return badRequest(reply, body.error);
     const { note, ...wait } = body.data;
-    const found = findRequest(deps, caller, request);
+    const call = callOf(deps, caller);
+    const found = findRequest(call, request);
     if (found === undefined) return unknownRequest(reply);
-    const decider = deciderOf(deps, caller, found);
+    const decider = deciderOf(call, found);
     if (decider === null) return refuseDecider(reply);
     const { by, actor } = decider;
     const decision = { decision: "denied", until: null, note } as const;
@@ -91,9 +115,10 @@ export function registerAccessRequests(route: RegisterRoute, deps: OperatorApiDe
   route("POST /access-requests/:request/end", async (request, reply, caller) => {
     const body = denySchema.omit({ note: true }).safeParse(request.body ?? {});
     if (!body.success) return badRequest(reply, body.error);
-    const found = findRequest(deps, caller, request);
+    const call = callOf(deps, caller);
+    const found = findRequest(call, request);
     if (found === undefined) return unknownRequest(reply);
-    const decider = deciderOf(deps, caller, found);
+    const decider = deciderOf(call, found);
     if (decider === null) return refuseDecider(reply);
     const { by, actor } = decider;
     const command = { type: "endAccessRequest", requestId: found.requestId, by } as const;
@@ -103,13 +128,10 @@ export function registerAccessRequests(route: RegisterRoute, deps: OperatorApiDe
 
 // --- reads
 
-async function listRequests(
-  deps: OperatorApiDeps,
-  caller: Operator,
-  { status, q = "", after, limit }: RequestsQuery,
-): Promise<RequestList> {
+async function listRequests(call: Call, { status, q = "", after, limit }: RequestsQuery): Promise<RequestList> {
+  const { deps } = call;
   const { accessRequests } = deps.replica.projection;
-  const all = [...accessRequests.open(), ...accessRequests.ended()].filter((each) => isVisible(deps, caller, each));
+  const all = [...accessRequests.open(), ...accessRequests.ended()].filter((each) => isVisible(call, each));
   const pending = all.filter((each) => each.status === "pending").length;
   all.sort((a, b) => b.requestedAt - a.requestedAt || (a.requestId < b.requestId ? -1 : 1));
   const start = after === undefined ? 0 : all.findIndex(({ requestId }) => requestId === after) + 1;
@@ -118,16 +140,15 @@ async function listRequests(
     .split(/\s+/)
     .filter((word) => word !== "");
   const requests: RequestView[] = [];
-  let scanned = 0;
+  const turns = startTurns(deps);
   for (const each of all.slice(start)) {
     if (!isOfStatus(each, status)) continue;
-    const view = viewRequest(deps, caller, each);
+    await turns.step();
+    const view = viewRequest(call, each);
     if (!words.every((word) => textOf(view).includes(word))) continue;
     if (requests.length === limit)
       return { requests, next: requests.at(-1)?.id ?? null, pending, applied: appliedBy(deps) };
     requests.push(view);
-    scanned += 1;
-    if (scanned % scannedAtOnce === 0) await deps.sleep(0, new AbortController().signal);
   }
   return { requests, next: null, pending, applied: appliedBy(deps) };
 }
@@ -146,24 +167,32 @@ function appliedBy({ replica }: OperatorApiDeps): Link {
   return { epoch, position, hash };
 }
 
-function findRequest(deps: OperatorApiDeps, caller: Operator, { params }: FastifyRequest): AccessRequest | undefined {
+function findRequest(call: Call, { params }: FastifyRequest): AccessRequest | undefined {
   const requestId = tryParse(parseCommandId, (params as Readonly<{ request: string }>).request);
-  const found = requestId === undefined ? undefined : deps.replica.projection.accessRequests.get(requestId);
-  return found !== undefined && isVisible(deps, caller, found) ? found : undefined;
+  const found = requestId === undefined ? undefined : call.deps.replica.projection.accessRequests.get(requestId);
+  return found !== undefined && isVisible(call, found) ? found : undefined;
 }
 
-const routeOf = (deps: OperatorApiDeps, id: string) => deps.routePolicies?.().find((each) => each.id === id);
-
-function isVisible(deps: OperatorApiDeps, { scope, approves }: Operator, { routeId }: AccessRequest): boolean {
+function isVisible({ caller: { scope, approves }, routes }: Call, { routeId }: AccessRequest): boolean {
   if (scope === null || approves?.has(routeId) === true) return true;
-  const route = routeOf(deps, routeId);
+  const route = routes.get(routeId);
   return route !== undefined && isInScope(scope, route.routeGroups);
 }
 
-function viewRequest(deps: OperatorApiDeps, caller: Operator, request: AccessRequest): RequestView {
+/** An approver of the request sees all that it opens, wherever that is. */
+function maySeeOpened(
+  { scope, approves }: Operator,
+  { routeId }: AccessRequest,
+  { routeGroups }: PolicyOfRoute,
+): boolean {
+  return approves?.has(routeId) === true || isInScope(scope, routeGroups);
+}
+
+function viewRequest(call: Call, request: AccessRequest): RequestView {
+  const { deps, caller, routes } = call;
   const { requestId, userId, routeId, groupId, durationMs, refusal, status, decidedBy, endedBy } = request;
   const { replica } = deps;
-  const route = routeOf(deps, routeId);
+  const route = routes.get(routeId);
   const profile = profileOfUser(replica, userId);
   const wordsOf = (sealed: AccessRequest["note"]): string | null =>
     sealed === null ? null : (replica.openRequestWords(sealed, { requestId, userId }) ?? null);
@@ -172,7 +201,7 @@ function viewRequest(deps: OperatorApiDeps, caller: Operator, request: AccessReq
     const { id, name } = describeActor(actor, replica);
     return { id, name };
   };
-  const decides = caller.person?.userId !== userId && deciderOf(deps, caller, request) !== null;
+  const decides = caller.person?.userId !== userId && deciderOf(call, request) !== null;
   return {
     id: requestId,
     status,
@@ -198,24 +227,40 @@ function viewRequest(deps: OperatorApiDeps, caller: Operator, request: AccessReq
 // --- decisions
 
 /** The right by which the caller decides about a request; null: they may only see it. */
-function deciderOf(deps: OperatorApiDeps, caller: Operator, { routeId }: AccessRequest): Decider | null {
-  const { grants, actor, approves, person } = caller;
+function deciderOf(call: Call, request: AccessRequest): Decider | null {
+  return operatorOf(call, request) ?? approverOf(call, request);
+}
+
+/** As `deciderOf`, for an approval. `beyond`: the limit of a role that does not suffice for what the group opens. */
+function approverFor(call: Call, request: AccessRequest): Decider | Readonly<{ beyond: ReadonlySet<string> }> | null {
+  const operator = operatorOf(call, request);
+  const scope: RouteScope = scopeFor(call.caller.grants, "operator") ?? null;
+  if (operator === null || scope === null || scopeOfGroups(call.deps, scope)(request.groupId))
+    return operator ?? approverOf(call, request);
+  return approverOf(call, request) ?? { beyond: scope };
+}
+
+function operatorOf({ caller: { grants, actor, person }, routes }: Call, { routeId }: AccessRequest): Decider | null {
   const scope = scopeFor(grants, "operator");
-  const route = routeOf(deps, routeId);
-  if (scope === null || (scope !== undefined && route !== undefined && isInScope(scope, route.routeGroups)))
-    return { by: { type: "operator", userId: person?.userId ?? null }, actor };
+  const route = routes.get(routeId);
+  const isTheirs =
+    scope === null || (scope !== undefined && route !== undefined && isInScope(scope, route.routeGroups));
+  return isTheirs ? { by: { type: "operator", userId: person?.userId ?? null }, actor } : null;
+}
+
+function approverOf({ caller: { approves, person } }: Call, { routeId }: AccessRequest): Decider | null {
   const by = approves?.get(routeId);
   return by === undefined || person === undefined ? null : { by, actor: `user:${person.userId}` };
 }
 
-/** An approver is limited to what the route's configuration says now. An operator can add to any group anyway. */
+/** An approver is limited to what the route's configuration says now. An operator can add to the group anyway. */
 function refuseEnd(
-  deps: OperatorApiDeps,
+  { routes }: Call,
   { by }: Decider,
   { routeId, groupId }: AccessRequest,
   forMs: number,
 ): Readonly<{ status: 400 | 409; error: string }> | undefined {
-  const access = routeOf(deps, routeId)?.requestAccess;
+  const access = routes.get(routeId)?.requestAccess;
   if (by.type === "operator" || access === undefined || access === null) return undefined;
   if (access.group !== groupId)
     return {
