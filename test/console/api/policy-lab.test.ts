@@ -173,9 +173,10 @@ test("one replay runs at a time, ends with its connection, and a limited operato
 
   const token = await at.token({ role: "operator", routeGroups: ["tech"] });
   const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
-  const own = resultOf(await replay({ text, route: "eng" }, headers));
+  const absent = "allow:\n  and:\n    - email: absent@example.com\n";
+  const own = resultOf(await replay({ text: absent, route: "eng" }, headers));
   assert.equal(own.replayed, 1);
-  const foreign = await replay({ text, route: "payroll" }, headers);
+  const foreign = await replay({ text: absent, route: "payroll" }, headers);
   assert.equal(foreign.status, 404, "a route of another group does not exist for this caller");
   assert.doesNotMatch(foreign.body, /Payroll/);
   const all = resultOf(await replay({ configHash: world.own.configHash }, headers));
@@ -256,4 +257,29 @@ test("hostile questions get an error with a remedy: bombs, long texts, deep nest
     assert.ok(json(answer).error.length > 5);
   }
   assert.equal((await replay({ configHash: "a".repeat(64) })).status, 404);
+});
+
+test("a replay tells a limited operator nothing of groups and claims that their routes do not read", async (t) => {
+  const { at, person, decided, replay } = await startLabWorld(t);
+  const bob = await person("bob"); // in sales
+  decided("eng", bob, "deny");
+  const token = await at.token({ role: "operator", routeGroups: ["tech"] });
+  const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
+  const asks = (...criteria: readonly string[]): string =>
+    `allow:\n  or:\n${criteria.map((each) => `    - ${each}\n`).join("")}`;
+  assert.equal((await at.get("/groups/sales", { headers })).status, 404, "the group does not exist for this caller");
+  for (const facts of ["now", "then"])
+    for (const criterion of [
+      "groups: {has: sales}",
+      "claim/groups: sales",
+      "claim/groups: {has: sales}",
+      "claim/family_name: Baker",
+    ]) {
+      const answer = await replay({ text: asks("groups: {has: eng}", criterion), route: "eng", facts }, headers);
+      assert.deepEqual([answer.status, json(answer).code], [403, "out-of-scope"], `${criterion}: ${answer.body}`);
+      const whole = await replay({ text: asks(criterion), route: "eng", facts });
+      assert.equal(outcomeOf(whole).type, "result", `an operator of all routes may ask for ${criterion}`);
+    }
+  const own = asks("groups: {has: eng}", "email: bob@example.com");
+  assert.equal(resultOf(await replay({ text: own, route: "eng" }, headers)).differences.length, 1);
 });

@@ -16,11 +16,15 @@ import {
   type WhatIfSummary,
   withRoutePolicy,
 } from "../../../audit/index.ts";
+import type { RoutePolicy } from "../../../auth/index.ts";
+import type { GroupId } from "../../../events/index.ts";
 import { BrokerUnavailableError } from "../../../replication/wire/index.ts";
 import { badRequest, type Operator, type OperatorApiDeps, type RegisterRoute } from "../operator-route.ts";
 import { profileOfUser } from "../operator-views.ts";
 import type { PastLog } from "../past/past-log.ts";
 import { eventStreamType } from "../receipt-stream.ts";
+import { outOfScope } from "../roles/authorize-operation.ts";
+import { scopeOfGroups } from "../roles/scope-of-groups.ts";
 import { registerConfigurationDiff } from "./configuration-diff.ts";
 import { registerConfigurationHistory } from "./configuration-history.ts";
 import { findBase, findRoute, visibleRoutes } from "./lab-base.ts";
@@ -60,7 +64,7 @@ function registerReplay(route: RegisterRoute, deps: OperatorApiDeps, past: PastL
           code: "replay-busy",
         });
       if (isRunning) return busy();
-      const prepared = await prepare(deps, reply, body.data, visibleRoutes(deps, caller));
+      const prepared = await prepare(deps, reply, body.data, caller);
       if (!("question" in prepared)) return prepared;
       if (isRunning) return busy();
       isRunning = true;
@@ -80,8 +84,9 @@ async function prepare(
   deps: OperatorApiDeps,
   reply: FastifyReply,
   body: ReplayBody,
-  maySee: ReplayQuestion["maySee"],
+  caller: Operator,
 ): Promise<Prepared | FastifyReply> {
+  const maySee: ReplayQuestion["maySee"] = visibleRoutes(deps, caller);
   const nowMs = deps.now();
   const sinceMs = body.since === undefined ? nowMs - body.sinceMs : Date.parse(body.since);
   const untilMs = Math.min(body.until === undefined ? nowMs : Date.parse(body.until), nowMs);
@@ -111,11 +116,44 @@ async function prepare(
   const edited = withRoutePolicy(found, routeId, checked.ppl);
   const problem = edited.routes.get(routeId)?.problem ?? null;
   if (problem !== null) return reply.code(400).send({ error: `the policy cannot be evaluated: ${problem}` });
+  const { scope } = caller;
+  if (scope !== null && !isConfined(deps, scope, { routeId, found, edited }))
+    return reply.code(403).send({ error: `${asksBeyond}; ${outOfScope(scope)}`, code: "out-of-scope" });
   const policy = createHash("sha256").update(text).digest("hex");
   return {
     question: { ...common, configuration: edited, inForce: found, isEdit: true, routeId },
     basis: { base: found.configHash, policy, configHash: null, route: routeId, ...times },
   };
+}
+
+const asksBeyond = "the policy asks for groups or claims of people that the policy of the route does not read";
+
+/**
+ * Whether the answer to a policy of the caller's own tells only of facts that the caller may know: groups that the
+ * caller may see or that the route's policy names, and claims that it reads.
+ */
+function isConfined(
+  deps: OperatorApiDeps,
+  scope: ReadonlySet<string>,
+  { routeId, found, edited }: Readonly<{ routeId: string; found: PastConfiguration; edited: PastConfiguration }>,
+): boolean {
+  const [own, asked] = [found, edited].map(({ routes }) => routes.get(routeId)?.policy);
+  if (!own || !asked) return false;
+  const mayAsk = scopeOfGroups(deps, scope);
+  const claims = new Set(claimsIn(own));
+  return (
+    asked.groupsNamed.every((group) => own.groupsNamed.includes(group) || mayAsk(group as GroupId)) &&
+    claimsIn(asked).every((name) => claims.has(name))
+  );
+}
+
+/** `claim/groups` has the groups, each of which is looked at by itself. */
+function claimsIn({ conditionals }: RoutePolicy): readonly string[] {
+  return conditionals
+    .flatMap(({ criteria }) => criteria)
+    .flatMap(({ name, anyOf }) =>
+      /^claim\b/.test(name) && !(name === "claim/groups" && anyOf !== undefined) ? [name] : [],
+    );
 }
 
 type StreamDeps = OperatorApiDeps &
