@@ -125,7 +125,7 @@ export function isUnrecordedAct(operation: string): boolean {
 export function isSensitiveRead(operation: string): boolean {
   if (["POST /explain", "POST /preview", "POST /policy/replay"].includes(operation)) return true;
   const [method, path = ""] = operation.split(" ");
-  if (operation === "GET /configurations/:a/diff/:b") return true;
+  if (operation === "GET /configurations/:a/diff/:b" || operation === "GET /receipts") return true;
   return (
     method === "GET" &&
     /^\/(sessions|users|groups|held|access|decisions|changes|directories\/:directory\/people)\b/.test(path)

@@ -190,3 +190,44 @@ test("a caller with some groups of routes sees decisions on these alone, whateve
   assert.equal((await at.get("/changes", { headers })).status, 403);
   assert.equal((await at.get("/activity", { headers })).status, 403);
 });
+
+test("a caller with some groups of routes does not learn which other route an address belongs to", async (t) => {
+  const routes = [
+    { id: "payroll", from: "https://payroll.example.com", routeGroups: ["hr"] },
+    { id: "vault", from: "https://vault.example.com", routeGroups: ["keys"] },
+  ];
+  let running: string | null = null;
+  const at = await startOperatorWorld(t, {
+    routes: routes as never,
+    deps: { recordReaderOf: createRecordedRequestReader },
+    operator: (inner) => ({
+      ...inner,
+      status: async (options) => {
+        const status = await inner.status(options);
+        return { ...status, nodes: status.nodes.map((node) => ({ ...node, configHash: running })) };
+      },
+    }),
+  });
+  await signIn(at.world, at.world.visitor(), "alice");
+  const { configHash, link } = await activate(at, [storedRoute("payroll", null), storedRoute("vault", null)]);
+  running = configHash;
+  const record = {
+    ...{ kind: "decision", seq: 1 },
+    ...decision("/", { configHash, applied: link, at: Date.now() as UnixMs, requestId: "moved", routeId: "payroll" }),
+    ...{ host: "vault.example.com", sessionId: null, userId: null, result: "deny", status: 403 },
+    ...{ allow: { met: false, reasons: [] }, deny: { met: false, reasons: [] } },
+  } as AuditRecord;
+  pushRecords(at.feed, record);
+  const limited = `Bearer ${await at.token({ role: "viewer", routeGroups: ["hr"] })}`;
+  const headers = { authorization: limited, accept: "application/json", "content-type": "application/json" };
+  const whole: ExplainAnswer = json(await at.post("/explain", { id: "moved" }));
+  assert.ok(whole.now.type === "open" && whole.again.type === "different", JSON.stringify(whole));
+  assert.match(whole.now.why, /another route now: vault/);
+  const answer = await at.post("/explain", { id: "moved" }, { headers });
+  const own: ExplainAnswer = json(answer);
+  assert.ok(own.now.type === "open" && own.again.type === "different", answer.body);
+  assert.equal(own.now.why, "the address belongs to another route now");
+  assert.deepEqual(own.again.differences, [{ field: "route", recorded: "payroll", derived: "another" }]);
+  const { host: _host, ...shown } = own.record;
+  assert.ok(!JSON.stringify({ ...own, record: shown }).includes("vault"));
+});

@@ -137,6 +137,8 @@ test("receipts are listed with who did what and how long it took, and one alone 
   assert.equal((await at.post(`/users/${alice}/sessions/revoke`, { commandId, wait: "all" })).status, 200);
   await at.post("/groups/eng/members", { add: [bob], wait: "all" });
   const page = json(await at.get("/receipts?limit=1"));
+  const looked = at.accesses.filter(({ command }) => command === "GET /receipts");
+  assert.equal(looked.length, 1, "the list has names of people, so who reads it is recorded");
   assert.equal(page.receipts.length, 1);
   const rest = json(await at.get(`/receipts?before=${page.next}`));
   const revoked = rest.receipts.find((each: { commandId: string }) => each.commandId === commandId);

@@ -21,9 +21,18 @@ export type DecidedNow =
   /** `why`: what it would depend on, or what is missing. */
   | Readonly<{ type: "open"; why: string; link: Link; configHash: string | null }>;
 
+/** @param shown the routes that the caller may know of; null: all */
 export function decideNow(
   record: DecisionRecord,
-  { deps, configuration }: Readonly<{ deps: OperatorApiDeps; configuration: PastConfiguration | undefined }>,
+  {
+    deps,
+    configuration,
+    shown,
+  }: Readonly<{
+    deps: OperatorApiDeps;
+    configuration: PastConfiguration | undefined;
+    shown: ReadonlySet<string> | null;
+  }>,
 ): DecidedNow {
   const { replica, recordReaderOf, now } = deps;
   const { applied: link } = replica;
@@ -43,7 +52,10 @@ export function decideNow(
   }
   const differences = made.type === "different" ? made.differences : [];
   const route = differences.find(({ field }) => field === "route");
-  if (route !== undefined) return open(`the address belongs to another route now: ${route.derived}`);
+  if (route !== undefined) {
+    const isShown = shown === null || shown.has(route.derived);
+    return open(`the address belongs to another route now${isShown ? `: ${route.derived}` : ""}`);
+  }
   const isDenied = differences.some(({ field, derived }) => field === "result" && derived === "not permitted");
   if (!isDenied) return open("it depends on what the record does not hold");
   return { type: "decided", result: "deny", reasons: [], rule: null, link, configHash: configuration.configHash };

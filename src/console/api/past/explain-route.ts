@@ -26,6 +26,7 @@ import { badRequest, type OperatorApiDeps, type RegisterRoute } from "../operato
 import { explainSchema } from "../operator-schemas.ts";
 import { profileOfUser } from "../operator-views.ts";
 import { outOfScope } from "../roles/authorize-operation.ts";
+import { routesInScope } from "../roles/scope-of-groups.ts";
 import { configurationNow, type DecidedNow, decideNow } from "./explain-now.ts";
 import type { PastLog } from "./past-log.ts";
 import { type RuleText, ruleTextOf } from "./rule-text.ts";
@@ -77,7 +78,12 @@ export function registerExplain(route: RegisterRoute, deps: OperatorApiDeps, pas
       if (!("id" in parsedBody.data)) {
         // What a caller brings along names facts of its own choice.
         if (scope !== null) return reply.code(403).send({ error: outOfScope(scope), code: "out-of-scope" });
-        return explainRecord(parsedBody.data.record as unknown as DecisionRecord, [], { deps, past, ending });
+        return explainRecord(parsedBody.data.record as unknown as DecisionRecord, [], {
+          deps,
+          past,
+          ending,
+          shown: null,
+        });
       }
       let named: FoundDecisions | "busy";
       try {
@@ -96,7 +102,7 @@ export function registerExplain(route: RegisterRoute, deps: OperatorApiDeps, pas
       const isInScope = scopeOfRecords(deps, scope);
       const [newest, ...others] = named.found.filter(isInScope);
       if (newest === undefined) return reply.code(404).send({ error: noDecision(named) });
-      return explainRecord(newest, others, { deps, past, ending });
+      return explainRecord(newest, others, { deps, past, ending, shown: routesInScope(deps, scope) });
     },
     { bodyBytesMax: recordBytesMax },
   );
@@ -107,12 +113,18 @@ const noDecision = ({ searchedFrom }: FoundDecisions): string =>
     ? "no such decision is among the newest ones that this server holds"
     : `no such decision is among the records since ${new Date(searchedFrom).toISOString()}, as far as this server searched; name its file or store with \`cardea audit explain\``;
 
-type ExplainParts = Readonly<{ deps: OperatorApiDeps; past: PastLog; ending: AbortController }>;
+type ExplainParts = Readonly<{
+  deps: OperatorApiDeps;
+  past: PastLog;
+  ending: AbortController;
+  /** The routes that the caller may know of; null: all. */
+  shown: ReadonlySet<string> | null;
+}>;
 
 async function explainRecord(
   record: DecisionRecord,
   others: readonly DecisionEntry[],
-  { deps, past, ending }: ExplainParts,
+  { deps, past, ending, shown }: ExplainParts,
 ): Promise<ExplainAnswer> {
   const until = deps.now() + explainMs;
   const explained = await explainDecision(record, past.history, { mayContinue: () => deps.now() < until });
@@ -120,7 +132,7 @@ async function explainRecord(
   const made =
     explained.broken.length > 0
       ? { again: open("the record contradicts the log"), source: null }
-      : await decideAgain(record, { deps, past, ending, then });
+      : await decideAgain(record, { deps, past, ending, shown, then });
   const status = await deps.databroker.status().catch(() => undefined);
   const hashNow = status === undefined ? null : configurationNow(status, record.node);
   const nowInForce =
@@ -130,10 +142,19 @@ async function explainRecord(
     ...explained,
     others: others.map(recordIdOf),
     ...made,
-    now: isWhole ? decideNow(record, { deps, configuration: textIn(nowInForce) }) : nothingNow(deps),
+    now: isWhole ? decideNow(record, { deps, configuration: textIn(nowInForce), shown }) : nothingNow(deps),
     route: isWhole ? routeOf(record, textIn(then)) : null,
     names: namesOf(explained, deps),
   };
+}
+
+/** A route that the caller may not know of has no name in the answer. */
+function withoutHidden(again: Rederivation, shown: ReadonlySet<string> | null): Rederivation {
+  if (again.type !== "different" || shown === null) return again;
+  const differences = again.differences.map((each) =>
+    each.field === "route" && !shown.has(each.derived) ? { ...each, derived: "another" } : each,
+  );
+  return { ...again, differences };
 }
 
 const nothingNow = ({ replica }: OperatorApiDeps): DecidedNow => ({
@@ -196,7 +217,7 @@ type Made = Readonly<{ again: Reproduction; source: ReproductionSource | null }>
 
 async function decideAgain(
   record: DecisionRecord,
-  { deps, past, ending, then }: ExplainParts & Readonly<{ then: StoredText }>,
+  { deps, past, ending, shown, then }: ExplainParts & Readonly<{ then: StoredText }>,
 ): Promise<Made> {
   const failed = (why: string): Made => ({ again: open(why), source: null });
   const { recordReaderOf } = deps;
@@ -226,7 +247,7 @@ async function decideAgain(
     const readRecord = recordReaderOf([...configuration.routes.values()].map(({ route }) => route));
     const again = rederiveDecision(record, { facts: { projection, open }, configuration, readRecord });
     const erased = record.userId !== null && deps.replica.projection.user(record.userId)?.status === "erased";
-    return { again, source: { snapshot: began.position, erased } };
+    return { again: withoutHidden(again, shown), source: { snapshot: began.position, erased } };
   };
   try {
     return await (past.alone("explanation", job) ?? failed("another explanation runs on this server; ask again"));
