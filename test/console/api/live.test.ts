@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { request } from "node:http";
 import { type TestContext, test } from "node:test";
+import { type ClusterView, healthOf } from "../../../src/console/api/live/health.ts";
 import { createLiveHub } from "../../../src/console/api/live/live-hub.ts";
 import { type Html, html } from "../../../src/console/index.ts";
 import type { View } from "../../../src/console/views/view.ts";
@@ -219,4 +220,33 @@ test("a page of another site can neither load nor frame the console with the ope
   assert.equal((await get({ ...typed, "sec-fetch-site": "cross-site" })).status, 200, "a link in a chat leads here");
   for (const dest of ["iframe", "embed", "script", "image", "empty"])
     assert.equal((await get({ ...typed, "sec-fetch-site": "cross-site", "sec-fetch-dest": dest })).status, 403, dest);
+});
+
+test("the state never claims more than the brokers say: silence is unknown, and the position is that of the slowest", async (t) => {
+  const broken = { on: false };
+  const world = await startOperatorWorld(t, {
+    operator: (inner) => ({
+      ...inner,
+      status: (options) => (broken.on ? Promise.reject(new Error("no broker answers")) : inner.status(options)),
+    }),
+  });
+  const { seen } = await watch(t, world, "/live?topics=status", await bearer(world));
+  const last = (): string => JSON.stringify(seen.findLast(({ event }) => event === "status")?.data ?? {});
+  await waitFor("the state", () => last().includes('"rule":"healthyOne"'));
+  broken.on = true;
+  await waitFor("that it is unknown", () => last().includes('"rule":"unanswered"'));
+  assert.match(last(), /"node":"node-1".*"kind":"waiting","position":null,"lag":null,"leaseMs":null/);
+  broken.on = false;
+  await waitFor("the state again", () => last().includes('"rule":"healthyOne"'));
+
+  const node = (name: string, lag: number | null): ClusterView["nodes"][number] =>
+    ({ node: name, lag, configHash: null, fencedInMs: 4_000, digestMismatch: false }) as never;
+  const leader = { brokerId: "b", epoch: 1, head: { position: 500 } };
+  const health = (...lags: readonly (number | null)[]): unknown => {
+    const { kind, rule, values } = healthOf({ leader, nodes: lags.map((lag, i) => node(`n${i}`, lag)) });
+    return [kind, rule, ...values];
+  };
+  assert.deepEqual(health(0, 20), ["good", "healthy", 2, 480]);
+  assert.deepEqual(health(3), ["good", "healthyOne", 497]);
+  assert.deepEqual(health(0, null), ["waiting", "unreported", "n1"]);
 });

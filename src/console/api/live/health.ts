@@ -94,12 +94,14 @@ function kindOf({ digestMismatch, fencedInMs, lag }: ClusterView["nodes"][number
 /** `rule`: the words of the overview that say it; `values`: what they name, in their order. */
 export type Health = Readonly<{ kind: StatusKind; rule: HealthRule; values: readonly (string | number)[] }>;
 export const healthRules = [
+  "unanswered",
   "cutOff",
   "noLeader",
   "noLeaderUnknown",
   "mismatch",
   "fencedOne",
   "fencedMany",
+  "unreported",
   "lagging",
   "configurations",
   "noNodes",
@@ -129,13 +131,22 @@ export function healthOf(status: ClusterView): Health {
     return fenced.length === 1
       ? health("fenced", "fencedOne", fenced[0].node)
       : health("fenced", "fencedMany", fenced.length);
+  const unreported = nodes.find(({ lag }) => lag === null);
+  if (unreported !== undefined) return health("waiting", "unreported", unreported.node);
   const lagging = nodes.toSorted((a, b) => (b.lag ?? 0) - (a.lag ?? 0))[0];
   if (lagging !== undefined && (lagging.lag ?? 0) > lagEventsMax)
     return health("waiting", "lagging", lagging.node, lagging.lag ?? 0);
   const hashes = new Set(nodes.flatMap(({ configHash }) => configHash ?? []));
   if (hashes.size > 1) return health("waiting", "configurations", hashes.size);
   if (nodes.length === 0) return health("waiting", "noNodes");
+  const enforced = leader.head.position - (lagging?.lag ?? 0);
   return nodes.length === 1
-    ? health("good", "healthyOne", leader.head.position)
-    : health("good", "healthy", nodes.length, leader.head.position);
+    ? health("good", "healthyOne", enforced)
+    : health("good", "healthy", nodes.length, enforced);
+}
+
+/** While no broker answers: what was known of the nodes before may be over. */
+export const unansweredHealth: Health = { kind: "bad", rule: "unanswered", values: [] };
+export function withoutState(tiles: readonly NodeTile[]): readonly NodeTile[] {
+  return tiles.map((tile) => ({ ...tile, kind: "waiting", position: null, lag: null, leaseMs: null }));
 }

@@ -4,7 +4,15 @@
  */
 import type { OperatorApiDeps } from "../operator-route.ts";
 import type { Counter } from "./counter.ts";
-import { type ClusterView, healthOf, tilesOf } from "./health.ts";
+import {
+  type ClusterView,
+  type Health,
+  healthOf,
+  type NodeTile,
+  tilesOf,
+  unansweredHealth,
+  withoutState,
+} from "./health.ts";
 import type { LiveSource } from "./live-hub.ts";
 import type { LiveTopicName } from "./live-operations.ts";
 
@@ -27,16 +35,29 @@ async function runStatus(
   publish: (data: object) => void,
   signal: AbortSignal,
 ): Promise<void> {
+  let tiles: readonly NodeTile[] = [];
   while (!signal.aborted) {
     const status: ClusterView | null = await databroker.status().catch(() => null); // the next round asks again
-    if (status !== null) publish(statusView(status));
+    if (status === null)
+      publish({ leader: null, health: unansweredHealth, nodes: withoutState(tiles) } satisfies StatusView);
+    else {
+      const view = statusView(status);
+      tiles = view.nodes;
+      publish(view);
+    }
     const nodes = status?.nodes.length ?? 0;
     await sleep(statusMs * Math.max(1, nodes / nodesAtFullRate), signal).catch(() => undefined);
   }
 }
 
+export type StatusView = Readonly<{
+  leader: Readonly<{ brokerId: string; epoch: number; position: number }> | null;
+  health: Health;
+  nodes: readonly NodeTile[];
+}>;
+
 /** What the overview draws of the state of the cluster. */
-export function statusView(status: ClusterView): object {
+export function statusView(status: ClusterView): StatusView {
   const { leader = null } = status;
   return {
     leader: leader === null ? null : { brokerId: leader.brokerId, epoch: leader.epoch, position: leader.head.position },

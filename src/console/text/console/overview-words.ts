@@ -3,6 +3,7 @@ export const overview = {
   title: "Overview",
   /** By the rules of src/console/api/live/health.ts. Numbers come as the reader writes them. */
   health: {
+    unanswered: () => "Unknown: the brokers aren't answering. Access decisions continue while leases last.",
     cutOff: () => "This region is cut off from its home region. Access continues while its leases last.",
     noLeader: (seconds: string) =>
       `No leader. Sign-in and changes are failing; access continues for up to ${seconds} s.`,
@@ -10,6 +11,7 @@ export const overview = {
     mismatch: (node: string) => `${node} computed a different state and is rebuilding; it permits nothing.`,
     fencedOne: (node: string) => `${node} is fenced; it permits nothing.`,
     fencedMany: (count: string) => `${count} nodes are fenced; they permit nothing.`,
+    unreported: (node: string) => `${node} has not said yet what it enforces.`,
     lagging: (node: string, events: string) => `${node} is ${events} events behind.`,
     configurations: (count: string) => `${count} configurations are in force.`,
     noNodes: () => "No node has reported yet.",
