@@ -89,6 +89,7 @@ export const operatorOperations = {
   "GET /users": { ...list, query: usersSchema, summary: "List users", answer: answerSchemas.users },
   "GET /groups": {
     ...list,
+    scoped: true,
     query: groupsSchema,
     summary: "List groups and their members",
     answer: answerSchemas.groups,

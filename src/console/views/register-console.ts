@@ -22,7 +22,7 @@ import type { OperatorCaller } from "../api/operator-caller.ts";
 import type { OperatorApiDeps } from "../api/operator-route.ts";
 import { highestRole, scopeFor } from "../api/roles/operator-roles.ts";
 import { html } from "../pages/html.ts";
-import { linkButton, type PageFrame, renderFrame } from "../pages/layout.ts";
+import { isolateValue, linkButton, type PageFrame, renderFrame } from "../pages/layout.ts";
 import type { PageLook } from "../pages/look.ts";
 import { type PageText, textFor, texts } from "../text/texts.ts";
 import { actionLink, consolePath } from "./components/values.ts";
@@ -45,7 +45,15 @@ import { decisionView } from "./record/decision-view.ts";
 import { decisionsView } from "./record/decisions-view.ts";
 import { requestsView, requestView } from "./requests/requests-view.ts";
 import { roleEntries, settingsView } from "./settings/settings-view.ts";
-import { hasRole, type View, type ViewContext, type ViewPage, type ViewReader } from "./view.ts";
+import {
+  hasRole,
+  isLimited,
+  type OperatorRole,
+  type View,
+  type ViewContext,
+  type ViewPage,
+  type ViewReader,
+} from "./view.ts";
 
 /** The views of the console, one line for each area. The menu shows them in this order within its groups. */
 export const consoleViews: readonly View[] = [
@@ -159,21 +167,37 @@ async function sendView(exchange: ConsoleCall, view: View): Promise<FastifyReply
   const { look, cluster, replica } = deps;
   const applied = { position: replica.applied.position, lagging: !deps.fresh() };
   if (reader.isApprover && view.path === "/") return reply.redirect(`${consolePath}/requests`, 302);
+  const shown = viewsFor(reader, views);
   const mayOpen = hasRole(reader, view.role) && (!reader.isApprover || view.approver === true);
-  const page = mayOpen ? await view.render(context) : await roleNeeded(view, context);
-  const status = mayOpen ? (page.status ?? 200) : 403;
+  const isOutside = mayOpen && isLimited(reader) && view.scoped !== true;
+  const page = isOutside
+    ? limitedPage(view, context, shown)
+    : mayOpen
+      ? await view.render(context)
+      : await roleNeeded(view, context);
+  const status = mayOpen && (!isOutside || view.path === "/") ? (page.status ?? 200) : 403;
   // The right to read may have ended while the page was made.
   const still = await deps.callerOf(asOwnPage(request));
   if (still.type === "refused") return sendRefused(exchange, still, text);
   const theme = themeOf(request);
-  return reply
-    .code(status)
-    .send(renderConsole({ view, page, context, look, views: viewsFor(reader, views), cluster, applied, theme }));
+  return reply.code(status).send(
+    renderConsole({
+      view: isOutside ? { id: view.id } : view,
+      page,
+      context,
+      look,
+      views: shown,
+      cluster,
+      applied,
+      theme,
+    }),
+  );
 }
 
-/** The menu of an approver without a role has no other entries. */
-function viewsFor({ isApprover }: ViewReader, views: readonly View[]): readonly View[] {
-  return isApprover ? views.filter(({ approver }) => approver === true) : views;
+/** The menu of an approver without a role, or of a limited role, has no other entries. */
+function viewsFor(reader: ViewReader, views: readonly View[]): readonly View[] {
+  if (reader.isApprover) return views.filter(({ approver }) => approver === true);
+  return isLimited(reader) ? views.filter(({ scoped, path }) => scoped === true || path === "/") : views;
 }
 
 function contextOf(
@@ -201,10 +225,13 @@ function asOwnPage(request: FastifyRequest): FastifyRequest {
 
 function readerOf({ grants, person, actor, until }: Admitted): ViewReader {
   const role = highestRole(grants) ?? "viewer";
-  const scope = scopeFor(grants, role) ?? null;
+  const limitOf = (each: OperatorRole): readonly string[] | null => {
+    const scope = scopeFor(grants, each) ?? null;
+    return scope === null ? null : [...scope].sort();
+  };
   return {
     role,
-    routeGroups: scope === null ? null : [...scope].sort(),
+    limits: { viewer: limitOf("viewer"), operator: limitOf("operator"), administrator: limitOf("administrator") },
     isApprover: grants.length === 0,
     userId: person?.userId ?? null,
     name: person?.name ?? /^operator:(.*)#/.exec(actor)?.[1] ?? "",
@@ -288,11 +315,30 @@ async function roleNeeded(view: View, { words, reader, call }: ViewContext): Pro
   };
 }
 
+/** What a limited role sees, in place of a page about more than its routes. */
+function limitedPage(view: View, { words, reader }: ViewContext, shown: readonly View[]): ViewPage {
+  const { refusal, overview } = words;
+  const groups = (reader.limits.viewer ?? []).map(isolateValue).join(", ");
+  const isHome = view.path === "/";
+  const links = shown.flatMap(({ menu, path, role }) =>
+    menu !== null && path !== "/" && hasRole(reader, role)
+      ? [html`<li>${actionLink(`${consolePath}${path}`, menu.label(words))}</li>`]
+      : [],
+  );
+  return {
+    title: isHome ? overview.title : refusal.limited,
+    lead: refusal.limitedText(groups),
+    content: html`<section data-limited><h2>${refusal.limitedViews}</h2><ul class="plain">${links}</ul>${!isHome && html`<p class="muted">${refusal.limitedWhy}</p>`}</section>`,
+    command: "cardea operator whoami",
+  };
+}
+
 const notFoundView: View = {
   id: "not-found",
   path: "*",
   menu: null,
   role: "viewer",
+  scoped: true,
   render: async ({ words }) => ({
     status: 404,
     title: words.refusal.notFound,

@@ -27,6 +27,8 @@ export type View = Readonly<{
   within?: string;
   /** The least role that may open it. */
   role: OperatorRole;
+  /** Its data is confined to the groups of routes of a limited role; absent: it is closed to such a reader. */
+  scoped?: true;
   /** Also for approvers of access requests who have no role; all other views are closed to them. */
   approver?: true;
   /** Scripts besides those of the frame: names of files in src/console/web. */
@@ -42,8 +44,8 @@ export type ConsoleText = PageText["console"];
 export type ViewReader = Readonly<{
   /** The highest, whatever its limit. */
   role: OperatorRole;
-  /** The groups of routes to which it is limited; null: all routes. */
-  routeGroups: readonly string[] | null;
+  /** The groups of routes to which each role is limited; null: the role is for all routes, or is not given. */
+  limits: Readonly<Record<OperatorRole, readonly string[] | null>>;
   /** The reader has no role, and only decides about access requests. */
   isApprover: boolean;
   /** Null: a token, which stands for no person. */
@@ -85,4 +87,9 @@ export type ViewPage = Readonly<{
 
 export function hasRole({ role }: Pick<ViewReader, "role">, least: OperatorRole): boolean {
   return operatorRoles.indexOf(role) >= operatorRoles.indexOf(least);
+}
+
+/** Whether the reader sees some groups of routes alone. */
+export function isLimited({ limits }: Pick<ViewReader, "limits">): boolean {
+  return limits.viewer !== null;
 }

@@ -108,6 +108,42 @@ test("a limited operator changes groups that open only routes of their own, and 
   assert.equal((await get("/held")).status, 200);
 });
 
+test("the list of groups has those of the limit alone: in pages, searches, counts and members", async (t) => {
+  const { at, get } = await start(t);
+  const bob = at.world.visitor();
+  await signIn(at.world, bob, "bob");
+  for (const group of ["hr-people", "staff", "vault", "none", "keys"])
+    await at.post(`/groups/${group}/members`, { add: ["bob"] });
+  const whole = json(await at.get("/groups?members=count"));
+  assert.ok(whole.total.count >= 6, "others are there");
+  for (const query of ["", "?members=count", "?q=r", "?limit=1", "?sort=-name&limit=1"]) {
+    const page = json(await get(`/groups${query}`));
+    assert.deepEqual(
+      [page.groups.map(({ id }: { id: string }) => id), page.total, page.next],
+      [["hr-people"], { count: 1, exact: true }, null],
+      query,
+    );
+  }
+  const none = json(await get("/groups?q=staff"));
+  assert.deepEqual([none.groups, none.total.count, none.next], [[], 0, null]);
+  // A place of a caller who sees all: nothing outside the limit follows it.
+  const { next } = json(await at.get("/groups?members=count&limit=1"));
+  const after = json(await get(`/groups?members=count&limit=1&after=${encodeURIComponent(next)}`));
+  assert.ok(after.groups.every(({ id }: { id: string }) => id === "hr-people"));
+  const { members } = json(await get("/groups/hr-people/members"));
+  assert.deepEqual(
+    members.map(({ userId, by, byName, since }: Record<string, unknown>) => [userId, by, byName, since]),
+    [[subjectId(at.world, "bob"), null, null, null]],
+    "no acts of operators",
+  );
+  const [hidden, missing] = [await get("/groups/staff/members"), await get("/groups/no-such-group/members")];
+  assert.deepEqual([hidden.status, hidden.body], [missing.status, missing.body]);
+  assert.ok(
+    at.accesses.some(({ command }) => command === "GET /groups"),
+    "the read is recorded",
+  );
+});
+
 test("reports and configurations have the routes of the limit alone, in every question", async (t) => {
   const { at, get } = await start(t);
   const { world } = at;

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Browser } from "playwright-core";
 import { texts } from "../../../src/console/index.ts";
+import { startOperatorWorld } from "../api/operator-support.ts";
 import { checkAxe, pictures, pseudoText, sizes } from "../browser-support.ts";
 import { consoleUrl, openConsole, options, startBrowser } from "./console-support.ts";
 
@@ -147,4 +148,24 @@ test("a person who is no operator gets a page that says so, and another way to s
   assert.equal(await page.locator("[data-status]").getAttribute("data-status"), "403");
   assert.equal(complaints.filter((each) => each.includes("403")).length, 2);
   complaints.length = 0;
+});
+
+test("a reader who is limited to some routes gets a home and a menu that work", options, async (t) => {
+  const world = await startOperatorWorld(t, { console: {} });
+  world.roles.viewers.push({ who: "email:bob@example.com", routeGroups: ["hr"] });
+  const opened = await openConsole(t, browser, { world, person: "bob", context: { bypassCSP: true } });
+  const { page, complaints } = opened;
+  await page.getByText("Your role is limited to these groups of routes").waitFor();
+  await checkAxe(page, "home of a limited role");
+  if (pictures !== undefined) await page.screenshot({ path: join(pictures, "limited-home.png"), fullPage: true });
+  await page.goto(consoleUrl(world, "/sessions"));
+  await page.getByRole("heading", { name: "This page isn't confined to your routes" }).waitFor();
+  assert.ok(complaints.every((each) => each.includes("403")));
+  complaints.length = 0;
+  await page.setViewportSize({ width: 375, height: 800 });
+  await checkAxe(page, "a page outside the limit");
+  if (pictures !== undefined) await page.screenshot({ path: join(pictures, "limited-page.png"), fullPage: true });
+  await page.locator("section[data-limited]").getByRole("link", { name: "Decisions" }).click();
+  await page.getByRole("heading", { name: "Decisions" }).waitFor();
+  assert.equal(await page.locator(".problem").count(), 0);
 });

@@ -69,9 +69,9 @@ export class GroupIndex {
     return (this.#keys.get(groupId) ?? "").includes(q) || foldText(groupId, nameChars).includes(q);
   }
 
-  count(q: string): number {
+  count(q: string, isVisible: ((groupId: GroupId) => boolean) | null): number {
     let count = 0;
-    for (const groupId of this.#keys.keys()) if (this.matches(groupId, q)) count += 1;
+    for (const groupId of this.#keys.keys()) if (isVisible?.(groupId) !== false && this.matches(groupId, q)) count += 1;
     return count;
   }
 
@@ -92,6 +92,7 @@ export async function listGroups(
   deps: OperatorApiDeps,
   groups: GroupIndex,
   query: GroupsQuery,
+  isVisible: ((groupId: GroupId) => boolean) | null = null,
 ): Promise<ListPage<ListedGroup> | BadCursor> {
   const { limit, sort, members } = query;
   const q = foldText(query.q ?? "", nameChars);
@@ -109,7 +110,8 @@ export async function listGroups(
     isOver = block.length === 0;
     for (const entry of block) {
       place = entry;
-      const group = q === "" || groups.matches(entry.id, q) ? deps.replica.projection.group(entry.id) : undefined;
+      const isOne = isVisible?.(entry.id) !== false && (q === "" || groups.matches(entry.id, q));
+      const group = isOne ? deps.replica.projection.group(entry.id) : undefined;
       if (group === undefined) continue;
       hasMore = items.length >= limit;
       if (hasMore) break;
@@ -118,7 +120,8 @@ export async function listGroups(
     }
     await turns.step();
   }
-  const count = q === "" ? groups.size : from === null && !hasMore ? items.length : groups.count(q);
+  const isAll = q === "" && isVisible === null;
+  const count = isAll ? groups.size : from === null && !hasMore ? items.length : groups.count(q, isVisible);
   const next = hasMore && last !== null ? deps.cursors.write(list, last) : null;
   return { items, next, total: { count, exact: true } };
 }

@@ -9,7 +9,7 @@ import { scopeOfGroups } from "../roles/scope-of-groups.ts";
 import { describeListed, GroupIndex, listGroups, listMembers } from "./group-list.ts";
 import type { BadCursor, ListPage } from "./list-page.ts";
 import { groupMembersSchema, groupSchema, groupsSchema, sessionsSchema, usersSchema } from "./list-schemas.ts";
-import { withOrigins } from "./member-origin.ts";
+import { withOrigins, withoutOrigins } from "./member-origin.ts";
 import { PeopleListIndex } from "./people-index.ts";
 import { listPeople } from "./people-list.ts";
 import { SessionListIndex } from "./session-index.ts";
@@ -61,10 +61,10 @@ export function registerLists(route: RegisterRoute, deps: OperatorApiDeps): void
     };
   });
 
-  route("GET /groups", async (request, reply) => {
+  route("GET /groups", async (request, reply, { scope }) => {
     const query = groupsSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
-    const page = await listGroups(deps, groups, query.data);
+    const page = await listGroups(deps, groups, query.data, scope === null ? null : scopeOfGroups(deps, scope));
     return sendPage(reply, page, (items) => ({ groups: items, applied: replica.applied }));
   });
 
@@ -88,14 +88,15 @@ export function registerLists(route: RegisterRoute, deps: OperatorApiDeps): void
     return { group: { ...described, routes: [...new Set(routes)] }, applied: replica.applied };
   });
 
-  route("GET /groups/:group/members", async (request, reply) => {
+  route("GET /groups/:group/members", async (request, reply, { scope }) => {
     const query = groupMembersSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
     const group = groupIn(request.params);
-    if (group === undefined) return unknownGroup(reply);
+    if (group === undefined || !scopeOfGroups(deps, scope)(group.groupId)) return unknownGroup(reply);
     const page = await listMembers(deps, people, group.groupId, query.data);
     if ("badCursor" in page) return sendPage(reply, page, () => ({}));
-    const items = await withOrigins(deps, group.groupId, page.items);
+    // Who changed a membership is an act, which a limited caller does not see.
+    const items = scope === null ? await withOrigins(deps, group.groupId, page.items) : withoutOrigins(page.items);
     return sendPage(reply, { ...page, items }, (members) => ({ members, applied: replica.applied }));
   });
 }

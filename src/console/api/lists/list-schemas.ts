@@ -148,6 +148,7 @@ export const listOperations = {
     errors: [404],
   },
   "GET /groups/:group/members": {
+    scoped: true,
     role: "viewer",
     summary: "The members of a group, by name, with the time and the actor of the last change",
     query: groupMembersSchema,

@@ -43,6 +43,10 @@ export async function withOrigins(
   });
 }
 
+export function withoutOrigins(members: readonly MemberView[]): readonly MemberWithOrigin[] {
+  return members.map((member) => ({ ...member, since: null, by: null, byName: null }));
+}
+
 async function readEvents(
   deps: OperatorApiDeps,
   groupId: GroupId,

@@ -76,6 +76,10 @@ const refusal = {
   roleText: (mine: string) =>
     `You have the role ${mine.toLowerCase()}. An administrator of this installation can give you another one.`,
   holders: "Who has this role",
+  limited: "This page isn't confined to your routes",
+  limitedText: (groups: string) => `Your role is limited to these groups of routes: ${groups}.`,
+  limitedViews: "What you can see",
+  limitedWhy: "This page would show people, sessions or settings beyond your routes. An administrator can see it.",
   toOverview: "Go to the overview",
   notFound: "Page not found",
   notFoundText: "The console has no page at this address.",

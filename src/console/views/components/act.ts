@@ -5,9 +5,11 @@
  * Only the script (act.js) can make a change, so without scripts there is no button. A button that the reader's role
  * does not permit is left out.
  */
+
+import { type Operation, operatorOperations } from "../../api/operator-operations.ts";
 import { type HtmlValue, html } from "../../pages/html.ts";
 import type { OperatorRole, ViewContext } from "../view.ts";
-import { hasRole } from "../view.ts";
+import { hasRole, isLimited } from "../view.ts";
 
 export type Act = Readonly<{
   /** The heading of the dialog, and its first sentence. */
@@ -48,7 +50,15 @@ export type Act = Readonly<{
 
 export const actScripts = ["act.js"] as const;
 
-/** A button for the act; nothing if the reader's role does not suffice. */
+/** The changes that confine themselves to the groups of routes of a limited role. */
+const confined = Object.entries(operatorOperations as Readonly<Record<string, Operation>>).flatMap(
+  ([name, { scoped }]) =>
+    scoped === true && name.startsWith("POST ")
+      ? [new RegExp(`^${name.slice("POST ".length).replace(/:\w+/g, "[^/]+")}$`)]
+      : [],
+);
+
+/** A button for the act; nothing if the reader's role does not suffice, or is limited and the act is not. */
 export function actButton(
   act: Act,
   label: string,
@@ -56,5 +66,8 @@ export function actButton(
   { role, primary = false }: Readonly<{ role: OperatorRole; primary?: boolean }>,
 ): HtmlValue {
   if (!hasRole(reader, role)) return null;
-  return html`<button type="button" class="${act.look === "bad" ? "danger" : act.look}" data-act="${JSON.stringify(act)}"${primary && html` data-primary`} hidden>${label}</button>`;
+  if (reader.limits[role] !== null && !confined.some((path) => path.test(act.path))) return null;
+  const { preview: _, ...unseen } = act;
+  const shown = isLimited(reader) ? unseen : act; // the preview is not confined to some routes
+  return html`<button type="button" class="${act.look === "bad" ? "danger" : act.look}" data-act="${JSON.stringify(shown)}"${primary && html` data-primary`} hidden>${label}</button>`;
 }

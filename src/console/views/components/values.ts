@@ -8,7 +8,7 @@ import type { UnixMs } from "../../../events/index.ts";
 import type { StatusKind } from "../../api/live/health.ts";
 import { type Html, type HtmlValue, html, safeUrl } from "../../pages/html.ts";
 import { isolateText, timeElement } from "../../pages/layout.ts";
-import type { ConsoleText, ViewContext } from "../view.ts";
+import { type ConsoleText, isLimited, type ViewContext } from "../view.ts";
 
 export const consolePath = "/.pomerium/admin";
 
@@ -61,17 +61,24 @@ export function statusPill(kind: StatusKind, word: string): Html {
   return html`<span class="pill ${kind}"><i aria-hidden="true"></i>${word}</span>`;
 }
 
-/** A person by name, as a link to their page. Erased people have no name. */
+/** A person by name, as a link to their page, or to what they could reach. Erased people have no name. */
 export function personChip(
   person: Readonly<{ id: string | null; name?: string | null; email?: string | null; erased?: boolean }>,
-  { words }: Pick<ViewContext, "words">,
+  { words, reader }: Pick<ViewContext, "words" | "reader">,
 ): HtmlValue {
   const { id, name, email } = person;
   if (id === null || id === "") return html`<span class="muted">${words.frame.unknown}</span>`;
   const known = name || email || "";
   const shown = known === "" ? (person.erased === true ? words.frame.erased(id.slice(0, 4)) : id.slice(0, 8)) : known;
   const title = known === "" || !email || email === shown ? id : email;
-  return html`<a class="chip" href="${consolePath}/people/${encodeURIComponent(id)}" title="${title}">${isolateText(shown)}</a>`;
+  return html`<a class="chip" href="${personPath(id, reader)}" title="${title}">${isolateText(shown)}</a>`;
+}
+
+/** A person's page. It is closed to a limited role, which may ask what the person could reach of its routes. */
+export function personPath(id: string, reader: ViewContext["reader"]): string {
+  return isLimited(reader)
+    ? `${consolePath}/access?${String(new URLSearchParams({ person: id }))}`
+    : `${consolePath}/people/${encodeURIComponent(id)}`;
 }
 
 export function groupChip({ id, name }: Readonly<{ id: string; name?: string | null }>): Html {

@@ -32,6 +32,7 @@ export const configurationView: View = {
   menu: null,
   within: "configurations",
   role: "viewer",
+  scoped: true,
   styles: ["lab.css"],
   render: renderOne,
 };

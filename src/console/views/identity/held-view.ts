@@ -24,6 +24,7 @@ export const heldView: View = {
   path: "/held",
   menu: { group: "system", label: ({ held }) => held.title, key: "h" },
   role: "viewer",
+  scoped: true,
   async render(context) {
     const { words, call } = context;
     const said = words.held;
@@ -80,6 +81,7 @@ export const heldChangeView: View = {
   menu: null,
   within: "held",
   role: "viewer",
+  scoped: true,
   scripts: [...actScripts],
   async render(context): Promise<ViewPage> {
     const { words } = context;

@@ -14,6 +14,7 @@ export const labView: View = {
   path: "/lab",
   menu: { group: "access", label: ({ lab }) => lab.title, key: "l" },
   role: "viewer",
+  scoped: true,
   scripts: ["lab.js"],
   styles: ["lab.css"],
   render,

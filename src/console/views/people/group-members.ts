@@ -6,7 +6,7 @@ import { isolateText } from "../../pages/layout.ts";
 import { filterBar } from "../components/filter-bar.ts";
 import { contentOf, emptyState, noneMatch } from "../components/states.ts";
 import { dataTable, type TableRow } from "../components/table.ts";
-import { consolePath, timeValue } from "../components/values.ts";
+import { personPath, timeValue } from "../components/values.ts";
 import type { ViewContext } from "../view.ts";
 import { allowAgain, removeMembers } from "./group-acts.ts";
 import { pageRows, shortenName } from "./people-parts.ts";
@@ -79,7 +79,7 @@ function rowOf(group: NamedGroup, member: Member, context: ViewContext): TableRo
   const state = member.excluded && !member.member ? said.excluded : member.member ? "" : said.ended;
   return {
     id: member.userId,
-    href: `${consolePath}/people/${encodeURIComponent(member.userId)}`,
+    href: personPath(member.userId, context.reader),
     cells: [
       html`${isolateText(name)}${member.email !== "" && member.email !== name && html` <small class="muted">${isolateText(shortenName(member.email))}</small>`}`,
       html`${sources}${state !== "" && html` <span class="muted">${state}</span>`}`,

@@ -5,7 +5,7 @@ import { filterBar } from "../components/filter-bar.ts";
 import { emptyState, errorState, noneMatch } from "../components/states.ts";
 import { dataTable } from "../components/table.ts";
 import { actionLink, consolePath, formatCount, groupSegment } from "../components/values.ts";
-import type { View, ViewContext, ViewPage } from "../view.ts";
+import { isLimited, type View, type ViewContext, type ViewPage } from "../view.ts";
 import { groupActs } from "./group-acts.ts";
 import { membersOf } from "./group-members.ts";
 import { changeScripts, pageRows, peopleStyles, shellWord, shortenName } from "./people-parts.ts";
@@ -15,6 +15,7 @@ export const groupsView: View = {
   path: "/groups",
   menu: { group: "who", label: ({ people }) => people.groups.title, key: "g" },
   role: "viewer",
+  scoped: true,
   render,
 };
 
@@ -24,6 +25,7 @@ export const groupView: View = {
   menu: null,
   within: "groups",
   role: "viewer",
+  scoped: true,
   scripts: changeScripts,
   styles: peopleStyles,
   render: renderOne,
@@ -97,7 +99,7 @@ async function renderOne(context: ViewContext): Promise<ViewPage> {
     title: shortenName(group.name || group.id),
     lead: said.lead(count(group.memberCount), count(group.routes.length)),
     actions: groupActs(group, context),
-    content: html`${await membersOf(group, context)}<h2>${said.routes}</h2>${routesOf(group.routes, context)}<p>${actionLink(`${consolePath}/changes?${history}`, said.history)}</p>`,
+    content: html`${await membersOf(group, context)}<h2>${said.routes}</h2>${routesOf(group.routes, context)}${!isLimited(context.reader) && html`<p>${actionLink(`${consolePath}/changes?${history}`, said.history)}</p>`}`,
     command,
   };
 }

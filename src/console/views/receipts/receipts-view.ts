@@ -21,6 +21,7 @@ export const receiptView: View = {
   menu: null,
   within: "receipts",
   role: "viewer",
+  scoped: true,
   scripts: [receiptScript],
   render: renderOne,
 };

@@ -14,6 +14,7 @@ export const accessView: View = {
   path: "/access",
   menu: { group: "access", label: ({ record }) => record.access.title, key: "a" },
   role: "viewer",
+  scoped: true,
   scripts: ["access-report.js"],
   styles: ["record.css"],
   render,

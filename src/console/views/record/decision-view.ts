@@ -29,6 +29,7 @@ export const decisionView: View = {
   menu: null,
   within: "decisions",
   role: "viewer",
+  scoped: true,
   scripts: actScripts,
   styles: ["record.css"],
   render,

@@ -24,6 +24,7 @@ export const decisionsView: View = {
   path: "/decisions",
   menu: { group: "record", label: ({ record }) => record.decisions.title, key: "d" },
   role: "viewer",
+  scoped: true,
   scripts: ["decisions.js"],
   styles: ["record.css"],
   render,

@@ -26,6 +26,7 @@ export const requestsView: View = {
   path: "/requests",
   menu: { group: "access", label: ({ requests }) => requests.title, key: "q" },
   role: "viewer",
+  scoped: true,
   approver: true,
   async render(context) {
     const { words, call, query, path } = context;
@@ -99,6 +100,7 @@ export const requestView: View = {
   menu: null,
   within: "requests",
   role: "viewer",
+  scoped: true,
   approver: true,
   scripts: [...actScripts],
   async render(context): Promise<ViewPage> {
