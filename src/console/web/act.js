@@ -3,7 +3,9 @@
  * Act: the dialog before a change, and its receipt on the same spot.
  *
  * - First whom it concerns, as the server works it out; then a reason and a typed name where they are wanted.
- * - The command has its id before the first attempt, so "Ask again" repeats the same change and never makes another.
+ * - The command has its id before the first attempt, so "Ask again" repeats the same change and never makes another:
+ *   what the reader has entered is fixed then. A change that was refused gets another id, under which the leader looks
+ *   at it anew.
  * - Nothing says that a change was made before the server has said so.
  */
 import { ask, count, fill, find, h, openDialog, words } from "./dom.js";
@@ -108,6 +110,10 @@ const createFields = (act) => {
   return {
     elements: fields.map((/** @type {any} */ { element }) => element),
     reasonElements: act.reason === undefined ? [] : [h("label", {}, h("span", {}, said.reason), reason), hint],
+    fix() {
+      for (const { control } of fields) control.disabled = true;
+      reason.disabled = true;
+    },
     values() {
       const values = valuesOf(fields);
       if (act.reason !== undefined && reason.value.trim() !== "") values["reason"] = reason.value.trim();
@@ -213,7 +219,9 @@ export const openAct = async (written) => {
     act.selection === undefined ? body : { ...body, [act.selection.field]: selected.map(({ id }) => id) };
   const amount = count(selected.length);
   const title = fill(act.title, amount);
-  const commandId = newId();
+  let commandId = newId();
+  /** What was sent, where it is not known whether it was recorded. @type {object | null} */
+  let unknown = null;
   const preview = h(
     "div",
     { class: "preview", "aria-live": "polite", hidden: act.preview === undefined },
@@ -228,7 +236,7 @@ export const openAct = async (written) => {
     event.preventDefault();
     send.disabled = true;
     status.textContent = said.sending;
-    const change = { ...withSelection(act.body), ...fields.values(), commandId };
+    const change = unknown ?? { ...withSelection(act.body), ...fields.values(), commandId };
     const post = (/** @type {object} */ confirmed) =>
       ask(act.path, { method: "POST", body: { ...change, ...confirmed } });
     let { ok, status: code, body } = await post(typed.confirmed());
@@ -241,7 +249,12 @@ export const openAct = async (written) => {
     }
     if (ok) return showDone(act, body, dialog, title);
     typed.check();
-    if (code !== 0 && code < 500) return showRefusal(status, body);
+    if (code !== 0 && code < 500) {
+      if (unknown === null) commandId = newId();
+      return showRefusal(status, body);
+    }
+    unknown = change;
+    fields.fix();
     status.textContent = said.notKnown;
     send.textContent = said.askAgain;
   };

@@ -315,3 +315,43 @@ test("in a language that is longer and runs the other way, nothing is cut or in 
       await page.screenshot({ path: join(pictures, `pseudo${path.replaceAll("/", "-")}.png`) });
   }
 });
+
+test(
+  "asking again repeats exactly what was sent, and a refused change is a new one when it is sent again",
+  options,
+  async (t) => {
+    const { world } = await startPeople(t);
+    const { page, complaints } = await openConsole(t, browser, { world, path: "/groups/ops" });
+    const sent: Readonly<Record<string, unknown>>[] = [];
+    const answers = [409, 503, 503];
+    await page.route("**/groups/ops/members", async (route) => {
+      sent.push(route.request().postDataJSON());
+      const status = answers.shift();
+      if (status === undefined) await route.continue();
+      else await route.fulfill({ status, contentType: "application/json", body: '{"error":"not now"}' });
+    });
+    await page.getByRole("button", { name: /Add people/ }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel(/emails or IDs/).fill("alice@example.com");
+    await dialog.getByLabel("For").selectOption("3600000");
+    await dialog.getByLabel("Reason").fill("on call");
+    await dialog.getByRole("button", { name: "Add these people" }).click();
+    await dialog.getByText(/not now/).waitFor();
+    await dialog.getByLabel("For").selectOption("28800000");
+    await dialog.getByRole("button", { name: "Add these people" }).click();
+    const again = dialog.getByRole("button", { name: "Ask again" });
+    await again.waitFor();
+    assert.ok(await dialog.getByLabel("For").isDisabled(), "what may be in the log cannot be changed any more");
+    assert.ok(await dialog.getByLabel("Reason").isDisabled());
+    await again.click();
+    await waitFor("the third attempt", () => sent.length === 3);
+    await again.click();
+    await untilEnforced(dialog);
+    const [refused, first, second, third] = sent;
+    assert.notEqual(first?.["commandId"], refused?.["commandId"], "the leader remembers a refusal by its id");
+    assert.equal(first?.["forMs"], 28_800_000);
+    assert.deepEqual([second, third], [first, first]);
+    await page.close();
+    complaints.length = 0; // the answers above
+  },
+);
