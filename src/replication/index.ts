@@ -32,6 +32,6 @@ export type {
   StatusOptions,
 } from "./databroker.ts";
 export { type RegionAbsences, regionLags } from "./region-lag.ts";
-export type { Change, ChangeListener, Freshness, Replica } from "./replica.ts";
+export type { Behind, Change, ChangeListener, Freshness, Replica } from "./replica.ts";
 export type { Clock } from "./runtime/clock.ts";
 export type { Logger } from "./runtime/logger.ts";

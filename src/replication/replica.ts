@@ -37,6 +37,9 @@ export type ChangeListener = (change: Change) => void | Promise<void>;
 
 export type RequestAbout = Pick<AccessRequest, "requestId" | "userId">;
 
+/** How many events, and for how long (ms) the node has known of the first of them. */
+export type Behind = Readonly<{ events: number; ms: number }>;
+
 export type Replica = {
   readonly projection: Projection;
   /** The positions at which the log recorded the facts of the projection; for explanations. */
@@ -45,6 +48,8 @@ export type Replica = {
   /** `applied`, with the incarnation of its epoch: for a command that names what it was decided from. */
   readonly appliedLink: NeededLink;
   readonly enforced: Link;
+  /** What this node knows the log to have and has not applied; null: nothing. */
+  behind(): Behind | null;
   /** Opens personal data; undefined when the key of the person is erased or unknown. Cached per sealed value. */
   open(sealed: Sealed, userId: UserId): Profile | undefined;
   /** Opens what was written about an access request; undefined as for `open`. */

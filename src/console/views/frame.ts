@@ -4,11 +4,12 @@
  * Pure. Header, menu, one sentence that answers the question of the page, filters, content, and the same act as a
  * command. It reads without scripts and style sheets; both come from this host alone, and none stands in the document.
  */
+import type { Standing } from "../api/live/standing.ts";
 import type { Html, HtmlValue } from "../pages/html.ts";
 import { html, safeUrl } from "../pages/html.ts";
 import { initialOf, isolateText, mark, safePicture } from "../pages/layout.ts";
 import type { PageLook } from "../pages/look.ts";
-import { commandLine, consolePath, wordsFor } from "./components/values.ts";
+import { commandLine, consolePath, formatCount, wordsFor } from "./components/values.ts";
 import { hasRole, menuGroups, type View, type ViewContext, type ViewPage } from "./view.ts";
 
 export type FrameParts = Readonly<{
@@ -20,7 +21,7 @@ export type FrameParts = Readonly<{
   views: readonly View[];
   cluster: string;
   /** What this node has applied. */
-  applied: Readonly<{ position: number; lagging: boolean }>;
+  applied: Readonly<{ position: number; standing: Standing }>;
   theme: Theme;
 }>;
 
@@ -47,12 +48,12 @@ export function renderConsole(parts: FrameParts): string {
 ${styles.map((path) => path !== null && html`<link rel="stylesheet" href="${safeUrl(path)}">`)}
 ${scripts.map((path) => path !== null && html`<script type="module" src="${safeUrl(path)}"></script>`)}
 </head>
-<body class="console" data-page="${view.id}" data-role="${context.reader.role}" data-position="${parts.applied.position}" data-words="${scriptWords(context, parts.views)}">
+<body class="console" data-page="${view.id}" data-role="${context.reader.role}" data-position="${parts.applied.position}" ${standingData(parts.applied.standing)} data-words="${scriptWords(context, parts.views)}">
 <a class="skip" href="#main">${words.frame.skip}</a>
 ${headerOf(parts)}
 ${menuOf(parts)}
 <main id="main" tabindex="-1">
-<div id="notices" role="status">${parts.applied.lagging && html`<p class="notice stale" data-stale>${words.frame.unconfirmed}</p>`}</div>
+<div id="notices" role="status">${standingBar(parts)}</div>
 <div class="heading"><h1>${page.title}</h1>${page.actions !== undefined && html`<div class="actions">${page.actions}</div>`}</div>
 <p class="lead" id="lead">${page.lead}</p>
 ${page.filters}
@@ -62,6 +63,25 @@ ${page.command !== null && commandLine(page.command, context)}
 </body>
 </html>
 `.markup;
+}
+
+function standingData(standing: Standing): Html {
+  return standing.type === "behind"
+    ? html`data-standing="behind" data-events="${standing.events}" data-seen-at="${standing.seenAt}"`
+    : html`data-standing="${standing.type}"`;
+}
+
+/** Said on every page; the script keeps it current. */
+function standingBar({ applied: { standing }, context }: FrameParts): HtmlValue {
+  const { frame } = context.words;
+  if (standing.type === "current") return null;
+  return html`<p id="standing" class="notice stale" data-stale>${standing.type === "unconfirmed" ? frame.unconfirmed : behindSentence(standing, context)}</p>`;
+}
+
+function behindSentence({ events, seenAt }: Extract<Standing, { type: "behind" }>, context: ViewContext): string {
+  const { frame } = context.words;
+  const time = `${seenAt.slice(11, 19)} UTC`;
+  return events === 1 ? frame.behindOne(time) : frame.behind(time, formatCount(events, context));
 }
 
 function headerOf({ context, look, cluster, applied }: FrameParts): Html {
@@ -107,6 +127,7 @@ function scriptWords({ words }: ViewContext, views: readonly View[]): string {
     live: frame.live("{}"),
     paused: frame.paused,
     behind: frame.behind("{}", "{}"),
+    behindOne: frame.behindOne("{}"),
     unconfirmed: frame.unconfirmed,
     ended: frame.ended,
     endedText: frame.endedText,

@@ -17,6 +17,7 @@ import {
   type SignInLoopPage,
 } from "../../auth/index.ts";
 import type { Replica } from "../../replication/index.ts";
+import { standingOf } from "../api/live/standing.ts";
 import { callHeaders, createOperationCall } from "../api/operation-call.ts";
 import type { OperatorCaller } from "../api/operator-caller.ts";
 import type { OperatorApiDeps } from "../api/operator-route.ts";
@@ -99,7 +100,7 @@ export type ConsoleDeps = Pick<OperatorApiDeps, "access" | "callerIp" | "fresh" 
     ) => Readonly<{ url: URL }> | Readonly<{ loop: SignInLoop; page: SignInLoopPage }>;
     authenticateUrl: URL;
     cluster: string;
-    replica: Pick<Replica, "applied">;
+    replica: Pick<Replica, "applied" | "behind">;
     /** The languages to choose from; absent: those of the program. */
     texts?: readonly [PageText, ...PageText[]];
     /** Absent: the views of the program. */
@@ -165,7 +166,7 @@ async function sendView(exchange: ConsoleCall, view: View): Promise<FastifyReply
   const reader = readerOf(caller);
   const context = contextOf(exchange, { text, reader });
   const { look, cluster, replica } = deps;
-  const applied = { position: replica.applied.position, lagging: !deps.fresh() };
+  const { position } = replica.applied; // what comes during the rendering may be on the page, and is not promised
   if (reader.isApprover && view.path === "/") return reply.redirect(`${consolePath}/requests`, 302);
   const shown = viewsFor(reader, views);
   const mayOpen = hasRole(reader, view.role) && (!reader.isApprover || view.approver === true);
@@ -180,6 +181,7 @@ async function sendView(exchange: ConsoleCall, view: View): Promise<FastifyReply
   const still = await deps.callerOf(asOwnPage(request));
   if (still.type === "refused") return sendRefused(exchange, still, text);
   const theme = themeOf(request);
+  const applied = { position, standing: standingOf(deps) };
   return reply.code(status).send(
     renderConsole({
       view: isOutside ? { id: view.id } : view,

@@ -10,6 +10,7 @@
  */
 import { ask, count, fill, find, h, openDialog, words } from "./dom.js";
 import { createPanel, watchReceipt } from "./receipt-panel.js";
+import { mayChange } from "./standing.js";
 import { selectionOf } from "./table.js";
 
 const routesMax = 8;
@@ -209,6 +210,7 @@ const showDone = (act, answer, dialog, title) => {
 
 /** @param {any} written */
 export const openAct = async (written) => {
+  if (!mayChange()) return;
   const said = words.act;
   let act = written;
   const table = act.selection === undefined ? null : find(`#${CSS.escape(act.selection.table)}`, HTMLElement);
@@ -234,6 +236,10 @@ export const openAct = async (written) => {
   const typed = createTypedName(send, act.typed ?? null);
   const submit = async (/** @type {Event} */ event) => {
     event.preventDefault();
+    if (!mayChange()) {
+      status.textContent = String(words.unconfirmed);
+      return;
+    }
     send.disabled = true;
     status.textContent = said.sending;
     const change = unknown ?? { ...withSelection(act.body), ...fields.values(), commandId };

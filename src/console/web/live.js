@@ -7,6 +7,7 @@
  * - A session that ended says so in a dialog, and leaves the page as it is.
  */
 import { ask, count, fill, find, h, openDialog, words } from "./dom.js";
+import { showStanding } from "./standing.js";
 
 const silentMs = 12_000;
 const hiddenMs = 30_000;
@@ -73,7 +74,8 @@ const open = () => {
   source = opened;
   opened.addEventListener("alive", (event) => {
     heard();
-    const { applied } = JSON.parse(event.data);
+    const { applied, standing } = JSON.parse(event.data);
+    showStanding(standing);
     setState(isPaused ? "paused" : "live", fill(words.live, count(applied.position)));
     document.dispatchEvent(new CustomEvent("alive", { detail: applied }));
   });
@@ -99,8 +101,9 @@ const retry = async () => {
   attempts += 1;
   if (attempts > 1) {
     setState("lost", String(words.paused));
-    // An event stream does not say why it was refused.
-    await ask("/nodes");
+    // An event stream does not say why it was refused. A node that cannot confirm the reader's session answers 503.
+    const { status } = await ask("/me");
+    if (status === 503) showStanding({ type: "unconfirmed" });
   }
   clearTimeout(opening);
   opening = setTimeout(open, wait * (0.75 + Math.random() / 2));

@@ -22,6 +22,7 @@ import {
 import { type ChainHistory, historyFrom, locateLink, sharesLink } from "../lease/chain-history.ts";
 import type { Grant } from "../wire/messages.ts";
 import { type Effect, type Follower, type Input, newFollower, step } from "./follower.ts";
+import { KnownHeads } from "./known-heads.ts";
 import { type FoldResult, LocalProjection } from "./local-projection.ts";
 import type { Delivered, FanoutState, LoadedSnapshot, NodeEffect, ReadAnswer } from "./messages.ts";
 import type { PersonKeys } from "./person-keys.ts";
@@ -121,7 +122,7 @@ export class LogSync {
   #arrived: Readonly<{ snapshot: LoadedSnapshot; sound: boolean }> | null = null;
   #replayedAt = Number.NEGATIVE_INFINITY;
   #caughtUp = false;
-  #knownHead = 0;
+  readonly #heads = new KnownHeads();
   #grantedHead: Link | null = null;
   readonly #counts = { deliveries: 0, rebuilds: 0, reads: 0, readFailures: 0, snapshots: 0 };
 
@@ -145,7 +146,11 @@ export class LogSync {
     return this.#follower.truncated !== null;
   }
   get knownHead(): number {
-    return this.#knownHead;
+    return this.#heads.head;
+  }
+  /** Since when (ms) the log is known to have what the visible projection lacks; null: it is not known to. */
+  get behindSince(): number | null {
+    return this.#heads.since(this.copy.projection.applied.position);
   }
   get counts(): LogCounts {
     return this.#counts;
@@ -383,7 +388,7 @@ export class LogSync {
     // A second rebuild during one that began from a snapshot: that snapshot is of a lost history too.
     const another = this.copy.rebuildBase === "snapshot";
     this.#counts.rebuilds += 1;
-    this.#knownHead = 0;
+    this.#heads.reset();
     this.#options.onRebuilding(lost);
     this.copy.beginRebuild();
     this.#abandonRead();
@@ -531,11 +536,11 @@ export class LogSync {
   }
 
   #noteHead(link: Link): void {
-    this.#knownHead = Math.max(this.#knownHead, link.position);
+    this.#heads.note(link.position, { applied: this.copy.projection.applied.position, now: this.#now });
   }
 
   #isBehind(): boolean {
-    return this.#knownHead > this.#follower.history.applied.position;
+    return this.#heads.head > this.#follower.history.applied.position;
   }
 
   /** Whether to poll, because the fan-out is not up or has missed events. */

@@ -25,6 +25,7 @@ import {
   overdueMs,
   tickMs,
 } from "../lease/lease-holder.ts";
+import type { Behind } from "../replica.ts";
 import type { RefusedEnvelope } from "../wire/broker-opener.ts";
 import { DenialSync } from "./denials/denial-sync.ts";
 import type { PersistedDenial } from "./denials/persisted-denials.ts";
@@ -166,6 +167,13 @@ export class NodeCore {
   /** How long (ms) the leader has not answered a renew; see `ReplicaProcess`. */
   leaderSilentMs(now: MonotonicMs): number {
     return this.#lease.leaderSilentMs(now);
+  }
+
+  /** See `Replica`. */
+  behind(now: MonotonicMs): Behind | null {
+    const since = this.#sync.behindSince;
+    if (since === null) return null;
+    return { events: this.#sync.knownHead - this.applied.position, ms: Math.max(0, now - since) };
   }
 
   /** The lease from which grants by age may be made; null: none. */

@@ -477,6 +477,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
       return core.enforced;
     },
     open: (sealed, userId) => keys.open(sealed, userId),
+    behind: () => core.behind(clock.monotonic()),
     openRequestWords: (sealed, about) => keys.openRequestWords(sealed, about),
     isDeniedLocally: (stream) => core.isDeniedLocally(stream),
     isDeniedByRegion: (stream) => core.isDeniedByRegion(stream),

@@ -209,6 +209,33 @@ test("a page of a node that has lost its lease says that it cannot confirm what 
   assert.match(page.body, /data-stale>This node can&#39;t confirm what it shows/);
 });
 
+test("a page and a stream of a node that is behind say what is seen and how many events it lacks", async (t) => {
+  const world = await startOperatorWorld(t, { console: { views: [openView] } });
+  let behind: ReturnType<typeof world.world.replica.behind> = null;
+  Object.assign(world.world.replica, { behind: () => behind });
+  const headers = await bearer(world);
+  const page = async () =>
+    (await world.visitor.request(world.world.url("authenticate", "/.pomerium/admin/open"), { headers })).body;
+  const { seen } = await watch(t, world, "/live?topics=", headers);
+  const last = () => (seen.at(-1)?.data as { standing?: Record<string, unknown> } | undefined)?.standing;
+  await waitFor("the first sign of life", () => last()?.["type"] === "current");
+  behind = { events: 38, ms: 1_900 };
+  assert.doesNotMatch(await page(), /data-stale/, "as far as any event on its way");
+  behind = { events: 1, ms: 2_100 };
+  assert.match(await page(), /data-stale>You&#39;re seeing \d\d:\d\d:\d\d UTC, 1 event behind\./);
+  behind = { events: 1_038, ms: 61_000 };
+  assert.match(
+    await page(),
+    /data-standing="behind"[\s\S]*data-stale>You&#39;re seeing [\d:]{8} UTC, 1,038 events behind\./,
+  );
+  await waitFor("the delay", () => last()?.["type"] === "behind" && last()?.["events"] === 1_038);
+  const seenAgoMs = Date.now() - Date.parse(String(last()?.["seenAt"]));
+  assert.ok(seenAgoMs >= 61_000 && seenAgoMs < 66_000, String(seenAgoMs));
+  assert.equal(json(await world.get("/counts")).standing.type, "behind");
+  behind = null;
+  await waitFor("the end of the delay", () => last()?.["type"] === "current");
+});
+
 test("a page of another site can neither load nor frame the console with the operator's session", async (t) => {
   const world = await startOperatorWorld(t, { console: { views: [openView] } });
   const visitor = world.world.visitor();

@@ -108,6 +108,57 @@ test("a connection that breaks is said at once, and the page lives on when it is
   complaints.length = 0;
 });
 
+test("a page whose node falls behind or loses its lease says so, and changes wait", options, async (t) => {
+  let isFresh = true;
+  const worldOptions = { console: {}, deps: { fresh: () => isFresh } };
+  const { world, page } = await openConsole(t, browser, {
+    worldOptions,
+    path: "/sessions",
+    context: { bypassCSP: true },
+  });
+  await page.locator('#live[data-state="live"]').waitFor();
+  const bar = page.locator("#standing");
+  assert.equal(await bar.count(), 0);
+  let behind: ReturnType<typeof world.world.replica.behind> = { events: 1_038, ms: 61_000 };
+  Object.assign(world.world.replica, { behind: () => behind });
+  await page.getByText(/You're seeing \d\d:\d\d:\d\d, 1,038 events behind\./).waitFor();
+  await page.reload();
+  await page.getByText(/You're seeing \d\d:\d\d:\d\d, 1,038 events behind\./).waitFor();
+  for (const colorScheme of ["light", "dark"] as const) {
+    await page.emulateMedia({ colorScheme });
+    for (const [width, height] of sizes) {
+      await page.setViewportSize({ width, height });
+      await checkAxe(page, `behind, ${width}, ${colorScheme}`);
+      if (pictures !== undefined)
+        await page.screenshot({ path: join(pictures, `behind-${width}-${colorScheme}.png`), fullPage: true });
+    }
+  }
+  behind = null;
+  await bar.waitFor({ state: "detached" });
+
+  await page.locator("tbody tr a.row").first().click();
+  const act = page.locator("button[data-act]:visible").first();
+  await act.waitFor();
+  assert.equal(await act.getAttribute("aria-disabled"), null);
+  isFresh = false;
+  await page.getByText(/This node can't confirm what it shows/).waitFor();
+  assert.equal(await act.getAttribute("aria-disabled"), "true");
+  await act.click({ force: true });
+  assert.equal(await page.getByRole("dialog").count(), 0, "no change is begun");
+  await checkAxe(page, "unconfirmed");
+  isFresh = true;
+  await bar.waitFor({ state: "detached" });
+  await act.click();
+  await page.getByRole("dialog").waitFor();
+  isFresh = false;
+  await bar.waitFor();
+  await page.locator("dialog form .actions button").last().click();
+  await page
+    .locator("dialog [role=status]")
+    .getByText(/This node can't confirm/)
+    .waitFor();
+});
+
 test("longer words from right to left leave no word uncovered and nothing to the side", options, async (t) => {
   const worldOptions = { console: { texts: [pseudoText(texts[0])] as const } };
   const { page } = await openConsole(t, browser, { worldOptions, context: { bypassCSP: true } });

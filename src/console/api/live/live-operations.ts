@@ -1,5 +1,6 @@
 /** Operations of the live stream and of the counts, with their schemas. Pure. */
 import { z } from "zod";
+import { standingAnswer } from "./standing.ts";
 
 /** The topics of `GET /live`. An area adds its own here, and its source in live-topics.ts. */
 export const liveTopics = ["status", "counts"] as const;
@@ -23,9 +24,10 @@ export const countsAnswer = z.object({
   people: z.number().nullable().meta({ description: "People with an active session; null: not counted yet." }),
   groups: z.number(),
   held: z.number().meta({ description: "Mass changes that wait for an operator." }),
+  standing: standingAnswer,
   applied: z.object({ epoch: z.int().min(0), position: z.int().min(0), hash: z.string().max(4_096) }),
 });
-export type Counts = Omit<z.infer<typeof countsAnswer>, "applied">;
+export type Counts = Omit<z.infer<typeof countsAnswer>, "applied" | "standing">;
 
 export const liveOperations = {
   "GET /live": {
@@ -35,7 +37,7 @@ export const liveOperations = {
     query: liveSchema,
     status: 200,
     stream:
-      "`alive` every five seconds, with the time and the link that this node has applied. `status`: the leader, each node, and the health by rule, at most once a second. `counts`: as `GET /counts`.",
+      "`alive` every five seconds and when the standing of this node changes, with the time, the link that this node has applied, and `standing`: `current`, `behind` (`events`, `seenAt`) or `unconfirmed`. `status`: the leader, each node, and the health by rule, at most once a second. `counts`: as `GET /counts`.",
     errors: [400],
   },
   "GET /counts": {

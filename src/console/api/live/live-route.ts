@@ -3,7 +3,7 @@
  *
  * - A stream ends with the caller's right to watch. It is checked again when a fact about the operator changes,
  *   periodically, and at the end of the token or session. Without a fresh lease this node hears of no change, so it
- *   sends nothing.
+ *   says that and ends the stream.
  * - A watcher that stops reading is cut off. It gets the newest state when it comes back.
  */
 import type { ServerResponse } from "node:http";
@@ -14,9 +14,12 @@ import { createCounter } from "./counter.ts";
 import { createLiveHub, type LiveHub, type LiveWatcher } from "./live-hub.ts";
 import { liveSchema } from "./live-operations.ts";
 import { liveSources } from "./live-topics.ts";
+import { type Standing, standingOf } from "./standing.ts";
 
 /** An event, because browsers hide comments from scripts. */
 const aliveMs = 5_000;
+/** How often a stream looks whether the standing of this node has changed. */
+const standingMs = 1_000;
 const rightMs = 15_000;
 const stuckMs = 30_000;
 /** So that a page need not wait for the first count of a large cluster. */
@@ -29,6 +32,7 @@ export function registerLive(route: RegisterRoute, deps: OperatorApiDeps): void 
 
   route("GET /counts", async () => ({
     ...(await counter.read({ waitMs: firstCountMs })),
+    standing: standingOf(deps),
     applied: deps.replica.applied,
   }));
 
@@ -92,6 +96,7 @@ async function pump(
 ): Promise<void> {
   let aliveAt = Number.NEGATIVE_INFINITY;
   let askedAt: number = deps.now();
+  let said = "";
   while (!signal.aborted && !watcher.isCutOff()) {
     if (caller.until <= deps.now()) return;
     const at = deps.now();
@@ -101,18 +106,32 @@ async function pump(
     }
     const changed = watcher.changed();
     let text = watcher.take();
-    if (at - aliveAt >= aliveMs) {
-      text += `event: alive\ndata: ${JSON.stringify({ at: deps.now(), applied: deps.replica.applied })}\n\n`;
+    const standing = standingOf(deps);
+    const standingText = JSON.stringify(standing);
+    if (at - aliveAt >= aliveMs || standingText !== said) {
+      text += aliveText({ at, applied: deps.replica.applied, standing });
       aliveAt = at;
+      said = standingText;
     }
     if (text !== "") {
-      if (raw.destroyed || !mayReceive(deps, caller)) return;
+      if (raw.destroyed) return;
+      if (!mayReceive(deps, caller)) {
+        // The last word says nothing that a lease has to confirm.
+        const { promise: sent, resolve } = Promise.withResolvers<void>();
+        raw.end(aliveText({ at, applied: deps.replica.applied, standing }), () => resolve());
+        await within(sent, deps, { ms: standingMs, signal });
+        return;
+      }
       if (!raw.write(text) && !(await within(drained(raw), deps, { ms: stuckMs, signal }))) return;
       continue;
     }
-    const leftMs = Math.min(aliveMs - (at - aliveAt), caller.until - deps.now());
+    const leftMs = Math.min(standingMs, aliveMs - (at - aliveAt), caller.until - deps.now());
     await within(changed, deps, { ms: Math.max(1, leftMs), signal });
   }
+}
+
+function aliveText(data: Readonly<{ at: number; applied: object; standing: Standing }>): string {
+  return `event: alive\ndata: ${JSON.stringify(data)}\n\n`;
 }
 
 function drained(raw: ServerResponse): Promise<void> {

@@ -23,7 +23,8 @@ const frame = {
   live: (position: string) => `Live ${position}`,
   position: (position: string) => `Position ${position}`,
   paused: "Live updates paused. Reconnecting…",
-  behind: (events: string, time: string) => `You're seeing ${time}, ${events} events behind.`,
+  behind: (time: string, events: string) => `You're seeing ${time}, ${events} events behind.`,
+  behindOne: (time: string) => `You're seeing ${time}, 1 event behind.`,
   unconfirmed:
     "This node can't confirm what it shows: it lost its connection to the cluster. Changes are off until it returns.",
   ended: "Your session ended.",
