@@ -156,7 +156,11 @@ test("a caller with some groups of routes sees decisions on these alone, whateve
     { id: "payroll", from: "https://payroll.example.com", routeGroups: ["hr"] },
     { id: "wiki", from: "https://wiki.example.com", routeGroups: ["staff"] },
   ];
-  const at = await startOperatorWorld(t, { routes: routes as never });
+  const history = await openPullStore({
+    ...{ disk: new ModelDisk(), boot: "boot-1" as BootId, bytesMax: 1_000_000_000, monotonicMs: () => 0 },
+  });
+  const at = await startOperatorWorld(t, { routes: routes as never, history });
+  t.after(() => history.close());
   await signIn(at.world, at.world.visitor(), "bob");
   const bob = subjectId(at.world, "bob");
   const record = (seq: number, routeId: string | null): AuditRecord => ({
@@ -186,6 +190,9 @@ test("a caller with some groups of routes sees decisions on these alone, whateve
   assert.equal(await asked({ id: "request-1" }), 200);
   assert.equal(await asked({ id: "request-2" }), 404);
   assert.equal(await asked({ id: "boot-1:2" }), 404);
+  const said = async (id: string): Promise<string> =>
+    (await at.post("/explain", { id }, { headers: { ...headers, "content-type": "application/json" } })).body;
+  assert.equal(await said("request-2"), await said("request-9"), "as if there were none");
   assert.equal(await asked({ record: record(1, "payroll") }), 403, "a record that the caller brings along");
   assert.equal((await at.get("/changes", { headers })).status, 403);
   assert.equal((await at.get("/activity", { headers })).status, 403);

@@ -101,12 +101,16 @@ export function registerExplain(route: RegisterRoute, deps: OperatorApiDeps, pas
       }
       const isInScope = scopeOfRecords(deps, scope);
       const [newest, ...others] = named.found.filter(isInScope);
-      if (newest === undefined) return reply.code(404).send({ error: noDecision(named) });
+      if (newest === undefined)
+        return reply.code(404).send({ error: scope === null ? noDecision(named) : noDecisionInScope });
       return explainRecord(newest, others, { deps, past, ending, shown: routesInScope(deps, scope) });
     },
     { bodyBytesMax: recordBytesMax },
   );
 }
+
+/** How far the search went would tell that there is such a decision on another route. */
+const noDecisionInScope = "no such decision on the routes of your role is known, as far as this server searched";
 
 const noDecision = ({ searchedFrom }: FoundDecisions): string =>
   searchedFrom === null
