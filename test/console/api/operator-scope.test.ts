@@ -198,3 +198,28 @@ test("grants of one person do not mix: a limited operator who sees everything st
   const me = json(await bob.request(at.url("/me"), { headers }));
   assert.deepEqual([me.role, me.routeGroups, me.grants.length], ["operator", ["hr"], 2]);
 });
+
+test("a limited operator makes no one an approver of other routes", async (t) => {
+  const compiled = compilePolicies(routesOf());
+  assert.ok(compiled.ok);
+  const policyOfRoute = (id: string) => compiled.policies.get(id) ?? assert.fail(id);
+  const requestAccess = {
+    ...{ group: "vault-people", approvers: ["group:hr-people", "email:a@example.com"] },
+    ...{ durations: [3_600_000], reason: "required" },
+  };
+  const from = "https://x.example.com";
+  const routes = [
+    { id: "payroll", from, policy: policyOfRoute("payroll"), routeGroups: ["hr"], requestAccess },
+    { id: "vault", from, policy: policyOfRoute("vault"), routeGroups: ["sales"], requestAccess },
+  ] as never;
+  const at = await startOperatorWorld(t, { routes });
+  await signIn(at.world, at.world.visitor(), "bob");
+  const add = async (routeGroups: readonly string[]): Promise<unknown> => {
+    const authorization = `Bearer ${await at.token({ role: "operator", routeGroups })}`;
+    const headers = { authorization, "content-type": "application/json" };
+    const answer = await at.post("/groups/hr-people/members", { add: ["bob"] }, { headers });
+    return [answer.status, json(answer).code];
+  };
+  assert.deepEqual(await add(["hr"]), [403, "out-of-scope"], "its members approve requests for the vault");
+  assert.deepEqual(await add(["hr", "sales"]), [200, undefined]);
+});
