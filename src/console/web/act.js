@@ -188,7 +188,8 @@ const showRefusal = (status, body) => {
 const showDone = (act, answer, dialog, title) => {
   const said = words.act;
   document.dispatchEvent(new CustomEvent("changed", { detail: { act, answer } }));
-  dialog.addEventListener("close", () => location.reload(), { once: true });
+  let isAgain = false;
+  dialog.addEventListener("close", () => (isAgain ? void openAct(act) : location.reload()), { once: true });
   const close = h("button", { type: "button", click: () => dialog.close() }, String(words.close));
   const isUnchanged = answer?.changed === false;
   const isRegional = answer?.accepted === "region";
@@ -203,6 +204,16 @@ const showDone = (act, answer, dialog, title) => {
     const link = h("a", { class: "button", href }, words.receipt.open);
     dialog.replaceChildren(h("h2", { id: "act-title" }, title), panel, h("div", { class: "actions" }, link, close));
     dialog.addEventListener("close", () => panel.dispatchEvent(new Event("receipt-left")), { once: true });
+    const repeat = () => {
+      isAgain = true;
+      dialog.close();
+    };
+    panel.addEventListener("receipt-done", (event) => {
+      if (!(event instanceof CustomEvent) || event.detail !== "lost") return;
+      const again = h("button", { type: "button", class: "first", click: repeat }, words.receipt.again);
+      link.before(again);
+      again.focus();
+    });
     watchReceipt(panel);
   }
   close.focus();
@@ -253,7 +264,12 @@ export const openAct = async (written) => {
       status.textContent = body.error;
       return typed.expect(body.confirm);
     }
-    if (ok) return showDone(act, body, dialog, title);
+    // What was selected stays the subject if the change has to be made again.
+    const { selection: _, single: __, ...whole } = act;
+    const made = { ...whole, title, text: fill(act.text, amount), verb: fill(act.verb, amount) };
+    made.body = withSelection(act.body);
+    if (act.preview !== undefined) made.preview = withSelection(act.preview);
+    if (ok) return showDone(made, body, dialog, title);
     typed.check();
     if (code !== 0 && code < 500) {
       if (unknown === null) commandId = newId();

@@ -8,7 +8,7 @@
  * - Without a broker it asks again; a receipt outlives a change of leader.
  */
 import { count, fill, find, h, words } from "./dom.js";
-import { keepRunning, stopRunning } from "./running.js";
+import { keepRunning, pageOfChange, stopRunning } from "./running.js";
 import { timeOfDay } from "./time.js";
 
 /**
@@ -107,7 +107,7 @@ const createSentence = (element) => {
   };
 };
 
-/** @typedef {{ row: HTMLTableRowElement, until: number, after: number | null }} ShownRow */
+/** @typedef {{ row: HTMLTableRowElement, until: number, after: number | null, isWaiting: boolean }} ShownRow */
 
 /** @param {ReceiptNode} node @param {boolean} isNews */
 const createRow = ({ node, region, role, status }, isNews) => {
@@ -122,19 +122,23 @@ const createRow = ({ node, region, role, status }, isNews) => {
       "td",
       { class: "after" },
       h("span", { "data-part": "after" }),
-      role === "decision-only" && h("small", { class: "muted" }, ` ${said.decisionOnly}`),
+      Object.hasOwn(said.roles, role) && h("small", { class: "muted" }, ` ${said.roles[role]}`),
     ),
   );
 };
 
-/** Time (ms) from the record to this state of the node; null: not known. @param {ReceiptNode} node @param {Receipt} receipt @param {ShownRow | undefined} before */
+/**
+ * Time (ms) from the record to this state of the node; null: not known.
+ * @param {ReceiptNode} node @param {Receipt} receipt
+ * @param {ShownRow | undefined} before what this connection showed last; undefined: nothing
+ */
 const afterOf = (node, receipt, before) => {
   const recordedAt = Date.parse(receipt.recordedAt ?? "");
   if (Number.isNaN(recordedAt)) return null;
   if (node.status === "applied")
     return typeof node.confirmedAt === "number" ? Math.max(0, node.confirmedAt - recordedAt) : null;
-  // Only a panel that has seen the node wait knows when it was fenced.
-  if (node.status === "fenced" && before?.row.dataset["status"] === "unconfirmed")
+  // Only a connection that has seen the node wait knows when it was fenced.
+  if (node.status === "fenced" && before?.isWaiting === true)
     return Math.max(0, (receipt.at ?? Date.now()) - recordedAt);
   return before?.after ?? null;
 };
@@ -178,7 +182,9 @@ const createDrawing = (panel) => {
       const before = known.get(node.node);
       const isSame = before !== undefined && before.row.dataset["status"] === node.status;
       const row = isSame ? before.row : createRow(node, before !== undefined);
-      known.set(node.node, { row, until: Date.now() + (node.fencedInMs ?? 0), after: afterOf(node, receipt, before) });
+      const until = Date.now() + (node.fencedInMs ?? 0);
+      const after = afterOf(node, receipt, before);
+      known.set(node.node, { row, until, after, isWaiting: node.status === "unconfirmed" });
     }
     const sorted = [...nodes].sort(
       (a, b) =>
@@ -203,13 +209,17 @@ const createDrawing = (panel) => {
   return {
     drawTimes,
     sentence,
+    /** The connection broke: what happened since then has no known time. */
+    interrupt() {
+      for (const [name, shown] of known) known.set(name, { ...shown, isWaiting: false });
+    },
     /** @param {Receipt} receipt */
     draw(receipt) {
       const { nodes, status, link } = receipt;
       drawRows(receipt);
       const done = nodes.filter((node) => node.status !== "unconfirmed").length;
       panel.dataset["status"] = status;
-      partOf(panel, "figure").textContent = `${count(done)}/${count(nodes.length)}`;
+      partOf(panel, "figure").textContent = status === "lost" ? "" : `${count(done)}/${count(nodes.length)}`;
       partOf(panel, "more").textContent =
         status === "lost" ? said.lostText : link === null ? "" : fill(said.recorded, count(link.position));
       if (status === "incomplete") sentence.say(fill(said.waiting, count(done), count(nodes.length)));
@@ -231,6 +241,13 @@ const offerDownload = (panel, { signed, commandId }) => {
   );
 };
 
+/** The dialog of a change offers the change itself; any other page leads to the one where it was made. @param {HTMLElement} panel */
+const offerReturn = (panel) => {
+  const href = pageOfChange(panel.dataset["receipt"] ?? "");
+  if (href === null || panel.closest("dialog") !== null) return;
+  partOf(panel, "actions").append(h("a", { class: "button", href }, words.receipt.madeOn));
+};
+
 /** Watches until the receipt is complete or lost, or the panel leaves the document. @param {HTMLElement} panel */
 export const watchReceipt = (panel) => {
   const target = panel.dataset["receipt"] ?? "";
@@ -247,6 +264,7 @@ export const watchReceipt = (panel) => {
   };
   const retry = () => {
     source?.close();
+    drawing.interrupt();
     const wait = retryMs[Math.min(attempts, retryMs.length - 1)];
     attempts += 1;
     setTimeout(open, wait);
@@ -270,6 +288,7 @@ export const watchReceipt = (panel) => {
       offerDownload(panel, receipt);
       if (receipt.status === "incomplete") return retry();
       end();
+      if (receipt.status === "lost") offerReturn(panel);
       stopRunning(target);
       panel.dispatchEvent(new CustomEvent("receipt-done", { bubbles: true, detail: receipt.status }));
     });

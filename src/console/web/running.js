@@ -10,7 +10,10 @@ const checkMs = 5_000;
 /** A receipt that stays incomplete for this long leaves the list. */
 const keptMs = 3_600_000;
 
-/** @returns {{ target: string, at: number }[]} */
+const prefix = "/.pomerium/admin/";
+const pageCharsMax = 500;
+
+/** `page`: where the change was made. @returns {{ target: string, at: number, page?: unknown }[]} */
 const readRunning = () => {
   try {
     const kept = JSON.parse(readKept(key) ?? "[]");
@@ -34,10 +37,17 @@ const show = () => {
   if (shown === null) find("#live", HTMLElement)?.before(pill);
 };
 
+/** The page where this browser made a change that is still watched; null: not known. @param {string} target */
+export const pageOfChange = (target) => {
+  const page = readRunning().find((one) => one.target === target)?.page;
+  return typeof page === "string" && page.startsWith(prefix) && !page.startsWith(`${prefix}receipts/`) ? page : null;
+};
+
 /** @param {string} target */
 export const keepRunning = (target) => {
   const others = readRunning().filter((one) => one.target !== target);
-  keep(key, JSON.stringify([...others, { target, at: Date.now() }].slice(-receiptsMax)));
+  const page = pageOfChange(target) ?? `${location.pathname}${location.search}`.slice(0, pageCharsMax);
+  keep(key, JSON.stringify([...others, { target, at: Date.now(), page }].slice(-receiptsMax)));
   show();
 };
 

@@ -3,15 +3,16 @@
  * fill in, the signed receipt, and what happens when the answer is lost.
  */
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
 import type { Browser } from "playwright-core";
-import { html } from "../../../src/console/index.ts";
+import { html, texts } from "../../../src/console/index.ts";
 import { actButton, actScripts } from "../../../src/console/views/components/act.ts";
 import { receiptPanel, receiptScript } from "../../../src/console/views/components/receipt-panel.ts";
 import { dataTable } from "../../../src/console/views/components/table.ts";
+import { receiptsView } from "../../../src/console/views/receipts/receipts-view.ts";
 import type { View } from "../../../src/console/views/view.ts";
 import type { NodeId } from "../../../src/events/index.ts";
 import { createLocalFanout } from "../../../src/replication/fanout/index.ts";
@@ -102,7 +103,7 @@ const groupView: View = {
     return { title: "Group", lead: "", command: null, content };
   },
 };
-const views = [sessionsView, receiptView, groupView];
+const views = [sessionsView, receiptView, groupView, receiptsView];
 
 test("selected sessions are revoked by keys, and the receipt fills in, here and after a reload", options, async (t) => {
   const world = await startOperatorWorld(t, { console: { views } });
@@ -205,7 +206,7 @@ test("what a change concerns is shown first, and a dangerous one waits for the t
 });
 
 /** A second node, which can fall silent as a frozen process does. */
-async function startSecondNode(t: TestContext, world: World): Promise<{ isFrozen: boolean }> {
+async function startSecondNode(t: TestContext, world: World, windowMs = 5_000): Promise<{ isFrozen: boolean }> {
   const inner = world.broker.databroker("proxy");
   const state = { isFrozen: false };
   const unlessFrozen = <T>(run: () => Promise<T>): Promise<T> =>
@@ -228,7 +229,7 @@ async function startSecondNode(t: TestContext, world: World): Promise<{ isFrozen
     clock: systemClock,
     randomBytes,
     logger: quiet,
-    windowMs: () => 5_000,
+    windowMs: () => windowMs,
     dataDir: null,
   });
   t.after(async () => {
@@ -262,5 +263,133 @@ test("a frozen node is waited for until it is fenced, and the receipt says after
   await page.getByText("In force everywhere: 1 applied, 1 fenced.").waitFor();
   assert.equal(await page.locator("#running").count(), 0);
   assert.equal(await page.locator('tr[data-node="node-2"]').getAttribute("data-status"), "fenced");
+  const { fencedText } = texts[0].console.receipt;
+  assert.equal(await page.locator('tr[data-node="node-2"] .after').textContent(), fencedText, "no time is claimed");
+  await page.goto(consoleUrl(world, "/receipts"));
+  assert.equal(await page.locator("tbody tr td").last().textContent(), "", "nor in the list");
   await checkAxe(page, "a receipt with a fenced node");
+});
+
+test("a receipt that is left and opened again while a node waits is the same, and fills in", options, async (t) => {
+  const world = await startOperatorWorld(t, { console: { views } });
+  const second = await startSecondNode(t, world.world, 60_000);
+  await signIn(world.world, world.world.visitor(), "bob");
+  const { page } = await openConsole(t, browser, { world, path: "/test-sessions" });
+  second.isFrozen = true;
+  await page.locator("tr", { hasText: "bob@" }).locator("input").check();
+  await page.getByRole("button", { name: "Revoke…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("button", { name: "Revoke 1 session" }).click();
+  const waits = async (): Promise<void> => {
+    await page.getByText("1 of 2 nodes have confirmed.").waitFor();
+    await page.locator('tr[data-node="node-2"]', { hasText: /Not confirmed\. Fenced by .* at the latest/ }).waitFor();
+    assert.equal(await page.locator('[data-part="figure"]').textContent(), "1/2");
+    assert.match((await page.locator('tr[data-node="node-1"] .after').textContent()) ?? "", /^\d+ m?s/);
+  };
+  await waits();
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+  await page.getByRole("link", { name: "1 receipt running" }).click();
+  await waits();
+  await page.reload();
+  await waits();
+  second.isFrozen = false;
+  await page.getByText(/Enforced everywhere in \d+\.?\d* m?s\./).waitFor({ timeout: 30_000 });
+  assert.equal(await page.locator('[data-part="figure"]').textContent(), "2/2");
+  assert.match((await page.locator('tr[data-node="node-2"] .after').textContent()) ?? "", /^\d+(?:\.\d)? m?s/);
+  await page.locator("#running").waitFor({ state: "detached" });
+});
+
+type Node = Readonly<{ role?: string; status: "applied" | "fenced" | "unconfirmed" }>;
+
+/** As the API answers. */
+function answerOf(status: "complete" | "incomplete" | "lost", nodes: Readonly<Record<string, Node>>): string {
+  const recordedAt = Date.now() - 60_000;
+  const receipt = {
+    ...{ status, complete: status === "complete", wait: "all", region: null, commandId: randomUUID(), epoch: 3 },
+    link: status === "lost" ? null : { epoch: 3, position: 9, hash: "h" },
+    nodes: Object.entries(nodes).map(([node, { role = "proxy", status: own }]) => ({
+      ...{ node, boot: "b", region: "here", role, status: own, enforced: null, reason: "" },
+      fencedInMs: own === "unconfirmed" ? 9_000 : own === "fenced" ? 0 : null,
+      confirmedAt: own === "applied" ? recordedAt + 40 : null,
+    })),
+    ...{ completeInMs: 0, at: Date.now(), signed: null, recordedAt: new Date(recordedAt).toISOString() },
+  };
+  return `event: receipt\ndata: ${JSON.stringify(receipt)}\n\n`;
+}
+const receipts = "**/api/v1/receipts/**";
+const stream = (body: string) => ({ contentType: "text/event-stream", body });
+
+test("a change that a failover lost is red, and is offered again", options, async (t) => {
+  const world = await startOperatorWorld(t, { console: { views } });
+  await signIn(world.world, world.world.visitor(), "bob");
+  const { page } = await openConsole(t, browser, { world, path: "/test-sessions", context: { bypassCSP: true } });
+  const sent: Readonly<{ commandId: string; sessionIds: unknown }>[] = [];
+  page.on("request", (request) => {
+    if (request.url().endsWith("/sessions/revoke")) sent.push(request.postDataJSON());
+  });
+  await page.route(receipts, (route) => route.fulfill(stream(answerOf("lost", {}))));
+  await page.locator("tr", { hasText: "bob@" }).locator("input").check();
+  await page.getByRole("button", { name: "Revoke…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("button", { name: "Revoke 1 session" }).click();
+  const said = dialog.getByText("This change was lost in a failover.");
+  await said.waitFor();
+  const colorOf = (name: string): string =>
+    `(() => { const one = document.createElement("i"); one.style.color = "var(--${name})"; document.body.append(one); return getComputedStyle(one).color; })()`;
+  const shown = await page.evaluate('getComputedStyle(document.querySelector("dialog .receipt-said")).color');
+  assert.equal(shown, await page.evaluate(colorOf("bad")));
+  assert.equal(await page.locator("#running").count(), 0);
+  await checkAxe(page, "a lost receipt");
+  if (pictures !== undefined) await page.screenshot({ path: join(pictures, "receipt-lost.png") });
+  await page.unroute(receipts);
+  await dialog.getByRole("button", { name: "Make the change again…" }).click();
+  await dialog.getByRole("heading", { name: "Revoke a session" }).waitFor();
+  await dialog.getByRole("button", { name: "Revoke 1 session" }).click();
+  await dialog.getByText("Nothing had to change.").waitFor(); // the log of this test has lost nothing
+  assert.equal(sent.length, 2);
+  assert.deepEqual(sent[0]?.sessionIds, sent[1]?.sessionIds);
+  assert.notEqual(sent[0]?.commandId, sent[1]?.commandId, "another command: the first one is gone");
+});
+
+test("a page of a lost change leads to where it was made, and notes of roles are true of each", options, async (t) => {
+  const world = await startOperatorWorld(t, { console: { views } });
+  const { page, complaints } = await openConsole(t, browser, { world, path: "/test-sessions?group=sales" });
+  const target = `command:${randomUUID()}`;
+  const path = `/receipts/${encodeURIComponent(target)}`;
+  const kept = JSON.stringify([{ target, at: Date.now(), page: "/.pomerium/admin/test-sessions?group=sales" }]);
+  await page.evaluate(`localStorage.setItem("cardea.console.receipts", ${JSON.stringify(kept)})`);
+  const answers = [
+    stream(answerOf("incomplete", { a: { status: "applied" }, b: { status: "unconfirmed" } })),
+    stream(answerOf("complete", { a: { status: "applied" }, b: { status: "fenced" } })),
+  ];
+  await page.route(receipts, (route) => route.fulfill(answers.shift() ?? stream(answerOf("lost", {}))));
+  await page.goto(consoleUrl(world, path));
+  await page.getByText("In force everywhere: 1 applied, 1 fenced.").waitFor();
+  assert.match(
+    (await page.locator('tr[data-node="b"] .after').textContent()) ?? "",
+    /^Silent/,
+    "fenced between two reads",
+  );
+  await page.evaluate(`localStorage.setItem("cardea.console.receipts", ${JSON.stringify(kept)})`);
+  await page.reload();
+  await page.getByText("This change was lost in a failover.").waitFor();
+  await page.getByRole("link", { name: "Go to the page of the change" }).click();
+  await page.waitForURL(/test-sessions\?group=sales$/);
+  const roles = {
+    a: { role: "proxy", status: "applied" },
+    b: { role: "decision-only", status: "applied" },
+    c: { role: "broker", status: "applied" },
+    d: { role: "constructor", status: "applied" },
+  } as const;
+  answers.push(stream(answerOf("complete", roles)));
+  await page.goto(consoleUrl(world, path));
+  await page.getByText(/Enforced everywhere/).waitFor();
+  const note = async (node: string): Promise<string> =>
+    (await page.locator(`tr[data-node="${node}"] .after small`).allTextContents()).join();
+  assert.deepEqual([await note("a"), await note("d")], ["", ""]);
+  assert.match(await note("b"), /signs people in, or decides for another proxy/);
+  assert.match(await note("c"), /regional broker/);
+  assert.ok(complaints.every((each) => each.includes("404")));
+  complaints.length = 0;
 });

@@ -19,13 +19,19 @@ export const receipt = {
   statuses: { applied: "Applied", fenced: "Fenced", unconfirmed: "Waiting" },
   until: (time: string, seconds: string) => `Not confirmed. Fenced by ${time} at the latest, in ${seconds} s.`,
   fencedText: "Silent; its lease and grace ran out, so it permits nothing.",
-  decisionOnly: "Decides for another proxy, which closes its own connections.",
+  roles: {
+    "decision-only":
+      "Forwards no traffic: it signs people in, or decides for another proxy, which closes its own connections.",
+    broker: "A regional broker: the nodes of its region get the log and their leases from it.",
+  },
   download: "Download signed receipt",
   verify: "Check it yourself:",
   askAgain: "Ask again",
   unavailable: "No broker is answering, so the receipt isn't known yet. Asking again…",
   failed: (why: string) => `No receipt: ${why}`,
   open: "Open this receipt",
+  again: "Make the change again…",
+  madeOn: "Go to the page of the change",
   running: (count: string) => plural(count, "1 receipt running", `${count} receipts running`),
 } as const;
 

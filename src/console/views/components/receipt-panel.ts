@@ -25,7 +25,9 @@ export function receiptPanel(target: string, receipt: ShownReceipt | null, conte
   const done = nodes.filter(({ status }) => status !== "unconfirmed").length;
   const name = target.replace(/^(?:command|link):/, "");
   return html`<section class="receipt" data-receipt="${target}" data-status="${receipt?.status ?? "unknown"}" aria-label="${said.title}"><div class="receipt-head"><output class="figure" data-part="figure">${
-    receipt !== null && `${formatCount(done, context)}/${formatCount(nodes.length, context)}`
+    receipt !== null &&
+    receipt.status !== "lost" &&
+    `${formatCount(done, context)}/${formatCount(nodes.length, context)}`
   }</output><div><p class="receipt-said" data-part="said" role="status">${receipt !== null && sentenceOf(receipt, context)}</p><p class="muted" data-part="more">${
     receipt?.status === "lost" && said.lostText
   }</p></div></div><div class="table-box"><table><caption class="quiet">${said.table}</caption><thead><tr><th scope="col">${said.node}</th><th scope="col">${said.status}</th><th scope="col">${said.after}</th></tr></thead><tbody data-part="rows">${nodes.map(
@@ -62,6 +64,11 @@ function rowOf(node: ReceiptNode, receipt: ShownReceipt | null, said: ConsoleTex
     kinds[node.status],
     said.statuses[node.status],
   )}</td><td class="after">${node.status === "fenced" ? said.fencedText : ms !== null && `${ms} ms`}${
-    node.role === "decision-only" && html` <small class="muted">${said.decisionOnly}</small>`
+    roleNote(node.role, said) !== null && html` <small class="muted">${roleNote(node.role, said)}</small>`
   }</td></tr>`;
+}
+
+/** What the receipt of a node of this role does not say. Null: nothing. */
+function roleNote(role: string, { roles }: ConsoleText["receipt"]): string | null {
+  return Object.hasOwn(roles, role) ? roles[role as keyof typeof roles] : null;
 }

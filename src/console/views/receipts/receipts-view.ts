@@ -51,7 +51,8 @@ async function render(context: ViewContext): Promise<ViewPage> {
         statusPill(kinds[receipt.status], said.statuses[receipt.status]),
         actor.kind === "person" ? personChip(actor, context) : isolateText(actor.name),
         applied === null ? words.frame.unknown : said.counted(formatCount(done, context), formatCount(all, context)),
-        receipt.enforcedMs === null ? "" : said.ms(formatCount(receipt.enforcedMs, context)),
+        // When a silent node was fenced is not known afterwards.
+        receipt.enforcedMs === null || (fenced ?? 0) > 0 ? "" : said.ms(formatCount(receipt.enforcedMs, context)),
       ],
     };
   });
