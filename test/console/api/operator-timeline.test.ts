@@ -178,17 +178,27 @@ test("a page that does not chain to what this server has read is refused, and a 
 
 test("a receipt has a state only where every node is known", async (t) => {
   let answers = true;
+  let left: Readonly<{ epoch: number; position: number }> | null = null;
   const at = await startOperatorWorld(t, {
     operator: (inner) => ({
       ...inner,
       status: async (options) => {
         if (!answers) throw new Error("away");
-        return inner.status(options);
+        const status = await inner.status(options);
+        const [node] = status.nodes;
+        const other = left !== null && node !== undefined ? [{ ...node, enforced: left as never }] : [];
+        return { ...status, nodes: [...status.nodes, ...other] };
       },
     }),
   });
   await signIn(at.world, at.world.visitor(), "alice");
   await at.post("/groups/eng/members", { add: ["alice"], wait: "all" });
+  assert.equal(rowsOf(await changes(at))[0]?.receipt, "complete");
+  left = { epoch: 0, position: 1_000 };
+  assert.equal(rowsOf(await changes(at))[0]?.receipt, "incomplete", "a node with events that a failover has lost");
+  left = { epoch: 1, position: 1 };
+  assert.equal(rowsOf(await changes(at))[0]?.receipt, "incomplete");
+  left = { epoch: 1, position: 1_000 };
   assert.equal(rowsOf(await changes(at))[0]?.receipt, "complete");
   answers = false;
   assert.equal(rowsOf(await changes(at))[0]?.receipt, null);

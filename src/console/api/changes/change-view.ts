@@ -11,9 +11,11 @@ export type ChangeViewParts = Readonly<{
   replica: Replica;
   /** The name of an identity provider; null: none of this configuration. */
   providerName: (idpId: string) => string | null;
-  /** The oldest link that every node enforces; null: not known. */
-  enforced: Link | null;
+  /** What every node enforces; null: not known. */
+  enforced: EnforcedByAll | null;
 }>;
+/** A node of an earlier epoch may be at a later position, of events that a failover has lost. */
+export type EnforcedByAll = Pick<Link, "epoch" | "position">;
 
 const subjectsShown = 20;
 const textCharsMax = 500;
@@ -49,9 +51,12 @@ export function viewRow(row: TimelineRow, parts: ChangeViewParts): ChangeView | 
     count,
     undo: "does" in undo ? undo : null,
     final: "does" in undo || !isAct ? null : undo.final,
-    receipt: main.cause === null || enforced === null ? null : enforced.position >= last ? "complete" : "incomplete",
+    receipt: main.cause === null || enforced === null ? null : isEnforced(row, enforced) ? "complete" : "incomplete",
   };
 }
+
+const isEnforced = ({ main, last }: ChangeRow, { epoch, position }: EnforcedByAll): boolean =>
+  epoch >= main.epoch && position >= last;
 
 /** An actor of the log: `user:ID`, `operator:ID`, `operator:NAME#TOKEN`, `service:…` or `system`. */
 export function describeActor(actor: string, replica: Replica): ChangeView["actor"] {

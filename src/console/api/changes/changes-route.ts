@@ -6,7 +6,15 @@
  * - Names are those of now: an erased person has none.
  */
 import { LogUnreachableError } from "../../../audit/index.ts";
-import { type Link, linkOf, type Position, type Stream, type UnixMs, userStream } from "../../../events/index.ts";
+import {
+  type Epoch,
+  type Link,
+  linkOf,
+  type Position,
+  type Stream,
+  type UnixMs,
+  userStream,
+} from "../../../events/index.ts";
 import type { ClusterStatus, Replica } from "../../../replication/index.ts";
 import { badRequest, type OperatorApiDeps, type RegisterRoute } from "../operator-route.ts";
 import { findUsers } from "../operator-views.ts";
@@ -14,7 +22,7 @@ import { checkArchive } from "../past/past-log.ts";
 import { createActivity } from "./activity.ts";
 import { type BackwardLogDeps, type BackwardPage, linkAt, positionAt, readBelow } from "./backward-log.ts";
 import { activitySchema, type ChangesPage, type ChangesQuery, changesSchema } from "./change-schemas.ts";
-import { type ChangeViewParts, viewRow } from "./change-view.ts";
+import { type ChangeViewParts, type EnforcedByAll, viewRow } from "./change-view.ts";
 import { isChangeType } from "./describe-change.ts";
 import { createTimeline, type Timeline, type TimelineFilter, type TimelineRow } from "./timeline.ts";
 
@@ -194,16 +202,17 @@ async function scanBelow(scan: Scan, top: Link | null, base: Position): Promise<
 const whyMissing = ({ position }: Link): string =>
   `retention has dropped the events up to ${position}, and no broker has them in its archive`;
 
-/** The oldest link that a node which is not fenced enforces; null: unknown. */
-function enforcedByAll(status: ClusterStatus | undefined): Link | null {
+/** The oldest epoch and the oldest position that a node which is not fenced enforces; null: unknown. */
+function enforcedByAll(status: ClusterStatus | undefined): EnforcedByAll | null {
   if (status === undefined) return null;
-  let oldest: Link | null = null;
+  let [epoch, position]: [Epoch | null, Position | null] = [null, null];
   for (const { enforced, fencedInMs } of status.nodes) {
     if (fencedInMs !== null && fencedInMs <= 0) continue;
     if (enforced === null) return null;
-    if (oldest === null || enforced.position < oldest.position) oldest = enforced;
+    epoch = epoch === null || enforced.epoch < epoch ? enforced.epoch : epoch;
+    position = position === null || enforced.position < position ? enforced.position : position;
   }
-  return oldest;
+  return epoch === null || position === null ? null : { epoch, position };
 }
 
 type FilterProblem = Readonly<{ status: 400 | 404; error: string }>;
