@@ -195,7 +195,7 @@ test("a signed-in person uses psql, ssh, a line protocol and UDP, and a revocati
   assert.match(listing.output(), new RegExp(`Engineering +http +http://eng.localhost:${dev.port} `));
   const asJson = start(process.execPath, [mainFile, "routes", "list", "--json"], env);
   assert.equal(await asJson.ended, 0, asJson.output());
-  assert.equal((JSON.parse(asJson.output()) as unknown[]).length, 12);
+  assert.equal((JSON.parse(asJson.output()) as unknown[]).length, 13);
   const wrongAccount = { ...env, CARDEA_SERVICE_ACCOUNT: "bm8.bm8.bm8" };
   const refused = start(process.execPath, [mainFile, "routes", "list"], wrongAccount);
   assert.equal(await refused.ended, 1, refused.output());

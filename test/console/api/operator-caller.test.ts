@@ -115,7 +115,7 @@ const pathValues: Readonly<Record<string, string>> = {
   ...{ id: "s1", user: "alice", group: "eng", hash: "a".repeat(64), token: "abcdef012345" },
   ...{ held: "33333333-3333-4333-8333-333333333333", directory: "corp", receiver: "payroll", transmitter: "okta" },
   ...{ commandId: "22222222-2222-4222-8222-222222222222", target: `link:1.1.${"a".repeat(64)}` },
-  ...{ a: "a".repeat(64), b: "b".repeat(64) },
+  ...{ a: "a".repeat(64), b: "b".repeat(64), request: "44444444-4444-4444-8444-444444444444" },
 };
 
 test("while the home region is out of reach, an administrator hears that and until when, with a code of its own; a token is accepted", async (t) => {

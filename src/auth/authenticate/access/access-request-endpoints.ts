@@ -41,6 +41,7 @@ import {
   isOnHost,
   newestRequest,
   refusalProof,
+  requestStatusAt,
 } from "./requestable-routes.ts";
 
 export const accessApiPath = "/.pomerium/api/v1/access-requests";
@@ -219,9 +220,19 @@ function showPage(call: Call, asking: SignedIn, query: URLSearchParams, problem:
 }
 
 function stateOf(call: Call, request: AccessRequest): NonNullable<AccessRequestPage["request"]> {
-  const { status, until, requestedAt, expiresAt, durationMs, decidedAt, endedAt } = request;
+  const { until, requestedAt, expiresAt, durationMs, decidedAt, endedAt } = request;
   const { reason, note } = wordsOf(call, request);
-  return { status, until, requestedAt, expiresAt, durationMs, decidedAt, endedAt, reason, note };
+  return {
+    status: requestStatusAt(request, call.deps.clock.wall()),
+    until,
+    requestedAt,
+    expiresAt,
+    durationMs,
+    decidedAt,
+    endedAt,
+    reason,
+    note,
+  };
 }
 
 /** Only the pages of the route's own host show what was written. */
@@ -237,12 +248,12 @@ function wordsOf(
 }
 
 function describeOwn(call: Call, request: AccessRequest): object {
-  const { requestId, routeId, status, durationMs, requestedAt, expiresAt, decidedAt, until, endedAt } = request;
+  const { requestId, routeId, durationMs, requestedAt, expiresAt, decidedAt, until, endedAt } = request;
   const iso = (at: number | null): string | null => (at === null ? null : new Date(at).toISOString());
   return {
     id: requestId,
     routeId,
-    status,
+    status: requestStatusAt(request, call.deps.clock.wall()),
     durationMs,
     ...wordsOf(call, request),
     requestedAt: iso(requestedAt),

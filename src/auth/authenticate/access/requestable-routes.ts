@@ -20,6 +20,14 @@ const proofS = 24 * 3_600;
 type Proving = Pick<AuthDeps, "settings" | "clock">;
 type About = Readonly<{ routeId: string; userId: UserId }>;
 
+/** Nodes enforce an end by their own clock, about a second before the log has the event of it. */
+export function requestStatusAt(
+  { status, until }: Pick<AccessRequest, "status" | "until">,
+  now: number,
+): AccessRequest["status"] {
+  return status === "approved" && until !== null && until <= now ? "expired" : status;
+}
+
 /** That this route has refused this person. */
 export function refusalProof(deps: Proving, about: About): string {
   const at = nowS(deps as AuthDeps);
