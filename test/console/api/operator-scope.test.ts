@@ -96,6 +96,14 @@ test("a limited operator changes groups that open only routes of their own, and 
     assert.deepEqual(await status(group, { add: ["no-such-person"] }), refused, "the same for every name");
     assert.deepEqual(await status(group, { remove: ["bob"], dryRun: true }), refused, "nor a preview");
   }
+  const dryRuns = () => at.accesses.filter(({ command }) => command === "POST /groups/:group/members");
+  assert.equal(dryRuns().length, 0, "what is refused, or is a command, has other records");
+  assert.deepEqual(await status("hr-people", { remove: ["bob"], dryRun: true }), [200, undefined]);
+  assert.deepEqual(
+    dryRuns().map(({ targets, outcome }) => [targets, outcome]),
+    [[["group:hr-people"], "done"]],
+    "a preview names people, so who saw it is recorded",
+  );
   assert.equal((await get("/groups/hr-people")).status, 200);
   const [hidden, missing] = [await get("/groups/sales"), await get("/groups/none-of-this-name")];
   assert.deepEqual([hidden.status, hidden.body], [missing.status, missing.body], "a group of others is no group");

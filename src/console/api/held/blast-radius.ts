@@ -1,4 +1,5 @@
 /** Blast radius: the people and routes that a change of groups would concern. */
+import { typedActor } from "../../../audit/index.ts";
 import { type Command, type GroupId, massChangeFrom, parseCommandId, type UserId } from "../../../events/index.ts";
 import type { OperatorApiDeps } from "../operator-route.ts";
 import { profileOfUser } from "../operator-views.ts";
@@ -32,6 +33,12 @@ export async function answerPreview(
 ): Promise<PreviewAnswer | undefined> {
   // A process that is only a proxy never loads the broker.
   const { previewChange } = await import("../../../broker/index.ts");
+  // The answer names people, and nothing else records who has seen it.
+  if (command.type === "changeGroupMembers" || command.type === "removeGroup") {
+    const operation = `POST /groups/:group/${command.type === "removeGroup" ? "remove" : "members"}`;
+    const targets = [`group:${command.groupId}`];
+    deps.access.read({ operation, actor: typedActor(actor), targets, ip: deps.callerIp() });
+  }
   const commandId = parseCommandId(deps.uuid());
   const now = deps.now();
   const limits = deps.massChange === undefined ? {} : { limits: deps.massChange };
