@@ -450,6 +450,7 @@ export function startBroker(options: BrokerOptions): Broker {
       leaderClient,
       vaultKeys,
       clock,
+      turn: () => new Promise((resolve) => createWakeTimer(resolve).set(0)),
       submit,
       pages: page,
       receipts: receiptIssuer,

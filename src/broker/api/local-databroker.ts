@@ -89,6 +89,8 @@ export type LocalDatabrokerDeps = Readonly<{
   /** Null: this process keeps no snapshots. */
   snapshots: Pick<SnapshotService, "places" | "requestSnapshot"> | null;
   clock: Clock;
+  /** Lets other work of the process run. */
+  turn: () => Promise<void>;
 }>;
 
 /** Commands wait this long for an unreachable store, in case it recovers. */
@@ -218,7 +220,7 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
 
     async history(request) {
       check("history");
-      return fromStore(readHistory(deps.log, request));
+      return fromStore(readHistory(deps.log, request, deps.turn));
     },
 
     async configuration(configHash) {

@@ -129,3 +129,32 @@ test("lists are compared without their equal parts, entries with names by their 
   const proto = changes(JSON.parse('{"__proto__": 1}'), { a: 1 });
   assert.equal(proto.changes.length, 2);
 });
+
+test("the history of configurations is searched once, and then only what has been recorded since", async (t) => {
+  const depths: number[] = [];
+  const at = await startOperatorWorld(t, {
+    operator: (inner) => ({
+      ...inner,
+      history(request) {
+        if (request.streams.length > 0) depths.push(request.depth);
+        return inner.history(request);
+      },
+    }),
+  });
+  const { world } = at;
+  const since = async (): Promise<ConfigurationHistory> => json(await at.get("/configurations/history"));
+  const first = await activate(world, "node-1", { routes: [route("a", inGroup("eng"))] });
+  await signIn(world, world.visitor(), "alice");
+  const before = await since();
+  assert.ok(depths.reduce((sum, depth) => sum + depth, 0) >= world.replica.applied.position);
+  depths.length = 0;
+  assert.deepEqual(await since(), before);
+  assert.deepEqual(depths, [], "nothing has been recorded since");
+  const position = world.replica.applied.position;
+  const second = await activate(world, "node-1", { routes: [route("b", inGroup("eng"))] });
+  const after = await since();
+  assert.ok(depths.length > 0 && depths.every((depth) => depth <= world.replica.applied.position - position));
+  const seen = (hash: ConfigHash) => after.configurations.find(({ configHash }) => configHash === hash)?.firstSeenAt;
+  assert.ok(seen(first) && seen(second), "what was found before is still there");
+  assert.equal(after.searchedTo, 0);
+});

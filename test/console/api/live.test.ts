@@ -160,6 +160,7 @@ const openView: View = {
   id: "open",
   path: "/open",
   menu: null,
+  scoped: true,
   role: "operator",
   async render({ call }) {
     const answer = await call("GET /users");

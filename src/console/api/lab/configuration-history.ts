@@ -6,12 +6,13 @@ import {
   type ConfigHash,
   configurationStream,
   decodeEvents,
+  type Link,
   type NodeId,
   type Position,
-  type Recorded,
+  type Stream,
+  sameLink,
   type UnixMs,
 } from "../../../events/index.ts";
-import type { Databroker } from "../../../replication/index.ts";
 import { type ConfigurationView, listConfigurations } from "../operator-configurations.ts";
 import type { OperatorApiDeps, RegisterRoute } from "../operator-route.ts";
 
@@ -37,16 +38,18 @@ const announcementsMax = 10_000;
 const streamsMax = 100;
 
 export function registerConfigurationHistory(route: RegisterRoute, deps: OperatorApiDeps): void {
-  route("GET /configurations/history", () => readConfigurationHistory(deps));
+  const search = createAnnouncementSearch(deps);
+  route("GET /configurations/history", () => readConfigurationHistory(deps, search));
 }
 
 /** @throws BrokerUnavailableError */
 async function readConfigurationHistory(
-  deps: Pick<OperatorApiDeps, "databroker" | "replica" | "now">,
+  deps: Pick<OperatorApiDeps, "databroker">,
+  search: AnnouncementSearch,
 ): Promise<ConfigurationHistory> {
   const [known, { nodes, absent = [] }] = await Promise.all([listConfigurations(deps), deps.databroker.status()]);
   const names = [...new Set([...nodes, ...absent].map(({ node }) => node))];
-  const { found, searchedTo } = await announcements(deps, names);
+  const { found, searchedTo } = await search(names);
   const running = nodes.map(({ node, configHash }) => {
     const newest = found.find((one) => one.node === node);
     const own = newest !== undefined && newest.configHash === configHash ? newest : undefined;
@@ -71,31 +74,73 @@ async function readConfigurationHistory(
   };
 }
 
-/** Newest first. @throws BrokerUnavailableError */
-async function announcements(
-  {
-    databroker,
-    replica,
-    now,
-  }: Readonly<{ databroker: Pick<Databroker, "history">; replica: OperatorApiDeps["replica"]; now: () => number }>,
-  names: readonly NodeId[],
-): Promise<Readonly<{ found: readonly Announcement[]; searchedTo: number }>> {
-  const found: Announcement[] = [];
-  const endsAt = now() + searchMsMax;
-  const add = ({ event, position, recordedAt }: Recorded): void => {
-    if (event.type === "ConfigurationActivated")
-      found.push({ node: event.nodeId, configHash: event.configHash, at: recordedAt, position });
-  };
-  let upTo: Position = replica.applied.position;
-  const streams = names.slice(0, streamsMax).map(configurationStream);
-  while (streams.length > 0 && upTo > 0 && now() < endsAt && found.length < announcementsMax) {
-    const page = await databroker.history({ streams, upTo, depth: searchDepth });
-    for (const { previous, bytes } of page.found.toReversed()) decodeEvents([bytes], previous).forEach(add);
-    const isOver = page.damagedAt !== null || page.searchedTo <= page.base || page.searchedTo >= upTo;
-    upTo = page.searchedTo;
-    if (isOver) break;
+/** The announcements of these nodes, newest first. @throws BrokerUnavailableError */
+type AnnouncementSearch = (names: readonly NodeId[]) => Promise<Searched>;
+type Searched = Readonly<{ found: readonly Announcement[]; searchedTo: number }>;
+
+/**
+ * Remembers what the last search found, at most `announcementsMax` announcements of about 200 bytes. The next one reads
+ * only what has been recorded since, and below where the last one had to stop.
+ */
+function createAnnouncementSearch({
+  databroker,
+  replica,
+  now,
+}: Pick<OperatorApiDeps, "databroker" | "replica" | "now">): AnnouncementSearch {
+  let last: (Searched & Readonly<{ of: string; head: Link }>) | null = null;
+
+  async function scan(
+    streams: readonly Stream[],
+    { from, floor, endsAt }: Readonly<{ from: number; floor: number; endsAt: number }>,
+  ): Promise<Searched & Readonly<{ isWhole: boolean }>> {
+    const found: Announcement[] = [];
+    let upTo = from;
+    while (upTo > floor) {
+      if (streams.length === 0 || now() >= endsAt || found.length >= announcementsMax)
+        return { found, searchedTo: upTo, isWhole: false };
+      const depth = Math.min(searchDepth, upTo - floor);
+      const page = await databroker.history({ streams: [...streams], upTo: upTo as Position, depth });
+      for (const { previous, bytes } of page.found.toReversed())
+        for (const { event, position, recordedAt } of decodeEvents([bytes], previous))
+          if (event.type === "ConfigurationActivated")
+            found.push({ node: event.nodeId, configHash: event.configHash, at: recordedAt, position });
+      const isOver = page.damagedAt !== null || page.searchedTo <= page.base || page.searchedTo >= upTo;
+      upTo = page.searchedTo;
+      if (isOver) return { found, searchedTo: upTo, isWhole: upTo <= floor };
+    }
+    return { found, searchedTo: upTo, isWhole: true };
   }
-  return { found, searchedTo: upTo };
+
+  /** What was found before, if it is of the same nodes and of this history. */
+  async function remembered(of: string, head: Link): Promise<typeof last> {
+    const before = last;
+    if (before === null || before.of !== of || before.head.position > head.position) return null;
+    const { at } = await databroker.history({ streams: [], upTo: before.head.position, depth: 1 });
+    return at !== null && sameLink(at, before.head) ? before : null;
+  }
+
+  return async (names) => {
+    const streams = names.slice(0, streamsMax).map(configurationStream);
+    const of = [...streams].sort().join(" ");
+    const head = replica.applied;
+    const endsAt = now() + searchMsMax;
+    const before = await remembered(of, head);
+    const newer = await scan(streams, { from: head.position, floor: before?.head.position ?? 0, endsAt });
+    if (before === null || !newer.isWhole) {
+      last = { ...newer, of, head };
+      return newer;
+    }
+    const known = [...newer.found, ...before.found];
+    const older = await scan(streams, {
+      from: known.length >= announcementsMax ? 0 : before.searchedTo,
+      floor: 0,
+      endsAt,
+    });
+    const found = [...known, ...older.found].slice(0, announcementsMax);
+    const searchedTo = known.length >= announcementsMax ? before.searchedTo : older.searchedTo;
+    last = { found, searchedTo, of, head };
+    return { found, searchedTo };
+  };
 }
 
 /** A node leaves a configuration when it announces the next one. */
