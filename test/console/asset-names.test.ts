@@ -1,6 +1,6 @@
 /**
- * Names of assets: scripts and style sheets of all areas share one set of names. Two areas that write to one name replace
- * each other's file, and pages of the first then load the script of the second.
+ * Names of assets: scripts and style sheets of all areas share one set of names. Two areas that write to one name
+ * replace each other's file, and pages of the first then load the script of the second.
  */
 import assert from "node:assert/strict";
 import { globSync, readdirSync, readFileSync } from "node:fs";
