@@ -19,6 +19,7 @@ export {
   type SinkBatching,
 } from "./audit-sink.ts";
 export { type ActRecord, type CommandKind, recordCommands, typedActor } from "./command-record.ts";
+export { formatCsvCell } from "./csv-cell.ts";
 export { type Explained, type ExplainedEvent, type ExplainedFact, explainDecision } from "./explain.ts";
 export { type LogAtTime, type LogReading, type LogTarget, LogUnreachableError, readLogAt } from "./log-at-time.ts";
 export { createLogWalk, type LogWalk } from "./log-walk.ts";

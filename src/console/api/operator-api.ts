@@ -16,6 +16,7 @@ import { parseDecisionQuery } from "./decisions/decision-query.ts";
 import { streamDecisions } from "./decisions/decision-stream.ts";
 import { registerHeld } from "./held/operator-held.ts";
 import { registerLab } from "./lab/replay-route.ts";
+import { createCsvWriter } from "./lists/list-csv.ts";
 import { registerLists } from "./lists/list-routes.ts";
 import { registerLive } from "./live/live-route.ts";
 import { registerLocalReceipts } from "./local-changes.ts";
@@ -117,7 +118,8 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   };
   registerMe(route, deps);
   registerSettings(route, deps);
-  registerLists(route, deps);
+  const sendCsv = createCsvWriter(deps);
+  registerLists(route, deps, sendCsv);
   registerReads(route, deps);
   registerReceiptList(route, deps);
   registerPreview(route, deps);
@@ -147,7 +149,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerRechecks(route, deps);
   registerSeals(route, deps);
   registerAccessReports(route, deps, past);
-  registerChangeReads(route, deps);
+  registerChangeReads(route, deps, sendCsv);
   registerAccessRequests(route, deps);
   const missing = Object.keys(operatorOperations).filter((name) => !registered.has(name));
   if (missing.length > 0) throw new TypeError(`operations without a handler: ${missing.join(", ")}`);
@@ -158,7 +160,7 @@ const readTargetsMax = 20;
 /** The people that a read names, by id: the name in the request may be an e-mail. */
 function readTargets({ params, query }: FastifyRequest, replica: OperatorApiDeps["replica"]): readonly string[] {
   const named = { ...(params as Readonly<Record<string, unknown>>), ...(query as Readonly<Record<string, unknown>>) };
-  const { user, group, route, transmitter, receiver, subject } = named;
+  const { user, group, route, transmitter, receiver, subject, format } = named;
   const people = (value: unknown): string[] =>
     typeof value === "string" ? findListedUsers(replica, nameIn(value), readTargetsMax).map((id) => `user:${id}`) : [];
   // The subject of a read of changes may also be the stream of something else.
@@ -168,7 +170,9 @@ function readTargets({ params, query }: FastifyRequest, replica: OperatorApiDeps
   const text = (type: string, value: unknown): string[] =>
     typeof value === "string" && value.length <= 200 ? [`${type}:${nameIn(value)}`] : [];
   const streams = [...text("transmitter", transmitter), ...text("receiver", receiver)];
-  return [...users, ...text("group", group), ...text("route", route), ...streams];
+  // A whole list as a file is another thing than a page of it, and is not taken for a repeated read.
+  const file = format === "csv" ? ["format:csv"] : [];
+  return [...users, ...text("group", group), ...text("route", route), ...streams, ...file];
 }
 
 /** The streams of our signals: what each receiver has, what waits, and who may stop it. */

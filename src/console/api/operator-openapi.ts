@@ -106,9 +106,10 @@ function queryParameters(query: z.ZodObject): readonly Json[] {
   });
 }
 
-function successOf({ answer, stream }: Operation): Json {
+function successOf({ answer, stream, query }: Operation): Json {
   const content = {
     ...(answer === undefined ? {} : { "application/json": { schema: schemaOf(answer, "output") } }),
+    ...(query !== undefined && "format" in query.shape ? { "text/csv": { schema: { type: "string" } } } : {}),
     ...(stream === undefined ? {} : { "text/event-stream": { schema: { type: "string", description: stream } } }),
   };
   return { description: "Done.", content };

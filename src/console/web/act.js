@@ -219,6 +219,19 @@ const showDone = (act, answer, dialog, title) => {
   close.focus();
 };
 
+/**
+ * The act with what was selected as its subject, for when it has to be made again.
+ * @param {any} act @param {{ title: string, amount: string, withSelection: (body: object) => object }} selected
+ */
+const settle = ({ selection: _, single: __, ...act }, { title, amount, withSelection }) => ({
+  ...act,
+  title,
+  text: fill(act.text, amount),
+  verb: fill(act.verb, amount),
+  body: withSelection(act.body),
+  ...(act.preview === undefined ? {} : { preview: withSelection(act.preview) }),
+});
+
 /** @param {any} written */
 export const openAct = async (written) => {
   if (!mayChange()) return;
@@ -264,12 +277,7 @@ export const openAct = async (written) => {
       status.textContent = body.error;
       return typed.expect(body.confirm);
     }
-    // What was selected stays the subject if the change has to be made again.
-    const { selection: _, single: __, ...whole } = act;
-    const made = { ...whole, title, text: fill(act.text, amount), verb: fill(act.verb, amount) };
-    made.body = withSelection(act.body);
-    if (act.preview !== undefined) made.preview = withSelection(act.preview);
-    if (ok) return showDone(made, body, dialog, title);
+    if (ok) return showDone(settle(act, { title, amount, withSelection }), body, dialog, title);
     typed.check();
     if (code !== 0 && code < 500) {
       if (unknown === null) commandId = newId();

@@ -6,6 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
 import type { Browser, Locator, Page } from "playwright-core";
@@ -123,6 +124,13 @@ test("every list and page reads well at three sizes, whatever people call themse
   );
   assert.notEqual(await page.title(), "1", "markup in a name is text");
   await shoot(page, "people");
+  await page.goto(consoleUrl(world, "/people?q=bob"));
+  const [file] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("link", { name: "Download CSV" }).click(),
+  ]);
+  assert.equal(file.suggestedFilename(), "people.csv");
+  assert.match(readFileSync(await file.path(), "utf8"), /^"id",.*\r\n.*"Bob Baker","bob@example.com".*\r\n$/);
   for (const id of [evil, long]) {
     await page.goto(consoleUrl(world, `/people/${id}`));
     await page.getByRole("heading", { level: 1 }).waitFor();

@@ -1,11 +1,5 @@
-/**
- * Record CSV: audit records as rows of RFC 4180. Pure.
- *
- * - Every text is quoted. A text that a spreadsheet would evaluate as a formula gets an apostrophe in front, so it is
- *   not exactly the record's; NDJSON is.
- * - Control and format characters other than line ends and tabs are replaced.
- */
-import { type AuditRecord, gapSizes, recordIdOf } from "../../../audit/index.ts";
+/** Record CSV: audit records as rows of RFC 4180. Pure. */
+import { type AuditRecord, formatCsvCell, gapSizes, recordIdOf } from "../../../audit/index.ts";
 
 type Cell = string | number | null | undefined;
 
@@ -59,7 +53,7 @@ export const csvHead = `${Object.keys(columns).join(",")}\r\n`;
 
 export function formatCsvRow(record: AuditRecord, names: ReadonlyMap<string, string>): string {
   return `${Object.values(columns)
-    .map((column) => formatCell(column(record, names)))
+    .map((column) => formatCsvCell(column(record, names)))
     .join(",")}\r\n`;
 }
 
@@ -76,18 +70,6 @@ function act(cell: (record: Kind<"operator" | "authentication">) => Cell): (reco
 function gap(cell: (record: Kind<"gap">) => Cell): (record: AuditRecord) => Cell {
   return (record) => (record.kind === "gap" ? cell(record) : null);
 }
-
-/** Records of other versions may hold any value. */
-function formatCell(value: unknown): string {
-  if (value === null || value === undefined) return "";
-  if (typeof value === "number" && Number.isFinite(value)) return String(value);
-  const text = (typeof value === "string" ? value : JSON.stringify(value)).replace(unsafe, "\u{fffd}").toWellFormed();
-  return `"${(isFormula.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
-}
-
-/** What spreadsheets evaluate: also behind white space, and in full width. */
-const isFormula = /^[\s\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20|%]|^[\t\r\n]/;
-const unsafe = /(?![\t\r\n])[\p{Cc}\p{Cf}]/gu;
 
 function timeText(at: number): string | number {
   return Math.abs(at) <= 8.64e15 ? new Date(at).toISOString() : at;

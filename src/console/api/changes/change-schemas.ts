@@ -1,5 +1,6 @@
 /** Operations of the operator API that read what has changed and what happens, and their schemas. Pure. */
 import { z } from "zod";
+import { format } from "../lists/list-schemas.ts";
 import { changeAreas, foldedKinds } from "./describe-change.ts";
 
 const position = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
@@ -25,6 +26,7 @@ export const changesSchema = z.strictObject({
   }),
   from: time.meta({ description: "Only changes from this time on." }),
   to: time.meta({ description: "Only changes up to this time." }),
+  format,
   fold: flag.optional().meta({
     description:
       "Whether sign-ins and other frequent events are counted. Default: unless `type` or `subject` is given.",

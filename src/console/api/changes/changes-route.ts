@@ -16,6 +16,8 @@ import {
   userStream,
 } from "../../../events/index.ts";
 import type { ClusterStatus, Replica } from "../../../replication/index.ts";
+import { changesCsv } from "../lists/list-columns.ts";
+import type { CsvWriter } from "../lists/list-csv.ts";
 import { badRequest, type OperatorApiDeps, type RegisterRoute } from "../operator-route.ts";
 import { findUsers } from "../operator-views.ts";
 import { checkArchive } from "../past/past-log.ts";
@@ -30,10 +32,12 @@ import { createTimeline, type Timeline, type TimelineFilter, type TimelineRow } 
 const eventsMax = 20_000;
 /** Blocks of the archive that are followed down to where a call begins. */
 const blocksMax = 500;
+/** The rows of one page of a file. */
+const csvPageRows = 200;
 /** Calls that read at once; further ones are refused. */
 const readsMax = 8;
 
-export function registerChangeReads(route: RegisterRoute, deps: OperatorApiDeps): void {
+export function registerChangeReads(route: RegisterRoute, deps: OperatorApiDeps, sendCsv: CsvWriter): void {
   const turn = (): Promise<void> => deps.sleep(0, new AbortController().signal);
   const activity = createActivity({ feed: deps.feed, turn, now: deps.now });
   route("GET /activity", async (request, reply) => {
@@ -43,7 +47,7 @@ export function registerChangeReads(route: RegisterRoute, deps: OperatorApiDeps)
     return activity.answer(query.data.minutes);
   });
   let reading = 0;
-  route("GET /changes", async (request, reply) => {
+  route("GET /changes", async (request, reply, caller) => {
     const query = changesSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
     const filter = filterOf(query.data, deps.replica);
@@ -54,6 +58,15 @@ export function registerChangeReads(route: RegisterRoute, deps: OperatorApiDeps)
     reply.raw.once("close", () => ending.abort());
     reading += 1;
     try {
+      if (query.data.format === "csv") {
+        const page = async (next: string | null) => {
+          const before = next === null ? query.data.before : (Number(next) as Position);
+          const asked = { ...query.data, before, limit: csvPageRows };
+          const { changes, next: following } = await readChanges(deps, { query: asked, filter, signal: ending.signal });
+          return { items: changes, next: following === null ? null : String(following) };
+        };
+        return await sendCsv({ request, reply, caller }, { ...changesCsv, page });
+      }
       return await readChanges(deps, { query: query.data, filter, signal: ending.signal });
     } catch (error) {
       if (!(error instanceof LogUnreachableError)) throw error;

@@ -7,6 +7,8 @@ import { describeSession, describeUser, findUsers } from "../operator-views.ts";
 import { isInScope } from "../roles/operator-roles.ts";
 import { scopeOfGroups } from "../roles/scope-of-groups.ts";
 import { describeListed, GroupIndex, listGroups, listMembers } from "./group-list.ts";
+import { groupsCsv, membersCsv, peopleCsv, sessionsCsv } from "./list-columns.ts";
+import type { CsvList, CsvWriter } from "./list-csv.ts";
 import type { BadCursor, ListPage } from "./list-page.ts";
 import { groupMembersSchema, groupSchema, groupsSchema, sessionsSchema, usersSchema } from "./list-schemas.ts";
 import { withOrigins, withoutOrigins } from "./member-origin.ts";
@@ -16,15 +18,19 @@ import { SessionListIndex } from "./session-index.ts";
 import { listSessions } from "./session-list.ts";
 import { startTurns } from "./turns.ts";
 
-export function registerLists(route: RegisterRoute, deps: OperatorApiDeps): void {
+export function registerLists(route: RegisterRoute, deps: OperatorApiDeps, sendCsv: CsvWriter): void {
   const { replica } = deps;
   const people = new PeopleListIndex(deps);
   const sessions = new SessionListIndex(deps);
   const groups = new GroupIndex(deps);
 
-  route("GET /sessions", async (request, reply) => {
+  route("GET /sessions", async (request, reply, caller) => {
     const query = sessionsSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
+    if (query.data.format === "csv") {
+      const page = pageOf(query.data, (asked) => listSessions(deps, { people, sessions }, asked));
+      return await sendCsv({ request, reply, caller }, { ...sessionsCsv, page }, query.data.after);
+    }
     const page = await listSessions(deps, { people, sessions }, query.data);
     return sendPage(reply, page, (items) => ({ sessions: items, applied: replica.applied }));
   });
@@ -40,9 +46,13 @@ export function registerLists(route: RegisterRoute, deps: OperatorApiDeps): void
     };
   });
 
-  route("GET /users", async (request, reply) => {
+  route("GET /users", async (request, reply, caller) => {
     const query = usersSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
+    if (query.data.format === "csv") {
+      const page = pageOf(query.data, (asked) => listPeople(deps, people, asked));
+      return await sendCsv({ request, reply, caller }, { ...peopleCsv, page }, query.data.after);
+    }
     const page = await listPeople(deps, people, query.data);
     return sendPage(reply, page, (items) => ({ users: items, applied: replica.applied }));
   });
@@ -61,10 +71,16 @@ export function registerLists(route: RegisterRoute, deps: OperatorApiDeps): void
     };
   });
 
-  route("GET /groups", async (request, reply, { scope }) => {
+  route("GET /groups", async (request, reply, caller) => {
     const query = groupsSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
-    const page = await listGroups(deps, groups, query.data, scope === null ? null : scopeOfGroups(deps, scope));
+    const isVisible = caller.scope === null ? null : scopeOfGroups(deps, caller.scope);
+    if (query.data.format === "csv") {
+      const counted = { ...query.data, members: "count" } as const;
+      const page = pageOf(counted, (asked) => listGroups(deps, groups, asked, isVisible));
+      return await sendCsv({ request, reply, caller }, { ...groupsCsv, page }, query.data.after);
+    }
+    const page = await listGroups(deps, groups, query.data, isVisible);
     return sendPage(reply, page, (items) => ({ groups: items, applied: replica.applied }));
   });
 
@@ -88,17 +104,35 @@ export function registerLists(route: RegisterRoute, deps: OperatorApiDeps): void
     return { group: { ...described, routes: [...new Set(routes)] }, applied: replica.applied };
   });
 
-  route("GET /groups/:group/members", async (request, reply, { scope }) => {
+  route("GET /groups/:group/members", async (request, reply, caller) => {
     const query = groupMembersSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
     const group = groupIn(request.params);
+    const { scope } = caller;
     if (group === undefined || !scopeOfGroups(deps, scope)(group.groupId)) return unknownGroup(reply);
+    if (query.data.format === "csv") {
+      const page = pageOf(query.data, (asked) => listMembers(deps, people, group.groupId, asked));
+      return await sendCsv({ request, reply, caller }, { ...membersCsv, page }, query.data.after);
+    }
     const page = await listMembers(deps, people, group.groupId, query.data);
     if ("badCursor" in page) return sendPage(reply, page, () => ({}));
     // Who changed a membership is an act, which a limited caller does not see.
     const items = scope === null ? await withOrigins(deps, group.groupId, page.items) : withoutOrigins(page.items);
     return sendPage(reply, { ...page, items }, (members) => ({ members, applied: replica.applied }));
   });
+}
+
+/** The rows of one page of a file. */
+const csvPageRows = 500;
+
+function pageOf<Query extends object, Item>(
+  query: Query,
+  list: (asked: Query & Readonly<{ after: string | undefined; limit: number }>) => Promise<ListPage<Item> | BadCursor>,
+): CsvList<Item>["page"] {
+  return async (after) => {
+    const page = await list({ ...query, after: after ?? undefined, limit: csvPageRows });
+    return "badCursor" in page ? undefined : page;
+  };
 }
 
 const unknownGroup = (reply: FastifyReply): FastifyReply => reply.code(404).send({ error: "there is no such group" });

@@ -11,7 +11,11 @@ const limit = z.coerce
   .max(10_000)
   .default(1_000)
   .meta({ description: "The maximum number of entries in the response." });
-export const listSchema = z.object({ limit });
+/** In a query: the form of the answer. */
+export const format = z.enum(["json", "csv"]).default("json").meta({
+  description: "`csv`: from `after` on the whole list as a file, whatever the `limit`; at most 100,000 rows.",
+});
+export const listSchema = z.object({ limit, format });
 const time = z.iso.datetime({ offset: true }).optional();
 export const sessionsSchema = listSchema.extend({
   ...pageFields,

@@ -4,6 +4,7 @@
  * It is whole without scripts: sorting and paging are links, a row's first cell is its link. The script adds keys
  * (`j`, `k`, `Enter`, `x`) and the bar of the selection, and without it no row can be selected.
  */
+import { operatorApiPrefix } from "../../api/operation-call.ts";
 import { type Html, type HtmlValue, html } from "../../pages/html.ts";
 import type { ViewContext } from "../view.ts";
 import { formatCount } from "./values.ts";
@@ -103,6 +104,13 @@ function pagerOf(
     links.length > 0 &&
     html`<nav class="pager" aria-label="${words.frame.moved(rows.length).replace(/\d+/, formatCount(rows.length, context))}">${links}</nav>`
   );
+}
+
+/** The whole list of an operation as a file, with its filters. @param path below the prefix of the operator API */
+export function csvPath(path: string, query: Readonly<Record<string, string | undefined>>): string {
+  const search = new URLSearchParams({ format: "csv" });
+  for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, value);
+  return `${operatorApiPrefix}${path}?${search}`;
 }
 
 /** The address of the page with other parameters. @param changes null: leaves the parameter out */

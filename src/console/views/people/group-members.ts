@@ -5,11 +5,11 @@ import { type HtmlValue, html } from "../../pages/html.ts";
 import { isolateText } from "../../pages/layout.ts";
 import { filterBar } from "../components/filter-bar.ts";
 import { contentOf, emptyState, noneMatch } from "../components/states.ts";
-import { dataTable, type TableRow } from "../components/table.ts";
+import { csvPath, dataTable, type TableRow } from "../components/table.ts";
 import { personPath, timeValue } from "../components/values.ts";
 import type { ViewContext } from "../view.ts";
 import { allowAgain, removeMembers } from "./group-acts.ts";
-import { pageRows, shortenName } from "./people-parts.ts";
+import { apiSegment, pageRows, shortenName } from "./people-parts.ts";
 
 type Member = z.infer<typeof listAnswers.groupMembers>["members"][number];
 type NamedGroup = Readonly<{ id: string; name: string }>;
@@ -22,15 +22,10 @@ export async function membersOf(group: NamedGroup, context: ViewContext): Promis
   if (!query.has("sort")) query.set("sort", "name");
   const status = statuses.find((each) => each === query.get("status")) ?? "all";
   const q = query.get("q") ?? "";
+  const asked = { q: q || undefined, status, sort: query.get("sort") ?? undefined };
   const answer = await call("GET /groups/:group/members", {
     params: { group: group.id },
-    query: {
-      q: q || undefined,
-      status,
-      sort: query.get("sort") ?? undefined,
-      after: query.get("after") ?? undefined,
-      limit: pageRows,
-    },
+    query: { ...asked, after: query.get("after") ?? undefined, limit: pageRows },
   });
   const filters = filterBar(
     {
@@ -61,6 +56,7 @@ export async function membersOf(group: NamedGroup, context: ViewContext): Promis
         ],
         rows: members.map((member) => rowOf(group, member, context)),
         next,
+        csv: csvPath(`/groups/${apiSegment(group.id)}/members`, asked),
         selection: removeMembers(group, context) ?? undefined,
         empty: q !== "" || status !== "all" ? noneMatch(context) : emptyState(said.empty),
       },

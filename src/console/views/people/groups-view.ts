@@ -3,7 +3,7 @@ import { type HtmlValue, html } from "../../pages/html.ts";
 import { isolateText } from "../../pages/layout.ts";
 import { filterBar } from "../components/filter-bar.ts";
 import { emptyState, errorState, noneMatch } from "../components/states.ts";
-import { dataTable } from "../components/table.ts";
+import { csvPath, dataTable } from "../components/table.ts";
 import { actionLink, consolePath, formatCount, groupSegment } from "../components/values.ts";
 import { isLimited, type View, type ViewContext, type ViewPage } from "../view.ts";
 import { groupActs } from "./group-acts.ts";
@@ -36,14 +36,9 @@ async function render(context: ViewContext): Promise<ViewPage> {
   const said = words.people.groups;
   if (!query.has("sort")) query.set("sort", "name");
   const q = query.get("q") ?? "";
+  const asked = { q: q || undefined, sort: query.get("sort") ?? undefined };
   const answer = await call("GET /groups", {
-    query: {
-      q: q || undefined,
-      members: "count",
-      sort: query.get("sort") ?? undefined,
-      after: query.get("after") ?? undefined,
-      limit: pageRows,
-    },
+    query: { ...asked, members: "count", after: query.get("after") ?? undefined, limit: pageRows },
   });
   const filters = filterBar({ fields: [{ name: "q", label: said.search, main: true }], kept: ["sort"] }, context);
   const command = `cardea groups list${q === "" ? "" : ` --search ${shellWord(q)}`}`;
@@ -69,6 +64,7 @@ async function render(context: ViewContext): Promise<ViewPage> {
         ],
       })),
       next,
+      csv: csvPath("/groups", asked),
       empty: q !== "" ? noneMatch(context) : emptyState(said.empty),
     },
     context,

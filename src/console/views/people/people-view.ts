@@ -3,7 +3,7 @@ import { html } from "../../pages/html.ts";
 import { isolateText } from "../../pages/layout.ts";
 import { filterBar } from "../components/filter-bar.ts";
 import { emptyState, errorState, noneMatch } from "../components/states.ts";
-import { dataTable, type TableRow } from "../components/table.ts";
+import { csvPath, dataTable, type TableRow } from "../components/table.ts";
 import { consolePath, formatCount, statusPill, timeValue } from "../components/values.ts";
 import type { ConsoleText, View, ViewContext, ViewPage } from "../view.ts";
 import { type ListedUser, nameOfUser, pageRows, shellWord, shortenName } from "./people-parts.ts";
@@ -26,9 +26,8 @@ async function render(context: ViewContext): Promise<ViewPage> {
   if (!query.has("sort")) query.set("sort", "name");
   const status = statuses.find((each) => each === query.get("status")) ?? "all";
   const [q, after] = [query.get("q") ?? "", query.get("after") ?? undefined];
-  const answer = await call("GET /users", {
-    query: { q: q || undefined, status, sort: query.get("sort") ?? undefined, after, limit: pageRows },
-  });
+  const asked = { q: q || undefined, status, sort: query.get("sort") ?? undefined };
+  const answer = await call("GET /users", { query: { ...asked, after, limit: pageRows } });
   const search = q === "" ? "" : ` --search ${shellWord(q)}`;
   const command = `cardea users list${search}${status === "all" ? "" : ` --status ${status}`}`;
   const filters = filterBar(
@@ -63,6 +62,7 @@ async function render(context: ViewContext): Promise<ViewPage> {
       ],
       rows: users.map((user) => rowOf(user, context)),
       next,
+      csv: csvPath("/users", asked),
       empty: q !== "" || status !== "all" ? noneMatch(context) : emptyState(said.empty),
     },
     context,

@@ -4,7 +4,7 @@ import { isolateText } from "../../pages/layout.ts";
 import { actButton } from "../components/act.ts";
 import { type FilterChip, filterBar } from "../components/filter-bar.ts";
 import { emptyState, errorState, noneMatch } from "../components/states.ts";
-import { dataTable, type TableRow } from "../components/table.ts";
+import { csvPath, dataTable, type TableRow } from "../components/table.ts";
 import { actionLink, consolePath, copyableId, formatCount, personChip, timeValue } from "../components/values.ts";
 import type { View, ViewContext, ViewPage } from "../view.ts";
 import { changeScripts, pageRows, peopleStyles, shellWord, shortenName, utcTime } from "./people-parts.ts";
@@ -41,17 +41,8 @@ async function render(context: ViewContext): Promise<ViewPage> {
   const given = (name: string): string | undefined => query.get(name) || undefined;
   const endsBefore = utcTime(query.get("before"));
   const filters = { q: given("q"), user: given("person"), group: given("group"), idpId: given("idp") };
-  const answer = await call("GET /sessions", {
-    query: {
-      ...filters,
-      kind: given("kind"),
-      endsBefore,
-      status,
-      sort: given("sort"),
-      after: given("after"),
-      limit: pageRows,
-    },
-  });
+  const asked = { ...filters, kind: given("kind"), endsBefore, status, sort: given("sort"), after: given("after") };
+  const answer = await call("GET /sessions", { query: { ...asked, limit: pageRows } });
   const command = `cardea sessions list${commandFilters(query, status)}`;
   const base = { title: said.title, command, filters: filtersOf(context, status) };
   if (answer.type === "failed") return { ...base, lead: words.frame.failed, content: errorState(answer, context) };
@@ -78,6 +69,7 @@ async function render(context: ViewContext): Promise<ViewPage> {
         ],
         rows: sessions.map((session) => rowOf(session, context, status !== "active")),
         next,
+        csv: csvPath("/sessions", { ...asked, after: undefined }),
         selection: selectionOf(context),
         empty: isFiltered ? noneMatch(context) : emptyState(said.empty),
       },

@@ -8,7 +8,7 @@ import { actButton, actScripts } from "../components/act.ts";
 import { filterBar } from "../components/filter-bar.ts";
 import { type TimelineEntry, timelineOf } from "../components/history.ts";
 import { emptyState, errorState, noneMatch } from "../components/states.ts";
-import { linkWith } from "../components/table.ts";
+import { csvPath, linkWith } from "../components/table.ts";
 import {
   actionLink,
   consolePath,
@@ -92,7 +92,10 @@ async function renderList(context: ViewContext): Promise<ViewPage> {
       changes.length === 0
         ? html`<div class="empty">${next === null ? (isFiltered ? noneMatch(context) : emptyState(said.none)) : emptyState(said.more)}</div>`
         : timelineOf(daysOf(changes, context))
-    }${missing !== null && html`<p class="muted">${missing}</p>`}${pagerOf({ next, isFirst: before === undefined }, { said, query, path })}`,
+    }${missing !== null && html`<p class="muted">${missing}</p>`}${pagerOf({ next, isFirst: before === undefined }, { said, query, path })}${
+      changes.length > 0 &&
+      html`<p><a class="button" href="${csvPath("/changes", asked)}" download>${words.frame.csv}</a></p>`
+    }`,
   };
 }
 
