@@ -324,13 +324,13 @@ function limitedPage(view: View, { words, reader }: ViewContext, shown: readonly
   const isHome = view.path === "/";
   const links = shown.flatMap(({ menu, path, role }) =>
     menu !== null && path !== "/" && hasRole(reader, role)
-      ? [html`<li>${actionLink(`${consolePath}${path}`, menu.label(words))}</li>`]
+      ? [actionLink(`${consolePath}${path}`, menu.label(words))]
       : [],
   );
   return {
     title: isHome ? overview.title : refusal.limited,
     lead: refusal.limitedText(groups),
-    content: html`<section data-limited><h2>${refusal.limitedViews}</h2><ul class="plain">${links}</ul>${!isHome && html`<p class="muted">${refusal.limitedWhy}</p>`}</section>`,
+    content: html`<section data-limited><h2>${refusal.limitedViews}</h2><p class="actions">${links}</p>${!isHome && html`<p class="muted">${refusal.limitedWhy}</p>`}</section>`,
     command: "cardea operator whoami",
   };
 }

@@ -80,7 +80,8 @@ const refusal = {
   limited: "This page isn't confined to your routes",
   limitedText: (groups: string) => `Your role is limited to these groups of routes: ${groups}.`,
   limitedViews: "What you can see",
-  limitedWhy: "This page would show people, sessions or settings beyond your routes. An administrator can see it.",
+  limitedWhy:
+    "This page would show people, sessions or settings beyond your routes. An administrator of all routes can see it.",
   toOverview: "Go to the overview",
   notFound: "Page not found",
   notFoundText: "The console has no page at this address.",
