@@ -281,3 +281,46 @@ test("below retention the archive continues, each block proved by the one above,
   assert.deepEqual(below.changes, []);
   assert.match(below.missing ?? "", /retention has dropped the events up to \d+/);
 });
+
+test("the newest page is read once, then only what is new, and is the same as when all of it is read", async (t) => {
+  let read = 0;
+  const at = await startOperatorWorld(t, {
+    operator: (inner) => ({
+      ...inner,
+      async read(after, request) {
+        const outcome = await inner.read(after, request);
+        if (outcome.type === "page") read += outcome.page.entries.length;
+        return outcome;
+      },
+    }),
+  });
+  /** Another limit is read as if nothing were known. */
+  const whole = async (limit: number): Promise<ChangesPage> => changes(at, `?limit=${limit}`);
+  const steps: (() => Promise<unknown>)[] = [
+    () => signIn(at.world, at.world.visitor(), "alice"),
+    () => signIn(at.world, at.world.visitor(), "bob"), // joins the counted ones below
+    () => at.post("/groups/eng/members", { add: ["bob"], reason: "once" }),
+    () => signIn(at.world, at.world.visitor(), "bob"),
+    () => at.post(`/users/${subjectId(at.world, "bob")}/sessions/revoke`),
+  ];
+  let limit = 60;
+  for (const step of steps) {
+    const before = at.world.replica.applied.position;
+    await step();
+    read = 0;
+    const page = await changes(at, "?limit=50");
+    const since = at.world.replica.applied.position - before;
+    if (step !== steps[0]) assert.ok(read <= since, `${read} events were read for ${since} new ones`);
+    limit += 1;
+    await whole(limit);
+    // Reading with another limit forgets the page, so it is made known again.
+    const { changes: fresh, ...rest } = await changes(at, "?limit=50");
+    assert.deepEqual(page, { ...rest, changes: fresh });
+  }
+  for (let n = 0; n < 4; n++) await at.post("/groups/ops/members", { [n % 2 === 0 ? "add" : "remove"]: ["alice"] });
+  await changes(at, "?limit=3");
+  await at.post("/groups/ops/members", { add: ["alice"] });
+  const short = await changes(at, "?limit=3");
+  const rest = await changes(at, `?limit=50&before=${short.next}`);
+  assert.deepEqual([...short.changes, ...rest.changes], (await whole(70)).changes, "no change is left out or repeated");
+});

@@ -48,6 +48,18 @@ export async function readBelow(deps: BackwardLogDeps, top: Link, signal: AbortS
   return { events: await readBetween(deps, floor, top, signal), below: floor.position === 0 ? null : floor, base };
 }
 
+/** The newest events above a link, up to another one. @throws LogUnreachableError */
+export async function readAbove(
+  deps: BackwardLogDeps,
+  { top, floor }: Readonly<{ top: Link; floor: Link }>,
+  signal: AbortSignal,
+): Promise<Readonly<{ events: readonly Recorded[]; below: Link }>> {
+  const from = Math.max(floor.position, top.position - pageEvents) as Position;
+  const below = from === floor.position ? floor : (await linkAt(deps, from)).link;
+  if (below === null) throw new LogUnreachableError(`the log dropped events up to ${from} meanwhile; ask again`);
+  return { events: await readBetween(deps, below, top, signal), below };
+}
+
 /** The page at which the log begins, or one of the archive below it. */
 async function readAtBase(
   deps: BackwardLogDeps,

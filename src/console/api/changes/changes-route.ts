@@ -11,7 +11,9 @@ import {
   type Link,
   linkOf,
   type Position,
+  type Recorded,
   type Stream,
+  sameLink,
   type UnixMs,
   userStream,
 } from "../../../events/index.ts";
@@ -22,11 +24,12 @@ import { badRequest, type OperatorApiDeps, type RegisterRoute } from "../operato
 import { findUsers } from "../operator-views.ts";
 import { checkArchive } from "../past/past-log.ts";
 import { createActivity } from "./activity.ts";
-import { type BackwardLogDeps, type BackwardPage, linkAt, positionAt, readBelow } from "./backward-log.ts";
+import { type BackwardLogDeps, type BackwardPage, linkAt, positionAt, readAbove, readBelow } from "./backward-log.ts";
 import { activitySchema, type ChangesPage, type ChangesQuery, changesSchema } from "./change-schemas.ts";
 import { type ChangeViewParts, type EnforcedByAll, viewRow } from "./change-view.ts";
 import { isChangeType } from "./describe-change.ts";
-import { createTimeline, type Timeline, type TimelineFilter, type TimelineRow } from "./timeline.ts";
+import { joinRows, type Known, KnownRows, type RowScan } from "./known-rows.ts";
+import { createTimeline, type TimelineFilter, type TimelineRow } from "./timeline.ts";
 
 /** Events that one call reads. */
 const eventsMax = 20_000;
@@ -47,6 +50,7 @@ export function registerChangeReads(route: RegisterRoute, deps: OperatorApiDeps,
     return activity.answer(query.data.minutes);
   });
   let reading = 0;
+  const known = new KnownRows();
   route("GET /changes", async (request, reply, caller) => {
     const query = changesSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
@@ -67,7 +71,7 @@ export function registerChangeReads(route: RegisterRoute, deps: OperatorApiDeps,
         };
         return await sendCsv({ request, reply, caller }, { ...changesCsv, page });
       }
-      return await readChanges(deps, { query: query.data, filter, signal: ending.signal });
+      return await readChanges(deps, { query: query.data, filter, signal: ending.signal, known });
     } catch (error) {
       if (!(error instanceof LogUnreachableError)) throw error;
       return reply.code(503).header("retry-after", "1").send({ error: error.message });
@@ -81,6 +85,8 @@ export type ChangesRead = Readonly<{
   query: Pick<ChangesQuery, "before" | "after" | "limit">;
   filter: TimelineFilter;
   signal: AbortSignal;
+  /** What earlier readers of the newest page have read; absent: everything is read. */
+  known?: KnownRows;
 }>;
 
 /** @throws LogUnreachableError, BrokerUnavailableError */
@@ -89,8 +95,12 @@ export async function readChanges(deps: OperatorApiDeps, read: ChangesRead): Pro
   const { applied } = deps.replica;
   const { top, base, missing } = await topOf(deps, read);
   const floor = Math.max(query.after ?? 0, 0);
-  const timeline = createTimeline(filter);
-  const scan = await scanBelow({ deps, timeline, floor, limit: query.limit, signal, fromMs: filter.fromMs }, top, base);
+  const scanned: Scan = { deps, filter, floor, limit: query.limit, signal };
+  const isNewest = query.before === undefined && query.after === undefined && isUnfiltered(filter);
+  const scan =
+    read.known !== undefined && top !== null && isNewest
+      ? await scanNewest(scanned, top, read.known)
+      : await scanBelow(scanned, top, base);
   const status = await deps.databroker.status().catch(() => undefined);
   const parts: ChangeViewParts = {
     replica: deps.replica,
@@ -151,26 +161,71 @@ async function belowBase(
 
 type Scan = Readonly<{
   deps: BackwardLogDeps & Pick<OperatorApiDeps, "sleep">;
-  timeline: Timeline;
+  filter: TimelineFilter;
   floor: number;
   limit: number;
   signal: AbortSignal;
-  fromMs: number | null;
-}>;
-type Scanned = Readonly<{
-  rows: readonly TimelineRow[];
-  next: number | null;
-  searchedTo: number;
-  base: Position;
-  missing: string | null;
+  /** Gets the first event that is read. */
+  onNewest?: (recorded: Recorded) => void;
 }>;
 
-async function scanBelow(scan: Scan, top: Link | null, base: Position): Promise<Scanned> {
-  const { deps, timeline, floor, limit, signal, fromMs } = scan;
+const isUnfiltered = ({ types, actors, subjects, fromMs, toMs, folds }: TimelineFilter): boolean =>
+  [types, actors, subjects, fromMs, toMs].every((part) => part === null) && folds;
+
+/** The newest page: what is known of it, below the events that have been recorded since. */
+async function scanNewest(scan: Scan, top: Link, known: KnownRows): Promise<RowScan> {
+  const { limit } = scan;
+  const before = known.find(limit, top);
+  const joined = before === null ? null : await scanSince(scan, top, before);
+  if (joined !== null) {
+    known.keep({ top, cause: joined.cause, limit, scan: joined.scan });
+    return joined.scan;
+  }
+  let cause: string | null = null;
+  const onNewest = (recorded: Recorded): void => {
+    cause = recorded.cause;
+  };
+  const whole = await scanBelow({ ...scan, onNewest }, top, 0 as Position);
+  known.keep({ top, cause, limit, scan: whole });
+  return whole;
+}
+
+/** Null: what is known is of another history, or the two parts do not join. */
+async function scanSince(
+  { deps, filter, limit, signal }: Scan,
+  top: Link,
+  before: Known,
+): Promise<Readonly<{ scan: RowScan; cause: string | null }> | null> {
+  const { link, base } = await linkAt(deps, before.top.position);
+  const isSameLog = link !== null && sameLink(link, before.top) && base === before.scan.base;
+  if (!isSameLog || top.position - before.top.position > eventsMax) return null;
+  const timeline = createTimeline(filter);
+  const rows: TimelineRow[] = [];
+  let { cause } = before;
+  let oldest: string | null = null;
+  let at = top;
+  while (at.position > before.top.position) {
+    const { events, below } = await readAbove(deps, { top: at, floor: before.top }, signal);
+    if (at === top) cause = events[0]?.cause ?? null;
+    for (const recorded of events) rows.push(...timeline.push(recorded));
+    oldest = events.at(-1)?.cause ?? null;
+    at = below;
+    await deps.sleep(0, signal).catch(() => undefined);
+  }
+  if (oldest !== null && oldest === before.cause) return null; // one command on both sides
+  return { scan: joinRows([...rows, ...timeline.end()], before.scan, limit), cause };
+}
+
+async function scanBelow(scan: Scan, top: Link | null, base: Position): Promise<RowScan> {
+  const { deps, filter, floor, limit, signal, onNewest } = scan;
+  const { fromMs } = filter;
+  const timeline = createTimeline(filter);
   const rows: TimelineRow[] = [];
   let [link, read, lowest] = [top, 0, base];
   while (link !== null) {
     const page: BackwardPage = await readBelow(deps, link, signal);
+    const [newest] = page.events;
+    if (read === 0 && newest !== undefined) onNewest?.(newest);
     lowest = page.base;
     for (const recorded of page.events) {
       const isOver = recorded.position <= floor || (fromMs !== null && recorded.recordedAt < fromMs);

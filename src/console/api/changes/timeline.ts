@@ -123,7 +123,7 @@ export function createTimeline(filter: TimelineFilter): Timeline {
   };
 }
 
-const dayOf = ({ recordedAt }: Recorded): number => Math.floor(recordedAt / dayMs);
+export const dayOf = ({ recordedAt }: Recorded): number => Math.floor(recordedAt / dayMs);
 
 function add(open: Open, recorded: Recorded, described: DescribedChange): void {
   open.first = recorded.position;
