@@ -68,7 +68,8 @@ const heard = () => {
 
 const open = () => {
   clearTimeout(opening);
-  if (source !== null || document.hidden) return;
+  // An approver without a role has no live figures, and so no indicator.
+  if (source !== null || document.hidden || indicator === null) return;
   const topics = [...listeners.keys()];
   const opened = new EventSource(`/.pomerium/admin/api/v1/live?topics=${topics.join(",")}`);
   source = opened;

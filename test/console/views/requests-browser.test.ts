@@ -54,6 +54,8 @@ test("an approver sees who asks for what, approves until an end with its receipt
   assert.equal(new URL(page.url()).pathname, "/.pomerium/admin/requests", "the overview is closed to him");
   await page.getByText("1 request waits for a decision.").waitFor();
   assert.equal(await page.locator("nav a", { hasText: "Sessions" }).count(), 0, "the menu has what he may open");
+  assert.deepEqual(complaints, [], "the page asks for nothing that is closed to him");
+  assert.equal(await page.locator("#live").count(), 0, "an indicator would never be live");
   await look(page, "list");
   await page.getByRole("link", { name: "Carol Cook" }).click();
   await page.getByText("ticket 4711").waitFor();
