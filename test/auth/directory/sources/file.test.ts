@@ -21,7 +21,7 @@ import { TemporaryFolder } from "../../../support/child.ts";
 
 const log = { info() {}, warn() {} };
 const size = 3;
-const signal = AbortSignal.timeout(30_000);
+const signal = (): AbortSignal => AbortSignal.timeout(30_000);
 
 function jsonOf({ people, groups }: DirectoryContent, more: object = {}): string {
   return JSON.stringify({
@@ -199,12 +199,12 @@ test("a delta of a changed document needs a full run, which does not load the do
   const path = join(folder.path, "people.json");
   writeFileSync(path, '{"people": [{"id": "a"}]}');
   const source = openDocumentFile({ path, format: "json" }, { log });
-  const first = await source.read({ since: null, cursor: null, signal });
+  const first = await source.read({ since: null, cursor: null, signal: signal() });
   writeFileSync(path, '{"people": [{"id": "a"}, {"id": "b"}]}');
-  const delta = source.read({ since: first.delta, cursor: null, signal });
+  const delta = source.read({ since: first.delta, cursor: null, signal: signal() });
   await assert.rejects(delta, (error: { kind?: string }) => error.kind === "deltaExpired");
   rmSync(path);
-  const second = await source.read({ since: null, cursor: null, signal });
+  const second = await source.read({ since: null, cursor: null, signal: signal() });
   assert.equal(second.people.length, 2);
   await source.close();
 });

@@ -10,7 +10,7 @@ import {
 } from "../../../../src/auth/directory/sources/shared/page-links.ts";
 import { rejectsWith } from "../rejects-with.ts";
 
-const signal = AbortSignal.timeout(30_000);
+const signal = (): AbortSignal => AbortSignal.timeout(30_000);
 const nothing: Listing = {
   begin: async () => "",
   people: async () => ({ people: [], next: null }),
@@ -19,7 +19,7 @@ const nothing: Listing = {
   end: () => null,
 };
 const read = (listing: Partial<Listing>, cursor: string | null) =>
-  readListing({ ...nothing, ...listing }, { since: null, cursor, signal });
+  readListing({ ...nothing, ...listing }, { since: null, cursor, signal: signal() });
 
 test("a list that names its present page as the next one is refused", async () => {
   const people: Listing["people"] = async () => ({ people: [], next: "users?page=2" });
