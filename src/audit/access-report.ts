@@ -7,8 +7,8 @@
  * - A person could reach a route if a session of theirs could: whether they had one at that moment does not matter.
  */
 import {
-  type DecisionRequest,
   evaluatePartially,
+  noRequest,
   type PartialCondition,
   type Principal,
   type RoutePolicy,
@@ -74,19 +74,6 @@ type Described = Readonly<{ principal: Principal | null; profile: Profile | unde
 const profileCriteria: ReadonlySet<string> = new Set(["user", "email", "domain", "claim"]);
 const personCriteria: ReadonlySet<string> = new Set([...profileCriteria, "authenticated_user", "groups"]);
 const always: ReadonlySet<string> = new Set(["accept", "reject"]);
-
-/** No known criterion reads it. */
-const noRequest: DecisionRequest = {
-  method: "",
-  scheme: "https",
-  host: "",
-  rawPath: "/",
-  path: "/",
-  query: "",
-  headers: {},
-  ip: "",
-  clientCertificate: null,
-};
 
 export function describePerson(state: AccessState, user: User): Described | undefined {
   const { userId, status, suspension } = user;

@@ -9,8 +9,8 @@ import type { Problem, RouteConfig, RouteRequestAccess } from "../config/index.t
 import type { AccessDecider, GroupId, Profile, UnixMs } from "../events/index.ts";
 import type { Policies, RoutePolicy } from "./authorize/compile.ts";
 import type { Decision } from "./authorize/decide.ts";
-import type { DecisionRequest, Principal } from "./authorize/decision.ts";
-import { evaluatePartially } from "./authorize/partial.ts";
+import type { Principal } from "./authorize/decision.ts";
+import { evaluatePartially, noRequest } from "./authorize/partial.ts";
 import type { ListRoutesQuery } from "./route-list.ts";
 
 export type RequestableRoute = RouteConfig & Readonly<{ requestAccess: RouteRequestAccess }>;
@@ -90,18 +90,6 @@ export function checkRequestAccess(routes: readonly RouteConfig[], policies: Pol
   });
 }
 
-/** No known criterion reads it. */
-const noRequest: DecisionRequest = {
-  method: "",
-  scheme: "https",
-  host: "",
-  rawPath: "/",
-  path: "/",
-  query: "",
-  headers: {},
-  ip: "",
-  clientCertificate: null,
-};
 /** Of no one: only groups are known. */
 const unnamed: Profile = { issuer: "", subject: "-", email: "", emailVerified: false, name: "", claims: {} };
 const known: ReadonlySet<string> = new Set(["groups", "accept", "reject"]);

@@ -151,6 +151,7 @@ export {
   type KnownCaller,
   matcherOfBlocks,
   noRecords,
+  noRequest,
   type PartialAnswer,
   type PartialCondition,
   type Permit,

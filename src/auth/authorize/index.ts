@@ -55,7 +55,13 @@ export {
   type SessionRef,
   traceDecision,
 } from "./explain.ts";
-export { evaluateOutcomes, evaluatePartially, type PartialAnswer, type PartialCondition } from "./partial.ts";
+export {
+  evaluateOutcomes,
+  evaluatePartially,
+  noRequest,
+  type PartialAnswer,
+  type PartialCondition,
+} from "./partial.ts";
 export { ambiguityOf, pathReadings } from "./path-readings.ts";
 export type { RecordedSide } from "./reasons.ts";
 export { type RecordFetch, type RecordLoader, readRecordsOnce, startRecordLoader } from "./records/record-loader.ts";

@@ -43,6 +43,19 @@ export function evaluateOutcomes(policy: RoutePolicy, question: PartialQuestion)
   return { allow: of("allow"), deny: of("deny") };
 }
 
+/** The request of a question about a person alone: a criterion that would read it must not be known. */
+export const noRequest: DecisionRequest = {
+  method: "",
+  scheme: "https",
+  host: "",
+  rawPath: "/",
+  path: "/",
+  query: "",
+  headers: {},
+  ip: "",
+  clientCertificate: null,
+};
+
 export function evaluatePartially(policy: RoutePolicy, question: PartialQuestion): PartialAnswer {
   const { allow, deny } = evaluateOutcomes(policy, question);
   const ruleWhere = (action: CompiledConditional["action"]): string | null =>
