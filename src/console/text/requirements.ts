@@ -7,7 +7,7 @@
 import type { ConditionalRequirement, Requirement, RouteRequirements, TextSubject } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
 
-/** Makes a value fit to stand in a sentence, whatever its direction. */
+/** Prepares a value for use in a sentence, whatever its text direction. */
 type Isolate = (value: string) => string;
 
 type TextOperators = Extract<Requirement, { type: "text" }>["operators"];

@@ -2,7 +2,7 @@
  * Frame: the document around every view of the console.
  *
  * Pure. Header, menu, one sentence that answers the question of the page, filters, content, and the same act as a
- * command. It reads without scripts and style sheets; both come from this host alone, and none stands in the document.
+ * command. It reads without scripts and style sheets; both come from this host alone, never inline.
  */
 import type { Standing } from "../api/live/standing.ts";
 import type { Html, HtmlValue } from "../pages/html.ts";

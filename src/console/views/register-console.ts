@@ -109,7 +109,7 @@ export type ConsoleDeps = Pick<OperatorApiDeps, "access" | "callerIp" | "fresh" 
 
 export const themeCookie = "cardea-console-theme";
 
-/** The content security policy of the console: this host alone, and nothing that stands in a document. */
+/** The content security policy of the console: this host alone, nothing inline. */
 const policy = [
   "default-src 'none'",
   "script-src 'self'",

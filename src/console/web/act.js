@@ -2,7 +2,7 @@
 /**
  * Act: the dialog before a change, and its receipt on the same spot.
  *
- * - First whom it concerns, as the server works it out; then a reason and a typed name where they are wanted.
+ * - First the people affected, as computed by the server; then a reason and a typed name where required.
  * - The command has its id before the first attempt, so "Ask again" repeats the same change and never makes another:
  *   what the reader has entered is fixed then. A change that was refused gets another id, under which the leader looks
  *   at it anew.
@@ -120,7 +120,7 @@ const createFields = (act) => {
       if (act.reason !== undefined && reason.value.trim() !== "") values["reason"] = reason.value.trim();
       return values;
     },
-    /** What the preview is asked with; null: something that it needs is missing. */
+    /** The body of the preview request; null: a required field is empty. */
     previewed() {
       const isMissing = previewed.some(
         (/** @type {any} */ { control }) => control.required && control.value.trim() === "",

@@ -180,7 +180,7 @@ const open = () => {
   });
   opened.addEventListener("error", () => {
     say(words.stopped);
-    // A refusal closes the source for good; a broken connection it opens again by itself.
+    // After a refusal an EventSource stays closed; after a broken connection it reconnects by itself.
     if (opened.readyState !== EventSource.CLOSED || source !== opened) return;
     setTimeout(open, reopenMs * (0.75 + Math.random() / 2));
   });

@@ -2,7 +2,7 @@
 /**
  * Palette: `⌘K` or `Ctrl K` finds pages, people, groups, routes and sessions, and goes straight to a pasted id.
  *
- * What is typed is sent to the operator API and never stands in an address.
+ * The typed text is sent to the operator API, and never becomes part of the page's address.
  */
 import { ask, fill, find, h, openDialog, words } from "./dom.js";
 

@@ -19,7 +19,7 @@ const showBar = (text) => {
 
 export const mayChange = () => document.body.dataset["standing"] !== "unconfirmed";
 
-/** The reason stands in the bar, so buttons stay where a keyboard finds them. */
+/** The bar gives the reason, so disabled buttons can stay in the tab order. */
 const markButtons = () => {
   for (const button of document.querySelectorAll("button[data-act]")) {
     if (mayChange()) {

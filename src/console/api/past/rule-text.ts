@@ -1,5 +1,5 @@
 /**
- * Rule text: the policy of a route as it stands in a configuration file, and the line of the rule that decided. Pure.
+ * Rule text: the policy of a route as written in the configuration, and the line of the rule that decided. Pure.
  *
  * The stored configuration has the policies as data, so the text is written anew: its lines are those of this text, not
  * of the file.
