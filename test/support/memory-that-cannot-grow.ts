@@ -58,7 +58,7 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
   "lasts for one step of a core, or one turn of the event loop": [
     "src/broker/broker.ts inputs",
     "src/audit/rederive/rederive.ts found",
-    "src/console/api/past/access-reports.ts found",
+    "src/console/api/past/past-configurations.ts found",
     "src/console/api/changes/timeline.ts counts",
     "src/broker/region/region-loop.ts #facts",
     "src/broker/region/region-step-context.ts #effects",

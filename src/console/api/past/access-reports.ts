@@ -17,24 +17,11 @@ import {
   evaluateAnonymous,
   explainDecision,
   factsBehind,
-  type LogAtTime,
   LogUnreachableError,
   whoCan,
 } from "../../../audit/index.ts";
 import type { DecisionRecord, FactTrace, RoutePolicy } from "../../../auth/index.ts";
-import {
-  type ConfigHash,
-  configurationStream,
-  decodeEvents,
-  type Link,
-  type NodeId,
-  type Position,
-  type Recorded,
-  type UnixMs,
-  type UserId,
-} from "../../../events/index.ts";
-import type { ClusterStatus, Databroker } from "../../../replication/index.ts";
-import type { LogArchive } from "../../../replication/snapshot/index.ts";
+import type { ConfigHash, UnixMs, UserId } from "../../../events/index.ts";
 import { BrokerUnavailableError } from "../../../replication/wire/index.ts";
 import { describeRule } from "../../text/texts.ts";
 import { badRequest, type Operator, type OperatorApiDeps, type RegisterRoute } from "../operator-route.ts";
@@ -42,6 +29,7 @@ import { accessWhatSchema, accessWhoSchema } from "../operator-schemas.ts";
 import { findUsers } from "../operator-views.ts";
 import { eventStreamType } from "../receipt-stream.ts";
 import { routesInScope } from "../roles/scope-of-groups.ts";
+import { configurationsAt, configurationsNow, type RunConfiguration } from "./past-configurations.ts";
 import type { PastLog } from "./past-log.ts";
 
 /** As an answer has it: what a condition requires is in words. */
@@ -393,15 +381,7 @@ async function withEvents(
   });
 }
 
-// --- the configurations that nodes ran, and the policies of their routes
-
-/** A configuration and the nodes that had announced it last. */
-type RunConfiguration = Readonly<{
-  configHash: ConfigHash;
-  nodes: readonly NodeId[];
-  /** The newest announcement; null: it is the one that they run now. */
-  position: Position | null;
-}>;
+// --- the policies of routes
 
 type ReportedRoute = Readonly<{
   id: string;
@@ -413,83 +393,6 @@ type ReportedRoute = Readonly<{
 
 /** Configurations of one report: the newest count. */
 const configurationsMax = 8;
-const searchesMax = 500;
-const searchDepth = 10_000;
-
-/** The configurations that nodes run now. */
-function configurationsNow({ nodes }: Pick<ClusterStatus, "nodes">): readonly RunConfiguration[] {
-  return byHash(
-    nodes.flatMap(({ node, configHash }) =>
-      configHash === null ? [] : [{ node, configHash: configHash as ConfigHash, position: null }],
-    ),
-  );
-}
-
-type Announcements = Readonly<{ databroker: Pick<Databroker, "history" | "status">; archive?: LogArchive }>;
-
-/**
- * The configurations that nodes ran at a time. Announcements before a snapshot are searched for the nodes that the
- * cluster knows now. @throws BrokerUnavailableError
- */
-async function configurationsAt(
-  { configs, began }: Pick<LogAtTime, "configs" | "began">,
-  from: Announcements,
-): Promise<readonly RunConfiguration[]> {
-  const found: Announced[] = [...configs].map(([node, { configHash, position }]) => ({ node, configHash, position }));
-  if (began.position > 0) found.push(...(await searchBefore(began, new Set(configs.keys()), from)));
-  return byHash(found);
-}
-
-type Announced = Readonly<{ node: NodeId; configHash: ConfigHash; position: Position | null }>;
-
-/** Backwards, first in the log and then in what the brokers have archived of it. */
-async function searchBefore(
-  began: Link,
-  known: ReadonlySet<NodeId>,
-  { databroker, archive }: Announcements,
-): Promise<readonly Announced[]> {
-  const { nodes, absent = [] } = await databroker.status();
-  const names = [...nodes.map(({ node }) => node), ...absent.map(({ node }) => node)];
-  const left = new Set(names.filter((node) => !known.has(node)));
-  const found: Announced[] = [];
-  const note = ({ event, position }: Recorded): void => {
-    if (event.type !== "ConfigurationActivated" || !left.delete(event.nodeId)) return;
-    found.push({ node: event.nodeId, configHash: event.configHash, position });
-  };
-  let upTo = began.position;
-  let searches = 0;
-  for (; left.size > 0 && searches < searchesMax; searches += 1) {
-    const streams = [...left].slice(0, 100).map(configurationStream);
-    const page = await databroker.history({ streams, upTo, depth: searchDepth });
-    for (const { previous, bytes } of page.found.toReversed()) decodeEvents([bytes], previous).forEach(note);
-    if (page.damagedAt !== null) return found;
-    if (upTo <= page.base || page.searchedTo <= page.base) {
-      upTo = page.base;
-      break;
-    }
-    upTo = page.searchedTo;
-  }
-  const base = upTo < began.position ? (await databroker.history({ streams: [], upTo, depth: 1 })).at : began;
-  for (let link = base; link !== null && link.position > 0 && left.size > 0 && searches < searchesMax; searches += 1) {
-    const block = (await archive?.eventsUpTo(link)) ?? null;
-    for (const recorded of block?.events.toReversed() ?? []) note(recorded);
-    link = block?.after ?? null;
-  }
-  return found;
-}
-
-function byHash(announced: readonly Announced[]): readonly RunConfiguration[] {
-  const all = new Map<ConfigHash, { nodes: NodeId[]; position: Position | null }>();
-  for (const { node, configHash, position } of announced) {
-    const known = all.get(configHash) ?? { nodes: [], position };
-    known.nodes.push(node);
-    if (position !== null && (known.position ?? 0) < position) known.position = position;
-    all.set(configHash, known);
-  }
-  return [...all]
-    .map(([configHash, { nodes, position }]) => ({ configHash, nodes: nodes.sort(), position }))
-    .sort((a, b) => (b.position ?? 0) - (a.position ?? 0) || (a.configHash < b.configHash ? -1 : 1));
-}
 
 /** The routes of a stored configuration, each with its policy. Undefined: its text is not stored. */
 async function routesOf(
