@@ -15,6 +15,7 @@ import { TemporaryFolder } from "../test/support/child.ts";
 import type { ClusterProcess } from "./cluster/cluster-process.ts";
 import { type Topology, topologies } from "./cluster/topology.ts";
 import { checkHistory } from "./judge/checker.ts";
+import { buildProgram } from "./program.ts";
 import { auditFiguresOf, formatAuditFigures } from "./report/audit-figures.ts";
 import { judgeOptions } from "./run/judge-run.ts";
 import { metricIn } from "./run/metric.ts";
@@ -39,7 +40,7 @@ async function main(): Promise<number> {
     console.error(usage);
     return 2;
   }
-  if (!(await ensureServices("stores"))) return 3;
+  if (!(await ensureServices("stores")) || !buildProgram()) return 3;
   using folder = new TemporaryFolder("audit-outage");
   const topology = topologyFor(wanted);
   try {

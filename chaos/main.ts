@@ -16,6 +16,7 @@ import { join } from "node:path";
 import { ensureServices } from "../scripts/ensure-services.ts";
 import { type ChaosRequest, parseChaosArguments, usage } from "./arguments.ts";
 import { topologies } from "./cluster/topology.ts";
+import { buildProgram } from "./program.ts";
 import { planned, played } from "./run/acts.ts";
 import { judgeRun, type RunToJudge } from "./run/judge-run.ts";
 import { batchesOf } from "./scenarios/batches.ts";
@@ -68,7 +69,7 @@ function describeScenario({ name, topology, fault, promise, boundS }: Scenario):
 
 /** All of them run, whatever the first says. @returns the worst exit code: a violation, then 3, then 4 */
 async function runAll(runs: readonly RunToJudge[]): Promise<number> {
-  if (!(await ensureServices("stores"))) return 3;
+  if (!(await ensureServices("stores")) || !buildProgram()) return 3;
   const codes: number[] = [];
   for (const run of runs) codes.push(await judgeRun(run, reportsFolder));
   const unable = codes.filter((code) => code === 3).length;

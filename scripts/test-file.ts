@@ -7,7 +7,7 @@
  */
 import { spawn } from "node:child_process";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { setPriority, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { TestLine } from "./test-events.ts";
 
@@ -29,17 +29,18 @@ const loader = join(import.meta.dirname, "test-together.ts");
 
 /**
  * @param files relative to the root; several run one after another
- * @param options `msMax`: the group is killed after this time, and the files have failed
+ * @param options `msMax`: the group is killed after this time, and the files have failed; `priority`: as of
+ * `os.setPriority`, also of all that the files start
  */
 export async function runTestFiles(
   files: readonly string[],
-  { root, msMax }: Readonly<{ root: string; msMax: number }>,
+  { root, msMax, priority = 0 }: Readonly<{ root: string; msMax: number; priority?: number }>,
 ): Promise<Outcome> {
   const folder = mkdtempSync(join(tmpdir(), "cardea-test-"));
   const [output, events] = [join(folder, "output"), join(folder, "events")];
   const startedAt = performance.now();
   const paths = files.map((file) => resolve(root, file));
-  const ending = await ended(paths.length === 1 ? paths : [loader, ...paths], { output, events, msMax });
+  const ending = await ended(paths.length === 1 ? paths : [loader, ...paths], { output, events, msMax, priority });
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
   const lines = readLines(events);
   const printed = readFileSync(output, "utf8").slice(-outputCharactersMax);
@@ -65,7 +66,7 @@ type Ending = Readonly<{ isClean: boolean; story: string }>;
 
 async function ended(
   program: readonly string[],
-  { output, events, msMax }: Readonly<{ output: string; events: string; msMax: number }>,
+  { output, events, msMax, priority }: Readonly<{ output: string; events: string; msMax: number; priority: number }>,
 ): Promise<Ending> {
   const printing = openSync(output, "a");
   const child = spawn(
@@ -75,6 +76,7 @@ async function ended(
   );
   closeSync(printing);
   running.add(child.pid);
+  lowerPriority(child.pid, priority);
   let isLate = false;
   const killing = setTimeout(() => {
     isLate = true;
@@ -89,6 +91,16 @@ async function ended(
   killGroup(child.pid);
   if (isLate) return { isClean: false, story: `it did not end within ${msMax / 1000} s` };
   return { isClean: code === 0, story: signal === null ? `it ended with ${code}` : `it ended by ${signal}` };
+}
+
+/** Children inherit it. */
+export function lowerPriority(pid: number | undefined, priority: number): void {
+  if (pid === undefined || priority === 0) return;
+  try {
+    setPriority(pid, priority);
+  } catch {
+    // It has ended.
+  }
 }
 
 function killGroup(pid: number | undefined): void {

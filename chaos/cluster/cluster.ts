@@ -18,6 +18,7 @@ import { type PostgresGroup, startPostgresGroup } from "../../test/support/postg
 import type { NatsCluster } from "../../test/support/service.ts";
 import type { ProviderOptions } from "../clients/provider.ts";
 import type { UpstreamOptions } from "../clients/upstream.ts";
+import { compileCache, programFile } from "../program.ts";
 import { type AuditStreams, createAuditStreams } from "./audit-streams.ts";
 import {
   authenticateUrlOf,
@@ -325,9 +326,9 @@ function newProcess(
     config: configOf(spec, { ...wired, dataDir, spoolDir: isProxy ? disks.folder(spec.name) : null }),
     enter: isProxy ? disks.enter : [],
     onEnd: (how) => onProcessEnd(spec.name, how),
-    entry: join(rootFolder, isWeak ? "chaos/weakened-main.ts" : "src/main.ts"),
+    entry: isWeak ? join(rootFolder, "chaos/weakened-main.ts") : programFile(),
     env: {
-      NODE_COMPILE_CACHE: join(folder, "compile-cache"), // makes a restart take about a second
+      NODE_COMPILE_CACHE: compileCache, // makes a restart take about half a second
       ...(isWeak && { CARDEA_CHAOS_WEAKEN: weakened.rule }),
     },
   });

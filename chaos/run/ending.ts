@@ -1,7 +1,6 @@
 /** Ending: checks after the last fault that all processes are ready, the log verifies, and all copies agree. */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { decodeEvents, genesis, linkOf } from "../../src/events/index.ts";
@@ -14,6 +13,7 @@ import type { Ending, LoggedEvent } from "../judge/history.ts";
 import type { HistoryFile } from "../judge/history-file.ts";
 import { watchLoad } from "../judge/machine-load.ts";
 import type { RunClock } from "../judge/run-clock.ts";
+import { programFile } from "../program.ts";
 import { cluster as clusterName } from "../world.ts";
 import { readAuditCopies } from "./audit-copies.ts";
 import { metricIn } from "./metric.ts";
@@ -195,8 +195,7 @@ async function readLog({
 
 /** Runs the product's own command. @returns null when the log verifies */
 async function verifyLog({ home }: Cluster): Promise<string | null> {
-  const main = join(import.meta.dirname, "../../src/main.ts");
-  const args = ["--no-warnings", main, "log", "verify", "-c", home.brokers[0]?.configFile ?? ""];
+  const args = ["--no-warnings", programFile(), "log", "verify", "-c", home.brokers[0]?.configFile ?? ""];
   try {
     await run(process.execPath, args, { timeout: verifyWithinMs });
     return null;

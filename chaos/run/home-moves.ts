@@ -3,12 +3,12 @@
  * standbys. Every run of the command is in the history.
  */
 import { execFile } from "node:child_process";
-import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Cluster, ClusterRegion } from "../cluster/cluster.ts";
 import { nsPerMs } from "../judge/history.ts";
 import type { HistoryFile } from "../judge/history-file.ts";
 import type { RunClock } from "../judge/run-clock.ts";
+import { programFile } from "../program.ts";
 
 export type CliResult = Readonly<{ code: number; out: string; err: string }>;
 
@@ -28,7 +28,6 @@ export type HomeMoves = Readonly<{
 
 const moveMs = 120_000;
 const againMs = 1_000;
-const mainFile = join(import.meta.dirname, "../../src/main.ts");
 
 export function createHomeMoves(
   cluster: Cluster,
@@ -80,7 +79,7 @@ function lastLineOf(error: unknown): string {
 
 /** Runs the command line of the product with a configuration file. */
 export function runCli(configFile: string, args: readonly string[], timeout: number): Promise<CliResult> {
-  const argv = ["--no-warnings", mainFile, ...args, "-c", configFile];
+  const argv = ["--no-warnings", programFile(), ...args, "-c", configFile];
   return new Promise((resolve) => {
     execFile(process.execPath, argv, { timeout }, (error, out, err) => {
       const code = error === null ? 0 : typeof error.code === "number" ? error.code : -1;

@@ -25,11 +25,11 @@ function runCi(failing: Readonly<Record<string, number>>): Readonly<{ code: numb
   return { code: status, lines: stdout.trim().split("\n") };
 }
 
-test("the simulator, the random faults and the tests run in this order; the last line is that of the tests", () => {
+test("the random faults with the simulator beside them, then the tests; the last line is that of the tests", () => {
   const { code, lines } = runCi({});
   assert.deepEqual(
-    [code, lines.map((line) => line.replace(/ -- .*/, ""))],
-    [0, ["npm ci", "npm run simulate", "npm run chaos", "npm test"]],
+    [code, lines],
+    [0, ["npm ci", "npm run chaos -- --random --minutes 3 --seed 16", "npm run simulate -- --seeds 80", "npm test"]],
   );
 });
 
@@ -51,10 +51,11 @@ for (const late of [3, 4]) {
   });
 }
 
-test("the result of the tests is the result of the run, and a broken build or simulator ends it at once", () => {
+test("the result of the tests is the result of the run, and a broken build or simulator ends it before them", () => {
   assert.equal(runCi({ test: 1, "run chaos": 3 }).code, 1);
   for (const command of ["ci", "run simulate"]) {
     const { code, lines } = runCi({ [command]: 4 });
     assert.deepEqual([code, lines.includes("npm test")], [4, false]);
   }
+  assert.equal(runCi({ "run simulate": 1 }).lines.at(-2), "npm run simulate -- --seeds 80");
 });
