@@ -1,5 +1,6 @@
 /**
- * Downstream socket reader: reads accepted connections into one buffer of the process, past the stream of `node:net`.
+ * Downstream socket reader: reads accepted connections, and both ends of a splice, into one buffer of the process, past
+ * the stream of `node:net`.
  *
  * - `node:net` documents such a buffer (`onread`) for connections that a process opens, not for those that it
  *   accepts. The handle is therefore set up here as `node:net` does it (docs/adr/0029). Where the runtime's handles
@@ -21,6 +22,8 @@ type ReadableHandle = SocketHandle & {
 const sharedBuffer = Buffer.allocUnsafeSlow(65_536);
 /** Views of the first bytes, by length: most reads have one of a few lengths. */
 const prefixes: (Buffer | undefined)[] = new Array<undefined>(4_097).fill(undefined);
+/** How `node:net` reads a handle that a reader has replaced. */
+const streamReads = new WeakMap<ReadableHandle, ReadableHandle["onread"]>();
 /** The reader that is using the shared buffer; undefined: none. */
 let activeReader: DownstreamSocketReader | undefined;
 
@@ -65,7 +68,8 @@ export class DownstreamSocketReader {
     this.#onBytes = onBytes;
     this.#onOverwritten = onOverwritten;
     this.#bytesRead = handle.bytesRead;
-    const { onread } = handle; // passes bytes, the end and errors to the stream
+    const onread = streamReads.get(handle) ?? handle.onread; // passes bytes, the end and errors to the stream
+    streamReads.set(handle, onread);
     const onRead = (): void => {
       const length = handle.bytesRead - this.#bytesRead;
       this.#bytesRead += length;

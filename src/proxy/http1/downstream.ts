@@ -14,6 +14,7 @@ import type {
   BoundExchange,
   Downstream,
   DownstreamTunnel,
+  UpgradedConnection,
   UpgradeKind,
 } from "../message/downstream-request.ts";
 import type { HeaderLines } from "../message/header-lines.ts";
@@ -339,12 +340,14 @@ export class Http1Downstream implements Downstream {
 
   // --- for upgrades and tunnels, which take the connection
 
-  takeSocket(): Readonly<{ socket: Socket; head: Buffer }> {
-    return { socket: this.#socket, head: this.#connection.detachSocket(this) };
+  takeUpgrade(protocol: string, lines: readonly string[]): UpgradedConnection {
+    const { stream, head } = this.takeTunnel(101, ["Connection", "Upgrade", "Upgrade", protocol, ...lines]);
+    return { type: "socket", socket: stream, head };
   }
 
-  takeTunnel(status: number, lines: readonly string[]): DownstreamTunnel {
-    const { socket, head } = this.takeSocket();
+  takeTunnel(status: number, lines: readonly string[]): DownstreamTunnel & Readonly<{ stream: Socket }> {
+    const head = this.#connection.detachSocket(this);
+    const socket = this.#socket;
     let text = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Unknown"}\r\n`;
     for (let i = 0; i < lines.length; i += 2) text += `${lines[i]}: ${requireWritable(lines[i + 1] ?? "")}\r\n`;
     this.status = status;

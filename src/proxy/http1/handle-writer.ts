@@ -16,6 +16,7 @@ type WriteWrap = { oncomplete?: (status: number) => void };
 /** What this uses of the handle behind a `Socket`. Returns 0, or a negative error of libuv. */
 type WritableHandle = {
   writeLatin1String(wrap: WriteWrap, text: string): number;
+  writeBuffer(wrap: WriteWrap, bytes: Uint8Array): number;
 };
 
 type Binding = Readonly<{
@@ -28,6 +29,12 @@ type Binding = Readonly<{
 const binding = bindingOf(process);
 /** Reused: a write that completes at once leaves nothing in it. */
 let spareWrap: WriteWrap | undefined = binding && new binding.WriteWrap();
+/** Up to this size, a string is the faster way into the kernel. */
+const textBytesMax = 8_192;
+/** As much as a read brings. */
+const spareBytesMax = 65_536;
+/** Reused as well: larger pieces are copied here, because what the kernel does not take must stay as it is. */
+let spareBytes: Buffer | undefined;
 
 function bindingOf(runtime: object): Binding | undefined {
   try {
@@ -65,6 +72,29 @@ export class HandleWriter {
     const handle = this.#freeHandle();
     if (handle === undefined || spareWrap === undefined) this.#socket.write(text, "latin1");
     else this.#onWritten(spareWrap, handle.writeLatin1String(spareWrap, text));
+  }
+
+  /** @param bytes may change as soon as this returns */
+  writeBytes(bytes: Buffer): void {
+    if (bytes.length <= textBytesMax) {
+      this.write(bytes.toString("latin1"));
+      return;
+    }
+    const handle = bytes.length > spareBytesMax ? undefined : this.#freeHandle();
+    if (handle === undefined || spareWrap === undefined) {
+      this.#socket.write(Buffer.from(bytes));
+      return;
+    }
+    const copy = spareBytes ?? Buffer.allocUnsafeSlow(spareBytesMax);
+    spareBytes = undefined;
+    bytes.copy(copy);
+    this.#onWritten(spareWrap, handle.writeBuffer(spareWrap, copy.subarray(0, bytes.length)));
+    if (!this.hasPending) spareBytes = copy;
+  }
+
+  /** Writers wait for `onSent`, or the `drain` of the socket. */
+  get needsDrain(): boolean {
+    return this.hasPending || this.#socket.writableNeedDrain;
   }
 
   /** @returns undefined: earlier writes are pending, or the socket is closing */

@@ -59,6 +59,7 @@ const greeting =
     [settingId.maxConcurrentStreams, streamsMax],
     [settingId.initialWindowSize, streamWindowBytes],
     [settingId.maxHeaderListSize, headListBytesMax],
+    [settingId.enableConnectProtocol, 1],
     [settingId.noPriorities, 1],
   ]) + formatWindowUpdate(0, connectionWindowBytes - initialWindowBytes);
 const pingPayload = "cutting.";
@@ -185,7 +186,7 @@ export class Http2Connection implements FlushTask {
 
   #begin(stream: Http2Downstream): void {
     this.#openRequests += 1;
-    if (!stream.bodyComplete) stream.receiveUntil = this.#owner.now() + this.#owner.readMs;
+    if (!stream.bodyComplete && stream.upgrade === null) stream.receiveUntil = this.#owner.now() + this.#owner.readMs;
     stream.hasBegun = true;
     this.#owner.onRequest(stream);
   }

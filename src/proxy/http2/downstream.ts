@@ -6,10 +6,17 @@
  * - The head has the same form as that of an HTTP/1 request, so the same code reads, decides and forwards both.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { RequestHead } from "../message/canonical-request.ts";
 import type { CutReason } from "../message/close-codes.ts";
-import type { FlushTime } from "../message/deliveries.ts";
-import type { BodyReader, BoundExchange, Downstream, DownstreamTunnel } from "../message/downstream-request.ts";
+import type { FlushTime, PendingCut } from "../message/deliveries.ts";
+import type {
+  BodyReader,
+  BoundExchange,
+  Downstream,
+  DownstreamTunnel,
+  UpgradedConnection,
+  UpgradedStream,
+  UpgradeKind,
+} from "../message/downstream-request.ts";
 import { type HeaderLines, UnwritableHeaderError } from "../message/header-lines.ts";
 import type { PresentedCertificate } from "../message/peer.ts";
 import type { Http2Connection } from "./connection.ts";
@@ -19,6 +26,7 @@ import { grpcStatusOfCut } from "./grpc-status.ts";
 import type { FieldList } from "./hpack/encoder.ts";
 import { createNodeObjects, type NodeObjects } from "./node-objects.ts";
 import { type BodyFault, RequestBody } from "./request-body.ts";
+import type { Http2Head } from "./request-fields.ts";
 import { StreamOutput } from "./stream-output.ts";
 import { TunnelStream } from "./tunnel-stream.ts";
 
@@ -32,7 +40,7 @@ emptyBody.finishEmpty();
 
 export type StreamStart = Readonly<{
   id: number;
-  head: RequestHead;
+  head: Http2Head;
   endStream: boolean;
   contentLength: number | undefined;
   /** The caller sent `TE: trailers`. */
@@ -41,9 +49,9 @@ export type StreamStart = Readonly<{
   window: number;
 }>;
 
-export class Http2Downstream implements Downstream {
+export class Http2Downstream implements Downstream, UpgradedStream {
   readonly id: number;
-  readonly head: RequestHead;
+  readonly head: Http2Head;
   readonly hasBody: boolean;
   readonly body: RequestBody;
   readonly output: StreamOutput;
@@ -97,8 +105,10 @@ export class Http2Downstream implements Downstream {
   get certificate(): PresentedCertificate | null {
     return this.#connection.caller.certificate;
   }
-  get upgrade(): "connect" | null {
-    return this.head.method === "CONNECT" ? "connect" : null;
+  get upgrade(): UpgradeKind | null {
+    const { method, protocol } = this.head;
+    if (protocol !== undefined) return protocol === "websocket" || protocol === "connect-udp" ? protocol : "other";
+    return method === "CONNECT" ? "connect" : null;
   }
   get bodyComplete(): boolean {
     return this.body.hasArrived || this.isTunnel;
@@ -322,21 +332,42 @@ export class Http2Downstream implements Downstream {
 
   // --- for upgrades, tunnels and handlers written for `node:http`
 
-  takeSocket(): never {
-    throw new TypeError("an HTTP/2 stream is not a connection of its own");
+  takeUpgrade(_protocol: string, lines: readonly string[]): UpgradedConnection {
+    this.#openTunnel(200, lines);
+    return { type: "stream", stream: this };
   }
 
   takeTunnel(status: number, lines: readonly string[]): DownstreamTunnel {
+    this.#openTunnel(status, lines);
+    return { stream: new TunnelStream(this), head: Buffer.alloc(0) };
+  }
+
+  #openTunnel(status: number, lines: readonly string[]): void {
     this.isTunnel = true;
     this.receiveUntil = Infinity;
     const fields: FieldList = { names: [], values: [] };
-    for (let i = 0; i < lines.length; i += 2)
-      this.#addField(fields, lines[i] ?? "", this.#requireWritable(lines[i] ?? "", lines[i + 1] ?? ""));
+    // Only some clients send a key, against RFC 8441 §5, and want its proof.
+    const wantsProof = this.head.rawHeaders.includes("sec-websocket-key");
+    for (let i = 0; i < lines.length; i += 2) {
+      const name = this.#connection.names.of(lines[i] ?? "");
+      if (name.use === "omitted" || name.use === "length" || name.use === "date") continue;
+      if (name.lower === "sec-websocket-accept" && !wantsProof) continue;
+      fields.names.push(name);
+      fields.values.push(this.#requireWritable(name.lower, lines[i + 1] ?? ""));
+    }
     this.#addField(fields, "date", this.#connection.httpDate());
     this.status = status;
     this.output.setHead({ status, fields });
     this.#connection.schedule(this);
-    return { stream: new TunnelStream(this), head: Buffer.alloc(0) };
+  }
+
+  get hasUnsent(): boolean {
+    return !this.output.isEmpty;
+  }
+
+  beginCut(): PendingCut | undefined {
+    this.#exchange = undefined; // which permits nothing any more
+    return this.#connection.hasDeliveredAll ? undefined : this.#connection.cutsFinished();
   }
 
   onTunnelRead(): void {

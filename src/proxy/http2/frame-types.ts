@@ -36,6 +36,7 @@ export const settingId = {
   initialWindowSize: 0x4,
   maxFrameSize: 0x5,
   maxHeaderListSize: 0x6,
+  enableConnectProtocol: 0x8,
   noPriorities: 0x9,
 } as const;
 

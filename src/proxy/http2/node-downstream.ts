@@ -257,8 +257,8 @@ export class NodeHttp2Downstream implements Downstream {
     for (const listener of listeners) listener();
   }
 
-  takeSocket(): never {
-    throw new TypeError("an HTTP/2 stream is not a connection of its own");
+  takeUpgrade(): never {
+    throw new TypeError("this HTTP/2 connection has announced no extended CONNECT");
   }
 
   takeTunnel(status: number, lines: readonly string[]): DownstreamTunnel {

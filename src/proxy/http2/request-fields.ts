@@ -3,6 +3,8 @@
  *
  * - Pure. The authority is the `Host`. A request with both must have the same value in both. Cookies that were sent
  *   as several lines are joined.
+ * - An extended CONNECT (RFC 8441) becomes what HTTP/1.1 has in its place: a GET with `Upgrade`. So the same rules
+ *   decide both. No other block can contain `Upgrade`.
  * - RFC 9113 §8.2 and §8.3 say which blocks are malformed. Such a block is read on, because the decoder has to.
  * - Bounded in bytes and lines; beyond them a block is only counted.
  */
@@ -24,6 +26,9 @@ export type FieldsFault =
   | "pseudo-header"
   | "content-length";
 
+/** The head of a request. `protocol` is that of an extended CONNECT, in lower case; absent: it is none. */
+export type Http2Head = RequestHead & Readonly<{ protocol?: string }>;
+
 /** RFC 3986 §3.1. */
 const schemePattern = /^[a-z][a-z0-9+.-]*$/i;
 const digits = /^[0-9]{1,15}$/;
@@ -38,6 +43,7 @@ export class RequestFields implements FieldSink {
   #path: string | undefined;
   #scheme: string | undefined;
   #authority: string | undefined;
+  #protocol: string | undefined;
   #cookies: string | undefined;
   #raw: string[] = [];
   #bytes = 0;
@@ -55,6 +61,7 @@ export class RequestFields implements FieldSink {
     this.#path = undefined;
     this.#scheme = undefined;
     this.#authority = undefined;
+    this.#protocol = undefined;
     this.#cookies = undefined;
     this.#raw = isTrailers ? [] : ["host", ""];
     this.#bytes = 0;
@@ -80,6 +87,7 @@ export class RequestFields implements FieldSink {
       case fieldKind.path:
       case fieldKind.scheme:
       case fieldKind.authority:
+      case fieldKind.protocol:
         this.#onPseudo(kind, value);
         return;
       case fieldKind.otherPseudo:
@@ -106,6 +114,7 @@ export class RequestFields implements FieldSink {
     if (kind === fieldKind.method) this.#method = value;
     else if (kind === fieldKind.path) this.#path = value;
     else if (kind === fieldKind.scheme) this.#scheme = value;
+    else if (kind === fieldKind.protocol) this.#protocol = value;
     else {
       this.#authority = value;
       this.#raw[1] = value;
@@ -115,6 +124,7 @@ export class RequestFields implements FieldSink {
   #pseudo(kind: FieldKind): string | undefined {
     if (kind === fieldKind.method) return this.#method;
     if (kind === fieldKind.path) return this.#path;
+    if (kind === fieldKind.protocol) return this.#protocol;
     return kind === fieldKind.scheme ? this.#scheme : this.#authority;
   }
 
@@ -141,23 +151,29 @@ export class RequestFields implements FieldSink {
   }
 
   /** Called at the end of a block. @returns the head, unless the block has a fault */
-  takeHead(): RequestHead | undefined {
+  takeHead(): Http2Head | undefined {
     this.#checkPseudo();
     if (this.fault !== undefined) return undefined;
     const rawHeaders = this.#takeRaw();
     if (this.#authority === undefined) rawHeaders.splice(0, 2);
     if (this.#cookies !== undefined) rawHeaders.push("cookie", this.#cookies);
+    const protocol = this.#protocol;
+    if (protocol !== undefined) {
+      rawHeaders.push("upgrade", protocol);
+      return { method: "GET", url: this.#path ?? "", httpVersion: "2", rawHeaders, protocol: protocol.toLowerCase() };
+    }
     const method = this.#method ?? "";
     const url = method === "CONNECT" ? (this.#authority ?? "") : (this.#path ?? "");
     return { method, url, httpVersion: "2", rawHeaders };
   }
 
-  /** RFC 9113 §8.3.1 and §8.5. */
+  /** RFC 9113 §8.3.1 and §8.5, RFC 8441 §4. */
   #checkPseudo(): void {
     const hasTarget = this.#path !== undefined && this.#path !== "" && this.#scheme !== undefined;
     const hasNeither = this.#path === undefined && this.#scheme === undefined && this.#authority !== undefined;
-    const isComplete = this.#method === "CONNECT" ? hasNeither : this.#method !== undefined && hasTarget;
-    if (!isComplete) this.fault ??= "pseudo-header";
+    const isPlainConnect = this.#method === "CONNECT" && this.#protocol === undefined;
+    const isComplete = isPlainConnect ? hasNeither : this.#method !== undefined && hasTarget;
+    if (!isComplete || (this.#protocol !== undefined && this.#method !== "CONNECT")) this.fault ??= "pseudo-header";
   }
 
   /** Called at the end of a block. @returns names and values in turn, unless the block has a fault */

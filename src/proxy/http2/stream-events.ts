@@ -3,7 +3,6 @@
  *
  * It owns the table of open streams. Streams that are over are not remembered, except those that this side has reset.
  */
-import type { RequestHead } from "../message/canonical-request.ts";
 import type { ConnectionOwner } from "../message/connection-owner.ts";
 import type { AbuseBudget } from "./abuse-budget.ts";
 import type { Http2Connection } from "./connection.ts";
@@ -20,7 +19,7 @@ import {
   settingsAck,
   windowBytesMax,
 } from "./frame-types.ts";
-import type { RequestFields } from "./request-fields.ts";
+import type { Http2Head, RequestFields } from "./request-fields.ts";
 
 type Outcome = ConnectionFault | undefined;
 
@@ -225,7 +224,7 @@ export class StreamEvents implements FrameEvents {
 
 const noTrailers: readonly string[] = [];
 /** Of a request whose head is too large to be read. */
-const noHead: RequestHead = { method: "GET", url: "/", httpVersion: "2", rawHeaders: [] };
+const noHead: Http2Head = { method: "GET", url: "/", httpVersion: "2", rawHeaders: [] };
 
 /** How many streams are remembered one by one. */
 const idsMax = 256;

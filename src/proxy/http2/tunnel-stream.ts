@@ -5,28 +5,16 @@
  * the whole.
  */
 import { Duplex } from "node:stream";
-import type { BodyReader, Downstream } from "../message/downstream-request.ts";
-
-/** What a tunnel uses of its stream. */
-export type TunnelledStream = Pick<
-  Downstream,
-  "hasBody" | "readBody" | "resumeBody" | "write" | "end" | "ended" | "closed" | "destroy" | "onDrain" | "onClose"
-> &
-  Readonly<{
-    /** Everything was received. */
-    onTunnelRead(): void;
-    /** No byte is read or written any more. */
-    onTunnelOver(): void;
-  }>;
+import type { BodyReader, UpgradedStream } from "../message/downstream-request.ts";
 
 type Callback = (error?: Error | null) => void;
 
 export class TunnelStream extends Duplex implements BodyReader {
-  readonly #stream: TunnelledStream;
+  readonly #stream: UpgradedStream;
   #onDrained: Callback | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(stream: TunnelledStream) {
+  constructor(stream: UpgradedStream) {
     super({ allowHalfOpen: true });
     this.#stream = stream;
     stream.onDrain(() => this.#releaseWrite());

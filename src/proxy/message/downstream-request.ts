@@ -12,7 +12,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { RequestHead } from "./canonical-request.ts";
 import type { CutReason } from "./close-codes.ts";
-import type { ExchangeHandle } from "./deliveries.ts";
+import type { ExchangeHandle, PendingCut } from "./deliveries.ts";
 import type { HeaderLines } from "./header-lines.ts";
 import type { PresentedCertificate } from "./peer.ts";
 
@@ -43,6 +43,46 @@ export type DownstreamTunnel = Readonly<{
   /** What has already arrived after the request's head. */
   head: Buffer;
 }>;
+
+/** The caller's connection after an upgrade: the socket of HTTP/1, or one stream of HTTP/2 (RFC 8441). */
+export type UpgradedConnection =
+  | Readonly<{
+      type: "socket";
+      socket: Socket;
+      /** What has already arrived after the request's head. */
+      head: Buffer;
+    }>
+  | Readonly<{ type: "stream"; stream: UpgradedStream }>;
+
+/** One stream of an HTTP/2 connection after its extended CONNECT was accepted. Each direction ends by itself. */
+export type UpgradedStream = Pick<
+  Downstream,
+  | "hasBody"
+  | "readBody"
+  | "resumeBody"
+  | "write"
+  | "end"
+  | "ended"
+  | "closed"
+  | "destroy"
+  | "cut"
+  | "onDrain"
+  | "onClose"
+  | "bindExchange"
+> &
+  Readonly<{
+    /** Bytes were written that have not left the queue of the stream. */
+    hasUnsent: boolean;
+    /**
+     * The permit has ended: what is written from now on belongs to the cut.
+     * @returns settles when no byte that was written before can leave; undefined: none can
+     */
+    beginCut(): PendingCut | undefined;
+    /** Everything was received. */
+    onTunnelRead(): void;
+    /** No byte is read or written any more. */
+    onTunnelOver(): void;
+  }>;
 
 /** The exchange that permits a response. */
 export type BoundExchange = Pick<ExchangeHandle, "mayFlush" | "setOutlet">;
@@ -111,8 +151,8 @@ export interface Downstream {
 
   // --- for upgrades and tunnels, which take the connection
 
-  /** Detaches the connection and what has arrived after the head. Only for an upgrade. */
-  takeSocket(): Readonly<{ socket: Socket; head: Buffer }>;
+  /** Accepts an upgrade to this protocol with these lines. Everything after it belongs to the protocol. */
+  takeUpgrade(protocol: string, lines: readonly string[]): UpgradedConnection;
   /** Accepts a CONNECT or CONNECT-UDP with this head. Everything after it belongs to the tunnel. */
   takeTunnel(status: number, lines: readonly string[]): DownstreamTunnel;
   /**

@@ -19,7 +19,7 @@ import { codeOf } from "../reply/write-reply.ts";
 import { takesUpgrade } from "../routing/upgrade-request.ts";
 import { createTunnels } from "../tunnel/open-tunnel.ts";
 import { isProxyChain } from "../tunnel/proxy-chain-splice.ts";
-import { upgrade } from "../tunnel/upgrade-splice.ts";
+import { newWebSocketKey, upgrade } from "../tunnel/upgrade-splice.ts";
 import { impersonatesNothing, type RefusalWriter } from "./refuse.ts";
 import {
   conditionOfCut,
@@ -142,6 +142,10 @@ export function createRequestForwarder(
     forwarded: ForwardRequest<PermittedRequest>,
   ): void {
     const { downstream, exchange, target, path, method, rules, requestId, idleTimeoutMs } = forwarded;
+    const isWebSocket = downstream.upgrade === "websocket";
+    const sentKey = request.headers["sec-websocket-key"];
+    const key = sentKey ?? newWebSocketKey();
+    const headers = forwarded.headerList();
     upgrade(permit, {
       downstream,
       exchange,
@@ -149,13 +153,13 @@ export function createRequestForwarder(
       path,
       idleTimeoutMs,
       counted: context,
-      headers: forwarded.headerList(),
+      headers: isWebSocket && sentKey === undefined ? [...headers, "sec-websocket-key", key] : headers,
       rules,
       requestId,
       method,
       protocol: request.headers["upgrade"] ?? "",
       // Its key proves that the other side speaks WebSocket; other protocols have no such proof.
-      key: downstream.upgrade === "websocket" ? (request.headers["sec-websocket-key"] ?? "") : null,
+      key: isWebSocket ? key : null,
       handshakeTimeoutMs,
       onAccepted() {
         context.upgraded = true;

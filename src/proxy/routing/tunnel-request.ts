@@ -3,7 +3,7 @@
  *
  * CONNECT names the target itself. CONNECT-UDP over HTTP/1.1 (RFC 9298 §3.2) is an upgrade request for
  * `/.well-known/masque/udp/{host}/{port}/`. A client that follows the RFC gets 101. pomerium-cli sends the target as
- * its Host header and accepts only 200, so it gets 200.
+ * its Host header and accepts only 200, so it gets 200. Over HTTP/2 it is an extended CONNECT, with 200.
  */
 import type { HostPort, RouteConfig, TunnelConfig } from "../../config/index.ts";
 import { type CanonicalRequest, parseHost, type RequestHead } from "../message/canonical-request.ts";
@@ -49,12 +49,12 @@ export type Acceptance = Readonly<{ status: 101 | 200; lines: readonly string[] 
 export function acceptanceOf(
   asked: TunnelRequest,
   { hostname, port }: CanonicalRequest,
-  requestId: string,
+  { httpVersion, requestId }: Readonly<{ httpVersion: string; requestId: string }>,
 ): Acceptance {
   const common = ["x-request-id", requestId];
   if (asked.kind === "tcp") return { status: 200, lines: common };
   const capsules = ["Capsule-Protocol", "?1", ...common];
-  return namesTarget(asked, hostname, port)
+  return httpVersion === "2" || namesTarget(asked, hostname, port)
     ? { status: 200, lines: capsules }
     : { status: 101, lines: ["Connection", "Upgrade", "Upgrade", "connect-udp", ...capsules] };
 }

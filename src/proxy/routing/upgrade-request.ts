@@ -14,7 +14,10 @@ export function takesUpgrade(
   return protocol === "websocket" ? route.allowWebsockets : route.allowUpgrades.includes(protocol);
 }
 
-/** A WebSocket handshake as in RFC 6455 §4.2.1. A body is refused, since it would be read as data after the upgrade. */
+/**
+ * A WebSocket handshake as in RFC 6455 §4.2.1, or over HTTP/2 as in RFC 8441 §5, where it needs no key. A body is
+ * refused, since it would be read as data after the upgrade.
+ */
 export function isHandshake(
   kind: UpgradeKind,
   { method, headers }: CanonicalRequest,
@@ -22,10 +25,11 @@ export function isHandshake(
 ): boolean {
   if (httpVersion === "1.0") return false; // HTTP/1.0 has no upgrade (RFC 9110 §7.8)
   const bodiless = headers["transfer-encoding"] === undefined && (headers["content-length"] ?? "0") === "0";
-  if (kind !== "websocket") return bodiless;
-  const key = headers["sec-websocket-key"] ?? "";
+  const isHttp2 = httpVersion === "2";
+  if (kind !== "websocket") return bodiless && !isHttp2; // an extended CONNECT to an unknown protocol
+  const key = headers["sec-websocket-key"];
   const greets = method === "GET" && headers["sec-websocket-version"] === "13";
-  return bodiless && greets && /^[A-Za-z0-9+/]{22}==$/.test(key);
+  return bodiless && greets && ((isHttp2 && key === undefined) || /^[A-Za-z0-9+/]{22}==$/.test(key ?? ""));
 }
 
 /**

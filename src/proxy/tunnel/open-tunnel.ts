@@ -46,7 +46,10 @@ export function createTunnels<Permitted extends ForwardableRequest>(
       target,
       requestId: context.requestId,
       counted: context,
-      acceptance: acceptanceOf(asked, request, context.requestId),
+      acceptance: acceptanceOf(asked, request, {
+        httpVersion: context.downstream.head.httpVersion,
+        requestId: context.requestId,
+      }),
       connectTimeoutMs: isProxyChain(plan.route) ? onwardTimeoutMs : connectTimeoutMs,
       idleTimeoutMs: plan.route.idleTimeoutMs,
       onFailed: (failure) => notForwarded(context, failure, permit.principal),

@@ -1,29 +1,28 @@
 /**
- * Upgrade splice: carries one permitted WebSocket, or a connection to another protocol, by joining two sockets.
+ * Upgrade: the handshake of one permitted WebSocket, or of a connection to another protocol, with its upstream.
  *
- * - The upstream is connected first. Anything but a valid 101 is passed on as an ordinary response.
- * - Bytes are copied as they arrive. A slow side pauses the other. The lease is checked on every chunk.
- * - Only the frame headers towards the caller are parsed, so that a cut can put its close frame between two frames.
- * - A cut always ends in a reset, which discards what the kernel holds. It is immediate if the caller has unread bytes
- *   or if the protocol is not WebSocket; otherwise it follows the caller's close or the time limit.
+ * - The upstream is connected first, always over HTTP/1.1. Anything but a valid 101 is passed on as an ordinary
+ *   response.
+ * - A caller over HTTP/2 has sent an extended CONNECT without a key (RFC 8441), so the proxy makes one, and the caller
+ *   gets 200 for the 101.
+ * - byte-splice.ts carries what follows.
  */
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Permit } from "../../auth/index.ts";
 import { CodedError } from "../../events/index.ts";
-import type { CutReason, Exchange } from "../enforce/exchanges.ts";
-import { closeSocket, guardSocket, resetSocket, unsentBytes } from "../enforce/send-queue-socket.ts";
+import { guardSocket } from "../enforce/send-queue-socket.ts";
 import { buildDownstreamHeaders, type ResponseRules } from "../headers/downstream-headers.ts";
-import { cutWithinMs } from "../http1/outlet-socket.ts";
-import { closeCodes } from "../message/close-codes.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { HeaderLines } from "../message/header-lines.ts";
+import { ByteSplice } from "./byte-splice.ts";
 import { ConnectAttempt, type ConnectJob, occupyStream } from "./connect-attempt.ts";
 import { type Abort, guardEmitter } from "./error-boundary.ts";
-import { closeFrame, FrameBoundaries } from "./websocket-frames.ts";
+import { SpliceSocket } from "./splice-socket.ts";
+import { StreamConnection } from "./stream-connection.ts";
 
 export type UpgradeJob = ConnectJob &
   Readonly<{
@@ -33,7 +32,7 @@ export type UpgradeJob = ConnectJob &
     method: string;
     /** The value of the caller's `Upgrade`. */
     protocol: string;
-    /** The caller's `Sec-WebSocket-Key`; null: another protocol. */
+    /** The caller's `Sec-WebSocket-Key`, or the proxy's own; null: another protocol. */
     key: string | null;
     rules: ResponseRules;
     requestId: string;
@@ -45,8 +44,10 @@ export type UpgradeJob = ConnectJob &
     counted: { bytes: number; bytesReceived: number };
   }>;
 
-/** From the end of the caller's side of a WebSocket until both sides are closed. */
-const leavingMs = 1_000;
+/** A key for the upstream of a caller that has sent none (RFC 6455 §4.1). */
+export function newWebSocketKey(): string {
+  return randomBytes(16).toString("base64");
+}
 
 class UpgradeRefusedError extends CodedError<string> {
   override readonly code: string;
@@ -115,22 +116,25 @@ type Upgraded = Readonly<{ response: IncomingMessage; upstream: Duplex; upstream
 function join(job: UpgradeJob, abort: Abort, { response, upstream, upstreamHead }: Upgraded): void {
   job.target.report?.({ type: "answered", status: 101 });
   job.onAccepted();
-  const { socket: client, head } = job.downstream.takeSocket();
-  guardEmitter(client, abort);
+  if (!(upstream instanceof Socket)) throw new TypeError("an upgrade without a socket");
   const lines = [...buildDownstreamHeaders(job.rules, response.rawHeaders), "X-Request-Id", job.requestId];
+  const taken = job.downstream.takeUpgrade(response.headers.upgrade ?? "", lines);
   const { exchange, counted, idleTimeoutMs, key } = job;
-  new Splice({ exchange, counted, client, upstream, webSocket: key !== null }).begin({
-    acceptance: acceptance(response.headers.upgrade ?? "", lines),
-    idleTimeoutMs,
-    upstreamHead,
-    head,
+  let head: Buffer | undefined;
+  if (taken.type === "socket") {
+    guardEmitter(taken.socket, abort);
+    head = taken.head;
+  } else taken.stream.bindExchange(exchange);
+  const caller =
+    taken.type === "socket" ? new SpliceSocket(taken.socket, abort) : new StreamConnection(taken.stream, abort);
+  const splice = new ByteSplice({
+    exchange,
+    counted,
+    caller,
+    upstream: new SpliceSocket(upstream, abort),
+    isWebSocket: key !== null,
   });
-}
-
-function acceptance(protocol: string, lines: readonly string[]): string {
-  let text = `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n`;
-  for (let i = 0; i < lines.length; i += 2) text += `${lines[i]}: ${lines[i + 1]}\r\n`;
-  return `${text}\r\n`;
+  splice.begin({ idleTimeoutMs, upstreamHead, head, abort });
 }
 
 function requestUpgrade({ target, method, path, headers, protocol }: UpgradeJob): ClientRequest {
@@ -186,137 +190,4 @@ function passResponse(job: UpgradeJob, request: ClientRequest, response: Incomin
   request.on("error", () => downstream.destroy());
   // Nothing moves if the upstream is silent or the caller does not read.
   if (job.idleTimeoutMs > 0) request.setTimeout(job.idleTimeoutMs, () => downstream.destroy());
-}
-
-type Spliced = Readonly<{
-  exchange: Exchange;
-  counted: UpgradeJob["counted"];
-  client: Socket;
-  upstream: Duplex;
-  webSocket: boolean;
-}>;
-
-class Splice {
-  readonly #exchange: Exchange;
-  readonly #counted: UpgradeJob["counted"];
-  readonly #client: Socket;
-  readonly #upstream: Duplex;
-  /** Null: the protocol is not WebSocket. */
-  readonly #frames: FrameBoundaries | null;
-  /** Why the exchange is being cut; undefined: it is not. */
-  #closing: CutReason | undefined;
-
-  constructor({ exchange, counted, client, upstream, webSocket }: Spliced) {
-    this.#exchange = exchange;
-    this.#counted = counted;
-    this.#client = client;
-    this.#upstream = upstream;
-    this.#frames = webSocket ? new FrameBoundaries() : null;
-  }
-
-  begin({
-    acceptance,
-    idleTimeoutMs,
-    upstreamHead,
-    head,
-  }: Readonly<{ acceptance: string; idleTimeoutMs: number; upstreamHead: Buffer; head: Buffer }>): void {
-    this.#exchange.attach((reason) => this.#cut(reason));
-    if (this.#exchange.cutReason !== undefined) return;
-    if (idleTimeoutMs > 0) this.#client.setTimeout(idleTimeoutMs, () => this.#client.destroy());
-    this.#client.setNoDelay(true);
-    this.#client.write(acceptance, "latin1");
-    if (upstreamHead.length > 0) this.#toClient(upstreamHead);
-    if (head.length > 0) this.#toUpstream(head);
-    this.#listen();
-    this.#client.resume();
-  }
-
-  /** A method of its own, so that the listeners keep nothing else alive. */
-  #listen(): void {
-    const client = this.#client;
-    const upstream = this.#upstream;
-    client.on("error", () => upstream.destroy());
-    upstream.on("error", () => client.destroy());
-    client.once("close", () => upstream.destroy());
-    upstream.once("close", () => {
-      if (this.#closing === undefined) client.destroySoon();
-    });
-    upstream.on("data", (chunk: Buffer) => this.#toClient(chunk));
-    client.on("data", (chunk: Buffer) => this.#toUpstream(chunk));
-    client.on("drain", () => upstream.resume());
-    upstream.on("drain", () => client.resume());
-    upstream.once("end", () => this.#closing === undefined && client.end());
-    client.once("end", () => {
-      upstream.end();
-      // Both ends close a WebSocket (RFC 6455 §7.1.1). A caller that ends its side has left; the upstream gets a moment
-      // to notice.
-      if (this.#frames === null) return;
-      const leaving = setTimeout(() => client.destroy(), leavingMs);
-      client.once("close", () => clearTimeout(leaving));
-    });
-  }
-
-  #toClient(chunk: Buffer): void {
-    if (this.#closing !== undefined || !this.#exchange.mayCarry()) {
-      if (this.#frames !== null) this.#finishFrame(this.#frames, chunk);
-      return;
-    }
-    this.#frames?.take(chunk);
-    this.#counted.bytes += chunk.length;
-    if (!this.#client.write(chunk)) this.#upstream.pause();
-  }
-
-  #toUpstream(chunk: Buffer): void {
-    if (this.#closing !== undefined || !this.#exchange.mayCarry()) return;
-    this.#counted.bytesReceived += chunk.length;
-    if (!this.#upstream.write(chunk)) this.#client.pause();
-  }
-
-  /**
-   * Sends nothing more upstream, and to the caller only the rest of the frame that has begun. Without a lease it sends
-   * not even that: the cluster that fenced this node off does not wait for it.
-   */
-  #cut(reason: CutReason): void | Promise<void> {
-    this.#closing = reason;
-    const client = this.#client;
-    // A close frame behind unsent bytes would be late, and those bytes must not be sent.
-    const waits = client.writableEnded || unsentBytes(client) > 0;
-    if (this.#frames === null || waits || (reason === "stale" && !this.#frames.atBoundary)) {
-      resetSocket(client);
-      this.#leaveUpstream();
-      return;
-    }
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => resetSocket(client), cutWithinMs);
-      client.once("close", () => {
-        clearTimeout(timer);
-        this.#leaveUpstream();
-        resolve();
-      });
-      if (client.destroyed) resolve();
-      else if (this.#frames?.atBoundary === true) this.#sendClose();
-      else this.#upstream.resume();
-    });
-  }
-
-  /** Discards what the kernel holds for the upstream. */
-  #leaveUpstream(): void {
-    if (this.#upstream instanceof Socket) closeSocket(this.#upstream);
-    else this.#upstream.destroy();
-  }
-
-  #finishFrame(frames: FrameBoundaries, chunk: Buffer): void {
-    if (this.#client.writableEnded || this.#client.destroyed) return;
-    const length = frames.takeToBoundary(chunk);
-    this.#client.write(length === chunk.length ? chunk : chunk.subarray(0, length));
-    if (frames.atBoundary) this.#sendClose();
-  }
-
-  #sendClose(): void {
-    const { code, reason } = closeCodes[this.#closing ?? "draining"];
-    this.#leaveUpstream();
-    // Bytes that still arrive from the caller are discarded, so that no reset overtakes the close frame.
-    this.#client.end(closeFrame(code, reason));
-    this.#client.resume();
-  }
 }

@@ -21,6 +21,8 @@ export const fieldKind = {
   otherPseudo: 10,
   /** No token, or with capitals. */
   invalid: 11,
+  /** Of an extended CONNECT (RFC 8441). */
+  protocol: 12,
 } as const;
 export type FieldKind = (typeof fieldKind)[keyof typeof fieldKind];
 
@@ -29,6 +31,7 @@ const kinds: ReadonlyMap<string, FieldKind> = new Map<string, FieldKind>([
   [":path", fieldKind.path],
   [":scheme", fieldKind.scheme],
   [":authority", fieldKind.authority],
+  [":protocol", fieldKind.protocol],
   ["cookie", fieldKind.cookie],
   ["host", fieldKind.host],
   ["content-length", fieldKind.contentLength],
