@@ -9,8 +9,9 @@
  */
 import { hash as digestOf, randomBytes, randomUUID } from "node:crypto";
 import { parseArgs } from "node:util";
-import { recordLeafOf, toLine } from "../src/audit/index.ts";
+import { toLine } from "../src/audit/index.ts";
 import { BootTree } from "../src/audit/seal/boot-tree.ts";
+import { leafTextOf } from "../src/audit/seal/record-leaf.ts";
 import { encodeAuditSeal } from "../src/replication/wire/index.ts";
 import { signerOfNode } from "../test/audit/seal/seal-support.ts";
 import { decision, node } from "../test/audit/support.ts";
@@ -41,9 +42,9 @@ let sealBytes = 0;
 function sealAll(): void {
   const tree = new BootTree(boot);
   for (const line of lines) {
-    const record = recordLeafOf(line);
-    if (record === "not-a-record") throw new Error("a line of the bench is no record");
-    tree.append(record.leaf);
+    const leaf = leafTextOf(line);
+    if (leaf === "not-a-record") throw new Error("a line of the bench is no record");
+    tree.appendText(leaf);
     if (tree.size % sealEvery !== 0 && tree.size !== records) continue;
     sealBytes += sign(encodeAuditSeal(tree.seal(node, { atMs: 1, final: tree.size === records, coded: true }))).length;
     seals++;

@@ -87,6 +87,8 @@ export {
 export {
   ConsistencyBuilder,
   emptyRoot,
+  type HashText,
+  hashTextOf,
   InclusionBuilder,
   leafHash,
   MerkleTree,

@@ -1,8 +1,8 @@
 /**
  * Boot tree: the hash tree over the records of one boot as far as they were read, and what its next seal says. Pure.
  */
-import { type BootId, emptyRoot, MerkleTree, type NodeId } from "../../events/index.ts";
-import { type AuditSeal, lostRangesMax, type SealedRange } from "../../replication/wire/index.ts";
+import { type BootId, emptyRoot, type HashText, MerkleTree, type NodeId } from "../../events/index.ts";
+import { type AuditSeal, lostRangesMax, markBytes, type SealedRange } from "../../replication/wire/index.ts";
 import { LeafCode, type LeafCodeForm } from "./leaf-code.ts";
 import { hashesIn, MarkBlocks, type MarkBlocksForm } from "./mark-blocks.ts";
 import { lostLeaf } from "./record-leaf.ts";
@@ -52,6 +52,8 @@ export class BootTree {
   #unhashed: SealedRange[] = [];
   #marks = new MarkBlocks();
   #code = new LeafCode();
+  /** The beginning of the newest leaf. */
+  readonly #mark = Buffer.alloc(markBytes);
 
   constructor(boot: BootId) {
     this.boot = boot;
@@ -70,7 +72,15 @@ export class BootTree {
   }
 
   append(leaf: Buffer): void {
-    this.#add(leaf, 1);
+    this.appendText(leaf.toString("latin1"));
+  }
+
+  appendText(leaf: HashText): void {
+    this.#tree.appendText(leaf);
+    this.#marks.append(leaf);
+    this.#mark.write(leaf, 0, markBytes, "latin1");
+    this.#code.append(this.#mark, 1);
+    if (this.expected !== null) this.#reach();
   }
 
   /** Numbers without a record, up to this one. */
@@ -84,7 +94,7 @@ export class BootTree {
       return;
     }
     if (!addRange(this.#lost, { first, last })) this.#lostMore = true;
-    this.#add(lostLeaf, last - first + 1);
+    this.#addLost(last - first + 1);
   }
 
   /** Numbers up to this one whose records were given up before they could be hashed. @returns how many they are */
@@ -94,7 +104,7 @@ export class BootTree {
     const stop = this.expected?.size ?? last;
     if (first <= stop && stop < last) return this.appendUnhashed(stop) + this.appendUnhashed(last);
     if (!addRange(this.#unhashed, { first, last })) this.state = "stopped"; // a seal could not say which
-    this.#add(lostLeaf, last - first + 1);
+    this.#addLost(last - first + 1);
     return last - first + 1;
   }
 
@@ -178,11 +188,10 @@ export class BootTree {
     return tree;
   }
 
-  #add(leaf: Buffer, count: number): void {
-    if (count === 1) this.#tree.append(leaf);
-    else this.#tree.appendRun(leaf, count);
-    this.#marks.append(leaf, count);
-    this.#code.append(leaf, count);
+  #addLost(count: number): void {
+    this.#tree.appendRun(lostLeaf, count);
+    this.#marks.appendRun(lostLeaf, count);
+    this.#code.append(lostLeaf, count);
     if (this.expected !== null) this.#reach();
   }
 

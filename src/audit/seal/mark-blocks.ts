@@ -3,7 +3,7 @@
  *
  * A block is a tree of its own. When there are too many blocks, each two become one of twice the size.
  */
-import { MerkleTree, nodeHash } from "../../events/index.ts";
+import { type HashText, MerkleTree, nodeHash } from "../../events/index.ts";
 import { type AuditSeal, markBytes, marksMax } from "../../replication/wire/index.ts";
 
 export type MarkBlocksForm = Readonly<{ leaves: number; blocks: string; open: number; peaks: string }>;
@@ -15,11 +15,16 @@ export class MarkBlocks {
   /** The last, unfinished block. */
   #open = new MerkleTree();
 
-  append(leaf: Buffer, count: number): void {
+  append(leaf: HashText): void {
+    this.#open.appendText(leaf);
+    if (this.#open.size === this.#leaves) this.#finish();
+  }
+
+  /** Appends the same leaf many times. */
+  appendRun(leaf: Buffer, count: number): void {
     for (let left = count; left > 0; ) {
       const taken = Math.min(left, this.#leaves - this.#open.size);
-      if (taken === 1) this.#open.append(leaf);
-      else this.#open.appendRun(leaf, taken);
+      this.#open.appendRun(leaf, taken);
       left -= taken;
       if (this.#open.size === this.#leaves) this.#finish();
     }
@@ -46,7 +51,7 @@ export class MarkBlocks {
 
   #finish(): void {
     this.#blocks.push(this.#open.root);
-    this.#open = new MerkleTree();
+    this.#open.clear();
     if (this.#blocks.length < marksMax) return;
     this.#blocks = Array.from({ length: marksMax / 2 }, (_, at) => {
       const [left, right] = this.#blocks.slice(2 * at, 2 * at + 2);

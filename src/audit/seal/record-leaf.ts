@@ -10,8 +10,7 @@
  *   member that is added to records later.
  * - A number without a record has `lostLeaf`.
  */
-import { hash as digestOf } from "node:crypto";
-import { leafHash, treeHashBytes } from "../../events/index.ts";
+import { type HashText, hashTextOf, leafHash, treeHashBytes } from "../../events/index.ts";
 
 export const publicMembers: ReadonlySet<string> = new Set([
   "kind",
@@ -62,10 +61,19 @@ export type RecordLeaf = Readonly<{
 export function recordLeafOf(line: Buffer): RecordLeaf | LineRefusal {
   const parts = splitLine(line);
   if (parts === undefined) return "not-a-record";
-  const { shown, personal, erased } = parts;
-  commitmentOf(parts, personal).copy(shown.bytes, shown.length);
-  const leaf = digestOf("sha256", shown.bytes.subarray(0, shown.length + treeHashBytes), "buffer");
-  return { leaf, erased: erased !== null };
+  return { leaf: Buffer.from(leafTextIn(parts), "latin1"), erased: parts.erased !== null };
+}
+
+/** The leaf of a line. */
+export function leafTextOf(line: Buffer): HashText | LineRefusal {
+  const parts = splitLine(line);
+  return parts === undefined ? "not-a-record" : leafTextIn(parts);
+}
+
+function leafTextIn(parts: SplitLine): HashText {
+  const { bytes, length } = parts.shown;
+  bytes.write(commitmentOf(parts), length, "latin1");
+  return hashTextOf(bytes.subarray(0, length + treeHashBytes));
 }
 
 /** The line without what is personal in it. @returns undefined if it is no record */
@@ -73,7 +81,7 @@ export function eraseLine(line: Buffer): Buffer | undefined {
   const parts = splitLine(line);
   if (parts === undefined) return undefined;
   const text = parts.shown.bytes.subarray(prefixBytes, parts.shown.length);
-  const commitment = commitmentOf(parts, parts.personal).toString("base64url");
+  const commitment = Buffer.from(commitmentOf(parts), "latin1").toString("base64url");
   const end = Buffer.from(`${text.length > 2 ? "," : ""}"${erasedMember}":"${commitment}"}`);
   return Buffer.concat([text.subarray(0, -1), end]);
 }
@@ -99,8 +107,8 @@ const [brace, braceEnd, bracket, bracketEnd, quote, backslash, comma, colon, lin
   0x7b, 0x7d, 0x5b, 0x5d, 0x22, 0x5c, 0x2c, 0x3a, 0x0a,
 ];
 
-function commitmentOf({ erased }: SplitLine, { bytes, length }: Part): Buffer {
-  return erased ?? digestOf("sha256", bytes.subarray(0, length), "buffer");
+function commitmentOf({ erased, personal }: SplitLine): HashText {
+  return erased?.toString("latin1") ?? hashTextOf(personal.bytes.subarray(0, personal.length));
 }
 
 function begin(part: Part, { at, room }: Readonly<{ at: number; room: number }>): void {

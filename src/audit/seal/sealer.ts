@@ -21,7 +21,7 @@ import {
   spoolStart,
 } from "../spool/index.ts";
 import { BootTree, emptyHead } from "./boot-tree.ts";
-import { recordLeafOf } from "./record-leaf.ts";
+import { leafTextOf } from "./record-leaf.ts";
 import type { SealPort } from "./seal-port.ts";
 import { SealSchedule } from "./seal-schedule.ts";
 import type { TreeHead } from "./sealed-heads.ts";
@@ -204,9 +204,9 @@ export class AuditSealer {
       tree.appendLost(first - 1);
       for (let from = 0, lines = 1; from < bytes.length; lines++) {
         const end = bytes.indexOf(0x0a, from) + 1;
-        const record = recordLeafOf(bytes.subarray(from, end));
-        if (record === "not-a-record") tree.appendLost(tree.size + 1);
-        else tree.append(record.leaf);
+        const leaf = leafTextOf(bytes.subarray(from, end));
+        if (leaf === "not-a-record") tree.appendLost(tree.size + 1);
+        else tree.appendText(leaf);
         from = end;
         if (lines % sliceLines === 0) await this.#options.sleep(0);
       }
