@@ -44,3 +44,9 @@ export function passingServer(
 server { listen 127.0.0.1:${port} ${listen}; ${server} location / {
   proxy_pass http://app${port}; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; } }`;
 }
+
+/** Forwards calls by grpc_pass, with kept connections and without any authentication. @param server further lines */
+export function passingGrpcServer(port: number, upstreamPort: number, server: string): string {
+  return `upstream app${port} { server 127.0.0.1:${upstreamPort}; keepalive 64; keepalive_requests 1000000; }
+server { listen 127.0.0.1:${port} ssl; ${server} grpc_set_header Host $host; location / { grpc_pass grpc://app${port}; } }`;
+}

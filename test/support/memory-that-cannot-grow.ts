@@ -46,7 +46,6 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
     "src/proxy/decision-api/ext-authz-headers.ts set",
     "src/proxy/tls/presented-certificate.ts above",
     "src/proxy/upstream/health-client.ts chunks",
-    "src/proxy/http2/upstream-call.ts trailers",
     "src/replication/fanout/batch.ts parts",
     "src/replication/log/postgres/connection.ts warnings",
     "src/replication/log/postgres/promote.ts left",

@@ -38,7 +38,7 @@ import {
 import { HpackEncoder } from "./hpack/encoder.ts";
 import type { ResponseNames } from "./hpack/response-names.ts";
 import { streamWindowBytes } from "./request-body.ts";
-import { headListBytesMax } from "./request-fields.ts";
+import { headListBytesMax, RequestFields } from "./request-fields.ts";
 import { StreamEvents } from "./stream-events.ts";
 import type { SharedOutput } from "./stream-output.ts";
 
@@ -84,7 +84,7 @@ export class Http2Connection implements FlushTask {
   readonly #cuts: StreamCuts;
   readonly #budget: AbuseBudget;
   readonly #events: StreamEvents;
-  readonly #interpreter: FrameInterpreter;
+  readonly #interpreter: FrameInterpreter<RequestFields>;
   readonly #frames: FrameReader;
   #socketReader: DownstreamSocketReader | undefined;
   /** Frames that concern no response: acknowledgements, windows, resets. */
@@ -138,8 +138,8 @@ export class Http2Connection implements FlushTask {
       budget: this.#budget,
       limits: { streamsMax, connectionWindowBytes },
     });
-    this.#interpreter = new FrameInterpreter(this.#events, this.#budget);
-    this.#frames = new FrameReader((frame) => this.#interpreter.onFrame(frame));
+    this.#interpreter = new FrameInterpreter(this.#events, this.#budget, new RequestFields());
+    this.#frames = new FrameReader((frame) => this.#interpreter.onFrame(frame), "client");
     this.#idleSince = owner.now();
     socket.on("data", this.#onData);
     socket.on("close", this.#onClose);

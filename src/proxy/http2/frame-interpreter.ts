@@ -1,5 +1,5 @@
 /**
- * Frame interpreter: applies the rules of RFC 9113 to what one caller sends, frame by frame. Pure.
+ * Frame interpreter: applies the rules of RFC 9113 to what one peer sends, frame by frame. Pure.
  *
  * - It knows no streams. It checks what a frame alone can be checked for, assembles and decodes header blocks, and
  *   reports the rest to the connection.
@@ -20,7 +20,8 @@ import {
   windowBytesMax,
 } from "./frame-types.ts";
 import { HpackDecoder } from "./hpack/decoder.ts";
-import { headListBytesMax, RequestFields } from "./request-fields.ts";
+import type { FieldSink } from "./hpack/header-fields.ts";
+import { headListBytesMax } from "./request-fields.ts";
 
 /** CONTINUATION frames of one block. Eight of the usual size hold the largest block that is accepted. */
 const continuationsMax = 16;
@@ -40,23 +41,34 @@ export type DataFrame = Readonly<{
 
 type Outcome = ConnectionFault | undefined;
 
+/** Collects a header block. */
+export interface BlockFields extends FieldSink {
+  /** Why the block is refused; `too-large` is acted on before its end. */
+  readonly fault: string | undefined;
+  /** Prepares for a block. @param isTrailers it belongs to an open stream */
+  reset(isTrailers: boolean): void;
+}
+
 /** What the connection is notified of. Each may return why the connection has to end. */
-export type FrameEvents = Readonly<{
+export type FrameEvents<Fields> = Readonly<{
   /** Whether the stream is open, so that headers on it are trailers. */
   isOpen(streamId: number): boolean;
-  onHeaders(streamId: number, fields: RequestFields, endStream: boolean): Outcome;
+  onHeaders(streamId: number, fields: Fields, endStream: boolean): Outcome;
   /** The stream is refused; nothing more of the block is reported. */
   onOversizedBlock(streamId: number): Outcome;
   onData(frame: DataFrame): Outcome;
-  onReset(streamId: number): Outcome;
+  onReset(streamId: number, code: number): Outcome;
   /** May come several times before `onSettings`. */
   onHeaderTableSize(bytes: number): void;
+  /** May come several times before `onSettings`. */
+  onStreamsMax(streams: number): void;
   /** All settings of a frame were applied. @param initialWindow of streams */
   onSettings(initialWindow: number): Outcome;
   /** @param payload eight bytes, as latin1 text */
   onPing(payload: string): Outcome;
   onPingAck(): void;
-  onGoAway(): void;
+  /** @param lastStreamId no later one was processed */
+  onGoAway(lastStreamId: number, code: number): Outcome;
   onWindowUpdate(streamId: number, bytes: number): Outcome;
   /** An error of one stream (RFC 9113 §5.4.2). */
   onStreamError(streamId: number, code: Http2ErrorCode, reason: string): Outcome;
@@ -74,19 +86,21 @@ type Block = {
   isRefused: boolean;
 };
 
-export class FrameInterpreter {
-  readonly #events: FrameEvents;
+export class FrameInterpreter<Fields extends BlockFields> {
+  readonly #events: FrameEvents<Fields>;
   readonly #budget: AbuseBudget;
   readonly #decoder = new HpackDecoder();
-  readonly #fields = new RequestFields();
+  readonly #fields: Fields;
   #initialWindow = initialWindowBytes;
   #hasSettings = false;
   /** A header block whose end has not arrived. */
   #block: Block | undefined;
 
-  constructor(events: FrameEvents, budget: AbuseBudget) {
+  /** @param fields used for every block */
+  constructor(events: FrameEvents<Fields>, budget: AbuseBudget, fields: Fields) {
     this.#events = events;
     this.#budget = budget;
+    this.#fields = fields;
   }
 
   onFrame(frame: Http2Frame): Outcome {
@@ -200,9 +214,9 @@ export class FrameInterpreter {
     return this.#events.onStreamError(streamId, errorCode.frameSize, "frame-size");
   }
 
-  #onReset({ streamId, from, to }: Http2Frame): Outcome {
+  #onReset({ streamId, bytes, from, to }: Http2Frame): Outcome {
     if (streamId === 0) return protocolFault("stream-id");
-    return to - from === 4 ? this.#events.onReset(streamId) : frameSizeFault;
+    return to - from === 4 ? this.#events.onReset(streamId, bytes.readUInt32BE(from)) : frameSizeFault;
   }
 
   #onSettings({ flags, streamId, bytes, from, to }: Http2Frame): Outcome {
@@ -224,6 +238,9 @@ export class FrameInterpreter {
       case settingId.headerTableSize:
         this.#events.onHeaderTableSize(value);
         return undefined;
+      case settingId.maxConcurrentStreams:
+        this.#events.onStreamsMax(value);
+        return undefined;
       case settingId.enablePush:
         return value > 1 ? protocolFault("settings") : undefined;
       case settingId.initialWindowSize:
@@ -233,7 +250,7 @@ export class FrameInterpreter {
       case settingId.maxFrameSize:
         return value < payloadBytesMax || value > 0xff_ffff ? protocolFault("settings") : undefined;
       default:
-        return undefined; // unknown settings are ignored, and limits on what a server would start do not concern this
+        return undefined; // unknown settings are ignored, and the limit of header lists is advice
     }
   }
 
@@ -245,11 +262,11 @@ export class FrameInterpreter {
     return this.#spend(1);
   }
 
-  #onGoAway({ streamId, from, to }: Http2Frame): Outcome {
+  #onGoAway({ streamId, bytes, from, to }: Http2Frame): Outcome {
     if (streamId !== 0) return protocolFault("stream-id");
     if (to - from < 8) return frameSizeFault;
-    this.#events.onGoAway();
-    return this.#spend(1);
+    const lastStreamId = bytes.readUInt32BE(from) & windowBytesMax;
+    return this.#spend(1) ?? this.#events.onGoAway(lastStreamId, bytes.readUInt32BE(from + 4));
   }
 
   #onWindowUpdate({ streamId, bytes, from, to }: Http2Frame): Outcome {

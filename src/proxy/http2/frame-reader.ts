@@ -19,7 +19,8 @@ export type Http2Frame = {
   isOwned: boolean;
 };
 
-const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
+export const prefaceText = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const preface = Buffer.from(prefaceText, "latin1");
 const nothing = Buffer.alloc(0);
 
 export class FrameReader {
@@ -31,9 +32,13 @@ export class FrameReader {
   #partialLength = 0;
   #isStopped = false;
 
-  /** @param onFrame a fault stops the reader */
-  constructor(onFrame: (frame: Http2Frame) => ConnectionFault | undefined) {
+  /**
+   * @param onFrame a fault stops the reader
+   * @param from whose frames they are: a server sends no preface
+   */
+  constructor(onFrame: (frame: Http2Frame) => ConnectionFault | undefined, from: "client" | "server") {
     this.#onFrame = onFrame;
+    if (from === "server") this.#prefaceRead = preface.length;
   }
 
   stop(): void {

@@ -1,5 +1,5 @@
 /**
- * Request body: the data that one HTTP/2 stream receives, until a reader has it. Pure.
+ * Body: the data that one HTTP/2 stream receives, of a request or a response, until a reader has it. Pure.
  *
  * - What no reader accepts yet waits here, up to the window of the stream. The window opens again when a reader has
  *   accepted it.
@@ -8,7 +8,7 @@
  */
 import type { BodyReader } from "../message/downstream-request.ts";
 
-/** The caller may send this much ahead of the reader: enough for an upload over a long way, and 128 of them fit. */
+/** A caller may send this much ahead of the reader: enough for an upload over a long way, and 128 of them fit. */
 export const streamWindowBytes = 262_144;
 const slabBytes = 16_384;
 
@@ -26,7 +26,8 @@ export class RequestBody {
   readonly #hooks: BodyHooks;
   /** Bytes that the announced length still allows; undefined: no length was announced. */
   #left: number | undefined;
-  #window = streamWindowBytes;
+  readonly #windowBytes: number;
+  #window: number;
   #unannounced = 0;
   #reader: BodyReader | "discarded" | undefined;
   /** Filled up to `#slabLength` in the last one. */
@@ -41,9 +42,12 @@ export class RequestBody {
   isComplete = false;
   #trailers: readonly string[] = [];
 
-  constructor(hooks: BodyHooks, contentLength: number | undefined) {
+  /** @param windowBytes the peer may send this much ahead of the reader */
+  constructor(hooks: BodyHooks, contentLength: number | undefined, windowBytes: number = streamWindowBytes) {
     this.#hooks = hooks;
     this.#left = contentLength;
+    this.#windowBytes = windowBytes;
+    this.#window = windowBytes;
   }
 
   get hasReader(): boolean {
@@ -183,7 +187,7 @@ export class RequestBody {
   #consume(bytes: number): void {
     this.#hooks.onConsumed(bytes);
     this.#unannounced += bytes;
-    if (this.#unannounced < streamWindowBytes / 2 || this.hasArrived) return;
+    if (this.#unannounced < this.#windowBytes / 2 || this.hasArrived) return;
     const opened = this.#unannounced;
     this.#unannounced = 0;
     this.#window += opened;

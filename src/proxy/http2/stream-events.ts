@@ -28,7 +28,7 @@ const flowFault: ConnectionFault = { code: errorCode.flowControl, reason: "flow-
 
 export type StreamLimits = Readonly<{ streamsMax: number; connectionWindowBytes: number }>;
 
-export class StreamEvents implements FrameEvents {
+export class StreamEvents implements FrameEvents<RequestFields> {
   /** The highest stream that was accepted or refused. */
   lastStreamId = 0;
   readonly #connection: Http2Connection;
@@ -217,9 +217,13 @@ export class StreamEvents implements FrameEvents {
   }
 
   /** The caller opens no more streams, or none that matter. */
-  onGoAway(): void {
+  onGoAway(): Outcome {
     this.#connection.goAway();
+    return undefined;
   }
+
+  /** It concerns what this side would start. */
+  onStreamsMax(): void {}
 }
 
 const noTrailers: readonly string[] = [];
@@ -234,7 +238,7 @@ const idsMax = 256;
  * that still arrives, and is ignored (RFC 9113 §5.4.2). Of very many streams the oldest are remembered by their bound
  * alone.
  */
-class ResetStreams {
+export class ResetStreams {
   readonly #ids = new Set<number>();
   #forgottenUpTo = 0;
 

@@ -1,5 +1,5 @@
 /**
- * Stream output: the response of one HTTP/2 stream until its frames are written. Pure.
+ * Stream output: what one side sends on an HTTP/2 stream until its frames are written. Pure.
  *
  * - Nothing is encoded before it is written: what is discarded meanwhile leaves no trace, not even in the table of the
  *   header encoder.
@@ -28,7 +28,8 @@ export type SharedOutput = {
   readonly onUsefulFrame: () => void;
 };
 
-type Block = Readonly<{ status: number; fields: FieldList }>;
+/** @property status null: a request, whose pseudo-headers are fields */
+type Block = Readonly<{ status: number | null; fields: FieldList }>;
 
 export class StreamOutput {
   readonly #id: number;

@@ -1,125 +1,138 @@
 /** HTTP/2 upstream call: one request as a stream, whichever connection it gets, and its response. */
-import { type ClientHttp2Stream, constants, type OutgoingHttpHeaders } from "node:http2";
 import type { SocketDelivery } from "../message/deliveries.ts";
-import type { RawLines } from "../message/header-lines.ts";
+import { type RawLines, UnwritableHeaderError } from "../message/header-lines.ts";
+import type { HeaderValueCheck } from "../message/header-values.ts";
 import {
   type CallFailure,
   type UpstreamCall,
   UpstreamClosedError,
   type UpstreamHandler,
-  UpstreamIdleError,
   UpstreamProtocolError,
   type UpstreamRequest,
 } from "../message/upstream-call.ts";
-import { abortStream } from "./reset.ts";
+import type { Http2ClientSession } from "./client-session.ts";
+import { Http2ClientStream, type StreamFailure, type StreamHandler } from "./client-stream.ts";
+import { errorCode } from "./frame-types.ts";
+import type { FieldList } from "./hpack/encoder.ts";
+import type { ResponseName, ResponseNames } from "./hpack/response-names.ts";
 import type { Http2UpstreamConnection } from "./upstream-connection.ts";
-
-/** Names that belong to one connection, or are implied (RFC 9113 §8.2.2). */
-const omittedNames: ReadonlySet<string> = new Set([
-  "host",
-  "connection",
-  "keep-alive",
-  "transfer-encoding",
-  "upgrade",
-  "te",
-]);
 
 /** Nothing is known that would allow a retry. */
 export const notRetryable: CallFailure = { staleConnection: false, unprocessed: false };
 
-export class Http2UpstreamCall implements UpstreamCall {
-  readonly reads = Number.NaN; // its connection's socket is Node's to read
+/** What the calls of a pool share. */
+export type SentFields = Readonly<{ names: ResponseNames; values: HeaderValueCheck }>;
+
+export class Http2UpstreamCall implements UpstreamCall, StreamHandler {
   readonly request: UpstreamRequest;
   readonly #handler: UpstreamHandler;
+  readonly #sent: SentFields;
   readonly #done: () => void;
-  #stream: ClientHttp2Stream | undefined;
+  #stream: Http2ClientStream | undefined;
+  #session: Http2ClientSession | undefined;
+  #failureOf: (failure: StreamFailure) => CallFailure = () => notRetryable;
+  /** Something of a response has arrived. */
+  #sawResponse = false;
   /** The connection of its stream; undefined: it waits for one with room. */
   connection: Http2UpstreamConnection | undefined;
   isEnded = false;
 
-  constructor(request: UpstreamRequest, handler: UpstreamHandler, done: () => void) {
+  constructor(request: UpstreamRequest, handler: UpstreamHandler, sent: SentFields, done: () => void) {
     this.request = request;
     this.#handler = handler;
+    this.#sent = sent;
     this.#done = done;
   }
 
-  maySend(): boolean {
-    return this.#handler.maySend(this);
+  get reads(): number {
+    return this.#session?.reads ?? Number.NaN;
   }
 
-  /** @param failureOf why a stream ended without a byte of a response */
-  begin(stream: ClientHttp2Stream, failureOf: (error: Error | undefined) => CallFailure): void {
-    this.#stream = stream;
-    const handler = this.#handler;
-    let trailers: RawLines = [];
-    let sawHint = false;
-    let sawHead = false;
-    let ended = false;
-    /** END_STREAM of the response has arrived. A reset after it changes nothing. */
-    let complete = false;
-    let error: Error | undefined;
-    const { idleTimeoutMs } = this.request;
-    if (idleTimeoutMs > 0)
-      stream.setTimeout(idleTimeoutMs, () => {
-        error ??= new UpstreamIdleError("the upstream fell silent");
-        abortStream(stream, constants.NGHTTP2_CANCEL);
-      });
-    stream.on("headers", (_headers: object, _flags: number, raw: RawLines) => {
-      sawHint = true;
-      const [status, lines] = readHead(raw);
-      if (!this.isEnded) handler.onInformational(status, lines);
-    });
-    stream.on("response", (_headers: object, flags: number, raw: RawLines) => {
-      sawHead = true;
-      const [status, lines] = readHead(raw);
-      const endsStream = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0;
-      if (!this.isEnded) handler.onHead(status, { raw: lines, endsStream });
-    });
-    stream.on("data", (chunk: Buffer) => {
-      if (!this.isEnded && !handler.onData(chunk)) stream.pause();
-    });
-    stream.on("trailers", (_headers: object, _flags: number, raw: RawLines) => {
-      trailers = raw;
-    });
-    stream.on("drain", () => {
-      if (!this.isEnded) handler.onWritable();
-    });
-    stream.on("end", () => {
-      ended = true;
-      if (stream.closed || !sawHead) return; // reset, or complete on both sides: `close` follows
-      // The response is complete. Node would keep the stream open until the request is complete, too.
-      complete = true;
-      // Not from within a read: Node puts such a reset off, and ends the process (an assertion in
-      // `Http2Stream::OnTrailers`) when nghttp2 looks for more of the request's body before it is sent.
-      if (!stream.writableFinished) setImmediate(abortStream, stream, constants.NGHTTP2_CANCEL);
-    });
-    stream.on("error", (reason) => {
-      error ??= reason;
-    });
-    stream.on("close", () => {
-      if (this.isEnded) return;
-      if (complete || (ended && sawHead && stream.rstCode === constants.NGHTTP2_NO_ERROR)) {
-        this.finish();
-        handler.onEnd(trailers);
-        return;
-      }
-      const failure = sawHint || sawHead ? notRetryable : failureOf(error);
-      this.fail(error ?? new UpstreamClosedError(`the upstream reset the stream (${stream.rstCode})`), failure);
-    });
-    if (this.request.hasBody) handler.onWritable();
+  /**
+   * @param failureOf why a stream ended without a byte of a response
+   * @returns undefined: a value cannot be sent, and the call has failed
+   */
+  createStream(
+    session: Http2ClientSession,
+    scheme: "http" | "https",
+    failureOf: (failure: StreamFailure) => CallFailure,
+  ): Http2ClientStream | undefined {
+    const { method, hasBody, idleTimeoutMs } = this.request;
+    let fields: FieldList;
+    try {
+      fields = requestFieldsOf(this.request, scheme, this.#sent);
+    } catch (error) {
+      this.fail(error as Error, notRetryable);
+      return undefined;
+    }
+    const idleMsMax = idleTimeoutMs > 0 ? idleTimeoutMs : Infinity;
+    this.#session = session;
+    this.#failureOf = failureOf;
+    this.#stream = new Http2ClientStream(session, { fields, method, hasBody, idleMsMax }, this);
+    return this.#stream;
   }
+
+  // --- from the stream
+
+  mayWrite(): boolean {
+    if (this.isEnded) return false;
+    if (this.#handler.maySend(this)) return true;
+    this.finish();
+    return false;
+  }
+
+  onWritable(): void {
+    if (!this.isEnded) this.#handler.onWritable();
+  }
+
+  onInformational(status: number, lines: RawLines): void {
+    this.#sawResponse = true;
+    if (!this.isEnded) this.#handler.onInformational(status, lines);
+  }
+
+  onHead(status: number, raw: RawLines, endsStream: boolean): void {
+    this.#sawResponse = true;
+    this.connection?.onResponse();
+    if (!this.isEnded) this.#handler.onHead(status, { raw, endsStream });
+  }
+
+  onData(chunk: Buffer): boolean {
+    return this.isEnded || this.#handler.onData(chunk);
+  }
+
+  onEnd(trailers: RawLines): void {
+    if (this.finish()) this.#handler.onEnd(trailers);
+  }
+
+  onFailed(failure: StreamFailure): void {
+    const { code, error } = failure;
+    this.fail(error ?? resetError(code), this.#sawResponse ? notRetryable : this.#failureOf(failure));
+  }
+
+  // --- from the caller
 
   write(chunk: Buffer): boolean {
     return this.isEnded || this.#stream === undefined ? true : this.#stream.write(chunk);
   }
 
   end(trailers: readonly string[] = []): void {
-    const stream = this.#stream;
-    if (this.isEnded || stream === undefined) return;
-    stream.once("wantTrailers", () => {
-      if (!stream.destroyed) sendTrailers(stream, trailers);
-    });
-    stream.end();
+    if (!this.isEnded) this.#stream?.end(this.#trailersOf(trailers));
+  }
+
+  /** Trailers that cannot be written are left out as a whole: a line must not end more than its own request. */
+  #trailersOf(lines: readonly string[]): FieldList | undefined {
+    if (lines.length === 0) return undefined;
+    const { names, values } = this.#sent;
+    const fields: FieldList = { names: [], values: [] };
+    for (let i = 0; i < lines.length; i += 2) {
+      const name = names.of(lines[i] ?? "");
+      const value = lines[i + 1] ?? "";
+      if (!name.isWritable || !values.isWritable(value)) return undefined;
+      if (isOmitted(name)) continue;
+      fields.names.push(name);
+      fields.values.push(value);
+    }
+    return fields.names.length > 0 ? fields : undefined;
   }
 
   resume(): void {
@@ -129,8 +142,8 @@ export class Http2UpstreamCall implements UpstreamCall {
   abort(): void | Promise<void> {
     const stream = this.#stream;
     if (!this.finish() || stream === undefined) return;
-    abortStream(stream, constants.NGHTTP2_CANCEL);
-    if (this.request.hasBody) return this.connection?.cutsFinished();
+    stream.cancel();
+    if (this.request.hasBody && stream.id !== 0) return this.connection?.cutsFinished();
   }
 
   unsent(): SocketDelivery | undefined {
@@ -145,61 +158,49 @@ export class Http2UpstreamCall implements UpstreamCall {
   }
 
   fail(error: Error, failure: CallFailure): void {
-    if (!this.finish()) return;
-    const code = "code" in error ? String(error.code) : "";
-    const known = !code.startsWith("ERR_HTTP2") ? error : new UpstreamProtocolError(error.message, { cause: error });
-    this.#handler.onError(known, failure);
+    if (this.finish()) this.#handler.onError(error, failure);
   }
 }
 
-export function headerListOf(
-  { method, path, headers: { list: headers }, requestId }: UpstreamRequest,
-  secure: boolean,
-): OutgoingHttpHeaders {
-  const authority = headers[0] === "host" ? (headers[1] ?? "") : "";
-  const lines = [":method", method, ":path", path, ":authority", authority, ":scheme", secure ? "https" : "http"];
-  let trailers = false;
-  for (let i = 0; i < headers.length; i += 2) {
-    const name = (headers[i] ?? "").toLowerCase();
-    if (name === "content-type" && headers[i + 1]?.startsWith("application/grpc") === true) trailers = true;
-    if (!omittedNames.has(name)) lines.push(name, headers[i + 1] ?? "");
-  }
-  if (requestId !== null) lines.push("x-request-id", requestId);
-  if (trailers) lines.push("te", "trailers"); // gRPC servers insist on it
-  return lines as unknown as OutgoingHttpHeaders; // a list, so that lines of one name stay lines
+function resetError(code: number | undefined): Error {
+  const message = `the upstream reset the stream (${code})`;
+  const isOrderly = code === undefined || code === errorCode.none || code === errorCode.cancel;
+  return isOrderly || code === errorCode.refusedStream
+    ? new UpstreamClosedError(message)
+    : new UpstreamProtocolError(message);
 }
 
-/** By lowercase name; lines of one name stay lines. */
-function groupByName(lines: readonly string[]): OutgoingHttpHeaders {
-  const values: Record<string, string[]> = Object.create(null);
-  for (let i = 0; i < lines.length; i += 2) {
-    const name = (lines[i] ?? "").toLowerCase();
-    values[name] = [...(values[name] ?? []), lines[i + 1] ?? ""];
-  }
-  return values;
+/** Names that belong to one connection, or are implied (RFC 9113 §8.2.2). */
+function isOmitted(name: ResponseName): boolean {
+  return name.use === "omitted" || name.lower === "host" || name.lower === "te";
 }
 
-/** Trailers that cannot be written are left out as a whole: a caller's line must not end more than its own request. */
-function sendTrailers(stream: ClientHttp2Stream, lines: readonly string[]): void {
-  try {
-    stream.sendTrailers(groupByName(lines));
-  } catch {
-    stream.sendTrailers({});
+/** @throws UnwritableHeaderError */
+function requestFieldsOf(
+  { method, path, headers: { list }, requestId }: UpstreamRequest,
+  scheme: "http" | "https",
+  { names, values }: SentFields,
+): FieldList {
+  const fields: FieldList = { names: [], values: [] };
+  const add = (name: ResponseName, value: string): void => {
+    if (!values.isWritable(value)) throw new UnwritableHeaderError(name.lower);
+    fields.names.push(name);
+    fields.values.push(value);
+  };
+  add(names.of(":method"), method);
+  add(names.of(":path"), path);
+  add(names.of(":authority"), list[0] === "host" ? (list[1] ?? "") : "");
+  add(names.of(":scheme"), scheme);
+  let isGrpcCall = false;
+  for (let i = 0; i < list.length; i += 2) {
+    const name = names.of(list[i] ?? "");
+    const value = list[i + 1] ?? "";
+    if (isOmitted(name)) continue;
+    if (!name.isWritable) throw new UnwritableHeaderError(name.lower);
+    if (name.use === "type" && value.startsWith("application/grpc")) isGrpcCall = true;
+    add(name, value);
   }
-}
-
-export function isGrpc(headers: readonly string[]): boolean {
-  for (let i = 0; i < headers.length; i += 2)
-    if (headers[i]?.toLowerCase() === "content-type") return headers[i + 1]?.startsWith("application/grpc") === true;
-  return false;
-}
-
-function readHead(raw: RawLines): [status: number, lines: RawLines] {
-  const lines: RawLines = [];
-  let status = 0;
-  for (let i = 0; i < raw.length; i += 2) {
-    if (raw[i] === ":status") status = Number(raw[i + 1]);
-    else lines.push(raw[i] ?? "", raw[i + 1] ?? "");
-  }
-  return [status, lines];
+  if (requestId !== null) add(names.of("x-request-id"), requestId);
+  if (isGrpcCall) add(names.of("te"), "trailers"); // gRPC servers insist on it
+  return fields;
 }

@@ -6,15 +6,23 @@
  * - A request that the upstream refused unread (REFUSED_STREAM, or a stream above GOAWAY's last) is `unprocessed`:
  *   the protocol guarantees that it had no effect (RFC 9113 §6.8, §8.7).
  */
-import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
 import { connect as connectPlain, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { guardSocket } from "../enforce/send-queue-socket.ts";
 import { StreamCuts, unsentDelivery } from "../http1/outlet-socket.ts";
 import { connectOptionsOf, type PoolLimits, type UpstreamAddress } from "../http1/upstream-pool.ts";
 import type { SocketDelivery } from "../message/deliveries.ts";
-import { handshakeError, UpstreamClosedError, UpstreamConnectTimeoutError } from "../message/upstream-call.ts";
-import { type Http2UpstreamCall, headerListOf, isGrpc, notRetryable } from "./upstream-call.ts";
+import {
+  type CallFailure,
+  handshakeError,
+  isConnectionError,
+  UpstreamClosedError,
+  UpstreamConnectTimeoutError,
+} from "../message/upstream-call.ts";
+import { Http2ClientSession } from "./client-session.ts";
+import type { StreamFailure } from "./client-stream.ts";
+import { errorCode } from "./frame-types.ts";
+import { type Http2UpstreamCall, notRetryable } from "./upstream-call.ts";
 
 /** Concurrent streams of one connection, unless the upstream allows fewer. */
 export const streamsMaxDefault = 100;
@@ -23,12 +31,6 @@ const windowBytes = 1_048_576;
 const connectionWindowBytes = 4 * windowBytes;
 /** How long an upstream may take to end its side of a connection without streams. */
 const lingerMs = 5_000;
-
-/**
- * A caller may write two lines of a name that should occur once; Node would throw. (Its types know this option for
- * servers only.)
- */
-const laxSingleValues: object = { strictSingleValueFields: false };
 
 /** Callbacks to the pool. */
 export type Http2ConnectionHooks = Readonly<{
@@ -40,7 +42,7 @@ export type Http2ConnectionHooks = Readonly<{
 }>;
 
 export class Http2UpstreamConnection {
-  readonly #session: ClientHttp2Session;
+  readonly #session: Http2ClientSession;
   readonly #socket: Socket;
   readonly #cuts: StreamCuts;
   readonly #isSecure: boolean;
@@ -54,7 +56,7 @@ export class Http2UpstreamConnection {
   #lingerTimer: NodeJS.Timeout | undefined;
   #isReady = false;
   #isGoingAway = false;
-  #goaway: Readonly<{ code: number; lastStreamId: number }> | undefined;
+  #isClosed = false;
   #streams = 0;
   #calls = 0;
   #responses = 0;
@@ -66,66 +68,85 @@ export class Http2UpstreamConnection {
     limits: Omit<PoolLimits, "connectionsMax"> & Readonly<{ callsMax: number; streamsMax: number }>,
     hooks: Http2ConnectionHooks,
   ) {
-    const { secure, hostname: host, port, tls } = address;
+    const { secure, tls } = address;
     this.#isSecure = secure;
     this.#idleMs = limits.idleMs;
     this.#callsMax = limits.callsMax;
     this.#streamsMax = limits.streamsMax;
     this.#hooks = hooks;
-    const authority = `${secure ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
     const common = { ...connectOptionsOf(address), noDelay: true, keepAlive: true };
     this.#socket = secure ? connectTls({ ...common, ...tls, ALPNProtocols: ["h2"] }) : connectPlain(common);
     this.#cuts = StreamCuts.ofUpstream(this.#socket);
-    this.#session = connect(authority, {
-      createConnection: () => this.#socket,
-      settings: { enablePush: false, initialWindowSize: windowBytes },
-      maxHeaderListPairs: 2_000,
-      ...laxSingleValues,
-      peerMaxConcurrentStreams: limits.streamsMax,
-    });
+    this.#session = new Http2ClientSession(
+      this.#socket,
+      { windowBytes, connectionWindowBytes },
+      {
+        onSettings: (streams = streamsMaxDefault) => this.#onSettings(streams),
+        onGoAway: () => this.#onGoAway(),
+        onPong() {},
+        onStreamOver: () => this.#onStreamOver(),
+        onFault: (error) => {
+          this.#error ??= error;
+        },
+      },
+    );
     this.#connectTimer = setTimeout(() => {
       this.#fail(new UpstreamConnectTimeoutError("the upstream took too long to connect"));
     }, limits.connectTimeoutMs);
-    this.#session.on("connect", () => {
-      clearTimeout(this.#connectTimer);
-      this.#isReady = true;
-      guardSocket(this.#socket);
-      this.#session.setLocalWindowSize(connectionWindowBytes);
-      for (const call of this.#waiting) this.#startCall(call);
-      this.#waiting.clear();
-      if (this.#streams === 0) this.#startIdleTimer(); // all of them were aborted
-      hooks.onChange();
+    this.#socket.once(secure ? "secureConnect" : "connect", () => this.#onConnected());
+    this.#socket.on("error", (error) => {
+      this.#error ??= error;
     });
-    this.#session.on("remoteSettings", ({ maxConcurrentStreams = streamsMaxDefault }) => {
-      this.#streamsMax = Math.min(streamsMaxDefault, maxConcurrentStreams);
-      hooks.onStreamsMax(this.#streamsMax);
-      hooks.onChange();
-    });
-    this.#session.on("goaway", (code, lastStreamId) => {
-      this.#isGoingAway = true;
-      this.#goaway = { code, lastStreamId };
-      if (this.#streams === 0) this.#startIdleTimer();
-      hooks.onChange();
-    });
-    this.#session.on("error", (error) => {
-      this.#error = error;
-    });
-    this.#session.on("close", () => {
-      this.#isGoingAway = true;
-      clearTimeout(this.#connectTimer);
-      clearTimeout(this.#idleTimer);
-      clearTimeout(this.#lingerTimer);
-      hooks.onGone();
-      const closed = this.#error ?? new UpstreamClosedError("the upstream closed the connection");
-      const error = this.#isReady ? closed : handshakeError(closed);
-      for (const call of this.#waiting) call.fail(error, notRetryable);
-      this.#waiting.clear();
-    });
+    this.#socket.once("end", () => this.#socket.destroy()); // an upstream that ends its side answers nothing more
+    this.#socket.once("close", () => this.#onClosed());
+  }
+
+  #onConnected(): void {
+    clearTimeout(this.#connectTimer);
+    this.#isReady = true;
+    guardSocket(this.#socket);
+    this.#session.begin();
+    for (const call of this.#waiting) this.#startCall(call);
+    this.#waiting.clear();
+    if (this.#streams === 0) this.#startIdleTimer(); // all of them were aborted
+    this.#hooks.onChange();
+  }
+
+  #onSettings(streams: number): void {
+    this.#streamsMax = Math.min(streamsMaxDefault, streams);
+    this.#hooks.onStreamsMax(this.#streamsMax);
+    this.#hooks.onChange();
+  }
+
+  #onGoAway(): void {
+    this.#isGoingAway = true;
+    if (this.#streams === 0) this.#startIdleTimer();
+    this.#hooks.onChange();
+  }
+
+  #onStreamOver(): void {
+    this.#streams--;
+    if (this.#streams === 0) this.#startIdleTimer();
+    this.#hooks.onChange();
+  }
+
+  #onClosed(): void {
+    this.#isGoingAway = true;
+    this.#isClosed = true;
+    clearTimeout(this.#connectTimer);
+    clearTimeout(this.#idleTimer);
+    clearTimeout(this.#lingerTimer);
+    this.#hooks.onGone();
+    const closed = this.#error ?? new UpstreamClosedError("the upstream closed the connection");
+    const error = this.#isReady ? closed : handshakeError(closed);
+    this.#session.onSocketClosed(error);
+    for (const call of this.#waiting) call.fail(error, notRetryable);
+    this.#waiting.clear();
   }
 
   /** It accepts calls, now or when others have ended. */
   get isOpen(): boolean {
-    return !this.#isGoingAway && this.#calls < this.#callsMax && !this.#session.closed && !this.#session.destroyed;
+    return !this.#isGoingAway && this.#calls < this.#callsMax && !this.#session.isClosing && !this.#socket.destroyed;
   }
 
   get hasRoom(): boolean {
@@ -145,7 +166,7 @@ export class Http2UpstreamConnection {
   }
 
   destroy(): void {
-    this.#session.destroy();
+    this.#socket.destroy();
   }
 
   /** @returns settles when nothing that was written of calls that were aborted can leave this machine */
@@ -160,70 +181,41 @@ export class Http2UpstreamConnection {
 
   #fail(error: Error): void {
     this.#error ??= error;
-    this.#session.destroy();
+    this.#socket.destroy();
   }
 
   #startCall(call: Http2UpstreamCall): void {
     if (call.isEnded) return;
-    if (!call.maySend()) {
-      call.finish();
-      return;
-    }
-    let stream: ClientHttp2Stream;
-    const { hasBody } = call.request;
-    // An end without trailers is then a frame of its own. gRPC has no trailers in requests and does not need it.
-    const waitForTrailers = hasBody && !isGrpc(call.request.headers.list);
-    try {
-      stream = this.#session.request(headerListOf(call.request, this.#isSecure), {
-        endStream: !hasBody,
-        waitForTrailers,
-      });
-    } catch (error) {
-      call.fail(error as Error, notRetryable);
-      return;
-    }
-    this.#streams++;
     const reused = this.#responses > 0;
-    stream.once("response", () => {
-      this.#responses++;
-    });
-    stream.once("close", () => {
-      this.#streams--;
-      if (this.#streams === 0) this.#startIdleTimer();
-      this.#hooks.onChange();
-    });
-    call.begin(stream, (error) => ({
-      staleConnection: (reused || this.#isGoingAway) && isConnectionLoss(error),
-      unprocessed: this.#isUnprocessed(stream),
-    }));
+    const scheme = this.#isSecure ? "https" : "http";
+    const stream = call.createStream(this.#session, scheme, (failure) => this.#failureOf(failure, reused));
+    if (stream === undefined) return;
+    this.#streams++;
+    this.#session.open(stream);
+  }
+
+  #failureOf({ code, error, unprocessed }: StreamFailure, reused: boolean): CallFailure {
+    const isLoss =
+      error === undefined ? code === errorCode.none || code === errorCode.cancel : isConnectionError(error);
+    return { staleConnection: (reused || this.#isGoingAway) && isLoss, unprocessed };
+  }
+
+  /** A response has begun. */
+  onResponse(): void {
+    this.#responses++;
   }
 
   /** No stream is left. */
   #startIdleTimer(): void {
     clearTimeout(this.#idleTimer);
+    if (this.#isClosed) return;
     if (!this.isOpen) this.#closeGracefully();
     else this.#idleTimer = setTimeout(() => this.#closeGracefully(), this.#idleMs).unref();
   }
 
-  /** Node ends its side and waits for the upstream's without a bound. */
+  /** This side ends, and waits for the upstream's end for a bounded time. */
   #closeGracefully(): void {
     this.#session.close();
     this.#lingerTimer ??= setTimeout(() => this.#socket.destroy(), lingerMs).unref();
   }
-
-  /**
-   * A connection's error becomes the code of all its streams, also of those that were processed: GOAWAY's last stream
-   * decides.
-   */
-  #isUnprocessed({ id = Infinity, rstCode }: ClientHttp2Stream): boolean {
-    if (this.#goaway === undefined) return rstCode === constants.NGHTTP2_REFUSED_STREAM;
-    const { code, lastStreamId } = this.#goaway;
-    if (id > lastStreamId) return true;
-    return code === constants.NGHTTP2_NO_ERROR && rstCode === constants.NGHTTP2_REFUSED_STREAM;
-  }
-}
-
-function isConnectionLoss(error: Error | undefined): boolean {
-  const code = error !== undefined && "code" in error ? error.code : undefined;
-  return code === undefined || code === "ECONNRESET" || code === "EPIPE" || code === "ERR_HTTP2_SESSION_ERROR";
 }

@@ -7,6 +7,7 @@
  */
 
 import type { PoolLimits, UpstreamAddress } from "../http1/upstream-pool.ts";
+import { HeaderValueCheck } from "../message/header-values.ts";
 import {
   type UpstreamCall,
   UpstreamClosedError,
@@ -14,7 +15,8 @@ import {
   type UpstreamPool,
   type UpstreamRequest,
 } from "../message/upstream-call.ts";
-import { Http2UpstreamCall, notRetryable } from "./upstream-call.ts";
+import { ResponseNames } from "./hpack/response-names.ts";
+import { Http2UpstreamCall, notRetryable, type SentFields } from "./upstream-call.ts";
 import { Http2UpstreamConnection, streamsMaxDefault } from "./upstream-connection.ts";
 
 /** A connection has ids for 2^30. */
@@ -31,6 +33,7 @@ export class Http2Pool implements UpstreamPool {
   #streamsMax = streamsMaxDefault;
   #isAssigning = false;
   #calls = 0;
+  readonly #sent: SentFields = { names: new ResponseNames(), values: new HeaderValueCheck() };
 
   /** @param callsMax calls of one connection before another replaces it */
   constructor(address: UpstreamAddress, limits: PoolLimits, callsMax: number = callsPerConnectionMax) {
@@ -53,7 +56,7 @@ export class Http2Pool implements UpstreamPool {
   }
 
   call(request: UpstreamRequest, handler: UpstreamHandler, failed?: UpstreamCall): UpstreamCall {
-    const call = new Http2UpstreamCall(request, handler, () => {
+    const call = new Http2UpstreamCall(request, handler, this.#sent, () => {
       this.#calls--;
       this.#waiting.delete(call);
     });

@@ -1,7 +1,9 @@
 /**
- * Response field names: what the encoder needs to know of a name, kept for names that were seen before. Pure.
+ * Field names of responses, and of requests to upstreams: what the encoder needs to know of a name, kept for names
+ * that were seen before. Pure.
  *
- * It is shared by the connections of a listener and bounded in bytes (message/header-name-cache.ts).
+ * It is shared by the connections of a listener or an upstream pool, and bounded in bytes
+ * (message/header-name-cache.ts).
  */
 import { HeaderNameCache } from "../../message/header-name-cache.ts";
 import { fieldKind, fieldKindOf } from "./header-fields.ts";
@@ -17,8 +19,11 @@ const omittedNames: ReadonlySet<string> = new Set([
   "upgrade",
 ]);
 
-/** Values that differ from response to response, or are secrets (RFC 7541 §7.1). */
+/** Values that differ from one message to the next, or are secrets (RFC 7541 §7.1). */
 const unindexedNames: ReadonlySet<string> = new Set([
+  ":path",
+  "cookie",
+  "proxy-authorization",
   "age",
   "content-length",
   "content-location",
