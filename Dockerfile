@@ -12,7 +12,7 @@ COPY package.json package-lock.json ./
 COPY bin ./bin
 RUN --mount=type=cache,target=/root/.npm npm ci --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
-COPY scripts/build.ts scripts/node-http.cjs ./scripts/
+COPY scripts/build.ts scripts/keep-code.ts scripts/program.mjs scripts/node-http.cjs ./scripts/
 COPY src ./src
 RUN npm run build
 

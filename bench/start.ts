@@ -4,8 +4,9 @@
  *
  *   node bench/start.ts [--rounds 10] [--against MAIN] [--no-cache]
  *
- * Processes run the program that scripts/build.ts makes, with a filled compile cache, as in tests; `--no-cache`: as in
- * the image. `--against` names another main file, such as `src/main.ts` or another checkout's, to run in turns.
+ * Processes run the program that scripts/build.ts makes, with the compiled code beside it and with a filled compile
+ * cache, as in tests; `--no-cache`: without the latter, as in the image. `--against` names another main file, such as
+ * `src/main.ts` or another checkout's, to run in turns.
  *
  * The figure for a person who looks for the cause is a profile: `CPU_PROF=folder`.
  */

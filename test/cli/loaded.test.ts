@@ -1,10 +1,11 @@
 /** A process loads only the libraries of the services that it runs. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { copyFileSync, globSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { registerHooks } from "node:module";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { TemporaryFolder } from "../support/child.ts";
 import { mainFile } from "../support/program.ts";
 
@@ -67,6 +68,35 @@ test("the built program does not load Node's own undici before it is used", (t) 
     [],
   );
 });
+
+test("the built program starts with the code of a start, and without it if its text is another", (t) => {
+  const main = builtProgram(t);
+  const [code] = globSync("program.*.code", { cwd: dirname(main) });
+  assert.ok(code !== undefined, "scripts/keep-code.ts kept none");
+  assert.equal(helpOf(main).rejected, "false");
+
+  using folder = new TemporaryFolder("other-text");
+  const other = join(folder.path, "dist");
+  mkdirSync(other);
+  copyFileSync(join(root, "package.json"), join(folder.path, "package.json"));
+  symlinkSync(join(root, "node_modules"), join(folder.path, "node_modules"));
+  for (const name of ["main.js", code]) copyFileSync(join(dirname(main), name), join(other, name));
+  const text = readFileSync(join(dirname(main), "program.cjs"), "latin1");
+  const [title, otherTitle] = ["an identity-aware access proxy", "An Identity-Aware Access Proxy"];
+  writeFileSync(join(other, "program.cjs"), text.replaceAll(title, otherTitle), "latin1");
+  const { out, rejected } = helpOf(join(other, "main.js"));
+  assert.ok(out.includes(otherTitle), out);
+  assert.equal(rejected, "undefined", "there is no code for this text, which has the same length");
+});
+
+/** `rejected`: what V8 says of the kept code; "undefined" if there was none. */
+function helpOf(main: string): Readonly<{ out: string; rejected: string }> {
+  const url = JSON.stringify(pathToFileURL(main).href);
+  const program = `const { script } = await import(${url}); console.error(String(script.cachedDataRejected));`;
+  const args = ["--input-type=module", "-e", program, "--", "help"];
+  const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
+  return { out: stdout, rejected: stderr.trim() };
+}
 
 function builtProgram(t: TestContext): string {
   if (mainFile.endsWith(".js")) return mainFile;

@@ -1,14 +1,10 @@
 /**
- * Heap tuning: frees the memory that starting needed, once, and then bounds how far the heap grows between collections.
+ * Heap tuning: bounds how far the heap grows between collections.
  *
- * Loading 1,000 files grows V8's young generation to its maximum, and an idle process would keep 35 MB of it. A
- * last-resort collection takes a tenth of a second, so it runs before the process is ready. Afterwards V8 allows some 5
- * MB, which are promoted within two seconds of full load.
- *
- * @see Node's manual, `--expose-gc`: a context created while the flag is set has `gc`; without it nothing happens
+ * The memory that only starting needed, some 20 MB, is V8's to free: half a minute later, in small steps, when the
+ * process is idle. A collection of our own at the end of a start took a fifth of its processor time.
  */
 import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 
 /**
  * The heap may grow by this, or by a quarter of its size if that is more: a share alone is too little for a small heap.
@@ -18,9 +14,6 @@ const growthPercentMin = 25;
 const adjustEveryMs = 1_000;
 
 export function tuneHeap(): void {
-  setFlagsFromString("--expose-gc");
-  const collect: unknown = runInNewContext("globalThis.gc");
-  setFlagsFromString("--no-expose-gc");
   let percent = 0;
   const setGrowth = (): void => {
     const wanted = growthPercentOf(oldGenerationBytes());
@@ -30,7 +23,6 @@ export function tuneHeap(): void {
   };
   setGrowth();
   setInterval(setGrowth, adjustEveryMs).unref();
-  if (typeof collect === "function") collect({ type: "major", execution: "sync", flavor: "last-resort" });
 }
 
 /** Bytes used in the old generation, garbage included. */
