@@ -139,6 +139,11 @@ export function queuedHere(socket: Socket): number {
   return (handle?.writeQueueSize ?? 0) + (handle?._parent?.writeQueueSize ?? 0);
 }
 
+/** Bytes that the kernel has not accepted yet, without those that TLS has not encrypted. */
+export function queuedBelowTls(socket: Socket): number {
+  return lowestHandleOf(socket)?.writeQueueSize ?? 0;
+}
+
 /**
  * @returns unacknowledged bytes, in this process and in the kernel; undefined: unknown. 0 once the socket is closed
  */

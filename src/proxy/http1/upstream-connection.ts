@@ -6,7 +6,7 @@
  * - A call starts at the end of the turn in which it was requested.
  */
 import type { Socket } from "node:net";
-import { closeSocket, guardSocket, unackedBytes } from "../enforce/send-queue-socket.ts";
+import { closeSocket, guardSocket, queuedBelowTls, unackedBytes } from "../enforce/send-queue-socket.ts";
 import type { HeaderText, RawLines } from "../message/header-lines.ts";
 import {
   handshakeError,
@@ -46,6 +46,8 @@ export class Http1UpstreamConnection implements FlushTask {
   readonly #socket: Socket;
   readonly #isSecure: boolean;
   readonly #parser: Http1Parser;
+  /** Length of the last head that was written alone. */
+  #headBytes = 0;
   /** Undefined: bytes arrive as events of the socket. */
   #socketReader: ParserSocketReader | undefined;
   #writer: HandleWriter | undefined;
@@ -189,7 +191,9 @@ export class Http1UpstreamConnection implements FlushTask {
     const { request } = call;
     if (!request.hasBody) {
       this.#isChunked = false;
-      this.#writer?.write(headText(request, lines, ""));
+      const text = headText(request, lines, "");
+      this.#headBytes = text.length;
+      this.#writer?.write(text);
       return;
     }
     this.#isChunked = lines.length === undefined;
@@ -382,15 +386,33 @@ export class Http1UpstreamConnection implements FlushTask {
     const call = this.#call;
     this.#call = undefined;
     if (call === undefined) return;
-    const isSent = this.#writer?.isEmpty === true && (!call.request.hasBody || (unackedBytes(this.#socket) ?? 0) === 0);
-    const reusable = this.#keepAlive && call.requestSent && !call.isEnded && !this.#sawExtraBytes && isSent;
+    const isComplete = this.#keepAlive && call.requestSent && !call.isEnded && !this.#sawExtraBytes;
     this.#responses++;
     if (this.#isPaused) this.resume();
-    if (reusable) {
+    if (!isComplete) this.#socket.destroy();
+    else if (this.#isSecure && call.request.hasBody && this.#writer?.isEmpty === false)
+      setImmediate(() => this.#keepIfSent(call));
+    else this.#keepIfSent(call);
+    if (call.finish()) call.handler.onEnd(this.#trailers);
+  }
+
+  /** Keeps the connection if all of the request was sent. */
+  #keepIfSent({ request: { hasBody } }: Http1UpstreamCall): void {
+    if (this.#isClosed) return;
+    const hasWritten = this.#writer?.isEmpty === true || (!hasBody && this.#isHeadEncrypted);
+    if (hasWritten && (!hasBody || (unackedBytes(this.#socket) ?? 0) === 0)) {
       this.#idleUntil += this.#pool.now;
       this.#pool.onConnectionIdle(this);
     } else this.#socket.destroy();
-    if (call.finish()) call.handler.onEnd(this.#trailers);
+  }
+
+  /**
+   * Over TLS, Node reports a write as finished in the next turn at the earliest, and the response may be here before
+   * that. The kernel has the head if nothing else is in the stream and nothing waits below TLS, which encrypts a head
+   * at once.
+   */
+  get #isHeadEncrypted(): boolean {
+    return this.#isSecure && this.#socket.writableLength <= this.#headBytes && queuedBelowTls(this.#socket) === 0;
   }
 
   #onEnd(): void {
