@@ -10,7 +10,9 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { type Budget, budgetsIn, budgetTable } from "./support/budget.ts";
 
-const ofProxy = ["apache", "latency", "bodies", "websockets", "tls", "grpc", "routes"].map((row) => `proxy-${row}`);
+const ofProxy = ["apache", "latency", "bodies", "websockets", "tls", "grpc", "upstream-http2", "routes"].map(
+  (row) => `proxy-${row}`,
+);
 const all = [
   "decide",
   "audit",

@@ -162,6 +162,8 @@ export type RouteConfig = Readonly<{
   /** Null: upstreams that respond with errors stay in use. */
   outlierDetection: OutlierConfig | null;
   circuitBreakers: BreakerConfig;
+  /** What an `https` upstream is offered: HTTP/2 and HTTP/1.1, or HTTP/1.1 alone. */
+  upstreamCodecType: "auto" | "http1";
   tls: Readonly<{
     skipVerify: boolean;
     serverName: string | null;

@@ -1,10 +1,10 @@
-/** Balancing settings of a route: load balancing, outlier detection and circuit breakers. Pure. */
+/** Balancing settings of a route: load balancing, outlier detection, circuit breakers and protocol. Pure. */
 import type { RouteConfig } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
 import type { BreakerConfig, OutlierConfig } from "../values/upstream-settings.ts";
 import type { RouteContext } from "./route-context.ts";
 
-type Balancing = Pick<RouteConfig, "balancing" | "outlierDetection" | "circuitBreakers">;
+type Balancing = Pick<RouteConfig, "balancing" | "outlierDetection" | "circuitBreakers" | "upstreamCodecType">;
 
 /** Default limit of concurrent upgrades and tunnels per upstream. */
 const streamsMax = 65_536;
@@ -29,6 +29,8 @@ export function resolveBalancing({ route, report, present, globals }: RouteConte
       "write one of them, or remove it",
       "key",
     );
+  if (route.upstream_codec_type !== undefined && route.to?.every(({ url }) => !url.protocol.startsWith("https")))
+    report.warn(["upstream_codec_type"], "has no effect without an https upstream", "remove it", "key");
   return {
     balancing: {
       policy,
@@ -41,6 +43,7 @@ export function resolveBalancing({ route, report, present, globals }: RouteConte
     },
     outlierDetection: present.has("outlier_detection") ? resolveOutliers(route.outlier_detection) : null,
     circuitBreakers: resolveBreakers(route.circuit_breaker_thresholds, globals),
+    upstreamCodecType: route.upstream_codec_type ?? globals.upstream_codec_type,
   };
 }
 

@@ -29,7 +29,7 @@ import { massChangeKeys } from "./mass-change.ts";
 import { observingKeys } from "./observing.ts";
 import { operatorKeys } from "./operators.ts";
 import { retentionKeys } from "./retention.ts";
-import { breakerKeys } from "./upstreams.ts";
+import { breakerKeys, upstreamCodecTypes } from "./upstreams.ts";
 
 const http = { schemes: ["https", "http"] } as const;
 const httpHost = { ...http, path: "none" } as const;
@@ -282,6 +282,10 @@ export const requestKeys = {
   circuit_breaker_thresholds: pomerium(
     z.strictObject(breakerKeys),
     "The limits of routes that set none; a request beyond them gets 503. See docs/upstreams.md.",
+  ),
+  upstream_codec_type: cardea(
+    enumValue(upstreamCodecTypes).prefault("auto"),
+    "Which HTTP an `https` upstream is offered: `auto` offers HTTP/2 and HTTP/1.1, and the upstream chooses (ALPN); `http1` only HTTP/1.1. gRPC uses HTTP/2 in any case, upgrades HTTP/1.1. See docs/upstreams.md.",
   ),
   skip_xff_append: pomerium(
     booleanValue().prefault(false),

@@ -30,7 +30,7 @@ import {
 } from "../values/value-type.ts";
 import { picture } from "./branding.ts";
 import { cardea, pomerium } from "./keys.ts";
-import { upstreamKeys } from "./upstreams.ts";
+import { upstreamCodecTypes, upstreamKeys } from "./upstreams.ts";
 
 const slashed = (what: string): ValueType<string> =>
   stringMatching({ label: "path", json: { type: "string" }, pattern: /^\/[^?#\s]*$/, what, example: "/api/" });
@@ -348,8 +348,9 @@ const upstreamTls = {
   tls_downstream_client_ca_file: pomerium(filePath().optional(), "The same, from a file."),
   tls_upstream_allow_renegotiation: pomerium(
     booleanValue().prefault(false),
-    "Let the upstream start a new handshake within a TLS 1.2 connection, as some do to request a client certificate.",
+    "Let the upstream start a new handshake within a TLS 1.2 connection, as some do to request a client certificate. HTTP/2 has no such handshake, so it is not offered then.",
   ),
+  upstream_codec_type: cardea(enumValue(upstreamCodecTypes).optional(), "As the global key, for this route."),
 };
 
 export const supportedRouteGroups = [

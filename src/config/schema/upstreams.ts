@@ -17,6 +17,8 @@ import { pomerium } from "./keys.ts";
 const count = (max = 4_294_967_295): ValueType<number> => integer({ min: 0, max });
 const whole = (): ValueType<number> => integer({ min: 0, max: 100 });
 
+export const upstreamCodecTypes = ["auto", "http1"] as const;
+
 const policies = ["round_robin", "least_request", "random", "ring_hash", "maglev"] as const;
 const otherNames = Object.fromEntries(
   policies.flatMap((policy) => [

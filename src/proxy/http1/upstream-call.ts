@@ -1,6 +1,6 @@
 /** HTTP/1.1 upstream call: one request on its way through a pool, whichever connection it gets. */
 import type { Linked } from "../enforce/intrusive-list.ts";
-import type { UpstreamCall, UpstreamHandler, UpstreamRequest } from "../message/upstream-call.ts";
+import type { UpstreamCall, UpstreamHandler, UpstreamPool, UpstreamRequest } from "../message/upstream-call.ts";
 import type { Http1UpstreamConnection } from "./upstream-connection.ts";
 import type { Http1Pool } from "./upstream-pool.ts";
 
@@ -19,6 +19,10 @@ export class Http1UpstreamCall implements UpstreamCall, Linked<Http1UpstreamCall
   requestSent = false;
   sawResponseByte = false;
   reads = 0;
+  /** A connection opened for it offers HTTP/1.1 alone. */
+  refusesHttp2 = false;
+  /** The call of another pool that replaces it. */
+  #moved: UpstreamCall | undefined;
   readonly idleMsMax: number;
 
   constructor(pool: Http1Pool, request: UpstreamRequest, handler: UpstreamHandler) {
@@ -41,8 +45,14 @@ export class Http1UpstreamCall implements UpstreamCall, Linked<Http1UpstreamCall
     if (!this.isEnded) this.connection?.resume();
   }
 
-  abort(): void {
+  abort(): void | Promise<void> {
+    if (this.#moved !== undefined) return this.#moved.abort();
     if (this.finish()) this.connection?.abortCall(this);
+  }
+
+  /** Continues in a pool of another protocol. Nothing of it was sent. */
+  moveTo(pool: UpstreamPool): void {
+    if (this.finish()) this.#moved = pool.call(this.request, this.handler);
   }
 
   /** A connection whose request was not received in full is reset after the response. */

@@ -6,6 +6,7 @@
  * - A call starts at the end of the turn in which it was requested.
  */
 import type { Socket } from "node:net";
+import { TLSSocket } from "node:tls";
 import { closeSocket, guardSocket, queuedBelowTls, unackedBytes } from "../enforce/send-queue-socket.ts";
 import type { HeaderText, RawLines } from "../message/header-lines.ts";
 import {
@@ -82,10 +83,11 @@ export class Http1UpstreamConnection implements FlushTask {
   /** The upstream accepts no more of the body; what it sent before is still read. */
   #writeFailed = false;
 
-  constructor(pool: Http1Pool, socket: Socket, ready: "connect" | "secureConnect", call: Http1UpstreamCall) {
+  /** @param ready event of the socket before the first call; `begin`: the owner calls it, and the socket has TLS */
+  constructor(pool: Http1Pool, socket: Socket, ready: "connect" | "secureConnect" | "begin", call: Http1UpstreamCall) {
     this.#pool = pool;
     this.#socket = socket;
-    this.#isSecure = ready === "secureConnect";
+    this.#isSecure = ready !== "connect";
     this.#call = call;
     call.connection = this;
     this.#parser = createParser(
@@ -102,18 +104,7 @@ export class Http1UpstreamConnection implements FlushTask {
         onTooManyLines: (error) => this.#onRead(error),
       },
     );
-    socket.once(ready, () => {
-      this.#isConnected = true;
-      guardSocket(socket);
-      if (ready === "secureConnect")
-        this.#socketReader = ParserSocketReader.begin(this.#parser, socket, (read) => this.#onRead(read));
-      this.#writer = new HandleWriter(socket, () => {
-        this.#hasMoved = true;
-      });
-      const first = this.#call;
-      if (first !== undefined && !first.isEnded) this.startCall(first);
-      else this.#release();
-    });
+    if (ready !== "begin") socket.once(ready, () => this.begin());
     socket.on("data", (bytes: Buffer) => this.#onBytes(bytes));
     socket.on("drain", () => {
       this.#hasMoved = true;
@@ -133,6 +124,27 @@ export class Http1UpstreamConnection implements FlushTask {
     });
     socket.on("end", () => this.#onEnd());
     socket.on("close", () => this.#onClose());
+  }
+
+  /** Starts its first call; the socket is connected. */
+  begin(): void {
+    const socket = this.#socket;
+    const first = this.#call;
+    if (socket instanceof TLSSocket && socket.alpnProtocol === "h2") {
+      this.#call = undefined;
+      socket.destroy();
+      this.#pool.onHttp2Chosen(first);
+      return;
+    }
+    this.#isConnected = true;
+    guardSocket(socket);
+    if (this.#isSecure)
+      this.#socketReader = ParserSocketReader.begin(this.#parser, socket, (read) => this.#onRead(read));
+    this.#writer = new HandleWriter(socket, () => {
+      this.#hasMoved = true;
+    });
+    if (first !== undefined && !first.isEnded) this.startCall(first);
+    else this.#release();
   }
 
   get isUsable(): boolean {

@@ -7,7 +7,7 @@
  *   timer.
  */
 import { connect as connectPlain, type NetConnectOpts } from "node:net";
-import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import { type ConnectionOptions, connect as connectTls, type TLSSocket } from "node:tls";
 import { LinkedList } from "../enforce/intrusive-list.ts";
 import { HeaderValueCheck } from "../message/header-values.ts";
 import {
@@ -48,9 +48,13 @@ export type PoolLimits = Readonly<{
   idleMs: number;
 }>;
 
+/** Receives the calls of a pool when a new connection of it has chosen HTTP/2 by ALPN. */
+export type OnHttp2Chosen = (calls: readonly Http1UpstreamCall[]) => void;
+
 export class Http1Pool implements UpstreamPool {
   readonly #address: UpstreamAddress;
   readonly #limits: PoolLimits;
+  readonly #onHttp2Chosen: OnHttp2Chosen | undefined;
   readonly #idle: Http1UpstreamConnection[] = [];
   readonly #connections = new Set<Http1UpstreamConnection>();
   /** In order of arrival. */
@@ -64,9 +68,11 @@ export class Http1Pool implements UpstreamPool {
   now = 0;
   readonly headerValues = new HeaderValueCheck();
 
-  constructor(address: UpstreamAddress, limits: PoolLimits) {
+  /** @param onHttp2Chosen undefined: the address does not offer HTTP/2 */
+  constructor(address: UpstreamAddress, limits: PoolLimits, onHttp2Chosen?: OnHttp2Chosen) {
     this.#address = address;
     this.#limits = limits;
+    this.#onHttp2Chosen = onHttp2Chosen;
   }
 
   get busy(): number {
@@ -89,6 +95,23 @@ export class Http1Pool implements UpstreamPool {
     this.#calls++;
     if (failed === undefined) this.#assign(call);
     else this.#assignFresh(call);
+    return call;
+  }
+
+  /** Sends a call over a connection that has just been opened and has chosen HTTP/1.1. */
+  callOn(socket: TLSSocket, request: UpstreamRequest, handler: UpstreamHandler): UpstreamCall {
+    const call = new Http1UpstreamCall(this, request, handler);
+    this.#calls++;
+    this.#add(new Http1UpstreamConnection(this, socket, "begin", call)).begin();
+    return call;
+  }
+
+  /** Sends a call over a connection that offers HTTP/1.1 alone. */
+  callWithoutHttp2(request: UpstreamRequest, handler: UpstreamHandler): UpstreamCall {
+    const call = new Http1UpstreamCall(this, request, handler);
+    call.refusesHttp2 = true;
+    this.#calls++;
+    this.#assign(call);
     return call;
   }
 
@@ -128,7 +151,8 @@ export class Http1Pool implements UpstreamPool {
   }
 
   #open(call: Http1UpstreamCall): void {
-    const { secure, tls } = this.#address;
+    const { secure } = this.#address;
+    const tls = call.refusesHttp2 ? { ...this.#address.tls, ALPNProtocols: ["http/1.1"] } : this.#address.tls;
     const common = {
       ...connectOptionsOf(this.#address),
       noDelay: true,
@@ -143,11 +167,16 @@ export class Http1Pool implements UpstreamPool {
       secure ? "secureConnect" : "connect",
       call,
     );
+    this.#add(connection);
+  }
+
+  #add(connection: Http1UpstreamConnection): Http1UpstreamConnection {
     this.#connections.add(connection);
-    if (this.#checkTimer !== undefined) return;
+    if (this.#checkTimer !== undefined) return connection;
     this.now = performance.now();
     // Checks run after what has arrived was read: a response that is here in time does not count as missing.
     this.#checkTimer = setInterval(() => setImmediate(this.#checkAll), checkEveryMs).unref();
+    return connection;
   }
 
   readonly #checkAll = (): void => {
@@ -166,6 +195,12 @@ export class Http1Pool implements UpstreamPool {
   }
 
   // --- for connections and calls
+
+  /** A new connection has chosen HTTP/2, so the calls that wait for one leave with its call. */
+  onHttp2Chosen(call: Http1UpstreamCall | undefined): void {
+    const calls = [...this.#waiting.items()];
+    this.#onHttp2Chosen?.(call === undefined ? calls : [call, ...calls]);
+  }
 
   /** Its connection broke before anything of it was written, so any other connection will do. */
   reassign(call: Http1UpstreamCall): void {

@@ -26,6 +26,7 @@ export const errorCode = {
   cancel: 0x8,
   compression: 0x9,
   calm: 0xb,
+  http11Required: 0xd,
 } as const;
 export type Http2ErrorCode = (typeof errorCode)[keyof typeof errorCode];
 

@@ -7,6 +7,7 @@ import {
   type UpstreamCall,
   UpstreamClosedError,
   type UpstreamHandler,
+  UpstreamIdleError,
   UpstreamProtocolError,
   type UpstreamRequest,
 } from "../message/upstream-call.ts";
@@ -15,7 +16,7 @@ import { Http2ClientStream, type StreamFailure, type StreamHandler } from "./cli
 import { errorCode } from "./frame-types.ts";
 import type { FieldList } from "./hpack/encoder.ts";
 import type { ResponseName, ResponseNames } from "./hpack/response-names.ts";
-import type { Http2UpstreamConnection } from "./upstream-connection.ts";
+import type { CallStart, Http2UpstreamConnection } from "./upstream-connection.ts";
 
 /** Nothing is known that would allow a retry. */
 export const notRetryable: CallFailure = { staleConnection: false, unprocessed: false };
@@ -36,6 +37,9 @@ export class Http2UpstreamCall implements UpstreamCall, StreamHandler {
   /** The connection of its stream; undefined: it waits for one with room. */
   connection: Http2UpstreamConnection | undefined;
   isEnded = false;
+  /** The call of another pool that replaces it. */
+  #moved: UpstreamCall | undefined;
+  #start: CallStart = { at: 0, reads: 0 };
 
   constructor(request: UpstreamRequest, handler: UpstreamHandler, sent: SentFields, done: () => void) {
     this.request = request;
@@ -67,6 +71,7 @@ export class Http2UpstreamCall implements UpstreamCall, StreamHandler {
     }
     const idleMsMax = idleTimeoutMs > 0 ? idleTimeoutMs : Infinity;
     this.#session = session;
+    this.#start = { at: performance.now(), reads: session.reads };
     this.#failureOf = failureOf;
     this.#stream = new Http2ClientStream(session, { fields, method, hasBody, idleMsMax }, this);
     return this.#stream;
@@ -106,6 +111,7 @@ export class Http2UpstreamCall implements UpstreamCall, StreamHandler {
 
   onFailed(failure: StreamFailure): void {
     const { code, error } = failure;
+    if (error instanceof UpstreamIdleError && !this.#sawResponse) this.connection?.onGivenUp(this.#start);
     this.fail(error ?? resetError(code), this.#sawResponse ? notRetryable : this.#failureOf(failure));
   }
 
@@ -140,9 +146,11 @@ export class Http2UpstreamCall implements UpstreamCall, StreamHandler {
   }
 
   abort(): void | Promise<void> {
+    if (this.#moved !== undefined) return this.#moved.abort();
     const stream = this.#stream;
     if (!this.finish() || stream === undefined) return;
     stream.cancel();
+    if (!this.#sawResponse) this.connection?.onGivenUp(this.#start);
     if (this.request.hasBody && stream.id !== 0) return this.connection?.cutsFinished();
   }
 
@@ -150,9 +158,15 @@ export class Http2UpstreamCall implements UpstreamCall, StreamHandler {
     return this.request.hasBody ? this.connection?.unsent() : undefined;
   }
 
+  /** Continues elsewhere. Nothing of it was sent. @param start returns the call that replaces it */
+  moveTo(start: (request: UpstreamRequest, handler: UpstreamHandler) => UpstreamCall): void {
+    if (this.finish()) this.#moved = start(this.request, this.#handler);
+  }
+
   finish(): boolean {
     if (this.isEnded) return false;
     this.isEnded = true;
+    if (this.#stream === undefined) this.connection?.remove(this);
     this.#done();
     return true;
   }
@@ -203,4 +217,10 @@ function requestFieldsOf(
   if (requestId !== null) add(names.of("x-request-id"), requestId);
   if (isGrpcCall) add(names.of("te"), "trailers"); // gRPC servers insist on it
   return fields;
+}
+
+export function isGrpc(headers: readonly string[]): boolean {
+  for (let i = 0; i < headers.length; i += 2)
+    if (headers[i]?.toLowerCase() === "content-type") return headers[i + 1]?.startsWith("application/grpc") === true;
+  return false;
 }

@@ -4,11 +4,15 @@
  * - After GOAWAY it takes no new call and ends with its last stream. The same holds after `callsMax` calls, long
  *   before its stream ids run out (RFC 9113 §5.1.1).
  * - A request that the upstream refused unread (REFUSED_STREAM, or a stream above GOAWAY's last) is `unprocessed`:
- *   the protocol guarantees that it had no effect (RFC 9113 §6.8, §8.7).
+ *   the protocol guarantees that it had no effect (RFC 9113 §6.8, §8.7). So is one that the upstream wants over
+ *   HTTP/1.1 (HTTP_1_1_REQUIRED).
+ * - Until the upstream has stated its limit of streams, only a few calls are sent: it would refuse more.
+ * - A call that was given up in silence makes the connection suspect. It takes no new call until a PING is answered,
+ *   and is closed if none is.
  */
 import { connect as connectPlain, type Socket } from "node:net";
-import { connect as connectTls } from "node:tls";
-import { guardSocket } from "../enforce/send-queue-socket.ts";
+import { connect as connectTls, TLSSocket } from "node:tls";
+import { closeSocket, guardSocket } from "../enforce/send-queue-socket.ts";
 import { StreamCuts, unsentDelivery } from "../http1/outlet-socket.ts";
 import { connectOptionsOf, type PoolLimits, type UpstreamAddress } from "../http1/upstream-pool.ts";
 import type { SocketDelivery } from "../message/deliveries.ts";
@@ -26,11 +30,20 @@ import { type Http2UpstreamCall, notRetryable } from "./upstream-call.ts";
 
 /** Concurrent streams of one connection, unless the upstream allows fewer. */
 export const streamsMaxDefault = 100;
-const windowBytes = 1_048_576;
-/** For all streams of a connection together; HTTP/2 begins with 64 KiB, however large theirs are (RFC 9113 §6.9.2). */
-const connectionWindowBytes = 4 * windowBytes;
+/** Calls sent before an upstream has ever stated its limit of streams. The usual limits are 100 and more. */
+const streamsMaxUnknown = 16;
+/** What an upstream may send on one stream before its caller reads. */
+const windowBytes = 262_144;
+/** For all streams together: callers that do not read their responses leave the others their windows. */
+const connectionWindowBytes = streamsMaxDefault * windowBytes;
 /** How long an upstream may take to end its side of a connection without streams. */
 const lingerMs = 5_000;
+/** A call that is given up after this time makes a connection suspect that was silent all the while. */
+const silentMs = 4_000;
+/** How long a suspect connection may take to answer a PING. */
+const pongMs = 5_000;
+/** PINGs without a response in between. gRPC servers close a connection after three. */
+const pingsMax = 2;
 
 /** Callbacks to the pool. */
 export type Http2ConnectionHooks = Readonly<{
@@ -38,44 +51,64 @@ export type Http2ConnectionHooks = Readonly<{
   onChange: () => void;
   /** The upstream has said how many streams it takes at once. */
   onStreamsMax: (streams: number) => void;
+  /** Calls that it cannot send after all. Nothing of them was sent. */
+  onReturned: (calls: readonly Http2UpstreamCall[]) => void;
+  /** The upstream has chosen another protocol: calls that nothing was sent of. Undefined: it was offered none. */
+  onHttp1Chosen: ((calls: readonly Http2UpstreamCall[]) => void) | undefined;
+  onHttp1Required: () => void;
   onGone: () => void;
 }>;
+
+export type Http2ConnectionLimits = Omit<PoolLimits, "connectionsMax"> &
+  Readonly<{
+    callsMax: number;
+    /** Streams at once, until the upstream says how many; null: it has never said. */
+    streamsMax: number | null;
+  }>;
+
+/** When a call was sent, and how much its connection had read then. */
+export type CallStart = Readonly<{ at: number; reads: number }>;
 
 export class Http2UpstreamConnection {
   readonly #session: Http2ClientSession;
   readonly #socket: Socket;
   readonly #cuts: StreamCuts;
   readonly #isSecure: boolean;
-  readonly #idleMs: number;
-  readonly #callsMax: number;
+  readonly #limits: Http2ConnectionLimits;
   readonly #hooks: Http2ConnectionHooks;
   #streamsMax: number;
+  /** How many calls may be sent now. */
+  #sentMax: number;
   readonly #waiting = new Set<Http2UpstreamCall>();
   readonly #connectTimer: NodeJS.Timeout;
   #idleTimer: NodeJS.Timeout | undefined;
   #lingerTimer: NodeJS.Timeout | undefined;
+  #pongTimer: NodeJS.Timeout | undefined;
   #isReady = false;
+  /** The upstream's first frame has arrived. */
+  #sawSettings = false;
   #isGoingAway = false;
   #isClosed = false;
   #streams = 0;
   #calls = 0;
   #responses = 0;
+  /** PINGs since the last response. */
+  #pings = 0;
   #error: Error | undefined;
 
-  /** @param limits `streamsMax`: at once, until the upstream says how many */
+  /** @param socket connected, with HTTP/2 chosen; undefined: a new one */
   constructor(
     address: UpstreamAddress,
-    limits: Omit<PoolLimits, "connectionsMax"> & Readonly<{ callsMax: number; streamsMax: number }>,
+    limits: Http2ConnectionLimits,
     hooks: Http2ConnectionHooks,
+    socket: TLSSocket | undefined,
   ) {
-    const { secure, tls } = address;
-    this.#isSecure = secure;
-    this.#idleMs = limits.idleMs;
-    this.#callsMax = limits.callsMax;
-    this.#streamsMax = limits.streamsMax;
+    this.#isSecure = address.secure;
+    this.#limits = limits;
+    this.#streamsMax = limits.streamsMax ?? streamsMaxDefault;
+    this.#sentMax = limits.streamsMax ?? streamsMaxUnknown;
     this.#hooks = hooks;
-    const common = { ...connectOptionsOf(address), noDelay: true, keepAlive: true };
-    this.#socket = secure ? connectTls({ ...common, ...tls, ALPNProtocols: ["h2"] }) : connectPlain(common);
+    this.#socket = socket ?? openSocket(address);
     this.#cuts = StreamCuts.ofUpstream(this.#socket);
     this.#session = new Http2ClientSession(
       this.#socket,
@@ -83,7 +116,7 @@ export class Http2UpstreamConnection {
       {
         onSettings: (streams = streamsMaxDefault) => this.#onSettings(streams),
         onGoAway: () => this.#onGoAway(),
-        onPong() {},
+        onPong: () => this.#onPong(),
         onStreamOver: () => this.#onStreamOver(),
         onFault: (error) => {
           this.#error ??= error;
@@ -93,76 +126,148 @@ export class Http2UpstreamConnection {
     this.#connectTimer = setTimeout(() => {
       this.#fail(new UpstreamConnectTimeoutError("the upstream took too long to connect"));
     }, limits.connectTimeoutMs);
-    this.#socket.once(secure ? "secureConnect" : "connect", () => this.#onConnected());
     this.#socket.on("error", (error) => {
       this.#error ??= error;
     });
-    this.#socket.once("end", () => this.#socket.destroy()); // an upstream that ends its side answers nothing more
+    // An upstream that ends its side answers nothing more, and reads nothing more that an orderly close would wait for.
+    this.#socket.once("end", () => closeSocket(this.#socket));
     this.#socket.once("close", () => this.#onClosed());
+    if (socket === undefined)
+      this.#socket.once(address.secure ? "secureConnect" : "connect", () => this.#onConnected());
+    else this.#onConnected();
   }
 
   #onConnected(): void {
     clearTimeout(this.#connectTimer);
+    const { onHttp1Chosen } = this.#hooks;
+    if (onHttp1Chosen !== undefined && this.#socket instanceof TLSSocket && this.#socket.alpnProtocol !== "h2") {
+      const calls = this.#takeWaiting();
+      this.#isGoingAway = true;
+      this.#socket.destroy();
+      onHttp1Chosen(calls);
+      return;
+    }
     this.#isReady = true;
     guardSocket(this.#socket);
     this.#session.begin();
-    for (const call of this.#waiting) this.#startCall(call);
-    this.#waiting.clear();
-    if (this.#streams === 0) this.#startIdleTimer(); // all of them were aborted
+    this.#startWaiting();
+    if (this.load === 0) this.#startIdleTimer(); // all of them were aborted
     this.#hooks.onChange();
   }
 
   #onSettings(streams: number): void {
+    this.#sawSettings = true;
     this.#streamsMax = Math.min(streamsMaxDefault, streams);
+    this.#sentMax = this.#streamsMax;
     this.#hooks.onStreamsMax(this.#streamsMax);
+    this.#startWaiting();
+    this.#returnWaiting();
     this.#hooks.onChange();
   }
 
   #onGoAway(): void {
     this.#isGoingAway = true;
+    this.#returnWaiting();
     if (this.#streams === 0) this.#startIdleTimer();
     this.#hooks.onChange();
   }
 
   #onStreamOver(): void {
     this.#streams--;
-    if (this.#streams === 0) this.#startIdleTimer();
+    this.#startWaiting();
+    if (this.load === 0) this.#startIdleTimer();
     this.#hooks.onChange();
   }
 
   #onClosed(): void {
     this.#isGoingAway = true;
     this.#isClosed = true;
-    clearTimeout(this.#connectTimer);
-    clearTimeout(this.#idleTimer);
-    clearTimeout(this.#lingerTimer);
+    for (const timer of [this.#connectTimer, this.#idleTimer, this.#lingerTimer, this.#pongTimer]) clearTimeout(timer);
+    const waiting = this.#takeWaiting();
     this.#hooks.onGone();
     const closed = this.#error ?? new UpstreamClosedError("the upstream closed the connection");
-    const error = this.#isReady ? closed : handshakeError(closed);
+    // In TLS 1.3 a server refuses a client's certificate after the client's handshake is complete.
+    const error = this.#sawSettings ? closed : handshakeError(closed);
     this.#session.onSocketClosed(error);
-    for (const call of this.#waiting) call.fail(error, notRetryable);
-    this.#waiting.clear();
+    for (const call of waiting) call.fail(error, notRetryable);
   }
 
   /** It accepts calls, now or when others have ended. */
   get isOpen(): boolean {
-    return !this.#isGoingAway && this.#calls < this.#callsMax && !this.#session.isClosing && !this.#socket.destroyed;
+    const isUsable = !this.#isGoingAway && !this.#session.isClosing && !this.#socket.destroyed;
+    return isUsable && this.#calls < this.#limits.callsMax && !this.#isSuspect;
   }
 
   get hasRoom(): boolean {
-    return this.isOpen && this.#streams + this.#waiting.size < this.#streamsMax;
+    return this.isOpen && this.load < this.#streamsMax;
+  }
+
+  /** Streams, and calls that wait for it. */
+  get load(): number {
+    return this.#streams + this.#waiting.size;
+  }
+
+  get #isSuspect(): boolean {
+    return this.#pongTimer !== undefined;
   }
 
   add(call: Http2UpstreamCall): void {
     call.connection = this;
     clearTimeout(this.#idleTimer);
     this.#calls++;
-    if (!this.#isReady) {
+    if (!this.#isReady || this.#streams >= this.#sentMax) {
       this.#waiting.add(call);
       return;
     }
     this.#startCall(call);
-    if (this.#streams === 0) this.#startIdleTimer(); // it was aborted
+    if (this.load === 0) this.#startIdleTimer(); // it was aborted
+  }
+
+  /** A call that waits for it has ended. */
+  remove(call: Http2UpstreamCall): void {
+    if (this.#waiting.delete(call) && this.#isReady && this.load === 0) this.#startIdleTimer();
+  }
+
+  /** A call was given up without a response. */
+  onGivenUp(start: CallStart): void {
+    if (this.#isSuspect || this.#isClosed || !this.#isReady) return;
+    if (this.#session.reads !== start.reads || performance.now() - start.at < silentMs) return;
+    if (this.#pings >= pingsMax) {
+      this.#isGoingAway = true; // another connection serves the next call
+      return;
+    }
+    this.#pings++;
+    this.#pongTimer = setTimeout(() => {
+      this.#fail(new UpstreamClosedError("the upstream did not answer a PING"));
+    }, pongMs).unref();
+    this.#session.ping("liveness");
+  }
+
+  #onPong(): void {
+    clearTimeout(this.#pongTimer);
+    this.#pongTimer = undefined;
+    if (this.load === 0) this.#startIdleTimer();
+    this.#hooks.onChange();
+  }
+
+  #startWaiting(): void {
+    if (!this.#isReady) return;
+    for (const call of this.#waiting) {
+      if (this.#streams >= this.#sentMax) return;
+      this.#waiting.delete(call);
+      this.#startCall(call);
+    }
+  }
+
+  #takeWaiting(): readonly Http2UpstreamCall[] {
+    const calls = [...this.#waiting];
+    this.#waiting.clear();
+    return calls;
+  }
+
+  #returnWaiting(): void {
+    const calls = this.#takeWaiting();
+    if (calls.length > 0) this.#hooks.onReturned(calls);
   }
 
   destroy(): void {
@@ -195,14 +300,17 @@ export class Http2UpstreamConnection {
   }
 
   #failureOf({ code, error, unprocessed }: StreamFailure, reused: boolean): CallFailure {
+    const requiresHttp1 = error === undefined && code === errorCode.http11Required;
+    if (requiresHttp1) this.#hooks.onHttp1Required();
     const isLoss =
       error === undefined ? code === errorCode.none || code === errorCode.cancel : isConnectionError(error);
-    return { staleConnection: (reused || this.#isGoingAway) && isLoss, unprocessed };
+    return { staleConnection: (reused || this.#isGoingAway) && isLoss, unprocessed: unprocessed || requiresHttp1 };
   }
 
   /** A response has begun. */
   onResponse(): void {
     this.#responses++;
+    this.#pings = 0;
   }
 
   /** No stream is left. */
@@ -210,12 +318,18 @@ export class Http2UpstreamConnection {
     clearTimeout(this.#idleTimer);
     if (this.#isClosed) return;
     if (!this.isOpen) this.#closeGracefully();
-    else this.#idleTimer = setTimeout(() => this.#closeGracefully(), this.#idleMs).unref();
+    else this.#idleTimer = setTimeout(() => this.#closeGracefully(), this.#limits.idleMs).unref();
   }
 
   /** This side ends, and waits for the upstream's end for a bounded time. */
   #closeGracefully(): void {
+    if (this.#isSuspect) return; // its PING decides
     this.#session.close();
     this.#lingerTimer ??= setTimeout(() => this.#socket.destroy(), lingerMs).unref();
   }
+}
+
+function openSocket(address: UpstreamAddress): Socket {
+  const common = { ...connectOptionsOf(address), noDelay: true, keepAlive: true };
+  return address.secure ? connectTls({ ...common, ...address.tls }) : connectPlain(common);
 }

@@ -12,9 +12,10 @@ import { isIP, type LookupFunction } from "node:net";
 import { type ConnectionOptions, checkServerIdentity, getCACertificates } from "node:tls";
 import { type Config, type RouteConfig, speaksHttp2 } from "../../config/index.ts";
 import { createSystemLookup } from "../../replication/runtime/index.ts";
-import { Http1Pool } from "../http1/upstream-pool.ts";
+import { Http1Pool, type PoolLimits, type UpstreamAddress } from "../http1/upstream-pool.ts";
 import { Http2Pool } from "../http2/upstream-pool.ts";
 import type { UpstreamPool } from "../message/upstream-call.ts";
+import { AlpnPools } from "./alpn-pools.ts";
 import { createUpstreamLookups } from "./lookup.ts";
 import type { BreakerBound } from "./pool-metrics.ts";
 import {
@@ -68,12 +69,13 @@ export function createUpstreamPools(world: Omit<ChooserDeps, "random">): Upstrea
     route: RouteConfig,
     { config, keys }: Readonly<{ config: UpstreamConfig; keys: Set<string> }>,
   ): UpstreamTarget {
-    const { tls, circuitBreakers } = route;
+    const { tls, circuitBreakers, upstreamCodecType } = route;
     const key = JSON.stringify([
       socketPathOf(url) ?? url.origin,
       url.protocol,
       url.host,
       tls,
+      upstreamCodecType,
       circuitBreakers,
       config.certificateAuthority,
       config.dnsLookupFamily,
@@ -92,9 +94,9 @@ export function createUpstreamPools(world: Omit<ChooserDeps, "random">): Upstrea
       const choice: ConfiguredUpstreams = {
         chooserOf(route) {
           const found = route.to.map(({ url }) => targetOf(url, route, { config, keys }));
-          const { id, to, balancing, healthChecks, outlierDetection, tls, circuitBreakers } = route;
+          const { id, to, balancing, healthChecks, outlierDetection, tls, circuitBreakers, upstreamCodecType } = route;
           const addresses = to.map(({ url, weight }) => [url.href, weight]);
-          const rules = [balancing, healthChecks, outlierDetection, tls, circuitBreakers];
+          const rules = [balancing, healthChecks, outlierDetection, tls, circuitBreakers, upstreamCodecType];
           const key = JSON.stringify([id, addresses, rules, config.certificateAuthority, config.dnsLookupFamily]);
           keys.add(key);
           const known = choosers.get(key) ?? createUpstreamChooser(route, found, choosing);
@@ -147,10 +149,9 @@ function createTarget(
     // Less than servers commonly keep idle connections.
     idleMs: 4_000,
   };
-  const pool = speaksHttp2(url) ? new Http2Pool(connect, pooling) : new Http1Pool(connect, pooling);
-  const grpcPool = secure && !speaksHttp2(url) ? new Http2Pool(connect, pooling) : pool;
   const upgrades = { busy: 0 };
-  const busy = (): number => pool.busy + (grpcPool === pool ? 0 : grpcPool.busy) + upgrades.busy;
+  const { pool, grpcPool, calls } = createPools(url, connect, { ...pooling, codec: codecOf(route) });
+  const busy = (): number => calls() + upgrades.busy;
   const limits = route.circuitBreakers;
   return {
     url,
@@ -164,6 +165,32 @@ function createTarget(
     busy,
     report: null,
   };
+}
+
+/** Renegotiation does not exist in HTTP/2 (RFC 9113 §9.2.1). */
+function codecOf({ upstreamCodecType, tls }: RouteConfig): RouteConfig["upstreamCodecType"] {
+  return tls.allowRenegotiation ? "http1" : upstreamCodecType;
+}
+
+type TargetPools = Readonly<{ pool: UpstreamPool; grpcPool: UpstreamPool; calls: () => number }>;
+
+function createPools(
+  url: URL,
+  address: UpstreamAddress,
+  limits: PoolLimits & Readonly<{ codec: RouteConfig["upstreamCodecType"] }>,
+): TargetPools {
+  const http2Only = { ...address, tls: { ...address.tls, ALPNProtocols: ["h2"] } };
+  if (speaksHttp2(url) || !address.secure) {
+    const pool = speaksHttp2(url) ? new Http2Pool(http2Only, limits) : new Http1Pool(address, limits);
+    return { pool, grpcPool: pool, calls: () => pool.busy };
+  }
+  if (limits.codec === "auto") {
+    const pool = new AlpnPools(address, limits);
+    return { pool, grpcPool: pool.grpcPool, calls: () => pool.busy };
+  }
+  const pool = new Http1Pool(address, limits);
+  const grpcPool = new Http2Pool(http2Only, limits);
+  return { pool, grpcPool, calls: () => pool.busy + grpcPool.busy };
 }
 
 /** Path of a Unix domain socket; null: TCP. */

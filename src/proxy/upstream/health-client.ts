@@ -137,7 +137,8 @@ class CheckLoop {
       idleMs: 2 * this.#config.intervalMs,
     };
     const overHttp2 = probe.type === "grpc" || probe.http2 || http2;
-    this.#pool ??= overHttp2 ? new Http2Pool(address, limits) : new Http1Pool(address, limits);
+    const http2Only = { ...address, tls: { ...address.tls, ALPNProtocols: ["h2"] } };
+    this.#pool ??= overHttp2 ? new Http2Pool(http2Only, limits) : new Http1Pool(address, limits);
     return probe.type === "grpc"
       ? probeGrpc(probe, this.#pool, this.#upstream.host, done)
       : probeHttp(probe, this.#pool, this.#upstream.host, done);

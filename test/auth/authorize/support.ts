@@ -77,6 +77,7 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
     outlierDetection: null,
     circuitBreakers: { connections: 1_024, pending: 1_024, requests: 1_024, retries: 3, streams: 65_536 },
     kubernetes: null,
+    upstreamCodecType: "auto",
     tls: {
       skipVerify: false,
       serverName: null,

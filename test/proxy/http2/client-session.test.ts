@@ -308,7 +308,7 @@ test("frames of a cancelled stream are ignored, and their bytes are counted", as
     }
     socket.write(ok(stream));
     waiting.push(() => {
-      for (let i = 0; i < 200; i++) socket.write(data(stream, 0, "x".repeat(16_384)));
+      for (let i = 0; i < 850; i++) socket.write(data(stream, 0, "x".repeat(16_384)));
       socket.write(headers(stream, endHeaders | endStream, "grpc-status", "0"));
     });
   });

@@ -30,7 +30,7 @@ function poolTo(
   return new Http2Pool(
     { secure: false, path: null, hostname: "127.0.0.1", port, lookup, tls: {} },
     { connectionsMax: parts.connectionsMax, connectTimeoutMs: 10_000, idleMs: parts.idleMs ?? 60_000 },
-    ...(parts.callsMax === undefined ? [] : [parts.callsMax]),
+    parts.callsMax === undefined ? {} : { callsMax: parts.callsMax },
   );
 }
 
@@ -175,8 +175,8 @@ test("the flow-control window is bounded for a connection and for several of its
   const { pool, held, sessions, answer } = await startUpstream(t, { connectionsMax: 1 });
   const calls = sendRequest(pool, "/");
   await waitFor("the request to arrive", () => held.has("/"));
-  assert.equal(sessions[0]?.state.remoteWindowSize, 4 * 1_048_576);
-  assert.equal(sessions[0]?.remoteSettings.initialWindowSize, 1_048_576);
+  assert.equal(sessions[0]?.state.remoteWindowSize, 100 * 262_144);
+  assert.equal(sessions[0]?.remoteSettings.initialWindowSize, 262_144);
   answer("/");
   await calls.answer;
 });

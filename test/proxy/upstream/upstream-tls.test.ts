@@ -134,7 +134,7 @@ describe("an upstream that requires a client certificate", () => {
     assert.equal((await rig.request({ host: "ours.localhost" })).body, "hello");
     assert.equal((await rig.request({ host: "ours.localhost", ...call })).body, "hello");
     assert.equal(await webSocket("ours.localhost"), "hello");
-    assert.deepEqual(upstream.met, ["proxy over 1.1", "proxy over 2.0", "proxy over WebSocket"]);
+    assert.deepEqual(upstream.met, ["proxy over 2.0", "proxy over 2.0", "proxy over WebSocket"]);
     for (const host of ["wrong.localhost", "none.localhost"]) {
       assert.equal((await rig.request({ host })).status, 503, host);
       assert.notEqual((await rig.request({ host, ...call })).status, 200, host);
