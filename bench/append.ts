@@ -18,12 +18,23 @@ import { parseArgs } from "node:util";
 import pg from "pg";
 import { createLeaderClient, startBroker } from "../src/broker/index.ts";
 import { batchEventsMax } from "../src/broker/leader/batch.ts";
-import type { BrokerId, CommandId, ConfigHash, NodeId } from "../src/events/index.ts";
+import {
+  type BrokerId,
+  type CommandId,
+  type ConfigHash,
+  linkOf,
+  type NodeId,
+  readsLevel,
+  type SessionCreated,
+  streamOf,
+  uuidFromBytes,
+  WrittenEvent,
+} from "../src/events/index.ts";
 import { createLocalFanout } from "../src/replication/fanout/index.ts";
 import type { Logger } from "../src/replication/index.ts";
 import { type AppendBatch, type EventLog, openPostgresLog } from "../src/replication/log/index.ts";
 import { systemClock } from "../src/replication/runtime/index.ts";
-import { aSession, aSessionId, LogWriter } from "../test/support/log-writer.ts";
+import { aCommandId, aSession, aSessionId, LogWriter } from "../test/support/log-writer.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { reportBudgets, whole } from "./support/budget.ts";
 import { percentile } from "./support/histogram.ts";
@@ -100,15 +111,34 @@ async function openLog(): Promise<EventLog> {
 async function prepareLog(): Promise<Readonly<{ feed: Feed; eventBytes: number }>> {
   const log = await openLog();
   const writer = await LogWriter.open(log);
+  const { epoch, incarnation } = writer;
   const sample = aSession({ profile: randomBytes(40) });
   const waiting: (() => void)[] = [];
 
   function make(): Readonly<{ batch: AppendBatch; done: readonly (() => void)[] }> | undefined {
     const done = waiting.splice(0, batchEventsMax);
     if (done.length === 0) return undefined;
-    const batch = writer.batch(done.map(() => ({ events: [{ ...sample, sessionId: aSessionId() }] })));
-    writer.head = batch.last;
-    return { batch, done };
+    const previous = writer.head;
+    const entries = done.map(() => {
+      const entry = writeSession({ ...sample, sessionId: aSessionId() });
+      writer.head = linkOf(entry.recorded);
+      return entry;
+    });
+    const commands = entries.map(({ recorded: { position } }) => ({
+      commandId: aCommandId(),
+      first: position,
+      count: 1,
+    }));
+    const streams = entries.map(({ recorded: { stream } }) => ({ stream, expected: 0, next: 1 }));
+    const none = { newKeys: [], erasedKeys: [], vault: [], vaultRemoved: [], configurations: [] };
+    return { batch: { ...none, epoch, incarnation, previous, entries, last: writer.head, commands, streams }, done };
+  }
+
+  /** As a leader writes it. */
+  function writeSession(event: SessionCreated): WrittenEvent {
+    const eventId = uuidFromBytes(randomBytes(16));
+    const of = { eventId, stream: streamOf(event), version: 1, recordedAt: systemClock.wall(), cause: aCommandId() };
+    return WrittenEvent.write({ ...of, epoch, actor: "system", event }, readsLevel, writer.head);
   }
 
   async function feed(): Promise<void> {

@@ -6,8 +6,10 @@
  *   requests and answers.
  * - Like the real log it remembers the head of its last clean commit. Each boot of its process creates a new one.
  */
+import { isDeepStrictEqual } from "node:util";
 import {
   clusterStream,
+  decodeEvent,
   type Epoch,
   genesis,
   type Incarnation,
@@ -47,6 +49,20 @@ import { LogReads, type SimLogOptions, unavailableAt } from "./sim-log-reads.ts"
 
 export type { LogAnswer, SimLogOptions } from "./sim-log-reads.ts";
 
+/**
+ * A leader folds the form that the event writer gives it, and every reader the one that it decodes (docs/adr/0075).
+ * @throws MalformedBatchError unless the two are equal
+ */
+function checkReadAsWritten({ previous, entries }: Pick<AppendBatch, "previous" | "entries">): void {
+  let at = previous;
+  for (const { recorded, bytes } of entries) {
+    const decoded = decodeEvent(bytes, at);
+    if (!isDeepStrictEqual(recorded, decoded))
+      throw new MalformedBatchError(`position ${recorded.position} is read as something else`);
+    at = linkOf(decoded);
+  }
+}
+
 type Decide<T> = (
   state: PostgresState,
 ) => Readonly<{ write: Writing; value: T }> | Readonly<{ refusal: { type: string } }>;
@@ -64,6 +80,7 @@ export class SimLog extends LogReads {
   /** @throws MalformedBatchError: a bug of the writer */
   append(batch: AppendBatch, answer: (outcome: AppendOutcome) => void): void {
     checkBatch(batch);
+    checkReadAsWritten(batch);
     const durable = this.#durable(batch);
     const decide: Decide<undefined> = (state) => {
       const refusal = refuseAppend(batch, state.view);

@@ -59,15 +59,23 @@ function digestOfParts(...parts: readonly string[]): Uint8Array {
   return digestOf("sha256", encode(parts), "buffer");
 }
 
-const hexOf = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+const hexDigits = Buffer.from("0123456789abcdef", "latin1");
+/** The offset of each byte in the text of a UUID. */
+const uuidDigits = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+/** The text, written in place: a joined string would be copied once more by its first reader. */
+const uuidText = Buffer.from("00000000-0000-0000-0000-000000000000", "latin1");
 
 /** @param version the version nibble of the UUID, in the high half */
 function formatUuid(b: Uint8Array, version: number): string {
-  const h = (at: number): string => hexOf[b[at] ?? 0] ?? "";
-  const six = hexOf[((b[6] ?? 0) & 0x0f) | version] ?? "";
-  const eight = hexOf[((b[8] ?? 0) & 0x3f) | 0x80] ?? "";
-  const start = `${h(0)}${h(1)}${h(2)}${h(3)}-${h(4)}${h(5)}-${six}${h(7)}-${eight}${h(9)}-`;
-  return `${start}${h(10)}${h(11)}${h(12)}${h(13)}${h(14)}${h(15)}`;
+  for (let n = 0; n < uuidDigits.length; n += 1) {
+    let byte = b[n] ?? 0;
+    if (n === 6) byte = (byte & 0x0f) | version;
+    else if (n === 8) byte = (byte & 0x3f) | 0x80;
+    const at = uuidDigits[n] ?? 0;
+    uuidText[at] = hexDigits[byte >>> 4] ?? 0;
+    uuidText[at + 1] = hexDigits[byte & 0x0f] ?? 0;
+  }
+  return uuidText.toString("latin1");
 }
 
 /**

@@ -65,6 +65,13 @@ export function lift(type: string, version: number, body: EventBody, all: Format
   return lifted;
 }
 
+/** The newest version of a type, if the level allows it; undefined: the level allows at most an older one. */
+export function newestVersionAt(type: string, level: number, all: Formats = formats): number | undefined {
+  const versions = all[type];
+  const newest = versions?.at(-1);
+  return versions === undefined || newest === undefined || newest.level > level ? undefined : versions.length;
+}
+
 /** A body in the newest version that a level allows. */
 export type LoweredBody =
   | Readonly<{ version: number; body: EventBody }>

@@ -99,8 +99,8 @@ const persons = /^(?:operator|user):/;
 
 /** The source or person behind an actor, whatever token it used. */
 export function originOf(actor: string): string {
-  const [origin = actor] = actor.split("#", 1);
-  return origin;
+  const end = actor.indexOf("#");
+  return end < 0 ? actor : actor.slice(0, end);
 }
 
 /** The source behind an actor; null: a person. */

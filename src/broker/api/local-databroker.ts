@@ -125,16 +125,23 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
       const message = mayRequest(role, "submit") ? refuseCommand(role, request) : "this role may not submit commands";
       const refusal = message ?? deps.merges.refuse(request) ?? deps.refuseSeal(request);
       if (refusal !== undefined) return { type: "refused", commandId, code: "forbidden", message: refusal };
-      const graceEndsAt = deps.clock.monotonic() + unreachableGraceMs;
+      const startedAt = deps.clock.monotonic();
+      const graceEndsAt = startedAt + unreachableGraceMs;
+      // A call within this process is the broker's own.
+      const isOwn = callOrigin.origin !== "remote" || request.command.type !== "activateConfiguration";
+      if (isOwn && request.command.type !== "mergeRevocation" && deps.takesCommands()) {
+        // The usual case, in one step.
+        const answer = await deps.submit(request, deps.commandMs);
+        if (answer.type !== "notLeader") return answer;
+      }
       try {
         return await routeToLeader<LocalDatabrokerDeps["submit"], CommandResult>(
           { ...router, local: () => (deps.takesCommands() ? deps.submit : undefined) },
           {
             callOrigin,
-            withinMs: deps.commandMs,
+            withinMs: deps.commandMs - (deps.clock.monotonic() - startedAt),
             isStoreUnreachable: () => deps.isStoreUnreachable() && deps.clock.monotonic() >= graceEndsAt,
             async local(submit, leftMs) {
-              // A call within this process is the broker's own.
               const notOwn =
                 callOrigin.origin === "remote"
                   ? refuseActivation(request.command, callOrigin.caller.name, isRegional)

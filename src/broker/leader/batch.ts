@@ -8,10 +8,7 @@
 import {
   type CardeaEvent,
   type CommandId,
-  decodeEvent,
   type Epoch,
-  type EventId,
-  encodeEvent,
   type Incarnation,
   type Link,
   levelNeededBy,
@@ -24,6 +21,7 @@ import {
   type UnixMs,
   type UserId,
   uuidFromBytes,
+  WrittenEvent,
 } from "../../events/index.ts";
 import type { AppendBatch, LogEntry } from "../../replication/log/index.ts";
 import { type Access, AccessSet } from "../commands/access.ts";
@@ -125,7 +123,8 @@ export class BatchDraft {
       performCommand(builder.projection, queued.request, tools),
       builder.projection.level,
     );
-    const written = performed.type === "changes" ? performed.changes.events.map(streamOf) : [];
+    const written =
+      performed.type === "changes" ? performed.changes.events.map((event) => knownName(event, access)) : [];
     for (const stream of written) if (builder.versionOf(stream) === undefined) this.#missingHere.streams.add(stream);
     if (this.#missingHere.streams.size + this.#missingHere.people.size > 0) {
       for (const stream of this.#missingHere.streams) this.#missing.streams.add(stream);
@@ -139,8 +138,13 @@ export class BatchDraft {
       this.#concluded.push({ queued, performed });
       return;
     }
-    const own = { reads: access.reads, writes: [...access.writes, ...written] };
-    if (this.#conflicts(own) || !this.#written.add(queued, performed.changes, { streams: written, now: tools.now }))
+    // Nearly always a command writes streams that its access names.
+    const more = written.filter((stream) => !access.writes.includes(stream));
+    const own = more.length === 0 ? access : { reads: access.reads, writes: [...access.writes, ...more] };
+    if (
+      (own !== access && this.#conflicts(own)) ||
+      !this.#written.add(queued, performed.changes, { streams: written, now: tools.now })
+    )
       this.#defer(queued, own);
     else this.#used.add(own);
   }
@@ -188,6 +192,13 @@ export class BatchDraft {
   }
 }
 
+/** The stream of an event: if its access names it, the same string, which has been hashed already. */
+function knownName(event: CardeaEvent, { writes }: Access): Stream {
+  const stream = streamOf(event);
+  for (const known of writes) if (known === stream) return known;
+  return stream;
+}
+
 /** Refuses events of a later level: present readers could not read them. */
 function refuseAboveLevel(performed: Performed, level: number): Performed {
   if (performed.type !== "changes") return performed;
@@ -226,27 +237,32 @@ class DraftEntries {
   /** @returns false if it does not fit; then nothing was added */
   add(queued: QueuedCommand, changes: Changes, of: Readonly<{ streams: readonly Stream[]; now: UnixMs }>): boolean {
     const entries: LogEntry[] = [];
-    const streams = new Map<Stream, AppendBatch["streams"][number]>();
-    let tail = this.#tail;
+    const streams: { readonly stream: Stream; readonly expected: number; next: number }[] = [];
+    let tail: Link = this.#tail;
+    let bytes = 0;
+    for (const { body } of changes.configurations) bytes += body.length;
     for (const [n, event] of changes.events.entries()) {
       const stream = of.streams[n] ?? streamOf(event); // no other command of the batch writes it
-      const known = this.#builder.versionOf(stream) ?? 0;
-      const { expected, next } = streams.get(stream) ?? { expected: known, next: known };
-      const entry = this.#entry(event, tail, { queued, version: next + 1, now: of.now });
-      streams.set(stream, { stream, expected, next: next + 1 });
+      let version = streams.find((one) => one.stream === stream);
+      if (version === undefined) {
+        const expected = this.#builder.versionOf(stream) ?? 0;
+        version = { stream, expected, next: expected };
+        streams.push(version);
+      }
+      version.next += 1;
+      const entry = this.#entry(event, tail, { queued, stream, version: version.next, now: of.now });
       entries.push(entry);
-      tail = linkOf(entry.recorded);
+      bytes += entry.bytes.length;
+      tail = entry.recorded; // it has the fields of its own link
     }
-    const configurationBytes = changes.configurations.reduce((sum, { body }) => sum + body.length, 0);
-    const bytes = entries.reduce((sum, entry) => sum + entry.bytes.length, configurationBytes);
     const full = this.#entries.length + entries.length > batchEventsMax || this.#bytes + bytes > batchBytesMax;
     if (full && this.#entries.length > 0) return false;
     const first = nextPosition(this.#tail.position);
     this.#commands.push({ commandId: queued.request.commandId, first, count: entries.length });
     const newKeys = changes.newKeys.map(({ person }) => person);
-    this.#accepted.push({ queued, last: tail, newKeys, held: changes.held ?? null });
-    this.#entries.push(...entries);
-    this.#streams.push(...streams.values());
+    this.#accepted.push({ queued, last: linkOf(tail), newKeys, held: changes.held ?? null });
+    for (const entry of entries) this.#entries.push(entry);
+    for (const stream of streams) this.#streams.push(stream);
     this.#changes.push(changes);
     this.#tail = tail;
     this.#bytes += bytes;
@@ -263,7 +279,7 @@ class DraftEntries {
         incarnation,
         previous: this.#previous,
         entries: this.#entries,
-        last: this.#tail,
+        last: linkOf(this.#tail),
         commands: this.#commands,
         streams: this.#streams,
         newKeys: this.#changes.flatMap((part) => part.newKeys.map(({ wrapped }) => wrapped)),
@@ -279,49 +295,20 @@ class DraftEntries {
   #entry(
     event: CardeaEvent,
     previous: Link,
-    of: Readonly<{ queued: QueuedCommand; version: number; now: UnixMs }>,
+    of: Readonly<{ queued: QueuedCommand; stream: Stream; version: number; now: UnixMs }>,
   ): LogEntry {
     const { request } = of.queued;
     const { tools } = this.#builder;
-    return entryAt(previous, {
+    const entry = {
       epoch: this.#builder.epoch,
-      event,
-      version: of.version,
-      now: of.now,
-      level: this.#builder.projection.level,
       eventId: uuidFromBytes(tools.random(16)),
+      stream: of.stream,
+      version: of.version,
+      recordedAt: of.now,
       actor: request.actor,
       cause: request.commandId,
-    });
+      event,
+    };
+    return WrittenEvent.write(entry, this.#builder.projection.level, previous);
   }
-}
-
-/** Encodes an event right after a link. The leader folds exactly what every reader will decode. */
-export function entryAt(
-  previous: Link,
-  of: Readonly<{
-    epoch: Epoch;
-    event: CardeaEvent;
-    version: number;
-    now: UnixMs;
-    /** The cluster's level. */
-    level: number;
-    eventId: EventId;
-    actor: string;
-    cause: QueuedCommand["request"]["commandId"] | null;
-  }>,
-): LogEntry {
-  const entry = {
-    epoch: of.epoch,
-    position: nextPosition(previous.position),
-    eventId: of.eventId,
-    stream: streamOf(of.event),
-    version: of.version,
-    recordedAt: of.now,
-    actor: of.actor,
-    cause: of.cause,
-    event: of.event,
-  };
-  const bytes = encodeEvent(entry, of.level);
-  return { bytes, recorded: decodeEvent(bytes, previous) };
 }

@@ -16,9 +16,11 @@ export class CommandQueue {
   readonly #bounds: QueueBounds;
   #urgent: QueuedCommand[] = [];
   #normal: QueuedCommand[] = [];
-  /** The streams of the normal lane, each with its number of commands. */
-  readonly #reads = new Map<Stream, number>();
-  readonly #writes = new Map<Stream, number>();
+  /**
+   * The streams of the normal lane, each with its number of commands. Null: not counted, since no tightening command has
+   * come since the lane was last empty.
+   */
+  #counts: StreamCounts | null = null;
   #bytes = 0;
 
   constructor(bounds: QueueBounds) {
@@ -43,7 +45,8 @@ export class CommandQueue {
     const urgentMax = this.#normal.length === 0 ? max : Math.ceil(max * urgentShare);
     const urgent = this.#urgent.splice(0, urgentMax);
     const normal = this.#normal.splice(0, max - urgent.length);
-    for (const queued of normal) this.#count(queued.access, -1);
+    if (this.#normal.length === 0) this.#counts = null;
+    else for (const queued of normal) this.#counts?.add(queued.access, -1);
     const taken = [...urgent, ...normal];
     for (const queued of taken) this.#bytes -= queued.bytes;
     return taken;
@@ -82,7 +85,7 @@ export class CommandQueue {
     if (urgent >= 0) this.#urgent.splice(urgent, 1);
     if (normal >= 0) {
       this.#normal.splice(normal, 1);
-      this.#count(queued.access, -1);
+      this.#counts?.add(queued.access, -1);
     }
     if (urgent < 0 && normal < 0) return false;
     this.#bytes -= queued.bytes;
@@ -92,23 +95,38 @@ export class CommandQueue {
   #pushNormal(commands: readonly QueuedCommand[], end: "front" | "back"): void {
     this.#normal = end === "front" ? [...commands, ...this.#normal] : this.#normal;
     if (end === "back") this.#normal.push(...commands);
-    for (const queued of commands) this.#count(queued.access, 1);
+    for (const queued of commands) this.#counts?.add(queued.access, 1);
   }
 
-  #conflictsWithNormal({ reads, writes }: Access): boolean {
+  #conflictsWithNormal(access: Access): boolean {
+    if (this.#normal.length === 0) return false;
+    if (this.#counts === null) {
+      this.#counts = new StreamCounts();
+      for (const queued of this.#normal) this.#counts.add(queued.access, 1);
+    }
+    return this.#counts.conflicts(access);
+  }
+}
+
+/** The streams that commands read and write, each with its number of commands. */
+class StreamCounts {
+  readonly #reads = new Map<Stream, number>();
+  readonly #writes = new Map<Stream, number>();
+
+  add({ reads, writes }: Access, by: 1 | -1): void {
+    for (const stream of reads) addTo(this.#reads, stream, by);
+    for (const stream of writes) addTo(this.#writes, stream, by);
+  }
+
+  conflicts({ reads, writes }: Access): boolean {
     return (
       writes.some((stream) => this.#writes.has(stream) || this.#reads.has(stream)) ||
       reads.some((stream) => this.#writes.has(stream))
     );
   }
-
-  #count({ reads, writes }: Access, by: 1 | -1): void {
-    for (const stream of reads) add(this.#reads, stream, by);
-    for (const stream of writes) add(this.#writes, stream, by);
-  }
 }
 
-function add(counts: Map<Stream, number>, stream: Stream, by: number): void {
+function addTo(counts: Map<Stream, number>, stream: Stream, by: number): void {
   const count = (counts.get(stream) ?? 0) + by;
   if (count === 0) counts.delete(stream);
   else counts.set(stream, count);

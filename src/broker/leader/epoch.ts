@@ -1,9 +1,8 @@
 /** Epoch: how an epoch of this process ends, and the first event in it. Pure. */
-import { noEpoch } from "../../events/index.ts";
+import { clusterStream, noEpoch, WrittenEvent } from "../../events/index.ts";
 import type { LogEntry, OpenEpochRequest } from "../../replication/log/index.ts";
 import type { LeaderEnd } from "../core/internal-messages.ts";
 import type { OpenEpochCall } from "../core/messages.ts";
-import { entryAt } from "./batch.ts";
 
 export const reopen = (reason: string): LeaderEnd => ({ type: "reopen", atLeast: noEpoch, reason });
 
@@ -16,14 +15,15 @@ export function firstEventOf(
   at: Parameters<OpenEpochRequest["firstEvent"]>[0],
 ): LogEntry {
   const { incarnation, brokerId, eventId } = call;
-  return entryAt(at.previous, {
+  const entry = {
     epoch: at.epoch,
-    event: { type: "EpochOpened", epoch: at.epoch, incarnation, brokerId, publicKey },
-    version: at.streamVersion,
-    now: call.recordedAt,
-    level: call.level,
     eventId,
+    stream: clusterStream,
+    version: at.streamVersion,
+    recordedAt: call.recordedAt,
     actor: "system",
     cause: null,
-  });
+    event: { type: "EpochOpened", epoch: at.epoch, incarnation, brokerId, publicKey } as const,
+  };
+  return WrittenEvent.write(entry, call.level, at.previous);
 }

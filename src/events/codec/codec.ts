@@ -18,7 +18,7 @@ import {
 } from "../catalog.ts";
 import { CodedError } from "../coded-error.ts";
 import type { EventBody } from "../event-format.ts";
-import { isReadable, lift, lower, readsLevel } from "../formats.ts";
+import { isReadable, lift, lower, newestVersionAt, readsLevel } from "../formats.ts";
 import {
   type CommandId,
   type Hash,
@@ -47,7 +47,9 @@ export class LevelTooLowError extends CodedError<"ERR_EVENTS_LEVEL_TOO_LOW"> {
 }
 
 /** The level that an event needs; undefined: it can be written at this level. */
-export function levelNeededBy({ type, ...body }: CardeaEvent, level: number): number | undefined {
+export function levelNeededBy(event: CardeaEvent, level: number): number | undefined {
+  if (newestVersionAt(event.type, level) !== undefined) return undefined; // almost always
+  const { type, ...body } = event;
   const written = lower(type, body, level);
   return "needsLevel" in written ? written.needsLevel : undefined;
 }
@@ -126,9 +128,9 @@ function decodeAny(bytes: Uint8Array, hash: Hash): Recorded {
   };
 }
 
-/** The link at an event. */
-export function linkOf(recorded: Recorded): Link {
-  return { epoch: recorded.epoch, position: recorded.position, hash: recorded.hash };
+/** The link at an event, without its other fields. */
+export function linkOf({ epoch, position, hash }: Link): Link {
+  return { epoch, position, hash };
 }
 
 /** Decodes consecutive events; see `decodeEvent`. */

@@ -9,13 +9,14 @@
  */
 export class GenerationalCache<Key, Value> {
   readonly #generationMax: number;
-  readonly #weigh: (value: Value) => number;
+  /** Null: each value uses 1. */
+  readonly #weigh: ((value: Value) => number) | null;
   #youngWeight = 0;
   #young = new Map<Key, Value>();
   #old = new Map<Key, Value>();
 
   /** @param weigh the share of `max` that a value uses; by default 1 */
-  constructor(max: number, weigh: (value: Value) => number = () => 1) {
+  constructor(max: number, weigh: ((value: Value) => number) | null = null) {
     this.#generationMax = Math.max(1, Math.floor(max / 2));
     this.#weigh = weigh;
   }
@@ -29,6 +30,15 @@ export class GenerationalCache<Key, Value> {
   }
 
   set(key: Key, value: Value): void {
+    if (this.#weigh === null) {
+      this.#young.set(key, value); // the most frequent case, with one lookup
+      if (this.#young.size > this.#generationMax) {
+        this.#young.delete(key);
+        this.#old = this.#young;
+        this.#young = new Map([[key, value]]);
+      }
+      return;
+    }
     const before = this.#young.get(key);
     const added = this.#weigh(value) - (before === undefined ? 0 : this.#weigh(before));
     if (this.#youngWeight > 0 && this.#youngWeight + added > this.#generationMax) {
@@ -41,7 +51,7 @@ export class GenerationalCache<Key, Value> {
 
   delete(key: Key): void {
     const young = this.#young.get(key);
-    if (young !== undefined) this.#youngWeight -= this.#weigh(young);
+    if (young !== undefined && this.#weigh !== null) this.#youngWeight -= this.#weigh(young);
     this.#young.delete(key);
     this.#old.delete(key);
   }

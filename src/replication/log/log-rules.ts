@@ -21,6 +21,7 @@ import {
   type Position,
   type Stream,
   sameLink,
+  WrittenEvent,
 } from "../../events/index.ts";
 import {
   type AppendBatch,
@@ -55,22 +56,23 @@ export class MalformedBatchError extends CodedError<"ERR_REPLICATION_MALFORMED_B
 export function checkBatch(batch: AppendBatch): void {
   if (batch.entries.length === 0) throw new MalformedBatchError("no entries");
   if (batch.previous.epoch !== batch.epoch) throw new MalformedBatchError("`previous` belongs to another epoch");
-  const versions = new Map<Stream, number>(batch.streams.map(({ stream, expected }) => [stream, expected]));
-  if (versions.size !== batch.streams.length) throw new MalformedBatchError("a stream is named twice");
+  const named = new Map<Stream, { readonly next: number; version: number }>();
+  for (const { stream, expected, next } of batch.streams) named.set(stream, { next, version: expected });
+  if (named.size !== batch.streams.length) throw new MalformedBatchError("a stream is named twice");
   let at = batch.previous;
   for (const entry of batch.entries) {
     checkEntry(entry, at, batch.epoch);
-    at = linkOf(entry.recorded);
+    at = entry.recorded; // it has the fields of its own link
     const { stream, version } = entry.recorded;
-    const before = versions.get(stream);
+    const before = named.get(stream);
     if (before === undefined) throw new MalformedBatchError(`stream ${stream} is not named`);
-    if (version !== before + 1)
-      throw new MalformedBatchError(`version ${version} of ${stream} does not follow ${before}`);
-    versions.set(stream, version);
+    if (version !== before.version + 1)
+      throw new MalformedBatchError(`version ${version} of ${stream} does not follow ${before.version}`);
+    before.version = version;
   }
   if (!sameLink(at, batch.last)) throw new MalformedBatchError("`last` is not the last entry");
-  for (const { stream, next } of batch.streams) {
-    if (versions.get(stream) !== next) throw new MalformedBatchError(`\`next\` of ${stream} is not its last version`);
+  for (const [stream, { next, version }] of named) {
+    if (version !== next) throw new MalformedBatchError(`\`next\` of ${stream} is not its last version`);
   }
   checkCommands(batch);
 }
@@ -92,7 +94,8 @@ export function checkEntry(entry: LogEntry, previous: Link, epoch: Epoch): void 
     throw new MalformedBatchError(`position ${recorded.position} does not follow ${previous.position}`);
   }
   if (recorded.epoch !== epoch) throw new MalformedBatchError(`position ${recorded.position} belongs to another epoch`);
-  if (recorded.hash !== chainHash(previous.hash, bytes)) {
+  // The writer of an entry hashed it right after this hash, or it is hashed here.
+  if (!WrittenEvent.isWrittenAfter(entry, previous.hash) && recorded.hash !== chainHash(previous.hash, bytes)) {
     throw new MalformedBatchError(`the hash at ${recorded.position} does not match its bytes`);
   }
 }

@@ -8,6 +8,7 @@ const oids = { integer: 23, bigint: 20, text: 25, uuid: 2950 };
 const headBytes = 20;
 const uuidBytes = 16;
 const none = -1;
+const asciiLettersMax = 64;
 /** The offset of each byte in the text of a UUID. */
 const uuidDigits = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 const uuidLetters = 36;
@@ -45,11 +46,24 @@ export function encodeTexts(list: readonly string[]): Buffer {
   const array = begin("text", list.length, 0, 3 * letters); // as UTF-8, a letter takes three bytes at most
   let at = headBytes;
   for (const text of list) {
-    const length = array.write(text, at + 4, "utf8");
+    const length = isAsciiAt(array, at + 4, text) ? text.length : array.write(text, at + 4, "utf8");
     array.writeInt32BE(length, at);
     at += 4 + length;
   }
   return list.length === 0 ? array : array.subarray(0, at);
+}
+
+/** Writes a text if it is short and ASCII, for which a call of the runtime takes longer than its letters. */
+function isAsciiAt(array: Buffer, at: number, text: string): boolean {
+  const { length } = text;
+  if (length > asciiLettersMax) return false;
+  let seen = 0;
+  for (let n = 0; n < length; n += 1) {
+    const letter = text.charCodeAt(n);
+    array[at + n] = letter;
+    seen |= letter;
+  }
+  return seen < 0x80;
 }
 
 /** @throws RangeError when an element is not a UUID */
