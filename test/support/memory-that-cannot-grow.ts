@@ -24,6 +24,7 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
     "src/broker/leader/batch.ts #streams",
     "src/broker/leader/command-queue.ts normal",
     "src/broker/leader/command-queue.ts urgent",
+    "src/events/codec/event-writer.ts #byteFields",
     "src/console/api/held/route-losses.ts #people",
     "src/console/api/held/route-losses.ts #routes",
     "src/console/api/lists/group-list.ts places",

@@ -17,8 +17,8 @@ export class CommandQueue {
   #urgent: QueuedCommand[] = [];
   #normal: QueuedCommand[] = [];
   /**
-   * The streams of the normal lane, each with its number of commands. Null: not counted, since no tightening command has
-   * come since the lane was last empty.
+   * The streams of the normal lane, each with its number of commands. Null: not counted, because no tightening command
+   * has arrived since the lane was last empty.
    */
   #counts: StreamCounts | null = null;
   #bytes = 0;
