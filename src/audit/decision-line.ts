@@ -5,7 +5,7 @@
  * and the decision on a session's requests of one kind, whatever their path.
  */
 import type { DecisionRecord } from "../auth/index.ts";
-import type { Line } from "./spool/index.ts";
+import { type Line, runsPerLine } from "./spool/index.ts";
 
 /** Number of cached decisions, a power of two: those of some hundred people at a time. Two may have the same key. */
 const answersMax = 1_024;
@@ -14,12 +14,26 @@ const answerCharsMax = 2_048;
 
 type CachedMoment = Readonly<{ record: DecisionRecord; text: string; isAscii: boolean }>;
 /** The text of a decision around its path, which differs from one request to the next. */
-type CachedAnswer = Readonly<{ record: DecisionRecord; beforePath: string; afterPath: string; isAscii: boolean }>;
+type CachedAnswer = Readonly<{
+  record: DecisionRecord;
+  beforePath: string;
+  afterPath: string;
+  isAscii: boolean;
+  /** Where the turns of public and personal members end, from the beginning of each text on. */
+  publicBefore: number;
+  personalAfter: number;
+  publicAfter: number;
+  lateAfter: number;
+}>;
 
-/** @returns formats a record with this number as a line, including the line end */
+/** What follows the public members of the moment. */
+const requestIdKey = ',"requestId":';
+
+/** @returns formats a record with this number as a line, including the line end; its runs are valid until the next */
 export function createLineFormatter(): (seq: number, record: DecisionRecord) => Line {
   const answers: (CachedAnswer | undefined)[] = Array.from({ length: answersMax });
   let moment: CachedMoment | undefined;
+  const runs = new Uint16Array(runsPerLine);
   let overdue: Readonly<{ ms: number | null; text: string }> = { ms: null, text: overdueText(null) };
 
   function momentOf(record: DecisionRecord): CachedMoment {
@@ -54,14 +68,30 @@ export function createLineFormatter(): (seq: number, record: DecisionRecord) => 
     const areWordsPlain = plain.test(requestId) && plain.test(path);
     const id = areWordsPlain ? `"${requestId}"` : JSON.stringify(requestId);
     const pathText = areWordsPlain ? `"${path}"` : JSON.stringify(path);
-    const text = `{"kind":"decision","seq":${seq}${begin.text}${id}${answer.beforePath}${pathText}${answer.afterPath}${overdue.text}${took}${shown}}\n`;
+    const head = `{"kind":"decision","seq":${seq}${begin.text}`;
+    const text = `${head}${id}${answer.beforePath}${pathText}${answer.afterPath}${overdue.text}${took}${shown}}\n`;
     const isAscii = areWordsPlain && begin.isAscii && answer.isAscii && (shown === "" || ascii.test(shown));
-    return { text, isAscii };
+    if (!isAscii || text.length > runsOffsetMax) return { text, isAscii };
+    const beforePath = head.length + id.length;
+    const afterPath = beforePath + answer.beforePath.length + pathText.length;
+    runs[0] = head.length - requestIdKey.length;
+    runs[1] = beforePath;
+    runs[2] = beforePath + answer.publicBefore;
+    runs[3] = afterPath + answer.personalAfter;
+    runs[4] = afterPath + answer.publicAfter;
+    runs[5] = afterPath + answer.lateAfter;
+    runs[6] = text.length - lineEndChars - shown.length;
+    runs[7] = text.length - lineEndChars;
+    return { text, isAscii, runs };
   };
 }
 
+/** The closing brace and the line end. */
+const lineEndChars = 2;
+const runsOffsetMax = 0xffff;
+
 function momentText({ node, boot, region, at, occasion }: DecisionRecord): string {
-  return `,"node":${quote(node)},"boot":${quote(boot)},"region":${quote(region)},"at":${at},"occasion":"${occasion}","requestId":`;
+  return `,"node":${quote(node)},"boot":${quote(boot)},"region":${quote(region)},"at":${at},"occasion":"${occasion}"${requestIdKey}`;
 }
 
 function isSameMoment(a: DecisionRecord, b: DecisionRecord): boolean {
@@ -73,13 +103,24 @@ function answerText(record: DecisionRecord): CachedAnswer {
   const whose = `"ip":${quote(ip)},"sessionId":${quoteOrNull(sessionId)},"userId":${quoteOrNull(userId)}`;
   const answer = `"result":"${result}","status":${status},"reasons":${JSON.stringify(reasons)}`;
   const sides = `${optionalField("allow", record.allow)}${optionalField("deny", record.deny)}`;
-  const names = `${textField("rule", record.rule)}${textField("routeName", record.routeName)}${textField("userAgent", record.userAgent)}`;
-  const why = `${sides}${names}${optionalField("trace", record.trace)}${optionalField("shadow", record.shadow)}`;
+  const names = `${textField("rule", record.rule)}${textField("routeName", record.routeName)}`;
+  const late = `${textField("userAgent", record.userAgent)}${optionalField("trace", record.trace)}${optionalField("shadow", record.shadow)}`;
   const from = `"applied":${JSON.stringify(record.applied)},"configHash":${JSON.stringify(record.configHash)}`;
-  const beforePath = `,"routeId":${quoteOrNull(routeId)},"method":${quote(method)},"host":${quote(host)},"path":`;
-  const afterPath = `,${whose},${answer}${why},${from}`;
+  const question = `,"routeId":${quoteOrNull(routeId)},"method":${quote(method)}`;
+  const beforePath = `${question},"host":${quote(host)},"path":`;
+  const afterPath = `,${whose},${answer}${sides}${names}${late},${from}`;
   const isAscii = ascii.test(beforePath) && ascii.test(afterPath);
-  return { record: withoutPath(record), beforePath, afterPath, isAscii };
+  const publicAfter = afterPath.length - 1 - from.length - late.length;
+  return {
+    record: withoutPath(record),
+    beforePath,
+    afterPath,
+    isAscii,
+    publicBefore: question.length,
+    personalAfter: 1 + whose.length,
+    publicAfter,
+    lateAfter: publicAfter + late.length,
+  };
 }
 
 /** The texts of a request can be slices of its whole head. What is cached must not keep it in memory. */

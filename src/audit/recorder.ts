@@ -87,6 +87,8 @@ export type RecorderOptions = Readonly<{
     bytesMax: number;
     /** Bound of the number of files with records. */
     segmentsMax?: number;
+    /** Bound of the pages of records in memory that are on disk already, for sinks that keep up. */
+    recentPagesMax?: number;
     sinks: readonly AuditSink[];
     /** Absent: the roots of the records are not sealed into the log. */
     seal?: Readonly<{ port: SealPort; everyMs: number; longRecords?: number }>;

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createLineFormatter } from "../../src/audit/decision-line.ts";
 import { parseLine } from "../../src/audit/index.ts";
+import { leafTextByRuns, leafTextOf, lengthByRuns } from "../../src/audit/seal/record-leaf.ts";
 import type { DecisionRecord } from "../../src/auth/index.ts";
 import { fc } from "../support/property.ts";
 import { decision } from "./support.ts";
@@ -33,6 +34,33 @@ test("a line parses to its record, also after others were cached", () => {
       }
     }),
   );
+});
+
+test("the runs of a line give the leaf that a search for its members gives", () => {
+  const plainText = fc.string({ unit: "grapheme-ascii", maxLength: 30 });
+  const words = fc.record({ path: plainText, requestId: plainText, userAgent: plainText, rule: plainText });
+  const trace = { sides: [] } as unknown as NonNullable<DecisionRecord["trace"]>;
+  fc.assert(
+    fc.property(fc.array(record, { maxLength: 4 }), fc.array(words, { minLength: 1, maxLength: 4 }), (any, plain) => {
+      const format = createLineFormatter();
+      const seen = [...any, ...plain.flatMap(({ path, ...more }) => [decision(path, more), decision(path, { trace })])];
+      for (const [i, one] of [...seen, ...seen].entries()) {
+        const { text: line, isAscii, runs } = format(i + 1, one);
+        assert.equal(runs !== undefined, isAscii);
+        if (runs === undefined) continue;
+        const before = Buffer.from("before");
+        const bytes = Buffer.concat([before, Buffer.from(line), Buffer.from("after")]);
+        assert.equal(lengthByRuns(runs, 0), line.length);
+        assert.equal(leafTextByRuns(bytes, { from: before.length, runs, line: 0 }), leafTextOf(Buffer.from(line)));
+      }
+    }),
+  );
+});
+
+test("a line whose offsets exceed 16 bits has no runs", () => {
+  const format = createLineFormatter();
+  assert.equal(format(1, decision("/".repeat(70_000))).runs, undefined);
+  assert.notEqual(format(2, decision("/")).runs, undefined);
 });
 
 test("two requests of one session differ where their records do", () => {

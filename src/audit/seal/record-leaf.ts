@@ -11,6 +11,7 @@
  * - A number without a record has `lostLeaf`.
  */
 import { type HashText, hashTextOf, leafHash, treeHashBytes } from "../../events/index.ts";
+import { runsPerLine } from "../spool/index.ts";
 
 export const publicMembers: ReadonlySet<string> = new Set([
   "kind",
@@ -68,6 +69,38 @@ export function recordLeafOf(line: Buffer): RecordLeaf | LineRefusal {
 export function leafTextOf(line: Buffer): HashText | LineRefusal {
   const parts = splitLine(line);
   return parts === undefined ? "not-a-record" : leafTextIn(parts);
+}
+
+/** The runs of a line of a batch: those from `line * runsPerLine` on. */
+type LineRuns = Readonly<{ from: number; runs: Uint16Array; line: number }>;
+
+/** The length of a line, with its end; 0: its runs are not known. */
+export function lengthByRuns(runs: Uint16Array, line: number): number {
+  const last = runs[line * runsPerLine + runsPerLine - 1] ?? 0;
+  return last === 0 ? 0 : last + 2;
+}
+
+/**
+ * The leaf of a line that begins at `from`, without searching for its members: runs of public and of personal members
+ * take turns (spool/record-ring.ts).
+ */
+export function leafTextByRuns(bytes: Buffer, { from, runs, line }: LineRuns): HashText {
+  const at = line * runsPerLine;
+  const room = (runs[at + runsPerLine - 1] ?? 0) + overheadBytes;
+  begin(shown, { at: prefixBytes, room });
+  begin(personal, { at: 0, room });
+  let start = 1; // behind the brace; later runs begin with a comma
+  for (let run = 0; run < runsPerLine; run++) {
+    const end = runs[at + run] ?? 0;
+    if (end > start) {
+      const part = run % 2 === 0 ? shown : personal;
+      const comma = part === personal && part.length === 1 ? 1 : 0; // a part begins without one
+      part.length += bytes.copy(part.bytes, part.length, from + start + comma, from + end);
+    }
+    start = end;
+  }
+  for (const part of [shown, personal]) part.bytes[part.length++] = braceEnd;
+  return leafTextIn({ shown, personal, erased: null });
 }
 
 function leafTextIn(parts: SplitLine): HashText {

@@ -21,7 +21,7 @@ import {
   spoolStart,
 } from "../spool/index.ts";
 import { BootTree, emptyHead } from "./boot-tree.ts";
-import { leafTextOf } from "./record-leaf.ts";
+import { leafTextByRuns, leafTextOf, lengthByRuns } from "./record-leaf.ts";
 import type { SealPort } from "./seal-port.ts";
 import { SealSchedule } from "./seal-schedule.ts";
 import type { TreeHead } from "./sealed-heads.ts";
@@ -159,7 +159,7 @@ export class AuditSealer {
 
   #openCursor(): SpoolCursor {
     const { store, disk, cursor } = this.#options;
-    return new SpoolCursor(store, { ...cursor, disk, position: this.#position });
+    return new SpoolCursor(store, { ...cursor, disk, position: this.#position, hasRuns: true });
   }
 
   async #run(): Promise<void> {
@@ -202,17 +202,23 @@ export class AuditSealer {
     else if (records === 0) tree.appendLost(batch.last);
     else if (tree.state === "reading") {
       tree.appendLost(first - 1);
-      for (let from = 0, lines = 1; from < bytes.length; lines++) {
-        const end = bytes.indexOf(0x0a, from) + 1;
-        const leaf = leafTextOf(bytes.subarray(from, end));
-        if (leaf === "not-a-record") tree.appendLost(tree.size + 1);
-        else tree.appendText(leaf);
-        from = end;
-        if (lines % sliceLines === 0) await this.#options.sleep(0);
-      }
+      await this.#hashLines(tree, batch);
     }
     if (tree.state === "forked") this.#reportFork(tree);
     this.#position = batch.after;
+  }
+
+  async #hashLines(tree: BootTree, { bytes, runs }: CursorBatch): Promise<void> {
+    for (let from = 0, line = 0; from < bytes.length; line++) {
+      const length = runs === undefined ? 0 : lengthByRuns(runs, line);
+      const end = length === 0 ? bytes.indexOf(0x0a, from) + 1 : from + length;
+      const isKnown = runs !== undefined && length > 0;
+      const leaf = isKnown ? leafTextByRuns(bytes, { from, runs, line }) : leafTextOf(bytes.subarray(from, end));
+      if (leaf === "not-a-record") tree.appendLost(tree.size + 1);
+      else tree.appendText(leaf);
+      from = end;
+      if (line % sliceLines === sliceLines - 1) await this.#options.sleep(0);
+    }
   }
 
   #passUnhashed(tree: BootTree, last: number): void {

@@ -1,6 +1,6 @@
 /** Entry point of the spool: records on disk between the decision and its sinks. */
 export { type GapReason, type GapRecord, gapRecordOf, gapSizes, sizeOfGap } from "./gap-record.ts";
-export { type Line, RecordRing } from "./record-ring.ts";
+export { type Line, RecordRing, runsPerLine } from "./record-ring.ts";
 export { backlogOf, type Segment, type SpoolPosition, spoolStart, tailOf } from "./segment.ts";
 export type { Damage } from "./segment-scan.ts";
 export { type AuditBatch, type BatchEnd, type CursorBatch, SpoolCursor } from "./spool-cursor.ts";

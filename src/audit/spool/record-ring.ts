@@ -10,17 +10,29 @@
 import { framePayloadMax } from "./frame.ts";
 import type { GapReason } from "./gap-record.ts";
 
-/** A line with its line end. `isAscii`: it is known to be ASCII, so it can be copied without encoding. */
-export type Line = Readonly<{ text: string; isAscii: boolean }>;
+/**
+ * A line with its line end. `isAscii`: it is known to be ASCII, so it can be copied without encoding.
+ * `runs`: `runsPerLine` offsets of a line of ASCII, see there; absent: not known.
+ */
+export type Line = Readonly<{ text: string; isAscii: boolean; runs?: Uint16Array | undefined }>;
+
+/**
+ * Members of a line that are public, and members that are not, take turns (seal/record-leaf.ts). The runs of a line are
+ * the offsets at which each turn ends; the first begins after the opening brace and is public, the last ends at the
+ * closing brace. All 0: not known.
+ */
+export const runsPerLine = 8;
 
 export type RingChunk =
-  | Readonly<{ kind: "records"; first: number; last: number; bytes: Buffer }>
+  | Readonly<{ kind: "records"; first: number; last: number; bytes: Buffer; runs: Uint16Array }>
   | Readonly<{ kind: "gap"; first: number; last: number; reason: GapReason; fromMs: number; toMs: number }>;
 
 const pageBytesUsual = 256 * 1_024;
 /** A ring has at least so many pages. */
 const pagesLeast = 16;
-const pageRecordsMax = 1_000;
+/** Records of a page: for lines of 256 bytes or more, but of small and of large pages this many. */
+const [pageRecordsLeast, pageRecordsMax] = [200, 1_000];
+const lineBytesLeast = 256;
 /** Empty pages kept for reuse: allocating memory outside the heap triggers full garbage collections. */
 const sparePagesMax = 4;
 
@@ -30,6 +42,7 @@ type Page = {
   readonly bytes: Buffer;
   /** The end offset of each line. */
   readonly ends: Uint32Array;
+  readonly runs: Uint16Array;
   count: number;
 };
 type GapPage = { kind: "gap"; first: number; last: number; reason: GapReason; fromMs: number; toMs: number };
@@ -86,6 +99,7 @@ export class RecordRing {
     }
     const at = endOf(page);
     const written = page.bytes.write(text, at, isAscii ? "latin1" : "utf8");
+    copyRuns(page, line.runs);
     page.ends[page.count++] = at + written;
     this.bytes += written;
     this.last++;
@@ -107,7 +121,7 @@ export class RecordRing {
   /** Room for the next line in the page in use. */
   #room(): number {
     const open = this.#pages.at(-1);
-    return open?.kind === "records" && open.count < pageRecordsMax ? open.bytes.length - endOf(open) : 0;
+    return open?.kind === "records" && open.count < open.ends.length ? open.bytes.length - endOf(open) : 0;
   }
 
   /** @returns undefined if there is no room for another page */
@@ -124,7 +138,7 @@ export class RecordRing {
 
   #allocate(bytes: number): Page | undefined {
     const size = Math.max(this.#pageBytes, bytes);
-    for (const room = this.#bytesMax - size - endsBytes; this.#allocated > room; ) {
+    for (const room = this.#bytesMax - size - recordsOf(size) * recordOffsetsBytes; this.#allocated > room; ) {
       const spare = this.#spare.pop();
       if (spare === undefined) return undefined;
       this.#allocated -= memoryOf(spare);
@@ -152,7 +166,8 @@ export class RecordRing {
     }
     const skipped = Math.max(0, after + 1 - page.first);
     const bytes = page.bytes.subarray(page.ends[skipped - 1] ?? 0, endOf(page));
-    return { kind: "records", first: page.first + skipped, last: lastOf(page), bytes };
+    const runs = page.runs.subarray(skipped * runsPerLine, page.count * runsPerLine);
+    return { kind: "records", first: page.first + skipped, last: lastOf(page), bytes, runs };
   }
 
   /** Forgets what is at or before this number. Its chunks are no longer used. */
@@ -177,10 +192,20 @@ function endOf(page: Page): number {
   return page.count === 0 ? 0 : (page.ends[page.count - 1] ?? 0);
 }
 
-const endsBytes = pageRecordsMax * Uint32Array.BYTES_PER_ELEMENT;
+function copyRuns(page: Page, runs: Uint16Array | undefined): void {
+  const from = page.count * runsPerLine;
+  for (let n = 0; n < runsPerLine; n++) page.runs[from + n] = runs?.[n] ?? 0;
+}
 
-function memoryOf({ bytes }: Page): number {
-  return bytes.length + endsBytes;
+const recordOffsetsBytes = Uint32Array.BYTES_PER_ELEMENT + runsPerLine * Uint16Array.BYTES_PER_ELEMENT;
+
+/** How many records a page of this size has at most. */
+function recordsOf(size: number): number {
+  return Math.min(pageRecordsMax, Math.max(pageRecordsLeast, Math.floor(size / lineBytesLeast)));
+}
+
+function memoryOf({ bytes, ends }: Page): number {
+  return bytes.length + ends.length * recordOffsetsBytes;
 }
 
 function newPage(size: number): Page {
@@ -188,7 +213,8 @@ function newPage(size: number): Page {
     kind: "records",
     first: 0,
     bytes: Buffer.allocUnsafeSlow(size),
-    ends: new Uint32Array(pageRecordsMax),
+    ends: new Uint32Array(recordsOf(size)),
+    runs: new Uint16Array(recordsOf(size) * runsPerLine),
     count: 0,
   };
 }

@@ -14,8 +14,8 @@ import {
 import type { SpoolDisk, SpoolFile } from "./spool-disk.ts";
 
 export type ReadFrame =
-  /** The frame's payload is valid until the next read. */
-  | Readonly<{ type: "frame"; frame: SpoolFrame; end: number }>
+  /** The frame's payload is valid until the next read. `runs`: those of its lines (record-ring.ts); null: not known. */
+  | Readonly<{ type: "frame"; frame: SpoolFrame; end: number; runs: Uint16Array | null }>
   /** Not a frame; the next one that passes begins at `end`. */
   | Readonly<{ type: "damaged"; end: number }>
   /** No whole frame begins between here and `limit`. */
@@ -29,14 +29,15 @@ export class SegmentReader {
   #name = "";
   #seed = 0;
   /** The bytes of the file from `#windowAt` on. */
-  readonly #window: Buffer;
+  #window: Buffer | null = null;
+  readonly #windowBytes: number;
   #windowAt = 0;
   #filled = 0;
 
   /** @param bytes the window; at least a whole frame */
   constructor(disk: SpoolDisk, { bytes = windowBytes }: Readonly<{ bytes?: number }> = {}) {
     this.#disk = disk;
-    this.#window = Buffer.allocUnsafeSlow(Math.max(bytes, windowBytes));
+    this.#windowBytes = Math.max(bytes, windowBytes);
   }
 
   /** @param limit the segment's length, as far as it may be read */
@@ -44,7 +45,7 @@ export class SegmentReader {
     await this.#open(name);
     if (offset >= limit) return { type: "end", damagedBytes: 0 };
     const frame = await this.#frameAt(offset, limit);
-    if (frame !== undefined) return { type: "frame", frame, end: offset + frame.bytes };
+    if (frame !== undefined) return { type: "frame", frame, end: offset + frame.bytes, runs: null };
     for (let at = offset + 1; at < limit; ) {
       const bytes = await this.#bytesFrom(at, Math.min(limit, at + windowBytes), limit);
       if (bytes.length === 0) break; // the file is shorter than it was
@@ -68,6 +69,7 @@ export class SegmentReader {
 
   /** Never reads beyond the limit, because the writer may be changing what is there. */
   async #bytesFrom(from: number, to: number, limit: number): Promise<Buffer> {
+    this.#window ??= Buffer.allocUnsafeSlow(this.#windowBytes); // a reader that keeps up needs none
     if (from < this.#windowAt || to > this.#windowAt + this.#filled) {
       this.#windowAt = from;
       this.#filled = 0;

@@ -10,6 +10,7 @@ import type { BootId, NodeId } from "../../events/index.ts";
 import { framePayloadMax, type SpoolFrame } from "./frame.ts";
 import { recordOfDropped } from "./gap-list.ts";
 import { type Gap, type GapRecord, gapRecordOf, sizeOfGap } from "./gap-record.ts";
+import { runsPerLine } from "./record-ring.ts";
 import { goesOn, type Segment, type SpoolPosition, tailOf } from "./segment.ts";
 import { type ReadFrame, SegmentReader } from "./segment-reader.ts";
 import type { Damage } from "./segment-scan.ts";
@@ -38,6 +39,8 @@ export type CursorBatch = AuditBatch &
     wasStored?: true;
     /** When the newest of its frames was written. */
     atMs: number;
+    /** The runs of each line (record-ring.ts), valid until the next batch. Absent: not known, or not asked for. */
+    runs?: Uint16Array;
   }>;
 
 /** What one batch may hold. */
@@ -61,6 +64,7 @@ export class SpoolCursor {
     nowMs: () => number;
     onDamage: (damage: Damage) => void;
     limits?: BatchLimits;
+    hasRuns?: true;
   }>;
   readonly #reader: SegmentReader;
   readonly #limits: BatchLimits;
@@ -68,6 +72,8 @@ export class SpoolCursor {
   #batch: Buffer;
   /** Of the batch before, if it must stay valid while the next one is read. */
   #batchBefore: Buffer | null = null;
+  /** Of the lines in the batch. */
+  #runs = new Uint16Array();
   #position: SpoolPosition;
   /** Index of a segment whose file is gone. */
   #gone: number | null = null;
@@ -104,7 +110,8 @@ export class SpoolCursor {
         this.#batchBefore = buffer;
       }
       const counts = { records: last - first + 1, lost: 0, atMs: this.#atMs };
-      return { boot: boot(), first, last, bytes, after: this.#position, ...counts };
+      const runs = this.#options.hasRuns ? { runs: this.#runs.subarray(0, counts.records * runsPerLine) } : {};
+      return { boot: boot(), first, last, bytes, after: this.#position, ...counts, ...runs };
     };
     for (;;) {
       const segment = this.#segment();
@@ -123,7 +130,10 @@ export class SpoolCursor {
       let read: ReadFrame;
       try {
         const isGone = segment.index === this.#gone || segment.damaged;
-        read = isGone ? gone : await this.#reader.read(segment.name, this.#position.offset, segment.bytes);
+        read = isGone
+          ? gone
+          : (this.#readRecent(segment) ??
+            (await this.#reader.read(segment.name, this.#position.offset, segment.bytes)));
       } catch (error) {
         if (open.filled > 0) return finish(); // the next call fails
         throw error;
@@ -169,11 +179,37 @@ export class SpoolCursor {
       this.#atMs = frame.atMs;
       bytes.copy(buffer, open.filled);
       if (open.filled === 0) open.first = next;
+      if (this.#options.hasRuns) this.#copyRuns(read, { frame, next, last, at: next - open.first });
       open.filled += bytes.length;
       open.last = last;
       this.#moveTo(segment, last === frame.last ? read.end : this.#position.offset, last + 1);
       if (last < frame.last || (last === end?.last && segment.boot === end.boot)) return finish();
     }
+  }
+
+  /** What follows, if it is in memory. */
+  #readRecent(segment: Segment): ReadFrame | undefined {
+    const { offset } = this.#position;
+    if (offset >= segment.bytes) return { type: "end", damagedBytes: 0 };
+    const recent = this.#store.recentAt(segment, offset);
+    return recent === undefined ? undefined : { type: "frame", end: offset + recent.frame.bytes, ...recent };
+  }
+
+  /** @param of.at how many lines the batch has before these */
+  #copyRuns(
+    { runs }: Readonly<{ runs: Uint16Array | null }>,
+    of: Readonly<{ frame: SpoolFrame; next: number; last: number; at: number }>,
+  ): void {
+    const from = (of.next - of.frame.first) * runsPerLine;
+    const to = (of.last + 1 - of.frame.first) * runsPerLine;
+    const at = of.at * runsPerLine;
+    if (this.#runs.length < at + to - from) {
+      const grown = new Uint16Array(2 * (at + to - from));
+      grown.set(this.#runs);
+      this.#runs = grown;
+    }
+    if (runs === null) this.#runs.fill(0, at, at + to - from);
+    else this.#runs.set(runs.subarray(from, to), at);
   }
 
   /** The lines of a frame that the batch has room for: none, unless it is empty. */
@@ -296,6 +332,8 @@ export type SpoolCursorOptions = Readonly<{
   position: SpoolPosition;
   /** Default: 512 KiB, any number of records. */
   limits?: BatchLimits;
+  /** Batches have the runs of their lines. */
+  hasRuns?: true;
 }>;
 
 const gone: ReadFrame = { type: "end", damagedBytes: 0 };

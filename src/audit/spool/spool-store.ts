@@ -13,6 +13,7 @@
 import type { BootId, NodeId } from "../../events/index.ts";
 import { type FrameHead, frameHeadBytes, frameHeadOf, frameSeed, spoolFormat } from "./frame.ts";
 import { condenseGaps, type DroppedGap, encodeGapList, gapListMax } from "./gap-list.ts";
+import { type RecentFrame, RecentFrames } from "./recent-frames.ts";
 import {
   deliveredSegments,
   formatSegmentName,
@@ -30,7 +31,8 @@ import { type Damage, scanSegment, segmentOf, summaryOf } from "./segment-scan.t
 import type { SpoolDisk, SpoolFile } from "./spool-disk.ts";
 
 /** A frame to append. `last`: the newest number after it. */
-export type NewFrame = Pick<FrameHead, "kind" | "first" | "last" | "strict"> & Readonly<{ payload: Uint8Array }>;
+export type NewFrame = Pick<FrameHead, "kind" | "first" | "last" | "strict"> &
+  Readonly<{ payload: Buffer; runs?: Uint16Array }>;
 
 export type SpoolOptions = Readonly<{
   disk: SpoolDisk;
@@ -39,6 +41,8 @@ export type SpoolOptions = Readonly<{
   /** Bounds of all segments: the blocks that they take on the disk, and their number. */
   bytesMax: number;
   segmentsMax?: number;
+  /** Bound of the pages of recent frames in memory (recent-frames.ts). */
+  recentPagesMax?: number;
   nowMs: () => number;
   /** Called for each damaged place. `torn`: the end of a segment, which is cut off; no durable record was there. */
   onDamage: (damage: Damage) => void;
@@ -54,7 +58,7 @@ const segmentsLeast = 16;
 const segmentsUsualMax = 1_024;
 /** Segments of full length are at most a quarter of them. The others are of boots that ended early. */
 const segmentsMaxDefault = 4_096;
-const noPayload = new Uint8Array();
+const noPayload = Buffer.alloc(0);
 
 type Active = {
   readonly segment: Segment;
@@ -73,6 +77,7 @@ export class SpoolStore {
   readonly #segments: Segment[] = [];
   readonly #segmentBytes: number;
   #active: Active | null = null;
+  readonly #recent: RecentFrames;
   #nextIndex = 1;
   #last = 0;
   /** A file without durable content that could not be removed. No further one is created before it is. */
@@ -85,6 +90,7 @@ export class SpoolStore {
 
   constructor(options: SpoolOptions) {
     this.#options = options;
+    this.#recent = new RecentFrames(options.recentPagesMax);
     const { bytesMax } = options;
     const usual = Math.min(segmentBytesMost, Math.max(segmentBytesUsual, Math.floor(bytesMax / segmentsUsualMax)));
     this.#segmentBytes = Math.min(usual, Math.floor(bytesMax / segmentsLeast));
@@ -102,6 +108,12 @@ export class SpoolStore {
   /** Where a sink begins that has nothing yet. */
   get joinPosition(): SpoolPosition {
     return joinPosition(this.#segments, this.#nextIndex);
+  }
+
+  /** The frame of a segment at this offset, if it is durable and still in memory. */
+  recentAt(segment: Segment, offset: number): RecentFrame | undefined {
+    const found = this.#recent.at(segment.index, offset);
+    return found !== undefined && offset + found.frame.bytes <= segment.bytes ? found : undefined;
   }
 
   /** Settles when more can be read, or segments changed. */
@@ -159,11 +171,12 @@ export class SpoolStore {
       const atMs = this.#options.nowMs();
       const chunks: Uint8Array[] = [];
       let at = active.at;
-      for (const { payload, ...frame } of frames) {
-        chunks.push(frameHeadOf({ ...frame, reserved, atMs, final: false }, payload, active.seed), payload);
+      for (const { kind, first, last, strict, payload, runs } of frames) {
+        const head = { kind, first, last, strict, reserved, atMs, final: false };
+        chunks.push(...this.#bytesOf(active, { at, head, payload, ...(runs === undefined ? {} : { runs }) }));
         at += frameHeadBytes + payload.length;
-        active.last = Math.max(active.last, frame.last);
-        active.strict ||= frame.strict;
+        active.last = Math.max(active.last, last);
+        active.strict ||= strict;
       }
       active.reserved = Math.max(active.reserved, reserved);
       active.toMs = atMs;
@@ -200,13 +213,14 @@ export class SpoolStore {
     const active = this.#active;
     if (active === null) return;
     try {
-      const { last, strict, segment, seed } = active;
+      const { last, strict, segment } = active;
       const reserved = final ? last : active.reserved;
       const atMs = this.#options.nowMs();
-      const head = frameHeadOf({ kind: "end", first: last + 1, last, reserved, atMs, strict, final }, noPayload, seed);
-      segment.size = active.at + head.length;
-      await active.file.write([head], active.at);
-      active.at += head.length;
+      const head = { kind: "end", first: last + 1, last, reserved, atMs, strict, final } as const;
+      const bytes = this.#bytesOf(active, { at: active.at, head, payload: noPayload });
+      segment.size = active.at + frameHeadBytes;
+      await active.file.write(bytes, active.at);
+      active.at += frameHeadBytes;
       await this.sync();
       segment.ended = true;
       segment.final = final;
@@ -240,9 +254,20 @@ export class SpoolStore {
     const payload = Buffer.from(`${JSON.stringify({ format: spoolFormat, node, boot, index, first })}\n`);
     const head = { kind: "header", first, last, reserved, atMs: active.toMs, strict: false, final: false } as const;
     segment.size = frameHeadBytes + payload.length;
-    await file.write([frameHeadOf(head, payload, active.seed), payload], 0);
+    await file.write(this.#bytesOf(active, { at: 0, head, payload }), 0);
     active.at = segment.size;
     return active;
+  }
+
+  /** A frame as it is written. Readers may have it from memory, too. */
+  #bytesOf(
+    { segment, seed }: Pick<Active, "segment" | "seed">,
+    of: Readonly<{ at: number; head: FrameHead; payload: Buffer; runs?: Uint16Array }>,
+  ): readonly Uint8Array[] {
+    const { at: offset, head, payload, ...more } = of;
+    const { index } = segment;
+    this.#recent.add({ index, offset, frame: { ...head, payload, bytes: frameHeadBytes + payload.length }, ...more });
+    return [frameHeadOf(head, payload, seed), payload];
   }
 
   async #abandon(): Promise<void> {

@@ -309,7 +309,10 @@ export class SpoolWriter {
     const { node, boot } = this.#options;
     const { first, last } = chunk;
     const strict = this.#strict.some((number) => number >= first && number <= last);
-    if (chunk.kind === "records") return { kind: "records", first, last, strict, payload: chunk.bytes };
+    if (chunk.kind === "records") {
+      const { bytes: payload, runs } = chunk;
+      return { kind: "records", first, last, strict, payload, runs };
+    }
     const line = `${JSON.stringify(gapRecordOf({ node, boot, ...chunk }))}\n`;
     return { kind: "gap", first, last, strict, payload: Buffer.from(line) };
   }
@@ -361,5 +364,5 @@ export class SpoolWriter {
 }
 
 function reserveFrame(last: number): NewFrame {
-  return { kind: "reserve", first: last + 1, last, strict: false, payload: new Uint8Array() };
+  return { kind: "reserve", first: last + 1, last, strict: false, payload: Buffer.alloc(0) };
 }

@@ -22,6 +22,7 @@ export async function startSpool(
     boot?: string;
     bytesMax?: number;
     segmentsMax?: number;
+    recentPagesMax?: number;
     nowMs?: () => number;
     ringBytesMax?: number;
     strictMs?: number;
@@ -43,6 +44,7 @@ export async function startSpool(
     spool: {
       ...{ disk, bytesMax: options.bytesMax ?? 1_000_000_000, sinks },
       ...(options.segmentsMax === undefined ? {} : { segmentsMax: options.segmentsMax }),
+      ...(options.recentPagesMax === undefined ? {} : { recentPagesMax: options.recentPagesMax }),
       ...sealing,
     },
     ...(options.ringBytesMax === undefined ? {} : { ringBytesMax: options.ringBytesMax }),

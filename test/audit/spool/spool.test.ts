@@ -318,7 +318,7 @@ describe("a damaged segment", () => {
     const disk = new ModelDisk();
     const down = testSink("down");
     down.mode = "failing";
-    const recorder = await startSpool(disk, [down], { bytesMax: 1_000_000 });
+    const recorder = await startSpool(disk, [down], { bytesMax: 1_000_000, recentPagesMax: 0 });
     for (let i = 0; i < 100; i++) await recorder.recordDurably(filler());
     const names = [...disk.files.keys()].filter((name) => name.endsWith(".records")).toSorted();
     assert.ok(names.length >= 3, `${names.length} segments`);
@@ -330,6 +330,23 @@ describe("a damaged segment", () => {
     assert.ok(declared.size > 0);
     assert.deepEqual(sorted([...recorded, ...declared]), range(1, 100));
   });
+});
+
+test("a sink that keeps up needs no disk: what was written last is still in memory", async () => {
+  const disk = new ModelDisk();
+  const sink = testSink();
+  const reads: string[] = [];
+  disk.before = (operation) => {
+    if (operation === "read") reads.push(operation);
+  };
+  const recorder = await startSpool(disk, [sink], { bytesMax: 1_000_000 });
+  for (let i = 0; i < 100; i++) await recorder.recordDurably(filler());
+  await recorder.close(5_000);
+  assert.deepEqual(
+    sink.written.map(({ seq }) => seq),
+    range(1, 100),
+  );
+  assert.deepEqual(reads, []);
 });
 
 describe("the last segment of an earlier boot", () => {
