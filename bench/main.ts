@@ -21,6 +21,7 @@ const all = [
   "follower",
   "append",
   "revoke",
+  "followers",
   "hostile-nats",
   "proxy",
   ...ofProxy,

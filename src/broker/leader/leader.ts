@@ -220,7 +220,11 @@ export class Leader {
   answerReceipts(): void {
     if (this.receipts.waiting === 0) return;
     this.#settleProofs();
-    this.receipts.answerDue({ standings: () => this.standings(), regions: () => this.absence.regions() });
+    this.receipts.answerDue({
+      standings: () => this.standings(),
+      regions: () => this.absence.regions(),
+      lowestEnforced: (region) => this.#granter.lowestEnforced(this.#context.now, region),
+    });
   }
 
   /** The answer to a log call of the leader. */

@@ -118,17 +118,31 @@ export class ReceiptTracker {
     return due;
   }
 
-  /** Answers the receipts that are due; checks all of them after a change of a lessee. */
+  /**
+   * Answers the receipts that are due; checks all of them after a change of a lessee. Only a receipt that may be
+   * complete reads every lessee: a thousand nodes confirm each change one by one.
+   */
   answerDue(
-    nodes: Readonly<{ standings: () => readonly LesseeStatus[]; regions: () => readonly RegionHeard[] }>,
+    nodes: Readonly<{
+      standings: () => readonly LesseeStatus[];
+      regions: () => readonly RegionHeard[];
+      lowestEnforced: (region: string | null) => number;
+    }>,
   ): void {
     const { now } = this.#context;
     const lesseesChanged = this.#lesseesChanged;
     this.#lesseesChanged = false;
+    const lowest = new Map<string | null, number>();
+    const isIncomplete = ({ link, region }: ReceiptQuery): boolean => {
+      const known = lowest.get(region) ?? nodes.lowestEnforced(region);
+      lowest.set(region, known);
+      return link !== null && known < link.position;
+    };
     let state: Pick<ReceiptState, "lessees" | "regions"> | undefined;
     for (const request of this.#requests.values()) {
       const { stage } = request;
-      if (stage.type !== "waiting" || (!lesseesChanged && stage.checkAt > now)) continue;
+      if (stage.type !== "waiting") continue;
+      if (stage.checkAt > now && (!lesseesChanged || isIncomplete(stage.question))) continue;
       state ??= { lessees: nodes.standings(), regions: nodes.regions() };
       this.#answerIfDue(request, stage, state);
     }
@@ -324,7 +338,7 @@ export class ReceiptTracker {
       link,
       commandId: target.type === "command" ? target.commandId : null,
       wait: options.wait,
-      region: options.region ?? null,
+      region: options.wait === "region" ? (options.region ?? null) : null,
     };
     request.stage = { type: "waiting", question, checkAt: this.#context.now };
   }

@@ -106,6 +106,7 @@ const lesseesMax = 20_000;
 const queuedRenewsMax = 20_000;
 const queuedPerBootMax = 4;
 const removedMax = 100_000;
+const confirmsPerSecondMax = 500;
 const unknownLessee: LeaseRefusal = { code: "other", message: "no lessee of this epoch" };
 const notOnChain: LeaseRefusal = { code: "other", message: "not on this log's chain" };
 const reservedBootId: LeaseRefusal = { code: "other", message: "no boot may have this id" };
@@ -317,6 +318,21 @@ export class LeaseGranter {
     );
   }
 
+  /**
+   * The lowest position that a lessee with a lease that may count has confirmed; -1: one has confirmed nothing. Every
+   * receipt for a later change is incomplete. Cheap, because it is read whenever a lessee confirms.
+   * @param region null: of all regions. A row for a lost history counts in every region.
+   */
+  lowestEnforced(now: MonotonicMs, region: string | null): number {
+    let lowest = Number.POSITIVE_INFINITY;
+    for (const { lessee, fencedAt, enforced } of this.#lessees.values()) {
+      if (fencedAt === null || fencedAt <= now) continue;
+      if (region !== null && lessee.region !== region && !isLostHistory(lessee)) continue;
+      lowest = Math.min(lowest, enforced?.position ?? -1);
+    }
+    return lowest;
+  }
+
   /** All lessees, by node and boot. */
   statuses(now: MonotonicMs): readonly LesseeStatus[] {
     const statuses: LesseeStatus[] = [];
@@ -380,7 +396,19 @@ export class LeaseGranter {
     const { node, boot, nonce } = renew;
     record.lessee = { ...record.lessee, windowMs: Math.max(record.lessee.windowMs, windowMs) };
     const grant = { node, boot, nonce, epoch, incarnation, start, head, deltaMs, drift, windowMs, wallMs: at.wall };
-    return solePath === null ? grant : { ...grant, solePath };
+    const confirmPauseMs = this.#confirmPauseMs();
+    return {
+      ...grant,
+      ...(solePath === null ? {} : { solePath }),
+      ...(confirmPauseMs === 0 ? {} : { confirmPauseMs }),
+    };
+  }
+
+  /** All nodes together confirm at most `confirmsPerSecondMax` times a second; their renews say the rest. */
+  #confirmPauseMs(): number {
+    const nodes = this.#lessees.size;
+    if (nodes <= 1) return 0;
+    return Math.ceil((nodes * 1_000) / confirmsPerSecondMax);
   }
 
   #aliveTwin(node: NodeId, twin: BootId | undefined): BootId | null {

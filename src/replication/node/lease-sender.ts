@@ -3,12 +3,15 @@
  *
  * - It sends a renew every second with jitter, and one goodbye. Confirmations are sent at once, one in flight; the
  *   newest state follows when it is answered.
+ * - The leader of several nodes names a pause between two confirmations. Then each also waits for a random part of it:
+ *   a thousand nodes do not confirm one change together, and nodes of one machine all enforce a change before any
+ *   confirms it. A renew meanwhile makes the confirmation unnecessary.
  * - It builds a message when it sends it, so the moment of a renew is never later than its sending.
  * - A failed renew does not hurry the next one: a thousand nodes without a leader send no more often than before.
  * - Pure: the caller passes the time, and `due` is the next time it must be called.
  */
 import type { LeaseRefusal } from "../lease/lease-refusal.ts";
-import { addJitter } from "../runtime/jitter.ts";
+import { addJitter, upTo } from "../runtime/jitter.ts";
 import type { LeaseMessage, NodeEffect } from "./messages.ts";
 
 export type LeaseSenderOptions = Readonly<{
@@ -30,6 +33,8 @@ type InFlight = Readonly<{ kind: Kind; at: number; until: number }>;
 /** The timeout of an answer. An older renew is of no use, because newer ones have been sent. */
 const answerMsMax = 5_000;
 const renewsInFlightMax = 5;
+/** A confirmation waits for one to two of so many parts of the pause, at random. */
+const confirmWaitShare = 8;
 const hurryMs = { first: 250, growth: 1.15 };
 const goodbyeAttempts = 4;
 const goodbyeGapMs = 250;
@@ -44,6 +49,10 @@ export class LeaseSender {
   #renewedAt = Number.NEGATIVE_INFINITY;
   #hurried = 0;
   #confirmAgain = false;
+  /** When the confirmation that waits for a pause is sent. */
+  #confirmAt = never;
+  #confirmedAt = Number.NEGATIVE_INFINITY;
+  #confirmPauseMs = 0;
   #goodbyes = 0;
   #goodbyeAt = never;
   #stopped = false;
@@ -61,7 +70,7 @@ export class LeaseSender {
     return this.#renewedAt;
   }
   get due(): number {
-    let due = Math.min(this.#renewAt, this.#goodbyeAt);
+    let due = Math.min(this.#renewAt, this.#confirmAt, this.#goodbyeAt);
     for (const { until } of this.#inFlight.values()) due = Math.min(due, until);
     return due;
   }
@@ -75,14 +84,34 @@ export class LeaseSender {
     if (message === null) return;
     this.#counts.renews += 1;
     this.#renewedAt = now;
+    this.#confirmAt = never; // the renew says the same
+    this.#confirmAgain = false;
     this.#send(message, now, answerMsMax);
   }
 
-  /** Sends a confirmation: `enforced` has moved past a change that a receipt may wait for. */
+  /** @param pauseMs the least time between two confirmations, as the leader wants it; 0: none */
+  pauseConfirms(pauseMs: number): void {
+    this.#confirmPauseMs = pauseMs;
+  }
+
+  /** Sends a confirmation, or schedules it: `enforced` has moved past a change that a receipt may wait for. */
   confirm(now: number): void {
     this.#confirmAgain = true;
     if (this.#stopped || this.#goodbyes > 0 || this.#count("confirm") > 0) return;
+    if (this.#confirmPauseMs === 0) {
+      this.#sendConfirm(now);
+      return;
+    }
+    if (this.#confirmAt !== never) return;
+    const waitMs = this.#confirmPauseMs / confirmWaitShare;
+    const soon = now + waitMs + upTo(waitMs, this.#options.random);
+    this.#confirmAt = Math.max(soon, this.#confirmedAt + this.#confirmPauseMs);
+  }
+
+  #sendConfirm(now: number): void {
+    this.#confirmAt = never;
     this.#confirmAgain = false;
+    this.#confirmedAt = now;
     this.#counts.confirms += 1;
     this.#send(this.#options.nextConfirm(), now, answerMsMax);
   }
@@ -91,12 +120,14 @@ export class LeaseSender {
   leave(now: number): void {
     if (this.#goodbyes > 0) return;
     this.#renewAt = never;
+    this.#confirmAt = never;
     this.#sendGoodbye(now);
   }
 
   stop(): void {
     this.#stopped = true;
     this.#renewAt = never;
+    this.#confirmAt = never;
     this.#goodbyeAt = never;
     for (const id of this.#inFlight.keys()) this.#options.emit({ type: "cancel", id });
     this.#inFlight.clear();
@@ -127,6 +158,7 @@ export class LeaseSender {
     }
     if (now >= this.#goodbyeAt) this.#sendGoodbye(now);
     if (now >= this.#renewAt) this.renew(now);
+    if (now >= this.#confirmAt) this.#sendConfirm(now);
   }
 
   #renewDelayMs(): number {

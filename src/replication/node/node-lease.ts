@@ -248,6 +248,7 @@ export class NodeLease {
     if (grant.ageMs === undefined || grant.ageMs === null) {
       this.#replaces = null;
       this.#leaderHeardAt = this.#at.monotonic;
+      this.#sender.pauseConfirms(grant.confirmPauseMs ?? 0);
     }
     if (this.#options.copy().projection.level <= this.#options.reads) this.unblock("too-old");
     this.#options.onGranted(grant);

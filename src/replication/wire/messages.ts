@@ -128,11 +128,14 @@ export type Grant = Readonly<{
    * of these brokers, and the leader grants no other. Absent: the broker must not revoke by itself.
    */
   solePath?: readonly string[];
+  /**
+   * Only in a leader's grant: the least time between two confirmations of the node, ms. Absent: none, as from a leader
+   * of one node, or of an older build.
+   */
+  confirmPauseMs?: number;
 }>;
 
-/**
- * Sent at once when a batch that a caller waits for is enforced, and whenever `enforced` passes a tightening event.
- */
+/** Sent when `enforced` has passed a change that may alter a decision; see `confirmPauseMs`. */
 export type Confirm = Readonly<{
   node: NodeId;
   boot: BootId;
@@ -194,6 +197,7 @@ export const parseGrant = parser(
   (m): Grant => ({
     ...grantIn(m),
     ...(m["solePath"] === undefined ? {} : { solePath: parseBrokerNames(m["solePath"]) }),
+    ...(m["confirmPauseMs"] === undefined ? {} : { confirmPauseMs: confirmPauseIn(m) }),
   }),
 );
 
@@ -211,6 +215,10 @@ function grantIn(m: Fields): Grant {
     windowMs: whole(m, "windowMs"),
     wallMs: whole(m, "wallMs") as UnixMs,
   };
+}
+
+function confirmPauseIn(m: Fields): number {
+  return Math.min(Math.max(0, whole(m, "confirmPauseMs")), confirmPauseMsMax);
 }
 
 /** Parses a grant by age: the fields of a grant, and the age of the lease that it derives from. */
@@ -254,6 +262,8 @@ export function parseStorePosition(value: unknown): StorePosition {
   return { store, seq: whole(m, "seq") };
 }
 
+/** A renew says what a confirmation says, so a longer pause would save nothing. */
+const confirmPauseMsMax = 60_000;
 /** The addresses that a message may name, and the length of each. More of them are not sent. */
 export const addressesMax = 16;
 export const addressCharsMax = 200;

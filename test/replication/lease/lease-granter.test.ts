@@ -97,6 +97,40 @@ const only = (granter: LeaseGranter, ms: number) => {
   return status ?? assert.fail("no lessee");
 };
 
+test("the lowest confirmed position is that of lessees whose lease may count, of a region or of all", () => {
+  const granter = granterWith();
+  const now = { ...view(0), onChain: chain(100) };
+  const renewAt = (name: string, region: string, enforced: number) =>
+    granter.renew(
+      renewOf({ node: name as NodeId, boot: name as BootId, region, applied: at(enforced), enforced: at(enforced) }),
+      "remote",
+      now,
+    );
+  renewAt("a", "eu", 20);
+  renewAt("b", "us", 30);
+  const lowest = (region: string | null, ms = 20) => granter.lowestEnforced(mono(ms), region);
+  assert.equal(lowest(null), Number.POSITIVE_INFINITY, "no lease may count yet");
+  beat(granter, 10, 40);
+  assert.deepEqual([lowest(null), lowest("eu"), lowest("us")], [20, 20, 30]);
+  assert.equal(lowest("ap"), Number.POSITIVE_INFINITY);
+  granter.confirm({ node: "a" as NodeId, boot: "a" as BootId, nonce: 2, enforced: at(40) }, now);
+  assert.deepEqual([lowest(null), lowest("eu")], [30, 40]);
+  assert.equal(lowest(null, 60_000), Number.POSITIVE_INFINITY, "all are fenced");
+  renewAt("silent", "eu", 4);
+  beat(granter, 30, 40);
+  assert.equal(lowest("eu"), -1, "what it enforced before the epoch is not on this chain");
+});
+
+test("all nodes together may confirm 500 times a second; a single node is not limited", () => {
+  const pauseOf = (nodes: number): number | undefined => {
+    const granter = granterWith();
+    for (let n = 0; n < nodes; n++)
+      granter.renew(renewOf({ node: `proxy-${n}` as NodeId, boot: `boot-${n}` as BootId }), "remote", view(0));
+    return beat(granter, 10).grants[0]?.grant.confirmPauseMs;
+  };
+  assert.deepEqual([1, 2, 100, 1_000].map(pauseOf), [undefined, 4, 200, 2_000]);
+});
+
 test("a confirmation has the time at which the leader learned of it, and an older change that of the oldest kept one", () => {
   const granter = granterWith();
   granter.renew(renewOf(), "remote", view(0));

@@ -128,6 +128,19 @@ test("an enforced revocation is confirmed at once, a neutral event is not confir
   assert.deepEqual(brokers.confirms[0]?.enforced, link);
 });
 
+test("a node of a large cluster, whose leader names a pause, confirms many changes with few messages", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  brokers.grantParts = () => ({ confirmPauseMs: 200 });
+  await ready(start(brokers, { renewMs: 60_000 }));
+  for (let n = 0; n < 30; n++) {
+    brokers.commit(revoked(n));
+    await delay(2);
+  }
+  const says = ({ enforced }: Readonly<{ enforced: { position: number } }>): boolean => enforced.position === 31;
+  await waitFor("the last change", () => brokers.confirms.some(says) || brokers.renews.some(says));
+  assert.ok(brokers.confirms.length < 5, `${brokers.confirms.length} confirmations`);
+});
+
 test("confirmations are sent one at a time, up to the newest enforced link", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const databroker = brokers.databroker;
