@@ -237,6 +237,8 @@ export function guardSocket(socket: Socket): void {
   let waits = false;
   socket.destroy = (error) => {
     if (socket.destroyed || waits) return error === undefined || error === null ? socket : destroy(error);
+    // After a reset by the peer the kernel holds nothing. Behind the end of our side no one reads that error.
+    if (isReset(error)) return socket.writableEnded ? destroy() : destroy(error);
     if (hasReceivedAll(socket, unackedBytes(socket) ?? 0)) allowUnsent(socket);
     else if ((error === undefined || error === null) && socket.writableEnded) {
       waits = true;
@@ -245,6 +247,10 @@ export function guardSocket(socket: Socket): void {
     }
     return destroy(error);
   };
+}
+
+function isReset(error: Error | null | undefined): boolean {
+  return (error as NodeJS.ErrnoException | null | undefined)?.code === "ECONNRESET";
 }
 
 /** No byte is left to discard, so the connection may close with a FIN. */

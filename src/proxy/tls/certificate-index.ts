@@ -40,6 +40,10 @@ export class CertificateIndex<Value> {
     );
   }
 
+  get hasAddresses(): boolean {
+    return this.#addresses.size > 0;
+  }
+
   byAddress(address: string): Value | undefined {
     return this.#addresses.get(canonicalAddress(address));
   }

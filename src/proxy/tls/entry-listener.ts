@@ -53,23 +53,21 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
   let trusts = compileClientTrusts(config);
   const questions = acme === null ? null : createQuestionListener(acme.challengeCertificate);
   const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, arrive);
-  /** Keyed by the addresses and ports of both ends. */
-  const entering = new Map<string, Readonly<{ socket: Socket; caller: ConnectionPeer }>>();
+  /** TCP connections that have not reached HTTP. */
+  const entering = new Map<Socket, ConnectionPeer>();
   const tls: TlsListener | null = config.insecureServer
     ? null
     : createTlsListener(materialOf(config, trusts, acme), { onSecure, onFailed: hooks.onRefused, wall: hooks.wall });
   acme?.onChange(() => tls?.reload(materialOf(inForce, trusts, acme)));
 
+  function forget(this: Socket): void {
+    entering.delete(this);
+  }
+
   function arrive(socket: Socket): void {
     const caller: ConnectionPeer = { address: plainAddress(socket.remoteAddress), skippedBytes: 0, certificate: null };
-    const key = endsOf(socket);
-    // An earlier connection with the same ends is gone, even if its close event is pending. It must not act as this
-    // caller.
-    entering.get(key)?.socket.destroy();
-    entering.set(key, { socket, caller });
-    socket.once("close", () => {
-      if (entering.get(key)?.socket === socket) entering.delete(key);
-    });
+    entering.set(socket, caller);
+    socket.once("close", forget);
     if (!config.useProxyProtocol) {
       enter(socket, caller);
       return;
@@ -78,7 +76,7 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
       look: lookForProxyHeader,
       onFound({ address, bytes }) {
         const said = { ...caller, address: address ?? caller.address, skippedBytes: bytes };
-        entering.set(key, { socket, caller: said });
+        entering.set(socket, said);
         enter(socket, said);
       },
       onBad: (why) => hooks.onRefused(`proxy-protocol-${why}`),
@@ -87,7 +85,7 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
 
   function enter(socket: Socket, caller: ConnectionPeer): void {
     if (tls === null) {
-      enterHttp(socket, caller);
+      enterHttp(socket, socket, caller);
       return;
     }
     if (acme?.isAsked() !== true) {
@@ -102,17 +100,18 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
   }
 
   function onSecure(socket: TLSSocket): void {
-    const entered = entering.get(endsOf(socket));
-    // A connection that has closed meanwhile has no addresses any more.
+    const tcp = tcpSocketOf(socket);
+    const entered = entering.get(tcp);
+    // The connection has closed meanwhile.
     if (entered === undefined) {
       socket.destroy();
       return;
     }
     const certificate = readPresented(socket.getPeerX509Certificate(), socket.authorized);
-    const caller = { ...entered.caller, skippedBytes: 0, certificate };
+    const caller = { address: entered.address, skippedBytes: 0, certificate };
     const { door } = trusts;
     if (door === null || door.judge(certificate, hooks.wall()).valid) {
-      enterHttp(socket, caller, socket.alpnProtocol);
+      enterHttp(tcp, socket, caller, socket.alpnProtocol);
       return;
     }
     hooks.onRefused(certificate === null ? "client-certificate-required" : "invalid-client-certificate");
@@ -124,8 +123,8 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
     socket.destroy();
   }
 
-  function enterHttp(socket: Socket, caller: ConnectionPeer, protocol?: TLSSocket["alpnProtocol"]): void {
-    entering.delete(endsOf(socket));
+  function enterHttp(tcp: Socket, socket: Socket, caller: ConnectionPeer, protocol?: TLSSocket["alpnProtocol"]): void {
+    entering.delete(tcp);
     guardSocket(socket);
     hooks.onEntered(socket, caller, protocol);
   }
@@ -139,7 +138,7 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
       trusts = nextTrusts;
     },
     destroyEntering() {
-      for (const { socket } of entering.values()) socket.destroy();
+      for (const socket of entering.keys()) socket.destroy();
     },
   };
 }
@@ -171,7 +170,7 @@ function plainAddress(address: string | undefined): string {
   return (address ?? "").replace(/^::ffff:/, "");
 }
 
-/** A connection and its TLS session are two sockets with the same ends. */
-function endsOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
-  return JSON.stringify([remoteAddress, remotePort, localAddress, localPort]);
+/** The TCP connection below TLS, as `node:tls` keeps it. Compared by identity only. */
+function tcpSocketOf(socket: TLSSocket): Socket {
+  return (socket as unknown as { _parent: Socket })._parent;
 }

@@ -8,7 +8,14 @@
  */
 import { constants, X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
-import { createSecureContext, createServer, type SecureContext, type Server, type TLSSocket } from "node:tls";
+import {
+  createSecureContext,
+  createServer,
+  type SecureContext,
+  type Server,
+  type TLSSocket,
+  type TlsOptions,
+} from "node:tls";
 import type { TlsFiles } from "../../config/index.ts";
 import { CertificateIndex } from "./certificate-index.ts";
 import { ticketContext, ticketKeysOf, ticketPeriodAt, ticketPeriodMs } from "./ticket-keys.ts";
@@ -32,7 +39,13 @@ export type TlsListener = Readonly<{
   reload(material: TlsMaterial): void;
 }>;
 
+/** A parsed certificate with its key, ready to be served. */
+type Served = TlsFiles & Readonly<{ context: SecureContext; certificate: X509Certificate }>;
+
 type Generation = Readonly<{
+  /** By the text of the certificate. */
+  served: ReadonlyMap<string, Served>;
+  clientAuthorities: readonly string[];
   serverFor(socket: Socket): Server;
   /** Seals and opens tickets with the keys of this period from now on. */
   useTicketsOf(period: number): void;
@@ -58,7 +71,7 @@ const ciphers = [
  * result without its chain, so sessions are not resumed where certificates are requested.
  */
 function clientOptions(authorities: readonly string[]): object {
-  if (authorities.length === 0) return {};
+  if (authorities.length === 0) return { ca: [] }; // without it Node gives each context the system's authorities
   return {
     ca: [...authorities],
     allowPartialTrustChain: true, // a configured intermediate is sufficient, as in Pomerium
@@ -80,20 +93,30 @@ export function createTlsListener(
   let period = ticketPeriodAt(hooks.wall());
   let current = createGeneration(material);
 
-  function createGeneration({ certificates, clientAuthorities, protocols, ticketSecret }: TlsMaterial): Generation {
+  function createGeneration(
+    { certificates, clientAuthorities, protocols, ticketSecret }: TlsMaterial,
+    earlier?: Generation,
+  ): Generation {
     const clients = clientOptions(clientAuthorities);
     const ticketKeysNow = (): object =>
       ticketSecret === null ? {} : { ticketKeys: ticketKeysOf(ticketSecret, certificates, period) };
-    const shown = certificates.map(({ cert, key }) => {
-      // The authorities too: the server name must not select others.
-      const context = createSecureContext({ cert, key, ciphers, minVersion: "TLSv1.2", ...clients });
-      return { certificate: new X509Certificate(cert), value: { cert, key, context } };
+    const reusable = isSameList(earlier?.clientAuthorities, clientAuthorities) ? earlier?.served : undefined;
+    const served = serveAll(certificates, clients, reusable);
+    const shown = certificates.flatMap(({ cert }) => {
+      const value = served.get(cert);
+      return value === undefined ? [] : [{ certificate: value.certificate, value }];
     });
+    const first = shown[0]?.value;
     const index = new CertificateIndex(shown, hooks.wall());
-    const servers = new Map<SecureContext | null, Server>();
-    const serverOf = (pair: (TlsFiles & { context: SecureContext }) | undefined): Server => {
-      const known = servers.get(pair?.context ?? null);
+    const servers = new Map<Served | undefined, Server>();
+    const serverOf = (pair: Served | undefined): Server => {
+      const known = servers.get(pair);
       if (known !== undefined) return known;
+      const byName: TlsOptions["SNICallback"] = (name, done) => {
+        const chosen = index.byName(name) ?? first;
+        // Undefined: that of this server, which knows no partial chains of client certificates.
+        done(null, chosen === pair && clientAuthorities.length === 0 ? undefined : chosen?.context);
+      };
       const server = createServer({
         ...(pair === undefined ? {} : { cert: pair.cert, key: pair.key }),
         ciphers,
@@ -104,19 +127,23 @@ export function createTlsListener(
         sessionIdContext: ticketContext,
         sessionTimeout: ticketPeriodMs / 1_000,
         ...ticketKeysNow(),
-        SNICallback: (name, choose) => choose(null, (index.byName(name) ?? shown[0]?.value)?.context),
+        // Without a choice Node need not interrupt the handshake.
+        ...(served.size > 1 || clientAuthorities.length > 0 ? { SNICallback: byName } : {}),
       });
       server.on("secureConnection", hooks.onSecure);
       server.on("tlsClientError", (error: Error & { code?: string }, socket: Socket) => {
         hooks.onFailed(error.code ?? "ERR_TLS", socket);
         socket.destroy();
       });
-      servers.set(pair?.context ?? null, server);
+      servers.set(pair, server);
       return server;
     };
-    serverOf(shown[0]?.value);
+    serverOf(first);
     return {
-      serverFor: (socket) => serverOf(index.byAddress(socket.localAddress ?? "") ?? shown[0]?.value),
+      served,
+      clientAuthorities,
+      serverFor: (socket) =>
+        serverOf((index.hasAddresses ? index.byAddress(socket.localAddress ?? "") : undefined) ?? first),
       useTicketsOf(next) {
         if (ticketSecret === null) return;
         const keys = ticketKeysOf(ticketSecret, certificates, next);
@@ -135,7 +162,31 @@ export function createTlsListener(
       current.serverFor(socket).emit("connection", socket);
     },
     reload(next) {
-      current = createGeneration(next);
+      current = createGeneration(next, current);
     },
   };
+}
+
+/** Parses what was not served before: a thousand certificates take more than a second. */
+function serveAll(
+  certificates: readonly TlsFiles[],
+  clients: object,
+  earlier: ReadonlyMap<string, Served> | undefined,
+): ReadonlyMap<string, Served> {
+  const served = new Map<string, Served>();
+  const parseOne = ({ cert, key }: TlsFiles): Served => {
+    // The authorities too: the server name must not select others.
+    const context = createSecureContext({ cert, key, ciphers, minVersion: "TLSv1.2", ...clients });
+    return { cert, key, context, certificate: new X509Certificate(cert) };
+  };
+  for (const { cert, key } of certificates) {
+    const known = served.get(cert) ?? earlier?.get(cert);
+    const one = known?.key === key ? known : parseOne({ cert, key });
+    if (!served.has(cert)) served.set(cert, one); // the first of equal ones counts
+  }
+  return served;
+}
+
+function isSameList(one: readonly string[] | undefined, other: readonly string[]): boolean {
+  return one?.length === other.length && other.every((text, index) => text === one[index]);
 }
