@@ -10,8 +10,8 @@ import type { Socket } from "node:net";
 import { getSystemErrorName } from "node:util";
 import { CodedError } from "../../events/index.ts";
 
-/** Represents a write while it is in progress. */
-type WriteWrap = { oncomplete?: (status: number) => void };
+/** Represents a write while it is in progress. `buffer` keeps its bytes alive, as `node:net` does. */
+type WriteWrap = { oncomplete?: (status: number) => void; buffer?: Uint8Array };
 
 /** What this uses of the handle behind a `Socket`. Returns 0, or a negative error of libuv. */
 type WritableHandle = {
@@ -88,7 +88,7 @@ export class HandleWriter {
     const copy = spareBytes ?? Buffer.allocUnsafeSlow(spareBytesMax);
     spareBytes = undefined;
     bytes.copy(copy);
-    this.#onWritten(spareWrap, handle.writeBuffer(spareWrap, copy.subarray(0, bytes.length)));
+    this.#onWritten(spareWrap, handle.writeBuffer(spareWrap, copy.subarray(0, bytes.length)), copy);
     if (!this.hasPending) spareBytes = copy;
   }
 
@@ -104,7 +104,8 @@ export class HandleWriter {
     return handleOf(socket) === this.#handle ? this.#handle : undefined;
   }
 
-  #onWritten(wrap: WriteWrap, error: number): void {
+  /** @param bytes those that the kernel may still have to take */
+  #onWritten(wrap: WriteWrap, error: number, bytes?: Uint8Array): void {
     if (error !== 0) {
       this.#socket.destroy(new WriteError(error));
       return;
@@ -112,6 +113,7 @@ export class HandleWriter {
     if (binding === undefined || binding.streamBaseState[binding.kLastWriteWasAsync] === 0) return;
     spareWrap = new binding.WriteWrap();
     this.hasPending = true;
+    if (bytes !== undefined) wrap.buffer = bytes;
     wrap.oncomplete = (status) => {
       this.hasPending = false;
       if (status < 0) this.#socket.destroy(new WriteError(status));

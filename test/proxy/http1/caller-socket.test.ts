@@ -43,6 +43,18 @@ test("a reader sees the bytes of its own socket, and the stream gets copies once
   assert.equal(Buffer.concat(forwarded).toString(), "twothree", "the second read did not overwrite forwarded bytes");
 });
 
+test("a second reader of a socket gets its bytes, and the stream its end, as if there had been no first one", async (t) => {
+  const [socket, client] = await accept(t);
+  const read: string[] = [];
+  DownstreamSocketReader.begin(socket, (bytes) => void read.push(`first ${bytes}`), assert.fail)?.release();
+  DownstreamSocketReader.begin(socket, (bytes) => void read.push(`second ${bytes}`), assert.fail);
+  const ended = once(socket, "end");
+  socket.on("data", () => assert.fail("the stream got bytes"));
+  client.end("one");
+  await ended;
+  assert.deepEqual(read, ["second one"]);
+});
+
 test("a read during the read of another connection destroys both before more of their bytes are used", async (t) => {
   const [[outer, client], [inner]] = [await accept(t), await accept(t)];
   const overwritten: string[] = [];

@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { suite, type TestContext, test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { HandleWriter } from "../../../src/proxy/http1/handle-writer.ts";
 
 type Pair = Readonly<{ ours: Socket; theirs: Socket }>;
@@ -63,6 +65,28 @@ suite("the handle writer", () => {
     ours.end();
     assert.equal(await textOf(theirs), `${piece.repeat(pieces)}<direct><stream><later>`);
     assert.equal(drains, 1);
+  });
+
+  test("bytes may change as soon as they were written, whatever the kernel accepts of them", async (t) => {
+    const { ours, theirs } = await pair(t);
+    const writing = new HandleWriter(ours, () => {});
+    const shared = Buffer.alloc(70_000);
+    const sizes = [1, 8_192, 8_193, 65_536, 70_000];
+    let expected = "";
+    for (let n = 0; n < 60 || !writing.hasPending || n % sizes.length !== 4; n++) {
+      const bytes = shared.subarray(0, sizes[n % sizes.length] ?? 1).fill(33 + (n % 90));
+      expected += bytes.toString("latin1");
+      writing.writeBytes(bytes);
+      shared.fill(0);
+    }
+    // What waits in the kernel's stead is kept, and its memory not used for anything else.
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc") as () => void;
+    for (let n = 0; n < 3; n++) collect();
+    const others = Array.from({ length: 200 }, () => Buffer.allocUnsafeSlow(65_536).fill(0));
+    const received = textOf(theirs);
+    ours.end();
+    assert.ok((await received) === expected && others.length > 0);
   });
 
   test("writes go directly to the handle again once the pending ones have drained", async (t) => {
