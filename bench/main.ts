@@ -10,9 +10,18 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { type Budget, budgetsIn, budgetTable } from "./support/budget.ts";
 
-const ofProxy = ["apache", "latency", "bodies", "websockets", "tls", "grpc", "upstream-http2", "routes"].map(
-  (row) => `proxy-${row}`,
-);
+const rows = [
+  "apache",
+  "latency",
+  "bodies",
+  "websockets",
+  "websocket-messages",
+  "tls",
+  "grpc",
+  "upstream-http2",
+  "routes",
+];
+const ofProxy = rows.map((row) => `proxy-${row}`);
 const all = [
   "decide",
   "audit",
@@ -25,6 +34,7 @@ const all = [
   "hostile-nats",
   "proxy",
   ...ofProxy,
+  "live-cut",
   "idle",
   "start",
   "sign-ins",

@@ -168,14 +168,17 @@ function writeConfig(
   return { path, config: loaded.config };
 }
 
-/** A client of the process's broker, in the role of the authenticate service. */
-export function connectBroker(config: Config): ReturnType<typeof createBrokerClient> {
+/** A client of the process's broker. */
+export function connectBroker(
+  config: Config,
+  role: "authenticate" | "operator" = "authenticate",
+): ReturnType<typeof createBrokerClient> {
   const { listen } = config.broker;
   if (listen === null) throw new Error("the bench's broker listens nowhere");
   return createBrokerClient({
     urls: [new URL(`http://${listen.host}:${listen.port}`)],
     cluster: config.broker.clusterName,
-    role: "authenticate",
+    role,
     name: "bench",
     secret: config.sharedSecret,
     clock: systemClock,

@@ -40,7 +40,7 @@ export async function startPinned(
       await Promise.race([exited, sleep(5_000)]);
       child.kill("SIGKILL");
     },
-    cpuMs: () => cpuMs(child.pid ?? 0),
+    cpuMs: () => cpuMsOf(child.pid ?? 0),
     rssBytes: () => rssBytes(child.pid ?? 0),
     ended: () =>
       child.exitCode === null && child.signalCode === null
@@ -50,11 +50,11 @@ export async function startPinned(
 }
 
 /** From the scheduler's count, in nanoseconds. */
-function cpuMs(pid: number): number {
+export function cpuMsOf(pid: number): number {
   let total = 0;
   for (const task of readdirSync(`/proc/${pid}/task`))
     total += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "latin1").split(" ")[0]) / 1e6;
-  for (const child of childrenOf(pid)) total += cpuMs(child);
+  for (const child of childrenOf(pid)) total += cpuMsOf(child);
   return total;
 }
 

@@ -18,6 +18,7 @@ import { InFlight } from "./enforce/in-flight.ts";
 import { heldBytesMax } from "./enforce/send-queue-socket.ts";
 import { createGeneration, type Generation, type LastingParts } from "./generation.ts";
 import { openServiceAccountTokens } from "./headers/service-account-file.ts";
+import { flushNow } from "./http1/flush-scheduler.ts";
 import { openProxyListener } from "./listen/proxy-listener.ts";
 import type { Downstream } from "./message/downstream-request.ts";
 import { createHttpMetrics } from "./observe/http-metrics.ts";
@@ -89,6 +90,7 @@ export async function startProxy(
       cuts[reason]++;
       metrics.cut(reason);
     },
+    onCallersCut: flushNow,
     onRedecisionFailed: (error, requestId) => metrics.redecisionFailed(error, requestId),
     onUse: (session) => inForce.deps.idle.note(session, momentOf(clock)),
   });

@@ -41,6 +41,7 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
     "src/proxy/http2/node-objects.ts #headers",
     "src/proxy/http2/request-body.ts #trailers",
     "src/proxy/http2/request-fields.ts #raw",
+    "src/proxy/enforce/exchanges.ts failed",
     "src/proxy/decision-api/authzen-search.ts chosen",
     "src/proxy/decision-api/ext-authz-request.ts lines",
     "src/proxy/decision-api/ext-authz-headers.ts removed",

@@ -11,6 +11,8 @@
  *   (`Delivery`).
  * - The next response on the connection may represent an undelivered one (`standInFor`). The hot path then makes no
  *   system call, and a connection keeps few exchanges registered.
+ * - The callers of a change are cut one after another, and everything that no caller waits for follows in the same turn
+ *   (`afterCuts`): the upstreams' connections, and the records. `settled` waits for that too.
  * - A cut is an effect. Its performer destroys the sockets, and reports when no further byte can leave (`PendingCut`).
  * - The lease, the expiry and the lifetime are comparisons, made on every read (`mayCarry`; docs/adr/0028). `sweep`
  *   makes the same comparisons for silent streams; no safety depends on it.
@@ -171,6 +173,11 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   /** Its bytes are being discarded without a cut. Changes count as enforced only after that. */
   awaitDiscard(discarding: PendingCut): void {
     this.#registry.trackCut(discarding);
+  }
+
+  /** Performs a part of its cut that its caller does not wait for (`Exchanges.afterCuts`). */
+  afterCuts(work: () => void): void {
+    this.#registry.afterCuts(work);
   }
 
   /**
@@ -361,12 +368,15 @@ export class Exchanges {
   readonly #onCut: (reason: CutReason) => void;
   readonly #onRedecisionFailed: (error: unknown, requestId: string) => void;
   readonly #onClosed: () => void;
+  readonly #onCallersCut: () => void;
   /** Bytes of a session were permitted. */
   readonly onUse: (session: UsedSession) => void;
   readonly #cutting = new LinkedList<Cutting>();
   /** Ordered by `upTo`. At most one for each change that is being enforced. */
   readonly #waiters: Waiter[] = [];
   #cuts = 0;
+  /** At most two for each exchange that is cut in this turn; null: no exchanges are being cut together. */
+  #afterCuts: (() => void)[] | null = null;
   #undelivered = 0;
   readonly #counts = { http: 0, websocket: 0, tcp: 0, udp: 0 };
 
@@ -377,6 +387,8 @@ export class Exchanges {
       onCut: (reason: CutReason) => void;
       /** Re-deciding an exchange threw; it is cut as not permitted. */
       onRedecisionFailed: (error: unknown, requestId: string) => void;
+      /** Called when the callers of a change were cut, and before the rest of these cuts: their last bytes leave. */
+      onCallersCut?: () => void;
       /** Called after an exchange is no longer open. */
       onClosed?: () => void;
       /** Bytes of a session were permitted; called about once a second for each exchange. */
@@ -388,6 +400,7 @@ export class Exchanges {
     this.#onCut = options.onCut;
     this.#onRedecisionFailed = options.onRedecisionFailed;
     this.#onClosed = options.onClosed ?? (() => {});
+    this.#onCallersCut = options.onCallersCut ?? (() => {});
     this.onUse = options.onUse ?? (() => {});
   }
 
@@ -455,15 +468,31 @@ export class Exchanges {
   /** If `each` throws, the remaining exchanges are still handled, and `settled` gets an error. */
   #forEach(exchanges: readonly Exchange[], each: (exchange: Exchange) => void, settled: Settled): void {
     const failed: unknown[] = [];
-    for (const exchange of exchanges) {
+    const attempt = (work: () => void): void => {
       try {
-        each(exchange);
+        work();
       } catch (error) {
         failed.push(error);
       }
-    }
+    };
+    const outer = this.#afterCuts;
+    const later: (() => void)[] = [];
+    this.#afterCuts = later;
+    for (const exchange of exchanges) attempt(() => each(exchange));
+    this.#afterCuts = outer;
+    if (later.length > 0) attempt(this.#onCallersCut);
+    for (const work of later) attempt(work);
     if (failed.length > 0) settled(new CutFailedError(failed.length, { cause: failed[0] }));
     else this.#whenCut(settled);
+  }
+
+  /**
+   * Performs work of a cut that no caller waits for: after the callers of all exchanges that are cut with it, in the
+   * same turn.
+   */
+  afterCuts(work: () => void): void {
+    if (this.#afterCuts === null) work();
+    else this.#afterCuts.push(work);
   }
 
   /** Also waits for the cuts of earlier changes, so `enforced` never passes a pending cut. */

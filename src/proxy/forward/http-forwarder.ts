@@ -377,8 +377,11 @@ class Forwarding implements UpstreamHandler, BodyReader {
       // The response is complete in this process, but not all of it has left.
       return downstream.cut(reason);
     }
+    if (this.#responding) {
+      this.#job.exchange.afterCuts(() => this.#giveUp());
+      return downstream.cut(reason);
+    }
     this.#giveUp();
-    if (this.#responding) return downstream.cut(reason);
     this.#job.onFailed({ type: "cut", reason });
   }
 

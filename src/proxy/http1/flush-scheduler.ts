@@ -37,6 +37,11 @@ export function scheduleFlush(task: FlushTask): void {
   tasks.push(task);
 }
 
+/** Runs what is scheduled before the end of the turn. */
+export function flushNow(): void {
+  runAll();
+}
+
 function runAll(): void {
   const now = tasks;
   tasks = [];

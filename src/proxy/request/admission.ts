@@ -74,7 +74,7 @@ export type AdmissionParts<Context extends AdmissionContext> = Readonly<{
   /** Longest lifetime of an exchange in this configuration; 0: unlimited. */
   lifetimeMsMax: number;
   plans: Pick<CompiledRoutes, "has" | "successorsOf" | "routes">;
-  exchanges: Pick<Exchanges, "open" | "enforcing">;
+  exchanges: Pick<Exchanges, "open" | "enforcing" | "afterCuts">;
   /** Where permitted requests of sessions are noted. */
   idle: Pick<IdleGate, "note">;
   /** The admission of the configuration in force. */
@@ -167,18 +167,20 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
     const ended = permittedTo !== null && (caller.type !== "principal" || caller.principal.session.expiresAt <= now);
     const answered: Parameters<AnnotateDecision>[1] = ended ? { type: "signin" } : decision;
     const sides = ended ? null : decision.outcomes;
-    const annotations = { ...authorizer.annotate(route, holder, evaluation, answered), sides };
+    const annotate = () => ({ ...authorizer.annotate(route, holder, evaluation, answered), sides });
     if (decision.type === "permit" && !ended) {
-      recordAgain({ result: "permit", status: 200, reasons: decision.reasons, ...annotations });
+      recordAgain({ result: "permit", status: 200, reasons: decision.reasons, ...annotate() });
       return { type: "permitted", reads: decision.reads, until: decision.until };
     }
     const reason: CutReason = ended || decision.type === "signin" ? "session-ended" : "not-permitted";
-    if (reason === "session-ended")
-      recordAgain({ result: "signin", status: 401, reasons: ["user-unauthenticated"], ...annotations });
-    else {
-      const status = decision.type === "deny" ? decision.status : 403;
-      recordAgain({ result: "deny", status, reasons: decision.reasons, ...annotations });
-    }
+    exchanges.afterCuts(() => {
+      if (reason === "session-ended")
+        recordAgain({ result: "signin", status: 401, reasons: ["user-unauthenticated"], ...annotate() });
+      else {
+        const status = decision.type === "deny" ? decision.status : 403;
+        recordAgain({ result: "deny", status, reasons: decision.reasons, ...annotate() });
+      }
+    });
     return { type: "refused", reason };
   }
 

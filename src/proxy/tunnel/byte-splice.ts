@@ -131,7 +131,7 @@ export class ByteSplice {
     // A close frame behind unsent bytes would be late, and those bytes must not be sent.
     const waits = caller.isEnded || caller.hasUnsent;
     if (this.#frames === null || waits || (reason === "stale" && !this.#frames.atBoundary)) {
-      this.#upstream.discard();
+      this.#discardUpstream();
       return caller.abort(reason);
     }
     return this.#cutInOrder(this.#frames, reason);
@@ -147,13 +147,17 @@ export class ByteSplice {
     }, cutWithinMs);
     this.#onCallerClosed = () => {
       clearTimeout(timer);
-      this.#upstream.discard();
+      this.#discardUpstream();
       resolve();
     };
     if (caller.isClosed) resolve();
     else if (frames.atBoundary) this.#sendClose();
     else this.#upstream.resume();
     return promise.then(() => written).then(() => aborted);
+  }
+
+  #discardUpstream(): void {
+    this.#exchange.afterCuts(() => this.#upstream.discard());
   }
 
   #finishFrame(frames: FrameBoundaries, bytes: Buffer): void {
@@ -165,7 +169,7 @@ export class ByteSplice {
 
   #sendClose(): void {
     const { code, reason } = closeCodes[this.#closing ?? "draining"];
-    this.#upstream.discard();
+    this.#discardUpstream();
     // Bytes that still arrive from the caller are discarded, so that no reset overtakes the close frame.
     this.#caller.write(closeFrame(code, reason));
     this.#caller.end();

@@ -76,7 +76,7 @@ export class TcpSplice {
       else downstream.destroy();
     };
     exchange.attach((reason) => {
-      resetSocket(upstream);
+      exchange.afterCuts(() => resetSocket(upstream));
       if (!(client instanceof Socket)) return downstream.cut(reason);
       resetSocket(client);
     });

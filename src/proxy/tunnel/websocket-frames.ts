@@ -40,10 +40,25 @@ export class FrameBoundaries {
         at += step;
         continue;
       }
+      const read = this.#headerLength === 0 ? this.#readShortHeader(chunk, at) : 0;
+      if (read > 0) {
+        at += read;
+        continue;
+      }
       this.#header[this.#headerLength++] = chunk[at++] ?? 0;
       this.#readHeader();
     }
     return this.#broken ? chunk.length : at;
+  }
+
+  /** Reads the header of a frame below 64 KB where it is. @returns its bytes; 0: it is another one, or not complete */
+  #readShortHeader(chunk: Uint8Array, at: number): number {
+    const second = chunk[at + 1] ?? 127;
+    const short = second & 0x7f;
+    const bytes = (short < 126 ? 2 : 4) + (second > 127 ? 4 : 0);
+    if (short === 127 || at + bytes > chunk.length) return 0;
+    this.#payload = short < 126 ? short : ((chunk[at + 2] ?? 0) << 8) | (chunk[at + 3] ?? 0);
+    return bytes;
   }
 
   #readHeader(): void {

@@ -96,6 +96,41 @@ describe("a change decides again about exactly the exchanges that read a changed
     assert.deepEqual([mine.destroyed, other.redecisions.times], [["session-ended"], 0]);
     assert.deepEqual(cuts, ["session-ended"]);
   });
+  test("and cuts every caller before what belongs to the cuts otherwise, all of it before the change is enforced", () => {
+    const order: string[] = [];
+    const exchanges = new Exchanges({
+      clock: { monotonic: () => 0 as MonotonicMs, wall: () => 0 as UnixMs },
+      freshness: { overdueMs: () => -1 },
+      onCut: () => {},
+      onRedecisionFailed: () => {},
+      onCallersCut: () => void order.push("callers cut"),
+    });
+    const limits = { graceMs: 0, lifetimeMs: 0, openedAt: 0 as MonotonicMs };
+    for (const name of ["one", "two"]) {
+      const redecide = () => refused;
+      const exchange = exchanges.open({
+        kind: "http",
+        requestId: name,
+        reads: [alice],
+        until: null,
+        ...limits,
+        redecide,
+      });
+      exchange.attach(() => {
+        exchange.afterCuts(() => {
+          order.push(`${name}'s upstream`);
+          if (name === "one") throw new Error("it cannot be closed");
+        });
+        order.push(name);
+      });
+    }
+    const change = { link: genesis, touched: new Set([alice]), rebuilt: false };
+    exchanges.onChange(change, (failure) => void order.push(failure?.code ?? "settled"));
+    const upstreams = ["one's upstream", "two's upstream"];
+    assert.deepEqual(order, ["one", "two", "callers cut", ...upstreams, "ERR_PROXY_CUT_FAILED"]);
+    exchanges.afterCuts(() => void order.push("at once"));
+    assert.equal(order.at(-1), "at once");
+  });
   test("and about all of them after a rebuild or on request", async () => {
     const { open, change, exchanges } = createExchanges();
     const [one, two] = [open(), open({ reads: [bob] })];
