@@ -6,6 +6,7 @@
  * - The program is one file, with the libraries that every start loads. A process then loads one file instead of 1,200,
  *   which saves a third of the processor time of its start (`bench/start.ts`). Its compiled code, beside it, saves
  *   another third (program.mjs). The code is for the Node that builds it; another one compiles the program anew.
+ *   Its text is without comments and white space, since a process keeps it in memory.
  * - A library that stays outside the file is loaded on first use, so it has to be imported by `await import()`.
  * - An `import` of `node:http` reads all its exports. One of them loads Node's own copy of undici: 20 ms of each start,
  *   also of `cardea health`. undici from npm asks for it too, to accept the other copy's headers in its functions for
@@ -47,7 +48,12 @@ const folder = resolve(process.argv[2] ?? root);
 const target = join(folder, "dist");
 const fresh = join(folder, `dist-${process.pid}`);
 const bundled = [
-  bundle(program, "cjs", ["--out-extension:.js=.cjs", "--define:import.meta.url=importMetaUrl"]),
+  bundle(program, "cjs", [
+    "--minify-whitespace",
+    "--line-limit=160",
+    "--out-extension:.js=.cjs",
+    "--define:import.meta.url=importMetaUrl",
+  ]),
   bundle(threads, "esm", [`--banner:js=${requireFunction}`]),
 ];
 const minified = spawnSync(

@@ -35,8 +35,8 @@ while (!(await isReady())) {
   }
   await sleep(askEveryMs);
 }
-// V8 refuses code made with other flags than it has; this is the one that the program changes.
-setFlagsFromString("--heap-growing-percent=0");
+// V8 refuses code made with other flags than it has; these are the ones that the program changes.
+for (const flag of ["--heap-growing-percent=0", "--semi-space-growth-factor=2"]) setFlagsFromString(flag);
 writeFileSync(`${codeFile}-new`, script.createCachedData());
 renameSync(`${codeFile}-new`, codeFile);
 process.exit(0);

@@ -9,6 +9,7 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
+import { setFlagsFromString } from "node:v8";
 import { constants, Script } from "node:vm";
 import { crc32 } from "node:zlib";
 
@@ -26,6 +27,8 @@ export const script = new Script(
     importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
   },
 );
+// What a start makes stays. A young generation that grows at once copies it twice, and one that doubles six times.
+setFlagsFromString("--semi-space-growth-factor=16"); // until src/cli/process/heap-tuning.ts
 const main = { exports: {} };
 script.runInThisContext()(createRequire(import.meta.url), main, main.exports, import.meta.url);
 
