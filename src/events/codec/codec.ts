@@ -63,7 +63,7 @@ export function encodeEvent(entry: EventToEncode, level: number = readsLevel): U
   const { type, ...event } = entry.event;
   const written = lower(type, event, level);
   if ("needsLevel" in written) throw new LevelTooLowError(type, written.needsLevel);
-  return encode([
+  const bytes = encode([
     entry.epoch,
     entry.position,
     entry.eventId,
@@ -77,6 +77,34 @@ export function encodeEvent(entry: EventToEncode, level: number = readsLevel): U
     entry.cause,
     written.body,
   ]);
+  return ownBytes(bytes);
+}
+
+/** Encoded events side by side; a longer one has a buffer of its own. */
+const bufferBytes = 65_536;
+const sharedBytesMax = 4_096;
+let buffer = Buffer.allocUnsafeSlow(bufferBytes);
+let used = 0;
+
+/**
+ * Copies an encoded event into a buffer that holds nothing else. The encoder's buffers also hold requests and replies
+ * and grow with the longest of them, so an event of 500 bytes that is kept would keep 10 kB.
+ */
+function ownBytes(bytes: Uint8Array): Uint8Array {
+  const { length } = bytes;
+  if (length > sharedBytesMax) {
+    const alone = Buffer.allocUnsafeSlow(length);
+    alone.set(bytes);
+    return alone;
+  }
+  if (length > bufferBytes - used) {
+    buffer = Buffer.allocUnsafeSlow(bufferBytes);
+    used = 0;
+  }
+  const own = buffer.subarray(used, used + length);
+  own.set(bytes);
+  used += length;
+  return own;
 }
 
 const hashBytes = 32;

@@ -192,7 +192,8 @@ export function evolveUser(
   if (user.status === "erased") return user;
   switch (event.type) {
     case "UserUpserted":
-      return { ...user, profile: event.profile };
+      // The event's bytes are a view of a page, or of all that the encoder wrote meanwhile: 10 kB for each of 250.
+      return { ...user, profile: new Uint8Array(event.profile) };
     case "UserSessionsRevoked":
       return cutSessions(user, event.upTo === null ? position : nextPosition(event.upTo), event.reason);
     case "UserSuspended":

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import {
+  type CardeaEvent,
   decodeEvent,
   decodeEvents,
   type Epoch,
@@ -37,6 +38,22 @@ const event = {
   cause: null,
   event: created(1, 1),
 };
+
+const withProfile = (profile: Uint8Array) => ({ ...event.event, profile }) as CardeaEvent;
+
+test("an event that is kept keeps no buffer of the encoder, and events side by side do not overlap", () => {
+  encode(new Uint8Array(300_000)); // the encoder's buffer is this long from now on
+  const profiles = Array.from({ length: 300 }, (_, i) => randomBytes(i % 50 === 49 ? 5_000 : i));
+  const all = profiles.map((profile) => ({
+    profile,
+    bytes: encodeEvent({ ...event, event: withProfile(profile) }),
+  }));
+  for (const { profile, bytes } of all) {
+    const { event: read } = decodeEvent(bytes, genesis);
+    assert.ok(read.type === "SessionCreated" && profile.equals(read.profile));
+    assert.ok(bytes.buffer.byteLength <= 65_536, `${bytes.length} bytes keep ${bytes.buffer.byteLength}`);
+  }
+});
 
 test("an event survives encoding, and its hash covers every byte", () => {
   const bytes = encodeEvent(event);

@@ -70,6 +70,13 @@ test("a restored user is admitted again, only with new sessions", () => {
   assert.equal(projection.sessionStatus(sessionId(2)).status, "active");
 });
 
+test("a user keeps the bytes of the profile and not those of the page that it was read from", () => {
+  const projection = fold([{ type: "UserUpserted", userId: userId(1), profile: new Uint8Array(300).fill(7) }]);
+  const { profile } = projection.user(userId(1)) ?? assert.fail();
+  assert.deepEqual(profile, new Uint8Array(300).fill(7));
+  assert.equal(profile?.buffer.byteLength, 300);
+});
+
 test("an erased user never returns, and no profile data stays", () => {
   const projection = fold([
     { type: "UserUpserted", userId: userId(1), profile: new Uint8Array([1]) },
