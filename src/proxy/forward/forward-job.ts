@@ -32,6 +32,8 @@ export type ForwardJob = Readonly<{
   bodyBytesMax: number;
   /** The caller waits for 100 Continue before it sends its body. */
   expectsContinue: boolean;
+  /** The caller accepts trailers of the response. */
+  acceptsTrailers: boolean;
   counts: ForwardCounts;
   /** The request failed before any response; the caller of `forward` replies. Called at most once. */
   onFailed: (failure: ForwardFailure) => void;

@@ -64,6 +64,7 @@ type ChosenUpstream = Readonly<{
   rewritten: string;
 }>;
 
+const trailers = /(?:^|,)\s*trailers\s*(?:,|$)/i;
 const grpc = /^application\/grpc(?:\+|;|$)/i;
 
 export class ForwardRequest<Permitted extends ForwardableRequest> implements ForwardJob {
@@ -129,7 +130,12 @@ export class ForwardRequest<Permitted extends ForwardableRequest> implements For
     return this.#permitted.plan.route.maxRequestBodyBytes;
   }
   get expectsContinue(): boolean {
-    return this.#permitted.request.headers["expect"] !== undefined;
+    // HTTP/1.0 has no interim responses, so the expectation is ignored (RFC 9110 §10.1.1).
+    return this.#permitted.request.headers["expect"] !== undefined && this.downstream.head.httpVersion !== "1.0";
+  }
+  get acceptsTrailers(): boolean {
+    const te = this.#permitted.request.headers["te"];
+    return te !== undefined && trailers.test(te);
   }
   get isGrpc(): boolean {
     const contentType = this.#permitted.request.headers["content-type"];

@@ -32,6 +32,8 @@ import { type ForwardJob, ForwardTimeoutError } from "./forward-job.ts";
 
 /** 103 responses forwarded for one request; browsers use the first. */
 const hintsMax = 16;
+/** How long an upstream may take to answer `Expect: 100-continue`; some never do (RFC 9110 §10.1.1). */
+const continueMs = 1_000;
 /** Bytes of a request body kept for a second try. Most gRPC calls are smaller. */
 const keptBytesMax = 16_384;
 /** Idempotent methods (RFC 9110 §9.2.2). */
@@ -68,6 +70,8 @@ class Forwarding implements UpstreamHandler, BodyReader {
   /** Some of the request was sent. */
   #begun = false;
   #hints = 0;
+  /** Runs while the upstream has not said whether it wants the body. */
+  #continueTimer: Deadline | undefined;
   /** The read of the upstream's socket at which the clocks were last checked. */
   #lookedAtRead = Number.NaN;
   /** The upstream of the second try; undefined: there was none. */
@@ -113,6 +117,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
 
   #dispatch(refused?: UpstreamCall): void {
     const { method, path, idleTimeoutMs, downstream, sendsRequestId, requestId } = this.#job;
+    const { acceptsTrailers, expectsContinue } = this.#job;
     const pool = poolOf(this.#job, this.#target);
     if (this.#repeating === undefined && downstream.hasBody && pool.reportsUnprocessed) this.#kept = new RetryBody();
     const call = pool.call(
@@ -123,6 +128,8 @@ class Forwarding implements UpstreamHandler, BodyReader {
         requestId: sendsRequestId ? requestId : null,
         hasBody: downstream.hasBody,
         idleTimeoutMs,
+        acceptsTrailers,
+        expectsContinue: expectsContinue && downstream.hasBody && !this.#readingBody,
       },
       this,
       refused,
@@ -143,7 +150,9 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   onInformational(status: number, lines: RawHeaders): void {
-    if (this.#over || status !== 103 || !this.#job.exchange.mayCarry()) return; // others concern one connection only
+    if (this.#over || !this.#job.exchange.mayCarry()) return;
+    if (status === 100 && this.#continueTimer !== undefined) this.#continue();
+    if (status !== 103) return; // others concern one connection only
     // Hints are optional: dropping them keeps the queue bounded for a slow caller or an upstream that sends many.
     if (this.#job.downstream.needsDrain || ++this.#hints > hintsMax) return;
     const links: string[] = [];
@@ -163,7 +172,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     counts.answeredAt = exchange.checkedAt;
     downstream.bindExchange(exchange);
     try {
-      downstream.writeHead(status, downstreamLines(rules, lines), requestId);
+      downstream.writeHead(status, downstreamLines(rules, lines, this.#job), requestId);
     } catch (error) {
       this.#fail(error); // no answer ends more than its own request
       return;
@@ -298,9 +307,23 @@ class Forwarding implements UpstreamHandler, BodyReader {
       downstream.resumeBody();
       return;
     }
+    if (!expectsContinue) this.#readBody();
+    else if (this.#continueTimer === undefined) {
+      this.#continueTimer = new Deadline(continueMs, () => this.#continue());
+    }
+  }
+
+  /** The upstream accepts the body, or has not said that it does not. */
+  #continue(): void {
+    this.#continueTimer?.clear();
+    if (this.#over || this.#readingBody || !this.#job.exchange.mayCarry()) return;
+    this.#job.downstream.writeContinue(); // unless a response has begun
+    this.#readBody();
+  }
+
+  #readBody(): void {
     this.#readingBody = true;
-    if (expectsContinue) downstream.writeContinue();
-    downstream.readBody(this);
+    this.#job.downstream.readBody(this);
   }
 
   /** Sends the part of the body that was read so far to the second try. */
@@ -388,6 +411,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
   /** The caller has the whole response, or has left. */
   #onDownstreamClosed(): void {
     this.#timer?.clear();
+    this.#continueTimer?.clear();
     clearTimeout(this.#stalled);
     this.#giveUp();
     this.#repeatEnds();
@@ -399,6 +423,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     if (this.#over) return;
     this.#over = true;
     this.#timer?.clear();
+    this.#continueTimer?.clear();
     const aborting = this.#call?.abort();
     if (aborting !== undefined) this.#job.exchange.awaitDiscard(aborting);
   }

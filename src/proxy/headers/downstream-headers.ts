@@ -69,9 +69,30 @@ function applyRewrites(rewrites: NonNullable<ResponseRules["rewrites"]>, name: s
 /** Names and values in turn, as they arrived. */
 export type RawHeaders = readonly string[];
 
-/** What a caller receives, but for the request's id, which is added where the lines are sent. */
-export function downstreamLines(rules: ResponseRules, { raw, endsStream }: ResponseLines): HeaderLines {
-  return new HeaderLines(buildDownstreamHeaders(rules, raw), { endsStream });
+/**
+ * What a caller receives, but for the request's id, which is added where the lines are sent.
+ * @param caller `acceptsTrailers`: it gets the trailers, so also their announcement
+ */
+export function downstreamLines(
+  rules: ResponseRules,
+  { raw, endsStream }: ResponseLines,
+  caller: Readonly<{ acceptsTrailers: boolean }>,
+): HeaderLines {
+  const lines = buildDownstreamHeaders(rules, raw);
+  if (caller.acceptsTrailers) lines.push(...announcedTrailers(rules, raw));
+  return new HeaderLines(lines, { endsStream });
+}
+
+/** @returns a `Trailer` line with the names that pass, if the upstream announces any (RFC 9110 §6.6.2) */
+function announcedTrailers(rules: ResponseRules, raw: RawHeaders): readonly string[] {
+  const names: string[] = [];
+  for (let i = 0; i < raw.length; i += 2)
+    if (raw[i]?.toLowerCase() === "trailer") names.push(...(raw[i + 1] ?? "").split(",").map((name) => name.trim()));
+  const kept = trailerPairs(
+    rules,
+    names.filter((name) => name !== "").flatMap((name) => [name, ""]),
+  );
+  return kept.length === 0 ? [] : ["trailer", kept.map(([name]) => name).join(", ")];
 }
 
 /** @returns names and values in turn; the request's id is added where they are sent */

@@ -470,12 +470,14 @@ export class Http1UpstreamConnection implements FlushTask {
 
 /** @param framing lines of how the body is framed */
 function headText(
-  { method, path, requestId }: Pick<UpstreamRequest, "method" | "path" | "requestId">,
+  { method, path, requestId, acceptsTrailers, expectsContinue }: UpstreamRequest,
   lines: HeaderText,
   framing: string,
 ): string {
   const id = requestId === null ? "" : `x-request-id: ${requestId}\r\n`;
-  return `${method} ${path} HTTP/1.1\r\n${lines.text}${framing}${id}\r\n`;
+  const te = acceptsTrailers === true ? "te: trailers\r\nconnection: te\r\n" : "";
+  const expect = expectsContinue === true ? "expect: 100-continue\r\n" : "";
+  return `${method} ${path} HTTP/1.1\r\n${lines.text}${framing}${te}${expect}${id}\r\n`;
 }
 
 /**

@@ -191,7 +191,7 @@ function isOmitted(name: ResponseName): boolean {
 
 /** @throws UnwritableHeaderError */
 function requestFieldsOf(
-  { method, path, headers: { list }, requestId }: UpstreamRequest,
+  { method, path, headers: { list }, requestId, acceptsTrailers, expectsContinue }: UpstreamRequest,
   scheme: "http" | "https",
   { names, values }: SentFields,
 ): FieldList {
@@ -215,7 +215,8 @@ function requestFieldsOf(
     add(name, value);
   }
   if (requestId !== null) add(names.of("x-request-id"), requestId);
-  if (isGrpcCall) add(names.of("te"), "trailers"); // gRPC servers insist on it
+  if (isGrpcCall || acceptsTrailers === true) add(names.of("te"), "trailers"); // gRPC servers insist on it
+  if (expectsContinue === true) add(names.of("expect"), "100-continue");
   return fields;
 }
 

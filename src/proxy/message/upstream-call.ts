@@ -28,6 +28,10 @@ export type UpstreamRequest = Readonly<{
   hasBody: boolean;
   /** Milliseconds without a byte in either direction; 0: no limit. */
   idleTimeoutMs: number;
+  /** The caller accepts trailers of the response (`TE: trailers`). */
+  acceptsTrailers?: boolean;
+  /** The caller waits for 100 Continue, and so does this request: `Expect: 100-continue` is sent. */
+  expectsContinue?: boolean;
 }>;
 
 export type UpstreamHandler = Readonly<{
