@@ -39,7 +39,7 @@ const connectionWindowBytes = streamsMaxDefault * windowBytes;
 /** How long an upstream may take to end its side of a connection without streams. */
 const lingerMs = 5_000;
 /** A call that is given up after this time makes a connection suspect that was silent all the while. */
-const silentMs = 4_000;
+const silentMs = 1_000;
 /** How long a suspect connection may take to answer a PING. */
 const pongMs = 5_000;
 /** PINGs without a response in between. gRPC servers close a connection after three. */
