@@ -22,23 +22,23 @@ ${http} }
   return file("conf");
 }
 
+/** The text after the address in `listen`, and further lines of the server. */
+type ServerLines = Readonly<{ listen?: string; server?: string }>;
+
 /** Answers everything with one short line and a head of a dozen lines. No two answers are equal. */
-export function helloServer(port: number): string {
-  return `server { listen 127.0.0.1:${port}; location / { default_type text/plain;
+export function helloServer(port: number, { listen = "", server = "" }: ServerLines = {}): string {
+  return `server { listen 127.0.0.1:${port} ${listen}; ${server} location / { default_type text/plain;
 add_header Cache-Control "private, max-age=0"; add_header ETag '"$request_id"'; add_header Vary Accept-Encoding;
 add_header X-Content-Type-Options nosniff; add_header X-Frame-Options SAMEORIGIN; add_header Referrer-Policy same-origin;
 add_header X-Trace-Id $request_id; add_header Server-Timing "app;dur=$request_time";
 return 200 "hello from upstream: $request_uri\\n"; } }`;
 }
 
-/**
- * Forwards everything by proxy_pass, with kept connections and without any authentication.
- * @param listen the text after the address in `listen`, and further lines of the server
- */
+/** Forwards everything by proxy_pass, with kept connections and without any authentication. */
 export function passingServer(
   port: number,
   upstreamPort: number,
-  { listen = "", server = "" }: Readonly<{ listen?: string; server?: string }> = {},
+  { listen = "", server = "" }: ServerLines = {},
 ): string {
   return `upstream app${port} { server 127.0.0.1:${upstreamPort}; keepalive 64; }
 server { listen 127.0.0.1:${port} ${listen}; ${server} location / {

@@ -34,6 +34,7 @@ import { HpackEncoder } from "./hpack/encoder.ts";
 import { ResponseFields, responseBytesMax } from "./response-fields.ts";
 import { ResetStreams } from "./stream-events.ts";
 import { type SharedOutput, StreamOutput } from "./stream-output.ts";
+import { StreamTable } from "./stream-table.ts";
 
 /** Written and not yet in the kernel, before streams wait. */
 const unsentBytesMax = 65_536;
@@ -74,7 +75,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
   };
   readonly #interpreter = new FrameInterpreter<ResponseFields>(this, this.#budget, new ResponseFields());
   readonly #frames = new FrameReader((frame) => this.#interpreter.onFrame(frame), "server");
-  readonly #streams = new Map<number, Http2ClientStream>();
+  readonly #streams = new StreamTable<Http2ClientStream>();
   readonly #reset = new ResetStreams();
   /** Streams whose head leaves at the end of the turn. */
   #opening: Http2ClientStream[] = [];
@@ -152,7 +153,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
     this.#frames.stop();
     clearInterval(this.#checkTimer);
     const opening = this.#opening.splice(0);
-    for (const stream of this.#streams.values()) stream.fail({ code: undefined, error, unprocessed: false });
+    for (const stream of this.#streams.all()) stream.fail({ code: undefined, error, unprocessed: false });
     for (const stream of opening) stream.fail({ code: undefined, error, unprocessed: false });
   }
 
@@ -180,7 +181,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
 
   /** Called once for each stream. @param code sent in a RST_STREAM if the stream was sent; undefined: none */
   onOver(stream: Http2ClientStream, code: Http2ErrorCode | undefined): void {
-    if (this.#streams.delete(stream.id) && code !== undefined) {
+    if (this.#streams.delete(stream) && code !== undefined) {
       this.#reset.add(stream.id);
       this.sendControl(formatReset(stream.id, code));
     }
@@ -221,7 +222,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
     this.#socket.destroySoon();
     const error = new UpstreamProtocolError(`the upstream broke the rules of HTTP/2: ${fault.reason}`);
     this.#hooks.onFault(error);
-    for (const stream of [...this.#streams.values(), ...this.#opening.splice(0)])
+    for (const stream of [...this.#streams.all(), ...this.#opening.splice(0)])
       stream.fail({ code: fault.code, error, unprocessed: false });
   }
 
@@ -296,7 +297,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
     const change = initialWindow - this.#initialWindow;
     this.#initialWindow = initialWindow;
     if (change !== 0)
-      for (const stream of this.#streams.values())
+      for (const stream of this.#streams.all())
         if (!stream.widen(change)) return { code: errorCode.flowControl, reason: "settings" };
     if (change > 0) this.#scheduleAll();
     this.sendControl(settingsAck);
@@ -333,7 +334,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
   onGoAway(lastStreamId: number, code: number): Outcome {
     const error = code === errorCode.none ? undefined : new UpstreamClosedError(`the upstream sent GOAWAY (${code})`);
     const opening = this.#opening.splice(0);
-    for (const stream of this.#streams.values())
+    for (const stream of this.#streams.all())
       if (stream.id > lastStreamId) stream.fail({ code, error, unprocessed: true });
     for (const stream of opening) stream.fail({ code, error, unprocessed: true });
     this.#hooks.onGoAway();
@@ -341,7 +342,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
   }
 
   #scheduleAll(): void {
-    for (const stream of this.#streams.values()) if (stream.isSendable) this.schedule(stream);
+    for (const stream of this.#streams.all()) if (stream.isSendable) this.schedule(stream);
   }
 
   // --- writing
@@ -399,7 +400,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
       stream.isListed = false;
       if (!isOpen) continue;
       this.#nextId += 2;
-      this.#streams.set(id, stream);
+      this.#streams.add(stream);
       stream.writeTo(batch);
       opened.push(stream);
     }
@@ -416,7 +417,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
 
   #check(): void {
     const now = performance.now();
-    for (const stream of this.#streams.values()) {
+    for (const stream of this.#streams.all()) {
       if (stream.hasMoved || stream.isPaused) {
         stream.hasMoved = false;
         stream.movedAt = now;

@@ -14,6 +14,7 @@ import type { FieldList } from "./hpack/encoder.ts";
 import { type BodyFault, RequestBody } from "./request-body.ts";
 import type { ResponseFields } from "./response-fields.ts";
 import type { StreamOutput } from "./stream-output.ts";
+import type { StreamTableEntry } from "./stream-table.ts";
 
 /** A writer waits when this much of its request does. */
 const queuedBytesMax = 65_536;
@@ -54,7 +55,7 @@ export type StreamRequest = Readonly<{
 
 const noTrailers: RawLines = [];
 
-export class Http2ClientStream implements BodyReader {
+export class Http2ClientStream implements BodyReader, StreamTableEntry<Http2ClientStream> {
   readonly request: StreamRequest;
   readonly #session: Http2ClientSession;
   readonly #handler: StreamHandler;
@@ -63,6 +64,7 @@ export class Http2ClientStream implements BodyReader {
   /** Is in the session's list of streams with something to send. */
   isListed = false;
   isOver = false;
+  nextInBucket: Http2ClientStream | undefined;
   /** Bytes have moved since the last check. */
   hasMoved = true;
   /** Time of the last check at which they had, ms. */

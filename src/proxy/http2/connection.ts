@@ -414,7 +414,7 @@ export class Http2Connection implements FlushTask {
       else if (this.#lingersUntil <= now) this.socket.destroy();
       return;
     }
-    for (const stream of [...this.#events.streams]) this.#sweepStream(stream, now);
+    for (const stream of this.#events.streams) this.#sweepStream(stream, now);
     if (!this.#interpreter.isInBlock) this.#blockSince = Infinity;
     else if (this.#blockSince === Infinity) this.#blockSince = now;
     else if (now - this.#blockSince >= this.#owner.readMs) this.#fail({ code: errorCode.calm, reason: "slow-head" });

@@ -28,6 +28,7 @@ import { createNodeObjects, type NodeObjects } from "./node-objects.ts";
 import { type BodyFault, RequestBody } from "./request-body.ts";
 import type { Http2Head } from "./request-fields.ts";
 import { StreamOutput } from "./stream-output.ts";
+import type { StreamTableEntry } from "./stream-table.ts";
 import { TunnelStream } from "./tunnel-stream.ts";
 
 /** A response waits for a caller that does not read when this much of it does. */
@@ -49,7 +50,7 @@ export type StreamStart = Readonly<{
   window: number;
 }>;
 
-export class Http2Downstream implements Downstream, UpgradedStream {
+export class Http2Downstream implements Downstream, UpgradedStream, StreamTableEntry<Http2Downstream> {
   readonly id: number;
   readonly head: Http2Head;
   readonly hasBody: boolean;
@@ -62,6 +63,7 @@ export class Http2Downstream implements Downstream, UpgradedStream {
   hasBegun = false;
   /** Is in the connection's list of streams with something to send. */
   isListed = false;
+  nextInBucket: Http2Downstream | undefined;
   /** When the caller has to have sent the whole request; Infinity: no deadline. */
   receiveUntil = Infinity;
   readonly #connection: Http2Connection;

@@ -20,6 +20,7 @@ import {
   windowBytesMax,
 } from "./frame-types.ts";
 import type { Http2Head, RequestFields } from "./request-fields.ts";
+import { StreamTable } from "./stream-table.ts";
 
 type Outcome = ConnectionFault | undefined;
 
@@ -35,7 +36,7 @@ export class StreamEvents implements FrameEvents<RequestFields> {
   readonly #owner: ConnectionOwner;
   readonly #budget: AbuseBudget;
   readonly #limits: StreamLimits;
-  readonly #streams = new Map<number, Http2Downstream>();
+  readonly #streams = new StreamTable<Http2Downstream>();
   readonly #reset = new ResetStreams();
   /** What new streams may be sent. */
   #initialWindow = initialWindowBytes;
@@ -53,20 +54,18 @@ export class StreamEvents implements FrameEvents<RequestFields> {
     this.#window = limits.connectionWindowBytes;
   }
 
-  get streams(): Iterable<Http2Downstream> {
-    return this.#streams.values();
+  get streams(): readonly Http2Downstream[] {
+    return this.#streams.all();
   }
 
   /** Empties the table. */
   takeAll(): readonly Http2Downstream[] {
-    const all = [...this.#streams.values()];
-    this.#streams.clear();
-    return all;
+    return this.#streams.takeAll();
   }
 
   /** The stream is over on this side. @returns false: it was already */
   remove(stream: Http2Downstream): boolean {
-    if (!this.#streams.delete(stream.id)) return false;
+    if (!this.#streams.delete(stream)) return false;
     if (!stream.body.hasArrived) this.#reset.add(stream.id);
     return true;
   }
@@ -98,7 +97,7 @@ export class StreamEvents implements FrameEvents<RequestFields> {
     const window = this.#initialWindow;
     const start = { id: streamId, head: head ?? noHead, endStream, contentLength, acceptsTrailers, window };
     const stream = new Http2Downstream(this.#connection, start);
-    this.#streams.set(streamId, stream);
+    this.#streams.add(stream);
     if (head === undefined) this.#connection.onOversizedHead(stream);
     else this.#connection.addRequest(stream);
     return undefined;
@@ -162,7 +161,7 @@ export class StreamEvents implements FrameEvents<RequestFields> {
     if (streamId > this.lastStreamId) return protocolFault("idle-stream");
     const stream = this.#streams.get(streamId);
     if (stream === undefined) return this.#ignore();
-    this.#streams.delete(streamId);
+    this.#streams.delete(stream);
     stream.onReset();
     stream.close();
     return this.#budget.spendReset() ? undefined : calmFault;
@@ -184,7 +183,7 @@ export class StreamEvents implements FrameEvents<RequestFields> {
   onSettings(initialWindow: number): Outcome {
     const change = initialWindow - this.#initialWindow;
     this.#initialWindow = initialWindow;
-    if (change !== 0) for (const stream of this.#streams.values()) if (!stream.output.widen(change)) return flowFault;
+    if (change !== 0) for (const stream of this.#streams.all()) if (!stream.output.widen(change)) return flowFault;
     if (change > 0) this.#connection.scheduleAll();
     this.#connection.sendControl(settingsAck);
     return undefined;
