@@ -141,6 +141,7 @@ async function openHttp2({ port, host, cookie }: OpenStreams, group: Group, coun
         const ends = type === frameTypes.reset || (type === frameTypes.data && (flags & endStream) !== 0);
         if (type === frameTypes.ping && (flags & 1) === 0)
           socket.write(Buffer.from([0, 0, 8, 6, 1, 0, 0, 0, 0, ...Buffer.from("cutting.")]));
+        if (ends && !open.has(id) && opened < count) throw new Error("an HTTP/2 stream did not open");
         if (ends) over(id);
         else if (type === frameTypes.data) {
           open.add(id);
