@@ -69,7 +69,7 @@ const retryMsFirst = 100;
 const retryMsMax = 5_000;
 /** A sink that asks for a longer pause is tried again after this one. */
 const retryAfterMsMax = 300_000;
-/** The position is stored at most this often, but at once when nothing more waits. */
+/** The position is stored at most this often, also when nothing more waits, but at once when the process ends. */
 const storeEveryMs = 500;
 /** A batch of this size is followed by the next without a pause. */
 const fullBatchBytes = 256 * 1_024;
@@ -171,8 +171,7 @@ export class SinkDelivery {
           this.#delivered = this.#cursor.position; // past frames without records
           this.#begun = null;
         }
-        await this.#store({ now: true });
-        await this.#until(changed, { signals: [this.#stop.signal] });
+        await this.#storeOrWait(changed);
         continue;
       }
       if (this.#sink.batching !== undefined) {
@@ -187,6 +186,22 @@ export class SinkDelivery {
     }
     await ahead?.batch;
     await this.#store({ now: true });
+  }
+
+  /** Nothing more is there to deliver. Waits until there is, or until the position is due to be stored. */
+  async #storeOrWait(changed: Promise<void>): Promise<void> {
+    const [stop, flushing] = [this.#stop.signal, this.#flushing.signal];
+    const leftMs = flushing.aborted ? 0 : this.#storedAt + storeEveryMs - this.#options.monotonicMs();
+    if (leftMs > 0 && !this.#isStored) {
+      await this.#until(changed, { signals: [stop, flushing], ms: leftMs });
+      return;
+    }
+    await this.#store({ now: true });
+    await this.#until(changed, { signals: [stop] });
+  }
+
+  get #isStored(): boolean {
+    return this.#delivered === this.#stored && this.#begun === this.#storedBegun;
   }
 
   #beginRead(): Reading {
@@ -317,8 +332,7 @@ export class SinkDelivery {
     const { disk, monotonicMs, onStored, onFailure } = this.#options;
     const position = this.#delivered;
     const begun = this.#begun;
-    const isSame = position === this.#stored && begun === this.#storedBegun;
-    if (isSame || (!now && monotonicMs() - this.#storedAt < storeEveryMs)) return;
+    if (this.#isStored || (!now && monotonicMs() - this.#storedAt < storeEveryMs)) return;
     this.#storedAt = monotonicMs();
     const state = JSON.stringify({ version: 1, sink: this.#sink.name, ...position, begun });
     const bytes = Buffer.from(`${state.padEnd(stateBytesLeast)}\n`);

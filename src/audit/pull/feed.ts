@@ -47,8 +47,11 @@ type Segment = Readonly<{
   size: number;
 }>;
 
-/** Large buffers are allocated in multiples of this, so that one can be reused for another batch. */
-const allocationStep = 65_536;
+/**
+ * Batches are copied into pages of one size, so that a page whose batches have left can be used again: new memory
+ * outside the heap starts a collection of the whole heap.
+ */
+const pageBytes = 1_048_576;
 
 export type FeedOptions = Readonly<{
   /** Where the records of this process begin; absent: the first record that is pushed says it. */
@@ -72,7 +75,10 @@ class MemoryFeed implements Feed {
   #bytesKept = 0;
   #watchers = 0;
   #news = Promise.withResolvers<void>();
-  /** The buffer of a segment that has left, for reuse. */
+  /** The page that batches are copied into, and how much of it is used. */
+  #page: Buffer | null = null;
+  #filled = 0;
+  /** A page whose batches have left. */
   #spare: Buffer | null = null;
 
   constructor(options: FeedOptions) {
@@ -89,15 +95,14 @@ class MemoryFeed implements Feed {
 
   pushBatch({ boot, first, last, bytes }: Pick<AuditBatch, "boot" | "first" | "last" | "bytes">): void {
     const whole = this.#copyOf(bytes);
-    const { length } = bytes;
     let entries: readonly FeedEntry[] | undefined;
     const read = (): readonly FeedEntry[] => {
-      entries ??= entriesOf(boot, whole.subarray(0, length));
+      entries ??= entriesOf(boot, whole);
       return entries;
     };
     const count = last - first + 1;
     const cursor = { sequence: boot, number: last, index: 0 };
-    this.#add({ count, entries: read, last: cursor, bytes: whole, size: length }, { ...cursor, number: first });
+    this.#add({ count, entries: read, last: cursor, bytes: whole, size: bytes.length }, { ...cursor, number: first });
   }
 
   #add(piece: Segment, first: RecordCursor): void {
@@ -127,19 +132,29 @@ class MemoryFeed implements Feed {
       this.#segments.shift();
       this.#entriesKept -= oldest.count;
       this.#bytesKept -= oldest.size;
-      this.#spare = oldest.bytes ?? this.#spare;
+      this.#release(oldest.bytes, second.bytes);
       this.#start = oldest.last;
     }
   }
 
+  /** Keeps the page of a batch that has left, unless the next batch is in it too. */
+  #release(left: Buffer | null, next: Buffer | null): void {
+    if (left === null || next === null || left.buffer === next.buffer || left.buffer === this.#page?.buffer) return;
+    if (left.buffer.byteLength === pageBytes) this.#spare = Buffer.from(left.buffer);
+  }
+
   #copyOf(bytes: Buffer): Buffer {
     const { length } = bytes;
-    const size = length < allocationStep ? length : Math.ceil(length / allocationStep) * allocationStep;
-    const spare = this.#spare;
-    const whole = spare !== null && spare.length >= length ? spare : Buffer.allocUnsafeSlow(size);
-    if (whole === spare) this.#spare = null;
-    bytes.copy(whole);
-    return whole;
+    if (this.#page === null || this.#filled + length > pageBytes) {
+      const isLarge = length > pageBytes;
+      this.#page = isLarge ? Buffer.allocUnsafeSlow(length) : (this.#spare ?? Buffer.allocUnsafeSlow(pageBytes));
+      this.#filled = 0;
+      if (!isLarge) this.#spare = null;
+    }
+    const copy = this.#page.subarray(this.#filled, this.#filled + length);
+    bytes.copy(copy);
+    this.#filled += length;
+    return copy;
   }
 
   start(): RecordCursor | null {
@@ -210,13 +225,12 @@ class MemoryFeed implements Feed {
  * The records of a segment that may have the id. Of lines that are not parsed yet, only those that contain it: parsing
  * all of 16 MiB would delay requests.
  */
-function candidatesIn({ bytes, size, last, entries }: Segment, id: string): readonly AuditRecord[] {
+function candidatesIn({ bytes, last, entries }: Segment, id: string): readonly AuditRecord[] {
   if (bytes === null) return entries().map(({ record }) => record);
   const number = parseRecordId(id);
   const needles = [Buffer.from(JSON.stringify(id))];
   if (number?.boot === last.sequence) needles.push(Buffer.from(`"seq":${number.seq},`));
-  const lines = bytes.subarray(0, size);
-  return needles.flatMap((needle) => linesWith(lines, needle)).flatMap((line) => parseLine(line) ?? []);
+  return needles.flatMap((needle) => linesWith(bytes, needle)).flatMap((line) => parseLine(line) ?? []);
 }
 
 function linesWith(lines: Buffer, needle: Buffer): readonly string[] {

@@ -57,6 +57,21 @@ test("a feed covers a cursor while nothing after it has left, and of its own seq
   assert.equal(feed.covers(at(70, "boot-0")), false);
 });
 
+test("pages of batches that have left are used again, and what is kept stays as it was pushed", () => {
+  const feed = createFeed({ start: at(0), entriesMax: 1_000_000, bytesMax: 3_000_000, watchersMax: 1 });
+  let seq = 0;
+  for (let batch = 0; batch < 60; batch++) {
+    const count = 1 + ((batch * 7) % 13);
+    const records = Array.from({ length: count }, () => record(++seq, `/${seq}/${"x".repeat(20_000 + batch * 100)}`));
+    feed.pushBatch(batchOf(...records));
+    if (batch === 30) feed.pushBatch(batchOf(record(++seq, `/${seq}/${"y".repeat(1_200_000)}`)));
+  }
+  const kept = feed.read(feed.start() ?? assert.fail(), { records: 10_000, bytes: 100_000_000 });
+  assert.equal(kept.at(-1)?.record.seq, seq);
+  for (const { record: read } of kept)
+    assert.ok(read.kind === "decision" && /^\/(\d+)\/(x+|y+)$/.exec(read.path)?.[1] === String(read.seq));
+});
+
 test("a decision is found by its ids in unread batches, without parsing the others", () => {
   const feed = createFeed({ start: at(0), entriesMax: 100_000, bytesMax: 100_000_000, watchersMax: 1 });
   const made = (seq: number): AuditRecord => ({
