@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { exampleSecret, windowLimits } from "../../src/config/index.ts";
+import { Authority } from "../support/pki.ts";
 import {
   base,
   certificate,
@@ -244,6 +245,20 @@ suite("secrets", () => {
 });
 
 suite("the listener", () => {
+  test("a certificate that demands an OCSP response is served, with a warning", async () => {
+    const hosts = ["app.example.com", "authenticate.example.com"];
+    const authority = await Authority.root();
+    const keys = { insecure_server: null, certificate_file: "cert", certificate_key_file: "key" };
+    const found = async (mustStaple: boolean) => {
+      const { cert, key } = await authority.issue({ hosts, mustStaple });
+      return problems(withKeys(keys), { files: { cert, key } });
+    };
+    assert.deepEqual(await found(true), [
+      "warning c.yaml:11:19: certificate_file: demands an OCSP response in each handshake, which this server does not send, so some clients refuse it; request a certificate without that demand (must-staple)",
+    ]);
+    assert.deepEqual(await found(false), []);
+  });
+
   const pair = certificate(["app.example.com", "authenticate.example.com"]);
   const other = certificate(["app.example.com"]);
   const files = { cert: pair.cert, key: pair.key, other: other.key };

@@ -4,7 +4,7 @@ import {
   BasicConstraintsExtension,
   ExtendedKeyUsage,
   ExtendedKeyUsageExtension,
-  type Extension,
+  Extension,
   type JsonGeneralName,
   PemConverter,
   SubjectAlternativeNameExtension,
@@ -15,6 +15,8 @@ import {
 
 const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const hourMs = 3_600_000;
+/** DER: a list with the one feature `status_request`. */
+const tlsFeatures = new Uint8Array([0x30, 0x03, 0x02, 0x01, 0x05]);
 
 export type Issued = Readonly<{
   /** PEM. */
@@ -33,6 +35,8 @@ export type CertificateOptions = Readonly<{
   /** Additional subject alternative names, such as a user principal name. */
   others?: readonly JsonGeneralName[];
   usage?: "server" | "client";
+  /** Demands a stapled OCSP response (RFC 7633). */
+  mustStaple?: boolean;
   notBefore?: Date;
   notAfter?: Date;
 }>;
@@ -77,6 +81,7 @@ export class Authority {
     ];
     const extensions: Extension[] = [new ExtendedKeyUsageExtension([usage])];
     if (names.length > 0) extensions.push(new SubjectAlternativeNameExtension(names));
+    if (wanted.mustStaple === true) extensions.push(new Extension("1.3.6.1.5.5.7.1.24", false, tlsFeatures));
     const certificate = await this.#sign(wanted.name ?? wanted.hosts?.[0] ?? "leaf", keys, extensions, wanted);
     const key = await webcrypto.subtle.exportKey("pkcs8", keys.privateKey);
     return {

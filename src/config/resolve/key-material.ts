@@ -170,6 +170,12 @@ export class KeyMaterial {
       return null;
     }
     this.#checkDates(certificate, cert.path);
+    if (certificate.raw.includes(tlsFeatureOid))
+      this.#report.warn(
+        cert.path,
+        "demands an OCSP response in each handshake, which this server does not send, so some clients refuse it",
+        "request a certificate without that demand (must-staple)",
+      );
     return { cert: certPem, key: keyPem };
   }
 
@@ -187,6 +193,9 @@ export class KeyMaterial {
       );
   }
 }
+
+/** DER of 1.3.6.1.5.5.7.1.24: the extension by which a certificate demands a stapled response (RFC 7633 §4). */
+const tlsFeatureOid = Buffer.from("06082b06010505070118", "hex");
 
 /** PEM, decoded from base64 if necessary; null when the text is neither. */
 export function pemOf(text: string): string | null {
