@@ -54,6 +54,11 @@ test("every entry of a limited reader's menu works, and all other pages say what
   for (const path of ["/people/bob", "/sessions/x", "/changes/1", "/configurations/a/diff/b"])
     assert.equal((await open(path, limited)).status, 403, path);
   assert.equal((await open("/no-such-page", limited)).status, 404);
+  for (const list of ["/held", "/requests", "/sessions"]) {
+    const gone = await open(`${list}/00000000-0000-4000-8000-000000000000`, { role: "administrator" });
+    assert.equal(gone.status, 404, list);
+    assert.ok(gone.body.includes(`href="/.pomerium/admin${list}">`), `${list}: no way back to the list`);
+  }
 });
 
 test("a limited operator changes members of a group of their routes, without acts that would be refused", async (t) => {

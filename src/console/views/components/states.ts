@@ -1,6 +1,6 @@
 /** States: what a view shows where it has nothing, could not load something, or knows that it is behind. Pure. */
 import { type Html, type HtmlValue, html } from "../../pages/html.ts";
-import type { CallAnswer, ViewContext } from "../view.ts";
+import type { CallAnswer, ViewContext, ViewPage } from "../view.ts";
 import { actionLink } from "./values.ts";
 
 /** One sentence and at most one action. */
@@ -30,6 +30,22 @@ export function errorState(
         : `${words.frame.failed} ${failed.error}`;
   const again = query.size === 0 ? path : `${path}?${query}`;
   return html`<div class="problem" role="alert" data-status="${failed.status}"><p>${sentence}</p>${actionLink(again, words.frame.tryAgain)}</div>`;
+}
+
+/** The page of one thing that could not be loaded; `gone` and a link to the list if there is no such thing. */
+export function failedPage(
+  failed: Failure,
+  context: Pick<ViewContext, "words" | "path" | "query">,
+  { title, gone, back, list }: Readonly<Record<"title" | "gone" | "back" | "list", string>>,
+): ViewPage {
+  const isGone = failed.status === 404;
+  return {
+    ...(isGone ? { status: 404 as const } : {}),
+    title,
+    lead: isGone ? gone : context.words.frame.failed,
+    content: isGone ? actionLink(list, back) : errorState(failed, context),
+    command: null,
+  };
 }
 
 /** The answer's content, or the error in its place. */

@@ -2,7 +2,7 @@
 import { type Html, type HtmlValue, html } from "../../pages/html.ts";
 import { isolateText } from "../../pages/layout.ts";
 import { actButton, actScripts } from "../components/act.ts";
-import { contentOf, emptyState, errorState } from "../components/states.ts";
+import { contentOf, emptyState, failedPage } from "../components/states.ts";
 import { dataTable } from "../components/table.ts";
 import {
   actionLink,
@@ -87,16 +87,7 @@ export const heldChangeView: View = {
     const { words } = context;
     const said = words.held;
     const answer: CallAnswer<HeldAnswer> = await callHeld(context);
-    if (answer.type === "failed") {
-      const isGone = answer.status === 404;
-      return {
-        ...(isGone ? { status: 404 as const } : {}),
-        title: said.title,
-        lead: isGone ? said.gone : words.frame.failed,
-        content: isGone ? actionLink(`${consolePath}/held`, said.back) : errorState(answer, context),
-        command: null,
-      };
-    }
+    if (answer.type === "failed") return failedPage(answer, context, { ...said, list: `${consolePath}/held` });
     const { body } = answer;
     const number = (count: number): string => formatCount(count, context);
     return {

@@ -3,7 +3,7 @@ import { type HtmlValue, html } from "../../pages/html.ts";
 import { isolateText } from "../../pages/layout.ts";
 import { actButton } from "../components/act.ts";
 import { type FilterChip, filterBar } from "../components/filter-bar.ts";
-import { emptyState, errorState, noneMatch } from "../components/states.ts";
+import { emptyState, errorState, failedPage, noneMatch } from "../components/states.ts";
 import { csvPath, dataTable, type TableRow } from "../components/table.ts";
 import { actionLink, consolePath, copyableId, formatCount, personChip, timeValue } from "../components/values.ts";
 import type { View, ViewContext, ViewPage } from "../view.ts";
@@ -188,16 +188,8 @@ async function renderOne(context: ViewContext): Promise<ViewPage> {
   const answer = await call("GET /sessions/:id", { params: { id } });
   const command = `cardea sessions show ${shellWord(id)}`;
   if (answer.type === "failed") {
-    const isGone = answer.status === 404;
-    return {
-      ...(isGone ? { status: 404 as const } : {}),
-      title: said.title,
-      lead: isGone ? said.gone : words.frame.failed,
-      content: isGone
-        ? actionLink(`${consolePath}/sessions`, words.people.sessions.title)
-        : errorState(answer, context),
-      command,
-    };
+    const back = words.people.sessions.title;
+    return { ...failedPage(answer, context, { ...said, back, list: `${consolePath}/sessions` }), command };
   }
   const { session } = answer.body;
   return {

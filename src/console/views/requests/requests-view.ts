@@ -4,7 +4,7 @@ import type { RequestDetail, RequestView } from "../../api/requests/request-sche
 import { type Html, type HtmlValue, html } from "../../pages/html.ts";
 import { definitionList, isolateText } from "../../pages/layout.ts";
 import { actButton, actScripts } from "../components/act.ts";
-import { contentOf, emptyState, errorState } from "../components/states.ts";
+import { contentOf, emptyState, failedPage } from "../components/states.ts";
 import { dataTable, linkWith } from "../components/table.ts";
 import {
   actionLink,
@@ -107,16 +107,7 @@ export const requestView: View = {
     const { words, call, params } = context;
     const said = words.requests;
     const answer = await call("GET /access-requests/:request", { params: { request: params["request"] ?? "" } });
-    if (answer.type === "failed") {
-      const isGone = answer.status === 404;
-      return {
-        ...(isGone ? { status: 404 as const } : {}),
-        title: said.title,
-        lead: isGone ? said.gone : words.frame.failed,
-        content: isGone ? actionLink(`${consolePath}/requests`, said.back) : errorState(answer, context),
-        command: null,
-      };
-    }
+    if (answer.type === "failed") return failedPage(answer, context, { ...said, list: `${consolePath}/requests` });
     const { body } = answer;
     return {
       title: said.one(nameOf(body), routeOf(body)),
