@@ -62,12 +62,18 @@ export function guardCalls(
   let refused = 0;
   let replayed = 0;
 
-  app.addHook("onRequest", async (request) => {
-    if (!request.url.startsWith("/v1/")) return;
-    const { role, name, ...proof } = await verify(request.headers.authorization).catch((error: unknown) => {
+  function identify(authorization: string | undefined): ReturnType<typeof verify> {
+    try {
+      return verify(authorization);
+    } catch (error) {
       refused += 1;
       throw error;
-    });
+    }
+  }
+
+  app.addHook("onRequest", async (request) => {
+    if (!request.url.startsWith("/v1/")) return;
+    const { role, name, ...proof } = identify(request.headers.authorization);
     if (proof.call !== callText({ method: request.method, path: request.url })) {
       refused += 1;
       throw new UnauthenticatedError({ reason: "another-call" });

@@ -93,7 +93,7 @@ export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
 
   async function callBroker(to: LeaderCall, http: HttpCall): Promise<Readonly<{ status: number; body: Uint8Array }>> {
     const base = trustedUrl(to.url);
-    const { authorization, callId } = await signCall(http, to.caller);
+    const { authorization, callId } = signCall(http, to.caller);
     const timeoutMs = Math.max(1, Math.ceil(to.timeoutMs));
     let refusal: AnswerRefusal | undefined;
     try {

@@ -154,7 +154,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
 
   async function attempt(base: string, ask: Ask): Promise<Answer> {
     const withinMs = Math.ceil(ask.answerMs); // both timers need integers
-    const { authorization, callId } = await signCall(ask, options);
+    const { authorization, callId } = signCall(ask, options);
     const signals = [closing.signal, AbortSignal.timeout(withinMs + bodyMsMax), ...(ask.signal ? [ask.signal] : [])];
     const { statusCode, headers, body } = await send(`${base}${ask.path}`, {
       dispatcher: agent,

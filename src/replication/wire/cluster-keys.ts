@@ -23,10 +23,9 @@ export const vaultKey = (secret: Uint8Array): Uint8Array => deriveKey(secret, "t
 export const serviceTokenKey = (secret: Uint8Array, role: Role): Uint8Array =>
   deriveKey(secret, `service token ${role}`);
 
-/** A key for HS256, imported once: jose imports bytes again for each use, which costs more than the MAC. */
-export const hmacKey = (bytes: Uint8Array): CryptoKey =>
-  createSecretKey(bytes).toCryptoKey({ name: "HMAC", hash: "SHA-256" }, false, ["sign", "verify"]);
-/** A key for A256GCM, imported once, as in `hmacKey`. @param bytes 32 */
+/** A key for HS256 (hs256.ts). */
+export const hmacKey = (bytes: Uint8Array): KeyObject => createSecretKey(bytes);
+/** A key for A256GCM, imported once: jose imports bytes again for each use. @param bytes 32 */
 export const sealingKey = (bytes: Uint8Array): CryptoKey =>
   createSecretKey(bytes).toCryptoKey("AES-GCM", false, ["encrypt", "decrypt"]);
 

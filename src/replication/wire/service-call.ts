@@ -7,12 +7,12 @@
  *   broker accepts it once, so each attempt needs a new token.
  * - The answer repeats the id of the token (signed-answer.ts).
  *
- * What an attacker who intercepts a token can do with it: docs/adr/0011. jose does the signing. Pure.
+ * What an attacker who intercepts a token can do with it: docs/adr/0011. Pure.
  */
-import { hash as digestOf } from "node:crypto";
-import { SignJWT } from "jose";
+import { hash as digestOf, type KeyObject } from "node:crypto";
 import type { Clock } from "../runtime/clock.ts";
 import { hmacKey, type Role, serviceTokenKey } from "./cluster-keys.ts";
+import { signHs256 } from "./hs256.ts";
 
 export type ServiceCall = Readonly<{ method: string; path: string; body?: Uint8Array | undefined }>;
 export type SignedCall = Readonly<{ authorization: string; callId: string }>;
@@ -32,26 +32,28 @@ export function createCallSigner(
     clock: Clock;
     randomBytes: (size: number) => Uint8Array;
   }>,
-): (call: ServiceCall, by: SigningCaller) => Promise<SignedCall> {
-  const keys = new Map<Role, CryptoKey>();
+): (call: ServiceCall, by: SigningCaller) => SignedCall {
+  const keys = new Map<Role, KeyObject>();
 
-  function keyOf(role: Role): CryptoKey {
+  function keyOf(role: Role): KeyObject {
     const known = keys.get(role) ?? hmacKey(serviceTokenKey(of.secret, role));
     keys.set(role, known);
     return known;
   }
 
-  return async (call, { role, name }) => {
+  return (call, { role, name }) => {
     const callId = Buffer.from(of.randomBytes(16)).toString("base64url");
     const issuedAt = Math.floor(of.clock.wall() / 1_000);
-    const token = await new SignJWT({ call: callText(call), body: bodyDigest(call.body) })
-      .setProtectedHeader({ alg: "HS256", kid: role })
-      .setIssuer(name)
-      .setAudience(`cardea:${of.cluster}`)
-      .setJti(callId)
-      .setIssuedAt(issuedAt)
-      .setExpirationTime(issuedAt + serviceTokenSeconds)
-      .sign(keyOf(role));
+    const claims = {
+      call: callText(call),
+      body: bodyDigest(call.body),
+      iss: name,
+      aud: `cardea:${of.cluster}`,
+      jti: callId,
+      iat: issuedAt,
+      exp: issuedAt + serviceTokenSeconds,
+    };
+    const token = signHs256({ kid: role, claims }, keyOf(role));
     return { authorization: `Bearer ${token}`, callId };
   };
 }

@@ -48,7 +48,7 @@ after(async () => {
 
 async function caught(call: ServiceCall, role: Role, type = "application/msgpack") {
   const signCall = createCallSigner({ cluster, secret, clock: systemClock, randomBytes: random });
-  const { authorization } = await signCall(call, { role, name: "test" });
+  const { authorization } = signCall(call, { role, name: "test" });
   return async ({ server }: Running) => {
     const answer = await fetch(`${server.url}${call.path}`, {
       method: call.method,

@@ -215,5 +215,5 @@ test("a stream that cannot start gets a status: no permission, or an unknown for
 
 async function proofOf(path: string, role: "operator" | "proxy" = "operator"): Promise<string> {
   const signCall = createCallSigner({ cluster, secret, clock: systemClock, randomBytes: random });
-  return (await signCall({ method: "GET", path }, { role, name: "test" })).authorization;
+  return signCall({ method: "GET", path }, { role, name: "test" }).authorization;
 }
