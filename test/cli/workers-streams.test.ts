@@ -10,7 +10,8 @@ import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
 import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { get, type IncomingMessage } from "node:http";
 import { connect as connectHttp2, createServer as createHttp2, type ServerHttp2Stream } from "node:http2";
 import { type AddressInfo, connect, createServer as createTcp } from "node:net";
 import { join } from "node:path";
@@ -21,7 +22,7 @@ import { systemClock } from "../../src/replication/runtime/index.ts";
 import { createBrokerClient, type Role } from "../../src/replication/wire/index.ts";
 import { createSession, loadConfigFile, type Session } from "../integration/cluster/cluster.ts";
 import { newestStamp, stamp, startUpstream, type Upstream } from "../integration/cluster/upstream.ts";
-import { TemporaryFolder } from "../support/child.ts";
+import { type Child, TemporaryFolder } from "../support/child.ts";
 import { freePorts } from "../support/free-port.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { startWithWorkers } from "./workers-process.ts";
@@ -129,16 +130,16 @@ function openSocket(
 ): OpenStream {
   const handle = cookie.slice(cookie.indexOf("=") + 1);
   const authorization = `Authorization: Pomerium ${handle}\r\n`;
-  const get = (path: string, more = ""): string =>
+  const requestOf = (path: string, more = ""): string =>
     `GET ${path} HTTP/1.1\r\nHost: app.localhost:${port}\r\nCookie: ${cookie}\r\n${more}\r\n`;
   const upgrade = (to: string): string => `Connection: Upgrade\r\nUpgrade: ${to}\r\n`;
   const requests: Readonly<Record<typeof kind, string>> = {
-    websocket: get(
+    websocket: requestOf(
       "/",
       `${upgrade("websocket")}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n`,
     ),
-    events: get("/events", "Accept: text/event-stream\r\n"),
-    answer: get("/stream"),
+    events: requestOf("/events", "Accept: text/event-stream\r\n"),
+    answer: requestOf("/stream"),
     tcp: `CONNECT tcp.localhost:6379 HTTP/1.1\r\nHost: tcp.localhost:6379\r\n${authorization}\r\n`,
     udp: `GET /.well-known/masque/udp/udp.localhost/53/ HTTP/1.1\r\nHost: udp.localhost:53\r\n${authorization}Capsule-Protocol: ?1\r\n${upgrade("connect-udp")}\r\n`,
   };
@@ -227,7 +228,7 @@ test("a receipt is complete only when streams of every kind are closed in every 
     ],
   };
   writeFileSync(configFile, JSON.stringify(written), { mode: 0o600 });
-  const { readMetrics, bothServe } = await startWithWorkers(t, { folder, configFile, metrics });
+  const { child, readMetrics, bothServe } = await startWithWorkers(t, { folder, configFile, metrics });
   await waitFor("both workers to be ready", bothServe, patience);
 
   const config = loadConfigFile(configFile);
@@ -298,4 +299,46 @@ test("a receipt is complete only when streams of every kind are closed in every 
     );
   }
   assert.ok(held.others.every((one) => !one.ended()));
+
+  await t.test(
+    "a worker that is killed in the middle of a cut ends its streams, and its successor answers for it",
+    async () => {
+      const [pid = 0] = workerPids(child);
+      process.kill(pid, "SIGSTOP"); // it receives the change and can enforce nothing
+      const stopped = await operator.submit({
+        ...{ commandId: randomUUID() as CommandId, actor: "operator:test" },
+        command: { type: "revokeSession", sessionId: others.id as never, reason: "operator" },
+      });
+      const target = {
+        type: "link",
+        link: stopped.type === "done" ? stopped.link : assert.fail(stopped.type),
+      } as const;
+      const early = await operator.receipt(target, { wait: "all", timeoutMs: 500 });
+      assert.equal(early.complete, false, "one worker still has its streams");
+      process.kill(pid, "SIGKILL");
+      await waitFor("all streams to end", () => held.others.every((one) => one.ended()), patience);
+      const late = await operator.receipt(target, { wait: "all", timeoutMs: 30_000 });
+      const last = performance.now();
+      assert.equal(late.complete, true, JSON.stringify(late.nodes));
+      assert.ok(
+        late.nodes.every(({ status }) => status === "applied"),
+        "none counts because its window has passed",
+      );
+      for (const { kind, newest, newestAtUpstream } of held.others)
+        assert.ok(Math.max(newest(), newestAtUpstream()) < last, `${kind}: a byte after the receipt`);
+      await waitFor("both workers to be ready again", bothServe, patience);
+      const headers = { host: `app.localhost:${port}`, cookie: others.cookie, accept: "application/json" };
+      for (let i = 0; i < 4; i++) {
+        const request = get({ host: "127.0.0.1", port, path: "/", agent: false, headers });
+        const [answer] = (await once(request, "response")) as [IncomingMessage];
+        answer.resume();
+        assert.equal(answer.statusCode, 401, "a new connection is refused by either worker");
+      }
+    },
+  );
 });
+
+function workerPids(parent: Child): readonly number[] {
+  const text = readFileSync(`/proc/${parent.pid}/task/${parent.pid}/children`, "latin1");
+  return text.split(" ").filter(Boolean).map(Number);
+}
