@@ -33,6 +33,7 @@ const all = [
   "followers",
   "hostile-nats",
   "proxy",
+  "workers",
   ...ofProxy,
   "live-cut",
   "idle",
