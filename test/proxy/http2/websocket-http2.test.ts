@@ -35,6 +35,8 @@ import {
 type Received = Readonly<{ req: IncomingMessage; socket: Accepted; raw: Socket }>;
 
 let upstream: Upstream;
+/** Connections that get no response. */
+const silent: Socket[] = [];
 const received: Received[] = [];
 const routes = () => [
   routeTo(upstream.port, { allowWebsockets: true, passIdentityHeaders: true }),
@@ -54,6 +56,12 @@ before(async () => {
     handleProtocols: (all) => [...all][0] ?? false,
   });
   upstream.server.on("upgrade", (req, raw: Socket, head) => {
+    if (req.url === "/silent") {
+      raw.on("error", () => {}).on("end", () => raw.destroy());
+      raw.resume();
+      silent.push(raw);
+      return;
+    }
     if (req.url === "/refused") {
       raw.end("HTTP/1.1 426 Upgrade Required\r\nX-Why: not here\r\nContent-Length: 10\r\n\r\nno sockets");
       return;
@@ -339,6 +347,41 @@ describe("a WebSocket over HTTP/2", () => {
     await answers;
     socket.terminate();
     await waitFor("the exchange to end", noneOpen(rig));
+  });
+
+  test("may send no more than its window before it is accepted, and ends at the upstream then", async () => {
+    const client = new RawHttp2(connect(rig.port, "127.0.0.1"));
+    client.send(headers(1, endHeaders, ...handshake().with(9, "/silent")));
+    await waitFor("the upstream to be asked", () => silent.length === 1);
+    for (let n = 0; n < 16; n++) client.send(data(1, 0, "x".repeat(16_384)));
+    client.send(headers(3, endHeaders, ...handshake()));
+    await waitFor("another stream to be accepted", () => client.stream(3).status === 200);
+    assert.equal(client.isOver(1), false);
+    client.send(data(1, 0, "x"));
+    await waitFor("the reset", () => client.stream(1).reset === 3);
+    await waitFor("the upstream's connection to end", () => silent[0]?.destroyed === true);
+    client.socket.destroy();
+    await waitFor("the exchanges to end", noneOpen(rig));
+  });
+
+  test("counts among the streams of its connection, and its resets among those that end a connection", async () => {
+    const full = new RawHttp2(connect(rig.port, "127.0.0.1"));
+    for (let n = 0; n < 129; n++) full.send(headers(2 * n + 1, endHeaders, ...handshake()));
+    await waitFor("128 to be open", () => received.length === 128 && full.stream(255).status === 200);
+    assert.equal(full.stream(257).reset, 7);
+    assert.equal(rig.proxy.stats().exchanges.websocket, 128);
+    full.socket.destroy();
+    await waitFor("the exchanges to end", noneOpen(rig));
+    const storm = new RawHttp2(connect(rig.port, "127.0.0.1"));
+    for (let first = 1; first < 1_000 && !storm.closed; first += 200) {
+      const ids = Array.from({ length: 100 }, (_, n) => first + 2 * n);
+      storm.send(...ids.map((id) => headers(id, endHeaders, ...handshake())));
+      await waitFor("the responses", () => storm.closed || ids.every((id) => storm.stream(id).status === 200));
+      storm.send(...ids.map((id) => reset(id, 8)));
+    }
+    await waitFor("the connection to end", () => storm.closed);
+    assert.equal(storm.goAway?.code, 11);
+    await waitFor("the exchanges to end", noneOpen(rig));
   });
 
   test("ends after the idle time-out of its route, and at the lifetime with 4408", async () => {
