@@ -6,7 +6,7 @@
  *
  * `openssl s_time` connects, sends a request of one line and closes; `callers` of them run at once. The request names
  * no host: both answer without an upstream, so the figures are those of the connections. A resumed session uses a
- * ticket of an earlier connection.
+ * ticket of an earlier connection. A bare `node:tls` server in the same rounds is the floor in Node.
  */
 import { execFile, execFileSync } from "node:child_process";
 import { join } from "node:path";
@@ -70,6 +70,14 @@ await withStand(async (stand) => {
   const server = `server { listen 127.0.0.1:${nginx} ssl; ssl_protocols TLSv1.3; ssl_certificate ${certificate.certFile};
     ssl_certificate_key ${certificate.keyFile}; location / { return 400; } }`;
   const nginxProcess = await stand.start(coreOfProxy, "nginx", ["-c", writeNginxConf(folder, "proxy", server)], nginx);
+  const [bare = 0] = await freePorts(1);
+  const bareArgs = [new URL("support/bare-tls-server.ts", import.meta.url).pathname, String(bare)];
+  const bareProcess = await stand.start(
+    coreOfProxy,
+    process.execPath,
+    [...bareArgs, certificate.certFile, certificate.keyFile],
+    bare,
+  );
   const cardea = await startCardea(stand, { upstreamPort: upstream, certificate });
   const how = { seconds: Number(values.seconds), rounds: 3 };
   const budgets: Budget[] = [];
@@ -77,16 +85,18 @@ await withStand(async (stand) => {
     ["new", "full handshakes"],
     ["reuse", "resumed sessions"],
   ] as const) {
-    const [theirs, ours] = await inRounds(
+    const [theirs, floor, ours] = await inRounds(
       [
         { name: `nginx, ${words}`, port: nginx, pinned: nginxProcess, kind },
+        { name: `bare node:tls, ${words}`, port: bare, pinned: bareProcess, kind },
         { name: `cardea, ${words}`, port: cardea.port, pinned: cardea.pinned, kind },
       ],
       how,
       bySTime,
     );
-    if (theirs === undefined || ours === undefined) throw new Error("a subject has no figure");
+    if (theirs === undefined || floor === undefined || ours === undefined) throw new Error("a subject has no figure");
     budgets.push(
+      beside(`bare node:tls, ${words}, ${values.certificate}`, { figure: floor, neighbour: theirs, ratioMin: null }),
       beside(`new TLS 1.3 connections, ${words}, ${values.certificate}`, { figure: ours, neighbour: theirs, ratioMin }),
     );
   }

@@ -358,3 +358,28 @@ test("a certificate that is revoked while its connection is open is no longer va
   assert.equal(statusOf(await answerOf(idle)), 495, "on the same connection, without a new handshake");
   assert.equal(await get(rig, alice), 495);
 });
+
+test("a reload that changes the authorities changes which certificates the same server certificate accepts", async () => {
+  const [alice, bob] = [await root.issue(person()), await other.issue(person({ name: "bob" }))];
+  const mtlsOf = (ca: string | null): DownstreamMtls => ({
+    ...{ ca, crl: null, enforcement: "policy_with_default_deny", matchSubjectAltNames: [], maxVerifyDepth: 1 },
+  });
+  const routesOf = (ca: string | null) => [
+    routeTo(upstream.port, { ...publicAccess, clientCa: ca, requiresClientCertificate: ca !== null }),
+  ];
+  const config = { certificates: [server], insecureServer: false };
+  const rig = await startRig(routesOf(null), { config: { ...config, downstreamMtls: mtlsOf(null) } });
+  cleanUps.push(() => rig.close());
+  const answers = async (): Promise<readonly number[]> => [
+    await get(rig, alice),
+    await get(rig, bob),
+    await get(rig, null),
+  ];
+  assert.deepEqual(await answers(), [200, 200, 200]);
+  await rig.activate(routesOf(root.pem), { ...config, downstreamMtls: mtlsOf(root.pem) });
+  assert.deepEqual(await answers(), [200, 495, 495]);
+  await rig.activate(routesOf(other.pem), { ...config, downstreamMtls: mtlsOf(other.pem) });
+  assert.deepEqual(await answers(), [495, 200, 495]);
+  await rig.activate(routesOf(null), { ...config, downstreamMtls: mtlsOf(null) });
+  assert.deepEqual(await answers(), [200, 200, 200]);
+});
