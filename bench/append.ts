@@ -9,17 +9,15 @@
  *
  *   node bench/append.ts [--seconds 18]
  *
- * The broker's command is the cheapest one (which configuration a node runs: no key, no seal). The server is the test
- * server with `fsync` on. CARDEA_BENCH_POSTGRES names another one, with or without a standby.
+ * The broker's command is the cheapest one (which configuration a node runs: no key, no seal). A sign-in is
+ * measured by append-sign-ins.ts. The server is the test server with `fsync` on. CARDEA_BENCH_POSTGRES names another
+ * one, with or without a standby.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { setImmediate as turn } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import pg from "pg";
-import { createLeaderClient, startBroker } from "../src/broker/index.ts";
 import { batchEventsMax } from "../src/broker/leader/batch.ts";
 import {
-  type BrokerId,
   type CommandId,
   type ConfigHash,
   linkOf,
@@ -30,32 +28,36 @@ import {
   uuidFromBytes,
   WrittenEvent,
 } from "../src/events/index.ts";
-import { createLocalFanout } from "../src/replication/fanout/index.ts";
-import type { Logger } from "../src/replication/index.ts";
-import { type AppendBatch, type EventLog, openPostgresLog } from "../src/replication/log/index.ts";
+import type { AppendBatch } from "../src/replication/log/index.ts";
 import { systemClock } from "../src/replication/runtime/index.ts";
 import { aCommandId, aSession, aSessionId, LogWriter } from "../test/support/log-writer.ts";
-import { startPostgres } from "../test/support/postgres.ts";
+import {
+  byAllCallers,
+  callers,
+  type Feed,
+  formatRatios,
+  formatRounds,
+  openLog,
+  preparePlain,
+  type Round,
+  startBenchBroker,
+  startStore,
+  timed,
+} from "./support/append-stand.ts";
 import { reportBudgets, whole } from "./support/budget.ts";
 import { percentile } from "./support/histogram.ts";
 
-const callers = 1_000;
 const rounds = 9;
 const ratioMin = 0.5;
 const { values } = parseArgs({ options: { seconds: { type: "string", default: "18" } } });
 const roundMs = (Number(values.seconds) * 1_000) / rounds / 3;
 
-type Round = Readonly<{ rate: number; cpuUs: number }>;
-type Feed = Readonly<{ run: () => Promise<Round>; close: () => Promise<void> }>;
-
-const quiet: Logger = { debug() {}, info() {}, warn: console.warn, error: console.error };
-const given = process.env["CARDEA_BENCH_POSTGRES"];
-const server = given === undefined ? await startPostgres({ settings: { fsync: "on" } }) : undefined;
-const connectionString = given ?? (await server?.newDatabase()) ?? "";
+const store = await startStore();
+const { connectionString } = store;
 try {
   const { feed: log, eventBytes } = await prepareLog();
   const { feed: broker, batchEvents } = await prepareBroker();
-  const insert = await preparePlain(eventBytes);
+  const insert = await preparePlain(connectionString, { rowBytes: eventBytes, roundMs });
   const feeds = [insert, log, broker] as const;
   for (const feed of feeds) await feed.run(); // warm-up: plans exist, code is compiled
   const results = feeds.map((): Round[] => []);
@@ -65,18 +67,17 @@ try {
   for (const feed of feeds) await feed.close();
   const [plain = [], ofLog = [], ofBroker = []] = results;
   const against = (all: readonly Round[]) => all.map(({ rate }, n) => rate / (plain[n]?.rate ?? Number.NaN));
-  const formatRatios = (ratios: readonly number[]) => ratios.map((ratio) => ratio.toFixed(2)).join(", ");
-  console.log(`plain inserts of 100 rows of ${eventBytes} B`.padEnd(44), line(plain));
-  console.log(`log, ${callers} callers, batches of ≤ ${batchEventsMax}`.padEnd(44), line(ofLog));
+  console.log(`plain inserts of 100 rows of ${eventBytes} B`.padEnd(44), formatRounds(plain));
+  console.log(`log, ${callers} callers, batches of ≤ ${batchEventsMax}`.padEnd(44), formatRounds(ofLog));
   console.log("ratio of each pair".padEnd(44), formatRatios(against(ofLog)));
-  console.log(`broker, ${callers} callers, ${inBatch} events a batch`.padEnd(44), line(ofBroker));
+  console.log(`broker, ${callers} callers, ${inBatch} events a batch`.padEnd(44), formatRounds(ofBroker));
   console.log("ratio of each pair".padEnd(44), formatRatios(against(ofBroker)));
   reportBudgets([
     verdict("append, the log, beside plain inserts", against(ofLog)),
     verdict("append, a whole broker", against(ofBroker)),
   ]);
 } finally {
-  await server?.stop();
+  await store.stop();
 }
 
 function verdict(what: string, ratios: readonly number[]) {
@@ -84,32 +85,9 @@ function verdict(what: string, ratios: readonly number[]) {
   return { what, result: `${ratio.toFixed(2)} ×`, budget: `≥ ${ratioMin} ×`, met: ratio >= ratioMin };
 }
 
-function line(all: readonly Round[]): string {
-  const rates = all.map(({ rate }) => rate);
-  const us = percentile(
-    all.map(({ cpuUs }) => cpuUs),
-    50,
-  );
-  return `${whole(percentile(rates, 50)).padStart(8)}/s, ${us.toFixed(1)} µs of this process each   (rounds: ${rates.map(whole).join(" ")})`;
-}
-
-/** @param run appends events until this moment and returns their number */
-async function timed(run: (until: number) => Promise<number>): Promise<Round> {
-  const from = performance.now();
-  const before = process.cpuUsage();
-  const count = await run(from + roundMs);
-  const { user, system } = process.cpuUsage(before);
-  return { rate: (count * 1_000) / (performance.now() - from), cpuUs: (user + system) / count };
-}
-
-async function openLog(): Promise<EventLog> {
-  const schema = `bench_${randomBytes(4).toString("hex")}`;
-  return openPostgresLog({ connectionString, cluster: "bench", schema });
-}
-
 /** The log without a broker: sessions, each in its own stream. */
 async function prepareLog(): Promise<Readonly<{ feed: Feed; eventBytes: number }>> {
-  const log = await openLog();
+  const log = await openLog(connectionString);
   const writer = await LogWriter.open(log);
   const { epoch, incarnation } = writer;
   const sample = aSession({ profile: randomBytes(40) });
@@ -157,7 +135,7 @@ async function prepareLog(): Promise<Readonly<{ feed: Feed; eventBytes: number }
   }
 
   async function run(): Promise<Round> {
-    return timed(async (until) => {
+    return timed(roundMs, async (until) => {
       let events = 0;
       const call = async (): Promise<void> => {
         while (performance.now() < until) {
@@ -176,16 +154,8 @@ async function prepareLog(): Promise<Readonly<{ feed: Feed; eventBytes: number }
 }
 
 async function prepareBroker(): Promise<Readonly<{ feed: Feed; batchEvents: () => number }>> {
-  const log = await openLog();
-  const secret = randomBytes(32);
-  const overHttp = { cluster: "bench", secret, clock: systemClock, tlsCa: null, allowPlaintext: false };
-  const broker = startBroker({
-    ...{ log, cluster: "bench", brokerId: "bench" as BrokerId, secret, clock: systemClock, random: randomBytes },
-    ...{ advertisedUrl: null, duties: [], logger: quiet, takeoverMs: 3_000, commandMs: 60_000 },
-    lease: { deltaMs: 5_000, drift: 0.01, beatMs: 200, windowMaxMs: 120_000 },
-    fanout: createLocalFanout({ logger: quiet }),
-    leaderClient: createLeaderClient(overHttp),
-  });
+  const log = await openLog(connectionString);
+  const broker = startBenchBroker(log);
   const port = broker.databroker("proxy");
   const hashes = [randomBytes(32), randomBytes(32)].map((bytes) => bytes.toString("hex") as ConfigHash);
   const turns = new Uint32Array(callers);
@@ -200,19 +170,7 @@ async function prepareBroker(): Promise<Readonly<{ feed: Feed; batchEvents: () =
     if (result.type !== "done" || !result.changed) throw new Error(`not appended: ${JSON.stringify(result)}`);
   }
 
-  async function run(): Promise<Round> {
-    return timed(async (until) => {
-      let events = 0;
-      const call = async (_: unknown, caller: number): Promise<void> => {
-        while (performance.now() < until) {
-          await ask(caller);
-          events += 1;
-        }
-      };
-      await Promise.all(Array.from({ length: callers }, call));
-      return events;
-    });
-  }
+  const run = (): Promise<Round> => timed(roundMs, (until) => byAllCallers(until, ask));
 
   async function close(): Promise<void> {
     await broker.stop();
@@ -223,28 +181,4 @@ async function prepareBroker(): Promise<Readonly<{ feed: Feed; batchEvents: () =
     return events / batches;
   };
   return { feed: { run, close }, batchEvents };
-}
-
-/** The floor: one connection, one transaction for 100 rows, one index. */
-async function preparePlain(rowBytes: number): Promise<Feed> {
-  const client = new pg.Client({ connectionString });
-  await client.connect();
-  const table = `plain_${randomBytes(4).toString("hex")}`;
-  await client.query(
-    `create table ${table} (pos bigint generated always as identity primary key, payload bytea not null)`,
-  );
-  const placeholders = Array.from({ length: 100 }, (_, i) => `($${i + 1})`).join(", ");
-  const statement = { name: "plain", text: `insert into ${table} (payload) values ${placeholders}` };
-
-  async function run(): Promise<Round> {
-    return timed(async (until) => {
-      let rows = 0;
-      while (performance.now() < until) {
-        await client.query({ ...statement, values: Array.from({ length: 100 }, () => randomBytes(rowBytes)) });
-        rows += 100;
-      }
-      return rows;
-    });
-  }
-  return { run, close: () => client.end() };
 }

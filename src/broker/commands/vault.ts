@@ -119,8 +119,12 @@ export function parseTokens(value: unknown): ProviderTokens | undefined {
   return { accessToken, refreshToken, idToken, accessTokenExpiresAt: at as UnixMs | null };
 }
 
+/** The ids of the vault's keys, of which a broker has one or two. */
+const keyIds = new WeakMap<Uint8Array, Uint8Array>();
+
 /** `seal` binds a value to a person; here it is bound to the session, under a key that only brokers derive. */
 function holder(sessionId: SessionId, vaultKey: Uint8Array): PersonKey {
-  const keyId = digestOf("sha256", vaultKey, "buffer").subarray(0, 8);
+  const keyId = keyIds.get(vaultKey) ?? digestOf("sha256", vaultKey, "buffer").subarray(0, 8);
+  keyIds.set(vaultKey, keyId);
   return { userId: sessionId as string as UserId, keyId, key: vaultKey };
 }

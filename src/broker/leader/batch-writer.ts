@@ -203,17 +203,18 @@ export class BatchWriter {
   }
 
   #perform(next: Next, commands: readonly QueuedCommand[]): void {
+    const { draft } = next;
+    const mayLoad = next.round < loadRoundsMax;
+    const candidates = commands.filter((queued) => !this.#isLocked(queued, next));
     try {
-      next.draft.add(
-        commands.filter((queued) => !this.#isLocked(queued, next)),
-        this.#context.at.wall,
-      );
+      if (mayLoad) draft.noteMissing(candidates);
+      // With what is missing, all commands of the draft are performed again.
+      if (!mayLoad || !draft.hasMissing) draft.add(candidates, this.#context.at.wall);
     } catch (error) {
       this.#notLoaded(next, error);
       return;
     }
-    const { missing } = next.draft;
-    if (missing.streams.length + missing.people.length > 0 && next.round < loadRoundsMax) this.#load(next, missing);
+    if (mayLoad && draft.hasMissing) this.#load(next, draft.missing);
     else if (this.hasInFlight && next.draft.size >= preparedFromEvents) this.#prepareBatch(next);
   }
 

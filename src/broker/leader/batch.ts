@@ -25,7 +25,7 @@ import {
 } from "../../events/index.ts";
 import type { AppendBatch, LogEntry } from "../../replication/log/index.ts";
 import { type Access, AccessSet } from "../commands/access.ts";
-import { accessOf, performCommand } from "../commands/catalog.ts";
+import { accessOf, performCommand, personOf } from "../commands/catalog.ts";
 import { type Changes, type Performed, refuseCommand, type Tools } from "../commands/performed.ts";
 import type { QueuedCommand } from "../core/internal-messages.ts";
 
@@ -105,6 +105,26 @@ export class BatchDraft {
   /** What must be loaded before all its candidates can be performed. */
   get missing(): BuiltBatch["missing"] {
     return { streams: [...this.#missing.streams], people: [...this.#missing.people] };
+  }
+
+  get hasMissing(): boolean {
+    return this.#missing.streams.size + this.#missing.people.size > 0;
+  }
+
+  /**
+   * Notes what candidates surely miss, without performing them: their person's key, and the versions of their streams.
+   * Seals are most of the cost of a sign-in, and would be made in vain.
+   */
+  noteMissing(candidates: readonly QueuedCommand[]): void {
+    const { keyOf, versionOf, projection } = this.#builder;
+    for (const { request } of candidates) {
+      const person = personOf(request.command, projection);
+      if (person === undefined || keyOf(person) !== undefined) continue;
+      const access = accessOf(request, projection);
+      if (this.#conflicts(access)) continue; // deferred, whatever it misses
+      this.#missing.people.add(person);
+      for (const stream of access.writes) if (versionOf(stream) === undefined) this.#missing.streams.add(stream);
+    }
   }
 
   add(candidates: readonly QueuedCommand[], now: UnixMs): void {
