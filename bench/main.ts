@@ -29,6 +29,7 @@ const all = [
   "audit-seal",
   "follower",
   "append",
+  "append-sign-ins",
   "revoke",
   "followers",
   "hostile-nats",
