@@ -88,6 +88,7 @@ export async function startCardea(stand: Stand, options: CardeaOptions): Promise
     process.execPath,
     [
       ...(profile === undefined ? [] : ["--cpu-prof", "--cpu-prof-dir", profile]),
+      ...(process.env["NODE_FLAGS"]?.split(" ") ?? []),
       options.program ?? new URL("../../src/main.ts", import.meta.url).pathname,
       "run",
       "-c",

@@ -71,7 +71,7 @@ async function slowUpload(n: number): Promise<Client> {
 
 async function slowDownload(n: number): Promise<Client> {
   const socket = await connectTls("http/1.1");
-  socket.write(headOf(n, `GET /slow/${downloadBytes}?client=${n}`, []), "latin1");
+  socket.write(headOf(n, `GET /slow/${downloadBytes}`, []), "latin1");
   return () => {
     const part = socket.read(readBytes) as Buffer | null;
     result.received += part?.length ?? 0;
@@ -98,7 +98,7 @@ async function slowStreams(first: number): Promise<readonly Client[]> {
     const id = 1 + i * 2;
     const n = first + i;
     const uploads = i % 2 === 0;
-    const path = uploads ? `/slow/upload?client=${n}` : `/slow/${downloadBytes}?client=${n}`;
+    const path = uploads ? `/slow/upload?client=${n}` : `/slow/${downloadBytes}`;
     const block = literalBlock([
       [":method", uploads ? "PUT" : "GET"],
       [":scheme", "https"],
