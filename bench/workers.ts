@@ -69,14 +69,10 @@ await withStand(async (stand) => {
   const [alone, two, four] = subjects as [Subject, Subject, Subject];
   const separate = [alone, await startSubject(stand, 1, upstream, "separate")];
   const runs: readonly Readonly<{ name: string; run: (forS: number) => Promise<Figure> }>[] = [
-    { name: "one process", run: (forS) => runOnce(alone, connectionsPerWorker, forS) },
-    {
-      name: "two processes",
-      run: async (forS) =>
-        together(await Promise.all(separate.map((each) => runOnce(each, connectionsPerWorker, forS)))),
-    },
-    { name: "2 workers", run: (forS) => runOnce(two, 2 * connectionsPerWorker, forS) },
-    { name: "4 workers", run: (forS) => runOnce(four, 4 * connectionsPerWorker, forS) },
+    { name: "one process", run: (forS) => loadEach([alone], forS) },
+    { name: "two processes", run: (forS) => loadEach(separate, forS) },
+    { name: "2 workers", run: (forS) => loadEach([two], forS) },
+    { name: "4 workers", run: (forS) => loadEach([four], forS) },
   ];
   for (const { run } of runs) await run(2);
   const figures = new Map<string, Figure[]>(runs.map(({ name }) => [name, []]));
@@ -180,15 +176,19 @@ async function msPerChange({ cardea }: Subject): Promise<number> {
   return used / changes;
 }
 
-/** Of subjects that were loaded at the same time. */
-function together(figures: readonly Figure[]): Figure {
-  const perSecond = figures.reduce((sum, figure) => sum + figure.perSecond, 0);
-  return {
-    perSecond,
-    ...{ p50: Number.NaN, p99: Number.NaN },
-    errors: figures.reduce((sum, { errors }) => sum + errors, 0),
-    cpuUs: figures.reduce((sum, figure) => sum + figure.cpuUs * figure.perSecond, 0) / perSecond,
-  };
+/**
+ * Loads all at the same time, with one program for each process or worker: more load programs make each batch of
+ * requests larger, and so each request cheaper.
+ */
+async function loadEach(subjects: readonly Subject[], forS: number): Promise<Figure> {
+  const loads = subjects.flatMap((subject) => new Array<Subject>(subject.workers).fill(subject));
+  const figures = await Promise.all(loads.map((subject) => runOnce(subject, connectionsPerWorker, forS)));
+  const sum = (of: (figure: Figure, index: number) => number): number =>
+    figures.reduce((total, figure, index) => total + of(figure, index), 0);
+  const perSecond = sum((figure) => figure.perSecond);
+  // Each load has measured all workers of its subject.
+  const cpu = sum((figure, index) => (figure.cpuUs * figure.perSecond) / (loads[index]?.workers ?? 1));
+  return { perSecond, p50: Number.NaN, p99: Number.NaN, errors: sum(({ errors }) => errors), cpuUs: cpu / perSecond };
 }
 
 /** The medians of the rounds, with the errors of all. */
