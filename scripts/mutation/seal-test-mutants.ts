@@ -248,8 +248,8 @@ export const sealTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: leaf,
-        take: "  commitmentOf(parts, personal).copy(shown.bytes, shown.length);",
-        put: '  const text = shown.bytes.toString("latin1", 0, shown.length).replace(/"result":"[a-z_]*"/, "");\n  shown.length = shown.bytes.write(text, "latin1");\n  commitmentOf(parts, personal).copy(shown.bytes, shown.length);',
+        take: '  const { bytes, length } = parts.shown;\n  bytes.write(commitmentOf(parts), length, "latin1");',
+        put: '  const { shown } = parts;\n  const text = shown.bytes.toString("latin1", 0, shown.length).replace(/"result":"[a-z_]*"/, "");\n  shown.length = shown.bytes.write(text, "latin1");\n  const { bytes, length } = shown;\n  bytes.write(commitmentOf(parts), length, "latin1");',
       },
     ],
   },
