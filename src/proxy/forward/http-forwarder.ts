@@ -229,26 +229,28 @@ class Forwarding implements UpstreamHandler, BodyReader {
     const { hasBody } = this.#job.downstream;
     if (error instanceof UpstreamIdleError && this.#waitsForCaller) this.#refuseBody("too-slow");
     else if (this.#repeating !== undefined) this.#fail(error);
-    else if (!this.#begun) this.#tryAnother(error);
-    else if (unprocessed && (!hasBody || this.#kept !== null)) {
+    else if (!this.#begun && !unprocessed) this.#tryAnother(error);
+    else if (unprocessed && (!hasBody || this.#kept !== null || !this.#readingBody)) {
       const refused = this.#call;
       this.#keepUnsent();
       this.#takeAnother(); // an upstream that refuses may be shutting down
       this.#catchingUp = this.#readingBody;
-      this.#repeat(error, refused);
-    } else if (staleConnection && !hasBody && repeatable.has(this.#job.method)) this.#resend();
+      // GOAWAY concerns all requests of a connection at once.
+      if (staleConnection) this.#resend(refused);
+      else this.#repeat(error, refused);
+    } else if (staleConnection && !hasBody && repeatable.has(this.#job.method)) this.#resend(this.#call);
     else this.#fail(error);
   }
 
   /**
-   * Resends the request after the upstream closed a kept connection. Such a close says nothing about the upstream's
-   * health, and an upstream closes many at a time, so neither the bound on retries nor their count applies. A request
-   * is resent once at most, and never after a byte of a response.
+   * Resends the request after the upstream closed a kept connection, or announced that it will. Such a close says
+   * nothing about the upstream's health, and an upstream closes many at a time, so neither the bound on retries nor
+   * their count applies. A request is resent once at most, and never after a byte of a response.
    */
-  #resend(): void {
+  #resend(refused: UpstreamCall | undefined): void {
     this.#repeating = this.#target;
     this.#job.onResend();
-    this.#dispatch(this.#call);
+    this.#dispatch(refused);
   }
 
   #tryAnother(error: Error): void {

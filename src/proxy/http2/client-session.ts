@@ -154,7 +154,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
     clearInterval(this.#checkTimer);
     const opening = this.#opening.splice(0);
     for (const stream of this.#streams.all()) stream.fail({ code: undefined, error, unprocessed: false });
-    for (const stream of opening) stream.fail({ code: undefined, error, unprocessed: false });
+    for (const stream of opening) stream.fail({ code: undefined, error, unprocessed: true }); // nothing was sent
   }
 
   // --- for streams
@@ -222,8 +222,9 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
     this.#socket.destroySoon();
     const error = new UpstreamProtocolError(`the upstream broke the rules of HTTP/2: ${fault.reason}`);
     this.#hooks.onFault(error);
-    for (const stream of [...this.#streams.all(), ...this.#opening.splice(0)])
-      stream.fail({ code: fault.code, error, unprocessed: false });
+    const opening = this.#opening.splice(0);
+    for (const stream of [...this.#streams.all()]) stream.fail({ code: fault.code, error, unprocessed: false });
+    for (const stream of opening) stream.fail({ code: fault.code, error, unprocessed: true });
   }
 
   isOpen(streamId: number): boolean {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type IncomingMessage, request } from "node:http";
 import { constants, createSecureServer, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
-import type { AddressInfo, Socket } from "node:net";
+import { type AddressInfo, connect, type Socket } from "node:net";
 import { after, before, test } from "node:test";
 import { createServer as createTlsServer } from "node:tls";
 import { endHeaders, endStream, frame, frameTypes, headers, serveFrames } from "../../support/http2-frames.ts";
@@ -193,4 +193,77 @@ test("an upstream that has fallen silent gets a PING, and without an answer its 
   assert.equal((await own.request({})).status, 204);
   assert.deepEqual([sockets.length, pings], [2, [1, 1]]);
   await waitFor("the silent connection to end", () => sockets[0]?.destroyed === true);
+});
+
+test("an upstream that shuts down in order loses none of many requests, with or without bodies", async () => {
+  const sockets: Socket[] = [];
+  const seen: number[] = [];
+  const server = createTlsServer({ ...issued, ALPNProtocols: ["h2"] }, (socket) => {
+    const nth = sockets.push(socket);
+    serveFrames(socket, ({ type, stream }) => {
+      if (type !== frameTypes.headers) return;
+      if (seen.length === 0)
+        socket.write(headers(stream, endHeaders | endStream, ":status", "204")); // a warm-up
+      else if (nth > 1) socket.write(headers(stream, endHeaders | endStream, ":status", "200"));
+      // The first request is processed, the others are not. The answer and GOAWAY arrive in one read.
+      else if (seen.length === 10)
+        socket.write(
+          Buffer.concat([headers(3, endHeaders | endStream, ":status", "201"), frame(frameTypes.goAway, 0, 0, goAway)]),
+        );
+      seen.push(nth);
+    });
+  });
+  const goAway = Buffer.from([0, 0, 0, 3, 0, 0, 0, 0]);
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const breakers = { connections: 10, pending: 100, requests: 100, retries: 0, streams: 100 };
+  const route = routeOf((server.address() as AddressInfo).port, { ...publicAccess, circuitBreakers: breakers });
+  const own = await startRig([route]);
+  cleanUps.push(() => own.close());
+  cleanUps.push(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  assert.equal((await own.request({})).status, 204);
+  const first = own.request({});
+  await waitFor("the first request to arrive", () => seen.length === 2);
+  const others = Array.from({ length: 9 }, (_, i) => own.request(i % 2 === 0 ? {} : { method: "POST", body: "hello" }));
+  const statuses = (await Promise.all(others)).map(({ status }) => status);
+  assert.deepEqual(new Set(statuses), new Set([200]));
+  assert.equal((await first).status, 201);
+  assert.equal(sockets.length, 2);
+});
+
+test("a request that arrives together with the upstream's GOAWAY gets another connection", async () => {
+  const sockets: Socket[] = [];
+  const server = createTlsServer({ ...issued, ALPNProtocols: ["h2"] }, (socket) => {
+    sockets.push(socket);
+    serveFrames(socket, ({ type, stream }) => {
+      if (type === frameTypes.headers) socket.write(headers(stream, endHeaders | endStream, ":status", "204"));
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const own = await startRig([routeOf((server.address() as AddressInfo).port, publicAccess)]);
+  const caller = connect(own.port, "127.0.0.1");
+  cleanUps.push(() => own.close());
+  cleanUps.push(() => {
+    for (const socket of [...sockets, caller]) socket.destroy();
+    server.close();
+  });
+  let received = "";
+  caller.on("data", (chunk: Buffer) => {
+    received += chunk.toString("latin1");
+  });
+  const responses = (): number => received.split("HTTP/1.1 204").length - 1;
+  const post = "POST / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 2\r\n\r\nhi";
+  for (let n = 1; n <= 5; n++) {
+    caller.write(post);
+    await waitFor("the response", () => responses() === 2 * n - 1);
+    // Both are in the kernel when the proxy next reads: first the request, then the end of its connection.
+    caller.write(post);
+    sockets.at(-1)?.write(frame(frameTypes.goAway, 0, 0, Buffer.from([0, 0, 0, 1, 0, 0, 0, 0])));
+    await waitFor("the response", () => responses() === 2 * n);
+  }
+  assert.doesNotMatch(received, /HTTP\/1\.1 5/);
 });
