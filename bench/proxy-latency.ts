@@ -9,7 +9,7 @@
  * each of its clients keeps its own rate, and all of them send in the same instant, 64 requests at once every few
  * milliseconds. It also counts from the sending, not from when a request was due. So the load is our own open loop
  * (support/open-loop.ts). Its time directly at the upstream is printed as the floor; over HTTP/2 that is the
- * upstream's nginx with TLS.
+ * upstream's nginx with TLS. `NODE_FLAGS` has flags of Node for the process that is measured.
  */
 import { execFile } from "node:child_process";
 import { writeFileSync } from "node:fs";
