@@ -10,6 +10,7 @@ import type { TLSSocket } from "node:tls";
 import type { RenderPage } from "../../auth/index.ts";
 import type { Config, HostPort } from "../../config/index.ts";
 import type { AcmeServing } from "../autocert/autocert-timer.ts";
+import { type Linked, LinkedList } from "../enforce/intrusive-list.ts";
 import { Http1Connection } from "../http1/connection.ts";
 import { Http2Connection } from "../http2/connection.ts";
 import { ResponseNames } from "../http2/hpack/response-names.ts";
@@ -27,6 +28,7 @@ import { readEndedPeers } from "./linux-tcp-table-file.ts";
 export type ListenerConfig = EntryConfig & Pick<Config, "address" | "timeouts" | "http2Connections">;
 
 type Connection = Http1Connection | Http2Connection | NodeHttp2Connection;
+type OpenConnection = Linked<OpenConnection> & Readonly<{ connection: Connection; socket: Socket }>;
 
 export type ProxyListener = Readonly<{
   /** The bound address. */
@@ -83,7 +85,7 @@ export async function openProxyListener(
       return limitOf(timeouts.idleMs);
     },
   };
-  const connections = new Map<Connection, Socket>();
+  const connections = new LinkedList<OpenConnection>();
   const responseNames = new ResponseNames();
 
   // --- from a connection to its requests
@@ -100,16 +102,24 @@ export async function openProxyListener(
       return;
     }
     const onHttp2 = (): void => {
-      connections.delete(connection);
+      release();
       take(newHttp2Connection(socket, caller), socket);
     };
     const connection = new Http1Connection(socket, caller, owner, config.codecType === "http1" ? null : onHttp2);
-    take(connection, socket);
+    const release = take(connection, socket);
   }
 
-  function take(connection: Connection, socket: Socket): void {
-    connections.set(connection, socket);
-    socket.once("close", () => connections.delete(connection));
+  /** @returns ends the listing before the connection closes */
+  function take(connection: Connection, socket: Socket): () => void {
+    const open: OpenConnection = { connection, socket, before: undefined, after: undefined };
+    let isListed = true;
+    const release = (): void => {
+      if (isListed) connections.remove(open);
+      isListed = false;
+    };
+    connections.push(open);
+    socket.once("close", release);
+    return release;
   }
 
   /** A caller that ends its side behind a paused upload has left. */
@@ -128,7 +138,7 @@ export async function openProxyListener(
   const sweeping = setInterval(() => {
     const now = hooks.monotonic();
     const paused: Http1Connection[] = [];
-    for (const connection of connections.keys()) {
+    for (const { connection } of connections.items()) {
       connection.sweep(now);
       if (connection instanceof Http1Connection && connection.readPaused) paused.push(connection);
     }
@@ -145,20 +155,22 @@ export async function openProxyListener(
     },
     async stopAccepting() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const connection of connections.keys()) connection.closeIdle();
+      for (const { connection } of connections.items()) connection.closeIdle();
       entry.destroyEntering();
       await closed;
       clearInterval(sweeping);
     },
     async whenHeard() {
       for (;;) {
-        const lingering = [...connections].flatMap(([connection, socket]) => (connection.lingering ? [socket] : []));
+        const lingering = connections
+          .items()
+          .flatMap(({ connection, socket }) => (connection.lingering ? [socket] : []));
         if (lingering.length === 0) return;
         await Promise.all(lingering.map((socket) => new Promise<void>((resolve) => socket.once("close", resolve))));
       }
     },
     destroyConnections() {
-      for (const connection of connections.keys()) connection.destroyUnlessTaken();
+      for (const { connection } of connections.items()) connection.destroyUnlessTaken();
     },
   };
 }

@@ -6,6 +6,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Config, TlsFiles } from "../../config/index.ts";
 import type { AcmeServing } from "../autocert/autocert-timer.ts";
+import { type Linked, LinkedList } from "../enforce/intrusive-list.ts";
 import { guardSocket } from "../enforce/send-queue-socket.ts";
 import type { ConnectionPeer } from "../message/peer.ts";
 import { createQuestionListener, lookForQuestion } from "./acme-challenge-listener.ts";
@@ -48,26 +49,34 @@ export type Entry = Readonly<{
   destroyEntering(): void;
 }>;
 
+/** A TCP connection that has not reached HTTP. */
+type Entering = Linked<Entering> & { readonly socket: Socket; caller: ConnectionPeer };
+
 export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeServing | null): Entry {
   let inForce = config;
   let trusts = compileClientTrusts(config);
   const questions = acme === null ? null : createQuestionListener(acme.challengeCertificate);
   const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, arrive);
-  /** TCP connections that have not reached HTTP. */
-  const entering = new Map<Socket, ConnectionPeer>();
+  const entering = new LinkedList<Entering>();
+  const enteringBySocket = new WeakMap<Socket, Entering>();
   const tls: TlsListener | null = config.insecureServer
     ? null
     : createTlsListener(materialOf(config, trusts, acme), { onSecure, onFailed: hooks.onRefused, wall: hooks.wall });
   acme?.onChange(() => tls?.reload(materialOf(inForce, trusts, acme)));
 
-  function forget(this: Socket): void {
-    entering.delete(this);
+  function release(this: Socket): void {
+    const entry = enteringBySocket.get(this);
+    if (entry === undefined) return;
+    enteringBySocket.delete(this);
+    entering.remove(entry);
   }
 
   function arrive(socket: Socket): void {
     const caller: ConnectionPeer = { address: plainAddress(socket.remoteAddress), skippedBytes: 0, certificate: null };
-    entering.set(socket, caller);
-    socket.once("close", forget);
+    const entry: Entering = { socket, caller, before: undefined, after: undefined };
+    enteringBySocket.set(socket, entry);
+    entering.push(entry);
+    socket.once("close", release);
     if (!config.useProxyProtocol) {
       enter(socket, caller);
       return;
@@ -75,9 +84,8 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
     readFirstBytes(socket, {
       look: lookForProxyHeader,
       onFound({ address, bytes }) {
-        const said = { ...caller, address: address ?? caller.address, skippedBytes: bytes };
-        entering.set(socket, said);
-        enter(socket, said);
+        entry.caller = { ...caller, address: address ?? caller.address, skippedBytes: bytes };
+        enter(socket, entry.caller);
       },
       onBad: (why) => hooks.onRefused(`proxy-protocol-${why}`),
     });
@@ -101,7 +109,7 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
 
   function onSecure(socket: TLSSocket): void {
     const tcp = tcpSocketOf(socket);
-    const entered = entering.get(tcp);
+    const entered = enteringBySocket.get(tcp)?.caller;
     // The connection has closed meanwhile.
     if (entered === undefined) {
       socket.destroy();
@@ -124,7 +132,7 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
   }
 
   function enterHttp(tcp: Socket, socket: Socket, caller: ConnectionPeer, protocol?: TLSSocket["alpnProtocol"]): void {
-    entering.delete(tcp);
+    release.call(tcp);
     guardSocket(socket);
     hooks.onEntered(socket, caller, protocol);
   }
@@ -138,7 +146,7 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
       trusts = nextTrusts;
     },
     destroyEntering() {
-      for (const socket of entering.keys()) socket.destroy();
+      for (const { socket } of entering.items()) socket.destroy();
     },
   };
 }
