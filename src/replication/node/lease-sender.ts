@@ -53,6 +53,8 @@ export class LeaseSender {
   #confirmAt = never;
   #confirmedAt = Number.NEGATIVE_INFINITY;
   #confirmPauseMs = 0;
+  /** The newest renew that replaced a confirmation. A leader that refuses it may not have counted what it says. */
+  #carriedBy = 0;
   #goodbyes = 0;
   #goodbyeAt = never;
   #stopped = false;
@@ -84,9 +86,11 @@ export class LeaseSender {
     if (message === null) return;
     this.#counts.renews += 1;
     this.#renewedAt = now;
+    const carries = this.#confirmAt !== never || this.#confirmAgain;
     this.#confirmAt = never; // the renew says the same
     this.#confirmAgain = false;
-    this.#send(message, now, answerMsMax);
+    const id = this.#send(message, now, answerMsMax);
+    if (carries) this.#carriedBy = id;
   }
 
   /** @param pauseMs the least time between two confirmations, as the leader wants it; 0: none */
@@ -145,6 +149,7 @@ export class LeaseSender {
     if (answer.type === "failed" || answer.type === "refused") this.#recordFailure(call.kind, answer);
     else this.#failuresInARow = 0;
     if (call.kind === "goodbye") this.#afterGoodbye(answer.type === "taken", now);
+    if (id === this.#carriedBy && answer.type === "refused") this.confirm(now);
     // After a failure, the next renew carries the same state.
     if (call.kind === "confirm" && this.#confirmAgain && answer.type === "taken") this.confirm(now);
     return call;
@@ -179,10 +184,11 @@ export class LeaseSender {
     else this.#goodbyeAt = now + addJitter(goodbyeGapMs, this.#options.random);
   }
 
-  #send(message: LeaseMessage, now: number, withinMs: number): void {
+  #send(message: LeaseMessage, now: number, withinMs: number): number {
     const id = this.#options.nextId();
     this.#inFlight.set(id, { kind: message.type, at: now, until: now + withinMs });
     this.#options.emit({ type: "sendLease", id, message });
+    return id;
   }
 
   #recordFailure(kind: Kind, { error, refusal }: Readonly<{ error?: unknown; refusal?: LeaseRefusal }>): void {

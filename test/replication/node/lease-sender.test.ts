@@ -88,6 +88,32 @@ test("a renew that was built while a confirmation is in flight repeats what that
   assert.equal(confirms(sent), 1);
 });
 
+test("a renew that the leader refuses replaces no confirmation, and a refusal causes one at most", () => {
+  const { sender, sent } = newSender();
+  sender.pauseConfirms(400);
+  sender.confirm(0);
+  sender.renew(10);
+  const refusal = { code: "past-region", message: "" } as const;
+  for (const { id } of sent.splice(0)) sender.onAnswer(id, { type: "refused", refusal }, 20);
+  sender.wake(500);
+  assert.equal(confirms(sent), 1);
+  for (const { id } of sent.splice(0)) sender.onAnswer(id, { type: "taken" }, 510);
+  sender.renew(1_000);
+  for (const { id } of sent.splice(0)) sender.onAnswer(id, { type: "refused", refusal }, 1_010);
+  sender.wake(1_900);
+  assert.equal(confirms(sent), 0, "there is nothing new to confirm");
+});
+
+test("a renew without an answer causes no confirmation: the next renew says the same", () => {
+  const { sender, sent } = newSender();
+  sender.pauseConfirms(400);
+  sender.confirm(0);
+  sender.renew(10);
+  for (const { id } of sent.splice(0)) sender.onAnswer(id, { type: "failed", error: new Error("gone") }, 20);
+  sender.wake(500);
+  assert.equal(confirms(sent), 0);
+});
+
 test("a pause that ends lets confirmations leave at once again", () => {
   const { sender, sent } = newSender();
   sender.pauseConfirms(400);
