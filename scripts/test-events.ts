@@ -6,15 +6,17 @@ import type { TestEvent } from "node:test/reporters";
 import { inspect } from "node:util";
 
 /**
- * `began` and `ended`: one test; `failed`: one, with the whole error; `skipped`: the reason; `remark`: Node's message
- * about the file, such as an error after a test; `summary`: the last line of a file that ended by itself, with the
- * processor time of its process and of those that it started and that have ended.
+ * `began` and `ended`: one test; `passed`: one that was not skipped, with its file; `failed`: one, with the whole
+ * error; `skipped`: the reason; `remark`: Node's message about the file, such as an error after a test; `summary`:
+ * the last line of a file that ended by itself, with the processor time of its process and of those that it
+ * started and that have ended.
  */
 export type TestLine =
   | Readonly<{ type: "began" | "ended"; name: string }>
   | Readonly<{ type: "remark"; text: string }>
-  | Readonly<{ type: "failed"; name: string; line: number; story: string }>
-  | Readonly<{ type: "skipped"; reason: string }>
+  | Readonly<{ type: "passed"; file: string }>
+  | Readonly<{ type: "failed"; file: string; name: string; line: number; story: string }>
+  | Readonly<{ type: "skipped"; file: string; reason: string }>
   | Readonly<{ type: "summary"; tests: number; passed: number; failed: number; skipped: number; cpuS: number }>;
 
 const figures = /^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) /;
@@ -36,11 +38,19 @@ function lineOf({ type, data }: TestEvent): TestLine | null {
     case "test:diagnostic":
       return figures.test(data.message) ? null : { type: "remark", text: data.message };
     case "test:pass":
-      return typeof data.skip === "string" ? { type: "skipped", reason: data.skip } : null;
+      if (typeof data.skip === "string") return { type: "skipped", file: data.file ?? "", reason: data.skip };
+      if (data.details.type === "suite" || data.skip === true || data.todo !== undefined) return null;
+      return { type: "passed", file: data.file ?? "" };
     case "test:fail": {
       const error = data.details.error as Error & { failureType?: string };
       if (error.failureType === "subtestsFailed" || data.todo !== undefined) return null;
-      return { type: "failed", name: data.name, line: data.line ?? 0, story: tell(error.cause ?? error) };
+      return {
+        type: "failed",
+        file: data.file ?? "",
+        name: data.name,
+        line: data.line ?? 0,
+        story: tell(error.cause ?? error),
+      };
     }
     case "test:summary": {
       const { tests, passed, skipped, todo } = data.counts;

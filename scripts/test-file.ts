@@ -8,7 +8,7 @@
 import { spawn } from "node:child_process";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { setPriority, tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join, relative, resolve } from "node:path";
 import type { TestLine } from "./test-events.ts";
 
 export type Outcome = Readonly<{
@@ -16,6 +16,10 @@ export type Outcome = Readonly<{
   passed: number;
   failed: number;
   skipped: number;
+  /** The files that have to run again, if it failed: all of them unless the failures name their files. */
+  failedFiles: readonly string[];
+  /** Tests in the other files. */
+  elsewhere: Readonly<Record<"passed" | "skipped", number>>;
   /** Seconds of processor time. */
   cpuS: number;
   /** One line for the file or files, and the errors of failed tests. */
@@ -47,7 +51,13 @@ export async function runTestFiles(
   rmSync(folder, { recursive: true, force: true });
   const [first = ""] = files;
   const name = files.length === 1 ? first : `${first} and ${files.length - 1} more`;
-  return outcomeOf(name, { lines, ending, printed, seconds });
+  const outcome = outcomeOf(name, { lines, ending, printed, seconds });
+  const named = new Set(lines.flatMap((line) => (line.type === "failed" ? [relative(root, line.file)] : [])));
+  const isWhole = lines.some(({ type }) => type === "summary") && [...named].every((file) => files.includes(file));
+  const failedFiles = isWhole && named.size > 0 ? [...named] : files;
+  const count = (type: "passed" | "skipped"): number =>
+    lines.filter((line) => line.type === type && !failedFiles.includes(relative(root, line.file))).length;
+  return { ...outcome, failedFiles, elsewhere: { passed: count("passed"), skipped: count("skipped") } };
 }
 
 /** Process groups do not end with this process by themselves. */
@@ -130,7 +140,7 @@ function outcomeOf(
     printed,
     seconds,
   }: Readonly<{ lines: readonly TestLine[]; ending: Ending; printed: string; seconds: string }>,
-): Outcome {
+): Omit<Outcome, "failedFiles" | "elsewhere"> {
   const failures = lines.filter((line) => line.type === "failed");
   const reasons = new Set(lines.flatMap((line) => (line.type === "skipped" ? [line.reason] : [])));
   const summary = lines.find((line) => line.type === "summary");

@@ -171,8 +171,9 @@ function together(chosen: readonly string[]): (readonly string[])[] {
 
 /**
  * Files with services run longest first; files without fill the gaps beside them, and so do those with services that
- * are left when more processors are idle. A file that failed beside others gets one more run, alone and at the end. If
- * it fails again, it counts. If it passes, it is reported as unsteady, with the failure.
+ * are left when more processors are idle. A file that failed beside others gets one more run, alone and at the end; the
+ * files that shared its process do not, if the failures are known to be its own. If it fails again, it counts. If it
+ * passes, it is reported as unsteady, with the failure.
  */
 async function runTests(chosen: readonly (readonly string[])[]): Promise<Outcome[]> {
   const hasServices = (files: readonly string[]): boolean =>
@@ -188,8 +189,12 @@ async function runTests(chosen: readonly (readonly string[])[]): Promise<Outcome
   const processors = watchProcessors();
   const runOne = async (files: readonly string[], priority = 0): Promise<void> => {
     const outcome = await run(files, priority);
-    if (outcome.failed === 0) ended.push(outcome);
-    else again.push(...files);
+    if (outcome.failed === 0) {
+      ended.push(outcome);
+      return;
+    }
+    ended.push({ ...outcome, ...outcome.elsewhere, failed: 0 });
+    again.push(...outcome.failedFiles);
   };
   const always = async (): Promise<void> => {
     for (let files = next(); files !== undefined; files = next()) await runOne(files);
