@@ -223,7 +223,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
     const error = new UpstreamProtocolError(`the upstream broke the rules of HTTP/2: ${fault.reason}`);
     this.#hooks.onFault(error);
     const opening = this.#opening.splice(0);
-    for (const stream of [...this.#streams.all()]) stream.fail({ code: fault.code, error, unprocessed: false });
+    for (const stream of this.#streams.all()) stream.fail({ code: fault.code, error, unprocessed: false });
     for (const stream of opening) stream.fail({ code: fault.code, error, unprocessed: true });
   }
 
