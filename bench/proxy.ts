@@ -5,6 +5,9 @@
  *
  * node bench/proxy.ts [--seconds 5] [--connections 64]
  *
+ * A second Cardea process stores no audit records: what spool, sinks, seals and the store for readers cost together is
+ * in each run.
+ *
  * Eight people's browsers send the requests (support/browsers.ts): on a connection the cookie, user agent and
  * languages are equal, and path, query, `Referer` and `Accept` differ. Every response has a different head.
  *
@@ -26,6 +29,9 @@ const { values } = parseArgs({
   options: { seconds: { type: "string", default: "5" }, connections: { type: "string", default: "64" } },
 });
 
+/** Processor time of what happens to a record after it is formatted. */
+const auditUsMax = 5;
+
 await withStand(async (stand) => {
   const { folder } = stand;
   const [upstream = 0, nginx = 0, yardstick = 0] = await freePorts(3);
@@ -39,6 +45,9 @@ await withStand(async (stand) => {
     yardstick,
   );
   const cardea = await startCardea(stand, { upstreamPort: upstream, people: peopleCount });
+  const bare = await startCardea(stand, {
+    ...{ upstreamPort: upstream, people: peopleCount, name: "bare", audit: "{sinks: []}" },
+  });
   const script = writeBrowserScript(folder, "browsers", cardea);
   const subject = (name: string, port: number, pinned: Pinned): Subject => ({
     name,
@@ -47,16 +56,21 @@ await withStand(async (stand) => {
     pinned,
     script,
   });
-  const [first, second, third] = await inRounds(
+  const [first, second, third, fourth] = await inRounds(
     [
       subject("nginx proxy_pass, no auth", nginx, nginxProcess),
       subject("@fastify/http-proxy, no auth", yardstick, yardstickProcess),
       subject("cardea, authorised", cardea.port, cardea.pinned),
+      {
+        ...subject("cardea, no records are stored", bare.port, bare.pinned),
+        script: writeBrowserScript(folder, "browsers-bare", bare),
+      },
     ],
     { seconds: Number(values.seconds), rounds: 3 },
     byWrk(Number(values.connections)),
   );
-  if (first === undefined || second === undefined || third === undefined) throw new Error("a subject has no figure");
+  if (first === undefined || second === undefined || third === undefined || fourth === undefined)
+    throw new Error("a subject has no figure");
   reportBudgets([
     beside("authorised requests, beside nginx without auth", { figure: third, neighbour: first, ratioMin: 0.6 }),
     beside("authorised requests, beside @fastify/http-proxy without auth", {
@@ -64,5 +78,11 @@ await withStand(async (stand) => {
       neighbour: second,
       ratioMin: 1.8,
     }),
+    {
+      what: "stored and sealed audit, of each request",
+      result: `${(third.cpuUs - fourth.cpuUs).toFixed(1)} µs of ${third.cpuUs.toFixed(1)} µs of processor time`,
+      budget: `≤ ${auditUsMax} µs`,
+      met: third.cpuUs - fourth.cpuUs <= auditUsMax,
+    },
   ]);
 });

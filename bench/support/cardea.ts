@@ -35,6 +35,8 @@ export type CardeaOptions = Readonly<{
   routes?: (of: Readonly<{ from: string; to: string; policy: string }>) => string;
   /** Top-level lines. */
   settings?: readonly string[];
+  /** The value of `audit`; default: one sink, a file. */
+  audit?: string;
   /** Serves TLS with it; absent: plain HTTP. */
   certificate?: Readonly<{ certFile: string; keyFile: string }>;
   /** The program for Node; default: the sources. */
@@ -153,7 +155,7 @@ function writeConfig(
     brokerListen
       ? `broker: {urls: ["http://${brokerListen.host}:${brokerListen.port}"]}`
       : `broker: {listen: "127.0.0.1:${options.brokerPort}"}`,
-    `audit: {sinks: [{file: ${folder}/audit.jsonl}]}`,
+    `audit: ${options.audit ?? `{sinks: [{file: ${folder}/audit.jsonl}]}`}`,
     ...(options.settings ?? []),
     "routes:",
     options.routes?.(route) ??
