@@ -94,6 +94,7 @@ export {
   leafHash,
   MerkleTree,
   nodeHash,
+  nodeHashText,
   peakCount,
   rootOfPeaks,
   treeHashBytes,

@@ -3,7 +3,7 @@
  *
  * A block is a tree of its own. When there are too many blocks, each two become one of twice the size.
  */
-import { type HashText, MerkleTree, nodeHash } from "../../events/index.ts";
+import { type HashText, MerkleTree, nodeHashText } from "../../events/index.ts";
 import { type AuditSeal, markBytes, marksMax } from "../../replication/wire/index.ts";
 
 export type MarkBlocksForm = Readonly<{ leaves: number; blocks: string; open: number; peaks: string }>;
@@ -11,7 +11,7 @@ export type MarkBlocksForm = Readonly<{ leaves: number; blocks: string; open: nu
 export class MarkBlocks {
   /** In each block. */
   #leaves = 1;
-  #blocks: Buffer[] = [];
+  #blocks: HashText[] = [];
   /** The last, unfinished block. */
   #open = new MerkleTree();
 
@@ -31,32 +31,34 @@ export class MarkBlocks {
   }
 
   marks(): AuditSeal["marks"] {
-    const roots = this.#open.size === 0 ? this.#blocks : this.#blocks.concat(this.#open.root);
-    return { leaves: this.#leaves, bytes: Buffer.concat(roots.map((root) => root.subarray(0, markBytes))) };
+    const open = this.#open.size === 0 ? [] : [this.#open.root.toString("latin1")];
+    const marks = [...this.#blocks, ...open].map((root) => root.slice(0, markBytes));
+    return { leaves: this.#leaves, bytes: Buffer.from(marks.join(""), "latin1") };
   }
 
   form(): MarkBlocksForm {
     const text = (hashes: readonly Buffer[]): string => Buffer.concat(hashes).toString("base64url");
     const { size, peaks } = this.#open;
-    return { leaves: this.#leaves, blocks: text(this.#blocks), open: size, peaks: text(peaks) };
+    const blocks = Buffer.from(this.#blocks.join(""), "latin1").toString("base64url");
+    return { leaves: this.#leaves, blocks, open: size, peaks: text(peaks) };
   }
 
   static from({ leaves, blocks, open, peaks }: MarkBlocksForm): MarkBlocks {
     const marks = new MarkBlocks();
     marks.#leaves = leaves;
-    marks.#blocks = hashesIn(blocks);
+    marks.#blocks = hashesIn(blocks).map((hash) => hash.toString("latin1"));
     marks.#open = MerkleTree.from({ size: open, peaks: hashesIn(peaks) });
     return marks;
   }
 
   #finish(): void {
-    this.#blocks.push(this.#open.root);
+    this.#blocks.push(this.#open.perfectRoot);
     this.#open.clear();
     if (this.#blocks.length < marksMax) return;
     this.#blocks = Array.from({ length: marksMax / 2 }, (_, at) => {
       const [left, right] = this.#blocks.slice(2 * at, 2 * at + 2);
       if (left === undefined || right === undefined) throw new Error("a block is missing");
-      return nodeHash(left, right);
+      return nodeHashText(left, right);
     });
     this.#leaves *= 2;
   }

@@ -52,6 +52,12 @@ export function hashTextOf(bytes: Uint8Array): HashText {
   return digestOf("sha256", bytes, "latin1");
 }
 
+export function nodeHashText(left: HashText, right: HashText): HashText {
+  nodeScratch.write(left, 1, "latin1");
+  nodeScratch.write(right, 1 + treeHashBytes, "latin1");
+  return hashTextOf(nodeScratch);
+}
+
 export class MerkleTree {
   /**
    * For each level the content of an inner node: the prefix, the peak of that level if the size has that bit, and room
@@ -83,6 +89,11 @@ export class MerkleTree {
   }
   get root(): Buffer {
     return rootOfPeaks(this.peaks);
+  }
+
+  /** The root of a tree whose size is a power of two. */
+  get perfectRoot(): HashText {
+    return this.#nodeAt(Math.log2(this.#size)).toString("latin1", 1, 1 + treeHashBytes);
   }
 
   append(leaf: Buffer): void {
