@@ -3,9 +3,9 @@
  *
  *   node bench/audit-seal.ts [--records 50000] [--rounds 5] [--every 5000]
  *
- * Sealing is the leaf of each line, with the places of its members from the formatter, and its place in the tree and the marks of its boot, and a seal, as the log gets it,
- * for each 5,000 records, or `--every` so many. Reading the spool and sending are left out. Rounds alternate; the
- * result is the median of the ratios of neighbours.
+ * Sealing is the leaf of each line, with the places of its members from the formatter, its place in the tree and in the
+ * marks of its boot, and a seal, as the log gets it, for each 5,000 records, or `--every` so many. Reading the spool
+ * and sending are left out. Rounds alternate; the result is the median of the ratios of neighbours.
  */
 import { hash as digestOf, randomBytes, randomUUID } from "node:crypto";
 import { parseArgs } from "node:util";

@@ -8,6 +8,7 @@
  * - A failed batch is written again as a whole, starting on a new line. So half a line is never read as a record, and a
  *   record may occur twice, with the same number.
  */
+import type { Stats } from "node:fs";
 import { type FileHandle, mkdir, open, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { CodedError } from "../../events/index.ts";
@@ -25,19 +26,22 @@ export class AuditFileMovedError extends CodedError<"ERR_AUDIT_FILE_MOVED"> {
 
 export function createFileSink(path: string, options: FileRotationOptions | null = null): AuditSink {
   let file: FileHandle | undefined;
+  /** Of the open file. */
+  let identity: Pick<Stats, "ino" | "dev"> = { ino: 0, dev: 0 };
   /** The last write, perhaps of an earlier process, may have ended in the middle of a line. */
   let torn = true;
   const rotator: FileRotator | null = options === null ? null : createFileRotator(path, options);
 
   async function current(): Promise<FileHandle> {
     if (file !== undefined) {
-      if (await isStillNamed(file, path)) return file;
+      if (await isStillNamed(identity, path)) return file;
       await closeFile();
     }
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     const isNew = (await stat(path).catch(() => undefined)) === undefined;
     file = await open(path, "a+", 0o600);
     if (isNew) await syncFolder(dirname(path)); // else a power failure could remove the file with what was stored in it
+    identity = await file.stat();
     torn = await endsWithinALine(file);
     return file;
   }
@@ -61,7 +65,7 @@ export function createFileSink(path: string, options: FileRotationOptions | null
       await handle.appendFile(whole);
       torn = false;
       await handle.datasync();
-      if (!(await isStillNamed(handle, path))) throw new AuditFileMovedError(path);
+      if (!(await isStillNamed(identity, path))) throw new AuditFileMovedError(path);
     },
     async close() {
       await rotator?.close();
@@ -70,9 +74,9 @@ export function createFileSink(path: string, options: FileRotationOptions | null
   };
 }
 
-async function isStillNamed(file: FileHandle, path: string): Promise<boolean> {
-  const [there, ours] = await Promise.all([stat(path).catch(() => undefined), file.stat()]);
-  return there !== undefined && there.ino === ours.ino && there.dev === ours.dev;
+async function isStillNamed({ ino, dev }: Pick<Stats, "ino" | "dev">, path: string): Promise<boolean> {
+  const there = await stat(path).catch(() => undefined);
+  return there !== undefined && there.ino === ino && there.dev === dev;
 }
 
 /** Whether the file is not empty and its last byte is not a line end. */
