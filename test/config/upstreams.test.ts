@@ -31,6 +31,17 @@ test("thresholds come from the route, then the global settings, then Envoy's def
   );
 });
 
+test("an https upstream is offered HTTP/2, unless the route or the global settings say otherwise", () => {
+  const secure = (lines: string, global = "") =>
+    config(`${base}${global}${goodRoute.replace("http://127", "https://127")}${lines}`).routes[0]?.upstreamCodecType;
+  const http1 = "upstream_codec_type: http1\n";
+  assert.deepEqual([secure(""), secure(`    ${http1}`), secure("", http1)], ["auto", "http1", "http1"]);
+  assert.equal(secure("    upstream_codec_type: auto\n", http1), "auto");
+  assert.deepEqual(warnings(`${base}${goodRoute}    ${http1}`), [
+    "c.yaml:17:5: routes[0].upstream_codec_type: has no effect without an https upstream; remove it",
+  ]);
+});
+
 test("outlier_detection: {} enables it; without the key it is off", () => {
   assert.equal(route("")?.outlierDetection, null);
   assert.equal(route("    outlier_detection: {}\n")?.outlierDetection?.consecutive5xx, 5);
