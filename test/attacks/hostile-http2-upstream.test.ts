@@ -88,6 +88,8 @@ const attacks: Readonly<Record<string, (socket: Socket) => void>> = {
   "two statuses": (socket) =>
     void socket.write(headers(1, endHeaders | endStream, ":status", "200", ":status", "poison")),
   "an invalid status": (socket) => void socket.write(headers(1, endHeaders | endStream, ":status", "2x0")),
+  "a pseudo-header of requests": (socket) =>
+    void socket.write(headers(1, endHeaders | endStream, ":status", "200", ":protocol", "poison")),
   "no status": (socket) => void socket.write(headers(1, endHeaders | endStream, "x-a", "poison")),
   "HTTP/1.1 framing": (socket) => {
     socket.write(headers(1, endHeaders, ":status", "200", "transfer-encoding", "chunked"));

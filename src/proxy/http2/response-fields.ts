@@ -57,6 +57,7 @@ export class ResponseFields implements BlockFields {
       case fieldKind.path:
       case fieldKind.scheme:
       case fieldKind.authority:
+      case fieldKind.protocol:
         this.fault = "status";
         return;
       case fieldKind.invalid:
