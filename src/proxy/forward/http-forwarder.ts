@@ -119,6 +119,9 @@ class Forwarding implements UpstreamHandler, BodyReader {
     const { method, path, idleTimeoutMs, downstream, sendsRequestId, requestId } = this.#job;
     const { acceptsTrailers, expectsContinue } = this.#job;
     const pool = poolOf(this.#job, this.#target);
+    // A second try starts it again when its head has left: no part of the body may precede that.
+    this.#continueTimer?.clear();
+    this.#continueTimer = undefined;
     if (this.#repeating === undefined && downstream.hasBody && pool.reportsUnprocessed) this.#kept = new RetryBody();
     const call = pool.call(
       {

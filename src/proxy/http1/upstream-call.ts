@@ -16,6 +16,8 @@ export class Http1UpstreamCall implements UpstreamCall, Linked<Http1UpstreamCall
   readonly #pool: Http1Pool;
   connection: Http1UpstreamConnection | undefined;
   isEnded = false;
+  /** Its head was written. Bytes before that would be taken for a request of their own. */
+  isStarted = false;
   requestSent = false;
   sawResponseByte = false;
   reads = 0;
@@ -34,11 +36,12 @@ export class Http1UpstreamCall implements UpstreamCall, Linked<Http1UpstreamCall
   }
 
   write(chunk: Buffer): boolean {
+    if (!this.isStarted) return false;
     return this.isEnded || this.connection === undefined ? true : this.connection.write(chunk);
   }
 
   end(trailers: readonly string[] = []): void {
-    if (!this.isEnded && !this.requestSent) this.connection?.endBody(this, trailers);
+    if (this.isStarted && !this.isEnded && !this.requestSent) this.connection?.endBody(this, trailers);
   }
 
   resume(): void {

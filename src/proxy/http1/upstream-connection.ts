@@ -212,6 +212,7 @@ export class Http1UpstreamConnection implements FlushTask {
     const framing = this.#isChunked ? "transfer-encoding: chunked\r\n" : "";
     this.#socket.cork();
     this.#socket.write(headText(request, lines, framing), "latin1");
+    call.isStarted = true;
     call.handler.onWritable();
     this.#socket.uncork();
   }
