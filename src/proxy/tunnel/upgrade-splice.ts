@@ -2,7 +2,7 @@
  * Upgrade: the handshake of one permitted WebSocket, or of a connection to another protocol, with its upstream.
  *
  * - The upstream is connected first, always over HTTP/1.1. Anything but a valid 101 is passed on as an ordinary
- *   response.
+ *   response; a 2xx over HTTP/2 is not, because it would be the acceptance.
  * - A caller over HTTP/2 has sent an extended CONNECT without a key (RFC 8441), so the proxy makes one, and the caller
  *   gets 200 for the 101.
  * - byte-splice.ts carries what follows.
@@ -73,6 +73,11 @@ export function upgrade(_permit: Permit, job: UpgradeJob): void {
   guardEmitter(request, attempt.abort);
   request.once("error", (error) => attempt.fail({ type: "error", error }));
   request.once("response", (response) => {
+    if (wouldAccept(downstream, response)) {
+      response.destroy();
+      attempt.fail({ type: "error", error: new UpgradeRefusedError("ECONNRESET", "the upstream did not upgrade") });
+      return;
+    }
     if (!attempt.accept()) return void response.destroy();
     downstream.onClose(() => request.destroy());
     guardEmitter(response, attempt.abort);
@@ -164,6 +169,11 @@ export function acceptsUpgrade(answer: IncomingMessage, key: string): boolean {
     answer.headers.upgrade?.toLowerCase() === "websocket" &&
     answer.headers["sec-websocket-accept"] === expected
   );
+}
+
+/** Whether the caller would take an ordinary response for the acceptance, as any 2xx over HTTP/2 (RFC 8441 §5). */
+function wouldAccept({ head }: Downstream, { statusCode = 502 }: IncomingMessage): boolean {
+  return head.httpVersion === "2" && statusCode >= 200 && statusCode < 300;
 }
 
 /** Passes on an ordinary response of the upstream instead of the upgrade. A cut ends both sides. */

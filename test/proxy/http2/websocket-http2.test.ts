@@ -66,6 +66,10 @@ before(async () => {
       raw.end("HTTP/1.1 426 Upgrade Required\r\nX-Why: not here\r\nContent-Length: 10\r\n\r\nno sockets");
       return;
     }
+    if (req.url === "/page") {
+      raw.end("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n\x81\x04page");
+      return;
+    }
     sockets.handleUpgrade(req, raw, head, (socket) => {
       received.push({ req, socket, raw });
       socket.on("error", () => {});
@@ -235,6 +239,14 @@ describe("a WebSocket over HTTP/2", () => {
     const { stream, head } = await askFor(session, handshake().with(9, "/refused"));
     const [body] = (await once(stream, "data")) as [Buffer];
     assert.deepEqual([head[":status"], head["x-why"], body.toString()], [426, "not here", "no sockets"]);
+    await waitFor("the exchange to end", noneOpen(rig));
+  });
+
+  test("is not accepted by an upstream that answers 200, which would be the acceptance (RFC 8441 §5)", async () => {
+    const { stream, head } = await askFor(session, handshake().with(9, "/page"));
+    const [body] = (await once(stream, "data")) as [Buffer];
+    assert.equal(head[":status"], 502);
+    assert.equal(body.includes("\x04page", 0, "latin1"), false);
     await waitFor("the exchange to end", noneOpen(rig));
   });
 
