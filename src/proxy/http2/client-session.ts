@@ -153,7 +153,11 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
     this.#frames.stop();
     clearInterval(this.#checkTimer);
     const opening = this.#opening.splice(0);
-    for (const stream of this.#streams.all()) stream.fail({ code: undefined, error, unprocessed: false });
+    for (const stream of this.#streams.all()) {
+      if (stream.hasArrived)
+        stream.stopSending(); // its reader pauses, and still gets the rest
+      else stream.fail({ code: undefined, error, unprocessed: false });
+    }
     for (const stream of opening) stream.fail({ code: undefined, error, unprocessed: true }); // nothing was sent
   }
 

@@ -285,6 +285,33 @@ test("a reader that pauses gets the rest and the trailers when it resumes, even 
   await assertUsable(pool);
 });
 
+test("a reader that pauses gets the rest of a complete response after the upstream has closed, and no other", async () => {
+  const close = {
+    end: (socket: Socket) => void socket.end(),
+    reset: (socket: Socket) => void socket.resetAndDestroy(),
+  };
+  for (const [how, closes] of Object.entries(close)) {
+    const answered: Upstream[] = [];
+    const pool = openPool(({ stream }, upstream) => {
+      const parts = [ok(stream), data(stream, 0, "a"), data(stream, 0, "b")];
+      upstream.socket.write(Buffer.concat([...parts, data(stream, stream === 1 ? endStream : 0, "c")]));
+      answered.push(upstream);
+    });
+    const [complete, partial] = [send(pool), send(pool)];
+    complete.mayRead = false;
+    partial.mayRead = false;
+    await waitFor("the first pieces", () => complete.body + partial.body === "aa");
+    for (const { socket } of new Set(answered)) closes(socket);
+    await waitFor("the partial response to fail", () => partial.error !== undefined);
+    assert.deepEqual([complete.body, isOver(complete), partial.failure?.staleConnection], ["a", false, false], how);
+    complete.mayRead = true;
+    complete.call.resume();
+    await waitFor("the end", () => isOver(complete));
+    assert.deepEqual([complete.body, complete.error, pool.busy], ["abc", undefined, 0], how);
+    await assertUsable(pool);
+  }
+});
+
 test("an upstream that sends more than a paused reader's window is refused", async () => {
   const piece = "x".repeat(16_384);
   const pool = openPool(({ stream }, { socket }) => {
