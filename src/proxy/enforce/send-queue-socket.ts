@@ -151,13 +151,13 @@ export function unackedBytes(socket: Socket): number | undefined {
   const fd = descriptorOf(lowestHandleOf(socket));
   if (fd < 0) return 0;
   const queued = kernel?.queued(fd, siocoutq);
-  return queued === undefined ? undefined : queued + queuedHere(socket);
+  return queued === undefined ? undefined : queued + queuedHere(socket) + queuedInStream(socket);
 }
 
 /** @returns bytes that have not left this machine yet; counts those in the kernel only if it can be read */
 export function unsentBytes(socket: Socket): number {
   const fd = descriptorOf(lowestHandleOf(socket));
-  return fd < 0 ? 0 : queuedHere(socket) + (kernel?.queued(fd, siocoutqnsd) ?? 0);
+  return fd < 0 ? 0 : queuedHere(socket) + queuedInStream(socket) + (kernel?.queued(fd, siocoutqnsd) ?? 0);
 }
 
 /** An offset, in bytes, in the data written to a connection. */
@@ -168,7 +168,20 @@ export function sendMark(socket: Socket): SendMark {
   const handle = handleOf(socket);
   if (handle === undefined) return 0;
   const { _parent: parent } = handle;
-  return parent === undefined ? (handle.bytesWritten ?? 0) : (parent.bytesWritten ?? 0) + (handle.writeQueueSize ?? 0);
+  const given =
+    parent === undefined ? (handle.bytesWritten ?? 0) : (parent.bytesWritten ?? 0) + (handle.writeQueueSize ?? 0);
+  return given + queuedInStream(socket);
+}
+
+/**
+ * Bytes that wait in the stream of the socket while an earlier write is in progress. Over TLS it is an upper bound of
+ * what they will be when encrypted: a record of 16 KB has less than 64 bytes besides them.
+ */
+function queuedInStream(socket: Socket): number {
+  if (socket.writableLength === 0) return 0;
+  const handle = handleOf(socket);
+  const waiting = Math.max(0, socket.bytesWritten - (handle?.bytesWritten ?? 0));
+  return handle?._parent === undefined || waiting === 0 ? waiting : waiting + 64 * Math.ceil(1 + waiting / 16_384);
 }
 
 /**

@@ -113,6 +113,32 @@ test("responses leave the registry once their caller has acknowledged them", { s
   });
 });
 
+test("the end of a response that waits behind a write in progress counts", { skip }, async (t) => {
+  const both = await pair(t);
+  guardSocket(both.ours);
+  await fill(both);
+  both.ours.write(Buffer.alloc(20_000_000)); // waits in the stream of the socket
+  const exchanges = registry();
+  respond(exchanges, new SocketOutlet(both.ours, () => {}), ofSession(1));
+  const upload = unsentDelivery(both.ours);
+  let received = 0;
+  both.caller.on("data", ({ length }) => {
+    received += length;
+    if (received > 21_000_000 && received - length <= 21_000_000) both.caller.pause();
+  });
+  both.caller.resume();
+  await waitFor("the first write to be delivered", () => received > 21_000_000);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  exchanges.sweep();
+  assert.deepEqual([exchanges.undelivered, upload?.isDone()], [1, false]);
+  both.caller.resume();
+  await waitFor("the response to leave", () => {
+    exchanges.sweep();
+    return exchanges.undelivered === 0;
+  });
+  assert.equal(upload?.isDone(), true);
+});
+
 describe("a response replaces the previous one on its connection if both read the same facts", { skip }, () => {
   async function unread(t: TestContext) {
     const both = await pair(t);
