@@ -139,7 +139,7 @@ export const sinkTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: "src/audit/sinks/file-sink.ts",
-        take: "if (!(await isStillNamed(handle, path))) throw new AuditFileMovedError(path);",
+        take: "if (!(await isStillNamed(identity, path))) throw new AuditFileMovedError(path);",
         put: "",
       },
     ],
