@@ -47,6 +47,9 @@ function bindingOf(runtime: object): Binding | undefined {
   }
 }
 
+/** The kernel has taken a text; with an error, or once the socket is destroyed, it has not. */
+export type OnTaken = (error?: Error | null) => void;
+
 export class HandleWriter {
   readonly #socket: Socket;
   readonly #handle: WritableHandle | undefined;
@@ -67,11 +70,19 @@ export class HandleWriter {
     return !this.hasPending && this.#socket.writableLength === 0;
   }
 
-  /** @param text latin1, of a few kilobytes */
-  write(text: string): void {
+  /**
+   * @param text latin1, of a few kilobytes
+   * @param onTaken only a stream calls it
+   * @returns whether it will be called
+   */
+  write(text: string, onTaken?: OnTaken): boolean {
     const handle = this.#freeHandle();
-    if (handle === undefined || spareWrap === undefined) this.#socket.write(text, "latin1");
-    else this.#onWritten(spareWrap, handle.writeLatin1String(spareWrap, text));
+    if (handle === undefined || spareWrap === undefined) {
+      this.#socket.write(text, "latin1", onTaken);
+      return onTaken !== undefined;
+    }
+    this.#onWritten(spareWrap, handle.writeLatin1String(spareWrap, text));
+    return false;
   }
 
   /** @param bytes may change as soon as this returns */

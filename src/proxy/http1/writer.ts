@@ -8,7 +8,7 @@ import type { Socket } from "node:net";
 import { resetSocket } from "../enforce/send-queue-socket.ts";
 import type { ConnectionOwner } from "../message/connection-owner.ts";
 import { Flush, type FlushTask, scheduleFlush } from "./flush-scheduler.ts";
-import { HandleWriter } from "./handle-writer.ts";
+import { HandleWriter, type OnTaken } from "./handle-writer.ts";
 
 /** Text collected before it is sent. */
 const oneWriteMax = 16_384;
@@ -82,44 +82,45 @@ export class ResponseWriter implements FlushTask {
 
   runFlush(flush: Flush): void {
     this.#isScheduled = false;
-    this.#flushText(flush);
+    const isAwaited = this.#flushText(flush, this.#hasLast && this.#socket.writable ? this.#onLastTaken : undefined);
     if (!this.#hasLast) return;
     this.#hasLast = false;
     if (this.#socket.destroyed) return; // its close is reported soon
-    if (this.#handleWriter.isEmpty) {
+    if (!isAwaited && this.#handleWriter.isEmpty) {
       this.#hooks.onLastSent(flush.now);
       return;
     }
     this.unreadUntil = this.#owner.now() + this.#owner.idleMs;
-    if (!this.#socket.writable) return; // it closes when the rest has left
-    this.#socket.write("", () => {
-      this.unreadUntil = Infinity;
-      // A destroyed socket also calls back for what never left.
-      if (!this.#socket.destroyed) this.#hooks.onLastSent(this.#owner.now());
-    });
+    if (isAwaited || !this.#socket.writable) return; // not writable: it closes when the rest has left
+    this.#socket.write("", this.#onLastTaken);
   }
+
+  readonly #onLastTaken = (error?: Error | null): void => {
+    this.unreadUntil = Infinity;
+    // A socket that fails or is destroyed also calls back, for what never left.
+    if (!error && !this.#socket.destroyed) this.#hooks.onLastSent(this.#owner.now());
+  };
 
   /** Sends before the end of the turn. */
   flush(): void {
     this.#flushText(new Flush());
   }
 
-  #flushText(flush: Flush): void {
-    if (this.#pendingText === "") return;
-    if (this.#hooks.mayFlush(flush)) {
-      this.#write();
-      return;
-    }
+  /** @param onTaken as for `HandleWriter.write` @returns whether it will be called */
+  #flushText(flush: Flush, onTaken?: OnTaken): boolean {
+    if (this.#pendingText === "") return false;
+    if (this.#hooks.mayFlush(flush)) return this.#write(onTaken);
     // The response has begun, and no caller may take the part that left for the whole.
     this.drop();
     resetSocket(this.#socket);
+    return false;
   }
 
-  #write(): void {
+  #write(onTaken?: OnTaken): boolean {
     const text = this.#pendingText;
-    if (text === "") return;
+    if (text === "") return false;
     this.#pendingText = "";
-    if (!this.#socket.destroyed) this.#handleWriter.write(text);
+    return !this.#socket.destroyed && this.#handleWriter.write(text, onTaken);
   }
 
   /** The connection is gone. */
