@@ -80,6 +80,11 @@ async function startBench(t: TestContext) {
 
 type Reader = Readonly<{ feed: Feed; history: RecordHistory; sleep: typeof sleep }>;
 
+function hasInMemory({ feed }: Reader, newest: number): boolean {
+  const last = feed.cursorBefore(1, () => true);
+  return last !== null && feed.read(last, bounds(1))[0]?.record.seq === newest;
+}
+
 async function readAll(reader: Reader, from: RecordCursor, portion = 400) {
   const numbers: number[] = [];
   const missed: RecordPage["missed"][] = [];
@@ -98,7 +103,7 @@ test("a reader resumes at another process and after its restart, also far behind
   await ensureAuditStream(await bench.connection(), { cluster, replicas: 1, streamBytesMax });
   const one = await bench.reader();
   for (let seq = 1; seq <= 600; seq += 3) await write(seq, seq + 1, seq + 2);
-  await waitFor("the newest record", () => one.feed.cursorBefore(1, ({ seq }) => seq === 600) !== null);
+  await waitFor("the newest record", () => hasInMemory(one, 600));
   const begin = { ...(await one.history.end()), number: 0 };
   const first = await readRecords(one, begin, bounds(100));
   assert.deepEqual(
@@ -108,6 +113,7 @@ test("a reader resumes at another process and after its restart, also far behind
   const text = formatCursor(first.after);
   const cursor = parseCursor(text) ?? assert.fail(text);
   const another = await bench.reader();
+  await waitFor("the newest record at another process", () => hasInMemory(another, 600));
   const rest = await readAll(another, cursor, 61);
   assert.deepEqual([rest.numbers, rest.missed], [range(101, 600), []]);
   await bench.nats.kill();
