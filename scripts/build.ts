@@ -16,7 +16,7 @@
  * - A process that starts meanwhile sees the old program or the new one, never half of one.
  */
 import { spawnSync } from "node:child_process";
-import { copyFileSync, globSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { copyFileSync, globSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { isBuiltin } from "node:module";
 import { join, resolve } from "node:path";
 
@@ -70,6 +70,7 @@ if ([...bundled, minified].some(({ status }) => status !== 0)) {
   process.exit(1);
 }
 copyFileSync(join(root, "scripts", "program.mjs"), join(fresh, "main.js"));
+escapeToAscii(join(fresh, "program.cjs"));
 for (const [name, library] of librariesOfEveryStart()) {
   console.error(`${name} loads ${library} at every start; import it where it is used, with await import()`);
   process.exitCode = 1;
@@ -114,6 +115,18 @@ function bundle(files: Readonly<Record<string, string>>, format: "cjs" | "esm", 
       `--metafile=${join(fresh, `${format}.meta.json`)}`,
     ],
     { cwd: root, stdio: "inherit" },
+  );
+}
+
+/**
+ * program.mjs reads the program as Latin-1. esbuild escapes other characters in strings, but neither in regular
+ * expressions nor in tagged templates. An escape means the same in both, as long as no tag reads `raw` text.
+ */
+function escapeToAscii(file: string): void {
+  const text = readFileSync(file, "utf8");
+  writeFileSync(
+    file,
+    text.replace(/[\u0080-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
   );
 }
 

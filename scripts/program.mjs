@@ -19,7 +19,7 @@ const { arch, versions } = process;
 export const codeFile = filename.replace(/cjs$/, `${crc32(text).toString(16)}-${versions.v8}-${arch}.code`);
 const cachedData = codeOfStart();
 export const script = new Script(
-  // esbuild writes ASCII. As Latin-1 a text takes one byte a character.
+  // The build writes ASCII (scripts/build.ts). As Latin-1 a text takes one byte a character.
   `(function (require, module, exports, importMetaUrl) {${text.latin1Slice()}\n})`,
   {
     filename,

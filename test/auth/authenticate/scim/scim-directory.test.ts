@@ -52,7 +52,7 @@ function world() {
     },
     open(sealed: Uint8Array, userId: UserId) {
       opened += 1;
-      return lost.has(userId) ? undefined : profiles.get(String(sealed));
+      return lost.has(userId) ? undefined : profiles.get(Buffer.from(sealed).toString("hex"));
     },
     onChange(listener: ChangeListener) {
       listeners.add(listener);
@@ -85,7 +85,7 @@ function world() {
   };
   const upsert = (userId: UserId, profile: Profile): Promise<void> => {
     const sealed = encode(++sealings);
-    profiles.set(String(sealed), profile);
+    profiles.set(Buffer.from(sealed).toString("hex"), profile);
     return apply({ type: "UserUpserted", userId, profile: sealed });
   };
   const provision = (name: string, parts: Partial<ProvisionedRecord> = {}): Promise<void> =>
