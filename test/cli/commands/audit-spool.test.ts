@@ -43,6 +43,16 @@ async function leaveRecords({ folder }: Place, boot: string, count: number): Pro
   for (let i = 1; i <= count; i++) recorder.record(decision(`/${i}`, { boot: recorder.boot }));
   await recorder.close(200);
   disk.release();
+  await waitFor("the end of its last write", () => isFree(folder));
+}
+
+function isFree(folder: string): boolean {
+  try {
+    openSpoolFolder(folder).release();
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function recordsIn(path: string): AuditRecord[] {
