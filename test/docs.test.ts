@@ -162,3 +162,10 @@ test("every collection that may grow has a bound in docs/limits.md, or a reason 
     "listed twice",
   );
 });
+
+test("the index of decisions has every one, in the order of their numbers", () => {
+  const indexed = [...read("docs/adr/README.md").matchAll(/^\| \[\d{4}\]\((\d{4}-[^)]+\.md)\) \|/gm)].map(
+    ([, file]) => file,
+  );
+  assert.deepEqual(indexed, globSync("0*.md", { cwd: join(root, "docs/adr") }).sort());
+});
