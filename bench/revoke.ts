@@ -16,16 +16,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { connect } from "@nats-io/transport-node";
 import pg from "pg";
-import { createLeaderClient, startBroker, startDatabrokerServer } from "../src/broker/index.ts";
-import type { BrokerId } from "../src/events/index.ts";
-import { connectNatsFanout } from "../src/replication/fanout/index.ts";
-import { openPostgresLog } from "../src/replication/log/index.ts";
-import { systemClock } from "../src/replication/runtime/index.ts";
 import { freePort } from "../test/support/free-port.ts";
 import { startNats } from "../test/support/nats.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { createSession, revokeSession, timedSessionId } from "./support/bench-sessions.ts";
 import { reportBudgets } from "./support/budget.ts";
+import { startFanoutBroker } from "./support/fanout-broker.ts";
 import { histogram, percentile } from "./support/histogram.ts";
 import type { NodeReport, NodeSetup } from "./support/revoke-node.ts";
 
@@ -38,54 +34,24 @@ const { values } = parseArgs({
 });
 const revocations = Number(values.revocations);
 const nodes = Number(values.nodes);
-const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
 await using postgres = await startPostgres({ settings: { fsync: "on" } });
 await using nats = await startNats({ size: 1 });
 const connectionString = await postgres.newDatabase();
 const cluster = "bench";
 const secret = randomBytes(32);
-const log = await openPostgresLog({ connectionString, cluster });
-const fanout = connectNatsFanout({
-  servers: nats.urls,
-  cluster,
-  name: "bench broker",
-  secrets: [secret],
-  logger: quiet,
-  randomBytes,
-  keepReplayBuffer: true,
-});
 const port = await freePort();
 /** When the newest batch, or message of the floor, went to NATS. */
 let publishedAt = 0n;
-const broker = startBroker({
-  log,
+const { broker, stop } = await startFanoutBroker({
   cluster,
-  brokerId: "bench" as BrokerId,
   secret,
-  fanout: {
-    ...fanout,
-    publish(envelope) {
-      publishedAt = process.hrtime.bigint();
-      fanout.publish(envelope);
-    },
+  port,
+  natsUrls: nats.urls,
+  connectionString,
+  onPublish: () => {
+    publishedAt = process.hrtime.bigint();
   },
-  clock: systemClock,
-  random: randomBytes,
-  lease: { deltaMs: 5_000, drift: 0.01, beatMs: 200, windowMaxMs: 60_000 },
-  takeoverMs: 1_500,
-  advertisedUrl: `http://127.0.0.1:${port}`,
-  leaderClient: createLeaderClient({ cluster, secret, clock: systemClock, tlsCa: null, allowPlaintext: false }),
-  duties: [],
-  logger: quiet,
-});
-const server = await startDatabrokerServer({
-  broker,
-  cluster,
-  secret,
-  listen: { host: "127.0.0.1", port },
-  clock: systemClock,
-  logger: quiet,
 });
 
 const children = await Promise.all(Array.from({ length: nodes }, (_, index) => startNode(index)));
@@ -150,10 +116,7 @@ reportBudgets(
 for (const child of children) child.kill("SIGKILL");
 await bare.end();
 await connection.close();
-await server.close();
-await broker.stop();
-await fanout.close();
-await log.close();
+await stop();
 
 async function startNode(index: number) {
   const child = fork(new URL("./support/revoke-node.ts", import.meta.url));

@@ -1,13 +1,8 @@
 /** The broker of bench/followers.ts: a process of its own, so that its processor time can be measured. */
-import { randomBytes } from "node:crypto";
 import { subscribe } from "node:diagnostics_channel";
 import { once } from "node:events";
 import type { Socket } from "node:net";
-import { createLeaderClient, startBroker, startDatabrokerServer } from "../../src/broker/index.ts";
-import type { BrokerId } from "../../src/events/index.ts";
-import { connectNatsFanout } from "../../src/replication/fanout/index.ts";
-import { openPostgresLog } from "../../src/replication/log/index.ts";
-import { systemClock } from "../../src/replication/runtime/index.ts";
+import { startFanoutBroker } from "./fanout-broker.ts";
 
 export type BrokerSetup = Readonly<{
   cluster: string;
@@ -35,7 +30,6 @@ export type BrokerUsage = Readonly<{
 const [setup] = (await once(process, "message")) as [BrokerSetup];
 const { cluster, port } = setup;
 const secret = Buffer.from(setup.secret, "base64");
-const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
 const open = new Set<Socket>();
 let closedBytes = 0;
@@ -48,45 +42,16 @@ subscribe("net.server.socket", (message) => {
   });
 });
 
-const log = await openPostgresLog({ connectionString: setup.connectionString, cluster });
-const fanout = connectNatsFanout({
-  servers: setup.natsUrls,
-  cluster,
-  name: "bench broker",
-  secrets: [secret],
-  logger: quiet,
-  randomBytes,
-  keepReplayBuffer: true,
-});
 let publishedBytes = 0;
-const broker = startBroker({
-  log,
+const { broker, fanout, server } = await startFanoutBroker({
   cluster,
-  brokerId: "bench" as BrokerId,
   secret,
-  fanout: {
-    ...fanout,
-    publish(envelope) {
-      publishedBytes += envelope.length;
-      fanout.publish(envelope);
-    },
+  port,
+  natsUrls: setup.natsUrls,
+  connectionString: setup.connectionString,
+  onPublish: ({ length }) => {
+    publishedBytes += length;
   },
-  clock: systemClock,
-  random: randomBytes,
-  lease: { deltaMs: 5_000, drift: 0.01, beatMs: 200, windowMaxMs: 60_000 },
-  takeoverMs: 1_500,
-  advertisedUrl: `http://127.0.0.1:${port}`,
-  leaderClient: createLeaderClient({ cluster, secret, clock: systemClock, tlsCa: null, allowPlaintext: false }),
-  duties: [],
-  logger: quiet,
-});
-const server = await startDatabrokerServer({
-  broker,
-  cluster,
-  secret,
-  listen: { host: "127.0.0.1", port },
-  clock: systemClock,
-  logger: quiet,
 });
 
 /** The bench's own collections are no cost of the broker. */
