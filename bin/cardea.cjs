@@ -13,7 +13,9 @@ const { pathToFileURL } = require("node:url");
 
 const source = join(__dirname, "..", "src", "main.ts");
 const built = join(__dirname, "..", "dist", "main.js");
-import(pathToFileURL(existsSync(source) ? source : built).href).catch((error) => {
+const isCheckout = existsSync(source);
+if (isCheckout) require("../src/cli/process/gc/gc-threads.ts").restartForGc(); // the built program does so itself
+import(pathToFileURL(isCheckout ? source : built).href).catch((error) => {
   console.error(error);
   process.exitCode = 3;
 });

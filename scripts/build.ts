@@ -21,7 +21,8 @@ import { isBuiltin } from "node:module";
 import { join, resolve } from "node:path";
 
 const root = join(import.meta.dirname, "..");
-const program = { program: "src/main.ts" };
+/** With what it loads before everything else (program.mjs). */
+const program = { program: "src/main.ts", "gc-threads": "src/cli/process/gc/gc-threads.ts" };
 const threads = {
   "log-worker": "src/replication/log/sqlite/log-worker.ts",
   "policy-worker": "src/cli/policy/policy-worker.ts",

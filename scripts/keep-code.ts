@@ -25,6 +25,7 @@ process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 const [port = 0, metricsPort = 0, brokerPort = 0] = await Promise.all([freePort(), freePort(), freePort()]);
 const configFile = join(folder, "cardea.yaml");
 writeFileSync(configFile, JSON.stringify(configuration()), { mode: 0o600 });
+process.env["CARDEA_SINGLE_THREADED_GC"] = "false"; // a restart would start this script with the program's arguments
 process.argv.splice(2, Number.POSITIVE_INFINITY, "run", "-c", configFile);
 const { script, codeFile } = (await import(main)) as Readonly<{ script: Script; codeFile: string }>;
 const giveUpAt = performance.now() + readyWithinMs;

@@ -39,7 +39,7 @@ export type CardeaOptions = Readonly<{
   audit?: string;
   /** Serves TLS with it; absent: plain HTTP. */
   certificate?: Readonly<{ certFile: string; keyFile: string }>;
-  /** The program for Node; default: the sources. */
+  /** The program for Node; default: the command `cardea`, from the sources. */
   program?: string;
   /** How many people are signed in; default: one. */
   people?: number;
@@ -91,7 +91,7 @@ export async function startCardea(stand: Stand, options: CardeaOptions): Promise
     [
       ...(profile === undefined ? [] : ["--cpu-prof", "--cpu-prof-dir", profile]),
       ...(process.env["NODE_FLAGS"]?.split(" ") ?? []),
-      options.program ?? new URL("../../src/main.ts", import.meta.url).pathname,
+      options.program ?? new URL("../../bin/cardea.cjs", import.meta.url).pathname,
       "run",
       "-c",
       written.path,

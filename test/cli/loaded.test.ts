@@ -74,13 +74,14 @@ test("the built program starts with the code of a start, and without it if its t
   const [code] = globSync("program.*.code", { cwd: dirname(main) });
   assert.ok(code !== undefined, "scripts/keep-code.ts kept none");
   assert.equal(helpOf(main).rejected, "false");
+  assert.equal(helpOf(main, "--single-threaded-gc").rejected, "false", "one file serves both ways to collect garbage");
 
   using folder = new TemporaryFolder("other-text");
   const other = join(folder.path, "dist");
   mkdirSync(other);
   copyFileSync(join(root, "package.json"), join(folder.path, "package.json"));
   symlinkSync(join(root, "node_modules"), join(folder.path, "node_modules"));
-  for (const name of ["main.js", code]) copyFileSync(join(dirname(main), name), join(other, name));
+  for (const name of ["main.js", "gc-threads.cjs", code]) copyFileSync(join(dirname(main), name), join(other, name));
   const text = readFileSync(join(dirname(main), "program.cjs"), "latin1");
   const [title, otherTitle] = ["an identity-aware access proxy", "An Identity-Aware Access Proxy"];
   writeFileSync(join(other, "program.cjs"), text.replaceAll(title, otherTitle), "latin1");
@@ -90,10 +91,10 @@ test("the built program starts with the code of a start, and without it if its t
 });
 
 /** `rejected`: what V8 says of the kept code; "undefined" if there was none. */
-function helpOf(main: string): Readonly<{ out: string; rejected: string }> {
+function helpOf(main: string, ...flags: readonly string[]): Readonly<{ out: string; rejected: string }> {
   const url = JSON.stringify(pathToFileURL(main).href);
   const program = `const { script } = await import(${url}); console.error(String(script.cachedDataRejected));`;
-  const args = ["--input-type=module", "-e", program, "--", "help"];
+  const args = [...flags, "--input-type=module", "-e", program, "--", "help"];
   const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
   return { out: stdout, rejected: stderr.trim() };
 }

@@ -13,7 +13,7 @@ export async function run(args: readonly string[], env: Readonly<Record<string, 
       err += text;
     },
     interactive: false,
-    env,
+    env: { CARDEA_SINGLE_THREADED_GC: "false", ...env }, // the same output on a machine with one core
   });
   return { code, out, err };
 }

@@ -24,8 +24,9 @@ import { systemClock } from "../../replication/runtime/index.ts";
 import { addressCharsMax, addressesMax, type NodeKey, nodeKeyFrom } from "../../replication/wire/index.ts";
 import { announceConfigurations } from "../process/announce-config.ts";
 import { registerDirectoryMetrics } from "../process/directory-metrics.ts";
+import { gcThreadsOf } from "../process/gc/gc-threads.ts";
+import { tuneHeap } from "../process/gc/heap-tuning.ts";
 import { startHealthServer } from "../process/health-server.ts";
-import { tuneHeap } from "../process/heap-tuning.ts";
 import { hasSameDirectories, hasSameProviders } from "../process/kept-parts.ts";
 import { openDirectories } from "../process/open-directories.ts";
 import { registerProcessMetrics } from "../process/process-metrics.ts";
@@ -238,7 +239,15 @@ export async function startServices(
     announce(config);
     stops.push(async () => announce(null));
     logger.info(
-      { node, boot, region: config.region, version, address: mainAddress(bound), listeners: Object.fromEntries(bound) },
+      {
+        node,
+        boot,
+        region: config.region,
+        version,
+        address: mainAddress(bound),
+        listeners: Object.fromEntries(bound),
+        gc: gcThreadsOf(process.execArgv),
+      },
       "started",
     );
     return {

@@ -2,8 +2,12 @@
 import { X509Certificate } from "node:crypto";
 import { type Config, formatProblem } from "../../config/index.ts";
 import { configPathOf, readConfiguration } from "../build/load.ts";
+import { flagsForGc, gcFacts, gcThreadsOf, problemOfGcSetting } from "../process/gc/gc-threads.ts";
 import { parse } from "../terminal/arguments.ts";
-import type { CliCommand } from "../terminal/command.ts";
+import { type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
+
+const mainThreadNote =
+  "with the cores and settings here, `cardea run` collects garbage on the main thread (docs/deploy.md)";
 
 export const check: CliCommand = {
   name: "check",
@@ -16,6 +20,8 @@ export const check: CliCommand = {
       { config: { type: "string", short: "c" }, json: { type: "boolean" } },
       { min: 0, max: 1 },
     );
+    const wrong = problemOfGcSetting(terminal.env);
+    if (wrong !== null) throw new UsageError(wrong);
     const path = configPathOf(parsed, terminal);
     const { problems, loaded } = readConfiguration(path, {
       env: terminal.env,
@@ -35,12 +41,19 @@ export const check: CliCommand = {
       const verdict = errors === 0 ? "valid" : "not valid";
       const text = `${path ?? "environment"}: ${[verdict, ...counts].join(", ")}\n`;
       for (const advice of loaded === undefined ? [] : adviceFor(loaded.config)) terminal.err(`advice: ${advice}\n`);
+      if (loaded !== undefined && collectsOnMainThread(loaded.config, terminal.env))
+        terminal.err(`note: ${mainThreadNote}\n`);
       if (errors === 0) terminal.out(text);
       else terminal.err(text);
     }
     return errors === 0 ? 0 : 1;
   },
 };
+
+function collectsOnMainThread({ workers }: Pick<Config, "workers">, env: Terminal["env"]): boolean {
+  const facts = { ...gcFacts({ processes: workers }), execArgv: [], env }; // flags of that process are not known here
+  return gcThreadsOf(flagsForGc(facts)) === "main thread";
+}
 
 /** What is valid, and could be better. It is no warning, since it would be logged at each start. */
 function adviceFor({ certificates }: Pick<Config, "certificates">): readonly string[] {

@@ -12,6 +12,7 @@ import { authKeys } from "../build/auth-keys.ts";
 import { loadOrReport, readConfiguration } from "../build/load.ts";
 import { startServices } from "../build/services.ts";
 import { operatorFile } from "../operator/operator-client.ts";
+import { problemOfGcSetting } from "../process/gc/gc-threads.ts";
 import { createLogger, openStandardOutput } from "../process/logger.ts";
 import { startReloading } from "../process/reloading.ts";
 import { untilStopped } from "../process/until-stopped.ts";
@@ -43,6 +44,8 @@ and the log; --memory keeps the log in memory, so people must sign in again afte
       },
       { min: 0, max: 0 },
     );
+    const wrong = problemOfGcSetting(terminal.env);
+    if (wrong !== null) throw new UsageError(wrong);
     const main = parsePort(parsed.text("port"));
     const path = parsed.text("config") ?? fileURLToPath(packageFile("cardea.dev.yaml"));
     const options: Omit<LoadOptions, "env"> = {

@@ -8,14 +8,15 @@ import {
   readConfiguration,
 } from "../build/load.ts";
 import type { Services } from "../build/services.ts";
-import { tuneHeap } from "../process/heap-tuning.ts";
+import { problemOfGcSetting } from "../process/gc/gc-threads.ts";
+import { tuneHeap } from "../process/gc/heap-tuning.ts";
 import { createLogger, openStandardOutput } from "../process/logger.ts";
 import { startReloading } from "../process/reloading.ts";
 import { untilStopped } from "../process/until-stopped.ts";
 import { type Share, shareOf } from "../process/worker-shares.ts";
 import { disconnectWorker, newShare, reportHealthPort, startWorkers, workerShareOf } from "../process/workers.ts";
 import { parse } from "../terminal/arguments.ts";
-import type { CliCommand } from "../terminal/command.ts";
+import { type CliCommand, UsageError } from "../terminal/command.ts";
 import type { Output } from "../terminal/output.ts";
 
 /** authenticate, authorize, databroker and proxy */
@@ -35,6 +36,8 @@ export const run: CliCommand = {
     const path = configPathOf(parsed, terminal);
     const dataDir = parsed.text("data-dir");
     const options = dataDir === undefined ? {} : { dataDir };
+    const wrong = problemOfGcSetting(terminal.env);
+    if (wrong !== null) throw new UsageError(wrong);
     const { loaded, files } = loadOrReport(path, terminal, options);
     if (loaded === undefined) return 1;
     const { config } = loaded;

@@ -12,6 +12,7 @@ import { Registry } from "prom-client";
 import type { Config } from "../../config/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import { CannotError } from "../terminal/command.ts";
+import { flagsForGc, gcFacts } from "./gc/gc-threads.ts";
 import { startHealthServer } from "./health-server.ts";
 import { reassignOrphanedConnections } from "./orphaned-connections.ts";
 import { commonShare, type ProcessReadiness } from "./readiness.ts";
@@ -71,6 +72,7 @@ export async function startWorkers(
   let stopping = false;
   let anyReady = false;
   cluster.schedulingPolicy = cluster.SCHED_RR;
+  cluster.setupPrimary({ execArgv: [...flagsForGc(gcFacts({ processes: config.workers }))] });
 
   function start(member: Member, pauseMs: number): void {
     const startedAt = performance.now();

@@ -38,6 +38,18 @@ test("a correct configuration is reported as valid", async () => {
   assert.deepEqual(await run(["check", "-c", file.path]), { code: 0, out: `${file.path}: valid\n`, err: "" });
 });
 
+test("a note says that processes will collect garbage on the main thread, and a wrong setting starts none", async () => {
+  using file = written(good);
+  const { code, err } = await run(["check", "-c", file.path], { CARDEA_SINGLE_THREADED_GC: "true" });
+  assert.equal(code, 0);
+  assert.match(err, /^note: .*`cardea run` collects garbage on the main thread \(docs\/deploy\.md\)\n$/);
+  for (const args of [["check", "-c", file.path], ["run", "-c", file.path], ["dev"]]) {
+    const refused = await run(args, { CARDEA_SINGLE_THREADED_GC: "maybe" });
+    assert.equal(refused.code, 2);
+    assert.match(refused.err, /CARDEA_SINGLE_THREADED_GC must be auto, true or false/);
+  }
+});
+
 test("problems of policies and of other keys are reported together, in the order of the file", async () => {
   using file = written(`nat: {}\n${good.replace("groups:", "gruops:")}    polcy: []\n`);
   const { code, out, err } = await run(["check", "-c", file.path]);

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { createServer, get, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { mergeMetrics } from "../../../src/cli/process/workers.ts";
@@ -122,6 +123,11 @@ test("workers share a port, are separate nodes, reload together, and are restart
     return [...found.values()];
   };
   await waitFor("both workers to be ready", ready, patience);
+
+  // Two workers on at most two cores collect garbage on their main threads.
+  const gc = [...child.log().matchAll(/"worker":"[12]".*"gc":"(.*?)","message":"started"/g)].map(([, text]) => text);
+  const expected = availableParallelism() <= 2 ? "main thread" : "helper threads";
+  assert.deepEqual(gc, [expected, expected]);
 
   // Connections are distributed in turn, so each worker answers half of them.
   for (let i = 0; i < 20; i++) assert.equal(await status("app"), 200);

@@ -1,7 +1,7 @@
 /** Heap tuning: the percentage by which a heap may grow before the next full collection. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { growthPercentOf } from "../../../src/cli/process/heap-tuning.ts";
+import { growthPercentOf } from "../../../../src/cli/process/gc/heap-tuning.ts";
 
 const MB = 1024 * 1024;
 
