@@ -45,6 +45,9 @@ const checkEveryMs = 100;
 
 type Outcome = ConnectionFault | undefined;
 
+/** A response is over when its END_STREAM has arrived, even if its reader does not have all of it. */
+const closedFault: ConnectionFault = { code: errorCode.streamClosed, reason: "stream-closed" };
+
 export type SessionHooks = Readonly<{
   /** A SETTINGS frame was applied. @param streamsMax undefined: the upstream has not stated any */
   onSettings(streamsMax: number | undefined): void;
@@ -59,6 +62,7 @@ export type SessionHooks = Readonly<{
 
 export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields> {
   readonly target = "upstream";
+  readonly enablePushMax = 0;
   /** What the upstream may send on one stream before its reader accepts it. */
   readonly windowBytes: number;
   /** Changes with each read. */
@@ -142,7 +146,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
 
   /** No stream is left. What was written before still leaves. */
   close(): void {
-    if (this.#isFinished) return;
+    if (this.isClosing) return; // a fault has ended it
     this.#isFinished = true;
     this.#socket.end(this.#control + formatGoAway(0, errorCode.none), "latin1");
   }
@@ -152,13 +156,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
     this.#isFinished = true;
     this.#frames.stop();
     clearInterval(this.#checkTimer);
-    const opening = this.#opening.splice(0);
-    for (const stream of this.#streams.all()) {
-      if (stream.hasArrived)
-        stream.stopSending(); // its reader pauses, and still gets the rest
-      else stream.fail({ code: undefined, error, unprocessed: false });
-    }
-    for (const stream of opening) stream.fail({ code: undefined, error, unprocessed: true }); // nothing was sent
+    this.#failAll(error, undefined);
   }
 
   // --- for streams
@@ -185,7 +183,9 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
 
   /** Called once for each stream. @param code sent in a RST_STREAM if the stream was sent; undefined: none */
   onOver(stream: Http2ClientStream, code: Http2ErrorCode | undefined): void {
-    if (this.#streams.delete(stream) && code !== undefined) {
+    const wasOpen = this.#streams.delete(stream);
+    if (!wasOpen) this.#opening = this.#opening.filter((each) => each !== stream);
+    else if (code !== undefined) {
       this.#reset.add(stream.id);
       this.sendControl(formatReset(stream.id, code));
     }
@@ -226,19 +226,31 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
     this.#socket.destroySoon();
     const error = new UpstreamProtocolError(`the upstream broke the rules of HTTP/2: ${fault.reason}`);
     this.#hooks.onFault(error);
+    this.#failAll(error, fault.code);
+  }
+
+  /** A response that is complete goes on to its reader. Of streams that were not opened, nothing was sent. */
+  #failAll(error: Error, code: number | undefined): void {
     const opening = this.#opening.splice(0);
-    for (const stream of this.#streams.all()) stream.fail({ code: fault.code, error, unprocessed: false });
-    for (const stream of opening) stream.fail({ code: fault.code, error, unprocessed: true });
+    for (const stream of this.#streams.all()) {
+      if (stream.hasArrived) stream.stopSending();
+      else stream.fail({ code, error, unprocessed: false });
+    }
+    for (const stream of opening) stream.fail({ code, error, unprocessed: true });
   }
 
   isOpen(streamId: number): boolean {
     return this.#streams.has(streamId);
   }
 
+  isIdle(streamId: number): boolean {
+    return streamId >= this.#nextId || streamId % 2 === 0;
+  }
+
   onHeaders(streamId: number, fields: ResponseFields, endStream: boolean): Outcome {
     const stream = this.#streams.get(streamId);
     if (stream === undefined) return this.#onClosedStream(streamId);
-    if (stream.hasArrived) return this.onStreamError(streamId, errorCode.streamClosed, "stream-closed");
+    if (stream.hasArrived) return closedFault;
     const fault = stream.onFields(fields, endStream);
     if (fault !== undefined) return this.onStreamError(streamId, errorCode.protocol, fault);
     const isInformational = fields.status > 0 && fields.status < 200;
@@ -246,6 +258,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
   }
 
   onOversizedBlock(streamId: number): Outcome {
+    if (!this.#streams.has(streamId)) return this.#onClosedStream(streamId);
     return this.onStreamError(streamId, errorCode.calm, "too-large");
   }
 
@@ -258,10 +271,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
       this.onConsumed(counted);
       return this.#reset.has(streamId) ? undefined : this.#onClosedStream(streamId);
     }
-    if (stream.hasArrived) {
-      this.onConsumed(counted);
-      return this.onStreamError(streamId, errorCode.streamClosed, "stream-closed");
-    }
+    if (stream.hasArrived) return closedFault;
     const fault = stream.onFrame(frame);
     if (fault === undefined) return undefined;
     return this.onStreamError(streamId, fault === "flow-control" ? errorCode.flowControl : errorCode.protocol, fault);
@@ -269,13 +279,13 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
 
   /** A frame of a stream that is not open: one that this side has reset may still get some (RFC 9113 §5.4.2). */
   #onClosedStream(streamId: number): Outcome {
-    if (streamId >= this.#nextId || streamId % 2 === 0) return protocolFault("idle-stream");
-    if (!this.#reset.has(streamId)) return { code: errorCode.streamClosed, reason: "stream-closed" };
+    if (this.isIdle(streamId)) return protocolFault("idle-stream");
+    if (!this.#reset.has(streamId)) return closedFault;
     return this.#budget.spendOverhead(1) ? undefined : calmFault;
   }
 
   onReset(streamId: number, code: number): Outcome {
-    if (streamId >= this.#nextId || streamId % 2 === 0) return protocolFault("idle-stream");
+    if (this.isIdle(streamId)) return protocolFault("idle-stream");
     const stream = this.#streams.get(streamId);
     if (stream === undefined) return this.#budget.spendOverhead(1) ? undefined : calmFault;
     // A response that is complete stays so (RFC 9113 §8.1); its reader may not have all of it.
@@ -319,7 +329,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
       if (wasClosed) this.#scheduleAll();
       return undefined;
     }
-    if (streamId >= this.#nextId || streamId % 2 === 0) return protocolFault("idle-stream");
+    if (this.isIdle(streamId)) return protocolFault("idle-stream");
     const stream = this.#streams.get(streamId);
     if (stream === undefined) return undefined;
     if (!stream.widen(bytes)) return this.onStreamError(streamId, errorCode.flowControl, "flow-control");
@@ -394,6 +404,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
   #openInto(batch: FrameBatch): Http2ClientStream[] {
     const opening = this.#opening;
     if (opening.length === 0) return opening;
+    this.#opening = [];
     const opened: Http2ClientStream[] = [];
     let at = 0;
     for (; at < opening.length && this.#hasRoom(batch); at++) {
@@ -409,7 +420,8 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
       stream.writeTo(batch);
       opened.push(stream);
     }
-    this.#opening = opening.slice(at);
+    const waiting = opening.slice(at).filter(({ isOver }) => !isOver);
+    this.#opening = waiting.concat(this.#opening);
     return opened;
   }
 
@@ -422,7 +434,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
 
   #check(): void {
     const now = performance.now();
-    for (const stream of this.#streams.all()) {
+    for (const stream of this.#streams.all().concat(this.#opening)) {
       if (stream.hasMoved || stream.isPaused) {
         stream.hasMoved = false;
         stream.movedAt = now;

@@ -51,8 +51,12 @@ export interface BlockFields extends FieldSink {
 
 /** What the connection is notified of. Each may return why the connection has to end. */
 export type FrameEvents<Fields> = Readonly<{
+  /** The largest SETTINGS_ENABLE_PUSH of the peer: a server must not send 1 (RFC 9113 §6.5.2). */
+  enablePushMax: 0 | 1;
   /** Whether the stream is open, so that headers on it are trailers. */
   isOpen(streamId: number): boolean;
+  /** No such stream was opened yet. */
+  isIdle(streamId: number): boolean;
   onHeaders(streamId: number, fields: Fields, endStream: boolean): Outcome;
   /** The stream is refused; nothing more of the block is reported. */
   onOversizedBlock(streamId: number): Outcome;
@@ -210,7 +214,7 @@ export class FrameInterpreter<Fields extends BlockFields> {
   #onPriority({ streamId, from, to }: Http2Frame): Outcome {
     if (streamId === 0) return protocolFault("stream-id");
     if (to - from === 5) return this.#spend(1);
-    if (!this.#events.isOpen(streamId)) return frameSizeFault;
+    if (!this.#events.isOpen(streamId)) return this.#onClosedStream(streamId, frameSizeFault);
     return this.#events.onStreamError(streamId, errorCode.frameSize, "frame-size");
   }
 
@@ -242,7 +246,7 @@ export class FrameInterpreter<Fields extends BlockFields> {
         this.#events.onStreamsMax(value);
         return undefined;
       case settingId.enablePush:
-        return value > 1 ? protocolFault("settings") : undefined;
+        return value > this.#events.enablePushMax ? protocolFault("settings") : undefined;
       case settingId.initialWindowSize:
         if (value > windowBytesMax) return { code: errorCode.flowControl, reason: "settings" };
         this.#initialWindow = value;
@@ -252,6 +256,11 @@ export class FrameInterpreter<Fields extends BlockFields> {
       default:
         return undefined; // unknown settings are ignored, and the limit of header lists is advice
     }
+  }
+
+  /** A stream that this side has reset may still get mistakes (RFC 9113 §5.1): they are not those of other streams. */
+  #onClosedStream(streamId: number, fault: ConnectionFault): Outcome {
+    return this.#events.isIdle(streamId) ? fault : this.#spend(1);
   }
 
   #onPing({ flags, streamId, bytes, from, to }: Http2Frame): Outcome {
@@ -273,8 +282,9 @@ export class FrameInterpreter<Fields extends BlockFields> {
     if (to - from !== 4) return frameSizeFault;
     const increment = bytes.readUInt32BE(from) & windowBytesMax;
     if (increment > 0) return this.#spend(1) ?? this.#events.onWindowUpdate(streamId, increment);
-    if (streamId === 0 || !this.#events.isOpen(streamId)) return protocolFault("window");
-    return this.#events.onStreamError(streamId, errorCode.protocol, "window");
+    if (streamId === 0) return protocolFault("window");
+    if (this.#events.isOpen(streamId)) return this.#events.onStreamError(streamId, errorCode.protocol, "window");
+    return this.#onClosedStream(streamId, protocolFault("window"));
   }
 }
 

@@ -64,6 +64,7 @@ export class ResponseFields implements BlockFields {
         this.fault = "header-name";
         return;
       case fieldKind.connectionSpecific:
+      case fieldKind.te: // which requests alone may have (RFC 9113 §8.2.2)
         this.fault = "connection-header";
         return;
       case fieldKind.contentLength:

@@ -30,6 +30,7 @@ const flowFault: ConnectionFault = { code: errorCode.flowControl, reason: "flow-
 export type StreamLimits = Readonly<{ streamsMax: number; connectionWindowBytes: number }>;
 
 export class StreamEvents implements FrameEvents<RequestFields> {
+  readonly enablePushMax = 1;
   /** The highest stream that was accepted or refused. */
   lastStreamId = 0;
   readonly #connection: Http2Connection;
@@ -76,6 +77,10 @@ export class StreamEvents implements FrameEvents<RequestFields> {
 
   isOpen(streamId: number): boolean {
     return this.#streams.has(streamId);
+  }
+
+  isIdle(streamId: number): boolean {
+    return streamId > this.lastStreamId || streamId % 2 === 0;
   }
 
   // --- requests
@@ -198,7 +203,7 @@ export class StreamEvents implements FrameEvents<RequestFields> {
       if (wasClosed) this.#connection.scheduleAll();
       return undefined;
     }
-    if (streamId > this.lastStreamId || streamId % 2 === 0) return protocolFault("idle-stream");
+    if (this.isIdle(streamId)) return protocolFault("idle-stream");
     const stream = this.#streams.get(streamId);
     if (stream === undefined) return undefined;
     if (!stream.output.widen(bytes)) return this.onStreamError(streamId, errorCode.flowControl, "flow-control");

@@ -162,6 +162,7 @@ export class Http2UpstreamConnection {
     this.#hooks.onStreamsMax(this.#streamsMax);
     this.#startWaiting();
     this.#returnWaiting();
+    if (this.load === 0 && this.#idleTimer === undefined) this.#startIdleTimer(); // it has returned all of its calls
     this.#hooks.onChange();
   }
 
@@ -202,6 +203,11 @@ export class Http2UpstreamConnection {
     return this.isOpen && this.load < this.#streamsMax;
   }
 
+  /** The upstream accepts nothing for a moment: a limit of 0 (RFC 9113 §6.5.2). Another connection would not help. */
+  get acceptsNone(): boolean {
+    return this.isOpen && this.#streamsMax === 0;
+  }
+
   /** Streams, and calls that wait for it. */
   get load(): number {
     return this.#streams + this.#waiting.size;
@@ -214,6 +220,7 @@ export class Http2UpstreamConnection {
   add(call: Http2UpstreamCall): void {
     call.connection = this;
     clearTimeout(this.#idleTimer);
+    this.#idleTimer = undefined;
     this.#calls++;
     if (!this.#isReady || this.#streams >= this.#sentMax) {
       this.#waiting.add(call);

@@ -91,6 +91,7 @@ export class Http2Pool implements UpstreamPool {
   }
 
   get #mayOpen(): boolean {
+    for (const each of this.#connections) if (each.acceptsNone) return false;
     if (this.#connections.size < this.#limits.connectionsMax) return true;
     for (const each of this.#connections) if (each.isOpen) return false;
     return true;
