@@ -117,13 +117,14 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   readonly #session: UsedSession | undefined;
   #usedAt: number;
   #cut: Cut | undefined;
+  #giveUp: (() => void) | undefined;
   /** "delivering": complete in this process, but possibly not in the caller's kernel. */
   #state: "open" | "delivering" | "left" = "open";
   #outlet: Outlet | undefined;
   #delivery: SocketDelivery | undefined;
   /** Number of changes that are being enforced on it while it is delivered. */
   #redeciding = 0;
-  /** Unsent request bytes, after an upstream responded before it had received the whole request. */
+  /** Unsent request bytes of upstream calls that have ended. */
   #unsent = nothing;
   readonly #redecide: () => ReauthorizeOutcome;
   readonly #registry: Exchanges;
@@ -154,9 +155,13 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
     return this.#reads;
   }
 
-  /** Sets how the exchange is ended. An earlier cut takes effect here. */
-  attach(cut: Cut): void {
+  /**
+   * Sets how the exchange is ended. An earlier cut takes effect here.
+   * @param giveUp called when the exchange closes: the last moment for `addUnsent`
+   */
+  attach(cut: Cut, giveUp?: () => void): void {
     this.#cut = cut;
+    this.#giveUp = giveUp;
     if (this.cutReason !== undefined) this.#destroy(this.cutReason);
   }
 
@@ -170,7 +175,7 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
     this.#unsent = [...this.#unsent, unsent];
   }
 
-  /** Its bytes are being discarded without a cut. Changes count as enforced only after that. */
+  /** Its cut discards bytes. Changes count as enforced only after that. */
   awaitDiscard(discarding: PendingCut): void {
     this.#registry.trackCut(discarding);
   }
@@ -299,6 +304,8 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   /** Called after its last byte has left this process. */
   close(): void {
     if (this.#state !== "open") return;
+    this.#giveUp?.();
+    this.#giveUp = undefined;
     const delivery = this.cutReason === undefined ? this.#deliver() : undefined;
     this.#outlet = undefined;
     this.#unsent = nothing;

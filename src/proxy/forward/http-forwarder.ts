@@ -96,7 +96,10 @@ class Forwarding implements UpstreamHandler, BodyReader {
     downstream.onClose(() => this.#onDownstreamClosed());
     downstream.onDrain(() => this.#onDrain());
     if (timeoutFrom === "permit" || !downstream.hasBody) this.#startTimer();
-    exchange.attach((reason) => this.#onCut(reason));
+    exchange.attach(
+      (reason) => this.#onCut(reason),
+      () => this.#giveUp(),
+    );
     if (exchange.cutReason === undefined) this.#dispatch();
   }
 
@@ -138,7 +141,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
       refused,
     );
     this.#call = call;
-    if (this.#over) void call.abort();
+    if (this.#over) call.abort();
   }
 
   // --- the upstream's side
@@ -196,7 +199,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     const { downstream, rules } = this.#job;
     if (this.#over || !this.#mayPassOn()) return;
     this.#over = true;
-    this.#keepUnsent();
+    if (downstream.hasBody) this.#keepUnsent();
     downstream.end(undefined, trailers.length > 0 ? trailerPairs(rules, trailers).flat() : undefined);
     if (!downstream.bodyComplete) downstream.discardBody(); // it was answered without being read
     if (!downstream.closed && downstream.needsDrain) this.#awaitReader();
@@ -423,17 +426,26 @@ class Forwarding implements UpstreamHandler, BodyReader {
     this.#job.exchange.close();
   }
 
-  /** Gives up the upstream request. A receipt waits until no further byte of it can leave for the upstream. */
+  /**
+   * Gives up the upstream request. After a cut, a receipt waits until no further byte of it can leave for the upstream.
+   * Otherwise other requests may share the connection, and it is reset only if a later change cuts this one.
+   */
   #giveUp(): void {
     if (this.#over) return;
     this.#over = true;
     this.#timer?.clear();
     this.#continueTimer?.clear();
-    const aborting = this.#call?.abort();
-    if (aborting !== undefined) this.#job.exchange.awaitDiscard(aborting);
+    const { exchange } = this.#job;
+    this.#call?.abort();
+    if (exchange.cutReason === undefined) {
+      this.#keepUnsent();
+      return;
+    }
+    const discarding = this.#call?.discardUnsent();
+    if (discarding !== undefined) exchange.awaitDiscard(discarding);
   }
 
-  /** Registers unsent request bytes: an upstream may respond before it has received the whole request. */
+  /** Registers unsent request bytes: a call may end before the upstream was sent the whole request. */
   #keepUnsent(): void {
     const unsent = this.#call?.unsent();
     if (unsent !== undefined) this.#job.exchange.addUnsent(unsent);

@@ -157,7 +157,19 @@ class PendingResponse implements SocketDelivery {
  */
 export function unsentDelivery(socket: Socket): SocketDelivery | undefined {
   const mark = sendMark(socket);
-  const isDone = (): boolean => hasSent(socket, mark);
+  return deliveryOf(socket, () => hasSent(socket, mark));
+}
+
+/**
+ * What is left of the bytes of a caller that has an upstream's connection to itself and has left.
+ * @param isWritten all of it was written to the connection
+ * @returns undefined when it has sent everything
+ */
+export function unsentUpload(socket: Socket, isWritten: () => boolean): SocketDelivery | undefined {
+  return deliveryOf(socket, () => socket.destroyed || (isWritten() && unsentBytes(socket) === 0));
+}
+
+function deliveryOf(socket: Socket, isDone: () => boolean): SocketDelivery | undefined {
   if (isDone()) return undefined;
   return {
     isDone,

@@ -1,5 +1,6 @@
 /** HTTP/1.1 upstream call: one request on its way through a pool, whichever connection it gets. */
 import type { Linked } from "../enforce/intrusive-list.ts";
+import type { SocketDelivery } from "../message/deliveries.ts";
 import type { UpstreamCall, UpstreamHandler, UpstreamPool, UpstreamRequest } from "../message/upstream-call.ts";
 import type { Http1UpstreamConnection } from "./upstream-connection.ts";
 import type { Http1Pool } from "./upstream-pool.ts";
@@ -48,9 +49,9 @@ export class Http1UpstreamCall implements UpstreamCall, Linked<Http1UpstreamCall
     if (!this.isEnded) this.connection?.resume();
   }
 
-  abort(): void | Promise<void> {
-    if (this.#moved !== undefined) return this.#moved.abort();
-    if (this.finish()) this.connection?.abortCall(this);
+  abort(): void {
+    if (this.#moved !== undefined) this.#moved.abort();
+    else if (this.finish()) this.connection?.abortCall(this);
   }
 
   /** Continues in a pool of another protocol. Nothing of it was sent. */
@@ -58,9 +59,13 @@ export class Http1UpstreamCall implements UpstreamCall, Linked<Http1UpstreamCall
     if (this.finish()) this.#moved = pool.call(this.request, this.handler);
   }
 
-  /** A connection whose request was not received in full is reset after the response. */
-  unsent(): undefined {
-    return undefined;
+  /** A connection whose request was not received in full is reset when the call ends. */
+  unsent(): SocketDelivery | undefined {
+    return this.#moved?.unsent();
+  }
+
+  discardUnsent(): Promise<void> | undefined {
+    return this.#moved?.discardUnsent();
   }
 
   /** @returns false: it had ended already */

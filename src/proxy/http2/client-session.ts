@@ -184,6 +184,8 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
   /** Called once for each stream. @param code sent in a RST_STREAM if the stream was sent; undefined: none */
   onOver(stream: Http2ClientStream, code: Http2ErrorCode | undefined): void {
     const wasOpen = this.#streams.delete(stream);
+    // While the upstream does not read, the lists would keep it.
+    if (stream.isListed) this.#listed = this.#listed.filter((each) => each !== stream);
     if (!wasOpen) this.#opening = this.#opening.filter((each) => each !== stream);
     else if (code !== undefined) {
       this.#reset.add(stream.id);

@@ -145,17 +145,28 @@ export class Http2UpstreamCall implements UpstreamCall, StreamHandler {
     if (!this.isEnded) this.#stream?.resume();
   }
 
-  abort(): void | Promise<void> {
-    if (this.#moved !== undefined) return this.#moved.abort();
+  abort(): void {
+    if (this.#moved !== undefined) {
+      this.#moved.abort();
+      return;
+    }
     const stream = this.#stream;
     if (!this.finish() || stream === undefined) return;
     stream.cancel();
     if (!this.#sawResponse) this.connection?.onGivenUp(this.#start);
-    if (this.request.hasBody && stream.id !== 0) return this.connection?.cutsFinished();
   }
 
   unsent(): SocketDelivery | undefined {
-    return this.request.hasBody ? this.connection?.unsent() : undefined;
+    return this.#moved === undefined ? this.#sender?.unsent() : this.#moved.unsent();
+  }
+
+  discardUnsent(): Promise<void> | undefined {
+    return this.#moved === undefined ? this.#sender?.discardUnsent() : this.#moved.discardUnsent();
+  }
+
+  /** The connection that was given its head; undefined: none was. */
+  get #sender(): Http2UpstreamConnection | undefined {
+    return this.#stream === undefined || this.#stream.id === 0 ? undefined : this.connection;
   }
 
   /** Continues elsewhere. Nothing of it was sent. @param start returns the call that replaces it */

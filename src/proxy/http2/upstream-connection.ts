@@ -281,9 +281,12 @@ export class Http2UpstreamConnection {
     this.#socket.destroy();
   }
 
-  /** @returns settles when nothing that was written of calls that were aborted can leave this machine */
-  cutsFinished(): Promise<void> {
-    return this.#cuts.finished();
+  /**
+   * After calls were cut. What was written of them cannot be taken back: it leaves shortly, or the connection is reset.
+   * @returns settles when nothing of it can leave this machine; undefined: nothing can
+   */
+  discardUnsent(): Promise<void> | undefined {
+    return this.unsent() === undefined ? undefined : this.#cuts.finished();
   }
 
   /** @returns what was written so far and has not left this machine; undefined: all of it has */

@@ -73,13 +73,15 @@ export interface UpstreamCall {
   end(trailers?: readonly string[]): void;
   /** Resumes the response. */
   resume(): void;
-  /**
-   * Cancels the call. No callback is called after it.
-   * @returns settles when no further byte of the request can leave; void: none can
-   */
-  abort(): void | Promise<void>;
-  /** @returns what may still leave this machine of a request whose response is complete; undefined: nothing */
+  /** Cancels the call. No callback is called after it. */
+  abort(): void;
+  /** @returns what may still leave this machine of the request, also after the call's end; undefined: nothing */
   unsent(): SocketDelivery | undefined;
+  /**
+   * Called after the call was aborted by a cut.
+   * @returns settles when no further byte of the request can leave; undefined: none can
+   */
+  discardUnsent(): Promise<void> | undefined;
 }
 
 export interface UpstreamPool {

@@ -55,7 +55,10 @@ export class ByteSplice {
     head,
     abort,
   }: Readonly<{ idleTimeoutMs: number; upstreamHead: Buffer; head: Buffer | undefined; abort: Abort }>): void {
-    this.#exchange.attach((reason) => this.#cut(reason));
+    this.#exchange.attach(
+      (reason) => this.#cut(reason),
+      () => this.#keepUnsent(),
+    );
     if (this.#exchange.cutReason !== undefined) return;
     if (idleTimeoutMs > 0) {
       const onIdle = guardCallback(() => this.#caller.destroy(), abort);
@@ -115,6 +118,12 @@ export class ByteSplice {
     clearTimeout(this.#leaving);
     if (this.#onCallerClosed === undefined) this.#upstream.destroy();
     else this.#onCallerClosed();
+  }
+
+  /** The caller's last bytes may still leave for the upstream when the caller has left. */
+  #keepUnsent(): void {
+    const unsent = this.#closing === undefined ? this.#upstream.unsent() : undefined;
+    if (unsent !== undefined) this.#exchange.addUnsent(unsent);
   }
 
   #onUpstreamClose(): void {

@@ -83,6 +83,7 @@ export function tunnelThroughProxy(_permit: Permit, job: ProxyChainJob): void {
     const { statusCode = 0 } = response;
     target.report?.({ type: "answered", status: statusCode });
     const status = statusCode >= 300 && statusCode <= 599 ? statusCode : 502;
+    exchange.attach((reason) => downstream.cut(reason));
     downstream.bindExchange(exchange);
     downstream.writeHead(status, new HeaderLines(lines), job.requestId);
     downstream.end();

@@ -11,6 +11,8 @@ import type { Socket } from "node:net";
 import { closeSocket, resetSocket, unsentBytes } from "../enforce/send-queue-socket.ts";
 import { DownstreamSocketReader } from "../http1/caller-socket.ts";
 import { HandleWriter } from "../http1/handle-writer.ts";
+import { unsentUpload } from "../http1/outlet-socket.ts";
+import type { SocketDelivery } from "../message/deliveries.ts";
 import { type Abort, guardCallback } from "./error-boundary.ts";
 import type { CallerEnd, SpliceEvents } from "./splice-end.ts";
 
@@ -92,6 +94,11 @@ export class SpliceSocket implements CallerEnd {
   /** Ends it at once; discards what the kernel holds. */
   discard(): void {
     closeSocket(this.#socket);
+  }
+
+  /** @returns what may still leave for this end when the other has closed; undefined: nothing */
+  unsent(): SocketDelivery | undefined {
+    return unsentUpload(this.#socket, () => true);
   }
 
   pause(): void {

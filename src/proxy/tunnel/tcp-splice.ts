@@ -9,6 +9,7 @@
 import { connect, Socket } from "node:net";
 import type { Permit } from "../../auth/index.ts";
 import { guardSocket, resetSocket } from "../enforce/send-queue-socket.ts";
+import { unsentUpload } from "../http1/outlet-socket.ts";
 import type { DownstreamTunnel } from "../message/downstream-request.ts";
 import { UpstreamConnectTimeoutError } from "../message/upstream-call.ts";
 import type { Acceptance } from "../routing/tunnel-request.ts";
@@ -75,11 +76,14 @@ export class TcpSplice {
       if (client instanceof Socket) resetSocket(client);
       else downstream.destroy();
     };
-    exchange.attach((reason) => {
-      exchange.afterCuts(() => resetSocket(upstream));
-      if (!(client instanceof Socket)) return downstream.cut(reason);
-      resetSocket(client);
-    });
+    exchange.attach(
+      (reason) => {
+        exchange.afterCuts(() => resetSocket(upstream));
+        if (!(client instanceof Socket)) return downstream.cut(reason);
+        resetSocket(client);
+      },
+      () => this.#keepUnsent(),
+    );
     if (exchange.cutReason !== undefined) return;
     downstream.bindExchange(exchange);
 
@@ -98,6 +102,12 @@ export class TcpSplice {
     upstream.once("end", () => client.end());
     if (!upstream.writableNeedDrain) client.resume();
     if (!client.writableNeedDrain) upstream.resume();
+  }
+
+  /** The caller's last bytes may still leave for the upstream when the caller has left. */
+  #keepUnsent(): void {
+    const unsent = unsentUpload(this.#upstream, () => this.#client.readableEnded);
+    if (unsent !== undefined) this.#job.exchange.addUnsent(unsent);
   }
 
   #toClient(chunk: Buffer): void {

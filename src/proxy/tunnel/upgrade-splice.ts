@@ -179,9 +179,9 @@ function wouldAccept({ head }: Downstream, { statusCode = 502 }: IncomingMessage
 /** Passes on an ordinary response of the upstream instead of the upgrade. A cut ends both sides. */
 function passResponse(job: UpgradeJob, request: ClientRequest, response: IncomingMessage): void {
   const { downstream, exchange, target } = job;
-  exchange.attach(() => {
+  exchange.attach((reason) => {
     request.destroy();
-    downstream.destroy();
+    return downstream.cut(reason);
   });
   target.report?.({ type: "answered", status: response.statusCode ?? 502 });
   const lines = new HeaderLines(buildDownstreamHeaders(job.rules, response.rawHeaders));

@@ -11,6 +11,7 @@ import { connect as connectTls, type TLSSocket } from "node:tls";
 import { connectOptionsOf, Http1Pool, type PoolLimits, type UpstreamAddress } from "../http1/upstream-pool.ts";
 import { isGrpc } from "../http2/upstream-call.ts";
 import { Http2Pool } from "../http2/upstream-pool.ts";
+import type { SocketDelivery } from "../message/deliveries.ts";
 import {
   type CallFailure,
   handshakeError,
@@ -185,9 +186,9 @@ class UndecidedCall implements UpstreamCall {
     if (this.#finish()) this.#handler.onError(error, notRetryable);
   }
 
-  abort(): void | Promise<void> {
-    if (this.#moved !== undefined) return this.#moved.abort();
-    this.#finish();
+  abort(): void {
+    if (this.#moved !== undefined) this.#moved.abort();
+    else this.#finish();
   }
 
   // Its handler gets the call that replaces it before it may write (`maySend`).
@@ -196,8 +197,11 @@ class UndecidedCall implements UpstreamCall {
   }
   end(): void {}
   resume(): void {}
-  unsent(): undefined {
-    return undefined;
+  unsent(): SocketDelivery | undefined {
+    return this.#moved?.unsent();
+  }
+  discardUnsent(): Promise<void> | undefined {
+    return this.#moved?.discardUnsent();
   }
 
   #finish(): boolean {

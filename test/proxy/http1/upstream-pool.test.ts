@@ -143,7 +143,7 @@ describe("a pooled connection breaks before a call has written anything to it", 
       const handler = { maySend: never, onWritable: never, onInformational: never, onHead: never, onData: never };
       const headers = new HeaderLines(["host", "upstream"]);
       const request = { method: "GET", path: "/never", headers, requestId: null, hasBody: false, idleTimeoutMs: 0 };
-      void pool.call(request, { ...handler, onEnd: never, onError: never }).abort();
+      pool.call(request, { ...handler, onEnd: never, onError: never }).abort();
     });
     assert.match(await sendRequest(pool, { method: "GET", path: "/next" }), /^\d+ GET \/next $/);
     assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
@@ -198,7 +198,7 @@ describe("calls that wait for the only connection", () => {
     const off: WeakRef<UpstreamCall>[] = [];
     for (let n = 0; n < 1_000; n++) {
       const one = call(pool, () => true);
-      void one.abort();
+      one.abort();
       off.push(new WeakRef(one));
     }
     assert.equal(pool.waiting, 0);

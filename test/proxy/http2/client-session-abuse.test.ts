@@ -85,7 +85,7 @@ async function block(pool: Http2Pool): Promise<void> {
   for (let i = 0; i < 250; i++) {
     const { call } = send(pool, ["x-fill", `${i}`.padEnd(60_000)]);
     await nextTurn();
-    void call.abort();
+    call.abort();
   }
 }
 
@@ -99,7 +99,7 @@ test("requests that are aborted while their upstream does not read leave nothing
   for (let i = 0; i < 1_000; i++) {
     const sent = send(pool);
     await nextTurn();
-    void sent.call.abort();
+    sent.call.abort();
     aborted.push(new WeakRef(sent));
   }
   await nextTurn();
@@ -128,7 +128,7 @@ test("a limit of no streams opens one connection, which ends when it stays", asy
   );
   const warm = send(pool);
   await waitFor("the first connection", () => sockets.length === 1);
-  void warm.call.abort();
+  warm.call.abort();
   await waitFor("the limit to arrive", () => pool.isFull);
   const sent = send(pool);
   assert.deepEqual([pool.waiting, sockets.length], [1, 1]);
@@ -150,7 +150,7 @@ for (const [name, mistake] of Object.entries(mistakes))
     const [aborted, other] = [send(pool), send(pool)];
     await waitFor("the connection", () => sockets.length === 1);
     await waitFor("both to be sent", () => aborted.call.reads > 0);
-    void aborted.call.abort();
+    aborted.call.abort();
     await waitFor("the other response", () => other.end !== "open");
     assert.deepEqual([other.end, other.body, other.error], ["complete", "fine", ""]);
   });

@@ -222,7 +222,7 @@ test("a call that is aborted in its turn, or not permitted at its end, sends not
   const warm = send(pool);
   await waitFor("the connection", () => isOver(warm));
   const aborted = send(pool, { hasBody: true });
-  void aborted.call.abort();
+  aborted.call.abort();
   const refused = send(pool, { hasBody: true });
   refused.maySend = false;
   const third = send(pool);
@@ -341,7 +341,7 @@ test("frames of a cancelled stream are ignored, and their bytes are counted", as
   });
   const call = send(pool);
   await waitFor("the head", () => call.status === 200);
-  void call.call.abort();
+  call.call.abort();
   for (const each of waiting) each();
   const connections = upstreams.length;
   const next = send(pool);

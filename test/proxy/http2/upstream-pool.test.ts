@@ -111,7 +111,7 @@ test("with no more connections than allowed, further calls wait in order and are
   const calls = [1, 2, 3, 4, 5, 6, 7].map((n) => sendRequest(pool, `/${n}`));
   await waitFor("four requests to arrive", () => held.size === 4);
   assert.deepEqual([pool.busy, pool.waiting, pool.isFull], [7, 3, true]);
-  void calls[5]?.call.abort();
+  calls[5]?.call.abort();
   assert.deepEqual([pool.busy, pool.waiting], [6, 2]);
   answer("/1");
   await waitFor("the fifth request to arrive", () => held.has("/5"));
@@ -184,7 +184,7 @@ test("the flow-control window is bounded for a connection and for several of its
 test("many calls at once are spread over connections that are not yet established", async (t) => {
   const { pool, held, opened, answer } = await startUpstream(t, { connectionsMax: 10, callsMax: 3 });
   const calls = [1, 2, 3, 4, 5, 6, 7].map((n) => sendRequest(pool, `/${n}`));
-  void calls[1]?.call.abort();
+  calls[1]?.call.abort();
   await waitFor("all requests to arrive", () => held.size === 6);
   assert.equal(opened(), 3);
   for (const path of [...held.keys()]) answer(path);

@@ -65,7 +65,7 @@ export function callOwn(
     const step = (): void => {
       if (steps++ !== abortsAt || got.end !== "open") return;
       got.isAborted = true;
-      void call.abort();
+      call.abort();
       onChange();
     };
     const call: UpstreamCall = pool.call(
