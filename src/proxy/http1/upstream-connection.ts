@@ -143,7 +143,7 @@ export class Http1UpstreamConnection implements FlushTask {
     this.#writer = new HandleWriter(socket, () => {
       this.#hasMoved = true;
     });
-    if (first !== undefined && !first.isEnded) this.startCall(first);
+    if (first !== undefined && !first.isEnded) this.#startCall(first);
     else this.#release();
   }
 
@@ -166,7 +166,7 @@ export class Http1UpstreamConnection implements FlushTask {
     const { isUsable } = this;
     this.#isReserved = false;
     if (isUsable && call !== undefined && !call.isEnded) {
-      this.startCall(call);
+      this.#startCall(call);
       return;
     }
     this.#call = undefined;
@@ -185,7 +185,7 @@ export class Http1UpstreamConnection implements FlushTask {
   }
 
   /** Writes the head of a call. */
-  startCall(call: Http1UpstreamCall): void {
+  #startCall(call: Http1UpstreamCall): void {
     this.#call = call;
     call.connection = this;
     this.#hasMoved = true;

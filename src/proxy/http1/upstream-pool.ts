@@ -63,7 +63,6 @@ export class Http1Pool implements UpstreamPool {
   #calls = 0;
   #checkTimer: NodeJS.Timeout | undefined;
   isClosed = false;
-  #isAssigning = false;
   /** The last reading of the clock, monotonic ms. */
   now = 0;
   readonly headerValues = new HeaderValueCheck();
@@ -217,19 +216,17 @@ export class Http1Pool implements UpstreamPool {
     if (call.connection === undefined) this.#dequeue(call);
   }
 
-  /** A call that may not start frees the connection at once. The loop prevents recursion, however many of them wait. */
+  /**
+   * The next call starts at the end of the turn: by then it is known whether the upstream closed the connection right
+   * behind its response.
+   */
   onConnectionIdle(connection: Http1UpstreamConnection): void {
     this.#idle.push(connection);
-    if (this.#isAssigning || this.#waitingCalls === 0) return;
-    this.#isAssigning = true;
-    try {
-      while (this.#idle.length > 0) {
-        const next = this.#nextWaiting();
-        if (next === undefined) break;
-        this.#idle.pop()?.startCall(next);
-      }
-    } finally {
-      this.#isAssigning = false;
+    while (this.#waitingCalls > 0) {
+      const kept = this.#takeIdle();
+      const next = kept === undefined ? undefined : this.#nextWaiting();
+      if (kept === undefined || next === undefined) return;
+      kept.reserve(next);
     }
   }
 

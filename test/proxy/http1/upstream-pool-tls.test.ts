@@ -8,7 +8,10 @@ import { HeaderLines } from "../../../src/proxy/message/header-lines.ts";
 import type { UpstreamCall } from "../../../src/proxy/message/upstream-call.ts";
 import { Authority } from "../../support/pki.ts";
 
-/** Answers each request with the number of its connection, in its own thread. Counts its answers. */
+/**
+ * Answers each request with the number of its connection, in its own thread. Counts its answers. Ends the connection
+ * with the answer to the body `close`.
+ */
 const upstreamCode = `
   const { createServer } = require("node:tls");
   const { parentPort, workerData: { answers, ...issued } } = require("node:worker_threads");
@@ -21,18 +24,25 @@ const upstreamCode = `
       const head = text.indexOf("\\r\\n\\r\\n");
       const length = Number(/content-length: (\\d+)/.exec(text)?.[1] ?? 0);
       if (head < 0 || text.length < head + 4 + length) return;
+      const isLast = text.endsWith("close");
       text = "";
-      socket.write("HTTP/1.1 200 OK\\r\\nContent-Length: " + nth.length + "\\r\\n\\r\\n" + nth, () => {
+      const answer = "HTTP/1.1 200 OK\\r\\nContent-Length: " + nth.length + "\\r\\n\\r\\n" + nth;
+      const onSent = () => {
         Atomics.add(answers, 0, 1);
         Atomics.notify(answers, 0);
-      });
+      };
+      if (isLast) socket.end(answer, onSent);
+      else socket.write(answer, onSent);
     });
     socket.on("error", () => {});
   });
   server.listen(0, "127.0.0.1", () => parentPort.postMessage(server.address().port));
 `;
 
-async function startPool(t: TestContext): Promise<Readonly<{ pool: Http1Pool; awaitAnswer: () => void }>> {
+async function startPool(
+  t: TestContext,
+  connectionsMax = 10,
+): Promise<Readonly<{ pool: Http1Pool; awaitAnswer: () => void }>> {
   const authority = await Authority.root();
   const { cert, key } = await authority.issue({ hosts: ["upstream.localhost"] });
   const answers = new Int32Array(new SharedArrayBuffer(4));
@@ -42,7 +52,7 @@ async function startPool(t: TestContext): Promise<Readonly<{ pool: Http1Pool; aw
   const tls = { ca: authority.pem, servername: "upstream.localhost" };
   const pool = new Http1Pool(
     { secure: true, path: null, hostname: "127.0.0.1", port: Number(port), lookup, tls },
-    { connectionsMax: 10, connectTimeoutMs: 10_000, idleMs: 60_000 },
+    { connectionsMax, connectTimeoutMs: 10_000, idleMs: 60_000 },
   );
   t.after(async () => {
     pool.close();
@@ -103,3 +113,12 @@ for (const [name, body] of [
       await new Promise((resolve) => setImmediate(resolve));
     }
   });
+
+test("a call that waits is not sent on a connection that the upstream closed with its last response", async (t) => {
+  const { pool, awaitAnswer } = await startPool(t, 1);
+  assert.equal(await send(pool, "hello"), "1");
+  const last = send(pool, "close");
+  const waiting = send(pool, "hello");
+  awaitAnswer();
+  assert.deepEqual(await Promise.all([last, waiting]), ["1", "2"]);
+});
