@@ -52,6 +52,8 @@ type Kernel = Readonly<{
   setOption(fd: number, level: number, name: number, value: readonly number[]): boolean;
   /** @param request SIOCOUTQ: unacknowledged; SIOCOUTQNSD: unsent */
   queued(fd: number, request: bigint): number | undefined;
+  /** The peer has reset the connection: nothing can leave, though bytes are still counted here and in the kernel. */
+  isClosed(fd: number): boolean;
 }>;
 
 const kernel = openKernel();
@@ -73,12 +75,6 @@ function openKernel(): Kernel | undefined {
     const words = new Int32Array(new ArrayBuffer(8)); // outside of the collector's heap, so it never moves
     const firstByte = new Uint8Array(words.buffer, 0, 1);
     const pointer = ffi.getRawPointer(words.buffer);
-    /** A connection that its peer has reset holds nothing, though SIOCOUTQ still reports bytes. */
-    const isClosed = (fd: number): boolean => {
-      words[1] = 1; // the length of what is read
-      const length = pointer + BigInt(words.BYTES_PER_ELEMENT);
-      return getsockopt(fd, ipprotoTcp, tcpInfo, pointer, length) === 0 && firstByte[0] === tcpClose;
-    };
     const opened: Kernel = {
       library: library.lib, // early releases of Node 26 unload a library that nothing refers to
       setOption(fd, level, name, value) {
@@ -86,9 +82,12 @@ function openKernel(): Kernel | undefined {
         return setsockopt(fd, level, name, pointer, value.length * words.BYTES_PER_ELEMENT) === 0;
       },
       queued(fd, request) {
-        if (ioctl(fd, request, pointer) !== 0) return undefined;
-        const bytes = words[0] ?? 0;
-        return bytes > 0 && isClosed(fd) ? 0 : bytes;
+        return ioctl(fd, request, pointer) === 0 ? (words[0] ?? 0) : undefined;
+      },
+      isClosed(fd) {
+        words[1] = 1; // the length of what is read
+        const length = pointer + BigInt(words.BYTES_PER_ELEMENT);
+        return getsockopt(fd, ipprotoTcp, tcpInfo, pointer, length) === 0 && firstByte[0] === tcpClose;
       },
     };
     const fd = [afInet, afInet6].map((family) => socket(family, sockStream, 0)).find((one) => one >= 0) ?? -1;
@@ -151,13 +150,18 @@ export function unackedBytes(socket: Socket): number | undefined {
   const fd = descriptorOf(lowestHandleOf(socket));
   if (fd < 0) return 0;
   const queued = kernel?.queued(fd, siocoutq);
-  return queued === undefined ? undefined : queued + queuedHere(socket) + queuedInStream(socket);
+  return queued === undefined ? undefined : orNoneIfClosed(fd, queued + queuedHere(socket) + queuedInStream(socket));
+}
+
+function orNoneIfClosed(fd: number, bytes: number): number {
+  return bytes > 0 && kernel?.isClosed(fd) === true ? 0 : bytes;
 }
 
 /** @returns bytes that have not left this machine yet; counts those in the kernel only if it can be read */
 export function unsentBytes(socket: Socket): number {
   const fd = descriptorOf(lowestHandleOf(socket));
-  return fd < 0 ? 0 : queuedHere(socket) + queuedInStream(socket) + (kernel?.queued(fd, siocoutqnsd) ?? 0);
+  if (fd < 0) return 0;
+  return orNoneIfClosed(fd, queuedHere(socket) + queuedInStream(socket) + (kernel?.queued(fd, siocoutqnsd) ?? 0));
 }
 
 /** An offset, in bytes, in the data written to a connection. */

@@ -3,13 +3,15 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { describe, type TestContext, test } from "node:test";
+import { connect as connectTls, createSecureContext, TLSSocket } from "node:tls";
 import { type Stream, sessionStream, type UnixMs } from "../../../src/events/index.ts";
 import { type Exchange, Exchanges, type ReauthorizeOutcome } from "../../../src/proxy/enforce/exchanges.ts";
-import { guardSocket, unackedBytes } from "../../../src/proxy/enforce/send-queue-socket.ts";
+import { guardSocket, resetSocket, unackedBytes } from "../../../src/proxy/enforce/send-queue-socket.ts";
 import { SocketOutlet, unsentDelivery } from "../../../src/proxy/http1/outlet-socket.ts";
 import { systemClock } from "../../../src/replication/runtime/index.ts";
 import { sessionId } from "../../events/support.ts";
-import { cannotReadQueues as skip } from "../../support/socket-queues.ts";
+import { selfSigned } from "../../support/certificate.ts";
+import { queuesAt, cannotReadQueues as skip } from "../../support/socket-queues.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
 /** Both ends of a connection. The caller's end reads nothing. */
@@ -137,6 +139,25 @@ test("the end of a response that waits behind a write in progress counts", { ski
     return exchanges.undelivered === 0;
   });
   assert.equal(upload?.isDone(), true);
+});
+
+test("over TLS, nothing waits for a caller that has reset its connection", { skip }, async (t) => {
+  const sockets = await pair(t);
+  const secureContext = createSecureContext(selfSigned("DNS:app.localhost"));
+  const ours = new TLSSocket(sockets.ours, { isServer: true, secureContext });
+  const theirs = connectTls({ socket: sockets.caller, rejectUnauthorized: false });
+  for (const socket of [ours, theirs]) socket.on("error", () => {});
+  await Promise.all([once(ours, "secure"), once(theirs, "secureConnect")]);
+  theirs.pause();
+  guardSocket(ours);
+  await fill({ ours, caller: theirs });
+  const { localPort = 0, remotePort = 0 } = ours;
+  ours.end();
+  resetSocket(theirs);
+  await waitFor("the reset", () => queuesAt(localPort, remotePort).unacked === null);
+  assert.equal(unackedBytes(ours), 0);
+  ours.destroy();
+  assert.equal(ours.destroyed, true);
 });
 
 describe("a response replaces the previous one on its connection if both read the same facts", { skip }, () => {
