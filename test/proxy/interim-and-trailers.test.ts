@@ -43,7 +43,8 @@ function respond(req: Http2ServerRequest, res: Http2ServerResponse): void {
   const chunks: Buffer[] = [];
   req.on("data", (chunk: Buffer) => chunks.push(chunk));
   req.on("end", () => {
-    const { te, expect } = req.headers;
+    const { te, expect, trailer } = req.headers;
+    if (req.url === "/announced") res.setHeader("x-announced", trailer ?? "nothing");
     if (req.url === "/hints") {
       res.writeEarlyHints({ link: "</style.css>; rel=preload" });
       res.writeEarlyHints({ link: ["</a.js>", "</b.js>"] as never });
@@ -199,9 +200,18 @@ for (const [caller, ask] of [
         assert.match(not.body, / te=undefined /);
       });
 
-      test("trailers of a request pass", async () => {
-        const lines = caller === "HTTP/1.1" ? { "transfer-encoding": "chunked" } : {};
-        const { body } = await ask(host, { path: "/", lines, body: "hello", trailers: { "x-check": "1" } });
+      test("trailers of a request pass with their announcement, and those that may not pass are not announced", async () => {
+        const lines = {
+          ...(caller === "HTTP/1.1" ? { "transfer-encoding": "chunked" } : {}),
+          ...{ trailer: "X-Check,, cookie, x-pomerium-claim-email, bad name, host", "x-present": "1" },
+        };
+        const sent = { path: "/announced", lines, body: "hello", trailers: { "x-check": "1", cookie: "a=b" } };
+        const { body, headers } = await ask(host, sent);
         assert.match(body, /body=hello trailers=x-check:1$/);
+        assert.equal(headers["x-announced"]?.toString().toLowerCase(), "x-check");
+        for (const trailer of ["cookie, x-present", "x-check,".repeat(200)]) {
+          const none = await ask(host, { ...sent, lines: { ...lines, trailer } });
+          assert.equal(none.headers["x-announced"], "nothing");
+        }
       });
     });

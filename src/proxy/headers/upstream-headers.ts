@@ -62,7 +62,7 @@ export type HeaderRules = Readonly<{
   suppressed: ReadonlySet<string>;
 }>;
 
-type HeaderAction = "pass" | "drop" | "cookie" | "authorization" | "referer" | "protocols";
+type HeaderAction = "pass" | "drop" | "cookie" | "authorization" | "referer" | "protocols" | "trailer";
 
 /** The proxy builds these from parsed values and never copies them. */
 const rebuiltNames: ReadonlySet<string> = new Set(["host", "expect", "content-length"]);
@@ -83,8 +83,10 @@ export function compileHeaderRules(
   const suppressed = new Set([...removed, ...set.map(({ name }) => name.toLowerCase())]);
   const actionFor = (name: string): HeaderAction => {
     const lower = name.toLowerCase();
-    if (hopByHopNames.has(lower) || rebuiltNames.has(lower) || removed.has(lower)) return "drop";
+    if (rebuiltNames.has(lower) || removed.has(lower)) return "drop";
     const folded = foldName(lower);
+    if (lower === "trailer" && !replaced.has(folded)) return "trailer";
+    if (hopByHopNames.has(lower)) return "drop";
     if (replaced.has(folded) || isReservedName(folded)) return "drop";
     if (kubernetes !== null && identifiesCaller(folded)) return "drop"; // the proxy calls with its own token
     if (kubernetes !== null && lower === "sec-websocket-protocol") return "protocols";
@@ -157,7 +159,8 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
     else if (action === "cookie" || action === "protocols") {
       const stripped = action === "cookie" ? rules.cookies.strip(value) : withoutBearerToken(value);
       if (stripped !== undefined) lines.push(name, stripped);
-    } else if (!isOwnAuthorization(rules.route, value)) lines.push(name, value);
+    } else if (action === "trailer") lines.push(...announcedTrailers(rules, request, value));
+    else if (!isOwnAuthorization(rules.route, value)) lines.push(name, value);
   }
   const length = headers["content-length"];
   if (length !== undefined) lines.push("content-length", length);
@@ -176,6 +179,24 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
   for (const { name, parts } of rules.set) lines.push(name, render(rules, parts, input));
   if (rules.kubernetes !== null) lines.push(...impersonationLines(rules.kubernetes, input.identity));
   return lines;
+}
+
+/** A longer `Trailer` line is dropped: it would cost more than it helps. */
+const announcedLengthMax = 1_024;
+/** RFC 9110 §5.6.2. */
+const token = /^[!#$%&'*+.^_`|~\w-]+$/;
+
+/** @returns a `Trailer` line with those names of another that may pass (RFC 9110 §6.6.2); empty: none may */
+function announcedTrailers(
+  rules: HeaderRules,
+  request: Pick<CanonicalRequest, "headers">,
+  value: string,
+): readonly string[] {
+  if (value.length > announcedLengthMax) return [];
+  const names = value.split(",").map((name) => name.trim());
+  const lines = names.filter((name) => token.test(name)).flatMap((name) => [name, ""]);
+  const passed = forwardedTrailers(rules, request, lines).filter((_, i) => i % 2 === 0);
+  return passed.length === 0 ? [] : ["trailer", passed.join(", ")];
 }
 
 /**
