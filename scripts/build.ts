@@ -33,6 +33,7 @@ const beside = ["package.json", "cardea.dev.yaml"];
 /** Loaded on first use, or with files of their own that they look for beside themselves. */
 const libraries = [
   ...["acme-client", "oidc-provider", "@grpc/grpc-js", "msgpackr-extract", "node-gyp-build-optional-packages"],
+  ...["@fastify/ajv-compiler", "@fastify/fast-json-stringify-compiler"], // of JSON schemas, of which there are none
   ...[
     "@opentelemetry/exporter-*",
     "@opentelemetry/resources",
@@ -71,7 +72,7 @@ if ([...bundled, minified].some(({ status }) => status !== 0)) {
   process.exit(1);
 }
 copyFileSync(join(root, "scripts", "program.mjs"), join(fresh, "main.js"));
-escapeToAscii(join(fresh, "program.cjs"));
+makeFunction(join(fresh, "program.cjs"));
 for (const [name, library] of librariesOfEveryStart()) {
   console.error(`${name} loads ${library} at every start; import it where it is used, with await import()`);
   process.exitCode = 1;
@@ -120,15 +121,14 @@ function bundle(files: Readonly<Record<string, string>>, format: "cjs" | "esm", 
 }
 
 /**
- * program.mjs reads the program as Latin-1. esbuild escapes other characters in strings, but neither in regular
- * expressions nor in tagged templates. An escape means the same in both, as long as no tag reads `raw` text.
+ * Makes the program an expression of a function, as program.mjs runs it, in ASCII, since that reads it as Latin-1.
+ * esbuild escapes other characters in strings, but neither in regular expressions nor in tagged templates. An escape
+ * means the same in both, as long as no tag reads `raw` text.
  */
-function escapeToAscii(file: string): void {
+function makeFunction(file: string): void {
   const text = readFileSync(file, "utf8");
-  writeFileSync(
-    file,
-    text.replace(/[\u0080-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
-  );
+  const escaped = text.replace(/[\u0080-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  writeFileSync(file, `(function (require, module, exports, importMetaUrl) {${escaped}\n})`);
 }
 
 /** Without it the program only starts more slowly. */

@@ -8,7 +8,7 @@
  * Steps: parse YAML with source locations; apply the environment, then the command line; check each key against its
  * schema; check the rules between keys (resolve/, check-routes.ts); compute the hash.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { parseNodeId } from "../events/index.ts";
 import { resolveBranding } from "./branding.ts";
 import { checkRoutes, type LocatedRoute } from "./check-routes.ts";

@@ -1,7 +1,7 @@
 /** A process loads only the libraries of the services that it runs. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { copyFileSync, globSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { copyFileSync, globSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { registerHooks } from "node:module";
 import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -73,7 +73,10 @@ test("the built program starts with the code of a start, and without it if its t
   const main = builtProgram(t);
   const [code] = globSync("program.*.code", { cwd: dirname(main) });
   assert.ok(code !== undefined, "scripts/keep-code.ts kept none");
-  assert.equal(helpOf(main).rejected, "false");
+  const { rejected, largeBytes } = helpOf(main);
+  assert.equal(rejected, "false");
+  const textBytes = statSync(join(dirname(main), "program.cjs")).size;
+  assert.ok(largeBytes < textBytes / 2, `${largeBytes} bytes: V8 has no copy of the ${textBytes} of its text`);
   assert.equal(helpOf(main, "--single-threaded-gc").rejected, "false", "one file serves both ways to collect garbage");
 
   using folder = new TemporaryFolder("other-text");
@@ -83,20 +86,33 @@ test("the built program starts with the code of a start, and without it if its t
   symlinkSync(join(root, "node_modules"), join(folder.path, "node_modules"));
   for (const name of ["main.js", "gc-threads.cjs", code]) copyFileSync(join(dirname(main), name), join(other, name));
   const text = readFileSync(join(dirname(main), "program.cjs"), "latin1");
+  assert.ok(
+    !text.includes("se esperaba"),
+    "zod is imported with `import * as z`, so its languages are not in the text",
+  );
   const [title, otherTitle] = ["an identity-aware access proxy", "An Identity-Aware Access Proxy"];
   writeFileSync(join(other, "program.cjs"), text.replaceAll(title, otherTitle), "latin1");
-  const { out, rejected } = helpOf(join(other, "main.js"));
-  assert.ok(out.includes(otherTitle), out);
-  assert.equal(rejected, "undefined", "there is no code for this text, which has the same length");
+  const changed = helpOf(join(other, "main.js"));
+  assert.ok(changed.out.includes(otherTitle), changed.out);
+  assert.equal(changed.rejected, "undefined", "there is no code for this text, which has the same length");
 });
 
-/** `rejected`: what V8 says of the kept code; "undefined" if there was none. */
-function helpOf(main: string, ...flags: readonly string[]): Readonly<{ out: string; rejected: string }> {
+/**
+ * `rejected`: what V8 says of the kept code; "undefined" if there was none. `largeBytes`: what large objects take in
+ * V8's heap.
+ */
+function helpOf(
+  main: string,
+  ...flags: readonly string[]
+): Readonly<{ out: string; rejected: string; largeBytes: number }> {
   const url = JSON.stringify(pathToFileURL(main).href);
-  const program = `const { script } = await import(${url}); console.error(String(script.cachedDataRejected));`;
+  const program = `const { script } = await import(${url}); const { getHeapSpaceStatistics } = await import("node:v8");
+    const large = getHeapSpaceStatistics().find((space) => space.space_name === "large_object_space");
+    console.error(script.cachedDataRejected + " " + large.space_used_size);`;
   const args = [...flags, "--input-type=module", "-e", program, "--", "help"];
   const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
-  return { out: stdout, rejected: stderr.trim() };
+  const [rejected = "", largeBytes] = stderr.trim().split(" ");
+  return { out: stdout, rejected, largeBytes: Number(largeBytes) };
 }
 
 function builtProgram(t: TestContext): string {

@@ -103,7 +103,10 @@ export function createStatusBoard(options: {
     return createEnvelopeOpener({ cluster: options.cluster, rootOf: (role) => roots.get(role) });
   });
   const tagKeys = options.secrets.map(deliveryTagKey);
-  const newest = new LRUCache<string, Readonly<{ status: NodeAuditStatus; heardMs: number }>>({ max: nodesMax });
+  const newest = new LRUCache<string, Readonly<{ status: NodeAuditStatus; heardMs: number }>>({
+    maxSize: nodesMax, // with `max`, the whole table would be allocated now
+    sizeCalculation: () => 1,
+  });
   return {
     accept({ envelope, tag }) {
       if (envelope.length > statusBytesMax) return "too-large";

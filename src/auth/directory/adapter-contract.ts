@@ -6,7 +6,7 @@
  *   is refused. A setting listed in `secrets` may be written as `NAME_file` instead, with the path of a file.
  */
 import { createHash } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import type { LocalFetch } from "../authenticate/provider/local-fetch.ts";
 import { DirectoryError } from "./directory-error.ts";
 import type { createDirectoryHttp, DirectoryHttp } from "./directory-fetch.ts";

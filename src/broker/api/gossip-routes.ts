@@ -1,5 +1,5 @@
 /** Gossip bodies: what brokers exchange over HTTP once a second, beside their presence. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 import { decode, parseEpoch } from "../../events/index.ts";
 import type { GossipMessage } from "../core/messages.ts";
 

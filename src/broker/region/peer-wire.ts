@@ -3,7 +3,7 @@
  *
  * Every field is checked before it is used. An envelope that no broker of the cluster has signed refuses the message.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Link } from "../../events/index.ts";
 import {
   addressCharsMax,

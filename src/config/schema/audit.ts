@@ -1,5 +1,5 @@
 /** Schema of the `audit` keys: the sinks, the spool and the content of decision records. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 import { duration, headerNames, pathPatterns } from "../values/network-values.ts";
 import { sinks } from "../values/sinks/sink-values.ts";
 import { auditMode, enumValue, filePath, integer, stringList } from "../values/value-type.ts";

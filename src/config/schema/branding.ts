@@ -1,5 +1,5 @@
 /** Schema of the pages' look: Pomerium's branding keys, the name of the organization, and where people get help. */
-import { z } from "zod";
+import * as z from "zod";
 import { stringMatching, stringValue, type ValueType } from "../values/value-type.ts";
 import { cardea, pomerium } from "./keys.ts";
 

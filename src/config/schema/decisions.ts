@@ -1,7 +1,7 @@
 /**
  * Schema of the decision API, which serves decisions to other proxies and services. In the order of the documentation.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { resourceTemplates } from "../values/decision-values.ts";
 import { hostPort } from "../values/network-values.ts";
 import { filePath, secretString, stringList, stringMap, stringValue } from "../values/value-type.ts";

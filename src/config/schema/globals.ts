@@ -4,7 +4,7 @@
  * Defaults are written as an operator would write them. A key without a default may be absent; its description states
  * the effect.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { homeRegions } from "../values/home-values.ts";
 import { otherLogLevels } from "../values/log-fields.ts";
 import { duration, hostAliases, hostPort, hostPortOrOff, url, urlOrNothing, urls } from "../values/network-values.ts";

@@ -6,7 +6,7 @@
  *   unsupported  would change who gets in or how requests flow: an error, unless its value matches Cardea's behaviour
  *   removed      no longer accepted by Pomerium either: an error
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Shape } from "../values/value-type.ts";
 
 export type Origin = "Pomerium" | "Cardea";

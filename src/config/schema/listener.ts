@@ -1,5 +1,5 @@
 /** Schema of the keys of listeners, except their addresses and certificates. */
-import { z } from "zod";
+import * as z from "zod";
 import { hostPortOrOff, url } from "../values/network-values.ts";
 import { subjectNamePatterns } from "../values/tls-values.ts";
 import { booleanValue, enumValue, filePath, integer, secretString, stringValue } from "../values/value-type.ts";

@@ -1,5 +1,5 @@
 /** Schema of mass changes: when a change of group memberships is held for an operator. */
-import { z } from "zod";
+import * as z from "zod";
 import { duration } from "../values/network-values.ts";
 import { fraction, integer } from "../values/value-type.ts";
 import { cardea } from "./keys.ts";

@@ -1,5 +1,5 @@
 /** Schema of the keys about operators: who has which role, and when an act needs a fresh sign-in. */
-import { z } from "zod";
+import * as z from "zod";
 import { duration } from "../values/network-values.ts";
 import { operatorEntries } from "../values/operator-entries.ts";
 import { enumValue } from "../values/value-type.ts";

@@ -1,5 +1,5 @@
 /** Schema of a route: the keys that this build supports, in the order of the documentation. */
-import { z } from "zod";
+import * as z from "zod";
 import { hostNames, subPolicies } from "../values/identity-values.ts";
 import {
   duration,

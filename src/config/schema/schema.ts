@@ -7,7 +7,7 @@
  * - Pomerium's keys keep their names and meanings.
  * - The rules between keys are in resolve/ and check-routes.ts.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { dataSources } from "../values/data-values.ts";
 import { formatValue, isPlainObject, parseJson, scalarText, type ValueType, valueType } from "../values/value-type.ts";
 import { auditKeys } from "./audit.ts";

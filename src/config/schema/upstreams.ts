@@ -1,5 +1,5 @@
 /** Schema of how a route uses several upstreams: balancing, health checks, outlier detection, circuit breakers. */
-import { z } from "zod";
+import * as z from "zod";
 import { healthChecks } from "../values/health-check-values.ts";
 import { duration } from "../values/network-values.ts";
 import { percent } from "../values/upstream-values.ts";

@@ -4,7 +4,7 @@
  *
  * Pure. Names are Envoy's, in snake_case.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Path } from "../source/source-locations.ts";
 import { duration } from "./network-values.ts";
 import { unknownKeyRemedy } from "./suggest.ts";

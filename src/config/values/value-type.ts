@@ -6,7 +6,7 @@
  * - Each has a label for the documentation and a JSON Schema fragment for editors.
  * - A refusal states what is wrong and what would be right. It never repeats a secret.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Path } from "../source/source-locations.ts";
 
 declare const refusedBrand: unique symbol;

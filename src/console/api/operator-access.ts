@@ -48,7 +48,10 @@ export function createAccessRecorder(options: {
   const { record, now, uuid } = options;
   /** Null: no window is open. `counts`: refusals without a record of their own, by status. */
   let window: { left: number; readonly counts: Map<401 | 403, number> } | null = null;
-  const reads = new LRUCache<string, { atMs: number; repeats: number }>({ max: readsMax });
+  const reads = new LRUCache<string, { atMs: number; repeats: number }>({
+    maxSize: readsMax, // with `max`, the whole table would be allocated now
+    sizeCalculation: () => 1,
+  });
 
   const act = (actor: string, operation: string, more: Partial<AccessAct>): AccessAct => ({
     at: now(),

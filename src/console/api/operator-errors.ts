@@ -1,5 +1,5 @@
 /** Operator errors: the body of each error of the operator API, and the status of each refusal of the log. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 import { missedSchema } from "./decisions/decision-schemas.ts";
 import { labErrorCodes, textProblem } from "./lab/lab-schemas.ts";
 import { lastKnownSchema } from "./operator-schemas.ts";

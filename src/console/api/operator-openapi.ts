@@ -2,7 +2,7 @@
  * Operator OpenAPI: the description of the operator API (OpenAPI 3.1), generated from its table of operations and
  * schemas. Pure.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { errorSchema } from "./operator-errors.ts";
 import { type Operation, operatorOperations, pathParameters } from "./operator-operations.ts";
 

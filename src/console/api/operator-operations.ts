@@ -3,7 +3,7 @@
  * serves what the table says and nothing else; the description in docs/operator-api.openapi.json is generated from it.
  * Pure.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { changeOperations } from "./changes/change-schemas.ts";
 import { auditStatusAnswer, decisionsAnswer, decisionsSchema } from "./decisions/decision-schemas.ts";
 import { labOperations } from "./lab/lab-operations.ts";

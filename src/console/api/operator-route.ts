@@ -1,6 +1,6 @@
 /** Operator routes: the dependencies and helpers that the operations of the operator API share. Pure. */
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { z } from "zod";
+import * as z from "zod";
 import type {
   Feed,
   HeardStatus,

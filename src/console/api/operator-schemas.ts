@@ -2,7 +2,7 @@
  * Operator schemas: what the operator API takes and answers. The handlers check requests with them, and the API's
  * description is generated from them (operator-openapi.ts). Pure.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { retiredAtOnceMax, scimScopes, type UnixMs } from "../../events/index.ts";
 import { at, link, listAnswers, more, user } from "./lists/list-schemas.ts";
 import { askAnswer, directory, memberships } from "./provisioning/directory-schemas.ts";

@@ -42,9 +42,9 @@ export function createPictureStore(
   const byId = new Map<string, string>();
   for (const url of urls) if (/^https?:/i.test(url)) byId.set(idOf(url), url);
   const kept = new LRUCache<string, Picture & Readonly<{ at: number }>>({
-    max: picturesMax,
     maxSize: bytesMax,
-    sizeCalculation: ({ body }) => body.length + 200,
+    // At least an equal share bounds the number too: with `max` the whole table would be allocated now.
+    sizeCalculation: ({ body }) => Math.max(body.length + 200, Math.ceil(bytesMax / picturesMax)),
   });
   const failedAt = new Map<string, number>();
   const running = new Map<string, Promise<Picture | undefined>>();

@@ -64,9 +64,9 @@ export function createProviderTokenSource(options: {
   /** The sessions to drop with a stream: each is in its own stream's set and in its person's. */
   const sessionsByStream = new Map<Stream, Set<SessionId>>();
   const cached = new LRUCache<SessionId, SealedTokens>({
-    max: keptMax,
     maxSize: keptBytesMax,
-    sizeCalculation: ({ sealed }) => (sealed?.length ?? 0) + entryBytes,
+    // At least an equal share bounds the number too: with `max` the whole table would be allocated now.
+    sizeCalculation: ({ sealed }) => Math.max((sealed?.length ?? 0) + entryBytes, Math.ceil(keptBytesMax / keptMax)),
     dispose: ({ userId }, sessionId) => {
       const ofUser = sessionsByStream.get(userStream(userId));
       ofUser?.delete(sessionId);

@@ -5,7 +5,7 @@
  * instead. The scanned events must chain; an event that does not chain ends the scan and is reported by position.
  */
 
-import { z } from "zod";
+import * as z from "zod";
 import { decodeEvents, type Link, linkOf, nextPosition, type Position, type Stream } from "../../events/index.ts";
 import { type EventLog, LogDamagedError } from "./log.ts";
 

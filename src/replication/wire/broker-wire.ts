@@ -1,7 +1,7 @@
 /**
  * Broker wire format: parses the MessagePack answers of the databroker HTTP API into validated types. Pure.
  */
-import { z } from "zod";
+import * as z from "zod";
 import {
   type CommandResult,
   type ConfigurationEntry,

@@ -2,7 +2,7 @@
  * Local calls: the HTTP requests about the revocations that a region accepts by itself. A broker of an older build, or
  * of the home region, knows none of them. Pure.
  */
-import { z } from "zod";
+import * as z from "zod";
 import {
   type CommandId,
   type CommandRequest,

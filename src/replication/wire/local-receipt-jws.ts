@@ -9,7 +9,7 @@
  *
  * Pure.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { formatLink, parseLink, type UnixMs } from "../../events/index.ts";
 import type { LocalReceipt } from "../databroker.ts";
 import { deniedStreams, type LocalRevocation } from "./local-revocation.ts";

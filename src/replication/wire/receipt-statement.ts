@@ -9,7 +9,7 @@
  * Pure.
  */
 import { hash as digestOf } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import {
   type BrokerId,
   type CommandId,

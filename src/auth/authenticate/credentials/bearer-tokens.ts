@@ -132,7 +132,11 @@ export function bearerIdp(
 }
 
 export function createBearerTokens(deps: BearerDeps): BearerTokens {
-  const refusals = new LRUCache<SessionId, true>({ max: refusedMax, ttl: refusedForMs });
+  const refusals = new LRUCache<SessionId, true>({
+    maxSize: refusedMax, // with `max`, the whole table would be allocated now
+    sizeCalculation: () => 1,
+    ttl: refusedForMs,
+  });
   const underway = new Map<SessionId, Promise<BearerResult>>();
   const limiter = new FairLimiter(deps.concurrentMax ?? concurrentDefault);
 

@@ -12,7 +12,10 @@ const networksMax = 10_000;
 export class NetworkBudget {
   readonly #monotonic: () => number;
   /** Requests that a network may still cause, at a monotonic time (ms). */
-  readonly #left = new LRUCache<string, Readonly<{ left: number; at: number }>>({ max: networksMax });
+  readonly #left = new LRUCache<string, Readonly<{ left: number; at: number }>>({
+    maxSize: networksMax, // with `max`, the whole table would be allocated now
+    sizeCalculation: () => 1,
+  });
 
   constructor(monotonic: () => number) {
     this.#monotonic = monotonic;

@@ -50,15 +50,19 @@ const tokenBytesMax = 32 * 1024 * 1024;
 /** Bound per session: the largest response that is read is 1 MiB (`issuer-fetch.ts`). */
 const entryBytesMax = 4 * 1024 * 1024;
 
-/** Upper bound of the memory for the texts of a value. */
-const bytesOf = (value: object): number => 2 * JSON.stringify(value).length;
-const bounds = { max: tokensMax, maxSize: tokenBytesMax, maxEntrySize: entryBytesMax };
+/**
+ * Upper bound of the memory for the texts of a value. At least an equal share of the whole, which bounds the number
+ * too: with `max` the whole table would be allocated at once.
+ */
+const bytesOf = (value: object): number =>
+  Math.max(2 * JSON.stringify(value).length, Math.ceil(tokenBytesMax / tokensMax));
+const bounds = { maxSize: tokenBytesMax, maxEntrySize: entryBytesMax };
 
 export function newRefreshMemory(): RefreshMemory {
   return {
     unwritten: new LRUCache({ ...bounds, sizeCalculation: (value) => bytesOf(value) }),
     undescribed: new LRUCache({ ...bounds, sizeCalculation: (value) => bytesOf(value) }),
-    unsent: new LRUCache({ max: tokensMax }),
+    unsent: new LRUCache({ maxSize: tokensMax, sizeCalculation: () => 1 }), // as `bytesOf`
     inGrace: new Map(),
     breakers: new Map(),
     counts: new Map(),

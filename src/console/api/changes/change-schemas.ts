@@ -1,5 +1,5 @@
 /** Operations of the operator API that read what has changed and what happens, and their schemas. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 import { format } from "../lists/list-schemas.ts";
 import { changeAreas, foldedKinds } from "./describe-change.ts";
 

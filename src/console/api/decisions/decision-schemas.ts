@@ -1,5 +1,5 @@
 /** Decision schemas: what a read of decisions takes and answers. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 
 const manyOf = (what: string) =>
   z

@@ -1,5 +1,5 @@
 /** Schemas of configurations and of the policy lab in the operator API. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 
 /** Longest text of a policy or of a table of cases, characters. */
 export const policyCharsMax = 131_072;

@@ -3,7 +3,7 @@
  * is a name, and cursors appear in addresses and logs. Pure.
  */
 import { createCipheriv, createDecipheriv, hash } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import { deriveKey } from "../../../replication/wire/index.ts";
 
 const placeSchema = z.tuple([z.string(), z.union([z.number(), z.string()]), z.string()]);

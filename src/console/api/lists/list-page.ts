@@ -1,5 +1,5 @@
 /** List page: what every paged list takes and answers. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 import type { ListCursors } from "./list-cursor.ts";
 import type { Place } from "./ordered-ids.ts";
 

@@ -1,5 +1,5 @@
 /** List schemas: what the lists of sessions, people and groups take and answer. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 import { nextSchema, pageFields, totalSchema } from "./list-page.ts";
 
 // --- requests

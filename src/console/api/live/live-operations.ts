@@ -1,5 +1,5 @@
 /** Operations of the live stream and of the counts, with their schemas. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 import { standingAnswer } from "./standing.ts";
 
 /** The topics of `GET /live`. An area adds its own here, and its source in live-topics.ts. */

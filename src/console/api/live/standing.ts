@@ -1,5 +1,5 @@
 /** Standing: whether what this node shows is current, behind the log, or cannot be confirmed at all. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 import type { Fact, UnixMs } from "../../../events/index.ts";
 import type { Replica } from "../../../replication/index.ts";
 

@@ -1,5 +1,5 @@
 /** Schema of the answer about decisions that were decided again. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 
 const describe = (description: string) => ({ description });
 const difference = z.object({

@@ -1,5 +1,5 @@
 /** Schemas of the operation that lists seals of audit records. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 
 export const sealsSchema = z.strictObject({
   upTo: z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional().meta({

@@ -1,5 +1,5 @@
 /** Preview schemas: what `POST /preview` takes and answers. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 import { filterSchema, membersSchema, sessionsAtOnceMax, suspendSchema } from "../operator-schemas.ts";
 import { operatorRoles } from "../roles/operator-roles.ts";
 

@@ -1,5 +1,5 @@
 /** Schemas of what the operator API says about directories, and about the sources of memberships. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 import { directoryModes, directoryPersonResults, directoryResults } from "../../../events/index.ts";
 
 export const memberships = z

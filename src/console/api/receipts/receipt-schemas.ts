@@ -1,5 +1,5 @@
 /** Receipt schemas: what the list of receipts takes and answers. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 
 export const receiptsSchema = z.strictObject({
   since: z.iso

@@ -1,5 +1,5 @@
 /** Operations of the operator API about access requests, and their schemas. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 import { requestWordsMax } from "../../../events/index.ts";
 import { answerSchemas, waitSchema } from "../operator-schemas.ts";
 

@@ -1,5 +1,5 @@
 /** Operations about the caller itself, and the shapes of their answers. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 import { operatorRoles } from "./operator-roles.ts";
 
 const groups = z

@@ -1,5 +1,5 @@
 /** Operations about the configuration in force on this server, and the shapes of their answers. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 
 export const settingsAnswer = z.object({
   file: z.string().meta({ description: "The name of the file, without its folder." }),

@@ -1,5 +1,5 @@
 /** Operations of the search, with their schemas. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 
 export const hitsMax = 20;
 export const hitKinds = [

@@ -1,5 +1,5 @@
 /** Schemas of the operations on the streams of our signals, for the operator API and its description. */
-import { z } from "zod";
+import * as z from "zod";
 
 export const signalStatusSchema = z.strictObject({
   status: z.enum(["enabled", "paused", "disabled"]),

@@ -1,5 +1,5 @@
 /** Operations of the operator API at the transmitters of signals, and the shapes of their bodies and answers. Pure. */
-import { z } from "zod";
+import * as z from "zod";
 import { signalNames, streamStatuses } from "../../../auth/index.ts";
 
 const time = z.string().nullable().meta({ description: "ISO 8601." });

@@ -1,6 +1,6 @@
 /** Entra adapter: `provider: entra` (docs/directories-entra.md). */
 import { X509Certificate } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import { defineAdapter, httpsUrl, text } from "../../adapter-contract.ts";
 import {
   type Assertion,

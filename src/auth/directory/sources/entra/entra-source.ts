@@ -8,7 +8,7 @@
  * - A change may name a person by the changed properties alone; the person is then read.
  * - When Graph has forgotten a token (410, or 400 with its code), the next run is full.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { fingerprintChars } from "../../adapter-contract.ts";
 import { DirectoryError } from "../../directory-error.ts";
 import type { DirectoryAnswer, DirectoryHttp } from "../../directory-fetch.ts";

@@ -7,7 +7,7 @@
  */
 import { JSONParser } from "@streamparser/json";
 import { parse as createCsvParser } from "csv-parse";
-import { z } from "zod";
+import * as z from "zod";
 import { DirectoryError } from "../../directory-error.ts";
 import { plainText } from "../../page-check.ts";
 import {

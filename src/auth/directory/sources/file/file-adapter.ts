@@ -1,5 +1,5 @@
 /** File adapter: `provider: file`, a JSON or CSV document at a path or URL (docs/directories.md). */
-import { z } from "zod";
+import * as z from "zod";
 import { defineAdapter, httpsUrl, text } from "../../adapter-contract.ts";
 import { documentBytesMax, openDocumentFile } from "./document-file.ts";
 import { openDocumentUrl } from "./document-url-client.ts";

@@ -1,6 +1,6 @@
 /** GitHub adapter: `provider: github` (docs/directories-github.md). */
 import type { KeyObject } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import { defineAdapter, httpsUrl, type SourceParts, text } from "../../adapter-contract.ts";
 import { DirectoryError } from "../../directory-error.ts";
 import {

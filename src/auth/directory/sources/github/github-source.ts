@@ -11,7 +11,7 @@
  * - GitHub vouches for no e-mail, and does not tell names in lists.
  */
 import { LRUCache } from "lru-cache";
-import { z } from "zod";
+import * as z from "zod";
 import { DirectoryError } from "../../directory-error.ts";
 import type { DirectoryAnswer, DirectoryHttp, LimitOf } from "../../directory-fetch.ts";
 import { plainText } from "../../page-check.ts";

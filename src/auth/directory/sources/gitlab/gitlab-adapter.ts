@@ -1,5 +1,5 @@
 /** GitLab adapter: `provider: gitlab` (docs/directories-gitlab.md). */
-import { z } from "zod";
+import * as z from "zod";
 import { defineAdapter, httpsUrl, text } from "../../adapter-contract.ts";
 import { createGitlabSource, gitlabLimit } from "./gitlab-source.ts";
 

@@ -7,7 +7,7 @@
  * - With `all_users`, for administrators of their own GitLab, everyone in the installation is listed, by keyset pages.
  * - GitLab offers no changes since an earlier run, so each run is full.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { DirectoryError } from "../../directory-error.ts";
 import type { DirectoryAnswer, DirectoryHttp, LimitOf } from "../../directory-fetch.ts";
 import { plainText } from "../../page-check.ts";

@@ -1,5 +1,5 @@
 /** Google adapter: `provider: google_workspace` (docs/directories-google.md). */
-import { z } from "zod";
+import * as z from "zod";
 import { defineAdapter, httpsUrl, text } from "../../adapter-contract.ts";
 import { createAccessTokens, privateKey, requestToken, signAssertion } from "../shared/oauth-client.ts";
 import { createGoogleSource } from "./google-source.ts";

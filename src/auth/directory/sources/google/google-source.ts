@@ -7,7 +7,7 @@
  *   has the account's id.
  * - Google answers 403 for exhausted quotas as well as for missing permissions; the reason in the answer tells which.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { DirectoryError } from "../../directory-error.ts";
 import type { DirectoryAnswer, DirectoryHttp } from "../../directory-fetch.ts";
 import { plainText } from "../../page-check.ts";

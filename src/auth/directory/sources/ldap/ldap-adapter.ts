@@ -2,7 +2,7 @@
 import { X509Certificate } from "node:crypto";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import type { Filter } from "ldapts";
-import { z } from "zod";
+import * as z from "zod";
 import { createLocalLookup } from "../../../authenticate/provider/local-fetch.ts";
 import { defineAdapter, text } from "../../adapter-contract.ts";
 import { LdapConnection, type LdapServer } from "./ldap-connection.ts";

@@ -10,7 +10,7 @@
  */
 
 import type { Filter } from "ldapts";
-import { z } from "zod";
+import * as z from "zod";
 import { DirectoryError } from "../../directory-error.ts";
 import {
   type DirectoryMembers,

@@ -1,5 +1,5 @@
 /** Okta adapter: `provider: okta` (docs/directories-okta.md). */
-import { z } from "zod";
+import * as z from "zod";
 import { defineAdapter, httpsUrl, type SourceParts, text } from "../../adapter-contract.ts";
 import {
   algorithmOf,

@@ -7,7 +7,7 @@
  *   people who were deactivated before, and a later run finds a deactivation.
  * - Okta has no groups inside groups.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { DirectoryError } from "../../directory-error.ts";
 import type { DirectoryAnswer, DirectoryHttp, LimitOf } from "../../directory-fetch.ts";
 import { plainText } from "../../page-check.ts";

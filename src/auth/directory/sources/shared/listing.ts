@@ -7,7 +7,7 @@
  * - A page holds the members of several small groups. If the directory refuses a request between them, the page ends
  *   before it.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { DirectoryError } from "../../directory-error.ts";
 import {
   cursorCharsMax,

@@ -7,7 +7,7 @@
  */
 import { createPrivateKey, type KeyObject, randomUUID } from "node:crypto";
 import { SignJWT } from "jose";
-import { z } from "zod";
+import * as z from "zod";
 import { DirectoryError } from "../../directory-error.ts";
 import type { DirectoryAnswer, DirectoryHttp } from "../../directory-fetch.ts";
 
