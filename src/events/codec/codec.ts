@@ -32,6 +32,7 @@ import type { Link } from "../link.ts";
 import { MalformedEventError } from "../malformed-event.ts";
 import { decode, encode } from "../messagepack.ts";
 import type { Stream } from "../streams.ts";
+import { eventPages } from "./event-pages.ts";
 import { ScratchBuffer } from "./scratch-buffer.ts";
 import { SessionEventReader } from "./session-event-codec.ts";
 
@@ -77,33 +78,8 @@ export function encodeEvent(entry: EventToEncode, level: number = readsLevel): U
     entry.cause,
     written.body,
   ]);
-  return ownBytes(bytes);
-}
-
-/** Encoded events side by side; a longer one has a buffer of its own. */
-const bufferBytes = 65_536;
-const sharedBytesMax = 4_096;
-let buffer = Buffer.allocUnsafeSlow(bufferBytes);
-let used = 0;
-
-/**
- * Copies an encoded event into a buffer that holds nothing else. The encoder's buffers also hold requests and replies
- * and grow with the longest of them, so an event of 500 bytes that is kept would keep 10 kB.
- */
-function ownBytes(bytes: Uint8Array): Uint8Array {
-  const { length } = bytes;
-  if (length > sharedBytesMax) {
-    const alone = Buffer.allocUnsafeSlow(length);
-    alone.set(bytes);
-    return alone;
-  }
-  if (length > bufferBytes - used) {
-    buffer = Buffer.allocUnsafeSlow(bufferBytes);
-    used = 0;
-  }
-  const own = buffer.subarray(used, used + length);
+  const own = eventPages.take(bytes.length); // the encoder's buffers also hold other messages
   own.set(bytes);
-  used += length;
   return own;
 }
 

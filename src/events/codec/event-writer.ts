@@ -11,9 +11,10 @@
 import { hash as digestOf } from "node:crypto";
 import { type CardeaEvent, effectOf, type Recorded } from "../catalog.ts";
 import { newestVersionAt } from "../formats.ts";
-import { type Hash, nextPosition } from "../ids.ts";
+import { type Hash, isEventId, nextPosition } from "../ids.ts";
 import type { Link } from "../link.ts";
 import { decodeEvent, type EventToEncode, encodeEvent } from "./codec.ts";
+import { eventPages } from "./event-pages.ts";
 import { ScratchBuffer } from "./scratch-buffer.ts";
 
 /** An event and its bytes, whose hash was computed from them as they were written. */
@@ -77,10 +78,12 @@ class EventWriter {
     const { epoch, position, eventId, stream, version, recordedAt, actor, cause } = entry;
     const { type } = entry.event;
     const schemaVersion = newestVersionAt(type, level);
-    if (schemaVersion === undefined || epoch < previous.epoch) return undefined;
+    if (schemaVersion === undefined || epoch < previous.epoch || !isEventId(eventId) || !isPlainObject(entry.event))
+      return undefined;
     const effect = effectOf(type);
     this.#at = hashBytes;
     this.#fits = true;
+    this.#byteFields.length = 0; // not empty after an error
     this.#byte(0x9c); // an array of twelve
     this.#integer(epoch);
     this.#integer(position);
@@ -100,7 +103,7 @@ class EventWriter {
     if (!this.#fits || this.#at > scratchBytes) return undefined;
     this.#bytes.write(previous.hash, "hex");
     const hash = digestOf("sha256", this.#scratch.first(this.#at), "hex") as Hash;
-    const bytes = Buffer.allocUnsafe(this.#at - hashBytes);
+    const bytes = eventPages.take(this.#at - hashBytes);
     this.#bytes.copy(bytes, 0, hashBytes, this.#at);
     for (const { holder, key, from, end } of byteFields)
       holder[key] = bytes.subarray(from - hashBytes, end - hashBytes);

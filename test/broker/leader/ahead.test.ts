@@ -187,7 +187,7 @@ describe("a batch made ahead", () => {
     ["found another head", { type: "head-moved", head: genesis }],
   ] as const) {
     test(`a batch behind one that ${what} is discarded and made again; the discarded batch is never sent`, () =>
-      withHeld(async ({ inFlight, behind, appended, store }) => {
+      withHeld(async ({ inFlight, behind, appended, store, broker }) => {
         const first = await inFlight(asked(createSession("s0", "alice")));
         const answers = await behind(asked(createSession("s1", "bob")), asked(createSession("s2", "carol")));
         first.letGo(outcome);
@@ -196,7 +196,10 @@ describe("a batch made ahead", () => {
         assert.equal(results[0]?.type, outcome.type === "unavailable" ? "unavailable" : "done");
         const [lost, ...written] = appended;
         for (const { previous } of written) assert.notDeepEqual(previous, lost?.last);
-        assert.equal((await folded(store)).counts.sessions, outcome.type === "unavailable" ? 2 : 3);
+        const read = await folded(store);
+        assert.equal(read.counts.sessions, outcome.type === "unavailable" ? 2 : 3);
+        const { leader } = await broker.databroker("operator").status();
+        assert.equal(leader?.digest, read.digest(), "the leader has folded what is in the log, and nothing else");
         await wholeLog(store);
       }));
   }

@@ -2,11 +2,13 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
+import { formats } from "../../../src/events/formats.ts";
 import {
   type CardeaEvent,
   type CommandId,
   chainHash,
   decodeEvent,
+  decodeEvents,
   type Epoch,
   type EventId,
   encodeEvent,
@@ -14,8 +16,11 @@ import {
   type Hash,
   LevelTooLowError,
   type Link,
+  linkOf,
   MalformedEventError,
   type Position,
+  Projection,
+  type Recorded,
   readsLevel,
   type Stream,
   type UnixMs,
@@ -123,6 +128,143 @@ test("values that are read as something else are decoded, not folded as they are
   assert.equal("name" in event && event.name, "\ufffd");
   const long = assertAsDecoded(group({ name: "x".repeat(20_000), other: randomBytes(70_000) }));
   assert.ok(long.bytes.length > 90_000);
+});
+
+/** Values that an encoder or a decoder could change, and those that another part could change later. */
+const hostile: fc.Arbitrary<unknown> = fc.oneof(
+  fc.constantFrom<unknown>(
+    ...[undefined, null, -0, Number.NaN, Infinity, -1, 0.1, 2 ** 32, 2 ** 53 - 1, 2 ** 53, 2 ** 63, 1n, 2n ** 64n],
+    ...["", "\ud800", "a\udfff", "\0", "ä", "\u2028", "x".repeat(65_536), true, [], {}, [undefined], [[[]]]],
+    ...[new Date(0), new Map([["b", 1]]), new Set([1]), /x/, new Array(3), Object.create(null)],
+    ...[{ constructor: 1 }, { toString: "x", valueOf: 0 }, { hasOwnProperty: [] }, { length: 2, 1: "b", 0: "a" }],
+    ...[new Uint16Array(3), new Float64Array(1), new ArrayBuffer(4), new DataView(new ArrayBuffer(4)), Symbol("s")],
+    Array.from({ length: 17_000 }, (_, n) => n % 2),
+  ),
+  fc.nat({ max: 5_000 }).map((length) => Buffer.from("x".repeat(length))),
+  fc.nat({ max: 300 }).map((from) => randomBytes(400).subarray(from)), // a view of a page that others use
+  fc.constant(null).map(() => JSON.parse('{"__proto__":{"a":1},"b":2}')),
+  fc.constant(null).map(() => Object.create({ inherited: 1 }, { own: { value: 2, enumerable: true } })),
+  fc.constant(null).map(() => Array.from({ length: 9 }).reduce((inner: unknown) => [{ inner }], "deep")),
+  fc.constant(null).map(() => fc.stringify),
+  tree,
+);
+
+/** What a caller can put where, by the number of the field. */
+type Change = Readonly<{ at: number; how: "replace" | "add" | "remove" | "share" | "reverse"; value: unknown }>;
+const change: fc.Arbitrary<Change> = fc.record({
+  at: fc.nat({ max: 40 }),
+  how: fc.constantFrom("replace", "replace", "replace", "add", "remove", "share", "reverse"),
+  value: hostile,
+});
+
+function changeEvent(event: CardeaEvent, { at, how, value }: Change): CardeaEvent {
+  const { type, ...fields } = event;
+  const names = Object.keys(fields);
+  const name = names[at % Math.max(1, names.length)] ?? "added";
+  const body: Record<string, unknown> = { ...fields };
+  if (how === "replace") body[name] = value;
+  else if (how === "add") body[["added", "0", "constructor", "then"][at % 4] ?? ""] = value;
+  else if (how === "remove") delete body[name];
+  else if (how === "share") body[name] = [value, value, { [name]: value }];
+  else return Object.fromEntries(Object.entries(event).reverse()) as unknown as CardeaEvent;
+  return { type, ...body } as unknown as CardeaEvent;
+}
+
+/** The result, or the error's name and text. */
+function outcomeOf(run: () => unknown): unknown {
+  try {
+    return run();
+  } catch (error) {
+    return error instanceof Error ? `${error.name}: ${error.message}` : error;
+  }
+}
+
+/** The golden events, folded, and this one after them. @returns the digest, or why it cannot be folded */
+function digestWith(recorded: Recorded, after: readonly Recorded[]): unknown {
+  const projection = new Projection();
+  for (const one of after) projection.apply(one);
+  return outcomeOf(() => {
+    projection.apply(recorded);
+    return projection.digest();
+  });
+}
+
+/** Changes everything that can be changed, as a caller could that keeps the objects of its command. */
+function scramble(value: unknown, seen = new Set<unknown>()): void {
+  if (typeof value !== "object" || value === null || seen.has(value) || Object.isFrozen(value)) return;
+  seen.add(value);
+  if (ArrayBuffer.isView(value)) new Uint8Array(value.buffer, value.byteOffset, value.byteLength).fill(0x5a);
+  else if (Array.isArray(value)) {
+    for (const item of value) scramble(item, seen);
+    value.push("later");
+  } else {
+    for (const item of Object.values(value)) scramble(item, seen);
+    for (const name of Object.keys(value)) Reflect.set(value, name, "later");
+  }
+}
+
+test("an event of every type with a hostile value is folded as it is read, or refused before it is written", () => {
+  const types = new Map<string, CardeaEvent>();
+  const last = goldenFiles().at(-1) ?? assert.fail();
+  const golden = decodeEvents(
+    last.entries.map(({ bytes }) => Buffer.from(bytes, "base64")),
+    genesis,
+  );
+  for (const { event } of golden) types.set(event.type, event as CardeaEvent);
+  assert.deepEqual(new Set(Object.keys(formats)), new Set(types.keys()));
+  const head = linkOf(golden.at(-1) ?? assert.fail());
+  let folded = 0;
+  fc.assert(
+    fc.property(fc.constantFrom(...types.keys()), fc.array(change, { minLength: 1, maxLength: 3 }), (type, changes) => {
+      const event = changes.reduce(changeEvent, structuredClone(types.get(type)) as CardeaEvent);
+      const entry = { ...parts, epoch: head.epoch, event };
+      const bytes = outcomeOf(() => encodeEvent({ ...entry, position: (head.position + 1) as Position }));
+      const decoded = outcomeOf(() => decodeEvent(Buffer.from(bytes as Uint8Array), head));
+      const written = outcomeOf(() => WrittenEvent.write(entry, readsLevel, head));
+      if (!(written instanceof WrittenEvent)) {
+        assert.equal(written, bytes instanceof Uint8Array ? decoded : bytes); // refused, and for the same reason
+        return;
+      }
+      folded += 1;
+      assert.deepEqual(Buffer.from(written.bytes), Buffer.from(bytes as Uint8Array));
+      assert.deepStrictEqual(written.recorded, decoded);
+      assert.deepEqual(fieldsOf(written.recorded), fieldsOf(decoded));
+      assert.deepEqual(digestWith(written.recorded, golden), digestWith(decoded as Recorded, golden));
+      scramble(event);
+      assert.deepStrictEqual(written.recorded, decodeEvent(Buffer.from(written.bytes), head));
+    }),
+    { numRuns: 300 },
+  );
+  assert.ok(folded > 140, `${folded} of 300 were written`);
+});
+
+test("an event under an id that no reader accepts is refused before it is written", () => {
+  for (const eventId of ["", "1", `${parts.eventId}0`, parts.eventId.replaceAll("0", "G"), `${parts.eventId}\n`])
+    assert.throws(
+      () => WrittenEvent.write({ ...parts, eventId: eventId as EventId, event: created(1, 1) }, readsLevel, before),
+      MalformedEventError,
+    );
+});
+
+test("an event that keeps its bytes keeps no other buffer of the process", () => {
+  const pages = new Set<ArrayBufferLike>();
+  const others: Buffer[] = [];
+  for (let n = 0; n < 300; n += 1) {
+    pages.add(assertAsDecoded(created(1, 1)).bytes.buffer);
+    for (let m = 0; m < 20; m += 1) others.push(Buffer.from("x".repeat(4_000)));
+  }
+  assert.ok(pages.size <= 3, `${pages.size} buffers for 300 events`);
+  assert.ok(others.every(({ buffer }) => !pages.has(buffer)));
+});
+
+test("after an error, the next event has its own bytes alone", () => {
+  const profile = randomBytes(8);
+  const event = Object.defineProperty({ ...created(1, 1), profile }, "broken", {
+    enumerable: true,
+    get: () => assert.fail("broken"),
+  });
+  assert.throws(() => WrittenEvent.write({ ...parts, event }, readsLevel, before), /broken/);
+  assertAsDecoded(created(1, 1));
 });
 
 test("the decoded form shares nothing with the event that was passed in", () => {
