@@ -1,6 +1,10 @@
 /** The contract of an EventLog for the Postgres log, on a server from local binaries or in a container. */
-import { after, before } from "node:test";
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { type CardeaEvent, decodeEvents, genesis, streamOf } from "../../src/events/index.ts";
 import { openPostgresLog } from "../../src/replication/log/index.ts";
+import { postgresMigrations } from "../../src/replication/log/migrations/postgres-migrations.ts";
+import { aCommandId, aSession, LogWriter } from "../support/log-writer.ts";
 import { withClient } from "../support/postgres-client.ts";
 import type { PostgresOptions, PostgresServer } from "../support/service.ts";
 import { describeConfigurationStore, describeConfigurations } from "./configurations.ts";
@@ -60,4 +64,54 @@ export function describePostgresEventLog(
     await withClient(server.connectionString(), (client) => client.query(large));
     return harness;
   });
+
+  test(`${name}: a leader of the build before appends while a newer one replaces the function that it calls`, async () => {
+    const { log, peer, close } = await make();
+    try {
+      await withClient(server.connectionString(), (client) => client.query(asBefore(`contract_${schemas}`)));
+      const writer = await LogWriter.open(log);
+      const groups = Array.from({ length: 40 }, (_, n) => ({
+        type: "GroupUpserted",
+        groupId: `g${n}`,
+        name: "a",
+      })) as unknown as readonly CardeaEvent[];
+      const append = async () => {
+        const sessions = Array.from({ length: 20 }, () => aSession());
+        assert.deepEqual((await writer.appendEach(...groups, ...sessions)).type, "appended");
+      };
+      for (let n = 0; n < 7; n += 1) await append(); // the statement is prepared, and has its generic plans
+      const [newer] = await Promise.all([peer(), append().then(append)]);
+      await append();
+      const repeated = aCommandId();
+      await writer.append([{ commandId: repeated, events: [aSession()] }]);
+      const again = await writer.append([{ events: [aSession()] }, { commandId: repeated, events: [aSession()] }]);
+      assert.deepEqual(again.type === "duplicate-command" && again.commandId, repeated);
+      writer.versions.set(streamOf(groups[3] as CardeaEvent), 2);
+      writer.versions.set(streamOf(groups[5] as CardeaEvent), 0);
+      const conflict = await writer.appendEach(...groups);
+      assert.ok(conflict.type === "version-conflict");
+      assert.deepEqual(conflict.streams, [
+        { stream: "group:g3", actual: 10 },
+        { stream: "group:g5", actual: 10 },
+      ]);
+      const next = await LogWriter.open(newer);
+      assert.equal((await writer.appendEach(aSession())).type, "fenced");
+      assert.equal((await next.appendEach(aSession(), aSession())).type, "appended");
+      await next.beat();
+      const read = await newer.read(genesis, 1_000);
+      assert.ok(read.type === "page");
+      assert.equal(decodeEvents(read.page.entries, genesis).length, 1 + 10 * 60 + 1 + 1 + 2);
+    } finally {
+      await close();
+    }
+  });
+}
+
+/** Undoes the newest step of a schema: what the build before has. */
+function asBefore(schema: string): string {
+  const steps = postgresMigrations(schema);
+  const functions = steps[0]?.sql.matchAll(/create (function "\w+"\.append\([\s\S]*?end \$\$;)/g) ?? [];
+  const [append] = [...functions].map(([, body]) => `create or replace ${body}`);
+  assert.ok(append?.includes("with ordinality as e("));
+  return `${append} delete from "${schema}".schema_version where version = ${steps.length}`;
 }

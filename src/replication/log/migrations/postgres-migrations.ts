@@ -1,3 +1,4 @@
+import { appendByRows } from "./append-by-rows.ts";
 import type { Migration } from "./migration.ts";
 
 /**
@@ -416,5 +417,6 @@ begin
 end $$;
 `,
     },
+    { worksWith: 2, sql: appendByRows(s) },
   ];
 }
