@@ -129,7 +129,7 @@ class Core {
   step(input: BrokerInput): readonly BrokerEffect[] {
     this.#context.begin(input.at);
     try {
-      this.#parts.lifecycle.leader?.publishCommitted();
+      this.#parts.lifecycle.leader?.foldCommitted();
       this.#drain();
       this.#dispatch(input);
       this.#drain();

@@ -64,6 +64,7 @@ import { openProfiles } from "./open-profiles.ts";
 import { EpochSigners } from "./peers/epoch-signers.ts";
 import { createGossip } from "./peers/gossip.ts";
 import { nodeOpener } from "./peers/node-opener.ts";
+import { OwnEnvelopes } from "./peers/own-envelopes.ts";
 import { performLogCall } from "./perform-log-call.ts";
 import type { SnapshotService } from "./snapshots/snapshot-service.ts";
 import { retentionFloor } from "./snapshots/snapshot-service.ts";
@@ -131,8 +132,8 @@ export function startBroker(options: BrokerOptions): Broker {
   const openBrokerEnvelope = createBrokerOpener({ cluster, secrets });
   /** Notified when the leader may have changed. */
   const leaderChanges = new Notifier();
-  /** Our own envelopes: a fan-out within the process returns them. */
-  const published = new WeakSet<Uint8Array>();
+  /** Our own envelopes: the fan-out brings them back. */
+  const published = new OwnEnvelopes();
   const coreStopped = Promise.withResolvers<void>();
   const headReached = Promise.withResolvers<string | null>();
   const wakeTimer = createWakeTimer(() => feed({ type: "woke", at: moment() }));

@@ -5,7 +5,7 @@
  * - One append is in flight at a time. Commands that arrive meanwhile are performed against the same head. Their
  *   batch is sent once the append in flight has committed cleanly, and thrown away after any other outcome
  *   (docs/adr/0027).
- * - The outcome table of docs/protocol.md §3.2: a clean commit is folded, published and answered. A batch that was
+ * - The outcome table of docs/protocol.md §3.2: a clean commit is published, folded and answered. A batch that was
  *   surely not written is queued again or rejected. Anything unclear stays unresolved and ends the epoch.
  * - Commands that record no event are answered by pending-conclusions.ts.
  */
@@ -360,7 +360,7 @@ export class BatchWriter {
   }
 
   /**
-   * The outcome of the append. `publishCommitted` must publish a clean commit.
+   * The outcome of the append. A clean commit must be published, and passed to `foldCommitted`.
    * @returns the ticket of the write, and the clean commit; `end`: the epoch ends with it
    */
   appended(
@@ -382,8 +382,8 @@ export class BatchWriter {
     return { ticket, committed: null, end };
   }
 
-  /** Publishes a clean commit, which is true even if the epoch has ended meanwhile. */
-  publishCommitted({ batch, accepted }: Committed): void {
+  /** Folds and answers a clean commit, which is true even if the epoch has ended meanwhile. */
+  foldCommitted({ batch, accepted }: Committed): void {
     const { state, keys, counters } = this.#parts;
     this.#conflictsInARow = 0;
     counters.batches += 1;
@@ -392,7 +392,6 @@ export class BatchWriter {
     keys.put(accepted.flatMap(({ newKeys }) => newKeys));
     this.#context.post({ type: "eventsFolded", events: state.fold(batch.entries) });
     state.learnBodies(batch.configurations);
-    this.#parts.publisher.publish(batch);
     for (const { queued, last } of accepted) this.#names.record(queued.request, last.position);
     for (const { queued, last, held } of accepted)
       if (held === null) answerDone(this.#parts, queued, { link: last, changed: true });

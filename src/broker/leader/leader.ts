@@ -7,7 +7,7 @@
  * - A waiting renew is granted by the first write that began after the renew arrived and committed cleanly.
  * - No beat starts while a command waits, because an append serves the renews and proofs of a beat as well. Only a beat
  *   writes the rows of lessees: while it has some to write, beats and appends take turns.
- * - It follows the outcome table of docs/protocol.md §3.2: only a clean commit is folded, published and answered.
+ * - It follows the outcome table of docs/protocol.md §3.2: only a clean commit is published, folded and answered.
  *   Anything unclear ends the epoch, and waiting callers learn the truth from the next one.
  * - When its epoch has ended for any reason, it grants and answers nothing more.
  */
@@ -327,6 +327,7 @@ export class Leader {
     if (committed !== null) {
       this.#committedBatch = { ticket, committed };
       if (this.#end === null && this.#batches.ready && !this.#rowsGoFirst(this.#context.now)) this.#append();
+      this.#parts.publisher.publish(committed.batch);
       return;
     }
     this.leaseRequests.dropRound(ticket.round);
@@ -336,15 +337,15 @@ export class Leader {
   }
 
   /**
-   * Folds and publishes a clean commit, answers its commands and grants its renews. Must run before any other input:
-   * only a batch that is ready is sent before it.
+   * Folds a clean commit, answers its commands and grants its renews. Must run before any other input: only a batch
+   * that is ready is sent before it, and the commit published.
    */
-  publishCommitted(): void {
+  foldCommitted(): void {
     const committedBatch = this.#committedBatch;
     if (committedBatch === null) return;
     this.#committedBatch = null;
     const { ticket, committed } = committedBatch;
-    this.#batches.publishCommitted(committed);
+    this.#batches.foldCommitted(committed);
     this.#nodes.retire(committed.batch.retired ?? []);
     this.#newestClean = ticket.number;
     this.#lastAppendedAt = this.#context.now;

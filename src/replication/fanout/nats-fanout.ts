@@ -70,7 +70,7 @@ const floodPauseMs = { first: 10_000, max: 120_000 };
 /** Returns at once; `status` and `onConnected` report the connection. */
 export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
   if (!/^[A-Za-z0-9_-]{1,64}$/.test(options.cluster)) throw new InvalidClusterNameError();
-  const { connect, credsAuthenticator } = natsTransport();
+  const { connect, credsAuthenticator, headers: newHeaders } = natsTransport();
   const { logger } = options;
   const subject = `${options.cluster}.log`;
   const origin = originName(options.cluster);
@@ -295,7 +295,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
 
   function headersOf(envelope: Uint8Array) {
     const [key] = tagKeys;
-    const headers = natsTransport().headers();
+    const headers = newHeaders();
     if (key !== undefined) headers.set(deliveryTagHeader, createDeliveryTag(envelope, key, Date.now()));
     return headers;
   }

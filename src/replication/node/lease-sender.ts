@@ -35,6 +35,8 @@ const answerMsMax = 5_000;
 const renewsInFlightMax = 5;
 /** A confirmation waits for one to two of so many parts of the pause, at random. */
 const confirmWaitShare = 8;
+/** In a small cluster at least so long (ms): the nodes of one machine have then all enforced the change. */
+const confirmWaitMsMin = 5;
 const hurryMs = { first: 250, growth: 1.15 };
 const goodbyeAttempts = 4;
 const goodbyeGapMs = 250;
@@ -53,6 +55,7 @@ export class LeaseSender {
   #confirmAt = never;
   #confirmedAt = Number.NEGATIVE_INFINITY;
   #confirmPauseMs = 0;
+  #confirmWaitMs = 0;
   /** The newest renew that replaced a confirmation. A leader that refuses it may not have counted what it says. */
   #carriedBy = 0;
   #goodbyes = 0;
@@ -96,6 +99,8 @@ export class LeaseSender {
   /** @param pauseMs the least time between two confirmations, as the leader wants it; 0: none */
   pauseConfirms(pauseMs: number): void {
     this.#confirmPauseMs = pauseMs;
+    const shareMs = pauseMs / confirmWaitShare;
+    this.#confirmWaitMs = Math.max(shareMs, confirmWaitMsMin) + upTo(shareMs, this.#options.random);
   }
 
   /** Sends a confirmation, or schedules it: `enforced` has moved past a change that a receipt may wait for. */
@@ -107,9 +112,7 @@ export class LeaseSender {
       return;
     }
     if (this.#confirmAt !== never) return;
-    const waitMs = this.#confirmPauseMs / confirmWaitShare;
-    const soon = now + waitMs + upTo(waitMs, this.#options.random);
-    this.#confirmAt = Math.max(soon, this.#confirmedAt + this.#confirmPauseMs);
+    this.#confirmAt = Math.max(now + this.#confirmWaitMs, this.#confirmedAt + this.#confirmPauseMs);
   }
 
   #sendConfirm(now: number): void {

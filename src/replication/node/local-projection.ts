@@ -114,9 +114,14 @@ export class LocalProjection {
     this.#persisted.restore(denials);
   }
 
+  /** Whether `settlePersisted` has anything to settle. */
+  get hasUnsettled(): boolean {
+    return this.#persisted.hasOpen && this.#next === null;
+  }
+
   /** The projection has reached the head of a grant: denials from the disk that the log does not contain are lost. */
   settlePersisted(history: ChainHistory): LostDenials | null {
-    if (!this.#persisted.hasOpen || this.#next !== null) return null;
+    if (!this.hasUnsettled) return null;
     const lost = this.#persisted.settle(history, this.#visible);
     for (const stream of lost.denied) this.#retained.add(stream);
     this.#releaseDenied(this.#visible);

@@ -441,7 +441,8 @@ export class LogSync {
   /** Settles persisted denials: at the head of a grant the node knows what the log contains. */
   #settlePersistedDenials(): void {
     this.copy.settleAnswered(this.#visible);
-    if (this.#grantedHead === null || locateLink(this.#visible, this.#grantedHead) !== "onChain") return;
+    if (this.#grantedHead === null || !this.copy.hasUnsettled) return;
+    if (locateLink(this.#visible, this.#grantedHead) !== "onChain") return;
     const lost = this.copy.settlePersisted(this.#visible);
     if (lost === null || lost.events.length === 0) return;
     this.#options.onLost(lost.events, this.#now);

@@ -63,6 +63,7 @@ export {
   type Signer,
   sealEnvelope,
 } from "./envelope.ts";
+export { signatureBytes } from "./envelope-shape.ts";
 export { openHs256 } from "./hs256.ts";
 export { formatLeaseRefusal, type LeaseRefusalBody, parseLeaseRefusal } from "./lease-refusal-body.ts";
 export {

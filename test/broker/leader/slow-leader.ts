@@ -31,6 +31,8 @@ type Timed<Input> = Input extends unknown ? Omit<Input, "at"> : never;
 export class SlowLeader {
   readonly writes: string[] = [];
   readonly beatsAt: number[] = [];
+  /** Appends, batches to publish and answers of commands in their order, each with the input that caused it. */
+  readonly order: string[] = [];
   readonly answers = new Map<number, CommandAnswer>();
   readonly answeredAt = new Map<number, number>();
   readonly leases = new Map<number, LeaseAnswer>();
@@ -139,7 +141,13 @@ export class SlowLeader {
     if (input.type === "woke") this.#wakeAt = Number.POSITIVE_INFINITY;
     const [core, effects] = step(this.#core, { ...input, at } as BrokerInput);
     this.#core = core;
-    for (const effect of effects) this.#perform(effect);
+    for (const effect of effects) {
+      const isAppend = effect.type === "log" && effect.call.op === "append";
+      if (isAppend) this.order.push(`${input.type}: append`);
+      if (effect.type === "publish" || effect.type === "commandAnswered")
+        this.order.push(`${input.type}: ${effect.type}`);
+      this.#perform(effect);
+    }
   }
 
   #moment(): BrokerInput["at"] {

@@ -120,4 +120,18 @@ describe("the order of a leader's writes", () => {
     await leader.advance(lease.beatMs / 4);
     assert.deepEqual(leader.writes, ["append", "beat"]);
   });
+
+  test("a commit is published in the step that learns of it, behind the batch that waits, and then folded and answered", async () => {
+    const leader = await aLeader();
+    leader.submit("s1");
+    await leader.advance(1);
+    leader.submit("s2");
+    await leader.advance(1);
+    leader.order.length = 0;
+    await leader.commit();
+    assert.deepEqual(leader.order, ["logAnswered: append", "logAnswered: publish", "woke: commandAnswered"]);
+    leader.order.length = 0;
+    await leader.commit();
+    assert.deepEqual(leader.order, ["logAnswered: publish", "woke: commandAnswered"]);
+  });
 });

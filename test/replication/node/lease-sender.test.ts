@@ -66,6 +66,15 @@ test("with a pause the first confirmation waits for an eighth to a quarter of it
   assert.equal(confirms(sent), 1);
 });
 
+test("in a small cluster the nodes of one machine all enforce a change before any of them confirms it", () => {
+  const { sender, sent } = newSender();
+  sender.pauseConfirms(16);
+  sender.confirm(1_000);
+  sender.wake(1_004);
+  assert.equal(confirms(sent), 0);
+  assert.ok(sender.due >= 1_005 && sender.due <= 1_007, `due at ${sender.due}`);
+});
+
 test("a renew makes the confirmation that waits unnecessary", () => {
   const { sender, sent } = newSender();
   sender.pauseConfirms(400);
