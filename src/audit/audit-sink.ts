@@ -18,6 +18,12 @@ export type AuditSink = Readonly<{
    * unless it rejects with AuditRejectedError. Calls do not overlap. The bytes are valid until the promise settles.
    */
   write(batch: AuditBatch): Promise<void>;
+  /**
+   * Absent: a batch that was written is durable. Present: it is durable after the next `sync` that resolves, one for
+   * many batches. If `sync` rejects, all batches since the last one that resolved are written again. Called after a
+   * failed write, too. Not with `batching`.
+   */
+  sync?(): Promise<void>;
   close(): Promise<void>;
 }>;
 

@@ -4,6 +4,8 @@
  *
  * - At least once: the sink's position is stored after the records that it covers. After a crash the sink gets the last
  *   ones again.
+ * - A sink with a `sync` is synced before its position is stored. If that fails, everything since the last sync is read
+ *   and written again.
  * - A failing sink is tried again after a pause that grows to five seconds, or after the time that it asks for. Its
  *   records wait in the spool.
  * - A sink may ask for larger batches. Their records wait in the spool too, and the end of a batch is stored before it
@@ -12,17 +14,18 @@
  *   sink waits instead: nothing is lost silently.
  */
 import { hash } from "node:crypto";
-import { CodedError, parseBootId } from "../events/index.ts";
+import { parseBootId } from "../events/index.ts";
 import { AuditPartlyRejectedError, AuditRejectedError, type AuditSink, AuditSinkBusyError } from "./audit-sink.ts";
+import { DeadLetters } from "./dead-letters.ts";
 import {
   type AuditBatch,
   type BatchEnd,
   backlogOf,
   type CursorBatch,
+  type ReadOrder,
   type Sleep,
   SpoolCursor,
   type SpoolDisk,
-  type SpoolFile,
   type SpoolPosition,
   type SpoolStore,
   spoolStart,
@@ -44,13 +47,6 @@ export type SinkStats = Readonly<{
   failing: boolean;
 }>;
 
-export class DeadLettersFullError extends CodedError<"ERR_AUDIT_DEAD_LETTERS_FULL"> {
-  override readonly code = "ERR_AUDIT_DEAD_LETTERS_FULL";
-  constructor(sink: string, file: string) {
-    super(`the dead-letter file ${file} of the sink ${sink} is full; move it away`);
-  }
-}
-
 export type DeliveryOptions = Readonly<{
   store: SpoolStore;
   disk: SpoolDisk;
@@ -71,22 +67,28 @@ const retryMsMax = 5_000;
 const retryAfterMsMax = 300_000;
 /** The position is stored at most this often, also when nothing more waits, but at once when the process ends. */
 const storeEveryMs = 500;
+/** Of a sink with a `sync`, which takes most of the time; or when it has written so much. */
+const [syncEveryMs, syncEveryBytes] = [1_000, 32 * 1_024 * 1_024];
 /** A batch of this size is followed by the next without a pause. */
 const fullBatchBytes = 256 * 1_024;
-const deadLetterBytesMax = 64 * 1_024 * 1_024;
+/** A sink with a `sync` that falls behind gets longer and longer batches, up to this length. */
+const batchBytesMax = 2 * 1_024 * 1_024;
 /** With its line end, the file of a position fills one sector: a later one needs no further room, and tears nowhere. */
 const stateBytesLeast = 511;
-const lineEnd = Buffer.from("\n");
 
 /** `changed`: resolves when the spool has more than the read began with. */
 type Reading = Readonly<{ changed: Promise<void>; batch: Promise<CursorBatch | undefined> }>;
 
+type Counts = Readonly<{ written: number; lost: number; deadLetters: number }>;
+/** How far a sink is. `deliveredMs`: time of the newest delivered frame. */
+type Progress = Readonly<{ position: SpoolPosition; counts: Counts; deliveredMs: number }>;
+
 export class SinkDelivery {
   readonly #sink: AuditSink;
   readonly #options: DeliveryOptions;
-  readonly #cursor: SpoolCursor;
+  #cursor: SpoolCursor;
   readonly #stateName: string;
-  readonly #deadName: string;
+  readonly #deadLetters: DeadLetters;
   #stored: SpoolPosition;
   /** The end of the batch that follows the position, if an attempt to write it may have begun. */
   #begun: BatchEnd | null;
@@ -94,15 +96,19 @@ export class SinkDelivery {
   #storedBegun: BatchEnd | null;
   #storedAt = Number.NEGATIVE_INFINITY;
   #delivered: SpoolPosition;
-  #dead: Readonly<{ file: SpoolFile; at: number; torn: boolean }> | null = null;
+  /** At the last sync of a sink that has one. */
+  #synced: Progress;
+  #unsyncedBytes = 0;
+  /** A sync failed: what was written since the last one is written again, after this pause. 0: none failed. */
+  #rewindMs = 0;
+  #mustRewind = false;
   /** Of the batch that is being written: the sink or the dead-letter file has the records up to this number. */
   #settled = 0;
-  #counts = { written: 0, lost: 0, deadLetters: 0 };
+  #counts: Counts = { written: 0, lost: 0, deadLetters: 0 };
   #failing = false;
   #writtenAtMs: number | null = null;
   /** Whether its position could be stored the last time. */
   #storing = true;
-  /** Time of the newest delivered frame. */
   #deliveredMs = 0;
   readonly #flushing = new AbortController();
   readonly #stop = new AbortController();
@@ -118,7 +124,8 @@ export class SinkDelivery {
     this.#sink = sink;
     this.#options = options;
     this.#stateName = cursorNameOf(sink);
-    this.#deadName = `dead-letters-${idOf(sink)}.jsonl`;
+    const file = `dead-letters-${idOf(sink)}.jsonl`;
+    this.#deadLetters = new DeadLetters({ disk: options.disk, sink: sink.name, file });
     options.store.passIndex((stored?.position.index ?? 0) - 1);
     // A new sink gets what the spool has. From now on, whatever the spool loses is declared to it.
     const position = stored?.position ?? options.store.joinPosition;
@@ -126,8 +133,8 @@ export class SinkDelivery {
     this.#storedBegun = this.#begun;
     this.#stored = stored?.position ?? spoolStart;
     this.#delivered = position;
-    const limits = sink.batching === undefined ? {} : { limits: sink.batching };
-    this.#cursor = new SpoolCursor(options.store, { ...options.cursor, disk: options.disk, position, ...limits });
+    this.#synced = this.#progress();
+    this.#cursor = this.#openCursor();
     this.#running = this.#run();
   }
 
@@ -138,6 +145,7 @@ export class SinkDelivery {
 
   /** Whether the sink has everything that is stored. */
   get isIdle(): boolean {
+    if (this.#sink.sync !== undefined && this.#synced.position !== this.#delivered) return false;
     const { segments } = this.#options.store;
     const newest = segments.at(-1)?.index ?? 0;
     return this.#delivered.index >= newest && backlogOf(segments, this.#delivered).records === 0;
@@ -162,6 +170,12 @@ export class SinkDelivery {
     let ahead: Reading | null = null;
     while (!this.#stop.signal.aborted) {
       await this.#gather();
+      if (this.#mustRewind) {
+        await ahead?.batch;
+        ahead = null;
+        await this.#rewind();
+        continue;
+      }
       const reading: Reading = ahead ?? this.#beginRead();
       ahead = null;
       const { changed } = reading;
@@ -179,7 +193,7 @@ export class SinkDelivery {
         await this.#store({ now: true });
       }
       if (this.#sink.batching === undefined && this.#begun === null && batch.bytes.length >= fullBatchBytes)
-        ahead = this.#beginRead(); // while the sink works
+        ahead = this.#beginRead({ ahead: true }); // while the sink works
       await this.#deliver(batch);
       await this.#store({ now: false });
       if (batch.bytes.length < fullBatchBytes) await sleep(gatherMs, this.#stop.signal).catch(() => undefined);
@@ -191,21 +205,68 @@ export class SinkDelivery {
   /** Nothing more is there to deliver. Waits until there is, or until the position is due to be stored. */
   async #storeOrWait(changed: Promise<void>): Promise<void> {
     const [stop, flushing] = [this.#stop.signal, this.#flushing.signal];
-    const leftMs = flushing.aborted ? 0 : this.#storedAt + storeEveryMs - this.#options.monotonicMs();
+    const leftMs = flushing.aborted ? 0 : this.#storedAt + this.#storeEveryMs - this.#options.monotonicMs();
     if (leftMs > 0 && !this.#isStored) {
       await this.#until(changed, { signals: [stop, flushing], ms: leftMs });
       return;
     }
     await this.#store({ now: true });
-    await this.#until(changed, { signals: [stop] });
+    if (!this.#mustRewind) await this.#until(changed, { signals: [stop] });
+  }
+
+  get #storeEveryMs(): number {
+    return this.#sink.sync === undefined ? storeEveryMs : syncEveryMs;
   }
 
   get #isStored(): boolean {
     return this.#delivered === this.#stored && this.#begun === this.#storedBegun;
   }
 
-  #beginRead(): Reading {
-    return { changed: this.#options.store.changed, batch: this.#read() };
+  #beginRead(how: ReadOrder = {}): Reading {
+    return { changed: this.#options.store.changed, batch: this.#read(how) };
+  }
+
+  #openCursor(): SpoolCursor {
+    const { store, disk, cursor } = this.#options;
+    const { batching, sync } = this.#sink;
+    const limits = batching === undefined ? {} : { limits: batching };
+    const growth = sync === undefined ? {} : { growsTo: batchBytesMax };
+    return new SpoolCursor(store, { ...cursor, disk, position: this.#delivered, ...limits, ...growth });
+  }
+
+  #progress(): Progress {
+    return { position: this.#delivered, counts: this.#counts, deliveredMs: this.#deliveredMs };
+  }
+
+  /** @returns whether the sink has everything that was written; if not, it is written again */
+  async #sync(): Promise<boolean> {
+    if (this.#sink.sync === undefined) return true;
+    try {
+      await this.#sink.sync();
+    } catch (error) {
+      this.#report(error);
+      this.#mustRewind = true;
+      return false;
+    }
+    this.#synced = this.#progress();
+    this.#unsyncedBytes = 0;
+    this.#rewindMs = 0;
+    this.#failing = false;
+    return true;
+  }
+
+  /** Continues where the sink was at its last sync. */
+  async #rewind(): Promise<void> {
+    this.#rewindMs = Math.min(retryMsMax, Math.max(retryMsFirst, this.#rewindMs * 2));
+    await this.#options.sleep(this.#rewindMs, this.#stop.signal).catch(() => undefined);
+    await this.#cursor.close().catch(() => undefined); // it is only read
+    const { position, counts, deliveredMs } = this.#synced;
+    this.#delivered = position;
+    this.#counts = { ...counts, deadLetters: this.#counts.deadLetters };
+    this.#deliveredMs = deliveredMs;
+    this.#unsyncedBytes = 0;
+    this.#mustRewind = false;
+    this.#cursor = this.#openCursor();
   }
 
   /** Waits until the spool has a large or old enough batch for the sink. A batch that was begun is not changed. */
@@ -244,10 +305,10 @@ export class SinkDelivery {
     over.abort();
   }
 
-  async #read(): Promise<CursorBatch | undefined> {
+  async #read(how: ReadOrder): Promise<CursorBatch | undefined> {
     for (let retryMs = retryMsFirst; !this.#stop.signal.aborted; retryMs = Math.min(retryMsMax, retryMs * 2)) {
       try {
-        return await this.#cursor.next(this.#begun ?? undefined);
+        return await this.#cursor.next(this.#begun ?? undefined, how);
       } catch (error) {
         await this.#cursor.close().catch(() => undefined); // it is opened again
         this.#report(error);
@@ -258,28 +319,37 @@ export class SinkDelivery {
     return undefined;
   }
 
-  /** Returns when the sink has the batch, or delivery stops. */
+  /** Returns when the sink has the batch, or delivery stops, or earlier batches must be written again. */
   async #deliver(batch: CursorBatch): Promise<void> {
     this.#settled = 0;
     for (let retryMs = retryMsFirst; ; retryMs = Math.min(retryMsMax, retryMs * 2)) {
       try {
         await this.#write(batch);
-        this.#failing = false;
-        this.#counts.written += batch.records;
+        if (this.#sink.sync === undefined) this.#failing = false; // otherwise once it is synced
+        const { written, lost, deadLetters } = this.#counts;
+        this.#counts = { written: written + batch.records, lost: lost + batch.lost, deadLetters };
         this.#writtenAtMs = this.#options.nowMs();
-        this.#counts.lost += batch.lost;
+        this.#unsyncedBytes += batch.bytes.length;
         this.#delivered = batch.after;
         this.#begun = null;
         this.#deliveredMs = batch.atMs;
         return;
       } catch (error) {
         this.#report(error);
-        if (this.#stop.signal.aborted) return;
+        if (this.#stop.signal.aborted || !(await this.#keepWritten())) return;
         const askedMs = error instanceof AuditSinkBusyError ? Math.min(error.retryAfterMs, retryAfterMsMax) : 0;
         await this.#options.sleep(Math.max(retryMs, askedMs), this.#stop.signal).catch(() => undefined);
         if (this.#stop.signal.aborted) return;
       }
     }
+  }
+
+  /** After a failed write: what was written before it is synced, so that only its own batch is written again. */
+  async #keepWritten(): Promise<boolean> {
+    const wasFailing = this.#failing;
+    const isKept = await this.#sync();
+    this.#failing = wasFailing; // it still is
+    return isKept;
   }
 
   /**
@@ -301,26 +371,9 @@ export class SinkDelivery {
   }
 
   async #bury({ bytes }: AuditBatch, error: unknown, rejected: number): Promise<void> {
-    const { disk, onFailure } = this.#options;
-    const name = this.#deadName;
-    if (this.#dead === null) {
-      const known = (await disk.list()).find((file) => file.name === name);
-      const file = await (known === undefined ? disk.create(name) : disk.open(name));
-      const size = known?.size ?? 0;
-      this.#dead = { file, at: size, torn: await endsWithinALine(file, size) };
-    }
-    const { file, at, torn } = this.#dead;
-    const whole = torn ? Buffer.concat([lineEnd, bytes]) : bytes;
-    if (at + whole.length > deadLetterBytesMax) {
-      this.#dead = null; // it may have been moved away by the next attempt
-      await file.close();
-      throw new DeadLettersFullError(this.#sink.name, name);
-    }
-    await file.write([whole], at);
-    await file.sync();
-    this.#dead = { file, at: at + whole.length, torn: false };
-    this.#counts.deadLetters += rejected;
-    onFailure(this.#sink.name, error);
+    await this.#deadLetters.append(bytes);
+    this.#counts = { ...this.#counts, deadLetters: this.#counts.deadLetters + rejected };
+    this.#options.onFailure(this.#sink.name, error);
   }
 
   #report(error: unknown): void {
@@ -330,10 +383,12 @@ export class SinkDelivery {
 
   async #store({ now }: Readonly<{ now: boolean }>): Promise<void> {
     const { disk, monotonicMs, onStored, onFailure } = this.#options;
+    const isDue = monotonicMs() - this.#storedAt >= this.#storeEveryMs || this.#unsyncedBytes >= syncEveryBytes;
+    if (this.#isStored || this.#mustRewind || !(now || isDue)) return;
+    this.#storedAt = monotonicMs();
+    if (!(await this.#sync())) return;
     const position = this.#delivered;
     const begun = this.#begun;
-    if (this.#isStored || (!now && monotonicMs() - this.#storedAt < storeEveryMs)) return;
-    this.#storedAt = monotonicMs();
     const state = JSON.stringify({ version: 1, sink: this.#sink.name, ...position, begun });
     const bytes = Buffer.from(`${state.padEnd(stateBytesLeast)}\n`);
     try {
@@ -372,19 +427,13 @@ export class SinkDelivery {
     const timeUp = new AbortController();
     const closing = this.#running.then(async () => {
       await this.#cursor.close();
-      await this.#dead?.file.close();
+      await this.#deadLetters.close();
       await this.#sink.close();
     });
     const reported = closing.catch((error: unknown) => onFailure(this.#sink.name, error));
     await Promise.race([reported, sleep(timeoutMs, timeUp.signal).catch(() => undefined)]);
     timeUp.abort();
   }
-}
-
-/** The last write of an earlier process may have ended in the middle of a line. */
-async function endsWithinALine(file: SpoolFile, size: number): Promise<boolean> {
-  const byte = Buffer.alloc(1);
-  return size > 0 && (await file.read(byte, size - 1)) === 1 && byte[0] !== 0x0a;
 }
 
 function idOf({ name }: Pick<AuditSink, "name">): string {

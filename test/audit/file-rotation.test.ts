@@ -219,15 +219,15 @@ test("a batch that was written to a file which another process renamed meanwhile
   const sink = createFileSink(path);
   await sink.write(batchOf(record(1)));
   const other = await open(path);
-  const handles = Object.getPrototypeOf(other) as { datasync(): Promise<void> };
+  const handles = Object.getPrototypeOf(other) as Pick<typeof other, "write">;
   await other.close();
-  const { datasync } = handles;
+  const { write } = handles;
   t.mock.method(
     handles,
-    "datasync",
-    function (this: unknown): Promise<void> {
+    "write",
+    function (this: typeof other, ...args: Parameters<typeof write>) {
       renameSync(path, `${path}.1`);
-      return datasync.call(this);
+      return write.apply(this, args);
     },
     { times: 1 },
   );

@@ -4,7 +4,10 @@
  *
  * - Files of JSON lines, each of one boot. Beyond the bound the oldest file is removed, and a reader that was there
  *   learns how many records it missed.
- * - A batch is synced before it is accepted, and readable from then on. A torn end is cut off at the next write.
+ * - A batch is readable once it is written: the spool still has its records until a later sync, one for many batches.
+ *   A torn end is cut off at the next write.
+ * - After a failed sync everything since the last one is cut off, and the recorder delivers it again. A file is synced
+ *   before the next one begins.
  * - What the recorder delivers again after a crash is left out, so a number occurs once.
  */
 import { type BootId, parseBootId } from "../../events/index.ts";
@@ -32,7 +35,8 @@ const failingMsMax = 60_000;
 /** Numbers `first` to `last` of the boot, in its first `bytes`. */
 type StoredFile = { name: string; index: number; boot: BootId; first: number; last: number; bytes: number };
 
-type ActiveFile = Readonly<{ stored: StoredFile; file: SpoolFile }>;
+/** `synced`: how far it is durable. */
+type ActiveFile = Readonly<{ stored: StoredFile; file: SpoolFile }> & { synced: Pick<StoredFile, "last" | "bytes"> };
 
 export async function openPullStore(
   options: Readonly<{ disk: SpoolDisk; boot: BootId; bytesMax: number; monotonicMs: () => number }>,
@@ -42,6 +46,7 @@ export async function openPullStore(
   return {
     name: "pull",
     write: (batch) => store.write(batch),
+    sync: () => store.sync(),
     close: () => store.close(),
     read: (after, bounds) => unlessUnreadable(store.read(after, bounds)),
     cursorAt: (atMs) => unlessUnreadable(store.cursorAt(atMs)),
@@ -60,8 +65,10 @@ class PullStore {
   readonly #disk: SpoolDisk;
   readonly #boot: BootId;
   readonly #monotonicMs: () => number;
-  /** Since when writes fail; null: the last one succeeded. */
+  /** Since when writes or syncs fail; null: the last sync succeeded. */
   #failingSince: number | null = null;
+  /** Why what was written since the last sync is gone; null: it is not. */
+  #lost: unknown = null;
   readonly #bytesMax: number;
   readonly #files: StoredFile[] = [];
   /** The newest file, open for writing; `isTorn`: its end may hold a part of a batch. */
@@ -147,10 +154,44 @@ class PullStore {
   async write(batch: AuditBatch): Promise<void> {
     try {
       await this.#append(batch);
+    } catch (error) {
+      this.#throwUnlessLong(error);
+    }
+  }
+
+  /** @throws if records since the last sync that succeeded are gone */
+  async sync(): Promise<void> {
+    try {
+      const lost = this.#lost;
+      this.#lost = null;
+      if (lost !== null) throw lost;
+      if (this.#active !== null) await this.#syncActive(this.#active);
+    } catch (error) {
+      this.#lost = null; // thrown here
+      this.#throwUnlessLong(error);
+    }
+  }
+
+  #throwUnlessLong(error: unknown): void {
+    this.#failingSince ??= this.#monotonicMs();
+    if (this.#monotonicMs() - this.#failingSince < failingMsMax) throw error;
+  }
+
+  async #syncActive(active: ActiveFile): Promise<void> {
+    const { stored, file, synced } = active;
+    const { last, bytes } = stored;
+    if (bytes === synced.bytes) return;
+    try {
+      await file.sync();
+      active.synced = { last, bytes };
       this.#failingSince = null;
     } catch (error) {
-      this.#failingSince ??= this.#monotonicMs();
-      if (this.#monotonicMs() - this.#failingSince < failingMsMax) throw error;
+      // What a failed sync leaves on the disk is unknown, although a later one succeeds.
+      Object.assign(stored, synced);
+      this.#isTorn = true;
+      this.#hints.clear();
+      this.#lost = error;
+      throw error;
     }
   }
 
@@ -161,7 +202,6 @@ class PullStore {
     if (this.#isTorn) await file.truncate(stored.bytes);
     this.#isTorn = true;
     await file.write([bytes], stored.bytes);
-    await file.sync();
     this.#isTorn = false;
     stored.bytes += bytes.length;
     stored.last = batch.last;
@@ -191,11 +231,13 @@ class PullStore {
     const file = await this.#disk.create(name);
     const stored = { name, index, boot, first, last: first - 1, bytes: 0 };
     this.#files.push(stored);
-    this.#active = { stored, file };
+    this.#active = { stored, file, synced: { last: first - 1, bytes: 0 } };
     return this.#active;
   }
 
-  async #endFile({ stored, file }: ActiveFile): Promise<void> {
+  async #endFile(active: ActiveFile): Promise<void> {
+    const { stored, file } = active;
+    await this.#syncActive(active);
     if (this.#isTorn) {
       await file.truncate(stored.bytes);
       await file.sync();
@@ -321,8 +363,13 @@ class PullStore {
   }
 
   async close(): Promise<void> {
-    await this.#active?.file.close();
+    const active = this.#active;
     this.#active = null;
+    try {
+      if (active !== null) await this.#syncActive(active);
+    } finally {
+      await active?.file.close();
+    }
   }
 }
 

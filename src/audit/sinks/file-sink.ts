@@ -1,10 +1,12 @@
 /**
- * File sink: appends audit records as JSON lines to a file of mode 0600 and syncs it after each batch.
+ * File sink: appends audit records as JSON lines to a file of mode 0600. A later sync makes many batches durable.
  *
  * - With `rotation` the sink renames the file itself, by size and time (rotated-folder.ts). The operator may rename it
  *   too: the sink notices a renamed or removed file and creates a new one, so no signal is needed.
- * - A batch counts as written only if the file still has its name after the sync. Otherwise another process renamed it
+ * - A batch counts as written only if the file still has its name after the write. Otherwise another process renamed it
  *   meanwhile and may have compressed it without the batch.
+ * - A file is synced before it is closed. Once a sync has failed, what it covered may be lost, although a later one
+ *   succeeds, so `sync` rejects and everything that it covers is written again.
  * - A failed batch is written again as a whole, starting on a new line. So half a line is never read as a record, and a
  *   record may occur twice, with the same number.
  */
@@ -16,6 +18,14 @@ import type { AuditSink } from "../audit-sink.ts";
 import { createFileRotator, type FileRotationOptions, type FileRotator, syncFolder } from "./rotated-folder.ts";
 
 const lineEnd = Buffer.from("\n");
+
+/** A sync failed earlier: records that it covered may be lost. */
+export class AuditFileUnsyncedError extends CodedError<"ERR_AUDIT_FILE_UNSYNCED"> {
+  override readonly code = "ERR_AUDIT_FILE_UNSYNCED";
+  constructor(path: string, options?: ErrorOptions) {
+    super(`${path} could not be synced; its newest records are written again`, options);
+  }
+}
 
 export class AuditFileMovedError extends CodedError<"ERR_AUDIT_FILE_MOVED"> {
   override readonly code = "ERR_AUDIT_FILE_MOVED";
@@ -30,6 +40,10 @@ export function createFileSink(path: string, options: FileRotationOptions | null
   let identity: Pick<Stats, "ino" | "dev"> = { ino: 0, dev: 0 };
   /** The last write, perhaps of an earlier process, may have ended in the middle of a line. */
   let torn = true;
+  /** The open file has bytes that are not synced. */
+  let isDirty = false;
+  /** Why what was written since the last `sync` may be lost; null: it is not. */
+  let failure: AuditFileUnsyncedError | null = null;
   const rotator: FileRotator | null = options === null ? null : createFileRotator(path, options);
 
   async function current(): Promise<FileHandle> {
@@ -46,32 +60,66 @@ export function createFileSink(path: string, options: FileRotationOptions | null
     return file;
   }
 
+  /** Once it has failed, the kernel may count the lost bytes as written. */
+  async function syncFile(): Promise<void> {
+    if (!isDirty) return;
+    isDirty = false;
+    try {
+      await file?.datasync();
+    } catch (cause) {
+      failure = new AuditFileUnsyncedError(path, { cause });
+      throw failure;
+    }
+  }
+
   async function closeFile(): Promise<void> {
-    const closing = file;
-    file = undefined;
-    await closing?.close();
+    try {
+      await syncFile();
+    } finally {
+      const closing = file;
+      file = undefined;
+      await closing?.close();
+    }
   }
 
   return {
     name: `file ${path}`,
     async write({ bytes }) {
       let handle = await current();
-      if (rotator !== null && (await rotator.rotate(handle, bytes.length))) {
+      if (rotator !== null && (await rotator.rotate({ handle, sync: syncFile }, bytes.length))) {
         await closeFile();
         handle = await current();
       }
-      const whole = torn ? Buffer.concat([lineEnd, bytes]) : bytes;
+      const chunks = torn ? [lineEnd, bytes] : [bytes];
       torn = true;
-      await handle.appendFile(whole);
+      isDirty = true;
+      await appendAll(handle, chunks);
       torn = false;
-      await handle.datasync();
       if (!(await isStillNamed(identity, path))) throw new AuditFileMovedError(path);
+    },
+    async sync() {
+      const earlier = failure;
+      failure = null;
+      if (earlier !== null) throw earlier;
+      await syncFile().finally(() => {
+        failure = null; // thrown here
+      });
     },
     async close() {
       await rotator?.close();
       await closeFile();
     },
   };
+}
+
+async function appendAll(handle: FileHandle, chunks: readonly Buffer[]): Promise<void> {
+  for (const chunk of chunks) {
+    for (let at = 0; at < chunk.length; ) {
+      const { bytesWritten } = await handle.write(chunk, at, chunk.length - at, null);
+      if (bytesWritten === 0) throw new Error("the disk wrote nothing");
+      at += bytesWritten;
+    }
+  }
 }
 
 async function isStillNamed({ ino, dev }: Pick<Stats, "ino" | "dev">, path: string): Promise<boolean> {

@@ -24,6 +24,7 @@ export function withFormat(sink: AuditSink, format: Format): AuditSink {
   return {
     name: `${sink.name} as ${format.format}`,
     ...(sink.batching === undefined ? {} : { batching: sink.batching }),
+    ...(sink.sync === undefined ? {} : { sync: () => sink.sync?.() ?? Promise.resolve() }),
     write: async (batch) => sink.write({ ...batch, bytes: await formatRecords(batch.bytes) }),
     close: () => sink.close(),
   };

@@ -4,7 +4,7 @@
  *
  *   decisions.jsonl --rename--> decisions-<time>.jsonl --compress--> decisions-<time>.jsonl.gz
  *
- * - The rename is atomic. Everything in the file was synced before, so a crash at any point loses nothing.
+ * - The rename is atomic. Everything in the file is synced before, so a crash at any point loses nothing.
  * - The compressed file is written and synced under another name first. Its plain file is removed once the compressed
  *   one has its name. After a crash between the two both exist with equal content; readers skip the compressed one.
  * - What a crash left undone is done at the first write of the next process.
@@ -30,7 +30,7 @@ export type FileRotationOptions = Readonly<{
 
 export type FileRotator = Readonly<{
   /** Renames the file if these bytes do not fit, or a period ended. @returns whether a new file must be opened */
-  rotate(file: FileHandle, bytes: number): Promise<boolean>;
+  rotate(file: Readonly<{ handle: FileHandle; sync: () => Promise<void> }>, bytes: number): Promise<boolean>;
   /** Stops compressing; the next process begins that file again. */
   close(): Promise<void>;
 }>;
@@ -76,10 +76,11 @@ export function createFileRotator(path: string, options: FileRotationOptions): F
   }
 
   return {
-    async rotate(file, bytes) {
+    async rotate({ handle, sync }, bytes) {
       if (!hasStarted) requestTidying();
       hasStarted = true;
-      if (!(await isDue(file, bytes))) return false;
+      if (!(await isDue(handle, bytes))) return false;
+      await sync();
       const free = await freeName(folder, names, nowMs());
       try {
         await rename(path, join(folder, free));

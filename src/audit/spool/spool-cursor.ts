@@ -53,6 +53,9 @@ export type BatchLimits = Readonly<{
 /** The last record of a batch. */
 export type BatchEnd = Readonly<{ boot: BootId; last: number }>;
 
+/** `ahead`: the batch before must stay valid meanwhile. */
+export type ReadOrder = Readonly<{ ahead?: boolean }>;
+
 const limitsDefault: BatchLimits = { bytesMax: framePayloadMax, recordsMax: Number.MAX_SAFE_INTEGER };
 
 export class SpoolCursor {
@@ -64,14 +67,18 @@ export class SpoolCursor {
     nowMs: () => number;
     onDamage: (damage: Damage) => void;
     limits?: BatchLimits;
+    growsTo?: number;
     hasRuns?: true;
   }>;
   readonly #reader: SegmentReader;
   readonly #limits: BatchLimits;
-  /** For the next batch. */
+  /** The length of the next batch. */
+  #bytesMax: number;
   #batch: Buffer;
-  /** Of the batch before, if it must stay valid while the next one is read. */
+  /** In use, or free, while the other one is read. */
   #batchBefore: Buffer | null = null;
+  /** Of the newest batch that was returned. */
+  #returned: Buffer | null = null;
   /** Of the lines in the batch. */
   #runs = new Uint16Array();
   #position: SpoolPosition;
@@ -85,7 +92,8 @@ export class SpoolCursor {
     this.#options = options;
     this.#position = options.position;
     this.#limits = options.limits ?? limitsDefault;
-    this.#batch = Buffer.allocUnsafeSlow(Math.max(this.#limits.bytesMax, framePayloadMax));
+    this.#bytesMax = this.#limits.bytesMax;
+    this.#batch = Buffer.allocUnsafeSlow(Math.max(this.#bytesMax, framePayloadMax));
     this.#reader = new SegmentReader(options.disk);
   }
 
@@ -94,21 +102,19 @@ export class SpoolCursor {
   }
 
   /**
-   * Moves past what it returns. The bytes are valid until the next call or, without `limits`, until the one after it.
+   * Moves past what it returns. The bytes are valid until the next call, or until the one after it if that one reads
+   * ahead.
    * @returns undefined if the sink has everything that is durable
    * @param end the batch ends with this record if it reaches it
    */
-  async next(end?: BatchEnd): Promise<CursorBatch | undefined> {
+  async next(end?: BatchEnd, { ahead = false }: ReadOrder = {}): Promise<CursorBatch | undefined> {
     const open = { filled: 0, first: 0, last: 0 };
-    const buffer = this.#batch;
+    const buffer = this.#bufferFor({ ahead });
     const boot = (): BootId => this.#position.boot as BootId;
     const finish = (): CursorBatch => {
       const { first, last } = open;
+      this.#returned = buffer;
       const bytes = buffer.subarray(0, open.filled);
-      if (this.#options.limits === undefined) {
-        this.#batch = this.#batchBefore ?? Buffer.allocUnsafeSlow(buffer.length);
-        this.#batchBefore = buffer;
-      }
       const counts = { records: last - first + 1, lost: 0, atMs: this.#atMs };
       const runs = this.#options.hasRuns ? { runs: this.#runs.subarray(0, counts.records * runsPerLine) } : {};
       return { boot: boot(), first, last, bytes, after: this.#position, ...counts, ...runs };
@@ -175,7 +181,10 @@ export class SpoolCursor {
         return this.#gapBatch(declaredGap(frame, next), { offset: read.end });
       }
       const { bytes, last } = this.#fitting(frame, { ...open, end });
-      if (bytes.length === 0) return finish();
+      if (bytes.length === 0) {
+        this.#grow();
+        return finish();
+      }
       this.#atMs = frame.atMs;
       bytes.copy(buffer, open.filled);
       if (open.filled === 0) open.first = next;
@@ -183,8 +192,25 @@ export class SpoolCursor {
       open.filled += bytes.length;
       open.last = last;
       this.#moveTo(segment, last === frame.last ? read.end : this.#position.offset, last + 1);
+      if (last < frame.last) this.#grow();
       if (last < frame.last || (last === end?.last && segment.boot === end.boot)) return finish();
     }
+  }
+
+  #bufferFor({ ahead }: ReadOrder): Buffer {
+    const present = this.#batch;
+    const isInUse = ahead && this.#returned === present; // else a read ahead that failed is tried again
+    const room = isInUse ? this.#batchBefore : present;
+    if (isInUse) this.#batchBefore = present;
+    const isLarge = room !== null && room.length >= this.#bytesMax;
+    this.#batch = isLarge ? room : Buffer.allocUnsafeSlow(Math.max(this.#bytesMax, framePayloadMax));
+    return this.#batch;
+  }
+
+  /** After a batch without room for what follows. */
+  #grow(): void {
+    const { growsTo = 0 } = this.#options;
+    this.#bytesMax = Math.max(this.#bytesMax, Math.min(growsTo, 2 * this.#bytesMax));
   }
 
   /** What follows, if it is in memory. */
@@ -219,12 +245,12 @@ export class SpoolCursor {
   ): Readonly<{ bytes: Buffer; last: number }> {
     const { next, boot } = this.#position;
     const lines = linesFrom(frame, next);
-    const { bytesMax, recordsMax } = this.#limits;
+    const { recordsMax } = this.#limits;
     const first = open.filled === 0 ? next : open.first;
     const isAhead = open.end !== undefined && open.end.boot === boot && open.end.last >= next;
     const endLast = isAhead ? open.end.last : Number.MAX_SAFE_INTEGER;
     const lastMax = Math.min(first + recordsMax - 1, endLast, frame.last);
-    const room = bytesMax - open.filled;
+    const room = this.#bytesMax - open.filled;
     if (lastMax === frame.last && lines.length <= room) return { bytes: lines, last: lastMax };
     let to = 0;
     let last = next - 1;
@@ -332,6 +358,8 @@ export type SpoolCursorOptions = Readonly<{
   position: SpoolPosition;
   /** Default: 512 KiB, any number of records. */
   limits?: BatchLimits;
+  /** After a batch without room for what follows the next ones may be longer, up to this length. */
+  growsTo?: number;
   /** Batches have the runs of their lines. */
   hasRuns?: true;
 }>;

@@ -73,7 +73,7 @@ type Waiter = Readonly<{
 const turnBytesMax = 4 * 1_024 * 1_024;
 /** With this many records waiting, the next turn begins without a pause; with so many bytes written, it syncs. */
 const fullTurnRecords = 2_000;
-const fullSyncBytes = 1_024 * 1_024;
+const fullSyncBytes = 4 * 1_024 * 1_024;
 const reserveLeast = 256;
 const reserveMost = 131_072;
 const reserveForMs = 2_000;
@@ -231,13 +231,13 @@ export class SpoolWriter {
 
   async #waitForWork(): Promise<void> {
     const { ring, syncMs, monotonicMs, sleep } = this.#options;
-    if (this.#closing || this.#waiters.length > 0) return;
+    if (this.#closing || this.#waiters.length > 0 || ring.last > this.#written) return;
     if (this.#written > this.#durable) {
       const done = new AbortController();
       const due = sleep(Math.max(0, this.#syncedAt + syncMs - monotonicMs()), done.signal).catch(() => undefined);
       await Promise.race([due, this.#wake.promise]);
       done.abort();
-    } else if (ring.last === this.#written) await this.#wake.promise;
+    } else await this.#wake.promise;
   }
 
   /** Ends early for a strict record, a low reservation, or closing. */

@@ -28,6 +28,7 @@ import type { Logger } from "../../replication/index.ts";
 import type { Output } from "../terminal/output.ts";
 import { createSinks } from "./audit/audit-sinks.ts";
 import { startAuditStatus } from "./audit/audit-status.ts";
+import { quietSleep } from "./audit/quiet-sleep.ts";
 
 const feedKeep = 20_000;
 const feedKeepBytes = 16 * 1024 * 1024;
@@ -87,7 +88,7 @@ export async function startAudit(
     ...(viaNats ? {} : { tap: (batch) => feed.pushBatch(batch) }),
     nowMs: () => Date.now(),
     monotonicMs: () => performance.now(),
-    sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
+    sleep: quietSleep,
     onFailure: (what, error) =>
       context.logger.warn(
         { what, error: error instanceof Error ? error.message : String(error), code: codeOf(error) },

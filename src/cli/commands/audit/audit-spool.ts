@@ -8,7 +8,6 @@ import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { rm, rmdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import {
   createRecorder,
   inspectSpool,
@@ -22,6 +21,7 @@ import { type Config, loadConfig } from "../../../config/index.ts";
 import { type NodeId, noEpoch, parseNodeId } from "../../../events/index.ts";
 import type { Logger } from "../../../replication/index.ts";
 import { enrolKey, enrolmentRoot, nodeKeyFrom, sealEnvelope } from "../../../replication/wire/index.ts";
+import { quietSleep } from "../../build/audit/quiet-sleep.ts";
 import { sinksOf } from "../../build/audit-parts.ts";
 import { localConfigOf } from "../../build/local-config.ts";
 import { type Parsed, parse, parseWait } from "../../terminal/arguments.ts";
@@ -91,7 +91,7 @@ async function deliver(node: NodeId, parsed: Parsed, terminal: Terminal): Promis
   try {
     const recorder = await startDelivery(node, { config, disk, terminal, failures });
     const until = performance.now() + timeoutMs;
-    while (!recorder.isDelivered() && performance.now() < until) await sleep(pollMs);
+    while (!recorder.isDelivered() && performance.now() < until) await quietSleep(pollMs);
     const isDelivered = recorder.isDelivered();
     await recorder.close(closeMs);
     report(recorder, { terminal, failures });
@@ -148,7 +148,7 @@ async function startDelivery(
     spool: { disk, bytesMax: Number.MAX_SAFE_INTEGER, segmentsMax: Number.MAX_SAFE_INTEGER, sinks },
     nowMs: () => Date.now(),
     monotonicMs: () => performance.now(),
-    sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
+    sleep: quietSleep,
     onFailure: (what, error) => failures.set(what, error instanceof Error ? error.message : String(error)),
     onDamage: ({ name, offset, bytes }) => terminal.err(`${name} is damaged: ${bytes} bytes from ${offset} on\n`),
   });
