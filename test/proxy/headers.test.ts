@@ -181,6 +181,8 @@ describe("the session credential never reaches an upstream", () => {
     [" _pomerium = x ; a=1", "a=1"],
     ["_pomeriumish=x; my_pomerium=y", "_pomeriumish=x; my_pomerium=y"],
     ["a=_pomerium=1", "a=_pomerium=1"],
+    ["; _pomerium=x", undefined],
+    [" a=1 ;_pomerium=x; b=2;", "a=1 ; b=2;"],
     ["_pomerium", undefined],
   ];
   for (const [sent, expected] of cookieCases) {

@@ -6,6 +6,7 @@
  * - A busy or stopped process checks late. The deadline then fires at the first check after it, once pending input was
  *   read: a response that arrived in time does not time out.
  */
+import { performance } from "node:perf_hooks";
 import { type Linked, LinkedList } from "../enforce/intrusive-list.ts";
 
 const checkEveryMs = 100;

@@ -315,6 +315,7 @@ export function forwardedFor(
   how: Readonly<{ peer: string; trustedHops: number; skipXffAppend: boolean }>,
 ): string {
   const trusted = trustedEntries(received, how.trustedHops);
+  if (trusted.length === 0) return how.skipXffAppend ? "" : how.peer;
   return (how.skipXffAppend ? trusted : [...trusted, how.peer]).join(", ");
 }
 

@@ -33,17 +33,15 @@ export const readBuffer = {
   },
 
   /**
+   * The body of a response that was read at once.
    * @param length how much was read, including the end of a response head that the parser has accepted; 0: it was not
    *   read into this buffer, or has more than one head
-   * @returns whether it is exactly that head and its small body
+   * @returns latin1; undefined: the read is not exactly that head and its small body
    */
-  isWholeAnswer(length: number, bodyBytes: number): boolean {
-    if (length === 0 || bodyBytes > wholeBodyBytesMax) return false;
-    return bytes[0] === firstByte && bytes.indexOf(headEnd, 0, "latin1") === length - bodyBytes - headEnd.length;
-  },
-
-  /** The last bytes of the read, as latin1. */
-  lastOf(length: number, lastBytes: number): string {
-    return bytes.toString("latin1", length - lastBytes, length);
+  wholeBody(length: number, bodyBytes: number): string | undefined {
+    if (length === 0 || bodyBytes > wholeBodyBytesMax || bytes[0] !== firstByte) return undefined;
+    const text = bytes.toString("latin1", 0, length);
+    const bodyAt = length - bodyBytes;
+    return text.indexOf(headEnd) === bodyAt - headEnd.length ? text.slice(bodyAt) : undefined;
   },
 } as const;

@@ -75,8 +75,8 @@ export class Http1UpstreamConnection implements FlushTask {
   #bytesLeft: number | undefined;
   /** How much of the read buffer is being parsed, before its first head; 0: none. */
   #unparsedBytes = 0;
-  /** The read buffer holds exactly one whole response. */
-  #isWhole = false;
+  /** The body, if the read buffer holds exactly one whole response. */
+  #wholeBody: string | undefined;
   #isPaused = false;
   #isClosed = false;
   #error: Error | undefined;
@@ -299,19 +299,16 @@ export class Http1UpstreamConnection implements FlushTask {
     this.#unparsedBytes = length;
     const read = readBuffer.parse(this.#parser, length);
     this.#unparsedBytes = 0;
-    if (this.#isWhole) {
-      this.#isWhole = false;
+    const body = this.#wholeBody;
+    if (body !== undefined) {
+      this.#wholeBody = undefined;
       setOnBody(this.#parser, this.#onBody);
-      this.#deliverWholeBody(length);
+      this.#deliver(body);
+      this.#bytesLeft = 0;
       this.#onComplete();
     }
     this.#onRead(read);
     return true;
-  }
-
-  #deliverWholeBody(length: number): void {
-    this.#deliver(readBuffer.lastOf(length, this.#bytesLeft ?? 0));
-    this.#bytesLeft = 0;
   }
 
   /** The parser has processed a read. */
@@ -350,10 +347,8 @@ export class Http1UpstreamConnection implements FlushTask {
     const head = parseResponseHead(status, { raw, endsStream: false }, keepAlive, method);
     this.#onFinalHead(call, head);
     if (head.bodyBytes === undefined) return method === "HEAD" ? 1 : 0;
-    if (readBuffer.isWholeAnswer(length, head.bodyBytes)) {
-      this.#isWhole = true;
-      setOnBody(this.#parser, null);
-    }
+    this.#wholeBody = readBuffer.wholeBody(length, head.bodyBytes);
+    if (this.#wholeBody !== undefined) setOnBody(this.#parser, null);
     return "end-known";
   }
 
@@ -389,7 +384,7 @@ export class Http1UpstreamConnection implements FlushTask {
   };
 
   #onComplete(): void {
-    if (!this.#sawFinalHead || this.#isWhole) return; // nothing of the read buffer was delivered yet
+    if (!this.#sawFinalHead || this.#wholeBody !== undefined) return; // nothing of the read buffer was delivered yet
     this.#isComplete = true;
     setOnMessageBegin(this.#parser, this.#onExtraBytes);
   }

@@ -12,6 +12,7 @@
  * - A target in absolute-form that repeats what the connection and the Host header say is read as its origin-form.
  */
 import type { Fact } from "../../events/index.ts";
+import { HeaderNameCache } from "./header-name-cache.ts";
 
 export type CanonicalRequest = Readonly<{
   method: string;
@@ -166,20 +167,45 @@ function refuse(reason: string, status: RefusedRequest["status"] = 400): Refused
 const HeaderTable = function HeaderTable() {} as unknown as new () => object;
 HeaderTable.prototype = Object.create(null);
 
+/** What follows from a name of a header, in the case in which it arrived. */
+type ReadName = Readonly<{ lower: string; hasUnderscore: boolean; isSingleLine: boolean }>;
+const readNames = new HeaderNameCache<ReadName>();
+/** Valid values of Host, in the case in which they arrived. */
+const readHosts = new HeaderNameCache<Host>();
+
+function readName(name: string): ReadName {
+  const known = readNames.get(name);
+  if (known !== undefined) return known;
+  const lower = name.toLowerCase();
+  // The key of an object is the one copy of its text by which properties are found without hashing it again.
+  const [key = lower] = Object.keys({ [lower]: true });
+  const read = { lower: key, hasUnderscore: lower.includes("_"), isSingleLine: singleLineNames.has(lower) };
+  readNames.add(name, read);
+  return read;
+}
+
 /** @returns a string: the reason to refuse them */
 function readHeaders(raw: readonly string[]): HeaderReading | string {
   if (raw.length > headerLinesMax * 2) return "too-many-headers";
   const headers = new HeaderTable() as Record<string, string>;
   for (let i = 0; i < raw.length; i += 2) {
-    const name = raw[i]?.toLowerCase() ?? "";
+    const { lower: name, hasUnderscore, isSingleLine } = readName(raw[i] ?? "");
     const value = raw[i + 1] ?? "";
-    if (name.includes("_")) return "underscore-in-header-name"; // as Pomerium: CGI-like servers read `_` and `-` alike
+    if (hasUnderscore) return "underscore-in-header-name"; // as Pomerium: CGI-like servers read `_` and `-` alike
     const earlier = headers[name];
     if (earlier === undefined) headers[name] = value;
-    else if (singleLineNames.has(name)) return `two-lines-of-${name}`;
+    else if (isSingleLine) return `two-lines-of-${name}`;
     else headers[name] = `${earlier}${name === "cookie" ? "; " : ", "}${value}`;
   }
-  return { headers, host: parseHost(headers["host"]) };
+  return { headers, host: readHost(headers["host"]) };
+}
+
+function readHost(value: string | undefined): Host | undefined {
+  const known = value === undefined ? undefined : readHosts.get(value);
+  if (known !== undefined) return known;
+  const host = parseHost(value);
+  if (host !== undefined && value !== undefined) readHosts.add(value, host);
+  return host;
 }
 
 /**

@@ -25,10 +25,18 @@ export function ownCookies(cookieName: string): OwnCookies {
   };
   return {
     strip(header) {
-      const pairs = header.split(";");
-      const foreignPairs = pairs.filter((pair) => !isOwnName(nameOf(pair)));
-      if (foreignPairs.length === pairs.length) return header;
-      const rest = foreignPairs.join(";").trim();
+      let kept: string | undefined;
+      let isWhole = true;
+      for (let start = 0; start <= header.length; ) {
+        const semicolon = header.indexOf(";", start);
+        const end = semicolon < 0 ? header.length : semicolon;
+        const pair = header.slice(start, end);
+        if (isOwnName(nameOf(pair))) isWhole = false;
+        else kept = kept === undefined ? pair : `${kept};${pair}`;
+        start = end + 1;
+      }
+      if (isWhole) return header;
+      const rest = (kept ?? "").trim();
       return rest === "" ? undefined : rest;
     },
     // Some browsers keep `=_pomerium=x` as a cookie without a name, and send it back as `_pomerium=x`.

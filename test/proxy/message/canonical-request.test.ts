@@ -153,6 +153,35 @@ describe("headers", () => {
     const named = head("/", ["Host", "a", "constructor", "x"]);
     assert.ok(named.type === "canonical" && named.request.headers["constructor"] === "x");
   });
+  test("a name is read in the same way each time, whatever names came between", () => {
+    for (let i = 0; i < 2_000; i++) {
+      const refused = head("/", ["Host", "a", "X_Forwarded_For", "x"]);
+      assert.equal(refused.type === "refused" && refused.reason, "underscore-in-header-name");
+      const two = head("/", ["Host", "a", "ORIGIN", "http://a", "origin", "http://a"]);
+      assert.equal(two.type === "refused" && two.reason, "two-lines-of-origin");
+      const read = head("/", [
+        "Host",
+        `h${i % 700}.example:80${i % 10}`,
+        `X-Name-${i}`,
+        "1",
+        `x-name-${i}`,
+        "2",
+        "7",
+        "3",
+      ]);
+      assert.ok(read.type === "canonical");
+      assert.equal(read.request.hostname, `h${i % 700}.example`);
+      assert.equal(read.request.port, 800 + (i % 10));
+      assert.deepEqual(
+        { ...read.request.headers },
+        {
+          host: `h${i % 700}.example:80${i % 10}`,
+          [`x-name-${i}`]: "1, 2",
+          "7": "3",
+        },
+      );
+    }
+  });
   test("TRACE would echo credentials: 405", () => {
     const result = canonicaliseRequest({ method: "TRACE", url: "/", httpVersion: "1.1", rawHeaders: ["Host", "a"] });
     assert.equal(result.type === "refused" && result.status, 405);
