@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
-import { type AddressInfo, connect, createServer } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { after, before, describe, test } from "node:test";
 import {
   data,
@@ -49,6 +49,61 @@ after(async () => {
 });
 const open = (port = rig.port): RawHttp2 => new RawHttp2(connect(port, "127.0.0.1"));
 const idle = (): boolean => rig.proxy.stats().inFlight.http === 0;
+
+describe("a reset that arrives after our own end of the stream", () => {
+  test("of a request whose body was not read ends nothing else", async () => {
+    const client = open();
+    for (let n = 0; n < 50; n++) {
+      const stream = 1 + 2 * n;
+      client.send(headers(stream, endHeaders, ...lines("POST").with(7, "/.pomerium/x"), "content-length", "9"));
+      await waitFor("the response and the request to stop", () => client.stream(stream).reset === 0);
+      client.send(reset(stream, 8), reset(stream, 8));
+    }
+    client.send(headers(999, whole, ...lines()));
+    await waitFor("the next response", () => client.isOver(999));
+    assert.deepEqual([client.stream(999).status, client.goAway], [200, undefined]);
+    await waitFor("all requests to be over", idle);
+    client.socket.destroy();
+  });
+
+  test("of a tunnel closes its target's connection", async (t) => {
+    const targets: Socket[] = [];
+    const target = createServer({ allowHalfOpen: true }, (socket) => {
+      targets.push(socket);
+      socket.on("error", () => {});
+      socket.resume().end("bye");
+    });
+    target.listen(0, "127.0.0.1");
+    await once(target, "listening");
+    const { port } = target.address() as AddressInfo;
+    const tunnels = await startRig(
+      [
+        {
+          ...routeTo(port, { host: "db.localhost", idleTimeoutMs: 0 }),
+          tunnel: { kind: "tcp", targets: [{ host: "db.localhost", port: 5_432 }], behindProxy: false },
+          to: [{ url: new URL(`tcp://127.0.0.1:${port}`), weight: null }],
+        },
+      ],
+      { config: own },
+    );
+    const client = open(tunnels.port);
+    t.after(async () => {
+      client.socket.destroy();
+      await tunnels.close();
+      for (const socket of targets) socket.destroy();
+      target.close();
+    });
+    await tunnels.apply(signedIn(1));
+    const line = [":method", "CONNECT", ":authority", "db.localhost:5432", "authorization", "Pomerium s1"];
+    client.send(headers(1, endHeaders, ...line));
+    await waitFor("our end of the tunnel", () => client.stream(1).ended);
+    assert.equal(tunnels.proxy.stats().exchanges.tcp, 1);
+    client.send(reset(1, 8));
+    await waitFor("the tunnel to end", () => tunnels.proxy.stats().exchanges.tcp === 0);
+    await waitFor("the target's connection to end", () => targets[0]?.destroyed === true);
+    assert.equal(client.closed, false);
+  });
+});
 
 describe("requests", () => {
   test("what is cancelled or spoilt within one read reaches neither the policy nor an upstream", async () => {
