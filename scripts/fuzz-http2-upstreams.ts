@@ -3,10 +3,11 @@
  *
  *     npm run fuzz:http2-upstreams -- --seconds 600 --seed 1
  *
- * A case that differs is printed with its number; `--seed N --cases 1` runs it alone.
+ * `--connections node` runs the legal ones with `http2_connections: node`. A case that differs is printed with its
+ * number; `--seed N --cases 1` runs it alone.
  */
 import { parseArgs } from "node:util";
-import { runCase } from "../test/proxy/http2/upstream-fuzz/run-case.ts";
+import { runCase, runLegalOnNode } from "../test/proxy/http2/upstream-fuzz/run-case.ts";
 import { ScriptServer } from "../test/proxy/http2/upstream-fuzz/server.ts";
 
 const { values } = parseArgs({
@@ -14,6 +15,7 @@ const { values } = parseArgs({
     seconds: { type: "string", default: "60" },
     seed: { type: "string", default: "1" },
     cases: { type: "string", default: "Infinity" },
+    connections: { type: "string", default: "cardea" },
     failures: { type: "string", default: "1" },
   },
 });
@@ -26,7 +28,11 @@ let seed = first;
 let failures = 0;
 for (; performance.now() < until && seed < first + Number(values.cases); seed++) {
   try {
-    const { kind, complete, failed } = await runCase(server, port, { seed });
+    const outcome = await (values.connections === "node"
+      ? runLegalOnNode(server, port, seed)
+      : runCase(server, port, { seed }));
+    if (outcome === undefined) continue;
+    const { kind, complete, failed } = outcome;
     for (const [name, n] of Object.entries({ [kind]: 1, complete, failed }))
       counts.set(name, (counts.get(name) ?? 0) + n);
   } catch (error) {

@@ -51,7 +51,7 @@ export const listenerKeys = {
   ),
   http2_connections: cardea(
     enumValue(["cardea", "node"]).prefault("cardea"),
-    "What serves callers that speak HTTP/2: `cardea` is this proxy's own implementation, `node` the library of Node (nghttp2), which takes more processor time and drops malformed header lines instead of refusing the request. For comparison, and in case a client fails with the former.",
+    "What speaks HTTP/2 with callers and with upstreams, gRPC included: `cardea` is this proxy's own implementation, `node` the library of Node (nghttp2), which takes more processor time and drops malformed header lines instead of refusing the message. For comparison, and in case a client or an upstream fails with the former.",
     { reload: "restart", inConfig: "value" },
   ),
   http_redirect_addr: pomerium(

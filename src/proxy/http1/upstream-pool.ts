@@ -29,6 +29,8 @@ export type UpstreamAddress = Readonly<{
   port: number;
   lookup: NonNullable<ConnectionOptions["lookup"]>;
   tls: ConnectionOptions;
+  /** What speaks HTTP/2 with it: `cardea` if undefined. */
+  http2Connections?: "cardea" | "node";
 }>;
 
 /** The address as options of `node:net` and `node:tls`. */

@@ -11,7 +11,7 @@ import type { Socket } from "node:net";
 import { type FlushTask, scheduleFlush } from "../http1/flush-scheduler.ts";
 import { UpstreamClosedError, UpstreamIdleError, UpstreamProtocolError } from "../message/upstream-call.ts";
 import { AbuseBudget } from "./abuse-budget.ts";
-import type { Http2ClientStream } from "./client-stream.ts";
+import { Http2ClientStream, type StreamHandler, type StreamRequest, type UpstreamStream } from "./client-stream.ts";
 import { FrameBatch } from "./frame-batch.ts";
 import { calmFault, type DataFrame, type FrameEvents, FrameInterpreter, protocolFault } from "./frame-interpreter.ts";
 import { FrameReader, prefaceText } from "./frame-reader.ts";
@@ -60,12 +60,30 @@ export type SessionHooks = Readonly<{
   onFault(error: Error): void;
 }>;
 
-export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields> {
+/** What the upstream may send before readers accept it: on one stream, and on all of them. */
+export type SessionWindows = Readonly<{ windowBytes: number; connectionWindowBytes: number }>;
+
+/** One connection to an upstream, for the streams of its calls. */
+export interface UpstreamSession {
+  /** Changes with each read; NaN: unknown. */
+  readonly reads: number;
+  /** It takes no stream any more. */
+  readonly isClosing: boolean;
+  /** The socket is connected. */
+  begin(): void;
+  createStream(request: StreamRequest, handler: StreamHandler): UpstreamStream;
+  /** @param payload eight bytes, as latin1 text */
+  ping(payload: string): void;
+  /** No stream is left. What was written before still leaves. */
+  close(): void;
+  /** The socket is closed. @param error why */
+  onSocketClosed(error: Error): void;
+}
+
+export class Http2ClientSession implements UpstreamSession, FlushTask, FrameEvents<ResponseFields> {
   readonly target = "upstream";
   readonly enablePushMax = 0;
-  /** What the upstream may send on one stream before its reader accepts it. */
   readonly windowBytes: number;
-  /** Changes with each read. */
   reads = 0;
   readonly #socket: Socket;
   readonly #hooks: SessionHooks;
@@ -100,11 +118,7 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
   #isFinished = false;
   #checkTimer: NodeJS.Timeout | undefined;
 
-  constructor(
-    socket: Socket,
-    { windowBytes, connectionWindowBytes }: Readonly<Record<"windowBytes" | "connectionWindowBytes", number>>,
-    hooks: SessionHooks,
-  ) {
+  constructor(socket: Socket, { windowBytes, connectionWindowBytes }: SessionWindows, hooks: SessionHooks) {
     this.#socket = socket;
     this.#hooks = hooks;
     this.windowBytes = windowBytes;
@@ -112,7 +126,6 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
     this.#window = connectionWindowBytes;
   }
 
-  /** The socket is connected. */
   begin(): void {
     const settings = formatSettings([
       [settingId.enablePush, 0],
@@ -134,24 +147,24 @@ export class Http2ClientSession implements FlushTask, FrameEvents<ResponseFields
     this.#schedule();
   }
 
-  /** @param payload eight bytes, as latin1 text */
+  createStream(request: StreamRequest, handler: StreamHandler): Http2ClientStream {
+    return new Http2ClientStream(this, request, handler);
+  }
+
   ping(payload: string): void {
     this.sendControl(formatPing(payload, 0));
   }
 
-  /** It takes no stream any more. */
   get isClosing(): boolean {
     return this.#isFinished || this.#fault !== undefined;
   }
 
-  /** No stream is left. What was written before still leaves. */
   close(): void {
     if (this.isClosing) return; // a fault has ended it
     this.#isFinished = true;
     this.#socket.end(this.#control + formatGoAway(0, errorCode.none), "latin1");
   }
 
-  /** The socket is closed. @param error why */
   onSocketClosed(error: Error): void {
     this.#isFinished = true;
     this.#frames.stop();

@@ -45,6 +45,21 @@ export type StreamHandler = Readonly<{
   onFailed(failure: StreamFailure): void;
 }>;
 
+/** One request, for its call. */
+export interface UpstreamStream {
+  /** 0: nothing was sent. */
+  readonly id: number;
+  /** Sends the head when its permit was checked. */
+  begin(): void;
+  /** @returns false: wait for `onWritable` */
+  write(chunk: Buffer): boolean;
+  /** The request is complete. */
+  end(trailers: FieldList | undefined): void;
+  resume(): void;
+  /** Ends the stream; no callback follows. */
+  cancel(): void;
+}
+
 export type StreamRequest = Readonly<{
   fields: FieldList;
   method: string;
@@ -55,11 +70,10 @@ export type StreamRequest = Readonly<{
 
 const noTrailers: RawLines = [];
 
-export class Http2ClientStream implements BodyReader, StreamTableEntry<Http2ClientStream> {
+export class Http2ClientStream implements UpstreamStream, BodyReader, StreamTableEntry<Http2ClientStream> {
   readonly request: StreamRequest;
   readonly #session: Http2ClientSession;
   readonly #handler: StreamHandler;
-  /** 0: nothing was sent. */
   id = 0;
   /** Is in the session's list of streams with something to send. */
   isListed = false;
@@ -81,7 +95,10 @@ export class Http2ClientStream implements BodyReader, StreamTableEntry<Http2Clie
 
   // --- for the call
 
-  /** @returns false: wait for `onWritable` */
+  begin(): void {
+    this.#session.open(this);
+  }
+
   write(chunk: Buffer): boolean {
     const output = this.#output;
     if (this.isOver || output === undefined || output.isEnded) return true;
@@ -92,7 +109,6 @@ export class Http2ClientStream implements BodyReader, StreamTableEntry<Http2Clie
     return false;
   }
 
-  /** The request is complete. */
   end(trailers: FieldList | undefined): void {
     if (this.isOver || this.#output === undefined || this.#output.isEnded) return;
     this.#output.end(trailers);
@@ -104,7 +120,6 @@ export class Http2ClientStream implements BodyReader, StreamTableEntry<Http2Clie
     this.#body?.resume();
   }
 
-  /** Ends the stream; no callback follows. */
   cancel(): void {
     this.#end(errorCode.cancel);
   }

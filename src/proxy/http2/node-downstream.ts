@@ -13,6 +13,7 @@ import type { CutReason } from "../message/close-codes.ts";
 import type { BodyReader, BoundExchange, Downstream, DownstreamTunnel } from "../message/downstream-request.ts";
 import type { HeaderLines } from "../message/header-lines.ts";
 import type { PresentedCertificate } from "../message/peer.ts";
+import { abortStream } from "./abort-stream.ts";
 import { grpcStatusOfCut } from "./grpc-status.ts";
 import type { NodeHttp2Connection } from "./node-connection.ts";
 
@@ -314,22 +315,4 @@ function headOf(raw: readonly string[]): RequestHead {
   if (cookies !== undefined) rawHeaders.push("cookie", cookies);
   if (authority !== undefined) rawHeaders.unshift("host", authority);
   return { method, url, httpVersion: "2", rawHeaders };
-}
-
-type StreamHandle = { rstStream?: (code: number) => void };
-
-/**
- * Ends a stream so that half a message is never taken for the whole.
- *
- * Node's own `close` ends our direction first when nothing is queued in it, and what ends in good order looks
- * complete, whatever code follows. So the stream's handle is reset before. Without a handle the connection is
- * destroyed, which no peer takes for an orderly end.
- */
-function abortStream(stream: ServerHttp2Stream, code: number): void {
-  if (stream.destroyed || stream.closed) return;
-  const symbol = Object.getOwnPropertySymbols(stream).find(({ description }) => description === "kHandle");
-  const handle = symbol && (stream as unknown as Record<symbol, StreamHandle | undefined>)[symbol];
-  if (handle?.rstStream === undefined) stream.session?.destroy();
-  else handle.rstStream(code);
-  stream.close(code);
 }

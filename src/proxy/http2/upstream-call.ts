@@ -11,8 +11,8 @@ import {
   UpstreamProtocolError,
   type UpstreamRequest,
 } from "../message/upstream-call.ts";
-import type { Http2ClientSession } from "./client-session.ts";
-import { Http2ClientStream, type StreamFailure, type StreamHandler } from "./client-stream.ts";
+import type { UpstreamSession } from "./client-session.ts";
+import type { StreamFailure, StreamHandler, UpstreamStream } from "./client-stream.ts";
 import { errorCode } from "./frame-types.ts";
 import type { FieldList } from "./hpack/encoder.ts";
 import type { ResponseName, ResponseNames } from "./hpack/response-names.ts";
@@ -29,8 +29,8 @@ export class Http2UpstreamCall implements UpstreamCall, StreamHandler {
   readonly #handler: UpstreamHandler;
   readonly #sent: SentFields;
   readonly #done: () => void;
-  #stream: Http2ClientStream | undefined;
-  #session: Http2ClientSession | undefined;
+  #stream: UpstreamStream | undefined;
+  #session: UpstreamSession | undefined;
   #failureOf: (failure: StreamFailure) => CallFailure = () => notRetryable;
   /** Something of a response has arrived. */
   #sawResponse = false;
@@ -57,10 +57,10 @@ export class Http2UpstreamCall implements UpstreamCall, StreamHandler {
    * @returns undefined: a value cannot be sent, and the call has failed
    */
   createStream(
-    session: Http2ClientSession,
+    session: UpstreamSession,
     scheme: "http" | "https",
     failureOf: (failure: StreamFailure) => CallFailure,
-  ): Http2ClientStream | undefined {
+  ): UpstreamStream | undefined {
     const { method, hasBody, idleTimeoutMs } = this.request;
     let fields: FieldList;
     try {
@@ -73,7 +73,7 @@ export class Http2UpstreamCall implements UpstreamCall, StreamHandler {
     this.#session = session;
     this.#start = { at: performance.now(), reads: session.reads };
     this.#failureOf = failureOf;
-    this.#stream = new Http2ClientStream(session, { fields, method, hasBody, idleMsMax }, this);
+    this.#stream = session.createStream({ fields, method, hasBody, idleMsMax }, this);
     return this.#stream;
   }
 

@@ -23,9 +23,10 @@ import {
   UpstreamClosedError,
   UpstreamConnectTimeoutError,
 } from "../message/upstream-call.ts";
-import { Http2ClientSession } from "./client-session.ts";
+import { Http2ClientSession, type SessionHooks, type UpstreamSession } from "./client-session.ts";
 import type { StreamFailure } from "./client-stream.ts";
 import { errorCode } from "./frame-types.ts";
+import { NodeClientSession } from "./node-client-session.ts";
 import { type Http2UpstreamCall, notRetryable } from "./upstream-call.ts";
 
 /** Concurrent streams of one connection, unless the upstream allows fewer. */
@@ -70,7 +71,7 @@ export type Http2ConnectionLimits = Omit<PoolLimits, "connectionsMax"> &
 export type CallStart = Readonly<{ at: number; reads: number }>;
 
 export class Http2UpstreamConnection {
-  readonly #session: Http2ClientSession;
+  readonly #session: UpstreamSession;
   readonly #socket: Socket;
   readonly #cuts: StreamCuts;
   readonly #isSecure: boolean;
@@ -110,19 +111,17 @@ export class Http2UpstreamConnection {
     this.#hooks = hooks;
     this.#socket = socket ?? openSocket(address);
     this.#cuts = StreamCuts.ofUpstream(this.#socket);
-    this.#session = new Http2ClientSession(
-      this.#socket,
-      { windowBytes, connectionWindowBytes },
-      {
-        onSettings: (streams = streamsMaxDefault) => this.#onSettings(streams),
-        onGoAway: () => this.#onGoAway(),
-        onPong: () => this.#onPong(),
-        onStreamOver: () => this.#onStreamOver(),
-        onFault: (error) => {
-          this.#error ??= error;
-        },
+    const sessionHooks: SessionHooks = {
+      onSettings: (streams = streamsMaxDefault) => this.#onSettings(streams),
+      onGoAway: () => this.#onGoAway(),
+      onPong: () => this.#onPong(),
+      onStreamOver: () => this.#onStreamOver(),
+      onFault: (error) => {
+        this.#error ??= error;
       },
-    );
+    };
+    const Session = address.http2Connections === "node" ? NodeClientSession : Http2ClientSession;
+    this.#session = new Session(this.#socket, { windowBytes, connectionWindowBytes }, sessionHooks);
     this.#connectTimer = setTimeout(() => {
       this.#fail(new UpstreamConnectTimeoutError("the upstream took too long to connect"));
     }, limits.connectTimeoutMs);
@@ -306,7 +305,7 @@ export class Http2UpstreamConnection {
     const stream = call.createStream(this.#session, scheme, (failure) => this.#failureOf(failure, reused));
     if (stream === undefined) return;
     this.#streams++;
-    this.#session.open(stream);
+    stream.begin();
   }
 
   #failureOf({ code, error, unprocessed }: StreamFailure, reused: boolean): CallFailure {

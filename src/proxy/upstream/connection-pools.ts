@@ -27,7 +27,7 @@ import {
 } from "./upstream-choice.ts";
 
 /** The settings that concern all upstreams. */
-type UpstreamConfig = Pick<Config, "certificateAuthority" | "dnsLookupFamily">;
+type UpstreamConfig = Pick<Config, "certificateAuthority" | "dnsLookupFamily" | "http2Connections">;
 
 /** The upstreams of one configuration. */
 export type ConfiguredUpstreams = Readonly<{
@@ -142,7 +142,9 @@ function createTarget(
   const hostname = path === null ? url.hostname.replace(/^\[|\]$/g, "") : "localhost";
   const tls = tlsOptions(route, config, route.tls.serverName ?? hostname);
   const secure = url.protocol === "https:" || url.protocol === "h2:" || url.protocol === "https+unix:";
-  const connect = { secure, path, hostname, port: Number(url.port) || (secure ? 443 : 80), lookup, tls };
+  const port = Number(url.port) || (secure ? 443 : 80);
+  const { http2Connections } = config;
+  const connect: UpstreamAddress = { secure, path, hostname, port, lookup, tls, http2Connections };
   const pooling = {
     connectionsMax: Math.max(1, route.circuitBreakers.connections),
     connectTimeoutMs,

@@ -32,12 +32,14 @@ export function bodyOf(stream: number, bytes: number): Buffer {
 }
 export const requestTrailers = ["x-sum", "1"];
 
-export function openPool(port: number): Http2Pool {
+export type Connections = "cardea" | "node";
+
+export function openPool(port: number, http2Connections: Connections): Http2Pool {
   const lookup = (): never => {
     throw new Error("an address needs no look-up");
   };
   return new Http2Pool(
-    { secure: false, path: null, hostname: "127.0.0.1", port, lookup, tls: {} },
+    { secure: false, path: null, hostname: "127.0.0.1", port, lookup, tls: {}, http2Connections },
     { connectionsMax: 1, connectTimeoutMs: 10_000, idleMs: 200 },
   );
 }
