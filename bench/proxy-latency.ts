@@ -37,6 +37,8 @@ const { values } = parseArgs({
 const [seconds, rounds] = [Number(values.seconds), Number(values.rounds)];
 const warmUpS = 2;
 const p99RatioMax = 2;
+/** Helper threads of the load would take its core from the upstream, and delay all subjects. */
+const onOneThread = "--single-threaded-gc";
 const inFlight = 64;
 const streams = 8;
 
@@ -131,7 +133,7 @@ async function measureAt(
 
 async function openLoop(setup: OpenLoopSetup): Promise<OpenLoopResult> {
   const program = new URL("./support/open-loop.ts", import.meta.url).pathname;
-  const args = ["-c", coreOfLoad, process.execPath, program, JSON.stringify(setup)];
+  const args = ["-c", coreOfLoad, process.execPath, onOneThread, program, JSON.stringify(setup)];
   const { stdout } = await run("taskset", args, { timeout: (setup.warmUpS + setup.seconds + 30) * 1_000 });
   return JSON.parse(stdout) as OpenLoopResult;
 }

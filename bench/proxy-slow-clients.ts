@@ -39,6 +39,8 @@ const { values } = parseArgs({
 });
 const [clients, seconds, rounds] = [Number(values.clients), Number(values.seconds), Number(values.rounds)];
 const p99RatioMax = 2;
+/** Helper threads of the load would take its core from the upstream, and delay all subjects. */
+const onOneThread = "--single-threaded-gc";
 const mega = 2 ** 20;
 const streams = 8;
 
@@ -56,7 +58,7 @@ await withStand(async (stand) => {
   const upstreams = helloServer(hello) + helloServer(floor, { listen: "ssl", server: tls });
   await stand.start(coreOfLoad, "nginx", ["-c", writeNginxConf(folder, "upstream", upstreams)], hello);
   const server = new URL("./support/body-server.ts", import.meta.url).pathname;
-  await stand.start(coreOfLoad, process.execPath, [server, String(bodies)], bodies);
+  await stand.start(coreOfLoad, process.execPath, [onOneThread, server, String(bodies)], bodies);
   const location = (path: string, to: number): string =>
     `location ${path} { proxy_pass http://127.0.0.1:${to}/; proxy_http_version 1.1; proxy_set_header Connection "";
 proxy_buffering off; proxy_request_buffering off; }`;
@@ -119,7 +121,7 @@ async function measure(
   const before = pinned.rssBytes();
   const program = new URL("./support/slow-clients.ts", import.meta.url).pathname;
   const setup: SlowClientsSetup = { port, host, cookies, clients };
-  const slow = spawn("taskset", ["-c", coreOfLoad, process.execPath, program, JSON.stringify(setup)], {
+  const slow = spawn("taskset", ["-c", coreOfLoad, process.execPath, onOneThread, program, JSON.stringify(setup)], {
     stdio: ["pipe", "pipe", "inherit"],
   });
   const lines = createInterface({ input: slow.stdout });
@@ -155,7 +157,7 @@ async function measure(
 
 async function openLoop(setup: OpenLoopSetup): Promise<OpenLoopResult> {
   const program = new URL("./support/open-loop.ts", import.meta.url).pathname;
-  const args = ["-c", coreOfLoad, process.execPath, program, JSON.stringify(setup)];
+  const args = ["-c", coreOfLoad, process.execPath, onOneThread, program, JSON.stringify(setup)];
   const { stdout } = await run("taskset", args, { timeout: (setup.warmUpS + setup.seconds + 30) * 1_000 });
   return JSON.parse(stdout) as OpenLoopResult;
 }
