@@ -11,6 +11,7 @@
  *
  * NATS is an accelerator: a broker supplies every message dropped here. Pure; times are arguments.
  */
+import type { KeyObject } from "node:crypto";
 import { readEnvelopeShape, signatureBytes } from "../wire/envelope-shape.ts";
 import { checkDeliveryTag } from "./delivery-tag.ts";
 
@@ -54,7 +55,7 @@ export type IncomingDelivery = Readonly<{
 export type GuardMoment = Readonly<{ monotonicMs: number; wallMs: number }>;
 
 export class DeliveryGuard {
-  readonly #keys: readonly Uint8Array[];
+  readonly #keys: readonly KeyObject[];
   readonly #signatures = new Set<string>();
   readonly #refused: Record<DeliveryRefusal, number> = {
     "too-large": 0,
@@ -70,7 +71,7 @@ export class DeliveryGuard {
   #second = { startMs: Number.NEGATIVE_INFINITY, messages: 0, bytes: 0 };
 
   /** @param keys the tag keys: from the shared secret, then from the previous one while it is being replaced */
-  constructor(keys: readonly Uint8Array[]) {
+  constructor(keys: readonly KeyObject[]) {
     this.#keys = keys;
   }
 
@@ -147,11 +148,11 @@ const untaggedPerReplayMax = 200;
 
 /** The same checks for one reading of the replay buffer, where genuine messages are up to a day old. */
 export class ReplayFilter {
-  readonly #keys: readonly Uint8Array[];
+  readonly #keys: readonly KeyObject[];
   readonly #signatures = new Set<string>();
   #untaggedLeft = untaggedPerReplayMax;
 
-  constructor(keys: readonly Uint8Array[]) {
+  constructor(keys: readonly KeyObject[]) {
     this.#keys = keys;
   }
 

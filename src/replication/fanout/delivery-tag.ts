@@ -8,7 +8,7 @@
  * A tag proves nothing about the payload: it covers the envelope's signature, and the signature covers the payload.
  * Receivers still verify every envelope. Pure.
  */
-import { createHmac, timingSafeEqual } from "node:crypto";
+import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from "node:crypto";
 import { deriveKey } from "../wire/cluster-keys.ts";
 import { signatureBytes } from "../wire/envelope-shape.ts";
 
@@ -18,9 +18,11 @@ export const deliveryTagHeader = "Cardea-Tag";
 /** Digits of a time in base 36, a dot, and 43 characters of base64url. */
 const tagPattern = /^([0-9a-z]{1,11})\.([A-Za-z0-9_-]{43})$/;
 
-export const deliveryTagKey = (secret: Uint8Array): Uint8Array => deriveKey(secret, "nats delivery tag");
+/** A key object, because a key in bytes is imported again for each tag. */
+export const deliveryTagKey = (secret: Uint8Array): KeyObject =>
+  createSecretKey(deriveKey(secret, "nats delivery tag"));
 
-export function createDeliveryTag(envelope: Uint8Array, key: Uint8Array, atMs: number): string {
+export function createDeliveryTag(envelope: Uint8Array, key: KeyObject, atMs: number): string {
   const time = Math.max(0, Math.trunc(atMs)).toString(36);
   return `${time}.${macOf(envelope, { key, time }).toString("base64url")}`;
 }
@@ -29,7 +31,7 @@ export function createDeliveryTag(envelope: Uint8Array, key: Uint8Array, atMs: n
 export function checkDeliveryTag(
   tag: string | undefined,
   envelope: Uint8Array,
-  keys: readonly Uint8Array[],
+  keys: readonly KeyObject[],
 ): number | undefined {
   const [, time, mac] = (tag === undefined ? null : tagPattern.exec(tag)) ?? [];
   if (time === undefined || mac === undefined) return undefined;
@@ -38,6 +40,6 @@ export function checkDeliveryTag(
   return isGenuine ? Number.parseInt(time, 36) : undefined;
 }
 
-function macOf(envelope: Uint8Array, { key, time }: Readonly<{ key: Uint8Array; time: string }>): Buffer {
+function macOf(envelope: Uint8Array, { key, time }: Readonly<{ key: KeyObject; time: string }>): Buffer {
   return createHmac("sha256", key).update(time).update(".").update(envelope.subarray(-signatureBytes)).digest();
 }

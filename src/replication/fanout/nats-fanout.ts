@@ -256,7 +256,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
       return;
     }
     counts.delivered += 1;
-    const own = Uint8Array.from(delivery.data); // a copy, not a view of the socket's buffer
+    const own = new Uint8Array(delivery.data); // a copy, not a view of the socket's buffer
     let forged = false;
     const reportForgery = (): void => {
       if (!forged) guard.reportForgery(own.length, now);

@@ -9,6 +9,7 @@
  * - A mirror follows sequence numbers. After its origin is recreated, it would wait for numbers that never arrive
  *   (nats-server #3724, #7530). A mirror that is ahead of its origin is therefore recreated too.
  */
+import type { KeyObject } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import type { JetStreamManager, StreamConfig } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
@@ -112,7 +113,7 @@ export async function readReplayBuffer(
     limit: number;
     timeoutMs: number;
     /** The keys of tags made by members of the cluster. */
-    tagKeys: readonly Uint8Array[];
+    tagKeys: readonly KeyObject[];
   }>,
 ): Promise<Uint8Array[]> {
   const giveUpAt = performance.now() + options.timeoutMs;

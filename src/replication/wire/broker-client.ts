@@ -154,8 +154,23 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
 
   async function attempt(base: string, ask: Ask): Promise<Answer> {
     const withinMs = Math.ceil(ask.answerMs); // both timers need integers
+    // Not `AbortSignal.timeout`, whose timer goes off later for every call that was answered.
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(new Error("no answer in time")), withinMs + bodyMsMax).unref();
+    const signal = AbortSignal.any([closing.signal, late.signal, ...(ask.signal ? [ask.signal] : [])]);
+    try {
+      return await answerTo(base, ask, { withinMs, signal });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async function answerTo(
+    base: string,
+    ask: Ask,
+    { withinMs, signal }: Readonly<{ withinMs: number; signal: AbortSignal }>,
+  ): Promise<Answer> {
     const { authorization, callId } = signCall(ask, options);
-    const signals = [closing.signal, AbortSignal.timeout(withinMs + bodyMsMax), ...(ask.signal ? [ask.signal] : [])];
     const { statusCode, headers, body } = await send(`${base}${ask.path}`, {
       dispatcher: agent,
       method: ask.method,
@@ -167,7 +182,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       },
       body: ask.body ?? null,
       headersTimeout: withinMs,
-      signal: AbortSignal.any(signals),
+      signal,
     });
     const answer = { status: statusCode, body: await body.bytes() };
     const refusal = refuseAnswer(headerIn(headers, answerHeader), open, { ...answer, callId });

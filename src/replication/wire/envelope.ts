@@ -120,7 +120,7 @@ export function createEnvelopeOpener(options: {
 
   /** @returns the certificate with its key, or the reason why it is refused as text */
   function certificateOf(bytes: Uint8Array, rootSignature: Uint8Array): VerifiedCertificate | string {
-    const cacheKey = Buffer.concat([bytes, rootSignature]).toString("base64");
+    const cacheKey = Buffer.concat([bytes, rootSignature]).toString("latin1");
     const hit = known.get(cacheKey);
     if (hit !== undefined) return hit;
     const issuer = issuers.find(({ prefix }) => startsWith(bytes, prefix));

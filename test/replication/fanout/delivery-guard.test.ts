@@ -52,7 +52,7 @@ describe("the delivery guard", () => {
     assert.equal(refusal(b, createDeliveryTag(b, key, wallMs + 60_001)), "outdated", "far ahead");
     assert.equal(refusal(c, createDeliveryTag(c, key, wallMs - 30_000)), undefined);
     assert.equal(
-      new DeliveryGuard([randomBytes(32), key]).refuse(tagged(a), at(0)),
+      new DeliveryGuard([deliveryTagKey(randomBytes(32)), key]).refuse(tagged(a), at(0)),
       undefined,
       "a tag under the previous secret",
     );
