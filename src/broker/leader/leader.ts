@@ -55,8 +55,8 @@ export class Leader {
   readonly #conclusions: PendingConclusions;
   /** The beat in flight. */
   #beating: (WriteTicket & Readonly<{ rows: NodeRows }>) | null = null;
-  /** A clean commit that is not published yet. */
-  #committedBatch: Readonly<{ ticket: WriteTicket; committed: Committed }> | null = null;
+  /** A clean commit that is not folded yet. */
+  #committedBatch: Readonly<{ ticket: WriteTicket; committed: Committed; isPublished: boolean }> | null = null;
   #end: LeaderEnd | null = null;
   #endReported = false;
   #stopping = false;
@@ -325,9 +325,11 @@ export class Leader {
     if (done === undefined) return;
     const { ticket, committed, end } = done;
     if (committed !== null) {
-      this.#committedBatch = { ticket, committed };
-      if (this.#end === null && this.#batches.ready && !this.#rowsGoFirst(this.#context.now)) this.#append();
-      this.#parts.publisher.publish(committed.batch);
+      // A batch that is ready leaves first. Signing this one must not keep it from the store.
+      const isNextReady = this.#end === null && this.#batches.ready && !this.#rowsGoFirst(this.#context.now);
+      this.#committedBatch = { ticket, committed, isPublished: !isNextReady };
+      if (isNextReady) this.#append();
+      else this.#parts.publisher.publish(committed.batch);
       return;
     }
     this.leaseRequests.dropRound(ticket.round);
@@ -337,14 +339,15 @@ export class Leader {
   }
 
   /**
-   * Folds a clean commit, answers its commands and grants its renews. Must run before any other input: only a batch
-   * that is ready is sent before it, and the commit published.
+   * Publishes a clean commit unless that has happened, folds it, answers its commands and grants its renews. Must run
+   * before any other input: only a batch that is ready is sent before it.
    */
   foldCommitted(): void {
     const committedBatch = this.#committedBatch;
     if (committedBatch === null) return;
     this.#committedBatch = null;
-    const { ticket, committed } = committedBatch;
+    const { ticket, committed, isPublished } = committedBatch;
+    if (!isPublished) this.#parts.publisher.publish(committed.batch);
     this.#batches.foldCommitted(committed);
     this.#nodes.retire(committed.batch.retired ?? []);
     this.#newestClean = ticket.number;

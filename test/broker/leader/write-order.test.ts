@@ -121,7 +121,7 @@ describe("the order of a leader's writes", () => {
     assert.deepEqual(leader.writes, ["append", "beat"]);
   });
 
-  test("a commit is published in the step that learns of it, behind the batch that waits, and then folded and answered", async () => {
+  test("a commit is published in the step that learns of it, and after the next batch has left if one waits", async () => {
     const leader = await aLeader();
     leader.submit("s1");
     await leader.advance(1);
@@ -129,7 +129,7 @@ describe("the order of a leader's writes", () => {
     await leader.advance(1);
     leader.order.length = 0;
     await leader.commit();
-    assert.deepEqual(leader.order, ["logAnswered: append", "logAnswered: publish", "woke: commandAnswered"]);
+    assert.deepEqual(leader.order, ["logAnswered: append", "woke: publish", "woke: commandAnswered"]);
     leader.order.length = 0;
     await leader.commit();
     assert.deepEqual(leader.order, ["logAnswered: publish", "woke: commandAnswered"]);
