@@ -473,10 +473,12 @@ export class Http1Connection {
     if (this.#lingering) return;
     this.#lingering = true;
     this.#isStopped = true;
-    this.#freeParser();
     const socket = this.#socket;
     this.#isPaused = false;
-    socket.resume();
+    if (this.#socketReader === undefined) socket.resume();
+    else this.#socketReader.discard(() => socket.destroySoon());
+    this.#socketReader = undefined;
+    this.#freeParser();
     socket.end();
     this.#deadline = this.#owner.now() + lingerMs;
   }

@@ -51,6 +51,9 @@ export type Entry = Readonly<{
 
 /** A TCP connection that has not reached HTTP. */
 type Entering = Linked<Entering> & { readonly socket: Socket; caller: ConnectionPeer };
+/** On the socket itself: a `WeakMap` costs each connection time of the collector. */
+const enteringKey = Symbol("entering");
+type EnteringSocket = Socket & { [enteringKey]?: Entering | undefined };
 
 export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeServing | null): Entry {
   let inForce = config;
@@ -58,25 +61,24 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
   const questions = acme === null ? null : createQuestionListener(acme.challengeCertificate);
   const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, arrive);
   const entering = new LinkedList<Entering>();
-  const enteringBySocket = new WeakMap<Socket, Entering>();
   const tls: TlsListener | null = config.insecureServer
     ? null
     : createTlsListener(materialOf(config, trusts, acme), { onSecure, onFailed: hooks.onRefused, wall: hooks.wall });
   acme?.onChange(() => tls?.reload(materialOf(inForce, trusts, acme)));
 
-  function release(this: Socket): void {
-    const entry = enteringBySocket.get(this);
+  function release(this: EnteringSocket): void {
+    const entry = this[enteringKey];
     if (entry === undefined) return;
-    enteringBySocket.delete(this);
+    this[enteringKey] = undefined;
     entering.remove(entry);
   }
 
-  function arrive(socket: Socket): void {
+  function arrive(socket: EnteringSocket): void {
     const caller: ConnectionPeer = { address: plainAddress(socket.remoteAddress), skippedBytes: 0, certificate: null };
     const entry: Entering = { socket, caller, before: undefined, after: undefined };
-    enteringBySocket.set(socket, entry);
+    socket[enteringKey] = entry;
     entering.push(entry);
-    socket.once("close", release);
+    socket.on("close", release);
     if (!config.useProxyProtocol) {
       enter(socket, caller);
       return;
@@ -107,15 +109,15 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
     });
   }
 
-  function onSecure(socket: TLSSocket): void {
+  function onSecure(socket: TLSSocket, mayPresent: boolean): void {
     const tcp = tcpSocketOf(socket);
-    const entered = enteringBySocket.get(tcp)?.caller;
+    const entered = tcp[enteringKey]?.caller;
     // The connection has closed meanwhile.
     if (entered === undefined) {
       socket.destroy();
       return;
     }
-    const certificate = readPresented(socket.getPeerX509Certificate(), socket.authorized);
+    const certificate = mayPresent ? readPresented(socket.getPeerX509Certificate(), socket.authorized) : null;
     const caller = { address: entered.address, skippedBytes: 0, certificate };
     const { door } = trusts;
     if (door === null || door.judge(certificate, hooks.wall()).valid) {
@@ -179,6 +181,6 @@ function plainAddress(address: string | undefined): string {
 }
 
 /** The TCP connection below TLS, as `node:tls` keeps it. Compared by identity only. */
-function tcpSocketOf(socket: TLSSocket): Socket {
-  return (socket as unknown as { _parent: Socket })._parent;
+function tcpSocketOf(socket: TLSSocket): EnteringSocket {
+  return (socket as unknown as { _parent: EnteringSocket })._parent;
 }

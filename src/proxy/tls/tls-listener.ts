@@ -84,8 +84,8 @@ function clientOptions(authorities: readonly string[]): object {
 export function createTlsListener(
   material: TlsMaterial,
   hooks: Readonly<{
-    /** The handshake is complete. */
-    onSecure(socket: TLSSocket): void;
+    /** The handshake is complete. @param mayPresent the caller was asked for a certificate */
+    onSecure(socket: TLSSocket, mayPresent: boolean): void;
     onFailed(code: string, socket: Socket): void;
     wall(): number;
   }>,
@@ -130,7 +130,7 @@ export function createTlsListener(
         // Without a choice Node need not interrupt the handshake.
         ...(served.size > 1 || clientAuthorities.length > 0 ? { SNICallback: byName } : {}),
       });
-      server.on("secureConnection", hooks.onSecure);
+      server.on("secureConnection", (socket) => hooks.onSecure(socket, clientAuthorities.length > 0));
       server.on("tlsClientError", (error: Error & { code?: string }, socket: Socket) => {
         hooks.onFailed(error.code ?? "ERR_TLS", socket);
         socket.destroy();

@@ -55,6 +55,23 @@ test("a second reader of a socket gets its bytes, and the stream its end, as if 
   assert.deepEqual(read, ["second one"]);
 });
 
+for (const [how, leave] of [
+  ["ends", (client: Socket) => void client.end("two")],
+  ["resets", (client: Socket) => void client.resetAndDestroy()],
+] as const)
+  test(`a reader that discards says when its peer ${how}, and the stream gets neither bytes nor an error`, async (t) => {
+    const [socket, client] = await accept(t);
+    const read: string[] = [];
+    const reading = DownstreamSocketReader.begin(socket, (bytes) => void read.push(bytes.toString()), assert.fail);
+    for (const event of ["data", "end", "error"]) socket.on(event, () => assert.fail(event));
+    client.write("one");
+    await waitFor("the first bytes", () => read.length > 0, { everyMs: 1 });
+    const ended = new Promise<void>((resolve) => reading?.discard(resolve));
+    leave(client);
+    await ended;
+    assert.deepEqual(read, ["one"]);
+  });
+
 test("a read during the read of another connection destroys both before more of their bytes are used", async (t) => {
   const [[outer, client], [inner]] = [await accept(t), await accept(t)];
   const overwritten: string[] = [];
