@@ -52,7 +52,7 @@ const fresh = join(folder, `dist-${process.pid}`);
 const bundled = [
   bundle(program, "cjs", [
     "--minify-whitespace",
-    "--line-limit=160",
+    "--line-limit=1000",
     "--out-extension:.js=.cjs",
     "--define:import.meta.url=importMetaUrl",
   ]),
