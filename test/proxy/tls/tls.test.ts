@@ -1,18 +1,21 @@
 /** TLS of the listener: the certificate for each name, the permitted protocols, and certificate replacement. */
 import assert from "node:assert/strict";
+import { execFile, spawnSync } from "node:child_process";
 import { randomBytes, X509Certificate } from "node:crypto";
 import { once } from "node:events";
-
 import { connect as connectHttp2 } from "node:http2";
 import { type AddressInfo, createServer } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
+import { promisify } from "node:util";
 import type { DownstreamMtls, RouteConfig } from "../../../src/config/index.ts";
 import { CertificateIndex } from "../../../src/proxy/tls/certificate-index.ts";
 import { createTlsListener } from "../../../src/proxy/tls/tls-listener.ts";
 import { Authority, type Issued } from "../../support/pki.ts";
 import { publicAccess, type Rig, routeTo, startRig, startUpstream } from "../support.ts";
 
+const run = promisify(execFile);
+const hasCurl = spawnSync("curl", ["--version"]).status === 0;
 const cleanUps: (() => Promise<void>)[] = [];
 after(async () => {
   for (const cleanUp of cleanUps.reverse()) await cleanUp();
@@ -301,6 +304,33 @@ describe("resumed sessions", () => {
       const later = await sessionFrom(port, { servername, maxVersion });
       assert.equal(await isReused(port, { servername, maxVersion, session: later }), true);
     }
+  });
+
+  test("curl resumes its session over TLS 1.3", { skip: !hasCurl && "no curl" }, async () => {
+    const rig = await startTls({ certificates: [await root.issue({ hosts: [servername] })] });
+    const url = `https://${servername}:${rig.port}/`;
+    const at = ["--resolve", `${servername}:${rig.port}:127.0.0.1`];
+    const fullHandshakes = async (...options: string[]): Promise<number> => {
+      const twice = [
+        "-skv",
+        "--http1.1",
+        "-H",
+        "Connection: close",
+        "-w",
+        "%{http_code} ",
+        ...at,
+        ...options,
+        url,
+        url,
+      ];
+      const { stdout, stderr } = await run("curl", twice);
+      assert.equal(stdout.match(/200 /g)?.length, 2, stderr);
+      return stderr.match(/\(IN\), TLS handshake, Certificate \(11\)/g)?.length ?? 0;
+    };
+    assert.equal(await fullHandshakes("--tlsv1.3"), 1);
+    assert.equal(await fullHandshakes("--tlsv1.3", "--no-sessionid"), 2);
+    // Over TLS 1.2, curl with OpenSSL asks for no ticket, and the proxy keeps no sessions.
+    assert.equal(await fullHandshakes("--tls-max", "1.2"), 2);
   });
 
   test("a session from before client certificates were required does not replace one", async () => {
