@@ -27,8 +27,9 @@ const soLinger = 13;
 const ipprotoTcp = 6;
 const tcpInfo = 11;
 const tcpNotsentLowat = 25;
-/** TCP_CLOSE, as in the first byte of `struct tcp_info`. */
+/** TCP_CLOSE: the peer has reset the connection. TCP_CLOSE_WAIT: the peer has ended its side. */
 const tcpClose = 7;
+const tcpCloseWait = 8;
 const siocoutq = 0x5411n;
 const siocoutqnsd = 0x894bn;
 /** `struct linger`: a close discards unsent bytes and resets, or the kernel sends them. */
@@ -52,8 +53,10 @@ type Kernel = Readonly<{
   setOption(fd: number, level: number, name: number, value: readonly number[]): boolean;
   /** @param request SIOCOUTQ: unacknowledged; SIOCOUTQNSD: unsent */
   queued(fd: number, request: bigint): number | undefined;
-  /** The peer has reset the connection: nothing can leave, though bytes are still counted here and in the kernel. */
-  isClosed(fd: number): boolean;
+  /** @returns as in the first byte of `struct tcp_info`; undefined: unknown */
+  tcpState(fd: number): number | undefined;
+  /** A sandbox may refuse that alone. */
+  readsTcpState: boolean;
 }>;
 
 const kernel = openKernel();
@@ -84,16 +87,18 @@ function openKernel(): Kernel | undefined {
       queued(fd, request) {
         return ioctl(fd, request, pointer) === 0 ? (words[0] ?? 0) : undefined;
       },
-      isClosed(fd) {
+      tcpState(fd) {
         words[1] = 1; // the length of what is read
         const length = pointer + BigInt(words.BYTES_PER_ELEMENT);
-        return getsockopt(fd, ipprotoTcp, tcpInfo, pointer, length) === 0 && firstByte[0] === tcpClose;
+        return getsockopt(fd, ipprotoTcp, tcpInfo, pointer, length) === 0 ? firstByte[0] : undefined;
       },
+      readsTcpState: true,
     };
     const fd = [afInet, afInet6].map((family) => socket(family, sockStream, 0)).find((one) => one >= 0) ?? -1;
     const isPermitted = fd >= 0 && permitsAll(opened, fd);
+    const readsTcpState = fd >= 0 && opened.tcpState(fd) !== undefined;
     close(fd);
-    return isPermitted ? opened : undefined;
+    return isPermitted ? { ...opened, readsTcpState } : undefined;
   } catch {
     return undefined; // this runtime has no such module, or may not use it; `heldBytesMax` says so
   } finally {
@@ -153,8 +158,19 @@ export function unackedBytes(socket: Socket): number | undefined {
   return queued === undefined ? undefined : orNoneIfClosed(fd, queued + queuedHere(socket) + queuedInStream(socket));
 }
 
+/** After a reset nothing can leave, though bytes are still counted here and in the kernel. */
 function orNoneIfClosed(fd: number, bytes: number): number {
-  return bytes > 0 && kernel?.isClosed(fd) === true ? 0 : bytes;
+  return bytes > 0 && kernel?.tcpState(fd) === tcpClose ? 0 : bytes;
+}
+
+/** `hasPeerEnded` can tell. */
+export const readsTcpState = kernel?.readsTcpState === true;
+
+/** @returns whether the peer has ended its side or reset the connection, even behind unread bytes; false: or unknown */
+export function hasPeerEnded(socket: Socket): boolean {
+  const fd = descriptorOf(lowestHandleOf(socket));
+  const state = fd < 0 ? undefined : kernel?.tcpState(fd);
+  return state === tcpClose || state === tcpCloseWait;
 }
 
 /** @returns bytes that have not left this machine yet; counts those in the kernel only if it can be read */

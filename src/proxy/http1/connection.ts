@@ -129,7 +129,7 @@ export class Http1Connection {
    * caller left.
    */
   get readPaused(): boolean {
-    return this.#isDetached ? this.#socket.isPaused() : this.#isPaused;
+    return !this.#socket.destroyed && (this.#isDetached ? this.#socket.isPaused() : this.#isPaused);
   }
   destroyIfPeerEnded(ended: (socket: Socket) => boolean): void {
     const leaves =
@@ -394,6 +394,7 @@ export class Http1Connection {
   pauseReading(): void {
     if (this.#isPaused) return;
     this.#isPaused = true;
+    this.#owner.onReadPaused(this);
     if (this.#socketReader === undefined) this.#socket.pause();
     else this.#socketReader.pause();
   }

@@ -22,7 +22,7 @@ import type { ConnectionPeer } from "../message/peer.ts";
 import { malformedRequestReply } from "../reply/malformed-request-reply.ts";
 import { listenAt } from "../tls/bound-server.ts";
 import { createEntry, type EntryConfig, type EntryHooks } from "../tls/entry-listener.ts";
-import { readEndedPeers } from "./linux-tcp-table-file.ts";
+import { PeerEndTimer } from "./peer-end-timer.ts";
 
 /** The part of the configuration that a listener needs. */
 export type ListenerConfig = EntryConfig & Pick<Config, "address" | "timeouts" | "http2Connections">;
@@ -65,9 +65,11 @@ export async function openProxyListener(
   acme: AcmeServing | null,
 ): Promise<ProxyListener> {
   let { timeouts } = config;
+  const peerEnds = new PeerEndTimer();
   const owner: ConnectionOwner = {
     onRequest,
     onRefused: hooks.onRefused,
+    onReadPaused: (connection) => peerEnds.add(connection),
     malformedRequestReply: (status) =>
       malformedRequestReply(status, { requestId: hooks.requestId(), render: hooks.render, now: hooks.wall() }),
     now: hooks.monotonic,
@@ -122,18 +124,6 @@ export async function openProxyListener(
     return release;
   }
 
-  /** A caller that ends its side behind a paused upload has left. */
-  let isReading = false;
-  async function checkForEnds(paused: readonly Http1Connection[]): Promise<void> {
-    isReading = true;
-    try {
-      const hasEnded = await readEndedPeers();
-      for (const connection of paused) connection.destroyIfPeerEnded(hasEnded);
-    } finally {
-      isReading = false;
-    }
-  }
-
   const { server, ...entry } = createEntry(config, { ...hooks, onEntered: serve }, acme);
   const sweeping = setInterval(() => {
     const now = hooks.monotonic();
@@ -142,7 +132,7 @@ export async function openProxyListener(
       connection.sweep(now);
       if (connection instanceof Http1Connection && connection.readPaused) paused.push(connection);
     }
-    if (paused.length > 0 && !isReading) void checkForEnds(paused);
+    peerEnds.sweep(paused);
   }, sweepEveryMs);
   sweeping.unref();
 

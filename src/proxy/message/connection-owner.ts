@@ -1,7 +1,14 @@
 /** Connection owner: what a listener provides to its connections of either protocol. Only types. */
+import type { Socket } from "node:net";
 import type { Config } from "../../config/index.ts";
 import type { Downstream } from "./downstream-request.ts";
 import type { HeaderValueCheck } from "./header-values.ts";
+
+/** A connection from which nothing is read for now, so that the end of the caller's side goes unnoticed. */
+export type PausedConnection = Readonly<{
+  readPaused: boolean;
+  destroyIfPeerEnded(ended: (socket: Socket) => boolean): void;
+}>;
 
 export type ConnectionOwner = Readonly<{
   /** The request is next on its connection. */
@@ -9,6 +16,8 @@ export type ConnectionOwner = Readonly<{
   /** A request was refused before it reached the pipeline. */
   onRefused(code: string): void;
   malformedRequestReply(status: number): string;
+  /** Called when reading pauses. */
+  onReadPaused(connection: PausedConnection): void;
   /** Milliseconds, as `deadline` counts. */
   now(): number;
   /** The value of `Date`. */

@@ -6,7 +6,7 @@ import { describe, type TestContext, test } from "node:test";
 import { connect as connectTls, createSecureContext, TLSSocket } from "node:tls";
 import { type Stream, sessionStream, type UnixMs } from "../../../src/events/index.ts";
 import { type Exchange, Exchanges, type ReauthorizeOutcome } from "../../../src/proxy/enforce/exchanges.ts";
-import { guardSocket, resetSocket, unackedBytes } from "../../../src/proxy/enforce/send-queue-socket.ts";
+import { guardSocket, hasPeerEnded, resetSocket, unackedBytes } from "../../../src/proxy/enforce/send-queue-socket.ts";
 import { SocketOutlet, unsentDelivery } from "../../../src/proxy/http1/outlet-socket.ts";
 import { systemClock } from "../../../src/replication/runtime/index.ts";
 import { sessionId } from "../../events/support.ts";
@@ -139,6 +139,19 @@ test("the end of a response that waits behind a write in progress counts", { ski
     return exchanges.undelivered === 0;
   });
   assert.equal(upload?.isDone(), true);
+});
+
+test("a peer that leaves behind unread bytes is noticed, by its end and by a reset", { skip }, async (t) => {
+  for (const leave of [(caller: Socket) => caller.end(), resetSocket]) {
+    const { ours, caller } = await pair(t);
+    ours.pause();
+    caller.write(Buffer.alloc(100_000)); // more than the stream reads ahead
+    await waitFor("the bytes", () => queuesAt(ours.localPort ?? 0, ours.remotePort ?? 0).received > 0);
+    assert.equal(hasPeerEnded(ours), false);
+    leave(caller);
+    await waitFor("its end to be known", () => hasPeerEnded(ours));
+    assert.equal(ours.destroyed, false);
+  }
 });
 
 test("over TLS, nothing waits for a caller that has reset its connection", { skip }, async (t) => {

@@ -24,6 +24,7 @@ async function startConnections(t: TestContext, onRequest: (started: StartedRequ
       onRequest: (exchange: Downstream) => onRequest({ exchange, socket, connection }),
       onRefused() {},
       malformedRequestReply: () => "",
+      onReadPaused() {},
       now: () => performance.now(),
       httpDate: () => "now",
       mayUpgradeTo: () => false,
