@@ -202,9 +202,9 @@ export class Http2UpstreamConnection {
     return this.isOpen && this.load < this.#streamsMax;
   }
 
-  /** The upstream accepts nothing for a moment: a limit of 0 (RFC 9113 §6.5.2). Another connection would not help. */
+  /** Idle, and the upstream accepts nothing for a moment: a limit of 0 (RFC 9113 §6.5.2). It ends soon if that stays. */
   get acceptsNone(): boolean {
-    return this.isOpen && this.#streamsMax === 0;
+    return this.isOpen && this.#streamsMax === 0 && this.load === 0;
   }
 
   /** Streams, and calls that wait for it. */

@@ -136,6 +136,26 @@ test("a limit of no streams opens one connection, which ends when it stays", asy
   assert.deepEqual([sent.body, sockets.length, pool.busy], ["fine", 2, 0]);
 });
 
+test("a limit of no streams while one is open does not hold other requests up", async (t) => {
+  const { pool, sockets } = await startPool(
+    t,
+    ({ type, stream }, socket, connection) => {
+      if (type !== frameTypes.headers) return;
+      if (connection === 0)
+        socket.write(
+          Buffer.concat([headers(stream, endHeaders, ":status", "200"), settings([0x3, 0]), data(stream, 0, "begun")]),
+        );
+      else socket.write(ok(stream, "fine"));
+    },
+    { connectionsMax: 10 },
+  );
+  const lasting = send(pool);
+  await waitFor("the limit to arrive", () => lasting.body === "begun");
+  const sent = send(pool);
+  await waitFor("a response over the next connection", () => sent.end === "complete");
+  assert.deepEqual([sent.body, sockets.length, lasting.end], ["fine", 2, "open"]);
+});
+
 /** Each ends the connection, or would if the stream of the aborted request were still open. */
 const mistakes: Readonly<Record<string, (aborted: number) => Buffer>> = {
   "a window update of nothing": (aborted) => windowUpdate(aborted, 0),
