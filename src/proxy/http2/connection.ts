@@ -15,7 +15,6 @@ import { DownstreamSocketReader } from "../http1/caller-socket.ts";
 import { Flush, type FlushTask, scheduleFlush } from "../http1/flush-scheduler.ts";
 import { cutWithinMs, SocketOutlet, StreamCuts } from "../http1/outlet-socket.ts";
 import type { ConnectionOwner } from "../message/connection-owner.ts";
-import { HeaderLines } from "../message/header-lines.ts";
 import type { HeaderValueCheck } from "../message/header-values.ts";
 import type { ConnectionPeer } from "../message/peer.ts";
 import { AbuseBudget } from "./abuse-budget.ts";
@@ -63,15 +62,6 @@ const greeting =
     [settingId.noPriorities, 1],
   ]) + formatWindowUpdate(0, connectionWindowBytes - initialWindowBytes);
 const pingPayload = "cutting.";
-
-/** @param text a whole response of HTTP/1.1 */
-function writeReplyText(stream: Http2Downstream, text: string): void {
-  const end = text.indexOf("\r\n\r\n");
-  const [first = "", ...lines] = text.slice(0, end).split("\r\n");
-  const fields = lines.flatMap((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 2)]);
-  stream.writeHead(Number(first.split(" ")[1]), new HeaderLines(fields), null);
-  stream.end(Buffer.from(text.slice(end + 4), "latin1"));
-}
 
 export class Http2Connection implements FlushTask {
   readonly target = "caller";
@@ -224,7 +214,7 @@ export class Http2Connection implements FlushTask {
     this.#openRequests += 1;
     stream.hasBegun = true;
     this.#owner.onRefused("http2-too-large");
-    writeReplyText(stream, this.#owner.malformedRequestReply(431));
+    stream.writeReply(this.#owner.malformedRequestReply(431));
   }
 
   /** Called by a stream that has begun: it is over. */
@@ -268,6 +258,8 @@ export class Http2Connection implements FlushTask {
   schedule(stream: Http2Downstream): void {
     if (stream.isListed) return;
     stream.isListed = true;
+    // While the caller does not read, streams that it resets would stay here.
+    if (this.#listed.length > streamsMax) this.#listed = this.#listed.filter(({ closed }) => !closed);
     this.#listed.push(stream);
     this.#schedule();
   }

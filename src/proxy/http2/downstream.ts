@@ -17,7 +17,7 @@ import type {
   UpgradedStream,
   UpgradeKind,
 } from "../message/downstream-request.ts";
-import { type HeaderLines, UnwritableHeaderError } from "../message/header-lines.ts";
+import { HeaderLines, UnwritableHeaderError } from "../message/header-lines.ts";
 import type { PresentedCertificate } from "../message/peer.ts";
 import type { Http2Connection } from "./connection.ts";
 import type { FrameBatch } from "./frame-batch.ts";
@@ -205,6 +205,15 @@ export class Http2Downstream implements Downstream, UpgradedStream, StreamTableE
     this.output.setHead({ status, fields });
     if (this.#hasNoBody) this.output.end(undefined);
     this.#connection.schedule(this);
+  }
+
+  /** @param text a whole response of HTTP/1.1 */
+  writeReply(text: string): void {
+    const end = text.indexOf("\r\n\r\n");
+    const [first = "", ...lines] = text.slice(0, end).split("\r\n");
+    const fields = lines.flatMap((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 2)]);
+    this.writeHead(Number(first.split(" ")[1]), new HeaderLines(fields), null);
+    this.end(Buffer.from(text.slice(end + 4), "latin1"));
   }
 
   #addField({ names, values }: FieldList, name: string, value: string): void {

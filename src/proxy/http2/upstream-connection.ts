@@ -202,7 +202,7 @@ export class Http2UpstreamConnection {
     return this.isOpen && this.load < this.#streamsMax;
   }
 
-  /** Idle, and the upstream accepts nothing for a moment: a limit of 0 (RFC 9113 §6.5.2). It ends soon if that stays. */
+  /** Idle, and the upstream accepts nothing for a moment: a limit of 0 (RFC 9113 §6.5.2). It ends if that stays. */
   get acceptsNone(): boolean {
     return this.isOpen && this.#streamsMax === 0 && this.load === 0;
   }
