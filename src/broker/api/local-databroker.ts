@@ -119,54 +119,60 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
       ?.standings()
       .some((standing) => standing.role === "broker" && standing.node === name) === true;
 
+  /** @param startedAt when the caller sent it, on the monotonic clock */
+  async function submitToLeader(request: CommandRequest, startedAt: number): Promise<CommandResult> {
+    const { commandId } = request;
+    const graceEndsAt = startedAt + unreachableGraceMs;
+    try {
+      return await routeToLeader<LocalDatabrokerDeps["submit"], CommandResult>(
+        { ...router, local: () => (deps.takesCommands() ? deps.submit : undefined) },
+        {
+          callOrigin,
+          withinMs: deps.commandMs - (deps.clock.monotonic() - startedAt),
+          isStoreUnreachable: () => deps.isStoreUnreachable() && deps.clock.monotonic() >= graceEndsAt,
+          async local(submit, leftMs) {
+            const notOwn =
+              callOrigin.origin === "remote"
+                ? refuseActivation(request.command, callOrigin.caller.name, isRegional)
+                : undefined;
+            if (notOwn !== undefined) return { type: "refused", commandId, code: "forbidden", message: notOwn };
+            const answer = await submit(request, leftMs);
+            return answer.type === "notLeader" ? notLeader : fromStore(deps.merges.confirm(request, answer));
+          },
+          async remote(call) {
+            counters.commandsForwarded += 1;
+            const result = await leaderClient.submit(call, request);
+            if (result.type === "unavailable")
+              throw new BrokerUnavailableError(
+                result.message,
+                result.code === undefined ? {} : { reason: result.code },
+              );
+            return result;
+          },
+        },
+      );
+    } catch (error) {
+      if (!(error instanceof BrokerUnavailableError)) throw error;
+      counters.commandsUnavailable += 1;
+      return unavailableResult(commandId, error.message);
+    }
+  }
+
   return {
     async submit(request) {
-      const { commandId } = request;
+      const { commandId, command } = request;
       const message = mayRequest(role, "submit") ? refuseCommand(role, request) : "this role may not submit commands";
       const refusal = message ?? deps.merges.refuse(request) ?? deps.refuseSeal(request);
       if (refusal !== undefined) return { type: "refused", commandId, code: "forbidden", message: refusal };
       const startedAt = deps.clock.monotonic();
-      const graceEndsAt = startedAt + unreachableGraceMs;
       // A call within this process is the broker's own.
-      const isOwn = callOrigin.origin !== "remote" || request.command.type !== "activateConfiguration";
-      if (isOwn && request.command.type !== "mergeRevocation" && deps.takesCommands()) {
+      const isOwn = callOrigin.origin !== "remote" || command.type !== "activateConfiguration";
+      if (isOwn && command.type !== "mergeRevocation" && deps.takesCommands()) {
         // The usual case, in one step.
         const answer = await deps.submit(request, deps.commandMs);
         if (answer.type !== "notLeader") return answer;
       }
-      try {
-        return await routeToLeader<LocalDatabrokerDeps["submit"], CommandResult>(
-          { ...router, local: () => (deps.takesCommands() ? deps.submit : undefined) },
-          {
-            callOrigin,
-            withinMs: deps.commandMs - (deps.clock.monotonic() - startedAt),
-            isStoreUnreachable: () => deps.isStoreUnreachable() && deps.clock.monotonic() >= graceEndsAt,
-            async local(submit, leftMs) {
-              const notOwn =
-                callOrigin.origin === "remote"
-                  ? refuseActivation(request.command, callOrigin.caller.name, isRegional)
-                  : undefined;
-              if (notOwn !== undefined) return { type: "refused", commandId, code: "forbidden", message: notOwn };
-              const answer = await submit(request, leftMs);
-              return answer.type === "notLeader" ? notLeader : fromStore(deps.merges.confirm(request, answer));
-            },
-            async remote(call) {
-              counters.commandsForwarded += 1;
-              const result = await leaderClient.submit(call, request);
-              if (result.type === "unavailable")
-                throw new BrokerUnavailableError(
-                  result.message,
-                  result.code === undefined ? {} : { reason: result.code },
-                );
-              return result;
-            },
-          },
-        );
-      } catch (error) {
-        if (!(error instanceof BrokerUnavailableError)) throw error;
-        counters.commandsUnavailable += 1;
-        return unavailableResult(commandId, error.message);
-      }
+      return submitToLeader(request, startedAt);
     },
 
     async read(after, request) {

@@ -21,8 +21,12 @@ export class AccessSet {
 
   /** True when one command would see or undo a change of the other. */
   conflicts({ reads, writes }: Access): boolean {
-    for (const stream of writes) if (this.#writes.has(stream) || this.#reads.has(stream)) return true;
-    for (const stream of reads) if (this.#writes.has(stream)) return true;
+    // A lookup hashes and interns the text, also in an empty set.
+    if (this.#writes.size > 0) {
+      for (const stream of writes) if (this.#writes.has(stream)) return true;
+      for (const stream of reads) if (this.#writes.has(stream)) return true;
+    }
+    if (this.#reads.size > 0) for (const stream of writes) if (this.#reads.has(stream)) return true;
     return false;
   }
 }

@@ -117,17 +117,22 @@ export function refuseLostBasis(
     : refuseCommand("conflict", "the sender has decided this by events that are not in the log");
 }
 
+const none: readonly never[] = [];
+const noChanges: Omit<Changes, "events" | "held"> = {
+  newKeys: none,
+  erasedKeys: none,
+  vault: none,
+  vaultRemoved: none,
+  configurations: none,
+  retired: none,
+};
+
 export function recordChanges(events: readonly CardeaEvent[], rest: Partial<Omit<Changes, "events">> = {}): Performed {
   if (events.length === 0) return nothing;
   return {
     type: "changes",
     changes: {
-      newKeys: [],
-      erasedKeys: [],
-      vault: [],
-      vaultRemoved: [],
-      configurations: [],
-      retired: [],
+      ...noChanges,
       ...rest,
       events,
     },

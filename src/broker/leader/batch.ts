@@ -158,9 +158,7 @@ export class BatchDraft {
       this.#concluded.push({ queued, performed });
       return;
     }
-    // Nearly always a command writes streams that its access names.
-    const more = written.filter((stream) => !access.writes.includes(stream));
-    const own = more.length === 0 ? access : { reads: access.reads, writes: [...access.writes, ...more] };
+    const own = withWrites(access, written);
     if (
       (own !== access && this.#conflicts(own)) ||
       !this.#written.add(queued, performed.changes, { streams: written, now: tools.now })
@@ -212,6 +210,13 @@ export class BatchDraft {
   }
 }
 
+/** An access that also names these streams. Nearly always it does. */
+function withWrites(access: Access, written: readonly Stream[]): Access {
+  if (written.every((stream) => access.writes.includes(stream))) return access;
+  const more = written.filter((stream) => !access.writes.includes(stream));
+  return { reads: access.reads, writes: [...access.writes, ...more] };
+}
+
 /** The stream of an event: if its access names it, the same string, which has been hashed already. */
 function knownName(event: CardeaEvent, { writes }: Access): Stream {
   const stream = streamOf(event);
@@ -229,13 +234,15 @@ function refuseAboveLevel(performed: Performed, level: number): Performed {
   return refuseCommand("conflict", `the cluster is at level ${level}, and this needs level ${needed}: ${remedy}`);
 }
 
+const noKeys: readonly PersonKey[] = [];
+
 /** The entries of a batch as it grows. */
 class DraftEntries {
   readonly #builder: BatchBuilder;
   readonly #entries: LogEntry[] = [];
   readonly #accepted: AcceptedCommand[] = [];
   readonly #commands: AppendBatch["commands"][number][] = [];
-  readonly #streams: AppendBatch["streams"][number][] = [];
+  readonly #streams: { readonly stream: Stream; readonly expected: number; next: number }[] = [];
   readonly #changes: Omit<Changes, "events">[] = [];
   readonly #previous: Link;
   #tail: Link;
@@ -256,37 +263,48 @@ class DraftEntries {
 
   /** @returns false if it does not fit; then nothing was added */
   add(queued: QueuedCommand, changes: Changes, of: Readonly<{ streams: readonly Stream[]; now: UnixMs }>): boolean {
-    const entries: LogEntry[] = [];
-    const streams: { readonly stream: Stream; readonly expected: number; next: number }[] = [];
+    const entriesBefore = this.#entries.length;
+    const streamsBefore = this.#streams.length;
     let tail: Link = this.#tail;
     let bytes = 0;
     for (const { body } of changes.configurations) bytes += body.length;
-    for (const [n, event] of changes.events.entries()) {
+    let n = 0;
+    for (const event of changes.events) {
       const stream = of.streams[n] ?? streamOf(event); // no other command of the batch writes it
-      let version = streams.find((one) => one.stream === stream);
-      if (version === undefined) {
-        const expected = this.#builder.versionOf(stream) ?? 0;
-        version = { stream, expected, next: expected };
-        streams.push(version);
-      }
-      version.next += 1;
-      const entry = this.#entry(event, tail, { queued, stream, version: version.next, now: of.now });
-      entries.push(entry);
+      n += 1;
+      const version = this.#nextVersion(stream, streamsBefore);
+      const entry = this.#entry(event, tail, { queued, stream, version, now: of.now });
+      this.#entries.push(entry);
       bytes += entry.bytes.length;
       tail = entry.recorded; // it has the fields of its own link
     }
-    const full = this.#entries.length + entries.length > batchEventsMax || this.#bytes + bytes > batchBytesMax;
-    if (full && this.#entries.length > 0) return false;
+    const full = this.#entries.length > batchEventsMax || this.#bytes + bytes > batchBytesMax;
+    if (full && entriesBefore > 0) {
+      this.#entries.length = entriesBefore;
+      this.#streams.length = streamsBefore;
+      return false;
+    }
     const first = nextPosition(this.#tail.position);
-    this.#commands.push({ commandId: queued.request.commandId, first, count: entries.length });
-    const newKeys = changes.newKeys.map(({ person }) => person);
+    this.#commands.push({ commandId: queued.request.commandId, first, count: n });
+    const newKeys = changes.newKeys.length === 0 ? noKeys : changes.newKeys.map(({ person }) => person);
     this.#accepted.push({ queued, last: linkOf(tail), newKeys, held: changes.held ?? null });
-    for (const entry of entries) this.#entries.push(entry);
-    for (const stream of streams) this.#streams.push(stream);
     this.#changes.push(changes);
     this.#tail = tail;
     this.#bytes += bytes;
     return true;
+  }
+
+  /** Counts one more event of a stream. @param from where the streams of its command begin */
+  #nextVersion(stream: Stream, from: number): number {
+    for (let n = from; n < this.#streams.length; n += 1) {
+      const known = this.#streams[n];
+      if (known?.stream !== stream) continue;
+      known.next += 1;
+      return known.next;
+    }
+    const expected = this.#builder.versionOf(stream) ?? 0;
+    this.#streams.push({ stream, expected, next: expected + 1 });
+    return expected + 1;
   }
 
   finish(): Pick<BuiltBatch, "batch" | "accepted"> {
@@ -302,7 +320,7 @@ class DraftEntries {
         last: linkOf(this.#tail),
         commands: this.#commands,
         streams: this.#streams,
-        newKeys: this.#changes.flatMap((part) => part.newKeys.map(({ wrapped }) => wrapped)),
+        newKeys: this.#changes.flatMap((part) => part.newKeys).map(({ wrapped }) => wrapped),
         erasedKeys: this.#changes.flatMap((part) => part.erasedKeys),
         vault: this.#changes.flatMap((part) => part.vault),
         vaultRemoved: this.#changes.flatMap((part) => part.vaultRemoved),

@@ -14,7 +14,7 @@ import type { CommandWaiter, QueuedCommand } from "../core/internal-messages.ts"
 import type { CommandAnswer, Leadership } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
-import { createGrowingCache } from "../state/growing-cache.ts";
+import { CommandTable, hashCommandId, RecentCommands } from "../state/command-table.ts";
 import { CommandQueue } from "./command-queue.ts";
 
 type OpenCommand = {
@@ -35,10 +35,10 @@ export class PendingCommands {
   readonly #context: StepContext;
   readonly #state: BrokerState;
   readonly #queue: CommandQueue;
-  readonly #open = new Map<CommandId, OpenCommand>();
+  readonly #open = new CommandTable<OpenCommand>(({ queued }) => queued.request.commandId);
   readonly #callers = new Map<number, Readonly<{ commandId: CommandId; waiter: CommandWaiter }>>();
   /** Answers by command id, so that a repeated id gets the same one. */
-  readonly #answers = createGrowingCache<CommandId, CommandResult>(answersMax);
+  readonly #answers = new RecentCommands<CommandResult>(answersMax, ({ commandId }) => commandId);
   #order = 0;
   #expireAt = Number.POSITIVE_INFINITY;
 
@@ -63,22 +63,22 @@ export class PendingCommands {
   /** @param onlyIn the command is performed under this leadership or not at all */
   submit(request: CommandRequest, waiter: CommandWaiter, onlyIn: Leadership | null = null): void {
     const { commandId } = request;
-    const answer = this.#answers.get(commandId);
+    const hash = hashCommandId(commandId);
+    const answer = this.#answers.get(commandId, hash);
     if (answer !== undefined && isFinal(request, answer)) {
       this.#notify(waiter, commandId, answer);
       return;
     }
-    const pending = this.#open.get(commandId);
+    const pending = this.#open.get(commandId, hash);
     if (pending !== undefined && !hasOneAnswer(pending.queued.request, request)) {
       this.#notify(waiter, commandId, unavailableResult(commandId, "another command under this id has no answer yet"));
       return;
     }
-    const open = pending ?? this.#admit(request, onlyIn);
-    if (open === undefined) {
+    if (pending !== undefined) pending.waiters.push(waiter);
+    else if (!this.#admit(request, { waiter, onlyIn, hash })) {
       this.#notify(waiter, commandId, unavailableResult(commandId, "too many commands are waiting"));
       return;
     }
-    open.waiters.push(waiter);
     if (waiter.type !== "caller") return;
     this.#callers.set(waiter.id, { commandId, waiter });
     this.#expireAt = Math.min(this.#expireAt, waiter.deadline, this.#context.now + expireEveryMs);
@@ -156,7 +156,8 @@ export class PendingCommands {
    * ended.
    */
   unresolved(): readonly QueuedCommand[] {
-    return [...this.#open.values()].filter(({ state }) => state !== "queued").map(({ queued }) => queued);
+    const all = [...this.#open.values()].filter(({ state }) => state !== "queued").map(({ queued }) => queued);
+    return all.sort((a, b) => a.order - b.order);
   }
 
   /** Counts another failed batch of this command. */
@@ -169,9 +170,10 @@ export class PendingCommands {
 
   answer(queued: QueuedCommand, result: CommandResult): void {
     const { commandId } = queued.request;
-    if (isFinal(queued.request, result)) this.#answers.set(commandId, result);
-    const open = this.#open.get(commandId);
-    this.#open.delete(commandId);
+    const hash = hashCommandId(commandId);
+    if (isFinal(queued.request, result)) this.#answers.set(result, hash);
+    const open = this.#open.get(commandId, hash);
+    this.#open.delete(commandId, hash);
     for (const waiter of open?.waiters ?? []) this.#notify(waiter, commandId, result);
   }
 
@@ -185,14 +187,18 @@ export class PendingCommands {
    */
   redirectAll(): void {
     this.#queue.take(Number.POSITIVE_INFINITY);
-    const open = [...this.#open];
+    const open = [...this.#open.values()];
     this.#open.clear();
     this.#answers.clear();
-    for (const [commandId, { waiters }] of open)
-      for (const waiter of waiters) this.#notify(waiter, commandId, { type: "notLeader" });
+    for (const { queued, waiters } of open)
+      for (const waiter of waiters) this.#notify(waiter, queued.request.commandId, { type: "notLeader" });
   }
 
-  #admit(request: CommandRequest, onlyIn: Leadership | null): OpenCommand | undefined {
+  /** @returns false: the queue is full */
+  #admit(
+    request: CommandRequest,
+    of: Readonly<{ waiter: CommandWaiter; onlyIn: Leadership | null; hash: number }>,
+  ): boolean {
     this.#order += 1;
     const queued: QueuedCommand = {
       order: this.#order,
@@ -200,12 +206,11 @@ export class PendingCommands {
       access: accessOf(request, this.#state.projection),
       urgent: isTightening(request.command),
       bytes: commandBytesOf(request),
-      onlyIn,
+      onlyIn: of.onlyIn,
     };
-    if (!this.#queue.offer(queued)) return undefined;
-    const open: OpenCommand = { queued, waiters: [], state: "queued", attempts: 0 };
-    this.#open.set(request.commandId, open);
-    return open;
+    if (!this.#queue.offer(queued)) return false;
+    this.#open.set({ queued, waiters: [of.waiter], state: "queued", attempts: 0 }, of.hash);
+    return true;
   }
 
   #mark(queued: QueuedCommand, state: OpenCommand["state"]): void {
@@ -240,7 +245,8 @@ export function doneResult(
   commandId: CommandId,
   { link, incarnation, changed }: Readonly<{ link: Link; incarnation: Incarnation | undefined; changed: boolean }>,
 ): CommandResult {
-  return { type: "done", commandId, link, ...(incarnation === undefined ? {} : { incarnation }), changed };
+  if (incarnation === undefined) return { type: "done", commandId, link, changed };
+  return { type: "done", commandId, link, incarnation, changed };
 }
 
 export function unavailableResult(commandId: CommandId, message: string): CommandResult {

@@ -35,10 +35,9 @@ export class WrittenEvent {
    * @throws LevelTooLowError
    */
   static write(event: Omit<EventToEncode, "position">, level: number, previous: Link): WrittenEvent {
-    const entry = { ...event, position: nextPosition(previous.position) };
-    const written = writer.write(entry, level, previous);
+    const written = writer.write(event, level, previous);
     if (written !== undefined) return new WrittenEvent(written.bytes, written.recorded, previous.hash);
-    const bytes = encodeEvent(entry, level);
+    const bytes = encodeEvent({ ...event, position: nextPosition(previous.position) }, level);
     return new WrittenEvent(bytes, decodeEvent(bytes, previous), previous.hash);
   }
 
@@ -71,11 +70,12 @@ class EventWriter {
 
   /** @returns undefined if the codec has to write it */
   write(
-    entry: EventToEncode,
+    entry: Omit<EventToEncode, "position">,
     level: number,
     previous: Link,
   ): Readonly<{ bytes: Uint8Array; recorded: Recorded }> | undefined {
-    const { epoch, position, eventId, stream, version, recordedAt, actor, cause } = entry;
+    const { epoch, eventId, stream, version, recordedAt, actor, cause } = entry;
+    const position = nextPosition(previous.position);
     const { type } = entry.event;
     const schemaVersion = newestVersionAt(type, level);
     if (schemaVersion === undefined || epoch < previous.epoch || !isEventId(eventId) || !isPlainObject(entry.event))
